@@ -1,0 +1,29 @@
+"""The metadata every table hangs on, and the four schemas that make grants simple."""
+
+from typing import Final
+
+from sqlalchemy import MetaData
+
+DIRECTORY: Final = "directory"
+"""The mirror itself: one table for each Graph resource."""
+
+SYNC: Final = "sync"
+"""Our own bookkeeping."""
+
+EVENTS: Final = "events"
+"""Change events and where they go."""
+
+ANALYTICS: Final = "analytics"
+"""Views for people."""
+
+SCHEMAS: Final = (DIRECTORY, SYNC, EVENTS, ANALYTICS)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)

@@ -1,0 +1,122 @@
+"""What a mirrored Graph resource declares. Everything else reads the registry."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    LargeBinary,
+    Table,
+    Text,
+    Uuid,
+)
+from sqlalchemy.schema import SchemaItem
+
+from models.base import DIRECTORY, metadata
+from models.record import Record, graph_properties
+
+OWNER: Final = "connection_id"
+BOOKKEEPING: Final = ("first_seen_at", "changed_at", "deleted_at", "deleted_reason", "row_hash")
+
+
+class Kind(StrEnum):
+    """How a resource reaches us."""
+
+    ENTITY = "entity"
+    """Objects with a delta function."""
+
+    EDGE = "edge"
+    """Pairs that arrive inside their parent as ``members@delta``."""
+
+    SNAPSHOT = "snapshot"
+    """A list without delta: read whole, on its own clock."""
+
+
+class DeletedReason(StrEnum):
+    """Why a row is no longer live."""
+
+    SOFT_DELETED = "soft_deleted"
+    PERMANENTLY_DELETED = "permanently_deleted"
+    NOT_SEEN = "not_seen"
+    CASCADE = "cascade"
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Default seconds between two reads of a resource, and between two full walks."""
+
+    interval: int
+    full: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resource:
+    """One kind of Graph object that we mirror.
+
+    ``path`` lists it, ``by_id`` reads one (``{id}`` stands for ``address`` of the row), and
+    ``permission`` is the least privileged application permission that both need.
+    """
+
+    name: str
+    kind: Kind
+    table: Table
+    permission: str
+    record: type[Record] = Record
+    path: str = ""
+    delta_path: str = ""
+    by_id: str = ""
+    address: str = "id"
+    select: bool = True
+    page_size: int | None = None
+    clock: Clock | None = None
+    children: tuple[str, ...] = ()
+    parent: str = ""
+    event_noun: str = ""
+    derive: Callable[[Any], Mapping[str, object]] | None = None
+
+    @cached_property
+    def key(self) -> tuple[str, ...]:
+        """The Graph key: the primary key without the connection."""
+        return tuple(c.name for c in self.table.primary_key.columns if c.name != OWNER)
+
+    @cached_property
+    def columns(self) -> tuple[Column[Any], ...]:
+        """The mirrored columns, key first, without our bookkeeping."""
+        ours = {OWNER, *BOOKKEEPING}
+        return tuple(c for c in self.table.columns if c.name not in ours)
+
+    @cached_property
+    def column_names(self) -> tuple[str, ...]:
+        return tuple(column.name for column in self.columns)
+
+    @cached_property
+    def selected(self) -> tuple[str, ...]:
+        """The Graph properties to ask for, the key first; relations that carry edges last."""
+        return (*graph_properties(self.record), *self.children)
+
+
+def mirror_table(name: str, *items: SchemaItem, comment: str) -> Table:
+    """A table of the mirror: the connection, the given columns, then our bookkeeping."""
+    return Table(
+        name,
+        metadata,
+        Column(OWNER, BigInteger, primary_key=True, autoincrement=False),
+        *items,
+        Column("first_seen_at", DateTime(timezone=True), nullable=False),
+        Column("changed_at", DateTime(timezone=True), nullable=False),
+        Column("deleted_at", DateTime(timezone=True), comment="null while live"),
+        Column("deleted_reason", Text),
+        Column("row_hash", LargeBinary, comment="versioned digest of the stored values"),
+        schema=DIRECTORY,
+        comment=comment,
+    )
+
+
+def guid_key(name: str) -> Column[str]:
+    """A GUID that is part of the primary key."""
+    return Column(name, Uuid(as_uuid=False), primary_key=True)
