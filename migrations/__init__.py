@@ -1,0 +1,1 @@
+"""Schema migrations, safe by default: lock and statement timeouts, one at a time."""

@@ -12,7 +12,7 @@ from msgspec import UNSET, UnsetType
 
 T = TypeVar("T")
 
-Sent: TypeAlias = T | None | UnsetType
+Sent: TypeAlias = T | UnsetType | None
 """A property that may be absent (``UNSET``), null or a value."""
 
 Guid: TypeAlias = Annotated[

@@ -24,7 +24,7 @@ class SiteCollection(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
 
 
 class Site(Record, frozen=True, kw_only=True, gc=False):
-    id: str  # type: ignore[assignment]  # a composite, or a bare GUID
+    id: str  # a composite, or a bare GUID
     display_name: Sent[str] = UNSET
     name: Sent[str] = UNSET
     description: Sent[str] = UNSET
@@ -44,12 +44,9 @@ def site_columns(site: Site) -> Mapping[str, object]:
     host = place.hostname or place.host_name or (parts[0] if composite else None)
     return {
         "id": parts[-1],
-        "composite_id": ",".join((parts[0], *(p.lower() for p in parts[1:])))
-        if composite
-        else None,
+        "composite_id": site.id if composite else None,
         "site_collection_id": parts[1] if composite else None,
         "hostname": host,
-        "is_personal_site": bool(site.is_personal_site),
         "is_root": site.root is not UNSET and site.root is not None,
         "data_location_code": place.data_location_code,
     }

@@ -1,0 +1,68 @@
+"""Change events: the mirror's history, in one gap-free sequence for each connection."""
+
+from enum import StrEnum
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Table,
+    Text,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from models.base import EVENTS, metadata
+
+
+class ChangeKind(StrEnum):
+    """What became of an object."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    DELETED = "deleted"
+    RESTORED = "restored"
+
+
+class ConnectionChange(StrEnum):
+    """What became of a connection; a fold of the mirror passes over these."""
+
+    ADDED = "added"
+    REMOVED = "removed"
+    BROKEN = "broken"
+    RECOVERED = "recovered"
+    RESYNCED = "resynced"
+
+
+change_events = Table(
+    "change_events",
+    metadata,
+    Column("connection_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("occurred_at", DateTime(timezone=True), primary_key=True),
+    Column(
+        "event_id",
+        Uuid(as_uuid=False),
+        nullable=False,
+        server_default=text("gen_random_uuid()"),
+    ),
+    Column("resource", Text, nullable=False),
+    Column("object_id", Text, nullable=False, comment="memberships: group_id/member_id"),
+    Column("change", Text, nullable=False),
+    Column("changed", ARRAY(Text), comment="names of the changed columns, for updated"),
+    Column("before", JSONB),
+    Column("after", JSONB),
+    Column("initial", Boolean, nullable=False, server_default=text("false")),
+    Column("run_id", BigInteger),
+    CheckConstraint(
+        "change in ('created', 'updated', 'deleted', 'restored',"
+        " 'added', 'removed', 'broken', 'recovered', 'resynced')",
+        name="change",
+    ),
+    schema=EVENTS,
+    comment="Append only; seq is 1, 2, 3 ... for each connection without a gap",
+    postgresql_partition_by="RANGE (occurred_at)",
+)

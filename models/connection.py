@@ -1,0 +1,69 @@
+"""One Nango connection is one customer's Microsoft tenant as we may see it."""
+
+from enum import StrEnum
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Identity,
+    Index,
+    Integer,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from models.base import SYNC, metadata
+
+
+class ConnectionStatus(StrEnum):
+    ACTIVE = "active"
+    PAUSED = "paused"
+    """Switched off by its settings in Nango."""
+    BROKEN = "broken"
+    """Needs a person: revoked, or authorised to another tenant."""
+    DUPLICATE = "duplicate"
+    """Another live connection already mirrors this tenant."""
+    RETIRED = "retired"
+    """Gone from Nango; its rows are kept until somebody forgets them."""
+
+
+connections = Table(
+    "connections",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("nango_connection_id", Text, nullable=False),
+    Column("provider_config_key", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("tenant_id", Uuid(as_uuid=False), comment="learnt from Graph's organization"),
+    Column("display_name", Text),
+    Column("status", Text, nullable=False, server_default=ConnectionStatus.ACTIVE),
+    Column("status_reason", Text, comment="a plain sentence for the operator"),
+    Column("settings", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("settings_problem", Text, comment="what is wrong with the settings kept in Nango"),
+    Column("due_at", DateTime(timezone=True), comment="when a worker should look again"),
+    Column("broken_count", Integer, nullable=False, server_default="0"),
+    Column("requested_at", DateTime(timezone=True), comment="an operator asked for a resync"),
+    Column("requested_resources", ARRAY(Text)),
+    Column("requested_full", Boolean, nullable=False, server_default=text("false")),
+    Column("absent_since", DateTime(timezone=True), comment="first listing that lacked it"),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    Column("retired_at", DateTime(timezone=True)),
+    UniqueConstraint("provider_config_key", "nango_connection_id"),
+    CheckConstraint(
+        "status in ('active', 'paused', 'broken', 'duplicate', 'retired')", name="status"
+    ),
+    Index(
+        "ix_connections_due",
+        "due_at",
+        postgresql_where=text("status in ('active', 'broken')"),
+    ),
+    schema=SYNC,
+    comment="Nango connections; an id is never used again",
+)

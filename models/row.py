@@ -1,0 +1,161 @@
+"""The object as we store it: values in column order, their JSON and their content hash.
+
+One shape for each resource, made from its table. Rows come from Graph (through a record) and
+from Postgres; both give the same Python values, so that comparing them is plain equality.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any, Final, TypeAlias
+
+import msgspec
+from msgspec import UNSET
+from sqlalchemy import ARRAY, DateTime, Uuid
+from sqlalchemy.dialects.postgresql import JSONB
+
+from models.record import Record
+from models.resource import Resource
+
+Row: TypeAlias = tuple[Any, ...]
+"""Values in the order of ``Resource.columns``."""
+
+HASH_VERSION: Final = b"\x01"
+"""First byte of every hash: a new recipe is a new version, never a flood of false changes."""
+
+_GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+def _guid(value: str) -> str:
+    lowered = value.lower()
+    if _GUID.fullmatch(lowered) is None:
+        raise ValueError("expected a GUID")
+    return lowered
+
+
+def _instant(value: str) -> datetime | None:
+    """Parse an instant; digits beyond microseconds are cut, year 1 is how Graph says never."""
+    parsed = datetime.fromisoformat(value)
+    if parsed.year == 1:
+        return None
+    return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+
+
+def _sorted_text(values: list[str]) -> list[str]:
+    return sorted(values)
+
+
+def _sorted_json(values: Any) -> Any:
+    if isinstance(values, list):
+        return sorted(values, key=lambda item: json.dumps(item, sort_keys=True))
+    return values
+
+
+def _converter(column: Any) -> Callable[[Any], Any] | None:
+    if isinstance(column.type, Uuid):
+        return _guid
+    if isinstance(column.type, DateTime):
+        return _instant
+    return None
+
+
+def _canonical(column: Any) -> Callable[[Any], Any] | None:
+    if isinstance(column.type, JSONB):
+        return _sorted_json
+    if isinstance(column.type, ARRAY):
+        return _sorted_text
+    return None
+
+
+def _indexed(
+    resource: Resource, choose: Callable[[Any], Callable[[Any], Any] | None]
+) -> list[tuple[int, Callable[[Any], Any]]]:
+    chosen = ((index, choose(column)) for index, column in enumerate(resource.columns))
+    return [(index, function) for index, function in chosen if function is not None]
+
+
+class RowShape:
+    """Turns records into rows and rows into JSON and hashes, for one resource."""
+
+    def __init__(self, resource: Resource) -> None:
+        self.resource = resource
+        self.names = resource.column_names
+        self.everything = (1 << len(self.names)) - 1
+        self._conversions = _indexed(resource, _converter)
+        self._unordered = _indexed(resource, _canonical)
+        self._struct = msgspec.defstruct(
+            f"{resource.name}_row", [(name, Any) for name in self.names], gc=False
+        )
+        fields = msgspec.structs.fields(resource.record)
+        position = {field.name: index for index, field in enumerate(fields)}
+        self._direct = [position[name] for name in self.names if name in position]
+        self._same_order = self._direct == list(range(len(self.names)))
+        self._width = len(self.names)
+
+    def from_record(self, record: Record) -> tuple[Row, int]:
+        """The row and a bit for each column that Graph sent.
+
+        Raises ValueError, naming the column, where a value cannot be stored.
+        """
+        values = self._values(record)
+        present = self.everything
+        if UNSET in values:
+            present = sum(1 << i for i, value in enumerate(values) if value is not UNSET)
+            values = [None if value is UNSET else value for value in values]
+        for index, convert in self._conversions:
+            if values[index] is not None:
+                try:
+                    values[index] = convert(values[index])
+                except ValueError as fault:
+                    raise ValueError(f"{self.names[index]}: not storable ({fault})") from None
+        return tuple(values), present
+
+    def _values(self, record: Record) -> list[Any]:
+        values: list[Any] = list(msgspec.structs.astuple(record))
+        if self.resource.derive is not None:
+            derived = self.resource.derive(record)
+            return [
+                derived[name] if name in derived else getattr(record, name) for name in self.names
+            ]
+        if self._same_order:
+            return values[: self._width]
+        return [values[index] for index in self._direct]
+
+    def json(self, row: Row) -> bytes:
+        """The whole object, keys being column names: ``after`` of a created event."""
+        return _encode(self._struct(*row))
+
+    def canonical(self, row: Row) -> Row:
+        """The row with every unordered list sorted, as it is compared and hashed."""
+        values: list[Any] | None = None
+        for index, arrange in self._unordered:
+            value = row[index]
+            if value is not None and len(value) > 1:
+                values = list(row) if values is None else values
+                values[index] = arrange(value)
+        return row if values is None else tuple(values)
+
+    def json_and_hash(self, row: Row) -> tuple[bytes, bytes]:
+        """Both at once: most rows need to be encoded only once."""
+        text = self.json(row)
+        arranged = self.canonical(row)
+        basis = text if arranged is row else self.json(arranged)
+        return text, HASH_VERSION + hashlib.blake2b(basis, digest_size=15).digest()
+
+    def hash(self, row: Row) -> bytes:
+        """A versioned content hash; the order of unordered lists does not count."""
+        return self.json_and_hash(row)[1]
+
+    def some(self, row: Row, names: Sequence[str]) -> bytes:
+        """The named columns as JSON: ``before`` and ``after`` of an updated event."""
+        return _encode({name: row[self.names.index(name)] for name in names})
+
+
+@cache
+def shape_of(resource: Resource) -> RowShape:
+    """The one shape of a resource."""
+    return RowShape(resource)

@@ -1,0 +1,86 @@
+"""One resource of one connection: its phase, its cursor, its clock."""
+
+from enum import StrEnum
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Integer,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from models.base import SYNC, metadata
+from models.connection import connections
+
+
+class Phase(StrEnum):
+    """Where a stream stands. Committing ``SWEEPING`` is the durable proof of a complete walk."""
+
+    READY = "ready"
+    LISTING = "listing"
+    SWEEPING = "sweeping"
+    DELTA = "delta"
+    REFUSED = "refused"
+    HELD = "held"
+
+
+class Mode(StrEnum):
+    """How a stream is read."""
+
+    PLAIN = "plain"
+    BY_DEFINITION = "by_definition"
+    """Role assignments where Graph demands a filter: one query for each role definition."""
+    SEARCH = "search"
+    """Sites where the complete listing is refused: best effort, never complete."""
+    LIST_ONLY = "list_only"
+    """Users where the tenant offers no delta."""
+
+
+streams = Table(
+    "streams",
+    metadata,
+    Column(
+        "connection_id",
+        BigInteger,
+        ForeignKey(connections.c.id, ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column("resource", Text, primary_key=True),
+    Column("phase", Text, nullable=False, server_default=Phase.READY),
+    Column("mode", Text, nullable=False, server_default=Mode.PLAIN),
+    Column("walk_id", BigInteger, nullable=False, server_default="0"),
+    Column("page_no", Integer, nullable=False, server_default="0"),
+    Column("next_link", Text, comment="where the walk or round under way goes on"),
+    Column("delta_link", Text, comment="where the next round starts"),
+    Column("delta_link_at", DateTime(timezone=True)),
+    Column("parts", ARRAY(Text), comment="role definitions that a filtered walk goes through"),
+    Column("select_hash", Text, comment="digest of the property list behind the cursor"),
+    Column("seen_count", BigInteger, nullable=False, server_default="0"),
+    Column("loop_mark", Text, comment="a remembered link, to find loops across slices"),
+    Column("body_digest", Text, comment="digest of the last page that was not empty"),
+    Column("body_repeats", Integer, nullable=False, server_default="0"),
+    Column("restarts", Integer, nullable=False, server_default="0"),
+    Column("incomplete", Boolean, nullable=False, server_default=text("false")),
+    Column("walk_started_at", DateTime(timezone=True)),
+    Column("first_complete_at", DateTime(timezone=True)),
+    Column(
+        "full_walk_at", DateTime(timezone=True), comment="start of the last full walk that ended"
+    ),
+    Column("fresh_at", DateTime(timezone=True), comment="the rows are at least as new as this"),
+    Column("due_at", DateTime(timezone=True)),
+    Column("full_due_at", DateTime(timezone=True)),
+    Column("reason", Text, comment="why it is refused, held or waiting, in plain words"),
+    CheckConstraint(
+        "phase in ('ready', 'listing', 'sweeping', 'delta', 'refused', 'held')", name="phase"
+    ),
+    schema=SYNC,
+    comment="The state of each resource of each connection; enough to go on anywhere",
+)

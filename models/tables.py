@@ -1,0 +1,26 @@
+"""Every table at once, for migrations: importing this fills the metadata."""
+
+from models.base import metadata
+from models.change_event import change_events
+from models.connection import connections
+from models.lease import leases
+from models.quarantine import quarantine
+from models.resources import RESOURCES
+from models.run import runs
+from models.service_state import service_state
+from models.stream import streams
+from models.walk_evidence import removals, seen
+
+__all__ = [
+    "RESOURCES",
+    "change_events",
+    "connections",
+    "leases",
+    "metadata",
+    "quarantine",
+    "removals",
+    "runs",
+    "seen",
+    "service_state",
+    "streams",
+]

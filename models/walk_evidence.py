@@ -1,0 +1,65 @@
+"""What a walk saw and what a round announced. Ordinary, logged tables: a sweep trusts them.
+
+An unlogged table is empty after a crash, and a sweep against it would delete the mirror.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    ForeignKey,
+    Integer,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from models.base import SYNC, metadata
+from models.connection import connections
+
+_OWNER = (
+    "connection_id",
+    BigInteger,
+)
+
+seen = Table(
+    "seen",
+    metadata,
+    Column(
+        *_OWNER,
+        ForeignKey(connections.c.id, ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column("resource", Text, primary_key=True),
+    Column("walk_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("page_no", Integer, primary_key=True, autoincrement=False),
+    Column("keys", ARRAY(Text), nullable=False, comment="ids, or group/member pairs"),
+    Column(
+        "properties",
+        ARRAY(BigInteger),
+        comment="for each key, a bit for each column that was sent; null when all were",
+    ),
+    schema=SYNC,
+    comment="What a full walk has seen, one row a page",
+)
+
+removals = Table(
+    "removals",
+    metadata,
+    Column(
+        *_OWNER,
+        ForeignKey(connections.c.id, ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column("resource", Text, primary_key=True),
+    Column("key", Text, primary_key=True, comment="an id, or a group/member pair"),
+    Column("reason", Text, nullable=False),
+    Column("held", Boolean, nullable=False, server_default=text("false")),
+    Column("noted_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    schema=SYNC,
+    comment="Deletions that wait: for the end of their round, or for an operator",
+)

@@ -1,0 +1,103 @@
+"""Every failure says what to do next.
+
+    Trouble
+    ├── Retry        try the same call again soon, in place
+    ├── Later        the stream waits until then, the others go on
+    │   └── Torn     the reply makes no sense; nothing of it was used
+    ├── Restart      the cursor is gone: full walk, sweep, no invented events
+    ├── Refused      this resource is not permitted or not offered here
+    ├── Broken       the connection needs a person
+    ├── Halt         our own configuration is wrong; everything stops asking
+    ├── Reject       one object is malformed
+    ├── Busy         another process holds the connection
+    ├── Fenced       our lease was taken over; nothing more may be written
+    └── Away         Postgres or Redis cannot be reached now
+
+Foreign errors become one of these at the edge, in one table: ``nango/verdict.py`` and
+``graph/verdict.py`` for HTTP, ``store/engine.py`` for Postgres.
+"""
+
+
+class Trouble(Exception):
+    """Something went wrong, to whom, and what to do about it.
+
+    ``connection`` and ``resource`` are filled in where they are known, never guessed.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        connection: str | None = None,
+        resource: str | None = None,
+        after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.connection = connection
+        self.resource = resource
+        self.after = after
+
+    def __str__(self) -> str:
+        about = "/".join(part for part in (self.connection, self.resource) if part)
+        return f"{about}: {self.message}" if about else self.message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_revive, (type(self), self.message, self.connection, self.resource, self.after))
+
+
+def _revive(
+    kind: type[Trouble],
+    message: str,
+    connection: str | None,
+    resource: str | None,
+    after: float | None,
+) -> Trouble:
+    return kind(message, connection=connection, resource=resource, after=after)
+
+
+class Retry(Trouble):
+    """Try the same call again; ``after`` seconds if the service named a pause."""
+
+
+class Later(Trouble):
+    """Not now: ask again in ``after`` seconds."""
+
+
+class Torn(Later):
+    """A reply that cannot be understood or trusted; nothing of it was used."""
+
+
+class Restart(Trouble):
+    """The cursor is no longer known to Graph."""
+
+
+class Refused(Trouble):
+    """The tenant does not permit or offer this; ``status`` and ``code`` are Graph's."""
+
+    status: int = 0
+    code: str = ""
+
+
+class Broken(Trouble):
+    """The connection cannot be used until a person mends it."""
+
+
+class Halt(Trouble):
+    """Our own configuration is wrong."""
+
+
+class Reject(Trouble):
+    """One object cannot be understood."""
+
+
+class Busy(Trouble):
+    """Another process holds the connection's lease."""
+
+
+class Fenced(Trouble):
+    """The lease went to somebody else."""
+
+
+class Away(Trouble):
+    """A server that we stand on cannot be reached."""

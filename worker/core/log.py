@@ -1,0 +1,72 @@
+"""Logs: one JSON object a line, with the connection and run bound; secrets never get in.
+
+We log ids, counts and our own sentences. Bodies, tokens, links and URLs with a query are not
+ours to log, and what libraries log is cut down to warnings for the same reason.
+"""
+
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+_SECRET = re.compile(
+    r"(://[^/\s:@]*:)[^@\s/]+@"
+    r"|(Bearer\s+)\S+"
+    r"|((?:deltatoken|skiptoken|token)=)[^&\s\"']+",
+    re.IGNORECASE,
+)
+
+
+def scrub(text: str) -> str:
+    """Take passwords, bearer keys and cursor tokens out of a text."""
+    return _SECRET.sub(lambda m: f"{m[1] or m[2] or m[3]}***{'@' if m[1] else ''}", text)
+
+
+def _scrub_event(
+    _logger: Any, _name: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    for key, value in event.items():
+        if isinstance(value, str):
+            event[key] = scrub(value)
+    return event
+
+
+def configure(level: str = "INFO", fmt: str = "json") -> None:
+    """Send our events and the libraries' warnings to standard error."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        _scrub_event,
+    ]
+    last = (
+        structlog.processors.JSONRenderer()
+        if fmt == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for chatty in ("httpx", "httpcore", "kombu", "celery.redirected", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def logger() -> Any:
+    return structlog.get_logger()
