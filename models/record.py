@@ -5,7 +5,7 @@ Unknown properties and annotations are ignored, because Graph adds them without 
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -41,6 +41,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False
     """One Graph object. Subclasses declare the mirrored properties, in Graph's own types."""
 
     id: Guid
+    removed: Removed | UnsetType = msgspec.field(name="@removed", default=UNSET)
 
 
 class MemberReference(msgspec.Struct, frozen=True, gc=False):
@@ -49,10 +50,6 @@ class MemberReference(msgspec.Struct, frozen=True, gc=False):
     id: Guid
     odata_type: str = msgspec.field(name="@odata.type", default="")
     removed: Removed | UnsetType = msgspec.field(name="@removed", default=UNSET)
-
-
-Vocabulary: TypeAlias = Literal["@removed", "@odata.type", "members@delta"]
-"""Annotations that are instructions rather than properties; never part of ``$select``."""
 
 
 def graph_properties(record: type[Record]) -> Sequence[str]:

@@ -82,7 +82,7 @@ class Resource:
     @cached_property
     def key(self) -> tuple[str, ...]:
         """The Graph key: the primary key without the connection."""
-        return tuple(c.name for c in self.table.primary_key.columns if c.name != OWNER)
+        return tuple(str(c.name) for c in self.table.primary_key.columns if c.name != OWNER)
 
     @cached_property
     def columns(self) -> tuple[Column[Any], ...]:
@@ -92,7 +92,7 @@ class Resource:
 
     @cached_property
     def column_names(self) -> tuple[str, ...]:
-        return tuple(column.name for column in self.columns)
+        return tuple(str(column.name) for column in self.columns)
 
     @cached_property
     def selected(self) -> tuple[str, ...]:

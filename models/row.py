@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import cache
+from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -18,7 +19,7 @@ from sqlalchemy import ARRAY, DateTime, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 
 from models.record import Record
-from models.resource import Resource
+from models.resource import Kind, Resource
 
 Row: TypeAlias = tuple[Any, ...]
 """Values in the order of ``Resource.columns``."""
@@ -92,9 +93,11 @@ class RowShape:
         )
         fields = msgspec.structs.fields(resource.record)
         position = {field.name: index for index, field in enumerate(fields)}
-        self._direct = [position[name] for name in self.names if name in position]
-        self._same_order = self._direct == list(range(len(self.names)))
-        self._width = len(self.names)
+        self._pick = (
+            itemgetter(*(position[name] for name in self.names))
+            if resource.derive is None and resource.kind is not Kind.EDGE
+            else None
+        )
 
     def from_record(self, record: Record) -> tuple[Row, int]:
         """The row and a bit for each column that Graph sent.
@@ -115,15 +118,10 @@ class RowShape:
         return tuple(values), present
 
     def _values(self, record: Record) -> list[Any]:
-        values: list[Any] = list(msgspec.structs.astuple(record))
-        if self.resource.derive is not None:
-            derived = self.resource.derive(record)
-            return [
-                derived[name] if name in derived else getattr(record, name) for name in self.names
-            ]
-        if self._same_order:
-            return values[: self._width]
-        return [values[index] for index in self._direct]
+        if self._pick is not None:
+            return list(self._pick(msgspec.structs.astuple(record)))
+        derived = self.resource.derive(record) if self.resource.derive else {}
+        return [derived[name] if name in derived else getattr(record, name) for name in self.names]
 
     def json(self, row: Row) -> bytes:
         """The whole object, keys being column names: ``after`` of a created event."""

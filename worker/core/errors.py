@@ -18,7 +18,7 @@ Foreign errors become one of these at the edge, in one table: ``nango/verdict.py
 """
 
 
-class Trouble(Exception):
+class Trouble(Exception):  # noqa: N818 - the names are the design's words
     """Something went wrong, to whom, and what to do about it.
 
     ``connection`` and ``resource`` are filled in where they are known, never guessed.

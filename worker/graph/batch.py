@@ -1,0 +1,89 @@
+"""Many small requests in one: ``POST /$batch``.
+
+Answers come in any order and each is judged by itself; one may be missing. A tenant or gateway
+that refuses the envelope gets the same requests one by one.
+https://learn.microsoft.com/graph/json-batching
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from worker.core.errors import Torn
+from worker.graph.links import VERSION, batch_url
+from worker.nango.client import Address, NangoClient
+from worker.nango.reply import Reply
+
+LIMIT: Final = 20
+
+
+class _Item(msgspec.Struct, frozen=True):
+    id: str
+    status: int
+    headers: dict[str, Any] | None = None
+    body: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _Envelope(msgspec.Struct, frozen=True):
+    responses: list[_Item]
+
+
+class Batcher:
+    """Sends groups of requests for one connection, remembering whether ``$batch`` works."""
+
+    def __init__(self, nango: NangoClient, address: Address) -> None:
+        self._nango = nango
+        self._address = address
+        self._usable = True
+
+    def get(self, target: str) -> Reply:
+        """One request on its own."""
+        return self._nango.proxy(self._address, target)
+
+    def get_all(self, targets: Mapping[str, str]) -> dict[str, Reply]:
+        """Answers by name, for targets by name; every name is answered.
+
+        Raises what a single call raises when the envelope itself fails.
+        """
+        replies: dict[str, Reply] = {}
+        names = list(targets)
+        for start in range(0, len(names), LIMIT):
+            chunk = names[start : start + LIMIT]
+            replies |= self._chunk({name: targets[name] for name in chunk})
+        return replies
+
+    def _chunk(self, targets: dict[str, str]) -> dict[str, Reply]:
+        replies = self._together(targets) if self._usable and len(targets) > 1 else {}
+        for name in targets.keys() - replies.keys():
+            replies[name] = self.get(targets[name])
+        return replies
+
+    def _together(self, targets: dict[str, str]) -> dict[str, Reply]:
+        names = list(targets)
+        requests = [
+            {"id": str(index), "method": "GET", "url": batch_url(targets[name])}
+            for index, name in enumerate(names)
+        ]
+        reply = self._nango.proxy(
+            self._address, f"{VERSION}/$batch", method="POST", body={"requests": requests}
+        )
+        if not reply.ok and reply.status != 424:
+            self._usable = False
+            return {}
+        answers = {str(index): name for index, name in enumerate(names)}
+        return {answers[item.id]: _reply(item) for item in _items(reply) if item.id in answers}
+
+
+def _items(reply: Reply) -> Sequence[_Item]:
+    try:
+        return msgspec.json.decode(reply.body, type=_Envelope).responses
+    except msgspec.DecodeError as fault:
+        if reply.ok:
+            raise Torn(f"a $batch answer cannot be read ({fault})", after=60) from None
+        return []
+
+
+def _reply(item: _Item) -> Reply:
+    headers = {name.lower(): str(value) for name, value in (item.headers or {}).items()}
+    return Reply(item.status, bytes(item.body), headers)

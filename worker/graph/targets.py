@@ -1,0 +1,65 @@
+"""The first links of every walk, and the paths of single reads. Read off the registry."""
+
+from typing import Final
+from urllib.parse import quote
+
+from models.resource import Resource
+from worker.graph.links import VERSION
+
+GRAPH: Final = f"https://graph.microsoft.com{VERSION}"
+ORGANIZATION: Final = f"{VERSION}/organization?$select=id,displayName"
+SITE_SEARCH: Final = "/sites?search=*"
+
+
+def _selected(resource: Resource, *, children: bool) -> str:
+    names = resource.selected
+    if not children:
+        names = tuple(name for name in names if name not in resource.children)
+    return f"$select={','.join(names)}"
+
+
+def listing_link(resource: Resource) -> str:
+    """The first page of a plain listing."""
+    query = [_selected(resource, children=False)] if resource.select else []
+    if resource.page_size:
+        query.append(f"$top={resource.page_size}")
+    return f"{GRAPH}{resource.path}{'?' if query else ''}{'&'.join(query)}"
+
+
+def search_link(resource: Resource) -> str:
+    """Sites by search: all that is left where the complete listing is refused."""
+    return f"{GRAPH}{SITE_SEARCH}&{_selected(resource, children=False)}"
+
+
+def delta_link(resource: Resource) -> str:
+    """The first page of a delta enumeration from the start."""
+    return f"{GRAPH}{resource.delta_path}?{_selected(resource, children=True)}"
+
+
+def token_link(resource: Resource) -> str:
+    """Asks for a delta link that starts now."""
+    return f"{delta_link(resource)}&$deltatoken=latest"
+
+
+def assignments_link(resource: Resource, role_definition_id: str) -> str:
+    """The assignments of one role definition, where Graph demands the filter."""
+    condition = quote(f"roleDefinitionId eq '{role_definition_id}'", safe="'")
+    return f"{GRAPH}{resource.path}?$filter={condition}"
+
+
+def object_target(resource: Resource, identity: str, *, whole: bool = False) -> str:
+    """One object by id: only whether it is there, or as a whole."""
+    path = f"{VERSION}{resource.by_id.replace('{id}', quote(identity, safe=','))}"
+    if not resource.select:
+        return path
+    return f"{path}?{_selected(resource, children=False) if whole else '$select=id'}"
+
+
+def members_target(group_id: str) -> str:
+    """The direct members of a group."""
+    return f"{VERSION}/groups/{group_id}/members?$select=id&$top=999"
+
+
+def member_of_target(kind: str, identity: str) -> str:
+    """The groups that a user or a group is a direct member of."""
+    return f"{VERSION}/{kind}/{identity}/memberOf?$select=id&$top=999"

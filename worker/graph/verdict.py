@@ -1,0 +1,72 @@
+"""What an answer of Graph means for the stream that asked.
+
+https://learn.microsoft.com/graph/errors, /graph/delta-query-overview and /graph/throttling.
+Codes are compared in lower case at every depth of ``innerError``; messages are never read.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from worker.core.errors import Broken, Later, Refused, Restart, Torn, Trouble
+from worker.nango.reply import Reply
+
+_RESTART = frozenset(
+    {
+        "syncstatenotfound",
+        "syncstateinvalid",
+        "resyncrequired",
+        "resyncchangesapplydifferences",
+        "resyncchangesuploaddifferences",
+        "directory_expiredpagetoken",
+    }
+)
+_REVOKED = frozenset({"invalidauthenticationtoken", "authentication_expiredtoken"})
+
+
+def error_codes(reply: Reply) -> list[str]:
+    """Every error code in the body, outermost first."""
+    document = reply.document()
+    error = document.get("error") if isinstance(document, dict) else None
+    return [code for code in _codes(error) if code]
+
+
+def _codes(error: Any, depth: int = 0) -> Iterator[str]:
+    if not isinstance(error, dict) or depth > 8:
+        return
+    code = error.get("code")
+    if isinstance(code, str):
+        yield code
+    for name in ("innerError", "innererror"):
+        yield from _codes(error.get(name), depth + 1)
+
+
+def graph_trouble(  # noqa: PLR0911 - one return a verdict
+    reply: Reply, now: float, permission: str = ""
+) -> Trouble | None:
+    """Why the answer is of no use, or None where it is a success."""
+    if reply.ok:
+        return None
+    codes = error_codes(reply)
+    lowered = {code.lower() for code in codes}
+    if reply.status == 410 or lowered & _RESTART:
+        return Restart("Graph no longer knows the cursor")
+    if reply.status == 429 or reply.status in (500, 502, 503, 504, 509):
+        return Later(f"Graph answered {reply.status}", after=reply.retry_after(now) or 30.0)
+    if reply.status == 401 or lowered & _REVOKED:
+        return Broken("Graph rejects the connection's token; the customer must reconnect")
+    if reply.status == 424:
+        return Later("Graph did not run the request, as another failed", after=5.0)
+    if 300 <= reply.status < 400:
+        return Torn(f"Graph answered {reply.status}, a redirection", after=600)
+    return _refused(reply.status, codes[0] if codes else "", permission)
+
+
+def _refused(status: int, code: str, permission: str) -> Refused:
+    said = f"Graph answers {status}{f' {code}' if code else ''}"
+    if status == 403:
+        advice = f"grant the application permission {permission} and consent to it again"
+        refused = Refused(f"{said}; {advice}" if permission else said)
+    else:
+        refused = Refused(f"{said}; the tenant does not offer this")
+    refused.status, refused.code = status, code
+    return refused

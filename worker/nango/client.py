@@ -1,0 +1,214 @@
+"""One proxied request to Graph, or one question to Nango itself.
+
+Built after the fork, one for each process. ``Retries: 0`` is always sent: Nango's own retries
+ignore Retry-After for app-only connections and would hold our request open unseen.
+https://nango.dev/docs/reference/api/proxy/get
+"""
+
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+import httpx
+import msgspec
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
+from tenacity.wait import wait_random_exponential
+
+from worker.core.errors import Halt, Retry, Torn, Trouble
+from worker.nango.reply import Reply
+from worker.nango.verdict import exhausted, nango_trouble, transport_trouble
+
+MAX_BODY = 64 * 1024 * 1024
+ATTEMPTS = 5
+USER_AGENT = "NONISV|TenantMirror|TenantMirror/0.1"
+"""Decorated as SharePoint asks, so that the traffic is not throttled as anonymous."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """How Nango knows a connection."""
+
+    connection_id: str
+    provider_config_key: str
+
+    def __str__(self) -> str:
+        return f"{self.provider_config_key}/{self.connection_id}"
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long one request may take in all, and the longest pause that is waited in place."""
+
+    deadline: float = 60.0
+    pause: float = 20.0
+
+
+class NangoClient:
+    """Talks to one Nango environment. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        host: str,
+        key: str,
+        *,
+        patience: Patience | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._patience = patience or Patience()
+        self._clock = clock
+        self._base = httpx.URL(host)
+        self._prefix = self._base.raw_path.rstrip(b"/")
+        self._calls = 0
+        self._lock = Lock()
+        try:
+            authorization = f"Bearer {key}".encode("ascii")
+        except UnicodeEncodeError:
+            raise Halt("NANGO_SECRET_KEY holds characters that no key has") from None
+        self._http = httpx.Client(
+            headers={b"Authorization": authorization},
+            timeout=httpx.Timeout(self._patience.deadline, connect=10.0, pool=10.0),
+            limits=httpx.Limits(max_connections=16, keepalive_expiry=45.0),
+            follow_redirects=False,
+            trust_env=False,
+        )
+
+    @property
+    def calls(self) -> int:
+        """Requests sent so far, failed ones included: what Nango counts."""
+        return self._calls
+
+    def close(self) -> None:
+        self._http.close()
+
+    def proxy(
+        self,
+        address: Address,
+        target: str,
+        *,
+        method: str = "GET",
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Reply:
+        """Send a request to Graph through the proxy; ``target`` is a path with its query.
+
+        The target goes out byte for byte. Answers of Graph come back whatever their status;
+        Nango's own failures and those of the network are raised. Retries in place as long as
+        the pause that is asked for is short.
+
+        Raises Later (out of tries), Broken, Halt, Torn.
+        """
+        sent = {
+            "Connection-Id": address.connection_id,
+            "Provider-Config-Key": address.provider_config_key,
+            "Retries": "0",
+            "Nango-Proxy-Accept": "application/json",
+            "Nango-Proxy-User-Agent": USER_AGENT,
+            "Nango-Proxy-X-Ms-Throttle-Priority": "low",
+            "Nango-Proxy-Client-Request-Id": str(uuid.uuid4()),
+            **{f"Nango-Proxy-{name}": value for name, value in (headers or {}).items()},
+        }
+        try:
+            return self._patiently(method, b"/proxy" + target.encode("ascii"), sent, body)
+        except Trouble as trouble:
+            trouble.connection = trouble.connection or str(address)
+            raise
+
+    def ask(self, target: str) -> Reply:
+        """GET Nango's own API. 400 and 404 come back for the caller to judge."""
+        return self._patiently("GET", target.encode("ascii"), {}, None, api=True)
+
+    def _patiently(
+        self,
+        method: str,
+        target: bytes,
+        headers: dict[str, str],
+        body: object,
+        *,
+        api: bool = False,
+    ) -> Reply:
+        started = time.monotonic()
+        patience = self._patience
+
+        def give_up(state: RetryCallState) -> bool:
+            if state.outcome is None:
+                return False
+            fault = state.outcome.exception()
+            asked = fault.after or 0.0 if isinstance(fault, Retry) else 0.0
+            spent = time.monotonic() - started
+            return asked > patience.pause or spent + asked > patience.deadline
+
+        retrying = Retrying(
+            retry=retry_if_exception_type(Retry),
+            stop=lambda state: stop_after_attempt(ATTEMPTS)(state) or give_up(state),
+            wait=_pause,
+            reraise=True,
+        )
+        try:
+            return retrying(self._once, method, target, headers, body, api)
+        except Retry as trouble:
+            raise exhausted(trouble, patience.pause) from None
+
+    def _once(
+        self,
+        method: str,
+        target: bytes,
+        headers: dict[str, str],
+        body: object,
+        api: bool,  # noqa: FBT001 - passed on by tenacity
+    ) -> Reply:
+        reply = self._send(method, target, headers, body)
+        if api and reply.status in (400, 404):
+            return reply
+        trouble = nango_trouble(reply, self._clock())
+        if trouble is not None:
+            raise trouble
+        if not api:
+            _throttled(reply, self._clock())
+        return reply
+
+    def _send(self, method: str, target: bytes, headers: dict[str, str], body: object) -> Reply:
+        with self._lock:
+            self._calls += 1
+        url = self._base.copy_with(raw_path=self._prefix + target)
+        content: dict[str, Any] = {}
+        if body is not None:
+            content = {"content": msgspec.json.encode(body)}
+            headers = {**headers, "Content-Type": "application/json"}
+        until = time.monotonic() + self._patience.deadline
+        try:
+            with self._http.stream(method, url, headers=headers, **content) as response:
+                data = bytearray()
+                for chunk in response.iter_bytes():
+                    data += chunk
+                    if len(data) > MAX_BODY:
+                        raise Torn(f"an answer of more than {MAX_BODY >> 20} MB", after=600)
+                    if time.monotonic() > until:
+                        raise Retry("Nango's answer took too long")
+                return Reply(response.status_code, bytes(data), _lowered(response.headers))
+        except (httpx.HTTPError, httpx.InvalidURL) as fault:
+            raise transport_trouble(fault) from fault
+
+
+def _lowered(headers: httpx.Headers) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
+
+
+def _throttled(reply: Reply, now: float) -> None:
+    """Graph's 429 and 5xx are worth trying again; 501 says that it never will."""
+    if reply.status in (429, 500, 502, 503, 504, 509):
+        after = reply.retry_after(now)
+        raise Retry(f"Graph answered {reply.status}", after=after)
+
+
+_backoff = wait_random_exponential(multiplier=0.5, max=10)
+
+
+def _pause(state: RetryCallState) -> float:
+    """What the service asked for, else a growing pause with jitter."""
+    fault = state.outcome.exception() if state.outcome else None
+    if isinstance(fault, Retry) and fault.after is not None:
+        return fault.after + 0.1 * _backoff(state)
+    return _backoff(state)

@@ -1,0 +1,49 @@
+"""What came back from one call: a status, headers and the bytes, not yet understood."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import msgspec
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer. Header names are lower case."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        return 200 <= self.status < 300
+
+    def document(self) -> Any:
+        """The body as plain JSON values, or None where it is not JSON."""
+        try:
+            return msgspec.json.decode(self.body)
+        except msgspec.DecodeError:
+            return None
+
+    def retry_after(self, now: float) -> float | None:
+        """Seconds to wait as the service says: an integer, a decimal or an HTTP date.
+
+        ``now`` is Unix time, for the date form. None where nothing usable was sent.
+        """
+        return retry_after(self.headers.get("retry-after"), now)
+
+
+def retry_after(value: str | None, now: float) -> float | None:
+    """Parse a Retry-After header; never negative. https://www.rfc-editor.org/rfc/rfc9110"""
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(value).timestamp() - now
+        except ValueError:
+            return None
+    return max(0.0, seconds) if seconds == seconds and seconds != float("inf") else None  # noqa: PLR0124

@@ -1,0 +1,142 @@
+"""Whose answer is it, Graph's or Nango's, and what does Nango's mean?
+
+Nango passes Graph's answers through and mixes its own errors in with misleading statuses (an
+unknown connection is a 400). The order of the tests is what tells them apart; see
+https://nango.dev/docs/reference/api for the documented part.
+"""
+
+from typing import Any
+
+import httpx
+
+from worker.core.errors import Broken, Halt, Later, Retry, Torn, Trouble
+from worker.nango.reply import Reply
+
+GRAPH_HEADERS = ("request-id", "x-ms-ags-diagnostic", "client-request-id")
+
+_KEY = "check NANGO_SECRET_KEY: it must be the API key of the environment with the connections"
+_OURS: dict[str, tuple[type[Trouble], str]] = {
+    "missing_auth_header": (Halt, f"Nango got no key; {_KEY}"),
+    "malformed_auth_header": (Halt, f"Nango could not read the key; {_KEY}"),
+    "invalid_secret_key_format": (Halt, f"Nango says that the key is not one of its keys; {_KEY}"),
+    "unknown_account": (Halt, f"Nango does not know the key; {_KEY}"),
+    "forbidden": (
+        Halt,
+        (
+            "Nango's key lacks a scope; it needs environment:connections:list, "
+            "environment:connections:read and environment:proxy"
+        ),
+    ),
+    "plan_limit": (Halt, "Nango's plan has no proxy calls left; upgrade it or wait for renewal"),
+    "unknown_provider_config": (
+        Broken,
+        "Nango no longer has this integration; restore it or delete the connection",
+    ),
+    "connection_refresh_backoff": (
+        Broken,
+        "Nango could not renew the connection's token a moment ago; if it lasts, reconnect it",
+    ),
+    "invalid_credentials": (
+        Broken,
+        "Nango could not renew the connection's token; if it lasts, the customer must reconnect",
+    ),
+    "unknown_connection": (Broken, "Nango does not know this connection"),
+    "base_url_override_not_allowed": (
+        Retry,
+        "Nango could not resolve or was not allowed to reach Graph's host",
+    ),
+}
+
+
+def from_graph(reply: Reply) -> bool:
+    """Whether the answer is Graph's own, by its headers or the shape of its body."""
+    if any(name in reply.headers for name in GRAPH_HEADERS):
+        return True
+    error = _error(reply.document())
+    code = error.get("code")
+    if not isinstance(code, str):
+        return False
+    return "innerError" in error or "innererror" in error or not _is_nango_code(code)
+
+
+def _is_nango_code(code: str) -> bool:
+    return code in _OURS or code == code.lower()
+
+
+def _error(document: Any) -> dict[str, Any]:
+    error = document.get("error") if isinstance(document, dict) else None
+    return error if isinstance(error, dict) else {}
+
+
+def nango_trouble(reply: Reply, now: float) -> Trouble | None:
+    """Nango's own failure, or None where the answer is Graph's (of whatever status)."""
+    if reply.ok:
+        return _not_json(reply)
+    if from_graph(reply):
+        return None
+    document = reply.document()
+    error = _error(document)
+    code, message = str(error.get("code", "")), str(error.get("message", ""))
+    if reply.status == 429 or code == "too_many_request":
+        after = max(1.0, reply.retry_after(now) or 0.0)
+        return Retry("Nango's own rate limit is reached", after=after)
+    if code in _OURS:
+        kind, sentence = _OURS[code]
+        return kind(sentence)
+    if code == "server_error":
+        return _server_error(message)
+    return _by_status(reply, document, code)
+
+
+def _server_error(message: str) -> Trouble:
+    if "credentials" in message or "refresh limit" in message:
+        return Broken(
+            "Nango could not renew the connection's token; if it lasts, the customer must reconnect"
+        )
+    return Broken("Nango does not know this connection")
+
+
+def _by_status(reply: Reply, document: Any, code: str) -> Trouble | None:
+    if reply.status >= 500:
+        named = document.get("code") if isinstance(document, dict) else None
+        reason = f" ({named})" if isinstance(named, str) else ""
+        return Retry(f"Nango got no answer from Graph{reason}; HTTP {reply.status}")
+    if reply.status == 401:
+        return Halt(f"Nango refused the key; {_KEY}")
+    if document is None:
+        return Halt(f"an HTTP {reply.status} that is neither Nango's nor Graph's; check NANGO_HOST")
+    if code.startswith("invalid_") or code == "server_error":
+        return Halt(f"Nango refused our request ({code}); this is a fault of Tenant Mirror")
+    return None
+
+
+def _not_json(reply: Reply) -> Trouble | None:
+    """A page of HTML with 200 is Nango's dashboard: the address is wrong."""
+    kind = reply.headers.get("content-type", "")
+    if "html" in kind or reply.body[:1] == b"<":
+        return Halt("NANGO_HOST answers with a web page instead of Nango's API; check the address")
+    return None
+
+
+def transport_trouble(fault: httpx.HTTPError | httpx.InvalidURL) -> Trouble:
+    """What an httpx failure means for us. Every exception of httpx has a place here."""
+    name = type(fault).__name__
+    match fault:
+        case httpx.TooManyRedirects() | httpx.UnsupportedProtocol() | httpx.InvalidURL():
+            return Halt(f"NANGO_HOST cannot be used ({name}); check the address")
+        case httpx.ConnectError() | httpx.ConnectTimeout() | httpx.ProxyError():
+            return Retry(f"Nango cannot be reached ({name}: {fault}); check NANGO_HOST if it lasts")
+        case httpx.TransportError() | httpx.DecodingError():
+            return Retry(f"the connection to Nango failed ({name})")
+        case _:
+            return Torn(f"Nango's answer could not be read ({name})")
+
+
+def exhausted(trouble: Retry, pause: float) -> Later:
+    """The same trouble once trying in place is over."""
+    return Later(
+        trouble.message,
+        connection=trouble.connection,
+        resource=trouble.resource,
+        after=max(pause, trouble.after or 0.0),
+    )

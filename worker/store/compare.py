@@ -1,0 +1,49 @@
+"""What an incoming object does to the row that is stored. Pure.
+
+The stored row is whole and known under the lock, so the outcome and its hash are computed here
+and not in SQL: a row's hash is always the hash of what is stored.
+"""
+
+from typing import NamedTuple
+
+from models.change_event import ChangeKind
+from models.row import Row, RowShape
+from worker.store.change import Change
+
+
+class Outcome(NamedTuple):
+    """The row to store, its hash, and what to tell."""
+
+    row: Row
+    hash: bytes
+    change: Change
+
+
+def merged(old: Row, new: Row, present: int) -> Row:
+    """Columns that were sent replace, columns that were absent stay."""
+    return tuple(value if present >> index & 1 else old[index] for index, value in enumerate(new))
+
+
+def created(key: str, text: bytes) -> Change:
+    return Change(ChangeKind.CREATED, key, after=text)
+
+
+def restored(shape: RowShape, key: str, new: Row) -> Outcome:
+    """A deleted key that comes back starts from nulls: nothing is revived from memory."""
+    text, digest = shape.json_and_hash(new)
+    return Outcome(new, digest, Change(ChangeKind.RESTORED, key, after=text))
+
+
+def updated(shape: RowShape, key: str, old: Row, new: Row, present: int) -> Outcome | None:
+    """The outcome for a live row, or None where nothing that counts has changed."""
+    row = merged(old, new, present)
+    before, after = shape.canonical(old), shape.canonical(row)
+    if before == after:
+        return None
+    names = [n for n, a, b in zip(shape.names, before, after, strict=True) if a != b]
+    change = Change(ChangeKind.UPDATED, key, names, shape.some(old, names), shape.some(row, names))
+    return Outcome(row, shape.hash(row), change)
+
+
+def deleted(shape: RowShape, key: str, old: Row) -> Change:
+    return Change(ChangeKind.DELETED, key, before=shape.json(old))

@@ -1,0 +1,126 @@
+"""Taking rows out: a deleted row stays as a tombstone, with the reason, until it is purged."""
+
+from collections.abc import Mapping
+from itertools import islice
+
+from sqlalchemy import text
+
+from models.base import DIRECTORY
+from models.resource import OWNER, Kind, Resource
+from models.resources import GROUP_MEMBERS
+from models.row import shape_of
+from worker.store import compare
+from worker.store.change import Change
+from worker.store.edges import cascade, delete_edges, pair_of
+from worker.store.engine import driver
+from worker.store.lease import Transaction
+from worker.store.merge import stored_rows
+
+BATCH = 500
+"""Deletions in one transaction: large sweeps go in fenced batches."""
+
+
+def delete_objects(
+    tx: Transaction, resource: Resource, reasons: Mapping[str, str]
+) -> list[tuple[Resource, list[Change]]]:
+    """Tombstone the given keys (key to reason), memberships of users and groups with them.
+
+    A key that is unknown is a no-op; one that is dead already gets the new reason, silently.
+    """
+    if resource.kind is Kind.EDGE:
+        pairs = {pair_of(key): reason for key, reason in reasons.items()}
+        return [(resource, delete_edges(tx, pairs))]
+    shape = shape_of(resource)
+    stored = stored_rows(tx, resource, list(reasons))
+    live = [key for key, old in stored.items() if old.live]
+    with driver(tx.connection).cursor() as cursor:
+        cursor.executemany(
+            f"update {DIRECTORY}.{resource.name} set deleted_reason = %s, row_hash = null,"
+            f" changed_at = case when deleted_at is null then %s else changed_at end,"
+            f" deleted_at = coalesce(deleted_at, %s)"
+            f" where {OWNER} = %s and {resource.key[0]} = %s"
+            f" and (deleted_at is null or deleted_reason is distinct from %s)",
+            [
+                (reasons[key], tx.moment, tx.moment, tx.connection_id, key, reasons[key])
+                for key in stored
+            ],
+        )
+    changes = [compare.deleted(shape, key, stored[key].row) for key in live]
+    edges = cascade(tx, live) if resource.kind is Kind.ENTITY else []
+    return [(GROUP_MEMBERS, edges), (resource, changes)]
+
+
+_NOTE = text("""
+    insert into sync.removals (connection_id, resource, key, reason)
+    select :id, :resource, unnest(cast(:keys as text[])), unnest(cast(:reasons as text[]))
+    on conflict (connection_id, resource, key) do update set reason = excluded.reason
+""")
+_WITHDRAW = text("""
+    delete from sync.removals
+     where connection_id = :id and resource = :resource and key = any(cast(:keys as text[]))
+""")
+_PENDING = text("""
+    select key, reason from sync.removals
+     where connection_id = :id and resource = :resource
+     order by key limit :limit
+""")
+_COUNT = text("""
+    select count(*) from sync.removals where connection_id = :id and resource = :resource
+""")
+_HOLD = text("""
+    update sync.removals set held = true
+     where connection_id = :id and resource = :resource and not held
+""")
+_DROP = text("delete from sync.removals where connection_id = :id and resource = :resource")
+_LIVE = "select count(*) from {schema}.{table} where connection_id = :id and deleted_at is null"
+
+
+def note_removals(tx: Transaction, resource: Resource, reasons: Mapping[str, str]) -> None:
+    """Remember deletions until their round is complete and believed."""
+    if reasons:
+        tx.connection.execute(
+            _NOTE,
+            {
+                "id": tx.connection_id,
+                "resource": resource.name,
+                "keys": list(reasons),
+                "reasons": [str(reason) for reason in reasons.values()],
+            },
+        )
+
+
+def withdraw_removals(tx: Transaction, resource: Resource, keys: list[str]) -> int:
+    """An object that appears again is not removed after all."""
+    if not keys:
+        return 0
+    values = {"id": tx.connection_id, "resource": resource.name, "keys": keys}
+    return tx.connection.execute(_WITHDRAW, values).rowcount
+
+
+def count_removals(tx: Transaction, resource: Resource) -> int:
+    values = {"id": tx.connection_id, "resource": resource.name}
+    return int(tx.connection.execute(_COUNT, values).scalar_one())
+
+
+def some_removals(tx: Transaction, resource: Resource, limit: int = BATCH) -> dict[str, str]:
+    values = {"id": tx.connection_id, "resource": resource.name, "limit": limit}
+    return {row.key: row.reason for row in tx.connection.execute(_PENDING, values)}
+
+
+def hold_removals(tx: Transaction, resource: Resource) -> None:
+    tx.connection.execute(_HOLD, {"id": tx.connection_id, "resource": resource.name})
+
+
+def drop_removals(tx: Transaction, resource: Resource) -> None:
+    tx.connection.execute(_DROP, {"id": tx.connection_id, "resource": resource.name})
+
+
+def live_count(tx: Transaction, resource: Resource) -> int:
+    """Rows of a resource that are live now."""
+    statement = _LIVE.format(schema=DIRECTORY, table=resource.name)
+    return int(tx.connection.execute(text(statement), {"id": tx.connection_id}).scalar_one())
+
+
+def first(reasons: Mapping[str, str], limit: int = BATCH) -> dict[str, str]:
+    """The first few of many."""
+    return dict(islice(reasons.items(), limit))

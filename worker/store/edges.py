@@ -1,0 +1,174 @@
+"""Memberships. An edge is live only while neither of its ends is deleted here.
+
+An edge that arrives for a deleted end is stored but not live (reason ``cascade``); when the end
+comes back, its memberships are read from Graph again, never revived from memory.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from models.base import DIRECTORY
+from models.change_event import ChangeKind
+from models.resource import DeletedReason
+from models.resources import GROUP_MEMBERS
+from models.row import shape_of
+from worker.store.change import Change
+from worker.store.copy import copy_rows, mirror_columns
+from worker.store.engine import driver
+from worker.store.lease import Transaction
+
+Pair = tuple[str, str]
+"""A group's id and a member's."""
+
+_PAIRS = "(select unnest(%s::uuid[]), unnest(%s::uuid[]))"
+_KNOWN = f"""
+    select group_id, member_id, member_type, deleted_at is null, deleted_reason
+      from directory.group_members
+     where connection_id = %s and (group_id, member_id) in {_PAIRS}
+"""
+_ENDED = """
+    select id from directory.users
+     where connection_id = %s and id = any(%s::uuid[]) and deleted_at is not null
+    union all
+    select id from directory.groups
+     where connection_id = %s and id = any(%s::uuid[]) and deleted_at is not null
+"""
+_UPDATE = """
+    update directory.group_members
+       set member_type = %s, deleted_at = %s, deleted_reason = %s, changed_at = %s
+     where connection_id = %s and group_id = %s and member_id = %s
+"""
+_CASCADE = """
+    update directory.group_members
+       set deleted_at = %s, deleted_reason = 'cascade', changed_at = %s
+     where connection_id = %s and deleted_at is null
+       and (group_id = any(%s::uuid[]) or member_id = any(%s::uuid[]))
+ returning group_id, member_id, member_type
+"""
+_SHAPE = shape_of(GROUP_MEMBERS)
+
+
+class StoredEdge(NamedTuple):
+    member_type: str
+    live: bool
+    reason: str | None
+
+
+def edge_key(pair: Pair) -> str:
+    """How a membership is named in events and evidence."""
+    return f"{pair[0]}/{pair[1]}"
+
+
+def pair_of(key: str) -> Pair:
+    group_id, _, member_id = key.partition("/")
+    return group_id, member_id
+
+
+def merge_edges(tx: Transaction, arriving: Mapping[Pair, str]) -> list[Change]:
+    """Store memberships that Graph reports: pair to member type."""
+    if not arriving:
+        return []
+    known = stored_edges(tx, arriving)
+    ended = _ended(tx, arriving)
+    changes: list[Change] = []
+    fresh, altered = [], []
+    for pair, sent_type in arriving.items():
+        dead_end = pair[0] in ended or pair[1] in ended
+        old = known.get(pair)
+        if old is None:
+            fresh.append(_new(tx, pair, sent_type, dead_end=dead_end))
+            if not dead_end:
+                changes.append(_told(ChangeKind.CREATED, pair, sent_type))
+            continue
+        new_type = old.member_type if sent_type == "other" else sent_type
+        change, values = _altered(tx, pair, old, new_type, dead_end=dead_end)
+        changes += [change] if change else []
+        altered += [values] if values else []
+    if fresh:
+        columns = mirror_columns(GROUP_MEMBERS)
+        copy_rows(tx.connection, DIRECTORY, GROUP_MEMBERS.name, columns, fresh)
+    _write(tx, altered)
+    return changes
+
+
+def _new(tx: Transaction, pair: Pair, member_type: str, *, dead_end: bool) -> tuple[object, ...]:
+    ended = (tx.moment, DeletedReason.CASCADE.value) if dead_end else (None, None)
+    return (tx.connection_id, *pair, member_type, tx.moment, tx.moment, *ended, None)
+
+
+def _altered(
+    tx: Transaction, pair: Pair, old: StoredEdge, new_type: str, *, dead_end: bool
+) -> tuple[Change | None, tuple[object, ...] | None]:
+    """What to tell and what to write about a membership that is stored already."""
+    where = (tx.moment, tx.connection_id, *pair)
+    if dead_end:
+        if old.live or old.reason == DeletedReason.CASCADE:
+            return None, None
+        return None, (new_type, tx.moment, DeletedReason.CASCADE.value, *where)
+    if not old.live:
+        return _told(ChangeKind.RESTORED, pair, new_type), (new_type, None, None, *where)
+    if new_type == old.member_type:
+        return None, None
+    change = Change(
+        ChangeKind.UPDATED,
+        edge_key(pair),
+        ["member_type"],
+        _SHAPE.some((*pair, old.member_type), ["member_type"]),
+        _SHAPE.some((*pair, new_type), ["member_type"]),
+    )
+    return change, (new_type, None, None, *where)
+
+
+def delete_edges(tx: Transaction, reasons: Mapping[Pair, str]) -> list[Change]:
+    """End memberships; unknown ones are a no-op, dead ones only get the new reason."""
+    if not reasons:
+        return []
+    changes, altered = [], []
+    for pair, old in stored_edges(tx, reasons).items():
+        reason = reasons[pair]
+        if old.live:
+            changes.append(_told(ChangeKind.DELETED, pair, old.member_type))
+        elif old.reason == reason:
+            continue
+        altered.append((old.member_type, tx.moment, reason, tx.moment, tx.connection_id, *pair))
+    _write(tx, altered)
+    return changes
+
+
+def cascade(tx: Transaction, ended: Iterable[str]) -> list[Change]:
+    """End every membership of the given users and groups, on both sides."""
+    ids = list(ended)
+    if not ids:
+        return []
+    with driver(tx.connection).cursor() as cursor:
+        cursor.execute(_CASCADE, (tx.moment, tx.moment, tx.connection_id, ids, ids))
+        return [_told(ChangeKind.DELETED, (g, m), kind) for g, m, kind in cursor.fetchall()]
+
+
+def stored_edges(tx: Transaction, pairs: Iterable[Pair]) -> dict[Pair, StoredEdge]:
+    """The given memberships as they stand, dead ones included."""
+    listed = list(pairs)
+    columns = [[pair[0] for pair in listed], [pair[1] for pair in listed]]
+    with driver(tx.connection).cursor() as cursor:
+        cursor.execute(_KNOWN, (tx.connection_id, *columns))
+        return {(row[0], row[1]): StoredEdge(*row[2:]) for row in cursor.fetchall()}
+
+
+def _ended(tx: Transaction, pairs: Iterable[Pair]) -> set[str]:
+    ids = list({end for pair in pairs for end in pair})
+    with driver(tx.connection).cursor() as cursor:
+        cursor.execute(_ENDED, (tx.connection_id, ids, tx.connection_id, ids))
+        return {row[0] for row in cursor.fetchall()}
+
+
+def _write(tx: Transaction, altered: list[tuple[object, ...]]) -> None:
+    if altered:
+        with driver(tx.connection).cursor() as cursor:
+            cursor.executemany(_UPDATE, altered)
+
+
+def _told(kind: ChangeKind, pair: Pair, member_type: str) -> Change:
+    text = _SHAPE.json((*pair, member_type))
+    if kind is ChangeKind.DELETED:
+        return Change(kind, edge_key(pair), before=text)
+    return Change(kind, edge_key(pair), after=text)

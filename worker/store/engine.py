@@ -1,0 +1,143 @@
+"""The way to Postgres: one small pool for each process, every timeout set, errors translated.
+
+Pooled connections must never cross a fork: the child would read answers meant for its parent.
+A connection that was opened by another process is refused at checkout.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+import psycopg
+from psycopg.adapt import Loader
+from psycopg.types.json import set_json_loads
+from sqlalchemy import Connection, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from worker.core.errors import Away, Halt, Later, Trouble
+
+_OPTIONS = " ".join(
+    f"-c {name}={value}"
+    for name, value in {
+        "statement_timeout": "60s",
+        "lock_timeout": "10s",
+        "idle_in_transaction_session_timeout": "120s",
+        "timezone": "UTC",
+        "datestyle": "ISO",
+        "plan_cache_mode": "auto",
+    }.items()
+)
+
+
+class _GuidAsText(Loader):
+    """GUIDs stay text: they are keys to look up, and making objects of them costs time."""
+
+    def load(self, data: Any) -> str:
+        return bytes(data).decode("ascii")
+
+
+def normalised(address: str) -> URL:
+    """The address with our driver. Raises Halt where it is not a Postgres address."""
+    try:
+        url = make_url(address)
+    except ArgumentError:
+        raise Halt("DATABASE_URL is not a Postgres address") from None
+    if url.drivername not in ("postgres", "postgresql", "postgresql+psycopg"):
+        raise Halt("DATABASE_URL must start with postgresql://")
+    return url.set(drivername="postgresql+psycopg")
+
+
+class Database:
+    """Transactions on the mirror's database."""
+
+    def __init__(self, address: str, *, pool_size: int = 1) -> None:
+        self.url = normalised(address)
+        self._engine = create_engine(
+            self.url,
+            pool_size=pool_size,
+            max_overflow=1,
+            pool_timeout=30,
+            pool_pre_ping=True,
+            pool_recycle=1800,
+            connect_args={
+                "options": _OPTIONS,
+                "connect_timeout": 5,
+                "keepalives_idle": 30,
+                "keepalives_interval": 10,
+                "keepalives_count": 3,
+                "tcp_user_timeout": 60_000,
+                "application_name": "tenant-mirror",
+            },
+        )
+        event.listen(self._engine, "connect", _prepare)
+        event.listen(self._engine, "checkout", _same_process)
+
+    @property
+    def place(self) -> str:
+        """Where the database is, without the password."""
+        return f"{self.url.host or 'local socket'}:{self.url.port or 5432}/{self.url.database}"
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """A transaction: committed at the end, rolled back by any exception.
+
+        Raises Away where Postgres cannot be reached, Halt where it does not let us in.
+        """
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except (DBAPIError, PoolTimeout) as fault:
+            raise translated(fault, self.place) from fault
+        except psycopg.Error as fault:
+            raise _database_trouble(fault, self.place) from fault
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+
+def driver(connection: Connection) -> psycopg.Connection[Any]:
+    """The psycopg connection below, for COPY."""
+    raw = connection.connection.driver_connection
+    assert isinstance(raw, psycopg.Connection)
+    return raw
+
+
+def _prepare(raw: psycopg.Connection[Any], record: Any) -> None:
+    record.info["pid"] = os.getpid()
+    raw.adapters.register_loader("uuid", _GuidAsText)
+    set_json_loads(msgspec.json.decode, raw)
+
+
+def _same_process(_raw: Any, record: Any, _proxy: Any) -> None:
+    if record.info["pid"] != os.getpid():
+        record.dbapi_connection = _proxy.dbapi_connection = None
+        raise DisconnectionError("a pooled connection crossed a fork")
+
+
+def translated(fault: Exception, place: str) -> Trouble:
+    """SQLAlchemy's wrapper of a database error, as one of ours."""
+    if isinstance(fault, DBAPIError) and isinstance(fault.orig, psycopg.Error):
+        return _database_trouble(fault.orig, place)
+    return Away(f"Postgres at {place} has no free connection", after=30)
+
+
+def _database_trouble(fault: psycopg.Error, place: str) -> Trouble:
+    """What a psycopg failure means. Bugs of ours (a broken statement) pass through as they are."""
+    state = fault.sqlstate or ""
+    if state.startswith("28") or state == "3D000":
+        return Halt(f"Postgres at {place} does not let us in: {_first_line(fault)}")
+    if state in ("42P01", "3F000", "42703"):
+        return Halt(f"Postgres at {place} lacks our tables; run 'tenant-mirror migrate'")
+    if state in ("40001", "40P01", "55P03", "57014"):
+        return Later(f"Postgres had to give up a statement ({_first_line(fault)})", after=5)
+    if state.startswith(("08", "57P", "53")) or not state:
+        return Away(f"Postgres at {place} cannot be reached: {_first_line(fault)}", after=10)
+    raise fault
+
+
+def _first_line(fault: psycopg.Error) -> str:
+    return str(fault).strip().split("\n", 1)[0].removeprefix("FATAL:  ") or type(fault).__name__

@@ -1,0 +1,159 @@
+"""One writer a connection: a lease with a fencing token, on the database's clock.
+
+Every write transaction locks the lease row first and checks the token under that lock, so a
+process that was stopped past its lease and wakes up cannot write. The same row counts the
+change events: commits of a connection come one after another, and so do their numbers.
+"""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, text
+
+from worker.core.errors import Busy, Fenced
+from worker.store.engine import Database
+
+_ENSURE = text("insert into sync.leases (connection_id) values (:id) on conflict do nothing")
+_TAKE = text("""
+    update sync.leases
+       set token = token + 1, holder = :holder,
+           expires_at = clock_timestamp() + make_interval(secs => :seconds)
+     where connection_id = :id and (expires_at is null or expires_at < clock_timestamp())
+ returning token
+""")
+_SEIZE = text("""
+    update sync.leases set token = token + 1, holder = null, expires_at = null
+     where connection_id = :id
+ returning token
+""")
+_HOLDER = text("""
+    select holder, extract(epoch from expires_at - clock_timestamp()) as seconds
+      from sync.leases where connection_id = :id
+""")
+_LOCK = text("""
+    select token, event_seq, greatest(clock_timestamp(), last_event_at) as moment
+      from sync.leases where connection_id = :id for update
+""")
+_COMMIT = text("""
+    update sync.leases
+       set event_seq = :seq,
+           last_event_at = case when :seq > event_seq then :moment else last_event_at end,
+           expires_at = case when expires_at is null then null
+                             else clock_timestamp() + make_interval(secs => :seconds) end
+     where connection_id = :id
+""")
+_RENEW = text("""
+    update sync.leases set expires_at = clock_timestamp() + make_interval(secs => :seconds)
+     where connection_id = :id and token = :token
+""")
+_RELEASE = text("""
+    update sync.leases set expires_at = null, holder = null
+     where connection_id = :id and token = :token
+""")
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to write one connection, until ``seconds`` after the last renewal."""
+
+    connection_id: int
+    token: int
+    seconds: float
+
+
+@dataclass
+class Transaction:
+    """A write transaction that holds the lease row.
+
+    ``moment`` is the database's time, never before the last event; ``seq`` the last number given.
+    """
+
+    connection: Connection
+    connection_id: int
+    moment: datetime
+    seq: int
+
+
+def me() -> str:
+    """This process, for people."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def take(database: Database, connection_id: int, seconds: float) -> Lease:
+    """Become the writer of a connection. Raises Busy, naming the holder."""
+    values = {"id": connection_id, "seconds": seconds, "holder": me()}
+    with database.begin() as connection:
+        connection.execute(_ENSURE, values)
+        token = connection.execute(_TAKE, values).scalar()
+        if token is None:
+            held = connection.execute(_HOLDER, values).one()
+            raise Busy(
+                f"{held.holder} is syncing it; its lease ends in {max(0, held.seconds or 0):.0f} s",
+                after=max(0.0, float(held.seconds or 0)),
+            )
+    return Lease(connection_id, int(token), seconds)
+
+
+def renew(database: Database, lease: Lease) -> None:
+    """Prolong the lease. Raises Fenced where somebody else has it."""
+    values = {"id": lease.connection_id, "token": lease.token, "seconds": lease.seconds}
+    with database.begin() as connection:
+        if connection.execute(_RENEW, values).rowcount != 1:
+            raise Fenced("the lease was taken over", connection=str(lease.connection_id))
+
+
+def release(database: Database, lease: Lease) -> None:
+    """Give the lease back; harmless where it is no longer ours."""
+    with database.begin() as connection:
+        connection.execute(_RELEASE, {"id": lease.connection_id, "token": lease.token})
+
+
+@contextmanager
+def writing(database: Database, lease: Lease) -> Iterator[Transaction]:
+    """A write transaction under the lease; its commit renews the lease.
+
+    Raises Fenced, with nothing written, where the token is no longer ours.
+    """
+    with database.begin() as connection:
+        transaction, token = _locked(connection, lease.connection_id)
+        if token != lease.token:
+            raise Fenced("the lease was taken over", connection=str(lease.connection_id))
+        yield transaction
+        _count(transaction, lease.seconds)
+
+
+@contextmanager
+def interrupting(database: Database, connection_id: int) -> Iterator[Transaction]:
+    """A write from outside a run (retire, approve, forget): takes the lock, bumps the token.
+
+    Whatever slice was under way is fenced and starts over from what is committed.
+    """
+    with database.begin() as connection:
+        connection.execute(_ENSURE, {"id": connection_id})
+        transaction, _ = _locked(connection, connection_id)
+        connection.execute(_SEIZE, {"id": connection_id})
+        yield transaction
+        _count(transaction, 0.0)
+
+
+def _locked(connection: Connection, connection_id: int) -> tuple[Transaction, int]:
+    row = connection.execute(_LOCK, {"id": connection_id}).one_or_none()
+    if row is None:
+        raise Fenced("the connection is gone", connection=str(connection_id))
+    return Transaction(connection, connection_id, row.moment, row.event_seq), row.token
+
+
+def _count(transaction: Transaction, seconds: float) -> None:
+    transaction.connection.execute(
+        _COMMIT,
+        {
+            "id": transaction.connection_id,
+            "seq": transaction.seq,
+            "moment": transaction.moment,
+            "seconds": seconds,
+        },
+    )

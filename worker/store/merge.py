@@ -1,0 +1,154 @@
+"""Compare a page with what is stored and write what differs. Unchanged rows are never written.
+
+New rows are COPYed straight into the mirror: under the lease lock nobody else can add them.
+Changed rows are few, so they are updated one by one, in a pipeline.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import NamedTuple, Protocol
+
+from sqlalchemy import Uuid
+from sqlalchemy.dialects.postgresql import JSONB
+
+from models.base import DIRECTORY
+from models.resource import OWNER, Resource
+from models.row import Row, shape_of
+from worker.store import compare
+from worker.store.change import Change
+from worker.store.copy import as_parameters, copy_rows, mirror_columns
+from worker.store.engine import driver
+from worker.store.lease import Transaction
+
+
+class Arriving(Protocol):
+    """A decoded object, as ``graph/decode.py`` gives it."""
+
+    @property
+    def row(self) -> Row: ...
+    @property
+    def present(self) -> int: ...
+    @property
+    def json(self) -> bytes: ...
+    @property
+    def hash(self) -> bytes: ...
+
+
+class Stored(NamedTuple):
+    """A row as it stands."""
+
+    row: Row
+    live: bool
+
+
+class _Statements(NamedTuple):
+    hashes: str
+    rows: str
+    update: str
+
+
+def key_type(resource: Resource) -> str:
+    """The SQL type of a list of keys."""
+    return "uuid[]" if isinstance(resource.columns[0].type, Uuid) else "text[]"
+
+
+@cache
+def _statements(resource: Resource) -> _Statements:
+    table = f"{DIRECTORY}.{resource.name}"
+    key = resource.key[0]
+    array = key_type(resource)
+    columns = ", ".join(f'"{name}"' for name in resource.column_names)
+    rest = [name for name in resource.column_names if name != key]
+    jsonb = {str(c.name) for c in resource.columns if isinstance(c.type, JSONB)}
+    assignments = ", ".join(f'"{name}" = %s{"::jsonb" if name in jsonb else ""}' for name in rest)
+    return _Statements(
+        f"select {key}, row_hash, deleted_at is null from {table}"
+        f" where {OWNER} = %s and {key} = any(%s::{array})",
+        f"select deleted_at is null, {columns} from {table}"
+        f" where {OWNER} = %s and {key} = any(%s::{array})",
+        f"update {table} set {assignments}, row_hash = %s, changed_at = %s,"
+        f" deleted_at = null, deleted_reason = null where {OWNER} = %s and {key} = %s",
+    )
+
+
+def merge_rows(
+    tx: Transaction, resource: Resource, arriving: Mapping[str, Arriving]
+) -> list[Change]:
+    """Bring the mirror's rows in line with a page; the changes, in the page's order."""
+    if not arriving:
+        return []
+    known = _hashes(tx, resource, list(arriving))
+    new = [(key, item) for key, item in arriving.items() if key not in known]
+    _insert(tx, resource, [(item.row, item.hash) for _, item in new])
+    changes = [compare.created(key, item.json) for key, item in new]
+    doubtful = {
+        key: item
+        for key, item in arriving.items()
+        if key in known and known[key] != (item.hash, True)
+    }
+    return changes + _settle(tx, resource, doubtful)
+
+
+def _settle(tx: Transaction, resource: Resource, arriving: Mapping[str, Arriving]) -> list[Change]:
+    """Rows whose hash differs or that were deleted: column by column."""
+    if not arriving:
+        return []
+    shape = shape_of(resource)
+    stored = stored_rows(tx, resource, list(arriving))
+    outcomes = []
+    for key, item in arriving.items():
+        old = stored[key]
+        if old.live:
+            outcome = compare.updated(shape, key, old.row, item.row, item.present)
+        else:
+            outcome = compare.restored(shape, key, item.row)
+        if outcome is not None:
+            outcomes.append(outcome)
+    return write_outcomes(tx, resource, outcomes)
+
+
+def write_outcomes(
+    tx: Transaction, resource: Resource, outcomes: Sequence[compare.Outcome]
+) -> list[Change]:
+    """Store the given outcomes, each of an existing row."""
+    if outcomes:
+        parameters = as_parameters(resource)
+        with driver(tx.connection).cursor() as cursor:
+            cursor.executemany(
+                _statements(resource).update,
+                [
+                    (*parameters(o.row)[1:], o.hash, tx.moment, tx.connection_id, o.row[0])
+                    for o in outcomes
+                ],
+            )
+    return [outcome.change for outcome in outcomes]
+
+
+def _hashes(
+    tx: Transaction, resource: Resource, keys: list[str]
+) -> dict[str, tuple[bytes | None, bool]]:
+    with driver(tx.connection).cursor() as cursor:
+        cursor.execute(_statements(resource).hashes, (tx.connection_id, keys))
+        return {key: (digest, live) for key, digest, live in cursor.fetchall()}
+
+
+def stored_rows(tx: Transaction, resource: Resource, keys: list[str]) -> dict[str, Stored]:
+    """Whole rows by key, deleted ones included."""
+    with driver(tx.connection).cursor() as cursor:
+        cursor.execute(_statements(resource).rows, (tx.connection_id, keys))
+        return {row[1]: Stored(row[1:], row[0]) for row in cursor.fetchall()}
+
+
+def _insert(tx: Transaction, resource: Resource, rows: Iterable[tuple[Row, bytes]]) -> None:
+    rows = list(rows)
+    if not rows:
+        return
+    parameters = as_parameters(resource)
+    owner, moment = (tx.connection_id,), tx.moment
+    copy_rows(
+        tx.connection,
+        DIRECTORY,
+        resource.name,
+        mirror_columns(resource),
+        (owner + parameters(row) + (moment, moment, None, None, digest) for row, digest in rows),
+    )

@@ -1,0 +1,163 @@
+"""What a full walk saw, one row a page, and what follows from it once the walk is complete."""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+
+from sqlalchemy import text
+
+from models.base import DIRECTORY
+from models.resource import OWNER, DeletedReason, Kind, Resource
+from models.row import shape_of
+from worker.store import compare
+from worker.store.change import Change
+from worker.store.engine import driver
+from worker.store.lease import Transaction
+from worker.store.merge import key_type, stored_rows, write_outcomes
+
+_NOTE = """
+    insert into sync.seen (connection_id, resource, walk_id, page_no, keys, properties)
+    values (%s, %s, %s, %s, %s::text[], %s::bigint[])
+"""
+_FORGET = text("""
+    delete from sync.seen
+     where connection_id = :id and resource = any(cast(:resources as text[]))
+""")
+_KEYS = """
+    select unnest(keys) as key from sync.seen
+     where connection_id = %(id)s and resource = %(resource)s and walk_id = %(walk)s
+"""
+
+
+def note_seen(
+    tx: Transaction,
+    resource: Resource,
+    walk_id: int,
+    page_no: int,
+    keys: Sequence[str],
+    present: Sequence[int] = (),
+) -> None:
+    """Remember the keys of a page and, unless all were sent, which columns each carried."""
+    everything = shape_of(resource).everything
+    partial = any(bits != everything for bits in present)
+    with driver(tx.connection).cursor() as cursor:
+        cursor.execute(
+            _NOTE,
+            (
+                tx.connection_id,
+                resource.name,
+                walk_id,
+                page_no,
+                list(keys),
+                list(present) if partial else None,
+            ),
+        )
+
+
+def forget_seen(tx: Transaction, resources: Sequence[Resource]) -> None:
+    """Drop the evidence of walks that are over."""
+    names = [resource.name for resource in resources]
+    tx.connection.execute(_FORGET, {"id": tx.connection_id, "resources": names})
+
+
+@cache
+def _unseen(resource: Resource) -> str:
+    table = f"{DIRECTORY}.{resource.name}"
+    if resource.kind is Kind.EDGE:
+        key = "t.group_id || '/' || t.member_id"
+        match = (
+            "t.group_id = split_part(s.key, '/', 1)::uuid"
+            " and t.member_id = split_part(s.key, '/', 2)::uuid"
+        )
+        parent = "t.group_id::text"
+    else:
+        key = f"t.{resource.key[0]}::text"
+        match = f"t.{resource.key[0]} = s.key::{key_type(resource).removesuffix('[]')}"
+        parent = key
+    return f"""
+        with s as materialized ({_KEYS})
+        select {key} from {table} t
+         where t.{OWNER} = %(id)s and t.deleted_at is null
+           and not exists (select from s where {match})
+           and not exists (
+               select from sync.quarantine q
+                where q.connection_id = %(id)s and q.resource = %(parent)s and q.key = {parent})
+    """
+
+
+def unseen(tx: Transaction, resource: Resource, walk_id: int) -> dict[str, str]:
+    """Live rows that a complete walk did not see: key to reason. Malformed ones count as seen."""
+    values = {
+        "id": tx.connection_id,
+        "resource": resource.name,
+        "walk": walk_id,
+        "parent": resource.parent or resource.name,
+    }
+    with driver(tx.connection).cursor() as cursor:
+        cursor.execute(_unseen(resource), values)
+        return {row[0]: DeletedReason.NOT_SEEN.value for row in cursor.fetchall()}
+
+
+@cache
+def _unsent(resource: Resource) -> str:
+    kind = key_type(resource).removesuffix("[]")
+    key = resource.key[0]
+    gone = " or ".join(
+        f'(k.present & {1 << index} = 0 and t."{name}" is not null)'
+        for index, name in enumerate(resource.column_names)
+        if index
+    )
+    return f"""
+        with k as materialized (
+            select key, bit_or(present) as present
+              from (select unnest(keys)::{kind} as key,
+                           unnest(coalesce(properties, array_fill(%(everything)s::bigint,
+                                           array[cardinality(keys)]))) as present
+                      from sync.seen
+                     where connection_id = %(id)s and resource = %(resource)s
+                       and walk_id = %(walk)s) as pages
+             group by key having bit_or(present) <> %(everything)s)
+        select k.key::text, k.present from k
+          join {DIRECTORY}.{resource.name} t on t.{OWNER} = %(id)s and t.{key} = k.key
+         where t.deleted_at is null and ({gone})
+         limit %(limit)s
+    """
+
+
+def clear_unsent(
+    tx: Transaction, resource: Resource, walk_id: int, limit: int = 500
+) -> list[Change]:
+    """Null the columns that no page of a complete walk carried; empty when all are done."""
+    values = {
+        "id": tx.connection_id,
+        "resource": resource.name,
+        "walk": walk_id,
+        "everything": shape_of(resource).everything,
+        "limit": limit,
+    }
+    with driver(tx.connection).cursor() as cursor:
+        cursor.execute(
+            "select exists (select from sync.seen where connection_id = %(id)s"
+            " and resource = %(resource)s and walk_id = %(walk)s and properties is not null)",
+            values,
+        )
+        found = cursor.fetchone()
+        if not found or not found[0]:
+            return []
+        cursor.execute(_unsent(resource), values)
+        present: Mapping[str, int] = dict(cursor.fetchall())
+    return _clear(tx, resource, present)
+
+
+def _clear(tx: Transaction, resource: Resource, present: Mapping[str, int]) -> list[Change]:
+    shape = shape_of(resource)
+    nothing = (None,) * len(shape.names)
+    outcomes = [
+        outcome
+        for key, old in stored_rows(tx, resource, list(present)).items()
+        if (
+            outcome := compare.updated(
+                shape, key, old.row, nothing, shape.everything & ~present[key] & ~1
+            )
+        )
+    ]
+    return write_outcomes(tx, resource, outcomes)
