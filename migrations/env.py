@@ -23,9 +23,9 @@ def is_ours(name: str | None, kind: str, parents: dict[str, str | None]) -> bool
     if kind == "schema":
         return name in SCHEMAS
     if kind == "table":
-        return not (name or "").startswith("change_events_") and parents.get(
-            "schema_name"
-        ) in SCHEMAS
+        return (
+            not (name or "").startswith("change_events_") and parents.get("schema_name") in SCHEMAS
+        )
     return True
 
 

@@ -53,6 +53,17 @@ class Batcher:
             replies |= self._chunk({name: targets[name] for name in chunk})
         return replies
 
+    def open(self, first: str, targets: Mapping[str, str]) -> dict[str, Reply]:
+        """The named first request with as many others as ``$batch`` gives along with it.
+
+        Where it is refused, only the first is answered: the rest is asked for once that has
+        been judged.
+        """
+        replies = self._together(dict(targets)) if self._usable and len(targets) > 1 else {}
+        if first not in replies:
+            replies = {first: self.get(targets[first])}
+        return replies
+
     def _chunk(self, targets: dict[str, str]) -> dict[str, Reply]:
         replies = self._together(targets) if self._usable and len(targets) > 1 else {}
         for name in targets.keys() - replies.keys():

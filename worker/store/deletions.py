@@ -7,14 +7,14 @@ from sqlalchemy import text
 
 from models.base import DIRECTORY
 from models.resource import OWNER, Kind, Resource
-from models.resources import GROUP_MEMBERS
+from models.resources.group_members import GROUP_MEMBERS
 from models.row import shape_of
 from worker.store import compare
 from worker.store.change import Change
 from worker.store.edges import cascade, delete_edges, pair_of
 from worker.store.engine import driver
 from worker.store.lease import Transaction
-from worker.store.merge import stored_rows
+from worker.store.merge import key_type, stored_rows
 
 BATCH = 500
 """Deletions in one transaction: large sweeps go in fenced batches."""
@@ -61,11 +61,12 @@ _WITHDRAW = text("""
 """)
 _PENDING = text("""
     select key, reason from sync.removals
-     where connection_id = :id and resource = :resource
+     where connection_id = :id and resource = :resource and held = :held
      order by key limit :limit
 """)
-_COUNT = text("""
-    select count(*) from sync.removals where connection_id = :id and resource = :resource
+_COUNTS = text("""
+    select resource, held, count(*) as number from sync.removals
+     where connection_id = :id group by resource, held
 """)
 _HOLD = text("""
     update sync.removals set held = true
@@ -97,13 +98,41 @@ def withdraw_removals(tx: Transaction, resource: Resource, keys: list[str]) -> i
     return tx.connection.execute(_WITHDRAW, values).rowcount
 
 
-def count_removals(tx: Transaction, resource: Resource) -> int:
-    values = {"id": tx.connection_id, "resource": resource.name}
-    return int(tx.connection.execute(_COUNT, values).scalar_one())
+def pending_removals(tx: Transaction) -> dict[tuple[str, bool], int]:
+    """How many removals wait, by resource and whether they are held."""
+    rows = tx.connection.execute(_COUNTS, {"id": tx.connection_id})
+    return {(row.resource, row.held): row.number for row in rows}
 
 
-def some_removals(tx: Transaction, resource: Resource, limit: int = BATCH) -> dict[str, str]:
-    values = {"id": tx.connection_id, "resource": resource.name, "limit": limit}
+def count_live_removals(tx: Transaction, resource: Resource) -> int:
+    """Removals, not held yet, that would really delete a row: what the guard judges."""
+    if resource.kind is Kind.EDGE:
+        match = (
+            "t.group_id = split_part(r.key, '/', 1)::uuid"
+            " and t.member_id = split_part(r.key, '/', 2)::uuid"
+        )
+    else:
+        match = f"t.{resource.key[0]} = r.key::{key_type(resource).removesuffix('[]')}"
+    statement = (
+        f"select count(*) from sync.removals r join {DIRECTORY}.{resource.name} t"
+        f" on t.{OWNER} = r.connection_id and {match} and t.deleted_at is null"
+        " where r.connection_id = %s and r.resource = %s and not r.held"
+    )
+    with driver(tx.connection).cursor() as cursor:
+        row = cursor.execute(statement, (tx.connection_id, resource.name)).fetchone()
+    return int(row[0]) if row else 0
+
+
+def some_removals(
+    tx: Transaction, resource: Resource, limit: int = BATCH, *, held: bool = False
+) -> dict[str, str]:
+    """Removals that wait: key to reason."""
+    values = {
+        "id": tx.connection_id,
+        "resource": resource.name,
+        "limit": limit,
+        "held": held,
+    }
     return {row.key: row.reason for row in tx.connection.execute(_PENDING, values)}
 
 

@@ -4,13 +4,13 @@ An edge that arrives for a deleted end is stored but not live (reason ``cascade`
 comes back, its memberships are read from Graph again, never revived from memory.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from models.base import DIRECTORY
 from models.change_event import ChangeKind
 from models.resource import DeletedReason
-from models.resources import GROUP_MEMBERS
+from models.resources.group_members import GROUP_MEMBERS
 from models.row import shape_of
 from worker.store.change import Change
 from worker.store.copy import copy_rows, mirror_columns
@@ -44,6 +44,20 @@ _CASCADE = """
      where connection_id = %s and deleted_at is null
        and (group_id = any(%s::uuid[]) or member_id = any(%s::uuid[]))
  returning group_id, member_id, member_type
+"""
+_RETURNED = """
+    select e.group_id, e.member_id, e.member_type
+      from directory.group_members e
+      join directory.groups g
+        on g.connection_id = e.connection_id and g.id = e.group_id and g.deleted_at is null
+     where e.connection_id = %s and e.deleted_reason = 'cascade'
+       and not exists (select from directory.users u
+                        where u.connection_id = e.connection_id and u.id = e.member_id
+                          and u.deleted_at is not null)
+       and not exists (select from directory.groups m
+                        where m.connection_id = e.connection_id and m.id = e.member_id
+                          and m.deleted_at is not null)
+     limit 2000
 """
 _SHAPE = shape_of(GROUP_MEMBERS)
 
@@ -154,6 +168,13 @@ def stored_edges(tx: Transaction, pairs: Iterable[Pair]) -> dict[Pair, StoredEdg
         return {(row[0], row[1]): StoredEdge(*row[2:]) for row in cursor.fetchall()}
 
 
+def returned_edges(tx: Transaction) -> dict[Pair, str]:
+    """Memberships that ended with one of their ends, both of which are live again."""
+    with driver(tx.connection).cursor() as cursor:
+        cursor.execute(_RETURNED, (tx.connection_id,))
+        return {(group_id, member_id): kind for group_id, member_id, kind in cursor.fetchall()}
+
+
 def _ended(tx: Transaction, pairs: Iterable[Pair]) -> set[str]:
     ids = list({end for pair in pairs for end in pair})
     with driver(tx.connection).cursor() as cursor:
@@ -161,7 +182,7 @@ def _ended(tx: Transaction, pairs: Iterable[Pair]) -> set[str]:
         return {row[0] for row in cursor.fetchall()}
 
 
-def _write(tx: Transaction, altered: list[tuple[object, ...]]) -> None:
+def _write(tx: Transaction, altered: Sequence[tuple[object, ...]]) -> None:
     if altered:
         with driver(tx.connection).cursor() as cursor:
             cursor.executemany(_UPDATE, altered)

@@ -33,6 +33,7 @@ def note_seen(
     resource: Resource,
     walk_id: int,
     page_no: int,
+    *,
     keys: Sequence[str],
     present: Sequence[int] = (),
 ) -> None:
@@ -161,3 +162,15 @@ def _clear(tx: Transaction, resource: Resource, present: Mapping[str, int]) -> l
         )
     ]
     return write_outcomes(tx, resource, outcomes)
+
+
+_SEEN_COUNT = text("""
+    select coalesce(sum(cardinality(keys)), 0) from sync.seen
+     where connection_id = :id and resource = :resource and walk_id = :walk
+""")
+
+
+def seen_count(tx: Transaction, resource: Resource, walk_id: int) -> int:
+    """How many objects the walk has met, repeated ones counted again."""
+    values = {"id": tx.connection_id, "resource": resource.name, "walk": walk_id}
+    return int(tx.connection.execute(_SEEN_COUNT, values).scalar_one())

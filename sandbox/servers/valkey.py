@@ -1,0 +1,103 @@
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+import redis
+
+from sandbox.servers.binaries import major_version, valkey_program
+from sandbox.servers.child import Child
+from sandbox.servers.errors import WrongMajorVersion
+from sandbox.servers.home import Home
+from sandbox.servers.supervisor import Supervisor
+
+
+@dataclass(frozen=True)
+class Valkey:
+    """An embedded Valkey server, which speaks the Redis protocol, under a supervisor."""
+
+    port: int
+    password: str
+
+    @property
+    def url(self) -> str:
+        return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
+
+    def __repr__(self) -> str:
+        return f"Valkey(port={self.port})"
+
+
+def start_valkey(home: Home, supervisor: Supervisor) -> Valkey:
+    """Start Valkey on the data in the home and wait until it answers. The home must be locked.
+
+    Raises a ServerError: BinariesMissing, WrongMajorVersion, NoPasswdEntry, HomeRefused, NotReady.
+    """
+    _ = home.lock_fd
+    program = valkey_program(home)
+    data = home.directory("valkey", home.identity)
+    _check_version(home, data, major_version(program, home))
+    server = Valkey(home.port("valkey"), home.secret("valkey"))
+    supervisor.start(
+        Child(
+            name="valkey",
+            argv=[str(program), str(_configure(home, data, server))],
+            env=home.identity.environment(home.path),
+            cwd=data,
+            identity=home.identity,
+            ready=lambda: _answers(server),
+            ready_timeout=300,  # reading a long append-only file
+            log=home.log("valkey"),
+            stop_signals=((signal.SIGTERM, 30),),
+            keep_fds=(home.lock_fd,),
+        ),
+    )
+    return server
+
+
+def _configure(home: Home, data: Path, server: Valkey) -> Path:
+    """The configuration file; the password is in it because arguments can be seen by all."""
+    lines = [
+        "bind 127.0.0.1",
+        f"port {server.port}",
+        "protected-mode yes",
+        "daemonize no",
+        f"requirepass {server.password}",
+        f"dir {_quoted(data)}",
+        "appendonly yes",
+        "appendfsync everysec",
+        'save ""',
+        # A queue that forgets messages under memory pressure would be worse than one that is full.
+        "maxmemory-policy noeviction",
+    ]
+    return home.write_private("valkey.conf", "\n".join(lines) + "\n", home.identity)
+
+
+def _quoted(path: Path) -> str:
+    escaped = str(path).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _check_version(home: Home, data: Path, major: int) -> None:
+    """A newer server reads an older one's data, but not the other way round."""
+    stamp = home.path / "valkey.version"
+    written = int(stamp.read_text(encoding="ascii")) if stamp.exists() else major
+    if written > major:
+        raise WrongMajorVersion(
+            f"{data} was written by Valkey {written}, and this is Valkey {major}, which cannot "
+            f"read it. Install Valkey {written} again, or delete that directory and {stamp}: "
+            "Redis holds only hints, and nothing of the mirror is lost.",
+        )
+    if not stamp.exists() or written != major:
+        home.write_private(stamp.name, f"{major}\n")
+
+
+def _answers(server: Valkey) -> bool:
+    try:
+        with redis.Redis.from_url(
+            server.url,
+            socket_connect_timeout=2,
+            socket_timeout=2,
+            retry=None,
+        ) as client:
+            return bool(client.ping())
+    except redis.RedisError:
+        return False

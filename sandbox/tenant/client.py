@@ -1,0 +1,80 @@
+"""A small client of the simulation, for trying it out and for tests. It is no consumer to copy."""
+
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import httpx
+
+from sandbox.tenant.graph.call import HOST
+from sandbox.tenant.server import Server
+
+Page = dict[str, Any]
+
+
+class Walked(NamedTuple):
+    """A walk that ended: every object in the order of its coming, and the delta link if any."""
+
+    objects: list[dict[str, Any]]
+    pages: int
+    delta_link: str | None
+
+
+class Client:
+    """Calls Graph through the served Nango as one connection. A context manager."""
+
+    def __init__(
+        self, server: Server, connection_id: str, provider_config_key: str = "entra"
+    ) -> None:
+        self.http = httpx.Client(
+            base_url=server.url,
+            headers={
+                "Authorization": f"Bearer {server.nango.key}",
+                "Connection-Id": connection_id,
+                "Provider-Config-Key": provider_config_key,
+                "Retries": "0",
+            },
+            timeout=60,
+            trust_env=False,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.http.close()
+
+    def get(self, target: str, **headers: str) -> httpx.Response:
+        """GET a link that Graph gave, or a target such as `users?$top=5`, byte for byte."""
+        target = target.removeprefix(HOST).removeprefix("/v1.0").removeprefix("/")
+        return self.http.get(f"/proxy/v1.0/{target}", headers=headers)
+
+    def pages(self, target: str) -> Iterator[Page]:
+        """The pages from there on; raises httpx.HTTPStatusError for a refusal."""
+        following: str | None = target
+        while following:
+            page: Page = self.get(following).raise_for_status().json()
+            yield page
+            following = page.get("@odata.nextLink")
+
+    def walk(self, target: str) -> Walked:
+        """Every page from there on."""
+        objects: list[dict[str, Any]] = []
+        pages, delta_link = 0, None
+        for page in self.pages(target):
+            objects += page["value"]
+            pages += 1
+            delta_link = page.get("@odata.deltaLink")
+        return Walked(objects, pages, delta_link)
+
+    def batch(self, *urls: str, **more: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """The answers of one `$batch` by id; ids of `urls` are "1", "2", ..."""
+        items = [{"id": str(n), "method": "GET", "url": url} for n, url in enumerate(urls, 1)]
+        asked = {"requests": items + more.get("requests", [])}
+        response = self.http.post("/proxy/v1.0/$batch", json=asked).raise_for_status()
+        return {answer["id"]: answer for answer in response.json()["responses"]}

@@ -1,0 +1,122 @@
+"""Nango's connections API: GET /connections and GET /connections/{id}, with strict parameters."""
+
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+from sandbox.tenant.errors import NangoError
+from sandbox.tenant.tenant import Tenant
+
+Metadata = dict[str, Any]
+
+_LIST_PARAMS = frozenset(
+    {"connectionId", "search", "integrationId", "endUserId", "endUserOrganizationId"}
+    | {"limit", "page"}
+)
+_GET_PARAMS = frozenset({"provider_config_key", "force_refresh", "refresh_token"})
+_MAX_LIMIT = 2000
+_SILENT_CUT = 10_000
+
+
+@dataclass(slots=True)
+class Connection:
+    """One row of Nango's; `tenant` may be replaced, as when a customer authorises another one."""
+
+    id: int
+    connection_id: str
+    provider_config_key: str
+    provider: str
+    tenant: Tenant
+    created: str
+    metadata: Metadata | None = None
+    errors: list[dict[str, str]] = field(default_factory=list)
+    tags: dict[str, str] = field(default_factory=dict)
+    refused: set[str] = field(default_factory=set)
+    """Resources that Graph refuses to this connection."""
+
+    def row(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "connection_id": self.connection_id,
+            "provider_config_key": self.provider_config_key,
+            "provider": self.provider,
+            "errors": self.errors,
+            "end_user": None,
+            "tags": self.tags,
+            "metadata": self.metadata,
+        }
+
+
+def _invalid(name: str, code: str, message: str) -> NangoError:
+    error = {"code": code, "message": message, "path": [name] if name else []}
+    return NangoError(400, "invalid_query_params", errors=[error])
+
+
+def _strict(query: str, allowed: frozenset[str]) -> dict[str, str]:
+    params = dict(parse_qsl(query, keep_blank_values=True))
+    for name in params:
+        if name not in allowed and not (name.startswith("tags[") and "limit" in allowed):
+            raise _invalid("", "unrecognized_keys", f'Unrecognized key: "{name}"')
+    return params
+
+
+def _number(params: dict[str, str], name: str, least: int, most: int, default: int) -> int:
+    text = params.get(name)
+    if text is None:
+        return default
+    if not text.isdigit():
+        raise _invalid(name, "invalid_type", "Invalid input: expected number, received NaN")
+    if not least <= int(text) <= most:
+        raise _invalid(name, "too_big", f"Too big or too small: expected {least} to {most}")
+    return int(text)
+
+
+def _matches(connection: Connection, params: dict[str, str]) -> bool:
+    wanted_id, search = params.get("connectionId"), params.get("search", "")
+    integrations = params.get("integrationId")
+    return (
+        (wanted_id is None or connection.connection_id == wanted_id)
+        and search.lower() in connection.connection_id.lower()
+        and (integrations is None or connection.provider_config_key in integrations.split(","))
+        and all(
+            connection.tags.get(name[5:-1]) == value
+            for name, value in params.items()
+            if name.startswith("tags[")
+        )
+    )
+
+
+def list_connections(connections: list[Connection], query: str) -> dict[str, Any]:
+    """The rows of a page, newest first; without a limit a silent cut, as Nango makes it."""
+    params = _strict(query, _LIST_PARAMS)
+    limit = _number(params, "limit", 1, _MAX_LIMIT, _SILENT_CUT)
+    start = _number(params, "page", 0, 10**9, 0) * limit
+    found = sorted(connections, key=lambda c: (c.created[:19], c.id), reverse=True)
+    found = [c for c in found if _matches(c, params)][start : start + limit]
+    return {"connections": [c.row() | {"created": c.created} for c in found]}
+
+
+def get_connection(
+    connections: list[Connection], integrations: dict[str, str], path: str, query: str
+) -> dict[str, Any]:
+    """One connection, without credentials, as a key that may not read them sees it."""
+    params = _strict(query, _GET_PARAMS)
+    key = params.get("provider_config_key")
+    if key is None:
+        message = "Invalid input: expected string, received undefined"
+        raise _invalid("provider_config_key", "invalid_type", message)
+    if key not in integrations:
+        raise NangoError(400, "unknown_provider_config", "Provider does not exists")
+    name = unquote(path)
+    for connection in connections:
+        if connection.connection_id == name and connection.provider_config_key == key:
+            created = connection.created.replace("+00:00", "")[:19] + ".000+00:00"
+            return connection.row() | {
+                "connection_config": {"tenantId": connection.tenant.tenant_id},
+                "webhook_url_override": None,
+                "created_at": created,
+                "updated_at": created,
+                "last_fetched_at": created,
+                "credentials": {},
+            }
+    raise NangoError(404, "not_found", "Failed to find connection")

@@ -1,0 +1,65 @@
+"""The demo: three companies that are the same after every restart."""
+
+from sandbox.tenant.ids import guid_from
+from sandbox.tenant.nango import KEY, Nango
+from sandbox.tenant.tenant import Tenant
+
+_COMPANIES = (
+    # name, users, groups, members a group, big groups, sites, roles, assignments
+    ("Contoso", 20_000, 400, 25, 2, 300, 90, 120),
+    ("Fabrikam", 300, 25, 8, 0, 30, 40, 20),
+    ("Tailspin", 60, 8, 6, 0, 10, 30, 8),
+)
+_BIG_GROUP = 3000
+
+
+def demo_nango(
+    seed: int = 1, *, key: str = KEY, epoch: int = 1, rate_limit: int | None = None
+) -> Nango:
+    """Contoso with 20,000 users, and two small ones; ids depend on the seed alone."""
+    nango = Nango(key, rate_limit=rate_limit, seed=seed)
+    for number, company in enumerate(_COMPANIES):
+        name, users, groups, members, big, sites, roles, assignments = company
+        tenant = Tenant(
+            seed=seed * 1000 + number,
+            users=users,
+            groups=groups,
+            members_per_group=members,
+            big_groups=big,
+            big_group_members=_BIG_GROUP,
+            sites=sites,
+            role_definitions=roles,
+            role_assignments=assignments,
+            display_name=name,
+            domain=f"{name.lower()}.example",
+            epoch=epoch,
+        )
+        nango.add_connection(guid_from(seed, "connection", number), tenant)
+    return nango
+
+
+def sized_nango(
+    users: tuple[int, ...],
+    seed: int = 1,
+    *,
+    key: str = KEY,
+    epoch: int = 1,
+    rate_limit: int | None = None,
+) -> Nango:
+    """One tenant for each number of users; all else in proportion."""
+    nango = Nango(key, rate_limit=rate_limit, seed=seed)
+    for number, count in enumerate(users):
+        tenant = Tenant(
+            seed=seed * 1000 + number,
+            users=count,
+            groups=max(count // 50, 2),
+            members_per_group=20,
+            sites=max(count // 60, 3),
+            role_definitions=40,
+            role_assignments=min(max(count // 100, 4), 500),
+            display_name=f"Tenant {number + 1}",
+            domain=f"tenant{number + 1}.example",
+            epoch=epoch,
+        )
+        nango.add_connection(guid_from(seed, "connection", number), tenant)
+    return nango

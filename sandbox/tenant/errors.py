@@ -1,0 +1,43 @@
+"""What Graph and Nango answer when they refuse, as exceptions that carry the reply."""
+
+from collections.abc import Mapping
+
+
+class GraphError(Exception):
+    """A refusal of Graph's; the reply has Graph's error body."""
+
+    def __init__(
+        self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message = status, code, message
+        self.headers = dict(headers or {})
+
+
+class NangoError(Exception):
+    """A refusal of Nango's own; `extra` joins code and message in the error object."""
+
+    def __init__(self, status: int, code: str, message: str | None = None, **extra: object) -> None:
+        super().__init__(message or code)
+        self.status, self.code, self.message, self.extra = status, code, message, extra
+
+
+def not_found(object_id: str) -> GraphError:
+    return GraphError(
+        404,
+        "Request_ResourceNotFound",
+        f"Resource '{object_id}' does not exist or one of its queried reference-property objects "
+        "are not present.",
+    )
+
+
+def bad_request(message: str) -> GraphError:
+    return GraphError(400, "Request_BadRequest", message)
+
+
+def denied() -> GraphError:
+    return GraphError(
+        403,
+        "Authorization_RequestDenied",
+        "Insufficient privileges to complete the operation.",
+    )

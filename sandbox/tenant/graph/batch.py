@@ -1,0 +1,117 @@
+"""`$batch`: up to 20 requests in one, answered in any order.
+
+Items run in the order in which they were sent, except that an item waits for those it depends on.
+"""
+
+import json
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from sandbox.tenant.directory import Directory
+from sandbox.tenant.errors import GraphError
+from sandbox.tenant.graph.service import VERSION
+from sandbox.tenant.wire import Request, Response, encode
+
+MAX_ITEMS = 20
+
+Run = Callable[[Request], Response]
+Item = dict[str, Any]
+
+
+def run_batch(
+    tenant: Directory, request: Request, run: Run, between: Callable[[int], None], rng: Random
+) -> bytes:
+    """The body of the reply; `run` answers one item, `between` is called before all but the first.
+
+    Raises GraphError for a batch that is refused or malformed as a whole.
+    """
+    if request.method != "POST":
+        raise GraphError(405, "Request_BadRequest", "Specified HTTP method is not allowed.")
+    if tenant.knobs.refuse_batch:
+        raise GraphError(tenant.knobs.refuse_batch, "BadRequest", "Batching is not available.")
+    answers: dict[str, Response] = {}
+    for done, item in enumerate(_in_order(_items(request.body))):
+        if done:
+            between(done)
+        failed = [one for one in item.get("dependsOn", ()) if answers[one].status >= 400]
+        answers[item["id"]] = _failed_dependency(failed) if failed else run(_request(item))
+    texts = [_text(name, answer) for name, answer in answers.items()]
+    rng.shuffle(texts)
+    return b'{"responses":[%b]}' % b",".join(texts)
+
+
+def _malformed(message: str) -> GraphError:
+    return GraphError(400, "BadRequest", f"Invalid batch payload format. {message}")
+
+
+def _items(body: bytes) -> list[Item]:
+    try:
+        items = json.loads(body)["requests"]
+    except (ValueError, KeyError, TypeError):
+        raise _malformed("'requests' is missing.") from None
+    if not isinstance(items, list) or not items:
+        raise _malformed("'requests' has to be a list of requests.")
+    if len(items) > MAX_ITEMS:
+        raise GraphError(
+            400, "BadRequest", f"Number of batch request steps exceeds the maximum of {MAX_ITEMS}."
+        )
+    for item in items:
+        if not isinstance(item, dict) or not _is_item(item):
+            raise _malformed("Every request needs a text each for id, method and url.")
+    names = [item["id"] for item in items]
+    if len(set(names)) < len(names):
+        raise _malformed("Request ids have to be unique.")
+    if any(not set(item.get("dependsOn", ())) <= set(names) for item in items):
+        raise _malformed("'dependsOn' names a request that is not there.")
+    return items
+
+
+def _is_item(item: Item) -> bool:
+    texts = all(isinstance(item.get(key), str) and item[key] for key in ("id", "method", "url"))
+    depends = item.get("dependsOn", [])
+    return texts and isinstance(depends, list) and all(isinstance(one, str) for one in depends)
+
+
+def _in_order(items: list[Item]) -> list[Item]:
+    """The items, each after those it depends on."""
+    ordered: list[Item] = []
+    done: set[str] = set()
+    while len(ordered) < len(items):
+        ready = [i for i in items if i["id"] not in done and done >= set(i.get("dependsOn", ()))]
+        if not ready:
+            raise _malformed("The requests depend on each other.")
+        ordered.append(ready[0])
+        done.add(ready[0]["id"])
+    return ordered
+
+
+def _request(item: Item) -> Request:
+    path, _, query = item["url"].partition("?")
+    headers = {str(k).lower(): str(v) for k, v in (item.get("headers") or {}).items()}
+    path = VERSION + path.removeprefix("/")
+    return Request(item["method"].upper(), path, query, headers, item=item["id"])
+
+
+def _failed_dependency(failed: list[str]) -> Response:
+    content = {"code": "FailedDependency", "message": f"Depends on failed {', '.join(failed)}."}
+    return Response(424, encode({"error": content}), {"content-type": "application/json"})
+
+
+def _text(name: str, answer: Response) -> bytes:
+    head = encode({"id": name, "status": answer.status, "headers": _headers(answer.headers)})
+    return head[:-1] + b',"body":%b}' % (answer.body or b"null")
+
+
+_SHOWN = {
+    "content-type": "Content-Type",
+    "odata-version": "OData-Version",
+    "location": "Location",
+    "retry-after": "Retry-After",
+    "request-id": "request-id",
+    "cache-control": "Cache-Control",
+}
+
+
+def _headers(headers: dict[str, str]) -> dict[str, str]:
+    return {_SHOWN[name]: value for name, value in headers.items() if name in _SHOWN}

@@ -1,0 +1,151 @@
+"""Who is in which group: edges computed from (group, slot), with an overlay of changes.
+
+A slot keeps its number for ever, so that a walk that is cut into slices misses nobody when the
+group changes meanwhile. Membership here is membership on paper; whether an edge is live also
+depends on its ends.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from math import gcd
+from typing import Literal, NamedTuple
+
+from sandbox.tenant.ids import Guids
+from sandbox.tenant.shelf import Shelf
+
+MemberType = Literal["user", "group", "device", "servicePrincipal", "orgContact"]
+
+_PATTERN = 20
+_GROUP_AT = 7
+_OTHERS: dict[int, MemberType] = {
+    _GROUP_AT: "group",
+    11: "device",
+    15: "servicePrincipal",
+    19: "orgContact",
+}
+_ELSEWHERE: tuple[MemberType, ...] = ("device", "servicePrincipal", "orgContact")
+_SLOTS = 2_000_003  # slots of one group never reach the next group's foreign ids
+
+
+class Member(NamedTuple):
+    id: str
+    type: MemberType
+
+
+@dataclass(slots=True)
+class _Changes:
+    removed: set[int] = field(default_factory=set)
+    added: list[Member] = field(default_factory=list)
+    slots: dict[str, int] = field(default_factory=dict)
+
+
+class Members:
+    """`average` members a group (none to twice that); the first `big` groups have `big_size`."""
+
+    def __init__(
+        self, seed: int, users: Shelf, groups: Shelf, *, average: int, big: int, big_size: int
+    ) -> None:
+        self._users, self._groups = users, groups
+        self._average, self._big, self._big_size = average, big, big_size
+        self._elsewhere = {kind: Guids(seed, kind) for kind in _ELSEWHERE}
+        self._changes: dict[int, _Changes] = {}
+        count = max(users.base, 1)
+        self._stride = count * 618 // 1000 or 1
+        while gcd(self._stride, count) != 1:
+            self._stride += 1
+        self._inverse = pow(self._stride, -1, count) if count > 1 else 0
+
+    def generated(self, group: int) -> int:
+        """How many slots the group was made with."""
+        if group >= self._groups.base:
+            return 0
+        size = self._big_size if group < self._big else group * 7919 % (2 * self._average + 1)
+        return min(size, self._users.base)
+
+    def slots(self, group: int) -> int:
+        changes = self._changes.get(group)
+        return self.generated(group) + (len(changes.added) if changes else 0)
+
+    def _kind(self, slot: int) -> MemberType:
+        kind = _OTHERS.get(slot % _PATTERN, "user")
+        # Past that many the groups would repeat, or contain themselves.
+        too_many = kind == "group" and slot // _PATTERN >= self._groups.base - 1
+        return "user" if too_many else kind
+
+    def at(self, group: int, slot: int) -> Member | None:
+        """Who is in the slot; None once removed."""
+        changes, size = self._changes.get(group), self.generated(group)
+        if changes and slot in changes.removed:
+            return None
+        if slot >= size:
+            return changes.added[slot - size] if changes else None
+        kind = self._kind(slot)
+        if kind == "user":
+            index = (group * 31 + slot * self._stride) % self._users.base
+            return Member(self._users.id_at(index), kind)
+        if kind == "group":
+            index = (group + 1 + slot // _PATTERN) % self._groups.base
+            return Member(self._groups.id_at(index), kind)
+        return Member(self._elsewhere[kind].id_at(group * _SLOTS + slot), kind)
+
+    def of(self, group: int) -> Iterator[Member]:
+        for slot in range(self.slots(group)):
+            member = self.at(group, slot)
+            if member:
+                yield member
+
+    def slot_of(self, group: int, member_id: str) -> int | None:
+        """The slot that holds the member; None for those who are not in the group."""
+        changes = self._changes.get(group)
+        if changes and member_id.lower() in changes.slots:
+            return changes.slots[member_id.lower()]
+        slot = self._generated_slot(group, member_id)
+        if slot is None or not 0 <= slot < self.generated(group):
+            return None
+        if changes and slot in changes.removed:
+            return None
+        member = self.at(group, slot)
+        return slot if member and member.id.lower() == member_id.lower() else None
+
+    def _generated_slot(self, group: int, member_id: str) -> int | None:
+        index = self._users.index_of(member_id)
+        if index is not None:
+            count = self._users.base
+            return (index - group * 31) * self._inverse % count if index < count else None
+        index = self._groups.index_of(member_id)
+        if index is not None:
+            count = self._groups.base
+            if index >= count:
+                return None
+            return (index - group - 1) % count * _PATTERN + _GROUP_AT
+        for guids in self._elsewhere.values():
+            index = guids.index_of(member_id)
+            if index is not None:
+                return index - group * _SLOTS
+        return None
+
+    def groups_of(self, member_id: str, start: int = 0) -> Iterator[int]:
+        """The groups from `start` on that have the member, on paper."""
+        for group in range(start, self._groups.total):
+            if self.slot_of(group, member_id) is not None:
+                yield group
+
+    def add(self, group: int, member: Member) -> bool:
+        """False if the member is there already."""
+        if self.slot_of(group, member.id) is not None:
+            return False
+        changes = self._changes.setdefault(group, _Changes())
+        changes.slots[member.id.lower()] = self.slots(group)
+        changes.added.append(member)
+        return True
+
+    def remove(self, group: int, member_id: str) -> Member | None:
+        """The member that was removed, None if there was none."""
+        slot = self.slot_of(group, member_id)
+        if slot is None:
+            return None
+        member = self.at(group, slot)
+        changes = self._changes.setdefault(group, _Changes())
+        changes.removed.add(slot)
+        changes.slots.pop(member_id.lower(), None)
+        return member

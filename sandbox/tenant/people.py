@@ -1,0 +1,150 @@
+"""Users as a directory of a few years holds them: members, guests, and accounts of services.
+
+Everything that differs between two users of one template is made of the key, so that a user is a
+template with one text filled in. In a list that is sorted later, what tells two items apart must
+stand before the key.
+"""
+
+from random import Random
+
+from sandbox.tenant.shelf import SLOT, MakeTemplate, Props
+from sandbox.tenant.words import (
+    CITIES,
+    COMPANIES,
+    DEPARTMENTS,
+    GIVEN,
+    JOBS,
+    STREETS,
+    SURNAMES,
+)
+
+SKUS = (
+    "11111111-3e5c-4b7a-9d60-0f0000000001",
+    "22222222-3e5c-4b7a-9d60-0f0000000002",
+    "33333333-3e5c-4b7a-9d60-0f0000000003",
+)
+NEVER = "0001-01-01T00:00:00Z"
+
+
+def moment(rng: Random, year: int | None = None) -> str:
+    """A time as Graph writes it, with 0, 2, 3 or 7 digits of a second."""
+    digits = rng.choice((0, 0, 0, 2, 3, 7))
+    fraction = f".{rng.randrange(10**digits):0{digits}d}" if digits else ""
+    return (
+        f"{year or rng.randrange(2012, 2026)}-{rng.randrange(1, 13):02d}-{rng.randrange(1, 29):02d}"
+        f"T{rng.randrange(24):02d}:{rng.randrange(60):02d}:{rng.randrange(60):02d}{fraction}Z"
+    )
+
+
+def make_user(domain: str) -> MakeTemplate:
+    """The template maker for one tenant's users."""
+
+    def make(rng: Random, object_id: str) -> Props:
+        kind = rng.choices(("member", "guest", "service"), (86, 10, 4))[0]
+        given, surname = rng.choice(GIVEN), rng.choice(SURNAMES)
+        props = _bare(rng, object_id, f"{given} {surname}", given, domain)
+        if kind == "service":
+            return props
+        props |= {"givenName": given, "surname": surname}
+        if kind == "guest":
+            return props | _guest(rng, given, domain)
+        props |= _member(rng, given, domain)
+        if rng.random() < 0.5:
+            props |= _synced(rng, surname, domain)
+        return props
+
+    return make
+
+
+def _local(given: str) -> str:
+    """The part before the @; letters outside ASCII do not belong there."""
+    letters = "".join(c for c in given.lower() if c.isascii() and c.isalpha())
+    return f"{letters or 'user'}.{SLOT}"
+
+
+def _bare(rng: Random, object_id: str, name: str, given: str, domain: str) -> Props:
+    return {
+        "id": object_id,
+        "userPrincipalName": f"{_local(given)}@{domain}",
+        "displayName": name,
+        "mailNickname": _local(given),
+        "userType": "Member",
+        "accountEnabled": rng.random() < 0.9,
+        "createdDateTime": moment(rng),
+        "businessPhones": [],
+        "proxyAddresses": [],
+        "otherMails": [],
+        "assignedLicenses": [],
+    }
+
+
+def _guest(rng: Random, given: str, domain: str) -> Props:
+    mail = f"{_local(given)}@partner.example"
+    props: Props = {
+        "userType": "Guest",
+        "userPrincipalName": f"{mail.replace('@', '_')}#EXT#@{domain}",
+        "mail": mail,
+        "otherMails": [mail],
+        "proxyAddresses": [f"SMTP:{mail}"],
+        "externalUserState": rng.choice(("Accepted", "PendingAcceptance")),
+        "lastPasswordChangeDateTime": NEVER,
+    }
+    if rng.random() < 0.5:
+        props["companyName"] = rng.choice(COMPANIES)
+    return props
+
+
+def _member(rng: Random, given: str, domain: str) -> Props:
+    city, state, country, code, language = rng.choice(CITIES)
+    local = _local(given)
+    props: Props = {
+        "mail": f"{local}@{domain}",
+        "jobTitle": rng.choice(JOBS),
+        "department": rng.choice(DEPARTMENTS),
+        "companyName": rng.choice(COMPANIES),
+        "usageLocation": code,
+        "preferredLanguage": language,
+        "proxyAddresses": [
+            f"smtp:{local}@mail.{domain}",
+            f"SMTP:{local}@{domain}",
+        ][rng.randrange(2) :],
+        "lastPasswordChangeDateTime": NEVER if rng.random() < 0.03 else moment(rng),
+        "businessPhones": [f"+46 8 {rng.randrange(100, 999)} {n}" for n in (20, 10)][
+            : rng.randrange(3)
+        ],
+        "assignedLicenses": [
+            {"disabledPlans": list(SKUS[2:]) if rng.random() < 0.2 else [], "skuId": sku}
+            for sku in SKUS[: rng.randrange(3)]
+        ],
+    }
+    optional: Props = {
+        "officeLocation": f"{rng.randrange(1, 9)}/{rng.randrange(1000, 9999)}",
+        "employeeId": f"E{SLOT}",
+        "employeeType": rng.choice(("Employee", "Contractor", "Intern")),
+        "employeeHireDate": moment(rng),
+        "mobilePhone": f"+46 70 {rng.randrange(1000000, 9999999)}",
+        "city": city,
+        "state": state,
+        "country": country,
+        "postalCode": f"{rng.randrange(10000, 99999)}",
+        "streetAddress": f"{rng.choice(STREETS)} {rng.randrange(1, 200)}",
+    }
+    props |= {name: value for name, value in optional.items() if rng.random() < 0.66}
+    if rng.random() < 0.1:
+        props["otherMails"] = [f"home-{local}@post.example", f"alt-{local}@post.example"]
+    return props
+
+
+def _synced(rng: Random, surname: str, domain: str) -> Props:
+    """What Entra Connect adds to a user that comes from a directory on premises."""
+    unit = rng.choice(DEPARTMENTS)
+    path = ",".join(f"DC={part}" for part in domain.split("."))
+    return {
+        "onPremisesSyncEnabled": True,
+        "onPremisesImmutableId": f"{rng.randrange(10**9):09d}{SLOT}AA==",
+        "onPremisesSamAccountName": f"c{rng.randrange(10)}{SLOT}",
+        "onPremisesDistinguishedName": f"CN={surname} {SLOT},OU={unit},{path}",
+        "onPremisesSecurityIdentifier": f"S-1-5-21-{rng.randrange(10**9)}-{rng.randrange(10**9)}"
+        f"-{SLOT}",
+        "onPremisesLastSyncDateTime": moment(rng, 2026),
+    }

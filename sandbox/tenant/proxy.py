@@ -1,0 +1,98 @@
+"""/proxy/...: finds the connection, forwards what Nango forwards, answers as Graph answered."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING
+
+from sandbox.tenant.errors import GraphError, NangoError
+from sandbox.tenant.graph.batch import run_batch
+from sandbox.tenant.graph.call import HOST
+from sandbox.tenant.graph.service import VERSION, Graph, shape_of
+from sandbox.tenant.wire import Request, Response
+
+if TYPE_CHECKING:
+    from sandbox.tenant.connections import Connection
+    from sandbox.tenant.nango import Nango
+
+_PREFIX = "nango-proxy-"
+_BATCH = f"{VERSION}$batch"
+
+
+class Proxy:
+    """Nango's proxy. Nothing of a query is decoded or rebuilt on its way."""
+
+    def __init__(self, nango: Nango, rng: Random) -> None:
+        self._nango, self._rng = nango, rng
+        self._graph = Graph()
+
+    def answer(self, request: Request) -> Response:
+        connection = self._connection(request.headers)
+        headers = {
+            name.removeprefix(_PREFIX): value
+            for name, value in request.headers.items()
+            if name.startswith(_PREFIX)
+        }
+        path = request.path.removeprefix("/proxy").lstrip("/")
+        path = path.removeprefix(f"{HOST}/").lstrip("/")
+        inner = Request(request.method, path, request.query, headers, request.body)
+        # Changes from other threads wait, so that a page is of one moment.
+        with connection.tenant.lock:
+            response = self._run(connection, inner)
+        if self._nango.buffered and response.status < 300:
+            response.chunked = False
+            kept = response.headers.get("content-type", "application/json")
+            response.headers = {"content-type": kept}
+        return response
+
+    def _connection(self, headers: dict[str, str]) -> Connection:
+        names = ("provider-config-key", "connection-id")
+        missing = [name for name in names if not headers.get(name)]
+        message = "Invalid input: expected string, received undefined"
+        errors = [{"code": "invalid_type", "message": message, "path": [n]} for n in missing]
+        if not headers.get("retries", "0").lstrip("-").isdigit():
+            message = "Invalid input: expected number, received NaN"
+            errors.append({"code": "invalid_type", "message": message, "path": ["retries"]})
+        if errors:
+            raise NangoError(400, "invalid_headers", errors=errors)
+        key, name = (headers[header] for header in names)
+        if key not in self._nango.integrations:
+            raise NangoError(
+                404,
+                "unknown_provider_config",
+                "Provider config not found for the given provider config key. Please make sure the "
+                "provider config exists in the Nango dashboard.",
+            )
+        connection = self._nango.find(name, key)
+        if connection is None:
+            raise NangoError(400, "server_error", "Failed to get connection")
+        return connection
+
+    def _run(self, connection: Connection, request: Request) -> Response:
+        """One Graph request, alone or from within a batch."""
+        self._nango.calls.graph[shape_of(request.path.removeprefix(VERSION))] += 1
+        hook = self._nango.before_graph
+        scripted = hook(request) if hook else None
+        if scripted:
+            return scripted
+        if request.path == _BATCH and request.item is None:
+            return self._batch(connection, request)
+        return self._graph.answer(connection.tenant, request, frozenset(connection.refused))
+
+    def _batch(self, connection: Connection, request: Request) -> Response:
+        tenant = connection.tenant
+
+        def between(done: int) -> None:
+            if tenant.knobs.between_items:
+                tenant.knobs.between_items(done)
+            if tenant.knobs.mutations_between_items:
+                tenant.mutate(tenant.knobs.mutations_between_items, self._rng)
+
+        def run(item: Request) -> Response:
+            return self._run(connection, item)
+
+        try:
+            body = run_batch(tenant, request, run, between, self._rng)
+        except GraphError as error:
+            return self._graph.refuse(request, error)
+        return Response(200, body, self._graph.headers(request))

@@ -1,0 +1,113 @@
+"""The simulation on a port: a bare ASGI application under uvicorn, in a thread of its own."""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Thread
+from typing import Any
+
+import uvicorn
+
+from sandbox.tenant.nango import Nango
+from sandbox.tenant.wire import Request, Response
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+_KEEP_ALIVE = 61  # Nango closes idle connections after about that many seconds
+
+
+class App:
+    """The ASGI application; `Nango.handle` has all the behaviour."""
+
+    def __init__(self, nango: Nango) -> None:
+        self._nango = nango
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        request = Request(
+            scope["method"],
+            scope["raw_path"].decode("latin-1"),
+            scope["query_string"].decode("latin-1"),
+            {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope["headers"]},
+            await _body(receive),
+        )
+        response = self._nango.handle(request)
+        if response.delay:
+            await asyncio.sleep(response.delay)
+        await _send(response, send)
+
+
+async def _body(receive: Receive) -> bytes:
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    while message.get("more_body"):
+        message = await receive()
+        body += message.get("body", b"")
+    return body
+
+
+async def _send(response: Response, send: Send) -> None:
+    headers = [(k.encode("latin-1"), v.encode("latin-1")) for k, v in response.headers.items()]
+    if not response.chunked:
+        headers.append((b"content-length", str(len(response.body)).encode()))
+    # Without a Content-Length the server frames the body in chunks, as Graph does.
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": response.body})
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that is running."""
+
+    url: str
+    nango: Nango
+    _uvicorn: uvicorn.Server
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    # With its protocol named: asyncio turns Nagle's delay off only on such sockets.
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise
+    listener.listen(512)
+    return listener
+
+
+@contextmanager
+def serve(nango: Nango, host: str = "127.0.0.1", port: int = 0) -> Iterator[Server]:
+    """Serve while the context is open; port 0 takes a free one. The URL answers at once."""
+    listener = _listener(host, port)
+    config = uvicorn.Config(
+        App(nango),
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE,
+        timeout_graceful_shutdown=1,
+    )
+    server = uvicorn.Server(config)
+    thread = Thread(target=server.run, args=([listener],), name="sandbox", daemon=True)
+    thread.start()
+    try:
+        yield Server(f"http://{host}:{listener.getsockname()[1]}", nango, server)
+    finally:
+        server.should_exit = True
+        thread.join(timeout=10)
+        listener.close()

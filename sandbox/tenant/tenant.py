@@ -1,0 +1,180 @@
+"""A tenant that can be changed: the mutations, each told in the delta log where Graph tells it."""
+
+from random import Random
+
+from sandbox.tenant.churn import Churn
+from sandbox.tenant.directory import Directory
+from sandbox.tenant.ids import guid_from
+from sandbox.tenant.members import Member, MemberType
+from sandbox.tenant.roles import make_definition
+from sandbox.tenant.shelf import Props, State
+
+
+class Tenant(Directory):
+    """A simulated Microsoft 365 tenant. Property names are Graph's; None clears a property."""
+
+    # -- users and groups -----------------------------------------------------------------------
+
+    def create_user(self, **props: object) -> str:
+        """A new user like the others, but for `props`; returns its id."""
+        return self._create("users", props)
+
+    def update_user(self, user_id: str, **props: object) -> None:
+        self._update("users", user_id, props)
+
+    def touch_user(self, user_id: str) -> None:
+        """Report the user in the next delta round although nothing changed."""
+        with self.lock:
+            self.log["users"].append((self.index("users", user_id), None))
+
+    def delete_user(self, user_id: str, *, permanently: bool = False) -> None:
+        self._delete("users", user_id, permanently=permanently)
+
+    def restore_user(self, user_id: str) -> None:
+        self._restore("users", user_id)
+
+    def create_group(self, **props: object) -> str:
+        """A new group like the others, but for `props`, and without members."""
+        return self._create("groups", props)
+
+    def update_group(self, group_id: str, **props: object) -> None:
+        self._update("groups", group_id, props)
+
+    def touch_group(self, group_id: str) -> None:
+        """Report the group and all its members in the next delta round."""
+        with self.lock:
+            self.log["groups"].append((self.index("groups", group_id), None))
+
+    def delete_group(self, group_id: str, *, permanently: bool = False) -> None:
+        self._delete("groups", group_id, permanently=permanently)
+
+    def restore_group(self, group_id: str) -> None:
+        self._restore("groups", group_id)
+
+    def _create(self, resource: str, props: Props) -> str:
+        with self.lock:
+            shelf = self.shelf(resource)
+            given = props.get("id")
+            if given is not None and shelf.index_of(str(given)) is not None:
+                raise ValueError(f"{given} is taken")
+            made = shelf.generated(shelf.total) | props
+            index = shelf.add(made, str(given) if given is not None else None)
+            self.log[resource].append((index, None))
+            return str(made["id"])
+
+    def _update(self, resource: str, object_id: str, props: Props) -> None:
+        with self.lock:
+            index = self.index(resource, object_id)
+            entity = self.shelf(resource).touch(index)
+            if entity.state is not State.LIVE:
+                raise ValueError(f"{object_id} is deleted")
+            changed = {n: v for n, v in props.items() if entity.props.get(n) != v}
+            entity.props.update(changed)
+            if changed and resource in self.log:
+                self.log[resource].append((index, frozenset(changed)))
+
+    def _delete(self, resource: str, object_id: str, *, permanently: bool) -> None:
+        with self.lock:
+            index = self.index(resource, object_id)
+            entity = self.shelf(resource).touch(index)
+            entity.state = State.PURGED if permanently else State.SOFT
+            self.log[resource].append((index, None))
+            if self.knobs.removals_on_delete:
+                self._tell_memberships(resource, object_id)
+
+    def _restore(self, resource: str, object_id: str) -> None:
+        with self.lock:
+            index = self.index(resource, object_id)
+            entity = self.shelf(resource).touch(index)
+            if entity.state is not State.SOFT:
+                raise ValueError(f"{object_id} is not deleted")
+            entity.state = State.LIVE
+            self.log[resource].append((index, None))
+            if self.knobs.readd_on_restore:
+                self._tell_memberships(resource, object_id)
+
+    def _tell_memberships(self, resource: str, object_id: str) -> None:
+        member = Member(object_id, "user" if resource == "users" else "group")
+        for group in self.members.groups_of(object_id):
+            self.log["groups"].append((group, member))
+
+    # -- memberships ----------------------------------------------------------------------------
+
+    def add_member(self, group_id: str, member_id: str, member_type: MemberType = "user") -> None:
+        with self.lock:
+            group, member = self.index("groups", group_id), Member(member_id, member_type)
+            if member_type in ("user", "group"):
+                self.index(f"{member_type}s", member_id)
+            if self.members.add(group, member):
+                self.log["groups"].append((group, member))
+
+    def remove_member(self, group_id: str, member_id: str) -> None:
+        with self.lock:
+            group = self.index("groups", group_id)
+            member = self.members.remove(group, member_id)
+            if member is None:
+                raise LookupError(f"{member_id} is not in {group_id}.")
+            self.log["groups"].append((group, member))
+
+    def members_of(self, group_id: str) -> list[Member]:
+        """The live members of a live group."""
+        with self.lock:
+            return list(self.live_members(self.index("groups", group_id)))
+
+    # -- sites and roles, which have no delta ---------------------------------------------------
+
+    def create_site(self, **props: object) -> str:
+        """A new site; returns its composite id."""
+        with self.lock:
+            made = self.sites.generated(self.sites.total) | props
+            if "id" in props:
+                self.sites.add(made, str(made["id"]).rpartition(",")[2])
+            else:
+                self.sites.add(made)
+            return str(made["id"])
+
+    def update_site(self, site_id: str, **props: object) -> None:
+        self._update("sites", site_id.rpartition(",")[2], props)
+
+    def delete_site(self, site_id: str) -> None:
+        self._remove("sites", site_id.rpartition(",")[2])
+
+    def create_role_definition(self, **props: object) -> str:
+        with self.lock:
+            number = self.role_definitions.total
+            made = make_definition(self.seed, number, built_in=False) | props
+            self.role_definitions.add(made, str(made["id"]))
+            return str(made["id"])
+
+    def update_role_definition(self, role_id: str, **props: object) -> None:
+        self._update("role_definitions", role_id, props)
+
+    def delete_role_definition(self, role_id: str) -> None:
+        """Delete a role and its assignments, as Graph wants those gone first."""
+        with self.lock:
+            self._remove("role_definitions", role_id)
+            for index in list(self.role_assignments.live()):
+                if self.role_assignments.props(index)["roleDefinitionId"] == role_id:
+                    self.role_assignments.touch(index).state = State.PURGED
+
+    def assign_role(self, role_id: str, principal_id: str, scope: str = "/") -> str:
+        """The id of the assignment, which is the same for the same three."""
+        with self.lock:
+            return self._keep_assignment(role_id, principal_id, scope)
+
+    def unassign_role(self, assignment_id: str) -> None:
+        self._remove("role_assignments", assignment_id)
+
+    def _remove(self, resource: str, object_id: str) -> None:
+        with self.lock:
+            self.shelf(resource).touch(self.index(resource, object_id)).state = State.PURGED
+
+    # -- at random ------------------------------------------------------------------------------
+
+    def mutate(self, n: int = 1, rng: Random | None = None) -> None:
+        """Make `n` plausible changes over all resources."""
+        with self.lock:
+            self.mutated += 1
+            churn = Churn(self, rng or Random(guid_from(self.seed, self.mutated)))
+            for _ in range(n):
+                churn.step()

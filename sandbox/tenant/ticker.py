@@ -1,0 +1,40 @@
+"""Mutations on a timer: a directory that is at work."""
+
+from random import Random
+from threading import Event, Thread
+from types import TracebackType
+from typing import Self
+
+from sandbox.tenant.nango import Nango
+
+
+class Ticker:
+    """Mutates one connection's tenant, chosen at random, every so many seconds.
+
+    A context manager; the thread ends with it.
+    """
+
+    def __init__(self, nango: Nango, every: float, n: int = 1, seed: int = 1) -> None:
+        self._nango, self._every, self._n = nango, every, n
+        self._rng = Random(seed)
+        self._stop = Event()
+        self._thread = Thread(target=self._run, name="sandbox-ticker", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join(timeout=10)
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._every):
+            connections = list(self._nango.connections)
+            if connections:
+                self._rng.choice(connections).tenant.mutate(self._n, self._rng)

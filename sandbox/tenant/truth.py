@@ -1,0 +1,154 @@
+"""What a perfect mirror of a tenant holds: rows, counts and checksums.
+
+Rows follow the mirror's published columns: snake_case of Graph's names, GUIDs in lower case, times
+in UTC with microseconds (further digits are cut off; year 1 is null), unordered lists sorted,
+nested objects as they are, absent as null. A row's text is its compact JSON with sorted keys; a
+resource's checksum is the sum, modulo 2**64, of the first eight bytes (big endian) of each text's
+SHA-256, so the order of rows does not matter.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any
+
+from sandbox.tenant.fields import ALL
+
+Row = dict[str, Any]
+Reader = Callable[[Any], Any]
+
+MODULUS = 1 << 64
+_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?Z")
+_TYPES = {"servicePrincipal": "service_principal", "orgContact": "org_contact"}
+_MEMBER_TYPES = frozenset({"user", "group", "device", "service_principal", "org_contact"})
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    count: int
+    checksum: int
+
+
+def column_of(name: str) -> str:
+    """`onPremisesSyncEnabled` is stored as `on_premises_sync_enabled`."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+def time_of(text: str) -> str | None:
+    """A Graph time as the mirror's columns give it back."""
+    match = _TIME.fullmatch(text)
+    if match is None:
+        moment = datetime.fromisoformat(text).astimezone(UTC)
+        return None if moment.year == 1 else moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    seconds, fraction = match.groups()
+    if seconds.startswith("0001-"):
+        return None
+    return f"{seconds}.{(fraction or '')[:6]:0<6}Z"
+
+
+def _is_time(name: str) -> bool:
+    return name.endswith("DateTime") or name == "employeeHireDate"
+
+
+_GUIDS = {
+    "users": {"id"},
+    "groups": {"id"},
+    "role_definitions": {"id"},
+    "role_assignments": {"principalId", "roleDefinitionId"},
+}
+_LISTS = {
+    "businessPhones",
+    "proxyAddresses",
+    "otherMails",
+    "groupTypes",
+    "resourceProvisioningOptions",
+    "resourceScopes",
+}
+
+
+def _reader(resource: str, name: str) -> Reader:
+    if name in _GUIDS.get(resource, ()):
+        return str.lower
+    if name in _LISTS:
+        return sorted
+    return time_of if _is_time(name) else lambda value: value
+
+
+_READERS: dict[str, list[tuple[str, str, Reader]]] = {
+    resource: [(n, column_of(n), _reader(resource, n)) for n in fields.names]
+    for resource, fields in ALL.items()
+    if resource != "sites"
+}
+
+
+def _plain_row(resource: str, found: Mapping[str, Any]) -> Row:
+    row: Row = {}
+    for name, column, read in _READERS[resource]:
+        value = found.get(name)
+        row[column] = None if value is None else read(value)
+    return row
+
+
+def _site_row(site: Mapping[str, Any]) -> Row:
+    host, collection_id, web_id = site["id"].split(",")
+    collection = site.get("siteCollection") or {}
+    created, modified = site.get("createdDateTime"), site.get("lastModifiedDateTime")
+    return {
+        "id": web_id.lower(),
+        "composite_id": f"{host},{collection_id.lower()},{web_id.lower()}",
+        "site_collection_id": collection_id.lower(),
+        "hostname": collection.get("hostname") or collection.get("hostName"),
+        "display_name": site.get("displayName"),
+        "name": site.get("name"),
+        "description": site.get("description"),
+        "web_url": site.get("webUrl"),
+        "is_personal_site": bool(site.get("isPersonalSite")),
+        "is_root": "root" in site,
+        "data_location_code": collection.get("dataLocationCode"),
+        "created_date_time": created and time_of(created),
+        "last_modified_date_time": modified and time_of(modified),
+    }
+
+
+def _member_row(edge: Mapping[str, Any]) -> Row:
+    name = edge["@odata.type"].removeprefix("#microsoft.graph.")
+    kind = _TYPES.get(name, name)
+    return {
+        "group_id": edge["groupId"].lower(),
+        "member_id": edge["id"].lower(),
+        "member_type": kind if kind in _MEMBER_TYPES else "other",
+    }
+
+
+def row_of(resource: str, found: Mapping[str, Any]) -> Row:
+    """The mirrored row of a Graph object (of group_members: `groupId`, `@odata.type`, `id`)."""
+    if resource == "sites":
+        return _site_row(found)
+    if resource == "group_members":
+        return _member_row(found)
+    return _plain_row(resource, found)
+
+
+def row_text(row: Mapping[str, Any]) -> bytes:
+    text = json.dumps(row, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text.encode()
+
+
+def digest(text: bytes) -> int:
+    return int.from_bytes(sha256(text).digest()[:8])
+
+
+def checksum(rows: Iterable[Mapping[str, Any]]) -> int:
+    """The checksum of rows as `row_of` forms them, in any order."""
+    return sum(digest(row_text(row)) for row in rows) % MODULUS
+
+
+def truth_of(rows: Iterable[Mapping[str, Any]]) -> Truth:
+    count = total = 0
+    for row in rows:
+        count += 1
+        total += digest(row_text(row))
+    return Truth(count, total % MODULUS)

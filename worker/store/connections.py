@@ -1,0 +1,176 @@
+"""Connections as we know them: enrolled, claimed when due, broken, retired."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, select, text, update
+
+from models.connection import ConnectionStatus, connections
+from models.run import RunTrigger
+from worker.core.errors import Refused
+from worker.store.lease import Transaction
+
+
+@dataclass(frozen=True)
+class Known:
+    """A connection's row."""
+
+    id: int
+    nango_connection_id: str
+    provider_config_key: str
+    provider: str
+    tenant_id: str | None
+    display_name: str | None
+    status: ConnectionStatus
+    status_reason: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    broken_count: int = 0
+    due_at: datetime | None = None
+    requested_at: datetime | None = None
+    requested_resources: list[str] | None = None
+    requested_full: bool = False
+
+    @property
+    def label(self) -> str:
+        return f"{self.provider_config_key}/{self.nango_connection_id}"
+
+
+_COLUMNS = tuple(connections.c[name] for name in Known.__dataclass_fields__)
+
+
+def _known(row: Row[Any]) -> Known:
+    values = dict(row._mapping)  # noqa: SLF001 - the documented way to a dict
+    values["status"] = ConnectionStatus(values["status"])
+    return Known(**values)
+
+
+def get(connection: Connection, connection_id: int) -> Known:
+    """One connection. Raises Refused where there is none."""
+    row = connection.execute(
+        select(*_COLUMNS).where(connections.c.id == connection_id)
+    ).one_or_none()
+    if row is None:
+        raise Refused(f"there is no connection {connection_id}")
+    return _known(row)
+
+
+def find(connection: Connection, named: str) -> Known:
+    """A connection by what a person typed: our id, Nango's id, or ``integration/id``.
+
+    Raises Refused, saying why, where none or several match.
+    """
+    column = connections.c
+    if named.isascii() and named.isdigit():
+        return get(connection, int(named[:18]))
+    integration, slash, rest = named.partition("/")
+    condition = column.nango_connection_id == named
+    if slash:
+        condition |= (column.provider_config_key == integration) & (
+            column.nango_connection_id == rest
+        )
+    live_first = column.status == ConnectionStatus.RETIRED, column.id
+    rows = connection.execute(select(*_COLUMNS).where(condition).order_by(*live_first)).all()
+    if not rows:
+        raise Refused(
+            f"there is no connection '{named}'; 'tenant-mirror connections list' shows them all"
+        )
+    if len(rows) > 1:
+        options = ", ".join(_known(row).label for row in rows)
+        raise Refused(f"'{named}' could be any of {options}; say integration/id")
+    return _known(rows[0])
+
+
+def all_connections(
+    connection: Connection, statuses: Sequence[ConnectionStatus] = ()
+) -> list[Known]:
+    """Connections by id, of the given statuses (or all)."""
+    statement = select(*_COLUMNS).order_by(connections.c.id)
+    if statuses:
+        statement = statement.where(connections.c.status.in_(statuses))
+    return [_known(row) for row in connection.execute(statement)]
+
+
+_CLAIM = text("""
+    with first_loads as (
+        select count(*) as busy from sync.leases l
+          join sync.runs r on r.connection_id = l.connection_id and r.state = 'running'
+         where l.expires_at > clock_timestamp() and r.trigger = 'backfill'),
+    candidates as (
+        select c.id,
+               case when c.requested_at is not null then 'manual'
+                    when exists (select from sync.streams s where s.connection_id = c.id
+                                    and s.first_complete_at is not null) then 'scheduled'
+                    else 'backfill' end as queue,
+               greatest(c.due_at, c.requested_at) as since
+          from sync.connections c
+          left join sync.leases l on l.connection_id = c.id
+         where c.status in ('active', 'broken') and c.due_at <= clock_timestamp()
+           and (l.expires_at is null or l.expires_at < clock_timestamp())
+         order by c.due_at limit :limit
+           for update of c skip locked),
+    ranked as (
+        select id, queue, row_number() over (partition by queue order by since) as place
+          from candidates),
+    claimed as (
+        select id, queue from ranked, first_loads
+         where queue <> 'backfill' or place <= greatest(0, :first_loads - busy))
+    update sync.connections c
+       set due_at = clock_timestamp() + make_interval(secs => :grace)
+      from claimed where claimed.id = c.id
+ returning c.id, claimed.queue
+""")
+
+
+def claim_due(
+    connection: Connection, *, limit: int, first_loads: int, grace: float
+) -> list[tuple[int, RunTrigger]]:
+    """Claim connections that are due, most urgent first, and say on which queue they travel.
+
+    A claim lasts ``grace`` seconds: if its message is lost, the connection is due again then.
+    """
+    values = {"limit": limit, "first_loads": first_loads, "grace": grace}
+    order = list(RunTrigger)
+    claimed = [(row.id, RunTrigger(row.queue)) for row in connection.execute(_CLAIM, values)]
+    return sorted(claimed, key=lambda item: order.index(item[1]))
+
+
+def request_resync(
+    connection: Connection, connection_id: int, resources: list[str] | None, *, full: bool
+) -> datetime:
+    """Ask the workers for a resync now; the database time of the request."""
+    moment: datetime = connection.execute(
+        update(connections)
+        .where(connections.c.id == connection_id)
+        .values(
+            requested_at=func.clock_timestamp(),
+            requested_resources=resources,
+            requested_full=full,
+            due_at=func.clock_timestamp(),
+        )
+        .returning(connections.c.requested_at)
+    ).scalar_one()
+    return moment
+
+
+def change_connection(tx: Transaction, **values: Any) -> None:
+    """Change the connection of a write transaction."""
+    tx.connection.execute(
+        update(connections).where(connections.c.id == tx.connection_id).values(**values)
+    )
+
+
+def same_tenant(tx: Transaction, tenant_id: str) -> Known | None:
+    """Another connection of the same tenant that is in use."""
+    row = tx.connection.execute(
+        select(*_COLUMNS)
+        .where(
+            connections.c.tenant_id == tenant_id,
+            connections.c.id != tx.connection_id,
+            connections.c.status.in_((ConnectionStatus.ACTIVE, ConnectionStatus.BROKEN)),
+        )
+        .order_by(connections.c.id)
+        .limit(1)
+    ).one_or_none()
+    return _known(row) if row else None

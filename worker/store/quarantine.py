@@ -1,0 +1,90 @@
+"""Malformed objects, kept apart with their reason. Bounded, and without personal data."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import text
+
+from models.resource import Resource
+from worker.store.lease import Transaction
+
+BOUND = 1000
+"""Objects of a connection's resource that are remembered; more of them are only counted."""
+
+FIRST_PAUSE = 3600
+"""Seconds until an object is first read again; doubled with each attempt, a week at most."""
+
+_NOTE = text("""
+    insert into sync.quarantine (connection_id, resource, key, reason, retry_at)
+    select :id, :resource, :key, :reason, now() + make_interval(secs => :pause)
+     where (select count(*) from sync.quarantine
+             where connection_id = :id and resource = :resource) < :bound
+        or exists (select from sync.quarantine
+                    where connection_id = :id and resource = :resource and key = :key)
+    on conflict (connection_id, resource, key) do update
+       set reason = excluded.reason, last_seen_at = now(),
+           attempts = quarantine.attempts + 1,
+           retry_at = now() + make_interval(
+               secs => least(604800, :pause * 2 ^ least(quarantine.attempts, 10)))
+""")
+_RELEASE = text("""
+    delete from sync.quarantine
+     where connection_id = :id and resource = :resource and key = any(cast(:keys as text[]))
+""")
+_COUNT = text("""
+    select count(*) from sync.quarantine where connection_id = :id and resource = :resource
+""")
+_DUE = text("""
+    select key from sync.quarantine
+     where connection_id = :id and resource = :resource
+       and key not like 'unreadable:%' and (:whenever or retry_at <= now())
+     order by retry_at limit 20
+""")
+_UNREADABLE = text("""
+    delete from sync.quarantine
+     where connection_id = :id and resource = :resource and key like 'unreadable:%'
+""")
+
+
+def note_rejects(
+    tx: Transaction, resource: Resource, rejects: Iterable[tuple[str | None, str]]
+) -> None:
+    """Remember malformed objects: key (None where unreadable) and reason."""
+    for key, reason in rejects:
+        digest = hashlib.blake2b(reason.encode(), digest_size=8).hexdigest()
+        tx.connection.execute(
+            _NOTE,
+            {
+                "id": tx.connection_id,
+                "resource": resource.name,
+                "key": key or f"unreadable:{digest}",
+                "reason": reason,
+                "pause": FIRST_PAUSE,
+                "bound": BOUND,
+            },
+        )
+
+
+def release(tx: Transaction, resource: Resource, keys: Sequence[str]) -> None:
+    """Forget objects that have been understood since, or are gone."""
+    if keys:
+        tx.connection.execute(
+            _RELEASE,
+            {"id": tx.connection_id, "resource": resource.name, "keys": list(keys)},
+        )
+
+
+def forget_unreadable(tx: Transaction, resource: Resource) -> None:
+    """A full walk begins: what it meets anew will be noted anew."""
+    tx.connection.execute(_UNREADABLE, {"id": tx.connection_id, "resource": resource.name})
+
+
+def count_quarantined(tx: Transaction, resource: Resource) -> int:
+    values = {"id": tx.connection_id, "resource": resource.name}
+    return int(tx.connection.execute(_COUNT, values).scalar_one())
+
+
+def due_again(tx: Transaction, resource: Resource, *, whenever: bool) -> list[str]:
+    """Keys to read again by id now; ``whenever`` ignores the pauses."""
+    values = {"id": tx.connection_id, "resource": resource.name, "whenever": whenever}
+    return [row.key for row in tx.connection.execute(_DUE, values)]

@@ -1,0 +1,113 @@
+"""The durable state of each stream: enough to go on anywhere."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import Connection, select
+from sqlalchemy.dialects.postgresql import insert
+
+from models.resource import Resource
+from models.resources import RESOURCES, STREAMED
+from models.stream import Mode, Phase, streams
+from worker.core.errors import Fenced
+from worker.store.lease import Transaction
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """One resource of one connection, as committed. Columns are explained in models/stream.py."""
+
+    resource: Resource
+    phase: Phase = Phase.READY
+    mode: Mode = Mode.PLAIN
+    walk_id: int = 0
+    page_no: int = 0
+    next_link: str | None = None
+    delta_link: str | None = None
+    delta_link_at: datetime | None = None
+    parts: list[str] | None = None
+    select_hash: str | None = None
+    seen_count: int = 0
+    loop_mark: str | None = None
+    body_digest: str | None = None
+    body_repeats: int = 0
+    restarts: int = 0
+    incomplete: bool = False
+    walk_started_at: datetime | None = None
+    first_complete_at: datetime | None = None
+    full_walk_at: datetime | None = None
+    fresh_at: datetime | None = None
+    due_at: datetime | None = None
+    full_due_at: datetime | None = None
+    reason: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.resource.name
+
+    @property
+    def initial(self) -> bool:
+        """No walk has ever been complete: events of now belong to the first load."""
+        return self.first_complete_at is None
+
+    @property
+    def is_held(self) -> bool:
+        return self.phase is Phase.HELD
+
+    @property
+    def carries(self) -> tuple[Resource, ...]:
+        """The resources that this stream's walk brings: itself, and edges inside it."""
+        inside = (r for r in RESOURCES.values() if r.parent == self.name)
+        return (self.resource, *inside)
+
+
+_FIELDS = tuple(f.name for f in dataclasses.fields(Stream) if f.name != "resource")
+
+
+def load_streams(connection: Connection, connection_id: int) -> dict[str, Stream]:
+    """The state of every stream, those that never began included."""
+    rows = connection.execute(select(streams).where(streams.c.connection_id == connection_id))
+    found = {row.resource: row for row in rows}
+    return {resource.name: _stream(resource, found.get(resource.name)) for resource in STREAMED}
+
+
+def _stream(resource: Resource, row: object) -> Stream:
+    if row is None:
+        return Stream(resource=resource)
+    values = {name: getattr(row, name) for name in _FIELDS}
+    values["phase"], values["mode"] = Phase(values["phase"]), Mode(values["mode"])
+    return Stream(resource=resource, **values)
+
+
+def save_stream(tx: Transaction, before: Stream, after: Stream) -> None:
+    """Commit a step. Raises Fenced where the stream is no longer where the step began."""
+    values = {name: getattr(after, name) for name in _FIELDS}
+    statement = insert(streams).values(
+        connection_id=tx.connection_id, resource=after.name, **values
+    )
+    statement = statement.on_conflict_do_update(
+        index_elements=[streams.c.connection_id, streams.c.resource],
+        set_=values,
+        where=(streams.c.walk_id == before.walk_id) & (streams.c.page_no == before.page_no),
+    )
+    if tx.connection.execute(statement.returning(streams.c.resource)).first() is None:
+        raise Fenced(
+            "the stream moved on under another process",
+            connection=str(tx.connection_id),
+            resource=after.name,
+        )
+
+
+@dataclass
+class Tally:
+    """What a run did, counted."""
+
+    pages: int = 0
+    objects: int = 0
+    created: int = 0
+    updated: int = 0
+    deleted: int = 0
+    restored: int = 0
+    rejected: int = 0
+    by_resource: dict[str, dict[str, int]] = field(default_factory=dict)

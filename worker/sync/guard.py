@@ -1,0 +1,34 @@
+"""Is this deletion believable? Pure.
+
+A customer may really delete half a directory, but a fault that looks like it is likelier, and
+waiting for a person costs less than a wrong deletion.
+"""
+
+from worker.sync.policy import Policy
+
+
+def implausible(policy: Policy, *, going: int, live: int, empty: bool = False) -> str | None:
+    """Why a deletion of ``going`` out of ``live`` rows must wait for approval, or None.
+
+    Held: more than a share *and* more than a number of rows; or an answer that was ``empty``
+    for a table that is not.
+    """
+    if not going:
+        return None
+    if empty:
+        return f"Graph answered with nothing, and all {going} rows would be deleted"
+    share = 100 * going / live if live else 0.0
+    if going > policy.guard_rows and share > policy.guard_percent:
+        return (
+            f"{going} of {live} rows ({share:.0f} %) would be deleted, "
+            f"more than {policy.guard_percent:g} %"
+        )
+    return None
+
+
+def sample(keys: list[str], *, everything_up_to: int = 200, otherwise: int = 100) -> list[str]:
+    """The keys to read by id before a sweep is believed: all, or an even sample of very many."""
+    if len(keys) <= everything_up_to:
+        return keys
+    step = len(keys) / otherwise
+    return [keys[int(index * step)] for index in range(otherwise)]

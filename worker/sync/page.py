@@ -1,0 +1,175 @@
+"""One page: rows, memberships, events, evidence and the cursor, in one transaction."""
+
+from dataclasses import replace
+from typing import Final
+
+from models.resource import Resource
+from models.resources import RESOURCES
+from models.stream import Phase
+from worker.core.errors import Restart, Torn
+from worker.graph.decode import Page
+from worker.store.deletions import note_removals, withdraw_removals
+from worker.store.edges import edge_key, merge_edges
+from worker.store.lease import Transaction
+from worker.store.merge import merge_rows
+from worker.store.quarantine import note_rejects, release
+from worker.store.seen import note_seen
+from worker.store.streams import Stream, save_stream
+from worker.sync.plan import next_due, select_hash
+from worker.sync.session import Session
+
+PAGE_CAP: Final = 100_000
+REPEATS: Final = 3
+CONFLICT: Final = "came both live and removed in one page; it is read again by its id"
+
+
+def load_page(session: Session, stream: Stream, page: Page, *, pending: bool) -> Stream:
+    """Commit a page and the cursor behind it; the stream as it then stands.
+
+    ``pending`` says that removals wait, so that an object which shows up again withdraws its own.
+    Raises Fenced, Restart (the walk goes in circles).
+    """
+    after = _turned(session, stream, page)
+    edges = _edge_resource(stream)
+    with session.writing() as tx:
+        listing = stream.phase is Phase.LISTING
+        initial = stream.initial
+        changes = merge_rows(tx, stream.resource, page.rows)
+        session.record(tx, stream.resource, changes, initial=initial)
+        if edges is not None:
+            session.record(tx, edges, merge_edges(tx, page.edges), initial=initial)
+        if pending:
+            _withdraw(tx, stream.resource, edges, page)
+        _note_removed(tx, stream.resource, edges, page)
+        _note_rejects(session, tx, stream, page)
+        if listing:
+            _note_seen(tx, stream, edges, page)
+        save_stream(tx, stream, after)
+    session.tally.pages += 1
+    session.tally.objects += page.count
+    session.progress(stream.name, after.seen_count, "reading")
+    return after
+
+
+def _edge_resource(stream: Stream) -> Resource | None:
+    return next((r for r in RESOURCES.values() if r.parent == stream.name), None)
+
+
+def _withdraw(tx: Transaction, resource: Resource, edges: Resource | None, page: Page) -> None:
+    withdraw_removals(tx, resource, list(page.rows))
+    if edges is not None:
+        withdraw_removals(tx, edges, [edge_key(pair) for pair in page.edges])
+
+
+def _note_removed(tx: Transaction, resource: Resource, edges: Resource | None, page: Page) -> None:
+    note_removals(tx, resource, page.removed)
+    if edges is not None:
+        reasons = {edge_key(pair): why for pair, why in page.edges_removed.items()}
+        note_removals(tx, edges, reasons)
+
+
+def _note_rejects(session: Session, tx: Transaction, stream: Stream, page: Page) -> None:
+    note_rejects(tx, stream.resource, [(r.key, r.reason) for r in page.rejects])
+    note_rejects(tx, stream.resource, [(key, CONFLICT) for key in sorted(page.conflicts)])
+    session.tally.rejected += len(page.rejects)
+    if session.quarantined.get(stream.name):
+        release(tx, stream.resource, list(page.rows))
+    if page.rejects or page.conflicts:
+        session.quarantined[stream.name] = True
+
+
+def _note_seen(tx: Transaction, stream: Stream, edges: Resource | None, page: Page) -> None:
+    keys, present = list(page.rows), [item.present for item in page.rows.values()]
+    apart = [r.key for r in page.rejects if r.key is not None] + sorted(page.conflicts)
+    everything = (1 << len(stream.resource.columns)) - 1
+    note_seen(
+        tx,
+        stream.resource,
+        stream.walk_id,
+        stream.page_no,
+        keys=keys + apart,
+        present=present + [everything] * len(apart),
+    )
+    if edges is not None and page.edges:
+        pairs = [edge_key(pair) for pair in page.edges]
+        note_seen(tx, edges, stream.walk_id, stream.page_no, keys=pairs)
+
+
+def _turned(session: Session, stream: Stream, page: Page) -> Stream:
+    """The stream's state once this page is committed."""
+    repeats = _repeats(stream, page)
+    began = session.began if stream.page_no == 0 else stream.walk_started_at
+    after = replace(
+        stream,
+        page_no=stream.page_no + 1,
+        next_link=page.next_link,
+        seen_count=stream.seen_count + page.count,
+        body_digest=page.digest or stream.body_digest,
+        body_repeats=repeats,
+        loop_mark=_mark(stream, page),
+        incomplete=stream.incomplete or any(r.key is None for r in page.rejects),
+        walk_started_at=began or session.began,
+        reason=None,
+    )
+    if stream.phase is Phase.LISTING:
+        return _end_of_walk(session, after, page) if page.is_last else after
+    return _end_of_round(session, after, page) if page.is_last else after
+
+
+def _end_of_walk(session: Session, after: Stream, page: Page) -> Stream:
+    """The durable Complete: phase ``sweeping`` is committed with the last page."""
+    if after.resource.children and page.delta_link is None:
+        raise Torn("Graph ended a delta enumeration without a delta link", after=600)
+    ended = replace(after, phase=Phase.SWEEPING, next_link=None)
+    if page.delta_link is None:
+        return ended
+    return replace(
+        ended,
+        delta_link=page.delta_link,
+        delta_link_at=session.began,
+        select_hash=select_hash(after.resource),
+    )
+
+
+def _end_of_round(session: Session, after: Stream, page: Page) -> Stream:
+    if page.delta_link is None:
+        raise Torn("Graph ended a delta round without a delta link", after=600)
+    return replace(
+        after,
+        walk_id=after.walk_id + 1,
+        page_no=0,
+        next_link=None,
+        delta_link=page.delta_link,
+        delta_link_at=session.began,
+        seen_count=0,
+        loop_mark=None,
+        body_digest=None,
+        body_repeats=0,
+        restarts=0,
+        fresh_at=after.walk_started_at,
+        due_at=next_due(
+            after.due_at, session.began, session.policy.interval(after), session.jitter
+        ),
+    )
+
+
+def _repeats(stream: Stream, page: Page) -> int:
+    """How often the same page came in a row. Raises Restart where a walk goes in circles."""
+    same = bool(page.digest) and page.digest == stream.body_digest
+    repeats = stream.body_repeats + 1 if same else 0
+    if page.next_link is None:
+        return repeats
+    circling = (
+        page.next_link in (stream.next_link, stream.loop_mark)
+        or repeats >= REPEATS - 1
+        or stream.page_no >= PAGE_CAP
+    )
+    if circling:
+        raise Restart("Graph's next links go in circles; the walk is begun again")
+    return repeats
+
+
+def _mark(stream: Stream, page: Page) -> str | None:
+    """Brent's rule: remember a link at pages 1, 2, 4, 8 ...; meeting it again is a loop."""
+    number = stream.page_no + 1
+    return page.next_link if number & (number - 1) == 0 else stream.loop_mark

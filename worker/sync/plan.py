@@ -1,0 +1,116 @@
+"""What is to be done next for a stream. Pure: state, order and time in, a step out."""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum, auto
+
+from models.resource import Kind, Resource
+from models.stream import Mode, Phase
+from worker.store.streams import Stream
+from worker.sync.policy import Policy
+
+MAX_RESTARTS = 3
+"""Walks of a stream that may be begun again before it waits."""
+
+
+class Step(Enum):
+    """One thing to do for a stream."""
+
+    WAIT = auto()
+    TOKEN = auto()
+    """Take a delta token, then begin a listing that it covers."""
+    BEGIN = auto()
+    """Begin a full walk."""
+    PAGE = auto()
+    """Read the next page of the walk or round."""
+    SETTLE = auto()
+    """A round is complete: apply the removals that it announced."""
+    SWEEP = auto()
+    """A walk is complete: delete what it did not see."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What was asked for: by the clocks, or by a person at ``since``."""
+
+    since: datetime
+    manual: bool = False
+    resources: frozenset[str] | None = None
+    full: bool = False
+
+    def covers(self, stream: Stream) -> bool:
+        """Whether the order is about this stream; an edge is asked for by its own name too."""
+        if self.resources is None:
+            return True
+        return any(resource.name in self.resources for resource in stream.carries)
+
+
+def next_step(  # noqa: PLR0911 - one return a step
+    stream: Stream, order: Order, now: datetime, policy: Policy, pending: int
+) -> Step:
+    """The next step of a stream; ``pending`` counts removals that wait for their round."""
+    at_rest = stream.phase in (Phase.DELTA, Phase.HELD) and stream.next_link is None
+    if pending and at_rest:
+        return Step.SETTLE
+    if not _wanted(stream, order, now):
+        return Step.WAIT
+    if stream.phase is Phase.LISTING:
+        return Step.PAGE
+    if stream.phase is Phase.SWEEPING:
+        return Step.SWEEP
+    if stream.delta_link is None:
+        return _first_step(stream)
+    if stream.next_link is not None:
+        return Step.PAGE
+    if _needs_full_walk(stream, order, now, policy):
+        return _first_step(stream)
+    return Step.PAGE
+
+
+def _first_step(stream: Stream) -> Step:
+    lists_first = stream.resource.kind is Kind.ENTITY and not stream.resource.children
+    return Step.TOKEN if lists_first and stream.mode is Mode.PLAIN else Step.BEGIN
+
+
+def _wanted(stream: Stream, order: Order, now: datetime) -> bool:
+    if not order.covers(stream):
+        return False
+    if order.manual and (stream.fresh_at is None or stream.fresh_at < order.since):
+        return True
+    if order.manual and order.full and not _full_since(stream, order.since):
+        return True
+    if stream.due_at is None:
+        return True
+    return stream.due_at <= now
+
+
+def _full_since(stream: Stream, since: datetime) -> bool:
+    return stream.full_walk_at is not None and stream.full_walk_at >= since
+
+
+def _needs_full_walk(stream: Stream, order: Order, now: datetime, policy: Policy) -> bool:
+    if order.full and not _full_since(stream, order.since):
+        return True
+    if stream.select_hash != select_hash(stream.resource):
+        return True
+    age = timedelta(days=policy.cursor_days)
+    if stream.delta_link_at is None or now - stream.delta_link_at > age:
+        return True
+    return stream.full_due_at is not None and stream.full_due_at <= now
+
+
+def select_hash(resource: Resource) -> str:
+    """Digest of the properties asked for: Graph ties them into the cursor."""
+    return hashlib.blake2b(",".join(resource.selected).encode(), digest_size=8).hexdigest()
+
+
+def next_due(due: datetime | None, now: datetime, interval: float, jitter: float) -> datetime:
+    """The previous due time plus the interval, so that the clock does not drift.
+
+    ``jitter`` (0 to 1) spreads a stream that was far behind over a tenth of its interval.
+    """
+    step = timedelta(seconds=interval)
+    if due is not None and due <= now < due + step:
+        return due + step
+    return now + step * (1 + 0.1 * (jitter - 0.5))

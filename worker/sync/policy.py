@@ -1,0 +1,85 @@
+"""The clocks and bounds of one connection: defaults, and what its settings in Nango say."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final
+
+from models.resource import Kind
+from models.stream import Mode
+from worker.core.settings import Settings
+from worker.store.streams import Stream
+
+METADATA_KEY: Final = "tenant_mirror"
+"""Our key in a connection's Nango metadata; all other keys are somebody else's."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Seconds, shares and counts that a sync of one connection goes by."""
+
+    delta_seconds: float = 300
+    roles_seconds: float = 900
+    roles_filtered_seconds: float = 3600
+    sites_seconds: float = 21_600
+    full_walk_seconds: float = 604_800
+    first_full_walk_seconds: float = 86_400
+    cursor_days: float = 6
+    guard_percent: float = 20
+    guard_rows: int = 50
+    enabled: bool = True
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Policy":
+        names = {field.name for field in fields(cls)} - {"enabled"}
+        return cls(**{name: getattr(settings, name) for name in names})
+
+    def interval(self, stream: Stream) -> float:
+        """Seconds between two reads of a stream."""
+        if stream.resource.kind is Kind.ENTITY:
+            return self.delta_seconds
+        if stream.name == "sites":
+            return self.sites_seconds
+        filtered = stream.mode is Mode.BY_DEFINITION
+        return self.roles_filtered_seconds if filtered else self.roles_seconds
+
+
+_BOUNDS: Final[Mapping[str, tuple[type, float, float]]] = {
+    "enabled": (bool, 0, 1),
+    "delta_seconds": (int, 60, 86_400),
+    "roles_seconds": (int, 60, 604_800),
+    "sites_seconds": (int, 300, 604_800),
+    "full_walk_seconds": (int, 3600, 2_592_000),
+    "guard_percent": (int, 1, 100),
+    "guard_rows": (int, 0, 1_000_000),
+}
+
+
+def customised(policy: Policy, wanted: Any) -> tuple[Policy, str | None]:
+    """The policy with a customer's settings, and what is wrong with them.
+
+    Anyone with access to Nango's metadata can write these: each is checked by itself, and a bad
+    one is reported while the default stands.
+    """
+    if wanted is None:
+        return policy, None
+    if not isinstance(wanted, dict):
+        return policy, f"metadata key {METADATA_KEY} must hold an object"
+    problems, values = [], {}
+    for name, value in wanted.items():
+        problem = _problem(str(name), value)
+        if problem:
+            problems.append(problem)
+        else:
+            values[str(name)] = value
+    return replace(policy, **values), "; ".join(problems) or None
+
+
+def _problem(name: str, value: object) -> str | None:
+    if name not in _BOUNDS:
+        return f"{name[:40]!r} is not a setting ({', '.join(_BOUNDS)})"
+    kind, low, high = _BOUNDS[name]
+    if type(value) is not kind:
+        return f"{name} must be {'true or false' if kind is bool else 'a whole number'}"
+    if not low <= float(value) <= high:  # type: ignore[arg-type]
+        return f"{name} must be from {low:g} to {high:g}"
+    return None

@@ -1,0 +1,146 @@
+"""What must be asked for again: memberships of ends that came back, and quarantined objects.
+
+A restored user's or group's memberships are never revived from memory. The edges that its
+deletion ended still say so (reason ``cascade``); as soon as both ends are live again, Graph is
+asked, and the answer turns each into a live edge or into one that is gone for good.
+"""
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from models.resource import DeletedReason, Resource
+from models.resources import RESOURCES, STREAMED
+from models.resources.group_members import GROUP_MEMBERS
+from models.stream import Phase
+from worker.core.errors import Refused
+from worker.graph.batch import Batcher
+from worker.graph.decode import Page, decode_object
+from worker.graph.targets import object_target
+from worker.graph.verdict import graph_trouble
+from worker.nango.reply import Reply
+from worker.store.deletions import delete_objects
+from worker.store.edges import Pair, delete_edges, edge_key, merge_edges, pair_of, returned_edges
+from worker.store.lease import Transaction
+from worker.store.merge import merge_rows, stored_rows
+from worker.store.quarantine import due_again, note_rejects, release
+from worker.store.streams import Stream
+from worker.sync.confirm import read_member_of, read_members
+from worker.sync.session import Session
+
+MANY = 20
+"""Memberships of one group from which on the group is read, rather than each member."""
+
+
+@dataclass
+class Doubts:
+    """Returned memberships by pair, and quarantined keys by resource with their addresses."""
+
+    edges: dict[Pair, str] = field(default_factory=dict)
+    objects: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.edges) or bool(self.objects)
+
+
+@dataclass
+class Answers:
+    """What Graph said about them; a key without an object is gone."""
+
+    edges: dict[str, str] = field(default_factory=dict)
+    objects: dict[str, dict[str, Page | None]] = field(default_factory=dict)
+
+
+def find_doubts(session: Session, streams: Mapping[str, Stream]) -> Doubts:
+    """What to ask again, once no walk that might answer it is under way."""
+    doubts = Doubts()
+    resting = (Phase.DELTA, Phase.READY, Phase.HELD)
+    with session.writing() as tx:
+        settled = all(
+            streams[name].phase in resting and streams[name].next_link is None
+            for name in ("users", "groups")
+        )
+        if settled and session.order.resources is None:
+            doubts.edges = returned_edges(tx)
+        for resource in STREAMED:
+            if not session.quarantined.get(resource.name):
+                continue
+            keys = due_again(tx, resource, whenever=session.order.manual)
+            if keys:
+                doubts.objects[resource.name] = _addresses(tx, resource, keys)
+    return doubts
+
+
+def _addresses(tx: Transaction, resource: Resource, keys: list[str]) -> dict[str, str]:
+    if resource.address in resource.key:
+        return {key: key for key in keys}
+    position = resource.column_names.index(resource.address)
+    stored = stored_rows(tx, resource, keys)
+    return {key: (stored[key].row[position] if key in stored else None) or key for key in keys}
+
+
+def ask(batcher: Batcher, doubts: Doubts) -> Answers:
+    """Read them all. Touches no database. Raises Later where Graph does not say."""
+    answers = Answers()
+    crowded = _crowded(doubts.edges)
+    members = sorted({m for g, m in doubts.edges if g not in crowded})
+    kinds = {pair[1]: kind for pair, kind in doubts.edges.items()}
+    found, unknown = read_member_of(batcher, {m: kinds[m] for m in members})
+    answers.edges |= found
+    crowded |= {g for g, m in doubts.edges if m in unknown}
+    answers.edges |= read_members(batcher, sorted(crowded))
+    for name, addresses in doubts.objects.items():
+        resource = RESOURCES[name]
+        targets = {k: object_target(resource, a, whole=True) for k, a in addresses.items()}
+        replies = batcher.get_all(targets)
+        answers.objects[name] = {key: _object(resource, one) for key, one in replies.items()}
+    return answers
+
+
+def _crowded(pairs: Iterable[Pair]) -> set[str]:
+    counts: dict[str, int] = {}
+    for group_id, _ in pairs:
+        counts[group_id] = counts.get(group_id, 0) + 1
+    return {group_id for group_id, number in counts.items() if number > MANY}
+
+
+def _object(resource: Resource, reply: Reply) -> Page | None:
+    trouble = graph_trouble(reply, time.time(), resource.permission)
+    if isinstance(trouble, Refused) and trouble.status == 404:
+        return None
+    if trouble is not None:
+        raise trouble
+    return decode_object(resource, reply.body)
+
+
+def take_answers(session: Session, doubts: Doubts, answers: Answers) -> None:
+    """Store what Graph said."""
+    if doubts.edges:
+        with session.writing() as tx:
+            doubtful = {pair: edge_key(pair) for pair in doubts.edges}
+            alive = {pair_of(key): kind for key, kind in answers.edges.items()}
+            session.record(tx, GROUP_MEMBERS, merge_edges(tx, alive), initial=False)
+            gone = {
+                pair: DeletedReason.NOT_SEEN.value
+                for pair, key in doubtful.items()
+                if key not in answers.edges
+            }
+            session.record(tx, GROUP_MEMBERS, delete_edges(tx, gone), initial=False)
+    for name, pages in answers.objects.items():
+        _take_objects(session, RESOURCES[name], pages)
+
+
+def _take_objects(session: Session, resource: Resource, pages: Mapping[str, Page | None]) -> None:
+    with session.writing() as tx:
+        for key, page in pages.items():
+            if page is None:
+                gone = {key: DeletedReason.NOT_SEEN.value}
+                for of, changes in delete_objects(tx, resource, gone):
+                    session.record(tx, of, changes, initial=False)
+                release(tx, resource, [key])
+            elif page.rejects:
+                note_rejects(tx, resource, [(key, page.rejects[0].reason)])
+            else:
+                changes = merge_rows(tx, resource, page.rows)
+                session.record(tx, resource, changes, initial=False)
+                release(tx, resource, [key])

@@ -1,0 +1,79 @@
+"""What every step of a slice has at hand: the lease, the run, the way to Graph, the order."""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from models.change_event import ChangeKind
+from models.resource import Resource
+from worker.events.ledger import append
+from worker.graph.batch import Batcher
+from worker.store.change import Change
+from worker.store.connections import Known
+from worker.store.engine import Database
+from worker.store.lease import Lease, Transaction, renew, writing
+from worker.store.runs import Run
+from worker.store.streams import Tally
+from worker.sync.plan import Order
+from worker.sync.policy import Policy
+
+Progress = Callable[[str, int, str], None]
+"""Told about each committed page: resource, objects so far, what is being done."""
+
+
+def silent(_resource: str, _objects: int, _what: str) -> None:
+    """Nobody watches."""
+
+
+@dataclass
+class Session:
+    """One slice's hold on one connection."""
+
+    database: Database
+    lease: Lease
+    connection: Known
+    run: Run
+    batcher: Batcher
+    policy: Policy
+    order: Order
+    began: datetime
+    call_seconds: float
+    progress: Progress = silent
+    tally: Tally = field(default_factory=Tally)
+    renewed: float = field(default_factory=time.monotonic)
+    quarantined: dict[str, bool] = field(default_factory=dict)
+    jitter: float = field(default_factory=random.random)
+
+    @contextmanager
+    def writing(self) -> Iterator[Transaction]:
+        """A fenced write; the commit renews the lease."""
+        with writing(self.database, self.lease) as tx:
+            yield tx
+        self.renewed = time.monotonic()
+
+    def keep_lease(self) -> None:
+        """See that the lease outlives the next call, without a heartbeat thread.
+
+        A statement is only sent where the last commit is too long ago; a worker that hangs
+        stops renewing and loses the lease. Raises Fenced.
+        """
+        left = self.lease.seconds - (time.monotonic() - self.renewed)
+        if left < self.call_seconds + 10 or left < self.lease.seconds / 2:
+            renew(self.database, self.lease)
+            self.renewed = time.monotonic()
+
+    def record(
+        self, tx: Transaction, resource: Resource, changes: list[Change], *, initial: bool
+    ) -> None:
+        """Write the events of some changes and count them."""
+        append(tx, resource, changes, run_id=self.run.id, initial=initial)
+        counts = self.tally.by_resource.setdefault(resource.name, {})
+        for change in changes:
+            counts[change.kind.value] = counts.get(change.kind.value, 0) + 1
+        self.tally.created += sum(c.kind is ChangeKind.CREATED for c in changes)
+        self.tally.updated += sum(c.kind is ChangeKind.UPDATED for c in changes)
+        self.tally.deleted += sum(c.kind is ChangeKind.DELETED for c in changes)
+        self.tally.restored += sum(c.kind is ChangeKind.RESTORED for c in changes)

@@ -1,0 +1,145 @@
+"""One slice: open, then take every due stream forward until done or out of time.
+
+The streams are fetched side by side, each one page ahead; commits come one after another.
+"""
+
+import time
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import func, select
+
+from models.resources import STREAMED
+from worker.core.errors import Later, Refused, Restart, Trouble
+from worker.store.deletions import pending_removals
+from worker.store.quarantine import count_quarantined
+from worker.store.streams import Stream, load_streams, save_stream
+from worker.sync.opening import mend, open_connection
+from worker.sync.plan import Step
+from worker.sync.reread import ask, find_doubts, take_answers
+from worker.sync.session import Session
+from worker.sync.streaming import Ask, Streaming
+from worker.sync.transitions import released
+
+
+@dataclass
+class Outcome:
+    """How far a slice came."""
+
+    streams: dict[str, Stream] = field(default_factory=dict)
+    troubles: dict[str, Trouble] = field(default_factory=dict)
+    unfinished: bool = False
+    quarantined: int = 0
+
+
+def take_slice(session: Session, *, seconds: float | None = None) -> Outcome:
+    """Bring the connection forward for at most ``seconds`` (None: until done).
+
+    Raises Broken, Halt, Fenced, Away, Later (the opening call itself could not be answered).
+    """
+    streamings = _prepare(session)
+    due = [one for one in streamings if one.step is not Step.WAIT]
+    if due:
+        _open(session, due)
+        _drive(session, due, seconds)
+    unfinished = any(one.step is not Step.WAIT for one in streamings)
+    troubles = {one.stream.name: one.trouble for one in streamings if one.trouble is not None}
+    streams = {one.stream.name: one.stream for one in streamings}
+    if due and not unfinished:
+        troubles |= _clear_doubts(session, streams)
+    with session.writing() as tx:
+        quarantined = sum(count_quarantined(tx, resource) for resource in STREAMED)
+    return Outcome(streams, troubles, unfinished, quarantined)
+
+
+def _prepare(session: Session) -> list[Streaming]:
+    """The streams as committed, with what waits for each."""
+    streamings = []
+    with session.writing() as tx:
+        now: datetime = tx.connection.execute(select(func.clock_timestamp())).scalar_one()
+        pending = pending_removals(tx)
+        for name, found in load_streams(tx.connection, tx.connection_id).items():
+            stream = found
+            names = [resource.name for resource in stream.carries]
+            if stream.is_held and not any(pending.get((one, True)) for one in names):
+                stream = released(found)
+                save_stream(tx, found, stream)
+            session.quarantined[name] = count_quarantined(tx, stream.resource) > 0
+            waiting = sum(pending.get((one, False), 0) for one in names)
+            streamings.append(Streaming(session, stream, waiting, now))
+    return streamings
+
+
+def _open(session: Session, due: list[Streaming]) -> None:
+    links = {one.stream.name: one.opening_target() for one in due}
+    targets = {name: target for name, target in links.items() if target is not None}
+    replies = open_connection(session, targets)
+    mend(session)
+    for one in due:
+        one.opened(replies.get(one.stream.name))
+
+
+class _Driver:
+    """Fetches on a pool, loads on its own thread; stops asking when the time is up."""
+
+    def __init__(self, session: Session, pool: ThreadPoolExecutor, until: float | None) -> None:
+        self._session = session
+        self._pool = pool
+        self._until = until
+        self._running: dict[Future[object], tuple[Streaming, int]] = {}
+
+    def drive(self, due: list[Streaming]) -> None:
+        for one in due:
+            self._submit(one, _guarded(one))
+        while self._running:
+            finished, _ = wait(self._running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                one, generation = self._running.pop(future)
+                if generation != one.generation or not self._advance(one, future):
+                    self._submit(one, _guarded(one))
+
+    def _advance(self, one: Streaming, future: "Future[object]") -> bool:
+        """Ask for the page behind, load the one that came; whether one is on its way."""
+        reading_ahead = False
+        try:
+            result = future.result()
+            reading_ahead = self._submit(one, one.ahead(result))
+            one.take(result)
+        except Trouble as trouble:
+            one.fail(trouble)
+        return reading_ahead
+
+    def _submit(self, one: Streaming, asked: Ask | None) -> bool:
+        if asked is None or (self._until is not None and time.monotonic() >= self._until):
+            return False
+        self._session.keep_lease()
+        self._running[self._pool.submit(asked)] = (one, one.generation)
+        return True
+
+
+def _drive(session: Session, due: list[Streaming], seconds: float | None) -> None:
+    until = None if seconds is None else time.monotonic() + seconds
+    with ThreadPoolExecutor(max_workers=len(due), thread_name_prefix="fetch") as pool:
+        _Driver(session, pool, until).drive(due)
+
+
+def _guarded(one: Streaming) -> Ask | None:
+    """The next ask; a trouble while preparing it is the stream's own."""
+    while True:
+        try:
+            return one.next_ask()
+        except Trouble as trouble:
+            one.fail(trouble)
+
+
+def _clear_doubts(session: Session, streams: dict[str, Stream]) -> dict[str, Trouble]:
+    doubts = find_doubts(session, streams)
+    if not doubts:
+        return {}
+    session.keep_lease()
+    try:
+        take_answers(session, doubts, ask(session.batcher, doubts))
+    except (Later, Refused, Restart) as trouble:
+        return {trouble.resource or "group_members": trouble}
+    return {}

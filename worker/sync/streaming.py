@@ -1,0 +1,245 @@
+"""One stream's way through a slice: from step to step, reading ahead by one page.
+
+``ask`` runs on a thread of the pool and only talks to Graph; ``answer`` runs on the loader's
+thread and only talks to Postgres.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from models.stream import Mode
+from worker.core.errors import Away, Broken, Fenced, Halt, Later, Refused, Restart, Trouble
+from worker.graph.decode import Page
+from worker.graph.links import target_of
+from worker.graph.targets import token_link
+from worker.nango.reply import Reply
+from worker.store.quarantine import forget_unreadable
+from worker.store.seen import forget_seen
+from worker.store.streams import Stream, save_stream
+from worker.sync.confirm import still_there
+from worker.sync.page import load_page
+from worker.sync.plan import Step, next_step
+from worker.sync.session import Session
+from worker.sync.sweep import apply_sweep, prepare_sweep, settle_round
+from worker.sync.transitions import (
+    RESTART_PAUSE,
+    another_way,
+    begun,
+    loses_cursor,
+    postponed,
+    refused,
+    restarted,
+)
+from worker.sync.walk import (
+    DEFINITIONS_A_PAGE,
+    read_assignments,
+    read_definitions,
+    read_page,
+    read_token,
+)
+
+NOT_FOR_GOOD = (Halt, Broken, Fenced, Away)
+"""Troubles that are not about one stream: they end the slice."""
+
+
+@dataclass
+class Read:
+    """A page with its place in the walk, and the list a filtered walk goes through."""
+
+    stream: Stream
+    page: Page
+    parts: list[str] | None = None
+
+
+Ask = Callable[[], object]
+
+
+class Streaming:
+    """Takes one stream as far as it goes."""
+
+    def __init__(self, session: Session, stream: Stream, pending: int, now: datetime) -> None:
+        self.session = session
+        self.stream = stream
+        self.pending = pending
+        self.generation = 0
+        self.trouble: Trouble | None = None
+        self._now = now
+        self._done = False
+        self._opened: Reply | None = None
+        self._answer: Callable[[object], None] | None = None
+
+    @property
+    def step(self) -> Step:
+        if self._done:
+            return Step.WAIT
+        session = self.session
+        return next_step(self.stream, session.order, self._now, session.policy, self.pending)
+
+    def opening_target(self) -> str | None:
+        """What the opening ``$batch`` can bring for this stream, once a walk has been begun."""
+        if self.step is Step.BEGIN:
+            self._begin(None)
+        if self.step is Step.TOKEN:
+            return target_of(token_link(self.stream.resource))
+        if self.step is Step.PAGE and self.stream.mode is not Mode.BY_DEFINITION:
+            return target_of(self._link(self.stream))
+        return None
+
+    def opened(self, reply: Reply | None) -> None:
+        """The answer that the opening call brought."""
+        self._opened = reply
+
+    def next_ask(self) -> Ask | None:
+        """Do what needs no call, then say what to ask next; None where nothing is left."""
+        while True:
+            step = self.step
+            if step is Step.BEGIN:
+                self._begin(None)
+            elif step is Step.SETTLE:
+                self.stream = settle_round(self.session, self.stream)
+                self.pending = 0
+            elif step is Step.TOKEN:
+                return self._ask_token()
+            elif step is Step.PAGE:
+                return self._ask_page(self.stream)
+            elif step is Step.SWEEP:
+                return self._ask_sweep()
+            else:
+                self._done = True
+                return None
+
+    def ahead(self, result: object) -> Ask | None:
+        """The ask for the page behind the one that just came, before that is loaded."""
+        if not isinstance(result, Read) or result.page.next_link is None:
+            return None
+        later = replace(
+            result.stream,
+            next_link=result.page.next_link,
+            page_no=result.stream.page_no + 1,
+            parts=result.parts or result.stream.parts,
+        )
+        return self._reading(later, None)
+
+    def take(self, result: object) -> None:
+        """Commit what an ask brought."""
+        if isinstance(result, Read):
+            self._load(result)
+        elif self._answer is not None:
+            answer, self._answer = self._answer, None
+            answer(result)
+
+    def fail(self, trouble: Trouble) -> None:
+        """What a trouble means for this stream alone; others are raised again."""
+        trouble.resource = trouble.resource or self.stream.name
+        self.generation += 1
+        if isinstance(trouble, NOT_FOR_GOOD):
+            raise trouble
+        if isinstance(trouble, Restart):
+            self._restart(trouble)
+        elif isinstance(trouble, Refused):
+            self._refused(trouble)
+        else:
+            self._wait(trouble, trouble.after if isinstance(trouble, Later) else 300.0)
+
+    # ---- asking
+
+    def _link(self, stream: Stream) -> str:
+        link = stream.next_link or stream.delta_link
+        assert link is not None, "a page is only asked for where there is a link"
+        return link
+
+    def _ask_page(self, stream: Stream) -> Ask:
+        opened, self._opened = self._opened, None
+        return self._reading(stream, opened)
+
+    def _reading(self, stream: Stream, opened: Reply | None) -> Ask:
+        batcher = self.session.batcher
+        if stream.mode is Mode.BY_DEFINITION:
+            return lambda: self._read_part(stream)
+        link = self._link(stream)
+        return lambda: Read(stream, read_page(batcher, stream, link, opened))
+
+    def _read_part(self, stream: Stream) -> Read:
+        """A page of a filtered walk. The list of definitions must be the same at its end."""
+        batcher = self.session.batcher
+        parts = stream.parts if stream.page_no else read_definitions(batcher)
+        parts = parts or []
+        start = stream.page_no * DEFINITIONS_A_PAGE
+        page = read_assignments(batcher, stream, parts[start : start + DEFINITIONS_A_PAGE])
+        if start + DEFINITIONS_A_PAGE < len(parts):
+            page.next_link = f"part:{stream.page_no + 1}"
+        elif read_definitions(batcher) != parts:
+            raise Restart("the role definitions changed while their assignments were read")
+        return Read(stream, page, parts)
+
+    def _ask_token(self) -> Ask:
+        opened, self._opened = self._opened, None
+        stream, batcher = self.stream, self.session.batcher
+        self._answer = lambda token: self._begin(str(token))
+        return lambda: read_token(batcher, stream, opened)
+
+    def _ask_sweep(self) -> Ask:
+        stream, batcher = self.stream, self.session.batcher
+        found = prepare_sweep(self.session, stream)
+        if found.total:
+            self.session.progress(stream.name, found.total, "confirming deletions of")
+
+        def answer(present: object) -> None:
+            assert isinstance(present, dict)
+            self.stream = apply_sweep(self.session, stream, found, present)
+            self.pending = 0
+
+        self._answer = answer
+        return lambda: still_there(batcher, found)
+
+    # ---- committing
+
+    def _begin(self, token: str | None) -> None:
+        """A token that covers the walk is committed before the walk's first page is sent."""
+        after = begun(self.stream, self.session.began, token)
+        with self.session.writing() as tx:
+            forget_seen(tx, self.stream.carries)
+            forget_unreadable(tx, self.stream.resource)
+            save_stream(tx, self.stream, after)
+        self.stream = after
+
+    def _load(self, read: Read) -> None:
+        behind = self.stream if read.parts is None else replace(self.stream, parts=read.parts)
+        self.stream = load_page(self.session, behind, read.page, pending=self.pending > 0)
+        self.pending += len(read.page.removed) + len(read.page.edges_removed)
+
+    def _restart(self, trouble: Trouble) -> None:
+        """A full walk, sweeping as ever; bounded, so that it cannot go on for ever."""
+        after = restarted(self.stream, self._now)
+        if after is None:
+            waits = postponed(self.stream, self.session.began, RESTART_PAUSE, trouble.message)
+            self._park(replace(waits, restarts=0), trouble)
+            return
+        self._save(after, afresh=True)
+
+    def _refused(self, trouble: Refused) -> None:
+        """Another way where there is one, else the operator is told and asked again later."""
+        if loses_cursor(self.stream, trouble):
+            self._restart(trouble)
+            return
+        after = another_way(self.stream, trouble, self._now)
+        if after is not None:
+            self._save(after, afresh=True)
+        else:
+            self._park(refused(self.stream, self.session.began, trouble), trouble)
+
+    def _wait(self, trouble: Trouble, seconds: float | None) -> None:
+        moment = self.session.began
+        self._park(postponed(self.stream, moment, seconds or 60.0, trouble.message), trouble)
+
+    def _park(self, after: Stream, trouble: Trouble) -> None:
+        self._save(after)
+        self.trouble, self._done = trouble, True
+
+    def _save(self, after: Stream, *, afresh: bool = False) -> None:
+        with self.session.writing() as tx:
+            if afresh:
+                forget_seen(tx, self.stream.carries)
+            save_stream(tx, self.stream, after)
+        self.stream, self._opened, self._answer = after, None, None

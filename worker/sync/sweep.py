@@ -1,0 +1,247 @@
+"""Deleting: what a complete walk did not see, and what a complete round announced.
+
+Nothing is deleted on weak evidence. A sweep needs a ``Complete``, which only the committed end
+of a walk gives; its candidates are read by id first, and one that is still there makes the walk
+torn. A total that is not believable is held for an operator.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+from models.resource import Kind, Resource
+from models.resources import RESOURCES
+from models.stream import Mode, Phase
+from worker.core.errors import Restart
+from worker.store.deletions import (
+    BATCH,
+    count_live_removals,
+    delete_objects,
+    drop_removals,
+    first,
+    hold_removals,
+    live_count,
+    note_removals,
+    some_removals,
+    withdraw_removals,
+)
+from worker.store.edges import pair_of
+from worker.store.lease import Transaction
+from worker.store.merge import stored_rows
+from worker.store.seen import clear_unsent, forget_seen, seen_count, unseen
+from worker.store.streams import Stream, save_stream
+from worker.sync.guard import implausible, sample
+from worker.sync.plan import next_due
+from worker.sync.session import Session
+
+Reasons = dict[str, str]
+"""Keys that are to go, each with its reason."""
+
+
+@dataclass(frozen=True)
+class Complete:
+    """Proof that a walk reached its end: without one, nothing is ever swept."""
+
+    walk_id: int
+    best_effort: bool
+
+    @classmethod
+    def of(cls, stream: Stream) -> "Complete":
+        """The proof is the committed phase; a walk that skipped objects gives none."""
+        if stream.phase is not Phase.SWEEPING or stream.incomplete:
+            raise ValueError("the walk is not complete")
+        return cls(stream.walk_id, best_effort=stream.mode is Mode.SEARCH)
+
+
+@dataclass
+class Candidates:
+    """What a sweep would delete, what waits for approval, and what must be read by id."""
+
+    going: dict[str, Reasons] = field(default_factory=dict)
+    held: dict[str, str] = field(default_factory=dict)
+    to_confirm: dict[str, list[str]] = field(default_factory=dict)
+    addresses: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        return sum(len(reasons) for reasons in self.going.values())
+
+
+def prepare_sweep(session: Session, stream: Stream) -> Candidates:
+    """Clear what no page carried, then find what the walk did not see."""
+    _clear(session, stream)
+    found = Candidates()
+    if stream.incomplete:
+        return found
+    complete = Complete.of(stream)
+    with session.writing() as tx:
+        for resource in stream.carries:
+            missing = unseen(tx, resource, complete.walk_id)
+            if resource.kind is Kind.EDGE:
+                missing = _without_ended(missing, found.going.get(resource.parent, {}))
+            _judge(session, tx, found, resource, missing, complete=complete)
+        _look_up_addresses(tx, found)
+    return found
+
+
+def _judge(
+    session: Session,
+    tx: Transaction,
+    found: Candidates,
+    resource: Resource,
+    missing: Reasons,
+    *,
+    complete: Complete,
+) -> None:
+    """Take the candidates of one resource, or hold them where they are too many to believe."""
+    announced = some_removals(tx, resource, limit=1_000_000)
+    unexplained = [key for key in missing if key not in announced]
+    empty = seen_count(tx, resource, complete.walk_id) == 0 and not complete.best_effort
+    why = implausible(
+        session.policy,
+        going=len(unexplained) + count_live_removals(tx, resource),
+        live=live_count(tx, resource),
+        empty=empty and bool(unexplained),
+    )
+    if why is not None:
+        note_removals(tx, resource, missing)
+        hold_removals(tx, resource)
+        found.held[resource.name] = why
+        return
+    found.going[resource.name] = {**missing, **announced}
+    if unexplained:
+        chosen = unexplained if complete.best_effort else sample(unexplained)
+        found.to_confirm[resource.name] = chosen
+
+
+def _without_ended(reasons: Reasons, ended: Mapping[str, str]) -> Reasons:
+    """Memberships whose group goes anyway are deleted with it."""
+    return {key: why for key, why in reasons.items() if pair_of(key)[0] not in ended}
+
+
+def _look_up_addresses(tx: Transaction, found: Candidates) -> None:
+    """Sites are read by Graph's composite id, not by our key."""
+    for name, keys in found.to_confirm.items():
+        resource = RESOURCES[name]
+        if resource.kind is Kind.EDGE or resource.address in resource.key:
+            continue
+        position = resource.column_names.index(resource.address)
+        for key, stored in stored_rows(tx, resource, keys).items():
+            found.addresses[key] = stored.row[position] or key
+
+
+def _clear(session: Session, stream: Stream) -> None:
+    while True:
+        with session.writing() as tx:
+            changes = clear_unsent(tx, stream.resource, stream.walk_id, BATCH)
+            session.record(tx, stream.resource, changes, initial=stream.initial)
+        if len(changes) < BATCH:
+            return
+
+
+def apply_sweep(
+    session: Session, stream: Stream, found: Candidates, present: Mapping[str, set[str]]
+) -> Stream:
+    """Delete the candidates in fenced batches and end the walk; the stream as it then stands.
+
+    ``present`` holds the candidates that a read by id found. Raises Restart where there are
+    any: the walk was torn, and nothing has been deleted.
+    """
+    still_there = sum(len(keys) for keys in present.values())
+    if still_there and stream.mode is not Mode.SEARCH:
+        raise Restart(f"the walk missed {still_there} objects that exist; it is begun again")
+    for name, reasons in found.going.items():
+        kept = present.get(name, set())
+        going = {key: why for key, why in reasons.items() if key not in kept}
+        _delete(session, RESOURCES[name], going, initial=stream.initial)
+    with session.writing() as tx:
+        for resource in stream.carries:
+            if resource.name not in found.held:
+                drop_removals(tx, resource)
+        forget_seen(tx, stream.carries)
+        after = _ended(session, stream, found)
+        save_stream(tx, stream, after)
+    return after
+
+
+def _delete(session: Session, resource: Resource, reasons: Reasons, *, initial: bool) -> None:
+    while reasons:
+        some = first(reasons)
+        with session.writing() as tx:
+            for of, changes in delete_objects(tx, resource, some):
+                session.record(tx, of, changes, initial=initial)
+            withdraw_removals(tx, resource, list(some))
+        reasons = {key: why for key, why in reasons.items() if key not in some}
+
+
+def _ended(session: Session, stream: Stream, found: Candidates) -> Stream:
+    """The state after a walk: on to deltas, or to the next snapshot."""
+    policy, now = session.policy, session.began
+    resting = Phase.DELTA if stream.delta_link else Phase.READY
+    after = replace(stream, page_no=0, walk_id=stream.walk_id + 1, next_link=None, parts=None)
+    after = replace(after, seen_count=0, loop_mark=None, body_digest=None, body_repeats=0)
+    if stream.incomplete:
+        reason = "Graph sent an object without a readable id, so nothing was swept"
+        again = now + timedelta(seconds=3600)
+        return replace(
+            after, phase=resting, incomplete=False, due_at=again, full_due_at=again, reason=reason
+        )
+    first_time = stream.initial
+    gap = policy.first_full_walk_seconds if first_time else policy.full_walk_seconds
+    interval = policy.interval(stream)
+    due = next_due(stream.due_at, now, interval, session.jitter)
+    if stream.delta_link and not stream.resource.children:
+        due = now
+    held = "; ".join(f"{name}: {why}" for name, why in found.held.items())
+    return replace(
+        after,
+        phase=Phase.HELD if held else resting,
+        restarts=0,
+        first_complete_at=stream.first_complete_at or now,
+        full_walk_at=stream.walk_started_at,
+        fresh_at=stream.walk_started_at,
+        due_at=due,
+        full_due_at=now + timedelta(seconds=gap * (0.9 + 0.2 * session.jitter)),
+        reason=f"waits for approval: {held}" if held else _best_effort(stream),
+    )
+
+
+def _best_effort(stream: Stream) -> str | None:
+    if stream.mode is Mode.SEARCH:
+        return "best effort: the complete list of sites is refused, so search is all there is"
+    return None
+
+
+def settle_round(session: Session, stream: Stream) -> Stream:
+    """Apply what a complete round announced, or hold it; the stream as it then stands."""
+    with session.writing() as tx:
+        held = {}
+        for resource in stream.carries:
+            why = implausible(
+                session.policy,
+                going=count_live_removals(tx, resource),
+                live=live_count(tx, resource),
+            )
+            if why is not None:
+                hold_removals(tx, resource)
+                held[resource.name] = why
+        if held:
+            reason = "; ".join(f"{name}: {why}" for name, why in held.items())
+            after = replace(stream, phase=Phase.HELD, reason=f"waits for approval: {reason}")
+            save_stream(tx, stream, after)
+            stream = after
+    for resource in stream.carries:
+        if resource.name not in held:
+            _settle(session, resource, initial=stream.initial)
+    return stream
+
+
+def _settle(session: Session, resource: Resource, *, initial: bool) -> None:
+    while True:
+        with session.writing() as tx:
+            reasons = some_removals(tx, resource)
+            for of, changes in delete_objects(tx, resource, reasons) if reasons else ():
+                session.record(tx, of, changes, initial=initial)
+            withdraw_removals(tx, resource, list(reasons))
+        if len(reasons) < BATCH:
+            return

@@ -1,0 +1,101 @@
+"""How a stream's state changes when a walk begins or something goes wrong. Pure."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from models.stream import Mode, Phase
+from worker.core.errors import Refused
+from worker.store.streams import Stream
+from worker.sync.plan import MAX_RESTARTS, select_hash
+from worker.sync.walk import first_link
+
+REFUSED_PAUSE: Final = 3600.0
+RESTART_PAUSE: Final = 3600.0
+
+
+def begun(stream: Stream, moment: datetime, token: str | None) -> Stream:
+    """A full walk begins: a new walk id, nothing seen; a token given now covers all of it."""
+    after = replace(
+        _from_the_start(stream),
+        phase=Phase.LISTING,
+        next_link=first_link(stream),
+        walk_started_at=moment,
+        select_hash=select_hash(stream.resource),
+        reason=None,
+    )
+    return replace(after, delta_link=token, delta_link_at=moment) if token else after
+
+
+def _from_the_start(stream: Stream) -> Stream:
+    return replace(
+        stream,
+        walk_id=stream.walk_id + 1,
+        page_no=0,
+        next_link=None,
+        seen_count=0,
+        loop_mark=None,
+        body_digest=None,
+        body_repeats=0,
+        incomplete=False,
+        parts=None,
+    )
+
+
+def restarted(stream: Stream, moment: datetime) -> Stream | None:
+    """The cursor is gone: a full walk is to begin; None once that was tried too often.
+
+    A listing keeps the delta token that was taken before it, as that still covers a new one.
+    """
+    if stream.restarts >= MAX_RESTARTS:
+        return None
+    listing = stream.phase in (Phase.LISTING, Phase.SWEEPING)
+    keeps = listing and stream.delta_link is not None and not stream.resource.children
+    after = replace(_from_the_start(stream), restarts=stream.restarts + 1, due_at=moment)
+    if keeps:
+        return begun(after, stream.walk_started_at or moment, None)
+    return replace(after, phase=Phase.READY, delta_link=None)
+
+
+def loses_cursor(stream: Stream, trouble: Refused) -> bool:
+    """A delta round that is refused outright has a cursor that Graph no longer takes."""
+    in_round = stream.delta_link is not None and stream.phase in (Phase.DELTA, Phase.HELD)
+    return in_round and trouble.status in (400, 404)
+
+
+def another_way(stream: Stream, trouble: Refused, moment: datetime) -> Stream | None:
+    """How else a refused resource can be read, if at all."""
+    mode = _other_mode(stream, trouble.status)
+    if mode is None:
+        return None
+    after = replace(_from_the_start(stream), mode=mode, phase=Phase.READY, due_at=moment)
+    return replace(after, delta_link=None)
+
+
+def _other_mode(stream: Stream, status: int) -> Mode | None:
+    if stream.mode is not Mode.PLAIN:
+        return None
+    if stream.name == "role_assignments" and status == 400:
+        return Mode.BY_DEFINITION
+    if stream.name == "sites" and status in (400, 403, 404, 501):
+        return Mode.SEARCH
+    if stream.name == "users" and status in (400, 404, 501) and stream.phase is not Phase.LISTING:
+        return Mode.LIST_ONLY
+    return None
+
+
+def refused(stream: Stream, moment: datetime, trouble: Refused) -> Stream:
+    """Not permitted: marked, and tried again in the plain way after a pause."""
+    after = replace(_from_the_start(stream), phase=Phase.REFUSED, mode=Mode.PLAIN, delta_link=None)
+    return postponed(after, moment, REFUSED_PAUSE, trouble.message)
+
+
+def postponed(stream: Stream, moment: datetime, seconds: float, reason: str) -> Stream:
+    """The stream waits where it is, and says why."""
+    return replace(stream, due_at=moment + timedelta(seconds=seconds), reason=reason)
+
+
+def released(stream: Stream) -> Stream:
+    """Nothing is held any more."""
+    resting = Phase.DELTA if stream.delta_link else Phase.READY
+    return replace(stream, phase=resting, reason=None)

@@ -1,0 +1,104 @@
+"""Reading: what a step asks of Graph. Runs beside the loader and touches no database."""
+
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from models.resources import RESOURCES
+from models.stream import Mode
+from worker.core.errors import Restart, Torn
+from worker.graph.batch import Batcher
+from worker.graph.decode import Page, decode_page
+from worker.graph.links import target_of
+from worker.graph.targets import (
+    assignments_link,
+    delta_link,
+    listing_link,
+    search_link,
+    token_link,
+)
+from worker.graph.verdict import graph_trouble
+from worker.nango.reply import Reply
+from worker.store.streams import Stream
+
+DEFINITIONS_A_PAGE: Final = 20
+"""Role definitions asked for in one ``$batch``: one page of a filtered walk."""
+
+
+def first_link(stream: Stream) -> str:
+    """Where a full walk of a stream starts."""
+    if stream.mode is Mode.SEARCH:
+        return search_link(stream.resource)
+    if stream.resource.children:
+        return delta_link(stream.resource)
+    return listing_link(stream.resource)
+
+
+def understood(stream: Stream, reply: Reply) -> Page:
+    """A page out of an answer. Raises what the answer means where it is none."""
+    trouble = graph_trouble(reply, time.time(), stream.resource.permission)
+    if trouble is not None:
+        trouble.resource = stream.name
+        raise trouble
+    page = decode_page(stream.resource, reply.body)
+    if page.next_link is not None and page.delta_link is not None:
+        page.delta_link = None
+    for link in (page.next_link, page.delta_link):
+        if link is not None:
+            target_of(link)
+    return page
+
+
+def read_page(batcher: Batcher, stream: Stream, link: str, opened: Reply | None = None) -> Page:
+    """One page of a walk or round; ``opened`` is its answer where ``$batch`` brought it."""
+    return understood(stream, opened or batcher.get(target_of(link)))
+
+
+def read_token(batcher: Batcher, stream: Stream, opened: Reply | None = None) -> str:
+    """A delta link that starts now. Pages before it are empty, but may be several."""
+    page = understood(stream, opened or batcher.get(target_of(token_link(stream.resource))))
+    for _ in range(100):
+        if page.delta_link is not None:
+            return page.delta_link
+        if page.next_link is None:
+            break
+        page = understood(stream, batcher.get(target_of(page.next_link)))
+    raise Torn("Graph gave no delta link for $deltatoken=latest", after=600, resource=stream.name)
+
+
+def read_definitions(batcher: Batcher) -> list[str]:
+    """The ids of all role definitions, in order: what a filtered walk goes through."""
+    stream = Stream(resource=RESOURCES["role_definitions"])
+    link: str | None = listing_link(stream.resource)
+    found: set[str] = set()
+    seen: set[str] = set()
+    while link is not None:
+        if link in seen:
+            raise Restart("Graph's next links go in circles", resource=stream.name)
+        seen.add(link)
+        page = read_page(batcher, stream, link)
+        if page.rejects:
+            raise Torn("a role definition cannot be read", after=3600, resource=stream.name)
+        found |= page.rows.keys()
+        link = page.next_link
+    return sorted(found)
+
+
+def read_assignments(batcher: Batcher, stream: Stream, definitions: Sequence[str]) -> Page:
+    """The assignments of some role definitions, each to its very end, as one page."""
+    whole = Page()
+    links = {one: assignments_link(stream.resource, one) for one in definitions}
+    for _ in range(1000):
+        if not links:
+            return whole
+        replies = batcher.get_all({one: target_of(link) for one, link in links.items()})
+        upcoming = {}
+        for one, reply in replies.items():
+            page = understood(stream, reply)
+            whole.rows |= page.rows
+            whole.rejects += page.rejects
+            whole.count += page.count
+            if page.next_link is not None:
+                upcoming[one] = page.next_link
+        links = upcoming
+    raise Restart("Graph's next links go in circles", resource=stream.name)

@@ -1,0 +1,35 @@
+"""What each process is built from. Nothing is opened before the fork: call these after it."""
+
+from worker.core.errors import Halt
+from worker.core.settings import Settings
+from worker.nango.client import NangoClient, Patience
+from worker.store.engine import Database
+from worker.sync.run import Kit
+
+
+def open_database(settings: Settings) -> Database:
+    """The mirror's database. Raises Halt where no address is set."""
+    if settings.database_url is None:
+        raise Halt("DATABASE_URL is not set; it names the Postgres database of the mirror")
+    return Database(settings.database_url.get_secret_value())
+
+
+def open_nango(settings: Settings) -> NangoClient:
+    """The way to Nango. Raises Halt where no key is set."""
+    if settings.nango_secret_key is None:
+        raise Halt("NANGO_SECRET_KEY is not set; it is the API key of your Nango environment")
+    return NangoClient(
+        settings.nango_host,
+        settings.nango_secret_key.get_secret_value(),
+        patience=Patience(settings.call_seconds, settings.retry_seconds),
+    )
+
+
+def open_kit(settings: Settings) -> Kit:
+    """Everything that a sync needs."""
+    return Kit(open_database(settings), open_nango(settings), settings)
+
+
+def close_kit(kit: Kit) -> None:
+    kit.nango.close()
+    kit.database.close()
