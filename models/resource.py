@@ -54,7 +54,7 @@ class Clock:
     full: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Resource:
     """One kind of Graph object that we mirror.
 

@@ -5,7 +5,6 @@ from Postgres; both give the same Python values, so that comparing them is plain
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -43,6 +42,8 @@ def _instant(value: str) -> datetime | None:
     parsed = datetime.fromisoformat(value)
     if parsed.year == 1:
         return None
+    if parsed.tzinfo is UTC:
+        return parsed
     return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
 
 
@@ -52,7 +53,7 @@ def _sorted_text(values: list[str]) -> list[str]:
 
 def _sorted_json(values: Any) -> Any:
     if isinstance(values, list):
-        return sorted(values, key=lambda item: json.dumps(item, sort_keys=True))
+        return sorted(values, key=_encode)
     return values
 
 
@@ -109,12 +110,14 @@ class RowShape:
         if UNSET in values:
             present = sum(1 << i for i, value in enumerate(values) if value is not UNSET)
             values = [None if value is UNSET else value for value in values]
-        for index, convert in self._conversions:
-            if values[index] is not None:
-                try:
-                    values[index] = convert(values[index])
-                except ValueError as fault:
-                    raise ValueError(f"{self.names[index]}: not storable ({fault})") from None
+        index = 0
+        try:
+            for index, convert in self._conversions:
+                value = values[index]
+                if value is not None:
+                    values[index] = convert(value)
+        except ValueError as fault:
+            raise ValueError(f"{self.names[index]}: not storable ({fault})") from None
         return tuple(values), present
 
     def _values(self, record: Record) -> list[Any]:

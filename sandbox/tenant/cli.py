@@ -2,8 +2,8 @@
 
 import signal
 from contextlib import ExitStack
+from secrets import randbits
 from threading import Event
-from time import time
 from typing import Any
 
 import click
@@ -65,17 +65,20 @@ def serve(
 
     Delta tokens of an earlier process are expired (410), as its changes are gone.
     """
-    epoch = int(time())
+    epoch = randbits(31)
     nango = (
         sized_nango(users, seed, key=key, epoch=epoch, rate_limit=rate_limit)
         if users
         else demo_nango(seed, key=key, epoch=epoch, rate_limit=rate_limit)
     )
-    stop = Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
     with ExitStack() as running:
-        server = running.enter_context(serve_nango(nango, host, port))
+        try:
+            server = running.enter_context(serve_nango(nango, host, port))
+        except OSError as error:
+            raise click.ClickException(f"Cannot listen on {host}:{port}: {error}") from error
+        stop = Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stop.set())
         if mutate_every:
             running.enter_context(Ticker(nango, mutate_every, mutations, seed))
         click.echo(f"sandbox ready url={server.url} key={key}")

@@ -72,9 +72,12 @@ class Client:
             delta_link = page.get("@odata.deltaLink")
         return Walked(objects, pages, delta_link)
 
-    def batch(self, *urls: str, **more: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        """The answers of one `$batch` by id; ids of `urls` are "1", "2", ..."""
-        items = [{"id": str(n), "method": "GET", "url": url} for n, url in enumerate(urls, 1)]
-        asked = {"requests": items + more.get("requests", [])}
-        response = self.http.post("/proxy/v1.0/$batch", json=asked).raise_for_status()
-        return {answer["id"]: answer for answer in response.json()["responses"]}
+    def batch(self, *requests: str | dict[str, Any]) -> list[dict[str, Any]]:
+        """The answers of one `$batch`, as they came. A URL is a GET; ids are "1", "2", ..."""
+        items = [
+            {"id": str(n), "method": "GET"} | ({"url": one} if isinstance(one, str) else one)
+            for n, one in enumerate(requests, 1)
+        ]
+        response = self.http.post("/proxy/v1.0/$batch", json={"requests": items})
+        answers: list[dict[str, Any]] = response.raise_for_status().json()["responses"]
+        return answers

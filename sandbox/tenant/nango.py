@@ -55,6 +55,7 @@ class Nango:
         self.buffered = False
         """Upstream answers with a Content-Length: only a few headers of a success survive."""
         self.lock = RLock()
+        self._named: dict[tuple[str, str], Connection] = {}
         self._next_id = 1
         self._window, self._spent = 0, 0
         self._control = Control(self)
@@ -92,6 +93,7 @@ class Nango:
             self._next_id += 1
             self.integrations[provider_config_key] = provider
             self.connections.append(connection)
+            self._named[connection_id, provider_config_key] = connection
             return connection
 
     def remove_connection(self, connection_id: str, provider_config_key: str = "entra") -> None:
@@ -101,15 +103,10 @@ class Nango:
             if connection is None:
                 raise LookupError(f"There is no connection {connection_id}.")
             self.connections.remove(connection)
+            del self._named[connection_id, provider_config_key]
 
     def find(self, connection_id: str, provider_config_key: str = "entra") -> Connection | None:
-        for connection in self.connections:
-            if (connection.connection_id, connection.provider_config_key) == (
-                connection_id,
-                provider_config_key,
-            ):
-                return connection
-        return None
+        return self._named.get((connection_id, provider_config_key))
 
     # -- requests -------------------------------------------------------------------------------
 

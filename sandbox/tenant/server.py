@@ -1,6 +1,7 @@
 """The simulation on a port: a bare ASGI application under uvicorn, in a thread of its own."""
 
 import asyncio
+import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager
@@ -11,12 +12,13 @@ from typing import Any
 import uvicorn
 
 from sandbox.tenant.nango import Nango
-from sandbox.tenant.wire import Request, Response
+from sandbox.tenant.wire import Request, Response, json_response
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
+_log = logging.getLogger("sandbox.tenant")
 _KEEP_ALIVE = 61  # Nango closes idle connections after about that many seconds
 
 
@@ -35,10 +37,17 @@ class App:
             {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope["headers"]},
             await _body(receive),
         )
-        response = self._nango.handle(request)
+        response = self._answer(request)
         if response.delay:
             await asyncio.sleep(response.delay)
         await _send(response, send)
+
+    def _answer(self, request: Request) -> Response:
+        try:
+            return self._nango.handle(request)
+        except Exception:  # noqa: BLE001  a test's hook may raise anything; Nango would answer too
+            _log.exception("No answer to %s %s", request.method, request.path)
+            return json_response({"error": {"code": "generic_error_support"}}, 500)
 
 
 async def _body(receive: Receive) -> bytes:
@@ -65,7 +74,6 @@ class Server:
 
     url: str
     nango: Nango
-    _uvicorn: uvicorn.Server
 
     @property
     def port(self) -> int:
@@ -96,7 +104,8 @@ def serve(nango: Nango, host: str = "127.0.0.1", port: int = 0) -> Iterator[Serv
         ws="none",
         lifespan="off",
         log_config=None,
-        log_level="error",
+        # It would report every reply that is cut short by the end of the server.
+        log_level="critical",
         access_log=False,
         server_header=False,
         timeout_keep_alive=_KEEP_ALIVE,
@@ -106,8 +115,10 @@ def serve(nango: Nango, host: str = "127.0.0.1", port: int = 0) -> Iterator[Serv
     thread = Thread(target=server.run, args=([listener],), name="sandbox", daemon=True)
     thread.start()
     try:
-        yield Server(f"http://{host}:{listener.getsockname()[1]}", nango, server)
+        name = f"[{host}]" if ":" in host else host
+        yield Server(f"http://{name}:{listener.getsockname()[1]}", nango)
     finally:
-        server.should_exit = True
+        # Nobody waits for the replies any more.
+        server.should_exit = server.force_exit = True
         thread.join(timeout=10)
         listener.close()

@@ -10,8 +10,19 @@ from sandbox.tenant.roles import make_definition
 from sandbox.tenant.shelf import Props, State
 
 
+def _set(props: Props, changed: Props) -> Props:
+    props.update(changed)
+    for name in [name for name, value in changed.items() if value is ...]:
+        del props[name]
+    return props
+
+
 class Tenant(Directory):
-    """A simulated Microsoft 365 tenant. Property names are Graph's; None clears a property."""
+    """A simulated Microsoft 365 tenant.
+
+    Property names are Graph's. None clears a property; `...` in a creation leaves it out, as one
+    that was never set.
+    """
 
     # -- users and groups -----------------------------------------------------------------------
 
@@ -57,7 +68,7 @@ class Tenant(Directory):
             given = props.get("id")
             if given is not None and shelf.index_of(str(given)) is not None:
                 raise ValueError(f"{given} is taken")
-            made = shelf.generated(shelf.total) | props
+            made = _set(shelf.generated(shelf.total), props)
             index = shelf.add(made, str(given) if given is not None else None)
             self.log[resource].append((index, None))
             return str(made["id"])
@@ -68,8 +79,10 @@ class Tenant(Directory):
             entity = self.shelf(resource).touch(index)
             if entity.state is not State.LIVE:
                 raise ValueError(f"{object_id} is deleted")
+            if resource in self.log and ... in props.values():
+                raise ValueError("Delta cannot tell that a property is unset again; clear it.")
             changed = {n: v for n, v in props.items() if entity.props.get(n) != v}
-            entity.props.update(changed)
+            _set(entity.props, changed)
             if changed and resource in self.log:
                 self.log[resource].append((index, frozenset(changed)))
 
@@ -126,7 +139,7 @@ class Tenant(Directory):
     def create_site(self, **props: object) -> str:
         """A new site; returns its composite id."""
         with self.lock:
-            made = self.sites.generated(self.sites.total) | props
+            made = _set(self.sites.generated(self.sites.total), props)
             if "id" in props:
                 self.sites.add(made, str(made["id"]).rpartition(",")[2])
             else:
@@ -142,7 +155,7 @@ class Tenant(Directory):
     def create_role_definition(self, **props: object) -> str:
         with self.lock:
             number = self.role_definitions.total
-            made = make_definition(self.seed, number, built_in=False) | props
+            made = _set(make_definition(self.seed, number, built_in=False), props)
             self.role_definitions.add(made, str(made["id"]))
             return str(made["id"])
 

@@ -34,14 +34,18 @@ def client(tenant: Tenant) -> Iterator[Client]:
         ("role_definitions", "roleManagement/directory/roleDefinitions"),
         (
             "role_definitions",
-            f"roleManagement/directory/roleDefinitions?$top=5&$select="
-            f"{','.join(ROLE_DEFINITIONS.names)}",
+            (
+                f"roleManagement/directory/roleDefinitions?$top=5&$select="
+                f"{','.join(ROLE_DEFINITIONS.names)}"
+            ),
         ),
         ("role_assignments", "roleManagement/directory/roleAssignments"),
         (
             "role_assignments",
-            f"roleManagement/directory/roleAssignments?$top=3&$select="
-            f"{','.join(ROLE_ASSIGNMENTS.names)}",
+            (
+                f"roleManagement/directory/roleAssignments?$top=3&$select="
+                f"{','.join(ROLE_ASSIGNMENTS.names)}"
+            ),
         ),
     ],
 )

@@ -71,7 +71,7 @@ def _event_rows(
     run_id: int | None,
     initial: bool,
 ) -> Iterable[tuple[object, ...]]:
-    seq, owner, moment = tx.seq, tx.connection_id, tx.moment
+    seq, owner, moment = tx.seq, tx.connection_id, tx.moment.isoformat()
     for kind, key, changed, before, after in changes:
         seq += 1
         yield (

@@ -6,6 +6,7 @@ one malformed object costs itself and not its page.
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final, NamedTuple
@@ -88,8 +89,9 @@ def decode_page(resource: Resource, body: bytes) -> Page:
             pass
         else:
             page.next_link, page.delta_link = whole.next_link, whole.delta_link
+            take = _taker(page, resource)
             for record in whole.value:
-                _take(page, resource, record)
+                take(record)
             return _finished(page, len(whole.value))
     return _one_by_one(page, resource, body)
 
@@ -109,13 +111,14 @@ def _one_by_one(page: Page, resource: Resource, body: bytes) -> Page:
         raise Torn("the answer has no 'value' list; nothing of it was used", after=60)
     page.next_link = _link(document, "@odata.nextLink")
     page.delta_link = _link(document, "@odata.deltaLink")
+    take = _taker(page, resource)
     for item in value:
         try:
             record = _convert(resource, item)
         except (ValueError, msgspec.DecodeError) as fault:
             page.rejects.append(Malformed(_readable_key(resource, item), _short(fault)))
         else:
-            _take(page, resource, record)
+            take(record)
     return _finished(page, len(value))
 
 
@@ -150,29 +153,37 @@ def _readable_key(resource: Resource, item: Any) -> str | None:
     return key if "\0" not in key and len(key) <= 400 else None
 
 
-def _take(page: Page, resource: Resource, record: Record) -> None:
+def _taker(page: Page, resource: Resource) -> Callable[[Record], None]:
+    """Puts records into a page; made once a page, as it runs once an object."""
     shape = shape_of(resource)
-    try:
-        row, present = shape.from_record(record)
-    except ValueError as fault:
-        page.rejects.append(Malformed(_readable_key(resource, {"id": record.id}), _short(fault)))
-        return
-    key: str = row[0]
-    if not isinstance(record.removed, UnsetType):
-        _take_removal(page, key, record.removed)
-        return
-    if key in page.removed:
-        page.conflicts.add(key)
-    if key in page.rows:
-        row, present = _folded(page.rows[key], row, present)
-    text, digest = shape.json_and_hash(row)
-    page.rows[key] = Incoming(row, present, text, digest)
-    members = getattr(record, "members", UNSET)
-    if members:
-        _take_members(page, key, members)
+    from_record, json_and_hash = shape.from_record, shape.json_and_hash
+    rows, removed, conflicts = page.rows, page.removed, page.conflicts
+    has_members = bool(resource.children)
+
+    def take(record: Record) -> None:
+        try:
+            row, present = from_record(record)
+        except ValueError as fault:
+            key = _readable_key(resource, {"id": record.id})
+            page.rejects.append(Malformed(key, _short(fault)))
+            return
+        key = row[0]
+        if record.removed is not UNSET:
+            _take_removal(page, key, record.removed)
+            return
+        if key in removed:
+            conflicts.add(key)
+        if key in rows:
+            row, present = _folded(rows[key], row, present)
+        rows[key] = Incoming(row, present, *json_and_hash(row))
+        if has_members and record.members:  # type: ignore[attr-defined]
+            _take_members(page, key, record.members)  # type: ignore[attr-defined]
+
+    return take
 
 
-def _take_removal(page: Page, key: str, removed: Removed) -> None:
+def _take_removal(page: Page, key: str, removed: Removed | UnsetType) -> None:
+    assert isinstance(removed, Removed)
     if key in page.rows:
         page.conflicts.add(key)
     page.removed[key] = REASONS.get(removed.reason, DeletedReason.PERMANENTLY_DELETED)

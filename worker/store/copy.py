@@ -1,11 +1,13 @@
 """COPY: the fastest way in. psycopg writes the rows, we only say how values look as text."""
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from functools import cache
+from typing import Any
 
 import msgspec
 from psycopg import sql
-from sqlalchemy import Connection
+from sqlalchemy import ARRAY, Column, Connection, DateTime
 from sqlalchemy.dialects.postgresql import JSONB
 
 from models.resource import BOOKKEEPING, OWNER, Resource
@@ -37,19 +39,49 @@ def mirror_columns(resource: Resource) -> tuple[str, ...]:
 
 @cache
 def as_parameters(resource: Resource) -> Callable[[Row], Row]:
-    """A row as the driver wants it: nested values as JSON text."""
-    nested = [i for i, column in enumerate(resource.columns) if isinstance(column.type, JSONB)]
-    if not nested:
+    """A row as the driver takes it fastest: lists, instants and nested values as text."""
+    texts = [
+        (index, text)
+        for index, column in enumerate(resource.columns)
+        if (text := _text_of(column)) is not None
+    ]
+    if not texts:
         return _unchanged
 
     def convert(row: Row) -> Row:
         values = list(row)
-        for index in nested:
-            if values[index] is not None:
-                values[index] = _encode(values[index]).decode()
+        for index, text in texts:
+            value = values[index]
+            if value is not None:
+                values[index] = text(value)
         return tuple(values)
 
     return convert
+
+
+def _text_of(column: Column[Any]) -> Callable[[Any], str] | None:
+    if isinstance(column.type, JSONB):
+        return _json_text
+    if isinstance(column.type, ARRAY):
+        return array_literal
+    if isinstance(column.type, DateTime):
+        return datetime.isoformat
+    return None
+
+
+def _json_text(value: Any) -> str:
+    return _encode(value).decode()
+
+
+def array_literal(values: list[str]) -> str:
+    """A list of texts as Postgres writes an array."""
+    if not values:
+        return "{}"
+    joined = '","'.join(values)
+    if "\\" in joined or joined.count('"') != 2 * (len(values) - 1):
+        quoted = (v.replace("\\", "\\\\").replace('"', '\\"') for v in values)
+        joined = '","'.join(quoted)
+    return f'{{"{joined}"}}'
 
 
 def _unchanged(row: Row) -> Row:

@@ -12,7 +12,7 @@ from models.row import shape_of
 from worker.store import compare
 from worker.store.change import Change
 from worker.store.edges import cascade, delete_edges, pair_of
-from worker.store.engine import driver
+from worker.store.engine import driver, join_by_hash
 from worker.store.lease import Transaction
 from worker.store.merge import key_type, stored_rows
 
@@ -118,6 +118,7 @@ def count_live_removals(tx: Transaction, resource: Resource) -> int:
         f" on t.{OWNER} = r.connection_id and {match} and t.deleted_at is null"
         " where r.connection_id = %s and r.resource = %s and not r.held"
     )
+    join_by_hash(tx.connection)
     with driver(tx.connection).cursor() as cursor:
         row = cursor.execute(statement, (tx.connection_id, resource.name)).fetchone()
     return int(row[0]) if row else 0

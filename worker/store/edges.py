@@ -13,14 +13,14 @@ from models.resource import DeletedReason
 from models.resources.group_members import GROUP_MEMBERS
 from models.row import shape_of
 from worker.store.change import Change
-from worker.store.copy import copy_rows, mirror_columns
+from worker.store.copy import array_literal, copy_rows, mirror_columns
 from worker.store.engine import driver
 from worker.store.lease import Transaction
 
 Pair = tuple[str, str]
 """A group's id and a member's."""
 
-_PAIRS = "(select unnest(%s::uuid[]), unnest(%s::uuid[]))"
+_PAIRS = "(select unnest(%s::text::uuid[]), unnest(%s::text::uuid[]))"
 _KNOWN = f"""
     select group_id, member_id, member_type, deleted_at is null, deleted_reason
       from directory.group_members
@@ -28,10 +28,10 @@ _KNOWN = f"""
 """
 _ENDED = """
     select id from directory.users
-     where connection_id = %s and id = any(%s::uuid[]) and deleted_at is not null
+     where connection_id = %s and id = any(%s::text::uuid[]) and deleted_at is not null
     union all
     select id from directory.groups
-     where connection_id = %s and id = any(%s::uuid[]) and deleted_at is not null
+     where connection_id = %s and id = any(%s::text::uuid[]) and deleted_at is not null
 """
 _UPDATE = """
     update directory.group_members
@@ -162,7 +162,7 @@ def cascade(tx: Transaction, ended: Iterable[str]) -> list[Change]:
 def stored_edges(tx: Transaction, pairs: Iterable[Pair]) -> dict[Pair, StoredEdge]:
     """The given memberships as they stand, dead ones included."""
     listed = list(pairs)
-    columns = [[pair[0] for pair in listed], [pair[1] for pair in listed]]
+    columns = [array_literal([pair[side] for pair in listed]) for side in (0, 1)]
     with driver(tx.connection).cursor() as cursor:
         cursor.execute(_KNOWN, (tx.connection_id, *columns))
         return {(row[0], row[1]): StoredEdge(*row[2:]) for row in cursor.fetchall()}
@@ -176,7 +176,7 @@ def returned_edges(tx: Transaction) -> dict[Pair, str]:
 
 
 def _ended(tx: Transaction, pairs: Iterable[Pair]) -> set[str]:
-    ids = list({end for pair in pairs for end in pair})
+    ids = array_literal(list({end for pair in pairs for end in pair}))
     with driver(tx.connection).cursor() as cursor:
         cursor.execute(_ENDED, (tx.connection_id, ids, tx.connection_id, ids))
         return {row[0] for row in cursor.fetchall()}

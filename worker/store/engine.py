@@ -13,7 +13,7 @@ import msgspec
 import psycopg
 from psycopg.adapt import Loader
 from psycopg.types.json import set_json_loads
-from sqlalchemy import Connection, create_engine, event
+from sqlalchemy import Connection, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -104,6 +104,15 @@ def driver(connection: Connection) -> psycopg.Connection[Any]:
     raw = connection.connection.driver_connection
     assert isinstance(raw, psycopg.Connection)
     return raw
+
+
+def join_by_hash(connection: Connection) -> None:
+    """For the rest of the transaction, plan joins of whole walks by hash.
+
+    A table that was filled a moment ago has no statistics yet; a planner that takes it for empty
+    picks nested loops, which are quadratic here.
+    """
+    connection.execute(text("set local enable_nestloop = off"))
 
 
 def _prepare(raw: psycopg.Connection[Any], record: Any) -> None:

@@ -6,17 +6,18 @@ Changed rows are few, so they are updated one by one, in a pipeline.
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from sqlalchemy import Uuid
+from sqlalchemy import ARRAY, DateTime, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import TypeEngine
 
 from models.base import DIRECTORY
 from models.resource import OWNER, Resource
 from models.row import Row, shape_of
 from worker.store import compare
 from worker.store.change import Change
-from worker.store.copy import as_parameters, copy_rows, mirror_columns
+from worker.store.copy import array_literal, as_parameters, copy_rows, mirror_columns
 from worker.store.engine import driver
 from worker.store.lease import Transaction
 
@@ -52,6 +53,13 @@ def key_type(resource: Resource) -> str:
     return "uuid[]" if isinstance(resource.columns[0].type, Uuid) else "text[]"
 
 
+def sql_type(kind: TypeEngine[Any]) -> str:
+    """How Postgres spells the type of a mirrored column."""
+    names = {ARRAY: "text[]", JSONB: "jsonb", DateTime: "timestamptz", Uuid: "uuid"}
+    found = [name for of, name in names.items() if isinstance(kind, of)]
+    return found[0] if found else str(kind).lower()
+
+
 @cache
 def _statements(resource: Resource) -> _Statements:
     table = f"{DIRECTORY}.{resource.name}"
@@ -59,13 +67,13 @@ def _statements(resource: Resource) -> _Statements:
     array = key_type(resource)
     columns = ", ".join(f'"{name}"' for name in resource.column_names)
     rest = [name for name in resource.column_names if name != key]
-    jsonb = {str(c.name) for c in resource.columns if isinstance(c.type, JSONB)}
-    assignments = ", ".join(f'"{name}" = %s{"::jsonb" if name in jsonb else ""}' for name in rest)
+    casts = {str(c.name): sql_type(c.type) for c in resource.columns}
+    assignments = ", ".join(f'"{name}" = %s::{casts[name]}' for name in rest)
     return _Statements(
         f"select {key}, row_hash, deleted_at is null from {table}"
-        f" where {OWNER} = %s and {key} = any(%s::{array})",
+        f" where {OWNER} = %s and {key} = any(%s::text::{array})",
         f"select deleted_at is null, {columns} from {table}"
-        f" where {OWNER} = %s and {key} = any(%s::{array})",
+        f" where {OWNER} = %s and {key} = any(%s::text::{array})",
         f"update {table} set {assignments}, row_hash = %s, changed_at = %s,"
         f" deleted_at = null, deleted_reason = null where {OWNER} = %s and {key} = %s",
     )
@@ -128,14 +136,14 @@ def _hashes(
     tx: Transaction, resource: Resource, keys: list[str]
 ) -> dict[str, tuple[bytes | None, bool]]:
     with driver(tx.connection).cursor() as cursor:
-        cursor.execute(_statements(resource).hashes, (tx.connection_id, keys))
+        cursor.execute(_statements(resource).hashes, (tx.connection_id, array_literal(keys)))
         return {key: (digest, live) for key, digest, live in cursor.fetchall()}
 
 
 def stored_rows(tx: Transaction, resource: Resource, keys: list[str]) -> dict[str, Stored]:
     """Whole rows by key, deleted ones included."""
     with driver(tx.connection).cursor() as cursor:
-        cursor.execute(_statements(resource).rows, (tx.connection_id, keys))
+        cursor.execute(_statements(resource).rows, (tx.connection_id, array_literal(keys)))
         return {row[1]: Stored(row[1:], row[0]) for row in cursor.fetchall()}
 
 
@@ -144,7 +152,7 @@ def _insert(tx: Transaction, resource: Resource, rows: Iterable[tuple[Row, bytes
     if not rows:
         return
     parameters = as_parameters(resource)
-    owner, moment = (tx.connection_id,), tx.moment
+    owner, moment = (tx.connection_id,), tx.moment.isoformat()
     copy_rows(
         tx.connection,
         DIRECTORY,

@@ -10,13 +10,14 @@ from models.resource import OWNER, DeletedReason, Kind, Resource
 from models.row import shape_of
 from worker.store import compare
 from worker.store.change import Change
-from worker.store.engine import driver
+from worker.store.copy import array_literal
+from worker.store.engine import driver, join_by_hash
 from worker.store.lease import Transaction
 from worker.store.merge import key_type, stored_rows, write_outcomes
 
 _NOTE = """
     insert into sync.seen (connection_id, resource, walk_id, page_no, keys, properties)
-    values (%s, %s, %s, %s, %s::text[], %s::bigint[])
+    values (%s, %s, %s, %s, %s::text::text[], %s::bigint[])
 """
 _FORGET = text("""
     delete from sync.seen
@@ -48,7 +49,7 @@ def note_seen(
                 resource.name,
                 walk_id,
                 page_no,
-                list(keys),
+                array_literal(list(keys)),
                 list(present) if partial else None,
             ),
         )
@@ -87,6 +88,7 @@ def _unseen(resource: Resource) -> str:
 
 def unseen(tx: Transaction, resource: Resource, walk_id: int) -> dict[str, str]:
     """Live rows that a complete walk did not see: key to reason. Malformed ones count as seen."""
+    join_by_hash(tx.connection)
     values = {
         "id": tx.connection_id,
         "resource": resource.name,
@@ -144,6 +146,7 @@ def clear_unsent(
         found = cursor.fetchone()
         if not found or not found[0]:
             return []
+        join_by_hash(tx.connection)
         cursor.execute(_unsent(resource), values)
         present: Mapping[str, int] = dict(cursor.fetchall())
     return _clear(tx, resource, present)

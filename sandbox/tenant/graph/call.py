@@ -132,7 +132,7 @@ def list_view(fields: Fields, mask: int) -> View:
 
 def delta_view(fields: Fields, mask: int) -> View:
     """Delta pages leave out what was never set, and always have the id."""
-    names = fields.selected(mask) if mask else fields.names
+    names = fields.selected(mask) if mask else fields.default or fields.names
     return View(("id", *(n for n in names if n not in ("id", MEMBERS))), nulls=False)
 
 

@@ -1,0 +1,118 @@
+"""The command line, the control API behind it, and changes on a timer."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import httpx
+import pytest
+from click.testing import CliRunner
+
+from sandbox.tenant import KEY, Nango, Server, Tenant, serve
+from sandbox.tenant.cli import sandbox
+from sandbox.tenant.demo import demo_nango
+from sandbox.tenant.ticker import Ticker
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    nango = Nango()
+    nango.add_connection("c1", Tenant(seed=1))
+    nango.add_connection("c2", Tenant(seed=2))
+    with serve(nango) as server:
+        yield server
+
+
+class Said(NamedTuple):
+    code: int
+    text: str
+
+
+def say(server: Server, *words: str, key: str = KEY) -> Said:
+    result = CliRunner().invoke(sandbox, [*words, "--url", server.url, "--key", key])
+    return Said(result.exit_code, result.output)
+
+
+def test_truth_shows_every_resource(server: Server) -> None:
+    code, text = say(server, "truth")
+    assert code == 0
+    truth = server.nango.connections[0].tenant.truth()["users"]
+    assert f"users{truth.count:>21}  {truth.checksum:016x}" in text
+    assert text.count("role_assignments") == 2
+    assert say(server, "truth", "--connection", "c2").text.count("role_assignments") == 1
+
+
+def test_mutate_changes_one_tenant_or_all(server: Server) -> None:
+    one, two = (c.tenant.truth() for c in server.nango.connections)
+    assert say(server, "mutate", "20", "--connection", "c2") == (0, "c2  20 changes\n")
+    after = [c.tenant.truth() for c in server.nango.connections]
+    assert after[0] == one
+    assert after[1] != two
+    assert say(server, "mutate", "5").text == "c1  5 changes\nc2  5 changes\n"
+
+
+def test_expire_and_calls_talk_to_the_server(server: Server) -> None:
+    epoch = server.nango.connections[0].tenant.delta_epoch
+    assert say(server, "expire").code == 0
+    assert server.nango.connections[0].tenant.delta_epoch == epoch + 1
+    assert say(server, "calls").text == "total  0\n"
+
+
+def test_mistakes_are_told_plainly(server: Server) -> None:
+    assert "401" in say(server, "truth", key="00000000-0000-4000-8000-000000000000").text
+    assert "There is no connection c9" in say(server, "mutate", "1", "--connection", "c9").text
+    lost = CliRunner().invoke(sandbox, ["truth", "--url", "http://127.0.0.1:9"])
+    assert lost.exit_code == 1
+    assert "No sandbox answers" in lost.output
+    taken = CliRunner().invoke(sandbox, ["serve", "--port", str(server.port), "--users", "1"])
+    assert "Cannot listen" in taken.output
+
+
+def test_the_control_api_is_behind_the_key(server: Server) -> None:
+    assert httpx.get(f"{server.url}/sandbox/truth", trust_env=False).status_code == 401
+    with httpx.Client(headers={"authorization": f"Bearer {KEY}"}, trust_env=False) as http:
+        assert http.get(f"{server.url}/sandbox/nothing").status_code == 404
+        assert http.post(f"{server.url}/sandbox/mutate", content=b"[1").status_code == 400
+        assert http.post(f"{server.url}/sandbox/mutate", json={"n": "x"}).status_code == 400
+
+
+def test_the_demo_is_the_same_after_a_restart() -> None:
+    first, second = demo_nango(epoch=1), demo_nango(epoch=2)
+    names = [(c.connection_id, c.tenant.tenant_id, c.created) for c in first.connections]
+    assert names == [(c.connection_id, c.tenant.tenant_id, c.created) for c in second.connections]
+    assert [c.tenant.truth()["users"].count for c in first.connections] == [20_000, 300, 60]
+
+
+def test_a_ticker_changes_tenants_until_it_is_closed() -> None:
+    tenant = Tenant()
+    nango = Nango()
+    nango.add_connection("c1", tenant)
+    with Ticker(nango, 0.002, n=5):
+        deadline = time.monotonic() + 10
+        while not tenant.log["users"] and time.monotonic() < deadline:
+            time.sleep(0.002)
+    told = len(tenant.log["users"])
+    assert told
+    time.sleep(0.02)
+    assert len(tenant.log["users"]) == told
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_module_serves_and_stops_cleanly(number: signal.Signals) -> None:
+    words = ["--port", "0", "--users", "30", "--users", "5", "--mutate-every", "0.01"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sandbox.tenant", *words], stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stdout
+        ready = re.fullmatch(r"sandbox ready url=(\S+) key=(\S+)\n", process.stdout.readline())
+        assert ready
+        headers = {"authorization": f"Bearer {ready[2]}"}
+        found = httpx.get(f"{ready[1]}/connections", headers=headers, trust_env=False).json()
+        assert len(found["connections"]) == 2
+        process.send_signal(number)
+        assert process.wait(timeout=10) == 0
