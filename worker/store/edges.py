@@ -20,18 +20,25 @@ from worker.store.lease import Transaction
 Pair = tuple[str, str]
 """A group's id and a member's."""
 
-_PAIRS = "(select unnest(%s::text::uuid[]), unnest(%s::text::uuid[]))"
-_KNOWN = f"""
-    select group_id, member_id, member_type, deleted_at is null, deleted_reason
-      from directory.group_members
-     where connection_id = %s and (group_id, member_id) in {_PAIRS}
+# One index probe a pair: see store/merge.py on tables without statistics.
+_KNOWN = """
+    select found.* from unnest(%s::text::uuid[], %s::text::uuid[]) as k(group_id, member_id)
+     cross join lateral (
+           select group_id, member_id, member_type, deleted_at is null, deleted_reason
+             from directory.group_members
+            where connection_id = %s and group_id = k.group_id and member_id = k.member_id
+            limit 1) as found
 """
 _ENDED = """
-    select id from directory.users
-     where connection_id = %s and id = any(%s::text::uuid[]) and deleted_at is not null
+    select k.id from unnest(%s::text::uuid[]) as k(id)
+     cross join lateral (
+           select 1 from directory.users
+            where connection_id = %s and id = k.id and deleted_at is not null limit 1) as found
     union all
-    select id from directory.groups
-     where connection_id = %s and id = any(%s::text::uuid[]) and deleted_at is not null
+    select k.id from unnest(%s::text::uuid[]) as k(id)
+     cross join lateral (
+           select 1 from directory.groups
+            where connection_id = %s and id = k.id and deleted_at is not null limit 1) as found
 """
 _UPDATE = """
     update directory.group_members
@@ -164,7 +171,7 @@ def stored_edges(tx: Transaction, pairs: Iterable[Pair]) -> dict[Pair, StoredEdg
     listed = list(pairs)
     columns = [array_literal([pair[side] for pair in listed]) for side in (0, 1)]
     with driver(tx.connection).cursor() as cursor:
-        cursor.execute(_KNOWN, (tx.connection_id, *columns))
+        cursor.execute(_KNOWN, (*columns, tx.connection_id))
         return {(row[0], row[1]): StoredEdge(*row[2:]) for row in cursor.fetchall()}
 
 
@@ -178,7 +185,7 @@ def returned_edges(tx: Transaction) -> dict[Pair, str]:
 def _ended(tx: Transaction, pairs: Iterable[Pair]) -> set[str]:
     ids = array_literal(list({end for pair in pairs for end in pair}))
     with driver(tx.connection).cursor() as cursor:
-        cursor.execute(_ENDED, (tx.connection_id, ids, tx.connection_id, ids))
+        cursor.execute(_ENDED, (ids, tx.connection_id, ids, tx.connection_id))
         return {row[0] for row in cursor.fetchall()}
 
 

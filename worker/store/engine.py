@@ -28,7 +28,7 @@ _OPTIONS = " ".join(
         "idle_in_transaction_session_timeout": "120s",
         "timezone": "UTC",
         "datestyle": "ISO",
-        "plan_cache_mode": "auto",
+        "plan_cache_mode": "force_custom_plan",
     }.items()
 )
 
@@ -65,6 +65,9 @@ class Database:
             pool_recycle=1800,
             connect_args={
                 "options": _OPTIONS,
+                # A plan that was kept from when a table was empty is ruinous once it is full;
+                # planning anew costs a fraction of a millisecond and suits poolers, too.
+                "prepare_threshold": None,
                 "connect_timeout": 5,
                 "keepalives_idle": 30,
                 "keepalives_interval": 10,

@@ -60,6 +60,16 @@ def sql_type(kind: TypeEngine[Any]) -> str:
     return found[0] if found else str(kind).lower()
 
 
+def _probe(table: str, key: str, array: str, wanted: str) -> str:
+    """One index probe a key. A table without statistics would otherwise be scanned whole:
+    the planner takes the rows of a connection to be few, and reads them all.
+    """
+    return (
+        f"select found.* from unnest(%s::text::{array}) as k(key) cross join lateral"
+        f" (select {wanted} from {table} where {OWNER} = %s and {key} = k.key limit 1) as found"
+    )
+
+
 @cache
 def _statements(resource: Resource) -> _Statements:
     table = f"{DIRECTORY}.{resource.name}"
@@ -70,10 +80,8 @@ def _statements(resource: Resource) -> _Statements:
     casts = {str(c.name): sql_type(c.type) for c in resource.columns}
     assignments = ", ".join(f'"{name}" = %s::{casts[name]}' for name in rest)
     return _Statements(
-        f"select {key}, row_hash, deleted_at is null from {table}"
-        f" where {OWNER} = %s and {key} = any(%s::text::{array})",
-        f"select deleted_at is null, {columns} from {table}"
-        f" where {OWNER} = %s and {key} = any(%s::text::{array})",
+        _probe(table, key, array, f"{key}, row_hash, deleted_at is null as live"),
+        _probe(table, key, array, f"deleted_at is null as live, {columns}"),
         f"update {table} set {assignments}, row_hash = %s, changed_at = %s,"
         f" deleted_at = null, deleted_reason = null where {OWNER} = %s and {key} = %s",
     )
@@ -136,14 +144,14 @@ def _hashes(
     tx: Transaction, resource: Resource, keys: list[str]
 ) -> dict[str, tuple[bytes | None, bool]]:
     with driver(tx.connection).cursor() as cursor:
-        cursor.execute(_statements(resource).hashes, (tx.connection_id, array_literal(keys)))
+        cursor.execute(_statements(resource).hashes, (array_literal(keys), tx.connection_id))
         return {key: (digest, live) for key, digest, live in cursor.fetchall()}
 
 
 def stored_rows(tx: Transaction, resource: Resource, keys: list[str]) -> dict[str, Stored]:
     """Whole rows by key, deleted ones included."""
     with driver(tx.connection).cursor() as cursor:
-        cursor.execute(_statements(resource).rows, (tx.connection_id, array_literal(keys)))
+        cursor.execute(_statements(resource).rows, (array_literal(keys), tx.connection_id))
         return {row[1]: Stored(row[1:], row[0]) for row in cursor.fetchall()}
 
 
