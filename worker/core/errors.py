@@ -9,6 +9,7 @@
     ├── Broken       the connection needs a person
     ├── Halt         our own configuration is wrong; everything stops asking
     ├── Reject       one object is malformed
+    ├── Unknown      what a person named does not exist
     ├── Busy         another process holds the connection
     ├── Fenced       our lease was taken over; nothing more may be written
     └── Away         Postgres or Redis cannot be reached now
@@ -89,6 +90,10 @@ class Halt(Trouble):
 
 class Reject(Trouble):
     """One object cannot be understood."""
+
+
+class Unknown(Trouble):
+    """What a person named does not exist."""
 
 
 class Busy(Trouble):

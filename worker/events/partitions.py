@@ -48,3 +48,24 @@ def _default_holds(connection: Connection, first: datetime, last: datetime) -> b
         {"first": first, "last": last},
     )
     return bool(found.scalar_one())
+
+
+def drop_partitions(connection: Connection, days: int) -> list[str]:
+    """Drop the months whose events are all older than ``days``; their names."""
+    names = connection.execute(
+        text(
+            "select c.relname from pg_inherits i"
+            " join pg_class c on c.oid = i.inhrelid"
+            " where i.inhparent = 'events.change_events'::regclass"
+            " and c.relname ~ '^change_events_[0-9]{4}_[0-9]{2}$'"
+        )
+    )
+    now: datetime = connection.execute(text("select now()")).scalar_one()
+    dropped = []
+    for (name,) in list(names):
+        year, month = name.removeprefix("change_events_").split("_")
+        end = month_after(datetime(int(year), int(month), 1, tzinfo=UTC))
+        if (now - end).days >= days:
+            connection.execute(text(f"drop table events.{name}"))
+            dropped.append(name)
+    return sorted(dropped)

@@ -1,0 +1,1 @@
+"""What operators touch: the command line, migrations, and the whole thing on one machine."""

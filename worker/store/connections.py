@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row, func, select, text, update
 
 from models.connection import ConnectionStatus, connections
 from models.run import RunTrigger
-from worker.core.errors import Refused
+from worker.core.errors import Unknown
 from worker.store.lease import Transaction
 
 
@@ -47,19 +47,19 @@ def _known(row: Row[Any]) -> Known:
 
 
 def get(connection: Connection, connection_id: int) -> Known:
-    """One connection. Raises Refused where there is none."""
+    """One connection. Raises Unknown where there is none."""
     row = connection.execute(
         select(*_COLUMNS).where(connections.c.id == connection_id)
     ).one_or_none()
     if row is None:
-        raise Refused(f"there is no connection {connection_id}")
+        raise Unknown(f"there is no connection {connection_id}")
     return _known(row)
 
 
 def find(connection: Connection, named: str) -> Known:
     """A connection by what a person typed: our id, Nango's id, or ``integration/id``.
 
-    Raises Refused, saying why, where none or several match.
+    Raises Unknown, saying why, where none or several match.
     """
     column = connections.c
     if named.isascii() and named.isdigit():
@@ -73,12 +73,12 @@ def find(connection: Connection, named: str) -> Known:
     live_first = column.status == ConnectionStatus.RETIRED, column.id
     rows = connection.execute(select(*_COLUMNS).where(condition).order_by(*live_first)).all()
     if not rows:
-        raise Refused(
+        raise Unknown(
             f"there is no connection '{named}'; 'tenant-mirror connections list' shows them all"
         )
     if len(rows) > 1:
         options = ", ".join(_known(row).label for row in rows)
-        raise Refused(f"'{named}' could be any of {options}; say integration/id")
+        raise Unknown(f"'{named}' could be any of {options}; say integration/id")
     return _known(rows[0])
 
 

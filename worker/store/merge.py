@@ -61,8 +61,10 @@ def sql_type(kind: TypeEngine[Any]) -> str:
 
 
 def _probe(table: str, key: str, array: str, wanted: str) -> str:
-    """One index probe a key. A table without statistics would otherwise be scanned whole:
-    the planner takes the rows of a connection to be few, and reads them all.
+    """One index probe a key.
+
+    A table without statistics would otherwise be scanned whole: the planner takes the rows of a
+    connection to be few, and reads them all.
     """
     return (
         f"select found.* from unnest(%s::text::{array}) as k(key) cross join lateral"

@@ -24,6 +24,7 @@ from worker.store.connections import Known, change_connection, get
 from worker.store.engine import Database
 from worker.store.lease import Lease, Transaction, release, take, writing
 from worker.store.runs import add_to_run, finish_run, resume_or_open
+from worker.store.service import note_halt
 from worker.store.streams import Stream, Tally
 from worker.sync.plan import Order
 from worker.sync.policy import METADATA_KEY, Policy, customised
@@ -202,6 +203,8 @@ def _stopped(session: Session, trouble: Trouble, calls: int) -> Report:
         elif not isinstance(trouble, Refused):
             after = timedelta(seconds=max(5.0, trouble.after or 300.0))
             change_connection(tx, due_at=session.began + after)
+        if isinstance(trouble, Halt):
+            note_halt(tx.connection, message)
     if isinstance(trouble, Halt):
         raise trouble
     return Report(session.connection.label, state, message, {}, session.tally, calls)

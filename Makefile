@@ -1,0 +1,52 @@
+# Everything a checkout can do. Each target brings .venv up to date first (scripts/venv.sh).
+
+.DEFAULT_GOAL := help
+.PHONY: help venv run test test-long check lint-sql lock clean
+SHELL := /bin/sh
+BIN := .venv/bin
+
+# Tests bring servers of their own and must not find anybody else's: no variable that names one,
+# of ours, of libpq or of Celery, reaches them.
+NAMES := (DATABASE|REDIS)_URL(_FILE)?|(NANGO|TENANT_MIRROR|CELERY)_[A-Za-z0-9_]*|PG[A-Z]+
+BARE := env $$(env | sed -nE 's/^($(NAMES))=.*/-u \1/p')
+PYTEST = $(BARE) $(BIN)/pytest -n 2 --dist loadfile
+
+help: ## list the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+venv: ## make or update .venv (PYTHON=... picks the interpreter)
+	@PYTHON='$(PYTHON)' sh scripts/venv.sh
+
+run: venv ## mirror simulated tenants, or real ones if NANGO_SECRET_KEY is set; Ctrl-C ends it
+	@$(BIN)/tenant-mirror up
+
+test: venv ## run the tests, on servers of their own
+	@$(PYTEST) -m 'not long'
+
+test-long: venv ## run the tests that take minutes each
+	@$(PYTEST) -m long
+
+check: venv lint-sql ## lint, format check, types, import contracts, migrations
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --check --quiet
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+lint-sql: venv ## lint the SQL of the migrations (rules: .squawk.toml)
+	@sql=$$($(BIN)/alembic -c migrations/alembic.ini upgrade head --sql 2>/dev/null) && \
+	    printf '%s\n' "$$sql" | $(BIN)/squawk --stdin-filepath migrations.sql
+
+# The wanted versions stay as they are unless UPGRADE is set. No index address is written, so that
+# a lock made behind somebody's mirror serves everybody.
+COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
+    --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links \
+    $(if $(UPGRADE),--upgrade)
+
+lock: venv ## write both lock files from pyproject.toml (UPGRADE=1: newest versions)
+	@$(COMPILE) --output-file requirements.lock >/dev/null
+	@$(COMPILE) --extra sandbox --group dev --constraint requirements.lock \
+	    --output-file requirements-dev.lock >/dev/null
+
+clean: ## remove .venv, caches and builds; the data of make run stays
+	@rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,105 @@
+"""The Celery application: the configuration that survived every broker fault we tried.
+
+Early acknowledgement, no prefetch, no result backend, messages of ids only. With late
+acknowledgement Celery 5.7 ends its own worker when Redis goes away; the database re-sends what a
+lost message carried, so nothing leans on Redis keeping it.
+"""
+
+from typing import Any
+
+from celery import Celery
+from celery.signals import setup_logging, worker_process_shutdown, worker_shutdown
+
+from worker.core.log import configure
+from worker.core.settings import Settings, load_settings
+from worker.tasks.base import drop_kit
+from worker.tasks.queues import MAINTENANCE, QUEUES, SYNCS
+
+HOUR = 3600.0
+
+
+def broker_address(settings: Settings) -> str:
+    """The broker as Celery spells it; Unix sockets are ``redis+socket://`` there.
+
+    Without a ``REDIS_URL`` the address is one that cannot be mistaken for a real one.
+    """
+    if settings.redis_url is None:
+        return "redis://REDIS_URL-is-not-set:6379/0"
+    address = settings.redis_url.get_secret_value()
+    if address.startswith("unix://"):
+        return address.replace("unix://", "redis+socket://", 1).replace("?db=", "?virtual_host=")
+    return address
+
+
+def configuration(settings: Settings) -> dict[str, Any]:
+    """Celery's configuration, as data that tests can hold against Procfile and compose."""
+    tick = settings.tick_seconds
+    return {
+        "broker_url": broker_address(settings),
+        "result_backend": None,
+        "task_ignore_result": True,
+        "task_acks_late": False,
+        "worker_disable_prefetch": True,
+        "worker_prefetch_multiplier": 1,
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "task_soft_time_limit": 240,
+        "task_time_limit": 300,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_transport_options": {
+            "visibility_timeout": 900,
+            "unacked_restore_limit": 100,
+            "socket_timeout": 10,
+            "socket_connect_timeout": 5,
+            "socket_keepalive": True,
+            "health_check_interval": 25,
+            "global_keyprefix": "tenant-mirror:",
+        },
+        "task_publish_retry_policy": {"max_retries": 3, "interval_start": 0, "interval_max": 1},
+        "worker_max_tasks_per_child": 500,
+        "worker_max_memory_per_child": 400_000,
+        "worker_hijack_root_logger": False,
+        "worker_send_task_events": False,
+        "beat_max_loop_interval": min(5.0, tick),
+        "beat_enable_remote_control": True,
+        "task_create_missing_queues": False,
+        "task_default_queue": MAINTENANCE,
+        "task_queues": {name: {"exchange": name, "routing_key": name} for name in QUEUES},
+        "task_routes": {"sync.*": {"queue": SYNCS[1]}, "*": {"queue": MAINTENANCE}},
+        "beat_schedule": {
+            "tick": {
+                "task": "schedule.tick",
+                "schedule": tick,
+                "options": {"queue": MAINTENANCE, "expires": 2 * tick},
+            },
+            "hourly": {
+                "task": "maintenance.hourly",
+                "schedule": HOUR,
+                "options": {"queue": MAINTENANCE, "expires": HOUR},
+            },
+        },
+        "include": ["worker.tasks.schedule", "worker.tasks.sync", "worker.tasks.maintenance"],
+    }
+
+
+def make_app() -> Celery:
+    """Read the settings and build the application. Raises Halt on a bad setting."""
+    application = Celery("tenant_mirror")
+    application.config_from_object(configuration(load_settings()))
+    return application
+
+
+@setup_logging.connect
+def _logs(**_: Any) -> None:
+    settings = load_settings()
+    configure(settings.log_level, settings.log_format)
+
+
+@worker_process_shutdown.connect
+@worker_shutdown.connect
+def _close(**_: Any) -> None:
+    drop_kit()
+
+
+app = make_app()

@@ -1,0 +1,82 @@
+"""The command line. Commands are loaded when they are called, so that help is instant.
+
+Exit codes: 0 complete, 1 failed, 2 usage or settings, 3 partial or held, 75 busy.
+"""
+
+import sys
+from importlib import import_module
+from typing import Final
+
+import click
+
+COMMANDS: Final = {
+    "up": ("up:up", "Run everything on this machine and show it; what 'make run' calls."),
+    "migrate": ("admin:migrate", "Bring the database to the schema of this release."),
+    "connections": ("connections:connections", "List, show and discover connections."),
+    "sync": ("sync:sync", "Sync here and now, whatever the clocks say."),
+    "resync": ("sync:resync", "Ask the workers to sync a connection now."),
+    "approve": ("sync:approve", "Apply or reject deletions that are held back."),
+    "status": ("status:status", "What is fresh, what is stuck, and why."),
+    "verify": ("status:verify", "Check that the change events tell the tables."),
+    "settings": ("admin:settings", "Every setting with its meaning and present value."),
+    "sandbox": ("sandbox.tenant.cli:sandbox", "A simulated Nango with tenants, to test against."),
+}
+
+
+class LazyGroup(click.Group):
+    """Knows its commands by name and imports them one by one."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].rpartition(":")
+        path = module if "." in module else f"{__name__}.{module}"
+        try:
+            command = getattr(import_module(path), attribute)
+        except ModuleNotFoundError as fault:
+            if cmd_name != "sandbox" or fault.name is None or fault.name.startswith("worker"):
+                raise
+            raise click.ClickException(
+                f"the sandbox is not installed ({fault.name} is missing); "
+                "install it with: pip install 'tenant-mirror[sandbox]'"
+            ) from None
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, about) for name, (_, about) in COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=(
+        "CONNECTION is our id, Nango's connection id, or integration/id. "
+        "Exit codes: 0 complete, 1 failed, 2 usage or settings, 3 partial or held, 75 busy."
+    ),
+)
+@click.version_option(package_name="tenant-mirror", prog_name="tenant-mirror")
+def cli() -> None:
+    """Tenant Mirror keeps an exact, live copy of many Microsoft 365 directories in Postgres.
+
+    Settings come from the environment; 'tenant-mirror settings' lists them all.
+    """
+
+
+def main() -> None:
+    """Run the command line; every trouble becomes a plain sentence and an exit code."""
+    from worker.core.errors import Trouble
+
+    try:
+        cli.main(prog_name="tenant-mirror", standalone_mode=True)
+    except Trouble as trouble:
+        from worker.ops.cli.output import explain
+
+        sys.exit(explain(trouble))
+    except KeyboardInterrupt:
+        click.echo("stopped", err=True)
+        sys.exit(130)

@@ -1,0 +1,58 @@
+"""Commands about the installation: the schema and the settings."""
+
+import click
+from pydantic import SecretStr
+
+from worker.core.settings import Settings, environment_name, load_settings
+from worker.ops.cli.output import as_json, opened, print_json, print_table
+
+
+@click.command()
+@click.option("--to", "revision", default="head", metavar="REVISION", help="Another revision.")
+def migrate(revision: str) -> None:
+    """Bring the database to the schema of this release.
+
+    Safe to run at any time and by several at once: it takes an advisory lock, and gives up
+    rather than wait long for locks that others hold.
+    """
+    from worker.ops.migrate import migrate as run
+
+    with opened() as (_, database):
+        before, after = run(database, revision)
+        if before == after:
+            click.echo(f"{database.place} is at schema {after} already")
+        else:
+            click.echo(f"{database.place}: schema {before or 'none'} -> {after or 'none'}")
+
+
+@click.command()
+@as_json
+def settings(as_json: bool) -> None:  # noqa: FBT001 - click passes options so
+    """Every setting with its meaning, default and present value (secrets hidden).
+
+    For each name X, the environment may hold X_FILE instead, the path of a file with the value.
+    """
+    present = load_settings()
+    rows = []
+    for name, field in Settings.model_fields.items():
+        value, default = getattr(present, name), field.default
+        rows.append(
+            {
+                "name": environment_name(name),
+                "value": _shown(value),
+                "default": _shown(default),
+                "meaning": field.description,
+            }
+        )
+    if as_json:
+        print_json(rows)
+        return
+    print_table("", ["setting", "value", "default", "meaning"], [list(r.values()) for r in rows])
+
+
+def _shown(value: object) -> str | None:
+    if isinstance(value, SecretStr):
+        return "(hidden)"
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value)) or None
+    return None if value is None else str(value)

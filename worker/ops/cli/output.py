@@ -1,0 +1,123 @@
+"""How the command line speaks: tables for people, JSON for programs, sentences for troubles."""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import click
+
+from models.run import RunState
+from worker.core.errors import Broken, Busy, Halt, Later, Refused, Trouble, Unknown
+from worker.core.settings import Settings, load_settings
+from worker.store.engine import Database
+from worker.wiring import open_database
+
+FAILED, USAGE, PARTIAL, BUSY = 1, 2, 3, 75
+
+EXIT_OF = {
+    RunState.SUCCEEDED: 0,
+    RunState.PARTIAL: PARTIAL,
+    RunState.HELD: PARTIAL,
+    RunState.FAILED: FAILED,
+    RunState.RUNNING: PARTIAL,
+}
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+
+
+def explain(trouble: Trouble) -> int:
+    """Say what is wrong, on standard error; the exit code."""
+    for line in str(trouble).splitlines():
+        click.echo(f"tenant-mirror: {line}", err=True)
+    if isinstance(trouble, Halt | Unknown):
+        return USAGE
+    if isinstance(trouble, Busy):
+        return BUSY
+    assert isinstance(trouble, Later | Broken | Refused | Trouble)
+    return FAILED
+
+
+@contextmanager
+def opened() -> Iterator[tuple[Settings, Database]]:
+    """The settings and the database, for commands that only read."""
+    settings = load_settings()
+    database = open_database(settings)
+    try:
+        yield settings, database
+    finally:
+        database.close()
+
+
+def print_json(value: object) -> None:
+    click.echo(json.dumps(value, indent=2, default=_plain, ensure_ascii=False))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return float(value) if isinstance(value, Decimal) else str(value)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A table; figures to the right."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for index, name in enumerate(columns):
+        figures = bool(rows) and all(isinstance(row[index], int | float) for row in rows)
+        table.add_column(name, justify="right" if figures else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row))
+    Console(soft_wrap=False).print(table)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return str(value)
+
+
+def age(seconds: Any) -> str:
+    """How long ago, for people."""
+    if seconds is None:
+        return "never"
+    value = float(seconds)
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if value >= 2 * size:
+            return f"{value / size:.0f} {unit}"
+    return f"{max(0.0, value):.0f} s"
+
+
+class ProgressLines:
+    """Tells how far long work has come, on standard error, every other second."""
+
+    def __init__(self, label: str, every: float = 2.0) -> None:
+        self._label = label
+        self._every = every
+        self._last = time.monotonic()
+
+    def __call__(self, resource: str, objects: int, what: str) -> None:
+        now = time.monotonic()
+        if now - self._last >= self._every:
+            self._last = now
+            click.echo(f"{self._label}: {what} {resource}, {objects:,} so far", err=True)
+
+
+def outcome_line(label: str, state: str, tally: Any, calls: int, seconds: float) -> str:
+    """One sentence about a finished sync."""
+    changes = [
+        f"{getattr(tally, kind):,} {kind}"
+        for kind in ("created", "updated", "deleted", "restored")
+        if getattr(tally, kind)
+    ]
+    told = ", ".join(changes) or "nothing changed"
+    return f"{label}: {state}, {told}; {tally.objects:,} objects, {calls:,} calls, {seconds:.1f} s"

@@ -1,0 +1,53 @@
+"""What operators look at: connections, their streams and their last runs."""
+
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+_CONNECTIONS = text("""
+    select c.id, c.provider_config_key, c.nango_connection_id, c.provider, c.tenant_id,
+           c.display_name, c.status, c.status_reason, c.settings_problem, c.due_at,
+           c.requested_at, coalesce(l.event_seq, 0) as events,
+           case when l.expires_at > clock_timestamp() then l.holder end as holder,
+           s.fresh_at, extract(epoch from clock_timestamp() - s.fresh_at) as age_seconds,
+           coalesce(s.attention, '{}') as attention,
+           r.id as run_id, r.state as run_state, r.trigger as run_trigger,
+           r.started_at as run_started_at, r.finished_at as run_finished_at,
+           r.error as run_error, r.calls as run_calls, r.objects as run_objects
+      from sync.connections c
+      left join sync.leases l on l.connection_id = c.id
+      left join lateral (
+           select case when bool_and(fresh_at is not null) then min(fresh_at) end as fresh_at,
+                  array_agg(resource || ': ' || coalesce(reason, phase) order by resource)
+                      filter (where reason is not null or phase in ('refused', 'held'))
+                      as attention
+             from sync.streams where connection_id = c.id and phase <> 'refused') s on true
+      left join lateral (
+           select * from sync.runs where connection_id = c.id order by id desc limit 1) r on true
+     where cast(:id as bigint) is null or c.id = :id
+     order by c.id
+""")
+_STREAMS = text("""
+    select resource, phase, mode, page_no, seen_count, restarts, first_complete_at, full_walk_at,
+           fresh_at, extract(epoch from clock_timestamp() - fresh_at) as age_seconds,
+           due_at, full_due_at, reason,
+           (select count(*) from sync.removals r where r.connection_id = s.connection_id
+               and r.resource = s.resource and r.held) as held,
+           (select count(*) from sync.quarantine q where q.connection_id = s.connection_id
+               and q.resource = s.resource) as quarantined
+      from sync.streams s where connection_id = :id order by resource
+""")
+
+
+def connections_overview(
+    connection: Connection, connection_id: int | None = None
+) -> list[dict[str, Any]]:
+    """One line a connection: status, freshness, the last run, what needs attention."""
+    rows = connection.execute(_CONNECTIONS, {"id": connection_id}).mappings()
+    return [dict(row) for row in rows]
+
+
+def streams_overview(connection: Connection, connection_id: int) -> list[dict[str, Any]]:
+    """The streams of a connection."""
+    rows = connection.execute(_STREAMS, {"id": connection_id}).mappings()
+    return [dict(row) for row in rows]

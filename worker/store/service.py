@@ -1,0 +1,59 @@
+"""Facts about the service as a whole that outlive a process."""
+
+import json
+
+from sqlalchemy import Connection, text
+
+_NOTE = text("""
+    insert into sync.service_state (name, value, updated_at)
+    values (:name, cast(:value as jsonb), clock_timestamp())
+    on conflict (name) do update set value = excluded.value, updated_at = excluded.updated_at
+""")
+_AGE = text("""
+    select extract(epoch from clock_timestamp() - updated_at) as seconds
+      from sync.service_state where name = :name
+""")
+_TURN = text("""
+    insert into sync.service_state (name, updated_at) values (:name, clock_timestamp())
+    on conflict (name) do update set updated_at = excluded.updated_at
+     where service_state.updated_at < clock_timestamp() - make_interval(secs => :seconds)
+ returning name
+""")
+_HALT = text("select value ->> 'reason' from sync.service_state where name = 'halt'")
+
+HALT_SECONDS = 60
+"""How long nobody asks Nango after it said that our configuration is wrong."""
+
+
+def note_tick(connection: Connection) -> None:
+    """The dispatcher is alive."""
+    connection.execute(_NOTE, {"name": "tick", "value": "{}"})
+
+
+def age_of(connection: Connection, name: str) -> float | None:
+    """Seconds since a fact was noted; None where it never was."""
+    seconds = connection.execute(_AGE, {"name": name}).scalar()
+    return None if seconds is None else float(seconds)
+
+
+def should_discover(connection: Connection, seconds: float) -> bool:
+    """Whether it is time to read Nango's list; says so to one caller only."""
+    return connection.execute(_TURN, {"name": "discover", "seconds": seconds}).first() is not None
+
+
+def note_halt(connection: Connection, reason: str) -> None:
+    """Our own configuration is wrong: everything stops asking for a while."""
+    connection.execute(_NOTE, {"name": "halt", "value": json.dumps({"reason": reason})})
+
+
+def is_halted(connection: Connection) -> bool:
+    age = age_of(connection, "halt")
+    return age is not None and age < HALT_SECONDS
+
+
+def halt_reason(connection: Connection) -> str | None:
+    """Why everything has stopped asking, where it has."""
+    if not is_halted(connection):
+        return None
+    reason = connection.execute(_HALT).scalar()
+    return None if reason is None else str(reason)

@@ -1,0 +1,59 @@
+"""An operator's word on deletions that were held: apply exactly those, or drop them.
+
+Both come from outside a run, so they take the lease lock and fence whatever is under way.
+"""
+
+from dataclasses import replace
+
+from models.change_event import ChangeKind
+from models.resources import RESOURCES
+from worker.events.ledger import append_all
+from worker.store.connections import change_connection
+from worker.store.deletions import (
+    delete_objects,
+    drop_removals,
+    pending_removals,
+    some_removals,
+    withdraw_removals,
+)
+from worker.store.engine import Database
+from worker.store.lease import Transaction, interrupting
+from worker.store.streams import load_streams, save_stream
+from worker.sync.transitions import released
+
+
+def approve_held(database: Database, connection_id: int) -> int:
+    """Delete what is held, in fenced batches; how many rows went, memberships included."""
+    deleted = 0
+    for resource in RESOURCES.values():
+        while True:
+            with interrupting(database, connection_id) as tx:
+                reasons = some_removals(tx, resource, held=True)
+                changes = delete_objects(tx, resource, reasons) if reasons else []
+                append_all(tx, changes, run_id=None)
+                withdraw_removals(tx, resource, list(reasons))
+            deleted += sum(c.kind is ChangeKind.DELETED for _, some in changes for c in some)
+            if not reasons:
+                break
+    with interrupting(database, connection_id) as tx:
+        _release(tx, full=False)
+    return deleted
+
+
+def reject_held(database: Database, connection_id: int) -> int:
+    """Drop what is held and have everything walked anew; how many deletions were dropped."""
+    with interrupting(database, connection_id) as tx:
+        dropped = sum(n for (_, held), n in pending_removals(tx).items() if held)
+        for resource in RESOURCES.values():
+            drop_removals(tx, resource)
+        _release(tx, full=True)
+    return dropped
+
+
+def _release(tx: Transaction, *, full: bool) -> None:
+    """Let the held streams go on; at once."""
+    for stream in load_streams(tx.connection, tx.connection_id).values():
+        if stream.is_held:
+            after = replace(released(stream), due_at=tx.moment)
+            save_stream(tx, stream, replace(after, full_due_at=tx.moment) if full else after)
+    change_connection(tx, due_at=tx.moment)

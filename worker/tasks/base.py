@@ -1,0 +1,55 @@
+"""What every task shares: the process's kit, bound log context, and errors that end in a log.
+
+The kit is built on first use, which is after the fork.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+
+from worker.core.errors import Away, Busy, Fenced, Halt, Trouble
+from worker.core.log import logger
+from worker.core.settings import load_settings
+from worker.sync.run import Kit
+from worker.wiring import close_kit, open_kit
+
+_kits: dict[int, Kit] = {}
+
+
+def kit() -> Kit:
+    """This process's kit. A forked child never uses its parent's."""
+    pid = os.getpid()
+    if pid not in _kits:
+        _kits.clear()
+        _kits[pid] = open_kit(load_settings())
+    return _kits[pid]
+
+
+def drop_kit() -> None:
+    """Close what this process opened."""
+    found = _kits.pop(os.getpid(), None)
+    if found is not None:
+        close_kit(found)
+
+
+@contextmanager
+def told(action: str, **about: object) -> Iterator[None]:
+    """Log how a task ended.
+
+    Our own troubles are logged and end there: the database says when the connection is due
+    again. Anything else is a bug and goes up to Celery.
+    """
+    with structlog.contextvars.bound_contextvars(action=action, **about):
+        log = logger()
+        try:
+            yield
+        except (Busy, Fenced) as trouble:
+            log.info("left to another process", reason=str(trouble))
+        except Halt as trouble:
+            log.critical("halted", reason=str(trouble))
+        except Away as trouble:
+            log.warning("a server is away", reason=str(trouble))
+        except Trouble as trouble:
+            log.warning("not done", reason=str(trouble))

@@ -1,0 +1,68 @@
+"""The tick: claim what is due in the database, then send one message for each.
+
+A message that is lost costs one claim; two beats by mistake claim different connections.
+"""
+
+from celery import shared_task
+from kombu.exceptions import OperationalError
+
+from worker.core.errors import Away
+from worker.core.log import logger
+from worker.store.connections import claim_due
+from worker.store.service import is_halted, note_tick, should_discover
+from worker.sync.discover import discover
+from worker.tasks.base import kit, told
+from worker.tasks.sync import sync_slice
+
+CLAIM_GRACE = 120.0
+"""Seconds after which a claimed connection is due again, if nobody took it up."""
+
+
+@shared_task(name="schedule.tick")
+def tick() -> None:
+    """Claim what is due and send it on its way; read Nango's list where that is due."""
+    with told("tick"):
+        mine = kit()
+        with mine.database.begin() as connection:
+            note_tick(connection)
+            halted = is_halted(connection)
+            looks = should_discover(connection, mine.settings.discovery_seconds)
+            claimed = (
+                []
+                if halted
+                else claim_due(
+                    connection,
+                    limit=mine.settings.dispatch_limit,
+                    first_loads=mine.settings.first_loads,
+                    grace=CLAIM_GRACE,
+                )
+            )
+        if looks:
+            _send(discover_connections, "maintenance")
+        for connection_id, trigger in claimed:
+            _send(sync_slice, trigger.value, connection_id, trigger.value)
+        if claimed:
+            logger().info("dispatched", connections=len(claimed))
+
+
+def _send(task: object, queue: str, *arguments: object) -> None:
+    try:
+        task.apply_async(arguments, queue=queue)  # type: ignore[attr-defined]
+    except OperationalError as fault:
+        raise Away(f"Redis cannot be reached ({type(fault).__name__})") from fault
+
+
+@shared_task(name="schedule.discover")
+def discover_connections() -> None:
+    """Follow Nango's list of connections."""
+    with told("discover"):
+        mine = kit()
+        found = discover(mine.database, mine.nango, mine.settings)
+        if found.enrolled or found.retired or found.returned or found.problems:
+            logger().info(
+                "connections changed",
+                enrolled=found.enrolled,
+                retired=found.retired,
+                returned=found.returned,
+                problems=found.problems,
+            )
