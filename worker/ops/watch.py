@@ -1,0 +1,146 @@
+"""What a person sees while everything runs: progress, a summary, then the changes."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import text
+
+from models.base import DIRECTORY
+from models.resources import RESOURCES
+from worker.store.engine import Database
+
+_STATE = text("""
+    select c.id, coalesce(c.display_name, c.nango_connection_id) as name, c.status,
+           c.status_reason,
+           (select jsonb_object_agg(resource, jsonb_build_array(phase, seen_count))
+              from sync.streams s where s.connection_id = c.id) as streams,
+           (select count(*) from sync.runs r where r.connection_id = c.id
+               and r.finished_at >= :since) as finished
+      from sync.connections c
+     where c.status in ('active', 'broken') order by c.id
+""")
+_RUNS = text("""
+    select connection_id, sum(calls) as calls, sum(objects) as objects,
+           extract(epoch from max(coalesce(finished_at, now())) - min(started_at)) as seconds,
+           (array_agg(state order by id desc))[1] as state
+      from sync.runs where started_at >= :since group by connection_id
+""")
+_CHANGES = text("""
+    select e.connection_id, e.seq, e.occurred_at, e.resource, e.change, e.changed,
+           coalesce(e.after, e.before) as object, e.object_id,
+           coalesce(c.display_name, c.nango_connection_id) as name
+      from events.change_events e join sync.connections c on c.id = e.connection_id
+     where e.connection_id = :id and e.seq > :seq order by e.seq limit :limit
+""")
+_POSITIONS = text("select connection_id, event_seq from sync.leases")
+NAMED: Final = ("display_name", "user_principal_name", "name", "id")
+
+
+@dataclass
+class Watcher:
+    """Follows a database and says what happens."""
+
+    database: Database
+    say: Callable[[str], None]
+    since: datetime
+    stopped: Callable[[], bool]
+    positions: dict[int, int] = field(default_factory=dict)
+
+    def until_mirrored(self) -> list[dict[str, Any]]:
+        """Progress until every connection has ended a run since we began; their states."""
+        told: dict[int, tuple[Any, ...]] = {}
+        last = 0.0
+        while not self.stopped():
+            with self.database.begin() as connection:
+                found = connection.execute(_STATE, {"since": self.since}).mappings()
+                states = [dict(row) for row in found]
+            if states and all(row["finished"] for row in states):
+                return states
+            if time.monotonic() - last >= 2:
+                last = time.monotonic()
+                for row in states:
+                    self._progress(row, told)
+            time.sleep(0.25)
+        return []
+
+    def _progress(self, row: dict[str, Any], told: dict[int, tuple[Any, ...]]) -> None:
+        parts = []
+        for resource, (phase, seen) in (row["streams"] or {}).items():
+            if phase == "listing" and seen:
+                parts.append(f"{resource} {seen:,}")
+            elif phase == "sweeping":
+                parts.append(f"{resource} sweeping")
+        if row["finished"]:
+            parts = ["mirrored"]
+        if parts and told.get(row["id"]) != tuple(parts):
+            told[row["id"]] = tuple(parts)
+            self.say(f"{row['name']}: {', '.join(sorted(parts))}")
+
+    def summary(self, states: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[object]]]:
+        """Columns and rows of the table of what was mirrored."""
+        with self.database.begin() as connection:
+            runs = {
+                row["connection_id"]: row
+                for row in connection.execute(_RUNS, {"since": self.since}).mappings()
+            }
+            rows = []
+            for state in states:
+                counts = [self._live(connection, name, state["id"]) for name in RESOURCES]
+                run = runs.get(state["id"])
+                seconds = float(run["seconds"]) if run else 0.0
+                objects = int(run["objects"]) if run else 0
+                rows.append(
+                    [
+                        state["name"],
+                        *counts,
+                        f"{seconds:.1f}",
+                        f"{objects / seconds:,.0f}" if seconds else "-",
+                        int(run["calls"]) if run else 0,
+                        run["state"] if run else state["status"],
+                    ]
+                )
+        names = [name.replace("_", " ") for name in RESOURCES]
+        return ["customer", *names, "seconds", "objects/s", "Nango calls", "state"], rows
+
+    def _live(self, connection: Any, table: str, connection_id: int) -> int:
+        statement = (
+            f"select count(*) from {DIRECTORY}.{table}"
+            " where connection_id = :id and deleted_at is null"
+        )
+        return int(connection.execute(text(statement), {"id": connection_id}).scalar_one())
+
+    def start_following(self) -> None:
+        """From now on, changes are news."""
+        with self.database.begin() as connection:
+            self.positions = {row[0]: row[1] for row in connection.execute(_POSITIONS)}
+
+    def changes(self, *, names: bool, limit: int = 8) -> None:
+        """Say what has changed since the last look; names of people only where asked."""
+        with self.database.begin() as connection:
+            for connection_id, seq in connection.execute(_POSITIONS).all():
+                before = self.positions.get(connection_id, 0)
+                if seq <= before:
+                    continue
+                self.positions[connection_id] = seq
+                values = {"id": connection_id, "seq": before, "limit": limit}
+                events = connection.execute(_CHANGES, values).mappings().all()
+                for event in events if names else ():
+                    self.say(_told(event))
+                if not names or seq - before > limit:
+                    more = seq - before - (limit if names else 0)
+                    name = events[0]["name"] if events else connection_id
+                    self.say(f"{name}: {more:,} {'more ' if names else ''}changes")
+
+
+def _told(event: Any) -> str:
+    who = event["object_id"]
+    if event["object"]:
+        who = next((event["object"][n] for n in NAMED if event["object"].get(n)), who)
+    what = f" ({', '.join(event['changed'])})" if event["changed"] else ""
+    return (
+        f"{event['occurred_at']:%H:%M:%S}  {event['name']:<10} {event['resource']:<16} "
+        f"{event['change']:<8} {who}{what}"
+    )
