@@ -98,14 +98,14 @@ def _site_row(site: Mapping[str, Any]) -> Row:
     created, modified = site.get("createdDateTime"), site.get("lastModifiedDateTime")
     return {
         "id": web_id.lower(),
-        "composite_id": f"{host},{collection_id.lower()},{web_id.lower()}",
+        "composite_id": site["id"],
         "site_collection_id": collection_id.lower(),
         "hostname": collection.get("hostname") or collection.get("hostName"),
         "display_name": site.get("displayName"),
         "name": site.get("name"),
         "description": site.get("description"),
         "web_url": site.get("webUrl"),
-        "is_personal_site": bool(site.get("isPersonalSite")),
+        "is_personal_site": site.get("isPersonalSite"),
         "is_root": "root" in site,
         "data_location_code": collection.get("dataLocationCode"),
         "created_date_time": created and time_of(created),

@@ -31,12 +31,21 @@ _RUNS = text("""
 _CHANGES = text("""
     select e.connection_id, e.seq, e.occurred_at, e.resource, e.change, e.changed,
            coalesce(e.after, e.before) as object, e.object_id,
-           coalesce(c.display_name, c.nango_connection_id) as name
+           coalesce(c.display_name, c.nango_connection_id) as name,
+           coalesce(u.display_name, g.display_name) as member, h.display_name as in_group
       from events.change_events e join sync.connections c on c.id = e.connection_id
+      left join directory.users u on u.connection_id = e.connection_id
+           and u.id::text = split_part(e.object_id, '/', case e.resource
+               when 'group_members' then 2 when 'users' then 1 else 3 end)
+      left join directory.groups g on g.connection_id = e.connection_id
+           and g.id::text = split_part(e.object_id, '/', case e.resource
+               when 'group_members' then 2 when 'groups' then 1 else 3 end)
+      left join directory.groups h on h.connection_id = e.connection_id
+           and e.resource = 'group_members' and h.id::text = split_part(e.object_id, '/', 1)
      where e.connection_id = :id and e.seq > :seq order by e.seq limit :limit
 """)
 _POSITIONS = text("select connection_id, event_seq from sync.leases")
-NAMED: Final = ("display_name", "user_principal_name", "name", "id")
+NAMED: Final = ("display_name", "user_principal_name", "name")
 
 
 @dataclass
@@ -136,11 +145,18 @@ class Watcher:
 
 
 def _told(event: Any) -> str:
-    who = event["object_id"]
-    if event["object"]:
-        who = next((event["object"][n] for n in NAMED if event["object"].get(n)), who)
     what = f" ({', '.join(event['changed'])})" if event["changed"] else ""
     return (
         f"{event['occurred_at']:%H:%M:%S}  {event['name']:<10} {event['resource']:<16} "
-        f"{event['change']:<8} {who}{what}"
+        f"{event['change']:<8} {_who(event)}{what}"
     )
+
+
+def _who(event: Any) -> str:
+    """The object's name where one is known, else its id."""
+    if event["resource"] == "group_members":
+        group_id, _, member_id = event["object_id"].partition("/")
+        return f"{event['member'] or member_id} in {event['in_group'] or group_id}"
+    held = event["object"] or {}
+    named = next((held[name] for name in NAMED if held.get(name)), None)
+    return str(event["member"] or named or event["object_id"])

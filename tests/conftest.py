@@ -1,0 +1,207 @@
+"""Real servers for every test: an embedded Postgres for each worker, a database for each test.
+
+The environment is cleared first: a test never touches a server that somebody has given.
+"""
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import func, select
+
+for _name in list(os.environ):
+    _ours = ("DATABASE_URL", "REDIS_URL", "NANGO_", "TENANT_MIRROR_")
+    if _name.startswith(_ours):
+        del os.environ[_name]
+
+from sandbox.servers import Home, Servers, embedded  # noqa: E402
+from sandbox.tenant import Nango, Server, Tenant, serve  # noqa: E402
+from worker.core.settings import Settings, load_settings  # noqa: E402
+from worker.ops.migrate import migrate  # noqa: E402
+from worker.store.engine import Database  # noqa: E402
+from worker.sync.discover import discover  # noqa: E402
+from worker.sync.plan import Order  # noqa: E402
+from worker.sync.run import Kit, Report, run_to_end  # noqa: E402
+from worker.wiring import close_kit, open_kit  # noqa: E402
+
+FAST = {"fsync": "off", "synchronous_commit": "off", "shared_buffers": "64MB"}
+POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
+
+
+@pytest.fixture(scope="session")
+def home() -> Iterator[Path]:
+    """A folder that an unprivileged server may pass through."""
+    path = Path(tempfile.mkdtemp(prefix="tenant-mirror-test-"))
+    path.chmod(0o711)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def servers(home: Path) -> Iterator[Servers]:
+    """Embedded Postgres 18 and Valkey for this test process."""
+    with embedded(Home(home / "18"), postgres_settings=FAST) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def postgres_15(home: Path) -> Iterator[str]:
+    """The oldest Postgres that is supported, where the machine has it."""
+    if not POSTGRES_15.exists():
+        pytest.skip(f"no PostgreSQL 15 at {POSTGRES_15}")
+    with embedded(Home(home / "15"), postgres_settings=FAST, bin_dir=POSTGRES_15) as running:
+        yield running.database_url
+
+
+class Cluster:
+    """Makes databases out of a migrated template."""
+
+    def __init__(self, url: str) -> None:
+        self._admin = url
+        self._template = f"template_{uuid.uuid4().hex[:8]}"
+        self._run(f"create database {self._template}")
+        database = Database(self._at(self._template))
+        migrate(database)
+        database.close()
+
+    def _run(self, statement: str) -> None:
+        with psycopg.connect(self._admin, autocommit=True) as connection:
+            connection.execute(statement)  # type: ignore[call-overload]
+
+    def _at(self, name: str) -> str:
+        return f"{self._admin.rsplit('/', 1)[0]}/{name}"
+
+    def empty(self) -> str:
+        """The URL of a new database without a schema."""
+        name = f"empty_{uuid.uuid4().hex[:8]}"
+        self._run(f"create database {name}")
+        return self._at(name)
+
+    def fresh(self) -> str:
+        """The URL of a new, migrated database."""
+        name = f"test_{uuid.uuid4().hex[:8]}"
+        self._run(f"create database {name} template {self._template}")
+        return self._at(name)
+
+    def drop(self, url: str) -> None:
+        self._run(f"drop database if exists {url.rsplit('/', 1)[1]} with (force)")
+
+
+@pytest.fixture(scope="session")
+def cluster(servers: Servers) -> Cluster:
+    return Cluster(servers.database_url)
+
+
+@pytest.fixture(scope="session")
+def cluster_15(postgres_15: str) -> Cluster:
+    return Cluster(postgres_15)
+
+
+@pytest.fixture
+def database_url(cluster: Cluster) -> Iterator[str]:
+    url = cluster.fresh()
+    yield url
+    cluster.drop(url)
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    opened = Database(database_url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def _shared_server() -> Iterator[Server]:
+    """Stopping a server takes longer than a test: one serves them all, emptied for each."""
+    with serve(Nango(rate_limit=None)) as running:
+        yield running
+
+
+@pytest.fixture
+def nango(_shared_server: Server) -> Nango:
+    """A simulated Nango without connections, calls or faults."""
+    simulated = _shared_server.nango
+    for connection in list(simulated.connections):
+        simulated.remove_connection(connection.connection_id, connection.provider_config_key)
+    simulated.before_response = simulated.before_graph = None
+    simulated.buffered = False
+    simulated.calls.reset()
+    return simulated
+
+
+@pytest.fixture
+def settings(database_url: str, nango: Nango, _shared_server: Server) -> Settings:
+    return load_settings(
+        database_url=database_url,
+        nango_host=_shared_server.url,
+        nango_secret_key=nango.key,
+        retry_seconds=0.2,
+        call_seconds=10,
+    )
+
+
+@pytest.fixture
+def kit(settings: Settings) -> Iterator[Kit]:
+    opened = open_kit(settings)
+    yield opened
+    close_kit(opened)
+
+
+@dataclass
+class Mirror:
+    """One simulated customer with its mirror."""
+
+    kit: Kit
+    nango: Nango
+    tenant: Tenant
+    connection_id: int = 1
+
+    @property
+    def database(self) -> Database:
+        return self.kit.database
+
+    def sync(self, *resources: str, full: bool = False) -> Report:
+        """A sync by hand, of everything or of some resources."""
+        with self.database.begin() as connection:
+            now: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
+        order = Order(now, manual=True, resources=frozenset(resources) or None, full=full)
+        return run_to_end(self.kit, self.connection_id, order)
+
+    def calls(self) -> int:
+        """Calls that Nango has counted since the last time."""
+        total = self.nango.calls.total
+        self.nango.calls.reset()
+        return total
+
+
+MakeMirror = Callable[[Tenant], Mirror]
+
+
+@pytest.fixture
+def mirror_of(kit: Kit, nango: Nango) -> MakeMirror:
+    """Enrols a tenant; nothing is synced yet."""
+
+    def make(tenant: Tenant) -> Mirror:
+        nango.add_connection("contoso", tenant)
+        discover(kit.database, kit.nango, kit.settings)
+        nango.calls.reset()
+        return Mirror(kit, nango, tenant)
+
+    return make
+
+
+@pytest.fixture
+def mirror(mirror_of: MakeMirror) -> Mirror:
+    """A small tenant, enrolled and mirrored."""
+    made = mirror_of(Tenant(seed=3, users=60, groups=8, sites=6))
+    made.sync()
+    made.nango.calls.reset()
+    return made

@@ -1,0 +1,202 @@
+"""After the first load: exactly the changes, as rows and as events."""
+
+import random
+from collections.abc import Callable
+
+import pytest
+
+from models.run import RunState
+from sandbox.tenant import Tenant
+from tests.conftest import MakeMirror, Mirror
+from tests.support.mirror import assert_exact, events, last_seq, mirrored, scalar
+
+
+def changes(mirror: Mirror, after: int) -> list[tuple[str, str]]:
+    return [(e["resource"], e["change"]) for e in events(mirror.database, after=after)]
+
+
+def test_one_updated_property_is_one_event_with_before_and_after(mirror: Mirror) -> None:
+    user = mirror.tenant.users.id_at(4)
+    mirror.tenant.update_user(user, jobTitle="Clerk")
+    mirror.sync()
+    mark = last_seq(mirror.database)
+    mirror.tenant.update_user(user, jobTitle="Judge")
+    mirror.sync()
+    (event,) = events(mirror.database, after=mark)
+    assert (event["resource"], event["object_id"]) == ("users", user.lower())
+    assert event["change"] == "updated"
+    assert event["changed"] == ["job_title"]
+    assert event["before"] == {"job_title": "Clerk"}
+    assert event["after"] == {"job_title": "Judge"}
+    assert event["initial"] is False
+
+
+def test_a_property_that_is_cleared_becomes_null(mirror: Mirror) -> None:
+    user = mirror.tenant.users.id_at(4)
+    mirror.tenant.update_user(user, jobTitle="Clerk")
+    mirror.sync()
+    mirror.tenant.update_user(user, jobTitle=None)
+    mirror.sync()
+    assert_exact(mirror.database, mirror.tenant)
+    title = scalar(
+        mirror.database, "select job_title from directory.users where id = :id", id=user
+    )
+    assert title is None
+
+
+@pytest.mark.parametrize(
+    ("permanently", "reason"), [(False, "soft_deleted"), (True, "permanently_deleted")]
+)
+def test_a_deleted_user_is_a_tombstone_and_takes_its_memberships_along(
+    mirror: Mirror, permanently: bool, reason: str
+) -> None:
+    tenant = mirror.tenant
+    group = tenant.groups.id_at(0)
+    user = tenant.create_user(displayName="Going Soon")
+    tenant.add_member(group, user)
+    mirror.sync()
+    mark = last_seq(mirror.database)
+    tenant.delete_user(user, permanently=permanently)
+    mirror.sync()
+    assert changes(mirror, mark) == [("group_members", "deleted"), ("users", "deleted")]
+    (edge, gone) = events(mirror.database, after=mark)
+    assert edge["before"]["member_id"] == user.lower()
+    assert gone["before"]["display_name"] == "Going Soon"
+    assert gone["after"] is None
+    found = "select deleted_reason from directory.users where id = :id"
+    assert scalar(mirror.database, found, id=user) == reason
+    assert_exact(mirror.database, tenant)
+
+
+@pytest.mark.parametrize("readd", [True, False])
+def test_a_restored_user_comes_back_with_its_memberships(mirror: Mirror, readd: bool) -> None:
+    tenant = mirror.tenant
+    tenant.knobs.readd_on_restore = readd
+    group = tenant.groups.id_at(0)
+    user = tenant.create_user(displayName="Back Again", jobTitle="Clerk")
+    tenant.add_member(group, user)
+    mirror.sync()
+    tenant.delete_user(user)
+    mirror.sync()
+    mark = last_seq(mirror.database)
+    tenant.restore_user(user)
+    mirror.sync()
+    assert sorted(changes(mirror, mark)) == [("group_members", "restored"), ("users", "restored")]
+    assert_exact(mirror.database, tenant)
+
+
+def test_a_restored_group_comes_back_with_its_members(mirror: Mirror) -> None:
+    tenant = mirror.tenant
+    group = tenant.groups.id_at(1)
+    members = len(tenant.members_of(group))
+    tenant.delete_group(group)
+    mirror.sync()
+    mark = last_seq(mirror.database)
+    tenant.restore_group(group)
+    mirror.sync()
+    told = changes(mirror, mark)
+    assert told.count(("groups", "restored")) == 1
+    assert told.count(("group_members", "restored")) == members
+    assert_exact(mirror.database, tenant)
+
+
+def test_memberships_follow_additions_and_removals(mirror: Mirror) -> None:
+    tenant = mirror.tenant
+    group, user = tenant.groups.id_at(2), tenant.users.id_at(50)
+    mark = last_seq(mirror.database)
+    tenant.add_member(group, user)
+    mirror.sync()
+    tenant.remove_member(group, user)
+    mirror.sync()
+    told = [c for c in changes(mirror, mark) if c[0] == "group_members"]
+    assert told == [("group_members", "created"), ("group_members", "deleted")]
+    assert_exact(mirror.database, tenant)
+
+
+def test_sites_and_roles_follow_their_lists(mirror: Mirror) -> None:
+    tenant = mirror.tenant
+    site = tenant.create_site(displayName="Archive")
+    role = tenant.create_role_definition(displayName="Auditor")
+    held = tenant.assign_role(role, tenant.users.id_at(1))
+    mark = last_seq(mirror.database)
+    mirror.sync()
+    created = {("sites", "created"), ("role_definitions", "created")}
+    assert set(changes(mirror, mark)) == created | {("role_assignments", "created")}
+    tenant.delete_site(site)
+    tenant.unassign_role(held)
+    mark = last_seq(mirror.database)
+    mirror.sync()
+    assert set(changes(mirror, mark)) == {("sites", "deleted"), ("role_assignments", "deleted")}
+    assert_exact(mirror.database, tenant)
+
+
+def test_many_random_changes_end_in_equal_tables(mirror: Mirror) -> None:
+    rng = random.Random(11)
+    for _ in range(6):
+        mirror.tenant.mutate(25, rng)
+        assert mirror.sync().state is RunState.SUCCEEDED
+    assert_exact(mirror.database, mirror.tenant)
+
+
+def lose_cursor(tenant: Tenant) -> None:
+    tenant.expire_delta_tokens()
+
+
+def lose_cursor_with_location(tenant: Tenant) -> None:
+    tenant.knobs.expired_location = True
+    tenant.expire_delta_tokens()
+
+
+def lose_cursor_by_another_code(tenant: Tenant) -> None:
+    tenant.knobs.expired_code = "resyncRequired"
+    tenant.expire_delta_tokens()
+
+
+@pytest.mark.parametrize(
+    "lose", [lose_cursor, lose_cursor_with_location, lose_cursor_by_another_code]
+)
+def test_a_dead_cursor_leads_to_a_full_walk_without_invented_events(
+    mirror: Mirror, lose: Callable[[Tenant], None]
+) -> None:
+    tenant = mirror.tenant
+    mark = last_seq(mirror.database)
+    gone, new = tenant.users.id_at(7), tenant.create_user(displayName="New")
+    tenant.delete_user(gone, permanently=True)
+    edges_before = mirrored(mirror.database)["group_members"].count
+    lose(tenant)
+    assert mirror.sync().state is RunState.SUCCEEDED
+    assert_exact(mirror.database, tenant)
+    lost_edges = edges_before - mirrored(mirror.database)["group_members"].count
+    told = events(mirror.database, after=mark)
+    assert [e["object_id"] for e in told if e["change"] == "created"] == [new.lower()]
+    assert len(told) == 2 + lost_edges
+    found = "select deleted_reason from directory.users where id = :id"
+    assert scalar(mirror.database, found, id=gone) in ("not_seen", "permanently_deleted")
+
+
+def test_changes_during_a_first_load_are_not_lost(mirror_of: MakeMirror) -> None:
+    tenant = Tenant(seed=12, users=3000, groups=10)
+    mirror = mirror_of(tenant)
+    rng = random.Random(5)
+    pages = 0
+
+    def meddle(request: object) -> None:
+        nonlocal pages
+        pages += 1
+        tenant.mutate(5, rng)
+
+    mirror.nango.before_graph = meddle
+    mirror.sync()
+    mirror.nango.before_graph = None
+    assert pages > 5
+    mirror.sync()
+    assert_exact(mirror.database, tenant)
+
+
+def test_changes_between_the_items_of_one_batch_are_not_lost(mirror: Mirror) -> None:
+    mirror.tenant.knobs.mutations_between_items = 3
+    for _ in range(5):
+        mirror.sync()
+    mirror.tenant.knobs.mutations_between_items = 0
+    mirror.sync()
+    assert_exact(mirror.database, mirror.tenant)

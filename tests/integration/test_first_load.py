@@ -1,0 +1,93 @@
+"""A tenant that is new: everything arrives, once, and nothing else."""
+
+from sqlalchemy import text
+
+from models.run import RunState
+from sandbox.tenant import Tenant
+from tests.conftest import MakeMirror, Mirror
+from tests.support.mirror import assert_exact, events, last_seq, mirrored, scalar, written
+
+
+def test_a_first_load_mirrors_every_resource_exactly(mirror: Mirror) -> None:
+    assert_exact(mirror.database, mirror.tenant)
+
+
+def test_every_object_of_a_first_load_is_created_once_and_marked_initial(mirror: Mirror) -> None:
+    told = events(mirror.database)
+    rows = sum(truth.count for truth in mirrored(mirror.database).values())
+    assert len(told) == rows
+    assert {event["change"] for event in told} == {"created"}
+    assert all(event["initial"] for event in told)
+    assert len({event["object_id"] for event in told if event["resource"] == "users"}) == 60
+
+
+def test_the_sequence_has_no_gap_and_time_never_runs_against_it(mirror: Mirror) -> None:
+    with mirror.database.begin() as connection:
+        rows = connection.execute(
+            text("select seq, occurred_at from events.change_events order by seq")
+        ).all()
+    assert [row.seq for row in rows] == list(range(1, len(rows) + 1))
+    assert [row.occurred_at for row in rows] == sorted(row.occurred_at for row in rows)
+    assert last_seq(mirror.database) == len(rows)
+
+
+def test_a_created_event_carries_the_whole_object_under_column_names(mirror: Mirror) -> None:
+    event = next(e for e in events(mirror.database) if e["resource"] == "users")
+    with mirror.database.begin() as connection:
+        row = connection.execute(
+            text("select to_jsonb(u) as u from directory.users u where id = cast(:id as uuid)"),
+            {"id": event["object_id"]},
+        ).scalar_one()
+    for name in ("id", "display_name", "account_enabled", "proxy_addresses", "assigned_licenses"):
+        assert event["after"][name] == row[name]
+    assert event["before"] is None
+
+
+def test_a_sync_with_nothing_changed_writes_no_row_and_no_event(mirror: Mirror) -> None:
+    before = written(mirror.database)
+    report = mirror.sync()
+    assert report.state is RunState.SUCCEEDED
+    assert written(mirror.database) == before
+
+
+def test_a_full_walk_with_nothing_changed_writes_no_row_and_no_event(mirror: Mirror) -> None:
+    before = written(mirror.database)
+    assert mirror.sync(full=True).state is RunState.SUCCEEDED
+    assert written(mirror.database) == before
+
+
+def test_a_quiet_tenant_costs_one_call(mirror: Mirror) -> None:
+    mirror.sync()
+    mirror.calls()
+    mirror.sync("users", "groups")
+    assert mirror.calls() == 1
+
+
+def test_users_cost_a_call_a_page_and_two_more(mirror_of: MakeMirror) -> None:
+    mirror = mirror_of(Tenant(seed=5, users=2500, groups=1))
+    mirror.sync("users")
+    assert mirror.calls() == 3 + 2
+    assert scalar(mirror.database, "select count(*) from directory.users") == 2500
+
+
+def test_an_empty_tenant_is_mirrored_as_empty(mirror_of: MakeMirror) -> None:
+    mirror = mirror_of(Tenant(seed=5, users=1, groups=0, sites=0, role_assignments=0))
+    assert mirror.sync().state is RunState.SUCCEEDED
+    assert_exact(mirror.database, mirror.tenant)
+
+
+def test_odd_pages_are_read_to_the_end(mirror_of: MakeMirror) -> None:
+    tenant = Tenant(seed=9, users=700, groups=40, big_groups=1, big_group_members=500)
+    tenant.knobs.empty_page_every = 2
+    tenant.knobs.repeat_every = 3
+    tenant.knobs.member_slice = 50
+    tenant.knobs.delta_page = 20
+    tenant.knobs.tombstones_first = True
+    mirror = mirror_of(tenant)
+    assert mirror.sync().state is RunState.SUCCEEDED
+    assert_exact(mirror.database, tenant)
+
+
+def test_the_tenant_is_learnt_from_the_organization(mirror: Mirror) -> None:
+    found = scalar(mirror.database, "select tenant_id from sync.connections")
+    assert found == mirror.tenant.tenant_id

@@ -1,0 +1,1 @@
+"""What tests share: the simulated tenant beside the mirror, and the comparison of the two."""

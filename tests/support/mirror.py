@@ -1,0 +1,92 @@
+"""The mirror as the simulated tenant would describe it, so that the two can be compared."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import text
+
+from models.resources import RESOURCES
+from sandbox.tenant import Tenant, Truth, checksum
+from worker.events.verify import Verification, verify
+from worker.store.engine import Database
+
+
+def plain(value: Any) -> Any:
+    """A stored value as the truth spells it."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return sorted(value)
+    return value
+
+
+def live_rows(
+    database: Database, resource: str, connection_id: int = 1
+) -> Iterator[dict[str, Any]]:
+    """The live rows of a resource, in the truth's spelling."""
+    columns = ", ".join(f'"{name}"' for name in RESOURCES[resource].column_names)
+    statement = text(
+        f"select {columns} from directory.{resource}"
+        " where connection_id = :id and deleted_at is null"
+    )
+    with database.begin() as connection:
+        for row in connection.execute(statement, {"id": connection_id}).mappings():
+            yield {name: plain(value) for name, value in row.items()}
+
+
+def mirrored(database: Database, connection_id: int = 1) -> dict[str, Truth]:
+    """Count and checksum of every mirrored table."""
+    found = {}
+    for resource in RESOURCES:
+        rows = list(live_rows(database, resource, connection_id))
+        found[resource] = Truth(len(rows), checksum(rows))
+    return found
+
+
+def assert_exact(database: Database, tenant: Tenant, connection_id: int = 1) -> None:
+    """The mirror equals the tenant, and the events tell the mirror."""
+    assert mirrored(database, connection_id) == tenant.truth()
+    assert checked(database, connection_id).problems == []
+
+
+def checked(database: Database, connection_id: int = 1) -> Verification:
+    with database.begin() as connection:
+        return verify(connection, connection_id)
+
+
+def events(database: Database, connection_id: int = 1, after: int = 0) -> list[dict[str, Any]]:
+    """Change events about objects, in order."""
+    statement = text(
+        "select * from events.change_events where connection_id = :id and seq > :after"
+        " and resource <> 'connection' order by seq"
+    )
+    with database.begin() as connection:
+        rows = connection.execute(statement, {"id": connection_id, "after": after}).mappings()
+        return [dict(row) for row in rows]
+
+
+def last_seq(database: Database, connection_id: int = 1) -> int:
+    with database.begin() as connection:
+        found = connection.execute(
+            text("select event_seq from sync.leases where connection_id = :id"),
+            {"id": connection_id},
+        )
+        return int(found.scalar() or 0)
+
+
+def written(database: Database) -> dict[str, str]:
+    """The physical versions of all rows of the mirror and its events: any write changes them."""
+    tables = [f"directory.{name}" for name in RESOURCES] + ["events.change_events"]
+    found = {}
+    with database.begin() as connection:
+        for table in tables:
+            versions = f"select tableoid || '.' || ctid || '.' || xmin as v from {table}"
+            statement = f"select md5(string_agg(v, ',' order by v)) from ({versions}) as t"
+            found[table] = str(connection.execute(text(statement)).scalar())
+    return found
+
+
+def scalar(database: Database, statement: str, **values: Any) -> Any:
+    with database.begin() as connection:
+        return connection.execute(text(statement), values).scalar()
