@@ -38,9 +38,7 @@ def test_a_property_that_is_cleared_becomes_null(mirror: Mirror) -> None:
     mirror.tenant.update_user(user, jobTitle=None)
     mirror.sync()
     assert_exact(mirror.database, mirror.tenant)
-    title = scalar(
-        mirror.database, "select job_title from directory.users where id = :id", id=user
-    )
+    title = scalar(mirror.database, "select job_title from directory.users where id = :id", id=user)
     assert title is None
 
 

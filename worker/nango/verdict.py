@@ -50,13 +50,17 @@ _OURS: dict[str, tuple[type[Trouble], str]] = {
 
 def from_graph(reply: Reply) -> bool:
     """Whether the answer is Graph's own, by its headers or the shape of its body."""
-    if any(name in reply.headers for name in GRAPH_HEADERS):
+    if _has_graph_headers(reply):
         return True
     error = _error(reply.document())
     code = error.get("code")
     if not isinstance(code, str):
         return False
     return "innerError" in error or "innererror" in error or not _is_nango_code(code)
+
+
+def _has_graph_headers(reply: Reply) -> bool:
+    return any(name in reply.headers for name in GRAPH_HEADERS)
 
 
 def _is_nango_code(code: str) -> bool:
@@ -71,7 +75,7 @@ def _error(document: Any) -> dict[str, Any]:
 def nango_trouble(reply: Reply, now: float) -> Trouble | None:
     """Nango's own failure, or None where the answer is Graph's (of whatever status)."""
     if reply.ok:
-        return _not_json(reply)
+        return None if _has_graph_headers(reply) else _not_json(reply)
     if from_graph(reply):
         return None
     document = reply.document()

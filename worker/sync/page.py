@@ -23,10 +23,10 @@ REPEATS: Final = 3
 CONFLICT: Final = "came both live and removed in one page; it is read again by its id"
 
 
-def load_page(session: Session, stream: Stream, page: Page, *, pending: bool) -> Stream:
+def load_page(session: Session, stream: Stream, page: Page, *, withdraw: bool) -> Stream:
     """Commit a page and the cursor behind it; the stream as it then stands.
 
-    ``pending`` says that removals wait, so that an object which shows up again withdraws its own.
+    ``withdraw`` says that removals wait: an object which shows up again withdraws its own.
     Raises Fenced, Restart (the walk goes in circles).
     """
     after = _turned(session, stream, page)
@@ -38,7 +38,7 @@ def load_page(session: Session, stream: Stream, page: Page, *, pending: bool) ->
         session.record(tx, stream.resource, changes, initial=initial)
         if edges is not None:
             session.record(tx, edges, merge_edges(tx, page.edges), initial=initial)
-        if pending:
+        if withdraw:
             _withdraw(tx, stream.resource, edges, page)
         _note_removed(tx, stream.resource, edges, page)
         _note_rejects(session, tx, stream, page)
@@ -109,7 +109,7 @@ def _turned(session: Session, stream: Stream, page: Page) -> Stream:
         loop_mark=_mark(stream, page),
         incomplete=stream.incomplete or any(r.key is None for r in page.rejects),
         walk_started_at=began or session.began,
-        reason=None,
+        reason=stream.reason if stream.is_held else None,
     )
     if stream.phase is Phase.LISTING:
         return _end_of_walk(session, after, page) if page.is_last else after

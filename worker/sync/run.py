@@ -171,7 +171,7 @@ def _closed(session: Session, outcome: Outcome, calls: int) -> Report:
 def _state(session: Session, outcome: Outcome) -> RunState:
     if any(stream.phase is Phase.HELD for stream in outcome.streams.values()):
         return RunState.HELD
-    if outcome.troubles or outcome.quarantined or session.tally.rejected:
+    if outcome.troubles or outcome.quarantined:
         return RunState.PARTIAL
     return RunState.SUCCEEDED
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from models.stream import Mode
-from worker.core.errors import Away, Broken, Fenced, Halt, Later, Refused, Restart, Trouble
+from worker.core.errors import Away, Broken, Fenced, Halt, Later, Refused, Reject, Restart, Trouble
 from worker.graph.decode import Page
 from worker.graph.links import target_of
 from worker.graph.targets import token_link
@@ -189,6 +189,8 @@ class Streaming:
             assert isinstance(present, dict)
             self.stream = apply_sweep(self.session, stream, found, present)
             self.pending = 0
+            if stream.incomplete:
+                self.trouble, self._done = Reject(self.stream.reason or ""), True
 
         self._answer = answer
         return lambda: still_there(batcher, found)
@@ -206,7 +208,8 @@ class Streaming:
 
     def _load(self, read: Read) -> None:
         behind = self.stream if read.parts is None else replace(self.stream, parts=read.parts)
-        self.stream = load_page(self.session, behind, read.page, pending=self.pending > 0)
+        waiting = self.pending > 0 or self.stream.is_held
+        self.stream = load_page(self.session, behind, read.page, withdraw=waiting)
         self.pending += len(read.page.removed) + len(read.page.edges_removed)
 
     def _restart(self, trouble: Trouble) -> None:

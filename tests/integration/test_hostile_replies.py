@@ -1,0 +1,225 @@
+"""Replies that lie, break or refuse: each costs itself and nothing else."""
+
+import json
+
+import pytest
+
+from models.run import RunState
+from sandbox.tenant import Request, Response, Tenant
+from tests.conftest import MakeMirror, Mirror
+from tests.support.mirror import assert_exact, last_seq, mirrored, scalar
+from worker.core.errors import Halt
+from worker.sync.discover import discover
+
+GRAPH = {"content-type": "application/json", "request-id": "simulated"}
+
+
+def answer(body: object, status: int = 200) -> Response:
+    return Response(status, json.dumps(body).encode(), GRAPH)
+
+
+def test_a_malformed_object_is_kept_apart_and_the_rest_is_mirrored(mirror_of: MakeMirror) -> None:
+    mirror = mirror_of(Tenant(seed=6, users=20, groups=2))
+    bad = mirror.tenant.users.id_at(3)
+
+    def spoil(request: Request) -> Response | None:
+        listed = list(mirror.tenant.live("users"))
+        for user in listed:
+            if user["id"] == bad:
+                user["displayName"] = 4_000_002
+                if request.path.endswith(f"/users/{bad}"):
+                    return answer(user)
+        return answer({"value": listed}) if request.path.endswith("/users") else None
+
+    mirror.nango.before_graph = spoil
+    report = mirror.sync("users")
+    assert report.state is RunState.PARTIAL
+    assert mirrored(mirror.database)["users"].count == 19
+    found = scalar(mirror.database, "select key || ': ' || reason from sync.quarantine")
+    assert found.startswith(bad.lower())
+    assert "displayName" in found
+    assert "4000002" not in found
+    mirror.nango.before_graph = None
+    assert mirror.sync().state is RunState.SUCCEEDED
+    assert scalar(mirror.database, "select count(*) from sync.quarantine") == 0
+    assert_exact(mirror.database, mirror.tenant)
+
+
+def test_an_object_that_turns_malformed_keeps_its_row(mirror: Mirror) -> None:
+    bad = mirror.tenant.users.id_at(3)
+
+    def spoil(request: Request) -> Response | None:
+        listed = list(mirror.tenant.live("users"))
+        for user in listed:
+            if user["id"] == bad:
+                user["accountEnabled"] = "perhaps"
+                if request.path.endswith(f"/users/{bad}"):
+                    return answer(user)
+        return answer({"value": listed}) if request.path.endswith("/users") else None
+
+    mark = last_seq(mirror.database)
+    mirror.nango.before_graph = spoil
+    assert mirror.sync("users", full=True).state is RunState.PARTIAL
+    assert last_seq(mirror.database) == mark
+    assert mirrored(mirror.database)["users"].count == 60
+
+
+def test_an_object_without_an_id_keeps_the_walk_from_sweeping(mirror: Mirror) -> None:
+    listed = list(mirror.tenant.live("users"))[:50]
+    page = {"value": [*listed, {"displayName": "Nobody"}]}
+    mirror.nango.before_graph = lambda r: answer(page) if r.path.endswith("/users") else None
+    report = mirror.sync("users", full=True)
+    assert report.state is RunState.PARTIAL
+    assert mirrored(mirror.database)["users"].count == 60
+
+
+def test_a_next_link_to_a_foreign_host_is_not_followed(mirror: Mirror) -> None:
+    page = {"value": [], "@odata.nextLink": "https://graph.example.com/v1.0/users?$skiptoken=x"}
+    mirror.nango.before_graph = lambda r: answer(page) if r.path.endswith("/users") else None
+    report = mirror.sync("users", full=True)
+    assert report.state is RunState.PARTIAL
+    assert "another host" in (report.message or "")
+    assert not any("example.com" in logged.request.path for logged in mirror.nango.log)
+
+
+def test_a_walk_that_goes_in_circles_ends(mirror: Mirror) -> None:
+    page = {
+        "value": list(mirror.tenant.live("users"))[:5],
+        "@odata.nextLink": "https://graph.microsoft.com/v1.0/users?$skiptoken=same",
+    }
+    mirror.nango.before_graph = lambda r: answer(page) if r.path.endswith("/users") else None
+    report = mirror.sync("users", full=True)
+    assert report.state is RunState.PARTIAL
+    assert "circles" in (report.message or "")
+    mirror.nango.before_graph = None
+    mirror.sync()
+    assert_exact(mirror.database, mirror.tenant)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>", b'{"value": [{"id": "', b'{"no": "value"}', b"[]"]
+)
+def test_a_body_that_is_no_page_is_not_used(mirror: Mirror, body: bytes) -> None:
+    mirror.nango.before_graph = lambda r: (
+        Response(200, body, GRAPH) if r.path.endswith("/users") else None
+    )
+    report = mirror.sync("users", full=True)
+    assert report.state is RunState.PARTIAL
+    mirror.nango.before_graph = None
+    assert mirror.sync().state is RunState.SUCCEEDED
+    assert_exact(mirror.database, mirror.tenant)
+
+
+def test_a_refused_resource_names_the_permission_and_the_others_go_on(
+    mirror_of: MakeMirror,
+) -> None:
+    mirror = mirror_of(Tenant(seed=6, users=20, groups=2, sites=4))
+    mirror.tenant.knobs.refused = {"groups"}
+    report = mirror.sync()
+    assert report.state is RunState.PARTIAL
+    assert "Group.Read.All" in (report.message or "")
+    assert mirrored(mirror.database)["users"].count == 20
+    assert mirrored(mirror.database)["groups"].count == 0
+    mirror.tenant.knobs.refused = set()
+    assert mirror.sync().state is RunState.SUCCEEDED
+    assert_exact(mirror.database, mirror.tenant)
+
+
+def test_a_tenant_that_refuses_batches_is_read_call_by_call(mirror_of: MakeMirror) -> None:
+    tenant = Tenant(seed=6, users=30, groups=4)
+    tenant.knobs.refuse_batch = 404
+    mirror = mirror_of(tenant)
+    assert mirror.sync().state is RunState.SUCCEEDED
+    tenant.delete_user(tenant.users.id_at(3), permanently=True)
+    tenant.expire_delta_tokens()
+    assert mirror.sync().state is RunState.SUCCEEDED
+    assert_exact(mirror.database, tenant)
+
+
+def test_assignments_are_read_definition_by_definition_where_graph_demands_it(
+    mirror_of: MakeMirror,
+) -> None:
+    tenant = Tenant(seed=6, users=30, groups=2, role_definitions=47, role_assignments=30)
+    tenant.knobs.demand_role_filter = True
+    tenant.knobs.role_page = 7
+    mirror = mirror_of(tenant)
+    assert mirror.sync().state is RunState.SUCCEEDED
+    assert_exact(mirror.database, tenant)
+    role = tenant.create_role_definition(displayName="Auditor")
+    tenant.assign_role(role, tenant.users.id_at(2))
+    assert mirror.sync().state is RunState.SUCCEEDED
+    assert_exact(mirror.database, tenant)
+
+
+def test_sites_are_searched_for_where_the_complete_list_is_refused(mirror_of: MakeMirror) -> None:
+    tenant = Tenant(seed=6, users=5, groups=1, sites=20)
+    tenant.knobs.refuse_get_all_sites = True
+    mirror = mirror_of(tenant)
+    report = mirror.sync()
+    assert report.state is RunState.SUCCEEDED
+    assert "best effort" in report.resources["sites"]["problem"]
+    before = mirrored(mirror.database)["sites"].count
+    assert before > 0
+    searched = [s for s in tenant.live("sites") if not s.get("isPersonalSite")]
+    tenant.delete_site(searched[0]["id"])
+    mirror.sync()
+    assert mirrored(mirror.database)["sites"].count == before - 1
+
+
+def test_another_tenant_behind_the_connection_is_never_read(mirror: Mirror) -> None:
+    mark = last_seq(mirror.database)
+    stranger = Tenant(seed=99, users=5, groups=1)
+    mirror.nango.connections[0].tenant = stranger
+    report = mirror.sync()
+    assert report.state is RunState.FAILED
+    assert "another Microsoft tenant" in (report.message or "")
+    assert mirrored(mirror.database)["users"].count == 60
+    found = "select change from events.change_events where seq > :mark"
+    assert scalar(mirror.database, found, mark=mark) == "broken"
+    assert scalar(mirror.database, "select status from sync.connections") == "broken"
+    mirror.nango.connections[0].tenant = mirror.tenant
+    assert mirror.sync().state is RunState.SUCCEEDED
+    assert scalar(mirror.database, "select status from sync.connections") == "active"
+    assert_exact(mirror.database, mirror.tenant)
+
+
+def test_a_second_connection_of_a_tenant_is_a_duplicate(mirror: Mirror) -> None:
+    mirror.nango.add_connection("contoso-again", mirror.tenant)
+    discover(mirror.kit.database, mirror.kit.nango, mirror.kit.settings)
+    mirror.connection_id = 2
+    assert mirror.sync().state is RunState.FAILED
+    found = "select status || ': ' || status_reason from sync.connections where id = 2"
+    assert scalar(mirror.database, found).startswith("duplicate: connection 1 ")
+    assert mirrored(mirror.database, 2)["users"].count == 0
+
+
+def test_a_revoked_connection_is_broken_and_recovers(mirror: Mirror) -> None:
+    body = {"error": {"code": "server_error", "message": "Failed to get connection credentials"}}
+    reply = Response(400, json.dumps(body).encode(), {"content-type": "application/json"})
+    mirror.nango.before_response = lambda r: reply if "/proxy" in r.path else None
+    report = mirror.sync()
+    assert report.state is RunState.FAILED
+    assert "reconnect" in (report.message or "")
+    mirror.nango.before_response = None
+    assert mirror.sync().state is RunState.SUCCEEDED
+    told = "select string_agg(change, ',' order by seq) from events.change_events"
+    found = scalar(mirror.database, f"{told} where resource = 'connection'")
+    assert found == "added,broken,recovered"
+
+
+def test_a_wrong_key_halts_with_what_to_check(mirror: Mirror) -> None:
+    body = {"error": {"code": "unknown_account", "message": "no", "payload": {}}}
+    reply = Response(401, json.dumps(body).encode(), {"content-type": "application/json"})
+    mirror.nango.before_response = lambda _: reply
+    with pytest.raises(Halt, match="NANGO_SECRET_KEY"):
+        mirror.sync()
+    assert scalar(mirror.database, "select state from sync.runs order by id desc") == "failed"
+
+
+def test_a_web_page_instead_of_nango_halts(mirror: Mirror) -> None:
+    page = Response(200, b"<!doctype html><title>Nango</title>", {"content-type": "text/html"})
+    mirror.nango.before_response = lambda _: page
+    with pytest.raises(Halt, match="NANGO_HOST"):
+        mirror.sync()
+    with pytest.raises(Halt, match="NANGO_HOST"):
+        discover(mirror.kit.database, mirror.kit.nango, mirror.kit.settings)

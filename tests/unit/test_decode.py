@@ -1,0 +1,452 @@
+"""Bytes become pages; one malformed object costs itself and not its page."""
+
+import json
+from typing import Any
+
+import pytest
+
+from models.resource import DeletedReason
+from models.resources import RESOURCES
+from worker.core.errors import Torn
+from worker.graph.decode import Page, decode_object, decode_page, edges_of
+
+USERS, GROUPS, SITES = RESOURCES["users"], RESOURCES["groups"], RESOURCES["sites"]
+ASSIGNMENTS = RESOURCES["role_assignments"]
+NEXT = "https://graph.microsoft.com/v1.0/users?$skiptoken=a%2Bb"
+DELTA = "https://graph.microsoft.com/v1.0/users/delta?$deltatoken=c"
+
+
+def guid(number: int) -> str:
+    return f"0a0b0c0d-0000-4000-8000-{number:012x}"
+
+
+def body(*objects: Any, **extra: Any) -> bytes:
+    """A page; ``extra`` goes beside ``value``."""
+    return json.dumps({"value": list(objects)} | extra).encode()
+
+
+def users(*objects: Any, **extra: Any) -> Page:
+    return decode_page(USERS, body(*objects, **extra))
+
+
+def groups(*objects: Any) -> Page:
+    return decode_page(GROUPS, body(*objects))
+
+
+def member(number: int, *, removed: bool = False, kind: str = "user") -> dict[str, Any]:
+    entry: dict[str, Any] = {"@odata.type": f"#microsoft.graph.{kind}", "id": guid(number)}
+    return entry | ({"@removed": {"reason": "deleted"}} if removed else {})
+
+
+def value_of(page: Page, key: str, column: str, resource: str = "users") -> Any:
+    return page.rows[key].row[RESOURCES[resource].column_names.index(column)]
+
+
+# ---- pages and links
+
+
+def test_a_page_with_a_next_link_is_not_the_last() -> None:
+    page = users({"id": guid(1)}, **{"@odata.nextLink": NEXT})
+    assert (page.next_link, page.delta_link, page.is_last) == (NEXT, None, False)
+    assert (page.count, list(page.rows)) == (1, [guid(1)])
+
+
+def test_a_page_with_a_delta_link_is_the_last() -> None:
+    page = users(**{"@odata.deltaLink": DELTA})
+    assert (page.next_link, page.delta_link, page.is_last) == (None, DELTA, True)
+
+
+def test_a_page_without_links_is_the_last() -> None:
+    assert users({"id": guid(1)}).is_last
+
+
+def test_null_links_are_no_links() -> None:
+    page = users(**{"@odata.nextLink": None, "@odata.deltaLink": None})
+    assert (page.next_link, page.delta_link) == (None, None)
+
+
+@pytest.mark.parametrize("name", ["@odata.nextLink", "@odata.deltaLink"])
+@pytest.mark.parametrize("link", [7, ["x"], {"href": NEXT}, True])
+def test_a_link_of_a_wrong_type_tears_the_page(name: str, link: object) -> None:
+    with pytest.raises(Torn):
+        users({"id": guid(1)}, **{name: link})
+
+
+def test_links_survive_beside_a_malformed_object() -> None:
+    page = users({"id": guid(1), "mail": 7}, **{"@odata.nextLink": NEXT, "@odata.deltaLink": None})
+    assert page.next_link == NEXT
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        b"",
+        b" ",
+        b"null",
+        b"[]",
+        b"7",
+        b'"value"',
+        b"{}",
+        b'{"value": null}',
+        b'{"value": {}}',
+        b'{"value": "x"}',
+        b'{"error": {"code": "x"}}',
+        b"<!doctype html><html><body>busy</body></html>",
+        b'{"value": [',
+        b'{"value": [{"id": "' + guid(1).encode() + b'"}',
+        b'{"value": [], "@odata.nextLink": "https://graph.mic',
+        b'{"value": []}{"value": []}',
+        b'{"value": [{"id": "\xff\xfe"}]}',
+        b"\x00\x01\x02",
+    ],
+)
+def test_a_body_that_is_no_page_is_torn(nonsense: bytes) -> None:
+    with pytest.raises(Torn) as caught:
+        decode_page(USERS, nonsense)
+    assert caught.value.after
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"value":[],"x":' + b"[", b'{"value":[' + b"["])
+def test_a_body_that_is_nested_without_end_is_torn(opening: bytes) -> None:
+    with pytest.raises(Torn):
+        decode_page(USERS, opening + b"[" * 100_000)
+
+
+def test_unknown_properties_and_annotations_are_ignored() -> None:
+    page = users(
+        {"id": guid(1), "@odata.etag": "x", "aboutMe": {"deep": [1]}, "mail@odata.type": 3},
+        **{"@odata.context": "x", "@microsoft.graph.tips": {"a": 1}, "@odata.count": 7},
+    )
+    assert list(page.rows) == [guid(1)]
+    assert page.rejects == []
+
+
+# ---- objects
+
+
+def test_an_object_has_the_bits_of_what_was_sent() -> None:
+    page = users({"id": guid(1), "mail": None, "jobTitle": "Clerk"})
+    names = USERS.column_names
+    bits = sum(1 << names.index(name) for name in ("id", "mail", "job_title"))
+    assert page.rows[guid(1)].present == bits
+
+
+def test_ids_in_upper_case_are_lower_cased() -> None:
+    page = users({"id": guid(10).upper()}, {"id": guid(11).upper(), "@removed": {}})
+    assert list(page.rows) == [guid(10)]
+    assert list(page.removed) == [guid(11)]
+
+
+def test_the_id_of_a_role_assignment_keeps_its_case() -> None:
+    page = decode_page(ASSIGNMENTS, body({"id": "lAPp-1"}))
+    assert list(page.rows) == ["lAPp-1"]
+
+
+@pytest.mark.parametrize(
+    ("removed", "reason"),
+    [
+        ({"reason": "changed"}, DeletedReason.SOFT_DELETED),
+        ({"reason": "deleted"}, DeletedReason.PERMANENTLY_DELETED),
+        ({}, DeletedReason.PERMANENTLY_DELETED),
+        ({"reason": "something new"}, DeletedReason.PERMANENTLY_DELETED),
+    ],
+)
+def test_a_tombstone_says_why(removed: dict[str, str], reason: DeletedReason) -> None:
+    page = users({"id": guid(1), "@removed": removed})
+    assert page.removed == {guid(1): reason}
+    assert page.rows == {}
+
+
+def test_the_last_of_two_tombstones_counts() -> None:
+    page = users(
+        {"id": guid(1), "@removed": {"reason": "changed"}},
+        {"id": guid(1), "@removed": {"reason": "deleted"}},
+    )
+    assert page.removed == {guid(1): DeletedReason.PERMANENTLY_DELETED}
+    assert page.conflicts == set()
+
+
+@pytest.mark.parametrize("live_first", [True, False])
+def test_an_object_both_live_and_removed_in_a_page_is_neither(*, live_first: bool) -> None:
+    live, gone = {"id": guid(1), "mail": "a"}, {"id": guid(1).upper(), "@removed": {}}
+    page = users(*((live, gone) if live_first else (gone, live)), {"id": guid(2)})
+    assert page.conflicts == {guid(1)}
+    assert list(page.rows) == [guid(2)]
+    assert page.removed == {}
+
+
+def test_an_object_that_comes_twice_is_folded_column_by_column() -> None:
+    page = users(
+        {"id": guid(1), "mail": "old", "jobTitle": "Clerk", "city": "Kiel"},
+        {"id": guid(1).upper(), "mail": "new", "city": None},
+    )
+    assert page.count == 2
+    assert len(page.rows) == 1
+    assert value_of(page, guid(1), "mail") == "new"
+    assert value_of(page, guid(1), "job_title") == "Clerk"
+    assert value_of(page, guid(1), "city") is None
+    names = USERS.column_names
+    for name in ("id", "mail", "job_title", "city"):
+        assert page.rows[guid(1)].present >> names.index(name) & 1
+    told = json.loads(page.rows[guid(1)].json)
+    assert (told["mail"], told["job_title"]) == ("new", "Clerk")
+
+
+# ---- members
+
+
+def test_members_become_pairs_with_a_type() -> None:
+    page = groups(
+        {
+            "id": guid(1).upper(),
+            "members@delta": [
+                member(2),
+                member(3, kind="servicePrincipal"),
+                member(4, kind="orgContact"),
+                member(5, kind="somethingNew"),
+                {"id": guid(6)},
+            ],
+        }
+    )
+    assert page.edges == {
+        (guid(1), guid(2)): "user",
+        (guid(1), guid(3)): "service_principal",
+        (guid(1), guid(4)): "org_contact",
+        (guid(1), guid(5)): "other",
+        (guid(1), guid(6)): "other",
+    }
+
+
+def test_a_member_that_is_removed_is_a_removal_of_the_pair_only() -> None:
+    page = groups({"id": guid(1), "members@delta": [member(2, removed=True)]})
+    assert page.edges == {}
+    assert page.edges_removed == {(guid(1), guid(2)): DeletedReason.PERMANENTLY_DELETED}
+    assert page.removed == {}
+    assert list(page.rows) == [guid(1)]
+
+
+@pytest.mark.parametrize("last_removed", [True, False])
+def test_what_is_said_last_about_a_pair_counts(*, last_removed: bool) -> None:
+    page = groups(
+        {
+            "id": guid(1),
+            "members@delta": [member(2, removed=not last_removed), member(2, removed=last_removed)],
+        }
+    )
+    pair = (guid(1), guid(2))
+    assert (pair in page.edges_removed, pair in page.edges) == (last_removed, not last_removed)
+
+
+def test_a_group_in_two_slices_brings_the_members_of_both() -> None:
+    page = groups(
+        {"id": guid(1), "displayName": "All", "members@delta": [member(2), member(3)]},
+        {"id": guid(1), "members@delta": [member(4), member(2, removed=True)]},
+    )
+    assert set(page.edges) == {(guid(1), guid(3)), (guid(1), guid(4))}
+    assert set(page.edges_removed) == {(guid(1), guid(2))}
+    assert value_of(page, guid(1), "display_name", "groups") == "All"
+    assert len(page.rows) == 1
+
+
+def test_member_ids_in_upper_case_are_lower_cased() -> None:
+    entry = member(10) | {"id": guid(10).upper()}
+    page = groups({"id": guid(1), "members@delta": [entry]})
+    assert set(page.edges) == {(guid(1), guid(10))}
+
+
+@pytest.mark.parametrize("identity", ["secret", f"{guid(2)}\n", 7, None])
+def test_a_group_with_an_unreadable_member_is_a_reject(identity: object) -> None:
+    """Nothing that is no GUID may reach a uuid column."""
+    page = groups(
+        {"id": guid(1), "members@delta": [{"id": identity}]}, {"id": guid(9), "members@delta": []}
+    )
+    assert page.edges == {}
+    assert [reject.key for reject in page.rejects] == [guid(1)]
+    assert list(page.rows) == [guid(9)]
+
+
+# ---- rejects
+
+
+def test_one_malformed_object_costs_itself_and_not_its_page() -> None:
+    page = users(
+        {"id": guid(1), "displayName": "Ada"},
+        {"id": guid(2).upper(), "displayName": ["not", "text"]},
+        {"id": guid(3), "displayName": "Bo"},
+    )
+    assert list(page.rows) == [guid(1), guid(3)]
+    assert page.count == 3
+    (reject,) = page.rejects
+    assert reject.key == guid(2)
+    assert "displayName" in reject.reason
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"accountEnabled": "hunter2"},
+        {"businessPhones": ["hunter2", 7]},
+        {"createdDateTime": "hunter2"},
+        {"displayName": {"hunter2": 1}},
+        {"assignedLicenses": "hunter2"},
+        {"displayName": "hunter2\0"},
+        {"@removed": "hunter2"},
+    ],
+)
+def test_the_reason_of_a_reject_never_holds_the_value(bad: dict[str, Any]) -> None:
+    (reject,) = users({"id": guid(1)} | bad).rejects
+    assert reject.key == guid(1)
+    assert reject.reason
+    assert "hunter2" not in reject.reason
+
+
+@pytest.mark.parametrize(
+    "unreadable",
+    [
+        {"displayName": "no id"},
+        {"id": None},
+        {"id": 7},
+        {"id": "secret"},
+        {"id": f"{guid(1)}\n"},
+        {"id": "\ud800"},
+        "text",
+        None,
+        7,
+        [],
+    ],
+)
+def test_an_object_without_a_readable_id_is_a_reject_without_a_key(unreadable: object) -> None:
+    page = users({"id": guid(9)}, unreadable)
+    assert [reject.key for reject in page.rejects] == [None]
+    assert list(page.rows) == [guid(9)]
+
+
+@pytest.mark.parametrize("identity", ["a\0b", "x" * 401, "a\ud800b"])
+def test_an_id_that_postgres_cannot_keep_is_not_a_readable_key(identity: str) -> None:
+    page = decode_page(ASSIGNMENTS, body({"id": identity, "condition": 7}, {"id": "good"}))
+    assert [reject.key for reject in page.rejects] == [None]
+    assert list(page.rows) == ["good"]
+
+
+def test_an_assignment_with_an_empty_id_is_a_reject() -> None:
+    page = decode_page(ASSIGNMENTS, body({"id": ""}, {"id": "good"}))
+    assert list(page.rows) == ["good"]
+    assert len(page.rejects) == 1
+
+
+@pytest.mark.parametrize("text", ["a\0b", "a\ud800b", "\udfff"])
+def test_a_text_that_postgres_cannot_store_is_a_reject(text: str) -> None:
+    page = users({"id": guid(1), "displayName": text}, {"id": guid(2), "displayName": "fine"})
+    assert [reject.key for reject in page.rejects] == [guid(1)]
+    assert list(page.rows) == [guid(2)]
+
+
+def test_a_nul_in_a_nested_value_is_a_reject() -> None:
+    page = users({"id": guid(1), "assignedLicenses": [{"a\0": "b"}]})
+    assert [reject.key for reject in page.rejects] == [guid(1)]
+
+
+def test_the_text_backslash_u0000_is_a_text_like_any_other() -> None:
+    page = users({"id": guid(1), "displayName": r"a\u0000b"})
+    assert value_of(page, guid(1), "display_name") == r"a\u0000b"
+
+
+def test_surrogate_pairs_are_letters() -> None:
+    page = users({"id": guid(1), "displayName": "\U0001f41d"})
+    assert value_of(page, guid(1), "display_name") == "\U0001f41d"
+
+
+def test_an_instant_beyond_the_calendar_is_a_reject() -> None:
+    page = users({"id": guid(1), "createdDateTime": "9999-12-31T23:59:59-12:00"}, {"id": guid(2)})
+    assert [reject.key for reject in page.rejects] == [guid(1)]
+    assert list(page.rows) == [guid(2)]
+
+
+def test_a_site_whose_composite_id_is_malformed_is_a_reject() -> None:
+    page = decode_page(SITES, body({"id": "a.example,b,c"}, {"id": f"a.example,x,{guid(2)}"}))
+    assert [reject.key for reject in page.rejects] == [None, None]
+
+
+# ---- digests
+
+
+def test_pages_with_the_same_content_have_the_same_digest() -> None:
+    sent = [{"id": guid(1), "mail": "a"}, {"id": guid(2), "@removed": {}}]
+    one = users(*sent, **{"@odata.nextLink": NEXT})
+    two = users(*sent, **{"@odata.nextLink": f"{NEXT}2"})
+    assert one.digest
+    assert one.digest == two.digest
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        [{"id": guid(1), "mail": "b"}],
+        [{"id": guid(2), "mail": "a"}],
+        [{"id": guid(1), "mail": "a"}, {"id": guid(2), "@removed": {}}],
+        [{"id": guid(1), "mail": "a"}, {"id": guid(2), "mail": 7}],
+    ],
+)
+def test_pages_with_other_content_have_another_digest(other: list[dict[str, Any]]) -> None:
+    assert users({"id": guid(1), "mail": "a"}).digest != users(*other).digest
+
+
+def test_slices_of_one_group_have_different_digests() -> None:
+    one = groups({"id": guid(1), "members@delta": [member(2)]})
+    two = groups({"id": guid(1), "members@delta": [member(3)]})
+    three = groups({"id": guid(1), "members@delta": [member(2, removed=True)]})
+    assert len({one.digest, two.digest, three.digest}) == 3
+
+
+def test_an_empty_page_has_no_digest() -> None:
+    assert users(**{"@odata.nextLink": NEXT}).digest == ""
+
+
+# ---- single objects and lists of members
+
+
+def test_an_object_read_by_its_id_is_a_page_of_one() -> None:
+    page = decode_object(USERS, body_of({"@odata.context": "x", "id": guid(1), "mail": "a"}))
+    assert list(page.rows) == [guid(1)]
+
+
+@pytest.mark.parametrize("nonsense", [b"<html>", b"{", b"\xff"])
+def test_an_object_that_is_no_json_is_torn(nonsense: bytes) -> None:
+    with pytest.raises(Torn):
+        decode_object(USERS, nonsense)
+
+
+def test_an_empty_answer_to_a_read_by_id_is_torn() -> None:
+    """An object that is not there is a 404, never a success without a body."""
+    with pytest.raises(Torn):
+        decode_object(USERS, b"")
+
+
+def body_of(content: object) -> bytes:
+    return json.dumps(content).encode()
+
+
+def test_rows_of_a_member_list_are_pairs_even_without_properties() -> None:
+    listed = [member(10) | {"id": guid(10).upper(), "displayName": None}, member(3, kind="device")]
+    edges, link = edges_of(guid(1), body(*listed, **{"@odata.nextLink": NEXT}))
+    assert edges == {(guid(1), guid(10)): "user", (guid(1), guid(3)): "device"}
+    assert link == NEXT
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"value": {}}',
+        b'{"value": [{"id": "x"}]}',
+        b'{"value": [], "@odata.nextLink": 7}',
+        b'{"value": [{"id": "' + guid(1).encode() + b'", "@odata.type": "\xff"}]}',
+        b'{"value": [{"id": "' + guid(1).encode() + b'\\n"}]}',
+        b'{"value": [], "x": ' + b"[" * 100_000,
+    ],
+)
+def test_a_list_of_members_that_is_none_is_torn(nonsense: bytes) -> None:
+    with pytest.raises(Torn):
+        edges_of(guid(1), nonsense)

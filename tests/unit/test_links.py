@@ -1,0 +1,216 @@
+"""A link of Graph's is checked for where it points and then used byte for byte."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from sandbox.tenant import Nango, Request, Response, Server
+from worker.core.errors import Torn
+from worker.graph.links import HOSTS, MAX_LENGTH, batch_url, target_of
+from worker.nango.client import Address, NangoClient
+
+GRAPH = "https://graph.microsoft.com"
+QUERIES = [
+    "$skiptoken=RFNwdAIAAQ%2BAAA%3d%3D",
+    "$deltatoken=a+b%20c",
+    "$filter=startswith(displayName,%27O%27%27Brien%27)",
+    "$select=id,displayName&$top=999&$select=id",
+    "%24skiptoken=x&$skipToken=y",
+    "token=1;2;3;https://graph.microsoft.com/v1.0/sites",
+    "a=%zz&b=100%&c=%",
+    "a||b&c=[1]&d=~!*()@:/?&&=",
+    "",
+]
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_the_query_of_a_link_is_kept_byte_for_byte(query: str) -> None:
+    assert target_of(f"{GRAPH}/v1.0/users/delta?{query}") == f"/v1.0/users/delta?{query}"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1.0/users",
+        "/v1.0/users/microsoft.graph.delta()",
+        "/v1.0/sites/oneDrive.getAllSites",
+        "/v1.0/groups('0a')/members/$/microsoft.graph.user",
+        "/v1.0/users/a%2Fb..c",
+        "/v1.0/users/...",
+    ],
+)
+def test_the_path_of_a_link_is_kept_byte_for_byte(path: str) -> None:
+    assert target_of(f"{GRAPH}{path}?x=1") == f"{path}?x=1"
+    assert target_of(f"{GRAPH}{path}") == path
+
+
+@pytest.mark.parametrize("host", sorted(HOSTS))
+def test_every_cloud_of_microsoft_is_graph(host: str) -> None:
+    assert target_of(f"https://{host}/v1.0/users") == "/v1.0/users"
+
+
+@pytest.mark.parametrize(
+    "start", ["https://graph.microsoft.com:443", "HTTPS://Graph.Microsoft.COM"]
+)
+def test_spellings_of_the_same_host_are_graph(start: str) -> None:
+    assert target_of(f"{start}/v1.0/users?$skiptoken=A") == "/v1.0/users?$skiptoken=A"
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "https://evil.example/v1.0/users",
+        "https://graph.microsoft.com.evil.example/v1.0/users",
+        "https://graph.microsoft.com./v1.0/users",
+        "https://evil-graph.microsoft.com/v1.0/users",
+        "https://graph.microsoft.comevil.example/v1.0/users",
+        "https://login.microsoftonline.com/v1.0/users",
+        "https://graph.microsoft.com@evil.example/v1.0/users",
+        "https://user@graph.microsoft.com/v1.0/users",
+        "https://user:password@graph.microsoft.com/v1.0/users",
+        "https://@graph.microsoft.com/v1.0/users",
+        "https://evil.example/@graph.microsoft.com/v1.0/users",
+        "https://evil.example?@graph.microsoft.com/v1.0/users",
+        "https://evil.example#@graph.microsoft.com/v1.0/users",
+        "https://evil.example\\@graph.microsoft.com/v1.0/users",
+        "https://graph.microsoft.com\\.evil.example/v1.0/users",
+        "https://127.0.0.1/v1.0/users",
+        "https://[::1]/v1.0/users",
+        "https://[graph.microsoft.com]/v1.0/users",
+        "https://[/v1.0/users",
+        "https://gr\u0430ph.microsoft.com/v1.0/users",
+        "https://graph\uff0emicrosoft\uff0ecom/v1.0/users",
+        "https://graph\u3002microsoft.com/v1.0/users",
+        "https://xn--grph-ina.microsoft.com/v1.0/users",
+        "https://%67raph.microsoft.com/v1.0/users",
+        "//graph.microsoft.com/v1.0/users",
+        "/v1.0/users",
+        "https:/v1.0/users",
+        "https:graph.microsoft.com/v1.0/users",
+        "https:///graph.microsoft.com/v1.0/users",
+        "v1.0/users",
+        "",
+    ],
+)
+def test_a_link_to_a_foreign_host_is_refused(link: str) -> None:
+    with pytest.raises(Torn):
+        target_of(link)
+
+
+@pytest.mark.parametrize("scheme", ["http", "ftp", "file", "javascript", "ws", "httpss"])
+def test_a_link_with_another_scheme_is_refused(scheme: str) -> None:
+    with pytest.raises(Torn):
+        target_of(f"{scheme}://graph.microsoft.com/v1.0/users")
+
+
+@pytest.mark.parametrize("port", ["80", "444", "8443", "0", "65536", "-1", "44a", "%34%34%33"])
+def test_a_link_to_another_port_is_refused(port: str) -> None:
+    with pytest.raises(Torn):
+        target_of(f"https://graph.microsoft.com:{port}/v1.0/users")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "/",
+        "/v1.0",
+        "/v1.0?x=1",
+        "/beta/users",
+        "/V1.0/users",
+        "/v1.00/users",
+        "//v1.0/users",
+        "/v1%2e0/users",
+        "/proxy/v1.0/users",
+        "/v1.0/../beta/users",
+        "/v1.0/..",
+        "/v1.0/.",
+        "/v1.0/./users",
+        "/v1.0/%2e%2e/beta/users",
+        "/v1.0/%2E./beta/users",
+        "/v1.0/.%2e/beta/users",
+        "/v1.0/users/%2e%2E",
+        "/v1.0/..\\beta/users",
+        "/v1.0/users#fragment",
+        "/v1.0/users?$skiptoken=a#fragment",
+        "/v1.0/users#",
+    ],
+)
+def test_a_link_that_leaves_the_version_is_refused(path: str) -> None:
+    with pytest.raises(Torn):
+        target_of(f"{GRAPH}{path}")
+
+
+@pytest.mark.parametrize(
+    "character", ["\n", "\r", "\t", "\0", " ", "\x7f", "\x1b", "\u00a0", "\u2028", "\u00e9", "\\"]
+)
+@pytest.mark.parametrize(
+    "place", ["{c}{g}/v1.0/a", "{g}{c}/v1.0/a", "{g}/v1.0/{c}a", "{g}/v1.0/a{c}"]
+)
+def test_control_characters_and_letters_beyond_ascii_are_refused(
+    character: str, place: str
+) -> None:
+    """Parsers drop some of them silently, so that what is checked is not what is sent."""
+    with pytest.raises(Torn):
+        target_of(place.format(c=character, g=GRAPH))
+
+
+def test_a_link_that_nango_could_not_take_is_refused() -> None:
+    start = f"{GRAPH}/v1.0/users?$skiptoken="
+    longest = start + "a" * (MAX_LENGTH - len(start))
+    assert len(target_of(longest)) == MAX_LENGTH - len(GRAPH)
+    with pytest.raises(Torn):
+        target_of(f"{longest}a")
+
+
+def test_a_refused_link_is_never_quoted() -> None:
+    """A token in a log would be a token given away."""
+    with pytest.raises(Torn) as caught:
+        target_of("https://evil.example/v1.0/users?$skiptoken=secret")
+    assert "secret" not in str(caught.value)
+    assert "evil" not in str(caught.value)
+    assert caught.value.after
+
+
+def test_a_batch_takes_targets_relative_to_the_version() -> None:
+    assert batch_url("/v1.0/users/delta?$skiptoken=%2B") == "/users/delta?$skiptoken=%2B"
+
+
+# ---- through the client to a server
+
+
+@pytest.fixture
+def client(nango: Nango, _shared_server: Server) -> Iterator[NangoClient]:
+    nango.log.clear()
+    nango.before_response = _page
+    opened = NangoClient(_shared_server.url, nango.key)
+    yield opened
+    opened.close()
+
+
+def _page(_request: Request) -> Response:
+    return Response(200, b'{"value":[]}', {"content-type": "application/json"})
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_a_link_reaches_nango_byte_for_byte(client: NangoClient, nango: Nango, query: str) -> None:
+    target = target_of(f"{GRAPH}/v1.0/groups/microsoft.graph.delta()?{query}")
+    client.proxy(Address("contoso", "entra"), target)
+    request = nango.log[-1].request
+    assert request.path == "/proxy/v1.0/groups/microsoft.graph.delta()"
+    assert request.query == query
+
+
+def test_a_long_link_reaches_nango_whole(client: NangoClient, nango: Nango) -> None:
+    link = f"{GRAPH}/v1.0/users?$skiptoken="
+    link += "a" * (MAX_LENGTH - len(link))
+    client.proxy(Address("contoso", "entra"), target_of(link))
+    assert nango.log[-1].request.target == f"/proxy{target_of(link)}"
+
+
+def test_a_host_under_a_base_path_keeps_it(nango: Nango, _shared_server: Server) -> None:
+    nango.before_response = _page
+    client = NangoClient(f"{_shared_server.url}/some/base/", nango.key)
+    client.proxy(Address("contoso", "entra"), "/v1.0/users?$skiptoken=%2B+")
+    client.close()
+    assert nango.log[-1].request.target == "/some/base/proxy/v1.0/users?$skiptoken=%2B+"

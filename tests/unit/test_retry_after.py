@@ -1,0 +1,77 @@
+"""Retry-After as services really send it: integers, decimals, dates and nonsense."""
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from worker.nango.reply import Reply, retry_after
+
+NOW = 1_792_567_680.0  # Wed, 21 Oct 2026 07:28:00 GMT
+A_DAY = 24 * 3600.0
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("0", 0.0),
+        ("1", 1.0),
+        ("56", 56.0),
+        (" 7 ", 7.0),
+        ("0.249", 0.249),
+        ("2.5", 2.5),
+        ("-3", 0.0),
+        ("-0.5", 0.0),
+        ("Wed, 21 Oct 2026 07:28:30 GMT", 30.0),
+        ("Wed, 21 Oct 2026 07:27:30 GMT", 0.0),
+        ("Wed, 21 Oct 2026 09:28:30 +0200", 30.0),
+        ("Wednesday, 21-Oct-26 07:28:30 GMT", 30.0),
+        ("Wed Oct 21 07:28:30 2026", 30.0),
+    ],
+)
+def test_seconds_and_dates_are_understood(value: str, seconds: float) -> None:
+    assert retry_after(value, NOW) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        "",
+        " ",
+        "nan",
+        "inf",
+        "infinity",
+        "1e999",
+        "garbage",
+        "soon",
+        "12 s",
+        "1,5",
+        "PT5S",
+        "Wed, 21 Oct 99999 07:28:00 GMT",
+        "Wed, 99 Oct 2026 07:28:00 GMT",
+        "Wed, 21 Oct 2026 07:28:00 +99999999999999999999",
+    ],
+)
+def test_nothing_usable_is_none(value: str | None) -> None:
+    assert retry_after(value, NOW) is None
+
+
+@given(value=st.text(max_size=40) | st.floats().map(repr) | st.integers().map(str))
+@example(value="-inf")
+@example(value="9" * 400)
+@settings(max_examples=300, deadline=None)
+def test_any_value_is_a_pause_or_none(value: str) -> None:
+    seconds = retry_after(value, NOW)
+    assert seconds is None or 0.0 <= seconds < float("inf")
+
+
+def test_the_header_is_found_in_lower_case() -> None:
+    assert Reply(429, b"", {"retry-after": "4"}).retry_after(NOW) == 4.0
+    assert Reply(429, b"", {}).retry_after(NOW) is None
+
+
+@pytest.mark.parametrize("value", ["99999999999999", "1e300", "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_a_pause_is_never_longer_than_a_day(value: str) -> None:
+    """A due time is reckoned from it, and a stream must not sleep for ever on one bad header."""
+    seconds = retry_after(value, NOW)
+    assert seconds is None or seconds <= A_DAY
