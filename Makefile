@@ -30,7 +30,7 @@ check: venv lint-sql ## lint, format check, types, import contracts, migrations
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --check --quiet
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 
 lint-sql: venv ## lint the SQL of the migrations (rules: .squawk.toml)
 	@sql=$$($(BIN)/alembic -c migrations/alembic.ini upgrade head --sql 2>/dev/null) && \

@@ -10,23 +10,12 @@ from alembic import context
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.engine import make_url
 
-from models.base import SCHEMAS
+from migrations.scope import is_ours
 from models.tables import metadata
 
 ADVISORY_LOCK = 0x7E4A_4D49
 LOCK_TIMEOUT = "4s"
 STATEMENT_TIMEOUT = "60s"
-
-
-def is_ours(name: str | None, kind: str, parents: dict[str, str | None]) -> bool:
-    """Look at our schemas only, and not at the partitions that maintenance makes."""
-    if kind == "schema":
-        return name in SCHEMAS
-    if kind == "table":
-        return (
-            not (name or "").startswith("change_events_") and parents.get("schema_name") in SCHEMAS
-        )
-    return True
 
 
 def migrate(connection: Connection) -> None:

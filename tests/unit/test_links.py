@@ -180,10 +180,15 @@ def test_a_batch_takes_targets_relative_to_the_version() -> None:
 
 
 @pytest.fixture
-def client(nango: Nango, _shared_server: Server) -> Iterator[NangoClient]:
+def url(_shared_server: Server) -> str:
+    return _shared_server.url
+
+
+@pytest.fixture
+def client(nango: Nango, url: str) -> Iterator[NangoClient]:
     nango.log.clear()
     nango.before_response = _page
-    opened = NangoClient(_shared_server.url, nango.key)
+    opened = NangoClient(url, nango.key)
     yield opened
     opened.close()
 
@@ -208,9 +213,9 @@ def test_a_long_link_reaches_nango_whole(client: NangoClient, nango: Nango) -> N
     assert nango.log[-1].request.target == f"/proxy{target_of(link)}"
 
 
-def test_a_host_under_a_base_path_keeps_it(nango: Nango, _shared_server: Server) -> None:
+def test_a_host_under_a_base_path_keeps_it(nango: Nango, url: str) -> None:
     nango.before_response = _page
-    client = NangoClient(f"{_shared_server.url}/some/base/", nango.key)
+    client = NangoClient(f"{url}/some/base/", nango.key)
     client.proxy(Address("contoso", "entra"), "/v1.0/users?$skiptoken=%2B+")
     client.close()
     assert nango.log[-1].request.target == "/some/base/proxy/v1.0/users?$skiptoken=%2B+"

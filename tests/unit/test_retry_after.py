@@ -1,5 +1,7 @@
 """Retry-After as services really send it: integers, decimals, dates and nonsense."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -7,7 +9,6 @@ from hypothesis import strategies as st
 from worker.nango.reply import Reply, retry_after
 
 NOW = 1_792_567_680.0  # Wed, 21 Oct 2026 07:28:00 GMT
-A_DAY = 24 * 3600.0
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ def test_the_header_is_found_in_lower_case() -> None:
 
 
 @pytest.mark.parametrize("value", ["99999999999999", "1e300", "Fri, 31 Dec 9999 23:59:59 GMT"])
-def test_a_pause_is_never_longer_than_a_day(value: str) -> None:
-    """A due time is reckoned from it, and a stream must not sleep for ever on one bad header."""
+def test_a_due_time_can_be_reckoned_from_any_pause(value: str) -> None:
+    """One bad header must not end a slice with an OverflowError."""
     seconds = retry_after(value, NOW)
-    assert seconds is None or seconds <= A_DAY
+    assert seconds is None or datetime(2026, 10, 21, tzinfo=UTC) + timedelta(seconds=seconds)

@@ -91,7 +91,7 @@ class _Driver:
 
     def drive(self, due: list[Streaming]) -> None:
         for one in due:
-            self._submit(one, _guarded(one))
+            self._submit(one, _guarded(one), anyway=True)
         while self._running:
             finished, _ = wait(self._running, return_when=FIRST_COMPLETED)
             for future in finished:
@@ -110,8 +110,10 @@ class _Driver:
             one.fail(trouble)
         return reading_ahead
 
-    def _submit(self, one: Streaming, asked: Ask | None) -> bool:
-        if asked is None or (self._until is not None and time.monotonic() >= self._until):
+    def _submit(self, one: Streaming, asked: Ask | None, *, anyway: bool = False) -> bool:
+        """Send an ask; every slice takes each stream at least one step further."""
+        late = self._until is not None and time.monotonic() >= self._until
+        if asked is None or (late and not anyway):
             return False
         self._session.keep_lease()
         self._running[self._pool.submit(asked)] = (one, one.generation)

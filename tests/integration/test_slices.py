@@ -1,0 +1,208 @@
+"""Slices, leases and resuming: a walk goes on where it was, and only one process writes."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import text
+
+from models.run import RunState, RunTrigger
+from sandbox.tenant import Request, Response, Tenant
+from tests.conftest import MakeMirror, Mirror
+from tests.support.mirror import assert_exact, events, scalar
+from worker.core.errors import Busy, Fenced, Later
+from worker.store import lease
+from worker.store.engine import Database
+from worker.sync.run import run_slice
+
+
+class Cut(Exception):  # noqa: N818 - stands for a process that is killed
+    """The process dies here."""
+
+
+def slices_until_done(mirror: Mirror, seconds: float) -> int:
+    for number in range(1, 400):
+        report = run_slice(
+            mirror.kit, mirror.connection_id, trigger=RunTrigger.BACKFILL, seconds=seconds
+        )
+        if report.state is not RunState.RUNNING:
+            assert report.state is RunState.SUCCEEDED
+            return number
+    raise AssertionError("the slices never came to an end")
+
+
+def test_a_first_load_goes_on_over_many_slices(mirror_of: MakeMirror) -> None:
+    tenant = Tenant(seed=21, users=5000, groups=30, big_groups=1, big_group_members=400)
+    tenant.knobs.delta_page = 5
+    mirror = mirror_of(tenant)
+    number = slices_until_done(mirror, seconds=0.0)
+    assert number > 5
+    assert_exact(mirror.database, tenant)
+    assert scalar(mirror.database, "select count(*) from sync.runs") == 1
+    assert scalar(mirror.database, "select slices from sync.runs") == number
+    users = mirror.nango.calls.graph["users"]
+    assert users == 6, "each page of the listing was read once, whatever the slices"
+
+
+def test_a_slice_that_dies_costs_at_most_the_page_in_hand(mirror_of: MakeMirror) -> None:
+    tenant = Tenant(seed=22, users=4000, groups=5)
+    mirror = mirror_of(tenant)
+    died = 0
+
+    def die(resource: str, objects: int, what: str) -> None:
+        nonlocal died
+        died += 1
+        raise Cut
+
+    for _ in range(100):
+        try:
+            run_slice(mirror.kit, 1, trigger=RunTrigger.BACKFILL, progress=die)
+            break
+        except Cut:
+            pass
+    assert died >= 6
+    assert_exact(mirror.database, tenant)
+    created = [e["object_id"] for e in events(mirror.database) if e["resource"] == "users"]
+    assert len(created) == len(set(created)) == 4000
+
+
+@pytest.mark.parametrize("phase", ["before the lease", "after the lease"])
+def test_a_lease_that_was_taken_over_keeps_a_late_writer_out(mirror: Mirror, phase: str) -> None:
+    database = mirror.database
+    held = lease.take(database, 1, seconds=0.05)
+    time.sleep(0.1)
+    other = lease.take(database, 1, seconds=60)
+    assert other.token > held.token
+    with pytest.raises(Fenced), lease.writing(database, held) as tx:
+        tx.connection.execute(text("update directory.users set display_name = 'stolen'"))
+    assert scalar(database, "select count(*) from directory.users where display_name='stolen'") == 0
+    with pytest.raises(Fenced):
+        lease.renew(database, held)
+    lease.release(database, held)
+    with lease.writing(database, other):
+        pass
+
+
+def test_a_held_lease_is_busy_and_names_its_holder(mirror: Mirror) -> None:
+    held = lease.take(mirror.database, 1, seconds=60)
+    with pytest.raises(Busy, match=lease.me()):
+        mirror.sync()
+    lease.release(mirror.database, held)
+    assert mirror.sync().state is RunState.SUCCEEDED
+
+
+def test_a_zombie_slice_cannot_write_after_its_connection_moved_on(
+    mirror_of: MakeMirror,
+) -> None:
+    """A worker that sleeps past its lease in the middle of a walk is fenced at its next commit."""
+    tenant = Tenant(seed=23, users=3000, groups=2)
+    mirror = mirror_of(tenant)
+    stolen = False
+
+    def steal(resource: str, objects: int, what: str) -> None:
+        nonlocal stolen
+        if not stolen:
+            stolen = True
+            with mirror.database.begin() as connection:
+                connection.execute(
+                    text("update sync.leases set expires_at = now() - interval '1s'")
+                )
+            mirror.sync()
+
+    with pytest.raises(Fenced):
+        run_slice(mirror.kit, 1, trigger=RunTrigger.SCHEDULED, progress=steal)
+    assert_exact(mirror.database, tenant)
+    assert mirror.sync().state is RunState.SUCCEEDED
+    assert_exact(mirror.database, tenant)
+
+
+def expire_page_token(mirror: Mirror) -> Callable[[Request], Response | None]:
+    spent = False
+
+    def answer(request: Request) -> Response | None:
+        nonlocal spent
+        if not spent and "skiptoken" in request.query and request.path.endswith("/users"):
+            spent = True
+            mirror.tenant.expire_page_tokens()
+        return None
+
+    return answer
+
+
+def test_an_expired_page_token_begins_the_listing_again(mirror_of: MakeMirror) -> None:
+    tenant = Tenant(seed=24, users=3500, groups=2)
+    mirror = mirror_of(tenant)
+    mirror.nango.before_graph = expire_page_token(mirror)
+    assert mirror.sync("users").state is RunState.SUCCEEDED
+    assert mirror.nango.calls.graph["users"] > 4
+    mirror.nango.before_graph = None
+    mirror.sync()
+    assert_exact(mirror.database, tenant)
+
+
+def test_a_changed_property_list_leads_to_a_full_walk(mirror: Mirror) -> None:
+    with mirror.database.begin() as connection:
+        connection.execute(text("update sync.streams set select_hash = 'of an older release'"))
+    mirror.calls()
+    mirror.sync("users")
+    assert mirror.nango.calls.graph["users"] == 1
+
+
+def test_an_old_cursor_is_not_trusted(mirror: Mirror) -> None:
+    with mirror.database.begin() as connection:
+        connection.execute(
+            text("update sync.streams set delta_link_at = now() - interval '7 days'")
+        )
+    mirror.nango.calls.reset()
+    mirror.sync("users")
+    assert mirror.nango.calls.graph["users"] == 1
+
+
+def test_graphs_throttling_is_waited_for_in_place_or_later(mirror: Mirror) -> None:
+    throttled = 0
+
+    def throttle(request: Request) -> Response | None:
+        nonlocal throttled
+        if request.path.endswith("/users") and throttled < 2:
+            throttled += 1
+            headers = {"retry-after": "0.05", "request-id": "simulated"}
+            return Response(429, b'{"error": {"code": "TooManyRequests"}}', headers)
+        return None
+
+    mirror.nango.before_graph = throttle
+    assert mirror.sync("users", full=True).state is RunState.SUCCEEDED
+    assert throttled == 2
+    headers = {"retry-after": "120", "request-id": "simulated"}
+    mirror.nango.before_graph = lambda r: (
+        Response(429, b"{}", headers) if r.path.endswith("/users") else None
+    )
+    report = mirror.sync("users", "sites", full=True)
+    assert report.state is RunState.PARTIAL
+    waits = "select due_at > now() + interval '100 s' from sync.streams where resource = 'users'"
+    assert scalar(mirror.database, waits) is True
+
+
+def test_postgres_away_is_told_plainly(mirror: Mirror) -> None:
+    from worker.core.errors import Away
+
+    gone = Database("postgresql://nobody:secret@127.0.0.1:9/none")
+    with pytest.raises(Away) as told:
+        lease.take(gone, 1, seconds=5)
+    assert "127.0.0.1:9/none" in str(told.value)
+    assert "secret" not in str(told.value)
+    gone.close()
+
+
+def test_nango_away_leaves_everything_as_it_was(mirror: Mirror) -> None:
+    from worker.nango.client import NangoClient, Patience
+
+    nowhere = NangoClient("http://127.0.0.1:9", "key", patience=Patience(2, 0.1))
+    report = run_slice(replace(mirror.kit, nango=nowhere), 1, trigger=RunTrigger.MANUAL)
+    nowhere.close()
+    assert report.state is RunState.PARTIAL or report.calls == 0
+    mirror.sync()
+    assert_exact(mirror.database, mirror.tenant)
+    with pytest.raises(Later):
+        nowhere = NangoClient("http://127.0.0.1:9", "key", patience=Patience(2, 0.1))
+        nowhere.ask("/connections")

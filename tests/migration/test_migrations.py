@@ -1,0 +1,108 @@
+"""Migrations: up, down, no drift, one head, on the oldest and the newest Postgres."""
+
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import create_engine, inspect, text
+
+from migrations.scope import is_ours
+from models.tables import metadata
+from sandbox.tenant import Nango, Server, Tenant
+from tests.conftest import Cluster
+from tests.support.mirror import assert_exact, scalar
+from worker.core.errors import Halt
+from worker.core.settings import load_settings
+from worker.events.partitions import ensure_partitions
+from worker.ops.migrate import check, migrate, newest, present
+from worker.store.engine import Database
+from worker.sync.discover import discover
+from worker.sync.plan import Order
+from worker.sync.run import run_to_end
+from worker.wiring import close_kit, open_kit
+
+
+@pytest.fixture(params=["18", "15"])
+def empty(request: pytest.FixtureRequest) -> Database:
+    name = "cluster" if request.param == "18" else "cluster_15"
+    cluster: Cluster = request.getfixturevalue(name)
+    return Database(cluster.empty())
+
+
+def test_migrating_up_and_down_and_up_again_leaves_the_same_schema(empty: Database) -> None:
+    assert migrate(empty) == (None, newest())
+    assert migrate(empty) == (newest(), newest())
+    assert migrate(empty, "base") == (newest(), None)
+    engine = create_engine(empty.url)
+    assert inspect(engine).get_table_names("directory") == []
+    assert migrate(empty) == (None, newest())
+    engine.dispose()
+    empty.close()
+
+
+def test_the_tables_are_what_the_models_say(empty: Database) -> None:
+    migrate(empty)
+    with empty.begin() as connection:
+        context = MigrationContext.configure(
+            connection,
+            opts={
+                "include_schemas": True,
+                "include_name": is_ours,
+                "version_table": "schema_version",
+                "version_table_schema": "sync",
+                "target_metadata": metadata,
+            },
+        )
+        assert compare_metadata(context, metadata) == []
+    empty.close()
+
+
+def test_another_schema_than_ours_is_refused(empty: Database) -> None:
+    with pytest.raises(Halt, match="tenant-mirror migrate"):
+        check(empty)
+    migrate(empty)
+    check(empty)
+    empty.close()
+
+
+def test_events_are_partitioned_by_month_from_the_start(empty: Database) -> None:
+    migrate(empty)
+    names = "select count(*) from pg_inherits where inhparent = 'events.change_events'::regclass"
+    assert scalar(empty, names) == 5, "a default, this month and the next three"
+    with empty.begin() as connection:
+        assert ensure_partitions(connection) == []
+        connection.execute(
+            text(
+                "insert into events.change_events (connection_id, seq, occurred_at, resource,"
+                " object_id, change) values (1, 1, now(), 'users', 'x', 'created'),"
+                " (1, 2, '2001-01-01', 'users', 'x', 'deleted')"
+            )
+        )
+    assert scalar(empty, "select count(*) from events.change_events_default") == 1
+    empty.close()
+
+
+def test_a_tenant_is_mirrored_on_the_oldest_postgres(
+    cluster_15: Cluster, nango: Nango, _shared_server: Server
+) -> None:
+    settings = load_settings(
+        database_url=cluster_15.fresh(), nango_host=_shared_server.url, nango_secret_key=nango.key
+    )
+    kit = open_kit(settings)
+    tenant = Tenant(seed=8, users=1500, groups=30, sites=9)
+    nango.add_connection("old", tenant)
+    discover(kit.database, kit.nango, settings)
+    for step in range(3):
+        now = scalar(kit.database, "select clock_timestamp()")
+        run_to_end(kit, 1, Order(now, manual=True, full=step == 2))
+        assert_exact(kit.database, tenant)
+        tenant.mutate(40)
+    close_kit(kit)
+
+
+def test_there_is_one_head_and_every_migration_is_numbered() -> None:
+    folder = Path(__file__).parents[2] / "migrations" / "versions"
+    numbers = sorted(path.name.split("_")[0] for path in folder.glob("*.py"))
+    assert numbers == [f"{index + 1:04d}" for index in range(len(numbers))]
+    assert newest() == numbers[-1]

@@ -1,0 +1,453 @@
+"""Every foreign failure becomes one of our errors, with a sentence that names the remedy."""
+
+import inspect
+from typing import Any
+
+import httpx
+import msgspec
+import psycopg
+import pytest
+from psycopg import errors as postgres
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from worker.core.errors import (
+    Away,
+    Broken,
+    Halt,
+    Later,
+    Refused,
+    Restart,
+    Retry,
+    Torn,
+    Trouble,
+)
+from worker.graph.verdict import error_codes, graph_trouble
+from worker.nango.reply import Reply
+from worker.nango.verdict import exhausted, from_graph, nango_trouble, transport_trouble
+from worker.store.engine import Database, translated
+
+NOW = 1_792_567_680.0
+
+
+def answer(status: int, content: Any = b"", **headers: str) -> Reply:
+    body = content if isinstance(content, bytes) else msgspec.json.encode(content)
+    return Reply(status, body, {name.replace("_", "-"): text for name, text in headers.items()})
+
+
+def ours(code: str, message: str = "", **extra: Any) -> dict[str, Any]:
+    """An error body as Nango writes it."""
+    return {"error": {"code": code, "message": message} | extra}
+
+
+def theirs(code: str, *inner: str, name: str = "innerError") -> dict[str, Any]:
+    """An error body as Graph writes it, with codes nested inside."""
+    error: dict[str, Any] = {"code": code, "message": "secret message"}
+    place = error
+    for one in inner:
+        place[name] = {"code": one, "request-id": "x"}
+        place = place[name]
+    return {"error": error}
+
+
+# ---- Nango's own errors
+
+FAILED_REFRESH = 'Failed to get connection credentials: \'{"tenant": "secret"}\''
+NANGO_TROUBLES: list[tuple[int, Any, type[Trouble], str]] = [
+    (401, ours("missing_auth_header", payload={}), Halt, "NANGO_SECRET_KEY"),
+    (401, ours("malformed_auth_header", payload={}), Halt, "NANGO_SECRET_KEY"),
+    (401, ours("invalid_secret_key_format", payload={}), Halt, "NANGO_SECRET_KEY"),
+    (401, ours("unknown_account", payload={}), Halt, "NANGO_SECRET_KEY"),
+    (401, b"", Halt, "NANGO_SECRET_KEY"),
+    (403, ours("forbidden", "Insufficient scope."), Halt, "environment:proxy"),
+    (402, ours("plan_limit"), Halt, "plan"),
+    (404, ours("unknown_provider_config"), Broken, "integration"),
+    (400, ours("server_error", "Failed to get connection"), Broken, "connection"),
+    (404, ours("unknown_connection"), Broken, "connection"),
+    (400, ours("server_error", FAILED_REFRESH), Broken, "reconnect"),
+    (424, ours("connection_refresh_backoff"), Broken, "reconnect"),
+    (
+        424,
+        ours("server_error", "The refresh limit has been reached for this connection."),
+        Broken,
+        "reconnect",
+    ),
+    (424, ours("invalid_credentials"), Broken, "reconnect"),
+    (400, ours("invalid_headers", errors=[{"path": ["retries"]}]), Halt, "invalid_headers"),
+    (400, ours("invalid_query_params", errors=[]), Halt, "invalid_query_params"),
+    (429, {"error": {"code": "too_many_request", "method": "GET"}}, Retry, "rate limit"),
+    (429, b"", Retry, "rate limit"),
+    (429, b"<html>slow down</html>", Retry, "rate limit"),
+    (400, ours("base_url_override_not_allowed"), Retry, "Graph's host"),
+    (500, {"message": "connect", "code": "ECONNREFUSED", "method": "get"}, Retry, "ECONNREFUSED"),
+    (500, ours("generic_error_support"), Retry, "500"),
+    (500, b"", Retry, "500"),
+    (502, b"<html>bad gateway</html>", Retry, "502"),
+    (503, b"", Retry, "503"),
+    (504, b"", Retry, "504"),
+    (404, b"<html>not here</html>", Halt, "NANGO_HOST"),
+    (302, b"", Halt, "NANGO_HOST"),
+]
+
+
+@pytest.mark.parametrize(("status", "content", "kind", "remedy"), NANGO_TROUBLES)
+def test_an_error_of_nango_is_ours_and_names_the_remedy(
+    status: int, content: Any, kind: type[Trouble], remedy: str
+) -> None:
+    trouble = nango_trouble(answer(status, content), NOW)
+    assert type(trouble) is kind
+    assert remedy in str(trouble)
+    assert "secret" not in str(trouble)
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["base_url_override_disabled", "unsupported_provider", "unknown_provider"]
+    + ["missing_api_url", "something_quite_new"],
+)
+def test_a_fault_in_nangos_proxy_settings_is_never_taken_for_graphs(code: str) -> None:
+    """As Graph's, a 400 in a delta round would throw the cursor away."""
+    trouble = nango_trouble(answer(400, ours(code, "x")), NOW)
+    assert isinstance(trouble, Halt | Broken | Later | Retry)
+
+
+@pytest.mark.parametrize("status", [408, 413, 414, 425, 431])
+def test_a_gateways_answer_to_one_request_does_not_stop_everything(status: int) -> None:
+    """Too slow or too long says something about this request, and nothing about the settings."""
+    trouble = nango_trouble(answer(status), NOW)
+    assert isinstance(trouble, Retry | Later)
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"error":{"code":"\xff"}}', b'{"error":' + b"[" * 100_000, b"\xff\xfe", b"{"]
+)
+@pytest.mark.parametrize("status", [400, 429, 500])
+def test_an_odd_body_is_still_judged(status: int, body: bytes) -> None:
+    trouble = nango_trouble(answer(status, body), NOW)
+    assert isinstance(trouble, Trouble)
+
+
+@pytest.mark.parametrize("body", [b"[]", b"7", b"null", b'"x"', b'{"error": 7}', b'{"error": []}'])
+def test_a_body_of_an_odd_shape_is_still_judged(body: bytes) -> None:
+    assert isinstance(nango_trouble(answer(500, body), NOW), Retry)
+    assert error_codes(answer(500, body)) == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "after"),
+    [
+        ({"retry_after": "56"}, 56.0),
+        ({"retry_after": "0"}, 1.0),
+        ({}, 1.0),
+        ({"retry_after": "x"}, 1.0),
+    ],
+)
+def test_nangos_rate_limit_waits_at_least_a_second(headers: dict[str, str], after: float) -> None:
+    trouble = nango_trouble(answer(429, ours("too_many_request"), **headers), NOW)
+    assert trouble is not None
+    assert trouble.after == after
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        answer(200, b"<!doctype html><html></html>", content_type="text/html; charset=UTF-8"),
+        answer(200, b"<html></html>"),
+        answer(200, b"x", content_type="TEXT/HTML".lower()),
+    ],
+)
+def test_a_web_page_instead_of_the_api_is_a_wrong_address(reply: Reply) -> None:
+    trouble = nango_trouble(reply, NOW)
+    assert isinstance(trouble, Halt)
+    assert "NANGO_HOST" in str(trouble)
+
+
+# ---- whose answer
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        answer(404, b"", request_id="x"),
+        answer(500, b"<html></html>", x_ms_ags_diagnostic="{}"),
+        answer(400, ours("server_error"), client_request_id="x"),
+        answer(429, theirs("TooManyRequests")),
+        answer(403, theirs("Authorization_RequestDenied")),
+        answer(400, theirs("unknown", "x")),
+        answer(400, theirs("unknown", "x", name="innererror")),
+        answer(401, theirs("InvalidAuthenticationToken")),
+        answer(503, theirs("serviceNotAvailable")),
+    ],
+)
+def test_graphs_own_answers_are_left_to_graphs_verdict(reply: Reply) -> None:
+    assert from_graph(reply)
+    assert nango_trouble(reply, NOW) is None
+
+
+def test_a_success_is_no_trouble() -> None:
+    assert nango_trouble(answer(200, {"value": []}), NOW) is None
+    assert nango_trouble(answer(204), NOW) is None
+    assert graph_trouble(answer(200, {"value": []}), NOW) is None
+
+
+# ---- Graph's errors
+
+
+@pytest.mark.parametrize(
+    ("status", "content"),
+    [
+        (410, b""),
+        (410, b"<html></html>"),
+        (410, theirs("resyncRequired")),
+        (410, theirs("syncStateNotFound")),
+        (400, theirs("syncStateNotFound")),
+        (400, theirs("SyncStateNotFound")),
+        (404, theirs("SYNCSTATENOTFOUND")),
+        (400, theirs("BadRequest", "SyncStateNotFound")),
+        (400, theirs("BadRequest", "x", "syncStateNotFound")),
+        (400, theirs("BadRequest", "x", "syncStateNotFound", name="innererror")),
+        (400, theirs("syncStateInvalid")),
+        (400, theirs("resyncChangesApplyDifferences")),
+        (400, theirs("resyncChangesUploadDifferences")),
+        (400, theirs("Directory_ExpiredPageToken")),
+        (400, theirs("directory_expiredpagetoken")),
+    ],
+)
+def test_a_lost_cursor_begins_the_walk_again(status: int, content: Any) -> None:
+    assert type(graph_trouble(answer(status, content), NOW)) is Restart
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504, 509])
+def test_a_busy_graph_is_asked_later(status: int) -> None:
+    trouble = graph_trouble(answer(status, theirs("x"), retry_after="41"), NOW)
+    assert type(trouble) is Later
+    assert trouble.after == 41.0
+    unsaid = graph_trouble(answer(status), NOW)
+    assert unsaid is not None
+    assert unsaid.after is not None
+    assert unsaid.after > 0
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(401, "InvalidAuthenticationToken"), (401, ""), (400, "InvalidAuthenticationToken")]
+    + [(403, "Authentication_ExpiredToken")],
+)
+def test_a_rejected_token_breaks_the_connection(status: int, code: str) -> None:
+    trouble = graph_trouble(answer(status, theirs(code)), NOW)
+    assert type(trouble) is Broken
+    assert "reconnect" in str(trouble)
+
+
+def test_a_403_names_the_permission() -> None:
+    reply = answer(403, theirs("Authorization_RequestDenied"))
+    trouble = graph_trouble(reply, NOW, "User.Read.All")
+    assert isinstance(trouble, Refused)
+    assert "User.Read.All" in str(trouble)
+    assert "Authorization_RequestDenied" in str(trouble)
+    assert (trouble.status, trouble.code) == (403, "Authorization_RequestDenied")
+
+
+@pytest.mark.parametrize("status", [400, 402, 404, 405, 406, 501])
+def test_what_a_tenant_does_not_offer_is_refused(status: int) -> None:
+    trouble = graph_trouble(answer(status, theirs("Request_BadRequest")), NOW, "User.Read.All")
+    assert isinstance(trouble, Refused)
+    assert trouble.status == status
+    assert "permission" not in str(trouble)
+
+
+def test_a_request_that_was_not_run_is_asked_later() -> None:
+    assert type(graph_trouble(answer(424), NOW)) is Later
+
+
+@pytest.mark.parametrize("status", [301, 302, 304, 307])
+def test_a_redirection_is_not_an_answer(status: int) -> None:
+    assert type(graph_trouble(answer(status), NOW)) is Torn
+
+
+def test_the_message_of_graph_is_never_repeated() -> None:
+    for status in (400, 401, 403, 404, 410, 429, 500, 501):
+        assert "secret" not in str(graph_trouble(answer(status, theirs("x", "y")), NOW, "p"))
+
+
+def test_codes_are_found_at_every_depth_and_not_without_end() -> None:
+    assert error_codes(answer(400, theirs("a", "b", "c"))) == ["a", "b", "c"]
+    deep = error_codes(answer(400, theirs("a", *["x"] * 50)))
+    assert len(deep) < 20
+
+
+@pytest.mark.parametrize("code", [7, None, [], {}])
+def test_a_code_that_is_no_text_is_ignored(code: object) -> None:
+    reply = answer(400, {"error": {"code": code, "innerError": [], "innererror": "x"}})
+    assert error_codes(reply) == []
+    assert isinstance(graph_trouble(reply, NOW), Refused)
+
+
+def test_an_error_body_nested_without_end_is_judged_by_its_status() -> None:
+    assert type(graph_trouble(answer(410, b"[" * 100_000), NOW)) is Restart
+    assert isinstance(graph_trouble(answer(404, b"[" * 100_000), NOW), Refused)
+
+
+def test_when_trying_in_place_is_over_the_stream_waits() -> None:
+    trouble = exhausted(Retry("busy", connection="c", resource="users", after=90.0), 20.0)
+    assert type(trouble) is Later
+    assert (trouble.after, trouble.connection, trouble.resource) == (90.0, "c", "users")
+    assert exhausted(Retry("busy"), 20.0).after == 20.0
+
+
+# ---- httpx
+
+
+def _httpx_failures() -> list[type[Exception]]:
+    found = [value for name in httpx.__all__ if inspect.isclass(value := getattr(httpx, name))]
+    return [one for one in found if issubclass(one, httpx.HTTPError | httpx.InvalidURL)]
+
+
+def _raised(kind: type[Exception]) -> httpx.HTTPError | httpx.InvalidURL:
+    request = httpx.Request("GET", "https://nango.example/proxy/v1.0/users?$skiptoken=secret")
+    made: Any
+    if kind is httpx.HTTPStatusError:
+        made = httpx.HTTPStatusError("x", request=request, response=httpx.Response(500))
+    elif issubclass(kind, httpx.RequestError):
+        made = kind("x", request=request)
+    else:
+        made = kind("x")
+    assert isinstance(made, httpx.HTTPError | httpx.InvalidURL)
+    return made
+
+
+HTTPX: dict[str, type[Trouble]] = {
+    "CloseError": Retry,
+    "ConnectError": Retry,
+    "ConnectTimeout": Retry,
+    "DecodingError": Retry,
+    "HTTPError": Torn,
+    "HTTPStatusError": Torn,
+    "InvalidURL": Halt,
+    "LocalProtocolError": Retry,
+    "NetworkError": Retry,
+    "PoolTimeout": Retry,
+    "ProtocolError": Retry,
+    "ProxyError": Retry,
+    "ReadError": Retry,
+    "ReadTimeout": Retry,
+    "RemoteProtocolError": Retry,
+    "RequestError": Torn,
+    "TimeoutException": Retry,
+    "TooManyRedirects": Halt,
+    "TransportError": Retry,
+    "UnsupportedProtocol": Halt,
+    "WriteError": Retry,
+    "WriteTimeout": Retry,
+}
+
+
+def test_every_failure_of_httpx_has_a_place() -> None:
+    """A new version of httpx with a new exception fails here, and not in production."""
+    assert {kind.__name__ for kind in _httpx_failures()} == HTTPX.keys()
+
+
+@pytest.mark.parametrize("kind", _httpx_failures(), ids=lambda kind: kind.__name__)
+def test_a_failure_of_httpx_becomes_ours(kind: type[Exception]) -> None:
+    trouble = transport_trouble(_raised(kind))
+    assert type(trouble) is HTTPX[kind.__name__]
+    assert "secret" not in str(trouble)
+    if kind in (httpx.ConnectError, httpx.ConnectTimeout, httpx.InvalidURL):
+        assert "NANGO_HOST" in str(trouble)
+
+
+# ---- Postgres
+
+PLACE = "db.example:5432/mirror"
+BY_STATE: dict[str, tuple[type[Trouble], str]] = {
+    "08": (Away, "cannot be reached"),
+    "53": (Away, "cannot be reached"),
+    "57P": (Away, "cannot be reached"),
+    "28": (Halt, "does not let us in"),
+    "3D000": (Halt, "does not let us in"),
+    "42P01": (Halt, "tenant-mirror migrate"),
+    "3F000": (Halt, "tenant-mirror migrate"),
+    "42703": (Halt, "tenant-mirror migrate"),
+    "40001": (Later, "give up"),
+    "40P01": (Later, "give up"),
+    "55P03": (Later, "give up"),
+    "57014": (Later, "give up"),
+}
+STATES = {
+    kind.sqlstate: kind
+    for kind in vars(postgres).values()
+    if inspect.isclass(kind) and issubclass(kind, psycopg.Error) and kind.sqlstate
+}
+
+
+def _wrapped(fault: psycopg.Error) -> DBAPIError:
+    return OperationalError("select 1", {}, fault)
+
+
+@pytest.mark.parametrize("state", sorted(STATES))
+def test_a_failure_of_postgres_becomes_ours_or_passes_as_a_bug(state: str) -> None:
+    fault = STATES[state]("said Postgres\nDETAIL: secret")
+    expected = next((told for start, told in BY_STATE.items() if state.startswith(start)), None)
+    if expected is None:
+        with pytest.raises(psycopg.Error) as caught:
+            translated(_wrapped(fault), PLACE)
+        assert caught.value is fault
+        return
+    trouble = translated(_wrapped(fault), PLACE)
+    assert type(trouble) is expected[0]
+    assert expected[1] in str(trouble)
+    assert "secret" not in str(trouble)
+
+
+@pytest.mark.parametrize("start", list(BY_STATE))
+def test_every_state_that_we_expect_exists(start: str) -> None:
+    assert any(state.startswith(start) for state in STATES)
+
+
+@pytest.mark.parametrize("state", ["25006", "25P03", "25P04", "58000", "58030"])
+def test_a_server_in_trouble_is_away_and_not_a_bug_of_ours(state: str) -> None:
+    """A standby after a failover, a session that was cut for idling, a disk that fails."""
+    assert isinstance(translated(_wrapped(STATES[state]("x")), PLACE), Away | Later)
+
+
+def test_a_missing_privilege_is_a_matter_of_configuration() -> None:
+    assert isinstance(translated(_wrapped(STATES["42501"]("x")), PLACE), Halt)
+
+
+def test_a_failure_without_a_state_is_a_lost_connection() -> None:
+    trouble = translated(_wrapped(psycopg.OperationalError("connection refused")), PLACE)
+    assert type(trouble) is Away
+    assert PLACE in str(trouble)
+    assert trouble.after
+
+
+def test_a_pool_without_a_free_connection_is_away() -> None:
+    assert type(translated(PoolTimeout("x"), PLACE)) is Away
+
+
+def _begin(address: str) -> None:
+    database = Database(address)
+    try:
+        with database.begin():
+            pass
+    finally:
+        database.close()
+
+
+def test_a_server_that_is_not_there_is_away() -> None:
+    with pytest.raises(Away) as caught:
+        _begin("postgresql://u:secret@127.0.0.1:9/mirror")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_database_that_does_not_exist_is_a_wrong_setting(database_url: str) -> None:
+    with pytest.raises(Halt, match="does not exist"):
+        _begin(f"{database_url.rsplit('/', 1)[0]}/nowhere")
+
+
+@pytest.mark.parametrize(
+    "address", ["", "nonsense", "mysql://h/d", "sqlite://", "postgresql+pg8000://h/d"]
+)
+def test_an_address_that_is_not_postgres_is_a_wrong_setting(address: str) -> None:
+    with pytest.raises(Halt, match="DATABASE_URL"):
+        Database(address)
