@@ -1,9 +1,12 @@
 """What Alembic compares: our schemas, and nothing that maintenance makes."""
 
+from collections.abc import MutableMapping
+from typing import Any
+
 from models.base import SCHEMAS
 
 
-def is_ours(name: str | None, kind: str, parents: dict[str, str | None]) -> bool:
+def is_ours(name: str | None, kind: str, parents: MutableMapping[Any, str | None]) -> bool:
     """Look at our schemas only, and not at the partitions that maintenance makes."""
     if kind == "schema":
         return name in SCHEMAS

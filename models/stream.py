@@ -77,6 +77,13 @@ streams = Table(
     Column("fresh_at", DateTime(timezone=True), comment="the rows are at least as new as this"),
     Column("due_at", DateTime(timezone=True)),
     Column("full_due_at", DateTime(timezone=True)),
+    Column(
+        "checked_seq",
+        BigInteger,
+        nullable=False,
+        server_default="0",
+        comment="last event whose membership was checked for a member that is not mirrored",
+    ),
     Column("reason", Text, comment="why it is refused, held or waiting, in plain words"),
     CheckConstraint(
         "phase in ('ready', 'listing', 'sweeping', 'delta', 'refused', 'held')", name="phase"

@@ -641,6 +641,13 @@ def upgrade() -> None:
             nullable=True,
             comment="why it is refused, held or waiting, in plain words",
         ),
+        sa.Column(
+            "checked_seq",
+            sa.BigInteger(),
+            server_default="0",
+            nullable=False,
+            comment="last event whose membership was checked for a member that is not mirrored",
+        ),
         sa.CheckConstraint(
             "phase in ('ready', 'listing', 'sweeping', 'delta', 'refused', 'held')",
             name=op.f("ck_streams_phase"),

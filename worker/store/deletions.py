@@ -25,7 +25,8 @@ def delete_objects(
 ) -> list[tuple[Resource, list[Change]]]:
     """Tombstone the given keys (key to reason), memberships of users and groups with them.
 
-    A key that is unknown is a no-op; one that is dead already gets the new reason, silently.
+    A key that is unknown only ends its memberships (they may have come before it did); one that
+    is dead already gets the new reason, silently.
     """
     if resource.kind is Kind.EDGE:
         pairs = {pair_of(key): reason for key, reason in reasons.items()}
@@ -46,7 +47,7 @@ def delete_objects(
             ],
         )
     changes = [compare.deleted(shape, key, stored[key].row) for key in live]
-    edges = cascade(tx, live) if resource.kind is Kind.ENTITY else []
+    edges = cascade(tx, reasons) if resource.kind is Kind.ENTITY else []
     return [(GROUP_MEMBERS, edges), (resource, changes)]
 
 

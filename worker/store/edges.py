@@ -14,8 +14,14 @@ from models.resources.group_members import GROUP_MEMBERS
 from models.row import shape_of
 from worker.store.change import Change
 from worker.store.copy import array_literal, copy_rows, mirror_columns
-from worker.store.engine import driver
+from worker.store.engine import driver, join_by_hash
 from worker.store.lease import Transaction
+
+LIMIT = 2000
+"""Memberships that are asked about in one run."""
+
+MANY = 5000
+"""Events from which on the whole table is looked at, rather than what they tell of."""
 
 Pair = tuple[str, str]
 """A group's id and a member's."""
@@ -52,19 +58,35 @@ _CASCADE = """
        and (group_id = any(%s::uuid[]) or member_id = any(%s::uuid[]))
  returning group_id, member_id, member_type
 """
-_RETURNED = """
+_LIVE_MEMBER = """
+    (case e.member_type
+     when 'user' then exists (select from directory.users u
+          where u.connection_id = e.connection_id and u.id = e.member_id {live})
+     when 'group' then exists (select from directory.groups m
+          where m.connection_id = e.connection_id and m.id = e.member_id {live})
+     else true end)
+"""
+_RETURNED = f"""
     select e.group_id, e.member_id, e.member_type
       from directory.group_members e
       join directory.groups g
         on g.connection_id = e.connection_id and g.id = e.group_id and g.deleted_at is null
      where e.connection_id = %s and e.deleted_reason = 'cascade'
-       and not exists (select from directory.users u
-                        where u.connection_id = e.connection_id and u.id = e.member_id
-                          and u.deleted_at is not null)
-       and not exists (select from directory.groups m
-                        where m.connection_id = e.connection_id and m.id = e.member_id
-                          and m.deleted_at is not null)
-     limit 2000
+       and {_LIVE_MEMBER.format(live="and deleted_at is null")}
+     limit {LIMIT}
+"""
+_STRANGERS = f"""
+    select e.group_id, e.member_id, e.member_type
+      from directory.group_members e
+     where e.connection_id = %(id)s and e.deleted_at is null
+       and e.member_type in ('user', 'group') and not {_LIVE_MEMBER.format(live="")}
+"""
+_RECENT = """
+       and (e.group_id, e.member_id) in (
+           select split_part(object_id, '/', 1)::uuid, split_part(object_id, '/', 2)::uuid
+             from events.change_events
+            where connection_id = %(id)s and seq > %(since)s and resource = 'group_members'
+              and change in ('created', 'restored'))
 """
 _SHAPE = shape_of(GROUP_MEMBERS)
 
@@ -179,6 +201,24 @@ def returned_edges(tx: Transaction) -> dict[Pair, str]:
     """Memberships that ended with one of their ends, both of which are live again."""
     with driver(tx.connection).cursor() as cursor:
         cursor.execute(_RETURNED, (tx.connection_id,))
+        return {(group_id, member_id): kind for group_id, member_id, kind in cursor.fetchall()}
+
+
+def stranger_edges(tx: Transaction, since: int) -> dict[Pair, str]:
+    """Live memberships of users and groups that are not mirrored at all.
+
+    Such a member is either about to arrive, or was deleted before it was ever seen here: its
+    membership came first, and Graph reports no end of it. Only memberships told of after event
+    ``since`` are looked at, so that the cost follows the change.
+    """
+    few = tx.seq - since <= MANY
+    if few:
+        statement = f"{_STRANGERS}{_RECENT} limit {LIMIT}"
+    else:
+        statement = f"{_STRANGERS} limit {LIMIT}"
+        join_by_hash(tx.connection)
+    with driver(tx.connection).cursor() as cursor:
+        cursor.execute(statement, {"id": tx.connection_id, "since": since})
         return {(group_id, member_id): kind for group_id, member_id, kind in cursor.fetchall()}
 
 

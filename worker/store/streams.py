@@ -40,6 +40,7 @@ class Stream:
     fresh_at: datetime | None = None
     due_at: datetime | None = None
     full_due_at: datetime | None = None
+    checked_seq: int = 0
     reason: str | None = None
 
     @property

@@ -29,14 +29,15 @@ def still_there(batcher: Batcher, found: Candidates) -> dict[str, set[str]]:
     return {
         name: _edges(batcher, keys)
         if RESOURCES[name].kind is Kind.EDGE
-        else _objects(batcher, RESOURCES[name], keys, found.addresses)
+        else existing(batcher, RESOURCES[name], keys, found.addresses)
         for name, keys in found.to_confirm.items()
     }
 
 
-def _objects(
+def existing(
     batcher: Batcher, resource: Resource, keys: list[str], addresses: dict[str, str]
 ) -> set[str]:
+    """Those of the keys that Graph has. Raises Later where Graph does not say."""
     targets = {key: object_target(resource, addresses.get(key, key)) for key in keys}
     replies = batcher.get_all(targets)
     return {key for key, reply in replies.items() if _exists(resource, reply)}

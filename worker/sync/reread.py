@@ -7,7 +7,7 @@ asked, and the answer turns each into a live edge or into one that is gone for g
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from models.resource import DeletedReason, Resource
 from models.resources import RESOURCES, STREAMED
@@ -20,12 +20,21 @@ from worker.graph.targets import object_target
 from worker.graph.verdict import graph_trouble
 from worker.nango.reply import Reply
 from worker.store.deletions import delete_objects
-from worker.store.edges import Pair, delete_edges, edge_key, merge_edges, pair_of, returned_edges
+from worker.store.edges import (
+    LIMIT,
+    Pair,
+    delete_edges,
+    edge_key,
+    merge_edges,
+    pair_of,
+    returned_edges,
+    stranger_edges,
+)
 from worker.store.lease import Transaction
 from worker.store.merge import merge_rows, stored_rows
 from worker.store.quarantine import due_again, note_rejects, release
-from worker.store.streams import Stream
-from worker.sync.confirm import read_member_of, read_members
+from worker.store.streams import Stream, load_streams, save_stream
+from worker.sync.confirm import existing, read_member_of, read_members
 from worker.sync.session import Session
 
 MANY = 20
@@ -34,13 +43,19 @@ MANY = 20
 
 @dataclass
 class Doubts:
-    """Returned memberships by pair, and quarantined keys by resource with their addresses."""
+    """What is not certain.
+
+    Memberships of ends that came back and of members that are not mirrored, by pair; quarantined
+    keys by resource, with their addresses.
+    """
 
     edges: dict[Pair, str] = field(default_factory=dict)
+    strangers: dict[Pair, str] = field(default_factory=dict)
+    checked: int = 0
     objects: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.edges) or bool(self.objects)
+        return bool(self.edges or self.strangers or self.objects)
 
 
 @dataclass
@@ -48,20 +63,20 @@ class Answers:
     """What Graph said about them; a key without an object is gone."""
 
     edges: dict[str, str] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)
     objects: dict[str, dict[str, Page | None]] = field(default_factory=dict)
 
 
 def find_doubts(session: Session, streams: Mapping[str, Stream]) -> Doubts:
     """What to ask again, once no walk that might answer it is under way."""
     doubts = Doubts()
-    resting = (Phase.DELTA, Phase.READY, Phase.HELD)
     with session.writing() as tx:
-        settled = all(
-            streams[name].phase in resting and streams[name].next_link is None
-            for name in ("users", "groups")
-        )
-        if settled and session.order.resources is None:
+        if all(_settled(streams[name]) for name in ("users", "groups")):
             doubts.edges = returned_edges(tx)
+            doubts.checked = tx.seq
+            since = streams["groups"].checked_seq
+            if tx.seq > since:
+                doubts.strangers = stranger_edges(tx, since)
         for resource in STREAMED:
             if not session.quarantined.get(resource.name):
                 continue
@@ -69,6 +84,12 @@ def find_doubts(session: Session, streams: Mapping[str, Stream]) -> Doubts:
             if keys:
                 doubts.objects[resource.name] = _addresses(tx, resource, keys)
     return doubts
+
+
+def _settled(stream: Stream) -> bool:
+    """Complete before, and nothing under way now."""
+    resting = stream.phase in (Phase.DELTA, Phase.READY, Phase.HELD)
+    return resting and stream.next_link is None and not stream.initial
 
 
 def _addresses(tx: Transaction, resource: Resource, keys: list[str]) -> dict[str, str]:
@@ -89,12 +110,22 @@ def ask(batcher: Batcher, doubts: Doubts) -> Answers:
     answers.edges |= found
     crowded |= {g for g, m in doubts.edges if m in unknown}
     answers.edges |= read_members(batcher, sorted(crowded))
+    answers.gone = _gone(batcher, {m: kind for (_, m), kind in doubts.strangers.items()})
     for name, addresses in doubts.objects.items():
         resource = RESOURCES[name]
         targets = {k: object_target(resource, a, whole=True) for k, a in addresses.items()}
         replies = batcher.get_all(targets)
         answers.objects[name] = {key: _object(resource, one) for key, one in replies.items()}
     return answers
+
+
+def _gone(batcher: Batcher, members: Mapping[str, str]) -> set[str]:
+    """The users and groups (id to member type) that Graph does not have."""
+    there: set[str] = set()
+    for name in ("users", "groups"):
+        keys = [one for one, kind in members.items() if f"{kind}s" == name]
+        there |= existing(batcher, RESOURCES[name], keys, {}) if keys else set()
+    return members.keys() - there
 
 
 def _crowded(pairs: Iterable[Pair]) -> set[str]:
@@ -126,8 +157,21 @@ def take_answers(session: Session, doubts: Doubts, answers: Answers) -> None:
                 if key not in answers.edges
             }
             session.record(tx, GROUP_MEMBERS, delete_edges(tx, gone), initial=False)
+    if doubts.strangers:
+        ended = dict.fromkeys(doubts.strangers, DeletedReason.CASCADE.value)
+        ended = {pair: why for pair, why in ended.items() if pair[1] in answers.gone}
+        with session.writing() as tx:
+            session.record(tx, GROUP_MEMBERS, delete_edges(tx, ended), initial=False)
     for name, pages in answers.objects.items():
         _take_objects(session, RESOURCES[name], pages)
+
+
+def note_checked(session: Session, groups: Stream, doubts: Doubts) -> None:
+    """Remember how far memberships have been checked; not where there were too many at once."""
+    if doubts.checked > groups.checked_seq and len(doubts.strangers) < LIMIT:
+        with session.writing() as tx:
+            now = load_streams(tx.connection, tx.connection_id)[groups.name]
+            save_stream(tx, now, replace(now, checked_seq=doubts.checked))
 
 
 def _take_objects(session: Session, resource: Resource, pages: Mapping[str, Page | None]) -> None:

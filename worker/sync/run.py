@@ -141,7 +141,7 @@ def _order(known: Known, now: datetime) -> Order:
 
 def _closed(session: Session, outcome: Outcome, calls: int) -> Report:
     """Add up a slice; end the run unless there is more to do."""
-    state = RunState.RUNNING if outcome.unfinished else _state(session, outcome)
+    state = RunState.RUNNING if outcome.unfinished else _state(outcome)
     resources = {
         name: _line(session, stream, outcome.troubles.get(name))
         for name, stream in outcome.streams.items()
@@ -168,7 +168,7 @@ def _closed(session: Session, outcome: Outcome, calls: int) -> Report:
     return Report(label, state, message, resources, session.tally, calls)
 
 
-def _state(session: Session, outcome: Outcome) -> RunState:
+def _state(outcome: Outcome) -> RunState:
     if any(stream.phase is Phase.HELD for stream in outcome.streams.values()):
         return RunState.HELD
     if outcome.troubles or outcome.quarantined:

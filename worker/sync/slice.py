@@ -17,7 +17,7 @@ from worker.store.quarantine import count_quarantined
 from worker.store.streams import Stream, load_streams, save_stream
 from worker.sync.opening import mend, open_connection
 from worker.sync.plan import Step
-from worker.sync.reread import ask, find_doubts, take_answers
+from worker.sync.reread import ask, find_doubts, note_checked, take_answers
 from worker.sync.session import Session
 from worker.sync.streaming import Ask, Streaming
 from worker.sync.transitions import released
@@ -137,11 +137,11 @@ def _guarded(one: Streaming) -> Ask | None:
 
 def _clear_doubts(session: Session, streams: dict[str, Stream]) -> dict[str, Trouble]:
     doubts = find_doubts(session, streams)
-    if not doubts:
-        return {}
     session.keep_lease()
     try:
-        take_answers(session, doubts, ask(session.batcher, doubts))
+        if doubts:
+            take_answers(session, doubts, ask(session.batcher, doubts))
+        note_checked(session, streams["groups"], doubts)
     except (Later, Refused, Restart) as trouble:
         return {trouble.resource or "group_members": trouble}
     return {}

@@ -1,0 +1,157 @@
+"""For any two rows: what is stored, what is told and what is hashed agree."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import ARRAY, Boolean, DateTime, Uuid
+from sqlalchemy.dialects.postgresql import JSONB
+
+from models.change_event import ChangeKind
+from models.resource import Resource
+from models.resources import RESOURCES
+from models.row import Row, RowShape, shape_of
+from worker.store.compare import created, deleted, merged, restored, updated
+
+ENTITIES = [resource for resource in RESOURCES.values() if not resource.parent]
+RELAXED = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
+)
+KEY = "0a0b0c0d-0000-4000-8000-00000000000f"
+
+texts = st.sampled_from(["", "a", "b", "\u00e9", "\U0001f41d", '"', "\\", "null"])
+plain = st.none() | st.booleans() | st.integers(-3, 3) | texts
+nested = st.lists(
+    st.dictionaries(texts, plain | st.lists(plain, max_size=2), max_size=2), max_size=3
+)
+
+
+def values(column: Any) -> st.SearchStrategy[Any]:
+    """Values of a column, few enough to be equal now and then."""
+    known: dict[type, st.SearchStrategy[Any]] = {
+        JSONB: nested,
+        ARRAY: st.lists(texts, max_size=3),
+        DateTime: st.sampled_from(
+            [datetime(2024, 2, 29, tzinfo=UTC), datetime(9, 1, 1, tzinfo=UTC)]
+        ),
+        Boolean: st.booleans(),
+        Uuid: st.just(KEY),
+    }
+    found = [one for kind, one in known.items() if isinstance(column.type, kind)]
+    return st.none() | (found[0] if found else texts)
+
+
+def rows(resource: Resource) -> st.SearchStrategy[Row]:
+    return st.tuples(st.just(KEY), *(values(column) for column in resource.columns[1:]))
+
+
+@st.composite
+def pairs(draw: st.DrawFn, resource: Resource) -> tuple[Row, Row, int]:
+    """An old row, a new one that shares much with it, and what of it was sent."""
+    old = draw(rows(resource))
+    other = draw(rows(resource))
+    same = draw(st.integers(0, (1 << len(old)) - 1))
+    new = tuple(old[index] if same >> index & 1 else value for index, value in enumerate(other))
+    return old, new, draw(st.integers(0, (1 << len(old)) - 1)) | 1
+
+
+def told(shape: RowShape, row: Row) -> Any:
+    return msgspec.json.decode(shape.json(shape.canonical(row)))
+
+
+def arranged(shape: RowShape, content: dict[str, Any]) -> Any:
+    """A told object with its lists in order, so that it can be compared."""
+    row = tuple(content[name] for name in shape.names)
+    return msgspec.json.decode(shape.json(shape.canonical(row)))
+
+
+@pytest.mark.parametrize("resource", ENTITIES, ids=lambda resource: resource.name)
+@given(data=st.data())
+@RELAXED
+def test_what_was_sent_replaces_and_what_was_absent_stays(
+    resource: Resource, data: st.DataObject
+) -> None:
+    old, new, present = data.draw(pairs(resource))
+    row = merged(old, new, present)
+    for index, value in enumerate(row):
+        assert value is (new if present >> index & 1 else old)[index]
+    assert merged(row, new, present) == row
+    everything = (1 << len(new)) - 1
+    assert merged(old, new, everything) == new
+    assert merged(old, new, 0) == old
+
+
+@pytest.mark.parametrize("resource", ENTITIES, ids=lambda resource: resource.name)
+@given(data=st.data())
+@RELAXED
+def test_an_update_stores_tells_and_hashes_the_same(
+    resource: Resource, data: st.DataObject
+) -> None:
+    old, new, present = data.draw(pairs(resource))
+    shape = shape_of(resource)
+    outcome = updated(shape, KEY, old, new, present)
+    row = merged(old, new, present)
+    if outcome is None:
+        assert told(shape, old) == told(shape, row)
+        assert shape.hash(old) == shape.hash(row)
+        return
+    assert told(shape, old) != told(shape, row)
+    assert outcome.row == row
+    assert outcome.hash == shape.hash(row) != shape.hash(old)
+    change = outcome.change
+    assert (change.kind, change.key) == (ChangeKind.UPDATED, KEY)
+    assert change.before is not None
+    assert change.after is not None
+    before, after = msgspec.json.decode(change.before), msgspec.json.decode(change.after)
+    assert change.changed == list(before) == list(after)
+    whole_old = msgspec.json.decode(shape.json(old))
+    whole_new = msgspec.json.decode(shape.json(row))
+    assert arranged(shape, whole_old | after) == told(shape, row)
+    assert arranged(shape, whole_new | before) == told(shape, old)
+
+
+@pytest.mark.parametrize("resource", ENTITIES, ids=lambda resource: resource.name)
+@given(data=st.data())
+@RELAXED
+def test_the_same_object_again_is_no_update(resource: Resource, data: st.DataObject) -> None:
+    shape = shape_of(resource)
+    row = data.draw(rows(resource))
+    reversed_lists = tuple(value[::-1] if isinstance(value, list) else value for value in row)
+    everything = (1 << len(row)) - 1
+    assert updated(shape, KEY, row, row, everything) is None
+    assert updated(shape, KEY, row, reversed_lists, everything) is None
+    assert shape.hash(row) == shape.hash(reversed_lists)
+
+
+@pytest.mark.parametrize("resource", ENTITIES, ids=lambda resource: resource.name)
+@given(data=st.data())
+@RELAXED
+def test_created_restored_and_deleted_tell_the_whole_object(
+    resource: Resource, data: st.DataObject
+) -> None:
+    shape = shape_of(resource)
+    row = data.draw(rows(resource))
+    back = restored(shape, KEY, row)
+    assert (back.row, back.hash) == (row, shape.hash(row))
+    assert (back.change.kind, back.change.before) == (ChangeKind.RESTORED, None)
+    assert back.change.after == shape.json(row)
+    gone = deleted(shape, KEY, row)
+    assert (gone.kind, gone.after, gone.before) == (ChangeKind.DELETED, None, shape.json(row))
+    made = created(KEY, shape.json(row))
+    assert (made.kind, made.before, made.after) == (ChangeKind.CREATED, None, shape.json(row))
+
+
+@pytest.mark.parametrize(("old", "new"), [(1, True), (0, False), (1, 1.0), (True, 1)])
+def test_a_nested_value_that_only_python_takes_for_equal_is_an_update(old: Any, new: Any) -> None:
+    """Python says that 1 == True; JSON, the hash and the customer do not."""
+    resource = RESOURCES["users"]
+    shape = shape_of(resource)
+    empty: dict[str, Any] = dict.fromkeys(resource.column_names)
+    before, after = (
+        tuple((empty | {"id": KEY, "assigned_licenses": [{"a": value}]}).values())
+        for value in (old, new)
+    )
+    assert updated(shape, KEY, before, after, (1 << len(before)) - 1) is not None

@@ -1,0 +1,409 @@
+"""One proxied request: what is sent, what is tried again, and what is never said."""
+
+import gzip
+import threading
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Iterator
+
+import msgspec
+import pytest
+
+from sandbox.tenant import Nango, Request, Response, Server
+from worker.core.errors import Broken, Halt, Later, Refused, Torn, Trouble
+from worker.graph.verdict import graph_trouble
+from worker.nango.client import ATTEMPTS, MAX_BODY, Address, NangoClient, Patience
+
+CONTOSO = Address("contoso", "entra")
+JSON = {"content-type": "application/json"}
+PAGE = Response(200, b'{"value":[]}', JSON)
+QUICK = Patience(deadline=5.0, pause=0.5)
+Make = Callable[..., NangoClient]
+
+
+@pytest.fixture
+def url(_shared_server: Server) -> str:
+    return _shared_server.url
+
+
+@pytest.fixture
+def make(nango: Nango, url: str) -> Iterator[Make]:
+    opened: list[NangoClient] = []
+
+    def client(key: str = nango.key, host: str = url, patience: Patience = QUICK) -> NangoClient:
+        opened.append(NangoClient(host, key, patience=patience))
+        return opened[-1]
+
+    nango.log.clear()
+    yield client
+    for one in opened:
+        one.close()
+
+
+@pytest.fixture
+def client(make: Make) -> NangoClient:
+    return make()
+
+
+def script(nango: Nango, *responses: Response) -> None:
+    """Answer with these, one after another; the last one goes on for ever."""
+    waiting = list(responses)
+
+    def answer(_request: Request) -> Response:
+        return waiting.pop(0) if len(waiting) > 1 else waiting[0]
+
+    nango.before_response = answer
+
+
+def error(status: int, code: str, **headers: str) -> Response:
+    body = msgspec.json.encode({"error": {"code": code}})
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Response(status, body, JSON | named)
+
+
+def users(client: NangoClient) -> int:
+    return client.proxy(CONTOSO, "/v1.0/users").status
+
+
+def everything_said(fault: BaseException) -> str:
+    """What a traceback prints, without lines of source, and the causes as they show themselves."""
+    told: list[str] = []
+    at: BaseException | None = fault
+    while at is not None:
+        told += [*traceback.format_exception_only(at), str(at), repr(at), repr(at.args)]
+        at = at.__cause__ or (None if at.__suppress_context__ else at.__context__)
+    return "\n".join(told)
+
+
+# ---- what is sent
+
+
+def test_the_headers_that_nango_needs_are_sent(client: NangoClient, nango: Nango) -> None:
+    script(nango, PAGE)
+    client.proxy(CONTOSO, "/v1.0/users?$top=1", headers={"ConsistencyLevel": "eventual"})
+    request = nango.log[-1].request
+    assert (request.method, request.target) == ("GET", "/proxy/v1.0/users?$top=1")
+    headers = request.headers
+    assert headers["authorization"] == f"Bearer {nango.key}"
+    assert headers["connection-id"] == "contoso"
+    assert headers["provider-config-key"] == "entra"
+    assert headers["retries"] == "0"
+    assert headers["nango-proxy-accept"] == "application/json"
+    assert headers["nango-proxy-user-agent"].startswith("NONISV|")
+    assert headers["nango-proxy-x-ms-throttle-priority"] == "low"
+    assert headers["nango-proxy-consistencylevel"] == "eventual"
+    assert str(uuid.UUID(headers["nango-proxy-client-request-id"]))
+    assert "nango-proxy-authorization" not in headers
+
+
+def test_every_call_has_an_id_of_its_own(client: NangoClient, nango: Nango) -> None:
+    script(nango, PAGE)
+    for _ in range(3):
+        users(client)
+    ids = {one.request.headers["nango-proxy-client-request-id"] for one in nango.log}
+    assert len(ids) == 3
+
+
+def test_a_body_is_sent_as_json(client: NangoClient, nango: Nango) -> None:
+    script(nango, PAGE)
+    client.proxy(CONTOSO, "/v1.0/$batch", method="POST", body={"requests": []})
+    request = nango.log[-1].request
+    assert (request.method, request.body) == ("POST", b'{"requests":[]}')
+    assert request.headers["content-type"] == "application/json"
+
+
+def test_nangos_own_api_is_asked_without_a_connection(client: NangoClient, nango: Nango) -> None:
+    script(nango, PAGE)
+    client.ask("/connections?limit=7")
+    request = nango.log[-1].request
+    assert request.target == "/connections?limit=7"
+    assert request.headers["authorization"] == f"Bearer {nango.key}"
+    assert "connection-id" not in request.headers
+
+
+def test_cookies_of_one_tenant_are_not_sent_with_the_next_call(
+    client: NangoClient, nango: Nango
+) -> None:
+    script(nango, Response(200, b"{}", JSON | {"set-cookie": "tenant=one; Path=/"}))
+    users(client)
+    users(client)
+    assert "cookie" not in nango.log[-1].request.headers
+
+
+def test_the_reply_has_its_headers_in_lower_case(client: NangoClient, nango: Nango) -> None:
+    script(nango, Response(404, b"x", {"Request-Id": "a", "Retry-AFTER": "3"}))
+    reply = client.proxy(CONTOSO, "/v1.0/users")
+    assert (reply.status, reply.body) == (404, b"x")
+    assert (reply.headers["request-id"], reply.headers["retry-after"]) == ("a", "3")
+
+
+# ---- trying again
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504, 509])
+def test_a_short_pause_is_waited_in_place(client: NangoClient, nango: Nango, status: int) -> None:
+    script(nango, error(status, "Busy", retry_after="0.1"), PAGE)
+    started = time.monotonic()
+    assert users(client) == 200
+    assert time.monotonic() - started >= 0.1
+    assert (client.calls, nango.calls.total) == (2, 2)
+
+
+def test_a_long_pause_is_left_to_the_stream_at_once(client: NangoClient, nango: Nango) -> None:
+    script(nango, error(429, "TooManyRequests", retry_after="315"))
+    started = time.monotonic()
+    with pytest.raises(Later) as caught:
+        users(client)
+    assert time.monotonic() - started < 1.0
+    assert caught.value.after == 315.0
+    assert caught.value.connection == "entra/contoso"
+    assert client.calls == 1
+
+
+def test_a_pause_as_a_date_is_honoured(nango: Nango, url: str) -> None:
+    nango.log.clear()
+    now = 1_792_567_680.0  # Wed, 21 Oct 2026 07:28:00 GMT
+    script(nango, error(503, "Busy", retry_after="Wed, 21 Oct 2026 07:30:00 GMT"))
+    client = NangoClient(url, nango.key, patience=QUICK, clock=lambda: now)
+    with pytest.raises(Later) as caught:
+        users(client)
+    client.close()
+    assert caught.value.after == 120.0
+
+
+def test_attempts_are_bounded(client: NangoClient, nango: Nango) -> None:
+    script(nango, error(503, "Busy", retry_after="0"))
+    with pytest.raises(Later) as caught:
+        users(client)
+    assert client.calls == nango.calls.total == ATTEMPTS
+    assert caught.value.after is not None
+    assert caught.value.after >= QUICK.pause
+
+
+def test_time_is_bounded_too(make: Make, nango: Nango) -> None:
+    client = make(patience=Patience(deadline=0.5, pause=0.4))
+    script(nango, error(503, "Busy", retry_after="0.3"))
+    started = time.monotonic()
+    with pytest.raises(Later):
+        users(client)
+    assert time.monotonic() - started < 1.5
+    assert client.calls < ATTEMPTS
+
+
+def test_a_silent_nango_is_given_up(make: Make, nango: Nango) -> None:
+    client = make(patience=Patience(deadline=0.3, pause=0.1))
+    script(nango, Response(200, b"{}", JSON, delay=1.0))
+    started = time.monotonic()
+    with pytest.raises(Later):
+        users(client)
+    assert time.monotonic() - started < 1.5
+
+
+def test_nangos_429_and_graphs_429_are_told_apart(make: Make, nango: Nango) -> None:
+    script(nango, error(429, "too_many_request", retry_after="56"))
+    with pytest.raises(Later, match="Nango's own rate limit") as caught:
+        users(make())
+    assert caught.value.after == 56.0
+    script(nango, error(429, "TooManyRequests", retry_after="57"))
+    with pytest.raises(Later, match="Graph answered 429") as caught:
+        users(make())
+    assert caught.value.after == 57.0
+
+
+def test_a_501_is_not_tried_again(client: NangoClient, nango: Nango) -> None:
+    script(nango, error(501, "NotImplemented", request_id="x"))
+    reply = client.proxy(CONTOSO, "/v1.0/users")
+    assert isinstance(graph_trouble(reply, 0.0), Refused)
+    assert client.calls == 1
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
+def test_graphs_refusals_come_back_unjudged(client: NangoClient, nango: Nango, status: int) -> None:
+    script(nango, error(status, "Request_BadRequest", request_id="x"))
+    assert users(client) == status
+    assert client.calls == 1
+
+
+def test_an_unknown_connection_is_broken_and_named(client: NangoClient) -> None:
+    with pytest.raises(Broken, match=r"^entra/nobody: ") as caught:
+        client.proxy(Address("nobody", "entra"), "/v1.0/users")
+    assert caught.value.connection == "entra/nobody"
+
+
+def test_400_and_404_of_nangos_api_come_back(client: NangoClient) -> None:
+    assert client.ask("/connections?nonsense=1").status == 400
+    assert client.ask("/connections/nobody?provider_config_key=none").status in (400, 404)
+
+
+# ---- odd and torn answers
+
+
+def test_a_truncated_body_is_tried_again(client: NangoClient, nango: Nango) -> None:
+    cut = Response(200, b'{"value":[', JSON | {"content-length": "500"})
+    script(nango, cut, PAGE)
+    assert users(client) == 200
+    assert client.calls == 2
+
+
+def test_a_body_that_is_always_truncated_is_given_up(client: NangoClient, nango: Nango) -> None:
+    script(nango, Response(200, b'{"value":[', JSON | {"content-length": "500"}))
+    with pytest.raises(Later):
+        users(client)
+
+
+def test_a_body_with_a_false_encoding_is_tried_again(client: NangoClient, nango: Nango) -> None:
+    script(nango, Response(200, b"plain", JSON | {"content-encoding": "gzip"}), PAGE)
+    assert users(client) == 200
+    assert client.calls == 2
+
+
+def test_an_empty_500_of_nangos_is_tried_again(client: NangoClient, nango: Nango) -> None:
+    script(nango, Response(500), PAGE)
+    assert users(client) == 200
+
+
+@pytest.mark.parametrize("status", [400, 403, 500])
+def test_a_body_that_is_not_text_is_judged_all_the_same(
+    make: Make, nango: Nango, status: int
+) -> None:
+    script(nango, Response(status, b'{"error":{"code":"\xff"}}', JSON))
+    client = make(patience=Patience(deadline=0.3, pause=0.1))
+    with pytest.raises(Trouble):
+        users(client)
+
+
+def test_a_body_that_swells_beyond_bounds_is_torn(client: NangoClient, nango: Nango) -> None:
+    swollen = gzip.compress(b" " * (MAX_BODY + 1), compresslevel=1)
+    script(nango, Response(200, swollen, JSON | {"content-encoding": "gzip"}))
+    with pytest.raises(Torn, match=r"64 MB"):
+        users(client)
+    assert client.calls == 1
+
+
+def test_a_web_page_halts_with_the_name_of_the_setting(client: NangoClient, nango: Nango) -> None:
+    script(nango, Response(200, b"<!doctype html>", {"content-type": "text/html"}))
+    with pytest.raises(Halt, match="NANGO_HOST"):
+        users(client)
+
+
+@pytest.mark.parametrize("place", ["/elsewhere", "https://evil.example/v1.0/users"])
+def test_redirects_are_not_followed(client: NangoClient, nango: Nango, place: str) -> None:
+    script(nango, Response(302, b"", {"location": place}))
+    with pytest.raises(Halt, match="NANGO_HOST"):
+        users(client)
+    script(nango, Response(302, b"", {"location": place, "request-id": "x"}))
+    assert users(client) == 302
+    assert client.calls == nango.calls.total == 2
+
+
+def test_a_server_that_is_not_there_is_asked_later(make: Make) -> None:
+    client = make(host="http://127.0.0.1:9", patience=Patience(deadline=0.3, pause=0.1))
+    with pytest.raises(Later, match="NANGO_HOST") as caught:
+        users(client)
+    assert caught.value.after
+    assert client.calls >= 1
+
+
+# ---- configuration
+
+
+@pytest.mark.parametrize("host", ["http://127.0.0.1:port", "http://127.0.0.1:99999"])
+def test_an_address_that_is_none_halts(make: Make, host: str) -> None:
+    with pytest.raises(Halt, match="NANGO_HOST"):
+        users(make(host=host))
+
+
+def test_a_key_beyond_ascii_halts_without_being_quoted(make: Make) -> None:
+    with pytest.raises(Halt, match="NANGO_SECRET_KEY") as caught:
+        make(key="sch\u00fcssel")
+    assert "sch" not in everything_said(caught.value)
+
+
+@pytest.mark.parametrize("end", ["\r", "\n", "\0"])
+def test_a_key_that_no_header_can_carry_halts_at_once(make: Make, nango: Nango, end: str) -> None:
+    def attempt() -> None:
+        users(make(key=nango.key + end, patience=Patience(deadline=0.3, pause=0.1)))
+
+    with pytest.raises(Halt, match="NANGO_SECRET_KEY"):
+        attempt()
+
+
+@pytest.mark.parametrize("end", ["\r", "\n", "\0"])
+def test_a_key_that_no_header_can_carry_is_not_quoted(make: Make, nango: Nango, end: str) -> None:
+    def attempt() -> None:
+        users(make(key=nango.key + end, patience=Patience(deadline=0.3, pause=0.1)))
+
+    with pytest.raises(Trouble) as caught:
+        attempt()
+    assert nango.key not in everything_said(caught.value)
+
+
+@pytest.mark.parametrize("name", ["contos\u00f6", "a\r\nX-Evil: 1", "\u2603"])
+def test_a_connection_id_that_no_header_can_carry_is_broken(make: Make, name: str) -> None:
+    """Ids are chosen by whoever makes the connection; one must not end the task."""
+    client = make(patience=Patience(deadline=0.3, pause=0.1))
+    with pytest.raises(Broken):
+        client.proxy(Address(name, "entra"), "/v1.0/users")
+
+
+# ---- secrets
+
+FAULTS: dict[str, Response] = {
+    "unauthorised": error(401, "unknown_account"),
+    "forbidden": error(403, "forbidden"),
+    "throttled": error(429, "too_many_request", retry_after="99"),
+    "graph throttled": error(429, "TooManyRequests", retry_after="99"),
+    "web page": Response(200, b"<html>", {"content-type": "text/html"}),
+    "redirect": Response(302, b"", {"location": "/x"}),
+    "torn": Response(200, b"{", JSON | {"content-length": "9"}),
+    "false encoding": Response(200, b"plain", JSON | {"content-encoding": "gzip"}),
+    "empty": Response(500),
+    "silent": Response(200, b"{}", JSON, delay=0.6),
+    "broken": error(424, "connection_refresh_backoff"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_key_and_the_token_are_in_no_failure(make: Make, nango: Nango, fault: str) -> None:
+    client = make(patience=Patience(deadline=0.3, pause=0.1))
+    script(nango, FAULTS[fault])
+    with pytest.raises(Trouble) as caught:
+        client.proxy(CONTOSO, "/v1.0/users/delta?$deltatoken=t0p5ecret")
+    said = everything_said(caught.value)
+    assert nango.key not in said
+    assert "t0p5ecret" not in said
+
+
+def test_the_key_is_not_in_the_text_of_a_client(client: NangoClient, nango: Nango) -> None:
+    assert nango.key not in repr(client)
+    assert nango.key not in repr(vars(client))
+
+
+# ---- counting
+
+
+def test_calls_of_several_threads_are_all_counted(client: NangoClient, nango: Nango) -> None:
+    script(nango, PAGE)
+    threads = [
+        threading.Thread(target=lambda: [users(client) for _ in range(10)]) for _ in range(4)
+    ]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert client.calls == nango.calls.total == 40
+
+
+def test_calls_that_fail_are_counted(client: NangoClient, nango: Nango) -> None:
+    script(nango, error(401, "unknown_account"))
+    with pytest.raises(Halt):
+        client.ask("/connections")
+    assert client.calls == 1
+
+
+def test_a_closed_client_opens_nothing(nango: Nango, url: str) -> None:
+    client = NangoClient(url, nango.key)
+    client.close()
+    with pytest.raises(RuntimeError):
+        users(client)

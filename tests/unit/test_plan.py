@@ -1,0 +1,344 @@
+"""What is to be done next for a stream, for every phase and every order."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.resource import Kind
+from models.resources import RESOURCES, STREAMED
+from models.stream import Mode, Phase
+from worker.store.streams import Stream
+from worker.sync.plan import Order, Step, next_due, next_step, select_hash
+from worker.sync.policy import Policy
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+SOON, AGO = NOW + timedelta(minutes=3), NOW - timedelta(minutes=3)
+POLICY = Policy()
+CLOCK = Order(NOW)
+MANUAL = Order(NOW, manual=True)
+FULL = Order(NOW, manual=True, full=True)
+LINK = "https://graph.microsoft.com/v1.0/users/delta?$deltatoken=a"
+
+
+def stream(name: str = "users", **values: Any) -> Stream:
+    return Stream(resource=RESOURCES[name], **values)
+
+
+def in_delta(name: str = "users", **values: Any) -> Stream:
+    """A stream that rests between two rounds and is not due."""
+    resting = stream(
+        name,
+        phase=Phase.DELTA,
+        delta_link=LINK,
+        delta_link_at=AGO,
+        select_hash=select_hash(RESOURCES[name]),
+        first_complete_at=AGO,
+        full_walk_at=AGO,
+        fresh_at=AGO,
+        due_at=SOON,
+        full_due_at=NOW + timedelta(days=7),
+    )
+    return replace(resting, **values)
+
+
+def step(one: Stream, order: Order = CLOCK, pending: int = 0) -> Step:
+    return next_step(one, order, NOW, POLICY, pending)
+
+
+# ---- the first time
+
+
+@pytest.mark.parametrize("order", [CLOCK, MANUAL, FULL])
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [
+        ("users", Step.TOKEN),
+        ("groups", Step.BEGIN),
+        ("sites", Step.BEGIN),
+        ("role_definitions", Step.BEGIN),
+        ("role_assignments", Step.BEGIN),
+    ],
+)
+def test_a_stream_that_never_began_begins(name: str, first: Step, order: Order) -> None:
+    assert step(stream(name), order) is first
+
+
+def test_users_without_delta_are_listed_without_a_token() -> None:
+    assert step(stream(mode=Mode.LIST_ONLY)) is Step.BEGIN
+
+
+# ---- phases
+
+
+TABLE: list[tuple[str, Stream, Step, Step, Step]] = [
+    (
+        "listing, due",
+        stream(phase=Phase.LISTING, next_link=LINK, delta_link=LINK, due_at=AGO),
+        Step.PAGE,
+        Step.PAGE,
+        Step.PAGE,
+    ),
+    (
+        "listing, never scheduled",
+        stream(phase=Phase.LISTING, next_link=LINK),
+        Step.PAGE,
+        Step.PAGE,
+        Step.PAGE,
+    ),
+    (
+        "listing, waiting",
+        stream(phase=Phase.LISTING, next_link=LINK, due_at=SOON, fresh_at=AGO),
+        Step.WAIT,
+        Step.PAGE,
+        Step.PAGE,
+    ),
+    (
+        "sweeping, due",
+        stream(phase=Phase.SWEEPING, delta_link=LINK, due_at=AGO),
+        Step.SWEEP,
+        Step.SWEEP,
+        Step.SWEEP,
+    ),
+    (
+        "sweeping, waiting",
+        stream(phase=Phase.SWEEPING, delta_link=LINK, due_at=SOON, fresh_at=AGO),
+        Step.WAIT,
+        Step.SWEEP,
+        Step.SWEEP,
+    ),
+    ("delta, not due", in_delta(), Step.WAIT, Step.PAGE, Step.TOKEN),
+    ("delta, due", in_delta(due_at=AGO), Step.PAGE, Step.PAGE, Step.TOKEN),
+    ("delta, due now", in_delta(due_at=NOW), Step.PAGE, Step.PAGE, Step.TOKEN),
+    (
+        "in a round, due",
+        in_delta(next_link=LINK, due_at=AGO),
+        Step.PAGE,
+        Step.PAGE,
+        Step.PAGE,
+    ),
+    (
+        "in a round, waiting",
+        in_delta(next_link=LINK, due_at=SOON),
+        Step.WAIT,
+        Step.PAGE,
+        Step.PAGE,
+    ),
+    ("groups, due", in_delta("groups", due_at=AGO), Step.PAGE, Step.PAGE, Step.BEGIN),
+    ("held, due", in_delta(phase=Phase.HELD, due_at=AGO), Step.PAGE, Step.PAGE, Step.TOKEN),
+    ("held, not due", in_delta(phase=Phase.HELD), Step.WAIT, Step.PAGE, Step.TOKEN),
+    (
+        "held snapshot, due",
+        stream("sites", phase=Phase.HELD, due_at=AGO, fresh_at=AGO),
+        Step.BEGIN,
+        Step.BEGIN,
+        Step.BEGIN,
+    ),
+    (
+        "refused, waiting",
+        stream(phase=Phase.REFUSED, due_at=SOON, fresh_at=AGO),
+        Step.WAIT,
+        Step.TOKEN,
+        Step.TOKEN,
+    ),
+    (
+        "refused, due again",
+        stream("groups", phase=Phase.REFUSED, due_at=AGO),
+        Step.BEGIN,
+        Step.BEGIN,
+        Step.BEGIN,
+    ),
+    (
+        "snapshot at rest",
+        stream("sites", phase=Phase.READY, due_at=SOON, fresh_at=AGO, full_walk_at=AGO),
+        Step.WAIT,
+        Step.BEGIN,
+        Step.BEGIN,
+    ),
+    (
+        "snapshot, due",
+        stream("role_assignments", phase=Phase.READY, due_at=AGO, fresh_at=AGO),
+        Step.BEGIN,
+        Step.BEGIN,
+        Step.BEGIN,
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("one", "by_clock", "by_hand", "full"),
+    [row[1:] for row in TABLE],
+    ids=[row[0] for row in TABLE],
+)
+def test_each_phase_has_its_step(one: Stream, by_clock: Step, by_hand: Step, full: Step) -> None:
+    assert (step(one, CLOCK), step(one, MANUAL), step(one, FULL)) == (by_clock, by_hand, full)
+
+
+# ---- orders
+
+
+def test_what_is_fresh_since_the_order_is_done() -> None:
+    assert step(in_delta(fresh_at=NOW), MANUAL) is Step.WAIT
+
+
+def test_a_full_order_goes_on_until_a_full_walk_began_after_it() -> None:
+    assert step(in_delta(fresh_at=NOW), FULL) is Step.TOKEN
+    assert step(in_delta(fresh_at=NOW, full_walk_at=NOW), FULL) is Step.WAIT
+
+
+@pytest.mark.parametrize(
+    ("named", "name", "wanted"),
+    [
+        ("users", "users", True),
+        ("users", "groups", False),
+        ("groups", "groups", True),
+        ("group_members", "groups", True),
+        ("group_members", "users", False),
+        ("sites", "sites", True),
+    ],
+)
+def test_an_order_covers_what_it_names(named: str, name: str, *, wanted: bool) -> None:
+    order = Order(NOW, manual=True, resources=frozenset({named}))
+    assert order.covers(stream(name)) is wanted
+    assert (step(stream(name), order) is not Step.WAIT) is wanted
+
+
+def test_an_order_for_one_resource_leaves_what_is_due_of_others() -> None:
+    order = Order(NOW, manual=True, resources=frozenset({"sites"}))
+    assert step(in_delta(due_at=AGO), order) is Step.WAIT
+
+
+# ---- removals that wait
+
+
+@pytest.mark.parametrize("phase", [Phase.DELTA, Phase.HELD])
+@pytest.mark.parametrize("order", [CLOCK, MANUAL, FULL, Order(NOW, True, frozenset({"sites"}))])
+def test_removals_of_a_complete_round_are_settled_first(phase: Phase, order: Order) -> None:
+    assert step(in_delta(phase=phase), order, pending=3) is Step.SETTLE
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        in_delta(next_link=LINK, due_at=AGO),
+        stream(phase=Phase.LISTING, next_link=LINK, due_at=AGO),
+        stream(phase=Phase.SWEEPING, due_at=AGO),
+    ],
+)
+def test_removals_wait_for_the_end_of_their_round(one: Stream) -> None:
+    assert step(one, pending=3) is not Step.SETTLE
+
+
+# ---- when the cursor will not do
+
+
+def test_a_cursor_that_is_too_old_is_not_used() -> None:
+    old = NOW - timedelta(days=6, seconds=1)
+    assert step(in_delta(due_at=AGO, delta_link_at=old)) is Step.TOKEN
+    assert step(in_delta(due_at=AGO, delta_link_at=old + timedelta(seconds=2))) is Step.PAGE
+    assert step(in_delta(due_at=AGO, delta_link_at=None)) is Step.TOKEN
+
+
+def test_another_select_list_is_another_walk() -> None:
+    assert step(in_delta(due_at=AGO, select_hash="older")) is Step.TOKEN
+    assert step(in_delta("groups", due_at=AGO, select_hash=None)) is Step.BEGIN
+
+
+def test_the_weekly_walk_begins_when_it_is_due() -> None:
+    assert step(in_delta(due_at=AGO, full_due_at=NOW)) is Step.TOKEN
+    assert step(in_delta(due_at=SOON, full_due_at=AGO)) is Step.WAIT
+    assert step(in_delta(due_at=AGO, full_due_at=None)) is Step.PAGE
+
+
+def test_the_digest_of_a_select_list_tells_the_lists_apart() -> None:
+    digests = {select_hash(resource) for resource in STREAMED}
+    assert len(digests) == len(STREAMED)
+    assert select_hash(RESOURCES["users"]) == select_hash(RESOURCES["users"])
+
+
+# ---- any state
+
+moments = st.none() | st.integers(-500, 500).map(lambda hours: NOW + timedelta(hours=hours / 2))
+streams = st.builds(
+    Stream,
+    resource=st.sampled_from(STREAMED),
+    phase=st.sampled_from(Phase),
+    mode=st.sampled_from(Mode),
+    next_link=st.none() | st.just(LINK),
+    delta_link=st.none() | st.just(LINK),
+    delta_link_at=moments,
+    select_hash=st.none() | st.sampled_from([select_hash(one) for one in STREAMED]),
+    fresh_at=moments,
+    full_walk_at=moments,
+    due_at=moments,
+    full_due_at=moments,
+)
+orders = st.builds(
+    Order,
+    since=st.just(NOW),
+    manual=st.booleans(),
+    resources=st.none() | st.frozensets(st.sampled_from(list(RESOURCES))),
+    full=st.booleans(),
+)
+
+
+@given(one=streams, order=orders, pending=st.integers(0, 5))
+@settings(max_examples=300, deadline=None)
+def test_any_state_has_a_step_that_it_can_take(one: Stream, order: Order, pending: int) -> None:
+    found = step(one, order, pending)
+    assert isinstance(found, Step)
+    if found is Step.PAGE and one.phase is not Phase.LISTING:
+        assert one.next_link or one.delta_link
+    if found is Step.TOKEN:
+        assert one.resource.kind is Kind.ENTITY
+        assert one.mode is Mode.PLAIN
+    if found is Step.SETTLE:
+        assert pending
+
+
+@given(one=streams, full=st.booleans(), pending=st.integers(0, 5))
+@settings(max_examples=200, deadline=None)
+def test_a_manual_order_never_waits_for_a_stream_that_was_never_fresh(
+    one: Stream, *, full: bool, pending: int
+) -> None:
+    order = Order(NOW, manual=True, full=full)
+    assert step(replace(one, fresh_at=None), order, pending) is not Step.WAIT
+
+
+# ---- clocks
+
+
+def test_the_next_time_is_the_last_one_plus_the_interval() -> None:
+    assert next_due(NOW, NOW + timedelta(seconds=17), 300, 0.9) == NOW + timedelta(seconds=300)
+
+
+@given(lags=st.lists(st.floats(0, 299), min_size=1, max_size=20), jitter=st.floats(0, 1))
+@settings(deadline=None)
+def test_a_clock_does_not_drift_however_late_each_tick_is(lags: list[float], jitter: float) -> None:
+    due = NOW
+    for lag in lags:
+        due = next_due(due, due + timedelta(seconds=lag), 300, jitter)
+    assert due == NOW + timedelta(seconds=300 * len(lags))
+
+
+@given(
+    due=moments,
+    interval=st.floats(1, 1e6),
+    jitter=st.floats(0, 1),
+)
+@settings(deadline=None)
+def test_the_next_time_lies_ahead_and_not_far(
+    due: datetime | None, interval: float, jitter: float
+) -> None:
+    found = next_due(due, NOW, interval, jitter)
+    assert NOW < found <= NOW + timedelta(seconds=1.05 * interval + 1)
+
+
+def test_streams_that_are_far_behind_are_spread() -> None:
+    behind = NOW - timedelta(days=1)
+    found = {next_due(behind, NOW, 300, jitter / 10) for jitter in range(11)}
+    assert len(found) == 11
+    assert max(found) - min(found) == timedelta(seconds=30)

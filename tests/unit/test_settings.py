@@ -1,0 +1,268 @@
+"""Settings are read once, validated, and a bad one is named while a secret one is never shown."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from worker.app import broker_address
+from worker.core.errors import Halt
+from worker.core.settings import MICROSOFT_PROVIDERS, Settings, environment_name, load_settings
+from worker.store.engine import normalised
+
+Env = pytest.MonkeyPatch
+
+
+def complaint() -> str:
+    with pytest.raises(Halt) as caught:
+        load_settings()
+    return str(caught.value)
+
+
+def test_without_an_environment_the_defaults_stand() -> None:
+    settings = load_settings()
+    assert (settings.database_url, settings.redis_url, settings.nango_secret_key) == (None,) * 3
+    assert settings.nango_host == "https://api.nango.dev"
+    assert settings.nango_integrations == ()
+    assert settings.delta_seconds == 5 * 60
+    assert settings.roles_seconds == 15 * 60
+    assert settings.roles_filtered_seconds == 3600
+    assert settings.sites_seconds == 6 * 3600
+    assert settings.first_full_walk_seconds == 24 * 3600
+    assert settings.full_walk_seconds == 7 * 24 * 3600
+    assert settings.slice_seconds == 60
+    assert (settings.guard_percent, settings.guard_rows) == (20, 50)
+    assert (settings.log_level, settings.log_format) == ("INFO", "json")
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load_settings().delta_seconds = 1
+
+
+def test_every_setting_explains_itself() -> None:
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+@pytest.mark.parametrize(
+    ("field", "name"),
+    [
+        ("database_url", "DATABASE_URL"),
+        ("redis_url", "REDIS_URL"),
+        ("nango_host", "NANGO_HOST"),
+        ("nango_secret_key", "NANGO_SECRET_KEY"),
+        ("nango_integrations", "NANGO_INTEGRATIONS"),
+        ("delta_seconds", "TENANT_MIRROR_DELTA_SECONDS"),
+        ("log_level", "TENANT_MIRROR_LOG_LEVEL"),
+    ],
+)
+def test_the_names_in_the_environment_are_a_contract(field: str, name: str) -> None:
+    assert environment_name(field) == name
+
+
+def test_the_environment_is_read(monkeypatch: Env) -> None:
+    monkeypatch.setenv("TENANT_MIRROR_DELTA_SECONDS", "60")
+    monkeypatch.setenv("NANGO_HOST", "http://localhost:3003/")
+    monkeypatch.setenv("NANGO_INTEGRATIONS", " entra, ,microsoft ,")
+    settings = load_settings()
+    assert settings.delta_seconds == 60
+    assert settings.nango_host == "http://localhost:3003"
+    assert settings.nango_integrations == ("entra", "microsoft")
+
+
+def test_an_empty_variable_is_no_value(monkeypatch: Env) -> None:
+    monkeypatch.setenv("NANGO_SECRET_KEY", "")
+    monkeypatch.setenv("TENANT_MIRROR_DELTA_SECONDS", "")
+    settings = load_settings()
+    assert settings.nango_secret_key is None
+    assert settings.delta_seconds == 300
+
+
+def test_an_argument_wins_over_the_environment(monkeypatch: Env) -> None:
+    monkeypatch.setenv("TENANT_MIRROR_DELTA_SECONDS", "60")
+    monkeypatch.setenv("REDIS_URL", "redis://one")
+    settings = load_settings(delta_seconds=90, redis_url="redis://two")
+    assert settings.delta_seconds == 90
+    assert settings.redis_url is not None
+    assert settings.redis_url.get_secret_value() == "redis://two"
+
+
+# ---- files
+
+
+@pytest.mark.parametrize("content", ["s3cret", "s3cret\n", "s3cret\r\n"])
+def test_a_value_may_be_in_a_file(monkeypatch: Env, tmp_path: Path, content: str) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(content.encode())
+    monkeypatch.setenv("NANGO_SECRET_KEY_FILE", str(path))
+    settings = load_settings()
+    assert settings.nango_secret_key is not None
+    assert settings.nango_secret_key.get_secret_value() == "s3cret"
+
+
+def test_a_file_may_stand_for_any_setting(monkeypatch: Env, tmp_path: Path) -> None:
+    path = tmp_path / "seconds"
+    path.write_text("77\n")
+    monkeypatch.setenv("TENANT_MIRROR_DELTA_SECONDS_FILE", str(path))
+    assert load_settings().delta_seconds == 77
+
+
+def test_a_value_and_its_file_together_are_refused(monkeypatch: Env, tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_text("s3cret")
+    monkeypatch.setenv("NANGO_SECRET_KEY", "0ther")
+    monkeypatch.setenv("NANGO_SECRET_KEY_FILE", str(path))
+    said = complaint()
+    assert "NANGO_SECRET_KEY and NANGO_SECRET_KEY_FILE" in said
+    assert "s3cret" not in said
+    assert "0ther" not in said
+
+
+def test_a_file_that_is_missing_is_named(monkeypatch: Env, tmp_path: Path) -> None:
+    path = tmp_path / "nowhere"
+    monkeypatch.setenv("DATABASE_URL_FILE", str(path))
+    said = complaint()
+    assert "DATABASE_URL_FILE" in said
+    assert str(path) in said
+
+
+def test_a_folder_is_no_file(monkeypatch: Env, tmp_path: Path) -> None:
+    monkeypatch.setenv("DATABASE_URL_FILE", str(tmp_path))
+    assert "DATABASE_URL_FILE" in complaint()
+
+
+def test_a_file_that_is_no_text_is_named(monkeypatch: Env, tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(b"\xff\xfes3cret")
+    monkeypatch.setenv("NANGO_SECRET_KEY_FILE", str(path))
+    said = complaint()
+    assert "NANGO_SECRET_KEY_FILE" in said
+    assert "s3cret" not in said
+
+
+# ---- mistakes
+
+
+def test_each_mistake_has_a_line(monkeypatch: Env) -> None:
+    monkeypatch.setenv("DATABASE_URL", "mysql://u:hunter2@h/d")
+    monkeypatch.setenv("NANGO_HOST", "nango")
+    monkeypatch.setenv("TENANT_MIRROR_DELTA_SECONDS", "soon")
+    monkeypatch.setenv("TENANT_MIRROR_LOG_LEVEL", "LOUD")
+    lines = complaint().splitlines()
+    assert sorted(line.partition(":")[0] for line in lines) == [
+        "DATABASE_URL",
+        "NANGO_HOST",
+        "TENANT_MIRROR_DELTA_SECONDS",
+        "TENANT_MIRROR_LOG_LEVEL",
+    ]
+    assert all(line.partition(": ")[2] for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "mysql://u:hunter2@h/d"),
+        ("DATABASE_URL", "hunter2"),
+        ("DATABASE_URL", "postgres://[hunter2"),
+        ("REDIS_URL", "http://:hunter2@h"),
+        ("REDIS_URL", "hunter2"),
+        ("NANGO_HOST", "ftp://u:hunter2@h"),
+        ("NANGO_HOST", "http://[hunter2"),
+        ("NANGO_HOST", "hunter2"),
+    ],
+)
+def test_a_bad_address_is_named_and_not_shown(monkeypatch: Env, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    said = complaint()
+    assert said.startswith(f"{name}: ")
+    assert "hunter2" not in said
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "https://nango.example:port",
+        "https://nango.example:99999",
+        "https://nango.example/?a=b",
+        "https://nango.example/#a",
+        "https://nango.example\n",
+        "https://",
+        "https:nango.example",
+    ],
+)
+def test_an_address_of_nango_that_cannot_work_is_refused(monkeypatch: Env, host: str) -> None:
+    monkeypatch.setenv("NANGO_HOST", host)
+    assert complaint().startswith("NANGO_HOST: ")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("delta_seconds", 0),
+        ("delta_seconds", -1),
+        ("cursor_days", 7.5),
+        ("cursor_days", 0),
+        ("slice_seconds", 76),
+        ("guard_percent", 0),
+        ("guard_percent", 101),
+        ("guard_rows", -1),
+        ("full_walk_seconds", 59),
+        ("tick_seconds", 0),
+        ("tick_seconds", "nan"),
+        ("log_format", "xml"),
+    ],
+)
+def test_a_value_out_of_bounds_is_refused(field: str, value: object) -> None:
+    with pytest.raises(Halt, match=f"^{environment_name(field)}: "):
+        load_settings(**{field: value})
+
+
+def test_a_secret_is_not_in_the_text_of_the_settings() -> None:
+    settings = load_settings(
+        database_url="postgresql://u:hunter2@h/d",
+        redis_url="redis://:hunter2@h",
+        nango_secret_key="hunter2",
+    )
+    assert "hunter2" not in repr(settings)
+    assert "hunter2" not in str(settings)
+    assert "hunter2" not in settings.model_dump_json()
+
+
+# ---- addresses
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
+def test_every_spelling_of_postgres_is_understood(monkeypatch: Env, scheme: str) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"{scheme}://u:p%40ss@h:5433/d?sslmode=require")
+    settings = load_settings()
+    assert settings.database_url is not None
+    url = normalised(settings.database_url.get_secret_value())
+    assert url.drivername == "postgresql+psycopg"
+    assert (url.host, url.port, url.database, url.password) == ("h", 5433, "d", "p@ss")
+    assert url.query == {"sslmode": "require"}
+
+
+@pytest.mark.parametrize(
+    ("address", "broker"),
+    [
+        ("redis://h:6379/1", "redis://h:6379/1"),
+        ("rediss://:p@h/0?ssl_cert_reqs=required", "rediss://:p@h/0?ssl_cert_reqs=required"),
+        ("unix:///run/redis.sock", "redis+socket:///run/redis.sock"),
+        ("unix:///run/redis.sock?db=2", "redis+socket:///run/redis.sock?virtual_host=2"),
+        (
+            "unix:///run/redis.sock?password=p&db=2",
+            "redis+socket:///run/redis.sock?password=p&virtual_host=2",
+        ),
+    ],
+)
+def test_the_broker_is_spelled_as_celery_wants_it(address: str, broker: str) -> None:
+    assert broker_address(load_settings(redis_url=address)) == broker
+
+
+def test_without_redis_the_broker_is_no_real_address() -> None:
+    assert "REDIS_URL-is-not-set" in broker_address(load_settings())
+
+
+def test_the_providers_are_microsofts() -> None:
+    assert all(provider.startswith("microsoft") for provider in MICROSOFT_PROVIDERS)
+    assert "DATABASE_URL" not in os.environ

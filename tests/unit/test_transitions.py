@@ -1,0 +1,274 @@
+"""How a stream's state changes when a walk begins or something goes wrong."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from models.resources import RESOURCES
+from models.stream import Mode, Phase
+from worker.core.errors import Refused
+from worker.store.streams import Stream
+from worker.sync.plan import MAX_RESTARTS, Order, Step, next_step, select_hash
+from worker.sync.policy import Policy
+from worker.sync.transitions import (
+    REFUSED_PAUSE,
+    another_way,
+    begun,
+    loses_cursor,
+    postponed,
+    refused,
+    released,
+    restarted,
+)
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+AGO = NOW - timedelta(hours=2)
+TOKEN = "https://graph.microsoft.com/v1.0/users/delta?$deltatoken=a"
+PAGE = "https://graph.microsoft.com/v1.0/users?$skiptoken=b"
+
+
+def stream(name: str = "users", **values: Any) -> Stream:
+    """A stream in the middle of things."""
+    started = Stream(
+        resource=RESOURCES[name],
+        walk_id=7,
+        page_no=12,
+        next_link=PAGE,
+        seen_count=999,
+        loop_mark=PAGE,
+        body_digest="d",
+        body_repeats=1,
+        incomplete=True,
+        parts=["x"],
+        walk_started_at=AGO,
+        first_complete_at=AGO,
+        full_walk_at=AGO,
+        fresh_at=AGO,
+        reason="waiting",
+    )
+    return replace(started, **values)
+
+
+def refusal(status: int) -> Refused:
+    trouble = Refused("Graph says no")
+    trouble.status = status
+    return trouble
+
+
+def assert_from_the_start(before: Stream, after: Stream) -> None:
+    """Nothing of the walk before may count for the one that begins."""
+    assert after.walk_id > before.walk_id
+    assert (after.page_no, after.seen_count, after.body_repeats) == (0, 0, 0)
+    assert (after.loop_mark, after.body_digest, after.parts) == (None, None, None)
+    assert after.incomplete is False
+    assert (after.first_complete_at, after.fresh_at) == (before.first_complete_at, before.fresh_at)
+
+
+# ---- a walk begins
+
+
+def test_a_walk_begins_with_nothing_seen() -> None:
+    before = stream(phase=Phase.DELTA, delta_link=TOKEN, delta_link_at=AGO)
+    after = begun(before, NOW, None)
+    assert_from_the_start(before, after)
+    assert (after.phase, after.walk_started_at, after.reason) == (Phase.LISTING, NOW, None)
+    assert after.select_hash == select_hash(before.resource)
+    assert (after.delta_link, after.delta_link_at) == (TOKEN, AGO)
+
+
+def test_a_token_that_is_given_covers_the_walk() -> None:
+    after = begun(stream(), NOW, TOKEN)
+    assert (after.delta_link, after.delta_link_at) == (TOKEN, NOW)
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "start"),
+    [
+        ("users", Mode.PLAIN, "/v1.0/users?$select=id,"),
+        ("users", Mode.LIST_ONLY, "/v1.0/users?$select=id,"),
+        ("groups", Mode.PLAIN, "/v1.0/groups/delta?$select=id,"),
+        ("sites", Mode.PLAIN, "/v1.0/sites/getAllSites?$select=id,"),
+        ("sites", Mode.SEARCH, "/v1.0/sites?search=*"),
+        ("role_definitions", Mode.PLAIN, "/v1.0/roleManagement/directory/roleDefinitions"),
+        ("role_assignments", Mode.PLAIN, "/v1.0/roleManagement/directory/roleAssignments"),
+    ],
+)
+def test_a_walk_starts_at_its_own_link(name: str, mode: Mode, start: str) -> None:
+    link = begun(stream(name, mode=mode), NOW, None).next_link
+    assert link is not None
+    assert link.startswith(f"https://graph.microsoft.com{start}")
+
+
+def test_users_are_listed_in_large_pages_and_groups_bring_their_members() -> None:
+    users, groups = (begun(stream(name), NOW, None).next_link for name in ("users", "groups"))
+    assert users is not None
+    assert users.endswith("&$top=999")
+    assert groups is not None
+    assert groups.endswith(",members")
+    assert "$top" not in groups
+
+
+# ---- a walk begins again
+
+
+def test_a_listing_of_users_that_begins_again_keeps_its_token() -> None:
+    """The token was taken before the first listing, so it still covers the new one."""
+    before = stream(phase=Phase.LISTING, delta_link=TOKEN, delta_link_at=AGO)
+    after = restarted(before, NOW)
+    assert after is not None
+    assert_from_the_start(before, after)
+    assert after.phase is Phase.LISTING
+    assert (after.delta_link, after.delta_link_at) == (TOKEN, AGO)
+    assert after.walk_started_at == AGO
+    assert after.restarts == 1
+    assert after.next_link is not None
+    assert after.next_link != PAGE
+
+
+def test_a_sweep_of_users_that_begins_again_keeps_its_token() -> None:
+    before = stream(phase=Phase.SWEEPING, next_link=None, delta_link=TOKEN, delta_link_at=AGO)
+    after = restarted(before, NOW)
+    assert after is not None
+    assert (after.phase, after.delta_link) == (Phase.LISTING, TOKEN)
+
+
+@pytest.mark.parametrize(
+    ("name", "phase", "token"),
+    [
+        ("users", Phase.DELTA, TOKEN),
+        ("users", Phase.HELD, TOKEN),
+        ("groups", Phase.LISTING, TOKEN),
+        ("groups", Phase.DELTA, TOKEN),
+        ("sites", Phase.LISTING, None),
+        ("role_assignments", Phase.LISTING, None),
+        ("users", Phase.LISTING, None),
+    ],
+)
+def test_otherwise_a_restart_drops_the_cursor(name: str, phase: Phase, token: str | None) -> None:
+    before = stream(name, phase=phase, delta_link=token)
+    after = restarted(before, NOW)
+    assert after is not None
+    assert_from_the_start(before, after)
+    assert (after.phase, after.delta_link, after.next_link) == (Phase.READY, None, None)
+    step = next_step(after, Order(NOW), NOW, Policy(), 0)
+    assert step in (Step.TOKEN, Step.BEGIN)
+
+
+@pytest.mark.parametrize("phase", [Phase.LISTING, Phase.DELTA])
+def test_restarts_are_bounded(phase: Phase) -> None:
+    one = stream(phase=phase, delta_link=TOKEN)
+    walks = set()
+    for number in range(MAX_RESTARTS):
+        after = restarted(one, NOW)
+        assert after is not None
+        assert after.restarts == number + 1
+        walks.add(after.walk_id)
+        one = replace(after, phase=phase, delta_link=TOKEN)
+    assert len(walks) == MAX_RESTARTS
+    assert restarted(one, NOW) is None
+
+
+# ---- refused
+
+
+@pytest.mark.parametrize("status", [400, 404])
+@pytest.mark.parametrize("phase", [Phase.DELTA, Phase.HELD])
+def test_a_round_that_is_refused_has_lost_its_cursor(phase: Phase, status: int) -> None:
+    assert loses_cursor(stream(phase=phase, delta_link=TOKEN), refusal(status))
+
+
+@pytest.mark.parametrize(
+    ("one", "status"),
+    [
+        (stream(phase=Phase.DELTA, delta_link=TOKEN), 403),
+        (stream(phase=Phase.DELTA, delta_link=TOKEN), 501),
+        (stream(phase=Phase.LISTING, delta_link=TOKEN), 400),
+        (stream(phase=Phase.READY), 400),
+        (stream("sites", phase=Phase.HELD), 400),
+    ],
+)
+def test_other_refusals_leave_the_cursor(one: Stream, status: int) -> None:
+    assert not loses_cursor(one, refusal(status))
+
+
+@pytest.mark.parametrize(
+    ("name", "phase", "status", "mode"),
+    [
+        ("role_assignments", Phase.LISTING, 400, Mode.BY_DEFINITION),
+        ("role_assignments", Phase.LISTING, 403, None),
+        ("role_assignments", Phase.LISTING, 404, None),
+        ("role_definitions", Phase.LISTING, 400, None),
+        ("sites", Phase.LISTING, 403, Mode.SEARCH),
+        ("sites", Phase.LISTING, 400, Mode.SEARCH),
+        ("sites", Phase.LISTING, 404, Mode.SEARCH),
+        ("sites", Phase.LISTING, 501, Mode.SEARCH),
+        ("sites", Phase.LISTING, 402, None),
+        ("users", Phase.READY, 400, Mode.LIST_ONLY),
+        ("users", Phase.READY, 404, Mode.LIST_ONLY),
+        ("users", Phase.READY, 501, Mode.LIST_ONLY),
+        ("users", Phase.READY, 403, None),
+        ("users", Phase.LISTING, 400, None),
+        ("groups", Phase.LISTING, 400, None),
+    ],
+)
+def test_there_is_another_way_for_some_refusals(
+    name: str, phase: Phase, status: int, mode: Mode | None
+) -> None:
+    before = stream(name, phase=phase)
+    after = another_way(before, refusal(status), NOW)
+    if mode is None:
+        assert after is None
+        return
+    assert after is not None
+    assert_from_the_start(before, after)
+    assert (after.mode, after.phase, after.due_at) == (mode, Phase.READY, NOW)
+    assert (after.next_link, after.delta_link) == (None, None)
+    assert next_step(after, Order(NOW), NOW, Policy(), 0) is Step.BEGIN
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [
+        ("role_assignments", Mode.BY_DEFINITION),
+        ("sites", Mode.SEARCH),
+        ("users", Mode.LIST_ONLY),
+    ],
+)
+def test_there_is_no_third_way(name: str, mode: Mode) -> None:
+    for status in (400, 403, 404, 501):
+        assert another_way(stream(name, mode=mode), refusal(status), NOW) is None
+
+
+def test_a_refused_stream_waits_and_is_tried_again_in_the_plain_way() -> None:
+    before = stream("sites", mode=Mode.SEARCH, phase=Phase.LISTING)
+    after = refused(before, NOW, refusal(403))
+    assert_from_the_start(before, after)
+    assert (after.phase, after.mode) == (Phase.REFUSED, Mode.PLAIN)
+    assert (after.next_link, after.delta_link) == (None, None)
+    assert after.due_at == NOW + timedelta(seconds=REFUSED_PAUSE)
+    assert after.reason == "Graph says no"
+    assert next_step(after, Order(NOW), NOW, Policy(), 0) is Step.WAIT
+    later = NOW + timedelta(seconds=REFUSED_PAUSE)
+    assert next_step(after, Order(later), later, Policy(), 0) is Step.BEGIN
+
+
+# ---- waiting
+
+
+def test_a_stream_that_waits_stays_where_it_is() -> None:
+    before = stream(phase=Phase.LISTING)
+    after = postponed(before, NOW, 90.5, "busy")
+    assert after == replace(before, due_at=NOW + timedelta(seconds=90.5), reason="busy")
+
+
+def test_a_pause_without_end_is_cut() -> None:
+    """A single bad Retry-After must not end the slice with an OverflowError."""
+    assert postponed(stream(), NOW, 1e300, "busy").due_at is not None
+
+
+def test_what_is_no_longer_held_rests() -> None:
+    rests = released(stream(phase=Phase.HELD, delta_link=TOKEN))
+    assert (rests.phase, rests.reason, rests.delta_link) == (Phase.DELTA, None, TOKEN)
+    assert released(stream("sites", phase=Phase.HELD)).phase is Phase.READY
