@@ -47,7 +47,8 @@ class Place:
 
     def variables(self) -> dict[str, str]:
         """What another terminal needs to talk to the same servers."""
-        wanted = ("DATABASE_URL", "REDIS_URL", "NANGO_HOST", "NANGO_SECRET_KEY")
+        given = ("DATABASE_URL", "REDIS_URL", "NANGO_HOST", "NANGO_SECRET_KEY")
+        wanted = (*given, "NANGO_INTEGRATIONS")
         clocks = tuple(DEMO_CLOCKS) if self.simulated else ()
         return {k: self.environment[k] for k in (*wanted, *clocks) if k in self.environment}
 

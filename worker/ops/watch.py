@@ -89,30 +89,23 @@ class Watcher:
             self.say(f"{row['name']}: {', '.join(sorted(parts))}")
 
     def summary(self, states: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[object]]]:
-        """Columns and rows of the table of what was mirrored."""
+        """Columns and rows of the table of what was mirrored: a column a customer."""
         with self.database.begin() as connection:
             runs = {
                 row["connection_id"]: row
                 for row in connection.execute(_RUNS, {"since": self.since}).mappings()
             }
-            rows = []
-            for state in states:
-                counts = [self._live(connection, name, state["id"]) for name in RESOURCES]
-                run = runs.get(state["id"])
-                seconds = float(run["seconds"]) if run else 0.0
-                objects = int(run["objects"]) if run else 0
-                rows.append(
-                    [
-                        state["name"],
-                        *counts,
-                        f"{seconds:.1f}",
-                        f"{objects / seconds:,.0f}" if seconds else "-",
-                        int(run["calls"]) if run else 0,
-                        run["state"] if run else state["status"],
-                    ]
-                )
-        names = [name.replace("_", " ") for name in RESOURCES]
-        return ["customer", *names, "seconds", "objects/s", "Nango calls", "state"], rows
+            rows: list[list[object]] = [
+                [name.replace("_", " "), *(self._live(connection, name, s["id"]) for s in states)]
+                for name in RESOURCES
+            ]
+        told = [runs.get(state["id"]) for state in states]
+        rows.append(["seconds", *(f"{float(r['seconds']):.1f}" if r else "-" for r in told)])
+        rows.append(["objects a second", *(_rate(r) for r in told)])
+        rows.append(["Nango calls", *(int(r["calls"]) if r else 0 for r in told)])
+        states_told = zip(states, told, strict=True)
+        rows.append(["state", *(r["state"] if r else s["status"] for s, r in states_told)])
+        return ["", *(str(state["name"]) for state in states)], rows
 
     def _live(self, connection: Any, table: str, connection_id: int) -> int:
         statement = (
@@ -142,6 +135,11 @@ class Watcher:
                     more = seq - before - (limit if names else 0)
                     name = events[0]["name"] if events else connection_id
                     self.say(f"{name}: {more:,} {'more ' if names else ''}changes")
+
+
+def _rate(run: Any) -> str:
+    seconds = float(run["seconds"]) if run else 0.0
+    return f"{int(run['objects']) / seconds:,.0f}" if seconds else "-"
 
 
 def _told(event: Any) -> str:

@@ -154,6 +154,25 @@ def request_resync(
     return moment
 
 
+_SETTLE = text("""
+    update sync.connections
+       set requested_at = case when requested_at <= :since and :done then null
+                               else requested_at end,
+           requested_full = requested_full and not (requested_at <= :since and :done),
+           requested_resources = case when requested_at <= :since and :done then null
+                                      else requested_resources end,
+           due_at = case when requested_at > :since and status in ('active', 'broken')
+                         then clock_timestamp() else due_at end
+     where id = :id and requested_at is not null
+""")
+
+
+def settle_request(tx: Transaction, since: datetime, *, done: bool) -> None:
+    """Cross off what an operator asked for up to ``since``; a newer request is due at once."""
+    values = {"id": tx.connection_id, "since": since, "done": done}
+    tx.connection.execute(_SETTLE, values)
+
+
 def change_connection(tx: Transaction, **values: Any) -> None:
     """Change the connection of a write transaction."""
     tx.connection.execute(
@@ -162,12 +181,12 @@ def change_connection(tx: Transaction, **values: Any) -> None:
 
 
 def same_tenant(tx: Transaction, tenant_id: str) -> Known | None:
-    """Another connection of the same tenant that is in use."""
+    """An older connection of the same tenant that is in use."""
     row = tx.connection.execute(
         select(*_COLUMNS)
         .where(
             connections.c.tenant_id == tenant_id,
-            connections.c.id != tx.connection_id,
+            connections.c.id < tx.connection_id,
             connections.c.status.in_((ConnectionStatus.ACTIVE, ConnectionStatus.BROKEN)),
         )
         .order_by(connections.c.id)

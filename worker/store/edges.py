@@ -88,6 +88,14 @@ _RECENT = """
             where connection_id = %(id)s and seq > %(since)s and resource = 'group_members'
               and change in ('created', 'restored'))
 """
+_LATECOMERS = f"""
+    select e.object_id from events.change_events e
+      join sync.streams s on s.connection_id = e.connection_id and s.resource = 'groups'
+     where e.connection_id = %s and e.seq > %s and e.resource = 'users'
+       and e.change = 'created' and not e.initial
+       and (e.after ->> 'created_date_time')::timestamptz < s.first_complete_at
+     limit {LIMIT}
+"""
 _SHAPE = shape_of(GROUP_MEMBERS)
 
 
@@ -220,6 +228,16 @@ def stranger_edges(tx: Transaction, since: int) -> dict[Pair, str]:
     with driver(tx.connection).cursor() as cursor:
         cursor.execute(statement, {"id": tx.connection_id, "since": since})
         return {(group_id, member_id): kind for group_id, member_id, kind in cursor.fetchall()}
+
+
+def latecomers(tx: Transaction, since: int) -> list[str]:
+    """Users that are new here but older than our first load: restored, and never seen before.
+
+    Graph does not always report the memberships that such a user brings back.
+    """
+    with driver(tx.connection).cursor() as cursor:
+        cursor.execute(_LATECOMERS, (tx.connection_id, since))
+        return [row[0] for row in cursor.fetchall()]
 
 
 def _ended(tx: Transaction, pairs: Iterable[Pair]) -> set[str]:

@@ -17,11 +17,12 @@ _CONNECTIONS = text("""
       from sync.connections c
       left join sync.leases l on l.connection_id = c.id
       left join lateral (
-           select case when bool_and(fresh_at is not null) then min(fresh_at) end as fresh_at,
+           select case when bool_and(fresh_at is not null) filter (where phase <> 'refused')
+                       then min(fresh_at) filter (where phase <> 'refused') end as fresh_at,
                   array_agg(resource || ': ' || coalesce(reason, phase) order by resource)
                       filter (where reason is not null or phase in ('refused', 'held'))
                       as attention
-             from sync.streams where connection_id = c.id and phase <> 'refused') s on true
+             from sync.streams where connection_id = c.id) s on true
       left join lateral (
            select * from sync.runs where connection_id = c.id order by id desc limit 1) r on true
      where cast(:id as bigint) is null or c.id = :id
@@ -32,7 +33,9 @@ _STREAMS = text("""
            fresh_at, extract(epoch from clock_timestamp() - fresh_at) as age_seconds,
            due_at, full_due_at, reason,
            (select count(*) from sync.removals r where r.connection_id = s.connection_id
-               and r.resource = s.resource and r.held) as held,
+               and (r.resource = s.resource or
+                    r.resource = 'group_members' and s.resource = 'groups')
+               and r.held) as held,
            (select count(*) from sync.quarantine q where q.connection_id = s.connection_id
                and q.resource = s.resource) as quarantined
       from sync.streams s where connection_id = :id order by resource
@@ -45,6 +48,20 @@ def connections_overview(
     """One line a connection: status, freshness, the last run, what needs attention."""
     rows = connection.execute(_CONNECTIONS, {"id": connection_id}).mappings()
     return [dict(row) for row in rows]
+
+
+_HELD = text("""
+    select resource, key, reason, noted_at, count(*) over (partition by resource) as number
+      from sync.removals where connection_id = :id and held order by resource, key limit :limit
+""")
+
+
+def held_samples(
+    connection: Connection, connection_id: int, limit: int = 10
+) -> list[dict[str, Any]]:
+    """Some of the deletions that wait for approval."""
+    values = {"id": connection_id, "limit": limit}
+    return [dict(row) for row in connection.execute(_HELD, values).mappings()]
 
 
 def streams_overview(connection: Connection, connection_id: int) -> list[dict[str, Any]]:

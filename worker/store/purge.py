@@ -10,10 +10,13 @@ _BATCH = 5000
 _RUNS = text("""
     delete from sync.runs where id in (
         select id from sync.runs
-         where state <> 'running' and finished_at < now() - make_interval(days => :days)
+         where finished_at < now() - make_interval(days => :days)
+            or (finished_at < now() - make_interval(days => :quiet) and state = 'succeeded'
+                and created + updated + deleted + restored = 0)
          limit :batch)
 """)
 RUN_DAYS = 90
+QUIET_RUN_DAYS = 7
 
 
 def purge_deleted(database: Database, days: int) -> int:
@@ -39,7 +42,14 @@ def _purge(database: Database, table: str, days: int) -> int:
             return purged
 
 
-def purge_runs(database: Database) -> None:
-    """Forget finished runs of long ago."""
-    with database.begin() as connection:
-        connection.execute(_RUNS, {"days": RUN_DAYS, "batch": _BATCH})
+def purge_runs(database: Database) -> int:
+    """Forget finished runs of long ago, those that changed nothing sooner; how many."""
+    purged = 0
+    while True:
+        with database.begin() as connection:
+            gone = connection.execute(
+                _RUNS, {"days": RUN_DAYS, "quiet": QUIET_RUN_DAYS, "batch": _BATCH}
+            ).rowcount
+        purged += gone
+        if gone < _BATCH:
+            return purged

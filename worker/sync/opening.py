@@ -50,6 +50,7 @@ def open_connection(session: Session, targets: Mapping[str, str]) -> dict[str, R
         )
     if known.tenant_id is None or known.display_name != organization.display_name:
         _remember(session, tenant, organization.display_name)
+    _refuse_duplicate(session, tenant)
     return replies
 
 
@@ -61,8 +62,8 @@ def _judged(reply: Reply) -> _Organization:
         raise trouble
     try:
         listed = msgspec.json.decode(reply.body, type=_Organizations).value
-    except msgspec.DecodeError as fault:
-        raise Torn(f"the organization cannot be read ({fault})", after=300) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Torn("the organization cannot be read", after=300) from None
     if len(listed) != 1:
         raise Torn(f"Graph names {len(listed)} organizations instead of one", after=300)
     return listed[0]
@@ -70,22 +71,23 @@ def _judged(reply: Reply) -> _Organization:
 
 def _remember(session: Session, tenant: str, name: str | None) -> None:
     with session.writing() as tx:
-        other = same_tenant(tx, tenant)
-        if other is not None and session.connection.tenant_id is None:
-            change_connection(
-                tx,
-                tenant_id=tenant,
-                display_name=name,
-                status=ConnectionStatus.DUPLICATE,
-                status_reason=f"connection {other.id} ({other.label}) mirrors this tenant already",
-                due_at=None,
-            )
-        else:
-            other = None
-            change_connection(tx, tenant_id=tenant, display_name=name)
-    if other is not None:
-        raise Refused(f"connection {other.id} ({other.label}) mirrors this tenant already")
+        change_connection(tx, tenant_id=tenant, display_name=name)
     session.connection = replace(session.connection, tenant_id=tenant, display_name=name)
+
+
+def _refuse_duplicate(session: Session, tenant: str) -> None:
+    """A tenant is mirrored once: the oldest connection keeps it.
+
+    Raises Refused, with the connection marked, where another mirrors the tenant already.
+    """
+    with session.writing() as tx:
+        other = same_tenant(tx, tenant)
+        if other is not None:
+            reason = f"connection {other.id} ({other.label}) mirrors this tenant already"
+            status = ConnectionStatus.DUPLICATE
+            change_connection(tx, status=status, status_reason=reason, due_at=None)
+    if other is not None:
+        raise Refused(reason)
 
 
 def mend(session: Session) -> None:

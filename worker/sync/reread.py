@@ -25,6 +25,7 @@ from worker.store.edges import (
     Pair,
     delete_edges,
     edge_key,
+    latecomers,
     merge_edges,
     pair_of,
     returned_edges,
@@ -45,17 +46,18 @@ MANY = 20
 class Doubts:
     """What is not certain.
 
-    Memberships of ends that came back and of members that are not mirrored, by pair; quarantined
-    keys by resource, with their addresses.
+    Memberships of ends that came back and of members that are not mirrored, by pair; users that
+    were restored before they were ever seen; quarantined keys by resource, with their addresses.
     """
 
     edges: dict[Pair, str] = field(default_factory=dict)
     strangers: dict[Pair, str] = field(default_factory=dict)
+    latecomers: list[str] = field(default_factory=list)
     checked: int = 0
     objects: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.edges or self.strangers or self.objects)
+        return bool(self.edges or self.strangers or self.latecomers or self.objects)
 
 
 @dataclass
@@ -77,6 +79,7 @@ def find_doubts(session: Session, streams: Mapping[str, Stream]) -> Doubts:
             since = streams["groups"].checked_seq
             if tx.seq > since:
                 doubts.strangers = stranger_edges(tx, since)
+                doubts.latecomers = latecomers(tx, since)
         for resource in STREAMED:
             if not session.quarantined.get(resource.name):
                 continue
@@ -106,7 +109,8 @@ def ask(batcher: Batcher, doubts: Doubts) -> Answers:
     crowded = _crowded(doubts.edges)
     members = sorted({m for g, m in doubts.edges if g not in crowded})
     kinds = {pair[1]: kind for pair, kind in doubts.edges.items()}
-    found, unknown = read_member_of(batcher, {m: kinds[m] for m in members})
+    asked = {m: kinds[m] for m in members} | dict.fromkeys(doubts.latecomers, "user")
+    found, unknown = read_member_of(batcher, asked)
     answers.edges |= found
     crowded |= {g for g, m in doubts.edges if m in unknown}
     answers.edges |= read_members(batcher, sorted(crowded))
@@ -146,7 +150,7 @@ def _object(resource: Resource, reply: Reply) -> Page | None:
 
 def take_answers(session: Session, doubts: Doubts, answers: Answers) -> None:
     """Store what Graph said."""
-    if doubts.edges:
+    if doubts.edges or answers.edges:
         with session.writing() as tx:
             doubtful = {pair: edge_key(pair) for pair in doubts.edges}
             alive = {pair_of(key): kind for key, kind in answers.edges.items()}

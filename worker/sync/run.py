@@ -20,7 +20,7 @@ from worker.core.settings import Settings
 from worker.events.ledger import tell_connection
 from worker.graph.batch import Batcher
 from worker.nango.client import Address, NangoClient
-from worker.store.connections import Known, change_connection, get
+from worker.store.connections import Known, change_connection, get, settle_request
 from worker.store.engine import Database
 from worker.store.lease import Lease, Transaction, release, take, writing
 from worker.store.runs import add_to_run, finish_run, resume_or_open
@@ -122,6 +122,7 @@ def _session(
         batcher=Batcher(kit.nango, address),
         policy=policy,
         order=order or _order(known, began),
+        by_hand=order is not None,
         began=began,
         call_seconds=kit.settings.call_seconds,
     )
@@ -146,7 +147,7 @@ def _closed(session: Session, outcome: Outcome, calls: int) -> Report:
         name: _line(session, stream, outcome.troubles.get(name))
         for name, stream in outcome.streams.items()
     }
-    message = "; ".join(str(trouble) for trouble in outcome.troubles.values()) or None
+    message = "; ".join(_problems(outcome)) or None
     if message is None and outcome.quarantined:
         message = (
             f"{outcome.quarantined} malformed objects are kept apart in sync.quarantine; "
@@ -159,19 +160,30 @@ def _closed(session: Session, outcome: Outcome, calls: int) -> Report:
         values: dict[str, Any] = {"due_at": due}
         if not outcome.unfinished:
             finish_run(tx, session.run, state, error=message, resources=resources)
-            requested = session.connection.requested_at
-            if requested is not None and requested <= session.order.since:
-                values |= {"requested_at": None, "requested_full": False}
-                values |= {"requested_resources": None}
         change_connection(tx, **values)
+        settle_request(tx, session.order.since, done=not outcome.unfinished)
     label = session.connection.label
     return Report(label, state, message, resources, session.tally, calls)
+
+
+def _problems(outcome: Outcome) -> Iterator[str]:
+    """What kept resources from being brought up to date, now or at an earlier try."""
+    for name, stream in outcome.streams.items():
+        trouble = outcome.troubles.get(name)
+        if trouble is not None:
+            yield f"{name}: {trouble.message}"
+        elif stream.phase is Phase.REFUSED:
+            yield f"{name}: {stream.reason}"
+    for name, trouble in outcome.troubles.items():
+        if name not in outcome.streams:
+            yield f"{name}: {trouble.message}"
 
 
 def _state(outcome: Outcome) -> RunState:
     if any(stream.phase is Phase.HELD for stream in outcome.streams.values()):
         return RunState.HELD
-    if outcome.troubles or outcome.quarantined:
+    refused = any(stream.phase is Phase.REFUSED for stream in outcome.streams.values())
+    if outcome.troubles or outcome.quarantined or refused:
         return RunState.PARTIAL
     return RunState.SUCCEEDED
 
@@ -195,15 +207,16 @@ def _stopped(session: Session, trouble: Trouble, calls: int) -> Report:
     """The slice ended as a whole: say why, and when the connection is asked again."""
     message = trouble.message
     state = RunState.PARTIAL if isinstance(trouble, Later) else RunState.FAILED
+    by_hand = session.by_hand
     with session.writing() as tx:
         add_to_run(tx, session.run, session.tally, calls)
         finish_run(tx, session.run, state, error=message)
         if isinstance(trouble, Broken):
             _break(session, tx, message)
-        elif not isinstance(trouble, Refused):
+        elif not isinstance(trouble, Refused) and not by_hand:
             after = timedelta(seconds=max(5.0, trouble.after or 300.0))
             change_connection(tx, due_at=session.began + after)
-        if isinstance(trouble, Halt):
+        if isinstance(trouble, Halt) and not by_hand:
             note_halt(tx.connection, message)
     if isinstance(trouble, Halt):
         raise trouble

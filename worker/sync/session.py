@@ -41,6 +41,7 @@ class Session:
     order: Order
     began: datetime
     call_seconds: float
+    by_hand: bool = False
     progress: Progress = silent
     tally: Tally = field(default_factory=Tally)
     renewed: float = field(default_factory=time.monotonic)

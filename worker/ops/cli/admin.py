@@ -17,7 +17,7 @@ def migrate(revision: str) -> None:
     """
     from worker.ops.migrate import migrate as run
 
-    with opened() as (_, database):
+    with opened(any_schema=True) as (_, database):
         before, after = run(database, revision)
         if before == after:
             click.echo(f"{database.place} is at schema {after} already")

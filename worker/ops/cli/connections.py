@@ -2,13 +2,12 @@
 
 import click
 
-from worker.core.settings import load_settings
-from worker.ops.cli.output import age, as_json, opened, print_json, print_table
+from worker.ops.cli.output import age, as_json, opened, print_json, print_table, ready_kit
 from worker.store.connections import find
-from worker.store.overview import connections_overview, streams_overview
+from worker.store.overview import connections_overview, held_samples, streams_overview
 from worker.store.runs import latest_runs
 from worker.sync.discover import discover as read_list
-from worker.wiring import close_kit, open_kit
+from worker.wiring import close_kit
 
 
 @click.group()
@@ -53,8 +52,9 @@ def show(connection: str, as_json: bool) -> None:  # noqa: FBT001
         overview = connections_overview(db, known.id)[0]
         streams = streams_overview(db, known.id)
         runs = [dict(run) for run in latest_runs(db, known.id)]
+        held = held_samples(db, known.id)
     if as_json:
-        print_json({**overview, "streams": streams, "runs": runs})
+        print_json({**overview, "streams": streams, "runs": runs, "held": held})
         return
     click.echo(f"{known.label}: {known.display_name or 'not read yet'}, {known.status}")
     for fact in ("tenant_id", "status_reason", "settings_problem", "holder"):
@@ -77,6 +77,13 @@ def show(connection: str, as_json: bool) -> None:  # noqa: FBT001
             for s in streams
         ],
     )
+    if held:
+        click.echo()
+        print_table(
+            "deletions that wait for 'tenant-mirror approve' (some of them)",
+            ["resource", "key", "reason", "of"],
+            [[h["resource"], h["key"], h["reason"], h["number"]] for h in held],
+        )
     click.echo()
     print_table(
         "latest runs",
@@ -116,7 +123,7 @@ def show(connection: str, as_json: bool) -> None:  # noqa: FBT001
 @as_json
 def discover(as_json: bool) -> None:  # noqa: FBT001
     """Read Nango's list now: enrol new connections, retire vanished ones."""
-    kit = open_kit(load_settings())
+    kit = ready_kit()
     try:
         found = read_list(kit.database, kit.nango, kit.settings)
     finally:

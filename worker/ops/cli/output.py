@@ -14,7 +14,8 @@ from models.run import RunState
 from worker.core.errors import Broken, Busy, Halt, Later, Refused, Trouble, Unknown
 from worker.core.settings import Settings, load_settings
 from worker.store.engine import Database
-from worker.wiring import open_database
+from worker.sync.run import Kit
+from worker.wiring import open_database, open_kit
 
 FAILED, USAGE, PARTIAL, BUSY = 1, 2, 3, 75
 
@@ -42,14 +43,27 @@ def explain(trouble: Trouble) -> int:
 
 
 @contextmanager
-def opened() -> Iterator[tuple[Settings, Database]]:
-    """The settings and the database, for commands that only read."""
+def opened(*, any_schema: bool = False) -> Iterator[tuple[Settings, Database]]:
+    """The settings and the database. Raises Halt where its schema is not this release's."""
+    from worker.ops.migrate import check
+
     settings = load_settings()
     database = open_database(settings)
     try:
+        if not any_schema:
+            check(database)
         yield settings, database
     finally:
         database.close()
+
+
+def ready_kit() -> Kit:
+    """What a sync needs. Raises Halt where a setting is missing or the schema is another."""
+    from worker.ops.migrate import check
+
+    kit = open_kit(load_settings())
+    check(kit.database)
+    return kit
 
 
 def print_json(value: object) -> None:

@@ -9,8 +9,7 @@ from sqlalchemy import func, select
 from models.connection import ConnectionStatus
 from models.resources import RESOURCES
 from models.run import RunState
-from worker.core.errors import Busy, Trouble
-from worker.core.settings import load_settings
+from worker.core.errors import Busy, Refused, Trouble
 from worker.ops.cli.output import (
     BUSY,
     EXIT_OF,
@@ -22,13 +21,14 @@ from worker.ops.cli.output import (
     opened,
     outcome_line,
     print_json,
+    ready_kit,
 )
 from worker.store.connections import Known, all_connections, find, request_resync
 from worker.store.runs import latest_runs
 from worker.sync.approve import approve_held, reject_held
 from worker.sync.plan import Order
 from worker.sync.run import Kit, Report, run_to_end
-from worker.wiring import close_kit, open_kit
+from worker.wiring import close_kit
 
 LEASE_PATIENCE = 120.0
 """Seconds that a sync waits for a lease that another process holds."""
@@ -62,7 +62,7 @@ def sync(
     """
     if (connection is None) != everything:
         raise click.UsageError("name a CONNECTION, or say --all")
-    kit = open_kit(load_settings())
+    kit = ready_kit()
     try:
         with kit.database.begin() as db:
             chosen = (
@@ -71,7 +71,7 @@ def sync(
                 else all_connections(db, (ConnectionStatus.ACTIVE, ConnectionStatus.BROKEN))
             )
         if not chosen:
-            click.echo("there are no connections; try 'tenant-mirror connections discover'")
+            click.echo("no connections; try 'tenant-mirror connections discover'", err=True)
         results = [_sync_one(kit, known, resources, full=full) for known in chosen]
     finally:
         close_kit(kit)
@@ -156,6 +156,8 @@ def resync(
     with opened() as (_, database):
         with database.begin() as db:
             known = find(db, connection)
+            if known.status not in (ConnectionStatus.ACTIVE, ConnectionStatus.BROKEN):
+                raise Refused(f"it is {known.status}, so nobody syncs it", connection=known.label)
             asked = request_resync(db, known.id, list(resources) or None, full=full)
         if not wait:
             click.echo(f"{known.label}: asked for; the workers take it up within seconds")
