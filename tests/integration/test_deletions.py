@@ -26,7 +26,7 @@ def test_a_walk_that_misses_objects_deletes_nothing_and_is_begun_again(mirror: M
         nonlocal lied
         if is_listing(request) and lied < 2:
             lied += 1
-            some = [u for u in mirror.tenant.live("users")][:55]
+            some = list(mirror.tenant.live("users"))[:55]
             return users_page({"value": some})
         return None
 
@@ -39,7 +39,7 @@ def test_a_walk_that_misses_objects_deletes_nothing_and_is_begun_again(mirror: M
 
 
 def test_a_walk_that_goes_on_lying_gives_up_and_deletes_nothing(mirror: Mirror) -> None:
-    some = [u for u in mirror.tenant.live("users")][:55]
+    some = list(mirror.tenant.live("users"))[:55]
     mirror.nango.before_graph = lambda r: users_page({"value": some}) if is_listing(r) else None
     report = mirror.sync("users", full=True)
     assert report.state is RunState.PARTIAL

@@ -11,7 +11,8 @@ from models.run import RunState, RunTrigger
 from sandbox.tenant import Request, Response, Tenant
 from tests.conftest import MakeMirror, Mirror
 from tests.support.mirror import assert_exact, events, scalar
-from worker.core.errors import Busy, Fenced, Later
+from worker.core.errors import Away, Busy, Fenced, Later
+from worker.nango.client import NangoClient, Patience
 from worker.store import lease
 from worker.store.engine import Database
 from worker.sync.run import run_slice
@@ -184,8 +185,6 @@ def test_graphs_throttling_is_waited_for_in_place_or_later(mirror: Mirror) -> No
 
 
 def test_postgres_away_is_told_plainly(mirror: Mirror) -> None:
-    from worker.core.errors import Away
-
     gone = Database("postgresql://nobody:secret@127.0.0.1:9/none")
     with pytest.raises(Away) as told:
         lease.take(gone, 1, seconds=5)
@@ -195,14 +194,13 @@ def test_postgres_away_is_told_plainly(mirror: Mirror) -> None:
 
 
 def test_nango_away_leaves_everything_as_it_was(mirror: Mirror) -> None:
-    from worker.nango.client import NangoClient, Patience
-
     nowhere = NangoClient("http://127.0.0.1:9", "key", patience=Patience(2, 0.1))
     report = run_slice(replace(mirror.kit, nango=nowhere), 1, trigger=RunTrigger.MANUAL)
     nowhere.close()
     assert report.state is RunState.PARTIAL or report.calls == 0
     mirror.sync()
     assert_exact(mirror.database, mirror.tenant)
+    nowhere = NangoClient("http://127.0.0.1:9", "key", patience=Patience(2, 0.1))
     with pytest.raises(Later):
-        nowhere = NangoClient("http://127.0.0.1:9", "key", patience=Patience(2, 0.1))
         nowhere.ask("/connections")
+    nowhere.close()

@@ -15,7 +15,7 @@ from tests.support.mirror import assert_exact, scalar
 from worker.core.errors import Halt
 from worker.core.settings import load_settings
 from worker.events.partitions import ensure_partitions
-from worker.ops.migrate import check, migrate, newest, present
+from worker.ops.migrate import check, migrate, newest
 from worker.store.engine import Database
 from worker.sync.discover import discover
 from worker.sync.plan import Order

@@ -1,4 +1,4 @@
-"""Whatever happens, one calm sync makes the tables equal to the tenant, and the events tell them."""
+"""Whatever happens, one calm sync makes the tables equal to the tenant."""
 
 import random
 

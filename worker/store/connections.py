@@ -92,6 +92,13 @@ def all_connections(
     return [_known(row) for row in connection.execute(statement)]
 
 
+_LAPSED = text("""
+    with lapsed as (
+        update sync.leases set expires_at = null, holder = null
+         where expires_at < clock_timestamp() returning connection_id)
+    update sync.connections c set due_at = least(c.due_at, clock_timestamp())
+      from lapsed where c.id = lapsed.connection_id and c.status in ('active', 'broken')
+""")
 _CLAIM = text("""
     with first_loads as (
         select count(*) as busy from sync.leases l
@@ -128,8 +135,10 @@ def claim_due(
 ) -> list[tuple[int, RunTrigger]]:
     """Claim connections that are due, most urgent first, and say on which queue they travel.
 
-    A claim lasts ``grace`` seconds: if its message is lost, the connection is due again then.
+    Due is also what holds a lapsed lease: its worker died. A claim lasts ``grace`` seconds: if
+    its message is lost, the connection is due again then.
     """
+    connection.execute(_LAPSED)
     values = {"limit": limit, "first_loads": first_loads, "grace": grace}
     order = list(RunTrigger)
     claimed = [(row.id, RunTrigger(row.queue)) for row in connection.execute(_CLAIM, values)]

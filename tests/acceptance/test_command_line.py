@@ -1,0 +1,171 @@
+"""The command line as people and scripts meet it: exit codes, sentences, JSON."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from sandbox.tenant import Nango, Response, Server, Tenant
+from tests.conftest import Cluster
+from tests.support.mirror import assert_exact
+from worker.store.engine import Database
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(database_url: str, nango: Nango, _shared_server: Server) -> Run:
+    """Runs tenant-mirror as a process of its own."""
+    base = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")}
+    base |= {
+        "DATABASE_URL": database_url,
+        "NANGO_HOST": _shared_server.url,
+        "NANGO_SECRET_KEY": nango.key,
+        "TENANT_MIRROR_RETRY_SECONDS": "0.1",
+        "COLUMNS": "200",
+    }
+
+    def call(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        command = "from worker.ops.cli import main; main()"
+        return subprocess.run(
+            [sys.executable, "-c", command, *arguments],
+            env={**base, **environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return call
+
+
+def test_a_tenant_is_discovered_synced_verified_and_shown(
+    run: Run, nango: Nango, database: Database
+) -> None:
+    tenant = Tenant(seed=31, users=40, groups=5, sites=4)
+    nango.add_connection("contoso", tenant)
+    assert "enrolled: entra/contoso" in run("connections", "discover").stdout
+    synced = run("sync", "--all", "--json")
+    assert synced.returncode == 0, synced.stderr
+    (report,) = json.loads(synced.stdout)
+    assert report["state"] == "succeeded"
+    assert report["created"] == sum(truth.count for truth in tenant.truth().values())
+    assert_exact(database, tenant)
+    for named in ("1", "contoso", "entra/contoso"):
+        assert run("verify", named).returncode == 0
+    listed = json.loads(run("connections", "list", "--json").stdout)
+    assert listed[0]["display_name"] == "Contoso"
+    shown = json.loads(run("connections", "show", "contoso", "--json").stdout)
+    assert {stream["resource"] for stream in shown["streams"]} >= {"users", "groups", "sites"}
+    status = json.loads(run("status", "--json").stdout)
+    assert status["dispatcher_alive"] is False
+    for command in (("status",), ("connections", "list"), ("connections", "show", "1")):
+        done = run(*command)
+        assert done.returncode == 0, done.stderr
+        assert "Contoso" in done.stdout
+
+
+def test_a_refused_resource_is_partial(run: Run, nango: Nango) -> None:
+    tenant = Tenant(seed=31, users=5, groups=2)
+    tenant.knobs.refused = {"groups"}
+    nango.add_connection("contoso", tenant)
+    run("connections", "discover")
+    done = run("sync", "contoso")
+    assert done.returncode == 3
+    assert "Group.Read.All" in done.stderr
+
+
+def test_a_held_deletion_is_partial_until_it_is_approved(run: Run, nango: Nango) -> None:
+    tenant = Tenant(seed=31, users=150, groups=1)
+    nango.add_connection("contoso", tenant)
+    run("connections", "discover")
+    run("sync", "contoso")
+    for index in range(60):
+        tenant.delete_user(tenant.users.id_at(index))
+    held = run("sync", "contoso")
+    assert held.returncode == 3
+    assert "waits for approval" in held.stderr
+    assert "users" in run("connections", "show", "1").stdout
+    approved = run("approve", "contoso")
+    assert approved.returncode == 0
+    assert run("sync", "contoso").returncode == 0
+
+
+def test_a_wrong_key_is_a_settings_fault(run: Run, nango: Nango) -> None:
+    nango.add_connection("contoso", Tenant(seed=31, users=5))
+    run("connections", "discover")
+    done = run("sync", "contoso", NANGO_SECRET_KEY="11111111-2222-4333-8444-555555555555")
+    assert done.returncode == 2
+    assert "NANGO_SECRET_KEY" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "halted" not in run("status").stdout.lower(), "a mistake in a shell halts nobody else"
+    assert run("sync", "contoso").returncode == 0
+
+
+def test_a_wrong_host_is_a_settings_fault(run: Run, nango: Nango) -> None:
+    page = Response(200, b"<!doctype html>", {"content-type": "text/html"})
+    nango.before_response = lambda _: page
+    done = run("connections", "discover")
+    assert done.returncode == 2
+    assert "NANGO_HOST" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "code", "told"),
+    [
+        (("sync", "nobody"), {}, 2, "no connection 'nobody'"),
+        (("sync", "77"), {}, 2, "no connection 77"),
+        (("sync",), {}, 2, "--all"),
+        (("sync", "--all", "--resource", "cats"), {}, 2, "cats"),
+        (("status",), {"DATABASE_URL": "postgresql://u:pw@127.0.0.1:9/d"}, 1, "cannot be reached"),
+        (("status",), {"DATABASE_URL": "mysql://u@h/d"}, 2, "DATABASE_URL"),
+        (("status",), {"DATABASE_URL": ""}, 2, "DATABASE_URL is not set"),
+        (("sync", "--all"), {"NANGO_SECRET_KEY": ""}, 2, "NANGO_SECRET_KEY is not set"),
+        (("settings",), {"TENANT_MIRROR_SLICE_SECONDS": "soon"}, 2, "SLICE_SECONDS"),
+        (("connections", "discover"), {"NANGO_HOST": "http://127.0.0.1:9"}, 1, "reached"),
+    ],
+)
+def test_bad_input_gives_a_plain_sentence_and_a_code(
+    run: Run, arguments: tuple[str, ...], environment: dict[str, str], code: int, told: str
+) -> None:
+    done = run(*arguments, **environment)
+    assert done.returncode == code, done.stderr
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "pw@" not in done.stderr
+
+
+def test_a_database_without_our_schema_says_what_to_run(run: Run, cluster: Cluster) -> None:
+    empty = cluster.empty()
+    done = run("status", DATABASE_URL=empty)
+    assert done.returncode == 2
+    assert "tenant-mirror migrate" in done.stderr
+    migrated = run("migrate", DATABASE_URL=empty)
+    assert migrated.returncode == 0, migrated.stderr
+    assert "already" in run("migrate", DATABASE_URL=empty).stdout
+    assert run("status", DATABASE_URL=empty).returncode == 0
+
+
+def test_every_setting_is_listed_and_secrets_are_hidden(run: Run, nango: Nango) -> None:
+    done = run("settings", "--json")
+    listed = {row["name"]: row for row in json.loads(done.stdout)}
+    assert listed["NANGO_SECRET_KEY"]["value"] == "(hidden)"
+    assert nango.key not in done.stdout
+    assert listed["TENANT_MIRROR_DELTA_SECONDS"]["default"] == "300"
+    assert all(row["meaning"] for row in listed.values())
+
+
+def test_several_mistakes_are_told_a_line_each(run: Run) -> None:
+    done = run("status", TENANT_MIRROR_SLICE_SECONDS="soon", NANGO_HOST="nowhere")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 2
+
+
+def test_help_teaches(run: Run) -> None:
+    for arguments in ((), ("sync",), ("resync",), ("connections",), ("sandbox",), ("up",)):
+        done = run(*arguments, "--help")
+        assert done.returncode == 0, done.stderr
+        assert "Usage" in done.stdout
