@@ -73,7 +73,7 @@ class Cluster:
 
     def _run(self, statement: str) -> None:
         with psycopg.connect(self._admin, autocommit=True) as connection:
-            connection.execute(statement)  # type: ignore[call-overload]
+            connection.execute(statement)
 
     def _at(self, name: str) -> str:
         return f"{self._admin.rsplit('/', 1)[0]}/{name}"
