@@ -17,7 +17,7 @@ Sent: TypeAlias = T | UnsetType | None
 
 Guid: TypeAlias = Annotated[
     str,
-    msgspec.Meta(pattern=r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"),
+    msgspec.Meta(pattern=r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\Z"),
 ]
 """A GUID in either case; stored in lower case."""
 

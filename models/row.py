@@ -26,6 +26,9 @@ Row: TypeAlias = tuple[Any, ...]
 HASH_VERSION: Final = b"\x01"
 """First byte of every hash: a new recipe is a new version, never a flood of false changes."""
 
+MAX_KEY: Final = 400
+"""Letters of a key that is a text; an index entry of Postgres has room for 2,700 bytes."""
+
 _GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
@@ -37,14 +40,23 @@ def _guid(value: str) -> str:
     return lowered
 
 
+def _opaque(value: str) -> str:
+    if not 0 < len(value) <= MAX_KEY:
+        raise ValueError(f"expected an id of 1 to {MAX_KEY} letters")
+    return value
+
+
 def _instant(value: str) -> datetime | None:
     """Parse an instant; digits beyond microseconds are cut, year 1 is how Graph says never."""
-    parsed = datetime.fromisoformat(value)
-    if parsed.year == 1:
-        return None
-    if parsed.tzinfo is UTC:
-        return parsed
-    return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+    try:
+        parsed = datetime.fromisoformat(value)
+        if parsed.year == 1:
+            return None
+        if parsed.tzinfo is UTC:
+            return parsed
+        return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError("expected an instant") from None
 
 
 def _sorted_text(values: list[str]) -> list[str]:
@@ -62,7 +74,7 @@ def _converter(column: Any) -> Callable[[Any], Any] | None:
         return _guid
     if isinstance(column.type, DateTime):
         return _instant
-    return None
+    return _opaque if column.primary_key else None
 
 
 def _canonical(column: Any) -> Callable[[Any], Any] | None:
@@ -89,6 +101,7 @@ class RowShape:
         self.everything = (1 << len(self.names)) - 1
         self._conversions = _indexed(resource, _converter)
         self._unordered = _indexed(resource, _canonical)
+        self._nested = [isinstance(column.type, JSONB) for column in resource.columns]
         self._struct = msgspec.defstruct(
             f"{resource.name}_row", [(name, Any) for name in self.names], gc=False
         )
@@ -139,6 +152,18 @@ class RowShape:
                 values = list(row) if values is None else values
                 values[index] = arrange(value)
         return row if values is None else tuple(values)
+
+    def differing(self, old: Row, new: Row) -> list[str]:
+        """The columns in which two canonical rows differ.
+
+        Nested values are compared as JSON, as the hash sees them: Python takes 1 for true.
+        """
+        columns = zip(self.names, self._nested, old, new, strict=True)
+        return [
+            name
+            for name, nested, a, b in columns
+            if (_encode(a) != _encode(b) if nested else a != b)
+        ]
 
     def json_and_hash(self, row: Row) -> tuple[bytes, bytes]:
         """Both at once: most rows need to be encoded only once."""

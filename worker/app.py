@@ -5,6 +5,7 @@ acknowledgement Celery 5.7 ends its own worker when Redis goes away; the databas
 lost message carried, so nothing leans on Redis keeping it.
 """
 
+import re
 from typing import Any
 
 from celery import Celery
@@ -27,7 +28,8 @@ def broker_address(settings: Settings) -> str:
         return "redis://REDIS_URL-is-not-set:6379/0"
     address = settings.redis_url.get_secret_value()
     if address.startswith("unix://"):
-        return address.replace("unix://", "redis+socket://", 1).replace("?db=", "?virtual_host=")
+        address = address.replace("unix://", "redis+socket://", 1)
+        return re.sub(r"(?<=[?&])db=", "virtual_host=", address)
     return address
 
 

@@ -33,8 +33,6 @@ STEPS = (
     "lose the pages",
     "steal the lease",
     "a reply breaks",
-    "readd on",
-    "readd off",
 )
 
 
@@ -65,8 +63,6 @@ class World:
             "lose the pages": tenant.expire_page_tokens,
             "steal the lease": self._steal,
             "a reply breaks": self._break,
-            "readd on": lambda: setattr(tenant.knobs, "readd_on_restore", True),
-            "readd off": lambda: setattr(tenant.knobs, "readd_on_restore", False),
         }
         steps[step]()
 

@@ -43,19 +43,6 @@ class Trouble(Exception):  # noqa: N818 - the names are the design's words
         about = "/".join(part for part in (self.connection, self.resource) if part)
         return f"{about}: {self.message}" if about else self.message
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return (_revive, (type(self), self.message, self.connection, self.resource, self.after))
-
-
-def _revive(
-    kind: type[Trouble],
-    message: str,
-    connection: str | None,
-    resource: str | None,
-    after: float | None,
-) -> Trouble:
-    return kind(message, connection=connection, resource=resource, after=after)
-
 
 class Retry(Trouble):
     """Try the same call again; ``after`` seconds if the service named a pause."""

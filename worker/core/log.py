@@ -12,6 +12,8 @@ from typing import Any
 
 import structlog
 
+NAME = "tenant_mirror"
+
 _SECRET = re.compile(
     r"(://[^/\s:@]*:)[^@\s/]+@"
     r"|(Bearer\s+)\S+"
@@ -29,13 +31,26 @@ def _scrub_event(
     _logger: Any, _name: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
     for key, value in event.items():
-        if isinstance(value, str):
-            event[key] = scrub(value)
+        event[key] = _scrubbed(value)
     return event
 
 
+def _scrubbed(value: Any) -> Any:
+    match value:
+        case str():
+            return scrub(value)
+        case BaseException():
+            return scrub(repr(value))
+        case dict():
+            return {_scrubbed(key): _scrubbed(one) for key, one in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_scrubbed(one) for one in value]
+    return value
+
+
 def configure(level: str = "INFO", fmt: str = "json") -> None:
-    """Send our events and the libraries' warnings to standard error."""
+    """Send our events and the libraries' warnings to standard error; all of theirs at DEBUG."""
+    ours: int = logging.getLevelName(level)
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -51,7 +66,7 @@ def configure(level: str = "INFO", fmt: str = "json") -> None:
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
+        wrapper_class=structlog.make_filtering_bound_logger(ours),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
@@ -63,10 +78,11 @@ def configure(level: str = "INFO", fmt: str = "json") -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level)
+    root.setLevel(level if level == "DEBUG" else max(ours, logging.WARNING))
+    logging.getLogger(NAME).setLevel(ours)
     for chatty in ("httpx", "httpcore", "kombu", "celery.redirected", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 def logger() -> Any:
-    return structlog.get_logger()
+    return structlog.get_logger(NAME)

@@ -116,9 +116,8 @@ class Settings(BaseSettings):
     @field_validator("nango_host")
     @classmethod
     def _http(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("must look like https://api.nango.dev")
+        if not _is_base_address(value):
+            raise ValueError("must look like https://api.nango.dev or http://host:3003/path")
         return value.rstrip("/")
 
     @field_validator("nango_integrations", mode="before")
@@ -158,6 +157,8 @@ def _with_files(environ: Mapping[str, str]) -> dict[str, str]:
             found[name] = Path(path).read_text(encoding="utf-8").removesuffix("\n")
         except OSError as fault:
             raise Halt(f"{name}_FILE: cannot read {path}: {fault.strerror}") from None
+        except UnicodeDecodeError:
+            raise Halt(f"{name}_FILE: {path} is not a text in UTF-8") from None
     return found
 
 
@@ -171,6 +172,17 @@ def _checked(value: SecretStr | None, schemes: tuple[str, ...]) -> SecretStr | N
     if scheme not in schemes:
         raise ValueError(f"must start with {', '.join(f'{s}://' for s in schemes)}")
     return value
+
+
+def _is_base_address(value: str) -> bool:
+    """Whether paths can be appended: no user, query, fragment, blank or control character."""
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        return False
+    odd = any(letter in "@?#\\" or letter.isspace() or not letter.isprintable() for letter in value)
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0 and not odd
 
 
 def load_settings(**overrides: Any) -> Settings:

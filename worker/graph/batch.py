@@ -1,7 +1,8 @@
 """Many small requests in one: ``POST /$batch``.
 
 Answers come in any order and each is judged by itself; one may be missing. A tenant or gateway
-that refuses the envelope gets the same requests one by one.
+that refuses the envelope gets the same requests one by one, and so does one whose envelope cannot
+be read: a single odd body spoils it, and alone costs only itself.
 https://learn.microsoft.com/graph/json-batching
 """
 
@@ -10,10 +11,9 @@ from typing import Any, Final
 
 import msgspec
 
-from worker.core.errors import Torn
 from worker.graph.links import VERSION, batch_url
 from worker.nango.client import Address, NangoClient
-from worker.nango.reply import Reply
+from worker.nango.reply import UNREADABLE, Reply
 
 LIMIT: Final = 20
 
@@ -89,9 +89,7 @@ class Batcher:
 def _items(reply: Reply) -> Sequence[_Item]:
     try:
         return msgspec.json.decode(reply.body, type=_Envelope).responses
-    except msgspec.DecodeError as fault:
-        if reply.ok:
-            raise Torn(f"a $batch answer cannot be read ({fault})", after=60) from None
+    except UNREADABLE:
         return []
 
 

@@ -6,7 +6,9 @@ one malformed object costs itself and not its page.
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final, NamedTuple
@@ -19,11 +21,15 @@ from models.resource import DeletedReason, Resource
 from models.resources.group_members import MEMBER_TYPES
 from models.row import Row, shape_of
 from worker.core.errors import Torn
+from worker.nango.reply import UNREADABLE
 
 REASONS: Final = {
     "changed": DeletedReason.SOFT_DELETED,
     "deleted": DeletedReason.PERMANENTLY_DELETED,
 }
+
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+"""A NUL as JSON spells it; after an odd backslash it is only the text that looks like one."""
 
 
 class Incoming(NamedTuple):
@@ -81,44 +87,45 @@ def decode_page(resource: Resource, body: bytes) -> Page:
 
     Raises Torn where the body is not a page at all; single bad objects become rejects.
     """
-    page = Page()
     if b"\\u0000" not in body:
-        try:
-            whole = _envelope(resource).decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            pass
-        else:
-            page.next_link, page.delta_link = whole.next_link, whole.delta_link
-            take = _taker(page, resource)
-            for record in whole.value:
-                take(record)
-            return _finished(page, len(whole.value))
-    return _one_by_one(page, resource, body)
+        with suppress(*UNREADABLE):
+            return _at_once(resource, body)
+    return _one_by_one(resource, body)
 
 
 def decode_object(resource: Resource, body: bytes) -> Page:
-    """One object read by its id, as a page of one."""
-    return _one_by_one(Page(), resource, b'{"value":[' + body + b"]}")
+    """One object read by its id, as a page of one. Raises Torn where it is none."""
+    page = _one_by_one(resource, b'{"value":[' + body + b"]}")
+    if page.count != 1:
+        raise Torn("the answer is not one object; nothing of it was used", after=60)
+    return page
 
 
-def _one_by_one(page: Page, resource: Resource, body: bytes) -> Page:
+def _at_once(resource: Resource, body: bytes) -> Page:
+    whole = _envelope(resource).decode(body)
+    page = Page(next_link=whole.next_link, delta_link=whole.delta_link)
+    take = _taker(page, resource)
+    for record in whole.value:
+        take(record)
+    return _finished(page, len(whole.value))
+
+
+def _one_by_one(resource: Resource, body: bytes) -> Page:
     try:
         document = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Torn("the answer is not JSON; nothing of it was used", after=60) from None
     value = document.get("value") if isinstance(document, dict) else None
     if not isinstance(value, list):
         raise Torn("the answer has no 'value' list; nothing of it was used", after=60)
-    page.next_link = _link(document, "@odata.nextLink")
-    page.delta_link = _link(document, "@odata.deltaLink")
+    links = _link(document, "@odata.nextLink"), _link(document, "@odata.deltaLink")
+    page = Page(next_link=links[0], delta_link=links[1])
     take = _taker(page, resource)
     for item in value:
         try:
-            record = _convert(resource, item)
-        except (ValueError, msgspec.DecodeError) as fault:
+            take(_convert(resource, item))
+        except (ValueError, RecursionError) as fault:
             page.rejects.append(Malformed(_readable_key(resource, item), _short(fault)))
-        else:
-            take(record)
     return _finished(page, len(value))
 
 
@@ -131,12 +138,12 @@ def _link(document: dict[str, Any], name: str) -> str | None:
 
 def _convert(resource: Resource, item: Any) -> Record:
     text = json.dumps(item)
-    if "\\u0000" in text:
+    if _NUL.search(text):
         raise ValueError("a text holds a NUL character, which Postgres cannot store")
     return msgspec.json.decode(text.encode(), type=resource.record)
 
 
-def _short(fault: ValueError | msgspec.DecodeError) -> str:
+def _short(fault: Exception) -> str:
     """The reason without the offending value, which may be personal data."""
     return str(fault).split("\n", 1)[0][:200]
 
@@ -147,10 +154,11 @@ def _readable_key(resource: Resource, item: Any) -> str | None:
         return None
     try:
         row, _ = shape_of(resource).from_record(resource.record(id=identity))
+        key = str(row[0])
+        key.encode()
     except ValueError:
         return None
-    key = str(row[0])
-    return key if "\0" not in key and len(key) <= 400 else None
+    return None if "\0" in key else key
 
 
 def _taker(page: Page, resource: Resource) -> Callable[[Record], None]:
@@ -233,7 +241,7 @@ def edges_of(group_id: str, body: bytes) -> tuple[dict[tuple[str, str], str], st
     """
     try:
         listed = msgspec.json.decode(body, type=_Members)
-    except msgspec.DecodeError as fault:
+    except UNREADABLE as fault:
         raise Torn(f"a list of members cannot be read ({_short(fault)})", after=60) from None
     edges = {
         (group_id, member.id.lower()): MEMBER_TYPES.get(member.odata_type, "other")

@@ -5,10 +5,12 @@ ignore Retry-After for app-only connections and would hold our request open unse
 https://nango.dev/docs/reference/api/proxy/get
 """
 
+import re
 import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from threading import Lock
 from typing import Any
 
@@ -17,14 +19,18 @@ import msgspec
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 from tenacity.wait import wait_random_exponential
 
-from worker.core.errors import Halt, Retry, Torn, Trouble
+from worker.core.errors import Broken, Halt, Retry, Torn, Trouble
 from worker.nango.reply import Reply
 from worker.nango.verdict import exhausted, nango_trouble, transport_trouble
 
 MAX_BODY = 64 * 1024 * 1024
 ATTEMPTS = 5
+CONNECT_SECONDS = 10.0
 USER_AGENT = "NONISV|TenantMirror|TenantMirror/0.1"
 """Decorated as SharePoint asks, so that the traffic is not throttled as anonymous."""
+
+_KEY = re.compile(r"[!-~]+")
+_HEADER = re.compile(r"[!-~]([ -~]*[!-~])?")
 
 
 @dataclass(frozen=True)
@@ -34,13 +40,24 @@ class Address:
     connection_id: str
     provider_config_key: str
 
+    def headers(self) -> dict[str, str]:
+        """Raises Broken where no header can carry what somebody chose as an id."""
+        if not (
+            _HEADER.fullmatch(self.connection_id) and _HEADER.fullmatch(self.provider_config_key)
+        ):
+            raise Broken("its id cannot be sent in a header; connect it again under a plain one")
+        return {
+            "Connection-Id": self.connection_id,
+            "Provider-Config-Key": self.provider_config_key,
+        }
+
     def __str__(self) -> str:
         return f"{self.provider_config_key}/{self.connection_id}"
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long one request may take in all, and the longest pause that is waited in place."""
+    """How long one request may take, tries and pauses together, and the longest single pause."""
 
     deadline: float = 60.0
     pause: float = 20.0
@@ -59,17 +76,15 @@ class NangoClient:
     ) -> None:
         self._patience = patience or Patience()
         self._clock = clock
-        self._base = httpx.URL(host)
+        self._base = _base(host)
         self._prefix = self._base.raw_path.rstrip(b"/")
         self._calls = 0
         self._lock = Lock()
-        try:
-            authorization = f"Bearer {key}".encode("ascii")
-        except UnicodeEncodeError:
-            raise Halt("NANGO_SECRET_KEY holds characters that no key has") from None
+        if not _KEY.fullmatch(key):
+            raise Halt("NANGO_SECRET_KEY holds characters that no key has")
         self._http = httpx.Client(
-            headers={b"Authorization": authorization},
-            timeout=httpx.Timeout(self._patience.deadline, connect=10.0, pool=10.0),
+            headers={"Authorization": f"Bearer {key}"},
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             limits=httpx.Limits(max_connections=16, keepalive_expiry=45.0),
             follow_redirects=False,
             trust_env=False,
@@ -100,9 +115,7 @@ class NangoClient:
 
         Raises Later (out of tries), Broken, Halt, Torn.
         """
-        sent = {
-            "Connection-Id": address.connection_id,
-            "Provider-Config-Key": address.provider_config_key,
+        own = {
             "Retries": "0",
             "Nango-Proxy-Accept": "application/json",
             "Nango-Proxy-User-Agent": USER_AGENT,
@@ -111,6 +124,7 @@ class NangoClient:
             **{f"Nango-Proxy-{name}": value for name, value in (headers or {}).items()},
         }
         try:
+            sent = address.headers() | own
             return self._patiently(method, b"/proxy" + target.encode("ascii"), sent, body)
         except Trouble as trouble:
             trouble.connection = trouble.connection or str(address)
@@ -129,16 +143,15 @@ class NangoClient:
         *,
         api: bool = False,
     ) -> Reply:
-        started = time.monotonic()
         patience = self._patience
+        until = time.monotonic() + patience.deadline
 
         def give_up(state: RetryCallState) -> bool:
             if state.outcome is None:
                 return False
             fault = state.outcome.exception()
             asked = fault.after or 0.0 if isinstance(fault, Retry) else 0.0
-            spent = time.monotonic() - started
-            return asked > patience.pause or spent + asked > patience.deadline
+            return asked > patience.pause or time.monotonic() + state.upcoming_sleep >= until
 
         retrying = Retrying(
             retry=retry_if_exception_type(Retry),
@@ -147,7 +160,7 @@ class NangoClient:
             reraise=True,
         )
         try:
-            return retrying(self._once, method, target, headers, body, api)
+            return retrying(self._once, method, target, headers, body, api=api, until=until)
         except Retry as trouble:
             raise exhausted(trouble, patience.pause) from None
 
@@ -157,9 +170,11 @@ class NangoClient:
         target: bytes,
         headers: dict[str, str],
         body: object,
-        api: bool,  # noqa: FBT001 - passed on by tenacity
+        *,
+        api: bool,
+        until: float,
     ) -> Reply:
-        reply = self._send(method, target, headers, body)
+        reply = self._send(method, target, headers, body, until)
         if api and reply.status in (400, 404):
             return reply
         trouble = nango_trouble(reply, self._clock())
@@ -169,17 +184,20 @@ class NangoClient:
             _throttled(reply, self._clock())
         return reply
 
-    def _send(self, method: str, target: bytes, headers: dict[str, str], body: object) -> Reply:
+    def _send(
+        self, method: str, target: bytes, headers: dict[str, str], body: object, until: float
+    ) -> Reply:
         with self._lock:
             self._calls += 1
         url = self._base.copy_with(raw_path=self._prefix + target)
-        content: dict[str, Any] = {}
+        left = max(until - time.monotonic(), 0.01)
+        connect = min(left, CONNECT_SECONDS)
+        options: dict[str, Any] = {"timeout": httpx.Timeout(left, connect=connect, pool=connect)}
         if body is not None:
-            content = {"content": msgspec.json.encode(body)}
+            options["content"] = msgspec.json.encode(body)
             headers = {**headers, "Content-Type": "application/json"}
-        until = time.monotonic() + self._patience.deadline
         try:
-            with self._http.stream(method, url, headers=headers, **content) as response:
+            with self._http.stream(method, url, headers=headers, **options) as response:
                 data = bytearray()
                 for chunk in response.iter_bytes():
                     data += chunk
@@ -190,6 +208,16 @@ class NangoClient:
                 return Reply(response.status_code, bytes(data), _lowered(response.headers))
         except (httpx.HTTPError, httpx.InvalidURL) as fault:
             raise transport_trouble(fault) from fault
+
+
+def _base(host: str) -> httpx.URL:
+    try:
+        url = httpx.URL(host)
+    except httpx.InvalidURL:
+        raise Halt("NANGO_HOST is not an address") from None
+    if url.port is not None and not 0 < url.port < 65_536:
+        raise Halt("NANGO_HOST has a port that there is not")
+    return url
 
 
 def _lowered(headers: httpx.Headers) -> dict[str, str]:

@@ -12,7 +12,7 @@ import msgspec
 
 from worker.core.errors import Halt, Torn
 from worker.nango.client import Address, NangoClient
-from worker.nango.reply import Reply
+from worker.nango.reply import UNREADABLE, Reply
 
 PAGE_SIZES = (2000, 1000, 0)
 """Older servers cap ``limit`` at 1000, still older ones do not know it (0: do not send it)."""
@@ -74,7 +74,7 @@ def _read_all(nango: NangoClient, size: int) -> dict[int, Listed] | None:
 def _decode(reply: Reply) -> list[Listed]:
     try:
         return msgspec.json.decode(reply.body, type=_Page).connections
-    except msgspec.DecodeError as fault:
+    except UNREADABLE as fault:
         raise Torn(f"Nango's list of connections cannot be read ({fault})", after=60) from None
 
 

@@ -1,11 +1,18 @@
 """What came back from one call: a status, headers and the bytes, not yet understood."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
+
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises where bytes are not the JSON that is looked for."""
+
+LONGEST_PAUSE: Final = 86_400.0
+"""Seconds; a service that asks for more is asked again after a day all the same."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +31,7 @@ class Reply:
         """The body as plain JSON values, or None where it is not JSON."""
         try:
             return msgspec.json.decode(self.body)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return None
 
     def retry_after(self, now: float) -> float | None:
@@ -36,7 +43,7 @@ class Reply:
 
 
 def retry_after(value: str | None, now: float) -> float | None:
-    """Parse a Retry-After header; never negative. https://www.rfc-editor.org/rfc/rfc9110"""
+    """Parse a Retry-After header into 0 seconds to a day. https://www.rfc-editor.org/rfc/rfc9110"""
     if value is None:
         return None
     try:
@@ -44,6 +51,6 @@ def retry_after(value: str | None, now: float) -> float | None:
     except ValueError:
         try:
             seconds = parsedate_to_datetime(value).timestamp() - now
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
-    return max(0.0, seconds) if seconds == seconds and seconds != float("inf") else None  # noqa: PLR0124
+    return min(max(0.0, seconds), LONGEST_PAUSE) if math.isfinite(seconds) else None

@@ -15,6 +15,7 @@ from worker.nango.reply import Reply
 GRAPH_HEADERS = ("request-id", "x-ms-ags-diagnostic", "client-request-id")
 
 _KEY = "check NANGO_SECRET_KEY: it must be the API key of the environment with the connections"
+_INTEGRATION = "recreate it from one of Nango's Microsoft providers"
 _OURS: dict[str, tuple[type[Trouble], str]] = {
     "missing_auth_header": (Halt, f"Nango got no key; {_KEY}"),
     "malformed_auth_header": (Halt, f"Nango could not read the key; {_KEY}"),
@@ -41,6 +42,13 @@ _OURS: dict[str, tuple[type[Trouble], str]] = {
         "Nango could not renew the connection's token; if it lasts, the customer must reconnect",
     ),
     "unknown_connection": (Broken, "Nango does not know this connection"),
+    "unsupported_provider": (Broken, f"Nango cannot proxy for this integration; {_INTEGRATION}"),
+    "unknown_provider": (Broken, f"Nango does not know the integration's provider; {_INTEGRATION}"),
+    "missing_api_url": (Broken, f"Nango knows no address of Graph; {_INTEGRATION}"),
+    "base_url_override_disabled": (
+        Broken,
+        f"Nango may not reach Graph's address for this integration; {_INTEGRATION}",
+    ),
     "base_url_override_not_allowed": (
         Retry,
         "Nango could not resolve or was not allowed to reach Graph's host",
@@ -72,6 +80,11 @@ def _error(document: Any) -> dict[str, Any]:
     return error if isinstance(error, dict) else {}
 
 
+def _text(error: dict[str, Any], name: str) -> str:
+    value = error.get(name)
+    return value if isinstance(value, str) else ""
+
+
 def nango_trouble(reply: Reply, now: float) -> Trouble | None:
     """Nango's own failure, or None where the answer is Graph's (of whatever status)."""
     if reply.ok:
@@ -80,7 +93,7 @@ def nango_trouble(reply: Reply, now: float) -> Trouble | None:
         return None
     document = reply.document()
     error = _error(document)
-    code, message = str(error.get("code", "")), str(error.get("message", ""))
+    code, message = _text(error, "code"), _text(error, "message")
     if reply.status == 429 or code == "too_many_request":
         after = max(1.0, reply.retry_after(now) or 0.0)
         return Retry("Nango's own rate limit is reached", after=after)
@@ -107,11 +120,20 @@ def _by_status(reply: Reply, document: Any, code: str) -> Trouble | None:
         return Retry(f"Nango got no answer from Graph{reason}; HTTP {reply.status}")
     if reply.status == 401:
         return Halt(f"Nango refused the key; {_KEY}")
+    if reply.status in (408, 425):
+        return Retry(f"the request did not get through to Graph; HTTP {reply.status}")
+    if reply.status in (413, 414, 431):
+        return Torn(f"a request is too large for Nango; HTTP {reply.status}", after=3600)
     if document is None:
         return Halt(f"an HTTP {reply.status} that is neither Nango's nor Graph's; check NANGO_HOST")
-    if code.startswith("invalid_") or code == "server_error":
+    return _by_code(code[:60])
+
+
+def _by_code(code: str) -> Trouble | None:
+    """What else Nango says; its code tells it from Graph, whose refusals can cost a cursor."""
+    if code.startswith("invalid_"):
         return Halt(f"Nango refused our request ({code}); this is a fault of Tenant Mirror")
-    return None
+    return Broken(f"Nango refused the request ({code}); its log tells why") if code else None
 
 
 def _not_json(reply: Reply) -> Trouble | None:

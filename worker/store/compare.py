@@ -37,10 +37,9 @@ def restored(shape: RowShape, key: str, new: Row) -> Outcome:
 def updated(shape: RowShape, key: str, old: Row, new: Row, present: int) -> Outcome | None:
     """The outcome for a live row, or None where nothing that counts has changed."""
     row = merged(old, new, present)
-    before, after = shape.canonical(old), shape.canonical(row)
-    if before == after:
+    names = shape.differing(shape.canonical(old), shape.canonical(row))
+    if not names:
         return None
-    names = [n for n, a, b in zip(shape.names, before, after, strict=True) if a != b]
     change = Change(ChangeKind.UPDATED, key, names, shape.some(old, names), shape.some(row, names))
     return Outcome(row, shape.hash(row), change)
 

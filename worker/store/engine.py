@@ -33,6 +33,18 @@ _OPTIONS = " ".join(
 )
 
 
+_KEPT_OUT = (
+    "does not exist",
+    "authentication failed",
+    "no pg_hba.conf entry",
+    "no password supplied",
+)
+"""How a refused connection reads: libpq hands over no SQLSTATE for those."""
+
+_AWAY = ("08", "53", "57P", "25006", "25P03", "25P04", "58000", "58030")
+"""Lost or overloaded, a standby, a session that was cut for idling, a disk that fails."""
+
+
 class _GuidAsText(Loader):
     """GUIDs stay text: they are keys to look up, and making objects of them costs time."""
 
@@ -140,15 +152,23 @@ def translated(fault: Exception, place: str) -> Trouble:
 def _database_trouble(fault: psycopg.Error, place: str) -> Trouble:
     """What a psycopg failure means. Bugs of ours (a broken statement) pass through as they are."""
     state = fault.sqlstate or ""
-    if state.startswith("28") or state == "3D000":
+    if _kept_out(fault, state):
         return Halt(f"Postgres at {place} does not let us in: {_first_line(fault)}")
     if state in ("42P01", "3F000", "42703"):
         return Halt(f"Postgres at {place} lacks our tables; run 'tenant-mirror migrate'")
+    if state == "42501":
+        return Halt(f"Postgres at {place} denies our role a right: {_first_line(fault)}")
     if state in ("40001", "40P01", "55P03", "57014"):
         return Later(f"Postgres had to give up a statement ({_first_line(fault)})", after=5)
-    if state.startswith(("08", "57P", "53")) or not state:
+    if state.startswith(_AWAY) or not state:
         return Away(f"Postgres at {place} cannot be reached: {_first_line(fault)}", after=10)
     raise fault
+
+
+def _kept_out(fault: psycopg.Error, state: str) -> bool:
+    if state:
+        return state.startswith("28") or state == "3D000"
+    return any(sign in str(fault) for sign in _KEPT_OUT)
 
 
 def _first_line(fault: psycopg.Error) -> str:

@@ -80,6 +80,6 @@ def _problem(name: str, value: object) -> str | None:
     kind, low, high = _BOUNDS[name]
     if type(value) is not kind:
         return f"{name} must be {'true or false' if kind is bool else 'a whole number'}"
-    if not low <= float(value) <= high:  # type: ignore[arg-type]
+    if not low <= value <= high:  # type: ignore[operator]
         return f"{name} must be from {low:g} to {high:g}"
     return None

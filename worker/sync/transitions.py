@@ -6,6 +6,7 @@ from typing import Final
 
 from models.stream import Mode, Phase
 from worker.core.errors import Refused
+from worker.nango.reply import LONGEST_PAUSE
 from worker.store.streams import Stream
 from worker.sync.plan import MAX_RESTARTS, select_hash
 from worker.sync.walk import first_link
@@ -92,7 +93,8 @@ def refused(stream: Stream, moment: datetime, trouble: Refused) -> Stream:
 
 def postponed(stream: Stream, moment: datetime, seconds: float, reason: str) -> Stream:
     """The stream waits where it is, and says why."""
-    return replace(stream, due_at=moment + timedelta(seconds=seconds), reason=reason)
+    pause = timedelta(seconds=min(seconds, LONGEST_PAUSE))
+    return replace(stream, due_at=moment + pause, reason=reason)
 
 
 def released(stream: Stream) -> Stream:
