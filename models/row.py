@@ -17,6 +17,7 @@ from msgspec import UNSET
 from sqlalchemy import ARRAY, DateTime, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 
+from models.copy_text import converters, line_of
 from models.record import Record
 from models.resource import Kind, Resource
 
@@ -101,6 +102,7 @@ class RowShape:
         self.everything = (1 << len(self.names)) - 1
         self._conversions = _indexed(resource, _converter)
         self._unordered = _indexed(resource, _canonical)
+        self._texts = converters(resource.columns)
         self._nested = [isinstance(column.type, JSONB) for column in resource.columns]
         self._struct = msgspec.defstruct(
             f"{resource.name}_row", [(name, Any) for name in self.names], gc=False
@@ -138,6 +140,10 @@ class RowShape:
             return list(self._pick(msgspec.structs.astuple(record)))
         derived = self.resource.derive(record) if self.resource.derive else {}
         return [derived[name] if name in derived else getattr(record, name) for name in self.names]
+
+    def line(self, row: Row) -> bytes:
+        """The columns as COPY takes them, without our bookkeeping."""
+        return line_of(list(row), self._texts)
 
     def json(self, row: Row) -> bytes:
         """The whole object, keys being column names: ``after`` of a created event."""

@@ -5,8 +5,8 @@ acknowledgement Celery 5.7 ends its own worker when Redis goes away; the databas
 lost message carried, so nothing leans on Redis keeping it.
 """
 
-import re
 from typing import Any
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from celery import Celery
 from celery.signals import setup_logging, worker_process_shutdown, worker_shutdown
@@ -28,9 +28,21 @@ def broker_address(settings: Settings) -> str:
         return "redis://REDIS_URL-is-not-set:6379/0"
     address = settings.redis_url.get_secret_value()
     if address.startswith("unix://"):
-        address = address.replace("unix://", "redis+socket://", 1)
-        return re.sub(r"(?<=[?&])db=", "virtual_host=", address)
+        return _socket(address)
     return address
+
+
+def _socket(address: str) -> str:
+    """Kombu reads a password before the path only, and calls the database ``virtual_host``."""
+    parts = urlsplit(address)
+    query = dict(parse_qsl(parts.query))
+    login = parts.netloc
+    if "password" in query:
+        named = (query.pop("username", ""), query.pop("password"))
+        login = f"{':'.join(quote(part, safe='') for part in named)}@"
+    if "db" in query:
+        query["virtual_host"] = query.pop("db")
+    return f"redis+socket://{login}{parts.path}{'?' if query else ''}{urlencode(query)}"
 
 
 def configuration(settings: Settings) -> dict[str, Any]:

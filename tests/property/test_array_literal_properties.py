@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from models.copy_text import array_literal
 from sandbox.servers import Servers
-from worker.store.copy import array_literal
 
 texts = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=10

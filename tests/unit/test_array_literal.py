@@ -6,8 +6,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from models.copy_text import array_literal
 from sandbox.servers import Servers
-from worker.store.copy import array_literal
 
 Texts = list[str]
 ODD: list[Texts] = [

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from sandbox.tenant import Nango, Request, Response, Server
-from worker.core.errors import Torn, Trouble
+from worker.core.errors import Trouble
 from worker.graph.batch import LIMIT, Batcher
 from worker.nango.client import Address, NangoClient, Patience
 
@@ -132,12 +132,14 @@ def test_opening_asks_only_for_the_first_where_the_envelope_is_refused(
         b'{"responses": ' + b"[" * 100_000,
     ],
 )
-def test_an_envelope_that_cannot_be_read_is_torn(
+def test_what_an_unreadable_envelope_held_is_asked_for_singly(
     nango: Nango, batcher: Batcher, body: bytes
 ) -> None:
     script(nango, lambda _: body)
-    with pytest.raises(Torn):
-        batcher.get_all(TARGETS)
+    replies = batcher.get_all(TARGETS)
+    assert replies["a"].document() == {"single": "/proxy/v1.0/users/a?$select=id"}
+    assert replies.keys() == TARGETS.keys()
+    assert batcher.open("b", TARGETS).keys() == {"b"}
 
 
 def test_an_envelope_that_fails_raises_what_a_single_call_would(

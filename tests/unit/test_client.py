@@ -200,6 +200,17 @@ def test_a_silent_nango_is_given_up(make: Make, nango: Nango) -> None:
     assert time.monotonic() - started < 1.5
 
 
+def test_pauses_and_tries_share_one_deadline(make: Make, nango: Nango) -> None:
+    """A lease is held for as long as one call may take."""
+    client = make(patience=Patience(deadline=0.6, pause=0.5))
+    script(nango, error(503, "Busy", retry_after="0.3"), Response(200, b"{}", JSON, delay=2.0))
+    started = time.monotonic()
+    with pytest.raises(Later):
+        users(client)
+    assert time.monotonic() - started < 0.9
+    assert client.calls == 2
+
+
 def test_nangos_429_and_graphs_429_are_told_apart(make: Make, nango: Nango) -> None:
     script(nango, error(429, "too_many_request", retry_after="56"))
     with pytest.raises(Later, match="Nango's own rate limit") as caught:
@@ -320,7 +331,7 @@ def test_a_key_beyond_ascii_halts_without_being_quoted(make: Make) -> None:
     assert "sch" not in everything_said(caught.value)
 
 
-@pytest.mark.parametrize("end", ["\r", "\n", "\0"])
+@pytest.mark.parametrize("end", ["\r", "\n", "\0", " ", "\x7f"])
 def test_a_key_that_no_header_can_carry_halts_at_once(make: Make, nango: Nango, end: str) -> None:
     def attempt() -> None:
         users(make(key=nango.key + end, patience=Patience(deadline=0.3, pause=0.1)))
@@ -339,12 +350,13 @@ def test_a_key_that_no_header_can_carry_is_not_quoted(make: Make, nango: Nango, 
     assert nango.key not in everything_said(caught.value)
 
 
-@pytest.mark.parametrize("name", ["contos\u00f6", "a\r\nX-Evil: 1", "\u2603"])
+@pytest.mark.parametrize("name", ["contos\u00f6", "a\r\nX-Evil: 1", "\u2603", "", "a "])
 def test_a_connection_id_that_no_header_can_carry_is_broken(make: Make, name: str) -> None:
     """Ids are chosen by whoever makes the connection; one must not end the task."""
     client = make(patience=Patience(deadline=0.3, pause=0.1))
     with pytest.raises(Broken):
         client.proxy(Address(name, "entra"), "/v1.0/users")
+    assert client.calls == 0
 
 
 # ---- secrets

@@ -328,10 +328,25 @@ def test_an_id_that_postgres_cannot_keep_is_not_a_readable_key(identity: str) ->
     assert list(page.rows) == ["good"]
 
 
-def test_an_assignment_with_an_empty_id_is_a_reject() -> None:
-    page = decode_page(ASSIGNMENTS, body({"id": ""}, {"id": "good"}))
+@pytest.mark.parametrize("identity", ["", "x" * 401])
+def test_an_assignment_whose_id_is_no_key_is_a_reject(identity: str) -> None:
+    """An id beyond what an index takes would end the whole transaction."""
+    page = decode_page(ASSIGNMENTS, body({"id": identity}, {"id": "good"}))
     assert list(page.rows) == ["good"]
-    assert len(page.rejects) == 1
+    assert [reject.key for reject in page.rejects] == [None]
+
+
+def test_at_every_depth_a_page_is_read_or_torn() -> None:
+    """Near the limit, what could be decoded can no longer be encoded."""
+    read, torn = 0, 0
+    for depth in range(1, 1000):
+        nested = "[" * depth + "]" * depth
+        text = f'{{"value":[{{"id":"{guid(1)}","assignedLicenses":[{{"a":{nested}}}]}}]}}'
+        try:
+            read += decode_page(USERS, text.encode()).count
+        except Torn:
+            torn += 1
+    assert (read > 0, torn > 0, read + torn) == (True, True, 999)
 
 
 @pytest.mark.parametrize("text", ["a\0b", "a\ud800b", "\udfff"])
@@ -410,7 +425,7 @@ def test_an_object_read_by_its_id_is_a_page_of_one() -> None:
     assert list(page.rows) == [guid(1)]
 
 
-@pytest.mark.parametrize("nonsense", [b"<html>", b"{", b"\xff"])
+@pytest.mark.parametrize("nonsense", [b"<html>", b"{", b"\xff", b" ", b"{}, {}"])
 def test_an_object_that_is_no_json_is_torn(nonsense: bytes) -> None:
     with pytest.raises(Torn):
         decode_object(USERS, nonsense)

@@ -25,6 +25,10 @@ from worker.core.log import scrub
         ("/users?$skiptoken=hunter2", "/users?$skiptoken=***"),
         ("/users?$skipToken=hunter2 failed", "/users?$skipToken=*** failed"),
         ("/users?%24deltaToken=hunter2'", "/users?%24deltaToken=***'"),
+        (
+            "unix:///run/redis.sock?password=hunter2&db=1",
+            "unix:///run/redis.sock?password=***&db=1",
+        ),
         ("/sites/delta?token=hunter2", "/sites/delta?token=***"),
         ("'$deltatoken=a' and \"$skiptoken=b\"", "'$deltatoken=***' and \"$skiptoken=***\""),
     ],
@@ -69,6 +73,8 @@ except ValueError:
     logging.getLogger("library").exception("with %s", "$deltatoken=hunter2")
 logging.getLogger("library").warning("Bearer %s", "hunter2")
 logging.getLogger("httpx").info("GET https://graph.microsoft.com/v1.0/users?$skiptoken=hunter2")
+for chatty in ("celery", "celery.beat", "celery.worker.strategy", "kombu", "library"):
+    logging.getLogger(chatty).info("small talk")
 log.debug("too much")
 """
 
@@ -93,6 +99,7 @@ def test_logs_are_one_json_object_a_line(logged: str) -> None:
 
 def test_what_libraries_chat_is_left_out(logged: str) -> None:
     assert "graph.microsoft.com" not in logged
+    assert "small talk" not in logged
 
 
 def test_secrets_in_values_and_tracebacks_are_taken_out(logged: str) -> None:

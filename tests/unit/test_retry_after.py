@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from worker.nango.reply import Reply, retry_after
+from worker.nango.reply import LONGEST_PAUSE, Reply, retry_after
 
 NOW = 1_792_567_680.0  # Wed, 21 Oct 2026 07:28:00 GMT
 
@@ -57,13 +57,18 @@ def test_nothing_usable_is_none(value: str | None) -> None:
     assert retry_after(value, NOW) is None
 
 
+@pytest.mark.parametrize("value", ["86401", "1e300", "Wed, 21 Oct 2099 07:28:00 GMT"])
+def test_no_pause_is_longer_than_a_day(value: str) -> None:
+    assert retry_after(value, NOW) == LONGEST_PAUSE
+
+
 @given(value=st.text(max_size=40) | st.floats().map(repr) | st.integers().map(str))
 @example(value="-inf")
 @example(value="9" * 400)
 @settings(max_examples=300, deadline=None)
 def test_any_value_is_a_pause_or_none(value: str) -> None:
     seconds = retry_after(value, NOW)
-    assert seconds is None or 0.0 <= seconds < float("inf")
+    assert seconds is None or 0.0 <= seconds <= LONGEST_PAUSE
 
 
 def test_the_header_is_found_in_lower_case() -> None:

@@ -185,6 +185,10 @@ def test_a_bad_address_is_named_and_not_shown(monkeypatch: Env, name: str, value
         "https://nango.example:99999",
         "https://nango.example/?a=b",
         "https://nango.example/#a",
+        "https://nango.example:0",
+        "https://user:pass@nango.example",
+        "https://nango.example/?",
+        "https://nango.example/a b",
         "https://nango.example\n",
         "https://",
         "https:nango.example",
@@ -250,9 +254,10 @@ def test_every_spelling_of_postgres_is_understood(monkeypatch: Env, scheme: str)
         ("unix:///run/redis.sock", "redis+socket:///run/redis.sock"),
         ("unix:///run/redis.sock?db=2", "redis+socket:///run/redis.sock?virtual_host=2"),
         (
-            "unix:///run/redis.sock?password=p&db=2",
-            "redis+socket:///run/redis.sock?password=p&virtual_host=2",
+            "unix:///run/redis.sock?password=p%40&db=2",
+            "redis+socket://:p%40@/run/redis.sock?virtual_host=2",
         ),
+        ("unix://u:p@/run/redis.sock?db=2", "redis+socket://u:p@/run/redis.sock?virtual_host=2"),
     ],
 )
 def test_the_broker_is_spelled_as_celery_wants_it(address: str, broker: str) -> None:

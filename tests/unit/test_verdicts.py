@@ -110,17 +110,21 @@ def test_an_error_of_nango_is_ours_and_names_the_remedy(
         "something_quite_new",
     ],
 )
-def test_a_fault_in_nangos_proxy_settings_is_never_taken_for_graphs(code: str) -> None:
+def test_a_refusal_by_nango_itself_is_never_taken_for_graphs(code: str) -> None:
     """As Graph's, a 400 in a delta round would throw the cursor away."""
     trouble = nango_trouble(answer(400, ours(code, "x")), NOW)
-    assert isinstance(trouble, Halt | Broken | Later | Retry)
+    assert type(trouble) is Broken
 
 
-@pytest.mark.parametrize("status", [408, 413, 414, 425, 431])
-def test_a_gateways_answer_to_one_request_does_not_stop_everything(status: int) -> None:
+@pytest.mark.parametrize("body", [b"", b"<html></html>"])
+@pytest.mark.parametrize(
+    ("status", "kind"), [(408, Retry), (413, Torn), (414, Torn), (425, Retry), (431, Torn)]
+)
+def test_a_gateways_answer_to_one_request_does_not_stop_everything(
+    status: int, kind: type[Trouble], body: bytes
+) -> None:
     """Too slow or too long says something about this request, and nothing about the settings."""
-    trouble = nango_trouble(answer(status), NOW)
-    assert isinstance(trouble, Retry | Later)
+    assert type(nango_trouble(answer(status, body), NOW)) is kind
 
 
 @pytest.mark.parametrize(
@@ -417,7 +421,7 @@ def test_every_state_that_we_expect_exists(start: str) -> None:
 
 @pytest.mark.parametrize("state", IN_TROUBLE)
 def test_a_server_in_trouble_is_away_and_not_a_bug_of_ours(state: str) -> None:
-    assert isinstance(translated(_wrapped(STATES[state]("x")), PLACE), Away | Later)
+    assert type(translated(_wrapped(STATES[state]("x")), PLACE)) is Away
 
 
 def test_a_missing_privilege_is_a_matter_of_configuration() -> None:
@@ -429,6 +433,21 @@ def test_a_failure_without_a_state_is_a_lost_connection() -> None:
     assert type(trouble) is Away
     assert PLACE in str(trouble)
     assert trouble.after
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        'FATAL:  password authentication failed for user "u"',
+        'FATAL:  no pg_hba.conf entry for host "10.0.0.1", user "u", database "d"',
+        "fe_sendauth: no password supplied",
+        'FATAL:  role "u" does not exist',
+    ],
+)
+def test_a_door_that_stays_shut_is_a_wrong_setting(said: str) -> None:
+    """While connecting, psycopg knows no SQLSTATE."""
+    fault = psycopg.OperationalError(f'connection to server at "h", port 5432 failed: {said}')
+    assert type(translated(_wrapped(fault), PLACE)) is Halt
 
 
 def test_a_pool_without_a_free_connection_is_away() -> None:

@@ -17,7 +17,7 @@ NAME = "tenant_mirror"
 _SECRET = re.compile(
     r"(://[^/\s:@]*:)[^@\s/]+@"
     r"|(Bearer\s+)\S+"
-    r"|((?:deltatoken|skiptoken|token)=)[^&\s\"']+",
+    r"|((?:deltatoken|skiptoken|token|password)=)[^&\s\"']+",
     re.IGNORECASE,
 )
 
@@ -42,7 +42,7 @@ def _scrubbed(value: Any) -> Any:
         case BaseException():
             return scrub(repr(value))
         case dict():
-            return {_scrubbed(key): _scrubbed(one) for key, one in value.items()}
+            return {scrub(str(key)): _scrubbed(one) for key, one in value.items()}
         case list() | tuple() | set() | frozenset():
             return [_scrubbed(one) for one in value]
     return value

@@ -10,9 +10,10 @@ import msgspec
 
 from models.base import EVENTS
 from models.change_event import ConnectionChange
+from models.copy_text import NULL, array_literal, escaped, escaped_json
 from models.resource import Resource
 from worker.store.change import Change
-from worker.store.copy import copy_rows
+from worker.store.copy import copy_lines
 from worker.store.lease import Transaction
 
 _COLUMNS: Final = (
@@ -42,13 +43,8 @@ def append(
 ) -> None:
     """Write one event for each change, in order."""
     if changes:
-        copy_rows(
-            tx.connection,
-            EVENTS,
-            "change_events",
-            _COLUMNS,
-            _event_rows(tx, resource.name, changes, run_id=run_id, initial=initial),
-        )
+        lines = _lines(tx, resource.name, changes, run_id=run_id, initial=initial)
+        copy_lines(tx.connection, EVENTS, "change_events", _COLUMNS, lines)
 
 
 def append_all(
@@ -63,31 +59,30 @@ def append_all(
         append(tx, resource, some, run_id=run_id, initial=initial)
 
 
-def _event_rows(
+def _lines(
     tx: Transaction,
     resource: str,
     changes: Sequence[Change],
     *,
     run_id: int | None,
     initial: bool,
-) -> Iterable[tuple[object, ...]]:
-    seq, owner, moment = tx.seq, tx.connection_id, tx.moment.isoformat()
-    for kind, key, changed, before, after in changes:
-        seq += 1
-        yield (
-            owner,
-            seq,
-            moment,
-            resource,
-            key,
-            kind.value,
-            changed,
-            before.decode() if before is not None else None,
-            after.decode() if after is not None else None,
-            initial,
-            run_id,
-        )
-    tx.seq = seq
+) -> list[bytes]:
+    """The events as COPY lines, numbered on from the connection's last."""
+    head = f"{tx.connection_id}\t".encode()
+    middle = f"\t{tx.moment.isoformat()}\t{resource}\t".encode()
+    tail = f"\t{'t' if initial else 'f'}\t{NULL if run_id is None else run_id}\n".encode()
+    lines = []
+    for seq, (kind, key, changed, before, after) in enumerate(changes, tx.seq + 1):
+        names = NULL if changed is None else array_literal(changed)
+        what = f"{escaped(key)}\t{kind.value}\t{names}\t".encode()
+        states = b"%b\t%b" % (_state(before), _state(after))
+        lines.append(b"%b%d%b%b%b%b" % (head, seq, middle, what, states, tail))
+    tx.seq += len(lines)
+    return lines
+
+
+def _state(text: bytes | None) -> bytes:
+    return b"\\N" if text is None else escaped_json(text)
 
 
 def tell_connection(
@@ -98,25 +93,6 @@ def tell_connection(
     run_id: int | None = None,
 ) -> None:
     """One event about the connection itself."""
-    tx.seq += 1
-    copy_rows(
-        tx.connection,
-        EVENTS,
-        "change_events",
-        _COLUMNS,
-        [
-            (
-                tx.connection_id,
-                tx.seq,
-                tx.moment,
-                CONNECTION,
-                str(tx.connection_id),
-                change.value,
-                None,
-                None,
-                msgspec.json.encode(about).decode(),
-                False,
-                run_id,
-            )
-        ],
-    )
+    told = Change(change, str(tx.connection_id), after=msgspec.json.encode(about))
+    lines = _lines(tx, CONNECTION, [told], run_id=run_id, initial=False)
+    copy_lines(tx.connection, EVENTS, "change_events", _COLUMNS, lines)

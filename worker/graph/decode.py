@@ -33,12 +33,13 @@ _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
 class Incoming(NamedTuple):
-    """A row as it came, a bit for each column that was sent, its JSON and its hash."""
+    """A row as it came, a bit for each column that was sent, its JSON, its hash, its COPY line."""
 
     row: Row
     present: int
     json: bytes
     hash: bytes
+    line: bytes = b""
 
 
 class Malformed(NamedTuple):
@@ -82,14 +83,14 @@ def _envelope(resource: Resource) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(shape)
 
 
-def decode_page(resource: Resource, body: bytes) -> Page:
-    """Understand one page of a listing or of a delta round.
+def decode_page(resource: Resource, body: bytes, *, lines: bool = False) -> Page:
+    """Understand one page of a listing or of a delta round; with ``lines`` for COPY if wanted.
 
     Raises Torn where the body is not a page at all; single bad objects become rejects.
     """
     if b"\\u0000" not in body:
         with suppress(*UNREADABLE):
-            return _at_once(resource, body)
+            return _at_once(resource, body, lines=lines)
     return _one_by_one(resource, body)
 
 
@@ -101,10 +102,10 @@ def decode_object(resource: Resource, body: bytes) -> Page:
     return page
 
 
-def _at_once(resource: Resource, body: bytes) -> Page:
+def _at_once(resource: Resource, body: bytes, *, lines: bool) -> Page:
     whole = _envelope(resource).decode(body)
     page = Page(next_link=whole.next_link, delta_link=whole.delta_link)
-    take = _taker(page, resource)
+    take = _taker(page, resource, lines=lines)
     for record in whole.value:
         take(record)
     return _finished(page, len(whole.value))
@@ -161,10 +162,11 @@ def _readable_key(resource: Resource, item: Any) -> str | None:
     return None if "\0" in key else key
 
 
-def _taker(page: Page, resource: Resource) -> Callable[[Record], None]:
+def _taker(page: Page, resource: Resource, *, lines: bool = False) -> Callable[[Record], None]:
     """Puts records into a page; made once a page, as it runs once an object."""
     shape = shape_of(resource)
     from_record, json_and_hash = shape.from_record, shape.json_and_hash
+    line_of_row = shape.line
     rows, removed, conflicts = page.rows, page.removed, page.conflicts
     has_members = bool(resource.children)
 
@@ -183,7 +185,8 @@ def _taker(page: Page, resource: Resource) -> Callable[[Record], None]:
             conflicts.add(key)
         if key in rows:
             row, present = _folded(rows[key], row, present)
-        rows[key] = Incoming(row, present, *json_and_hash(row))
+        line = line_of_row(row) if lines else b""
+        rows[key] = Incoming(row, present, *json_and_hash(row), line)
         if has_members and record.members:  # type: ignore[attr-defined]
             _take_members(page, key, record.members)  # type: ignore[attr-defined]
 

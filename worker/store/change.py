@@ -2,13 +2,13 @@
 
 from typing import NamedTuple
 
-from models.change_event import ChangeKind
+from models.change_event import ChangeKind, ConnectionChange
 
 
 class Change(NamedTuple):
     """``before`` and ``after`` are JSON: whole objects, or the changed columns of an update."""
 
-    kind: ChangeKind
+    kind: ChangeKind | ConnectionChange
     key: str
     changed: list[str] | None = None
     before: bytes | None = None

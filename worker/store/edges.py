@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 from models.base import DIRECTORY
 from models.change_event import ChangeKind
+from models.copy_text import NULL, array_literal
 from models.resource import DeletedReason
 from models.resources.group_members import GROUP_MEMBERS
 from models.row import shape_of
 from worker.store.change import Change
-from worker.store.copy import array_literal, copy_rows, mirror_columns
+from worker.store.copy import copy_lines, mirror_columns
 from worker.store.engine import driver, join_by_hash
 from worker.store.lease import Transaction
 
@@ -137,14 +138,16 @@ def merge_edges(tx: Transaction, arriving: Mapping[Pair, str]) -> list[Change]:
         altered += [values] if values else []
     if fresh:
         columns = mirror_columns(GROUP_MEMBERS)
-        copy_rows(tx.connection, DIRECTORY, GROUP_MEMBERS.name, columns, fresh)
+        copy_lines(tx.connection, DIRECTORY, GROUP_MEMBERS.name, columns, fresh)
     _write(tx, altered)
     return changes
 
 
-def _new(tx: Transaction, pair: Pair, member_type: str, *, dead_end: bool) -> tuple[object, ...]:
-    ended = (tx.moment, DeletedReason.CASCADE.value) if dead_end else (None, None)
-    return (tx.connection_id, *pair, member_type, tx.moment, tx.moment, *ended, None)
+def _new(tx: Transaction, pair: Pair, member_type: str, *, dead_end: bool) -> bytes:
+    moment = tx.moment.isoformat()
+    ended = f"{moment}\t{DeletedReason.CASCADE.value}" if dead_end else f"{NULL}\t{NULL}"
+    values = f"{pair[0]}\t{pair[1]}\t{member_type}\t{moment}\t{moment}\t{ended}\t{NULL}"
+    return f"{tx.connection_id}\t{values}\n".encode()
 
 
 def _altered(

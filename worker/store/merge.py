@@ -8,16 +8,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple, Protocol
 
+from psycopg.errors import UniqueViolation
 from sqlalchemy import ARRAY, DateTime, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
 from models.base import DIRECTORY
+from models.copy_text import array_literal
 from models.resource import OWNER, Resource
 from models.row import Row, shape_of
 from worker.store import compare
 from worker.store.change import Change
-from worker.store.copy import array_literal, as_parameters, copy_rows, mirror_columns
+from worker.store.copy import as_parameters, copy_lines, mirror_columns
 from worker.store.engine import driver
 from worker.store.lease import Transaction
 
@@ -33,6 +35,8 @@ class Arriving(Protocol):
     def json(self) -> bytes: ...
     @property
     def hash(self) -> bytes: ...
+    @property
+    def line(self) -> bytes: ...
 
 
 class Stored(NamedTuple):
@@ -90,14 +94,20 @@ def _statements(resource: Resource) -> _Statements:
 
 
 def merge_rows(
-    tx: Transaction, resource: Resource, arriving: Mapping[str, Arriving]
+    tx: Transaction, resource: Resource, arriving: Mapping[str, Arriving], *, hopeful: bool = False
 ) -> list[Change]:
-    """Bring the mirror's rows in line with a page; the changes, in the page's order."""
+    """Bring the mirror's rows in line with a page; the changes, in the page's order.
+
+    ``hopeful`` takes all objects for new at first, as in a first load they are: only where
+    Postgres objects is the page compared.
+    """
     if not arriving:
         return []
+    if hopeful and _insert_all(tx, resource, arriving):
+        return [compare.created(key, item.json) for key, item in arriving.items()]
     known = _hashes(tx, resource, list(arriving))
     new = [(key, item) for key, item in arriving.items() if key not in known]
-    _insert(tx, resource, [(item.row, item.hash) for _, item in new])
+    _insert(tx, resource, [item for _, item in new])
     changes = [compare.created(key, item.json) for key, item in new]
     doubtful = {
         key: item
@@ -157,16 +167,24 @@ def stored_rows(tx: Transaction, resource: Resource, keys: list[str]) -> dict[st
         return {row[1]: Stored(row[1:], row[0]) for row in cursor.fetchall()}
 
 
-def _insert(tx: Transaction, resource: Resource, rows: Iterable[tuple[Row, bytes]]) -> None:
-    rows = list(rows)
-    if not rows:
-        return
-    parameters = as_parameters(resource)
-    owner, moment = (tx.connection_id,), tx.moment.isoformat()
-    copy_rows(
-        tx.connection,
-        DIRECTORY,
-        resource.name,
-        mirror_columns(resource),
-        (owner + parameters(row) + (moment, moment, None, None, digest) for row, digest in rows),
-    )
+def _insert_all(tx: Transaction, resource: Resource, arriving: Mapping[str, Arriving]) -> bool:
+    """Insert a page as new; False, with nothing written, where one of its keys is known."""
+    try:
+        with driver(tx.connection).transaction():
+            _insert(tx, resource, arriving.values())
+    except UniqueViolation:
+        return False
+    return True
+
+
+def _insert(tx: Transaction, resource: Resource, items: Iterable[Arriving]) -> None:
+    shape = shape_of(resource)
+    owner, moment = str(tx.connection_id).encode(), tx.moment.isoformat().encode()
+    lines = [
+        b"%b\t%b\t%b\t%b\t\\N\t\\N\t\\\\x%b\n"
+        % (owner, item.line or shape.line(item.row), moment, moment, item.hash.hex().encode())
+        for item in items
+    ]
+    if lines:
+        columns = mirror_columns(resource)
+        copy_lines(tx.connection, DIRECTORY, resource.name, columns, lines)

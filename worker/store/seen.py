@@ -6,11 +6,11 @@ from functools import cache
 from sqlalchemy import text
 
 from models.base import DIRECTORY
+from models.copy_text import array_literal
 from models.resource import OWNER, DeletedReason, Kind, Resource
 from models.row import shape_of
 from worker.store import compare
 from worker.store.change import Change
-from worker.store.copy import array_literal
 from worker.store.engine import driver, join_by_hash
 from worker.store.lease import Transaction
 from worker.store.merge import key_type, stored_rows, write_outcomes

@@ -34,7 +34,7 @@ def load_page(session: Session, stream: Stream, page: Page, *, withdraw: bool) -
     with session.writing() as tx:
         listing = stream.phase is Phase.LISTING
         initial = stream.initial
-        changes = merge_rows(tx, stream.resource, page.rows)
+        changes = merge_rows(tx, stream.resource, page.rows, hopeful=listing and initial)
         session.record(tx, stream.resource, changes, initial=initial)
         if edges is not None:
             session.record(tx, edges, merge_edges(tx, page.edges), initial=initial)
