@@ -74,7 +74,8 @@ def _lines(
     lines = []
     for seq, (kind, key, changed, before, after) in enumerate(changes, tx.seq + 1):
         names = NULL if changed is None else array_literal(changed)
-        what = f"{escaped(key)}\t{kind.value}\t{names}\t".encode()
+        safe = key if key.isprintable() and "\\" not in key else escaped(key)
+        what = f"{safe}\t{kind.value}\t{names}\t".encode()
         states = b"%b\t%b" % (_state(before), _state(after))
         lines.append(b"%b%d%b%b%b%b" % (head, seq, middle, what, states, tail))
     tx.seq += len(lines)
