@@ -51,9 +51,9 @@ def upgrade() -> None:
         postgresql_where=sa.text("deleted_reason = 'cascade'"),
     )
     op.create_index(
-        op.f("ix_group_members_connection_id_member_id"),
+        op.f("ix_group_members_member_id_connection_id"),
         "group_members",
-        ["connection_id", "member_id"],
+        ["member_id", "connection_id"],
         unique=False,
         schema="directory",
     )
@@ -124,9 +124,9 @@ def upgrade() -> None:
         comment="Directory roles held by users, groups and service principals",
     )
     op.create_index(
-        op.f("ix_role_assignments_connection_id_principal_id"),
+        op.f("ix_role_assignments_principal_id_connection_id"),
         "role_assignments",
-        ["connection_id", "principal_id"],
+        ["principal_id", "connection_id"],
         unique=False,
         schema="directory",
     )
@@ -252,9 +252,9 @@ def upgrade() -> None:
         comment="Microsoft Entra users, one row for each connection and user id",
     )
     op.create_index(
-        op.f("ix_users_connection_id_user_principal_name"),
+        op.f("ix_users_user_principal_name_connection_id"),
         "users",
-        ["connection_id", "user_principal_name"],
+        ["user_principal_name", "connection_id"],
         unique=False,
         schema="directory",
     )
@@ -692,20 +692,20 @@ def downgrade() -> None:
     op.drop_table("connections", schema="sync")
     op.drop_table("change_events", schema="events")
     op.drop_index(
-        op.f("ix_users_connection_id_user_principal_name"), table_name="users", schema="directory"
+        op.f("ix_users_user_principal_name_connection_id"), table_name="users", schema="directory"
     )
     op.drop_table("users", schema="directory")
     op.drop_table("sites", schema="directory")
     op.drop_table("role_definitions", schema="directory")
     op.drop_index(
-        op.f("ix_role_assignments_connection_id_principal_id"),
+        op.f("ix_role_assignments_principal_id_connection_id"),
         table_name="role_assignments",
         schema="directory",
     )
     op.drop_table("role_assignments", schema="directory")
     op.drop_table("groups", schema="directory")
     op.drop_index(
-        op.f("ix_group_members_connection_id_member_id"),
+        op.f("ix_group_members_member_id_connection_id"),
         table_name="group_members",
         schema="directory",
     )

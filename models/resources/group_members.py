@@ -18,7 +18,7 @@ group_members = mirror_table(
         Text,
         comment="user, group, device, service_principal, org_contact or other",
     ),
-    Index(None, "connection_id", "member_id"),
+    Index(None, "member_id", "connection_id"),
     Index(
         "ix_group_members_cascaded",
         "connection_id",

@@ -29,7 +29,7 @@ role_assignments = mirror_table(
     Column("app_scope_id", Text),
     Column("condition", Text),
     Column("principal_organization_id", Text),
-    Index(None, "connection_id", "principal_id"),
+    Index(None, "principal_id", "connection_id"),
     comment="Directory roles held by users, groups and service principals",
 )
 

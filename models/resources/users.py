@@ -91,7 +91,7 @@ users = mirror_table(
     Column("external_user_state", Text),
     Column("last_password_change_date_time", DateTime(timezone=True)),
     Column("assigned_licenses", JSONB),
-    Index(None, "connection_id", "user_principal_name"),
+    Index(None, "user_principal_name", "connection_id"),
     comment="Microsoft Entra users, one row for each connection and user id",
 )
 

@@ -324,3 +324,12 @@ def test_every_resource_has_a_shape(resource: Resource) -> None:
     assert shape_of(resource) is shape
     assert shape.everything == (1 << len(resource.columns)) - 1
     assert shape.everything < 1 << 63, "the bits of what was sent are kept in a bigint"
+
+
+@pytest.mark.parametrize("resource", RESOURCES.values(), ids=list(RESOURCES))
+def test_only_the_key_starts_with_the_connection(resource: Resource) -> None:
+    """Else a planner without statistics reads a whole tenant for each probe."""
+    for index in resource.table.indexes:
+        first = next(iter(index.columns)).name
+        partial = index.dialect_options["postgresql"]["where"] is not None
+        assert first != "connection_id" or partial
