@@ -93,7 +93,7 @@ def _plain_row(resource: str, found: Mapping[str, Any]) -> Row:
 
 
 def _site_row(site: Mapping[str, Any]) -> Row:
-    host, collection_id, web_id = site["id"].split(",")
+    _host, collection_id, web_id = site["id"].split(",")
     collection = site.get("siteCollection") or {}
     created, modified = site.get("createdDateTime"), site.get("lastModifiedDateTime")
     return {
