@@ -162,15 +162,15 @@ def test_a_row_has_the_mirrors_columns() -> None:
     }
     assert row_of("sites", site) == {
         "id": "bbbbbbbb-0000-4000-8000-00000000000b",
-        "composite_id": "contoso.sharepoint.example,aaaaaaaa-0000-4000-8000-00000000000a,"
-        "bbbbbbbb-0000-4000-8000-00000000000b",
+        "composite_id": "contoso.sharepoint.example,AAAAAAAA-0000-4000-8000-00000000000A,"
+        "BBBBBBBB-0000-4000-8000-00000000000B",
         "site_collection_id": "aaaaaaaa-0000-4000-8000-00000000000a",
         "hostname": "contoso.sharepoint.example",
         "display_name": None,
         "name": None,
         "description": None,
         "web_url": "https://contoso.sharepoint.example",
-        "is_personal_site": False,
+        "is_personal_site": None,
         "is_root": True,
         "data_location_code": "EUR",
         "created_date_time": None,
