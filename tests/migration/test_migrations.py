@@ -15,7 +15,8 @@ from tests.support.mirror import assert_exact, scalar
 from worker.core.errors import Halt
 from worker.core.settings import load_settings
 from worker.events.partitions import ensure_partitions
-from worker.ops.migrate import check, migrate, newest
+from worker.ops.migrate import migrate
+from worker.ops.schema import check, newest
 from worker.store.engine import Database
 from worker.sync.discover import discover
 from worker.sync.plan import Order

@@ -2,12 +2,12 @@
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from models.change_event import ChangeKind
 from models.resource import Resource
 from worker.events.ledger import append
 from worker.graph.batch import Batcher
@@ -72,9 +72,6 @@ class Session:
         """Write the events of some changes and count them."""
         append(tx, resource, changes, run_id=self.run.id, initial=initial)
         counts = self.tally.by_resource.setdefault(resource.name, {})
-        for change in changes:
-            counts[change.kind.value] = counts.get(change.kind.value, 0) + 1
-        self.tally.created += sum(c.kind is ChangeKind.CREATED for c in changes)
-        self.tally.updated += sum(c.kind is ChangeKind.UPDATED for c in changes)
-        self.tally.deleted += sum(c.kind is ChangeKind.DELETED for c in changes)
-        self.tally.restored += sum(c.kind is ChangeKind.RESTORED for c in changes)
+        for kind, number in Counter(change.kind.value for change in changes).items():
+            counts[kind] = counts.get(kind, 0) + number
+            setattr(self.tally, kind, getattr(self.tally, kind) + number)

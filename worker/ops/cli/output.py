@@ -6,16 +6,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from models.run import RunState
 from worker.core.errors import Broken, Busy, Halt, Later, Refused, Trouble, Unknown
 from worker.core.settings import Settings, load_settings
+from worker.ops.schema import check
 from worker.store.engine import Database
-from worker.sync.run import Kit
-from worker.wiring import open_database, open_kit
+
+if TYPE_CHECKING:
+    from worker.sync.run import Kit
 
 FAILED, USAGE, PARTIAL, BUSY = 1, 2, 3, 75
 
@@ -45,10 +47,10 @@ def explain(trouble: Trouble) -> int:
 @contextmanager
 def opened(*, any_schema: bool = False) -> Iterator[tuple[Settings, Database]]:
     """The settings and the database. Raises Halt where its schema is not this release's."""
-    from worker.ops.migrate import check
-
     settings = load_settings()
-    database = open_database(settings)
+    if settings.database_url is None:
+        raise Halt("DATABASE_URL is not set; it names the Postgres database of the mirror")
+    database = Database(settings.database_url.get_secret_value())
     try:
         if not any_schema:
             check(database)
@@ -57,9 +59,9 @@ def opened(*, any_schema: bool = False) -> Iterator[tuple[Settings, Database]]:
         database.close()
 
 
-def ready_kit() -> Kit:
+def ready_kit() -> "Kit":
     """What a sync needs. Raises Halt where a setting is missing or the schema is another."""
-    from worker.ops.migrate import check
+    from worker.wiring import open_kit
 
     kit = open_kit(load_settings())
     check(kit.database)
