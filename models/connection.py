@@ -52,7 +52,6 @@ connections = Table(
     Column("requested_at", DateTime(timezone=True), comment="an operator asked for a resync"),
     Column("requested_resources", ARRAY(Text)),
     Column("requested_full", Boolean, nullable=False, server_default=text("false")),
-    Column("absent_since", DateTime(timezone=True), comment="first listing that lacked it"),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
     Column("retired_at", DateTime(timezone=True)),
     UniqueConstraint("provider_config_key", "nango_connection_id"),

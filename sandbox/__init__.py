@@ -1,0 +1,1 @@
+"""Servers and customers to try things on: never part of a production install."""

@@ -340,12 +340,6 @@ def upgrade() -> None:
         sa.Column("requested_resources", postgresql.ARRAY(sa.Text()), nullable=True),
         sa.Column("requested_full", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column(
-            "absent_since",
-            sa.DateTime(timezone=True),
-            nullable=True,
-            comment="first listing that lacked it",
-        ),
-        sa.Column(
             "created_at",
             sa.DateTime(timezone=True),
             server_default=sa.text("now()"),

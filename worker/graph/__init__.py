@@ -1,0 +1,1 @@
+"""Microsoft Graph: links, walks, batches, and bytes understood. Knows nothing of Postgres."""

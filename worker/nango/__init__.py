@@ -1,0 +1,1 @@
+"""The Nango proxy: one request at a time, every failure one of our errors."""

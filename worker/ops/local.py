@@ -199,7 +199,7 @@ def start_service(place: Place) -> None:
             "--queues",
             MAINTENANCE,
             "--concurrency",
-            "1",
+            "2",
             *plain,
             "--hostname",
             f"maintenance@{name}",

@@ -39,6 +39,10 @@ class Arriving(Protocol):
     def line(self) -> bytes: ...
 
 
+class NotAllNew(Exception):  # noqa: N818 - a finding, not a failure
+    """A page that was taken for new holds an object that is stored already."""
+
+
 class Stored(NamedTuple):
     """A row as it stands."""
 
@@ -98,12 +102,13 @@ def merge_rows(
 ) -> list[Change]:
     """Bring the mirror's rows in line with a page; the changes, in the page's order.
 
-    ``hopeful`` takes all objects for new at first, as in a first load they are: only where
-    Postgres objects is the page compared.
+    ``hopeful`` takes all objects for new, as in a first load they are.
+    Raises NotAllNew where one is not: the transaction is lost and the page must be compared.
     """
     if not arriving:
         return []
-    if hopeful and _insert_all(tx, resource, arriving):
+    if hopeful:
+        _insert_all(tx, resource, arriving)
         return [compare.created(key, item.json) for key, item in arriving.items()]
     known = _hashes(tx, resource, list(arriving))
     new = [(key, item) for key, item in arriving.items() if key not in known]
@@ -167,14 +172,11 @@ def stored_rows(tx: Transaction, resource: Resource, keys: list[str]) -> dict[st
         return {row[1]: Stored(row[1:], row[0]) for row in cursor.fetchall()}
 
 
-def _insert_all(tx: Transaction, resource: Resource, arriving: Mapping[str, Arriving]) -> bool:
-    """Insert a page as new; False, with nothing written, where one of its keys is known."""
+def _insert_all(tx: Transaction, resource: Resource, arriving: Mapping[str, Arriving]) -> None:
     try:
-        with driver(tx.connection).transaction():
-            _insert(tx, resource, arriving.values())
+        _insert(tx, resource, arriving.values())
     except UniqueViolation:
-        return False
-    return True
+        raise NotAllNew from None
 
 
 def _insert(tx: Transaction, resource: Resource, items: Iterable[Arriving]) -> None:

@@ -11,7 +11,7 @@ from worker.graph.decode import Page
 from worker.store.deletions import note_removals, withdraw_removals
 from worker.store.edges import edge_key, merge_edges
 from worker.store.lease import Transaction
-from worker.store.merge import merge_rows
+from worker.store.merge import NotAllNew, merge_rows
 from worker.store.quarantine import note_rejects, release
 from worker.store.seen import note_seen
 from worker.store.streams import Stream, save_stream
@@ -30,11 +30,26 @@ def load_page(session: Session, stream: Stream, page: Page, *, withdraw: bool) -
     Raises Fenced, Restart (the walk goes in circles).
     """
     after = _turned(session, stream, page)
+    first_load = stream.phase is Phase.LISTING and stream.initial
+    hopeful = first_load and not stream.resource.children
+    try:
+        _commit(session, stream, after, page, withdraw=withdraw, hopeful=hopeful)
+    except NotAllNew:
+        _commit(session, stream, after, page, withdraw=withdraw, hopeful=False)
+    session.tally.pages += 1
+    session.tally.rejected += len(page.rejects)
+    session.tally.objects += page.count
+    session.progress(stream.name, after.seen_count, "reading")
+    return after
+
+
+def _commit(
+    session: Session, stream: Stream, after: Stream, page: Page, *, withdraw: bool, hopeful: bool
+) -> None:
     edges = _edge_resource(stream)
     with session.writing() as tx:
-        listing = stream.phase is Phase.LISTING
         initial = stream.initial
-        changes = merge_rows(tx, stream.resource, page.rows, hopeful=listing and initial)
+        changes = merge_rows(tx, stream.resource, page.rows, hopeful=hopeful)
         session.record(tx, stream.resource, changes, initial=initial)
         if edges is not None:
             session.record(tx, edges, merge_edges(tx, page.edges), initial=initial)
@@ -42,13 +57,9 @@ def load_page(session: Session, stream: Stream, page: Page, *, withdraw: bool) -
             _withdraw(tx, stream.resource, edges, page)
         _note_removed(tx, stream.resource, edges, page)
         _note_rejects(session, tx, stream, page)
-        if listing:
+        if stream.phase is Phase.LISTING:
             _note_seen(tx, stream, edges, page)
         save_stream(tx, stream, after)
-    session.tally.pages += 1
-    session.tally.objects += page.count
-    session.progress(stream.name, after.seen_count, "reading")
-    return after
 
 
 def _edge_resource(stream: Stream) -> Resource | None:
@@ -71,7 +82,6 @@ def _note_removed(tx: Transaction, resource: Resource, edges: Resource | None, p
 def _note_rejects(session: Session, tx: Transaction, stream: Stream, page: Page) -> None:
     note_rejects(tx, stream.resource, [(r.key, r.reason) for r in page.rejects])
     note_rejects(tx, stream.resource, [(key, CONFLICT) for key in sorted(page.conflicts)])
-    session.tally.rejected += len(page.rejects)
     if session.quarantined.get(stream.name):
         release(tx, stream.resource, list(page.rows))
     if page.rejects or page.conflicts:

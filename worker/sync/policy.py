@@ -39,8 +39,12 @@ class Policy:
             return self.delta_seconds
         if stream.name == "sites":
             return self.sites_seconds
-        filtered = stream.mode is Mode.BY_DEFINITION
-        return self.roles_filtered_seconds if filtered else self.roles_seconds
+        if stream.mode is Mode.BY_DEFINITION:
+            return self.roles_filtered_seconds
+        if stream.name in ("role_definitions", "role_assignments"):
+            return self.roles_seconds
+        clock = stream.resource.clock
+        return clock.interval if clock else self.roles_seconds
 
 
 _BOUNDS: Final[Mapping[str, tuple[type, float, float]]] = {
