@@ -100,9 +100,8 @@ def _show(watcher: Watcher, place: Place, started: float) -> None:
     click.echo(f"""
 Look around, in another terminal:
   . {place.env_file}
-  {place.psql} "$DATABASE_URL" -c 'select display_name, count(*) from directory.group_members m
-      join directory.groups g on (g.connection_id, g.id) = (m.connection_id, m.group_id)
-      where m.deleted_at is null group by 1 order by 2 desc limit 5'
+  {place.psql} "$DATABASE_URL" -c 'select organization, group_name, count(*)
+      from analytics.group_members group by 1, 2 order by 3 desc limit 5'
   .venv/bin/tenant-mirror status
   .venv/bin/tenant-mirror connections show 1
   .venv/bin/tenant-mirror verify 1
