@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -131,8 +131,6 @@ class Settings(BaseSettings):
 def environment_name(field: str) -> str:
     """The environment variable behind a field."""
     alias = Settings.model_fields[field].validation_alias
-    if isinstance(alias, AliasChoices):  # pragma: no cover - no field has several names
-        return str(alias.choices[0])
     return str(alias) if alias else f"{PREFIX}{field.upper()}"
 
 

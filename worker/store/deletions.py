@@ -1,7 +1,6 @@
 """Taking rows out: a deleted row stays as a tombstone, with the reason, until it is purged."""
 
 from collections.abc import Mapping
-from itertools import islice
 
 from sqlalchemy import text
 
@@ -150,8 +149,3 @@ def live_count(tx: Transaction, resource: Resource) -> int:
     """Rows of a resource that are live now."""
     statement = _LIVE.format(schema=DIRECTORY, table=resource.name)
     return int(tx.connection.execute(text(statement), {"id": tx.connection_id}).scalar_one())
-
-
-def first(reasons: Mapping[str, str], limit: int = BATCH) -> dict[str, str]:
-    """The first few of many."""
-    return dict(islice(reasons.items(), limit))

@@ -18,7 +18,6 @@ from worker.store.deletions import (
     count_live_removals,
     delete_objects,
     drop_removals,
-    first,
     hold_removals,
     live_count,
     note_removals,
@@ -165,13 +164,13 @@ def apply_sweep(
 
 
 def _delete(session: Session, resource: Resource, reasons: Reasons, *, initial: bool) -> None:
-    while reasons:
-        some = first(reasons)
+    keys = list(reasons)
+    for start in range(0, len(keys), BATCH):
+        some = {key: reasons[key] for key in keys[start : start + BATCH]}
         with session.writing() as tx:
             for of, changes in delete_objects(tx, resource, some):
                 session.record(tx, of, changes, initial=initial)
             withdraw_removals(tx, resource, list(some))
-        reasons = {key: why for key, why in reasons.items() if key not in some}
 
 
 def _ended(session: Session, stream: Stream, found: Candidates) -> Stream:

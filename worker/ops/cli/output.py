@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from models.run import RunState
-from worker.core.errors import Broken, Busy, Halt, Later, Refused, Trouble, Unknown
+from worker.core.errors import Busy, Halt, Trouble, Unknown
 from worker.core.settings import Settings, load_settings
 from worker.ops.schema import check
 from worker.store.engine import Database
@@ -38,10 +38,7 @@ def explain(trouble: Trouble) -> int:
         click.echo(f"tenant-mirror: {line}", err=True)
     if isinstance(trouble, Halt | Unknown):
         return USAGE
-    if isinstance(trouble, Busy):
-        return BUSY
-    assert isinstance(trouble, Later | Broken | Refused | Trouble)
-    return FAILED
+    return BUSY if isinstance(trouble, Busy) else FAILED
 
 
 @contextmanager
