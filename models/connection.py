@@ -13,7 +13,6 @@ from sqlalchemy import (
     Integer,
     Table,
     Text,
-    UniqueConstraint,
     Uuid,
     text,
 )
@@ -54,7 +53,6 @@ connections = Table(
     Column("requested_full", Boolean, nullable=False, server_default=text("false")),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
     Column("retired_at", DateTime(timezone=True)),
-    UniqueConstraint("provider_config_key", "nango_connection_id"),
     CheckConstraint(
         "status in ('active', 'paused', 'broken', 'duplicate', 'retired')", name="status"
     ),
@@ -62,6 +60,13 @@ connections = Table(
         "ix_connections_due",
         "due_at",
         postgresql_where=text("status in ('active', 'broken')"),
+    ),
+    Index(
+        "uq_connections_address",
+        "provider_config_key",
+        "nango_connection_id",
+        unique=True,
+        postgresql_where=text("status <> 'retired'"),
     ),
     schema=SYNC,
     comment="Nango connections; an id is never used again",

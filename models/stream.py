@@ -14,7 +14,7 @@ from sqlalchemy import (
     Text,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from models.base import SYNC, metadata
 from models.connection import connections
@@ -83,6 +83,11 @@ streams = Table(
         nullable=False,
         server_default="0",
         comment="last event whose membership was checked for a member that is not mirrored",
+    ),
+    Column(
+        "drift",
+        JSONB,
+        comment="what the latest full walk found that the deltas had missed, by resource",
     ),
     Column("reason", Text, comment="why it is refused, held or waiting, in plain words"),
     CheckConstraint(

@@ -3,7 +3,7 @@
 from sqlalchemy import Connection, func
 from sqlalchemy.dialects.postgresql import insert
 
-from models.connection import connections
+from models.connection import ConnectionStatus, connections
 
 
 def enrol(
@@ -17,5 +17,9 @@ def enrol(
         due_at=func.clock_timestamp(),
     )
     key = [connections.c.provider_config_key, connections.c.nango_connection_id]
-    statement = row.on_conflict_do_update(index_elements=key, set_={"provider": provider})
+    statement = row.on_conflict_do_update(
+        index_elements=key,
+        index_where=connections.c.status != ConnectionStatus.RETIRED.value,
+        set_={"provider": provider},
+    )
     return int(connection.execute(statement.returning(connections.c.id)).scalar_one())

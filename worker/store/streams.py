@@ -41,6 +41,7 @@ class Stream:
     due_at: datetime | None = None
     full_due_at: datetime | None = None
     checked_seq: int = 0
+    drift: dict[str, dict[str, int]] | None = None
     reason: str | None = None
 
     @property

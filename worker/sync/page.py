@@ -6,6 +6,7 @@ from typing import Final
 from models.resource import Resource
 from models.resources import RESOURCES
 from models.stream import Phase
+from worker.core.crash import crash_point
 from worker.core.errors import Restart, Torn
 from worker.graph.decode import Page
 from worker.store.deletions import note_removals, withdraw_removals
@@ -36,6 +37,9 @@ def load_page(session: Session, stream: Stream, page: Page, *, withdraw: bool) -
         _commit(session, stream, after, page, withdraw=withdraw, hopeful=hopeful)
     except NotAllNew:
         _commit(session, stream, after, page, withdraw=withdraw, hopeful=False)
+    crash_point("page-committed")
+    if after.phase is Phase.SWEEPING:
+        crash_point("walk-complete")
     session.tally.pages += 1
     session.tally.rejected += len(page.rejects)
     session.tally.objects += page.count
@@ -60,6 +64,7 @@ def _commit(
         if stream.phase is Phase.LISTING:
             _note_seen(tx, stream, edges, page)
         save_stream(tx, stream, after)
+        crash_point("page-written")
 
 
 def _edge_resource(stream: Stream) -> Resource | None:

@@ -15,6 +15,7 @@ from models.change_event import ConnectionChange
 from models.connection import ConnectionStatus
 from models.run import RunState, RunTrigger
 from models.stream import Phase
+from worker.core.crash import crash_point
 from worker.core.errors import Away, Broken, Halt, Later, Refused, Trouble
 from worker.core.settings import Settings
 from worker.events.ledger import tell_connection
@@ -98,12 +99,14 @@ def _check_status(known: Known) -> None:
 @contextlib.contextmanager
 def _leased(kit: Kit, connection_id: int) -> Iterator[Lease]:
     lease = take(kit.database, connection_id, kit.settings.lease_seconds)
+    crash_point("lease-taken")
     try:
         yield lease
     finally:
         # A lease that cannot be given back now lapses by itself.
         with contextlib.suppress(Away, Later):
             release(kit.database, lease)
+            crash_point("lease-released")
 
 
 def _session(
@@ -112,6 +115,7 @@ def _session(
     with writing(kit.database, lease) as tx:
         run = resume_or_open(tx, trigger)
         began: datetime = tx.connection.execute(select(func.clock_timestamp())).scalar_one()
+    crash_point("run-opened")
     policy, _ = customised(Policy.of(kit.settings), known.settings.get(METADATA_KEY))
     address = Address(known.nango_connection_id, known.provider_config_key)
     return Session(
@@ -162,6 +166,7 @@ def _closed(session: Session, outcome: Outcome, calls: int) -> Report:
             finish_run(tx, session.run, state, error=message, resources=resources)
         change_connection(tx, **values)
         settle_request(tx, session.order.since, done=not outcome.unfinished)
+    crash_point("books-closed")
     label = session.connection.label
     return Report(label, state, message, resources, session.tally, calls)
 

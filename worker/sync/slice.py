@@ -11,6 +11,7 @@ from datetime import datetime
 from sqlalchemy import func, select
 
 from models.resources import STREAMED
+from worker.core.crash import crash_point
 from worker.core.errors import Later, Refused, Restart, Trouble
 from worker.store.deletions import pending_removals
 from worker.store.quarantine import count_quarantined
@@ -76,6 +77,7 @@ def _open(session: Session, due: list[Streaming]) -> None:
     targets = {name: target for name, target in links.items() if target is not None}
     replies = open_connection(session, targets)
     mend(session)
+    crash_point("opened")
     for one in due:
         one.opened(replies.get(one.stream.name))
 
@@ -104,6 +106,7 @@ class _Driver:
         reading_ahead = False
         try:
             result = future.result()
+            crash_point("page-fetched")
             reading_ahead = self._submit(one, one.ahead(result))
             one.take(result)
         except Trouble as trouble:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from models.stream import Mode
+from worker.core.crash import crash_point
 from worker.core.errors import Away, Broken, Fenced, Halt, Later, Refused, Reject, Restart, Trouble
 from worker.graph.decode import Page
 from worker.graph.links import target_of
@@ -98,6 +99,7 @@ class Streaming:
                 self._begin(None)
             elif step is Step.SETTLE:
                 self.stream = settle_round(self.session, self.stream)
+                crash_point("round-settled")
                 self.pending = 0
             elif step is Step.TOKEN:
                 return self._ask_token()
@@ -182,12 +184,14 @@ class Streaming:
     def _ask_sweep(self) -> Ask:
         stream, batcher = self.stream, self.session.batcher
         found = prepare_sweep(self.session, stream)
+        crash_point("sweep-prepared")
         if found.total:
             self.session.progress(stream.name, found.total, "confirming deletions of")
 
         def answer(present: object) -> None:
             assert isinstance(present, dict)
             self.stream = apply_sweep(self.session, stream, found, present)
+            crash_point("sweep-ended")
             self.pending = 0
             if stream.incomplete:
                 self.trouble, self._done = Reject(self.stream.reason or ""), True
@@ -205,6 +209,7 @@ class Streaming:
             forget_unreadable(tx, self.stream.resource)
             save_stream(tx, self.stream, after)
         self.stream = after
+        crash_point("walk-begun")
 
     def _load(self, read: Read) -> None:
         behind = self.stream if read.parts is None else replace(self.stream, parts=read.parts)

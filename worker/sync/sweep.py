@@ -12,6 +12,7 @@ from datetime import timedelta
 from models.resource import Kind, Resource
 from models.resources import RESOURCES
 from models.stream import Mode, Phase
+from worker.core.crash import crash_point
 from worker.core.errors import Restart
 from worker.store.deletions import (
     BATCH,
@@ -171,6 +172,7 @@ def _delete(session: Session, resource: Resource, reasons: Reasons, *, initial: 
             for of, changes in delete_objects(tx, resource, some):
                 session.record(tx, of, changes, initial=initial)
             withdraw_removals(tx, resource, list(some))
+        crash_point("sweep-batch")
 
 
 def _ended(session: Session, stream: Stream, found: Candidates) -> Stream:

@@ -6,6 +6,7 @@ A message that is lost costs one claim; two beats by mistake claim different con
 from celery import shared_task
 from kombu.exceptions import OperationalError
 
+from worker.core.crash import crash_point
 from worker.core.errors import Away
 from worker.core.log import logger
 from worker.store.connections import claim_due
@@ -37,11 +38,14 @@ def tick() -> None:
                     grace=CLAIM_GRACE,
                 )
             )
+        if claimed:
+            crash_point("claimed")
         if looks:
             _send(discover_connections, "maintenance")
         for connection_id, trigger in claimed:
             _send(sync_slice, trigger.value, connection_id, trigger.value)
         if claimed:
+            crash_point("dispatched")
             logger().info("dispatched", connections=len(claimed))
 
 

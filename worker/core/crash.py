@@ -1,0 +1,66 @@
+"""Places to die at, for tests: a promise to survive is worth what was killed to check it.
+
+Nothing happens unless ``TENANT_MIRROR_CRASH_AT`` names a point (``page-fetched``, or ``:3`` behind
+it for the third time that a process passes). ``TENANT_MIRROR_CRASH_MARK`` names a file that is
+made when it happens, so that it happens once; ``TENANT_MIRROR_CRASH_WHO=parent`` kills the
+worker's main process along with the child.
+"""
+
+import os
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+from worker.core.errors import Halt
+
+POINTS: Final = (
+    "claimed",
+    "dispatched",
+    "lease-taken",
+    "run-opened",
+    "opened",
+    "walk-begun",
+    "page-fetched",
+    "page-written",
+    "page-committed",
+    "walk-complete",
+    "sweep-prepared",
+    "sweep-batch",
+    "sweep-ended",
+    "round-settled",
+    "books-closed",
+    "lease-released",
+)
+"""Every point, in the order in which a connection's work passes them."""
+
+_VARIABLE: Final = "TENANT_MIRROR_CRASH_AT"
+_passed: Counter[str] = Counter()
+
+
+def crash_point(name: str) -> None:
+    """Die here if that is what the environment asks for. Raises Halt for a point there is not."""
+    wanted = os.environ.get(_VARIABLE)
+    if not wanted:
+        return
+    point, _, count = wanted.partition(":")
+    if point not in POINTS:
+        raise Halt(f"{_VARIABLE}: {point!r} is not one of {', '.join(POINTS)}")
+    if point != name:
+        return
+    _passed[name] += 1
+    if _passed[name] >= int(count or 1) and _first():
+        if os.environ.get("TENANT_MIRROR_CRASH_WHO") == "parent":
+            os.kill(os.getppid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _first() -> bool:
+    mark = os.environ.get("TENANT_MIRROR_CRASH_MARK")
+    if mark is None:
+        return True
+    try:
+        Path(mark).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
