@@ -26,9 +26,10 @@ from sandbox.tenant import Nango, Server, Tenant, serve  # noqa: E402
 from worker.core.settings import Settings, load_settings  # noqa: E402
 from worker.ops.migrate import migrate  # noqa: E402
 from worker.store.engine import Database  # noqa: E402
+from worker.sync.books import Report  # noqa: E402
 from worker.sync.discover import discover  # noqa: E402
 from worker.sync.plan import Order  # noqa: E402
-from worker.sync.run import Kit, Report, run_to_end  # noqa: E402
+from worker.sync.run import Kit, run_to_end  # noqa: E402
 from worker.wiring import close_kit, open_kit  # noqa: E402
 
 FAST = {"fsync": "off", "synchronous_commit": "off", "shared_buffers": "64MB"}

@@ -9,10 +9,16 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from celery import Celery
-from celery.signals import setup_logging, worker_process_shutdown, worker_shutdown
+from celery.signals import (
+    setup_logging,
+    worker_process_shutdown,
+    worker_shutdown,
+    worker_shutting_down,
+)
 
 from worker.core.log import configure
 from worker.core.settings import Settings, load_settings
+from worker.core.stopping import stop
 from worker.tasks.base import drop_kit
 from worker.tasks.queues import MAINTENANCE, QUEUES, SYNCS
 
@@ -108,6 +114,12 @@ def make_app() -> Celery:
 def _logs(**_: Any) -> None:
     settings = load_settings()
     configure(settings.log_level, settings.log_format)
+
+
+@worker_shutting_down.connect
+def _stop(**_: Any) -> None:
+    """A warm shutdown: slices under way end after the page that they are at."""
+    stop()
 
 
 @worker_process_shutdown.connect

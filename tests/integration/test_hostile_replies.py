@@ -1,16 +1,22 @@
 """Replies that lie, break or refuse: each costs itself and nothing else."""
 
 import json
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
-from models.run import RunState
-from sandbox.tenant import Request, Response, Tenant
+from models.run import RunState, RunTrigger
+from sandbox.tenant import Request, Response, Server, Tenant
 from tests.conftest import MakeMirror, Mirror
 from tests.support.mirror import assert_exact, last_seq, mirrored, scalar
 from worker.core.errors import Halt
+from worker.nango.client import NangoClient, Patience
 from worker.sync.discover import discover
+from worker.sync.plan import Order
+from worker.sync.run import run_slice
 
+WEB_PAGE = Response(200, b"<!doctype html><title>Nango</title>", {"content-type": "text/html"})
 GRAPH = {"content-type": "application/json", "request-id": "simulated"}
 
 
@@ -216,10 +222,23 @@ def test_a_wrong_key_halts_with_what_to_check(mirror: Mirror) -> None:
     assert scalar(mirror.database, "select state from sync.runs order by id desc") == "failed"
 
 
-def test_a_web_page_instead_of_nango_halts(mirror: Mirror) -> None:
-    page = Response(200, b"<!doctype html><title>Nango</title>", {"content-type": "text/html"})
-    mirror.nango.before_response = lambda _: page
+def test_a_web_page_where_nango_never_answered_halts(
+    mirror: Mirror, _shared_server: Server
+) -> None:
+    mirror.nango.before_response = lambda _: WEB_PAGE
+    stranger = NangoClient(_shared_server.url, mirror.nango.key, patience=Patience(2, 0.1))
+    kit = replace(mirror.kit, nango=stranger)
     with pytest.raises(Halt, match="NANGO_HOST"):
-        mirror.sync()
+        run_slice(kit, 1, trigger=RunTrigger.MANUAL, order=Order(datetime.now(UTC), manual=True))
     with pytest.raises(Halt, match="NANGO_HOST"):
-        discover(mirror.kit.database, mirror.kit.nango, mirror.kit.settings)
+        discover(kit.database, stranger, kit.settings)
+    stranger.close()
+
+
+def test_a_web_page_in_between_only_costs_time(mirror: Mirror) -> None:
+    mirror.tenant.mutate(3)
+    mirror.nango.before_response = lambda _: WEB_PAGE
+    assert mirror.sync().state is RunState.PARTIAL
+    mirror.nango.before_response = None
+    assert mirror.sync().state is RunState.SUCCEEDED
+    assert_exact(mirror.database, mirror.tenant)

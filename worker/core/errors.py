@@ -3,6 +3,7 @@
     Trouble
     ├── Retry        try the same call again soon, in place
     ├── Later        the stream waits until then, the others go on
+    │   ├── Spent    a budget of calls is used up; the work goes on when there is more
     │   └── Torn     the reply makes no sense; nothing of it was used
     ├── Restart      the cursor is gone: full walk, sweep, no invented events
     ├── Refused      this resource is not permitted or not offered here
@@ -15,7 +16,7 @@
     └── Away         Postgres or Redis cannot be reached now
 
 Foreign errors become one of these at the edge, in one table: ``nango/verdict.py`` and
-``graph/verdict.py`` for HTTP, ``store/engine.py`` for Postgres.
+``graph/verdict.py`` for HTTP, ``store/engine.py`` for Postgres, ``nango/ledger.py`` for Redis.
 """
 
 
@@ -50,6 +51,10 @@ class Retry(Trouble):
 
 class Later(Trouble):
     """Not now: ask again in ``after`` seconds."""
+
+
+class Spent(Later):
+    """A budget of calls is used up for ``after`` seconds; nothing is wrong."""
 
 
 class Torn(Later):

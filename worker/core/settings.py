@@ -61,6 +61,9 @@ class Settings(BaseSettings):
     )
     home: Path | None = Field(None, description="where the embedded servers keep their data")
     delta_seconds: int = Field(300, ge=1, description="seconds between two delta rounds")
+    listing_seconds: int = Field(
+        3600, ge=1, description="the same where a tenant has no delta and is listed in full"
+    )
     roles_seconds: int = Field(900, ge=1, description="seconds between two reads of the roles")
     roles_filtered_seconds: int = Field(
         3600, ge=1, description="the same where Graph demands a query for each role definition"
@@ -81,6 +84,14 @@ class Settings(BaseSettings):
     lease_seconds: int = Field(180, ge=5, description="life of a connection's lease")
     call_seconds: float = Field(60, gt=0, description="deadline of one call to Nango")
     retry_seconds: float = Field(20, ge=0, description="longest pause that is waited in place")
+    nango_calls_per_minute: int | None = Field(
+        None,
+        ge=1,
+        description="bound on calls to Nango; unset: learnt from Nango's own headers",
+    )
+    first_load_percent: float = Field(
+        25, ge=0, le=100, description="share of Nango's budget that is kept for first loads"
+    )
     dispatch_limit: int = Field(200, ge=1, description="connections claimed in one tick")
     first_loads: int = Field(4, ge=1, description="first loads that are under way at once")
     guard_percent: float = Field(

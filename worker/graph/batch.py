@@ -6,16 +6,23 @@ be read: a single odd body spoils it, and alone costs only itself.
 https://learn.microsoft.com/graph/json-batching
 """
 
-from collections.abc import Mapping, Sequence
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
+from models.run import RunTrigger
 from worker.graph.links import VERSION, batch_url
 from worker.nango.client import Address, NangoClient
 from worker.nango.reply import UNREADABLE, Reply
 
 LIMIT: Final = 20
+ROUNDS: Final = 3
+"""How often throttled requests of one ``$batch`` are sent again before their streams wait."""
+
+TRY_AGAIN: Final = frozenset({429, 500, 502, 503, 504, 509})
 
 
 class _Item(msgspec.Struct, frozen=True):
@@ -32,14 +39,25 @@ class _Envelope(msgspec.Struct, frozen=True):
 class Batcher:
     """Sends groups of requests for one connection, remembering whether ``$batch`` works."""
 
-    def __init__(self, nango: NangoClient, address: Address) -> None:
+    def __init__(
+        self,
+        nango: NangoClient,
+        address: Address,
+        *,
+        lane: RunTrigger = RunTrigger.MANUAL,
+        before: Callable[[], object] = bool,
+    ) -> None:
+        """``before`` is called ahead of every request: the lease must outlive the answer."""
         self._nango = nango
         self._address = address
+        self._lane = lane
+        self.before = before
         self._usable = True
 
     def get(self, target: str) -> Reply:
         """One request on its own."""
-        return self._nango.proxy(self._address, target)
+        self.before()
+        return self._nango.proxy(self._address, target, lane=self._lane)
 
     def get_all(self, targets: Mapping[str, str]) -> dict[str, Reply]:
         """Answers by name, for targets by name; every name is answered.
@@ -59,15 +77,29 @@ class Batcher:
         Where it is refused, only the first is answered: the rest is asked for once that has
         been judged.
         """
-        replies = self._together(dict(targets)) if self._usable and len(targets) > 1 else {}
+        replies = self._settled(dict(targets)) if self._usable and len(targets) > 1 else {}
         if first not in replies:
             replies = {first: self.get(targets[first])}
         return replies
 
     def _chunk(self, targets: dict[str, str]) -> dict[str, Reply]:
-        replies = self._together(targets) if self._usable and len(targets) > 1 else {}
+        replies = self._settled(targets) if self._usable and len(targets) > 1 else {}
         for name in targets.keys() - replies.keys():
             replies[name] = self.get(targets[name])
+        return replies
+
+    def _settled(self, targets: dict[str, str]) -> dict[str, Reply]:
+        """The answers; what was throttled is sent again by itself while that is soon."""
+        replies = self._together(targets)
+        until = time.monotonic() + self._nango.patience.deadline
+        for attempt in range(ROUNDS):
+            again = {name: one for name, one in replies.items() if one.status in TRY_AGAIN}
+            pause = max((_pause(one, attempt) for one in again.values()), default=0.0)
+            too_long = pause > self._nango.patience.pause or time.monotonic() + pause > until
+            if not again or too_long or not self._usable:
+                break
+            time.sleep(pause)
+            replies |= self._together({name: targets[name] for name in again})
         return replies
 
     def _together(self, targets: dict[str, str]) -> dict[str, Reply]:
@@ -76,14 +108,28 @@ class Batcher:
             {"id": str(index), "method": "GET", "url": batch_url(targets[name])}
             for index, name in enumerate(names)
         ]
+        self.before()
         reply = self._nango.proxy(
-            self._address, f"{VERSION}/$batch", method="POST", body={"requests": requests}
+            self._address,
+            f"{VERSION}/$batch",
+            method="POST",
+            body={"requests": requests},
+            lane=self._lane,
         )
         if not reply.ok and reply.status != 424:
             self._usable = False
             return {}
         answers = {str(index): name for index, name in enumerate(names)}
-        return {answers[item.id]: _reply(item) for item in _items(reply) if item.id in answers}
+        replies = {answers[item.id]: _reply(item) for item in _items(reply) if item.id in answers}
+        for name, one in replies.items():
+            self._nango.heed(self._address, targets[name], one)
+        return replies
+
+
+def _pause(reply: Reply, attempt: int) -> float:
+    """Seconds before a throttled request goes out again, with jitter."""
+    asked = reply.retry_after(time.time())
+    return (0.5 * 2**attempt if asked is None else asked) + 0.2 * random.random()
 
 
 def _items(reply: Reply) -> Sequence[_Item]:

@@ -9,7 +9,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from threading import Lock
 from typing import Any
@@ -19,9 +19,11 @@ import msgspec
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 from tenacity.wait import wait_random_exponential
 
-from worker.core.errors import Broken, Halt, Retry, Torn, Trouble
+from models.run import RunTrigger
+from worker.core.errors import Broken, Halt, Retry, Spent, Torn, Trouble
+from worker.nango.gate import Gate
 from worker.nango.reply import Reply
-from worker.nango.verdict import exhausted, nango_trouble, transport_trouble
+from worker.nango.verdict import Limited, exhausted, nango_trouble, transport_trouble
 
 MAX_BODY = 64 * 1024 * 1024
 ATTEMPTS = 5
@@ -63,6 +65,22 @@ class Patience:
     pause: float = 20.0
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """A request, and on whose budgets it goes; without an address it is for Nango itself."""
+
+    method: str
+    target: str
+    headers: dict[str, str] = field(default_factory=dict)
+    body: object = None
+    address: str | None = None
+    lane: RunTrigger = RunTrigger.MANUAL
+
+    @property
+    def path(self) -> bytes:
+        return (b"" if self.address is None else b"/proxy") + self.target.encode("ascii")
+
+
 class NangoClient:
     """Talks to one Nango environment. Safe to use from several threads."""
 
@@ -72,13 +90,16 @@ class NangoClient:
         key: str,
         *,
         patience: Patience | None = None,
+        gate: Gate | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._patience = patience or Patience()
+        self.patience = patience or Patience()
+        self.gate = gate or Gate()
         self._clock = clock
         self._base = _base(host)
         self._prefix = self._base.raw_path.rstrip(b"/")
         self._calls = 0
+        self._proven = False
         self._lock = Lock()
         if not _KEY.fullmatch(key):
             raise Halt("NANGO_SECRET_KEY holds characters that no key has")
@@ -106,14 +127,16 @@ class NangoClient:
         method: str = "GET",
         body: object = None,
         headers: Mapping[str, str] | None = None,
+        lane: RunTrigger = RunTrigger.MANUAL,
     ) -> Reply:
         """Send a request to Graph through the proxy; ``target`` is a path with its query.
 
         The target goes out byte for byte. Answers of Graph come back whatever their status;
-        Nango's own failures and those of the network are raised. Retries in place as long as
-        the pause that is asked for is short.
+        Nango's own failures and those of the network are raised. Waits for the budgets and
+        retries in place as long as the pause that is asked for is short; ``lane`` says on whose
+        behalf the budget is spent.
 
-        Raises Later (out of tries), Broken, Halt, Torn.
+        Raises Later (out of tries), Spent, Broken, Halt, Torn.
         """
         own = {
             "Retries": "0",
@@ -125,33 +148,30 @@ class NangoClient:
         }
         try:
             sent = address.headers() | own
-            return self._patiently(method, b"/proxy" + target.encode("ascii"), sent, body)
+            asked = _Asked(method, target, sent, body, str(address), lane)
+            return self._patiently(asked)
         except Trouble as trouble:
             trouble.connection = trouble.connection or str(address)
             raise
 
     def ask(self, target: str) -> Reply:
         """GET Nango's own API. 400 and 404 come back for the caller to judge."""
-        return self._patiently("GET", target.encode("ascii"), {}, None, api=True)
+        return self._patiently(_Asked("GET", target))
 
-    def _patiently(
-        self,
-        method: str,
-        target: bytes,
-        headers: dict[str, str],
-        body: object,
-        *,
-        api: bool = False,
-    ) -> Reply:
-        patience = self._patience
+    def heed(self, address: Address, target: str, reply: Reply) -> None:
+        """Let the customer's budget know what an answer, also one inside a ``$batch``, told."""
+        self.gate.heed(str(address), target, reply, self._clock())
+
+    def _patiently(self, asked: "_Asked") -> Reply:
+        patience = self.patience
         until = time.monotonic() + patience.deadline
 
         def give_up(state: RetryCallState) -> bool:
             if state.outcome is None:
                 return False
             fault = state.outcome.exception()
-            asked = fault.after or 0.0 if isinstance(fault, Retry) else 0.0
-            return asked > patience.pause or time.monotonic() + state.upcoming_sleep >= until
+            named = fault.after or 0.0 if isinstance(fault, Retry) else 0.0
+            return named > patience.pause or time.monotonic() + state.upcoming_sleep >= until
 
         retrying = Retrying(
             retry=retry_if_exception_type(Retry),
@@ -160,36 +180,43 @@ class NangoClient:
             reraise=True,
         )
         try:
-            return retrying(self._once, method, target, headers, body, api=api, until=until)
+            return retrying(self._once, asked, until)
         except Retry as trouble:
-            raise exhausted(trouble, patience.pause) from None
+            raise exhausted(trouble, patience.pause, proven=self._proven) from None
 
-    def _once(
-        self,
-        method: str,
-        target: bytes,
-        headers: dict[str, str],
-        body: object,
-        *,
-        api: bool,
-        until: float,
-    ) -> Reply:
-        reply = self._send(method, target, headers, body, until)
-        if api and reply.status in (400, 404):
+    def _once(self, asked: "_Asked", until: float) -> Reply:
+        self._pass_gate(asked, until)
+        reply = self._send(asked, until)
+        now = self._clock()
+        self.gate.learn(reply, now)
+        if asked.address is None and reply.status in (400, 404):
             return reply
-        trouble = nango_trouble(reply, self._clock())
+        trouble = nango_trouble(reply, now)
+        if isinstance(trouble, Limited):
+            self.gate.pause_account(trouble.after or 1.0)
         if trouble is not None:
             raise trouble
-        if not api:
-            _throttled(reply, self._clock())
+        self._proven = True
+        if asked.address is not None:
+            self.gate.heed(asked.address, asked.target, reply, now)
+            _throttled(reply, now)
         return reply
 
-    def _send(
-        self, method: str, target: bytes, headers: dict[str, str], body: object, until: float
-    ) -> Reply:
+    def _pass_gate(self, asked: "_Asked", until: float) -> None:
+        """Wait for the budgets, if that is short. Raises Spent where it is not."""
+        while True:
+            seconds, why = self.gate.wait(asked.address or "", asked.target, asked.lane)
+            if seconds <= 0:
+                return
+            if seconds > self.patience.pause or time.monotonic() + seconds >= until:
+                raise Spent(why, after=seconds)
+            time.sleep(seconds)
+
+    def _send(self, asked: "_Asked", until: float) -> Reply:
         with self._lock:
             self._calls += 1
-        url = self._base.copy_with(raw_path=self._prefix + target)
+        method, headers, body = asked.method, asked.headers, asked.body
+        url = self._base.copy_with(raw_path=self._prefix + asked.path)
         left = max(until - time.monotonic(), 0.01)
         connect = min(left, CONNECT_SECONDS)
         options: dict[str, Any] = {"timeout": httpx.Timeout(left, connect=connect, pool=connect)}

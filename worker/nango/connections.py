@@ -2,15 +2,17 @@
 
 Newest first with offset paging and no total: rows may repeat or slip while one reads, so the
 list is deduplicated, and an absence in it proves nothing until the connection itself is asked for.
+A row that cannot be read is such an absence; the other rows count.
 https://nango.dev/docs/reference/api/connection/list
 """
 
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import msgspec
 
-from worker.core.errors import Halt, Torn
+from worker.core.errors import Broken, Halt, Torn
 from worker.nango.client import Address, NangoClient
 from worker.nango.reply import UNREADABLE, Reply
 
@@ -18,10 +20,8 @@ PAGE_SIZES = (2000, 1000, 0)
 """Older servers cap ``limit`` at 1000, still older ones do not know it (0: do not send it)."""
 
 MAX_PAGES = 1000
-
-
-class AuthError(msgspec.Struct, frozen=True):
-    type: str = ""
+LONGEST_NAME = 1000
+"""Characters of an id that can be kept and looked up; Nango's own have 255 at most."""
 
 
 class Listed(msgspec.Struct, frozen=True):
@@ -32,31 +32,59 @@ class Listed(msgspec.Struct, frozen=True):
     provider_config_key: str
     provider: str = ""
     metadata: dict[str, Any] | None = None
-    errors: list[AuthError] = []
+    failing: bool = False
+    """Nango's latest try to renew the connection's token failed: a hint, no proof."""
 
     @property
     def address(self) -> Address:
         return Address(self.connection_id, self.provider_config_key)
 
 
+@dataclass
+class Listing:
+    """What a reading of the list brought: each connection once, and how many rows made no sense."""
+
+    rows: list[Listed] = field(default_factory=list)
+    unreadable: int = 0
+
+
 class _Page(msgspec.Struct, frozen=True):
-    connections: list[Listed]
+    connections: list[msgspec.Raw]
 
 
-def list_connections(nango: NangoClient) -> list[Listed]:
+class _Row(msgspec.Struct, frozen=True):
+    """Without these three a row is nothing; all else may be missing or odd."""
+
+    id: int
+    connection_id: str
+    provider_config_key: str
+    provider: Any = None
+    metadata: Any = None
+    errors: Any = None
+
+
+def list_connections(nango: NangoClient) -> Listing:
     """Every connection of the environment, once each.
 
-    Raises Halt where the key or the address is wrong, Later where Nango does not answer.
+    Raises Halt where the key or the address is wrong, Later where Nango does not answer, Torn
+    where not one row can be read.
     """
     for size in PAGE_SIZES:
         found = _read_all(nango, size)
         if found is not None:
-            return list(found.values())
+            if found.unreadable and not found.rows:
+                raise Torn("no row of Nango's list of connections can be read", after=60)
+            return Listing(_newest(found.rows), found.unreadable)
     raise Halt("Nango refuses to list its connections; check NANGO_HOST and the key's scopes")
 
 
-def _read_all(nango: NangoClient, size: int) -> dict[int, Listed] | None:
+def _read_all(nango: NangoClient, size: int) -> Listing | None:
+    """The rows of all pages; None where the server does not take pages of this size.
+
+    A server that ignores ``limit`` or ``page`` sends everything, or the same page for ever.
+    """
     found: dict[int, Listed] = {}
+    unreadable = 0
     for page_no in range(MAX_PAGES):
         query = f"?{urlencode({'limit': size, 'page': page_no})}" if size else ""
         reply = nango.ask(f"/connections{query}")
@@ -64,26 +92,72 @@ def _read_all(nango: NangoClient, size: int) -> dict[int, Listed] | None:
             raise Halt("NANGO_HOST does not answer like Nango (404 for /connections)")
         if reply.status == 400:
             return None
-        rows = _decode(reply)
-        found.update({row.id: row for row in rows})
-        if not size or len(rows) < size:
+        raw = _decode(reply)
+        rows = [row for row in map(_listed, raw) if row is not None]
+        unreadable += len(raw) - len(rows)
+        fresh = [row for row in rows if row.id not in found]
+        found.update({row.id: row for row in fresh})
+        if not fresh or len(raw) != size:
             break
-    return found
+    return Listing(list(found.values()), unreadable)
 
 
-def _decode(reply: Reply) -> list[Listed]:
+def _newest(rows: list[Listed]) -> list[Listed]:
+    """One row an address: who connects anew under the same id while we read is listed twice."""
+    newest: dict[Address, Listed] = {}
+    for row in rows:
+        if row.address not in newest or newest[row.address].id < row.id:
+            newest[row.address] = row
+    return list(newest.values())
+
+
+def _decode(reply: Reply) -> list[msgspec.Raw]:
     try:
         return msgspec.json.decode(reply.body, type=_Page).connections
     except UNREADABLE as fault:
         raise Torn(f"Nango's list of connections cannot be read ({fault})", after=60) from None
 
 
-def is_gone(nango: NangoClient, address: Address) -> bool:
-    """Whether Nango itself says that the connection is no longer there."""
-    reply = nango.ask(
-        f"/connections/{quote(address.connection_id, safe='')}"
-        f"?{urlencode({'provider_config_key': address.provider_config_key})}"
+def _listed(raw: msgspec.Raw) -> Listed | None:
+    try:
+        row = msgspec.json.decode(raw, type=_Row)
+    except UNREADABLE:
+        return None
+    if not (_can_be_kept(row.connection_id) and _can_be_kept(row.provider_config_key)):
+        return None
+    return Listed(
+        row.id,
+        row.connection_id,
+        row.provider_config_key,
+        row.provider if isinstance(row.provider, str) and _can_be_kept(row.provider) else "",
+        row.metadata if isinstance(row.metadata, dict) else None,
+        _is_failing(row.errors),
     )
+
+
+def _can_be_kept(name: str) -> bool:
+    """Postgres takes no NUL, and no index takes a name of several kilobytes."""
+    return 0 < len(name) <= LONGEST_NAME and "\x00" not in name
+
+
+def _is_failing(errors: Any) -> bool:
+    if not isinstance(errors, list):
+        return False
+    return any(isinstance(error, dict) and error.get("type") == "auth" for error in errors)
+
+
+def is_gone(nango: NangoClient, address: Address) -> bool:
+    """Whether Nango itself says that the connection is no longer there.
+
+    Raises Halt, Later.
+    """
+    try:
+        reply = nango.ask(
+            f"/connections/{quote(address.connection_id, safe='')}"
+            f"?{urlencode({'provider_config_key': address.provider_config_key})}"
+        )
+    except Broken:
+        return False  # Nango has trouble with its token, so it has the connection
     document = reply.document()
     error = document.get("error") if isinstance(document, dict) else None
     code = error.get("code") if isinstance(error, dict) else None

@@ -9,8 +9,17 @@ from typing import Any
 
 import httpx
 
-from worker.core.errors import Broken, Halt, Later, Retry, Torn, Trouble
+from worker.core.errors import Broken, Halt, Later, Retry, Spent, Torn, Trouble
 from worker.nango.reply import Reply
+
+
+class Limited(Retry):
+    """Nango's own rate limit, which is the whole account's."""
+
+
+class WebPage(Retry):
+    """HTML in place of an answer."""
+
 
 GRAPH_HEADERS = ("request-id", "x-ms-ags-diagnostic", "client-request-id")
 
@@ -96,7 +105,7 @@ def nango_trouble(reply: Reply, now: float) -> Trouble | None:
     code, message = _text(error, "code"), _text(error, "message")
     if reply.status == 429 or code == "too_many_request":
         after = max(1.0, reply.retry_after(now) or 0.0)
-        return Retry("Nango's own rate limit is reached", after=after)
+        return Limited("Nango's own rate limit is reached", after=after)
     if code in _OURS:
         kind, sentence = _OURS[code]
         return kind(sentence)
@@ -137,10 +146,10 @@ def _by_code(code: str) -> Trouble | None:
 
 
 def _not_json(reply: Reply) -> Trouble | None:
-    """A page of HTML with 200 is Nango's dashboard: the address is wrong."""
+    """A page of HTML with 200 is Nango's dashboard, or a gateway's on the way."""
     kind = reply.headers.get("content-type", "")
     if "html" in kind or reply.body[:1] == b"<":
-        return Halt("NANGO_HOST answers with a web page instead of Nango's API; check the address")
+        return WebPage("a web page came instead of an answer of Nango or Graph")
     return None
 
 
@@ -158,9 +167,16 @@ def transport_trouble(fault: httpx.HTTPError | httpx.InvalidURL) -> Trouble:
             return Torn(f"Nango's answer could not be read ({name})")
 
 
-def exhausted(trouble: Retry, pause: float) -> Later:
-    """The same trouble once trying in place is over."""
-    return Later(
+def exhausted(trouble: Retry, pause: float, *, proven: bool = False) -> Later | Halt:
+    """The same trouble once trying in place is over.
+
+    ``proven`` says that the address answered like Nango before: then a web page is a passing
+    fault of something in between.
+    """
+    if isinstance(trouble, WebPage) and not proven:
+        return Halt("NANGO_HOST answers with a web page instead of Nango's API; check the address")
+    kind = Spent if isinstance(trouble, Limited) else Later
+    return kind(
         trouble.message,
         connection=trouble.connection,
         resource=trouble.resource,

@@ -55,6 +55,11 @@ _RELEASE = text("""
      where connection_id = :id and token = :token
 """)
 
+_DUE = text("""
+    update sync.connections set due_at = least(due_at, clock_timestamp())
+     where id = :id and status in ('active', 'broken')
+""")
+
 
 @dataclass(frozen=True)
 class Lease:
@@ -106,6 +111,14 @@ def renew(database: Database, lease: Lease) -> None:
             raise Fenced("the lease was taken over", connection=str(lease.connection_id))
 
 
+def give_back(database: Database, lease: Lease) -> None:
+    """Give the lease back before the work was done: the connection is due at once."""
+    with database.begin() as connection:
+        values = {"id": lease.connection_id, "token": lease.token}
+        if connection.execute(_RELEASE, values).rowcount:
+            connection.execute(_DUE, values)
+
+
 def release(database: Database, lease: Lease) -> None:
     """Give the lease back; harmless where it is no longer ours."""
     with database.begin() as connection:
@@ -132,12 +145,18 @@ def interrupting(database: Database, connection_id: int) -> Iterator[Transaction
 
     Whatever slice was under way is fenced and starts over from what is committed.
     """
-    with database.begin() as connection:
-        connection.execute(_ENSURE, {"id": connection_id})
-        transaction, _ = _locked(connection, connection_id)
-        connection.execute(_SEIZE, {"id": connection_id})
+    with database.begin() as connection, joining(connection, connection_id) as transaction:
         yield transaction
-        _count(transaction, 0.0)
+
+
+@contextmanager
+def joining(connection: Connection, connection_id: int) -> Iterator[Transaction]:
+    """Another connection's lock and fence, inside a transaction that is under way."""
+    connection.execute(_ENSURE, {"id": connection_id})
+    transaction, _ = _locked(connection, connection_id)
+    connection.execute(_SEIZE, {"id": connection_id})
+    yield transaction
+    _count(transaction, 0.0)
 
 
 def _locked(connection: Connection, connection_id: int) -> tuple[Transaction, int]:

@@ -4,36 +4,33 @@ Reads as the whole story: take the lease, adopt or open the run, take a slice, c
 """
 
 import contextlib
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Any
+from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import func, select
 
-from models.change_event import ConnectionChange
 from models.connection import ConnectionStatus
 from models.run import RunState, RunTrigger
-from models.stream import Phase
 from worker.core.crash import crash_point
-from worker.core.errors import Away, Broken, Halt, Later, Refused, Trouble
+from worker.core.errors import Away, Broken, Halt, Later, Refused
 from worker.core.settings import Settings
-from worker.events.ledger import tell_connection
+from worker.core.stopping import is_stopping
 from worker.graph.batch import Batcher
 from worker.nango.client import Address, NangoClient
-from worker.store.connections import Known, change_connection, get, settle_request
+from worker.store.connections import Known, get
 from worker.store.engine import Database
-from worker.store.lease import Lease, Transaction, release, take, writing
-from worker.store.runs import add_to_run, finish_run, resume_or_open
-from worker.store.service import note_halt
-from worker.store.streams import Stream, Tally
+from worker.store.lease import Lease, give_back, release, take, writing
+from worker.store.runs import resume_or_open
+from worker.sync.books import Report, closed, stopped
 from worker.sync.plan import Order
 from worker.sync.policy import METADATA_KEY, Policy, customised
 from worker.sync.session import Progress, Session, silent
-from worker.sync.slice import Outcome, take_slice
+from worker.sync.slice import take_slice
 
-LONGEST_BREAK = 6 * 3600
-"""Seconds after which a broken connection is asked again at the latest."""
+AWAY_PATIENCE = 60.0
+"""Seconds that a slice waits for Postgres to come back, so as to give its lease back at once."""
 
 
 @dataclass(frozen=True)
@@ -43,18 +40,6 @@ class Kit:
     database: Database
     nango: NangoClient
     settings: Settings
-
-
-@dataclass
-class Report:
-    """What became of a slice or run, for people and for exit codes."""
-
-    connection: str
-    state: RunState
-    message: str | None = None
-    resources: dict[str, Any] = field(default_factory=dict)
-    tally: Tally = field(default_factory=Tally)
-    calls: int = 0
 
 
 def run_slice(
@@ -82,8 +67,8 @@ def run_slice(
         try:
             outcome = take_slice(session, seconds=seconds)
         except (Broken, Later, Refused, Halt) as trouble:
-            return _stopped(session, trouble, kit.nango.calls - calls)
-        return _closed(session, outcome, kit.nango.calls - calls)
+            return stopped(session, trouble, kit.nango.calls - calls)
+        return closed(session, outcome, kit.nango.calls - calls)
 
 
 def _check_status(known: Known) -> None:
@@ -102,11 +87,24 @@ def _leased(kit: Kit, connection_id: int) -> Iterator[Lease]:
     crash_point("lease-taken")
     try:
         yield lease
+    except Away:
+        _come_back(kit, lease)
+        raise
     finally:
         # A lease that cannot be given back now lapses by itself.
         with contextlib.suppress(Away, Later):
             release(kit.database, lease)
             crash_point("lease-released")
+
+
+def _come_back(kit: Kit, lease: Lease) -> None:
+    """Once Postgres is there again, free the lease and have the connection due at once."""
+    until = time.monotonic() + min(AWAY_PATIENCE, lease.seconds)
+    while time.monotonic() < until and not is_stopping():
+        with contextlib.suppress(Away, Later):
+            give_back(kit.database, lease)
+            return
+        time.sleep(0.5)
 
 
 def _session(
@@ -118,18 +116,20 @@ def _session(
     crash_point("run-opened")
     policy, _ = customised(Policy.of(kit.settings), known.settings.get(METADATA_KEY))
     address = Address(known.nango_connection_id, known.provider_config_key)
-    return Session(
+    session = Session(
         database=kit.database,
         lease=lease,
         connection=known,
         run=run,
-        batcher=Batcher(kit.nango, address),
+        batcher=Batcher(kit.nango, address, lane=RunTrigger.MANUAL if order else trigger),
         policy=policy,
         order=order or _order(known, began),
         by_hand=order is not None,
         began=began,
         call_seconds=kit.settings.call_seconds,
     )
+    session.batcher.before = session.keep_lease
+    return session
 
 
 def _order(known: Known, now: datetime) -> Order:
@@ -144,107 +144,18 @@ def _order(known: Known, now: datetime) -> Order:
     )
 
 
-def _closed(session: Session, outcome: Outcome, calls: int) -> Report:
-    """Add up a slice; end the run unless there is more to do."""
-    state = RunState.RUNNING if outcome.unfinished else _state(outcome)
-    resources = {
-        name: _line(session, stream, outcome.troubles.get(name))
-        for name, stream in outcome.streams.items()
-    }
-    message = "; ".join(_problems(outcome)) or None
-    if message is None and outcome.quarantined:
-        message = (
-            f"{outcome.quarantined} malformed objects are kept apart in sync.quarantine; "
-            "they are read again by their id"
-        )
-    with session.writing() as tx:
-        add_to_run(tx, session.run, session.tally, calls)
-        dues = [stream.due_at for stream in outcome.streams.values() if stream.due_at]
-        due = session.began if outcome.unfinished or not dues else min(dues)
-        values: dict[str, Any] = {"due_at": due}
-        if not outcome.unfinished:
-            finish_run(tx, session.run, state, error=message, resources=resources)
-        change_connection(tx, **values)
-        settle_request(tx, session.order.since, done=not outcome.unfinished)
-    crash_point("books-closed")
-    label = session.connection.label
-    return Report(label, state, message, resources, session.tally, calls)
-
-
-def _problems(outcome: Outcome) -> Iterator[str]:
-    """What kept resources from being brought up to date, now or at an earlier try."""
-    for name, stream in outcome.streams.items():
-        trouble = outcome.troubles.get(name)
-        if trouble is not None:
-            yield f"{name}: {trouble.message}"
-        elif stream.phase is Phase.REFUSED:
-            yield f"{name}: {stream.reason}"
-    for name, trouble in outcome.troubles.items():
-        if name not in outcome.streams:
-            yield f"{name}: {trouble.message}"
-
-
-def _state(outcome: Outcome) -> RunState:
-    if any(stream.phase is Phase.HELD for stream in outcome.streams.values()):
-        return RunState.HELD
-    refused = any(stream.phase is Phase.REFUSED for stream in outcome.streams.values())
-    if outcome.troubles or outcome.quarantined or refused:
-        return RunState.PARTIAL
-    return RunState.SUCCEEDED
-
-
-def _line(session: Session, stream: Stream, trouble: Trouble | None) -> dict[str, Any]:
-    """What a run tells about one resource."""
-    counts = {
-        resource.name: session.tally.by_resource[resource.name]
-        for resource in stream.carries
-        if resource.name in session.tally.by_resource
-    }
-    return {
-        "phase": stream.phase.value,
-        "mode": stream.mode.value,
-        "changes": counts,
-        "problem": trouble.message if trouble else stream.reason,
-    }
-
-
-def _stopped(session: Session, trouble: Trouble, calls: int) -> Report:
-    """The slice ended as a whole: say why, and when the connection is asked again."""
-    message = trouble.message
-    state = RunState.PARTIAL if isinstance(trouble, Later) else RunState.FAILED
-    by_hand = session.by_hand
-    with session.writing() as tx:
-        add_to_run(tx, session.run, session.tally, calls)
-        finish_run(tx, session.run, state, error=message)
-        if isinstance(trouble, Broken):
-            _break(session, tx, message)
-        elif not isinstance(trouble, Refused) and not by_hand:
-            after = timedelta(seconds=max(5.0, trouble.after or 300.0))
-            change_connection(tx, due_at=session.began + after)
-        if isinstance(trouble, Halt) and not by_hand:
-            note_halt(tx.connection, message)
-    if isinstance(trouble, Halt):
-        raise trouble
-    return Report(session.connection.label, state, message, {}, session.tally, calls)
-
-
-def _break(session: Session, tx: Transaction, message: str) -> None:
-    """Mark the connection as broken; it is asked again after a growing pause."""
-    known = session.connection
-    pause = min(LONGEST_BREAK, 60 * 2 ** min(known.broken_count, 10))
-    change_connection(
-        tx,
-        status=ConnectionStatus.BROKEN,
-        status_reason=message,
-        broken_count=known.broken_count + 1,
-        due_at=session.began + timedelta(seconds=pause),
-    )
-    if known.status is not ConnectionStatus.BROKEN:
-        tell_connection(tx, ConnectionChange.BROKEN, {"reason": message}, run_id=session.run.id)
-
-
 def run_to_end(
     kit: Kit, connection_id: int, order: Order, *, progress: Progress = silent
 ) -> Report:
-    """Sync here and now, whatever the clocks say. Raises as ``run_slice``."""
-    return run_slice(kit, connection_id, trigger=RunTrigger.MANUAL, order=order, progress=progress)
+    """Sync here and now, whatever the clocks say; waits where a budget is spent.
+
+    Raises as ``run_slice``.
+    """
+    while True:
+        report = run_slice(
+            kit, connection_id, trigger=RunTrigger.MANUAL, order=order, progress=progress
+        )
+        if report.state is not RunState.RUNNING or is_stopping():
+            return report
+        progress("", round(report.again_in), report.message or "waiting")
+        time.sleep(max(0.05, report.again_in))

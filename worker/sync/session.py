@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
+from threading import Lock
 
 from models.resource import Resource
 from worker.events.ledger import append
@@ -44,7 +45,9 @@ class Session:
     by_hand: bool = False
     progress: Progress = silent
     tally: Tally = field(default_factory=Tally)
+    started: float = field(default_factory=time.monotonic)
     renewed: float = field(default_factory=time.monotonic)
+    renewing: Lock = field(default_factory=Lock)
     quarantined: dict[str, bool] = field(default_factory=dict)
     jitter: float = field(default_factory=random.random)
 
@@ -55,16 +58,23 @@ class Session:
             yield tx
         self.renewed = time.monotonic()
 
+    @property
+    def moment(self) -> datetime:
+        """Now, by the database's clock."""
+        return self.began + timedelta(seconds=time.monotonic() - self.started)
+
     def keep_lease(self) -> None:
         """See that the lease outlives the next call, without a heartbeat thread.
 
         A statement is only sent where the last commit is too long ago; a worker that hangs
-        stops renewing and loses the lease. Raises Fenced.
+        stops renewing and loses the lease. Called before every request, on whatever thread
+        sends it. Raises Fenced.
         """
-        left = self.lease.seconds - (time.monotonic() - self.renewed)
-        if left < self.call_seconds + 10 or left < self.lease.seconds / 2:
-            renew(self.database, self.lease)
-            self.renewed = time.monotonic()
+        with self.renewing:
+            left = self.lease.seconds - (time.monotonic() - self.renewed)
+            if left < self.call_seconds + 10 or left < self.lease.seconds / 2:
+                renew(self.database, self.lease)
+                self.renewed = time.monotonic()
 
     def record(
         self, tx: Transaction, resource: Resource, changes: list[Change], *, initial: bool

@@ -12,7 +12,8 @@ from sqlalchemy import func, select
 
 from models.resources import STREAMED
 from worker.core.crash import crash_point
-from worker.core.errors import Later, Refused, Restart, Trouble
+from worker.core.errors import Later, Refused, Restart, Spent, Trouble
+from worker.core.stopping import is_stopping
 from worker.store.deletions import pending_removals
 from worker.store.quarantine import count_quarantined
 from worker.store.streams import Stream, load_streams, save_stream
@@ -31,6 +32,9 @@ class Outcome:
     streams: dict[str, Stream] = field(default_factory=dict)
     troubles: dict[str, Trouble] = field(default_factory=dict)
     unfinished: bool = False
+    """There is more to do at once."""
+    spent: Spent | None = None
+    """There is more to do once a budget has calls again."""
     quarantined: int = 0
 
 
@@ -43,7 +47,7 @@ def take_slice(session: Session, *, seconds: float | None = None) -> Outcome:
     due = [one for one in streamings if one.step is not Step.WAIT]
     if due:
         _open(session, due)
-        _drive(session, due, seconds)
+        _drive(due, seconds)
     unfinished = any(one.step is not Step.WAIT for one in streamings)
     troubles = {one.stream.name: one.trouble for one in streamings if one.trouble is not None}
     streams = {one.stream.name: one.stream for one in streamings}
@@ -51,7 +55,8 @@ def take_slice(session: Session, *, seconds: float | None = None) -> Outcome:
         troubles |= _clear_doubts(session, streams)
     with session.writing() as tx:
         quarantined = sum(count_quarantined(tx, resource) for resource in STREAMED)
-    return Outcome(streams, troubles, unfinished, quarantined)
+    spent = next((one for one in troubles.values() if isinstance(one, Spent)), None)
+    return Outcome(streams, troubles, unfinished, spent, quarantined)
 
 
 def _prepare(session: Session) -> list[Streaming]:
@@ -85,8 +90,7 @@ def _open(session: Session, due: list[Streaming]) -> None:
 class _Driver:
     """Fetches on a pool, loads on its own thread; stops asking when the time is up."""
 
-    def __init__(self, session: Session, pool: ThreadPoolExecutor, until: float | None) -> None:
-        self._session = session
+    def __init__(self, pool: ThreadPoolExecutor, until: float | None) -> None:
         self._pool = pool
         self._until = until
         self._running: dict[Future[object], tuple[Streaming, int]] = {}
@@ -115,18 +119,17 @@ class _Driver:
 
     def _submit(self, one: Streaming, asked: Ask | None, *, anyway: bool = False) -> bool:
         """Send an ask; every slice takes each stream at least one step further."""
-        late = self._until is not None and time.monotonic() >= self._until
+        late = is_stopping() or (self._until is not None and time.monotonic() >= self._until)
         if asked is None or (late and not anyway):
             return False
-        self._session.keep_lease()
         self._running[self._pool.submit(asked)] = (one, one.generation)
         return True
 
 
-def _drive(session: Session, due: list[Streaming], seconds: float | None) -> None:
+def _drive(due: list[Streaming], seconds: float | None) -> None:
     until = None if seconds is None else time.monotonic() + seconds
     with ThreadPoolExecutor(max_workers=len(due), thread_name_prefix="fetch") as pool:
-        _Driver(session, pool, until).drive(due)
+        _Driver(pool, until).drive(due)
 
 
 def _guarded(one: Streaming) -> Ask | None:
@@ -140,7 +143,6 @@ def _guarded(one: Streaming) -> Ask | None:
 
 def _clear_doubts(session: Session, streams: dict[str, Stream]) -> dict[str, Trouble]:
     doubts = find_doubts(session, streams)
-    session.keep_lease()
     try:
         if doubts:
             take_answers(session, doubts, ask(session.batcher, doubts))

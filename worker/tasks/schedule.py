@@ -28,16 +28,20 @@ def tick() -> None:
             note_tick(connection)
             halted = is_halted(connection)
             looks = should_discover(connection, mine.settings.discovery_seconds)
+            limit = mine.settings.dispatch_limit
+            allowed = mine.nango.gate.allowance()
             claimed = (
                 []
                 if halted
                 else claim_due(
                     connection,
-                    limit=mine.settings.dispatch_limit,
+                    limit=limit,
+                    by_clock=limit if allowed is None else min(limit, allowed),
                     first_loads=mine.settings.first_loads,
                     grace=CLAIM_GRACE,
                 )
             )
+        mine.nango.gate.admit(len(claimed))
         if claimed:
             crash_point("claimed")
         if looks:
@@ -62,11 +66,14 @@ def discover_connections() -> None:
     with told("discover"):
         mine = kit()
         found = discover(mine.database, mine.nango, mine.settings)
-        if found.enrolled or found.retired or found.returned or found.problems:
+        if any(value for name, value in vars(found).items() if name != "listed"):
             logger().info(
                 "connections changed",
                 enrolled=found.enrolled,
                 retired=found.retired,
                 returned=found.returned,
+                woken=found.woken,
+                unreadable=found.unreadable,
+                unconfirmed=found.unconfirmed,
                 problems=found.problems,
             )

@@ -28,5 +28,6 @@ def sync_slice(connection_id: int, trigger: str) -> None:
             updated=report.tally.updated,
             deleted=report.tally.deleted,
             restored=report.tally.restored,
+            drift={name: line["drift"] for name, line in report.resources.items() if line["drift"]},
             reason=report.message,
         )

@@ -1,0 +1,18 @@
+"""Whether this process's worker has been told to stop: slices then end after their page.
+
+The parent hears the signal, its children do the work: one shared byte, made before the fork,
+carries the word.
+"""
+
+import mmap
+
+_flag = mmap.mmap(-1, 1)
+
+
+def stop() -> None:
+    """Say it, to this process and all that it forked."""
+    _flag[0] = 1
+
+
+def is_stopping() -> bool:
+    return _flag[0] == 1

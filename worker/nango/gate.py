@@ -1,0 +1,179 @@
+"""The gate in front of every call: two budgets that all workers share.
+
+Nango's account-wide one (``budget``), and for each connection the pauses that Graph asks for,
+SharePoint's apart from the directory's. A throttled customer never slows another one down.
+https://learn.microsoft.com/graph/throttling
+"""
+
+import hashlib
+import random
+from collections.abc import Callable
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+import msgspec
+
+from models.run import RunTrigger
+from worker.nango.budget import Account, Rules, admitted, allowance, learn, paused, spend, turned
+from worker.nango.ledger import Ledger, LocalLedger
+from worker.nango.reply import LONGEST_PAUSE, Reply
+
+Change = Callable[[Account, float], Account]
+
+SLOW_FROM: Final = 0.8
+"""Share of a customer's Graph budget from which we slow down, before Graph has to say 429."""
+
+_KEEP_SECONDS: Final = 3600
+_SPENT: Final = "Nango's budget of calls a minute is spent for now"
+
+
+def service_of(target: str) -> str:
+    """Which of a customer's budgets a call draws on."""
+    path = target.split("?", 1)[0].rstrip("/")
+    return "sharepoint" if path.split("/", 3)[2:3] == ["sites"] else "directory"
+
+
+class Gate:
+    """Tells when the next call may go out, and learns from every reply."""
+
+    def __init__(
+        self, ledger: Ledger | None = None, *, account: str = "", rules: Rules | None = None
+    ) -> None:
+        self._ledger = ledger or LocalLedger()
+        self._rules = rules or Rules()
+        self._account = f"account:{_digest(account)}"
+
+    def wait(self, address: str, target: str, lane: RunTrigger) -> tuple[float, str]:
+        """Book one call and answer 0, or the seconds to wait first and why (nothing is booked)."""
+        pause = _pause_key(address, service_of(target))
+        while True:
+            now, (held, until) = self._ledger.read([self._account, pause])
+            left = _seconds(until) - now
+            if left > 0:
+                return left, f"Graph asks to slow down ({service_of(target)})"
+            after, seconds = spend(_account(held), now, lane, self._rules)
+            if self._save(held, after):
+                return seconds, _SPENT
+
+    def learn(self, reply: Reply, wall: float) -> None:
+        """Take in Nango's own headers; they are on Graph's answers, too."""
+        told = _told(reply, wall)
+        if told is None:
+            return
+        limit, left, seconds = told
+        self._change(
+            lambda a, now: learn(a, now, self._rules, limit=limit, left=left, seconds=seconds)
+        )
+
+    def pause_account(self, seconds: float) -> None:
+        """Nango's own 429: nobody asks until then."""
+        self._change(lambda account, now: paused(account, now + seconds + random.random()))
+
+    def heed(self, address: str, target: str, reply: Reply, wall: float) -> None:
+        """Slow a customer's calls down as Graph asks for, before it has to refuse them."""
+        seconds = wished_pause(reply, wall)
+        if seconds <= 0:
+            return
+        key = _pause_key(address, service_of(target))
+        while True:
+            now, (held,) = self._ledger.read([key])
+            until = now + min(seconds, LONGEST_PAUSE)
+            if until <= _seconds(held):
+                return
+            lives = max(1, int(until - now) + 1)
+            if self._ledger.swap(key, held, repr(until).encode(), lives):
+                return
+
+    def allowance(self) -> int | None:
+        """How many connections the dispatcher may send on their way; None: all that are due."""
+        now, (held,) = self._ledger.read([self._account])
+        return allowance(_account(held), now, self._rules)
+
+    def admit(self, number: int) -> None:
+        """The dispatcher sent so many on their way."""
+        if number:
+            self._change(lambda account, now: admitted(account, now, self._rules, number))
+
+    def account(self) -> Account:
+        """The state of Nango's budget, for people."""
+        now, (held,) = self._ledger.read([self._account])
+        return turned(_account(held), now, self._rules)
+
+    def _change(self, change: Change) -> None:
+        while True:
+            now, (held,) = self._ledger.read([self._account])
+            before = _account(held)
+            after = change(before, now)
+            if after == before or self._save(held, after):
+                return
+
+    def _save(self, held: bytes | None, after: Account) -> bool:
+        return self._ledger.swap(self._account, held, msgspec.json.encode(after), _KEEP_SECONDS)
+
+
+def wished_pause(reply: Reply, wall: float) -> float:
+    """Seconds that Graph wants us to hold this customer's calls back; 0 for none.
+
+    A refusal's Retry-After where it names the whole scope (else only its own stream waits),
+    SharePoint's RateLimit headers (the longer of both), or the share of the budget that is used
+    up: half a second at 80 %, more above.
+    """
+    reset = _number(reply, "ratelimit-reset")
+    if reply.status in (429, 503):
+        whole = reset is not None or "x-ms-throttle-scope" in reply.headers
+        return max(reply.retry_after(wall) or 0.0, reset or 0.0) if whole else 0.0
+    used = _number(reply, "x-ms-throttle-limit-percentage")
+    if used is not None and used >= SLOW_FROM:
+        return 0.5 + 10 * (min(used, 1.8) - SLOW_FROM)
+    left = _number(reply, "ratelimit-remaining")
+    if left is not None and reset is not None:
+        return min(reset, 60.0) / max(left, 1.0)
+    return 0.0
+
+
+def _told(reply: Reply, wall: float) -> tuple[int, int, float] | None:
+    """Limit, what is left and the seconds to the window's end, where Nango says so sensibly."""
+    limit, left = _number(reply, "x-ratelimit-limit"), _number(reply, "x-ratelimit-remaining")
+    reset = _number(reply, "x-ratelimit-reset")
+    if limit is None or left is None or reset is None or limit < 1:
+        return None
+    return int(limit), int(left), reset - _clock_of(reply, wall)
+
+
+def _clock_of(reply: Reply, wall: float) -> float:
+    """The answering server's own time, so that our clock need not agree with it."""
+    try:
+        there = parsedate_to_datetime(reply.headers["date"]).timestamp()
+    except (KeyError, ValueError, OverflowError):
+        return wall
+    return there if abs(there - wall) < _KEEP_SECONDS else wall
+
+
+def _number(reply: Reply, name: str) -> float | None:
+    try:
+        value = float(reply.headers[name])
+    except (KeyError, ValueError):
+        return None
+    return value if 0 <= value < 1e12 else None
+
+
+def _account(held: bytes | None) -> Account:
+    try:
+        return msgspec.json.decode(held or b"{}", type=Account)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return Account()
+
+
+def _seconds(held: bytes | None) -> float:
+    try:
+        return float(held or 0)
+    except ValueError:
+        return 0.0
+
+
+def _pause_key(address: str, service: str) -> str:
+    return f"pause:{service}:{_digest(address)}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()

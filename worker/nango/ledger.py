@@ -1,0 +1,127 @@
+"""Where the budgets are kept: in Redis, shared by all workers, or in this process where it is away.
+
+Only small values, each replaced as a whole by compare-and-swap, so that the rules stay in Python
+and are the same in both places. Redis may lose everything at any time: the next replies tell it
+again.
+"""
+
+import time
+from threading import Lock
+from typing import Final, Protocol
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry as RedisRetry
+
+from worker.core.errors import Away, Halt, Trouble
+from worker.core.log import logger
+
+PREFIX: Final = "tenant-mirror:budget:"
+AWAY_SECONDS: Final = 5.0
+"""How long Redis is left alone after it failed."""
+
+_SWAP: Final = """
+local held = redis.call('GET', KEYS[1])
+if (held or '') ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
+return 1
+"""
+
+
+class Ledger(Protocol):
+    """Values by key, with the time they were read at."""
+
+    def read(self, keys: list[str]) -> tuple[float, list[bytes | None]]:
+        """The Unix time and the values; None for what is not known."""
+
+    def swap(self, key: str, old: bytes | None, new: bytes, seconds: int) -> bool:
+        """Replace a value that is still ``old``; whether it was. It lives for ``seconds``."""
+
+
+class LocalLedger:
+    """The budgets of one process."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, tuple[bytes, float]] = {}
+        self._lock = Lock()
+
+    def read(self, keys: list[str]) -> tuple[float, list[bytes | None]]:
+        now = time.time()
+        with self._lock:
+            return now, [self._live(key, now) for key in keys]
+
+    def swap(self, key: str, old: bytes | None, new: bytes, seconds: int) -> bool:
+        now = time.time()
+        with self._lock:
+            if self._live(key, now) != old:
+                return False
+            if len(self._values) > 10_000:
+                self._values = {k: v for k, v in self._values.items() if v[1] > now}
+            self._values[key] = (new, now + seconds)
+            return True
+
+    def _live(self, key: str, now: float) -> bytes | None:
+        value, until = self._values.get(key, (None, 0.0))
+        return value if now < until else None
+
+
+class SharedLedger:
+    """The budgets in Redis; this process's own while Redis is away."""
+
+    def __init__(self, address: str) -> None:
+        self._redis = redis.Redis.from_url(
+            address,
+            socket_timeout=1.0,
+            socket_connect_timeout=1.0,
+            socket_keepalive=True,
+            health_check_interval=25,
+            retry=RedisRetry(NoBackoff(), 1),
+            max_connections=16,
+        )
+        self._swap = self._redis.register_script(_SWAP)
+        self._own = LocalLedger()
+        self._away_until = 0.0
+
+    def read(self, keys: list[str]) -> tuple[float, list[bytes | None]]:
+        if self._is_here():
+            try:
+                pipe = self._redis.pipeline(transaction=False)
+                pipe.time()
+                pipe.mget([PREFIX + key for key in keys])
+                (seconds, micros), values = pipe.execute()
+                return seconds + micros / 1e6, list(values)
+            except (redis.RedisError, OSError) as fault:
+                self._lost(fault)
+        return self._own.read(keys)
+
+    def swap(self, key: str, old: bytes | None, new: bytes, seconds: int) -> bool:
+        if self._is_here():
+            try:
+                return bool(self._swap(keys=[PREFIX + key], args=[old or b"", new, seconds]))
+            except (redis.RedisError, OSError) as fault:
+                self._lost(fault)
+        return self._own.swap(key, old, new, seconds)
+
+    def close(self) -> None:
+        self._redis.close()
+
+    def _is_here(self) -> bool:
+        return time.monotonic() >= self._away_until
+
+    def _lost(self, fault: Exception) -> None:
+        self._away_until = time.monotonic() + AWAY_SECONDS
+        logger().warning(
+            "budgets are not shared now", reason=str(redis_trouble(fault)), seconds=AWAY_SECONDS
+        )
+
+
+def redis_trouble(fault: Exception) -> Trouble:
+    """What a failure of Redis means for us."""
+    name = type(fault).__name__
+    match fault:
+        case redis.AuthenticationError() | redis.exceptions.AuthorizationError():
+            return Halt(f"Redis does not let us in ({name}); check the password in REDIS_URL")
+        case redis.exceptions.NoPermissionError():
+            return Halt("Redis denies our user a command; it needs GET, SET, TIME and EVALSHA")
+        case _:
+            return Away(f"Redis cannot be used now ({name})", after=AWAY_SECONDS)

@@ -1,0 +1,150 @@
+"""Closing the books of a slice: what became of it, and when the connection is asked again."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from models.change_event import ConnectionChange
+from models.connection import ConnectionStatus
+from models.run import RunState
+from models.stream import Phase
+from worker.core.crash import crash_point
+from worker.core.errors import Broken, Halt, Later, Refused, Spent, Trouble
+from worker.events.ledger import tell_connection
+from worker.store.connections import change_connection, settle_request
+from worker.store.lease import Transaction
+from worker.store.runs import add_to_run, finish_run
+from worker.store.service import note_halt
+from worker.store.streams import Stream, Tally
+from worker.sync.session import Session
+from worker.sync.slice import Outcome
+from worker.sync.transitions import missed
+
+LONGEST_BREAK = 6 * 3600
+"""Seconds after which a broken connection is asked again at the latest."""
+
+
+@dataclass
+class Report:
+    """What became of a slice or run, for people and for exit codes."""
+
+    connection: str
+    state: RunState
+    message: str | None = None
+    resources: dict[str, Any] = field(default_factory=dict)
+    tally: Tally = field(default_factory=Tally)
+    calls: int = 0
+    again_in: float = 0.0
+    """Seconds until there is more to do, where the run is not at its end."""
+
+
+def closed(session: Session, outcome: Outcome, calls: int) -> Report:
+    """Add up a slice; end the run unless there is more to do."""
+    under_way = outcome.unfinished or outcome.spent is not None
+    state = RunState.RUNNING if under_way else _state(outcome)
+    resources = {
+        name: _line(session, stream, outcome.troubles.get(name))
+        for name, stream in outcome.streams.items()
+    }
+    message = "; ".join(_problems(outcome)) or None
+    if message is None and outcome.quarantined:
+        message = (
+            f"{outcome.quarantined} malformed objects are kept apart in sync.quarantine; "
+            "they are read again by their id"
+        )
+    with session.writing() as tx:
+        add_to_run(tx, session.run, session.tally, calls)
+        dues = [stream.due_at for stream in outcome.streams.values() if stream.due_at]
+        due = session.began if outcome.unfinished or not dues else min(dues)
+        values: dict[str, Any] = {"due_at": due}
+        if not under_way:
+            finish_run(tx, session.run, state, error=message, resources=resources)
+        change_connection(tx, **values)
+        settle_request(tx, session.order.since, done=not under_way)
+    crash_point("books-closed")
+    label = session.connection.label
+    waits = 0.0 if outcome.unfinished or outcome.spent is None else outcome.spent.after or 0.0
+    return Report(label, state, message, resources, session.tally, calls, waits)
+
+
+def _problems(outcome: Outcome) -> Iterator[str]:
+    """What kept resources from being brought up to date, now or at an earlier try."""
+    for name, stream in outcome.streams.items():
+        trouble = outcome.troubles.get(name)
+        if trouble is not None:
+            yield f"{name}: {trouble.message}"
+        elif stream.phase is Phase.REFUSED:
+            yield f"{name}: {stream.reason}"
+    for name, trouble in outcome.troubles.items():
+        if name not in outcome.streams:
+            yield f"{name}: {trouble.message}"
+
+
+def _state(outcome: Outcome) -> RunState:
+    if any(stream.phase is Phase.HELD for stream in outcome.streams.values()):
+        return RunState.HELD
+    refused = any(stream.phase is Phase.REFUSED for stream in outcome.streams.values())
+    if outcome.troubles or outcome.quarantined or refused:
+        return RunState.PARTIAL
+    return RunState.SUCCEEDED
+
+
+def _line(session: Session, stream: Stream, trouble: Trouble | None) -> dict[str, Any]:
+    """What a run tells about one resource."""
+    counts = {
+        resource.name: session.tally.by_resource[resource.name]
+        for resource in stream.carries
+        if resource.name in session.tally.by_resource
+    }
+    return {
+        "phase": stream.phase.value,
+        "mode": stream.mode.value,
+        "changes": counts,
+        "drift": missed(stream, session.run.started_at, session.tally.walked),
+        "problem": trouble.message if trouble else stream.reason,
+    }
+
+
+def stopped(session: Session, trouble: Trouble, calls: int) -> Report:
+    """The slice ended as a whole: say why, and when the connection is asked again."""
+    message = trouble.message
+    state = _stopped_state(trouble)
+    by_hand = session.by_hand
+    with session.writing() as tx:
+        add_to_run(tx, session.run, session.tally, calls)
+        if state is not RunState.RUNNING:
+            finish_run(tx, session.run, state, error=message)
+        if isinstance(trouble, Broken):
+            _break(session, tx, message)
+        elif not isinstance(trouble, Refused) and not by_hand:
+            least = 1.0 if state is RunState.RUNNING else 5.0
+            after = timedelta(seconds=max(least, trouble.after or 300.0))
+            change_connection(tx, due_at=session.moment + after)
+        if isinstance(trouble, Halt) and not by_hand:
+            note_halt(tx.connection, message)
+    if isinstance(trouble, Halt):
+        raise trouble
+    waits = trouble.after or 0.0
+    return Report(session.connection.label, state, message, {}, session.tally, calls, waits)
+
+
+def _stopped_state(trouble: Trouble) -> RunState:
+    if isinstance(trouble, Spent):
+        return RunState.RUNNING
+    return RunState.PARTIAL if isinstance(trouble, Later) else RunState.FAILED
+
+
+def _break(session: Session, tx: Transaction, message: str) -> None:
+    """Mark the connection as broken; it is asked again after a growing pause."""
+    known = session.connection
+    pause = min(LONGEST_BREAK, 60 * 2 ** min(known.broken_count, 10))
+    change_connection(
+        tx,
+        status=ConnectionStatus.BROKEN,
+        status_reason=message,
+        broken_count=known.broken_count + 1,
+        due_at=session.began + timedelta(seconds=pause),
+    )
+    if known.status is not ConnectionStatus.BROKEN:
+        tell_connection(tx, ConnectionChange.BROKEN, {"reason": message}, run_id=session.run.id)
