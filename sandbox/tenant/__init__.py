@@ -15,7 +15,9 @@ what is simulated.
 from sandbox.tenant.calls import Calls, Logged
 from sandbox.tenant.client import Client, Walked
 from sandbox.tenant.connections import Connection
+from sandbox.tenant.faults import Faults, Step
 from sandbox.tenant.fields import RESOURCES
+from sandbox.tenant.kinds import ALL_KINDS, BROKEN, EXPIRIES, TRANSIENT
 from sandbox.tenant.knobs import Knobs
 from sandbox.tenant.members import Member
 from sandbox.tenant.nango import KEY, Nango
@@ -25,11 +27,16 @@ from sandbox.tenant.truth import Row, Truth, checksum, row_of, truth_of
 from sandbox.tenant.wire import Request, Response
 
 __all__ = [
+    "ALL_KINDS",
+    "BROKEN",
+    "EXPIRIES",
     "KEY",
     "RESOURCES",
+    "TRANSIENT",
     "Calls",
     "Client",
     "Connection",
+    "Faults",
     "Knobs",
     "Logged",
     "Member",
@@ -38,6 +45,7 @@ __all__ = [
     "Response",
     "Row",
     "Server",
+    "Step",
     "Tenant",
     "Truth",
     "Walked",

@@ -10,6 +10,7 @@ import click
 import httpx
 
 from sandbox.tenant.demo import demo_nango, sized_nango
+from sandbox.tenant.faults import Faults
 from sandbox.tenant.nango import KEY
 from sandbox.tenant.server import serve as serve_nango
 from sandbox.tenant.ticker import Ticker
@@ -26,6 +27,7 @@ _url = click.option(
 _key = click.option(
     "--key", default=KEY, envvar="TENANT_MIRROR_SANDBOX_KEY", help="Its key, a version 4 UUID."
 )
+_RATE = click.FloatRange(0, 1)
 _connection = click.option("--connection", help="One connection id only; all of them otherwise.")
 
 
@@ -50,6 +52,8 @@ def sandbox() -> None:
 )
 @click.option("--mutations", default=1, show_default=True, help="Changes each time.")
 @click.option("--rate-limit", type=int, help="Announce Nango's limit of calls per minute.")
+@click.option("--enforce", is_flag=True, help="Refuse calls beyond that limit with 429.")
+@click.option("--faults", type=_RATE, help="Which share of the calls gets a fault instead.")
 def serve(
     *,
     host: str,
@@ -60,6 +64,8 @@ def serve(
     mutate_every: float | None,
     mutations: int,
     rate_limit: int | None,
+    enforce: bool,
+    faults: float | None,
 ) -> None:
     """Serve until interrupted. Prints the URL and the key when it is ready.
 
@@ -71,6 +77,8 @@ def serve(
         if users
         else demo_nango(seed, key=key, epoch=epoch, rate_limit=rate_limit)
     )
+    nango.enforce_rate_limit = enforce
+    nango.faults = Faults(seed, faults) if faults else None
     with ExitStack() as running:
         try:
             server = running.enter_context(serve_nango(nango, host, port))
@@ -139,6 +147,26 @@ def expire(url: str, key: str, connection: str | None) -> None:
     """Let every delta token die; the next delta call answers 410."""
     for connection_id in _ask("POST", url, key, "expire", _one(connection))["expired"]:
         click.echo(f"{connection_id}  expired")
+
+
+@sandbox.command()
+@click.argument("rate", type=_RATE)
+@click.option("--seed", default=1, show_default=True, help="The same seed, the same faults.")
+@click.option(
+    "--kind",
+    multiple=True,
+    help="transient, expiries, broken, or one by name; may be given several times. Without: the "
+    "first two.",
+)
+@_url
+@_key
+def faults(rate: float, seed: int, kind: tuple[str, ...], url: str, key: str) -> None:
+    """Let that share of the calls get a fault instead of an answer; 0 ends it."""
+    asked = {"rate": rate, "seed": seed} | ({"kinds": list(kind)} if kind else {})
+    found = _ask("POST", url, key, "faults", asked)
+    click.echo(f"rate  {found['rate']}")
+    for name in found.get("kinds", ()):
+        click.echo(f"kind  {name}")
 
 
 @sandbox.command()

@@ -5,6 +5,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from sandbox.tenant.errors import NangoError
+from sandbox.tenant.refresh import Refresh
 from sandbox.tenant.tenant import Tenant
 
 Metadata = dict[str, Any]
@@ -33,6 +34,16 @@ class Connection:
     tags: dict[str, str] = field(default_factory=dict)
     refused: set[str] = field(default_factory=set)
     """Resources that Graph refuses to this connection."""
+    refresh: Refresh = field(default_factory=Refresh)
+    """Whether Nango can renew its token."""
+
+    @property
+    def refresh_fails(self) -> bool:
+        return self.refresh.fails
+
+    @refresh_fails.setter
+    def refresh_fails(self, fails: bool) -> None:
+        self.refresh.fails = fails
 
     def row(self) -> dict[str, Any]:
         return {
@@ -40,7 +51,7 @@ class Connection:
             "connection_id": self.connection_id,
             "provider_config_key": self.provider_config_key,
             "provider": self.provider,
-            "errors": self.errors,
+            "errors": self.errors + self.refresh.errors,
             "end_user": None,
             "tags": self.tags,
             "metadata": self.metadata,
@@ -97,9 +108,14 @@ def list_connections(connections: list[Connection], query: str) -> dict[str, Any
 
 
 def get_connection(
-    connections: list[Connection], integrations: dict[str, str], path: str, query: str
+    connections: list[Connection],
+    integrations: dict[str, str],
+    path: str,
+    query: str,
+    *,
+    with_credentials: bool,
 ) -> dict[str, Any]:
-    """One connection, without credentials, as a key that may not read them sees it."""
+    """One connection; credentials are never shown, but demanded for a key that may read them."""
     params = _strict(query, _GET_PARAMS)
     key = params.get("provider_config_key")
     if key is None:
@@ -111,7 +127,7 @@ def get_connection(
     for connection in connections:
         if connection.connection_id == name and connection.provider_config_key == key:
             created = connection.created.replace("+00:00", "")[:19] + ".000+00:00"
-            return connection.row() | {
+            found = connection.row() | {
                 "connection_config": {"tenantId": connection.tenant.tenant_id},
                 "webhook_url_override": None,
                 "created_at": created,
@@ -119,4 +135,7 @@ def get_connection(
                 "last_fetched_at": created,
                 "credentials": {},
             }
+            if with_credentials:
+                connection.refresh.shown(found)
+            return found
     raise NangoError(404, "not_found", "Failed to find connection")

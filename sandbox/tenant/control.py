@@ -1,11 +1,14 @@
-"""The sandbox's own API, under /sandbox/ and behind the same key: truth, mutate, expire, calls."""
+"""The sandbox's own API, under /sandbox/ and behind the same key: truth, mutate, expire, faults."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sandbox.tenant.errors import NangoError
+from sandbox.tenant.faults import Faults
+from sandbox.tenant.kinds import BROKEN, EXPIRIES, TRANSIENT
 from sandbox.tenant.wire import Request, Response, json_response
 
 if TYPE_CHECKING:
@@ -23,6 +26,8 @@ class Control:
             ("GET", "/sandbox/calls"): self._calls,
             ("POST", "/sandbox/mutate"): self._mutate,
             ("POST", "/sandbox/expire"): self._expire,
+            ("GET", "/sandbox/faults"): self._told,
+            ("POST", "/sandbox/faults"): self._fault,
         }
 
     def answer(self, request: Request) -> Response:
@@ -76,3 +81,65 @@ class Control:
         for connection in chosen:
             connection.tenant.expire_delta_tokens()
         return {"expired": [c.connection_id for c in chosen]}
+
+    def _told(self, _: dict[str, Any]) -> dict[str, Any]:
+        faults = self._nango.faults
+        if faults is None:
+            return {"rate": 0.0, "hits": {}}
+        return {
+            "seed": faults.seed,
+            "rate": faults.rate,
+            "item_rate": faults.item_rate,
+            "connections": faults.connections,
+            "kinds": list(faults.kinds),
+            "hits": dict(faults.hits),
+        }
+
+    def _fault(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Faults at random from now on; with a rate of 0, none."""
+        self._nango.faults = _faults(asked)
+        return self._told(asked)
+
+
+_SETS = {"transient": TRANSIENT, "expiries": EXPIRIES, "broken": BROKEN}
+
+
+def _one_of(*kinds: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, kinds) and not isinstance(value, bool)
+
+
+def _is_share(value: Any) -> bool:
+    return _one_of(int, float)(value) and 0 <= value <= 1
+
+
+def _is_long(value: Any) -> bool:
+    return _one_of(int, float)(value) and 0 <= value <= 600
+
+
+_FAULTS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "seed": (_one_of(int), "a whole number"),
+    "rate": (_is_share, "a number from 0 to 1"),
+    "item_rate": (_is_share, "a number from 0 to 1"),
+    "kinds": (_one_of(list), "a list of names"),
+    "connections": (lambda value: isinstance(value, bool), "true or false"),
+    "retry_after": (_is_long, "a number of seconds up to 600"),
+    "stall": (_is_long, "a number of seconds up to 600"),
+}
+
+
+def _faults(asked: dict[str, Any]) -> Faults | None:
+    for name, value in asked.items():
+        fits, wanted = _FAULTS.get(name, (None, ""))
+        if fits is None:
+            raise NangoError(400, "invalid_body", f"'{name}' is not known.")
+        if not fits(value):
+            raise NangoError(400, "invalid_body", f"'{name}' has to be {wanted}.")
+    options = dict(asked)
+    if not (options.get("rate", 1) or options.get("item_rate")):
+        return None
+    names = [str(name) for name in options.pop("kinds", ("transient", "expiries"))]
+    kinds = frozenset[str]().union(*(_SETS.get(name, {name}) for name in names))
+    try:
+        return Faults(kinds=kinds, **options)
+    except ValueError as error:
+        raise NangoError(400, "invalid_body", str(error)) from None

@@ -25,8 +25,11 @@ from sandbox.tenant.places import make_site
 from sandbox.tenant.roles import make_assignment, make_definition
 from sandbox.tenant.shelf import Parts, Props, Shelf, State
 from sandbox.tenant.teams import make_group
-from sandbox.tenant.tokens import Tokens
+from sandbox.tenant.throttle import Throttle
+from sandbox.tenant.tokens import Cursor, Tokens
 from sandbox.tenant.truth import Truth
+
+HIDDEN = "HiddenMembership"
 
 Change = frozenset[str] | Member | None
 """Properties that changed; a membership that did; None when the object came, went or returned."""
@@ -59,6 +62,11 @@ class Directory:
         self.knobs = knobs or Knobs()
         self.lock = RLock()
         self.delta_epoch = self.page_epoch = epoch
+        self.throttle = Throttle()
+        self.loops: dict[str, Cursor] = {}
+        """Where the cycles of walks begin."""
+        self.issued: dict[str, float] = {}
+        """When a token was written, while a knob limits their lives."""
         self.tokens = Tokens(f"{seed}/{self.tenant_id}".encode()[:64])
         self.users = Shelf(
             seed, USERS, users, make_user(domain), templates=1009, cached_pages=page_cache
@@ -138,6 +146,12 @@ class Directory:
     def live_members(self, group: int) -> Iterator[Member]:
         return (member for member in self.members.of(group) if self.end_is_live(member))
 
+    def shows_members(self, group: int) -> bool:
+        """Whether anybody may see who is in the group."""
+        if not self.knobs.hide_hidden_members:
+            return True
+        return self.groups.props(group).get("visibility") != HIDDEN
+
     # -- the truth ---------------------------------------------------------------------------
 
     def live(self, resource: str) -> Iterator[dict[str, Any]]:
@@ -159,21 +173,27 @@ class Directory:
             return dict(props)
         return {name: props.get(name) for name in shelf.fields.names}
 
-    def _edges(self) -> Iterator[Props]:
+    def _edges(self, *, hidden: bool = True) -> Iterator[Props]:
         for group in self.groups.live():
+            if not hidden and not self.shows_members(group):
+                continue
             group_id = self.groups.id_at(group)
             for member in self.live_members(group):
                 kind = f"#microsoft.graph.{member.type}"
                 yield {"groupId": group_id, "@odata.type": kind, "id": member.id}
 
-    def truth(self) -> dict[str, Truth]:
-        """Count and checksum of each resource, as `truth` defines them."""
-        with self.lock:
-            return {resource: self._truth(resource) for resource in RESOURCES}
+    def truth(self, *, hidden: bool = True) -> dict[str, Truth]:
+        """Count and checksum of each resource, as `truth` defines them.
 
-    def _truth(self, resource: str) -> Truth:
+        Not `hidden`: without the members that `Knobs.hide_hidden_members` keeps from everybody.
+        """
+        with self.lock:
+            return {resource: self._truth(resource, hidden=hidden) for resource in RESOURCES}
+
+    def _truth(self, resource: str, *, hidden: bool) -> Truth:
         if resource == "group_members":
-            return truths.truth_of(truths.row_of(resource, edge) for edge in self._edges())
+            edges = self._edges(hidden=hidden)
+            return truths.truth_of(truths.row_of(resource, edge) for edge in edges)
         shelf = self.shelf(resource)
         parts, total = self._generated_truth(resource)
         for index, entity in shelf.overlay.items():

@@ -7,11 +7,16 @@ class GraphError(Exception):
     """A refusal of Graph's; the reply has Graph's error body."""
 
     def __init__(
-        self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
+        self,
+        status: int,
+        code: str,
+        message: str,
+        headers: Mapping[str, str] | None = None,
+        inner: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__(message)
         self.status, self.code, self.message = status, code, message
-        self.headers = dict(headers or {})
+        self.headers, self.inner = dict(headers or {}), dict(inner or {})
 
 
 class NangoError(Exception):

@@ -5,6 +5,9 @@ All may be changed while the tenant is being served.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
+
+Loop = Literal["", "same", "cycle", "payload", "empty", "again"]
 
 
 @dataclass(slots=True)
@@ -13,6 +16,8 @@ class Knobs:
 
     list_page: int = 100
     """Page of a plain list without `$top`."""
+    member_page: int = 0
+    """Page of /groups/{id}/members without `$top`; 0: as `list_page`."""
     delta_page: int = 200
     """Objects on a page of users/delta and groups/delta."""
     member_slice: int = 500
@@ -45,3 +50,36 @@ class Knobs:
     """Code of the 410 for a dead delta token; `resyncRequired` is the other one seen."""
     expired_location: bool = True
     """Whether that 410 has a Location."""
+    page_token_life: float = 0.0
+    """Seconds after which a page token of a list is expired. 0: it never is."""
+    delta_token_life: float = 0.0
+    """Seconds after which a delta token, or a page token of a delta round, is expired."""
+
+    resource_units: int = 0
+    """Resource units that the directory allows in a window. 0: any number."""
+    resource_unit_window: float = 10.0
+    sharepoint_units: int = 0
+    """Resource units that SharePoint, which has the sites, allows in a window. 0: any number."""
+    sharepoint_window: float = 60.0
+    sharepoint_status: int = 429
+    """With what SharePoint throttles; 503 is the other one seen."""
+
+    no_delta: bool = False
+    """A tenant without delta queries, as Azure AD B2C and External ID are."""
+    no_delta_status: int = 400
+    no_delta_code: str = "Request_UnsupportedQuery"
+    hide_hidden_members: bool = False
+    """Groups with hidden membership show no member, as if Member.Read.Hidden was not granted."""
+
+    loop: Loop = ""
+    """How walks go in circles from page `loop_at` on, and never end.
+
+    same: a page links to itself. cycle: the last of `loop_length` pages links to the first one.
+    payload: every link is new, and gives the same page. empty: every link is new, every page is
+    empty. again: after the last page comes the first one, with a new link.
+    """
+    loop_at: int = 1
+    """The first page of a walk is 0."""
+    loop_length: int = 3
+    loop_on: set[str] = field(default_factory=set)
+    """Paths such as "users/delta" and "groups/{id}/members"; empty: every walk."""

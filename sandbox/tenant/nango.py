@@ -1,30 +1,28 @@
 """Nango in front of the tenants: keys, connections, the proxy, and Nango's own errors."""
 
-import re
 from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from random import Random
 from threading import RLock
-from time import time
 
+from sandbox.tenant.access import READ_CREDENTIALS, check_key, check_scope, may
 from sandbox.tenant.calls import Calls, Logged
 from sandbox.tenant.connections import Connection, Metadata, get_connection, list_connections
 from sandbox.tenant.control import Control
-from sandbox.tenant.errors import NangoError
+from sandbox.tenant.errors import GraphError, NangoError
+from sandbox.tenant.faults import Faults
+from sandbox.tenant.limiter import Limiter
+from sandbox.tenant.metadata import set_metadata
 from sandbox.tenant.proxy import Proxy
 from sandbox.tenant.tenant import Tenant
-from sandbox.tenant.wire import Request, Response, json_response
+from sandbox.tenant.wire import Request, Response, json_response, nango_refusal
 
 KEY = "5a4d0b0c-7e1a-4c3e-9d2b-1f0e6c8a2b47"
 """The key of a server that was not given one."""
 
 Hook = Callable[[Request], Response | None]
 
-_UUID4 = re.compile(
-    r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.IGNORECASE
-)
-_WINDOW = 60
 _MAX_TARGET = 16 * 1024
 _DASHBOARD = b"<!doctype html><html><head><title>Nango</title></head><body></body></html>"
 
@@ -45,6 +43,13 @@ class Nango:
         seed: int = 1,
     ) -> None:
         self.key, self.rate_limit = key, rate_limit
+        """Calls a window, told in headers; None: off."""
+        self.enforce_rate_limit = False
+        """Whether calls beyond the limit are refused with 429."""
+        self.rate_window = 60.0
+        """Seconds."""
+        self.scopes: set[str] | None = None
+        """What the key may do; None: everything."""
         self.connections: list[Connection] = []
         self.integrations: dict[str, str] = {}
         self.calls = Calls()
@@ -52,12 +57,13 @@ class Nango:
         """The latest requests, oldest first."""
         self.before_response: Hook | None = None
         self.before_graph: Hook | None = None
+        self.faults: Faults | None = None
         self.buffered = False
         """Upstream answers with a Content-Length: only a few headers of a success survive."""
         self.lock = RLock()
         self._named: dict[tuple[str, str], Connection] = {}
         self._next_id = 1
-        self._window, self._spent = 0, 0
+        self._limiter = Limiter()
         self._control = Control(self)
         self._proxy = Proxy(self, Random(seed))
 
@@ -120,7 +126,7 @@ class Nango:
 
     def _answer(self, request: Request) -> Response:
         if request.path.startswith("/sandbox/"):
-            return self._guarded(request, self._control.answer)
+            return self._guarded(request, self._control.answer, "sandbox")
         self.calls.total += 1
         kind, act = self._route(request)
         self.calls.kinds[kind] += 1
@@ -129,7 +135,9 @@ class Nango:
             return scripted
         if len(request.target) > _MAX_TARGET:
             return Response(431, chunked=False)
-        return self._guarded(request, act) if kind not in ("health", "other") else act(request)
+        return (
+            self._guarded(request, act, kind) if kind not in ("health", "other") else act(request)
+        )
 
     def _route(self, request: Request) -> tuple[str, Callable[[Request], Response]]:
         path = request.path
@@ -137,70 +145,75 @@ class Nango:
             return "health", lambda _: json_response({"result": "ok"})
         if path == "/proxy" or path.startswith("/proxy/"):
             return "proxy", self._proxy.answer
+        if request.method in ("POST", "PATCH") and path == "/connections/metadata":
+            return "metadata", lambda asked: set_metadata(asked, self.find)
         if request.method == "GET" and path == "/connections":
             return "connections", self._list
         if request.method == "GET" and path.startswith("/connections/"):
             return "connection", self._get
         return "other", self._dashboard
 
-    def _guarded(self, request: Request, act: Callable[[Request], Response]) -> Response:
-        """The action's reply if the key is right, with the rate limit's headers."""
+    def _guarded(self, request: Request, act: Callable[[Request], Response], kind: str) -> Response:
+        """The action's reply if the key may have it, with the rate limit's headers."""
         try:
-            self._check_key(request.headers.get("authorization"))
+            check_key(request.headers.get("authorization"), self.key)
         except NangoError as error:
-            return _refusal(error)
-        try:
-            response = act(request)
-        except NangoError as error:
-            response = _refusal(error)
-        response.headers = self._rate_headers() | response.headers
+            return nango_refusal(error)
+        if kind == "sandbox":
+            return _or_refusal(request, act)
+        headers, refusal = self._spend(request)
+        response = refusal or _or_refusal(request, act, lambda: check_scope(self.scopes, kind))
+        response.headers = headers | response.headers
         return response
 
-    def _check_key(self, header: str | None) -> None:
-        if not header:
-            code, what = "missing_auth_header", "The request is missing the Authorization header."
-        elif not header.startswith("Bearer ") or " " in header.removeprefix("Bearer ").strip():
-            code, what = "malformed_auth_header", "The Authorization header is malformed."
-        elif not _UUID4.fullmatch(header.removeprefix("Bearer ").strip()):
-            code, what = "invalid_secret_key_format", "The provided secret key is not a UUID v4."
-        elif header.removeprefix("Bearer ").strip() != self.key:
-            code = "unknown_account"
-            what = "The provided authorization header does not match any account."
-        else:
-            return
-        raise NangoError(401, code, f"Authentication failed. {what}", payload={})
-
-    def _rate_headers(self) -> dict[str, str]:
+    def _spend(self, request: Request) -> tuple[dict[str, str], Response | None]:
+        """The limit's headers, and the 429 of a call that is one too many."""
         if self.rate_limit is None:
-            return {}
-        window = int(time()) // _WINDOW
-        if window != self._window:
-            self._window, self._spent = window, 0
-        self._spent += 1
-        return {
-            "x-ratelimit-limit": str(self.rate_limit),
-            "x-ratelimit-remaining": str(max(self.rate_limit - self._spent, 0)),
-            "x-ratelimit-reset": str((window + 1) * _WINDOW),
-        }
+            return {}, None
+        self._limiter.spend(self.rate_window)
+        refusal = self._limiter.refusal(request, self.rate_limit)
+        return self._limiter.headers(self.rate_limit), refusal if self.enforce_rate_limit else None
 
     def _list(self, request: Request) -> Response:
-        return json_response(list_connections(self.connections, request.query))
+        return self._spoiled(
+            request, lambda: json_response(list_connections(self.connections, request.query))
+        )
 
     def _get(self, request: Request) -> Response:
         name = request.path.removeprefix("/connections/")
-        return json_response(
-            get_connection(self.connections, self.integrations, name, request.query)
+        return self._spoiled(
+            request,
+            lambda: json_response(
+                get_connection(
+                    self.connections,
+                    self.integrations,
+                    name,
+                    request.query,
+                    with_credentials=may(self.scopes, READ_CREDENTIALS),
+                )
+            ),
         )
+
+    def _spoiled(self, request: Request, answer: Callable[[], Response]) -> Response:
+        return self.faults.around(request, answer, _not_graph) if self.faults else answer()
 
     def _dashboard(self, request: Request) -> Response:
         """Unknown GET paths show the dashboard, so a wrong base URL looks like success."""
         if request.method == "GET":
             return Response(200, _DASHBOARD, {"content-type": "text/html; charset=UTF-8"})
-        return _refusal(NangoError(404, "not_found", "Not found"))
+        return nango_refusal(NangoError(404, "not_found", "Not found"))
 
 
-def _refusal(error: NangoError) -> Response:
-    content: dict[str, object] = {"code": error.code}
-    if error.message:
-        content["message"] = error.message
-    return json_response({"error": content | error.extra}, error.status)
+def _or_refusal(
+    request: Request, act: Callable[[Request], Response], check: Callable[[], None] | None = None
+) -> Response:
+    try:
+        if check:
+            check()
+        return act(request)
+    except NangoError as error:
+        return nango_refusal(error)
+
+
+def _not_graph(error: GraphError) -> Response:
+    raise LookupError(f"{error.code} is Graph's, and this is no call of Graph.")

@@ -35,10 +35,19 @@ class Proxy:
         }
         path = request.path.removeprefix("/proxy").lstrip("/")
         path = path.removeprefix(f"{HOST}/").lstrip("/")
-        inner = Request(request.method, path, request.query, headers, request.body)
+        inner = Request(
+            request.method,
+            path,
+            request.query,
+            headers,
+            request.body,
+            connection_id=connection.connection_id,
+        )
         # Changes from other threads wait, so that a page is of one moment.
         with connection.tenant.lock:
             response = self._run(connection, inner)
+        if self._nango.buffered and response.cut is not None:
+            return Response(500, chunked=False)  # Nango had not the whole body to pass on
         if self._nango.buffered and response.status < 300:
             response.chunked = False
             kept = response.headers.get("content-type", "application/json")
@@ -66,6 +75,7 @@ class Proxy:
         connection = self._nango.find(name, key)
         if connection is None:
             raise NangoError(400, "server_error", "Failed to get connection")
+        connection.refresh.demand()
         return connection
 
     def _run(self, connection: Connection, request: Request) -> Response:
@@ -75,6 +85,16 @@ class Proxy:
         scripted = hook(request) if hook else None
         if scripted:
             return scripted
+        faults = self._nango.faults
+        if faults is None:
+            return self._serve(connection, request)
+        return faults.around(
+            request,
+            lambda: self._serve(connection, request),
+            lambda error: self._graph.refuse(request, error),
+        )
+
+    def _serve(self, connection: Connection, request: Request) -> Response:
         if request.path == _BATCH and request.item is None:
             return self._batch(connection, request)
         return self._graph.answer(connection.tenant, request, frozenset(connection.refused))
@@ -89,6 +109,7 @@ class Proxy:
                 tenant.mutate(tenant.knobs.mutations_between_items, self._rng)
 
         def run(item: Request) -> Response:
+            item.connection_id = connection.connection_id
             return self._run(connection, item)
 
         try:

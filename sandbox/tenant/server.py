@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+import struct
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from threading import Thread
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from sandbox.tenant.nango import Nango
 from sandbox.tenant.wire import Request, Response, json_response
@@ -20,6 +22,8 @@ Send = Callable[[Message], Awaitable[None]]
 
 _log = logging.getLogger("sandbox.tenant")
 _KEEP_ALIVE = 61  # Nango closes idle connections after about that many seconds
+_PIECES = 8
+_NO_LINGER = struct.pack("ii", 1, 0)  # closing then sends a reset
 
 
 class App:
@@ -40,7 +44,15 @@ class App:
         response = self._answer(request)
         if response.delay:
             await asyncio.sleep(response.delay)
-        await _send(response, send)
+        if response.cut is None and not response.reset:
+            await _send(response, send)
+            return
+        if response.cut is not None:
+            await _send_part(response, send)
+        if response.reset:
+            _reset(scope["state"]["transport"])
+            await asyncio.sleep(0)  # so that uvicorn has seen it
+        # A reply that stays without its end makes uvicorn close the connection.
 
     def _answer(self, request: Request) -> Response:
         try:
@@ -59,13 +71,51 @@ async def _body(receive: Receive) -> bytes:
     return body
 
 
-async def _send(response: Response, send: Send) -> None:
+def _start(response: Response) -> Message:
     headers = [(k.encode("latin-1"), v.encode("latin-1")) for k, v in response.headers.items()]
     if not response.chunked:
         headers.append((b"content-length", str(len(response.body)).encode()))
     # Without a Content-Length the server frames the body in chunks, as Graph does.
-    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    return {"type": "http.response.start", "status": response.status, "headers": headers}
+
+
+def _pieces(body: bytes, count: int) -> Iterator[bytes]:
+    size = max(-(-len(body) // count), 1)
+    return (body[at : at + size] for at in range(0, len(body), size))
+
+
+async def _send(response: Response, send: Send) -> None:
+    await send(_start(response))
+    if response.trickle:
+        for piece in _pieces(response.body, _PIECES):
+            await asyncio.sleep(response.trickle)
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body"})
+        return
     await send({"type": "http.response.body", "body": response.body})
+
+
+async def _send_part(response: Response, send: Send) -> None:
+    """The beginning of a reply that never ends."""
+    await send(_start(response))
+    part = response.body[: response.cut]
+    if part:
+        await send({"type": "http.response.body", "body": part, "more_body": True})
+
+
+def _reset(transport: asyncio.Transport) -> None:
+    connection = transport.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+    transport.abort()
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's HTTP, which lets the application get at the connection to break it."""
+
+    def on_message_begin(self) -> None:
+        """Hand the connection to the request that begins."""
+        super().on_message_begin()
+        self.scope["state"]["transport"] = self.transport
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +150,8 @@ def serve(nango: Nango, host: str = "127.0.0.1", port: int = 0) -> Iterator[Serv
     listener = _listener(host, port)
     config = uvicorn.Config(
         App(nango),
-        http="httptools",
+        http=Protocol,
+        loop="asyncio",
         ws="none",
         lifespan="off",
         log_config=None,

@@ -82,9 +82,11 @@ class Tenant(Directory):
             if resource in self.log and ... in props.values():
                 raise ValueError("Delta cannot tell that a property is unset again; clear it.")
             changed = {n: v for n, v in props.items() if entity.props.get(n) != v}
+            revealed = resource == "groups" and not self.shows_members(index)
             _set(entity.props, changed)
             if changed and resource in self.log:
-                self.log[resource].append((index, frozenset(changed)))
+                whole = revealed and self.shows_members(index)
+                self.log[resource].append((index, None if whole else frozenset(changed)))
 
     def _delete(self, resource: str, object_id: str, *, permanently: bool) -> None:
         with self.lock:

@@ -5,6 +5,8 @@ from typing import Any
 
 import msgspec
 
+from sandbox.tenant.errors import NangoError
+
 JSON = "application/json; charset=utf-8"
 GRAPH_JSON = (
     "application/json;odata.metadata=minimal;odata.streaming=true;IEEE754Compatible=false;"
@@ -26,6 +28,8 @@ class Request:
     body: bytes = b""
     item: str | None = None
     """The id within its `$batch`, for an item of one."""
+    connection_id: str | None = None
+    """The connection that a Graph request goes through."""
 
     @property
     def target(self) -> str:
@@ -41,7 +45,24 @@ class Response:
     headers: dict[str, str] = field(default_factory=dict)
     delay: float = 0.0
     chunked: bool = True
+    cut: int | None = None
+    """So many bytes of the body are sent, then the connection is closed."""
+    reset: bool = False
+    """The connection is reset: after the cut, or without one before a byte was sent."""
+    trickle: float = 0.0
+    """Seconds before each of the pieces in which the body is sent."""
+    lost: bool = False
+    """Of an item of a batch: it is missing from the answers."""
+    verbatim: bool = False
+    """Of an item of a batch: its headers are shown as they are spelt here."""
 
 
 def json_response(content: Any, status: int = 200, **headers: str) -> Response:
     return Response(status, encode(content), {"content-type": JSON, **headers}, chunked=False)
+
+
+def nango_refusal(error: NangoError) -> Response:
+    content: dict[str, object] = {"code": error.code}
+    if error.message:
+        content["message"] = error.message
+    return json_response({"error": content | error.extra}, error.status)

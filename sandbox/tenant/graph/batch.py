@@ -4,6 +4,7 @@ Items run in the order in which they were sent, except that an item waits for th
 """
 
 import json
+from base64 import b64encode
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -36,7 +37,7 @@ def run_batch(
             between(done)
         failed = [one for one in item.get("dependsOn", ()) if answers[one].status >= 400]
         answers[item["id"]] = _failed_dependency(failed) if failed else run(_request(item))
-    texts = [_text(name, answer) for name, answer in answers.items()]
+    texts = [_text(name, answer) for name, answer in answers.items() if not answer.lost]
     rng.shuffle(texts)
     return b'{"responses":[%b]}' % b",".join(texts)
 
@@ -99,8 +100,16 @@ def _failed_dependency(failed: list[str]) -> Response:
 
 
 def _text(name: str, answer: Response) -> bytes:
-    head = encode({"id": name, "status": answer.status, "headers": _headers(answer.headers)})
-    return head[:-1] + b',"body":%b}' % (answer.body or b"null")
+    head = encode({"id": name, "status": answer.status, "headers": _headers(answer)})
+    return head[:-1] + b',"body":%b}' % _body(answer)
+
+
+def _body(answer: Response) -> bytes:
+    """JSON as it is; anything else in base64, as a text."""
+    if not answer.body:
+        return b"null"
+    kind = answer.headers.get("content-type", "application/json")
+    return answer.body if "json" in kind else encode(b64encode(answer.body).decode())
 
 
 _SHOWN = {
@@ -110,8 +119,17 @@ _SHOWN = {
     "retry-after": "Retry-After",
     "request-id": "request-id",
     "cache-control": "Cache-Control",
+    "x-ms-resource-unit": "x-ms-resource-unit",
+    "x-ms-throttle-limit-percentage": "x-ms-throttle-limit-percentage",
+    "x-ms-throttle-scope": "x-ms-throttle-scope",
+    "x-ms-throttle-information": "x-ms-throttle-information",
+    "ratelimit-limit": "RateLimit-Limit",
+    "ratelimit-remaining": "RateLimit-Remaining",
+    "ratelimit-reset": "RateLimit-Reset",
 }
 
 
-def _headers(headers: dict[str, str]) -> dict[str, str]:
-    return {_SHOWN[name]: value for name, value in headers.items() if name in _SHOWN}
+def _headers(answer: Response) -> dict[str, str]:
+    if answer.verbatim:
+        return answer.headers
+    return {_SHOWN[name]: value for name, value in answer.headers.items() if name in _SHOWN}

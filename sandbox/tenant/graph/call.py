@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from time import monotonic
 from urllib.parse import unquote, unquote_plus
 
 from sandbox.tenant.directory import Directory
@@ -64,6 +65,8 @@ class Call:
     path: str
     query: Query
     refused: frozenset[str] = frozenset()
+    shape: str = ""
+    """The path with `{id}` for ids."""
 
     def require(self, *resources: str) -> None:
         for resource in resources:
@@ -90,9 +93,15 @@ class Call:
 
     def cursor(self, link: str) -> Cursor | None:
         """The cursor in the link's token, None on a first call."""
-        if self.query.token is None:
+        token = self.query.token
+        if token is None:
             return None
-        return self.tenant.tokens.read(self.query.token, f"{link}?{self.query.before}")
+        return self.tenant.tokens.read(token, f"{link}?{self.query.before}")
+
+    def outlived(self, life: float) -> bool:
+        """Whether the call's token was written longer ago than tokens live; 0: they live on."""
+        written = self.tenant.issued.get(self.query.token or "")
+        return life > 0 and written is not None and monotonic() - written > life
 
     def list_cursor(self, link: str, fields: Fields, default: int) -> Cursor:
         cursor = self.cursor(link)
@@ -101,7 +110,8 @@ class Call:
             return Cursor(Mode.LIST, self.tenant.page_epoch, mask, top=top)
         if cursor.mode is not Mode.LIST:
             raise bad_request("The page token is not one of a list.")
-        if cursor.epoch != self.tenant.page_epoch:
+        expired = self.outlived(self.tenant.knobs.page_token_life)
+        if expired or cursor.epoch != self.tenant.page_epoch:
             raise GraphError(
                 400,
                 "Directory_ExpiredPageToken",
@@ -115,7 +125,10 @@ class Call:
     def link(self, path: str, cursor: Cursor, name: str = "$skiptoken", keep: str = "") -> str:
         """An absolute link; `keep` is the query that a list's links repeat."""
         before = f"{keep}&{name}=" if keep else f"{name}="
-        return f"{ROOT}{path}?{before}{self.tenant.tokens.write(cursor, f'{path}?{before}')}"
+        token = self.tenant.tokens.write(cursor, f"{path}?{before}")
+        if self.tenant.knobs.page_token_life or self.tenant.knobs.delta_token_life:
+            self.tenant.issued.setdefault(token, monotonic())
+        return f"{ROOT}{path}?{before}{token}"
 
     def first_query(self) -> str:
         """The query of the walk's first call, which later links of a list repeat."""

@@ -11,6 +11,7 @@ from sandbox.tenant.errors import GraphError, bad_request
 from sandbox.tenant.fields import GROUPS, MEMBERS, USERS, Fields
 from sandbox.tenant.graph.call import LATEST, ROOT, Call, delta_view, page
 from sandbox.tenant.graph.lists import empty_now, repeat_now
+from sandbox.tenant.graph.loops import following
 from sandbox.tenant.members import Member
 from sandbox.tenant.shelf import Shelf, State
 from sandbox.tenant.tokens import Cursor, Mode
@@ -41,7 +42,13 @@ Walk = Callable[[Call, Cursor], Leaf]
 
 
 def _delta(call: Call, fields: Fields, everything: Walk, changed: Walk) -> bytes:
-    link = f"{fields.resource}/delta"
+    link, knobs = f"{fields.resource}/delta", call.tenant.knobs
+    if knobs.no_delta:
+        raise GraphError(
+            knobs.no_delta_status,
+            knobs.no_delta_code,
+            "Differential query is not supported in this type of tenant.",
+        )
     call.query.allow("$select", "$top", "$deltatoken")
     cursor = _cursor(call, fields, link)
     if cursor.mode is Mode.DELTA and call.query.params.get("$deltatoken") == LATEST:
@@ -63,7 +70,8 @@ def _cursor(call: Call, fields: Fields, link: str) -> Cursor:
     named_delta = call.query.before.endswith("$deltatoken=")
     if cursor.mode is Mode.LIST or (cursor.mode is Mode.DELTA) is not named_delta:
         raise bad_request("The token is of another kind.")
-    if cursor.epoch != tenant.delta_epoch or cursor.base > end:
+    expired = call.outlived(tenant.knobs.delta_token_life)
+    if expired or cursor.epoch != tenant.delta_epoch or cursor.base > end:
         raise _gone(call, link)
     return replace(cursor, mode=Mode.ROUND) if cursor.mode is Mode.DELTA else cursor
 
@@ -75,15 +83,17 @@ def _gone(call: Call, link: str) -> GraphError:
 
 
 def _answer(call: Call, fields: Fields, link: str, cursor: Cursor, leaf: Leaf) -> bytes:
-    if leaf.done:
-        at = cursor.base if cursor.mode is Mode.FIRST else leaf.at
-        start = Cursor(Mode.DELTA, cursor.epoch, cursor.mask, base=at, at=at)
-        return page(fields.resource, leaf.texts, deltaLink=call.link(link, start, "$deltatoken"))
-    following = replace(cursor, at=leaf.at, offset=leaf.offset, page=cursor.page + 1)
-    texts = leaf.texts
-    if repeat_now(call, cursor) and len(texts) > 1 and leaf.at - cursor.at > 1 and not leaf.offset:
-        texts, following = [*texts, texts[0]], replace(following, at=leaf.at - 1)
-    return page(fields.resource, texts, nextLink=call.link(link, following))
+    texts, at = leaf.texts, leaf.at
+    plain = not leaf.done and not leaf.offset and at - cursor.at > 1
+    if plain and len(texts) > 1 and repeat_now(call, cursor):
+        texts, at = [*texts, texts[0]], at - 1
+    planned = replace(cursor, at=at, offset=leaf.offset, page=cursor.page + 1)
+    ahead = following(call, cursor, None if leaf.done else planned)
+    if ahead is not None:
+        return page(fields.resource, texts, nextLink=call.link(link, ahead))
+    at = cursor.base if cursor.mode is Mode.FIRST else leaf.at
+    start = Cursor(Mode.DELTA, cursor.epoch, cursor.mask, base=at, at=at)
+    return page(fields.resource, texts, deltaLink=call.link(link, start, "$deltatoken"))
 
 
 def _tombstone(shelf: Shelf, index: int) -> bytes:
@@ -145,6 +155,8 @@ class _Groups:
         tenant, entry = self.call.tenant, self.found.setdefault(group, {})
         if not self.with_members or tenant.groups.state(group) is not State.LIVE:
             return 0
+        if not tenant.shows_members(group):
+            return 0
         slots, left = tenant.members.slots(group), tenant.knobs.member_slice
         for slot in range(offset, slots):
             member = tenant.members.at(group, slot)
@@ -157,6 +169,8 @@ class _Groups:
         return 0
 
     def edge(self, group: int, member: Member) -> None:
+        if not self.call.tenant.shows_members(group):
+            return
         self.found.setdefault(group, {})[member.id] = member
         self.told += 1
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from sandbox.tenant.errors import GraphError, not_found
 from sandbox.tenant.fields import GROUPS, SITES, USERS, Fields
 from sandbox.tenant.graph.call import Call, entity, list_view, page
+from sandbox.tenant.graph.loops import following, loops_now
 from sandbox.tenant.members import Member
 from sandbox.tenant.shelf import Shelf, State
 from sandbox.tenant.tokens import Cursor
@@ -14,6 +15,8 @@ from sandbox.tenant.wire import encode
 def empty_now(call: Call, cursor: Cursor) -> bool:
     """Whether this page of the walk is one of those that are empty for no reason."""
     every = call.tenant.knobs.empty_page_every
+    if call.tenant.knobs.loop == "empty" and loops_now(call, cursor):
+        return True
     return every > 1 and cursor.page % every == every - 1
 
 
@@ -33,10 +36,11 @@ class Listing:
 
     def answer(self, texts: list[bytes], at: int | None = None) -> bytes:
         """A page of a list that goes on at the position `at`, or ends."""
-        if at is None:
+        planned = None if at is None else replace(self.cursor, at=at, page=self.cursor.page + 1)
+        ahead = following(self.call, self.cursor, planned)
+        if ahead is None:
             return page(self.context, texts)
-        following = replace(self.cursor, at=at, page=self.cursor.page + 1)
-        link = self.call.link(self.link, following, keep=self.call.first_query())
+        link = self.call.link(self.link, ahead, keep=self.call.first_query())
         return page(self.context, texts, nextLink=link)
 
     def nothing(self) -> bytes:
@@ -102,11 +106,13 @@ def members(call: Call, group_id: str) -> bytes:
     call.query.allow("$select", "$top")
     tenant, link = call.tenant, f"groups/{group_id}/members"
     group = live_index(tenant.groups, group_id)
-    cursor = call.list_cursor(link, USERS, tenant.knobs.list_page)
+    cursor = call.list_cursor(link, USERS, tenant.knobs.member_page or tenant.knobs.list_page)
     listing = Listing(call, link, "directoryObjects", cursor)
     if empty_now(call, cursor):
         return listing.nothing()
     texts: list[bytes] = []
+    if not tenant.shows_members(group):
+        return listing.answer(texts)
     slot, slots = cursor.at, tenant.members.slots(group)
     while slot < slots and len(texts) < cursor.top:
         member = tenant.members.at(group, slot)
@@ -139,10 +145,12 @@ def member_of(call: Call, fields: Fields, object_id: str) -> bytes:
     live_index(tenant.shelf(fields.resource), object_id)
     cursor = call.list_cursor(link, GROUPS, tenant.knobs.list_page)
     listing = Listing(call, link, "directoryObjects", cursor)
+    if empty_now(call, cursor):
+        return listing.nothing()
     view = list_view(GROUPS, cursor.mask)
     texts: list[bytes] = []
     for group in tenant.members.groups_of(object_id, cursor.at):
-        if tenant.groups.state(group) is not State.LIVE:
+        if tenant.groups.state(group) is not State.LIVE or not tenant.shows_members(group):
             continue
         if len(texts) == cursor.top:
             return listing.answer(texts, group)
@@ -171,6 +179,9 @@ def search_sites(call: Call) -> bytes:
         raise GraphError(400, "invalidRequest", "Only a search for * is simulated.")
     tenant = call.tenant
     cursor = call.list_cursor("sites", SITES, tenant.knobs.site_page)
+    listing = Listing(call, "sites", "sites", cursor)
+    if empty_now(call, cursor):
+        return listing.nothing()
     view, stop = list_view(SITES, cursor.mask), cursor.at + cursor.top
     texts = [
         tenant.sites.text(index, view)
@@ -178,8 +189,7 @@ def search_sites(call: Call) -> bytes:
         if tenant.sites.state(index) is State.LIVE
         and not tenant.sites.props(index).get("isPersonalSite")
     ]
-    at = stop if stop < tenant.sites.total else None
-    return Listing(call, "sites", "sites", cursor).answer(texts, at)
+    return listing.answer(texts, stop if stop < tenant.sites.total else None)
 
 
 def site(call: Call, site_id: str) -> bytes:

@@ -9,6 +9,7 @@ from sandbox.tenant.errors import GraphError
 from sandbox.tenant.fields import GROUPS, USERS
 from sandbox.tenant.graph import delta, lists, roles
 from sandbox.tenant.graph.call import Call, Query
+from sandbox.tenant.graph.costs import directory_cost, is_sharepoint, sharepoint_cost
 from sandbox.tenant.ids import guid_from
 from sandbox.tenant.wire import GRAPH_JSON, Request, Response, encode
 
@@ -88,6 +89,14 @@ def _path(request: Request) -> str:
     return request.path.removeprefix(VERSION)
 
 
+def _charge(tenant: Directory, shape: str, query: Query) -> dict[str, str]:
+    """The headers about what the call cost; raises GraphError if that was too much."""
+    if is_sharepoint(shape):
+        return tenant.throttle.sharepoint(sharepoint_cost(shape), tenant.knobs)
+    cost = directory_cost(shape, query.params)
+    return tenant.throttle.directory(cost, tenant.knobs, tenant.tenant_id)
+
+
 class Graph:
     """Answers Graph requests; counts them only to number its request ids."""
 
@@ -98,12 +107,16 @@ class Graph:
         self, tenant: Directory, request: Request, refused: frozenset[str] = frozenset()
     ) -> Response:
         """The reply to one request whose path starts with the version."""
+        charged: dict[str, str] = {}
         try:
-            path = _path(request)
-            body = _handle(Call(tenant, path, Query.parse(request.query), refused))
+            path, query = _path(request), Query.parse(request.query)
+            shape = shape_of(path)
+            charged = _charge(tenant, shape, query)
+            body = _handle(Call(tenant, path, query, refused, shape))
         except GraphError as error:
+            error.headers = charged | error.headers
             return self.refuse(request, error)
-        return Response(200, body, self.headers(request))
+        return Response(200, body, self.headers(request) | charged)
 
     def headers(self, request: Request) -> dict[str, str]:
         self._served += 1
@@ -120,7 +133,7 @@ class Graph:
     def refuse(self, request: Request, error: GraphError) -> Response:
         """The reply that an error stands for, with Graph's error body."""
         headers = self.headers(request) | error.headers
-        inner = {
+        inner = error.inner | {
             "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"),
             "request-id": headers["request-id"],
             "client-request-id": headers["client-request-id"],

@@ -1,0 +1,48 @@
+"""Nango's keys: whether one is good at all, and what it may do."""
+
+import re
+from collections.abc import Set as AbstractSet
+
+from sandbox.tenant.errors import NangoError
+
+_UUID4 = re.compile(
+    r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.IGNORECASE
+)
+SCOPES = {
+    "connections": "environment:connections:list",
+    "connection": "environment:connections:read",
+    "metadata": "environment:connections:update",
+    "proxy": "environment:proxy",
+}
+"""What each kind of call needs."""
+READ_CREDENTIALS = "environment:connections:read_credentials"
+
+
+def check_key(header: str | None, key: str) -> None:
+    """Raise NangoError unless the header carries the key."""
+    if not header:
+        code, what = "missing_auth_header", "The request is missing the Authorization header."
+    elif not header.startswith("Bearer ") or " " in header.removeprefix("Bearer ").strip():
+        code, what = "malformed_auth_header", "The Authorization header is malformed."
+    elif not _UUID4.fullmatch(header.removeprefix("Bearer ").strip()):
+        code, what = "invalid_secret_key_format", "The provided secret key is not a UUID v4."
+    elif header.removeprefix("Bearer ").strip() != key:
+        code = "unknown_account"
+        what = "The provided authorization header does not match any account."
+    else:
+        return
+    raise NangoError(401, code, f"Authentication failed. {what}", payload={})
+
+
+def may(scopes: AbstractSet[str] | None, scope: str) -> bool:
+    """Whether a key with these scopes may do that; None may do everything."""
+    if scopes is None or scope in scopes:
+        return True
+    parts = scope.split(":")
+    return any(":".join((*parts[:n], "*")) in scopes for n in range(1, len(parts)))
+
+
+def check_scope(scopes: AbstractSet[str] | None, kind: str) -> None:
+    scope = SCOPES.get(kind)
+    if scope and not may(scopes, scope):
+        raise NangoError(403, "forbidden", f"Insufficient scope. Required: {scope}")

@@ -1,0 +1,25 @@
+"""What a call costs in resource units."""
+
+from collections.abc import Mapping
+
+_DIRECTORY = {"users": 2, "groups/{id}/members": 3, "users/{id}/memberOf": 2}
+_ONE_SITE = "sites/{id}"
+
+
+def is_sharepoint(shape: str) -> bool:
+    """Whether SharePoint answers, and not the directory."""
+    return shape.split("/", maxsplit=1)[0] == "sites"
+
+
+def directory_cost(shape: str, params: Mapping[str, str]) -> int:
+    """The cost of a read; of a page too, whatever it holds."""
+    cost = _DIRECTORY.get(shape, 1)
+    cost -= "$select" in params
+    cost += "$expand" in params
+    top = params.get("$top", "")
+    cost -= top.isdigit() and int(top) < 20
+    return max(cost, 1)
+
+
+def sharepoint_cost(shape: str) -> int:
+    return 1 if shape == _ONE_SITE else 2

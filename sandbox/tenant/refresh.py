@@ -1,0 +1,69 @@
+"""Tokens that cannot be renewed: what Nango answers, and for how long it does not try again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from time import monotonic
+
+from sandbox.tenant.errors import NangoError
+
+_REASON = (
+    "The external API returned an error when trying to refresh the access token. Please try again "
+    "later."
+)
+FAILED = f"Failed to get connection credentials: '{_REASON}'"
+BACKOFF = "A recent refresh attempt failed. Backing off before retrying."
+EXHAUSTED = (
+    "Failed to get connection credentials: 'The refresh limit has been reached for this "
+    "connection.'"
+)
+
+
+@dataclass(slots=True)
+class Refresh:
+    """Whether a connection's token can be renewed.
+
+    Once renewing failed, Nango does not try again for `backoff` seconds, even if it would work by
+    then, and the connection's row keeps its error until it did.
+    """
+
+    fails: bool = False
+    backoff: float = 30.0
+    exhausted: bool = False
+    """Nango gave up on the connection, after failures on several days."""
+    attempts: int = 0
+    """How often Nango tried and failed."""
+    _next_try: float = field(default=0.0, repr=False)
+    _errors: list[dict[str, str]] = field(default_factory=list, repr=False)
+
+    @property
+    def errors(self) -> list[dict[str, str]]:
+        """What the connection's row shows."""
+        return [] if self.exhausted else self._errors
+
+    def demand(self) -> None:
+        """A token for a call; raises NangoError if there is none."""
+        if self.exhausted:
+            raise NangoError(424, "server_error", EXHAUSTED)
+        if monotonic() < self._next_try:
+            raise NangoError(424, "connection_refresh_backoff", BACKOFF)
+        if not self.fails:
+            self._errors = []
+            return
+        self.attempts += 1
+        self._next_try = monotonic() + self.backoff
+        self._errors = [{"type": "auth", "log_id": f"1787212345678_{self.attempts:012d}"}]
+        raise NangoError(400, "server_error", FAILED)
+
+    def shown(self, row: dict[str, object]) -> None:
+        """The credentials for somebody who reads the connection itself."""
+        try:
+            self.demand()
+        except NangoError:
+            payload = {"connection": row}
+            raise NangoError(424, "invalid_credentials", _REASON, payload=payload) from None
+
+    def renewed(self) -> None:
+        """The customer authorised the connection again: all is well at once."""
+        self.fails = self.exhausted = False
+        self._next_try, self._errors = 0.0, []
