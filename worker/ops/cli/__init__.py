@@ -16,6 +16,8 @@ COMMANDS: Final = {
     "sync": ("sync:sync", "Sync here and now, whatever the clocks say."),
     "resync": ("sync:resync", "Ask the workers to sync a connection now."),
     "approve": ("sync:approve", "Apply or reject deletions that are held back."),
+    "forget": ("forget:forget", "Delete all data of a retired connection, for good."),
+    "probe": ("probe:probe", "Ask a tenant, in 15 calls, whether it answers as we assume."),
     "status": ("status:status", "What is fresh, what is stuck, and why."),
     "verify": ("status:verify", "Check that the change events tell the tables."),
     "settings": ("admin:settings", "Every setting with its meaning and present value."),

@@ -1,0 +1,272 @@
+"""A probe asks little, asks it once, and tells how a tenant differs from what we assume."""
+
+import json
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from sandbox.tenant import Knobs, Nango, Request, Response, Server, Tenant
+from worker.graph.probe.answers import LIMIT, Answers, Asked, Stop
+from worker.graph.probe.asking import probe
+from worker.graph.probe.findings import Finding, Verdict
+from worker.graph.probe.report import Outcome, judged, outcome
+from worker.nango.client import Address, NangoClient, Patience
+from worker.ops.cli.probe import NEVER_AGAIN
+
+GRAPH = {"content-type": "application/json", "request-id": "simulated"}
+
+
+LINK = "https://graph.microsoft.com/v1.0/users/delta?token="
+
+
+class Asker:
+    """Probes a tenant and keeps what was asked."""
+
+    def __init__(self, nango: Nango, client: NangoClient) -> None:
+        self.nango, self.client = nango, client
+        self.told: list[Asked] = []
+        self.answers = Answers()
+        self.findings: list[Finding] = []
+
+    def __call__(self, tenant: Tenant, known: str | None = None) -> "Asker":
+        self.nango.add_connection("contoso", tenant)
+        self.nango.log.clear()
+        self.told.clear()
+        address = Address("contoso", "entra")
+        self.answers = probe(self.client, address, known, lambda asked, _: self.told.append(asked))
+        self.findings = judged(self.answers)
+        return self
+
+    @property
+    def outcome(self) -> Outcome:
+        return outcome(self.answers, self.findings)
+
+    def verdict(self, name: str) -> Verdict:
+        return self.finding(name).verdict
+
+    def finding(self, name: str) -> Finding:
+        return next(found for found in self.findings if found.name == name)
+
+    def failing(self) -> set[str]:
+        return {found.name for found in self.findings if found.verdict is Verdict.FAILS}
+
+
+@pytest.fixture
+def ask(nango: Nango, _shared_server: Server) -> Iterator[Asker]:
+    patience = Patience(deadline=5.0, pause=NEVER_AGAIN)
+    client = NangoClient(_shared_server.url, nango.key, patience=patience)
+    yield Asker(nango, client)
+    client.close()
+
+
+ALWAYS = {"Nango tells its limit"}
+"""The server that all tests share has none."""
+
+
+def test_a_tenant_that_is_as_assumed(ask: Asker) -> None:
+    tenant = Tenant(seed=41, users=1100, groups=230, sites=8)
+    assert ask(tenant, tenant.tenant_id).outcome is Outcome.YES
+    assert ask.failing() == ALWAYS
+    unknown = {found.name for found in ask.findings if found.verdict is Verdict.UNKNOWN}
+    assert unknown == set()
+    assert len(ask.nango.log) == ask.client.calls == len(ask.told) == 11
+
+
+def test_only_reads_are_sent(ask: Asker) -> None:
+    ask(Tenant(seed=41, users=1100, groups=230))
+    for logged in ask.nango.log:
+        if logged.request.method == "POST":
+            assert logged.request.path == "/proxy/v1.0/$batch"
+            items = json.loads(logged.request.body)["requests"]
+            assert {item["method"] for item in items} == {"GET"}
+        else:
+            assert logged.request.method == "GET"
+
+
+def test_a_tenant_that_differs_wherever_it_can_is_asked_no_more_than_15_times(ask: Asker) -> None:
+    """Every way round is asked for, too."""
+    knobs = Knobs(
+        refuse_batch=400,
+        refuse_get_all_sites=True,
+        demand_role_filter=True,
+    )
+    tenant = Tenant(seed=41, users=2500, groups=30, knobs=knobs)
+    refusal = answer({"error": {"code": "UnsupportedTenant", "message": "no"}}, 400)
+
+    def odd(request: Request) -> Response | None:
+        """No delta of groups, and a delta link of users on the second page only."""
+        if request.path == "v1.0/groups/delta":
+            return refusal
+        if "$deltatoken=latest" in request.query:
+            return answer({"value": [], "@odata.nextLink": f"{LINK}2"})
+        if request.query == "token=2":
+            return answer({"value": [], "@odata.deltaLink": f"{LINK}3"})
+        return (
+            answer({"value": [], "@odata.deltaLink": f"{LINK}4"}) if "=3" in request.query else None
+        )
+
+    ask.nango.before_graph = odd
+    assert ask(tenant).outcome is Outcome.YES
+    assert ask.client.calls == len(ask.nango.log) == LIMIT
+    assert ask.answers.stop is None
+    assert ask.failing() - ALWAYS == {
+        "$batch is accepted",
+        "groups/delta brings groups",
+        "all sites are listed",
+        "role assignments are listed without a filter",
+        "no permission is missing",
+    }
+    for name in (
+        "groups are listed",
+        "the members of a group are listed",
+        "sites are found by search",
+        "role assignments are listed by role definition",
+    ):
+        assert ask.verdict(name) is Verdict.HOLDS
+    assert "falls back to single calls" in ask.finding("$batch is accepted").does
+    assert "after 2 pages" in ask.finding("users/delta starts from now").seen
+
+
+def answer(body: object, status: int = 200, **headers: str) -> Response:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Response(status, json.dumps(body).encode(), GRAPH | named)
+
+
+@pytest.mark.parametrize(
+    ("resource", "permission", "name"),
+    [
+        ("organization", "Organization.Read.All", "the organization can be read"),
+        ("users", "User.Read.All", "users are listed with all our properties"),
+        ("groups", "Group.Read.All", "groups/delta brings groups"),
+        ("sites", "Sites.Read.All", "sites are found by search"),
+        ("role_definitions", "RoleManagement.Read.Directory", "role definitions are listed"),
+        (
+            "role_assignments",
+            "RoleManagement.Read.Directory",
+            "role assignments are listed without a filter",
+        ),
+    ],
+)
+def test_a_missing_permission_is_named(
+    ask: Asker, resource: str, permission: str, name: str
+) -> None:
+    ask(Tenant(seed=41, users=5, groups=2, knobs=Knobs(refused={resource})))
+    assert ask.outcome is Outcome.NO
+    assert ask.verdict(name) is Verdict.FAILS
+    assert permission in ask.finding(name).does
+    assert permission in ask.finding("no permission is missing").does
+    assert ask.verdict("role definitions are listed") is (
+        Verdict.FAILS if resource == "role_definitions" else Verdict.HOLDS
+    ), "one refusal does not end the probe"
+
+
+def test_a_tenant_without_delta_for_users_can_be_mirrored(ask: Asker) -> None:
+    refusal = answer({"error": {"code": "UnsupportedTenant", "message": "no"}}, 400)
+    ask.nango.before_graph = lambda asked: refusal if asked.path.endswith("users/delta") else None
+    ask(Tenant(seed=41, users=5, groups=2))
+    assert ask.outcome is Outcome.YES
+    assert "whole list" in ask.finding("users/delta starts from now").does
+    assert ask.finding("users/delta starts from now").seen == "status 400 UnsupportedTenant"
+
+
+def test_a_tenant_without_delta_for_groups_can_be_mirrored(ask: Asker) -> None:
+    refusal = answer({"error": {"code": "UnsupportedTenant", "message": "no"}}, 501)
+    ask.nango.before_graph = lambda asked: refusal if asked.path.endswith("groups/delta") else None
+    tenant = Tenant(seed=41, users=25, groups=2)
+    ask(tenant)
+    assert ask.outcome is Outcome.YES
+    assert ask.verdict("groups/delta brings groups") is Verdict.FAILS
+    assert ask.finding("groups are listed").seen == "2 groups"
+    number = len(tenant.members_of(tenant.groups.id_at(0)))
+    assert ask.finding("the members of a group are listed").seen.startswith(f"{number} members")
+
+
+def test_another_tenant_is_asked_for_nothing_more(ask: Asker) -> None:
+    ask(Tenant(seed=41, users=5), "0f3c1b5e-91c4-4a6f-9a51-7f0d1f4b2c33")
+    assert ask.outcome is Outcome.NO
+    assert ask.told == [Asked.ORGANIZATION]
+    assert ask.answers.stop is Stop.OTHER_TENANT
+
+
+@pytest.mark.parametrize(
+    ("response", "stop"),
+    [
+        (answer({}, 429, retry_after="9"), Stop.THROTTLED),
+        (answer({}, 429), Stop.THROTTLED),
+        (answer({}, 503, retry_after="120"), Stop.THROTTLED),
+        (answer({}, 503), Stop.SILENT),
+        (answer({}, 401), Stop.BROKEN),
+    ],
+)
+def test_it_stops_asking_where_graph_wants_it_to(
+    ask: Asker, response: Response, stop: Stop
+) -> None:
+    calm = {Asked.ORGANIZATION, Asked.BATCH, Asked.USERS, Asked.USERS_NEXT}
+    ask.nango.before_graph = lambda asked: response if "delta" in asked.path else None
+    ask(Tenant(seed=41, users=1200, groups=2))
+    assert ask.answers.stop is stop
+    assert ask.outcome is (Outcome.NO if stop is Stop.BROKEN else Outcome.UNKNOWN)
+    asked_after = [asked for asked in ask.told if asked not in calm]
+    assert len(asked_after) == (2 if stop is Stop.SILENT else 1)
+    assert ask.client.calls == len(ask.told), "nothing is sent twice"
+
+
+def test_a_throttled_item_of_a_batch_ends_it(ask: Asker) -> None:
+    response = answer({}, 429, retry_after="9")
+    ask.nango.before_graph = lambda asked: response if asked.item == "1" else None
+    ask(Tenant(seed=41, users=5))
+    assert ask.told == [Asked.ORGANIZATION, Asked.BATCH]
+    assert ask.answers.stop is Stop.THROTTLED
+
+
+def test_a_link_to_another_host_is_not_followed(ask: Asker) -> None:
+    page = {"value": [], "@odata.nextLink": "https://elsewhere.example/v1.0/users?$skiptoken=x"}
+    ask.nango.before_graph = lambda asked: (
+        answer(page) if asked.path.endswith("v1.0/users") and not asked.item else None
+    )
+    ask(Tenant(seed=41, users=5, groups=2))
+    assert Asked.USERS_NEXT not in ask.told
+    assert ask.outcome is Outcome.NO
+    assert ask.verdict("links lead to Graph's v1.0") is Verdict.FAILS
+    assert ask.verdict("the next page of a list comes") is Verdict.FAILS
+
+
+def test_malformed_objects_are_counted(ask: Asker) -> None:
+    page = {"value": [{"id": "not a GUID"}, {"id": "0f3c1b5e-91c4-4a6f-9a51-7f0d1f4b2c33"}]}
+    ask.nango.before_graph = lambda asked: (
+        answer(page) if asked.path.endswith("v1.0/users") and not asked.item else None
+    )
+    ask(Tenant(seed=41, users=5, groups=2))
+    assert ", 1 malformed" in ask.finding("every object can be understood").seen
+    assert ask.outcome is Outcome.YES
+
+
+def test_headers_that_this_nango_drops_are_noticed(ask: Asker) -> None:
+    ask.nango.buffered = True
+    ask(Tenant(seed=41, users=5, groups=2))
+    assert ask.verdict("Graph's headers come through on a success") is Verdict.FAILS
+    assert ask.outcome is Outcome.YES
+
+
+def nango_says(status: int, body: object) -> Callable[[Request], Response]:
+    plain = {"content-type": "application/json"}
+    response = Response(status, json.dumps(body).encode(), plain, chunked=False)
+    return lambda _: response
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "result"),
+    [
+        (401, {"error": {"code": "unknown_account", "message": "m"}}, Outcome.SETTINGS),
+        (402, {"error": {"code": "plan_limit", "message": "m"}}, Outcome.SETTINGS),
+        (400, {"error": {"code": "server_error", "message": "credentials"}}, Outcome.NO),
+        (429, {"error": {"code": "too_many_request"}}, Outcome.UNKNOWN),
+    ],
+)
+def test_nangos_own_failures_end_it_at_once(
+    ask: Asker, status: int, body: object, result: Outcome
+) -> None:
+    ask.nango.before_response = nango_says(status, body)
+    ask(Tenant(seed=41, users=5))
+    assert ask.outcome is result
+    assert ask.client.calls == 1

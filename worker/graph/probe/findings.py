@@ -1,0 +1,93 @@
+"""What a finding is, and what all of them have in common. Pure.
+
+A finding holds numbers and words of ours. Of what Graph and Nango sent, the only text that is told
+is an error code that has the form of one: no message, name, id, link or header's value.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from worker.core.errors import Broken, Torn
+from worker.graph.decode import Page
+from worker.graph.probe.answers import Answer, Answers, Asked, Stop, is_passing
+
+
+class Verdict(StrEnum):
+    HOLDS = "holds"
+    FAILS = "does not hold"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One assumption. Where it is ``needed`` and does not hold, something is not mirrored."""
+
+    name: str
+    verdict: Verdict
+    seen: str
+    does: str
+    needed: bool = False
+
+
+Check = Callable[[Answers], Finding | None]
+"""None where the question did not arise."""
+
+AGAIN: Final = "tries again later"
+RETRIED: Final = "marks it refused and tries again every hour"
+
+
+def plural(number: int, noun: str) -> str:
+    if noun.endswith("y"):
+        return f"{number:,} {noun if number == 1 else f'{noun[:-1]}ies'}"
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def usable(answers: Answers, asked: Asked) -> tuple[Verdict, str]:
+    """Whether a call brought what it should; where not, why in numbers."""
+    answer = answers.by.get(asked)
+    if answer is None:
+        return Verdict.UNKNOWN, f"not asked: {answers.stop or 'there was nothing to ask for'}"
+    if answer.ok:
+        return Verdict.HOLDS, ""
+    told = " ".join(filter(None, [f"status {answer.status}", answer.code]))
+    if isinstance(answer.trouble, Torn):
+        return Verdict.FAILS, _torn(answer)
+    passing = is_passing(answer.trouble)
+    if answer.status is not None:
+        unclear = passing or isinstance(answer.trouble, Broken)
+        return Verdict.UNKNOWN if unclear else Verdict.FAILS, told
+    waits = passing and answers.stop is Stop.THROTTLED
+    seen = "a budget of calls is used up for now" if waits else "no answer of Graph's"
+    return Verdict.UNKNOWN, seen
+
+
+def _torn(answer: Answer) -> str:
+    if not answer.sent:
+        return "not followed: the link does not lead to Graph's v1.0"
+    if answer.reply is None:
+        return "the answer could not be read"
+    return f"status {answer.status}, but not what was asked for"
+
+
+def what_follows(verdict: Verdict, answer: Answer | None, fails: str = RETRIED) -> str:
+    """What Tenant Mirror does where a call brought nothing."""
+    if verdict is Verdict.UNKNOWN:
+        return AGAIN
+    if answer is not None and answer.status == 403 and answer.permission:
+        return f"{fails}; grant {answer.permission} and consent again"
+    return fails
+
+
+def described(page: Page, noun: str) -> str:
+    """A page in numbers."""
+    parts = [plural(page.count, noun)]
+    if page.removed:
+        parts.append(f"{len(page.removed):,} of them removed")
+    if page.edges:
+        parts.append(plural(len(page.edges), "membership"))
+    for link, what in ((page.next_link, "a next link"), (page.delta_link, "a delta link")):
+        if link is not None:
+            parts.append(what)
+    return ", ".join(parts)
