@@ -40,7 +40,7 @@ class Mode(StrEnum):
     SEARCH = "search"
     """Sites where the complete listing is refused: best effort, never complete."""
     LIST_ONLY = "list_only"
-    """Users where the tenant offers no delta."""
+    """Users and groups where the tenant offers no delta."""
 
 
 streams = Table(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import pytest
 
 from sandbox.tenant import Nango, Response, Server, Tenant
 from tests.conftest import Cluster
-from tests.support.mirror import assert_exact
+from tests.support.mirror import assert_exact, scalar
 from worker.store.engine import Database
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -28,11 +29,14 @@ def run(database_url: str, nango: Nango, _shared_server: Server) -> Run:
         "COLUMNS": "200",
     }
 
-    def call(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def call(
+        *arguments: str, stdin: int = subprocess.DEVNULL, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         command = "from worker.ops.cli import main; main()"
         return subprocess.run(
             [sys.executable, "-c", command, *arguments],
             env={**base, **environment},
+            stdin=stdin,
             capture_output=True,
             text=True,
             timeout=60,
@@ -94,6 +98,85 @@ def test_a_held_deletion_is_partial_until_it_is_approved(run: Run, nango: Nango)
     assert run("sync", "contoso").returncode == 0
 
 
+def retired(run: Run, nango: Nango) -> None:
+    """A customer who was mirrored and has left."""
+    nango.add_connection("contoso", Tenant(seed=31, users=20, groups=2))
+    run("connections", "discover")
+    run("sync", "contoso")
+    nango.remove_connection("contoso")
+    assert "retired: entra/contoso" in run("connections", "discover").stdout
+
+
+def test_a_retired_connection_is_forgotten(run: Run, nango: Nango, database: Database) -> None:
+    retired(run, nango)
+    rows = scalar(database, "select count(*) from directory.users")
+    silent = run("forget", "contoso")
+    assert silent.returncode == 2
+    assert "--yes" in silent.stderr
+    assert scalar(database, "select count(*) from directory.users") == rows
+    done = run("forget", "contoso", "--yes", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["id"] == 1
+    assert told["rows"]["directory.users"] == rows
+    assert told["rows"]["events.change_events"] > rows
+    assert json.loads(run("connections", "list", "--json").stdout) == []
+    assert run("forget", "contoso", "--yes").returncode == 2
+
+
+def test_forgetting_asks_on_a_terminal(run: Run, nango: Nango, database: Database) -> None:
+    retired(run, nango)
+    for said, code in ((b"n\n", 1), (b"y\n", 0)):
+        terminal, shell = pty.openpty()
+        os.write(terminal, said)
+        done = run("forget", "1", stdin=shell)
+        os.close(shell)
+        os.close(terminal)
+        assert done.returncode == code, done.stderr
+        assert "entra/contoso, Contoso" in done.stderr
+    assert "forgotten" in done.stdout
+    assert "directory.users: 20" in done.stdout
+    assert scalar(database, "select count(*) from directory.users") == 0
+
+
+def test_a_live_connection_is_not_forgotten(run: Run, nango: Nango, database: Database) -> None:
+    nango.add_connection("contoso", Tenant(seed=31, users=5))
+    run("connections", "discover")
+    done = run("forget", "contoso", "--yes")
+    assert done.returncode == 1
+    assert "delete it in Nango" in done.stderr
+    assert scalar(database, "select status from sync.connections") == "active"
+
+
+def test_of_connections_with_one_address_the_live_one_is_meant(
+    run: Run, nango: Nango, database: Database
+) -> None:
+    """Whoever connects anew gets the old row, and the new row retires with the same address."""
+    retired(run, nango)
+    nango.add_connection("again", Tenant(seed=31, users=20, groups=2))
+    run("connections", "discover")
+    moved = run("sync", "again")
+    assert moved.returncode == 1
+    assert "connection 1 has this tenant's history" in moved.stderr
+    assert run("sync", "again").returncode == 0
+    nango.remove_connection("again")
+    run("connections", "discover")
+    unclear = run("forget", "again", "--yes")
+    assert unclear.returncode == 2
+    assert "1 (entra/again, retired), 2 (entra/again, retired); say the number" in unclear.stderr
+    assert run("forget", "2", "--yes").returncode == 0
+    assert scalar(database, "select array_agg(id) from sync.connections") == [1]
+
+
+def test_wrong_settings_of_a_customer_are_shown(run: Run, nango: Nango) -> None:
+    metadata = {"tenant_mirror": {"guard_percent": "many"}}
+    nango.add_connection("contoso", Tenant(seed=31, users=5), metadata=metadata)
+    assert "guard_percent" in run("connections", "discover").stderr
+    assert run("sync", "contoso").returncode == 0, "the default stands"
+    for command in (("status",), ("connections", "list"), ("connections", "show", "1")):
+        assert "guard_percent" in run(*command).stdout
+
+
 def test_a_wrong_key_is_a_settings_fault(run: Run, nango: Nango) -> None:
     nango.add_connection("contoso", Tenant(seed=31, users=5))
     run("connections", "discover")
@@ -118,6 +201,8 @@ def test_a_wrong_host_is_a_settings_fault(run: Run, nango: Nango) -> None:
     [
         (("sync", "nobody"), {}, 2, "no connection 'nobody'"),
         (("sync", "77"), {}, 2, "no connection 77"),
+        (("forget", "nobody"), {}, 2, "no connection 'nobody'"),
+        (("forget", "77", "--yes"), {}, 2, "no connection 77"),
         (("sync",), {}, 2, "--all"),
         (("sync", "--all", "--resource", "cats"), {}, 2, "cats"),
         (("status",), {"DATABASE_URL": "postgresql://u:pw@127.0.0.1:9/d"}, 1, "cannot be reached"),

@@ -1,16 +1,31 @@
 """Nango's list of connections against ours."""
 
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
 from sqlalchemy import text
 
-from models.run import RunTrigger
+from models.run import RunState, RunTrigger
 from sandbox.tenant import Nango, Request, Response, Tenant
 from tests.support.mirror import scalar
 from worker.store.connections import all_connections, claim_due
-from worker.sync.discover import discover
+from worker.sync.discover import CONFIRMED_AT_ONCE, Discovery, discover
 from worker.sync.run import Kit, run_slice
 
+JSON = {"content-type": "application/json"}
+OAUTH = "microsoft-oauth2-cc"
 
-def look(kit: Kit) -> object:
+
+def listed(nango: Nango, *rows: dict[str, Any]) -> None:
+    """Let Nango's list hold these rows."""
+    body = json.dumps({"connections": rows}).encode()
+    nango.before_response = lambda r: (
+        Response(200, body, JSON) if r.path == "/connections" else None
+    )
+
+
+def look(kit: Kit) -> Discovery:
     return discover(kit.database, kit.nango, kit.settings)
 
 
@@ -124,3 +139,149 @@ def test_the_order_of_urgency_is_people_clocks_first_loads(kit: Kit, nango: Nang
         (1, "scheduled"),
         (3, "backfill"),
     ]
+
+
+def test_a_list_that_lost_everything_is_asked_about_a_few_at_a_time(kit: Kit, nango: Nango) -> None:
+    tenant = Tenant(seed=1, users=1)
+    for number in range(CONFIRMED_AT_ONCE * 2 + 5):
+        nango.add_connection(f"c{number}", tenant)
+    look(kit)
+    nango.calls.reset()
+    nango.before_response = lambda r: (
+        Response(200, b'{"connections": []}', JSON) if r.path == "/connections" else None
+    )
+    assert look(kit).unconfirmed == CONFIRMED_AT_ONCE + 5
+    assert nango.calls.total == 1 + CONFIRMED_AT_ONCE
+    assert set(statuses(kit).values()) == {"active"}
+    nango.before_response = None
+    for number in range(CONFIRMED_AT_ONCE * 2 + 5):
+        nango.remove_connection(f"c{number}")
+    found = [look(kit) for _ in range(3)]
+    assert [len(one.retired) for one in found] == [CONFIRMED_AT_ONCE, CONFIRMED_AT_ONCE, 5]
+    assert [one.unconfirmed for one in found] == [CONFIRMED_AT_ONCE + 5, 5, 0]
+    assert set(statuses(kit).values()) == {"retired"}
+
+
+def test_a_nango_that_stops_answering_half_way_is_asked_again_next_time(
+    kit: Kit, nango: Nango
+) -> None:
+    for name in ("a", "b"):
+        nango.add_connection(name, Tenant(seed=1, users=1))
+    look(kit)
+    for name in ("a", "b"):
+        nango.remove_connection(name)
+    limited = Response(
+        429, b'{"error": {"code": "too_many_request"}}', {"retry-after": "30"} | JSON
+    )
+    nango.before_response = lambda r: limited if r.path.startswith("/connections/") else None
+    found = look(kit)
+    assert (found.retired, found.unconfirmed) == ([], 2)
+    assert set(statuses(kit).values()) == {"active"}
+
+
+def test_a_missing_connection_whose_token_fails_is_not_gone(kit: Kit, nango: Nango) -> None:
+    nango.add_connection("a", Tenant(seed=1, users=1))
+    look(kit)
+    failing = Response(424, b'{"error": {"code": "invalid_credentials"}}', JSON)
+    nothing = Response(200, b'{"connections": []}', JSON)
+    nango.before_response = lambda r: nothing if r.path == "/connections" else failing
+    assert look(kit).unconfirmed == 0
+    assert statuses(kit) == {"a": "active"}
+
+
+def test_one_bad_row_spoils_neither_the_list_nor_the_connection(kit: Kit, nango: Nango) -> None:
+    for name in ("a", "b", "c"):
+        nango.add_connection(name, Tenant(seed=1, users=1))
+    look(kit)
+    rows: list[dict[str, Any]] = [
+        {"id": 1, "connection_id": "a", "provider_config_key": "entra", "provider": OAUTH},
+        {"id": "two", "connection_id": "b", "provider_config_key": "entra", "provider": OAUTH},
+        {"id": 4, "connection_id": "d\x00", "provider_config_key": "entra", "provider": OAUTH},
+        {"id": 5, "connection_id": "e", "provider_config_key": "entra", "provider": OAUTH}
+        | {"metadata": ["odd"], "errors": "odd"},
+    ]
+    listed(nango, *rows)
+    found = look(kit)
+    assert (found.unreadable, found.enrolled) == (2, ["entra/e"])
+    assert statuses(kit) == dict.fromkeys("abce", "active")
+
+
+def test_settings_that_postgres_cannot_keep_are_reported(kit: Kit, nango: Nango) -> None:
+    wanted = {"delta_seconds": 600, "na\x00me": 1}
+    nango.add_connection("a", Tenant(seed=1, users=1), metadata={"tenant_mirror": wanted})
+    nango.add_connection("b", Tenant(seed=1, users=1), metadata={"other": "\x00"})
+    found = look(kit)
+    assert sorted(found.enrolled) == ["entra/a", "entra/b"]
+    assert "NUL" in found.problems["entra/a"]
+    assert "entra/b" not in found.problems
+
+
+def test_odd_settings_interrupt_nobody_twice(kit: Kit, nango: Nango) -> None:
+    """What Postgres gives back may look different from what was sent."""
+    wanted = {"delta_seconds": 1e30, "guard_rows": 1.0, "x": -0.0, "y": 10**25}
+    nango.add_connection("a", Tenant(seed=1, users=1), metadata={"tenant_mirror": wanted})
+    look(kit)
+    tokens = "select token from sync.leases"
+    before = scalar(kit.database, tokens)
+    look(kit)
+    assert scalar(kit.database, tokens) == before
+
+
+def test_integrations_that_are_no_longer_ours_cost_no_calls(kit: Kit, nango: Nango) -> None:
+    nango.add_connection("a", Tenant(seed=1, users=1))
+    look(kit)
+    nango.calls.reset()
+    others = kit.settings.model_copy(update={"nango_integrations": ("else",)})
+    discover(kit.database, kit.nango, others)
+    assert nango.calls.total == 1
+    assert statuses(kit) == {"a": "active"}
+
+
+def broken(kit: Kit) -> None:
+    run_slice(kit, 1, trigger=RunTrigger.SCHEDULED)
+    with kit.database.begin() as connection:
+        statement = "update sync.connections set due_at = now() + interval '5 hours'"
+        assert connection.execute(text(f"{statement} where status = 'broken'")).rowcount == 1
+
+
+def is_due(kit: Kit) -> bool:
+    return bool(scalar(kit.database, "select due_at <= clock_timestamp() from sync.connections"))
+
+
+def test_a_broken_connection_is_asked_at_once_when_nango_shows_it_well(
+    kit: Kit, nango: Nango
+) -> None:
+    connection = nango.add_connection("a", Tenant(seed=1, users=3))
+    look(kit)
+    connection.refresh.fails = True
+    broken(kit)
+    assert look(kit).woken == []
+    assert not is_due(kit)
+    connection.refresh.renewed()
+    assert look(kit).woken == ["entra/a"]
+    assert is_due(kit)
+    assert run_slice(kit, 1, trigger=RunTrigger.SCHEDULED).state is RunState.SUCCEEDED
+    assert statuses(kit) == {"a": "active"}
+
+
+def test_a_broken_connection_without_a_shown_error_waits_out_its_pause(
+    kit: Kit, nango: Nango
+) -> None:
+    """Nango's list knows of one way to be broken; the others never show there."""
+    connection = nango.add_connection("a", Tenant(seed=1, users=3))
+    look(kit)
+    connection.refresh.exhausted = True
+    broken(kit)
+    assert connection.row()["errors"] == []
+    assert look(kit).woken == []
+    assert not is_due(kit)
+
+
+def test_two_discoveries_at_once_enrol_once(kit: Kit, nango: Nango) -> None:
+    for number in range(8):
+        nango.add_connection(f"c{number}", Tenant(seed=1, users=1))
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda _: look(kit), range(2)))
+    assert sorted(found[0].enrolled + found[1].enrolled) == [f"entra/c{n}" for n in range(8)]
+    told = "select count(*) from events.change_events where change = 'added'"
+    assert scalar(kit.database, told) == 8

@@ -35,11 +35,11 @@ def answer(content: Any, status: int = 200) -> Response:
 def test_connections_are_listed_with_their_metadata(nango: Nango, client: NangoClient) -> None:
     wanted = {"tenant_mirror": {"enabled": False}}
     nango.add_connection("contoso", Tenant(seed=3, users=1), metadata=wanted)
-    (found,) = list_connections(client)
+    (found,) = list_connections(client).rows
     assert found.address == Address("contoso", "entra")
     assert found.provider == "microsoft-oauth2-cc"
     assert found.metadata == wanted
-    assert found.errors == []
+    assert not found.failing
     assert str(found.address) == "entra/contoso"
 
 
@@ -52,7 +52,7 @@ def test_rows_that_repeat_while_paging_count_once(nango: Nango, client: NangoCli
         return answer({"connections": rows[start : start + 2000]})
 
     nango.before_response = page
-    assert sorted(one.id for one in list_connections(client)) == list(range(2500))
+    assert sorted(one.id for one in list_connections(client).rows) == list(range(2500))
 
 
 def test_an_older_nango_that_takes_no_limit_is_asked_without(
@@ -64,7 +64,7 @@ def test_an_older_nango_that_takes_no_limit_is_asked_without(
         return answer({"connections": [row(1)]})
 
     nango.before_response = strict
-    assert [one.id for one in list_connections(client)] == [1]
+    assert [one.id for one in list_connections(client).rows] == [1]
     assert nango.calls.total == 3
 
 
@@ -75,7 +75,63 @@ def test_an_older_nango_with_a_lower_limit_is_obeyed(nango: Nango, client: Nango
         return answer({"connections": [row(1)]})
 
     nango.before_response = capped
-    assert [one.id for one in list_connections(client)] == [1]
+    assert [one.id for one in list_connections(client).rows] == [1]
+
+
+@pytest.mark.parametrize("size", [1, 2000, 3000])
+def test_a_server_that_ignores_paging_is_not_asked_for_ever(
+    nango: Nango, client: NangoClient, size: int
+) -> None:
+    rows = answer({"connections": [row(number) for number in range(size)]})
+    nango.before_response = lambda _: rows
+    assert len(list_connections(client).rows) == size
+    assert nango.calls.total <= 2
+
+
+def test_of_two_rows_with_one_address_the_newer_counts(nango: Nango, client: NangoClient) -> None:
+    """Deleted and connected again under the same id while we read."""
+    page = {"connections": [row(1, metadata={"a": 1}), row(7) | {"connection_id": "c1"}, row(2)]}
+    nango.before_response = lambda _: answer(page)
+    assert [one.id for one in list_connections(client).rows] == [7, 2]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"id": None},
+        {"id": 1.5},
+        {"connection_id": None},
+        {"connection_id": ""},
+        {"connection_id": "x" * 5000},
+        {"connection_id": "nul\x00"},
+        {"provider_config_key": 7},
+    ],
+)
+def test_a_row_that_cannot_be_read_leaves_the_others(
+    nango: Nango, client: NangoClient, bad: dict[str, Any]
+) -> None:
+    rows: list[Any] = [row(1), row(2) | bad, "odd", None, row(3)]
+    nango.before_response = lambda _: answer({"connections": rows})
+    found = list_connections(client)
+    assert ([one.id for one in found.rows], found.unreadable) == ([1, 3], 3)
+
+
+@pytest.mark.parametrize(
+    ("errors", "failing"),
+    [
+        ([], False),
+        (None, False),
+        ("odd", False),
+        ([None, 1, {}], False),
+        ([{"type": "sync", "log_id": "1"}], False),
+        ([{"type": "sync"}, {"type": "auth", "log_id": "2"}], True),
+    ],
+)
+def test_an_error_of_the_token_is_a_hint(
+    nango: Nango, client: NangoClient, errors: Any, failing: bool
+) -> None:
+    nango.before_response = lambda _: answer({"connections": [row(1, errors=errors)]})
+    assert [one.failing for one in list_connections(client).rows] == [failing]
 
 
 @pytest.mark.parametrize(

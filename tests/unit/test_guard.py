@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.sync.guard import implausible, sample
+from worker.sync.guard import hidden_away, implausible, sample
 from worker.sync.policy import Policy
 
 POLICY = Policy(guard_percent=20, guard_rows=50)
@@ -76,3 +76,10 @@ def test_a_sample_is_even_and_without_repeats(size: int, everything: int, otherw
         assert places == sorted(places)
         gaps = {later - sooner for sooner, later in pairwise(places)}
         assert not gaps or max(gaps) - min(gaps) <= 1
+
+
+def test_hidden_members_are_counted_and_the_permission_is_named() -> None:
+    one, more = hidden_away(1, 3), hidden_away(2, 40)
+    assert "all 3 members that are left of a group" in one
+    assert "all 40 members that are left of 2 groups" in more
+    assert "Member.Read.Hidden" in one

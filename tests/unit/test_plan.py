@@ -12,7 +12,16 @@ from models.resource import Kind
 from models.resources import RESOURCES, STREAMED
 from models.stream import Mode, Phase
 from worker.store.streams import Stream
-from worker.sync.plan import Order, Step, next_due, next_step, select_hash
+from worker.sync.plan import (
+    Order,
+    Step,
+    compares,
+    due_after_round,
+    next_due,
+    next_step,
+    select_hash,
+    tries_delta,
+)
 from worker.sync.policy import Policy
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -110,9 +119,10 @@ TABLE: list[tuple[str, Stream, Step, Step, Step]] = [
         Step.SWEEP,
         Step.SWEEP,
     ),
-    ("delta, not due", in_delta(), Step.WAIT, Step.PAGE, Step.TOKEN),
-    ("delta, due", in_delta(due_at=AGO), Step.PAGE, Step.PAGE, Step.TOKEN),
-    ("delta, due now", in_delta(due_at=NOW), Step.PAGE, Step.PAGE, Step.TOKEN),
+    ("delta, not due", in_delta(), Step.WAIT, Step.PAGE, Step.PAGE),
+    ("delta, due", in_delta(due_at=AGO), Step.PAGE, Step.PAGE, Step.PAGE),
+    ("delta, due now", in_delta(due_at=NOW), Step.PAGE, Step.PAGE, Step.PAGE),
+    ("caught up, not due", in_delta(fresh_at=NOW), Step.WAIT, Step.WAIT, Step.TOKEN),
     (
         "in a round, due",
         in_delta(next_link=LINK, due_at=AGO),
@@ -127,9 +137,17 @@ TABLE: list[tuple[str, Stream, Step, Step, Step]] = [
         Step.PAGE,
         Step.PAGE,
     ),
-    ("groups, due", in_delta("groups", due_at=AGO), Step.PAGE, Step.PAGE, Step.BEGIN),
-    ("held, due", in_delta(phase=Phase.HELD, due_at=AGO), Step.PAGE, Step.PAGE, Step.TOKEN),
-    ("held, not due", in_delta(phase=Phase.HELD), Step.WAIT, Step.PAGE, Step.TOKEN),
+    ("groups, due", in_delta("groups", due_at=AGO), Step.PAGE, Step.PAGE, Step.PAGE),
+    ("groups, caught up", in_delta("groups", fresh_at=NOW), Step.WAIT, Step.WAIT, Step.BEGIN),
+    ("held, due", in_delta(phase=Phase.HELD, due_at=AGO), Step.PAGE, Step.PAGE, Step.PAGE),
+    ("held, not due", in_delta(phase=Phase.HELD), Step.WAIT, Step.PAGE, Step.PAGE),
+    (
+        "held, caught up",
+        in_delta(phase=Phase.HELD, fresh_at=NOW),
+        Step.WAIT,
+        Step.WAIT,
+        Step.TOKEN,
+    ),
     (
         "held snapshot, due",
         stream("sites", phase=Phase.HELD, due_at=AGO, fresh_at=AGO),
@@ -248,9 +266,73 @@ def test_another_select_list_is_another_walk() -> None:
 
 
 def test_the_weekly_walk_begins_when_it_is_due() -> None:
-    assert step(in_delta(due_at=AGO, full_due_at=NOW)) is Step.TOKEN
+    assert step(in_delta(due_at=AGO, full_due_at=NOW, fresh_at=NOW)) is Step.TOKEN
     assert step(in_delta(due_at=SOON, full_due_at=AGO)) is Step.WAIT
     assert step(in_delta(due_at=AGO, full_due_at=None)) is Step.PAGE
+
+
+def test_a_round_comes_before_a_walk_that_is_due() -> None:
+    """So the walk finds what the deltas have missed, not what they were about to tell."""
+    late = NOW - timedelta(minutes=1)
+    behind = in_delta(due_at=AGO, full_due_at=late, fresh_at=AGO)
+    assert step(behind) is Step.PAGE
+    assert not compares(behind, CLOCK, NOW, POLICY)
+    caught_up = replace(behind, fresh_at=late)
+    assert step(caught_up) is Step.TOKEN
+    assert compares(caught_up, CLOCK, NOW, POLICY)
+
+
+def test_the_walk_follows_its_round_at_once() -> None:
+    due, late = NOW - timedelta(seconds=9), NOW - timedelta(minutes=1)
+    ended = in_delta(due_at=due, fresh_at=NOW)
+    assert due_after_round(ended, NOW, 300, 0.5) == due + timedelta(seconds=300)
+    assert due_after_round(replace(ended, full_due_at=late), NOW, 300, 0.5) == NOW
+    too_early = replace(ended, full_due_at=late, fresh_at=AGO)
+    assert due_after_round(too_early, NOW, 300, 0.5) > NOW
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"phase": Phase.HELD},
+        {"phase": Phase.READY, "delta_link": None},
+        {"select_hash": "older"},
+        {"delta_link_at": NOW - timedelta(days=7)},
+        {"full_due_at": SOON},
+        {"full_due_at": None},
+        {"fresh_at": None},
+        {"fresh_at": AGO - timedelta(seconds=1)},
+    ],
+)
+def test_other_walks_do_not_compare(other: dict[str, Any]) -> None:
+    good = in_delta(full_due_at=AGO, fresh_at=AGO)
+    assert compares(good, CLOCK, NOW, POLICY)
+    assert not compares(replace(good, **other), CLOCK, NOW, POLICY)
+
+
+def test_a_full_walk_by_hand_compares_too() -> None:
+    assert compares(in_delta(fresh_at=NOW), FULL, NOW, POLICY)
+    assert not compares(in_delta(fresh_at=AGO), FULL, NOW, POLICY)
+    assert not compares(in_delta(fresh_at=NOW), MANUAL, NOW, POLICY)
+
+
+def test_a_tenant_without_delta_is_asked_for_it_now_and_then() -> None:
+    listed = stream(
+        "groups",
+        mode=Mode.LIST_ONLY,
+        select_hash=select_hash(RESOURCES["groups"]),
+        full_walk_at=AGO,
+        full_due_at=SOON,
+    )
+    assert not tries_delta(listed, CLOCK, NOW)
+    assert not tries_delta(listed, MANUAL, NOW)
+    assert tries_delta(listed, FULL, NOW)
+    assert tries_delta(replace(listed, full_due_at=AGO), CLOCK, NOW)
+    assert tries_delta(replace(listed, select_hash="older"), CLOCK, NOW)
+    assert tries_delta(replace(listed, phase=Phase.HELD, full_due_at=AGO), CLOCK, NOW)
+    under_way = replace(listed, phase=Phase.LISTING, next_link=LINK, full_due_at=AGO)
+    assert not tries_delta(under_way, CLOCK, NOW)
+    assert not tries_delta(replace(listed, mode=Mode.PLAIN, full_due_at=AGO), CLOCK, NOW)
 
 
 def test_the_digest_of_a_select_list_tells_the_lists_apart() -> None:

@@ -120,11 +120,18 @@ def test_any_wish_leaves_a_policy_within_bounds(wanted: Any) -> None:
     assert isinstance(policy.enabled, bool)
 
 
+def test_a_customer_who_wants_fewer_rounds_gets_fewer_listings() -> None:
+    policy, _ = customised(DEFAULT, {"delta_seconds": 86_400})
+    listed = Stream(resource=RESOURCES["groups"], mode=Mode.LIST_ONLY)
+    assert policy.interval(listed) == 86_400
+
+
 @pytest.mark.parametrize(
     ("name", "mode", "seconds"),
     [
         ("users", Mode.PLAIN, 300),
-        ("users", Mode.LIST_ONLY, 300),
+        ("users", Mode.LIST_ONLY, 3600),
+        ("groups", Mode.LIST_ONLY, 3600),
         ("groups", Mode.PLAIN, 300),
         ("sites", Mode.PLAIN, 21_600),
         ("sites", Mode.SEARCH, 21_600),

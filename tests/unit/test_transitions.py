@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from models.change_event import ChangeKind
 from models.resources import RESOURCES
 from models.stream import Mode, Phase
 from worker.core.errors import Refused
+from worker.store.change import Change
 from worker.store.streams import Stream
 from worker.sync.plan import MAX_RESTARTS, Order, Step, next_step, select_hash
 from worker.sync.policy import Policy
@@ -16,7 +18,9 @@ from worker.sync.transitions import (
     REFUSED_PAUSE,
     another_way,
     begun,
+    counted,
     loses_cursor,
+    missed,
     postponed,
     refused,
     released,
@@ -49,6 +53,13 @@ def stream(name: str = "users", **values: Any) -> Stream:
         reason="waiting",
     )
     return replace(started, **values)
+
+
+def changes(**numbers: int) -> list[Change]:
+    return [Change(ChangeKind(kind), "x") for kind, n in numbers.items() for _ in range(n)]
+
+
+NOTHING = {"created": 0, "updated": 0, "deleted": 0, "restored": 0}
 
 
 def refusal(status: int) -> Refused:
@@ -89,6 +100,7 @@ def test_a_token_that_is_given_covers_the_walk() -> None:
         ("users", Mode.PLAIN, "/v1.0/users?$select=id,"),
         ("users", Mode.LIST_ONLY, "/v1.0/users?$select=id,"),
         ("groups", Mode.PLAIN, "/v1.0/groups/delta?$select=id,"),
+        ("groups", Mode.LIST_ONLY, "/v1.0/groups?$select=id,"),
         ("sites", Mode.PLAIN, "/v1.0/sites/getAllSites?$select=id,"),
         ("sites", Mode.SEARCH, "/v1.0/sites?search=*"),
         ("role_definitions", Mode.PLAIN, "/v1.0/roleManagement/directory/roleDefinitions"),
@@ -108,6 +120,67 @@ def test_users_are_listed_in_large_pages_and_groups_bring_their_members() -> Non
     assert groups is not None
     assert groups.endswith(",members")
     assert "$top" not in groups
+
+
+# ---- what the deltas had missed
+
+
+def test_a_walk_that_compares_begins_to_count_and_another_does_not() -> None:
+    old = {"users": {**NOTHING, "created": 9}}
+    before = stream(phase=Phase.DELTA, drift=old)
+    assert begun(before, NOW, TOKEN, compares=True).drift == {"users": NOTHING}
+    assert begun(before, NOW, TOKEN).drift is None
+    groups = begun(stream("groups", drift=old), NOW, None, compares=True)
+    assert groups.drift == {"groups": NOTHING, "group_members": NOTHING}
+
+
+@pytest.mark.parametrize("phase", [Phase.LISTING, Phase.SWEEPING])
+def test_what_a_walk_changes_adds_up(phase: Phase) -> None:
+    one = begun(stream(phase=Phase.DELTA), NOW, TOKEN, compares=True)
+    one = replace(one, phase=phase)
+    users, members = RESOURCES["users"], RESOURCES["group_members"]
+    one = counted(one, users, changes(created=1, updated=2))
+    one = counted(one, users, changes(updated=1))
+    one = counted(one, members, changes(deleted=4))
+    assert one.drift == {
+        "users": {**NOTHING, "created": 1, "updated": 3},
+        "group_members": {**NOTHING, "deleted": 4},
+    }
+
+
+def test_rounds_and_other_walks_count_nothing() -> None:
+    told = stream(phase=Phase.DELTA, drift={"users": NOTHING})
+    assert counted(told, told.resource, changes(created=1)) is told
+    silent = stream(phase=Phase.LISTING)
+    assert counted(silent, silent.resource, changes(created=1)) is silent
+
+
+@pytest.mark.parametrize("name", ["users", "groups"])
+def test_a_walk_that_begins_again_goes_on_counting(name: str) -> None:
+    one = begun(stream(name, phase=Phase.DELTA), NOW, TOKEN, compares=True)
+    one = counted(one, one.resource, changes(updated=2))
+    after = restarted(one, NOW)
+    assert after is not None
+    if after.phase is Phase.READY:
+        after = begun(after, NOW, None)
+    assert after.drift is not None
+    assert after.drift[name] == {**NOTHING, "updated": 2}
+
+
+def test_a_lost_cursor_leaves_no_count_behind() -> None:
+    after = restarted(stream(phase=Phase.DELTA, delta_link=TOKEN, drift={"users": NOTHING}), NOW)
+    assert after is not None
+    assert after.drift is None
+    assert begun(after, NOW, TOKEN).drift is None
+
+
+def test_a_count_is_told_once_its_walk_has_ended() -> None:
+    drift = {"users": NOTHING}
+    ended = stream(phase=Phase.DELTA, drift=drift, full_walk_at=NOW)
+    assert missed(ended, AGO, []) == drift
+    assert missed(replace(ended, full_walk_at=AGO), NOW, []) is None
+    assert missed(replace(ended, full_walk_at=AGO), NOW, ["users"]) == drift
+    assert missed(replace(ended, phase=Phase.LISTING), AGO, ["users"]) is None
 
 
 # ---- a walk begins again
@@ -211,6 +284,7 @@ def test_other_refusals_leave_the_cursor(one: Stream, status: int) -> None:
         ("users", Phase.READY, 403, None),
         ("users", Phase.LISTING, 400, None),
         ("groups", Phase.LISTING, 400, None),
+        ("groups", Phase.DELTA, 501, None),
     ],
 )
 def test_there_is_another_way_for_some_refusals(
@@ -228,12 +302,25 @@ def test_there_is_another_way_for_some_refusals(
     assert next_step(after, Order(NOW), NOW, Policy(), 0) is Step.BEGIN
 
 
+@pytest.mark.parametrize(("status", "there_is"), [(400, 1), (404, 1), (501, 1), (403, 0), (402, 0)])
+def test_groups_without_delta_are_listed(status: int, *, there_is: int) -> None:
+    """Where the enumeration is refused at its start; further on it is another fault."""
+    before = stream("groups", phase=Phase.LISTING, page_no=0)
+    after = another_way(before, refusal(status), NOW)
+    assert (after is not None) is bool(there_is)
+    if after is not None:
+        assert_from_the_start(before, after)
+        assert (after.mode, after.phase) == (Mode.LIST_ONLY, Phase.READY)
+        assert next_step(after, Order(NOW), NOW, Policy(), 0) is Step.BEGIN
+
+
 @pytest.mark.parametrize(
     ("name", "mode"),
     [
         ("role_assignments", Mode.BY_DEFINITION),
         ("sites", Mode.SEARCH),
         ("users", Mode.LIST_ONLY),
+        ("groups", Mode.LIST_ONLY),
     ],
 )
 def test_there_is_no_third_way(name: str, mode: Mode) -> None:

@@ -112,13 +112,7 @@ def _at_once(resource: Resource, body: bytes, *, lines: bool) -> Page:
 
 
 def _one_by_one(resource: Resource, body: bytes) -> Page:
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        raise Torn("the answer is not JSON; nothing of it was used", after=60) from None
-    value = document.get("value") if isinstance(document, dict) else None
-    if not isinstance(value, list):
-        raise Torn("the answer has no 'value' list; nothing of it was used", after=60)
+    document, value = _document(body)
     links = _link(document, "@odata.nextLink"), _link(document, "@odata.deltaLink")
     page = Page(next_link=links[0], delta_link=links[1])
     take = _taker(page, resource)
@@ -128,6 +122,17 @@ def _one_by_one(resource: Resource, body: bytes) -> Page:
         except (ValueError, RecursionError) as fault:
             page.rejects.append(Malformed(_readable_key(resource, item), _short(fault)))
     return _finished(page, len(value))
+
+
+def _document(body: bytes) -> tuple[dict[str, Any], list[Any]]:
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        raise Torn("the answer is not JSON; nothing of it was used", after=60) from None
+    value = document.get("value") if isinstance(document, dict) else None
+    if not isinstance(value, list):
+        raise Torn("the answer has no 'value' list; nothing of it was used", after=60)
+    return document, value
 
 
 def _link(document: dict[str, Any], name: str) -> str | None:
@@ -251,6 +256,27 @@ def edges_of(group_id: str, body: bytes) -> tuple[dict[tuple[str, str], str], st
         for member in listed.value
     }
     return edges, listed.next_link
+
+
+def take_members(page: Page, group_id: str, body: bytes) -> str | None:
+    """Add one page of ``/groups/{id}/members``; the link to the next one.
+
+    A member that cannot be understood is a reject of its group. Raises Torn where the body is
+    not a page at all.
+    """
+    with suppress(Torn):
+        edges, link = edges_of(group_id, body)
+        page.edges |= edges
+        return link
+    document, value = _document(body)
+    for item in value:
+        try:
+            member = msgspec.convert(item, MemberReference)
+        except (ValueError, RecursionError) as fault:
+            page.rejects.append(Malformed(group_id, f"a member: {_short(fault)}"))
+        else:
+            _take_members(page, group_id, [member])
+    return _link(document, "@odata.nextLink")
 
 
 class _Members(msgspec.Struct):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Row, func, select, text, update
 
@@ -11,6 +11,15 @@ from models.connection import ConnectionStatus, connections
 from models.run import RunTrigger
 from worker.core.errors import Unknown
 from worker.store.lease import Transaction
+
+GOING: Final = "forgotten"
+"""Key beside a connection's settings: its data are being purged."""
+
+FAILING: Final = "failing"
+"""Key beside a connection's settings: Nango's list showed an error of its token."""
+
+IN_USE: Final = (ConnectionStatus.ACTIVE, ConnectionStatus.BROKEN)
+"""Statuses of connections that are synced."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +35,7 @@ class Known:
     status: ConnectionStatus
     status_reason: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    settings_problem: str | None = None
     broken_count: int = 0
     due_at: datetime | None = None
     requested_at: datetime | None = None
@@ -35,6 +45,15 @@ class Known:
     @property
     def label(self) -> str:
         return f"{self.provider_config_key}/{self.nango_connection_id}"
+
+    @property
+    def is_retired(self) -> bool:
+        return self.status is ConnectionStatus.RETIRED
+
+    @property
+    def is_going(self) -> bool:
+        """Somebody has begun to forget it: it never comes back."""
+        return bool(self.settings.get(GOING))
 
 
 _COLUMNS = tuple(connections.c[name] for name in Known.__dataclass_fields__)
@@ -70,16 +89,24 @@ def find(connection: Connection, named: str) -> Known:
         condition |= (column.provider_config_key == integration) & (
             column.nango_connection_id == rest
         )
-    live_first = column.status == ConnectionStatus.RETIRED, column.id
-    rows = connection.execute(select(*_COLUMNS).where(condition).order_by(*live_first)).all()
-    if not rows:
+    rows = connection.execute(select(*_COLUMNS).where(condition).order_by(column.id)).all()
+    matches = [_known(row) for row in rows]
+    if not matches:
         raise Unknown(
             f"there is no connection '{named}'; 'tenant-mirror connections list' shows them all"
         )
-    if len(rows) > 1:
-        options = ", ".join(_known(row).label for row in rows)
+    return _only(named, [one for one in matches if not one.is_retired] or matches)
+
+
+def _only(named: str, matches: list[Known]) -> Known:
+    """The one that is meant. Retired connections may share an address, ids are never shared."""
+    if len(matches) == 1:
+        return matches[0]
+    if len({one.label for one in matches}) == len(matches):
+        options = ", ".join(one.label for one in matches)
         raise Unknown(f"'{named}' could be any of {options}; say integration/id")
-    return _known(rows[0])
+    options = ", ".join(f"{one.id} ({one.label}, {one.status})" for one in matches)
+    raise Unknown(f"'{named}' could be any of {options}; say the number")
 
 
 def all_connections(
@@ -93,9 +120,12 @@ def all_connections(
 
 
 _LAPSED = text("""
-    with lapsed as (
-        update sync.leases set expires_at = null, holder = null
-         where expires_at < clock_timestamp() returning connection_id)
+    with unheld as (
+        select connection_id from sync.leases where expires_at < clock_timestamp()
+           for update skip locked),
+    lapsed as (
+        update sync.leases l set expires_at = null, holder = null
+          from unheld where l.connection_id = unheld.connection_id returning l.connection_id)
     update sync.connections c set due_at = least(c.due_at, clock_timestamp())
       from lapsed where c.id = lapsed.connection_id and c.status in ('active', 'broken')
 """)
@@ -115,14 +145,16 @@ _CLAIM = text("""
           left join sync.leases l on l.connection_id = c.id
          where c.status in ('active', 'broken') and c.due_at <= clock_timestamp()
            and (l.expires_at is null or l.expires_at < clock_timestamp())
-         order by c.due_at limit :limit
+         order by c.requested_at is null, c.due_at limit :limit
            for update of c skip locked),
     ranked as (
         select id, queue, row_number() over (partition by queue order by since) as place
           from candidates),
     claimed as (
         select id, queue from ranked, first_loads
-         where queue <> 'backfill' or place <= greatest(0, :first_loads - busy))
+         where queue = 'manual'
+            or queue = 'scheduled' and place <= :by_clock
+            or queue = 'backfill' and place <= least(:by_clock, :first_loads - busy))
     update sync.connections c
        set due_at = clock_timestamp() + make_interval(secs => :grace)
       from claimed where claimed.id = c.id
@@ -131,15 +163,23 @@ _CLAIM = text("""
 
 
 def claim_due(
-    connection: Connection, *, limit: int, first_loads: int, grace: float
+    connection: Connection,
+    *,
+    limit: int,
+    first_loads: int,
+    grace: float,
+    by_clock: int | None = None,
 ) -> list[tuple[int, RunTrigger]]:
     """Claim connections that are due, most urgent first, and say on which queue they travel.
 
-    Due is also what holds a lapsed lease: its worker died. A claim lasts ``grace`` seconds: if
+    At most ``limit``, of which what nobody asked for by hand only within ``by_clock``: that is
+    what Nango's budget has room for. Due is also what holds a lapsed lease: its worker died.
+    A claim lasts ``grace`` seconds: if
     its message is lost, the connection is due again then.
     """
     connection.execute(_LAPSED)
     values = {"limit": limit, "first_loads": first_loads, "grace": grace}
+    values["by_clock"] = limit if by_clock is None else by_clock
     order = list(RunTrigger)
     claimed = [(row.id, RunTrigger(row.queue)) for row in connection.execute(_CLAIM, values)]
     return sorted(claimed, key=lambda item: order.index(item[1]))
@@ -189,16 +229,9 @@ def change_connection(tx: Transaction, **values: Any) -> None:
     )
 
 
-def same_tenant(tx: Transaction, tenant_id: str) -> Known | None:
-    """An older connection of the same tenant that is in use."""
-    row = tx.connection.execute(
-        select(*_COLUMNS)
-        .where(
-            connections.c.tenant_id == tenant_id,
-            connections.c.id < tx.connection_id,
-            connections.c.status.in_((ConnectionStatus.ACTIVE, ConnectionStatus.BROKEN)),
-        )
-        .order_by(connections.c.id)
-        .limit(1)
-    ).one_or_none()
-    return _known(row) if row else None
+def same_tenant(tx: Transaction, tenant_id: str) -> list[Known]:
+    """The other connections of the same tenant, of whatever status, by id."""
+    statement = select(*_COLUMNS).where(
+        connections.c.tenant_id == tenant_id, connections.c.id != tx.connection_id
+    )
+    return [_known(row) for row in tx.connection.execute(statement.order_by(connections.c.id))]

@@ -25,7 +25,7 @@ def delete_objects(
     """Tombstone the given keys (key to reason), memberships of users and groups with them.
 
     A key that is unknown only ends its memberships (they may have come before it did); one that
-    is dead already gets the new reason, silently.
+    is dead already gets the new reason, silently. Memberships that go along wait for nobody.
     """
     if resource.kind is Kind.EDGE:
         pairs = {pair_of(key): reason for key, reason in reasons.items()}
@@ -47,6 +47,9 @@ def delete_objects(
         )
     changes = [compare.deleted(shape, key, stored[key].row) for key in live]
     edges = cascade(tx, reasons) if resource.kind is Kind.ENTITY else []
+    if edges:
+        values = {"id": tx.connection_id, "resource": GROUP_MEMBERS.name}
+        tx.connection.execute(_MOOT, {**values, "keys": [edge.key for edge in edges]})
     return [(GROUP_MEMBERS, edges), (resource, changes)]
 
 
@@ -58,6 +61,11 @@ _NOTE = text("""
 _WITHDRAW = text("""
     delete from sync.removals
      where connection_id = :id and resource = :resource and key = any(cast(:keys as text[]))
+""")
+_MOOT = text("""
+    delete from sync.removals
+     where connection_id = :id and resource = :resource and held
+       and key = any(cast(:keys as text[]))
 """)
 _PENDING = text("""
     select key, reason from sync.removals

@@ -8,8 +8,8 @@ from models.connection import ConnectionStatus, connections
 
 def enrol(
     connection: Connection, nango_connection_id: str, provider_config_key: str, provider: str
-) -> int:
-    """Our id of a connection, made if need be and due at once; two at a time do no harm."""
+) -> int | None:
+    """Our id of a new connection, due at once; None where somebody else has just enrolled it."""
     row = insert(connections).values(
         nango_connection_id=nango_connection_id,
         provider_config_key=provider_config_key,
@@ -17,9 +17,8 @@ def enrol(
         due_at=func.clock_timestamp(),
     )
     key = [connections.c.provider_config_key, connections.c.nango_connection_id]
-    statement = row.on_conflict_do_update(
-        index_elements=key,
-        index_where=connections.c.status != ConnectionStatus.RETIRED.value,
-        set_={"provider": provider},
+    statement = row.on_conflict_do_nothing(
+        index_elements=key, index_where=connections.c.status != ConnectionStatus.RETIRED.value
     )
-    return int(connection.execute(statement.returning(connections.c.id)).scalar_one())
+    found: int | None = connection.execute(statement.returning(connections.c.id)).scalar()
+    return found

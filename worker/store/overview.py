@@ -32,6 +32,7 @@ _STREAMS = text("""
     select resource, phase, mode, page_no, seen_count, restarts, first_complete_at, full_walk_at,
            fresh_at, extract(epoch from clock_timestamp() - fresh_at) as age_seconds,
            due_at, full_due_at, reason,
+           case when phase not in ('listing', 'sweeping') then drift end as drift,
            (select count(*) from sync.removals r where r.connection_id = s.connection_id
                and (r.resource = s.resource or
                     r.resource = 'group_members' and s.resource = 'groups')

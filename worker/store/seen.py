@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import cache
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from models.base import DIRECTORY
 from models.copy_text import array_literal
@@ -165,6 +165,19 @@ def _clear(tx: Transaction, resource: Resource, present: Mapping[str, int]) -> l
         )
     ]
     return write_outcomes(tx, resource, outcomes)
+
+
+def live_ids_after(
+    connection: Connection, connection_id: int, resource: Resource, after: str, limit: int
+) -> list[str]:
+    """The next live objects behind an id, in order: a walk through what is stored."""
+    statement = (
+        f"select id from {DIRECTORY}.{resource.name} where {OWNER} = %s and id > %s::uuid"
+        f" and deleted_at is null order by {OWNER}, id limit %s"
+    )
+    with driver(connection).cursor() as cursor:
+        cursor.execute(statement, (connection_id, after, limit))
+        return [row[0] for row in cursor.fetchall()]
 
 
 _SEEN_COUNT = text("""

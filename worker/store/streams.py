@@ -113,3 +113,5 @@ class Tally:
     restored: int = 0
     rejected: int = 0
     by_resource: dict[str, dict[str, int]] = field(default_factory=dict)
+    walked: list[str] = field(default_factory=list)
+    """Streams whose full walk has ended."""

@@ -1,26 +1,34 @@
 """Nango's list of connections against ours: enrol the new, retire the vanished.
 
-One absence in a list proves nothing, so a missing connection is asked for by name; only when
-Nango itself says that it is gone is it retired. Its rows stay until somebody forgets them.
+One absence in a list proves nothing, so a missing connection is asked for by name, and only a few
+at a time; only when Nango itself says that it is gone is it retired. Its rows stay until somebody
+forgets them. What is decided here is decided again under the connection's lock: a slice may have
+moved it meanwhile.
 """
 
+import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
+import msgspec
 from sqlalchemy import func
 
 from models.change_event import ConnectionChange
 from models.connection import ConnectionStatus
+from worker.core.errors import Later
 from worker.core.settings import MICROSOFT_PROVIDERS, Settings
 from worker.events.ledger import tell_connection
 from worker.nango.client import Address, NangoClient
 from worker.nango.connections import Listed, is_gone, list_connections
-from worker.store.connections import Known, all_connections, change_connection
+from worker.store.connections import FAILING, IN_USE, Known, all_connections, change_connection, get
 from worker.store.engine import Database
 from worker.store.enrolment import enrol
-from worker.store.lease import interrupting
+from worker.store.lease import interrupting, joining
 from worker.sync.policy import METADATA_KEY, Policy, customised
+
+CONFIRMED_AT_ONCE: Final = 20
+"""Missing connections that one discovery asks for; an empty list must not cost a call each."""
 
 
 @dataclass
@@ -32,22 +40,59 @@ class Discovery:
     returned: list[str] = field(default_factory=list)
     retired: list[str] = field(default_factory=list)
     paused: list[str] = field(default_factory=list)
+    woken: list[str] = field(default_factory=list)
+    """Duplicates whose tenant nobody mirrors any more, and broken ones that Nango says are well."""
     problems: dict[str, str] = field(default_factory=dict)
+    unreadable: int = 0
+    """Rows of the list that make no sense."""
+    unconfirmed: int = 0
+    """Connections that are missing from the list and not asked for yet."""
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What Nango says of a connection, as far as it is for us."""
+
+    metadata: Any
+    policy: Policy
+    problem: str | None
+    failing: bool
+
+    @classmethod
+    def of(cls, row: Listed) -> "_Wanted":
+        metadata = (row.metadata or {}).get(METADATA_KEY)
+        if b"\\u0000" in msgspec.json.encode(metadata):
+            problem = f"metadata key {METADATA_KEY} holds a NUL, which Postgres cannot keep"
+            return cls(None, Policy(), problem, row.failing)
+        return cls(metadata, *customised(Policy(), metadata), row.failing)
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        kept = {} if self.metadata is None else {METADATA_KEY: self.metadata}
+        return {
+            "settings": kept | ({FAILING: True} if self.failing else {}),
+            "settings_problem": self.problem,
+        }
+
+    def is_known(self, known: Known) -> bool:
+        """Whether it makes no difference to what was kept the last time."""
+        policy, _ = customised(Policy(), known.settings.get(METADATA_KEY))
+        kept = (policy, known.settings_problem, known.settings.get(FAILING, False))
+        return kept == (self.policy, self.problem, self.failing)
 
 
 def discover(database: Database, nango: NangoClient, settings: Settings) -> Discovery:
     """Read Nango's list once and follow it. Raises Halt, Later, Away."""
-    listed = [row for row in list_connections(nango) if _ours(row, settings)]
-    done = Discovery(listed=len(listed))
+    listing = list_connections(nango)
+    ours = [row for row in listing.rows if _ours(row, settings)]
+    done = Discovery(listed=len(ours), unreadable=listing.unreadable)
     with database.begin() as connection:
-        known = {one.label: one for one in all_connections(connection)}
-    for row in reversed(listed):
+        known = _by_label(all_connections(connection))
+    for row in reversed(ours):
         _follow(database, known.get(str(row.address)), row, done)
-    present = {str(row.address) for row in listed}
-    for missing in _missing(known.values(), present):
-        if is_gone(nango, Address(missing.nango_connection_id, missing.provider_config_key)):
-            _retire(database, missing)
-            done.retired.append(missing.label)
+    present = {str(row.address) for row in listing.rows}
+    _retire_vanished(database, nango, _missing(known.values(), present), done)
+    _wake_duplicates(database, present, done)
     return done
 
 
@@ -57,39 +102,62 @@ def _ours(row: Listed, settings: Settings) -> bool:
     return row.provider in MICROSOFT_PROVIDERS
 
 
+def _by_label(found: Iterable[Known]) -> dict[str, Known]:
+    """One connection an address. Retired ones may share it with whoever took their place.
+
+    The one in use goes first, then one that knows its tenant, then the oldest.
+    """
+    best: dict[str, Known] = {}
+    for one in sorted(found, key=lambda one: (one.is_retired, one.tenant_id is None, one.id)):
+        if not one.is_going:
+            best.setdefault(one.label, one)
+    return best
+
+
 def _missing(known: Iterable[Known], present: set[str]) -> list[Known]:
-    return [
-        one
-        for one in known
-        if one.label not in present and one.status is not ConnectionStatus.RETIRED
-    ]
+    return [one for one in known if one.label not in present and not one.is_retired]
 
 
 def _follow(database: Database, known: Known | None, row: Listed, done: Discovery) -> None:
     """Enrol a connection, or bring what Nango says of it up to date."""
-    wanted = (row.metadata or {}).get(METADATA_KEY)
-    policy, problem = customised(Policy(), wanted)
-    label = str(row.address)
-    if problem:
-        done.problems[label] = problem
+    wanted, label = _Wanted.of(row), str(row.address)
+    if wanted.problem:
+        done.problems[label] = wanted.problem
     if known is None:
-        with database.begin() as connection:
-            new_id = enrol(connection, row.connection_id, row.provider_config_key, row.provider)
-        with interrupting(database, new_id) as tx:
-            tell_connection(tx, ConnectionChange.ADDED, _about(row))
-            change_connection(tx, **_settings(wanted, problem), **_status(None, policy))
-        done.enrolled.append(label)
-        return
-    changes = _changes(known, wanted, problem, policy)
-    if not changes:
-        return
-    with interrupting(database, known.id) as tx:
-        if known.status is ConnectionStatus.RETIRED:
+        if _enrolled(database, row, wanted):
+            done.enrolled.append(label)
+    elif _changes(known, wanted):
+        _update(database, known.id, row, wanted, done)
+
+
+def _update(
+    database: Database, connection_id: int, row: Listed, wanted: _Wanted, done: Discovery
+) -> None:
+    label = str(row.address)
+    with interrupting(database, connection_id) as tx:
+        known = get(tx.connection, connection_id)
+        changes = {} if known.is_going or known.label != label else _changes(known, wanted)
+        if not changes:
+            return
+        if known.is_retired:
             tell_connection(tx, ConnectionChange.ADDED, _about(row))
             done.returned.append(label)
         change_connection(tx, **changes)
     if changes.get("status") == ConnectionStatus.PAUSED:
         done.paused.append(label)
+    if "status" not in changes and "due_at" in changes:
+        done.woken.append(label)
+
+
+def _enrolled(database: Database, row: Listed, wanted: _Wanted) -> bool:
+    with database.begin() as connection:
+        new_id = enrol(connection, row.connection_id, row.provider_config_key, row.provider)
+        if new_id is None:
+            return False
+        with joining(connection, new_id) as tx:
+            tell_connection(tx, ConnectionChange.ADDED, _about(row))
+            change_connection(tx, **wanted.columns, **_status(None, wanted.policy))
+    return True
 
 
 def _about(row: Listed) -> dict[str, object]:
@@ -100,17 +168,17 @@ def _about(row: Listed) -> dict[str, object]:
     }
 
 
-def _settings(wanted: Any, problem: str | None) -> dict[str, Any]:
-    kept = {} if wanted is None else {METADATA_KEY: wanted}
-    return {"settings": kept, "settings_problem": problem}
+def _changes(known: Known, wanted: _Wanted) -> dict[str, Any]:
+    """What has to be changed about a connection that we know; empty when nothing has.
 
-
-def _changes(known: Known, wanted: Any, problem: str | None, policy: Policy) -> dict[str, Any]:
-    """What has to be changed about a connection that we know; empty when nothing has."""
-    changes: dict[str, Any] = {}
-    if known.settings.get(METADATA_KEY) != wanted:
-        changes |= _settings(wanted, problem)
-    return changes | _status(known, policy)
+    Once Nango's list no longer shows the error that it showed, the pause of a broken connection
+    is over. An error that was never shown says nothing: there is more than one way to be broken.
+    """
+    changes = {} if wanted.is_known(known) else wanted.columns
+    cleared = known.settings.get(FAILING, False) and not wanted.failing
+    if cleared and known.status is ConnectionStatus.BROKEN:
+        changes["due_at"] = func.clock_timestamp()
+    return changes | _status(known, wanted.policy)
 
 
 def _status(known: Known | None, policy: Policy) -> dict[str, Any]:
@@ -119,19 +187,46 @@ def _status(known: Known | None, policy: Policy) -> dict[str, Any]:
         if status is ConnectionStatus.PAUSED:
             return {}
         reason = f"switched off by the metadata key {METADATA_KEY} in Nango"
-        return {"status": ConnectionStatus.PAUSED, "status_reason": reason, "due_at": None}
+        return {
+            "status": ConnectionStatus.PAUSED,
+            "status_reason": reason,
+            "retired_at": None,
+            "due_at": None,
+        }
     if status in (ConnectionStatus.PAUSED, ConnectionStatus.RETIRED):
         return {
             "status": ConnectionStatus.ACTIVE,
             "status_reason": None,
             "retired_at": None,
+            "broken_count": 0,
             "due_at": func.clock_timestamp(),
         }
     return {}
 
 
-def _retire(database: Database, known: Known) -> None:
+def _retire_vanished(
+    database: Database, nango: NangoClient, missing: list[Known], done: Discovery
+) -> None:
+    """Ask for some of the missing, by chance so that all have their turn; retire what is gone.
+
+    When Nango has no more answers for us, the rest waits for the next time.
+    """
+    done.unconfirmed = len(missing)
+    for one in random.sample(missing, min(len(missing), CONFIRMED_AT_ONCE)):
+        try:
+            gone = is_gone(nango, Address(one.nango_connection_id, one.provider_config_key))
+        except Later:
+            return
+        done.unconfirmed -= 1
+        if gone and _retired(database, one):
+            done.retired.append(one.label)
+
+
+def _retired(database: Database, known: Known) -> bool:
     with interrupting(database, known.id) as tx:
+        now = get(tx.connection, known.id)
+        if now.is_retired or now.label != known.label:
+            return False
         change_connection(
             tx,
             status=ConnectionStatus.RETIRED,
@@ -140,3 +235,30 @@ def _retire(database: Database, known: Known) -> None:
             due_at=None,
         )
         tell_connection(tx, ConnectionChange.REMOVED, {})
+    return True
+
+
+def _wake_duplicates(database: Database, present: set[str], done: Discovery) -> None:
+    """Of each tenant that nobody mirrors any more, the oldest duplicate is looked at again."""
+    with database.begin() as connection:
+        found = all_connections(connection)
+    kept = {one.tenant_id for one in found if one.status in (*IN_USE, ConnectionStatus.PAUSED)}
+    for one in found:
+        idle = one.status is ConnectionStatus.DUPLICATE and one.label in present
+        if idle and one.tenant_id not in kept and _woken(database, one):
+            kept.add(one.tenant_id)
+            done.woken.append(one.label)
+
+
+def _woken(database: Database, known: Known) -> bool:
+    with interrupting(database, known.id) as tx:
+        if get(tx.connection, known.id).status is not ConnectionStatus.DUPLICATE:
+            return False
+        change_connection(
+            tx,
+            status=ConnectionStatus.ACTIVE,
+            status_reason=None,
+            broken_count=0,
+            due_at=func.clock_timestamp(),
+        )
+    return True

@@ -26,6 +26,16 @@ def implausible(policy: Policy, *, going: int, live: int, empty: bool = False) -
     return None
 
 
+def hidden_away(groups: int, members: int) -> str:
+    """Why the last memberships of groups with hidden membership must wait for approval."""
+    those = "a group" if groups == 1 else f"{groups} groups"
+    return (
+        f"all {members} members that are left of {those} with hidden membership would be deleted; "
+        "more likely they are no longer shown: grant the application permission "
+        "Member.Read.Hidden and consent to it again"
+    )
+
+
 def sample(keys: list[str], *, everything_up_to: int = 200, otherwise: int = 100) -> list[str]:
     """The keys to read by id before a sweep is believed: all, or an even sample of very many."""
     if len(keys) <= everything_up_to:

@@ -5,7 +5,7 @@ else that came with it is dropped unread: no byte of one tenant ever reaches ano
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import msgspec
@@ -13,12 +13,16 @@ import msgspec
 from models.change_event import ConnectionChange
 from models.connection import ConnectionStatus
 from models.record import Guid
-from worker.core.errors import Broken, Refused, Torn
+from models.run import RunState
+from worker.core.errors import Broken, Later, Refused, Torn
 from worker.events.ledger import tell_connection
 from worker.graph.targets import ORGANIZATION
 from worker.graph.verdict import graph_trouble
 from worker.nango.reply import Reply
-from worker.store.connections import change_connection, same_tenant
+from worker.store.connections import IN_USE, Known, change_connection, get, same_tenant
+from worker.store.lease import Transaction, joining
+from worker.store.runs import finish_run
+from worker.store.takeover import hand_over, has_history, one_at_a_time, predecessor
 from worker.sync.session import Session
 
 FIRST = "organization"
@@ -36,9 +40,8 @@ class _Organizations(msgspec.Struct):
 def open_connection(session: Session, targets: Mapping[str, str]) -> dict[str, Reply]:
     """Send the opening call; the answers by stream, once the tenant is known to be the same.
 
-    Raises Broken (another tenant, no access), Refused (a duplicate), Later, Halt.
+    Raises Broken (another tenant, no access), Refused (another row mirrors it), Later, Halt.
     """
-    session.keep_lease()
     replies = session.batcher.open(FIRST, {FIRST: ORGANIZATION, **targets})
     organization = _judged(replies.pop(FIRST))
     known = session.connection
@@ -48,9 +51,7 @@ def open_connection(session: Session, targets: Mapping[str, str]) -> dict[str, R
             f"it now belongs to another Microsoft tenant ({tenant}) than before "
             f"({known.tenant_id}); nothing was read. Delete it in Nango and connect anew"
         )
-    if known.tenant_id is None or known.display_name != organization.display_name:
-        _remember(session, tenant, organization.display_name)
-    _refuse_duplicate(session, tenant)
+    _settle_who_mirrors(session, tenant, organization.display_name)
     return replies
 
 
@@ -69,25 +70,86 @@ def _judged(reply: Reply) -> _Organization:
     return listed[0]
 
 
-def _remember(session: Session, tenant: str, name: str | None) -> None:
-    with session.writing() as tx:
-        change_connection(tx, tenant_id=tenant, display_name=name)
-    session.connection = replace(session.connection, tenant_id=tenant, display_name=name)
+def _settle_who_mirrors(session: Session, tenant: str, name: str | None) -> None:
+    """A tenant is mirrored once, and by one row for ever.
 
-
-def _refuse_duplicate(session: Session, tenant: str) -> None:
-    """A tenant is mirrored once: the oldest connection keeps it.
-
-    Raises Refused, with the connection marked, where another mirrors the tenant already.
+    Raises Refused, with the connection marked, where another mirrors the tenant already, or where
+    a retired one that has its history goes on in this one's place.
     """
+    known = session.connection
+    refusal = None
     with session.writing() as tx:
-        other = same_tenant(tx, tenant)
-        if other is not None:
-            reason = f"connection {other.id} ({other.label}) mirrors this tenant already"
-            status = ConnectionStatus.DUPLICATE
-            change_connection(tx, status=status, status_reason=reason, due_at=None)
-    if other is not None:
-        raise Refused(reason)
+        others = same_tenant(tx, tenant)
+        if others or known.tenant_id is None:
+            one_at_a_time(tx, tenant)
+            refusal = _refusal(session, tx, tenant, name)
+        if refusal is None and (known.tenant_id, known.display_name) != (tenant, name):
+            change_connection(tx, tenant_id=tenant, display_name=name)
+    if refusal is not None:
+        raise Refused(refusal)
+    session.connection = replace(known, tenant_id=tenant, display_name=name)
+
+
+def _refusal(session: Session, tx: Transaction, tenant: str, name: str | None) -> str | None:
+    new = session.connection.tenant_id is None or not has_history(tx)
+    rival = _rival(same_tenant(tx, tenant), tx.connection_id, new=new)
+    if rival is not None:
+        return _marked_duplicate(tx, rival, tenant, name)
+    retired = predecessor(tx, tenant) if new else None
+    return None if retired is None else _taken_over(session, tx, retired, tenant, name)
+
+
+def _rival(others: Sequence[Known], mine: int, *, new: bool) -> Known | None:
+    """Who keeps the tenant: before a connection that never mirrored it everybody, else the older.
+
+    One that is paused keeps it, too: its rows are still shown, and it may go on at any time.
+    """
+    for other in others:
+        older = other.status in IN_USE and other.id < mine
+        if older or (new and other.status in (*IN_USE, ConnectionStatus.PAUSED)):
+            return other
+    return None
+
+
+def _marked_duplicate(tx: Transaction, other: Known, tenant: str, name: str | None) -> str:
+    how = "" if other.status is ConnectionStatus.ACTIVE else f", but is {other.status}"
+    reason = (
+        f"connection {other.id} ({other.label}) mirrors this tenant already{how}; "
+        "delete one of the two in Nango"
+    )
+    change_connection(
+        tx,
+        status=ConnectionStatus.DUPLICATE,
+        status_reason=reason,
+        due_at=None,
+        tenant_id=tenant,
+        display_name=name,
+    )
+    return reason
+
+
+def _taken_over(
+    session: Session, tx: Transaction, retired: int, tenant: str, name: str | None
+) -> str:
+    """The retired row goes on with this connection's address; this row retires in its place.
+
+    Raises Later where the retired one came back or was forgotten a moment ago.
+    """
+    reason = f"connection {retired} has this tenant's history and took its place"
+    with joining(tx.connection, retired) as other:
+        found = get(tx.connection, retired)
+        if not found.is_retired or found.tenant_id != tenant:
+            raise Later(f"connection {retired} of the same tenant changes just now", after=5)
+        heir = hand_over(tx, other, name=name, reason=reason)
+        tell_connection(tx, ConnectionChange.REMOVED, {"continued_by": retired})
+        about: dict[str, object] = {
+            "nango_connection_id": heir.nango_connection_id,
+            "provider_config_key": heir.provider_config_key,
+            "provider": heir.provider,
+        }
+        tell_connection(other, ConnectionChange.ADDED, about)
+    finish_run(tx, session.run, RunState.FAILED, error=reason)
+    return reason
 
 
 def mend(session: Session) -> None:

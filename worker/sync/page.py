@@ -5,7 +5,7 @@ from typing import Final
 
 from models.resource import Resource
 from models.resources import RESOURCES
-from models.stream import Phase
+from models.stream import Mode, Phase
 from worker.core.crash import crash_point
 from worker.core.errors import Restart, Torn
 from worker.graph.decode import Page
@@ -16,8 +16,9 @@ from worker.store.merge import NotAllNew, merge_rows
 from worker.store.quarantine import note_rejects, release
 from worker.store.seen import note_seen
 from worker.store.streams import Stream, save_stream
-from worker.sync.plan import next_due, select_hash
+from worker.sync.plan import due_after_round, select_hash
 from worker.sync.session import Session
+from worker.sync.transitions import counted
 
 PAGE_CAP: Final = 100_000
 REPEATS: Final = 3
@@ -34,9 +35,9 @@ def load_page(session: Session, stream: Stream, page: Page, *, withdraw: bool) -
     first_load = stream.phase is Phase.LISTING and stream.initial
     hopeful = first_load and not stream.resource.children
     try:
-        _commit(session, stream, after, page, withdraw=withdraw, hopeful=hopeful)
+        after = _commit(session, stream, after, page, withdraw=withdraw, hopeful=hopeful)
     except NotAllNew:
-        _commit(session, stream, after, page, withdraw=withdraw, hopeful=False)
+        after = _commit(session, stream, after, page, withdraw=withdraw, hopeful=False)
     crash_point("page-committed")
     if after.phase is Phase.SWEEPING:
         crash_point("walk-complete")
@@ -49,14 +50,17 @@ def load_page(session: Session, stream: Stream, page: Page, *, withdraw: bool) -
 
 def _commit(
     session: Session, stream: Stream, after: Stream, page: Page, *, withdraw: bool, hopeful: bool
-) -> None:
+) -> Stream:
     edges = _edge_resource(stream)
     with session.writing() as tx:
         initial = stream.initial
         changes = merge_rows(tx, stream.resource, page.rows, hopeful=hopeful)
         session.record(tx, stream.resource, changes, initial=initial)
+        after = counted(after, stream.resource, changes)
         if edges is not None:
-            session.record(tx, edges, merge_edges(tx, page.edges), initial=initial)
+            changes = merge_edges(tx, page.edges)
+            session.record(tx, edges, changes, initial=initial)
+            after = counted(after, edges, changes)
         if withdraw:
             _withdraw(tx, stream.resource, edges, page)
         _note_removed(tx, stream.resource, edges, page)
@@ -65,6 +69,7 @@ def _commit(
             _note_seen(tx, stream, edges, page)
         save_stream(tx, stream, after)
         crash_point("page-written")
+    return after
 
 
 def _edge_resource(stream: Stream) -> Resource | None:
@@ -133,7 +138,8 @@ def _turned(session: Session, stream: Stream, page: Page) -> Stream:
 
 def _end_of_walk(session: Session, after: Stream, page: Page) -> Stream:
     """The durable Complete: phase ``sweeping`` is committed with the last page."""
-    if after.resource.children and page.delta_link is None:
+    brings_delta = after.resource.children and after.mode is not Mode.LIST_ONLY
+    if brings_delta and page.delta_link is None:
         raise Torn("Graph ended a delta enumeration without a delta link", after=600)
     ended = replace(after, phase=Phase.SWEEPING, next_link=None)
     if page.delta_link is None:
@@ -149,7 +155,7 @@ def _end_of_walk(session: Session, after: Stream, page: Page) -> Stream:
 def _end_of_round(session: Session, after: Stream, page: Page) -> Stream:
     if page.delta_link is None:
         raise Torn("Graph ended a delta round without a delta link", after=600)
-    return replace(
+    after = replace(
         after,
         walk_id=after.walk_id + 1,
         page_no=0,
@@ -162,10 +168,10 @@ def _end_of_round(session: Session, after: Stream, page: Page) -> Stream:
         body_repeats=0,
         restarts=0,
         fresh_at=after.walk_started_at,
-        due_at=next_due(
-            after.due_at, session.began, session.policy.interval(after), session.jitter
-        ),
     )
+    interval = session.policy.interval(after)
+    due = due_after_round(after, session.began, interval, session.jitter)
+    return replace(after, due_at=due)
 
 
 def _repeats(stream: Stream, page: Page) -> int:

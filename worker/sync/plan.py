@@ -63,7 +63,7 @@ def next_step(  # noqa: PLR0911 - one return a step
         return _first_step(stream)
     if stream.next_link is not None:
         return Step.PAGE
-    if _needs_full_walk(stream, order, now, policy):
+    if _is_spent(stream, now, policy) or _caught_up(stream, order, now):
         return _first_step(stream)
     return Step.PAGE
 
@@ -89,15 +89,43 @@ def _full_since(stream: Stream, since: datetime) -> bool:
     return stream.full_walk_at is not None and stream.full_walk_at >= since
 
 
-def _needs_full_walk(stream: Stream, order: Order, now: datetime, policy: Policy) -> bool:
-    if order.full and not _full_since(stream, order.since):
-        return True
+def _is_spent(stream: Stream, now: datetime, policy: Policy) -> bool:
+    """Whether the cursor is of no more use: too old, or made for other properties."""
     if stream.select_hash != select_hash(stream.resource):
         return True
     age = timedelta(days=policy.cursor_days)
-    if stream.delta_link_at is None or now - stream.delta_link_at > age:
+    return stream.delta_link_at is None or now - stream.delta_link_at > age
+
+
+def _caught_up(stream: Stream, order: Order, now: datetime) -> bool:
+    """Whether a full walk is due and a round of changes began after it fell due.
+
+    The round comes first, so that the walk finds what the deltas have missed, and no more.
+    """
+    since = _walk_due_since(stream, order, now)
+    return since is not None and stream.fresh_at is not None and stream.fresh_at >= since
+
+
+def _walk_due_since(stream: Stream, order: Order, now: datetime) -> datetime | None:
+    if order.full and not _full_since(stream, order.since):
+        return order.since
+    overdue = stream.full_due_at is not None and stream.full_due_at <= now
+    return stream.full_due_at if overdue else None
+
+
+def compares(stream: Stream, order: Order, now: datetime, policy: Policy) -> bool:
+    """Whether a full walk that begins now tells what the deltas have missed."""
+    up_to_date = stream.phase is Phase.DELTA and stream.delta_link is not None
+    return up_to_date and not _is_spent(stream, now, policy) and _caught_up(stream, order, now)
+
+
+def tries_delta(stream: Stream, order: Order, now: datetime) -> bool:
+    """Whether a tenant that had no delta is asked for it again: when others are walked in full."""
+    if stream.mode is not Mode.LIST_ONLY or stream.phase not in (Phase.READY, Phase.HELD):
+        return False
+    if stream.select_hash != select_hash(stream.resource):
         return True
-    return stream.full_due_at is not None and stream.full_due_at <= now
+    return _walk_due_since(stream, order, now) is not None
 
 
 def select_hash(resource: Resource) -> str:
@@ -114,3 +142,10 @@ def next_due(due: datetime | None, now: datetime, interval: float, jitter: float
     if due is not None and due <= now < due + step:
         return due + step
     return now + step * (1 + 0.1 * (jitter - 0.5))
+
+
+def due_after_round(stream: Stream, now: datetime, interval: float, jitter: float) -> datetime:
+    """When a stream whose round has just ended is due: at once where a full walk follows."""
+    if stream.full_due_at and stream.fresh_at and stream.full_due_at <= stream.fresh_at:
+        return now
+    return next_due(stream.due_at, now, interval, jitter)

@@ -18,6 +18,7 @@ class Policy:
     """Seconds, shares and counts that a sync of one connection goes by."""
 
     delta_seconds: float = 300
+    listing_seconds: float = 3600
     roles_seconds: float = 900
     roles_filtered_seconds: float = 3600
     sites_seconds: float = 21_600
@@ -35,6 +36,8 @@ class Policy:
 
     def interval(self, stream: Stream) -> float:
         """Seconds between two reads of a stream."""
+        if stream.mode is Mode.LIST_ONLY:
+            return max(self.listing_seconds, self.delta_seconds)
         if stream.resource.kind is Kind.ENTITY:
             return self.delta_seconds
         if stream.name == "sites":

@@ -16,13 +16,15 @@ from worker.graph.links import target_of
 from worker.graph.targets import token_link
 from worker.nango.reply import Reply
 from worker.store.quarantine import forget_unreadable
-from worker.store.seen import forget_seen
+from worker.store.seen import forget_seen, live_ids_after
 from worker.store.streams import Stream, save_stream
 from worker.sync.confirm import still_there
+from worker.sync.members import FIRST, Place, place_of, read_member_page
 from worker.sync.page import load_page
-from worker.sync.plan import Step, next_step
+from worker.sync.plan import Step, compares, next_step, tries_delta
 from worker.sync.session import Session
-from worker.sync.sweep import apply_sweep, prepare_sweep, settle_round
+from worker.sync.settle import settle_round
+from worker.sync.sweep import apply_sweep, prepare_sweep
 from worker.sync.transitions import (
     RESTART_PAUSE,
     another_way,
@@ -69,6 +71,8 @@ class Streaming:
         self._done = False
         self._opened: Reply | None = None
         self._answer: Callable[[object], None] | None = None
+        if self.step is not Step.WAIT and tries_delta(stream, session.order, now):
+            self.stream = replace(stream, mode=Mode.PLAIN)
 
     @property
     def step(self) -> Step:
@@ -83,7 +87,8 @@ class Streaming:
             self._begin(None)
         if self.step is Step.TOKEN:
             return target_of(token_link(self.stream.resource))
-        if self.step is Step.PAGE and self.stream.mode is not Mode.BY_DEFINITION:
+        ours = self.stream.mode is Mode.BY_DEFINITION or place_of(self.stream.next_link)
+        if self.step is Step.PAGE and not ours:
             return target_of(self._link(self.stream))
         return None
 
@@ -113,7 +118,7 @@ class Streaming:
 
     def ahead(self, result: object) -> Ask | None:
         """The ask for the page behind the one that just came, before that is loaded."""
-        if not isinstance(result, Read) or result.page.next_link is None:
+        if not isinstance(result, Read) or result.page.next_link in (None, FIRST):
             return None
         later = replace(
             result.stream,
@@ -159,8 +164,19 @@ class Streaming:
         batcher = self.session.batcher
         if stream.mode is Mode.BY_DEFINITION:
             return lambda: self._read_part(stream)
+        place = place_of(stream.next_link)
+        if place is not None:
+            return self._reading_members(stream, place)
         link = self._link(stream)
         return lambda: Read(stream, read_page(batcher, stream, link, opened))
+
+    def _reading_members(self, stream: Stream, place: Place) -> Ask:
+        """Which groups come next is looked up here, on the loader's thread."""
+        batcher, resource = self.session.batcher, stream.resource
+        with self.session.database.begin() as connection:
+            number = self.session.lease.connection_id
+            groups = live_ids_after(connection, number, resource, place.after, place.room)
+        return lambda: Read(stream, read_member_page(batcher, place, groups))
 
     def _read_part(self, stream: Stream) -> Read:
         """A page of a filtered walk. The list of definitions must be the same at its end."""
@@ -182,8 +198,9 @@ class Streaming:
         return lambda: read_token(batcher, stream, opened)
 
     def _ask_sweep(self) -> Ask:
-        stream, batcher = self.stream, self.session.batcher
-        found = prepare_sweep(self.session, stream)
+        batcher = self.session.batcher
+        found = prepare_sweep(self.session, self.stream)
+        stream = self.stream = found.stream
         crash_point("sweep-prepared")
         if found.total:
             self.session.progress(stream.name, found.total, "confirming deletions of")
@@ -203,7 +220,9 @@ class Streaming:
 
     def _begin(self, token: str | None) -> None:
         """A token that covers the walk is committed before the walk's first page is sent."""
-        after = begun(self.stream, self.session.began, token)
+        session = self.session
+        tells = compares(self.stream, session.order, self._now, session.policy)
+        after = begun(self.stream, session.began, token, compares=tells)
         with self.session.writing() as tx:
             forget_seen(tx, self.stream.carries)
             forget_unreadable(tx, self.stream.resource)
@@ -238,7 +257,7 @@ class Streaming:
             self._park(refused(self.stream, self.session.began, trouble), trouble)
 
     def _wait(self, trouble: Trouble, seconds: float | None) -> None:
-        moment = self.session.began
+        moment = self.session.moment
         self._park(postponed(self.stream, moment, seconds or 60.0, trouble.message), trouble)
 
     def _park(self, after: Stream, trouble: Trouble) -> None:

@@ -1,19 +1,22 @@
-"""Deleting: what a complete walk did not see, and what a complete round announced.
+"""Sweeping: deleting what a complete walk did not see.
 
 Nothing is deleted on weak evidence. A sweep needs a ``Complete``, which only the committed end
 of a walk gives; its candidates are read by id first, and one that is still there makes the walk
-torn. A total that is not believable is held for an operator.
+torn. A total that is not believable is held for an operator, and so are the last memberships
+of groups whose members may only be hidden from us.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from models.resource import Kind, Resource
+from models.resource import DeletedReason, Kind, Resource
 from models.resources import RESOURCES
+from models.resources.group_members import GROUP_MEMBERS
 from models.stream import Mode, Phase
 from worker.core.crash import crash_point
 from worker.core.errors import Restart
+from worker.store.change import Change
 from worker.store.deletions import (
     BATCH,
     count_live_removals,
@@ -26,13 +29,15 @@ from worker.store.deletions import (
     withdraw_removals,
 )
 from worker.store.edges import pair_of
+from worker.store.hidden import emptied_hidden, held_hidden, hold_these
 from worker.store.lease import Transaction
 from worker.store.merge import stored_rows
 from worker.store.seen import clear_unsent, forget_seen, seen_count, unseen
 from worker.store.streams import Stream, save_stream
-from worker.sync.guard import implausible, sample
+from worker.sync.guard import hidden_away, implausible, sample
 from worker.sync.plan import next_due
 from worker.sync.session import Session
+from worker.sync.transitions import counted
 
 Reasons = dict[str, str]
 """Keys that are to go, each with its reason."""
@@ -55,10 +60,16 @@ class Complete:
 
 @dataclass
 class Candidates:
-    """What a sweep would delete, what waits for approval, and what must be read by id."""
+    """What a sweep would delete, what waits for approval, and what must be read by id.
 
+    ``stream`` is the stream as it stands once the rows that were seen have been cleared.
+    """
+
+    stream: Stream
     going: dict[str, Reasons] = field(default_factory=dict)
     held: dict[str, str] = field(default_factory=dict)
+    waiting: dict[str, Reasons] = field(default_factory=dict)
+    hidden: Reasons = field(default_factory=dict)
     to_confirm: dict[str, list[str]] = field(default_factory=dict)
     addresses: dict[str, str] = field(default_factory=dict)
 
@@ -69,8 +80,8 @@ class Candidates:
 
 def prepare_sweep(session: Session, stream: Stream) -> Candidates:
     """Clear what no page carried, then find what the walk did not see."""
-    _clear(session, stream)
-    found = Candidates()
+    stream = _clear(session, stream)
+    found = Candidates(stream)
     if stream.incomplete:
         return found
     complete = Complete.of(stream)
@@ -78,7 +89,7 @@ def prepare_sweep(session: Session, stream: Stream) -> Candidates:
         for resource in stream.carries:
             missing = unseen(tx, resource, complete.walk_id)
             if resource.kind is Kind.EDGE:
-                missing = _without_ended(missing, found.going.get(resource.parent, {}))
+                missing = _take_edges(tx, found, resource, missing)
             _judge(session, tx, found, resource, missing, complete=complete)
         _look_up_addresses(tx, found)
     return found
@@ -95,11 +106,13 @@ def _judge(
 ) -> None:
     """Take the candidates of one resource, or hold them where they are too many to believe."""
     announced = some_removals(tx, resource, limit=1_000_000)
+    explained = count_live_removals(tx, resource) - len(found.hidden.keys() & announced.keys())
+    announced = {key: why for key, why in announced.items() if key not in found.hidden}
     unexplained = [key for key in missing if key not in announced]
     empty = seen_count(tx, resource, complete.walk_id) == 0 and not complete.best_effort
     why = implausible(
         session.policy,
-        going=len(unexplained) + count_live_removals(tx, resource),
+        going=len(unexplained) + explained,
         live=live_count(tx, resource),
         empty=empty and bool(unexplained),
     )
@@ -107,16 +120,29 @@ def _judge(
         note_removals(tx, resource, missing)
         hold_removals(tx, resource)
         found.held[resource.name] = why
+        found.waiting[resource.name] = {**missing, **announced}
         return
     found.going[resource.name] = {**missing, **announced}
-    if unexplained:
-        chosen = unexplained if complete.best_effort else sample(unexplained)
+    doubted = DeletedReason.NOT_SEEN
+    doubtful = unexplained + [key for key, why in announced.items() if why == doubted]
+    if doubtful:
+        chosen = doubtful if complete.best_effort else sample(doubtful)
         found.to_confirm[resource.name] = chosen
 
 
-def _without_ended(reasons: Reasons, ended: Mapping[str, str]) -> Reasons:
-    """Memberships whose group goes anyway are deleted with it."""
-    return {key: why for key, why in reasons.items() if pair_of(key)[0] not in ended}
+def _take_edges(
+    tx: Transaction, found: Candidates, resource: Resource, missing: Reasons
+) -> Reasons:
+    """Memberships that are to be judged.
+
+    Not those whose group goes anyway, or waits for approval: they go with it. Nor those of
+    groups that hide their members: reading by id would not show them either.
+    """
+    parents = {**found.going.get(resource.parent, {}), **found.waiting.get(resource.parent, {})}
+    missing = {key: why for key, why in missing.items() if pair_of(key)[0] not in parents}
+    hidden = emptied_hidden(tx, missing, parents)
+    found.hidden = dict.fromkeys(hidden, DeletedReason.NOT_SEEN.value)
+    return {key: why for key, why in missing.items() if key not in found.hidden}
 
 
 def _look_up_addresses(tx: Transaction, found: Candidates) -> None:
@@ -130,13 +156,24 @@ def _look_up_addresses(tx: Transaction, found: Candidates) -> None:
             found.addresses[key] = stored.row[position] or key
 
 
-def _clear(session: Session, stream: Stream) -> None:
+def _clear(session: Session, stream: Stream) -> Stream:
     while True:
         with session.writing() as tx:
             changes = clear_unsent(tx, stream.resource, stream.walk_id, BATCH)
-            session.record(tx, stream.resource, changes, initial=stream.initial)
+            stream = _record(session, tx, stream, stream.resource, changes)
         if len(changes) < BATCH:
-            return
+            return stream
+
+
+def _record(
+    session: Session, tx: Transaction, stream: Stream, of: Resource, changes: list[Change]
+) -> Stream:
+    """Tell of changes, and count them where the walk compares."""
+    session.record(tx, of, changes, initial=stream.initial)
+    after = counted(stream, of, changes)
+    if after != stream:
+        save_stream(tx, stream, after)
+    return after
 
 
 def apply_sweep(
@@ -153,26 +190,38 @@ def apply_sweep(
     for name, reasons in found.going.items():
         kept = present.get(name, set())
         going = {key: why for key, why in reasons.items() if key not in kept}
-        _delete(session, RESOURCES[name], going, initial=stream.initial)
+        stream = _delete(session, stream, RESOURCES[name], going)
     with session.writing() as tx:
         for resource in stream.carries:
             if resource.name not in found.held:
                 drop_removals(tx, resource)
+        if found.hidden:
+            _hold_hidden(tx, found)
         forget_seen(tx, stream.carries)
         after = _ended(session, stream, found)
         save_stream(tx, stream, after)
+    session.tally.walked.append(stream.name)
     return after
 
 
-def _delete(session: Session, resource: Resource, reasons: Reasons, *, initial: bool) -> None:
+def _hold_hidden(tx: Transaction, found: Candidates) -> None:
+    name = GROUP_MEMBERS.name
+    note_removals(tx, GROUP_MEMBERS, found.hidden)
+    hold_these(tx, GROUP_MEMBERS, found.hidden)
+    whys = [found.held.get(name), hidden_away(*held_hidden(tx))]
+    found.held[name] = "; ".join(filter(None, whys))
+
+
+def _delete(session: Session, stream: Stream, resource: Resource, reasons: Reasons) -> Stream:
     keys = list(reasons)
     for start in range(0, len(keys), BATCH):
         some = {key: reasons[key] for key in keys[start : start + BATCH]}
         with session.writing() as tx:
             for of, changes in delete_objects(tx, resource, some):
-                session.record(tx, of, changes, initial=initial)
+                stream = _record(session, tx, stream, of, changes)
             withdraw_removals(tx, resource, list(some))
         crash_point("sweep-batch")
+    return stream
 
 
 def _ended(session: Session, stream: Stream, found: Candidates) -> Stream:
@@ -202,47 +251,19 @@ def _ended(session: Session, stream: Stream, found: Candidates) -> Stream:
         full_walk_at=stream.walk_started_at,
         fresh_at=stream.walk_started_at,
         due_at=due,
-        full_due_at=now + timedelta(seconds=gap * (0.9 + 0.2 * session.jitter)),
+        full_due_at=_next_full(stream, now, gap * (0.9 + 0.2 * session.jitter)),
         reason=f"waits for approval: {held}" if held else _best_effort(stream),
     )
+
+
+def _next_full(stream: Stream, now: datetime, seconds: float) -> datetime:
+    """Where every walk is a full one, the clock only says when delta is tried again."""
+    if stream.mode is Mode.LIST_ONLY and stream.full_due_at and stream.full_due_at > now:
+        return stream.full_due_at
+    return now + timedelta(seconds=seconds)
 
 
 def _best_effort(stream: Stream) -> str | None:
     if stream.mode is Mode.SEARCH:
         return "best effort: the complete list of sites is refused, so search is all there is"
     return None
-
-
-def settle_round(session: Session, stream: Stream) -> Stream:
-    """Apply what a complete round announced, or hold it; the stream as it then stands."""
-    with session.writing() as tx:
-        held = {}
-        for resource in stream.carries:
-            why = implausible(
-                session.policy,
-                going=count_live_removals(tx, resource),
-                live=live_count(tx, resource),
-            )
-            if why is not None:
-                hold_removals(tx, resource)
-                held[resource.name] = why
-        if held:
-            reason = "; ".join(f"{name}: {why}" for name, why in held.items())
-            after = replace(stream, phase=Phase.HELD, reason=f"waits for approval: {reason}")
-            save_stream(tx, stream, after)
-            stream = after
-    for resource in stream.carries:
-        if resource.name not in held:
-            _settle(session, resource, initial=stream.initial)
-    return stream
-
-
-def _settle(session: Session, resource: Resource, *, initial: bool) -> None:
-    while True:
-        with session.writing() as tx:
-            reasons = some_removals(tx, resource)
-            for of, changes in delete_objects(tx, resource, reasons) if reasons else ():
-                session.record(tx, of, changes, initial=initial)
-            withdraw_removals(tx, resource, list(reasons))
-        if len(reasons) < BATCH:
-            return

@@ -1,12 +1,16 @@
 """How a stream's state changes when a walk begins or something goes wrong. Pure."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from models.change_event import ChangeKind
+from models.resource import Resource
 from models.stream import Mode, Phase
 from worker.core.errors import Refused
 from worker.nango.reply import LONGEST_PAUSE
+from worker.store.change import Change
 from worker.store.streams import Stream
 from worker.sync.plan import MAX_RESTARTS, select_hash
 from worker.sync.walk import first_link
@@ -14,18 +18,48 @@ from worker.sync.walk import first_link
 REFUSED_PAUSE: Final = 3600.0
 RESTART_PAUSE: Final = 3600.0
 
+Drift = dict[str, dict[str, int]]
+"""Changes of each kind, by resource."""
 
-def begun(stream: Stream, moment: datetime, token: str | None) -> Stream:
-    """A full walk begins: a new walk id, nothing seen; a token given now covers all of it."""
+
+def begun(stream: Stream, moment: datetime, token: str | None, *, compares: bool = False) -> Stream:
+    """A full walk begins: a new walk id, nothing seen; a token given now covers all of it.
+
+    Where it ``compares``, what it changes is counted from here on, its restarts included.
+    """
+    unfinished = stream.drift if stream.restarts else None
     after = replace(
         _from_the_start(stream),
         phase=Phase.LISTING,
         next_link=first_link(stream),
         walk_started_at=moment,
         select_hash=select_hash(stream.resource),
+        drift=_nothing_missed(stream) if compares else unfinished,
         reason=None,
     )
     return replace(after, delta_link=token, delta_link_at=moment) if token else after
+
+
+def _nothing_missed(stream: Stream) -> Drift:
+    return {one.name: dict.fromkeys(map(str, ChangeKind), 0) for one in stream.carries}
+
+
+def counted(stream: Stream, resource: Resource, changes: Iterable[Change]) -> Stream:
+    """Add what a walk that compares has changed to what the deltas had missed."""
+    if stream.drift is None or stream.phase not in (Phase.LISTING, Phase.SWEEPING):
+        return stream
+    drift = {name: dict(counts) for name, counts in stream.drift.items()}
+    counts = drift.setdefault(resource.name, dict.fromkeys(map(str, ChangeKind), 0))
+    for change in changes:
+        counts[change.kind.value] += 1
+    return replace(stream, drift=drift)
+
+
+def missed(stream: Stream, since: datetime, ended: Sequence[str]) -> Drift | None:
+    """What the deltas had missed, where a walk that compares began ``since`` or has ``ended``."""
+    under_way = stream.phase in (Phase.LISTING, Phase.SWEEPING)
+    recent = stream.full_walk_at is not None and stream.full_walk_at >= since
+    return stream.drift if (recent or stream.name in ended) and not under_way else None
 
 
 def _from_the_start(stream: Stream) -> Stream:
@@ -52,7 +86,12 @@ def restarted(stream: Stream, moment: datetime) -> Stream | None:
         return None
     listing = stream.phase in (Phase.LISTING, Phase.SWEEPING)
     keeps = listing and stream.delta_link is not None and not stream.resource.children
-    after = replace(_from_the_start(stream), restarts=stream.restarts + 1, due_at=moment)
+    after = replace(
+        _from_the_start(stream),
+        restarts=stream.restarts + 1,
+        due_at=moment,
+        drift=stream.drift if listing else None,
+    )
     if keeps:
         return begun(after, stream.walk_started_at or moment, None)
     return replace(after, phase=Phase.READY, delta_link=None)
@@ -70,7 +109,7 @@ def another_way(stream: Stream, trouble: Refused, moment: datetime) -> Stream | 
     if mode is None:
         return None
     after = replace(_from_the_start(stream), mode=mode, phase=Phase.READY, due_at=moment)
-    return replace(after, delta_link=None)
+    return replace(after, delta_link=None, drift=None)
 
 
 def _other_mode(stream: Stream, status: int) -> Mode | None:
@@ -80,15 +119,22 @@ def _other_mode(stream: Stream, status: int) -> Mode | None:
         return Mode.BY_DEFINITION
     if stream.name == "sites" and status in (400, 403, 404, 501):
         return Mode.SEARCH
-    if stream.name == "users" and status in (400, 404, 501) and stream.phase is not Phase.LISTING:
+    if stream.name in ("users", "groups") and status in (400, 404, 501) and _asks_delta(stream):
         return Mode.LIST_ONLY
     return None
+
+
+def _asks_delta(stream: Stream) -> bool:
+    """Whether what was refused was the start of a delta enumeration."""
+    if stream.resource.children:
+        return stream.phase is Phase.LISTING and stream.page_no == 0
+    return stream.phase is not Phase.LISTING
 
 
 def refused(stream: Stream, moment: datetime, trouble: Refused) -> Stream:
     """Not permitted: marked, and tried again in the plain way after a pause."""
     after = replace(_from_the_start(stream), phase=Phase.REFUSED, mode=Mode.PLAIN, delta_link=None)
-    return postponed(after, moment, REFUSED_PAUSE, trouble.message)
+    return postponed(replace(after, drift=None), moment, REFUSED_PAUSE, trouble.message)
 
 
 def postponed(stream: Stream, moment: datetime, seconds: float, reason: str) -> Stream:

@@ -20,6 +20,7 @@ from worker.graph.targets import (
 from worker.graph.verdict import graph_trouble
 from worker.nango.reply import Reply
 from worker.store.streams import Stream
+from worker.sync.members import FIRST
 
 DEFINITIONS_A_PAGE: Final = 20
 """Role definitions asked for in one ``$batch``: one page of a filtered walk."""
@@ -29,7 +30,7 @@ def first_link(stream: Stream) -> str:
     """Where a full walk of a stream starts."""
     if stream.mode is Mode.SEARCH:
         return search_link(stream.resource)
-    if stream.resource.children:
+    if stream.resource.children and stream.mode is not Mode.LIST_ONLY:
         return delta_link(stream.resource)
     return listing_link(stream.resource)
 
@@ -51,7 +52,10 @@ def understood(stream: Stream, reply: Reply) -> Page:
 
 def read_page(batcher: Batcher, stream: Stream, link: str, opened: Reply | None = None) -> Page:
     """One page of a walk or round; ``opened`` is its answer where ``$batch`` brought it."""
-    return understood(stream, opened or batcher.get(target_of(link)))
+    page = understood(stream, opened or batcher.get(target_of(link)))
+    if page.is_last and stream.mode is Mode.LIST_ONLY and stream.resource.children:
+        page.next_link = FIRST
+    return page
 
 
 def read_token(batcher: Batcher, stream: Stream, opened: Reply | None = None) -> str:

@@ -35,7 +35,7 @@ def list_them(as_json: bool) -> None:  # noqa: FBT001
                 row["display_name"],
                 row["status"],
                 age(row["age_seconds"]),
-                row["status_reason"] or row["settings_problem"] or "",
+                "; ".join(filter(None, [row["status_reason"], row["settings_problem"]])),
             ]
             for row in rows
         ],
@@ -132,11 +132,19 @@ def discover(as_json: bool) -> None:  # noqa: FBT001
         print_json(vars(found))
         return
     click.echo(f"{found.listed:,} Microsoft connections in Nango")
-    for what in ("enrolled", "returned", "retired", "paused"):
+    for what in ("enrolled", "returned", "retired", "paused", "woken"):
         for label in getattr(found, what):
             click.echo(f"  {what}: {label}")
     for label, problem in found.problems.items():
         click.echo(f"  settings of {label}: {problem}; the defaults are used", err=True)
+    if found.unreadable:
+        click.echo(f"{found.unreadable:,} rows of Nango's list cannot be read", err=True)
+    if found.unconfirmed:
+        click.echo(
+            f"{found.unconfirmed:,} connections are missing from Nango's list and are asked for by "
+            "name at the next discoveries",
+            err=True,
+        )
     if not found.listed:
         click.echo(
             "none is of a Microsoft provider; NANGO_INTEGRATIONS can name integrations", err=True

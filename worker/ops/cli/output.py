@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
@@ -63,6 +63,17 @@ def ready_kit() -> "Kit":
     kit = open_kit(load_settings())
     check(kit.database)
     return kit
+
+
+def drift_line(drift: Mapping[str, Mapping[str, int]]) -> str:
+    """What a full walk found that the deltas had missed."""
+    counts = [
+        f"{name} {number:,} {kind}"
+        for name, kinds in drift.items()
+        for kind, number in kinds.items()
+        if number
+    ]
+    return ", ".join(counts) or "nothing"
 
 
 def print_json(value: object) -> None:

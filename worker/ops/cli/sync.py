@@ -17,6 +17,7 @@ from worker.ops.cli.output import (
     PARTIAL,
     ProgressLines,
     as_json,
+    drift_line,
     explain,
     opened,
     outcome_line,
@@ -26,8 +27,9 @@ from worker.ops.cli.output import (
 from worker.store.connections import Known, all_connections, find, request_resync
 from worker.store.runs import latest_runs
 from worker.sync.approve import approve_held, reject_held
+from worker.sync.books import Report
 from worker.sync.plan import Order
-from worker.sync.run import Kit, Report, run_to_end
+from worker.sync.run import Kit, run_to_end
 from worker.wiring import close_kit
 
 LEASE_PATIENCE = 120.0
@@ -102,11 +104,13 @@ def _sync_one(
     for name, line in report.resources.items():
         if line["problem"] and line["problem"] not in (report.message or ""):
             click.echo(f"  {name}: {line['problem']}", err=True)
+        if line["drift"]:
+            click.echo(f"  {name}: the deltas had missed {drift_line(line['drift'])}", err=True)
     return _as_dict(report, seconds), EXIT_OF[report.state]
 
 
 def _as_dict(report: Report, seconds: float) -> dict[str, object]:
-    counts = {k: v for k, v in vars(report.tally).items() if k != "by_resource"}
+    counts = {k: v for k, v in vars(report.tally).items() if isinstance(v, int)}
     return {
         "connection": report.connection,
         "state": report.state.value,

@@ -1,0 +1,183 @@
+"""Forgetting a retired connection: everything of it goes, nothing of anybody else's."""
+
+import pytest
+from sqlalchemy import text
+
+from models.run import RunState, RunTrigger
+from sandbox.tenant import Nango, Tenant
+from tests.conftest import Mirror
+from tests.support.mirror import assert_exact, scalar
+from worker.core.errors import Fenced, Refused, Unknown
+from worker.events.partitions import ensure_partitions
+from worker.store import lease
+from worker.store.connections import change_connection
+from worker.store.engine import Database
+from worker.store.forget import PLACES, forget
+from worker.sync.discover import discover
+from worker.sync.run import run_slice
+
+
+class Cut(Exception):  # noqa: N818 - stands for a process that is killed
+    """The process dies here."""
+
+
+def silent(_table: str, _rows: int) -> None:
+    """Nobody watches."""
+
+
+def tables(database: Database) -> list[str]:
+    """Every table that holds rows of a connection, whatever the code believes."""
+    statement = text("""
+        select n.nspname || '.' || c.relname
+          from pg_class c join pg_namespace n on n.oid = c.relnamespace
+          join pg_attribute a on a.attrelid = c.oid and a.attname = 'connection_id'
+         where c.relkind in ('r', 'p') and not c.relispartition and not a.attisdropped
+           and n.nspname in ('directory', 'sync', 'events') order by 1
+    """)
+    with database.begin() as connection:
+        return list(connection.execute(statement).scalars())
+
+
+def counts(database: Database, connection_id: int) -> dict[str, int]:
+    return {
+        table: scalar(database, f"select count(*) from {table} where connection_id = :id", id=n)
+        for table in tables(database)
+        for n in (connection_id,)
+    }
+
+
+def retire(mirror: Mirror) -> None:
+    mirror.nango.remove_connection("contoso")
+    discover(mirror.database, mirror.kit.nango, mirror.kit.settings)
+
+
+@pytest.fixture
+def neighbour(mirror: Mirror) -> Tenant:
+    """Another customer beside the one that is forgotten."""
+    tenant = Tenant(seed=8, users=30, groups=4, sites=2)
+    mirror.nango.add_connection("fabrikam", tenant)
+    discover(mirror.database, mirror.kit.nango, mirror.kit.settings)
+    run_slice(mirror.kit, 2, trigger=RunTrigger.BACKFILL)
+    return tenant
+
+
+def evidence(mirror: Mirror) -> None:
+    """Rows in the tables that are empty at rest, and events of several months."""
+    with mirror.database.begin() as connection:
+        ensure_partitions(connection)
+        for statement in (
+            "insert into sync.seen values (:id, 'users', 9, 0, '{a,b}', null)",
+            "insert into sync.seen values (:id, 'users', 9, 1, '{c}', null)",
+            """insert into sync.removals (connection_id, resource, key, reason)
+               values (:id, 'users', 'k', 'not_seen'), (:id, 'groups', 'k', 'not_seen')""",
+            """insert into sync.quarantine (connection_id, resource, key, reason)
+               values (:id, 'users', 'k', 'odd')""",
+            """update events.change_events set occurred_at = occurred_at + interval '40 days'
+                where connection_id = :id and seq % 3 = 0""",
+        ):
+            connection.execute(text(statement), {"id": mirror.connection_id})
+
+
+def test_everything_of_the_connection_goes_and_nothing_of_the_others(
+    mirror: Mirror, neighbour: Tenant
+) -> None:
+    evidence(mirror)
+    retire(mirror)
+    before, others = counts(mirror.database, 1), counts(mirror.database, 2)
+    assert all(before.values()), "the test is about every table"
+    gone = forget(mirror.database, 1, silent, batch=7)
+    assert counts(mirror.database, 1) == dict.fromkeys(before, 0)
+    assert counts(mirror.database, 2) == others
+    assert gone == {**before, "sync.connections": 1}
+    assert scalar(mirror.database, "select array_agg(id) from sync.connections") == [2]
+    assert_exact(mirror.database, neighbour, 2)
+    with pytest.raises(Unknown):
+        forget(mirror.database, 1, silent)
+
+
+def test_every_table_with_a_connection_is_forgotten(mirror: Mirror) -> None:
+    assert {place.name for place in PLACES} | {"sync.leases"} == set(tables(mirror.database))
+
+
+@pytest.mark.parametrize("status", ["active", "broken", "paused", "duplicate"])
+def test_a_live_connection_is_refused_untouched(mirror: Mirror, status: str) -> None:
+    with lease.interrupting(mirror.database, 1) as tx:
+        change_connection(tx, status=status)
+    before = counts(mirror.database, 1)
+    with pytest.raises(Refused, match=f"it is {status}, and only a retired .* delete it in Nango"):
+        forget(mirror.database, 1, silent)
+    assert counts(mirror.database, 1) == before
+
+
+def test_an_interrupted_forgetting_goes_on_where_it_was(mirror: Mirror) -> None:
+    retire(mirror)
+    before = counts(mirror.database, 1)
+    batches = 0
+
+    def die(_table: str, _rows: int) -> None:
+        nonlocal batches
+        batches += 1
+        if batches == 2:
+            raise Cut
+
+    with pytest.raises(Cut):
+        forget(mirror.database, 1, die, batch=20)
+    left = counts(mirror.database, 1)
+    assert left["directory.users"] == 20
+    reason = scalar(mirror.database, "select status_reason from sync.connections")
+    assert "tenant-mirror forget 1" in reason
+    gone = forget(mirror.database, 1, silent, batch=20)
+    assert sum(gone.values()) == sum(left.values()) + 1
+    assert sum(left.values()) == sum(before.values()) - 40
+    assert counts(mirror.database, 1) == dict.fromkeys(before, 0)
+
+
+def test_a_connection_that_is_being_forgotten_never_comes_back(
+    mirror: Mirror, nango: Nango
+) -> None:
+    """Half of its rows are gone without events: neither its address nor its tenant revives it."""
+    retire(mirror)
+
+    def die(_table: str, _rows: int) -> None:
+        raise Cut
+
+    with pytest.raises(Cut):
+        forget(mirror.database, 1, die, batch=5)
+    nango.add_connection("contoso", mirror.tenant)
+    found = discover(mirror.database, mirror.kit.nango, mirror.kit.settings)
+    assert (found.enrolled, found.returned) == (["entra/contoso"], [])
+    assert run_slice(mirror.kit, 2, trigger=RunTrigger.BACKFILL).state is RunState.SUCCEEDED
+    assert_exact(mirror.database, mirror.tenant, 2)
+    forget(mirror.database, 1, silent)
+    assert_exact(mirror.database, mirror.tenant, 2)
+    assert scalar(mirror.database, "select array_agg(id) from sync.connections") == [2]
+
+
+def test_who_held_its_lease_cannot_write(mirror: Mirror) -> None:
+    old = lease.take(mirror.database, 1, 600)
+    with mirror.database.begin() as connection:
+        connection.execute(text("update sync.connections set status = 'retired', due_at = null"))
+
+    def wake(_table: str, _rows: int) -> None:
+        with pytest.raises(Fenced), lease.writing(mirror.database, old):
+            raise AssertionError("a zombie has written")
+
+    forget(mirror.database, 1, wake)
+    wake("", 0)
+
+
+def test_what_is_written_meanwhile_goes_with_the_connection(mirror: Mirror) -> None:
+    retire(mirror)
+
+    def intrude(table: str, _rows: int) -> None:
+        if table == "sync.runs":
+            evidence_of_approval = (
+                "insert into events.change_events"
+                " (connection_id, seq, occurred_at, resource, object_id, change)"
+                " values (1, 100000, now(), 'users', 'x', 'deleted') on conflict do nothing"
+            )
+            with mirror.database.begin() as connection:
+                connection.execute(text(evidence_of_approval))
+
+    forget(mirror.database, 1, intrude)
+    assert not any(counts(mirror.database, 1).values())

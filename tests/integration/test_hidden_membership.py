@@ -1,0 +1,215 @@
+"""A group with hidden membership that suddenly shows no member is held, not emptied."""
+
+from typing import Any
+
+import pytest
+
+from models.run import RunState
+from sandbox.tenant import Tenant
+from tests.conftest import MakeMirror, Mirror
+from tests.support.mirror import assert_exact, events, last_seq, scalar
+from worker.sync.approve import approve_held, reject_held
+
+HIDDEN = "HiddenMembership"
+
+
+class World:
+    """A mirrored tenant with a group that hides its three members."""
+
+    def __init__(self, mirror: Mirror) -> None:
+        self.mirror, self.tenant = mirror, mirror.tenant
+        self.group = self.tenant.create_group(visibility=HIDDEN, displayName="Quiet")
+        self.users = [self.tenant.users.id_at(index) for index in (1, 2, 3)]
+        self.add()
+        assert mirror.sync().state is RunState.SUCCEEDED
+
+    def add(self) -> None:
+        for user in self.users:
+            self.tenant.add_member(self.group, user)
+
+    def empty(self) -> None:
+        for user in self.users:
+            self.tenant.remove_member(self.group, user)
+
+    def live(self, group: str | None = None) -> int:
+        count = "select count(*) from directory.group_members where group_id = :id"
+        found = scalar(
+            self.mirror.database, f"{count} and deleted_at is null", id=group or self.group
+        )
+        return int(found)
+
+    def held(self) -> int:
+        return int(scalar(self.mirror.database, "select count(*) from sync.removals where held"))
+
+    def stream(self, column: str) -> Any:
+        found = f"select {column} from sync.streams where resource = 'groups'"
+        return scalar(self.mirror.database, found)
+
+
+@pytest.fixture
+def world(mirror_of: MakeMirror) -> World:
+    mirror = mirror_of(Tenant(seed=51, users=80, groups=12, sites=2))
+    mirror.sync()
+    return World(mirror)
+
+
+def open_group(world: World) -> str:
+    """A group with members that hides nothing."""
+    tenant = world.tenant
+    rows = [one for one in tenant.live("groups") if one.get("visibility") != HIDDEN]
+    return str(next(one["id"] for one in rows if len(tenant.members_of(one["id"])) > 1))
+
+
+# ---- a round
+
+
+def test_a_round_that_empties_a_hidden_group_is_held_and_the_rest_is_applied(world: World) -> None:
+    other = open_group(world)
+    leaving = world.tenant.members_of(other)[0].id
+    before = world.live(other)
+    world.empty()
+    world.tenant.remove_member(other, leaving)
+    report = world.mirror.sync()
+    assert report.state is RunState.HELD
+    assert (world.live(), world.held()) == (3, 3)
+    assert world.live(other) == before - 1
+    reason = report.resources["groups"]["problem"]
+    assert "waits for approval" in reason
+    assert "all 3 members that are left of a group" in reason
+    assert "Member.Read.Hidden" in reason
+
+
+def test_held_members_of_a_hidden_group_go_once_they_are_approved(world: World) -> None:
+    world.empty()
+    world.mirror.sync()
+    assert approve_held(world.mirror.database, 1) == 3
+    assert world.live() == 0
+    assert world.mirror.sync().state is RunState.SUCCEEDED
+    assert_exact(world.mirror.database, world.tenant)
+
+
+def test_a_rejection_walks_anew_and_holds_what_is_still_not_shown(world: World) -> None:
+    world.empty()
+    world.mirror.sync()
+    assert reject_held(world.mirror.database, 1) == 3
+    assert world.mirror.sync().state is RunState.HELD
+    assert (world.live(), world.held()) == (3, 3)
+
+
+def test_members_that_show_again_dissolve_what_is_held(world: World) -> None:
+    world.empty()
+    world.mirror.sync()
+    mark = last_seq(world.mirror.database)
+    world.add()
+    world.mirror.sync()
+    assert world.mirror.sync().state is RunState.SUCCEEDED
+    assert world.held() == 0
+    assert events(world.mirror.database, after=mark) == []
+    assert_exact(world.mirror.database, world.tenant)
+
+
+def test_a_hidden_group_that_keeps_a_member_is_not_held(world: World) -> None:
+    for user in world.users[1:]:
+        world.tenant.remove_member(world.group, user)
+    assert world.mirror.sync().state is RunState.SUCCEEDED
+    assert world.live() == 1
+    world.tenant.remove_member(world.group, world.users[0])
+    assert world.mirror.sync().state is RunState.HELD
+    assert world.live() == 1
+
+
+def test_a_hidden_group_that_goes_takes_its_members_along(world: World) -> None:
+    world.empty()
+    world.tenant.delete_group(world.group)
+    assert world.mirror.sync().state is RunState.SUCCEEDED
+    assert (world.live(), world.held()) == (0, 0)
+    assert_exact(world.mirror.database, world.tenant)
+
+
+def test_what_is_held_of_a_group_that_goes_later_waits_no_more(world: World) -> None:
+    world.empty()
+    assert world.mirror.sync().state is RunState.HELD
+    world.tenant.delete_group(world.group)
+    world.mirror.sync()
+    assert world.mirror.sync().state is RunState.SUCCEEDED
+    assert world.held() == 0
+    assert_exact(world.mirror.database, world.tenant)
+
+
+def test_a_group_that_hides_nothing_may_lose_all_its_members(world: World) -> None:
+    other = open_group(world)
+    for member in world.tenant.members_of(other):
+        world.tenant.remove_member(other, member.id)
+    assert world.mirror.sync().state is RunState.SUCCEEDED
+    assert world.live(other) == 0
+
+
+# ---- a walk
+
+
+def hide(world: World) -> int:
+    """The permission is lost; how many memberships can no longer be seen."""
+    world.tenant.knobs.hide_hidden_members = True
+    shown, all_of_them = world.tenant.truth(hidden=False), world.tenant.truth()
+    return all_of_them["group_members"].count - shown["group_members"].count
+
+
+def test_a_walk_that_is_shown_no_hidden_member_deletes_none(world: World) -> None:
+    other, mark = open_group(world), last_seq(world.mirror.database)
+    log, leaving = world.tenant.log["groups"], world.tenant.members_of(other)[0].id
+    before, place = world.live(other), len(log)
+    world.tenant.remove_member(other, leaving)
+    log[place] = (0, None)  # no delta tells of it
+    hidden = hide(world)
+    assert hidden >= 3
+    world.mirror.nango.calls.reset()
+    report = world.mirror.sync("groups", full=True)
+    assert report.state is RunState.HELD
+    assert (world.live(), world.held()) == (3, hidden)
+    assert world.live(other) == before - 1
+    told = events(world.mirror.database, after=mark)
+    assert [(e["object_id"], e["change"]) for e in told] == [(f"{other}/{leaving}", "deleted")]
+    assert world.mirror.nango.calls.graph["groups/{id}/members"] == 1, "only the other is confirmed"
+    assert "Member.Read.Hidden" in report.resources["groups"]["problem"]
+
+
+def test_what_a_walk_held_is_held_by_the_next_walk_too(world: World) -> None:
+    hidden = hide(world)
+    world.mirror.sync("groups", full=True)
+    assert world.mirror.sync().state is RunState.HELD
+    assert world.mirror.sync("groups", full=True).state is RunState.HELD
+    assert (world.live(), world.held()) == (3, hidden)
+
+
+def test_a_walk_that_is_shown_them_again_lets_go(world: World) -> None:
+    hide(world)
+    mark = last_seq(world.mirror.database)
+    world.mirror.sync("groups", full=True)
+    world.tenant.knobs.hide_hidden_members = False
+    assert world.mirror.sync("groups", full=True).state is RunState.SUCCEEDED
+    assert world.held() == 0
+    assert events(world.mirror.database, after=mark) == []
+    assert_exact(world.mirror.database, world.tenant)
+
+
+def test_a_walk_that_was_held_is_applied_once_approved(world: World) -> None:
+    hidden = hide(world)
+    world.mirror.sync("groups", full=True)
+    assert approve_held(world.mirror.database, 1) == hidden
+    assert world.mirror.sync("groups", full=True).state is RunState.SUCCEEDED
+    assert world.live() == 0
+
+
+def test_a_listing_without_delta_holds_them_as_well(mirror_of: MakeMirror) -> None:
+    tenant = Tenant(seed=52, users=80, groups=12, sites=2)
+    tenant.knobs.no_delta = True
+    mirror = mirror_of(tenant)
+    mirror.sync()
+    world = World(mirror)
+    hidden = hide(world)
+    assert mirror.sync().state is RunState.HELD
+    assert (world.live(), world.held()) == (3, hidden)
+    assert mirror.sync().state is RunState.HELD
+    tenant.knobs.hide_hidden_members = False
+    assert mirror.sync().state is RunState.SUCCEEDED
+    assert_exact(mirror.database, tenant)

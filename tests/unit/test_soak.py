@@ -1,0 +1,172 @@
+"""The parts of the soak that can be wrong without a single process running."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from sandbox.tenant import Nango
+from tests.soak.__main__ import read_options
+from tests.soak.calm import Calm
+from tests.soak.fleet import Fleet
+from tests.soak.invariants import swollen
+from tests.soak.logs import Logs, read_line
+from tests.soak.processes import children_of, is_alive, megabytes, processor_seconds
+from tests.soak.report import Numbers, Report, clock
+
+
+@pytest.mark.parametrize(
+    ("text", "surprising"),
+    [
+        ('{"level": "info", "event": "slice done"}', False),
+        ('{"level": "warning", "event": "a server is away"}', False),
+        ('{"level": "error", "event": "something we never thought of"}', True),
+        ('{"level": "warning", "event": "x", "exception": "Traceback\\nKeyError: 3"}', True),
+        ('{"level": "error", "event": "consumer: Cannot connect to redis://x: Error 111"}', False),
+        ('{"level": "error", "exception": "billiard.exceptions.WorkerLostError: x"}', False),
+        ("Process 'ForkPoolWorker-1' pid:7 exited with 'signal 9 (SIGKILL)'", False),
+        ("Please specify a different user using the --uid option.", False),
+        ("Traceback (most recent call last):", True),
+        ("3", False),
+    ],
+)
+def test_only_what_no_blow_explains_is_a_surprise(text: str, *, surprising: bool) -> None:
+    assert read_line(text).is_surprise is surprising
+
+
+def test_lines_that_differ_in_numbers_only_are_one_kind() -> None:
+    first = read_line('{"level": "error", "event": "run 12 took 3.5 s"}')
+    second = read_line('{"level": "error", "event": "run 345 took 12 s"}')
+    assert first.kind == second.kind == "error: run # took # s"
+
+
+def test_a_kind_ends_with_the_last_line_of_its_traceback() -> None:
+    line = read_line(
+        '{"level": "error", "event": "e", "exception": "Traceback\\n  a\\nKeyError: 1"}'
+    )
+    assert line.kind == "error: e / KeyError: #"
+
+
+def test_a_dead_pool_process_is_known_by_its_number() -> None:
+    line = read_line("Process 'ForkPoolWorker-2' pid:19588 exited with 'signal 11 (SIGSEGV)'")
+    assert line.dead_pool_process == (19588, "signal 11 (SIGSEGV)")
+    assert read_line('{"level": "info", "event": "slice done"}').dead_pool_process is None
+
+
+def test_logs_are_read_once_even_when_they_are_moved_away(tmp_path: Path) -> None:
+    path = tmp_path / "worker.log"
+    logs = Logs({"worker": path})
+    logs.read()
+    error = '{"level": "error", "event": "%s"}'
+    path.write_text(f"{error % 'first'}\n", encoding="utf-8")
+    logs.read()
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f"{error % 'second'}\n{error % 'half a line'}")
+    logs.read()
+    assert logs.surprises == {"worker: error: first": 1, "worker: error: second": 1}
+    with path.open("a", encoding="utf-8") as file:
+        file.write("\n")
+    path.rename(tmp_path / "worker.log.1")
+    path.write_text(f"{error % 'fourth'}\n", encoding="utf-8")
+    logs.read()
+    logs.read()
+    assert logs.surprises["worker: error: half a line"] == 1
+    assert logs.surprises["worker: error: fourth"] == 1
+    assert logs.surprises.total() == 4
+
+
+def _report(*calms: Calm, problems: list[str]) -> Report:
+    none: Counter[str] = Counter()
+    return Report(
+        seed=7,
+        fleet="2 tenants",
+        numbers=Numbers(seconds=3725, events=12),
+        calms=list(calms),
+        blows=Counter({"kill beat": 1, "steal a lease": 5}),
+        missed=none,
+        faults=Counter({"503": 2}),
+        calls=none,
+        peaks={"beat main": 51.2},
+        problems=problems,
+        messages=none,
+    )
+
+
+def test_a_soak_passes_only_without_problems() -> None:
+    quiet, loud = Calm(10.0, 5.0), Calm(10.0, 5.0, problems=["run 3 is stuck"])
+    assert _report(quiet, problems=[]).passed
+    assert not _report(quiet, problems=["worker-1 died"]).passed
+    assert not _report(quiet, loud, problems=[]).passed
+
+
+def test_the_report_tells_blows_by_number_and_every_problem() -> None:
+    text = _report(Calm(60.0, None, problems=["customer-03 is behind"]), problems=["it died"])
+    lines = text.markdown().splitlines()
+    assert lines[0] == "# Soak: FAILED"
+    assert lines.index("| steal a lease | 5 |") < lines.index("| kill beat | 1 |")
+    assert "- it died" in lines
+    assert "- (calm at 0:01:00) customer-03 is behind" in lines
+    assert "- ran for 1:02:05 with seed 7" in lines
+    assert "| beat main | 51 |" in lines
+
+
+def test_the_same_seed_gives_the_same_fleet() -> None:
+    fleets = [Fleet(Nango(), Random(5), tenants=4, big=50) for _ in range(2)]
+    first, second = ([c.tenant.truth() for c in fleet.customers] for fleet in fleets)
+    assert first == second
+
+
+def test_a_fleet_that_holds_still_is_connected_and_unchanging() -> None:
+    fleet = Fleet(Nango(), Random(5), tenants=10, big=50)
+    lost, refused = fleet.customers[1], fleet.customers[2]
+    fleet.connection(refused).refused.add("users")
+    fleet.disconnect(lost)
+    assert lost not in fleet.connected
+    restless = [c for c in fleet.customers if c.tenant.knobs.mutations_between_items]
+    assert restless
+    fleet.hold_still()
+    assert fleet.connected == fleet.customers
+    assert not fleet.connection(refused).refused
+    assert not any(c.tenant.knobs.mutations_between_items for c in fleet.customers)
+    fleet.stir()
+    assert restless == [c for c in fleet.customers if c.tenant.knobs.mutations_between_items]
+
+
+def test_a_mass_deletion_takes_enough_to_be_held_and_keeps_the_size() -> None:
+    fleet = Fleet(Nango(), Random(5), tenants=1, big=200)
+    customer = fleet.customers[0]
+    assert 50 <= fleet.delete_many(customer, Random(1)) <= 80
+    assert customer.tenant.users.live_count() == 200
+
+
+def test_processes_are_measured_and_their_children_found() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        assert child.pid in children_of(os.getpid())
+        assert is_alive(child.pid)
+        assert megabytes(os.getpid()) > 5
+        assert processor_seconds(os.getpid()) > 0
+    finally:
+        child.communicate(b"\n")
+    assert not is_alive(child.pid)
+    assert megabytes(child.pid) == 0
+
+
+def test_memory_above_the_bound_is_told() -> None:
+    assert list(swollen({"worker-1 pool": 120.0, "beat main": 900.0})) == [
+        "beat main had 900 MB, more than 350"
+    ]
+
+
+def test_options_are_read_and_the_report_is_kept_apart() -> None:
+    options, report = read_options(["--hours", "0.5", "--calm-every", "60", "--report", "r.md"])
+    assert (options.hours, options.calm_every, options.seed) == (0.5, 60.0, 1)
+    assert report == Path("r.md")
+
+
+def test_clock_tells_hours_minutes_and_seconds() -> None:
+    assert clock(3725.9) == "1:02:05"

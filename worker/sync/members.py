@@ -1,0 +1,85 @@
+"""Member pages: how memberships are read where a tenant has no delta.
+
+After the list of groups come their members, twenty groups side by side: each page is one
+``$batch``, so a page stays small however large a group is. The place in the walk is kept in the
+stream's next link: the last group that was begun, and a next link for each that is not done.
+"""
+
+import hashlib
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from models.resource import DeletedReason
+from models.resources.group_members import GROUP_MEMBERS
+from worker.core.errors import Refused
+from worker.graph.batch import LIMIT, Batcher
+from worker.graph.decode import Page, take_members
+from worker.graph.links import target_of
+from worker.graph.targets import members_target
+from worker.graph.verdict import graph_trouble
+from worker.nango.reply import Reply
+
+_MARK: Final = "members:"
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a walk through the members of all groups stands."""
+
+    after: str = "00000000-0000-0000-0000-000000000000"
+    under_way: dict[str, str] = msgspec.field(default_factory=dict)
+
+    @property
+    def room(self) -> int:
+        """How many further groups go into the next page."""
+        return LIMIT - len(self.under_way)
+
+    @property
+    def link(self) -> str:
+        return _MARK + msgspec.json.encode(self).decode()
+
+
+FIRST: Final = Place().link
+"""Follows the last page of the list of groups: that has to be committed first."""
+
+
+def place_of(link: str | None) -> Place | None:
+    """The place in a stream's next link, if it is one."""
+    if link is None or not link.startswith(_MARK):
+        return None
+    return msgspec.json.decode(link.removeprefix(_MARK), type=Place)
+
+
+def read_member_page(batcher: Batcher, place: Place, groups: Sequence[str]) -> Page:
+    """The next members of the groups under way, and the first of the given ones behind them.
+
+    A group that is gone meanwhile is noted as not seen, whatever the list said of it: the sweep
+    asks for it again. Raises what an answer means where it is of no use.
+    """
+    targets = {group: target_of(link) for group, link in place.under_way.items()}
+    targets |= {group: members_target(group) for group in groups}
+    replies = batcher.get_all(targets)
+    page, under_way = Page(), {}
+    for group in targets:
+        link = _take(page, group, replies[group])
+        if link is not None:
+            target_of(link)
+            under_way[group] = link
+    if page.edges:
+        told = repr(sorted(page.edges)).encode()
+        page.digest = hashlib.blake2b(told, digest_size=16).hexdigest()
+    if under_way or len(groups) == place.room:
+        page.next_link = Place(groups[-1] if groups else place.after, under_way).link
+    return page
+
+
+def _take(page: Page, group: str, reply: Reply) -> str | None:
+    trouble = graph_trouble(reply, time.time(), GROUP_MEMBERS.permission)
+    if isinstance(trouble, Refused) and trouble.status == 404:
+        page.removed[group] = DeletedReason.NOT_SEEN
+        return None
+    if trouble is not None:
+        raise trouble
+    return take_members(page, group, reply.body)

@@ -1,0 +1,65 @@
+"""Settling: what a complete round announced is applied, or held for an operator."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from models.resource import Kind, Resource
+from models.stream import Phase
+from worker.store.deletions import (
+    BATCH,
+    count_live_removals,
+    delete_objects,
+    hold_removals,
+    live_count,
+    some_removals,
+    withdraw_removals,
+)
+from worker.store.hidden import emptied_hidden, held_hidden, hold_these
+from worker.store.lease import Transaction
+from worker.store.streams import Stream, save_stream
+from worker.sync.guard import hidden_away, implausible
+from worker.sync.session import Session
+
+
+def settle_round(session: Session, stream: Stream) -> Stream:
+    """Apply what a complete round announced, or hold it; the stream as it then stands."""
+    with session.writing() as tx:
+        held = [
+            f"{resource.name}: {why}"
+            for resource in stream.carries
+            for why in _held_back(session, tx, resource)
+        ]
+        if held:
+            reason = f"waits for approval: {'; '.join(held)}"
+            after = replace(stream, phase=Phase.HELD, reason=reason)
+            save_stream(tx, stream, after)
+            stream = after
+    for resource in stream.carries:
+        _settle(session, resource, initial=stream.initial)
+    return stream
+
+
+def _held_back(session: Session, tx: Transaction, resource: Resource) -> Iterator[str]:
+    """Hold what is not to be believed, saying why; the rest may go."""
+    if resource.kind is Kind.EDGE and (hidden := emptied_hidden(tx)):
+        hold_these(tx, resource, hidden)
+        yield hidden_away(*held_hidden(tx))
+    why = implausible(
+        session.policy,
+        going=count_live_removals(tx, resource),
+        live=live_count(tx, resource),
+    )
+    if why is not None:
+        hold_removals(tx, resource)
+        yield why
+
+
+def _settle(session: Session, resource: Resource, *, initial: bool) -> None:
+    while True:
+        with session.writing() as tx:
+            reasons = some_removals(tx, resource)
+            for of, changes in delete_objects(tx, resource, reasons) if reasons else ():
+                session.record(tx, of, changes, initial=initial)
+            withdraw_removals(tx, resource, list(reasons))
+        if len(reasons) < BATCH:
+            return
