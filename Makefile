@@ -1,7 +1,7 @@
 # Everything a checkout can do. Each target brings .venv up to date first (scripts/venv.sh).
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-long check lint-sql lock clean
+.PHONY: help venv run test test-long soak check lint-sql lock clean
 SHELL := /bin/sh
 BIN := .venv/bin
 
@@ -25,6 +25,11 @@ test: venv ## run the tests, on servers of their own
 
 test-long: venv ## run the tests that take minutes each
 	@$(PYTEST) -m long
+
+HOURS ?= 2
+
+soak: venv ## a fleet under random faults and kills for HOURS=2; SOAK='--seed 7' and the like
+	@$(BARE) $(BIN)/python -m tests.soak --hours $(HOURS) $(SOAK)
 
 check: venv lint-sql ## lint, format check, types, import contracts, migrations
 	@$(BIN)/ruff check --quiet

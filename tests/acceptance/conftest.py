@@ -1,0 +1,110 @@
+"""Services to put through it: on the shared servers, or on servers of their own."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import redis
+
+from sandbox.servers import Home, Servers, embedded
+from sandbox.tenant import Nango, Server
+from tests.conftest import Cluster
+from tests.support.fault_proxy import FaultProxy
+from tests.support.service import Service
+from worker.store.engine import Database
+
+MakeService = Callable[..., Service]
+
+
+@pytest.fixture
+def make_service(
+    database_url: str, servers: Servers, nango: Nango, _shared_server: Server, tmp_path: Path
+) -> Iterator[MakeService]:
+    """Makes services on the servers that all tests share; ``more`` is added to the environment."""
+    with redis.Redis.from_url(servers.redis_url) as broker:
+        broker.flushall()
+    made: list[Service] = []
+
+    def make(**more: str) -> Service:
+        environment = {
+            "DATABASE_URL": database_url,
+            "REDIS_URL": servers.redis_url,
+            "NANGO_HOST": _shared_server.url,
+            "NANGO_SECRET_KEY": nango.key,
+        }
+        made.append(Service({**environment, **more}, tmp_path))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def service(make_service: MakeService) -> Service:
+    """A service of which nothing runs yet."""
+    return make_service()
+
+
+@pytest.fixture
+def nango_proxy(_shared_server: Server) -> Iterator[FaultProxy]:
+    """In front of Nango."""
+    with FaultProxy("127.0.0.1", _shared_server.port) as proxy:
+        yield proxy
+
+
+@dataclass
+class Ground:
+    """A service on servers that a test may kill: nobody else uses them."""
+
+    service: Service
+    servers: Servers
+    database: Database
+    nango_proxy: FaultProxy
+
+    def pid(self, name: str) -> int:
+        """The process of ``postgres`` or ``valkey``."""
+        pid = self.servers.supervisor.pid(name)
+        assert pid is not None, f"{name} does not run"
+        return pid
+
+    def broker(self, *command: str) -> None:
+        with redis.Redis.from_url(self.servers.redis_url) as client:
+            client.execute_command(*command)
+
+
+@pytest.fixture(scope="module")
+def own_servers(home: Path) -> Iterator[Servers]:
+    """A pair that may be killed. Its commits are flushed: a killed Postgres forgets others."""
+    settings = {"fsync": "off", "shared_buffers": "64MB"}
+    with embedded(Home(home / "own"), postgres_settings=settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def own_cluster(own_servers: Servers) -> Cluster:
+    return Cluster(own_servers.database_url)
+
+
+@pytest.fixture
+def ground(
+    own_servers: Servers,
+    own_cluster: Cluster,
+    nango: Nango,
+    nango_proxy: FaultProxy,
+    tmp_path: Path,
+) -> Iterator[Ground]:
+    url = own_cluster.fresh()
+    environment = {
+        "DATABASE_URL": url,
+        "REDIS_URL": own_servers.redis_url,
+        "NANGO_HOST": f"http://127.0.0.1:{nango_proxy.port}",
+        "NANGO_SECRET_KEY": nango.key,
+    }
+    made = Ground(Service(environment, tmp_path), own_servers, Database(url), nango_proxy)
+    made.broker("FLUSHALL")
+    yield made
+    made.service.close()
+    made.database.close()
+    own_cluster.drop(url)

@@ -1,0 +1,213 @@
+"""Kill -9 of a worker's child or of its main process, at every point between fetch and next task.
+
+Beat and the maintenance worker stand; each test brings a tenant of its own and a worker that
+dies once at a point. A process manager restarts what died; the rest is the service's own doing.
+"""
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import redis
+
+from sandbox.servers import Servers
+from sandbox.tenant import Nango, Server, Tenant, serve
+from tests.conftest import Cluster
+from tests.support.mirror import scalar
+from tests.support.service import (
+    Service,
+    assert_survived,
+    create_and_delete,
+    is_exact,
+    let_claims_lapse,
+    until,
+)
+from worker.core.crash import POINTS
+from worker.store.connections import request_resync
+from worker.store.engine import Database
+
+OF_THE_TICK = ("claimed", "dispatched")
+CHILD_AND_PARENT = ("child", "parent")
+
+
+@dataclass
+class Standing:
+    """What all tests of this module share."""
+
+    service: Service
+    database: Database
+    nango: Nango
+    number: int = 0
+
+    def rest(self) -> None:
+        """Nothing is left of the test before: its worker, its tenant, its logs."""
+        if "worker" in self.service.running:
+            self.service.kill("worker")
+        if self.number:
+            self.nango.remove_connection(self.name)
+            with self.database.begin() as connection:
+                connection.exec_driver_sql("update sync.connections set status = 'retired'")
+        self.service.empty_logs()
+
+    @property
+    def name(self) -> str:
+        return f"contoso-{self.number}"
+
+    def enrol(self, tenant: Tenant) -> int:
+        """Connect a tenant; our id for it once it is found."""
+        self.number += 1
+        self.nango.add_connection(self.name, tenant)
+        latest = "select id from sync.connections where nango_connection_id = :name"
+
+        def found() -> bool:
+            return scalar(self.database, latest, name=self.name) is not None
+
+        until(found, what="discovery")
+        return int(scalar(self.database, latest, name=self.name))
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with serve(Nango(rate_limit=None)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def standing(
+    cluster: Cluster, servers: Servers, server: Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Standing]:
+    with redis.Redis.from_url(servers.redis_url) as broker:
+        broker.flushall()
+    url = cluster.fresh()
+    environment = {
+        "DATABASE_URL": url,
+        "REDIS_URL": servers.redis_url,
+        "NANGO_HOST": server.url,
+        "NANGO_SECRET_KEY": server.nango.key,
+    }
+    service = Service(environment, tmp_path_factory.mktemp("logs"))
+    database = Database(url)
+    service.start_maintenance()
+    service.start_beat()
+    yield Standing(service, database, server.nango)
+    service.close()
+    database.close()
+    cluster.drop(url)
+
+
+class Victim:
+    """A process that will die once at a point, and that is started again if all of it dies."""
+
+    def __init__(self, service: Service, point: str, who: str, mark: Path) -> None:
+        self.service = service
+        self.of_the_tick = point.partition(":")[0] in OF_THE_TICK
+        self.name = "maintenance" if self.of_the_tick else "worker"
+        self.who = who
+        self.mark = mark
+        self.orders = {
+            "TENANT_MIRROR_CRASH_AT": point,
+            "TENANT_MIRROR_CRASH_WHO": who,
+            "TENANT_MIRROR_CRASH_MARK": str(mark),
+        }
+
+    def start(self) -> None:
+        if self.of_the_tick:
+            self.service.kill("maintenance")
+            self.service.start_maintenance(**self.orders)
+        else:
+            self.service.start_worker(**self.orders)
+
+    @property
+    def is_dead(self) -> bool:
+        return self.mark.exists()
+
+    def revive(self) -> None:
+        """Only a main process needs somebody to start it again."""
+        if self.who == "parent":
+            assert self.service.wait_for_end(self.name) == -9
+            if self.of_the_tick:
+                self.service.start_maintenance()
+            else:
+                self.service.start_worker()
+
+
+def small(seed: int) -> Tenant:
+    """Two pages of users, and something of everything else."""
+    return Tenant(seed=seed, users=1100, groups=4, sites=9)
+
+
+def dies_and_goes_on(
+    standing: Standing, tenant: Tenant, connection_id: int, victim: Victim
+) -> None:
+    """Wait for the death, and see that the service goes on by itself."""
+    database = standing.database
+    until(
+        lambda: victim.is_dead or is_exact(database, tenant, connection_id),
+        what="the death or the end of the load",
+    )
+    if not victim.is_dead:
+        create_and_delete(tenant)
+        until(lambda: victim.is_dead, what="the death")
+    victim.revive()
+    if victim.of_the_tick:
+        let_claims_lapse(database)
+    create_and_delete(tenant)
+    until(lambda: is_exact(database, tenant, connection_id), what="the recovery")
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("point", "who"), [(name, CHILD_AND_PARENT[n % 2]) for n, name in enumerate(POINTS)]
+)
+def test_a_process_that_dies_anywhere_costs_nothing_but_time(
+    standing: Standing, tmp_path: Path, point: str, who: str
+) -> None:
+    standing.rest()
+    victim = Victim(standing.service, point, who, tmp_path / "died")
+    victim.start()
+    if victim.of_the_tick:
+        standing.service.start_worker()
+    tenant = small(100 + POINTS.index(point))
+    connection_id = standing.enrol(tenant)
+    dies_and_goes_on(standing, tenant, connection_id, victim)
+    assert_survived(standing.service, standing.database, tenant, connection_id=connection_id)
+
+
+MANY_TIMES = [
+    f"{point}:{number}"
+    for point in ("lease-taken", "opened", "page-fetched", "page-written", "page-committed")
+    for number in (2, 5)
+]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("who", CHILD_AND_PARENT)
+@pytest.mark.parametrize("phase", ["first load", "deltas", "full walk"])
+@pytest.mark.parametrize("point", [*POINTS, *MANY_TIMES])
+def test_every_point_in_every_phase(
+    standing: Standing, tmp_path: Path, point: str, who: str, phase: str
+) -> None:
+    standing.rest()
+    database = standing.database
+    tenant = small(zlib.crc32(f"{point} {who} {phase}".encode()))
+    victim = Victim(standing.service, point, who, tmp_path / "died")
+    if phase != "first load":
+        connection_id = standing.enrol(tenant)
+        standing.service.start_worker()
+        until(lambda: is_exact(database, tenant, connection_id), what="the first load")
+        standing.service.kill("worker")
+    victim.start()
+    if victim.of_the_tick:
+        standing.service.start_worker()
+    if phase == "first load":
+        connection_id = standing.enrol(tenant)
+    if phase == "full walk":
+        with database.begin() as connection:
+            request_resync(connection, connection_id, None, full=True)
+    dies_and_goes_on(standing, tenant, connection_id, victim)
+    asked = "select requested_at is not null from sync.connections where id = :id"
+    until(lambda: not scalar(database, asked, id=connection_id), what="the end of the resync")
+    assert_survived(standing.service, database, tenant, connection_id=connection_id)

@@ -1,0 +1,143 @@
+"""Workers that are stopped past their lease and wake up later: they may not write a byte."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from sqlalchemy import text
+
+from sandbox.tenant import Nango, Tenant
+from tests.acceptance.conftest import MakeService
+from tests.support.fault_proxy import FaultProxy
+from tests.support.mirror import scalar, written
+from tests.support.service import (
+    Service,
+    assert_survived,
+    create_and_delete,
+    is_exact,
+    number_of_objects,
+    until,
+)
+from worker.store.engine import Database
+
+HOLDER = "select holder from sync.leases where connection_id = :id"
+SOME = "select count(*) > 1500 from directory.users where connection_id = :id"
+OPEN = (
+    "select count(*) from pg_stat_activity where datname = current_database()"
+    " and application_name = 'tenant-mirror' and pid <> pg_backend_pid()"
+    " and state <> 'idle'"
+)
+WALKS = "select sum(walk_id) from sync.streams where connection_id = :id"
+
+
+def holder(database: Database, connection_id: int = 1) -> int:
+    """The process that has the lease."""
+    name = scalar(database, HOLDER, id=connection_id)
+    assert name is not None
+    return int(str(name).rpartition(":")[2])
+
+
+def stop_between_pages(service: Service, database: Database, *, whole: bool) -> int:
+    """Stop a worker's child, or all of the worker, while it waits for a page; the child's pid."""
+    until(lambda: bool(scalar(database, SOME, id=1)), what="some pages")
+    child = holder(database)
+
+    def stopped() -> bool:
+        if whole:
+            service.signal("worker", signal.SIGSTOP)
+        else:
+            os.kill(child, signal.SIGSTOP)
+        if scalar(database, OPEN) == 0:
+            return True
+        wake(service, child, whole=whole)
+        return False
+
+    until(stopped, what="a moment without a transaction")
+    return child
+
+
+def wake(service: Service, child: int, *, whole: bool) -> None:
+    if whole:
+        service.signal("worker", signal.SIGCONT)
+    else:
+        os.kill(child, signal.SIGCONT)
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("whole", [False, True], ids=["child", "whole worker"])
+def test_a_worker_that_wakes_up_past_its_lease_writes_nothing(
+    make_service: MakeService,
+    database: Database,
+    nango: Nango,
+    nango_proxy: FaultProxy,
+    whole: bool,
+) -> None:
+    service = make_service(NANGO_HOST=f"http://127.0.0.1:{nango_proxy.port}")
+    tenant = Tenant(seed=71, users=8000, groups=10, sites=20)
+    nango.add_connection("contoso", tenant)
+    nango_proxy.delay(0.3)
+    service.start_all()
+    zombie = stop_between_pages(service, database, whole=whole)
+    nango_proxy.heal()
+    service.start_worker("other")
+    until(lambda: is_exact(database, tenant), 60, what="the rest of the load")
+    assert_survived(service, database, tenant, told=number_of_objects(tenant))
+    rows, walks = written(database), scalar(database, WALKS, id=1)
+    wake(service, zombie, whole=whole)
+    until(lambda: "left to another process" in service.log("worker"), what="the refusal")
+    assert written(database) == rows
+    assert scalar(database, WALKS, id=1) >= walks
+    create_and_delete(tenant)
+    until(lambda: is_exact(database, tenant), what="the changes")
+    assert_survived(service, database, tenant)
+
+
+@contextmanager
+def locked(database: Database, table: str) -> Iterator[None]:
+    """Nobody else can write a table meanwhile."""
+    with database.begin() as connection:
+        connection.execute(text(f"lock table {table} in exclusive mode"))
+        yield
+
+
+@pytest.mark.timeout(180)
+def test_a_worker_that_is_stopped_within_a_transaction_holds_up_its_own_connection_only(
+    service: Service, database: Database, nango: Nango
+) -> None:
+    """Until Postgres ends that transaction: after a minute or two, here by our hand."""
+    tenant, other = (Tenant(seed=seed, users=1500, groups=5, sites=20) for seed in (72, 73))
+    nango.add_connection("contoso", tenant)
+    service.start_maintenance()
+    service.start_beat()
+    waiting = (
+        "select pid from pg_stat_activity where datname = current_database()"
+        " and wait_event_type = 'Lock' and application_name = 'tenant-mirror'"
+    )
+    with locked(database, "directory.users"):
+        service.start_worker()
+        until(lambda: scalar(database, waiting) is not None, what="a page that waits")
+        session, zombie = scalar(database, waiting), holder(database)
+        os.kill(zombie, signal.SIGSTOP)
+    alone = "select wait_event = 'ClientRead' from pg_stat_activity where pid = :pid"
+    until(lambda: bool(scalar(database, alone, pid=session)), what="a transaction left open")
+    lapsed = "select expires_at < clock_timestamp() from sync.leases where connection_id = 1"
+    until(lambda: bool(scalar(database, lapsed)), what="the end of the lease")
+    nango.add_connection("fabrikam", other)
+    service.start_worker("other")
+    until(lambda: is_exact(database, other, 2), what="the other connection's first load")
+    other.update_user(first_user(other), displayName="Grace")
+    until(lambda: is_exact(database, other, 2), what="the other connection's changes")
+    with database.begin() as connection:
+        connection.execute(text("select pg_terminate_backend(:pid)"), {"pid": session})
+    until(lambda: is_exact(database, tenant), 60, what="the first load")
+    os.kill(zombie, signal.SIGCONT)
+    create_and_delete(tenant)
+    until(lambda: is_exact(database, tenant), what="the changes")
+    assert_survived(service, database, tenant)
+
+
+def first_user(tenant: Tenant) -> str:
+    with tenant.lock:
+        return str(tenant.users.props(next(iter(tenant.users.live())))["id"])

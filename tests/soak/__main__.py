@@ -1,0 +1,86 @@
+"""`python -m tests.soak`: options in, report out; 1 where something did not hold."""
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+from sandbox.tenant import Nango, serve
+from tests.soak.service import service
+from tests.soak.soak import Options, Soak
+
+NICE = 10
+"""A soak runs beside other work."""
+
+
+def say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def read_options(arguments: list[str] | None = None) -> tuple[Options, Path | None]:
+    defaults = Options()
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.soak", description="A fleet under random faults and kills."
+    )
+    for name, meaning in (
+        ("hours", "how long"),
+        ("seed", "what everything random is drawn from"),
+        ("tenants", "how many customers"),
+        ("big", "users of the first customer"),
+        ("pace", "seconds between two blows"),
+        ("changes", "seconds between two bursts of changes"),
+        ("faults", "share of Nango's answers that are faults"),
+        ("calm-every", "seconds between two calms"),
+        ("patience", "seconds that a calm may take"),
+    ):
+        default = getattr(defaults, name.replace("-", "_"))
+        parser.add_argument(
+            f"--{name}", type=type(default), default=default, help=f"{meaning} ({default})"
+        )
+    parser.add_argument("--report", type=Path, help="a file for the report, too")
+    given = vars(parser.parse_args(arguments))
+    report = given.pop("report")
+    return Options(**given), report
+
+
+def _end_on_signal(soak: Soak) -> None:
+    def stop(_number: int, _frame: object) -> None:
+        soak.stopped += 1
+        say("ending: one more calm, then the report; once more to leave out the calm")
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+
+
+def main(options: Options, report_path: Path | None) -> int:
+    os.nice(NICE)
+    folder = Path(tempfile.mkdtemp(prefix="tenant-mirror-soak-"))
+    folder.chmod(0o711)  # the servers' user passes through
+    say(f"soak with seed {options.seed}; data and logs: {folder}")
+    nango = Nango(rate_limit=None, log_size=0)
+    with serve(nango) as server, service(folder) as running:
+        soak = Soak(options, running, nango)
+        _end_on_signal(soak)
+        running.start_processes(server.url, nango.key)
+        soak.run(say)
+        report = soak.report()
+    if report.passed:
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
+        history = folder / "blows.txt"
+        history.write_text("\n".join(soak.chaos.latest) + "\n", encoding="utf-8")
+        report.notes.append(f"data, logs and the latest blows are kept in {folder}")
+    text = report.markdown()
+    say(text)
+    if report_path is not None:
+        report_path.write_text(text, encoding="utf-8")
+    return 0 if report.passed else 1
+
+
+if __name__ == "__main__":
+    chosen, path = read_options()
+    sys.exit(main(chosen, path))

@@ -1,0 +1,219 @@
+"""A calm: nothing changes and nothing fails; everything has to become exact, then hold.
+
+Operators are still there: they approve deletions that were held, and ask for a resync of
+connections that wait on purpose (one that was broken is asked again after a growing pause, a
+refused resource after an hour). Both are counted.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sqlalchemy import text
+
+from sandbox.tenant import Truth
+from tests.soak import invariants
+from tests.soak.fleet import Customer
+from tests.soak.invariants import rows
+from tests.soak.logs import tail
+from tests.soak.service import PROCESSES, Service
+from tests.support.mirror import mirrored
+from worker.core.errors import Away, Later
+from worker.store.connections import request_resync
+from worker.store.engine import Database
+from worker.sync.approve import approve_held
+
+LOOK: Final = 3.0
+NUDGE: Final = 30.0
+SLOW: Final = 60.0
+"""Seconds after which it is noted what a connection is waiting for."""
+SETTLE: Final = 60.0
+"""Seconds that runs and leases may take to come to rest once all is exact."""
+
+_CONNECTION = text("""
+    select id, status, status_reason, broken_count, due_at, requested_at,
+           extract(epoch from due_at - clock_timestamp()) as due_in
+      from sync.connections where nango_connection_id = :name and status <> 'retired'
+""")
+_WAITING = text("""
+    select c.id from sync.connections c
+     where c.status in ('active', 'broken') and c.requested_at is null
+       and (c.status = 'broken' and c.due_at > clock_timestamp() + interval '5 s'
+            or c.due_at > clock_timestamp() + interval '125 s'
+            or exists (select from sync.streams s where s.connection_id = c.id
+                          and s.due_at > clock_timestamp() + interval '60 s'))
+""")
+_HELD = text("select distinct connection_id as id from sync.streams where phase = 'held'")
+_STREAMS = text("""
+    select resource, phase, mode, walk_id, page_no, restarts, incomplete, fresh_at, due_at,
+           full_walk_at, next_link is not null as under_way, delta_link is not null as has_delta,
+           seen_count, drift, reason
+      from sync.streams where connection_id = :id order by resource
+""")
+_LATEST = text("""
+    select id, trigger, state, started_at, finished_at, slices, pages, error
+      from sync.runs where connection_id = :id order by id desc limit 5
+""")
+_REST = text("""
+    select (select count(*) from sync.removals where connection_id = :id) as removals,
+           (select count(*) from sync.quarantine where connection_id = :id) as quarantined
+""")
+
+
+@dataclass
+class Calm:
+    """How a calm went."""
+
+    began: float
+    seconds: float | None = None
+    """Until everything was exact; None where it never was."""
+    slowest: str = ""
+    nudged: int = 0
+    approved: int = 0
+    slow: list[str] = field(default_factory=list)
+    """What kept those busy or waiting that were not exact after a minute."""
+    problems: list[str] = field(default_factory=list)
+    fatal: bool = False
+
+
+class Observer:
+    """Waits for the mirror to become exact, and checks it."""
+
+    def __init__(self, service: Service, customers: list[Customer], patience: float) -> None:
+        self._service, self._customers, self._patience = service, customers, patience
+
+    @property
+    def _database(self) -> Database:
+        return self._service.database
+
+    def watch(self, calm: Calm) -> Calm:
+        """Wait for exactness, then check everything else."""
+        behind = self._wait(calm)
+        if behind:
+            calm.fatal = True
+            for customer in behind:
+                calm.problems += self._portrait(customer)
+            return calm
+        self._settle(calm)
+        return calm
+
+    def _wait(self, calm: Calm) -> list[Customer]:
+        """The customers that did not become exact in time."""
+        start, nudge_at, sketched = time.monotonic(), 0.0, False
+        behind = list(self._customers)
+        while behind and time.monotonic() - start < self._patience:
+            try:
+                if time.monotonic() >= nudge_at:
+                    calm.nudged += self._nudge()
+                    nudge_at = time.monotonic() + NUDGE
+                calm.approved += self._approve()
+                behind = [customer for customer in behind if not self._is_exact(customer)]
+                if not sketched and time.monotonic() - start > SLOW:
+                    calm.slow, sketched = [self._sketch(customer) for customer in behind], True
+            except (Away, Later):  # Postgres may still be on its way back
+                pass
+            calm.slowest = behind[0].name if behind else calm.slowest
+            time.sleep(LOOK if behind else 0)
+        if not behind:
+            calm.seconds = time.monotonic() - start
+        return behind
+
+    def _nudge(self) -> int:
+        waiting = rows(self._database, _WAITING)
+        with self._database.begin() as connection:
+            for row in waiting:
+                request_resync(connection, row["id"], None, full=False)
+        return len(waiting)
+
+    def _approve(self) -> int:
+        return sum(approve_held(self._database, row["id"]) for row in rows(self._database, _HELD))
+
+    def _is_exact(self, customer: Customer) -> bool:
+        return not self._differences(customer)
+
+    def _differences(self, customer: Customer) -> list[str]:
+        """What keeps a customer's mirror from being exact."""
+        known = self._known(customer)
+        if known is None:
+            return ["it is not enrolled"]
+        if known["status"] != "active":
+            return [f"it is {known['status']}: {known['status_reason']}"]
+        return list(_unlike(customer.tenant.truth(), mirrored(self._database, known["id"])))
+
+    def _known(self, customer: Customer) -> dict[str, Any] | None:
+        found = rows(self._database, _CONNECTION, name=customer.connection_id)
+        return found[0] if len(found) == 1 else None
+
+    def _sketch(self, customer: Customer) -> str:
+        """What a connection is waiting for, in a line."""
+        known = self._known(customer)
+        if known is None:
+            return f"{customer.name} is not enrolled"
+        (run,) = rows(self._database, _LATEST, id=known["id"])[:1] or [{}]
+        waiting = [
+            f"{row['resource']} is {row['phase']} ({row['reason']})"
+            for row in rows(self._database, _STREAMS, id=known["id"])
+            if row["reason"] or row["phase"] in ("listing", "sweeping", "held", "refused")
+        ]
+        due = "never" if known["due_in"] is None else f"in {known['due_in']:.0f} s"
+        return (
+            f"{customer.name} is {known['status']}, due {due}; "
+            f"{'; '.join(waiting) or 'no stream waits'}; its latest run is "
+            f"{run.get('state')}: {run.get('error')}; {'; '.join(self._differences(customer))}"
+        )
+
+    def _portrait(self, customer: Customer) -> Iterator[str]:
+        """Everything about a connection that did not become exact."""
+        yield (
+            f"{customer.name} ({customer.habits or 'usual'}; {customer.connection_id} in Nango) "
+            "did not become exact"
+        )
+        yield from self._differences(customer)
+        known = self._known(customer)
+        if known is None:
+            return
+        yield f"connection: {known}"
+        for statement in (_STREAMS, _LATEST, _REST):
+            yield from (str(row) for row in rows(self._database, statement, id=known["id"]))
+        for name in PROCESSES:
+            words = (f'"connection": {known["id"]},',)
+            yield from (f"{name}: {line}" for line in tail(self._service.home.log(name), words))
+
+    def _settle(self, calm: Calm) -> None:
+        """Everything is exact: what else must hold."""
+        for find in (invariants.stuck_runs, invariants.orphaned_leases):
+            calm.problems += self._until_none(find)
+        for fatal in (invariants.broken_histories, invariants.broken_sequences):
+            found = list(fatal(self._database))
+            calm.problems += found
+            calm.fatal = calm.fatal or bool(found)
+        for customer in self._customers:
+            unlike = self._differences(customer)
+            if unlike:
+                calm.fatal = True
+                calm.problems += [f"{customer.name} was exact and is not any more", *unlike]
+                calm.problems += self._portrait(customer)
+
+    def _until_none(self, find: Callable[[Database], Iterator[str]]) -> list[str]:
+        """What is still found after some time, for what may come and go for a moment."""
+        end = time.monotonic() + SETTLE
+        found = list(find(self._database))
+        while found and time.monotonic() < end:
+            time.sleep(1)
+            again = set(find(self._database))
+            found = [one for one in found if one in again]
+        return found
+
+
+def _unlike(truth: dict[str, Truth], mirror: dict[str, Truth]) -> Iterator[str]:
+    for resource, wanted in truth.items():
+        got = mirror[resource]
+        if got != wanted:
+            more = got.count - wanted.count
+            what = (
+                f"{abs(more)} rows {'too many' if more > 0 else 'too few'}"
+                if more
+                else (f"{got.count} rows as wanted, but other contents")
+            )
+            yield f"{resource}: {what}"

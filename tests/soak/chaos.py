@@ -1,0 +1,295 @@
+"""What befalls the service: one blow every few seconds, drawn from a seeded generator.
+
+A blow that needs mending later (a connection that is cut, a process that is stopped) puts that
+on a list; `rest` does all of it at once, before a calm.
+"""
+
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from random import Random
+from typing import Final
+
+import redis
+from celery import Celery
+from kombu.exceptions import OperationalError
+from sqlalchemy import text
+
+from tests.soak.fleet import Customer, Fleet
+from tests.soak.processes import is_alive
+from tests.soak.service import LEASE_SECONDS, WORKERS, Service
+from tests.soak.weather import REVOKED, Weather
+from worker.app import configuration
+from worker.core.errors import Trouble
+from worker.core.settings import load_settings
+from worker.store.connections import request_resync
+from worker.store.lease import interrupting
+from worker.sync.approve import approve_held, reject_held
+
+REFUSABLE: Final = ("users", "groups", "role_definitions", "role_assignments")
+"""Resources that may be refused for a while and come back whole; sites would go on by search."""
+
+
+class Impossible(Exception):  # noqa: N818 - a blow that had nothing to hit is no error
+    """There was nothing to hit just now."""
+
+
+@dataclass
+class Chaos:
+    """Strikes blows; knows how to mend them."""
+
+    service: Service
+    fleet: Fleet
+    weather: Weather
+    rng: Random
+    done: Counter[str] = field(default_factory=Counter)
+    missed: Counter[str] = field(default_factory=Counter)
+    latest: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._mending: list[tuple[float, Callable[[], object]]] = []
+        self._celery = _celery(self.service)
+        self._redis = redis.Redis.from_url(
+            self.service.redis_url, socket_timeout=3, socket_connect_timeout=2
+        )
+        self._blows: Mapping[str, tuple[int, Callable[[], str]]] = {
+            "expire delta tokens": (6, self._expire_delta),
+            "expire page tokens": (6, self._expire_pages),
+            "delete a third of the users": (4, self._delete_many),
+            "disconnect for a while": (6, self._disconnect),
+            "revoke a token for a while": (6, self._revoke),
+            "refuse a resource for a while": (6, self._refuse),
+            "refuse Nango's key for a while": (1, self._refuse_key),
+            "ask for a full resync": (4, self._resync),
+            "an operator decides on held deletions": (8, self._decide),
+            "kill a pool process": (12, self._kill_pool),
+            "kill a worker": (4, self._kill_worker),
+            "kill maintenance": (2, lambda: self._kill("maintenance")),
+            "kill beat": (2, lambda: self._kill("beat")),
+            "stop a worker politely": (2, self._stop_worker),
+            "freeze a pool process past its lease": (8, self._freeze),
+            "empty the broker": (4, self._flush),
+            "cut the broker's clients": (4, self._cut),
+            "kill the broker": (2, lambda: self._kill("valkey")),
+            "crash Postgres": (2, self._crash_postgres),
+            "double messages": (10, self._double),
+            "steal a lease": (8, self._steal),
+        }
+
+    @property
+    def kills(self) -> int:
+        killing = ("kill", "crash", "stop")
+        return sum(n for name, n in self.done.items() if name.startswith(killing))
+
+    # ---- from outside
+
+    def strike(self) -> None:
+        """One blow, of a kind drawn by weight."""
+        names = list(self._blows)
+        (name,) = self.rng.choices(names, [self._blows[one][0] for one in names])
+        try:
+            what = self._blows[name][1]()
+        except (Impossible, LookupError):
+            self.missed[name] += 1
+            return
+        except (Trouble, redis.RedisError, OperationalError, OSError) as trouble:
+            # Blows fall on a service that is down already, too.
+            self.missed[name] += 1
+            self._note(f"{name}: not possible ({type(trouble).__name__})")
+            return
+        self.done[name] += 1
+        self._note(f"{name}: {what}")
+
+    def mend(self) -> None:
+        """Mend what is due to be mended."""
+        now = time.monotonic()
+        due = [act for at, act in self._mending if at <= now]
+        self._mending = [(at, act) for at, act in self._mending if at > now]
+        for act in due:
+            act()
+
+    def rest(self) -> None:
+        """Mend everything; nothing is broken from now on."""
+        for _, act in self._mending:
+            act()
+        self._mending.clear()
+        self.weather.calm()
+        self.fleet.hold_still()
+
+    def _note(self, line: str) -> None:
+        self.latest = [*self.latest[-199:], f"{time.strftime('%H:%M:%S')} {line}"]
+
+    def _afterwards(self, low: float, high: float, act: Callable[[], object]) -> None:
+        self._mending.append((time.monotonic() + self.rng.uniform(low, high), act))
+
+    # ---- tenants and connections
+
+    def _customer(self) -> Customer:
+        return self.rng.choice(self.fleet.connected)
+
+    def _expire_delta(self) -> str:
+        customer = self._customer()
+        customer.tenant.expire_delta_tokens()
+        return customer.name
+
+    def _expire_pages(self) -> str:
+        customer = self._customer()
+        customer.tenant.expire_page_tokens()
+        return customer.name
+
+    def _delete_many(self) -> str:
+        customer = self._customer()
+        return f"{self.fleet.delete_many(customer, self.rng)} of {customer.name}"
+
+    def _disconnect(self) -> str:
+        customer = self._customer()
+        if len(self.fleet.connected) < len(self.fleet.customers) - 3:
+            raise Impossible
+        self.fleet.disconnect(customer)
+        self._afterwards(2, 60, lambda: self._reconnect(customer))
+        return customer.name
+
+    def _reconnect(self, customer: Customer) -> None:
+        """As it was, or anew: under another id, whether or not it was found gone meanwhile."""
+        anew = self.rng.random() < 0.4
+        self.done["reconnect anew" if anew else "reconnect"] += 1
+        self.fleet.reconnect(customer, anew=anew)
+
+    def _revoke(self) -> str:
+        name = self._customer().connection_id
+        kind = self.weather.revoked[name] = self.rng.choice(REVOKED)
+        self._afterwards(5, 60, lambda: self.weather.revoked.pop(name, None))
+        return f"{name}: {kind}"
+
+    def _refuse_key(self) -> str:
+        self.weather.key_is_refused = True
+        self._afterwards(2, 10, self._accept_key)
+        return "for everybody"
+
+    def _accept_key(self) -> None:
+        self.weather.key_is_refused = False
+
+    def _refuse(self) -> str:
+        connection = self.fleet.connection(self._customer())
+        resource = self.rng.choice(REFUSABLE)
+        connection.refused.add(resource)
+        self._afterwards(5, 60, lambda: connection.refused.discard(resource))
+        return f"{resource} of {connection.connection_id}"
+
+    # ---- operators
+
+    def _known(self, condition: str) -> int:
+        """One of the mirrored connections that meet a condition."""
+        statement = text(f"select c.id from sync.connections c where {condition} order by id")
+        with self.service.database.begin() as connection:
+            found = list(connection.execute(statement).scalars())
+        if not found:
+            raise Impossible
+        return int(self.rng.choice(found))
+
+    def _resync(self) -> str:
+        connection_id = self._known("c.status = 'active'")
+        with self.service.database.begin() as connection:
+            request_resync(connection, connection_id, None, full=self.rng.random() < 0.5)
+        return f"connection {connection_id}"
+
+    def _decide(self) -> str:
+        connection_id = self._known(
+            "exists (select from sync.streams s where s.connection_id = c.id and s.phase = 'held')"
+        )
+        if self.rng.random() < 0.2:
+            dropped = reject_held(self.service.database, connection_id)
+            return f"connection {connection_id}: rejected {dropped}"
+        deleted = approve_held(self.service.database, connection_id)
+        return f"connection {connection_id}: approved {deleted}"
+
+    # ---- processes
+
+    def _pool_process(self) -> int:
+        """A process that runs tasks; one that holds a lease, where there is one."""
+        pools = [pid for name in WORKERS for pid in self.service.pool(name)]
+        busy = [pid for pid in self._holders() if pid in pools]
+        if not pools:
+            raise Impossible
+        return self.rng.choice(busy or pools)
+
+    def _holders(self) -> list[int]:
+        statement = text("select holder from sync.leases where expires_at > clock_timestamp()")
+        with self.service.database.begin() as connection:
+            holders = connection.execute(statement).scalars()
+            return [int(holder.rpartition(":")[2]) for holder in holders]
+
+    def _kill_pool(self) -> str:
+        pid = self._pool_process()
+        self.service.killed.add(pid)
+        os.kill(pid, signal.SIGKILL)
+        return f"process {pid}"
+
+    def _kill_worker(self) -> str:
+        return self._kill(self.rng.choice(WORKERS))
+
+    def _stop_worker(self) -> str:
+        return self._kill(self.rng.choice(WORKERS), signal.SIGTERM)
+
+    def _crash_postgres(self) -> str:
+        return self._kill("postgres", signal.SIGQUIT)
+
+    def _kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> str:
+        pid = self.service.announce(name)
+        if pid is None:
+            raise Impossible
+        os.kill(pid, number)
+        return f"{name} ({pid})"
+
+    def _freeze(self) -> str:
+        pid = self._pool_process()
+        os.kill(pid, signal.SIGSTOP)
+        self._afterwards(LEASE_SECONDS + 2, LEASE_SECONDS + 15, lambda: _thaw(pid))
+        return f"process {pid}"
+
+    # ---- the broker and its messages
+
+    def _flush(self) -> str:
+        self._redis.flushall()
+        return "everything"
+
+    def _cut(self) -> str:
+        number = self._redis.client_kill_filter(_type="normal", skipme=True)
+        return f"{number} connections"
+
+    def _double(self) -> str:
+        connection_id = self._known("c.status in ('active', 'broken')")
+        number = self.rng.randint(2, 6)
+        for _ in range(number):
+            self._celery.send_task(
+                "sync.slice", (connection_id, "scheduled"), queue="scheduled", retry=False
+            )
+        return f"{number} for connection {connection_id}"
+
+    def _steal(self) -> str:
+        """What every write from outside a run does: raise the token, free the lease."""
+        held = "exists (select from sync.leases l where l.connection_id = c.id {})"
+        try:
+            connection_id = self._known(held.format("and l.expires_at > clock_timestamp()"))
+        except Impossible:
+            connection_id = self._known(held.format(""))
+        with interrupting(self.service.database, connection_id):
+            pass
+        return f"connection {connection_id}"
+
+
+def _thaw(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        if is_alive(pid):
+            os.kill(pid, signal.SIGCONT)
+
+
+def _celery(service: Service) -> Celery:
+    """Someone else who sends our messages."""
+    sender = Celery("soak", set_as_current=False)
+    sender.config_from_object(configuration(load_settings(redis_url=service.redis_url)))
+    return sender

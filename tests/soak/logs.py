@@ -1,0 +1,144 @@
+"""What the processes' logs hold that nobody expects: errors, tracebacks, lines of no form."""
+
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+EXPECTED: Final = (
+    "WorkerLostError",
+    "exited with 'signal 9 (SIGKILL)'",
+    "Connection to broker lost",
+    "Cannot connect to redis://",
+    "Timed out waiting for UP message",
+    "Error sending message",
+    "beat: Connection error",
+    "beat pidbox connection error",
+    "Couldn't ack",
+    "halted",
+)
+"""What is said at ERROR or above about killed processes, lost brokers and a refused key."""
+
+_CRASHES: Final = ("Traceback", "Error", "Exception", "Fatal", "Segmentation", "MemoryError")
+_POOL_DEATH = re.compile(r"Process '[^']*' pid:(\d+) exited with '([^']*)'")
+
+_PARTS = (
+    (re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}"), "<id>"),
+    (re.compile(r"0x[0-9a-f]+"), "<address>"),
+    (re.compile(r"redis://\S+"), "redis://<broker>"),
+    (re.compile(r"\d+(\.\d+)?"), "#"),
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a log, as far as it matters here."""
+
+    level: str
+    message: str
+    traceback: str = ""
+
+    @property
+    def is_surprise(self) -> bool:
+        """An error or a traceback that no blow of ours explains."""
+        whole = f"{self.message}\n{self.traceback}"
+        crash = not self.level and any(sign in whole for sign in _CRASHES)
+        loud = self.level in ("error", "critical") or self.traceback or crash
+        return bool(loud) and not any(sign in whole for sign in EXPECTED)
+
+    @property
+    def dead_pool_process(self) -> tuple[int, str] | None:
+        """The process of a pool whose end a worker tells, and how it ended."""
+        found = _POOL_DEATH.search(self.message)
+        return (int(found[1]), found[2]) if found else None
+
+    @property
+    def kind(self) -> str:
+        """The message without its numbers and ids, for counting."""
+        first = self.message.strip().partition("\n")[0][:160]
+        last = self.traceback.rstrip('"\n ').rpartition("\n")[2][:160]
+        told = f"{first} / {last}" if last else first
+        for pattern, name in _PARTS:
+            told = pattern.sub(name, told)
+        return f"{self.level or 'plain text'}: {told}"
+
+    @property
+    def is_told(self) -> bool:
+        """Whether it is worth counting; what Celery prints at its start as root is not."""
+        if not self.level:
+            return self.is_surprise or self.dead_pool_process is not None
+        return self.level not in ("debug", "info")
+
+
+def read_line(text: str) -> Line:
+    """Ours are JSON objects; anything else is something that was printed."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        return Line("", text)
+    told = " ".join(str(found[name]) for name in ("event", "reason") if found.get(name))
+    return Line(str(found.get("level", "")), told, str(found.get("exception", "")))
+
+
+@dataclass
+class Logs:
+    """Reads what was added to some logs, however often they are moved away."""
+
+    paths: dict[str, Path]
+    messages: Counter[str] = field(default_factory=Counter)
+    """What is worth counting, by process and kind."""
+    surprises: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+    dead: dict[int, str] = field(default_factory=dict)
+    """Processes of pools that ended, and what was said of it."""
+
+    def __post_init__(self) -> None:
+        self._read: dict[str, tuple[int, int]] = {}
+
+    def read(self) -> None:
+        for name, path in self.paths.items():
+            for text in self._new_lines(name, path):
+                self._count(name, text)
+
+    def _count(self, name: str, text: str) -> None:
+        line = read_line(text)
+        if not line.is_told:
+            return
+        if line.dead_pool_process is not None:
+            pid, how = line.dead_pool_process
+            self.dead[pid] = f"{name}: pool process {pid} exited with {how}"
+        kind = f"{name}: {line.kind}"
+        self.messages[kind] += 1
+        if line.is_surprise:
+            self.surprises[kind] += 1
+            self.examples.setdefault(kind, text[:4000])
+
+    def _new_lines(self, name: str, path: Path) -> list[str]:
+        if not path.exists():
+            return []
+        inode, start = self._read.get(name, (0, 0))
+        text = b""
+        if inode and path.stat().st_ino != inode:
+            old = path.with_suffix(path.suffix + ".1")
+            if old.exists() and old.stat().st_ino == inode:
+                text = old.read_bytes()[start:]
+            start = 0
+        with path.open("rb") as file:
+            file.seek(start)
+            fresh = file.read()
+        whole = fresh[: fresh.rfind(b"\n") + 1]  # a line that is being written comes next time
+        self._read[name] = path.stat().st_ino, start + len(whole)
+        lines = (text + whole).decode(errors="replace").splitlines()
+        return [line for line in lines if line.strip()]
+
+
+def tail(path: Path, words: tuple[str, ...], count: int = 15) -> list[str]:
+    """The last lines that hold all of some words."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return [line[:600] for line in lines if all(word in line for word in words)][-count:]

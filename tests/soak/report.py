@@ -1,0 +1,126 @@
+"""The report, in Markdown: what was done, what came of it, what was found."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from tests.soak.calm import Calm
+
+
+@dataclass
+class Numbers:
+    """What a soak counted."""
+
+    seconds: float = 0.0
+    mutations: int = 0
+    calls: int = 0
+    events: int = 0
+    rows: int = 0
+    pages: int = 0
+    runs: Mapping[str, int] = field(default_factory=dict)
+    processor: float = 0.0
+    """Average number of processors that the service and its simulation kept busy."""
+
+
+@dataclass
+class Report:
+    """Everything that a soak has to say."""
+
+    seed: int
+    fleet: str
+    numbers: Numbers
+    calms: list[Calm]
+    blows: Counter[str]
+    missed: Counter[str]
+    faults: Counter[str]
+    calls: Counter[str]
+    peaks: Mapping[str, float]
+    problems: list[str]
+    messages: Counter[str]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        return not self.problems and not any(calm.problems for calm in self.calms)
+
+    def markdown(self) -> str:
+        return "\n".join(self._lines()) + "\n"
+
+    def _lines(self) -> Iterator[str]:
+        numbers = self.numbers
+        yield f"# Soak: {'passed' if self.passed else 'FAILED'}"
+        yield ""
+        yield f"- ran for {clock(numbers.seconds)} with seed {self.seed}"
+        yield f"- fleet: {self.fleet}"
+        yield f"- {sum(self.blows.values())} blows, {numbers.mutations} changes in the tenants"
+        yield (
+            f"- {numbers.calls} calls to Nango, {sum(self.faults.values())} of them answered with "
+            f"a fault; {numbers.pages} pages"
+        )
+        yield f"- {numbers.events} change events; {numbers.rows} live rows at the end"
+        yield f"- runs: {told(numbers.runs)}"
+        yield f"- processors kept busy: {numbers.processor:.2f} on average"
+        for note in self.notes:
+            yield f"- {note}"
+        yield from self._calms()
+        yield from table("Blows", ("blow", "struck"), self.blows)
+        yield from table("Blows that hit nothing", ("blow", "missed"), self.missed)
+        yield from table("Faults served", ("fault", "times"), self.faults)
+        yield from table("Calls to Graph", ("path", "times"), self.calls)
+        sizes = {kind: f"{size:.0f}" for kind, size in sorted(self.peaks.items())}
+        yield from table("Most memory", ("process", "MB"), sizes)
+        yield from self._findings()
+        yield from table("Warnings and errors in the logs", ("message", "times"), self.messages)
+
+    def _calms(self) -> Iterator[str]:
+        yield from ("", "## Calms", "")
+        yield "| at | exact after | slowest | resyncs asked for | deletions approved | problems |"
+        yield "|---|---|---|---|---|---|"
+        for calm in self.calms:
+            after = "never" if calm.seconds is None else f"{calm.seconds:.0f} s"
+            yield (
+                f"| {clock(calm.began)} | {after} | {calm.slowest} | {calm.nudged} "
+                f"| {calm.approved} | {len(calm.problems)} |"
+            )
+        yield ""
+        for calm in self.calms:
+            at = clock(calm.began)
+            yield from (f"- a minute into the calm at {at}: {line}" for line in calm.slow)
+        yield ""
+        yield (
+            "In a calm an operator approves held deletions, and asks for a resync of connections "
+            "that wait on purpose after a fault; without that, the pauses of broken connections "
+            "and refused resources would have to be sat out."
+        )
+
+    def _findings(self) -> Iterator[str]:
+        yield from ("", "## Problems", "")
+        found = list(self.problems)
+        for calm in self.calms:
+            found += [f"(calm at {clock(calm.began)}) {problem}" for problem in calm.problems]
+        yield from (f"- {one}" for one in found)
+        if not found:
+            yield "None: every invariant held."
+
+
+def table(title: str, names: tuple[str, str], counts: Mapping[str, object]) -> Iterator[str]:
+    """A section with a table of two columns; nothing where there is nothing to tell."""
+    if not counts:
+        return
+    yield from ("", f"## {title}", "", f"| {names[0]} | {names[1]} |", "|---|---|")
+    for name, value in _sorted(counts):
+        yield f"| {name.replace('|', '/')} | {value} |"
+
+
+def _sorted(counts: Mapping[str, object]) -> Iterable[tuple[str, object]]:
+    return counts.most_common() if isinstance(counts, Counter) else counts.items()
+
+
+def told(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{number} {name}" for name, number in counts.items()) or "none"
+
+
+def clock(seconds: float) -> str:
+    """Hours, minutes and seconds."""
+    whole = int(seconds)
+    return f"{whole // 3600}:{whole % 3600 // 60:02}:{whole % 60:02}"

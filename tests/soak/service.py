@@ -1,0 +1,174 @@
+"""The whole service as processes under a process manager: servers, beat, workers.
+
+Whatever dies is started again within a second or so. A death that nobody announced is kept.
+"""
+
+import os
+import re
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from sandbox.servers import Backoff, Child, Home, Supervisor, start_postgres, start_valkey
+from tests.soak.processes import children_of, megabytes
+from worker.ops.local import GRACE
+from worker.ops.migrate import migrate
+from worker.store.engine import Database
+from worker.tasks.queues import MAINTENANCE, SYNCS
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+LEASE_SECONDS: Final = 15
+
+CLOCKS: Final = {
+    "TENANT_MIRROR_TICK_SECONDS": "1",
+    "TENANT_MIRROR_DELTA_SECONDS": "10",
+    "TENANT_MIRROR_ROLES_SECONDS": "20",
+    "TENANT_MIRROR_ROLES_FILTERED_SECONDS": "30",
+    "TENANT_MIRROR_SITES_SECONDS": "25",
+    "TENANT_MIRROR_DISCOVERY_SECONDS": "10",
+    "TENANT_MIRROR_FULL_WALK_SECONDS": "300",
+    "TENANT_MIRROR_FIRST_FULL_WALK_SECONDS": "120",
+    "TENANT_MIRROR_CURSOR_DAYS": "0.002",
+    "TENANT_MIRROR_SLICE_SECONDS": "20",
+    "TENANT_MIRROR_LEASE_SECONDS": str(LEASE_SECONDS),
+    "TENANT_MIRROR_CALL_SECONDS": "5",
+    "TENANT_MIRROR_RETRY_SECONDS": "2",
+    "TENANT_MIRROR_GUARD_ROWS": "15",
+}
+"""Everything that takes hours in production takes seconds or minutes here."""
+
+WORKERS: Final = ("worker-1", "worker-2")
+PROCESSES: Final = (*WORKERS, "maintenance", "beat")
+SERVERS: Final = ("postgres", "valkey")
+
+# A server that is killed has to keep what it has acknowledged; the machine itself is never cut off.
+POSTGRES: Final = {"fsync": "off", "shared_buffers": "64MB", "max_wal_size": "256MB"}
+
+_DEATH = re.compile(r"(\S+) (exited|was killed|could not|was not ready|cannot become)")
+
+
+class Service:
+    """The running processes, by name."""
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        self.unexpected: list[str] = []
+        """Deaths that nobody had announced, with the time of day."""
+        self.killed: set[int] = set()
+        """Pool processes that were killed on purpose."""
+        self.peaks: dict[str, float] = {}
+        """The most memory that a kind of process ever had, in MB."""
+        self.supervisor = Supervisor(self._heard, backoff=Backoff(first=0.5, longest=3, settled=10))
+        self._announced: Counter[str] = Counter()
+        self._guard = threading.Lock()
+
+    def start_servers(self) -> None:
+        """Postgres and Valkey, with an empty, migrated database."""
+        postgres = start_postgres(self.home, self.supervisor, settings=POSTGRES)
+        valkey = start_valkey(self.home, self.supervisor)
+        self.database_url, self.redis_url = postgres.url, valkey.url
+        self.database = Database(self.database_url)
+        migrate(self.database)
+
+    def start_processes(self, nango_host: str, nango_key: str) -> None:
+        """Beat and the workers, as the Procfile has them."""
+        environment = {
+            **{k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")},
+            **CLOCKS,
+            "DATABASE_URL": self.database_url,
+            "REDIS_URL": self.redis_url,
+            "NANGO_HOST": nango_host,
+            "NANGO_SECRET_KEY": nango_key,
+        }
+        for name in PROCESSES:
+            child = Child(
+                name=name,
+                argv=[sys.executable, "-m", "celery", "--app", "worker.app", *_arguments(name)],
+                env=environment,
+                cwd=ROOT,
+                stop_signals=GRACE,
+                log=self.home.log(name),
+            )
+            self.supervisor.start(child)
+
+    def announce(self, name: str) -> int | None:
+        """Its process id, if it is up; the death that follows is no surprise."""
+        with self._guard:
+            pid = self.supervisor.pid(name)
+            if pid is not None:
+                self._announced[name] += 1
+            return pid
+
+    def is_up(self) -> bool:
+        """Whether everything runs, and the workers have their pools."""
+        ready = all(self.supervisor.is_ready(name) for name in (*SERVERS, *PROCESSES))
+        return ready and all(self.pool(name) for name in (*WORKERS, "maintenance"))
+
+    def pool(self, name: str) -> list[int]:
+        """The processes of a worker that run tasks."""
+        pid = self.supervisor.pid(name)
+        return children_of(pid) if pid is not None else []
+
+    def measure(self) -> None:
+        """Note how much memory everything of ours has."""
+        for name in PROCESSES:
+            pid = self.supervisor.pid(name)
+            if pid is None:
+                continue
+            sizes = [megabytes(child) for child in children_of(pid)]
+            self._peak(f"{name} main", megabytes(pid))
+            self._peak(f"{name} pool", max(sizes, default=0.0))
+
+    def _peak(self, kind: str, size: float) -> None:
+        self.peaks[kind] = max(self.peaks.get(kind, 0.0), size)
+
+    def _heard(self, line: str) -> None:
+        """What the supervisor says; called in its thread."""
+        death = _DEATH.match(line)
+        if death is None:
+            return
+        name = death[1]
+        with self._guard:
+            if self._announced[name] > 0:
+                self._announced[name] -= 1
+            else:
+                self.unexpected.append(f"{time.strftime('%H:%M:%S')} {line}")
+
+
+def _arguments(name: str) -> list[str]:
+    quiet = ["--loglevel", "WARNING"]
+    if name == "beat":
+        return ["--quiet", "beat", "--scheduler", "celery.beat:Scheduler", "--pidfile", "", *quiet]
+    queues, number = (MAINTENANCE, 1) if name == "maintenance" else (",".join(SYNCS), 2)
+    return [
+        "--quiet",
+        "worker",
+        "--hostname",
+        f"{name}@soak",
+        "--queues",
+        queues,
+        "--concurrency",
+        str(number),
+        "--without-gossip",
+        "--without-mingle",
+        *quiet,
+    ]
+
+
+@contextmanager
+def service(folder: Path) -> Iterator[Service]:
+    """The servers for the length of the block; the processes have to be started."""
+    home = Home(folder)
+    with home.locked():
+        started = Service(home)
+        with started.supervisor:
+            started.start_servers()
+            try:
+                yield started
+            finally:
+                started.database.close()

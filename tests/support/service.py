@@ -1,0 +1,206 @@
+"""The service as it runs, for acceptance tests: real beat and workers as processes.
+
+``assert_survived`` is what all of them come to: whatever befell the service, the mirror is exact,
+its events tell it without a gap, and no process has died of anything but our own hand.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from sqlalchemy import text
+
+from sandbox.tenant import Tenant
+from tests.support.mirror import checked, mirrored
+from worker.core.errors import Away
+from worker.store.engine import Database
+from worker.tasks.schedule import CLAIM_GRACE
+
+CELERY = [sys.executable, "-m", "celery", "--app", "worker.app", "--quiet"]
+PLAIN = ["--without-gossip", "--without-mingle", "--loglevel", "WARNING"]
+QUICK = {
+    "TENANT_MIRROR_TICK_SECONDS": "0.4",
+    "TENANT_MIRROR_DELTA_SECONDS": "1",
+    "TENANT_MIRROR_ROLES_SECONDS": "1",
+    "TENANT_MIRROR_SITES_SECONDS": "1",
+    "TENANT_MIRROR_DISCOVERY_SECONDS": "1",
+    "TENANT_MIRROR_LEASE_SECONDS": "5",
+    "TENANT_MIRROR_CALL_SECONDS": "2",
+}
+"""Clocks that a test can wait for."""
+
+_BUG = re.compile(r"raised unexpected|Unrecoverable error|\bTypeError\b|\bAttributeError\b")
+
+
+class Service:
+    """Beat and workers as processes."""
+
+    def __init__(self, environment: Mapping[str, str], logs: Path) -> None:
+        kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")}
+        self.environment = {**kept, **QUICK, **environment}
+        self.logs = logs
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str, *arguments: str, **more: str) -> None:
+        """Start a program of Celery's; ``more`` is added to its environment."""
+        with self._log(name).open("ab") as log:
+            self.running[name] = subprocess.Popen(
+                [*CELERY, *arguments],
+                env={**self.environment, **more},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def start_worker(self, name: str = "worker", **more: str) -> None:
+        self._start_worker(name, "manual,scheduled,backfill", **more)
+
+    def start_maintenance(self, **more: str) -> None:
+        self._start_worker("maintenance", "maintenance", **more)
+
+    def _start_worker(self, name: str, queues: str, **more: str) -> None:
+        self.start(name, "worker", "-Q", queues, "-c", "1", "-n", f"{name}@test", *PLAIN, **more)
+
+    def start_beat(self, name: str = "beat") -> None:
+        scheduler = ["--scheduler", "celery.beat:Scheduler", "--pidfile", ""]
+        self.start(name, "beat", *scheduler, "--loglevel", "WARNING")
+
+    def start_all(self) -> None:
+        self.start_worker()
+        self.start_maintenance()
+        self.start_beat()
+
+    def kill(self, name: str) -> None:
+        """Kill -9 of a process with its children."""
+        self.signal(name, signal.SIGKILL)
+        self.running.pop(name).wait()
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """A signal for a process and its children."""
+        os.killpg(self.running[name].pid, number)
+
+    def stop(self, name: str, patience: float = 60) -> int:
+        """End a process as a process manager does; its exit code."""
+        process = self.running.pop(name)
+        process.send_signal(signal.SIGTERM)
+        return process.wait(timeout=patience)
+
+    def close(self) -> None:
+        for name in list(self.running):
+            self.kill(name)
+
+    def wait_for_end(self, name: str, patience: float = 30) -> int:
+        """Wait until a process has ended by itself; what is left of it is killed."""
+        process = self.running.pop(name)
+        code = process.wait(timeout=patience)
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return code
+        return code
+
+    def ended(self) -> dict[str, int]:
+        """Processes that have ended by themselves, with their exit codes."""
+        codes = {name: process.poll() for name, process in self.running.items()}
+        return {name: code for name, code in codes.items() if code is not None}
+
+    def empty_logs(self) -> None:
+        """Begin the logs anew; whoever writes them appends."""
+        for log in self.logs.glob("*.log"):
+            os.truncate(log, 0)
+
+    def log(self, name: str) -> str:
+        return self._log(name).read_text(errors="replace")
+
+    def bugs(self) -> list[str]:
+        """Log lines that tell of an error which nobody expected."""
+        lines = [line for log in self.logs.glob("*.log") for line in log.read_text().splitlines()]
+        return [line[:2000] for line in lines if _BUG.search(line)]
+
+    def _log(self, name: str) -> Path:
+        return self.logs / f"{name}.log"
+
+
+def until(holds: Callable[[], bool], seconds: float = 45, what: str = "it") -> None:
+    """Wait for something to become true. A server that is away is no answer yet."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            if holds():
+                return
+        except Away:
+            pass
+        time.sleep(0.1)
+    raise AssertionError(f"{what} did not happen within {seconds} s")
+
+
+def is_exact(database: Database, tenant: Tenant, connection_id: int = 1) -> bool:
+    return mirrored(database, connection_id) == tenant.truth()
+
+
+def number_of_objects(tenant: Tenant) -> int:
+    return sum(truth.count for truth in tenant.truth().values())
+
+
+def created(database: Database, connection_id: int = 1) -> tuple[int, int]:
+    """Events that tell of an object for the first time, and the objects that they tell of."""
+    statement = text(
+        "select count(*), count(distinct (resource, object_id)) from events.change_events"
+        " where connection_id = :id and change = 'created' and resource <> 'connection'"
+    )
+    with database.begin() as connection:
+        told, objects = connection.execute(statement, {"id": connection_id}).one()
+    return told, objects
+
+
+def create_and_delete(tenant: Tenant) -> None:
+    """A change of every kind, with one deletion each by round and by sweep."""
+    users = [str(tenant.create_user(displayName=f"Ada {number}")) for number in range(3)]
+    tenant.update_user(users[0], displayName="Grace")
+    tenant.delete_user(first_live(tenant, "users"))
+    tenant.delete_site(first_live(tenant, "sites"))
+
+
+def first_live(tenant: Tenant, resource: str) -> str:
+    """Graph's id of the oldest object that is live."""
+    with tenant.lock:
+        shelf = tenant.shelf(resource)
+        return str(shelf.props(next(iter(shelf.live())))["id"])
+
+
+def let_claims_lapse(database: Database) -> None:
+    """What the grace of a claim brings about in two minutes: a lost message is sent again."""
+    with database.begin() as connection:
+        connection.exec_driver_sql(
+            "update sync.connections set due_at = clock_timestamp()"
+            " where due_at between clock_timestamp() and clock_timestamp() +"
+            f" interval '{CLAIM_GRACE} seconds'"
+        )
+
+
+def assert_survived(
+    service: Service,
+    database: Database,
+    tenant: Tenant,
+    *,
+    told: int | None = None,
+    connection_id: int = 1,
+) -> None:
+    """Exact; events gap-free from 1 and none doubled; nobody died, and nothing unexpected came up.
+
+    ``told`` says how many objects were created, where nothing was deleted meanwhile.
+    """
+    assert mirrored(database, connection_id) == tenant.truth()
+    found = checked(database, connection_id)
+    assert found.problems == []
+    assert (found.first_seq, found.last_seq) == (1, found.events)
+    events, objects = created(database, connection_id)
+    assert events == objects
+    assert told in (None, events)
+    assert service.ended() == {}
+    assert service.bugs() == []
