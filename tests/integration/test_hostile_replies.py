@@ -242,3 +242,18 @@ def test_a_web_page_in_between_only_costs_time(mirror: Mirror) -> None:
     mirror.nango.before_response = None
     assert mirror.sync().state is RunState.SUCCEEDED
     assert_exact(mirror.database, mirror.tenant)
+
+
+def test_one_passing_refusal_does_not_leave_the_sites_with_search(mirror_of: MakeMirror) -> None:
+    mirror = mirror_of(Tenant(seed=8, users=5, groups=2, sites=6))
+    mirror.tenant.knobs.refuse_get_all_sites = True
+    mirror.sync("sites")
+    assert scalar(mirror.database, "select mode from sync.streams where resource = 'sites'") == (
+        "search"
+    )
+    mirror.tenant.knobs.refuse_get_all_sites = False
+    assert mirror.sync().state is RunState.SUCCEEDED
+    assert_exact(mirror.database, mirror.tenant)
+    assert scalar(mirror.database, "select mode from sync.streams where resource = 'sites'") == (
+        "plain"
+    )

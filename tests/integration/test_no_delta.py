@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
 from models.run import RunState, RunTrigger
 from sandbox.tenant import Request, Response, Tenant
@@ -36,11 +35,6 @@ def stream(mirror: Mirror, column: str, name: str = "groups") -> Any:
     return scalar(mirror.database, f"select {column} from sync.streams where resource = '{name}'")
 
 
-def alter(mirror: Mirror, assignment: str) -> None:
-    with mirror.database.begin() as connection:
-        connection.execute(text(f"update sync.streams set {assignment}"))
-
-
 def test_a_tenant_without_delta_is_mirrored_exactly(mirror_of: MakeMirror) -> None:
     tenant = without_delta()
     mirror = mirror_of(tenant)
@@ -55,8 +49,7 @@ def test_a_tenant_without_delta_is_mirrored_exactly(mirror_of: MakeMirror) -> No
 def test_the_members_of_twenty_groups_cost_one_call(listed: Mirror) -> None:
     listed.calls()
     listed.sync("groups")
-    assert listed.calls() == 1 + 3, "organization with the list of groups, and 20 + 20 + 10 groups"
-    assert listed.nango.calls.graph["groups/delta"] == 0
+    assert listed.calls() == 1 + 1 + 3, "delta asked for anew, the list, and 20 + 20 + 10 groups"
 
 
 def test_a_listing_that_finds_nothing_new_writes_nothing(listed: Mirror) -> None:
@@ -199,22 +192,9 @@ def test_a_listing_has_its_own_clock(listed: Mirror) -> None:
         assert stream(listed, wait, name) is True
 
 
-def test_delta_is_asked_for_again_when_a_full_walk_is_due_elsewhere(listed: Mirror) -> None:
-    alter(listed, "due_at = now(), full_due_at = now() - interval '1 second'")
-    listed.sync()
-    asked = listed.nango.calls.graph
-    assert (asked["groups/delta"], asked["users/delta"]) == (1, 1)
-    assert stream(listed, "mode") == "list_only"
-    assert stream(listed, "full_due_at > now() + interval '5 days'") is True
-    listed.nango.calls.reset()
-    listed.sync()
-    assert listed.nango.calls.graph["groups/delta"] == 0
-
-
 def test_a_tenant_that_is_given_delta_goes_over_to_it(listed: Mirror) -> None:
     tenant, mark = listed.tenant, last_seq(listed.database)
     tenant.knobs.no_delta = False
-    alter(listed, "due_at = now(), full_due_at = now() - interval '1 second'")
     assert listed.sync().state is RunState.SUCCEEDED
     assert [stream(listed, "mode", name) for name in ("users", "groups")] == ["plain"] * 2
     assert [stream(listed, "phase", name) for name in ("users", "groups")] == ["delta"] * 2

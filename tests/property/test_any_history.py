@@ -93,7 +93,7 @@ class AnyHistory(RuleBasedStateMachine):
     """Changes, faults, crashes, thefts, restarts and syncs, in any order."""
 
     def __init__(self, cluster: Cluster, server: Server) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._make = lambda seed: World(cluster, server, seed)
         self.world: World | None = None
 

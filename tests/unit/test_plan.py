@@ -20,7 +20,7 @@ from worker.sync.plan import (
     next_due,
     next_step,
     select_hash,
-    tries_delta,
+    tries_plain,
 )
 from worker.sync.policy import Policy
 
@@ -316,23 +316,13 @@ def test_a_full_walk_by_hand_compares_too() -> None:
     assert not compares(in_delta(fresh_at=NOW), MANUAL, NOW, POLICY)
 
 
-def test_a_tenant_without_delta_is_asked_for_it_now_and_then() -> None:
-    listed = stream(
-        "groups",
-        mode=Mode.LIST_ONLY,
-        select_hash=select_hash(RESOURCES["groups"]),
-        full_walk_at=AGO,
-        full_due_at=SOON,
-    )
-    assert not tries_delta(listed, CLOCK, NOW)
-    assert not tries_delta(listed, MANUAL, NOW)
-    assert tries_delta(listed, FULL, NOW)
-    assert tries_delta(replace(listed, full_due_at=AGO), CLOCK, NOW)
-    assert tries_delta(replace(listed, select_hash="older"), CLOCK, NOW)
-    assert tries_delta(replace(listed, phase=Phase.HELD, full_due_at=AGO), CLOCK, NOW)
-    under_way = replace(listed, phase=Phase.LISTING, next_link=LINK, full_due_at=AGO)
-    assert not tries_delta(under_way, CLOCK, NOW)
-    assert not tries_delta(replace(listed, mode=Mode.PLAIN, full_due_at=AGO), CLOCK, NOW)
+@pytest.mark.parametrize("mode", [mode for mode in Mode if mode is not Mode.PLAIN])
+def test_what_was_refused_is_asked_for_again_ahead_of_every_walk(mode: Mode) -> None:
+    resting = stream("groups", mode=mode)
+    assert tries_plain(resting)
+    assert tries_plain(replace(resting, phase=Phase.HELD))
+    assert not tries_plain(replace(resting, phase=Phase.LISTING, next_link=LINK))
+    assert not tries_plain(replace(resting, mode=Mode.PLAIN))
 
 
 def test_the_digest_of_a_select_list_tells_the_lists_apart() -> None:

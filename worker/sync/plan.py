@@ -119,13 +119,13 @@ def compares(stream: Stream, order: Order, now: datetime, policy: Policy) -> boo
     return up_to_date and not _is_spent(stream, now, policy) and _caught_up(stream, order, now)
 
 
-def tries_delta(stream: Stream, order: Order, now: datetime) -> bool:
-    """Whether a tenant that had no delta is asked for it again: when others are walked in full."""
-    if stream.mode is not Mode.LIST_ONLY or stream.phase not in (Phase.READY, Phase.HELD):
-        return False
-    if stream.select_hash != select_hash(stream.resource):
-        return True
-    return _walk_due_since(stream, order, now) is not None
+def tries_plain(stream: Stream) -> bool:
+    """Whether what was refused before is asked for again: ahead of every walk.
+
+    The question travels with the opening ``$batch`` and costs nothing, and one passing refusal
+    never leaves a stream with the poorer way for long.
+    """
+    return stream.mode is not Mode.PLAIN and stream.phase in (Phase.READY, Phase.HELD)
 
 
 def select_hash(resource: Resource) -> str:

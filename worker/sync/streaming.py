@@ -21,7 +21,7 @@ from worker.store.streams import Stream, save_stream
 from worker.sync.confirm import still_there
 from worker.sync.members import FIRST, Place, place_of, read_member_page
 from worker.sync.page import load_page
-from worker.sync.plan import Step, compares, next_step, tries_delta
+from worker.sync.plan import Step, compares, next_step, tries_plain
 from worker.sync.session import Session
 from worker.sync.settle import settle_round
 from worker.sync.sweep import apply_sweep, prepare_sweep
@@ -71,7 +71,7 @@ class Streaming:
         self._done = False
         self._opened: Reply | None = None
         self._answer: Callable[[object], None] | None = None
-        if self.step is not Step.WAIT and tries_delta(stream, session.order, now):
+        if self.step is not Step.WAIT and tries_plain(stream):
             self.stream = replace(stream, mode=Mode.PLAIN)
 
     @property

@@ -8,7 +8,7 @@ of groups whose members may only be hidden from us.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from models.resource import DeletedReason, Kind, Resource
 from models.resources import RESOURCES
@@ -251,16 +251,9 @@ def _ended(session: Session, stream: Stream, found: Candidates) -> Stream:
         full_walk_at=stream.walk_started_at,
         fresh_at=stream.walk_started_at,
         due_at=due,
-        full_due_at=_next_full(stream, now, gap * (0.9 + 0.2 * session.jitter)),
+        full_due_at=now + timedelta(seconds=gap * (0.9 + 0.2 * session.jitter)),
         reason=f"waits for approval: {held}" if held else _best_effort(stream),
     )
-
-
-def _next_full(stream: Stream, now: datetime, seconds: float) -> datetime:
-    """Where every walk is a full one, the clock only says when delta is tried again."""
-    if stream.mode is Mode.LIST_ONLY and stream.full_due_at and stream.full_due_at > now:
-        return stream.full_due_at
-    return now + timedelta(seconds=seconds)
 
 
 def _best_effort(stream: Stream) -> str | None:
