@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -94,7 +95,7 @@ class AnyHistory(RuleBasedStateMachine):
 
     def __init__(self, cluster: Cluster, server: Server) -> None:
         super().__init__()
-        self._make = lambda seed: World(cluster, server, seed)
+        self._make: Callable[[int], World] = partial(World, cluster, server)
         self.world: World | None = None
 
     @initialize(seed=SEEDS)

@@ -5,10 +5,11 @@ A message that is lost costs one claim; two beats by mistake claim different con
 
 from celery import shared_task
 from kombu.exceptions import OperationalError
+from redis import RedisError
 
 from worker.core.crash import crash_point
-from worker.core.errors import Away
 from worker.core.log import logger
+from worker.nango.ledger import redis_trouble
 from worker.store.connections import claim_due
 from worker.store.service import is_halted, note_tick, should_discover
 from worker.sync.discover import discover
@@ -56,8 +57,8 @@ def tick() -> None:
 def _send(task: object, queue: str, *arguments: object) -> None:
     try:
         task.apply_async(arguments, queue=queue)  # type: ignore[attr-defined]
-    except OperationalError as fault:
-        raise Away(f"Redis cannot be reached ({type(fault).__name__})") from fault
+    except (OperationalError, RedisError) as fault:
+        raise redis_trouble(fault) from fault
 
 
 @shared_task(name="schedule.discover")
