@@ -3,6 +3,7 @@
 The kit is built on first use, which is after the fork.
 """
 
+import contextlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import structlog
 from worker.core.errors import Away, Busy, Fenced, Halt, Trouble
 from worker.core.log import logger
 from worker.core.settings import load_settings
+from worker.store.orphans import free_orphans
 from worker.sync.run import Kit
 from worker.wiring import close_kit, open_kit
 
@@ -24,6 +26,8 @@ def kit() -> Kit:
     if pid not in _kits:
         _kits.clear()
         _kits[pid] = open_kit(load_settings())
+        with contextlib.suppress(Away), _kits[pid].database.begin() as connection:
+            free_orphans(connection)
     return _kits[pid]
 
 

@@ -11,6 +11,7 @@ from worker.core.crash import crash_point
 from worker.core.log import logger
 from worker.nango.ledger import redis_trouble
 from worker.store.connections import claim_due
+from worker.store.orphans import free_orphans
 from worker.store.service import is_halted, note_tick, should_discover
 from worker.sync.discover import discover
 from worker.tasks.base import kit, told
@@ -28,6 +29,7 @@ def tick() -> None:
         with mine.database.begin() as connection:
             note_tick(connection)
             halted = is_halted(connection)
+            free_orphans(connection)
             looks = should_discover(connection, mine.settings.discovery_seconds)
             limit = mine.settings.dispatch_limit
             allowed = mine.nango.gate.allowance()
