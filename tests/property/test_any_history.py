@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from sqlalchemy import text
@@ -212,6 +212,7 @@ class AnyHistory(RuleBasedStateMachine):
             return
         try:
             self.world.settle()
+            self._tell()
             assert_exact(self.mirror.database, self.tenant)
             self._count_events()
             before = written(self.mirror.database)
@@ -219,6 +220,15 @@ class AnyHistory(RuleBasedStateMachine):
             assert written(self.mirror.database) == before
         finally:
             self.world.close()
+
+    def _tell(self) -> None:
+        """What a failing example needs to be understood."""
+        for table in ("streams", "runs", "connections"):
+            with self.mirror.database.begin() as connection:
+                for row in connection.execute(text(f"select * from sync.{table}")).mappings():
+                    note(f"{table}: { {k: v for k, v in row.items() if v} }")
+        for logged in list(self.mirror.nango.log)[-30:]:
+            note(f"{logged.status} {logged.request.target[:100]}")
 
     def _count_events(self) -> None:
         with self.mirror.database.begin() as connection:

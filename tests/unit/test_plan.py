@@ -319,10 +319,17 @@ def test_a_full_walk_by_hand_compares_too() -> None:
 @pytest.mark.parametrize("mode", [mode for mode in Mode if mode is not Mode.PLAIN])
 def test_what_was_refused_is_asked_for_again_ahead_of_every_walk(mode: Mode) -> None:
     resting = stream("groups", mode=mode)
-    assert tries_plain(resting)
-    assert tries_plain(replace(resting, phase=Phase.HELD))
-    assert not tries_plain(replace(resting, phase=Phase.LISTING, next_link=LINK))
-    assert not tries_plain(replace(resting, mode=Mode.PLAIN))
+    assert tries_plain(resting, CLOCK)
+    assert tries_plain(replace(resting, phase=Phase.HELD), CLOCK)
+    assert not tries_plain(replace(resting, phase=Phase.LISTING, next_link=LINK), CLOCK)
+    assert not tries_plain(replace(resting, mode=Mode.PLAIN), CLOCK)
+
+
+def test_a_search_under_way_gives_way_when_a_person_asks() -> None:
+    searching = stream("sites", mode=Mode.SEARCH, phase=Phase.LISTING, walk_started_at=AGO)
+    assert tries_plain(searching, MANUAL)
+    assert not tries_plain(searching, CLOCK)
+    assert not tries_plain(replace(searching, walk_started_at=NOW), MANUAL)
 
 
 def test_the_digest_of_a_select_list_tells_the_lists_apart() -> None:

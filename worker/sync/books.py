@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from models.change_event import ConnectionChange
@@ -47,7 +47,8 @@ def closed(session: Session, outcome: Outcome, calls: int) -> Report:
         name: _line(session, stream, outcome.troubles.get(name))
         for name, stream in outcome.streams.items()
     }
-    message = "; ".join(_problems(outcome)) or None
+    spent = None if outcome.unfinished else outcome.spent
+    message = spent.message if spent else "; ".join(_problems(outcome)) or None
     if message is None and outcome.quarantined:
         message = (
             f"{outcome.quarantined} malformed objects are kept apart in sync.quarantine; "
@@ -55,8 +56,7 @@ def closed(session: Session, outcome: Outcome, calls: int) -> Report:
         )
     with session.writing() as tx:
         add_to_run(tx, session.run, session.tally, calls)
-        dues = [stream.due_at for stream in outcome.streams.values() if stream.due_at]
-        due = session.began if outcome.unfinished or not dues else min(dues)
+        due = session.began if outcome.unfinished else _next_due(session, outcome)
         values: dict[str, Any] = {"due_at": due}
         if not under_way:
             finish_run(tx, session.run, state, error=message, resources=resources)
@@ -64,8 +64,16 @@ def closed(session: Session, outcome: Outcome, calls: int) -> Report:
         settle_request(tx, session.order.since, done=not under_way)
     crash_point("books-closed")
     label = session.connection.label
-    waits = 0.0 if outcome.unfinished or outcome.spent is None else outcome.spent.after or 0.0
+    waits = spent.after or 0.0 if spent else 0.0
     return Report(label, state, message, resources, session.tally, calls, waits)
+
+
+def _next_due(session: Session, outcome: Outcome) -> datetime:
+    """When the next stream is due, or the budget that the slice has used up is back."""
+    dues = [stream.due_at for stream in outcome.streams.values() if stream.due_at]
+    if outcome.spent is not None:
+        dues.append(session.moment + timedelta(seconds=outcome.spent.after or 1.0))
+    return min(dues, default=session.began)
 
 
 def _problems(outcome: Outcome) -> Iterator[str]:

@@ -6,7 +6,7 @@ from typing import Final
 
 from models.resource import Kind, Resource
 from models.resources import RESOURCES
-from worker.core.errors import Later, Refused
+from worker.core.errors import Later, Refused, Torn
 from worker.graph.batch import Batcher
 from worker.graph.decode import edges_of
 from worker.graph.links import target_of
@@ -19,6 +19,9 @@ from worker.sync.sweep import Candidates
 
 GROUPS_READ: Final = 20
 """Groups whose members are read to confirm memberships: one ``$batch``."""
+
+IDLE: Final = 50
+"""Pages of a list running that bring nothing new: then its next links go in circles."""
 
 
 def still_there(batcher: Batcher, found: Candidates) -> dict[str, set[str]]:
@@ -70,8 +73,9 @@ def read_members(batcher: Batcher, groups: Iterable[str]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     targets = {group: members_target(group) for group in groups}
+    idle = 0
     while targets:
-        upcoming = {}
+        upcoming, before = {}, len(found)
         for group, reply in batcher.get_all(targets).items():
             if not _exists(RESOURCES["group_members"], reply):
                 continue
@@ -79,8 +83,18 @@ def read_members(batcher: Batcher, groups: Iterable[str]) -> dict[str, str]:
             found |= {edge_key(pair): kind for pair, kind in edges.items()}
             if link is not None:
                 upcoming[group] = target_of(link)
-        targets = upcoming
+        targets, idle = upcoming, idle_pages(idle, before, len(found))
     return found
+
+
+def idle_pages(idle: int, before: int, now: int) -> int:
+    """Count pages running with which a list has not grown; the last is empty at times.
+
+    Raises Torn where there are too many: the list would never come to its end.
+    """
+    if idle == IDLE:
+        raise Torn("Graph's next links go in circles", resource="group_members", after=600)
+    return 0 if now > before else idle + 1
 
 
 def read_member_of(batcher: Batcher, members: Mapping[str, str]) -> tuple[dict[str, str], set[str]]:
@@ -95,8 +109,9 @@ def read_member_of(batcher: Batcher, members: Mapping[str, str]) -> tuple[dict[s
         for one, kind in members.items()
         if one not in unknown
     }
+    idle = 0
     while targets:
-        upcoming = {}
+        upcoming, before = {}, len(found)
         for one, reply in batcher.get_all(targets).items():
             trouble = graph_trouble(reply, time.time())
             if isinstance(trouble, Refused):
@@ -112,5 +127,5 @@ def read_member_of(batcher: Batcher, members: Mapping[str, str]) -> tuple[dict[s
                 }
                 if link is not None:
                     upcoming[one] = target_of(link)
-        targets = upcoming
+        targets, idle = upcoming, idle_pages(idle, before, len(found))
     return found, unknown

@@ -13,7 +13,7 @@ from worker.store.deletions import note_removals, withdraw_removals
 from worker.store.edges import edge_key, merge_edges
 from worker.store.lease import Transaction
 from worker.store.merge import NotAllNew, merge_rows
-from worker.store.quarantine import note_rejects, release
+from worker.store.quarantine import met_again, note_rejects
 from worker.store.seen import note_seen
 from worker.store.streams import Stream, save_stream
 from worker.sync.plan import due_after_round, select_hash
@@ -93,7 +93,7 @@ def _note_rejects(session: Session, tx: Transaction, stream: Stream, page: Page)
     note_rejects(tx, stream.resource, [(r.key, r.reason) for r in page.rejects])
     note_rejects(tx, stream.resource, [(key, CONFLICT) for key in sorted(page.conflicts)])
     if session.quarantined.get(stream.name):
-        release(tx, stream.resource, list(page.rows))
+        met_again(tx, stream.resource, list(page.rows))
     if page.rejects or page.conflicts:
         session.quarantined[stream.name] = True
 

@@ -119,13 +119,18 @@ def compares(stream: Stream, order: Order, now: datetime, policy: Policy) -> boo
     return up_to_date and not _is_spent(stream, now, policy) and _caught_up(stream, order, now)
 
 
-def tries_plain(stream: Stream) -> bool:
+def tries_plain(stream: Stream, order: Order) -> bool:
     """Whether what was refused before is asked for again: ahead of every walk.
 
-    The question travels with the opening ``$batch`` and costs nothing, and one passing refusal
-    never leaves a stream with the poorer way for long.
+    The question travels with the opening ``$batch`` and costs next to nothing, and one passing
+    refusal never leaves a stream with the poorer way for long. A search that was under way when
+    a person asked is begun anew, as it can never be complete.
     """
-    return stream.mode is not Mode.PLAIN and stream.phase in (Phase.READY, Phase.HELD)
+    if stream.phase in (Phase.READY, Phase.HELD):
+        return stream.mode is not Mode.PLAIN
+    began = stream.walk_started_at
+    older = order.manual and began is not None and began < order.since
+    return stream.mode is Mode.SEARCH and older
 
 
 def select_hash(resource: Resource) -> str:

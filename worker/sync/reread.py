@@ -3,6 +3,9 @@
 A restored user's or group's memberships are never revived from memory. The edges that its
 deletion ended still say so (reason ``cascade``); as soon as both ends are live again, Graph is
 asked, and the answer turns each into a live edge or into one that is gone for good.
+
+What was malformed about a group may have told of members that came or went. So a quarantined
+group is read with all its members, and only then released.
 """
 
 import time
@@ -12,20 +15,23 @@ from dataclasses import dataclass, field, replace
 from models.resource import DeletedReason, Resource
 from models.resources import RESOURCES, STREAMED
 from models.resources.group_members import GROUP_MEMBERS
+from models.resources.groups import GROUPS
 from models.stream import Phase
-from worker.core.errors import Refused
+from worker.core.errors import Refused, Torn
 from worker.graph.batch import Batcher
-from worker.graph.decode import Page, decode_object
-from worker.graph.targets import object_target
+from worker.graph.decode import Page, decode_object, take_members
+from worker.graph.links import target_of
+from worker.graph.targets import members_target, object_target
 from worker.graph.verdict import graph_trouble
 from worker.nango.reply import Reply
-from worker.store.deletions import delete_objects
+from worker.store.deletions import delete_objects, note_removals, withdraw_removals
 from worker.store.edges import (
     LIMIT,
     Pair,
     delete_edges,
     edge_key,
     latecomers,
+    live_members,
     merge_edges,
     pair_of,
     returned_edges,
@@ -35,8 +41,9 @@ from worker.store.lease import Transaction
 from worker.store.merge import merge_rows, stored_rows
 from worker.store.quarantine import due_again, note_rejects, release
 from worker.store.streams import Stream, load_streams, save_stream
-from worker.sync.confirm import existing, read_member_of, read_members
+from worker.sync.confirm import existing, idle_pages, read_member_of, read_members
 from worker.sync.session import Session
+from worker.sync.settle import settle_round
 
 MANY = 20
 """Memberships of one group from which on the group is read, rather than each member."""
@@ -82,6 +89,8 @@ def find_doubts(session: Session, streams: Mapping[str, Stream]) -> Doubts:
                 doubts.latecomers = latecomers(tx, since)
         for resource in STREAMED:
             if not session.quarantined.get(resource.name):
+                continue
+            if resource.children and not _settled(streams[resource.name]):
                 continue
             keys = due_again(tx, resource, whenever=session.order.manual)
             if keys:
@@ -148,8 +157,8 @@ def _object(resource: Resource, reply: Reply) -> Page | None:
     return decode_object(resource, reply.body)
 
 
-def take_answers(session: Session, doubts: Doubts, answers: Answers) -> None:
-    """Store what Graph said."""
+def take_answers(session: Session, doubts: Doubts, answers: Answers) -> list[str]:
+    """Store what Graph said; the quarantined groups that are there, to be read with members."""
     if doubts.edges or answers.edges:
         with session.writing() as tx:
             doubtful = {pair: edge_key(pair) for pair in doubts.edges}
@@ -168,6 +177,8 @@ def take_answers(session: Session, doubts: Doubts, answers: Answers) -> None:
             session.record(tx, GROUP_MEMBERS, delete_edges(tx, ended), initial=False)
     for name, pages in answers.objects.items():
         _take_objects(session, RESOURCES[name], pages)
+    groups = answers.objects.get(GROUPS.name, {})
+    return [key for key, page in groups.items() if page is not None and not page.rejects]
 
 
 def note_checked(session: Session, groups: Stream, doubts: Doubts) -> None:
@@ -191,4 +202,79 @@ def _take_objects(session: Session, resource: Resource, pages: Mapping[str, Page
             else:
                 changes = merge_rows(tx, resource, page.rows)
                 session.record(tx, resource, changes, initial=False)
-                release(tx, resource, [key])
+                if not resource.children:
+                    release(tx, resource, [key])
+
+
+def read_whole(session: Session, stream: Stream, groups: list[str]) -> Stream:
+    """Read the members of quarantined groups, and release those whose list is understood.
+
+    What a list does not show is a removal like any that a round announces: it waits for the
+    last of them, and is held where it is not believable. The stream as it then stands.
+    """
+    first = session.batcher.get_all({group: members_target(group) for group in groups})
+    missing = 0
+    for group in groups:
+        members, wrong = _list_members(session, group, first.pop(group))
+        if not wrong and _missing(session, group, members):
+            reply = session.batcher.get(members_target(group))
+            confirmed, wrong = _list_members(session, group, reply)
+            members |= confirmed
+        missing += _end_list(session, group, members, wrong)
+    return settle_round(session, stream) if missing else stream
+
+
+def _list_members(session: Session, group: str, reply: Reply) -> tuple[set[str], str]:
+    """The ids of a group's members, each page stored as it comes, and what is malformed.
+
+    Only ids are kept, so the size of a group does not matter.
+    """
+    members: set[str] = set()
+    wrong, idle = "", 0
+    while True:
+        page, before = Page(), len(members)
+        try:
+            target = _take_page(page, group, reply)
+            members.update(member for _, member in page.edges)
+            idle = idle_pages(idle, before, len(members))
+        except (Refused, Torn) as trouble:
+            return members, f"its members: {trouble.message}"
+        if page.rejects:
+            wrong = page.rejects[0].reason
+        _store_members(session, page)
+        if target is None:
+            return members, wrong
+        reply = session.batcher.get(target)
+
+
+def _take_page(page: Page, group: str, reply: Reply) -> str | None:
+    """Understand a page of members; what to ask next. Raises what an answer means otherwise."""
+    trouble = graph_trouble(reply, time.time(), GROUP_MEMBERS.permission)
+    if trouble is not None:
+        raise trouble
+    link = take_members(page, group, reply.body)
+    return None if link is None else target_of(link)
+
+
+def _store_members(session: Session, page: Page) -> None:
+    with session.writing() as tx:
+        session.record(tx, GROUP_MEMBERS, merge_edges(tx, page.edges), initial=False)
+        withdraw_removals(tx, GROUP_MEMBERS, [edge_key(pair) for pair in page.edges])
+
+
+def _missing(session: Session, group: str, members: set[str]) -> bool:
+    with session.writing() as tx:
+        return not live_members(tx, group) <= members
+
+
+def _end_list(session: Session, group: str, members: set[str], wrong: str) -> int:
+    """Release a group with what its list does not show; how much that is."""
+    with session.writing() as tx:
+        if wrong:
+            note_rejects(tx, GROUPS, [(group, wrong)])
+            return 0
+        missing = live_members(tx, group) - members
+        reason = DeletedReason.NOT_SEEN.value
+        note_removals(tx, GROUP_MEMBERS, {edge_key((group, one)): reason for one in missing})
+        release(tx, GROUPS, [group])
+    return len(missing)

@@ -4,6 +4,7 @@ The streams are fetched side by side, each one page ahead; commits come one afte
 """
 
 import time
+from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,11 +16,12 @@ from worker.core.crash import crash_point
 from worker.core.errors import Later, Refused, Restart, Spent, Trouble
 from worker.core.stopping import is_stopping
 from worker.store.deletions import pending_removals
+from worker.store.lease import Transaction
 from worker.store.quarantine import count_quarantined
 from worker.store.streams import Stream, load_streams, save_stream
 from worker.sync.opening import mend, open_connection
 from worker.sync.plan import Step
-from worker.sync.reread import ask, find_doubts, note_checked, take_answers
+from worker.sync.reread import ask, find_doubts, note_checked, read_whole, take_answers
 from worker.sync.session import Session
 from worker.sync.streaming import Ask, Streaming
 from worker.sync.transitions import released
@@ -54,6 +56,9 @@ def take_slice(session: Session, *, seconds: float | None = None) -> Outcome:
     if due and not unfinished:
         troubles |= _clear_doubts(session, streams)
     with session.writing() as tx:
+        if any(stream.is_held for stream in streams.values()):
+            pending = pending_removals(tx)
+            streams = {name: _let_go(tx, one, pending) for name, one in streams.items()}
         quarantined = sum(count_quarantined(tx, resource) for resource in STREAMED)
     spent = next((one for one in troubles.values() if isinstance(one, Spent)), None)
     return Outcome(streams, troubles, unfinished, spent, quarantined)
@@ -66,15 +71,25 @@ def _prepare(session: Session) -> list[Streaming]:
         now: datetime = tx.connection.execute(select(func.clock_timestamp())).scalar_one()
         pending = pending_removals(tx)
         for name, found in load_streams(tx.connection, tx.connection_id).items():
-            stream = found
-            names = [resource.name for resource in stream.carries]
-            if stream.is_held and not any(pending.get((one, True)) for one in names):
-                stream = released(found)
-                save_stream(tx, found, stream)
+            names = [resource.name for resource in found.carries]
+            stream = _let_go(tx, found, pending)
             session.quarantined[name] = count_quarantined(tx, stream.resource) > 0
             waiting = sum(pending.get((one, False), 0) for one in names)
             streamings.append(Streaming(session, stream, waiting, now))
     return streamings
+
+
+def _let_go(tx: Transaction, stream: Stream, pending: Mapping[tuple[str, bool], int]) -> Stream:
+    """A held stream goes on once nothing of it waits for an operator any more.
+
+    What was held may have gone with something else: memberships with a member whose own stream
+    came to its end later.
+    """
+    if not stream.is_held or any(pending.get((one.name, True)) for one in stream.carries):
+        return stream
+    after = released(stream)
+    save_stream(tx, stream, after)
+    return after
 
 
 def _open(session: Session, due: list[Streaming]) -> None:
@@ -145,7 +160,8 @@ def _clear_doubts(session: Session, streams: dict[str, Stream]) -> dict[str, Tro
     doubts = find_doubts(session, streams)
     try:
         if doubts:
-            take_answers(session, doubts, ask(session.batcher, doubts))
+            groups = take_answers(session, doubts, ask(session.batcher, doubts))
+            streams["groups"] = read_whole(session, streams["groups"], groups)
         note_checked(session, streams["groups"], doubts)
     except (Later, Refused, Restart) as trouble:
         return {trouble.resource or "group_members": trouble}

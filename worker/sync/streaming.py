@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from models.stream import Mode
+from models.stream import Mode, Phase
 from worker.core.crash import crash_point
 from worker.core.errors import Away, Broken, Fenced, Halt, Later, Refused, Reject, Restart, Trouble
 from worker.graph.decode import Page
@@ -71,8 +71,9 @@ class Streaming:
         self._done = False
         self._opened: Reply | None = None
         self._answer: Callable[[object], None] | None = None
-        if self.step is not Step.WAIT and tries_plain(stream):
-            self.stream = replace(stream, mode=Mode.PLAIN)
+        if self.step is not Step.WAIT and tries_plain(stream, session.order):
+            held = Phase.HELD if stream.is_held else Phase.READY
+            self.stream = replace(stream, mode=Mode.PLAIN, phase=held)
 
     @property
     def step(self) -> Step:
