@@ -68,8 +68,10 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_transport_options": {
-            "visibility_timeout": 900,
-            "unacked_restore_limit": 100,
+            # Nothing leans on an acknowledgement reaching Redis. One that fails while the line is
+            # cut would keep its place in the pool for ever, and a worker with none left stands
+            # still while it looks well.
+            "ack_emulation": False,
             "socket_timeout": 10,
             "socket_connect_timeout": 5,
             "socket_keepalive": True,

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from sandbox.tenant import Nango, serve
+from tests.soak.report import Report
 from tests.soak.service import service
 from tests.soak.soak import Options, Soak
 
@@ -66,19 +67,22 @@ def main(options: Options, report_path: Path | None) -> int:
         soak = Soak(options, running, nango)
         _end_on_signal(soak)
         running.start_processes(server.url, nango.key)
-        soak.run(say)
+        soak.run(say, lambda report: _keep(report, report_path))
         report = soak.report()
     if report.passed:
         shutil.rmtree(folder, ignore_errors=True)
     else:
-        history = folder / "blows.txt"
-        history.write_text("\n".join(soak.chaos.latest) + "\n", encoding="utf-8")
-        report.notes.append(f"data, logs and the latest blows are kept in {folder}")
-    text = report.markdown()
-    say(text)
-    if report_path is not None:
-        report_path.write_text(text, encoding="utf-8")
+        history = "\n".join(soak.chaos.history)
+        (folder / "blows.txt").write_text(f"{history}\n", encoding="utf-8")
+        report.notes.append(f"data, logs and a list of all blows are kept in {folder}")
+    say(report.markdown())
+    _keep(report, report_path)
     return 0 if report.passed else 1
+
+
+def _keep(report: Report, path: Path | None) -> None:
+    if path is not None:
+        path.write_text(report.markdown(), encoding="utf-8")
 
 
 if __name__ == "__main__":

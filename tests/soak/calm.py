@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import redis
 from sqlalchemy import text
 
 from sandbox.tenant import Truth
@@ -23,11 +24,15 @@ from worker.core.errors import Away, Later
 from worker.store.connections import request_resync
 from worker.store.engine import Database
 from worker.sync.approve import approve_held
+from worker.tasks.queues import QUEUES
 
 LOOK: Final = 3.0
 NUDGE: Final = 30.0
 SLOW: Final = 60.0
 """Seconds after which it is noted what a connection is waiting for."""
+PORTRAITS: Final = 3
+"""Connections that are told in full where a calm fails; of the others a line each."""
+
 SETTLE: Final = 60.0
 """Seconds that runs and leases may take to come to rest once all is exact."""
 
@@ -92,8 +97,10 @@ class Observer:
         behind = self._wait(calm)
         if behind:
             calm.fatal = True
-            for customer in behind:
+            calm.problems += self._backlog()
+            for customer in behind[:PORTRAITS]:
                 calm.problems += self._portrait(customer)
+            calm.problems += [self._sketch(customer) for customer in behind[PORTRAITS:]]
             return calm
         self._settle(calm)
         return calm
@@ -118,6 +125,12 @@ class Observer:
         if not behind:
             calm.seconds = time.monotonic() - start
         return behind
+
+    def _backlog(self) -> list[str]:
+        """Messages that nobody takes: their workers have stopped consuming."""
+        with redis.Redis.from_url(self._service.redis_url, socket_timeout=3) as broker:
+            lengths = {name: broker.llen(f"tenant-mirror:{name}") for name in QUEUES}
+        return [f"{n} messages wait in the queue {name}" for name, n in lengths.items() if n]
 
     def _nudge(self) -> int:
         waiting = rows(self._database, _WAITING)

@@ -48,7 +48,8 @@ class Chaos:
     rng: Random
     done: Counter[str] = field(default_factory=Counter)
     missed: Counter[str] = field(default_factory=Counter)
-    latest: list[str] = field(default_factory=list)
+    history: list[str] = field(default_factory=list)
+    """Every blow, with the time of day."""
 
     def __post_init__(self) -> None:
         self._mending: list[tuple[float, Callable[[], object]]] = []
@@ -121,7 +122,7 @@ class Chaos:
         self.fleet.hold_still()
 
     def _note(self, line: str) -> None:
-        self.latest = [*self.latest[-199:], f"{time.strftime('%H:%M:%S')} {line}"]
+        self.history.append(f"{time.strftime('%H:%M:%S')} {line}")
 
     def _afterwards(self, low: float, high: float, act: Callable[[], object]) -> None:
         self._mending.append((time.monotonic() + self.rng.uniform(low, high), act))

@@ -2,6 +2,7 @@
 
 import os
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -74,18 +75,30 @@ class Soak:
         self.numbers = Numbers()
         self.stopped = 0
         """How often somebody asked for the end."""
+        self.fault = ""
+        """What ended the soak itself, where something did."""
         self._began = time.monotonic()
 
     @property
     def elapsed(self) -> float:
         return time.monotonic() - self._began
 
-    def run(self, say: Callable[[str], None]) -> None:
-        """Until the time is up, or a calm found what must not be."""
+    def run(self, say: Callable[[str], None], keep: Callable[[Report], None]) -> None:
+        """Until the time is up, or a calm found what must not be. Every calm ends in a report."""
+        try:
+            self._run(say, keep)
+        except Exception:  # noqa: BLE001 - a soak that breaks still tells what it saw
+            self.fault = traceback.format_exc()
+
+    def _run(self, say: Callable[[str], None], keep: Callable[[Report], None]) -> None:
         end = self._began + self.options.hours * 3600
-        while time.monotonic() < end and not self.stopped:
+        while not self.calms or (end - time.monotonic() > WARM_UP and not self.stopped):
             self._storm(min(end, time.monotonic() + self.options.calm_every), say)
-            if self.stopped > 1 or self._calm(say).fatal:
+            if self.stopped > 1:
+                return
+            calm = self._calm(say)
+            keep(self.report())
+            if calm.fatal:
                 return
 
     def _storm(self, end: float, say: Callable[[str], None]) -> None:
@@ -201,4 +214,5 @@ class Soak:
         surprises = [f"{n} times in a log: {kind}" for kind, n in self.logs.surprises.items()]
         died = [f"died unannounced: {line}" for line in self.service.unexpected]
         died += [line for pid, line in self.logs.dead.items() if pid not in self.service.killed]
-        return [*died, *swollen(self.service.peaks), *surprises]
+        fault = [f"the soak itself failed: {self.fault}"] if self.fault else []
+        return [*fault, *died, *swollen(self.service.peaks), *surprises]

@@ -8,7 +8,7 @@ from typing import Any
 from models.change_event import ConnectionChange
 from models.connection import ConnectionStatus
 from models.run import RunState
-from models.stream import Phase
+from models.stream import Mode, Phase
 from worker.core.crash import crash_point
 from worker.core.errors import Broken, Halt, Later, Refused, Spent, Trouble
 from worker.events.ledger import tell_connection
@@ -42,13 +42,13 @@ class Report:
 def closed(session: Session, outcome: Outcome, calls: int) -> Report:
     """Add up a slice; end the run unless there is more to do."""
     under_way = outcome.unfinished or outcome.spent is not None
-    state = RunState.RUNNING if under_way else _state(outcome)
+    state = RunState.RUNNING if under_way else _state(session, outcome)
     resources = {
         name: _line(session, stream, outcome.troubles.get(name))
         for name, stream in outcome.streams.items()
     }
     spent = None if outcome.unfinished else outcome.spent
-    message = spent.message if spent else "; ".join(_problems(outcome)) or None
+    message = spent.message if spent else "; ".join(_problems(session, outcome)) or None
     if message is None and outcome.quarantined:
         message = (
             f"{outcome.quarantined} malformed objects are kept apart in sync.quarantine; "
@@ -76,26 +76,33 @@ def _next_due(session: Session, outcome: Outcome) -> datetime:
     return min(dues, default=session.began)
 
 
-def _problems(outcome: Outcome) -> Iterator[str]:
+def _problems(session: Session, outcome: Outcome) -> Iterator[str]:
     """What kept resources from being brought up to date, now or at an earlier try."""
     for name, stream in outcome.streams.items():
         trouble = outcome.troubles.get(name)
         if trouble is not None:
             yield f"{name}: {trouble.message}"
-        elif stream.phase is Phase.REFUSED:
+        elif _waits(session, stream):
             yield f"{name}: {stream.reason}"
     for name, trouble in outcome.troubles.items():
         if name not in outcome.streams:
             yield f"{name}: {trouble.message}"
 
 
-def _state(outcome: Outcome) -> RunState:
+def _state(session: Session, outcome: Outcome) -> RunState:
     if any(stream.phase is Phase.HELD for stream in outcome.streams.values()):
         return RunState.HELD
-    refused = any(stream.phase is Phase.REFUSED for stream in outcome.streams.values())
-    if outcome.troubles or outcome.quarantined or refused:
+    behind = any(_waits(session, stream) for stream in outcome.streams.values())
+    if outcome.troubles or outcome.quarantined or behind:
         return RunState.PARTIAL
     return RunState.SUCCEEDED
+
+
+def _waits(session: Session, stream: Stream) -> bool:
+    """Whether a stream that was asked for is not up to date, for a reason of an earlier try."""
+    at_rest = stream.phase is Phase.READY and stream.mode is Mode.SEARCH
+    wanted = session.order.covers(stream) and not stream.is_held
+    return wanted and stream.reason is not None and not at_rest
 
 
 def _line(session: Session, stream: Stream, trouble: Trouble | None) -> dict[str, Any]:

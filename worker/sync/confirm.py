@@ -88,13 +88,14 @@ def read_members(batcher: Batcher, groups: Iterable[str]) -> dict[str, str]:
 
 
 def idle_pages(idle: int, before: int, now: int) -> int:
-    """Count pages running with which a list has not grown; the last is empty at times.
+    """How many pages running have not made a list grow, counting the latest one.
 
-    Raises Torn where there are too many: the list would never come to its end.
+    Single pages may be empty. Raises Torn where so many are that the list will never end.
     """
-    if idle == IDLE:
+    idle = 0 if now > before else idle + 1
+    if idle > IDLE:
         raise Torn("Graph's next links go in circles", resource="group_members", after=600)
-    return 0 if now > before else idle + 1
+    return idle
 
 
 def read_member_of(batcher: Batcher, members: Mapping[str, str]) -> tuple[dict[str, str], set[str]]:
