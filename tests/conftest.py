@@ -135,6 +135,7 @@ def nango(_shared_server: Server) -> Nango:
     simulated.before_response = simulated.before_graph = None
     simulated.buffered = False
     simulated.calls.reset()
+    simulated.log.clear()
     return simulated
 
 

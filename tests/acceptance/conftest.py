@@ -69,9 +69,11 @@ class Ground:
         assert pid is not None, f"{name} does not run"
         return pid
 
-    def broker(self, *command: str) -> None:
+    def broker(self, *command: str) -> object:
+        """One command to Redis; its answer."""
         with redis.Redis.from_url(self.servers.redis_url) as client:
-            client.execute_command(*command)
+            answer: object = client.execute_command(*command)
+            return answer
 
 
 @pytest.fixture(scope="module")

@@ -1,129 +1,30 @@
 """The service as it runs: real beat, real workers, a real broker, and what befalls them."""
 
-import os
-import signal
-import subprocess
-import sys
+import re
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections import Counter
 
 import pytest
 import redis
+from celery import Celery
 from sqlalchemy import text
 
 from sandbox.servers import Servers
-from sandbox.tenant import Nango, Server, Tenant
-from tests.support.mirror import checked, mirrored, scalar
+from sandbox.tenant import Nango, Tenant
+from tests.acceptance.conftest import MakeService
+from tests.support.fault_proxy import FaultProxy
+from tests.support.mirror import checked, scalar
+from tests.support.service import (
+    Service,
+    assert_survived,
+    create_and_delete,
+    is_exact,
+    number_of_objects,
+    until,
+)
+from worker.app import configuration
+from worker.core.settings import load_settings
 from worker.store.engine import Database
-
-CELERY = [sys.executable, "-m", "celery", "--app", "worker.app", "--quiet"]
-PLAIN = ["--without-gossip", "--without-mingle", "--loglevel", "WARNING"]
-
-
-class Service:
-    """Beat and workers as processes."""
-
-    def __init__(self, environment: dict[str, str], logs: Path) -> None:
-        self.environment = environment
-        self.logs = logs
-        self.running: dict[str, subprocess.Popen[bytes]] = {}
-
-    def start(self, name: str, *arguments: str) -> None:
-        with (self.logs / f"{name}.log").open("ab") as log:
-            self.running[name] = subprocess.Popen(
-                [*CELERY, *arguments],
-                env=self.environment,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    def start_worker(self, name: str = "worker") -> None:
-        queues = "manual,scheduled,backfill"
-        self.start(name, "worker", "-Q", queues, "-c", "1", "-n", f"{name}@test", *PLAIN)
-
-    def start_all(self) -> None:
-        self.start_worker()
-        self.start(
-            "maintenance",
-            "worker",
-            "-Q",
-            "maintenance",
-            "-c",
-            "1",
-            "-n",
-            "maintenance@test",
-            *PLAIN,
-        )
-        self.start_beat()
-
-    def start_beat(self, name: str = "beat") -> None:
-        self.start(
-            name,
-            "beat",
-            "--scheduler",
-            "celery.beat:Scheduler",
-            "--pidfile",
-            "",
-            "--loglevel",
-            "WARNING",
-        )
-
-    def kill(self, name: str) -> None:
-        process = self.running.pop(name)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-    def stop(self, name: str) -> int:
-        process = self.running.pop(name)
-        process.send_signal(signal.SIGTERM)
-        return process.wait(timeout=60)
-
-    def close(self) -> None:
-        for name in list(self.running):
-            self.kill(name)
-
-
-@pytest.fixture
-def service(
-    database_url: str, servers: Servers, nango: Nango, _shared_server: Server, tmp_path: Path
-) -> Iterator[Service]:
-    redis.Redis.from_url(servers.redis_url).flushall()
-    kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")}
-    started = Service(
-        {
-            **kept,
-            "DATABASE_URL": database_url,
-            "REDIS_URL": servers.redis_url,
-            "NANGO_HOST": _shared_server.url,
-            "NANGO_SECRET_KEY": nango.key,
-            "TENANT_MIRROR_TICK_SECONDS": "0.5",
-            "TENANT_MIRROR_DELTA_SECONDS": "2",
-            "TENANT_MIRROR_ROLES_SECONDS": "2",
-            "TENANT_MIRROR_SITES_SECONDS": "2",
-            "TENANT_MIRROR_DISCOVERY_SECONDS": "1",
-            "TENANT_MIRROR_LEASE_SECONDS": "5",
-            "TENANT_MIRROR_CALL_SECONDS": "2",
-        },
-        tmp_path,
-    )
-    yield started
-    started.close()
-
-
-def until(holds: Callable[[], bool], seconds: float = 45, what: str = "it") -> None:
-    """Wait for something to become true."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if holds():
-            return
-        time.sleep(0.2)
-    raise AssertionError(f"{what} did not happen within {seconds} s")
-
-
-def is_exact(database: Database, tenant: Tenant) -> bool:
-    return mirrored(database) == tenant.truth()
 
 
 @pytest.mark.timeout(180)
@@ -178,3 +79,92 @@ def test_a_broker_that_forgets_everything_and_a_second_beat_do_no_harm(
     with database.begin() as connection:
         running = connection.execute(text("select count(*) from sync.runs where state='failed'"))
         assert running.scalar_one() == 0
+
+
+def send_slices(redis_url: str, number: int) -> None:
+    """Messages for connection 1 that nobody has asked for, on all queues in turn."""
+    queues = ("backfill", "scheduled", "manual")
+    with Celery("doubled", set_as_current=False) as application:
+        application.config_from_object(configuration(load_settings(redis_url=redis_url)))
+        with application.connection_for_write() as connection:
+            for turn in range(number):
+                queue = queues[turn % len(queues)]
+                application.send_task("sync.slice", (1, queue), queue=queue, connection=connection)
+
+
+@pytest.mark.timeout(180)
+def test_messages_that_come_many_times_and_two_workers_at_one_connection_do_no_harm(
+    make_service: MakeService,
+    database: Database,
+    nango: Nango,
+    nango_proxy: FaultProxy,
+    servers: Servers,
+) -> None:
+    service = make_service(NANGO_HOST=f"http://127.0.0.1:{nango_proxy.port}")
+    tenant = Tenant(seed=44, users=5000, groups=10, sites=20)
+    nango.add_connection("contoso", tenant)
+    nango_proxy.delay(0.2)
+    service.start_all()
+    service.start_worker("other")
+    until(lambda: bool(scalar(database, "select count(*) from sync.runs")), what="the first run")
+    send_slices(servers.redis_url, 12)
+
+    def refused() -> bool:
+        logs = service.log("worker") + service.log("other")
+        return "left to another process" in logs
+
+    until(refused, what="the refusal of a second slice")
+    until(lambda: is_exact(database, tenant), what="the first load")
+    assert_survived(service, database, tenant, told=number_of_objects(tenant))
+    for _ in range(3):
+        create_and_delete(tenant)
+        send_slices(servers.redis_url, 12)
+        until(lambda: is_exact(database, tenant), what="the changes")
+    assert_survived(service, database, tenant)
+
+
+def user_pages(nango: Nango) -> Counter[str]:
+    """How often each page of the listing of users was asked for, batched or not."""
+    asked = [entry.request.target for entry in list(nango.log)]
+    asked += [
+        target
+        for entry in list(nango.log)
+        for target in re.findall(r'"url":"([^"]+)"', entry.request.body.decode())
+    ]
+    return Counter(
+        re.sub(r".*?/users\?", "", target)
+        for target in asked
+        if "/users?" in target and "deltatoken" not in target.lower()
+    )
+
+
+@pytest.mark.timeout(240)
+def test_a_worker_that_is_asked_to_end_during_a_large_first_load_ends_and_loses_nothing(
+    make_service: MakeService, database: Database, nango: Nango, nango_proxy: FaultProxy
+) -> None:
+    service = make_service(
+        NANGO_HOST=f"http://127.0.0.1:{nango_proxy.port}", TENANT_MIRROR_SLICE_SECONDS="4"
+    )
+    tenant = Tenant(seed=45, users=20_000, groups=10, sites=5)
+    nango.add_connection("contoso", tenant)
+    nango_proxy.delay(0.3)
+    service.start_all()
+    some = "select count(*) > 2000 from directory.users"
+    until(lambda: bool(scalar(database, some)), what="some pages")
+    walk = "select walk_id from sync.streams where resource = 'users' and phase = 'listing'"
+    before = scalar(database, walk)
+    assert before is not None
+    began = time.monotonic()
+    assert service.stop("worker") == 0
+    assert time.monotonic() - began < 60
+    held = "select count(*) from sync.leases where expires_at is not null"
+    assert scalar(database, held) == 0
+    assert scalar(database, walk) == before, "the walk is still under way"
+    rows = scalar(database, "select count(*) from directory.users")
+    service.start_worker()
+    until(lambda: is_exact(database, tenant), 90, what="the rest of the load")
+    assert_survived(service, database, tenant, told=number_of_objects(tenant))
+    assert rows < 20_000
+    pages = user_pages(nango)
+    assert len(pages) >= 20
+    assert sum(pages.values()) <= len(pages) + 3, "pages that were read ahead are read again"

@@ -1,11 +1,13 @@
 """A group with hidden membership that suddenly shows no member is held, not emptied."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from models.run import RunState
-from sandbox.tenant import Tenant
+from sandbox.tenant import Request, Response, Tenant
+from sandbox.tenant.graph.service import Graph
 from tests.conftest import MakeMirror, Mirror
 from tests.support.mirror import assert_exact, events, last_seq, scalar
 from worker.sync.approve import approve_held, reject_held
@@ -213,3 +215,84 @@ def test_a_listing_without_delta_holds_them_as_well(mirror_of: MakeMirror) -> No
     tenant.knobs.hide_hidden_members = False
     assert mirror.sync().state is RunState.SUCCEEDED
     assert_exact(mirror.database, tenant)
+
+
+# ---- members that are deleted themselves
+
+
+def delete_members(world: World) -> None:
+    """They leave their groups with it, which this tenant tells, too."""
+    world.tenant.knobs.removals_on_delete = True
+    for user in world.users:
+        world.tenant.delete_user(user)
+
+
+def users_come_late(world: World, *, page: int, status: int = 200) -> None:
+    """Groups are done before that page of the changes of users arrives, if it does."""
+    world.tenant.knobs.refuse_batch = 404
+    asked = 0
+
+    def linger(request: Request) -> Response | None:
+        nonlocal asked
+        if not request.path.endswith("users/delta"):
+            return None
+        response, late = Graph().answer(world.tenant, request), asked >= page
+        asked += 1
+        return replace(response, delay=0.7, status=status) if late else response
+
+    world.mirror.nango.before_graph = linger
+
+
+@pytest.mark.parametrize("page", [0, 1], ids=["all of them", "the second page"])
+def test_members_that_are_deleted_themselves_are_not_held(world: World, page: int) -> None:
+    for number in range(3):
+        world.tenant.update_user(world.tenant.users.id_at(20 + number), city="Delft")
+    delete_members(world)
+    world.tenant.update_user(world.tenant.users.id_at(30), city="Delft")
+    world.tenant.knobs.delta_page = 6
+    users_come_late(world, page=page)
+    mark = last_seq(world.mirror.database)
+    report = world.mirror.sync()
+    assert report.state is RunState.SUCCEEDED
+    assert report.resources["groups"]["problem"] is None
+    assert (world.live(), world.held(), world.stream("phase")) == (0, 0, "delta")
+    ended = [e["object_id"] for e in events(world.mirror.database, after=mark)]
+    assert {f"{world.group}/{user}" for user in world.users} <= set(ended)
+    assert_exact(world.mirror.database, world.tenant)
+
+
+def test_members_whose_deletion_is_announced_already_are_not_held(world: World) -> None:
+    """The round of users is under way and waits; that of groups is done."""
+    for number in range(3):
+        world.tenant.update_user(world.tenant.users.id_at(20 + number), city="Delft")
+    delete_members(world)
+    world.tenant.update_user(world.tenant.users.id_at(30), city="Delft")
+    world.tenant.knobs.delta_page = 6
+    users_come_late(world, page=1, status=503)
+    assert world.mirror.sync().state is RunState.PARTIAL
+    assert (world.live(), world.held(), world.stream("phase")) == (0, 0, "delta")
+    world.mirror.nango.before_graph = None
+    assert world.mirror.sync().state is RunState.SUCCEEDED
+    assert_exact(world.mirror.database, world.tenant)
+
+
+def test_members_left_beside_deleted_ones_are_held_all_the_same(world: World) -> None:
+    world.tenant.knobs.removals_on_delete = True
+    stays, *others = world.users
+    for user in others:
+        world.tenant.delete_user(user)
+    world.tenant.remove_member(world.group, stays)
+    assert world.mirror.sync().state is RunState.HELD
+    assert (world.live(), world.held()) == (1, 1)
+    assert world.mirror.sync().state is RunState.HELD
+    assert approve_held(world.mirror.database, 1) == 1
+    assert world.mirror.sync().state is RunState.SUCCEEDED
+    assert_exact(world.mirror.database, world.tenant)
+
+
+def test_what_is_held_of_members_deleted_later_waits_no_more(world: World) -> None:
+    delete_members(world)
+    assert world.mirror.sync("groups").state is RunState.HELD, "users were not asked for"
+    assert world.mirror.sync().state is RunState.SUCCEEDED
+    assert (world.live(), world.held(), world.stream("phase")) == (0, 0, "delta")
+    assert_exact(world.mirror.database, world.tenant)

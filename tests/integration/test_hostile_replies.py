@@ -102,6 +102,28 @@ def test_a_walk_that_goes_in_circles_ends(mirror: Mirror) -> None:
     assert_exact(mirror.database, mirror.tenant)
 
 
+def test_members_that_go_in_circles_confirm_no_deletion(mirror: Mirror) -> None:
+    """A walk misses a membership, and the list that is to confirm it never ends."""
+    tenant, log = mirror.tenant, mirror.tenant.log["groups"]
+    shown = (
+        row["id"] for row in tenant.live("groups") if row.get("visibility") != "HiddenMembership"
+    )
+    group = next(one for one in shown if tenant.members_of(one))
+    place = len(log)
+    tenant.remove_member(group, tenant.members_of(group)[0].id)
+    log[place] = (0, None)  # no delta tells of it
+    mark = last_seq(mirror.database)
+    tenant.knobs.loop, tenant.knobs.loop_at = "empty", 0
+    tenant.knobs.loop_on = {"groups/{id}/members"}
+    report = mirror.sync("groups", full=True)
+    assert report.state is RunState.PARTIAL
+    assert "circles" in (report.message or "")
+    assert last_seq(mirror.database) == mark
+    tenant.knobs.loop = ""
+    assert mirror.sync().state is RunState.SUCCEEDED
+    assert_exact(mirror.database, tenant)
+
+
 @pytest.mark.parametrize(
     "body", [b"", b"<html>", b'{"value": [{"id": "', b'{"no": "value"}', b"[]"]
 )

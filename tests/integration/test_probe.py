@@ -11,7 +11,6 @@ from worker.graph.probe.asking import probe
 from worker.graph.probe.findings import Finding, Verdict
 from worker.graph.probe.report import Outcome, judged, outcome
 from worker.nango.client import Address, NangoClient, Patience
-from worker.ops.cli.probe import NEVER_AGAIN
 
 GRAPH = {"content-type": "application/json", "request-id": "simulated"}
 
@@ -53,8 +52,7 @@ class Asker:
 
 @pytest.fixture
 def ask(nango: Nango, _shared_server: Server) -> Iterator[Asker]:
-    patience = Patience(deadline=5.0, pause=NEVER_AGAIN)
-    client = NangoClient(_shared_server.url, nango.key, patience=patience)
+    client = NangoClient(_shared_server.url, nango.key, patience=Patience(5.0, 1.0))
     yield Asker(nango, client)
     client.close()
 

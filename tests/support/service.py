@@ -34,6 +34,7 @@ QUICK = {
 }
 """Clocks that a test can wait for."""
 
+_COMPLAINT = re.compile(r'"level": "(warning|error|critical)"|Error')
 _BUG = re.compile(r"raised unexpected|Unrecoverable error|\bTypeError\b|\bAttributeError\b")
 
 
@@ -91,8 +92,13 @@ class Service:
         return process.wait(timeout=patience)
 
     def close(self) -> None:
+        """Kill what still runs; what it complained of is shown where the test failed."""
         for name in list(self.running):
             self.kill(name)
+        for log in sorted(self.logs.glob("*.log")):
+            complaints = [line for line in log.read_text().splitlines() if _COMPLAINT.search(line)]
+            for line in complaints[-10:]:
+                sys.stderr.write(f"{log.name}: {line[:1000]}\n")
 
     def wait_for_end(self, name: str, patience: float = 30) -> int:
         """Wait until a process has ended by itself; what is left of it is killed."""
@@ -173,14 +179,36 @@ def first_live(tenant: Tenant, resource: str) -> str:
         return str(shelf.props(next(iter(shelf.live())))["id"])
 
 
-def let_claims_lapse(database: Database) -> None:
-    """What the grace of a claim brings about in two minutes: a lost message is sent again."""
-    with database.begin() as connection:
-        connection.exec_driver_sql(
-            "update sync.connections set due_at = clock_timestamp()"
-            " where due_at between clock_timestamp() and clock_timestamp() +"
-            f" interval '{CLAIM_GRACE} seconds'"
-        )
+SHORT_GRACE = 5.0
+"""Seconds that a claim lasts in these tests."""
+
+_SHORTEN = text("""
+    update sync.connections set due_at = clock_timestamp()
+     where due_at between clock_timestamp() + make_interval(secs => :long / 4)
+                      and clock_timestamp() + make_interval(secs => :long - :short)
+""")
+
+
+def until_exact(
+    database: Database,
+    tenant: Tenant,
+    connection_id: int = 1,
+    *,
+    seconds: float = 60,
+    what: str = "the mirror of it all",
+) -> None:
+    """Wait until the mirror is exact.
+
+    A message that is lost, or whose slice finds no Postgres, is sent again when its claim has
+    lapsed; nobody waits the two minutes here.
+    """
+
+    def holds() -> bool:
+        with database.begin() as connection:
+            connection.execute(_SHORTEN, {"long": CLAIM_GRACE, "short": SHORT_GRACE})
+        return is_exact(database, tenant, connection_id)
+
+    until(holds, seconds, what)
 
 
 def assert_survived(

@@ -11,9 +11,10 @@ import msgspec
 import pytest
 
 from sandbox.tenant import Nango, Request, Response, Server
-from worker.core.errors import Broken, Halt, Later, Refused, Torn, Trouble
+from worker.core.errors import Broken, Halt, Later, Refused, Spent, Torn, Trouble
 from worker.graph.verdict import graph_trouble
 from worker.nango.client import ATTEMPTS, MAX_BODY, Address, NangoClient, Patience
+from worker.nango.reply import Reply
 
 CONTOSO = Address("contoso", "entra")
 JSON = {"content-type": "application/json"}
@@ -245,6 +246,68 @@ def test_an_unknown_connection_is_broken_and_named(client: NangoClient) -> None:
 def test_400_and_404_of_nangos_api_come_back(client: NangoClient) -> None:
     assert client.ask("/connections?nonsense=1").status == 400
     assert client.ask("/connections/nobody?provider_config_key=none").status in (400, 404)
+
+
+# ---- asking once
+
+
+def users_once(client: NangoClient) -> Reply:
+    return client.proxy(CONTOSO, "/v1.0/users", once=True)
+
+
+@pytest.mark.parametrize("status", [200, 404, 429, 500, 502, 503, 504, 509])
+def test_what_is_asked_once_brings_whatever_graph_answers(
+    client: NangoClient, nango: Nango, status: int
+) -> None:
+    script(nango, error(status, "Busy", request_id="x", retry_after="0"), PAGE)
+    reply = users_once(client)
+    assert (reply.status, reply.headers["retry-after"]) == (status, "0")
+    assert client.calls == nango.calls.total == 1
+
+
+def test_a_pause_that_graph_names_is_heeded_also_by_who_asks_once(
+    client: NangoClient, nango: Nango
+) -> None:
+    script(nango, error(429, "Busy", retry_after="30", x_ms_throttle_scope="Tenant"), PAGE)
+    assert users_once(client).status == 429
+    with pytest.raises(Spent, match="slow down") as caught:
+        users(client)
+    assert caught.value.after is not None
+    assert caught.value.after > 25.0
+    assert client.calls == 1
+
+
+def test_who_asks_once_waits_for_the_budget_as_ever(client: NangoClient, nango: Nango) -> None:
+    script(nango, error(429, "Busy", retry_after="0.3", x_ms_throttle_scope="Tenant"), PAGE)
+    started = time.monotonic()
+    assert [users_once(client).status for _ in range(2)] == [429, 200]
+    assert time.monotonic() - started >= 0.3
+    assert client.calls == 2
+
+
+@pytest.mark.parametrize(
+    ("response", "kind", "after"),
+    [
+        (error(429, "too_many_request", retry_after="9"), Spent, 9.0),
+        (Response(500), Later, 0.0),
+        (Response(200, b"{", JSON | {"content-length": "9"}), Later, 0.0),
+        (error(401, "unknown_account"), Halt, None),
+        (error(400, "unknown_connection"), Broken, None),
+    ],
+)
+def test_what_is_asked_once_fails_once(
+    client: NangoClient,
+    nango: Nango,
+    response: Response,
+    kind: type[Trouble],
+    after: float | None,
+) -> None:
+    script(nango, response, PAGE)
+    with pytest.raises(kind) as caught:
+        users_once(client)
+    assert caught.value.after == after, "only a pause that was named is told"
+    assert caught.value.connection == "entra/contoso"
+    assert client.calls == nango.calls.total == 1
 
 
 # ---- odd and torn answers

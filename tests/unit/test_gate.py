@@ -10,7 +10,18 @@ import redis
 from models.run import RunTrigger
 from sandbox.servers import Servers
 from worker.core.errors import Away, Halt
-from worker.nango.budget import WINDOW, Account, Rules, admitted, allowance, learn, paused, spend
+from worker.nango.budget import (
+    WINDOW,
+    Account,
+    Rules,
+    Told,
+    admitted,
+    allowance,
+    learn,
+    paused,
+    spend,
+    turned,
+)
 from worker.nango.gate import Gate, service_of, wished_pause
 from worker.nango.ledger import PREFIX, Ledger, LocalLedger, SharedLedger, redis_trouble
 from worker.nango.reply import Reply
@@ -22,7 +33,12 @@ USERS = "/v1.0/users?$select=id"
 
 
 def window(left: int, limit: int = 200, **more: float) -> Account:
-    return Account(limit=limit, left=left, resets_at=NOW + 30, **more)  # type: ignore[arg-type]
+    """A window that ends in half a minute, as Nango has told."""
+    return Account(limit, left, NOW + 30, int(NOW) + 30, **more)  # type: ignore[arg-type]
+
+
+def told(left: int, seconds: int, limit: int = 200) -> Told:
+    return Told(limit, left, int(NOW) + seconds, seconds)
 
 
 def headers(limit: int, left: int, seconds: float) -> dict[str, str]:
@@ -41,7 +57,7 @@ def test_nothing_is_held_back_before_a_limit_is_known() -> None:
     for _ in range(1000):
         account, wait = spend(account, NOW, SCHEDULED, RULES)
         assert wait == 0
-    assert allowance(account, NOW, RULES) is None
+    assert allowance(account, NOW, SCHEDULED, RULES) is None
 
 
 def test_a_spent_budget_waits_for_the_window_to_end() -> None:
@@ -58,18 +74,16 @@ def test_people_may_use_the_last_call() -> None:
 
 def test_the_clock_leaves_first_loads_their_share_while_they_want_it() -> None:
     assert spend(window(50, wanted_at=NOW - 5), NOW, SCHEDULED, RULES)[1] == 30
-    assert spend(window(50, wanted_at=NOW - 61), NOW, SCHEDULED, RULES)[1] == 0
+    assert spend(window(50, wanted_at=NOW - 121), NOW, SCHEDULED, RULES)[1] == 0
     assert spend(window(50, wanted_at=NOW, first_loads=10), NOW, SCHEDULED, RULES)[1] == 0
 
 
 def test_first_loads_beyond_their_share_leave_what_the_clock_will_need() -> None:
-    greedy = window(80, first_loads=50, others_before=100, others=20)
+    greedy = window(80, first_loads=50, others_before=100, by_clock=15, by_hand=5)
     assert spend(greedy, NOW, BACKFILL, RULES)[1] == 30
     assert spend(window(80, first_loads=49, others_before=100), NOW, BACKFILL, RULES)[1] == 0
-    assert (
-        spend(window(81, first_loads=50, others_before=100, others=20), NOW, BACKFILL, RULES)[1]
-        == 0
-    )
+    enough = window(81, first_loads=50, others_before=100, by_clock=20)
+    assert spend(enough, NOW, BACKFILL, RULES)[1] == 0
 
 
 def test_an_operators_bound_stands_whatever_nango_tells() -> None:
@@ -77,39 +91,110 @@ def test_an_operators_bound_stands_whatever_nango_tells() -> None:
     account = Account()
     for _ in range(3):
         account, wait = spend(account, NOW, MANUAL, rules)
-        account = learn(account, NOW, rules, limit=200, left=150, seconds=40)
+        account = learn(account, NOW, told(150, 40), rules)
         assert wait == 0
     assert spend(account, NOW, MANUAL, rules)[1] == WINDOW
-    empty = learn(Account(), NOW, rules, limit=200, left=0, seconds=40)
+    empty = learn(Account(), NOW, told(0, 40), rules)
     assert spend(empty, NOW, MANUAL, rules)[1] == 40
 
 
 def test_the_lower_count_stands_and_a_new_window_is_taken_over() -> None:
     account = window(100)
-    assert learn(account, NOW, RULES, limit=200, left=120, seconds=30).left == 100
-    assert learn(account, NOW, RULES, limit=200, left=90, seconds=30).left == 90
-    assert learn(account, NOW, RULES, limit=200, left=199, seconds=59).left == 199
-    assert learn(account, NOW, RULES, limit=1000, left=700, seconds=30).left == 700
+    assert learn(account, NOW, told(120, 30), RULES).left == 100
+    assert learn(account, NOW, told(90, 30), RULES).left == 90
+    assert learn(account, NOW, told(199, 59), RULES).left == 199
+    assert learn(account, NOW, told(700, 30, limit=1000), RULES).left == 700
+
+
+def test_an_answer_that_was_long_on_its_way_does_not_open_a_new_window() -> None:
+    over = Told(200, 3, int(NOW) - 5, -4.0)
+    fresh = turned(window(0), NOW + 31, RULES)
+    assert learn(fresh, NOW + 31, over, RULES) == fresh
+    assert learn(window(90), NOW, over, RULES) == window(90)
+    late = Told(200, 3, int(NOW) + 30, 1.0)
+    assert learn(fresh, NOW + 31, late, RULES) == fresh, "of the window before, by its name"
+
+
+def test_calls_under_way_count_when_a_limit_is_told_first() -> None:
+    account = Account()
+    for _ in range(10):
+        account, _ = spend(account, NOW, SCHEDULED, RULES)
+    assert learn(account, NOW, told(199, 59), RULES).left == 190
+
+
+def test_a_limit_that_no_reply_tells_any_more_is_forgotten() -> None:
+    account, _ = spend(window(0), NOW + 30, MANUAL, RULES)
+    assert account.limit == 200
+    account, _ = spend(account, NOW + 30 + WINDOW, MANUAL, RULES)
+    assert account.limit is None
+    idle = turned(turned(window(0), NOW + 30, RULES), NOW + 30 + WINDOW, RULES)
+    assert idle.limit == 200, "nobody called, so nobody could tell"
+
+
+def test_a_clock_that_was_set_back_holds_nobody_up() -> None:
+    ahead = Account(200, 0, NOW + 9000, int(NOW) + 9000, paused_until=NOW + 900_000)
+    assert spend(ahead, NOW, MANUAL, RULES)[1] == 0
 
 
 def test_a_reset_far_away_is_not_believed() -> None:
-    account = learn(Account(), NOW, RULES, limit=1, left=0, seconds=1e9)
+    account = learn(Account(), NOW, Told(1, 0, int(NOW) + 10**9, 1e9), RULES)
     assert account.resets_at <= NOW + 2 * WINDOW
+
+
+def test_who_had_to_wait_by_the_clock_has_its_part_of_the_next_window() -> None:
+    """What it got is not what it needed: first loads had taken the rest."""
+    account, wait = spend(window(0, by_clock=3, first_loads=197), NOW, SCHEDULED, RULES)
+    assert wait == 30
+    for _ in range(50):
+        account, wait = spend(account, NOW + 30, BACKFILL, RULES)
+        assert wait == 0
+    assert spend(account, NOW + 30, BACKFILL, RULES)[1] > 0
+    for _ in range(150):
+        account, wait = spend(account, NOW + 31, SCHEDULED, RULES)
+        assert wait == 0
+
+
+def test_a_dispatcher_that_finds_more_due_than_there_is_room_for_says_so() -> None:
+    account = admitted(window(0, first_loads=200), NOW, RULES, 0, short=True)
+    assert turned(account, NOW + 30, RULES).others_before == 150
 
 
 def test_a_pause_holds_everybody_even_over_the_end_of_the_window() -> None:
     account = paused(window(100), NOW + 45)
     assert spend(account, NOW, MANUAL, RULES)[1] == 45
     assert spend(account, NOW + 40, MANUAL, RULES)[1] == pytest.approx(5)
-    assert allowance(account, NOW, RULES) == 0
+    assert allowance(account, NOW, SCHEDULED, RULES) == 0
+
+
+def test_the_longer_of_a_pause_and_an_empty_window_is_told() -> None:
+    assert spend(paused(window(0), NOW + 5), NOW, MANUAL, RULES)[1] == 30
+    assert spend(paused(window(0), NOW + 45), NOW, MANUAL, RULES)[1] == 45
 
 
 def test_the_dispatcher_counts_what_is_on_its_way() -> None:
     account = admitted(window(100), NOW, RULES, 40)
-    assert allowance(account, NOW, RULES) == 60
+    assert allowance(account, NOW, SCHEDULED, RULES) == 60
     for _ in range(40):
         account, _ = spend(account, NOW, SCHEDULED, RULES)
-    assert allowance(account, NOW, RULES) == 60
+    assert allowance(account, NOW, SCHEDULED, RULES) == 60
+    for _ in range(20):
+        account, _ = spend(account, NOW, MANUAL, RULES)
+    assert allowance(account, NOW, SCHEDULED, RULES) == 40, "people are nobody's connection to come"
+
+
+def test_the_dispatcher_leaves_the_share_of_first_loads_alone() -> None:
+    account = window(50, wanted_at=NOW)
+    assert allowance(account, NOW, SCHEDULED, RULES) == 0
+    assert allowance(account, NOW, BACKFILL, RULES) == 50
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3])
+@pytest.mark.parametrize("lane", list(RunTrigger))
+def test_of_the_smallest_budget_everybody_may_have_the_first_call(
+    limit: int, lane: RunTrigger
+) -> None:
+    account = window(limit, limit, wanted_at=NOW, others_before=limit, first_loads=0)
+    assert spend(account, NOW, lane, RULES)[1] == 0
 
 
 # ---- a customer's budget
@@ -121,10 +206,11 @@ def test_the_dispatcher_counts_what_is_on_its_way() -> None:
         (200, {}, 0),
         (200, {"x-ms-throttle-limit-percentage": "0.79"}, 0),
         (200, {"x-ms-throttle-limit-percentage": "0.8"}, 0.5),
-        (200, {"x-ms-throttle-limit-percentage": "1.0"}, 2.5),
-        (200, {"x-ms-throttle-limit-percentage": "900"}, 10.5),
+        (200, {"x-ms-throttle-limit-percentage": "0.9"}, 2.875),
+        (200, {"x-ms-throttle-limit-percentage": "1.0"}, 10),
+        (200, {"x-ms-throttle-limit-percentage": "900"}, 10),
         (200, {"x-ms-throttle-limit-percentage": "much"}, 0),
-        (200, {"ratelimit-remaining": "5", "ratelimit-reset": "20"}, 4),
+        (200, {"ratelimit-remaining": "5", "ratelimit-reset": "20"}, 8),
         (200, {"ratelimit-remaining": "0", "ratelimit-reset": "900"}, 60),
         (429, {"retry-after": "7"}, 0),
         (429, {"retry-after": "7", "x-ms-throttle-scope": "Tenant_Application/Read/a/b"}, 7),
@@ -160,10 +246,10 @@ def ledger(request: pytest.FixtureRequest, servers: Servers) -> Iterator[Ledger]
 
 def test_a_throttled_customer_slows_nobody_else_and_no_other_service(ledger: Ledger) -> None:
     gate = Gate(ledger)
-    busy = Reply(200, b"", {"x-ms-throttle-limit-percentage": "1.3"})
+    busy = Reply(200, b"", {"x-ms-throttle-limit-percentage": "0.95"})
     gate.heed("entra/contoso", USERS, busy, time.time())
     seconds, why = gate.wait("entra/contoso", USERS, SCHEDULED)
-    assert 3 < seconds <= 5.5
+    assert 5 < seconds <= 5.9
     assert "slow down" in why
     assert gate.wait("entra/contoso", "/v1.0/sites/getAllSites", SCHEDULED)[0] == 0
     assert gate.wait("entra/fabrikam", USERS, SCHEDULED)[0] == 0
@@ -179,9 +265,9 @@ def test_a_shorter_pause_does_not_end_a_longer_one(ledger: Ledger) -> None:
 
 def test_replies_teach_the_budget(ledger: Ledger) -> None:
     gate = Gate(ledger)
-    assert gate.allowance() is None
+    assert gate.allowance(SCHEDULED) is None
     gate.learn(Reply(200, b"", headers(200, 2, 50)), time.time())
-    assert gate.allowance() == 2
+    assert gate.allowance(SCHEDULED) == 2
     assert [gate.wait("a", USERS, MANUAL)[0] for _ in range(2)] == [0, 0]
     assert 40 < gate.wait("a", USERS, MANUAL)[0] <= 51
 
@@ -196,11 +282,27 @@ def test_a_servers_clock_that_is_off_does_not_matter(ledger: Ledger) -> None:
     assert 17 < gate.wait("a", USERS, MANUAL)[0] < 23
 
 
+def test_an_operators_bound_has_a_ledger_of_its_own(ledger: Ledger) -> None:
+    """Else it would stay in force after it has been taken away."""
+    bound = Gate(ledger, rules=Rules(calls_per_minute=1))
+    assert [bound.wait("a", USERS, MANUAL)[0] > 0 for _ in range(2)] == [False, True]
+    assert Gate(ledger).wait("a", USERS, MANUAL)[0] == 0
+
+
+def test_pauses_are_told_by_connection_and_service(ledger: Ledger) -> None:
+    gate = Gate(ledger)
+    reply = Reply(429, b"", {"retry-after": "7", "ratelimit-reset": "31"})
+    gate.heed("entra/contoso", "/v1.0/sites/getAllSites", reply, time.time())
+    (found,) = gate.pauses(["entra/contoso", "entra/fabrikam"]).items()
+    assert found == ("entra/contoso", {"sharepoint": pytest.approx(31, abs=1)})
+    assert gate.pauses([]) == {}
+
+
 @pytest.mark.parametrize("odd", ["", "-1", "nan", "inf", "soon", "1e400"])
 def test_odd_headers_teach_nothing(ledger: Ledger, odd: str) -> None:
     gate = Gate(ledger)
     gate.learn(Reply(200, b"", headers(200, 5, 50) | {"x-ratelimit-remaining": odd}), time.time())
-    assert gate.allowance() is None
+    assert gate.allowance(SCHEDULED) is None
 
 
 def test_threads_together_never_spend_more_than_there_is(ledger: Ledger) -> None:

@@ -73,10 +73,9 @@ def test_only_what_has_the_form_of_a_code_is_told(code: str, told: str) -> None:
         (Halt("x"), 0, Stop.SETTINGS),
         (Broken("x"), 0, Stop.BROKEN),
         (Spent("x", after=3), 1, Stop.THROTTLED),
-        (Later("Graph answered 503", after=20), 1, Stop.THROTTLED),
-        (Later("Graph answered 429", after=0), 1, Stop.THROTTLED),
-        (Later("Graph answered 503", after=0), 1, None),
-        (Later("Graph answered 503", after=0), 2, Stop.SILENT),
+        (Later("Nango got no answer from Graph", after=20), 1, Stop.THROTTLED),
+        (Later("the connection to Nango failed", after=0), 1, None),
+        (Later("the connection to Nango failed", after=0), 2, Stop.SILENT),
         (Torn("x", after=600), 0, None),
     ],
 )
@@ -86,16 +85,25 @@ def test_a_probe_goes_on_only_where_nobody_asked_it_to_wait(
     assert reason_to_stop(Answer(Asked.USERS, trouble=trouble), fruitless) is stop
 
 
-def test_a_pause_named_in_an_answer_is_kept() -> None:
-    assert understood(a_reply(503), "", None)[1] is not None
-    for told, stop in (({"retry_after": "7"}, Stop.THROTTLED), ({}, None)):
-        reply = a_reply(503, **told)
-        answer = Answer(Asked.USERS, "", reply, *understood(reply, "", None))
-        assert reason_to_stop(answer, 1) is stop
+@pytest.mark.parametrize(
+    ("status", "told", "fruitless", "stop"),
+    [
+        (503, {"retry_after": "7"}, 1, Stop.THROTTLED),
+        (503, {}, 1, None),
+        (503, {}, 2, Stop.SILENT),
+        (429, {}, 1, Stop.THROTTLED),
+    ],
+)
+def test_a_pause_that_an_answer_asks_for_is_kept(
+    status: int, told: dict[str, str], fruitless: int, stop: Stop | None
+) -> None:
+    reply = a_reply(status, **told)
+    answer = Answer(Asked.USERS, "", reply, *understood(reply, "", None))
+    assert answer.status == status
+    assert reason_to_stop(answer, fruitless) is stop
 
 
-def test_the_status_is_known_also_where_the_client_took_the_answer() -> None:
-    assert Answer(Asked.USERS, trouble=Later("Graph answered 504")).status == 504
+def test_there_is_no_status_where_nothing_of_graphs_came_back() -> None:
     assert Answer(Asked.USERS, trouble=Later("the connection to Nango failed")).status is None
 
 
@@ -258,9 +266,13 @@ def test_the_missing_permissions_are_named_once_each() -> None:
 
 def test_silence_counts_against_the_time() -> None:
     silent = Answer(Asked.USERS, trouble=Later("the connection to Nango failed"), seconds=2.0)
-    found = times(answered(silent))
+    busy = Answer(
+        Asked.GROUPS, reply=a_reply(503), trouble=Later("Graph answered 503"), seconds=2.0
+    )
+    found = times(answered(silent, busy))
     assert found.verdict is Verdict.FAILS
     assert "median 2,000 ms" in found.seen
+    assert found.seen.endswith("2 without a usable answer")
 
 
 def test_nothing_answered_is_neither_yes_nor_no() -> None:

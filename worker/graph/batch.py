@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from models.run import RunTrigger
+from worker.core.errors import Later
 from worker.graph.links import VERSION, batch_url
 from worker.nango.client import Address, NangoClient
 from worker.nango.reply import UNREADABLE, Reply
@@ -75,9 +76,11 @@ class Batcher:
         """The named first request with as many others as ``$batch`` gives along with it.
 
         Where it is refused, only the first is answered: the rest is asked for once that has
-        been judged.
+        been judged. So is what Graph wants held back although the first may go.
         """
-        replies = self._settled(dict(targets)) if self._usable and len(targets) > 1 else {}
+        waits = self._nango.waits_apart
+        ready = {name: one for name, one in targets.items() if not waits(self._address, one)}
+        replies = self._settled(ready) if self._usable and len(ready) > 1 else {}
         if first not in replies:
             replies = {first: self.get(targets[first])}
         return replies
@@ -99,7 +102,10 @@ class Batcher:
             if not again or too_long or not self._usable:
                 break
             time.sleep(pause)
-            replies |= self._together({name: targets[name] for name in again})
+            try:
+                replies |= self._together({name: targets[name] for name in again})
+            except Later:
+                break  # what has been answered stands; the rest says itself when to come back
         return replies
 
     def _together(self, targets: dict[str, str]) -> dict[str, Reply]:
@@ -115,6 +121,7 @@ class Batcher:
             method="POST",
             body={"requests": requests},
             lane=self._lane,
+            inside=targets[names[0]],
         )
         if not reply.ok and reply.status != 424:
             self._usable = False

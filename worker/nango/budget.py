@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from models.run import RunTrigger
+from worker.nango.reply import LONGEST_PAUSE
 
 WINDOW: Final = 60.0
 """Seconds of Nango's fixed window."""
@@ -24,6 +25,18 @@ class Rules:
 
 
 @dataclass(frozen=True)
+class Told:
+    """What a reply told about the window that its call was counted in."""
+
+    limit: int
+    left: int
+    window: int
+    """The second at which it ends by Nango's clock; it stands for the window."""
+    seconds: float
+    """How long it lasts from now on at most; nothing where it is over."""
+
+
+@dataclass(frozen=True)
 class Account:
     """What is known of the account's window. Times are Unix seconds.
 
@@ -33,30 +46,63 @@ class Account:
     limit: int | None = None
     left: int = 0
     resets_at: float = 0.0
+    window: int = 0
+    """Nango's word for this window; 0 until a reply has told it."""
+    window_before: int = 0
     paused_until: float = 0.0
+    by_hand: int = 0
+    by_clock: int = 0
     first_loads: int = 0
-    """Calls of first loads in this window."""
-    others: int = 0
+    """Calls in this window: of people and discovery, of what was due, of first loads."""
     others_before: int = 0
-    """Calls of all others in this window, and in the one before."""
+    """What all but first loads needed in the window before."""
+    short: bool = False
+    """Whether one of them had to wait in this window."""
     wanted_at: float = 0.0
     """When a first load last asked for a call."""
     admitted: int = 0
-    """Connections that the dispatcher sent on their way in this window."""
+    """Connections that the dispatcher sent on their way by the clock in this window."""
+
+    @property
+    def others(self) -> int:
+        return self.by_hand + self.by_clock
+
+    @property
+    def calls(self) -> int:
+        return self.others + self.first_loads
 
 
 def turned(account: Account, now: float, rules: Rules) -> Account:
-    """The state at ``now``: a new window where the last one is over."""
-    limit = rules.calls_per_minute or account.limit
-    if now < account.resets_at:
-        return account if limit == account.limit else replace(account, limit=limit)
-    recent = now < account.resets_at + WINDOW
+    """The state at ``now``: a new window where the last one is over.
+
+    A time that is further away than any window or pause is long was taken from a clock that has
+    been set back since: it is not waited for. Where a whole window of calls told no limit, Nango
+    has none any more.
+    """
+    if account.paused_until > now + LONGEST_PAUSE + WINDOW:
+        account = replace(account, paused_until=0.0)
+    if now < account.resets_at <= now + 3 * WINDOW:
+        return account
+    limit = rules.calls_per_minute
+    if limit is None and (account.window or not account.calls):
+        limit = account.limit
+    after = _next(account, rules, limit, resets_at=now + WINDOW)
+    recent = account.resets_at <= now < account.resets_at + WINDOW
+    return after if recent else replace(after, others_before=0)
+
+
+def _next(account: Account, rules: Rules, limit: int | None, *, resets_at: float) -> Account:
+    """The window behind this one, with all of its calls left."""
+    needed = account.others
+    if account.short and account.limit is not None:
+        needed = max(needed, account.limit - _share(account.limit, rules))
     return Account(
         limit=limit,
         left=limit or 0,
-        resets_at=now + WINDOW,
+        resets_at=resets_at,
+        window_before=account.window,
         paused_until=account.paused_until,
-        others_before=account.others if recent else 0,
+        others_before=needed,
         wanted_at=account.wanted_at,
     )
 
@@ -66,52 +112,80 @@ def spend(account: Account, now: float, lane: RunTrigger, rules: Rules) -> tuple
     account = turned(account, now, rules)
     if lane is RunTrigger.BACKFILL:
         account = replace(account, wanted_at=now)
-    if now < account.paused_until:
-        return account, account.paused_until - now
+    wait = max(0.0, account.paused_until - now)
     if account.limit is not None and account.left <= _kept(account, now, lane, rules):
-        return account, account.resets_at - now
-    return _booked(account, lane), 0.0
+        wait = max(wait, account.resets_at - now)
+        account = replace(account, short=account.short or lane is not RunTrigger.BACKFILL)
+    return (account, wait) if wait > 0 else (_booked(account, lane), 0.0)
 
 
 def _booked(account: Account, lane: RunTrigger) -> Account:
-    left = max(0, account.left - 1)
-    if lane is RunTrigger.BACKFILL:
-        return replace(account, left=left, first_loads=account.first_loads + 1)
-    return replace(account, left=left, others=account.others + 1)
+    account = replace(account, left=max(0, account.left - 1))
+    match lane:
+        case RunTrigger.MANUAL:
+            return replace(account, by_hand=account.by_hand + 1)
+        case RunTrigger.SCHEDULED:
+            return replace(account, by_clock=account.by_clock + 1)
+        case RunTrigger.BACKFILL:
+            return replace(account, first_loads=account.first_loads + 1)
+
+
+def _share(limit: int, rules: Rules) -> int:
+    """Calls of a window that are kept for first loads: one at least, if any are to be kept."""
+    return max(1, int(limit * rules.first_load_share)) if rules.first_load_share > 0 else 0
 
 
 def _kept(account: Account, now: float, lane: RunTrigger, rules: Rules) -> int:
-    """Calls that this lane must leave for the other ones."""
-    share = int((account.limit or 0) * rules.first_load_share)
-    if lane is RunTrigger.MANUAL:
-        return 0
-    if lane is RunTrigger.BACKFILL:
-        if account.first_loads < share:
-            return 0
-        return max(0, account.others_before - account.others)
-    if now - account.wanted_at > WINDOW:
-        return 0
-    return max(0, share - account.first_loads)
+    """Calls that this lane must leave for the other ones: never all, so that nobody starves.
+
+    A first load that waits asks again in the next window, hence the two windows of memory.
+    """
+    limit = account.limit or 0
+    share, kept = _share(limit, rules), 0
+    if lane is RunTrigger.BACKFILL and account.first_loads >= share:
+        kept = account.others_before - account.others
+    elif lane is RunTrigger.SCHEDULED and now - account.wanted_at <= 2 * WINDOW:
+        kept = share - account.first_loads
+    return min(max(kept, 0), max(limit - 1, 0))
 
 
-def learn(
-    account: Account, now: float, rules: Rules, *, limit: int, left: int, seconds: float
-) -> Account:
+def learn(account: Account, now: float, told: Told, rules: Rules) -> Account:
     """Take in what a reply told: the limit, what is left of it, and when the window ends.
 
     The lower of the two counts stands: calls under way are not in Nango's yet, and others may
-    use the account beside us. An operator's own bound keeps its window, but not against Nango's
-    word that nothing is left.
+    use the account beside us. What a late reply tells of a window that is over is passed by.
+    An operator's own bound keeps its window, but not against Nango's word that nothing is left.
     """
     account = turned(account, now, rules)
-    ends = now + min(max(seconds, 0.0), 2 * WINDOW)
+    ends = now + min(told.seconds, 2 * WINDOW)
+    if told.seconds <= 0 or told.window < _oldest(account):
+        return account
     if rules.calls_per_minute:
-        return (
-            replace(account, paused_until=max(account.paused_until, ends)) if not left else account
-        )
-    if abs(ends - account.resets_at) > 2.0 or limit != account.limit:
-        return replace(account, limit=limit, left=left, resets_at=ends)
-    return replace(account, left=left) if left < account.left else account
+        return account if told.left else paused(account, ends)
+    if not account.window:
+        left = min(told.left, _unbooked(account, told))
+        named = replace(account, window=told.window, resets_at=ends)
+        return replace(named, limit=told.limit, left=left)
+    if told.window > account.window + 1 or told.limit != account.limit:
+        after = _next(account, rules, told.limit, resets_at=ends)
+        return replace(after, window=told.window, left=min(told.left, told.limit))
+    left = min(account.left, told.left)
+    return replace(account, left=left, resets_at=min(account.resets_at, ends))
+
+
+def _oldest(account: Account) -> int:
+    """The earliest window that may be this one; the two differ by more than by rounding."""
+    if account.window:
+        return account.window - 1
+    return account.window_before + 2 if account.window_before else 0
+
+
+def _unbooked(account: Account, told: Told) -> int:
+    """What is left as far as we know: calls under way are not in Nango's count yet."""
+    if account.limit == told.limit:
+        return account.left
+    free = told.limit - account.calls
+    return free if free > 0 else told.left
 
 
 def paused(account: Account, until: float) -> Account:
@@ -119,21 +193,28 @@ def paused(account: Account, until: float) -> Account:
     return replace(account, paused_until=max(account.paused_until, until))
 
 
-def allowance(account: Account, now: float, rules: Rules) -> int | None:
-    """How many more connections may be sent on their way now; None: as many as are due.
+def allowance(account: Account, now: float, lane: RunTrigger, rules: Rules) -> int | None:
+    """How many more connections of a lane may be sent on their way; None: as many as are due.
 
-    One that is under way but has not called yet counts as a call to come.
+    One that is due by the clock and has not called yet counts as a call to come.
     """
     account = turned(account, now, rules)
     if now < account.paused_until:
         return 0
     if account.limit is None:
         return None
-    coming = max(0, account.admitted - account.others - account.first_loads)
-    return max(0, account.left - coming)
+    free = max(0, account.left - _kept(account, now, lane, rules))
+    if lane is RunTrigger.SCHEDULED:
+        return max(0, free - max(0, account.admitted - account.by_clock))
+    return free
 
 
-def admitted(account: Account, now: float, rules: Rules, number: int) -> Account:
-    """Note that the dispatcher sent ``number`` connections on their way."""
+def admitted(
+    account: Account, now: float, rules: Rules, number: int, *, short: bool = False
+) -> Account:
+    """Note that the dispatcher sent ``number`` connections on their way by the clock.
+
+    ``short``: more of them were due than the budget had room for.
+    """
     account = turned(account, now, rules)
-    return replace(account, admitted=account.admitted + number)
+    return replace(account, admitted=account.admitted + number, short=account.short or short)

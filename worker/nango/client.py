@@ -5,6 +5,7 @@ ignore Retry-After for app-only connections and would hold our request open unse
 https://nango.dev/docs/reference/api/proxy/get
 """
 
+import random
 import re
 import time
 import uuid
@@ -21,7 +22,7 @@ from tenacity.wait import wait_random_exponential
 
 from models.run import RunTrigger
 from worker.core.errors import Broken, Halt, Retry, Spent, Torn, Trouble
-from worker.nango.gate import Gate
+from worker.nango.gate import DIRECTORY, Gate, service_of
 from worker.nango.reply import Reply
 from worker.nango.verdict import Limited, exhausted, nango_trouble, transport_trouble
 
@@ -75,6 +76,13 @@ class _Asked:
     body: object = None
     address: str | None = None
     lane: RunTrigger = RunTrigger.MANUAL
+    once: bool = False
+    inside: str | None = None
+
+    @property
+    def charged(self) -> str:
+        """What says which of the customer's budgets pays."""
+        return self.inside or self.target
 
     @property
     def path(self) -> bytes:
@@ -128,13 +136,16 @@ class NangoClient:
         body: object = None,
         headers: Mapping[str, str] | None = None,
         lane: RunTrigger = RunTrigger.MANUAL,
+        once: bool = False,
+        inside: str | None = None,
     ) -> Reply:
         """Send a request to Graph through the proxy; ``target`` is a path with its query.
 
         The target goes out byte for byte. Answers of Graph come back whatever their status;
         Nango's own failures and those of the network are raised. Waits for the budgets and
         retries in place as long as the pause that is asked for is short; ``lane`` says on whose
-        behalf the budget is spent.
+        behalf the budget is spent. With ``once`` the request is sent once, and Graph's 429 and
+        5xx come back, too. ``inside`` is a target within a ``$batch``: its budget is waited for.
 
         Raises Later (out of tries), Spent, Broken, Halt, Torn.
         """
@@ -148,7 +159,7 @@ class NangoClient:
         }
         try:
             sent = address.headers() | own
-            asked = _Asked(method, target, sent, body, str(address), lane)
+            asked = _Asked(method, target, sent, body, str(address), lane, once, inside)
             return self._patiently(asked)
         except Trouble as trouble:
             trouble.connection = trouble.connection or str(address)
@@ -162,9 +173,16 @@ class NangoClient:
         """Let the customer's budget know what an answer, also one inside a ``$batch``, told."""
         self.gate.heed(str(address), target, reply, self._clock())
 
+    def waits_apart(self, address: Address, target: str) -> bool:
+        """Whether Graph wants this target held back, and not what goes along in a ``$batch``."""
+        if service_of(target) == DIRECTORY:
+            return False
+        return service_of(target) in self.gate.pauses([str(address)]).get(str(address), {})
+
     def _patiently(self, asked: "_Asked") -> Reply:
         patience = self.patience
         until = time.monotonic() + patience.deadline
+        attempts = 1 if asked.once else ATTEMPTS
 
         def give_up(state: RetryCallState) -> bool:
             if state.outcome is None:
@@ -175,14 +193,16 @@ class NangoClient:
 
         retrying = Retrying(
             retry=retry_if_exception_type(Retry),
-            stop=lambda state: stop_after_attempt(ATTEMPTS)(state) or give_up(state),
+            stop=lambda state: stop_after_attempt(attempts)(state) or give_up(state),
             wait=_pause,
             reraise=True,
         )
         try:
             return retrying(self._once, asked, until)
         except Retry as trouble:
-            raise exhausted(trouble, patience.pause, proven=self._proven) from None
+            # Who asks once has not waited in vain: only a pause that was named is told.
+            least = 0.0 if asked.once else patience.pause
+            raise exhausted(trouble, least, proven=self._proven) from None
 
     def _once(self, asked: "_Asked", until: float) -> Reply:
         self._pass_gate(asked, until)
@@ -199,18 +219,21 @@ class NangoClient:
         self._proven = True
         if asked.address is not None:
             self.gate.heed(asked.address, asked.target, reply, now)
-            _throttled(reply, now)
+            if not asked.once:
+                _throttled(reply, now)
         return reply
 
     def _pass_gate(self, asked: "_Asked", until: float) -> None:
         """Wait for the budgets, if that is short. Raises Spent where it is not."""
         while True:
-            seconds, why = self.gate.wait(asked.address or "", asked.target, asked.lane)
+            seconds, why = self.gate.wait(asked.address or "", asked.charged, asked.lane)
             if seconds <= 0:
                 return
-            if seconds > self.patience.pause or time.monotonic() + seconds >= until:
+            # The call itself needs its time, too.
+            latest = until - self.patience.deadline / 2
+            if seconds > self.patience.pause or time.monotonic() + seconds > latest:
                 raise Spent(why, after=seconds)
-            time.sleep(seconds)
+            time.sleep(seconds + 0.2 * random.random())
 
     def _send(self, asked: "_Asked", until: float) -> Reply:
         with self._lock:

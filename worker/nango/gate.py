@@ -7,14 +7,24 @@ https://learn.microsoft.com/graph/throttling
 
 import hashlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from email.utils import parsedate_to_datetime
 from typing import Final
 
 import msgspec
 
 from models.run import RunTrigger
-from worker.nango.budget import Account, Rules, admitted, allowance, learn, paused, spend, turned
+from worker.nango.budget import (
+    Account,
+    Rules,
+    Told,
+    admitted,
+    allowance,
+    learn,
+    paused,
+    spend,
+    turned,
+)
 from worker.nango.ledger import Ledger, LocalLedger
 from worker.nango.reply import LONGEST_PAUSE, Reply
 
@@ -23,6 +33,16 @@ Change = Callable[[Account, float], Account]
 SLOW_FROM: Final = 0.8
 """Share of a customer's Graph budget from which we slow down, before Graph has to say 429."""
 
+UNITS_WINDOW: Final = 10.0
+"""Seconds of the directory's window of resource units."""
+
+LIST_UNITS: Final = 2.0
+"""Resource units that a page of a list costs at SharePoint."""
+
+DIRECTORY: Final = "directory"
+SHAREPOINT: Final = "sharepoint"
+SERVICES: Final = (DIRECTORY, SHAREPOINT)
+
 _KEEP_SECONDS: Final = 3600
 _SPENT: Final = "Nango's budget of calls a minute is spent for now"
 
@@ -30,7 +50,7 @@ _SPENT: Final = "Nango's budget of calls a minute is spent for now"
 def service_of(target: str) -> str:
     """Which of a customer's budgets a call draws on."""
     path = target.split("?", 1)[0].rstrip("/")
-    return "sharepoint" if path.split("/", 3)[2:3] == ["sites"] else "directory"
+    return SHAREPOINT if path.split("/", 3)[2:3] == ["sites"] else DIRECTORY
 
 
 class Gate:
@@ -41,29 +61,26 @@ class Gate:
     ) -> None:
         self._ledger = ledger or LocalLedger()
         self._rules = rules or Rules()
-        self._account = f"account:{_digest(account)}"
+        self._account = f"account:{_digest(f'{account} {self._rules.calls_per_minute}')}"
 
     def wait(self, address: str, target: str, lane: RunTrigger) -> tuple[float, str]:
         """Book one call and answer 0, or the seconds to wait first and why (nothing is booked)."""
         pause = _pause_key(address, service_of(target))
         while True:
             now, (held, until) = self._ledger.read([self._account, pause])
-            left = _seconds(until) - now
+            left = _left(until, now)
             if left > 0:
                 return left, f"Graph asks to slow down ({service_of(target)})"
-            after, seconds = spend(_account(held), now, lane, self._rules)
-            if self._save(held, after):
+            before = _account(held)
+            after, seconds = spend(before, now, lane, self._rules)
+            if after == before or self._save(held, after, now):
                 return seconds, _SPENT
 
     def learn(self, reply: Reply, wall: float) -> None:
         """Take in Nango's own headers; they are on Graph's answers, too."""
         told = _told(reply, wall)
-        if told is None:
-            return
-        limit, left, seconds = told
-        self._change(
-            lambda a, now: learn(a, now, self._rules, limit=limit, left=left, seconds=seconds)
-        )
+        if told is not None:
+            self._change(lambda account, now: learn(account, now, told, self._rules))
 
     def pause_account(self, seconds: float) -> None:
         """Nango's own 429: nobody asks until then."""
@@ -71,73 +88,94 @@ class Gate:
 
     def heed(self, address: str, target: str, reply: Reply, wall: float) -> None:
         """Slow a customer's calls down as Graph asks for, before it has to refuse them."""
-        seconds = wished_pause(reply, wall)
+        seconds = wished_pause(reply, _clock_of(reply, wall))
         if seconds <= 0:
             return
         key = _pause_key(address, service_of(target))
         while True:
             now, (held,) = self._ledger.read([key])
             until = now + min(seconds, LONGEST_PAUSE)
-            if until <= _seconds(held):
+            if until <= now + _left(held, now):
                 return
             lives = max(1, int(until - now) + 1)
             if self._ledger.swap(key, held, repr(until).encode(), lives):
                 return
 
-    def allowance(self) -> int | None:
-        """How many connections the dispatcher may send on their way; None: all that are due."""
-        now, (held,) = self._ledger.read([self._account])
-        return allowance(_account(held), now, self._rules)
+    def pauses(self, addresses: Iterable[str]) -> dict[str, dict[str, float]]:
+        """Seconds for which Graph wants the calls of these connections held back, by service."""
+        keys = {
+            _pause_key(address, service): (address, service)
+            for address in addresses
+            for service in SERVICES
+        }
+        now, values = self._ledger.read(list(keys)) if keys else (0.0, [])
+        found: dict[str, dict[str, float]] = {}
+        for (address, service), held in zip(keys.values(), values, strict=True):
+            if (left := _left(held, now)) > 0:
+                found.setdefault(address, {})[service] = left
+        return found
 
-    def admit(self, number: int) -> None:
-        """The dispatcher sent so many on their way."""
-        if number:
-            self._change(lambda account, now: admitted(account, now, self._rules, number))
-
-    def account(self) -> Account:
-        """The state of Nango's budget, for people."""
+    def allowance(self, lane: RunTrigger) -> int | None:
+        """How many connections of a lane may be sent on their way; None: all that are due."""
         now, (held,) = self._ledger.read([self._account])
-        return turned(_account(held), now, self._rules)
+        return allowance(_account(held), now, lane, self._rules)
+
+    def admit(self, number: int, *, short: bool = False) -> None:
+        """The dispatcher sent so many on their way by the clock; ``short``: more were due."""
+        if number or short:
+            self._change(lambda a, now: admitted(a, now, self._rules, number, short=short))
+
+    def account(self) -> tuple[Account, float]:
+        """The state of Nango's budget, for people, and the time it is of."""
+        now, (held,) = self._ledger.read([self._account])
+        return turned(_account(held), now, self._rules), now
 
     def _change(self, change: Change) -> None:
         while True:
             now, (held,) = self._ledger.read([self._account])
             before = _account(held)
             after = change(before, now)
-            if after == before or self._save(held, after):
+            if after == before or self._save(held, after, now):
                 return
 
-    def _save(self, held: bytes | None, after: Account) -> bool:
-        return self._ledger.swap(self._account, held, msgspec.json.encode(after), _KEEP_SECONDS)
+    def _save(self, held: bytes | None, after: Account, now: float) -> bool:
+        """A pause outlives the hour after which a silent account is forgotten."""
+        lives = _KEEP_SECONDS + int(max(0.0, after.paused_until - now))
+        return self._ledger.swap(self._account, held, msgspec.json.encode(after), lives)
 
 
-def wished_pause(reply: Reply, wall: float) -> float:
+def wished_pause(reply: Reply, now: float) -> float:
     """Seconds that Graph wants us to hold this customer's calls back; 0 for none.
 
-    A refusal's Retry-After where it names the whole scope (else only its own stream waits),
-    SharePoint's RateLimit headers (the longer of both), or the share of the budget that is used
-    up: half a second at 80 %, more above.
+    A refusal's Retry-After where it names the whole scope (else only its own stream waits), and
+    SharePoint's RateLimit headers (the longer of both). Ahead of a refusal: the more of the budget
+    is used up the longer, from half a second at 80 % to the whole window at 100 %.
     """
     reset = _number(reply, "ratelimit-reset")
     if reply.status in (429, 503):
         whole = reset is not None or "x-ms-throttle-scope" in reply.headers
-        return max(reply.retry_after(wall) or 0.0, reset or 0.0) if whole else 0.0
+        return max(reply.retry_after(now) or 0.0, reset or 0.0) if whole else 0.0
     used = _number(reply, "x-ms-throttle-limit-percentage")
     if used is not None and used >= SLOW_FROM:
-        return 0.5 + 10 * (min(used, 1.8) - SLOW_FROM)
+        share = min(1.0, (used - SLOW_FROM) / (1 - SLOW_FROM))
+        return 0.5 + (UNITS_WINDOW - 0.5) * share**2
     left = _number(reply, "ratelimit-remaining")
     if left is not None and reset is not None:
-        return min(reset, 60.0) / max(left, 1.0)
+        return min(reset, 60.0) * min(1.0, LIST_UNITS / max(left, 1.0))
     return 0.0
 
 
-def _told(reply: Reply, wall: float) -> tuple[int, int, float] | None:
-    """Limit, what is left and the seconds to the window's end, where Nango says so sensibly."""
+def _told(reply: Reply, wall: float) -> Told | None:
+    """What Nango says of its window, where that makes sense.
+
+    Both times are whole seconds, so the end is taken to be as late as it may be.
+    """
     limit, left = _number(reply, "x-ratelimit-limit"), _number(reply, "x-ratelimit-remaining")
     reset = _number(reply, "x-ratelimit-reset")
     if limit is None or left is None or reset is None or limit < 1:
         return None
-    return int(limit), int(left), reset - _clock_of(reply, wall)
+    seconds = int(reset) + 1 - int(_clock_of(reply, wall))
+    return Told(int(limit), int(left), int(reset), float(seconds))
 
 
 def _clock_of(reply: Reply, wall: float) -> float:
@@ -164,11 +202,13 @@ def _account(held: bytes | None) -> Account:
         return Account()
 
 
-def _seconds(held: bytes | None) -> float:
+def _left(held: bytes | None, now: float) -> float:
+    """Seconds of a pause that are left; one that is longer than any came from a wrong clock."""
     try:
-        return float(held or 0)
+        left = float(held or 0) - now
     except ValueError:
         return 0.0
+    return left if 0 < left <= LONGEST_PAUSE + _KEEP_SECONDS else 0.0
 
 
 def _pause_key(address: str, service: str) -> str:

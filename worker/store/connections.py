@@ -129,37 +129,43 @@ _LAPSED = text("""
     update sync.connections c set due_at = least(c.due_at, clock_timestamp())
       from lapsed where c.id = lapsed.connection_id and c.status in ('active', 'broken')
 """)
-_CLAIM = text("""
-    with first_loads as (
-        select count(*) as busy from sync.leases l
-          join sync.runs r on r.connection_id = l.connection_id and r.state = 'running'
-         where l.expires_at > clock_timestamp() and r.trigger = 'backfill'),
-    candidates as (
-        select c.id,
-               case when c.requested_at is not null then 'manual'
-                    when exists (select from sync.streams s where s.connection_id = c.id
-                                    and s.first_complete_at is not null) then 'scheduled'
-                    else 'backfill' end as queue,
+_DUE = """
+    due as (
+        select c.id, case when c.requested_at is not null then 'manual'
+                          when exists (select from sync.streams s where s.connection_id = c.id
+                                          and s.first_complete_at is not null) then 'scheduled'
+                          else 'backfill' end as queue,
                greatest(c.due_at, c.requested_at) as since
           from sync.connections c
           left join sync.leases l on l.connection_id = c.id
          where c.status in ('active', 'broken') and c.due_at <= clock_timestamp()
-           and (l.expires_at is null or l.expires_at < clock_timestamp())
-         order by c.requested_at is null, c.due_at limit :limit
-           for update of c skip locked),
+           and (l.expires_at is null or l.expires_at < clock_timestamp()))
+"""
+_CLAIM = text(f"""
+    with {_DUE}, first_loads as (
+        select count(*) as busy from sync.leases l
+          join sync.runs r on r.connection_id = l.connection_id and r.state = 'running'
+         where l.expires_at > clock_timestamp() and r.trigger = 'backfill'),
     ranked as (
-        select id, queue, row_number() over (partition by queue order by since) as place
-          from candidates),
-    claimed as (
+        select id, queue, since,
+               row_number() over (partition by queue order by since, id) as place
+          from due),
+    chosen as (
         select id, queue from ranked, first_loads
          where queue = 'manual'
             or queue = 'scheduled' and place <= :by_clock
-            or queue = 'backfill' and place <= least(:by_clock, :first_loads - busy))
+            or queue = 'backfill' and place <= :first_loads - busy
+         order by queue = 'manual' desc, queue = 'backfill' desc, since limit :limit),
+    claimed as (
+        select c.id, chosen.queue from sync.connections c join chosen on chosen.id = c.id
+         where c.status in ('active', 'broken') and c.due_at <= clock_timestamp()
+           for update of c skip locked)
     update sync.connections c
        set due_at = clock_timestamp() + make_interval(secs => :grace)
       from claimed where claimed.id = c.id
  returning c.id, claimed.queue
 """)
+_WAITING = text(f"with {_DUE} select exists (select from due where queue = 'scheduled')")
 
 
 def claim_due(
@@ -172,10 +178,10 @@ def claim_due(
 ) -> list[tuple[int, RunTrigger]]:
     """Claim connections that are due, most urgent first, and say on which queue they travel.
 
-    At most ``limit``, of which what nobody asked for by hand only within ``by_clock``: that is
-    what Nango's budget has room for. Due is also what holds a lapsed lease: its worker died.
-    A claim lasts ``grace`` seconds: if
-    its message is lost, the connection is due again then.
+    At most ``limit``, of which no more than ``by_clock`` are due by their clocks: that is what
+    Nango's budget has room for. Each queue is ranked by itself, so that a thousand customers who
+    wait for their first load hide nobody. Due is also what holds a lapsed lease: its worker died.
+    A claim lasts ``grace`` seconds: if its message is lost, the connection is due again then.
     """
     connection.execute(_LAPSED)
     values = {"limit": limit, "first_loads": first_loads, "grace": grace}
@@ -183,6 +189,11 @@ def claim_due(
     order = list(RunTrigger)
     claimed = [(row.id, RunTrigger(row.queue)) for row in connection.execute(_CLAIM, values)]
     return sorted(claimed, key=lambda item: order.index(item[1]))
+
+
+def clock_waits(connection: Connection) -> bool:
+    """Whether a connection is due by its clock and not claimed."""
+    return bool(connection.execute(_WAITING).scalar())
 
 
 def request_resync(

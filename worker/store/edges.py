@@ -59,6 +59,10 @@ _CASCADE = """
        and (group_id = any(%s::uuid[]) or member_id = any(%s::uuid[]))
  returning group_id, member_id, member_type
 """
+_MEMBERS = """
+    select member_id from directory.group_members
+     where connection_id = %s and group_id = %s::uuid and deleted_at is null
+"""
 _LIVE_MEMBER = """
     (case e.member_type
      when 'user' then exists (select from directory.users u
@@ -206,6 +210,13 @@ def stored_edges(tx: Transaction, pairs: Iterable[Pair]) -> dict[Pair, StoredEdg
     with driver(tx.connection).cursor() as cursor:
         cursor.execute(_KNOWN, (*columns, tx.connection_id))
         return {(row[0], row[1]): StoredEdge(*row[2:]) for row in cursor.fetchall()}
+
+
+def live_members(tx: Transaction, group_id: str) -> set[str]:
+    """The ids of all live members of a group."""
+    with driver(tx.connection).cursor() as cursor:
+        cursor.execute(_MEMBERS, (tx.connection_id, group_id))
+        return {row[0] for row in cursor.fetchall()}
 
 
 def returned_edges(tx: Transaction) -> dict[Pair, str]:

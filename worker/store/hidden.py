@@ -31,9 +31,13 @@ _HIDDEN = """
               and r.key = k.id::text)
 """
 _ANNOUNCED = """
-    select key from sync.removals
-     where connection_id = %s and resource = 'group_members'
-       and split_part(key, '/', 1) = any(%s::text::text[])
+    select r.key, r.reason <> 'not_seen' and exists (
+           select from sync.removals m
+            where m.connection_id = r.connection_id and m.resource in ('users', 'groups')
+              and m.key = split_part(r.key, '/', 2) and not m.held)
+      from sync.removals r
+     where r.connection_id = %s and r.resource = 'group_members'
+       and split_part(r.key, '/', 1) = any(%s::text::text[])
 """
 _MEMBERS = """
     select group_id || '/' || member_id from directory.group_members
@@ -58,7 +62,8 @@ def emptied_hidden(
     """The live memberships of hidden groups that would lose all of them at once.
 
     What goes is what waits in ``sync.removals``, and the ``missing`` memberships. Groups that go
-    as a whole do not count: those of which that is announced, and those ``ending``.
+    as a whole do not count: those of which that is announced, and those ``ending``. Nor does what
+    Graph announces of members that it says are deleted: that explains it.
     """
     missing = list(missing)
     with driver(tx.connection).cursor() as cursor:
@@ -72,10 +77,11 @@ def emptied_hidden(
             return []
         some = array_literal(sorted(hidden))
         cursor.execute(_ANNOUNCED, (tx.connection_id, some))
-        going = {row[0] for row in cursor.fetchall()}
-        going |= {key for key in missing if pair_of(key)[0] in hidden}
+        going = dict(cursor.fetchall())
+        explained = {key for key, is_explained in going.items() if is_explained}
+        going |= {key: False for key in missing if pair_of(key)[0] in hidden}
         cursor.execute(_MEMBERS, (tx.connection_id, some))
-        members = [row[0] for row in cursor.fetchall()]
+        members = [row[0] for row in cursor.fetchall() if row[0] not in explained]
     keeping = {pair_of(key)[0] for key in members if key not in going}
     return [key for key in members if pair_of(key)[0] not in keeping]
 

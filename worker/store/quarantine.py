@@ -9,7 +9,13 @@ from models.resource import Resource
 from worker.store.lease import Transaction
 
 BOUND = 1000
-"""Objects of a connection's resource that are remembered; more of them are only counted."""
+"""Objects of a connection's resource that are remembered; of more, only that there are more."""
+
+MORE = "unreadable:more"
+"""Stands for what is beyond the bound: only a full walk can tell what became of it."""
+
+HASTY = 3
+"""Attempts up to which an object that comes again is read at once; then its pauses count."""
 
 FIRST_PAUSE = 3600
 """Seconds until an object is first read again; doubled with each attempt, a week at most."""
@@ -30,6 +36,11 @@ _NOTE = text("""
 _RELEASE = text("""
     delete from sync.quarantine
      where connection_id = :id and resource = :resource and key = any(cast(:keys as text[]))
+""")
+_HASTEN = text("""
+    update sync.quarantine set retry_at = now()
+     where connection_id = :id and resource = :resource and key = any(cast(:keys as text[]))
+       and attempts < :hasty
 """)
 _COUNT = text("""
     select count(*) from sync.quarantine where connection_id = :id and resource = :resource
@@ -52,17 +63,34 @@ def note_rejects(
     """Remember malformed objects: key (None where unreadable) and reason."""
     for key, reason in rejects:
         digest = hashlib.blake2b(reason.encode(), digest_size=8).hexdigest()
-        tx.connection.execute(
-            _NOTE,
-            {
-                "id": tx.connection_id,
-                "resource": resource.name,
-                "key": key or f"unreadable:{digest}",
-                "reason": reason,
-                "pause": FIRST_PAUSE,
-                "bound": BOUND,
-            },
-        )
+        if not _note(tx, resource, key or f"unreadable:{digest}", reason, BOUND):
+            _note(tx, resource, MORE, f"there are more than {BOUND}", BOUND + 1)
+
+
+def _note(tx: Transaction, resource: Resource, key: str, reason: str, bound: int) -> bool:
+    values = {
+        "id": tx.connection_id,
+        "resource": resource.name,
+        "key": key,
+        "reason": reason,
+        "pause": FIRST_PAUSE,
+        "bound": bound,
+    }
+    return tx.connection.execute(_NOTE, values).rowcount > 0
+
+
+def met_again(tx: Transaction, resource: Resource, keys: Sequence[str]) -> None:
+    """Objects came on a page and were understood, which releases them.
+
+    Not those with children: what was malformed may have told of memberships that this page does
+    not tell again. They are due to be read by id, unless that has failed several times: then a
+    large group that changes often would be read in vain again and again.
+    """
+    if not resource.children:
+        release(tx, resource, keys)
+    elif keys:
+        values = {"id": tx.connection_id, "resource": resource.name, "keys": list(keys)}
+        tx.connection.execute(_HASTEN, {**values, "hasty": HASTY})
 
 
 def release(tx: Transaction, resource: Resource, keys: Sequence[str]) -> None:

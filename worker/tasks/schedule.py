@@ -7,10 +7,11 @@ from celery import shared_task
 from kombu.exceptions import OperationalError
 from redis import RedisError
 
+from models.run import RunTrigger
 from worker.core.crash import crash_point
 from worker.core.log import logger
 from worker.nango.ledger import redis_trouble
-from worker.store.connections import claim_due
+from worker.store.connections import claim_due, clock_waits
 from worker.store.orphans import free_orphans
 from worker.store.service import is_halted, note_tick, should_discover
 from worker.sync.discover import discover
@@ -26,25 +27,28 @@ def tick() -> None:
     """Claim what is due and send it on its way; read Nango's list where that is due."""
     with told("tick"):
         mine = kit()
+        gate = mine.nango.gate
+        by_clock = gate.allowance(RunTrigger.SCHEDULED)
+        no_first_loads = gate.allowance(RunTrigger.BACKFILL) == 0
         with mine.database.begin() as connection:
             note_tick(connection)
             halted = is_halted(connection)
             free_orphans(connection)
             looks = should_discover(connection, mine.settings.discovery_seconds)
-            limit = mine.settings.dispatch_limit
-            allowed = mine.nango.gate.allowance()
             claimed = (
                 []
                 if halted
                 else claim_due(
                     connection,
-                    limit=limit,
-                    by_clock=limit if allowed is None else min(limit, allowed),
-                    first_loads=mine.settings.first_loads,
+                    limit=mine.settings.dispatch_limit,
+                    by_clock=by_clock,
+                    first_loads=0 if no_first_loads else mine.settings.first_loads,
                     grace=CLAIM_GRACE,
                 )
             )
-        mine.nango.gate.admit(len(claimed))
+            sent = sum(trigger is RunTrigger.SCHEDULED for _, trigger in claimed)
+            short = by_clock is not None and sent == by_clock and clock_waits(connection)
+        gate.admit(sent, short=short)
         if claimed:
             crash_point("claimed")
         if looks:

@@ -13,7 +13,6 @@ from worker.nango.reply import Reply
 LIMIT: Final = 15
 
 _CODE = re.compile(r"[A-Za-z0-9_.]{1,64}")
-_ANSWERED = re.compile(r"Graph answered (\d{3})")
 
 
 class Asked(StrEnum):
@@ -66,11 +65,8 @@ class Answer:
 
     @property
     def status(self) -> int | None:
-        """Graph's status, also where the client took the answer for a reason to wait."""
-        if self.reply is not None:
-            return self.reply.status
-        told = _ANSWERED.fullmatch(self.trouble.message) if self.trouble else None
-        return int(told[1]) if told else None
+        """Graph's status; None where nothing of Graph's came back."""
+        return self.reply.status if self.reply else None
 
     @property
     def code(self) -> str:

@@ -16,7 +16,7 @@ from models.resources.role_assignments import ROLE_ASSIGNMENTS
 from models.resources.role_definitions import ROLE_DEFINITIONS
 from models.resources.sites import SITES
 from models.resources.users import USERS
-from worker.core.errors import Away, Broken, Halt, Spent, Torn, Trouble
+from worker.core.errors import Away, Broken, Halt, Torn, Trouble
 from worker.graph.decode import Page, decode_page, edges_of
 from worker.graph.links import VERSION, batch_url, target_of
 from worker.graph.probe.answers import LIMIT, Answer, Answers, Asked, Stop, is_passing, items_of
@@ -32,9 +32,6 @@ from worker.graph.targets import (
 from worker.graph.verdict import graph_trouble
 from worker.nango.client import Address, NangoClient
 from worker.nango.reply import Reply
-
-WAIT_SECONDS: Final = 20.0
-"""How long one call may wait for a budget of calls before it is given up."""
 
 PERMISSION: Final = "Organization.Read.All"
 IN_BATCH: Final = (
@@ -55,8 +52,7 @@ Told = Callable[[Asked, int], None]
 def probe(nango: NangoClient, address: Address, tenant: str | None, told: Told) -> Answers:
     """Ask everything, once each; ``tenant`` is the one that this connection had before.
 
-    ``nango`` must be one that never tries again, as each try counts. Raises nothing for what
-    Nango or Graph answer: that is what is looked at.
+    Raises nothing for what Nango or Graph answer: that is what is looked at.
     """
     asking = _Asking(nango, address, Answers(known_tenant=tenant), told)
     asking.organization()
@@ -163,7 +159,7 @@ class _Asking:
         reply, page, trouble = None, None, None
         started = time.monotonic()
         try:
-            reply = self._send(target, **request)
+            reply = self.nango.proxy(self.address, target, once=True, **request)
         except Away as away:
             away.connection = None
             raise
@@ -177,19 +173,6 @@ class _Asking:
         self.fruitless = self.fruitless + 1 if is_passing(trouble) else 0
         self.answers.stop = reason_to_stop(answer, self.fruitless)
         return answer
-
-    def _send(self, target: str, **request: Any) -> Reply:
-        """Send once; a short wait for a budget of ours comes before that."""
-        until = time.monotonic() + WAIT_SECONDS
-        while True:
-            before = self.nango.calls
-            try:
-                return self.nango.proxy(self.address, target, **request)
-            except Spent as spent:
-                wait = spent.after or 1.0
-                if self.nango.calls > before or time.monotonic() + wait > until:
-                    raise
-                time.sleep(wait)
 
 
 def understood(

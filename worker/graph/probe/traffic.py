@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from worker.core.errors import Torn
 from worker.graph.links import MAX_LENGTH, target_of
-from worker.graph.probe.answers import Answers
+from worker.graph.probe.answers import Answers, is_passing
 from worker.graph.probe.findings import Check, Finding, Verdict, plural
 from worker.nango.reply import Reply
 from worker.nango.verdict import GRAPH_HEADERS
@@ -167,7 +167,7 @@ def permissions(answers: Answers) -> Finding:
 def times(answers: Answers) -> Finding:
     name = "calls are answered in time"
     sent = [answer for answer in answers.by.values() if answer.sent]
-    silent = sum(answer.reply is None for answer in sent)
+    silent = sum(answer.reply is None or is_passing(answer.trouble) for answer in sent)
     if not sent:
         return Finding(name, Verdict.UNKNOWN, "no calls", "asks again")
     taken = sorted(answer.seconds * 1000 for answer in sent)

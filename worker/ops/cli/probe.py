@@ -18,9 +18,6 @@ from worker.ops.cli.output import FAILED, PARTIAL, USAGE, as_json, opened, print
 from worker.store.connections import Known, find
 from worker.wiring import open_nango
 
-NEVER_AGAIN: Final = -1.0
-"""A longest pause that every pause is longer than: the client sends each request once."""
-
 EXIT_OF: Final = {
     Outcome.YES: 0,
     Outcome.NO: FAILED,
@@ -65,7 +62,7 @@ def probe(connection: str, as_json: bool) -> None:  # noqa: FBT001
 
 
 def _asked(settings: Settings, known: Known) -> Answers:
-    nango = open_nango(settings.model_copy(update={"retry_seconds": NEVER_AGAIN}))
+    nango = open_nango(settings)
     try:
         address = Address(known.nango_connection_id, known.provider_config_key)
         return ask(nango, address, known.tenant_id, _tell)

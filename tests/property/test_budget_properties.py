@@ -1,0 +1,229 @@
+"""Whatever is asked for in whatever order: Nango's limit holds, and nobody starves."""
+
+from collections import Counter
+from collections.abc import Sequence
+from math import floor
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from models.run import RunTrigger
+from worker.nango.budget import (
+    WINDOW,
+    Account,
+    Rules,
+    Told,
+    admitted,
+    allowance,
+    learn,
+    paused,
+    spend,
+)
+from worker.nango.reply import LONGEST_PAUSE
+
+MANUAL, SCHEDULED, BACKFILL = RunTrigger.MANUAL, RunTrigger.SCHEDULED, RunTrigger.BACKFILL
+START = 1_800_000_000.0
+TICK = 1e-5
+"""More than what adding seconds to a Unix time rounds away."""
+UNDER_WAY = 5
+
+lanes = st.sampled_from(list(RunTrigger))
+shares = st.sampled_from([0.0, 0.25, 0.5, 1.0])
+instants = st.floats(0, 2)
+"""Seconds by which Nango's clock is ahead of ours."""
+
+
+class Honest:
+    """Nango's limiter, which has a clock of its own and tells times in whole seconds."""
+
+    def __init__(self, limit: int, ahead: float) -> None:
+        self.limit, self._ahead = limit, ahead
+        self.ends = 0.0
+        self.calls: Counter[float] = Counter()
+        """By the end of their window."""
+
+    def call(self, now: float) -> tuple[int, int]:
+        """Count a call: what is left, and the window, as its reply tells."""
+        if now >= self.ends:
+            self.ends = now + WINDOW
+        self.calls[self.ends] += 1
+        left = max(0, self.limit - self.calls[self.ends])
+        return left, floor(self.ends + self._ahead)
+
+    def told(self, reply: tuple[int, int], now: float) -> Told:
+        """A reply as it is read when it comes in."""
+        left, window = reply
+        return Told(self.limit, left, window, float(window + 1 - floor(now + self._ahead)))
+
+    @property
+    def refused(self) -> int:
+        """The most calls that were one too many in a window."""
+        return max(self.calls.values()) - self.limit
+
+
+Step = tuple[str, object, int]
+asks = st.tuples(st.just("ask"), lanes, st.integers(1, 12))
+passing = st.tuples(st.just("pass"), st.floats(0, 90), st.just(0))
+answers = st.tuples(st.just("answer"), st.none(), st.integers(1, UNDER_WAY))
+
+
+@given(
+    limit=st.integers(1, 30),
+    share=shares,
+    ahead=instants,
+    steps=st.lists(asks | passing, max_size=60),
+)
+@settings(max_examples=400, deadline=None)
+@example(limit=2, share=0.25, ahead=0.9, steps=[("ask", MANUAL, 9), ("pass", 59.5, 0)] * 5)
+def test_a_limit_that_was_told_is_never_exceeded(
+    limit: int, share: float, ahead: float, steps: Sequence[Step]
+) -> None:
+    nango, rules, now = Honest(limit, ahead), Rules(first_load_share=share), START
+    account = learn(Account(), now, nango.told(nango.call(now), now), rules)
+    for _, about, number in steps:
+        if isinstance(about, float):
+            now += about
+        for _ in range(number):
+            assert isinstance(about, RunTrigger)
+            account, wait = spend(account, now, about, rules)
+            if wait == 0:
+                account = learn(account, now, nango.told(nango.call(now), now), rules)
+            elif about is MANUAL:
+                assert account.left == 0, "people wait only where nothing is left"
+    assert nango.refused <= 0
+
+
+@given(
+    limit=st.integers(3, 30),
+    ahead=instants,
+    steps=st.lists(asks | passing | answers, max_size=80),
+)
+@settings(max_examples=400, deadline=None)
+def test_no_more_calls_are_refused_than_were_under_way(
+    limit: int, ahead: float, steps: Sequence[Step]
+) -> None:
+    """Replies come late and in any order."""
+    nango, rules, now = Honest(limit, ahead), Rules(), START
+    account = learn(Account(), now, nango.told(nango.call(now), now), rules)
+    under_way: list[tuple[int, int]] = []
+    for what, about, number in steps:
+        if isinstance(about, float):
+            now += about
+        for _ in range(number):
+            if isinstance(about, RunTrigger):
+                account, wait = spend(account, now, about, rules)
+                under_way += [nango.call(now)] if wait == 0 else []
+            late = what == "answer" and under_way
+            if late or len(under_way) > UNDER_WAY:
+                reply = under_way.pop(0 if late else -1)
+                account = learn(account, now, nango.told(reply, now), rules)
+    assert nango.refused <= UNDER_WAY
+
+
+@given(
+    limit=st.integers(2, 40),
+    share=st.floats(0.01, 1.0),
+    windows=st.lists(st.lists(lanes, min_size=1, max_size=90), min_size=1, max_size=5),
+)
+@settings(max_examples=300, deadline=None)
+def test_first_loads_have_their_share_of_every_window_in_which_they_ask(
+    limit: int, share: float, windows: Sequence[Sequence[RunTrigger]]
+) -> None:
+    """Only people may take it from them. The clock has the rest while it wants it."""
+    rules, now = Rules(first_load_share=share), START
+    nango = Honest(limit, 0.0)
+    account = learn(Account(), now, nango.told(nango.call(now), now), rules)
+    account, _ = spend(account, now, BACKFILL, rules)
+    clock_waited = False
+    for wishes in windows:
+        now = account.resets_at + TICK
+        granted: Counter[RunTrigger] = Counter()
+        refused: Counter[RunTrigger] = Counter()
+        for lane in (BACKFILL, *wishes):
+            account, wait = spend(account, now, lane, rules)
+            (refused if wait else granted)[lane] += 1
+            if wait == 0:
+                account = learn(account, now, nango.told(nango.call(now), now), rules)
+        kept = min(max(1, int(limit * share)), limit - 1)
+        if refused[BACKFILL]:
+            assert granted[BACKFILL] + granted[MANUAL] >= kept
+        if refused[SCHEDULED] and clock_waited:
+            assert granted[SCHEDULED] + granted[MANUAL] >= limit - max(1, int(limit * share))
+        clock_waited = refused[SCHEDULED] + refused[MANUAL] > 0
+
+
+tellings = st.builds(
+    Told,
+    st.integers(1, 50),
+    st.integers(0, 50),
+    st.integers(0, 2_000_000_000),
+    st.floats(-9, WINDOW),
+)
+events = st.one_of(
+    lanes,
+    tellings,
+    st.floats(0, 150).map(lambda seconds: ("pass", seconds)),
+    st.floats(0, 300).map(lambda seconds: ("pause", seconds)),
+    st.integers(0, 50).map(lambda number: ("admit", number)),
+)
+
+
+def after(events: Sequence[object], rules: Rules) -> tuple[Account, float]:
+    """Whatever state the account may be in, and when."""
+    account, now = Account(), START
+    for event in events:
+        match event:
+            case RunTrigger():
+                account, _ = spend(account, now, event, rules)
+            case Told():
+                account = learn(account, now, event, rules)
+            case ("pass", float(seconds)):
+                now += seconds
+            case ("pause", float(seconds)):
+                account = paused(account, now + seconds)
+            case ("admit", int(number)):
+                account = admitted(account, now, rules, number, short=number == 0)
+    return account, now
+
+
+@given(
+    happened=st.lists(events, max_size=60),
+    lane=lanes,
+    bound=st.none() | st.integers(1, 20),
+    share=shares,
+)
+@settings(max_examples=600, deadline=None)
+def test_a_wait_has_an_end_and_is_worth_it(
+    happened: Sequence[object], lane: RunTrigger, bound: int | None, share: float
+) -> None:
+    """Who waits as long as told gets a call, unless others came first."""
+    rules = Rules(bound, share)
+    account, now = after(happened, rules)
+    account, wait = spend(account, now, lane, rules)
+    pause = max(0.0, account.paused_until - now)
+    assert 0 <= wait <= max(WINDOW, pause) + TICK
+    assert wait == 0 or spend(account, now + wait + TICK, lane, rules)[1] == 0
+
+
+@given(happened=st.lists(events, max_size=60), ahead=st.floats(0, 1e9), lane=lanes, share=shares)
+@settings(max_examples=300, deadline=None)
+def test_a_clock_that_is_set_back_by_whatever_time_ends_no_service(
+    happened: Sequence[object], ahead: float, lane: RunTrigger, share: float
+) -> None:
+    rules = Rules(first_load_share=share)
+    account, now = after(happened, rules)
+    _, wait = spend(account, now - ahead, lane, rules)
+    assert wait <= LONGEST_PAUSE + 3 * WINDOW
+
+
+@given(happened=st.lists(events, max_size=60), share=shares)
+@settings(max_examples=300, deadline=None)
+def test_what_is_dispatched_by_the_clock_gets_its_first_call(
+    happened: Sequence[object], share: float
+) -> None:
+    rules = Rules(first_load_share=share)
+    account, now = after(happened, rules)
+    number = allowance(account, now, SCHEDULED, rules)
+    for _ in range(60 if number is None else number):
+        account, wait = spend(account, now, SCHEDULED, rules)
+        assert wait == 0
