@@ -225,3 +225,15 @@ def test_a_member_that_is_not_understood_is_a_reject_of_its_group() -> None:
     assert [reject.key for reject in page.rejects] == [group, group]
     with pytest.raises(Torn):
         take_members(page, group, b"<html>")
+
+
+def test_a_tenant_that_loses_delta_in_the_middle_of_a_walk_goes_over_to_lists(
+    mirror_of: MakeMirror,
+) -> None:
+    mirror = mirror_of(Tenant(seed=35, users=12, groups=30))
+    mirror.tenant.knobs.delta_page = 4
+    run_slice(mirror.kit, 1, trigger=RunTrigger.BACKFILL, seconds=0.0)
+    mirror.tenant.knobs.no_delta = True
+    assert mirror.sync().state is RunState.SUCCEEDED
+    assert stream(mirror, "mode") == "list_only"
+    assert_exact(mirror.database, mirror.tenant)

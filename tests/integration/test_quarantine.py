@@ -283,6 +283,29 @@ def test_members_that_cannot_be_read_now_are_read_by_the_next_run(mirror: Mirror
     assert_exact(mirror.database, tenant)
 
 
+def test_a_group_is_not_read_while_its_walk_is_under_way(mirror_of: MakeMirror) -> None:
+    """What it brought would look as if the walk had missed it."""
+    tenant = Tenant(seed=69, users=60, groups=8, sites=2)
+    tenant.knobs.delta_page, tenant.knobs.refuse_batch = 4, 404
+    mirror = mirror_of(tenant)
+    mirror.sync()
+    first = [tenant.groups.id_at(index) for index in range(4)]
+    group = next(one for one in first if tenant.members_of(one))
+    spoilt = Spoilt(mirror, {group: tenant.members_of(group)[0].id})
+    mirror.nango.before_graph = lambda asked: (
+        said(503, {}) if spoilt.spoilt and asked.path.endswith(DELTA) else spoilt(asked)
+    )
+    mirror.nango.calls.reset()
+    assert mirror.sync("groups", full=True).state is RunState.PARTIAL
+    assert quarantined(mirror) == [group]
+    assert mirror.nango.calls.graph["groups/{id}/members"] == 0
+    mark = last_seq(mirror.database)
+    mirror.nango.before_graph = None
+    assert mirror.sync().state is RunState.SUCCEEDED
+    assert events(mirror.database, after=mark) == []
+    assert_exact(mirror.database, tenant)
+
+
 def test_one_list_that_is_short_by_mistake_ends_no_membership(mirror: Mirror) -> None:
     tenant = mirror.tenant
     group = a_group(tenant)

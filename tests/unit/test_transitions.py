@@ -246,9 +246,9 @@ def test_restarts_are_bounded(phase: Phase) -> None:
 # ---- refused
 
 
-@pytest.mark.parametrize("status", [400, 404])
-@pytest.mark.parametrize("phase", [Phase.DELTA, Phase.HELD])
-def test_a_round_that_is_refused_has_lost_its_cursor(phase: Phase, status: int) -> None:
+@pytest.mark.parametrize("status", [400, 404, 501])
+@pytest.mark.parametrize("phase", [Phase.DELTA, Phase.HELD, Phase.LISTING])
+def test_what_is_refused_on_the_way_has_lost_its_cursor(phase: Phase, status: int) -> None:
     assert loses_cursor(stream(phase=phase, delta_link=TOKEN), refusal(status))
 
 
@@ -256,8 +256,8 @@ def test_a_round_that_is_refused_has_lost_its_cursor(phase: Phase, status: int) 
     ("one", "status"),
     [
         (stream(phase=Phase.DELTA, delta_link=TOKEN), 403),
-        (stream(phase=Phase.DELTA, delta_link=TOKEN), 501),
-        (stream(phase=Phase.LISTING, delta_link=TOKEN), 400),
+        (stream(phase=Phase.LISTING, delta_link=TOKEN), 403),
+        (stream(phase=Phase.LISTING, page_no=0, delta_link=TOKEN), 400),
         (stream(phase=Phase.READY), 400),
         (stream("sites", phase=Phase.HELD), 400),
     ],

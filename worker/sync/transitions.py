@@ -98,9 +98,13 @@ def restarted(stream: Stream, moment: datetime) -> Stream | None:
 
 
 def loses_cursor(stream: Stream, trouble: Refused) -> bool:
-    """A delta round that is refused outright has a cursor that Graph no longer takes."""
+    """What is refused outright on the way is a link that Graph no longer takes.
+
+    Begun anew, the walk says whether the resource itself is refused.
+    """
     in_round = stream.delta_link is not None and stream.phase in (Phase.DELTA, Phase.HELD)
-    return in_round and trouble.status in (400, 404)
+    in_walk = stream.phase is Phase.LISTING and stream.page_no > 0
+    return (in_round or in_walk) and trouble.status in (400, 404, 501)
 
 
 def another_way(stream: Stream, trouble: Refused, moment: datetime) -> Stream | None:
