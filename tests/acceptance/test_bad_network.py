@@ -172,7 +172,6 @@ def test_a_bad_line_to_nango(
         strikes(nango_proxy, lambda proxy, cut=cut: cut(proxy, after=50_000))  # type: ignore[misc]
     lasts(5, FaultProxy.swallow)(nango_proxy)
     lasts(2, FaultProxy.refuse)(nango_proxy)
-    nango_proxy.delay(0.1)
     until_exact(database, tenant, seconds=90, what="the load")
     assert_survived(service, database, tenant, told=objects)
 

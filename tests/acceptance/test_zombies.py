@@ -119,7 +119,7 @@ def locked(database: Database, table: str) -> Iterator[None]:
 def test_a_worker_that_is_stopped_within_a_transaction_holds_up_its_own_connection_only(
     service: Service, database: Database, nango: Nango, ended_by: str
 ) -> None:
-    """Until Postgres ends that transaction, which takes it a minute or two."""
+    """Until its session is ended, which a tick does after two minutes: Postgres never would."""
     tenant, other = (Tenant(seed=seed, users=1500, groups=5, sites=20) for seed in (72, 73))
     nango.add_connection("contoso", tenant)
     service.start_maintenance()

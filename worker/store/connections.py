@@ -119,6 +119,17 @@ def all_connections(
     return [_known(row) for row in connection.execute(statement)]
 
 
+_SILENT = text("""
+    select count(pg_terminate_backend(pid)) from pg_stat_activity
+     where datname = current_database() and usename = current_user
+       and application_name = current_setting('application_name')
+       and state = 'active' and wait_event = 'ClientRead'
+       and state_change < clock_timestamp() - make_interval(secs => :seconds)
+""")
+SILENT_SECONDS = 120.0
+"""How long a COPY may wait for its client. No timeout of Postgres's ends one whose client says
+nothing: a process that was stopped in the middle would keep its connection locked for good."""
+
 _LAPSED = text("""
     with unheld as (
         select connection_id from sync.leases where expires_at < clock_timestamp()
@@ -165,7 +176,7 @@ _CLAIM = text(f"""
       from claimed where claimed.id = c.id
  returning c.id, claimed.queue
 """)
-_WAITING = text(f"with {_DUE} select exists (select from due where queue = 'scheduled')")
+_WAITING = text(f"with {_DUE} select count(*) from due where queue = 'scheduled'")
 
 
 def claim_due(
@@ -183,6 +194,7 @@ def claim_due(
     wait for their first load hide nobody. Due is also what holds a lapsed lease: its worker died.
     A claim lasts ``grace`` seconds: if its message is lost, the connection is due again then.
     """
+    connection.execute(_SILENT, {"seconds": SILENT_SECONDS})
     connection.execute(_LAPSED)
     values = {"limit": limit, "first_loads": first_loads, "grace": grace}
     values["by_clock"] = limit if by_clock is None else by_clock
@@ -191,9 +203,9 @@ def claim_due(
     return sorted(claimed, key=lambda item: order.index(item[1]))
 
 
-def clock_waits(connection: Connection) -> bool:
-    """Whether a connection is due by its clock and not claimed."""
-    return bool(connection.execute(_WAITING).scalar())
+def count_waiting(connection: Connection) -> int:
+    """Connections that are due by their clocks and not claimed."""
+    return int(connection.execute(_WAITING).scalar_one())
 
 
 def request_resync(

@@ -26,6 +26,11 @@ _OPTIONS = " ".join(
         "statement_timeout": "60s",
         "lock_timeout": "10s",
         "idle_in_transaction_session_timeout": "120s",
+        # So that the server notices a client whose host is gone, and frees its locks.
+        "tcp_keepalives_idle": "30",
+        "tcp_keepalives_interval": "10",
+        "tcp_keepalives_count": "3",
+        "tcp_user_timeout": "60000",
         "timezone": "UTC",
         "datestyle": "ISO",
         "plan_cache_mode": "force_custom_plan",

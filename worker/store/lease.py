@@ -48,8 +48,11 @@ _COMMIT = text("""
 """)
 _RENEW = text("""
     update sync.leases set expires_at = clock_timestamp() + make_interval(secs => :seconds)
-     where connection_id = :id and token = :token
+     where connection_id = (select connection_id from sync.leases
+                             where connection_id = :id and token = :token
+                               for update skip locked)
 """)
+_IS_OURS = text("select token = :token from sync.leases where connection_id = :id")
 _RELEASE = text("""
     update sync.leases set expires_at = null, holder = null
      where connection_id = :id and token = :token
@@ -104,10 +107,15 @@ def take(database: Database, connection_id: int, seconds: float) -> Lease:
 
 
 def renew(database: Database, lease: Lease) -> None:
-    """Prolong the lease. Raises Fenced where somebody else has it."""
+    """Prolong the lease. Raises Fenced where somebody else has it.
+
+    A page that is being written holds the row; its commit renews the lease by itself.
+    """
     values = {"id": lease.connection_id, "token": lease.token, "seconds": lease.seconds}
     with database.begin() as connection:
-        if connection.execute(_RENEW, values).rowcount != 1:
+        if connection.execute(_RENEW, values).rowcount == 1:
+            return
+        if not connection.execute(_IS_OURS, values).scalar():
             raise Fenced("the lease was taken over", connection=str(lease.connection_id))
 
 

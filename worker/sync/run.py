@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from math import ceil
 
 from sqlalchemy import func, select
 
@@ -57,6 +58,7 @@ def run_slice(
     Raises Busy (another process holds the lease), Refused (not a connection to sync), Away,
     Halt, Fenced.
     """
+    _await_database(kit, 0.0 if order else AWAY_PATIENCE)
     with kit.database.begin() as connection:
         known = get(connection, connection_id)
     _check_status(known)
@@ -69,6 +71,19 @@ def run_slice(
         except (Broken, Later, Refused, Halt) as trouble:
             return stopped(session, trouble, kit.nango.calls - calls)
         return closed(session, outcome, kit.nango.calls - calls)
+
+
+def _await_database(kit: Kit, patience: float) -> None:
+    """A slice that finds Postgres away waits, so that its claim need not lapse. Raises Away."""
+    until = time.monotonic() + patience
+    while True:
+        try:
+            with kit.database.begin():
+                return
+        except Away:
+            if time.monotonic() >= until or is_stopping():
+                raise
+            time.sleep(0.5)
 
 
 def _check_status(known: Known) -> None:
@@ -147,7 +162,7 @@ def _order(known: Known, now: datetime) -> Order:
 def run_to_end(
     kit: Kit, connection_id: int, order: Order, *, progress: Progress = silent
 ) -> Report:
-    """Sync here and now, whatever the clocks say; waits where a budget is spent.
+    """Sync here and now, whatever the clocks say; waits where a budget is spent, and tells so.
 
     Raises as ``run_slice``.
     """
@@ -157,5 +172,5 @@ def run_to_end(
         )
         if report.state is not RunState.RUNNING or is_stopping():
             return report
-        progress("", round(report.again_in), report.message or "waiting")
+        progress("", ceil(report.again_in), report.message or "it waits")
         time.sleep(max(0.05, report.again_in))
