@@ -4,10 +4,8 @@ import sys
 
 from worker.core.errors import Halt
 from worker.core.settings import Settings
-from worker.nango.budget import Rules
 from worker.nango.client import NangoClient, Patience
-from worker.nango.gate import Gate
-from worker.nango.ledger import LocalLedger, SharedLedger
+from worker.nango.gate import open_gate
 from worker.store.engine import Database
 from worker.sync.run import Kit
 
@@ -30,14 +28,6 @@ def open_nango(settings: Settings) -> NangoClient:
         patience=Patience(settings.call_seconds, settings.retry_seconds),
         gate=open_gate(settings, key),
     )
-
-
-def open_gate(settings: Settings, key: str) -> Gate:
-    """The budgets, shared through Redis where an address is set."""
-    address = settings.redis_url
-    rules = Rules(settings.nango_calls_per_minute, settings.first_load_percent / 100)
-    ledger = LocalLedger() if address is None else SharedLedger(address.get_secret_value())
-    return Gate(ledger, account=f"{settings.nango_host} {key}", rules=rules)
 
 
 SWITCH_SECONDS = 0.0002

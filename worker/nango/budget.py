@@ -56,8 +56,10 @@ class Account:
     """Calls in this window: of people and discovery, of what was due, of first loads."""
     others_before: int = 0
     """What all but first loads needed in the window before."""
-    short: bool = False
-    """Whether one of them had to wait in this window."""
+    waited: int = 0
+    """Calls of theirs that had to wait in this window."""
+    undispatched: int = 0
+    """The most connections that were due and that the dispatcher had to leave."""
     wanted_at: float = 0.0
     """When a first load last asked for a call."""
     admitted: int = 0
@@ -94,8 +96,9 @@ def turned(account: Account, now: float, rules: Rules) -> Account:
 def _next(account: Account, rules: Rules, limit: int | None, *, resets_at: float) -> Account:
     """The window behind this one, with all of its calls left."""
     needed = account.others
-    if account.short and account.limit is not None:
-        needed = max(needed, account.limit - _share(account.limit, rules))
+    if account.limit is not None:
+        wanted = needed + account.waited + account.undispatched
+        needed = max(needed, min(wanted, account.limit - _share(account.limit, rules)))
     return Account(
         limit=limit,
         left=limit or 0,
@@ -115,7 +118,7 @@ def spend(account: Account, now: float, lane: RunTrigger, rules: Rules) -> tuple
     wait = max(0.0, account.paused_until - now)
     if account.limit is not None and account.left <= _kept(account, now, lane, rules):
         wait = max(wait, account.resets_at - now)
-        account = replace(account, short=account.short or lane is not RunTrigger.BACKFILL)
+        account = replace(account, waited=account.waited + (lane is not RunTrigger.BACKFILL))
     return (account, wait) if wait > 0 else (_booked(account, lane), 0.0)
 
 
@@ -131,8 +134,10 @@ def _booked(account: Account, lane: RunTrigger) -> Account:
 
 
 def _share(limit: int, rules: Rules) -> int:
-    """Calls of a window that are kept for first loads: one at least, if any are to be kept."""
-    return max(1, int(limit * rules.first_load_share)) if rules.first_load_share > 0 else 0
+    """Calls of a window that are kept for first loads: one at least, and never all."""
+    if rules.first_load_share <= 0:
+        return 0
+    return min(max(1, int(limit * rules.first_load_share)), limit - 1)
 
 
 def _kept(account: Account, now: float, lane: RunTrigger, rules: Rules) -> int:
@@ -140,13 +145,13 @@ def _kept(account: Account, now: float, lane: RunTrigger, rules: Rules) -> int:
 
     A first load that waits asks again in the next window, hence the two windows of memory.
     """
-    limit = account.limit or 0
+    limit = max(1, account.limit or 0)
     share, kept = _share(limit, rules), 0
     if lane is RunTrigger.BACKFILL and account.first_loads >= share:
         kept = account.others_before - account.others
     elif lane is RunTrigger.SCHEDULED and now - account.wanted_at <= 2 * WINDOW:
         kept = share - account.first_loads
-    return min(max(kept, 0), max(limit - 1, 0))
+    return min(max(kept, 0), limit - 1)
 
 
 def learn(account: Account, now: float, told: Told, rules: Rules) -> Account:
@@ -209,12 +214,11 @@ def allowance(account: Account, now: float, lane: RunTrigger, rules: Rules) -> i
     return free
 
 
-def admitted(
-    account: Account, now: float, rules: Rules, number: int, *, short: bool = False
-) -> Account:
+def admitted(account: Account, now: float, rules: Rules, number: int, waiting: int) -> Account:
     """Note that the dispatcher sent ``number`` connections on their way by the clock.
 
-    ``short``: more of them were due than the budget had room for.
+    So many as are ``waiting`` were due, too, but there was no room for them.
     """
     account = turned(account, now, rules)
-    return replace(account, admitted=account.admitted + number, short=account.short or short)
+    most = max(account.undispatched, waiting)
+    return replace(account, admitted=account.admitted + number, undispatched=most)

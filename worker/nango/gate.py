@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from models.run import RunTrigger
+from worker.core.settings import Settings
 from worker.nango.budget import (
     Account,
     Rules,
@@ -25,7 +26,7 @@ from worker.nango.budget import (
     spend,
     turned,
 )
-from worker.nango.ledger import Ledger, LocalLedger
+from worker.nango.ledger import Ledger, LocalLedger, SharedLedger
 from worker.nango.reply import LONGEST_PAUSE, Reply
 
 Change = Callable[[Account, float], Account]
@@ -120,10 +121,10 @@ class Gate:
         now, (held,) = self._ledger.read([self._account])
         return allowance(_account(held), now, lane, self._rules)
 
-    def admit(self, number: int, *, short: bool = False) -> None:
-        """The dispatcher sent so many on their way by the clock; ``short``: more were due."""
-        if number or short:
-            self._change(lambda a, now: admitted(a, now, self._rules, number, short=short))
+    def admit(self, number: int, waiting: int) -> None:
+        """The dispatcher sent so many on their way by the clock, and left so many."""
+        if number or waiting:
+            self._change(lambda a, now: admitted(a, now, self._rules, number, waiting))
 
     def account(self) -> tuple[Account, float]:
         """The state of Nango's budget, for people, and the time it is of."""
@@ -142,6 +143,14 @@ class Gate:
         """A pause outlives the hour after which a silent account is forgotten."""
         lives = _KEEP_SECONDS + int(max(0.0, after.paused_until - now))
         return self._ledger.swap(self._account, held, msgspec.json.encode(after), lives)
+
+
+def open_gate(settings: Settings, key: str) -> Gate:
+    """The budgets, shared through Redis where an address is set."""
+    address = settings.redis_url
+    rules = Rules(settings.nango_calls_per_minute, settings.first_load_percent / 100)
+    ledger = LocalLedger() if address is None else SharedLedger(address.get_secret_value())
+    return Gate(ledger, account=f"{settings.nango_host} {key}", rules=rules)
 
 
 def wished_pause(reply: Reply, now: float) -> float:

@@ -22,7 +22,10 @@ from worker.sync.plan import Order
 from worker.sync.policy import Policy
 
 Progress = Callable[[str, int, str], None]
-"""Told about each committed page: resource, objects so far, what is being done."""
+"""Told about each committed page: resource, objects so far, what is being done.
+
+Of a wait: no resource, its seconds, and what is waited for.
+"""
 
 
 def silent(_resource: str, _objects: int, _what: str) -> None:

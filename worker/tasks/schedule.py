@@ -11,10 +11,11 @@ from models.run import RunTrigger
 from worker.core.crash import crash_point
 from worker.core.log import logger
 from worker.nango.ledger import redis_trouble
-from worker.store.connections import claim_due, clock_waits
+from worker.store.connections import claim_due, count_waiting
 from worker.store.orphans import free_orphans
 from worker.store.service import is_halted, note_tick, should_discover
 from worker.sync.discover import discover
+from worker.sync.run import Kit
 from worker.tasks.base import kit, told
 from worker.tasks.sync import sync_slice
 
@@ -26,29 +27,7 @@ CLAIM_GRACE = 120.0
 def tick() -> None:
     """Claim what is due and send it on its way; read Nango's list where that is due."""
     with told("tick"):
-        mine = kit()
-        gate = mine.nango.gate
-        by_clock = gate.allowance(RunTrigger.SCHEDULED)
-        no_first_loads = gate.allowance(RunTrigger.BACKFILL) == 0
-        with mine.database.begin() as connection:
-            note_tick(connection)
-            halted = is_halted(connection)
-            free_orphans(connection)
-            looks = should_discover(connection, mine.settings.discovery_seconds)
-            claimed = (
-                []
-                if halted
-                else claim_due(
-                    connection,
-                    limit=mine.settings.dispatch_limit,
-                    by_clock=by_clock,
-                    first_loads=0 if no_first_loads else mine.settings.first_loads,
-                    grace=CLAIM_GRACE,
-                )
-            )
-            sent = sum(trigger is RunTrigger.SCHEDULED for _, trigger in claimed)
-            short = by_clock is not None and sent == by_clock and clock_waits(connection)
-        gate.admit(sent, short=short)
+        claimed, looks = claim(kit())
         if claimed:
             crash_point("claimed")
         if looks:
@@ -58,6 +37,30 @@ def tick() -> None:
         if claimed:
             crash_point("dispatched")
             logger().info("dispatched", connections=len(claimed))
+
+
+def claim(mine: Kit) -> tuple[list[tuple[int, RunTrigger]], bool]:
+    """What is due and has room in Nango's budget, and whether its list is to be read."""
+    gate, settings = mine.nango.gate, mine.settings
+    by_clock = gate.allowance(RunTrigger.SCHEDULED)
+    first_loads = 0 if gate.allowance(RunTrigger.BACKFILL) == 0 else settings.first_loads
+    claimed: list[tuple[int, RunTrigger]] = []
+    with mine.database.begin() as connection:
+        note_tick(connection)
+        free_orphans(connection)
+        looks = should_discover(connection, settings.discovery_seconds)
+        if not is_halted(connection):
+            claimed = claim_due(
+                connection,
+                limit=settings.dispatch_limit,
+                by_clock=by_clock,
+                first_loads=first_loads,
+                grace=CLAIM_GRACE,
+            )
+        sent = sum(trigger is RunTrigger.SCHEDULED for _, trigger in claimed)
+        waiting = count_waiting(connection) if sent == by_clock else 0
+    gate.admit(sent, waiting)
+    return claimed, looks
 
 
 def _send(task: object, queue: str, *arguments: object) -> None:

@@ -58,8 +58,10 @@ def opened(*, any_schema: bool = False) -> Iterator[tuple[Settings, Database]]:
 
 def ready_kit() -> "Kit":
     """What a sync needs. Raises Halt where a setting is missing or the schema is another."""
+    from worker.core.log import configure
     from worker.wiring import open_kit
 
+    configure("WARNING", "console")
     kit = open_kit(load_settings())
     check(kit.database)
     return kit
@@ -130,7 +132,12 @@ class ProgressLines:
         self._last = time.monotonic()
 
     def __call__(self, resource: str, objects: int, what: str) -> None:
+        """Without a resource it is a wait, of ``objects`` seconds: said at once."""
         now = time.monotonic()
+        if not resource:
+            self._last = now
+            click.echo(f"{self._label}: {what}; goes on in {objects} s", err=True)
+            return
         if now - self._last >= self._every:
             self._last = now
             click.echo(f"{self._label}: {what} {resource}, {objects:,} so far", err=True)

@@ -8,6 +8,7 @@ from typing import Final
 
 import click
 
+from worker.core.log import configure
 from worker.core.settings import MICROSOFT_PROVIDERS, Settings
 from worker.graph.probe.answers import LIMIT, Answers, Asked
 from worker.graph.probe.asking import probe as ask
@@ -62,6 +63,7 @@ def probe(connection: str, as_json: bool) -> None:  # noqa: FBT001
 
 
 def _asked(settings: Settings, known: Known) -> Answers:
+    configure("WARNING", "console")
     nango = open_nango(settings)
     try:
         address = Address(known.nango_connection_id, known.provider_config_key)

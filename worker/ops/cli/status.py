@@ -1,10 +1,11 @@
 """Commands that look: what is fresh, what is stuck, and whether the events tell the tables."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from worker.core.settings import Settings
 from worker.events.verify import verify as check
 from worker.ops.cli.output import (
     FAILED,
@@ -19,6 +20,9 @@ from worker.store.connections import find
 from worker.store.overview import connections_overview, streams_overview
 from worker.store.service import age_of, halt_reason
 
+if TYPE_CHECKING:
+    from worker.nango.gate import Gate
+
 
 @click.command()
 @click.argument("connection", required=False)
@@ -32,11 +36,13 @@ def status(connection: str | None, as_json: bool) -> None:  # noqa: FBT001
         tick = age_of(connected, "tick")
         halt = halt_reason(connected)
     alive = tick is not None and tick < 6 * settings.tick_seconds + 30
+    budget = _look_at_budgets(settings, rows)
     if as_json:
         told: dict[str, object] = {
             "dispatcher_alive": alive,
             "tick_age_seconds": tick,
             "halted": halt,
+            "nango_budget": budget,
             "connections": rows,
         }
         print_json(told if streams is None else {**told, "streams": streams})
@@ -45,10 +51,67 @@ def status(connection: str | None, as_json: bool) -> None:  # noqa: FBT001
     click.echo(f"dispatcher: {said}")
     if halt:
         click.echo(f"HALTED: {halt}")
+    if budget:
+        click.echo(_budget_line(budget))
     _connections_table(rows)
     if streams is not None:
         click.echo()
         _streams_table(streams)
+
+
+def _look_at_budgets(settings: Settings, rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Nango's budget as the workers share it; each row is told what Graph asks of it.
+
+    None where nothing is shared or known. Redis is only loaded where there is one.
+    """
+    for row in rows:
+        row["graph_pauses"] = {}
+    if settings.redis_url is None or settings.nango_secret_key is None:
+        return None
+    from worker.core.log import configure
+    from worker.nango.gate import open_gate
+
+    configure("WARNING", "console")
+    gate = open_gate(settings, settings.nango_secret_key.get_secret_value())
+    labels = [f"{row['provider_config_key']}/{row['nango_connection_id']}" for row in rows]
+    pauses = gate.pauses(labels)
+    for row, label in zip(rows, labels, strict=True):
+        found = pauses.get(label, {})
+        row["graph_pauses"] = {service: round(seconds, 1) for service, seconds in found.items()}
+    return _budget(gate, is_set=settings.nango_calls_per_minute is not None)
+
+
+def _budget(gate: "Gate", *, is_set: bool) -> dict[str, Any] | None:
+    account, now = gate.account()
+    pause = max(0.0, account.paused_until - now)
+    if account.limit is None and not pause:
+        return None
+    begun = account.calls > 0 or account.window > 0
+    return {
+        "limit": account.limit,
+        "left": account.left if account.limit is not None else None,
+        "resets_in_seconds": round(account.resets_at - now, 1) if begun else None,
+        "paused_for_seconds": round(pause, 1),
+        "source": "set" if is_set else "learnt",
+        "calls": {
+            "by_hand": account.by_hand,
+            "by_clock": account.by_clock,
+            "first_loads": account.first_loads,
+        },
+    }
+
+
+def _budget_line(budget: Mapping[str, Any]) -> str:
+    """One sentence for people."""
+    pause = budget["paused_for_seconds"]
+    paused = f"; PAUSED by Nango for {age(pause)}" if pause else ""
+    if budget["limit"] is None:
+        return f"Nango's budget: not known{paused}"
+    source = "as set here" if budget["source"] == "set" else "as Nango tells"
+    resets = budget["resets_in_seconds"]
+    until = f" for {resets:.0f} s" if resets is not None else ""
+    counts = f"{budget['left']:,} of {budget['limit']:,} calls left{until}"
+    return f"Nango's budget: {counts} ({source}){paused}"
 
 
 def _connections_table(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -65,7 +128,18 @@ def _connections_table(rows: Sequence[Mapping[str, Any]]) -> None:
                 row["run_state"],
                 row["events"],
                 "; ".join(
-                    filter(None, [row["status_reason"], row["settings_problem"], *row["attention"]])
+                    filter(
+                        None,
+                        [
+                            row["status_reason"],
+                            row["settings_problem"],
+                            *row["attention"],
+                            *(
+                                f"Graph asks to slow down ({service}) for {age(seconds)}"
+                                for service, seconds in row["graph_pauses"].items()
+                            ),
+                        ],
+                    )
                 ),
             ]
             for row in rows

@@ -1,0 +1,756 @@
+"""The shared budgets in the large: a Nango that counts and refuses, and a real Valkey.
+
+A process's kit has a ledger of its own, and so has each kit here: threads stand for processes.
+Nango's windows last seconds instead of a minute. As it tells times in whole seconds, up to one and
+a half of each window are lost to us, whatever its length.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from pathlib import Path
+
+import msgspec
+import pytest
+import redis
+from sqlalchemy import text
+
+from models.run import RunState, RunTrigger
+from sandbox.servers import Home, Servers, Supervisor, start_valkey
+from sandbox.tenant import Nango, Request, Response, Tenant
+from sandbox.tenant.limiter import Limiter
+from tests.support.mirror import assert_exact, events, mirrored, scalar
+from worker.core.errors import Busy, Spent
+from worker.core.settings import Settings
+from worker.graph.batch import Batcher
+from worker.nango.client import Address
+from worker.nango.reply import Reply
+from worker.store.connections import request_resync
+from worker.sync.discover import discover
+from worker.sync.run import Kit, run_slice
+from worker.tasks.schedule import claim
+from worker.wiring import close_kit, open_kit
+
+MANUAL, SCHEDULED, BACKFILL = RunTrigger.MANUAL, RunTrigger.SCHEDULED, RunTrigger.BACKFILL
+JSON = {"content-type": "application/json"}
+LOST = 1.6
+"""Seconds of each window that rounding may cost."""
+USERS = "/v1.0/users?$select=id&$top=5"
+
+Limit = Callable[[int, float], None]
+Kits = Callable[..., list[Kit]]
+
+
+@pytest.fixture
+def limit(nango: Nango) -> Iterator[Limit]:
+    """Has Nango refuse what is above so many calls in a window of so many seconds."""
+
+    def set_limit(calls: int, window: float) -> None:
+        nango.rate_limit, nango.rate_window, nango.enforce_rate_limit = calls, window, True
+        nango._limiter = Limiter()
+
+    yield set_limit
+    nango.rate_limit, nango.rate_window, nango.enforce_rate_limit = None, 60.0, False
+
+
+@pytest.fixture
+def broker(servers: Servers) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(servers.redis_url) as client:
+        client.flushall()
+        yield client
+
+
+@pytest.fixture
+def kits(settings: Settings, servers: Servers, broker: object) -> Iterator[Kits]:
+    """Kits of several processes; ``more`` changes their settings."""
+    opened: list[Kit] = []
+
+    def make(number: int = 1, **more: object) -> list[Kit]:
+        values = {"redis_url": servers.redis_url, "retry_seconds": 10, "call_seconds": 30}
+        changed = Settings(**{**settings.model_dump(), **values, **more})
+        opened.extend(open_kit(changed) for _ in range(number))
+        return opened[-number:]
+
+    yield make
+    for one in opened:
+        close_kit(one)
+
+
+@dataclass
+class Watch:
+    """What came to Nango, when, from whom, and how often it refused."""
+
+    nango: Nango
+    calls: list[tuple[float, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.nango.log.clear()
+        self.nango.before_response = self._note
+
+    def _note(self, request: Request) -> None:
+        self.calls.append((time.monotonic(), request.headers.get("connection-id", "")))
+
+    @property
+    def refused(self) -> int:
+        return sum(one.status == 429 for one in self.nango.log)
+
+    def of(self, name: str) -> list[float]:
+        return [moment for moment, who in self.calls if who == name]
+
+
+def enrol(kit: Kit, nango: Nango, tenants: dict[str, Tenant]) -> dict[str, int]:
+    """Connect and discover; our ids by Nango's."""
+    for name, tenant in tenants.items():
+        nango.add_connection(name, tenant)
+    discover(kit.database, kit.nango, kit.settings)
+    with kit.database.begin() as connection:
+        rows = connection.execute(text("select nango_connection_id, id from sync.connections"))
+        return {row[0]: row[1] for row in rows}
+
+
+def paged(seed: int, groups: int = 10) -> Tenant:
+    """A small tenant whose first load takes a call for every other group."""
+    tenant = Tenant(seed=seed, users=12, groups=groups, sites=2)
+    tenant.knobs.delta_page = 2
+    return tenant
+
+
+def serve(kits: list[Kit], wanted: set[int], patience: float = 60) -> dict[int, list[RunState]]:
+    """Claim and sync, as ticks and workers do, until each wanted connection has ended a run."""
+    ended: dict[int, list[RunState]] = {one: [] for one in wanted}
+    until = time.monotonic() + patience
+
+    def work(kit: Kit) -> None:
+        while not all(ended.values()):
+            assert time.monotonic() < until, f"not done: {[k for k, v in ended.items() if not v]}"
+            claimed, _ = claim(kit)
+            for connection_id, trigger in claimed:
+                try:
+                    report = run_slice(kit, connection_id, trigger=trigger)
+                except Busy:
+                    continue
+                if report.state is not RunState.RUNNING:
+                    ended.setdefault(connection_id, []).append(report.state)
+            if not claimed:
+                time.sleep(0.05)
+
+    with ThreadPoolExecutor(len(kits)) as pool:
+        for done in [pool.submit(work, kit) for kit in kits]:
+            done.result()
+    return ended
+
+
+# ---- Nango's budget, shared
+
+
+def test_many_processes_and_connections_stay_within_nangos_limit(
+    nango: Nango, kits: Kits, limit: Limit
+) -> None:
+    """Once the limit is known, only a call that was under way as a window ended can be refused."""
+    limit(25, 4.0)
+    processes = kits(3, dispatch_limit=1)
+    tenants = {f"c{seed}": paged(seed) for seed in range(10)}
+    ids = enrol(processes[0], nango, tenants)
+    watch = Watch(nango)
+    ended = serve(processes, set(ids.values()))
+    assert {state for states in ended.values() for state in states} == {RunState.SUCCEEDED}
+    assert len(watch.calls) > 2 * 25, "the limit was met several times over"
+    assert watch.refused <= 1
+    for name, tenant in tenants.items():
+        assert_exact(processes[0].database, tenant, ids[name])
+    assert scalar(processes[0].database, "select count(*) from sync.runs") == len(ids)
+
+
+def test_quiet_connections_get_through_at_nearly_the_limits_rate(
+    nango: Nango, kits: Kits, limit: Limit
+) -> None:
+    processes = kits(2, dispatch_limit=6)
+    tenants = {f"c{seed}": Tenant(seed=seed, users=1) for seed in range(18)}
+    ids = enrol(processes[0], nango, tenants)
+    for one in ids.values():
+        run_slice(processes[0], one, trigger=BACKFILL)
+    with processes[0].database.begin() as connection:
+        connection.execute(text("update sync.streams set due_at = now() where resource = 'users'"))
+        connection.execute(text("update sync.connections set due_at = now()"))
+    limit(6, 4.0)
+    watch = Watch(nango)
+    began = time.monotonic()
+    serve(processes, set(ids.values()))
+    assert len(watch.calls) == 18, "one call each"
+    assert watch.refused == 0
+    windows = 18 / 6
+    assert time.monotonic() - began < windows * (4.0 + LOST)
+
+
+@dataclass
+class Hammers:
+    """Callers that want all that they can get, each on its lane, until the time is up."""
+
+    kits: list[Kit]
+    seconds: float
+    granted: Counter[tuple[int, RunTrigger]] = field(default_factory=Counter)
+
+    def run(self, nango: Nango, *lanes: RunTrigger) -> None:
+        until = time.monotonic() + self.seconds
+        lock = threading.Lock()
+
+        def hammer(kit: Kit, lane: RunTrigger) -> None:
+            while time.monotonic() < until:
+                try:
+                    kit.nango.proxy(Address("contoso", "entra"), USERS, lane=lane)
+                except Spent as spent:
+                    time.sleep(min(spent.after or 0.0, max(0.0, until - time.monotonic())))
+                    continue
+                with lock:
+                    window = round(time.time() + nango._limiter._window.left)
+                    self.granted[window, lane] += 1
+
+        with ThreadPoolExecutor(len(lanes)) as pool:
+            work = zip(self.kits * len(lanes), lanes, strict=False)
+            for done in [pool.submit(hammer, kit, lane) for kit, lane in work]:
+                done.result()
+
+    def whole_windows(self) -> list[dict[RunTrigger, int]]:
+        """What each window gave to whom, but for the first, which began unknown, and the last."""
+        windows = sorted({window for window, _ in self.granted})[1:-1]
+        return [{lane: self.granted[one, lane] for lane in RunTrigger} for one in windows]
+
+
+def test_first_loads_and_the_clock_each_have_their_part_while_both_want_everything(
+    nango: Nango, kits: Kits, limit: Limit
+) -> None:
+    limit(20, 3.0)
+    nango.add_connection("contoso", Tenant(seed=1, users=9))
+    hammers = Hammers(kits(2), seconds=14)
+    hammers.run(nango, BACKFILL, SCHEDULED, BACKFILL, SCHEDULED, SCHEDULED, BACKFILL)
+    windows = hammers.whole_windows()
+    assert len(windows) >= 2
+    for one in windows:
+        assert one[BACKFILL] == pytest.approx(5, abs=1)
+        assert one[SCHEDULED] == pytest.approx(15, abs=1)
+
+
+@pytest.mark.parametrize("lane", [BACKFILL, SCHEDULED])
+def test_who_is_alone_has_it_all(nango: Nango, kits: Kits, limit: Limit, lane: RunTrigger) -> None:
+    limit(20, 2.0)
+    nango.add_connection("contoso", Tenant(seed=1, users=9))
+    hammers = Hammers(kits(2), seconds=8)
+    hammers.run(nango, lane, lane, lane)
+    windows = hammers.whole_windows()
+    assert windows
+    assert {one[lane] for one in windows} <= {19, 20, 21}
+
+
+def test_people_need_not_wait_while_the_clock_and_first_loads_do(
+    nango: Nango, kits: Kits, limit: Limit
+) -> None:
+    limit(8, 20.0)
+    nango.add_connection("contoso", Tenant(seed=1, users=9))
+    (kit,) = kits(1, retry_seconds=0)
+    contoso = Address("contoso", "entra")
+    kit.nango.proxy(contoso, USERS, lane=BACKFILL)
+    for _ in range(6):
+        kit.nango.proxy(contoso, USERS, lane=SCHEDULED)
+    with pytest.raises(Spent) as waits:
+        kit.nango.proxy(contoso, USERS, lane=SCHEDULED)
+    assert 10 < (waits.value.after or 0) <= 22
+    assert kit.nango.proxy(contoso, USERS, lane=MANUAL).ok
+    with pytest.raises(Spent):
+        kit.nango.proxy(contoso, USERS, lane=MANUAL)
+
+
+def test_nangos_own_429_holds_everybody_for_as_long_as_it_says(nango: Nango, kits: Kits) -> None:
+    one, other = kits(2)
+    for number, name in enumerate(("contoso", "fabrikam")):
+        nango.add_connection(name, Tenant(seed=number, users=9))
+    watch = Watch(nango)
+    refusal = {"error": {"code": "too_many_request", "method": "GET", "path": "/proxy"}}
+    waiting = [Response(429, msgspec.json.encode(refusal), JSON | {"retry-after": "2"})]
+
+    def refuse_once(request: Request) -> Response | None:
+        watch._note(request)
+        return waiting.pop() if waiting else None
+
+    nango.before_response = refuse_once
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(one.nango.proxy, Address("contoso", "entra"), USERS)
+        while not watch.calls or waiting:
+            time.sleep(0.01)
+        time.sleep(0.2)  # its answer is on its way
+        later = [
+            pool.submit(kit.nango.proxy, Address("fabrikam", "entra"), USERS)
+            for kit in (one, other)
+        ]
+        assert all(call.result().ok for call in (first, *later))
+    refused_at, *others = [moment for moment, _ in watch.calls]
+    assert len(others) == 3
+    assert all(2.0 <= moment - refused_at < 6.0 for moment in others)
+
+
+def test_an_operators_bound_holds_whatever_nango_tells(
+    nango: Nango, kits: Kits, limit: Limit
+) -> None:
+    limit(500, 2.0)
+    one, other = kits(2, nango_calls_per_minute=12, retry_seconds=0)
+    ids = enrol(one, nango, {"c1": paged(1, groups=24), "c2": paged(2, groups=24)})
+    reports = [
+        run_slice(kit, ids[name], trigger=BACKFILL) for kit, name in ((one, "c1"), (other, "c2"))
+    ]
+    assert nango.calls.total == 12
+    assert {report.state for report in reports} == {RunState.RUNNING}
+    assert all(40 < report.again_in <= 60 for report in reports)
+
+
+def test_without_a_limit_nothing_is_held_back(nango: Nango, kits: Kits) -> None:
+    one, other = kits(2, retry_seconds=0)
+    ids = enrol(one, nango, {"c1": paged(1, groups=60), "c2": paged(2, groups=60)})
+    for kit, name in ((one, "c1"), (other, "c2")):
+        assert run_slice(kit, ids[name], trigger=BACKFILL).state is RunState.SUCCEEDED
+    assert one.nango.gate.allowance(SCHEDULED) is None
+
+
+# ---- Redis comes and goes
+
+
+def test_a_redis_that_is_emptied_again_and_again_loses_nothing(
+    nango: Nango, kits: Kits, limit: Limit, broker: redis.Redis
+) -> None:
+    """Each time the calls under way may be one too many; Nango says so and is obeyed."""
+    limit(25, 3.0)
+    processes = kits(2, dispatch_limit=1)
+    tenants = {f"c{seed}": paged(seed) for seed in range(6)}
+    ids = enrol(processes[0], nango, tenants)
+    over = threading.Event()
+
+    def empty() -> None:
+        while not over.wait(0.5):
+            broker.flushall()
+
+    emptier = threading.Thread(target=empty)
+    emptier.start()
+    ended = serve(processes, set(ids.values()))
+    over.set()
+    emptier.join()
+    assert {state for states in ended.values() for state in states} == {RunState.SUCCEEDED}
+    for name, tenant in tenants.items():
+        assert_exact(processes[0].database, tenant, ids[name])
+
+
+@pytest.fixture
+def own_valkey(home: Path) -> Iterator[tuple[str, Supervisor]]:
+    """A Valkey that may be killed; its supervisor starts it again after a second."""
+    place = Home(home / "budgets")
+    with place.locked(), Supervisor() as supervisor:
+        yield start_valkey(place, supervisor).url, supervisor
+
+
+def test_a_redis_that_is_killed_holds_nobody_up(
+    nango: Nango, kits: Kits, limit: Limit, own_valkey: tuple[str, Supervisor]
+) -> None:
+    url, supervisor = own_valkey
+    limit(30, 3.0)
+    processes = kits(2, dispatch_limit=1, redis_url=url)
+    tenants = {f"c{seed}": paged(seed) for seed in range(6)}
+    ids = enrol(processes[0], nango, tenants)
+    watch = Watch(nango)
+    killed = threading.Event()
+
+    def kill(request: Request) -> None:
+        watch._note(request)
+        pid = supervisor.pid("valkey")
+        if len(watch.calls) == 10 and pid is not None:
+            os.kill(pid, 9)
+            killed.set()
+
+    nango.before_response = kill
+    serve(processes, set(ids.values()))
+    assert killed.is_set()
+    for name, tenant in tenants.items():
+        assert_exact(processes[0].database, tenant, ids[name])
+
+
+# ---- runs that wait
+
+
+def test_a_run_that_waits_goes_on_as_the_same_run_when_the_budget_is_back(
+    nango: Nango, kits: Kits, limit: Limit
+) -> None:
+    (kit,) = kits(1, retry_seconds=0)
+    tenant = paged(4, groups=24)
+    ids = enrol(kit, nango, {"contoso": tenant})
+    limit(7, 2.0)
+    waits = 0
+    for _ in range(30):
+        report = run_slice(kit, ids["contoso"], trigger=BACKFILL)
+        if report.state is not RunState.RUNNING:
+            break
+        waits += 1
+        assert report.message == "Nango's budget of calls a minute is spent for now"
+        due = scalar(
+            kit.database,
+            "select extract(epoch from due_at - clock_timestamp()) from sync.connections",
+        )
+        assert float(due) == pytest.approx(report.again_in, abs=1.2)
+        time.sleep(report.again_in)
+    assert report.state is RunState.SUCCEEDED
+    assert waits >= 2
+    runs = "select count(*), max(slices), max(calls) from sync.runs"
+    with kit.database.begin() as connection:
+        number, slices, calls = connection.execute(text(runs)).one()
+    assert (number, slices) == (1, waits + 1)
+    assert calls >= 12, "two windows and more"
+    assert_exact(kit.database, tenant)
+    created = [(one["resource"], one["object_id"]) for one in events(kit.database)]
+    assert len(created) == len(set(created)) == sum(t.count for t in tenant.truth().values())
+
+
+def test_a_sync_by_hand_waits_and_says_so(
+    nango: Nango, kits: Kits, limit: Limit, settings: Settings, servers: Servers
+) -> None:
+    (kit,) = kits(1)
+    tenant = paged(5, groups=24)
+    enrol(kit, nango, {"contoso": tenant})
+    limit(7, 3.0)
+    done = tenant_mirror(settings, servers, "sync", "contoso", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)[0]["state"] == "succeeded"
+    said = [line for line in done.stderr.splitlines() if "goes on in" in line]
+    assert said, done.stderr
+    for line in said:
+        head, _, seconds = line.partition("; goes on in ")
+        assert head == "entra/contoso: Nango's budget of calls a minute is spent for now"
+        assert 1 <= int(seconds.removesuffix(" s")) <= 5
+    assert_exact(kit.database, tenant)
+    assert scalar(kit.database, "select count(*) from sync.runs") == 1
+
+
+def tenant_mirror(
+    settings: Settings, servers: Servers, *arguments: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    assert settings.database_url is not None
+    assert settings.nango_secret_key is not None
+    kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")}
+    kept |= {
+        "DATABASE_URL": settings.database_url.get_secret_value(),
+        "REDIS_URL": servers.redis_url,
+        "NANGO_HOST": settings.nango_host,
+        "NANGO_SECRET_KEY": settings.nango_secret_key.get_secret_value(),
+        "TENANT_MIRROR_RETRY_SECONDS": "0",
+        "COLUMNS": "200",
+    }
+    return subprocess.run(
+        [sys.executable, "-c", "from worker.ops.cli import main; main()", *arguments],
+        env=kept | environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+# ---- dispatch
+
+
+def test_a_spent_budget_dispatches_only_what_people_asked_for(
+    nango: Nango, kits: Kits, limit: Limit
+) -> None:
+    (kit,) = kits(1)
+    ids = enrol(kit, nango, {f"c{seed}": Tenant(seed=seed, users=1) for seed in range(4)})
+    for name in ("c0", "c1"):
+        run_slice(kit, ids[name], trigger=BACKFILL)
+    with kit.database.begin() as connection:
+        connection.execute(text("update sync.connections set due_at = now()"))
+    limit(3, 30.0)
+    while kit.nango.gate.allowance(MANUAL) != 0:
+        kit.nango.proxy(Address("c0", "entra"), USERS)
+    assert claim(kit)[0] == []
+    with kit.database.begin() as connection:
+        request_resync(connection, ids["c1"], None, full=False)
+    assert claim(kit)[0] == [(ids["c1"], MANUAL)]
+
+
+def test_no_more_is_dispatched_than_there_is_room_for(
+    nango: Nango, kits: Kits, limit: Limit
+) -> None:
+    """Each is counted as a call to come until it has called."""
+    (kit,) = kits(1)
+    ids = enrol(kit, nango, {f"c{seed}": Tenant(seed=seed, users=1) for seed in range(8)})
+    for one in ids.values():
+        run_slice(kit, one, trigger=BACKFILL)
+    limit(6, 30.0)
+    kit.nango.proxy(Address("c0", "entra"), USERS)
+    with kit.database.begin() as connection:
+        connection.execute(text("update sync.connections set due_at = now()"))
+        connection.execute(text("update sync.streams set due_at = now() where resource = 'users'"))
+    claimed, _ = claim(kit)
+    assert [trigger for _, trigger in claimed] == [SCHEDULED] * 5
+    assert claim(kit)[0] == []
+    run_slice(kit, claimed[0][0], trigger=SCHEDULED)
+    assert claim(kit)[0] == []
+    account, _ = kit.nango.gate.account()
+    assert (account.left, account.by_clock) == (4, 1)
+    assert account.undispatched == 3
+
+
+def test_a_crowd_of_first_loads_does_not_hide_who_is_due(nango: Nango, kits: Kits) -> None:
+    (kit,) = kits(1, dispatch_limit=10, first_loads=2)
+    ids = enrol(kit, nango, {f"c{seed}": Tenant(seed=seed, users=1) for seed in range(2)})
+    run_slice(kit, ids["c0"], trigger=BACKFILL)
+    with kit.database.begin() as connection:
+        connection.execute(
+            text(
+                "insert into sync.connections (nango_connection_id, provider_config_key, provider,"
+                " due_at) select 'x' || n, 'entra', 'microsoft', now() - interval '1 day'"
+                " from generate_series(1, 50) n"
+            )
+        )
+        connection.execute(
+            text("update sync.connections set due_at = now() where id = :id"), {"id": ids["c0"]}
+        )
+    claimed, _ = claim(kit)
+    assert Counter(trigger for _, trigger in claimed) == {SCHEDULED: 1, BACKFILL: 2}
+
+
+TEN_THOUSAND = """
+    insert into sync.connections (nango_connection_id, provider_config_key, provider, due_at)
+    select 'x' || n, 'entra', 'microsoft', now() - random() * interval '1 hour'
+      from generate_series(1, 10000) n
+"""
+THEIR_STREAMS = """
+    insert into sync.streams (connection_id, resource, phase, mode, first_complete_at)
+    select id, resource, 'delta', 'plain', now()
+      from sync.connections,
+           unnest(array['users', 'groups', 'sites', 'role_definitions', 'role_assignments'])
+               as resource
+"""
+
+
+def test_a_tick_with_ten_thousand_due_is_short(kits: Kits) -> None:
+    (kit,) = kits(1)
+    with kit.database.begin() as connection:
+        connection.execute(text(TEN_THOUSAND))
+        connection.execute(
+            text("insert into sync.leases (connection_id) select id from sync.connections")
+        )
+        connection.execute(text(THEIR_STREAMS))
+    began = time.monotonic()
+    claimed, _ = claim(kit)
+    took = time.monotonic() - began
+    assert len(claimed) == kit.settings.dispatch_limit
+    assert took < 5, "0.2 s on two cores; this is for a plan that has gone wrong"
+
+
+# ---- Graph's budgets
+
+
+def test_a_throttled_customer_is_slowed_before_graph_refuses_and_slows_nobody_else(
+    nango: Nango, kits: Kits
+) -> None:
+    """The warning at 80 % is enough: from then on Graph never has to refuse."""
+    one, other = kits(2)
+    busy, calm = paged(7, groups=60), paged(8, groups=60)
+    busy.knobs.resource_units, busy.knobs.resource_unit_window = 20, 4.0
+    ids = enrol(one, nango, {"busy": busy, "calm": calm})
+    watch = Watch(nango)
+    done: dict[str, float] = {}
+
+    def run(kit: Kit, name: str) -> None:
+        while run_slice(kit, ids[name], trigger=BACKFILL).state is RunState.RUNNING:
+            time.sleep(0.1)
+        done[name] = time.monotonic()
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(2) as pool:
+        for future in [
+            pool.submit(run, kit, name) for kit, name in ((one, "busy"), (other, "calm"))
+        ]:
+            future.result()
+    assert done["calm"] - began < (done["busy"] - began) / 2
+    assert watch.refused == 0
+    assert nango.calls.graph["groups/delta"] == 2 * 30, "nor in a batch: no page came twice"
+    for name, tenant in (("busy", busy), ("calm", calm)):
+        assert_exact(one.database, tenant, ids[name])
+
+
+def test_sharepoint_is_paced_by_itself(nango: Nango, kits: Kits) -> None:
+    """The directory of the same customer does not wait for it, nor is it refused."""
+    (kit,) = kits(1)
+    tenant = paged(7, groups=30)
+    tenant.knobs.site_page = 1
+    for number in range(12):
+        tenant.create_site(name=f"s{number}")
+    tenant.knobs.sharepoint_units, tenant.knobs.sharepoint_window = 12, 5.0
+    ids = enrol(kit, nango, {"contoso": tenant})
+    watch = Watch(nango)
+    paths: list[tuple[float, str]] = []
+
+    def note(request: Request) -> None:
+        paths.append((time.monotonic(), request.path))
+
+    nango.before_graph = note
+    while run_slice(kit, ids["contoso"], trigger=BACKFILL).state is RunState.RUNNING:
+        time.sleep(0.1)
+    assert watch.refused == 0
+    groups, sites = (
+        max(moment for moment, path in paths if word in path) - paths[0][0]
+        for word in ("groups", "sites")
+    )
+    assert groups < sites / 2
+    assert_exact(kit.database, tenant, ids["contoso"])
+
+
+def test_a_pause_of_sharepoint_keeps_sites_out_of_a_batch_with_others(
+    nango: Nango, kits: Kits
+) -> None:
+    (kit,) = kits(1, retry_seconds=0)
+    tenant = paged(7)
+    ids = enrol(kit, nango, {"contoso": tenant})
+    asked = Reply(429, b"", {"retry-after": "40"} | {"ratelimit-reset": "40"})
+    contoso = Address("contoso", "entra")
+    kit.nango.heed(contoso, "/v1.0/sites/getAllSites", asked)
+    report = run_slice(kit, ids["contoso"], trigger=BACKFILL)
+    assert nango.calls.graph["sites/getAllSites"] == 0
+    assert report.state is RunState.RUNNING
+    assert report.message == "Graph asks to slow down (sharepoint)"
+    assert 35 < report.again_in <= 40
+    live = "select count(*) from directory.users where deleted_at is null"
+    assert scalar(kit.database, live) == tenant.truth()["users"].count
+
+
+def test_graphs_429_without_a_scope_holds_only_its_own_stream(nango: Nango, kits: Kits) -> None:
+    """It says nothing of the customer's other resources, and nothing of other customers."""
+    one, other = kits(2, retry_seconds=1)
+    tenants = {"contoso": paged(1), "fabrikam": paged(2)}
+    ids = enrol(one, nango, tenants)
+
+    def refuse(request: Request) -> Response | None:
+        if request.connection_id == "contoso" and request.path.endswith("/users"):
+            return Response(429, b"{}", JSON | {"retry-after": "600", "request-id": "x"})
+        return None
+
+    nango.before_graph = refuse
+    report = run_slice(one, ids["contoso"], trigger=BACKFILL)
+    assert report.state is RunState.PARTIAL
+    assert report.message == "users: Graph answered 429"
+    assert run_slice(other, ids["fabrikam"], trigger=BACKFILL).state is RunState.SUCCEEDED
+    assert_exact(one.database, tenants["fabrikam"], ids["fabrikam"])
+    due = """
+        select resource, extract(epoch from due_at - now()) > 500 from sync.streams
+         where connection_id = :id and phase = 'listing'
+    """
+    with one.database.begin() as connection:
+        assert connection.execute(text(due), {"id": ids["contoso"]}).all() == [("users", True)]
+    assert one.nango.gate.pauses(["entra/contoso"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("after", "least"),
+    [("0.4", 0.4), ("2", 2.0), ("date", 1.0), ("0", 0.0), (None, 0.4), ("soon", 0.4)],
+)
+def test_throttled_items_of_a_batch_are_sent_again_by_themselves(
+    nango: Nango, kits: Kits, after: str | None, least: float
+) -> None:
+    (kit,) = kits(1)
+    tenant = Tenant(seed=1, users=6)
+    enrol(kit, nango, {"contoso": tenant})
+    nango.calls.reset()
+    first, *others = [tenant.users.id_at(index) for index in range(6)]
+    refusals = 1
+
+    def throttle(request: Request) -> Response | None:
+        nonlocal refusals
+        if request.item is None or first not in request.path or not refusals:
+            return None
+        refusals -= 1
+        sent = formatdate(time.time() + 2, usegmt=True) if after == "date" else after
+        return Response(429, b"{}", JSON | ({"retry-after": sent} if sent is not None else {}))
+
+    nango.before_graph = throttle
+    batcher = Batcher(kit.nango, Address("contoso", "entra"))
+    began = time.monotonic()
+    replies = batcher.get_all({one: f"/v1.0/users/{one}?$select=id" for one in (first, *others)})
+    assert least <= time.monotonic() - began < least + 4
+    assert {reply.status for reply in replies.values()} == {200}
+    assert nango.calls.total == 2
+    assert nango.calls.graph["users/{id}"] == 7, "the six, and the throttled one again"
+
+
+def test_a_long_pause_for_an_item_ends_only_its_streams_part(nango: Nango, kits: Kits) -> None:
+    (kit,) = kits(1)
+    tenant = paged(3)
+    ids = enrol(kit, nango, {"contoso": tenant})
+
+    def throttle(request: Request) -> Response | None:
+        if request.item is not None and request.path.endswith("/groups/delta"):
+            return Response(429, b"{}", JSON | {"retry-after": "900"})
+        return None
+
+    nango.before_graph = throttle
+    began = time.monotonic()
+    report = run_slice(kit, ids["contoso"], trigger=BACKFILL)
+    assert time.monotonic() - began < 10, "nobody waited for it"
+    assert (report.state, report.message) == (RunState.PARTIAL, "groups: Graph answered 429")
+    assert nango.calls.graph["groups/delta"] == 1
+    live = mirrored(kit.database, ids["contoso"])
+    truth = tenant.truth()
+    assert {name for name in truth if live[name] != truth[name]} == {"groups", "group_members"}
+
+
+# ---- what an operator sees
+
+
+def test_status_shows_the_budget_and_who_is_slowed(
+    nango: Nango, kits: Kits, limit: Limit, settings: Settings, servers: Servers
+) -> None:
+    (kit,) = kits(1)
+    enrol(kit, nango, {"contoso": Tenant(seed=1, users=3)})
+    assert "budget" not in tenant_mirror(settings, servers, "status").stdout
+    limit(50, 30.0)
+    contoso = Address("contoso", "entra")
+    kit.nango.proxy(contoso, USERS)
+    kit.nango.heed(contoso, USERS, Reply(200, b"", {"x-ms-throttle-limit-percentage": "1.2"}))
+    kit.nango.gate.pause_account(25)
+    shown = tenant_mirror(settings, servers, "status")
+    assert shown.returncode == 0, shown.stderr
+    (line,) = [one for one in shown.stdout.splitlines() if "Nango's budget" in one]
+    assert "calls left for" in line
+    assert "(as Nango tells); PAUSED by Nango for" in line
+    assert "Graph asks to slow down (directory) for" in shown.stdout.replace("\n", " ")
+    told = json.loads(tenant_mirror(settings, servers, "status", "--json").stdout)
+    budget = told["nango_budget"]
+    assert (budget["limit"], budget["source"]) == (50, "learnt")
+    assert 45 <= budget["left"] <= 49
+    assert 0 < budget["resets_in_seconds"] <= 31
+    assert 5 < budget["paused_for_seconds"] <= 26
+    assert told["connections"][0]["graph_pauses"].keys() <= {"directory"}
+
+
+def test_status_tells_an_operators_bound_as_such(
+    nango: Nango, kits: Kits, settings: Settings, servers: Servers
+) -> None:
+    (kit,) = kits(1, nango_calls_per_minute=40)
+    enrol(kit, nango, {"contoso": Tenant(seed=1, users=3)})
+    bound = {"TENANT_MIRROR_NANGO_CALLS_PER_MINUTE": "40"}
+    shown = tenant_mirror(settings, servers, "status", **bound)
+    assert "Nango's budget: 39 of 40 calls left for" in shown.stdout
+    assert "(as set here)" in shown.stdout
+
+
+@pytest.mark.parametrize("address", ["", "redis://127.0.0.1:9/0"])
+def test_status_without_redis_says_nothing_of_budgets(
+    nango: Nango, kits: Kits, settings: Settings, servers: Servers, address: str
+) -> None:
+    (kit,) = kits(1)
+    enrol(kit, nango, {"contoso": Tenant(seed=1, users=3)})
+    shown = tenant_mirror(settings, servers, "status", "--json", REDIS_URL=address)
+    assert shown.returncode == 0, shown.stderr
+    assert json.loads(shown.stdout)["nango_budget"] is None
+    assert "budget" not in tenant_mirror(settings, servers, "status", REDIS_URL=address).stdout
