@@ -36,6 +36,12 @@ FAST = {"fsync": "off", "synchronous_commit": "off", "shared_buffers": "64MB"}
 POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files with the longest tests go first, so that none is left for the end."""
+    items.sort(key=lambda item: item.path.parent.name not in ("property", "acceptance"))
+
+
 @pytest.fixture(scope="session")
 def home() -> Iterator[Path]:
     """A folder that an unprivileged server may pass through."""
