@@ -103,6 +103,14 @@ def a_group(tenant: Tenant, least: int = 3) -> str:
     return str(next(row["id"] for row in groups if len(tenant.members_of(row["id"])) >= least))
 
 
+def an_arrival(tenant: Tenant) -> tuple[str, str]:
+    """A group, and a user who has just joined it."""
+    group = a_group(tenant)
+    came = strangers(tenant, group, 1)[0]
+    tenant.add_member(group, came)
+    return group, came
+
+
 def strangers(tenant: Tenant, group: str, number: int) -> list[str]:
     """Users who are not in the group."""
     inside = {member.id for member in tenant.members_of(group)}
@@ -166,9 +174,7 @@ def test_a_sync_by_hand_reads_the_members_at_once(mirror: Mirror) -> None:
 def test_a_later_page_does_not_release_a_group(mirror: Mirror) -> None:
     """It tells what changed since, not what was lost; but it is a reason to read it at once."""
     tenant = mirror.tenant
-    group = a_group(tenant)
-    came = strangers(tenant, group, 1)[0]
-    tenant.add_member(group, came)
+    group, came = an_arrival(tenant)
     Spoilt(mirror, {group: came})
     assert tick(mirror) is RunState.PARTIAL
     tenant.update_group(group, displayName="Renamed")
@@ -267,9 +273,7 @@ def test_a_members_list_that_is_none_keeps_the_group_apart(
 
 def test_members_that_cannot_be_read_now_are_read_by_the_next_run(mirror: Mirror) -> None:
     tenant = mirror.tenant
-    group = a_group(tenant)
-    came = strangers(tenant, group, 1)[0]
-    tenant.add_member(group, came)
+    group, came = an_arrival(tenant)
     spoilt = Spoilt(mirror, {group: came})
     mirror.nango.before_graph = lambda asked: (
         said(503, {}) if "/members" in asked.path else spoilt(asked)
@@ -308,9 +312,7 @@ def test_a_group_is_not_read_while_its_walk_is_under_way(mirror_of: MakeMirror) 
 
 def test_one_list_that_is_short_by_mistake_ends_no_membership(mirror: Mirror) -> None:
     tenant = mirror.tenant
-    group = a_group(tenant)
-    came = strangers(tenant, group, 1)[0]
-    tenant.add_member(group, came)
+    group, came = an_arrival(tenant)
     spoilt, lies = Spoilt(mirror, {group: came}), [said(200, {"value": []})]
     mirror.nango.before_graph = lambda asked: (
         lies.pop() if lies and "/members" in asked.path else spoilt(asked)
@@ -325,9 +327,7 @@ def test_one_list_that_is_short_by_mistake_ends_no_membership(mirror: Mirror) ->
 
 def test_a_group_that_is_gone_when_it_is_read_again_is_released(mirror: Mirror) -> None:
     tenant = mirror.tenant
-    group = a_group(tenant)
-    came = strangers(tenant, group, 1)[0]
-    tenant.add_member(group, came)
+    group, came = an_arrival(tenant)
     Spoilt(mirror, {group: came})
     assert tick(mirror) is RunState.PARTIAL
     tenant.delete_group(group)

@@ -3,13 +3,12 @@
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import httpx
 import pytest
 from click.testing import CliRunner
 
-from sandbox.tenant import BROKEN, EXPIRIES, TRANSIENT, Client, Nango, Server, Tenant, serve
+from sandbox.tenant import BROKEN, EXPIRIES, TRANSIENT, Client, Nango, Server, Tenant
 from sandbox.tenant.cli import sandbox
 
 
@@ -18,18 +17,6 @@ def nango() -> Nango:
     nango = Nango()
     nango.add_connection("c1", Tenant(users=5, groups=2))
     return nango
-
-
-@pytest.fixture
-def server(nango: Nango) -> Iterator[Server]:
-    with serve(nango) as server:
-        yield server
-
-
-@pytest.fixture
-def client(server: Server) -> Iterator[Client]:
-    with Client(server, "c1") as client:
-        yield client
 
 
 def test_faults_are_switched_on_and_off_over_http(client: Client, nango: Nango) -> None:

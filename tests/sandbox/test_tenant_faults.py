@@ -1,7 +1,7 @@
 """Faults at random from a seed and by script, over real connections."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 
 import httpx
@@ -20,7 +20,6 @@ from sandbox.tenant import (
     Server,
     Step,
     Tenant,
-    serve,
 )
 
 NANGO_KINDS = frozenset({"html-200", "html-502", "empty-500", "cut", "nango-429", "nango-500"})
@@ -32,18 +31,6 @@ def nango() -> Nango:
     nango.add_connection("c1", Tenant(users=450, groups=6))
     nango.add_connection("c2", Tenant(seed=2, users=20, groups=2))
     return nango
-
-
-@pytest.fixture
-def server(nango: Nango) -> Iterator[Server]:
-    with serve(nango) as server:
-        yield server
-
-
-@pytest.fixture
-def client(server: Server) -> Iterator[Client]:
-    with Client(server, "c1") as client:
-        yield client
 
 
 def hit(nango: Nango, kind: str, matches: str = "", **options: float) -> None:

@@ -1,12 +1,11 @@
 """What Nango itself puts in the way: its limit of calls, scopes, and tokens it cannot renew."""
 
 import time
-from collections.abc import Iterator
 
 import httpx
 import pytest
 
-from sandbox.tenant import Client, Nango, Response, Server, Tenant, serve
+from sandbox.tenant import Client, Nango, Response, Server, Tenant
 
 CONNECTION = "/connections/c1?provider_config_key=entra"
 
@@ -17,18 +16,6 @@ def nango() -> Nango:
     nango.add_connection("c1", Tenant(users=5, groups=2))
     nango.add_connection("c2", Tenant(seed=2, users=5, groups=2), metadata={"a": 1, "b": 1})
     return nango
-
-
-@pytest.fixture
-def server(nango: Nango) -> Iterator[Server]:
-    with serve(nango) as server:
-        yield server
-
-
-@pytest.fixture
-def client(server: Server) -> Iterator[Client]:
-    with Client(server, "c1") as client:
-        yield client
 
 
 def code_of(answer: httpx.Response) -> tuple[int, str]:

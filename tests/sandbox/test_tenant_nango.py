@@ -1,7 +1,5 @@
 """Nango's side: keys, headers, connections, the proxy, hooks and counters."""
 
-from collections.abc import Iterator
-
 import httpx
 import pytest
 
@@ -17,18 +15,6 @@ def nango() -> Nango:
         nango.add_connection(name, Tenant(seed=3), metadata={"tenant_mirror": {"name": name}})
     nango.add_connection("other", Tenant(seed=4), "entra-2", "microsoft-entra-id")
     return nango
-
-
-@pytest.fixture
-def server(nango: Nango) -> Iterator[Server]:
-    with serve(nango) as server:
-        yield server
-
-
-@pytest.fixture
-def client(server: Server) -> Iterator[Client]:
-    with Client(server, "c1") as client:
-        yield client
 
 
 def code_of(response: httpx.Response) -> tuple[int, str]:

@@ -3,12 +3,11 @@
 import itertools
 import json
 import time
-from collections.abc import Iterator
 
 import httpx
 import pytest
 
-from sandbox.tenant import Client, Knobs, Nango, Server, Tenant, serve
+from sandbox.tenant import Client, Knobs, Nango, Tenant
 from sandbox.tenant.graph.call import ROOT
 from sandbox.tenant.knobs import Loop
 
@@ -23,18 +22,6 @@ def nango(tenant: Tenant) -> Nango:
     nango = Nango()
     nango.add_connection("c1", tenant)
     return nango
-
-
-@pytest.fixture
-def server(nango: Nango) -> Iterator[Server]:
-    with serve(nango) as server:
-        yield server
-
-
-@pytest.fixture
-def client(server: Server) -> Iterator[Client]:
-    with Client(server, "c1") as client:
-        yield client
 
 
 def code_of(answer: httpx.Response) -> tuple[int, str]:

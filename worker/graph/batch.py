@@ -41,23 +41,18 @@ class Batcher:
     """Sends groups of requests for one connection, remembering whether ``$batch`` works."""
 
     def __init__(
-        self,
-        nango: NangoClient,
-        address: Address,
-        *,
-        lane: RunTrigger = RunTrigger.MANUAL,
-        before: Callable[[], object] = bool,
+        self, nango: NangoClient, address: Address, *, lane: RunTrigger = RunTrigger.MANUAL
     ) -> None:
-        """``before`` is called ahead of every request: the lease must outlive the answer."""
         self._nango = nango
         self._address = address
         self._lane = lane
-        self.before = before
+        self.before: Callable[[], None] | None = None
+        """Called ahead of every request, on its thread: the lease must outlive the answer."""
         self._usable = True
 
     def get(self, target: str) -> Reply:
         """One request on its own."""
-        self.before()
+        self._about_to_ask()
         return self._nango.proxy(self._address, target, lane=self._lane)
 
     def get_all(self, targets: Mapping[str, str]) -> dict[str, Reply]:
@@ -108,13 +103,17 @@ class Batcher:
                 break  # what has been answered stands; the rest says itself when to come back
         return replies
 
+    def _about_to_ask(self) -> None:
+        if self.before is not None:
+            self.before()
+
     def _together(self, targets: dict[str, str]) -> dict[str, Reply]:
         names = list(targets)
         requests = [
             {"id": str(index), "method": "GET", "url": batch_url(targets[name])}
             for index, name in enumerate(names)
         ]
-        self.before()
+        self._about_to_ask()
         reply = self._nango.proxy(
             self._address,
             f"{VERSION}/$batch",

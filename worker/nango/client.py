@@ -125,7 +125,9 @@ class NangoClient:
         return self._calls
 
     def close(self) -> None:
+        """Let go of the connections, those of the budgets included."""
         self._http.close()
+        self.gate.close()
 
     def proxy(
         self,

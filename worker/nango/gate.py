@@ -64,6 +64,9 @@ class Gate:
         self._rules = rules or Rules()
         self._account = f"account:{_digest(f'{account} {self._rules.calls_per_minute}')}"
 
+    def close(self) -> None:
+        self._ledger.close()
+
     def wait(self, address: str, target: str, lane: RunTrigger) -> tuple[float, str]:
         """Book one call and answer 0, or the seconds to wait first and why (nothing is booked)."""
         pause = _pause_key(address, service_of(target))

@@ -37,6 +37,8 @@ class Ledger(Protocol):
     def swap(self, key: str, old: bytes | None, new: bytes, seconds: int) -> bool:
         """Replace a value that is still ``old``; whether it was. It lives for ``seconds``."""
 
+    def close(self) -> None: ...
+
 
 class LocalLedger:
     """The budgets of one process."""
@@ -59,6 +61,9 @@ class LocalLedger:
                 self._values = {k: v for k, v in self._values.items() if v[1] > now}
             self._values[key] = (new, now + seconds)
             return True
+
+    def close(self) -> None:
+        """Nothing is open."""
 
     def _live(self, key: str, now: float) -> bytes | None:
         value, until = self._values.get(key, (None, 0.0))

@@ -57,10 +57,9 @@ def closed(session: Session, outcome: Outcome, calls: int) -> Report:
     with session.writing() as tx:
         add_to_run(tx, session.run, session.tally, calls)
         due = session.began if outcome.unfinished else _next_due(session, outcome)
-        values: dict[str, Any] = {"due_at": due}
         if not under_way:
             finish_run(tx, session.run, state, error=message, resources=resources)
-        change_connection(tx, **values)
+        change_connection(tx, due_at=due)
         settle_request(tx, session.order.since, done=not under_way)
     crash_point("books-closed")
     label = session.connection.label

@@ -58,9 +58,7 @@ def run_slice(
     Raises Busy (another process holds the lease), Refused (not a connection to sync), Away,
     Halt, Fenced.
     """
-    _await_database(kit, 0.0 if order else AWAY_PATIENCE)
-    with kit.database.begin() as connection:
-        known = get(connection, connection_id)
+    known = _known(kit, connection_id, 0.0 if order else AWAY_PATIENCE)
     _check_status(known)
     calls = kit.nango.calls
     with _leased(kit, connection_id) as lease:
@@ -73,13 +71,16 @@ def run_slice(
         return closed(session, outcome, kit.nango.calls - calls)
 
 
-def _await_database(kit: Kit, patience: float) -> None:
-    """A slice that finds Postgres away waits, so that its claim need not lapse. Raises Away."""
+def _known(kit: Kit, connection_id: int, patience: float) -> Known:
+    """The connection. A slice that finds Postgres away waits, so that its claim need not lapse.
+
+    Raises Away, Unknown.
+    """
     until = time.monotonic() + patience
     while True:
         try:
-            with kit.database.begin():
-                return
+            with kit.database.begin() as connection:
+                return get(connection, connection_id)
         except Away:
             if time.monotonic() >= until or is_stopping():
                 raise

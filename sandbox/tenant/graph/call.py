@@ -1,9 +1,9 @@
-"""One Graph call: the tenant, the path's segments, the query, and the view that it asks for."""
+"""One Graph call: the tenant, the path, the query, and the view that it asks for."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import monotonic
-from urllib.parse import unquote, unquote_plus
+from urllib.parse import unquote_plus
 
 from sandbox.tenant.directory import Directory
 from sandbox.tenant.errors import GraphError, bad_request, denied
@@ -72,9 +72,6 @@ class Call:
         for resource in resources:
             if resource in self.refused or resource in self.tenant.knobs.refused:
                 raise denied()
-
-    def segments(self) -> list[str]:
-        return [unquote(part) for part in self.path.strip("/").split("/")]
 
     # -- what is asked for ----------------------------------------------------------------------
 

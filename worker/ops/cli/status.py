@@ -73,6 +73,13 @@ def _look_at_budgets(settings: Settings, rows: list[dict[str, Any]]) -> dict[str
 
     configure("WARNING", "console")
     gate = open_gate(settings, settings.nango_secret_key.get_secret_value())
+    try:
+        return _told_by(gate, settings, rows)
+    finally:
+        gate.close()
+
+
+def _told_by(gate: "Gate", settings: Settings, rows: list[dict[str, Any]]) -> dict[str, Any] | None:
     labels = [f"{row['provider_config_key']}/{row['nango_connection_id']}" for row in rows]
     pauses = gate.pauses(labels)
     for row, label in zip(rows, labels, strict=True):
