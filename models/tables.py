@@ -8,6 +8,7 @@ from models.quarantine import quarantine
 from models.resources import RESOURCES
 from models.run import runs
 from models.service_state import service_state
+from models.sink import positions, sinks
 from models.stream import streams
 from models.walk_evidence import removals, seen
 
@@ -17,10 +18,12 @@ __all__ = [
     "connections",
     "leases",
     "metadata",
+    "positions",
     "quarantine",
     "removals",
     "runs",
     "seen",
     "service_state",
+    "sinks",
     "streams",
 ]

@@ -10,11 +10,11 @@ from worker.store.engine import Database
 from worker.sync.run import Kit
 
 
-def open_database(settings: Settings) -> Database:
+def open_database(settings: Settings, *, pool_size: int = 1) -> Database:
     """The mirror's database. Raises Halt where no address is set."""
     if settings.database_url is None:
         raise Halt("DATABASE_URL is not set; it names the Postgres database of the mirror")
-    return Database(settings.database_url.get_secret_value())
+    return Database(settings.database_url.get_secret_value(), pool_size=pool_size)
 
 
 def open_nango(settings: Settings) -> NangoClient:

@@ -13,6 +13,7 @@
     ├── Unknown      what a person named does not exist
     ├── Busy         another process holds the connection
     ├── Fenced       our lease was taken over; nothing more may be written
+    ├── Gone         a receiver wants no more change events
     └── Away         Postgres or Redis cannot be reached now
 
 Foreign errors become one of these at the edge, in one table: ``nango/verdict.py`` and
@@ -94,6 +95,10 @@ class Busy(Trouble):
 
 class Fenced(Trouble):
     """The lease went to somebody else."""
+
+
+class Gone(Trouble):
+    """The receiver of a sink wants no more events."""
 
 
 class Away(Trouble):

@@ -100,6 +100,11 @@ class Settings(BaseSettings):
     guard_rows: int = Field(50, ge=0, description="deletions that are never held for their share")
     purge_days: int = Field(400, ge=1, description="days that deleted rows are kept")
     events_days: int = Field(400, ge=1, description="days that change events are kept")
+    event_prefix: str = Field(
+        "tenantmirror",
+        pattern=r"^[a-z0-9]+(\.[a-z0-9-]+)*$",
+        description="what the types of delivered events begin with, such as com.example",
+    )
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="how much")
     log_format: str = Field("json", pattern="^(json|console)$", description="json or console")
 

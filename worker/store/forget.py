@@ -72,6 +72,7 @@ class _Place:
 PLACES: Final = (
     *(_Place(DIRECTORY, resource.name, resource.key) for resource in RESOURCES.values()),
     _Place(EVENTS, "change_events", ("seq",)),
+    _Place(EVENTS, "positions", ("sink_id",)),
     _Place(SYNC, "seen", ("resource", "walk_id", "page_no")),
     _Place(SYNC, "removals", ("resource", "key")),
     _Place(SYNC, "quarantine", ("resource", "key")),

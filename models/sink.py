@@ -1,0 +1,100 @@
+"""Where change events are delivered to, and how far each sink has come."""
+
+from enum import StrEnum
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Integer,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from models.base import EVENTS, metadata
+
+
+class SinkKind(StrEnum):
+    REDIS_STREAM = "redis-stream"
+    WEBHOOK = "webhook"
+
+
+class SinkStatus(StrEnum):
+    ACTIVE = "active"
+    PAUSED = "paused"
+    """By an operator; its position stays."""
+    DISABLED = "disabled"
+    """By the receiver, who answered 410."""
+
+
+class SinkStart(StrEnum):
+    """Where a new sink begins."""
+
+    NOW = "now"
+    OLDEST = "oldest"
+    """With the oldest event that is kept."""
+    SNAPSHOT = "snapshot"
+    """With the rows of today as ``created`` events, and whatever follows them."""
+
+
+sinks = Table(
+    "sinks",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("status", Text, nullable=False, server_default=SinkStatus.ACTIVE),
+    Column("status_reason", Text, comment="a plain sentence for the operator"),
+    Column("settings", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column(
+        "secrets",
+        JSONB,
+        nullable=False,
+        server_default=text("'{}'::jsonb"),
+        comment="keys and passwords; shown nowhere",
+    ),
+    Column("resources", ARRAY(Text), comment="only these; null: all"),
+    Column("changes", ARRAY(Text), comment="only these; null: all"),
+    Column("connections", ARRAY(BigInteger), comment="only these; null: all"),
+    Column("initial", Boolean, nullable=False, server_default=text("true")),
+    Column("start", Text, nullable=False, server_default=SinkStart.NOW),
+    Column("token", BigInteger, nullable=False, server_default="0", comment="the fence"),
+    Column("holder", Text, comment="relay that serves it, for people"),
+    Column("expires_at", DateTime(timezone=True), comment="null while nobody serves it"),
+    Column("failures", Integer, nullable=False, server_default="0"),
+    Column("retry_at", DateTime(timezone=True), comment="when a failed delivery is tried again"),
+    Column("last_delivered_at", DateTime(timezone=True)),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    UniqueConstraint("name"),
+    CheckConstraint("kind in ('redis-stream', 'webhook')", name="kind"),
+    CheckConstraint("status in ('active', 'paused', 'disabled')", name="status"),
+    CheckConstraint("start in ('now', 'oldest', 'snapshot')", name="start"),
+    schema=EVENTS,
+    comment="Where change events are delivered to",
+)
+
+positions = Table(
+    "positions",
+    metadata,
+    Column(
+        "sink_id",
+        BigInteger,
+        ForeignKey(sinks.c.id, ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column("connection_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("seq", BigInteger, nullable=False, comment="everything up to it is delivered"),
+    Column("occurred_at", DateTime(timezone=True), comment="of that event: none is earlier"),
+    Column("snapshot", JSONB, comment="where a snapshot under way goes on, and the seq of its cut"),
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    schema=EVENTS,
+    comment="How far each sink has come with each connection",
+)

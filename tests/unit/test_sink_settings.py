@@ -1,0 +1,164 @@
+"""What may be set for a sink; whatever else is refused with words that help, and no secrets."""
+
+import math
+from typing import Any
+
+import pytest
+
+from models.resources import RESOURCES
+from models.sink import SinkKind
+from worker.core.errors import Halt
+from worker.events.sink_settings import (
+    change_filter,
+    parted,
+    redis_address,
+    resource_filter,
+    settings_of,
+    sink_name,
+    stream_settings,
+    webhook_settings,
+)
+
+URL = "https://hooks.example.com/events"
+
+
+def test_a_webhook_needs_a_url_and_has_defaults_for_the_rest() -> None:
+    assert settings_of(SinkKind.WEBHOOK, {"url": URL}) == {
+        "url": URL,
+        "batch": 1,
+        "timeout": 15.0,
+        "allow_http": False,
+        "allow_private": False,
+    }
+
+
+def test_a_stream_needs_nothing() -> None:
+    assert settings_of(SinkKind.REDIS_STREAM, {}) == {
+        "stream": "tenant-mirror:events",
+        "maxlen": 1_000_000,
+    }
+
+
+@pytest.mark.parametrize("kind", SinkKind)
+def test_what_was_stored_is_accepted_again(kind: SinkKind) -> None:
+    given: dict[str, Any] = {"url": URL, "batch": 100} if kind is SinkKind.WEBHOOK else {}
+    stored = settings_of(kind, given)
+    assert settings_of(kind, stored) == stored
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({}, "url must be given"),
+        ({"url": ""}, "url must be given"),
+        ({"url": 7}, "url must be given"),
+        ({"url": "hooks.example.com"}, "url must look like"),
+        ({"url": "ftp://hooks.example.com/"}, "url must look like"),
+        ({"url": "https:///events"}, "url must look like"),
+        ({"url": "https://user:hunter2@example.com/"}, "no user or password"),
+        ({"url": "https://hunter2@example.com/"}, "no user or password"),
+        ({"url": URL + "?code=hunter2"}, "query"),
+        ({"url": URL + "#part"}, "fragment"),
+        ({"url": URL + "#"}, "fragment"),
+        ({"url": "https://example.com:99999/"}, "not a URL"),
+        ({"url": "https://example.com:0/"}, "port"),
+        ({"url": "https://exa mple.com/"}, "characters"),
+        ({"url": "https://example.com\\@inside/"}, "characters"),
+        ({"url": "https://example.com/\n"}, "characters"),
+        ({"url": "https://[::1/"}, "not a URL"),
+        ({"url": "http://example.com/"}, "allow_http"),
+        ({"url": URL, "batch": 0}, "batch must be a whole number from 1 to 100"),
+        ({"url": URL, "batch": 101}, "batch must be"),
+        ({"url": URL, "batch": True}, "batch must be"),
+        ({"url": URL, "batch": 1.5}, "batch must be"),
+        ({"url": URL, "batch": "10"}, "batch must be"),
+        ({"url": URL, "timeout": 0}, "timeout must be 1 to 60 seconds"),
+        ({"url": URL, "timeout": 61}, "timeout must be"),
+        ({"url": URL, "timeout": math.nan}, "timeout must be"),
+        ({"url": URL, "timeout": "soon"}, "timeout must be"),
+        ({"url": URL, "timeout": True}, "timeout must be"),
+        ({"url": URL, "allow_http": "yes"}, "allow_http must be true or false"),
+        ({"url": URL, "allow_private": 1}, "allow_private must be true or false"),
+        ({"url": URL, "stream": "x"}, "a webhook has no setting 'stream'"),
+        ({"url": URL, "retries": 3}, "no setting 'retries'; it has url, batch"),
+    ],
+)
+def test_bad_settings_of_a_webhook_are_refused(given: dict[str, Any], why: str) -> None:
+    with pytest.raises(Halt, match=why) as refused:
+        webhook_settings(given)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_unencrypted_is_possible_where_it_is_allowed() -> None:
+    made = webhook_settings({"url": "http://10.0.0.7:8080/in", "allow_http": True})
+    assert made.url == "http://10.0.0.7:8080/in"
+    assert made.host == "10.0.0.7:8080"
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"stream": ""}, "stream must be"),
+        ({"stream": "two words"}, "without blanks"),
+        ({"stream": "x" * 201}, "1 to 200"),
+        ({"maxlen": 0}, "maxlen must be"),
+        ({"maxlen": "many"}, "maxlen must be"),
+        ({"url": "redis://localhost"}, "a redis-stream has no setting 'url'"),
+    ],
+)
+def test_bad_settings_of_a_stream_are_refused(given: dict[str, Any], why: str) -> None:
+    with pytest.raises(Halt, match=why):
+        stream_settings(given)
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://:key@localhost:6379/0", "rediss://cache.example.com", "unix:///run/v.sock"]
+)
+def test_addresses_of_redis(url: str) -> None:
+    assert redis_address(url) == url
+
+
+@pytest.mark.parametrize("url", ["", "http://hunter2", "redis://a b:hunter2@x", "hunter2"])
+def test_what_is_no_redis_is_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(Halt) as refused:
+        redis_address(url)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_query_goes_with_the_secrets() -> None:
+    assert parted(URL + "?code=a?b") == (URL, "code=a?b")
+    assert parted(URL) == (URL, "")
+
+
+@pytest.mark.parametrize("url", [URL + "?code=hunter2#x", URL + "?hun ter2", "https://x:y/?a=1"])
+def test_bad_queries_are_refused(url: str) -> None:
+    with pytest.raises(Halt, match="url") as refused:
+        parted(url)
+    assert "ter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["crm", "a", "7", "crm-2.eu_west", "x" * 63])
+def test_names(name: str) -> None:
+    assert sink_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "CRM", "-crm", "a b", "crm\n", "x" * 64, "größe", "a/b"])
+def test_bad_names_are_refused(name: str) -> None:
+    with pytest.raises(Halt, match="name"):
+        sink_name(name)
+
+
+def test_no_filter_means_everything() -> None:
+    assert resource_filter(()) is None
+    assert change_filter(()) is None
+
+
+def test_filters_name_what_exists_once() -> None:
+    every = [*RESOURCES, "connection"]
+    assert resource_filter(every) == every
+    assert resource_filter(["users", "users"]) == ["users"]
+    assert change_filter(["deleted", "broken"]) == ["deleted", "broken"]
+    with pytest.raises(Halt, match=r"no resource 'people'; choose from .*users"):
+        resource_filter(["people"])
+    with pytest.raises(Halt, match=r"no change 'moved'; choose from created"):
+        change_filter(["created", "moved"])

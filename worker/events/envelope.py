@@ -1,0 +1,111 @@
+"""A change event as consumers get it: CloudEvents 1.0 in JSON.
+
+``before`` and ``after`` are spliced in as Postgres spells them; nothing is decoded on the way.
+https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md
+"""
+
+import uuid
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Final
+
+import msgspec
+
+from models.event_type import EVENT_TYPES
+from models.resources import RESOURCES
+from worker.store.sinks import Told
+
+__all__ = ["BATCH_CONTENT_TYPE", "CONTENT_TYPE", "Envelopes", "Told", "snapshot_id"]
+
+CONTENT_TYPE: Final = "application/cloudevents+json"
+BATCH_CONTENT_TYPE: Final = "application/cloudevents-batch+json"
+SNAPSHOT_IDS: Final = uuid.UUID("6a0f6b1e-3f0c-5a57-9c39-0f2d6a0a6e11")
+"""Namespace of the ids of snapshot events, so that one sent twice has the same id."""
+
+_JSON: Final = msgspec.json.Encoder()
+
+
+class Envelopes:
+    """Makes envelopes of one connection's events."""
+
+    def __init__(self, prefix: str, connection_id: int, tenant_id: str | None) -> None:
+        self._heads = _heads(prefix)
+        self._source = f'","source":"/connections/{connection_id}","type":'
+        self._partition = (
+            f'","partitionkey":"{connection_id}","data":{{"connection_id":{connection_id},'
+            f'"tenant_id":{_encode(tenant_id)},"resource":"'
+        )
+        self._moment: datetime | None = None
+        self._time = ""
+
+    def one(self, told: Told) -> bytes:
+        """The envelope of an event, as UTF-8 JSON."""
+        (
+            _,
+            seq,
+            occurred_at,
+            event_id,
+            resource,
+            object_id,
+            change,
+            changed,
+            before,
+            after,
+            initial,
+            snapshot,
+        ) = told
+        if occurred_at != self._moment:
+            self._time, self._moment = _instant(occurred_at), occurred_at
+        names = _KEYS.get(resource, _OF_CONNECTION)
+        spelt = _inside(object_id)
+        key = f'{{"{names[0]}":"{spelt}"}}' if len(names) == 1 else _pair(names, object_id)
+        return (
+            f'{{"specversion":"1.0","id":"{event_id}{self._source}'
+            f'{self._heads[resource, change]}{spelt}","time":"{self._time}",'
+            f'"datacontenttype":"application/json","sequence":"{seq:019d}{self._partition}'
+            f'{resource}","key":{key},'
+            f'"changed":{"null" if changed is None else _encode(changed)},'
+            f'"before":{before or "null"},"after":{after or "null"},'
+            f'"initial":{"true" if initial else "false"},'
+            f'"snapshot":{"true" if snapshot else "false"}}}}}'
+        ).encode()
+
+
+@lru_cache(maxsize=8)
+def _heads(prefix: str) -> dict[tuple[str, str], str]:
+    """The type and the beginning of the subject, by resource and change."""
+    return {
+        (resource, change): f'{_encode(f"{prefix}.{name}")},"subject":"{resource}/'
+        for (resource, change), name in EVENT_TYPES.items()
+    }
+
+
+def _encode(value: object) -> str:
+    return _JSON.encode(value).decode()
+
+
+def _instant(moment: datetime) -> str:
+    text = moment.astimezone(UTC).isoformat(timespec="microseconds")
+    return f"{text.removesuffix('+00:00')}Z"
+
+
+def _inside(text: str) -> str:
+    """A text as it is spelt between the quotation marks of JSON."""
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return text
+    return _encode(text)[1:-1]
+
+
+_OF_CONNECTION: Final = ("connection_id",)
+_KEYS: Final = {resource.name: resource.key for resource in RESOURCES.values()}
+
+
+def _pair(names: tuple[str, ...], object_id: str) -> str:
+    """The key of a membership."""
+    parts = object_id.split("/", len(names) - 1)
+    return _encode(dict(zip(names, parts, strict=True)))
+
+
+def snapshot_id(connection_id: int, resource: str, object_id: str, seq: int) -> str:
+    """The id of a snapshot event: the same however often it is sent."""
+    return str(uuid.uuid5(SNAPSHOT_IDS, f"{connection_id}/{resource}/{object_id}/{seq}"))

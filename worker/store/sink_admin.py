@@ -1,0 +1,195 @@
+"""What operators do with sinks: add, look, pause, resume, remove.
+
+Whoever serves a sink is fenced first, and claims it again with what it finds then.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, text
+
+from models.sink import SinkKind, SinkStart, SinkStatus
+from worker.core.errors import Halt, Unknown
+from worker.store.sinks import Sink, begin, seize
+
+_ADD = text("""
+    insert into events.sinks (name, kind, settings, secrets, resources, changes, connections,
+                              initial, start)
+    values (:name, :kind, cast(:settings as jsonb), cast(:secrets as jsonb), :resources, :changes,
+            :connections, :initial, :start)
+        on conflict (name) do nothing
+ returning id
+""")
+_FIND = text("""
+    select id, name, kind, token, settings, secrets, initial, start, failures
+      from events.sinks where name = :name
+""")
+_LOOK = text("""
+    select s.id, s.name, s.kind, s.status, s.status_reason, s.settings, s.resources, s.changes,
+           s.connections, s.initial, s.start, s.failures, s.retry_at, s.last_delivered_at,
+           s.created_at, s.holder, coalesce(s.expires_at > clock_timestamp(), false) as served,
+           extract(epoch from clock_timestamp() - s.last_delivered_at)::float8 as age_seconds,
+           coalesce(w.waiting, 0)::bigint as waiting, coalesce(w.behind, 0) as connections_behind
+      from events.sinks s
+      left join lateral (
+           select sum(l.event_seq - coalesce(p.seq, 0)) as waiting, count(*) as behind
+             from sync.leases l
+             left join events.positions p
+               on p.sink_id = s.id and p.connection_id = l.connection_id
+            where l.event_seq > coalesce(p.seq, 0)
+              and (s.connections is null or l.connection_id = any (s.connections))) w on true
+     where cast(:name as text) is null or s.name = :name
+     order by s.id
+""")
+_POSITIONS = text("""
+    select c.id as connection_id, c.provider_config_key || '/' || c.nango_connection_id as label,
+           coalesce(p.seq, 0) as seq, l.event_seq, l.event_seq - coalesce(p.seq, 0) as waiting,
+           p.updated_at
+      from events.sinks s
+     cross join sync.leases l
+      join sync.connections c on c.id = l.connection_id
+      left join events.positions p on p.sink_id = s.id and p.connection_id = l.connection_id
+     where s.name = :name and (s.connections is null or l.connection_id = any (s.connections))
+     order by waiting desc, c.id limit :limit
+""")
+_STATUS = text("select id, status from events.sinks where name = :name for update")
+_SET = text("update events.sinks set status = :status, status_reason = :reason where id = :id")
+_SECRETS = text("select kind, secrets from events.sinks where id = :id")
+_SET_KEYS = text("""
+    update events.sinks set secrets = secrets || jsonb_build_object('keys', cast(:keys as jsonb))
+     where id = :id
+""")
+_REMOVE = text("delete from events.sinks where id = :id")
+
+
+@dataclass(frozen=True)
+class NewSink:
+    """A sink as somebody asks for it; everything in it has been checked."""
+
+    name: str
+    kind: SinkKind
+    settings: dict[str, Any]
+    secrets: dict[str, Any] = field(default_factory=dict, repr=False)
+    resources: list[str] | None = None
+    changes: list[str] | None = None
+    initial: bool = True
+    start: SinkStart = SinkStart.NOW
+
+
+def add(connection: Connection, new: NewSink, connections: list[int] | None) -> int:
+    """Store a sink and where it begins; its id. Raises Halt where the name is taken.
+
+    ``connections`` are the only ones whose events it gets; None: all, and those to come.
+    """
+    values = {**asdict(new), "connections": connections}
+    for name in ("settings", "secrets"):
+        values[name] = msgspec.json.encode(values[name]).decode()
+    sink_id = connection.execute(_ADD, values).scalar()
+    if sink_id is None:
+        raise Halt(f"there is a sink '{new.name}' already; remove it first, or pick another name")
+    begin(connection, int(sink_id))
+    return int(sink_id)
+
+
+def find_sink(connection: Connection, name: str) -> Sink:
+    """A sink with its secrets, for a test; nobody's lease is touched. Raises Unknown."""
+    row = connection.execute(_FIND, {"name": name}).one_or_none()
+    if row is None:
+        raise _unknown(name)
+    return Sink(
+        id=row.id,
+        name=row.name,
+        kind=SinkKind(row.kind),
+        token=row.token,
+        settings=row.settings,
+        secrets=row.secrets,
+        initial=row.initial,
+        start=SinkStart(row.start),
+        failures=row.failures,
+    )
+
+
+def sinks_overview(connection: Connection, name: str | None = None) -> list[dict[str, Any]]:
+    """All sinks or one, without secrets. Raises Unknown where the one does not exist."""
+    rows = [dict(row) for row in connection.execute(_LOOK, {"name": name}).mappings()]
+    if name is not None and not rows:
+        raise _unknown(name)
+    return rows
+
+
+def positions_overview(connection: Connection, name: str, limit: int = 50) -> list[dict[str, Any]]:
+    """How far a sink has come with each connection; those that wait most first."""
+    rows = connection.execute(_POSITIONS, {"name": name, "limit": limit}).mappings()
+    return [dict(row) for row in rows]
+
+
+def pause(connection: Connection, name: str) -> SinkStatus:
+    """Stop a sink where it is; its status before. One that its receiver disabled stays that."""
+    sink_id, before = _locked(connection, name)
+    if before is SinkStatus.ACTIVE:
+        seize(connection, sink_id)
+        _set(connection, sink_id, SinkStatus.PAUSED, "paused by an operator")
+    return before
+
+
+def resume(connection: Connection, name: str) -> SinkStatus:
+    """Go on where it stopped, without waiting for a retry that is due later; its status before."""
+    sink_id, before = _locked(connection, name)
+    seize(connection, sink_id)
+    _set(connection, sink_id, SinkStatus.ACTIVE, None)
+    return before
+
+
+def add_key(connection: Connection, name: str, key: str) -> None:
+    """Sign with a new secret, and with the former until it is dropped. Raises Halt."""
+    sink_id, keys = _keys(connection, name)
+    if len(keys) > 1:
+        raise Halt(
+            f"sink '{name}' signs with two secrets already; "
+            f"'tenant-mirror sinks rotate {name} --finish' drops the former"
+        )
+    _set_keys(connection, sink_id, [key, *keys])
+
+
+def drop_old_keys(connection: Connection, name: str) -> int:
+    """Sign with the newest secret only; how many were dropped."""
+    sink_id, keys = _keys(connection, name)
+    _set_keys(connection, sink_id, keys[:1])
+    return len(keys) - 1
+
+
+def remove(connection: Connection, name: str) -> None:
+    """Delete a sink with its positions, secrets and settings."""
+    sink_id, _ = _locked(connection, name)
+    connection.execute(_REMOVE, {"id": sink_id})
+
+
+def _locked(connection: Connection, name: str) -> tuple[int, SinkStatus]:
+    row = connection.execute(_STATUS, {"name": name}).one_or_none()
+    if row is None:
+        raise _unknown(name)
+    return row.id, SinkStatus(row.status)
+
+
+def _keys(connection: Connection, name: str) -> tuple[int, list[str]]:
+    """A webhook's secrets, the newest first. Raises Halt where a sink signs nothing."""
+    sink_id, _ = _locked(connection, name)
+    row = connection.execute(_SECRETS, {"id": sink_id}).one()
+    if row.kind != SinkKind.WEBHOOK:
+        raise Halt(f"sink '{name}' is a {row.kind}; only webhooks are signed")
+    return sink_id, list(row.secrets.get("keys", []))
+
+
+def _set_keys(connection: Connection, sink_id: int, keys: list[str]) -> None:
+    seize(connection, sink_id)
+    values = {"id": sink_id, "keys": msgspec.json.encode(keys).decode()}
+    connection.execute(_SET_KEYS, values)
+
+
+def _set(connection: Connection, sink_id: int, status: SinkStatus, reason: str | None) -> None:
+    connection.execute(_SET, {"id": sink_id, "status": status.value, "reason": reason})
+
+
+def _unknown(name: str) -> Unknown:
+    return Unknown(f"there is no sink '{name}'; 'tenant-mirror sinks list' shows them all")

@@ -1,0 +1,253 @@
+"""Sinks and their positions: who serves a sink, what waits for it, and how far it has come.
+
+A sink is served under a lease with a fencing token, as connections are written: a relay that was
+stopped past its lease may still deliver what it holds, yet it cannot move a position. Positions
+move after delivery, so what is lost in between is delivered again.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, text
+
+from models.sink import SinkKind, SinkStart
+from worker.core.errors import Fenced
+
+_CLAIM = text("""
+    update events.sinks
+       set token = token + 1, holder = :holder,
+           expires_at = clock_timestamp() + make_interval(secs => :seconds)
+     where id in (select id from events.sinks
+                   where status = 'active'
+                     and (expires_at is null or expires_at < clock_timestamp())
+                     and (retry_at is null or retry_at <= clock_timestamp())
+                   order by expires_at nulls first, id limit :limit for update skip locked)
+ returning id, name, kind, token, settings, secrets, resources, changes, connections, initial,
+           start, failures
+""")
+_RENEW = text("""
+    update events.sinks set expires_at = clock_timestamp() + make_interval(secs => :seconds)
+     where id = :id and token = :token and status = 'active'
+""")
+_RELEASE = text("""
+    update events.sinks set expires_at = null, holder = null where id = :id and token = :token
+""")
+_SEIZE = text("""
+    update events.sinks
+       set token = token + 1, expires_at = null, holder = null, failures = 0, retry_at = null
+     where id = :id
+""")
+_DELIVERED = text("""
+    update events.sinks
+       set last_delivered_at = case when :delivered then clock_timestamp()
+                                    else last_delivered_at end,
+           failures = case when :delivered then 0 else failures end,
+           retry_at = case when :delivered then null else retry_at end,
+           status_reason = case when :delivered then null else status_reason end,
+           expires_at = case when expires_at is null then null
+                             else clock_timestamp() + make_interval(secs => :seconds) end
+     where id = :id and token = :token
+""")
+_FAILED = text("""
+    update events.sinks
+       set failures = :failures, status_reason = :reason,
+           retry_at = clock_timestamp() + make_interval(secs => :seconds)
+     where id = :id and token = :token
+""")
+_DISABLE = text("""
+    update events.sinks
+       set status = 'disabled', status_reason = :reason, expires_at = null, holder = null
+     where id = :id and token = :token
+""")
+_WAITING = text("""
+    select l.connection_id, l.event_seq, coalesce(p.seq, 0), p.occurred_at, c.tenant_id
+      from events.sinks s
+     cross join sync.leases l
+      join sync.connections c on c.id = l.connection_id
+      left join events.positions p
+        on p.sink_id = s.id and p.connection_id = l.connection_id
+     where s.id = :id and s.token = :token and s.status = 'active'
+       and l.event_seq > coalesce(p.seq, 0) and p.snapshot is null
+       and (s.connections is null or l.connection_id = any (s.connections))
+     order by l.connection_id
+""")
+_ADVANCE = text("""
+    insert into events.positions (sink_id, connection_id, seq, occurred_at, updated_at)
+    select :id, l.connection_id, :seq, :at, clock_timestamp()
+      from sync.leases l where l.connection_id = :connection_id
+        on conflict (sink_id, connection_id) do update
+       set seq = excluded.seq, occurred_at = excluded.occurred_at, updated_at = excluded.updated_at
+""")
+_BEGIN = text("""
+    insert into events.positions (sink_id, connection_id, seq, occurred_at, snapshot)
+    select s.id, l.connection_id, l.event_seq, l.last_event_at,
+           case when s.start = 'snapshot' then '{}'::jsonb end
+      from events.sinks s cross join sync.leases l
+     where s.id = :id and s.start in ('now', 'snapshot')
+        on conflict (sink_id, connection_id) do nothing
+""")
+
+
+class Told(NamedTuple):
+    """A change event as it is read for delivery; ``before`` and ``after`` are JSON text."""
+
+    connection_id: int
+    seq: int
+    occurred_at: datetime
+    event_id: str
+    resource: str
+    object_id: str
+    change: str
+    changed: list[str] | None = None
+    before: str | None = None
+    after: str | None = None
+    initial: bool = False
+    snapshot: bool = False
+
+
+@dataclass(frozen=True)
+class Sink:
+    """A sink that this process serves, as it was when it was claimed."""
+
+    id: int
+    name: str
+    kind: SinkKind
+    token: int
+    settings: dict[str, Any] = field(default_factory=dict)
+    secrets: dict[str, Any] = field(default_factory=dict, repr=False)
+    resources: frozenset[str] | None = None
+    changes: frozenset[str] | None = None
+    connections: frozenset[int] | None = None
+    initial: bool = True
+    start: SinkStart = SinkStart.NOW
+    failures: int = 0
+
+    @property
+    def wants_all(self) -> bool:
+        return self.resources is None and self.changes is None and self.initial
+
+    def wants(self, told: Told) -> bool:
+        """Whether an event is to be delivered here."""
+        return (
+            (self.initial or not told.initial)
+            and (self.resources is None or told.resource in self.resources)
+            and (self.changes is None or told.change in self.changes)
+        )
+
+
+class Position(NamedTuple):
+    """How far a sink has come with a connection; ``occurred_at`` is that event's time."""
+
+    connection_id: int
+    seq: int
+    occurred_at: datetime | None
+
+
+class Waiting(NamedTuple):
+    """A connection whose events up to ``event_seq`` wait behind ``position``."""
+
+    position: Position
+    event_seq: int
+    tenant_id: str | None
+
+
+def claim(connection: Connection, holder: str, *, seconds: float, limit: int) -> list[Sink]:
+    """Become the one who serves some sinks that nobody serves and whose pause is over."""
+    values = {"holder": holder, "seconds": seconds, "limit": limit}
+    return [
+        Sink(
+            id=row.id,
+            name=row.name,
+            kind=SinkKind(row.kind),
+            token=row.token,
+            settings=row.settings,
+            secrets=row.secrets,
+            resources=_filter(row.resources),
+            changes=_filter(row.changes),
+            connections=_filter(row.connections),
+            initial=row.initial,
+            start=SinkStart(row.start),
+            failures=row.failures,
+        )
+        for row in connection.execute(_CLAIM, values)
+    ]
+
+
+def _filter(values: Iterable[Any] | None) -> frozenset[Any] | None:
+    return None if values is None else frozenset(values)
+
+
+def renew(connection: Connection, sink: Sink, *, seconds: float) -> bool:
+    """Prolong the lease; False where it is no longer ours, or the sink is not active."""
+    values = {"id": sink.id, "token": sink.token, "seconds": seconds}
+    return connection.execute(_RENEW, values).rowcount == 1
+
+
+def release(connection: Connection, sink: Sink) -> None:
+    """Give the lease back; harmless where it is no longer ours."""
+    connection.execute(_RELEASE, {"id": sink.id, "token": sink.token})
+
+
+def seize(connection: Connection, sink_id: int) -> None:
+    """Fence whoever serves a sink, before its settings or positions are changed.
+
+    A relay claims it again at once, with what it finds then.
+    """
+    connection.execute(_SEIZE, {"id": sink_id})
+
+
+def begin(connection: Connection, sink_id: int) -> int:
+    """Write where a new sink begins with each connection there is; how many were written.
+
+    A connection without a position, and so every later one, begins with its oldest event. Those
+    that begin with a snapshot are left out of delivery until theirs is through.
+    """
+    return connection.execute(_BEGIN, {"id": sink_id}).rowcount
+
+
+def waiting(connection: Connection, sink: Sink) -> list[Waiting]:
+    """The connections with events that the sink has not had; none where the sink is not ours."""
+    values = {"id": sink.id, "token": sink.token}
+    return [
+        Waiting(Position(connection_id, seq, at), event_seq, tenant_id)
+        for connection_id, event_seq, seq, at, tenant_id in connection.execute(_WAITING, values)
+    ]
+
+
+def advance(
+    connection: Connection,
+    sink: Sink,
+    positions: Iterable[Position],
+    *,
+    seconds: float,
+    delivered: bool = True,
+) -> None:
+    """Move positions on, all or none, and prolong the lease. Raises Fenced where it is not ours.
+
+    A position that a crash of Postgres forgets is one that is delivered again: no need to wait
+    for the disk.
+    """
+    connection.execute(text("set local synchronous_commit = off"))
+    values = {"id": sink.id, "token": sink.token, "seconds": seconds, "delivered": delivered}
+    if connection.execute(_DELIVERED, values).rowcount != 1:
+        raise Fenced(f"sink {sink.name} is served by another process now")
+    moved = [
+        {"id": sink.id, "connection_id": one.connection_id, "seq": one.seq, "at": one.occurred_at}
+        for one in positions
+    ]
+    if moved:
+        connection.execute(_ADVANCE, moved)
+
+
+def fail(connection: Connection, sink: Sink, *, failures: int, seconds: float, reason: str) -> None:
+    """Note that a delivery failed, for people and for whoever serves the sink next."""
+    values = {"id": sink.id, "token": sink.token, "failures": failures}
+    connection.execute(_FAILED, {**values, "seconds": seconds, "reason": reason})
+
+
+def disable(connection: Connection, sink: Sink, *, reason: str) -> None:
+    """Switch a sink off, as its receiver wants, and give the lease back; its position stays."""
+    values = {"id": sink.id, "token": sink.token, "reason": reason}
+    connection.execute(_DISABLE, values)
