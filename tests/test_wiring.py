@@ -79,6 +79,8 @@ def test_every_service_of_ours_waits_for_the_migration_and_is_watched() -> None:
         wanted = service["depends_on"]
         assert wanted["migrate"] == {"condition": "service_completed_successfully"}
         assert wanted["postgres"] == wanted["valkey"] == {"condition": "service_healthy"}
+        if name == "relay":
+            continue  # speaks no Celery; its leases in the table of sinks tell that it lives
         node = {"beat": "celerybeat"}.get(name, name)
         assert f'-d "{node}@$$HOSTNAME"' in service["healthcheck"]["test"][1]
     assert app.conf.beat_enable_remote_control

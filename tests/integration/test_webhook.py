@@ -1,0 +1,482 @@
+"""Webhooks against a real receiver, which checks every signature by itself."""
+
+import ipaddress
+import json
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from models.sink import SinkKind, SinkStart
+from tests.conftest import Mirror
+from tests.support.mirror import last_seq, scalar
+from tests.support.receiver import Got, Receiver, always, receiving
+from tests.support.service import until
+from worker.core.errors import Gone, Halt, Later
+from worker.core.settings import Settings, load_settings
+from worker.events.sink_settings import settings_of, webhook_settings
+from worker.relay.address import PinnedTransport, is_private_host, is_public
+from worker.relay.relay import POOL_SIZE, Relay
+from worker.relay.signature import new_secret
+from worker.relay.target import Envelope
+from worker.relay.targets import open_target
+from worker.relay.webhook import PLAN, WebhookTarget, messages, pause
+from worker.store import sink_admin
+from worker.store.engine import Database
+from worker.store.sinks import Sink
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as made:
+        yield made
+
+
+Open = Callable[..., WebhookTarget]
+
+
+@pytest.fixture
+def target_of(receiver: Receiver) -> Iterator[Open]:
+    made: list[WebhookTarget] = []
+
+    def make(failures: int = 0, **settings: Any) -> WebhookTarget:
+        given = {"url": receiver.url, "allow_http": True, "allow_private": True, **settings}
+        target = WebhookTarget("crm", webhook_settings(given), [receiver.secret], failures=failures)
+        made.append(target)
+        return target
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def some(*numbers: int, connection_id: int = 3) -> list[Envelope]:
+    return [
+        Envelope(json.dumps({"n": n}).encode(), f"event-{connection_id}-{n}", connection_id, n)
+        for n in numbers
+    ]
+
+
+def test_each_event_is_a_signed_request_under_its_own_id(
+    receiver: Receiver, target_of: Open
+) -> None:
+    target_of().deliver(some(1, 2, 3))
+    assert receiver.numbers == [1, 2, 3]
+    assert [one.headers["webhook-id"] for one in receiver.got] == [
+        "event-3-1",
+        "event-3-2",
+        "event-3-3",
+    ]
+    assert all(receiver.signed(one) for one in receiver.got)
+    assert {one.headers["content-type"] for one in receiver.got} == {"application/cloudevents+json"}
+
+
+def test_batches_keep_the_order_and_their_ids(receiver: Receiver, target_of: Open) -> None:
+    events = some(*range(1, 8))
+    target_of(batch=3).deliver(events)
+    assert [len(one.events) for one in receiver.got] == [3, 3, 1]
+    assert receiver.numbers == [1, 2, 3, 4, 5, 6, 7]
+    kinds = {one.headers["content-type"] for one in receiver.got}
+    assert kinds == {"application/cloudevents-batch+json"}
+    ids = [one.headers["webhook-id"] for one in receiver.got]
+    assert len(set(ids)) == 3
+    target_of(batch=3).deliver(events)
+    assert [one.headers["webhook-id"] for one in receiver.got[3:]] == ids
+
+
+def test_another_set_of_events_is_another_request() -> None:
+    ids = [next(messages(some(*range(1, n)), 100)).message_id for n in range(2, 6)]
+    assert len(set(ids)) == 4
+
+
+def test_a_receiver_with_another_secret_refuses_and_is_told_apart(
+    receiver: Receiver, target_of: Open
+) -> None:
+    target = target_of()
+    receiver.secret = new_secret()
+    with pytest.raises(Later, match=r"sink 'crm' \(127.*401; check .* secret"):
+        target.deliver(some(1))
+
+
+def test_while_secrets_rotate_both_are_accepted(receiver: Receiver) -> None:
+    given = {"url": receiver.url, "allow_http": True, "allow_private": True}
+    keys = [new_secret(), receiver.secret]
+    target = WebhookTarget("crm", webhook_settings(given), keys)
+    target.deliver(some(1))
+    receiver.secret = keys[0]
+    target.deliver(some(2))
+    target.close()
+    assert receiver.numbers == [1, 2]
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 413, 500, 502, 503, 429])
+def test_failures_wait_as_planned_by_their_number(
+    receiver: Receiver, target_of: Open, status: int
+) -> None:
+    receiver.answer = always(status)
+    target = target_of()
+    for planned in (*PLAN, PLAN[-1]):
+        with pytest.raises(Later, match=str(status)) as failed:
+            target.deliver(some(1))
+        assert failed.value.after == planned
+
+
+def test_the_plan_goes_on_where_another_process_left_it(
+    receiver: Receiver, target_of: Open
+) -> None:
+    receiver.answer = always(500)
+    with pytest.raises(Later) as failed:
+        target_of(failures=3).deliver(some(1))
+    assert failed.value.after == 7_200
+
+
+def test_a_success_starts_the_plan_anew(receiver: Receiver, target_of: Open) -> None:
+    target = target_of(failures=8)
+    target.deliver(some(1))
+    receiver.answer = always(500)
+    with pytest.raises(Later) as failed:
+        target.deliver(some(2))
+    assert failed.value.after == 5
+
+
+def test_the_plan_ends_with_a_day_between_two_tries() -> None:
+    assert [pause(failures) for failures in (0, 1, 2, 9, 10, 1_000)] == [
+        5,
+        5,
+        300,
+        86_400,
+        86_400,
+        86_400,
+    ]
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_pause_that_the_receiver_names_is_kept(
+    receiver: Receiver, target_of: Open, status: int
+) -> None:
+    receiver.answer = always(status, Retry_After="42")
+    with pytest.raises(Later, match="asks for 42 s") as failed:
+        target_of(failures=5).deliver(some(1))
+    assert failed.value.after == 42
+
+
+def test_a_pause_of_nothing_is_no_busy_loop(receiver: Receiver, target_of: Open) -> None:
+    receiver.answer = always(503, Retry_After="0")
+    with pytest.raises(Later) as failed:
+        target_of().deliver(some(1))
+    assert failed.value.after == 1
+
+
+def test_a_receiver_that_is_gone_says_so(receiver: Receiver, target_of: Open) -> None:
+    receiver.answer = always(410)
+    with pytest.raises(Gone, match=r"sink 'crm' .*410.*sinks resume"):
+        target_of().deliver(some(1))
+
+
+def test_no_redirect_is_followed(receiver: Receiver, target_of: Open) -> None:
+    with receiving() as elsewhere:
+        receiver.answer = always(307, Location=elsewhere.url)
+        with pytest.raises(Later, match="307, a redirect"):
+            target_of().deliver(some(1))
+        assert elsewhere.got == []
+
+
+def test_what_was_taken_before_a_failure_is_not_sent_twice(
+    receiver: Receiver, target_of: Open
+) -> None:
+    refused = threading.Event()
+
+    def once(got: Got) -> tuple[int, dict[str, str]]:
+        if got.events[0]["n"] == 3 and not refused.is_set():
+            refused.set()
+            return 500, {}
+        return 200, {}
+
+    receiver.answer = once
+    target = target_of()
+    with pytest.raises(Later):
+        target.deliver(some(1, 2, 3, 4))
+    target.deliver(some(1, connection_id=4))
+    target.deliver(some(1, 2, 3, 4))
+    assert receiver.numbers == [1, 2, 3, 1, 3, 4]
+    target.deliver(some(1, 2))
+    assert receiver.numbers[6:] == [1, 2]
+
+
+def test_a_slow_receiver_is_not_waited_for(receiver: Receiver, target_of: Open) -> None:
+    def slow(_: Got) -> tuple[int, dict[str, str]]:
+        receiver.stop.wait(20)
+        return 200, {}
+
+    receiver.answer = slow
+    began = time.monotonic()
+    with pytest.raises(Later, match="did not answer within 1 s"):
+        target_of(timeout=1).deliver(some(1))
+    assert time.monotonic() - began < 5
+
+
+def test_an_answer_that_never_ends_counts_by_its_status(
+    receiver: Receiver, target_of: Open
+) -> None:
+    receiver.answer = always(200, Content_Length="1000000")
+    began = time.monotonic()
+    target_of(timeout=1).deliver(some(1))
+    assert time.monotonic() - began < 5
+
+
+def test_nobody_listening_is_a_failure_like_others(target_of: Open) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/in"
+        with pytest.raises(Later, match=r"sink 'crm' .*cannot be reached") as failed:
+            target_of(url=url).deliver(some(1))
+    assert failed.value.after is not None
+
+
+def test_a_receiver_that_hangs_up_is_a_failure_like_others(target_of: Open) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as rude:
+
+        def hang_up() -> None:
+            rude.accept()[0].close()
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        with pytest.raises(Later, match="cannot be reached"):
+            target_of(url=f"http://127.0.0.1:{rude.getsockname()[1]}/in").deliver(some(1))
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "[::1]", "[::ffff:127.0.0.1]"]
+)
+def test_nothing_is_posted_inside_unless_that_is_allowed(
+    receiver: Receiver, target_of: Open, host: str
+) -> None:
+    url = f"http://{host}:{receiver.port}/in"
+    with pytest.raises(Later, match=r"allow_private|no address"):
+        target_of(url=url, allow_private=False).deliver(some(1))
+    assert receiver.got == []
+
+
+def test_a_name_is_connected_by_the_address_that_was_judged(
+    receiver: Receiver, target_of: Open
+) -> None:
+    """The name stays in the request; localhost may be ::1 first, where nobody listens."""
+    target_of(url=f"http://localhost:{receiver.port}/in").deliver(some(1))
+    assert receiver.got[0].headers["host"] == f"localhost:{receiver.port}"
+
+
+def test_a_name_without_an_address_is_a_failure_like_others(target_of: Open) -> None:
+    with pytest.raises(Later, match="no address"):
+        target_of(url="http://nobody.invalid/in").deliver(some(1))
+
+
+PUBLIC = ["8.8.8.8", "1.1.1.1", "2606:4700:4700::1111", "64:ff9b::8.8.8.8", "::ffff:8.8.8.8"]
+PRIVATE = ["10.0.0.1", "172.16.0.1", "192.168.1.1", "127.0.0.1", "100.64.0.1", "::1", "fd00::1"]
+NEVER = [
+    "169.254.169.254",
+    "168.63.129.16",
+    "0.0.0.0",  # noqa: S104 - it is refused
+    "224.0.0.1",
+    "fe80::1",
+    "ff02::1",
+    "::",
+    "64:ff9b::169.254.169.254",
+    "::ffff:169.254.169.254",
+    "2002:a9fe:a9fe::1",
+]
+
+
+def test_addresses_are_judged() -> None:
+    judged = {text: ipaddress.ip_address(text) for text in (*PUBLIC, *PRIVATE, *NEVER)}
+    assert [text for text, one in judged.items() if is_public(one)] == PUBLIC
+    assert [text for text, one in judged.items() if is_private_host(one)] == [*PUBLIC, *PRIVATE]
+    hidden = ("64:ff9b::10.0.0.1", "2002:a00:1::1", "2001::1", "fec0::1", "240.0.0.1")
+    assert not any(is_public(ipaddress.ip_address(text)) for text in hidden)
+
+
+def test_no_error_tells_a_secret(receiver: Receiver) -> None:
+    receiver.answer = always(500)
+    given = {"url": f"{receiver.url}/hunter1", "allow_http": True, "allow_private": True}
+    target = WebhookTarget("crm", webhook_settings(given), [receiver.secret], query="k=hunter2")
+    with pytest.raises(Later) as failed:
+        target.deliver([Envelope(b'{"hunter3":1}', "event-1", 1, 1)])
+    target.close()
+    assert receiver.got[0].path == "/in/hunter1?k=hunter2"
+    told = f"{failed.value}{failed.value.__cause__}{failed.value.__context__}"
+    assert "hunter" not in told
+    assert "whsec" not in told
+
+
+def stored(receiver: Receiver, **secrets: Any) -> Sink:
+    given = {"url": receiver.url, "allow_http": True, "allow_private": True}
+    return Sink(1, "crm", SinkKind.WEBHOOK, 1, settings=given, secrets=secrets)
+
+
+@pytest.fixture
+def plain() -> Settings:
+    return load_settings()
+
+
+def test_a_stored_sink_is_opened(receiver: Receiver, plain: Settings) -> None:
+    target = open_target(stored(receiver, keys=[receiver.secret], query="a=1"), plain)
+    target.deliver(some(1))
+    target.close()
+    assert [one.path for one in receiver.got] == ["/in?a=1"]
+
+
+def test_a_stored_sink_without_a_secret_is_refused(receiver: Receiver, plain: Settings) -> None:
+    with pytest.raises(Halt, match="sink 'crm' has no signing secret"):
+        open_target(stored(receiver), plain)
+    with pytest.raises(Halt, match="whsec_"):
+        open_target(stored(receiver, keys=["hunter2"]), plain)
+
+
+def certificate(folder: Path, name: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """A server that is ``name``, and a client that trusts it."""
+    program = shutil.which("openssl")
+    if program is None:
+        pytest.skip("no openssl to make a certificate with")
+    key, chain = folder / "key.pem", folder / "chain.pem"
+    made = f"req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN={name}"
+    subprocess.run(
+        [
+            program,
+            *made.split(),
+            *("-addext", f"subjectAltName=DNS:{name}"),
+            *("-keyout", str(key), "-out", str(chain)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(chain, key)
+    return server, ssl.create_default_context(cafile=str(chain))
+
+
+@pytest.mark.parametrize(("name", "fits"), [("localhost", True), ("example.com", False)])
+def test_the_certificate_must_be_that_of_the_name(tmp_path: Path, name: str, fits: bool) -> None:
+    server, trust = certificate(tmp_path, name)
+    with (
+        receiving(server) as receiver,
+        httpx.Client(transport=PinnedTransport(allow_private=True, trust=trust)) as client,
+    ):
+        url = f"https://localhost:{receiver.port}/in"
+        if fits:
+            assert client.post(url, headers={"webhook-timestamp": "0"}).status_code == 401
+            return
+        with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
+            client.post(url)
+        assert receiver.got == []
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
+    server, _ = certificate(tmp_path, "localhost")
+    with receiving(server) as receiver:
+        url = f"https://localhost:{receiver.port}/in"
+        settings = webhook_settings({"url": url, "allow_private": True})
+        target = WebhookTarget("crm", settings, [receiver.secret])
+        with pytest.raises(Later, match="certificate verify failed"):
+            target.deliver(some(1))
+        target.close()
+        assert receiver.got == []
+
+
+@contextmanager
+def relayed(mirror: Mirror) -> Iterator[None]:
+    """A relay at work."""
+    database = Database(
+        mirror.database.url.render_as_string(hide_password=False), pool_size=POOL_SIZE
+    )
+    stop = threading.Event()
+    thread = threading.Thread(target=Relay(database, mirror.kit.settings).run, args=(stop,))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        database.close()
+
+
+def subscribed(mirror: Mirror, receiver: Receiver, **more: Any) -> None:
+    """A webhook that begins with the oldest event."""
+    given = {"url": receiver.url, "allow_http": True, "allow_private": True, **more}
+    new = sink_admin.NewSink(
+        "crm",
+        SinkKind.WEBHOOK,
+        settings=settings_of(SinkKind.WEBHOOK, given),
+        secrets={"keys": [receiver.secret]},
+        start=SinkStart.OLDEST,
+    )
+    with mirror.database.begin() as connection:
+        sink_admin.add(connection, new, None)
+
+
+def sequences(receiver: Receiver) -> list[int]:
+    return [int(event["sequence"]) for one in receiver.got for event in one.events]
+
+
+def test_the_whole_history_arrives_in_order(mirror: Mirror, receiver: Receiver) -> None:
+    subscribed(mirror, receiver, batch=50)
+    last = last_seq(mirror.database)
+    with relayed(mirror):
+        until(lambda: len(sequences(receiver)) >= last, 30, "the history")
+        mirror.tenant.mutate(5)
+        mirror.sync()
+        more = last_seq(mirror.database)
+        assert more > last
+        until(lambda: len(sequences(receiver)) >= more, 30, "what came after")
+    assert sequences(receiver) == list(range(1, more + 1))
+    assert all(receiver.signed(one) for one in receiver.got)
+
+
+def test_who_is_gone_is_left_alone_until_it_is_resumed(mirror: Mirror, receiver: Receiver) -> None:
+    receiver.answer = always(410)
+    subscribed(mirror, receiver, batch=100)
+    state = "select status || ': ' || status_reason from events.sinks"
+    with relayed(mirror):
+        until(
+            lambda: str(scalar(mirror.database, state)).startswith("disabled: sink 'crm'"),
+            30,
+            "the sink to be switched off",
+        )
+        assert len(receiver.got) == 1
+        receiver.got.clear()
+        receiver.answer = always(204)
+        with mirror.database.begin() as connection:
+            sink_admin.resume(connection, "crm")
+        last = last_seq(mirror.database)
+        until(lambda: len(sequences(receiver)) >= last, 30, "the history")
+    assert sequences(receiver) == list(range(1, last + 1))
+
+
+def test_a_failing_receiver_is_told_of_and_tried_again(mirror: Mirror, receiver: Receiver) -> None:
+    receiver.answer = always(503, Retry_After="1")
+    subscribed(mirror, receiver, batch=100)
+    failing = "select failures from events.sinks where status_reason like '%503%' and retry_at > :t"
+    with relayed(mirror):
+        until(
+            lambda: (scalar(mirror.database, failing, t="2020-01-01") or 0) >= 2,
+            30,
+            "two failures to be noted",
+        )
+        receiver.got.clear()
+        receiver.answer = always(204)
+        last = last_seq(mirror.database)
+        until(lambda: len(sequences(receiver)) >= last, 30, "the history")
+        until(
+            lambda: scalar(mirror.database, "select failures from events.sinks") == 0,
+            30,
+            "the failures to be forgotten",
+        )
+    assert sequences(receiver) == list(range(1, last + 1))

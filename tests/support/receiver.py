@@ -1,0 +1,110 @@
+"""A receiver of webhooks that checks every signature by itself, from the specification."""
+
+import base64
+import hashlib
+import hmac
+import json
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from worker.relay.signature import new_secret
+
+
+@dataclass
+class Got:
+    """A request as the receiver saw it."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        document = json.loads(self.body)
+        return document if isinstance(document, list) else [document]
+
+
+Answering = Callable[[Got], tuple[int, dict[str, str]]]
+
+
+@dataclass
+class Receiver:
+    """Takes what is signed with ``secret``; ``answer`` may say something else."""
+
+    secret: str = field(default_factory=new_secret)
+    answer: Answering = lambda _: (204, {})
+    got: list[Got] = field(default_factory=list)
+    port: int = 0
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/in"
+
+    @property
+    def numbers(self) -> list[int]:
+        """The events that came, by their sequence."""
+        return [event["n"] for one in self.got for event in one.events]
+
+    def signed(self, got: Got) -> bool:
+        """As a receiver does it, from the specification."""
+        moment = got.headers["webhook-timestamp"]
+        if abs(time.time() - int(moment)) > 300:
+            return False
+        content = f"{got.headers['webhook-id']}.{moment}.".encode() + got.body
+        key = base64.b64decode(self.secret.removeprefix("whsec_"))
+        wanted = base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode()
+        return f"v1,{wanted}" in got.headers["webhook-signature"].split(" ")
+
+
+def handler_of(receiver: Receiver) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            got = Got(self.path, headers, body)
+            receiver.got.append(got)
+            status, more = receiver.answer(got) if receiver.signed(got) else (401, {})
+            self.send_response(status)
+            for name, value in {"Content-Length": "0", **more}.items():
+                self.send_header(name, value)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            """Quiet."""
+
+    return Handler
+
+
+@contextmanager
+def receiving(tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
+    """A receiver at work."""
+    receiver = Receiver()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(receiver))
+    server.daemon_threads = True
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    receiver.port = server.server_address[1]
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield receiver
+    finally:
+        receiver.stop.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def always(status: int, **headers: str) -> Answering:
+    """The same answer to everybody."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return lambda _: (status, named)

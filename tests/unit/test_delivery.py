@@ -1,0 +1,51 @@
+"""How long a failing sink is left alone, and reading ahead."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from threading import Event
+
+import pytest
+
+from worker.relay.delivery import LONGEST_PAUSE, ahead, pause
+
+
+def test_pauses_grow_to_a_bound() -> None:
+    pauses = [pause(failures, None, 0.0) for failures in range(1, 40)]
+    assert pauses[:5] == [1, 2, 4, 8, 16]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == LONGEST_PAUSE
+
+
+def test_a_pause_is_never_shorter_than_the_receiver_asks_for() -> None:
+    assert pause(1, 3_600.0, 0.0) == 3_600.0
+    assert pause(4, 0.5, 0.0) == 8
+
+
+def test_chance_sets_those_apart_that_failed_together() -> None:
+    assert pause(3, None, 0.0) < pause(3, None, 0.5) < pause(3, None, 1.0) == 5.0
+
+
+def test_the_next_is_made_while_one_is_worked_on() -> None:
+    made = Event()
+
+    def items() -> Iterator[int]:
+        yield 1
+        made.set()
+        yield 2
+
+    with ThreadPoolExecutor(1) as pool, closing(ahead(pool, items())) as found:
+        assert next(found) == 1
+        assert made.wait(5), "before it is asked for"
+        assert list(found) == [2]
+
+
+def test_what_fails_ahead_is_raised_in_its_turn() -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        raise ValueError("the second")
+
+    with ThreadPoolExecutor(1) as pool, closing(ahead(pool, items())) as found:
+        assert next(found) == 1
+        with pytest.raises(ValueError, match="the second"):
+            next(found)

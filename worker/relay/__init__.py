@@ -1,0 +1,1 @@
+"""Change events on their way to whoever asked for them."""

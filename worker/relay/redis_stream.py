@@ -1,0 +1,118 @@
+"""A Redis stream as a sink: an entry for each event, with its id and its envelope.
+
+A batch is one script call: a pipeline would bring a reply for each event, and reading those in
+Python costs more than all the rest. It also keeps a batch whole for whoever reads the stream.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import redis
+from pydantic import SecretStr
+from redis.backoff import NoBackoff
+from redis.retry import Retry as RedisRetry
+
+from worker.core.errors import Halt, Trouble
+from worker.core.settings import Settings
+from worker.events.sink_settings import redis_address, stream_settings
+from worker.nango.ledger import redis_trouble
+from worker.relay.target import Envelope
+from worker.store.sinks import Sink
+
+AT_ONCE: Final = 250
+"""Events of one call: Redis serves nobody else meanwhile (a few milliseconds)."""
+HOLE: Final = "{connection_id}"
+"""Where a stream's name has it, each connection has a stream of its own."""
+
+_APPEND: Final = b"""
+local most = ARGV[1]
+for i = 2, #ARGV, 2 do
+    redis.call('XADD', KEYS[1], 'MAXLEN', '~', most, '*', 'id', ARGV[i], 'event', ARGV[i + 1])
+end
+return #ARGV
+"""
+_SECONDS: Final = 10.0
+
+
+class RedisStream:
+    """Appends events to a stream."""
+
+    def __init__(self, address: str, stream: str, max_length: int) -> None:
+        try:
+            self._pool = redis.ConnectionPool.from_url(
+                address,
+                socket_timeout=_SECONDS,
+                socket_connect_timeout=5,
+                socket_keepalive=True,
+                health_check_interval=25,
+                retry=RedisRetry(NoBackoff(), 0),
+                max_connections=1,
+            )
+        except ValueError:
+            raise Halt("the url of the sink's Redis cannot be read") from None
+        self._stream = stream
+        self._most = b"%d" % max_length
+
+    def deliver(self, events: Sequence[Envelope]) -> None:
+        """Append a batch of one connection's events.
+
+        Raises Away where Redis cannot take it now, Halt where it never will.
+        """
+        if not events:
+            return
+        stream = self._stream.replace(HOLE, str(events[0].connection_id))
+        try:
+            self._append(stream, events)
+        except (redis.RedisError, OSError) as fault:
+            raise _trouble(fault, stream) from fault
+
+    def close(self) -> None:
+        self._pool.disconnect()
+
+    def _append(self, stream: str, events: Sequence[Envelope]) -> None:
+        connection = self._pool.get_connection()
+        try:
+            starts = range(0, len(events), AT_ONCE)
+            for start in starts:
+                command = _command(stream, self._most, events[start : start + AT_ONCE])
+                connection.send_packed_command([command])  # type: ignore[no-untyped-call]
+            for _ in starts:
+                connection.read_response()
+        except BaseException:
+            # A reply that nobody has read would be taken for that of the next batch.
+            connection.disconnect()  # type: ignore[no-untyped-call]
+            raise
+        finally:
+            self._pool.release(connection)
+
+
+def _command(stream: str, most: bytes, events: Sequence[Envelope]) -> bytes:
+    """The call as Redis reads it, put together at once."""
+    head = (b"EVAL", _APPEND, b"1", stream.encode(), most)
+    parts = [b"*%d\r\n" % (len(head) + 2 * len(events))]
+    parts += [b"$%d\r\n%b\r\n" % (len(one), one) for one in head]
+    parts += [
+        b"$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(event_id), event_id.encode(), len(body), body)
+        for body, event_id, _, _ in events
+    ]
+    return b"".join(parts)
+
+
+def _trouble(fault: Exception, stream: str) -> Trouble:
+    """What a failure means; the stream's own case is told apart."""
+    if isinstance(fault, redis.ResponseError) and "WRONGTYPE" in str(fault):
+        return Halt(f"the key {stream!r} in Redis holds something that is no stream")
+    if isinstance(fault, redis.exceptions.NoPermissionError):
+        return Halt(f"Redis denies our user the stream {stream!r}; it needs EVAL and XADD there")
+    return redis_trouble(fault)
+
+
+def open_stream(sink: Sink, settings: Settings) -> RedisStream:
+    """The stream of a sink, on its own server or on ours. Raises Halt for wrong settings."""
+    wanted = stream_settings(sink.settings)
+    address = sink.secrets.get("url") or settings.redis_url
+    if address is None:
+        raise Halt("the sink names no Redis of its own, and REDIS_URL is not set")
+    if isinstance(address, SecretStr):
+        address = address.get_secret_value()
+    return RedisStream(redis_address(address), wanted.stream, wanted.maxlen)

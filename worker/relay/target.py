@@ -1,0 +1,33 @@
+"""What a sink of any kind has to do: take a batch of events, or say what to do instead."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+
+class Envelope(NamedTuple):
+    """A change event, ready to leave."""
+
+    body: bytes
+    """CloudEvents 1.0, structured, as UTF-8 JSON."""
+    event_id: str
+    """The same however often the event is delivered."""
+    connection_id: int
+    seq: int
+
+
+class Target(Protocol):
+    """Where a sink's events go. One thread uses it; it may keep connections open.
+
+    The events of a batch are of one connection and in its order. A batch that was delivered in
+    part is handed over again as a whole, so receivers go by the event's id.
+    """
+
+    def deliver(self, events: Sequence[Envelope]) -> None:
+        """Hand over a batch; returns once the receiver has it for good.
+
+        Raises Later or Away where it is to be tried again (``after`` seconds, if the receiver
+        named a pause), Gone where the receiver wants no more, Halt where its settings are wrong.
+        """
+
+    def close(self) -> None:
+        """Let go of connections."""

@@ -1,0 +1,15 @@
+"""Kinds of sinks, and how each is opened."""
+
+from models.sink import SinkKind
+from worker.core.settings import Settings
+from worker.relay.redis_stream import open_stream
+from worker.relay.target import Target
+from worker.relay.webhook import open_webhook
+from worker.store.sinks import Sink
+
+
+def open_target(sink: Sink, settings: Settings) -> Target:
+    """What delivers a sink's events. Raises Halt where its settings make no sense."""
+    if sink.kind is SinkKind.WEBHOOK:
+        return open_webhook(sink)
+    return open_stream(sink, settings)

@@ -1,0 +1,53 @@
+"""One event that tells nothing, to see whether a sink works."""
+
+import time
+import uuid
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import msgspec
+
+from worker.core.settings import Settings
+from worker.relay.target import Envelope
+from worker.relay.targets import open_target
+from worker.relay.webhook import WebhookTarget
+from worker.store.sinks import Sink
+
+
+class Tried(NamedTuple):
+    """What came of it; ``status`` is a webhook's answer."""
+
+    name: str
+    event_id: str
+    seconds: float
+    status: int | None
+
+
+def try_out(sink: Sink, settings: Settings) -> Tried:
+    """Deliver one test event. Raises whatever a delivery raises."""
+    event_id = str(uuid.uuid4())
+    target = open_target(sink, settings)
+    began = time.monotonic()
+    try:
+        target.deliver([Envelope(trial_body(event_id, sink.name, settings), event_id, 0, 0)])
+        seconds = time.monotonic() - began
+        answer = target.answer if isinstance(target, WebhookTarget) else None
+    finally:
+        target.close()
+    return Tried(sink.name, event_id, round(seconds, 3), answer.status if answer else None)
+
+
+def trial_body(event_id: str, name: str, settings: Settings) -> bytes:
+    """An envelope without a connection, and so without a sequence."""
+    moment = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return msgspec.json.encode(
+        {
+            "specversion": "1.0",
+            "id": event_id,
+            "source": f"/sinks/{name}",
+            "type": f"{settings.event_prefix}.test",
+            "time": moment,
+            "datacontenttype": "application/json",
+            "data": {"sink": name},
+        }
+    )
