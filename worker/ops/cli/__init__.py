@@ -20,6 +20,8 @@ COMMANDS: Final = {
     "probe": ("probe:probe", "Ask a tenant, in 15 calls, whether it answers as we assume."),
     "status": ("status:status", "What is fresh, what is stuck, and why."),
     "verify": ("status:verify", "Check that the change events tell the tables."),
+    "relay": ("relay:relay", "Deliver change events to their sinks, until told to stop."),
+    "sinks": ("sinks:sinks", "Say where change events are delivered to; pause, test, remove."),
     "settings": ("admin:settings", "Every setting with its meaning and present value."),
     "sandbox": ("sandbox.tenant.cli:sandbox", "A simulated Nango with tenants, to test against."),
 }

@@ -1,0 +1,60 @@
+"""What docs/events.md tells consumers is what they get."""
+
+import base64
+import json
+import re
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from models.event_type import EVENT_TYPES
+from worker.events.envelope import Envelopes
+from worker.relay.signature import key_of, new_secret, signed_headers
+from worker.store.sinks import Told
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "events.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", DOCUMENT, re.DOTALL)
+
+
+def test_the_types_are_told_whole() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \| `([\w.]+)` \|$", DOCUMENT, re.MULTILINE)
+    assert {(resource, change): name for resource, change, name in rows} == dict(EVENT_TYPES)
+    assert len(rows) == len(EVENT_TYPES)
+
+
+def test_the_envelope_that_is_shown_is_the_one_that_is_sent() -> None:
+    (shown,) = map(json.loads, blocks("json"))
+    data = shown["data"]
+    made = Envelopes("tenantmirror", data["connection_id"], data["tenant_id"]).one(
+        Told(
+            data["connection_id"],
+            int(shown["sequence"]),
+            datetime.fromisoformat(shown["time"]).astimezone(UTC),
+            shown["id"],
+            data["resource"],
+            data["key"]["id"],
+            "updated",
+            data["changed"],
+            json.dumps(data["before"]),
+            json.dumps(data["after"]),
+        )
+    )
+    assert json.loads(made) == shown
+
+
+def test_the_check_that_is_shown_accepts_ours_and_nothing_else() -> None:
+    (code,) = blocks("python")
+    names: dict[str, Any] = {}
+    exec(compile(code, "docs/events.md", "exec"), names)  # noqa: S102 - our own document
+    is_genuine = names["is_genuine"]
+    secret, body = new_secret(), b'{"a": 1}'
+    headers = signed_headers([key_of(new_secret()), key_of(secret)], "a", int(time.time()), body)
+    assert is_genuine(secret, headers, body)
+    assert not is_genuine(secret, headers, body + b" ")
+    assert not is_genuine("whsec_" + base64.b64encode(b"x" * 32).decode(), headers, body)
+    late = signed_headers([key_of(secret)], "a", int(time.time()) - 400, body)
+    assert not is_genuine(secret, late, body)

@@ -1,0 +1,31 @@
+"""The process that delivers change events."""
+
+import click
+
+
+@click.command()
+def relay() -> None:
+    """Deliver change events to their sinks, until told to stop.
+
+    Several may run: they share the sinks. Stopping one finishes the batches under way.
+    """
+    import signal
+    from threading import Event
+
+    from worker.core.log import configure
+    from worker.core.settings import load_settings
+    from worker.ops.patience import when_ready
+    from worker.relay.relay import POOL_SIZE, Relay
+    from worker.wiring import open_database
+
+    settings = load_settings()
+    configure(settings.log_level, settings.log_format)
+    stop = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    database = open_database(settings, pool_size=POOL_SIZE)
+    try:
+        if when_ready(database, stop):
+            Relay(database, settings).run(stop)
+    finally:
+        database.close()

@@ -1,0 +1,276 @@
+"""Commands about sinks: where change events are delivered to."""
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from sqlalchemy import Connection
+
+from models.sink import SinkKind, SinkStart, SinkStatus
+from worker.events import sink_settings as check
+from worker.ops.cli.output import age, as_json, opened, print_json, print_table
+from worker.ops.cli.signing import rotate, show_once, signing_secret
+from worker.store import sink_admin as admin
+from worker.store.connections import find
+
+_EXAMPLES = """\b
+Examples:
+  tenant-mirror sinks add stream --kind redis-stream
+  tenant-mirror sinks add crm --kind webhook --url https://crm.example.com/hooks/directory
+  tenant-mirror sinks add audit --kind webhook --url https://audit.example.com/in --batch 100 \\
+      --resource role_assignments --resource role_definitions --from oldest
+  tenant-mirror sinks add leavers --kind webhook --url https://hr.example.com/in \\
+      --resource users --change deleted --connection contoso --no-initial
+"""
+
+
+@click.group()
+def sinks() -> None:
+    """Say where change events are delivered to, and see how far they have come.
+
+    Each sink has a pace and a position of its own; 'tenant-mirror relay' serves them all. Events
+    of a connection arrive in order and at least once: receivers go by the event's id.
+    """
+
+
+sinks.add_command(rotate)
+
+
+@sinks.command(epilog=_EXAMPLES)
+@click.argument("name")
+@click.option(
+    "--kind",
+    required=True,
+    type=click.Choice([one.value for one in SinkKind]),
+    help="What receives.",
+)
+@click.option("--url", help="Of the webhook; or of a Redis other than REDIS_URL.")
+@click.option("--stream", help=f"Of Redis.  [default: {check.DEFAULT_STREAM}]")
+@click.option("--maxlen", type=int, help="Entries that the stream keeps, about.")
+@click.option("--batch", type=int, help="Events in one request, 1 to 100.  [default: 1]")
+@click.option("--timeout", type=float, help="Seconds that a request may take.  [default: 15]")
+@click.option("--allow-http", is_flag=True, default=None, help="Let events leave unencrypted.")
+@click.option(
+    "--allow-private", is_flag=True, default=None, help="Let events go to your own network."
+)
+@click.option("--resource", "resources", multiple=True, help="Only this one; may be repeated.")
+@click.option("--change", "changes", multiple=True, help="Only this one; may be repeated.")
+@click.option("--connection", "connections", multiple=True, help="Only this one; may be repeated.")
+@click.option("--no-initial", is_flag=True, help="Leave out the events of first loads.")
+@click.option(
+    "--from",
+    "start",
+    type=click.Choice([one.value for one in SinkStart]),
+    default=SinkStart.NOW.value,
+    show_default=True,
+    help="Where to begin: with the next event or the oldest that is kept.",
+)
+@click.option(
+    "--secret-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Holds the webhook's signing secret, whsec_...; else one is made and shown once.",
+)
+@as_json
+def add(
+    *,
+    name: str,
+    kind: str,
+    url: str | None,
+    resources: tuple[str, ...],
+    changes: tuple[str, ...],
+    connections: tuple[str, ...],
+    no_initial: bool,
+    start: str,
+    secret_file: Path | None,
+    as_json: bool,
+    **settings: object,
+) -> None:
+    """Add the sink NAME; delivery begins within seconds.
+
+    A webhook's requests are signed as Standard Webhooks says. RESOURCE is a table of the mirror or
+    'connection'; CHANGE is created, updated, deleted, restored, or what befalls a connection.
+    """
+    if start == SinkStart.SNAPSHOT:
+        raise click.UsageError("--from snapshot is not built yet; use now or oldest")
+    wanted = SinkKind(kind)
+    kept, secrets = _settings(wanted, url, settings)
+    made = _secret(wanted, secret_file, secrets)
+    new = admin.NewSink(
+        name=check.sink_name(name),
+        kind=wanted,
+        settings=kept,
+        secrets=secrets,
+        resources=check.resource_filter(resources),
+        changes=check.change_filter(changes),
+        initial=not no_initial,
+        start=SinkStart(start),
+    )
+    with opened() as (_, database), database.begin() as db:
+        only = sorted({find(db, named).id for named in connections}) or None
+        sink_id = admin.add(db, new, only)
+    if as_json:
+        print_json({"id": sink_id, "name": name} | ({"secret": made} if made else {}))
+        return
+    click.echo(f"sink '{name}' is added; 'tenant-mirror sinks test {name}' tries it")
+    if made:
+        show_once(made)
+
+
+def _settings(
+    kind: SinkKind, url: str | None, options: Mapping[str, object]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is stored openly, and what is not. Raises Halt."""
+    given = {option: value for option, value in options.items() if value is not None}
+    if kind is SinkKind.REDIS_STREAM:
+        own = {"url": check.redis_address(url)} if url else {}
+        return check.settings_of(kind, given), own
+    address, query = check.parted(url or "")
+    kept = check.settings_of(kind, {"url": address, **given})
+    return kept, {"query": query} if query else {}
+
+
+def _secret(kind: SinkKind, path: Path | None, secrets: dict[str, Any]) -> str | None:
+    """Put a webhook's signing secret among the secrets; the one that was made, to be shown."""
+    if kind is not SinkKind.WEBHOOK:
+        if path is not None:
+            raise click.UsageError("--secret-file is for webhooks; a stream is not signed")
+        return None
+    secret = signing_secret(path)
+    secrets["keys"] = [secret]
+    return None if path else secret
+
+
+@sinks.command("list")
+@as_json
+def list_them(as_json: bool) -> None:  # noqa: FBT001
+    """Every sink: what waits for it, and why it does not move."""
+    with opened() as (_, database), database.begin() as db:
+        rows = admin.sinks_overview(db)
+    if as_json:
+        print_json(rows)
+        return
+    columns = ["sink", "kind", "status", "waiting", "connections behind", "delivered", "why"]
+    print_table("", columns, [_line(row) for row in rows])
+
+
+def _line(row: Mapping[str, Any]) -> list[object]:
+    return [
+        row["name"],
+        row["kind"],
+        row["status"],
+        row["waiting"],
+        row["connections_behind"],
+        age(row["age_seconds"]),
+        row["status_reason"] or "",
+    ]
+
+
+@sinks.command()
+@click.argument("name")
+@as_json
+def show(name: str, as_json: bool) -> None:  # noqa: FBT001
+    """One sink: its settings and how far it has come; never its secrets."""
+    with opened() as (_, database), database.begin() as db:
+        (row,) = admin.sinks_overview(db, name)
+        positions = admin.positions_overview(db, name)
+    if as_json:
+        print_json({**row, "positions": positions})
+        return
+    click.echo(f"{name}: {row['kind']}, {row['status']}, {row['waiting']:,} events wait")
+    for fact in ("status_reason", "failures", "retry_at", "last_delivered_at", "holder"):
+        if row[fact]:
+            click.echo(f"  {fact.replace('_', ' ')}: {row[fact]}")
+    for option, value in row["settings"].items():
+        click.echo(f"  {option}: {value}")
+    for told in ("resources", "changes", "connections"):
+        click.echo(f"  {told}: {', '.join(map(str, row[told])) if row[told] else 'all'}")
+    click.echo(f"  first loads: {'delivered' if row['initial'] else 'left out'}\n")
+    print_table(
+        "positions (those that wait most)",
+        ["id", "connection", "delivered up to", "of", "waiting"],
+        [
+            [str(p["connection_id"]), p["label"], p["seq"], p["event_seq"], p["waiting"]]
+            for p in positions
+        ],
+    )
+
+
+@sinks.command()
+@click.argument("name")
+@as_json
+def pause(name: str, as_json: bool) -> None:  # noqa: FBT001
+    """Stop delivering to a sink; its position stays, and events go on being kept."""
+    before = _changed(name, admin.pause)
+    after = SinkStatus.PAUSED if before is SinkStatus.ACTIVE else before
+    if as_json:
+        print_json({"name": name, "before": before, "status": after})
+    elif before is SinkStatus.ACTIVE:
+        click.echo(f"sink '{name}' is paused; 'tenant-mirror sinks resume {name}' goes on")
+    else:
+        click.echo(f"sink '{name}' is {before} already")
+
+
+@sinks.command()
+@click.argument("name")
+@as_json
+def resume(name: str, as_json: bool) -> None:  # noqa: FBT001
+    """Go on where a sink stopped; one that waits for a retry is tried now."""
+    before = _changed(name, admin.resume)
+    if as_json:
+        print_json({"name": name, "before": before, "status": SinkStatus.ACTIVE})
+    else:
+        click.echo(f"sink '{name}' was {before}; it goes on where it stopped")
+
+
+def _changed(name: str, change: Callable[[Connection, str], SinkStatus]) -> SinkStatus:
+    with opened() as (_, database), database.begin() as db:
+        return change(db, name)
+
+
+@sinks.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask; for scripts.")
+@as_json
+def remove(name: str, yes: bool, as_json: bool) -> None:  # noqa: FBT001
+    """Delete a sink with its position and secrets; the events stay."""
+    with opened() as (_, database):
+        with database.begin() as db:
+            admin.sinks_overview(db, name)
+        if not yes:
+            _ask(name)
+        with database.begin() as db:
+            admin.remove(db, name)
+    if as_json:
+        print_json({"name": name, "removed": True})
+    else:
+        click.echo(f"sink '{name}' is removed")
+
+
+def _ask(name: str) -> None:
+    """Raises UsageError where there is nobody to ask."""
+    if not sys.stdin.isatty():
+        raise click.UsageError("this deletes its position; say --yes where nobody can be asked")
+    click.confirm(f"Delete sink '{name}' with its position and secrets?", abort=True, err=True)
+
+
+@sinks.command()
+@click.argument("name")
+@as_json
+def test(name: str, as_json: bool) -> None:  # noqa: FBT001
+    """Send one test event now, and say what came back.
+
+    Its type is the prefix and '.test'; it has no sequence and moves no position.
+    """
+    from worker.relay.trial import try_out
+
+    with opened() as (settings, database):
+        with database.begin() as db:
+            sink = admin.find_sink(db, name)
+        tried = try_out(sink, settings)
+    if as_json:
+        print_json(tried._asdict())
+    else:
+        answer = f" with {tried.status}" if tried.status else ""
+        click.echo(f"sink '{name}' took event {tried.event_id}{answer}, in {tried.seconds:.2f} s")
