@@ -40,7 +40,9 @@ class Removed(msgspec.Struct, frozen=True, gc=False):
 class Record(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """One Graph object. Subclasses declare the mirrored properties, in Graph's own types."""
 
-    id: Guid
+    id: str
+    """Whether it is a GUID is judged where the row is made, by the type of its column."""
+
     removed: Removed | UnsetType = msgspec.field(name="@removed", default=UNSET)
 
 

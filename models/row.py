@@ -24,7 +24,7 @@ from models.resource import Kind, Resource
 Row: TypeAlias = tuple[Any, ...]
 """Values in the order of ``Resource.columns``."""
 
-HASH_VERSION: Final = b"\x01"
+HASH_VERSION: Final = b"\x02"
 """First byte of every hash: a new recipe is a new version, never a flood of false changes."""
 
 MAX_KEY: Final = 400
@@ -104,8 +104,10 @@ class RowShape:
         self._unordered = _indexed(resource, _canonical)
         self._texts = converters(resource.columns)
         self._nested = [isinstance(column.type, JSONB) for column in resource.columns]
+        stored = sorted(self.names, key=lambda name: (len(name), name))
+        self._stored = itemgetter(*(self.names.index(name) for name in stored))
         self._struct = msgspec.defstruct(
-            f"{resource.name}_row", [(name, Any) for name in self.names], gc=False
+            f"{resource.name}_row", [(name, Any) for name in stored], gc=False
         )
         fields = msgspec.structs.fields(resource.record)
         position = {field.name: index for index, field in enumerate(fields)}
@@ -146,8 +148,11 @@ class RowShape:
         return line_of(list(row), self._texts)
 
     def json(self, row: Row) -> bytes:
-        """The whole object, keys being column names: ``after`` of a created event."""
-        return _encode(self._struct(*row))
+        """The whole object, keys being column names: ``after`` of a created event.
+
+        In the order in which jsonb keeps keys: sorting them was a third of its work.
+        """
+        return _encode(self._struct(*self._stored(row)))
 
     def canonical(self, row: Row) -> Row:
         """The row with every unordered list sorted, as it is compared and hashed."""
@@ -171,16 +176,10 @@ class RowShape:
             if (_encode(a) != _encode(b) if nested else a != b)
         ]
 
-    def json_and_hash(self, row: Row) -> tuple[bytes, bytes]:
-        """Both at once: most rows need to be encoded only once."""
-        text = self.json(row)
-        arranged = self.canonical(row)
-        basis = text if arranged is row else self.json(arranged)
-        return text, HASH_VERSION + hashlib.blake2b(basis, digest_size=15).digest()
-
     def hash(self, row: Row) -> bytes:
         """A versioned content hash; the order of unordered lists does not count."""
-        return self.json_and_hash(row)[1]
+        digest = hashlib.sha256(_encode(self.canonical(row)), usedforsecurity=False).digest()
+        return HASH_VERSION + digest[:15]
 
     def some(self, row: Row, names: Sequence[str]) -> bytes:
         """The named columns as JSON: ``before`` and ``after`` of an updated event."""

@@ -11,7 +11,6 @@ from models.resource import Clock, Kind, Resource, mirror_table
 
 
 class RoleAssignment(Record, frozen=True, kw_only=True, gc=False):
-    id: str  # opaque, not a GUID
     principal_id: Sent[Guid] = UNSET
     role_definition_id: Sent[Guid] = UNSET
     directory_scope_id: Sent[str] = UNSET

@@ -24,7 +24,6 @@ class SiteCollection(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
 
 
 class Site(Record, frozen=True, kw_only=True, gc=False):
-    id: str  # a composite, or a bare GUID
     display_name: Sent[str] = UNSET
     name: Sent[str] = UNSET
     description: Sent[str] = UNSET

@@ -191,16 +191,16 @@ READER = {
 
 def test_the_hash_of_a_user_is_pinned() -> None:
     """Another recipe needs another HASH_VERSION, else every row in every mirror would change."""
-    assert hash_of("users", **ADA).hex() == "01b58b97ab2a05e6b2fa904db16e708e"
+    assert hash_of("users", **ADA).hex() == "026a5fff088697a3c3b4286fa95ef54f"
 
 
 def test_the_hash_of_a_role_definition_is_pinned() -> None:
     """Another recipe needs another HASH_VERSION, else every row in every mirror would change."""
-    assert hash_of("role_definitions", **READER).hex() == "01d58fb61a5a80d0df49f3004dbfa3d5"
+    assert hash_of("role_definitions", **READER).hex() == "0297a4d536f37529f471999c8a85145e"
 
 
 def test_a_hash_begins_with_its_version() -> None:
-    assert HASH_VERSION == b"\x01"
+    assert HASH_VERSION == b"\x02"
     assert hash_of("users", **ADA).startswith(HASH_VERSION)
     assert len(hash_of("users", **ADA)) == 16
 
@@ -241,11 +241,11 @@ def test_a_value_that_moves_to_another_column_changes_the_hash() -> None:
 
 
 @pytest.mark.parametrize("resource", list(RESOURCES))
-def test_the_keys_of_the_json_are_the_columns(resource: str) -> None:
+def test_the_keys_of_the_json_are_the_columns_in_the_order_of_jsonb(resource: str) -> None:
     declared = RESOURCES[resource]
     row = (GUID, *([None] * (len(declared.columns) - 1)))
     told = msgspec.json.decode(shape_of(declared).json(row))
-    assert tuple(told) == declared.column_names
+    assert tuple(told) == tuple(sorted(declared.column_names, key=lambda name: (len(name), name)))
 
 
 def test_the_json_of_a_row_keeps_the_order_of_its_lists() -> None:

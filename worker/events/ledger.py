@@ -3,7 +3,8 @@
 ``seq`` goes on from the lease row, under its lock: commit order and sequence are one thing.
 """
 
-from collections.abc import Iterable, Sequence
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -20,6 +21,7 @@ _COLUMNS: Final = (
     "connection_id",
     "seq",
     "occurred_at",
+    "event_id",
     "resource",
     "object_id",
     "change",
@@ -66,20 +68,45 @@ def _lines(
     *,
     run_id: int | None,
     initial: bool,
-) -> list[bytes]:
+) -> Iterator[bytes]:
     """The events as COPY lines, numbered on from the connection's last."""
+    first = tx.seq + 1
+    tx.seq += len(changes)
+    return _spelt(tx, resource, changes, first, run_id, initial=initial)
+
+
+def _spelt(
+    tx: Transaction,
+    resource: str,
+    changes: Sequence[Change],
+    first: int,
+    run_id: int | None,
+    *,
+    initial: bool,
+) -> Iterator[bytes]:
     head = f"{tx.connection_id}\t".encode()
-    middle = f"\t{tx.moment.isoformat()}\t{resource}\t".encode()
+    middle = f"\t{tx.moment.isoformat()}\t{_id_stem()}".encode()
+    name = f"\t{resource}\t".encode()
     tail = f"\t{'t' if initial else 'f'}\t{NULL if run_id is None else run_id}\n".encode()
-    lines = []
-    for seq, (kind, key, changed, before, after) in enumerate(changes, tx.seq + 1):
+    for seq, (kind, key, changed, before, after) in enumerate(changes, first):
         names = NULL if changed is None else array_literal(changed)
         safe = key if key.isprintable() and "\\" not in key else escaped(key)
         what = f"{safe}\t{kind.value}\t{names}\t".encode()
-        states = b"%b\t%b" % (_state(before), _state(after))
-        lines.append(b"%b%d%b%b%b%b" % (head, seq, middle, what, states, tail))
-    tx.seq += len(lines)
-    return lines
+        yield b"%b%d%b%012x%b%b%b\t%b%b" % (
+            *(head, seq, middle, seq, name, what),
+            *(_state(before), _state(after), tail),
+        )
+
+
+def _id_stem() -> str:
+    """What the ids of a transaction's events begin with; their last twelve digits are the seq.
+
+    A UUID of version 8: 74 random bits, and a number that the connection gives only once. Postgres
+    would draw fresh bits for every event. https://www.rfc-editor.org/rfc/rfc9562#section-5.8
+    """
+    bits = secrets.randbits(74)
+    group = f"{bits >> 42:08x}-{bits >> 26 & 0xFFFF:04x}-8{bits >> 14 & 0xFFF:03x}"
+    return f"{group}-{0x8000 | bits & 0x3FFF:04x}-"
 
 
 def _state(text: bytes | None) -> bytes:

@@ -30,8 +30,8 @@ def created(key: str, text: bytes) -> Change:
 
 def restored(shape: RowShape, key: str, new: Row) -> Outcome:
     """A deleted key that comes back starts from nulls: nothing is revived from memory."""
-    text, digest = shape.json_and_hash(new)
-    return Outcome(new, digest, Change(ChangeKind.RESTORED, key, after=text))
+    change = Change(ChangeKind.RESTORED, key, after=shape.json(new))
+    return Outcome(new, shape.hash(new), change)
 
 
 def updated(shape: RowShape, key: str, old: Row, new: Row, present: int) -> Outcome | None:

@@ -1,7 +1,8 @@
 """COPY: the fastest way in. Lines are made by ``models/copy_text.py``."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
+from itertools import islice
 
 from psycopg import sql
 from sqlalchemy import Boolean, Connection
@@ -12,21 +13,25 @@ from models.row import Row
 from worker.store.engine import driver
 
 CHUNK = 100
-"""Lines that are sent at once: Postgres works on them while the next are put together."""
+"""Lines that are sent at once."""
 
 
 def copy_lines(
-    connection: Connection, schema: str, table: str, columns: Sequence[str], lines: Sequence[bytes]
+    connection: Connection, schema: str, table: str, columns: Sequence[str], lines: Iterable[bytes]
 ) -> None:
-    """Append rows to a table; each line ends with a newline."""
+    """Append rows to a table; each line ends with a newline.
+
+    Lines may be made as they are asked for: Postgres works on some while the next are made.
+    """
     statement = sql.SQL("copy {}.{} ({}) from stdin").format(
         sql.Identifier(schema),
         sql.Identifier(table),
         sql.SQL(", ").join(map(sql.Identifier, columns)),
     )
+    made = iter(lines)
     with driver(connection).cursor() as cursor, cursor.copy(statement) as copy:
-        for start in range(0, len(lines), CHUNK):
-            copy.write(b"".join(lines[start : start + CHUNK]))
+        while chunk := b"".join(islice(made, CHUNK)):
+            copy.write(chunk)
 
 
 def mirror_columns(resource: Resource) -> tuple[str, ...]:

@@ -4,7 +4,8 @@ New rows are COPYed straight into the mirror: under the lease lock nobody else c
 Changed rows are few, so they are updated one by one, in a pipeline.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from binascii import hexlify
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple, Protocol
 
@@ -16,7 +17,7 @@ from sqlalchemy.types import TypeEngine
 from models.base import DIRECTORY
 from models.copy_text import array_literal
 from models.resource import OWNER, Resource
-from models.row import Row, shape_of
+from models.row import HASH_VERSION, Row, shape_of
 from worker.store import compare
 from worker.store.change import Change
 from worker.store.copy import as_parameters, copy_lines, mirror_columns
@@ -54,6 +55,7 @@ class _Statements(NamedTuple):
     hashes: str
     rows: str
     update: str
+    rehash: str
 
 
 def key_type(resource: Resource) -> str:
@@ -94,6 +96,7 @@ def _statements(resource: Resource) -> _Statements:
         _probe(table, key, array, f"deleted_at is null as live, {columns}"),
         f"update {table} set {assignments}, row_hash = %s, changed_at = %s,"
         f" deleted_at = null, deleted_reason = null where {OWNER} = %s and {key} = %s",
+        f"update {table} set row_hash = %s where {OWNER} = %s and {key} = %s",
     )
 
 
@@ -109,26 +112,40 @@ def merge_rows(
         return []
     if hopeful:
         _insert_all(tx, resource, arriving)
-        return [compare.created(key, item.json) for key, item in arriving.items()]
+        return _created(resource, arriving.items())
     known = _hashes(tx, resource, list(arriving))
     new = [(key, item) for key, item in arriving.items() if key not in known]
-    _insert(tx, resource, [item for _, item in new])
-    changes = [compare.created(key, item.json) for key, item in new]
+    if new:
+        _insert(tx, resource, [item for _, item in new])
+    changes = _created(resource, new)
     doubtful = {
         key: item
         for key, item in arriving.items()
         if key in known and known[key] != (item.hash, True)
     }
-    return changes + _settle(tx, resource, doubtful)
+    outdated = {key for key in doubtful if _is_outdated(known[key][0])}
+    return changes + _settle(tx, resource, doubtful, outdated)
 
 
-def _settle(tx: Transaction, resource: Resource, arriving: Mapping[str, Arriving]) -> list[Change]:
+def _created(resource: Resource, arriving: Iterable[tuple[str, Arriving]]) -> list[Change]:
+    json = shape_of(resource).json
+    return [compare.created(key, item.json or json(item.row)) for key, item in arriving]
+
+
+def _is_outdated(digest: bytes | None) -> bool:
+    """Whether a hash was made by the recipe of an earlier release."""
+    return digest is not None and not digest.startswith(HASH_VERSION)
+
+
+def _settle(
+    tx: Transaction, resource: Resource, arriving: Mapping[str, Arriving], outdated: Collection[str]
+) -> list[Change]:
     """Rows whose hash differs or that were deleted: column by column."""
     if not arriving:
         return []
     shape = shape_of(resource)
     stored = stored_rows(tx, resource, list(arriving))
-    outcomes = []
+    outcomes, same = [], []
     for key, item in arriving.items():
         old = stored[key]
         if old.live:
@@ -137,6 +154,11 @@ def _settle(tx: Transaction, resource: Resource, arriving: Mapping[str, Arriving
             outcome = compare.restored(shape, key, item.row)
         if outcome is not None:
             outcomes.append(outcome)
+        elif key in outdated:
+            same.append((shape.hash(old.row), tx.connection_id, key))
+    if same:
+        with driver(tx.connection).cursor() as cursor:
+            cursor.executemany(_statements(resource).rehash, same)
     return write_outcomes(tx, resource, outcomes)
 
 
@@ -182,11 +204,10 @@ def _insert_all(tx: Transaction, resource: Resource, arriving: Mapping[str, Arri
 def _insert(tx: Transaction, resource: Resource, items: Iterable[Arriving]) -> None:
     shape = shape_of(resource)
     owner, moment = str(tx.connection_id).encode(), tx.moment.isoformat().encode()
-    lines = [
-        b"%b\t%b\t%b\t%b\t\\N\t\\N\t\\\\x%b\n"
-        % (owner, item.line or shape.line(item.row), moment, moment, item.hash.hex().encode())
+    tail = b"\t%b\t%b\t\\N\t\\N\t\\\\x" % (moment, moment)
+    lines = (
+        b"%b\t%b%b%b\n" % (owner, item.line or shape.line(item.row), tail, hexlify(item.hash))
         for item in items
-    ]
-    if lines:
-        columns = mirror_columns(resource)
-        copy_lines(tx.connection, DIRECTORY, resource.name, columns, lines)
+    )
+    columns = mirror_columns(resource)
+    copy_lines(tx.connection, DIRECTORY, resource.name, columns, lines)

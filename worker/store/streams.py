@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import Connection, select
+from sqlalchemy import BigInteger, Connection, bindparam, select
 from sqlalchemy.dialects.postgresql import insert
 
 from models.resource import Resource
@@ -82,18 +82,27 @@ def _stream(resource: Resource, row: object) -> Stream:
     return Stream(resource=resource, **values)
 
 
+_NEW = insert(streams).values(
+    {
+        name: bindparam(name, type_=streams.c[name].type)
+        for name in ("connection_id", "resource", *_FIELDS)
+    }
+)
+_SAVE = _NEW.on_conflict_do_update(
+    index_elements=[streams.c.connection_id, streams.c.resource],
+    set_={name: _NEW.excluded[name] for name in _FIELDS},
+    where=(streams.c.walk_id == bindparam("walk_before", type_=BigInteger))
+    & (streams.c.page_no == bindparam("page_before", type_=BigInteger)),
+).returning(streams.c.resource)
+"""Put together once: it runs with every page."""
+
+
 def save_stream(tx: Transaction, before: Stream, after: Stream) -> None:
     """Commit a step. Raises Fenced where the stream is no longer where the step began."""
     values = {name: getattr(after, name) for name in _FIELDS}
-    statement = insert(streams).values(
-        connection_id=tx.connection_id, resource=after.name, **values
-    )
-    statement = statement.on_conflict_do_update(
-        index_elements=[streams.c.connection_id, streams.c.resource],
-        set_=values,
-        where=(streams.c.walk_id == before.walk_id) & (streams.c.page_no == before.page_no),
-    )
-    if tx.connection.execute(statement.returning(streams.c.resource)).first() is None:
+    where = {"walk_before": before.walk_id, "page_before": before.page_no}
+    key = {"connection_id": tx.connection_id, "resource": after.name}
+    if tx.connection.execute(_SAVE, {**values, **where, **key}).first() is None:
         raise Fenced(
             "the stream moved on under another process",
             connection=str(tx.connection_id),

@@ -41,7 +41,7 @@ def understood(stream: Stream, reply: Reply) -> Page:
     if trouble is not None:
         trouble.resource = stream.name
         raise trouble
-    page = decode_page(stream.resource, reply.body, lines=stream.initial)
+    page = decode_page(stream.resource, reply.body, first=stream.initial)
     if page.next_link is not None and page.delta_link is not None:
         page.delta_link = None
     for link in (page.next_link, page.delta_link):
