@@ -1,7 +1,7 @@
 # Everything a checkout can do. Each target brings .venv up to date first (scripts/venv.sh).
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-long soak check lint-sql lock clean
+.PHONY: help venv run test test-long soak bench bench-quick check lint-sql lock clean
 SHELL := /bin/sh
 BIN := .venv/bin
 
@@ -31,6 +31,12 @@ HOURS ?= 2
 soak: venv ## a fleet under random faults and kills for HOURS=2; SOAK='--seed 7' and the like
 	@$(BARE) $(BIN)/python -m tests.soak --hours $(HOURS) $(SOAK)
 
+bench: venv ## measure speed against other tools and limits, half an hour; BENCH='--only users'
+	@$(BARE) $(BIN)/python -m benchmarks $(BENCH)
+
+bench-quick: venv ## the same, small, in two minutes
+	@$(BARE) $(BIN)/python -m benchmarks --quick $(BENCH)
+
 check: venv lint-sql ## lint, format check, types, import contracts, migrations
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --check --quiet
@@ -53,5 +59,5 @@ lock: venv ## write both lock files from pyproject.toml (UPGRADE=1: newest versi
 	    --output-file requirements-dev.lock >/dev/null
 
 clean: ## remove .venv, caches and builds; the data of make run stays
-	@rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf .venv benchmarks/.venv-peers dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

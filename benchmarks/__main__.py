@@ -1,0 +1,87 @@
+"""`python -m benchmarks`: run the scenarios, write the table. ``make bench`` calls it."""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.bench import Bench, Size, progress
+from benchmarks.ground import default_home, ground
+from benchmarks.machine import described
+from benchmarks.processes import ROOT
+from benchmarks.report import Outcome, missed, write
+from benchmarks.results import Scenario
+from benchmarks.scenarios import SCENARIOS
+
+RESULTS = ROOT / "benchmarks" / "results"
+ROUNDS = {Size.FULL: 3, Size.QUICK: 1, Size.TINY: 1}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    sizes = parser.add_mutually_exclusive_group()
+    sizes.add_argument("--quick", action="store_true", help="a look, in under two minutes")
+    sizes.add_argument("--tiny", action="store_true", help="only see that it runs")
+    parser.add_argument("--only", action="append", choices=list(SCENARIOS), metavar="NAME",
+                        help=f"only this one; may be repeated: {', '.join(SCENARIOS)}")  # fmt: skip
+    parser.add_argument("--rounds", type=int, help="how often everybody runs")
+    parser.add_argument(
+        "--install", action="store_true", help="install other tools, as full runs do"
+    )
+    parser.add_argument("--no-peers", action="store_true", help="leave other tools out")
+    parser.add_argument("--home", type=Path, default=default_home(), help="where servers keep data")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where the table is written")
+    parser.add_argument(
+        "--strict", action="store_true", help="exit with 1 where a target is missed"
+    )
+    return parser
+
+
+def _chosen(only: Sequence[str] | None, size: Size) -> list[Scenario]:
+    if only:
+        return [SCENARIOS[name] for name in SCENARIOS if name in only]
+    return [one for one in SCENARIOS.values() if one.quick or size is not Size.QUICK]
+
+
+def _name(size: Size, only: Sequence[Scenario]) -> str:
+    """Of the files: a part of the scenarios never takes the place of the whole."""
+    if only:
+        return "-".join(("part", size.value, *(one.name for one in only)))
+    return "latest" if size is Size.FULL else size.value
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what was asked for; the exit code."""
+    asked = _parser().parse_args(arguments)
+    size = Size.QUICK if asked.quick else Size.TINY if asked.tiny else Size.FULL
+    scenarios, start = _chosen(asked.only, size), time.monotonic()
+    name = _name(size, scenarios if asked.only else ())
+    with ground(asked.home) as running:
+        about = described(running)
+        bench = Bench(
+            running,
+            size,
+            asked.rounds or ROUNDS[size],
+            peers=not asked.no_peers,
+            installs=asked.install or size is Size.FULL,
+        )
+        about |= {
+            "size": size.value,
+            "rounds": bench.times,
+            "day": time.strftime("%Y-%m-%d %H:%M"),
+        }
+        outcome = Outcome(about, scenarios, bench.samples, bench.notes)
+        for scenario in scenarios:
+            bench.play(scenario)
+            table = write(asked.results, name, outcome)
+    progress(f"{table} ({time.monotonic() - start:.0f} s)")
+    found = missed(outcome)
+    for line in found:
+        progress(f"NOT reached: {line}")
+    failed = [text for texts in bench.notes.values() for text in texts if text.startswith("FAILED")]
+    return 1 if failed or (asked.strict and found) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

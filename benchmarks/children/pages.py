@@ -1,0 +1,27 @@
+"""The pages of a list, read with the least code there is."""
+
+import http.client
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+_NEXT = re.compile(rb'"@odata\.nextLink":"([^"]+)"')
+
+
+def bodies(asked: dict[str, Any]) -> Iterator[bytes]:
+    """Each page's body, from `target` on; ends the program where one is refused."""
+    place = urlsplit(asked["url"])
+    line = http.client.HTTPConnection(place.hostname or "", place.port)
+    target = f"/proxy/v1.0/{asked['target']}"
+    while target:
+        line.request("GET", target, headers=asked["headers"])
+        answer = line.getresponse()
+        body = answer.read()
+        if answer.status != 200:
+            raise SystemExit(f"{answer.status}: {body[:300]!r}")
+        yield body
+        found = _NEXT.search(body)
+        link = found[1].decode() if found else ""
+        target = "/proxy/v1.0/" + link.partition("/v1.0/")[2] if link else ""
+    line.close()

@@ -1,0 +1,65 @@
+"""Other tools at the same work, each installed in an environment of its own."""
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.meter import Figures
+from benchmarks.processes import Failed, measured
+
+HERE = Path(__file__).resolve().parent
+ENVIRONMENTS = HERE.parent / ".venv-peers"
+
+
+class Peers:
+    """Installs what is missing, once for each version of a requirements file."""
+
+    def __init__(self, *, install: bool) -> None:
+        self._install = install
+        self._troubles: dict[str, str] = {}
+
+    def run(self, name: str, module: str, asked: Mapping[str, Any]) -> Figures:
+        """One run of a peer. Raises Failed, also where it cannot be installed."""
+        python = self._python(name)
+        return measured(f"benchmarks.peers.{module}", asked, python=str(python))
+
+    def _python(self, name: str) -> Path:
+        if name in self._troubles:
+            raise Failed(self._troubles[name])
+        try:
+            return self._ready(name)
+        except (Failed, OSError, subprocess.SubprocessError) as fault:
+            self._troubles[name] = f"{name} is not installed: {str(fault)[-300:]}"
+            raise Failed(self._troubles[name]) from None
+
+    def _ready(self, name: str) -> Path:
+        wanted = (HERE / f"{name}.txt").read_text(encoding="utf-8")
+        place = ENVIRONMENTS / name
+        stamp, python = place / "installed.txt", place / "bin" / "python"
+        if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted and python.exists():
+            return python
+        if not self._install:
+            raise Failed("a full run, or --install, installs it")
+        print(f"  installing {name} ...", file=sys.stderr, flush=True)
+        uv = Path(sys.executable).with_name("uv")
+        _run(uv, "venv", "--quiet", "--clear", "--python", sys.executable, place)
+        _run(
+            uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", python,
+            "-r", HERE / f"{name}.txt",
+        )  # fmt: skip
+        stamp.write_text(wanted, encoding="utf-8")
+        return python
+
+
+def _run(*words: object) -> None:
+    done = subprocess.run(
+        [str(word) for word in words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    if done.returncode != 0:
+        raise Failed(done.stderr.strip() or f"{words[0]} ended with {done.returncode}")

@@ -1,0 +1,129 @@
+"""What was measured, what it was measured against, and what had been promised."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+OURS = "tenant-mirror"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One figure of one run."""
+
+    scenario: str
+    line: str
+    """What was done, in words."""
+    who: str
+    round: int
+    value: float
+    unit: str
+    more_is_better: bool = True
+    figures: dict[str, Any] = field(default_factory=dict)
+    """Processor seconds and memory, where they were taken."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is to be reached: by ours alone, or by ours against somebody in the same run."""
+
+    line: str
+    at_least: float | None = None
+    at_most: float | None = None
+    against: str | None = None
+    any_size: bool = False
+    """Whether it holds whatever the size; else it is judged at full size only."""
+
+    def text(self) -> str:
+        sign, bound = ("≥", self.at_least) if self.at_least is not None else ("≤", self.at_most)
+        times = f" x {self.against}" if self.against else ""
+        return f"{sign} {figure(bound or 0.0)}{times}"
+
+    def holds(self, value: float) -> bool:
+        enough = self.at_least is None or value >= self.at_least
+        return enough and (self.at_most is None or value <= self.at_most)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One part of the benchmark."""
+
+    name: str
+    title: str
+    run: Callable[[Any], None]
+    targets: tuple[Target, ...] = ()
+    missing: Callable[[], str | None] = lambda: None
+    """What is not built yet, if anything."""
+    quick: bool = True
+    """Whether it is a part of the quick run."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """All runs of somebody on a line."""
+
+    line: str
+    who: str
+    samples: tuple[Sample, ...]
+
+    @property
+    def unit(self) -> str:
+        return self.samples[0].unit
+
+    @property
+    def middle(self) -> float:
+        return median(one.value for one in self.samples)
+
+    @property
+    def spread(self) -> float:
+        """From the least to the most, as a share of the median."""
+        values = [one.value for one in self.samples]
+        return (max(values) - min(values)) / self.middle if self.middle else 0.0
+
+    def figure(self, name: str) -> float | None:
+        """The median of something that was taken beside it."""
+        found = [one.figures[name] for one in self.samples if one.figures.get(name) is not None]
+        return median(found) if found else None
+
+
+def rows_of(samples: Iterable[Sample]) -> list[Row]:
+    """By line and contestant, in the order in which they came; ours first."""
+    lines: dict[str, dict[str, list[Sample]]] = {}
+    for one in samples:
+        lines.setdefault(one.line, {}).setdefault(one.who, []).append(one)
+    return [
+        Row(line, who, tuple(found))
+        for line, everybody in lines.items()
+        for who, found in sorted(everybody.items(), key=lambda item: item[0] != OURS)
+    ]
+
+
+def ratio(ours: Row, other: Row) -> float | None:
+    """How many times as fast we are: the median over the rounds that both ran in."""
+    theirs = {one.round: one.value for one in other.samples}
+    pairs = [(one.value, theirs[one.round]) for one in ours.samples if one.round in theirs]
+    if not ours.samples[0].more_is_better:
+        pairs = [(b, a) for a, b in pairs]
+    times = [a / b for a, b in pairs if b]
+    return median(times) if times else None
+
+
+def verdict(target: Target, rows: Iterable[Row], *, full: bool) -> str:
+    """Whether a target was reached."""
+    found = {row.who: row for row in rows if row.line == target.line}
+    if OURS not in found or (target.against and target.against not in found):
+        return "not measured"
+    if not full and not target.any_size:
+        return "not judged at this size"
+    value: float | None = found[OURS].middle
+    if target.against:
+        value = ratio(found[OURS], found[target.against])
+    return "reached" if value is not None and target.holds(value) else "NOT reached"
+
+
+def figure(value: float) -> str:
+    """A number for people."""
+    if value == int(value) and abs(value) < 1e12:
+        return f"{int(value):,}"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -1,0 +1,35 @@
+"""The scenarios, in the order in which they run."""
+
+from typing import Final
+
+from benchmarks.results import Scenario
+from benchmarks.scenarios import (
+    calls,
+    dispatch,
+    fleet,
+    freshness,
+    groups,
+    latency,
+    memory,
+    mixed,
+    relay,
+    startup,
+    users,
+)
+
+SCENARIOS: Final[dict[str, Scenario]] = {
+    one.SCENARIO.name: one.SCENARIO
+    for one in (
+        users,
+        groups,
+        mixed,
+        latency,
+        memory,
+        calls,
+        startup,
+        dispatch,
+        relay,
+        freshness,
+        fleet,
+    )
+}

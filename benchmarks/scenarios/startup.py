@@ -1,0 +1,52 @@
+"""How long a person waits for the command line."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.bench import Bench
+from benchmarks.processes import Failed
+from benchmarks.results import Scenario, Target
+from benchmarks.scenarios.people import CONTOSO
+
+HELP = "tenant-mirror --help"
+STATUS = "tenant-mirror status, one connection"
+
+
+def run(bench: Bench) -> None:
+    ground = bench.ground
+    ground.tenants.connect(CONTOSO, users=50, groups=2, sites=2, seed=16)
+    url = ground.enrolled()
+    ground.sync(url)
+    environment = ground.environment(url)
+    _seconds(["status"], environment)  # Python writes its bytecode once
+    times = bench.pick(full=7, quick=2, tiny=1)
+    for bench.round in range(times):
+        for line, words in ((HELP, ["--help"]), (STATUS, ["status"])):
+            bench.note(line, _seconds(words, environment), "s", more_is_better=False)
+    ground.drop(url)
+
+
+def _seconds(words: list[str], environment: dict[str, str]) -> float:
+    """From the start of the process to its end."""
+    program = Path(sys.executable).with_name("tenant-mirror")
+    start = time.perf_counter()
+    done = subprocess.run(
+        [str(program), *words], env=environment, capture_output=True, check=False, timeout=60
+    )
+    seconds = time.perf_counter() - start
+    if done.returncode != 0:
+        raise Failed(f"tenant-mirror {words[0]}: {done.stderr.decode()[-500:]}")
+    return seconds
+
+
+SCENARIO = Scenario(
+    "startup",
+    "the command line",
+    run,
+    targets=(
+        Target(HELP, at_most=0.3, any_size=True),
+        Target(STATUS, at_most=0.5, any_size=True),
+    ),
+)

@@ -1,0 +1,65 @@
+"""The service as it runs in production: beat, workers and relay, as processes."""
+
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from benchmarks.processes import ROOT
+from sandbox.servers import Child, Supervisor
+from worker.tasks.queues import MAINTENANCE, SYNCS
+
+_CELERY: Final = (sys.executable, "-m", "celery", "--app", "worker.app", "--quiet")
+_WORKER: Final = ("--without-gossip", "--without-mingle", "--loglevel", "WARNING")
+_GRACE: Final = ((signal.SIGTERM, 60.0), (signal.SIGKILL, 5.0))
+
+
+def relay_command() -> list[str]:
+    """The relay's process."""
+    return [sys.executable, "-c", "from worker.ops.cli import main; main()", "relay"]
+
+
+def _commands(concurrency: int) -> dict[str, list[str]]:
+    def worker(name: str, queues: str, number: int) -> list[str]:
+        served = ["--queues", queues, "--concurrency", str(number)]
+        return [*_CELERY, "worker", "--hostname", f"{name}@bench", *served, *_WORKER]
+
+    beat = [
+        "beat",
+        "--scheduler",
+        "celery.beat:Scheduler",
+        "--pidfile",
+        "",
+        "--loglevel",
+        "WARNING",
+    ]
+    return {
+        "worker": worker("worker", ",".join(SYNCS), concurrency),
+        "maintenance": worker("maintenance", MAINTENANCE, 1),
+        "beat": [*_CELERY, *beat],
+    }
+
+
+@contextmanager
+def serving(
+    environment: Mapping[str, str], logs: Path, *, concurrency: int = 2, relay: bool = False
+) -> Iterator[Supervisor]:
+    """Beat and the workers (and the relay) for the length of the block."""
+    commands = _commands(concurrency)
+    if relay:
+        commands["relay"] = relay_command()
+    with Supervisor() as supervisor:
+        for name, command in commands.items():
+            supervisor.start(
+                Child(
+                    name=name,
+                    argv=command,
+                    env=dict(environment),
+                    cwd=ROOT,
+                    log=logs / f"{name}.log",
+                    stop_signals=_GRACE,
+                )
+            )
+        yield supervisor

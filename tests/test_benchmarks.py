@@ -1,0 +1,153 @@
+"""The benchmark runs to its end, says what it promises, and does not judge what it has not seen."""
+
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks import tenant
+from benchmarks.bench import Bench, Size
+from benchmarks.ground import Ground
+from benchmarks.processes import Failed
+from benchmarks.report import Outcome, missed, write
+from benchmarks.results import OURS, Row, Sample, Scenario, Target, ratio, rows_of, verdict
+from benchmarks.scenarios import SCENARIOS, users
+from sandbox.servers import Home, Servers
+
+ABOUT = {
+    "size": "full",
+    "day": "2026-01-05",
+    "commit": "0123",
+    "processor": "one",
+    "cores": 2,
+    "memory_gb": 4,
+    "kernel": "Linux",
+    "file_system": "ext4",
+    "load_before": 0.1,
+    "python": "3.11",
+    "postgres": "18",
+    "rounds": 2,
+    "versions": {"httpx": "1"},
+}
+LINE = "something done"
+
+
+def sample(value: float, *, who: str = OURS, round: int = 0, more: bool = True) -> Sample:  # noqa: A002
+    return Sample("some", LINE, who, round, value, "rows/s", more)
+
+
+def rows(*samples: Sample) -> dict[str, Row]:
+    return {row.who: row for row in rows_of(samples)}
+
+
+@pytest.fixture(scope="module")
+def bench(servers: Servers, home: Path) -> Iterator[Bench]:
+    """A tiny run on the servers of the tests; the simulated tenant is a process of its own."""
+    pids = {name: servers.supervisor.pid(name) or 0 for name in ("postgres", "valkey")}
+    with tenant.running() as tenants:
+        pids["tenant"] = tenants.pid
+        ground = Ground(servers.database_url, servers.redis_url, Home(home / "18"), pids, tenants)
+        yield Bench(ground, Size.TINY, times=1, peers=False, installs=False)
+        ground.drop_all()
+
+
+@pytest.mark.parametrize("name", ["users", "groups", "dispatch"])
+def test_a_cheap_scenario_runs_to_its_end_and_measures_what_is_promised(
+    bench: Bench, name: str
+) -> None:
+    scenario = SCENARIOS[name]
+    bench.play(scenario)
+    found = [one for one in bench.samples if one.scenario == name]
+    assert [note for note in bench.notes[name] if "FAILED" in note or "ended with" in note] == []
+    assert {target.line for target in scenario.targets} <= {one.line for one in found}
+    assert all(one.value > 0 for one in found)
+
+
+def test_what_the_tenant_keeps_is_counted_like_what_it_builds(bench: Bench) -> None:
+    tenants = bench.ground.tenants
+    tenants.ask("remove")
+    tenants.connect("contoso", users=2500, groups=1, sites=1, seed=4)
+    url = bench.ground.enrolled()
+    told = []
+    for _ in range(2):
+        with bench.ground.copy_of(url) as copy:
+            tenants.ask("calls")
+            bench.ground.sync(copy, "--resource", "users")
+            told.append(tenants.ask("calls"))
+    bench.ground.drop(url)
+    assert told[0] == told[1]
+    assert told[0]["graph"]["users"] == 3
+
+
+def test_a_scenario_that_fails_is_told_of_and_the_rest_goes_on(bench: Bench) -> None:
+    def run(_: Bench) -> None:
+        raise Failed("no such luck")
+
+    bench.play(Scenario("unlucky", "one that fails", run))
+    bench.play(Scenario("later", "one of later", run, missing=lambda: "the part itself"))
+    assert bench.notes["unlucky"] == ["FAILED: no such luck"]
+    assert bench.notes["later"] == ["not built: the part itself"]
+
+
+def test_every_scenario_has_a_name_of_its_own_and_one_line_a_target() -> None:
+    for name, scenario in SCENARIOS.items():
+        assert name == scenario.name
+        assert name.isidentifier()
+        for target in scenario.targets:
+            assert (target.at_least is None) or (target.at_most is None) or not target.against
+            assert target.text()
+
+
+def test_ratios_are_taken_within_a_round() -> None:
+    found = rows(
+        sample(100, round=0),
+        sample(10, who="peer", round=0),
+        sample(40, round=1),
+        sample(20, who="peer", round=1),
+        sample(1, who="peer", round=2),
+    )
+    assert ratio(found[OURS], found["peer"]) == (10 + 2) / 2
+    slow = rows(sample(2, more=False), sample(6, who="peer", more=False))
+    assert ratio(slow[OURS], slow["peer"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("target", "full", "told"),
+    [
+        (Target(LINE, at_least=90), True, "reached"),
+        (Target(LINE, at_least=110), True, "NOT reached"),
+        (Target(LINE, at_most=90), True, "NOT reached"),
+        (Target(LINE, at_least=110), False, "not judged at this size"),
+        (Target(LINE, at_least=110, any_size=True), False, "NOT reached"),
+        (Target(LINE, at_least=4, against="peer"), True, "reached"),
+        (Target(LINE, at_least=6, against="peer"), True, "NOT reached"),
+        (Target(LINE, at_least=4, against="nobody"), True, "not measured"),
+        (Target("another line", at_least=1), True, "not measured"),
+    ],
+)
+def test_a_target_is_judged_by_what_was_measured(target: Target, full: bool, told: str) -> None:
+    found = rows(sample(100), sample(20, who="peer"))
+    assert verdict(target, found.values(), full=full) == told
+
+
+def test_the_table_names_medians_ratios_and_missed_targets(tmp_path: Path) -> None:
+    scenario = Scenario(
+        "some",
+        "some <work>",
+        users.run,
+        (Target(LINE, at_least=50_000), Target(LINE, at_least=2, against="peer")),
+    )
+    samples = [
+        sample(40_000),
+        sample(44_000, round=1),
+        sample(10_000, who="peer"),
+        sample(11_000, who="peer", round=1),
+    ]
+    outcome = Outcome(ABOUT, [scenario], samples, {"some": ["a remark"]})
+    table = write(tmp_path, "latest", outcome).read_text()
+    assert "| tenant-mirror | 42,000 rows/s | 10% |" in table
+    assert "| peer | 10,500 rows/s | 10% | 4.00 x |" in table
+    assert "- a remark" in table
+    assert missed(outcome) == [f"{LINE}: ≥ 50,000"]
+    ET.fromstring((tmp_path / "latest-some.svg").read_text())  # noqa: S314 - our own
