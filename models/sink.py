@@ -93,7 +93,7 @@ positions = Table(
     Column("connection_id", BigInteger, primary_key=True, autoincrement=False),
     Column("seq", BigInteger, nullable=False, comment="everything up to it is delivered"),
     Column("occurred_at", DateTime(timezone=True), comment="of that event: none is earlier"),
-    Column("snapshot", JSONB, comment="where a snapshot under way goes on, and the seq of its cut"),
+    Column("snapshot", JSONB, comment="where a snapshot under way goes on; seq is that of its cut"),
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
     schema=EVENTS,
     comment="How far each sink has come with each connection",

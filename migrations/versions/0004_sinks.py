@@ -95,7 +95,7 @@ def upgrade() -> None:
             "snapshot",
             postgresql.JSONB(),
             nullable=True,
-            comment="where a snapshot under way goes on, and the seq of its cut",
+            comment="where a snapshot under way goes on; seq is that of its cut",
         ),
         sa.Column(
             "updated_at",

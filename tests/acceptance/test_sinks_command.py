@@ -120,6 +120,20 @@ def test_a_sink_begins_now_or_with_the_oldest_event(
     assert (position["seq"], position["waiting"]) == (0, last_seq(database))
 
 
+def test_a_snapshot_under_way_is_told(run: Run, mirror_of: MakeMirror, database: Database) -> None:
+    mirror_of(Tenant(seed=3, users=20)).sync()
+    assert run("add", "a", "--kind", "redis-stream", "--from", "snapshot").returncode == 0
+    (row,) = told(run("list", "--json"))
+    assert (row["start"], row["snapshots"], row["waiting"]) == ("snapshot", 1, 0)
+    assert "a snapshot of 1 connection is under way, 0 rows so far" in run("list").stdout
+    assert "waits" in run("show", "a").stdout
+    on = """{"resource": "groups", "after": ["x"], "rows": 1234}"""
+    assert scalar(database, f"update events.positions set snapshot = '{on}' returning 1") == 1
+    assert "groups, 1,234 rows" in run("show", "a").stdout
+    (position,) = told(run("show", "a", "--json"))["positions"]
+    assert (position["snapshot"]["resource"], position["snapshot"]["rows"]) == ("groups", 1234)
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
@@ -130,7 +144,10 @@ def test_a_sink_begins_now_or_with_the_oldest_event(
         (("--kind", "redis-stream", "--secret-file", "x"), "not signed"),
         (("--kind", "redis-stream", "--resource", "people"), "choose from"),
         (("--kind", "redis-stream", "--connection", "nobody"), "there is no connection"),
-        (("--kind", "redis-stream", "--from", "snapshot"), "not built yet"),
+        (
+            ("--kind", "redis-stream", "--from", "snapshot", "--change", "deleted"),
+            "made of 'created' events",
+        ),
         (("--kind", "webhook", "--url", URL, "--secret-file", "/nowhere/x"), "cannot read"),
     ],
 )

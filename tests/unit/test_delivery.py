@@ -7,7 +7,9 @@ from threading import Event
 
 import pytest
 
-from worker.relay.delivery import LONGEST_PAUSE, ahead, pause
+from models.sink import SinkKind
+from worker.relay.delivery import LONGEST_PAUSE, TOGETHER, ahead, batch_of, pause, together
+from worker.store.sinks import Position, Progress, Sink, Waiting
 
 
 def test_pauses_grow_to_a_bound() -> None:
@@ -49,3 +51,36 @@ def test_what_fails_ahead_is_raised_in_its_turn() -> None:
         assert next(found) == 1
         with pytest.raises(ValueError, match="the second"):
             next(found)
+
+
+def sink(kind: SinkKind, **settings: object) -> Sink:
+    return Sink(id=1, name="a", kind=kind, token=1, settings=settings)
+
+
+def test_a_webhook_is_handed_as_much_as_ten_requests_carry() -> None:
+    assert batch_of(sink(SinkKind.WEBHOOK, batch=1)) == 10
+    assert batch_of(sink(SinkKind.WEBHOOK, batch=100)) == 1_000
+    assert batch_of(sink(SinkKind.WEBHOOK, batch="spoilt")) == 10
+    assert batch_of(sink(SinkKind.REDIS_STREAM)) == 1_000
+
+
+def waits(*counts: int, snapshot: Progress | None = None) -> list[Waiting]:
+    return [
+        Waiting(Position(n, 5, None, snapshot), 5 + count, None) for n, count in enumerate(counts)
+    ]
+
+
+def test_connections_with_little_to_tell_are_read_together() -> None:
+    some = [
+        [one.event_seq - one.position.seq for one in few]
+        for few in together(waits(3, 4, 3, 1, 50, 2, 2), 10)
+    ]
+    assert some == [[3, 4, 3], [1], [50], [2, 2]]
+    many = [len(few) for few in together(waits(*[1] * 120), 1_000)]
+    assert many == [TOGETHER, TOGETHER, 20]
+    assert list(together([], 10)) == []
+
+
+def test_a_snapshot_is_read_by_itself() -> None:
+    mixed = [*waits(1), *waits(0, snapshot=Progress()), *waits(1, 1)]
+    assert [len(few) for few in together(mixed, 10)] == [1, 1, 2]

@@ -37,6 +37,7 @@ def test_without_wishes_the_policy_stands(wanted: object) -> None:
 def test_wishes_within_bounds_are_granted() -> None:
     wanted = {
         "enabled": False,
+        "initial_events": False,
         "delta_seconds": 60,
         "roles_seconds": 604_800,
         "sites_seconds": 300,
@@ -68,6 +69,7 @@ def test_wishes_within_bounds_are_granted() -> None:
         ("enabled", "yes", "true or false"),
         ("enabled", 1, "true or false"),
         ("enabled", None, "true or false"),
+        ("initial_events", "no", "true or false"),
         ("cursor_days", 7, "not a setting"),
         ("first_full_walk_seconds", 60, "not a setting"),
         ("nonsense", 1, "not a setting"),

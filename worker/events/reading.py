@@ -7,38 +7,45 @@ from sqlalchemy import Connection
 from worker.store.engine import driver
 from worker.store.sinks import Position, Sink, Told
 
-_EVENTS: Final = """
-    select connection_id, seq, occurred_at, event_id::text, resource, object_id, change, changed,
-           before::text, after::text, initial
+COLUMNS: Final = """
+    connection_id, seq, occurred_at, event_id::text, resource, object_id, change, changed,
+    before::text, after::text, initial
+"""
+"""Of an event as it is told."""
+_EVENTS: Final = f"""
+    select {COLUMNS}
       from events.change_events
-     where connection_id = %(id)s and seq > %(seq)s {since}
+     where connection_id = %(id)s and seq > %(seq)s {{since}}
      order by seq limit %(limit)s
 """
 _ALL: Final = _EVENTS.format(since="").encode()
 _SINCE: Final = _EVENTS.format(since="and occurred_at >= %(at)s").encode()
 """No later event is earlier, so Postgres leaves out the months before."""
 
-_ALONG_THE_KEY: Final = b"""
+ALONG_THE_KEY: Final = b"""
     set local enable_sort = off; set local enable_bitmapscan = off; set local enable_seqscan = off
 """
 """Without fresh statistics the planner would read and sort all that is left, for each batch."""
 
 
 def read_events(
-    connection: Connection, sink: Sink, after: Position, limit: int
+    connection: Connection, sink: Sink, after: Position, limit: int, *, initial: bool = True
 ) -> tuple[list[Told], Position]:
     """The next events that the sink wants, in order, and the position behind all that was read.
 
     Whoever has read a connection's ``event_seq`` before sees every event up to it: both were
-    committed together. The position stays where it is if no event is left.
+    committed together. The position stays where it is if no event is left. ``initial`` says whether
+    the connection lets the events of its first loads out; the sink must want them, too.
     """
-    connection_id, seq, at = after
+    connection_id, seq, at, _ = after
     values = {"id": connection_id, "seq": seq, "at": at, "limit": limit}
     with driver(connection).cursor() as cursor:
-        cursor.execute(_ALONG_THE_KEY)
+        cursor.execute(ALONG_THE_KEY)
         cursor.execute(_ALL if at is None else _SINCE, values)
         found = [Told(*row) for row in cursor.fetchall()]
     if not found:
         return [], after
-    wanted = found if sink.wants_all else [told for told in found if sink.wants(told)]
+    wanted = found
+    if not (sink.wants_all and initial):
+        wanted = [told for told in found if sink.wants(told) and (initial or not told.initial)]
     return wanted, Position(connection_id, found[-1].seq, found[-1].occurred_at)

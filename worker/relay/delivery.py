@@ -5,11 +5,12 @@ delivered again, with the same ids.
 """
 
 import random
-from collections.abc import Generator, Iterator, Mapping, Sequence
+import time
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from threading import Event
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from sqlalchemy import Connection
 
@@ -20,12 +21,14 @@ from worker.core.log import logger
 from worker.core.settings import Settings
 from worker.events.envelope import Envelopes
 from worker.events.reading import read_events
+from worker.events.snapshot import read_page
 from worker.relay.target import Envelope, Target
 from worker.relay.targets import open_target
 from worker.store.engine import Database
 from worker.store.sinks import (
     Position,
     Sink,
+    Told,
     Waiting,
     advance,
     disable,
@@ -40,10 +43,16 @@ LEASE_SECONDS: Final = 15.0
 POLL_SECONDS: Final = 0.25
 DATABASE_SECONDS: Final = 2.0
 """Pause after Postgres could not be asked."""
-BATCH: Final = {SinkKind.REDIS_STREAM: 1_000, SinkKind.WEBHOOK: 100}
-"""Events delivered at once; a webhook takes its time for each."""
+BATCH: Final = 1_000
+"""Events delivered at once."""
+REQUESTS: Final = 10
+"""Requests to a webhook that are made at once: each takes its time, and a stop waits for them."""
 ROUND: Final = 8_000
 """Events between two commits of positions; where few connections wait, they share them."""
+ROUND_SECONDS: Final = 5.0
+"""After which the connections that wait are looked up anew: a slow sink must hear of new ones."""
+TOGETHER: Final = 50
+"""Connections that are read in one transaction, if little waits in each."""
 LONGEST_PAUSE: Final = 300.0
 
 
@@ -72,12 +81,46 @@ def ahead(pool: Executor, items: Iterator[T]) -> Generator[T, None, None]:
         wait((coming,))
 
 
+def batch_of(sink: Sink) -> int:
+    """How many events a sink is handed at once."""
+    if sink.kind is SinkKind.REDIS_STREAM:
+        return BATCH
+    size = sink.settings.get("batch")
+    return REQUESTS * (size if isinstance(size, int) and size > 0 else 1)
+
+
+def together(found: Iterable[Waiting], limit: int) -> Iterator[list[Waiting]]:
+    """The connections, in order: side by side as long as all that waits in them is one batch."""
+    some: list[Waiting] = []
+    room = limit
+    for one in found:
+        is_snapshot = one.position.snapshot is not None
+        size = limit if is_snapshot else one.event_seq - one.position.seq
+        if some and (size > room or len(some) == TOGETHER):
+            yield some
+            some, room = [], limit
+        some.append(one)
+        room -= size
+    if some:
+        yield some
+
+
+class Read(NamedTuple):
+    """What is delivered next, and the position behind it."""
+
+    events: list[Envelope]
+    position: Position
+    is_page: bool = False
+    """Of a snapshot; the position is kept at once, so that only one page ever comes twice."""
+
+
 class Delivery:
     """One sink's work, in a thread of its own, until ``ended`` is set or the lease is lost."""
 
     def __init__(self, database: Database, sink: Sink, settings: Settings, ended: Event) -> None:
         self.sink = sink
         self.ended = ended
+        self.round_seconds = ROUND_SECONDS
         self._database = database
         self._settings = settings
         self._target: Target | None = None
@@ -123,47 +166,79 @@ class Delivery:
             found = waiting(connection, self.sink)
         done: dict[int, Position] = {}
         count = 0
+        until = time.monotonic() + self.round_seconds
         try:
             with closing(ahead(self._reader, self._reads(found))) as reads:
-                for events, position in reads:
+                for events, position, is_page in reads:
                     if self.ended.is_set():
                         break
                     self._tried = position.connection_id
                     self._deliver(events)
                     done[position.connection_id] = position
                     count += len(events)
-                    if count >= ROUND or (events and self.sink.kind is SinkKind.WEBHOOK):
+                    at_once = is_page or self.sink.kind is SinkKind.WEBHOOK
+                    if count >= ROUND or (events and at_once):
                         self._advance(done, count)
                         done, count = {}, 0
+                    if time.monotonic() > until:
+                        break
         finally:
             if done:
                 self._advance(done, count)
         return bool(found)
 
-    def _reads(self, found: Sequence[Waiting]) -> Iterator[tuple[list[Envelope], Position]]:
+    def _reads(self, found: Sequence[Waiting]) -> Iterator[Read]:
         """What each connection has waiting, in small batches, up to its share of a round.
 
-        It begins behind the connection that was tried last: one that always fails holds up none.
+        It begins behind the connection that was tried last: one that always fails holds up none,
+        and neither does one whose snapshot takes many rounds.
         """
-        batch = BATCH[self.sink.kind]
-        share = max(1, ROUND // batch // max(1, len(found)))
-        for one in sorted(found, key=lambda it: it.position.connection_id <= self._tried):
-            position = one.position
-            for _ in range(share):
-                if position.seq >= one.event_seq:
-                    break
-                events, position = self._read(one, position, batch)
-                yield events, position
+        limit = batch_of(self.sink)
+        share = max(1, ROUND // limit // max(1, len(found)))
+        turns = sorted(found, key=lambda it: it.position.connection_id <= self._tried)
+        for some in together(turns, limit):
+            if len(some) > 1:
+                yield from self._read_tails(some, limit)
+            else:
+                yield from self._read_on(some[0], limit, share)
 
-    def _read(self, one: Waiting, after: Position, limit: int) -> tuple[list[Envelope], Position]:
+    def _read_tails(self, some: Sequence[Waiting], limit: int) -> list[Read]:
+        """All that waits in some connections, where that is little."""
         with self._database.begin() as connection:
-            told, position = read_events(connection, self.sink, after, limit)
+            found = [
+                read_events(connection, self.sink, one.position, limit, initial=one.initial)
+                for one in some
+            ]
+        return [
+            self._ready(one, one.position, *read) for one, read in zip(some, found, strict=True)
+        ]
+
+    def _read_on(self, one: Waiting, limit: int, share: int) -> Iterator[Read]:
+        """A connection's share of a round, batch by batch: its snapshot first, then its tail."""
+        position = one.position
+        for _ in range(share):
+            if position.snapshot is None and position.seq >= one.event_seq:
+                return
+            with self._database.begin() as connection:
+                if position.snapshot is None:
+                    read = read_events(connection, self.sink, position, limit, initial=one.initial)
+                else:
+                    read = read_page(connection, self.sink, position, limit)
+            ready = self._ready(one, position, *read)
+            yield ready
+            position = ready.position
+
+    def _ready(
+        self, one: Waiting, after: Position, told: Sequence[Told], position: Position
+    ) -> Read:
+        """Events as they leave."""
         if position == after:
             # Nothing is left of them: retention has dropped what this sink never had.
-            return [], after._replace(seq=one.event_seq)
+            return Read([], after._replace(seq=one.event_seq))
         owner = after.connection_id
         make = Envelopes(self._settings.event_prefix, owner, one.tenant_id).one
-        return [Envelope(make(it), it.event_id, owner, it.seq) for it in told], position
+        events = [Envelope(make(it), it.event_id, owner, it.seq) for it in told]
+        return Read(events, position, is_page=after.snapshot is not None)
 
     def _deliver(self, events: Sequence[Envelope]) -> None:
         if not events:

@@ -30,7 +30,8 @@ _LOOK = text("""
            s.connections, s.initial, s.start, s.failures, s.retry_at, s.last_delivered_at,
            s.created_at, s.holder, coalesce(s.expires_at > clock_timestamp(), false) as served,
            extract(epoch from clock_timestamp() - s.last_delivered_at)::float8 as age_seconds,
-           coalesce(w.waiting, 0)::bigint as waiting, coalesce(w.behind, 0) as connections_behind
+           coalesce(w.waiting, 0)::bigint as waiting, coalesce(w.behind, 0) as connections_behind,
+           n.snapshots, n.snapshot_rows
       from events.sinks s
       left join lateral (
            select sum(l.event_seq - coalesce(p.seq, 0)) as waiting, count(*) as behind
@@ -39,19 +40,25 @@ _LOOK = text("""
                on p.sink_id = s.id and p.connection_id = l.connection_id
             where l.event_seq > coalesce(p.seq, 0)
               and (s.connections is null or l.connection_id = any (s.connections))) w on true
+     cross join lateral (
+           select count(*) as snapshots,
+                  coalesce(sum((p.snapshot ->> 'rows')::bigint), 0)::bigint as snapshot_rows
+             from events.positions p join sync.leases l on l.connection_id = p.connection_id
+            where p.sink_id = s.id and p.snapshot is not null
+              and (s.connections is null or l.connection_id = any (s.connections))) n
      where cast(:name as text) is null or s.name = :name
      order by s.id
 """)
 _POSITIONS = text("""
     select c.id as connection_id, c.provider_config_key || '/' || c.nango_connection_id as label,
            coalesce(p.seq, 0) as seq, l.event_seq, l.event_seq - coalesce(p.seq, 0) as waiting,
-           p.updated_at
+           p.updated_at, p.snapshot
       from events.sinks s
      cross join sync.leases l
       join sync.connections c on c.id = l.connection_id
       left join events.positions p on p.sink_id = s.id and p.connection_id = l.connection_id
      where s.name = :name and (s.connections is null or l.connection_id = any (s.connections))
-     order by waiting desc, c.id limit :limit
+     order by (p.snapshot is not null) desc, waiting desc, c.id limit :limit
 """)
 _STATUS = text("select id, status from events.sinks where name = :name for update")
 _SET = text("update events.sinks set status = :status, status_reason = :reason where id = :id")
@@ -119,7 +126,11 @@ def sinks_overview(connection: Connection, name: str | None = None) -> list[dict
 
 
 def positions_overview(connection: Connection, name: str, limit: int = 50) -> list[dict[str, Any]]:
-    """How far a sink has come with each connection; those that wait most first."""
+    """How far a sink has come with each connection; those that wait most first.
+
+    A snapshot under way counts as most.
+    ``snapshot`` is null where none is under way, else the resource it has come to and its rows.
+    """
     rows = connection.execute(_POSITIONS, {"name": name, "limit": limit}).mappings()
     return [dict(row) for row in rows]
 

@@ -5,11 +5,12 @@ stopped past its lease may still deliver what it holds, yet it cannot move a pos
 move after delivery, so what is lost in between is delivered again.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
+import msgspec
 from sqlalchemy import Connection, text
 
 from models.sink import SinkKind, SinkStart
@@ -62,28 +63,30 @@ _DISABLE = text("""
      where id = :id and token = :token
 """)
 _WAITING = text("""
-    select l.connection_id, l.event_seq, coalesce(p.seq, 0), p.occurred_at, c.tenant_id
+    select l.connection_id, l.event_seq, coalesce(p.seq, 0), p.occurred_at, p.snapshot, c.tenant_id,
+           c.settings -> 'tenant_mirror' -> 'initial_events' is distinct from 'false'::jsonb
       from events.sinks s
      cross join sync.leases l
       join sync.connections c on c.id = l.connection_id
       left join events.positions p
         on p.sink_id = s.id and p.connection_id = l.connection_id
      where s.id = :id and s.token = :token and s.status = 'active'
-       and l.event_seq > coalesce(p.seq, 0) and p.snapshot is null
+       and (l.event_seq > coalesce(p.seq, 0) or p.snapshot is not null)
        and (s.connections is null or l.connection_id = any (s.connections))
      order by l.connection_id
 """)
 _ADVANCE = text("""
-    insert into events.positions (sink_id, connection_id, seq, occurred_at, updated_at)
-    select :id, l.connection_id, :seq, :at, clock_timestamp()
+    insert into events.positions (sink_id, connection_id, seq, occurred_at, snapshot, updated_at)
+    select :id, l.connection_id, :seq, :at, cast(:snapshot as jsonb), clock_timestamp()
       from sync.leases l where l.connection_id = :connection_id
         on conflict (sink_id, connection_id) do update
-       set seq = excluded.seq, occurred_at = excluded.occurred_at, updated_at = excluded.updated_at
+       set seq = excluded.seq, occurred_at = excluded.occurred_at, snapshot = excluded.snapshot,
+           updated_at = excluded.updated_at
 """)
 _BEGIN = text("""
     insert into events.positions (sink_id, connection_id, seq, occurred_at, snapshot)
     select s.id, l.connection_id, l.event_seq, l.last_event_at,
-           case when s.start = 'snapshot' then '{}'::jsonb end
+           case when s.start = 'snapshot' and l.last_event_at is not null then '{}'::jsonb end
       from events.sinks s cross join sync.leases l
      where s.id = :id and s.start in ('now', 'snapshot')
         on conflict (sink_id, connection_id) do nothing
@@ -137,12 +140,32 @@ class Sink:
         )
 
 
+class Progress(NamedTuple):
+    """How far a snapshot has come: the last key of a resource, and how many rows are delivered."""
+
+    resource: str = ""
+    """Empty before the first."""
+    after: tuple[str, ...] = ()
+    """Empty before the resource's first."""
+    rows: int = 0
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> "Progress":
+        return cls(
+            stored.get("resource", ""), tuple(stored.get("after", ())), stored.get("rows", 0)
+        )
+
+
 class Position(NamedTuple):
-    """How far a sink has come with a connection; ``occurred_at`` is that event's time."""
+    """How far a sink has come with a connection; ``occurred_at`` is that event's time.
+
+    While a snapshot is under way, that event is its cut, and the tail waits behind it.
+    """
 
     connection_id: int
     seq: int
     occurred_at: datetime | None
+    snapshot: Progress | None = None
 
 
 class Waiting(NamedTuple):
@@ -151,6 +174,8 @@ class Waiting(NamedTuple):
     position: Position
     event_seq: int
     tenant_id: str | None
+    initial: bool = True
+    """Whether the connection's settings let the events of its first loads out."""
 
 
 def claim(connection: Connection, holder: str, *, seconds: float, limit: int) -> list[Sink]:
@@ -201,19 +226,22 @@ def seize(connection: Connection, sink_id: int) -> None:
 def begin(connection: Connection, sink_id: int) -> int:
     """Write where a new sink begins with each connection there is; how many were written.
 
-    A connection without a position, and so every later one, begins with its oldest event. Those
-    that begin with a snapshot are left out of delivery until theirs is through.
+    A connection without a position, and so every later one, begins with its oldest event. Where
+    a sink begins with a snapshot, the last event of now is the cut; what never had one has no rows.
     """
     return connection.execute(_BEGIN, {"id": sink_id}).rowcount
 
 
 def waiting(connection: Connection, sink: Sink) -> list[Waiting]:
-    """The connections with events that the sink has not had; none where the sink is not ours."""
+    """The connections with something that the sink has not had; none where it is not ours."""
     values = {"id": sink.id, "token": sink.token}
-    return [
-        Waiting(Position(connection_id, seq, at), event_seq, tenant_id)
-        for connection_id, event_seq, seq, at, tenant_id in connection.execute(_WAITING, values)
-    ]
+    found = []
+    for row in connection.execute(_WAITING, values):
+        connection_id, event_seq, seq, at, snapshot, tenant_id, initial = row
+        progress = None if snapshot is None else Progress.of(snapshot)
+        position = Position(connection_id, seq, at, progress)
+        found.append(Waiting(position, event_seq, tenant_id, initial))
+    return found
 
 
 def advance(
@@ -234,7 +262,13 @@ def advance(
     if connection.execute(_DELIVERED, values).rowcount != 1:
         raise Fenced(f"sink {sink.name} is served by another process now")
     moved = [
-        {"id": sink.id, "connection_id": one.connection_id, "seq": one.seq, "at": one.occurred_at}
+        {
+            "id": sink.id,
+            "connection_id": one.connection_id,
+            "seq": one.seq,
+            "at": one.occurred_at,
+            "snapshot": one.snapshot and msgspec.json.encode(one.snapshot._asdict()).decode(),
+        }
         for one in positions
     ]
     if moved:

@@ -28,10 +28,12 @@ class Policy:
     guard_percent: float = 20
     guard_rows: int = 50
     enabled: bool = True
+    initial_events: bool = True
+    """Whether sinks get the events of first loads; whoever delivers reads it from the settings."""
 
     @classmethod
     def of(cls, settings: Settings) -> "Policy":
-        names = {field.name for field in fields(cls)} - {"enabled"}
+        names = {field.name for field in fields(cls)} - {"enabled", "initial_events"}
         return cls(**{name: getattr(settings, name) for name in names})
 
     def interval(self, stream: Stream) -> float:
@@ -52,6 +54,7 @@ class Policy:
 
 _BOUNDS: Final[Mapping[str, tuple[type, float, float]]] = {
     "enabled": (bool, 0, 1),
+    "initial_events": (bool, 0, 1),
     "delta_seconds": (int, 60, 86_400),
     "roles_seconds": (int, 60, 604_800),
     "sites_seconds": (int, 300, 604_800),

@@ -8,10 +8,12 @@ from typing import Any
 import click
 from sqlalchemy import Connection
 
+from models.change_event import ChangeKind
 from models.sink import SinkKind, SinkStart, SinkStatus
 from worker.events import sink_settings as check
-from worker.ops.cli.output import age, as_json, opened, print_json, print_table
+from worker.ops.cli.output import as_json, opened, print_json, print_table
 from worker.ops.cli.signing import rotate, show_once, signing_secret
+from worker.ops.cli.sink_lines import line, place, under_way
 from worker.store import sink_admin as admin
 from worker.store.connections import find
 
@@ -23,6 +25,7 @@ Examples:
       --resource role_assignments --resource role_definitions --from oldest
   tenant-mirror sinks add leavers --kind webhook --url https://hr.example.com/in \\
       --resource users --change deleted --connection contoso --no-initial
+  tenant-mirror sinks add search --kind redis-stream --stream search --from snapshot
 """
 
 
@@ -65,7 +68,7 @@ sinks.add_command(rotate)
     type=click.Choice([one.value for one in SinkStart]),
     default=SinkStart.NOW.value,
     show_default=True,
-    help="Where to begin: with the next event or the oldest that is kept.",
+    help="Where to begin: with the next event, the oldest that is kept, or the rows of now.",
 )
 @click.option(
     "--secret-file",
@@ -92,8 +95,11 @@ def add(
     A webhook's requests are signed as Standard Webhooks says. RESOURCE is a table of the mirror or
     'connection'; CHANGE is created, updated, deleted, restored, or what befalls a connection.
     """
-    if start == SinkStart.SNAPSHOT:
-        raise click.UsageError("--from snapshot is not built yet; use now or oldest")
+    if start == SinkStart.SNAPSHOT and changes and ChangeKind.CREATED not in changes:
+        raise click.UsageError(
+            "a snapshot is made of 'created' events, and --change leaves them out; "
+            "add --change created, or begin --from now"
+        )
     wanted = SinkKind(kind)
     kept, secrets = _settings(wanted, url, settings)
     made = _secret(wanted, secret_file, secrets)
@@ -151,20 +157,8 @@ def list_them(as_json: bool) -> None:  # noqa: FBT001
     if as_json:
         print_json(rows)
         return
-    columns = ["sink", "kind", "status", "waiting", "connections behind", "delivered", "why"]
-    print_table("", columns, [_line(row) for row in rows])
-
-
-def _line(row: Mapping[str, Any]) -> list[object]:
-    return [
-        row["name"],
-        row["kind"],
-        row["status"],
-        row["waiting"],
-        row["connections_behind"],
-        age(row["age_seconds"]),
-        row["status_reason"] or "",
-    ]
+    columns = ["sink", "kind", "status", "waiting", "connections behind", "delivered", "notes"]
+    print_table("", columns, [line(row) for row in rows])
 
 
 @sinks.command()
@@ -182,6 +176,8 @@ def show(name: str, as_json: bool) -> None:  # noqa: FBT001
     for fact in ("status_reason", "failures", "retry_at", "last_delivered_at", "holder"):
         if row[fact]:
             click.echo(f"  {fact.replace('_', ' ')}: {row[fact]}")
+    if row["snapshots"]:
+        click.echo(f"  {under_way(row)}")
     for option, value in row["settings"].items():
         click.echo(f"  {option}: {value}")
     for told in ("resources", "changes", "connections"):
@@ -189,9 +185,9 @@ def show(name: str, as_json: bool) -> None:  # noqa: FBT001
     click.echo(f"  first loads: {'delivered' if row['initial'] else 'left out'}\n")
     print_table(
         "positions (those that wait most)",
-        ["id", "connection", "delivered up to", "of", "waiting"],
+        ["id", "connection", "delivered up to", "of", "waiting", "snapshot"],
         [
-            [str(p["connection_id"]), p["label"], p["seq"], p["event_seq"], p["waiting"]]
+            [str(p["connection_id"]), p["label"], p["seq"], p["event_seq"], p["waiting"], place(p)]
             for p in positions
         ],
     )

@@ -1,0 +1,478 @@
+"""A sink begins with the rows of one moment, then the events behind it: no gap, no overlap."""
+
+import json
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from models.resources import RESOURCES
+from models.sink import SinkKind, SinkStart
+from sandbox.servers import Servers
+from sandbox.tenant import Nango, Tenant
+from tests.conftest import Mirror
+from tests.integration.test_relay import Ground, Told, by_connection, differences, fold
+from tests.support.mirror import last_seq, scalar
+from tests.support.receiver import Got, Receiver, receiving
+from tests.support.service import until
+from worker.events.envelope import Envelopes
+from worker.events.reading import read_events
+from worker.events.snapshot import read_page
+from worker.store import sink_admin, sinks
+from worker.store.engine import Database
+from worker.store.sinks import Progress
+from worker.sync.discover import discover
+from worker.sync.run import Kit
+
+ROWS = """
+    insert into directory.users (connection_id, id, display_name, first_seen_at, changed_at)
+    select :id, gen_random_uuid(), 'someone', '2026-01-01', '2026-01-01'
+      from generate_series(1, :number)
+"""
+
+
+@pytest.fixture
+def ground(kit: Kit, nango: Nango, servers: Servers) -> Iterator[Ground]:
+    made = Ground(kit, nango, servers.redis_url)
+    yield made
+    for key in made.redis.keys(f"{made.mark}:*"):
+        made.redis.delete(key)
+    made.redis.close()
+    made.database.close()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as made:
+        yield made
+
+
+class Reading:
+    """A sink's snapshot of one connection and the tail behind it, page by page, by hand."""
+
+    def __init__(self, ground: Ground, size: int, connection_id: int = 1) -> None:
+        self.database, self.size = ground.database, size
+        with self.database.begin() as connection:
+            (self.sink,) = sinks.claim(connection, "test", seconds=60, limit=9)
+            found = sinks.waiting(connection, self.sink)
+        (self.cut,) = (it.position for it in found if it.position.connection_id == connection_id)
+        self.position = self.cut
+
+    def page(self) -> list[Told]:
+        with self.database.begin() as connection:
+            told, self.position = read_page(connection, self.sink, self.position, self.size)
+        return self._spelt(told)
+
+    def snapshot(self) -> Iterator[list[Told]]:
+        while self.position.snapshot is not None:
+            yield self.page()
+
+    def tail(self) -> list[Told]:
+        with self.database.begin() as connection:
+            told, self.position = read_events(connection, self.sink, self.position, 100_000)
+        return self._spelt(told)
+
+    def _spelt(self, told: list[sinks.Told]) -> list[Told]:
+        make = Envelopes("tenantmirror", self.cut.connection_id, None).one
+        return [json.loads(make(it)) for it in told]
+
+
+def keep(database: Database) -> None:
+    """A copy of the live rows of now."""
+    with database.begin() as connection:
+        for name in RESOURCES:
+            rows = f"select * from directory.{name} where deleted_at is null"
+            connection.execute(text(f"create table public.kept_{name} as {rows}"))
+
+
+def unlike_kept(database: Database, told: list[Told]) -> dict[str, int]:
+    """How many rows differ between what was told and the copy, by resource."""
+    found = {}
+    for name, rows in fold(told).items():
+        columns = ", ".join(f'"{column}"' for column in RESOURCES[name].column_names)
+        folded = (
+            f"select {columns} from jsonb_populate_recordset(null::directory.{name},"
+            " cast(:rows as jsonb))"
+        )
+        kept = f"select {columns} from public.kept_{name}"
+        statement = (
+            f"select count(*) from (({folded} except {kept}) union all"
+            f" ({kept} except {folded})) as d"
+        )
+        given = json.dumps(list(rows.values()))
+        found[name] = int(scalar(database, statement, rows=given))
+    return {name: number for name, number in found.items() if number}
+
+
+def unlike_mirror(database: Database, told: list[Told]) -> dict[str, int]:
+    """How many rows differ between what was told and the mirror, by resource."""
+    found = {
+        name: differences(database, name, list(rows.values())) for name, rows in fold(told).items()
+    }
+    return {name: number for name, number in found.items() if number}
+
+
+def taken(got: list[Told]) -> list[Told]:
+    """What a receiver keeps that drops what is smaller than the last sequence of the source."""
+    last: dict[str, str] = {}
+    kept = []
+    for event in got:
+        if event["sequence"] >= last.get(event["source"], ""):
+            last[event["source"]] = event["sequence"]
+            kept.append(event)
+    return kept
+
+
+def hook(receiver: Receiver, **more: Any) -> dict[str, Any]:
+    """A webhook that begins with a snapshot, ten events at once."""
+    return {
+        "kind": SinkKind.WEBHOOK,
+        "settings": {"url": receiver.url, "allow_http": True, "allow_private": True},
+        "secrets": {"keys": [receiver.secret]},
+        "start": SinkStart.SNAPSHOT,
+        **more,
+    }
+
+
+def progress(database: Database, connection_id: int = 1) -> Any:
+    statement = "select snapshot from events.positions where connection_id = :id"
+    return scalar(database, statement, id=connection_id)
+
+
+def test_all_pages_tell_the_cut_while_everything_goes_on_changing(
+    mirror: Mirror, ground: Ground
+) -> None:
+    mirror.tenant.mutate(20)
+    mirror.sync()
+    ground.add(start=SinkStart.SNAPSHOT)
+    keep(mirror.database)
+    reading = Reading(ground, size=11)
+    told: list[Told] = []
+    for page in reading.snapshot():
+        assert len(page) <= 11
+        told += page
+        mirror.tenant.mutate(8)
+        mirror.sync()
+    assert unlike_kept(mirror.database, told) == {}
+    assert {int(it["sequence"]) for it in told} == {reading.cut.seq}
+    assert {it["data"]["snapshot"] for it in told} == {True}
+    assert {it["data"]["initial"] for it in told} == {False}
+    assert {it["type"].rpartition(".")[2] for it in told} == {"created", "member_added", "assigned"}
+    assert len({it["id"] for it in told}) == len(told)
+    tail = reading.tail()
+    assert int(tail[0]["sequence"]) == reading.cut.seq + 1
+    assert {it["data"]["snapshot"] for it in tail} == {False}
+    assert unlike_mirror(mirror.database, told + tail) == {}
+    times = [it["time"] for it in told + tail]
+    assert times == sorted(times)
+
+
+def test_each_kind_of_change_behind_the_cut_is_undone(mirror: Mirror, ground: Ground) -> None:
+    tenant = mirror.tenant
+    users = [tenant.users.id_at(number) for number in range(12)]
+    group = tenant.create_group()
+    for member in users[:5]:
+        tenant.add_member(group, member)
+    tenant.delete_user(users[8])
+    mirror.sync()
+    ground.add(start=SinkStart.SNAPSHOT)
+    keep(mirror.database)
+    reading = Reading(ground, size=1_000)
+    tenant.update_user(users[0], jobTitle="Once")
+    tenant.remove_member(group, users[1])
+    tenant.delete_user(users[2])
+    tenant.delete_user(users[3])
+    tenant.restore_user(users[8])
+    tenant.add_member(group, users[6])
+    tenant.create_user()
+    mirror.sync()
+    tenant.update_user(users[0], jobTitle="Twice", department="Elsewhere")
+    tenant.restore_user(users[3])
+    tenant.add_member(group, users[1])
+    tenant.delete_user(users[8])
+    mirror.sync()
+    (told,) = reading.snapshot()
+    tail = reading.tail()
+    seen = Counter((it["data"]["resource"], it["type"].rpartition(".")[2]) for it in tail)
+    wanted = {("users", kind) for kind in ("created", "updated", "deleted", "restored")}
+    wanted |= {("group_members", kind) for kind in ("member_added", "member_removed")}
+    assert wanted <= set(seen)
+    assert unlike_kept(mirror.database, told) == {}
+    assert unlike_mirror(mirror.database, told + tail) == {}
+
+
+def test_what_is_written_at_the_very_moment_of_the_cut_is_known_by_its_events(
+    mirror: Mirror, ground: Ground
+) -> None:
+    """A clock that stands still: everything behind the cut has its time."""
+    ground.add(start=SinkStart.SNAPSHOT)
+    keep(mirror.database)
+    reading = Reading(ground, size=1_000)
+    mirror.tenant.mutate(30)
+    mirror.sync()
+    values = {"at": reading.cut.occurred_at}
+    late = "update events.change_events set occurred_at = :at where occurred_at > :at"
+    with mirror.database.begin() as connection:
+        connection.execute(text(late), values)
+        for name in RESOURCES:
+            for column in ("first_seen_at", "changed_at"):
+                rows = f"update directory.{name} set {column} = :at where {column} > :at"
+                connection.execute(text(rows), values)
+    (told,) = reading.snapshot()
+    assert unlike_kept(mirror.database, told) == {}
+
+
+def test_a_whole_object_is_spelt_as_its_created_event_spells_it(
+    mirror: Mirror, ground: Ground
+) -> None:
+    ground.add("all")
+    reading = Reading(ground, size=1_000)
+    created = {it["subject"]: it["data"]["after"] for it in reading.tail()}
+    del created["connection/1"]
+    with ground.database.begin() as connection:
+        sink_admin.remove(connection, "all")
+    ground.add(start=SinkStart.SNAPSHOT)
+    (told,) = Reading(ground, size=1_000).snapshot()
+    assert {it["subject"]: it["data"]["after"] for it in told} == created
+    kinds = [it["data"]["resource"] for it in told]
+    assert kinds == sorted(kinds, key=list(RESOURCES).index), "memberships come after their ends"
+
+
+def test_a_receiver_ends_with_the_mirror_while_changes_go_on(
+    mirror: Mirror, ground: Ground, receiver: Receiver
+) -> None:
+    def answer(_: Got) -> tuple[int, dict[str, str]]:
+        if len(receiver.got) % 20 == 0:
+            mirror.tenant.mutate(5)
+            mirror.sync()
+        return 204, {}
+
+    receiver.answer = answer
+    ground.add(**hook(receiver))
+    ground.deliver()
+    told = [event for one in receiver.got for event in one.events]
+    assert taken(told) == told
+    assert len({it["id"] for it in told}) == len(told), "nothing comes twice"
+    assert progress(mirror.database) is None
+    assert ground.position(1) == last_seq(mirror.database)
+    receiver.answer = lambda _: (204, {})
+    ground.deliver()
+    told = [event for one in receiver.got for event in one.events]
+    assert unlike_mirror(mirror.database, told) == {}
+
+
+def test_no_transaction_is_open_while_a_receiver_takes_its_time(
+    mirror: Mirror, ground: Ground, receiver: Receiver
+) -> None:
+    idle = (
+        "select count(*) from pg_stat_activity where datname = current_database()"
+        " and pid <> pg_backend_pid() and xact_start is not null"
+    )
+    closed = []
+
+    def answer(_: Got) -> tuple[int, dict[str, str]]:
+        if len(receiver.got) == 15:
+            until(lambda: scalar(mirror.database, idle) == 0)
+            closed.append(True)
+        return 204, {}
+
+    receiver.answer = answer
+    ground.add(**hook(receiver))
+    ground.deliver()
+    assert closed == [True]
+
+
+def test_who_is_killed_between_pages_repeats_one_page_with_the_same_ids(
+    mirror: Mirror, ground: Ground, receiver: Receiver
+) -> None:
+    ground.add(**hook(receiver))
+    keep(mirror.database)
+    killed = ground.process(TENANT_MIRROR_CRASH_AT="events-delivered:4")
+    assert killed.wait(30) == -signal.SIGKILL
+    assert progress(mirror.database)["rows"] == 30
+    assert len(receiver.got) == 40
+    mirror.tenant.mutate(25)
+    mirror.sync()
+    ground.lapse()
+    second = ground.process()
+    last = last_seq(mirror.database)
+    until(lambda: ground.position(1) == last and progress(mirror.database) is None)
+    second.send_signal(signal.SIGTERM)
+    assert second.wait(30) == 0
+    told = [event for one in receiver.got for event in one.events]
+    ids = [event["id"] for event in told]
+    assert ids[30:40] == ids[40:50]
+    assert len(set(ids)) == len(ids) - 10
+    assert unlike_kept(mirror.database, [it for it in told if it["data"]["snapshot"]]) == {}
+    assert unlike_mirror(mirror.database, taken(told)) == {}
+
+
+def test_filters_hold_for_a_snapshot_too(mirror: Mirror, ground: Ground) -> None:
+    ground.add("groups", resources=["groups"], initial=False, start=SinkStart.SNAPSHOT)
+    ground.deliver()
+    told = ground.received("groups")
+    assert {it["data"]["resource"] for it in told} == {"groups"}
+    assert differences(mirror.database, "groups", list(fold(told)["groups"].values())) == 0
+    with ground.database.begin() as connection:
+        sink_admin.remove(connection, "groups")
+    ground.add("altered", changes=["updated", "deleted"], start=SinkStart.SNAPSHOT)
+    mirror.tenant.mutate(25)
+    mirror.sync()
+    ground.deliver()
+    told = ground.received("altered")
+    assert told
+    assert {it["data"]["snapshot"] for it in told} == {False}
+    assert progress(mirror.database) is None
+
+
+def test_each_connection_has_a_cut_of_its_own(ground: Ground) -> None:
+    first, second, third = ground.enrol(3)
+    bare = (
+        "delete from events.change_events where connection_id = :id",
+        "update sync.leases set event_seq = 0, last_event_at = null where connection_id = :id",
+    )
+    with ground.database.begin() as connection:
+        for one, number in ((first, 30), (second, 5)):
+            connection.execute(text(ROWS), {"id": one, "number": number})
+        for statement in bare:
+            connection.execute(text(statement), {"id": third})
+    ground.write(first, 7)
+    ground.add(start=SinkStart.SNAPSHOT)
+    cuts = {one: last_seq(ground.database, one) for one in (first, second)}
+    for one in (first, second, third):
+        ground.write(one, 2)
+    *_, later = ground.enrol(1)
+    ground.deliver()
+    found = by_connection(ground.received())
+    for one, rows in ((first, 30), (second, 5)):
+        assert found[one] == [cuts[one]] * rows + [cuts[one] + 1, cuts[one] + 2]
+    assert found[third] == [1, 2], "what never had an event has no rows"
+    assert found[later] == [1], "a later one begins with its first event"
+
+
+def test_a_sink_of_some_connections_gets_no_snapshot_of_others(ground: Ground) -> None:
+    first, second = ground.enrol(2)
+    with ground.database.begin() as connection:
+        for one in (first, second):
+            connection.execute(text(ROWS), {"id": one, "number": 4})
+    ground.add(connections=[second], start=SinkStart.SNAPSHOT)
+    ground.deliver()
+    assert set(by_connection(ground.received())) == {second}
+    with ground.database.begin() as connection:
+        (row,) = sink_admin.sinks_overview(connection)
+    assert row["snapshots"] == 0
+
+
+def test_a_long_snapshot_leaves_room_for_others(ground: Ground) -> None:
+    first, second = ground.enrol(2)
+    with ground.database.begin() as connection:
+        connection.execute(text(ROWS), {"id": first, "number": 12_000})
+    ground.add(start=SinkStart.SNAPSHOT)
+    ground.write(second, 3)
+    ground.deliver()
+    told = ground.received()
+    places = [n for n, it in enumerate(told) if it["data"]["connection_id"] == second]
+    assert max(places) < 5_000
+    assert len(told) == 12_000 + 3
+
+
+def test_a_slow_receiver_hears_of_others_before_a_snapshot_ends(
+    ground: Ground, receiver: Receiver
+) -> None:
+    first, second = ground.enrol(2)
+    with ground.database.begin() as connection:
+        connection.execute(text(ROWS), {"id": first, "number": 60})
+    ground.add(**hook(receiver))
+    delivery = ground.claim()
+    delivery.round_seconds = 0.0
+    assert delivery.deliver_round()
+    ground.write(second, 1)
+    while delivery.deliver_round():
+        pass
+    delivery.close()
+    owners = [one.events[0]["data"]["connection_id"] for one in receiver.got]
+    assert owners.index(second) == 20, "one turn each"
+    assert len(owners) == 61
+
+
+def test_operators_see_how_far_a_snapshot_is(ground: Ground) -> None:
+    first, second = ground.enrol(2)
+    with ground.database.begin() as connection:
+        connection.execute(text(ROWS), {"id": first, "number": 9})
+    sink_id = ground.add(start=SinkStart.SNAPSHOT)
+    reading = Reading(ground, size=4, connection_id=first)
+    reading.page()
+    with ground.database.begin() as connection:
+        sinks.advance(connection, reading.sink, [reading.position], seconds=60)
+        (row,) = sink_admin.sinks_overview(connection)
+        listed = sink_admin.positions_overview(connection, "feed")
+    places = {it["connection_id"]: it for it in listed}
+    assert row["id"] == sink_id
+    assert (row["snapshots"], row["snapshot_rows"], row["waiting"]) == (2, 4, 0)
+    assert places[first]["snapshot"]["resource"] == "users"
+    assert places[first]["snapshot"]["rows"] == 4
+    assert places[second]["snapshot"] == {}
+    with ground.database.begin() as connection:
+        again = [it.position for it in sinks.waiting(connection, reading.sink)]
+    assert again[0] == reading.position
+    assert (again[1].connection_id, again[1].snapshot) == (second, Progress())
+
+
+def test_a_page_goes_on_where_the_last_one_ended_within_pairs_and_texts(
+    mirror: Mirror, ground: Ground
+) -> None:
+    ground.add(start=SinkStart.SNAPSHOT)
+    reading = Reading(ground, size=1)
+    subjects = [it["subject"] for page in reading.snapshot() for it in page]
+    assert len(subjects) == len(set(subjects))
+    live = sum(
+        scalar(mirror.database, f"select count(*) from directory.{name} where deleted_at is null")
+        for name in RESOURCES
+    )
+    assert len(subjects) == live
+
+
+def test_a_connection_may_keep_its_first_loads_to_itself(ground: Ground, nango: Nango) -> None:
+    wish = {"tenant_mirror": {"initial_events": False}}
+    nango.add_connection("quiet", Tenant(seed=90, users=1, groups=0, sites=0), metadata=wish)
+    nango.add_connection("open", Tenant(seed=91, users=1, groups=0, sites=0))
+    discover(ground.kit.database, ground.kit.nango, ground.kit.settings)
+    named = "select id from sync.connections where nango_connection_id = :name"
+    quiet, spoken = (scalar(ground.database, named, name=name) for name in ("quiet", "open"))
+    ground.add("all")
+    ground.add("later", initial=False)
+    for one in (quiet, spoken):
+        ground.write(one, 3, initial=True)
+        ground.write(one, 2)
+    with ground.relay():
+        for name, wanted in (("all", {quiet: 3, spoken: 6}), ("later", {quiet: 3, spoken: 3})):
+            until(
+                lambda name=name, wanted=wanted: (  # type: ignore[misc]
+                    {one: len(seqs) for one, seqs in by_connection(ground.received(name)).items()}
+                    == wanted
+                )
+            )
+    assert ground.position(quiet) == last_seq(ground.database, quiet), "left out, and behind us"
+    told = [it for it in ground.received("all") if it["data"]["connection_id"] == quiet]
+    assert not any(it["data"]["initial"] for it in told)
+
+
+def test_a_stop_waits_for_few_requests(ground: Ground, receiver: Receiver) -> None:
+    (one,) = ground.enrol(1)
+    ground.write(one, 60)
+    ground.add(**hook(receiver, start=SinkStart.OLDEST))
+    delivery = ground.claim()
+
+    def answer(_: Got) -> tuple[int, dict[str, str]]:
+        if len(receiver.got) == 3:
+            delivery.ended.set()
+        return 204, {}
+
+    receiver.answer = answer
+    assert delivery.deliver_round()
+    delivery.close()
+    assert len(receiver.got) == 10
+    assert ground.position(one) == 10
