@@ -1,0 +1,596 @@
+"""Looking at events and delivering them again, as people and scripts do it."""
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import redis
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
+from pydantic import SecretStr
+from sqlalchemy import text
+
+from models.change_event import ChangeKind
+from models.resources import RESOURCES
+from sandbox.servers import Servers
+from sandbox.tenant import Nango, Tenant
+from tests.conftest import Mirror
+from tests.support.fault_proxy import FaultProxy
+from tests.support.mirror import last_seq, scalar
+from tests.support.service import until
+from worker.core.errors import Fenced
+from worker.events.ledger import append
+from worker.relay.relay import Relay
+from worker.store import sinks
+from worker.store.change import Change
+from worker.store.engine import Database
+from worker.store.lease import interrupting
+from worker.store.sink_admin import sinks_overview
+from worker.sync.discover import discover
+from worker.sync.run import Kit
+
+Done = subprocess.CompletedProcess[str]
+MAIN = [sys.executable, "-c", "from worker.ops.cli import main; main()"]
+LINE = re.compile(
+    r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  (?P<owner>.{20}) +(?P<seq>\d+) (?P<resource>\S+) +"
+    r"(?P<change>\S+)(?P<rest>.*)"
+)
+
+
+class Following:
+    """A tail that goes on, in a process of its own."""
+
+    def __init__(self, arguments: tuple[str, ...], environment: dict[str, str]) -> None:
+        self.process = subprocess.Popen(
+            [*MAIN, "events", "tail", "--follow", *arguments],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        self._rest = b""
+
+    def line(self, seconds: float = 30) -> str:
+        """The next line; fails where none comes."""
+        assert self.process.stdout is not None
+        end = time.monotonic() + seconds
+        while b"\n" not in self._rest:
+            ready, _, _ = select.select([self.process.stdout], [], [], end - time.monotonic())
+            assert ready, "no line came"
+            read = os.read(self.process.stdout.fileno(), 65_536)
+            assert read, f"it ended: {self.process.communicate()[1].decode()}"
+            self._rest += read
+        line, _, self._rest = self._rest.partition(b"\n")
+        return line.decode()
+
+    def events(self, number: int) -> list[tuple[int, int]]:
+        """The connection and sequence of the next few envelopes."""
+        told = [json.loads(self.line()) for _ in range(number)]
+        return [(int(event["partitionkey"]), int(event["sequence"])) for event in told]
+
+    def interrupt(self) -> tuple[int, float, str]:
+        """Ctrl-C: the exit code, how long it took, and what was said on standard error."""
+        began = time.monotonic()
+        self.process.send_signal(signal.SIGINT)
+        _, said = self.process.communicate(timeout=30)
+        return self.process.returncode, time.monotonic() - began, said.decode()
+
+
+class Ground:
+    """Some customers with events, a Redis, and the command line."""
+
+    def __init__(self, kit: Kit, nango: Nango, database_url: str, redis_url: str) -> None:
+        self.kit, self.nango = kit, nango
+        self.database = Database(database_url, pool_size=9)
+        self.redis: Any = redis.Redis.from_url(redis_url)
+        self.redis_url = redis_url
+        self.stream = f"test:{uuid.uuid4().hex[:8]}"
+        self.following: list[Following] = []
+        kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")}
+        self.environment = {**kept, "DATABASE_URL": database_url, "REDIS_URL": redis_url}
+
+    def run(self, *arguments: str, **environment: str) -> Done:
+        """Runs tenant-mirror as a process of its own."""
+        return subprocess.run(
+            [*MAIN, *arguments],
+            env={**self.environment, **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def tail(self, *arguments: str) -> list[str]:
+        done = self.run("events", "tail", *arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    def told(self, *arguments: str) -> list[tuple[int, int]]:
+        """The connection and sequence of each event that a tail tells."""
+        events = [json.loads(line) for line in self.tail("--json", *arguments)]
+        return [(int(event["partitionkey"]), int(event["sequence"])) for event in events]
+
+    def follow(self, *arguments: str, **environment: str) -> Following:
+        self.following.append(Following(arguments, {**self.environment, **environment}))
+        return self.following[-1]
+
+    def enrol(self, count: int) -> list[int]:
+        """Connect some customers, each with one event; the ids of all there are."""
+        begun = len(self.nango.connections)
+        for number in range(begun, begun + count):
+            tenant = Tenant(seed=number, users=1, groups=0, sites=0)
+            self.nango.add_connection(f"customer-{number}", tenant)
+        discover(self.kit.database, self.kit.nango, self.kit.settings)
+        with self.database.begin() as connection:
+            found = connection.execute(text("select id from sync.connections order by id"))
+            return list(found.scalars())
+
+    @contextmanager
+    def writing(
+        self, connection_id: int, count: int, kind: ChangeKind = ChangeKind.CREATED
+    ) -> Iterator[None]:
+        """Some events of a connection, committed at the end of the block."""
+        changes = [
+            Change(kind, str(uuid.uuid4()), None, None, b'{"mail": "a@example.com"}')
+            for _ in range(count)
+        ]
+        with interrupting(self.database, connection_id) as tx:
+            append(tx, RESOURCES["users"], changes, run_id=None)
+            yield
+
+    def write(self, connection_id: int, count: int, **more: Any) -> None:
+        with self.writing(connection_id, count, **more):
+            pass
+
+    def add(self, *options: str) -> None:
+        """A sink that begins with the oldest event."""
+        kind = ("--kind", "redis-stream", "--stream", self.stream, "--from", "oldest")
+        done = self.run("sinks", "add", "feed", *kind, *options)
+        assert done.returncode == 0, done.stderr
+
+    @contextmanager
+    def relay(self) -> Iterator[None]:
+        """A relay at work, in a thread."""
+        settings = self.kit.settings.model_copy(update={"redis_url": SecretStr(self.redis_url)})
+        stop = Event()
+        thread = Thread(target=Relay(self.database, settings).run, args=(stop,))
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+    def deliver(self) -> None:
+        """Have a relay deliver all there is."""
+        with self.relay():
+            until(lambda: self.waiting() == 0)
+
+    def waiting(self) -> int:
+        with self.database.begin() as connection:
+            return int(sinks_overview(connection, "feed")[0]["waiting"])
+
+    def received(self) -> list[bytes]:
+        """The envelopes in the stream, doubles and all."""
+        return [entry[b"event"] for _, entry in self.redis.xrange(self.stream)]
+
+    def positions(self) -> dict[int, int]:
+        with self.database.begin() as connection:
+            found = connection.execute(text("select connection_id, seq from events.positions"))
+            return {row[0]: row[1] for row in found}
+
+    def replay(self, *arguments: str) -> Done:
+        return self.run("events", "replay", "feed", *arguments)
+
+    def close(self) -> None:
+        for one in self.following:
+            with one.process:
+                one.process.kill()
+        self.redis.delete(self.stream)
+        self.redis.close()
+        self.database.close()
+
+
+@pytest.fixture
+def ground(kit: Kit, nango: Nango, database_url: str, servers: Servers) -> Iterator[Ground]:
+    made = Ground(kit, nango, database_url, servers.redis_url)
+    yield made
+    made.close()
+
+
+def spelt(line: str) -> re.Match[str]:
+    found = LINE.fullmatch(line)
+    assert found, line
+    return found
+
+
+def test_the_last_events_are_told_in_order_with_names(mirror: Mirror, ground: Ground) -> None:
+    mirror.tenant.mutate(30)
+    mirror.sync()
+    last = last_seq(ground.database)
+    lines = [spelt(line) for line in ground.tail()]
+    assert [int(line["seq"]) for line in lines] == list(range(last - 19, last + 1))
+    assert {line["owner"].strip() for line in lines} == {"Contoso"}
+    changed = next(spelt(line) for line in ground.tail("--last", "500", "--change", "updated"))
+    where = "select concat(changed, ' ', object_id) from events.change_events where seq = :seq"
+    kept = scalar(ground.database, where, seq=int(changed["seq"]))
+    columns = re.fullmatch(r"  (.+) \((.+)\)", changed["rest"])
+    assert columns
+    assert columns[2].replace(" ", "") == kept.partition("}")[0][1:]
+    member = next(
+        spelt(line)
+        for line in ground.tail("--from", "oldest", "--limit", "999", "--resource", "group_members")
+    )
+    assert re.fullmatch(r"  \D.* in \D.*", member["rest"]), "people have names, not ids"
+
+
+def test_what_is_told_for_programs_is_what_a_sink_gets(mirror: Mirror, ground: Ground) -> None:
+    mirror.tenant.mutate(25)
+    mirror.sync()
+    ground.add()
+    ground.deliver()
+    lines = [line.encode() for line in ground.tail("--from", "oldest", "--json")]
+    assert lines == ground.received()
+    for line in lines:
+        event = JSONFormat().read(CloudEvent, line)
+        assert event.get_type().startswith("tenantmirror.")
+        assert event.get_extension("partitionkey") == "1"
+    prefixed = ground.run("events", "tail", "--json", TENANT_MIRROR_EVENT_PREFIX="com.example")
+    assert json.loads(prefixed.stdout.splitlines()[0])["type"].startswith("com.example.")
+
+
+def test_only_what_was_asked_for_is_told(mirror: Mirror, ground: Ground) -> None:
+    mirror.tenant.mutate(40)
+    mirror.sync()
+    options = ("--resource", "users", "--resource", "groups", "--change", "updated")
+    for more in (("--last", "9999"), ("--from", "oldest"), ("--from", "1", "--connection", "1")):
+        lines = [json.loads(line) for line in ground.tail("--json", *options, *more)]
+        wanted = (
+            "select array_agg(seq order by seq) from events.change_events"
+            " where resource in ('users', 'groups') and change = 'updated'"
+        )
+        assert [int(line["sequence"]) for line in lines] == scalar(ground.database, wanted)
+    assert ground.tail(*options, "--last", "0") == []
+    assert len(ground.tail("--from", "oldest", "--limit", "7")) == 7
+
+
+def test_a_tail_begins_where_it_is_told(ground: Ground) -> None:
+    first, second = ground.enrol(2)
+    for one in (first, second, first, second):
+        ground.write(one, 3)
+    times = "select occurred_at from events.change_events where connection_id = :id and seq = :seq"
+    moment = scalar(ground.database, times, id=second, seq=2)
+    assert ground.told("--connection", str(second), "--from", "5") == [
+        (second, 5),
+        (second, 6),
+        (second, 7),
+    ]
+    expected = [(second, 2), (second, 3), (second, 4)]
+    expected += [(first, 5), (first, 6), (first, 7), (second, 5), (second, 6), (second, 7)]
+    assert ground.told("--from", moment.isoformat()) == expected
+    everything = ground.told("--from", "1h")
+    assert len(everything) == 14
+    assert ground.told("--from", "oldest") == everything
+    assert ground.told() == everything, "the last 20, in the order of time"
+    assert ground.told("--last", "3") == everything[-3:]
+
+
+def test_a_mistake_is_named(ground: Ground) -> None:
+    ground.enrol(2)
+    for arguments, why in (
+        ("--from 42", "belongs to one connection"),
+        ("--from 42 --connection 1 --connection 2", "belongs to one connection"),
+        ("--from noon", "no place to begin"),
+        ("--from 2999-01-01", "is still to come"),
+        ("--from snapshot", "only sinks begin with a snapshot"),
+        ("--from 1h --last 3", "say one of them"),
+        ("--connection nobody", "there is no connection 'nobody'"),
+        ("--resource people", "choose from"),
+        ("--change moved", "choose from"),
+    ):
+        done = ground.run("events", "tail", *arguments.split())
+        assert done.returncode == 2, arguments
+        assert why in done.stderr
+        assert done.stdout == ""
+        assert "Traceback" not in done.stderr
+
+
+def test_what_is_not_kept_or_still_to_come_is_said(ground: Ground) -> None:
+    (one,) = ground.enrol(1)
+    ground.write(one, 9)
+    with ground.database.begin() as connection:
+        connection.execute(text("delete from events.change_events where seq <= 4"))
+    done = ground.run("events", "tail", "--connection", str(one), "--from", "2", "--json")
+    assert [int(json.loads(line)["sequence"]) for line in done.stdout.splitlines()] == [
+        *range(5, 11)
+    ]
+    assert "events before 5 are not kept any more" in done.stderr
+    late = ground.run("events", "tail", "--connection", str(one), "--from", "99")
+    assert (late.returncode, late.stdout) == (0, "")
+    assert "event 99 is still to come; the last is 10" in late.stderr
+    assert "there is no such event" in late.stderr
+
+
+def test_following_never_skips_a_late_commit(ground: Ground) -> None:
+    first, second = ground.enrol(2)
+    tail = ground.follow("--json")
+    assert tail.events(2) == [(first, 1), (second, 1)]
+    with ground.writing(first, 2):
+        ground.write(second, 1)
+        assert tail.events(1) == [(second, 2)], "written after, committed before"
+        ground.write(second, 1)
+        assert tail.events(1) == [(second, 3)]
+    assert tail.events(2) == [(first, 2), (first, 3)]
+    _, _, third = ground.enrol(1)
+    assert tail.events(1) == [(third, 1)], "a connection that came meanwhile"
+    ground.write(third, 1_500)
+    assert tail.events(1_500) == [(third, seq) for seq in range(2, 1_502)]
+
+
+def test_following_tells_within_a_second_and_ends_at_once(ground: Ground) -> None:
+    (one,) = ground.enrol(1)
+    tail = ground.follow()
+    assert spelt(tail.line())["resource"] == "connection"
+    delays = []
+    for _ in range(3):
+        ground.write(one, 1)
+        began = time.monotonic()
+        tail.line()
+        delays.append(time.monotonic() - began)
+    assert max(delays) < 1
+    code, seconds, said = tail.interrupt()
+    assert (code, said) == (0, "")
+    assert seconds < 1
+
+
+def test_following_outlives_the_loss_of_postgres(ground: Ground) -> None:
+    (one,) = ground.enrol(1)
+    url = ground.environment["DATABASE_URL"]
+    place = urlsplit(url)
+    assert place.hostname
+    assert place.port
+    with FaultProxy(place.hostname, place.port) as proxy:
+        through = url.replace(f":{place.port}/", f":{proxy.port}/")
+        tail = ground.follow("--json", DATABASE_URL=through)
+        assert tail.events(1) == [(one, 1)]
+        proxy.refuse()
+        proxy.drop()
+        ground.write(one, 2)
+        assert tail.process.stderr is not None
+        said = tail.process.stderr.readline().decode()
+        assert "cannot be reached" in said
+        assert "it goes on" in said
+        proxy.heal()
+        assert tail.events(2) == [(one, 2), (one, 3)]
+        assert b"Postgres answers again" in tail.process.stderr.readline()
+        assert tail.interrupt()[0] == 0
+
+
+def test_a_closed_pipe_ends_it_quietly(ground: Ground) -> None:
+    (one,) = ground.enrol(1)
+    ground.write(one, 3_000)
+    command = " ".join(f"'{part}'" for part in MAIN)
+    script = f"{command} events tail --from oldest --json | head -n 2; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["/bin/bash", "-c", script],
+        env=ground.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stderr == ""
+    *lines, code = done.stdout.splitlines()
+    assert [json.loads(line)["sequence"][-1] for line in lines] == ["1", "2"]
+    assert code == "0"
+    idle = ground.follow("--last", "1")
+    idle.line()
+    assert idle.process.stdout is not None
+    idle.process.stdout.close()
+    assert idle.process.wait(10) == 0, "though there is nothing to write"
+    assert idle.process.stderr is not None
+    assert idle.process.stderr.read() == b""
+
+
+def test_replayed_events_arrive_again_with_the_same_ids_and_then_the_tail(ground: Ground) -> None:
+    one, _ = ground.enrol(2)
+    ground.write(one, 30)
+    ground.add()
+    with ground.relay():
+        until(lambda: len(ground.received()) == 32)
+        done = ground.replay("--connection", str(one), "--from", "11", "--yes", "--json")
+        assert done.returncode == 0, done.stderr
+        told = json.loads(done.stdout)
+        ground.write(one, 5)
+        until(lambda: len(ground.received()) == 32 + 21 + 5)
+    assert told["events"] == 21
+    assert told["connections"] == [
+        {
+            "connection_id": one,
+            "connection": "entra/customer-0",
+            "next_seq": 11,
+            "events": 21,
+            "oldest_kept": False,
+        }
+    ]
+    got = [event for event in ground.received() if json.loads(event)["partitionkey"] == str(one)]
+    assert got[31:52] == got[10:31], "byte for byte"
+    assert [int(json.loads(event)["sequence"]) for event in got[31:]] == [*range(11, 37)]
+
+
+def test_positions_never_move_forward(ground: Ground) -> None:
+    first, second = ground.enrol(2)
+    ground.write(first, 10)
+    ground.write(second, 10)
+    ground.add()
+    ground.deliver()
+    ground.write(first, 5)
+    ground.write(second, 5)
+    back = "update events.positions set seq = 1 where connection_id = :id returning seq"
+    assert scalar(ground.database, back, id=second) == 1
+    times = "select occurred_at from events.change_events where connection_id = :id and seq = 6"
+    moment = scalar(ground.database, times, id=first).isoformat()
+    done = ground.replay("--from", moment, "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "sink 'feed' gets 10 events again, of 1 connection" in done.stdout
+    assert "entra/customer-0: 10 events, from 2" in done.stdout
+    assert "entra/customer-1 is left alone: event 2 is next" in done.stdout
+    assert ground.positions() == {first: 1, second: 1}
+    again = ground.replay("--from", moment, "--yes")
+    assert again.returncode == 0
+    assert "gets nothing again" in again.stdout
+    missing = ground.replay("--from", "99", "--connection", str(first), "--yes")
+    assert missing.returncode == 2
+    assert "event 99 of entra/customer-0 is still to come; the last is 16" in missing.stderr
+    assert ground.positions() == {first: 1, second: 1}
+
+
+def test_what_retention_has_dropped_is_not_replayed(ground: Ground) -> None:
+    (one,) = ground.enrol(1)
+    ground.write(one, 9)
+    ground.add()
+    ground.deliver()
+    with ground.database.begin() as connection:
+        connection.execute(text("delete from events.change_events where seq <= 4"))
+    for start in (("--from", "2", "--connection", str(one)), ("--from", "oldest")):
+        with ground.database.begin() as connection:
+            connection.execute(text("update events.positions set seq = 10"))
+        done = ground.replay(*start, "--yes")
+        assert "6 events, from 5, the oldest that is kept" in done.stdout, done.stderr
+        assert ground.positions() == {one: 4}
+
+
+def test_a_relay_that_serves_the_sink_is_fenced_first(ground: Ground) -> None:
+    (one,) = ground.enrol(1)
+    ground.write(one, 9)
+    ground.add()
+    ground.deliver()
+    with ground.database.begin() as connection:
+        (held,) = sinks.claim(connection, "test", seconds=60, limit=1)
+    assert ground.replay("--from", "oldest", "--yes").returncode == 0
+    with ground.database.begin() as connection, pytest.raises(Fenced):
+        sinks.advance(connection, held, [sinks.Position(one, 10, None)], seconds=60)
+    assert ground.positions() == {one: 0}
+    settling = "select retry_at > clock_timestamp() from events.sinks"
+    assert scalar(ground.database, settling) is True, "what it holds in hand comes first"
+
+
+def test_a_sink_is_told_only_what_it_wants_again(ground: Ground) -> None:
+    first, _ = ground.enrol(2)
+    ground.write(first, 5)
+    ground.write(first, 3, kind=ChangeKind.DELETED)
+    ground.add("--connection", str(first), "--change", "deleted")
+    ground.deliver()
+    assert len(ground.received()) == 3
+    done = ground.replay("--from", "oldest", "--yes")
+    assert "gets 3 events again, of 1 connection" in done.stdout, done.stderr
+    other = ground.replay("--from", "1", "--connection", "2", "--yes")
+    assert other.returncode == 2
+    assert "sink 'feed' gets no events of entra/customer-1" in other.stderr
+    ground.deliver()
+    assert ground.received()[3:] == ground.received()[:3]
+
+
+def test_a_paused_sink_is_moved_and_waits_to_be_resumed(ground: Ground) -> None:
+    (one,) = ground.enrol(1)
+    ground.write(one, 9)
+    ground.add()
+    ground.deliver()
+    assert ground.run("sinks", "pause", "feed").returncode == 0
+    done = ground.replay("--from", "oldest", "--yes")
+    assert "it is paused; 'tenant-mirror sinks resume feed' lets it go on" in done.stdout
+    assert scalar(ground.database, "select status from events.sinks") == "paused"
+    assert ground.positions() == {one: 0}
+
+
+def test_a_replay_asks_first(ground: Ground) -> None:
+    (one,) = ground.enrol(1)
+    ground.write(one, 9)
+    ground.add()
+    ground.deliver()
+    silent = ground.replay("--from", "oldest")
+    assert silent.returncode == 2
+    assert "would get 10 events again" in silent.stderr
+    assert "--yes" in silent.stderr
+    assert ground.positions() == {one: 10}
+    for answer, position in (("n", 10), ("y", 0)):
+        assert asked(ground, answer) == (position != 0)
+        assert ground.positions() == {one: position}
+
+
+def asked(ground: Ground, answer: str) -> int:
+    """The exit code, where a person answers at a terminal."""
+    ours, theirs = pty.openpty()
+    try:
+        process = subprocess.Popen(
+            [*MAIN, "events", "replay", "feed", "--from", "oldest"],
+            env=ground.environment,
+            stdin=theirs,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        os.write(ours, f"{answer}\n".encode())
+        process.communicate(timeout=60)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    return process.returncode
+
+
+def test_a_snapshot_under_way_is_let_through_or_begun_anew(mirror: Mirror, ground: Ground) -> None:
+    ground.add()
+    ground.deliver()
+    under_way = """update events.positions set snapshot = '{"resource": "users"}' returning seq"""
+    last = scalar(ground.database, under_way)
+    refused = ground.replay("--from", "oldest", "--yes")
+    assert refused.returncode == 3
+    assert "entra/contoso is left alone: a snapshot is under way" in refused.stdout
+    assert ground.positions() == {1: last}
+    mirror.tenant.mutate(20)
+    mirror.sync()
+    done = ground.replay("--from", "snapshot", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "sink 'feed' gets a snapshot of 1 connection" in done.stdout
+    present = last_seq(ground.database)
+    assert f"its rows of today, then event {present + 1:,} and what follows" in done.stdout
+    kept = (
+        "select p.seq || p.snapshot::text || (p.occurred_at = l.last_event_at)"
+        " from events.positions p join sync.leases l using (connection_id)"
+    )
+    assert scalar(ground.database, kept) == f"{present}{{}}true"
+    before = len(ground.received())
+    with ground.relay():
+        under_way = "select count(*) from events.positions where snapshot is not null"
+        until(lambda: scalar(ground.database, under_way) == 0)
+        ground.write(1, 1)
+        until(lambda: ground.positions() == {1: present + 1})
+    told = [json.loads(event) for event in ground.received()[before:]]
+    assert [event["data"]["snapshot"] for event in told] == [True] * (len(told) - 1) + [False]
+    assert len(told) - 1 == sum(truth.count for truth in mirror.tenant.truth().values())
+
+
+def test_nobody_is_taken_for_another_sink(ground: Ground) -> None:
+    done = ground.replay("--from", "oldest", "--yes")
+    assert done.returncode == 2
+    assert "there is no sink 'feed'; 'tenant-mirror sinks list'" in done.stderr
+
+
+def test_help_teaches_with_examples(ground: Ground) -> None:
+    for command, example in (("tail", "--follow --resource users"), ("replay", "crm --from 2h")):
+        done = ground.run("events", command, "--help")
+        assert done.returncode == 0
+        assert f"tenant-mirror events {command} {example}" in done.stdout
