@@ -37,6 +37,17 @@ class ConnectionChange(StrEnum):
     RESYNCED = "resynced"
 
 
+class Resync(StrEnum):
+    """Why everything was read anew, although it had been mirrored before."""
+
+    OPERATOR = "operator"
+    """Somebody asked for it."""
+    CURSOR_LOST = "cursor_lost"
+    """Changes could no longer be followed: the cursor was lost, too old, or made for others."""
+    PERIODIC = "periodic"
+    """By the clock, to find what the deltas had missed."""
+
+
 change_events = Table(
     "change_events",
     metadata,

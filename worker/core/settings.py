@@ -100,6 +100,9 @@ class Settings(BaseSettings):
     guard_rows: int = Field(50, ge=0, description="deletions that are never held for their share")
     purge_days: int = Field(400, ge=1, description="days that deleted rows are kept")
     events_days: int = Field(400, ge=1, description="days that change events are kept")
+    events_grace_days: int = Field(
+        30, ge=0, description="days more that they are kept for an active sink that lacks them"
+    )
     event_prefix: str = Field(
         "tenantmirror",
         pattern=r"^[a-z0-9]+(\.[a-z0-9-]+)*$",

@@ -4,11 +4,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, text, update
 
 from models.run import RunState, RunTrigger, runs
 from worker.store.lease import Transaction
 from worker.store.streams import Tally
+
+_NOTE_WALK = text("""
+    update sync.runs
+       set resources = coalesce(resources, '{}'::jsonb)
+                       || jsonb_build_object(cast(:name as text), cast(:why as text))
+     where id = :id
+""")
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,18 @@ def add_to_run(tx: Transaction, run: Run, tally: Tally, calls: int) -> None:
             rejected=runs.c.rejected + tally.rejected,
         )
     )
+
+
+def note_walk(tx: Transaction, run: Run, names: list[str], why: str) -> None:
+    """A full walk of these resources has ended: known to the run's end, whoever comes to it."""
+    for name in names:
+        tx.connection.execute(_NOTE_WALK, {"id": run.id, "name": name, "why": why})
+
+
+def noted_walks(tx: Transaction, run: Run) -> dict[str, str]:
+    """The resources whose full walk has ended since the run began, and why they were walked."""
+    found = tx.connection.execute(select(runs.c.resources).where(runs.c.id == run.id)).scalar()
+    return dict(found or {})
 
 
 def finish_run(

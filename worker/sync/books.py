@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from models.change_event import ConnectionChange
+from models.change_event import ConnectionChange, Resync
 from models.connection import ConnectionStatus
 from models.run import RunState
 from models.stream import Mode, Phase
@@ -14,7 +14,7 @@ from worker.core.errors import Broken, Halt, Later, Refused, Spent, Trouble
 from worker.events.ledger import tell_connection
 from worker.store.connections import change_connection, settle_request
 from worker.store.lease import Transaction
-from worker.store.runs import add_to_run, finish_run
+from worker.store.runs import add_to_run, finish_run, noted_walks
 from worker.store.service import note_halt
 from worker.store.streams import Stream, Tally
 from worker.sync.session import Session
@@ -58,13 +58,30 @@ def closed(session: Session, outcome: Outcome, calls: int) -> Report:
         add_to_run(tx, session.run, session.tally, calls)
         due = session.began if outcome.unfinished else _next_due(session, outcome)
         if not under_way:
-            finish_run(tx, session.run, state, error=message, resources=resources)
+            _end(session, tx, state, message, resources)
         change_connection(tx, due_at=due)
         settle_request(tx, session.order.since, done=not under_way)
     crash_point("books-closed")
     label = session.connection.label
     waits = spent.after or 0.0 if spent else 0.0
     return Report(label, state, message, resources, session.tally, calls, waits)
+
+
+def _end(
+    session: Session,
+    tx: Transaction,
+    state: RunState,
+    message: str | None,
+    resources: dict[str, Any] | None = None,
+) -> None:
+    """End the run; tell what was read anew in it, however it ended: that holds from here on."""
+    walks = noted_walks(tx, session.run)
+    finish_run(tx, session.run, state, error=message, resources=resources)
+    for reason in Resync:
+        names = sorted(name for name, why in walks.items() if why == reason)
+        if names:
+            about: dict[str, object] = {"resources": names, "reason": reason.value}
+            tell_connection(tx, ConnectionChange.RESYNCED, about, run_id=session.run.id)
 
 
 def _next_due(session: Session, outcome: Outcome) -> datetime:
@@ -128,7 +145,7 @@ def stopped(session: Session, trouble: Trouble, calls: int) -> Report:
     with session.writing() as tx:
         add_to_run(tx, session.run, session.tally, calls)
         if state is not RunState.RUNNING:
-            finish_run(tx, session.run, state, error=message)
+            _end(session, tx, state, message)
         if isinstance(trouble, Broken):
             _break(session, tx, message)
         elif not isinstance(trouble, Refused) and not by_hand:

@@ -32,12 +32,13 @@ from worker.store.edges import pair_of
 from worker.store.hidden import emptied_hidden, held_hidden, hold_these
 from worker.store.lease import Transaction
 from worker.store.merge import stored_rows
+from worker.store.runs import note_walk
 from worker.store.seen import clear_unsent, forget_seen, seen_count, unseen
 from worker.store.streams import Stream, save_stream
 from worker.sync.guard import hidden_away, implausible, sample
 from worker.sync.plan import next_due
 from worker.sync.session import Session
-from worker.sync.transitions import counted
+from worker.sync.transitions import counted, resynced
 
 Reasons = dict[str, str]
 """Keys that are to go, each with its reason."""
@@ -200,6 +201,9 @@ def apply_sweep(
         forget_seen(tx, stream.carries)
         after = _ended(session, stream, found)
         save_stream(tx, stream, after)
+        why = resynced(stream, after, session.order)
+        if why is not None:
+            note_walk(tx, session.run, [of.name for of in stream.carries], why)
     session.tally.walked.append(stream.name)
     return after
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from worker.core.settings import Settings
-from worker.events.verify import verify as check
+from worker.ops.budgets import budget_of, shared_gate
 from worker.ops.cli.output import (
     FAILED,
     age,
@@ -16,6 +16,7 @@ from worker.ops.cli.output import (
     print_json,
     print_table,
 )
+from worker.ops.sink_health import Health, look
 from worker.store.connections import find
 from worker.store.overview import connections_overview, streams_overview
 from worker.store.service import age_of, halt_reason
@@ -35,6 +36,7 @@ def status(connection: str | None, as_json: bool) -> None:  # noqa: FBT001
         streams = streams_overview(connected, chosen) if chosen is not None else None
         tick = age_of(connected, "tick")
         halt = halt_reason(connected)
+        health = look(connected, settings)
     alive = tick is not None and tick < 6 * settings.tick_seconds + 30
     budget = _look_at_budgets(settings, rows)
     if as_json:
@@ -43,6 +45,7 @@ def status(connection: str | None, as_json: bool) -> None:  # noqa: FBT001
             "tick_age_seconds": tick,
             "halted": halt,
             "nango_budget": budget,
+            "sinks": health.sinks,
             "connections": rows,
         }
         print_json(told if streams is None else {**told, "streams": streams})
@@ -53,26 +56,30 @@ def status(connection: str | None, as_json: bool) -> None:  # noqa: FBT001
         click.echo(f"HALTED: {halt}")
     if budget:
         click.echo(_budget_line(budget))
+    for alarm in health.alarms():
+        click.echo(alarm)
     _connections_table(rows)
     if streams is not None:
         click.echo()
         _streams_table(streams)
+    elif health.sinks:
+        click.echo()
+        _sinks_table(health)
 
 
 def _look_at_budgets(settings: Settings, rows: list[dict[str, Any]]) -> dict[str, Any] | None:
     """Nango's budget as the workers share it; each row is told what Graph asks of it.
 
-    None where nothing is shared or known. Redis is only loaded where there is one.
+    None where nothing is shared or known.
     """
     for row in rows:
         row["graph_pauses"] = {}
-    if settings.redis_url is None or settings.nango_secret_key is None:
+    gate = shared_gate(settings)
+    if gate is None:
         return None
     from worker.core.log import configure
-    from worker.nango.gate import open_gate
 
     configure("WARNING", "console")
-    gate = open_gate(settings, settings.nango_secret_key.get_secret_value())
     try:
         return _told_by(gate, settings, rows)
     finally:
@@ -85,27 +92,7 @@ def _told_by(gate: "Gate", settings: Settings, rows: list[dict[str, Any]]) -> di
     for row, label in zip(rows, labels, strict=True):
         found = pauses.get(label, {})
         row["graph_pauses"] = {service: round(seconds, 1) for service, seconds in found.items()}
-    return _budget(gate, is_set=settings.nango_calls_per_minute is not None)
-
-
-def _budget(gate: "Gate", *, is_set: bool) -> dict[str, Any] | None:
-    account, now = gate.account()
-    pause = max(0.0, account.paused_until - now)
-    if account.limit is None and not pause:
-        return None
-    begun = account.calls > 0 or account.window > 0
-    return {
-        "limit": account.limit,
-        "left": account.left if account.limit is not None else None,
-        "resets_in_seconds": round(account.resets_at - now, 1) if begun else None,
-        "paused_for_seconds": round(pause, 1),
-        "source": "set" if is_set else "learnt",
-        "calls": {
-            "by_hand": account.by_hand,
-            "by_clock": account.by_clock,
-            "first_loads": account.first_loads,
-        },
-    }
+    return budget_of(gate, is_set=settings.nango_calls_per_minute is not None)
 
 
 def _budget_line(budget: Mapping[str, Any]) -> str:
@@ -173,6 +160,24 @@ def _streams_table(rows: Sequence[Mapping[str, Any]]) -> None:
     )
 
 
+def _sinks_table(health: Health) -> None:
+    print_table(
+        "sinks",
+        ["sink", "kind", "status", "waiting", "oldest", "notes"],
+        [
+            [
+                row["name"],
+                row["kind"],
+                row["status"],
+                row["waiting"],
+                age(row["lag_seconds"]) if row["waiting"] else "",
+                "; ".join(row["notes"]),
+            ]
+            for row in health.sinks
+        ],
+    )
+
+
 @click.command()
 @click.argument("connection")
 @as_json
@@ -181,6 +186,8 @@ def verify(connection: str, as_json: bool) -> None:  # noqa: FBT001
 
     Undoes the events from today's rows backwards, in one snapshot, and checks that each fits.
     """
+    from worker.events.verify import verify as check
+
     with opened() as (_, database):
         with database.begin() as db:
             known = find(db, connection)
@@ -193,6 +200,7 @@ def verify(connection: str, as_json: bool) -> None:  # noqa: FBT001
         click.echo(
             f"{known.label}: {found.rows:,} live rows and {found.events:,} events, {back}: "
             f"{'all fit' if not found.problem_count else f'{found.problem_count:,} do not fit'}"
+            f"{f'; {found.erased:,} erased ones passed over' if found.erased else ''}"
         )
         for problem in found.problems:
             click.echo(f"  {problem}")

@@ -1,0 +1,164 @@
+"""Metrics as node_exporter and Prometheus meet them."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.conftest import Cluster, Mirror
+from worker.ops.metrics import METRICS
+
+COMMAND = [sys.executable, "-c", "from worker.ops.cli import main; main()", "metrics"]
+NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def environment(url: str) -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")}
+    return {**kept, "DATABASE_URL": url}
+
+
+@pytest.fixture
+def run(database_url: str) -> Run:
+    def call(*arguments: str, url: str = database_url) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*COMMAND, *arguments],
+            env=environment(url),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return call
+
+
+def read(exposition: str) -> dict[str, float]:
+    """Every metric, and the value of its first sample."""
+    return {
+        family.name: family.samples[0].value
+        for family in text_string_to_metric_families(exposition)
+        if family.samples
+    }
+
+
+def test_metrics_are_printed_once(run: Run, mirror: Mirror) -> None:
+    done = run()
+    assert (done.returncode, done.stderr) == (0, "")
+    found = read(done.stdout)
+    assert found["tenant_mirror_up"] == 1
+    assert found.keys() <= METRICS.keys()
+
+
+def test_a_file_is_written_in_one_step(run: Run, mirror: Mirror, tmp_path: Path) -> None:
+    file = tmp_path / "tenant_mirror.prom"
+    file.write_text("an older one")
+    before = file.stat().st_ino
+    done = run("--output", str(file))
+    assert (done.returncode, done.stdout) == (0, "")
+    assert read(file.read_text())["tenant_mirror_up"] == 1
+    assert file.stat().st_ino != before, "another file took its place"
+    assert list(tmp_path.iterdir()) == [file]
+    missing = run("--output", str(tmp_path / "none" / "x.prom"))
+    assert missing.returncode == 2
+    assert "cannot write" in missing.stderr
+
+
+@pytest.mark.parametrize("broken", ["away", "empty"])
+def test_a_database_that_cannot_be_read_is_told_without_a_traceback(
+    run: Run, cluster: Cluster, tmp_path: Path, broken: str
+) -> None:
+    url = NOWHERE if broken == "away" else cluster.empty()
+    file = tmp_path / "x.prom"
+    for arguments in ((), ("--output", str(file))):
+        done = run(*arguments, url=url)
+        assert done.returncode == 1
+        assert read(done.stdout or file.read_text()) == {"tenant_mirror_up": 0}
+        assert ("cannot be reached" if broken == "away" else "run 'tenant-mirror migrate'") in (
+            done.stderr
+        )
+        assert "Traceback" not in done.stderr
+
+
+@contextmanager
+def serving(url: str, listen: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The process and the address that it says it serves."""
+    with subprocess.Popen(
+        [*COMMAND, "--listen", listen],
+        env=environment(url),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        try:
+            assert process.stderr is not None
+            said = json.loads(process.stderr.readline())
+            assert said["event"] == "serving metrics"
+            host = f"[{said['host']}]" if ":" in said["host"] else said["host"]
+            yield process, f"http://{host}:{said['port']}"
+        finally:
+            process.kill()
+
+
+def fetched(address: str) -> str:
+    with urllib.request.urlopen(address, timeout=20) as reply:  # noqa: S310 - our own address
+        assert reply.headers["content-type"].startswith("text/plain; version=")
+        return str(reply.read().decode())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_metrics_are_served_until_told_to_stop(
+    database_url: str, mirror: Mirror, number: signal.Signals
+) -> None:
+    with serving(database_url, "127.0.0.1:0") as (process, address):
+        for _ in range(2):
+            assert read(fetched(f"{address}/metrics"))["tenant_mirror_up"] == 1
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            fetched(f"{address}/else")
+        process.send_signal(number)
+        assert process.wait(20) == 0
+
+
+def test_the_server_outlives_its_database(database_url: str, cluster: Cluster) -> None:
+    with serving(NOWHERE, "127.0.0.1:0") as (process, address):
+        assert read(fetched(f"{address}/metrics")) == {"tenant_mirror_up": 0}
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        assert process.stderr is not None
+        left = process.stderr.read()
+    assert "cannot be reached" in left
+    assert "Traceback" not in left
+
+
+def test_a_silent_client_holds_nobody_up(database_url: str, mirror: Mirror) -> None:
+    with serving(database_url, "127.0.0.1:0") as (process, address):
+        host, port = address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))):
+            assert read(fetched(f"{address}/metrics"))["tenant_mirror_up"] == 1
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
+
+
+def test_addresses_that_cannot_be_are_refused(run: Run, database_url: str) -> None:
+    for listen in ("9465", "localhost", ":9465", "::1:9465", "127.0.0.1:http", "127.0.0.1:70000"):
+        done = run("--listen", listen)
+        assert done.returncode == 2, listen
+        assert "--listen" in done.stderr
+    both = run("--listen", "127.0.0.1:0", "--output", "x")
+    assert both.returncode == 2
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = run("--listen", f"127.0.0.1:{taken.getsockname()[1]}")
+    assert done.returncode == 2
+    assert "cannot listen" in done.stderr
+    assert "Traceback" not in done.stderr

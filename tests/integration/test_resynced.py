@@ -1,0 +1,169 @@
+"""Consumers are told when a mirror that deltas follow has been read anew, and never otherwise."""
+
+from datetime import datetime
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from models.run import RunState, RunTrigger
+from sandbox.tenant import Tenant
+from tests.conftest import MakeMirror, Mirror
+from tests.support.mirror import assert_exact, scalar
+from worker.store.connections import request_resync
+from worker.sync.plan import Order
+from worker.sync.run import run_slice
+
+GROUPS = ["group_members", "groups"]
+EVERYTHING = [*GROUPS, "users"]
+
+
+class Cut(Exception):  # noqa: N818 - stands for a process that is killed
+    """The process dies here."""
+
+
+def told(mirror: Mirror, after: int = 0) -> list[dict[str, Any]]:
+    """What ``resynced`` events say, in order."""
+    statement = text(
+        "select after from events.change_events where connection_id = :id and seq > :after"
+        " and resource = 'connection' and change = 'resynced' order by seq"
+    )
+    with mirror.database.begin() as connection:
+        found = connection.execute(statement, {"id": mirror.connection_id, "after": after})
+        return list(found.scalars())
+
+
+def due(mirror: Mirror, *names: str) -> None:
+    """The clock says that it is time for a full walk."""
+    with mirror.database.begin() as connection:
+        connection.execute(
+            text(
+                "update sync.streams set due_at = clock_timestamp(),"
+                " full_due_at = clock_timestamp() where resource = any(:names)"
+            ),
+            {"names": list(names)},
+        )
+
+
+def by_hand(mirror: Mirror) -> Order:
+    now: datetime = scalar(mirror.database, "select clock_timestamp()")
+    return Order(now, manual=True)
+
+
+def tick(mirror: Mirror, seconds: float | None = None) -> RunState:
+    """A run by the clock, to its end."""
+    while True:
+        report = run_slice(mirror.kit, 1, trigger=RunTrigger.SCHEDULED, seconds=seconds)
+        if report.state is not RunState.RUNNING:
+            return report.state
+
+
+def test_neither_a_first_load_nor_a_quiet_tick_nor_changes_resync(mirror: Mirror) -> None:
+    mirror.sync()
+    mirror.tenant.mutate(5)
+    mirror.sync()
+    with mirror.database.begin() as connection:
+        connection.execute(text("update sync.streams set due_at = clock_timestamp()"))
+    tick(mirror)
+    assert told(mirror) == []
+
+
+def test_a_full_sync_by_hand_is_told_once_all_its_walks_have_ended(mirror: Mirror) -> None:
+    mirror.tenant.mutate(5)
+    mirror.sync(full=True)
+    assert told(mirror) == [{"resources": EVERYTHING, "reason": "operator"}]
+    assert scalar(
+        mirror.database,
+        "select seq = max(seq) over () and run_id = (select max(id) from sync.runs)"
+        " from events.change_events order by seq desc limit 1",
+    ), "it comes after all that the walks had to tell, and names the run"
+    assert_exact(mirror.database, mirror.tenant)
+    mirror.sync()
+    assert len(told(mirror)) == 1
+
+
+def test_only_what_was_walked_is_told_of(mirror: Mirror) -> None:
+    mirror.sync("users", full=True)
+    assert told(mirror) == [{"resources": ["users"], "reason": "operator"}]
+    mirror.sync("sites", "role_definitions", full=True)
+    assert len(told(mirror)) == 1, "those are read in full at each of their ticks"
+
+
+def test_a_resync_that_workers_do_is_an_operators(mirror: Mirror) -> None:
+    with mirror.database.begin() as connection:
+        request_resync(connection, 1, None, full=True)
+    tick(mirror, seconds=0.0)
+    assert told(mirror) == [{"resources": EVERYTHING, "reason": "operator"}]
+
+
+def test_a_lost_cursor_is_told_when_everything_has_been_read_again(mirror: Mirror) -> None:
+    mirror.tenant.expire_delta_tokens()
+    mirror.tenant.mutate(5)
+    mirror.sync()
+    assert_exact(mirror.database, mirror.tenant)
+    assert told(mirror) == [{"resources": EVERYTHING, "reason": "cursor_lost"}]
+
+
+def test_a_walk_by_the_clock_is_told(mirror: Mirror) -> None:
+    due(mirror, "groups")
+    assert tick(mirror) is RunState.SUCCEEDED
+    assert told(mirror) == [{"resources": GROUPS, "reason": "periodic"}]
+
+
+def test_each_reason_has_an_event_of_its_own(mirror: Mirror) -> None:
+    with mirror.database.begin() as connection:
+        connection.execute(
+            text("update sync.streams set select_hash = 'older' where resource = 'users'")
+        )
+    due(mirror, "users", "groups")
+    tick(mirror)
+    assert told(mirror) == [
+        {"resources": ["users"], "reason": "cursor_lost"},
+        {"resources": GROUPS, "reason": "periodic"},
+    ]
+
+
+def test_nothing_is_told_while_deletions_of_the_walk_are_in_doubt(mirror_of: MakeMirror) -> None:
+    tenant = Tenant(seed=7, users=150, groups=2)
+    mirror = mirror_of(tenant)
+    mirror.sync()
+    for index in range(80):
+        tenant.delete_user(tenant.users.id_at(index))
+    tenant.expire_delta_tokens()
+    assert mirror.sync().state is RunState.HELD
+    assert told(mirror) == [{"resources": GROUPS, "reason": "cursor_lost"}]
+
+
+def test_a_walk_is_told_although_its_run_does_not_succeed(mirror: Mirror) -> None:
+    """A tenant that refuses one resource for ever never has a run that succeeds."""
+    mirror.tenant.knobs.refused = {"sites"}
+    assert mirror.sync(full=True).state is RunState.PARTIAL
+    assert told(mirror) == [{"resources": EVERYTHING, "reason": "operator"}]
+
+
+def test_a_walk_outlives_the_slice_that_ended_it(mirror_of: MakeMirror) -> None:
+    """Users are through long before groups, and the process that walked them is gone."""
+    tenant = Tenant(seed=7, users=30, groups=40)
+    tenant.knobs.delta_page = 5
+    mirror = mirror_of(tenant)
+    mirror.sync()
+    tenant.expire_delta_tokens()
+    walked = "select count(*) from sync.runs where state = 'running' and resources ? 'users'"
+
+    def die(_resource: str, _objects: int, _what: str) -> None:
+        if scalar(mirror.database, walked):
+            raise Cut
+
+    with pytest.raises(Cut):
+        run_slice(mirror.kit, 1, trigger=RunTrigger.SCHEDULED, order=by_hand(mirror), progress=die)
+    assert told(mirror) == []
+    assert tick(mirror) is RunState.SUCCEEDED
+    assert scalar(mirror.database, "select count(*) from sync.runs") == 2, "it was adopted"
+    assert told(mirror) == [{"resources": EVERYTHING, "reason": "cursor_lost"}]
+
+
+def test_verification_passes_over_it(mirror: Mirror) -> None:
+    mirror.sync(full=True)
+    mirror.tenant.mutate(5)
+    mirror.sync()
+    assert_exact(mirror.database, mirror.tenant)

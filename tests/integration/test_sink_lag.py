@@ -1,0 +1,359 @@
+"""Status and metrics tell how far behind each sink is, and say it when one stands still."""
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+from pydantic import SecretStr
+from sqlalchemy import insert, text
+
+from models import sink as tables
+from models.run import RunTrigger
+from models.sink import SinkKind, SinkStart, SinkStatus
+from sandbox.servers import Servers
+from sandbox.tenant import Tenant
+from tests.conftest import MakeMirror, Mirror
+from tests.support.mirror import last_seq, scalar
+from worker.events.partitions import Month
+from worker.events.retention import let_go
+from worker.ops.cli.status import status
+from worker.ops.metrics import METRICS, Exporter
+from worker.ops.sink_health import notes
+from worker.store.engine import Database
+from worker.store.service import note_halt, note_tick
+from worker.sync.discover import discover
+from worker.sync.run import run_slice
+
+Samples = dict[tuple[str, tuple[str, ...]], float]
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+class Ground:
+    """A mirrored customer, whose sinks stand as a test says."""
+
+    def __init__(self, mirror: Mirror) -> None:
+        self.mirror = mirror
+        self.database = mirror.database
+        self.url = mirror.database.url.render_as_string(hide_password=False)
+
+    def run(self, statement: str, **values: Any) -> None:
+        with self.database.begin() as connection:
+            connection.execute(text(statement), values)
+
+    def sink(self, name: str, had: int, **more: Any) -> int:
+        """A sink that has had so many events of the customer."""
+        values = {"name": name, "kind": SinkKind.WEBHOOK, "start": SinkStart.OLDEST, **more}
+        values |= {"secrets": {"keys": [SECRET]}, "settings": {"url": "https://a.example/x"}}
+        with self.database.begin() as connection:
+            statement = insert(tables.sinks).values(values).returning(tables.sinks.c.id)
+            sink_id = int(connection.execute(statement).scalar_one())
+            connection.execute(
+                text(
+                    "insert into events.positions (sink_id, connection_id, seq, occurred_at)"
+                    " select :sink, connection_id, seq, occurred_at from events.change_events"
+                    " where seq = :seq"
+                ),
+                {"sink": sink_id, "seq": had},
+            )
+        return sink_id
+
+    def shown(self, *arguments: str, **more: str) -> str:
+        environment = {"DATABASE_URL": self.url, "COLUMNS": "250", **more}
+        done = CliRunner().invoke(status, arguments, env=environment, catch_exceptions=False)
+        assert done.exit_code == 0
+        return done.output
+
+    def told(self) -> dict[str, dict[str, Any]]:
+        return {row["name"]: row for row in json.loads(self.shown("--json"))["sinks"]}
+
+    def scraped(self) -> Samples:
+        return samples(self.exposed())
+
+    def exposed(self, **more: Any) -> str:
+        settings = self.mirror.kit.settings.model_copy(update=more)
+        exporter = Exporter(self.database, settings)
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(exporter)
+        try:
+            return generate_latest(registry).decode()
+        finally:
+            exporter.close()
+
+
+def samples(exposition: str) -> Samples:
+    return {
+        (sample.name, tuple(sample.labels[label] for label in METRICS[sample.name])): sample.value
+        for family in text_string_to_metric_families(exposition)
+        for sample in family.samples
+    }
+
+
+@pytest.fixture
+def ground(mirror: Mirror) -> Ground:
+    return Ground(mirror)
+
+
+def test_a_service_without_sinks_tells_of_none(ground: Ground) -> None:
+    assert ground.told() == {}
+    assert "sinks" not in ground.shown()
+
+
+def test_lag_is_the_age_of_the_oldest_event_that_waits(ground: Ground) -> None:
+    last = last_seq(ground.database)
+    ground.run(
+        "update events.change_events set occurred_at = occurred_at - interval '2 hours'"
+        " where seq <= :seq",
+        seq=last - 3,
+    )
+    ground.sink("even", last)
+    ground.sink("near", last - 3, expires_at=NOW + timedelta(days=9999))
+    ground.sink("far", last - 5)
+    told = ground.told()
+    assert (told["even"]["waiting"], told["even"]["lag_seconds"]) == (0, 0)
+    assert told["even"]["oldest_at"] is None
+    assert told["near"]["waiting"] == 3
+    assert 0 < told["near"]["lag_seconds"] < 600
+    assert (told["far"]["waiting"], told["far"]["connections_behind"]) == (5, 1)
+    assert 7200 <= told["far"]["lag_seconds"] < 7800
+    assert told["near"]["served"] is True
+    assert told["near"]["notes"] == []
+    assert told["far"]["notes"] == ["nobody serves it: is 'tenant-mirror relay' running?"]
+    shown = ground.shown()
+    assert "2 h" in shown
+    assert "is 'tenant-mirror relay' running?" in shown
+    scraped = ground.scraped()
+    assert scraped["tenant_mirror_sink_waiting_events", ("far",)] == 5
+    assert scraped["tenant_mirror_sink_lag_seconds", ("even",)] == 0
+    assert 7200 <= scraped["tenant_mirror_sink_lag_seconds", ("far",)] < 7800
+    assert scraped["tenant_mirror_sink_served", ("near",)] == 1
+    assert scraped["tenant_mirror_sink_served", ("far",)] == 0
+    assert scraped["tenant_mirror_sink_status", ("far", "active")] == 1
+    assert scraped["tenant_mirror_sink_status", ("far", "paused")] == 0
+
+
+def test_secrets_and_settings_stay_out(ground: Ground) -> None:
+    ground.sink("crm", 1)
+    everything = ground.shown("--json") + ground.shown() + ground.exposed()
+    assert "whsec" not in everything
+    assert "a.example" not in everything
+
+
+def test_a_sink_that_fails_says_why_and_when_it_goes_on(ground: Ground) -> None:
+    reason = "crm: the receiver answered 500"
+    later = datetime.now(UTC) + timedelta(minutes=5)
+    ground.sink("crm", 1, failures=4, retry_at=later, status_reason=reason)
+    (note,) = ground.told()["crm"]["notes"]
+    assert note == f"failed 4 times in a row, tried again at {later:%F %H:%M:%S} UTC: {reason}"
+    assert ground.scraped()["tenant_mirror_sink_failures", ("crm",)] == 4
+
+
+ROW = {
+    "name": "crm",
+    "status": SinkStatus.ACTIVE,
+    "status_reason": None,
+    "served": True,
+    "failures": 0,
+    "retry_at": None,
+    "kept": None,
+    "oldest_at": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({}, []),
+        ({"served": False}, ["nobody serves it: is 'tenant-mirror relay' running?"]),
+        (
+            {"status": "paused", "served": False, "status_reason": "paused by an operator"},
+            ["paused by an operator; 'sinks resume crm' goes on"],
+        ),
+        (
+            {"status": "disabled", "served": False, "status_reason": "it answered 410"},
+            ["it answered 410; 'sinks resume crm' goes on"],
+        ),
+        ({"failures": 1, "status_reason": "no route"}, ["failed once: no route"]),
+        (
+            {"failures": 2, "retry_at": NOW + timedelta(hours=2), "status_reason": "no route"},
+            ["failed 2 times in a row, tried again at 2026-11-22 14:00:00 UTC: no route"],
+        ),
+        (
+            {"failures": 2, "retry_at": NOW, "status_reason": "no route", "served": False},
+            [
+                "failed 2 times in a row: no route",
+                "nobody serves it: is 'tenant-mirror relay' running?",
+            ],
+        ),
+    ],
+)
+def test_why_a_sink_stands_still(row: dict[str, Any], expected: list[str]) -> None:
+    assert list(notes({**ROW, **row}, NOW, None)) == expected
+
+
+def test_events_that_are_soon_dropped_are_warned_of() -> None:
+    row = {**ROW, "oldest_at": datetime(2025, 10, 3, tzinfo=UTC)}
+    goes_at = NOW + timedelta(days=14)
+    (note,) = notes(row, NOW, goes_at)
+    assert note == "events that it lacks, from 2025-10-03 on, are dropped on 2026-12-06"
+    assert list(notes(row, NOW, goes_at + timedelta(seconds=1))) == []
+
+
+def test_what_is_kept_and_what_was_lost_cannot_be_overlooked(ground: Ground) -> None:
+    old = aged(ground, days=450)
+    ground.sink("crm", 2)
+    settings = {"TENANT_MIRROR_EVENTS_GRACE_DAYS": "200"}
+    shown = ground.shown(**settings)
+    number = last_seq(ground.database) - 2
+    assert f"EVENTS KEPT for sink 'crm': {number} events of 1 connection" in shown
+    assert f"they are dropped on {old.goes_at(600):%F}" in shown
+    assert "'tenant-mirror sinks pause crm' or 'sinks remove crm'" in shown
+    kept = ground.scraped()
+    assert kept["tenant_mirror_event_partitions_overdue", ()] == 1
+    assert kept["tenant_mirror_sink_kept_events", ("crm",)] == number
+    assert kept["tenant_mirror_sink_lost_events", ("crm",)] == 0
+    let_go(ground.database, 400, 0)
+    shown = ground.shown(**settings)
+    assert "EVENTS KEPT" not in shown
+    assert (
+        f"EVENTS LOST to sink 'crm': {number} events of 1 connection, of {old.label}"
+        f" (connection 1, 3 to {number + 2})" in shown
+    )
+    assert "'tenant-mirror events replay crm --from snapshot'" in shown
+    lost = ground.scraped()
+    assert lost["tenant_mirror_event_partitions_overdue", ()] == 0
+    assert lost["tenant_mirror_sink_kept_events", ("crm",)] == 0
+    assert lost["tenant_mirror_sink_lost_events", ("crm",)] == number
+    (told,) = ground.told()["crm"]["lost"]
+    assert told["sequences"] == [{"connection_id": 1, "first": 3, "last": number + 2}]
+
+
+def aged(ground: Ground, days: int) -> Month:
+    """All that was ever told happened long ago."""
+    now: datetime = scalar(ground.database, "select now()")
+    month = Month.at(now - timedelta(days=days))
+    ground.run(
+        f"create table {month.table} partition of events.change_events"
+        f" for values from ('{month.first:%F}+00') to ('{month.end:%F}+00')"
+    )
+    ground.run(
+        "update events.change_events set occurred_at = occurred_at - make_interval(days => :days)",
+        days=days,
+    )
+    return month
+
+
+def busy(ground: Ground) -> None:
+    """Something of everything that is counted."""
+    ground.mirror.tenant.knobs.refused = {"sites"}
+    ground.mirror.sync(full=True)
+    ground.sink("crm", 1)
+    ground.run("""
+        insert into sync.removals (connection_id, resource, key, reason, held)
+        values (1, 'users', 'k', 'not_seen', true), (1, 'users', 'l', 'not_seen', false)
+    """)
+    ground.run("""
+        insert into sync.quarantine (connection_id, resource, key, reason)
+        values (1, 'groups', 'k', 'odd'), (1, 'groups', 'l', 'odd')
+    """)
+    ground.run("update sync.connections set due_at = now() - interval '10 minutes'")
+    ground.run("update sync.streams set fresh_at = fresh_at - interval '1 day'")
+    ground.run("""
+        insert into sync.runs (connection_id, trigger, state, started_at)
+        overriding system value values (1, 'scheduled', 'failed', now() - interval '2 hours')
+    """)
+    with ground.database.begin() as connection:
+        note_tick(connection)
+        note_halt(connection, "a wrong key")
+
+
+def test_what_is_counted(ground: Ground) -> None:
+    ground.run("update sync.runs set started_at = now() - interval '2 hours'")
+    busy(ground)
+    scraped = ground.scraped()
+    expected = {
+        ("tenant_mirror_up", ()): 1,
+        ("tenant_mirror_halted", ()): 1,
+        ("tenant_mirror_connections", ("active",)): 1,
+        ("tenant_mirror_connections", ("broken",)): 0,
+        ("tenant_mirror_connections_overdue", ()): 1,
+        ("tenant_mirror_streams", ("users", "delta")): 1,
+        ("tenant_mirror_streams", ("sites", "refused")): 1,
+        ("tenant_mirror_streams_never_fresh", ("users",)): 0,
+        ("tenant_mirror_recent_runs", ("partial",)): 1,
+        ("tenant_mirror_recent_runs", ("succeeded",)): 0,
+        ("tenant_mirror_quarantined_objects", ("groups",)): 2,
+        ("tenant_mirror_held_deletions", ("users",)): 1,
+        ("tenant_mirror_event_partitions_overdue", ()): 0,
+        ("tenant_mirror_events_outside_partitions", ()): 0,
+    }
+    assert {name: scraped.get(name) for name in expected} == expected
+    assert 0 <= scraped["tenant_mirror_dispatcher_tick_age_seconds", ()] < 60
+    assert 86_400 <= scraped["tenant_mirror_oldest_freshness_seconds", ("users",)] < 87_000
+    assert ("tenant_mirror_oldest_freshness_seconds", ("sites",)) not in scraped, "it is refused"
+
+
+@pytest.mark.parametrize("begun", [[], [0], [90], [90, 80], [90, 70, 50, 30, 10, 1]])
+def test_runs_of_the_last_hour_are_found_by_halving(
+    mirror_of: MakeMirror, begun: list[int]
+) -> None:
+    ground = Ground(mirror_of(Tenant(seed=3, users=1)))
+    for minutes in begun:
+        ground.run(
+            "insert into sync.runs (connection_id, trigger, state, started_at)"
+            " values (1, 'scheduled', 'failed', now() - make_interval(mins => :minutes))",
+            minutes=minutes,
+        )
+        ground.run("select nextval(pg_get_serial_sequence('sync.runs', 'id'))")
+    found = ground.scraped()["tenant_mirror_recent_runs", ("failed",)]
+    assert found == sum(minutes < 60 for minutes in begun)
+
+
+def documented() -> dict[str, list[str]]:
+    """The table in docs/operations.md: every metric with its labels."""
+    document = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(tenant_mirror_\w+)` \|(.*?)\| .* \|$", document, re.MULTILINE)
+    return {name: re.findall(r"`(\w+)`", labels) for name, labels in rows}
+
+
+def test_every_metric_is_exposed_and_documented(ground: Ground, servers: Servers) -> None:
+    busy(ground)
+    shared = {"redis_url": SecretStr(servers.redis_url), "nango_calls_per_minute": 100}
+    families = list(text_string_to_metric_families(ground.exposed(**shared)))
+    assert {family.name for family in families} == METRICS.keys()
+    assert all(family.type == "gauge" and family.documentation for family in families)
+    for family in families:
+        for sample in family.samples:
+            assert set(sample.labels) == set(METRICS[family.name]), family.name
+    assert documented() == {name: list(labels) for name, labels in METRICS.items()}
+
+
+def test_the_number_of_series_does_not_grow_with_connections(ground: Ground) -> None:
+    busy(ground)
+    before = ground.scraped().keys()
+    for number in range(3):
+        ground.mirror.nango.add_connection(f"more-{number}", Tenant(seed=number, users=1))
+    kit = ground.mirror.kit
+    discover(kit.database, kit.nango, kit.settings)
+    for number in (2, 3, 4):
+        run_slice(kit, number, trigger=RunTrigger.BACKFILL)
+    after = ground.scraped().keys()
+    assert {labels for _, labels in after - before} == {("sites",)}, "the first one's are refused"
+
+
+def test_a_database_that_is_away_is_one_metric_and_no_traceback(ground: Ground) -> None:
+    exporter = Exporter(
+        Database("postgresql://nobody@127.0.0.1:1/none"), ground.mirror.kit.settings
+    )
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(exporter)
+    assert samples(generate_latest(registry).decode()) == {("tenant_mirror_up", ()): 0}
+    assert exporter.trouble is not None
+    assert "cannot be reached" in str(exporter.trouble)
+    exporter.close()

@@ -1,0 +1,96 @@
+"""Metrics for Prometheus: printed once, written to a file, or served."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+    from worker.ops.metrics import Exporter
+
+
+@click.command()
+@click.option("--listen", metavar="HOST:PORT", help="Serve /metrics there, until told to stop.")
+@click.option(
+    "--output",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write them to a file, in one step; for node_exporter's textfile collector.",
+)
+def metrics(listen: str | None, output: Path | None) -> None:
+    """Print metrics as Prometheus reads them, once; or serve them.
+
+    They are read from the database whenever somebody asks. Where it cannot be read,
+    tenant_mirror_up is 0 and nothing else is told; the exit code is then 1.
+    """
+    if listen and output:
+        raise click.UsageError("--listen serves and --output writes once; pick one of them")
+    from prometheus_client import CollectorRegistry
+
+    from worker.core.log import configure
+    from worker.core.settings import load_settings
+    from worker.ops.metrics import Exporter
+    from worker.wiring import open_database
+
+    settings = load_settings()
+    database = open_database(settings)
+    registry = CollectorRegistry(auto_describe=False)
+    configure(settings.log_level, settings.log_format if listen else "console")
+    exporter = Exporter(database, settings)
+    registry.register(exporter)
+    try:
+        if listen:
+            _serve(listen, registry)
+        else:
+            raise SystemExit(_told_once(registry, exporter, output))
+    finally:
+        exporter.close()
+        database.close()
+
+
+def _told_once(registry: "CollectorRegistry", exporter: "Exporter", output: Path | None) -> int:
+    """Print or write the metrics; the exit code. Raises UsageError for a file that cannot be."""
+    from prometheus_client import generate_latest, write_to_textfile
+
+    from worker.ops.cli.output import FAILED
+
+    if output is None:
+        click.echo(generate_latest(registry).decode(), nl=False)
+    else:
+        try:
+            write_to_textfile(str(output), registry)
+        except OSError as fault:
+            raise click.UsageError(f"cannot write {output}: {fault.strerror}") from None
+    return FAILED if exporter.trouble else 0
+
+
+def _serve(listen: str, registry: "CollectorRegistry") -> None:
+    import signal
+    from threading import Event
+
+    from worker.core.log import logger
+    from worker.ops.metrics_server import serving
+
+    host, port = _parsed(listen)
+    stop = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        with serving(host, port, registry) as bound:
+            logger().info("serving metrics", host=host, port=bound)
+            stop.wait()
+    except OSError as fault:
+        raise click.UsageError(f"cannot listen at {listen}: {fault.strerror}") from None
+
+
+def _parsed(listen: str) -> tuple[str, int]:
+    """Host and port; an IPv6 address stands in brackets. Raises UsageError."""
+    host, _, port = listen.rpartition(":")
+    inside = host.removeprefix("[").removesuffix("]")
+    if not inside or (":" in inside) != host.startswith("[") or not port.isdecimal():
+        raise click.UsageError("--listen wants HOST:PORT, such as 127.0.0.1:9465 or [::1]:9465")
+    if int(port) > 65_535:
+        raise click.UsageError(f"--listen: there is no port {port}")
+    return inside, int(port)

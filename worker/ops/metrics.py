@@ -1,0 +1,178 @@
+"""Metrics for Prometheus, read from the database whenever somebody asks.
+
+Labels have few values: what an operator has named (sinks), and words of ours. No connection, no
+tenant, no person is named.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Final
+
+from prometheus_client import Metric
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+from sqlalchemy import Connection
+
+from models.connection import ConnectionStatus
+from models.resources import RESOURCES, STREAMED
+from models.run import RunState
+from models.sink import SinkStatus
+from models.stream import Phase
+from worker.core.errors import Trouble
+from worker.core.log import logger
+from worker.core.settings import Settings
+from worker.events.partitions import any_outside
+from worker.ops.budgets import budget_of, shared_gate
+from worker.ops.schema import check
+from worker.ops.sink_health import look
+from worker.store import metrics as counts
+from worker.store.engine import Database
+from worker.store.service import age_of, is_halted
+
+PREFIX: Final = "tenant_mirror"
+OVERDUE_SECONDS: Final = 300
+RECENT_SECONDS: Final = 3600
+
+_KNOWN: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+    "up": ("1 if the database could be read, 0 if not: then nothing else is told", ()),
+    "dispatcher_tick_age_seconds": ("since the dispatcher last looked at what is due", ()),
+    "halted": ("1 while nobody asks Nango, as our configuration is wrong", ()),
+    "connections": ("connections, by status", ("status",)),
+    "connections_overdue": (f"due for more than {OVERDUE_SECONDS} s, and nobody is at it", ()),
+    "streams": ("streams of connections that are not retired", ("resource", "phase")),
+    "oldest_freshness_seconds": ("age of the oldest rows of any active connection", ("resource",)),
+    "streams_never_fresh": ("streams of active connections without a whole load", ("resource",)),
+    "recent_runs": ("runs that began in the last hour, by state", ("state",)),
+    "quarantined_objects": ("malformed objects that are kept apart", ("resource",)),
+    "held_deletions": ("deletions that wait for an operator", ("resource",)),
+    "nango_budget_calls": ("calls that Nango grants in this minute, where known", ()),
+    "nango_budget_calls_left": ("how many of them are left", ()),
+    "event_partitions_overdue": ("months of events past their days that are still there", ()),
+    "events_outside_partitions": ("1 if events lie in the default partition", ()),
+    "sink_status": ("1 for the status that a sink has", ("sink", "status")),
+    "sink_served": ("1 if a relay serves the sink", ("sink",)),
+    "sink_waiting_events": ("events that the sink has not had", ("sink",)),
+    "sink_lag_seconds": ("age of the oldest of them, 0 if there is none", ("sink",)),
+    "sink_failures": ("deliveries that failed in a row", ("sink",)),
+    "sink_kept_events": ("events past their days that are kept for the sink", ("sink",)),
+    "sink_lost_events": ("events that were dropped before the sink had them", ("sink",)),
+}
+METRICS: Final = {f"{PREFIX}_{name}": labels for name, (_, labels) in _KNOWN.items()}
+"""Every metric, and its labels."""
+
+
+@dataclass
+class Readings:
+    """The values of one moment, by metric, with those of its labels."""
+
+    values: dict[str, dict[tuple[str, ...], float]] = field(default_factory=dict)
+
+    def set(self, name: str, value: float, *labels: str) -> None:
+        self.values.setdefault(name, {})[labels] = float(value)
+
+    def count(self, name: str, wanted: Iterable[str], found: Mapping[str, int]) -> None:
+        """A value for each that is wanted: 0 rather than nothing."""
+        for label in wanted:
+            self.set(name, found.get(label, 0), label)
+
+    def families(self) -> Iterator[Metric]:
+        for name, (about, labels) in _KNOWN.items():
+            if name not in self.values:
+                continue
+            family = GaugeMetricFamily(f"{PREFIX}_{name}", about, labels=labels)
+            for values, number in self.values[name].items():
+                family.add_metric(values, number)
+            yield family
+
+
+class Exporter(Collector):
+    """Reads everything at each scrape, one scrape after another."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self.trouble: Trouble | None = None
+        """Why the last reading failed."""
+        self._database = database
+        self._settings = settings
+        self._gate = shared_gate(settings)
+        self._lock = Lock()
+
+    def collect(self) -> Iterator[Metric]:
+        with self._lock:
+            readings = self._read()
+        yield from readings.families()
+
+    def close(self) -> None:
+        if self._gate is not None:
+            self._gate.close()
+
+    def _read(self) -> Readings:
+        """What there is to tell; that the database cannot be read is told as well."""
+        readings = Readings()
+        readings.set("up", 1)
+        try:
+            check(self._database)
+            with self._database.begin() as connection:
+                counts.be_quick(connection)
+                for read in (_service, _mirror, _events):
+                    read(connection, self._settings, readings)
+        except Trouble as trouble:
+            self.trouble = trouble
+            logger().warning("metrics cannot be read", reason=str(trouble))
+            readings = Readings()
+            readings.set("up", 0)
+        else:
+            self.trouble = None
+            self._budget(readings)
+        return readings
+
+    def _budget(self, readings: Readings) -> None:
+        if self._gate is None:
+            return
+        budget = budget_of(self._gate, is_set=self._settings.nango_calls_per_minute is not None)
+        if budget is not None and budget["limit"] is not None:
+            readings.set("nango_budget_calls", budget["limit"])
+            readings.set("nango_budget_calls_left", budget["left"])
+
+
+Read = Callable[[Connection, Settings, Readings], None]
+
+
+def _service(connection: Connection, _: Settings, readings: Readings) -> None:
+    tick = age_of(connection, "tick")
+    if tick is not None:
+        readings.set("dispatcher_tick_age_seconds", tick)
+    readings.set("halted", is_halted(connection))
+
+
+def _mirror(connection: Connection, _: Settings, readings: Readings) -> None:
+    readings.count("connections", ConnectionStatus, counts.connections_by_status(connection))
+    overdue = counts.overdue_connections(connection, OVERDUE_SECONDS)
+    readings.set("connections_overdue", overdue)
+    streams = counts.streams_by_phase(connection)
+    for resource in STREAMED:
+        for phase in Phase:
+            readings.set("streams", streams.get((resource.name, phase), 0), resource.name, phase)
+    for name, (oldest, never) in counts.ages(connection).items():
+        if oldest is not None:
+            readings.set("oldest_freshness_seconds", oldest, name)
+        readings.set("streams_never_fresh", never, name)
+    readings.count("recent_runs", RunState, counts.runs_by_state(connection, RECENT_SECONDS))
+    readings.count("quarantined_objects", RESOURCES, counts.quarantined(connection))
+    readings.count("held_deletions", RESOURCES, counts.held_deletions(connection))
+
+
+def _events(connection: Connection, settings: Settings, readings: Readings) -> None:
+    health = look(connection, settings)
+    readings.set("event_partitions_overdue", len(health.overdue))
+    readings.set("events_outside_partitions", any_outside(connection))
+    for row in health.sinks:
+        name = row["name"]
+        for status in SinkStatus:
+            readings.set("sink_status", row["status"] == status, name, status)
+        readings.set("sink_served", row["served"], name)
+        readings.set("sink_waiting_events", row["waiting"], name)
+        readings.set("sink_lag_seconds", row["lag_seconds"], name)
+        readings.set("sink_failures", row["failures"], name)
+        readings.set("sink_kept_events", row["kept"]["events"] if row["kept"] else 0, name)
+        readings.set("sink_lost_events", sum(one["events"] for one in row["lost"]), name)

@@ -1,0 +1,62 @@
+"""A small HTTP server for /metrics, and nothing else."""
+
+import socket
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from socketserver import ThreadingMixIn
+from threading import Thread
+from typing import TYPE_CHECKING
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from prometheus_client import CollectorRegistry, make_wsgi_app
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+    def server_bind(self) -> None:
+        """Without asking the name service for our own name, which may take long."""
+        socket_ = self.socket
+        socket_.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        socket_.bind(self.server_address)
+        self.server_address = socket_.getsockname()
+        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
+        self.setup_environ()
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = 10
+    """Seconds until somebody who connects and says nothing is let go."""
+
+    def log_message(self, *_: object) -> None:
+        """Each scrape is not worth a line."""
+
+
+@contextmanager
+def serving(host: str, port: int, registry: CollectorRegistry) -> Iterator[int]:
+    """Serve meanwhile; the port, which 0 leaves to the system. Raises OSError."""
+    metrics = make_wsgi_app(registry)
+
+    def answer(environ: "WSGIEnvironment", start: "StartResponse") -> Iterable[bytes]:
+        if environ["PATH_INFO"] == "/metrics":
+            told: Iterable[bytes] = metrics(environ, start)
+            return told
+        start("404 Not Found", [("Content-Type", "text/plain")])
+        return [b"metrics are at /metrics\n"]
+
+    kind = _Server6 if ":" in host else _Server
+    with make_server(host, port, answer, server_class=kind, handler_class=_Handler) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.2}, daemon=True)
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()

@@ -1,0 +1,88 @@
+"""Counts over all connections, for metrics. None grows with the rows of a tenant's mirror."""
+
+from typing import Final
+
+from sqlalchemy import Connection, TextClause, text
+
+_BRIEF: Final = text("set local statement_timeout = '10s'")
+_CONNECTIONS = text("select status, count(*) from sync.connections group by status")
+_OVERDUE = text("""
+    select count(*)
+      from sync.connections c left join sync.leases l on l.connection_id = c.id
+     where c.status in ('active', 'broken')
+       and c.due_at < clock_timestamp() - make_interval(secs => :seconds)
+       and (l.expires_at is null or l.expires_at < clock_timestamp())
+""")
+_STREAMS = text("""
+    select s.resource, s.phase, count(*)
+      from sync.streams s join sync.connections c on c.id = s.connection_id
+     where c.status in ('active', 'broken', 'paused') group by s.resource, s.phase
+""")
+_AGES = text("""
+    select s.resource,
+           extract(epoch from max(clock_timestamp() - s.fresh_at))::float8 as oldest,
+           count(*) filter (where s.fresh_at is null) as never
+      from sync.streams s join sync.connections c on c.id = s.connection_id
+     where c.status = 'active' and s.phase <> 'refused' group by s.resource
+""")
+# Runs have no index on times, but their numbers grow with them: halve until the first is found.
+_RUNS = text("""
+    with recursive search (low, high) as (
+        select min(id), max(id) + 1 from sync.runs
+         union all
+        select case when r.early then middle + 1 else low end,
+               case when r.early then high else middle end
+          from (select low, high, (low + high) / 2 as middle from search where low < high) s
+         cross join lateral (
+               select started_at < clock_timestamp() - make_interval(secs => :seconds) as early
+                 from sync.runs where id >= s.middle order by id limit 1) r)
+    select state, count(*) from sync.runs
+     where id >= (select low from search where low >= high) group by state
+""")
+_QUARANTINED = text("select resource, count(*) from sync.quarantine group by resource")
+_HELD = text("select resource, count(*) from sync.removals where held group by resource")
+
+
+def be_quick(connection: Connection) -> None:
+    """Rather no answer than a late one, for the rest of the transaction. Raises Later from then."""
+    connection.execute(_BRIEF)
+
+
+def connections_by_status(connection: Connection) -> dict[str, int]:
+    return _counts(connection, _CONNECTIONS)
+
+
+def overdue_connections(connection: Connection, seconds: float) -> int:
+    """Connections that have been due for so long, and nobody is at it."""
+    return int(connection.execute(_OVERDUE, {"seconds": seconds}).scalar_one())
+
+
+def streams_by_phase(connection: Connection) -> dict[tuple[str, str], int]:
+    """Streams of connections that are not retired, by resource and phase."""
+    found = connection.execute(_STREAMS)
+    return {(resource, phase): number for resource, phase, number in found}
+
+
+def ages(connection: Connection) -> dict[str, tuple[float | None, int]]:
+    """Of active connections, by resource: the age of the oldest rows, and how many never had any.
+
+    What a tenant refuses does not count.
+    """
+    return {row.resource: (row.oldest, row.never) for row in connection.execute(_AGES)}
+
+
+def runs_by_state(connection: Connection, seconds: float) -> dict[str, int]:
+    """Runs that began in the last so many seconds."""
+    return _counts(connection, _RUNS, seconds=seconds)
+
+
+def quarantined(connection: Connection) -> dict[str, int]:
+    return _counts(connection, _QUARANTINED)
+
+
+def held_deletions(connection: Connection) -> dict[str, int]:
+    return _counts(connection, _HELD)
+
+
+def _counts(connection: Connection, statement: TextClause, **values: float) -> dict[str, int]:
+    return {row[0]: row[1] for row in connection.execute(statement, values)}
