@@ -3,6 +3,7 @@
 from models.base import metadata
 from models.change_event import change_events
 from models.connection import connections
+from models.erasure import erasures
 from models.lease import leases
 from models.quarantine import quarantine
 from models.resources import RESOURCES
@@ -16,6 +17,7 @@ __all__ = [
     "RESOURCES",
     "change_events",
     "connections",
+    "erasures",
     "leases",
     "metadata",
     "positions",

@@ -72,6 +72,12 @@ def evidence(mirror: Mirror) -> None:
                values (:id, 'users', 'k', 'not_seen'), (:id, 'groups', 'k', 'not_seen')""",
             """insert into sync.quarantine (connection_id, resource, key, reason)
                values (:id, 'users', 'k', 'odd')""",
+            """with made as (insert into events.sinks (name, kind) values ('feed', 'redis-stream')
+                             returning id)
+               insert into events.positions (sink_id, connection_id, seq)
+               select made.id, :id, 1 from made""",
+            """insert into sync.erasures (connection_id, digest, resource)
+               values (:id, '\\x00', 'users')""",
             """update events.change_events set occurred_at = occurred_at + interval '40 days'
                 where connection_id = :id and seq % 3 = 0""",
         ):

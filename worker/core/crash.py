@@ -37,6 +37,9 @@ POINTS: Final = (
 RELAY_POINTS: Final = ("events-delivered",)
 """Those that a relay passes."""
 
+ERASURE_POINTS: Final = ("erasure-begun", "events-scrubbed")
+"""Those that an erasure passes."""
+
 _VARIABLE: Final = "TENANT_MIRROR_CRASH_AT"
 _passed: Counter[str] = Counter()
 
@@ -47,7 +50,7 @@ def crash_point(name: str) -> None:
     if not wanted:
         return
     point, _, count = wanted.partition(":")
-    known = POINTS + RELAY_POINTS
+    known = POINTS + RELAY_POINTS + ERASURE_POINTS
     if point not in known:
         raise Halt(f"{_VARIABLE}: {point!r} is not one of {', '.join(known)}")
     if point != name:

@@ -1,7 +1,8 @@
 """Do the events tell the tables? Undo them from today's rows, backwards, and see that each fits.
 
 One snapshot, streamed object by object, so that memory stays flat. Told are also a gap in the
-sequence, a row without history, and a row whose content is not what its hash says.
+sequence, a row without history, and a row whose content is not what its hash says. What was
+erased, or is being erased, is passed over: its events tell no more what it was.
 """
 
 from collections.abc import Iterator
@@ -14,11 +15,13 @@ import msgspec
 from sqlalchemy import Connection, text
 
 from models.base import DIRECTORY
-from models.change_event import ChangeKind
+from models.erasure import MARK
 from models.resource import OWNER, Kind, Resource
 from models.resources import RESOURCES
-from models.row import shape_of
+from models.row import HASH_VERSION, shape_of
+from worker.events.undo import State, undone
 from worker.store.engine import driver
+from worker.store.erasure import being_erased
 
 SHOWN: Final = 20
 """Problems that are told one by one; more are counted."""
@@ -28,9 +31,6 @@ _SEQUENCE = text("""
            (select event_seq from sync.leases where connection_id = :id) as counted
       from events.change_events where connection_id = :id
 """)
-
-State = dict[str, Any] | None
-"""An object's columns at some time, or None where it was not live."""
 
 
 @dataclass
@@ -45,6 +45,8 @@ class Verification:
     by_resource: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     problem_count: int = 0
+    erased: int = 0
+    """Events that were passed over, as what they told of was erased."""
 
     @property
     def whole_history(self) -> bool:
@@ -62,9 +64,10 @@ def verify(connection: Connection, connection_id: int) -> Verification:
     connection.execute(text("set transaction isolation level repeatable read, read only"))
     connection.execute(text("set local statement_timeout = 0"))
     found = Verification()
+    leaving = being_erased(connection, connection_id)
     _check_sequence(connection, connection_id, found)
     for resource in RESOURCES.values():
-        _check_resource(connection, connection_id, resource, found)
+        _check_resource(connection, connection_id, resource, leaving, found)
     return found
 
 
@@ -113,13 +116,20 @@ def _events(
 
 
 def _check_resource(
-    connection: Connection, connection_id: int, resource: Resource, found: Verification
+    connection: Connection,
+    connection_id: int,
+    resource: Resource,
+    leaving: frozenset[str],
+    found: Verification,
 ) -> None:
     shape = shape_of(resource)
     rows = _rows(connection, connection_id, resource)
     row = next(rows, None)
     live = 0
     for key, events in groupby(_events(connection, connection_id, resource), lambda e: e[0]):
+        if MARK in key or not leaving.isdisjoint(key.split("/")):
+            found.erased += sum(1 for _ in events)
+            continue
         while row is not None and row[0] < key:
             _check_untold(resource, row, found)
             live += row[2]
@@ -141,7 +151,9 @@ def _check_resource(
 
 
 def _check_hash(resource: Resource, row: Any, found: Verification) -> None:
-    if resource.kind is not Kind.EDGE and row[3] != shape_of(resource).hash(row[1]):
+    if resource.kind is Kind.EDGE or (row[3] and not row[3].startswith(HASH_VERSION)):
+        return  # the recipe of an earlier release; the next full walk makes it anew
+    if row[3] != shape_of(resource).hash(row[1]):
         found.complain(f"{resource.name} {row[0]}: its content is not what its hash says")
 
 
@@ -156,20 +168,9 @@ def _undo(
 ) -> None:
     where = f"{resource.name} {key}"
     for _, seq, change, before, after in events:
-        problem, state = _undone(change, state, before, after)
+        problem, state = undone(change, state, before, after)
         if problem:
             found.complain(f"{where}: event {seq} {problem}")
             return
     if state is not None and found.whole_history:
         found.complain(f"{where}: it was live before its first event")
-
-
-def _undone(change: str, state: State, before: Any, after: Any) -> tuple[str | None, State]:
-    """One event backwards: what does not fit, and the state before it."""
-    if change in (ChangeKind.CREATED, ChangeKind.RESTORED):
-        return (None if state == after else f"({change}) does not give what follows it"), None
-    if change == ChangeKind.DELETED:
-        return (None if state is None else "(deleted) is followed by a live object"), before
-    if state is None or any(state.get(name) != value for name, value in after.items()):
-        return "(updated) does not give what follows it", state
-    return None, {**state, **before}

@@ -91,7 +91,7 @@ _RECENT = """
            select split_part(object_id, '/', 1)::uuid, split_part(object_id, '/', 2)::uuid
              from events.change_events
             where connection_id = %(id)s and seq > %(since)s and resource = 'group_members'
-              and change in ('created', 'restored'))
+              and change in ('created', 'restored') and after is not null)
 """
 _LATECOMERS = f"""
     select e.object_id from events.change_events e

@@ -9,6 +9,7 @@ import hashlib
 import time
 from collections.abc import Sequence
 from typing import Final
+from uuid import UUID
 
 import msgspec
 
@@ -50,6 +51,16 @@ def place_of(link: str | None) -> Place | None:
     if link is None or not link.startswith(_MARK):
         return None
     return msgspec.json.decode(link.removeprefix(_MARK), type=Place)
+
+
+def without_group(link: str, group: str) -> str:
+    """A place that stands at a group, or has it under way, for when that group is gone."""
+    place = place_of(link)
+    if place is None:
+        return link
+    after = str(UUID(int=UUID(group).int - 1)) if place.after == group else place.after
+    left = {one: link for one, link in place.under_way.items() if one != group}
+    return Place(after, left).link
 
 
 def read_member_page(batcher: Batcher, place: Place, groups: Sequence[str]) -> Page:

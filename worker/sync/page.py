@@ -16,6 +16,7 @@ from worker.store.merge import NotAllNew, merge_rows
 from worker.store.quarantine import met_again, note_rejects
 from worker.store.seen import note_seen
 from worker.store.streams import Stream, save_stream
+from worker.sync.erased import pass_over
 from worker.sync.plan import due_after_round, select_hash
 from worker.sync.session import Session
 from worker.sync.transitions import counted
@@ -31,6 +32,7 @@ def load_page(session: Session, stream: Stream, page: Page, *, withdraw: bool) -
     ``withdraw`` says that removals wait: an object which shows up again withdraws its own.
     Raises Fenced, Restart (the walk goes in circles).
     """
+    pass_over(page, stream.resource, session.erased)
     after = _turned(session, stream, page)
     first_load = stream.phase is Phase.LISTING and stream.initial
     hopeful = first_load and not stream.resource.children

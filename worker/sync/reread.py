@@ -42,6 +42,7 @@ from worker.store.merge import merge_rows, stored_rows
 from worker.store.quarantine import due_again, note_rejects, release
 from worker.store.streams import Stream, load_streams, save_stream
 from worker.sync.confirm import existing, idle_pages, read_member_of, read_members
+from worker.sync.erased import living, pass_over
 from worker.sync.session import Session
 from worker.sync.settle import settle_round
 
@@ -163,6 +164,7 @@ def take_answers(session: Session, doubts: Doubts, answers: Answers) -> list[str
         with session.writing() as tx:
             doubtful = {pair: edge_key(pair) for pair in doubts.edges}
             alive = {pair_of(key): kind for key, kind in answers.edges.items()}
+            alive = living(alive, session.erased)
             session.record(tx, GROUP_MEMBERS, merge_edges(tx, alive), initial=False)
             gone = {
                 pair: DeletedReason.NOT_SEEN.value
@@ -200,6 +202,7 @@ def _take_objects(session: Session, resource: Resource, pages: Mapping[str, Page
             elif page.rejects:
                 note_rejects(tx, resource, [(key, page.rejects[0].reason)])
             else:
+                pass_over(page, resource, session.erased)
                 changes = merge_rows(tx, resource, page.rows)
                 session.record(tx, resource, changes, initial=False)
                 if not resource.children:
@@ -257,6 +260,7 @@ def _take_page(page: Page, group: str, reply: Reply) -> str | None:
 
 
 def _store_members(session: Session, page: Page) -> None:
+    pass_over(page, GROUP_MEMBERS, session.erased)
     with session.writing() as tx:
         session.record(tx, GROUP_MEMBERS, merge_edges(tx, page.edges), initial=False)
         withdraw_removals(tx, GROUP_MEMBERS, [edge_key(pair) for pair in page.edges])

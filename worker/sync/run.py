@@ -22,6 +22,7 @@ from worker.graph.batch import Batcher
 from worker.nango.client import Address, NangoClient
 from worker.store.connections import Known, get
 from worker.store.engine import Database
+from worker.store.erasure import load_erased
 from worker.store.lease import Lease, give_back, release, take, writing
 from worker.store.runs import resume_or_open
 from worker.sync.books import Report, closed, stopped
@@ -128,6 +129,7 @@ def _session(
 ) -> Session:
     with writing(kit.database, lease) as tx:
         run = resume_or_open(tx, trigger)
+        erased = load_erased(tx.connection, tx.connection_id)
         began: datetime = tx.connection.execute(select(func.clock_timestamp())).scalar_one()
     crash_point("run-opened")
     policy, _ = customised(Policy.of(kit.settings), known.settings.get(METADATA_KEY))
@@ -143,6 +145,7 @@ def _session(
         by_hand=order is not None,
         began=began,
         call_seconds=kit.settings.call_seconds,
+        erased=erased,
     )
     session.batcher.before = session.keep_lease
     return session

@@ -15,6 +15,7 @@ from worker.graph.batch import Batcher
 from worker.store.change import Change
 from worker.store.connections import Known
 from worker.store.engine import Database
+from worker.store.erasure import Erased
 from worker.store.lease import Lease, Transaction, renew, writing
 from worker.store.runs import Run
 from worker.store.streams import Tally
@@ -52,6 +53,7 @@ class Session:
     renewed: float = field(default_factory=time.monotonic)
     renewing: Lock = field(default_factory=Lock)
     quarantined: dict[str, bool] = field(default_factory=dict)
+    erased: Erased = field(default_factory=Erased)
     jitter: float = field(default_factory=random.random)
 
     @contextmanager

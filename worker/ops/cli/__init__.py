@@ -3,6 +3,7 @@
 Exit codes: 0 complete, 1 failed, 2 usage or settings, 3 partial or held, 75 busy.
 """
 
+import gc
 import sys
 from importlib import import_module
 from typing import Final
@@ -17,14 +18,23 @@ COMMANDS: Final = {
     "resync": ("sync:resync", "Ask the workers to sync a connection now."),
     "approve": ("sync:approve", "Apply or reject deletions that are held back."),
     "forget": ("forget:forget", "Delete all data of a retired connection, for good."),
+    "erase": ("erase:erase", "Erase a person's data, for good; lift or list erasures."),
     "probe": ("probe:probe", "Ask a tenant, in 15 calls, whether it answers as we assume."),
     "status": ("status:status", "What is fresh, what is stuck, and why."),
+    "metrics": ("metrics:metrics", "Tell Prometheus how everything is, once or at an address."),
     "verify": ("status:verify", "Check that the change events tell the tables."),
     "relay": ("relay:relay", "Deliver change events to their sinks, until told to stop."),
     "sinks": ("sinks:sinks", "Say where change events are delivered to; pause, test, remove."),
+    "events": ("events:events", "Look at change events, and have them delivered once more."),
+    "asyncapi": ("asyncapi:asyncapi", "Describe the change events, for those who receive them."),
     "settings": ("admin:settings", "Every setting with its meaning and present value."),
     "sandbox": ("sandbox.tenant.cli:sandbox", "A simulated Nango with tenants, to test against."),
 }
+
+
+GARBAGE: Final = 50_000
+"""Objects between two searches for garbage. Imports make none: with 700, a tenth of the time that
+a command takes went into searching them."""
 
 
 class LazyGroup(click.Group):
@@ -75,6 +85,7 @@ def main() -> None:
     """Run the command line; every trouble becomes a plain sentence and an exit code."""
     from worker.core.errors import Trouble
 
+    gc.set_threshold(GARBAGE)
     try:
         cli.main(prog_name="tenant-mirror", standalone_mode=True)
     except Trouble as trouble:

@@ -1,0 +1,328 @@
+"""What an erasure decides: digests, keys, how scrubbing goes on, what columns may name somebody."""
+
+import json
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+from sqlalchemy import ARRAY, Column, LargeBinary, Table, Text, Uuid
+from sqlalchemy.dialects.postgresql import JSONB
+
+from models.base import DIRECTORY
+from models.erasure import MARK
+from models.resource import DeletedReason
+from models.resources import RESOURCES
+from models.tables import metadata
+from worker.events.envelope import Envelopes, Told
+from worker.events.scrub import (
+    Batch,
+    Found,
+    Move,
+    advanced,
+    keeps_key,
+    next_move,
+    scrubbed_key,
+    turned,
+)
+from worker.graph.decode import Incoming, Malformed, Page
+from worker.store.erasure import LENGTH, Digests, Erased, Pending
+from worker.store.free_text import PLACES, names_of, without_names
+from worker.store.namesakes import path_of
+from worker.store.take_out import without_keys
+from worker.sync.erased import living, pass_over
+from worker.sync.members import Place, place_of, without_group
+from worker.sync.subject import id_of
+
+MINE = Digests(b"k" * 32)
+ANN, BOB, TEAM = (str(uuid.UUID(int=number)) for number in (0xA, 0xB, 0xC))
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+
+def event(
+    seq: int, resource: str = "users", key: str = ANN, change: str = "created", **after: Any
+) -> Found:
+    return Found(seq, NOON, resource, key, change, None, after or None)
+
+
+# ---- digests and keys
+
+
+def test_a_digest_goes_by_the_id_whatever_its_case_and_by_the_key() -> None:
+    assert MINE.of(ANN) == MINE.of(ANN.upper())
+    assert MINE.of(ANN) != MINE.of(BOB)
+    assert MINE.of(ANN) != Digests(b"another").of(ANN)
+    assert len(MINE.of(ANN)) == LENGTH
+    assert MINE.mark(ANN) == f"{MARK}{MINE.of(ANN).hex()}"
+    assert "k" * 8 not in repr(MINE)
+
+
+def test_a_connection_without_erasures_holds_nobody() -> None:
+    assert not Erased()
+    assert ANN not in Erased()
+    assert ANN in Erased(MINE, frozenset([MINE.of(ANN)]))
+    assert None not in Erased(MINE, frozenset([MINE.of(ANN)]))
+
+
+@pytest.mark.parametrize(
+    ("resource", "key", "scrubbed"),
+    [
+        ("users", ANN, MINE.mark(ANN)),
+        ("group_members", f"{TEAM}/{ANN}", f"{TEAM}/{MINE.mark(ANN)}"),
+        ("group_members", f"{ANN}/{BOB}", f"{MINE.mark(ANN)}/{BOB}"),
+        ("group_members", f"erased:00/{ANN}", f"erased:00/{MINE.mark(ANN)}"),
+        ("role_assignments", "ASsiGN-1", MINE.mark("ASsiGN-1")),
+    ],
+)
+def test_a_digest_takes_the_place_of_the_erased_id_only(
+    resource: str, key: str, scrubbed: str
+) -> None:
+    assert scrubbed_key(resource, key, ANN, MINE) == scrubbed
+
+
+def test_a_scrubbed_event_still_has_a_valid_envelope() -> None:
+    envelope = Envelopes("tenantmirror", 7, None).one
+    for resource, key in (("users", ANN), ("group_members", f"{TEAM}/{ANN}")):
+        scrubbed = scrubbed_key(resource, key, ANN, MINE)
+        told = Told(7, 3, NOON, str(uuid.uuid4()), resource, scrubbed, "deleted")
+        made = json.loads(envelope(told))
+        assert made["subject"] == f"{resource}/{scrubbed}"
+        assert "/".join(made["data"]["key"].values()) == scrubbed
+        assert (made["data"]["before"], made["data"]["after"]) == (None, None)
+
+
+# ---- how scrubbing goes on
+
+
+def pending(**values: Any) -> Pending:
+    return msgspec.structs.replace(Pending(id=ANN), **values)
+
+
+@pytest.mark.parametrize(
+    ("state", "waits", "move"),
+    [
+        (pending(), True, Move.LOOK),
+        (pending(upto=99, again=True), True, Move.LOOK),
+        (pending(upto=100, again=True, kept_from=7), True, Move.AGAIN),
+        (pending(upto=100, kept_from=7), True, Move.WAIT),
+        (pending(upto=100, kept_from=7), False, Move.KEYS),
+        (pending(upto=100), True, Move.END),
+    ],
+)
+def test_scrubbing_knows_what_is_next(state: Pending, waits: bool, move: Move) -> None:
+    assert next_move(state, 100, waits=waits) is move
+
+
+def test_another_pass_begins_where_it_has_to() -> None:
+    state = pending(upto=100, again=True, kept_from=7)
+    assert turned(state, Move.AGAIN) == pending(upto=0, kept_from=7)
+    assert turned(pending(upto=100, kept_from=7), Move.KEYS) == pending(upto=6)
+
+
+def test_only_a_deletion_that_a_sink_has_not_had_keeps_its_key() -> None:
+    gone = event(9, change="deleted")
+    assert keeps_key(gone, 8)
+    assert not keeps_key(gone, 9)
+    assert not keeps_key(gone, None)
+    assert not keeps_key(event(9, change="updated"), 8)
+
+
+def test_an_assignment_without_a_beginning_sends_scrubbing_back() -> None:
+    made = event(3, "role_assignments", "made", principal_id=ANN)
+    late = event(4, "role_assignments", "late", "deleted")
+    after = advanced(pending(), Batch(10, [made]), [])
+    assert after == pending(upto=10, assignments=["made"])
+    after = advanced(after, Batch(20, [made, late]), [])
+    assert after == pending(upto=20, assignments=["made", "late"], again=True)
+
+
+def test_the_first_kept_key_is_remembered() -> None:
+    after = advanced(pending(), Batch(10, []), [8, 9])
+    assert advanced(after, Batch(20, []), [12]) == pending(upto=20, kept_from=8)
+
+
+def test_a_state_survives_being_stored() -> None:
+    state = pending(upto=3, assignments=["a"], kept_from=2, again=True)
+    assert msgspec.json.decode(msgspec.json.encode(state), type=Pending) == state
+
+
+# ---- passing over
+
+
+def incoming(key: str, *more: Any) -> Incoming:
+    return Incoming(row=(key, *more), present=1, hash=b"")
+
+
+def test_a_page_loses_whatever_is_about_erased_objects() -> None:
+    erased = Erased(MINE, frozenset([MINE.of(ANN)]))
+    page = Page(
+        count=3,
+        rows={ANN: incoming(ANN), BOB: incoming(BOB)},
+        removed={ANN: DeletedReason.SOFT_DELETED, BOB: DeletedReason.SOFT_DELETED},
+        edges={(TEAM, ANN): "user", (ANN, BOB): "user", (TEAM, BOB): "user"},
+        edges_removed={(TEAM, ANN): DeletedReason.NOT_SEEN},
+        rejects=[Malformed(ANN, "odd"), Malformed(None, "odd"), Malformed(BOB, "odd")],
+        conflicts={ANN, BOB},
+    )
+    pass_over(page, RESOURCES["users"], erased)
+    assert page.count == 3, "what is passed over counts as read"
+    assert set(page.rows) == set(page.removed) == page.conflicts == {BOB}
+    assert (page.edges, page.edges_removed) == ({(TEAM, BOB): "user"}, {})
+    assert [one.key for one in page.rejects] == [None, BOB]
+
+
+def test_role_assignments_go_by_their_principal() -> None:
+    erased = Erased(MINE, frozenset([MINE.of(ANN)]))
+    rows = {"a": incoming("a", ANN, TEAM), "b": incoming("b", BOB, TEAM), "c": incoming("c", None)}
+    page = Page(rows=rows)
+    pass_over(page, RESOURCES["role_assignments"], erased)
+    assert page.rows.keys() == {"b", "c"}
+
+
+def test_without_erasures_a_page_stays_as_it_is() -> None:
+    page = Page(rows={ANN: incoming(ANN)}, edges={(TEAM, ANN): "user"})
+    pass_over(page, RESOURCES["groups"], Erased())
+    assert (set(page.rows), page.edges) == ({ANN}, {(TEAM, ANN): "user"})
+    assert living(page.edges, Erased()) == page.edges
+
+
+# ---- bookkeeping
+
+
+def test_evidence_loses_a_key_with_its_bits() -> None:
+    gone = {ANN}
+    assert without_keys(["x", ANN, "y"], [1, 2, 3], gone) == (["x", "y"], [1, 3])
+    assert without_keys([f"{TEAM}/{ANN}", f"{ANN}/z", "g/m"], None, gone) == (["g/m"], None)
+
+
+def test_a_walk_through_members_goes_on_behind_a_group_that_is_gone() -> None:
+    place = Place(after=TEAM, under_way={TEAM: "https://a", BOB: "https://b"})
+    assert place_of(without_group(place.link, TEAM)) == Place(BOB, {BOB: "https://b"})
+    assert without_group(place.link, ANN) == place.link
+    assert without_group("https://graph/next", TEAM) == "https://graph/next"
+
+
+def test_names_are_what_somebody_is_called_by() -> None:
+    person = {
+        "id": ANN,
+        "user_principal_name": "ann@contoso.example",
+        "mail": None,
+        "display_name": "Ann",
+        "proxy_addresses": ["SMTP:ann.lee@contoso.example", "x500:/o=Contoso"],
+        "department": "Sales",
+    }
+    assert names_of(person) >= {"ann@contoso.example", "ann.lee@contoso.example"}
+    assert not names_of(person) & {"Ann", "Sales", ANN}
+    assert names_of({"display_name": "users"}) == set(), "our own words are no names"
+
+
+def test_names_go_out_of_sentences_and_of_json() -> None:
+    names = {"ann@contoso.example", "Ann Lee"}
+    assert without_names("for Ann Lee: ANN@contoso.example", names) == "for erased: erased"
+    assert without_names("joann@contoso.example, Ann Leeds", names) == (
+        "joann@contoso.example, Ann Leeds"
+    )
+    told = {"users": {"problem": "Ann Lee?", "rows": 3}, "list": ["ann lee", None]}
+    assert without_names(told, names) == {
+        "users": {"problem": "erased?", "rows": 3},
+        "list": ["erased", None],
+    }
+    assert without_names("Ann Lee", set()) == "Ann Lee"
+    assert without_names("a.b (c)", {"a.b (c)"}) == "erased"
+
+
+def test_ids_are_read_in_any_spelling() -> None:
+    assert id_of(f" {ANN.upper()} ") == ANN
+    assert id_of(f"contoso.example,{BOB},{ANN}") == ANN
+    assert id_of("ann@contoso.example") is None
+    assert path_of("Ann.Lee@contoso.example") == "ann_lee_contoso_example"
+
+
+# ---- no column is forgotten
+
+KEYS = {
+    "sync.seen": {"keys": "evidence: taken out with its bits"},
+    "sync.removals": {"key": "deleted with the row"},
+    "sync.quarantine": {"key": "deleted with the row"},
+    "events.positions": {"snapshot": "steps back to the key before"},
+    "events.change_events": {
+        "object_id": "becomes a digest",
+        "changed": "nulled",
+        "before": "nulled",
+        "after": "nulled",
+    },
+    "sync.erasures": {"digest": "what is kept", "pending": "nulled at the end"},
+}
+"""Columns that hold ids or objects, and what an erasure does with them."""
+
+WORD = "one of our own words"
+ADDRESS = "how the customer is connected, not whom the directory holds"
+OPAQUE = "Microsoft's, while a walk is under way; see docs/erasure.md"
+SAFE = {
+    "sync.connections": {
+        **dict.fromkeys(
+            (
+                "nango_connection_id",
+                "provider_config_key",
+                "provider",
+                "tenant_id",
+                "display_name",
+                "settings",
+            ),
+            ADDRESS,
+        ),
+        **dict.fromkeys(("status", "requested_resources"), WORD),
+    },
+    "sync.streams": {
+        **dict.fromkeys(("resource", "phase", "mode"), WORD),
+        **dict.fromkeys(("next_link", "delta_link", "loop_mark"), OPAQUE),
+        "parts": "role definitions",
+        **dict.fromkeys(("select_hash", "body_digest"), "a digest of many things"),
+    },
+    "sync.runs": dict.fromkeys(("trigger", "state"), WORD),
+    "sync.leases": {"holder": "a host and a process of ours"},
+    "sync.seen": {"resource": WORD},
+    "sync.removals": dict.fromkeys(("resource", "reason"), WORD),
+    "sync.quarantine": {"resource": WORD},
+    "sync.erasures": {"resource": WORD},
+    "sync.service_state": dict.fromkeys(("name", "value"), "of the service as a whole"),
+    "events.change_events": {
+        **dict.fromkeys(("resource", "change"), WORD),
+        "event_id": "made at random",
+    },
+    "events.sinks": dict.fromkeys(
+        (
+            *("name", "kind", "status", "status_reason", "settings", "secrets"),
+            *("resources", "changes", "holder", "start"),
+        ),
+        "of a receiver: set by operators, or a sentence of ours about a delivery",
+    ),
+}
+"""Columns that can tell of nobody, and why."""
+
+
+def might_name(column: Column[Any]) -> bool:
+    kind = column.type.item_type if isinstance(column.type, ARRAY) else column.type
+    return isinstance(kind, Text | JSONB | Uuid | LargeBinary)
+
+
+def classified(table: Table) -> Sequence[str]:
+    swept = [name for place in PLACES if place.table is table for name in place.columns]
+    name = str(table)
+    return [*swept, *KEYS.get(name, ()), *SAFE.get(name, ())]
+
+
+def test_of_every_column_it_is_known_whether_it_may_name_somebody() -> None:
+    """A new column that may is either emptied by an erasure, or it is said why it need not be."""
+    forgotten, twice = [], []
+    for table in metadata.sorted_tables:
+        if table.schema == DIRECTORY:
+            continue  # rows of the mirror are deleted whole
+        known = classified(table)
+        named = [column.name for column in table.columns if might_name(column)]
+        forgotten += [f"{table}.{name}" for name in named if name not in known]
+        twice += [f"{table}.{name}" for name in known if known.count(name) > 1]
+    assert forgotten == []
+    assert twice == []

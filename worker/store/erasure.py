@@ -1,0 +1,266 @@
+"""Erasures: who was erased is remembered by a keyed digest, never by the id itself.
+
+The key is random, made at the first erasure and kept in the database: a worker that lacked it
+would bring people back. Ids are random as well, so a digest cannot be turned back by trying.
+"""
+
+import hmac
+import secrets
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from sqlalchemy import Connection, text
+
+from models.erasure import MARK
+from models.resource import Kind
+from models.resources import RESOURCES
+from worker.core.errors import Halt
+from worker.store.lease import Transaction
+
+LENGTH: Final = 16
+"""Bytes of a digest: enough that no two objects ever share one."""
+
+PATIENCE_DAYS: Final = 30
+"""How long deletions keep their keys for a sink that has not had them."""
+
+_MAKE_KEY = text("""
+    insert into sync.service_state (name, value)
+    values ('erasure_key', jsonb_build_object('key', cast(:key as text))) on conflict do nothing
+""")
+_KEY = text("select value ->> 'key' from sync.service_state where name = 'erasure_key'")
+_DIGESTS = text("select digest from sync.erasures where connection_id = :id")
+_COLUMNS = "connection_id, digest, resource, created_at, last_seq, pending, scrubbed_at"
+_ONE = text(f"""
+    select {_COLUMNS} from sync.erasures where connection_id = :id and digest = :digest for update
+""")
+_ALL = text(f"select {_COLUMNS} from sync.erasures where connection_id = :id order by created_at")
+_UNFINISHED = text("""
+    select connection_id, digest from sync.erasures where scrubbed_at is null order by created_at
+""")
+_PUT = text("""
+    insert into sync.erasures (connection_id, digest, resource, created_at, last_seq, pending,
+                               scrubbed_at)
+    values (:id, :digest, :resource, :moment, :last_seq, cast(:pending as jsonb),
+            case when cast(:pending as jsonb) is null then cast(:moment as timestamptz) end)
+        on conflict (connection_id, digest) do update
+       set created_at = excluded.created_at, last_seq = excluded.last_seq,
+           pending = excluded.pending, scrubbed_at = excluded.scrubbed_at
+""")
+_SAVE = text("""
+    update sync.erasures set pending = cast(:pending as jsonb)
+     where connection_id = :id and digest = :digest
+""")
+_FINISH = text("""
+    update sync.erasures set pending = null, scrubbed_at = clock_timestamp()
+     where connection_id = :id and digest = :digest
+""")
+_REMOVE = text("delete from sync.erasures where connection_id = :id and digest = :digest")
+_BEHIND = text("""
+    select s.name, s.status, coalesce(p.seq, 0) as seq
+      from sync.erasures e
+      join events.sinks s on s.created_at <= e.created_at
+      left join events.positions p on p.sink_id = s.id and p.connection_id = e.connection_id
+     where e.connection_id = :id and e.digest = :digest and coalesce(p.seq, 0) < e.last_seq
+       and e.created_at > clock_timestamp() - make_interval(days => :days)
+       and s.status in ('active', 'paused')
+       and (s.connections is null or e.connection_id = any (s.connections))
+       and (s.changes is null or 'deleted' = any (s.changes))
+       and (s.resources is null or s.resources && cast(:resources as text[]))
+     order by s.name
+""")
+
+
+@dataclass(frozen=True)
+class Digests:
+    """Makes digests of ids.
+
+    An id is unique whatever it is of, so a principal or a member need not be tried as a user, as
+    a group and so on.
+    """
+
+    key: bytes = field(repr=False)
+
+    def of(self, object_id: str) -> bytes:
+        return hmac.digest(self.key, object_id.lower().encode(), "sha256")[:LENGTH]
+
+    def mark(self, object_id: str) -> str:
+        """What takes an id's place in the keys of events."""
+        return marked(self.of(object_id))
+
+
+@dataclass(frozen=True)
+class Erased:
+    """The erased objects of one connection; false where there are none."""
+
+    digests: Digests = Digests(b"")
+    known: frozenset[bytes] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.known)
+
+    def __contains__(self, object_id: object) -> bool:
+        return isinstance(object_id, str) and self.digests.of(object_id) in self.known
+
+
+class Pending(msgspec.Struct, kw_only=True):
+    """Who is being erased, and how far the events are scrubbed."""
+
+    id: str
+    upto: int = 0
+    """Events up to this one have been looked at."""
+    assignments: list[str] = []
+    """Role assignments of whom it is about, as far as they are known."""
+    again: bool = False
+    """An assignment became known late: earlier events may tell of it."""
+    kept_from: int | None = None
+    """The first deletion that keeps its key for a sink."""
+
+
+@dataclass(frozen=True)
+class Erasure:
+    """A row of the table."""
+
+    connection_id: int
+    digest: bytes
+    resource: str
+    created_at: datetime
+    last_seq: int | None
+    pending: Pending | None
+    scrubbed_at: datetime | None
+
+    @property
+    def mark(self) -> str:
+        return marked(self.digest)
+
+
+class Behind(NamedTuple):
+    """A sink that has not had every deletion."""
+
+    name: str
+    status: str
+    seq: int
+
+
+def marked(digest: bytes) -> str:
+    return f"{MARK}{digest.hex()}"
+
+
+def make_digests(connection: Connection) -> Digests:
+    """The digests of the one key, which is made where there is none yet."""
+    connection.execute(_MAKE_KEY, {"key": secrets.token_hex(32)})
+    return digests(connection)
+
+
+def find_digests(connection: Connection) -> Digests | None:
+    """The digests of the key; None where nothing was ever erased."""
+    found = connection.execute(_KEY).scalar()
+    return Digests(bytes.fromhex(found)) if found else None
+
+
+def digests(connection: Connection) -> Digests:
+    """The digests of the key. Raises Halt where it has got lost."""
+    found = find_digests(connection)
+    if found is None:
+        raise Halt(
+            "the key of the erasures is missing in sync.service_state, so that nobody can tell "
+            "who was erased; restore the row 'erasure_key' from a backup"
+        )
+    return found
+
+
+def load_erased(connection: Connection, connection_id: int) -> Erased:
+    """Whom a sync passes over. Raises Halt where the key is missing."""
+    known = frozenset(
+        bytes(found) for found in connection.execute(_DIGESTS, {"id": connection_id}).scalars()
+    )
+    return Erased(digests(connection), known) if known else Erased()
+
+
+def find_erasure(connection: Connection, connection_id: int, digest: bytes) -> Erasure | None:
+    """One erasure, locked until the end of the transaction."""
+    values = {"id": connection_id, "digest": digest}
+    row = connection.execute(_ONE, values).one_or_none()
+    return None if row is None else _erasure(row)
+
+
+def all_erasures(connection: Connection, connection_id: int) -> list[Erasure]:
+    """The erasures of a connection, the oldest first."""
+    return [_erasure(row) for row in connection.execute(_ALL, {"id": connection_id})]
+
+
+def _erasure(row: Any) -> Erasure:
+    pending = None if row.pending is None else msgspec.convert(row.pending, Pending)
+    return Erasure(
+        row.connection_id,
+        bytes(row.digest),
+        row.resource,
+        row.created_at,
+        row.last_seq,
+        pending,
+        row.scrubbed_at,
+    )
+
+
+def being_erased(connection: Connection, connection_id: int) -> frozenset[str]:
+    """The ids whose events are being scrubbed: of the objects, and of their role assignments."""
+    pending = (one.pending for one in all_erasures(connection, connection_id))
+    return frozenset(key for one in pending if one for key in (one.id, *one.assignments))
+
+
+def unfinished(connection: Connection) -> list[tuple[int, bytes]]:
+    """Erasures of any connection that are not scrubbed to the end, the oldest first."""
+    return [(row.connection_id, bytes(row.digest)) for row in connection.execute(_UNFINISHED)]
+
+
+def put_erasure(tx: Transaction, digest: bytes, resource: str, pending: Pending | None) -> None:
+    """Remember an erasure; without ``pending`` there is nothing to scrub."""
+    values = {
+        "id": tx.connection_id,
+        "digest": digest,
+        "resource": resource,
+        "moment": tx.moment,
+        "last_seq": None if pending is None else tx.seq,
+        "pending": None if pending is None else msgspec.json.encode(pending).decode(),
+    }
+    tx.connection.execute(_PUT, values)
+
+
+def save_pending(connection: Connection, erasure: Erasure, pending: Pending) -> None:
+    """Remember how far the events are scrubbed."""
+    values = {"id": erasure.connection_id, "digest": erasure.digest}
+    text_of = msgspec.json.encode(pending).decode()
+    connection.execute(_SAVE, {**values, "pending": text_of})
+
+
+def finish_erasure(connection: Connection, erasure: Erasure) -> None:
+    """Everything is scrubbed: forget who it was."""
+    values = {"id": erasure.connection_id, "digest": erasure.digest}
+    connection.execute(_FINISH, values)
+
+
+def remove_erasure(tx: Transaction, erasure: Erasure) -> None:
+    tx.connection.execute(_REMOVE, {"id": tx.connection_id, "digest": erasure.digest})
+
+
+def sinks_behind(connection: Connection, erasure: Erasure) -> list[Behind]:
+    """Sinks that want the deletions and have not had all of them; none after so many days.
+
+    One that was added later never told its receiver of the object, and one that its receiver has
+    switched off tells nobody. A paused one goes on some day.
+    """
+    values = {
+        "id": erasure.connection_id,
+        "digest": erasure.digest,
+        "days": PATIENCE_DAYS,
+        "resources": touched(erasure.resource),
+    }
+    return [Behind(*row) for row in connection.execute(_BEHIND, values)]
+
+
+def touched(resource: str) -> list[str]:
+    """The resources whose events may tell of an object: its own, and those that point at it."""
+    if RESOURCES[resource].kind is Kind.ENTITY:
+        return [resource, "group_members", "role_assignments"]
+    return [resource]

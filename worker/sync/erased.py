@@ -1,0 +1,46 @@
+"""Passing over what was erased, wherever it comes in. A connection without erasures pays nothing.
+
+What is passed over counts as read, so a walk stays complete; nothing of it is stored, so no sweep
+misses it.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+from models.resource import Resource
+from models.resources.role_assignments import ROLE_ASSIGNMENTS
+from worker.graph.decode import Page
+from worker.store.edges import Pair
+from worker.store.erasure import Erased
+
+V = TypeVar("V")
+
+_PRINCIPAL = ROLE_ASSIGNMENTS.column_names.index("principal_id")
+
+
+def pass_over(page: Page, resource: Resource, erased: Erased) -> None:
+    """Take whatever is about erased objects out of a page, before anything of it is stored."""
+    if not erased:
+        return
+    for key in [key for key in page.rows if key in erased]:
+        del page.rows[key]
+    if resource is ROLE_ASSIGNMENTS:
+        for key in [key for key, one in page.rows.items() if one.row[_PRINCIPAL] in erased]:
+            del page.rows[key]
+    page.removed = {key: why for key, why in page.removed.items() if key not in erased}
+    page.conflicts = {key for key in page.conflicts if key not in erased}
+    page.rejects = [one for one in page.rejects if one.key not in erased]
+    page.edges = living(page.edges, erased)
+    page.edges_removed = living(page.edges_removed, erased)
+
+
+def living(edges: Mapping[Pair, V], erased: Erased) -> dict[Pair, V]:
+    """The memberships without those that have an erased end."""
+    if not erased:
+        return dict(edges)
+    gone = _gone((end for pair in edges for end in pair), erased)
+    return {pair: value for pair, value in edges.items() if gone.isdisjoint(pair)}
+
+
+def _gone(ends: Iterable[str], erased: Erased) -> set[str]:
+    return {end for end in set(ends) if end in erased}
