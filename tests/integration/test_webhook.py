@@ -1,4 +1,4 @@
-"""Webhooks against a real receiver, which checks every signature by itself."""
+"""Webhooks against a real receiver, which checks every signature with the official package."""
 
 import ipaddress
 import json
@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,17 @@ import pytest
 
 from models.sink import SinkKind, SinkStart
 from tests.conftest import Mirror
+from tests.support.event_schema import Judge
 from tests.support.mirror import last_seq, scalar
-from tests.support.receiver import Got, Receiver, always, receiving
+from tests.support.receiver import Got, Receiver, always, receiving, verified
 from tests.support.service import until
 from worker.core.errors import Gone, Halt, Later
 from worker.core.settings import Settings, load_settings
+from worker.events.asyncapi import document
 from worker.events.sink_settings import settings_of, webhook_settings
 from worker.relay.address import PinnedTransport, is_private_host, is_public
 from worker.relay.relay import POOL_SIZE, Relay
-from worker.relay.signature import new_secret
+from worker.relay.signature import key_of, new_secret, signed_headers
 from worker.relay.target import Envelope
 from worker.relay.targets import open_target
 from worker.relay.webhook import PLAN, WebhookTarget, messages, pause
@@ -80,6 +83,16 @@ def test_each_event_is_a_signed_request_under_its_own_id(
     assert {one.headers["content-type"] for one in receiver.got} == {"application/cloudevents+json"}
 
 
+def test_the_headers_are_those_of_the_document(receiver: Receiver, target_of: Open) -> None:
+    target_of().deliver(some(1))
+    target_of(batch=5).deliver(some(2, 3))
+    judge = Judge(document("tenantmirror"))
+    for got in receiver.got:
+        assert judge.problems(got.headers, "/components/messageTraits/signed/headers") == []
+        kept = {name: value for name, value in got.headers.items() if name != "webhook-id"}
+        assert judge.problems(kept, "/components/messageTraits/signed/headers") != []
+
+
 def test_batches_keep_the_order_and_their_ids(receiver: Receiver, target_of: Open) -> None:
     events = some(*range(1, 8))
     target_of(batch=3).deliver(events)
@@ -116,6 +129,37 @@ def test_while_secrets_rotate_both_are_accepted(receiver: Receiver) -> None:
     target.deliver(some(2))
     target.close()
     assert receiver.numbers == [1, 2]
+    for one in receiver.got:
+        assert [verified(key, one) for key in (*keys, new_secret())] == [True, True, False]
+
+
+def test_a_request_that_was_altered_or_kept_is_no_longer_genuine(
+    receiver: Receiver, target_of: Open
+) -> None:
+    target_of(batch=2).deliver(some(1, 2))
+    (got,) = receiver.got
+    assert receiver.signed(got)
+    altered = [replace(got, body=got.body.replace(b"1", b"3"))] + [
+        replace(got, headers={**got.headers, name: other})
+        for name, other in {
+            "webhook-id": "another",
+            "webhook-timestamp": str(int(got.headers["webhook-timestamp"]) - 1),
+            "webhook-signature": got.headers["webhook-signature"].swapcase(),
+        }.items()
+    ]
+    assert not any(receiver.signed(one) for one in altered)
+    moments = {seconds: int(time.time()) + seconds for seconds in (-290, -310, 310)}
+    kept = {
+        seconds: replace(
+            got, headers=signed_headers([key_of(receiver.secret)], "event-3-1", moment, got.body)
+        )
+        for seconds, moment in moments.items()
+    }
+    assert {seconds: receiver.signed(one) for seconds, one in kept.items()} == {
+        -290: True,
+        -310: False,
+        310: False,
+    }
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 413, 500, 502, 503, 429])

@@ -8,7 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from standardwebhooks import Webhook, WebhookVerificationError
+
 from models.event_type import EVENT_TYPES
+from tests.support.event_schema import Judge
+from worker.events.asyncapi import document
 from worker.events.envelope import Envelopes
 from worker.relay.signature import key_of, new_secret, signed_headers
 from worker.store.sinks import Told
@@ -46,15 +50,51 @@ def test_the_envelope_that_is_shown_is_the_one_that_is_sent() -> None:
     assert json.loads(made) == shown
 
 
-def test_the_check_that_is_shown_accepts_ours_and_nothing_else() -> None:
+def is_genuine(secret: str, headers: dict[str, str], body: bytes) -> bool:
+    """The check that is shown, run; the official package must be of the same opinion."""
     (code,) = blocks("python")
     names: dict[str, Any] = {}
     exec(compile(code, "docs/events.md", "exec"), names)  # noqa: S102 - our own document
-    is_genuine = names["is_genuine"]
-    secret, body = new_secret(), b'{"a": 1}'
-    headers = signed_headers([key_of(new_secret()), key_of(secret)], "a", int(time.time()), body)
+    shown = names["is_genuine"](secret, headers, body)
+    try:
+        Webhook(secret).verify(body, headers, json_parse=False)
+    except WebhookVerificationError:
+        assert shown is False
+    else:
+        assert shown is True
+    return bool(shown)
+
+
+def test_the_check_that_is_shown_accepts_ours_and_nothing_else() -> None:
+    secret, body, now = new_secret(), '{"name": "ü"}'.encode(), int(time.time())
+    headers = signed_headers([key_of(new_secret()), key_of(secret)], "a", now, body)
     assert is_genuine(secret, headers, body)
     assert not is_genuine(secret, headers, body + b" ")
+    assert not is_genuine(secret, {**headers, "webhook-id": "b"}, body)
+    assert not is_genuine(secret, {**headers, "webhook-timestamp": str(now - 1)}, body)
     assert not is_genuine("whsec_" + base64.b64encode(b"x" * 32).decode(), headers, body)
-    late = signed_headers([key_of(secret)], "a", int(time.time()) - 400, body)
+    late = signed_headers([key_of(secret)], "a", now - 400, body)
     assert not is_genuine(secret, late, body)
+
+
+def test_the_check_that_is_shown_accepts_what_the_official_package_signs() -> None:
+    secret, now = new_secret(), datetime.now(UTC)
+    signature = Webhook(secret).sign("a", now, '{"name": "ü"}')
+    headers = {
+        "webhook-id": "a",
+        "webhook-timestamp": str(int(now.timestamp())),
+        "webhook-signature": signature,
+    }
+    assert is_genuine(secret, headers, '{"name": "ü"}'.encode())
+
+
+def test_the_schema_that_is_named_is_there() -> None:
+    assert "[asyncapi.json](asyncapi.json)" in DOCUMENT
+    assert (Path(__file__).parents[2] / "docs" / "asyncapi.json").exists()
+    assert "tenant-mirror asyncapi" in DOCUMENT
+
+
+def test_the_envelope_that_is_shown_fits_the_schema() -> None:
+    (shown,) = map(json.loads, blocks("json"))
+    judge = Judge(document("tenantmirror"))
+    assert judge.problems(shown, "/components/schemas/user.updated") == []

@@ -1,0 +1,292 @@
+"""Whatever is told fits CloudEvents, by the official package, and our AsyncAPI document."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from cloudevents.core.bindings.http import HTTPMessage, from_structured
+from cloudevents.core.exceptions import CloudEventValidationError
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from sqlalchemy import text
+
+from models.event_type import EVENT_TYPES
+from models.resources import RESOURCES
+from models.sink import SinkKind
+from sandbox.tenant import Response, Tenant
+from sandbox.tenant.shelf import State
+from tests.conftest import MakeMirror, Mirror
+from tests.support.event_schema import Judge
+from tests.support.mirror import assert_exact
+from worker.events.asyncapi import document
+from worker.events.envelope import CONTENT_TYPE, Envelopes, Told
+from worker.events.snapshot import read_page
+from worker.relay.target import Envelope
+from worker.relay.trial import trial_body
+from worker.relay.webhook import messages
+from worker.store.sinks import Position, Progress, Sink
+from worker.sync.discover import discover
+
+PREFIX = "com.example.mirror"
+JUDGE = Judge(document(PREFIX))
+
+
+def parsed(body: bytes) -> CloudEvent:
+    """As a receiver with the official package has it."""
+    message = HTTPMessage({"content-type": CONTENT_TYPE}, body)
+    event = from_structured(message, JSONFormat())
+    assert isinstance(event, CloudEvent)
+    return event
+
+
+HISTORY = text("""
+    select connection_id, seq, occurred_at, event_id::text, resource, object_id, change, changed,
+           before::text, after::text, initial
+      from events.change_events where connection_id = 1 order by seq
+""")
+
+
+def told(mirror: Mirror) -> list[Told]:
+    with mirror.database.begin() as connection:
+        return [Told(**row) for row in connection.execute(HISTORY).mappings()]
+
+
+def enveloped(mirror: Mirror, tenant_id: str | None) -> list[Envelope]:
+    make = Envelopes(PREFIX, 1, tenant_id).one
+    return [Envelope(make(one), one.event_id, 1, one.seq) for one in told(mirror)]
+
+
+def eventful(mirror: Mirror) -> None:
+    """One of everything that can happen to a small tenant."""
+    tenant = mirror.tenant
+    mirror.sync()
+    user, group = tenant.create_user(), tenant.create_group()
+    site, role = tenant.create_site(), tenant.create_role_definition()
+    assignment = tenant.assign_role(role, user)
+    device = "0e8f1d7c-2b7a-4a52-9f0e-5a0b7c1d2e3f"
+    tenant.add_member(group, user)
+    tenant.add_member(group, device, "device")
+    mirror.sync()
+    tenant.update_user(user, displayName='"\\\u2028 ü 🌊', department=None, assignedLicenses=[])
+    tenant.update_group(group, description="\t{}%s", proxyAddresses=["smtp:a@example.com"])
+    tenant.update_site(site, displayName="new")
+    tenant.update_role_definition(role, description=None)
+    tenant._update("role_assignments", assignment, {"condition": "a > 1"})
+    tenant.remove_member(group, device)
+    tenant.add_member(group, device, "servicePrincipal")
+    tenant.mutate(20)
+    mirror.sync()
+    tenant.remove_member(group, user)
+    tenant.unassign_role(assignment)
+    tenant.delete_site(site)
+    mirror.sync()
+    tenant.add_member(group, user)
+    tenant.assign_role(role, user)
+    bring_back(tenant, "sites", site.rpartition(",")[2])
+    mirror.sync()
+    tenant.delete_role_definition(role)
+    tenant.delete_user(user)
+    tenant.delete_group(group)
+    mirror.sync()
+    tenant.restore_user(user)
+    tenant.restore_group(group)
+    bring_back(tenant, "role_definitions", role)
+    mirror.sync()
+    mirror.sync(full=True)
+    assert_exact(mirror.database, tenant)
+
+
+def bring_back(tenant: Tenant, resource: str, object_id: str) -> None:
+    """Graph never restores these, but a list may miss one and have it again."""
+    shelf = tenant.shelf(resource)
+    index = shelf.index_of(object_id)
+    assert index is not None
+    shelf.touch(index).state = State.LIVE
+
+
+def retired_and_broken(mirror: Mirror) -> None:
+    """What can become of the connection itself."""
+    body = b'{"error": {"code": "server_error", "message": "Failed to get connection credentials"}}'
+    reply = Response(400, body, {"content-type": "application/json"})
+    mirror.nango.before_response = lambda r: reply if "/proxy" in r.path else None
+    mirror.sync()
+    mirror.nango.before_response = None
+    mirror.sync()
+    mirror.nango.remove_connection("contoso")
+    discover(mirror.database, mirror.kit.nango, mirror.kit.settings)
+
+
+def test_everything_that_is_told_fits_cloudevents_and_the_document(mirror_of: MakeMirror) -> None:
+    mirror = mirror_of(Tenant(seed=5, users=12, groups=4, sites=3))
+    eventful(mirror)
+    retired_and_broken(mirror)
+    envelopes = enveloped(mirror, mirror.tenant.tenant_id)
+    seen = set()
+    for number, envelope in enumerate(envelopes, 1):
+        event, plain = parsed(envelope.body), json.loads(envelope.body)
+        assert event.get_id() == envelope.event_id
+        assert event.get_source() == "/connections/1"
+        assert event.get_extension("sequence") == f"{number:019d}"
+        assert event.get_extension("partitionkey") == "1"
+        assert event.get_time() == datetime.fromisoformat(plain["time"])
+        assert event.get_data() == plain["data"]
+        name = event.get_type().removeprefix(f"{PREFIX}.")
+        assert JUDGE.problems(plain, f"/components/schemas/{name}") == []
+        seen.add(name)
+    assert set(seen) == set(EVENT_TYPES.values())
+
+
+def test_a_batch_is_what_the_document_says_and_each_of_it_an_event(mirror: Mirror) -> None:
+    envelopes = enveloped(mirror, None)[:150]
+    for message in messages(envelopes, 40):
+        batch = json.loads(message.body)
+        assert JUDGE.problems(batch, "/channels/webhook/messages/batch/payload") == []
+        ids = [parsed(json.dumps(one).encode()).get_id() for one in batch]
+        assert frozenset(ids) == message.event_ids
+
+
+def test_a_snapshot_fits_as_well(mirror: Mirror) -> None:
+    last = told(mirror)[-1]
+    cut = Position(1, last.seq, last.occurred_at, Progress())
+    with mirror.database.begin() as connection:
+        rows, _ = read_page(connection, Sink(1, "feed", SinkKind.WEBHOOK, 1), cut, 10_000)
+    make, seen = Envelopes(PREFIX, 1, None).one, set()
+    for one in rows:
+        plain = json.loads(make(one))
+        name = parsed(make(one)).get_type().removeprefix(f"{PREFIX}.")
+        assert plain["data"]["snapshot"] is True
+        assert JUDGE.problems(plain, f"/components/schemas/{name}") == []
+        seen.add(plain["data"]["resource"])
+    assert seen == set(RESOURCES)
+
+
+def test_the_test_event_fits_too(mirror: Mirror) -> None:
+    settings = mirror.kit.settings.model_copy(update={"event_prefix": PREFIX})
+    body = trial_body("7c9b2f64-0d7e-4d52-9a39-0f3a0e0a5b11", "crm", settings)
+    assert parsed(body).get_type() == f"{PREFIX}.test"
+    assert JUDGE.problems(json.loads(body), "/components/schemas/test") == []
+
+
+def event(**more: Any) -> dict[str, Any]:
+    base: dict[str, Any] = {
+        "connection_id": 3,
+        "seq": 42,
+        "occurred_at": datetime(2026, 1, 2, tzinfo=UTC),
+        "event_id": "7c9b2f64-0d7e-4d52-9a39-0f3a0e0a5b11",
+        "resource": "users",
+        "object_id": "4f0c6a0e-58a1-4d3e-8a57-0d6f2a3c9b10",
+        "change": "updated",
+        "changed": ["department"],
+        "before": '{"department": "Sales"}',
+        "after": '{"department": null}',
+    }
+    made = Envelopes(PREFIX, 3, None).one(Told(**{**base, **more}))
+    found = json.loads(made)
+    assert isinstance(found, dict)
+    return found
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"changed": ["salary"]},
+        {"changed": ["department", "department"]},
+        {"changed": []},
+        {"changed": None},
+        {"before": None},
+        {"after": "{}"},
+        {"after": '{"department": 7}'},
+        {"after": '{"account_enabled": "yes"}'},
+        {"after": '{"proxy_addresses": "smtp:a"}'},
+        {"after": '{"employee_hire_date": "2026-01-02 00:00:00+00"}'},
+        {"after": '{"salary": "7"}'},
+        {"object_id": "4F0C6A0E-58A1-4D3E-8A57-0D6F2A3C9B10"},
+        {"change": "created", "changed": None, "before": None},
+        {"change": "deleted", "changed": None},
+        {"event_id": "7"},
+        {"snapshot": True},
+    ],
+    ids=str,
+)
+def test_the_document_refuses_what_must_not_be_told(wrong: dict[str, Any]) -> None:
+    name = f"/components/schemas/user.{wrong.get('change', 'updated')}"
+    assert JUDGE.problems(event(), "/components/schemas/user.updated") == []
+    assert JUDGE.problems(event(**wrong), name) != []
+
+
+def test_the_official_package_refuses_what_is_no_event() -> None:
+    one = event()
+    del one["source"]
+    with pytest.raises(CloudEventValidationError):
+        parsed(json.dumps(one).encode())
+
+
+NOBODY = "erased:0f3a0e0a5b110f3a0e0a5b110f3a0e0a"
+GROUP = "4f0c6a0e-58a1-4d3e-8a57-0d6f2a3c9b10"
+LEFT: dict[str, Any] = {"before": None, "after": None, "changed": None}
+
+
+@pytest.mark.parametrize("change", ["created", "updated", "deleted", "restored"])
+def test_an_erased_event_says_no_more_than_that_it_happened(change: str) -> None:
+    for resource, object_id in (
+        ("users", NOBODY),
+        ("group_members", f"{GROUP}/{NOBODY}"),
+        ("role_assignments", NOBODY),
+    ):
+        pointer = f"/components/schemas/{EVENT_TYPES[resource, change]}"
+        left = {**LEFT, "resource": resource, "object_id": object_id, "change": change}
+        assert JUDGE.problems(event(**left), pointer) == []
+        more = event(**{**left, "after": '{"department": "Sales", "member_type": "user"}'})
+        assert JUDGE.problems(more, pointer) != []
+
+
+def test_a_deletion_that_closes_an_erasure_may_keep_its_key_and_nothing_else_may() -> None:
+    for change in ("created", "updated", "deleted", "restored"):
+        problems = JUDGE.problems(
+            event(change=change, **LEFT), f"/components/schemas/user.{change}"
+        )
+        assert (problems == []) is (change == "deleted")
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
+
+
+@given(
+    object_id=texts.filter(bool),
+    values=st.dictionaries(st.sampled_from(["condition", "app_scope_id"]), texts, min_size=1),
+    number=st.integers(1, 2**63 - 1),
+    moment=st.datetimes(datetime(1970, 1, 1), datetime(9000, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001 - as Hypothesis wants it
+)
+@hypothesis_settings(max_examples=200, deadline=None)
+def test_any_text_comes_through_as_it_is(
+    object_id: str, values: dict[str, str], number: int, moment: datetime
+) -> None:
+    one = Told(
+        3,
+        number,
+        moment,
+        "7c9b2f64-0d7e-4d52-9a39-0f3a0e0a5b11",
+        "role_assignments",
+        object_id,
+        "updated",
+        list(values),
+        json.dumps(values),
+        json.dumps(values, ensure_ascii=False),
+    )
+    body = Envelopes(PREFIX, 3, object_id).one(one)
+    event = parsed(body)
+    data = event.get_data()
+    assert isinstance(data, dict)
+    assert event.get_subject() == f"role_assignments/{object_id}"
+    assert data["key"] == {"id": object_id}
+    assert data["tenant_id"] == object_id
+    assert data["before"] == data["after"] == values
+    assert data["changed"] == list(values)
+    assert event.get_time() == moment
+    assert event.get_extension("sequence") == f"{number:019d}"
+    written = json.loads(JSONFormat().write(event))
+    assert {**written, "time": ""} == {**json.loads(body), "time": ""}

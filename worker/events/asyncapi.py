@@ -1,0 +1,154 @@
+"""The AsyncAPI document: where events go and what they look like, for people and generators.
+
+Made from the registry, so that it cannot fall behind it. https://www.asyncapi.com/docs/reference/specification/v3.0.0
+"""
+
+from typing import Any, Final
+
+from worker.events.envelope import BATCH_CONTENT_TYPE, CONTENT_TYPE
+from worker.events.event_fields import Schema, ref
+from worker.events.event_schema import event_types, schemas
+from worker.events.sink_settings import DEFAULT_STREAM, MOST_EVENTS
+
+VERSION: Final = "1.0.0"
+"""Of what events look like. The second number rises with what is added, the first with the rest."""
+
+STREAM: Final = "stream"
+WEBHOOK: Final = "webhook"
+BATCH: Final = "batch"
+
+_INFO: Final[dict[str, Any]] = {
+    "title": "Tenant Mirror: change events",
+    "version": VERSION,
+    "description": (
+        "What changed in mirrored Microsoft 365 directories, as CloudEvents 1.0 in JSON, in "
+        "structured mode. At least once, and in order for each source: drop an event whose id you "
+        "have had. Let unknown types and fields pass."
+    ),
+    "license": {
+        "name": "Apache 2.0",
+        "url": "https://www.apache.org/licenses/LICENSE-2.0",
+    },
+}
+_SIGNED: Final[Schema] = {
+    "type": "object",
+    "properties": {
+        "webhook-id": {
+            "type": "string",
+            "description": "the event's id; of a batch, an id that the same events always have",
+        },
+        "webhook-timestamp": {
+            "type": "string",
+            "pattern": "^[0-9]+$",
+            "description": "seconds since 1970, of this attempt; refuse what is minutes old",
+        },
+        "webhook-signature": {
+            "type": "string",
+            "pattern": "^v1,[A-Za-z0-9+/]+=*( v1,[A-Za-z0-9+/]+=*)*$",
+            "description": "one signature, or several while secrets are replaced",
+        },
+    },
+    "required": ["webhook-id", "webhook-timestamp", "webhook-signature"],
+}
+_ENTRY: Final[Schema] = {
+    "type": "object",
+    "properties": {"id": ref("id")},
+    "required": ["id"],
+    "description": "the fields of an entry beside its field 'event', which holds the payload",
+}
+
+
+def document(prefix: str) -> dict[str, Any]:
+    """The AsyncAPI 3 document of an installation whose event types begin with ``prefix``."""
+    return {
+        "asyncapi": "3.0.0",
+        "info": _INFO,
+        "defaultContentType": CONTENT_TYPE,
+        "channels": {STREAM: _stream(prefix), WEBHOOK: _webhook(prefix)},
+        "operations": _operations(),
+        "components": {
+            "schemas": schemas(prefix),
+            "messageTraits": {
+                "entry": {"headers": _ENTRY},
+                "signed": {"headers": _SIGNED},
+            },
+            "securitySchemes": {
+                "signature": {
+                    "type": "httpApiKey",
+                    "in": "header",
+                    "name": "webhook-signature",
+                    "description": (
+                        "Standard Webhooks: HMAC-SHA256, with the sink's secret, over "
+                        "webhook-id.webhook-timestamp.body"
+                    ),
+                }
+            },
+        },
+    }
+
+
+def _stream(prefix: str) -> dict[str, Any]:
+    return {
+        "address": DEFAULT_STREAM,
+        "title": "Redis stream",
+        "description": (
+            "An entry for each event. A sink may name another stream, and one for each connection."
+        ),
+        "messages": _messages(prefix, "entry"),
+    }
+
+
+def _webhook(prefix: str) -> dict[str, Any]:
+    batch = {
+        "name": BATCH,
+        "title": "several events of one connection, in order",
+        "summary": "Take all of it or none.",
+        "contentType": BATCH_CONTENT_TYPE,
+        "traits": [{"$ref": "#/components/messageTraits/signed"}],
+        "payload": {
+            "type": "array",
+            "items": {"oneOf": [ref(name) for name in event_types()]},
+            "minItems": 1,
+            "maxItems": MOST_EVENTS,
+        },
+    }
+    return {
+        "address": None,
+        "title": "Webhook",
+        "description": "A POST to the url of the sink: one event, or a batch where that is set.",
+        "messages": {**_messages(prefix, "signed"), BATCH: batch},
+    }
+
+
+def _messages(prefix: str, trait: str) -> dict[str, Any]:
+    return {
+        name: {
+            "name": f"{prefix}.{name}",
+            "title": name,
+            "contentType": CONTENT_TYPE,
+            "traits": [{"$ref": f"#/components/messageTraits/{trait}"}],
+            "payload": ref(name),
+        }
+        for name in event_types()
+    }
+
+
+def _operations() -> dict[str, Any]:
+    posted = {
+        "bindings": {"http": {"method": "POST", "bindingVersion": "0.3.0"}},
+        "security": [{"$ref": "#/components/securitySchemes/signature"}],
+    }
+    return {
+        "append_event": _sent(STREAM, event_types(), "Adds an entry to a Redis stream."),
+        "post_event": {**_sent(WEBHOOK, event_types(), "Posts one event."), **posted},
+        "post_batch": {**_sent(WEBHOOK, [BATCH], "Posts several events at once."), **posted},
+    }
+
+
+def _sent(channel: str, names: list[str], summary: str) -> dict[str, Any]:
+    return {
+        "action": "send",
+        "channel": {"$ref": f"#/channels/{channel}"},
+        "summary": summary,
+        "messages": [{"$ref": f"#/channels/{channel}/messages/{name}"} for name in names],
+    }

@@ -1,0 +1,19 @@
+"""The description of the events that leave, for those who receive them."""
+
+import click
+
+from worker.core.settings import load_settings
+from worker.ops.cli.output import print_json
+
+
+@click.command()
+@click.option("--prefix", help="What the types begin with, instead of TENANT_MIRROR_EVENT_PREFIX.")
+def asyncapi(prefix: str | None) -> None:
+    """Describe the change events: an AsyncAPI 3 document, as JSON.
+
+    It has a JSON Schema for each type of event. No server is asked.
+    """
+    from worker.events.asyncapi import document
+
+    settings = load_settings(event_prefix=prefix) if prefix else load_settings()
+    print_json(document(settings.event_prefix))
