@@ -35,17 +35,7 @@ class ConnectionChange(StrEnum):
     BROKEN = "broken"
     RECOVERED = "recovered"
     RESYNCED = "resynced"
-
-
-class Resync(StrEnum):
-    """Why everything was read anew, although it had been mirrored before."""
-
-    OPERATOR = "operator"
-    """Somebody asked for it."""
-    CURSOR_LOST = "cursor_lost"
-    """Changes could no longer be followed: the cursor was lost, too old, or made for others."""
-    PERIODIC = "periodic"
-    """By the clock, to find what the deltas had missed."""
+    """Changes could no longer be followed, and everything has been read anew."""
 
 
 change_events = Table(

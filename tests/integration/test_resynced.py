@@ -68,59 +68,40 @@ def test_neither_a_first_load_nor_a_quiet_tick_nor_changes_resync(mirror: Mirror
     assert told(mirror) == []
 
 
-def test_a_full_sync_by_hand_is_told_once_all_its_walks_have_ended(mirror: Mirror) -> None:
-    mirror.tenant.mutate(5)
+def test_a_full_walk_by_hand_or_by_the_clock_is_nothing_to_tell(mirror: Mirror) -> None:
+    """What the deltas had missed are events of their own; a no-op emits none."""
     mirror.sync(full=True)
-    assert told(mirror) == [{"resources": EVERYTHING, "reason": "operator"}]
+    due(mirror, "users", "groups")
+    assert tick(mirror) is RunState.SUCCEEDED
+    with mirror.database.begin() as connection:
+        request_resync(connection, 1, None, full=True)
+    tick(mirror, seconds=0.0)
+    assert told(mirror) == []
+
+
+def test_a_lost_cursor_is_told_once_everything_has_been_read_again(mirror: Mirror) -> None:
+    mirror.tenant.expire_delta_tokens()
+    mirror.tenant.mutate(5)
+    mirror.sync()
+    assert_exact(mirror.database, mirror.tenant)
+    assert told(mirror) == [{"resources": EVERYTHING}]
     assert scalar(
         mirror.database,
         "select seq = max(seq) over () and run_id = (select max(id) from sync.runs)"
         " from events.change_events order by seq desc limit 1",
     ), "it comes after all that the walks had to tell, and names the run"
-    assert_exact(mirror.database, mirror.tenant)
     mirror.sync()
     assert len(told(mirror)) == 1
 
 
-def test_only_what_was_walked_is_told_of(mirror: Mirror) -> None:
-    mirror.sync("users", full=True)
-    assert told(mirror) == [{"resources": ["users"], "reason": "operator"}]
-    mirror.sync("sites", "role_definitions", full=True)
-    assert len(told(mirror)) == 1, "those are read in full at each of their ticks"
-
-
-def test_a_resync_that_workers_do_is_an_operators(mirror: Mirror) -> None:
-    with mirror.database.begin() as connection:
-        request_resync(connection, 1, None, full=True)
-    tick(mirror, seconds=0.0)
-    assert told(mirror) == [{"resources": EVERYTHING, "reason": "operator"}]
-
-
-def test_a_lost_cursor_is_told_when_everything_has_been_read_again(mirror: Mirror) -> None:
-    mirror.tenant.expire_delta_tokens()
-    mirror.tenant.mutate(5)
-    mirror.sync()
-    assert_exact(mirror.database, mirror.tenant)
-    assert told(mirror) == [{"resources": EVERYTHING, "reason": "cursor_lost"}]
-
-
-def test_a_walk_by_the_clock_is_told(mirror: Mirror) -> None:
-    due(mirror, "groups")
-    assert tick(mirror) is RunState.SUCCEEDED
-    assert told(mirror) == [{"resources": GROUPS, "reason": "periodic"}]
-
-
-def test_each_reason_has_an_event_of_its_own(mirror: Mirror) -> None:
+def test_only_what_was_read_anew_is_told_of(mirror: Mirror) -> None:
     with mirror.database.begin() as connection:
         connection.execute(
             text("update sync.streams set select_hash = 'older' where resource = 'users'")
         )
     due(mirror, "users", "groups")
     tick(mirror)
-    assert told(mirror) == [
-        {"resources": ["users"], "reason": "cursor_lost"},
-        {"resources": GROUPS, "reason": "periodic"},
-    ]
+    assert told(mirror) == [{"resources": ["users"]}]
 
 
 def test_nothing_is_told_while_deletions_of_the_walk_are_in_doubt(mirror_of: MakeMirror) -> None:
@@ -131,14 +112,15 @@ def test_nothing_is_told_while_deletions_of_the_walk_are_in_doubt(mirror_of: Mak
         tenant.delete_user(tenant.users.id_at(index))
     tenant.expire_delta_tokens()
     assert mirror.sync().state is RunState.HELD
-    assert told(mirror) == [{"resources": GROUPS, "reason": "cursor_lost"}]
+    assert told(mirror) == [{"resources": GROUPS}]
 
 
 def test_a_walk_is_told_although_its_run_does_not_succeed(mirror: Mirror) -> None:
     """A tenant that refuses one resource for ever never has a run that succeeds."""
     mirror.tenant.knobs.refused = {"sites"}
-    assert mirror.sync(full=True).state is RunState.PARTIAL
-    assert told(mirror) == [{"resources": EVERYTHING, "reason": "operator"}]
+    mirror.tenant.expire_delta_tokens()
+    assert mirror.sync("users", "groups", "sites").state is RunState.PARTIAL
+    assert told(mirror) == [{"resources": EVERYTHING}]
 
 
 def test_a_walk_outlives_the_slice_that_ended_it(mirror_of: MakeMirror) -> None:
@@ -159,11 +141,13 @@ def test_a_walk_outlives_the_slice_that_ended_it(mirror_of: MakeMirror) -> None:
     assert told(mirror) == []
     assert tick(mirror) is RunState.SUCCEEDED
     assert scalar(mirror.database, "select count(*) from sync.runs") == 2, "it was adopted"
-    assert told(mirror) == [{"resources": EVERYTHING, "reason": "cursor_lost"}]
+    assert told(mirror) == [{"resources": EVERYTHING}]
 
 
 def test_verification_passes_over_it(mirror: Mirror) -> None:
-    mirror.sync(full=True)
+    mirror.tenant.expire_delta_tokens()
+    mirror.sync()
     mirror.tenant.mutate(5)
     mirror.sync()
+    assert len(told(mirror)) == 1
     assert_exact(mirror.database, mirror.tenant)

@@ -6,7 +6,7 @@ import msgspec
 from sqlalchemy import ARRAY, Boolean, Column, DateTime, Integer, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 
-from models.change_event import ConnectionChange, Resync
+from models.change_event import ConnectionChange
 from models.erasure import MARK
 from models.resource import Resource
 from models.resources import RESOURCES
@@ -101,7 +101,6 @@ ABOUT: Final[dict[str, Schema]] = {
             "minItems": 1,
             "description": "what was read anew, whole",
         },
-        "reason": {"enum": [reason.value for reason in Resync]},
     },
 }
 """What is always said of a connection; anything else may be said besides."""

@@ -13,7 +13,7 @@ from worker.store.streams import Tally
 _NOTE_WALK = text("""
     update sync.runs
        set resources = coalesce(resources, '{}'::jsonb)
-                       || jsonb_build_object(cast(:name as text), cast(:why as text))
+                       || jsonb_build_object(cast(:name as text), true)
      where id = :id
 """)
 
@@ -62,16 +62,16 @@ def add_to_run(tx: Transaction, run: Run, tally: Tally, calls: int) -> None:
     )
 
 
-def note_walk(tx: Transaction, run: Run, names: list[str], why: str) -> None:
-    """A full walk of these resources has ended: known to the run's end, whoever comes to it."""
+def note_walk(tx: Transaction, run: Run, names: list[str]) -> None:
+    """These resources have been read anew: known to the run's end, whoever comes to it."""
     for name in names:
-        tx.connection.execute(_NOTE_WALK, {"id": run.id, "name": name, "why": why})
+        tx.connection.execute(_NOTE_WALK, {"id": run.id, "name": name})
 
 
-def noted_walks(tx: Transaction, run: Run) -> dict[str, str]:
-    """The resources whose full walk has ended since the run began, and why they were walked."""
+def noted_walks(tx: Transaction, run: Run) -> list[str]:
+    """The resources that have been read anew since the run began."""
     found = tx.connection.execute(select(runs.c.resources).where(runs.c.id == run.id)).scalar()
-    return dict(found or {})
+    return sorted(found or {})
 
 
 def finish_run(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from models.change_event import ConnectionChange, Resync
+from models.change_event import ConnectionChange
 from models.connection import ConnectionStatus
 from models.run import RunState
 from models.stream import Mode, Phase
@@ -77,11 +77,9 @@ def _end(
     """End the run; tell what was read anew in it, however it ended: that holds from here on."""
     walks = noted_walks(tx, session.run)
     finish_run(tx, session.run, state, error=message, resources=resources)
-    for reason in Resync:
-        names = sorted(name for name, why in walks.items() if why == reason)
-        if names:
-            about: dict[str, object] = {"resources": names, "reason": reason.value}
-            tell_connection(tx, ConnectionChange.RESYNCED, about, run_id=session.run.id)
+    if walks:
+        about: dict[str, object] = {"resources": walks}
+        tell_connection(tx, ConnectionChange.RESYNCED, about, run_id=session.run.id)
 
 
 def _next_due(session: Session, outcome: Outcome) -> datetime:

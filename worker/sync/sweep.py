@@ -201,9 +201,8 @@ def apply_sweep(
         forget_seen(tx, stream.carries)
         after = _ended(session, stream, found)
         save_stream(tx, stream, after)
-        why = resynced(stream, after, session.order)
-        if why is not None:
-            note_walk(tx, session.run, [of.name for of in stream.carries], why)
+        if resynced(stream, after):
+            note_walk(tx, session.run, [of.name for of in stream.carries])
     session.tally.walked.append(stream.name)
     return after
 

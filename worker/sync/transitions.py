@@ -5,14 +5,14 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from models.change_event import ChangeKind, Resync
+from models.change_event import ChangeKind
 from models.resource import Resource
 from models.stream import Mode, Phase
 from worker.core.errors import Refused
 from worker.nango.reply import LONGEST_PAUSE
 from worker.store.change import Change
 from worker.store.streams import Stream
-from worker.sync.plan import MAX_RESTARTS, Order, select_hash
+from worker.sync.plan import MAX_RESTARTS, select_hash
 from worker.sync.walk import first_link
 
 REFUSED_PAUSE: Final = 3600.0
@@ -62,18 +62,14 @@ def missed(stream: Stream, since: datetime, ended: Sequence[str]) -> Drift | Non
     return stream.drift if (recent or stream.name in ended) and not under_way else None
 
 
-def resynced(stream: Stream, after: Stream, order: Order) -> Resync | None:
-    """Why a full walk that has just ended was made; None where that is nothing to tell.
+def resynced(stream: Stream, after: Stream) -> bool:
+    """Whether a full walk that has just ended stood in for deltas that could not be followed.
 
-    Told is a stream that is followed by deltas from here on and was walked before: what they
-    could have missed is known now. Not a first load, nor a walk whose deletions are in doubt.
+    The cursor was lost, too old, or made for other properties. Not a first load, nor a walk whose
+    deletions are in doubt, nor one that was only to find what the deltas had missed.
     """
-    if stream.initial or stream.incomplete or after.is_held or after.delta_link is None:
-        return None
-    began = stream.walk_started_at
-    if order.full and order.covers(stream) and began is not None and began >= order.since:
-        return Resync.OPERATOR
-    return Resync.CURSOR_LOST if stream.drift is None else Resync.PERIODIC
+    done = not stream.incomplete and not after.is_held and after.delta_link is not None
+    return done and not stream.initial and stream.drift is None
 
 
 def _from_the_start(stream: Stream) -> Stream:
