@@ -278,8 +278,8 @@ def test_relays_share_sinks_and_take_over_from_one_that_ends(ground: Ground) -> 
     served = "select count(*) from events.sinks where expires_at > clock_timestamp()"
     with ground.relay() as second:
         with ground.relay() as first:
-            until(lambda: scalar(ground.database, served) == 4)
-            assert len(first._serving) + len(second._serving) == 4
+            until(lambda: len(first._serving) + len(second._serving) == 4)
+            assert scalar(ground.database, served) == 4
             ground.write(one, 10)
             last = last_seq(ground.database, one)
             until(lambda: all(len(ground.received(name)) == last for name in names))

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from sandbox.tenant import Nango, serve
+from tests.soak.downstream import downstream
 from tests.soak.report import Report
 from tests.soak.service import service
 from tests.soak.soak import Options, Soak
@@ -63,8 +64,12 @@ def main(options: Options, report_path: Path | None) -> int:
     folder.chmod(0o711)  # the servers' user passes through
     say(f"soak with seed {options.seed}; data and logs: {folder}")
     nango = Nango(rate_limit=None, log_size=0)
-    with serve(nango) as server, service(folder) as running:
-        soak = Soak(options, running, nango)
+    with (
+        serve(nango) as server,
+        service(folder) as running,
+        downstream(running, folder, options.seed) as receivers,
+    ):
+        soak = Soak(options, running, nango, receivers)
         _end_on_signal(soak)
         running.start_processes(server.url, nango.key)
         soak.run(say, lambda report: _keep(report, report_path))

@@ -15,6 +15,7 @@ from sqlalchemy import text
 
 from sandbox.tenant import Truth
 from tests.soak import invariants
+from tests.soak.downstream import Downstream
 from tests.soak.fleet import Customer
 from tests.soak.invariants import rows
 from tests.soak.logs import tail
@@ -73,6 +74,10 @@ class Calm:
     began: float
     seconds: float | None = None
     """Until everything was exact; None where it never was."""
+    delivered: float | None = None
+    """Seconds from then until consumers held all of it; None where they never did."""
+    replays: int = 0
+    """Connections whose events had to be delivered once more, since the beginning."""
     slowest: str = ""
     nudged: int = 0
     approved: int = 0
@@ -85,8 +90,15 @@ class Calm:
 class Observer:
     """Waits for the mirror to become exact, and checks it."""
 
-    def __init__(self, service: Service, customers: list[Customer], patience: float) -> None:
+    def __init__(
+        self,
+        service: Service,
+        customers: list[Customer],
+        downstream: Downstream,
+        patience: float,
+    ) -> None:
         self._service, self._customers, self._patience = service, customers, patience
+        self._downstream = downstream
 
     @property
     def _database(self) -> Database:
@@ -103,6 +115,10 @@ class Observer:
             calm.problems += [self._sketch(customer) for customer in behind[PORTRAITS:]]
             return calm
         self._settle(calm)
+        calm.delivered, problems = self._downstream.watch()
+        calm.problems += problems
+        calm.fatal = calm.fatal or bool(problems)
+        calm.replays = self._downstream.replays
         return calm
 
     def _wait(self, calm: Calm) -> list[Customer]:
@@ -195,8 +211,8 @@ class Observer:
 
     def _settle(self, calm: Calm) -> None:
         """Everything is exact: what else must hold."""
-        for find in (invariants.stuck_runs, invariants.orphaned_leases):
-            calm.problems += self._until_none(find)
+        calm.problems += self._stuck_runs()
+        calm.problems += self._until_none(invariants.orphaned_leases)
         for fatal in (invariants.broken_histories, invariants.broken_sequences):
             found = list(fatal(self._database))
             calm.problems += found
@@ -207,6 +223,24 @@ class Observer:
                 calm.fatal = True
                 calm.problems += [f"{customer.name} was exact and is not any more", *unlike]
                 calm.problems += self._portrait(customer)
+
+    def _stuck_runs(self) -> list[str]:
+        """Runs that nobody is at work at, and that nobody takes up when they are due."""
+        start = time.monotonic()
+        watched, problems = invariants.idle_runs(self._database), []
+        while watched:
+            found = invariants.idle_runs(self._database)
+            # One that is found no more has ended, or somebody has taken it up.
+            watched = {number: run for number, run in watched.items() if number in found}
+            for number, run in list(watched.items()):
+                now, seconds = found[number], time.monotonic() - start
+                if now.slices > run.slices:
+                    del watched[number]
+                elif now.is_stranded or run.is_overdue(now, seconds):
+                    problems.append(str(now))
+                    del watched[number]
+            time.sleep(1 if watched else 0)
+        return problems
 
     def _until_none(self, find: Callable[[Database], Iterator[str]]) -> list[str]:
         """What is still found after some time, for what may come and go for a moment."""

@@ -19,13 +19,15 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from sqlalchemy import text
 
+from tests.soak.downstream import STREAM, Downstream
 from tests.soak.fleet import Customer, Fleet
 from tests.soak.processes import is_alive
-from tests.soak.service import LEASE_SECONDS, WORKERS, Service
+from tests.soak.service import CONSUMER, LEASE_SECONDS, RELAYS, WORKERS, Service
 from tests.soak.weather import REVOKED, Weather
 from worker.app import configuration
 from worker.core.errors import Trouble
 from worker.core.settings import load_settings
+from worker.relay.delivery import LEASE_SECONDS as SINK_SECONDS
 from worker.store.connections import request_resync
 from worker.store.lease import interrupting
 from worker.sync.approve import approve_held, reject_held
@@ -45,6 +47,7 @@ class Chaos:
     service: Service
     fleet: Fleet
     weather: Weather
+    downstream: Downstream
     rng: Random
     done: Counter[str] = field(default_factory=Counter)
     missed: Counter[str] = field(default_factory=Counter)
@@ -79,6 +82,13 @@ class Chaos:
             "crash Postgres": (2, self._crash_postgres),
             "double messages": (10, self._double),
             "steal a lease": (8, self._steal),
+            "kill a relay": (6, lambda: self._kill(self.rng.choice(RELAYS))),
+            "stop a relay politely": (2, self._stop_relay),
+            "freeze a relay past its lease": (4, self._freeze_relay),
+            "kill the consumer": (4, lambda: self._kill(CONSUMER)),
+            "lose entries that nobody has read": (4, self._lose_entries),
+            "have the webhook hang for a while": (4, self._hang),
+            "an operator resumes sinks": (4, self._resume),
         }
 
     @property
@@ -119,6 +129,7 @@ class Chaos:
             act()
         self._mending.clear()
         self.weather.calm()
+        self.downstream.calm()
         self.fleet.hold_still()
 
     def _note(self, line: str) -> None:
@@ -251,6 +262,44 @@ class Chaos:
         os.kill(pid, signal.SIGSTOP)
         self._afterwards(LEASE_SECONDS + 2, LEASE_SECONDS + 15, lambda: _thaw(pid))
         return f"process {pid}"
+
+    # ---- relays, and who gets the events
+
+    def _stop_relay(self) -> str:
+        return self._kill(self.rng.choice(RELAYS), signal.SIGTERM)
+
+    def _freeze_relay(self) -> str:
+        pid = self.service.supervisor.pid(self.rng.choice(RELAYS))
+        if pid is None:
+            raise Impossible
+        os.kill(pid, signal.SIGSTOP)
+        self._afterwards(SINK_SECONDS + 2, SINK_SECONDS + 15, lambda: _thaw(pid))
+        return f"process {pid}"
+
+    def _lose_entries(self) -> str:
+        """The stream goes while its consumer is stopped."""
+        pid = self.service.supervisor.pid(CONSUMER)
+        if pid is None:
+            raise Impossible
+        os.kill(pid, signal.SIGSTOP)
+        self._afterwards(2, 15, lambda: self._lose_stream(pid))
+        return f"while process {pid} is stopped"
+
+    def _lose_stream(self, pid: int) -> None:
+        with suppress(redis.RedisError):
+            self._redis.delete(STREAM)
+        _thaw(pid)
+
+    def _hang(self) -> str:
+        self.downstream.hang()
+        self._afterwards(2, 30, self.downstream.hook.release)
+        return "every request"
+
+    def _resume(self) -> str:
+        names = self.downstream.resume()
+        if not names:
+            raise Impossible
+        return ", ".join(names)
 
     # ---- the broker and its messages
 

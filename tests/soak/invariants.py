@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import text
@@ -9,16 +10,21 @@ from sqlalchemy import text
 from tests.soak.processes import is_alive
 from tests.support.mirror import checked
 from worker.store.engine import Database
+from worker.tasks.schedule import CLAIM_GRACE
 
 MEGABYTES: Final = 350.0
 """What a process may have, however long it runs: Celery replaces a pool process at 400."""
 
+TAKE_UP: Final = 30.0
+"""Seconds within which a connection that is due is claimed and its slice begins."""
+
 _RUNS = text("""
-    select r.connection_id, r.id, c.status, r.slices from sync.runs r
+    select r.id, r.connection_id, c.status, r.slices,
+           extract(epoch from c.due_at - clock_timestamp())::float8 as due_in
+      from sync.runs r
       join sync.connections c on c.id = r.connection_id
       left join sync.leases l on l.connection_id = r.connection_id
      where r.state = 'running' and (l.expires_at is null or l.expires_at < clock_timestamp())
-       and (c.due_at is null or c.due_at > clock_timestamp())
      order by r.id
 """)
 _LEASES = text("""
@@ -60,13 +66,45 @@ def broken_sequences(database: Database) -> Iterator[str]:
             )
 
 
-def stuck_runs(database: Database) -> Iterator[str]:
-    """Runs that say that they go on, while nobody is at work and nobody is about to be."""
-    for row in rows(database, _RUNS):
-        yield (
-            f"run {row['id']} of connection {row['connection_id']} ({row['status']}) is in state "
-            f"running after {row['slices']} slices; nobody holds the lease and it is not due"
+@dataclass(frozen=True)
+class IdleRun:
+    """A run that says that it goes on while nobody is at work.
+
+    Between two slices that is how it has to be: its connection is due, or it was claimed and the
+    message is on its way, or it waits for Nango's budget. All of these end by when the connection
+    is due, and no claim or wait is longer than a claim may be.
+    """
+
+    id: int
+    connection_id: int
+    status: str
+    slices: int
+    due_in: float | None
+    """Seconds until its connection is due; below 0 where it is already."""
+
+    @property
+    def is_stranded(self) -> bool:
+        """Whether nobody will take it up: never, or not within a claim's time."""
+        served = self.status in ("active", "broken")
+        return not served or self.due_in is None or self.due_in > CLAIM_GRACE + 1
+
+    def is_overdue(self, now: "IdleRun", seconds: float) -> bool:
+        """Whether it should have gone on, ``seconds`` after it was seen, and has not: no slice
+        has begun and ended since."""
+        wait = max(self.due_in or 0.0, 0.0)
+        return now.slices == self.slices and seconds > wait + TAKE_UP
+
+    def __str__(self) -> str:
+        due = "never due" if self.due_in is None else f"due in {self.due_in:.0f} s"
+        return (
+            f"run {self.id} of connection {self.connection_id} ({self.status}, {due}) is in state "
+            f"running after {self.slices} slices, and nobody holds the lease"
         )
+
+
+def idle_runs(database: Database) -> dict[int, IdleRun]:
+    """The runs that nobody is at work at, by id."""
+    return {row["id"]: IdleRun(**row) for row in rows(database, _RUNS)}
 
 
 def orphaned_leases(database: Database) -> Iterator[str]:

@@ -21,6 +21,15 @@ EXPECTED: Final = (
 )
 """What is said at ERROR or above about killed processes, lost brokers and a refused key."""
 
+HARMLESS: Final = {
+    "UNABLE TO RESTORE": (
+        "a worker stopped while Redis was away and could not put back the messages that it had; "
+        "the database sends them again"
+    ),
+    "EMERGENCY DUMP STATE TO FILE": "those messages were written to a file, which nobody needs",
+}
+"""What sounds like a loss and is none: counted apart, by what it means."""
+
 _CRASHES: Final = ("Traceback", "Error", "Exception", "Fatal", "Segmentation", "MemoryError")
 _POOL_DEATH = re.compile(r"Process '[^']*' pid:(\d+) exited with '([^']*)'")
 
@@ -41,8 +50,15 @@ class Line:
     traceback: str = ""
 
     @property
+    def harmless(self) -> str | None:
+        """Why a line that sounds like a loss is none."""
+        return next((why for sign, why in HARMLESS.items() if sign in self.message), None)
+
+    @property
     def is_surprise(self) -> bool:
         """An error or a traceback that no blow of ours explains."""
+        if self.harmless:
+            return False
         whole = f"{self.message}\n{self.traceback}"
         crash = not self.level and any(sign in whole for sign in _CRASHES)
         loud = self.level in ("error", "critical") or self.traceback or crash
@@ -92,6 +108,8 @@ class Logs:
     messages: Counter[str] = field(default_factory=Counter)
     """What is worth counting, by process and kind."""
     surprises: Counter[str] = field(default_factory=Counter)
+    harmless: Counter[str] = field(default_factory=Counter)
+    """What is known not to matter, by process and meaning."""
     examples: dict[str, str] = field(default_factory=dict)
     dead: dict[int, str] = field(default_factory=dict)
     """Processes of pools that ended, and what was said of it."""
@@ -106,6 +124,9 @@ class Logs:
 
     def _count(self, name: str, text: str) -> None:
         line = read_line(text)
+        if line.harmless:
+            self.harmless[f"{name}: {line.harmless}"] += 1
+            return
         if not line.is_told:
             return
         if line.dead_pool_process is not None:

@@ -1,4 +1,4 @@
-"""The whole service as processes under a process manager: servers, beat, workers.
+"""The whole service as processes under a process manager: servers, beat, workers, relays.
 
 Whatever dies is started again within a second or so. A death that nobody announced is kept.
 """
@@ -16,11 +16,12 @@ from typing import Final
 
 from sandbox.servers import Backoff, Child, Home, Supervisor, start_postgres, start_valkey
 from tests.soak.processes import children_of, megabytes
-from worker.ops.local import GRACE
+from worker.ops.local import GRACE, RELAY
 from worker.ops.migrate import migrate
 from worker.store.engine import Database
 from worker.tasks.queues import MAINTENANCE, SYNCS
 
+CELERY: Final = [sys.executable, "-m", "celery", "--app", "worker.app"]
 ROOT: Final = Path(__file__).resolve().parents[2]
 LEASE_SECONDS: Final = 15
 
@@ -43,7 +44,10 @@ CLOCKS: Final = {
 """Everything that takes hours in production takes seconds or minutes here."""
 
 WORKERS: Final = ("worker-1", "worker-2")
-PROCESSES: Final = (*WORKERS, "maintenance", "beat")
+RELAYS: Final = ("relay-1", "relay-2")
+PROCESSES: Final = (*WORKERS, "maintenance", "beat", *RELAYS)
+CONSUMER: Final = "consumer"
+"""Somebody else's."""
 SERVERS: Final = ("postgres", "valkey")
 
 # A server that is killed has to keep what it has acknowledged; the machine itself is never cut off.
@@ -76,9 +80,9 @@ class Service:
         migrate(self.database)
 
     def start_processes(self, nango_host: str, nango_key: str) -> None:
-        """Beat and the workers, as the Procfile has them."""
+        """Beat, the workers and two relays, as the Procfile has them."""
         environment = {
-            **{k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")},
+            **self.plain_environment,
             **CLOCKS,
             "DATABASE_URL": self.database_url,
             "REDIS_URL": self.redis_url,
@@ -88,13 +92,18 @@ class Service:
         for name in PROCESSES:
             child = Child(
                 name=name,
-                argv=[sys.executable, "-m", "celery", "--app", "worker.app", *_arguments(name)],
+                argv=RELAY if name in RELAYS else [*CELERY, *_arguments(name)],
                 env=environment,
                 cwd=ROOT,
                 stop_signals=GRACE,
                 log=self.home.log(name),
             )
             self.supervisor.start(child)
+
+    @property
+    def plain_environment(self) -> dict[str, str]:
+        """What every process may know."""
+        return {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")}
 
     def announce(self, name: str) -> int | None:
         """Its process id, if it is up; the death that follows is no surprise."""
@@ -122,7 +131,8 @@ class Service:
                 continue
             sizes = [megabytes(child) for child in children_of(pid)]
             self._peak(f"{name} main", megabytes(pid))
-            self._peak(f"{name} pool", max(sizes, default=0.0))
+            if sizes:
+                self._peak(f"{name} pool", max(sizes))
 
     def _peak(self, kind: str, size: float) -> None:
         self.peaks[kind] = max(self.peaks.get(kind, 0.0), size)

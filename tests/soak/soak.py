@@ -15,12 +15,13 @@ from models.resources import RESOURCES
 from sandbox.tenant import Nango
 from tests.soak.calm import Calm, Observer
 from tests.soak.chaos import Chaos
+from tests.soak.downstream import Downstream
 from tests.soak.fleet import BIG, Fleet
 from tests.soak.invariants import rows, swollen
 from tests.soak.logs import Logs
 from tests.soak.processes import children_of, processor_seconds
 from tests.soak.report import Numbers, Report, clock
-from tests.soak.service import PROCESSES, SERVERS, Service
+from tests.soak.service import CONSUMER, PROCESSES, SERVERS, Service
 from tests.soak.weather import Weather
 from worker.core.errors import Away, Later
 
@@ -63,14 +64,18 @@ class Clock:
 class Soak:
     """One soak on a service that runs."""
 
-    def __init__(self, options: Options, running: Service, nango: Nango) -> None:
+    def __init__(
+        self, options: Options, running: Service, nango: Nango, downstream: Downstream
+    ) -> None:
         self.options, self.service, self.nango = options, running, nango
+        self.downstream = downstream
         self.rng = Random(options.seed)
         self.fleet = Fleet(nango, self.rng, tenants=options.tenants, big=options.big)
         self.weather = Weather(nango, options.seed, options.faults)
-        self.chaos = Chaos(running, self.fleet, self.weather, self.rng)
-        self.observer = Observer(running, self.fleet.customers, options.patience)
-        self.logs = Logs({name: running.home.log(name) for name in PROCESSES})
+        self.chaos = Chaos(running, self.fleet, self.weather, downstream, self.rng)
+        customers = self.fleet.customers
+        self.observer = Observer(running, customers, downstream, options.patience)
+        self.logs = Logs({name: running.home.log(name) for name in (*PROCESSES, CONSUMER)})
         self.calms: list[Calm] = []
         self.numbers = Numbers()
         self.stopped = 0
@@ -103,6 +108,7 @@ class Soak:
 
     def _storm(self, end: float, say: Callable[[str], None]) -> None:
         self.weather.storm()
+        self.downstream.storm()
         self.fleet.stir()
         now = time.monotonic()
         blow = Clock(self.options.pace, now + (WARM_UP if not self.calms else 0))
@@ -134,7 +140,11 @@ class Soak:
         self.service.measure()
         self._tell(say)
         after = "never" if calm.seconds is None else f"after {calm.seconds:.0f} s"
-        say(f"{clock(self.elapsed)}  calm: exact {after}, {len(calm.problems)} problems")
+        told = "never" if calm.delivered is None else f"{calm.delivered:.0f} s later"
+        say(
+            f"{clock(self.elapsed)}  calm: exact {after}, delivered {told}, "
+            f"{len(calm.problems)} problems"
+        )
         return calm
 
     def _await_processes(self) -> None:
@@ -186,7 +196,7 @@ class Soak:
         """Processor seconds of ourselves and everything that we started."""
         times = os.times()
         total = times.user + times.system + times.children_user + times.children_system
-        for name in (*SERVERS, *PROCESSES):
+        for name in (*SERVERS, *PROCESSES, CONSUMER):
             pid = self.service.supervisor.pid(name)
             if pid is not None:
                 total += sum(map(processor_seconds, [pid, *children_of(pid)]))
@@ -208,6 +218,7 @@ class Soak:
             peaks=self.service.peaks,
             problems=self._problems(),
             messages=self.logs.messages,
+            harmless=self.logs.harmless,
         )
 
     def _problems(self) -> list[str]:

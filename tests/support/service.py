@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from sqlalchemy import text
@@ -22,6 +22,7 @@ from worker.store.engine import Database
 from worker.tasks.schedule import CLAIM_GRACE
 
 CELERY = [sys.executable, "-m", "celery", "--app", "worker.app", "--quiet"]
+RELAY = [sys.executable, "-c", "from worker.ops.cli import main; main()", "relay"]
 PLAIN = ["--without-gossip", "--without-mingle", "--loglevel", "WARNING"]
 QUICK = {
     "TENANT_MIRROR_TICK_SECONDS": "0.4",
@@ -49,9 +50,13 @@ class Service:
 
     def start(self, name: str, *arguments: str, **more: str) -> None:
         """Start a program of Celery's; ``more`` is added to its environment."""
+        self.launch(name, [*CELERY, *arguments], **more)
+
+    def launch(self, name: str, command: Sequence[str], **more: str) -> None:
+        """Start any program as one of the service's processes."""
         with self._log(name).open("ab") as log:
             self.running[name] = subprocess.Popen(
-                [*CELERY, *arguments],
+                command,
                 env={**self.environment, **more},
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -70,6 +75,9 @@ class Service:
     def start_beat(self, name: str = "beat") -> None:
         scheduler = ["--scheduler", "celery.beat:Scheduler", "--pidfile", ""]
         self.start(name, "beat", *scheduler, "--loglevel", "WARNING")
+
+    def start_relay(self, name: str = "relay", **more: str) -> None:
+        self.launch(name, RELAY, **more)
 
     def start_all(self) -> None:
         self.start_worker()
@@ -204,11 +212,16 @@ def until_exact(
     """
 
     def holds() -> bool:
-        with database.begin() as connection:
-            connection.execute(_SHORTEN, {"long": CLAIM_GRACE, "short": SHORT_GRACE})
+        resend_lost(database)
         return is_exact(database, tenant, connection_id)
 
     until(holds, seconds, what)
+
+
+def resend_lost(database: Database) -> None:
+    """Have claims that nobody took up lapse within seconds."""
+    with database.begin() as connection:
+        connection.execute(_SHORTEN, {"long": CLAIM_GRACE, "short": SHORT_GRACE})
 
 
 def assert_survived(

@@ -13,7 +13,7 @@ from sandbox.tenant import Nango
 from tests.soak.__main__ import read_options
 from tests.soak.calm import Calm
 from tests.soak.fleet import Fleet
-from tests.soak.invariants import swollen
+from tests.soak.invariants import IdleRun, swollen
 from tests.soak.logs import Logs, read_line
 from tests.soak.processes import children_of, is_alive, megabytes, processor_seconds
 from tests.soak.report import Numbers, Report, clock
@@ -36,6 +36,51 @@ from tests.soak.report import Numbers, Report, clock
 )
 def test_only_what_no_blow_explains_is_a_surprise(text: str, *, surprising: bool) -> None:
     assert read_line(text).is_surprise is surprising
+
+
+def test_messages_that_could_not_be_put_back_are_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "worker.log"
+    path.write_text("UNABLE TO RESTORE 1 MESSAGES: (ConnectionError('Error 111'),)\n")
+    logs = Logs({"worker-1": path})
+    logs.read()
+    assert (logs.surprises, logs.messages) == (Counter(), Counter())
+    ((told, times),) = logs.harmless.items()
+    assert told.startswith("worker-1: a worker stopped while Redis was away")
+    assert times == 1
+    report = _report(Calm(10.0, 5.0), problems=[], harmless=logs.harmless)
+    assert report.passed
+    assert f"| {told} | 1 |" in report.markdown().splitlines()
+
+
+def _idle(due_in: float | None, *, status: str = "active", slices: int = 2) -> IdleRun:
+    return IdleRun(7, 3, status, slices, due_in)
+
+
+@pytest.mark.parametrize(
+    ("run", "stranded"),
+    [
+        (_idle(-3.0), False),
+        (_idle(40.0), False),
+        (_idle(120.0), False),
+        (_idle(60.0, status="broken"), False),
+        (_idle(600.0), True),
+        (_idle(None), True),
+        (_idle(-3.0, status="retired"), True),
+    ],
+)
+def test_a_run_between_two_slices_is_stranded_only_if_nobody_will_take_it_up(
+    run: IdleRun, *, stranded: bool
+) -> None:
+    assert run.is_stranded is stranded
+
+
+def test_a_run_that_was_claimed_has_to_go_on_when_the_claim_is_over() -> None:
+    claimed = _idle(100.0)
+    assert not claimed.is_overdue(_idle(1.0), 99.0)
+    assert not claimed.is_overdue(_idle(-20.0), 120.0)
+    assert claimed.is_overdue(_idle(115.0), 131.0), "claimed anew, and still no slice"
+    assert not claimed.is_overdue(_idle(115.0, slices=3), 131.0)
+    assert _idle(-3.0).is_overdue(_idle(-34.0), 31.0)
 
 
 def test_lines_that_differ_in_numbers_only_are_one_kind() -> None:
@@ -79,7 +124,7 @@ def test_logs_are_read_once_even_when_they_are_moved_away(tmp_path: Path) -> Non
     assert logs.surprises.total() == 4
 
 
-def _report(*calms: Calm, problems: list[str]) -> Report:
+def _report(*calms: Calm, problems: list[str], harmless: Counter[str] | None = None) -> Report:
     none: Counter[str] = Counter()
     return Report(
         seed=7,
@@ -93,6 +138,7 @@ def _report(*calms: Calm, problems: list[str]) -> Report:
         peaks={"beat main": 51.2},
         problems=problems,
         messages=none,
+        harmless=harmless or none,
     )
 
 

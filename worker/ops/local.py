@@ -1,4 +1,4 @@
-"""Everything on one machine: servers, simulated customers, beat and workers, under a supervisor.
+"""Everything on one machine: servers, simulated customers, beat, workers, relay, supervised.
 
 Only the command line may import the sandbox, and only here and late: a production install runs
 without it.
@@ -18,8 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from models.sink import SinkKind, SinkStart
 from worker.core.errors import Halt
 from worker.core.settings import Settings
+from worker.events.sink_settings import settings_of
+from worker.store.engine import Database
+from worker.store.sink_admin import NewSink, add, sinks_overview
 from worker.tasks.queues import MAINTENANCE, SYNCS
 
 DEMO_CLOCKS: Final = {
@@ -31,7 +35,14 @@ DEMO_CLOCKS: Final = {
 """Clocks of the simulated customers, so that one can watch; real ones keep the defaults."""
 
 GRACE: Final = ((signal.SIGTERM, 90.0), (signal.SIGQUIT, 5.0))
-"""Warm shutdown: a slice in hand is finished."""
+"""Warm shutdown: a slice or a delivery in hand is finished."""
+
+RELAY: Final = [sys.executable, "-m", "worker.ops.cli", "relay"]
+"""Found with this Python, wherever the console script may be."""
+
+STREAM: Final = "stream"
+"""The sink that is there from the start, so that one sees events arrive."""
+STREAM_LENGTH: Final = 100_000
 
 
 @dataclass(frozen=True)
@@ -40,6 +51,8 @@ class Place:
 
     environment: Mapping[str, str]
     simulated: bool
+    embedded: bool
+    """Both servers are ours, and with them what is in them."""
     env_file: Path
     psql: str
     home: Any
@@ -120,7 +133,8 @@ def _start(
         environment["NANGO_SECRET_KEY"] = settings.nango_secret_key.get_secret_value()
     for name in ("DATABASE_URL", "REDIS_URL", "NANGO_SECRET_KEY"):
         environment.pop(f"{name}_FILE", None)
-    place = Place(environment, simulated, home.path / "env", _psql(), home, supervisor)
+    embedded = settings.database_url is None and settings.redis_url is None
+    place = Place(environment, simulated, embedded, home.path / "env", _psql(), home, supervisor)
     lines = [f"export {name}={shlex.quote(v)}" for name, v in place.variables().items()]
     home.write_private("env", "\n".join(lines) + "\n")
     return place
@@ -175,8 +189,19 @@ def _answers(url: str) -> bool:
         return False
 
 
+def add_stream(database: Database) -> str | None:
+    """Have events delivered to a Redis stream, where they are delivered nowhere yet; its name."""
+    kind = SinkKind.REDIS_STREAM
+    settings = settings_of(kind, {"maxlen": STREAM_LENGTH})
+    with database.begin() as connection:
+        if sinks_overview(connection):
+            return None
+        add(connection, NewSink(STREAM, kind, settings, start=SinkStart.OLDEST), None)
+    return str(settings["stream"])
+
+
 def start_service(place: Place) -> None:
-    """Beat and the workers, as Procfile has them."""
+    """Beat, the workers and a relay, as Procfile has them."""
     from sandbox.servers import Child
 
     home = place.home
@@ -185,6 +210,7 @@ def start_service(place: Place) -> None:
     plain = ["--without-gossip", "--without-mingle", "--loglevel", "WARNING"]
     commands = {
         "worker": [
+            *celery,
             "worker",
             "--queues",
             ",".join(SYNCS),
@@ -195,6 +221,7 @@ def start_service(place: Place) -> None:
             f"worker@{name}",
         ],
         "maintenance": [
+            *celery,
             "worker",
             "--queues",
             MAINTENANCE,
@@ -205,6 +232,7 @@ def start_service(place: Place) -> None:
             f"maintenance@{name}",
         ],
         "beat": [
+            *celery,
             "beat",
             "--schedule",
             str(home.path / "beat-schedule"),
@@ -213,12 +241,13 @@ def start_service(place: Place) -> None:
             "--loglevel",
             "WARNING",
         ],
+        "relay": RELAY,
     }
     for child, command in commands.items():
         place.supervisor.start(
             Child(
                 name=child,
-                argv=[*celery, *command],
+                argv=command,
                 env=place.environment,
                 stop_signals=GRACE,
                 log=home.log(child),

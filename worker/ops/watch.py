@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from models.base import DIRECTORY
 from models.resources import RESOURCES
+from worker.ops.spelling import event_line
 from worker.store.engine import Database
 
 _STATE = text("""
@@ -26,8 +27,13 @@ _RUNS = text("""
     select connection_id, sum(calls) as calls, sum(objects) as objects,
            extract(epoch from max(coalesce(finished_at, now())) - min(started_at)) as seconds,
            (array_agg(state order by id desc))[1] as state
-      from sync.runs where started_at >= :since group by connection_id
+      from sync.runs r where started_at >= :since and id <= (
+           select min(ended.id) from sync.runs ended
+            where ended.connection_id = r.connection_id and ended.finished_at >= :since)
+     group by connection_id
 """)
+"""Up to the first run that ended: while a large customer is mirrored, small ones are due again."""
+
 _CHANGES = text("""
     select e.connection_id, e.seq, e.occurred_at, e.resource, e.change, e.changed,
            coalesce(e.after, e.before) as object, e.object_id,
@@ -143,11 +149,9 @@ def _rate(run: Any) -> str:
 
 
 def _told(event: Any) -> str:
-    what = f" ({', '.join(event['changed'])})" if event["changed"] else ""
-    return (
-        f"{event['occurred_at']:%H:%M:%S}  {event['name']:<10} {event['resource']:<16} "
-        f"{event['change']:<8} {_who(event)}{what}"
-    )
+    when = f"{event['occurred_at']:%H:%M:%S}"
+    name, resource, change = event["name"], event["resource"], event["change"]
+    return event_line(when, name, resource, change, _who(event), changed=event["changed"])
 
 
 def _who(event: Any) -> str:

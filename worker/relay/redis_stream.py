@@ -72,11 +72,11 @@ class RedisStream:
     def _append(self, stream: str, events: Sequence[Envelope]) -> None:
         connection = self._pool.get_connection()
         try:
-            starts = range(0, len(events), AT_ONCE)
-            for start in starts:
+            for start in range(0, len(events), AT_ONCE):
                 command = _command(stream, self._most, events[start : start + AT_ONCE])
                 connection.send_packed_command([command])  # type: ignore[no-untyped-call]
-            for _ in starts:
+                # Redis may refuse one call (busy, loading, full) and take the next: never send that
+                # before the answer, else events would stand before those that they follow.
                 connection.read_response()
         except BaseException:
             # A reply that nobody has read would be taken for that of the next batch.

@@ -5,6 +5,7 @@ leases have lapsed.
 """
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import Event, Thread
 from typing import Final
@@ -68,7 +69,8 @@ class Relay:
         for one in self._serving:
             with self._database.begin() as connection:
                 kept = renew(connection, one.delivery.sink, seconds=LEASE_SECONDS)
-            if not kept:
+            if not kept and not one.delivery.ended.is_set():
+                logger().info("serving a sink no more", sink=one.delivery.sink.name)
                 one.delivery.ended.set()
 
     def _claim(self, limit: int) -> None:
@@ -82,7 +84,11 @@ class Relay:
             logger().info("serving a sink", sink=sink.name)
 
     def _end(self) -> None:
+        """Let everybody finish what is in hand, under the lease: no other relay takes it up."""
         for one in self._serving:
             one.delivery.ended.set()
-        for one in self._serving:
-            one.thread.join()
+        while left := [one for one in self._serving if one.thread.is_alive()]:
+            self._serving = left
+            with suppress(Trouble):  # without the lease, events come once more, and that is all
+                self._renew()
+            left[0].thread.join(RENEW_SECONDS)

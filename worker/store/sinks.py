@@ -30,7 +30,7 @@ _CLAIM = text("""
 """)
 _RENEW = text("""
     update events.sinks set expires_at = clock_timestamp() + make_interval(secs => :seconds)
-     where id = :id and token = :token and status = 'active'
+     where id = :id and token = :token and status = 'active' and expires_at is not null
 """)
 _RELEASE = text("""
     update events.sinks set expires_at = null, holder = null where id = :id and token = :token

@@ -15,7 +15,7 @@ from worker.core.errors import Trouble
 from worker.core.log import configure
 from worker.core.settings import load_settings
 from worker.ops.cli.output import print_table
-from worker.ops.local import Place, running, start_service
+from worker.ops.local import Place, add_stream, running, start_service
 from worker.ops.migrate import migrate
 from worker.ops.watch import Watcher
 from worker.sync.discover import discover
@@ -28,10 +28,11 @@ from worker.wiring import close_kit, open_kit
 def up(once: bool) -> None:  # noqa: FBT001
     """Run everything on this machine and show it.
 
-    Starts embedded Postgres and Valkey servers, beat and workers, and mirrors the connections of
-    NANGO_SECRET_KEY, or three simulated customers where none is set. With DATABASE_URL or
-    REDIS_URL set, those servers are used. Ctrl-C stops everything cleanly; a second start goes
-    on with the same data.
+    Starts embedded Postgres and Valkey servers, beat, workers and a relay, and mirrors the
+    connections of NANGO_SECRET_KEY, or three simulated customers where none is set. Change events
+    go to a Redis stream, unless there are other sinks. With DATABASE_URL or REDIS_URL set, those
+    servers are used, and no sink is added. Ctrl-C stops everything cleanly; a second start goes on
+    with the same data.
     """
     stop = threading.Event()
 
@@ -68,8 +69,11 @@ def _serve(place: Place, stop: threading.Event, started: float, *, once: bool) -
         say(f"{found.listed} connections in Nango, {len(found.enrolled)} of them new")
         if place.simulated:
             _make_due(kit)
+        stream = add_stream(kit.database) if place.embedded else None
+        if stream:
+            say(f"change events go to the Redis stream {stream}")
         start_service(place)
-        say("beat and workers are up")
+        say("beat, workers and relay are up")
         watcher = Watcher(kit.database, say, since, stop.is_set)
         if found.listed:
             _show(watcher, place, started)
@@ -105,6 +109,8 @@ Look around, in another terminal:
   .venv/bin/tenant-mirror status
   .venv/bin/tenant-mirror connections show 1
   .venv/bin/tenant-mirror verify 1
+  .venv/bin/tenant-mirror events tail --follow
+  .venv/bin/tenant-mirror sinks list
 """)
 
 

@@ -1,0 +1,222 @@
+"""A consumer, as somebody downstream would write it: nothing of ours is imported.
+
+    STREAM_URL=redis://... python tests/support/consumer.py STREAM FILE
+
+It reads a Redis stream in a consumer group, folds the events into tables of its own (an SQLite
+file), and acknowledges what it has stored. It may be killed at any point.
+"""
+
+import json
+import os
+import signal
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock
+from types import FrameType
+from typing import Any
+
+import redis
+
+GROUP, NAME = "fold", "only"
+COUNT = 500
+"""Entries that are taken at once, and stored in one transaction."""
+
+_TABLES = """
+create table if not exists sources (source text primary key, last integer not null);
+create table if not exists lacks (source text primary key, first integer not null);
+create table if not exists ids (
+    source text, sequence integer, id text not null, primary key (source, sequence)
+) without rowid;
+create table if not exists objects (
+    source text, resource text, key text, held text not null, primary key (source, resource, key)
+) without rowid;
+create table if not exists complaints (complaint text not null);
+"""
+
+
+class Fold:
+    """What a consumer holds that has seen some events: objects by source, resource and key.
+
+    It goes by the rule that every consumer without filters can go by: of each source, take the
+    event whose sequence comes next, and drop what was there before. Anything later means that
+    some are lacking, and waits until those were sent once more. A snapshot may begin anywhere.
+    """
+
+    def __init__(self, path: Path | str = ":memory:") -> None:
+        self._guard = Lock()
+        self._tables = sqlite3.connect(
+            path, timeout=30, isolation_level=None, check_same_thread=False
+        )
+        self._tables.execute("pragma journal_mode = wal")
+        self._tables.execute("pragma synchronous = off")  # enough for a process that is killed
+        self._tables.executescript(_TABLES)
+
+    def close(self) -> None:
+        self._tables.close()
+
+    def take(self, events: Iterable[dict[str, Any]]) -> None:
+        """Store some events, all or none."""
+        with self._guard:
+            self._tables.execute("begin immediate")
+            try:
+                for event in events:
+                    self._take(event)
+            except BaseException:
+                self._tables.execute("rollback")
+                raise
+            self._tables.execute("commit")
+
+    def position(self, source: str) -> int:
+        """The last sequence that was taken of a source; 0 where none was."""
+        return int(self._one("select last from sources where source = ?", source) or 0)
+
+    def objects(self, source: str, resource: str) -> list[dict[str, Any]]:
+        query = "select held from objects where source = ? and resource = ?"
+        return [json.loads(held) for (held,) in self._all(query, source, resource)]
+
+    @property
+    def complaints(self) -> list[str]:
+        """What no sequence of true events can bring about."""
+        return [told for (told,) in self._all("select complaint from complaints")]
+
+    @property
+    def lacking(self) -> dict[str, int]:
+        """The sources of which events are lacking, and the first of those."""
+        return dict(self._all("select source, first from lacks"))
+
+    def _take(self, event: dict[str, Any]) -> None:
+        sequence = int(event.get("sequence", 0))
+        source = event["source"]
+        last = int(self._row("select last from sources where source = ?", source) or 0)
+        if not sequence:  # somebody tries the sink
+            return
+        if event["data"]["snapshot"]:
+            if sequence >= last:
+                self._run("insert or replace into sources values (?, ?)", source, sequence)
+                self._hold(event, event["data"]["after"])
+            return
+        if sequence <= last:
+            self._compare(source, sequence, event["id"])
+            return
+        if sequence > last + 1:
+            self._run("insert or ignore into lacks values (?, ?)", source, last + 1)
+            return
+        self._run("insert into ids values (?, ?, ?)", source, sequence, event["id"])
+        self._run("insert or replace into sources values (?, ?)", source, sequence)
+        self._run("delete from lacks where source = ?", source)
+        if event["data"]["resource"] != "connection" and not _is_erased(event):
+            self._fold(event)
+
+    def _compare(self, source: str, sequence: int, event_id: str) -> None:
+        """An event that comes again must be the one that came before."""
+        query = "select id from ids where source = ? and sequence = ?"
+        if self._row(query, source, sequence) not in (event_id, None):  # none: of the snapshot
+            self._complain(f"{source} {sequence} came with another id")
+
+    def _fold(self, event: dict[str, Any]) -> None:
+        data = event["data"]
+        place = (event["source"], data["resource"], event["subject"])
+        query = "select held from objects where source = ? and resource = ? and key = ?"
+        found = self._row(query, *place)
+        held = None if found is None else json.loads(found)
+        before, after = data["before"], data["after"]
+        if not _fits(held, before, after):
+            self._complain(f"{event['source']} {event['sequence']} does not follow what is held")
+        if after is None:
+            self._run("delete from objects where source = ? and resource = ? and key = ?", *place)
+        else:
+            self._hold(event, {**(held or {}), **after})
+
+    def _hold(self, event: dict[str, Any], held: dict[str, Any]) -> None:
+        data = event["data"]
+        place = (event["source"], data["resource"], event["subject"])
+        text = json.dumps({**held, **data["key"]})
+        self._run("insert or replace into objects values (?, ?, ?, ?)", *place, text)
+
+    def _complain(self, complaint: str) -> None:
+        self._run("insert into complaints values (?)", complaint)
+
+    def _run(self, statement: str, *values: object) -> None:
+        self._tables.execute(statement, values)
+
+    def _row(self, query: str, *values: object) -> Any:
+        found = self._tables.execute(query, values).fetchone()
+        return None if found is None else found[0]
+
+    def _one(self, query: str, *values: object) -> Any:
+        with self._guard:
+            return self._row(query, *values)
+
+    def _all(self, query: str, *values: object) -> list[Any]:
+        with self._guard:
+            return self._tables.execute(query, values).fetchall()
+
+
+def _is_erased(event: dict[str, Any]) -> bool:
+    """Whether it told of somebody who has been erased: nothing is left of it but its number."""
+    return any(str(part).startswith("erased:") for part in event["data"]["key"].values())
+
+
+def _fits(
+    held: dict[str, Any] | None, before: dict[str, Any] | None, after: dict[str, Any] | None
+) -> bool:
+    """Whether an object was as an event says that it was."""
+    if before is None and after is None:  # an erasure, which does not say
+        return True
+    if held is None or before is None:
+        return held is None and before is None
+    return all(held.get(name) == value for name, value in before.items())
+
+
+def follow(url: str, stream: str, fold: Fold, stopped: Callable[[], bool]) -> None:
+    """Read until told to stop; a Redis that is away is asked again."""
+    begin = "0"  # what was handed out and never acknowledged; ">" is what is new
+    client: Any = redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=2)
+    while not stopped():
+        try:
+            begin = _read(client, stream, fold, begin)
+        except redis.ResponseError as fault:
+            if not str(fault).startswith("NOGROUP"):
+                time.sleep(0.2)
+            with suppress(redis.RedisError):
+                client.xgroup_create(stream, GROUP, id="0", mkstream=True)
+            begin = "0"
+        except redis.RedisError:
+            # An answer that was lost on the way: its entries wait under our name.
+            begin = "0"
+            time.sleep(0.2)
+
+
+def _read(client: Any, stream: str, fold: Fold, begin: str) -> str:
+    """Take some entries; where to go on."""
+    answer = client.xreadgroup(GROUP, NAME, {stream: begin}, count=COUNT, block=200)
+    entries = answer[0][1] if answer else []
+    if not entries:
+        return ">"
+    # One that was trimmed meanwhile comes without its content.
+    fold.take(json.loads(entry[b"event"]) for _, entry in entries if entry)
+    client.xack(stream, GROUP, *(number for number, _ in entries))
+    return begin
+
+
+def main() -> None:
+    """Follow the stream until a signal says otherwise."""
+    told: list[int] = []
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        told.append(number)
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    stream, path = sys.argv[1:]
+    fold = Fold(path)
+    follow(os.environ["STREAM_URL"], stream, fold, lambda: bool(told))
+    fold.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""What consumers hold against what the mirror holds, and how events came to them."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import redis
+from sqlalchemy import text
+
+from models.resources import RESOURCES
+from tests.support.consumer import Fold
+from worker.store.engine import Database
+
+_COUNTERS = text("select connection_id, event_seq from sync.leases order by connection_id")
+
+
+def source_of(connection_id: int) -> str:
+    return f"/connections/{connection_id}"
+
+
+def counters(database: Database) -> dict[int, int]:
+    """The last event of each connection."""
+    with database.begin() as connection:
+        return {row.connection_id: row.event_seq for row in connection.execute(_COUNTERS)}
+
+
+def missing(fold: Fold, wanted: Mapping[int, int]) -> dict[int, int]:
+    """The connections of which a consumer has not had all that is wanted, and what it has had."""
+    had = {one: fold.position(source_of(one)) for one in wanted}
+    return {one: had[one] for one, last in wanted.items() if had[one] < last}
+
+
+def unlike(database: Database, fold: Fold) -> Iterator[str]:
+    """Where a consumer's objects are not the live rows, column by column."""
+    for connection_id in counters(database):
+        for resource in RESOURCES:
+            held = fold.objects(source_of(connection_id), resource)
+            number = _differences(database, connection_id, resource, held)
+            if number:
+                yield f"connection {connection_id}: {number} {resource} differ"
+
+
+def _differences(
+    database: Database, connection_id: int, resource: str, held: list[dict[str, Any]]
+) -> int:
+    """How many rows are in one of the two only."""
+    columns = ", ".join(f'"{name}"' for name in RESOURCES[resource].column_names)
+    folded = (
+        f"select {columns} from jsonb_populate_recordset(null::directory.{resource},"
+        " cast(:held as jsonb))"
+    )
+    live = (
+        f"select {columns} from directory.{resource}"
+        " where connection_id = :id and deleted_at is null"
+    )
+    statement = text(
+        f"select count(*) from ((({folded}) except all ({live}))"
+        f" union all (({live}) except all ({folded}))) as d"
+    )
+    with database.begin() as connection:
+        values = {"id": connection_id, "held": json.dumps(held)}
+        return int(connection.execute(statement, values).scalar_one())
+
+
+def in_stream(url: str, stream: str) -> list[dict[str, Any]]:
+    """All events of a stream, in the order of its entries."""
+    found = []
+    with redis.Redis.from_url(url) as client:
+        entries: Any = client.xrange(stream)
+        for _, entry in entries:
+            event = json.loads(entry[b"event"])
+            assert entry[b"id"].decode() == event["id"]
+            found.append(event)
+    return found
+
+
+def steps_back(events: Iterable[dict[str, Any]]) -> dict[str, int]:
+    """How often each source's sequence went back to what had come before.
+
+    Fails where one was skipped: nothing ever comes before all that is in front of it.
+    """
+    last: dict[str, int] = {}
+    highest: dict[str, int] = {}
+    back: dict[str, int] = {}
+    for event in events:
+        source, sequence = event["source"], int(event["sequence"])
+        top = highest.setdefault(source, 0)
+        assert sequence <= top + 1, f"{source}: {sequence} came after {top}"
+        back[source] = back.get(source, 0) + (sequence <= last.get(source, 0))
+        last[source], highest[source] = sequence, max(top, sequence)
+    return back
