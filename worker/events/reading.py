@@ -37,15 +37,19 @@ def read_events(
     committed together. The position stays where it is if no event is left. ``initial`` says whether
     the connection lets the events of its first loads out; the sink must want them, too.
     """
-    connection_id, seq, at, _ = after
-    values = {"id": connection_id, "seq": seq, "at": at, "limit": limit}
-    with driver(connection).cursor() as cursor:
-        cursor.execute(ALONG_THE_KEY)
-        cursor.execute(_ALL if at is None else _SINCE, values)
-        found = [Told(*row) for row in cursor.fetchall()]
+    found = events_after(connection, after, limit)
     if not found:
         return [], after
     wanted = found
     if not (sink.wants_all and initial):
         wanted = [told for told in found if sink.wants(told) and (initial or not told.initial)]
-    return wanted, Position(connection_id, found[-1].seq, found[-1].occurred_at)
+    return wanted, Position(after.connection_id, found[-1].seq, found[-1].occurred_at)
+
+
+def events_after(connection: Connection, after: Position, limit: int) -> list[Told]:
+    """The next events of a connection, in order."""
+    values = {"id": after.connection_id, "seq": after.seq, "at": after.occurred_at, "limit": limit}
+    with driver(connection).cursor() as cursor:
+        cursor.execute(ALONG_THE_KEY)
+        cursor.execute(_ALL if after.occurred_at is None else _SINCE, values)
+        return [Told(*row) for row in cursor.fetchall()]

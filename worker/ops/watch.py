@@ -4,14 +4,17 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from models.base import DIRECTORY
 from models.resources import RESOURCES
+from worker.events.naming import called, names_of
+from worker.events.reading import events_after
 from worker.ops.spelling import event_line
 from worker.store.engine import Database
+from worker.store.sinks import Position, Told
 
 _STATE = text("""
     select c.id, coalesce(c.display_name, c.nango_connection_id) as name, c.status,
@@ -34,24 +37,11 @@ _RUNS = text("""
 """)
 """Up to the first run that ended: while a large customer is mirrored, small ones are due again."""
 
-_CHANGES = text("""
-    select e.connection_id, e.seq, e.occurred_at, e.resource, e.change, e.changed,
-           coalesce(e.after, e.before) as object, e.object_id,
-           coalesce(c.display_name, c.nango_connection_id) as name,
-           coalesce(u.display_name, g.display_name) as member, h.display_name as in_group
-      from events.change_events e join sync.connections c on c.id = e.connection_id
-      left join directory.users u on u.connection_id = e.connection_id
-           and u.id::text = split_part(e.object_id, '/', case e.resource
-               when 'group_members' then 2 when 'users' then 1 else 3 end)
-      left join directory.groups g on g.connection_id = e.connection_id
-           and g.id::text = split_part(e.object_id, '/', case e.resource
-               when 'group_members' then 2 when 'groups' then 1 else 3 end)
-      left join directory.groups h on h.connection_id = e.connection_id
-           and e.resource = 'group_members' and h.id::text = split_part(e.object_id, '/', 1)
-     where e.connection_id = :id and e.seq > :seq order by e.seq limit :limit
+_POSITIONS = text("""
+    select l.connection_id, l.event_seq, coalesce(c.display_name, c.nango_connection_id)
+      from sync.leases l join sync.connections c on c.id = l.connection_id
+     order by l.connection_id
 """)
-_POSITIONS = text("select connection_id, event_seq from sync.leases")
-NAMED: Final = ("display_name", "user_principal_name", "name")
 
 
 @dataclass
@@ -128,37 +118,29 @@ class Watcher:
     def changes(self, *, names: bool, limit: int = 8) -> None:
         """Say what has changed since the last look; names of people only where asked."""
         with self.database.begin() as connection:
-            for connection_id, seq in connection.execute(_POSITIONS).all():
+            for connection_id, seq, name in connection.execute(_POSITIONS).all():
                 before = self.positions.get(connection_id, 0)
                 if seq <= before:
                     continue
                 self.positions[connection_id] = seq
-                values = {"id": connection_id, "seq": before, "limit": limit}
-                events = connection.execute(_CHANGES, values).mappings().all()
-                for event in events if names else ():
-                    self.say(_told(event))
-                if not names or seq - before > limit:
-                    more = seq - before - (limit if names else 0)
-                    name = events[0]["name"] if events else connection_id
-                    self.say(f"{name}: {more:,} {'more ' if names else ''}changes")
+                told = self._told(connection, connection_id, before, limit) if names else []
+                for event, what in told:
+                    when = f"{event.occurred_at:%H:%M:%S}"
+                    about = (event.resource, event.change, what)
+                    self.say(event_line(when, name, *about, changed=event.changed))
+                if seq - before > len(told):
+                    more = "more " if told else ""
+                    self.say(f"{name}: {seq - before - len(told):,} {more}changes")
+
+    def _told(
+        self, connection: Connection, connection_id: int, before: int, limit: int
+    ) -> list[tuple[Told, str]]:
+        """The next events, and what their objects are called."""
+        events = events_after(connection, Position(connection_id, before, None), limit)
+        names = names_of(connection, connection_id, events)
+        return [(event, called(event, names)) for event in events]
 
 
 def _rate(run: Any) -> str:
     seconds = float(run["seconds"]) if run else 0.0
     return f"{int(run['objects']) / seconds:,.0f}" if seconds else "-"
-
-
-def _told(event: Any) -> str:
-    when = f"{event['occurred_at']:%H:%M:%S}"
-    name, resource, change = event["name"], event["resource"], event["change"]
-    return event_line(when, name, resource, change, _who(event), changed=event["changed"])
-
-
-def _who(event: Any) -> str:
-    """The object's name where one is known, else its id."""
-    if event["resource"] == "group_members":
-        group_id, _, member_id = event["object_id"].partition("/")
-        return f"{event['member'] or member_id} in {event['in_group'] or group_id}"
-    held = event["object"] or {}
-    named = next((held[name] for name in NAMED if held.get(name)), None)
-    return str(event["member"] or named or event["object_id"])
