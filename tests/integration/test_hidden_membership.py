@@ -230,15 +230,17 @@ def delete_members(world: World) -> None:
 def users_come_late(world: World, *, page: int, status: int = 200) -> None:
     """Groups are done before that page of the changes of users arrives, if it does."""
     world.tenant.knobs.refuse_batch = 404
-    asked = 0
+    asked = {"users": 0, "groups": 0}
 
     def linger(request: Request) -> Response | None:
-        nonlocal asked
-        if not request.path.endswith("users/delta"):
+        name = request.path.removesuffix("/delta").rpartition("/")[2]
+        if name not in asked:
             return None
-        response, late = Graph().answer(world.tenant, request), asked >= page
-        asked += 1
-        return replace(response, delay=0.7, status=status) if late else response
+        number, asked[name] = asked[name], asked[name] + 1
+        response = Graph().answer(world.tenant, request)
+        if name == "groups":
+            return replace(response, delay=0.3 if number else 0)
+        return replace(response, delay=0.7, status=status) if number >= page else response
 
     world.mirror.nango.before_graph = linger
 
@@ -262,9 +264,11 @@ def test_members_that_are_deleted_themselves_are_not_held(world: World, page: in
 
 
 def test_members_whose_deletion_is_announced_already_are_not_held(world: World) -> None:
-    """The round of users is under way and waits; that of groups is done."""
+    """The round of users is under way and waits; that of groups is done, a page later."""
     for number in range(3):
         world.tenant.update_user(world.tenant.users.id_at(20 + number), city="Delft")
+    for group in [one["id"] for one in world.tenant.live("groups")][:8]:
+        world.tenant.update_group(group, description="Delft")
     delete_members(world)
     world.tenant.update_user(world.tenant.users.id_at(30), city="Delft")
     world.tenant.knobs.delta_page = 6

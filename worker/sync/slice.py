@@ -115,7 +115,7 @@ class _Driver:
             self._submit(one, _guarded(one), anyway=True)
         while self._running:
             finished, _ = wait(self._running, return_when=FIRST_COMPLETED)
-            for future in finished:
+            for future in [one for one in self._running if one in finished]:
                 one, generation = self._running.pop(future)
                 if generation != one.generation or not self._advance(one, future):
                     self._submit(one, _guarded(one))
