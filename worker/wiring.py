@@ -31,7 +31,7 @@ def open_nango(settings: Settings) -> NangoClient:
     )
 
 
-COLLECT_AFTER = 50_000
+COLLECT_AFTER = 10_000
 """Objects made until Python looks for garbage in circles; a page makes thousands and no circle."""
 
 SWITCH_SECONDS = 0.0002

@@ -8,6 +8,7 @@ import pytest
 
 from models.run import RunState, RunTrigger
 from sandbox.tenant import Request, Response, Server, Tenant
+from sandbox.tenant.graph.service import Graph
 from tests.conftest import MakeMirror, Mirror
 from tests.support.mirror import assert_exact, last_seq, mirrored, scalar
 from worker.core.errors import Halt
@@ -68,6 +69,26 @@ def test_an_object_that_turns_malformed_keeps_its_row(mirror: Mirror) -> None:
     assert mirror.sync("users", full=True).state is RunState.PARTIAL
     assert last_seq(mirror.database) == mark
     assert mirrored(mirror.database)["users"].count == 60
+
+
+@pytest.mark.parametrize("lure", ["users?$skiptoken=nobody", "groups", "https://evil.example/"])
+def test_a_next_link_in_a_wrong_place_is_asked_for_in_vain(
+    mirror_of: MakeMirror, lure: str
+) -> None:
+    """The page behind is asked for at once; the page in hand, understood, has the last word."""
+    mirror = mirror_of(Tenant(seed=6, users=2100, groups=2))
+    link = lure if "//" in lure else f"https://graph.microsoft.com/v1.0/{lure}"
+
+    def mislead(request: Request) -> Response | None:
+        if not request.path.endswith("/users"):
+            return None
+        response = Graph().answer(mirror.tenant, request)
+        decoy = b'{"decoy":{"@odata.nextLink":"%b"},' % link.encode()
+        return replace(response, body=decoy + response.body[1:])
+
+    mirror.nango.before_graph = mislead
+    assert mirror.sync().state is RunState.SUCCEEDED
+    assert_exact(mirror.database, mirror.tenant)
 
 
 def test_an_object_without_an_id_keeps_the_walk_from_sweeping(mirror: Mirror) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from sandbox.tenant import Nango, Request, Response, Server
 from worker.core.errors import Torn
-from worker.graph.links import HOSTS, MAX_LENGTH, batch_url, target_of
+from worker.graph.links import HOSTS, MAX_LENGTH, batch_url, peeked, target_of
 from worker.nango.client import Address, NangoClient
 
 GRAPH = "https://graph.microsoft.com"
@@ -219,3 +219,30 @@ def test_a_host_under_a_base_path_keeps_it(nango: Nango, url: str) -> None:
     client.proxy(Address("contoso", "entra"), "/v1.0/users?$skiptoken=%2B+")
     client.close()
     assert nango.log[-1].request.target == "/some/base/proxy/v1.0/users?$skiptoken=%2B+"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"@odata.context":"c","@odata.nextLink":"https://graph.microsoft.com/v1.0/users?a=1","value":[]}',
+        b'{"value":[{"id":"1"}], "@odata.nextLink" : "https://graph.microsoft.com/v1.0/users?a=1"}',
+    ],
+    ids=["ahead of the objects", "behind them"],
+)
+def test_the_next_link_is_seen_before_a_page_is_understood(body: bytes) -> None:
+    assert peeked(body) == "https://graph.microsoft.com/v1.0/users?a=1"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b'{"value":[]}',
+        b'{"members@odata.nextLink":"https://graph.microsoft.com/v1.0/x"}',
+        b'{"@odata.nextLink":null}',
+        b'{"@odata.nextLink":"https://graph.microsoft.com/v1.0/us\\u0065rs"}',
+        b'{"@odata.nextLink":"https://graph',
+    ],
+)
+def test_a_next_link_that_is_not_plain_to_see_waits_for_the_page(body: bytes) -> None:
+    assert peeked(body) is None

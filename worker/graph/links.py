@@ -24,6 +24,8 @@ MAX_LENGTH: Final = 15_000
 """Nango answers 431 to request heads of about 16 KB."""
 
 _PRINTABLE = re.compile(r"[\x21-\x7e]+")
+_NEXT_LINK: Final = b'"@odata.nextLink"'
+_LINK = re.compile(rb'\s*:\s*"([^"]*)"')
 _DOTS = re.compile(r"(^|/)(\.|%2e){1,2}(/|$)", re.IGNORECASE)
 
 
@@ -51,6 +53,18 @@ def target_of(link: str) -> str:
         raise Torn("a next link leaves Graph's v1.0; it was not followed", after=3600)
     start = link.index(parts.netloc) + len(parts.netloc)
     return link[start:]
+
+
+def peeked(body: bytes) -> str | None:
+    """The next link of a page that nobody has understood yet, so that it can be asked for at once.
+
+    A guess, though a good one: ``decode_page`` has the last word.
+    """
+    start = body.find(_NEXT_LINK)
+    found = _LINK.match(body, start + len(_NEXT_LINK)) if start >= 0 else None
+    if found is None or b"\\" in found[1]:
+        return None
+    return found[1].decode("utf-8", "replace")
 
 
 def batch_url(target: str) -> str:

@@ -4,19 +4,18 @@ An edge that arrives for a deleted end is stored but not live (reason ``cascade`
 comes back, its memberships are read from Graph again, never revived from memory.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from models.base import DIRECTORY
 from models.change_event import ChangeKind
 from models.copy_text import NULL, array_literal
 from models.resource import DeletedReason
 from models.resources.group_members import GROUP_MEMBERS
 from models.row import shape_of
 from worker.store.change import Change
-from worker.store.copy import copy_lines, mirror_columns
 from worker.store.engine import driver, join_by_hash
 from worker.store.lease import Transaction
+from worker.store.merge import insert_lines
 
 LIMIT = 2000
 """Memberships that are asked about in one run."""
@@ -120,11 +119,17 @@ def pair_of(key: str) -> Pair:
     return group_id, member_id
 
 
-def merge_edges(tx: Transaction, arriving: Mapping[Pair, str]) -> list[Change]:
-    """Store memberships that Graph reports: pair to member type."""
+def merge_edges(
+    tx: Transaction, arriving: Mapping[Pair, str], *, hopeful: bool = False
+) -> list[Change]:
+    """Store memberships that Graph reports: pair to member type.
+
+    ``hopeful`` takes all of them for new, as in a first load they are.
+    Raises NotAllNew where one is not: the transaction is lost and the page must be compared.
+    """
     if not arriving:
         return []
-    known = stored_edges(tx, arriving)
+    known = {} if hopeful else stored_edges(tx, arriving)
     ended = _ended(tx, arriving)
     changes: list[Change] = []
     fresh, altered = [], []
@@ -132,7 +137,7 @@ def merge_edges(tx: Transaction, arriving: Mapping[Pair, str]) -> list[Change]:
         dead_end = pair[0] in ended or pair[1] in ended
         old = known.get(pair)
         if old is None:
-            fresh.append(_new(tx, pair, sent_type, dead_end=dead_end))
+            fresh.append((pair, sent_type, dead_end))
             if not dead_end:
                 changes.append(_told(ChangeKind.CREATED, pair, sent_type))
             continue
@@ -141,17 +146,19 @@ def merge_edges(tx: Transaction, arriving: Mapping[Pair, str]) -> list[Change]:
         changes += [change] if change else []
         altered += [values] if values else []
     if fresh:
-        columns = mirror_columns(GROUP_MEMBERS)
-        copy_lines(tx.connection, DIRECTORY, GROUP_MEMBERS.name, columns, fresh)
+        insert_lines(tx, GROUP_MEMBERS, _new(tx, fresh))
     _write(tx, altered)
     return changes
 
 
-def _new(tx: Transaction, pair: Pair, member_type: str, *, dead_end: bool) -> bytes:
+def _new(tx: Transaction, fresh: Iterable[tuple[Pair, str, bool]]) -> Iterator[bytes]:
+    """The lines of memberships that are stored for the first time; of some an end is deleted."""
     moment = tx.moment.isoformat()
-    ended = f"{moment}\t{DeletedReason.CASCADE.value}" if dead_end else f"{NULL}\t{NULL}"
-    values = f"{pair[0]}\t{pair[1]}\t{member_type}\t{moment}\t{moment}\t{ended}\t{NULL}"
-    return f"{tx.connection_id}\t{values}\n".encode()
+    live = f"{moment}\t{moment}\t{NULL}\t{NULL}\t{NULL}\n"
+    dead = f"{moment}\t{moment}\t{moment}\t{DeletedReason.CASCADE.value}\t{NULL}\n"
+    for (group_id, member_id), member_type, dead_end in fresh:
+        values = f"{tx.connection_id}\t{group_id}\t{member_id}\t{member_type}"
+        yield f"{values}\t{dead if dead_end else live}".encode()
 
 
 def _altered(
@@ -254,10 +261,14 @@ def latecomers(tx: Transaction, since: int) -> list[str]:
         return [row[0] for row in cursor.fetchall()]
 
 
-def _ended(tx: Transaction, pairs: Iterable[Pair]) -> set[str]:
-    ids = array_literal(list({end for pair in pairs for end in pair}))
+def _ended(tx: Transaction, arriving: Mapping[Pair, str]) -> set[str]:
+    """The ends that are deleted here. A member is looked for where its type says that it is."""
+    users = {pair[1] for pair, kind in arriving.items() if kind in ("user", "other")}
+    groups = {pair[1] for pair, kind in arriving.items() if kind in ("group", "other")}
+    groups.update(pair[0] for pair in arriving)
+    wanted = [array_literal(list(ids)) for ids in (users, groups)]
     with driver(tx.connection).cursor() as cursor:
-        cursor.execute(_ENDED, (ids, tx.connection_id, ids, tx.connection_id))
+        cursor.execute(_ENDED, (wanted[0], tx.connection_id, wanted[1], tx.connection_id))
         return {row[0] for row in cursor.fetchall()}
 
 

@@ -111,7 +111,7 @@ def merge_rows(
     if not arriving:
         return []
     if hopeful:
-        _insert_all(tx, resource, arriving)
+        _insert(tx, resource, arriving.values())
         return _created(resource, arriving.items())
     known = _hashes(tx, resource, list(arriving))
     new = [(key, item) for key, item in arriving.items() if key not in known]
@@ -194,13 +194,6 @@ def stored_rows(tx: Transaction, resource: Resource, keys: list[str]) -> dict[st
         return {row[1]: Stored(row[1:], row[0]) for row in cursor.fetchall()}
 
 
-def _insert_all(tx: Transaction, resource: Resource, arriving: Mapping[str, Arriving]) -> None:
-    try:
-        _insert(tx, resource, arriving.values())
-    except UniqueViolation:
-        raise NotAllNew from None
-
-
 def _insert(tx: Transaction, resource: Resource, items: Iterable[Arriving]) -> None:
     shape = shape_of(resource)
     owner, moment = str(tx.connection_id).encode(), tx.moment.isoformat().encode()
@@ -209,5 +202,13 @@ def _insert(tx: Transaction, resource: Resource, items: Iterable[Arriving]) -> N
         b"%b\t%b%b%b\n" % (owner, item.line or shape.line(item.row), tail, hexlify(item.hash))
         for item in items
     )
+    insert_lines(tx, resource, lines)
+
+
+def insert_lines(tx: Transaction, resource: Resource, lines: Iterable[bytes]) -> None:
+    """COPY new rows into the mirror. Raises NotAllNew where one is there already."""
     columns = mirror_columns(resource)
-    copy_lines(tx.connection, DIRECTORY, resource.name, columns, lines)
+    try:
+        copy_lines(tx.connection, DIRECTORY, resource.name, columns, lines)
+    except UniqueViolation:
+        raise NotAllNew from None

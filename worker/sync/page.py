@@ -34,8 +34,7 @@ def load_page(session: Session, stream: Stream, page: Page, *, withdraw: bool) -
     """
     pass_over(page, stream.resource, session.erased)
     after = _turned(session, stream, page)
-    first_load = stream.phase is Phase.LISTING and stream.initial
-    hopeful = first_load and not stream.resource.children
+    hopeful = stream.phase is Phase.LISTING and stream.initial
     try:
         after = _commit(session, stream, after, page, withdraw=withdraw, hopeful=hopeful)
     except NotAllNew:
@@ -56,11 +55,13 @@ def _commit(
     edges = _edge_resource(stream)
     with session.writing() as tx:
         initial = stream.initial
-        changes = merge_rows(tx, stream.resource, page.rows, hopeful=hopeful)
+        # A group comes with each page that has members of it.
+        new_rows = hopeful and edges is None
+        changes = merge_rows(tx, stream.resource, page.rows, hopeful=new_rows)
         session.record(tx, stream.resource, changes, initial=initial)
         after = counted(after, stream.resource, changes)
         if edges is not None:
-            changes = merge_edges(tx, page.edges)
+            changes = merge_edges(tx, page.edges, hopeful=hopeful)
             session.record(tx, edges, changes, initial=initial)
             after = counted(after, edges, changes)
         if withdraw:

@@ -4,8 +4,8 @@ The streams are fetched side by side, each one page ahead; commits come one afte
 """
 
 import time
-from collections.abc import Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -15,6 +15,7 @@ from models.resources import STREAMED
 from worker.core.crash import crash_point
 from worker.core.errors import Later, Refused, Restart, Spent, Trouble
 from worker.core.stopping import is_stopping
+from worker.nango.reply import Reply
 from worker.store.deletions import pending_removals
 from worker.store.lease import Transaction
 from worker.store.quarantine import count_quarantined
@@ -103,15 +104,17 @@ def _open(session: Session, due: list[Streaming]) -> None:
 
 
 class _Driver:
-    """Fetches on a pool, loads on its own thread; stops asking when the time is up."""
+    """Fetches and understands on pools, loads on its own thread; asks no more when time is up."""
 
-    def __init__(self, pool: ThreadPoolExecutor, until: float | None) -> None:
+    def __init__(self, pool: Executor, calls: Executor, until: float | None) -> None:
         self._pool = pool
+        self._calls = calls
         self._until = until
         self._running: dict[Future[object], tuple[Streaming, int]] = {}
 
     def drive(self, due: list[Streaming]) -> None:
         for one in due:
+            one.follow = self._follow
             self._submit(one, _guarded(one), anyway=True)
         while self._running:
             finished, _ = wait(self._running, return_when=FIRST_COMPLETED)
@@ -134,17 +137,24 @@ class _Driver:
 
     def _submit(self, one: Streaming, asked: Ask | None, *, anyway: bool = False) -> bool:
         """Send an ask; every slice takes each stream at least one step further."""
-        late = is_stopping() or (self._until is not None and time.monotonic() >= self._until)
-        if asked is None or (late and not anyway):
+        if asked is None or (self._is_late() and not anyway):
             return False
         self._running[self._pool.submit(asked)] = (one, one.generation)
         return True
 
+    def _follow(self, call: Callable[[], Reply]) -> "Future[Reply] | None":
+        """Send the call for the page behind, before the page in hand is understood."""
+        return None if self._is_late() else self._calls.submit(call)
+
+    def _is_late(self) -> bool:
+        return is_stopping() or (self._until is not None and time.monotonic() >= self._until)
+
 
 def _drive(due: list[Streaming], seconds: float | None) -> None:
     until = None if seconds is None else time.monotonic() + seconds
-    with ThreadPoolExecutor(max_workers=len(due), thread_name_prefix="fetch") as pool:
-        _Driver(pool, until).drive(due)
+    number = len(due)
+    with ThreadPoolExecutor(number, "fetch") as pool, ThreadPoolExecutor(number, "call") as calls:
+        _Driver(pool, calls, until).drive(due)
 
 
 def _guarded(one: Streaming) -> Ask | None:

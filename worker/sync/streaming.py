@@ -5,14 +5,16 @@ thread and only talks to Postgres.
 """
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import NamedTuple
 
 from models.stream import Mode, Phase
 from worker.core.crash import crash_point
 from worker.core.errors import Away, Broken, Fenced, Halt, Later, Refused, Reject, Restart, Trouble
 from worker.graph.decode import Page
-from worker.graph.links import target_of
+from worker.graph.links import peeked, target_of
 from worker.graph.targets import token_link
 from worker.nango.reply import Reply
 from worker.store.quarantine import forget_unreadable
@@ -38,12 +40,23 @@ from worker.sync.walk import (
     DEFINITIONS_A_PAGE,
     read_assignments,
     read_definitions,
-    read_page,
     read_token,
+    turned,
 )
 
 NOT_FOR_GOOD = (Halt, Broken, Fenced, Away)
 """Troubles that are not about one stream: they end the slice."""
+
+
+class Coming(NamedTuple):
+    """An answer that has been asked for before the page ahead of it was understood."""
+
+    link: str
+    reply: "Future[Reply]"
+
+
+Follow = Callable[[Callable[[], Reply]], "Future[Reply] | None"]
+"""Sends a call beside whatever is being done; None where there is no time left for it."""
 
 
 @dataclass
@@ -53,6 +66,7 @@ class Read:
     stream: Stream
     page: Page
     parts: list[str] | None = None
+    coming: Coming | None = None
 
 
 Ask = Callable[[], object]
@@ -67,6 +81,7 @@ class Streaming:
         self.pending = pending
         self.generation = 0
         self.trouble: Trouble | None = None
+        self.follow: Follow | None = None
         self._now = now
         self._done = False
         self._opened: Reply | None = None
@@ -127,7 +142,7 @@ class Streaming:
             page_no=result.stream.page_no + 1,
             parts=result.parts or result.stream.parts,
         )
-        return self._reading(later, None)
+        return self._reading(later, None, result.coming)
 
     def take(self, result: object) -> None:
         """Commit what an ask brought."""
@@ -161,15 +176,30 @@ class Streaming:
         opened, self._opened = self._opened, None
         return self._reading(stream, opened)
 
-    def _reading(self, stream: Stream, opened: Reply | None) -> Ask:
-        batcher = self.session.batcher
+    def _reading(self, stream: Stream, opened: Reply | None, coming: Coming | None = None) -> Ask:
         if stream.mode is Mode.BY_DEFINITION:
             return lambda: self._read_part(stream)
         place = place_of(stream.next_link)
         if place is not None:
             return self._reading_members(stream, place)
         link = self._link(stream)
-        return lambda: Read(stream, read_page(batcher, stream, link, opened))
+        if coming is not None and coming.link == link:
+            return lambda: self._read(stream, coming.reply.result())
+        get = self.session.batcher.get
+        return lambda: self._read(stream, opened or get(target_of(link)))
+
+    def _read(self, stream: Stream, reply: Reply) -> Read:
+        """Understand a page while the one behind it is on its way."""
+        coming = self._followed(reply)
+        return Read(stream, turned(stream, reply), coming=coming)
+
+    def _followed(self, reply: Reply) -> Coming | None:
+        link = peeked(reply.body) if reply.ok else None
+        if self.follow is None or link is None:
+            return None
+        get = self.session.batcher.get
+        sent = self.follow(lambda: get(target_of(link)))
+        return None if sent is None else Coming(link, sent)
 
     def _reading_members(self, stream: Stream, place: Place) -> Ask:
         """Which groups come next is looked up here, on the loader's thread."""

@@ -50,9 +50,14 @@ def understood(stream: Stream, reply: Reply) -> Page:
     return page
 
 
-def read_page(batcher: Batcher, stream: Stream, link: str, opened: Reply | None = None) -> Page:
-    """One page of a walk or round; ``opened`` is its answer where ``$batch`` brought it."""
-    page = understood(stream, opened or batcher.get(target_of(link)))
+def read_page(batcher: Batcher, stream: Stream, link: str) -> Page:
+    """One page of a walk or round."""
+    return turned(stream, batcher.get(target_of(link)))
+
+
+def turned(stream: Stream, reply: Reply) -> Page:
+    """A page of a walk or round out of its answer, with where the walk goes on."""
+    page = understood(stream, reply)
     if page.is_last and stream.mode is Mode.LIST_ONLY and stream.resource.children:
         page.next_link = FIRST
     return page
