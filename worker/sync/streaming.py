@@ -5,10 +5,8 @@ thread and only talks to Postgres.
 """
 
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import NamedTuple
 
 from models.stream import Mode, Phase
 from worker.core.crash import crash_point
@@ -38,6 +36,8 @@ from worker.sync.transitions import (
 )
 from worker.sync.walk import (
     DEFINITIONS_A_PAGE,
+    Coming,
+    Follow,
     read_assignments,
     read_definitions,
     read_token,
@@ -46,17 +46,6 @@ from worker.sync.walk import (
 
 NOT_FOR_GOOD = (Halt, Broken, Fenced, Away)
 """Troubles that are not about one stream: they end the slice."""
-
-
-class Coming(NamedTuple):
-    """An answer that has been asked for before the page ahead of it was understood."""
-
-    link: str
-    reply: "Future[Reply]"
-
-
-Follow = Callable[[Callable[[], Reply]], "Future[Reply] | None"]
-"""Sends a call beside whatever is being done; None where there is no time left for it."""
 
 
 @dataclass
