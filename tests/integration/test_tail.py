@@ -14,7 +14,6 @@ from models.resources import RESOURCES
 from sandbox.tenant import Nango, Tenant
 from tests.support.mirror import last_seq
 from worker.core.beginning import At, Beginning, Numbered, Oldest
-from worker.events import tail as reading
 from worker.events.ledger import append
 from worker.events.tail import Seen, Tail, Wanted
 from worker.store.change import Change
@@ -111,10 +110,8 @@ def test_a_connection_whose_events_are_all_gone_begins_with_the_next(
 
 @pytest.mark.parametrize("beginning", [Oldest(), At(LONG_AGO)])
 def test_all_events_are_told_once_in_the_order_of_time(
-    database: Database, owners: list[int], beginning: Beginning, monkeypatch: pytest.MonkeyPatch
+    database: Database, owners: list[int], beginning: Beginning
 ) -> None:
-    monkeypatch.setattr(reading, "MOST", 9)
-    monkeypatch.setattr(reading, "STRIDE", 13)
     for number in range(12):
         write(database, owners[number % 3], 7 + number)
     for wanted, where in (
@@ -127,7 +124,7 @@ def test_all_events_are_told_once_in_the_order_of_time(
             "resource = 'users' and change in ('created', 'updated')",
         ),
     ):
-        seen = Tail(database, wanted)
+        seen = Tail(database, wanted, most=9, stride=13)
         seen.begin(beginning)
         assert keys(seen.news()) == rows(database, where)
         assert list(seen.news()) == []

@@ -4,7 +4,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from worker.store.engine import driver
+from worker.store.engine import along_the_key, driver
 from worker.store.sinks import Position, Sink, Told
 
 COLUMNS: Final = """
@@ -21,11 +21,6 @@ _EVENTS: Final = f"""
 _ALL: Final = _EVENTS.format(since="").encode()
 _SINCE: Final = _EVENTS.format(since="and occurred_at >= %(at)s").encode()
 """No later event is earlier, so Postgres leaves out the months before."""
-
-ALONG_THE_KEY: Final = b"""
-    set local enable_sort = off; set local enable_bitmapscan = off; set local enable_seqscan = off
-"""
-"""Without fresh statistics the planner would read and sort all that is left, for each batch."""
 
 
 def read_events(
@@ -49,7 +44,7 @@ def read_events(
 def events_after(connection: Connection, after: Position, limit: int) -> list[Told]:
     """The next events of a connection, in order."""
     values = {"id": after.connection_id, "seq": after.seq, "at": after.occurred_at, "limit": limit}
+    along_the_key(connection)
     with driver(connection).cursor() as cursor:
-        cursor.execute(ALONG_THE_KEY)
         cursor.execute(_ALL if after.occurred_at is None else _SINCE, values)
         return [Told(*row) for row in cursor.fetchall()]

@@ -21,7 +21,7 @@ from worker.events import partitions
 from worker.events.partitions import Month, be_brief, moment, months
 from worker.store.dropped import Part, clear_memories, remember
 from worker.store.engine import Database
-from worker.store.sink_lag import along_the_key, behind, columns
+from worker.store.sink_lag import behind, columns, looking_up
 
 _HOLD_STILL = text("select id, name, status from events.sinks order by id for share")
 _SINKS = text("select id, name, status from events.sinks order by id")
@@ -171,5 +171,5 @@ def _parts(connection: Connection, month: Month) -> list[Part]:
     if not places:
         return []
     values = {**columns(places), "sinks": [one.sink_id for one in places], **month._asdict()}
-    with along_the_key(connection):
+    with looking_up(connection):
         return sorted(Part(*row) for row in connection.execute(_PARTS, values))

@@ -17,17 +17,12 @@ from sqlalchemy import Connection, text
 from models.change_event import ChangeKind
 from models.resources.group_members import GROUP_MEMBERS
 from models.resources.role_assignments import ROLE_ASSIGNMENTS
-from worker.store.engine import driver
+from worker.store.engine import along_the_key, driver
 from worker.store.erasure import Digests, Erasure, Pending
 from worker.store.free_text import names_of
 
 BATCH: Final = 20_000
 """Events that are looked at in one transaction."""
-
-_ALONG_THE_KEY: Final = b"""
-    set local enable_sort = off; set local enable_bitmapscan = off; set local enable_seqscan = off
-"""
-"""Without fresh statistics the planner would read all events for each batch."""
 
 _ABOUT: Final = """
        (resource = any(%(own)s::text[]) and object_id = %(key)s
@@ -145,8 +140,8 @@ def read_batch(connection: Connection, erasure: Erasure, limit: int = BATCH) -> 
         "after": after,
         "upto": batch.upto,
     }
+    along_the_key(connection)
     with driver(connection).cursor() as cursor:
-        cursor.execute(_ALONG_THE_KEY)
         cursor.execute(_READ, values)
         batch.found = [Found(*row) for row in cursor.fetchall()]
     return batch
@@ -172,8 +167,8 @@ def write_batch(
         )
         for one in batch.found
     ]
+    along_the_key(connection)
     with driver(connection).cursor() as cursor:
-        cursor.execute(_ALONG_THE_KEY)
         if rows:
             cursor.executemany(_WRITE, rows)
     return advanced(pending, batch, kept)
@@ -215,8 +210,8 @@ def told_of(connection: Connection, connection_id: int, key: str, own: Sequence[
     first, last = connection.execute(_BOUNDS, {"id": connection_id}).one()
     best: str | None = None
     values = {"id": connection_id, "key": key, "own": list(own), "assignments": []}
+    along_the_key(connection)
     with driver(connection).cursor() as cursor:
-        cursor.execute(_ALONG_THE_KEY)
         for after in range((first or 1) - 1, last or 0, BATCH):
             cursor.execute(_LOOK, {**values, "after": after, "upto": after + BATCH})
             found = cursor.fetchone()

@@ -20,9 +20,8 @@ from models.resources import RESOURCES
 from models.row import Row, shape_of
 from worker.core.log import logger
 from worker.events.envelope import snapshot_id
-from worker.events.reading import ALONG_THE_KEY
 from worker.events.undo import AtCut, State, at_cut, undone
-from worker.store.engine import driver
+from worker.store.engine import along_the_key, driver
 from worker.store.merge import sql_type
 from worker.store.sinks import Position, Progress, Sink, Told
 
@@ -56,8 +55,7 @@ def read_page(
     snapshot any more.
     """
     connection.execute(_ONE_MOMENT)
-    with driver(connection).cursor() as cursor:
-        cursor.execute(ALONG_THE_KEY)
+    along_the_key(connection)
     progress = after.snapshot or Progress()
     told: list[Told] = []
     room = limit

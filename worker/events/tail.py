@@ -15,8 +15,8 @@ from sqlalchemy import Connection, text
 
 from worker.core.beginning import Beginning, check_scope
 from worker.events.naming import names_of
-from worker.events.reading import ALONG_THE_KEY, COLUMNS
-from worker.store.engine import Database, driver
+from worker.events.reading import COLUMNS
+from worker.store.engine import Database, along_the_key, driver
 from worker.store.sequence import Reach, reaches
 from worker.store.sinks import Position, Told
 
@@ -107,6 +107,8 @@ class Tail:
     database: Database
     wanted: Wanted = Wanted()
     named: bool = False
+    most: int = MOST
+    stride: int = STRIDE
     positions: dict[int, Position] = field(default_factory=dict)
     _readers: int = 0
     """Connections that are read side by side."""
@@ -167,8 +169,8 @@ class Tail:
         _, seq, at, _ = self._position(owner.id)
         sparse = self.wanted.resources is not None or self.wanted.changes is not None
         while seq < upto:
-            end = min(upto, seq + STRIDE) if sparse else upto
-            batch = min(max(HELD // self._readers, FEWEST), MOST)
+            end = min(upto, seq + self.stride) if sparse else upto
+            batch = min(max(HELD // self._readers, FEWEST), self.most)
             values = {"id": owner.id, "seq": seq, "upto": end, "at": at, "limit": batch}
             with self.database.begin() as connection:
                 found = self._next(connection, values)
@@ -181,16 +183,16 @@ class Tail:
         self._readers -= 1
 
     def _next(self, connection: Connection, values: dict[str, Any]) -> list[Told]:
+        along_the_key(connection)
         with driver(connection).cursor() as cursor:
-            cursor.execute(ALONG_THE_KEY)
             statement = _AFTER if values["at"] is None else _SINCE
             cursor.execute(statement, {**values, **self.wanted.filter})
             return [Told(*row) for row in cursor.fetchall()]
 
     def _last(self, connection: Connection, number: int) -> list[Told]:
         ids = list(self.positions)
+        along_the_key(connection)
         with driver(connection).cursor() as cursor:
-            cursor.execute(ALONG_THE_KEY)
             cursor.execute(_LAST, {"ids": ids, "limit": number, **self.wanted.filter})
             return [Told(*row) for row in cursor.fetchall()]
 

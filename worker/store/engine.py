@@ -7,7 +7,7 @@ A connection that was opened by another process is refused at checkout.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import psycopg
@@ -48,6 +48,10 @@ _KEPT_OUT = (
 
 _AWAY = ("08", "53", "57P", "25006", "25P03", "25P04", "58000", "58030")
 """Lost or overloaded, a standby, a session that was cut for idling, a disk that fails."""
+
+
+_BESIDE_THE_KEY: Final = ("enable_sort", "enable_bitmapscan", "enable_seqscan")
+"""Ways to rows other than along an index."""
 
 
 class _GuidAsText(Loader):
@@ -133,6 +137,25 @@ def join_by_hash(connection: Connection) -> None:
     picks nested loops, which are quadratic here.
     """
     connection.execute(text("set local enable_nestloop = off"))
+
+
+def along_the_key(connection: Connection) -> None:
+    """For the rest of the transaction, find rows by an index and in its order.
+
+    Without fresh statistics the planner would read and sort all that is left, for each batch.
+    """
+    _set_ways(connection, "off")
+
+
+def as_planned(connection: Connection) -> None:
+    """The planner is free again."""
+    _set_ways(connection, "default")
+
+
+def _set_ways(connection: Connection, state: str) -> None:
+    statement = "; ".join(f"set local {way} to {state}" for way in _BESIDE_THE_KEY)
+    with driver(connection).cursor() as cursor:
+        cursor.execute(statement.encode())
 
 
 def _prepare(raw: psycopg.Connection[Any], record: Any) -> None:

@@ -17,15 +17,10 @@ from models.resource import OWNER
 from models.resources import RESOURCES
 from worker.core.errors import Refused, Unknown
 from worker.store.connections import GOING, change_connection, get
-from worker.store.engine import Database, driver
+from worker.store.engine import Database, along_the_key, driver
 from worker.store.lease import interrupting, joining
 
 BATCH: Final = 10_000
-
-_ALONG_THE_KEY: Final = (
-    "set local enable_sort = off; set local enable_bitmapscan = off; set local enable_seqscan = off"
-)
-"""Without fresh statistics the planner would read and sort all that is left for each batch."""
 
 Told = Callable[[str, int], None]
 """Told about each batch: the table, and how many of its rows have gone so far."""
@@ -141,8 +136,8 @@ def _batch(
     """The key that a batch ended at, None at the end of the table; and how many rows went."""
     values = (connection_id, *(last or ()))
     after = last is not None
+    along_the_key(connection)
     with driver(connection).cursor() as cursor:
-        cursor.execute(_ALONG_THE_KEY)
         cursor.execute(place.boundary(after=after), (*values, batch - 1))
         boundary = cursor.fetchone()
         statement = place.deletion(after=after, upto=boundary is not None)
@@ -161,8 +156,8 @@ def _ended(database: Database, connection_id: int, gone: dict[str, int]) -> int:
         except Unknown:
             return 0
         with joining(connection, connection_id):
+            along_the_key(connection)
             with driver(connection).cursor() as cursor:
-                cursor.execute(_ALONG_THE_KEY)
                 for place in PLACES:
                     cursor.execute(place.deletion(after=False, upto=False), (connection_id,))
                     gone[place.name] += cursor.rowcount

@@ -8,11 +8,7 @@ from sqlalchemy import Connection, text
 
 from worker.core.beginning import Ago, At, Beginning, Numbered
 from worker.core.errors import Halt
-
-_ALONG_THE_KEY = text(
-    "set local enable_sort = off; set local enable_bitmapscan = off; set local enable_seqscan = off"
-)
-"""Without fresh statistics the planner would read and sort a connection's events to find one."""
+from worker.store.engine import along_the_key
 
 _NOW = text("select clock_timestamp()")
 _KEPT = text("""
@@ -60,7 +56,7 @@ def reaches(
 
     Never before the oldest that is kept.
     """
-    connection.execute(_ALONG_THE_KEY)
+    along_the_key(connection)
     values = {"ids": None if ids is None else sorted(ids)}
     kept = [
         (row.connection_id, row.oldest, row.event_seq) for row in connection.execute(_KEPT, values)

@@ -13,6 +13,8 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, text
 
+from worker.store.engine import along_the_key, as_planned
+
 _BEHIND = text("""
     select s.id as sink_id, l.connection_id, coalesce(p.seq, 0) as seq,
            coalesce(p.occurred_at, c.created_at) as since
@@ -26,7 +28,6 @@ _BEHIND = text("""
             or coalesce(p.occurred_at, c.created_at) < :before)
      order by s.id, since, l.connection_id
 """)
-_WAYS: Final = ("enable_sort", "enable_bitmapscan", "enable_seqscan")
 _OLDEST = text("""
     select min(e.occurred_at)
       from unnest(cast(:connections as bigint[]), cast(:seqs as bigint[]),
@@ -59,19 +60,11 @@ def behind(connection: Connection, before: datetime | None = None) -> list[Behin
 
 
 @contextmanager
-def along_the_key(connection: Connection) -> Iterator[None]:
-    """Look events up by their key and in no other way.
-
-    Without fresh statistics the planner would read and sort all that waits, to find the first.
-    """
-    _set(connection, "off")
+def looking_up(connection: Connection) -> Iterator[None]:
+    """Look events up by their key and in no other way, until the end of the block."""
+    along_the_key(connection)
     yield
-    _set(connection, "default")
-
-
-def _set(connection: Connection, state: str) -> None:
-    for way in _WAYS:
-        connection.execute(text(f"set local {way} to {state}"))
+    as_planned(connection)
 
 
 def oldest_undelivered(connection: Connection) -> dict[int, datetime]:
@@ -79,7 +72,7 @@ def oldest_undelivered(connection: Connection) -> dict[int, datetime]:
     found = behind(connection)
     if not found:
         return {}
-    with along_the_key(connection):
+    with looking_up(connection):
         times = {
             sink_id: _oldest(connection, list(places))
             for sink_id, places in groupby(found, attrgetter("sink_id"))
