@@ -10,10 +10,12 @@ from sqlalchemy import (
     BigInteger,
     Column,
     DateTime,
+    Index,
     LargeBinary,
     Table,
     Text,
     Uuid,
+    text,
 )
 from sqlalchemy.schema import SchemaItem
 
@@ -119,6 +121,14 @@ def mirror_table(name: str, *items: SchemaItem, comment: str) -> Table:
         schema=DIRECTORY,
         comment=comment,
     )
+
+
+def deleted_index(name: str) -> Index:
+    """Tells at once whether any row of a connection is deleted; most often none is.
+
+    No probe by id may name its condition: see ``mirror_table`` on indexes of a connection.
+    """
+    return Index(f"ix_{name}_deleted", OWNER, postgresql_where=text("deleted_at is not null"))
 
 
 def guid_key(name: str) -> Column[str]:

@@ -45,6 +45,9 @@ _HASTEN = text("""
 _COUNT = text("""
     select count(*) from sync.quarantine where connection_id = :id and resource = :resource
 """)
+_KEYS = text("""
+    select key from sync.quarantine where connection_id = :id and resource = :resource
+""")
 _DUE = text("""
     select key from sync.quarantine
      where connection_id = :id and resource = :resource
@@ -110,6 +113,12 @@ def forget_unreadable(tx: Transaction, resource: Resource) -> None:
 def count_quarantined(tx: Transaction, resource: Resource) -> int:
     values = {"id": tx.connection_id, "resource": resource.name}
     return int(tx.connection.execute(_COUNT, values).scalar_one())
+
+
+def quarantined(tx: Transaction, resource: str) -> set[str]:
+    """The keys of all that could not be understood."""
+    values = {"id": tx.connection_id, "resource": resource}
+    return set(tx.connection.execute(_KEYS, values).scalars())
 
 
 def due_again(tx: Transaction, resource: Resource, *, whenever: bool) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cache
+from operator import itemgetter
 
 from sqlalchemy import Connection, text
 
@@ -14,6 +15,7 @@ from worker.store.change import Change
 from worker.store.engine import driver, join_by_hash
 from worker.store.lease import Transaction
 from worker.store.merge import key_type, stored_rows, write_outcomes
+from worker.store.quarantine import quarantined
 
 _NOTE = """
     insert into sync.seen (connection_id, resource, walk_id, page_no, keys, properties)
@@ -66,38 +68,30 @@ def _unseen(resource: Resource) -> str:
     table = f"{DIRECTORY}.{resource.name}"
     if resource.kind is Kind.EDGE:
         key = "t.group_id || '/' || t.member_id"
-        match = (
-            "t.group_id = split_part(s.key, '/', 1)::uuid"
-            " and t.member_id = split_part(s.key, '/', 2)::uuid"
-        )
-        parent = "t.group_id::text"
+        match = f"{key} = s.key"
     else:
         key = f"t.{resource.key[0]}::text"
         match = f"t.{resource.key[0]} = s.key::{key_type(resource).removesuffix('[]')}"
-        parent = key
     return f"""
-        with s as materialized ({_KEYS})
         select {key} from {table} t
          where t.{OWNER} = %(id)s and t.deleted_at is null
-           and not exists (select from s where {match})
-           and not exists (
-               select from sync.quarantine q
-                where q.connection_id = %(id)s and q.resource = %(parent)s and q.key = {parent})
+           and not exists (select from ({_KEYS}) as s where {match})
     """
 
 
 def unseen(tx: Transaction, resource: Resource, walk_id: int) -> dict[str, str]:
-    """Live rows that a complete walk did not see: key to reason. Malformed ones count as seen."""
+    """Live rows that a complete walk did not see: key to reason. Malformed ones count as seen.
+
+    Those are set aside here: they are few, and a second join would cost every row.
+    """
     join_by_hash(tx.connection)
-    values = {
-        "id": tx.connection_id,
-        "resource": resource.name,
-        "walk": walk_id,
-        "parent": resource.parent or resource.name,
-    }
+    values = {"id": tx.connection_id, "resource": resource.name, "walk": walk_id}
     with driver(tx.connection).cursor() as cursor:
         cursor.execute(_unseen(resource), values)
-        return {row[0]: DeletedReason.NOT_SEEN.value for row in cursor.fetchall()}
+        keys = [row[0] for row in cursor.fetchall()]
+    malformed = quarantined(tx, resource.parent or resource.name) if keys else set()
+    told_by = itemgetter(slice(36)) if resource.kind is Kind.EDGE else str
+    return {key: DeletedReason.NOT_SEEN.value for key in keys if told_by(key) not in malformed}
 
 
 @cache
