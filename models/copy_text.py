@@ -3,7 +3,7 @@
 Lines are made where there is time for it: beside the loader, while Postgres takes the last page.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -13,7 +13,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 NULL: Final = "\\N"
 _ESCAPES: Final = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
-_encode = msgspec.json.Encoder().encode
+_encoder = msgspec.json.Encoder()
+_encode = _encoder.encode
 
 Converter = Callable[[Any], str]
 
@@ -70,6 +71,66 @@ def escaped(text: str) -> str:
 def escaped_json(text: bytes) -> bytes:
     """JSON as COPY wants it: it holds no raw control characters, only backslashes."""
     return text.replace(b"\\", b"\\\\") if b"\\" in text else text
+
+
+def lines_of(rows: Sequence[Sequence[Any]], columns: Iterable[Column[Any]]) -> list[str]:
+    """Many rows at once, as ``line_of`` spells each: by column, which takes a third of the time."""
+    together = zip(columns, zip(*rows, strict=True), strict=bool(rows))
+    spelt = [_speller(column)(values) for column, values in together]
+    return ["\t".join(values) for values in zip(*spelt, strict=True)]
+
+
+def _speller(column: Column[Any]) -> Callable[[Sequence[Any]], list[str]]:
+    """How a column's values are spelt, all together."""
+    for kind, spell in _SPELLERS:
+        if isinstance(column.type, kind):
+            return spell
+    return _texts
+
+
+def _texts(values: Sequence[Any]) -> list[str]:
+    texts = [NULL if value is None else value for value in values]
+    together = "\t".join(texts)
+    plain = (
+        together.count("\\") == values.count(None)
+        and together.count("\t") == len(texts) - 1
+        and "\n" not in together
+        and "\r" not in together
+    )
+    return texts if plain else [NULL if value is None else escaped(value) for value in values]
+
+
+def _words(values: Sequence[Any]) -> list[str]:
+    """Instants and booleans: in JSON they hold neither commas nor escapes."""
+    text = _encode(values)[1:-1].decode().replace('"', "").replace("null", NULL)
+    return text.replace("true", "t").replace("false", "f").split(",")
+
+
+def _arrays(values: Sequence[Any]) -> list[str]:
+    text = _lines(values)
+    if "\\" in text:
+        return [NULL if value is None else escaped(array_literal(value)) for value in values]
+    # A line ends where a value does: JSON has no raw newlines.
+    text = text.replace("\n[", "\n{").replace("]\n", "}\n").replace("\nnull", f"\n{NULL}")
+    return text[1:-1].split("\n")
+
+
+def _documents(values: Sequence[Any]) -> list[str]:
+    text = _lines(values).replace("\\", "\\\\").replace("\nnull", f"\n{NULL}")
+    return text[1:-1].split("\n")
+
+
+def _lines(values: Sequence[Any]) -> str:
+    """Values as lines of JSON, with a newline ahead of the first, too."""
+    return "\n" + _encoder.encode_lines(values).decode()
+
+
+_SPELLERS: Final[tuple[tuple[Any, Callable[[Sequence[Any]], list[str]]], ...]] = (
+    (JSONB, _documents),
+    (ARRAY, _arrays),
+    (DateTime, _words),
+    (Boolean, _words),
+)
 
 
 def line_of(values: list[Any], convert: list[tuple[int, Converter]]) -> bytes:

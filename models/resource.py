@@ -23,7 +23,14 @@ from models.base import DIRECTORY, metadata
 from models.record import Record, graph_properties
 
 OWNER: Final = "connection_id"
-BOOKKEEPING: Final = ("first_seen_at", "changed_at", "deleted_at", "deleted_reason", "row_hash")
+BOOKKEEPING: Final = (
+    "first_seen_at",
+    "changed_at",
+    "deleted_at",
+    "deleted_reason",
+    "row_hash",
+    "source_hash",
+)
 
 
 class Kind(StrEnum):
@@ -97,6 +104,11 @@ class Resource:
         return tuple(str(column.name) for column in self.columns)
 
     @cached_property
+    def is_plain(self) -> bool:
+        """Whether an object's row follows from its own bytes, and its key from its id."""
+        return self.kind is not Kind.EDGE and not self.children and self.derive is None
+
+    @cached_property
     def selected(self) -> tuple[str, ...]:
         """The Graph properties to ask for, the key first; relations that carry edges last."""
         return (*graph_properties(self.record), *self.children)
@@ -118,6 +130,11 @@ def mirror_table(name: str, *items: SchemaItem, comment: str) -> Table:
         Column("deleted_at", DateTime(timezone=True), comment="null while live"),
         Column("deleted_reason", Text),
         Column("row_hash", LargeBinary, comment="versioned digest of the stored values"),
+        Column(
+            "source_hash",
+            LargeBinary,
+            comment="versioned digest of the bytes that the row was made of, where they told all",
+        ),
         schema=DIRECTORY,
         comment=comment,
     )

@@ -17,7 +17,7 @@ from msgspec import UNSET
 from sqlalchemy import ARRAY, DateTime, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 
-from models.copy_text import converters, line_of
+from models.copy_text import converters, line_of, lines_of
 from models.record import Record
 from models.resource import Kind, Resource
 
@@ -25,13 +25,20 @@ Row: TypeAlias = tuple[Any, ...]
 """Values in the order of ``Resource.columns``."""
 
 HASH_VERSION: Final = b"\x02"
-"""First byte of every hash: a new recipe is a new version, never a flood of false changes."""
+"""First byte of every hash: a new recipe is a new version, never a flood of false changes.
+
+Whatever makes other rows of the same bytes is a new recipe, too.
+"""
+
+HASH_BYTES: Final = 16
+"""Length of every hash, its version included."""
 
 MAX_KEY: Final = 400
 """Letters of a key that is a text; an index entry of Postgres has room for 2,700 bytes."""
 
 _GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_encode = msgspec.json.Encoder(order="deterministic").encode
+_encoder = msgspec.json.Encoder(order="deterministic")
+_encode = _encoder.encode
 
 
 def _guid(value: str) -> str:
@@ -101,6 +108,7 @@ class RowShape:
         self.names = resource.column_names
         self.everything = (1 << len(self.names)) - 1
         self._conversions = _indexed(resource, _converter)
+        self._key = self._conversions[0][1]
         self._unordered = _indexed(resource, _canonical)
         self._texts = converters(resource.columns)
         self._nested = [isinstance(column.type, JSONB) for column in resource.columns]
@@ -116,6 +124,10 @@ class RowShape:
             if resource.derive is None and resource.kind is not Kind.EDGE
             else None
         )
+
+    def key(self, identity: str) -> str:
+        """A plain object's key, by its id. Raises ValueError where that cannot be one."""
+        return str(self._key(identity))
 
     def from_record(self, record: Record) -> tuple[Row, int]:
         """The row and a bit for each column that Graph sent.
@@ -154,6 +166,15 @@ class RowShape:
         """
         return _encode(self._struct(*self._stored(row)))
 
+    def lines(self, rows: Sequence[Row]) -> list[bytes]:
+        """The COPY lines of many rows."""
+        return [line.encode() for line in lines_of(rows, self.resource.columns)]
+
+    def jsons(self, rows: Sequence[Row]) -> list[bytes]:
+        """The JSON of many rows."""
+        objects = [self._struct(*self._stored(row)) for row in rows]
+        return _encoder.encode_lines(objects).split(b"\n")[:-1]
+
     def canonical(self, row: Row) -> Row:
         """The row with every unordered list sorted, as it is compared and hashed."""
         values: list[Any] | None = None
@@ -179,7 +200,13 @@ class RowShape:
     def hash(self, row: Row) -> bytes:
         """A versioned content hash; the order of unordered lists does not count."""
         digest = hashlib.sha256(_encode(self.canonical(row)), usedforsecurity=False).digest()
-        return HASH_VERSION + digest[:15]
+        return HASH_VERSION + digest[: HASH_BYTES - 1]
+
+    @staticmethod
+    def source_hash(source: Any) -> bytes:
+        """A versioned hash of the bytes that an object was sent as."""
+        digest = hashlib.sha256(source, usedforsecurity=False).digest()
+        return HASH_VERSION + digest[: HASH_BYTES - 1]
 
     def some(self, row: Row, names: Sequence[str]) -> bytes:
         """The named columns as JSON: ``before`` and ``after`` of an updated event."""

@@ -1,4 +1,4 @@
-"""Whether anything of a connection is deleted is told by an index, not by a look at each row."""
+"""Rows remember the bytes they were made of; an index tells whether anything is deleted."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,8 +8,21 @@ down_revision = "0005"
 branch_labels = None
 depends_on = None
 
+_TABLES = ("users", "groups", "group_members", "sites", "role_definitions", "role_assignments")
+
 
 def upgrade() -> None:
+    for table in _TABLES:
+        op.add_column(
+            table,
+            sa.Column(
+                "source_hash",
+                sa.LargeBinary(),
+                nullable=True,
+                comment="versioned digest of the bytes that the row was made of, where they told all",
+            ),
+            schema="directory",
+        )
     with op.get_context().autocommit_block():
         for table in ("users", "groups"):
             op.create_index(
@@ -27,3 +40,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     for table in ("users", "groups"):
         op.drop_index(f"ix_{table}_deleted", table, schema="directory")
+    for table in _TABLES:
+        op.drop_column(table, "source_hash", schema="directory")

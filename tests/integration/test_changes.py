@@ -205,7 +205,12 @@ def test_changes_between_the_items_of_one_batch_are_not_lost(mirror: Mirror) -> 
 def test_hashes_of_an_earlier_release_are_made_anew_without_an_event(mirror: Mirror) -> None:
     mark = last_seq(mirror.database)
     with mirror.database.begin() as connection:
-        connection.execute(text("update directory.users set row_hash = '\\x01' || row_hash"))
+        connection.execute(
+            text(
+                "update directory.users set row_hash = '\\x01' || row_hash,"
+                " source_hash = '\\x01' || source_hash"
+            )
+        )
     assert checked(mirror.database).problems == []
     mirror.sync(full=True)
     versions = "select distinct substr(row_hash, 1, 1) from directory.users"

@@ -10,7 +10,8 @@ from sandbox.tenant import Request, Response, Tenant
 from tests.conftest import MakeMirror, Mirror
 from tests.support.mirror import assert_exact, events, last_seq, scalar, written
 from worker.core.errors import Torn
-from worker.graph.decode import Page, take_members
+from worker.graph.memberships import take_members
+from worker.graph.page import Page
 from worker.sync.run import run_slice
 
 MEMBERS = "groups/{id}/members"

@@ -46,7 +46,10 @@ def mirrored(database: Database, connection_id: int = 1) -> dict[str, Truth]:
 
 def assert_exact(database: Database, tenant: Tenant, connection_id: int = 1) -> None:
     """The mirror equals the tenant, and the events tell the mirror."""
-    assert mirrored(database, connection_id) == tenant.truth()
+    found, truth = mirrored(database, connection_id), tenant.truth()
+    wrong = {name: (found[name], truth[name]) for name in found if found[name] != truth[name]}
+    assert not wrong, f"the mirror, then the tenant: {wrong}"
+    assert found.keys() == truth.keys()
     assert checked(database, connection_id).problems == []
 
 

@@ -7,8 +7,11 @@ import pytest
 
 from models.resource import DeletedReason
 from models.resources import RESOURCES
+from models.row import shape_of
 from worker.core.errors import Torn
-from worker.graph.decode import Page, decode_object, decode_page, edges_of
+from worker.graph.decode import decode_object, decode_page, read_changed
+from worker.graph.memberships import edges_of
+from worker.graph.page import Page
 
 USERS, GROUPS, SITES = RESOURCES["users"], RESOURCES["groups"], RESOURCES["sites"]
 ASSIGNMENTS = RESOURCES["role_assignments"]
@@ -192,8 +195,67 @@ def test_an_object_that_comes_twice_is_folded_column_by_column() -> None:
     names = USERS.column_names
     for name in ("id", "mail", "job_title", "city"):
         assert page.rows[guid(1)].present >> names.index(name) & 1
-    told = json.loads(page.rows[guid(1)].json)
-    assert (told["mail"], told["job_title"]) == ("new", "Clerk")
+
+
+# ---- over known ground
+
+WHOLE = dict.fromkeys(USERS.selected)
+
+
+def again(*objects: Any) -> Page:
+    return decode_page(USERS, body(*objects), again=True)
+
+
+def test_over_known_ground_objects_are_left_unread() -> None:
+    page = again({"id": guid(1).upper()}, {"id": guid(2), "accountEnabled": "a lie"})
+    assert page.count == 2
+    assert list(page.unread) == [guid(1), guid(2)]
+    assert (page.keys, page.rejects) == ([], [])
+
+
+def test_what_was_sent_as_before_is_not_read() -> None:
+    page = again({"id": guid(1), "mail": "a"}, {"id": guid(2), "mail": "b"})
+    read_changed(page, USERS, {guid(2)})
+    assert page.same == [guid(1)]
+    assert value_of(page, guid(2), "mail") == "b"
+    assert page.keys == [guid(1), guid(2)]
+    assert not page.unread
+
+
+def test_what_cannot_be_understood_when_it_is_read_is_a_reject() -> None:
+    page = again({"id": guid(1), "accountEnabled": "a lie"}, {"id": guid(2)})
+    read_changed(page, USERS, {guid(1), guid(2)})
+    assert [reject.key for reject in page.rejects] == [guid(1)]
+    assert page.keys == [guid(2)]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"id": guid(1).upper()},
+        {"id": guid(2), "@removed": {"reason": "changed"}},
+        {"id": "no GUID"},
+        {"id": 7},
+        {},
+    ],
+)
+def test_a_page_with_anything_odd_is_read_at_once(odd: dict[str, Any]) -> None:
+    page = again({"id": guid(1), "mail": "a"}, odd)
+    assert not page.unread
+    assert value_of(page, guid(1), "mail") == "a"
+
+
+def test_only_an_object_that_told_all_of_its_row_has_a_source() -> None:
+    page = decode_page(USERS, body(WHOLE | {"id": guid(1)}, {"id": guid(2)}), first=True)
+    sent = json.dumps(WHOLE | {"id": guid(1)}).encode()
+    assert page.rows[guid(1)].source == shape_of(USERS).source_hash(sent)
+    assert page.rows[guid(2)].source is None
+
+
+def test_groups_are_read_at_once_as_their_members_come_with_them() -> None:
+    page = decode_page(GROUPS, body({"id": guid(1), "members@delta": [member(2)]}), again=True)
+    assert list(page.edges) == [(guid(1), guid(2))]
+    assert not page.unread
 
 
 # ---- members

@@ -27,7 +27,7 @@ from worker.events.scrub import (
     scrubbed_key,
     turned,
 )
-from worker.graph.decode import Incoming, Malformed, Page
+from worker.graph.page import Incoming, Malformed, Page
 from worker.store.erasure import LENGTH, Digests, Erased, Pending
 from worker.store.free_text import PLACES, names_of, without_names
 from worker.store.namesakes import path_of

@@ -91,7 +91,7 @@ def _spelt(
     for seq, (kind, key, changed, before, after) in enumerate(changes, first):
         names = NULL if changed is None else array_literal(changed)
         safe = key if key.isprintable() and "\\" not in key else escaped(key)
-        what = f"{safe}\t{kind.value}\t{names}\t".encode()
+        what = f"{safe}\t{kind}\t{names}\t".encode()
         yield b"%b%d%b%012x%b%b%b\t%b%b" % (
             *(head, seq, middle, seq, name, what),
             *(_state(before), _state(after), tail),

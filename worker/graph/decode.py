@@ -7,20 +7,21 @@ one malformed object costs itself and not its page.
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from models.record import MemberReference, Record, Removed
+from models.record import Record, Removed
 from models.resource import DeletedReason, Resource
-from models.resources.group_members import MEMBER_TYPES
-from models.row import Row, shape_of
+from models.row import Row, RowShape, shape_of
 from worker.core.errors import Torn
+from worker.graph.document import document_of, json_of, link_of, reason_of
+from worker.graph.memberships import note_members
+from worker.graph.page import Incoming, Malformed, Page, Unread
 from worker.nango.reply import UNREADABLE
 
 REASONS: Final = {
@@ -31,70 +32,58 @@ REASONS: Final = {
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 """A NUL as JSON spells it; after an odd backslash it is only the text that looks like one."""
 
-
-class Incoming(NamedTuple):
-    """A row as it came, a bit for each column that was sent, and the hash of its content.
-
-    Where the row is likely to be new, its JSON and its COPY line, too.
-    """
-
-    row: Row
-    present: int
-    hash: bytes
-    json: bytes = b""
-    line: bytes = b""
+Take = Callable[[Record, msgspec.Raw | None], None]
 
 
-class Malformed(NamedTuple):
-    """An object that cannot be understood; ``key`` is its id where that much is readable."""
+_LINKS: Final[tuple[tuple[str, Any, Any], ...]] = (
+    ("next_link", str | None, msgspec.field(name="@odata.nextLink", default=None)),
+    ("delta_link", str | None, msgspec.field(name="@odata.deltaLink", default=None)),
+)
 
-    key: str | None
-    reason: str
+
+class _Head(msgspec.Struct):
+    """As much of an object as tells which it is."""
+
+    id: str
+    removed: Removed | UnsetType = msgspec.field(name="@removed", default=UNSET)
 
 
-@dataclass
-class Page:
-    """One page of a walk, understood."""
-
-    count: int = 0
-    rows: dict[str, Incoming] = field(default_factory=dict)
-    removed: dict[str, DeletedReason] = field(default_factory=dict)
-    edges: dict[tuple[str, str], str] = field(default_factory=dict)
-    edges_removed: dict[tuple[str, str], DeletedReason] = field(default_factory=dict)
-    rejects: list[Malformed] = field(default_factory=list)
-    conflicts: set[str] = field(default_factory=set)
-    next_link: str | None = None
-    delta_link: str | None = None
-    digest: str = ""
-
-    @property
-    def is_last(self) -> bool:
-        return self.next_link is None
+_head = msgspec.json.Decoder(_Head).decode
 
 
 @cache
-def _envelope(resource: Resource) -> msgspec.json.Decoder[Any]:
-    fields: list[tuple[str, Any, Any]] = [
-        ("next_link", str | None, msgspec.field(name="@odata.nextLink", default=None)),
-        ("delta_link", str | None, msgspec.field(name="@odata.deltaLink", default=None)),
-    ]
+def _envelope(kind: type) -> msgspec.json.Decoder[Any]:
+    """Decodes a page of objects of a kind."""
     shape = msgspec.defstruct(
-        f"{resource.name}_page",
-        [("value", list[resource.record]), *fields],  # type: ignore[name-defined]
+        f"{kind.__name__}Page",
+        [("value", list[kind]), *_LINKS],  # type: ignore[valid-type]
         kw_only=True,
     )
     return msgspec.json.Decoder(shape)
 
 
-def decode_page(resource: Resource, body: bytes, *, first: bool = False) -> Page:
-    """Understand one page of a listing or of a delta round; on ``first`` loads, spell it out.
+@cache
+def _record(resource: Resource) -> Callable[[msgspec.Raw], Record]:
+    return msgspec.json.Decoder(resource.record).decode
 
+
+def decode_page(
+    resource: Resource, body: bytes, *, first: bool = False, again: bool = False
+) -> Page:
+    """Understand one page of a listing or of a delta round.
+
+    Of ``first`` loads, rows are spelt out for storing them; of walks that go over all of a
+    resource ``again``, plain objects are left unread: most of them will be what they were.
     Raises Torn where the body is not a page at all; single bad objects become rejects.
     """
     # A body without any backslash, as most are, is known to be clean at a fraction of the cost.
     if b"\\" not in body or b"\\u0000" not in body:
         with suppress(*UNREADABLE):
-            return _at_once(resource, body, first=first)
+            if resource.is_plain and again:
+                return _unread(resource, body)
+            if resource.is_plain and first:
+                return _spelt(resource, body)
+            return _at_once(resource, body)
     return _one_by_one(resource, body)
 
 
@@ -106,44 +95,101 @@ def decode_object(resource: Resource, body: bytes) -> Page:
     return page
 
 
-def _at_once(resource: Resource, body: bytes, *, first: bool) -> Page:
-    whole = _envelope(resource).decode(body)
+def _at_once(resource: Resource, body: bytes) -> Page:
+    whole = _envelope(resource.record).decode(body)
     page = Page(next_link=whole.next_link, delta_link=whole.delta_link)
-    take = _taker(page, resource, first=first)
+    take = _taker(page, resource)
     for record in whole.value:
-        take(record)
+        take(record, None)
     return _finished(page, len(whole.value))
 
 
+def _spelt(resource: Resource, body: bytes) -> Page:
+    """Everything is understood and spelt out, all objects together.
+
+    A page with anything odd is taken object by object.
+    """
+    whole = _envelope(msgspec.Raw).decode(body)
+    page = Page(next_link=whole.next_link, delta_link=whole.delta_link)
+    shape, record_of = shape_of(resource), _record(resource)
+    records = [record_of(raw) for raw in whole.value]
+    try:
+        read = [shape.from_record(record) for record in records]
+    except ValueError:
+        return _at_once(resource, body)
+    rows = [row for row, _ in read]
+    page.rows = {
+        row[0]: Incoming(row, present, shape.hash(row), _source(shape, raw, present), json, line)
+        for (row, present), raw, json, line in zip(
+            read, whole.value, shape.jsons(rows), shape.lines(rows), strict=True
+        )
+    }
+    if len(page.rows) != len(read) or any(one.removed is not UNSET for one in records):
+        return _at_once(resource, body)
+    return _finished(page, len(read))
+
+
+def _source(shape: RowShape, raw: msgspec.Raw | None, present: int) -> bytes | None:
+    """The hash of an object's bytes, where they told all of its row."""
+    return shape.source_hash(raw) if raw is not None and present == shape.everything else None
+
+
+def _unread(resource: Resource, body: bytes) -> Page:
+    """Nothing is understood but the ids. A page with anything odd is read at once after all."""
+    whole = _envelope(msgspec.Raw).decode(body)
+    page = Page(next_link=whole.next_link, delta_link=whole.delta_link)
+    heads = [_head(raw) for raw in whole.value]
+    keys = _keys(resource, heads)
+    if len(keys) != len(heads) or any(head.removed is not UNSET for head in heads):
+        return _at_once(resource, body)
+    source_of = shape_of(resource).source_hash
+    page.unread = {
+        key: Unread(source_of(raw), raw) for key, raw in zip(keys, whole.value, strict=True)
+    }
+    return _finished(page, len(heads))
+
+
+def _keys(resource: Resource, heads: Sequence[_Head]) -> dict[str, None]:
+    """The keys of objects, each once; none where one is no key at all."""
+    key_of = shape_of(resource).key
+    try:
+        return dict.fromkeys([key_of(head.id) for head in heads])
+    except ValueError:
+        return {}
+
+
+def read_changed(page: Page, resource: Resource, changed: Collection[str]) -> None:
+    """Understand what was left unread and was sent in other bytes than before.
+
+    Raises Torn where that is not even JSON.
+    """
+    take, record_of = _taker(page, resource), _record(resource)
+    for key, (_, raw) in page.unread.items():
+        if key not in changed:
+            page.same.append(key)
+            continue
+        try:
+            take(record_of(raw), raw)
+        except UNREADABLE:
+            _take_item(page, resource, take, json_of(bytes(raw)))
+    page.unread = {}
+
+
 def _one_by_one(resource: Resource, body: bytes) -> Page:
-    document, value = _document(body)
-    links = _link(document, "@odata.nextLink"), _link(document, "@odata.deltaLink")
+    document, value = document_of(body)
+    links = link_of(document, "@odata.nextLink"), link_of(document, "@odata.deltaLink")
     page = Page(next_link=links[0], delta_link=links[1])
     take = _taker(page, resource)
     for item in value:
-        try:
-            take(_convert(resource, item))
-        except (ValueError, RecursionError) as fault:
-            page.rejects.append(Malformed(_readable_key(resource, item), _short(fault)))
+        _take_item(page, resource, take, item)
     return _finished(page, len(value))
 
 
-def _document(body: bytes) -> tuple[dict[str, Any], list[Any]]:
+def _take_item(page: Page, resource: Resource, take: Take, item: Any) -> None:
     try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        raise Torn("the answer is not JSON; nothing of it was used", after=60) from None
-    value = document.get("value") if isinstance(document, dict) else None
-    if not isinstance(value, list):
-        raise Torn("the answer has no 'value' list; nothing of it was used", after=60)
-    return document, value
-
-
-def _link(document: dict[str, Any], name: str) -> str | None:
-    link = document.get(name)
-    if link is not None and not isinstance(link, str):
-        raise Torn(f"{name} is not a link; nothing of the page was used", after=60)
-    return link
+        take(_convert(resource, item), None)
+    except (ValueError, RecursionError) as fault:
+        page.rejects.append(Malformed(_readable_key(resource, item), reason_of(fault)))
 
 
 def _convert(resource: Resource, item: Any) -> Record:
@@ -151,11 +197,6 @@ def _convert(resource: Resource, item: Any) -> Record:
     if _NUL.search(text):
         raise ValueError("a text holds a NUL character, which Postgres cannot store")
     return msgspec.json.decode(text.encode(), type=resource.record)
-
-
-def _short(fault: Exception) -> str:
-    """The reason without the offending value, which may be personal data."""
-    return str(fault).split("\n", 1)[0][:200]
 
 
 def _readable_key(resource: Resource, item: Any) -> str | None:
@@ -171,19 +212,19 @@ def _readable_key(resource: Resource, item: Any) -> str | None:
     return None if "\0" in key else key
 
 
-def _taker(page: Page, resource: Resource, *, first: bool = False) -> Callable[[Record], None]:
+def _taker(page: Page, resource: Resource) -> Take:
     """Puts records into a page; made once a page, as it runs once an object."""
     shape = shape_of(resource)
-    from_record, hash_of, json_of, line_of = shape.from_record, shape.hash, shape.json, shape.line
+    from_record, hash_of = shape.from_record, shape.hash
     rows, removed, conflicts = page.rows, page.removed, page.conflicts
     has_members = bool(resource.children)
 
-    def take(record: Record) -> None:
+    def take(record: Record, raw: msgspec.Raw | None) -> None:
         try:
             row, present = from_record(record)
         except ValueError as fault:
             key = _readable_key(resource, {"id": record.id})
-            page.rejects.append(Malformed(key, _short(fault)))
+            page.rejects.append(Malformed(key, reason_of(fault)))
             return
         key = row[0]
         if record.removed is not UNSET:
@@ -193,12 +234,10 @@ def _taker(page: Page, resource: Resource, *, first: bool = False) -> Callable[[
             conflicts.add(key)
         if key in rows:
             row, present = _folded(rows[key], row, present)
-        if first:
-            rows[key] = Incoming(row, present, hash_of(row), json_of(row), line_of(row))
-        else:
-            rows[key] = Incoming(row, present, hash_of(row))
+            raw = None
+        rows[key] = Incoming(row, present, hash_of(row), _source(shape, raw, present))
         if has_members and record.members:  # type: ignore[attr-defined]
-            _take_members(page, key, record.members)  # type: ignore[attr-defined]
+            note_members(page, key, record.members)  # type: ignore[attr-defined]
 
     return take
 
@@ -219,23 +258,13 @@ def _folded(before: Incoming, row: Row, present: int) -> tuple[Row, int]:
     return merged, before.present | present
 
 
-def _take_members(page: Page, group_id: str, members: list[MemberReference]) -> None:
-    for member in members:
-        pair = (group_id, member.id.lower())
-        if isinstance(member.removed, UnsetType):
-            page.edges_removed.pop(pair, None)
-            page.edges[pair] = MEMBER_TYPES.get(member.odata_type, "other")
-        else:
-            page.edges.pop(pair, None)
-            page.edges_removed[pair] = DeletedReason.PERMANENTLY_DELETED
-
-
 def _finished(page: Page, count: int) -> Page:
     """Count, and digest what was said, so that a walk that repeats itself is noticed."""
     page.count = count
     if count:
-        hashes = b"".join([incoming.hash for incoming in page.rows.values()])
-        told = hashlib.blake2b(hashes, digest_size=16)
+        hashes = [incoming.hash for incoming in page.rows.values()]
+        hashes += [unread.source for unread in page.unread.values()]
+        told = hashlib.blake2b(b"".join(hashes), digest_size=16)
         told.update(repr((sorted(page.removed), sorted(page.edges))).encode())
         told.update(repr((sorted(page.edges_removed), page.rejects)).encode())
         page.digest = told.hexdigest()
@@ -243,46 +272,3 @@ def _finished(page: Page, count: int) -> Page:
         page.removed.pop(key, None)
         page.rows.pop(key, None)
     return page
-
-
-def edges_of(group_id: str, body: bytes) -> tuple[dict[tuple[str, str], str], str | None]:
-    """The memberships and the next link in one page of ``/groups/{id}/members``.
-
-    Rows may carry nothing but type and id, where a permission is missing: they are pairs, and
-    never say anything about the member itself.
-    """
-    try:
-        listed = msgspec.json.decode(body, type=_Members)
-    except UNREADABLE as fault:
-        raise Torn(f"a list of members cannot be read ({_short(fault)})", after=60) from None
-    edges = {
-        (group_id, member.id.lower()): MEMBER_TYPES.get(member.odata_type, "other")
-        for member in listed.value
-    }
-    return edges, listed.next_link
-
-
-def take_members(page: Page, group_id: str, body: bytes) -> str | None:
-    """Add one page of ``/groups/{id}/members``; the link to the next one.
-
-    A member that cannot be understood is a reject of its group. Raises Torn where the body is
-    not a page at all.
-    """
-    with suppress(Torn):
-        edges, link = edges_of(group_id, body)
-        page.edges |= edges
-        return link
-    document, value = _document(body)
-    for item in value:
-        try:
-            member = msgspec.convert(item, MemberReference)
-        except (ValueError, RecursionError) as fault:
-            page.rejects.append(Malformed(group_id, f"a member: {_short(fault)}"))
-        else:
-            _take_members(page, group_id, [member])
-    return _link(document, "@odata.nextLink")
-
-
-class _Members(msgspec.Struct):
-    value: list[MemberReference]
-    next_link: str | None = msgspec.field(name="@odata.nextLink", default=None)

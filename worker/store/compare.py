@@ -12,11 +12,12 @@ from worker.store.change import Change
 
 
 class Outcome(NamedTuple):
-    """The row to store, its hash, and what to tell."""
+    """The row to store, its hash, what to tell, and the hash of the bytes that told all of it."""
 
     row: Row
     hash: bytes
     change: Change
+    source: bytes | None = None
 
 
 def merged(old: Row, new: Row, present: int) -> Row:

@@ -13,7 +13,10 @@ from models.row import Row
 from worker.store.engine import driver
 
 CHUNK = 100
-"""Lines that are sent at once."""
+"""Lines that are sent first, and at least, so that Postgres soon has something to do."""
+
+ENOUGH = 100_000
+"""Bytes that are sent at once, where lines are short: each sending has its own cost."""
 
 
 def copy_lines(
@@ -23,15 +26,22 @@ def copy_lines(
 
     Lines may be made as they are asked for: Postgres works on some while the next are made.
     """
-    statement = sql.SQL("copy {}.{} ({}) from stdin").format(
+    made, number = iter(lines), CHUNK
+    statement = _statement(schema, table, tuple(columns))
+    with driver(connection).cursor() as cursor, cursor.copy(statement) as copy:
+        while chunk := b"".join(islice(made, number)):
+            copy.write(chunk)
+            number = max(CHUNK, number * ENOUGH // len(chunk))
+
+
+@cache
+def _statement(schema: str, table: str, columns: tuple[str, ...]) -> bytes:
+    composed = sql.SQL("copy {}.{} ({}) from stdin").format(
         sql.Identifier(schema),
         sql.Identifier(table),
         sql.SQL(", ").join(map(sql.Identifier, columns)),
     )
-    made = iter(lines)
-    with driver(connection).cursor() as cursor, cursor.copy(statement) as copy:
-        while chunk := b"".join(islice(made, CHUNK)):
-            copy.write(chunk)
+    return composed.as_bytes()
 
 
 def mirror_columns(resource: Resource) -> tuple[str, ...]:

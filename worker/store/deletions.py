@@ -35,7 +35,8 @@ def delete_objects(
     live = [key for key, old in stored.items() if old.live]
     with driver(tx.connection).cursor() as cursor:
         cursor.executemany(
-            f"update {DIRECTORY}.{resource.name} set deleted_reason = %s, row_hash = null,"
+            f"update {DIRECTORY}.{resource.name} set deleted_reason = %s,"
+            f" row_hash = null, source_hash = null,"
             f" changed_at = case when deleted_at is null then %s else changed_at end,"
             f" deleted_at = coalesce(deleted_at, %s)"
             f" where {OWNER} = %s and {resource.key[0]} = %s"
@@ -80,7 +81,10 @@ _HOLD = text("""
     update sync.removals set held = true
      where connection_id = :id and resource = :resource and not held
 """)
-_DROP = text("delete from sync.removals where connection_id = :id and resource = :resource")
+_DROP = text("""
+    delete from sync.removals
+     where connection_id = :id and resource = :resource and (held or not :held)
+""")
 _LIVE = "select count(*) from {schema}.{table} where connection_id = :id and deleted_at is null"
 
 
@@ -149,8 +153,10 @@ def hold_removals(tx: Transaction, resource: Resource) -> None:
     tx.connection.execute(_HOLD, {"id": tx.connection_id, "resource": resource.name})
 
 
-def drop_removals(tx: Transaction, resource: Resource) -> None:
-    tx.connection.execute(_DROP, {"id": tx.connection_id, "resource": resource.name})
+def drop_removals(tx: Transaction, resource: Resource, *, held: bool = False) -> None:
+    """Forget deletions that wait: all of a resource, or only those that are ``held``."""
+    values = {"id": tx.connection_id, "resource": resource.name, "held": held}
+    tx.connection.execute(_DROP, values)
 
 
 def live_count(tx: Transaction, resource: Resource) -> int:

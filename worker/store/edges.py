@@ -5,6 +5,7 @@ comes back, its memberships are read from Graph again, never revived from memory
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from models.change_event import ChangeKind
@@ -141,40 +142,44 @@ def merge_edges(
         return []
     known = {} if hopeful else stored_edges(tx, arriving)
     ended = _ended(tx, arriving)
-    changes: list[Change] = []
-    fresh, altered = [], []
-    for pair, sent_type in arriving.items():
-        dead_end = pair[0] in ended or pair[1] in ended
-        old = known.get(pair)
-        if old is None:
-            fresh.append((pair, sent_type, dead_end))
-            if not dead_end:
-                changes.append(_told(ChangeKind.CREATED, pair, sent_type))
-            continue
-        new_type = old.member_type if sent_type == "other" else sent_type
-        change, values = _altered(tx, pair, old, new_type, dead_end=dead_end)
+    fresh = {pair: kind for pair, kind in arriving.items() if pair not in known}
+    changes = _insert(tx, fresh, ended)
+    altered = []
+    for pair, old in known.items():
+        dead_end = not ended.isdisjoint(pair)
+        change, values = _altered(tx, pair, old, arriving[pair], dead_end=dead_end)
         changes += [change] if change else []
         altered += [values] if values else []
-    if fresh:
-        insert_lines(tx, GROUP_MEMBERS, _new(tx, fresh))
     _write(tx, altered)
     return changes
 
 
-def _new(tx: Transaction, fresh: Iterable[tuple[Pair, str, bool]]) -> Iterator[bytes]:
-    """The lines of memberships that are stored for the first time; of some an end is deleted."""
+def _insert(tx: Transaction, fresh: Mapping[Pair, str], ended: set[str]) -> list[Change]:
+    """Store memberships that are new. Only those are told that are live."""
+    dead = {pair: kind for pair, kind in fresh.items() if not ended.isdisjoint(pair)}
+    live = {pair: kind for pair, kind in fresh.items() if pair not in dead} if dead else fresh
+    if fresh:
+        lines = chain(_lines(tx, live), _lines(tx, dead, dead_end=True))
+        insert_lines(tx, GROUP_MEMBERS, lines)
+    return [_told(ChangeKind.CREATED, pair, kind) for pair, kind in live.items()]
+
+
+def _lines(
+    tx: Transaction, fresh: Mapping[Pair, str], *, dead_end: bool = False
+) -> Iterator[bytes]:
+    """The lines of memberships that are stored for the first time, live unless an end is not."""
     moment = tx.moment.isoformat()
-    live = f"{moment}\t{moment}\t{NULL}\t{NULL}\t{NULL}\n"
-    dead = f"{moment}\t{moment}\t{moment}\t{DeletedReason.CASCADE.value}\t{NULL}\n"
-    for (group_id, member_id), member_type, dead_end in fresh:
-        values = f"{tx.connection_id}\t{group_id}\t{member_id}\t{member_type}"
-        yield f"{values}\t{dead if dead_end else live}".encode()
+    fate = (moment, DeletedReason.CASCADE.value) if dead_end else (NULL, NULL)
+    owner, rest = tx.connection_id, "\t".join((moment, moment, *fate, NULL, NULL))
+    for (group_id, member_id), member_type in fresh.items():
+        yield f"{owner}\t{group_id}\t{member_id}\t{member_type}\t{rest}\n".encode()
 
 
 def _altered(
-    tx: Transaction, pair: Pair, old: StoredEdge, new_type: str, *, dead_end: bool
+    tx: Transaction, pair: Pair, old: StoredEdge, sent_type: str, *, dead_end: bool
 ) -> tuple[Change | None, tuple[object, ...] | None]:
     """What to tell and what to write about a membership that is stored already."""
+    new_type = old.member_type if sent_type == "other" else sent_type
     where = (tx.moment, tx.connection_id, *pair)
     if dead_end:
         if old.live or old.reason == DeletedReason.CASCADE:
@@ -291,7 +296,11 @@ def _write(tx: Transaction, altered: Sequence[tuple[object, ...]]) -> None:
 
 
 def _told(kind: ChangeKind, pair: Pair, member_type: str) -> Change:
-    text = _SHAPE.json((*pair, member_type))
+    """An event; its JSON as ``RowShape.json`` has it. GUIDs and our words need no escapes."""
+    group_id, member_id = pair
+    text = (
+        f'{{"group_id":"{group_id}","member_id":"{member_id}","member_type":"{member_type}"}}'
+    ).encode()
     if kind is ChangeKind.DELETED:
         return Change(kind, edge_key(pair), before=text)
     return Change(kind, edge_key(pair), after=text)

@@ -17,7 +17,7 @@ from sqlalchemy.types import TypeEngine
 from models.base import DIRECTORY
 from models.copy_text import array_literal
 from models.resource import OWNER, Resource
-from models.row import HASH_VERSION, Row, shape_of
+from models.row import HASH_BYTES, HASH_VERSION, Row, shape_of
 from worker.store import compare
 from worker.store.change import Change
 from worker.store.copy import as_parameters, copy_lines, mirror_columns
@@ -37,6 +37,8 @@ class Arriving(Protocol):
     @property
     def hash(self) -> bytes: ...
     @property
+    def source(self) -> bytes | None: ...
+    @property
     def line(self) -> bytes: ...
 
 
@@ -52,6 +54,7 @@ class Stored(NamedTuple):
 
 
 class _Statements(NamedTuple):
+    changed: str
     hashes: str
     rows: str
     update: str
@@ -92,11 +95,20 @@ def _statements(resource: Resource) -> _Statements:
     casts = {str(c.name): sql_type(c.type) for c in resource.columns}
     assignments = ", ".join(f'"{name}" = %s::{casts[name]}' for name in rest)
     return _Statements(
+        f"""
+        select k.key from unnest(%s::text::{array}) with ordinality as k(key, number)
+          left join lateral (
+               select source_hash, deleted_at from {table}
+                where {OWNER} = %s and {key} = k.key limit 1) as found on true
+         where found.deleted_at is not null
+            or found.source_hash is distinct from
+               substr(%s::bytea, k.number::int * {HASH_BYTES} - {HASH_BYTES - 1}, {HASH_BYTES})
+        """,
         _probe(table, key, array, f"{key}, row_hash, deleted_at is null as live"),
         _probe(table, key, array, f"deleted_at is null as live, {columns}"),
-        f"update {table} set {assignments}, row_hash = %s, changed_at = %s,"
+        f"update {table} set {assignments}, row_hash = %s, source_hash = %s, changed_at = %s,"
         f" deleted_at = null, deleted_reason = null where {OWNER} = %s and {key} = %s",
-        f"update {table} set row_hash = %s where {OWNER} = %s and {key} = %s",
+        f"update {table} set row_hash = %s, source_hash = %s where {OWNER} = %s and {key} = %s",
     )
 
 
@@ -118,11 +130,15 @@ def merge_rows(
     if new:
         _insert(tx, resource, [item for _, item in new])
     changes = _created(resource, new)
-    doubtful = {
-        key: item
-        for key, item in arriving.items()
-        if key in known and known[key] != (item.hash, True)
-    }
+    doubtful, same = {}, []
+    for key, item in arriving.items():
+        if key not in known:
+            continue
+        if known[key] != (item.hash, True):
+            doubtful[key] = item
+        elif item.source is not None:
+            same.append((item.hash, item.source, tx.connection_id, key))
+    _rehash(tx, resource, same)
     outdated = {key for key in doubtful if _is_outdated(known[key][0])}
     return changes + _settle(tx, resource, doubtful, outdated)
 
@@ -153,13 +169,18 @@ def _settle(
         else:
             outcome = compare.restored(shape, key, item.row)
         if outcome is not None:
-            outcomes.append(outcome)
-        elif key in outdated:
-            same.append((shape.hash(old.row), tx.connection_id, key))
+            outcomes.append(outcome._replace(source=item.source))
+        elif key in outdated or item.source is not None:
+            same.append((shape.hash(old.row), item.source, tx.connection_id, key))
+    _rehash(tx, resource, same)
+    return write_outcomes(tx, resource, outcomes)
+
+
+def _rehash(tx: Transaction, resource: Resource, same: Sequence[tuple[Any, ...]]) -> None:
+    """Store hashes of rows whose content stays as it is: row, source, connection and key."""
     if same:
         with driver(tx.connection).cursor() as cursor:
             cursor.executemany(_statements(resource).rehash, same)
-    return write_outcomes(tx, resource, outcomes)
 
 
 def write_outcomes(
@@ -172,11 +193,25 @@ def write_outcomes(
             cursor.executemany(
                 _statements(resource).update,
                 [
-                    (*parameters(o.row)[1:], o.hash, tx.moment, tx.connection_id, o.row[0])
+                    (
+                        *parameters(o.row)[1:],
+                        *(o.hash, o.source, tx.moment, tx.connection_id, o.row[0]),
+                    )
                     for o in outcomes
                 ],
             )
     return [outcome.change for outcome in outcomes]
+
+
+def changed_sources(tx: Transaction, resource: Resource, sources: Mapping[str, bytes]) -> set[str]:
+    """The keys whose rows are not live and made of just those bytes: key to hash of the source.
+
+    Postgres compares, so that of a page in which nothing changed nothing is sent back.
+    """
+    values = (array_literal(list(sources)), tx.connection_id, b"".join(sources.values()))
+    with driver(tx.connection).cursor() as cursor:
+        cursor.execute(_statements(resource).changed, values)
+        return {key for (key,) in cursor.fetchall()}
 
 
 def _hashes(
@@ -197,12 +232,21 @@ def stored_rows(tx: Transaction, resource: Resource, keys: list[str]) -> dict[st
 def _insert(tx: Transaction, resource: Resource, items: Iterable[Arriving]) -> None:
     shape = shape_of(resource)
     owner, moment = str(tx.connection_id).encode(), tx.moment.isoformat().encode()
-    tail = b"\t%b\t%b\t\\N\t\\N\t\\\\x" % (moment, moment)
+    tail = b"\t%b\t%b\t\\N\t\\N\t" % (moment, moment)
     lines = (
-        b"%b\t%b%b%b\n" % (owner, item.line or shape.line(item.row), tail, hexlify(item.hash))
+        b"%b\t%b%b%b\t%b\n"
+        % (
+            *(owner, item.line or shape.line(item.row), tail),
+            *(_hex(item.hash), b"\\N" if item.source is None else _hex(item.source)),
+        )
         for item in items
     )
     insert_lines(tx, resource, lines)
+
+
+def _hex(digest: bytes) -> bytes:
+    """Bytes as COPY takes them."""
+    return b"\\\\x" + hexlify(digest)
 
 
 def insert_lines(tx: Transaction, resource: Resource, lines: Iterable[bytes]) -> None:

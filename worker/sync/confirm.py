@@ -8,8 +8,8 @@ from models.resource import Kind, Resource
 from models.resources import RESOURCES
 from worker.core.errors import Later, Refused, Torn
 from worker.graph.batch import Batcher
-from worker.graph.decode import edges_of
 from worker.graph.links import target_of
+from worker.graph.memberships import edges_of
 from worker.graph.targets import member_of_target, members_target, object_target
 from worker.graph.verdict import graph_trouble
 from worker.nango.reply import Reply

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from models.resource import Resource
 from models.resources.role_assignments import ROLE_ASSIGNMENTS
-from worker.graph.decode import Page
+from worker.graph.page import Page
 from worker.store.edges import Pair
 from worker.store.erasure import Erased
 
@@ -22,6 +22,7 @@ def pass_over(page: Page, resource: Resource, erased: Erased) -> None:
     """Take whatever is about erased objects out of a page, before anything of it is stored."""
     if not erased:
         return
+    page.same = [key for key in page.same if key not in erased]
     for key in [key for key in page.rows if key in erased]:
         del page.rows[key]
     if resource is ROLE_ASSIGNMENTS:

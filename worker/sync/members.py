@@ -17,8 +17,9 @@ from models.resource import DeletedReason
 from models.resources.group_members import GROUP_MEMBERS
 from worker.core.errors import Refused
 from worker.graph.batch import LIMIT, Batcher
-from worker.graph.decode import Page, take_members
 from worker.graph.links import target_of
+from worker.graph.memberships import take_members
+from worker.graph.page import Page
 from worker.graph.targets import members_target
 from worker.graph.verdict import graph_trouble
 from worker.nango.reply import Reply

@@ -8,11 +8,12 @@ from models.resources import RESOURCES
 from models.stream import Mode, Phase
 from worker.core.crash import crash_point
 from worker.core.errors import Restart, Torn
-from worker.graph.decode import Page
+from worker.graph.decode import read_changed
+from worker.graph.page import Page
 from worker.store.deletions import note_removals, withdraw_removals
 from worker.store.edges import edge_key, merge_edges
 from worker.store.lease import Transaction
-from worker.store.merge import NotAllNew, merge_rows
+from worker.store.merge import NotAllNew, changed_sources, merge_rows
 from worker.store.quarantine import met_again, note_rejects
 from worker.store.seen import note_seen
 from worker.store.streams import Stream, save_stream
@@ -32,13 +33,11 @@ def load_page(session: Session, stream: Stream, page: Page, *, withdraw: bool) -
     ``withdraw`` says that removals wait: an object which shows up again withdraws its own.
     Raises Fenced, Restart (the walk goes in circles).
     """
-    pass_over(page, stream.resource, session.erased)
-    after = _turned(session, stream, page)
     hopeful = stream.phase is Phase.LISTING and stream.initial
     try:
-        after = _commit(session, stream, after, page, withdraw=withdraw, hopeful=hopeful)
+        after = _commit(session, stream, page, withdraw=withdraw, hopeful=hopeful)
     except NotAllNew:
-        after = _commit(session, stream, after, page, withdraw=withdraw, hopeful=False)
+        after = _commit(session, stream, page, withdraw=withdraw, hopeful=False)
     crash_point("page-committed")
     if after.phase is Phase.SWEEPING:
         crash_point("walk-complete")
@@ -50,10 +49,13 @@ def load_page(session: Session, stream: Stream, page: Page, *, withdraw: bool) -
 
 
 def _commit(
-    session: Session, stream: Stream, after: Stream, page: Page, *, withdraw: bool, hopeful: bool
+    session: Session, stream: Stream, page: Page, *, withdraw: bool, hopeful: bool
 ) -> Stream:
     edges = _edge_resource(stream)
     with session.writing() as tx:
+        _understand(tx, stream.resource, page)
+        pass_over(page, stream.resource, session.erased)
+        after = _turned(session, stream, page)
         initial = stream.initial
         # A group comes with each page that has members of it.
         new_rows = hopeful and edges is None
@@ -75,12 +77,19 @@ def _commit(
     return after
 
 
+def _understand(tx: Transaction, resource: Resource, page: Page) -> None:
+    """Read what was left unread and is not what it was."""
+    if page.unread:
+        sources = {key: unread.source for key, unread in page.unread.items()}
+        read_changed(page, resource, changed_sources(tx, resource, sources))
+
+
 def _edge_resource(stream: Stream) -> Resource | None:
     return next((r for r in RESOURCES.values() if r.parent == stream.name), None)
 
 
 def _withdraw(tx: Transaction, resource: Resource, edges: Resource | None, page: Page) -> None:
-    withdraw_removals(tx, resource, list(page.rows))
+    withdraw_removals(tx, resource, page.keys)
     if edges is not None:
         withdraw_removals(tx, edges, [edge_key(pair) for pair in page.edges])
 
@@ -96,21 +105,21 @@ def _note_rejects(session: Session, tx: Transaction, stream: Stream, page: Page)
     note_rejects(tx, stream.resource, [(r.key, r.reason) for r in page.rejects])
     note_rejects(tx, stream.resource, [(key, CONFLICT) for key in sorted(page.conflicts)])
     if session.quarantined.get(stream.name):
-        met_again(tx, stream.resource, list(page.rows))
+        met_again(tx, stream.resource, page.keys)
     if page.rejects or page.conflicts:
         session.quarantined[stream.name] = True
 
 
 def _note_seen(tx: Transaction, stream: Stream, edges: Resource | None, page: Page) -> None:
-    keys, present = list(page.rows), [item.present for item in page.rows.values()]
-    apart = [r.key for r in page.rejects if r.key is not None] + sorted(page.conflicts)
     everything = (1 << len(stream.resource.columns)) - 1
+    present = [everything] * len(page.same) + [item.present for item in page.rows.values()]
+    apart = [r.key for r in page.rejects if r.key is not None] + sorted(page.conflicts)
     note_seen(
         tx,
         stream.resource,
         stream.walk_id,
         stream.page_no,
-        keys=keys + apart,
+        keys=page.keys + apart,
         present=present + [everything] * len(apart),
     )
     if edges is not None and page.edges:

@@ -19,8 +19,10 @@ from models.resources.groups import GROUPS
 from models.stream import Phase
 from worker.core.errors import Refused, Torn
 from worker.graph.batch import Batcher
-from worker.graph.decode import Page, decode_object, take_members
+from worker.graph.decode import decode_object
 from worker.graph.links import target_of
+from worker.graph.memberships import take_members
+from worker.graph.page import Page
 from worker.graph.targets import members_target, object_target
 from worker.graph.verdict import graph_trouble
 from worker.nango.reply import Reply

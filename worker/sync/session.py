@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from operator import itemgetter
 from threading import Lock
 
 from models.resource import Resource
@@ -87,6 +88,7 @@ class Session:
         """Write the events of some changes and count them."""
         append(tx, resource, changes, run_id=self.run.id, initial=initial)
         counts = self.tally.by_resource.setdefault(resource.name, {})
-        for kind, number in Counter(change.kind.value for change in changes).items():
-            counts[kind] = counts.get(kind, 0) + number
-            setattr(self.tally, kind, getattr(self.tally, kind) + number)
+        for kind, number in Counter(map(itemgetter(0), changes)).items():
+            name = kind.value
+            counts[name] = counts.get(name, 0) + number
+            setattr(self.tally, name, getattr(self.tally, name) + number)

@@ -11,8 +11,8 @@ from datetime import datetime
 from models.stream import Mode, Phase
 from worker.core.crash import crash_point
 from worker.core.errors import Away, Broken, Fenced, Halt, Later, Refused, Reject, Restart, Trouble
-from worker.graph.decode import Page
 from worker.graph.links import peeked, target_of
+from worker.graph.page import Page
 from worker.graph.targets import token_link
 from worker.nango.reply import Reply
 from worker.store.quarantine import forget_unreadable

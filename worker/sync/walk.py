@@ -6,11 +6,12 @@ from concurrent.futures import Future
 from typing import Final, NamedTuple
 
 from models.resources import RESOURCES
-from models.stream import Mode
+from models.stream import Mode, Phase
 from worker.core.errors import Restart, Torn
 from worker.graph.batch import Batcher
-from worker.graph.decode import Page, decode_page
+from worker.graph.decode import decode_page
 from worker.graph.links import target_of
+from worker.graph.page import Page
 from worker.graph.targets import (
     assignments_link,
     delta_link,
@@ -47,13 +48,16 @@ def first_link(stream: Stream) -> str:
     return listing_link(stream.resource)
 
 
-def understood(stream: Stream, reply: Reply) -> Page:
-    """A page out of an answer. Raises what the answer means where it is none."""
+def understood(stream: Stream, reply: Reply, *, again: bool = False) -> Page:
+    """A page out of an answer, over known ground ``again``.
+
+    Raises what the answer means where it is none.
+    """
     trouble = graph_trouble(reply, time.time(), stream.resource.permission)
     if trouble is not None:
         trouble.resource = stream.name
         raise trouble
-    page = decode_page(stream.resource, reply.body, first=stream.initial)
+    page = decode_page(stream.resource, reply.body, first=stream.initial, again=again)
     if page.next_link is not None and page.delta_link is not None:
         page.delta_link = None
     for link in (page.next_link, page.delta_link):
@@ -69,7 +73,8 @@ def read_page(batcher: Batcher, stream: Stream, link: str) -> Page:
 
 def turned(stream: Stream, reply: Reply) -> Page:
     """A page of a walk or round out of its answer, with where the walk goes on."""
-    page = understood(stream, reply)
+    again = stream.phase is Phase.LISTING and not stream.initial
+    page = understood(stream, reply, again=again)
     if page.is_last and stream.mode is Mode.LIST_ONLY and stream.resource.children:
         page.next_link = FIRST
     return page

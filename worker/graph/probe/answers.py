@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from worker.core.errors import Later, Refused, Torn, Trouble
-from worker.graph.decode import Page
+from worker.graph.page import Page
 from worker.graph.verdict import error_codes
 from worker.nango.reply import Reply
 

@@ -17,8 +17,10 @@ from models.resources.role_definitions import ROLE_DEFINITIONS
 from models.resources.sites import SITES
 from models.resources.users import USERS
 from worker.core.errors import Away, Broken, Halt, Torn, Trouble
-from worker.graph.decode import Page, decode_page, edges_of
+from worker.graph.decode import decode_page
 from worker.graph.links import VERSION, batch_url, target_of
+from worker.graph.memberships import edges_of
+from worker.graph.page import Page
 from worker.graph.probe.answers import LIMIT, Answer, Answers, Asked, Stop, is_passing, items_of
 from worker.graph.targets import (
     ORGANIZATION,

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Final
 
 from worker.core.errors import Broken, Torn
-from worker.graph.decode import Page
+from worker.graph.page import Page
 from worker.graph.probe.answers import Answer, Answers, Asked, Stop, is_passing
 
 

@@ -1,0 +1,55 @@
+"""Many COPY lines made together are the lines made one by one."""
+
+from datetime import UTC
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import ARRAY, Boolean, DateTime
+from sqlalchemy.dialects.postgresql import JSONB
+
+from models.resource import Kind, Resource
+from models.resources import RESOURCES
+from models.row import Row, shape_of
+
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=6)
+texts |= st.sampled_from(
+    ["", "\\N", "null", "true,false", "]", "[", "\n[", "]\n", "a\tb", "\r", "{}"]
+)
+VALUES: dict[Any, st.SearchStrategy[Any]] = {
+    JSONB: st.lists(
+        st.dictionaries(texts, texts | st.none() | st.booleans(), max_size=2), max_size=2
+    ),
+    ARRAY: st.lists(texts, max_size=3),
+    DateTime: st.datetimes(timezones=st.just(UTC)),
+    Boolean: st.booleans(),
+}
+
+
+def rows(resource: Resource) -> st.SearchStrategy[Row]:
+    def of(kind: Any) -> st.SearchStrategy[Any]:
+        fitting = (values for known, values in VALUES.items() if isinstance(kind, known))
+        return next(fitting, texts)
+
+    others = resource.columns[1:]
+    return st.tuples(texts, *(st.none() | of(column.type) for column in others))
+
+
+@pytest.mark.parametrize(
+    "resource", [r for r in RESOURCES.values() if r.kind is not Kind.EDGE], ids=lambda one: one.name
+)
+@given(data=st.data())
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_lines_and_json_made_together_are_those_made_one_by_one(
+    resource: Resource, data: st.DataObject
+) -> None:
+    some = data.draw(st.lists(rows(resource), min_size=1, max_size=4))
+    shape = shape_of(resource)
+    assert shape.lines(some) == [shape.line(row) for row in some]
+    assert shape.jsons(some) == [shape.json(row) for row in some]
+
+
+def test_of_no_rows_there_are_no_lines() -> None:
+    shape = shape_of(RESOURCES["users"])
+    assert (shape.lines([]), shape.jsons([])) == ([], [])

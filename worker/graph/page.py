@@ -1,0 +1,69 @@
+"""A page of a walk, as far as it is understood. Plain data."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import msgspec
+
+from models.resource import DeletedReason
+from models.row import Row
+
+
+class Incoming(NamedTuple):
+    """A row as it came, a bit for each column that was sent, and the hash of its content.
+
+    Where the row is likely to be new, its JSON and its COPY line, too; and where the object told
+    all of the row, the hash of the bytes that it was sent as.
+    """
+
+    row: Row
+    present: int
+    hash: bytes
+    source: bytes | None = None
+    json: bytes = b""
+    line: bytes = b""
+
+
+class Unread(NamedTuple):
+    """An object that is taken for what it was as long as its bytes are what they were."""
+
+    source: bytes
+    raw: msgspec.Raw
+
+
+class Malformed(NamedTuple):
+    """An object that cannot be understood; ``key`` is its id where that much is readable."""
+
+    key: str | None
+    reason: str
+
+
+@dataclass
+class Page:
+    """One page of a walk.
+
+    Of a walk that goes over known ground, objects are ``unread`` until it is known which of them
+    were sent as before: these are the ``same``, the others become rows or rejects.
+    """
+
+    count: int = 0
+    rows: dict[str, Incoming] = field(default_factory=dict)
+    unread: dict[str, Unread] = field(default_factory=dict)
+    same: list[str] = field(default_factory=list)
+    removed: dict[str, DeletedReason] = field(default_factory=dict)
+    edges: dict[tuple[str, str], str] = field(default_factory=dict)
+    edges_removed: dict[tuple[str, str], DeletedReason] = field(default_factory=dict)
+    rejects: list[Malformed] = field(default_factory=list)
+    conflicts: set[str] = field(default_factory=set)
+    next_link: str | None = None
+    delta_link: str | None = None
+    digest: str = ""
+
+    @property
+    def keys(self) -> list[str]:
+        """Of all objects that were met and understood, now or before."""
+        return [*self.same, *self.rows]
+
+    @property
+    def is_last(self) -> bool:
+        return self.next_link is None
