@@ -2,11 +2,15 @@
 
 import json
 
-from models.run import RunState
+import pytest
+
+from models.run import RunState, RunTrigger
 from sandbox.tenant import Request, Response, Tenant
 from tests.conftest import MakeMirror, Mirror
 from tests.support.mirror import assert_exact, events, last_seq, mirrored, scalar
 from worker.sync.approve import approve_held, reject_held
+from worker.sync.plan import Order
+from worker.sync.run import run_slice
 
 
 def users_page(body: dict[str, object]) -> Response:
@@ -97,6 +101,32 @@ def test_a_rejected_deletion_leads_to_a_full_walk(mirror_of: MakeMirror) -> None
     mirror.calls()
     mirror.sync()
     assert mirror.nango.calls.graph["users"] == 1
+
+
+def test_a_rejection_leaves_alone_what_a_round_under_way_has_announced(mirror: Mirror) -> None:
+    mirror.tenant.knobs.delta_page = 5
+    for index in range(12):
+        mirror.tenant.update_user(mirror.tenant.users.id_at(20 + index), jobTitle="Elsewhere")
+    mirror.tenant.delete_user(mirror.tenant.users.id_at(1))
+    announced = "select count(*) from sync.removals where resource = 'users' and not held"
+
+    def stop_once_it_is_announced(_resource: str, _objects: int, _what: str) -> None:
+        if scalar(mirror.database, announced):
+            raise InterruptedError
+
+    order = Order(scalar(mirror.database, "select clock_timestamp()"), manual=True)
+    with pytest.raises(InterruptedError):
+        run_slice(
+            mirror.kit,
+            mirror.connection_id,
+            trigger=RunTrigger.SCHEDULED,
+            order=order,
+            progress=stop_once_it_is_announced,
+        )
+    assert reject_held(mirror.database, mirror.connection_id) == 0
+    assert scalar(mirror.database, announced) == 1
+    mirror.sync()
+    assert_exact(mirror.database, mirror.tenant)
 
 
 def test_a_tombstone_of_an_unknown_object_is_a_no_op(mirror: Mirror) -> None:

@@ -41,11 +41,14 @@ def approve_held(database: Database, connection_id: int) -> int:
 
 
 def reject_held(database: Database, connection_id: int) -> int:
-    """Drop what is held and have everything walked anew; how many deletions were dropped."""
+    """Drop what is held and have its streams walked anew; how many deletions were dropped.
+
+    What a round under way has announced stays: nobody has judged it, and Graph tells it only once.
+    """
     with interrupting(database, connection_id) as tx:
         dropped = sum(n for (_, held), n in pending_removals(tx).items() if held)
         for resource in RESOURCES.values():
-            drop_removals(tx, resource)
+            drop_removals(tx, resource, held=True)
         _release(tx, full=True)
     return dropped
 
