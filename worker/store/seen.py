@@ -65,17 +65,14 @@ def forget_seen(tx: Transaction, resources: Sequence[Resource]) -> None:
 
 @cache
 def _unseen(resource: Resource) -> str:
+    """Keys are compared as the texts that they are noted as: that is cheaper than to read them."""
     table = f"{DIRECTORY}.{resource.name}"
-    if resource.kind is Kind.EDGE:
-        key = "t.group_id || '/' || t.member_id"
-        match = f"{key} = s.key"
-    else:
-        key = f"t.{resource.key[0]}::text"
-        match = f"t.{resource.key[0]} = s.key::{key_type(resource).removesuffix('[]')}"
+    columns = [f"t.{name}::text" for name in resource.key]
+    key = " || '/' || ".join(columns)
     return f"""
         select {key} from {table} t
          where t.{OWNER} = %(id)s and t.deleted_at is null
-           and not exists (select from ({_KEYS}) as s where {match})
+           and not exists (select from ({_KEYS}) as s where s.key = {key})
     """
 
 

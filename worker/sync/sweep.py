@@ -111,12 +111,10 @@ def _judge(
     announced = {key: why for key, why in announced.items() if key not in found.hidden}
     unexplained = [key for key in missing if key not in announced]
     empty = seen_count(tx, resource, complete.walk_id) == 0 and not complete.best_effort
-    why = implausible(
-        session.policy,
-        going=len(unexplained) + explained,
-        live=live_count(tx, resource),
-        empty=empty and bool(unexplained),
-    )
+    going = len(unexplained) + explained
+    live = live_count(tx, resource) if going else 0
+    empty = empty and bool(unexplained)
+    why = implausible(session.policy, going=going, live=live, empty=empty)
     if why is not None:
         note_removals(tx, resource, missing)
         hold_removals(tx, resource)
