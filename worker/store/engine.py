@@ -5,6 +5,7 @@ A connection that was opened by another process is refused at checkout.
 """
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -50,6 +51,12 @@ _AWAY = ("08", "53", "57P", "25006", "25P03", "25P04", "58000", "58030")
 """Lost or overloaded, a standby, a session that was cut for idling, a disk that fails."""
 
 
+_WORKED: Final = "worked"
+"""When a pooled connection was last seen to be alive."""
+
+_TRUSTED_SECONDS: Final = 1.0
+"""How long after a transaction that went well its connection is taken to be alive, unasked."""
+
 _BESIDE_THE_KEY: Final = ("enable_sort", "enable_bitmapscan", "enable_seqscan")
 """Ways to rows other than along an index."""
 
@@ -82,7 +89,6 @@ class Database:
             pool_size=pool_size,
             max_overflow=1,
             pool_timeout=30,
-            pool_pre_ping=True,
             pool_recycle=1800,
             connect_args={
                 "options": _OPTIONS,
@@ -98,7 +104,7 @@ class Database:
             },
         )
         event.listen(self._engine, "connect", _prepare)
-        event.listen(self._engine, "checkout", _same_process)
+        event.listen(self._engine, "checkout", self._usable)
 
     @property
     def place(self) -> str:
@@ -113,7 +119,9 @@ class Database:
         """
         try:
             with self._engine.begin() as connection:
+                info = connection.info
                 yield connection
+            info[_WORKED] = time.monotonic()
         except (DBAPIError, PoolTimeout) as fault:
             raise translated(fault, self.place) from fault
         except psycopg.Error as fault:
@@ -121,6 +129,17 @@ class Database:
 
     def close(self) -> None:
         self._engine.dispose()
+
+    def _usable(self, raw: Any, record: Any, proxy: Any) -> None:
+        """Refuse a connection from before a fork, and one that died since it was last used."""
+        if record.info["pid"] != os.getpid():
+            record.dbapi_connection = proxy.dbapi_connection = None
+            raise DisconnectionError("a pooled connection crossed a fork")
+        if time.monotonic() - record.info[_WORKED] > _TRUSTED_SECONDS:
+            try:
+                self._engine.dialect.do_ping(raw)
+            except psycopg.Error as fault:
+                raise DisconnectionError("a pooled connection has died") from fault
 
 
 def driver(connection: Connection) -> psycopg.Connection[Any]:
@@ -160,14 +179,9 @@ def _set_ways(connection: Connection, state: str) -> None:
 
 def _prepare(raw: psycopg.Connection[Any], record: Any) -> None:
     record.info["pid"] = os.getpid()
+    record.info[_WORKED] = time.monotonic()
     raw.adapters.register_loader("uuid", _GuidAsText)
     set_json_loads(msgspec.json.decode, raw)
-
-
-def _same_process(_raw: Any, record: Any, _proxy: Any) -> None:
-    if record.info["pid"] != os.getpid():
-        record.dbapi_connection = _proxy.dbapi_connection = None
-        raise DisconnectionError("a pooled connection crossed a fork")
 
 
 def translated(fault: Exception, place: str) -> Trouble:
