@@ -20,6 +20,7 @@ from sandbox.servers import Servers
 from sandbox.tenant import Nango, Request, Response, Tenant, row_of
 from sandbox.tenant.graph.service import Graph
 from tests.conftest import MakeMirror, Mirror
+from tests.support.leases import take
 from tests.support.mirror import (
     assert_exact,
     checked,
@@ -460,7 +461,7 @@ def test_maintenance_finishes_what_was_interrupted(mirror: Mirror, person: Perso
 
 
 def test_a_slice_that_was_under_way_brings_nobody_back(mirror: Mirror, person: Person) -> None:
-    old = lease.take(mirror.database, 1, 600)
+    old = take(mirror.database, 1, 600)
     erased(mirror, person.id)
     with pytest.raises(Fenced), lease.writing(mirror.database, old):
         raise AssertionError("a zombie has written")

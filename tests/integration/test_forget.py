@@ -6,6 +6,7 @@ from sqlalchemy import text
 from models.run import RunState, RunTrigger
 from sandbox.tenant import Nango, Tenant
 from tests.conftest import Mirror
+from tests.support.leases import take
 from tests.support.mirror import assert_exact, scalar
 from worker.core.errors import Fenced, Refused, Unknown
 from worker.events.partitions import ensure_partitions
@@ -160,7 +161,7 @@ def test_a_connection_that_is_being_forgotten_never_comes_back(
 
 
 def test_who_held_its_lease_cannot_write(mirror: Mirror) -> None:
-    old = lease.take(mirror.database, 1, 600)
+    old = take(mirror.database, 1, 600)
     with mirror.database.begin() as connection:
         connection.execute(text("update sync.connections set status = 'retired', due_at = null"))
 

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from tests.conftest import Mirror
+from tests.support.leases import take
 from tests.support.mirror import scalar
 from worker.core.errors import Fenced
 from worker.store import lease
@@ -23,7 +24,7 @@ def process() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def held_by(mirror: Mirror, holder: str) -> lease.Lease:
-    taken = lease.take(mirror.database, 1, seconds=600)
+    taken = take(mirror.database, 1, seconds=600)
     with mirror.database.begin() as connection:
         connection.execute(text("update sync.leases set holder = :holder"), {"holder": holder})
         connection.execute(text("update sync.connections set due_at = now() + interval '1 hour'"))
@@ -48,7 +49,7 @@ def test_a_dead_processs_lease_is_free_and_its_connection_due(
             pass
     assert freed(mirror) == (1 if buried else 0)
     assert scalar(mirror.database, "select due_at <= now() from sync.connections")
-    lease.take(mirror.database, 1, seconds=5)
+    take(mirror.database, 1, seconds=5)
     with pytest.raises(Fenced), lease.writing(mirror.database, zombie):
         pass
 

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from models.run import RunState, RunTrigger
 from sandbox.tenant import Request, Response, Tenant
 from tests.conftest import MakeMirror, Mirror
+from tests.support.leases import take
 from tests.support.mirror import assert_exact, events, scalar
 from worker.core.errors import Away, Busy, Fenced, Later
 from worker.nango.client import NangoClient, Patience
@@ -71,9 +72,9 @@ def test_a_slice_that_dies_costs_at_most_the_page_in_hand(mirror_of: MakeMirror)
 @pytest.mark.parametrize("phase", ["before the lease", "after the lease"])
 def test_a_lease_that_was_taken_over_keeps_a_late_writer_out(mirror: Mirror, phase: str) -> None:
     database = mirror.database
-    held = lease.take(database, 1, seconds=0.05)
+    held = take(database, 1, seconds=0.05)
     time.sleep(0.1)
-    other = lease.take(database, 1, seconds=60)
+    other = take(database, 1, seconds=60)
     assert other.token > held.token
     with pytest.raises(Fenced), lease.writing(database, held) as tx:
         tx.connection.execute(text("update directory.users set display_name = 'stolen'"))
@@ -86,7 +87,7 @@ def test_a_lease_that_was_taken_over_keeps_a_late_writer_out(mirror: Mirror, pha
 
 
 def test_a_held_lease_is_busy_and_names_its_holder(mirror: Mirror) -> None:
-    held = lease.take(mirror.database, 1, seconds=60)
+    held = take(mirror.database, 1, seconds=60)
     with pytest.raises(Busy, match=lease.me()):
         mirror.sync()
     lease.release(mirror.database, held)
@@ -187,7 +188,7 @@ def test_graphs_throttling_is_waited_for_in_place_or_later(mirror: Mirror) -> No
 def test_postgres_away_is_told_plainly(mirror: Mirror) -> None:
     gone = Database("postgresql://nobody:secret@127.0.0.1:9/none")
     with pytest.raises(Away) as told:
-        lease.take(gone, 1, seconds=5)
+        take(gone, 1, seconds=5)
     assert "127.0.0.1:9/none" in str(told.value)
     assert "secret" not in str(told.value)
     gone.close()

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from models.run import RunState, RunTrigger
 from sandbox.tenant import Nango, Tenant
 from tests.conftest import Mirror
+from tests.support.leases import take
 from tests.support.mirror import assert_exact, checked, events, last_seq, scalar
 from worker.core.errors import Fenced, Refused
 from worker.store import lease
@@ -315,7 +316,7 @@ def test_settings_travel_with_the_new_connection(mirror: Mirror, nango: Nango) -
 
 
 def test_who_held_the_old_connections_lease_cannot_write(mirror: Mirror) -> None:
-    old = lease.take(mirror.database, 1, 600)
+    old = take(mirror.database, 1, 600)
     reconnect(mirror)
     first_slice(mirror.kit, 2)
     with pytest.raises(Fenced), lease.writing(mirror.database, old):

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Row, func, select, text, update
+from sqlalchemy import Connection, Row, Select, bindparam, exists, func, select, text, update
 
 from models.connection import ConnectionStatus, connections
 from models.run import RunTrigger
@@ -60,7 +60,7 @@ _COLUMNS = tuple(connections.c[name] for name in Known.__dataclass_fields__)
 
 
 def _known(row: Row[Any]) -> Known:
-    values = dict(row._mapping)  # noqa: SLF001 - the documented way to a dict
+    values = {name: getattr(row, name) for name in Known.__dataclass_fields__}
     values["status"] = ConnectionStatus(values["status"])
     return Known(**values)
 
@@ -73,6 +73,35 @@ def get(connection: Connection, connection_id: int) -> Known:
     if row is None:
         raise Unknown(f"there is no connection {connection_id}")
     return _known(row)
+
+
+class Look(NamedTuple):
+    """A connection as a slice finds it."""
+
+    known: Known
+    moment: datetime
+    """The database's time: what was asked for until then has been seen."""
+    contested: bool
+    """Whether another connection has the same tenant, of whatever status."""
+
+
+_OTHER = connections.alias("other")
+_SAME_TENANT = exists().where(
+    _OTHER.c.tenant_id == connections.c.tenant_id, _OTHER.c.id != connections.c.id
+)
+_LOOK: Select[Any] = select(
+    *_COLUMNS,
+    func.clock_timestamp().label("moment"),
+    _SAME_TENANT.label("contested"),
+).where(connections.c.id == bindparam("number"))
+
+
+def look(connection: Connection, connection_id: int) -> Look:
+    """One connection, and what else a slice begins with. Raises Unknown where there is none."""
+    row = connection.execute(_LOOK, {"number": connection_id}).one_or_none()
+    if row is None:
+        raise Unknown(f"there is no connection {connection_id}")
+    return Look(_known(row), row.moment, row.contested)
 
 
 def find(connection: Connection, named: str) -> Known:
@@ -226,23 +255,27 @@ def request_resync(
     return moment
 
 
-_SETTLE = text("""
+_PUT_OFF = text("""
     update sync.connections
        set requested_at = case when requested_at <= :since and :done then null
                                else requested_at end,
-           requested_full = requested_full and not (requested_at <= :since and :done),
+           requested_full = requested_full
+                            and not coalesce(requested_at <= :since and :done, false),
            requested_resources = case when requested_at <= :since and :done then null
                                       else requested_resources end,
            due_at = case when requested_at > :since and status in ('active', 'broken')
-                         then clock_timestamp() else due_at end
-     where id = :id and requested_at is not null
+                         then clock_timestamp() else :due_at end
+     where id = :id
 """)
 
 
-def settle_request(tx: Transaction, since: datetime, *, done: bool) -> None:
-    """Cross off what an operator asked for up to ``since``; a newer request is due at once."""
-    values = {"id": tx.connection_id, "since": since, "done": done}
-    tx.connection.execute(_SETTLE, values)
+def put_off(tx: Transaction, due_at: datetime, since: datetime, *, done: bool) -> None:
+    """Have the connection due then, and cross off what an operator asked for up to ``since``.
+
+    A newer request is due at once.
+    """
+    values = {"id": tx.connection_id, "due_at": due_at, "since": since, "done": done}
+    tx.connection.execute(_PUT_OFF, values)
 
 
 def change_connection(tx: Transaction, **values: Any) -> None:

@@ -1,7 +1,7 @@
 """One writer a connection: a lease with a fencing token, on the database's clock.
 
-Every write transaction locks the lease row first and checks the token under that lock, so a
-process that was stopped past its lease and wakes up cannot write. The same row counts the
+Every write transaction locks the lease row first, by renewing it where the token is its own, so
+a process that was stopped past its lease and wakes up cannot write. The same row counts the
 change events: commits of a connection come one after another, and so do their numbers.
 """
 
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 
 from worker.core.errors import Busy, Fenced
 from worker.store.engine import Database
@@ -23,7 +23,7 @@ _TAKE = text("""
        set token = token + 1, holder = :holder,
            expires_at = clock_timestamp() + make_interval(secs => :seconds)
      where connection_id = :id and (expires_at is null or expires_at < clock_timestamp())
- returning token
+ returning token, event_seq, greatest(clock_timestamp(), last_event_at) as moment
 """)
 _SEIZE = text("""
     update sync.leases set token = token + 1, holder = null, expires_at = null
@@ -35,8 +35,19 @@ _HOLDER = text("""
       from sync.leases where connection_id = :id
 """)
 _LOCK = text("""
-    select token, event_seq, greatest(clock_timestamp(), last_event_at) as moment
+    select event_seq, greatest(clock_timestamp(), last_event_at) as moment
       from sync.leases where connection_id = :id for update
+""")
+_GO_ON = text("""
+    update sync.leases
+       set expires_at = case when expires_at is null then null
+                             else clock_timestamp() + make_interval(secs => :seconds) end
+     where connection_id = :id and token = :token
+ returning event_seq, greatest(clock_timestamp(), last_event_at) as moment
+""")
+_LOOK = text("""
+    select event_seq, greatest(clock_timestamp(), last_event_at) as moment
+      from sync.leases where connection_id = :id and token = :token
 """)
 _COMMIT = text("""
     update sync.leases
@@ -91,19 +102,24 @@ def me() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def take(database: Database, connection_id: int, seconds: float) -> Lease:
-    """Become the writer of a connection. Raises Busy, naming the holder."""
+def take(connection: Connection, connection_id: int, seconds: float) -> tuple[Lease, "Transaction"]:
+    """Become the writer of a connection, and write under the lease at once. Raises Busy.
+
+    Nobody has become anything unless the transaction commits.
+    """
     values = {"id": connection_id, "seconds": seconds, "holder": me()}
-    with database.begin() as connection:
+    taken = connection.execute(_TAKE, values).one_or_none()
+    if taken is None:
         connection.execute(_ENSURE, values)
-        token = connection.execute(_TAKE, values).scalar()
-        if token is None:
-            held = connection.execute(_HOLDER, values).one()
-            raise Busy(
-                f"{held.holder} is syncing it; its lease ends in {max(0, held.seconds or 0):.0f} s",
-                after=max(0.0, float(held.seconds or 0)),
-            )
-    return Lease(connection_id, int(token), seconds)
+        taken = connection.execute(_TAKE, values).one_or_none()
+    if taken is None:
+        held = connection.execute(_HOLDER, values).one()
+        raise Busy(
+            f"{held.holder} is syncing it; its lease ends in {max(0, held.seconds or 0):.0f} s",
+            after=max(0.0, float(held.seconds or 0)),
+        )
+    lease = Lease(connection_id, int(taken.token), seconds)
+    return lease, Transaction(connection, connection_id, taken.moment, taken.event_seq)
 
 
 def renew(database: Database, lease: Lease) -> None:
@@ -130,21 +146,41 @@ def give_back(database: Database, lease: Lease) -> None:
 def release(database: Database, lease: Lease) -> None:
     """Give the lease back; harmless where it is no longer ours."""
     with database.begin() as connection:
-        connection.execute(_RELEASE, {"id": lease.connection_id, "token": lease.token})
+        release_with(connection, lease)
+
+
+def release_with(connection: Connection, lease: Lease) -> None:
+    """Give the lease back as this transaction commits."""
+    connection.execute(_RELEASE, {"id": lease.connection_id, "token": lease.token})
 
 
 @contextmanager
 def writing(database: Database, lease: Lease) -> Iterator[Transaction]:
-    """A write transaction under the lease; its commit renews the lease.
+    """A write transaction under the lease; the lease is renewed from its beginning.
 
     Raises Fenced, with nothing written, where the token is no longer ours.
     """
     with database.begin() as connection:
-        transaction, token = _locked(connection, lease.connection_id)
-        if token != lease.token:
-            raise Fenced("the lease was taken over", connection=str(lease.connection_id))
+        transaction = _under(connection, lease, _GO_ON)
+        before = transaction.seq
         yield transaction
-        _count(transaction, lease.seconds)
+        if transaction.seq > before:
+            _count(transaction, lease.seconds)
+
+
+@contextmanager
+def reading(database: Database, lease: Lease) -> Iterator[Transaction]:
+    """A look at what only the holder of the lease changes. Raises Fenced."""
+    with database.begin() as connection:
+        yield _under(connection, lease, _LOOK)
+
+
+def _under(connection: Connection, lease: Lease, statement: TextClause) -> Transaction:
+    values = {"id": lease.connection_id, "token": lease.token, "seconds": lease.seconds}
+    row = connection.execute(statement, values).one_or_none()
+    if row is None:
+        raise Fenced("the lease was taken over", connection=str(lease.connection_id))
+    return Transaction(connection, lease.connection_id, row.moment, row.event_seq)
 
 
 @contextmanager
@@ -161,17 +197,11 @@ def interrupting(database: Database, connection_id: int) -> Iterator[Transaction
 def joining(connection: Connection, connection_id: int) -> Iterator[Transaction]:
     """Another connection's lock and fence, inside a transaction that is under way."""
     connection.execute(_ENSURE, {"id": connection_id})
-    transaction, _ = _locked(connection, connection_id)
+    row = connection.execute(_LOCK, {"id": connection_id}).one()
+    transaction = Transaction(connection, connection_id, row.moment, row.event_seq)
     connection.execute(_SEIZE, {"id": connection_id})
     yield transaction
     _count(transaction, 0.0)
-
-
-def _locked(connection: Connection, connection_id: int) -> tuple[Transaction, int]:
-    row = connection.execute(_LOCK, {"id": connection_id}).one_or_none()
-    if row is None:
-        raise Fenced("the connection is gone", connection=str(connection_id))
-    return Transaction(connection, connection_id, row.moment, row.event_seq), row.token
 
 
 def _count(transaction: Transaction, seconds: float) -> None:

@@ -43,7 +43,8 @@ _HASTEN = text("""
        and attempts < :hasty
 """)
 _COUNT = text("""
-    select count(*) from sync.quarantine where connection_id = :id and resource = :resource
+    select resource, count(*) as number from sync.quarantine
+     where connection_id = :id group by resource
 """)
 _KEYS = text("""
     select key from sync.quarantine where connection_id = :id and resource = :resource
@@ -110,9 +111,10 @@ def forget_unreadable(tx: Transaction, resource: Resource) -> None:
     tx.connection.execute(_UNREADABLE, {"id": tx.connection_id, "resource": resource.name})
 
 
-def count_quarantined(tx: Transaction, resource: Resource) -> int:
-    values = {"id": tx.connection_id, "resource": resource.name}
-    return int(tx.connection.execute(_COUNT, values).scalar_one())
+def count_quarantined(tx: Transaction) -> dict[str, int]:
+    """How many objects are kept apart, by resource; those without any are left out."""
+    rows = tx.connection.execute(_COUNT, {"id": tx.connection_id})
+    return {row.resource: row.number for row in rows}
 
 
 def quarantined(tx: Transaction, resource: str) -> set[str]:

@@ -4,12 +4,22 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, text, update
+from sqlalchemy import Connection, func, select, text, update
 
 from models.run import RunState, RunTrigger, runs
 from worker.store.lease import Transaction
 from worker.store.streams import Tally
 
+_RESUME_OR_OPEN = text("""
+    with resumed as (
+        update sync.runs set slices = slices + 1
+         where connection_id = :id and state = 'running' returning id, trigger, started_at),
+    opened as (
+        insert into sync.runs (connection_id, trigger, slices)
+        select :id, :trigger, 1 where not exists (select from resumed)
+     returning id, trigger, started_at)
+    select * from resumed union all select * from opened
+""")
 _NOTE_WALK = text("""
     update sync.runs
        set resources = coalesce(resources, '{}'::jsonb)
@@ -29,24 +39,14 @@ class Run:
 
 def resume_or_open(tx: Transaction, trigger: RunTrigger) -> Run:
     """Adopt the run that is under way, else open one."""
-    row = tx.connection.execute(
-        update(runs)
-        .where(runs.c.connection_id == tx.connection_id, runs.c.state == RunState.RUNNING)
-        .values(slices=runs.c.slices + 1)
-        .returning(runs.c.id, runs.c.trigger, runs.c.started_at)
-    ).one_or_none()
-    if row is None:
-        row = tx.connection.execute(
-            insert(runs)
-            .values(connection_id=tx.connection_id, trigger=trigger.value, slices=1)
-            .returning(runs.c.id, runs.c.trigger, runs.c.started_at)
-        ).one()
+    values = {"id": tx.connection_id, "trigger": trigger.value}
+    row = tx.connection.execute(_RESUME_OR_OPEN, values).one()
     return Run(row.id, RunTrigger(row.trigger), row.started_at)
 
 
-def add_to_run(tx: Transaction, run: Run, tally: Tally, calls: int) -> None:
-    """Add what a slice did."""
-    tx.connection.execute(
+def add_to_run(tx: Transaction, run: Run, tally: Tally, calls: int) -> list[str]:
+    """Add what a slice did; the resources that have been read anew since the run began."""
+    walks = tx.connection.execute(
         update(runs)
         .where(runs.c.id == run.id)
         .values(
@@ -59,19 +59,15 @@ def add_to_run(tx: Transaction, run: Run, tally: Tally, calls: int) -> None:
             restored=runs.c.restored + tally.restored,
             rejected=runs.c.rejected + tally.rejected,
         )
-    )
+        .returning(runs.c.resources)
+    ).scalar()
+    return sorted(walks or {})
 
 
 def note_walk(tx: Transaction, run: Run, names: list[str]) -> None:
     """These resources have been read anew: known to the run's end, whoever comes to it."""
     for name in names:
         tx.connection.execute(_NOTE_WALK, {"id": run.id, "name": name})
-
-
-def noted_walks(tx: Transaction, run: Run) -> list[str]:
-    """The resources that have been read anew since the run began."""
-    found = tx.connection.execute(select(runs.c.resources).where(runs.c.id == run.id)).scalar()
-    return sorted(found or {})
 
 
 def finish_run(

@@ -12,13 +12,13 @@ from models.stream import Mode, Phase
 from worker.core.crash import crash_point
 from worker.core.errors import Broken, Halt, Later, Refused, Spent, Trouble
 from worker.events.ledger import tell_connection
-from worker.store.connections import change_connection, settle_request
+from worker.store.connections import change_connection, put_off
 from worker.store.lease import Transaction
-from worker.store.runs import add_to_run, finish_run, noted_walks
+from worker.store.runs import add_to_run, finish_run
 from worker.store.service import note_halt
 from worker.store.streams import Stream, Tally
 from worker.sync.session import Session
-from worker.sync.slice import Outcome
+from worker.sync.slice import Outcome, look_back
 from worker.sync.transitions import missed
 
 LONGEST_BREAK = 6 * 3600
@@ -42,41 +42,29 @@ class Report:
 def closed(session: Session, outcome: Outcome, calls: int) -> Report:
     """Add up a slice; end the run unless there is more to do."""
     under_way = outcome.unfinished or outcome.spent is not None
-    state = RunState.RUNNING if under_way else _state(session, outcome)
-    resources = {
-        name: _line(session, stream, outcome.troubles.get(name))
-        for name, stream in outcome.streams.items()
-    }
     spent = None if outcome.unfinished else outcome.spent
-    message = spent.message if spent else "; ".join(_problems(session, outcome)) or None
-    if message is None and outcome.quarantined:
-        message = (
-            f"{outcome.quarantined} malformed objects are kept apart in sync.quarantine; "
-            "they are read again by their id"
-        )
-    with session.writing() as tx:
-        add_to_run(tx, session.run, session.tally, calls)
+    with session.ending() as tx:
+        look_back(tx, session, outcome)
+        state = RunState.RUNNING if under_way else _state(session, outcome)
+        resources = {
+            name: _line(session, stream, outcome.troubles.get(name))
+            for name, stream in outcome.streams.items()
+        }
+        message = spent.message if spent else _message(session, outcome)
+        walks = add_to_run(tx, session.run, session.tally, calls)
         due = session.began if outcome.unfinished else _next_due(session, outcome)
         if not under_way:
-            _end(session, tx, state, message, resources)
-        change_connection(tx, due_at=due)
-        settle_request(tx, session.order.since, done=not under_way)
+            finish_run(tx, session.run, state, error=message, resources=resources)
+            _tell_walks(session, tx, walks)
+        put_off(tx, due, session.order.since, done=not under_way)
     crash_point("books-closed")
     label = session.connection.label
     waits = spent.after or 0.0 if spent else 0.0
     return Report(label, state, message, resources, session.tally, calls, waits)
 
 
-def _end(
-    session: Session,
-    tx: Transaction,
-    state: RunState,
-    message: str | None,
-    resources: dict[str, Any] | None = None,
-) -> None:
-    """End the run; tell what was read anew in it, however it ended: that holds from here on."""
-    walks = noted_walks(tx, session.run)
-    finish_run(tx, session.run, state, error=message, resources=resources)
+def _tell_walks(session: Session, tx: Transaction, walks: list[str]) -> None:
+    """What was read anew in a run that ends, however it ended: that holds from here on."""
     if walks:
         about: dict[str, object] = {"resources": walks}
         tell_connection(tx, ConnectionChange.RESYNCED, about, run_id=session.run.id)
@@ -88,6 +76,16 @@ def _next_due(session: Session, outcome: Outcome) -> datetime:
     if outcome.spent is not None:
         dues.append(session.moment + timedelta(seconds=outcome.spent.after or 1.0))
     return min(dues, default=session.began)
+
+
+def _message(session: Session, outcome: Outcome) -> str | None:
+    problems = "; ".join(_problems(session, outcome))
+    if problems or not outcome.quarantined:
+        return problems or None
+    return (
+        f"{outcome.quarantined} malformed objects are kept apart in sync.quarantine; "
+        "they are read again by their id"
+    )
 
 
 def _problems(session: Session, outcome: Outcome) -> Iterator[str]:
@@ -140,10 +138,11 @@ def stopped(session: Session, trouble: Trouble, calls: int) -> Report:
     message = trouble.message
     state = _stopped_state(trouble)
     by_hand = session.by_hand
-    with session.writing() as tx:
-        add_to_run(tx, session.run, session.tally, calls)
+    with session.ending() as tx:
+        walks = add_to_run(tx, session.run, session.tally, calls)
         if state is not RunState.RUNNING:
-            _end(session, tx, state, message)
+            finish_run(tx, session.run, state, error=message)
+            _tell_walks(session, tx, walks)
         if isinstance(trouble, Broken):
             _break(session, tx, message)
         elif not isinstance(trouble, Refused) and not by_hand:

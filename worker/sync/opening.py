@@ -77,6 +77,8 @@ def _settle_who_mirrors(session: Session, tenant: str, name: str | None) -> None
     a retired one that has its history goes on in this one's place.
     """
     known = session.connection
+    if (known.tenant_id, known.display_name) == (tenant, name) and not session.contested:
+        return
     refusal = None
     with session.writing() as tx:
         others = same_tenant(tx, tenant)

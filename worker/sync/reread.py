@@ -82,7 +82,7 @@ class Answers:
 def find_doubts(session: Session, streams: Mapping[str, Stream]) -> Doubts:
     """What to ask again, once no walk that might answer it is under way."""
     doubts = Doubts()
-    with session.writing() as tx:
+    with session.reading() as tx:
         if all(_settled(streams[name]) for name in ("users", "groups")):
             doubts.edges = returned_edges(tx)
             doubts.checked = tx.seq

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from math import ceil
 
-from sqlalchemy import func, select
-
 from models.connection import ConnectionStatus
 from models.run import RunState, RunTrigger
 from worker.core.crash import crash_point
@@ -20,16 +18,16 @@ from worker.core.settings import Settings
 from worker.core.stopping import is_stopping
 from worker.graph.batch import Batcher
 from worker.nango.client import Address, NangoClient
-from worker.store.connections import Known, get
+from worker.store.connections import Known, Look, look
 from worker.store.engine import Database
-from worker.store.erasure import load_erased
-from worker.store.lease import Lease, give_back, release, take, writing
-from worker.store.runs import resume_or_open
+from worker.store.erasure import Erased, load_erased
+from worker.store.lease import Lease, give_back, release, take
+from worker.store.runs import Run, resume_or_open
 from worker.sync.books import Report, closed, stopped
 from worker.sync.plan import Order
 from worker.sync.policy import METADATA_KEY, Policy, customised
 from worker.sync.session import Progress, Session, silent
-from worker.sync.slice import take_slice
+from worker.sync.slice import Standing, standing_of, take_slice
 
 AWAY_PATIENCE = 60.0
 """Seconds that a slice waits for Postgres to come back, so as to give its lease back at once."""
@@ -59,29 +57,47 @@ def run_slice(
     Raises Busy (another process holds the lease), Refused (not a connection to sync), Away,
     Halt, Fenced.
     """
-    known = _known(kit, connection_id, 0.0 if order else AWAY_PATIENCE)
-    _check_status(known)
+    beginning = _begun(kit, connection_id, trigger, 0.0 if order else AWAY_PATIENCE)
+    crash_point("lease-taken")
     calls = kit.nango.calls
-    with _leased(kit, connection_id) as lease:
-        session = _session(kit, lease, known, trigger, order)
-        session.progress = progress
+    session = _session(kit, beginning, trigger, order)
+    session.progress = progress
+    with _leased(session):
+        crash_point("run-opened")
         try:
-            outcome = take_slice(session, seconds=seconds)
+            outcome = take_slice(session, beginning.standing, seconds=seconds)
         except (Broken, Later, Refused, Halt) as trouble:
             return stopped(session, trouble, kit.nango.calls - calls)
         return closed(session, outcome, kit.nango.calls - calls)
 
 
-def _known(kit: Kit, connection_id: int, patience: float) -> Known:
-    """The connection. A slice that finds Postgres away waits, so that its claim need not lapse.
+@dataclass(frozen=True)
+class _Beginning:
+    """All that a slice begins with."""
 
-    Raises Away, Unknown.
+    look: Look
+    lease: Lease
+    run: Run
+    erased: Erased
+    standing: Standing
+
+
+def _begun(kit: Kit, connection_id: int, trigger: RunTrigger, patience: float) -> _Beginning:
+    """Take the lease, open or adopt the run, and see where everything stands: all or nothing.
+
+    A slice that finds Postgres away waits, so that its claim need not lapse.
+    Raises Away, Unknown, Refused, Busy.
     """
     until = time.monotonic() + patience
     while True:
         try:
             with kit.database.begin() as connection:
-                return get(connection, connection_id)
+                found = look(connection, connection_id)
+                _check_status(found.known)
+                lease, tx = take(connection, connection_id, kit.settings.lease_seconds)
+                run = resume_or_open(tx, trigger)
+                erased = load_erased(connection, connection_id)
+                return _Beginning(found, lease, run, erased, standing_of(tx))
         except Away:
             if time.monotonic() >= until or is_stopping():
                 raise
@@ -99,53 +115,49 @@ def _check_status(known: Known) -> None:
 
 
 @contextlib.contextmanager
-def _leased(kit: Kit, connection_id: int) -> Iterator[Lease]:
-    lease = take(kit.database, connection_id, kit.settings.lease_seconds)
-    crash_point("lease-taken")
+def _leased(session: Session) -> Iterator[None]:
+    """Whatever happens, the lease does not outlive the slice."""
+    database, lease = session.database, session.lease
     try:
-        yield lease
+        yield
     except Away:
-        _come_back(kit, lease)
+        _come_back(database, lease)
         raise
     finally:
         # A lease that cannot be given back now lapses by itself.
         with contextlib.suppress(Away, Later):
-            release(kit.database, lease)
+            if not session.released:
+                release(database, lease)
             crash_point("lease-released")
 
 
-def _come_back(kit: Kit, lease: Lease) -> None:
+def _come_back(database: Database, lease: Lease) -> None:
     """Once Postgres is there again, free the lease and have the connection due at once."""
     until = time.monotonic() + min(AWAY_PATIENCE, lease.seconds)
     while time.monotonic() < until and not is_stopping():
         with contextlib.suppress(Away, Later):
-            give_back(kit.database, lease)
+            give_back(database, lease)
             return
         time.sleep(0.5)
 
 
-def _session(
-    kit: Kit, lease: Lease, known: Known, trigger: RunTrigger, order: Order | None
-) -> Session:
-    with writing(kit.database, lease) as tx:
-        run = resume_or_open(tx, trigger)
-        erased = load_erased(tx.connection, tx.connection_id)
-        began: datetime = tx.connection.execute(select(func.clock_timestamp())).scalar_one()
-    crash_point("run-opened")
+def _session(kit: Kit, beginning: _Beginning, trigger: RunTrigger, order: Order | None) -> Session:
+    known, began, contested = beginning.look
     policy, _ = customised(Policy.of(kit.settings), known.settings.get(METADATA_KEY))
     address = Address(known.nango_connection_id, known.provider_config_key)
     session = Session(
         database=kit.database,
-        lease=lease,
+        lease=beginning.lease,
         connection=known,
-        run=run,
+        run=beginning.run,
         batcher=Batcher(kit.nango, address, lane=RunTrigger.MANUAL if order else trigger),
         policy=policy,
         order=order or _order(known, began),
         by_hand=order is not None,
         began=began,
         call_seconds=kit.settings.call_seconds,
-        erased=erased,
+        erased=beginning.erased,
+        contested=contested,
     )
     session.batcher.before = session.keep_lease
     return session

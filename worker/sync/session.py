@@ -17,7 +17,7 @@ from worker.store.change import Change
 from worker.store.connections import Known
 from worker.store.engine import Database
 from worker.store.erasure import Erased
-from worker.store.lease import Lease, Transaction, renew, writing
+from worker.store.lease import Lease, Transaction, reading, release_with, renew, writing
 from worker.store.runs import Run
 from worker.store.streams import Tally
 from worker.sync.plan import Order
@@ -55,14 +55,33 @@ class Session:
     renewing: Lock = field(default_factory=Lock)
     quarantined: dict[str, bool] = field(default_factory=dict)
     erased: Erased = field(default_factory=Erased)
+    contested: bool = False
+    """Whether another connection has the same tenant."""
+    released: bool = False
+    """Whether the lease was given back."""
     jitter: float = field(default_factory=random.random)
 
     @contextmanager
     def writing(self) -> Iterator[Transaction]:
-        """A fenced write; the commit renews the lease."""
+        """A fenced write; the lease is renewed from its beginning."""
+        renewed = time.monotonic()
         with writing(self.database, self.lease) as tx:
             yield tx
-        self.renewed = time.monotonic()
+        self.renewed = renewed
+
+    @contextmanager
+    def reading(self) -> Iterator[Transaction]:
+        """A look at what only we change."""
+        with reading(self.database, self.lease) as tx:
+            yield tx
+
+    @contextmanager
+    def ending(self) -> Iterator[Transaction]:
+        """The last write of a slice, which gives the lease back."""
+        with writing(self.database, self.lease) as tx:
+            yield tx
+            release_with(tx.connection, self.lease)
+        self.released = True
 
     @property
     def moment(self) -> datetime:

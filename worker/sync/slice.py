@@ -7,11 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from datetime import datetime
 
-from sqlalchemy import func, select
-
-from models.resources import STREAMED
 from worker.core.crash import crash_point
 from worker.core.errors import Later, Refused, Restart, Spent, Trouble
 from worker.core.stopping import is_stopping
@@ -41,12 +37,29 @@ class Outcome:
     quarantined: int = 0
 
 
-def take_slice(session: Session, *, seconds: float | None = None) -> Outcome:
+@dataclass(frozen=True)
+class Standing:
+    """The streams as committed, and what waits for them: removals, quarantined objects."""
+
+    streams: dict[str, Stream]
+    pending: dict[tuple[str, bool], int]
+    quarantined: dict[str, int]
+
+
+def standing_of(tx: Transaction) -> Standing:
+    """Where a slice begins."""
+    pending = pending_removals(tx)
+    found = load_streams(tx.connection, tx.connection_id)
+    streams = {name: _let_go(tx, stream, pending) for name, stream in found.items()}
+    return Standing(streams, pending, count_quarantined(tx))
+
+
+def take_slice(session: Session, standing: Standing, *, seconds: float | None = None) -> Outcome:
     """Bring the connection forward for at most ``seconds`` (None: until done).
 
     Raises Broken, Halt, Fenced, Away, Later (the opening call itself could not be answered).
     """
-    streamings = _prepare(session)
+    streamings = _prepared(session, standing)
     due = [one for one in streamings if one.step is not Step.WAIT]
     if due:
         _open(session, due)
@@ -56,27 +69,26 @@ def take_slice(session: Session, *, seconds: float | None = None) -> Outcome:
     streams = {one.stream.name: one.stream for one in streamings}
     if due and not unfinished:
         troubles |= _clear_doubts(session, streams)
-    with session.writing() as tx:
-        if any(stream.is_held for stream in streams.values()):
-            pending = pending_removals(tx)
-            streams = {name: _let_go(tx, one, pending) for name, one in streams.items()}
-        quarantined = sum(count_quarantined(tx, resource) for resource in STREAMED)
     spent = next((one for one in troubles.values() if isinstance(one, Spent)), None)
-    return Outcome(streams, troubles, unfinished, spent, quarantined)
+    return Outcome(streams, troubles, unfinished, spent)
 
 
-def _prepare(session: Session) -> list[Streaming]:
-    """The streams as committed, with what waits for each."""
-    streamings = []
-    with session.writing() as tx:
-        now: datetime = tx.connection.execute(select(func.clock_timestamp())).scalar_one()
+def look_back(tx: Transaction, session: Session, outcome: Outcome) -> None:
+    """What has become of held streams and of malformed objects by the end of a slice."""
+    if any(stream.is_held for stream in outcome.streams.values()):
         pending = pending_removals(tx)
-        for name, found in load_streams(tx.connection, tx.connection_id).items():
-            names = [resource.name for resource in found.carries]
-            stream = _let_go(tx, found, pending)
-            session.quarantined[name] = count_quarantined(tx, stream.resource) > 0
-            waiting = sum(pending.get((one, False), 0) for one in names)
-            streamings.append(Streaming(session, stream, waiting, now))
+        outcome.streams = {name: _let_go(tx, one, pending) for name, one in outcome.streams.items()}
+    if any(session.quarantined.values()):
+        outcome.quarantined = sum(count_quarantined(tx).values())
+
+
+def _prepared(session: Session, standing: Standing) -> list[Streaming]:
+    streamings = []
+    for name, stream in standing.streams.items():
+        session.quarantined[name] = name in standing.quarantined
+        names = [resource.name for resource in stream.carries]
+        waiting = sum(standing.pending.get((one, False), 0) for one in names)
+        streamings.append(Streaming(session, stream, waiting, session.began))
     return streamings
 
 
