@@ -79,7 +79,7 @@ class Settings(BaseSettings):
         6, gt=0, le=7, description="age at which a delta cursor is no longer trusted"
     )
     discovery_seconds: int = Field(180, ge=1, description="seconds between two readings of Nango")
-    tick_seconds: float = Field(5, gt=0, description="seconds between two looks at what is due")
+    tick_seconds: float = Field(2, gt=0, description="seconds between two looks at what is due")
     slice_seconds: float = Field(60, gt=0, le=75, description="time budget of one worker task")
     lease_seconds: int = Field(180, ge=5, description="life of a connection's lease")
     call_seconds: float = Field(60, gt=0, description="deadline of one call to Nango")
