@@ -1,21 +1,25 @@
 """Slices, leases and resuming: a walk goes on where it was, and only one process writes."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Engine, event, text
 
 from models.run import RunState, RunTrigger
 from sandbox.tenant import Request, Response, Tenant
 from tests.conftest import MakeMirror, Mirror
 from tests.support.leases import take
 from tests.support.mirror import assert_exact, events, scalar
-from worker.core.errors import Away, Busy, Fenced, Later
+from tests.support.service import until
+from worker.core.errors import Away, Busy, Fenced, Later, Refused
 from worker.nango.client import NangoClient, Patience
 from worker.store import lease
+from worker.store.connections import request_resync
 from worker.store.engine import Database
+from worker.sync.books import Report
 from worker.sync.run import run_slice
 
 
@@ -183,6 +187,94 @@ def test_graphs_throttling_is_waited_for_in_place_or_later(mirror: Mirror) -> No
     assert report.state is RunState.PARTIAL
     waits = "select due_at > now() + interval '100 s' from sync.streams where resource = 'users'"
     assert scalar(mirror.database, waits) is True
+
+
+@contextmanager
+def counted(what: str) -> Iterator[list[str]]:
+    """How often something happens to the engines of this process: an event of SQLAlchemy's."""
+    met: list[str] = []
+
+    def note(*_: object) -> None:
+        met.append(what)
+
+    event.listen(Engine, what, note)
+    try:
+        yield met
+    finally:
+        event.remove(Engine, what, note)
+
+
+def run_by_the_clock(mirror: Mirror) -> Report:
+    with mirror.database.begin() as connection:
+        connection.execute(
+            text("update sync.streams set due_at = now() where resource in ('users', 'groups')")
+        )
+    return run_slice(mirror.kit, 1, trigger=RunTrigger.SCHEDULED)
+
+
+def test_a_quiet_slice_asks_little_of_postgres_and_leaves_nothing_held(mirror: Mirror) -> None:
+    run_by_the_clock(mirror)
+    with counted("commit") as commits, counted("before_cursor_execute") as statements:
+        report = run_by_the_clock(mirror)
+    assert report.state is RunState.SUCCEEDED
+    assert (len(commits), len(statements)) == (1 + 5, 1 + 17)
+    free = "select expires_at is null and holder is null from sync.leases"
+    assert scalar(mirror.database, free) is True
+    assert scalar(mirror.database, "select count(*) from sync.runs where state = 'running'") == 0
+
+
+def test_who_is_refused_has_taken_no_lease_and_opened_no_run(mirror: Mirror) -> None:
+    before = scalar(mirror.database, "select token from sync.leases")
+    runs = scalar(mirror.database, "select count(*) from sync.runs")
+    with mirror.database.begin() as connection:
+        connection.execute(text("update sync.connections set status = 'paused'"))
+    with pytest.raises(Refused):
+        run_slice(mirror.kit, 1, trigger=RunTrigger.SCHEDULED)
+    assert scalar(mirror.database, "select token from sync.leases") == before
+    assert scalar(mirror.database, "select count(*) from sync.runs") == runs
+
+
+def test_who_finds_the_lease_held_has_opened_no_run(mirror: Mirror) -> None:
+    runs = scalar(mirror.database, "select count(*) from sync.runs")
+    held = take(mirror.database, 1, seconds=60)
+    with pytest.raises(Busy):
+        run_slice(mirror.kit, 1, trigger=RunTrigger.SCHEDULED)
+    assert scalar(mirror.database, "select count(*) from sync.runs") == runs
+    with lease.writing(mirror.database, held):
+        pass
+
+
+def test_a_request_that_comes_during_a_slice_is_due_at_once(mirror: Mirror) -> None:
+    def ask(resource: str, objects: int, what: str) -> None:
+        with mirror.database.begin() as connection:
+            request_resync(connection, 1, None, full=False)
+
+    with mirror.database.begin() as connection:
+        connection.execute(text("update sync.streams set due_at = now()"))
+    run_slice(mirror.kit, 1, trigger=RunTrigger.SCHEDULED, progress=ask)
+    waits = "select requested_at is not null and due_at <= now() from sync.connections"
+    assert scalar(mirror.database, waits) is True
+    run_slice(mirror.kit, 1, trigger=RunTrigger.MANUAL)
+    rests = "select requested_at is null and due_at > now() from sync.connections"
+    assert scalar(mirror.database, rests) is True
+
+
+def test_a_pooled_connection_that_died_is_replaced(mirror: Mirror, database_url: str) -> None:
+    other = Database(database_url)
+    own = scalar(other, "select pg_backend_pid()")
+    assert scalar(mirror.database, f"select pg_terminate_backend({own}, 5000)") is True
+    until(lambda: scalar(other, "select pg_backend_pid()") != own, 5, "a new connection")
+    other.close()
+
+
+def test_a_pooled_connection_that_died_at_rest_troubles_nobody(
+    mirror: Mirror, database_url: str
+) -> None:
+    other = Database(database_url, trusted_seconds=0.0)
+    own = scalar(other, "select pg_backend_pid()")
+    assert scalar(mirror.database, f"select pg_terminate_backend({own}, 5000)") is True
+    assert scalar(other, "select pg_backend_pid()") != own
+    other.close()
 
 
 def test_postgres_away_is_told_plainly(mirror: Mirror) -> None:

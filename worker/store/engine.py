@@ -54,7 +54,7 @@ _AWAY = ("08", "53", "57P", "25006", "25P03", "25P04", "58000", "58030")
 _WORKED: Final = "worked"
 """When a pooled connection was last seen to be alive."""
 
-_TRUSTED_SECONDS: Final = 1.0
+TRUSTED_SECONDS: Final = 1.0
 """How long after a transaction that went well its connection is taken to be alive, unasked."""
 
 _BESIDE_THE_KEY: Final = ("enable_sort", "enable_bitmapscan", "enable_seqscan")
@@ -82,8 +82,11 @@ def normalised(address: str) -> URL:
 class Database:
     """Transactions on the mirror's database."""
 
-    def __init__(self, address: str, *, pool_size: int = 1) -> None:
+    def __init__(
+        self, address: str, *, pool_size: int = 1, trusted_seconds: float = TRUSTED_SECONDS
+    ) -> None:
         self.url = normalised(address)
+        self._trusted_seconds = trusted_seconds
         self._engine = create_engine(
             self.url,
             pool_size=pool_size,
@@ -135,7 +138,7 @@ class Database:
         if record.info["pid"] != os.getpid():
             record.dbapi_connection = proxy.dbapi_connection = None
             raise DisconnectionError("a pooled connection crossed a fork")
-        if time.monotonic() - record.info[_WORKED] > _TRUSTED_SECONDS:
+        if time.monotonic() - record.info[_WORKED] > self._trusted_seconds:
             try:
                 self._engine.dialect.do_ping(raw)
             except psycopg.Error as fault:
