@@ -12,7 +12,7 @@ from benchmarks.ground import Ground
 from benchmarks.processes import Failed
 from benchmarks.report import Outcome, missed, write
 from benchmarks.results import OURS, Row, Sample, Scenario, Target, ratio, rows_of, verdict
-from benchmarks.scenarios import SCENARIOS, users
+from benchmarks.scenarios import SCENARIOS, fleet, users
 from sandbox.servers import Home, Servers
 
 ABOUT = {
@@ -62,6 +62,17 @@ def test_a_cheap_scenario_runs_to_its_end_and_measures_what_is_promised(
     assert [note for note in bench.notes[name] if "FAILED" in note or "ended with" in note] == []
     assert {target.line for target in scenario.targets} <= {one.line for one in found}
     assert all(one.value > 0 for one in found)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_the_fleet_comes_to_its_end_and_no_call_is_refused(bench: Bench) -> None:
+    scenario = SCENARIOS["fleet"]
+    bench.play(scenario)
+    found = {one.line: one.value for one in bench.samples if one.scenario == "fleet"}
+    assert [note for note in bench.notes["fleet"] if "FAILED" in note] == []
+    assert {target.line for target in scenario.targets} <= found.keys()
+    assert (found[fleet.CALLS], found[fleet.REFUSED]) == (1, 0)
 
 
 def test_what_the_tenant_keeps_is_counted_like_what_it_builds(bench: Bench) -> None:
