@@ -22,6 +22,7 @@ leases = Table(
     Column("holder", Text, comment="process that holds it, for people"),
     Column("expires_at", DateTime(timezone=True), comment="null while free"),
     Column("event_seq", BigInteger, nullable=False, server_default="0"),
+    # The latest moment that a write was given, since there are events.
     Column("last_event_at", DateTime(timezone=True)),
     schema=SYNC,
     comment="One writer a connection: a lease with a fencing token, and the event counter",

@@ -11,6 +11,7 @@ from models.run import RunState
 from sandbox.tenant import Tenant
 from tests.conftest import MakeMirror, Mirror
 from tests.support.mirror import assert_exact, checked, events, last_seq, mirrored, scalar
+from worker.sync.approve import approve_held
 
 
 def changes(mirror: Mirror, after: int) -> list[tuple[str, str]]:
@@ -198,7 +199,9 @@ def test_changes_between_the_items_of_one_batch_are_not_lost(mirror: Mirror) -> 
     for _ in range(5):
         mirror.sync()
     mirror.tenant.knobs.mutations_between_items = 0
-    mirror.sync()
+    if mirror.sync().state is RunState.HELD:
+        # The last member of a group that hides its members may have left: a person decides that.
+        approve_held(mirror.database, mirror.connection_id)
     assert_exact(mirror.database, mirror.tenant)
 
 

@@ -41,6 +41,7 @@ class Object:
             moment = max(moment, self.last_event_at)
         if what == "silent":
             self._rewrite(moment, value)
+            self.last_event_at = moment if self.seq else None
             return
         change, row, before, after = self._outcome(what, moment, value)
         self.seq += 1

@@ -40,10 +40,12 @@ _LOCK = text("""
 """)
 _GO_ON = text("""
     update sync.leases
-       set expires_at = case when expires_at is null then null
+       set last_event_at = case when event_seq > 0
+                                then greatest(clock_timestamp(), last_event_at) end,
+           expires_at = case when expires_at is null then null
                              else clock_timestamp() + make_interval(secs => :seconds) end
      where connection_id = :id and token = :token
- returning event_seq, greatest(clock_timestamp(), last_event_at) as moment
+ returning event_seq, coalesce(last_event_at, clock_timestamp()) as moment
 """)
 _LOOK = text("""
     select event_seq, greatest(clock_timestamp(), last_event_at) as moment
@@ -52,7 +54,7 @@ _LOOK = text("""
 _COMMIT = text("""
     update sync.leases
        set event_seq = :seq,
-           last_event_at = case when :seq > event_seq then :moment else last_event_at end,
+           last_event_at = case when :seq > 0 then :moment end,
            expires_at = case when expires_at is null then null
                              else clock_timestamp() + make_interval(secs => :seconds) end
      where connection_id = :id
@@ -88,7 +90,9 @@ class Lease:
 class Transaction:
     """A write transaction that holds the lease row.
 
-    ``moment`` is the database's time, never before the last event; ``seq`` the last number given.
+    ``moment`` is the database's time, and never before one that was given since the first event,
+    also where the clock is set back: what is stored without an event has its place among them.
+    ``seq`` is the last number given.
     """
 
     connection: Connection
