@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from threading import Event, Thread
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,7 +21,6 @@ import pytest
 import redis
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
-from pydantic import SecretStr
 from sqlalchemy import text
 
 from models.change_event import ChangeKind
@@ -32,6 +32,7 @@ from tests.support.fault_proxy import FaultProxy
 from tests.support.mirror import last_seq, scalar
 from tests.support.service import until
 from worker.core.errors import Fenced
+from worker.core.value import SecretStr
 from worker.events.ledger import append
 from worker.relay.relay import Relay
 from worker.store import sinks
@@ -165,7 +166,7 @@ class Ground:
     @contextmanager
     def relay(self) -> Iterator[None]:
         """A relay at work, in a thread."""
-        settings = self.kit.settings.model_copy(update={"redis_url": SecretStr(self.redis_url)})
+        settings = replace(self.kit.settings, redis_url=SecretStr(self.redis_url))
         stop = Event()
         thread = Thread(target=Relay(self.database, settings).run, args=(stop,))
         thread.start()

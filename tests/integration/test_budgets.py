@@ -30,7 +30,7 @@ from sandbox.tenant import Nango, Request, Response, Tenant
 from sandbox.tenant.limiter import Limiter
 from tests.support.mirror import assert_exact, events, mirrored, scalar
 from worker.core.errors import Busy, Spent
-from worker.core.settings import Settings
+from worker.core.settings import Settings, load_settings
 from worker.graph.batch import Batcher
 from worker.nango.client import Address
 from worker.nango.reply import Reply
@@ -76,7 +76,7 @@ def kits(settings: Settings, servers: Servers, broker: object) -> Iterator[Kits]
 
     def make(number: int = 1, **more: object) -> list[Kit]:
         values = {"redis_url": servers.redis_url, "retry_seconds": 10, "call_seconds": 30}
-        changed = Settings(**{**settings.model_dump(), **values, **more})
+        changed = load_settings(**{**vars(settings), **values, **more})
         opened.extend(open_kit(changed) for _ in range(number))
         return opened[-number:]
 

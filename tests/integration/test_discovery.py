@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import text
@@ -231,7 +232,7 @@ def test_integrations_that_are_no_longer_ours_cost_no_calls(kit: Kit, nango: Nan
     nango.add_connection("a", Tenant(seed=1, users=1))
     look(kit)
     nango.calls.reset()
-    others = kit.settings.model_copy(update={"nango_integrations": ("else",)})
+    others = replace(kit.settings, nango_integrations=("else",))
     discover(kit.database, kit.nango, others)
     assert nango.calls.total == 1
     assert statuses(kit) == {"a": "active"}

@@ -1,6 +1,7 @@
 """Whatever is told fits CloudEvents, by the official package, and our AsyncAPI document."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -166,7 +167,7 @@ def test_a_snapshot_fits_as_well(mirror: Mirror) -> None:
 
 
 def test_the_test_event_fits_too(mirror: Mirror) -> None:
-    settings = mirror.kit.settings.model_copy(update={"event_prefix": PREFIX})
+    settings = replace(mirror.kit.settings, event_prefix=PREFIX)
     body = trial_body("7c9b2f64-0d7e-4d52-9a39-0f3a0e0a5b11", "crm", settings)
     assert parsed(body).get_type() == f"{PREFIX}.test"
     assert JUDGE.problems(json.loads(body), "/components/schemas/test") == []

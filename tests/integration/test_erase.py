@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import redis
-from pydantic import SecretStr
 from sqlalchemy import text
 
 from models.erasure import MARK
@@ -31,6 +30,7 @@ from tests.support.mirror import (
 )
 from tests.support.service import until
 from worker.core.errors import Fenced, Refused, Unknown
+from worker.core.value import SecretStr
 from worker.events import scrub
 from worker.relay.relay import Relay
 from worker.store import lease
@@ -866,7 +866,7 @@ def test_the_receiver_learns_whom_to_delete_and_then_the_key_goes(
     with mirror.database.begin() as connection:
         connection.execute(setting, {"stream": stream})
     database = Database(mirror.database.url.render_as_string(hide_password=False), pool_size=3)
-    settings = mirror.kit.settings.model_copy(update={"redis_url": SecretStr(servers.redis_url)})
+    settings = replace(mirror.kit.settings, redis_url=SecretStr(servers.redis_url))
     stop, relay = Event(), Relay(database, settings)
     thread = Thread(target=relay.run, args=(stop,))
     thread.start()

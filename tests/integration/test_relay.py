@@ -11,13 +11,13 @@ from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from threading import Event, Thread
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import redis
-from pydantic import SecretStr
 from sqlalchemy import insert, text
 
 from models import sink as tables
@@ -32,6 +32,7 @@ from tests.support.mirror import last_seq, scalar
 from tests.support.service import until
 from worker.core.errors import Fenced, Halt
 from worker.core.settings import Settings
+from worker.core.value import SecretStr
 from worker.events.ledger import append
 from worker.relay.delivery import Delivery
 from worker.relay.relay import Relay
@@ -55,9 +56,7 @@ class Ground:
         self.database = Database(
             kit.database.url.render_as_string(hide_password=False), pool_size=9
         )
-        self.settings: Settings = kit.settings.model_copy(
-            update={"redis_url": SecretStr(redis_url)}
-        )
+        self.settings: Settings = replace(kit.settings, redis_url=SecretStr(redis_url))
         self.redis: Any = redis.Redis.from_url(redis_url)
         self.mark = uuid.uuid4().hex[:8]
 

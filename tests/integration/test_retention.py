@@ -358,7 +358,7 @@ def test_a_month_that_is_kept_is_told_each_hour(
     mine = Kit(
         kit.database,
         kit.nango,
-        kit.settings.model_copy(update={"events_grace_days": GRACE_OF_LATE}),
+        replace(kit.settings, events_grace_days=GRACE_OF_LATE),
     )
     for _ in range(2):
         keep_house(mine)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ import pytest
 from click.testing import CliRunner
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
-from pydantic import SecretStr
 from sqlalchemy import insert, text
 
 from models import sink as tables
@@ -20,6 +20,7 @@ from sandbox.servers import Servers
 from sandbox.tenant import Tenant
 from tests.conftest import MakeMirror, Mirror
 from tests.support.mirror import last_seq, scalar
+from worker.core.value import SecretStr
 from worker.events.partitions import Month
 from worker.events.retention import let_go
 from worker.ops.cli.status import status
@@ -77,7 +78,7 @@ class Ground:
         return samples(self.exposed())
 
     def exposed(self, **more: Any) -> str:
-        settings = self.mirror.kit.settings.model_copy(update=more)
+        settings = replace(self.mirror.kit.settings, **more)
         exporter = Exporter(self.database, settings)
         registry = CollectorRegistry(auto_describe=False)
         registry.register(exporter)

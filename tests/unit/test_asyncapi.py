@@ -21,7 +21,7 @@ from worker.events.event_fields import column_type
 from worker.events.sink_settings import DEFAULT_STREAM
 from worker.ops.cli.asyncapi import asyncapi
 
-PREFIX = str(Settings.model_fields["event_prefix"].default)
+PREFIX = Settings.event_prefix
 PUBLISHED = Path(__file__).parents[2] / "docs" / "asyncapi.json"
 MADE = document(PREFIX)
 SCHEMAS = MADE["components"]["schemas"]

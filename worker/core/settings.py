@@ -5,23 +5,16 @@ A name ``X`` may be given as ``X_FILE`` instead, naming a file that holds the va
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Final, NamedTuple, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import (
-    BaseSettings,
-    EnvSettingsSource,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
-
+from worker.core import value as read
 from worker.core.errors import Halt
+from worker.core.value import Reader, SecretStr
 
-PREFIX = "TENANT_MIRROR_"
-MICROSOFT_PROVIDERS = (
+PREFIX: Final = "TENANT_MIRROR_"
+MICROSOFT_PROVIDERS: Final = (
     "microsoft",
     "microsoft-entra-id",
     "microsoft-admin",
@@ -29,192 +22,199 @@ MICROSOFT_PROVIDERS = (
     "microsoft-oauth2-cc",
     "microsoft-oauth2-cc-cert",
 )
-_POSTGRES = ("postgres", "postgresql", "postgresql+psycopg")
-_REDIS = ("redis", "rediss", "unix")
 
 
-class Settings(BaseSettings):
-    """Everything that can be set from outside."""
+class _About(NamedTuple):
+    """How a setting is read, what it means, and its name unless that follows from the field's."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+    reader: Reader
+    meaning: str
+    name: str | None = None
 
-    database_url: SecretStr | None = Field(
-        None,
-        validation_alias="DATABASE_URL",
-        description="Postgres 15 or newer: postgresql://user:password@host:port/database",
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that can be set from outside; load_settings makes them."""
+
+    database_url: Annotated[
+        SecretStr | None,
+        _About(
+            read.secret_address("postgres", "postgresql", "postgresql+psycopg"),
+            "Postgres 15 or newer: postgresql://user:password@host:port/database",
+            "DATABASE_URL",
+        ),
+    ] = None
+    redis_url: Annotated[
+        SecretStr | None,
+        _About(
+            read.secret_address("redis", "rediss", "unix"),
+            "Redis 6.2 or newer, or Valkey: redis://, rediss:// or unix://",
+            "REDIS_URL",
+        ),
+    ] = None
+    nango_host: Annotated[str, _About(read.base_address, "where Nango answers", "NANGO_HOST")] = (
+        "https://api.nango.dev"
     )
-    redis_url: SecretStr | None = Field(
-        None,
-        validation_alias="REDIS_URL",
-        description="Redis 6.2 or newer, or Valkey: redis://, rediss:// or unix://",
+    nango_secret_key: Annotated[
+        SecretStr | None, _About(read.secret, "Nango's environment API key", "NANGO_SECRET_KEY")
+    ] = None
+    nango_integrations: Annotated[
+        tuple[str, ...],
+        _About(
+            read.parts,
+            "provider config keys to enrol, with commas; empty: all Microsoft providers",
+            "NANGO_INTEGRATIONS",
+        ),
+    ] = ()
+    home: Annotated[
+        Path | None, _About(read.path, "where the embedded servers keep their data")
+    ] = None
+    delta_seconds: Annotated[int, _About(read.whole(1), "seconds between two delta rounds")] = 300
+    listing_seconds: Annotated[
+        int, _About(read.whole(1), "the same where a tenant has no delta and is listed in full")
+    ] = 3600
+    roles_seconds: Annotated[
+        int, _About(read.whole(1), "seconds between two reads of the roles")
+    ] = 900
+    roles_filtered_seconds: Annotated[
+        int, _About(read.whole(1), "the same where Graph demands a query for each role definition")
+    ] = 3600
+    sites_seconds: Annotated[
+        int, _About(read.whole(1), "seconds between two reads of the sites")
+    ] = 21_600
+    full_walk_seconds: Annotated[
+        int, _About(read.whole(60), "seconds between two full walks of users and groups")
+    ] = 604_800
+    first_full_walk_seconds: Annotated[
+        int, _About(read.whole(60), "seconds from a first load to the first full walk after it")
+    ] = 86_400
+    cursor_days: Annotated[
+        float,
+        _About(read.number(above=0, at_most=7), "age at which a delta cursor is no longer trusted"),
+    ] = 6.0
+    discovery_seconds: Annotated[
+        int, _About(read.whole(1), "seconds between two readings of Nango")
+    ] = 180
+    tick_seconds: Annotated[
+        float, _About(read.number(above=0), "seconds between two looks at what is due")
+    ] = 2.0
+    slice_seconds: Annotated[
+        float, _About(read.number(above=0, at_most=75), "time budget of one worker task")
+    ] = 60.0
+    lease_seconds: Annotated[int, _About(read.whole(5), "life of a connection's lease")] = 180
+    call_seconds: Annotated[
+        float, _About(read.number(above=0), "deadline of one call to Nango")
+    ] = 60.0
+    retry_seconds: Annotated[
+        float, _About(read.number(at_least=0), "longest pause that is waited in place")
+    ] = 20.0
+    nango_calls_per_minute: Annotated[
+        int | None,
+        _About(read.whole(1), "bound on calls to Nango; unset: learnt from Nango's own headers"),
+    ] = None
+    first_load_percent: Annotated[
+        float,
+        _About(
+            read.number(at_least=0, at_most=100),
+            "share of Nango's budget that is kept for first loads",
+        ),
+    ] = 25.0
+    dispatch_limit: Annotated[int, _About(read.whole(1), "connections claimed in one tick")] = 200
+    first_loads: Annotated[int, _About(read.whole(1), "first loads that are under way at once")] = 4
+    guard_percent: Annotated[
+        float,
+        _About(
+            read.number(above=0, at_most=100),
+            "share of a resource whose deletion is held for approval",
+        ),
+    ] = 20.0
+    guard_rows: Annotated[
+        int, _About(read.whole(0), "deletions that are never held for their share")
+    ] = 50
+    purge_days: Annotated[int, _About(read.whole(1), "days that deleted rows are kept")] = 400
+    events_days: Annotated[int, _About(read.whole(1), "days that change events are kept")] = 400
+    events_grace_days: Annotated[
+        int,
+        _About(read.whole(0), "days more that they are kept for an active sink that lacks them"),
+    ] = 30
+    event_prefix: Annotated[
+        str,
+        _About(
+            read.matching(r"^[a-z0-9]+(\.[a-z0-9-]+)*$"),
+            "what the types of delivered events begin with, such as com.example",
+        ),
+    ] = "tenantmirror"
+    log_level: Annotated[str, _About(read.matching("^(DEBUG|INFO|WARNING|ERROR)$"), "how much")] = (
+        "INFO"
     )
-    nango_host: str = Field(
-        "https://api.nango.dev", validation_alias="NANGO_HOST", description="where Nango answers"
+    log_format: Annotated[str, _About(read.matching("^(json|console)$"), "json or console")] = (
+        "json"
     )
-    nango_secret_key: SecretStr | None = Field(
-        None, validation_alias="NANGO_SECRET_KEY", description="Nango's environment API key"
-    )
-    nango_integrations: Annotated[tuple[str, ...], NoDecode] = Field(
-        (),
-        validation_alias="NANGO_INTEGRATIONS",
-        description="provider config keys to enrol, with commas; empty: all Microsoft providers",
-    )
-    home: Path | None = Field(None, description="where the embedded servers keep their data")
-    delta_seconds: int = Field(300, ge=1, description="seconds between two delta rounds")
-    listing_seconds: int = Field(
-        3600, ge=1, description="the same where a tenant has no delta and is listed in full"
-    )
-    roles_seconds: int = Field(900, ge=1, description="seconds between two reads of the roles")
-    roles_filtered_seconds: int = Field(
-        3600, ge=1, description="the same where Graph demands a query for each role definition"
-    )
-    sites_seconds: int = Field(21_600, ge=1, description="seconds between two reads of the sites")
-    full_walk_seconds: int = Field(
-        604_800, ge=60, description="seconds between two full walks of users and groups"
-    )
-    first_full_walk_seconds: int = Field(
-        86_400, ge=60, description="seconds from a first load to the first full walk after it"
-    )
-    cursor_days: float = Field(
-        6, gt=0, le=7, description="age at which a delta cursor is no longer trusted"
-    )
-    discovery_seconds: int = Field(180, ge=1, description="seconds between two readings of Nango")
-    tick_seconds: float = Field(2, gt=0, description="seconds between two looks at what is due")
-    slice_seconds: float = Field(60, gt=0, le=75, description="time budget of one worker task")
-    lease_seconds: int = Field(180, ge=5, description="life of a connection's lease")
-    call_seconds: float = Field(60, gt=0, description="deadline of one call to Nango")
-    retry_seconds: float = Field(20, ge=0, description="longest pause that is waited in place")
-    nango_calls_per_minute: int | None = Field(
-        None,
-        ge=1,
-        description="bound on calls to Nango; unset: learnt from Nango's own headers",
-    )
-    first_load_percent: float = Field(
-        25, ge=0, le=100, description="share of Nango's budget that is kept for first loads"
-    )
-    dispatch_limit: int = Field(200, ge=1, description="connections claimed in one tick")
-    first_loads: int = Field(4, ge=1, description="first loads that are under way at once")
-    guard_percent: float = Field(
-        20, gt=0, le=100, description="share of a resource whose deletion is held for approval"
-    )
-    guard_rows: int = Field(50, ge=0, description="deletions that are never held for their share")
-    purge_days: int = Field(400, ge=1, description="days that deleted rows are kept")
-    events_days: int = Field(400, ge=1, description="days that change events are kept")
-    events_grace_days: int = Field(
-        30, ge=0, description="days more that they are kept for an active sink that lacks them"
-    )
-    event_prefix: str = Field(
-        "tenantmirror",
-        pattern=r"^[a-z0-9]+(\.[a-z0-9-]+)*$",
-        description="what the types of delivered events begin with, such as com.example",
-    )
-    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="how much")
-    log_format: str = Field("json", pattern="^(json|console)$", description="json or console")
+
+
+class Setting(NamedTuple):
+    """One of the settings, for those who list them."""
+
+    name: str
+    """Of the environment variable."""
+    default: object
+    reader: Reader
+    meaning: str
 
     @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, FilesOrEnvironment(settings_cls)
-
-    @field_validator("database_url")
-    @classmethod
-    def _postgres(cls, value: SecretStr | None) -> SecretStr | None:
-        return _checked(value, _POSTGRES)
-
-    @field_validator("redis_url")
-    @classmethod
-    def _redis(cls, value: SecretStr | None) -> SecretStr | None:
-        return _checked(value, _REDIS)
-
-    @field_validator("nango_host")
-    @classmethod
-    def _http(cls, value: str) -> str:
-        if not _is_base_address(value):
-            raise ValueError("must look like https://api.nango.dev or http://host:3003/path")
-        return value.rstrip("/")
-
-    @field_validator("nango_integrations", mode="before")
-    @classmethod
-    def _split(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
+    def of(cls, field: str) -> Self:
+        about: _About = Settings.__annotations__[field].__metadata__[0]
+        name = about.name or f"{PREFIX}{field.upper()}"
+        return cls(name, getattr(Settings, field), about.reader, about.meaning)
 
 
-def environment_name(field: str) -> str:
-    """The environment variable behind a field."""
-    alias = Settings.model_fields[field].validation_alias
-    return str(alias) if alias else f"{PREFIX}{field.upper()}"
+SETTINGS: Final[Mapping[str, Setting]] = {
+    one.name: Setting.of(one.name) for one in fields(Settings)
+}
 
 
-class FilesOrEnvironment(EnvSettingsSource):
-    """The environment, where ``X_FILE`` stands for the content of a file."""
-
-    def __init__(self, settings_cls: type[BaseSettings]) -> None:
-        super().__init__(settings_cls)
-        self.env_vars = {name.lower(): value for name, value in _with_files(os.environ).items()}
-
-
-def _with_files(environ: Mapping[str, str]) -> dict[str, str]:
-    names = {environment_name(field) for field in Settings.model_fields}
-    found = {name: environ[name] for name in names if environ.get(name)}
-    for name in sorted(names):
-        path = environ.get(f"{name}_FILE")
-        if not path:
-            continue
-        if name in found:
-            raise Halt(f"{name} and {name}_FILE are both set; keep one of them")
-        try:
-            found[name] = Path(path).read_text(encoding="utf-8").removesuffix("\n")
-        except OSError as fault:
-            raise Halt(f"{name}_FILE: cannot read {path}: {fault.strerror}") from None
-        except UnicodeDecodeError:
-            raise Halt(f"{name}_FILE: {path} is not a text in UTF-8") from None
-    return found
-
-
-def _checked(value: SecretStr | None, schemes: tuple[str, ...]) -> SecretStr | None:
-    if value is None:
-        return None
-    try:
-        scheme = urlsplit(value.get_secret_value()).scheme
-    except ValueError:
-        raise ValueError("is not a URL") from None
-    if scheme not in schemes:
-        raise ValueError(f"must start with {', '.join(f'{s}://' for s in schemes)}")
-    return value
-
-
-def _is_base_address(value: str) -> bool:
-    """Whether paths can be appended: no user, query, fragment, blank or control character."""
-    try:
-        parts = urlsplit(value)
-        port = parts.port
-    except ValueError:
-        return False
-    odd = any(letter in "@?#\\" or letter.isspace() or not letter.isprintable() for letter in value)
-    return parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0 and not odd
-
-
-def load_settings(**overrides: Any) -> Settings:
-    """Read the settings.
+def load_settings(**overrides: object) -> Settings:
+    """Read the settings; an argument stands before the environment.
 
     Raises Halt with one line for each mistake; a bad value is named, a secret one never shown.
     """
+    given: dict[str, Any] = _with_files(os.environ) | overrides
+    values: dict[str, Any] = {}
+    complaints: list[str] = []
+    for key, setting in SETTINGS.items():
+        if key in given:
+            try:
+                values[key] = _read(given.pop(key), setting)
+            except ValueError as fault:
+                complaints.append(f"{setting.name}: {fault}")
+    if complaints:
+        raise Halt("\n".join(complaints))
+    return Settings(**values, **given)
+
+
+def _read(given: object, setting: Setting) -> object:
+    if given is None and setting.default is None:
+        return None
+    return setting.reader(given)
+
+
+def _with_files(environ: Mapping[str, str]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for key, setting in SETTINGS.items():
+        value, path = environ.get(setting.name), environ.get(f"{setting.name}_FILE")
+        if value and path:
+            raise Halt(f"{setting.name} and {setting.name}_FILE are both set; keep one of them")
+        if path:
+            found[key] = _content(setting.name, path)
+        elif value:
+            found[key] = value
+    return found
+
+
+def _content(name: str, path: str) -> str:
     try:
-        return Settings(**overrides)
-    except ValidationError as fault:
-        raise Halt("\n".join(_complaint(dict(error)) for error in fault.errors())) from None
-
-
-def _complaint(error: dict[str, Any]) -> str:
-    field = str(error["loc"][0]) if error["loc"] else ""
-    name = environment_name(field) if field in Settings.model_fields else field
-    message = str(error["msg"]).removeprefix("Value error, ")
-    return f"{name}: {message[:1].lower()}{message[1:]}"
+        return Path(path).read_text(encoding="utf-8").removesuffix("\n")
+    except OSError as fault:
+        raise Halt(f"{name}_FILE: cannot read {path}: {fault.strerror}") from None
+    except UnicodeDecodeError:
+        raise Halt(f"{name}_FILE: {path} is not a text in UTF-8") from None

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from typing import Final
 
 import redis
-from pydantic import SecretStr
 from redis.backoff import NoBackoff
 from redis.retry import Retry as RedisRetry
 
 from worker.core.errors import Halt, Trouble
 from worker.core.settings import Settings
+from worker.core.value import SecretStr
 from worker.events.sink_settings import redis_address, stream_settings
 from worker.nango.ledger import redis_trouble
 from worker.relay.target import Envelope

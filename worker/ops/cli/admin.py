@@ -1,9 +1,9 @@
 """Commands about the installation: the schema and the settings."""
 
 import click
-from pydantic import SecretStr
 
-from worker.core.settings import Settings, environment_name, load_settings
+from worker.core.settings import SETTINGS, load_settings
+from worker.core.value import SecretStr
 from worker.ops.cli.output import as_json, opened, print_json, print_table
 
 
@@ -34,14 +34,13 @@ def settings(as_json: bool) -> None:  # noqa: FBT001 - click passes options so
     """
     present = load_settings()
     rows = []
-    for name, field in Settings.model_fields.items():
-        value, default = getattr(present, name), field.default
+    for key, setting in SETTINGS.items():
         rows.append(
             {
-                "name": environment_name(name),
-                "value": _shown(value),
-                "default": _shown(default),
-                "meaning": field.description,
+                "name": setting.name,
+                "value": _shown(getattr(present, key)),
+                "default": _shown(setting.default),
+                "meaning": setting.meaning,
             }
         )
     if as_json:
