@@ -91,7 +91,7 @@ install() {
     else  # made by uv, which puts no pip into it
         uv=uv
         runs uv --version || uv=$venv/bin/uv
-        "$uv" pip install --quiet --python "$venv/bin/python" "$@"
+        "$uv" pip install --quiet --compile-bytecode --python "$venv/bin/python" "$@"
     fi
 }
 
@@ -119,5 +119,7 @@ rm -f "$stamp"
 : >"$unfinished" || refuse "$venv cannot be written to; was it made by another user?"
 install --require-hashes -r requirements-dev.lock
 install --no-build-isolation --no-deps -e .
+# An editable installation is not compiled, and the first command would pay for it.
+"$venv/bin/python" -m compileall -q migrations models sandbox worker
 stamp_now >"$stamp"
 rm -f "$unfinished"

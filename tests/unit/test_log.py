@@ -112,3 +112,34 @@ def test_secrets_in_values_and_tracebacks_are_taken_out(logged: str) -> None:
 def test_secrets_in_exceptions_and_collections_are_taken_out(logged: str, event: str) -> None:
     (line,) = [one for one in logged.splitlines() if json.loads(one)["event"] == event]
     assert "hunter2" not in line
+
+
+AT_NEED = """
+import logging, sys
+from worker.core.log import configure_at_need, logger
+configure_at_need("WARNING", "console")
+logging.getLogger("library").info("small talk")
+assert "structlog" not in sys.modules
+{first}
+assert "structlog" in sys.modules
+logger().warning("away", url="redis://:hunter2@h")
+logging.getLogger("library").warning("Bearer %s", "hunter2")
+logger().info("too much")
+"""
+
+
+@pytest.mark.parametrize(
+    "first", ["logger().warning('first')", "logging.getLogger('library').warning('first')"]
+)
+def test_logging_that_is_put_off_logs_the_same_from_the_first_line(first: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", AT_NEED.format(first=first)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    said = done.stderr.splitlines()
+    assert done.stdout == ""
+    assert all(word in line for word, line in zip(("first", "away", "***"), said, strict=True))
+    assert "hunter2" not in done.stderr

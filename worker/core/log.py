@@ -2,6 +2,8 @@
 
 We log ids, counts and our own sentences. Bodies, tokens, links and URLs with a query are not
 ours to log, and what libraries log is cut down to warnings for the same reason.
+
+structlog is loaded with the first line: a command that logs nothing does not wait for it.
 """
 
 import logging
@@ -9,8 +11,6 @@ import re
 import sys
 from collections.abc import MutableMapping
 from typing import Any
-
-import structlog
 
 NAME = "tenant_mirror"
 
@@ -50,6 +50,8 @@ def _scrubbed(value: Any) -> Any:
 
 def configure(level: str = "INFO", fmt: str = "json") -> None:
     """Send our events and the libraries' warnings to standard error; all of theirs at DEBUG."""
+    import structlog  # noqa: PLC0415
+
     ours: int = logging.getLevelName(level)
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -84,5 +86,32 @@ def configure(level: str = "INFO", fmt: str = "json") -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
+class _AtNeed(logging.Handler):
+    """Configures logging when there is something to log, and has that logged."""
+
+    def __init__(self, level: str, fmt: str) -> None:
+        super().__init__()
+        self._wanted = level, fmt
+
+    def configure(self) -> None:
+        configure(*self._wanted)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.configure()
+        logging.getLogger().handle(record)
+
+
+def configure_at_need(level: str, fmt: str) -> None:
+    """The same as configure, put off until the first line."""
+    root = logging.getLogger()
+    root.handlers[:] = [_AtNeed(level, fmt)]
+    root.setLevel(logging.WARNING)
+
+
 def logger() -> Any:
+    import structlog  # noqa: PLC0415
+
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _AtNeed):
+            handler.configure()
     return structlog.get_logger(NAME)

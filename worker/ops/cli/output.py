@@ -13,6 +13,7 @@ import click
 from models.run import RunState
 from worker.core.errors import Busy, Halt, Trouble, Unknown
 from worker.core.settings import Settings, load_settings
+from worker.ops.cli.table import drawn, terminal_width
 from worker.ops.schema import check
 from worker.store.engine import Database
 
@@ -90,26 +91,14 @@ def _plain(value: object) -> object:
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """A table; figures to the right."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
-    for index, name in enumerate(columns):
-        figures = bool(rows) and all(isinstance(row[index], int | float) for row in rows)
-        table.add_column(name, justify="right" if figures else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(value) for value in row))
-    Console(soft_wrap=False).print(table)
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    return str(value)
+    if title:
+        click.secho(title, italic=True)
+    header, *body = drawn(columns, rows, terminal_width())
+    for line in header:
+        click.secho(line, bold=True)
+    for lines in body:
+        for line in lines:
+            click.echo(line)
 
 
 def age(seconds: Any) -> str:

@@ -77,9 +77,9 @@ def _look_at_budgets(settings: Settings, rows: list[dict[str, Any]]) -> dict[str
     gate = shared_gate(settings)
     if gate is None:
         return None
-    from worker.core.log import configure
+    from worker.core.log import configure_at_need
 
-    configure("WARNING", "console")
+    configure_at_need("WARNING", "console")
     try:
         return _told_by(gate, settings, rows)
     finally:
