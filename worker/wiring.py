@@ -4,6 +4,7 @@ import gc
 import sys
 
 from worker.core.errors import Halt
+from worker.core.memory import give_back_what_is_freed
 from worker.core.settings import Settings
 from worker.nango.client import NangoClient, Patience
 from worker.nango.gate import open_gate
@@ -47,6 +48,7 @@ def open_kit(settings: Settings) -> Kit:
     """Everything that a sync needs."""
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.set_threshold(COLLECT_AFTER)
+    give_back_what_is_freed()
     return Kit(open_database(settings), open_nango(settings), settings)
 
 
