@@ -14,15 +14,9 @@ from models.resource import DeletedReason
 from models.resources.group_members import GROUP_MEMBERS
 from models.row import shape_of
 from worker.store.change import Change
-from worker.store.engine import driver, join_by_hash
+from worker.store.engine import driver
 from worker.store.lease import Transaction
 from worker.store.merge import insert_lines
-
-LIMIT = 2000
-"""Memberships that are asked about in one run."""
-
-MANY = 5000
-"""Events from which on the whole table is looked at, rather than what they tell of."""
 
 Pair = tuple[str, str]
 """A group's id and a member's."""
@@ -68,48 +62,6 @@ _CASCADE = """
 _MEMBERS = """
     select member_id from directory.group_members
      where connection_id = %s and group_id = %s::uuid and deleted_at is null
-"""
-_RETURNED = f"""
-    select e.group_id, e.member_id, e.member_type
-      from directory.group_members e
-      join directory.groups g
-        on g.connection_id = e.connection_id and g.id = e.group_id and g.deleted_at is null
-     where e.connection_id = %s and e.deleted_reason = 'cascade'
-       and case e.member_type
-           when 'user' then exists (select from directory.users u
-                where u.connection_id = e.connection_id and u.id = e.member_id
-                  and deleted_at is null)
-           when 'group' then exists (select from directory.groups m
-                where m.connection_id = e.connection_id and m.id = e.member_id
-                  and deleted_at is null)
-           else true end
-     limit {LIMIT}
-"""
-# One anti-join for each type: a case within one query would be judged edge by edge.
-_STRANGERS = " union all ".join(
-    f"""
-    select e.group_id, e.member_id, e.member_type
-      from directory.group_members e
-     where e.connection_id = %(id)s and e.deleted_at is null and e.member_type = '{kind}'
-       and not exists (select from directory.{kind}s m
-            where m.connection_id = e.connection_id and m.id = e.member_id) {{recent}}
-    """
-    for kind in ("user", "group")
-)
-_RECENT = """
-       and (e.group_id, e.member_id) in (
-           select split_part(object_id, '/', 1)::uuid, split_part(object_id, '/', 2)::uuid
-             from events.change_events
-            where connection_id = %(id)s and seq > %(since)s and resource = 'group_members'
-              and change in ('created', 'restored') and after is not null)
-"""
-_LATECOMERS = f"""
-    select e.object_id from events.change_events e
-      join sync.streams s on s.connection_id = e.connection_id and s.resource = 'groups'
-     where e.connection_id = %s and e.seq > %s and e.resource = 'users'
-       and e.change = 'created' and not e.initial
-       and (e.after ->> 'created_date_time')::timestamptz < s.first_complete_at
-     limit {LIMIT}
 """
 _SHAPE = shape_of(GROUP_MEMBERS)
 
@@ -239,39 +191,6 @@ def live_members(tx: Transaction, group_id: str) -> set[str]:
     with driver(tx.connection).cursor() as cursor:
         cursor.execute(_MEMBERS, (tx.connection_id, group_id))
         return {row[0] for row in cursor.fetchall()}
-
-
-def returned_edges(tx: Transaction) -> dict[Pair, str]:
-    """Memberships that ended with one of their ends, both of which are live again."""
-    with driver(tx.connection).cursor() as cursor:
-        cursor.execute(_RETURNED, (tx.connection_id,))
-        return {(group_id, member_id): kind for group_id, member_id, kind in cursor.fetchall()}
-
-
-def stranger_edges(tx: Transaction, since: int) -> dict[Pair, str]:
-    """Live memberships of users and groups that are not mirrored at all.
-
-    Such a member is either about to arrive, or was deleted before it was ever seen here: its
-    membership came first, and Graph reports no end of it. Only memberships told of after event
-    ``since`` are looked at, so that the cost follows the change.
-    """
-    few = tx.seq - since <= MANY
-    statement = f"{_STRANGERS.format(recent=_RECENT if few else '')} limit {LIMIT}"
-    if not few:
-        join_by_hash(tx.connection)
-    with driver(tx.connection).cursor() as cursor:
-        cursor.execute(statement, {"id": tx.connection_id, "since": since})
-        return {(group_id, member_id): kind for group_id, member_id, kind in cursor.fetchall()}
-
-
-def latecomers(tx: Transaction, since: int) -> list[str]:
-    """Users that are new here but older than our first load: restored, and never seen before.
-
-    Graph does not always report the memberships that such a user brings back.
-    """
-    with driver(tx.connection).cursor() as cursor:
-        cursor.execute(_LATECOMERS, (tx.connection_id, since))
-        return [row[0] for row in cursor.fetchall()]
 
 
 def _ended(tx: Transaction, arriving: Mapping[Pair, str]) -> set[str]:

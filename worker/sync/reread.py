@@ -27,17 +27,14 @@ from worker.graph.targets import members_target, object_target
 from worker.graph.verdict import graph_trouble
 from worker.nango.reply import Reply
 from worker.store.deletions import delete_objects, note_removals, withdraw_removals
+from worker.store.doubts import LIMIT, latecomers, returned_edges, stranger_edges
 from worker.store.edges import (
-    LIMIT,
     Pair,
     delete_edges,
     edge_key,
-    latecomers,
     live_members,
     merge_edges,
     pair_of,
-    returned_edges,
-    stranger_edges,
 )
 from worker.store.lease import Transaction
 from worker.store.merge import merge_rows, stored_rows
