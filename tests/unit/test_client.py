@@ -6,14 +6,17 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import msgspec
 import pytest
 
+from models.run import RunTrigger
 from sandbox.tenant import Nango, Request, Response, Server
 from worker.core.errors import Broken, Halt, Later, Refused, Spent, Torn, Trouble
 from worker.graph.verdict import graph_trouble
-from worker.nango.client import ATTEMPTS, MAX_BODY, Address, NangoClient, Patience
+from worker.nango.client import ATTEMPTS, Address, NangoClient, Patience
+from worker.nango.exchange import HEAD, MAX_BODY
 from worker.nango.reply import Reply
 
 CONTOSO = Address("contoso", "entra")
@@ -377,6 +380,77 @@ def test_a_server_that_is_not_there_is_asked_later(make: Make) -> None:
         users(client)
     assert caught.value.after
     assert client.calls >= 1
+
+
+# ---- watched while it arrives
+
+
+class Watcher:
+    """Notes what it is shown, and has enough once ``enough`` is in it."""
+
+    def __init__(self, enough: bytes) -> None:
+        self.enough = enough
+        self.heads: list[bytes] = []
+        self.sends = 0
+        self.held_back = 0.0
+        self.client: NangoClient | None = None
+
+    def sent(self) -> None:
+        self.sends += 1
+
+    def look(self, head: bytes) -> bool:
+        assert self.sends, "the request has gone out before its answer comes"
+        self.heads.append(head)
+        if self.client is not None:
+            self.held_back, _ = self.client.gate.wait(str(CONTOSO), "/v1.0/x", RunTrigger.MANUAL)
+        return self.enough in head
+
+
+def long_page(size: int = 8_000, **how: Any) -> Response:
+    return Response(200, b"".join(b"%07d " % number for number in range(size // 8)), JSON, **how)
+
+
+def test_an_answer_is_seen_while_it_is_arriving(client: NangoClient, nango: Nango) -> None:
+    script(nango, long_page(trickle=0.02))
+    watcher = Watcher(b"0000200 ")
+    reply = client.proxy(CONTOSO, "/v1.0/users", watch=watcher)
+    assert reply.body == long_page().body
+    assert [len(head) for head in watcher.heads] == [1000, 2000], "as much as was wanted"
+    assert watcher.sends == 1
+
+
+def test_only_the_beginning_of_an_answer_is_watched(client: NangoClient, nango: Nango) -> None:
+    script(nango, long_page(size=8 * HEAD))
+    watcher = Watcher(b"never")
+    assert len(client.proxy(CONTOSO, "/v1.0/users", watch=watcher).body) == 8 * HEAD
+    assert 0 < len(watcher.heads[-1]) <= 2 * HEAD
+
+
+@pytest.mark.parametrize("status", [404, 429, 503])
+def test_a_refusal_is_not_watched(client: NangoClient, nango: Nango, status: int) -> None:
+    script(nango, error(status, "TooManyRequests", request_id="x"), long_page())
+    watcher = Watcher(b"0")
+    client.proxy(CONTOSO, "/v1.0/users", watch=watcher, once=status == 503)
+    assert not any(b"TooMany" in head for head in watcher.heads)
+
+
+def test_an_answer_that_breaks_off_is_watched_anew(client: NangoClient, nango: Nango) -> None:
+    script(nango, long_page(cut=4_000), long_page())
+    watcher = Watcher(b"0000001 ")
+    assert client.proxy(CONTOSO, "/v1.0/users", watch=watcher).body == long_page().body
+    assert watcher.sends == len(watcher.heads) == 2
+    assert client.calls == 2
+
+
+def test_what_an_answers_headers_ask_for_holds_before_its_body_is_seen(
+    client: NangoClient, nango: Nango
+) -> None:
+    headers = JSON | {"request-id": "x", "x-ms-throttle-limit-percentage": "1.0"}
+    script(nango, Response(200, b'{"value":[]}', headers))
+    watcher = Watcher(b"value")
+    watcher.client = client
+    client.proxy(CONTOSO, "/v1.0/users", watch=watcher)
+    assert watcher.held_back > 5
 
 
 # ---- configuration

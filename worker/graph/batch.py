@@ -17,6 +17,7 @@ from models.run import RunTrigger
 from worker.core.errors import Later
 from worker.graph.links import VERSION, batch_url
 from worker.nango.client import Address, NangoClient
+from worker.nango.exchange import Watch
 from worker.nango.reply import UNREADABLE, Reply
 
 LIMIT: Final = 20
@@ -50,10 +51,10 @@ class Batcher:
         """Called ahead of every request, on its thread: the lease must outlive the answer."""
         self._usable = True
 
-    def get(self, target: str) -> Reply:
-        """One request on its own."""
+    def get(self, target: str, *, watch: Watch | None = None) -> Reply:
+        """One request on its own; ``watch`` sees the answer while it is still arriving."""
         self._about_to_ask()
-        return self._nango.proxy(self._address, target, lane=self._lane)
+        return self._nango.proxy(self._address, target, lane=self._lane, watch=watch)
 
     def get_all(self, targets: Mapping[str, str]) -> dict[str, Reply]:
         """Answers by name, for targets by name; every name is answered.

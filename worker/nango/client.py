@@ -11,24 +11,20 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from http import HTTPStatus
 from threading import Lock
-from typing import Any
 
-import httpx
-import msgspec
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 from tenacity.wait import wait_random_exponential
 
 from models.run import RunTrigger
-from worker.core.errors import Broken, Halt, Retry, Spent, Torn, Trouble
+from worker.core.errors import Broken, Halt, Retry, Spent, Trouble
+from worker.nango.exchange import Exchange, Request, Watch
 from worker.nango.gate import DIRECTORY, Gate, service_of
 from worker.nango.reply import Reply
-from worker.nango.verdict import Limited, exhausted, nango_trouble, transport_trouble
+from worker.nango.verdict import Limited, exhausted, nango_trouble
 
-MAX_BODY = 64 * 1024 * 1024
 ATTEMPTS = 5
-CONNECT_SECONDS = 10.0
 USER_AGENT = "NONISV|TenantMirror|TenantMirror/0.1"
 """Decorated as SharePoint asks, so that the traffic is not throttled as anonymous."""
 
@@ -78,6 +74,7 @@ class _Asked:
     lane: RunTrigger = RunTrigger.MANUAL
     once: bool = False
     inside: str | None = None
+    watch: Watch | None = None
 
     @property
     def charged(self) -> str:
@@ -104,20 +101,12 @@ class NangoClient:
         self.patience = patience or Patience()
         self.gate = gate or Gate()
         self._clock = clock
-        self._base = _base(host)
-        self._prefix = self._base.raw_path.rstrip(b"/")
         self._calls = 0
         self._proven = False
         self._lock = Lock()
         if not _KEY.fullmatch(key):
             raise Halt("NANGO_SECRET_KEY holds characters that no key has")
-        self._http = httpx.Client(
-            headers={"Authorization": f"Bearer {key}"},
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            limits=httpx.Limits(max_connections=16, keepalive_expiry=45.0),
-            follow_redirects=False,
-            trust_env=False,
-        )
+        self._exchange = Exchange(host, key)
 
     @property
     def calls(self) -> int:
@@ -126,7 +115,7 @@ class NangoClient:
 
     def close(self) -> None:
         """Let go of the connections, those of the budgets included."""
-        self._http.close()
+        self._exchange.close()
         self.gate.close()
 
     def proxy(
@@ -140,6 +129,7 @@ class NangoClient:
         lane: RunTrigger = RunTrigger.MANUAL,
         once: bool = False,
         inside: str | None = None,
+        watch: Watch | None = None,
     ) -> Reply:
         """Send a request to Graph through the proxy; ``target`` is a path with its query.
 
@@ -148,6 +138,7 @@ class NangoClient:
         retries in place as long as the pause that is asked for is short; ``lane`` says on whose
         behalf the budget is spent. With ``once`` the request is sent once, and Graph's 429 and
         5xx come back, too. ``inside`` is a target within a ``$batch``: its budget is waited for.
+        ``watch`` sees the beginning of an answer early, once the gate has heeded its headers.
 
         Raises Later (out of tries), Spent, Broken, Halt, Torn.
         """
@@ -161,7 +152,7 @@ class NangoClient:
         }
         try:
             sent = address.headers() | own
-            asked = _Asked(method, target, sent, body, str(address), lane, once, inside)
+            asked = _Asked(method, target, sent, body, str(address), lane, once, inside, watch)
             return self._patiently(asked)
         except Trouble as trouble:
             trouble.connection = trouble.connection or str(address)
@@ -210,7 +201,6 @@ class NangoClient:
         self._pass_gate(asked, until)
         reply = self._send(asked, until)
         now = self._clock()
-        self.gate.learn(reply, now)
         if asked.address is None and reply.status in (400, 404):
             return reply
         trouble = nango_trouble(reply, now)
@@ -220,7 +210,8 @@ class NangoClient:
             raise trouble
         self._proven = True
         if asked.address is not None:
-            self.gate.heed(asked.address, asked.target, reply, now)
+            if reply.status != HTTPStatus.OK:
+                self.gate.heed(asked.address, asked.target, reply, now)
             if not asked.once:
                 _throttled(reply, now)
         return reply
@@ -240,40 +231,18 @@ class NangoClient:
     def _send(self, asked: "_Asked", until: float) -> Reply:
         with self._lock:
             self._calls += 1
-        method, headers, body = asked.method, asked.headers, asked.body
-        url = self._base.copy_with(raw_path=self._prefix + asked.path)
-        left = max(until - time.monotonic(), 0.01)
-        connect = min(left, CONNECT_SECONDS)
-        options: dict[str, Any] = {"timeout": httpx.Timeout(left, connect=connect, pool=connect)}
-        if body is not None:
-            options["content"] = msgspec.json.encode(body)
-            headers = {**headers, "Content-Type": "application/json"}
-        try:
-            with self._http.stream(method, url, headers=headers, **options) as response:
-                data = bytearray()
-                for chunk in response.iter_bytes():
-                    data += chunk
-                    if len(data) > MAX_BODY:
-                        raise Torn(f"an answer of more than {MAX_BODY >> 20} MB", after=600)
-                    if time.monotonic() > until:
-                        raise Retry("Nango's answer took too long")
-                return Reply(response.status_code, bytes(data), _lowered(response.headers))
-        except (httpx.HTTPError, httpx.InvalidURL) as fault:
-            raise transport_trouble(fault) from fault
+        request = Request(asked.method, asked.path, asked.headers, asked.body, asked.watch)
+        return self._exchange.send(request, until, lambda head: self._heed_head(asked, head))
 
+    def _heed_head(self, asked: "_Asked", head: Reply) -> None:
+        """What the headers tell counts for the next call, which may leave before the body is here.
 
-def _base(host: str) -> httpx.URL:
-    try:
-        url = httpx.URL(host)
-    except httpx.InvalidURL:
-        raise Halt("NANGO_HOST is not an address") from None
-    if url.port is not None and not 0 < url.port < 65_536:
-        raise Halt("NANGO_HOST has a port that there is not")
-    return url
-
-
-def _lowered(headers: httpx.Headers) -> dict[str, str]:
-    return {name.lower(): value for name, value in headers.items()}
+        Whether a refusal is Graph's own or Nango's is only known from its body.
+        """
+        now = self._clock()
+        self.gate.learn(head, now)
+        if asked.address is not None and head.status == HTTPStatus.OK:
+            self.gate.heed(asked.address, asked.target, head, now)
 
 
 def _throttled(reply: Reply, now: float) -> None:

@@ -165,7 +165,10 @@ class _Driver:
 def _drive(due: list[Streaming], seconds: float | None) -> None:
     until = None if seconds is None else time.monotonic() + seconds
     number = len(due)
-    with ThreadPoolExecutor(number, "fetch") as pool, ThreadPoolExecutor(number, "call") as calls:
+    with (
+        ThreadPoolExecutor(number, "fetch") as pool,
+        ThreadPoolExecutor(2 * number, "call") as calls,
+    ):
         _Driver(pool, calls, until).drive(due)
 
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from models.stream import Mode, Phase
 from worker.core.crash import crash_point
 from worker.core.errors import Away, Broken, Fenced, Halt, Later, Refused, Reject, Restart, Trouble
-from worker.graph.links import peeked, target_of
+from worker.graph.links import target_of
 from worker.graph.page import Page
 from worker.graph.targets import token_link
 from worker.nango.reply import Reply
@@ -20,6 +20,7 @@ from worker.store.seen import forget_seen, live_ids_after
 from worker.store.streams import Stream, save_stream
 from worker.sync.confirm import still_there
 from worker.sync.members import FIRST, Place, place_of, read_member_page
+from worker.sync.onward import Coming, Follow, Onward
 from worker.sync.page import load_page
 from worker.sync.plan import Step, compares, next_step, tries_plain
 from worker.sync.session import Session
@@ -36,8 +37,6 @@ from worker.sync.transitions import (
 )
 from worker.sync.walk import (
     DEFINITIONS_A_PAGE,
-    Coming,
-    Follow,
     read_assignments,
     read_definitions,
     read_token,
@@ -70,7 +69,7 @@ class Streaming:
         self.pending = pending
         self.generation = 0
         self.trouble: Trouble | None = None
-        self.follow: Follow | None = None
+        self.follow: Follow = lambda _: None
         self._now = now
         self._done = False
         self._opened: Reply | None = None
@@ -173,22 +172,19 @@ class Streaming:
             return self._reading_members(stream, place)
         link = self._link(stream)
         if coming is not None and coming.link == link:
-            return lambda: self._read(stream, coming.reply.result())
+            return lambda: self._read(stream, coming.onward, coming.reply.result)
+        onward = Onward(self.session.batcher, self.follow)
         get = self.session.batcher.get
-        return lambda: self._read(stream, opened or get(target_of(link)))
+        return lambda: self._read(
+            stream, onward, lambda: opened or get(target_of(link), watch=onward)
+        )
 
-    def _read(self, stream: Stream, reply: Reply) -> Read:
+    def _read(self, stream: Stream, onward: Onward, receive: Callable[[], Reply]) -> Read:
         """Understand a page while the one behind it is on its way."""
-        coming = self._followed(reply)
+        onward.await_page()
+        reply = receive()
+        coming = onward.behind(reply)
         return Read(stream, turned(stream, reply), coming=coming)
-
-    def _followed(self, reply: Reply) -> Coming | None:
-        link = peeked(reply.body) if reply.ok else None
-        if self.follow is None or link is None:
-            return None
-        get = self.session.batcher.get
-        sent = self.follow(lambda: get(target_of(link)))
-        return None if sent is None else Coming(link, sent)
 
     def _reading_members(self, stream: Stream, place: Place) -> Ask:
         """Which groups come next is looked up here, on the loader's thread."""

@@ -1,9 +1,8 @@
 """Reading: what a step asks of Graph. Runs beside the loader and touches no database."""
 
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from typing import Final, NamedTuple
+from collections.abc import Sequence
+from typing import Final
 
 from models.resources import RESOURCES
 from models.stream import Mode, Phase
@@ -26,17 +25,6 @@ from worker.sync.members import FIRST
 
 DEFINITIONS_A_PAGE: Final = 20
 """Role definitions asked for in one ``$batch``: one page of a filtered walk."""
-
-
-class Coming(NamedTuple):
-    """An answer that has been asked for before the page ahead of it was understood."""
-
-    link: str
-    reply: "Future[Reply]"
-
-
-Follow = Callable[[Callable[[], Reply]], "Future[Reply] | None"]
-"""Sends a call beside whatever is being done; None where there is no time left for it."""
 
 
 def first_link(stream: Stream) -> str:

@@ -1,0 +1,120 @@
+"""Calls that leave before the page ahead of them is here: soon, and never believed."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from models.run import RunState, RunTrigger
+from sandbox.tenant import Request, Response, Tenant
+from sandbox.tenant.graph.service import Graph
+from tests.conftest import MakeMirror, Mirror
+from tests.support.mirror import assert_exact, scalar
+from worker.sync.books import Report
+from worker.sync.run import run_slice
+
+STALE = "https://graph.microsoft.com/v1.0/users?$skiptoken=stale"
+Change = Callable[[Response, int], Response]
+
+
+class Listing:
+    """Answers the list of users as Graph does, but for what a test makes of it."""
+
+    def __init__(self, mirror: Mirror, change: Change) -> None:
+        self._tenant, self._change = mirror.tenant, change
+        self.asked: list[str] = []
+        self.at: list[float] = []
+        mirror.nango.before_graph = self._answer
+
+    def _answer(self, request: Request) -> Response | None:
+        if not request.path.endswith("/users"):
+            return None
+        self.asked.append(request.query)
+        self.at.append(time.monotonic())
+        if "stale" in request.query:
+            nobody = {**next(iter(self._tenant.live("users"))), "displayName": "Nobody"}
+            return Response(200, json.dumps({"value": [nobody]}).encode(), {"request-id": "x"})
+        return self._change(Graph().answer(self._tenant, request), len(self.asked))
+
+
+@pytest.fixture
+def mirror(mirror_of: MakeMirror) -> Mirror:
+    return mirror_of(Tenant(seed=31, users=3500, groups=2))
+
+
+def test_the_next_call_leaves_while_a_page_is_still_arriving(mirror: Mirror) -> None:
+    slow = 0.15
+    listing = Listing(mirror, lambda page, at: replace(page, trickle=slow if at == 1 else 0.0))
+    assert mirror.sync("users").state is RunState.SUCCEEDED
+    assert listing.at[1] - listing.at[0] < 5 * slow, "the page itself takes 8 times that"
+    assert mirror.nango.calls.graph["users"] == 4
+    assert_exact_users(mirror)
+
+
+def test_a_link_at_the_end_of_a_page_is_followed_as_well(mirror: Mirror) -> None:
+    def turn(page: Response, _at: int) -> Response:
+        content = json.loads(page.body)
+        link = content.pop("@odata.nextLink", None)
+        if link is not None:
+            content["@odata.nextLink"] = link
+        return replace(page, body=json.dumps(content).encode())
+
+    listing = Listing(mirror, turn)
+    assert mirror.sync("users").state is RunState.SUCCEEDED
+    assert len(listing.asked) == len(set(listing.asked)) == 4
+    assert_exact_users(mirror)
+
+
+def test_the_page_behind_one_that_broke_off_is_asked_for_once(mirror: Mirror) -> None:
+    listing = Listing(mirror, lambda page, at: replace(page, cut=100_000) if at == 1 else page)
+    assert mirror.sync("users").state is RunState.SUCCEEDED
+    assert len(listing.asked) == 5, "the first page twice, the others once"
+    assert len(set(listing.asked)) == 4
+    assert_exact_users(mirror)
+
+
+def test_what_a_page_that_broke_off_led_to_is_dropped_unread(mirror: Mirror) -> None:
+    def mislead(page: Response, at: int) -> Response:
+        if at != 1:
+            return page
+        link = json.loads(page.body)["@odata.nextLink"]
+        return replace(page, body=page.body.replace(link.encode(), STALE.encode()), cut=100_000)
+
+    listing = Listing(mirror, mislead)
+    report = mirror.sync("users")
+    assert report.state is RunState.SUCCEEDED
+    assert sum("stale" in query for query in listing.asked) == 1
+    assert report.calls == mirror.nango.calls.total, "what was dropped has been counted"
+    assert_exact_users(mirror)
+
+
+def test_a_page_that_never_comes_whole_commits_nothing_behind_it(mirror: Mirror) -> None:
+    Listing(mirror, lambda page, at: page if at == 1 else replace(page, cut=100_000))
+    assert mirror.sync("users").state is RunState.PARTIAL
+    assert scalar(mirror.database, "select count(*) from directory.users") == 999
+    mirror.nango.before_graph = None
+    assert mirror.sync().state is RunState.SUCCEEDED
+    assert_exact(mirror.database, mirror.tenant)
+
+
+def test_a_slice_that_is_over_asks_for_no_page_ahead(mirror: Mirror) -> None:
+    listing = Listing(mirror, lambda page, _at: page)
+    reports = [a_slice(mirror)]
+    while reports[-1].state is RunState.RUNNING:
+        reports.append(a_slice(mirror))
+    assert len(listing.asked) == len(set(listing.asked)) == 4
+    assert sum(report.calls for report in reports) == mirror.nango.calls.total
+    assert_exact(mirror.database, mirror.tenant)
+
+
+def a_slice(mirror: Mirror) -> Report:
+    return run_slice(mirror.kit, mirror.connection_id, trigger=RunTrigger.BACKFILL, seconds=0.0)
+
+
+def assert_exact_users(mirror: Mirror) -> None:
+    """The rest of the tenant comes with another sync."""
+    mirror.nango.before_graph = None
+    assert mirror.sync().state is RunState.SUCCEEDED
+    assert_exact(mirror.database, mirror.tenant)

@@ -1,0 +1,130 @@
+"""One exchange over HTTP: a request goes out, its answer comes in, and may be watched meanwhile."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from http import HTTPStatus
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any, Protocol
+
+import httpx
+import msgspec
+
+from worker.core.errors import Halt, Retry, Torn
+from worker.nango.reply import Reply
+from worker.nango.verdict import transport_trouble
+
+MAX_BODY = 64 * 1024 * 1024
+HEAD = 64 * 1024
+"""How much of an answer is watched; a link that is further behind is seen at its end."""
+CONNECT_SECONDS = 10.0
+
+
+class Watch(Protocol):
+    """Follows one request while it is under way, on the thread that sends it."""
+
+    def sent(self) -> None:
+        """The request has gone out."""
+
+    def look(self, head: bytes) -> bool:
+        """See what has come so far of an answer with 200; whether that was enough.
+
+        Begins anew where the answer breaks off and the request is sent once more.
+        """
+
+
+@dataclass(frozen=True)
+class Request:
+    """What goes out; ``path`` has its query and is sent byte for byte."""
+
+    method: str
+    path: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: object = None
+    watch: Watch | None = None
+
+
+class Exchange:
+    """The connections to one host, kept open. Safe to use from several threads."""
+
+    def __init__(self, host: str, key: str) -> None:
+        self._base = _base(host)
+        self._prefix = self._base.raw_path.rstrip(b"/")
+        self._http = httpx.Client(
+            headers={"Authorization": f"Bearer {key}"},
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+            limits=httpx.Limits(max_connections=16, keepalive_expiry=45.0),
+            follow_redirects=False,
+            trust_env=False,
+        )
+
+    def close(self) -> None:
+        self._http.close()
+
+    def send(self, request: Request, until: float, heed: Callable[[Reply], None]) -> Reply:
+        """Send it and receive the answer; ``heed`` has its head before anybody sees its body.
+
+        Raises Retry, Torn, Halt.
+        """
+        url = self._base.copy_with(raw_path=self._prefix + request.path)
+        options = _options(request, until)
+        try:
+            with self._http.stream(request.method, url, **options) as response:
+                head = Reply(response.status_code, b"", _lowered(response.headers))
+                heed(head)
+                watch = request.watch if head.status == HTTPStatus.OK else None
+                return replace(head, body=_received(response, until, watch))
+        except (httpx.HTTPError, httpx.InvalidURL) as fault:
+            raise transport_trouble(fault) from fault
+
+
+def _options(request: Request, until: float) -> dict[str, Any]:
+    left = max(until - time.monotonic(), 0.01)
+    connect = min(left, CONNECT_SECONDS)
+    options: dict[str, Any] = {
+        "timeout": httpx.Timeout(left, connect=connect, pool=connect),
+        "headers": request.headers,
+    }
+    if request.body is not None:
+        options["content"] = msgspec.json.encode(request.body)
+        options["headers"] = {**request.headers, "Content-Type": "application/json"}
+    if request.watch is not None:
+        options["extensions"] = {"trace": _telling(request.watch)}
+    return options
+
+
+def _received(response: httpx.Response, until: float, watch: Watch | None) -> bytes:
+    data = bytearray()
+    for chunk in response.iter_bytes():
+        data += chunk
+        if watch is not None and (watch.look(bytes(data)) or len(data) >= HEAD):
+            watch = None
+        if len(data) > MAX_BODY:
+            raise Torn(f"an answer of more than {MAX_BODY >> 20} MB", after=600)
+        if time.monotonic() > until:
+            raise Retry("Nango's answer took too long")
+    return bytes(data)
+
+
+def _telling(watch: Watch) -> Callable[[str, object], None]:
+    """For httpcore, which names each step of a request; this is the last before the answer."""
+
+    def trace(step: str, _: object) -> None:
+        if step.endswith(".send_request_body.complete"):
+            watch.sent()
+
+    return trace
+
+
+def _base(host: str) -> httpx.URL:
+    try:
+        url = httpx.URL(host)
+    except httpx.InvalidURL:
+        raise Halt("NANGO_HOST is not an address") from None
+    if url.port is not None and not 0 < url.port < 65_536:
+        raise Halt("NANGO_HOST has a port that there is not")
+    return url
+
+
+def _lowered(headers: httpx.Headers) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
