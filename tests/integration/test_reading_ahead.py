@@ -19,6 +19,10 @@ STALE = "https://graph.microsoft.com/v1.0/users?$skiptoken=stale"
 Change = Callable[[Response, int], Response]
 
 
+class Cut(Exception):  # noqa: N818 - stands for a process that is killed
+    """The process dies here."""
+
+
 class Listing:
     """Answers the list of users as Graph does, but for what a test makes of it."""
 
@@ -107,6 +111,36 @@ def test_a_slice_that_is_over_asks_for_no_page_ahead(mirror: Mirror) -> None:
     assert len(listing.asked) == len(set(listing.asked)) == 4
     assert sum(report.calls for report in reports) == mirror.nango.calls.total
     assert_exact(mirror.database, mirror.tenant)
+
+
+def test_the_round_behind_a_first_load_costs_one_call(mirror: Mirror) -> None:
+    assert mirror.sync("users").calls == 4 + 2
+    assert mirror.nango.calls.graph["users/delta"] == 2, "the token, and the round"
+
+
+def test_a_round_is_asked_for_after_all_that_a_sweep_asks(mirror: Mirror) -> None:
+    """A user goes away between two walks of a first load; more changes when that is confirmed."""
+
+    def die(resource: str, *_: object) -> None:
+        if resource == "users":
+            raise Cut
+
+    with pytest.raises(Cut):
+        run_slice(mirror.kit, 1, trigger=RunTrigger.BACKFILL, progress=die)
+    tenant = mirror.tenant
+    gone, other = tenant.users.id_at(3), tenant.users.id_at(5)
+    tenant.delete_user(gone)
+    tenant.expire_page_tokens()
+
+    def rename(request: Request) -> None:
+        if gone in request.target:
+            tenant.update_user(other, displayName="Renamed meanwhile")
+
+    mirror.nango.before_graph = rename
+    assert mirror.sync().state is RunState.SUCCEEDED
+    name = "select display_name from directory.users where id = cast(:id as uuid)"
+    assert scalar(mirror.database, name, id=other) == "Renamed meanwhile"
+    assert_exact(mirror.database, tenant)
 
 
 def a_slice(mirror: Mirror) -> Report:

@@ -73,6 +73,7 @@ class Streaming:
         self._now = now
         self._done = False
         self._opened: Reply | None = None
+        self._round: Coming | None = None
         self._answer: Callable[[object], None] | None = None
         if self.step is not Step.WAIT and tries_plain(stream, session.order):
             held = Phase.HELD if stream.is_held else Phase.READY
@@ -162,7 +163,8 @@ class Streaming:
 
     def _ask_page(self, stream: Stream) -> Ask:
         opened, self._opened = self._opened, None
-        return self._reading(stream, opened)
+        coming, self._round = self._round, None
+        return self._reading(stream, opened, coming)
 
     def _reading(self, stream: Stream, opened: Reply | None, coming: Coming | None = None) -> Ask:
         if stream.mode is Mode.BY_DEFINITION:
@@ -214,8 +216,9 @@ class Streaming:
         return lambda: read_token(batcher, stream, opened)
 
     def _ask_sweep(self) -> Ask:
-        batcher = self.session.batcher
+        batcher, coming = self.session.batcher, self._round_ahead()
         found = prepare_sweep(self.session, self.stream)
+        self._round = None if found.total or found.held else coming
         stream = self.stream = found.stream
         crash_point("sweep-prepared")
         if found.total:
@@ -231,6 +234,14 @@ class Streaming:
 
         self._answer = answer
         return lambda: still_there(batcher, found)
+
+    def _round_ahead(self) -> Coming | None:
+        """The round behind a first load, asked for while nothing is likely to be swept."""
+        stream = self.stream
+        leads_on = stream.initial and not stream.incomplete and not stream.resource.children
+        if not leads_on or stream.delta_link is None:
+            return None
+        return Onward(self.session.batcher, self.follow).ask(stream.delta_link)
 
     # ---- committing
 
