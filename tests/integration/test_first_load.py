@@ -56,6 +56,50 @@ def test_a_full_walk_with_nothing_changed_writes_no_row_and_no_event(mirror: Mir
     assert written(mirror.database) == before
 
 
+def test_a_first_load_that_is_begun_again_writes_nothing_twice(mirror: Mirror) -> None:
+    again = (
+        "update sync.streams set phase = 'ready', first_complete_at = null, delta_link = null"
+        " where resource in ('users', 'role_assignments', 'role_definitions')"
+    )
+    with mirror.database.begin() as connection:
+        connection.execute(text(again))
+    before = written(mirror.database)
+    assert mirror.sync("users", "role_assignments").state is RunState.SUCCEEDED
+    assert scalar(mirror.database, "select count(*) from sync.streams where walk_id > 1") >= 2
+    assert written(mirror.database) == before
+
+
+def test_rows_are_read_again_only_where_other_bytes_come(mirror: Mirror) -> None:
+    """A walk trusts equal bytes: what was spoilt here by hand stays until Graph says it anew."""
+    spoilt, sent = (mirror.tenant.users.id_at(index) for index in (3, 4))
+    spoil = "update directory.users set job_title = 'Spoilt' where id in (:a, :b)"
+    with mirror.database.begin() as connection:
+        connection.execute(text(spoil), {"a": spoilt, "b": sent})
+    mirror.tenant.update_user(sent, jobTitle="Clerk")
+    mirror.sync("users", full=True)
+    title = "select job_title from directory.users where id = :id"
+    assert scalar(mirror.database, title, id=spoilt) == "Spoilt"
+    assert scalar(mirror.database, title, id=sent) == "Clerk"
+
+
+def test_a_row_that_a_round_has_changed_is_read_in_the_next_walk_and_then_known(
+    mirror: Mirror,
+) -> None:
+    user = mirror.tenant.users.id_at(5)
+    unknown = "select count(*) from directory.users where source_hash is null"
+    assert scalar(mirror.database, unknown) == 0
+    mirror.tenant.update_user(user, jobTitle="Clerk")
+    mirror.sync("users")
+    assert scalar(mirror.database, unknown) == 1
+    mark = last_seq(mirror.database)
+    mirror.sync("users", full=True)
+    assert scalar(mirror.database, unknown) == 0
+    assert last_seq(mirror.database) == mark
+    before = written(mirror.database)
+    mirror.sync("users", full=True)
+    assert written(mirror.database) == before
+
+
 def test_a_quiet_tenant_costs_one_call(mirror: Mirror) -> None:
     mirror.sync()
     mirror.calls()

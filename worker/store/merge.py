@@ -53,6 +53,14 @@ class Stored(NamedTuple):
     live: bool
 
 
+class _Digests(NamedTuple):
+    """What is known of a row that is stored already."""
+
+    hash: bytes | None
+    live: bool
+    source: bytes | None
+
+
 class _Statements(NamedTuple):
     changed: str
     hashes: str
@@ -104,7 +112,7 @@ def _statements(resource: Resource) -> _Statements:
             or found.source_hash is distinct from
                substr(%s::bytea, k.number::int * {HASH_BYTES} - {HASH_BYTES - 1}, {HASH_BYTES})
         """,
-        _probe(table, key, array, f"{key}, row_hash, deleted_at is null as live"),
+        _probe(table, key, array, f"{key}, row_hash, deleted_at is null as live, source_hash"),
         _probe(table, key, array, f"deleted_at is null as live, {columns}"),
         f"update {table} set {assignments}, row_hash = %s, source_hash = %s, changed_at = %s,"
         f" deleted_at = null, deleted_reason = null where {OWNER} = %s and {key} = %s",
@@ -132,14 +140,14 @@ def merge_rows(
     changes = _created(resource, new)
     doubtful, same = {}, []
     for key, item in arriving.items():
-        if key not in known:
+        if (old := known.get(key)) is None:
             continue
-        if known[key] != (item.hash, True):
+        if (old.hash, old.live) != (item.hash, True):
             doubtful[key] = item
-        elif item.source is not None:
+        elif item.source not in (None, old.source):
             same.append((item.hash, item.source, tx.connection_id, key))
     _rehash(tx, resource, same)
-    outdated = {key for key in doubtful if _is_outdated(known[key][0])}
+    outdated = {key for key in doubtful if _is_outdated(known[key].hash)}
     return changes + _settle(tx, resource, doubtful, outdated)
 
 
@@ -214,12 +222,10 @@ def changed_sources(tx: Transaction, resource: Resource, sources: Mapping[str, b
         return {key for (key,) in cursor.fetchall()}
 
 
-def _hashes(
-    tx: Transaction, resource: Resource, keys: list[str]
-) -> dict[str, tuple[bytes | None, bool]]:
+def _hashes(tx: Transaction, resource: Resource, keys: list[str]) -> dict[str, _Digests]:
     with driver(tx.connection).cursor() as cursor:
         cursor.execute(_statements(resource).hashes, (array_literal(keys), tx.connection_id))
-        return {key: (digest, live) for key, digest, live in cursor.fetchall()}
+        return {row[0]: _Digests(*row[1:]) for row in cursor.fetchall()}
 
 
 def stored_rows(tx: Transaction, resource: Resource, keys: list[str]) -> dict[str, Stored]:
