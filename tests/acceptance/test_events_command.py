@@ -150,7 +150,7 @@ class Ground:
             for _ in range(count)
         ]
         with interrupting(self.database, connection_id) as tx:
-            append(tx, RESOURCES["users"], changes, run_id=None)
+            append(tx, [(RESOURCES["users"], changes)], run_id=None)
             yield
 
     def write(self, connection_id: int, count: int, **more: Any) -> None:

@@ -96,7 +96,7 @@ class Ground:
             for _ in range(count)
         ]
         with interrupting(self.database, connection_id) as tx:
-            append(tx, RESOURCES["users"], changes, run_id=None, initial=initial)
+            append(tx, [(RESOURCES["users"], changes)], run_id=None, initial=initial)
 
     def claim(self) -> Delivery:
         """Become the one who serves the only sink."""

@@ -58,7 +58,7 @@ class Ground:
         before = last_seq(self.database, connection_id)
         with interrupting(self.database, connection_id) as tx:
             tx.moment -= timedelta(days=days)
-            append(tx, RESOURCES["users"], changes, run_id=None)
+            append(tx, [(RESOURCES["users"], changes)], run_id=None)
         return before + count
 
     def age_first(self, connection_id: int = 1, *, days: float) -> None:
@@ -423,7 +423,7 @@ def test_a_month_is_made_while_others_write(ground: Ground) -> None:
     other = Database(ground.database.url.render_as_string(hide_password=False))
     with interrupting(other, 1) as tx:
         changes = [Change(ChangeKind.CREATED, "1", None, None, b"{}")]
-        append(tx, RESOURCES["users"], changes, run_id=None)
+        append(tx, [(RESOURCES["users"], changes)], run_id=None)
         with ground.database.begin() as connection:
             connection.execute(text("set local lock_timeout = '2s'"))
             assert ensure_partitions(connection) == [coming.table]

@@ -43,7 +43,7 @@ def write(database: Database, owner: int, count: int, size: int = 10) -> None:
             Change(kinds[number % 4], str(uuid.uuid4()), None, None, state)
             for number in range(count)
         ]
-        append(tx, RESOURCES["users"], changes, run_id=None)
+        append(tx, [(RESOURCES["users"], changes)], run_id=None)
 
 
 def rows(database: Database, where: str = "true") -> list[tuple[datetime, int, int]]:

@@ -1,8 +1,9 @@
 """What a full walk saw, one row a page, and what follows from it once the walk is complete."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from operator import itemgetter
+from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
@@ -31,30 +32,33 @@ _KEYS = """
 """
 
 
-def note_seen(
-    tx: Transaction,
-    resource: Resource,
-    walk_id: int,
-    page_no: int,
-    *,
-    keys: Sequence[str],
-    present: Sequence[int] = (),
-) -> None:
-    """Remember the keys of a page and, unless all were sent, which columns each carried."""
-    everything = shape_of(resource).everything
-    partial = any(bits != everything for bits in present)
+class Seen(NamedTuple):
+    """The keys of a page and, unless all were sent, which columns each carried."""
+
+    resource: Resource
+    keys: Sequence[str]
+    present: Sequence[int] = ()
+
+
+def note_seen(tx: Transaction, walk_id: int, page_no: int, seen: Iterable[Seen]) -> None:
+    """Remember what a page of a walk showed."""
     with driver(tx.connection).cursor() as cursor:
-        cursor.execute(
+        cursor.executemany(
             _NOTE,
-            (
-                tx.connection_id,
-                resource.name,
-                walk_id,
-                page_no,
-                array_literal(list(keys)),
-                list(present) if partial else None,
-            ),
+            [
+                (
+                    *(tx.connection_id, one.resource.name, walk_id, page_no),
+                    array_literal(list(one.keys)),
+                    _partial(one),
+                )
+                for one in seen
+            ],
         )
+
+
+def _partial(seen: Seen) -> list[int] | None:
+    everything = shape_of(seen.resource).everything
+    return list(seen.present) if any(bits != everything for bits in seen.present) else None
 
 
 def forget_seen(tx: Transaction, resources: Sequence[Resource]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from models.change_event import ChangeKind
 from models.resources import RESOURCES
-from worker.events.ledger import append_all
+from worker.events.ledger import append
 from worker.store.connections import change_connection
 from worker.store.deletions import (
     delete_objects,
@@ -30,7 +30,7 @@ def approve_held(database: Database, connection_id: int) -> int:
             with interrupting(database, connection_id) as tx:
                 reasons = some_removals(tx, resource, held=True)
                 changes = delete_objects(tx, resource, reasons) if reasons else []
-                append_all(tx, changes, run_id=None)
+                append(tx, changes, run_id=None)
                 withdraw_removals(tx, resource, list(reasons))
             deleted += sum(c.kind is ChangeKind.DELETED for _, some in changes for c in some)
             if not reasons:

@@ -14,7 +14,7 @@ from models.resources import RESOURCES
 from worker.core.crash import crash_point
 from worker.core.errors import Refused, Unknown
 from worker.core.log import logger
-from worker.events.ledger import append_all
+from worker.events.ledger import append
 from worker.events.scrub import BATCH, Batch, Move, next_move, read_batch, turned, write_batch
 from worker.store.change import Change
 from worker.store.connections import IN_USE, get, request_resync
@@ -136,7 +136,7 @@ def _told(tx: Transaction, subject: Subject, taken: TakenOut) -> Pending | None:
     if not (subject.known or taken.anything):
         return None
     closing = (RESOURCES[subject.resource], [Change(ChangeKind.DELETED, subject.id)])
-    append_all(tx, [*taken.endings(), closing], run_id=None)
+    append(tx, [*taken.endings(), closing], run_id=None)
     return Pending(id=subject.id, assignments=[key for key, _ in taken.assignments])
 
 

@@ -15,7 +15,7 @@ from worker.store.edges import edge_key, merge_edges
 from worker.store.lease import Transaction
 from worker.store.merge import NotAllNew, changed_sources, merge_rows
 from worker.store.quarantine import met_again, note_rejects
-from worker.store.seen import note_seen
+from worker.store.seen import Seen, note_seen
 from worker.store.streams import Stream, save_stream
 from worker.sync.erased import pass_over
 from worker.sync.plan import due_after_round, select_hash
@@ -56,16 +56,15 @@ def _commit(
         _understand(tx, stream.resource, page)
         pass_over(page, stream.resource, session.erased)
         after = _turned(session, stream, page)
-        initial = stream.initial
         # A group comes with each page that has members of it.
         new_rows = hopeful and edges is None
-        changes = merge_rows(tx, stream.resource, page.rows, hopeful=new_rows)
-        session.record(tx, stream.resource, changes, initial=initial)
-        after = counted(after, stream.resource, changes)
+        rows = merge_rows(tx, stream.resource, page.rows, hopeful=new_rows)
+        changes = [(stream.resource, rows)]
         if edges is not None:
-            changes = merge_edges(tx, page.edges, hopeful=hopeful)
-            session.record(tx, edges, changes, initial=initial)
-            after = counted(after, edges, changes)
+            changes.append((edges, merge_edges(tx, page.edges, hopeful=hopeful)))
+        session.record_all(tx, changes, initial=stream.initial)
+        for resource, some in changes:
+            after = counted(after, resource, some)
         if withdraw:
             _withdraw(tx, stream.resource, edges, page)
         _note_removed(tx, stream.resource, edges, page)
@@ -114,17 +113,10 @@ def _note_seen(tx: Transaction, stream: Stream, edges: Resource | None, page: Pa
     everything = (1 << len(stream.resource.columns)) - 1
     present = [everything] * len(page.same) + [item.present for item in page.rows.values()]
     apart = [r.key for r in page.rejects if r.key is not None] + sorted(page.conflicts)
-    note_seen(
-        tx,
-        stream.resource,
-        stream.walk_id,
-        stream.page_no,
-        keys=page.keys + apart,
-        present=present + [everything] * len(apart),
-    )
+    seen = [Seen(stream.resource, page.keys + apart, present + [everything] * len(apart))]
     if edges is not None and page.edges:
-        pairs = [edge_key(pair) for pair in page.edges]
-        note_seen(tx, edges, stream.walk_id, stream.page_no, keys=pairs)
+        seen.append(Seen(edges, [edge_key(pair) for pair in page.edges]))
+    note_seen(tx, stream.walk_id, stream.page_no, seen)
 
 
 def _turned(session: Session, stream: Stream, page: Page) -> Stream:

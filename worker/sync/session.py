@@ -3,7 +3,7 @@
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -105,9 +105,16 @@ class Session:
         self, tx: Transaction, resource: Resource, changes: list[Change], *, initial: bool
     ) -> None:
         """Write the events of some changes and count them."""
-        append(tx, resource, changes, run_id=self.run.id, initial=initial)
-        counts = self.tally.by_resource.setdefault(resource.name, {})
-        for kind, number in Counter(map(itemgetter(0), changes)).items():
-            name = kind.value
-            counts[name] = counts.get(name, 0) + number
-            setattr(self.tally, name, getattr(self.tally, name) + number)
+        self.record_all(tx, [(resource, changes)], initial=initial)
+
+    def record_all(
+        self, tx: Transaction, changes: Sequence[tuple[Resource, list[Change]]], *, initial: bool
+    ) -> None:
+        """The same for several resources."""
+        append(tx, changes, run_id=self.run.id, initial=initial)
+        for resource, some in changes:
+            counts = self.tally.by_resource.setdefault(resource.name, {})
+            for kind, number in Counter(map(itemgetter(0), some)).items():
+                name = kind.value
+                counts[name] = counts.get(name, 0) + number
+                setattr(self.tally, name, getattr(self.tally, name) + number)
