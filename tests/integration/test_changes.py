@@ -205,6 +205,27 @@ def test_changes_between_the_items_of_one_batch_are_not_lost(mirror: Mirror) -> 
     assert_exact(mirror.database, mirror.tenant)
 
 
+def test_objects_that_change_in_different_columns_on_one_page_are_all_exact(
+    mirror: Mirror,
+) -> None:
+    tenant, ids = mirror.tenant, [mirror.tenant.users.id_at(index) for index in range(6)]
+    tenant.delete_user(ids[5])
+    mirror.sync()
+    mark = last_seq(mirror.database)
+    tenant.update_user(ids[0], jobTitle="Astronaut")
+    tenant.update_user(ids[1], city=None, otherMails=["b@x.example", "a@x.example"])
+    tenant.update_user(ids[2], jobTitle=None, accountEnabled=False)
+    tenant.update_user(ids[3], assignedLicenses=[])
+    tenant.restore_user(ids[5])
+    mirror.sync(full=True)
+    told = {e["object_id"]: e["changed"] for e in events(mirror.database, after=mark)}
+    assert told[ids[0]] == ["job_title"]
+    assert "other_mails" in told[ids[1]]
+    assert told[ids[5]] is None, "it is restored as a whole"
+    assert ids[4] not in told
+    assert_exact(mirror.database, mirror.tenant)
+
+
 def test_hashes_of_an_earlier_release_are_made_anew_without_an_event(mirror: Mirror) -> None:
     mark = last_seq(mirror.database)
     with mirror.database.begin() as connection:
