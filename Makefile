@@ -31,7 +31,7 @@ HOURS ?= 2
 soak: venv ## a fleet under random faults and kills for HOURS=2; SOAK='--seed 7' and the like
 	@$(BARE) $(BIN)/python -m tests.soak --hours $(HOURS) $(SOAK)
 
-bench: venv ## measure speed against other tools and limits, over half an hour; BENCH='--only users'
+bench: venv ## measure speed against other tools and limits, half an hour; BENCH='--only users'
 	@$(BARE) $(BIN)/python -m benchmarks $(BENCH)
 
 bench-quick: venv ## the same, small, in two minutes
