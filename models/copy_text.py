@@ -27,10 +27,7 @@ def converters(columns: Iterable[Column[Any]]) -> list[tuple[int, Converter]]:
 
 def converter(column: Column[Any]) -> Converter | None:
     """How one column's values become text that Postgres reads; None where they are text."""
-    for kind, convert in _CONVERTERS:
-        if isinstance(column.type, kind):
-            return convert
-    return None
+    return next((convert for kind, convert in _CONVERTERS if isinstance(column.type, kind)), None)
 
 
 def _boolean_text(value: bool) -> str:  # noqa: FBT001 - a value of a column
@@ -74,7 +71,7 @@ def escaped_json(text: bytes) -> bytes:
 
 
 def lines_of(rows: Sequence[Sequence[Any]], columns: Iterable[Column[Any]]) -> list[str]:
-    """Many rows at once, as ``line_of`` spells each: by column, which takes a third of the time."""
+    """Many rows at once, as ``line_of`` spells each: by column, in two thirds of the time."""
     together = zip(columns, zip(*rows, strict=True), strict=bool(rows))
     spelt = [_speller(column)(values) for column, values in together]
     return ["\t".join(values) for values in zip(*spelt, strict=True)]
@@ -82,22 +79,15 @@ def lines_of(rows: Sequence[Sequence[Any]], columns: Iterable[Column[Any]]) -> l
 
 def _speller(column: Column[Any]) -> Callable[[Sequence[Any]], list[str]]:
     """How a column's values are spelt, all together."""
-    for kind, spell in _SPELLERS:
-        if isinstance(column.type, kind):
-            return spell
-    return _texts
+    return next((spell for kind, spell in _SPELLERS if isinstance(column.type, kind)), _texts)
 
 
 def _texts(values: Sequence[Any]) -> list[str]:
     texts = [NULL if value is None else value for value in values]
     together = "\t".join(texts)
-    plain = (
-        together.count("\\") == values.count(None)
-        and together.count("\t") == len(texts) - 1
-        and "\n" not in together
-        and "\r" not in together
-    )
-    return texts if plain else [NULL if value is None else escaped(value) for value in values]
+    if _is_plain(together, values.count(None), len(texts)):
+        return texts
+    return [NULL if value is None else escaped(value) for value in values]
 
 
 def _words(values: Sequence[Any]) -> list[str]:
@@ -133,6 +123,16 @@ _SPELLERS: Final[tuple[tuple[Any, Callable[[Sequence[Any]], list[str]]], ...]] =
 )
 
 
+def _is_plain(joined: str, nulls: int, number: int) -> bool:
+    """Whether so many values with tabs between them need no escapes; nulls are spelt already."""
+    return (
+        joined.count("\\") == nulls
+        and joined.count("\t") == number - 1
+        and "\n" not in joined
+        and "\r" not in joined
+    )
+
+
 def line_of(values: list[Any], convert: list[tuple[int, Converter]]) -> bytes:
     """A row's columns, tab-separated. ``values`` is used up."""
     for index, text in convert:
@@ -141,12 +141,6 @@ def line_of(values: list[Any], convert: list[tuple[int, Converter]]) -> bytes:
             values[index] = text(value)
     nulls = values.count(None)
     line = "\t".join([NULL if value is None else value for value in values])
-    plain = (
-        line.count("\\") == nulls
-        and line.count("\t") == len(values) - 1
-        and "\n" not in line
-        and "\r" not in line
-    )
-    if not plain:
+    if not _is_plain(line, nulls, len(values)):
         line = "\t".join([NULL if value is None else escaped(value) for value in values])
     return line.encode()

@@ -41,6 +41,11 @@ _encoder = msgspec.json.Encoder(order="deterministic")
 _encode = _encoder.encode
 
 
+def _versioned_hash(source: Any) -> bytes:
+    digest = hashlib.sha256(source, usedforsecurity=False).digest()
+    return HASH_VERSION + digest[: HASH_BYTES - 1]
+
+
 def _guid(value: str) -> str:
     lowered = value.lower()
     if _GUID.fullmatch(lowered) is None:
@@ -199,14 +204,12 @@ class RowShape:
 
     def hash(self, row: Row) -> bytes:
         """A versioned content hash; the order of unordered lists does not count."""
-        digest = hashlib.sha256(_encode(self.canonical(row)), usedforsecurity=False).digest()
-        return HASH_VERSION + digest[: HASH_BYTES - 1]
+        return _versioned_hash(_encode(self.canonical(row)))
 
     @staticmethod
     def source_hash(source: Any) -> bytes:
         """A versioned hash of the bytes that an object was sent as."""
-        digest = hashlib.sha256(source, usedforsecurity=False).digest()
-        return HASH_VERSION + digest[: HASH_BYTES - 1]
+        return _versioned_hash(source)
 
     def some(self, row: Row, names: Sequence[str]) -> bytes:
         """The named columns as JSON: ``before`` and ``after`` of an updated event."""
