@@ -16,6 +16,8 @@ class Knobs:
 
     list_page: int = 100
     """Page of a plain list without `$top`."""
+    largest_page: int = 999
+    """Page of a plain list at most: a larger `$top` is cut to it in silence."""
     member_page: int = 0
     """Page of /groups/{id}/members without `$top`; 0: as `list_page`."""
     delta_page: int = 200

@@ -45,6 +45,7 @@ class World:
         self.tenant = Tenant(seed=seed, users=70, groups=9, sites=7, members_per_group=5)
         knobs = self.tenant.knobs
         knobs.list_page, knobs.delta_page, knobs.member_slice = 30, 11, 4
+        knobs.largest_page = 25
         knobs.empty_page_every, knobs.repeat_every = 4, 5
         nango.add_connection("contoso", self.tenant)
         self.settings = load_settings(

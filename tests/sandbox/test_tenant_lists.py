@@ -235,3 +235,11 @@ def test_a_creation_during_a_listing_is_told_by_the_delta_token_from_before() ->
         changed = {one["id"]: one for one in client.walk(link).objects}
     assert "@removed" not in changed[created]
     assert changed[gone]["@removed"] == {"reason": "changed"}
+
+
+def test_a_page_is_cut_to_what_the_tenant_gives_at_most(client: Client, tenant: Tenant) -> None:
+    """A `$top` above it is not refused, as some of Graph's lists do it."""
+    tenant.knobs.largest_page = 40
+    walk = client.walk("users?$top=999")
+    assert len(walk.objects) == 250
+    assert walk.pages == 7

@@ -86,7 +86,7 @@ class Call:
             raise bad_request(
                 f"Invalid page size specified: '{text}'. Must be between 1 and {MAX_TOP} inclusive."
             )
-        return int(text)
+        return min(int(text), self.tenant.knobs.largest_page)
 
     def cursor(self, link: str) -> Cursor | None:
         """The cursor in the link's token, None on a first call."""
