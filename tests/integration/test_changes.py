@@ -10,7 +10,7 @@ from models.row import HASH_VERSION
 from models.run import RunState
 from sandbox.tenant import Tenant
 from tests.conftest import MakeMirror, Mirror
-from tests.support.mirror import assert_exact, checked, events, last_seq, mirrored, scalar
+from tests.support.mirror import assert_exact, checked, events, last_seq, mirrored, scalar, written
 from worker.sync.approve import approve_held
 
 
@@ -232,7 +232,7 @@ def test_hashes_of_an_earlier_release_are_made_anew_without_an_event(mirror: Mir
         connection.execute(
             text(
                 "update directory.users set row_hash = '\\x01' || row_hash,"
-                " source_hash = '\\x01' || source_hash"
+                " source_hash = '\\x01' || row_hash || '\\x01' || substr(source_hash, 17)"
             )
         )
     assert checked(mirror.database).problems == []
@@ -240,4 +240,47 @@ def test_hashes_of_an_earlier_release_are_made_anew_without_an_event(mirror: Mir
     versions = "select distinct substr(row_hash, 1, 1) from directory.users"
     assert bytes(scalar(mirror.database, versions)) == HASH_VERSION
     assert changes(mirror, mark) == []
+    assert_exact(mirror.database, mirror.tenant)
+
+
+SOURCES = "select string_agg(source_hash::text, ',' order by id) from directory.users"
+
+
+def test_a_row_that_an_earlier_release_wrote_is_repaired_by_a_full_walk(mirror: Mirror) -> None:
+    """Such a release knows ``row_hash`` and leaves ``source_hash`` as it was."""
+    user = mirror.tenant.users.id_at(4)
+    mirror.tenant.update_user(user, jobTitle="Judge")
+    mirror.sync(full=True)
+    known = f"select source_hash from directory.users where id = '{user}'"
+    before = scalar(mirror.database, known)
+    mirror.tenant.update_user(user, jobTitle="Clerk")
+    mirror.sync()
+    with mirror.database.begin() as connection:
+        connection.execute(
+            text("update directory.users set source_hash = :before where id = :id"),
+            {"before": before, "id": user},
+        )
+    mirror.tenant.update_user(user, jobTitle="Judge")
+    mirror.tenant.expire_delta_tokens()
+    mark = last_seq(mirror.database)
+    mirror.sync(full=True)
+    assert changes(mirror, mark) == [("users", "updated")]
+    assert_exact(mirror.database, mirror.tenant)
+
+
+def test_source_hashes_without_a_row_hash_are_made_anew_once_without_an_event(
+    mirror: Mirror,
+) -> None:
+    """As the release before this one noted them: the rows stay as they are."""
+    mirror.sync(full=True)
+    noted = scalar(mirror.database, SOURCES)
+    with mirror.database.begin() as connection:
+        connection.execute(text("update directory.users set source_hash = substr(source_hash, 17)"))
+    mark = last_seq(mirror.database)
+    mirror.sync(full=True)
+    assert changes(mirror, mark) == []
+    assert scalar(mirror.database, SOURCES) == noted
+    before = written(mirror.database)
+    mirror.sync(full=True)
+    assert written(mirror.database) == before
     assert_exact(mirror.database, mirror.tenant)

@@ -102,11 +102,12 @@ def _statements(resource: Resource) -> _Statements:
         f"""
         select k.key from unnest(%s::text::{array}) with ordinality as k(key, number)
           left join lateral (
-               select source_hash, deleted_at from {table}
+               select source_hash, row_hash, deleted_at from {table}
                 where {OWNER} = %s and {key} = k.key limit 1) as found on true
          where found.deleted_at is not null
-            or found.source_hash is distinct from
-               substr(%s::bytea, k.number::int * {HASH_BYTES} - {HASH_BYTES - 1}, {HASH_BYTES})
+            or (found.source_hash = found.row_hash ||
+                substr(%s::bytea, k.number::int * {HASH_BYTES} - {HASH_BYTES - 1}, {HASH_BYTES})
+               ) is not true
         """,
         _probe(table, key, array, f"{key}, row_hash, deleted_at is null as live, source_hash"),
         _probe(table, key, array, f"deleted_at is null as live, {columns}"),
@@ -150,7 +151,7 @@ def merge_rows(
             continue
         if (old.hash, old.live) != (item.hash, True):
             doubtful[key] = item
-        elif item.source not in (None, old.source):
+        elif item.source is not None and _bind(item.hash, item.source) != old.source:
             same.append((item.hash, item.source, tx.connection_id, key))
     _rehash(tx, resource, same)
     outdated = {key for key in doubtful if _is_outdated(known[key].hash)}
@@ -190,11 +191,21 @@ def _settle(
     return write_outcomes(tx, resource, outcomes)
 
 
+def _bind(row_hash: bytes, source: bytes | None) -> bytes | None:
+    """The source hash as it is stored: behind the hash of the row that was made of it.
+
+    A writer that does not know this column (an earlier release) changes ``row_hash`` alone. The
+    two then differ, the source counts as unknown, and the next full walk reads the object again.
+    """
+    return None if source is None else row_hash + source
+
+
 def _rehash(tx: Transaction, resource: Resource, same: Sequence[tuple[Any, ...]]) -> None:
     """Store hashes of rows whose content stays as it is: row, source, connection and key."""
     if same:
+        values = [(digest, _bind(digest, source), *where) for digest, source, *where in same]
         with driver(tx.connection).cursor() as cursor:
-            cursor.executemany(_statements(resource).rehash, same)
+            cursor.executemany(_statements(resource).rehash, values)
 
 
 def write_outcomes(
@@ -227,7 +238,7 @@ def _write(
     values = []
     for one in outcomes:
         row = parameters(one.row)
-        kept = (one.hash, one.source, tx.moment, tx.connection_id, one.row[0])
+        kept = (one.hash, _bind(one.hash, one.source), tx.moment, tx.connection_id, one.row[0])
         values.append((*(row[place] for place in places), *kept))
     with driver(tx.connection).cursor() as cursor:
         cursor.executemany(_update(resource, names), values)
@@ -265,16 +276,16 @@ def _insert(tx: Transaction, resource: Resource, items: Iterable[Arriving]) -> N
         b"%b\t%b%b%b\t%b\n"
         % (
             *(owner, item.line or shape.line(item.row), tail),
-            *(_hex(item.hash), b"\\N" if item.source is None else _hex(item.source)),
+            *(_hex(item.hash), _hex(_bind(item.hash, item.source))),
         )
         for item in items
     )
     insert_lines(tx, resource, lines)
 
 
-def _hex(digest: bytes) -> bytes:
-    """Bytes as COPY takes them."""
-    return b"\\\\x" + hexlify(digest)
+def _hex(digest: bytes | None) -> bytes:
+    """Bytes, or null, as COPY takes them."""
+    return b"\\N" if digest is None else b"\\\\x" + hexlify(digest)
 
 
 def insert_lines(tx: Transaction, resource: Resource, lines: Iterable[bytes]) -> None:
