@@ -16,10 +16,13 @@ HIDDEN = "HiddenMembership"
 
 
 class World:
-    """A mirrored tenant with a group that hides its three members."""
+    """A mirrored tenant whose only group with hidden membership has three members."""
 
     def __init__(self, mirror: Mirror) -> None:
         self.mirror, self.tenant = mirror, mirror.tenant
+        for other in self.tenant.live("groups"):
+            if other.get("visibility") == HIDDEN:
+                self.tenant.delete_group(other["id"])
         self.group = self.tenant.create_group(visibility=HIDDEN, displayName="Quiet")
         self.users = [self.tenant.users.id_at(index) for index in (1, 2, 3)]
         self.add()
@@ -144,6 +147,81 @@ def test_a_group_that_hides_nothing_may_lose_all_its_members(world: World) -> No
         world.tenant.remove_member(other, member.id)
     assert world.mirror.sync().state is RunState.SUCCEEDED
     assert world.live(other) == 0
+
+
+# ---- another group with hidden membership is seen
+
+
+def add_hidden_group(world: World) -> str:
+    """A second mirrored group with hidden membership and one member."""
+    other = world.tenant.create_group(visibility=HIDDEN, displayName="Also quiet")
+    world.tenant.add_member(other, world.users[0])
+    world.mirror.sync()
+    assert world.live(other) == 1
+    return str(other)
+
+
+def test_the_last_removal_is_applied_while_another_hidden_group_keeps_members(
+    world: World,
+) -> None:
+    other = add_hidden_group(world)
+    world.empty()
+    assert world.mirror.sync().state is RunState.SUCCEEDED
+    assert (world.live(), world.live(other), world.held()) == (0, 1, 0)
+    assert_exact(world.mirror.database, world.tenant)
+
+
+def test_a_round_that_empties_every_hidden_group_is_held(world: World) -> None:
+    other = add_hidden_group(world)
+    world.empty()
+    world.tenant.remove_member(other, world.users[0])
+    assert world.mirror.sync().state is RunState.HELD
+    assert (world.live(), world.live(other), world.held()) == (3, 1, 4)
+
+
+def test_a_held_removal_is_applied_once_a_hidden_membership_is_seen(world: World) -> None:
+    world.empty()
+    assert world.mirror.sync().state is RunState.HELD
+    add_hidden_group(world)
+    assert world.mirror.sync().state is RunState.SUCCEEDED
+    assert (world.live(), world.held()) == (0, 0)
+    assert_exact(world.mirror.database, world.tenant)
+
+
+def lose_unannounced(world: World) -> None:
+    """All members leave, and no delta reports it."""
+    log = world.tenant.log["groups"]
+    place = len(log)
+    world.empty()
+    for position in range(place, len(log)):
+        log[position] = (0, None)
+
+
+def test_a_walk_that_sees_another_hidden_membership_applies_the_removal(world: World) -> None:
+    add_hidden_group(world)
+    lose_unannounced(world)
+    assert world.mirror.sync("groups", full=True).state is RunState.SUCCEEDED
+    assert (world.live(), world.held()) == (0, 0)
+    assert_exact(world.mirror.database, world.tenant)
+
+
+def test_a_walk_applies_what_a_walk_held_once_a_hidden_membership_is_seen(world: World) -> None:
+    other = add_hidden_group(world)
+    hide(world)
+    world.mirror.sync("groups", full=True)
+    assert world.held() == 4
+    lose_unannounced(world)
+    world.tenant.knobs.hide_hidden_members = False
+    assert world.mirror.sync("groups", full=True).state is RunState.SUCCEEDED
+    assert (world.live(), world.live(other), world.held()) == (0, 1, 0)
+    assert_exact(world.mirror.database, world.tenant)
+
+
+def test_a_walk_that_is_shown_no_member_of_any_hidden_group_is_held(world: World) -> None:
+    other = add_hidden_group(world)
+    hide(world)
+    assert world.mirror.sync("groups", full=True).state is RunState.HELD
+    assert (world.live(), world.live(other), world.held()) == (3, 1, 4)
 
 
 # ---- a walk

@@ -8,11 +8,13 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
+from models.resources.group_members import GROUP_MEMBERS
 from worker.core.crash import crash_point
 from worker.core.errors import Later, Refused, Restart, Spent, Trouble
 from worker.core.stopping import is_stopping
 from worker.nango.reply import Reply
 from worker.store.deletions import pending_removals
+from worker.store.hidden import release_announced
 from worker.store.lease import Transaction
 from worker.store.quarantine import count_quarantined
 from worker.store.streams import Stream, load_streams, save_stream
@@ -49,6 +51,8 @@ class Standing:
 def standing_of(tx: Transaction) -> Standing:
     """Where a slice begins."""
     pending = pending_removals(tx)
+    if pending.get((GROUP_MEMBERS.name, True)) and release_announced(tx):
+        pending = pending_removals(tx)
     found = load_streams(tx.connection, tx.connection_id)
     streams = {name: _let_go(tx, stream, pending) for name, stream in found.items()}
     return Standing(streams, pending, count_quarantined(tx))

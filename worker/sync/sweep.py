@@ -90,7 +90,7 @@ def prepare_sweep(session: Session, stream: Stream) -> Candidates:
         for resource in stream.carries:
             missing = unseen(tx, resource, complete.walk_id)
             if resource.kind is Kind.EDGE:
-                missing = _take_edges(tx, found, resource, missing)
+                missing = _take_edges(tx, found, resource, missing, complete)
             _judge(session, tx, found, resource, missing, complete=complete)
         _look_up_addresses(tx, found)
     return found
@@ -130,16 +130,16 @@ def _judge(
 
 
 def _take_edges(
-    tx: Transaction, found: Candidates, resource: Resource, missing: Reasons
+    tx: Transaction, found: Candidates, resource: Resource, missing: Reasons, complete: Complete
 ) -> Reasons:
     """Memberships that are to be judged.
 
     Not those whose group goes anyway, or waits for approval: they go with it. Nor those of
-    groups that hide their members: reading by id would not show them either.
+    hidden groups while the walk saw no hidden membership: reading by id would not show them either.
     """
     parents = {**found.going.get(resource.parent, {}), **found.waiting.get(resource.parent, {})}
     missing = {key: why for key, why in missing.items() if pair_of(key)[0] not in parents}
-    hidden = emptied_hidden(tx, missing, parents)
+    hidden = emptied_hidden(tx, missing, parents, complete.walk_id)
     found.hidden = dict.fromkeys(hidden, DeletedReason.NOT_SEEN.value)
     return {key: why for key, why in missing.items() if key not in found.hidden}
 
