@@ -7,11 +7,11 @@ A connection given in ``config.attributes["connection"]`` is used as it is; on i
 import os
 
 from alembic import context
-from sqlalchemy import Connection, create_engine, text
-from sqlalchemy.engine import make_url
+from sqlalchemy import Connection, text
 
 from migrations.scope import is_ours
 from models.tables import metadata
+from worker.store.engine import engine_to, normalised
 
 ADVISORY_LOCK = 0x7E4A_4D49
 LOCK_TIMEOUT = "4s"
@@ -20,6 +20,8 @@ STATEMENT_TIMEOUT = "60s"
 
 def migrate(connection: Connection) -> None:
     """Bring the database to the wanted revision; a second migrator waits for the first."""
+    # However long the first migrator takes: the session's own limits would end the wait.
+    connection.execute(text("set lock_timeout = 0; set statement_timeout = 0"))
     connection.execute(text("select pg_advisory_lock(:key)"), {"key": ADVISORY_LOCK})
     connection.execute(text(f"set lock_timeout = '{LOCK_TIMEOUT}'"))
     connection.execute(text(f"set statement_timeout = '{STATEMENT_TIMEOUT}'"))
@@ -66,8 +68,7 @@ def run() -> None:
     elif given is not None:
         migrate(given)
     else:
-        url = make_url(os.environ["DATABASE_URL"]).set(drivername="postgresql+psycopg")
-        with create_engine(url).connect() as connection:
+        with engine_to(normalised(os.environ["DATABASE_URL"])).connect() as connection:
             migrate(connection)
 
 

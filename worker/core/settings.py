@@ -40,7 +40,7 @@ class Settings:
         SecretStr | None,
         _About(
             read.secret_address("postgres", "postgresql", "postgresql+psycopg"),
-            "Postgres 15 or newer: postgresql://user:password@host:port/database",
+            "Postgres 15 or newer, encoded as UTF8: postgresql://user:password@host:port/database",
             "DATABASE_URL",
         ),
     ] = None

@@ -2,13 +2,12 @@
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import create_engine
 from sqlalchemy.exc import DBAPIError
 
 from worker.core.errors import Halt
 from worker.events.partitions import ensure_partitions
 from worker.ops.schema import FOLDER, present
-from worker.store.engine import Database, translated
+from worker.store.engine import Database, engine_to, translated
 
 
 def _config() -> Config:
@@ -23,7 +22,7 @@ def migrate(database: Database, revision: str = "head") -> tuple[str | None, str
     Runs under an advisory lock with timeouts, so that two at a time and a busy database are safe.
     """
     before = present(database)
-    engine = create_engine(database.url, connect_args={"connect_timeout": 5})
+    engine = engine_to(database.url)
     try:
         with engine.connect() as connection:
             _refuse_old_server(connection.connection.driver_connection.info.server_version)  # type: ignore[union-attr]

@@ -14,30 +14,13 @@ import msgspec
 import psycopg
 from psycopg.adapt import Loader
 from psycopg.types.json import set_json_loads
-from sqlalchemy import Connection, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from worker.core.errors import Away, Halt, Later, Trouble
-
-_OPTIONS = " ".join(
-    f"-c {name}={value}"
-    for name, value in {
-        "statement_timeout": "60s",
-        "lock_timeout": "10s",
-        "idle_in_transaction_session_timeout": "120s",
-        # So that the server notices a client whose host is gone, and frees its locks.
-        "tcp_keepalives_idle": "30",
-        "tcp_keepalives_interval": "10",
-        "tcp_keepalives_count": "3",
-        "tcp_user_timeout": "60000",
-        "timezone": "UTC",
-        "datestyle": "ISO",
-        "plan_cache_mode": "force_custom_plan",
-    }.items()
-)
-
+from worker.store.session import CONNECT_ARGS, settle_session
 
 _KEPT_OUT = (
     "does not exist",
@@ -79,6 +62,13 @@ def normalised(address: str) -> URL:
     return url.set(drivername="postgresql+psycopg")
 
 
+def engine_to(url: URL, **pool: Any) -> Engine:
+    """An engine whose sessions have our settings. To connect raises Halt where it is refused."""
+    engine = create_engine(url, connect_args=CONNECT_ARGS, **pool)
+    event.listen(engine, "connect", _prepare)
+    return engine
+
+
 class Database:
     """Transactions on the mirror's database."""
 
@@ -87,26 +77,9 @@ class Database:
     ) -> None:
         self.url = normalised(address)
         self._trusted_seconds = trusted_seconds
-        self._engine = create_engine(
-            self.url,
-            pool_size=pool_size,
-            max_overflow=1,
-            pool_timeout=30,
-            pool_recycle=1800,
-            connect_args={
-                "options": _OPTIONS,
-                # A plan that was kept from when a table was empty is ruinous once it is full;
-                # planning anew costs a fraction of a millisecond and suits poolers, too.
-                "prepare_threshold": None,
-                "connect_timeout": 5,
-                "keepalives_idle": 30,
-                "keepalives_interval": 10,
-                "keepalives_count": 3,
-                "tcp_user_timeout": 60_000,
-                "application_name": "tenant-mirror",
-            },
+        self._engine = engine_to(
+            self.url, pool_size=pool_size, max_overflow=1, pool_timeout=30, pool_recycle=1800
         )
-        event.listen(self._engine, "connect", _prepare)
         event.listen(self._engine, "checkout", self._usable)
 
     @property
@@ -181,6 +154,7 @@ def _set_ways(connection: Connection, state: str) -> None:
 
 
 def _prepare(raw: psycopg.Connection[Any], record: Any) -> None:
+    settle_session(raw)
     record.info["pid"] = os.getpid()
     record.info[_WORKED] = time.monotonic()
     raw.adapters.register_loader("uuid", _GuidAsText)
