@@ -14,6 +14,7 @@ from worker.store.edges import cascade, delete_edges, pair_of
 from worker.store.engine import driver, join_by_hash
 from worker.store.lease import Transaction
 from worker.store.merge import key_type, stored_rows
+from worker.store.updates import update_each
 
 BATCH = 500
 """Deletions in one transaction: large sweeps go in fenced batches."""
@@ -33,25 +34,41 @@ def delete_objects(
     shape = shape_of(resource)
     stored = stored_rows(tx, resource, list(reasons))
     live = [key for key, old in stored.items() if old.live]
-    with driver(tx.connection).cursor() as cursor:
-        cursor.executemany(
-            f"update {DIRECTORY}.{resource.name} set deleted_reason = %s,"
-            f" row_hash = null, source_hash = null,"
-            f" changed_at = case when deleted_at is null then %s else changed_at end,"
-            f" deleted_at = coalesce(deleted_at, %s)"
-            f" where {OWNER} = %s and {resource.key[0]} = %s"
-            f" and (deleted_at is null or deleted_reason is distinct from %s)",
-            [
-                (reasons[key], tx.moment, tx.moment, tx.connection_id, key, reasons[key])
-                for key in stored
-            ],
-        )
+    _end(tx, resource, {key: reasons[key] for key in live})
+    _correct(tx, resource, {key: reasons[key] for key, old in stored.items() if not old.live})
     changes = [compare.deleted(shape, key, stored[key].row) for key in live]
     edges = cascade(tx, reasons) if resource.kind is Kind.ENTITY else []
     if edges:
         values = {"id": tx.connection_id, "resource": GROUP_MEMBERS.name}
         tx.connection.execute(_MOOT, {**values, "keys": [edge.key for edge in edges]})
     return [(GROUP_MEMBERS, edges), (resource, changes)]
+
+
+def _end(tx: Transaction, resource: Resource, reasons: Mapping[str, str]) -> None:
+    """Make tombstones of live rows. Each has an event, so each must be there."""
+    statement = (
+        f"update {DIRECTORY}.{resource.name} set deleted_reason = %s, row_hash = null,"
+        " source_hash = null, changed_at = %s, deleted_at = %s"
+        f" where {OWNER} = %s and {resource.key[0]} = %s and deleted_at is null"
+    )
+    where = (tx.moment, tx.moment, tx.connection_id)
+    update_each(tx, resource, statement, [(reason, *where, key) for key, reason in reasons.items()])
+
+
+def _correct(tx: Transaction, resource: Resource, reasons: Mapping[str, str]) -> None:
+    """Give tombstones another reason, without an event.
+
+    Those that have it already stay as they are, so fewer rows than keys may be updated.
+    """
+    statement = (
+        f"update {DIRECTORY}.{resource.name} set deleted_reason = %s, row_hash = null,"
+        f" source_hash = null where {OWNER} = %s and {resource.key[0]} = %s"
+        " and deleted_at is not null and deleted_reason is distinct from %s"
+    )
+    values = [(reason, tx.connection_id, key, reason) for key, reason in reasons.items()]
+    if values:
+        with driver(tx.connection).cursor() as cursor:
+            cursor.executemany(statement, values)
 
 
 _NOTE = text("""

@@ -4,7 +4,7 @@ An edge that arrives for a deleted end is stored but not live (reason ``cascade`
 comes back, its memberships are read from Graph again, never revived from memory.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from worker.store.change import Change
 from worker.store.engine import driver
 from worker.store.lease import Transaction
 from worker.store.merge import insert_lines
+from worker.store.updates import update_each
 
 Pair = tuple[str, str]
 """A group's id and a member's."""
@@ -102,7 +103,7 @@ def merge_edges(
         change, values = _altered(tx, pair, old, arriving[pair], dead_end=dead_end)
         changes += [change] if change else []
         altered += [values] if values else []
-    _write(tx, altered)
+    update_each(tx, GROUP_MEMBERS, _UPDATE, altered)
     return changes
 
 
@@ -163,7 +164,7 @@ def delete_edges(tx: Transaction, reasons: Mapping[Pair, str]) -> list[Change]:
         elif old.reason == reason:
             continue
         altered.append((old.member_type, tx.moment, reason, tx.moment, tx.connection_id, *pair))
-    _write(tx, altered)
+    update_each(tx, GROUP_MEMBERS, _UPDATE, altered)
     return changes
 
 
@@ -206,12 +207,6 @@ def _ended(tx: Transaction, arriving: Mapping[Pair, str]) -> set[str]:
     with driver(tx.connection).cursor() as cursor:
         cursor.execute(_ENDED, (wanted[0], tx.connection_id, wanted[1], tx.connection_id))
         return {row[0] for row in cursor.fetchall()}
-
-
-def _write(tx: Transaction, altered: Sequence[tuple[object, ...]]) -> None:
-    if altered:
-        with driver(tx.connection).cursor() as cursor:
-            cursor.executemany(_UPDATE, altered)
 
 
 def _told(kind: ChangeKind, pair: Pair, member_type: str) -> Change:

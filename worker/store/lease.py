@@ -188,6 +188,21 @@ def _under(connection: Connection, lease: Lease, statement: TextClause) -> Trans
 
 
 @contextmanager
+def excluding_writers(
+    database: Database, connection_id: int, *, wait_seconds: int
+) -> Iterator[Connection]:
+    """A transaction during which no slice can write the connection; none is fenced by it.
+
+    The token stays, so a slice that waits for the lock goes on afterwards. A connection without
+    a lease row has no slice. Raises Later where the lock is not free within ``wait_seconds``.
+    """
+    with database.begin() as connection:
+        connection.execute(text(f"set local lock_timeout = '{wait_seconds}s'"))
+        connection.execute(_LOCK, {"id": connection_id})
+        yield connection
+
+
+@contextmanager
 def interrupting(database: Database, connection_id: int) -> Iterator[Transaction]:
     """A write from outside a run (retire, approve, forget): takes the lock, bumps the token.
 

@@ -23,6 +23,7 @@ from worker.store.change import Change
 from worker.store.copy import as_parameters, copy_lines, mirror_columns
 from worker.store.engine import driver
 from worker.store.lease import Transaction
+from worker.store.updates import require_all, update_each
 
 
 class Arriving(Protocol):
@@ -176,6 +177,7 @@ def _settle(
         return []
     shape = shape_of(resource)
     stored = stored_rows(tx, resource, list(arriving))
+    require_all(tx, resource, len(arriving), len(stored))
     outcomes, same = [], []
     for key, item in arriving.items():
         old = stored[key]
@@ -202,10 +204,8 @@ def _bind(row_hash: bytes, source: bytes | None) -> bytes | None:
 
 def _rehash(tx: Transaction, resource: Resource, same: Sequence[tuple[Any, ...]]) -> None:
     """Store hashes of rows whose content stays as it is: row, source, connection and key."""
-    if same:
-        values = [(digest, _bind(digest, source), *where) for digest, source, *where in same]
-        with driver(tx.connection).cursor() as cursor:
-            cursor.executemany(_statements(resource).rehash, values)
+    values = [(digest, _bind(digest, source), *where) for digest, source, *where in same]
+    update_each(tx, resource, _statements(resource).rehash, values)
 
 
 def write_outcomes(
@@ -240,8 +240,7 @@ def _write(
         row = parameters(one.row)
         kept = (one.hash, _bind(one.hash, one.source), tx.moment, tx.connection_id, one.row[0])
         values.append((*(row[place] for place in places), *kept))
-    with driver(tx.connection).cursor() as cursor:
-        cursor.executemany(_update(resource, names), values)
+    update_each(tx, resource, _update(resource, names), values)
 
 
 def changed_sources(tx: Transaction, resource: Resource, sources: Mapping[str, bytes]) -> set[str]:
