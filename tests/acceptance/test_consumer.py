@@ -230,6 +230,18 @@ class Play:
         self._retry_now()
         return self.hook.hanging
 
+    def freeze_consumer(self) -> None:
+        """Stop the consumer where Redis hands it nothing more: its read has timed out, too."""
+        self.ground.service.signal("consumer", signal.SIGSTOP)
+        until(lambda: not self._is_reading(), what="the end of the consumer's blocking read")
+
+    def _is_reading(self) -> bool:
+        listed = self.ground.broker("CLIENT", "LIST")
+        assert isinstance(listed, bytes)
+        clients = [set(line.split()) for line in listed.decode().splitlines()]
+        assert clients, "Redis lists at least the client that asks"
+        return any({"flags=b", "cmd=xreadgroup"} <= one for one in clients)
+
     def is_delivered(self) -> bool:
         """Whether something came, and the stream has had everything."""
         return scalar(self.ground.database, delivered(STREAM_SINK)) and self._has_changed(
@@ -405,7 +417,7 @@ def test_what_a_redis_forgot_is_missed_and_delivered_once_more(play: Play) -> No
     play.await_events()
     play.at_rest()
     service, database = play.ground.service, play.ground.database
-    service.signal("consumer", signal.SIGSTOP)
+    play.freeze_consumer()
     had = play.fold.position("/connections/1")
     play.tenants[0].mutate(20)
     until(play.is_delivered, what="the delivery of changes that nobody reads")
