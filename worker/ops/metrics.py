@@ -40,6 +40,7 @@ _KNOWN: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "halted": ("1 while nobody asks Nango, as our configuration is wrong", ()),
     "connections": ("connections, by status", ("status",)),
     "connections_overdue": (f"due for more than {OVERDUE_SECONDS} s, and nobody is at it", ()),
+    "connections_failing": ("connections in use whose last ended run failed", ()),
     "streams": ("streams of connections that are not retired", ("resource", "phase")),
     "oldest_freshness_seconds": ("age of the oldest rows of any active connection", ("resource",)),
     "streams_never_fresh": ("streams of active connections without a whole load", ("resource",)),
@@ -149,6 +150,7 @@ def _mirror(connection: Connection, _: Settings, readings: Readings) -> None:
     readings.count("connections", ConnectionStatus, counts.connections_by_status(connection))
     overdue = counts.overdue_connections(connection, OVERDUE_SECONDS)
     readings.set("connections_overdue", overdue)
+    readings.set("connections_failing", counts.failing_connections(connection))
     streams = counts.streams_by_phase(connection)
     for resource in STREAMED:
         for phase in Phase:

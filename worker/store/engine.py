@@ -184,6 +184,12 @@ def _database_trouble(fault: psycopg.Error, place: str) -> Trouble:
     raise fault
 
 
+def sql_state(fault: BaseException) -> str | None:
+    """The SQL state of a database error, also of one that SQLAlchemy wraps; else None."""
+    origin = fault.orig if isinstance(fault, DBAPIError) else fault
+    return origin.sqlstate if isinstance(origin, psycopg.Error) else None
+
+
 def _kept_out(fault: psycopg.Error, state: str) -> bool:
     if state:
         return state.startswith("28") or state == "3D000"

@@ -13,6 +13,15 @@ _OVERDUE = text("""
        and c.due_at < clock_timestamp() - make_interval(secs => :seconds)
        and (l.expires_at is null or l.expires_at < clock_timestamp())
 """)
+_FAILING = text("""
+    select count(*)
+      from sync.connections c
+     cross join lateral (
+           select state from sync.runs r
+            where r.connection_id = c.id and r.state <> 'running'
+            order by r.id desc limit 1) newest
+     where c.status in ('active', 'broken') and newest.state = 'failed'
+""")
 _STREAMS = text("""
     select s.resource, s.phase, count(*)
       from sync.streams s join sync.connections c on c.id = s.connection_id
@@ -55,6 +64,11 @@ def connections_by_status(connection: Connection) -> dict[str, int]:
 def overdue_connections(connection: Connection, seconds: float) -> int:
     """Connections that have been due for so long, and nobody is at it."""
     return int(connection.execute(_OVERDUE, {"seconds": seconds}).scalar_one())
+
+
+def failing_connections(connection: Connection) -> int:
+    """Connections in use whose last ended run failed, however long ago that was."""
+    return int(connection.execute(_FAILING).scalar_one())
 
 
 def streams_by_phase(connection: Connection) -> dict[tuple[str, str], int]:

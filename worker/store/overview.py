@@ -10,7 +10,10 @@ _CONNECTIONS = text("""
            c.requested_at, coalesce(l.event_seq, 0) as events,
            case when l.expires_at > clock_timestamp() then l.holder end as holder,
            s.fresh_at, extract(epoch from clock_timestamp() - s.fresh_at) as age_seconds,
-           coalesce(s.attention, '{}') as attention,
+           coalesce(s.attention, '{}') ||
+               case when e.state = 'failed' and e.error is distinct from c.status_reason
+                    then array['last run failed: ' || coalesce(e.error, 'no reason is known')]
+                    else '{}' end as attention,
            r.id as run_id, r.state as run_state, r.trigger as run_trigger,
            r.started_at as run_started_at, r.finished_at as run_finished_at,
            r.error as run_error, r.calls as run_calls, r.objects as run_objects
@@ -25,6 +28,9 @@ _CONNECTIONS = text("""
              from sync.streams where connection_id = c.id) s on true
       left join lateral (
            select * from sync.runs where connection_id = c.id order by id desc limit 1) r on true
+      left join lateral (
+           select state, error from sync.runs where connection_id = c.id and state <> 'running'
+            order by id desc limit 1) e on true
      where cast(:id as bigint) is null or c.id = :id
      order by c.id
 """)

@@ -26,6 +26,13 @@ _NOTE_WALK = text("""
                        || jsonb_build_object(cast(:name as text), true)
      where id = :id
 """)
+_FAILURES_IN_A_ROW = text("""
+    select count(*) filter (where all_failed)
+      from (select bool_and(state = 'failed') over (order by id desc) as all_failed
+              from (select id, state from sync.runs
+                     where connection_id = :id and state <> 'running'
+                     order by id desc limit :limit) newest) newest
+""")
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,12 @@ def finish_run(
         .where(runs.c.id == run.id)
         .values(state=state.value, finished_at=func.now(), error=error, resources=resources)
     )
+
+
+def failures_in_a_row(tx: Transaction, limit: int) -> int:
+    """How many of the newest runs that have ended failed, without another one between them."""
+    values = {"id": tx.connection_id, "limit": limit}
+    return int(tx.connection.execute(_FAILURES_IN_A_ROW, values).scalar_one())
 
 
 def latest_runs(connection: Connection, connection_id: int, limit: int = 10) -> list[Any]:

@@ -55,7 +55,7 @@ def closed(session: Session, outcome: Outcome, calls: int) -> Report:
         due = session.began if outcome.unfinished else _next_due(session, outcome)
         if not under_way:
             finish_run(tx, session.run, state, error=message, resources=resources)
-            _tell_walks(session, tx, walks)
+            tell_walks(session, tx, walks)
         put_off(tx, due, session.order.since, done=not under_way)
     crash_point("books-closed")
     label = session.connection.label
@@ -63,7 +63,7 @@ def closed(session: Session, outcome: Outcome, calls: int) -> Report:
     return Report(label, state, message, resources, session.tally, calls, waits)
 
 
-def _tell_walks(session: Session, tx: Transaction, walks: list[str]) -> None:
+def tell_walks(session: Session, tx: Transaction, walks: list[str]) -> None:
     """What was read anew in a run that ends, however it ended: that holds from here on."""
     if walks:
         about: dict[str, object] = {"resources": walks}
@@ -142,7 +142,7 @@ def stopped(session: Session, trouble: Trouble, calls: int) -> Report:
         walks = add_to_run(tx, session.run, session.tally, calls)
         if state is not RunState.RUNNING:
             finish_run(tx, session.run, state, error=message)
-            _tell_walks(session, tx, walks)
+            tell_walks(session, tx, walks)
         if isinstance(trouble, Broken):
             _break(session, tx, message)
         elif not isinstance(trouble, Refused) and not by_hand:

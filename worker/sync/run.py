@@ -13,7 +13,7 @@ from math import ceil
 from models.connection import ConnectionStatus
 from models.run import RunState, RunTrigger
 from worker.core.crash import crash_point
-from worker.core.errors import Away, Broken, Halt, Later, Refused
+from worker.core.errors import Away, Broken, Halt, Later, Refused, Trouble
 from worker.core.settings import Settings
 from worker.core.stopping import is_stopping
 from worker.graph.batch import Batcher
@@ -24,6 +24,7 @@ from worker.store.erasure import Erased, load_erased
 from worker.store.lease import Lease, give_back, release, take
 from worker.store.runs import Run, resume_or_open
 from worker.sync.books import Report, closed, stopped
+from worker.sync.fault import close_after_fault
 from worker.sync.plan import Order
 from worker.sync.policy import METADATA_KEY, Policy, customised
 from worker.sync.session import Progress, Session, silent
@@ -55,7 +56,8 @@ def run_slice(
 
     Without an ``order``, the clocks and what an operator requested decide.
     Raises Busy (another process holds the lease), Refused (not a connection to sync), Away,
-    Halt, Fenced.
+    Halt, Fenced. Any other exception is a fault of ours: the run is closed as failed, and the
+    exception is raised again.
     """
     beginning = _begun(kit, connection_id, trigger, 0.0 if order else AWAY_PATIENCE)
     crash_point("lease-taken")
@@ -65,10 +67,23 @@ def run_slice(
     with _leased(session):
         crash_point("run-opened")
         try:
-            outcome = take_slice(session, beginning.standing, seconds=seconds)
-        except (Broken, Later, Refused, Halt) as trouble:
-            return stopped(session, trouble, kit.nango.calls - calls)
-        return closed(session, outcome, kit.nango.calls - calls)
+            return _taken(kit, session, beginning.standing, seconds, calls)
+        except Trouble:
+            raise
+        except Exception as fault:
+            close_after_fault(session, fault, kit.nango.calls - calls)
+            raise
+
+
+def _taken(
+    kit: Kit, session: Session, standing: Standing, seconds: float | None, calls: int
+) -> Report:
+    """Take the slice and close its books."""
+    try:
+        outcome = take_slice(session, standing, seconds=seconds)
+    except (Broken, Later, Refused, Halt) as trouble:
+        return stopped(session, trouble, kit.nango.calls - calls)
+    return closed(session, outcome, kit.nango.calls - calls)
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,8 @@ def show(connection: str, as_json: bool) -> None:  # noqa: FBT001
     for fact in ("tenant_id", "status_reason", "settings_problem", "holder"):
         if overview[fact]:
             click.echo(f"  {fact.replace('_', ' ')}: {overview[fact]}")
+    for matter in overview["attention"]:
+        click.echo(f"  attention: {matter}")
     click.echo(f"  change events: {overview['events']:,}\n")
     print_table(
         "streams",
