@@ -19,7 +19,7 @@ STALE = "https://graph.microsoft.com/v1.0/users?$skiptoken=stale"
 Change = Callable[[Response, int], Response]
 
 
-class Cut(Exception):  # noqa: N818 - stands for a process that is killed
+class Cut(BaseException):  # not an Exception: no code may handle the end of its process
     """The process dies here."""
 
 

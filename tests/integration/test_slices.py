@@ -23,7 +23,7 @@ from worker.sync.books import Report
 from worker.sync.run import run_slice
 
 
-class Cut(Exception):  # noqa: N818 - stands for a process that is killed
+class Cut(BaseException):  # not an Exception: no code may handle the end of its process
     """The process dies here."""
 
 

@@ -29,8 +29,12 @@ STALLING = {"stall", "trickle"}
 """Faults that only cost a test time."""
 
 
-class Died(Exception):  # noqa: N818 - stands for a killed process
-    pass
+class Died(BaseException):
+    """Not an Exception: no code may handle the end of its process."""
+
+
+class BugError(Exception):
+    """A fault of ours in the middle of a slice."""
 
 
 class World:
@@ -168,18 +172,16 @@ class AnyHistory(RuleBasedStateMachine):
 
     @rule(pages=st.integers(0, 4))
     def die_while_loading(self, pages: int) -> None:
-        left = pages
-
-        def die(_resource: str, _objects: int, _what: str) -> None:
-            nonlocal left
-            left -= 1
-            if left < 0:
-                raise Died
-
         assert self.world is not None
         with contextlib.suppress(Died):
-            self.world.slice(die)
+            self.world.slice(_raise_after(pages, Died))
         self.world.restart()
+
+    @rule(pages=st.integers(0, 4))
+    def fail_while_loading(self, pages: int) -> None:
+        assert self.world is not None
+        with contextlib.suppress(BugError):
+            self.world.slice(_raise_after(pages, BugError))
 
     @rule()
     def the_lease_is_stolen(self) -> None:
@@ -245,6 +247,19 @@ class AnyHistory(RuleBasedStateMachine):
                 """)
             ).scalar_one()
         assert found, "the sequence has a gap"
+
+
+def _raise_after(pages: int, end: type[BaseException]) -> Progress:
+    """After so many pages, the next report of progress ends the slice by ``end``."""
+    left = pages
+
+    def raise_later(_resource: str, _objects: int, _what: str) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise end
+
+    return raise_later
 
 
 def live_through(cluster: Cluster, server: Server, examples: int) -> None:
