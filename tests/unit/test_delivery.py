@@ -1,14 +1,14 @@
 """How long a failing sink is left alone, and reading ahead."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from threading import Event
 
 import pytest
 
 from models.sink import SinkKind
-from worker.relay.delivery import LONGEST_PAUSE, TOGETHER, ahead, batch_of, pause, together
+from worker.relay.ahead import DaemonThread, ahead
+from worker.relay.delivery import LONGEST_PAUSE, TOGETHER, batch_of, pause, together
 from worker.store.sinks import Position, Progress, Sink, Waiting
 
 
@@ -36,7 +36,7 @@ def test_the_next_is_made_while_one_is_worked_on() -> None:
         made.set()
         yield 2
 
-    with ThreadPoolExecutor(1) as pool, closing(ahead(pool, items())) as found:
+    with closing(DaemonThread("reader")) as pool, closing(ahead(pool, items())) as found:
         assert next(found) == 1
         assert made.wait(5), "before it is asked for"
         assert list(found) == [2]
@@ -47,7 +47,7 @@ def test_what_fails_ahead_is_raised_in_its_turn() -> None:
         yield 1
         raise ValueError("the second")
 
-    with ThreadPoolExecutor(1) as pool, closing(ahead(pool, items())) as found:
+    with closing(DaemonThread("reader")) as pool, closing(ahead(pool, items())) as found:
         assert next(found) == 1
         with pytest.raises(ValueError, match="the second"):
             next(found)

@@ -10,14 +10,15 @@ from typing import Any, Protocol
 import httpx
 import msgspec
 
+from worker.core.bounded_net import BoundedBackend
 from worker.core.errors import Halt, Retry, Torn
+from worker.core.transport import DEADLINE, BoundedTransport
 from worker.nango.reply import Reply
 from worker.nango.verdict import transport_trouble
 
 MAX_BODY = 64 * 1024 * 1024
 HEAD = 64 * 1024
 """How much of an answer is watched; a link that is further behind is seen at its end."""
-CONNECT_SECONDS = 10.0
 
 
 class Watch(Protocol):
@@ -53,7 +54,9 @@ class Exchange:
         self._http = httpx.Client(
             headers={"Authorization": f"Bearer {key}"},
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            limits=httpx.Limits(max_connections=16, keepalive_expiry=45.0),
+            transport=BoundedTransport(
+                BoundedBackend(), max_connections=16, keepalive_seconds=45.0
+            ),
             follow_redirects=False,
             trust_env=False,
         )
@@ -64,6 +67,7 @@ class Exchange:
     def send(self, request: Request, until: float, heed: Callable[[Reply], None]) -> Reply:
         """Send it and receive the answer; ``heed`` has its head before anybody sees its body.
 
+        All of it, from the lookup of the name to the last byte, ends at ``until``.
         Raises Retry, Torn, Halt.
         """
         url = self._base.copy_with(raw_path=self._prefix + request.path)
@@ -79,17 +83,13 @@ class Exchange:
 
 
 def _options(request: Request, until: float) -> dict[str, Any]:
-    left = max(until - time.monotonic(), 0.01)
-    connect = min(left, CONNECT_SECONDS)
-    options: dict[str, Any] = {
-        "timeout": httpx.Timeout(left, connect=connect, pool=connect),
-        "headers": request.headers,
-    }
+    extensions: dict[str, Any] = {DEADLINE: until}
+    options: dict[str, Any] = {"headers": request.headers, "extensions": extensions}
     if request.body is not None:
         options["content"] = msgspec.json.encode(request.body)
         options["headers"] = {**request.headers, "Content-Type": "application/json"}
     if request.watch is not None:
-        options["extensions"] = {"trace": _telling(request.watch)}
+        extensions["trace"] = _telling(request.watch)
     return options
 
 

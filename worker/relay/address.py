@@ -5,14 +5,13 @@ name that answers differently a moment later leads nobody inside.
 """
 
 import ipaddress
-import socket
 import ssl
-from collections.abc import Iterator
+from functools import partial
 from typing import Final
 
-import httpx
-
+from worker.core.bounded_net import BoundedBackend
 from worker.core.errors import Later
+from worker.core.transport import BoundedTransport
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -59,56 +58,27 @@ def _carried(address: _Address) -> ipaddress.IPv4Address | None:
     return address.ipv4_mapped or address.sixtofour
 
 
-def permitted(host: str, port: int, *, allow_private: bool) -> list[str]:
-    """The addresses of a host that may be connected to. Raises Later where there is none."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        raise Later(f"{host} has no address; check the name in the sink's url") from None
+def permitted(host: str, numbers: list[str], *, allow_private: bool) -> list[str]:
+    """Those of a host's addresses that may be connected to. Raises Later where there is none."""
     allowed = is_private_host if allow_private else is_public
-    numbers = dict.fromkeys(str(address[0]).partition("%")[0] for *_, address in found)
-    good = [number for number in numbers if allowed(ipaddress.ip_address(number))]
+    plain = [number.partition("%")[0] for number in numbers]
+    good = [number for number in plain if allowed(ipaddress.ip_address(number))]
     if not good:
         raise Later(
-            f"{host} leads to {', '.join(numbers)}, which is not on the internet; "
+            f"{host} leads to {', '.join(plain)}, which is not on the internet; "
             "only the sink's setting allow_private lets events go to one's own network"
         )
     return good[:_TRIES]
 
 
-class PinnedTransport(httpx.BaseTransport):
+class PinnedTransport(BoundedTransport):
     """Connects to permitted addresses only; certificates are still those of the name."""
 
     def __init__(self, *, allow_private: bool, trust: ssl.SSLContext | None = None) -> None:
         """``trust`` has authorities of one's own; else it is those that browsers know."""
-        self._allow_private = allow_private
-        self._inner = httpx.HTTPTransport(
-            verify=trust or True,
-            trust_env=False,
-            limits=httpx.Limits(max_connections=4, keepalive_expiry=30.0),
+        super().__init__(
+            BoundedBackend(permitted=partial(permitted, allow_private=allow_private)),
+            trust=trust,
+            max_connections=4,
+            keepalive_seconds=30.0,
         )
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Raises Later where no address is permitted."""
-        attempts = list(self._pinned(request))
-        for attempt in attempts[:-1]:
-            try:
-                return self._inner.handle_request(attempt)
-            except (httpx.ConnectError, httpx.ConnectTimeout):
-                continue  # nothing was sent; the host has another address
-        return self._inner.handle_request(attempts[-1])
-
-    def _pinned(self, request: httpx.Request) -> Iterator[httpx.Request]:
-        url = request.url
-        port = url.port or (443 if url.scheme == "https" else 80)
-        for number in permitted(url.host, port, allow_private=self._allow_private):
-            yield httpx.Request(
-                request.method,
-                url.copy_with(host=number),
-                headers=request.headers,
-                stream=request.stream,
-                extensions={**request.extensions, "sni_hostname": url.host},
-            )
-
-    def close(self) -> None:
-        self._inner.close()

@@ -4,13 +4,13 @@ Positions move after delivery and never before, so whoever dies in between has t
 delivered again, with the same ids.
 """
 
+import math
 import random
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor, wait
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from threading import Event
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection
 
@@ -22,6 +22,7 @@ from worker.core.settings import Settings
 from worker.events.envelope import Envelopes
 from worker.events.reading import read_events
 from worker.events.snapshot import read_page
+from worker.relay.ahead import DaemonThread, ahead
 from worker.relay.target import Envelope, Target
 from worker.relay.targets import open_target
 from worker.store.engine import Database
@@ -36,8 +37,6 @@ from worker.store.sinks import (
     release,
     waiting,
 )
-
-T = TypeVar("T")
 
 LEASE_SECONDS: Final = 15.0
 POLL_SECONDS: Final = 0.25
@@ -68,17 +67,6 @@ def pause(failures: int, after: float | None, chance: float) -> float:
     """Seconds to leave a sink alone after so many failures in a row; ``chance`` is 0 to 1."""
     growing = min(LONGEST_PAUSE, 2.0 ** min(failures - 1, 16))
     return max(after or 0.0, growing) * (1 + chance / 4)
-
-
-def ahead(pool: Executor, items: Iterator[T]) -> Generator[T, None, None]:
-    """The items, each being made while the one before is worked on."""
-    coming = pool.submit(next, items, None)
-    try:
-        while (item := coming.result()) is not None:
-            coming = pool.submit(next, items, None)
-            yield item
-    finally:
-        wait((coming,))
 
 
 def batch_of(sink: Sink) -> int:
@@ -115,7 +103,7 @@ class Read(NamedTuple):
 
 
 class Delivery:
-    """One sink's work, in a thread of its own, until ``ended`` is set or the lease is lost."""
+    """One sink's work, in a thread of its own, until it is ended or the lease is lost."""
 
     def __init__(self, database: Database, sink: Sink, settings: Settings, ended: Event) -> None:
         self.sink = sink
@@ -126,7 +114,8 @@ class Delivery:
         self._target: Target | None = None
         self._failures = sink.failures
         self._tried = 0
-        self._reader = ThreadPoolExecutor(1, f"reader of {sink.name}")
+        self._latest = math.inf
+        self._reader = DaemonThread(f"reader of {sink.name}")
         self._log = logger().bind(sink=sink.name)
 
     def run(self) -> None:
@@ -140,8 +129,19 @@ class Delivery:
             self.close()
             self._give_back()
 
+    def end_by(self, moment: float) -> None:
+        """Called from another thread: begin nothing new, and give up at ``moment`` what is in hand.
+
+        ``moment`` is of ``time.monotonic``.
+        """
+        self._latest = moment
+        self.ended.set()
+        target = self._target
+        if target is not None:
+            target.end_by(moment)
+
     def close(self) -> None:
-        self._reader.shutdown()
+        self._reader.close()
         if self._target is not None:
             self._target.close()
 
@@ -152,6 +152,9 @@ class Delivery:
         except Fenced:
             raise
         except Undelivered as fault:
+            if self.ended.is_set() and not isinstance(fault.trouble, Gone):
+                self._log.info("not delivered before the end", reason=str(fault.trouble))
+                return 0.0  # what we cut off ourselves is no failure of the receiver
             return self._failed(fault.trouble)
         except Trouble as trouble:
             self._log.warning("the database is away", reason=str(trouble))
@@ -246,6 +249,7 @@ class Delivery:
         try:
             if self._target is None:
                 self._target = open_target(self.sink, self._settings)
+                self._target.end_by(self._latest)
             self._target.deliver(events)
         except Trouble as trouble:
             raise Undelivered(trouble) from trouble

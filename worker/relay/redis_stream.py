@@ -4,6 +4,8 @@ A batch is one script call: a pipeline would bring a reply for each event, and r
 Python costs more than all the rest. It also keeps a batch whole for whoever reads the stream.
 """
 
+import math
+import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -32,6 +34,7 @@ end
 return #ARGV
 """
 _SECONDS: Final = 10.0
+_SLICE: Final = 0.25
 
 
 class RedisStream:
@@ -52,6 +55,7 @@ class RedisStream:
             raise Halt("the url of the sink's Redis cannot be read") from None
         self._stream = stream
         self._most = b"%d" % max_length
+        self._latest = math.inf
 
     def deliver(self, events: Sequence[Envelope]) -> None:
         """Append a batch of one connection's events.
@@ -66,6 +70,9 @@ class RedisStream:
         except (redis.RedisError, OSError) as fault:
             raise _trouble(fault, stream) from fault
 
+    def end_by(self, moment: float) -> None:
+        self._latest = moment
+
     def close(self) -> None:
         self._pool.disconnect()
 
@@ -77,6 +84,7 @@ class RedisStream:
                 connection.send_packed_command([command])  # type: ignore[no-untyped-call]
                 # Redis may refuse one call (busy, loading, full) and take the next: never send that
                 # before the answer, else events would stand before those that they follow.
+                self._wait_for_answer(connection)
                 connection.read_response()
         except BaseException:
             # A reply that nobody has read would be taken for that of the next batch.
@@ -84,6 +92,13 @@ class RedisStream:
             raise
         finally:
             self._pool.release(connection)
+
+    def _wait_for_answer(self, connection: "redis.connection.ConnectionInterface") -> None:
+        """In slices, so that ``end_by`` takes effect at once."""
+        until = time.monotonic() + _SECONDS
+        while not connection.can_read(timeout=_SLICE):
+            if time.monotonic() >= min(until, self._latest):
+                raise redis.TimeoutError("no answer in time")
 
 
 def _command(stream: str, most: bytes, events: Sequence[Envelope]) -> bytes:

@@ -29,5 +29,11 @@ class Target(Protocol):
         named a pause), Gone where the receiver wants no more, Halt where its settings are wrong.
         """
 
+    def end_by(self, moment: float) -> None:
+        """Called from another thread: from ``moment`` of ``time.monotonic`` on, deliveries fail.
+
+        Also the one under way; math.inf is never.
+        """
+
     def close(self) -> None:
         """Let go of connections."""

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 import httpx
 
 from worker.core.errors import Gone, Halt, Later, Trouble
+from worker.core.transport import DEADLINE
 from worker.events.envelope import BATCH_CONTENT_TYPE, CONTENT_TYPE
 from worker.events.sink_settings import WebhookSettings, webhook_settings
 from worker.nango.reply import retry_after
@@ -126,9 +127,9 @@ class WebhookTarget:
         self._failures = failures
         self._taken: dict[int, frozenset[str]] = {}
         self.answer: Answer | None = None
+        self._transport = PinnedTransport(allow_private=settings.allow_private)
         self._http = httpx.Client(
-            transport=PinnedTransport(allow_private=settings.allow_private),
-            timeout=httpx.Timeout(settings.timeout),
+            transport=self._transport,
             headers={"User-Agent": "TenantMirror/0.1"},
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             follow_redirects=False,
@@ -154,6 +155,9 @@ class WebhookTarget:
                 raise trouble
             self._failures = 0
             taken |= message.event_ids
+
+    def end_by(self, moment: float) -> None:
+        self._transport.end_by(moment)
 
     def close(self) -> None:
         self._http.close()
@@ -182,23 +186,28 @@ class WebhookTarget:
     def _send(self, message: Message) -> Answer:
         signed = signed_headers(self._keys, message.message_id, int(time.time()), message.body)
         headers = {"Content-Type": message.content_type, **signed}
-        request = self._http.build_request("POST", self._url, content=message.body, headers=headers)
+        request = self._http.build_request(
+            "POST",
+            self._url,
+            content=message.body,
+            headers=headers,
+            extensions={DEADLINE: time.monotonic() + self._settings.timeout},
+        )
         response = self._http.send(request, stream=True)
         try:
-            _read_on(response, self._settings.timeout)
+            _read_on(response)
         finally:
             response.close()
         return Answer(response.status_code, response.headers.get("retry-after"))
 
 
-def _read_on(response: httpx.Response, seconds: float) -> None:
+def _read_on(response: httpx.Response) -> None:
     """Read the rest of a short answer. The status has said everything, so nothing here fails."""
-    until = time.monotonic() + seconds
     size = 0
     try:
         for chunk in response.iter_raw():
             size += len(chunk)
-            if size > READ_BYTES or time.monotonic() > until:
+            if size > READ_BYTES:
                 return
     except httpx.TransportError:
         return

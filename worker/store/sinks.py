@@ -5,7 +5,7 @@ stopped past its lease may still deliver what it holds, yet it cannot move a pos
 move after delivery, so what is lost in between is delivered again.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ _CLAIM = text("""
                    where status = 'active'
                      and (expires_at is null or expires_at < clock_timestamp())
                      and (retry_at is null or retry_at <= clock_timestamp())
+                     and not (id = any (cast(:without as bigint[])))
                    order by expires_at nulls first, id limit :limit for update skip locked)
  returning id, name, kind, token, settings, secrets, resources, changes, connections, initial,
            start, failures
@@ -178,9 +179,19 @@ class Waiting(NamedTuple):
     """Whether the connection's settings let the events of its first loads out."""
 
 
-def claim(connection: Connection, holder: str, *, seconds: float, limit: int) -> list[Sink]:
-    """Become the one who serves some sinks that nobody serves and whose pause is over."""
-    values = {"holder": holder, "seconds": seconds, "limit": limit}
+def claim(
+    connection: Connection,
+    holder: str,
+    *,
+    seconds: float,
+    limit: int,
+    without: Sequence[int] = (),
+) -> list[Sink]:
+    """Become the one who serves some sinks that nobody serves and whose pause is over.
+
+    ``without`` are the ids of sinks that are left alone.
+    """
+    values = {"holder": holder, "seconds": seconds, "limit": limit, "without": list(without)}
     return [
         Sink(
             id=row.id,

@@ -1,0 +1,223 @@
+"""Connections whose every wait ends at a moment, for httpcore.
+
+httpcore applies its time limits to each single read and write. A peer that sends a byte now and
+then (a head that trickles, 1xx answers without end, extensions of a chunk) keeps such a call
+going for ever. Here the ``timeout`` that httpcore hands through is a moment of ``time.monotonic``:
+all reads and writes of one request have the same, so their sum is bounded.
+
+Waits are made in slices, so that ``end_by`` takes effect on what other threads are waiting for.
+"""
+
+import math
+import os
+import select
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Final, TypeVar
+
+import httpcore
+
+from worker.core.resolver import RESOLVER, SLICE_SECONDS, Resolver
+
+T = TypeVar("T")
+
+CONNECT_SECONDS: Final = 10.0
+"""For the name, the connection and TLS, together, where the deadline is not earlier."""
+
+
+class Limit:
+    """The moment at which everything of a backend ends, whatever its own deadline is."""
+
+    def __init__(self) -> None:
+        self._latest = math.inf
+
+    def end_by(self, moment: float) -> None:
+        self._latest = min(self._latest, moment)
+
+    def left(self, deadline: float | None) -> float:
+        """Seconds until then, more than 0. Raises TimeoutError where there are none."""
+        until = self._latest if deadline is None else min(deadline, self._latest)
+        left = until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return left
+
+    def in_slices(self, sock: socket.socket, deadline: float | None, work: Callable[[], T]) -> T:
+        """Do what waits for a socket. A call on a socket that ran out of time may be repeated."""
+        while True:
+            sock.settimeout(min(SLICE_SECONDS, self.left(deadline)))
+            try:
+                return work()
+            except TimeoutError:
+                continue
+
+
+class BoundedStream(httpcore.NetworkStream):
+    """A connection; ``timeout`` is a moment everywhere."""
+
+    def __init__(self, sock: socket.socket, limit: Limit, connect_seconds: float) -> None:
+        self._socket = sock
+        self._limit = limit
+        self._connect_seconds = connect_seconds
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        with _told_as(httpcore.ReadTimeout, httpcore.ReadError):
+            receive = partial(self._socket.recv, max_bytes)
+            return self._limit.in_slices(self._socket, timeout, receive)
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        left = memoryview(buffer)
+        with _told_as(httpcore.WriteTimeout, httpcore.WriteError):
+            while left:
+                send = partial(self._socket.send, left)
+                left = left[self._limit.in_slices(self._socket, timeout, send) :]
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.NetworkStream:
+        until = _earlier(timeout, self._connect_seconds)
+        with _told_as(httpcore.ConnectTimeout, httpcore.ConnectError), _closed(self._socket):
+            self._socket.settimeout(self._limit.left(until))
+            wrapped = ssl_context.wrap_socket(
+                self._socket, server_hostname=server_hostname, do_handshake_on_connect=False
+            )
+            with _closed(wrapped):
+                self._limit.in_slices(wrapped, until, wrapped.do_handshake)
+        return BoundedStream(wrapped, self._limit, self._connect_seconds)
+
+    def get_extra_info(self, info: str) -> Any:
+        match info:
+            case "ssl_object":
+                return self._socket if isinstance(self._socket, ssl.SSLSocket) else None
+            case "client_addr":
+                return self._socket.getsockname()
+            case "server_addr":
+                return self._socket.getpeername()
+            case "socket":
+                return self._socket
+            case "is_readable":
+                return _is_readable(self._socket)
+            case _:
+                return None
+
+
+class BoundedBackend(httpcore.NetworkBackend):
+    """Opens connections; ``timeout`` is a moment everywhere. Safe to use from several threads.
+
+    ``permitted`` picks, from the addresses of a host, those that may be connected to.
+    """
+
+    def __init__(
+        self,
+        *,
+        permitted: Callable[[str, list[str]], list[str]] | None = None,
+        connect_seconds: float = CONNECT_SECONDS,
+        resolver: Resolver = RESOLVER,
+    ) -> None:
+        self._permitted = permitted
+        self._connect_seconds = connect_seconds
+        self._resolver = resolver
+        self._limit = Limit()
+
+    def end_by(self, moment: float) -> None:
+        """From then on every wait of every connection fails, also those under way."""
+        self._limit.end_by(moment)
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        assert local_address is None, "no address of ours is ever chosen"
+        until = _earlier(timeout, self._connect_seconds)
+        with _told_as(httpcore.ConnectTimeout, httpcore.ConnectError):
+            sock = self._first_of(self._found(host, port, until), port, until)
+            for option in socket_options or ():
+                sock.setsockopt(*option)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return BoundedStream(sock, self._limit, self._connect_seconds)
+
+    def _found(self, host: str, port: int, until: float) -> list[str]:
+        """The addresses that may be connected to, at least one."""
+        found = self._resolver.addresses(host, port, lambda: self._limit.left(until))
+        return found if self._permitted is None else self._permitted(host, found)
+
+    def _first_of(self, addresses: list[str], port: int, until: float) -> socket.socket:
+        """A connection to the first address that takes one; none has more than its share of time.
+
+        Raises what the last one raised.
+        """
+        for number, address in enumerate(addresses[:-1]):
+            share = self._limit.left(until) / (len(addresses) - number)
+            try:
+                return self._connected(address, port, time.monotonic() + share)
+            except OSError:
+                continue  # nothing was sent; the host has another address
+        return self._connected(addresses[-1], port, until)
+
+    def _connected(self, address: str, port: int, until: float) -> socket.socket:
+        family, kind, protocol, _, place = socket.getaddrinfo(
+            address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+        )[0]
+        sock = socket.socket(family, kind, protocol)
+        with _closed(sock):
+            sock.setblocking(False)
+            if sock.connect_ex(place):
+                self._await_connection(sock, until)
+        return sock
+
+    def _await_connection(self, sock: socket.socket, until: float) -> None:
+        poll = select.poll()
+        poll.register(sock, select.POLLOUT)
+        while not poll.poll(min(SLICE_SECONDS, self._limit.left(until)) * 1000):
+            continue
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            raise OSError(code, os.strerror(code))
+
+
+def _earlier(deadline: float | None, seconds: float) -> float:
+    moment = time.monotonic() + seconds
+    return moment if deadline is None else min(deadline, moment)
+
+
+def _is_readable(sock: socket.socket) -> bool:
+    """Whether a read would not wait; an idle connection is then at its end."""
+    if sock.fileno() < 0:
+        return True
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+@contextmanager
+def _closed(sock: socket.socket) -> Iterator[None]:
+    """The socket is closed if anything fails."""
+    try:
+        yield
+    except BaseException:
+        sock.close()
+        raise
+
+
+@contextmanager
+def _told_as(late: type[Exception], failed: type[Exception]) -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError as fault:
+        raise late(str(fault) or "the time is over") from fault
+    except OSError as fault:
+        raise failed(str(fault)) from fault

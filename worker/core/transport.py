@@ -1,0 +1,110 @@
+"""How httpx reaches a host: each request, with its answer, ends at one moment."""
+
+import ssl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import httpcore
+import httpx
+
+from worker.core.bounded_net import BoundedBackend
+
+DEADLINE: Final = "deadline"
+"""Extension of a request: the moment of ``time.monotonic`` at which its answer must be read."""
+DEFAULT_SECONDS: Final = 60.0
+"""For a request that names no moment."""
+
+_AS_HTTPX: Final[dict[type[Exception], type[httpx.HTTPError]]] = {
+    httpcore.ConnectTimeout: httpx.ConnectTimeout,
+    httpcore.ReadTimeout: httpx.ReadTimeout,
+    httpcore.WriteTimeout: httpx.WriteTimeout,
+    httpcore.PoolTimeout: httpx.PoolTimeout,
+    httpcore.ConnectError: httpx.ConnectError,
+    httpcore.ReadError: httpx.ReadError,
+    httpcore.WriteError: httpx.WriteError,
+    httpcore.LocalProtocolError: httpx.LocalProtocolError,
+    httpcore.RemoteProtocolError: httpx.RemoteProtocolError,
+    httpcore.UnsupportedProtocol: httpx.UnsupportedProtocol,
+    httpcore.ProxyError: httpx.ProxyError,
+}
+_RAISED: Final = tuple(_AS_HTTPX)
+
+
+class BoundedTransport(httpx.BaseTransport):
+    """Connections to hosts, kept open. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        backend: BoundedBackend,
+        *,
+        trust: ssl.SSLContext | None = None,
+        max_connections: int,
+        keepalive_seconds: float,
+    ) -> None:
+        """``trust`` has authorities of one's own; else it is those that browsers know."""
+        self._backend = backend
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=trust or httpx.create_ssl_context(trust_env=False),
+            max_connections=max_connections,
+            max_keepalive_connections=max_connections,
+            keepalive_expiry=keepalive_seconds,
+            network_backend=backend,
+        )
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        now = time.monotonic()
+        deadline = float(request.extensions.get(DEADLINE, now + DEFAULT_SECONDS))
+        left = max(0.01, deadline - now)
+        # The pool counts seconds, the backend takes moments.
+        timeouts = {"pool": left, **dict.fromkeys(("connect", "read", "write"), deadline)}
+        with _as_httpx():
+            response = self._pool.handle_request(
+                httpcore.Request(
+                    method=request.method,
+                    url=httpcore.URL(
+                        scheme=request.url.raw_scheme,
+                        host=request.url.raw_host,
+                        port=request.url.port,
+                        target=request.url.raw_path,
+                    ),
+                    headers=request.headers.raw,
+                    content=request.stream,
+                    extensions={**request.extensions, "timeout": timeouts},
+                )
+            )
+        return httpx.Response(
+            response.status,
+            headers=response.headers,
+            stream=_Body(response),
+            extensions=response.extensions,
+        )
+
+    def end_by(self, moment: float) -> None:
+        """From then on every request fails, also those under way in other threads."""
+        self._backend.end_by(moment)
+
+    def close(self) -> None:
+        self._pool.close()
+
+
+class _Body(httpx.SyncByteStream):
+    def __init__(self, response: httpcore.Response) -> None:
+        self._response = response
+
+    def __iter__(self) -> Iterator[bytes]:
+        with _as_httpx():
+            yield from self._response.iter_stream()
+
+    def close(self) -> None:
+        self._response.close()
+
+
+@contextmanager
+def _as_httpx() -> Iterator[None]:
+    try:
+        yield
+    except _RAISED as fault:
+        found = next(there for here, there in _AS_HTTPX.items() if isinstance(fault, here))
+        raise found(str(fault)) from fault
