@@ -55,6 +55,11 @@ streams = Table(
     ),
     Column("resource", Text, primary_key=True),
     Column("phase", Text, nullable=False, server_default=Phase.READY),
+    Column(
+        "refused_phase",
+        Text,
+        comment="phase in which it was refused, and in which it goes on; null: from the start",
+    ),
     Column("mode", Text, nullable=False, server_default=Mode.PLAIN),
     Column("walk_id", BigInteger, nullable=False, server_default="0"),
     Column("page_no", Integer, nullable=False, server_default="0"),

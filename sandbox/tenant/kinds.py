@@ -71,7 +71,15 @@ _CATALOGUE: dict[str, tuple[Applies, Make]] = {
     "503": (_graph, spoil.error(503, "serviceNotAvailable", "The service is unavailable.")),
     "503-retry-after": (_graph, spoil.unavailable),
     "504": (_graph, spoil.error(504, "UnknownError", "")),
+    "507": (_graph, spoil.error(507, "InsufficientStorage", "Insufficient storage.")),
     "509": (_graph, spoil.error(509, "BandwidthLimitExceeded", "The bandwidth cap is exceeded.")),
+    # Graph is not ready for the request yet.
+    "408": (_graph, spoil.error(408, "RequestTimeout", "The request timed out.")),
+    "409": (_graph, spoil.error(409, "Conflict", "There is a conflict with another operation.")),
+    "421": (_graph, spoil.error(421, "MisdirectedRequest", "The request was misdirected.")),
+    "423": (_graph, spoil.error(423, "Locked", "The resource is locked.")),
+    "425": (_graph, spoil.error(425, "TooEarly", "The request came too early.")),
+    "449": (_graph, spoil.error(449, "RetryWith", "Retry after the operation has completed.")),
     # Something in between answers, or nothing does.
     "html-200": (_call, spoil.html(200, b"Welcome")),
     "html-502": (_call, spoil.html(502, b"502 Bad Gateway")),

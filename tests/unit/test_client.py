@@ -145,7 +145,7 @@ def test_the_reply_has_its_headers_in_lower_case(client: NangoClient, nango: Nan
 # ---- trying again
 
 
-@pytest.mark.parametrize("status", [429, 500, 502, 503, 504, 509])
+@pytest.mark.parametrize("status", [408, 409, 421, 425, 429, 449, 500, 502, 503, 504, 507, 509])
 def test_a_short_pause_is_waited_in_place(client: NangoClient, nango: Nango, status: int) -> None:
     script(nango, error(status, "Busy", retry_after="0.1"), PAGE)
     started = time.monotonic()
@@ -233,7 +233,7 @@ def test_a_501_is_not_tried_again(client: NangoClient, nango: Nango) -> None:
     assert client.calls == 1
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 423, 501])
 def test_graphs_refusals_come_back_unjudged(client: NangoClient, nango: Nango, status: int) -> None:
     script(nango, error(status, "Request_BadRequest", request_id="x"))
     assert users(client) == status

@@ -12,19 +12,28 @@ from models.stream import Mode, Phase
 from worker.core.errors import Refused
 from worker.store.change import Change
 from worker.store.streams import Stream
-from worker.sync.plan import MAX_RESTARTS, Order, Step, next_step, select_hash
+from worker.sync.plan import (
+    MAX_RESTARTS,
+    Order,
+    Step,
+    allowed_again,
+    next_step,
+    select_hash,
+)
 from worker.sync.policy import Policy
 from worker.sync.transitions import (
     REFUSED_PAUSE,
     another_way,
     begun,
     counted,
-    loses_cursor,
+    listed_instead,
     missed,
     postponed,
     refused,
     released,
     restarted,
+    tried_plain,
+    walked_again,
 )
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -246,24 +255,30 @@ def test_restarts_are_bounded(phase: Phase) -> None:
 # ---- refused
 
 
-@pytest.mark.parametrize("status", [400, 404, 501])
-@pytest.mark.parametrize("phase", [Phase.DELTA, Phase.HELD, Phase.LISTING])
-def test_what_is_refused_on_the_way_has_lost_its_cursor(phase: Phase, status: int) -> None:
-    assert loses_cursor(stream(phase=phase, delta_link=TOKEN), refusal(status))
+@pytest.mark.parametrize("name", ["users", "groups"])
+def test_a_walk_that_is_refused_on_its_way_begins_again_and_keeps_its_cursor(name: str) -> None:
+    before = stream(name, phase=Phase.LISTING, delta_link=TOKEN, delta_link_at=AGO)
+    after = walked_again(before, NOW)
+    assert after is not None
+    assert_from_the_start(before, after)
+    assert (after.phase, after.delta_link, after.delta_link_at) == (Phase.LISTING, TOKEN, AGO)
+    assert after.restarts == 1
+    assert walked_again(replace(before, restarts=MAX_RESTARTS), NOW) is None
 
 
-@pytest.mark.parametrize(
-    ("one", "status"),
-    [
-        (stream(phase=Phase.DELTA, delta_link=TOKEN), 403),
-        (stream(phase=Phase.LISTING, delta_link=TOKEN), 403),
-        (stream(phase=Phase.LISTING, page_no=0, delta_link=TOKEN), 400),
-        (stream(phase=Phase.READY), 400),
-        (stream("sites", phase=Phase.HELD), 400),
-    ],
-)
-def test_other_refusals_leave_the_cursor(one: Stream, status: int) -> None:
-    assert not loses_cursor(one, refusal(status))
+@pytest.mark.parametrize("name", ["users", "groups"])
+def test_lists_take_the_place_of_a_refused_delta_and_its_cursor_waits(name: str) -> None:
+    cursor = replace(stream(name), delta_link=TOKEN, delta_link_at=NOW, select_hash="of before")
+    after = listed_instead(replace(cursor, phase=Phase.DELTA), NOW)
+    assert_from_the_start(cursor, after)
+    assert (after.mode, after.phase, after.delta_link) == (Mode.LIST_ONLY, Phase.READY, TOKEN)
+    assert next_step(after, Order(NOW), NOW, Policy(), 0) is Step.BEGIN
+    walk = begun(after, NOW, None)
+    assert (walk.delta_link, walk.select_hash) == (TOKEN, "of before"), "they belong together"
+    assert released(replace(after, phase=Phase.HELD)).phase is Phase.READY
+    plain = replace(tried_plain(after), select_hash=select_hash(after.resource))
+    assert (plain.mode, plain.phase) == (Mode.PLAIN, Phase.DELTA)
+    assert next_step(plain, Order(NOW), NOW, Policy(), 0) is Step.PAGE, "on from the cursor"
 
 
 @pytest.mark.parametrize(
@@ -339,6 +354,38 @@ def test_a_refused_stream_waits_and_is_tried_again_in_the_plain_way() -> None:
     assert next_step(after, Order(NOW), NOW, Policy(), 0) is Step.WAIT
     later = NOW + timedelta(seconds=REFUSED_PAUSE)
     assert next_step(after, Order(later), later, Policy(), 0) is Step.BEGIN
+
+
+@pytest.mark.parametrize(
+    ("before", "step"),
+    [
+        (stream(phase=Phase.DELTA, next_link=None, delta_link=TOKEN), Step.PAGE),
+        (stream(phase=Phase.DELTA, delta_link=TOKEN), Step.PAGE),
+        (stream(phase=Phase.HELD, next_link=None, delta_link=TOKEN), Step.PAGE),
+        (stream(phase=Phase.LISTING, delta_link=TOKEN), Step.PAGE),
+        (stream(phase=Phase.LISTING, page_no=0, delta_link=TOKEN), Step.PAGE),
+        (stream(phase=Phase.SWEEPING, next_link=None, delta_link=TOKEN), Step.SWEEP),
+        (stream("groups", phase=Phase.LISTING, delta_link=None), Step.PAGE),
+        (stream("groups", phase=Phase.LISTING, mode=Mode.LIST_ONLY), Step.PAGE),
+        (stream("role_assignments", phase=Phase.LISTING, mode=Mode.BY_DEFINITION), Step.PAGE),
+    ],
+)
+def test_a_refused_stream_goes_on_from_where_it_was(before: Stream, step: Step) -> None:
+    before = replace(before, select_hash=select_hash(before.resource), delta_link_at=NOW)
+    waiting = refused(before, NOW, refusal(403))
+    assert (waiting.phase, waiting.refused_phase) == (Phase.REFUSED, before.phase)
+    assert next_step(waiting, Order(NOW), NOW, Policy(), 0) is Step.WAIT
+    later = NOW + timedelta(seconds=REFUSED_PAUSE)
+    assert next_step(waiting, Order(later), later, Policy(), 0) is step
+    again = allowed_again(waiting)
+    assert again == replace(before, due_at=waiting.due_at, reason=again.reason)
+
+
+@pytest.mark.parametrize("phase", [Phase.LISTING, Phase.DELTA])
+def test_a_place_that_an_earlier_release_dropped_is_not_gone_on_from(phase: Phase) -> None:
+    """It writes none of the columns that it does not know."""
+    stale = stream(phase=Phase.REFUSED, refused_phase=phase, next_link=None, delta_link=None)
+    assert allowed_again(stale).phase is Phase.READY
 
 
 # ---- waiting

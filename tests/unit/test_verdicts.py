@@ -118,7 +118,8 @@ def test_a_refusal_by_nango_itself_is_never_taken_for_graphs(code: str) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"<html></html>"])
 @pytest.mark.parametrize(
-    ("status", "kind"), [(408, Retry), (413, Torn), (414, Torn), (425, Retry), (431, Torn)]
+    ("status", "kind"),
+    [(408, Retry), (413, Torn), (414, Torn), (425, Retry), (431, Torn), (409, Retry), (449, Retry)],
 )
 def test_a_gateways_answer_to_one_request_does_not_stop_everything(
     status: int, kind: type[Trouble], body: bytes
@@ -229,7 +230,9 @@ def test_a_lost_cursor_begins_the_walk_again(status: int, content: Any) -> None:
     assert type(graph_trouble(answer(status, content), NOW)) is Restart
 
 
-@pytest.mark.parametrize("status", [429, 500, 502, 503, 504, 509])
+@pytest.mark.parametrize(
+    "status", [408, 409, 421, 423, 425, 429, 449, 500, 502, 503, 504, 507, 599]
+)
 def test_a_busy_graph_is_asked_later(status: int) -> None:
     trouble = graph_trouble(answer(status, theirs("x"), retry_after="41"), NOW)
     assert type(trouble) is Later

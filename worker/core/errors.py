@@ -51,7 +51,9 @@ class Retry(Trouble):
 
 
 class Later(Trouble):
-    """Not now: ask again in ``after`` seconds."""
+    """Not now: ask again in ``after`` seconds; ``status`` is Graph's where it answered."""
+
+    status: int = 0
 
 
 class Spent(Later):

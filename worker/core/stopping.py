@@ -5,6 +5,7 @@ carries the word.
 """
 
 import mmap
+import time
 
 _flag = mmap.mmap(-1, 1)
 
@@ -16,3 +17,10 @@ def stop() -> None:
 
 def is_stopping() -> bool:
     return _flag[0] == 1
+
+
+def sleep(seconds: float) -> None:
+    """Wait, but no longer than until this process is to stop."""
+    until = time.monotonic() + seconds
+    while not is_stopping() and (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, 0.1))

@@ -18,13 +18,11 @@ from worker.core.errors import Later
 from worker.graph.links import VERSION, batch_url
 from worker.nango.client import Address, NangoClient
 from worker.nango.exchange import Watch
-from worker.nango.reply import UNREADABLE, Reply
+from worker.nango.reply import PASSING, UNREADABLE, Reply
 
 LIMIT: Final = 20
 ROUNDS: Final = 3
 """How often throttled requests of one ``$batch`` are sent again before their streams wait."""
-
-TRY_AGAIN: Final = frozenset({429, 500, 502, 503, 504, 509})
 
 
 class _Item(msgspec.Struct, frozen=True):
@@ -92,7 +90,7 @@ class Batcher:
         replies = self._together(targets)
         until = time.monotonic() + self._nango.patience.deadline
         for attempt in range(ROUNDS):
-            again = {name: one for name, one in replies.items() if one.status in TRY_AGAIN}
+            again = {name: one for name, one in replies.items() if one.status in PASSING}
             pause = max((_pause(one, attempt) for one in again.values()), default=0.0)
             too_long = pause > self._nango.patience.pause or time.monotonic() + pause > until
             if not again or too_long or not self._usable:

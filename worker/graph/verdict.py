@@ -5,10 +5,10 @@ Codes are compared in lower case at every depth of ``innerError``; messages are 
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from worker.core.errors import Broken, Later, Refused, Restart, Torn, Trouble
-from worker.nango.reply import Reply
+from worker.nango.reply import PASSING, Reply
 
 _RESTART = frozenset(
     {
@@ -20,6 +20,12 @@ _RESTART = frozenset(
         "directory_expiredpagetoken",
     }
 )
+LOCKED: Final = 423
+"""What was asked for is locked: it exists, and can be read once the lock is released.
+
+Not in ``PASSING``, because a lock outlasts the pauses that are waited in place.
+"""
+
 _REVOKED = frozenset({"invalidauthenticationtoken", "authentication_expiredtoken"})
 
 
@@ -50,8 +56,10 @@ def graph_trouble(  # noqa: PLR0911 - one return a verdict
     lowered = {code.lower() for code in codes}
     if reply.status == 410 or lowered & _RESTART:
         return Restart("Graph no longer knows the cursor")
-    if reply.status == 429 or reply.status in (500, 502, 503, 504, 509):
-        return Later(f"Graph answered {reply.status}", after=reply.retry_after(now) or 30.0)
+    if reply.status in PASSING or reply.status == LOCKED:
+        later = Later(f"Graph answered {reply.status}", after=reply.retry_after(now) or 30.0)
+        later.status = reply.status
+        return later
     if reply.status == 401 or lowered & _REVOKED:
         return Broken("Graph rejects the connection's token; the customer must reconnect")
     if reply.status == 424:

@@ -21,7 +21,7 @@ from models.run import RunTrigger
 from worker.core.errors import Broken, Halt, Retry, Spent, Trouble
 from worker.nango.exchange import Exchange, Request, Watch
 from worker.nango.gate import DIRECTORY, Gate, service_of
-from worker.nango.reply import Reply
+from worker.nango.reply import PASSING, Reply
 from worker.nango.verdict import Limited, exhausted, nango_trouble
 
 ATTEMPTS = 5
@@ -136,8 +136,9 @@ class NangoClient:
         The target goes out byte for byte. Answers of Graph come back whatever their status;
         Nango's own failures and those of the network are raised. Waits for the budgets and
         retries in place as long as the pause that is asked for is short; ``lane`` says on whose
-        behalf the budget is spent. With ``once`` the request is sent once, and Graph's 429 and
-        5xx come back, too. ``inside`` is a target within a ``$batch``: its budget is waited for.
+        behalf the budget is spent. With ``once`` the request is sent once, and Graph's passing
+        statuses come back, too. ``inside`` is a target within a ``$batch``: its budget is waited
+        for.
         ``watch`` sees the beginning of an answer early, once the gate has heeded its headers.
 
         Raises Later (out of tries), Spent, Broken, Halt, Torn.
@@ -246,8 +247,8 @@ class NangoClient:
 
 
 def _throttled(reply: Reply, now: float) -> None:
-    """Graph's 429 and 5xx are worth trying again; 501 says that it never will."""
-    if reply.status in (429, 500, 502, 503, 504, 509):
+    """A passing status is worth trying again; 501 says that it never will."""
+    if reply.status in PASSING:
         after = reply.retry_after(now)
         raise Retry(f"Graph answered {reply.status}", after=after)
 

@@ -11,6 +11,9 @@ import msgspec
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises where bytes are not the JSON that is looked for."""
 
+PASSING: Final = frozenset({408, 409, 421, 425, 429, 449, *range(500, 600)} - {501})
+"""Statuses of a condition that passes: the same request may succeed when it is sent again."""
+
 LONGEST_PAUSE: Final = 86_400.0
 """Seconds; a service that asks for more is asked again after a day all the same."""
 

@@ -129,7 +129,7 @@ def _by_status(reply: Reply, document: Any, code: str) -> Trouble | None:
         return Retry(f"Nango got no answer from Graph{reason}; HTTP {reply.status}")
     if reply.status == 401:
         return Halt(f"Nango refused the key; {_KEY}")
-    if reply.status in (408, 425):
+    if reply.status in (408, 409, 421, 423, 425, 449):
         return Retry(f"the request did not get through to Graph; HTTP {reply.status}")
     if reply.status in (413, 414, 431):
         return Torn(f"a request is too large for Nango; HTTP {reply.status}", after=3600)

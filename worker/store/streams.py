@@ -20,6 +20,7 @@ class Stream:
 
     resource: Resource
     phase: Phase = Phase.READY
+    refused_phase: Phase | None = None
     mode: Mode = Mode.PLAIN
     walk_id: int = 0
     page_no: int = 0
@@ -58,6 +59,11 @@ class Stream:
         return self.phase is Phase.HELD
 
     @property
+    def follows_delta(self) -> bool:
+        """Whether there is a cursor to follow; one that is kept while delta is refused is not."""
+        return self.delta_link is not None and self.mode is not Mode.LIST_ONLY
+
+    @property
     def carries(self) -> tuple[Resource, ...]:
         """The resources that this stream's walk brings: itself, and edges inside it."""
         inside = (r for r in RESOURCES.values() if r.parent == self.name)
@@ -79,6 +85,8 @@ def _stream(resource: Resource, row: object) -> Stream:
         return Stream(resource=resource)
     values = {name: getattr(row, name) for name in _FIELDS}
     values["phase"], values["mode"] = Phase(values["phase"]), Mode(values["mode"])
+    if values["refused_phase"] is not None:
+        values["refused_phase"] = Phase(values["refused_phase"])
     return Stream(resource=resource, **values)
 
 

@@ -33,9 +33,9 @@ _FORGET_EVIDENCE = (
 )
 _FORGET_CURSORS = text("""
     update sync.streams
-       set phase = 'ready', mode = 'plain', walk_id = walk_id + 1, page_no = 0, next_link = null,
-           delta_link = null, delta_link_at = null, parts = null, seen_count = 0,
-           loop_mark = null, body_digest = null, body_repeats = 0, restarts = 0,
+       set phase = 'ready', refused_phase = null, mode = 'plain', walk_id = walk_id + 1,
+           page_no = 0, next_link = null, delta_link = null, delta_link_at = null, parts = null,
+           seen_count = 0, loop_mark = null, body_digest = null, body_repeats = 0, restarts = 0,
            incomplete = false, due_at = clock_timestamp(), reason = null
      where connection_id = :id
 """)

@@ -1,7 +1,7 @@
 """What is to be done next for a stream. Pure: state, order and time in, a step out."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum, auto
 
@@ -55,17 +55,30 @@ def next_step(  # noqa: PLR0911 - one return a step
         return Step.SETTLE
     if not _wanted(stream, order, now):
         return Step.WAIT
+    stream = allowed_again(stream)
     if stream.phase is Phase.LISTING:
         return Step.PAGE
     if stream.phase is Phase.SWEEPING:
         return Step.SWEEP
-    if stream.delta_link is None:
+    if not stream.follows_delta:
         return _first_step(stream)
     if stream.next_link is not None:
         return Step.PAGE
     if _is_spent(stream, now, policy) or _caught_up(stream, order, now):
         return _first_step(stream)
     return Step.PAGE
+
+
+def allowed_again(stream: Stream) -> Stream:
+    """A refused stream as it goes on: where it was refused, its cursor included."""
+    if stream.phase is not Phase.REFUSED:
+        return stream
+    phase = stream.refused_phase or Phase.READY
+    link = stream.next_link if phase is Phase.LISTING else stream.delta_link
+    if link is None and phase in (Phase.LISTING, Phase.DELTA):
+        phase = Phase.READY  # an earlier release dropped the cursor and left the phase
+    reason = "waits for approval" if phase is Phase.HELD else None
+    return replace(stream, phase=phase, refused_phase=None, reason=reason)
 
 
 def _first_step(stream: Stream) -> Step:

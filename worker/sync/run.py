@@ -171,6 +171,7 @@ def _session(kit: Kit, beginning: _Beginning, trigger: RunTrigger, order: Order 
         by_hand=order is not None,
         began=began,
         call_seconds=kit.settings.call_seconds,
+        retry_seconds=kit.settings.retry_seconds,
         erased=beginning.erased,
         contested=contested,
     )

@@ -47,6 +47,8 @@ class Session:
     order: Order
     began: datetime
     call_seconds: float
+    retry_seconds: float
+    """Longest pause that is waited in place."""
     by_hand: bool = False
     progress: Progress = silent
     tally: Tally = field(default_factory=Tally)

@@ -22,8 +22,9 @@ from worker.sync.opening import mend, open_connection
 from worker.sync.plan import Step
 from worker.sync.reread import ask, find_doubts, note_checked, read_whole, take_answers
 from worker.sync.session import Session
-from worker.sync.streaming import Ask, Streaming
+from worker.sync.streaming import Streaming
 from worker.sync.transitions import released
+from worker.sync.walk import Ask
 
 
 @dataclass
@@ -130,7 +131,7 @@ class _Driver:
 
     def drive(self, due: list[Streaming]) -> None:
         for one in due:
-            one.follow = self._follow
+            one.follow, one.is_late = self._follow, self._is_late
             self._submit(one, _guarded(one), anyway=True)
         while self._running:
             finished, _ = wait(self._running, return_when=FIRST_COMPLETED)

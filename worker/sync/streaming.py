@@ -7,10 +7,11 @@ thread and only talks to Postgres.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import assert_never
 
-from models.stream import Mode, Phase
+from models.stream import Mode
 from worker.core.crash import crash_point
-from worker.core.errors import Away, Broken, Fenced, Halt, Later, Refused, Reject, Restart, Trouble
+from worker.core.errors import Away, Broken, Fenced, Halt, Reject, Restart, Trouble
 from worker.graph.links import target_of
 from worker.graph.page import Page
 from worker.graph.targets import token_link
@@ -22,21 +23,17 @@ from worker.sync.confirm import still_there
 from worker.sync.members import FIRST, Place, place_of, read_member_page
 from worker.sync.onward import Coming, Follow, Onward
 from worker.sync.page import load_page
-from worker.sync.plan import Step, compares, next_step, tries_plain
+from worker.sync.plan import Step, allowed_again, compares, next_step, tries_plain
+from worker.sync.recovery import AskForToken, GoOn, Recovery, Stop, TryAgain
 from worker.sync.session import Session
 from worker.sync.settle import settle_round
 from worker.sync.sweep import apply_sweep, prepare_sweep
-from worker.sync.transitions import (
-    RESTART_PAUSE,
-    another_way,
-    begun,
-    loses_cursor,
-    postponed,
-    refused,
-    restarted,
-)
+from worker.sync.transitions import begun, tried_plain
 from worker.sync.walk import (
     DEFINITIONS_A_PAGE,
+    Ask,
+    after_pause,
+    asks_again,
     read_assignments,
     read_definitions,
     read_token,
@@ -57,9 +54,6 @@ class Read:
     coming: Coming | None = None
 
 
-Ask = Callable[[], object]
-
-
 class Streaming:
     """Takes one stream as far as it goes."""
 
@@ -70,14 +64,19 @@ class Streaming:
         self.generation = 0
         self.trouble: Trouble | None = None
         self.follow: Follow = lambda _: None
+        self.is_late: Callable[[], bool] = lambda: False
         self._now = now
         self._done = False
         self._opened: Reply | None = None
         self._round: Coming | None = None
         self._answer: Callable[[object], None] | None = None
+        self._pause = 0.0
+        self._asks_for_token = False
+        self.recovery = Recovery(stream, now)
+        if self.step is not Step.WAIT:
+            stream = self.stream = allowed_again(stream)
         if self.step is not Step.WAIT and tries_plain(stream, session.order):
-            held = Phase.HELD if stream.is_held else Phase.READY
-            self.stream = replace(stream, mode=Mode.PLAIN, phase=held)
+            self.stream = tried_plain(stream)
 
     @property
     def step(self) -> Step:
@@ -98,13 +97,18 @@ class Streaming:
         return None
 
     def opened(self, reply: Reply | None) -> None:
-        """The answer that the opening call brought."""
-        self._opened = reply
+        """The answer that the opening call brought; where that passes, it is asked for alone."""
+        self._opened = None if reply is not None and asks_again(reply) else reply
 
     def next_ask(self) -> Ask | None:
         """Do what needs no call, then say what to ask next; None where nothing is left."""
+        ask, pause = self._next_ask(), self._pause
+        self._pause = 0.0
+        return ask if ask is None or not pause else after_pause(pause, ask)
+
+    def _next_ask(self) -> Ask | None:
         while True:
-            step = self.step
+            step = Step.TOKEN if self._asks_for_token else self.step
             if step is Step.BEGIN:
                 self._begin(None)
             elif step is Step.SETTLE:
@@ -135,6 +139,7 @@ class Streaming:
 
     def take(self, result: object) -> None:
         """Commit what an ask brought."""
+        self.recovery.note_success()
         if isinstance(result, Read):
             self._load(result)
         elif self._answer is not None:
@@ -147,12 +152,20 @@ class Streaming:
         self.generation += 1
         if isinstance(trouble, NOT_FOR_GOOD):
             raise trouble
-        if isinstance(trouble, Restart):
-            self._restart(trouble)
-        elif isinstance(trouble, Refused):
-            self._refused(trouble)
-        else:
-            self._wait(trouble, trouble.after if isinstance(trouble, Later) else 300.0)
+        self._asks_for_token, self._round = False, None
+        moment, late = self.session.moment, self.is_late()
+        match decision := self.recovery.decide(self.stream, trouble, moment, late=late):
+            case TryAgain(pause):
+                self._pause = min(pause, self.session.retry_seconds)
+                self._opened = self._answer = None
+            case AskForToken():
+                self._asks_for_token = True
+            case GoOn(after):
+                self._save(after, afresh=True)
+            case Stop(after):
+                self._park(after, trouble)
+            case _:
+                assert_never(decision)
 
     # ---- asking
 
@@ -212,7 +225,8 @@ class Streaming:
     def _ask_token(self) -> Ask:
         opened, self._opened = self._opened, None
         stream, batcher = self.stream, self.session.batcher
-        self._answer = lambda token: self._begin(str(token))
+        probing, self._asks_for_token = self._asks_for_token, False
+        self._answer = lambda token: (self._take_token if probing else self._begin)(str(token))
         return lambda: read_token(batcher, stream, opened)
 
     def _ask_sweep(self) -> Ask:
@@ -257,35 +271,19 @@ class Streaming:
         self.stream = after
         crash_point("walk-begun")
 
+    def _take_token(self, token: str) -> None:
+        """The tenant offers delta, but refuses the cursor: it is kept, or replaced by a walk."""
+        decision = self.recovery.token_given(self.stream)
+        if decision is None:
+            self._begin(None if self.stream.resource.children else token)
+        else:
+            self._park(*decision)
+
     def _load(self, read: Read) -> None:
         behind = self.stream if read.parts is None else replace(self.stream, parts=read.parts)
         waiting = self.pending > 0 or self.stream.is_held
         self.stream = load_page(self.session, behind, read.page, withdraw=waiting)
         self.pending += len(read.page.removed) + len(read.page.edges_removed)
-
-    def _restart(self, trouble: Trouble) -> None:
-        """A full walk, sweeping as ever; bounded, so that it cannot go on for ever."""
-        after = restarted(self.stream, self._now)
-        if after is None:
-            waits = postponed(self.stream, self.session.began, RESTART_PAUSE, trouble.message)
-            self._park(replace(waits, restarts=0), trouble)
-            return
-        self._save(after, afresh=True)
-
-    def _refused(self, trouble: Refused) -> None:
-        """Another way where there is one, else the operator is told and asked again later."""
-        if loses_cursor(self.stream, trouble):
-            self._restart(trouble)
-            return
-        after = another_way(self.stream, trouble, self._now)
-        if after is not None:
-            self._save(after, afresh=True)
-        else:
-            self._park(refused(self.stream, self.session.began, trouble), trouble)
-
-    def _wait(self, trouble: Trouble, seconds: float | None) -> None:
-        moment = self.session.moment
-        self._park(postponed(self.stream, moment, seconds or 60.0, trouble.message), trouble)
 
     def _park(self, after: Stream, trouble: Trouble) -> None:
         self._save(after)

@@ -228,7 +228,7 @@ def _delete(session: Session, stream: Stream, resource: Resource, reasons: Reaso
 def _ended(session: Session, stream: Stream, found: Candidates) -> Stream:
     """The state after a walk: on to deltas, or to the next snapshot."""
     policy, now = session.policy, session.began
-    resting = Phase.DELTA if stream.delta_link else Phase.READY
+    resting = Phase.DELTA if stream.follows_delta else Phase.READY
     after = replace(stream, page_no=0, walk_id=stream.walk_id + 1, next_link=None, parts=None)
     after = replace(after, seen_count=0, loop_mark=None, body_digest=None, body_repeats=0)
     if stream.incomplete:
@@ -241,7 +241,7 @@ def _ended(session: Session, stream: Stream, found: Candidates) -> Stream:
     gap = policy.first_full_walk_seconds if first_time else policy.full_walk_seconds
     interval = policy.interval(stream)
     due = next_due(stream.due_at, now, interval, session.jitter)
-    if stream.delta_link and not stream.resource.children:
+    if stream.follows_delta and not stream.resource.children:
         due = now
     held = "; ".join(f"{name}: {why}" for name, why in found.held.items())
     return replace(

@@ -17,6 +17,8 @@ from worker.sync.walk import first_link
 
 REFUSED_PAUSE: Final = 3600.0
 RESTART_PAUSE: Final = 3600.0
+NOT_OFFERED: Final = frozenset({400, 404, 501})
+"""Statuses with which Graph refuses what a tenant does not have, or a link that it cannot read."""
 
 Drift = dict[str, dict[str, int]]
 """Changes of each kind, by resource."""
@@ -33,11 +35,17 @@ def begun(stream: Stream, moment: datetime, token: str | None, *, compares: bool
         phase=Phase.LISTING,
         next_link=first_link(stream),
         walk_started_at=moment,
-        select_hash=select_hash(stream.resource),
+        select_hash=stream.select_hash if _keeps_cursor(stream) else select_hash(stream.resource),
         drift=_nothing_missed(stream) if compares else unfinished,
         reason=None,
     )
     return replace(after, delta_link=token, delta_link_at=moment) if token else after
+
+
+def _keeps_cursor(stream: Stream) -> bool:
+    """Whether the cursor of before stays until the walk is complete, with its properties."""
+    kept = bool(stream.resource.children) or stream.mode is Mode.LIST_ONLY
+    return kept and stream.delta_link is not None
 
 
 def _nothing_missed(stream: Stream) -> Drift:
@@ -68,7 +76,7 @@ def resynced(stream: Stream, after: Stream) -> bool:
     The cursor was lost, too old, or made for other properties. Not a first load, nor a walk whose
     deletions are in doubt, nor one that was only to find what the deltas had missed.
     """
-    done = not stream.incomplete and not after.is_held and after.delta_link is not None
+    done = not stream.incomplete and not after.is_held and after.follows_delta
     return done and not stream.initial and stream.drift is None
 
 
@@ -95,7 +103,8 @@ def restarted(stream: Stream, moment: datetime) -> Stream | None:
     if stream.restarts >= MAX_RESTARTS:
         return None
     listing = stream.phase in (Phase.LISTING, Phase.SWEEPING)
-    keeps = listing and stream.delta_link is not None and not stream.resource.children
+    apart = not stream.resource.children or stream.mode is Mode.LIST_ONLY
+    keeps = listing and stream.delta_link is not None and apart
     after = replace(
         _from_the_start(stream),
         restarts=stream.restarts + 1,
@@ -107,14 +116,15 @@ def restarted(stream: Stream, moment: datetime) -> Stream | None:
     return replace(after, phase=Phase.READY, delta_link=None)
 
 
-def loses_cursor(stream: Stream, trouble: Refused) -> bool:
-    """What is refused outright on the way is a link that Graph no longer takes.
+def walked_again(stream: Stream, moment: datetime) -> Stream | None:
+    """Graph refuses a page of a full walk: it begins again; None once that was tried too often.
 
-    Begun anew, the walk says whether the resource itself is refused.
+    The delta cursor stays as it is: nothing was said about it.
     """
-    in_round = stream.delta_link is not None and stream.phase in (Phase.DELTA, Phase.HELD)
-    in_walk = stream.phase is Phase.LISTING and stream.page_no > 0
-    return (in_round or in_walk) and trouble.status in (400, 404, 501)
+    if stream.restarts >= MAX_RESTARTS:
+        return None
+    after = replace(stream, restarts=stream.restarts + 1, due_at=moment)
+    return begun(after, stream.walk_started_at or moment, None)
 
 
 def another_way(stream: Stream, trouble: Refused, moment: datetime) -> Stream | None:
@@ -123,7 +133,7 @@ def another_way(stream: Stream, trouble: Refused, moment: datetime) -> Stream | 
     if mode is None:
         return None
     after = replace(_from_the_start(stream), mode=mode, phase=Phase.READY, due_at=moment)
-    return replace(after, delta_link=None, drift=None)
+    return replace(after, drift=None)
 
 
 def _other_mode(stream: Stream, status: int) -> Mode | None:
@@ -133,7 +143,7 @@ def _other_mode(stream: Stream, status: int) -> Mode | None:
         return Mode.BY_DEFINITION
     if stream.name == "sites" and status in (400, 403, 404, 501):
         return Mode.SEARCH
-    if stream.name in ("users", "groups") and status in (400, 404, 501) and _asks_delta(stream):
+    if stream.name in ("users", "groups") and status in NOT_OFFERED and _asks_delta(stream):
         return Mode.LIST_ONLY
     return None
 
@@ -145,10 +155,35 @@ def _asks_delta(stream: Stream) -> bool:
     return stream.phase is not Phase.LISTING
 
 
+def tried_plain(stream: Stream) -> Stream:
+    """The plain way is tried again: from the cursor that was kept, where there is one."""
+    resting = Phase.DELTA if stream.delta_link else Phase.READY
+    return replace(stream, mode=Mode.PLAIN, phase=Phase.HELD if stream.is_held else resting)
+
+
+def listed_instead(stream: Stream, moment: datetime) -> Stream:
+    """The tenant no longer offers delta: lists take its place, and the cursor waits."""
+    after = replace(_from_the_start(stream), mode=Mode.LIST_ONLY, phase=Phase.READY)
+    return replace(after, due_at=moment, drift=None)
+
+
 def refused(stream: Stream, moment: datetime, trouble: Refused) -> Stream:
-    """Not permitted: marked, and tried again in the plain way after a pause."""
-    after = replace(_from_the_start(stream), phase=Phase.REFUSED, mode=Mode.PLAIN, delta_link=None)
-    return postponed(replace(after, drift=None), moment, REFUSED_PAUSE, trouble.message)
+    """Not permitted: marked, and tried again after a pause.
+
+    A stream with a cursor goes on from it; without one it begins again in the plain way.
+    """
+    if _has_place(stream):
+        after = replace(stream, phase=Phase.REFUSED, refused_phase=stream.phase)
+    else:
+        after = replace(_from_the_start(stream), phase=Phase.REFUSED, refused_phase=None)
+        after = replace(after, mode=Mode.PLAIN, drift=None)
+    return postponed(after, moment, REFUSED_PAUSE, trouble.message)
+
+
+def _has_place(stream: Stream) -> bool:
+    """Whether there is somewhere to go on from: a cursor, or a plain walk under way."""
+    under_way = stream.phase in (Phase.LISTING, Phase.SWEEPING) and stream.page_no > 0
+    return stream.delta_link is not None or (under_way and stream.mode is not Mode.SEARCH)
 
 
 def postponed(stream: Stream, moment: datetime, seconds: float, reason: str) -> Stream:
@@ -159,5 +194,5 @@ def postponed(stream: Stream, moment: datetime, seconds: float, reason: str) -> 
 
 def released(stream: Stream) -> Stream:
     """Nothing is held any more."""
-    resting = Phase.DELTA if stream.delta_link else Phase.READY
+    resting = Phase.DELTA if stream.follows_delta else Phase.READY
     return replace(stream, phase=resting, reason=None)

@@ -1,12 +1,13 @@
 """Reading: what a step asks of Graph. Runs beside the loader and touches no database."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from models.resources import RESOURCES
 from models.stream import Mode, Phase
 from worker.core.errors import Restart, Torn
+from worker.core.stopping import sleep
 from worker.graph.batch import Batcher
 from worker.graph.decode import decode_page
 from worker.graph.links import target_of
@@ -19,12 +20,30 @@ from worker.graph.targets import (
     token_link,
 )
 from worker.graph.verdict import graph_trouble
-from worker.nango.reply import Reply
+from worker.nango.reply import PASSING, Reply
 from worker.store.streams import Stream
 from worker.sync.members import FIRST
 
+Ask = Callable[[], object]
+"""What is done on a thread of the pool: it only talks to Graph."""
+
 DEFINITIONS_A_PAGE: Final = 20
 """Role definitions asked for in one ``$batch``: one page of a filtered walk."""
+
+
+def after_pause(seconds: float, ask: Ask) -> Ask:
+    """The same ask, sent a little later; a process that stops waits no longer."""
+
+    def waiting() -> object:
+        sleep(seconds)
+        return ask()
+
+    return waiting
+
+
+def asks_again(reply: Reply) -> bool:
+    """Whether the same request may succeed by itself, in the pauses of a single call."""
+    return reply.status in PASSING - {429} and "retry-after" not in reply.headers
 
 
 def first_link(stream: Stream) -> str:

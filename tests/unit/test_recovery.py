@@ -1,0 +1,157 @@
+"""What a stream does about a failure of its own: a refusal is final only after a few attempts."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.resources import RESOURCES
+from models.stream import Mode, Phase
+from worker.core.errors import Later, Refused, Restart, Torn, Trouble
+from worker.store.streams import Stream
+from worker.sync.recovery import PAUSES, AskForToken, Decision, GoOn, Recovery, Stop, TryAgain
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+TOKEN = "https://graph.microsoft.com/v1.0/users/delta?$deltatoken=a"
+PAGE = "https://graph.microsoft.com/v1.0/users?$skiptoken=b"
+
+
+def in_round(name: str = "users") -> Stream:
+    return Stream(resource=RESOURCES[name], phase=Phase.DELTA, delta_link=TOKEN, delta_link_at=NOW)
+
+
+def refusal(status: int) -> Refused:
+    trouble = Refused("Graph says no")
+    trouble.status = status
+    return trouble
+
+
+def locked() -> Later:
+    trouble = Later("Graph answered 423", after=30.0)
+    trouble.status = 423
+    return trouble
+
+
+def decide(recovery: Recovery, stream: Stream, trouble: Trouble, *, late: bool = False) -> Decision:
+    return recovery.decide(stream, trouble, NOW, late=late)
+
+
+@pytest.mark.parametrize(
+    "trouble", [locked(), *(refusal(status) for status in (400, 402, 403, 404, 405, 415))]
+)
+def test_what_is_refused_amid_answers_is_tried_a_few_times(trouble: Trouble) -> None:
+    recovery = Recovery(in_round(), NOW)
+    for pause in PAUSES:
+        assert decide(recovery, in_round(), trouble) == TryAgain(pause)
+    assert not isinstance(decide(recovery, in_round(), trouble), TryAgain)
+
+
+def test_an_answer_in_between_begins_the_count_again() -> None:
+    recovery = Recovery(in_round(), NOW)
+    for _ in range(3 * len(PAUSES)):
+        assert isinstance(decide(recovery, in_round(), refusal(403)), TryAgain)
+        recovery.note_success()
+
+
+def test_a_refusal_that_was_met_an_hour_ago_is_not_asked_for_again_at_once() -> None:
+    before = replace(in_round(), phase=Phase.REFUSED, refused_phase=Phase.DELTA)
+    recovery = Recovery(before, NOW)
+    stopped = decide(recovery, in_round(), refusal(403))
+    assert isinstance(stopped, Stop)
+    assert (stopped.stream.phase, stopped.stream.delta_link) == (Phase.REFUSED, TOKEN)
+
+
+def test_where_no_time_is_left_the_stream_waits_where_it_is() -> None:
+    decision = decide(Recovery(in_round(), NOW), in_round(), refusal(403), late=True)
+    assert isinstance(decision, Stop)
+    assert decision.stream.phase is Phase.DELTA
+    assert decision.stream.due_at is not None
+    assert decision.stream.due_at > NOW
+
+
+def after_attempts(recovery: Recovery, stream: Stream, trouble: Trouble) -> Decision:
+    while isinstance(decision := decide(recovery, stream, trouble), TryAgain):
+        pass
+    return decision
+
+
+@pytest.mark.parametrize("status", [400, 404, 501])
+@pytest.mark.parametrize("name", ["users", "groups"])
+def test_a_cursor_that_is_refused_waits_where_delta_is_still_offered(
+    name: str, status: int
+) -> None:
+    recovery = Recovery(in_round(name), NOW)
+    assert after_attempts(recovery, in_round(name), refusal(status)) == AskForToken()
+    given = recovery.token_given(in_round(name))
+    assert given is not None
+    assert (given[0].phase, given[0].delta_link) == (Phase.REFUSED, TOKEN)
+
+
+def test_a_cursor_that_is_refused_at_the_next_attempt_as_well_is_replaced_by_a_walk() -> None:
+    before = replace(in_round(), phase=Phase.REFUSED, refused_phase=Phase.DELTA)
+    recovery = Recovery(before, NOW)
+    assert after_attempts(recovery, in_round(), refusal(400)) == AskForToken()
+    assert recovery.token_given(in_round()) is None
+    assert after_attempts(recovery, in_round(), refusal(400)) == AskForToken()
+    assert recovery.token_given(in_round()) is not None, "once in a slice"
+
+
+@pytest.mark.parametrize("status", [400, 404, 501])
+def test_a_tenant_that_refuses_tokens_too_has_lost_delta(status: int) -> None:
+    recovery = Recovery(in_round(), NOW)
+    after_attempts(recovery, in_round(), refusal(status))
+    decision = after_attempts(recovery, in_round(), refusal(status))
+    assert isinstance(decision, GoOn)
+    assert (decision.stream.mode, decision.stream.delta_link) == (Mode.LIST_ONLY, TOKEN)
+
+
+def test_a_token_that_is_not_permitted_says_nothing_about_delta() -> None:
+    recovery = Recovery(in_round(), NOW)
+    after_attempts(recovery, in_round(), refusal(400))
+    decision = after_attempts(recovery, in_round(), refusal(403))
+    assert isinstance(decision, Stop)
+    assert (decision.stream.phase, decision.stream.delta_link) == (Phase.REFUSED, TOKEN)
+
+
+def test_other_troubles_wait_or_begin_again() -> None:
+    recovery = Recovery(in_round(), NOW)
+    waits = decide(recovery, in_round(), Torn("odd", after=600.0))
+    assert isinstance(waits, Stop)
+    assert waits.stream.due_at == NOW + timedelta(seconds=600)
+    assert isinstance(decide(recovery, in_round(), Restart("gone")), GoOn)
+
+
+PHASES = st.sampled_from([Phase.READY, Phase.LISTING, Phase.SWEEPING, Phase.DELTA, Phase.HELD])
+
+
+@given(
+    stream=st.builds(
+        lambda name, **values: replace(in_round(name), **values),
+        st.sampled_from(["users", "groups"]),
+        phase=PHASES,
+        mode=st.sampled_from([Mode.PLAIN, Mode.LIST_ONLY]),
+        page_no=st.integers(0, 3),
+        next_link=st.just(PAGE),
+    ),
+    statuses=st.lists(st.integers(400, 599).filter(lambda status: status != 410), max_size=12),
+    was_refused=st.booleans(),
+    late=st.booleans(),
+)
+def test_no_run_of_refusals_drops_a_cursor_or_goes_on_without_end(
+    stream: Stream, statuses: list[int], *, was_refused: bool, late: bool
+) -> None:
+    before = replace(stream, phase=Phase.REFUSED, refused_phase=stream.phase)
+    recovery = Recovery(before if was_refused else stream, NOW)
+    for status in statuses:
+        decision = decide(recovery, stream, refusal(status), late=late)
+        if isinstance(decision, GoOn | Stop):
+            assert decision.stream.delta_link == TOKEN
+            assert decision.stream.restarts <= stream.restarts + 1
+        if isinstance(decision, Stop):
+            assert decision.stream.due_at is not None
+            assert decision.stream.due_at > NOW
+            return
+        if isinstance(decision, GoOn):
+            stream = decision.stream

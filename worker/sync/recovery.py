@@ -1,0 +1,143 @@
+"""What a stream does about a failure of its own within a slice. Pure.
+
+A refusal is final only once it has outlasted a few attempts, because Graph refuses single requests
+in passing. No refusal drops a delta cursor; only Graph's own word that it is lost does (Restart).
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final, TypeAlias
+
+from models.stream import Mode, Phase
+from worker.core.errors import Later, Refused, Restart, Trouble
+from worker.graph.verdict import LOCKED
+from worker.store.streams import Stream
+from worker.sync.transitions import (
+    NOT_OFFERED,
+    RESTART_PAUSE,
+    another_way,
+    listed_instead,
+    postponed,
+    refused,
+    restarted,
+    walked_again,
+)
+
+PAUSES: Final = (0.5, 1.0, 2.0)
+"""Seconds before each further attempt at what was refused."""
+
+LATE_PAUSE: Final = 60.0
+"""Seconds that a stream waits where no time is left in the slice for a further attempt."""
+
+
+@dataclass(frozen=True)
+class TryAgain:
+    """Send the same request again after a pause."""
+
+    pause: float
+
+
+@dataclass(frozen=True)
+class AskForToken:
+    """Ask for a new delta token: whether the tenant offers delta at all."""
+
+
+@dataclass(frozen=True)
+class GoOn:
+    """Go on at once in another state; what the walk before has seen counts no more."""
+
+    stream: Stream
+
+
+@dataclass(frozen=True)
+class Stop:
+    """The stream is done in this slice."""
+
+    stream: Stream
+
+
+Decision: TypeAlias = TryAgain | AskForToken | GoOn | Stop
+
+
+class Recovery:
+    """Decides for one stream during one slice; remembers what was tried."""
+
+    def __init__(self, stream: Stream, began: datetime) -> None:
+        self._began = began
+        self._attempts = 0
+        self._was_refused = stream.phase is Phase.REFUSED
+        self._was_listed = stream.mode is Mode.LIST_ONLY
+        self._expects_refusal = self._was_refused or stream.mode is not Mode.PLAIN
+        self._refusal: Refused | None = None
+
+    def note_success(self) -> None:
+        """An answer was of use: refusals from now on are unexpected."""
+        self._attempts, self._expects_refusal = 0, False
+
+    def decide(self, stream: Stream, trouble: Trouble, moment: datetime, *, late: bool) -> Decision:
+        """What to do about a trouble; ``late`` says that no time is left in the slice."""
+        if self._may_pass(stream, trouble):
+            if late:
+                return Stop(postponed(stream, moment, LATE_PAUSE, trouble.message))
+            self._attempts += 1
+            return TryAgain(PAUSES[self._attempts - 1])
+        self._attempts = 0
+        if isinstance(trouble, Restart):
+            return self._again(stream, restarted(stream, self._began), trouble)
+        if isinstance(trouble, Refused):
+            return self._refused(stream, trouble)
+        pause = trouble.after if isinstance(trouble, Later) else 300.0
+        return Stop(postponed(stream, moment, pause or 60.0, trouble.message))
+
+    def token_given(self, stream: Stream) -> tuple[Stream, Refused] | None:
+        """A new delta token was given although the cursor is refused: the stream as it waits.
+
+        None where the cursor was refused an attempt before as well: a full walk begins, once.
+        """
+        refusal, self._refusal = self._refusal, None
+        assert refusal is not None, "a token is asked for because of a refusal"
+        walks, self._was_refused = self._was_refused, False
+        return None if walks else (refused(stream, self._began, refusal), refusal)
+
+    def _may_pass(self, stream: Stream, trouble: Trouble) -> bool:
+        if self._attempts >= len(PAUSES):
+            return False
+        if isinstance(trouble, Later):
+            return trouble.status == LOCKED
+        if not isinstance(trouble, Refused) or self._expects_refusal or self._refusal:
+            return False
+        return trouble.status == 403 or (_on_its_way(stream) and trouble.status != 501)
+
+    def _refused(self, stream: Stream, trouble: Refused) -> Decision:
+        self._expects_refusal = False
+        if self._refusal is not None:
+            first, self._refusal = self._refusal, None
+            if trouble.status in NOT_OFFERED:
+                return GoOn(listed_instead(stream, self._began))
+            return Stop(refused(stream, self._began, first))
+        if trouble.status in NOT_OFFERED and _follows_cursor(stream):
+            if self._was_listed:
+                return GoOn(listed_instead(stream, self._began))
+            self._refusal = trouble
+            return AskForToken()
+        if trouble.status in NOT_OFFERED and stream.phase is Phase.LISTING and stream.page_no:
+            return self._again(stream, walked_again(stream, self._began), trouble)
+        after = another_way(stream, trouble, self._began)
+        return GoOn(after) if after else Stop(refused(stream, self._began, trouble))
+
+    def _again(self, stream: Stream, after: Stream | None, trouble: Trouble) -> Decision:
+        """A full walk, sweeping as usual; bounded, so that it cannot go on for ever."""
+        if after is not None:
+            return GoOn(after)
+        waits = postponed(stream, self._began, RESTART_PAUSE, trouble.message)
+        return Stop(replace(waits, restarts=0))
+
+
+def _follows_cursor(stream: Stream) -> bool:
+    """Whether a round of changes was asked for."""
+    return stream.follows_delta and stream.phase in (Phase.DELTA, Phase.HELD)
+
+
+def _on_its_way(stream: Stream) -> bool:
+    """Whether requests like the one that was refused have been answered before."""
+    return _follows_cursor(stream) or (stream.phase is Phase.LISTING and stream.page_no > 0)
