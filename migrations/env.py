@@ -5,28 +5,27 @@ A connection given in ``config.attributes["connection"]`` is used as it is; on i
 """
 
 import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from alembic import context
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Engine, event, text
 
 from migrations.scope import is_ours
 from models.tables import metadata
-from worker.store.engine import engine_to, normalised
+from worker.store.engine import driver, engine_to, is_own_session, normalised
 
 ADVISORY_LOCK = 0x7E4A_4D49
-LOCK_TIMEOUT = "4s"
-STATEMENT_TIMEOUT = "60s"
+LIMITS = {"lock_timeout": "4s", "statement_timeout": "60s"}
+WAIT_SECONDS = 0.5
+_TRY_LOCK = f"select pg_try_advisory_xact_lock({ADVISORY_LOCK})".encode()
 
 
 def migrate(connection: Connection) -> None:
     """Bring the database to the wanted revision; a second migrator waits for the first."""
-    # However long the first migrator takes: the session's own limits would end the wait.
-    connection.execute(text("set lock_timeout = 0; set statement_timeout = 0"))
-    connection.execute(text("select pg_advisory_lock(:key)"), {"key": ADVISORY_LOCK})
-    connection.execute(text(f"set lock_timeout = '{LOCK_TIMEOUT}'"))
-    connection.execute(text(f"set statement_timeout = '{STATEMENT_TIMEOUT}'"))
-    connection.commit()
-    try:
+    event.listen(connection.engine, "begin", _set_limits)
+    with _alone(connection.engine):
         context.configure(
             connection=connection,
             target_metadata=metadata,
@@ -40,10 +39,43 @@ def migrate(connection: Connection) -> None:
         connection.commit()
         with context.begin_transaction():
             context.run_migrations()
-    finally:
-        connection.rollback()
-        connection.execute(text("select pg_advisory_unlock(:key)"), {"key": ADVISORY_LOCK})
-        connection.commit()
+
+
+@contextmanager
+def _alone(engine: Engine) -> Iterator[None]:
+    """Keep other migrators out, however long it takes.
+
+    The lock belongs to a transaction of a second connection: behind a transaction pooler a session
+    would not keep it. A migrator that waits asks again and again, because the index that the first
+    one builds concurrently waits for every statement that is under way.
+    """
+    with engine.connect() as guard:
+        while not _locked(guard):
+            guard.rollback()
+            time.sleep(WAIT_SECONDS)
+        yield
+
+
+def _locked(guard: Connection) -> bool:
+    """Without parameters: a statement that has some keeps its snapshot until the next one."""
+    guard.begin()
+    session = driver(guard)
+    session.execute("set local idle_in_transaction_session_timeout = 0")
+    found = session.execute(_TRY_LOCK).fetchone()
+    return found == (True,)
+
+
+def _set_limits(connection: Connection) -> None:
+    """Limit how long a migration may wait and run.
+
+    What runs outside a transaction, such as a concurrent index, has the limits of its session; the
+    session of a pooler is shared with other clients and stays as it is.
+    """
+    execution = connection.get_execution_options()
+    scope = "" if execution.get("isolation_level") == "AUTOCOMMIT" else "local"
+    if scope or is_own_session(connection):
+        for name, value in LIMITS.items():
+            driver(connection).execute(f"set {scope} {name} = '{value}'".encode())
 
 
 def offline() -> None:
@@ -56,8 +88,8 @@ def offline() -> None:
         literal_binds=True,
     )
     with context.begin_transaction():
-        context.execute(f"set lock_timeout = '{LOCK_TIMEOUT}'")
-        context.execute(f"set statement_timeout = '{STATEMENT_TIMEOUT}'")
+        for name, value in LIMITS.items():
+            context.execute(f"set {name} = '{value}'")
         context.run_migrations()
 
 

@@ -26,7 +26,7 @@ HOSTILE = {
     "search_path": "nowhere",
     "default_transaction_isolation": "serializable",
     "statement_timeout": "1ms",
-    "idle_session_timeout": "1ms",
+    "idle_session_timeout": "1s",
     "array_nulls": "off",
     "transform_null_equals": "on",
     "extra_float_digits": "-10",
@@ -121,6 +121,24 @@ def test_text_is_stored_unchanged_where_the_database_asks_for_another_client_enc
             (user.lower(),),
         )
         assert told.fetchone() == ("Łukasz Żółć Größe",)
+
+
+def test_a_session_that_ended_between_two_transactions_is_replaced(
+    database: Database, database_url: str
+) -> None:
+    with database.begin() as connection:
+        pid = connection.exec_driver_sql("select pg_backend_pid()").scalar_one()
+    with psycopg.connect(database_url, autocommit=True) as admin:
+        admin.execute("select pg_terminate_backend(%s, 5000)", (pid,))
+    with pytest.raises(Away), database.begin():
+        pass
+    assert shown(database) == OURS
+
+
+def test_an_idle_session_is_not_ended_by_the_servers_limit(database: Database) -> None:
+    with database.begin() as connection:
+        limit = connection.exec_driver_sql("show idle_session_timeout").scalar_one()
+    assert limit == "0"
 
 
 def test_an_administrator_can_still_keep_writers_out(database_url: str, servers: Servers) -> None:

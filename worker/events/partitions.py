@@ -83,17 +83,23 @@ def _missing(connection: Connection, ahead: int) -> Iterator[Month]:
     this = Month.at(moment(connection)).first
     for number in range(ahead + 1):
         month = Month.at(month_after(this, number))
-        if not connection.execute(_EXISTS, {"name": month.table}).scalar_one():
+        if not _exists(connection, month):
             yield month
+
+
+def _exists(connection: Connection, month: Month) -> bool:
+    return bool(connection.execute(_EXISTS, {"name": month.table}).scalar_one())
 
 
 def _make(connection: Connection, month: Month) -> bool:
     """Make a table and attach it, so that writers go on meanwhile; False where that cannot be.
 
+    Another process may have made it while this one waited for the lock.
+
     With ``create table ... partition of`` they would wait for every reader of the whole table.
     """
     connection.execute(text("lock table events.change_events_default in access exclusive mode"))
-    if _default_holds(connection, month):
+    if _exists(connection, month) or _default_holds(connection, month):
         return False
     first, end = f"{month.first:%Y-%m-%d}+00", f"{month.end:%Y-%m-%d}+00"
     connection.execute(

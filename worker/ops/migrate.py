@@ -22,6 +22,8 @@ def migrate(database: Database, revision: str = "head") -> tuple[str | None, str
     Runs under an advisory lock with timeouts, so that two at a time and a busy database are safe.
     """
     before = present(database)
+    # A pooler may have few sessions, and migrating takes two.
+    database.close()
     engine = engine_to(database.url)
     try:
         with engine.connect() as connection:

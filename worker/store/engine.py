@@ -20,19 +20,40 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from worker.core.errors import Away, Halt, Later, Trouble
-from worker.store.session import CONNECT_ARGS, settle_session
+from worker.store.session import CONNECT_ARGS, begin, settle_session
 
 _KEPT_OUT = (
     "does not exist",
     "authentication failed",
     "no pg_hba.conf entry",
     "no password supplied",
+    # Poolers.
+    "no such database",
+    "no such user",
+    "user not found",
+    "endpoint ID is not specified",
 )
 """How a refused connection reads: libpq hands over no SQLSTATE for those."""
+
+_UNACCEPTABLE = (
+    "startup parameter",
+    "startup option",
+    "command-line",
+    "configuration parameter",
+    "value for parameter",
+    "to set parameter",
+    "cannot be changed",
+    "requires a value",
+    "connection option",
+    "invalid sslmode",
+)
+"""How a connection reads that asks for something which the server or a pooler does not grant."""
 
 _AWAY = ("08", "53", "57P", "25006", "25P03", "25P04", "58000", "58030")
 """Lost or overloaded, a standby, a session that was cut for idling, a disk that fails."""
 
+_OWN: Final = "own"
+"""Whether no pooler stands between a pooled connection and its session on Postgres."""
 
 _WORKED: Final = "worked"
 """When a pooled connection was last seen to be alive."""
@@ -63,9 +84,18 @@ def normalised(address: str) -> URL:
 
 
 def engine_to(url: URL, **pool: Any) -> Engine:
-    """An engine whose sessions have our settings. To connect raises Halt where it is refused."""
-    engine = create_engine(url, connect_args=CONNECT_ARGS, **pool)
-    event.listen(engine, "connect", _prepare)
+    """An engine whose transactions have our settings. To connect raises Halt where it is refused.
+
+    ``PGOPTIONS`` is not for us, and a pooler would refuse it; options in the address are kept, as
+    some hosts tell their customers apart by them.
+    """
+    arguments = {"options": "", **CONNECT_ARGS}
+    if "options" in url.query:
+        del arguments["options"]
+    engine = create_engine(url, connect_args=arguments, **pool)
+    # The driver looks things up as it connects: our settings go first.
+    event.listen(engine, "connect", _prepare, insert=True)
+    event.listen(engine, "begin", _begin)
     return engine
 
 
@@ -153,8 +183,18 @@ def _set_ways(connection: Connection, state: str) -> None:
         cursor.execute(statement.encode())
 
 
+def is_own_session(connection: Connection) -> bool:
+    """Whether the session on Postgres is ours alone; a pooler's is shared with other clients."""
+    return bool(connection.info[_OWN])
+
+
+def _begin(connection: Connection) -> None:
+    if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+        begin(driver(connection))
+
+
 def _prepare(raw: psycopg.Connection[Any], record: Any) -> None:
-    settle_session(raw)
+    record.info[_OWN] = settle_session(raw)
     record.info["pid"] = os.getpid()
     record.info[_WORKED] = time.monotonic()
     raw.adapters.register_loader("uuid", _GuidAsText)
@@ -171,6 +211,11 @@ def translated(fault: Exception, place: str) -> Trouble:
 def _database_trouble(fault: psycopg.Error, place: str) -> Trouble:
     """What a psycopg failure means. Bugs of ours (a broken statement) pass through as they are."""
     state = fault.sqlstate or ""
+    if state in ("", "08P01") and any(sign in str(fault) for sign in _UNACCEPTABLE):
+        return Halt(
+            f"Postgres at {place} refuses what the connection asks for ({_first_line(fault)}); "
+            "take it out of DATABASE_URL and out of the PG... variables of the environment"
+        )
     if _kept_out(fault, state):
         return Halt(f"Postgres at {place} does not let us in: {_first_line(fault)}")
     if state in ("42P01", "3F000", "42703"):
@@ -197,4 +242,5 @@ def _kept_out(fault: psycopg.Error, state: str) -> bool:
 
 
 def _first_line(fault: psycopg.Error) -> str:
-    return str(fault).strip().split("\n", 1)[0].removeprefix("FATAL:  ") or type(fault).__name__
+    line = str(fault).strip().split("\n", 1)[0]
+    return line.rpartition("FATAL:  ")[2] or type(fault).__name__
