@@ -95,6 +95,13 @@ streams = Table(
         comment="what the latest full walk found that the deltas had missed, by resource",
     ),
     Column("reason", Text, comment="why it is refused, held or waiting, in plain words"),
+    Column(
+        "out_of_budget",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="it waits until the budget of Nango calls has room",
+    ),
     CheckConstraint(
         "phase in ('ready', 'listing', 'sweeping', 'delta', 'refused', 'held')", name="phase"
     ),

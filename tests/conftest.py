@@ -138,7 +138,7 @@ def nango(_shared_server: Server) -> Nango:
     simulated = _shared_server.nango
     for connection in list(simulated.connections):
         simulated.remove_connection(connection.connection_id, connection.provider_config_key)
-    simulated.before_response = simulated.before_graph = None
+    simulated.before_response = simulated.before_graph = simulated.faults = None
     simulated.buffered = False
     simulated.calls.reset()
     simulated.log.clear()

@@ -107,3 +107,30 @@ def test_there_is_one_head_and_every_migration_is_numbered() -> None:
     numbers = sorted(path.name.split("_")[0] for path in folder.glob("*.py"))
     assert numbers == [f"{index + 1:04d}" for index in range(len(numbers))]
     assert newest() == numbers[-1]
+
+
+def test_runs_that_connections_left_behind_have_ended_after_the_upgrade(empty: Database) -> None:
+    migrate(empty, "0007")
+    with empty.begin() as connection:
+        for number, status in enumerate(("active", "retired"), start=1):
+            connection.execute(
+                text("""
+                    insert into sync.connections
+                           (nango_connection_id, provider_config_key, provider, status)
+                    values (:name, 'entra', 'microsoft', :status);
+                """),
+                {"name": f"c{number}", "status": status},
+            )
+        connection.execute(
+            text("""
+                insert into sync.runs (connection_id, trigger)
+                select id, 'backfill' from sync.connections
+            """)
+        )
+    migrate(empty)
+    states = "select string_agg(state, ' ' order by connection_id) from sync.runs"
+    assert scalar(empty, states) == "running partial"
+    assert scalar(empty, "select error from sync.runs where state = 'partial'") == (
+        "the connection is retired"
+    )
+    empty.close()

@@ -16,6 +16,7 @@ from models.run import RunState, RunTrigger
 from sandbox.tenant import BROKEN, EXPIRIES, TRANSIENT, Faults, Nango, Server, Tenant
 from tests.conftest import Cluster, Mirror
 from tests.support.mirror import assert_exact, events, last_seq, written
+from tests.support.states import assert_honest
 from worker.core.errors import Busy, Fenced, Halt, Trouble
 from worker.core.settings import load_settings
 from worker.sync.approve import approve_held, reject_held
@@ -216,6 +217,7 @@ class AnyHistory(RuleBasedStateMachine):
         try:
             self.world.settle()
             self._tell()
+            assert_honest(self.mirror.database)
             assert_exact(self.mirror.database, self.tenant)
             self._count_events()
             told = last_seq(self.mirror.database)

@@ -18,13 +18,21 @@ _RESUME_OR_OPEN = text("""
         insert into sync.runs (connection_id, trigger, slices)
         select :id, :trigger, 1 where not exists (select from resumed)
      returning id, trigger, started_at)
-    select * from resumed union all select * from opened
+    select *, true as adopted from resumed union all select *, false from opened
 """)
 _NOTE_WALK = text("""
     update sync.runs
        set resources = coalesce(resources, '{}'::jsonb)
                        || jsonb_build_object(cast(:name as text), true)
      where id = :id
+""")
+_END_RUNNING = text("""
+    with running as (
+        select id, resources from sync.runs where connection_id = :id and state = 'running')
+    update sync.runs r
+       set state = :state, finished_at = now(), error = :error, resources = null
+      from running where r.id = running.id
+ returning r.id, running.resources as walks
 """)
 _FAILURES_IN_A_ROW = text("""
     select count(*) filter (where all_failed)
@@ -42,13 +50,15 @@ class Run:
     id: int
     trigger: RunTrigger
     started_at: datetime
+    adopted: bool = False
+    """Whether an earlier slice opened it."""
 
 
 def resume_or_open(tx: Transaction, trigger: RunTrigger) -> Run:
     """Adopt the run that is under way, else open one."""
     values = {"id": tx.connection_id, "trigger": trigger.value}
     row = tx.connection.execute(_RESUME_OR_OPEN, values).one()
-    return Run(row.id, RunTrigger(row.trigger), row.started_at)
+    return Run(row.id, RunTrigger(row.trigger), row.started_at, row.adopted)
 
 
 def add_to_run(tx: Transaction, run: Run, tally: Tally, calls: int) -> list[str]:
@@ -90,6 +100,13 @@ def finish_run(
         .where(runs.c.id == run.id)
         .values(state=state.value, finished_at=func.now(), error=error, resources=resources)
     )
+
+
+def end_running(tx: Transaction, state: RunState, error: str) -> tuple[int, list[str]] | None:
+    """End the run under way from outside a slice; its id and what has been read anew in it."""
+    values = {"id": tx.connection_id, "state": state.value, "error": error}
+    row = tx.connection.execute(_END_RUNNING, values).one_or_none()
+    return None if row is None else (row.id, sorted(row.walks or {}))
 
 
 def failures_in_a_row(tx: Transaction, limit: int) -> int:

@@ -44,6 +44,7 @@ class Stream:
     checked_seq: int = 0
     drift: dict[str, dict[str, int]] | None = None
     reason: str | None = None
+    out_of_budget: bool = False
 
     @property
     def name(self) -> str:

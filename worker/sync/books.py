@@ -17,6 +17,7 @@ from worker.store.lease import Transaction
 from worker.store.runs import add_to_run, finish_run
 from worker.store.service import note_halt
 from worker.store.streams import Stream, Tally
+from worker.sync.ending import tell_walks
 from worker.sync.session import Session
 from worker.sync.slice import Outcome, look_back
 from worker.sync.transitions import missed
@@ -41,8 +42,8 @@ class Report:
 
 def closed(session: Session, outcome: Outcome, calls: int) -> Report:
     """Add up a slice; end the run unless there is more to do."""
-    under_way = outcome.unfinished or outcome.spent is not None
-    spent = None if outcome.unfinished else outcome.spent
+    wait = None if outcome.unfinished else _wait_for_calls(session, outcome)
+    under_way = outcome.unfinished or wait is not None
     with session.ending() as tx:
         look_back(tx, session, outcome)
         state = RunState.RUNNING if under_way else _state(session, outcome)
@@ -50,24 +51,33 @@ def closed(session: Session, outcome: Outcome, calls: int) -> Report:
             name: _line(session, stream, outcome.troubles.get(name))
             for name, stream in outcome.streams.items()
         }
-        message = spent.message if spent else _message(session, outcome)
+        message = wait.message if wait else _message(session, outcome)
         walks = add_to_run(tx, session.run, session.tally, calls)
         due = session.began if outcome.unfinished else _next_due(session, outcome)
         if not under_way:
             finish_run(tx, session.run, state, error=message, resources=resources)
-            tell_walks(session, tx, walks)
+            tell_walks(tx, session.run.id, walks)
         put_off(tx, due, session.order.since, done=not under_way)
     crash_point("books-closed")
     label = session.connection.label
-    waits = spent.after or 0.0 if spent else 0.0
+    waits = wait.after or 0.0 if wait else 0.0
     return Report(label, state, message, resources, session.tally, calls, waits)
 
 
-def tell_walks(session: Session, tx: Transaction, walks: list[str]) -> None:
-    """What was read anew in a run that ends, however it ended: that holds from here on."""
-    if walks:
-        about: dict[str, object] = {"resources": walks}
-        tell_connection(tx, ConnectionChange.RESYNCED, about, run_id=session.run.id)
+def _wait_for_calls(session: Session, outcome: Outcome) -> Spent | None:
+    """What the run waits for, where the budget of calls is used up for a part of it.
+
+    A stream may have found that out in an earlier slice and not be due again yet.
+    """
+    if outcome.spent is not None:
+        return outcome.spent
+    covers = session.order.covers
+    waiting = [one for one in outcome.streams.values() if one.out_of_budget and covers(one)]
+    first = min(waiting, key=lambda one: one.due_at or session.began, default=None)
+    if first is None:
+        return None
+    seconds = ((first.due_at or session.began) - session.moment).total_seconds()
+    return Spent(first.reason or "the budget of calls is used up", after=max(0.0, seconds))
 
 
 def _next_due(session: Session, outcome: Outcome) -> datetime:
@@ -96,6 +106,8 @@ def _problems(session: Session, outcome: Outcome) -> Iterator[str]:
             yield f"{name}: {trouble.message}"
         elif _waits(session, stream):
             yield f"{name}: {stream.reason}"
+        elif _left_open(session, stream):
+            yield f"{name}: not read to its end, as it was not asked for; the next run goes on"
     for name, trouble in outcome.troubles.items():
         if name not in outcome.streams:
             yield f"{name}: {trouble.message}"
@@ -104,7 +116,8 @@ def _problems(session: Session, outcome: Outcome) -> Iterator[str]:
 def _state(session: Session, outcome: Outcome) -> RunState:
     if any(stream.phase is Phase.HELD for stream in outcome.streams.values()):
         return RunState.HELD
-    behind = any(_waits(session, stream) for stream in outcome.streams.values())
+    streams = outcome.streams.values()
+    behind = any(_waits(session, one) or _left_open(session, one) for one in streams)
     if outcome.troubles or outcome.quarantined or behind:
         return RunState.PARTIAL
     return RunState.SUCCEEDED
@@ -115,6 +128,12 @@ def _waits(session: Session, stream: Stream) -> bool:
     at_rest = stream.phase is Phase.READY and stream.mode is Mode.SEARCH
     wanted = session.order.covers(stream) and not stream.is_held
     return wanted and stream.reason is not None and not at_rest
+
+
+def _left_open(session: Session, stream: Stream) -> bool:
+    """Whether the run began as a wider one and ends before this stream's walk does."""
+    reading = stream.phase in (Phase.LISTING, Phase.SWEEPING) or stream.next_link is not None
+    return session.run.adopted and reading and not session.order.covers(stream)
 
 
 def _line(session: Session, stream: Stream, trouble: Trouble | None) -> dict[str, Any]:
@@ -142,7 +161,7 @@ def stopped(session: Session, trouble: Trouble, calls: int) -> Report:
         walks = add_to_run(tx, session.run, session.tally, calls)
         if state is not RunState.RUNNING:
             finish_run(tx, session.run, state, error=message)
-            tell_walks(session, tx, walks)
+            tell_walks(tx, session.run.id, walks)
         if isinstance(trouble, Broken):
             _break(session, tx, message)
         elif not isinstance(trouble, Refused) and not by_hand:

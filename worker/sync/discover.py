@@ -24,7 +24,8 @@ from worker.nango.connections import Listed, is_gone, list_connections
 from worker.store.connections import FAILING, IN_USE, Known, all_connections, change_connection, get
 from worker.store.engine import Database
 from worker.store.enrolment import enrol
-from worker.store.lease import interrupting, joining
+from worker.store.lease import Transaction, interrupting, joining
+from worker.sync.ending import change_status
 from worker.sync.policy import METADATA_KEY, Policy, customised
 
 CONFIRMED_AT_ONCE: Final = 20
@@ -142,11 +143,19 @@ def _update(
         if known.is_retired:
             tell_connection(tx, ConnectionChange.ADDED, _about(row))
             done.returned.append(label)
-        change_connection(tx, **changes)
+        _apply(tx, changes)
     if changes.get("status") == ConnectionStatus.PAUSED:
         done.paused.append(label)
     if "status" not in changes and "due_at" in changes:
         done.woken.append(label)
+
+
+def _apply(tx: Transaction, changes: dict[str, Any]) -> None:
+    if "status" in changes:
+        rest = {key: changes[key] for key in changes.keys() - {"status", "status_reason"}}
+        change_status(tx, changes["status"], changes["status_reason"], **rest)
+    else:
+        change_connection(tx, **changes)
 
 
 def _enrolled(database: Database, row: Listed, wanted: _Wanted) -> bool:
@@ -227,10 +236,10 @@ def _retired(database: Database, known: Known) -> bool:
         now = get(tx.connection, known.id)
         if now.is_retired or now.label != known.label:
             return False
-        change_connection(
+        change_status(
             tx,
-            status=ConnectionStatus.RETIRED,
-            status_reason="it is gone from Nango; its rows are kept",
+            ConnectionStatus.RETIRED,
+            "it is gone from Nango; its rows are kept",
             retired_at=tx.moment,
             due_at=None,
         )

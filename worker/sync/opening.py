@@ -14,7 +14,7 @@ from models.change_event import ConnectionChange
 from models.connection import ConnectionStatus
 from models.record import Guid
 from models.run import RunState
-from worker.core.errors import Broken, Later, Refused, Torn
+from worker.core.errors import Broken, Later, Refused, Restart, Torn
 from worker.events.ledger import tell_connection
 from worker.graph.targets import ORGANIZATION
 from worker.graph.verdict import graph_trouble
@@ -59,6 +59,8 @@ def _judged(reply: Reply) -> _Organization:
     trouble = graph_trouble(reply, time.time(), "Organization.Read.All")
     if isinstance(trouble, Refused):
         raise Broken(f"whose tenant it is cannot be read: {trouble.message}")
+    if isinstance(trouble, Restart):
+        raise Torn(f"Graph answers {reply.status} for the organization", after=300)
     if trouble is not None:
         raise trouble
     try:
@@ -96,7 +98,9 @@ def _refusal(session: Session, tx: Transaction, tenant: str, name: str | None) -
     new = session.connection.tenant_id is None or not has_history(tx)
     rival = _rival(same_tenant(tx, tenant), tx.connection_id, new=new)
     if rival is not None:
-        return _marked_duplicate(tx, rival, tenant, name)
+        reason = _marked_duplicate(tx, rival, tenant, name)
+        finish_run(tx, session.run, RunState.FAILED, error=reason)
+        return reason
     retired = predecessor(tx, tenant) if new else None
     return None if retired is None else _taken_over(session, tx, retired, tenant, name)
 

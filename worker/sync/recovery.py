@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Final, TypeAlias
 
 from models.stream import Mode, Phase
-from worker.core.errors import Later, Refused, Restart, Trouble
+from worker.core.errors import Later, Refused, Restart, Spent, Trouble
 from worker.graph.verdict import LOCKED
 from worker.store.streams import Stream
 from worker.sync.transitions import (
@@ -87,7 +87,8 @@ class Recovery:
         if isinstance(trouble, Refused):
             return self._refused(stream, trouble)
         pause = trouble.after if isinstance(trouble, Later) else 300.0
-        return Stop(postponed(stream, moment, pause or 60.0, trouble.message))
+        waits = postponed(stream, moment, pause or 60.0, trouble.message)
+        return Stop(replace(waits, out_of_budget=isinstance(trouble, Spent)))
 
     def token_given(self, stream: Stream) -> tuple[Stream, Refused] | None:
         """A new delta token was given although the cursor is refused: the stream as it waits.

@@ -13,7 +13,7 @@ from math import ceil
 from models.connection import ConnectionStatus
 from models.run import RunState, RunTrigger
 from worker.core.crash import crash_point
-from worker.core.errors import Away, Broken, Halt, Later, Refused, Trouble
+from worker.core.errors import Away, Broken, Fenced, Halt, Later, Refused, Trouble
 from worker.core.settings import Settings
 from worker.core.stopping import is_stopping
 from worker.graph.batch import Batcher
@@ -24,7 +24,7 @@ from worker.store.erasure import Erased, load_erased
 from worker.store.lease import Lease, give_back, release, take
 from worker.store.runs import Run, resume_or_open
 from worker.sync.books import Report, closed, stopped
-from worker.sync.fault import close_after_fault
+from worker.sync.fault import close_after_fault, record_failed_start
 from worker.sync.plan import Order
 from worker.sync.policy import METADATA_KEY, Policy, customised
 from worker.sync.session import Progress, Session, silent
@@ -56,10 +56,19 @@ def run_slice(
 
     Without an ``order``, the clocks and what an operator requested decide.
     Raises Busy (another process holds the lease), Refused (not a connection to sync), Away,
-    Halt, Fenced. Any other exception is a fault of ours: the run is closed as failed, and the
-    exception is raised again.
+    Halt, Fenced. Any other exception is a fault of ours, another Trouble included: the run is
+    closed as failed, and the exception is raised again.
     """
-    beginning = _begun(kit, connection_id, trigger, 0.0 if order else AWAY_PATIENCE)
+    try:
+        beginning = _begun(kit, connection_id, trigger, 0.0 if order else AWAY_PATIENCE)
+    except Trouble:
+        raise
+    except Exception as fault:
+        seconds, by_hand = kit.settings.lease_seconds, order is not None
+        record_failed_start(
+            kit.database, connection_id, trigger, fault, by_hand=by_hand, seconds=seconds
+        )
+        raise
     crash_point("lease-taken")
     calls = kit.nango.calls
     session = _session(kit, beginning, trigger, order)
@@ -68,7 +77,7 @@ def run_slice(
         crash_point("run-opened")
         try:
             return _taken(kit, session, beginning.standing, seconds, calls)
-        except Trouble:
+        except (Fenced, Away):
             raise
         except Exception as fault:
             close_after_fault(session, fault, kit.nango.calls - calls)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
+from models.connection import ConnectionStatus
 from models.resources.group_members import GROUP_MEMBERS
 from worker.core.crash import crash_point
 from worker.core.errors import Later, Refused, Restart, Spent, Trouble
@@ -66,8 +67,9 @@ def take_slice(session: Session, standing: Standing, *, seconds: float | None = 
     """
     streamings = _prepared(session, standing)
     due = [one for one in streamings if one.step is not Step.WAIT]
-    if due:
+    if due or session.connection.status is ConnectionStatus.BROKEN:
         _open(session, due)
+    if due:
         _drive(due, seconds)
     unfinished = any(one.step is not Step.WAIT for one in streamings)
     troubles = {one.stream.name: one.trouble for one in streamings if one.trouble is not None}

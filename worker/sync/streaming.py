@@ -11,7 +11,7 @@ from typing import assert_never
 
 from models.stream import Mode
 from worker.core.crash import crash_point
-from worker.core.errors import Away, Broken, Fenced, Halt, Reject, Restart, Trouble
+from worker.core.errors import Away, Broken, Fenced, Halt, Reject, Trouble
 from worker.graph.links import target_of
 from worker.graph.page import Page
 from worker.graph.targets import token_link
@@ -30,12 +30,11 @@ from worker.sync.settle import settle_round
 from worker.sync.sweep import apply_sweep, prepare_sweep
 from worker.sync.transitions import begun, tried_plain
 from worker.sync.walk import (
-    DEFINITIONS_A_PAGE,
     Ask,
     after_pause,
     asks_again,
-    read_assignments,
-    read_definitions,
+    first_link,
+    read_part,
     read_token,
     turned,
 )
@@ -74,7 +73,7 @@ class Streaming:
         self._asks_for_token = False
         self.recovery = Recovery(stream, now)
         if self.step is not Step.WAIT:
-            stream = self.stream = allowed_again(stream)
+            stream = self.stream = replace(allowed_again(stream), out_of_budget=False)
         if self.step is not Step.WAIT and tries_plain(stream, session.order):
             self.stream = tried_plain(stream)
 
@@ -86,18 +85,23 @@ class Streaming:
         return next_step(self.stream, session.order, self._now, session.policy, self.pending)
 
     def opening_target(self) -> str | None:
-        """What the opening ``$batch`` can bring for this stream, once a walk has been begun."""
-        if self.step is Step.BEGIN:
-            self._begin(None)
-        if self.step is Step.TOKEN:
+        """What the opening ``$batch`` can bring for this stream."""
+        step = self.step
+        if step is Step.TOKEN:
             return target_of(token_link(self.stream.resource))
-        ours = self.stream.mode is Mode.BY_DEFINITION or place_of(self.stream.next_link)
-        if self.step is Step.PAGE and not ours:
-            return target_of(self._link(self.stream))
-        return None
+        if step not in (Step.BEGIN, Step.PAGE) or self.stream.mode is Mode.BY_DEFINITION:
+            return None
+        link = first_link(self.stream) if step is Step.BEGIN else self._link(self.stream)
+        return None if place_of(link) else target_of(link)
 
     def opened(self, reply: Reply | None) -> None:
-        """The answer that the opening call brought; where that passes, it is asked for alone."""
+        """The answer that the opening call brought; where that passes, it is asked for alone.
+
+        A walk begins only now that the tenant is known to be the same: a slice that could not
+        begin leaves its streams as they were.
+        """
+        if self.step is Step.BEGIN:
+            self._begin(None)
         self._opened = None if reply is not None and asks_again(reply) else reply
 
     def next_ask(self) -> Ask | None:
@@ -181,7 +185,7 @@ class Streaming:
 
     def _reading(self, stream: Stream, opened: Reply | None, coming: Coming | None = None) -> Ask:
         if stream.mode is Mode.BY_DEFINITION:
-            return lambda: self._read_part(stream)
+            return lambda: Read(stream, *read_part(self.session.batcher, stream))
         place = place_of(stream.next_link)
         if place is not None:
             return self._reading_members(stream, place)
@@ -208,19 +212,6 @@ class Streaming:
             number = self.session.lease.connection_id
             groups = live_ids_after(connection, number, resource, place.after, place.room)
         return lambda: Read(stream, read_member_page(batcher, place, groups))
-
-    def _read_part(self, stream: Stream) -> Read:
-        """A page of a filtered walk. The list of definitions must be the same at its end."""
-        batcher = self.session.batcher
-        parts = stream.parts if stream.page_no else read_definitions(batcher)
-        parts = parts or []
-        start = stream.page_no * DEFINITIONS_A_PAGE
-        page = read_assignments(batcher, stream, parts[start : start + DEFINITIONS_A_PAGE])
-        if start + DEFINITIONS_A_PAGE < len(parts):
-            page.next_link = f"part:{stream.page_no + 1}"
-        elif read_definitions(batcher) != parts:
-            raise Restart("the role definitions changed while their assignments were read")
-        return Read(stream, page, parts)
 
     def _ask_token(self) -> Ask:
         opened, self._opened = self._opened, None

@@ -117,6 +117,22 @@ def read_definitions(batcher: Batcher) -> list[str]:
     return sorted(found)
 
 
+def read_part(batcher: Batcher, stream: Stream) -> tuple[Page, list[str]]:
+    """A page of a filtered walk, and the role definitions that the walk goes through.
+
+    Raises Restart where those are not the same at its end.
+    """
+    parts = stream.parts if stream.page_no else read_definitions(batcher)
+    parts = parts or []
+    start = stream.page_no * DEFINITIONS_A_PAGE
+    page = read_assignments(batcher, stream, parts[start : start + DEFINITIONS_A_PAGE])
+    if start + DEFINITIONS_A_PAGE < len(parts):
+        page.next_link = f"part:{stream.page_no + 1}"
+    elif read_definitions(batcher) != parts:
+        raise Restart("the role definitions changed while their assignments were read")
+    return page, parts
+
+
 def read_assignments(batcher: Batcher, stream: Stream, definitions: Sequence[str]) -> Page:
     """The assignments of some role definitions, each to its very end, as one page."""
     whole = Page()

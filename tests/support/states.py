@@ -1,0 +1,61 @@
+"""What must be true of connections, runs and streams whenever no slice is at work."""
+
+from collections.abc import Iterator
+
+from sqlalchemy import Connection, text
+
+from worker.store.engine import Database
+
+_LIES = {
+    "a connection that is not in use has a run under way": """
+        select c.id from sync.connections c join sync.runs r on r.connection_id = c.id
+         where c.status not in ('active', 'broken') and r.state = 'running'
+    """,
+    "a connection in use is never due": """
+        select id from sync.connections where status in ('active', 'broken') and due_at is null
+    """,
+    "a run has ended without a time, or a time without an end": """
+        select id from sync.runs where (state = 'running') <> (finished_at is null)
+    """,
+    "a run failed or waits without a reason": """
+        select id from sync.runs where state in ('failed', 'partial', 'held') and error is null
+    """,
+    "a connection is broken and its newest run succeeded": """
+        select c.id from sync.connections c join lateral (
+            select state from sync.runs where connection_id = c.id order by id desc limit 1
+        ) newest on true
+         where c.status = 'broken' and newest.state = 'succeeded'
+    """,
+    "a run succeeded over a stream that is not up to date": """
+        select s.resource from sync.streams s join lateral (
+            select state from sync.runs where connection_id = s.connection_id
+             order by id desc limit 1
+        ) newest on newest.state = 'succeeded'
+         where s.out_of_budget or s.phase in ('listing', 'sweeping', 'refused', 'held')
+            or s.next_link is not null
+    """,
+    "a run that read nothing has begun a walk": """
+        select s.resource from sync.streams s join lateral (
+            select state, pages, started_at from sync.runs where connection_id = s.connection_id
+             order by id desc limit 1
+        ) newest on newest.state <> 'running' and newest.pages = 0
+         where s.phase = 'listing' and s.page_no = 0 and s.walk_started_at >= newest.started_at
+    """,
+}
+
+
+def lies(connection: Connection) -> Iterator[str]:
+    """What the tables say that is not so."""
+    for sentence, statement in _LIES.items():
+        for found in connection.execute(text(statement)).scalars():
+            yield f"{sentence}: {found}"
+
+
+def assert_honest(database: Database) -> None:
+    """Every state in the tables is true, and every lease was given back."""
+    with database.begin() as connection:
+        said = list(lies(connection))
+        assert not said, said
+        held = "select connection_id from sync.leases where expires_at is not null"
+        kept = list(connection.execute(text(held)).scalars())
+        assert not kept, f"leases that were not given back: {kept}"
