@@ -1,5 +1,6 @@
 """Nango's connections API: GET /connections and GET /connections/{id}, with strict parameters."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -16,6 +17,7 @@ _LIST_PARAMS = frozenset(
 )
 _GET_PARAMS = frozenset({"provider_config_key", "force_refresh", "refresh_token"})
 _MAX_LIMIT = 2000
+_PLAIN = re.compile(r"""[a-zA-Z0-9,.;:=+~\[\]|@${}"'\\/_ -]{1,255}""")
 _SILENT_CUT = 10_000
 
 
@@ -56,6 +58,11 @@ class Connection:
             "tags": self.tags,
             "metadata": self.metadata,
         }
+
+
+def is_plain(name: str) -> bool:
+    """Whether Nango's API takes this as a connection's id; its import takes any string."""
+    return _PLAIN.fullmatch(name) is not None
 
 
 def _invalid(name: str, code: str, message: str) -> NangoError:
@@ -117,6 +124,10 @@ def get_connection(
 ) -> dict[str, Any]:
     """One connection; credentials are never shown, but demanded for a key that may read them."""
     params = _strict(query, _GET_PARAMS)
+    if not is_plain(unquote(path)):
+        message = "Invalid string: must match pattern"
+        errors = [{"code": "invalid_format", "message": message, "path": ["connectionId"]}]
+        raise NangoError(400, "invalid_uri_params", errors=errors)
     key = params.get("provider_config_key")
     if key is None:
         message = "Invalid input: expected string, received undefined"

@@ -94,6 +94,12 @@ _CATALOGUE: dict[str, tuple[Applies, Make]] = {
     "trickle": (_call, spoil.trickling),
     "item-missing": (_item, spoil.lost),
     "batch-424": (_batch, spoil.whole_batch_424),
+    "html-403": (_call, spoil.html(403, b"Request blocked")),
+    "html-404": (_call, spoil.html(404, b"404 Not Found")),
+    "empty-401": (_call, spoil.empty(401)),
+    "empty-403": (_call, spoil.empty(403)),
+    "foreign-403": (_call, spoil.foreign(403)),
+    "redirected": (_call, spoil.empty(302)),
     # Nango fails.
     "nango-429": (_call, spoil.limited),
     "nango-500": (_call, spoil.nango(500, "generic_error_support")),
@@ -144,6 +150,10 @@ _CATALOGUE: dict[str, tuple[Applies, Make]] = {
         _call,
         spoil.nango(401, "unknown_account", "Authentication failed.", payload={}),
     ),
+    "nango-database-away": (
+        _call,
+        spoil.nango(401, "malformed_auth_header", "Authentication failed.", payload={}),
+    ),
     "nango-403": (
         _call,
         spoil.nango(403, "forbidden", "Insufficient scope. Required: environment:proxy"),
@@ -152,7 +162,8 @@ _CATALOGUE: dict[str, tuple[Applies, Make]] = {
 
 _BROKEN = (
     "refresh-failed refresh-backoff refresh-exhausted connection-unknown dns plan-limit "
-    "graph-401 graph-403 nango-401 nango-403"
+    "graph-401 graph-403 nango-401 nango-403 nango-database-away "
+    "html-403 html-404 empty-401 empty-403 foreign-403 redirected"
 )
 ALL_KINDS = frozenset(_CATALOGUE)
 BROKEN = frozenset(_BROKEN.split())

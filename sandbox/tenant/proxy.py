@@ -5,6 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING
 
+from sandbox.tenant.connections import is_plain
 from sandbox.tenant.errors import GraphError, NangoError
 from sandbox.tenant.graph.batch import run_batch
 from sandbox.tenant.graph.call import HOST
@@ -62,6 +63,11 @@ class Proxy:
         if not headers.get("retries", "0").lstrip("-").isdigit():
             message = "Invalid input: expected number, received NaN"
             errors.append({"code": "invalid_type", "message": message, "path": ["retries"]})
+        errors += [
+            {"code": "invalid_format", "message": "Invalid string", "path": [name]}
+            for name in names
+            if headers.get(name) and not is_plain(headers[name])
+        ]
         if errors:
             raise NangoError(400, "invalid_headers", errors=errors)
         key, name = (headers[header] for header in names)

@@ -101,6 +101,11 @@ def empty(status: int) -> Make:
     return lambda _: Response(status, chunked=False)
 
 
+def foreign(status: int) -> Make:
+    """JSON of a gateway in front of Nango, which is neither Nango's nor Graph's."""
+    return lambda _: json_response({"message": "Forbidden"}, status)
+
+
 def truncated(hit: Hit) -> Response:
     response = hit.answer()
     response.body = response.body[: hit.rng.randrange(1, max(len(response.body), 2))]

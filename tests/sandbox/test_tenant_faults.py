@@ -115,6 +115,12 @@ def test_a_network_fault_behind_nango_has_no_error_object(client: Client, nango:
         ("html-503", 503, "text/html"),
         ("empty-200", 200, None),
         ("empty-500", 500, None),
+        ("html-403", 403, "text/html"),
+        ("html-404", 404, "text/html"),
+        ("empty-401", 401, None),
+        ("empty-403", 403, None),
+        ("foreign-403", 403, "application/json; charset=utf-8"),
+        ("redirected", 302, None),
     ],
 )
 def test_gateways_answer_html_or_nothing(

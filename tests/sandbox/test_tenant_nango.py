@@ -1,5 +1,7 @@
 """Nango's side: keys, headers, connections, the proxy, hooks and counters."""
 
+from urllib.parse import quote
+
 import httpx
 import pytest
 
@@ -64,6 +66,22 @@ def test_the_proxy_checks_its_headers(
     client: Client, headers: dict[str, str], expected: tuple[int, str]
 ) -> None:
     assert code_of(client.get("users", **headers)) == expected
+
+
+@pytest.mark.parametrize("odd", ["acme corp #1", "50%", "a&b", "<x>"])
+def test_an_id_that_the_import_takes_may_be_refused_by_the_rest_of_the_api(
+    nango: Nango, client: Client, odd: str
+) -> None:
+    """Before it is looked up: also where there is none any more."""
+    nango.add_connection(odd, Tenant(seed=1, users=1))
+    listed = client.http.get("/connections").json()["connections"]
+    assert odd in [row["connection_id"] for row in listed]
+    path = f"/connections/{quote(odd, safe='')}?provider_config_key=entra"
+    for _ in range(2):
+        assert code_of(client.get("users", **{"Connection-Id": odd})) == (400, "invalid_headers")
+        assert code_of(client.http.get(path)) == (400, "invalid_uri_params")
+        if nango.find(odd):
+            nango.remove_connection(odd)
 
 
 def test_connections_are_listed_newest_first_in_pages(client: Client) -> None:
