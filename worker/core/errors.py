@@ -4,6 +4,7 @@
     ├── Retry        try the same call again soon, in place
     ├── Later        the stream waits until then, the others go on
     │   ├── Spent    a budget of calls is used up; the work goes on when there is more
+    │   ├── Outage   Nango itself does not work; nothing is sent for anybody until it does
     │   └── Torn     the reply makes no sense; nothing of it was used
     ├── Restart      the cursor is gone: full walk, sweep, no invented events
     ├── Refused      this resource is not permitted or not offered here
@@ -58,6 +59,10 @@ class Later(Trouble):
 
 class Spent(Later):
     """A budget of calls is used up for ``after`` seconds; nothing is wrong."""
+
+
+class Outage(Later):
+    """Nango itself does not work now: this is nothing about the connection that met it."""
 
 
 class Torn(Later):

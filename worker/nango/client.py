@@ -12,17 +12,25 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from threading import Lock
+from threading import Event, Lock
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 from tenacity.wait import wait_random_exponential
 
 from models.run import RunTrigger
 from worker.core.errors import Broken, Halt, Retry, Spent, Trouble
+from worker.nango.diagnosis import QUESTION, Diagnosis
 from worker.nango.exchange import Exchange, Request, Watch
 from worker.nango.gate import DIRECTORY, Gate, service_of
+from worker.nango.health import QUESTION_PAUSE
 from worker.nango.reply import PASSING, Reply
-from worker.nango.verdict import Limited, exhausted, nango_trouble
+from worker.nango.verdict import (
+    Doubtful,
+    Limited,
+    exhausted,
+    nango_trouble,
+    shows_that_nango_works,
+)
 
 ATTEMPTS = 5
 USER_AGENT = "NONISV|TenantMirror|TenantMirror/0.1"
@@ -75,6 +83,8 @@ class _Asked:
     once: bool = False
     inside: str | None = None
     watch: Watch | None = None
+    answered: Event = field(default_factory=Event)
+    """Set once an attempt has brought an answer of a Nango that works, whatever it says."""
 
     @property
     def charged(self) -> str:
@@ -102,8 +112,10 @@ class NangoClient:
         self.gate = gate or Gate()
         self._clock = clock
         self._calls = 0
-        self._proven = False
         self._lock = Lock()
+        self.diagnosis = Diagnosis(
+            self.gate.health, self._question, min(QUESTION_PAUSE, self.patience.pause)
+        )
         if not _KEY.fullmatch(key):
             raise Halt("NANGO_SECRET_KEY holds characters that no key has")
         self._exchange = Exchange(host, key)
@@ -141,7 +153,7 @@ class NangoClient:
         for.
         ``watch`` sees the beginning of an answer early, once the gate has heeded its headers.
 
-        Raises Later (out of tries), Spent, Broken, Halt, Torn.
+        Raises Later (out of tries), Spent, Outage, Broken, Halt, Torn.
         """
         own = {
             "Retries": "0",
@@ -160,7 +172,7 @@ class NangoClient:
             raise
 
     def ask(self, target: str) -> Reply:
-        """GET Nango's own API. 400 and 404 come back for the caller to judge."""
+        """GET Nango's own API. Nango's own 400 and 404 come back for the caller to judge."""
         return self._patiently(_Asked("GET", target))
 
     def heed(self, address: Address, target: str, reply: Reply) -> None:
@@ -174,8 +186,10 @@ class NangoClient:
         return service_of(target) in self.gate.pauses([str(address)]).get(str(address), {})
 
     def _patiently(self, asked: "_Asked") -> Reply:
+        self.diagnosis.admit(by_hand=asked.lane is RunTrigger.MANUAL)
         patience = self.patience
-        until = time.monotonic() + patience.deadline
+        began = time.monotonic()
+        until = began + patience.deadline
         attempts = 1 if asked.once else ATTEMPTS
 
         def give_up(state: RetryCallState) -> bool:
@@ -193,29 +207,40 @@ class NangoClient:
         )
         try:
             return retrying(self._once, asked, until)
+        except Doubtful as doubtful:
+            raise self.diagnosis.decide(doubtful) from None
         except Retry as trouble:
+            if not asked.answered.is_set():
+                self.gate.health.note_unanswered(time.monotonic() - began)
             # Who asks once has not waited in vain: only a pause that was named is told.
             least = 0.0 if asked.once else patience.pause
-            raise exhausted(trouble, least, proven=self._proven) from None
+            raise exhausted(trouble, least, proven=self.diagnosis.has_worked()) from None
 
     def _once(self, asked: "_Asked", until: float) -> Reply:
         self._pass_gate(asked, until)
         reply = self._send(asked, until)
         now = self._clock()
-        if asked.address is None and reply.status in (400, 404):
-            return reply
+        if shows_that_nango_works(reply):
+            asked.answered.set()
+            self.gate.health.note_worked()
+            if asked.address is None and reply.status in (400, 404):
+                return reply
         trouble = nango_trouble(reply, now)
         if isinstance(trouble, Limited):
             self.gate.pause_account(trouble.after or 1.0)
         if trouble is not None:
             raise trouble
-        self._proven = True
         if asked.address is not None:
             if reply.status != HTTPStatus.OK:
                 self.gate.heed(asked.address, asked.target, reply, now)
             if not asked.once:
                 _throttled(reply, now)
         return reply
+
+    def _question(self, seconds: float) -> Reply:
+        """Sent whatever the budget: it is one call of all workers in a few seconds."""
+        until = time.monotonic() + min(seconds, self.patience.deadline)
+        return self._send(_Asked("GET", QUESTION), until)
 
     def _pass_gate(self, asked: "_Asked", until: float) -> None:
         """Wait for the budgets, if that is short. Raises Spent where it is not."""

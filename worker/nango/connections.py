@@ -7,6 +7,7 @@ https://nango.dev/docs/reference/api/connection/list
 """
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -146,8 +147,22 @@ def _is_failing(errors: Any) -> bool:
     return any(isinstance(error, dict) and error.get("type") == "auth" for error in errors)
 
 
+class Presence(StrEnum):
+    """What Nango says of one connection that is asked for by name."""
+
+    THERE = "there"
+    GONE = "gone"
+    NOT_ASKABLE = "not askable"
+    """Nango's import takes ids that the rest of its API refuses before it looks for them."""
+
+
 def is_gone(nango: NangoClient, address: Address) -> bool:
-    """Whether Nango itself says that the connection is no longer there.
+    """Whether Nango itself says that the connection is no longer there. Raises as ``presence``."""
+    return presence(nango, address) is Presence.GONE
+
+
+def presence(nango: NangoClient, address: Address) -> Presence:
+    """Ask for one connection by its name; any other answer does not prove that it is gone.
 
     Raises Halt, Later.
     """
@@ -157,10 +172,14 @@ def is_gone(nango: NangoClient, address: Address) -> bool:
             f"?{urlencode({'provider_config_key': address.provider_config_key})}"
         )
     except Broken:
-        return False  # Nango has trouble with its token, so it has the connection
+        return Presence.THERE  # Nango has trouble with its token, so it has the connection
     document = reply.document()
     error = document.get("error") if isinstance(document, dict) else None
     code = error.get("code") if isinstance(error, dict) else None
-    if reply.status == 404:
-        return code in ("not_found", "unknown_connection")
-    return reply.status == 400 and code == "unknown_provider_config"
+    match reply.status, code:
+        case (404, "not_found" | "unknown_connection") | (400, "unknown_provider_config"):
+            return Presence.GONE
+        case 400, "invalid_uri_params":
+            return Presence.NOT_ASKABLE
+        case _:
+            return Presence.THERE

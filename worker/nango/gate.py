@@ -26,6 +26,7 @@ from worker.nango.budget import (
     spend,
     turned,
 )
+from worker.nango.health import Health
 from worker.nango.ledger import Ledger, LocalLedger, SharedLedger
 from worker.nango.reply import LONGEST_PAUSE, Reply
 
@@ -63,6 +64,9 @@ class Gate:
         self._ledger = ledger or LocalLedger()
         self._rules = rules or Rules()
         self._account = f"account:{_digest(f'{account} {self._rules.calls_per_minute}')}"
+        self.fingerprint = _digest(account)
+        """Stands for the address and the key, where neither may be written."""
+        self.health = Health(self._ledger, f"nango:{self.fingerprint}")
 
     def close(self) -> None:
         self._ledger.close()

@@ -21,14 +21,28 @@ class WebPage(Retry):
     """HTML in place of an answer."""
 
 
+class Doubtful(Halt):
+    """What a wrong key or address looks like, and also a passing fault or a firewall's refusal.
+
+    The client decides which: it knows whether Nango has worked, and can ask Nango itself.
+    """
+
+
+class KeyDoubted(Doubtful):
+    """The key is refused in a way that a Nango without its database refuses every key."""
+
+
 GRAPH_HEADERS = ("request-id", "x-ms-ags-diagnostic", "client-request-id")
 
 _KEY = "check NANGO_SECRET_KEY: it must be the API key of the environment with the connections"
 _INTEGRATION = "recreate it from one of Nango's Microsoft providers"
 _OURS: dict[str, tuple[type[Trouble], str]] = {
-    "missing_auth_header": (Halt, f"Nango got no key; {_KEY}"),
-    "malformed_auth_header": (Halt, f"Nango could not read the key; {_KEY}"),
-    "invalid_secret_key_format": (Halt, f"Nango says that the key is not one of its keys; {_KEY}"),
+    "missing_auth_header": (KeyDoubted, f"Nango got no key; {_KEY}"),
+    "malformed_auth_header": (KeyDoubted, f"Nango could not read the key; {_KEY}"),
+    "invalid_secret_key_format": (
+        KeyDoubted,
+        f"Nango says that the key is not one of its keys; {_KEY}",
+    ),
     "unknown_account": (Halt, f"Nango does not know the key; {_KEY}"),
     "forbidden": (
         Halt,
@@ -63,6 +77,25 @@ _OURS: dict[str, tuple[type[Trouble], str]] = {
         "Nango could not resolve or was not allowed to reach Graph's host",
     ),
 }
+
+
+_KEY_REFUSED = frozenset(code for code, (kind, _) in _OURS.items() if kind is KeyDoubted) | {
+    "unknown_account"
+}
+
+
+def shows_that_nango_works(reply: Reply) -> bool:
+    """Whether only a Nango that accepts our key gives such an answer, or Graph behind it."""
+    if _has_graph_headers(reply):
+        return True
+    if reply.ok:
+        return _not_json(reply) is None and reply.body.lstrip()[:1] in (b"{", b"[")
+    document = reply.document()
+    code = _text(_error(document), "code")
+    if reply.status >= 500 and not from_graph(reply):
+        named = document.get("code") if isinstance(document, dict) else None
+        return isinstance(named, str)  # Nango found the connection, and no way to Graph
+    return bool(code) and code not in _KEY_REFUSED and (reply.status != 401 or from_graph(reply))
 
 
 def from_graph(reply: Reply) -> bool:
@@ -128,21 +161,38 @@ def _by_status(reply: Reply, document: Any, code: str) -> Trouble | None:
         reason = f" ({named})" if isinstance(named, str) else ""
         return Retry(f"Nango got no answer from Graph{reason}; HTTP {reply.status}")
     if reply.status == 401:
-        return Halt(f"Nango refused the key; {_KEY}")
+        return Doubtful(f"Nango refused the key (HTTP 401); {_KEY}")
     if reply.status in (408, 409, 421, 423, 425, 449):
         return Retry(f"the request did not get through to Graph; HTTP {reply.status}")
     if reply.status in (413, 414, 431):
         return Torn(f"a request is too large for Nango; HTTP {reply.status}", after=3600)
-    if document is None:
-        return Halt(f"an HTTP {reply.status} that is neither Nango's nor Graph's; check NANGO_HOST")
-    return _by_code(code[:60])
+    if not code:
+        return Doubtful(
+            f"an HTTP {reply.status} that is neither Nango's nor Graph's; check NANGO_HOST and "
+            "what stands in front of it (a firewall, a gateway)"
+        )
+    return _by_code(code[:60], _error(document))
 
 
-def _by_code(code: str) -> Trouble | None:
+def _by_code(code: str, error: dict[str, Any]) -> Trouble:
     """What else Nango says; its code tells it from Graph, whose refusals can cost a cursor."""
+    about_id = code == "invalid_headers" and _objects_to_ids(error.get("errors"))
+    if code == "invalid_uri_params" or about_id:
+        return Broken(
+            f"Nango's proxy does not accept the connection's id ({code}); "
+            "connect it again under an id of letters, digits and hyphens"
+        )
     if code.startswith("invalid_"):
-        return Halt(f"Nango refused our request ({code}); this is a fault of Tenant Mirror")
-    return Broken(f"Nango refused the request ({code}); its log tells why") if code else None
+        return Doubtful(f"Nango refused our request ({code}); this is a fault of Tenant Mirror")
+    return Broken(f"Nango refused the request ({code}); its log tells why")
+
+
+def _objects_to_ids(faults: Any) -> bool:
+    """Whether Nango names the headers that hold a connection's own words, or none at all."""
+    listed = faults if isinstance(faults, list) else []
+    paths = [fault.get("path") for fault in listed if isinstance(fault, dict)]
+    named = {part for path in paths if isinstance(path, list) for part in map(str, path)}
+    return not named or not named.isdisjoint(("connection-id", "provider-config-key"))
 
 
 def _not_json(reply: Reply) -> Trouble | None:

@@ -20,6 +20,15 @@ def shared_gate(settings: Settings) -> "Gate | None":
     return open_gate(settings, settings.nango_secret_key.get_secret_value())
 
 
+def outage_of(gate: "Gate") -> dict[str, Any] | None:
+    """Since when Nango does not work for anybody, and why; None while it works."""
+    state, now = gate.health.look()
+    if not state.is_out:
+        return None
+    seconds = round(max(0.0, now - state.outage_since), 1)
+    return {"seconds": seconds, "reason": state.reason}
+
+
 def budget_of(gate: "Gate", *, is_set: bool) -> dict[str, Any] | None:
     """What is left of this minute; None where nothing is known."""
     account, now = gate.account()

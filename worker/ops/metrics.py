@@ -23,7 +23,7 @@ from worker.core.errors import Trouble
 from worker.core.log import logger
 from worker.core.settings import Settings
 from worker.events.partitions import any_outside
-from worker.ops.budgets import budget_of, shared_gate
+from worker.ops.budgets import budget_of, outage_of, shared_gate
 from worker.ops.schema import check
 from worker.ops.sink_health import look
 from worker.store import metrics as counts
@@ -37,7 +37,8 @@ RECENT_SECONDS: Final = 3600
 _KNOWN: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "up": ("1 if the database could be read, 0 if not: then nothing else is told", ()),
     "dispatcher_tick_age_seconds": ("since the dispatcher last looked at what is due", ()),
-    "halted": ("1 while nobody asks Nango, as our configuration is wrong", ()),
+    "halted": ("1 while nothing is sent: wrong configuration, or Nango does not work", ()),
+    "nango_outage_seconds": ("since Nango stopped working for everybody, 0 while it works", ()),
     "connections": ("connections, by status", ("status",)),
     "connections_overdue": (f"due for more than {OVERDUE_SECONDS} s, and nobody is at it", ()),
     "connections_failing": ("connections in use whose last ended run failed", ()),
@@ -130,6 +131,10 @@ class Exporter(Collector):
     def _budget(self, readings: Readings) -> None:
         if self._gate is None:
             return
+        outage = outage_of(self._gate)
+        readings.set("nango_outage_seconds", outage["seconds"] if outage else 0)
+        if outage:
+            readings.set("halted", 1)
         budget = budget_of(self._gate, is_set=self._settings.nango_calls_per_minute is not None)
         if budget is not None and budget["limit"] is not None:
             readings.set("nango_budget_calls", budget["limit"])

@@ -19,6 +19,10 @@ _TURN = text("""
      where service_state.updated_at < clock_timestamp() - make_interval(secs => :seconds)
  returning name
 """)
+_KEY = text("""
+    select extract(epoch from updated_at) as worked_at from sync.service_state
+     where name = 'nango-key' and value ->> 'fingerprint' = :fingerprint
+""")
 _HALT = text("select value ->> 'reason' from sync.service_state where name = 'halt'")
 
 HALT_SECONDS = 60
@@ -44,6 +48,18 @@ def should_discover(connection: Connection, seconds: float) -> bool:
 def note_halt(connection: Connection, reason: str) -> None:
     """Our own configuration is wrong: everything stops asking for a while."""
     connection.execute(_NOTE, {"name": "halt", "value": json.dumps({"reason": reason})})
+
+
+def note_key(connection: Connection, fingerprint: str) -> None:
+    """Nango has accepted the key that the fingerprint stands for."""
+    value = json.dumps({"fingerprint": fingerprint})
+    connection.execute(_NOTE, {"name": "nango-key", "value": value})
+
+
+def key_worked_at(connection: Connection, fingerprint: str) -> float | None:
+    """When Nango is known to have accepted this key, in Unix seconds; None: never."""
+    found = connection.execute(_KEY, {"fingerprint": fingerprint}).scalar()
+    return None if found is None else float(found)
 
 
 def is_halted(connection: Connection) -> bool:

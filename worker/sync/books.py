@@ -15,7 +15,7 @@ from worker.events.ledger import tell_connection
 from worker.store.connections import change_connection, put_off
 from worker.store.lease import Transaction
 from worker.store.runs import add_to_run, finish_run
-from worker.store.service import note_halt
+from worker.store.service import HALT_SECONDS, note_halt
 from worker.store.streams import Stream, Tally
 from worker.sync.ending import tell_walks
 from worker.sync.session import Session
@@ -166,7 +166,8 @@ def stopped(session: Session, trouble: Trouble, calls: int) -> Report:
             _break(session, tx, message)
         elif not isinstance(trouble, Refused) and not by_hand:
             least = 1.0 if state is RunState.RUNNING else 5.0
-            after = timedelta(seconds=max(least, trouble.after or 300.0))
+            otherwise = HALT_SECONDS if isinstance(trouble, Halt) else 300.0
+            after = timedelta(seconds=max(least, trouble.after or otherwise))
             change_connection(tx, due_at=session.moment + after)
         if isinstance(trouble, Halt) and not by_hand:
             note_halt(tx.connection, message)

@@ -1,12 +1,9 @@
 """Nango's list of connections against ours: enrol the new, retire the vanished.
 
-One absence in a list proves nothing, so a missing connection is asked for by name, and only a few
-at a time; only when Nango itself says that it is gone is it retired. Its rows stay until somebody
-forgets them. What is decided here is decided again under the connection's lock: a slice may have
-moved it meanwhile.
+What is decided here is decided again under the connection's lock: a slice may have moved it
+meanwhile.
 """
 
-import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -16,17 +13,19 @@ from sqlalchemy import func
 
 from models.change_event import ConnectionChange
 from models.connection import ConnectionStatus
-from worker.core.errors import Later
 from worker.core.settings import MICROSOFT_PROVIDERS, Settings
 from worker.events.ledger import tell_connection
-from worker.nango.client import Address, NangoClient
-from worker.nango.connections import Listed, is_gone, list_connections
+from worker.nango.client import NangoClient
+from worker.nango.connections import Listed, list_connections
 from worker.store.connections import FAILING, IN_USE, Known, all_connections, change_connection, get
 from worker.store.engine import Database
 from worker.store.enrolment import enrol
 from worker.store.lease import Transaction, interrupting, joining
+from worker.store.service import note_key
 from worker.sync.ending import change_status
+from worker.sync.key_memory import recall_key
 from worker.sync.policy import METADATA_KEY, Policy, customised
+from worker.sync.vanished import missing, retire_vanished
 
 CONFIRMED_AT_ONCE: Final = 20
 """Missing connections that one discovery asks for; an empty list must not cost a call each."""
@@ -84,15 +83,20 @@ class _Wanted:
 
 def discover(database: Database, nango: NangoClient, settings: Settings) -> Discovery:
     """Read Nango's list once and follow it. Raises Halt, Later, Away."""
+    with database.begin() as connection:
+        recall_key(connection, nango)
     listing = list_connections(nango)
     ours = [row for row in listing.rows if _ours(row, settings)]
     done = Discovery(listed=len(ours), unreadable=listing.unreadable)
     with database.begin() as connection:
+        note_key(connection, nango.gate.fingerprint)
         known = _by_label(all_connections(connection))
     for row in reversed(ours):
         _follow(database, known.get(str(row.address)), row, done)
     present = {str(row.address) for row in listing.rows}
-    _retire_vanished(database, nango, _missing(known.values(), present), done)
+    absent = missing(known.values(), present)
+    vanished = retire_vanished(database, nango, absent, at_once=CONFIRMED_AT_ONCE)
+    done.retired, done.unconfirmed = vanished.retired, vanished.unconfirmed
     _wake_duplicates(database, present, done)
     return done
 
@@ -113,10 +117,6 @@ def _by_label(found: Iterable[Known]) -> dict[str, Known]:
         if not one.is_going:
             best.setdefault(one.label, one)
     return best
-
-
-def _missing(known: Iterable[Known], present: set[str]) -> list[Known]:
-    return [one for one in known if one.label not in present and not one.is_retired]
 
 
 def _follow(database: Database, known: Known | None, row: Listed, done: Discovery) -> None:
@@ -211,40 +211,6 @@ def _status(known: Known | None, policy: Policy) -> dict[str, Any]:
             "due_at": func.clock_timestamp(),
         }
     return {}
-
-
-def _retire_vanished(
-    database: Database, nango: NangoClient, missing: list[Known], done: Discovery
-) -> None:
-    """Ask for some of the missing, by chance so that all have their turn; retire what is gone.
-
-    When Nango has no more answers for us, the rest waits for the next time.
-    """
-    done.unconfirmed = len(missing)
-    for one in random.sample(missing, min(len(missing), CONFIRMED_AT_ONCE)):
-        try:
-            gone = is_gone(nango, Address(one.nango_connection_id, one.provider_config_key))
-        except Later:
-            return
-        done.unconfirmed -= 1
-        if gone and _retired(database, one):
-            done.retired.append(one.label)
-
-
-def _retired(database: Database, known: Known) -> bool:
-    with interrupting(database, known.id) as tx:
-        now = get(tx.connection, known.id)
-        if now.is_retired or now.label != known.label:
-            return False
-        change_status(
-            tx,
-            ConnectionStatus.RETIRED,
-            "it is gone from Nango; its rows are kept",
-            retired_at=tx.moment,
-            due_at=None,
-        )
-        tell_connection(tx, ConnectionChange.REMOVED, {})
-    return True
 
 
 def _wake_duplicates(database: Database, present: set[str], done: Discovery) -> None:

@@ -25,6 +25,7 @@ from worker.store.lease import Lease, give_back, release, take
 from worker.store.runs import Run, resume_or_open
 from worker.sync.books import Report, closed, stopped
 from worker.sync.fault import close_after_fault, record_failed_start
+from worker.sync.key_memory import recall_key
 from worker.sync.plan import Order
 from worker.sync.policy import METADATA_KEY, Policy, customised
 from worker.sync.session import Progress, Session, silent
@@ -116,6 +117,7 @@ def _begun(kit: Kit, connection_id: int, trigger: RunTrigger, patience: float) -
     while True:
         try:
             with kit.database.begin() as connection:
+                recall_key(connection, kit.nango)
                 found = look(connection, connection_id)
                 _check_status(found.known)
                 lease, tx = take(connection, connection_id, kit.settings.lease_seconds)

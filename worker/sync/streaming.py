@@ -11,7 +11,7 @@ from typing import assert_never
 
 from models.stream import Mode
 from worker.core.crash import crash_point
-from worker.core.errors import Away, Broken, Fenced, Halt, Reject, Trouble
+from worker.core.errors import Away, Broken, Fenced, Halt, Outage, Reject, Trouble
 from worker.graph.links import target_of
 from worker.graph.page import Page
 from worker.graph.targets import token_link
@@ -39,7 +39,7 @@ from worker.sync.walk import (
     turned,
 )
 
-NOT_FOR_GOOD = (Halt, Broken, Fenced, Away)
+NOT_FOR_GOOD = (Halt, Broken, Fenced, Away, Outage)
 """Troubles that are not about one stream: they end the slice."""
 
 

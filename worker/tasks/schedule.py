@@ -9,11 +9,14 @@ from redis import RedisError
 
 from models.run import RunTrigger
 from worker.core.crash import crash_point
+from worker.core.errors import Halt
 from worker.core.log import logger
+from worker.nango.client import NangoClient
+from worker.nango.health import is_silent
 from worker.nango.ledger import redis_trouble
 from worker.store.connections import claim_due, count_waiting
 from worker.store.orphans import free_orphans
-from worker.store.service import is_halted, note_tick, should_discover
+from worker.store.service import is_halted, note_halt, note_tick, should_discover
 from worker.sync.discover import discover
 from worker.sync.run import Kit
 from worker.tasks.base import kit, told
@@ -27,7 +30,10 @@ CLAIM_GRACE = 120.0
 def tick() -> None:
     """Claim what is due and send it on its way; read Nango's list where that is due."""
     with told("tick"):
-        claimed, looks = claim(kit())
+        mine = kit()
+        if _is_to_be_asked(mine.nango):
+            _send(ask_nango, "maintenance")
+        claimed, looks = claim(mine)
         if claimed:
             crash_point("claimed")
         if looks:
@@ -40,14 +46,20 @@ def tick() -> None:
 
 
 def claim(mine: Kit) -> tuple[list[tuple[int, RunTrigger]], bool]:
-    """What is due and has room in Nango's budget, and whether its list is to be read."""
+    """What is due and has room in Nango's budget, and whether its list is to be read.
+
+    Nothing while Nango itself does not work: what is due stays due.
+    """
     gate, settings = mine.nango.gate, mine.settings
+    state, _ = gate.health.look()
     by_clock = gate.allowance(RunTrigger.SCHEDULED)
     first_loads = 0 if gate.allowance(RunTrigger.BACKFILL) == 0 else settings.first_loads
     claimed: list[tuple[int, RunTrigger]] = []
     with mine.database.begin() as connection:
         note_tick(connection)
         free_orphans(connection)
+        if state.is_out:
+            return [], False
         looks = should_discover(connection, settings.discovery_seconds)
         if not is_halted(connection):
             claimed = claim_due(
@@ -61,6 +73,24 @@ def claim(mine: Kit) -> tuple[list[tuple[int, RunTrigger]], bool]:
         waiting = count_waiting(connection) if sent == by_clock else 0
     gate.admit(sent, waiting)
     return claimed, looks
+
+
+def _is_to_be_asked(nango: NangoClient) -> bool:
+    """Whether it is time for the question if Nango works: in an outage, or where all is silent."""
+    state, now = nango.gate.health.look()
+    return (state.is_out or is_silent(state, now)) and nango.diagnosis.takes_turn()
+
+
+@shared_task(name="schedule.ask_nango")
+def ask_nango() -> None:
+    """Ask Nango the question if it works, and note the answer for all."""
+    with told("ask Nango"):
+        mine = kit()
+        trouble = mine.nango.diagnosis.ask()
+        if isinstance(trouble, Halt):
+            with mine.database.begin() as connection:
+                note_halt(connection, trouble.message)
+            raise trouble
 
 
 def _send(task: object, queue: str, *arguments: object) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from worker.core.settings import Settings
-from worker.ops.budgets import budget_of, shared_gate
+from worker.ops.budgets import budget_of, outage_of, shared_gate
 from worker.ops.cli.output import (
     FAILED,
     age,
@@ -38,12 +38,13 @@ def status(connection: str | None, as_json: bool) -> None:  # noqa: FBT001
         halt = halt_reason(connected)
         health = look(connected, settings)
     alive = tick is not None and tick < 6 * settings.tick_seconds + 30
-    budget = _look_at_budgets(settings, rows)
+    budget, outage = _look_at_budgets(settings, rows)
     if as_json:
         told: dict[str, object] = {
             "dispatcher_alive": alive,
             "tick_age_seconds": tick,
-            "halted": halt,
+            "halted": halt or (outage["reason"] if outage else None),
+            "nango_outage": outage,
             "nango_budget": budget,
             "sinks": health.sinks,
             "connections": rows,
@@ -54,6 +55,11 @@ def status(connection: str | None, as_json: bool) -> None:  # noqa: FBT001
     click.echo(f"dispatcher: {said}")
     if halt:
         click.echo(f"HALTED: {halt}")
+    if outage:
+        click.echo(
+            f"NANGO DOES NOT WORK for {age(outage['seconds'])}: {outage['reason']}; nothing is "
+            "sent, it is asked every few seconds, and all goes on once it answers"
+        )
     if budget:
         click.echo(_budget_line(budget))
     for alarm in health.alarms():
@@ -67,21 +73,23 @@ def status(connection: str | None, as_json: bool) -> None:  # noqa: FBT001
         _sinks_table(health)
 
 
-def _look_at_budgets(settings: Settings, rows: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """Nango's budget as the workers share it; each row is told what Graph asks of it.
+def _look_at_budgets(
+    settings: Settings, rows: list[dict[str, Any]]
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Nango's budget as the workers share it, and its outage, if any.
 
-    None where nothing is shared or known.
+    Each row is told what Graph asks of it. None where nothing is shared or known.
     """
     for row in rows:
         row["graph_pauses"] = {}
     gate = shared_gate(settings)
     if gate is None:
-        return None
+        return None, None
     from worker.core.log import configure_at_need
 
     configure_at_need("WARNING", "console")
     try:
-        return _told_by(gate, settings, rows)
+        return _told_by(gate, settings, rows), outage_of(gate)
     finally:
         gate.close()
 
