@@ -11,6 +11,7 @@ from models.run import runs
 from models.service_state import service_state
 from models.sink import positions, sinks
 from models.stream import streams
+from models.unresolved import unresolved
 from models.walk_evidence import removals, seen
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "service_state",
     "sinks",
     "streams",
+    "unresolved",
 ]

@@ -199,6 +199,9 @@ EVIDENCE = (
     """insert into sync.quarantine (connection_id, resource, key, reason) values
        (1, 'users', :id, 'odd'), (1, 'users', 'k', :told),
        (1, 'role_assignments', :assignment, 'odd')""",
+    """insert into sync.unresolved (connection_id, resource, kind, key, reason, retry_at) values
+       (1, 'users', 'member_of', :id, 'Graph answers 403', now()),
+       (1, 'users', 'object', 'k', :told, now())""",
     "update sync.streams set reason = :told where resource = 'users'",
 )
 
@@ -222,6 +225,8 @@ def test_nothing_names_the_person_any_more(mirror: Mirror, person: Person) -> No
         "sync.runs.resources",
         "sync.seen.keys",
         "sync.streams.reason",
+        "sync.unresolved.key",
+        "sync.unresolved.reason",
     } <= named.keys(), "the test is about everything"
     done = erased(mirror, person.id)
     assert traces(mirror.database, person.names) == {}

@@ -73,6 +73,8 @@ def evidence(mirror: Mirror) -> None:
                values (:id, 'users', 'k', 'not_seen'), (:id, 'groups', 'k', 'not_seen')""",
             """insert into sync.quarantine (connection_id, resource, key, reason)
                values (:id, 'users', 'k', 'odd')""",
+            """insert into sync.unresolved (connection_id, resource, kind, key, reason, retry_at)
+               values (:id, 'users', 'object', 'k', 'Graph answers 403', now())""",
             """with made as (insert into events.sinks (name, kind) values ('feed', 'redis-stream')
                              returning id)
                insert into events.positions (sink_id, connection_id, seq)

@@ -246,6 +246,7 @@ KEYS = {
     "sync.seen": {"keys": "evidence: taken out with its bits"},
     "sync.removals": {"key": "deleted with the row"},
     "sync.quarantine": {"key": "deleted with the row"},
+    "sync.unresolved": {"key": "deleted with the row"},
     "events.positions": {"snapshot": "steps back to the key before"},
     "events.change_events": {
         "object_id": "becomes a digest",
@@ -286,6 +287,7 @@ SAFE = {
     "sync.seen": {"resource": WORD},
     "sync.removals": dict.fromkeys(("resource", "reason"), WORD),
     "sync.quarantine": {"resource": WORD},
+    "sync.unresolved": {"resource": WORD, "kind": WORD},
     "sync.erasures": {"resource": WORD},
     "sync.service_state": dict.fromkeys(("name", "value"), "of the service as a whole"),
     "events.change_events": {

@@ -50,6 +50,9 @@ class Trouble(Exception):  # noqa: N818 - the names are the design's words
 class Retry(Trouble):
     """Try the same call again; ``after`` seconds if the service named a pause."""
 
+    status: int = 0
+    """Graph's, where it answered."""
+
 
 class Later(Trouble):
     """Not now: ask again in ``after`` seconds; ``status`` is Graph's where it answered."""

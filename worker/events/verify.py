@@ -22,6 +22,7 @@ from models.row import HASH_VERSION, shape_of
 from worker.events.undo import State, undone
 from worker.store.engine import driver
 from worker.store.erasure import being_erased
+from worker.store.unresolved import summaries
 
 SHOWN: Final = 20
 """Problems that are told one by one; more are counted."""
@@ -47,6 +48,8 @@ class Verification:
     problem_count: int = 0
     erased: int = 0
     """Events that were passed over, as what they told of was erased."""
+    unresolved: dict[str, str] = field(default_factory=dict)
+    """What may differ from the tenant, as Graph does not answer for it: no fault of the events."""
 
     @property
     def whole_history(self) -> bool:
@@ -66,6 +69,7 @@ def verify(connection: Connection, connection_id: int) -> Verification:
     found = Verification()
     leaving = being_erased(connection, connection_id)
     _check_sequence(connection, connection_id, found)
+    found.unresolved = summaries(connection, connection_id).get(connection_id, {})
     for resource in RESOURCES.values():
         _check_resource(connection, connection_id, resource, leaving, found)
     return found

@@ -275,7 +275,9 @@ def _throttled(reply: Reply, now: float) -> None:
     """A passing status is worth trying again; 501 says that it never will."""
     if reply.status in PASSING:
         after = reply.retry_after(now)
-        raise Retry(f"Graph answered {reply.status}", after=after)
+        retry = Retry(f"Graph answered {reply.status}", after=after)
+        retry.status = reply.status
+        raise retry
 
 
 _backoff = wait_random_exponential(multiplier=0.5, max=10)

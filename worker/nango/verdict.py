@@ -226,9 +226,11 @@ def exhausted(trouble: Retry, pause: float, *, proven: bool = False) -> Later | 
     if isinstance(trouble, WebPage) and not proven:
         return Halt("NANGO_HOST answers with a web page instead of Nango's API; check the address")
     kind = Spent if isinstance(trouble, Limited) else Later
-    return kind(
+    later = kind(
         trouble.message,
         connection=trouble.connection,
         resource=trouble.resource,
         after=max(pause, trouble.after or 0.0),
     )
+    later.status = trouble.status
+    return later

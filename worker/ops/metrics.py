@@ -47,6 +47,7 @@ _KNOWN: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "streams_never_fresh": ("streams of active connections without a whole load", ("resource",)),
     "recent_runs": ("runs that began in the last hour, by state", ("state",)),
     "quarantined_objects": ("malformed objects that are kept apart", ("resource",)),
+    "unresolved_parts": ("parts that Graph does not answer for, kept as stored", ("resource",)),
     "held_deletions": ("deletions that wait for an operator", ("resource",)),
     "nango_budget_calls": ("calls that Nango grants in this minute, where known", ()),
     "nango_budget_calls_left": ("how many of them are left", ()),
@@ -166,6 +167,7 @@ def _mirror(connection: Connection, _: Settings, readings: Readings) -> None:
         readings.set("streams_never_fresh", never, name)
     readings.count("recent_runs", RunState, counts.runs_by_state(connection, RECENT_SECONDS))
     readings.count("quarantined_objects", RESOURCES, counts.quarantined(connection))
+    readings.count("unresolved_parts", RESOURCES, counts.unresolved(connection))
     readings.count("held_deletions", RESOURCES, counts.held_deletions(connection))
 
 

@@ -24,6 +24,9 @@ _RETURNED = f"""
                 where m.connection_id = e.connection_id and m.id = e.member_id
                   and deleted_at is null)
            else true end
+       and not exists (select from sync.unresolved n
+            where n.connection_id = e.connection_id and n.resource = 'groups'
+              and n.kind = 'members' and n.key = e.group_id::text)
      limit {LIMIT}
 """
 # One anti-join for each type: a case within one query would be judged edge by edge.
@@ -55,7 +58,10 @@ _LATECOMERS = f"""
 
 
 def returned_edges(tx: Transaction) -> dict[Pair, str]:
-    """Memberships that ended with one of their ends, both of which are live again."""
+    """Memberships that ended with one of their ends, both of which are live again.
+
+    Not those of groups whose members Graph did not show: such a group is read as a whole.
+    """
     with driver(tx.connection).cursor() as cursor:
         cursor.execute(_RETURNED, (tx.connection_id,))
         return {(group_id, member_id): kind for group_id, member_id, kind in cursor.fetchall()}

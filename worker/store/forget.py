@@ -71,6 +71,7 @@ PLACES: Final = (
     _Place(SYNC, "seen", ("resource", "walk_id", "page_no")),
     _Place(SYNC, "removals", ("resource", "key")),
     _Place(SYNC, "quarantine", ("resource", "key")),
+    _Place(SYNC, "unresolved", ("resource", "kind", "key")),
     _Place(SYNC, "erasures", ("digest",)),
     _Place(SYNC, "runs", ("id",)),
     _Place(SYNC, "streams", ("resource",)),

@@ -16,6 +16,7 @@ from models.resource import OWNER
 from models.resources import RESOURCES
 from models.run import runs
 from models.stream import streams
+from models.unresolved import unresolved
 from worker.store.lease import Transaction
 
 INSTEAD: Final = "erased"
@@ -55,6 +56,7 @@ PLACES: Final = (
     Place(streams, ("reason", "drift")),
     Place(runs, ("error", "resources")),
     Place(quarantine, ("reason",)),
+    Place(unresolved, ("reason",)),
 )
 
 

@@ -49,6 +49,7 @@ _RUNS = text("""
      where id >= (select low from search where low >= high) group by state
 """)
 _QUARANTINED = text("select resource, count(*) from sync.quarantine group by resource")
+_UNRESOLVED = text("select resource, count(*) from sync.unresolved group by resource")
 _HELD = text("select resource, count(*) from sync.removals where held group by resource")
 
 
@@ -92,6 +93,10 @@ def runs_by_state(connection: Connection, seconds: float) -> dict[str, int]:
 
 def quarantined(connection: Connection) -> dict[str, int]:
     return _counts(connection, _QUARANTINED)
+
+
+def unresolved(connection: Connection) -> dict[str, int]:
+    return _counts(connection, _UNRESOLVED)
 
 
 def held_deletions(connection: Connection) -> dict[str, int]:

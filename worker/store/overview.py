@@ -4,6 +4,8 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from worker.store.unresolved import summaries
+
 _CONNECTIONS = text("""
     select c.id, c.provider_config_key, c.nango_connection_id, c.provider, c.tenant_id,
            c.display_name, c.status, c.status_reason, c.settings_problem, c.due_at,
@@ -54,7 +56,11 @@ def connections_overview(
 ) -> list[dict[str, Any]]:
     """One line a connection: status, freshness, the last run, what needs attention."""
     rows = connection.execute(_CONNECTIONS, {"id": connection_id}).mappings()
-    return [dict(row) for row in rows]
+    apart = summaries(connection, connection_id)
+    found = [dict(row) for row in rows]
+    for row in found:
+        row["attention"] += [f"{name}: {why}" for name, why in apart.get(row["id"], {}).items()]
+    return found
 
 
 _HELD = text("""
@@ -72,6 +78,7 @@ def held_samples(
 
 
 def streams_overview(connection: Connection, connection_id: int) -> list[dict[str, Any]]:
-    """The streams of a connection."""
+    """The streams of a connection; ``unresolved`` says what Graph does not answer for."""
     rows = connection.execute(_STREAMS, {"id": connection_id}).mappings()
-    return [dict(row) for row in rows]
+    apart = summaries(connection, connection_id).get(connection_id, {})
+    return [{**row, "unresolved": apart.get(row["resource"])} for row in rows]

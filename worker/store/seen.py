@@ -17,6 +17,7 @@ from worker.store.engine import driver, join_by_hash
 from worker.store.lease import Transaction
 from worker.store.merge import key_type, stored_rows, write_outcomes
 from worker.store.quarantine import quarantined
+from worker.store.unresolved import left_alone
 
 _NOTE = """
     insert into sync.seen (connection_id, resource, walk_id, page_no, keys, properties)
@@ -81,18 +82,23 @@ def _unseen(resource: Resource) -> str:
 
 
 def unseen(tx: Transaction, resource: Resource, walk_id: int) -> dict[str, str]:
-    """Live rows that a complete walk did not see: key to reason. Malformed ones count as seen.
+    """Live rows that a complete walk did not see: key to reason.
 
-    Those are set aside here: they are few, and a second join would cost every row.
+    Malformed ones count as seen, and so does what Graph does not answer for. Those are set aside
+    here: they are few, and a second join would cost every row.
     """
     join_by_hash(tx.connection)
     values = {"id": tx.connection_id, "resource": resource.name, "walk": walk_id}
     with driver(tx.connection).cursor() as cursor:
         cursor.execute(_unseen(resource), values)
         keys = [row[0] for row in cursor.fetchall()]
-    malformed = quarantined(tx, resource.parent or resource.name) if keys else set()
+    if not keys:
+        return {}
+    malformed = quarantined(tx, resource.parent or resource.name)
     told_by = itemgetter(slice(36)) if resource.kind is Kind.EDGE else str
-    return {key: DeletedReason.NOT_SEEN.value for key in keys if told_by(key) not in malformed}
+    missing = [key for key in keys if told_by(key) not in malformed]
+    apart = left_alone(tx, resource, missing)
+    return {key: DeletedReason.NOT_SEEN.value for key in missing if key not in apart}
 
 
 @cache

@@ -41,6 +41,7 @@ _ABOUT = """
 """
 _REMOVALS = text(f"delete from sync.removals where connection_id = :id and {_ABOUT}")
 _QUARANTINE = text(f"delete from sync.quarantine where connection_id = :id and {_ABOUT}")
+_UNRESOLVED = text("delete from sync.unresolved where connection_id = :id and key = any(:keys)")
 _SEEN = text("""
     select resource, walk_id, page_no, keys, properties from sync.seen
      where connection_id = :id
@@ -63,6 +64,8 @@ _KEPT_APART = text("""
     select resource from sync.quarantine where connection_id = :id and key = :key
      union all
     select resource from sync.removals where connection_id = :id and key = :key
+     union all
+    select resource from sync.unresolved where connection_id = :id and key = :key
      limit 1
 """)
 
@@ -127,6 +130,7 @@ def take_out_evidence(tx: Transaction, keys: Collection[str]) -> dict[str, int]:
     counts = {
         "sync.removals": tx.connection.execute(_REMOVALS, values).rowcount,
         "sync.quarantine": tx.connection.execute(_QUARANTINE, values).rowcount,
+        "sync.unresolved": tx.connection.execute(_UNRESOLVED, values).rowcount,
         "sync.seen": _unsee(tx, keys),
         "events.positions": _step_back(tx, keys),
     }

@@ -48,7 +48,7 @@ def closed(session: Session, outcome: Outcome, calls: int) -> Report:
         look_back(tx, session, outcome)
         state = RunState.RUNNING if under_way else _state(session, outcome)
         resources = {
-            name: _line(session, stream, outcome.troubles.get(name))
+            name: _line(session, stream, outcome.troubles.get(name), outcome.unresolved.get(name))
             for name, stream in outcome.streams.items()
         }
         message = wait.message if wait else _message(session, outcome)
@@ -108,6 +108,8 @@ def _problems(session: Session, outcome: Outcome) -> Iterator[str]:
             yield f"{name}: {stream.reason}"
         elif _left_open(session, stream):
             yield f"{name}: not read to its end, as it was not asked for; the next run goes on"
+        if _has_gaps(session, stream, outcome):
+            yield f"{name}: {outcome.unresolved[name]}"
     for name, trouble in outcome.troubles.items():
         if name not in outcome.streams:
             yield f"{name}: {trouble.message}"
@@ -118,7 +120,8 @@ def _state(session: Session, outcome: Outcome) -> RunState:
         return RunState.HELD
     streams = outcome.streams.values()
     behind = any(_waits(session, one) or _left_open(session, one) for one in streams)
-    if outcome.troubles or outcome.quarantined or behind:
+    gaps = any(_has_gaps(session, one, outcome) for one in streams)
+    if outcome.troubles or outcome.quarantined or behind or gaps:
         return RunState.PARTIAL
     return RunState.SUCCEEDED
 
@@ -136,7 +139,14 @@ def _left_open(session: Session, stream: Stream) -> bool:
     return session.run.adopted and reading and not session.order.covers(stream)
 
 
-def _line(session: Session, stream: Stream, trouble: Trouble | None) -> dict[str, Any]:
+def _has_gaps(session: Session, stream: Stream, outcome: Outcome) -> bool:
+    """Whether Graph does not answer for parts of a stream that was asked for."""
+    return session.order.covers(stream) and stream.name in outcome.unresolved
+
+
+def _line(
+    session: Session, stream: Stream, trouble: Trouble | None, apart: str | None
+) -> dict[str, Any]:
     """What a run tells about one resource."""
     counts = {
         resource.name: session.tally.by_resource[resource.name]
@@ -148,7 +158,7 @@ def _line(session: Session, stream: Stream, trouble: Trouble | None) -> dict[str
         "mode": stream.mode.value,
         "changes": counts,
         "drift": missed(stream, session.run.started_at, session.tally.walked),
-        "problem": trouble.message if trouble else stream.reason,
+        "problem": trouble.message if trouble else stream.reason or apart,
     }
 
 

@@ -1,20 +1,31 @@
 """Reading candidates by id before a sweep is believed. Touches no database."""
 
-import time
-from collections.abc import Iterable, Mapping
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 from models.resource import Kind, Resource
 from models.resources import RESOURCES
-from worker.core.errors import Later, Refused, Torn
+from models.resources.group_members import GROUP_MEMBERS
+from models.resources.groups import GROUPS
+from models.unresolved import Part, PartKind, Unanswered
+from worker.core.errors import Torn, Trouble
 from worker.graph.batch import Batcher
 from worker.graph.links import target_of
 from worker.graph.memberships import edges_of
 from worker.graph.targets import member_of_target, members_target, object_target
-from worker.graph.verdict import graph_trouble
 from worker.nango.reply import Reply
-from worker.store.edges import edge_key, pair_of
+from worker.store.edges import Pair, edge_key, pair_of
 from worker.sync.guard import sample
+from worker.sync.parts import (
+    GONE,
+    Existence,
+    ask_each,
+    each_its_own,
+    existence,
+    trouble_of,
+)
+from worker.sync.spared import Confirmed
 from worker.sync.sweep import Candidates
 
 GROUPS_READ: Final = 20
@@ -24,67 +35,142 @@ IDLE: Final = 50
 """Pages of a list running that bring nothing new: then its next links go in circles."""
 
 
-def still_there(batcher: Batcher, found: Candidates) -> dict[str, set[str]]:
-    """The candidates that Graph still has, by resource.
+class Found(NamedTuple):
+    """Which of some objects exist, and of which Graph does not say."""
 
-    Raises Later where Graph does not say; then nothing may be deleted.
-    """
-    return {
-        name: _edges(batcher, keys)
-        if RESOURCES[name].kind is Kind.EDGE
-        else existing(batcher, RESOURCES[name], keys, found.addresses)
-        for name, keys in found.to_confirm.items()
-    }
+    present: set[str]
+    unknown: dict[str, Unanswered]
 
 
-def existing(
-    batcher: Batcher, resource: Resource, keys: list[str], addresses: dict[str, str]
-) -> set[str]:
-    """Those of the keys that Graph has. Raises Later where Graph does not say."""
-    targets = {key: object_target(resource, addresses.get(key, key)) for key in keys}
-    replies = batcher.get_all(targets)
-    return {key for key, reply in replies.items() if _exists(resource, reply)}
+def still_there(batcher: Batcher, found: Candidates) -> Confirmed:
+    """What Graph says of the candidates. Raises Later where it can be asked for nothing now."""
+    confirmed = Confirmed()
+    for name, keys in found.to_confirm.items():
+        resource = RESOURCES[name]
+        if len(keys) < found.doubtful[name]:
+            confirmed.sampled.add(name)
+        if resource.kind is Kind.EDGE:
+            _confirm_edges(batcher, keys, confirmed)
+        else:
+            _confirm_objects(batcher, resource, keys, found.addresses, confirmed)
+    return confirmed
 
 
-def _exists(resource: Resource, reply: Reply) -> bool:
-    trouble = graph_trouble(reply, time.time())
-    if trouble is None:
-        return True
-    if isinstance(trouble, Refused) and trouble.status == 404:
-        return False
-    raise Later(
-        f"a deletion could not be confirmed ({trouble.message}); nothing was deleted",
-        resource=resource.name,
-        after=trouble.after or 300,
+def _confirm_objects(
+    batcher: Batcher,
+    resource: Resource,
+    keys: list[str],
+    addresses: Mapping[str, str],
+    confirmed: Confirmed,
+) -> None:
+    """A locked object is one that lists leave out: that does not make a walk torn."""
+    present, unknown, locked = _existing(batcher, resource, keys, addresses)
+    confirmed.present[resource.name] = present
+    confirmed.asked[resource.name] = len(keys)
+    for key, why in (unknown | locked).items():
+        confirmed.apart[Part(resource.name, PartKind.OBJECT, key)] = why
+
+
+def existing(batcher: Batcher, resource: Resource, keys: list[str]) -> Found:
+    """Those of the keys that Graph has, locked ones included."""
+    present, unknown, locked = _existing(batcher, resource, keys, {})
+    return Found(present | locked.keys(), unknown)
+
+
+def _existing(
+    batcher: Batcher, resource: Resource, keys: list[str], addresses: Mapping[str, str]
+) -> tuple[set[str], dict[str, Unanswered], dict[str, Unanswered]]:
+    """Those that are there, those of which Graph does not say, and those that are locked."""
+    replies = ask_each(
+        batcher, {key: object_target(resource, addresses.get(key, key)) for key in keys}
     )
+    meaning = {key: existence(reply) for key, reply in replies.items()}
+    present = {key for key, what in meaning.items() if what is Existence.THERE}
+    locked = {
+        key: Unanswered("Graph answers 423, it is locked")
+        for key, what in meaning.items()
+        if what is Existence.LOCKED
+    }
+    troubles = {
+        key: trouble
+        for key, what in meaning.items()
+        if what is Existence.UNKNOWN
+        and (trouble := trouble_of(replies[key], resource.permission)) is not None
+    }
+    return present, each_its_own(troubles, len(keys)), locked
 
 
-def _edges(batcher: Batcher, keys: list[str]) -> set[str]:
+def _confirm_edges(batcher: Batcher, keys: list[str], confirmed: Confirmed) -> None:
     """Members of some of the groups concerned, as Graph lists them now."""
     groups = sorted({pair_of(key)[0] for key in keys})
     chosen = sample(groups, everything_up_to=GROUPS_READ, otherwise=GROUPS_READ)
-    return read_members(batcher, chosen).keys() & set(keys)
+    if len(chosen) < len(groups):
+        confirmed.sampled.add(GROUP_MEMBERS.name)
+    edges, unknown = read_members(batcher, chosen)
+    confirmed.present[GROUP_MEMBERS.name] = edges.keys() & set(keys)
+    confirmed.asked[GROUP_MEMBERS.name] = len(chosen)
+    confirmed.apart |= {members_of(group): why for group, why in unknown.items()}
 
 
-def read_members(batcher: Batcher, groups: Iterable[str]) -> dict[str, str]:
+def members_of(group: str) -> Part:
+    """The members of a group, as a part."""
+    return Part(GROUPS.name, PartKind.MEMBERS, group)
+
+
+Named = Callable[[str, Mapping[Pair, str]], dict[str, str]]
+"""The memberships, edge key to member type, in a page of one list."""
+
+
+class Lists:
+    """Reads several lists side by side, page by page; one that fails costs only itself."""
+
+    def __init__(self, batcher: Batcher, named: Named) -> None:
+        self._batcher = batcher
+        self._named = named
+        self.edges: dict[str, str] = {}
+        self.gone: set[str] = set()
+        self.unknown: dict[str, Unanswered] = {}
+
+    def read(self, targets: dict[str, str]) -> None:
+        idle = dict.fromkeys(targets, 0)
+        while targets:
+            upcoming, troubles = {}, {}
+            for one, reply in ask_each(self._batcher, targets).items():
+                try:
+                    link, grew = self._take(one, reply)
+                    idle[one] = idle_pages(idle[one], 0, int(grew))
+                except Trouble as trouble:
+                    troubles[one] = trouble
+                    continue
+                if link is not None:
+                    upcoming[one] = link
+            self.unknown |= each_its_own(troubles, len(targets))
+            targets = upcoming
+
+    def _take(self, one: str, reply: Reply) -> tuple[str | None, bool]:
+        """The next target, and whether the page brought anything new."""
+        if reply.status in GONE:
+            self.gone.add(one)
+            return None, True
+        trouble = trouble_of(reply, GROUP_MEMBERS.permission)
+        if trouble is not None:
+            raise trouble
+        edges, link = edges_of(one, reply.body)
+        before = len(self.edges)
+        self.edges |= self._named(one, edges)
+        return None if link is None else target_of(link), len(self.edges) > before
+
+
+def read_members(
+    batcher: Batcher, groups: Iterable[str]
+) -> tuple[dict[str, str], dict[str, Unanswered]]:
     """Every direct membership of the given groups: edge key to member type.
 
-    A group that is gone has none. Raises Later where Graph does not say.
+    A group that is gone has none. The second value names groups of which Graph does not say.
     """
-    found: dict[str, str] = {}
-    targets = {group: members_target(group) for group in groups}
-    idle = 0
-    while targets:
-        upcoming, before = {}, len(found)
-        for group, reply in batcher.get_all(targets).items():
-            if not _exists(RESOURCES["group_members"], reply):
-                continue
-            edges, link = edges_of(group, reply.body)
-            found |= {edge_key(pair): kind for pair, kind in edges.items()}
-            if link is not None:
-                upcoming[group] = target_of(link)
-        targets, idle = upcoming, idle_pages(idle, before, len(found))
-    return found
+    lists = Lists(batcher, lambda _, edges: {edge_key(pair): kind for pair, kind in edges.items()})
+    lists.read({group: members_target(group) for group in groups})
+    return lists.edges, lists.unknown
 
 
 def idle_pages(idle: int, before: int, now: int) -> int:
@@ -98,35 +184,33 @@ def idle_pages(idle: int, before: int, now: int) -> int:
     return idle
 
 
-def read_member_of(batcher: Batcher, members: Mapping[str, str]) -> tuple[dict[str, str], set[str]]:
-    """The groups that each member (id to member type) is directly in: edge key to member type.
+@dataclass
+class Memberships:
+    """The groups that some members are directly in: edge key to member type.
 
-    The second value names members of which Graph does not say; their groups must be read.
+    Of ``others`` only the groups' own lists tell, as they are no users or groups, or are gone;
+    of the ``unknown`` Graph does not say.
     """
-    found: dict[str, str] = {}
-    unknown = {one for one, kind in members.items() if kind not in ("user", "group")}
-    targets = {
-        one: member_of_target(f"{kind}s", one)
-        for one, kind in members.items()
-        if one not in unknown
-    }
-    idle = 0
-    while targets:
-        upcoming, before = {}, len(found)
-        for one, reply in batcher.get_all(targets).items():
-            trouble = graph_trouble(reply, time.time())
-            if isinstance(trouble, Refused):
-                unknown.add(one)
-            elif trouble is not None:
-                raise trouble
-            else:
-                edges, link = edges_of(one, reply.body)
-                found |= {
-                    edge_key((group, one)): members[one]
-                    for (_, group), kind in edges.items()
-                    if kind == "group"
-                }
-                if link is not None:
-                    upcoming[one] = target_of(link)
-        targets, idle = upcoming, idle_pages(idle, before, len(found))
-    return found, unknown
+
+    edges: dict[str, str]
+    others: set[str]
+    unknown: dict[str, Unanswered]
+
+
+def read_member_of(batcher: Batcher, members: Mapping[str, str]) -> Memberships:
+    """The groups that each member (id to member type) is directly in."""
+    others = {one for one, kind in members.items() if kind not in ("user", "group")}
+
+    def named(one: str, edges: Mapping[Pair, str]) -> dict[str, str]:
+        groups = [group for (_, group), kind in edges.items() if kind == "group"]
+        return {edge_key((group, one)): members[one] for group in groups}
+
+    lists = Lists(batcher, named)
+    lists.read(
+        {
+            one: member_of_target(f"{kind}s", one)
+            for one, kind in members.items()
+            if one not in others
+        }
+    )
+    return Memberships(lists.edges, others | lists.gone, lists.unknown)

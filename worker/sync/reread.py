@@ -1,14 +1,14 @@
-"""What must be asked for again: memberships of ends that came back, and quarantined objects.
+"""What must be asked for again: memberships of ends that came back, and objects set apart.
 
 A restored user's or group's memberships are never revived from memory. The edges that its
 deletion ended still say so (reason ``cascade``); as soon as both ends are live again, Graph is
 asked, and the answer turns each into a live edge or into one that is gone for good.
 
-What was malformed about a group may have told of members that came or went. So a quarantined
-group is read with all its members, and only then released.
+Objects are set apart because they are malformed, or because Graph does not answer for them. What
+was malformed about a group may have told of members that came or went. So a quarantined group is
+read with all its members, and only then released.
 """
 
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -17,31 +17,24 @@ from models.resources import RESOURCES, STREAMED
 from models.resources.group_members import GROUP_MEMBERS
 from models.resources.groups import GROUPS
 from models.stream import Phase
-from worker.core.errors import Refused, Torn
+from models.unresolved import Part, PartKind, Unanswered
+from worker.core.errors import Trouble
 from worker.graph.batch import Batcher
 from worker.graph.decode import decode_object
-from worker.graph.links import target_of
-from worker.graph.memberships import take_members
 from worker.graph.page import Page
-from worker.graph.targets import members_target, object_target
-from worker.graph.verdict import graph_trouble
+from worker.graph.targets import object_target
 from worker.nango.reply import Reply
-from worker.store.deletions import delete_objects, note_removals, withdraw_removals
+from worker.store.deletions import delete_objects, note_removals
 from worker.store.doubts import LIMIT, latecomers, returned_edges, stranger_edges
-from worker.store.edges import (
-    Pair,
-    delete_edges,
-    edge_key,
-    live_members,
-    merge_edges,
-    pair_of,
-)
+from worker.store.edges import Pair, delete_edges, edge_key, merge_edges, pair_of
 from worker.store.lease import Transaction
 from worker.store.merge import merge_rows, stored_rows
 from worker.store.quarantine import due_again, note_rejects, release
 from worker.store.streams import Stream, load_streams, save_stream
-from worker.sync.confirm import existing, idle_pages, read_member_of, read_members
+from worker.store.unresolved import due_parts, resolve, resolve_moot
+from worker.sync.confirm import existing, members_of, read_member_of, read_members
 from worker.sync.erased import living, pass_over
+from worker.sync.parts import GONE, ask_each, trouble_of, unanswered
 from worker.sync.session import Session
 from worker.sync.settle import settle_round
 
@@ -54,7 +47,9 @@ class Doubts:
     """What is not certain.
 
     Memberships of ends that came back and of members that are not mirrored, by pair; users that
-    were restored before they were ever seen; quarantined keys by resource, with their addresses.
+    were restored before they were ever seen; objects set apart by resource, with their addresses.
+    ``parts`` says which of those Graph did not answer for, by resource, and what of them;
+    ``groups`` are those whose members it did not show.
     """
 
     edges: dict[Pair, str] = field(default_factory=dict)
@@ -62,40 +57,62 @@ class Doubts:
     latecomers: list[str] = field(default_factory=list)
     checked: int = 0
     objects: dict[str, dict[str, str]] = field(default_factory=dict)
+    parts: dict[str, dict[str, PartKind]] = field(default_factory=dict)
+    groups: list[str] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.edges or self.strangers or self.latecomers or self.objects)
+        some = self.edges or self.strangers or self.latecomers or self.objects or self.groups
+        return bool(some)
 
 
 @dataclass
 class Answers:
-    """What Graph said about them; a key without an object is gone."""
+    """What Graph said about them; a key without an object is gone, or Graph did not answer."""
 
     edges: dict[str, str] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
-    objects: dict[str, dict[str, Page | None]] = field(default_factory=dict)
+    objects: dict[str, dict[str, Page | Unanswered | None]] = field(default_factory=dict)
+    apart: dict[Part, Unanswered] = field(default_factory=dict)
+    answered: list[Part] = field(default_factory=list)
 
 
 def find_doubts(session: Session, streams: Mapping[str, Stream]) -> Doubts:
     """What to ask again, once no walk that might answer it is under way."""
     doubts = Doubts()
     with session.reading() as tx:
+        if session.unresolved:
+            resolve_moot(tx)
         if all(_settled(streams[name]) for name in ("users", "groups")):
-            doubts.edges = returned_edges(tx)
-            doubts.checked = tx.seq
-            since = streams["groups"].checked_seq
-            if tx.seq > since:
-                doubts.strangers = stranger_edges(tx, since)
-                doubts.latecomers = latecomers(tx, since)
+            _find_memberships(session, tx, streams["groups"].checked_seq, doubts)
         for resource in STREAMED:
-            if not session.quarantined.get(resource.name):
-                continue
-            if resource.children and not _settled(streams[resource.name]):
-                continue
-            keys = due_again(tx, resource, whenever=session.order.manual)
-            if keys:
-                doubts.objects[resource.name] = _addresses(tx, resource, keys)
+            _find_objects(session, tx, streams[resource.name], doubts)
     return doubts
+
+
+def _find_memberships(session: Session, tx: Transaction, since: int, doubts: Doubts) -> None:
+    doubts.edges = returned_edges(tx)
+    doubts.checked = tx.seq
+    if tx.seq > since:
+        doubts.strangers = stranger_edges(tx, since)
+        doubts.latecomers = latecomers(tx, since)
+    if session.unresolved:
+        now = session.order.manual
+        doubts.groups = list(due_parts(tx, GROUPS.name, PartKind.MEMBERS, whenever=now))
+        doubts.latecomers += due_parts(tx, "users", PartKind.MEMBER_OF, whenever=now)
+
+
+def _find_objects(session: Session, tx: Transaction, stream: Stream, doubts: Doubts) -> None:
+    resource, now = stream.resource, session.order.manual
+    keys: list[str] = []
+    if session.quarantined.get(resource.name) and (not resource.children or _settled(stream)):
+        keys += due_again(tx, resource, whenever=now)
+    if session.unresolved and _settled(stream):
+        kinds = (PartKind.OBJECT, PartKind.UNLISTED)
+        parts = due_parts(tx, resource.name, *kinds, whenever=now)
+        doubts.parts[resource.name] = {k: kind for k, kind in parts.items() if k not in keys}
+        keys += doubts.parts[resource.name]
+    if keys:
+        doubts.objects[resource.name] = _addresses(tx, resource, keys)
 
 
 def _settled(stream: Stream) -> bool:
@@ -113,32 +130,45 @@ def _addresses(tx: Transaction, resource: Resource, keys: list[str]) -> dict[str
 
 
 def ask(batcher: Batcher, doubts: Doubts) -> Answers:
-    """Read them all. Touches no database. Raises Later where Graph does not say."""
+    """Read them all. Touches no database. Raises Later where nothing can be read now."""
     answers = Answers()
-    crowded = _crowded(doubts.edges)
-    members = sorted({m for g, m in doubts.edges if g not in crowded})
-    kinds = {pair[1]: kind for pair, kind in doubts.edges.items()}
-    asked = {m: kinds[m] for m in members} | dict.fromkeys(doubts.latecomers, "user")
-    found, unknown = read_member_of(batcher, asked)
-    answers.edges |= found
-    crowded |= {g for g, m in doubts.edges if m in unknown}
-    answers.edges |= read_members(batcher, sorted(crowded))
-    answers.gone = _gone(batcher, {m: kind for (_, m), kind in doubts.strangers.items()})
+    _ask_memberships(batcher, doubts, answers)
+    _ask_strangers(batcher, doubts, answers)
     for name, addresses in doubts.objects.items():
         resource = RESOURCES[name]
         targets = {k: object_target(resource, a, whole=True) for k, a in addresses.items()}
-        replies = batcher.get_all(targets)
+        replies = ask_each(batcher, targets)
         answers.objects[name] = {key: _object(resource, one) for key, one in replies.items()}
     return answers
 
 
-def _gone(batcher: Batcher, members: Mapping[str, str]) -> set[str]:
-    """The users and groups (id to member type) that Graph does not have."""
-    there: set[str] = set()
+def _ask_memberships(batcher: Batcher, doubts: Doubts, answers: Answers) -> None:
+    """Ask each member for its groups; groups are read where that does not tell."""
+    crowded = _crowded(doubts.edges)
+    kinds = {pair[1]: kind for pair, kind in doubts.edges.items() if pair[0] not in crowded}
+    found = read_member_of(batcher, dict.fromkeys(doubts.latecomers, "user") | kinds)
+    silent = found.others | found.unknown.keys()
+    crowded |= {group for group, member in doubts.edges if member in silent}
+    edges, unknown = read_members(batcher, sorted(crowded))
+    answers.edges = found.edges | edges
+    answers.apart |= {members_of(group): why for group, why in unknown.items()}
+    for one in doubts.latecomers:
+        part = Part("users", PartKind.MEMBER_OF, one)
+        if one in found.unknown:
+            answers.apart[part] = found.unknown[one]
+        else:
+            answers.answered.append(part)
+
+
+def _ask_strangers(batcher: Batcher, doubts: Doubts, answers: Answers) -> None:
+    """Which users and groups that are not mirrored Graph does not have."""
     for name in ("users", "groups"):
-        keys = [one for one, kind in members.items() if f"{kind}s" == name]
-        there |= existing(batcher, RESOURCES[name], keys, {}) if keys else set()
-    return members.keys() - there
+        keys = [member for (_, member), kind in doubts.strangers.items() if f"{kind}s" == name]
+        if keys:
+            found = existing(batcher, RESOURCES[name], keys)
+            answers.gone |= set(keys) - found.present - found.unknown.keys()
+            for key, why in found.unknown.items():
+                answers.apart[Part(name, PartKind.OBJECT, key)] = why
 
 
 def _crowded(pairs: Iterable[Pair]) -> set[str]:
@@ -148,38 +178,51 @@ def _crowded(pairs: Iterable[Pair]) -> set[str]:
     return {group_id for group_id, number in counts.items() if number > MANY}
 
 
-def _object(resource: Resource, reply: Reply) -> Page | None:
-    trouble = graph_trouble(reply, time.time(), resource.permission)
-    if isinstance(trouble, Refused) and trouble.status == 404:
+def _object(resource: Resource, reply: Reply) -> Page | Unanswered | None:
+    if reply.status in GONE:
         return None
-    if trouble is not None:
-        raise trouble
-    return decode_object(resource, reply.body)
+    trouble = trouble_of(reply, resource.permission)
+    try:
+        return decode_object(resource, reply.body) if trouble is None else unanswered(trouble)
+    except Trouble as unreadable:
+        return unanswered(unreadable)
 
 
-def take_answers(session: Session, doubts: Doubts, answers: Answers) -> list[str]:
-    """Store what Graph said; the quarantined groups that are there, to be read with members."""
-    if doubts.edges or answers.edges:
-        with session.writing() as tx:
-            doubtful = {pair: edge_key(pair) for pair in doubts.edges}
-            alive = {pair_of(key): kind for key, kind in answers.edges.items()}
-            alive = living(alive, session.erased)
-            session.record(tx, GROUP_MEMBERS, merge_edges(tx, alive), initial=False)
-            gone = {
-                pair: DeletedReason.NOT_SEEN.value
-                for pair, key in doubtful.items()
-                if key not in answers.edges
-            }
-            session.record(tx, GROUP_MEMBERS, delete_edges(tx, gone), initial=False)
+def take_answers(
+    session: Session, doubts: Doubts, answers: Answers, streams: dict[str, Stream]
+) -> list[str]:
+    """Store what Graph said; the groups that are to be read with all their members."""
+    _take_memberships(session, doubts, answers)
     if doubts.strangers:
         ended = dict.fromkeys(doubts.strangers, DeletedReason.CASCADE.value)
         ended = {pair: why for pair, why in ended.items() if pair[1] in answers.gone}
         with session.writing() as tx:
             session.record(tx, GROUP_MEMBERS, delete_edges(tx, ended), initial=False)
-    for name, pages in answers.objects.items():
-        _take_objects(session, RESOURCES[name], pages)
+    for name, found in answers.objects.items():
+        if _take_objects(session, RESOURCES[name], found, doubts.parts.get(name, {})):
+            streams[name] = settle_round(session, streams[name])
     groups = answers.objects.get(GROUPS.name, {})
-    return [key for key, page in groups.items() if page is not None and not page.rejects]
+    there = {key for key, page in groups.items() if isinstance(page, Page) and not page.rejects}
+    return sorted(there | set(doubts.groups))
+
+
+def _take_memberships(session: Session, doubts: Doubts, answers: Answers) -> None:
+    """A membership ends where its group's or its member's list lacks it."""
+    if not (doubts.edges or answers.edges or answers.apart or answers.answered):
+        return
+    with session.writing() as tx:
+        alive = {pair_of(key): kind for key, kind in answers.edges.items()}
+        alive = living(alive, session.erased)
+        session.record(tx, GROUP_MEMBERS, merge_edges(tx, alive), initial=False)
+        gone = {
+            pair: DeletedReason.NOT_SEEN.value
+            for pair in doubts.edges
+            if edge_key(pair) not in answers.edges and members_of(pair[0]) not in answers.apart
+        }
+        session.record(tx, GROUP_MEMBERS, delete_edges(tx, gone), initial=False)
+        session.note_unresolved(tx, answers.apart)
+        if session.unresolved:
+            resolve(tx, answers.answered)
 
 
 def note_checked(session: Session, groups: Stream, doubts: Doubts) -> None:
@@ -190,94 +233,56 @@ def note_checked(session: Session, groups: Stream, doubts: Doubts) -> None:
             save_stream(tx, now, replace(now, checked_seq=doubts.checked))
 
 
-def _take_objects(session: Session, resource: Resource, pages: Mapping[str, Page | None]) -> None:
+def _take_objects(
+    session: Session,
+    resource: Resource,
+    found: Mapping[str, Page | Unanswered | None],
+    parts: Mapping[str, PartKind],
+) -> bool:
+    """Store objects that were set apart; whether deletions wait to be settled.
+
+    ``parts`` says which of them Graph had not answered for. Those that are gone wait for the
+    guard: a sweep judged each of them, but never all of them together.
+    """
+    settles, waits = False, dict[str, Unanswered]()
     with session.writing() as tx:
-        for key, page in pages.items():
-            if page is None:
-                gone = {key: DeletedReason.NOT_SEEN.value}
-                for of, changes in delete_objects(tx, resource, gone):
-                    session.record(tx, of, changes, initial=False)
-                release(tx, resource, [key])
+        for key, page in found.items():
+            kind = parts.get(key)
+            if isinstance(page, Unanswered):
+                waits[key] = page
+            elif page is None and kind is None:
+                _delete(session, tx, resource, key)
+            elif page is None:
+                note_removals(tx, resource, {key: DeletedReason.NOT_SEEN})
+                settles = True
             elif page.rejects:
                 note_rejects(tx, resource, [(key, page.rejects[0].reason)])
+                session.quarantined[resource.name] = True
             else:
                 pass_over(page, resource, session.erased)
                 changes = merge_rows(tx, resource, page.rows)
                 session.record(tx, resource, changes, initial=False)
-                if not resource.children:
+                if not resource.children and kind is None:
                     release(tx, resource, [key])
+            if kind is not None and not isinstance(page, Unanswered):
+                _answered(session, tx, Part(resource.name, kind, key), there=page is not None)
+        note_rejects(tx, resource, [(k, why.reason) for k, why in waits.items() if k not in parts])
+        again = {Part(resource.name, parts[k], k): why for k, why in waits.items() if k in parts}
+        session.note_unresolved(tx, again)
+    return settles
 
 
-def read_whole(session: Session, stream: Stream, groups: list[str]) -> Stream:
-    """Read the members of quarantined groups, and release those whose list is understood.
-
-    What a list does not show is a removal like any that a round announces: it waits for the
-    last of them, and is held where it is not believable. The stream as it then stands.
-    """
-    first = session.batcher.get_all({group: members_target(group) for group in groups})
-    missing = 0
-    for group in groups:
-        members, wrong = _list_members(session, group, first.pop(group))
-        if not wrong and _missing(session, group, members):
-            reply = session.batcher.get(members_target(group))
-            confirmed, wrong = _list_members(session, group, reply)
-            members |= confirmed
-        missing += _end_list(session, group, members, wrong)
-    return settle_round(session, stream) if missing else stream
+def _delete(session: Session, tx: Transaction, resource: Resource, key: str) -> None:
+    gone = {key: DeletedReason.NOT_SEEN.value}
+    for of, changes in delete_objects(tx, resource, gone):
+        session.record(tx, of, changes, initial=False)
+    release(tx, resource, [key])
 
 
-def _list_members(session: Session, group: str, reply: Reply) -> tuple[set[str], str]:
-    """The ids of a group's members, each page stored as it comes, and what is malformed.
-
-    Only ids are kept, so the size of a group does not matter.
-    """
-    members: set[str] = set()
-    wrong, idle = "", 0
-    while True:
-        page, before = Page(), len(members)
-        try:
-            target = _take_page(page, group, reply)
-            members.update(member for _, member in page.edges)
-            idle = idle_pages(idle, before, len(members))
-        except (Refused, Torn) as trouble:
-            return members, f"its members: {trouble.message}"
-        if page.rejects:
-            wrong = page.rejects[0].reason
-        _store_members(session, page)
-        if target is None:
-            return members, wrong
-        reply = session.batcher.get(target)
-
-
-def _take_page(page: Page, group: str, reply: Reply) -> str | None:
-    """Understand a page of members; what to ask next. Raises what an answer means otherwise."""
-    trouble = graph_trouble(reply, time.time(), GROUP_MEMBERS.permission)
-    if trouble is not None:
-        raise trouble
-    link = take_members(page, group, reply.body)
-    return None if link is None else target_of(link)
-
-
-def _store_members(session: Session, page: Page) -> None:
-    pass_over(page, GROUP_MEMBERS, session.erased)
-    with session.writing() as tx:
-        session.record(tx, GROUP_MEMBERS, merge_edges(tx, page.edges), initial=False)
-        withdraw_removals(tx, GROUP_MEMBERS, [edge_key(pair) for pair in page.edges])
-
-
-def _missing(session: Session, group: str, members: set[str]) -> bool:
-    with session.writing() as tx:
-        return not live_members(tx, group) <= members
-
-
-def _end_list(session: Session, group: str, members: set[str], wrong: str) -> int:
-    """Release a group with what its list does not show; how much that is."""
-    with session.writing() as tx:
-        if wrong:
-            note_rejects(tx, GROUPS, [(group, wrong)])
-            return 0
-        missing = live_members(tx, group) - members
-        reason = DeletedReason.NOT_SEEN.value
-        note_removals(tx, GROUP_MEMBERS, {edge_key((group, one)): reason for one in missing})
-        release(tx, GROUPS, [group])
-    return len(missing)
+def _answered(session: Session, tx: Transaction, part: Part, *, there: bool) -> None:
+    """What a list does not show waits until a list does, or it is gone."""
+    if part.kind is PartKind.UNLISTED and there:
+        why = Unanswered("the walk missed it, though Graph has it by id")
+        session.note_unresolved(tx, {part: why})
+    else:
+        resolve(tx, [part])

@@ -3,7 +3,7 @@
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -11,6 +11,7 @@ from operator import itemgetter
 from threading import Lock
 
 from models.resource import Resource
+from models.unresolved import Part, Unanswered
 from worker.events.ledger import append
 from worker.graph.batch import Batcher
 from worker.store.change import Change
@@ -20,6 +21,7 @@ from worker.store.erasure import Erased
 from worker.store.lease import Lease, Transaction, reading, release_with, renew, writing
 from worker.store.runs import Run
 from worker.store.streams import Tally
+from worker.store.unresolved import note_unresolved
 from worker.sync.plan import Order
 from worker.sync.policy import Policy
 
@@ -56,6 +58,8 @@ class Session:
     renewed: float = field(default_factory=time.monotonic)
     renewing: Lock = field(default_factory=Lock)
     quarantined: dict[str, bool] = field(default_factory=dict)
+    unresolved: bool = False
+    """Whether there may be parts that Graph does not answer for."""
     erased: Erased = field(default_factory=Erased)
     contested: bool = False
     """Whether another connection has the same tenant."""
@@ -102,6 +106,12 @@ class Session:
             if left < self.call_seconds + 10 or left < self.lease.seconds / 2:
                 renew(self.database, self.lease)
                 self.renewed = time.monotonic()
+
+    def note_unresolved(self, tx: Transaction, parts: Mapping[Part, Unanswered]) -> None:
+        """Set parts apart for which Graph does not answer."""
+        parts = {part: why for part, why in parts.items() if part.key not in self.erased}
+        note_unresolved(tx, parts)
+        self.unresolved = self.unresolved or bool(parts)
 
     def record(
         self, tx: Transaction, resource: Resource, changes: list[Change], *, initial: bool

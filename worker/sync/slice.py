@@ -19,13 +19,15 @@ from worker.store.hidden import release_announced
 from worker.store.lease import Transaction
 from worker.store.quarantine import count_quarantined
 from worker.store.streams import Stream, load_streams, save_stream
+from worker.store.unresolved import any_unresolved, summaries
 from worker.sync.opening import mend, open_connection
 from worker.sync.plan import Step
-from worker.sync.reread import ask, find_doubts, note_checked, read_whole, take_answers
+from worker.sync.reread import ask, find_doubts, note_checked, take_answers
 from worker.sync.session import Session
 from worker.sync.streaming import Streaming
 from worker.sync.transitions import released
 from worker.sync.walk import Ask
+from worker.sync.whole import read_whole
 
 
 @dataclass
@@ -39,6 +41,8 @@ class Outcome:
     spent: Spent | None = None
     """There is more to do once a budget has calls again."""
     quarantined: int = 0
+    unresolved: dict[str, str] = field(default_factory=dict)
+    """What is set apart as Graph does not answer for it, in a sentence for each stream."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class Standing:
     streams: dict[str, Stream]
     pending: dict[tuple[str, bool], int]
     quarantined: dict[str, int]
+    unresolved: bool
+    """Whether Graph does not answer for some parts."""
 
 
 def standing_of(tx: Transaction) -> Standing:
@@ -57,7 +63,7 @@ def standing_of(tx: Transaction) -> Standing:
         pending = pending_removals(tx)
     found = load_streams(tx.connection, tx.connection_id)
     streams = {name: _let_go(tx, stream, pending) for name, stream in found.items()}
-    return Standing(streams, pending, count_quarantined(tx))
+    return Standing(streams, pending, count_quarantined(tx), any_unresolved(tx))
 
 
 def take_slice(session: Session, standing: Standing, *, seconds: float | None = None) -> Outcome:
@@ -87,10 +93,14 @@ def look_back(tx: Transaction, session: Session, outcome: Outcome) -> None:
         outcome.streams = {name: _let_go(tx, one, pending) for name, one in outcome.streams.items()}
     if any(session.quarantined.values()):
         outcome.quarantined = sum(count_quarantined(tx).values())
+    if session.unresolved:
+        found = summaries(tx.connection, tx.connection_id)
+        outcome.unresolved = found.get(tx.connection_id, {})
 
 
 def _prepared(session: Session, standing: Standing) -> list[Streaming]:
     streamings = []
+    session.unresolved = standing.unresolved
     for name, stream in standing.streams.items():
         session.quarantined[name] = name in standing.quarantined
         names = [resource.name for resource in stream.carries]
@@ -192,7 +202,7 @@ def _clear_doubts(session: Session, streams: dict[str, Stream]) -> dict[str, Tro
     doubts = find_doubts(session, streams)
     try:
         if doubts:
-            groups = take_answers(session, doubts, ask(session.batcher, doubts))
+            groups = take_answers(session, doubts, ask(session.batcher, doubts), streams)
             streams["groups"] = read_whole(session, streams["groups"], groups)
         note_checked(session, streams["groups"], doubts)
     except (Later, Refused, Restart) as trouble:

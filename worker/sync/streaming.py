@@ -27,6 +27,7 @@ from worker.sync.plan import Step, allowed_again, compares, next_step, tries_pla
 from worker.sync.recovery import AskForToken, GoOn, Recovery, Stop, TryAgain
 from worker.sync.session import Session
 from worker.sync.settle import settle_round
+from worker.sync.spared import Confirmed
 from worker.sync.sweep import apply_sweep, prepare_sweep
 from worker.sync.transitions import begun, tried_plain
 from worker.sync.walk import (
@@ -229,9 +230,9 @@ class Streaming:
         if found.total:
             self.session.progress(stream.name, found.total, "confirming deletions of")
 
-        def answer(present: object) -> None:
-            assert isinstance(present, dict)
-            self.stream = apply_sweep(self.session, stream, found, present)
+        def answer(confirmed: object) -> None:
+            assert isinstance(confirmed, Confirmed)
+            self.stream = apply_sweep(self.session, stream, found, confirmed)
             crash_point("sweep-ended")
             self.pending = 0
             if stream.incomplete:

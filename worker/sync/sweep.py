@@ -6,7 +6,6 @@ torn. A total that is not believable is held for an operator, and so are the las
 of groups whose members may only be hidden from us.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
@@ -14,8 +13,8 @@ from models.resource import DeletedReason, Kind, Resource
 from models.resources import RESOURCES
 from models.resources.group_members import GROUP_MEMBERS
 from models.stream import Mode, Phase
+from models.unresolved import Part, PartKind
 from worker.core.crash import crash_point
-from worker.core.errors import Restart
 from worker.store.change import Change
 from worker.store.deletions import (
     BATCH,
@@ -35,13 +34,12 @@ from worker.store.merge import stored_rows
 from worker.store.runs import note_walk
 from worker.store.seen import clear_unsent, forget_seen, seen_count, unseen
 from worker.store.streams import Stream, save_stream
+from worker.store.unresolved import ALL, left_alone, resolve
 from worker.sync.guard import hidden_away, implausible, sample
-from worker.sync.plan import next_due
+from worker.sync.plan import MAX_RESTARTS, next_due
 from worker.sync.session import Session
+from worker.sync.spared import Confirmed, Reasons, Spared, spare
 from worker.sync.transitions import counted, resynced
-
-Reasons = dict[str, str]
-"""Keys that are to go, each with its reason."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +70,8 @@ class Candidates:
     waiting: dict[str, Reasons] = field(default_factory=dict)
     hidden: Reasons = field(default_factory=dict)
     to_confirm: dict[str, list[str]] = field(default_factory=dict)
+    doubtful: dict[str, int] = field(default_factory=dict)
+    """How many candidates of each resource those to confirm were chosen from."""
     addresses: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -88,12 +88,21 @@ def prepare_sweep(session: Session, stream: Stream) -> Candidates:
     complete = Complete.of(stream)
     with session.writing() as tx:
         for resource in stream.carries:
+            if session.unresolved:
+                _withdraw_unresolved(tx, resource)
             missing = unseen(tx, resource, complete.walk_id)
             if resource.kind is Kind.EDGE:
                 missing = _take_edges(tx, found, resource, missing, complete)
             _judge(session, tx, found, resource, missing, complete=complete)
         _look_up_addresses(tx, found)
     return found
+
+
+def _withdraw_unresolved(tx: Transaction, resource: Resource) -> None:
+    """Drop what was only not seen, where Graph does not answer for it: that waits by itself."""
+    announced = some_removals(tx, resource, limit=1_000_000)
+    doubted = [key for key, why in announced.items() if why == DeletedReason.NOT_SEEN]
+    withdraw_removals(tx, resource, list(left_alone(tx, resource, doubted)))
 
 
 def _judge(
@@ -127,6 +136,7 @@ def _judge(
     if doubtful:
         chosen = doubtful if complete.best_effort else sample(doubtful)
         found.to_confirm[resource.name] = chosen
+        found.doubtful[resource.name] = len(doubtful)
 
 
 def _take_edges(
@@ -176,28 +186,36 @@ def _record(
 
 
 def apply_sweep(
-    session: Session, stream: Stream, found: Candidates, present: Mapping[str, set[str]]
+    session: Session, stream: Stream, found: Candidates, confirmed: Confirmed
 ) -> Stream:
     """Delete the candidates in fenced batches and end the walk; the stream as it then stands.
 
-    ``present`` holds the candidates that a read by id found. Raises Restart where there are
-    any: the walk was torn, and nothing has been deleted.
+    Those of which Graph does not say are set apart. Raises Restart where a read by id found what
+    the walk missed: it was torn, and nothing has been deleted.
     """
-    still_there = sum(len(keys) for keys in present.values())
-    if still_there and stream.mode is not Mode.SEARCH:
-        raise Restart(f"the walk missed {still_there} objects that exist; it is begun again")
-    for name, reasons in found.going.items():
-        kept = present.get(name, set())
-        going = {key: why for key, why in reasons.items() if key not in kept}
+    spared = spare(
+        found.going,
+        found.to_confirm,
+        confirmed,
+        last=stream.restarts >= MAX_RESTARTS,
+        best_effort=stream.mode is Mode.SEARCH,
+    )
+    if spared.apart:
+        with session.writing() as tx:
+            session.note_unresolved(tx, spared.apart)
+    for name, going in spared.going.items():
         stream = _delete(session, stream, RESOURCES[name], going)
     with session.writing() as tx:
         for resource in stream.carries:
             if resource.name not in found.held:
                 drop_removals(tx, resource)
+            more = Part(resource.name, PartKind.DELETIONS, ALL)
+            if session.unresolved and more not in spared.apart:
+                resolve(tx, [more])
         if found.hidden:
             _hold_hidden(tx, found)
         forget_seen(tx, stream.carries)
-        after = _ended(session, stream, found)
+        after = _ended(session, stream, found, spared)
         save_stream(tx, stream, after)
         if resynced(stream, after):
             note_walk(tx, session.run, [of.name for of in stream.carries])
@@ -225,7 +243,7 @@ def _delete(session: Session, stream: Stream, resource: Resource, reasons: Reaso
     return stream
 
 
-def _ended(session: Session, stream: Stream, found: Candidates) -> Stream:
+def _ended(session: Session, stream: Stream, found: Candidates, spared: Spared) -> Stream:
     """The state after a walk: on to deltas, or to the next snapshot."""
     policy, now = session.policy, session.began
     resting = Phase.DELTA if stream.follows_delta else Phase.READY
@@ -238,7 +256,8 @@ def _ended(session: Session, stream: Stream, found: Candidates) -> Stream:
             after, phase=resting, incomplete=False, due_at=again, full_due_at=again, reason=reason
         )
     first_time = stream.initial
-    gap = policy.first_full_walk_seconds if first_time else policy.full_walk_seconds
+    soon = first_time or spared.is_unlisted or spared.needs_walk
+    gap = policy.first_full_walk_seconds if soon else policy.full_walk_seconds
     interval = policy.interval(stream)
     due = next_due(stream.due_at, now, interval, session.jitter)
     if stream.follows_delta and not stream.resource.children:

@@ -74,7 +74,7 @@ def show(connection: str, as_json: bool) -> None:  # noqa: FBT001
                 age(s["age_seconds"]),
                 s["held"],
                 s["quarantined"],
-                s["reason"] or "",
+                "; ".join(filter(None, [s["reason"], s["unresolved"]])),
             ]
             for s in streams
         ],

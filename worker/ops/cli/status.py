@@ -161,7 +161,7 @@ def _streams_table(rows: Sequence[Mapping[str, Any]]) -> None:
                 age(row["age_seconds"]),
                 f"{row['full_walk_at']:%Y-%m-%d %H:%M}" if row["full_walk_at"] else "",
                 drift_line(row["drift"]) if row["drift"] is not None else "",
-                row["reason"] or "",
+                "; ".join(filter(None, [row["reason"], row["unresolved"]])),
             ]
             for row in rows
         ],
@@ -212,4 +212,6 @@ def verify(connection: str, as_json: bool) -> None:  # noqa: FBT001
         )
         for problem in found.problems:
             click.echo(f"  {problem}")
+        for name, why in found.unresolved.items():
+            click.echo(f"  not compared with Graph, {name}: {why}")
     raise SystemExit(FAILED if found.problem_count else 0)

@@ -1,0 +1,235 @@
+"""Parts that Graph does not answer for, with the reason and the next attempt. Bounded.
+
+What is noted here stays as it is: no sweep deletes any row of it. It is asked for again after a
+pause that grows with each attempt, and the note goes once there is an answer.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final
+
+from sqlalchemy import Connection, text
+
+from models.base import DIRECTORY
+from models.resource import OWNER, Kind, Resource
+from models.resources import RESOURCES
+from models.unresolved import Part, PartKind, Unanswered
+from worker.core.errors import Later
+from worker.store.engine import driver
+from worker.store.lease import Transaction
+from worker.store.merge import key_type
+
+BOUND: Final = 1000
+"""Parts of a connection that are noted; more are no longer single refusals."""
+
+FIRST_PAUSE: Final = 60
+"""Seconds until a part is first asked for again; doubled with each attempt."""
+
+LONGEST_PAUSE: Final = 6 * 3600
+
+AT_ONCE: Final = 200
+"""Parts of one kind that are asked for again in one run."""
+
+ALL: Final = "all"
+"""The key of a note about a whole resource."""
+
+_NOTE = text("""
+    insert into sync.unresolved (connection_id, resource, kind, key, reason, retry_at)
+    select :id, t.resource, t.kind, t.key, t.reason,
+           now() + make_interval(secs => greatest(:pause, t.after))
+      from unnest(cast(:resources as text[]), cast(:kinds as text[]), cast(:keys as text[]),
+                  cast(:reasons as text[]), cast(:afters as float8[]))
+           as t(resource, kind, key, reason, after)
+    on conflict (connection_id, resource, kind, key) do update
+       set reason = excluded.reason, last_seen_at = now(),
+           attempts = unresolved.attempts + 1,
+           retry_at = greatest(excluded.retry_at, now() + make_interval(
+               secs => least(:longest, :pause * 2 ^ least(unresolved.attempts, 10))))
+""")
+_COUNT = text("select count(*) from sync.unresolved where connection_id = :id")
+_ANY = text("select exists (select from sync.unresolved where connection_id = :id)")
+_RESOLVE = text("""
+    delete from sync.unresolved u
+     using unnest(cast(:resources as text[]), cast(:kinds as text[]), cast(:keys as text[]))
+           as t(resource, kind, key)
+     where u.connection_id = :id
+       and (u.resource, u.kind, u.key) = (t.resource, t.kind, t.key)
+""")
+_SHOWN = text("""
+    delete from sync.unresolved
+     where connection_id = :id and resource = :resource and key = any(cast(:keys as text[]))
+       and (kind = 'object' or kind = 'unlisted' and :listed)
+""")
+_KEYS = text("""
+    select key from sync.unresolved
+     where connection_id = :id and resource = :resource and kind = any(cast(:kinds as text[]))
+""")
+_DUE = text("""
+    select kind, key from sync.unresolved
+     where connection_id = :id and resource = :resource and kind = any(cast(:kinds as text[]))
+       and (:whenever or retry_at <= now())
+     order by retry_at limit :limit
+""")
+_OBJECTS: Final = (PartKind.OBJECT, PartKind.UNLISTED)
+
+_SUMMARY = text("""
+    with parts as (
+        select u.*, case when kind in ('members', 'member_of') then 'groups'
+                         when kind = 'assignments' then 'role_assignments'
+                         else resource end as stream
+          from sync.unresolved u
+         where cast(:id as bigint) is null or connection_id = :id),
+    placed as (
+        select *, count(*) over (partition by connection_id, stream) as number,
+               row_number() over (partition by connection_id, stream
+                                  order by first_seen_at, kind, key) as place
+          from parts)
+    select connection_id, stream, kind, resource, key, reason, number
+      from placed where place <= :shown order by connection_id, stream, place
+""")
+SHOWN: Final = 3
+"""Parts of a stream that are named one by one; of more, only how many there are."""
+
+
+def note_unresolved(tx: Transaction, parts: Mapping[Part, Unanswered]) -> None:
+    """Remember parts without an answer. Raises Later, so that nothing is written, at the bound.
+
+    So many are no longer single refusals, and a sweep must not end without knowing each of them.
+    """
+    if not parts:
+        return
+    values = {
+        **_columns(parts),
+        "id": tx.connection_id,
+        "reasons": [why.reason for why in parts.values()],
+        "afters": [why.after for why in parts.values()],
+        "pause": FIRST_PAUSE,
+        "longest": LONGEST_PAUSE,
+    }
+    tx.connection.execute(_NOTE, values)
+    if tx.connection.execute(_COUNT, values).scalar_one() > BOUND:
+        why = next(iter(parts.values())).reason
+        raise Later(f"Graph does not answer for more than {BOUND} parts ({why})", after=3600)
+
+
+def resolve(tx: Transaction, parts: Collection[Part]) -> None:
+    """Forget parts that have been answered for."""
+    if parts:
+        tx.connection.execute(_RESOLVE, {"id": tx.connection_id, **_columns(parts)})
+
+
+def resolve_shown(
+    tx: Transaction, resource: Resource, keys: Collection[str], *, listed: bool
+) -> None:
+    """Forget objects that a page has shown.
+
+    What lists did not show waits until a complete one does: deltas tell of it all the same.
+    """
+    if keys:
+        values = {"id": tx.connection_id, "resource": resource.name, "keys": list(keys)}
+        tx.connection.execute(_SHOWN, {**values, "listed": listed})
+
+
+def resolve_moot(tx: Transaction) -> None:
+    """Forget parts of objects that have been deleted meanwhile."""
+    for resource in RESOURCES.values():
+        if resource.kind is Kind.EDGE:
+            continue
+        kind = key_type(resource).removesuffix("[]")
+        statement = (
+            "delete from sync.unresolved u where u.connection_id = %s and u.resource = %s"
+            f" and exists (select from {DIRECTORY}.{resource.name} t"
+            f" where t.{OWNER} = u.connection_id and t.deleted_at is not null"
+            f" and t.{resource.key[0]} = case when u.kind <> 'deletions' then u.key::{kind} end)"
+        )
+        with driver(tx.connection).cursor() as cursor:
+            cursor.execute(statement, (tx.connection_id, resource.name))
+
+
+def any_unresolved(tx: Transaction) -> bool:
+    """Whether anything waits for an answer."""
+    return bool(tx.connection.execute(_ANY, {"id": tx.connection_id}).scalar())
+
+
+def unresolved_keys(tx: Transaction, resource: str, *kinds: PartKind) -> set[str]:
+    """The objects of which parts of the given kinds wait."""
+    values = {"id": tx.connection_id, "resource": resource, "kinds": [k.value for k in kinds]}
+    return set(tx.connection.execute(_KEYS, values).scalars())
+
+
+def due_parts(
+    tx: Transaction, resource: str, *kinds: PartKind, whenever: bool
+) -> dict[str, PartKind]:
+    """Objects whose parts are to be asked for again now; ``whenever`` ignores the pauses."""
+    values = {"id": tx.connection_id, "resource": resource, "kinds": [k.value for k in kinds]}
+    rows = tx.connection.execute(_DUE, {**values, "whenever": whenever, "limit": AT_ONCE})
+    return {row.key: PartKind(row.kind) for row in rows}
+
+
+def left_alone(tx: Transaction, resource: Resource, keys: Iterable[str]) -> set[str]:
+    """Those of the keys that no sweep may judge, as Graph does not answer for them."""
+    keys = list(keys)
+    apart = unresolved_keys(tx, resource.parent or resource.name, *_OBJECTS)
+    if resource.kind is Kind.EDGE:
+        apart |= unresolved_keys(tx, resource.parent, PartKind.MEMBERS)
+        return {key for key in keys if key[:36] in apart}
+    found = apart & set(keys)
+    if resource.name == "role_assignments":
+        definitions = unresolved_keys(tx, "role_definitions", PartKind.ASSIGNMENTS)
+        found |= _assignments_of(tx, definitions) & set(keys) if definitions else set()
+    return found
+
+
+def _assignments_of(tx: Transaction, definitions: Collection[str]) -> set[str]:
+    statement = (
+        f"select id from {DIRECTORY}.role_assignments"
+        f" where {OWNER} = %s and role_definition_id::text = any(%s) and deleted_at is null"
+    )
+    with driver(tx.connection).cursor() as cursor:
+        cursor.execute(statement, (tx.connection_id, list(definitions)))
+        return {row[0] for row in cursor.fetchall()}
+
+
+def summaries(
+    connection: Connection, connection_id: int | None = None
+) -> dict[int, dict[str, str]]:
+    """What is set apart, in a sentence for each stream of each connection that has any."""
+    rows = connection.execute(_SUMMARY, {"id": connection_id, "shown": SHOWN}).all()
+    told: dict[int, dict[str, list[str]]] = {}
+    numbers: dict[tuple[int, str], int] = {}
+    for row in rows:
+        part = Part(row.resource, PartKind(row.kind), row.key)
+        streams = told.setdefault(row.connection_id, {})
+        streams.setdefault(row.stream, []).append(f"{describe(part)}: {row.reason}")
+        numbers[row.connection_id, row.stream] = row.number
+    return {
+        number: {name: _sentence(lines, numbers[number, name]) for name, lines in streams.items()}
+        for number, streams in told.items()
+    }
+
+
+def _sentence(lines: list[str], number: int) -> str:
+    more = f"; and {number - len(lines)} more" if number > len(lines) else ""
+    kept = "1 part is" if number == 1 else f"{number} parts are"
+    return f"{kept} set apart, kept as stored and asked for again ({'; '.join(lines)}{more})"
+
+
+def describe(part: Part) -> str:
+    """A part in words."""
+    noun = part.resource.removesuffix("s").replace("_", " ")
+    return {
+        PartKind.OBJECT: f"{noun} {part.key}",
+        PartKind.UNLISTED: f"{noun} {part.key}",
+        PartKind.DELETIONS: "deletions",
+        PartKind.MEMBERS: f"members of {noun} {part.key}",
+        PartKind.MEMBER_OF: f"groups of {noun} {part.key}",
+        PartKind.ASSIGNMENTS: f"assignments of {noun} {part.key}",
+    }[part.kind]
+
+
+def _columns(parts: Iterable[Part]) -> dict[str, list[str]]:
+    listed = list(parts)
+    return {
+        "resources": [part.resource for part in listed],
+        "kinds": [part.kind.value for part in listed],
+        "keys": [part.key for part in listed],
+    }

@@ -1,0 +1,129 @@
+"""Reading the members of whole groups, whatever their size, and what that settles.
+
+What was malformed about a group may have told of members that came or went, and a group whose
+members Graph did not answer for was left as it was. Both are read with all their members.
+"""
+
+from collections.abc import Iterable
+
+from models.resource import DeletedReason
+from models.resources.group_members import GROUP_MEMBERS
+from models.resources.groups import GROUPS
+from models.unresolved import Part, PartKind
+from worker.core.errors import Later, Refused, Restart, Torn, Trouble
+from worker.graph.links import target_of
+from worker.graph.memberships import take_members
+from worker.graph.page import Page
+from worker.graph.targets import members_target
+from worker.nango.reply import Reply
+from worker.store.deletions import note_removals, withdraw_removals
+from worker.store.edges import edge_key, live_members, merge_edges
+from worker.store.lease import Transaction
+from worker.store.quarantine import note_rejects, quarantined, release
+from worker.store.streams import Stream
+from worker.store.unresolved import resolve
+from worker.sync.confirm import idle_pages, members_of
+from worker.sync.erased import pass_over
+from worker.sync.parts import ask_each, trouble_of, unanswered
+from worker.sync.session import Session
+from worker.sync.settle import settle_round
+
+
+def read_whole(session: Session, stream: Stream, groups: Iterable[str]) -> Stream:
+    """Read the members of some groups, and release those whose list is understood.
+
+    What a list does not show is a removal like any that a round announces: it waits for the
+    last of them, and is held where it is not believable. A list that Graph refuses costs only its
+    group. The stream as it then stands.
+    """
+    groups = list(groups)
+    first = ask_each(session.batcher, {group: members_target(group) for group in groups})
+    missing = 0
+    for group in groups:
+        members, wrong = _list_members(session, group, first.pop(group))
+        if wrong is None and _missing(session, group, members):
+            confirmed, wrong = _list_again(session, group)
+            members |= confirmed
+        missing += _end_list(session, group, members, wrong)
+    return settle_round(session, stream) if missing else stream
+
+
+Fault = str | Trouble
+"""Why a list of members is not known to be whole: what is malformed, or what Graph answered."""
+
+
+def _list_again(session: Session, group: str) -> tuple[set[str], Fault | None]:
+    reply = ask_each(session.batcher, {group: members_target(group)})[group]
+    return _list_members(session, group, reply)
+
+
+def _list_members(session: Session, group: str, reply: Reply) -> tuple[set[str], Fault | None]:
+    """The ids of a group's members, each page stored as it comes, and what is wrong.
+
+    Only ids are kept, so the size of a group does not matter.
+    """
+    members: set[str] = set()
+    wrong: Fault | None = None
+    idle = 0
+    while True:
+        page, before = Page(), len(members)
+        try:
+            target = _take_page(page, group, reply)
+            members.update(member for _, member in page.edges)
+            idle = idle_pages(idle, before, len(members))
+        except (Refused, Later, Restart) as trouble:
+            return members, trouble
+        if page.rejects:
+            wrong = page.rejects[0].reason
+        _store_members(session, page)
+        if target is None:
+            return members, wrong
+        reply = ask_each(session.batcher, {group: target})[group]
+
+
+def _take_page(page: Page, group: str, reply: Reply) -> str | None:
+    """Understand a page of members; what to ask next. Raises what an answer means otherwise."""
+    trouble = trouble_of(reply, GROUP_MEMBERS.permission)
+    if trouble is not None:
+        raise trouble
+    link = take_members(page, group, reply.body)
+    return None if link is None else target_of(link)
+
+
+def _store_members(session: Session, page: Page) -> None:
+    pass_over(page, GROUP_MEMBERS, session.erased)
+    with session.writing() as tx:
+        session.record(tx, GROUP_MEMBERS, merge_edges(tx, page.edges), initial=False)
+        withdraw_removals(tx, GROUP_MEMBERS, [edge_key(pair) for pair in page.edges])
+
+
+def _missing(session: Session, group: str, members: set[str]) -> bool:
+    with session.writing() as tx:
+        return not live_members(tx, group) <= members
+
+
+def _end_list(session: Session, group: str, members: set[str], wrong: Fault | None) -> int:
+    """Release a group with what its list does not show; how much that is."""
+    with session.writing() as tx:
+        if wrong is not None:
+            _note(session, tx, group, wrong)
+            return 0
+        missing = live_members(tx, group) - members
+        reason = DeletedReason.NOT_SEEN.value
+        note_removals(tx, GROUP_MEMBERS, {edge_key((group, one)): reason for one in missing})
+        release(tx, GROUPS, [group])
+        if session.unresolved:
+            resolve(tx, [members_of(group), Part(GROUPS.name, PartKind.OBJECT, group)])
+    return len(missing)
+
+
+def _note(session: Session, tx: Transaction, group: str, wrong: Fault) -> None:
+    """Keep a group apart whose list is not whole: as malformed, or as Graph does not answer."""
+    match wrong:
+        case str():
+            note_rejects(tx, GROUPS, [(group, wrong)])
+            session.quarantined[GROUPS.name] = True
+        case Refused() | Torn() if group in quarantined(tx, GROUPS.name):
+            note_rejects(tx, GROUPS, [(group, f"its members: {wrong.message}")])
+        case Trouble():
+            session.note_unresolved(tx, {members_of(group): unanswered(wrong)})
