@@ -147,6 +147,6 @@ def get_connection(
                 "credentials": {},
             }
             if with_credentials:
-                connection.refresh.shown(found)
+                connection.refresh.shown(found, force=params.get("force_refresh") == "true")
             return found
     raise NangoError(404, "not_found", "Failed to find connection")

@@ -46,3 +46,9 @@ def denied() -> GraphError:
         "Authorization_RequestDenied",
         "Insufficient privileges to complete the operation.",
     )
+
+
+def rejected_token() -> GraphError:
+    return GraphError(
+        401, "InvalidAuthenticationToken", "Access token has expired or is not yet valid."
+    )

@@ -6,7 +6,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from sandbox.tenant.connections import is_plain
-from sandbox.tenant.errors import GraphError, NangoError
+from sandbox.tenant.errors import GraphError, NangoError, rejected_token
 from sandbox.tenant.graph.batch import run_batch
 from sandbox.tenant.graph.call import HOST
 from sandbox.tenant.graph.service import VERSION, Graph, shape_of
@@ -15,6 +15,7 @@ from sandbox.tenant.wire import Request, Response
 if TYPE_CHECKING:
     from sandbox.tenant.connections import Connection
     from sandbox.tenant.nango import Nango
+    from sandbox.tenant.tenant import Tenant
 
 _PREFIX = "nango-proxy-"
 _BATCH = f"{VERSION}$batch"
@@ -46,7 +47,7 @@ class Proxy:
         )
         # Changes from other threads wait, so that a page is of one moment.
         with connection.tenant.lock:
-            response = self._run(connection, inner)
+            response = self._scripted(inner) or self._run(connection, connection.tenant, inner)
         if self._nango.buffered and response.cut is not None:
             return Response(500, chunked=False)  # Nango had not the whole body to pass on
         if self._nango.buffered and response.status < 300:
@@ -84,29 +85,32 @@ class Proxy:
         connection.refresh.demand()
         return connection
 
-    def _run(self, connection: Connection, request: Request) -> Response:
-        """One Graph request, alone or from within a batch."""
+    def _scripted(self, request: Request) -> Response | None:
+        """The hook's answer; before it has one, it may give the connection to another tenant."""
         self._nango.calls.graph[shape_of(request.path.removeprefix(VERSION))] += 1
         hook = self._nango.before_graph
-        scripted = hook(request) if hook else None
-        if scripted:
-            return scripted
+        return hook(request) if hook else None
+
+    def _run(self, connection: Connection, tenant: Tenant, request: Request) -> Response:
+        """One Graph request, alone or from within a batch, with the token of one tenant."""
         faults = self._nango.faults
         if faults is None:
-            return self._serve(connection, request)
+            return self._serve(connection, tenant, request)
         return faults.around(
             request,
-            lambda: self._serve(connection, request),
+            lambda: self._serve(connection, tenant, request),
             lambda error: self._graph.refuse(request, error),
         )
 
-    def _serve(self, connection: Connection, request: Request) -> Response:
+    def _serve(self, connection: Connection, tenant: Tenant, request: Request) -> Response:
+        if connection.refresh.rejected and request.item is None:
+            return self._graph.refuse(request, rejected_token())
         if request.path == _BATCH and request.item is None:
-            return self._batch(connection, request)
-        return self._graph.answer(connection.tenant, request, frozenset(connection.refused))
+            return self._batch(connection, tenant, request)
+        return self._graph.answer(tenant, request, frozenset(connection.refused))
 
-    def _batch(self, connection: Connection, request: Request) -> Response:
-        tenant = connection.tenant
+    def _batch(self, connection: Connection, tenant: Tenant, request: Request) -> Response:
+        """Nango sends one token, so all items are the same tenant's."""
 
         def between(done: int) -> None:
             if tenant.knobs.between_items:
@@ -114,12 +118,24 @@ class Proxy:
             if tenant.knobs.mutations_between_items:
                 tenant.mutate(tenant.knobs.mutations_between_items, self._rng)
 
+        answers: list[Response] = []
+
         def run(item: Request) -> Response:
             item.connection_id = connection.connection_id
-            return self._run(connection, item)
+            answers.append(self._scripted(item) or self._run(connection, tenant, item))
+            return answers[-1]
 
         try:
             body = run_batch(tenant, request, run, between, self._rng)
         except GraphError as error:
             return self._graph.refuse(request, error)
-        return Response(200, body, self._graph.headers(request))
+        return _on_one_way(answers, Response(200, body, self._graph.headers(request)))
+
+
+def _on_one_way(answers: list[Response], response: Response) -> Response:
+    """The reply to a batch; how an answer inside it travels, all of it travels."""
+    response.delay = max((one.delay for one in answers), default=0.0)
+    response.trickle = max((one.trickle for one in answers), default=0.0)
+    response.cut = min((one.cut for one in answers if one.cut is not None), default=None)
+    response.reset = any(one.reset for one in answers)
+    return response

@@ -33,6 +33,12 @@ class Refresh:
     """Nango gave up on the connection, after failures on several days."""
     attempts: int = 0
     """How often Nango tried and failed."""
+    rejected: bool = False
+    """Graph takes the token no longer, although Nango holds it for good: until it is renewed."""
+    revoked: bool = False
+    """Graph takes no new token either."""
+    forced: int = 0
+    """How often a new token was asked for (`force_refresh=true`) and fetched."""
     _next_try: float = field(default=0.0, repr=False)
     _errors: list[dict[str, str]] = field(default_factory=list, repr=False)
 
@@ -55,15 +61,18 @@ class Refresh:
         self._errors = [{"type": "auth", "log_id": f"1787212345678_{self.attempts:012d}"}]
         raise NangoError(400, "server_error", FAILED)
 
-    def shown(self, row: dict[str, object]) -> None:
-        """The credentials for somebody who reads the connection itself."""
+    def shown(self, row: dict[str, object], *, force: bool = False) -> None:
+        """The credentials for somebody who reads the connection itself, new ones by `force`."""
         try:
             self.demand()
+            if force:
+                self.forced += 1
+                self.rejected = self.revoked
         except NangoError:
             payload = {"connection": row}
             raise NangoError(424, "invalid_credentials", _REASON, payload=payload) from None
 
     def renewed(self) -> None:
         """The customer authorised the connection again: all is well at once."""
-        self.fails = self.exhausted = False
+        self.fails = self.exhausted = self.rejected = self.revoked = False
         self._next_try, self._errors = 0.0, []

@@ -49,7 +49,7 @@ def mirror(mirror_of: MakeMirror) -> Mirror:
 
 
 def test_the_next_call_leaves_while_a_page_is_still_arriving(mirror: Mirror) -> None:
-    slow = 0.15
+    slow = 0.4
     listing = Listing(mirror, lambda page, at: replace(page, trickle=slow if at == 1 else 0.0))
     assert mirror.sync("users").state is RunState.SUCCEEDED
     assert listing.at[1] - listing.at[0] < 5 * slow, "the page itself takes 8 times that"

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 
-from sandbox.tenant import Client, Nango, Tenant, serve
+from sandbox.tenant import Client, Nango, Request, Response, Tenant, serve
 
 
 @pytest.fixture
@@ -14,9 +15,14 @@ def tenant() -> Tenant:
 
 
 @pytest.fixture
-def client(tenant: Tenant) -> Iterator[Client]:
+def nango(tenant: Tenant) -> Nango:
     nango = Nango()
     nango.add_connection("c1", tenant)
+    return nango
+
+
+@pytest.fixture
+def client(nango: Nango) -> Iterator[Client]:
     with serve(nango) as server, Client(server, "c1") as client:
         yield client
 
@@ -107,3 +113,26 @@ def test_the_directory_may_change_between_two_items(client: Client, tenant: Tena
     before = tenant.truth()
     client.batch("/organization", "/organization")
     assert tenant.truth() != before
+
+
+def test_all_items_are_of_the_tenant_whose_token_the_call_has(
+    client: Client, nango: Nango, tenant: Tenant
+) -> None:
+    other = Tenant(seed=3, users=5)
+
+    def swap(request: Request) -> None:
+        if request.item == "2":
+            nango.connections[0].tenant = other
+
+    nango.before_graph = swap
+    answers = client.batch(*["/organization"] * 3)
+    assert {one["body"]["value"][0]["id"] for one in answers} == {tenant.tenant_id}
+    after = client.get("organization").json()
+    assert after["value"][0]["id"] == other.tenant_id
+
+
+def test_an_item_that_is_late_or_cut_makes_the_whole_reply_so(client: Client, nango: Nango) -> None:
+    body = b'{"value": []}'
+    nango.before_graph = lambda r: Response(200, body, cut=5) if r.item == "2" else None
+    with pytest.raises(httpx.RemoteProtocolError):
+        client.batch("/organization", "/users")

@@ -189,6 +189,26 @@ def test_reading_the_connection_fails_too_for_a_key_that_may_read_credentials(
     assert client.http.get(CONNECTION).status_code == 200
 
 
+def test_a_token_that_graph_rejects_is_good_again_once_it_is_renewed(
+    client: Client, nango: Nango
+) -> None:
+    nango.rate_limit = None
+    refresh = nango.connections[0].refresh
+    refresh.rejected = True
+    assert code_of(client.get("users")) == (401, "InvalidAuthenticationToken")
+    assert client.http.get(CONNECTION).status_code == 200
+    nango.scopes = {"environment:connections:read", "environment:proxy"}
+    assert client.http.get(f"{CONNECTION}&force_refresh=true").status_code == 200
+    assert client.get("users").status_code == 401, "such a key renews nothing"
+    nango.scopes = None
+    assert client.http.get(f"{CONNECTION}&force_refresh=true").status_code == 200
+    assert client.get("users").status_code == 200
+    assert refresh.forced == 1
+    refresh.rejected = refresh.revoked = True
+    assert client.http.get(f"{CONNECTION}&force_refresh=true").status_code == 200
+    assert client.get("users").status_code == 401
+
+
 def test_other_connections_go_on_working(server: Server, nango: Nango) -> None:
     nango.connections[0].refresh_fails = True
     with Client(server, "c2") as other:

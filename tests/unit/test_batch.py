@@ -1,4 +1,4 @@
-"""Many requests in one call, whatever comes of each."""
+"""Requests with proof of the tenant that answers them: many in one call, whatever comes of each."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -7,12 +7,16 @@ import msgspec
 import pytest
 
 from sandbox.tenant import Nango, Request, Response, Server
-from worker.core.errors import Trouble
+from worker.core.errors import Broken, Later, Torn, Trouble
 from worker.graph.batch import LIMIT, Batcher
 from worker.nango.client import Address, NangoClient, Patience
 
 JSON = {"content-type": "application/json"}
 TARGETS = {name: f"/v1.0/users/{name}?$select=id" for name in ("a", "b", "c")}
+NEXT = "/v1.0/users?$skiptoken=2"
+HOME, ELSEWHERE = (f"00000000-0000-4000-8000-00000000000{digit}" for digit in "12")
+ORGANIZATION = "/organization"
+REJECTED = {"error": {"code": "InvalidAuthenticationToken"}}
 Answer = Callable[[list[dict[str, Any]]], Any]
 
 
@@ -20,25 +24,73 @@ Answer = Callable[[list[dict[str, Any]]], Any]
 def batcher(nango: Nango, _shared_server: Server) -> Iterator[Batcher]:
     nango.log.clear()
     client = NangoClient(_shared_server.url, nango.key, patience=Patience(2.0, 0.1))
-    yield Batcher(client, Address("contoso", "entra"))
+    yield Batcher(client, Address("contoso", "entra"), tenant=HOME)
     client.close()
+
+
+@pytest.fixture
+def patient(nango: Nango, _shared_server: Server) -> Iterator[Batcher]:
+    """Sends again what was throttled."""
+    client = NangoClient(_shared_server.url, nango.key, patience=Patience(5.0, 1.0))
+    yield Batcher(client, Address("contoso", "entra"), tenant=HOME)
+    client.close()
+
+
+def organization(tenant: str = HOME) -> dict[str, Any]:
+    return {"value": [{"id": tenant, "displayName": "Contoso"}]}
 
 
 def item(request: dict[str, Any], status: int = 200, **extra: Any) -> dict[str, Any]:
     return {"id": request["id"], "status": status, "body": {"url": request["url"]}} | extra
 
 
-def script(nango: Nango, answer: Answer, *, status: int = 200) -> None:
-    """Answer a ``$batch`` by its requests, and single calls with their own path."""
+class Script:
+    """Answers a ``$batch`` by its requests without the organization, single calls by their path."""
 
-    def handle(request: Request) -> Response:
+    def __init__(self, nango: Nango, answer: Answer, status: int = 200) -> None:
+        self._answer, self._status = answer, status
+        self.tenants: list[str] = []
+        """Whose organization answers next; the last one stays."""
+        self.statuses: list[int] = []
+        """With what the organization answers next; 200 where there is none."""
+        self.first = False
+        """Whether the organization comes first; it may be anywhere."""
+        self.asked: list[str] = []
+        nango.before_response = self._handle
+
+    def _organization(self, request: dict[str, Any]) -> dict[str, Any]:
+        tenant = self.tenants[0] if self.tenants else HOME
+        del self.tenants[: len(self.tenants) > 1]
+        status = self.statuses.pop(0) if self.statuses else 200
+        refusal = REJECTED if status == 401 else {"error": {"code": "TooManyRequests"}}
+        body = organization(tenant) if status == 200 else refusal
+        return {"id": request["id"], "status": status, "body": body}
+
+    def _handle(self, request: Request) -> Response:
+        self.asked.append(request.path.removeprefix("/proxy/v1.0"))
+        if request.path.endswith(ORGANIZATION):
+            told = self._organization({"id": ""})
+            return Response(told["status"], msgspec.json.encode(told["body"]), JSON)
         if not request.path.endswith("/$batch"):
             return Response(200, msgspec.json.encode({"single": request.target}), JSON)
-        content = answer(msgspec.json.decode(request.body)["requests"])
-        body = content if isinstance(content, bytes) else msgspec.json.encode(content)
-        return Response(status, body, JSON | {"request-id": "x"})
+        asked = msgspec.json.decode(request.body)["requests"]
+        known = [one for one in asked if one["url"].startswith(ORGANIZATION)]
+        assert len(known) == 1, "every envelope asks for the organization once"
+        content = self._answer([one for one in asked if one not in known])
+        if not isinstance(content, bytes):
+            if "responses" in content:
+                place = 0 if self.first else len(content["responses"])
+                content["responses"].insert(place, self._organization(known[0]))
+            content = msgspec.json.encode(content)
+        return Response(self._status, content, JSON | {"request-id": "x"})
 
-    nango.before_response = handle
+
+def script(nango: Nango, answer: Answer, *, status: int = 200) -> Script:
+    return Script(nango, answer, status)
+
+
+def all_well(asked: list[dict[str, Any]]) -> Any:
+    return {"responses": [item(one) for one in asked]}
 
 
 def test_urls_are_relative_to_the_version_and_unchanged(nango: Nango, batcher: Batcher) -> None:
@@ -69,20 +121,24 @@ def test_each_answer_is_judged_by_itself(nango: Nango, batcher: Batcher) -> None
 
 
 def test_an_answer_that_is_missing_is_asked_for_alone(nango: Nango, batcher: Batcher) -> None:
-    script(nango, lambda asked: {"responses": [item(asked[0]), item({"id": "99", "url": "/x"})]})
+    made = script(
+        nango, lambda asked: {"responses": [item(asked[0]), item({"id": "99", "url": "/x"})]}
+    )
     replies = batcher.get_all(TARGETS)
     assert replies.keys() == TARGETS.keys()
     assert replies["c"].document() == {"single": "/proxy/v1.0/users/c?$select=id"}
-    assert nango.calls.total == 3
+    assert made.asked == ["/$batch", ORGANIZATION, "/users/b", "/users/c", ORGANIZATION]
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 405, 501])
 def test_a_refused_envelope_is_not_tried_again(nango: Nango, batcher: Batcher, status: int) -> None:
-    script(nango, lambda _: {"error": {"code": "BadRequest"}}, status=status)
+    made = script(nango, lambda _: {"error": {"code": "BadRequest"}}, status=status)
     assert batcher.get_all(TARGETS).keys() == TARGETS.keys()
-    assert nango.calls.total == 4
+    singly = [ORGANIZATION, "/users/a", "/users/b", "/users/c", ORGANIZATION]
+    assert made.asked == ["/$batch", *singly]
+    made.asked.clear()
     batcher.get_all(TARGETS)
-    assert nango.calls.total == 7
+    assert made.asked == singly
 
 
 def test_an_envelope_of_424_is_read_all_the_same(nango: Nango, batcher: Batcher) -> None:
@@ -94,29 +150,36 @@ def test_no_envelope_holds_more_than_graph_takes(nango: Nango, batcher: Batcher)
     sizes: list[int] = []
 
     def answer(asked: list[dict[str, Any]]) -> Any:
-        sizes.append(len(asked))
-        return {"responses": [item(one) for one in asked]}
+        sizes.append(len(asked) + 1)
+        return all_well(asked)
 
     script(nango, answer)
     many = {str(number): f"/v1.0/users/{number}" for number in range(2 * LIMIT + 2)}
     assert batcher.get_all(many).keys() == many.keys()
-    assert sizes == [LIMIT, LIMIT, 2]
+    assert sizes == [20, 20, 3]
 
 
-def test_a_single_request_needs_no_envelope(nango: Nango, batcher: Batcher) -> None:
-    script(nango, lambda _: b"")
+def test_a_single_request_travels_with_the_organization(nango: Nango, batcher: Batcher) -> None:
+    made = script(nango, all_well)
     assert batcher.get_all({"a": TARGETS["a"]})["a"].ok
+    assert batcher.get(TARGETS["b"]).document() == {"url": "/users/b?$select=id"}
     assert batcher.get_all({}) == {}
-    assert nango.log[-1].request.method == "GET"
-    assert nango.calls.total == 1
+    assert made.asked == ["/$batch", "/$batch"]
 
 
-def test_opening_asks_only_for_the_first_where_the_envelope_is_refused(
+def test_a_link_that_is_bound_to_its_tenant_goes_alone(nango: Nango, batcher: Batcher) -> None:
+    made = script(nango, all_well)
+    assert batcher.get(NEXT).document() == {"single": f"/proxy{NEXT}"}
+    assert made.asked == ["/users"]
+
+
+def test_opening_tells_only_the_organization_where_the_envelope_is_refused(
     nango: Nango, batcher: Batcher
 ) -> None:
-    """What comes with it may only be read once the first has been judged."""
+    """What comes with it may only be read once the organization has been judged."""
     script(nango, lambda _: {"error": {"code": "BadRequest"}}, status=400)
-    assert batcher.open("b", TARGETS).keys() == {"b"}
+    found, replies = batcher.open(TARGETS)
+    assert (found.tenant, found.display_name, replies) == (HOME, "Contoso", {})
 
 
 @pytest.mark.parametrize(
@@ -127,19 +190,20 @@ def test_opening_asks_only_for_the_first_where_the_envelope_is_refused(
         b'{"responses": {}}',
         b'{"responses": [{"id": 1, "status": 200}]}',
         b'{"responses": [{"id": "0"}]}',
+        b'{"responses": [{"id": "0", "status": 200, "body": {}}]}',
         b'{"responses": [',
         b'{"responses": [{"id": "\xff", "status": 200}]}',
         b'{"responses": ' + b"[" * 100_000,
     ],
 )
-def test_what_an_unreadable_envelope_held_is_asked_for_singly(
+def test_what_an_envelope_held_that_proves_no_tenant_is_asked_for_singly(
     nango: Nango, batcher: Batcher, body: bytes
 ) -> None:
     script(nango, lambda _: body)
     replies = batcher.get_all(TARGETS)
     assert replies["a"].document() == {"single": "/proxy/v1.0/users/a?$select=id"}
     assert replies.keys() == TARGETS.keys()
-    assert batcher.open("b", TARGETS).keys() == {"b"}
+    assert batcher.open(TARGETS)[1] == {}
 
 
 def test_an_envelope_that_fails_raises_what_a_single_call_would(
@@ -163,7 +227,8 @@ def test_an_odd_body_of_one_item_costs_no_other(nango: Nango, batcher: Batcher, 
 
     def answer(asked: list[dict[str, Any]]) -> bytes:
         first = b'{"id": "0", "status": 200, "body": ' + odd + b"}"
-        rest = [msgspec.json.encode(item(one)) for one in asked[1:]]
+        told = {"id": "tenant", "status": 200, "body": organization()}
+        rest = [msgspec.json.encode(one) for one in (*map(item, asked[1:]), told)]
         return b'{"responses": [' + b", ".join([first, *rest]) + b"]}"
 
     script(nango, answer)
@@ -171,3 +236,91 @@ def test_an_odd_body_of_one_item_costs_no_other(nango: Nango, batcher: Batcher, 
     assert replies.keys() == TARGETS.keys()
     assert replies["b"].ok
     assert replies["c"].ok
+
+
+# ---- whose answers they are
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("ask", [lambda b: b.get_all(TARGETS), lambda b: b.get(TARGETS["a"])])
+def test_what_comes_with_another_organization_is_dropped(
+    nango: Nango, batcher: Batcher, ask: Callable[[Batcher], object], first: bool
+) -> None:
+    made = script(nango, all_well)
+    made.tenants, made.first = [ELSEWHERE], first
+    with pytest.raises(Broken, match="another Microsoft tenant"):
+        ask(batcher)
+
+
+def test_the_first_organization_is_the_tenant_from_then_on(
+    nango: Nango, _shared_server: Server
+) -> None:
+    client = NangoClient(_shared_server.url, nango.key)
+    batcher = Batcher(client, Address("contoso", "entra"))
+    script(nango, all_well).tenants = [HOME.upper(), ELSEWHERE]
+    assert batcher.open(TARGETS)[0].tenant == HOME
+    with pytest.raises(Broken, match="another Microsoft tenant"):
+        batcher.get_all(TARGETS)
+    client.close()
+
+
+def test_throttled_items_are_judged_again_when_they_are_sent_again(
+    nango: Nango, patient: Batcher
+) -> None:
+    def answer(asked: list[dict[str, Any]]) -> Any:
+        throttled = item(asked[-1], 429, headers={"Retry-After": "0"})
+        return {
+            "responses": [*map(item, asked[:-1]), throttled if len(asked) > 1 else item(asked[-1])]
+        }
+
+    script(nango, answer).tenants = [HOME, ELSEWHERE]
+    with pytest.raises(Broken, match="another Microsoft tenant"):
+        patient.get_all(TARGETS)
+
+
+def test_nothing_is_used_while_the_organization_is_throttled(
+    nango: Nango, patient: Batcher
+) -> None:
+    made = script(nango, all_well)
+    made.statuses = [429]
+    assert {reply.status for reply in patient.get_all(TARGETS).values()} == {200}
+    assert made.asked == ["/$batch", "/$batch"], "all of it was sent again"
+    made.statuses = [503] * 9
+    with pytest.raises(Later):
+        patient.get_all(TARGETS)
+
+
+@pytest.mark.parametrize("tenants", [[ELSEWHERE], [HOME, ELSEWHERE]])
+def test_without_envelopes_the_organization_is_asked_before_and_after(
+    nango: Nango, batcher: Batcher, tenants: list[str]
+) -> None:
+    script(nango, lambda _: {"error": {"code": "BadRequest"}}, status=400).tenants = tenants
+    with pytest.raises(Broken, match="another Microsoft tenant"):
+        batcher.get(TARGETS["a"])
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
+def test_a_bound_link_that_is_refused_may_be_so_to_another_tenant(
+    nango: Nango, batcher: Batcher, status: int
+) -> None:
+    def refuse(request: Request) -> Response | None:
+        if request.path.endswith(ORGANIZATION):
+            return Response(200, msgspec.json.encode(organization(ELSEWHERE)), JSON)
+        return Response(status, b'{"error": {"code": "Request_BadRequest"}}', JSON)
+
+    nango.before_response = refuse
+    with pytest.raises(Broken, match="another Microsoft tenant"):
+        batcher.get(NEXT)
+
+
+@pytest.mark.parametrize("body", [{}, {"value": []}, {"value": [{"id": "x"}]}])
+def test_an_organization_that_cannot_be_read_proves_nothing(
+    nango: Nango, batcher: Batcher, body: object
+) -> None:
+    def answer(asked: list[dict[str, Any]]) -> bytes:
+        told = {"id": "tenant", "status": 200, "body": body}
+        return msgspec.json.encode({"responses": [told, *map(item, asked)]})
+
+    script(nango, answer)
+    with pytest.raises(Torn):
+        batcher.get_all(TARGETS)

@@ -26,6 +26,10 @@ MAX_LENGTH: Final = 15_000
 _PRINTABLE = re.compile(r"[\x21-\x7e]+")
 _NEXT_LINK: Final = b'"@odata.nextLink"'
 _LINK = re.compile(rb'\s*:\s*"([^"]*)"')
+_DIRECTORY = re.compile(rf"{VERSION}/(users|groups)(/|$)", re.IGNORECASE)
+_TOKENS: Final = frozenset(
+    f"{sign}{name}" for sign in ("$", "%24") for name in ("skiptoken", "deltatoken")
+)
 _DOTS = re.compile(r"(^|/)(\.|%2e){1,2}(/|$)", re.IGNORECASE)
 
 
@@ -53,6 +57,19 @@ def target_of(link: str) -> str:
         raise Torn("a next link leaves Graph's v1.0; it was not followed", after=3600)
     start = link.index(parts.netloc) + len(parts.netloc)
     return link[start:]
+
+
+def is_bound(target: str) -> bool:
+    """Whether a target carries a token that is bound to its tenant, so that it may go alone.
+
+    Only those of the directory's lists and deltas are. SharePoint's name a place that other
+    tenants have, too, and what roles are paged with is not documented.
+    """
+    path, _, query = target.partition("?")
+    return _DIRECTORY.match(path) is not None and any(
+        name in _TOKENS and value and value != "latest"
+        for name, _, value in (part.partition("=") for part in query.lower().split("&"))
+    )
 
 
 def peeked(body: bytes) -> str | None:

@@ -46,10 +46,21 @@ def _codes(error: Any, depth: int = 0) -> Iterator[str]:
         yield from _codes(error.get(name), depth + 1)
 
 
+def rejects_token(reply: Reply) -> bool:
+    """Whether Graph says that it does not take the token."""
+    if reply.ok or reply.status in PASSING:
+        return False
+    return reply.status == 401 or not _REVOKED.isdisjoint(map(str.lower, error_codes(reply)))
+
+
 def graph_trouble(  # noqa: PLR0911 - one return a verdict
     reply: Reply, now: float, permission: str = ""
 ) -> Trouble | None:
-    """Why the answer is of no use, or None where it is a success."""
+    """Why the answer is of no use, or None where it is a success.
+
+    A rejected token is the connection's trouble, unless the tenant is known to accept it: then it
+    is this resource alone that refuses it.
+    """
     if reply.ok:
         return None
     codes = error_codes(reply)
@@ -60,7 +71,7 @@ def graph_trouble(  # noqa: PLR0911 - one return a verdict
         later = Later(f"Graph answered {reply.status}", after=reply.retry_after(now) or 30.0)
         later.status = reply.status
         return later
-    if reply.status == 401 or lowered & _REVOKED:
+    if rejects_token(reply) and not reply.vouched:
         return Broken("Graph rejects the connection's token; the customer must reconnect")
     if reply.status == 424:
         return Later("Graph did not run the request, as another failed", after=5.0)
@@ -71,7 +82,7 @@ def graph_trouble(  # noqa: PLR0911 - one return a verdict
 
 def _refused(status: int, code: str, permission: str) -> Refused:
     said = f"Graph answers {status}{f' {code}' if code else ''}"
-    if status == 403:
+    if status in (401, 403):
         advice = f"grant the application permission {permission} and consent to it again"
         refused = Refused(f"{said}; {advice}" if permission else said)
     else:

@@ -167,10 +167,7 @@ def presence(nango: NangoClient, address: Address) -> Presence:
     Raises Halt, Later.
     """
     try:
-        reply = nango.ask(
-            f"/connections/{quote(address.connection_id, safe='')}"
-            f"?{urlencode({'provider_config_key': address.provider_config_key})}"
-        )
+        reply = nango.ask(_target(address))
     except Broken:
         return Presence.THERE  # Nango has trouble with its token, so it has the connection
     document = reply.document()
@@ -183,3 +180,18 @@ def presence(nango: NangoClient, address: Address) -> Presence:
             return Presence.NOT_ASKABLE
         case _:
             return Presence.THERE
+
+
+def renew_token(nango: NangoClient, address: Address) -> bool:
+    """Have Nango fetch a new token for a connection; whether Nango says that it has one.
+
+    A key without the scope ``environment:connections:read_credentials`` renews nothing, though
+    Nango answers 200. With it the answer holds the token, which is dropped unread.
+    Raises Broken (it cannot be renewed), Halt, Later.
+    """
+    return nango.ask(_target(address, force_refresh="true")).ok
+
+
+def _target(address: Address, **options: str) -> str:
+    query = urlencode({"provider_config_key": address.provider_config_key, **options})
+    return f"/connections/{quote(address.connection_id, safe='')}?{query}"

@@ -25,6 +25,8 @@ class Reply:
     status: int
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
+    vouched: bool = False
+    """Whether the connection's own tenant is known to accept the token that it was asked with."""
 
     @property
     def ok(self) -> bool:

@@ -10,7 +10,7 @@ from models.resources.group_members import GROUP_MEMBERS
 from models.resources.groups import GROUPS
 from models.unresolved import Part, PartKind, Unanswered
 from worker.core.errors import Torn, Trouble
-from worker.graph.batch import Batcher
+from worker.graph.batch import LIMIT, Batcher
 from worker.graph.links import target_of
 from worker.graph.memberships import edges_of
 from worker.graph.targets import member_of_target, members_target, object_target
@@ -28,7 +28,7 @@ from worker.sync.parts import (
 from worker.sync.spared import Confirmed
 from worker.sync.sweep import Candidates
 
-GROUPS_READ: Final = 20
+GROUPS_READ: Final = LIMIT
 """Groups whose members are read to confirm memberships: one ``$batch``."""
 
 IDLE: Final = 50

@@ -1,6 +1,6 @@
 """Member pages: how memberships are read where a tenant has no delta.
 
-After the list of groups come their members, twenty groups side by side: each page is one
+After the list of groups come their members, 19 groups side by side: each page is one
 ``$batch``, so a page stays small however large a group is. The place in the walk is kept in the
 stream's next link: the last group that was begun, and a next link for each that is not done.
 """
@@ -36,7 +36,7 @@ class Place(msgspec.Struct, frozen=True):
     @property
     def room(self) -> int:
         """How many further groups go into the next page."""
-        return LIMIT - len(self.under_way)
+        return max(0, LIMIT - len(self.under_way))
 
     @property
     def link(self) -> str:

@@ -1,23 +1,18 @@
 """A slice's first call: the organization and the first page of everything due, in one.
 
-The organization is judged first. Unless it answers 200 and is the tenant it has always been, all
-else that came with it is dropped unread: no byte of one tenant ever reaches another's rows.
+The organization is judged first, as it is with every later call (``graph/batch``). Unless it
+answers 200 and is the tenant it has always been, all else that came with it is dropped unread: no
+byte of one tenant ever reaches another's rows.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import msgspec
-
 from models.change_event import ConnectionChange
 from models.connection import ConnectionStatus
-from models.record import Guid
 from models.run import RunState
-from worker.core.errors import Broken, Later, Refused, Restart, Torn
+from worker.core.errors import Later, Refused
 from worker.events.ledger import tell_connection
-from worker.graph.targets import ORGANIZATION
-from worker.graph.verdict import graph_trouble
 from worker.nango.reply import Reply
 from worker.store.connections import IN_USE, Known, change_connection, get, same_tenant
 from worker.store.lease import Transaction, joining
@@ -25,51 +20,15 @@ from worker.store.runs import finish_run
 from worker.store.takeover import hand_over, has_history, one_at_a_time, predecessor
 from worker.sync.session import Session
 
-FIRST = "organization"
-
-
-class _Organization(msgspec.Struct):
-    id: Guid
-    display_name: str | None = msgspec.field(name="displayName", default=None)
-
-
-class _Organizations(msgspec.Struct):
-    value: list[_Organization]
-
 
 def open_connection(session: Session, targets: Mapping[str, str]) -> dict[str, Reply]:
     """Send the opening call; the answers by stream, once the tenant is known to be the same.
 
     Raises Broken (another tenant, no access), Refused (another row mirrors it), Later, Halt.
     """
-    replies = session.batcher.open(FIRST, {FIRST: ORGANIZATION, **targets})
-    organization = _judged(replies.pop(FIRST))
-    known = session.connection
-    tenant = organization.id.lower()
-    if known.tenant_id is not None and known.tenant_id != tenant:
-        raise Broken(
-            f"it now belongs to another Microsoft tenant ({tenant}) than before "
-            f"({known.tenant_id}); nothing was read. Delete it in Nango and connect anew"
-        )
-    _settle_who_mirrors(session, tenant, organization.display_name)
+    organization, replies = session.batcher.open(targets)
+    _settle_who_mirrors(session, organization.tenant, organization.display_name)
     return replies
-
-
-def _judged(reply: Reply) -> _Organization:
-    trouble = graph_trouble(reply, time.time(), "Organization.Read.All")
-    if isinstance(trouble, Refused):
-        raise Broken(f"whose tenant it is cannot be read: {trouble.message}")
-    if isinstance(trouble, Restart):
-        raise Torn(f"Graph answers {reply.status} for the organization", after=300)
-    if trouble is not None:
-        raise trouble
-    try:
-        listed = msgspec.json.decode(reply.body, type=_Organizations).value
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Torn("the organization cannot be read", after=300) from None
-    if len(listed) != 1:
-        raise Torn(f"Graph names {len(listed)} organizations instead of one", after=300)
-    return listed[0]
 
 
 def _settle_who_mirrors(session: Session, tenant: str, name: str | None) -> None:

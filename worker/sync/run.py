@@ -176,7 +176,12 @@ def _session(kit: Kit, beginning: _Beginning, trigger: RunTrigger, order: Order 
         lease=beginning.lease,
         connection=known,
         run=beginning.run,
-        batcher=Batcher(kit.nango, address, lane=RunTrigger.MANUAL if order else trigger),
+        batcher=Batcher(
+            kit.nango,
+            address,
+            lane=RunTrigger.MANUAL if order else trigger,
+            tenant=known.tenant_id,
+        ),
         policy=policy,
         order=order or _order(known, began),
         by_hand=order is not None,

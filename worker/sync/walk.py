@@ -8,7 +8,7 @@ from models.resources import RESOURCES
 from models.stream import Mode, Phase
 from worker.core.errors import Restart, Torn
 from worker.core.stopping import sleep
-from worker.graph.batch import Batcher
+from worker.graph.batch import LIMIT, Batcher
 from worker.graph.decode import decode_page
 from worker.graph.links import target_of
 from worker.graph.page import Page
@@ -27,7 +27,7 @@ from worker.sync.members import FIRST
 Ask = Callable[[], object]
 """What is done on a thread of the pool: it only talks to Graph."""
 
-DEFINITIONS_A_PAGE: Final = 20
+DEFINITIONS_A_PAGE: Final = LIMIT
 """Role definitions asked for in one ``$batch``: one page of a filtered walk."""
 
 
