@@ -7,6 +7,7 @@ import msgspec
 
 from models.resource import DeletedReason
 from models.row import Row
+from models.unresolved import Part, Unanswered
 
 
 class Incoming(NamedTuple):
@@ -43,7 +44,8 @@ class Page:
     """One page of a walk.
 
     Of a walk that goes over known ground, objects are ``unread`` until it is known which of them
-    were sent as before: these are the ``same``, the others become rows or rejects.
+    were sent as before: these are the ``same``, the others become rows or rejects. Of several
+    lists side by side, those that Graph refuses are ``apart``, and those read whole ``answered``.
     """
 
     count: int = 0
@@ -55,6 +57,8 @@ class Page:
     edges_removed: dict[tuple[str, str], DeletedReason] = field(default_factory=dict)
     rejects: list[Malformed] = field(default_factory=list)
     conflicts: set[str] = field(default_factory=set)
+    apart: dict[Part, Unanswered] = field(default_factory=dict)
+    answered: list[Part] = field(default_factory=list)
     next_link: str | None = None
     delta_link: str | None = None
     digest: str = ""

@@ -59,6 +59,10 @@ _SHOWN = text("""
      where connection_id = :id and resource = :resource and key = any(cast(:keys as text[]))
        and (kind = 'object' or kind = 'unlisted' and :listed)
 """)
+_OTHER_DEFINITIONS = text("""
+    delete from sync.unresolved
+     where connection_id = :id and kind = 'assignments' and key <> all(cast(:keys as text[]))
+""")
 _KEYS = text("""
     select key from sync.unresolved
      where connection_id = :id and resource = :resource and kind = any(cast(:kinds as text[]))
@@ -143,6 +147,12 @@ def resolve_moot(tx: Transaction) -> None:
         )
         with driver(tx.connection).cursor() as cursor:
             cursor.execute(statement, (tx.connection_id, resource.name))
+
+
+def resolve_assignments(tx: Transaction, definitions: Collection[str]) -> None:
+    """Forget the assignments of all role definitions but those that a walk goes through."""
+    values = {"id": tx.connection_id, "keys": list(definitions)}
+    tx.connection.execute(_OTHER_DEFINITIONS, values)
 
 
 def any_unresolved(tx: Transaction) -> bool:

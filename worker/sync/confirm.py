@@ -7,7 +7,6 @@ from typing import Final, NamedTuple
 from models.resource import Kind, Resource
 from models.resources import RESOURCES
 from models.resources.group_members import GROUP_MEMBERS
-from models.resources.groups import GROUPS
 from models.unresolved import Part, PartKind, Unanswered
 from worker.core.errors import Torn, Trouble
 from worker.graph.batch import LIMIT, Batcher
@@ -17,6 +16,7 @@ from worker.graph.targets import member_of_target, members_target, object_target
 from worker.nango.reply import Reply
 from worker.store.edges import Pair, edge_key, pair_of
 from worker.sync.guard import sample
+from worker.sync.members import members_of
 from worker.sync.parts import (
     GONE,
     Existence,
@@ -110,11 +110,6 @@ def _confirm_edges(batcher: Batcher, keys: list[str], confirmed: Confirmed) -> N
     confirmed.present[GROUP_MEMBERS.name] = edges.keys() & set(keys)
     confirmed.asked[GROUP_MEMBERS.name] = len(chosen)
     confirmed.apart |= {members_of(group): why for group, why in unknown.items()}
-
-
-def members_of(group: str) -> Part:
-    """The members of a group, as a part."""
-    return Part(GROUPS.name, PartKind.MEMBERS, group)
 
 
 Named = Callable[[str, Mapping[Pair, str]], dict[str, str]]

@@ -6,7 +6,6 @@ stream's next link: the last group that was begun, and a next link for each that
 """
 
 import hashlib
-import time
 from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
@@ -15,14 +14,16 @@ import msgspec
 
 from models.resource import DeletedReason
 from models.resources.group_members import GROUP_MEMBERS
-from worker.core.errors import Refused
+from models.resources.groups import GROUPS
+from models.unresolved import Part, PartKind
+from worker.core.errors import Broken, Later, Refused, Torn, Trouble
 from worker.graph.batch import LIMIT, Batcher
 from worker.graph.links import target_of
 from worker.graph.memberships import take_members
 from worker.graph.page import Page
 from worker.graph.targets import members_target
-from worker.graph.verdict import graph_trouble
 from worker.nango.reply import Reply
+from worker.sync.parts import ask_each, parts_of_a_walk, trouble_of
 
 _MARK: Final = "members:"
 
@@ -54,6 +55,11 @@ def place_of(link: str | None) -> Place | None:
     return msgspec.json.decode(link.removeprefix(_MARK), type=Place)
 
 
+def members_of(group: str) -> Part:
+    """The members of a group, as a part."""
+    return Part(GROUPS.name, PartKind.MEMBERS, group)
+
+
 def without_group(link: str, group: str) -> str:
     """A place that stands at a group, or has it under way, for when that group is gone."""
     place = place_of(link)
@@ -68,17 +74,25 @@ def read_member_page(batcher: Batcher, place: Place, groups: Sequence[str]) -> P
     """The next members of the groups under way, and the first of the given ones behind them.
 
     A group that is gone meanwhile is noted as not seen, whatever the list said of it: the sweep
-    asks for it again. Raises what an answer means where it is of no use.
+    asks for it again. One whose members Graph refuses is set apart. Raises what an answer means
+    where it is about all groups.
     """
     targets = {group: target_of(link) for group, link in place.under_way.items()}
     targets |= {group: members_target(group) for group in groups}
-    replies = batcher.get_all(targets)
     page, under_way = Page(), {}
-    for group in targets:
-        link = _take(page, group, replies[group])
+    troubles: dict[str, Trouble] = {}
+    for group, reply in ask_each(batcher, targets).items():
+        try:
+            link = _take(page, group, reply, place.under_way.get(group))
+        except (Refused, Later, Broken) as trouble:
+            troubles[group] = trouble
+            continue
         if link is not None:
-            target_of(link)
             under_way[group] = link
+        elif group not in page.removed:
+            page.answered.append(members_of(group))
+    apart = parts_of_a_walk(troubles, len(targets), first=place == Place())
+    page.apart = {members_of(group): why for group, why in apart.items()}
     if page.edges:
         told = repr(sorted(page.edges)).encode()
         page.digest = hashlib.blake2b(told, digest_size=16).hexdigest()
@@ -87,11 +101,17 @@ def read_member_page(batcher: Batcher, place: Place, groups: Sequence[str]) -> P
     return page
 
 
-def _take(page: Page, group: str, reply: Reply) -> str | None:
-    trouble = graph_trouble(reply, time.time(), GROUP_MEMBERS.permission)
-    if isinstance(trouble, Refused) and trouble.status == 404:
+def _take(page: Page, group: str, reply: Reply, before: str | None) -> str | None:
+    """Add a page of a group's members, asked for by the link ``before``; the link to the next."""
+    if reply.status == 404 or (reply.status == 410 and before is None):
         page.removed[group] = DeletedReason.NOT_SEEN
         return None
+    trouble = trouble_of(reply, GROUP_MEMBERS.permission)
     if trouble is not None:
         raise trouble
-    return take_members(page, group, reply.body)
+    link = take_members(page, group, reply.body)
+    if link is not None:
+        target_of(link)
+    if link is not None and link == before:
+        raise Torn("Graph's next links go in circles", after=600)
+    return link

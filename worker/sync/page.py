@@ -17,7 +17,7 @@ from worker.store.merge import NotAllNew, changed_sources, merge_rows
 from worker.store.quarantine import met_again, note_rejects
 from worker.store.seen import Seen, note_seen
 from worker.store.streams import Stream, save_stream
-from worker.store.unresolved import resolve_shown
+from worker.store.unresolved import resolve, resolve_shown
 from worker.sync.erased import pass_over
 from worker.sync.plan import due_after_round, select_hash
 from worker.sync.session import Session
@@ -70,7 +70,9 @@ def _commit(
             _withdraw(tx, stream.resource, edges, page)
         _note_removed(tx, stream.resource, edges, page)
         _note_rejects(session, tx, stream, page)
+        session.note_unresolved(tx, page.apart)
         if session.unresolved:
+            resolve(tx, page.answered)
             listed = stream.phase is Phase.LISTING
             resolve_shown(tx, stream.resource, page.keys, listed=listed)
         if stream.phase is Phase.LISTING:

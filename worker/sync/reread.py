@@ -32,8 +32,9 @@ from worker.store.merge import merge_rows, stored_rows
 from worker.store.quarantine import due_again, note_rejects, release
 from worker.store.streams import Stream, load_streams, save_stream
 from worker.store.unresolved import due_parts, resolve, resolve_moot
-from worker.sync.confirm import existing, members_of, read_member_of, read_members
+from worker.sync.confirm import existing, read_member_of, read_members
 from worker.sync.erased import living, pass_over
+from worker.sync.members import members_of
 from worker.sync.parts import GONE, ask_each, trouble_of, unanswered
 from worker.sync.session import Session
 from worker.sync.settle import settle_round

@@ -109,6 +109,8 @@ class Session:
 
     def note_unresolved(self, tx: Transaction, parts: Mapping[Part, Unanswered]) -> None:
         """Set parts apart for which Graph does not answer."""
+        if not parts:
+            return
         parts = {part: why for part, why in parts.items() if part.key not in self.erased}
         note_unresolved(tx, parts)
         self.unresolved = self.unresolved or bool(parts)

@@ -34,7 +34,7 @@ from worker.store.merge import stored_rows
 from worker.store.runs import note_walk
 from worker.store.seen import clear_unsent, forget_seen, seen_count, unseen
 from worker.store.streams import Stream, save_stream
-from worker.store.unresolved import ALL, left_alone, resolve
+from worker.store.unresolved import ALL, left_alone, resolve, resolve_assignments
 from worker.sync.guard import hidden_away, implausible, sample
 from worker.sync.plan import MAX_RESTARTS, next_due
 from worker.sync.session import Session
@@ -87,6 +87,8 @@ def prepare_sweep(session: Session, stream: Stream) -> Candidates:
         return found
     complete = Complete.of(stream)
     with session.writing() as tx:
+        if session.unresolved and stream.name == "role_assignments":
+            resolve_assignments(tx, stream.parts or [])
         for resource in stream.carries:
             if session.unresolved:
                 _withdraw_unresolved(tx, resource)

@@ -1,12 +1,13 @@
 """Reading: what a step asks of Graph. Runs beside the loader and touches no database."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from models.resources import RESOURCES
 from models.stream import Mode, Phase
-from worker.core.errors import Restart, Torn
+from models.unresolved import Part, PartKind
+from worker.core.errors import Broken, Later, Refused, Restart, Torn, Trouble
 from worker.core.stopping import sleep
 from worker.graph.batch import LIMIT, Batcher
 from worker.graph.decode import decode_page
@@ -23,6 +24,7 @@ from worker.graph.verdict import graph_trouble
 from worker.nango.reply import PASSING, Reply
 from worker.store.streams import Stream
 from worker.sync.members import FIRST
+from worker.sync.parts import GONE, ask_each, parts_of_a_walk
 
 Ask = Callable[[], object]
 """What is done on a thread of the pool: it only talks to Graph."""
@@ -133,21 +135,52 @@ def read_part(batcher: Batcher, stream: Stream) -> tuple[Page, list[str]]:
     return page, parts
 
 
+def assignments_of(definition: str) -> Part:
+    """The assignments of a role definition, as a part."""
+    return Part("role_definitions", PartKind.ASSIGNMENTS, definition)
+
+
 def read_assignments(batcher: Batcher, stream: Stream, definitions: Sequence[str]) -> Page:
-    """The assignments of some role definitions, each to its very end, as one page."""
+    """The assignments of some role definitions, each to its very end, as one page.
+
+    A definition whose query Graph refuses is set apart; one that is gone has none. Raises what an
+    answer means where it is about all of them.
+    """
     whole = Page()
     links = {one: assignments_link(stream.resource, one) for one in definitions}
+    first = stream.page_no == 0
     for _ in range(1000):
         if not links:
             return whole
-        replies = batcher.get_all({one: target_of(link) for one, link in links.items()})
-        upcoming = {}
-        for one, reply in replies.items():
-            page = understood(stream, reply)
-            whole.rows |= page.rows
-            whole.rejects += page.rejects
-            whole.count += page.count
-            if page.next_link is not None:
-                upcoming[one] = page.next_link
-        links = upcoming
+        links = _read_each(batcher, stream, whole, links, first=first)
+        first = False
     raise Restart("Graph's next links go in circles", resource=stream.name)
+
+
+def _read_each(
+    batcher: Batcher, stream: Stream, whole: Page, links: Mapping[str, str], *, first: bool
+) -> dict[str, str]:
+    """Add the next page of each definition's assignments; the links of those that go on."""
+    replies = ask_each(batcher, {one: target_of(link) for one, link in links.items()})
+    upcoming: dict[str, str] = {}
+    troubles: dict[str, Trouble] = {}
+    for one, reply in replies.items():
+        if reply.status in GONE:
+            continue
+        try:
+            page = understood(stream, reply)
+            if page.next_link == links[one]:
+                raise Torn("Graph's next links go in circles", after=600)
+        except (Refused, Later, Broken) as trouble:
+            troubles[one] = trouble
+            continue
+        whole.rows |= page.rows
+        whole.rejects += page.rejects
+        whole.count += page.count
+        if page.next_link is None:
+            whole.answered.append(assignments_of(one))
+        else:
+            upcoming[one] = page.next_link
+    apart = parts_of_a_walk(troubles, len(links), first=first)
+    whole.apart |= {assignments_of(one): why for one, why in apart.items()}
+    return upcoming

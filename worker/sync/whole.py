@@ -22,8 +22,9 @@ from worker.store.lease import Transaction
 from worker.store.quarantine import note_rejects, quarantined, release
 from worker.store.streams import Stream
 from worker.store.unresolved import resolve
-from worker.sync.confirm import idle_pages, members_of
+from worker.sync.confirm import idle_pages
 from worker.sync.erased import pass_over
+from worker.sync.members import members_of
 from worker.sync.parts import ask_each, trouble_of, unanswered
 from worker.sync.session import Session
 from worker.sync.settle import settle_round
