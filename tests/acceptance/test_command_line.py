@@ -98,6 +98,26 @@ def test_a_held_deletion_is_partial_until_it_is_approved(run: Run, nango: Nango)
     assert run("sync", "contoso").returncode == 0
 
 
+def test_missing_connections_are_shown_and_retired_on_approval(run: Run, nango: Nango) -> None:
+    names = [f"c{number}" for number in range(4)]
+    for number, name in enumerate(names):
+        nango.add_connection(name, Tenant(seed=number + 1, users=1))
+    run("connections", "discover")
+    for name in names[:3]:
+        nango.remove_connection(name)
+    assert "approve-missing" in run("connections", "discover").stderr
+    shown = run("status").stdout
+    assert "HELD" in shown
+    assert "approve-missing" in shown
+    assert json.loads(run("status", "--json").stdout)["missing_connections"]["ids"] == [1, 2, 3]
+    silent = run("connections", "approve-missing")
+    assert (silent.returncode, "--yes" in silent.stderr) == (2, True)
+    done = json.loads(run("connections", "approve-missing", "--yes", "--json").stdout)
+    assert done == {"held": 3, "retired": [f"entra/{name}" for name in names[:3]]}
+    assert json.loads(run("status", "--json").stdout)["missing_connections"] is None
+    assert "0 of 0" in run("connections", "approve-missing", "--yes").stdout
+
+
 def retired(run: Run, nango: Nango) -> None:
     """A customer who was mirrored and has left."""
     nango.add_connection("contoso", Tenant(seed=31, users=20, groups=2))

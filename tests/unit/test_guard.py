@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.sync.guard import hidden_away, implausible, sample
+from worker.sync.guard import hidden_away, implausible, sample, too_many_missing
 from worker.sync.policy import Policy
 
 POLICY = Policy(guard_percent=20, guard_rows=50)
@@ -83,3 +83,20 @@ def test_hidden_members_are_counted_and_the_permission_is_named() -> None:
     assert "all 3 members that are left of a group" in one
     assert "all 40 members that are left of 2 groups" in more
     assert "Member.Read.Hidden" in one
+
+
+@given(st.integers(0, 500), st.integers(1, 500), st.integers(0, 20), st.floats(1, 100))
+def test_missing_customers_are_held_by_number_and_share(
+    missing: int, present: int, floor: int, percent: float
+) -> None:
+    used = missing + present
+    held = too_many_missing(missing, used, floor=floor, percent=percent, new_key=False)
+    assert (held is not None) == (missing > floor and 100 * missing / used > percent)
+
+
+@given(st.integers(1, 500), st.integers(0, 1000), st.floats(1, 100))
+def test_a_new_key_that_knows_no_customer_is_never_believed(
+    used: int, floor: int, percent: float
+) -> None:
+    assert too_many_missing(used, used, floor=floor, percent=percent, new_key=True)
+    assert too_many_missing(0, used, floor=floor, percent=percent, new_key=True) is None

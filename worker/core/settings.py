@@ -131,6 +131,16 @@ class Settings:
     guard_rows: Annotated[
         int, _About(read.whole(0), "deletions that are never held for their share")
     ] = 50
+    guard_connections: Annotated[
+        int, _About(read.whole(0), "connections that may vanish from Nango at once, never held")
+    ] = 1
+    guard_connections_percent: Annotated[
+        float,
+        _About(
+            read.number(above=0, at_most=100),
+            "share of the connections whose vanishing at once is held for approval",
+        ),
+    ] = 20.0
     purge_days: Annotated[int, _About(read.whole(1), "days that deleted rows are kept")] = 400
     events_days: Annotated[int, _About(read.whole(1), "days that change events are kept")] = 400
     events_grace_days: Annotated[

@@ -28,7 +28,7 @@ from worker.ops.schema import check
 from worker.ops.sink_health import look
 from worker.store import metrics as counts
 from worker.store.engine import Database
-from worker.store.service import age_of, is_halted
+from worker.store.service import age_of, is_halted, missing_connections
 
 PREFIX: Final = "tenant_mirror"
 OVERDUE_SECONDS: Final = 300
@@ -40,6 +40,7 @@ _KNOWN: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "halted": ("1 while nothing is sent: wrong configuration, or Nango does not work", ()),
     "nango_outage_seconds": ("since Nango stopped working for everybody, 0 while it works", ()),
     "connections": ("connections, by status", ("status",)),
+    "connections_missing": ("missing from Nango's list, and held instead of retired", ()),
     "connections_overdue": (f"due for more than {OVERDUE_SECONDS} s, and nobody is at it", ()),
     "connections_failing": ("connections in use whose last ended run failed", ()),
     "streams": ("streams of connections that are not retired", ("resource", "phase")),
@@ -150,6 +151,8 @@ def _service(connection: Connection, _: Settings, readings: Readings) -> None:
     if tick is not None:
         readings.set("dispatcher_tick_age_seconds", tick)
     readings.set("halted", is_halted(connection))
+    missing = missing_connections(connection)
+    readings.set("connections_missing", len(missing.ids) if missing else 0)
 
 
 def _mirror(connection: Connection, _: Settings, readings: Readings) -> None:

@@ -1,6 +1,6 @@
 """Connections as we know them: enrolled, claimed when due, broken, retired."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, NamedTuple
@@ -73,6 +73,12 @@ def get(connection: Connection, connection_id: int) -> Known:
     if row is None:
         raise Unknown(f"there is no connection {connection_id}")
     return _known(row)
+
+
+def get_all(connection: Connection, ids: Iterable[int]) -> list[Known]:
+    """Those of the connections that there still are, by id."""
+    statement = select(*_COLUMNS).where(connections.c.id.in_(list(ids)))
+    return [_known(row) for row in connection.execute(statement.order_by(connections.c.id))]
 
 
 class Look(NamedTuple):

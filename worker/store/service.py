@@ -1,6 +1,7 @@
 """Facts about the service as a whole that outlive a process."""
 
 import json
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
@@ -23,6 +24,24 @@ _KEY = text("""
     select extract(epoch from updated_at) as worked_at from sync.service_state
      where name = 'nango-key' and value ->> 'fingerprint' = :fingerprint
 """)
+_KEY_CHANGED = text("""
+    select value ->> 'fingerprint' <> :fingerprint from sync.service_state
+     where name = 'nango-key'
+""")
+_MISSING = text("""
+    select value, extract(epoch from clock_timestamp() - cast(value ->> 'since' as timestamptz))
+      from sync.service_state where name = 'missing-connections'
+""")
+_NOTE_MISSING = text("""
+    insert into sync.service_state (name, value, updated_at)
+    values ('missing-connections',
+            cast(:value as jsonb) || jsonb_build_object('since', clock_timestamp()),
+            clock_timestamp())
+    on conflict (name) do update
+       set value = excluded.value || jsonb_build_object('since', service_state.value -> 'since'),
+           updated_at = excluded.updated_at
+""")
+_NONE_MISSING = text("delete from sync.service_state where name = 'missing-connections'")
 _HALT = text("select value ->> 'reason' from sync.service_state where name = 'halt'")
 
 HALT_SECONDS = 60
@@ -60,6 +79,40 @@ def key_worked_at(connection: Connection, fingerprint: str) -> float | None:
     """When Nango is known to have accepted this key, in Unix seconds; None: never."""
     found = connection.execute(_KEY, {"fingerprint": fingerprint}).scalar()
     return None if found is None else float(found)
+
+
+def is_key_changed(connection: Connection, fingerprint: str) -> bool:
+    """Whether Nango's list was last followed with another key, or at another address."""
+    found = connection.execute(_KEY_CHANGED, {"fingerprint": fingerprint})
+    return bool(found.scalar())
+
+
+@dataclass(frozen=True)
+class MissingConnections:
+    """Connections that Nango's list lacks, too many at once to be believed."""
+
+    reason: str
+    ids: tuple[int, ...]
+    seconds: float = 0.0
+    """Since when they are held."""
+
+
+def note_missing(connection: Connection, missing: MissingConnections | None) -> None:
+    """Keep what is held, from the time when it was first held; None: nothing is."""
+    if missing is None:
+        connection.execute(_NONE_MISSING)
+        return
+    value = {"reason": missing.reason, "ids": missing.ids}
+    connection.execute(_NOTE_MISSING, {"value": json.dumps(value)})
+
+
+def missing_connections(connection: Connection) -> MissingConnections | None:
+    """The connections that are held instead of retired, if any."""
+    row = connection.execute(_MISSING).one_or_none()
+    if row is None:
+        return None
+    value, seconds = row
+    return MissingConnections(value["reason"], tuple(value["ids"]), float(seconds))
 
 
 def is_halted(connection: Connection) -> bool:

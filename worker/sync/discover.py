@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import func
+from sqlalchemy import Connection, func
 
 from models.change_event import ConnectionChange
 from models.connection import ConnectionStatus
@@ -21,8 +21,14 @@ from worker.store.connections import FAILING, IN_USE, Known, all_connections, ch
 from worker.store.engine import Database
 from worker.store.enrolment import enrol
 from worker.store.lease import Transaction, interrupting, joining
-from worker.store.service import note_key
+from worker.store.service import (
+    MissingConnections,
+    is_key_changed,
+    note_key,
+    note_missing,
+)
 from worker.sync.ending import change_status
+from worker.sync.guard import too_many_missing
 from worker.sync.key_memory import recall_key
 from worker.sync.policy import METADATA_KEY, Policy, customised
 from worker.sync.vanished import missing, retire_vanished
@@ -45,6 +51,8 @@ class Discovery:
     problems: dict[str, str] = field(default_factory=dict)
     unreadable: int = 0
     """Rows of the list that make no sense."""
+    held: str | None = None
+    """Why the missing connections are not even asked for: too many are missing at once."""
     unconfirmed: int = 0
     """Connections that are missing from the list and not asked for yet."""
 
@@ -88,17 +96,41 @@ def discover(database: Database, nango: NangoClient, settings: Settings) -> Disc
     listing = list_connections(nango)
     ours = [row for row in listing.rows if _ours(row, settings)]
     done = Discovery(listed=len(ours), unreadable=listing.unreadable)
+    present = {str(row.address) for row in listing.rows}
     with database.begin() as connection:
-        note_key(connection, nango.gate.fingerprint)
         known = _by_label(all_connections(connection))
+        absent = missing(known.values(), present)
+        used = sum(not one.is_retired for one in known.values())
+        done.held = _held(connection, nango, settings, absent, used)
+        strange = done.held is not None and len(absent) == used
+        if not strange:
+            note_key(connection, nango.gate.fingerprint)
+    done.unconfirmed = len(absent)
+    if strange:
+        return done  # this may be the list of another environment: nothing of it is followed
     for row in reversed(ours):
         _follow(database, known.get(str(row.address)), row, done)
-    present = {str(row.address) for row in listing.rows}
-    absent = missing(known.values(), present)
-    vanished = retire_vanished(database, nango, absent, at_once=CONFIRMED_AT_ONCE)
-    done.retired, done.unconfirmed = vanished.retired, vanished.unconfirmed
+    if done.held is None:
+        vanished = retire_vanished(database, nango, absent, at_once=CONFIRMED_AT_ONCE)
+        done.retired, done.unconfirmed = vanished.retired, vanished.unconfirmed
     _wake_duplicates(database, present, done)
     return done
+
+
+def _held(
+    connection: Connection, nango: NangoClient, settings: Settings, absent: list[Known], used: int
+) -> str | None:
+    """Why the missing connections are held instead of retired, which is noted for operators."""
+    reason = too_many_missing(
+        len(absent),
+        used,
+        floor=settings.guard_connections,
+        percent=settings.guard_connections_percent,
+        new_key=is_key_changed(connection, nango.gate.fingerprint),
+    )
+    ids = tuple(one.id for one in absent)
+    note_missing(connection, MissingConnections(reason, ids) if reason else None)
+    return reason
 
 
 def _ours(row: Listed, settings: Settings) -> bool:

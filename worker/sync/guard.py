@@ -26,6 +26,26 @@ def implausible(policy: Policy, *, going: int, live: int, empty: bool = False) -
     return None
 
 
+def too_many_missing(
+    missing: int, used: int, *, floor: int, percent: float, new_key: bool
+) -> str | None:
+    """Why so many customers that Nango's list lacks must wait for approval, or None.
+
+    Held: more than a number of customers *and* more than a share of them; or all of them, be it
+    one, where the list was read with another key or address than the one before.
+    """
+    if not missing:
+        return None
+    share = 100 * missing / used
+    everybody = new_key and missing == used
+    if not everybody and (missing <= floor or share <= percent):
+        return None
+    return (
+        f"{missing} of {used} connections are missing from Nango's list ({share:.0f} %); "
+        "NANGO_SECRET_KEY may be the key of another environment"
+    )
+
+
 def hidden_away(groups: int, members: int) -> str:
     """Why the last memberships of groups with hidden membership must wait for approval."""
     those = "a group" if groups == 1 else f"{groups} groups"

@@ -17,7 +17,7 @@ from worker.events.ledger import tell_connection
 from worker.nango.client import Address, NangoClient
 from worker.nango.connections import Presence, list_connections, presence
 from worker.nango.health import FEW
-from worker.store.connections import Known, get
+from worker.store.connections import Known, get, get_all
 from worker.store.engine import Database
 from worker.store.lease import interrupting
 from worker.sync.ending import change_status
@@ -53,6 +53,17 @@ def retire_vanished(
         if retire(database, one):
             done.retired.append(one.label)
     return done
+
+
+def approve_missing(database: Database, nango: NangoClient, ids: Iterable[int]) -> list[str]:
+    """Retire exactly these connections on an operator's word; the labels of those that were.
+
+    One that Nango's list shows again stays. Raises Halt, Later.
+    """
+    present = {str(row.address) for row in list_connections(nango).rows}
+    with database.begin() as connection:
+        chosen = get_all(connection, ids)
+    return [one.label for one in missing(chosen, present) if retire(database, one)]
 
 
 def _answers(nango: NangoClient, chosen: list[Known]) -> dict[int, Presence]:

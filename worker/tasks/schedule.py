@@ -16,11 +16,22 @@ from worker.nango.health import is_silent
 from worker.nango.ledger import redis_trouble
 from worker.store.connections import claim_due, count_waiting
 from worker.store.orphans import free_orphans
-from worker.store.service import is_halted, note_halt, note_tick, should_discover
+from worker.store.service import (
+    is_halted,
+    is_key_changed,
+    note_halt,
+    note_tick,
+    should_discover,
+)
 from worker.sync.discover import discover
 from worker.sync.run import Kit
 from worker.tasks.base import kit, told
 from worker.tasks.sync import sync_slice
+
+NEW_KEY_SECONDS = 15
+"""Seconds between two readings of the list as long as a new key has not shown our connections."""
+
+APPROVAL = "correct NANGO_SECRET_KEY, or run 'tenant-mirror connections approve-missing'"
 
 CLAIM_GRACE = 120.0
 """Seconds after which a claimed connection is due again, if nobody took it up."""
@@ -48,7 +59,8 @@ def tick() -> None:
 def claim(mine: Kit) -> tuple[list[tuple[int, RunTrigger]], bool]:
     """What is due and has room in Nango's budget, and whether its list is to be read.
 
-    Nothing while Nango itself does not work: what is due stays due.
+    Nothing while Nango itself does not work: what is due stays due. Nor before its list has been
+    followed with a key that is new: it may be of another environment, which knows none of ours.
     """
     gate, settings = mine.nango.gate, mine.settings
     state, _ = gate.health.look()
@@ -60,8 +72,12 @@ def claim(mine: Kit) -> tuple[list[tuple[int, RunTrigger]], bool]:
         free_orphans(connection)
         if state.is_out:
             return [], False
-        looks = should_discover(connection, settings.discovery_seconds)
-        if not is_halted(connection):
+        new_key = is_key_changed(connection, gate.fingerprint)
+        pause = settings.discovery_seconds
+        if new_key:
+            pause = min(pause, NEW_KEY_SECONDS)
+        looks = should_discover(connection, pause)
+        if not (new_key or is_halted(connection)):
             claimed = claim_due(
                 connection,
                 limit=settings.dispatch_limit,
@@ -106,6 +122,8 @@ def discover_connections() -> None:
     with told("discover"):
         mine = kit()
         found = discover(mine.database, mine.nango, mine.settings)
+        if found.held:
+            logger().error("missing connections are held", reason=found.held, do=APPROVAL)
         if any(value for name, value in vars(found).items() if name != "listed"):
             logger().info(
                 "connections changed",

@@ -1,12 +1,25 @@
 """Commands about connections."""
 
+import sys
+
 import click
 
-from worker.ops.cli.output import age, as_json, opened, print_json, print_table, ready_kit
-from worker.store.connections import find
+from worker.ops.cli.output import (
+    APPROVE_MISSING,
+    age,
+    as_json,
+    opened,
+    print_json,
+    print_table,
+    ready_kit,
+)
+from worker.store.connections import find, get_all
 from worker.store.overview import connections_overview, held_samples, streams_overview
 from worker.store.runs import latest_runs
+from worker.store.service import missing_connections
+from worker.sync.discover import Discovery
 from worker.sync.discover import discover as read_list
+from worker.sync.vanished import approve_missing as approve
 from worker.wiring import close_kit
 
 
@@ -139,9 +152,16 @@ def discover(as_json: bool) -> None:  # noqa: FBT001
             click.echo(f"  {what}: {label}")
     for label, problem in found.problems.items():
         click.echo(f"  settings of {label}: {problem}; the defaults are used", err=True)
+    _echo_unread(found)
+
+
+def _echo_unread(found: Discovery) -> None:
+    """What of the list could not be followed, and why."""
     if found.unreadable:
         click.echo(f"{found.unreadable:,} rows of Nango's list cannot be read", err=True)
-    if found.unconfirmed:
+    if found.held:
+        click.echo(f"HELD: {found.held}; none of them is retired. {APPROVE_MISSING}", err=True)
+    elif found.unconfirmed:
         click.echo(
             f"{found.unconfirmed:,} connections are missing from Nango's list and are asked for by "
             "name at the next discoveries",
@@ -151,3 +171,40 @@ def discover(as_json: bool) -> None:  # noqa: FBT001
         click.echo(
             "none is of a Microsoft provider; NANGO_INTEGRATIONS can name integrations", err=True
         )
+
+
+@connections.command("approve-missing")
+@click.option("--yes", is_flag=True, help="Do not ask; for scripts.")
+@as_json
+def approve_missing(yes: bool, as_json: bool) -> None:  # noqa: FBT001
+    """Retire the connections that are held because too many of them left Nango's list at once.
+
+    Exactly those that are shown, unless the list has them again. Their rows are kept.
+    """
+    kit = ready_kit()
+    try:
+        with kit.database.begin() as db:
+            held = missing_connections(db)
+            chosen = get_all(db, held.ids) if held else []
+        if held and not yes:
+            _ask_about(held.reason, [one.label for one in chosen])
+        retired = approve(kit.database, kit.nango, [one.id for one in chosen]) if held else []
+        if held:
+            read_list(kit.database, kit.nango, kit.settings)
+    finally:
+        close_kit(kit)
+    if as_json:
+        print_json({"held": len(chosen), "retired": retired})
+        return
+    for label in retired:
+        click.echo(f"  retired: {label}")
+    click.echo(f"{len(retired):,} of {len(chosen):,} held connections retired")
+
+
+def _ask_about(reason: str, labels: list[str]) -> None:
+    """Raises UsageError where there is nobody to ask."""
+    if not sys.stdin.isatty():
+        raise click.UsageError("this retires connections; say --yes where nobody can be asked")
+    for label in labels:
+        click.echo(f"  {label}", err=True)
+    click.confirm(f"{reason}. Retire these {len(labels):,}?", abort=True, err=True)

@@ -30,6 +30,10 @@ EXIT_OF = {
     RunState.RUNNING: PARTIAL,
 }
 
+APPROVE_MISSING = (
+    "Correct NANGO_SECRET_KEY, or retire them with 'tenant-mirror connections approve-missing'"
+)
+
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 

@@ -1,6 +1,6 @@
 """Commands that look: what is fresh, what is stuck, and whether the events tell the tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -8,6 +8,7 @@ import click
 from worker.core.settings import Settings
 from worker.ops.budgets import budget_of, outage_of, shared_gate
 from worker.ops.cli.output import (
+    APPROVE_MISSING,
     FAILED,
     age,
     as_json,
@@ -19,7 +20,12 @@ from worker.ops.cli.output import (
 from worker.ops.sink_health import Health, look
 from worker.store.connections import find
 from worker.store.overview import connections_overview, streams_overview
-from worker.store.service import age_of, halt_reason
+from worker.store.service import (
+    MissingConnections,
+    age_of,
+    halt_reason,
+    missing_connections,
+)
 
 if TYPE_CHECKING:
     from worker.nango.gate import Gate
@@ -36,7 +42,9 @@ def status(connection: str | None, as_json: bool) -> None:  # noqa: FBT001
         streams = streams_overview(connected, chosen) if chosen is not None else None
         tick = age_of(connected, "tick")
         halt = halt_reason(connected)
+        missing = missing_connections(connected)
         health = look(connected, settings)
+    _mark_missing(rows, missing)
     alive = tick is not None and tick < 6 * settings.tick_seconds + 30
     budget, outage = _look_at_budgets(settings, rows)
     if as_json:
@@ -45,6 +53,7 @@ def status(connection: str | None, as_json: bool) -> None:  # noqa: FBT001
             "tick_age_seconds": tick,
             "halted": halt or (outage["reason"] if outage else None),
             "nango_outage": outage,
+            "missing_connections": missing and vars(missing),
             "nango_budget": budget,
             "sinks": health.sinks,
             "connections": rows,
@@ -53,13 +62,8 @@ def status(connection: str | None, as_json: bool) -> None:  # noqa: FBT001
         return
     said = "alive" if alive else "not running" if tick is None else f"silent for {age(tick)}"
     click.echo(f"dispatcher: {said}")
-    if halt:
-        click.echo(f"HALTED: {halt}")
-    if outage:
-        click.echo(
-            f"NANGO DOES NOT WORK for {age(outage['seconds'])}: {outage['reason']}; nothing is "
-            "sent, it is asked every few seconds, and all goes on once it answers"
-        )
+    for line in _service_lines(halt, outage, missing):
+        click.echo(line)
     if budget:
         click.echo(_budget_line(budget))
     for alarm in health.alarms():
@@ -71,6 +75,28 @@ def status(connection: str | None, as_json: bool) -> None:  # noqa: FBT001
     elif health.sinks:
         click.echo()
         _sinks_table(health)
+
+
+def _service_lines(
+    halt: str | None, outage: Mapping[str, Any] | None, missing: MissingConnections | None
+) -> Iterator[str]:
+    """What holds up more than one connection."""
+    if halt:
+        yield f"HALTED: {halt}"
+    if outage:
+        yield (
+            f"NANGO DOES NOT WORK for {age(outage['seconds'])}: {outage['reason']}; nothing is "
+            "sent, it is asked every few seconds, and all goes on once it answers"
+        )
+    if missing:
+        yield f"HELD for {age(missing.seconds)}: {missing.reason}. {APPROVE_MISSING}"
+
+
+def _mark_missing(rows: list[dict[str, Any]], missing: MissingConnections | None) -> None:
+    """Tell each connection that Nango's list lacks, and that is held instead of retired."""
+    for row in rows:
+        if missing and row["id"] in missing.ids:
+            row["attention"] = [*row["attention"], "missing from Nango's list; held"]
 
 
 def _look_at_budgets(
