@@ -36,6 +36,10 @@ class ConnectionChange(StrEnum):
     RECOVERED = "recovered"
     RESYNCED = "resynced"
     """Changes could no longer be followed, and everything has been read anew."""
+    REWOUND = "rewound"
+    """The database was restored or promoted: another epoch begins with this event."""
+    SNAPSHOT_COMPLETED = "snapshot_completed"
+    """A sink has had the whole snapshot that follows a ``rewound``; sent, never stored."""
 
 
 change_events = Table(
@@ -60,7 +64,7 @@ change_events = Table(
     Column("run_id", BigInteger),
     CheckConstraint(
         "change in ('created', 'updated', 'deleted', 'restored',"
-        " 'added', 'removed', 'broken', 'recovered', 'resynced')",
+        " 'added', 'removed', 'broken', 'recovered', 'resynced', 'rewound')",
         name="change",
     ),
     schema=EVENTS,

@@ -3,6 +3,7 @@
 from models.base import metadata
 from models.change_event import change_events
 from models.connection import connections
+from models.epoch import epochs
 from models.erasure import erasures
 from models.lease import leases
 from models.quarantine import quarantine
@@ -18,6 +19,7 @@ __all__ = [
     "RESOURCES",
     "change_events",
     "connections",
+    "epochs",
     "erasures",
     "leases",
     "metadata",

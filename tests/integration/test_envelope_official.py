@@ -15,7 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from models.event_type import EVENT_TYPES
+from models.event_type import CONNECTION, EVENT_TYPES
 from models.resources import RESOURCES
 from models.sink import SinkKind
 from sandbox.tenant import Response, Tenant
@@ -25,14 +25,17 @@ from tests.support.event_schema import Judge
 from tests.support.mirror import assert_exact
 from worker.events.asyncapi import document
 from worker.events.envelope import CONTENT_TYPE, Envelopes, Told
+from worker.events.rewind import rewind
 from worker.events.snapshot import read_page
 from worker.relay.target import Envelope
 from worker.relay.trial import trial_body
 from worker.relay.webhook import messages
-from worker.store.sinks import Position, Progress, Sink
+from worker.store.progress import Progress
+from worker.store.sinks import Position, Sink
 from worker.sync.discover import discover
 
 PREFIX = "com.example.mirror"
+EPOCH = "01935b2c-7a1e-7c3d-9f00-5a0b7c1d2e3f"
 JUDGE = Judge(document(PREFIX))
 
 
@@ -57,7 +60,7 @@ def told(mirror: Mirror) -> list[Told]:
 
 
 def enveloped(mirror: Mirror, tenant_id: str | None) -> list[Envelope]:
-    make = Envelopes(PREFIX, 1, tenant_id).one
+    make = Envelopes(PREFIX, 1, tenant_id, EPOCH).one
     return [Envelope(make(one), one.event_id, 1, one.seq) for one in told(mirror)]
 
 
@@ -126,6 +129,7 @@ def test_everything_that_is_told_fits_cloudevents_and_the_document(mirror_of: Ma
     mirror = mirror_of(Tenant(seed=5, users=12, groups=4, sites=3))
     eventful(mirror)
     retired_and_broken(mirror)
+    rewind(mirror.database)
     envelopes = enveloped(mirror, mirror.tenant.tenant_id)
     seen = set()
     for number, envelope in enumerate(envelopes, 1):
@@ -134,12 +138,13 @@ def test_everything_that_is_told_fits_cloudevents_and_the_document(mirror_of: Ma
         assert event.get_source() == "/connections/1"
         assert event.get_extension("sequence") == f"{number:019d}"
         assert event.get_extension("partitionkey") == "1"
+        assert event.get_extension("epoch") == EPOCH
         assert event.get_time() == datetime.fromisoformat(plain["time"])
         assert event.get_data() == plain["data"]
         name = event.get_type().removeprefix(f"{PREFIX}.")
         assert JUDGE.problems(plain, f"/components/schemas/{name}") == []
         seen.add(name)
-    assert set(seen) == set(EVENT_TYPES.values())
+    assert set(seen) == set(EVENT_TYPES.values()) - {"connection.snapshot_completed"}
 
 
 def test_a_batch_is_what_the_document_says_and_each_of_it_an_event(mirror: Mirror) -> None:
@@ -152,18 +157,23 @@ def test_a_batch_is_what_the_document_says_and_each_of_it_an_event(mirror: Mirro
 
 
 def test_a_snapshot_fits_as_well(mirror: Mirror) -> None:
+    rewind(mirror.database)
     last = told(mirror)[-1]
-    cut = Position(1, last.seq, last.occurred_at, Progress())
+    cut = Position(1, last.seq, last.occurred_at, Progress(rewound=True))
+    sink = Sink(1, "feed", SinkKind.WEBHOOK, 1)
     with mirror.database.begin() as connection:
-        rows, _ = read_page(connection, Sink(1, "feed", SinkKind.WEBHOOK, 1), cut, 10_000)
-    make, seen = Envelopes(PREFIX, 1, None).one, set()
+        head, begun = read_page(connection, sink, cut, 10_000)
+    with mirror.database.begin() as connection:
+        rows, _ = read_page(connection, sink, begun, 10_000)
+    assert head == [last]
+    make, seen = Envelopes(PREFIX, 1, None, EPOCH).one, set()
     for one in rows:
         plain = json.loads(make(one))
         name = parsed(make(one)).get_type().removeprefix(f"{PREFIX}.")
         assert plain["data"]["snapshot"] is True
         assert JUDGE.problems(plain, f"/components/schemas/{name}") == []
         seen.add(plain["data"]["resource"])
-    assert seen == set(RESOURCES)
+    assert seen == {*RESOURCES, CONNECTION}
 
 
 def test_the_test_event_fits_too(mirror: Mirror) -> None:
@@ -186,7 +196,7 @@ def event(**more: Any) -> dict[str, Any]:
         "before": '{"department": "Sales"}',
         "after": '{"department": null}',
     }
-    made = Envelopes(PREFIX, 3, None).one(Told(**{**base, **more}))
+    made = Envelopes(PREFIX, 3, None, EPOCH).one(Told(**{**base, **more}))
     found = json.loads(made)
     assert isinstance(found, dict)
     return found
@@ -279,7 +289,7 @@ def test_any_text_comes_through_as_it_is(
         json.dumps(values),
         json.dumps(values, ensure_ascii=False),
     )
-    body = Envelopes(PREFIX, 3, object_id).one(one)
+    body = Envelopes(PREFIX, 3, object_id, EPOCH).one(one)
     event = parsed(body)
     data = event.get_data()
     assert isinstance(data, dict)

@@ -23,7 +23,7 @@ from worker.events.reading import read_events
 from worker.events.snapshot import read_page
 from worker.store import sink_admin, sinks
 from worker.store.engine import Database
-from worker.store.sinks import Progress
+from worker.store.progress import Progress
 from worker.sync.discover import discover
 from worker.sync.run import Kit
 
@@ -76,7 +76,7 @@ class Reading:
         return self._spelt(told)
 
     def _spelt(self, told: list[sinks.Told]) -> list[Told]:
-        make = Envelopes("tenantmirror", self.cut.connection_id, None).one
+        make = Envelopes("tenantmirror", self.cut.connection_id, None, self.sink.epoch).one
         return [json.loads(make(it)) for it in told]
 
 

@@ -15,6 +15,7 @@ from sandbox.tenant import Nango, Tenant
 from tests.support.mirror import last_seq
 from worker.core.beginning import At, Beginning, Numbered, Oldest
 from worker.events.ledger import append
+from worker.events.rewind import rewind
 from worker.events.tail import Seen, Tail, Wanted
 from worker.store.change import Change
 from worker.store.engine import Database
@@ -178,3 +179,26 @@ def test_memory_does_not_grow_with_the_history(database: Database, owners: list[
         tracemalloc.stop()
     assert number == 12_003
     assert peak < 12_000_000, "36 MB were told"
+
+
+def test_who_follows_goes_on_with_the_event_that_history_was_rewound(
+    kit: Kit, owners: list[int]
+) -> None:
+    """Numbers are given again: nothing that follows is taken for what was told before."""
+    for owner in owners:
+        write(kit.database, owner, 5)
+    seen = Tail(kit.database)
+    first = seen.last(100)
+    with kit.database.begin() as connection:
+        for statement in (
+            "delete from events.change_events where seq > 2",
+            "update sync.leases set event_seq = 2",
+        ):
+            connection.execute(text(statement))
+    done = rewind(kit.database)
+    write(kit.database, 2, 4)
+    told = list(seen.news())
+    assert keys(told) == rows(kit.database, "seq > 2")
+    assert [one.told.change for one in told[:3]] == ["rewound"] * 3
+    assert {one.owner.epoch for one in first} == {done.previous_epoch}
+    assert {one.owner.epoch for one in told} == {done.epoch}

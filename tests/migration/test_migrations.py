@@ -15,6 +15,7 @@ from tests.support.mirror import assert_exact, scalar
 from worker.core.errors import Halt
 from worker.core.settings import load_settings
 from worker.events.partitions import ensure_partitions
+from worker.events.rewind import follow_server, rewind
 from worker.ops.migrate import migrate
 from worker.ops.schema import check, newest
 from worker.store.engine import Database
@@ -133,4 +134,26 @@ def test_runs_that_connections_left_behind_have_ended_after_the_upgrade(empty: D
     assert scalar(empty, "select error from sync.runs where state = 'partial'") == (
         "the connection is retired"
     )
+    empty.close()
+
+
+def test_the_epoch_outlives_a_downgrade(empty: Database) -> None:
+    """A release that knows no epochs takes over for a while; its events fit its own rules."""
+    current = "select id::text from events.epochs order by id desc limit 1"
+    migrate(empty)
+    with empty.begin() as connection:
+        columns = "nango_connection_id, provider_config_key, provider"
+        customer = f"insert into sync.connections ({columns}) values ('a', 'b', 'c')"
+        connection.execute(text(customer))
+        lease = "insert into sync.leases (connection_id) select id from sync.connections"
+        connection.execute(text(lease))
+    assert follow_server(empty) is None
+    rewind(empty)
+    epoch = scalar(empty, current)
+    migrate(empty, "0009")
+    assert scalar(empty, "select change from events.change_events") == "resynced"
+    migrate(empty)
+    assert scalar(empty, current) == epoch
+    assert scalar(empty, "select count(*) from events.epochs") == 2
+    assert follow_server(empty) is None
     empty.close()

@@ -26,13 +26,16 @@ COUNT = 500
 """Entries that are taken at once, and stored in one transaction."""
 
 _TABLES = """
-create table if not exists sources (source text primary key, last integer not null);
+create table if not exists sources (
+    source text primary key, epoch text not null, last integer not null
+);
 create table if not exists lacks (source text primary key, first integer not null);
 create table if not exists ids (
     source text, sequence integer, id text not null, primary key (source, sequence)
 ) without rowid;
 create table if not exists objects (
-    source text, resource text, key text, held text not null, primary key (source, resource, key)
+    source text, resource text, key text, held text not null, as_of text not null,
+    primary key (source, resource, key)
 ) without rowid;
 create table if not exists complaints (complaint text not null);
 """
@@ -44,6 +47,10 @@ class Fold:
     It goes by the rule that every consumer without filters can go by: of each source, take the
     event whose sequence comes next, and drop what was there before. Anything later means that
     some are lacking, and waits until those were sent once more. A snapshot may begin anywhere.
+
+    A greater epoch of a source says that its history was rewound, and its sequence counts anew.
+    What is held of it stays until the end of the snapshot that follows, and what that has not
+    told is then dropped. A smaller epoch is of a history that is no more.
     """
 
     def __init__(self, path: Path | str = ":memory:") -> None:
@@ -74,6 +81,10 @@ class Fold:
         """The last sequence that was taken of a source; 0 where none was."""
         return int(self._one("select last from sources where source = ?", source) or 0)
 
+    def epoch(self, source: str) -> str:
+        """The epoch of the last event that was taken of a source; empty where none was."""
+        return str(self._one("select epoch from sources where source = ?", source) or "")
+
     def objects(self, source: str, resource: str) -> list[dict[str, Any]]:
         query = "select held from objects where source = ? and resource = ?"
         return [json.loads(held) for (held,) in self._all(query, source, resource)]
@@ -89,27 +100,71 @@ class Fold:
         return dict(self._all("select source, first from lacks"))
 
     def _take(self, event: dict[str, Any]) -> None:
-        sequence = int(event.get("sequence", 0))
-        source = event["source"]
+        if "sequence" not in event:  # somebody tries the sink
+            return
+        source, epoch = event["source"], event["epoch"]
+        known = str(self._row("select epoch from sources where source = ?", source) or "")
+        if epoch < known:  # from somebody who has not heard of the new epoch
+            return
+        if epoch > known:
+            self._begin_epoch(event)
         last = int(self._row("select last from sources where source = ?", source) or 0)
-        if not sequence:  # somebody tries the sink
-            return
-        if event["data"]["snapshot"]:
-            if sequence >= last:
-                self._run("insert or replace into sources values (?, ?)", source, sequence)
-                self._hold(event, event["data"]["after"])
-            return
+        if not event["data"]["snapshot"]:
+            self._take_next(event, last)
+        elif int(event["sequence"]) >= last:
+            self._move(event)
+            self._take_snapshot(event)
+
+    def _take_next(self, event: dict[str, Any], last: int) -> None:
+        """An event that tells of a change."""
+        source, epoch, sequence = event["source"], event["epoch"], int(event["sequence"])
         if sequence <= last:
             self._compare(source, sequence, event["id"])
             return
-        if sequence > last + 1:
+        begins_epoch = last == 0 and event["type"].endswith("connection.rewound")
+        if sequence > last + 1 and not begins_epoch:
             self._run("insert or ignore into lacks values (?, ?)", source, last + 1)
             return
         self._run("insert into ids values (?, ?, ?)", source, sequence, event["id"])
-        self._run("insert or replace into sources values (?, ?)", source, sequence)
+        self._move(event)
         self._run("delete from lacks where source = ?", source)
-        if event["data"]["resource"] != "connection" and not _is_erased(event):
+        if event["type"].endswith("connection.rewound"):
+            self._drop_unknown(epoch, event["data"]["after"]["last_connection"])
+        elif event["data"]["resource"] != "connection" and not _is_erased(event):
             self._fold(event)
+
+    def _move(self, event: dict[str, Any]) -> None:
+        place = (event["source"], event["epoch"], int(event["sequence"]))
+        self._run("insert or replace into sources values (?, ?, ?)", *place)
+
+    def _begin_epoch(self, event: dict[str, Any]) -> None:
+        """Its numbers have nothing to do with those before."""
+        source = event["source"]
+        self._run("insert or replace into sources values (?, ?, 0)", source, event["epoch"])
+        self._run("delete from ids where source = ?", source)
+        self._run("delete from lacks where source = ?", source)
+        if int(event["sequence"]) == 1 and not event["data"]["snapshot"]:
+            # From the first event on, and so without a snapshot: nothing of before is left.
+            self._run("delete from objects where source = ?", source)
+
+    def _take_snapshot(self, event: dict[str, Any]) -> None:
+        data = event["data"]
+        if data["resource"] != "connection":
+            self._hold(event, data["after"])
+            return
+        assert event["type"].endswith("connection.snapshot_completed")
+        for resource in data["after"]["resources"]:
+            place = (event["source"], resource, _as_of(event))
+            statement = "delete from objects where source = ? and resource = ? and as_of < ?"
+            self._run(statement, *place)
+
+    def _drop_unknown(self, epoch: str, last_connection: int) -> None:
+        """Sources that the restored mirror never knew; those that it gave anew are of its epoch."""
+        statement = "select source, epoch from sources"
+        for source, known in self._tables.execute(statement).fetchall():
+            if int(source.rpartition("/")[2]) > last_connection and known < epoch:
+                for table in ("objects", "ids", "lacks", "sources"):
+                    self._run(f"delete from {table} where source = ?", source)
 
     def _compare(self, source: str, sequence: int, event_id: str) -> None:
         """An event that comes again must be the one that came before."""
@@ -135,7 +190,8 @@ class Fold:
         data = event["data"]
         place = (event["source"], data["resource"], event["subject"])
         text = json.dumps({**held, **data["key"]})
-        self._run("insert or replace into objects values (?, ?, ?, ?)", *place, text)
+        values = (*place, text, _as_of(event))
+        self._run("insert or replace into objects values (?, ?, ?, ?, ?)", *values)
 
     def _complain(self, complaint: str) -> None:
         self._run("insert into complaints values (?)", complaint)
@@ -154,6 +210,11 @@ class Fold:
     def _all(self, query: str, *values: object) -> list[Any]:
         with self._guard:
             return self._tables.execute(query, values).fetchall()
+
+
+def _as_of(event: dict[str, Any]) -> str:
+    """Which of two is later, also across epochs: both parts have a fixed width."""
+    return f"{event['epoch']}/{event['sequence']}"
 
 
 def _is_erased(event: dict[str, Any]) -> bool:

@@ -9,7 +9,8 @@ import pytest
 from models.sink import SinkKind
 from worker.relay.ahead import DaemonThread, ahead
 from worker.relay.delivery import LONGEST_PAUSE, TOGETHER, batch_of, pause, together
-from worker.store.sinks import Position, Progress, Sink, Waiting
+from worker.store.progress import Progress
+from worker.store.sinks import Position, Sink, Waiting
 
 
 def test_pauses_grow_to_a_bound() -> None:

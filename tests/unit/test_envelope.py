@@ -12,6 +12,7 @@ from worker.events.envelope import Envelopes, Told, snapshot_id
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ID = "0d7f2c1e-0000-4000-8000-000000000001"
+EPOCH = "01935b2c-7a1e-7c3d-9f00-5a0b7c1d2e3f"
 
 
 def told(**more: Any) -> Told:
@@ -28,7 +29,7 @@ def told(**more: Any) -> Told:
 
 
 def read(one: Told, tenant: str | None = "t-1") -> dict[str, Any]:
-    found = json.loads(Envelopes("tenantmirror", 3, tenant).one(one))
+    found = json.loads(Envelopes("tenantmirror", 3, tenant, EPOCH).one(one))
     assert isinstance(found, dict)
     return found
 
@@ -50,6 +51,7 @@ def test_an_envelope_is_a_cloud_event_with_the_change_as_its_data() -> None:
         "time": "2026-01-02T03:04:05.000000Z",
         "datacontenttype": "application/json",
         "sequence": "0000000000000000042",
+        "epoch": EPOCH,
         "partitionkey": "3",
         "data": {
             "connection_id": 3,
@@ -85,7 +87,7 @@ def test_every_resource_and_change_has_a_type_and_its_key_by_name() -> None:
 
 
 def test_times_are_those_of_each_event_in_utc() -> None:
-    make = Envelopes("tenantmirror", 3, None).one
+    make = Envelopes("tenantmirror", 3, None, EPOCH).one
     east = timezone(timedelta(hours=2))
     moments = [MOMENT, MOMENT, MOMENT.astimezone(east), MOMENT + timedelta(microseconds=7)]
     times = [json.loads(make(told(occurred_at=moment)))["time"] for moment in moments]
@@ -93,8 +95,12 @@ def test_times_are_those_of_each_event_in_utc() -> None:
 
 
 def test_a_snapshot_event_has_one_id_however_often_it_is_made() -> None:
-    first = snapshot_id(3, "users", "u-1", 42)
-    assert first == snapshot_id(3, "users", "u-1", 42)
-    others = {snapshot_id(4, "users", "u-1", 42), snapshot_id(3, "users", "u-1", 43)}
+    first = snapshot_id(3, "users", "u-1", 42, EPOCH)
+    assert first == snapshot_id(3, "users", "u-1", 42, EPOCH)
+    others = {
+        snapshot_id(4, "users", "u-1", 42, EPOCH),
+        snapshot_id(3, "users", "u-1", 43, EPOCH),
+        snapshot_id(3, "users", "u-1", 42, EPOCH.replace("7a1e", "7a1f")),
+    }
     assert first not in others
-    assert len(others) == 2
+    assert len(others) == 3

@@ -83,7 +83,7 @@ def test_a_digest_takes_the_place_of_the_erased_id_only(
 
 
 def test_a_scrubbed_event_still_has_a_valid_envelope() -> None:
-    envelope = Envelopes("tenantmirror", 7, None).one
+    envelope = Envelopes("tenantmirror", 7, None, "01935b2c-7a1e-7c3d-9f00-5a0b7c1d2e3f").one
     for resource, key in (("users", ANN), ("group_members", f"{TEAM}/{ANN}")):
         scrubbed = scrubbed_key(resource, key, ANN, MINE)
         told = Told(7, 3, NOON, str(uuid.uuid4()), resource, scrubbed, "deleted")

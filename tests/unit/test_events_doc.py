@@ -33,7 +33,7 @@ def test_the_types_are_told_whole() -> None:
 def test_the_envelope_that_is_shown_is_the_one_that_is_sent() -> None:
     (shown,) = map(json.loads, blocks("json"))
     data = shown["data"]
-    made = Envelopes("tenantmirror", data["connection_id"], data["tenant_id"]).one(
+    made = Envelopes("tenantmirror", data["connection_id"], data["tenant_id"], shown["epoch"]).one(
         Told(
             data["connection_id"],
             int(shown["sequence"]),

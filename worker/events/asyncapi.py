@@ -10,7 +10,7 @@ from worker.events.event_fields import Schema, ref
 from worker.events.event_schema import event_types, schemas
 from worker.events.sink_settings import DEFAULT_STREAM, MOST_EVENTS
 
-VERSION: Final = "1.0.0"
+VERSION: Final = "1.1.0"
 """Of what events look like. The second number rises with what is added, the first with the rest."""
 
 STREAM: Final = "stream"
@@ -23,7 +23,8 @@ _INFO: Final[dict[str, Any]] = {
     "description": (
         "What changed in mirrored Microsoft 365 directories, as CloudEvents 1.0 in JSON, in "
         "structured mode. At least once, and in order for each source: drop an event whose id you "
-        "have had. Let unknown types and fields pass."
+        "have had. A new epoch of a source tells that its history was rewound: a snapshot follows. "
+        "Let unknown types and fields pass."
     ),
     "license": {
         "name": "Apache 2.0",

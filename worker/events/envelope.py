@@ -26,13 +26,13 @@ _JSON: Final = msgspec.json.Encoder()
 
 
 class Envelopes:
-    """Makes envelopes of one connection's events."""
+    """Makes envelopes of one connection's events; ``epoch`` is that of their numbers."""
 
-    def __init__(self, prefix: str, connection_id: int, tenant_id: str | None) -> None:
+    def __init__(self, prefix: str, connection_id: int, tenant_id: str | None, epoch: str) -> None:
         self._heads = _heads(prefix)
         self._source = f'","source":"/connections/{connection_id}","type":'
         self._partition = (
-            f'","partitionkey":"{connection_id}","data":{{"connection_id":{connection_id},'
+            f'","epoch":"{epoch}","partitionkey":"{connection_id}","data":{{"connection_id":{connection_id},'
             f'"tenant_id":{_encode(tenant_id)},"resource":"'
         )
         self._moment: datetime | None = None
@@ -106,6 +106,7 @@ def _pair(names: tuple[str, ...], object_id: str) -> str:
     return _encode(dict(zip(names, parts, strict=True)))
 
 
-def snapshot_id(connection_id: int, resource: str, object_id: str, seq: int) -> str:
+def snapshot_id(connection_id: int, resource: str, object_id: str, seq: int, epoch: str) -> str:
     """The id of a snapshot event: the same however often it is sent."""
-    return str(uuid.uuid5(SNAPSHOT_IDS, f"{connection_id}/{resource}/{object_id}/{seq}"))
+    about = f"{connection_id}/{resource}/{object_id}/{seq}/{epoch}"
+    return str(uuid.uuid5(SNAPSHOT_IDS, about))

@@ -64,6 +64,15 @@ ATTRIBUTES: Final[dict[str, Schema]] = {
         "pattern": "^[0-9]{19}$",
         "description": "1, 2, 3 and so on within the source; as text of a fixed width",
     },
+    "epoch": {
+        "type": "string",
+        "format": "uuid",
+        "pattern": _GUID,
+        "description": (
+            "of the sequence, which is counted anew where history was rewound; as text, a later"
+            " epoch is greater"
+        ),
+    },
     "partitionkey": {
         "type": "string",
         "pattern": "^[1-9][0-9]*$",
@@ -100,6 +109,22 @@ ABOUT: Final[dict[str, Schema]] = {
             "items": {"enum": list(RESOURCES)},
             "minItems": 1,
             "description": "what was read anew, whole",
+        },
+    },
+    ConnectionChange.REWOUND: {
+        "epoch": {"type": "string", "format": "uuid"},
+        "previous_epoch": {"type": "string", "format": "uuid"},
+        "reason": {"type": "string", "description": "for people"},
+        "last_connection": {
+            "type": "integer",
+            "description": "connections with a greater number are not known any more",
+        },
+    },
+    ConnectionChange.SNAPSHOT_COMPLETED: {
+        "resources": {
+            "type": "array",
+            "items": {"enum": list(RESOURCES)},
+            "description": "of which the snapshot had every object",
         },
     },
 }

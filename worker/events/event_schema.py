@@ -7,7 +7,7 @@ from typing import Final
 
 from sqlalchemy.dialects.postgresql import JSONB
 
-from models.change_event import ChangeKind
+from models.change_event import ChangeKind, ConnectionChange
 from models.event_type import CONNECTION, EVENT_TYPES
 from models.resource import Resource
 from models.resources import RESOURCES
@@ -96,6 +96,7 @@ def _event(event_type: str, owner: str, change: str) -> Schema:
         time=ref("time"),
         datacontenttype={"const": "application/json"},
         sequence=ref("sequence"),
+        epoch=ref("epoch"),
         partitionkey=ref("partitionkey"),
         data=data,
     )
@@ -181,7 +182,7 @@ def _of_connection(change: str) -> Schema:
             "required": list(always),
         },
         initial={"const": False},
-        snapshot={"const": False},
+        snapshot={"const": change == ConnectionChange.SNAPSHOT_COMPLETED},
     )
 
 

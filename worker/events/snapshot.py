@@ -4,6 +4,10 @@ The cut is an event: the position's. A page is a short transaction of its own, s
 receiver keeps none open; what was written behind the cut meanwhile is undone with its events,
 which the same transaction sees. So the pages together tell one moment, and the tail goes on
 from there: nothing is missed and nothing comes twice.
+
+Where history was rewound, the cut is the event that tells so, and comes first. An event that tells
+the end comes last: the receiver holds objects of another history, and what it has not been sent
+again by then is no more.
 """
 
 from collections.abc import Sequence
@@ -14,16 +18,19 @@ import msgspec
 from sqlalchemy import Connection, text
 
 from models.base import DIRECTORY
-from models.change_event import ChangeKind
+from models.change_event import ChangeKind, ConnectionChange
+from models.event_type import CONNECTION
 from models.resource import OWNER, Resource
 from models.resources import RESOURCES
 from models.row import Row, shape_of
 from worker.core.log import logger
 from worker.events.envelope import snapshot_id
+from worker.events.reading import events_after
 from worker.events.undo import AtCut, State, at_cut, undone
 from worker.store.engine import along_the_key, driver
 from worker.store.merge import sql_type
-from worker.store.sinks import Position, Progress, Sink, Told
+from worker.store.progress import Progress
+from worker.store.sinks import Position, Sink, Told
 
 _ONE_MOMENT: Final = text("set transaction isolation level repeatable read, read only")
 _SINCE: Final = b"""
@@ -34,6 +41,7 @@ _SINCE: Final = b"""
      order by seq desc
 """
 _AT_ONCE: Final = 500
+REWOUND: Final = ConnectionChange.REWOUND
 
 
 class _Stored(NamedTuple):
@@ -57,26 +65,66 @@ def read_page(
     connection.execute(_ONE_MOMENT)
     along_the_key(connection)
     progress = after.snapshot or Progress()
+    wanted = _wanted(sink)
     told: list[Told] = []
+    if progress.rewound and not progress.resource and wanted:
+        head = _rewound(connection, after)
+        if head:
+            return head, after._replace(snapshot=progress._replace(resource=wanted[0].name))
     room = limit
-    for resource in _left(sink, progress.resource):
+    for resource in _left(wanted, progress.resource):
         last = progress.after if resource.name == progress.resource else ()
         rows = _rows(connection, after.connection_id, resource, last, room)
-        told += _told(connection, after, resource, rows)
+        told += _told(connection, after, resource, rows, sink.epoch)
         if len(rows) == room:
-            reached = Progress(resource.name, rows[-1].key, progress.rows + len(told))
+            reached = Progress(
+                resource.name, rows[-1].key, progress.rows + len(told), progress.rewound
+            )
             return told, after._replace(snapshot=reached)
         room -= len(rows)
+    if progress.rewound and wanted:
+        told += _completed(after, wanted, sink.epoch)
     return told, after._replace(snapshot=None)
 
 
-def _left(sink: Sink, reached: str) -> list[Resource]:
-    """The resources that a sink wants a snapshot of, from the one that was reached."""
+def _rewound(connection: Connection, cut: Position) -> list[Told]:
+    """The event that history was rewound, where it is the cut."""
+    found = events_after(connection, cut._replace(seq=cut.seq - 1), 1)
+    return [told for told in found if told.seq == cut.seq and told.change == REWOUND]
+
+
+def _completed(cut: Position, wanted: Sequence[Resource], epoch: str) -> list[Told]:
+    """The end of a snapshot: what a receiver holds besides of these resources is no more."""
+    assert cut.occurred_at is not None, "a connection without events has no snapshot"
+    about = {"resources": [resource.name for resource in wanted]}
+    object_id, change = str(cut.connection_id), ConnectionChange.SNAPSHOT_COMPLETED
+    return [
+        Told(
+            connection_id=cut.connection_id,
+            seq=cut.seq,
+            occurred_at=cut.occurred_at,
+            event_id=snapshot_id(cut.connection_id, change, object_id, cut.seq, epoch),
+            resource=CONNECTION,
+            object_id=object_id,
+            change=change,
+            after=msgspec.json.encode(about).decode(),
+            snapshot=True,
+        )
+    ]
+
+
+def _wanted(sink: Sink) -> list[Resource]:
+    """The resources that a sink wants a snapshot of, in order."""
     if sink.changes is not None and ChangeKind.CREATED not in sink.changes:
         return []
-    names = list(RESOURCES)
-    left = names[names.index(reached) :] if reached in names else names
-    return [RESOURCES[name] for name in left if sink.resources is None or name in sink.resources]
+    everything = RESOURCES.values()
+    return [one for one in everything if sink.resources is None or one.name in sink.resources]
+
+
+def _left(wanted: Sequence[Resource], reached: str) -> Sequence[Resource]:
+    """From the resource that was reached on."""
+    names = [resource.name for resource in wanted]
+    return wanted[names.index(reached) :] if reached in names else wanted
 
 
 def _rows(
@@ -105,7 +153,11 @@ def _rows(
 
 
 def _told(
-    connection: Connection, cut: Position, resource: Resource, rows: Sequence[_Stored]
+    connection: Connection,
+    cut: Position,
+    resource: Resource,
+    rows: Sequence[_Stored],
+    epoch: str,
 ) -> list[Told]:
     """The rows that were live at the cut, each as a created event would tell it.
 
@@ -131,7 +183,7 @@ def _told(
             connection_id=cut.connection_id,
             seq=cut.seq,
             occurred_at=cut.occurred_at,
-            event_id=snapshot_id(cut.connection_id, resource.name, key, cut.seq),
+            event_id=snapshot_id(cut.connection_id, resource.name, key, cut.seq, epoch),
             resource=resource.name,
             object_id=key,
             change=ChangeKind.CREATED,

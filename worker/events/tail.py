@@ -29,10 +29,18 @@ STRIDE: Final = 20_000
 
 _OWNERS = text("""
     select l.connection_id, l.event_seq, c.tenant_id,
-           coalesce(c.display_name, c.nango_connection_id) as name
+           coalesce(c.display_name, c.nango_connection_id) as name,
+           (select e.id::text from events.epochs e order by e.id desc limit 1) as epoch
       from sync.leases l join sync.connections c on c.id = l.connection_id
      where cast(:ids as bigint[]) is null or l.connection_id = any (cast(:ids as bigint[]))
      order by l.connection_id
+""")
+_REWOUND = text("""
+    select connection_id, min(seq) as seq
+      from events.change_events
+     where occurred_at >= (select started_at from events.epochs where id = cast(:epoch as uuid))
+       and resource = 'connection' and change = 'rewound'
+     group by connection_id
 """)
 _WANTED: Final = """
     (%(resources)s::text[] is null or resource = any (%(resources)s::text[]))
@@ -67,6 +75,8 @@ class Owner(NamedTuple):
     name: str
     """Of the organisation where it is known, else Nango's connection id."""
     tenant_id: str | None
+    epoch: str
+    """Of the numbers of its events."""
 
 
 class Seen(NamedTuple):
@@ -110,6 +120,7 @@ class Tail:
     most: int = MOST
     stride: int = STRIDE
     positions: dict[int, Position] = field(default_factory=dict)
+    _epoch: str = ""
     _readers: int = 0
     """Connections that are read side by side."""
 
@@ -158,7 +169,26 @@ class Tail:
 
     def _owners(self, connection: Connection) -> list[tuple[Owner, int]]:
         rows = connection.execute(_OWNERS, {"ids": self.wanted.ids})
-        return [(Owner(row.connection_id, row.name, row.tenant_id), row.event_seq) for row in rows]
+        owners = [
+            (Owner(row.connection_id, row.name, row.tenant_id, row.epoch), row.event_seq)
+            for row in rows
+        ]
+        if owners:
+            self._follow_epoch(connection, owners[0][0].epoch)
+        return owners
+
+    def _follow_epoch(self, connection: Connection, epoch: str) -> None:
+        """Where history was rewound, numbers are given again: go on with the event that tells so.
+
+        A connection that came later begins with its first event.
+        """
+        before, self._epoch = self._epoch, epoch
+        if before in ("", epoch):
+            return
+        found = connection.execute(_REWOUND, {"epoch": epoch})
+        self.positions = {
+            row.connection_id: Position(row.connection_id, row.seq - 1, None) for row in found
+        }
 
     def _position(self, connection_id: int) -> Position:
         """A connection that came meanwhile begins with its first event."""

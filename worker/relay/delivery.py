@@ -26,6 +26,7 @@ from worker.relay.ahead import DaemonThread, ahead
 from worker.relay.target import Envelope, Target
 from worker.relay.targets import open_target
 from worker.store.engine import Database
+from worker.store.epochs import confirm_epoch
 from worker.store.sinks import (
     Position,
     Sink,
@@ -212,6 +213,7 @@ class Delivery:
                 read_events(connection, self.sink, one.position, limit, initial=one.initial)
                 for one in some
             ]
+            confirm_epoch(connection, self.sink.epoch)
         return [
             self._ready(one, one.position, *read) for one, read in zip(some, found, strict=True)
         ]
@@ -227,6 +229,7 @@ class Delivery:
                     read = read_events(connection, self.sink, position, limit, initial=one.initial)
                 else:
                     read = read_page(connection, self.sink, position, limit)
+                confirm_epoch(connection, self.sink.epoch)
             ready = self._ready(one, position, *read)
             yield ready
             position = ready.position
@@ -239,7 +242,7 @@ class Delivery:
             # Nothing is left of them: retention has dropped what this sink never had.
             return Read([], after._replace(seq=one.event_seq))
         owner = after.connection_id
-        make = Envelopes(self._settings.event_prefix, owner, one.tenant_id).one
+        make = Envelopes(self._settings.event_prefix, owner, one.tenant_id, self.sink.epoch).one
         events = [Envelope(make(it), it.event_id, owner, it.seq) for it in told]
         return Read(events, position, is_page=after.snapshot is not None)
 

@@ -13,6 +13,7 @@ from typing import Final
 from worker.core.errors import Trouble
 from worker.core.log import logger
 from worker.core.settings import Settings
+from worker.events.rewind import follow_server
 from worker.relay.delivery import LEASE_SECONDS, Delivery
 from worker.store.engine import Database
 from worker.store.lease import me
@@ -69,6 +70,8 @@ class Relay:
         if time.monotonic() - self._renewed >= self._renew_seconds:
             self._renew()
             self._renewed = time.monotonic()
+        # Before a sink is claimed: events of another history belong to another epoch.
+        follow_server(self._database)
         free = min(AT_ONCE, MOST_SINKS - len(self._serving))
         if free > 0:
             self._claim(free)

@@ -30,6 +30,7 @@ _FORGIVE = text("""
                  where not (p ->> 'connection_id')::bigint = any (cast(:ids as bigint[]))), '[]'))
      where starts_with(m.name, :names)
 """)
+_FORGIVE_ALL = text("delete from sync.service_state where starts_with(name, :names)")
 _CLEAR = text("""
     delete from sync.service_state m
      where starts_with(m.name, :names)
@@ -113,6 +114,11 @@ def forgive(connection: Connection, sink_id: int, connections: Collection[int]) 
     names = f"{_NAMES}{sink_id}:"
     connection.execute(_FORGIVE, {"names": names, "ids": list(connections)})
     connection.execute(_CLEAR, {"names": names})
+
+
+def forgive_all(connection: Connection) -> None:
+    """Every sink gets a snapshot of all connections."""
+    connection.execute(_FORGIVE_ALL, {"names": _NAMES})
 
 
 def clear_memories(connection: Connection) -> None:

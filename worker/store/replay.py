@@ -56,8 +56,10 @@ _AGAIN = text("""
     select :id, l.connection_id, l.event_seq, l.last_event_at, '{}'::jsonb
       from sync.leases l where l.connection_id = :connection_id
         on conflict (sink_id, connection_id) do update
-       set seq = excluded.seq, occurred_at = excluded.occurred_at, snapshot = excluded.snapshot,
-           updated_at = clock_timestamp()
+       set seq = excluded.seq, occurred_at = excluded.occurred_at, updated_at = clock_timestamp(),
+           -- A receiver that was to hear of the end of a snapshot still is.
+           snapshot = case when (positions.snapshot -> 'rewound')::boolean
+                           then jsonb_build_object('rewound', true) else excluded.snapshot end
 """)
 _NO_LIMIT = text("set local statement_timeout = 0")
 _WANTED = text("""

@@ -5,7 +5,7 @@ stopped past its lease may still deliver what it holds, yet it cannot move a pos
 move after delivery, so what is lost in between is delivered again.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -13,8 +13,11 @@ from typing import Any, NamedTuple
 import msgspec
 from sqlalchemy import Connection, text
 
+from models.change_event import ConnectionChange
 from models.sink import SinkKind, SinkStart
 from worker.core.errors import Fenced
+from worker.store.epochs import record_server
+from worker.store.progress import Progress
 
 _CLAIM = text("""
     update events.sinks
@@ -27,7 +30,8 @@ _CLAIM = text("""
                      and not (id = any (cast(:without as bigint[])))
                    order by expires_at nulls first, id limit :limit for update skip locked)
  returning id, name, kind, token, settings, secrets, resources, changes, connections, initial,
-           start, failures
+           start, failures,
+           (select e.id::text from events.epochs e order by e.id desc limit 1) as epoch
 """)
 _RENEW = text("""
     update events.sinks set expires_at = clock_timestamp() + make_interval(secs => :seconds)
@@ -127,33 +131,19 @@ class Sink:
     initial: bool = True
     start: SinkStart = SinkStart.NOW
     failures: int = 0
+    epoch: str = ""
+    """Of the sequence numbers, as the sink was claimed."""
 
     @property
     def wants_all(self) -> bool:
         return self.resources is None and self.changes is None and self.initial
 
     def wants(self, told: Told) -> bool:
-        """Whether an event is to be delivered here."""
-        return (
+        """Whether an event is to be delivered here; that history was rewound concerns all."""
+        return told.change == ConnectionChange.REWOUND or (
             (self.initial or not told.initial)
             and (self.resources is None or told.resource in self.resources)
             and (self.changes is None or told.change in self.changes)
-        )
-
-
-class Progress(NamedTuple):
-    """How far a snapshot has come: the last key of a resource, and how many rows are delivered."""
-
-    resource: str = ""
-    """Empty before the first."""
-    after: tuple[str, ...] = ()
-    """Empty before the resource's first."""
-    rows: int = 0
-
-    @classmethod
-    def of(cls, stored: Mapping[str, Any]) -> "Progress":
-        return cls(
-            stored.get("resource", ""), tuple(stored.get("after", ())), stored.get("rows", 0)
         )
 
 
@@ -192,6 +182,9 @@ def claim(
     ``without`` are the ids of sinks that are left alone.
     """
     values = {"holder": holder, "seconds": seconds, "limit": limit, "without": list(without)}
+    claimed = connection.execute(_CLAIM, values).all()
+    if claimed:
+        record_server(connection)
     return [
         Sink(
             id=row.id,
@@ -206,8 +199,9 @@ def claim(
             initial=row.initial,
             start=SinkStart(row.start),
             failures=row.failures,
+            epoch=row.epoch,
         )
-        for row in connection.execute(_CLAIM, values)
+        for row in claimed
     ]
 
 

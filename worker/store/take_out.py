@@ -21,7 +21,7 @@ from worker.store.edges import edge_key
 from worker.store.engine import driver
 from worker.store.lease import Transaction
 from worker.store.merge import sql_type, stored_rows
-from worker.store.sinks import Progress
+from worker.store.progress import Progress
 
 _EDGES = tuple(
     f"""

@@ -11,6 +11,7 @@ from models.run import RunTrigger
 from worker.core.crash import crash_point
 from worker.core.errors import Halt
 from worker.core.log import logger
+from worker.events.rewind import follow_server
 from worker.nango.client import NangoClient
 from worker.nango.health import is_silent
 from worker.nango.ledger import redis_trouble
@@ -40,6 +41,8 @@ CLAIM_GRACE = 120.0
 @shared_task(name="schedule.tick")
 def tick() -> None:
     """Claim what is due and send it on its way; read Nango's list where that is due."""
+    with told("epoch"):
+        follow_server(kit().database)
     with told("tick"):
         mine = kit()
         if _is_to_be_asked(mine.nango):

@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "relay": ("relay:relay", "Deliver change events to their sinks, until told to stop."),
     "sinks": ("sinks:sinks", "Say where change events are delivered to; pause, test, remove."),
     "events": ("events:events", "Look at change events, and have them delivered once more."),
+    "recovered": ("recovered:recovered", "Say that the database was restored, or replaced."),
     "asyncapi": ("asyncapi:asyncapi", "Describe the change events, for those who receive them."),
     "settings": ("admin:settings", "Every setting with its meaning and present value."),
     "sandbox": ("sandbox.tenant.cli:sandbox", "A simulated Nango with tenants, to test against."),

@@ -151,10 +151,10 @@ def _as_line(outlet: Outlet) -> Callable[[Seen], None]:
 
 
 def _as_envelope(outlet: Outlet, prefix: str) -> Callable[[Seen], None]:
-    made: dict[tuple[int, str | None], Callable[..., bytes]] = {}
+    made: dict[tuple[int, str | None, str], Callable[..., bytes]] = {}
 
     def write(seen: Seen) -> None:
-        key = (seen.owner.id, seen.owner.tenant_id)
+        key = (seen.owner.id, seen.owner.tenant_id, seen.owner.epoch)
         if key not in made:
             made[key] = Envelopes(prefix, *key).one
         outlet.write(made[key](seen.told))

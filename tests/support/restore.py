@@ -1,0 +1,99 @@
+"""Dumps, restores and standbys, with the embedded server's own programs."""
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+from sqlalchemy.engine import make_url
+
+from models.base import SCHEMAS
+from sandbox.servers import Home, Supervisor, start_postgres
+from sandbox.servers.binaries import postgres_programs
+
+Archive = Path
+
+
+class Restorer:
+    """Dumps databases of one embedded server and brings them back."""
+
+    def __init__(self, home: Path, folder: Path) -> None:
+        self._home = Home(home)
+        self._programs = postgres_programs(self._home)
+        self._folder = folder
+
+    def dump(self, url: str) -> Archive:
+        """A dump of a database, as an operator makes it."""
+        archive = self._folder / f"{len(list(self._folder.iterdir()))}.dump"
+        self._run("pg_dump", "--format=custom", f"--file={archive}", url)
+        return archive
+
+    def restore_new(self, url: str, archive: Archive) -> None:
+        """Drop the database, create it again and restore into it."""
+        base, _, name = url.rpartition("/")
+        with psycopg.connect(f"{base}/postgres", autocommit=True) as session:
+            session.execute(f"drop database {name} with (force)".encode())
+            session.execute(f"create database {name}".encode())
+        self._run("pg_restore", f"--dbname={url}", str(archive))
+
+    def restore_over(self, url: str, archive: Archive) -> None:
+        """Replace the tables of a database that stays."""
+        with psycopg.connect(url, autocommit=True) as session:
+            session.execute(f"drop schema {', '.join(SCHEMAS)} cascade".encode())
+        self._run("pg_restore", f"--dbname={url}", str(archive))
+
+    def restore_rows(self, url: str, archive: Archive) -> None:
+        """Put the rows back and leave everything else: no sign of it is left on the server."""
+        tables = self._run("pg_restore", "--list", str(archive)).splitlines()
+        names = [line.split()[5:7] for line in tables if " TABLE DATA " in line]
+        with psycopg.connect(url, autocommit=True) as session:
+            every = ", ".join(f"{schema}.{name}" for schema, name in names)
+            session.execute(f"truncate {every}".encode())
+        self._run(
+            "pg_restore", "--data-only", "--disable-triggers", f"--dbname={url}", str(archive)
+        )
+
+    @contextmanager
+    def standby(self, primary: str, home: Path) -> Iterator[str]:
+        """A streaming standby of the primary; the address of the same database on it."""
+        url = make_url(primary)
+        made = Home(home)
+        with made.locked(), Supervisor() as supervisor:
+            (made.path / "postgres.password").write_text(f"{url.password}\n", encoding="utf-8")
+            parent = made.directory("postgres", made.identity)
+            self._run(
+                "pg_basebackup",
+                "--checkpoint=fast",
+                "--wal-method=stream",
+                "--write-recovery-conf",
+                f"--pgdata={parent / 'data'}",
+                f"--dbname={url.set(database='postgres').render_as_string(hide_password=False)}",
+            )
+            server = start_postgres(made, supervisor, settings={"fsync": "off"})
+            there = make_url(server.url).set(database=url.database)
+            yield there.render_as_string(hide_password=False)
+
+    def cut_off(self, standby: str) -> None:
+        """Let a standby hear nothing of its primary any more."""
+        with psycopg.connect(standby, autocommit=True) as session:
+            session.execute(b"alter system set primary_conninfo = ''")
+            session.execute(b"select pg_reload_conf()")
+            while session.execute(b"select from pg_stat_wal_receiver").fetchone() is not None:
+                time.sleep(0.05)
+
+    def _run(self, program: str, *arguments: str) -> str:
+        identity = self._home.identity
+        done = subprocess.run(
+            [str(self._programs / program), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd="/",
+            env={"PATH": os.defpath, "LC_ALL": "C"},
+            **identity.run_as(),
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout

@@ -1,0 +1,20 @@
+"""How far a snapshot has come that a sink gets, as its position keeps it."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+
+class Progress(NamedTuple):
+    """How far a snapshot has come: the last key of a resource, and how many rows are delivered."""
+
+    resource: str = ""
+    """Empty before the first."""
+    after: tuple[str, ...] = ()
+    """Empty before the resource's first."""
+    rows: int = 0
+    rewound: bool = False
+    """History was rewound: the receiver holds what may not be so, and is to know the end."""
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> "Progress":
+        return cls(**{**stored, "after": tuple(stored.get("after", ()))})
