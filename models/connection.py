@@ -47,6 +47,11 @@ connections = Table(
     Column("settings", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
     Column("settings_problem", Text, comment="what is wrong with the settings kept in Nango"),
     Column("due_at", DateTime(timezone=True), comment="when a worker should look again"),
+    Column(
+        "waiting_since",
+        DateTime(timezone=True),
+        comment="when it fell due, where no slice has ended since it was claimed",
+    ),
     Column("broken_count", Integer, nullable=False, server_default="0"),
     Column("requested_at", DateTime(timezone=True), comment="an operator asked for a resync"),
     Column("requested_resources", ARRAY(Text)),

@@ -8,6 +8,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
+    Double,
     ForeignKey,
     Integer,
     Table,
@@ -82,6 +83,11 @@ streams = Table(
     Column("fresh_at", DateTime(timezone=True), comment="the rows are at least as new as this"),
     Column("due_at", DateTime(timezone=True)),
     Column("full_due_at", DateTime(timezone=True)),
+    Column(
+        "interval_seconds",
+        Double,
+        comment="seconds between two reads, as of the last one",
+    ),
     Column(
         "checked_seq",
         BigInteger,

@@ -14,6 +14,7 @@ from models.sink import positions, sinks
 from models.stream import streams
 from models.unresolved import unresolved
 from models.walk_evidence import removals, seen
+from models.worker import workers
 
 __all__ = [
     "RESOURCES",
@@ -32,4 +33,5 @@ __all__ = [
     "sinks",
     "streams",
     "unresolved",
+    "workers",
 ]

@@ -20,6 +20,7 @@ from worker.core.log import configure
 from worker.core.settings import Settings, load_settings
 from worker.core.stopping import stop
 from worker.tasks.base import drop_kit
+from worker.tasks.presence import Presence
 from worker.tasks.queues import MAINTENANCE, QUEUES, SYNCS
 
 HOUR = 3600.0
@@ -109,6 +110,7 @@ def make_app() -> Celery:
     """Read the settings and build the application. Raises Halt on a bad setting."""
     application = Celery("tenant_mirror")
     application.config_from_object(configuration(load_settings()))
+    application.steps["consumer"].add(Presence)
     return application
 
 

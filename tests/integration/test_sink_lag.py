@@ -297,7 +297,11 @@ def test_what_is_counted(ground: Ground) -> None:
     assert {name: scraped.get(name) for name in expected} == expected
     assert 0 <= scraped["tenant_mirror_dispatcher_tick_age_seconds", ()] < 60
     assert 86_400 <= scraped["tenant_mirror_oldest_freshness_seconds", ("users",)] < 87_000
-    assert ("tenant_mirror_oldest_freshness_seconds", ("sites",)) not in scraped, "it is refused"
+    refused = scraped["tenant_mirror_oldest_freshness_seconds", ("sites",)]
+    assert 86_400 <= refused < 87_000, "it is refused now, and its rows are still shown"
+    assert scraped["tenant_mirror_streams_late", ("users",)] == 1
+    assert scraped["tenant_mirror_streams_late", ("sites",)] == 1
+    assert scraped["tenant_mirror_workers", ("manual",)] == 0
 
 
 @pytest.mark.parametrize("begun", [[], [0], [90], [90, 80], [90, 70, 50, 30, 10, 1]])

@@ -284,6 +284,10 @@ SAFE = {
     },
     "sync.runs": dict.fromkeys(("trigger", "state"), WORD),
     "sync.leases": {"holder": "a host and a process of ours"},
+    "sync.workers": {
+        **dict.fromkeys(("name", "processes"), "hosts and processes of ours"),
+        "queues": WORD,
+    },
     "sync.seen": {"resource": WORD},
     "sync.removals": dict.fromkeys(("resource", "reason"), WORD),
     "sync.quarantine": {"resource": WORD},

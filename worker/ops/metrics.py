@@ -29,6 +29,8 @@ from worker.ops.sink_health import look
 from worker.store import metrics as counts
 from worker.store.engine import Database
 from worker.store.service import age_of, is_halted, missing_connections
+from worker.store.workers import list_workers
+from worker.tasks.queues import QUEUES
 
 PREFIX: Final = "tenant_mirror"
 OVERDUE_SECONDS: Final = 300
@@ -41,11 +43,16 @@ _KNOWN: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "nango_outage_seconds": ("since Nango stopped working for everybody, 0 while it works", ()),
     "connections": ("connections, by status", ("status",)),
     "connections_missing": ("missing from Nango's list, and held instead of retired", ()),
-    "connections_overdue": (f"due for more than {OVERDUE_SECONDS} s, and nobody is at it", ()),
+    "connections_overdue": (f"due for over {OVERDUE_SECONDS} s without a finished slice", ()),
     "connections_failing": ("connections in use whose last ended run failed", ()),
     "streams": ("streams of connections that are not retired", ("resource", "phase")),
-    "oldest_freshness_seconds": ("age of the oldest rows of any active connection", ("resource",)),
-    "streams_never_fresh": ("streams of active connections without a whole load", ("resource",)),
+    "oldest_freshness_seconds": ("age of the oldest rows of any connection in use", ("resource",)),
+    "streams_late": (
+        "connections in use whose rows are older than allowed",
+        ("resource",),
+    ),
+    "streams_never_fresh": ("connections in use that never read it as a whole", ("resource",)),
+    "workers": ("workers that consume the queue now", ("queue",)),
     "recent_runs": ("runs that began in the last hour, by state", ("state",)),
     "quarantined_objects": ("malformed objects that are kept apart", ("resource",)),
     "unresolved_parts": ("parts that Graph does not answer for, kept as stored", ("resource",)),
@@ -153,6 +160,9 @@ def _service(connection: Connection, _: Settings, readings: Readings) -> None:
     readings.set("halted", is_halted(connection))
     missing = missing_connections(connection)
     readings.set("connections_missing", len(missing.ids) if missing else 0)
+    serving = [worker for worker in list_workers(connection) if worker.is_alive]
+    for queue in QUEUES:
+        readings.set("workers", sum(queue in worker.queues for worker in serving), queue)
 
 
 def _mirror(connection: Connection, _: Settings, readings: Readings) -> None:
@@ -164,10 +174,11 @@ def _mirror(connection: Connection, _: Settings, readings: Readings) -> None:
     for resource in STREAMED:
         for phase in Phase:
             readings.set("streams", streams.get((resource.name, phase), 0), resource.name, phase)
-    for name, (oldest, never) in counts.ages(connection).items():
-        if oldest is not None:
-            readings.set("oldest_freshness_seconds", oldest, name)
-        readings.set("streams_never_fresh", never, name)
+    for name, fresh in counts.freshness_by_resource(connection).items():
+        if fresh.oldest is not None:
+            readings.set("oldest_freshness_seconds", fresh.oldest, name)
+        readings.set("streams_late", fresh.late, name)
+        readings.set("streams_never_fresh", fresh.never, name)
     readings.count("recent_runs", RunState, counts.runs_by_state(connection, RECENT_SECONDS))
     readings.count("quarantined_objects", RESOURCES, counts.quarantined(connection))
     readings.count("unresolved_parts", RESOURCES, counts.unresolved(connection))

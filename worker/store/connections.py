@@ -207,7 +207,8 @@ _CLAIM = text(f"""
          where c.status in ('active', 'broken') and c.due_at <= clock_timestamp()
            for update of c skip locked)
     update sync.connections c
-       set due_at = clock_timestamp() + make_interval(secs => :grace)
+       set due_at = clock_timestamp() + make_interval(secs => :grace),
+           waiting_since = least(c.waiting_since, c.due_at)
       from claimed where claimed.id = c.id
  returning c.id, claimed.queue
 """)
@@ -270,7 +271,8 @@ _PUT_OFF = text("""
            requested_resources = case when requested_at <= :since and :done then null
                                       else requested_resources end,
            due_at = case when requested_at > :since and status in ('active', 'broken')
-                         then clock_timestamp() else :due_at end
+                         then clock_timestamp() else :due_at end,
+           waiting_since = null
      where id = :id
 """)
 
@@ -285,7 +287,12 @@ def put_off(tx: Transaction, due_at: datetime, since: datetime, *, done: bool) -
 
 
 def change_connection(tx: Transaction, **values: Any) -> None:
-    """Change the connection of a write transaction."""
+    """Change the connection of a write transaction.
+
+    A new time at which it is due counts from now: it has not waited yet.
+    """
+    if "due_at" in values:
+        values.setdefault("waiting_since", None)
     tx.connection.execute(
         update(connections).where(connections.c.id == tx.connection_id).values(**values)
     )

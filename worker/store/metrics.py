@@ -1,6 +1,6 @@
 """Counts over all connections, for metrics. None grows with the rows of a tenant's mirror."""
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, TextClause, text
 
@@ -10,7 +10,8 @@ _OVERDUE = text("""
     select count(*)
       from sync.connections c left join sync.leases l on l.connection_id = c.id
      where c.status in ('active', 'broken')
-       and c.due_at < clock_timestamp() - make_interval(secs => :seconds)
+       and least(c.due_at, c.waiting_since, c.requested_at)
+           < clock_timestamp() - make_interval(secs => :seconds)
        and (l.expires_at is null or l.expires_at < clock_timestamp())
 """)
 _FAILING = text("""
@@ -28,11 +29,12 @@ _STREAMS = text("""
      where c.status in ('active', 'broken', 'paused') group by s.resource, s.phase
 """)
 _AGES = text("""
-    select s.resource,
-           extract(epoch from max(clock_timestamp() - s.fresh_at))::float8 as oldest,
-           count(*) filter (where s.fresh_at is null) as never
-      from sync.streams s join sync.connections c on c.id = s.connection_id
-     where c.status = 'active' and s.phase <> 'refused' group by s.resource
+    select f.resource,
+           extract(epoch from max(clock_timestamp() - f.fresh_at))::float8 as oldest,
+           count(*) filter (where f.fresh_at is null) as never,
+           count(*) filter (where f.is_late) as late
+      from analytics.freshness f join sync.connections c on c.id = f.connection_id
+     where c.status in ('active', 'broken') group by f.resource
 """)
 # Runs have no index on times, but their numbers grow with them: halve until the first is found.
 _RUNS = text("""
@@ -63,7 +65,10 @@ def connections_by_status(connection: Connection) -> dict[str, int]:
 
 
 def overdue_connections(connection: Connection, seconds: float) -> int:
-    """Connections that have been due for so long, and nobody is at it."""
+    """Connections that fell due so long ago, without a slice that ended since or is at work.
+
+    Claims do not count: a claim without a worker behind it brings nothing.
+    """
     return int(connection.execute(_OVERDUE, {"seconds": seconds}).scalar_one())
 
 
@@ -78,12 +83,19 @@ def streams_by_phase(connection: Connection) -> dict[tuple[str, str], int]:
     return {(resource, phase): number for resource, phase, number in found}
 
 
-def ages(connection: Connection) -> dict[str, tuple[float | None, int]]:
-    """Of active connections, by resource: the age of the oldest rows, and how many never had any.
+class Freshness(NamedTuple):
+    """How fresh one resource is over all connections in use, as ``analytics.freshness`` has it."""
 
-    What a tenant refuses does not count.
-    """
-    return {row.resource: (row.oldest, row.never) for row in connection.execute(_AGES)}
+    oldest: float | None
+    """Seconds since the oldest rows were read; None where none were."""
+    never: int
+    """Connections where it was never read as a whole."""
+    late: int
+    """Connections where it is older than its own interval allows, never read included."""
+
+
+def freshness_by_resource(connection: Connection) -> dict[str, Freshness]:
+    return {row.resource: Freshness(*row[1:]) for row in connection.execute(_AGES)}
 
 
 def runs_by_state(connection: Connection, seconds: float) -> dict[str, int]:

@@ -11,8 +11,8 @@ _CONNECTIONS = text("""
            c.display_name, c.status, c.status_reason, c.settings_problem, c.due_at,
            c.requested_at, coalesce(l.event_seq, 0) as events,
            case when l.expires_at > clock_timestamp() then l.holder end as holder,
-           s.fresh_at, extract(epoch from clock_timestamp() - s.fresh_at) as age_seconds,
-           coalesce(s.attention, '{}') ||
+           f.fresh_at, extract(epoch from clock_timestamp() - f.fresh_at) as age_seconds,
+           f.freshness, coalesce(s.attention, '{}') ||
                case when e.state = 'failed' and e.error is distinct from c.status_reason
                     then array['last run failed: ' || coalesce(e.error, 'no reason is known')]
                     else '{}' end as attention,
@@ -22,12 +22,18 @@ _CONNECTIONS = text("""
       from sync.connections c
       left join sync.leases l on l.connection_id = c.id
       left join lateral (
-           select case when bool_and(fresh_at is not null) filter (where phase <> 'refused')
-                       then min(fresh_at) filter (where phase <> 'refused') end as fresh_at,
-                  array_agg(resource || ': ' || coalesce(reason, phase) order by resource)
+           select array_agg(resource || ': ' || coalesce(reason, phase) order by resource)
                       filter (where reason is not null or phase in ('refused', 'held'))
                       as attention
              from sync.streams where connection_id = c.id) s on true
+      left join lateral (
+           select case when bool_and(fresh_at is not null) then min(fresh_at) end as fresh_at,
+                  jsonb_object_agg(resource, jsonb_build_object(
+                      'fresh_at', fresh_at,
+                      'age_seconds', extract(epoch from clock_timestamp() - fresh_at),
+                      'interval_seconds', interval_seconds,
+                      'is_late', is_late)) as freshness
+             from analytics.freshness where connection_id = c.id) f on true
       left join lateral (
            select * from sync.runs where connection_id = c.id order by id desc limit 1) r on true
       left join lateral (

@@ -41,6 +41,7 @@ class Stream:
     fresh_at: datetime | None = None
     due_at: datetime | None = None
     full_due_at: datetime | None = None
+    interval_seconds: float | None = None
     checked_seq: int = 0
     drift: dict[str, dict[str, int]] | None = None
     reason: str | None = None

@@ -74,7 +74,10 @@ class Streaming:
         self._asks_for_token = False
         self.recovery = Recovery(stream, now)
         if self.step is not Step.WAIT:
-            stream = self.stream = replace(allowed_again(stream), out_of_budget=False)
+            stream = allowed_again(stream)
+            interval = session.policy.interval(stream)
+            stream = replace(stream, out_of_budget=False, interval_seconds=interval)
+            self.stream = stream
         if self.step is not Step.WAIT and tries_plain(stream, session.order):
             self.stream = tried_plain(stream)
 

@@ -7,6 +7,7 @@ import click
 
 from worker.core.settings import Settings
 from worker.ops.budgets import budget_of, outage_of, shared_gate
+from worker.ops.cli.health_lines import freshness_line, worker_lines
 from worker.ops.cli.output import (
     APPROVE_MISSING,
     FAILED,
@@ -26,6 +27,8 @@ from worker.store.service import (
     halt_reason,
     missing_connections,
 )
+from worker.store.workers import list_workers, unserved
+from worker.tasks.queues import QUEUES
 
 if TYPE_CHECKING:
     from worker.nango.gate import Gate
@@ -44,6 +47,7 @@ def status(connection: str | None, as_json: bool) -> None:  # noqa: FBT001
         halt = halt_reason(connected)
         missing = missing_connections(connected)
         health = look(connected, settings)
+        workers = list_workers(connected)
     _mark_missing(rows, missing)
     alive = tick is not None and tick < 6 * settings.tick_seconds + 30
     budget, outage = _look_at_budgets(settings, rows)
@@ -54,6 +58,8 @@ def status(connection: str | None, as_json: bool) -> None:  # noqa: FBT001
             "halted": halt or (outage["reason"] if outage else None),
             "nango_outage": outage,
             "missing_connections": missing and vars(missing),
+            "workers": [vars(one) | {"is_alive": one.is_alive} for one in workers],
+            "unserved_queues": unserved(workers, QUEUES),
             "nango_budget": budget,
             "sinks": health.sinks,
             "connections": rows,
@@ -62,7 +68,7 @@ def status(connection: str | None, as_json: bool) -> None:  # noqa: FBT001
         return
     said = "alive" if alive else "not running" if tick is None else f"silent for {age(tick)}"
     click.echo(f"dispatcher: {said}")
-    for line in _service_lines(halt, outage, missing):
+    for line in (*worker_lines(workers), *_service_lines(halt, outage, missing)):
         click.echo(line)
     if budget:
         click.echo(_budget_line(budget))
@@ -152,7 +158,7 @@ def _connections_table(rows: Sequence[Mapping[str, Any]]) -> None:
                 f"{row['provider_config_key']}/{row['nango_connection_id']}",
                 row["display_name"],
                 row["status"],
-                age(row["age_seconds"]),
+                freshness_line(row["freshness"] or {}),
                 row["run_state"],
                 row["events"],
                 "; ".join(

@@ -8,8 +8,9 @@ from sqlalchemy import func, select
 
 from models.connection import ConnectionStatus
 from models.resources import RESOURCES
-from models.run import RunState
+from models.run import RunState, RunTrigger
 from worker.core.errors import Busy, Refused, Trouble
+from worker.ops.cli.health_lines import no_worker
 from worker.ops.cli.output import (
     BUSY,
     EXIT_OF,
@@ -26,10 +27,12 @@ from worker.ops.cli.output import (
 )
 from worker.store.connections import Known, all_connections, find, request_resync
 from worker.store.runs import latest_runs
+from worker.store.workers import list_workers, unserved
 from worker.sync.approve import approve_held, reject_held
 from worker.sync.books import Report
 from worker.sync.plan import Order
 from worker.sync.run import Kit, run_to_end
+from worker.tasks.queues import MAINTENANCE
 from worker.wiring import close_kit
 
 LEASE_PATIENCE = 120.0
@@ -163,7 +166,12 @@ def resync(
             if known.status not in (ConnectionStatus.ACTIVE, ConnectionStatus.BROKEN):
                 raise Refused(f"it is {known.status}, so nobody syncs it", connection=known.label)
             asked = request_resync(db, known.id, list(resources) or None, full=full)
+            idle = unserved(list_workers(db), (RunTrigger.MANUAL.value, MAINTENANCE))
+        if idle:
+            click.echo(f"{known.label}: asked for, but {no_worker(idle)}", err=True)
         if not wait:
+            if idle:
+                raise SystemExit(BUSY)
             click.echo(f"{known.label}: asked for; the workers take it up within seconds")
             return
         until = time.monotonic() + timeout

@@ -1,0 +1,47 @@
+"""How freshness and workers are shown to a person."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from models.resources import RESOURCES
+from worker.ops.cli.output import age
+from worker.store.workers import Worker, unserved
+from worker.tasks.queues import QUEUES
+
+
+def freshness_line(freshness: Mapping[str, Mapping[str, Any]]) -> str:
+    """The age of each resource, equal ones together: "users, groups 4 s; sites 3 h late"."""
+    shown = [(name, _age_of(freshness[name])) for name in RESOURCES if name in freshness]
+    parts = [
+        f"{', '.join(name for name, _ in same)} {shown_age}"
+        for shown_age, same in groupby(shown, key=lambda one: one[1])
+    ]
+    return "; ".join(parts)
+
+
+def _age_of(fresh: Mapping[str, Any]) -> str:
+    return f"{age(fresh['age_seconds'])}{' LATE' if fresh['is_late'] else ''}"
+
+
+def worker_lines(workers: Sequence[Worker]) -> Iterator[str]:
+    """A line for each worker, and one for the queues that none consumes."""
+    for one in workers:
+        queues = ", ".join(one.queues)
+        if one.is_alive:
+            holds = f", syncing {', '.join(one.holds)}" if one.holds else ""
+            number = "process" if one.processes == 1 else "processes"
+            yield f"worker {one.name}: {one.processes} {number} for {queues}{holds}"
+        else:
+            yield f"worker {one.name}: SILENT for {age(one.seen_seconds_ago)} ({queues})"
+    idle = unserved(workers, QUEUES)
+    if idle:
+        yield no_worker(idle).capitalize()
+
+
+def no_worker(queues: Sequence[str]) -> str:
+    """That nothing on these queues is done, and what to do."""
+    return (
+        f"no worker consumes {', '.join(queues)}: start one as the Procfile shows, "
+        "or look why it is silent"
+    )

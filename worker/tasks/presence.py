@@ -1,0 +1,62 @@
+"""A worker reports which queues it consumes, from the loop that consumes them.
+
+A worker whose loop hangs, or that is frozen or cut off from Redis, reports nothing.
+"""
+
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from celery import bootsteps
+from sqlalchemy import Connection
+
+from worker.core.errors import Trouble
+from worker.core.log import logger
+from worker.core.settings import load_settings
+from worker.store.workers import remove_worker, report_worker
+from worker.wiring import open_database
+
+REPORT_SECONDS = 5.0
+
+
+class Presence(bootsteps.StartStopStep):
+    """Reports every few seconds while the consumer runs."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, consumer: Any, **options: Any) -> None:
+        super().__init__(consumer, **options)
+        self._database = open_database(load_settings())
+        self._timer: Any = None
+
+    def start(self, consumer: Any) -> None:
+        self._report(consumer)
+        self._timer = consumer.timer.call_repeatedly(REPORT_SECONDS, self._report, (consumer,))
+
+    def stop(self, consumer: Any) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._write(lambda db: remove_worker(db, _name(consumer)))
+
+    def _report(self, consumer: Any) -> None:
+        queues = list(consumer.app.amqp.queues.consume_from)
+        pids = consumer.pool.info.get("processes") or [os.getpid()]
+        processes = [f"{socket.gethostname()}:{pid}" for pid in pids]
+        self._write(lambda db: report_worker(db, _name(consumer), queues, processes))
+
+    def _write(self, write: Callable[[Connection], None]) -> None:
+        """Write over a connection of its own: none is left open when a child is forked."""
+        try:
+            with self._database.begin() as connection:
+                write(connection)
+        except Trouble as trouble:
+            logger().warning("the worker could not report", reason=str(trouble))
+        finally:
+            self._database.close()
+
+
+def _name(consumer: Any) -> str:
+    """Two workers of one name are told apart by their processes."""
+    return f"{consumer.hostname}:{os.getpid()}"
