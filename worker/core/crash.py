@@ -28,6 +28,7 @@ POINTS: Final = (
     "sweep-prepared",
     "sweep-batch",
     "sweep-ended",
+    "removals-batch",
     "round-settled",
     "books-closed",
     "lease-released",

@@ -27,6 +27,7 @@ def delete_objects(
 
     A key that is unknown only ends its memberships (they may have come before it did); one that
     is dead already gets the new reason, silently. Memberships that go along wait for nobody.
+    ``cascade.Deletion`` leaves no more of them to this than one transaction should have.
     """
     if resource.kind is Kind.EDGE:
         pairs = {pair_of(key): reason for key, reason in reasons.items()}
@@ -38,10 +39,15 @@ def delete_objects(
     _correct(tx, resource, {key: reasons[key] for key, old in stored.items() if not old.live})
     changes = [compare.deleted(shape, key, stored[key].row) for key in live]
     edges = cascade(tx, reasons) if resource.kind is Kind.ENTITY else []
+    drop_moot(tx, edges)
+    return [(GROUP_MEMBERS, edges), (resource, changes)]
+
+
+def drop_moot(tx: Transaction, edges: list[Change]) -> None:
+    """Forget held removals of memberships that have ended with one of their ends."""
     if edges:
         values = {"id": tx.connection_id, "resource": GROUP_MEMBERS.name}
         tx.connection.execute(_MOOT, {**values, "keys": [edge.key for edge in edges]})
-    return [(GROUP_MEMBERS, edges), (resource, changes)]
 
 
 def _end(tx: Transaction, resource: Resource, reasons: Mapping[str, str]) -> None:

@@ -175,7 +175,12 @@ def cascade(tx: Transaction, ended: Iterable[str]) -> list[Change]:
         return []
     with driver(tx.connection).cursor() as cursor:
         cursor.execute(_CASCADE, (tx.moment, tx.moment, tx.connection_id, ids, ids))
-        return [_told(ChangeKind.DELETED, (g, m), kind) for g, m, kind in cursor.fetchall()]
+        return [ended_edge((g, m), kind) for g, m, kind in cursor.fetchall()]
+
+
+def ended_edge(pair: Pair, member_type: str) -> Change:
+    """What is told of a membership that has ended."""
+    return _told(ChangeKind.DELETED, pair, member_type)
 
 
 def stored_edges(tx: Transaction, pairs: Iterable[Pair]) -> dict[Pair, StoredEdge]:

@@ -1,6 +1,6 @@
 """What a full walk saw, one row a page, and what follows from it once the walk is complete."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 from operator import itemgetter
 from typing import NamedTuple
@@ -74,21 +74,30 @@ def _unseen(resource: Resource) -> str:
     table = f"{DIRECTORY}.{resource.name}"
     columns = [f"t.{name}::text" for name in resource.key]
     key = " || '/' || ".join(columns)
+    beside = f" and t.{resource.key[0]} <> all (%(beside)s::text::uuid[])"
     return f"""
         select {key} from {table} t
-         where t.{OWNER} = %(id)s and t.deleted_at is null
+         where t.{OWNER} = %(id)s and t.deleted_at is null{beside if resource.parent else ""}
            and not exists (select from ({_KEYS}) as s where s.key = {key})
     """
 
 
-def unseen(tx: Transaction, resource: Resource, walk_id: int) -> dict[str, str]:
+def unseen(
+    tx: Transaction, resource: Resource, walk_id: int, beside: Collection[str] = ()
+) -> dict[str, str]:
     """Live rows that a complete walk did not see: key to reason.
 
     Malformed ones count as seen, and so does what Graph does not answer for. Those are set aside
-    here: they are few, and a second join would cost every row.
+    here: they are few, and a second join would cost every row. Memberships of the groups
+    ``beside`` are left out: a large group may have any number of them.
     """
     join_by_hash(tx.connection)
-    values = {"id": tx.connection_id, "resource": resource.name, "walk": walk_id}
+    values = {
+        "id": tx.connection_id,
+        "resource": resource.name,
+        "walk": walk_id,
+        "beside": array_literal(list(beside)),
+    }
     with driver(tx.connection).cursor() as cursor:
         cursor.execute(_unseen(resource), values)
         keys = [row[0] for row in cursor.fetchall()]

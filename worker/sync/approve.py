@@ -8,9 +8,9 @@ from dataclasses import replace
 from models.change_event import ChangeKind
 from models.resources import RESOURCES
 from worker.events.ledger import append
+from worker.store.cascade import Deletion
 from worker.store.connections import change_connection
 from worker.store.deletions import (
-    delete_objects,
     drop_removals,
     pending_removals,
     some_removals,
@@ -26,15 +26,16 @@ def approve_held(database: Database, connection_id: int) -> int:
     """Delete what is held, in fenced batches; how many rows went, memberships included."""
     deleted = 0
     for resource in RESOURCES.values():
-        while True:
+        deletion, more = Deletion(resource), True
+        while more:
             with interrupting(database, connection_id) as tx:
                 reasons = some_removals(tx, resource, held=True)
-                changes = delete_objects(tx, resource, reasons) if reasons else []
+                changes, done = deletion.advance(tx, reasons)
                 append(tx, changes, run_id=None)
-                withdraw_removals(tx, resource, list(reasons))
+                if done:
+                    withdraw_removals(tx, resource, list(reasons))
             deleted += sum(c.kind is ChangeKind.DELETED for _, some in changes for c in some)
-            if not reasons:
-                break
+            more = bool(reasons)
     with interrupting(database, connection_id) as tx:
         _release(tx, full=False)
     return deleted

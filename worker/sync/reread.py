@@ -24,7 +24,8 @@ from worker.graph.decode import decode_object
 from worker.graph.page import Page
 from worker.graph.targets import object_target
 from worker.nango.reply import Reply
-from worker.store.deletions import delete_objects, note_removals
+from worker.store.cascade import Deletion
+from worker.store.deletions import note_removals
 from worker.store.doubts import LIMIT, latecomers, returned_edges, stranger_edges
 from worker.store.edges import Pair, delete_edges, edge_key, merge_edges, pair_of
 from worker.store.lease import Transaction
@@ -245,14 +246,13 @@ def _take_objects(
     ``parts`` says which of them Graph had not answered for. Those that are gone wait for the
     guard: a sweep judged each of them, but never all of them together.
     """
+    found = _delete_gone(session, resource, found, parts)
     settles, waits = False, dict[str, Unanswered]()
     with session.writing() as tx:
         for key, page in found.items():
             kind = parts.get(key)
             if isinstance(page, Unanswered):
                 waits[key] = page
-            elif page is None and kind is None:
-                _delete(session, tx, resource, key)
             elif page is None:
                 note_removals(tx, resource, {key: DeletedReason.NOT_SEEN})
                 settles = True
@@ -273,11 +273,23 @@ def _take_objects(
     return settles
 
 
-def _delete(session: Session, tx: Transaction, resource: Resource, key: str) -> None:
-    gone = {key: DeletedReason.NOT_SEEN.value}
-    for of, changes in delete_objects(tx, resource, gone):
-        session.record(tx, of, changes, initial=False)
-    release(tx, resource, [key])
+def _delete_gone(
+    session: Session,
+    resource: Resource,
+    found: Mapping[str, Page | Unanswered | None],
+    parts: Mapping[str, PartKind],
+) -> Mapping[str, Page | Unanswered | None]:
+    """Delete malformed objects that Graph does not have; the others."""
+    gone = [key for key, page in found.items() if page is None and key not in parts]
+    for key in gone:
+        deletion, done = Deletion(resource), False
+        while not done:
+            with session.writing() as tx:
+                changes, done = deletion.advance(tx, {key: DeletedReason.NOT_SEEN.value})
+                session.record_all(tx, changes, initial=False)
+                if done:
+                    release(tx, resource, [key])
+    return {key: page for key, page in found.items() if key not in gone}
 
 
 def _answered(session: Session, tx: Transaction, part: Part, *, there: bool) -> None:

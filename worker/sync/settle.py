@@ -5,10 +5,11 @@ from dataclasses import replace
 
 from models.resource import Kind, Resource
 from models.stream import Phase
+from worker.core.crash import crash_point
+from worker.store.cascade import Deletion
 from worker.store.deletions import (
     BATCH,
     count_live_removals,
-    delete_objects,
     hold_removals,
     live_count,
     some_removals,
@@ -54,11 +55,13 @@ def _held_back(session: Session, tx: Transaction, resource: Resource) -> Iterato
 
 
 def _settle(session: Session, resource: Resource, *, initial: bool) -> None:
-    while True:
+    deletion, more = Deletion(resource), True
+    while more:
         with session.writing() as tx:
             reasons = some_removals(tx, resource)
-            for of, changes in delete_objects(tx, resource, reasons) if reasons else ():
-                session.record(tx, of, changes, initial=initial)
-            withdraw_removals(tx, resource, list(reasons))
-        if len(reasons) < BATCH:
-            return
+            changes, done = deletion.advance(tx, reasons)
+            session.record_all(tx, changes, initial=initial)
+            if done:
+                withdraw_removals(tx, resource, list(reasons))
+        crash_point("removals-batch")
+        more = not done or len(reasons) == BATCH

@@ -15,11 +15,11 @@ from models.resources.group_members import GROUP_MEMBERS
 from models.stream import Mode, Phase
 from models.unresolved import Part, PartKind
 from worker.core.crash import crash_point
+from worker.store.cascade import Deletion
 from worker.store.change import Change
 from worker.store.deletions import (
     BATCH,
     count_live_removals,
-    delete_objects,
     drop_removals,
     hold_removals,
     live_count,
@@ -27,7 +27,6 @@ from worker.store.deletions import (
     some_removals,
     withdraw_removals,
 )
-from worker.store.edges import pair_of
 from worker.store.hidden import emptied_hidden, held_hidden, hold_these
 from worker.store.lease import Transaction
 from worker.store.merge import stored_rows
@@ -78,6 +77,11 @@ class Candidates:
     def total(self) -> int:
         return sum(len(reasons) for reasons in self.going.values())
 
+    def parents(self, resource: Resource) -> set[str]:
+        """The groups that go or wait for approval, for their memberships; none for others."""
+        parent = resource.parent or ""
+        return {*self.going.get(parent, ()), *self.waiting.get(parent, ())}
+
 
 def prepare_sweep(session: Session, stream: Stream) -> Candidates:
     """Clear what no page carried, then find what the walk did not see."""
@@ -92,9 +96,10 @@ def prepare_sweep(session: Session, stream: Stream) -> Candidates:
         for resource in stream.carries:
             if session.unresolved:
                 _withdraw_unresolved(tx, resource)
-            missing = unseen(tx, resource, complete.walk_id)
+            parents = found.parents(resource)
+            missing = unseen(tx, resource, complete.walk_id, parents)
             if resource.kind is Kind.EDGE:
-                missing = _take_edges(tx, found, resource, missing, complete)
+                missing = _take_edges(tx, found, missing, parents, complete)
             _judge(session, tx, found, resource, missing, complete=complete)
         _look_up_addresses(tx, found)
     return found
@@ -142,15 +147,17 @@ def _judge(
 
 
 def _take_edges(
-    tx: Transaction, found: Candidates, resource: Resource, missing: Reasons, complete: Complete
+    tx: Transaction,
+    found: Candidates,
+    missing: Reasons,
+    parents: set[str],
+    complete: Complete,
 ) -> Reasons:
-    """Memberships that are to be judged.
+    """Memberships that are to be judged; those of ``parents`` go with their groups.
 
-    Not those whose group goes anyway, or waits for approval: they go with it. Nor those of
-    hidden groups while the walk saw no hidden membership: reading by id would not show them either.
+    Not those of hidden groups while the walk saw no hidden membership: reading by id would not
+    show them either.
     """
-    parents = {**found.going.get(resource.parent, {}), **found.waiting.get(resource.parent, {})}
-    missing = {key: why for key, why in missing.items() if pair_of(key)[0] not in parents}
     hidden = emptied_hidden(tx, missing, parents, complete.walk_id)
     found.hidden = dict.fromkeys(hidden, DeletedReason.NOT_SEEN.value)
     return {key: why for key, why in missing.items() if key not in found.hidden}
@@ -237,11 +244,15 @@ def _delete(session: Session, stream: Stream, resource: Resource, reasons: Reaso
     keys = list(reasons)
     for start in range(0, len(keys), BATCH):
         some = {key: reasons[key] for key in keys[start : start + BATCH]}
-        with session.writing() as tx:
-            for of, changes in delete_objects(tx, resource, some):
-                stream = _record(session, tx, stream, of, changes)
-            withdraw_removals(tx, resource, list(some))
-        crash_point("sweep-batch")
+        deletion, done = Deletion(resource), False
+        while not done:
+            with session.writing() as tx:
+                deleted, done = deletion.advance(tx, some)
+                for of, changes in deleted:
+                    stream = _record(session, tx, stream, of, changes)
+                if done:
+                    withdraw_removals(tx, resource, list(some))
+            crash_point("sweep-batch")
     return stream
 
 

@@ -1,0 +1,173 @@
+"""Deleting what has many memberships takes transactions of a bounded size, the object last."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import text
+
+from models.run import RunState
+from sandbox.tenant import Tenant
+from tests.conftest import MakeMirror, Mirror
+from tests.support.mirror import assert_exact, events, last_seq, scalar
+from worker.store.cascade import LIMIT
+from worker.sync.approve import approve_held
+
+CROWD = 2 * LIMIT + 500
+"""Members: more than two transactions take."""
+
+ALL = CROWD + 1
+"""The group is itself a member of another one."""
+
+
+@pytest.fixture
+def crowded(mirror_of: MakeMirror) -> Mirror:
+    """A tenant with one group of very many members, mirrored."""
+    mirror = mirror_of(
+        Tenant(seed=6, users=CROWD + 20, groups=3, big_groups=1, big_group_members=CROWD)
+    )
+    mirror.tenant.knobs.delta_page = 10_000
+    mirror.sync()
+    return mirror
+
+
+def biggest(mirror: Mirror) -> str:
+    found = scalar(
+        mirror.database,
+        "select group_id from directory.group_members where deleted_at is null"
+        " group by group_id order by count(*) desc limit 1",
+    )
+    return str(found)
+
+
+def transactions(mirror: Mirror, after: int) -> list[Counter[tuple[str, str]]]:
+    """How many events of each resource and kind each transaction wrote, in order."""
+    statement = text(
+        "select xmin::text as number, resource, change from events.change_events"
+        " where seq > :after and resource in ('users', 'groups', 'group_members') order by seq"
+    )
+    found: dict[str, Counter[tuple[str, str]]] = {}
+    with mirror.database.begin() as connection:
+        for event in connection.execute(statement, {"after": after}):
+            found.setdefault(event.number, Counter())[event.resource, event.change] += 1
+    return list(found.values())
+
+
+def assert_in_batches(mirror: Mirror, after: int) -> None:
+    """Each membership ended once, some in each transaction; the group's own end came last."""
+    written = transactions(mirror, after)
+    sizes = [some["group_members", "deleted"] for some in written]
+    assert max(sizes) <= LIMIT
+    assert sum(sizes) == ALL
+    assert [some["groups", "deleted"] for some in written] == [0] * (len(written) - 1) + [1]
+    assert len(written) == 1 + ALL // LIMIT
+    assert events(mirror.database, after=after)[-1]["resource"] == "groups"
+    assert_exact(mirror.database, mirror.tenant)
+
+
+def test_a_big_group_ends_in_batches_and_its_own_end_comes_last(crowded: Mirror) -> None:
+    mark = last_seq(crowded.database)
+    crowded.tenant.delete_group(biggest(crowded))
+    crowded.sync()
+    assert_in_batches(crowded, mark)
+
+
+def test_a_big_group_that_a_walk_does_not_see_ends_in_batches(crowded: Mirror) -> None:
+    mark = last_seq(crowded.database)
+    crowded.tenant.delete_group(biggest(crowded), permanently=True)
+    crowded.tenant.expire_delta_tokens()
+    crowded.sync("groups")
+    assert_in_batches(crowded, mark)
+
+
+def test_a_big_group_that_was_held_ends_in_batches_once_approved(crowded: Mirror) -> None:
+    wary = replace(crowded.kit.settings, guard_rows=0, guard_percent=1)
+    crowded.kit = replace(crowded.kit, settings=wary)
+    mark = last_seq(crowded.database)
+    crowded.tenant.delete_group(biggest(crowded))
+    assert crowded.sync().state is RunState.HELD
+    assert approve_held(crowded.database, crowded.connection_id) == ALL + 1
+    assert_in_batches(crowded, mark)
+
+
+def sync_and_die(mirror: Mirror, point: str) -> None:
+    """Sync in a process of its own that is killed at a point."""
+    settings = mirror.kit.settings
+    done = subprocess.run(
+        [sys.executable, "-c", "from worker.ops.cli import main; main()", "sync", "contoso"],
+        env={
+            **{k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")},
+            "DATABASE_URL": mirror.database.url.set(drivername="postgresql").render_as_string(
+                hide_password=False
+            ),
+            "NANGO_HOST": settings.nango_host,
+            "NANGO_SECRET_KEY": mirror.nango.key,
+            "TENANT_MIRROR_CRASH_AT": point,
+        },
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    with mirror.database.begin() as connection:
+        connection.exec_driver_sql("update sync.leases set expires_at = null")
+
+
+def test_who_is_killed_between_batches_goes_on_and_tells_nothing_twice(crowded: Mirror) -> None:
+    mark, group = last_seq(crowded.database), biggest(crowded)
+    crowded.tenant.delete_group(group)
+    sync_and_die(crowded, "removals-batch:2")
+    left = (
+        "select count(*) from directory.group_members where group_id = :id and deleted_at is null"
+    )
+    assert scalar(crowded.database, left, id=group) == CROWD - 2 * LIMIT
+    assert (
+        scalar(crowded.database, "select deleted_at from directory.groups where id = :id", id=group)
+        is None
+    )
+    crowded.sync()
+    assert_in_batches(crowded, mark)
+
+
+def test_a_group_that_comes_back_between_batches_has_all_its_members_again(
+    crowded: Mirror,
+) -> None:
+    group = biggest(crowded)
+    crowded.tenant.delete_group(group)
+    sync_and_die(crowded, "removals-batch:1")
+    crowded.tenant.restore_group(group)
+    crowded.sync()
+    crowded.sync()
+    assert_exact(crowded.database, crowded.tenant)
+
+
+def test_groups_and_users_of_many_memberships_end_together(mirror_of: MakeMirror) -> None:
+    tenant = Tenant(seed=7, users=LIMIT + 700, groups=6, members_per_group=3)
+    mirror = mirror_of(tenant)
+    groups = [tenant.groups.id_at(n) for n in range(3)]
+    for number, group in enumerate(groups[:2]):
+        for index in range(LIMIT + 100 * number):
+            tenant.add_member(group, tenant.users.id_at(index + 300 * number))
+    tenant.add_member(groups[0], groups[1], "group")
+    tenant.add_member(groups[1], groups[0], "group")
+    tenant.add_member(groups[2], groups[0], "group")
+    mirror.sync()
+    assert_exact(mirror.database, tenant)
+    mark = last_seq(mirror.database)
+    for group in groups[:2]:
+        tenant.delete_group(group)
+    for index in range(0, 80, 2):
+        tenant.delete_user(tenant.users.id_at(index))
+    mirror.sync()
+    assert_exact(mirror.database, tenant)
+    assert max(some["group_members", "deleted"] for some in transactions(mirror, mark)) <= LIMIT
+    ended = [
+        e["object_id"]
+        for e in events(mirror.database, after=mark)
+        if e["resource"] == "group_members"
+    ]
+    assert len(ended) == len(set(ended))
