@@ -146,6 +146,14 @@ def test_a_strange_answer_to_one_path_holds_up_its_stream_alone(mirror: Mirror, 
     assert_exact(mirror.database, mirror.tenant)
 
 
+@pytest.mark.parametrize("name", ["401-empty", "403-page", "403-gateway", "405-empty", "302-login"])
+def test_a_firewall_that_refuses_batches_leaves_single_requests(mirror: Mirror, name: str) -> None:
+    mirror.tenant.mutate(5)
+    answer_with(mirror.nango, FOREIGN[name], is_for("contoso", "/$batch"))
+    assert mirror.sync().state is RunState.SUCCEEDED
+    assert_exact(mirror.database, mirror.tenant)
+
+
 def test_a_single_customer_with_a_strange_answer_does_not_stop_the_service(mirror: Mirror) -> None:
     """Nobody else has just been answered: Nango itself is asked."""
     answer_with(mirror.nango, FOREIGN["403-page"], lambda r: "/proxy/" in r.path)

@@ -30,6 +30,7 @@ from worker.nango.client import Address, NangoClient
 from worker.nango.connections import renew_token
 from worker.nango.exchange import Watch
 from worker.nango.reply import Reply
+from worker.nango.verdict import StrangeAnswer
 
 LIMIT: Final = 19
 """Requests in one ``$batch``: Graph takes twenty, and one is the organization."""
@@ -216,7 +217,11 @@ class Batcher:
         None where it is refused, or proves no tenant.
         """
         renewals = self._renewals
-        reply = self._post(targets, watch)
+        try:
+            reply = self._post(targets, watch)
+        except StrangeAnswer:  # a firewall may let single requests pass
+            self._usable = False
+            return None
         if rejects_token(reply):
             self._organization()
             if self._renewals > renewals:

@@ -15,6 +15,7 @@ from worker.nango.reply import Reply
 from worker.nango.verdict import (
     Doubtful,
     KeyDoubted,
+    StrangeAnswer,
     exhausted,
     nango_trouble,
     shows_that_nango_works,
@@ -94,7 +95,8 @@ class Diagnosis:
             if trouble is not None:
                 return trouble
         pause = KEY_PAUSE if key else OWN_PAUSE
-        return Torn(f"{doubtful.message}; other calls get through, so only this waits", after=pause)
+        message = f"{doubtful.message}; other calls get through, so only this waits"
+        return StrangeAnswer(message, after=pause)
 
     def _judged_question(self, reply: Reply) -> Trouble | None:
         if not reply.ok:

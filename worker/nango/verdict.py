@@ -28,6 +28,10 @@ class Doubtful(Halt):
     """
 
 
+class StrangeAnswer(Torn):
+    """Something in between answered this one request; Nango answers others."""
+
+
 class KeyDoubted(Doubtful):
     """The key is refused in a way that a Nango without its database refuses every key."""
 
