@@ -8,6 +8,7 @@ import pytest
 from sandbox.tenant import Knobs, Nango, Request, Response, Server, Tenant
 from worker.graph.probe.answers import LIMIT, Answers, Asked, Stop
 from worker.graph.probe.asking import probe
+from worker.graph.probe.crossed import CROSSED_LIMIT, cross
 from worker.graph.probe.findings import Finding, Verdict
 from worker.graph.probe.report import Outcome, judged, outcome
 from worker.nango.client import Address, NangoClient, Patience
@@ -268,3 +269,54 @@ def test_nangos_own_failures_end_it_at_once(
     ask(Tenant(seed=41, users=5))
     assert ask.outcome is result
     assert ask.client.calls == 1
+
+
+# ---- another tenant
+
+
+LINKS = "links are refused to another tenant"
+
+
+def crossed(ask: Asker, other: Tenant) -> Finding:
+    ask.nango.add_connection("another", other)
+    cross(ask.client, Address("another", "entra"), ask.answers, lambda *_: None)
+    return next(found for found in judged(ask.answers) if found.name == LINKS)
+
+
+def test_links_that_graph_refuses_to_another_tenant_may_go_alone(ask: Asker) -> None:
+    ask(Tenant(seed=41, users=1100, groups=230))
+    before = ask.client.calls
+    found = crossed(ask, Tenant(seed=42, users=5))
+    assert found.verdict is Verdict.HOLDS
+    assert found.seen == "4 links sent for another tenant: 400, 400, 400, 400"
+    assert ask.client.calls - before == CROSSED_LIMIT
+
+
+def test_a_link_that_another_tenant_answers_is_told(ask: Asker) -> None:
+    ask(Tenant(seed=41, users=1100, groups=230))
+
+    def take(request: Request) -> Response | None:
+        taken = request.connection_id == "another" and "$skiptoken" in request.query
+        return answer({"value": []}) if taken else None
+
+    ask.nango.before_graph = take
+    assert crossed(ask, Tenant(seed=42, users=5)).verdict is Verdict.FAILS
+
+
+def test_a_connection_of_the_same_tenant_proves_nothing_about_links(ask: Asker) -> None:
+    tenant = Tenant(seed=41, users=1100, groups=230)
+    found = crossed(ask(tenant), tenant)
+    assert (found.verdict, ask.answers.crossed) == (Verdict.UNKNOWN, [])
+
+
+def test_links_that_are_throttled_are_neither_refused_nor_answered(ask: Asker) -> None:
+    ask(Tenant(seed=41, users=1100, groups=230))
+    ask.nango.before_graph = lambda request: (
+        answer({}, 503) if request.connection_id == "another" and "token" in request.query else None
+    )
+    assert crossed(ask, Tenant(seed=42, users=5)).verdict is Verdict.UNKNOWN
+
+
+def test_without_another_connection_links_are_not_judged(ask: Asker) -> None:
+    ask(Tenant(seed=41, users=50))
+    assert LINKS not in {found.name for found in ask.findings}

@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, note, settings
@@ -13,9 +14,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from sqlalchemy import text
 
 from models.run import RunState, RunTrigger
-from sandbox.tenant import BROKEN, EXPIRIES, TRANSIENT, Faults, Nango, Server, Tenant
+from sandbox.tenant import BROKEN, EXPIRIES, TRANSIENT, Faults, Nango, Request, Server, Tenant
 from tests.conftest import Cluster, Mirror
-from tests.support.mirror import assert_exact, events, last_seq, written
+from tests.support.mirror import assert_exact, events, last_seq, scalar, written
 from tests.support.states import assert_honest
 from worker.core.errors import Busy, Fenced, Halt, Trouble
 from worker.core.settings import load_settings
@@ -171,6 +172,31 @@ class AnyHistory(RuleBasedStateMachine):
             self.mirror.sync(full=full)
         self.mirror.nango.faults = None
 
+    @rule(seed=SEEDS, at=st.integers(0, 12), full=st.booleans())
+    def the_connection_changes_hands(self, seed: int, at: int, full: bool) -> None:
+        """The customer authorises another tenant ahead of some call, and puts it right later."""
+        if not self._is_known():
+            return
+        nango, stranger = self.mirror.nango, Tenant(seed=-seed, users=40, groups=4, sites=3)
+        stranger.knobs.largest_page = 15
+        calls = iter(range(at))
+
+        def swap(_: Request) -> None:
+            if next(calls, None) is None:
+                nango.connections[0].tenant = stranger
+
+        nango.before_response = swap
+        self.mirror.sync(full=full)
+        nango.before_response = None
+        nango.connections[0].tenant = self.tenant
+        theirs = {str(one["id"]) for name in ("users", "groups") for one in stranger.live(name)}
+        told = {one for event in events(self.mirror.database) for one in _objects_of(event)}
+        assert not told & theirs, "something of another tenant was told"
+
+    def _is_known(self) -> bool:
+        """Whether the connection has a tenant: the first one that answers is taken for its own."""
+        return scalar(self.mirror.database, "select tenant_id from sync.connections") is not None
+
     @rule(pages=st.integers(0, 4))
     def die_while_loading(self, pages: int) -> None:
         assert self.world is not None
@@ -249,6 +275,11 @@ class AnyHistory(RuleBasedStateMachine):
                 """)
             ).scalar_one()
         assert found, "the sequence has a gap"
+
+
+def _objects_of(event: dict[str, Any]) -> list[str]:
+    """The ids that an event names; a membership has two."""
+    return str(event["object_id"]).split("/")
 
 
 def _raise_after(pages: int, end: type[BaseException]) -> Progress:

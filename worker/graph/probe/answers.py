@@ -34,6 +34,8 @@ class Asked(StrEnum):
     ROLE_DEFINITIONS = "roleDefinitions"
     ROLE_ASSIGNMENTS = "roleAssignments"
     FILTERED = "roleAssignments of one role"
+    OTHER_ORGANIZATION = "organization of the other connection"
+    CROSSED = "a link, for the other connection"
 
 
 class Stop(StrEnum):
@@ -83,6 +85,10 @@ class Answers:
     organizations: list[str] = field(default_factory=list)
     known_tenant: str | None = None
     stop: Stop | None = None
+    others: list[str] | None = None
+    """The organizations of the other connection; None where none was named."""
+    crossed: list[int | None] = field(default_factory=list)
+    """Statuses of links that were sent for the other connection; None: no answer of Graph's."""
 
     def page(self, asked: Asked) -> Page | None:
         answer = self.by.get(asked)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from worker.graph.probe.answers import Answer, Answers, Stop
+from worker.graph.probe.crossed import crossed
 from worker.graph.probe.findings import Finding, Verdict
 from worker.graph.probe.opening import OPENING
 from worker.graph.probe.reads import READS
@@ -58,7 +59,7 @@ class Outcome(Enum):
 
 def judged(answers: Answers) -> list[Finding]:
     """Every finding, in the order in which people read them."""
-    found = (check(answers) for check in (*OPENING, *READS, *TRAFFIC))
+    found = (check(answers) for check in (*OPENING, *READS, *TRAFFIC, crossed))
     return [finding for finding in found if finding is not None]
 
 

@@ -12,6 +12,7 @@ from worker.core.log import configure
 from worker.core.settings import MICROSOFT_PROVIDERS, Settings
 from worker.graph.probe.answers import LIMIT, Answers, Asked
 from worker.graph.probe.asking import probe as ask
+from worker.graph.probe.crossed import CROSSED_LIMIT, cross
 from worker.graph.probe.findings import Finding
 from worker.graph.probe.report import Call, Outcome, calls, judged, outcome, summary
 from worker.nango.client import Address
@@ -35,12 +36,20 @@ SHARED: Final = "No name, id, link or message of the tenant is in this report: i
     )
 )
 @click.argument("connection")
+@click.option(
+    "--other",
+    metavar="CONNECTION",
+    help="A connection of another tenant: are the links of CONNECTION refused to it?",
+)
 @as_json
-def probe(connection: str, as_json: bool) -> None:  # noqa: FBT001
+def probe(connection: str, other: str | None, as_json: bool) -> None:  # noqa: FBT001
     r"""Ask the tenant of CONNECTION whether it answers as Tenant Mirror assumes.
 
     At most 15 calls, all of them reads, each sent once. Nothing is written, here or there, so it
     may run beside a sync, and for a connection that is paused, broken or a duplicate.
+
+    With --other, the next and delta links that came are sent through a connection of another
+    tenant, in at most 5 more calls: Graph has to refuse them.
 
     The report has numbers and words of ours only, no names, ids or links: it can be shared.
 
@@ -48,11 +57,13 @@ def probe(connection: str, as_json: bool) -> None:  # noqa: FBT001
     Examples:
       tenant-mirror probe 3
       tenant-mirror probe entra/contoso --json > probe.json
+      tenant-mirror probe 3 --other 5
     """
     with opened() as (settings, database):
         with database.begin() as db:
             known = find(db, connection)
-        answers = _asked(settings, known)
+            another = find(db, other) if other is not None else None
+        answers = _asked(settings, known, another)
     findings = judged(answers)
     result = outcome(answers, findings)
     if as_json:
@@ -62,20 +73,30 @@ def probe(connection: str, as_json: bool) -> None:  # noqa: FBT001
     raise SystemExit(EXIT_OF[result])
 
 
-def _asked(settings: Settings, known: Known) -> Answers:
+def _asked(settings: Settings, known: Known, another: Known | None) -> Answers:
     configure("WARNING", "console")
     nango = open_nango(settings)
     try:
-        address = Address(known.nango_connection_id, known.provider_config_key)
-        return ask(nango, address, known.tenant_id, _tell)
+        answers = ask(nango, _address(known), known.tenant_id, _tell)
+        if another is not None and answers.stop is None:
+            cross(nango, _address(another), answers, _tell)
+        return answers
     finally:
         nango.close()
+
+
+def _address(known: Known) -> Address:
+    return Address(known.nango_connection_id, known.provider_config_key)
 
 
 def _tell(asked: Asked, number: int) -> None:
     """Progress, for a person who watches."""
     if sys.stderr.isatty():
-        click.echo(f"asking {asked} ({number} of at most {LIMIT})", err=True)
+        click.echo(f"asking {asked} ({number} of at most {_most(asked)})", err=True)
+
+
+def _most(asked: Asked) -> int:
+    return CROSSED_LIMIT if asked in (Asked.OTHER_ORGANIZATION, Asked.CROSSED) else LIMIT
 
 
 def _document(
