@@ -139,6 +139,12 @@ class Commands:
         self._nango.forget_pages()
         return {"at": time.time()}
 
+    def delete_group(self, connection: str) -> None:
+        """Delete the first group: the big one, where there is one."""
+        tenant = self._tenant(connection)
+        tenant.delete_group(tenant.groups.id_at(0))
+        self._nango.forget_pages()
+
     def count(self, connection: str) -> dict[str, int]:
         """How many objects are live."""
         tenant = self._tenant(connection)

@@ -5,6 +5,7 @@ from typing import Final
 from benchmarks.results import Scenario
 from benchmarks.scenarios import (
     calls,
+    deletions,
     dispatch,
     fleet,
     freshness,
@@ -22,6 +23,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     for one in (
         users,
         groups,
+        deletions,
         mixed,
         latency,
         memory,
