@@ -95,6 +95,17 @@ positions = Table(
     Column("occurred_at", DateTime(timezone=True), comment="of that event: none is earlier"),
     Column("snapshot", JSONB, comment="where a snapshot under way goes on; seq is that of its cut"),
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    Column(
+        "failures",
+        Integer,
+        nullable=False,
+        server_default="0",
+        comment="tries in a row at which the receiver refused the next event",
+    ),
+    Column("retry_at", DateTime(timezone=True), comment="when the refused event is tried again"),
+    Column("failed_at", DateTime(timezone=True)),
+    Column("reason", Text, comment="a plain sentence for the operator"),
+    Column("refused_id", Text, comment="id of the event that is refused"),
     schema=EVENTS,
     comment="How far each sink has come with each connection",
 )

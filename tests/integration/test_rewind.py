@@ -266,7 +266,7 @@ def test_a_relay_from_before_neither_reads_nor_moves_a_position(ground: Ground) 
         (found,) = sinks.waiting(connection, delivery.sink)
     rewind(ground.database)
     with pytest.raises(Fenced, match="another epoch"):
-        list(delivery._reads([found]))
+        list(delivery.reader.reads([found], ()))
     ahead = found.position._replace(seq=99)
     with ground.database.begin() as connection, pytest.raises(Fenced):
         sinks.advance(connection, delivery.sink, [ahead], seconds=60)
@@ -288,7 +288,7 @@ def test_a_relay_reads_nothing_of_a_database_that_was_replaced(
         found = sinks.Waiting(sinks.Position(one, 0, None), 10, None)
         connection.execute(text("update events.sinks set token = :t"), {"t": delivery.sink.token})
     with pytest.raises(Fenced, match="the tables were created again"):
-        list(delivery._reads([found]))
+        list(delivery.reader.reads([found], ()))
     delivery.close()
     assert ground.received() == []
 

@@ -23,7 +23,7 @@ from tests.support.event_schema import Judge
 from tests.support.mirror import last_seq, scalar
 from tests.support.receiver import Got, Receiver, always, receiving, verified
 from tests.support.service import until
-from worker.core.errors import Gone, Halt, Later
+from worker.core.errors import EventFailed, EventRefused, Gone, Halt, Later
 from worker.core.settings import Settings, load_settings
 from worker.events.asyncapi import document
 from worker.events.sink_settings import settings_of, webhook_settings
@@ -162,7 +162,7 @@ def test_a_request_that_was_altered_or_kept_is_no_longer_genuine(
     }
 
 
-@pytest.mark.parametrize("status", [400, 401, 404, 413, 500, 502, 503, 429])
+@pytest.mark.parametrize("status", [401, 403, 404, 405, 408, 415, 431, 429, 500, 502, 503, 504])
 def test_failures_wait_as_planned_by_their_number(
     receiver: Receiver, target_of: Open, status: int
 ) -> None:
@@ -234,26 +234,82 @@ def test_no_redirect_is_followed(receiver: Receiver, target_of: Open) -> None:
         assert elsewhere.got == []
 
 
-def test_what_was_taken_before_a_failure_is_not_sent_twice(
+def test_how_many_events_were_taken_before_a_failure_is_told(
     receiver: Receiver, target_of: Open
 ) -> None:
     refused = threading.Event()
 
     def once(got: Got) -> tuple[int, dict[str, str]]:
-        if got.events[0]["n"] == 3 and not refused.is_set():
+        if got.events[-1]["n"] >= 5 and not refused.is_set():
             refused.set()
             return 500, {}
         return 200, {}
 
     receiver.answer = once
+    target = target_of(batch=2)
+    with pytest.raises(EventFailed):
+        target.deliver(some(1, 2, 3, 4, 5))
+    assert target.taken == 4
+    target.deliver(some(5, 6, 7))
+    assert target.taken == 3
+    assert receiver.numbers == [1, 2, 3, 4, 5, 5, 6, 7]
+
+
+@pytest.mark.parametrize("status", [400, 409, 413, 418, 422, 423, 451])
+@pytest.mark.parametrize("place", [0, 1, 36, 49, 98, 99])
+def test_one_refused_event_is_found_in_a_batch(
+    receiver: Receiver, target_of: Open, status: int, place: int
+) -> None:
+    numbers = range(100)
+    receiver.answer = lambda got: (
+        (status, {}) if any(one["n"] == place for one in got.events) else (204, {})
+    )
+    target = target_of(batch=100)
+    with pytest.raises(EventRefused, match=f"answered {status}"):
+        target.deliver(some(*numbers))
+    assert target.taken == place
+    taken = [n for got in receiver.got for n in (one["n"] for one in got.events) if n < place]
+    assert sorted(set(taken)) == list(range(place))
+    assert len(receiver.got) <= 1 + 2 * 7
+
+
+def test_a_batch_that_is_too_large_is_halved_and_nothing_is_refused(
+    receiver: Receiver, target_of: Open
+) -> None:
+    """The smaller size is kept for a while, and larger ones are tried again."""
+    numbers, most = list(range(1, 1_001)), 30
+    accepted: list[int] = []
+
+    def small(got: Got) -> tuple[int, dict[str, str]]:
+        if len(got.events) > most:
+            return 413, {}
+        accepted.extend(one["n"] for one in got.events)
+        return 204, {}
+
+    receiver.answer = small
+    target = target_of(batch=100)
+    target.deliver(some(*numbers))
+    assert accepted == numbers
+    refused = sum(len(got.events) > most for got in receiver.got)
+    assert refused <= 6
+    most = 100
+    target.deliver(some(*range(4_000)))
+    assert max(len(got.events) for got in receiver.got[-5:]) == 100
+
+
+def test_events_that_are_refused_do_not_lengthen_the_pauses_of_the_receiver(
+    receiver: Receiver, target_of: Open
+) -> None:
     target = target_of()
-    with pytest.raises(Later):
-        target.deliver(some(1, 2, 3, 4))
-    target.deliver(some(1, connection_id=4))
-    target.deliver(some(1, 2, 3, 4))
-    assert receiver.numbers == [1, 2, 3, 1, 3, 4]
-    target.deliver(some(1, 2))
-    assert receiver.numbers[6:] == [1, 2]
+    receiver.answer = always(422)
+    for _ in range(5):
+        with pytest.raises(EventRefused):
+            target.deliver(some(1))
+        target.forget_failure()
+    receiver.answer = always(500)
+    with pytest.raises(EventFailed) as failed:
+        target.deliver(some(1))
+    assert failed.value.after == PLAN[0]
 
 
 def test_a_slow_receiver_is_not_waited_for(receiver: Receiver, target_of: Open) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from models.sink import SinkKind
 from worker.relay.ahead import DaemonThread, ahead
-from worker.relay.delivery import LONGEST_PAUSE, TOGETHER, batch_of, pause, together
+from worker.relay.delivery import LONGEST_PAUSE, pause
+from worker.relay.reading import TOGETHER, batch_of, together
 from worker.store.progress import Progress
 from worker.store.sinks import Position, Sink, Waiting
 

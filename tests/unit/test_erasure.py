@@ -298,6 +298,11 @@ SAFE = {
         **dict.fromkeys(("resource", "change"), WORD),
         "event_id": "made at random",
     },
+    "events.epochs": {"id": "made at random", "reason": "a sentence of ours about the server"},
+    "events.positions": {
+        "reason": "a sentence of ours about an answer's status; no body is quoted",
+        "refused_id": "an event's id: random, or a digest, and gone with the next delivery",
+    },
     "events.sinks": dict.fromkeys(
         (
             *("name", "kind", "status", "status_reason", "settings", "secrets"),

@@ -5,7 +5,9 @@
     ├── Later        the stream waits until then, the others go on
     │   ├── Spent    a budget of calls is used up; the work goes on when there is more
     │   ├── Outage   Nango itself does not work; nothing is sent for anybody until it does
-    │   └── Torn     the reply makes no sense; nothing of it was used
+    │   ├── Torn     the reply makes no sense; nothing of it was used
+    │   ├── EventRefused    a receiver refuses one event; its connection's events wait
+    │   └── EventFailed     a receiver failed at one event; whose fault it is, is not known yet
     ├── Restart      the cursor is gone: full walk, sweep, no invented events
     ├── Refused      this resource is not permitted or not offered here
     ├── Broken       the connection needs a person
@@ -70,6 +72,14 @@ class Outage(Later):
 
 class Torn(Later):
     """A reply that cannot be understood or trusted; nothing of it was used."""
+
+
+class EventRefused(Later):
+    """The receiver of a sink refuses one event: the events of its connection wait behind it."""
+
+
+class EventFailed(Later):
+    """The receiver of a sink failed at one event: the receiver's fault, or that of the event."""
 
 
 class Restart(Trouble):

@@ -21,6 +21,7 @@ from worker.store.dropped import forgive_all
 from worker.store.engine import Database
 from worker.store.epochs import Epoch, begin_epoch, lock_epoch, look, record
 from worker.store.replay import SETTLING_SECONDS
+from worker.store.retries import NOT_REFUSED
 
 RECOVERED: Final = "an operator said that the database was restored"
 
@@ -64,13 +65,13 @@ _TO_SNAPSHOT = text(f"""
        and {_TAKES_SNAPSHOTS}
         on conflict (sink_id, connection_id) do update
        set seq = excluded.seq, occurred_at = excluded.occurred_at, snapshot = excluded.snapshot,
-           updated_at = clock_timestamp()
+           updated_at = clock_timestamp(), {NOT_REFUSED}
 """)
 # A sink of endings only is told by its next event, and misses none before that.
 _BEFORE_IT = text(f"""
     update events.positions p
        set seq = least(p.seq, l.event_seq - 1), snapshot = null, updated_at = clock_timestamp(),
-           occurred_at = case when p.seq < l.event_seq then p.occurred_at end
+           occurred_at = case when p.seq < l.event_seq then p.occurred_at end, {NOT_REFUSED}
       from events.sinks s, sync.leases l
      where s.id = p.sink_id and l.connection_id = p.connection_id and not ({_TAKES_SNAPSHOTS})
 """)

@@ -66,6 +66,7 @@ _KNOWN: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "sink_waiting_events": ("events that the sink has not had", ("sink",)),
     "sink_lag_seconds": ("age of the oldest of them, 0 if there is none", ("sink",)),
     "sink_failures": ("deliveries that failed in a row", ("sink",)),
+    "sink_refused_connections": ("connections whose next event is refused", ("sink",)),
     "sink_kept_events": ("events past their days that are kept for the sink", ("sink",)),
     "sink_lost_events": ("events that were dropped before the sink had them", ("sink",)),
 }
@@ -197,5 +198,6 @@ def _events(connection: Connection, settings: Settings, readings: Readings) -> N
         readings.set("sink_waiting_events", row["waiting"], name)
         readings.set("sink_lag_seconds", row["lag_seconds"], name)
         readings.set("sink_failures", row["failures"], name)
+        readings.set("sink_refused_connections", row["connections_refused"], name)
         readings.set("sink_kept_events", row["kept"]["events"] if row["kept"] else 0, name)
         readings.set("sink_lost_events", sum(one["events"] for one in row["lost"]), name)

@@ -11,6 +11,7 @@ from models.sink import SinkStatus
 from worker.core.settings import Settings
 from worker.events.partitions import Month, moment
 from worker.events.retention import Outcome, overdue
+from worker.ops.cli.sink_lines import refused
 from worker.store.dropped import Memory, recalled
 from worker.store.sink_admin import sinks_overview
 from worker.store.sink_lag import oldest_undelivered
@@ -26,6 +27,9 @@ _TOLD: Final = (
     "status_reason",
     "waiting",
     "connections_behind",
+    "connections_refused",
+    "refused_at",
+    "refused_reason",
     "snapshots",
     "served",
     "failures",
@@ -116,6 +120,8 @@ def notes(row: Mapping[str, Any], now: datetime, goes_at: datetime | None) -> It
         yield f"{reason or 'switched off'}; 'sinks resume {name}' goes on"
     elif row["failures"]:
         yield f"{_failures(row, now)}: {reason}"
+    if told := refused(row):
+        yield f"{told}; 'sinks show {name}' names them"
     if row["status"] == SinkStatus.ACTIVE and not row["served"] and not _rests(row, now):
         yield "nobody serves it: is 'tenant-mirror relay' running?"
     if goes_at is not None and goes_at - now <= WARNING and not row["kept"]:

@@ -7,52 +7,34 @@ delivered again, with the same ids.
 import math
 import random
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from threading import Event
-from typing import Final, NamedTuple
+from typing import Final
 
 from sqlalchemy import Connection
 
 from models.sink import SinkKind
 from worker.core.crash import crash_point
-from worker.core.errors import Fenced, Gone, Trouble
+from worker.core.errors import EventRefused, Fenced, Gone, Later, Trouble
 from worker.core.log import logger
 from worker.core.settings import Settings
-from worker.events.envelope import Envelopes
-from worker.events.reading import read_events
-from worker.events.snapshot import read_page
 from worker.relay.ahead import DaemonThread, ahead
+from worker.relay.blame import IN_A_ROW, Blame, refusal_pause
+from worker.relay.reading import ROUND, Read, Reader
 from worker.relay.target import Envelope, Target
 from worker.relay.targets import open_target
 from worker.store.engine import Database
-from worker.store.epochs import confirm_epoch
-from worker.store.sinks import (
-    Position,
-    Sink,
-    Told,
-    Waiting,
-    advance,
-    disable,
-    fail,
-    release,
-    waiting,
-)
+from worker.store.refusals import count_refused, refuse
+from worker.store.sinks import Position, Sink, advance, disable, fail, release, waiting
 
 LEASE_SECONDS: Final = 15.0
 POLL_SECONDS: Final = 0.25
 DATABASE_SECONDS: Final = 2.0
 """Pause after Postgres could not be asked."""
-BATCH: Final = 1_000
-"""Events delivered at once."""
-REQUESTS: Final = 10
-"""Requests to a webhook that are made at once: each takes its time, and a stop waits for them."""
-ROUND: Final = 8_000
-"""Events between two commits of positions; where few connections wait, they share them."""
 ROUND_SECONDS: Final = 5.0
 """After which the connections that wait are looked up anew: a slow sink must hear of new ones."""
-TOGETHER: Final = 50
-"""Connections that are read in one transaction, if little waits in each."""
 LONGEST_PAUSE: Final = 300.0
 
 
@@ -70,37 +52,18 @@ def pause(failures: int, after: float | None, chance: float) -> float:
     return max(after or 0.0, growing) * (1 + chance / 4)
 
 
-def batch_of(sink: Sink) -> int:
-    """How many events a sink is handed at once."""
-    if sink.kind is SinkKind.REDIS_STREAM:
-        return BATCH
-    size = sink.settings.get("batch")
-    return REQUESTS * (size if isinstance(size, int) and size > 0 else 1)
+@dataclass
+class _Moved:
+    """What one round has come to."""
 
-
-def together(found: Iterable[Waiting], limit: int) -> Iterator[list[Waiting]]:
-    """The connections, in order: side by side as long as all that waits in them is one batch."""
-    some: list[Waiting] = []
-    room = limit
-    for one in found:
-        is_snapshot = one.position.snapshot is not None
-        size = limit if is_snapshot else one.event_seq - one.position.seq
-        if some and (size > room or len(some) == TOGETHER):
-            yield some
-            some, room = [], limit
-        some.append(one)
-        room -= size
-    if some:
-        yield some
-
-
-class Read(NamedTuple):
-    """What is delivered next, and the position behind it."""
-
-    events: list[Envelope]
-    position: Position
-    is_page: bool = False
-    """Of a snapshot; the position is kept at once, so that only one page ever comes twice."""
+    alone: bool
+    """Only one connection has something to deliver."""
+    positions: dict[int, Position] = field(default_factory=dict)
+    """Reached, and not kept yet."""
+    count: int = 0
+    """Events delivered up to them."""
+    refused: set[int] = field(default_factory=set)
+    """Connections that are left alone for the rest of the round."""
 
 
 class Delivery:
@@ -116,7 +79,9 @@ class Delivery:
         self._failures = sink.failures
         self._tried = 0
         self._latest = math.inf
-        self._reader = DaemonThread(f"reader of {sink.name}")
+        self._blame = Blame()
+        self.reader = Reader(database, sink, settings)
+        self._thread = DaemonThread(f"reader of {sink.name}")
         self._log = logger().bind(sink=sink.name)
 
     def run(self) -> None:
@@ -142,7 +107,7 @@ class Delivery:
             target.end_by(moment)
 
     def close(self) -> None:
-        self._reader.close()
+        self._thread.close()
         if self._target is not None:
             self._target.close()
 
@@ -165,104 +130,120 @@ class Delivery:
             return self._failed(Trouble(f"a bug of ours: {type(bug).__name__}"))
 
     def deliver_round(self) -> bool:
-        """Some events of each connection that waits; False if none did."""
-        with self._database.begin() as connection:
-            found = waiting(connection, self.sink)
-        done: dict[int, Position] = {}
-        count = 0
-        until = time.monotonic() + self.round_seconds
-        try:
-            with closing(ahead(self._reader, self._reads(found))) as reads:
-                for events, position, is_page in reads:
-                    if self.ended.is_set():
-                        break
-                    self._tried = position.connection_id
-                    self._deliver(events)
-                    done[position.connection_id] = position
-                    count += len(events)
-                    at_once = is_page or self.sink.kind is SinkKind.WEBHOOK
-                    if count >= ROUND or (events and at_once):
-                        self._advance(done, count)
-                        done, count = {}, 0
-                    if time.monotonic() > until:
-                        break
-        finally:
-            if done:
-                self._advance(done, count)
-        return bool(found)
-
-    def _reads(self, found: Sequence[Waiting]) -> Iterator[Read]:
-        """What each connection has waiting, in small batches, up to its share of a round.
+        """Some events of each connection that waits; False if none did.
 
         It begins behind the connection that was tried last: one that always fails holds up none,
         and neither does one whose snapshot takes many rounds.
         """
-        limit = batch_of(self.sink)
-        share = max(1, ROUND // limit // max(1, len(found)))
-        turns = sorted(found, key=lambda it: it.position.connection_id <= self._tried)
-        for some in together(turns, limit):
-            if len(some) > 1:
-                yield from self._read_tails(some, limit)
-            else:
-                yield from self._read_on(some[0], limit, share)
-
-    def _read_tails(self, some: Sequence[Waiting], limit: int) -> list[Read]:
-        """All that waits in some connections, where that is little."""
         with self._database.begin() as connection:
-            found = [
-                read_events(connection, self.sink, one.position, limit, initial=one.initial)
-                for one in some
-            ]
-            confirm_epoch(connection, self.sink.epoch)
-        return [
-            self._ready(one, one.position, *read) for one, read in zip(some, found, strict=True)
-        ]
+            found = waiting(connection, self.sink)
+        turns = sorted(found, key=lambda it: it.position.connection_id <= self._tried)
+        moved = _Moved(alone=len(found) == 1)
+        until = time.monotonic() + self.round_seconds
+        try:
+            with closing(ahead(self._thread, self.reader.reads(turns, moved.refused))) as reads:
+                for read in reads:
+                    if self.ended.is_set():
+                        break
+                    if read.connection_id not in moved.refused:
+                        self._serve(read, moved)
+                    if time.monotonic() > until:
+                        break
+        finally:
+            self._advance(moved)
+        return bool(found)
 
-    def _read_on(self, one: Waiting, limit: int, share: int) -> Iterator[Read]:
-        """A connection's share of a round, batch by batch: its snapshot first, then its tail."""
-        position = one.position
-        for _ in range(share):
-            if position.snapshot is None and position.seq >= one.event_seq:
-                return
-            with self._database.begin() as connection:
-                if position.snapshot is None:
-                    read = read_events(connection, self.sink, position, limit, initial=one.initial)
-                else:
-                    read = read_page(connection, self.sink, position, limit)
-                confirm_epoch(connection, self.sink.epoch)
-            ready = self._ready(one, position, *read)
-            yield ready
-            position = ready.position
+    def _serve(self, read: Read, moved: "_Moved") -> None:
+        """Deliver a batch, and note where that leads. Raises Undelivered."""
+        taken, trouble = self._deliver(read)
+        if taken or trouble is None:
+            moved.positions[read.connection_id] = read.reached(taken)
+            moved.count += taken
+        if trouble is not None or moved.count >= ROUND or (taken and self._at_once(read)):
+            self._advance(moved)
+        if trouble is not None:
+            self._set_apart(read, taken, trouble, alone=moved.alone)
+            moved.refused.add(read.connection_id)
 
-    def _ready(
-        self, one: Waiting, after: Position, told: Sequence[Told], position: Position
-    ) -> Read:
-        """Events as they leave."""
-        if position == after:
-            # Nothing is left of them: retention has dropped what this sink never had.
-            return Read([], after._replace(seq=one.event_seq))
-        owner = after.connection_id
-        make = Envelopes(self._settings.event_prefix, owner, one.tenant_id, self.sink.epoch).one
-        events = [Envelope(make(it), it.event_id, owner, it.seq) for it in told]
-        return Read(events, position, is_page=after.snapshot is not None)
+    def _at_once(self, read: Read) -> bool:
+        """Whether positions are kept after each delivery."""
+        return read.is_page or self.sink.kind is SinkKind.WEBHOOK
 
-    def _deliver(self, events: Sequence[Envelope]) -> None:
-        if not events:
-            return
+    def _deliver(self, read: Read) -> tuple[int, Trouble | None]:
+        """How many events were taken, from the first on, and why not the rest."""
+        self._tried = read.connection_id
+        taken = 0
         try:
             if self._target is None:
                 self._target = open_target(self.sink, self._settings)
                 self._target.end_by(self._latest)
-            self._target.deliver(events)
+            for part in _parts(read):
+                try:
+                    self._target.deliver(part)
+                finally:
+                    taken += self._target.taken
         except Trouble as trouble:
-            raise Undelivered(trouble) from trouble
-        crash_point("events-delivered")
+            return taken, trouble
+        finally:
+            if taken:
+                self._blame.delivered(read.connection_id)
+        if taken:
+            crash_point("events-delivered")
+        return taken, None
 
-    def _advance(self, moved: Mapping[int, Position], count: int) -> None:
+    def _set_apart(self, read: Read, taken: int, trouble: Trouble, *, alone: bool) -> None:
+        """Let only the connection wait. Raises Undelivered where the whole sink has to."""
+        owner, event = read.connection_id, read.events[taken]
+        failures = read.failures if taken == 0 else 0
+        is_of_event = self._blame.is_of_event(
+            trouble, event.event_id, owner, was_refused=failures > 0, alone=alone
+        )
+        if self._target is None or self.ended.is_set() or not is_of_event:
+            raise Undelivered(trouble) from trouble
+        self._target.forget_failure()
+        self._refuse(read.reached(taken), event, failures + 1, trouble)
+        if self._blame.refuses_everybody(owner, was_refused=failures > 0):
+            problem = f"{trouble.message}; so it was for the last {IN_A_ROW} connections"
+            raise Undelivered(Later(problem)) from trouble
+
+    def _refuse(self, position: Position, event: Envelope, failures: int, trouble: Trouble) -> None:
+        owner = position.connection_id
+        with self._database.begin() as connection:
+            others = count_refused(connection, self.sink)
+            asked = trouble.after if isinstance(trouble, EventRefused) else None
+            seconds = refusal_pause(failures, others, asked, random.random())
+            refuse(
+                connection,
+                self.sink,
+                position,
+                event_id=event.event_id,
+                seconds=seconds,
+                reason=trouble.message,
+            )
+        self._log.warning(
+            "an event is refused",
+            connection=owner,
+            event_id=event.event_id,
+            sequence=event.seq,
+            failures=failures,
+            seconds=round(seconds, 1),
+            reason=trouble.message,
+        )
+
+    def _advance(self, moved: "_Moved") -> None:
+        """Keep the positions that were reached since the last time."""
+        if not moved.positions:
+            return
+        count = moved.count
         with self._database.begin() as connection:
             advance(
-                connection, self.sink, moved.values(), seconds=LEASE_SECONDS, delivered=bool(count)
+                connection,
+                self.sink,
+                moved.positions.values(),
+                seconds=LEASE_SECONDS,
+                delivered=count > 0,
             )
+        moved.positions, moved.count = {}, 0
         if count and self._failures:
             self._log.info("the sink takes events again", failures=self._failures)
             self._failures = 0
@@ -295,3 +276,9 @@ class Delivery:
                 yield connection
         except Trouble as trouble:
             self._log.warning("not noted: the database is away", reason=str(trouble))
+
+
+def _parts(read: Read) -> list[Sequence[Envelope]]:
+    """What is handed over at once: an event that was refused goes first and alone."""
+    parts = [read.events[:1], read.events[1:]] if read.failures else [read.events]
+    return [part for part in parts if part]

@@ -13,7 +13,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry as RedisRetry
 
-from worker.core.errors import Halt, Trouble
+from worker.core.errors import EventRefused, Halt, Trouble
 from worker.core.settings import Settings
 from worker.core.value import SecretStr
 from worker.events.sink_settings import redis_address, stream_settings
@@ -33,7 +33,10 @@ for i = 2, #ARGV, 2 do
 end
 return #ARGV
 """
+LEAST_LIMIT: Final = 1024 * 1024
+"""No Redis can be set to take less in one value."""
 _SECONDS: Final = 10.0
+_JUDGED_SECONDS: Final = 1.0
 _SLICE: Final = 0.25
 
 
@@ -55,20 +58,75 @@ class RedisStream:
             raise Halt("the url of the sink's Redis cannot be read") from None
         self._stream = stream
         self._most = b"%d" % max_length
+        self.taken = 0
         self._latest = math.inf
 
     def deliver(self, events: Sequence[Envelope]) -> None:
         """Append a batch of one connection's events.
 
-        Raises Away where Redis cannot take it now, Halt where it never will.
+        Raises EventRefused where Redis takes no event of that size, or where the connection's own
+        stream cannot be written; Away where Redis cannot take it now; Halt where it never will.
         """
-        if not events:
-            return
-        stream = self._stream.replace(HOLE, str(events[0].connection_id))
+        self.taken = 0
+        for start in range(0, len(events), AT_ONCE):
+            self._deliver_part(events[start : start + AT_ONCE])
+
+    def _deliver_part(self, part: Sequence[Envelope]) -> None:
+        """Append with one call; where one of the events is too large, what stands before it."""
+        stream = self._stream.replace(HOLE, str(part[0].connection_id))
         try:
-            self._append(stream, events)
+            self._append(stream, part)
         except (redis.RedisError, OSError) as fault:
-            raise _trouble(fault, stream) from fault
+            large = self._too_large(part, fault)
+            if large is None:
+                raise self._trouble(fault, stream) from fault
+            if large > 0:
+                self._deliver_part(part[:large])
+            size = len(part[large].body)
+            raise EventRefused(
+                f"Redis takes no event of {size:,} bytes; raise its setting proto-max-bulk-len"
+            ) from fault
+        self.taken += len(part)
+
+    def _too_large(self, part: Sequence[Envelope], fault: Exception) -> int | None:
+        """The place of the first event that Redis takes for too large; None where that is not it.
+
+        It closes the connection then, mostly before its answer can be read.
+        """
+        told = isinstance(fault, redis.ResponseError) and "bulk length" in str(fault)
+        if not told and not isinstance(fault, redis.ConnectionError):
+            return None
+        large = [n for n, one in enumerate(part) if len(one.body) >= LEAST_LIMIT]
+        return next((n for n in large if not self._takes(len(part[n].body))), None)
+
+    def _takes(self, size: int) -> bool:
+        """Whether Redis would read a value of that size: it judges by the announcement alone."""
+        connection = self._pool.get_connection()
+        try:
+            connection.send_packed_command([b"*2\r\n$4\r\nECHO\r\n$%d\r\n" % size])  # type: ignore[no-untyped-call]
+            if connection.can_read(timeout=_JUDGED_SECONDS):
+                connection.read_response()
+        except redis.ResponseError as fault:
+            return "bulk length" not in str(fault)
+        except (redis.RedisError, OSError):
+            return True  # it cannot be asked now: its own trouble comes first
+        finally:
+            connection.disconnect()  # type: ignore[no-untyped-call]
+            self._pool.release(connection)
+        return True
+
+    def _trouble(self, fault: Exception, stream: str) -> Trouble:
+        """What a failure means; where each connection has its own stream, only that one waits."""
+        kind = EventRefused if HOLE in self._stream else Halt
+        if isinstance(fault, redis.ResponseError) and "WRONGTYPE" in str(fault):
+            return kind(f"the key {stream!r} in Redis holds something that is no stream")
+        if isinstance(fault, redis.exceptions.NoPermissionError):
+            needs = "it needs EVAL and XADD there"
+            return kind(f"Redis denies our user the stream {stream!r}; {needs}")
+        return redis_trouble(fault)
+
+    def forget_failure(self) -> None:
+        """Pauses are planned by who serves the sink."""
 
     def end_by(self, moment: float) -> None:
         self._latest = moment
@@ -111,15 +169,6 @@ def _command(stream: str, most: bytes, events: Sequence[Envelope]) -> bytes:
         for body, event_id, _, _ in events
     ]
     return b"".join(parts)
-
-
-def _trouble(fault: Exception, stream: str) -> Trouble:
-    """What a failure means; the stream's own case is told apart."""
-    if isinstance(fault, redis.ResponseError) and "WRONGTYPE" in str(fault):
-        return Halt(f"the key {stream!r} in Redis holds something that is no stream")
-    if isinstance(fault, redis.exceptions.NoPermissionError):
-        return Halt(f"Redis denies our user the stream {stream!r}; it needs EVAL and XADD there")
-    return redis_trouble(fault)
 
 
 def open_stream(sink: Sink, settings: Settings) -> RedisStream:

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import httpx
 
-from worker.core.errors import Gone, Halt, Later, Trouble
+from worker.core.errors import EventFailed, EventRefused, Gone, Halt, Later, Trouble
 from worker.core.transport import DEADLINE
 from worker.events.envelope import BATCH_CONTENT_TYPE, CONTENT_TYPE
 from worker.events.sink_settings import WebhookSettings, webhook_settings
@@ -36,12 +36,21 @@ READ_BYTES: Final = 65_536
 BATCH_IDS: Final = uuid.UUID("0b8d2d1c-5d53-5b1e-9d43-7a1c4b7c8f02")
 """Namespace of the ids of requests with several events: the same events, the same id."""
 
+_OF_THE_RECEIVER: Final = frozenset(
+    {401, 402, 403, 404, 405, 406, 407, 408, 411, 412, 414, 415, 417, 421, 425, 426, 428, 429, 431}
+)
+"""4xx that tell of the secret, the address, the kind of request or the receiver's load: any event
+would get them. Every other 4xx tells of the events in the request."""
+
+GROW_AFTER: Final = 50
+"""Requests with fewer events than are set, before twice as many are tried."""
+
 _ADVICE: Final = {
     401: "check that the receiver has the sink's present secret",
     403: "check that the receiver has the sink's present secret",
     404: "check the path of the sink's url",
     405: "check the path of the sink's url; events are posted",
-    413: "lower the sink's batch, or let the receiver take more",
+    413: "let the receiver take larger requests",
     415: "let the receiver take CloudEvents in JSON",
 }
 
@@ -59,7 +68,6 @@ class Message(NamedTuple):
     message_id: str
     content_type: str
     body: bytes
-    event_ids: frozenset[str]
 
 
 def pause(failures: int) -> float:
@@ -71,14 +79,14 @@ def messages(events: Sequence[Envelope], batch: int) -> Iterator[Message]:
     """The requests that carry some events, in order."""
     if batch == 1:
         for one in events:
-            yield Message(one.event_id, CONTENT_TYPE, one.body, frozenset((one.event_id,)))
+            yield Message(one.event_id, CONTENT_TYPE, one.body)
         return
     for begin in range(0, len(events), batch):
         part = events[begin : begin + batch]
         ids = [one.event_id for one in part]
         name = str(uuid.uuid5(BATCH_IDS, " ".join(ids)))
         body = b"[%b]" % b",".join(one.body for one in part)
-        yield Message(name, BATCH_CONTENT_TYPE, body, frozenset(ids))
+        yield Message(name, BATCH_CONTENT_TYPE, body)
 
 
 def verdict(answer: Answer, after: float, now: float) -> Trouble | None:
@@ -97,14 +105,20 @@ def verdict(answer: Answer, after: float, now: float) -> Trouble | None:
             "set the url that it leads to",
             after=after,
         )
-    named = retry_after(answer.retry_after, now) if status in (429, 503) else None
-    if named is not None:
-        return Later(
-            f"the receiver answered {status} and asks for {named:.0f} s",
-            after=max(named, SHORTEST_PAUSE),
-        )
+    named = retry_after(answer.retry_after, now) if status in (413, 429, 503) else None
+    wait = None if named is None else max(named, SHORTEST_PAUSE)
     advice = _ADVICE.get(status, "look into the receiver's log")
-    return Later(f"the receiver answered {status}; {advice}", after=after)
+    if is_refusal(status):
+        return EventRefused(f"the receiver answered {status}; {advice}", after=wait)
+    if named is not None:
+        return Later(f"the receiver answered {status} and asks for {named:.0f} s", after=wait)
+    kind = EventFailed if status >= 500 else Later
+    return kind(f"the receiver answered {status}; {advice}", after=after)
+
+
+def is_refusal(status: int) -> bool:
+    """Whether a status tells of the events in the request, not of the receiver."""
+    return 400 <= status < 500 and status != 410 and status not in _OF_THE_RECEIVER
 
 
 class WebhookTarget:
@@ -125,7 +139,9 @@ class WebhookTarget:
         self._keys = [key_of(secret) for secret in secrets]
         self._url = f"{settings.url}?{query}" if query else settings.url
         self._failures = failures
-        self._taken: dict[int, frozenset[str]] = {}
+        self._size = settings.batch
+        self._smaller = 0
+        self.taken = 0
         self.answer: Answer | None = None
         self._transport = PinnedTransport(allow_private=settings.allow_private)
         self._http = httpx.Client(
@@ -137,24 +153,37 @@ class WebhookTarget:
         )
 
     def deliver(self, events: Sequence[Envelope]) -> None:
-        """Post the events in order; the first failure ends it.
+        """Post the events in order; the first failure ends it."""
+        self.taken = 0
+        while self.taken < len(events):
+            self._deliver_part(events[self.taken : self.taken + self._size])
 
-        What the receiver took before a failure is not sent again by this process, else a long
-        batch would never get past a receiver that fails now and then.
-        """
-        if not events:
+    def _deliver_part(self, part: Sequence[Envelope]) -> None:
+        """Post one request; where it is refused, its halves, until one event stands alone."""
+        (message,) = messages(part, self._settings.batch)
+        trouble = self._post(message)
+        if trouble is None:
+            self._taken_in(len(part))
             return
-        owner = events[0].connection_id
-        taken = self._taken.pop(owner, frozenset())
-        left = [one for one in events if one.event_id not in taken]
-        for message in messages(left, self._settings.batch):
-            trouble = self._post(message)
-            if trouble is not None:
-                self._failures += 1
-                self._taken[owner] = taken
-                raise trouble
-            self._failures = 0
-            taken |= message.event_ids
+        if not isinstance(trouble, EventRefused) or len(part) == 1:
+            raise trouble
+        half = len(part) // 2
+        self._deliver_part(part[:half])
+        self._deliver_part(part[half:])
+        # No event was refused, so it was their number.
+        self._size, self._smaller = min(self._size, half), 0
+
+    def _taken_in(self, count: int) -> None:
+        """A request was taken. After many that were smaller than is set, larger ones are tried."""
+        self._failures = 0
+        self.taken += count
+        if self._size < self._settings.batch:
+            self._smaller += 1
+            if self._smaller >= GROW_AFTER:
+                self._size, self._smaller = min(2 * self._size, self._settings.batch), 0
+
+    def forget_failure(self) -> None:
+        self._failures = max(0, self._failures - 1)
 
     def end_by(self, moment: float) -> None:
         self._transport.end_by(moment)
@@ -168,16 +197,14 @@ class WebhookTarget:
         try:
             self.answer = self._send(message)
         except Later as trouble:
-            return Later(self._about(trouble.message), after=after)
-        except httpx.TimeoutException:
-            seconds = f"{self._settings.timeout:g} s"
-            return Later(self._about(f"the receiver did not answer within {seconds}"), after=after)
+            found: Trouble | None = Later(trouble.message, after=after)
         except (httpx.HTTPError, httpx.InvalidURL) as fault:
-            problem = f"the receiver cannot be reached ({_plain(fault)})"
-            return Later(self._about(problem), after=after)
-        found = verdict(self.answer, after, time.time())
+            found = _unanswered(fault, self._settings.timeout, after)
+        else:
+            found = verdict(self.answer, after, time.time())
         if found is None:
             return None
+        self._failures += 1
         return type(found)(self._about(found.message), after=found.after)
 
     def _about(self, problem: str) -> str:
@@ -199,6 +226,15 @@ class WebhookTarget:
         finally:
             response.close()
         return Answer(response.status_code, response.headers.get("retry-after"))
+
+
+def _unanswered(fault: Exception, seconds: float, after: float) -> Trouble:
+    """What it means that no answer came. Once a connection stands, an event may be the cause."""
+    reached = not isinstance(fault, httpx.ConnectError | httpx.ConnectTimeout | httpx.InvalidURL)
+    kind = EventFailed if reached else Later
+    if isinstance(fault, httpx.TimeoutException):
+        return kind(f"the receiver did not answer within {seconds:g} s", after=after)
+    return kind(f"the receiver cannot be reached ({_plain(fault)})", after=after)
 
 
 def _read_on(response: httpx.Response) -> None:

@@ -14,6 +14,7 @@ from models.sink import SinkStatus
 from worker.core.beginning import Beginning, Numbered, Snapshot, check_scope
 from worker.core.errors import Halt, Unknown
 from worker.store.dropped import forgive
+from worker.store.retries import NOT_REFUSED
 from worker.store.sequence import Reach, reaches
 from worker.store.sink_admin import sinks_overview
 from worker.store.sinks import seize
@@ -44,19 +45,20 @@ _POSITIONS = text("""
      order by l.connection_id
 """)
 # The first event's own time is early enough: none that follows it is earlier.
-_BACK = text("""
+_BACK = text(f"""
     update events.positions p
-       set seq = :first - 1, updated_at = clock_timestamp(),
+       set seq = :first - 1, updated_at = clock_timestamp(), {NOT_REFUSED},
            occurred_at = (select e.occurred_at from events.change_events e
                            where e.connection_id = :connection_id and e.seq = :first)
      where p.sink_id = :id and p.connection_id = :connection_id and p.seq >= :first
 """)
-_AGAIN = text("""
+_AGAIN = text(f"""
     insert into events.positions (sink_id, connection_id, seq, occurred_at, snapshot)
-    select :id, l.connection_id, l.event_seq, l.last_event_at, '{}'::jsonb
+    select :id, l.connection_id, l.event_seq, l.last_event_at, '{{}}'::jsonb
       from sync.leases l where l.connection_id = :connection_id
         on conflict (sink_id, connection_id) do update
        set seq = excluded.seq, occurred_at = excluded.occurred_at, updated_at = clock_timestamp(),
+           {NOT_REFUSED},
            -- A receiver that was to hear of the end of a snapshot still is.
            snapshot = case when (positions.snapshot -> 'rewound')::boolean
                            then jsonb_build_object('rewound', true) else excluded.snapshot end

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, text
 
 from models.sink import SinkKind, SinkStart, SinkStatus
 from worker.core.errors import Halt, Unknown
+from worker.store.retries import retry_refused
 from worker.store.sinks import Sink, begin, seize
 
 _ADD = text("""
@@ -31,7 +32,7 @@ _LOOK = text("""
            s.created_at, s.holder, coalesce(s.expires_at > clock_timestamp(), false) as served,
            extract(epoch from clock_timestamp() - s.last_delivered_at)::float8 as age_seconds,
            coalesce(w.waiting, 0)::bigint as waiting, coalesce(w.behind, 0) as connections_behind,
-           n.snapshots, n.snapshot_rows
+           n.snapshots, n.snapshot_rows, n.connections_refused, n.refused_at, n.refused_reason
       from events.sinks s
       left join lateral (
            select sum(l.event_seq - coalesce(p.seq, 0)) as waiting, count(*) as behind
@@ -41,10 +42,14 @@ _LOOK = text("""
             where l.event_seq > coalesce(p.seq, 0)
               and (s.connections is null or l.connection_id = any (s.connections))) w on true
      cross join lateral (
-           select count(*) as snapshots,
-                  coalesce(sum((p.snapshot ->> 'rows')::bigint), 0)::bigint as snapshot_rows
+           select count(*) filter (where p.snapshot is not null) as snapshots,
+                  coalesce(sum((p.snapshot ->> 'rows')::bigint), 0)::bigint as snapshot_rows,
+                  count(*) filter (where p.failures > 0) as connections_refused,
+                  max(p.failed_at) as refused_at,
+                  (array_agg(p.reason order by p.failed_at desc)
+                      filter (where p.failures > 0))[1] as refused_reason
              from events.positions p join sync.leases l on l.connection_id = p.connection_id
-            where p.sink_id = s.id and p.snapshot is not null
+            where p.sink_id = s.id and (p.snapshot is not null or p.failures > 0)
               and (s.connections is null or l.connection_id = any (s.connections))) n
      where cast(:name as text) is null or s.name = :name
      order by s.id
@@ -52,13 +57,15 @@ _LOOK = text("""
 _POSITIONS = text("""
     select c.id as connection_id, c.provider_config_key || '/' || c.nango_connection_id as label,
            coalesce(p.seq, 0) as seq, l.event_seq, l.event_seq - coalesce(p.seq, 0) as waiting,
-           p.updated_at, p.snapshot
+           p.updated_at, p.snapshot, coalesce(p.failures, 0) as failures, p.retry_at, p.failed_at,
+           p.reason, p.refused_id
       from events.sinks s
      cross join sync.leases l
       join sync.connections c on c.id = l.connection_id
       left join events.positions p on p.sink_id = s.id and p.connection_id = l.connection_id
      where s.name = :name and (s.connections is null or l.connection_id = any (s.connections))
-     order by (p.snapshot is not null) desc, waiting desc, c.id limit :limit
+     order by (coalesce(p.failures, 0) > 0) desc, (p.snapshot is not null) desc, waiting desc, c.id
+     limit :limit
 """)
 _STATUS = text("select id, status from events.sinks where name = :name for update")
 _SET = text("update events.sinks set status = :status, status_reason = :reason where id = :id")
@@ -128,7 +135,7 @@ def sinks_overview(connection: Connection, name: str | None = None) -> list[dict
 def positions_overview(connection: Connection, name: str, limit: int = 50) -> list[dict[str, Any]]:
     """How far a sink has come with each connection; those that wait most first.
 
-    A snapshot under way counts as most.
+    Before them come those whose next event is refused, and snapshots under way.
     ``snapshot`` is null where none is under way, else the resource it has come to and its rows.
     """
     rows = connection.execute(_POSITIONS, {"name": name, "limit": limit}).mappings()
@@ -148,6 +155,7 @@ def resume(connection: Connection, name: str) -> SinkStatus:
     """Go on where it stopped, without waiting for a retry that is due later; its status before."""
     sink_id, before = _locked(connection, name)
     seize(connection, sink_id)
+    retry_refused(connection, sink_id)
     _set(connection, sink_id, SinkStatus.ACTIVE, None)
     return before
 

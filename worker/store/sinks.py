@@ -18,6 +18,7 @@ from models.sink import SinkKind, SinkStart
 from worker.core.errors import Fenced
 from worker.store.epochs import record_server
 from worker.store.progress import Progress
+from worker.store.retries import NOT_REFUSED
 
 _CLAIM = text("""
     update events.sinks
@@ -69,7 +70,8 @@ _DISABLE = text("""
 """)
 _WAITING = text("""
     select l.connection_id, l.event_seq, coalesce(p.seq, 0), p.occurred_at, p.snapshot, c.tenant_id,
-           c.settings -> 'tenant_mirror' -> 'initial_events' is distinct from 'false'::jsonb
+           c.settings -> 'tenant_mirror' -> 'initial_events' is distinct from 'false'::jsonb,
+           coalesce(p.failures, 0)
       from events.sinks s
      cross join sync.leases l
       join sync.connections c on c.id = l.connection_id
@@ -78,15 +80,16 @@ _WAITING = text("""
      where s.id = :id and s.token = :token and s.status = 'active'
        and (l.event_seq > coalesce(p.seq, 0) or p.snapshot is not null)
        and (s.connections is null or l.connection_id = any (s.connections))
+       and (p.retry_at is null or p.retry_at <= clock_timestamp())
      order by l.connection_id
 """)
-_ADVANCE = text("""
+_ADVANCE = text(f"""
     insert into events.positions (sink_id, connection_id, seq, occurred_at, snapshot, updated_at)
     select :id, l.connection_id, :seq, :at, cast(:snapshot as jsonb), clock_timestamp()
       from sync.leases l where l.connection_id = :connection_id
         on conflict (sink_id, connection_id) do update
        set seq = excluded.seq, occurred_at = excluded.occurred_at, snapshot = excluded.snapshot,
-           updated_at = excluded.updated_at
+           updated_at = excluded.updated_at, {NOT_REFUSED}
 """)
 _BEGIN = text("""
     insert into events.positions (sink_id, connection_id, seq, occurred_at, snapshot)
@@ -167,6 +170,8 @@ class Waiting(NamedTuple):
     tenant_id: str | None
     initial: bool = True
     """Whether the connection's settings let the events of its first loads out."""
+    failures: int = 0
+    """Tries in a row at which the receiver refused the next event."""
 
 
 def claim(
@@ -238,14 +243,12 @@ def begin(connection: Connection, sink_id: int) -> int:
 
 
 def waiting(connection: Connection, sink: Sink) -> list[Waiting]:
-    """The connections with something that the sink has not had; none where it is not ours."""
-    values = {"id": sink.id, "token": sink.token}
+    """The connections with something to deliver now; none where the sink is not ours."""
     found = []
-    for row in connection.execute(_WAITING, values):
-        connection_id, event_seq, seq, at, snapshot, tenant_id, initial = row
+    for row in connection.execute(_WAITING, {"id": sink.id, "token": sink.token}):
+        connection_id, event_seq, seq, at, snapshot, *about = row
         progress = None if snapshot is None else Progress.of(snapshot)
-        position = Position(connection_id, seq, at, progress)
-        found.append(Waiting(position, event_seq, tenant_id, initial))
+        found.append(Waiting(Position(connection_id, seq, at, progress), event_seq, *about))
     return found
 
 
@@ -288,5 +291,4 @@ def fail(connection: Connection, sink: Sink, *, failures: int, seconds: float, r
 
 def disable(connection: Connection, sink: Sink, *, reason: str) -> None:
     """Switch a sink off, as its receiver wants, and give the lease back; its position stays."""
-    values = {"id": sink.id, "token": sink.token, "reason": reason}
-    connection.execute(_DISABLE, values)
+    connection.execute(_DISABLE, {"id": sink.id, "token": sink.token, "reason": reason})

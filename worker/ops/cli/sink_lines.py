@@ -1,6 +1,6 @@
 """How the commands about sinks show how far one has come."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from worker.ops.cli.output import age
@@ -15,8 +15,31 @@ def line(row: Mapping[str, Any]) -> list[object]:
         row["waiting"],
         row["connections_behind"],
         age(row["age_seconds"]),
-        "; ".join(note for note in (row["status_reason"], under_way(row)) if note),
+        "; ".join(note for note in (row["status_reason"], refused(row), under_way(row)) if note),
     ]
+
+
+def refused(row: Mapping[str, Any]) -> str:
+    """What is said of events that the receiver refuses; nothing where there are none."""
+    many = row.get("connections_refused", 0)
+    if not many:
+        return ""
+    of = "1 connection" if many == 1 else f"{many:,} connections"
+    rest = " (all that wait)" if many >= row["connections_behind"] else ""
+    when = f"{row['refused_at']:%F %H:%M:%S} UTC"
+    return f"refused are events of {of}{rest}, last at {when}: {row['refused_reason']}"
+
+
+def refusals(positions: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Which event of each connection is refused, why, and when it is tried again."""
+    for one in positions:
+        if one["failures"]:
+            times = "once" if one["failures"] == 1 else f"{one['failures']} times"
+            again = f"tried again at {one['retry_at']:%F %H:%M:%S} UTC"
+            yield (
+                f"{one['label']}: the event behind {one['seq']:,} is refused "
+                f"({one['refused_id']}), {times}; {again}\n  {one['reason']}"
+            )
 
 
 def under_way(row: Mapping[str, Any]) -> str:

@@ -12,8 +12,9 @@ from models.change_event import ChangeKind
 from models.sink import SinkKind, SinkStart, SinkStatus
 from worker.events import sink_settings as check
 from worker.ops.cli.output import as_json, opened, print_json, print_table
+from worker.ops.cli.refused import retry, skip
 from worker.ops.cli.signing import rotate, show_once, signing_secret
-from worker.ops.cli.sink_lines import line, place, under_way
+from worker.ops.cli.sink_lines import line, place, refusals, under_way
 from worker.store import sink_admin as admin
 from worker.store.connections import find
 
@@ -38,7 +39,8 @@ def sinks() -> None:
     """
 
 
-sinks.add_command(rotate)
+for _command in (rotate, retry, skip):
+    sinks.add_command(_command)
 
 
 @sinks.command(epilog=_EXAMPLES)
@@ -183,6 +185,7 @@ def show(name: str, as_json: bool) -> None:  # noqa: FBT001
     for told in ("resources", "changes", "connections"):
         click.echo(f"  {told}: {', '.join(map(str, row[told])) if row[told] else 'all'}")
     click.echo(f"  first loads: {'delivered' if row['initial'] else 'left out'}\n")
+    click.echo("".join(f"{line}\n\n" for line in refusals(positions)), nl=False)
     print_table(
         "positions (those that wait most)",
         ["id", "connection", "delivered up to", "of", "waiting", "snapshot"],

@@ -1,0 +1,418 @@
+"""An event that a receiver refuses holds up its own connection, and no other."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from sqlalchemy import text
+
+from models.resources import RESOURCES
+from models.sink import SinkKind, SinkStart
+from sandbox.servers import Servers
+from sandbox.tenant import Nango
+from tests.conftest import Mirror
+from tests.integration.test_relay import Ground, by_connection
+from tests.support.mirror import last_seq, scalar
+from tests.support.receiver import Got, Receiver, receiving
+from tests.support.service import until
+from worker.ops.cli.sinks import sinks as command
+from worker.ops.cli.status import status
+from worker.ops.metrics import Exporter
+from worker.relay.delivery import Delivery
+from worker.relay.relay import Relay
+from worker.store import sink_admin
+from worker.store.retries import retry_refused
+from worker.store.sinks import claim
+from worker.sync.run import Kit
+
+_LIVE = "where deleted_at is null"
+Told = dict[str, Any]
+Wrong = Callable[[Told], bool]
+
+
+@pytest.fixture
+def ground(kit: Kit, nango: Nango, servers: Servers) -> Iterator[Ground]:
+    made = Ground(kit, nango, servers.redis_url)
+    yield made
+    for key in made.redis.keys(f"{made.mark}:*"):
+        made.redis.delete(key)
+    made.redis.close()
+    made.database.close()
+
+
+@dataclass
+class Picky:
+    """A receiver that takes everything but some events."""
+
+    receiver: Receiver
+    status: int = 422
+    wrong: Wrong = lambda _: False
+
+    def __post_init__(self) -> None:
+        self.taken: list[Told] = []
+        self.receiver.answer = self.answer
+
+    def answer(self, got: Got) -> tuple[int, dict[str, str]]:
+        if any(self.wrong(event) for event in got.events):
+            return self.status, {}
+        self.taken += got.events
+        return 204, {}
+
+    def heal(self) -> None:
+        self.wrong = lambda _: False
+
+    def refuse(self, connection_id: int, seq: int = 0) -> None:
+        """Refuse one event of a connection, or all."""
+        self.wrong = lambda it: (
+            it["data"]["connection_id"] == connection_id and seq in (0, int(it["sequence"]))
+        )
+
+    def sequences(self, connection_id: int) -> list[int]:
+        return by_connection(self.taken)[connection_id]
+
+
+@pytest.fixture
+def picky() -> Iterator[Picky]:
+    with receiving() as receiver:
+        yield Picky(receiver)
+
+
+def subscribe(
+    ground: Ground, receiver: Receiver, start: SinkStart = SinkStart.OLDEST, **settings: Any
+) -> int:
+    given = {"url": receiver.url, "allow_http": True, "allow_private": True, **settings}
+    keys = {"keys": [receiver.secret]}
+    return ground.add(kind=SinkKind.WEBHOOK, settings=given, secrets=keys, start=start)
+
+
+@contextmanager
+def relayed(ground: Ground) -> Iterator[None]:
+    stop = threading.Event()
+    thread = threading.Thread(target=Relay(ground.database, ground.settings).run, args=(stop,))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def position(ground: Ground, connection_id: int) -> Told:
+    statement = text("select * from events.positions where connection_id = :id")
+    with ground.database.begin() as connection:
+        return dict(connection.execute(statement, {"id": connection_id}).mappings().one())
+
+
+def is_refused(ground: Ground, connection_id: int, times: int = 1) -> bool:
+    statement = "select max(failures) from events.positions where connection_id = :id"
+    return int(scalar(ground.database, statement, id=connection_id) or 0) >= times
+
+
+def cli(ground: Ground, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Any:
+    url = ground.database.url.render_as_string(hide_password=False)
+    monkeypatch.setenv("DATABASE_URL", url.replace("postgresql+psycopg", "postgresql"))
+    return CliRunner().invoke(command, arguments, catch_exceptions=False)
+
+
+@pytest.mark.parametrize(("status", "batch"), [(422, 1), (409, 1), (400, 20), (413, 20)])
+def test_a_refused_event_holds_up_its_connection_only(
+    ground: Ground, picky: Picky, status: int, batch: int
+) -> None:
+    known = ground.enrol(3)
+    stuck = known[1]
+    for one in known:
+        ground.write(one, 50)
+    picky.status = status
+    picky.refuse(stuck, 27)
+    subscribe(ground, picky.receiver, batch=batch)
+    with relayed(ground):
+        until(lambda: is_refused(ground, stuck))
+        for one in (known[0], known[2]):
+            ground.write(one, 10)
+        for one in (known[0], known[2]):
+            last = last_seq(ground.database, one)
+            until(lambda one=one, last=last: ground.position(one) == last)  # type: ignore[misc]
+        found = position(ground, stuck)
+        assert found["seq"] == 26, "exactly in front of the refused event"
+        assert f"answered {status}" in found["reason"]
+        assert found["retry_at"] > found["failed_at"]
+        picky.heal()
+        with ground.database.begin() as connection:
+            sink_admin.resume(connection, "feed")
+        until(lambda: ground.position(stuck) == last_seq(ground.database, stuck))
+        found = position(ground, stuck)
+    assert (found["failures"], found["retry_at"], found["reason"]) == (0, None, None)
+    for one in known:
+        assert picky.sequences(one) == list(range(1, last_seq(ground.database, one) + 1))
+    assert scalar(ground.database, "select failures from events.sinks") == 0
+
+
+def test_a_refused_event_is_tried_alone_and_again_after_a_pause(
+    ground: Ground, picky: Picky
+) -> None:
+    (one,) = ground.enrol(1)
+    ground.write(one, 30)
+    picky.refuse(one, 5)
+    sink_id = subscribe(ground, picky.receiver, batch=20)
+    with relayed(ground):
+        until(lambda: is_refused(ground, one))
+        before = len(picky.receiver.got)
+        until(lambda: is_refused(ground, one, 2))
+        again = picky.receiver.got[before:]
+        assert [[int(event["sequence"]) for event in got.events] for got in again] == [[5]]
+        picky.heal()
+        with ground.database.begin() as connection:
+            retry_refused(connection, sink_id)
+        until(lambda: ground.position(one) == last_seq(ground.database, one))
+    assert picky.sequences(one) == list(range(1, last_seq(ground.database, one) + 1))
+
+
+def test_the_pause_outlives_the_relay(ground: Ground, picky: Picky) -> None:
+    (one,) = ground.enrol(1)
+    ground.write(one, 3)
+    picky.refuse(one, 2)
+    subscribe(ground, picky.receiver)
+    with relayed(ground):
+        until(lambda: is_refused(ground, one))
+    with ground.database.begin() as connection:
+        connection.execute(text("update events.positions set retry_at = now() + interval '1 hour'"))
+    count = len(picky.receiver.got)
+    ground.write(one, 3)
+    ground.deliver()
+    assert len(picky.receiver.got) == count
+
+
+def test_a_receiver_that_refuses_everybody_is_told_of_and_not_called_in_a_storm(
+    ground: Ground, picky: Picky
+) -> None:
+    known = ground.enrol(30)
+    picky.wrong = lambda _: True
+    subscribe(ground, picky.receiver, batch=10)
+    for one in known:
+        ground.write(one, 20)
+    with relayed(ground):
+        until(lambda: (scalar(ground.database, "select failures from events.sinks") or 0) >= 3)
+        reason = scalar(ground.database, "select status_reason from events.sinks")
+        assert "answered 422" in reason
+        assert "so it was for the last 5 connections" in reason
+        assert len(picky.receiver.got) < 60, "half of the connections were not even tried"
+        picky.heal()
+        with ground.database.begin() as connection:
+            sink_admin.resume(connection, "feed")
+        for one in known:
+            last = last_seq(ground.database, one)
+            until(lambda one=one, last=last: ground.position(one) == last)  # type: ignore[misc]
+    for one in known:
+        assert picky.sequences(one) == list(range(1, last_seq(ground.database, one) + 1))
+
+
+@pytest.mark.parametrize("status", [500, 504, None])
+def test_a_receiver_that_breaks_at_one_event_goes_on_with_the_others(
+    ground: Ground, picky: Picky, status: int | None
+) -> None:
+    """None: it does not answer at all."""
+    known = ground.enrol(3)
+    stuck = known[0]
+    for one in known:
+        ground.write(one, 5)
+    picky.refuse(stuck, 3)
+
+    def answer(got: Got) -> tuple[int, dict[str, str]]:
+        found = picky.answer(got)
+        if found[0] != 204 and status is None:
+            picky.receiver.stop.wait(30)
+        return (status or 200, {}) if found[0] != 204 else found
+
+    picky.receiver.answer = answer
+    subscribe(ground, picky.receiver, timeout=1)
+    with relayed(ground):
+        until(lambda: is_refused(ground, stuck), 40)
+        for one in known[1:]:
+            ground.write(one, 5)
+            last = last_seq(ground.database, one)
+            until(lambda one=one, last=last: ground.position(one) == last)  # type: ignore[misc]
+    assert position(ground, stuck)["seq"] == 2
+    assert scalar(ground.database, "select failures from events.sinks") == 0
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 500, 503])
+def test_a_receiver_that_fails_at_everybody_stops_the_sink_and_no_position(
+    ground: Ground, picky: Picky, status: int
+) -> None:
+    for one in ground.enrol(3):
+        ground.write(one, 5)
+    picky.status, picky.wrong = status, lambda _: True
+    subscribe(ground, picky.receiver)
+    with relayed(ground):
+        until(lambda: (scalar(ground.database, "select failures from events.sinks") or 0) >= 1)
+    assert not scalar(ground.database, "select count(*) from events.positions where failures > 0")
+    assert len(picky.receiver.got) == 1
+
+
+def test_a_snapshot_stops_in_front_of_a_refused_object_and_misses_none(
+    mirror: Mirror, ground: Ground, picky: Picky
+) -> None:
+    """Objects of several resources, the last of a page and members with two keys among them."""
+    subjects = scalar(
+        mirror.database,
+        "select array_agg('users/' || id order by id) from directory.users"
+        " where deleted_at is null",
+    )
+    member = scalar(
+        mirror.database,
+        "select 'group_members/' || group_id || '/' || member_id from directory.group_members"
+        " where deleted_at is null order by group_id, member_id offset 3 limit 1",
+    )
+    refused = [subjects[0], subjects[13], subjects[-1], member]
+    sink_id = subscribe(ground, picky.receiver, start=SinkStart.SNAPSHOT, batch=7)
+    picky.wrong = lambda event: event["subject"] in refused
+    while refused:
+        serve(ground)
+        assert is_refused(ground, 1)
+        stopped_at = refused.pop(0)
+        assert all(event["subject"] not in (stopped_at, *refused) for event in picky.taken)
+        with ground.database.begin() as connection:
+            assert retry_refused(connection, sink_id) == 1
+    serve(ground)
+    assert scalar(ground.database, "select snapshot is null from events.positions")
+    told = [event["id"] for event in picky.taken]
+    assert len(told) == len(set(told)), "nothing comes twice"
+    live = sum(
+        int(scalar(mirror.database, f"select count(*) from directory.{name} {_LIVE}") or 0)
+        for name in RESOURCES
+    )
+    assert len([event for event in picky.taken if event["data"]["snapshot"]]) == live
+
+
+def serve(ground: Ground) -> None:
+    """Deliver rounds until nothing is to be delivered now."""
+    with ground.database.begin() as connection:
+        (sink,) = claim(connection, "test", seconds=60, limit=9)
+    delivery = Delivery(ground.database, sink, ground.settings, threading.Event())
+    while delivery.deliver_round():
+        pass
+    delivery.close()
+    ground.lapse()
+
+
+def test_an_event_that_is_too_large_for_redis_holds_up_its_connection_only(ground: Ground) -> None:
+    first, second = ground.enrol(2)
+    ground.add()
+    before = ground.redis.config_get("proto-max-bulk-len")
+    ground.redis.config_set("proto-max-bulk-len", "1mb")
+    try:
+        ground.write(first, 5)
+        with ground.database.begin() as connection:
+            connection.execute(
+                text(
+                    "update events.change_events set after = jsonb_build_object('mail',"
+                    " repeat('x', 1200000)) where connection_id = :id and seq = 4"
+                ),
+                {"id": first},
+            )
+        for _ in range(2):
+            ground.write(second, 20)
+            ground.deliver()
+            assert ground.position(second) == last_seq(ground.database, second)
+            assert ground.position(first) == 3
+        assert "Redis takes no event of 1,2" in position(ground, first)["reason"]
+        assert by_connection(ground.received())[first] == [1, 2, 3]
+    finally:
+        ground.redis.config_set("proto-max-bulk-len", before["proto-max-bulk-len"])
+    with ground.database.begin() as connection:
+        sink_admin.resume(connection, "feed")
+    ground.deliver()
+    assert by_connection(ground.received())[first] == list(
+        range(1, last_seq(ground.database, first) + 1)
+    )
+
+
+def test_a_full_redis_is_the_receivers_trouble(ground: Ground) -> None:
+    first, second = ground.enrol(2)
+    for one in (first, second):
+        ground.write(one, 5)
+    ground.add()
+    ground.redis.config_set("maxmemory", "1mb")
+    try:
+        delivery = ground.claim()
+        with pytest.raises(Exception, match="Redis cannot be used now"):
+            delivery.deliver_round()
+        delivery.close()
+    finally:
+        ground.redis.config_set("maxmemory", "0")
+    assert not scalar(ground.database, "select count(*) from events.positions where failures > 0")
+
+
+def test_a_stream_of_one_connection_that_cannot_be_written_holds_up_no_other(
+    ground: Ground,
+) -> None:
+    first, second = ground.enrol(2)
+    for one in (first, second):
+        ground.write(one, 5)
+    ground.add(settings={"stream": ground.stream("of-{connection_id}")})
+    ground.redis.set(ground.stream(f"of-{first}"), "something else")
+    ground.deliver()
+    assert ground.position(second) == last_seq(ground.database, second)
+    assert "holds something that is no stream" in position(ground, first)["reason"]
+
+
+def test_an_operator_sees_retries_and_skips_a_refused_event(
+    ground: Ground, picky: Picky, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = ground.enrol(2)
+    for one in (first, second):
+        ground.write(one, 5)
+    picky.refuse(first, 3)
+    subscribe(ground, picky.receiver)
+    serve(ground)
+    (listed,) = json.loads(cli(ground, monkeypatch, "list", "--json").output)
+    assert (listed["connections_refused"], listed["connections_behind"]) == (1, 1)
+    shown = json.loads(cli(ground, monkeypatch, "show", "feed", "--json").output)
+    assert shown["connections_refused"] == 1
+    told = shown["positions"][0]
+    assert (told["connection_id"], told["seq"], told["failures"]) == (first, 2, 1)
+    assert "answered 422" in told["reason"]
+    assert "tried again at" in cli(ground, monkeypatch, "show", "feed").output
+    readings = {
+        sample.name: sample.value
+        for metric in Exporter(ground.database, ground.settings).collect()
+        for sample in metric.samples
+        if "sink_refused" in sample.name
+    }
+    assert readings == {"tenant_mirror_sink_refused_connections": 1}
+    noted = CliRunner().invoke(status, ["--json"], catch_exceptions=False)
+    (row,) = json.loads(noted.output)["sinks"]
+    refused = "refused are events of 1 connection (all that wait)"
+    assert any(refused in note and "answered 422" in note for note in row["notes"])
+
+    tried = cli(ground, monkeypatch, "retry", "feed", "--connection", "customer-0", "--json")
+    assert json.loads(tried.output) == {"name": "feed", "connections": 1}
+    serve(ground)
+    assert position(ground, first)["failures"] == 1
+    asked = cli(ground, monkeypatch, "skip", "feed", "--connection", "customer-0")
+    assert asked.exit_code == 2, "nobody can be asked"
+    assert position(ground, first)["seq"] == 2
+    skipped = cli(
+        ground, monkeypatch, "skip", "feed", "--connection", "customer-0", "--yes", "--json"
+    )
+    assert json.loads(skipped.output)["sequence"] == 3
+    serve(ground)
+    last = last_seq(ground.database, first)
+    assert picky.sequences(first) == [one for one in range(1, last + 1) if one != 3]
+    assert picky.sequences(second) == list(range(1, last_seq(ground.database, second) + 1))
+
+
+def test_only_a_refused_event_can_be_skipped(
+    ground: Ground, picky: Picky, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (one,) = ground.enrol(1)
+    ground.write(one, 5)
+    subscribe(ground, picky.receiver)
+    with pytest.raises(Exception, match="no event of connection 1 is refused"):
+        cli(ground, monkeypatch, "skip", "feed", "--connection", "customer-0", "--yes")
+    assert ground.position(one) == 0

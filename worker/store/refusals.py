@@ -1,0 +1,144 @@
+"""Events that a receiver refuses: noted at the position of their connection, never passed over.
+
+The position stays in front of the refused event. Only an operator moves it behind.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, text
+
+from models.sink import SinkKind
+from worker.core.errors import Fenced, Unknown
+from worker.store.progress import Progress
+from worker.store.retries import NOT_REFUSED
+from worker.store.sinks import Position, Sink, Waiting, seize
+
+_HOLD = text("""
+    select id from events.sinks where id = :id and token = :token and status = 'active' for update
+""")
+_COUNT = text("select count(*) from events.positions where sink_id = :id and failures > 0")
+_REFUSE = text("""
+    insert into events.positions as p (sink_id, connection_id, seq, failures, retry_at, failed_at,
+                                       reason, refused_id)
+    select :id, l.connection_id, :seq, 1, clock_timestamp() + make_interval(secs => :seconds),
+           clock_timestamp(), :reason, :refused_id
+      from sync.leases l where l.connection_id = :connection_id
+        on conflict (sink_id, connection_id) do update
+       set failures = p.failures + 1, retry_at = excluded.retry_at, failed_at = excluded.failed_at,
+           reason = excluded.reason, refused_id = excluded.refused_id
+""")
+_FIND = text("""
+    select s.id, s.name, s.kind, s.token, s.resources, s.changes, s.initial as wants_initial,
+           p.connection_id, p.seq, p.occurred_at, p.snapshot, p.failures, p.reason, p.refused_id,
+           l.event_seq, c.tenant_id,
+           c.settings -> 'tenant_mirror' -> 'initial_events' is distinct from 'false'::jsonb
+               as lets_initial,
+           (select e.id::text from events.epochs e order by e.id desc limit 1) as epoch
+      from events.sinks s
+      join events.positions p on p.sink_id = s.id and p.failures > 0
+      join sync.leases l on l.connection_id = p.connection_id
+      join sync.connections c on c.id = p.connection_id
+     where s.name = :name and p.connection_id = :connection_id
+""")
+_LOCK = text("select id from events.sinks where id = :id for update")
+_PASS = text(f"""
+    update events.positions
+       set seq = :seq, occurred_at = :at, snapshot = cast(:snapshot as jsonb),
+           updated_at = clock_timestamp(), {NOT_REFUSED}
+     where sink_id = :id and connection_id = :connection_id and refused_id = :refused_id
+""")
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A connection whose next event is refused, and which event that is."""
+
+    sink: Sink
+    waiting: Waiting
+    event_id: str
+    reason: str
+
+
+def count_refused(connection: Connection, sink: Sink) -> int:
+    """Connections whose next event the receiver refuses."""
+    return int(connection.execute(_COUNT, {"id": sink.id}).scalar_one())
+
+
+def refuse(
+    connection: Connection,
+    sink: Sink,
+    position: Position,
+    *,
+    event_id: str,
+    seconds: float,
+    reason: str,
+) -> None:
+    """Note that the event behind a position was refused, and when it is tried again.
+
+    Raises Fenced where the sink is not ours.
+    """
+    if connection.execute(_HOLD, {"id": sink.id, "token": sink.token}).first() is None:
+        raise Fenced(f"sink {sink.name} is served by another process now")
+    connection.execute(
+        _REFUSE,
+        {
+            "id": sink.id,
+            "connection_id": position.connection_id,
+            "seq": position.seq,
+            "seconds": seconds,
+            "reason": reason,
+            "refused_id": event_id,
+        },
+    )
+
+
+def find_refused(connection: Connection, name: str, connection_id: int) -> Refused:
+    """The event that a sink's receiver refuses. Raises Unknown where there is none."""
+    row = connection.execute(_FIND, {"name": name, "connection_id": connection_id}).one_or_none()
+    if row is None:
+        raise Unknown(
+            f"no event of connection {connection_id} is refused by sink '{name}'; "
+            f"'tenant-mirror sinks show {name}' says which are"
+        )
+    return Refused(_sink(row), _waiting(row), row.refused_id, row.reason)
+
+
+def _sink(row: Any) -> Sink:
+    return Sink(
+        id=row.id,
+        name=row.name,
+        kind=SinkKind(row.kind),
+        token=row.token,
+        resources=None if row.resources is None else frozenset(row.resources),
+        changes=None if row.changes is None else frozenset(row.changes),
+        initial=row.wants_initial,
+        epoch=row.epoch,
+    )
+
+
+def _waiting(row: Any) -> Waiting:
+    snapshot = None if row.snapshot is None else Progress.of(row.snapshot)
+    position = Position(row.connection_id, row.seq, row.occurred_at, snapshot)
+    return Waiting(position, row.event_seq, row.tenant_id, row.lets_initial, row.failures)
+
+
+def pass_over(connection: Connection, refused: Refused, behind: Position) -> bool:
+    """Move the position behind a refused event; False where it is not refused any more."""
+    sink_id = refused.sink.id
+    if connection.execute(_LOCK, {"id": sink_id}).first() is None:
+        return False
+    snapshot = behind.snapshot and msgspec.json.encode(behind.snapshot._asdict()).decode()
+    values = {
+        "id": sink_id,
+        "connection_id": behind.connection_id,
+        "seq": behind.seq,
+        "at": behind.occurred_at,
+        "snapshot": snapshot,
+        "refused_id": refused.event_id,
+    }
+    if connection.execute(_PASS, values).rowcount != 1:
+        return False
+    seize(connection, sink_id)
+    return True
