@@ -4,7 +4,6 @@ Absent, null and value are three things: a property that Graph left out stays ``
 Unknown properties and annotations are ignored, because Graph adds them without notice.
 """
 
-from collections.abc import Sequence
 from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
@@ -54,7 +53,7 @@ class MemberReference(msgspec.Struct, frozen=True, gc=False):
     removed: Removed | UnsetType = msgspec.field(name="@removed", default=UNSET)
 
 
-def graph_properties(record: type[Record]) -> Sequence[str]:
+def graph_properties(record: type[Record]) -> tuple[str, ...]:
     """The Graph names of a record's properties, in declared order: what ``$select`` asks for."""
     fields = msgspec.structs.fields(record)
-    return [field.encode_name for field in fields if "@" not in field.encode_name]
+    return tuple(field.encode_name for field in fields if "@" not in field.encode_name)

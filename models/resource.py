@@ -1,11 +1,12 @@
 """What a mirrored Graph resource declares. Everything else reads the registry."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from typing import Any, Final
 
+import msgspec
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -87,6 +88,8 @@ class Resource:
     parent: str = ""
     event_noun: str = ""
     derive: Callable[[Any], Mapping[str, object]] | None = None
+    derived_from: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Columns that need a Graph property which is no column itself."""
 
     @cached_property
     def key(self) -> tuple[str, ...]:
@@ -107,6 +110,18 @@ class Resource:
     def is_plain(self) -> bool:
         """Whether an object's row follows from its own bytes, and its key from its id."""
         return self.kind is not Kind.EDGE and not self.children and self.derive is None
+
+    @cached_property
+    def optional(self) -> tuple[str, ...]:
+        """The Graph properties that a request can do without: neither key nor relation."""
+        return graph_properties(self.record)[1:] if self.select else ()
+
+    def columns_of(self, properties: Collection[str]) -> int:
+        """A bit for each column that is made of one of these Graph properties."""
+        names = {name for one in properties for name in self.derived_from.get(one, ())}
+        fields = msgspec.structs.fields(self.record)
+        names |= {one.name for one in fields if one.encode_name in properties}
+        return sum(1 << i for i, name in enumerate(self.column_names) if name in names)
 
     @cached_property
     def selected(self) -> tuple[str, ...]:

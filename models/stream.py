@@ -69,6 +69,12 @@ streams = Table(
     Column("delta_link_at", DateTime(timezone=True)),
     Column("parts", ARRAY(Text), comment="role definitions that a filtered walk goes through"),
     Column("select_hash", Text, comment="digest of the property list behind the cursor"),
+    Column(
+        "left_out",
+        ARRAY(Text),
+        comment="Graph properties that this tenant's Graph does not know; their columns stay as is",
+    ),
+    Column("left_out_at", DateTime(timezone=True), comment="when these were last asked for"),
     Column("seen_count", BigInteger, nullable=False, server_default="0"),
     Column("loop_mark", Text, comment="a remembered link, to find loops across slices"),
     Column("body_digest", Text, comment="digest of the last page that was not empty"),

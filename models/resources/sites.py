@@ -81,4 +81,5 @@ SITES = Resource(
     clock=Clock(interval=6 * 3600),
     event_noun="site",
     derive=site_columns,
+    derived_from={"root": ("is_root",), "siteCollection": ("data_location_code",)},
 )

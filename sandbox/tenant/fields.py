@@ -15,6 +15,15 @@ def split(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
+def unknown_property(name: str, type_name: str) -> GraphError:
+    return GraphError(
+        400,
+        "BadRequest",
+        "Parsing OData Select and Expand failed: Could not find a property named "
+        f"'{name}' on type 'microsoft.graph.{type_name}'.",
+    )
+
+
 class Fields(NamedTuple):
     """The properties of one resource; bit n of a select mask is `known[n]`."""
 
@@ -39,12 +48,7 @@ class Fields(NamedTuple):
             if name in self.refused:
                 raise GraphError(501, "NotImplemented", f"'{name}' is for single objects only.")
             if name not in known:
-                raise GraphError(
-                    400,
-                    "BadRequest",
-                    "Parsing OData Select and Expand failed: Could not find a property named "
-                    f"'{name}' on type 'microsoft.graph.{self.type_name}'.",
-                )
+                raise unknown_property(name, self.type_name)
             mask |= 1 << known.index(name)
         return mask
 

@@ -40,6 +40,10 @@ class Knobs:
     """Resources (or "organization") answered with 403 Authorization_RequestDenied."""
     refuse_get_all_sites: bool = False
     """getAllSites answers 403 accessDenied; the search goes on working."""
+    unknown_properties: set[str] = field(default_factory=set)
+    """Properties such as "users.employeeType" that this tenant's Graph does not know."""
+    names_unknown: bool = True
+    """Whether the 400 for such a property says which one it is."""
     demand_role_filter: bool = False
     """roleAssignments without `$filter` answers 400."""
     refuse_batch: int = 0

@@ -11,7 +11,16 @@ from models.resources import RESOURCES
 from models.stream import Mode, Phase
 from worker.core.errors import Later, Refused, Restart, Torn, Trouble
 from worker.store.streams import Stream
-from worker.sync.recovery import PAUSES, AskForToken, Decision, GoOn, Recovery, Stop, TryAgain
+from worker.sync.recovery import (
+    PAUSES,
+    AskForToken,
+    Decision,
+    FindProperties,
+    GoOn,
+    Recovery,
+    Stop,
+    TryAgain,
+)
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 TOKEN = "https://graph.microsoft.com/v1.0/users/delta?$deltatoken=a"
@@ -24,7 +33,7 @@ def in_round(name: str = "users") -> Stream:
 
 def refusal(status: int) -> Refused:
     trouble = Refused("Graph says no")
-    trouble.status = status
+    trouble.status, trouble.said = status, "Not in this tenant"
     return trouble
 
 
@@ -115,6 +124,26 @@ def test_a_token_that_is_not_permitted_says_nothing_about_delta() -> None:
     assert (decision.stream.phase, decision.stream.delta_link) == (Phase.REFUSED, TOKEN)
 
 
+def test_a_refusal_without_a_word_is_looked_into_once() -> None:
+    recovery, silent = Recovery(in_round(), NOW), refusal(400)
+    silent.said = ""
+    assert after_attempts(recovery, in_round(), silent) == FindProperties()
+    assert after_attempts(recovery, in_round(), silent) == AskForToken()
+
+
+@pytest.mark.parametrize("phase", [Phase.READY, Phase.LISTING, Phase.DELTA, Phase.HELD])
+@pytest.mark.parametrize("name", ["users", "groups"])
+def test_a_property_that_a_refusal_names_is_left_out_at_once(name: str, phase: Phase) -> None:
+    stream = replace(in_round(name), phase=phase, next_link=PAGE, page_no=3)
+    unknown = refusal(400)
+    unknown.said = "Could not find a property named 'displayName' on type 'microsoft.graph.x'."
+    decision = decide(Recovery(stream, NOW), stream, unknown)
+    assert isinstance(decision, GoOn)
+    assert (decision.stream.left_out, decision.stream.left_out_at) == (["displayName"], NOW)
+    assert (decision.stream.page_no, decision.stream.delta_link) == (0, TOKEN)
+    assert not isinstance(decide(Recovery(stream, NOW), decision.stream, unknown), GoOn)
+
+
 def test_other_troubles_wait_or_begin_again() -> None:
     recovery = Recovery(in_round(), NOW)
     waits = decide(recovery, in_round(), Torn("odd", after=600.0))
@@ -155,3 +184,13 @@ def test_no_run_of_refusals_drops_a_cursor_or_goes_on_without_end(
             return
         if isinstance(decision, GoOn):
             stream = decision.stream
+
+
+def test_what_was_tried_in_place_or_has_a_pause_of_its_own_waits() -> None:
+    for name in ("tried", "named"):
+        busy = Later("Graph answered 503", after=300.0)
+        busy.status = 503
+        setattr(busy, name, True)
+        stopped = decide(Recovery(in_round(), NOW), in_round(), busy)
+        assert isinstance(stopped, Stop)
+        assert stopped.stream.due_at == NOW + timedelta(seconds=300)

@@ -60,6 +60,10 @@ class Later(Trouble):
     """Not now: ask again in ``after`` seconds; ``status`` is Graph's where it answered."""
 
     status: int = 0
+    named: bool = False
+    """Whether the service named the pause."""
+    tried: bool = False
+    """Whether it was tried again in place, as often as that is worth."""
 
 
 class Spent(Later):
@@ -91,6 +95,8 @@ class Refused(Trouble):
 
     status: int = 0
     code: str = ""
+    said: str = ""
+    """Graph's own message, to be searched for names of properties; never shown or logged."""
 
 
 class Broken(Trouble):

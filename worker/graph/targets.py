@@ -1,5 +1,6 @@
 """The first links of every walk, and the paths of single reads. Read off the registry."""
 
+from collections.abc import Collection
 from typing import Final
 from urllib.parse import quote
 
@@ -11,34 +12,35 @@ ORGANIZATION: Final = f"{VERSION}/organization?$select=id,displayName"
 SITE_SEARCH: Final = "/sites?search=*"
 
 
-def _selected(resource: Resource, *, children: bool) -> str:
-    names = resource.selected
-    if not children:
-        names = tuple(name for name in names if name not in resource.children)
+def _selected(resource: Resource, without: Collection[str], *, children: bool) -> str:
+    left_out = {*without} if children else {*without, *resource.children}
+    names = [name for name in resource.selected if name not in left_out]
     return f"$select={','.join(names)}"
 
 
-def listing_link(resource: Resource) -> str:
-    """The first page of a plain listing."""
-    query = [_selected(resource, children=False)] if resource.select else []
-    if resource.page_size:
-        query.append(f"$top={resource.page_size}")
+def listing_link(
+    resource: Resource, without: Collection[str] = (), *, top: int | None = None
+) -> str:
+    """The first page of a plain listing, ``without`` some properties; ``top`` objects a page."""
+    query = [_selected(resource, without, children=False)] if resource.select else []
+    if top or resource.page_size:
+        query.append(f"$top={top or resource.page_size}")
     return f"{GRAPH}{resource.path}{'?' if query else ''}{'&'.join(query)}"
 
 
-def search_link(resource: Resource) -> str:
+def search_link(resource: Resource, without: Collection[str] = ()) -> str:
     """Sites by search: all that is left where the complete listing is refused."""
-    return f"{GRAPH}{SITE_SEARCH}&{_selected(resource, children=False)}"
+    return f"{GRAPH}{SITE_SEARCH}&{_selected(resource, without, children=False)}"
 
 
-def delta_link(resource: Resource) -> str:
+def delta_link(resource: Resource, without: Collection[str] = ()) -> str:
     """The first page of a delta enumeration from the start."""
-    return f"{GRAPH}{resource.delta_path}?{_selected(resource, children=True)}"
+    return f"{GRAPH}{resource.delta_path}?{_selected(resource, without, children=True)}"
 
 
-def token_link(resource: Resource) -> str:
+def token_link(resource: Resource, without: Collection[str] = ()) -> str:
     """Asks for a delta link that starts now."""
-    return f"{delta_link(resource)}&$deltatoken=latest"
+    return f"{delta_link(resource, without)}&$deltatoken=latest"
 
 
 def assignments_link(resource: Resource, role_definition_id: str) -> str:
@@ -47,12 +49,14 @@ def assignments_link(resource: Resource, role_definition_id: str) -> str:
     return f"{GRAPH}{resource.path}?$filter={condition}"
 
 
-def object_target(resource: Resource, identity: str, *, whole: bool = False) -> str:
-    """One object by id: only whether it is there, or as a whole."""
+def object_target(
+    resource: Resource, identity: str, *, whole: bool = False, without: Collection[str] = ()
+) -> str:
+    """One object by id: only whether it is there, or as a whole ``without`` some properties."""
     path = f"{VERSION}{resource.by_id.replace('{id}', quote(identity, safe=','))}"
     if not resource.select:
         return path
-    return f"{path}?{_selected(resource, children=False) if whole else '$select=id'}"
+    return f"{path}?{_selected(resource, without, children=False) if whole else '$select=id'}"
 
 
 def members_target(group_id: str) -> str:

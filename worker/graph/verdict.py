@@ -1,7 +1,8 @@
 """What an answer of Graph means for the stream that asked.
 
 https://learn.microsoft.com/graph/errors, /graph/delta-query-overview and /graph/throttling.
-Codes are compared in lower case at every depth of ``innerError``; messages are never read.
+Codes are compared in lower case at every depth of ``innerError``. A message never decides what an
+answer means.
 """
 
 from collections.abc import Iterator
@@ -68,8 +69,9 @@ def graph_trouble(  # noqa: PLR0911 - one return a verdict
     if reply.status == 410 or lowered & _RESTART:
         return Restart("Graph no longer knows the cursor")
     if reply.status in PASSING or reply.status == LOCKED:
-        later = Later(f"Graph answered {reply.status}", after=reply.retry_after(now) or 30.0)
-        later.status = reply.status
+        after = reply.retry_after(now)
+        later = Later(f"Graph answered {reply.status}", after=after or 30.0)
+        later.status, later.named = reply.status, after is not None
         return later
     if rejects_token(reply) and not reply.vouched:
         return Broken("Graph rejects the connection's token; the customer must reconnect")
@@ -77,7 +79,16 @@ def graph_trouble(  # noqa: PLR0911 - one return a verdict
         return Later("Graph did not run the request, as another failed", after=5.0)
     if 300 <= reply.status < 400:
         return Torn(f"Graph answered {reply.status}, a redirection", after=600)
-    return _refused(reply.status, codes[0] if codes else "", permission)
+    refused = _refused(reply.status, codes[0] if codes else "", permission)
+    refused.said = _message(reply)
+    return refused
+
+
+def _message(reply: Reply) -> str:
+    document = reply.document()
+    error = document.get("error") if isinstance(document, dict) else None
+    message = error.get("message") if isinstance(error, dict) else None
+    return message[:2000] if isinstance(message, str) else ""
 
 
 def _refused(status: int, code: str, permission: str) -> Refused:

@@ -236,5 +236,5 @@ def exhausted(trouble: Retry, pause: float, *, proven: bool = False) -> Later | 
         resource=trouble.resource,
         after=max(pause, trouble.after or 0.0),
     )
-    later.status = trouble.status
+    later.status, later.tried = trouble.status, True
     return later

@@ -6,24 +6,30 @@ from sqlalchemy import Connection, text
 
 from worker.store.unresolved import summaries
 
-_CONNECTIONS = text("""
+_NOTE = """
+    'left out, as Graph does not know it here: ' || array_to_string(left_out, ', ')
+"""
+_CONNECTIONS = text(f"""
     select c.id, c.provider_config_key, c.nango_connection_id, c.provider, c.tenant_id,
            c.display_name, c.status, c.status_reason, c.settings_problem, c.due_at,
            c.requested_at, coalesce(l.event_seq, 0) as events,
            case when l.expires_at > clock_timestamp() then l.holder end as holder,
            f.fresh_at, extract(epoch from clock_timestamp() - f.fresh_at) as age_seconds,
-           f.freshness, coalesce(s.attention, '{}') ||
+           f.freshness, coalesce(s.attention, '{{}}') ||
                case when e.state = 'failed' and e.error is distinct from c.status_reason
                     then array['last run failed: ' || coalesce(e.error, 'no reason is known')]
-                    else '{}' end as attention,
+                    else '{{}}' end as attention,
            r.id as run_id, r.state as run_state, r.trigger as run_trigger,
            r.started_at as run_started_at, r.finished_at as run_finished_at,
            r.error as run_error, r.calls as run_calls, r.objects as run_objects
       from sync.connections c
       left join sync.leases l on l.connection_id = c.id
       left join lateral (
-           select array_agg(resource || ': ' || coalesce(reason, phase) order by resource)
-                      filter (where reason is not null or phase in ('refused', 'held'))
+           select array_agg(resource || ': ' || concat_ws('; ', coalesce(reason,
+                                case when phase in ('refused', 'held') then phase end), {_NOTE})
+                            order by resource)
+                      filter (where reason is not null or phase in ('refused', 'held')
+                                 or left_out is not null)
                       as attention
              from sync.streams where connection_id = c.id) s on true
       left join lateral (
@@ -42,10 +48,10 @@ _CONNECTIONS = text("""
      where cast(:id as bigint) is null or c.id = :id
      order by c.id
 """)
-_STREAMS = text("""
+_STREAMS = text(f"""
     select resource, phase, mode, page_no, seen_count, restarts, first_complete_at, full_walk_at,
            fresh_at, extract(epoch from clock_timestamp() - fresh_at) as age_seconds,
-           due_at, full_due_at, reason,
+           due_at, full_due_at, nullif(concat_ws('; ', reason, {_NOTE}), '') as reason, left_out,
            case when phase not in ('listing', 'sweeping') then drift end as drift,
            (select count(*) from sync.removals r where r.connection_id = s.connection_id
                and (r.resource = s.resource or

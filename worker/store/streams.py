@@ -29,6 +29,8 @@ class Stream:
     delta_link_at: datetime | None = None
     parts: list[str] | None = None
     select_hash: str | None = None
+    left_out: list[str] | None = None
+    left_out_at: datetime | None = None
     seen_count: int = 0
     loop_mark: str | None = None
     body_digest: str | None = None
@@ -50,6 +52,11 @@ class Stream:
     @property
     def name(self) -> str:
         return self.resource.name
+
+    @property
+    def columns_left_out(self) -> int:
+        """A bit for each column that Graph tells nothing of at present."""
+        return self.resource.columns_of(self.left_out) if self.left_out else 0
 
     @property
     def initial(self) -> bool:

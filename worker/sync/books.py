@@ -158,6 +158,7 @@ def _line(
         "mode": stream.mode.value,
         "changes": counts,
         "drift": missed(stream, session.run.started_at, session.tally.walked),
+        "left_out": stream.left_out or [],
         "problem": trouble.message if trouble else stream.reason or apart,
     }
 

@@ -117,7 +117,9 @@ def _note_rejects(session: Session, tx: Transaction, stream: Stream, page: Page)
 
 def _note_seen(tx: Transaction, stream: Stream, edges: Resource | None, page: Page) -> None:
     everything = (1 << len(stream.resource.columns)) - 1
-    present = [everything] * len(page.same) + [item.present for item in page.rows.values()]
+    told = stream.columns_left_out
+    """Of these Graph says nothing at present, which is no reason to clear them."""
+    present = [everything] * len(page.same) + [one.present | told for one in page.rows.values()]
     apart = [r.key for r in page.rejects if r.key is not None] + sorted(page.conflicts)
     seen = [Seen(stream.resource, page.keys + apart, present + [everything] * len(apart))]
     if edges is not None and page.edges:
@@ -158,7 +160,7 @@ def _end_of_walk(session: Session, after: Stream, page: Page) -> Stream:
         ended,
         delta_link=page.delta_link,
         delta_link_at=session.began,
-        select_hash=select_hash(after.resource),
+        select_hash=select_hash(after.resource, after.left_out or ()),
     )
 
 

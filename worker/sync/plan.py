@@ -1,6 +1,7 @@
 """What is to be done next for a stream. Pure: state, order and time in, a step out."""
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum, auto
@@ -104,7 +105,7 @@ def _full_since(stream: Stream, since: datetime) -> bool:
 
 def _is_spent(stream: Stream, now: datetime, policy: Policy) -> bool:
     """Whether the cursor is of no more use: too old, or made for other properties."""
-    if stream.select_hash != select_hash(stream.resource):
+    if stream.select_hash != select_hash(stream.resource, stream.left_out or ()):
         return True
     age = timedelta(days=policy.cursor_days)
     return stream.delta_link_at is None or now - stream.delta_link_at > age
@@ -146,9 +147,22 @@ def tries_plain(stream: Stream, order: Order) -> bool:
     return stream.mode is Mode.SEARCH and older
 
 
-def select_hash(resource: Resource) -> str:
+def tries_all(stream: Stream, order: Order, now: datetime, policy: Policy) -> bool:
+    """Whether a walk that begins now asks again for properties that were left out.
+
+    So does each regular full walk; of what is always walked in full, one in as much time.
+    """
+    if not stream.left_out or stream.left_out_at is None:
+        return False
+    due = _walk_due_since(stream, order, now)
+    age = timedelta(seconds=policy.full_walk_seconds)
+    return now - stream.left_out_at > age or (due is not None and stream.left_out_at < due)
+
+
+def select_hash(resource: Resource, without: Collection[str] = ()) -> str:
     """Digest of the properties asked for: Graph ties them into the cursor."""
-    return hashlib.blake2b(",".join(resource.selected).encode(), digest_size=8).hexdigest()
+    names = [name for name in resource.selected if name not in without]
+    return hashlib.blake2b(",".join(names).encode(), digest_size=8).hexdigest()
 
 
 def next_due(due: datetime | None, now: datetime, interval: float, jitter: float) -> datetime:

@@ -4,18 +4,23 @@ A refusal is final only once it has outlasted a few attempts, because Graph refu
 in passing. No refusal drops a delta cursor; only Graph's own word that it is lost does (Restart).
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, TypeAlias
 
 from models.stream import Mode, Phase
 from worker.core.errors import Later, Refused, Restart, Spent, Trouble
+from worker.graph.left_out import may_be_property, named_properties
 from worker.graph.verdict import LOCKED
+from worker.nango.reply import PASSING
 from worker.store.streams import Stream
+from worker.sync.members import place_of
 from worker.sync.transitions import (
     NOT_OFFERED,
     RESTART_PAUSE,
     another_way,
+    left_out,
     listed_instead,
     postponed,
     refused,
@@ -43,6 +48,11 @@ class AskForToken:
 
 
 @dataclass(frozen=True)
+class FindProperties:
+    """Find out which properties are refused."""
+
+
+@dataclass(frozen=True)
 class GoOn:
     """Go on at once in another state; what the walk before has seen counts no more."""
 
@@ -56,7 +66,7 @@ class Stop:
     stream: Stream
 
 
-Decision: TypeAlias = TryAgain | AskForToken | GoOn | Stop
+Decision: TypeAlias = TryAgain | AskForToken | FindProperties | GoOn | Stop
 
 
 class Recovery:
@@ -69,6 +79,7 @@ class Recovery:
         self._was_listed = stream.mode is Mode.LIST_ONLY
         self._expects_refusal = self._was_refused or stream.mode is not Mode.PLAIN
         self._refusal: Refused | None = None
+        self._searched = False
 
     def note_success(self) -> None:
         """An answer was of use: refusals from now on are unexpected."""
@@ -76,6 +87,8 @@ class Recovery:
 
     def decide(self, stream: Stream, trouble: Trouble, moment: datetime, *, late: bool) -> Decision:
         """What to do about a trouble; ``late`` says that no time is left in the slice."""
+        if isinstance(trouble, Refused) and (names := _named(stream, trouble)):
+            return self.leave_out(stream, names)
         if self._may_pass(stream, trouble):
             if late:
                 return Stop(postponed(stream, moment, LATE_PAUSE, trouble.message))
@@ -85,10 +98,23 @@ class Recovery:
         if isinstance(trouble, Restart):
             return self._again(stream, restarted(stream, self._began), trouble)
         if isinstance(trouble, Refused):
-            return self._refused(stream, trouble)
+            return self._search(stream, trouble) or self._refused(stream, trouble)
         pause = trouble.after if isinstance(trouble, Later) else 300.0
         waits = postponed(stream, moment, pause or 60.0, trouble.message)
         return Stop(replace(waits, out_of_budget=isinstance(trouble, Spent)))
+
+    def _search(self, stream: Stream, trouble: Refused) -> FindProperties | None:
+        """A refusal that may be about a property is looked into, once in a slice."""
+        unclear = _selects(stream) and may_be_property(stream.resource, trouble)
+        if self._searched or not unclear:
+            return None
+        self._searched = True
+        return FindProperties()
+
+    def leave_out(self, stream: Stream, names: Collection[str]) -> GoOn:
+        """Go on without properties that Graph does not know."""
+        self._attempts, self._refusal = 0, None
+        return GoOn(left_out(stream, names, self._began))
 
     def token_given(self, stream: Stream) -> tuple[Stream, Refused] | None:
         """A new delta token was given although the cursor is refused: the stream as it waits.
@@ -104,7 +130,8 @@ class Recovery:
         if self._attempts >= len(PAUSES):
             return False
         if isinstance(trouble, Later):
-            return trouble.status == LOCKED
+            passing = trouble.status in PASSING - {429} or trouble.status == LOCKED
+            return passing and not (trouble.named or trouble.tried)
         if not isinstance(trouble, Refused) or self._expects_refusal or self._refusal:
             return False
         return trouble.status == 403 or (_on_its_way(stream) and trouble.status != 501)
@@ -137,6 +164,18 @@ class Recovery:
 def _follows_cursor(stream: Stream) -> bool:
     """Whether a round of changes was asked for."""
     return stream.follows_delta and stream.phase in (Phase.DELTA, Phase.HELD)
+
+
+def _named(stream: Stream, trouble: Refused) -> list[str]:
+    """The properties that a refusal names and a request can do without."""
+    if not _selects(stream):
+        return []
+    return named_properties(stream.resource, trouble, stream.left_out or ())
+
+
+def _selects(stream: Stream) -> bool:
+    """Whether its requests name properties: those for members and assignments do not."""
+    return place_of(stream.next_link) is None and bool(stream.resource.optional)
 
 
 def _on_its_way(stream: Stream) -> bool:

@@ -9,7 +9,7 @@ was malformed about a group may have told of members that came or went. So a qua
 read with all its members, and only then released.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from models.resource import DeletedReason, Resource
@@ -21,6 +21,7 @@ from models.unresolved import Part, PartKind, Unanswered
 from worker.core.errors import Trouble
 from worker.graph.batch import Batcher
 from worker.graph.decode import decode_object
+from worker.graph.left_out import leave_out
 from worker.graph.page import Page
 from worker.graph.targets import object_target
 from worker.nango.reply import Reply
@@ -61,6 +62,8 @@ class Doubts:
     objects: dict[str, dict[str, str]] = field(default_factory=dict)
     parts: dict[str, dict[str, PartKind]] = field(default_factory=dict)
     groups: list[str] = field(default_factory=list)
+    left_out: dict[str, Sequence[str]] = field(default_factory=dict)
+    """Properties that the tenant's Graph does not know, by resource."""
 
     def __bool__(self) -> bool:
         some = self.edges or self.strangers or self.latecomers or self.objects or self.groups
@@ -115,6 +118,7 @@ def _find_objects(session: Session, tx: Transaction, stream: Stream, doubts: Dou
         keys += doubts.parts[resource.name]
     if keys:
         doubts.objects[resource.name] = _addresses(tx, resource, keys)
+        doubts.left_out[resource.name] = stream.left_out or ()
 
 
 def _settled(stream: Stream) -> bool:
@@ -138,9 +142,16 @@ def ask(batcher: Batcher, doubts: Doubts) -> Answers:
     _ask_strangers(batcher, doubts, answers)
     for name, addresses in doubts.objects.items():
         resource = RESOURCES[name]
-        targets = {k: object_target(resource, a, whole=True) for k, a in addresses.items()}
+        without = doubts.left_out.get(name, ())
+        targets = {
+            k: object_target(resource, a, whole=True, without=without) for k, a in addresses.items()
+        }
         replies = ask_each(batcher, targets)
-        answers.objects[name] = {key: _object(resource, one) for key, one in replies.items()}
+        pages = {key: _object(resource, one) for key, one in replies.items()}
+        for page in pages.values():
+            if isinstance(page, Page):
+                leave_out(page, resource, resource.columns_of(without))
+        answers.objects[name] = pages
     return answers
 
 

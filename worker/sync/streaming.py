@@ -5,26 +5,25 @@ thread and only talks to Postgres.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import assert_never
 
 from models.stream import Mode
 from worker.core.crash import crash_point
-from worker.core.errors import Away, Broken, Fenced, Halt, Outage, Reject, Trouble
+from worker.core.errors import Away, Broken, Fenced, Halt, Outage, Refused, Reject, Trouble
 from worker.graph.links import target_of
-from worker.graph.page import Page
-from worker.graph.targets import token_link
 from worker.nango.reply import Reply
 from worker.store.quarantine import forget_unreadable
-from worker.store.seen import forget_seen, live_ids_after
+from worker.store.seen import forget_seen
 from worker.store.streams import Stream, save_stream
 from worker.sync.confirm import still_there
-from worker.sync.members import FIRST, Place, place_of, read_member_page
+from worker.sync.fetch import Read, link_of, page_ask
+from worker.sync.members import FIRST, place_of
 from worker.sync.onward import Coming, Follow, Onward
 from worker.sync.page import load_page
-from worker.sync.plan import Step, allowed_again, compares, next_step, tries_plain
-from worker.sync.recovery import AskForToken, GoOn, Recovery, Stop, TryAgain
+from worker.sync.plan import Step, allowed_again, compares, next_step, tries_all, tries_plain
+from worker.sync.recovery import AskForToken, FindProperties, GoOn, Recovery, Stop, TryAgain
 from worker.sync.session import Session
 from worker.sync.settle import settle_round
 from worker.sync.spared import Confirmed
@@ -33,25 +32,14 @@ from worker.sync.transitions import begun, tried_plain
 from worker.sync.walk import (
     Ask,
     after_pause,
-    asks_again,
+    find_unknown,
     first_link,
-    read_part,
     read_token,
-    turned,
+    token_target,
 )
 
 NOT_FOR_GOOD = (Halt, Broken, Fenced, Away, Outage)
 """Troubles that are not about one stream: they end the slice."""
-
-
-@dataclass
-class Read:
-    """A page with its place in the walk, and the list a filtered walk goes through."""
-
-    stream: Stream
-    page: Page
-    parts: list[str] | None = None
-    coming: Coming | None = None
 
 
 class Streaming:
@@ -72,6 +60,7 @@ class Streaming:
         self._answer: Callable[[object], None] | None = None
         self._pause = 0.0
         self._asks_for_token = False
+        self._unclear: Refused | None = None
         self.recovery = Recovery(stream, now)
         if self.step is not Step.WAIT:
             stream = allowed_again(stream)
@@ -90,23 +79,23 @@ class Streaming:
 
     def opening_target(self) -> str | None:
         """What the opening ``$batch`` can bring for this stream."""
-        step = self.step
+        step = self._coming_step()
         if step is Step.TOKEN:
-            return target_of(token_link(self.stream.resource))
+            return token_target(self.stream)
         if step not in (Step.BEGIN, Step.PAGE) or self.stream.mode is Mode.BY_DEFINITION:
             return None
-        link = first_link(self.stream) if step is Step.BEGIN else self._link(self.stream)
+        link = first_link(self.stream) if step is Step.BEGIN else link_of(self.stream)
         return None if place_of(link) else target_of(link)
 
     def opened(self, reply: Reply | None) -> None:
-        """The answer that the opening call brought; where that passes, it is asked for alone.
+        """The answer that the opening call brought.
 
         A walk begins only now that the tenant is known to be the same: a slice that could not
         begin leaves its streams as they were.
         """
         if self.step is Step.BEGIN:
             self._begin(None)
-        self._opened = None if reply is not None and asks_again(reply) else reply
+        self._opened = reply
 
     def next_ask(self) -> Ask | None:
         """Do what needs no call, then say what to ask next; None where nothing is left."""
@@ -114,9 +103,19 @@ class Streaming:
         self._pause = 0.0
         return ask if ask is None or not pause else after_pause(pause, ask)
 
+    def _coming_step(self) -> Step:
+        """The next step; a regular full walk asks again for what was left out."""
+        session, step = self.session, self.step
+        begins = step in (Step.TOKEN, Step.BEGIN)
+        if begins and tries_all(self.stream, session.order, self._now, session.policy):
+            self.stream = replace(self.stream, left_out=None)
+        return Step.TOKEN if self._asks_for_token else step
+
     def _next_ask(self) -> Ask | None:
+        if self._unclear is not None:
+            return self._ask_for_properties(self._unclear)
         while True:
-            step = Step.TOKEN if self._asks_for_token else self.step
+            step = self._coming_step()
             if step is Step.BEGIN:
                 self._begin(None)
             elif step is Step.SETTLE:
@@ -143,7 +142,7 @@ class Streaming:
             page_no=result.stream.page_no + 1,
             parts=result.parts or result.stream.parts,
         )
-        return self._reading(later, None, result.coming)
+        return page_ask(self.session, self.follow, later, None, result.coming)
 
     def take(self, result: object) -> None:
         """Commit what an ask brought."""
@@ -160,7 +159,7 @@ class Streaming:
         self.generation += 1
         if isinstance(trouble, NOT_FOR_GOOD):
             raise trouble
-        self._asks_for_token, self._round = False, None
+        self._asks_for_token, self._round, self._unclear = False, None, None
         moment, late = self.session.moment, self.is_late()
         match decision := self.recovery.decide(self.stream, trouble, moment, late=late):
             case TryAgain(pause):
@@ -168,6 +167,9 @@ class Streaming:
                 self._opened = self._answer = None
             case AskForToken():
                 self._asks_for_token = True
+            case FindProperties():
+                assert isinstance(trouble, Refused)
+                self._unclear = trouble
             case GoOn(after):
                 self._save(after, afresh=True)
             case Stop(after):
@@ -177,45 +179,10 @@ class Streaming:
 
     # ---- asking
 
-    def _link(self, stream: Stream) -> str:
-        link = stream.next_link or stream.delta_link
-        assert link is not None, "a page is only asked for where there is a link"
-        return link
-
     def _ask_page(self, stream: Stream) -> Ask:
         opened, self._opened = self._opened, None
         coming, self._round = self._round, None
-        return self._reading(stream, opened, coming)
-
-    def _reading(self, stream: Stream, opened: Reply | None, coming: Coming | None = None) -> Ask:
-        if stream.mode is Mode.BY_DEFINITION:
-            return lambda: Read(stream, *read_part(self.session.batcher, stream))
-        place = place_of(stream.next_link)
-        if place is not None:
-            return self._reading_members(stream, place)
-        link = self._link(stream)
-        if coming is not None and coming.link == link:
-            return lambda: self._read(stream, coming.onward, coming.reply.result)
-        onward = Onward(self.session.batcher, self.follow)
-        get = self.session.batcher.get
-        return lambda: self._read(
-            stream, onward, lambda: opened or get(target_of(link), watch=onward)
-        )
-
-    def _read(self, stream: Stream, onward: Onward, receive: Callable[[], Reply]) -> Read:
-        """Understand a page while the one behind it is on its way."""
-        onward.await_page()
-        reply = receive()
-        coming = onward.behind(reply)
-        return Read(stream, turned(stream, reply), coming=coming)
-
-    def _reading_members(self, stream: Stream, place: Place) -> Ask:
-        """Which groups come next is looked up here, on the loader's thread."""
-        batcher, resource = self.session.batcher, stream.resource
-        with self.session.database.begin() as connection:
-            number = self.session.lease.connection_id
-            groups = live_ids_after(connection, number, resource, place.after, place.room)
-        return lambda: Read(stream, read_member_page(batcher, place, groups))
+        return page_ask(self.session, self.follow, stream, opened, coming)
 
     def _ask_token(self) -> Ask:
         opened, self._opened = self._opened, None
@@ -223,6 +190,20 @@ class Streaming:
         probing, self._asks_for_token = self._asks_for_token, False
         self._answer = lambda token: (self._take_token if probing else self._begin)(str(token))
         return lambda: read_token(batcher, stream, opened)
+
+    def _ask_for_properties(self, refusal: Refused) -> Ask:
+        batcher, stream = self.session.batcher, self.stream
+
+        def answer(names: object) -> None:
+            assert isinstance(names, list)
+            self._unclear = None
+            if names:
+                self._save(self.recovery.leave_out(stream, names).stream, afresh=True)
+            else:
+                self.fail(refusal)
+
+        self._answer = answer
+        return lambda: find_unknown(batcher, stream)
 
     def _ask_sweep(self) -> Ask:
         batcher, coming = self.session.batcher, self._round_ahead()

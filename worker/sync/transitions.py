@@ -1,12 +1,12 @@
 """How a stream's state changes when a walk begins or something goes wrong. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from models.change_event import ChangeKind
-from models.resource import Resource
+from models.resource import Kind, Resource
 from models.stream import Mode, Phase
 from worker.core.errors import Refused
 from worker.nango.reply import LONGEST_PAUSE
@@ -35,11 +35,15 @@ def begun(stream: Stream, moment: datetime, token: str | None, *, compares: bool
         phase=Phase.LISTING,
         next_link=first_link(stream),
         walk_started_at=moment,
-        select_hash=stream.select_hash if _keeps_cursor(stream) else select_hash(stream.resource),
+        select_hash=stream.select_hash if _keeps_cursor(stream) else _selection(stream),
         drift=_nothing_missed(stream) if compares else unfinished,
         reason=None,
     )
     return replace(after, delta_link=token, delta_link_at=moment) if token else after
+
+
+def _selection(stream: Stream) -> str:
+    return select_hash(stream.resource, stream.left_out or ())
 
 
 def _keeps_cursor(stream: Stream) -> bool:
@@ -153,6 +157,26 @@ def _asks_delta(stream: Stream) -> bool:
     if stream.resource.children:
         return stream.phase is Phase.LISTING and stream.page_no == 0
     return stream.phase is not Phase.LISTING
+
+
+def left_out(stream: Stream, names: Collection[str], moment: datetime) -> Stream:
+    """Some properties are not known to the tenant's Graph: all is asked for without them.
+
+    A cursor is bound to its properties: for others, a full walk brings a new one.
+    """
+    names = sorted({*(stream.left_out or ()), *names})
+    after = replace(stream, left_out=names, left_out_at=moment, due_at=moment)
+    if stream.phase is Phase.LISTING and not _lists_behind_token(stream):
+        since = stream.walk_started_at or moment
+        return begun(after, since, None, compares=stream.drift is not None)
+    resting = stream.phase if stream.phase in (Phase.DELTA, Phase.HELD) else Phase.READY
+    return replace(_from_the_start(after), phase=resting)
+
+
+def _lists_behind_token(stream: Stream) -> bool:
+    """Whether a token is taken ahead of each listing; it is bound to properties, too."""
+    entity = stream.resource.kind is Kind.ENTITY and not stream.resource.children
+    return entity and stream.mode is Mode.PLAIN
 
 
 def tried_plain(stream: Stream) -> Stream:

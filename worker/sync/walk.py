@@ -1,7 +1,7 @@
 """Reading: what a step asks of Graph. Runs beside the loader and touches no database."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Final
 
 from models.resources import RESOURCES
@@ -11,6 +11,7 @@ from worker.core.errors import Broken, Later, Refused, Restart, Torn, Trouble
 from worker.core.stopping import sleep
 from worker.graph.batch import LIMIT, Batcher
 from worker.graph.decode import decode_page
+from worker.graph.left_out import find_refused, leave_out
 from worker.graph.links import target_of
 from worker.graph.page import Page
 from worker.graph.targets import (
@@ -21,7 +22,7 @@ from worker.graph.targets import (
     token_link,
 )
 from worker.graph.verdict import graph_trouble
-from worker.nango.reply import PASSING, Reply
+from worker.nango.reply import Reply
 from worker.store.streams import Stream
 from worker.sync.members import FIRST
 from worker.sync.parts import GONE, ask_each, parts_of_a_walk
@@ -43,18 +44,19 @@ def after_pause(seconds: float, ask: Ask) -> Ask:
     return waiting
 
 
-def asks_again(reply: Reply) -> bool:
-    """Whether the same request may succeed by itself, in the pauses of a single call."""
-    return reply.status in PASSING - {429} and "retry-after" not in reply.headers
-
-
 def first_link(stream: Stream) -> str:
     """Where a full walk of a stream starts."""
+    without = stream.left_out or ()
     if stream.mode is Mode.SEARCH:
-        return search_link(stream.resource)
+        return search_link(stream.resource, without)
     if stream.resource.children and stream.mode is not Mode.LIST_ONLY:
-        return delta_link(stream.resource)
-    return listing_link(stream.resource)
+        return delta_link(stream.resource, without)
+    return listing_link(stream.resource, without)
+
+
+def token_target(stream: Stream) -> str:
+    """What is asked for a delta token."""
+    return target_of(token_link(stream.resource, stream.left_out or ()))
 
 
 def understood(stream: Stream, reply: Reply, *, again: bool = False) -> Page:
@@ -67,6 +69,8 @@ def understood(stream: Stream, reply: Reply, *, again: bool = False) -> Page:
         trouble.resource = stream.name
         raise trouble
     page = decode_page(stream.resource, reply.body, first=stream.initial, again=again)
+    if stream.left_out:
+        leave_out(page, stream.resource, stream.columns_left_out)
     if page.next_link is not None and page.delta_link is not None:
         page.delta_link = None
     for link in (page.next_link, page.delta_link):
@@ -91,7 +95,7 @@ def turned(stream: Stream, reply: Reply) -> Page:
 
 def read_token(batcher: Batcher, stream: Stream, opened: Reply | None = None) -> str:
     """A delta link that starts now. Pages before it are empty, but may be several."""
-    page = understood(stream, opened or batcher.get(target_of(token_link(stream.resource))))
+    page = understood(stream, opened or batcher.get(token_target(stream)))
     for _ in range(100):
         if page.delta_link is not None:
             return page.delta_link
@@ -101,10 +105,48 @@ def read_token(batcher: Batcher, stream: Stream, opened: Reply | None = None) ->
     raise Torn("Graph gave no delta link for $deltatoken=latest", after=600, resource=stream.name)
 
 
+def find_unknown(batcher: Batcher, stream: Stream) -> list[str]:
+    """The properties that Graph refuses to this stream: parts of the list are halved.
+
+    A few calls: the parts of one size travel in one ``$batch``. None where Graph takes the request
+    with all of them, or refuses it without any.
+    """
+    optional = [one for one in stream.resource.optional if one not in (stream.left_out or ())]
+    ends = {"none": _with_only(stream, ()), "all": _with_only(stream, optional)}
+    if find_refused(batcher, ends) != {"all"}:
+        return []
+    found: list[str] = []
+    parts = list(_halves(optional)) or [optional]
+    while parts:
+        asked = {str(number): _with_only(stream, part) for number, part in enumerate(parts)}
+        refused = [parts[int(number)] for number in find_refused(batcher, asked)]
+        found += [part[0] for part in refused if len(part) == 1]
+        parts = [half for part in refused for half in _halves(part)]
+    return found
+
+
+def _halves(names: list[str]) -> Iterator[list[str]]:
+    """Both halves of a list; none of one that cannot be halved."""
+    cut = len(names) // 2
+    if cut:
+        yield from (names[:cut], names[cut:])
+
+
+def _with_only(stream: Stream, names: Collection[str]) -> str:
+    """A small request of the kind that was refused, with these optional properties."""
+    resource = stream.resource
+    without = [one for one in resource.optional if one not in names]
+    if resource.delta_path and stream.mode is Mode.PLAIN:
+        return target_of(token_link(resource, without))
+    if stream.mode is Mode.SEARCH:
+        return target_of(search_link(resource, without))
+    return target_of(listing_link(resource, without, top=1 if resource.page_size else None))
+
+
 def read_definitions(batcher: Batcher) -> list[str]:
     """The ids of all role definitions, in order: what a filtered walk goes through."""
     stream = Stream(resource=RESOURCES["role_definitions"])
-    link: str | None = listing_link(stream.resource)
+    link: str | None = listing_link(stream.resource, stream.resource.optional)
     found: set[str] = set()
     seen: set[str] = set()
     while link is not None:

@@ -7,7 +7,7 @@ from urllib.parse import unquote_plus
 
 from sandbox.tenant.directory import Directory
 from sandbox.tenant.errors import GraphError, bad_request, denied
-from sandbox.tenant.fields import MEMBERS, Fields
+from sandbox.tenant.fields import MEMBERS, Fields, unknown_property
 from sandbox.tenant.shelf import View
 from sandbox.tenant.tokens import Cursor, Mode
 from sandbox.tenant.wire import encode
@@ -76,7 +76,19 @@ class Call:
     # -- what is asked for ----------------------------------------------------------------------
 
     def mask(self, fields: Fields) -> int:
-        return fields.mask(self.query.params.get("$select"))
+        mask = fields.mask(self.query.params.get("$select"))
+        self.refuse_unknown(fields, mask)
+        return mask
+
+    def refuse_unknown(self, fields: Fields, mask: int) -> None:
+        """400 where a selected property is one that this tenant's Graph does not know."""
+        knobs = self.tenant.knobs
+        for name in fields.selected(mask):
+            if f"{fields.resource}.{name}" not in knobs.unknown_properties:
+                continue
+            if knobs.names_unknown:
+                raise unknown_property(name, fields.type_name)
+            raise GraphError(400, "BadRequest", "Parsing OData Select and Expand failed.")
 
     def top(self, default: int) -> int:
         text = self.query.params.get("$top")
@@ -105,6 +117,7 @@ class Call:
         if cursor is None:
             mask, top = self.mask(fields), self.top(default)
             return Cursor(Mode.LIST, self.tenant.page_epoch, mask, top=top)
+        self.refuse_unknown(fields, cursor.mask)
         if cursor.mode is not Mode.LIST:
             raise bad_request("The page token is not one of a list.")
         expired = self.outlived(self.tenant.knobs.page_token_life)

@@ -67,6 +67,7 @@ def _cursor(call: Call, fields: Fields, link: str) -> Cursor:
         mode = Mode.DELTA if latest else Mode.FIRST
         at = end if latest else 0
         return Cursor(mode, tenant.delta_epoch, call.mask(fields), base=end, at=at)
+    call.refuse_unknown(fields, cursor.mask)
     named_delta = call.query.before.endswith("$deltatoken=")
     if cursor.mode is Mode.LIST or (cursor.mode is Mode.DELTA) is not named_delta:
         raise bad_request("The token is of another kind.")

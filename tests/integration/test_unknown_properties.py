@@ -1,0 +1,182 @@
+"""Properties that one tenant's Graph does not know: left out, told, and asked for again."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from models.resources import RESOURCES
+from models.run import RunState
+from sandbox.tenant import Tenant
+from tests.conftest import MakeMirror, Mirror
+from tests.support.mirror import assert_exact, checked, events, last_seq, live_rows, scalar
+from worker.store.overview import connections_overview, streams_overview
+
+COLUMNS = {
+    "users.employeeType": "employee_type",
+    "users.jobTitle": "job_title",
+    "users.assignedLicenses": "assigned_licenses",
+    "groups.visibility": "visibility",
+    "groups.isAssignableToRole": "is_assignable_to_role",
+    "sites.isPersonalSite": "is_personal_site",
+    "sites.root": "is_root",
+}
+
+
+def stream(mirror: Mirror, column: str, name: str = "users") -> Any:
+    return scalar(mirror.database, f"select {column} from sync.streams where resource = '{name}'")
+
+
+def rows(mirror: Mirror, resource: str) -> dict[str, dict[str, Any]]:
+    return {row["id"]: row for row in live_rows(mirror.database, resource)}
+
+
+def told_of(mirror: Mirror, mark: int, column: str) -> list[dict[str, Any]]:
+    """Events behind a mark that tell of a column."""
+    found = events(mirror.database, after=mark)
+    return [one for one in found if column in (one["changed"] or ())]
+
+
+@pytest.fixture(params=[True, False], ids=["named", "unnamed"])
+def names(request: pytest.FixtureRequest) -> bool:
+    """Whether Graph says which property it is."""
+    return bool(request.param)
+
+
+@pytest.mark.parametrize("unknown", ["users.employeeType", "groups.visibility", "sites.root"])
+def test_a_first_load_does_without_a_property_that_graph_does_not_know(
+    mirror_of: MakeMirror, unknown: str, *, names: bool
+) -> None:
+    tenant = Tenant(seed=41, users=40, groups=6, sites=5)
+    tenant.knobs.unknown_properties, tenant.knobs.names_unknown = {unknown}, names
+    mirror = mirror_of(tenant)
+    report = mirror.sync()
+    assert report.state is RunState.SUCCEEDED, report.message
+    name, _, prop = unknown.partition(".")
+    assert stream(mirror, "left_out", name) == [prop]
+    assert stream(mirror, "mode", name) == "plain"
+    assert {row[COLUMNS[unknown]] for row in rows(mirror, name).values()} == {None}
+    assert len(rows(mirror, name)) == tenant.truth()[name].count
+    tenant.knobs.unknown_properties = set()
+    assert mirror.sync(full=True).state is RunState.SUCCEEDED
+    assert stream(mirror, "left_out", name) is None
+    assert_exact(mirror.database, tenant)
+
+
+@pytest.mark.parametrize("unknown", [*COLUMNS])
+def test_a_property_that_is_gone_leaves_its_column_as_it_was(mirror: Mirror, unknown: str) -> None:
+    name, _, prop = unknown.partition(".")
+    column, tenant = COLUMNS[unknown], mirror.tenant
+    before, mark = rows(mirror, name), last_seq(mirror.database)
+    tenant.knobs.unknown_properties = {unknown}
+    if name == "users":
+        tenant.update_user(tenant.users.id_at(3), displayName="Another Name")
+    for full in (False, True, False):
+        report = mirror.sync(full=full)
+        assert report.state is RunState.SUCCEEDED, report.message
+        after = rows(mirror, name)
+        assert {key: row[column] for key, row in after.items()} == {
+            key: row[column] for key, row in before.items()
+        }
+        assert told_of(mirror, mark, column) == []
+        assert checked(mirror.database).problems == []
+    if name == "users":
+        assert after[tenant.users.id_at(3)]["display_name"] == "Another Name"
+    assert stream(mirror, "left_out", name) == [prop]
+    tenant.knobs.unknown_properties = set()
+    assert mirror.sync(full=True).state is RunState.SUCCEEDED
+    assert_exact(mirror.database, tenant)
+
+
+def test_several_properties_are_left_out_in_few_calls(mirror: Mirror, *, names: bool) -> None:
+    tenant = mirror.tenant
+    gone = ["city", "employeeType", "surname", "usageLocation"]
+    tenant.knobs.unknown_properties = {f"users.{one}" for one in gone}
+    tenant.knobs.names_unknown = names
+    mirror.calls()
+    assert mirror.sync("users").state is RunState.SUCCEEDED
+    assert stream(mirror, "left_out") == gone
+    assert mirror.calls() < 20
+
+
+def test_changes_of_other_properties_go_on_to_arrive(mirror: Mirror) -> None:
+    tenant, mark = mirror.tenant, last_seq(mirror.database)
+    tenant.knobs.unknown_properties = {"users.jobTitle"}
+    mirror.sync()
+    one = tenant.users.id_at(4)
+    title = rows(mirror, "users")[one]["job_title"]
+    tenant.update_user(one, displayName="Renamed", jobTitle="Not to be seen")
+    created = tenant.create_user(displayName="New")
+    calls = mirror.nango.calls.graph["users"]
+    assert mirror.sync().state is RunState.SUCCEEDED
+    assert mirror.nango.calls.graph["users"] == calls, "it came by delta"
+    found = rows(mirror, "users")
+    assert (found[one]["display_name"], found[one]["job_title"]) == ("Renamed", title)
+    assert found[str(created)]["display_name"] == "New"
+    assert told_of(mirror, mark, "job_title") == []
+    assert checked(mirror.database).problems == []
+
+
+def test_what_is_left_out_is_asked_for_again_by_the_weekly_walk_and_not_before(
+    mirror: Mirror,
+) -> None:
+    tenant = mirror.tenant
+    tenant.knobs.unknown_properties = {"users.jobTitle", "groups.visibility", "sites.root"}
+    mirror.sync()
+    tenant.knobs.unknown_properties = set()
+    for _ in range(2):
+        mirror.sync()
+    assert [stream(mirror, "left_out", one) for one in ("users", "groups", "sites")] == [
+        ["jobTitle"],
+        ["visibility"],
+        ["root"],
+    ]
+    with mirror.database.begin() as connection:
+        connection.execute(
+            text(
+                "update sync.streams set full_due_at = now(),"
+                " left_out_at = left_out_at - interval '8 days'"
+            )
+        )
+    assert mirror.sync().state is RunState.SUCCEEDED
+    assert scalar(mirror.database, "select count(*) from sync.streams where left_out <> '{}'") == 0
+    assert_exact(mirror.database, tenant)
+
+
+def test_what_is_left_out_is_shown(mirror: Mirror) -> None:
+    mirror.tenant.knobs.unknown_properties = {"users.jobTitle"}
+    report = mirror.sync()
+    assert report.resources["users"]["left_out"] == ["jobTitle"]
+    with mirror.database.begin() as connection:
+        (overview,) = connections_overview(connection)
+        streams = {one["resource"]: one for one in streams_overview(connection, 1)}
+    assert "jobTitle" in "; ".join(overview["attention"])
+    assert "jobTitle" in streams["users"]["reason"]
+    assert streams["groups"]["reason"] is None
+
+
+def test_a_tenant_that_does_not_know_its_keys_is_refused(mirror_of: MakeMirror) -> None:
+    tenant = Tenant(seed=41, users=10, groups=3)
+    tenant.knobs.unknown_properties = {"users.id"}
+    mirror = mirror_of(tenant)
+    assert mirror.sync().state is RunState.PARTIAL
+    assert stream(mirror, "left_out") is None
+
+
+@pytest.mark.parametrize("name", ["users", "groups"])
+def test_a_tenant_without_delta_does_without_a_property_as_well(
+    mirror_of: MakeMirror, name: str
+) -> None:
+    tenant = Tenant(seed=42, users=30, groups=8, sites=3)
+    tenant.knobs.no_delta = True
+    mirror = mirror_of(tenant)
+    mirror.sync()
+    prop = RESOURCES[name].optional[-1]
+    tenant.knobs.unknown_properties = {f"{name}.{prop}"}
+    tenant.mutate(10)
+    assert mirror.sync().state is RunState.SUCCEEDED
+    assert (stream(mirror, "mode", name), stream(mirror, "left_out", name)) == ("list_only", [prop])
+    assert len(rows(mirror, name)) == tenant.truth()[name].count
+    tenant.knobs.unknown_properties = set()
+    assert mirror.sync(full=True).state is RunState.SUCCEEDED
+    assert_exact(mirror.database, tenant)
