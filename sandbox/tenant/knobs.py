@@ -18,6 +18,12 @@ class Knobs:
     """Page of a plain list without `$top`."""
     largest_page: int = 999
     """Page of a plain list at most: a larger `$top` is cut to it in silence."""
+    refused_page: int = 0
+    """A larger `$top` is answered with 400, as a cap of the service. 0: none is."""
+    slow_page: int = 0
+    """A page of users or groups with more objects than this is answered with 504. 0: none is."""
+    slow_member_page: int = 0
+    """The same for a `$top` of /groups/{id}/members."""
     member_page: int = 0
     """Page of /groups/{id}/members without `$top`; 0: as `list_page`."""
     delta_page: int = 200

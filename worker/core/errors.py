@@ -43,6 +43,8 @@ class Trouble(Exception):  # noqa: N818 - the names are the design's words
         self.connection = connection
         self.resource = resource
         self.after = after
+        self.slow = False
+        """Whether the service ran out of time or room: a smaller request may succeed."""
 
     def __str__(self) -> str:
         about = "/".join(part for part in (self.connection, self.resource) if part)

@@ -7,7 +7,8 @@ from urllib.parse import quote
 from models.resource import Resource
 from worker.graph.links import VERSION
 
-GRAPH: Final = f"https://graph.microsoft.com{VERSION}"
+HOST: Final = "https://graph.microsoft.com"
+GRAPH: Final = f"{HOST}{VERSION}"
 ORGANIZATION: Final = f"{VERSION}/organization?$select=id,displayName"
 SITE_SEARCH: Final = "/sites?search=*"
 
@@ -28,19 +29,23 @@ def listing_link(
     return f"{GRAPH}{resource.path}{'?' if query else ''}{'&'.join(query)}"
 
 
-def search_link(resource: Resource, without: Collection[str] = ()) -> str:
+def search_link(
+    resource: Resource, without: Collection[str] = (), *, top: int | None = None
+) -> str:
     """Sites by search: all that is left where the complete listing is refused."""
-    return f"{GRAPH}{SITE_SEARCH}&{_selected(resource, without, children=False)}"
+    size = f"&$top={top}" if top else ""
+    return f"{GRAPH}{SITE_SEARCH}&{_selected(resource, without, children=False)}{size}"
 
 
-def delta_link(resource: Resource, without: Collection[str] = ()) -> str:
+def delta_link(resource: Resource, without: Collection[str] = (), *, top: int | None = None) -> str:
     """The first page of a delta enumeration from the start."""
-    return f"{GRAPH}{resource.delta_path}?{_selected(resource, without, children=True)}"
+    size = f"&$top={top}" if top else ""
+    return f"{GRAPH}{resource.delta_path}?{_selected(resource, without, children=True)}{size}"
 
 
-def token_link(resource: Resource, without: Collection[str] = ()) -> str:
+def token_link(resource: Resource, without: Collection[str] = (), *, top: int | None = None) -> str:
     """Asks for a delta link that starts now."""
-    return f"{delta_link(resource, without)}&$deltatoken=latest"
+    return f"{delta_link(resource, without, top=top)}&$deltatoken=latest"
 
 
 def assignments_link(resource: Resource, role_definition_id: str) -> str:
@@ -59,9 +64,9 @@ def object_target(
     return f"{path}?{_selected(resource, without, children=False) if whole else '$select=id'}"
 
 
-def members_target(group_id: str) -> str:
-    """The direct members of a group."""
-    return f"{VERSION}/groups/{group_id}/members?$select=id&$top=999"
+def members_target(group_id: str, *, top: int | None = None) -> str:
+    """The direct members of a group, ``top`` on a page."""
+    return f"{VERSION}/groups/{group_id}/members?$select=id&$top={top or 999}"
 
 
 def member_of_target(kind: str, identity: str) -> str:

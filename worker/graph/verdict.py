@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from worker.core.errors import Broken, Later, Refused, Restart, Torn, Trouble
-from worker.nango.reply import PASSING, Reply
+from worker.nango.reply import PASSING, Reply, is_slow
 
 _RESTART = frozenset(
     {
@@ -72,6 +72,7 @@ def graph_trouble(  # noqa: PLR0911 - one return a verdict
         after = reply.retry_after(now)
         later = Later(f"Graph answered {reply.status}", after=after or 30.0)
         later.status, later.named = reply.status, after is not None
+        later.slow = is_slow(reply) and not later.named
         return later
     if rejects_token(reply) and not reply.vouched:
         return Broken("Graph rejects the connection's token; the customer must reconnect")

@@ -23,7 +23,7 @@ from worker.nango.diagnosis import QUESTION, Diagnosis
 from worker.nango.exchange import Exchange, Request, Watch
 from worker.nango.gate import DIRECTORY, Gate, service_of
 from worker.nango.health import QUESTION_PAUSE
-from worker.nango.reply import PASSING, Reply
+from worker.nango.reply import PASSING, Reply, is_slow
 from worker.nango.verdict import (
     Doubtful,
     Limited,
@@ -33,6 +33,9 @@ from worker.nango.verdict import (
 )
 
 ATTEMPTS = 5
+SLOW_ATTEMPTS = 3
+"""Attempts at a request that the service has no time for: a smaller one is worth more."""
+
 USER_AGENT = "NONISV|TenantMirror|TenantMirror/0.1"
 """Decorated as SharePoint asks, so that the traffic is not throttled as anonymous."""
 
@@ -197,7 +200,9 @@ class NangoClient:
                 return False
             fault = state.outcome.exception()
             named = fault.after or 0.0 if isinstance(fault, Retry) else 0.0
-            return named > patience.pause or time.monotonic() + state.upcoming_sleep >= until
+            slow = isinstance(fault, Retry) and fault.slow and state.attempt_number >= SLOW_ATTEMPTS
+            late = time.monotonic() + state.upcoming_sleep >= until
+            return slow or late or named > patience.pause
 
         retrying = Retrying(
             retry=retry_if_exception_type(Retry),
@@ -277,6 +282,7 @@ def _throttled(reply: Reply, now: float) -> None:
         after = reply.retry_after(now)
         retry = Retry(f"Graph answered {reply.status}", after=after)
         retry.status = reply.status
+        retry.slow = is_slow(reply) and after is None
         raise retry
 
 

@@ -100,9 +100,13 @@ def _received(response: httpx.Response, until: float, watch: Watch | None) -> by
         if watch is not None and (watch.look(bytes(data)) or len(data) >= HEAD):
             watch = None
         if len(data) > MAX_BODY:
-            raise Torn(f"an answer of more than {MAX_BODY >> 20} MB", after=600)
+            torn = Torn(f"an answer of more than {MAX_BODY >> 20} MB", after=600)
+            torn.slow = True
+            raise torn
         if time.monotonic() > until:
-            raise Retry("Nango's answer took too long")
+            retry = Retry("Nango's answer took too long")
+            retry.slow = True
+            raise retry
     return bytes(data)
 
 

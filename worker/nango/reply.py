@@ -1,6 +1,7 @@
 """What came back from one call: a status, headers and the bytes, not yet understood."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
@@ -45,6 +46,16 @@ class Reply:
         ``now`` is Unix time, for the date form. None where nothing usable was sent.
         """
         return retry_after(self.headers.get("retry-after"), now)
+
+
+_OUT_OF_TIME: Final = re.compile(rb"time[ds]?[ -]?out|took too long", re.IGNORECASE)
+
+
+def is_slow(reply: Reply) -> bool:
+    """Whether the service says that it had no time for this request."""
+    if reply.status in (408, 504, 524, 598, 599):
+        return True
+    return reply.status in (500, 502, 503) and bool(_OUT_OF_TIME.search(reply.body[:4000]))
 
 
 def retry_after(value: str | None, now: float) -> float | None:

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from worker.core.errors import Broken, Halt, Later, Retry, Spent, Torn, Trouble
-from worker.nango.reply import Reply
+from worker.nango.reply import Reply, is_slow
 
 
 class Limited(Retry):
@@ -37,6 +37,9 @@ class KeyDoubted(Doubtful):
 
 
 GRAPH_HEADERS = ("request-id", "x-ms-ags-diagnostic", "client-request-id")
+
+_OUT_OF_TIME = frozenset({"ETIMEDOUT", "ESOCKETTIMEDOUT", "ECONNABORTED"})
+"""What Nango calls a request to Graph that took too long."""
 
 _KEY = "check NANGO_SECRET_KEY: it must be the API key of the environment with the connections"
 _INTEGRATION = "recreate it from one of Nango's Microsoft providers"
@@ -163,7 +166,9 @@ def _by_status(reply: Reply, document: Any, code: str) -> Trouble | None:
     if reply.status >= 500:
         named = document.get("code") if isinstance(document, dict) else None
         reason = f" ({named})" if isinstance(named, str) else ""
-        return Retry(f"Nango got no answer from Graph{reason}; HTTP {reply.status}")
+        retry = Retry(f"Nango got no answer from Graph{reason}; HTTP {reply.status}")
+        retry.slow = is_slow(reply) or named in _OUT_OF_TIME
+        return retry
     if reply.status == 401:
         return Doubtful(f"Nango refused the key (HTTP 401); {_KEY}")
     if reply.status in (408, 409, 421, 423, 425, 449):
@@ -216,7 +221,9 @@ def transport_trouble(fault: httpx.HTTPError | httpx.InvalidURL) -> Trouble:
         case httpx.ConnectError() | httpx.ConnectTimeout() | httpx.ProxyError():
             return Retry(f"Nango cannot be reached ({name}: {fault}); check NANGO_HOST if it lasts")
         case httpx.TransportError() | httpx.DecodingError():
-            return Retry(f"the connection to Nango failed ({name})")
+            retry = Retry(f"the connection to Nango failed ({name})")
+            retry.slow = isinstance(fault, httpx.ReadTimeout)
+            return retry
         case _:
             return Torn(f"Nango's answer could not be read ({name})")
 
@@ -236,5 +243,5 @@ def exhausted(trouble: Retry, pause: float, *, proven: bool = False) -> Later | 
         resource=trouble.resource,
         after=max(pause, trouble.after or 0.0),
     )
-    later.status, later.tried = trouble.status, True
+    later.status, later.tried, later.slow = trouble.status, True, trouble.slow
     return later

@@ -6,9 +6,9 @@ from sqlalchemy import Connection, text
 
 from worker.store.unresolved import summaries
 
-_NOTE = """
-    'left out, as Graph does not know it here: ' || array_to_string(left_out, ', ')
-"""
+_LEFT_OUT = "'left out, as Graph does not know it here: ' || array_to_string(left_out, ', ')"
+_SMALL_PAGES = "'reads pages of ' || page_size || ', as Graph does not answer larger ones'"
+_NOTE = f"{_LEFT_OUT}, {_SMALL_PAGES}"
 _CONNECTIONS = text(f"""
     select c.id, c.provider_config_key, c.nango_connection_id, c.provider, c.tenant_id,
            c.display_name, c.status, c.status_reason, c.settings_problem, c.due_at,
@@ -29,7 +29,7 @@ _CONNECTIONS = text(f"""
                                 case when phase in ('refused', 'held') then phase end), {_NOTE})
                             order by resource)
                       filter (where reason is not null or phase in ('refused', 'held')
-                                 or left_out is not null)
+                                 or left_out is not null or page_size is not null)
                       as attention
              from sync.streams where connection_id = c.id) s on true
       left join lateral (
@@ -52,6 +52,7 @@ _STREAMS = text(f"""
     select resource, phase, mode, page_no, seen_count, restarts, first_complete_at, full_walk_at,
            fresh_at, extract(epoch from clock_timestamp() - fresh_at) as age_seconds,
            due_at, full_due_at, nullif(concat_ws('; ', reason, {_NOTE}), '') as reason, left_out,
+           page_size,
            case when phase not in ('listing', 'sweeping') then drift end as drift,
            (select count(*) from sync.removals r where r.connection_id = s.connection_id
                and (r.resource = s.resource or

@@ -31,6 +31,9 @@ class Stream:
     select_hash: str | None = None
     left_out: list[str] | None = None
     left_out_at: datetime | None = None
+    page_size: int | None = None
+    page_size_at: datetime | None = None
+    slow_pages: int = 0
     seen_count: int = 0
     loop_mark: str | None = None
     body_digest: str | None = None

@@ -159,6 +159,7 @@ def _line(
         "changes": counts,
         "drift": missed(stream, session.run.started_at, session.tally.walked),
         "left_out": stream.left_out or [],
+        "page_size": stream.page_size,
         "problem": trouble.message if trouble else stream.reason or apart,
     }
 

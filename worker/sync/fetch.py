@@ -67,8 +67,8 @@ def _read(stream: Stream, onward: Onward, receive: Callable[[], Reply]) -> Read:
 
 def _reading_members(session: Session, stream: Stream, place: Place) -> Ask:
     """Which groups come next is looked up here, on the loader's thread."""
-    batcher = session.batcher
+    batcher, top = session.batcher, stream.page_size
     with session.database.begin() as connection:
         number = session.lease.connection_id
         groups = live_ids_after(connection, number, stream.resource, place.after, place.room)
-    return lambda: Read(stream, read_member_page(batcher, place, groups))
+    return lambda: Read(stream, read_member_page(batcher, place, groups, top=top))

@@ -21,9 +21,15 @@ from worker.graph.batch import LIMIT, Batcher
 from worker.graph.links import target_of
 from worker.graph.memberships import take_members
 from worker.graph.page import Page
-from worker.graph.targets import members_target
+from worker.graph.targets import HOST, members_target
 from worker.nango.reply import Reply
 from worker.sync.parts import ask_each, parts_of_a_walk, trouble_of
+
+USUAL: Final = 999
+"""Members on a page."""
+
+SMALL: Final = 100
+"""Members on a page from which on it is not the size, if Graph does not answer one group."""
 
 _MARK: Final = "members:"
 
@@ -70,7 +76,18 @@ def without_group(link: str, group: str) -> str:
     return Place(after, left).link
 
 
-def read_member_page(batcher: Batcher, place: Place, groups: Sequence[str]) -> Page:
+def smaller_pages(link: str, top: int) -> str:
+    """The same place with a smaller page size: groups under way are read again from the start."""
+    place = place_of(link)
+    if place is None:
+        return link
+    starts = {group: f"{HOST}{members_target(group, top=top)}" for group in place.under_way}
+    return Place(place.after, starts).link
+
+
+def read_member_page(
+    batcher: Batcher, place: Place, groups: Sequence[str], *, top: int | None = None
+) -> Page:
     """The next members of the groups under way, and the first of the given ones behind them.
 
     A group that is gone meanwhile is noted as not seen, whatever the list said of it: the sweep
@@ -78,13 +95,15 @@ def read_member_page(batcher: Batcher, place: Place, groups: Sequence[str]) -> P
     where it is about all groups.
     """
     targets = {group: target_of(link) for group, link in place.under_way.items()}
-    targets |= {group: members_target(group) for group in groups}
+    targets |= {group: members_target(group, top=top) for group in groups}
     page, under_way = Page(), {}
     troubles: dict[str, Trouble] = {}
     for group, reply in ask_each(batcher, targets).items():
         try:
             link = _take(page, group, reply, place.under_way.get(group))
         except (Refused, Later, Broken) as trouble:
+            if trouble.slow and (top or USUAL) > SMALL:
+                raise  # smaller pages are asked for before a group is set apart
             troubles[group] = trouble
             continue
         if link is not None:

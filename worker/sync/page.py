@@ -139,6 +139,7 @@ def _turned(session: Session, stream: Stream, page: Page) -> Stream:
         body_digest=page.digest or stream.body_digest,
         body_repeats=repeats,
         loop_mark=_mark(stream, page),
+        slow_pages=0,
         incomplete=stream.incomplete or any(r.key is None for r in page.rejects),
         walk_started_at=began or session.began,
         reason=stream.reason if stream.is_held else None,

@@ -16,6 +16,7 @@ from worker.graph.verdict import LOCKED
 from worker.nango.reply import PASSING
 from worker.store.streams import Stream
 from worker.sync.members import place_of
+from worker.sync.page_size import is_too_large, is_used_up, shrunk
 from worker.sync.transitions import (
     NOT_OFFERED,
     RESTART_PAUSE,
@@ -53,8 +54,13 @@ class FindProperties:
 
 
 @dataclass(frozen=True)
+class AskForOne:
+    """Ask for a page of one object: whether it is the size that Graph has no time for."""
+
+
+@dataclass(frozen=True)
 class GoOn:
-    """Go on at once in another state; what the walk before has seen counts no more."""
+    """Go on at once in another state; where it is another walk, nothing counts as seen."""
 
     stream: Stream
 
@@ -66,7 +72,7 @@ class Stop:
     stream: Stream
 
 
-Decision: TypeAlias = TryAgain | AskForToken | FindProperties | GoOn | Stop
+Decision: TypeAlias = TryAgain | AskForToken | FindProperties | AskForOne | GoOn | Stop
 
 
 class Recovery:
@@ -80,6 +86,7 @@ class Recovery:
         self._expects_refusal = self._was_refused or stream.mode is not Mode.PLAIN
         self._refusal: Refused | None = None
         self._searched = False
+        self._asks_for_one = False
 
     def note_success(self) -> None:
         """An answer was of use: refusals from now on are unexpected."""
@@ -87,6 +94,11 @@ class Recovery:
 
     def decide(self, stream: Stream, trouble: Trouble, moment: datetime, *, late: bool) -> Decision:
         """What to do about a trouble; ``late`` says that no time is left in the slice."""
+        if self._asks_for_one:
+            self._asks_for_one = False
+            return _wait(replace(stream, slow_pages=stream.slow_pages + 1), trouble, moment)
+        if is_too_large(stream, trouble) and (late or not self._is_first_word(trouble)):
+            return self._shrink(stream, trouble, moment, late=late)
         if isinstance(trouble, Refused) and (names := _named(stream, trouble)):
             return self.leave_out(stream, names)
         if self._may_pass(stream, trouble):
@@ -95,13 +107,42 @@ class Recovery:
             self._attempts += 1
             return TryAgain(PAUSES[self._attempts - 1])
         self._attempts = 0
+        return self._final(stream, trouble, moment)
+
+    def _final(self, stream: Stream, trouble: Trouble, moment: datetime) -> Decision:
+        """What to do about a trouble that does not pass."""
         if isinstance(trouble, Restart):
             return self._again(stream, restarted(stream, self._began), trouble)
         if isinstance(trouble, Refused):
             return self._search(stream, trouble) or self._refused(stream, trouble)
-        pause = trouble.after if isinstance(trouble, Later) else 300.0
-        waits = postponed(stream, moment, pause or 60.0, trouble.message)
-        return Stop(replace(waits, out_of_budget=isinstance(trouble, Spent)))
+        return _wait(stream, trouble, moment)
+
+    def _is_first_word(self, trouble: Trouble) -> bool:
+        """Whether an answer inside a ``$batch`` is the first one; a single call tries by itself."""
+        return isinstance(trouble, Later) and not trouble.tried and self._attempts == 0
+
+    def _shrink(
+        self, stream: Stream, trouble: Trouble, moment: datetime, *, late: bool
+    ) -> Decision:
+        """Ask for smaller pages once the attempts at this size are used up.
+
+        Where Graph has no time for one object either, it is not the size. Where none is left to
+        ask for that, a second slice that ends like this tells as much.
+        """
+        self._attempts = 0
+        ready = is_used_up(stream, trouble, self._began)
+        if isinstance(trouble, Refused) or (ready and late and stream.slow_pages):
+            return self.one_was_answered(stream, trouble, moment)
+        if ready and not late:
+            self._asks_for_one = True
+            return AskForOne()
+        return _wait(replace(stream, slow_pages=stream.slow_pages + 1), trouble, moment)
+
+    def one_was_answered(self, stream: Stream, trouble: Trouble, moment: datetime) -> Decision:
+        """It is the size: smaller pages, where there are any."""
+        self._asks_for_one = False
+        after = shrunk(stream, trouble, self._began)
+        return GoOn(after) if after else self._final(stream, trouble, moment)
 
     def _search(self, stream: Stream, trouble: Refused) -> FindProperties | None:
         """A refusal that may be about a property is looked into, once in a slice."""
@@ -164,6 +205,13 @@ class Recovery:
 def _follows_cursor(stream: Stream) -> bool:
     """Whether a round of changes was asked for."""
     return stream.follows_delta and stream.phase in (Phase.DELTA, Phase.HELD)
+
+
+def _wait(stream: Stream, trouble: Trouble, moment: datetime) -> Stop:
+    """The stream waits where it is, for as long as was asked."""
+    pause = trouble.after if isinstance(trouble, Later) else 300.0
+    waits = postponed(stream, moment, pause or 60.0, trouble.message)
+    return Stop(replace(waits, out_of_budget=isinstance(trouble, Spent)))
 
 
 def _named(stream: Stream, trouble: Refused) -> list[str]:

@@ -125,11 +125,24 @@ def _let_go(tx: Transaction, stream: Stream, pending: Mapping[tuple[str, bool], 
 def _open(session: Session, due: list[Streaming]) -> None:
     links = {one.stream.name: one.opening_target() for one in due}
     targets = {name: target for name, target in links.items() if target is not None}
-    replies = open_connection(session, targets)
+    replies = _opened(session, targets)
     mend(session)
     crash_point("opened")
     for one in due:
         one.opened(replies.get(one.stream.name))
+
+
+def _opened(session: Session, targets: Mapping[str, str]) -> dict[str, Reply]:
+    """The opening call; where it takes too long, the organization only.
+
+    Each page is then asked for by itself, so that the one that takes so long is found.
+    """
+    try:
+        return open_connection(session, targets)
+    except Later as trouble:
+        if not trouble.slow or not targets:
+            raise
+    return open_connection(session, {})
 
 
 class _Driver:

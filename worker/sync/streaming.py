@@ -11,7 +11,7 @@ from typing import assert_never
 
 from models.stream import Mode
 from worker.core.crash import crash_point
-from worker.core.errors import Away, Broken, Fenced, Halt, Outage, Refused, Reject, Trouble
+from worker.core.errors import Away, Broken, Fenced, Halt, Outage, Reject, Trouble
 from worker.graph.links import target_of
 from worker.nango.reply import Reply
 from worker.store.quarantine import forget_unreadable
@@ -22,8 +22,18 @@ from worker.sync.fetch import Read, link_of, page_ask
 from worker.sync.members import FIRST, place_of
 from worker.sync.onward import Coming, Follow, Onward
 from worker.sync.page import load_page
+from worker.sync.page_size import grown, reads_members_apart
 from worker.sync.plan import Step, allowed_again, compares, next_step, tries_all, tries_plain
-from worker.sync.recovery import AskForToken, FindProperties, GoOn, Recovery, Stop, TryAgain
+from worker.sync.recovery import (
+    AskForOne,
+    AskForToken,
+    Decision,
+    FindProperties,
+    GoOn,
+    Recovery,
+    Stop,
+    TryAgain,
+)
 from worker.sync.session import Session
 from worker.sync.settle import settle_round
 from worker.sync.spared import Confirmed
@@ -34,6 +44,7 @@ from worker.sync.walk import (
     after_pause,
     find_unknown,
     first_link,
+    read_one,
     read_token,
     token_target,
 )
@@ -60,15 +71,14 @@ class Streaming:
         self._answer: Callable[[object], None] | None = None
         self._pause = 0.0
         self._asks_for_token = False
-        self._unclear: Refused | None = None
+        self._question: Callable[[], Ask] | None = None
         self.recovery = Recovery(stream, now)
         if self.step is not Step.WAIT:
-            stream = allowed_again(stream)
+            stream = replace(allowed_again(stream), out_of_budget=False)
             interval = session.policy.interval(stream)
-            stream = replace(stream, out_of_budget=False, interval_seconds=interval)
-            self.stream = stream
-        if self.step is not Step.WAIT and tries_plain(stream, session.order):
-            self.stream = tried_plain(stream)
+            stream = self.stream = replace(stream, interval_seconds=interval)
+            if tries_plain(stream, session.order) and not reads_members_apart(stream, now):
+                self.stream = tried_plain(stream)
 
     @property
     def step(self) -> Step:
@@ -104,16 +114,17 @@ class Streaming:
         return ask if ask is None or not pause else after_pause(pause, ask)
 
     def _coming_step(self) -> Step:
-        """The next step; a regular full walk asks again for what was left out."""
+        """The next step; a walk tries larger pages, and a regular one what was left out."""
         session, step = self.session, self.step
-        begins = step in (Step.TOKEN, Step.BEGIN)
-        if begins and tries_all(self.stream, session.order, self._now, session.policy):
-            self.stream = replace(self.stream, left_out=None)
+        if step in (Step.TOKEN, Step.BEGIN):
+            self.stream = grown(self.stream, self._now)
+            if tries_all(self.stream, session.order, self._now, session.policy):
+                self.stream = replace(self.stream, left_out=None)
         return Step.TOKEN if self._asks_for_token else step
 
     def _next_ask(self) -> Ask | None:
-        if self._unclear is not None:
-            return self._ask_for_properties(self._unclear)
+        if self._question is not None:
+            return self._question()
         while True:
             step = self._coming_step()
             if step is Step.BEGIN:
@@ -159,19 +170,24 @@ class Streaming:
         self.generation += 1
         if isinstance(trouble, NOT_FOR_GOOD):
             raise trouble
-        self._asks_for_token, self._round, self._unclear = False, None, None
+        self._asks_for_token, self._round, self._question = False, None, None
         moment, late = self.session.moment, self.is_late()
-        match decision := self.recovery.decide(self.stream, trouble, moment, late=late):
+        decision = self.recovery.decide(self.stream, trouble, moment, late=late)
+        self._follow_decision(decision, trouble)
+
+    def _follow_decision(self, decision: Decision, trouble: Trouble) -> None:
+        match decision:
             case TryAgain(pause):
                 self._pause = min(pause, self.session.retry_seconds)
                 self._opened = self._answer = None
             case AskForToken():
                 self._asks_for_token = True
             case FindProperties():
-                assert isinstance(trouble, Refused)
-                self._unclear = trouble
+                self._question = lambda: self._ask_for_properties(trouble)
+            case AskForOne():
+                self._question = lambda: self._ask_for_one(trouble)
             case GoOn(after):
-                self._save(after, afresh=True)
+                self._save(after, afresh=after.walk_id != self.stream.walk_id)
             case Stop(after):
                 self._park(after, trouble)
             case _:
@@ -191,19 +207,30 @@ class Streaming:
         self._answer = lambda token: (self._take_token if probing else self._begin)(str(token))
         return lambda: read_token(batcher, stream, opened)
 
-    def _ask_for_properties(self, refusal: Refused) -> Ask:
+    def _ask_for_properties(self, refusal: Trouble) -> Ask:
         batcher, stream = self.session.batcher, self.stream
 
         def answer(names: object) -> None:
             assert isinstance(names, list)
-            self._unclear = None
+            self._question = None
             if names:
-                self._save(self.recovery.leave_out(stream, names).stream, afresh=True)
+                self._follow_decision(self.recovery.leave_out(stream, names), refusal)
             else:
                 self.fail(refusal)
 
         self._answer = answer
         return lambda: find_unknown(batcher, stream)
+
+    def _ask_for_one(self, slow: Trouble) -> Ask:
+        batcher, stream = self.session.batcher, self.stream
+
+        def answer(_: object) -> None:
+            self._question = None
+            moment = self.session.moment
+            self._follow_decision(self.recovery.one_was_answered(stream, slow, moment), slow)
+
+        self._answer = answer
+        return lambda: read_one(batcher, stream)
 
     def _ask_sweep(self) -> Ask:
         batcher, coming = self.session.batcher, self._round_ahead()

@@ -179,6 +179,11 @@ def _lists_behind_token(stream: Stream) -> bool:
     return entity and stream.mode is Mode.PLAIN
 
 
+def walked_instead(stream: Stream) -> Stream:
+    """A full walk takes the place of a round that cannot be finished, and brings a new cursor."""
+    return replace(_from_the_start(stream), phase=Phase.READY, select_hash=None, drift=None)
+
+
 def tried_plain(stream: Stream) -> Stream:
     """The plain way is tried again: from the cursor that was kept, where there is one."""
     resting = Phase.DELTA if stream.delta_link else Phase.READY

@@ -34,6 +34,10 @@ DEFINITIONS_A_PAGE: Final = LIMIT
 """Role definitions asked for in one ``$batch``: one page of a filtered walk."""
 
 
+USUAL: Final = 200
+"""Objects on a page where Graph chooses: in delta enumerations and among sites."""
+
+
 def after_pause(seconds: float, ask: Ask) -> Ask:
     """The same ask, sent a little later; a process that stops waits no longer."""
 
@@ -46,17 +50,19 @@ def after_pause(seconds: float, ask: Ask) -> Ask:
 
 def first_link(stream: Stream) -> str:
     """Where a full walk of a stream starts."""
-    without = stream.left_out or ()
+    without, top = stream.left_out or (), stream.page_size
     if stream.mode is Mode.SEARCH:
-        return search_link(stream.resource, without)
+        return search_link(stream.resource, without, top=top)
     if stream.resource.children and stream.mode is not Mode.LIST_ONLY:
-        return delta_link(stream.resource, without)
-    return listing_link(stream.resource, without)
+        return delta_link(stream.resource, without, top=top)
+    return listing_link(stream.resource, without, top=top)
 
 
 def token_target(stream: Stream) -> str:
-    """What is asked for a delta token."""
-    return target_of(token_link(stream.resource, stream.left_out or ()))
+    """What is asked for a delta token, which has the page size of its rounds."""
+    small = stream.page_size is not None and stream.page_size < USUAL
+    top = stream.page_size if small else None
+    return target_of(token_link(stream.resource, stream.left_out or (), top=top))
 
 
 def understood(stream: Stream, reply: Reply, *, again: bool = False) -> Page:
@@ -141,6 +147,12 @@ def _with_only(stream: Stream, names: Collection[str]) -> str:
     if stream.mode is Mode.SEARCH:
         return target_of(search_link(resource, without))
     return target_of(listing_link(resource, without, top=1 if resource.page_size else None))
+
+
+def read_one(batcher: Batcher, stream: Stream) -> None:
+    """Ask for the smallest page there is. Raises what an answer means where it is none."""
+    resource = stream.resource
+    understood(stream, batcher.get(target_of(listing_link(resource, resource.optional, top=1))))
 
 
 def read_definitions(batcher: Batcher) -> list[str]:

@@ -98,7 +98,18 @@ class Call:
             raise bad_request(
                 f"Invalid page size specified: '{text}'. Must be between 1 and {MAX_TOP} inclusive."
             )
-        return min(int(text), self.tenant.knobs.largest_page)
+        knobs, top = self.tenant.knobs, int(text)
+        if knobs.refused_page and top > knobs.refused_page:
+            raise bad_request(
+                f"Invalid page size specified: '{text}'. "
+                f"Must be between 1 and {knobs.refused_page} inclusive."
+            )
+        return min(top, knobs.largest_page)
+
+    def serve(self, size: int, most: int) -> None:
+        """504 where a page of `size` is larger than the service has time for; 0: none is."""
+        if most and size > most:
+            raise GraphError(504, "UnknownError", "")
 
     def cursor(self, link: str) -> Cursor | None:
         """The cursor in the link's token, None on a first call."""

@@ -55,8 +55,9 @@ def _delta(call: Call, fields: Fields, everything: Walk, changed: Walk) -> bytes
         return _answer(call, fields, link, cursor, Leaf([], cursor.at, done=True))
     if empty_now(call, cursor):
         return _answer(call, fields, link, cursor, Leaf([], cursor.at, cursor.offset))
-    walk = everything if cursor.mode is Mode.FIRST else changed
-    return _answer(call, fields, link, cursor, walk(call, cursor))
+    leaf = (everything if cursor.mode is Mode.FIRST else changed)(call, cursor)
+    call.serve(len(leaf.texts), knobs.slow_page)
+    return _answer(call, fields, link, cursor, leaf)
 
 
 def _cursor(call: Call, fields: Fields, link: str) -> Cursor:
@@ -66,7 +67,8 @@ def _cursor(call: Call, fields: Fields, link: str) -> Cursor:
         latest = call.query.params.get("$deltatoken") == LATEST
         mode = Mode.DELTA if latest else Mode.FIRST
         at = end if latest else 0
-        return Cursor(mode, tenant.delta_epoch, call.mask(fields), base=end, at=at)
+        top = call.top(0)
+        return Cursor(mode, tenant.delta_epoch, call.mask(fields), base=end, at=at, top=top)
     call.refuse_unknown(fields, cursor.mask)
     named_delta = call.query.before.endswith("$deltatoken=")
     if cursor.mode is Mode.LIST or (cursor.mode is Mode.DELTA) is not named_delta:
@@ -75,6 +77,11 @@ def _cursor(call: Call, fields: Fields, link: str) -> Cursor:
     if expired or cursor.epoch != tenant.delta_epoch or cursor.base > end:
         raise _gone(call, link)
     return replace(cursor, mode=Mode.ROUND) if cursor.mode is Mode.DELTA else cursor
+
+
+def page_of(call: Call, cursor: Cursor) -> int:
+    """Objects on a page: a `$top` is heeded where it is smaller than the service's own size."""
+    return min(cursor.top or call.tenant.knobs.delta_page, call.tenant.knobs.delta_page)
 
 
 def _gone(call: Call, link: str) -> GraphError:
@@ -93,7 +100,7 @@ def _answer(call: Call, fields: Fields, link: str, cursor: Cursor, leaf: Leaf) -
     if ahead is not None:
         return page(fields.resource, texts, nextLink=call.link(link, ahead))
     at = cursor.base if cursor.mode is Mode.FIRST else leaf.at
-    start = Cursor(Mode.DELTA, cursor.epoch, cursor.mask, base=at, at=at)
+    start = Cursor(Mode.DELTA, cursor.epoch, cursor.mask, base=at, at=at, top=cursor.top)
     return page(fields.resource, texts, deltaLink=call.link(link, start, "$deltatoken"))
 
 
@@ -107,7 +114,7 @@ def _tombstone(shelf: Shelf, index: int) -> bytes:
 
 def _all_users(call: Call, cursor: Cursor) -> Leaf:
     shelf, knobs = call.tenant.users, call.tenant.knobs
-    stop = min(cursor.at + knobs.delta_page, shelf.total)
+    stop = min(cursor.at + page_of(call, cursor), shelf.total)
     texts = shelf.texts(cursor.at, stop, delta_view(USERS, cursor.mask))
     if knobs.tombstones_first and shelf.overlay:
         gone = (i for i in range(cursor.at, stop) if shelf.state(i) is not State.LIVE)
@@ -119,7 +126,7 @@ def _changed_users(call: Call, cursor: Cursor) -> Leaf:
     shelf, log = call.tenant.users, call.tenant.log["users"]
     view = delta_view(USERS, cursor.mask)
     tracked, at, found = frozenset(view.names), cursor.at, dict[int, None]()
-    while at < len(log) and len(found) < call.tenant.knobs.delta_page:
+    while at < len(log) and len(found) < page_of(call, cursor):
         index, change = log[at]
         if not isinstance(change, frozenset) or change & tracked:
             found[index] = None
@@ -149,7 +156,10 @@ class _Groups:
 
     def full(self) -> bool:
         knobs = self.call.tenant.knobs
-        return len(self.found) >= knobs.delta_page or self.told >= 4 * knobs.member_slice
+        return (
+            len(self.found) >= page_of(self.call, self.cursor)
+            or self.told >= 4 * knobs.member_slice
+        )
 
     def whole(self, group: int, offset: int) -> int:
         """Tell of a group and a slice of its members; where the next slice starts, 0 at the end."""

@@ -59,6 +59,8 @@ def shelf_list(call: Call, link: str, fields: Fields, context: str, size: int) -
     """A list of one resource, `size` objects a page unless there is a `$top`."""
     call.query.allow("$select", "$top")
     cursor = call.list_cursor(link, fields, size)
+    if fields.resource in ("users", "groups"):
+        call.serve(cursor.top, call.tenant.knobs.slow_page)
     shelf = call.tenant.shelf(fields.resource)
     listing = Listing(call, link, context, cursor)
     if empty_now(call, cursor):
@@ -107,6 +109,7 @@ def members(call: Call, group_id: str) -> bytes:
     tenant, link = call.tenant, f"groups/{group_id}/members"
     group = live_index(tenant.groups, group_id)
     cursor = call.list_cursor(link, USERS, tenant.knobs.member_page or tenant.knobs.list_page)
+    call.serve(cursor.top, tenant.knobs.slow_member_page)
     listing = Listing(call, link, "directoryObjects", cursor)
     if empty_now(call, cursor):
         return listing.nothing()

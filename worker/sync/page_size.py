@@ -1,0 +1,133 @@
+"""How many objects a stream asks for on a page: fewer where Graph runs out of time. Pure.
+
+A size is halved once the attempts at a page are used up, and doubled at most once a day, by a walk
+that begins after one has ended at the smaller size. A next link has the size of its walk, so a walk
+begins again for another one.
+"""
+
+import re
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from models.stream import Mode, Phase
+from worker.core.errors import Later, Refused, Trouble
+from worker.store.streams import Stream
+from worker.sync.members import place_of, smaller_pages
+from worker.sync.transitions import begun, listed_instead, walked_instead
+from worker.sync.walk import USUAL
+
+SMALLEST: Final = 1
+"""No page can be smaller: if Graph does not answer one object in time, it is not the size."""
+
+SMALLEST_WITH_MEMBERS: Final = 25
+"""Groups on a page with their members.
+
+With fewer, the list of groups and then their members, twenty groups to a call, costs no more calls,
+and each answer is small however large a group is.
+"""
+
+ATTEMPTS_ON_THE_WAY: Final = 3
+"""Slices in a row that must fail at one page of a walk before the walk begins again for it."""
+
+GROWTH: Final = timedelta(days=1)
+"""Time between two changes of a size upwards."""
+
+STALE: Final = timedelta(days=1)
+"""Age of a round that cannot be finished; then a full walk with smaller pages takes its place."""
+
+APART: Final = timedelta(days=7)
+"""How long members are read by list before groups are asked for with their members again."""
+
+_ABOUT_SIZE: Final = re.compile(r"page ?size|\$?\btop\b|maxpagesize|page limit", re.IGNORECASE)
+_BOUND: Final = re.compile(
+    r"(?:between \d+ and|max(?:imum)?\D{0,40}|at most|up to|less than or equal to|exceeds?\D{0,20})"
+    r" ?(\d+)",
+    re.IGNORECASE,
+)
+
+
+def size_of(stream: Stream) -> int:
+    """How many objects are asked for, or expected, on a page."""
+    if stream.page_size is not None:
+        return stream.page_size
+    lists = not (stream.resource.children and stream.mode is not Mode.LIST_ONLY)
+    return (stream.resource.page_size if lists else None) or USUAL
+
+
+def is_too_large(stream: Stream, trouble: Trouble) -> bool:
+    """Whether a trouble says that a page is too large for Graph."""
+    if not _has_pages(stream):
+        return False
+    if isinstance(trouble, Later):
+        return trouble.slow and not trouble.named
+    return _bound(stream, trouble) is not None
+
+
+def _has_pages(stream: Stream) -> bool:
+    """Whether the stream reads pages whose size it can choose."""
+    if not stream.resource.select:
+        return False
+    return stream.phase is Phase.LISTING or (stream.follows_delta and stream.phase is Phase.DELTA)
+
+
+def _bound(stream: Stream, trouble: Trouble) -> int | None:
+    """The size to try where Graph refuses the one that was asked for."""
+    if not isinstance(trouble, Refused) or trouble.status != 400:
+        return None
+    if stream.phase is not Phase.LISTING or not _ABOUT_SIZE.search(trouble.said):
+        return None
+    size = size_of(stream)
+    told = [int(number) for number in _BOUND.findall(trouble.said) if len(number) < 9]
+    return max((one for one in told if SMALLEST <= one < size), default=size // 2)
+
+
+def is_used_up(stream: Stream, trouble: Trouble, now: datetime) -> bool:
+    """Whether a page that is too large was tried often enough to ask for smaller ones.
+
+    At the start of a walk nothing is lost, nor among members. On its way pages of this size have
+    been answered, and a round along a cursor is not given up for a passing fault.
+    """
+    if isinstance(trouble, Refused):
+        return True
+    if stream.phase is Phase.DELTA:
+        return stream.fresh_at is not None and now - stream.fresh_at > STALE
+    if place_of(stream.next_link) is not None:
+        return True
+    return stream.page_no == 0 or stream.slow_pages + 1 >= ATTEMPTS_ON_THE_WAY
+
+
+def shrunk(stream: Stream, trouble: Trouble, moment: datetime) -> Stream | None:
+    """The stream with smaller pages; None where they cannot be smaller."""
+    size = _bound(stream, trouble) or size_of(stream) // 2
+    with_members = bool(stream.resource.children) and stream.mode is not Mode.LIST_ONLY
+    if with_members and size < SMALLEST_WITH_MEMBERS:
+        apart = listed_instead(stream, moment)
+        return replace(apart, page_size=None, page_size_at=moment, slow_pages=0)
+    if size < SMALLEST:
+        return None
+    after = replace(stream, page_size=size, page_size_at=moment, slow_pages=0, due_at=moment)
+    if stream.phase is Phase.DELTA:
+        return walked_instead(after)
+    if place_of(stream.next_link) is not None:
+        return replace(after, next_link=smaller_pages(stream.next_link or "", size))
+    since = stream.walk_started_at or moment
+    return begun(after, since, None, compares=stream.drift is not None)
+
+
+def grown(stream: Stream, now: datetime) -> Stream:
+    """The stream as a new walk begins: with larger pages where it is time to try."""
+    at, size = stream.page_size_at, stream.page_size
+    if size is None or at is None or now - at < GROWTH:
+        return stream
+    if stream.full_walk_at is None or stream.full_walk_at < at:
+        return stream
+    usual = size_of(replace(stream, page_size=None))
+    return replace(stream, page_size=2 * size if 2 * size < usual else None, page_size_at=now)
+
+
+def reads_members_apart(stream: Stream, now: datetime) -> bool:
+    """Whether members are read by list because groups with them were too large lately."""
+    at = stream.page_size_at
+    lists = bool(stream.resource.children) and stream.mode is Mode.LIST_ONLY
+    return lists and stream.page_size is None and at is not None and now - at < APART
