@@ -10,7 +10,8 @@ from sqlalchemy import text
 from models.run import RunState, RunTrigger
 from sandbox.tenant import Nango, Request, Response, Tenant
 from tests.support.mirror import scalar
-from worker.store.connections import all_connections, claim_due
+from worker.store.claims import claim_due
+from worker.store.connections import all_connections
 from worker.sync.discover import CONFIRMED_AT_ONCE, Discovery, discover
 from worker.sync.run import Kit, run_slice
 

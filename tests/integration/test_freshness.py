@@ -14,7 +14,8 @@ from tests.conftest import MakeMirror, Mirror
 from tests.support.mirror import scalar
 from worker.ops.cli.health_lines import freshness_line
 from worker.ops.cli.status import status
-from worker.store.connections import claim_due, request_resync
+from worker.store.claims import claim_due
+from worker.store.connections import request_resync
 from worker.store.metrics import freshness_by_resource, overdue_connections
 from worker.sync.run import run_slice
 

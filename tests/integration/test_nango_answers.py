@@ -15,7 +15,8 @@ from worker.core.errors import Halt, Outage, Trouble
 from worker.core.settings import Settings
 from worker.core.value import SecretStr
 from worker.ops.budgets import outage_of
-from worker.store.connections import all_connections, claim_due
+from worker.store.claims import claim_due
+from worker.store.connections import all_connections
 from worker.store.service import halt_reason
 from worker.sync.discover import Discovery, discover
 from worker.sync.run import Kit, run_slice

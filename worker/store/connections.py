@@ -8,7 +8,6 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, Row, Select, bindparam, exists, func, select, text, update
 
 from models.connection import ConnectionStatus, connections
-from models.run import RunTrigger
 from worker.core.errors import Unknown
 from worker.store.lease import Transaction
 
@@ -152,96 +151,6 @@ def all_connections(
     if statuses:
         statement = statement.where(connections.c.status.in_(statuses))
     return [_known(row) for row in connection.execute(statement)]
-
-
-_SILENT = text("""
-    select count(pg_terminate_backend(pid)) from pg_stat_activity
-     where datname = current_database() and usename = current_user
-       and application_name = current_setting('application_name')
-       and state = 'active' and wait_event = 'ClientRead'
-       and state_change < clock_timestamp() - make_interval(secs => :seconds)
-""")
-SILENT_SECONDS = 120.0
-"""How long a COPY may wait for its client. No timeout of Postgres's ends one whose client says
-nothing: a process that was stopped in the middle would keep its connection locked for good."""
-
-_LAPSED = text("""
-    with unheld as (
-        select connection_id from sync.leases where expires_at < clock_timestamp()
-           for update skip locked),
-    lapsed as (
-        update sync.leases l set expires_at = null, holder = null
-          from unheld where l.connection_id = unheld.connection_id returning l.connection_id)
-    update sync.connections c set due_at = least(c.due_at, clock_timestamp())
-      from lapsed where c.id = lapsed.connection_id and c.status in ('active', 'broken')
-""")
-_DUE = """
-    due as (
-        select c.id, case when c.requested_at is not null then 'manual'
-                          when exists (select from sync.streams s where s.connection_id = c.id
-                                          and s.first_complete_at is not null) then 'scheduled'
-                          else 'backfill' end as queue,
-               greatest(c.due_at, c.requested_at) as since
-          from sync.connections c
-          left join sync.leases l on l.connection_id = c.id
-         where c.status in ('active', 'broken') and c.due_at <= clock_timestamp()
-           and (l.expires_at is null or l.expires_at < clock_timestamp()))
-"""
-_CLAIM = text(f"""
-    with {_DUE}, first_loads as (
-        select count(*) as busy from sync.leases l
-          join sync.runs r on r.connection_id = l.connection_id and r.state = 'running'
-         where l.expires_at > clock_timestamp() and r.trigger = 'backfill'),
-    ranked as (
-        select id, queue, since,
-               row_number() over (partition by queue order by since, id) as place
-          from due),
-    chosen as (
-        select id, queue from ranked, first_loads
-         where queue = 'manual'
-            or queue = 'scheduled' and place <= :by_clock
-            or queue = 'backfill' and place <= :first_loads - busy
-         order by queue = 'manual' desc, queue = 'backfill' desc, since limit :limit),
-    claimed as (
-        select c.id, chosen.queue from sync.connections c join chosen on chosen.id = c.id
-         where c.status in ('active', 'broken') and c.due_at <= clock_timestamp()
-           for update of c skip locked)
-    update sync.connections c
-       set due_at = clock_timestamp() + make_interval(secs => :grace),
-           waiting_since = least(c.waiting_since, c.due_at)
-      from claimed where claimed.id = c.id
- returning c.id, claimed.queue
-""")
-_WAITING = text(f"with {_DUE} select count(*) from due where queue = 'scheduled'")
-
-
-def claim_due(
-    connection: Connection,
-    *,
-    limit: int,
-    first_loads: int,
-    grace: float,
-    by_clock: int | None = None,
-) -> list[tuple[int, RunTrigger]]:
-    """Claim connections that are due, most urgent first, and say on which queue they travel.
-
-    At most ``limit``, of which no more than ``by_clock`` are due by their clocks: that is what
-    Nango's budget has room for. Each queue is ranked by itself, so that a thousand customers who
-    wait for their first load hide nobody. Due is also what holds a lapsed lease: its worker died.
-    A claim lasts ``grace`` seconds: if its message is lost, the connection is due again then.
-    """
-    connection.execute(_SILENT, {"seconds": SILENT_SECONDS})
-    connection.execute(_LAPSED)
-    values = {"limit": limit, "first_loads": first_loads, "grace": grace}
-    values["by_clock"] = limit if by_clock is None else by_clock
-    order = list(RunTrigger)
-    claimed = [(row.id, RunTrigger(row.queue)) for row in connection.execute(_CLAIM, values)]
-    return sorted(claimed, key=lambda item: order.index(item[1]))
-
-
-def count_waiting(connection: Connection) -> int:
-    """Connections that are due by their clocks and not claimed."""
-    return int(connection.execute(_WAITING).scalar_one())
 
 
 def request_resync(

@@ -179,7 +179,7 @@ def _session(kit: Kit, beginning: _Beginning, trigger: RunTrigger, order: Order 
         batcher=Batcher(
             kit.nango,
             address,
-            lane=RunTrigger.MANUAL if order else trigger,
+            lane=RunTrigger.MANUAL if order else _lane(trigger, beginning.run),
             tenant=known.tenant_id,
         ),
         policy=policy,
@@ -193,6 +193,15 @@ def _session(kit: Kit, beginning: _Beginning, trigger: RunTrigger, order: Order 
     )
     session.batcher.before = session.keep_lease
     return session
+
+
+def _lane(trigger: RunTrigger, run: Run) -> RunTrigger:
+    """The lane of a slice's calls: a first load keeps its own until its run has ended.
+
+    A person who asks for the connection meanwhile does not wait for the share of first loads.
+    """
+    adopted = trigger is RunTrigger.SCHEDULED and run.trigger is RunTrigger.BACKFILL
+    return RunTrigger.BACKFILL if adopted else trigger
 
 
 def _order(known: Known, now: datetime) -> Order:

@@ -15,7 +15,7 @@ from worker.events.rewind import follow_server
 from worker.nango.client import NangoClient
 from worker.nango.health import is_silent
 from worker.nango.ledger import redis_trouble
-from worker.store.connections import claim_due, count_waiting
+from worker.store.claims import claim_due, count_waiting
 from worker.store.orphans import free_orphans
 from worker.store.service import (
     is_halted,
