@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import msgspec
+
 
 class Progress(NamedTuple):
     """How far a snapshot has come: the last key of a resource, and how many rows are delivered."""
@@ -18,3 +20,9 @@ class Progress(NamedTuple):
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> "Progress":
         return cls(**{**stored, "after": tuple(stored.get("after", ()))})
+
+    @property
+    def stored(self) -> str:
+        """As JSON, with ``rewound`` only where it is set."""
+        kept = {name: value for name, value in self._asdict().items() if name != "rewound"}
+        return msgspec.json.encode({**kept, "rewound": True} if self.rewound else kept).decode()

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-import msgspec
 from sqlalchemy import Connection, text
 
 from models.change_event import ConnectionChange
@@ -275,7 +274,7 @@ def advance(
             "connection_id": one.connection_id,
             "seq": one.seq,
             "at": one.occurred_at,
-            "snapshot": one.snapshot and msgspec.json.encode(one.snapshot._asdict()).decode(),
+            "snapshot": one.snapshot and one.snapshot.stored,
         }
         for one in positions
     ]

@@ -7,7 +7,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
 from sqlalchemy import Connection, text
 
 from models.base import DIRECTORY
@@ -173,7 +172,7 @@ def _step_back(tx: Transaction, gone: Collection[str]) -> int:
         if not any(part in gone for part in reached.after):
             continue
         before = _row_before(tx.connection, tx.connection_id, reached)
-        snapshot = msgspec.json.encode(reached._replace(after=before)._asdict()).decode()
+        snapshot = reached._replace(after=before).stored
         values = {"id": tx.connection_id, "sink": sink_id, "snapshot": snapshot}
         tx.connection.execute(_SET_SNAPSHOT, values)
         changed += 1
