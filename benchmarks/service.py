@@ -9,7 +9,7 @@ from typing import Final
 
 from benchmarks.processes import ROOT
 from sandbox.servers import Child, Supervisor
-from worker.tasks.queues import MAINTENANCE, SYNCS
+from worker.tasks.queues import WORKERS
 
 _CELERY: Final = (sys.executable, "-m", "celery", "--app", "worker.app", "--quiet")
 _WORKER: Final = ("--without-gossip", "--without-mingle", "--loglevel", "WARNING")
@@ -36,8 +36,9 @@ def _commands(concurrency: int) -> dict[str, list[str]]:
         "WARNING",
     ]
     return {
-        "worker": worker("worker", ",".join(SYNCS), concurrency),
-        "maintenance": worker("maintenance", MAINTENANCE, 1),
+        "worker": worker("worker", WORKERS["worker"], concurrency),
+        "backfill": worker("backfill", WORKERS["backfill"], concurrency),
+        "maintenance": worker("maintenance", WORKERS["maintenance"], 1),
         "beat": [*_CELERY, *beat],
     }
 

@@ -45,6 +45,7 @@ NOT_SETTINGS = {
     "PIP_ROOT_USER_ACTION": "of the build",
     "PYTHONDONTWRITEBYTECODE": "of Python",
     "PYTHONUNBUFFERED": "of Python",
+    "TENANT_MIRROR_BACKFILL_CONCURRENCY": "a part of a worker's command line",
     "TENANT_MIRROR_CONCURRENCY": "a part of the worker's command line",
 }
 
@@ -65,6 +66,12 @@ def test_every_queue_is_consumed_by_exactly_one_process_type(commands: dict[str,
 
 def test_the_tick_has_a_worker_to_itself() -> None:
     assert consumed(PROCFILE["maintenance"]) == ["maintenance"]
+
+
+@pytest.mark.parametrize("process", ["worker", "maintenance"])
+def test_first_loads_have_a_worker_to_themselves(process: str) -> None:
+    assert consumed(PROCFILE["backfill"]) == ["backfill"]
+    assert "backfill" not in consumed(PROCFILE[process])
 
 
 def test_procfile_and_compose_run_the_same_commands() -> None:

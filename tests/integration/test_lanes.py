@@ -1,4 +1,6 @@
-"""Lanes: a first load stays in its own until every stream is complete."""
+"""Lanes: a first load stays in its own until every stream is complete, and in its place."""
+
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import text
@@ -9,8 +11,11 @@ from tests.support.mirror import scalar
 from worker.store.claims import claim_due
 from worker.store.connections import request_resync
 from worker.store.lease import take
+from worker.store.service import note_halt
+from worker.store.workers import report_worker
 from worker.sync.discover import discover
 from worker.sync.run import Kit, run_slice
+from worker.tasks.places import claim_next
 from worker.tasks.schedule import claim
 
 MANUAL, SCHEDULED, BACKFILL = RunTrigger.MANUAL, RunTrigger.SCHEDULED, RunTrigger.BACKFILL
@@ -135,3 +140,82 @@ def test_a_slow_first_load_leaves_other_connections_to_the_clock(kit: Kit, nango
     make_due(kit)
     found, _ = claim(kit)
     assert found == [(1, SCHEDULED), (2, BACKFILL), (3, BACKFILL)]
+
+
+NEW = """
+    insert into sync.connections (nango_connection_id, provider_config_key, provider, due_at)
+    select 'x' || n, 'entra', 'microsoft', now() - n * interval '1 second'
+      from generate_series(1, :number) n
+"""
+
+
+def add_new(kit: Kit, number: int) -> None:
+    """Customers who wait for their first load, the last of them longest."""
+    with kit.database.begin() as connection:
+        connection.execute(text(NEW), {"number": number})
+
+
+def report(kit: Kit, name: str, queues: list[str], processes: int) -> None:
+    with kit.database.begin() as connection:
+        report_worker(connection, name, queues, [f"{name}:{n}" for n in range(processes)])
+
+
+ALL = ["manual", "scheduled", "backfill"]
+
+
+@pytest.mark.parametrize(
+    ("workers", "places"),
+    [
+        ([(["backfill"], 3)], 3),
+        ([(["backfill"], 3), (["backfill"], 2), (["manual", "scheduled"], 4)], 5),
+        ([(ALL, 4)], 3),
+        ([(["backfill", "scheduled"], 2)], 1),
+        ([(ALL, 1)], 1),
+        ([(ALL, 4), (["backfill"], 2)], 5),
+        ([(["manual", "scheduled"], 4)], 8),
+        ([(["backfill"], 30)], 8),
+    ],
+)
+def test_first_loads_take_the_processes_that_serve_them_and_never_all_of_a_worker(
+    kit: Kit, workers: list[tuple[list[str], int]], places: int
+) -> None:
+    """Where no worker that serves them reports, as many are claimed as the setting allows."""
+    add_new(kit, 20)
+    for number, (queues, processes) in enumerate(workers):
+        report(kit, f"w{number}", queues, processes)
+    with kit.database.begin() as connection:
+        found = claim_due(connection, limit=100, first_loads=8, grace=60)
+        assert claim_due(connection, limit=100, first_loads=8, grace=60) == []
+    assert [lane for _, lane in found] == [BACKFILL] * places
+
+
+def test_a_freed_place_is_claimed_at_once_and_by_one(kit: Kit, nango: Nango) -> None:
+    enrol(kit, nango, Tenant(seed=5, users=3))
+    report(kit, "w", ["backfill"], 3)
+    add_new(kit, 20)
+    waits = "select id from sync.connections where due_at <= now() order by due_at, id limit 1"
+    longest = scalar(kit.database, waits)
+    first = claim_next(kit)
+    assert len(first) == 3
+    assert longest in first
+    assert claim_next(kit) == [], "every place is taken"
+    with kit.database.begin() as connection:
+        freed = "update sync.connections set waiting_since = null where id = :id"
+        connection.execute(text(freed), {"id": longest})
+    with ThreadPoolExecutor(4) as pool:
+        second = [one for found in pool.map(lambda _: claim_next(kit), range(4)) for one in found]
+    assert len(second) == 1
+    assert not set(second) & set(first)
+
+
+def test_no_place_is_taken_after_a_halt_or_for_what_is_not_a_first_load(
+    kit: Kit, nango: Nango
+) -> None:
+    enrol(kit, nango, Tenant(seed=5, users=3))
+    run_slice(kit, 1, trigger=BACKFILL)
+    make_due(kit)
+    assert claim_next(kit) == []
+    add_new(kit, 2)
+    with kit.database.begin() as connection:
+        note_halt(connection, "the key is wrong")
+    assert claim_next(kit) == []

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from tests.soak.processes import is_alive
 from tests.support.mirror import checked
 from worker.store.engine import Database
-from worker.tasks.schedule import CLAIM_GRACE
+from worker.tasks.places import CLAIM_GRACE
 
 MEGABYTES: Final = 350.0
 """What a process may have, however long it runs: Celery replaces a pool process at 400."""

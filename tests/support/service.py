@@ -19,7 +19,8 @@ from sandbox.tenant import Tenant
 from tests.support.mirror import checked, mirrored
 from worker.core.errors import Away
 from worker.store.engine import Database
-from worker.tasks.schedule import CLAIM_GRACE
+from worker.tasks.places import CLAIM_GRACE
+from worker.tasks.queues import MAINTENANCE, SYNCS, WORKERS
 
 CELERY = [sys.executable, "-m", "celery", "--app", "worker.app", "--quiet"]
 RELAY = [sys.executable, "-c", "from worker.ops.cli import main; main()", "relay"]
@@ -64,13 +65,23 @@ class Service:
             )
 
     def start_worker(self, name: str = "worker", **more: str) -> None:
-        self._start_worker(name, "manual,scheduled,backfill", **more)
+        self._start_worker(name, ",".join(SYNCS), 1, **more)
+
+    def start_shared_worker(self, processes: int) -> None:
+        """One worker for slices of every kind."""
+        self._start_worker("worker", ",".join(SYNCS), processes)
+
+    def start_slice_workers(self, processes: int) -> None:
+        """A worker for what is prompt and one for first loads, as the Procfile has them."""
+        for name in ("worker", "backfill"):
+            self._start_worker(name, WORKERS[name], processes)
 
     def start_maintenance(self, **more: str) -> None:
-        self._start_worker("maintenance", "maintenance", **more)
+        self._start_worker("maintenance", MAINTENANCE, 1, **more)
 
-    def _start_worker(self, name: str, queues: str, **more: str) -> None:
-        self.start(name, "worker", "-Q", queues, "-c", "1", "-n", f"{name}@test", *PLAIN, **more)
+    def _start_worker(self, name: str, queues: str, processes: int, **more: str) -> None:
+        served = ["-Q", queues, "-c", str(processes)]
+        self.start(name, "worker", *served, "-n", f"{name}@test", *PLAIN, **more)
 
     def start_beat(self, name: str = "beat") -> None:
         scheduler = ["--scheduler", "celery.beat:Scheduler", "--pidfile", ""]

@@ -120,7 +120,13 @@ class Settings:
         ),
     ] = 25.0
     dispatch_limit: Annotated[int, _About(read.whole(1), "connections claimed in one tick")] = 200
-    first_loads: Annotated[int, _About(read.whole(1), "first loads that are under way at once")] = 4
+    first_loads: Annotated[
+        int,
+        _About(
+            read.whole(1),
+            "first loads under way at once at most, and no more than processes serve them",
+        ),
+    ] = 100
     guard_percent: Annotated[
         float,
         _About(

@@ -24,7 +24,7 @@ from worker.core.settings import Settings
 from worker.events.sink_settings import settings_of
 from worker.store.engine import Database
 from worker.store.sink_admin import NewSink, add, sinks_overview
-from worker.tasks.queues import MAINTENANCE, SYNCS
+from worker.tasks.queues import WORKERS
 
 DEMO_CLOCKS: Final = {
     "TENANT_MIRROR_DELTA_SECONDS": "5",
@@ -209,28 +209,20 @@ def start_service(place: Place) -> None:
     name = socket.gethostname()
     plain = ["--without-gossip", "--without-mingle", "--loglevel", "WARNING"]
     commands = {
-        "worker": [
+        child: [
             *celery,
             "worker",
             "--queues",
-            ",".join(SYNCS),
+            queues,
             "--concurrency",
             "2",
             *plain,
             "--hostname",
-            f"worker@{name}",
-        ],
-        "maintenance": [
-            *celery,
-            "worker",
-            "--queues",
-            MAINTENANCE,
-            "--concurrency",
-            "2",
-            *plain,
-            "--hostname",
-            f"maintenance@{name}",
-        ],
+            f"{child}@{name}",
+        ]
+        for child, queues in WORKERS.items()
+    }
+    commands |= {
         "beat": [
             *celery,
             "beat",

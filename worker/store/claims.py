@@ -4,6 +4,7 @@ from sqlalchemy import Connection, text
 
 from models.resources import STREAMED
 from models.run import RunTrigger
+from worker.store.workers import ALIVE_SECONDS
 
 _SILENT = text("""
     select count(pg_terminate_backend(pid)) from pg_stat_activity
@@ -49,13 +50,35 @@ _DUE = f"""
          where c.status in ('active', 'broken') and c.due_at <= clock_timestamp()
            and (l.expires_at is null or l.expires_at < clock_timestamp()))
 """
+_PLACES = f"""
+    first_loads as (
+        select least(:first_loads, (
+                   select sum(case when queues && cast(:prompt as text[])
+                                   then greatest(cardinality(processes) - 1, 1)
+                                   else cardinality(processes) end)
+                     from sync.workers
+                    where 'backfill' = any(queues)
+                      and seen_at > clock_timestamp() - make_interval(secs => :alive)))
+               - (select count(*) from sync.leases l
+                    join sync.connections c on c.id = l.connection_id
+                    join sync.runs r on r.connection_id = c.id and r.state = 'running'
+                   where l.expires_at > clock_timestamp()
+                     and (r.trigger = 'backfill' or c.requested_at is null and {_LOADING}))
+               - (select count(*) from sync.connections c
+                    left join sync.leases l on l.connection_id = c.id
+                    left join sync.runs r on r.connection_id = c.id and r.state = 'running'
+                   where c.status in ('active', 'broken') and c.requested_at is null
+                     and c.waiting_since is not null and c.due_at > clock_timestamp()
+                     and coalesce(l.expires_at < clock_timestamp(), true)
+                     and (r.trigger = 'backfill' or {_LOADING}))
+               as free)
+"""
+"""How many more first loads may be claimed: one for each process that serves them, but never all
+processes of a worker that serves other slices as well. Those under way count, and so do those
+that are claimed and not begun."""
+
 _CLAIM = text(f"""
-    with {_DUE}, first_loads as (
-        select count(*) as busy from sync.leases l
-          join sync.connections c on c.id = l.connection_id
-          join sync.runs r on r.connection_id = c.id and r.state = 'running'
-         where l.expires_at > clock_timestamp()
-           and (r.trigger = 'backfill' or c.requested_at is null and {_LOADING})),
+    with {_DUE}, {_PLACES},
     ranked as (
         select id, queue, since,
                row_number() over (partition by queue order by since, id) as place
@@ -64,7 +87,7 @@ _CLAIM = text(f"""
         select id, queue from ranked, first_loads
          where queue = 'manual'
             or queue = 'scheduled' and place <= :by_clock
-            or queue = 'backfill' and place <= :first_loads - busy
+            or queue = 'backfill' and place <= free
          order by queue = 'manual' desc, queue = 'backfill' desc, since limit :limit),
     claimed as (
         select c.id, chosen.queue from sync.connections c join chosen on chosen.id = c.id
@@ -76,6 +99,25 @@ _CLAIM = text(f"""
       from claimed where claimed.id = c.id
  returning c.id, claimed.queue
 """)
+_CLAIM_FIRST_LOADS = text(f"""
+    with {_PLACES}, chosen as (
+        select c.id from sync.connections c
+          left join sync.leases l on l.connection_id = c.id
+          left join sync.runs r on r.connection_id = c.id and r.state = 'running'
+         where c.status in ('active', 'broken') and c.due_at <= statement_timestamp()
+           and c.requested_at is null
+           and coalesce(l.expires_at < clock_timestamp(), true)
+           and (r.trigger = 'backfill' or {_LOADING})
+         order by c.due_at, c.id
+         limit (select greatest(free, 0) from first_loads)
+           for update of c skip locked)
+    update sync.connections c
+       set due_at = clock_timestamp() + make_interval(secs => :grace),
+           waiting_since = least(c.waiting_since, c.due_at)
+      from chosen where chosen.id = c.id
+ returning c.id
+""")
+_ONE_AT_A_TIME = text("select pg_advisory_xact_lock(hashtextextended('claim first loads', 0))")
 _WAITING = text(f"with {_DUE} select count(*) from due where queue = 'scheduled'")
 
 
@@ -98,16 +140,31 @@ def claim_due(
     """
     connection.execute(_SILENT, {"seconds": SILENT_SECONDS})
     connection.execute(_LAPSED)
+    connection.execute(_ONE_AT_A_TIME)
     values = {
+        **_places(first_loads, grace),
         "limit": limit,
-        "first_loads": first_loads,
-        "grace": grace,
         "by_clock": limit if by_clock is None else by_clock,
-        "streamed": _NAMES,
     }
     order = list(RunTrigger)
     claimed = [(row.id, RunTrigger(row.queue)) for row in connection.execute(_CLAIM, values)]
     return sorted(claimed, key=lambda item: order.index(item[1]))
+
+
+def claim_first_loads(connection: Connection, *, first_loads: int, grace: float) -> list[int]:
+    """Claim as many first loads as there are free places for, those first that wait longest.
+
+    Places are counted by one process at a time, so that several never fill the same one.
+    """
+    connection.execute(_ONE_AT_A_TIME)
+    found = connection.execute(_CLAIM_FIRST_LOADS, _places(first_loads, grace))
+    return sorted(found.scalars())
+
+
+def _places(first_loads: int, grace: float) -> dict[str, object]:
+    prompt = [RunTrigger.MANUAL.value, RunTrigger.SCHEDULED.value]
+    values = {"first_loads": first_loads, "grace": grace, "alive": ALIVE_SECONDS}
+    return {**values, "prompt": prompt, "streamed": _NAMES}
 
 
 def count_waiting(connection: Connection) -> int:

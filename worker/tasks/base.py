@@ -9,10 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import structlog
+from kombu.exceptions import OperationalError
+from redis import RedisError
 
 from worker.core.errors import Away, Busy, Fenced, Halt, Trouble
 from worker.core.log import logger
 from worker.core.settings import load_settings
+from worker.nango.ledger import redis_trouble
 from worker.store.orphans import free_orphans
 from worker.sync.run import Kit
 from worker.wiring import close_kit, open_kit
@@ -57,3 +60,11 @@ def told(action: str, **about: object) -> Iterator[None]:
             log.warning("a server is away", reason=str(trouble))
         except Trouble as trouble:
             log.warning("not done", reason=str(trouble))
+
+
+def send(task: object, queue: str, *arguments: object) -> None:
+    """Send a message. Raises Trouble where Redis does not take it."""
+    try:
+        task.apply_async(arguments, queue=queue)  # type: ignore[attr-defined]
+    except (OperationalError, RedisError) as fault:
+        raise redis_trouble(fault) from fault

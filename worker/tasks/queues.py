@@ -7,7 +7,20 @@ from models.run import RunTrigger
 MAINTENANCE: Final = "maintenance"
 """Ticks, discovery and housekeeping; served apart, so that they never wait behind slices."""
 
-SYNCS: Final[tuple[str, ...]] = tuple(trigger.value for trigger in RunTrigger)
-"""Slices: asked for by a person, due by the clock, first loads."""
+BACKFILL: Final = RunTrigger.BACKFILL.value
+"""Slices of first loads; served apart, so that they never hold every process."""
+
+PROMPT: Final[tuple[str, ...]] = (RunTrigger.MANUAL.value, RunTrigger.SCHEDULED.value)
+"""Slices that are to begin within seconds: asked for by a person, due by the clock."""
+
+SYNCS: Final[tuple[str, ...]] = (*PROMPT, BACKFILL)
+"""All slices."""
 
 QUEUES: Final[tuple[str, ...]] = (*SYNCS, MAINTENANCE)
+
+WORKERS: Final[dict[str, str]] = {
+    "worker": ",".join(PROMPT),
+    "backfill": BACKFILL,
+    "maintenance": MAINTENANCE,
+}
+"""The workers by name, each with the queues that it consumes."""

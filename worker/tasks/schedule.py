@@ -4,8 +4,6 @@ A message that is lost costs one claim; two beats by mistake claim different con
 """
 
 from celery import shared_task
-from kombu.exceptions import OperationalError
-from redis import RedisError
 
 from models.run import RunTrigger
 from worker.core.crash import crash_point
@@ -14,7 +12,6 @@ from worker.core.log import logger
 from worker.events.rewind import follow_server
 from worker.nango.client import NangoClient
 from worker.nango.health import is_silent
-from worker.nango.ledger import redis_trouble
 from worker.store.claims import claim_due, count_waiting
 from worker.store.orphans import free_orphans
 from worker.store.service import (
@@ -26,16 +23,14 @@ from worker.store.service import (
 )
 from worker.sync.discover import discover
 from worker.sync.run import Kit
-from worker.tasks.base import kit, told
+from worker.tasks.base import kit, send, told
+from worker.tasks.places import CLAIM_GRACE, first_loads_allowed
 from worker.tasks.sync import sync_slice
 
 NEW_KEY_SECONDS = 15
 """Seconds between two readings of the list as long as a new key has not shown our connections."""
 
 APPROVAL = "correct NANGO_SECRET_KEY, or run 'tenant-mirror connections approve-missing'"
-
-CLAIM_GRACE = 120.0
-"""Seconds after which a claimed connection is due again, if nobody took it up."""
 
 
 @shared_task(name="schedule.tick")
@@ -46,14 +41,14 @@ def tick() -> None:
     with told("tick"):
         mine = kit()
         if _is_to_be_asked(mine.nango):
-            _send(ask_nango, "maintenance")
+            send(ask_nango, "maintenance")
         claimed, looks = claim(mine)
         if claimed:
             crash_point("claimed")
         if looks:
-            _send(discover_connections, "maintenance")
+            send(discover_connections, "maintenance")
         for connection_id, trigger in claimed:
-            _send(sync_slice, trigger.value, connection_id, trigger.value)
+            send(sync_slice, trigger.value, connection_id, trigger.value)
         if claimed:
             crash_point("dispatched")
             logger().info("dispatched", connections=len(claimed))
@@ -68,7 +63,7 @@ def claim(mine: Kit) -> tuple[list[tuple[int, RunTrigger]], bool]:
     gate, settings = mine.nango.gate, mine.settings
     state, _ = gate.health.look()
     by_clock = gate.allowance(RunTrigger.SCHEDULED)
-    first_loads = 0 if gate.allowance(RunTrigger.BACKFILL) == 0 else settings.first_loads
+    first_loads = first_loads_allowed(mine)
     claimed: list[tuple[int, RunTrigger]] = []
     with mine.database.begin() as connection:
         note_tick(connection)
@@ -110,13 +105,6 @@ def ask_nango() -> None:
             with mine.database.begin() as connection:
                 note_halt(connection, trouble.message)
             raise trouble
-
-
-def _send(task: object, queue: str, *arguments: object) -> None:
-    try:
-        task.apply_async(arguments, queue=queue)  # type: ignore[attr-defined]
-    except (OperationalError, RedisError) as fault:
-        raise redis_trouble(fault) from fault
 
 
 @shared_task(name="schedule.discover")

@@ -4,13 +4,31 @@ from celery import shared_task
 
 from models.run import RunTrigger
 from worker.core.log import logger
+from worker.core.stopping import is_stopping
 from worker.sync.run import run_slice
-from worker.tasks.base import kit, told
+from worker.tasks.base import kit, send, told
+from worker.tasks.places import claim_next
+from worker.tasks.queues import BACKFILL
 
 
 @shared_task(name="sync.slice")
 def sync_slice(connection_id: int, trigger: str) -> None:
     """Bring a connection forward within the time budget of a slice."""
+    try:
+        _take_slice(connection_id, trigger)
+    finally:
+        if trigger == BACKFILL and not is_stopping():
+            _send_next()
+
+
+def _send_next() -> None:
+    """The slice of a first load has freed its place: send what waits for one."""
+    with told("first loads"):
+        for connection_id in claim_next(kit()):
+            send(sync_slice, BACKFILL, connection_id, BACKFILL)
+
+
+def _take_slice(connection_id: int, trigger: str) -> None:
     with told("sync", connection=connection_id, trigger=trigger):
         mine = kit()
         report = run_slice(

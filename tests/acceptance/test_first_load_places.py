@@ -1,0 +1,82 @@
+"""First loads beside everything else, with real workers: they fill their places and no more."""
+
+from collections.abc import Callable
+
+import pytest
+
+from sandbox.tenant import Nango, Tenant
+from tests.acceptance.conftest import MakeService
+from tests.support.fault_proxy import FaultProxy
+from tests.support.mirror import scalar
+from tests.support.service import Service, until
+from worker.store.connections import request_resync
+from worker.store.engine import Database
+
+LOADED = "select count(*) from sync.runs where trigger = 'backfill' and state = 'succeeded'"
+
+
+def large(seed: int) -> Tenant:
+    """Its first load takes hundreds of calls."""
+    tenant = Tenant(seed=seed, users=3000, groups=5)
+    tenant.knobs.list_page = tenant.knobs.delta_page = 10
+    return tenant
+
+
+def start_shared(service: Service) -> None:
+    service.start_shared_worker(2)
+
+
+def start_apart(service: Service) -> None:
+    service.start_slice_workers(1)
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("start", [start_shared, start_apart])
+def test_large_first_loads_leave_a_process_to_what_a_person_asks_for_and_to_the_clock(
+    make_service: MakeService,
+    database: Database,
+    nango: Nango,
+    nango_proxy: FaultProxy,
+    start: Callable[[Service], None],
+) -> None:
+    service = make_service(NANGO_HOST=f"http://127.0.0.1:{nango_proxy.port}")
+    nango.add_connection("small", Tenant(seed=1, users=5))
+    start(service)
+    service.start_maintenance()
+    service.start_beat()
+    until(lambda: scalar(database, LOADED) == 1, what="the first load of the small one")
+    for seed in (2, 3, 4):
+        nango.add_connection(f"large{seed}", large(seed))
+    nango_proxy.delay(0.5)
+    under_way = "select count(*) from sync.runs where trigger = 'backfill' and state = 'running'"
+    until(lambda: scalar(database, under_way) > 0, what="a large first load")
+    with database.begin() as connection:
+        request_resync(connection, 1, None, full=False)
+    asked = "select requested_at is null from sync.connections where id = 1"
+    until(lambda: bool(scalar(database, asked)), what="the resync")
+    runs = "select count(*) from sync.runs where trigger = 'scheduled' and state <> 'running'"
+    before = scalar(database, runs)
+    until(lambda: scalar(database, runs) > before, what="a run by the clock")
+    assert scalar(database, LOADED) < 4, "ones are still being loaded"
+    assert service.bugs() == []
+
+
+@pytest.mark.timeout(180)
+def test_freed_places_are_taken_without_a_tick(
+    service: Service, database: Database, nango: Nango
+) -> None:
+    """Each slice that ends sends the next: the beat is gone after the first has begun."""
+    for seed in range(8):
+        nango.add_connection(f"c{seed}", Tenant(seed=seed, users=5))
+    service.environment["TENANT_MIRROR_DELTA_SECONDS"] = "600"
+    service.start_maintenance()
+    service.start_beat()
+    found = "select count(*) from sync.connections"
+    until(lambda: scalar(database, found) == 8, what="discovery")
+    service.kill("beat")
+    service.start_slice_workers(1)
+    service.start_beat()
+    until(lambda: scalar(database, "select count(*) from sync.runs") > 0, what="the first load")
+    service.kill("beat")
+    until(lambda: scalar(database, LOADED) == 8, what="every first load")
+    assert service.bugs() == []
