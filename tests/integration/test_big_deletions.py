@@ -5,7 +5,10 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from itertools import groupby
 
 import pytest
 from sqlalchemy import text
@@ -13,9 +16,12 @@ from sqlalchemy import text
 from models.run import RunState
 from sandbox.tenant import Tenant
 from tests.conftest import MakeMirror, Mirror
-from tests.support.mirror import assert_exact, events, last_seq, scalar
+from tests.support.mirror import assert_exact, checked, events, last_seq, scalar
 from worker.store.cascade import LIMIT
+from worker.store.connections import find
 from worker.sync.approve import approve_held
+from worker.sync.erase import erase, finish_erasures
+from worker.sync.subject import Subject, locate
 
 CROWD = 2 * LIMIT + 500
 """Members: more than two transactions take."""
@@ -96,9 +102,14 @@ def test_a_big_group_that_was_held_ends_in_batches_once_approved(crowded: Mirror
 
 def sync_and_die(mirror: Mirror, point: str) -> None:
     """Sync in a process of its own that is killed at a point."""
+    die_at(mirror, point, "sync", "contoso")
+
+
+def die_at(mirror: Mirror, point: str, *command: str) -> None:
+    """Run a command in a process of its own that is killed at a point."""
     settings = mirror.kit.settings
     done = subprocess.run(
-        [sys.executable, "-c", "from worker.ops.cli import main; main()", "sync", "contoso"],
+        [sys.executable, "-c", "from worker.ops.cli import main; main()", *command],
         env={
             **{k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")},
             "DATABASE_URL": mirror.database.url.set(drivername="postgresql").render_as_string(
@@ -171,3 +182,115 @@ def test_groups_and_users_of_many_memberships_end_together(mirror_of: MakeMirror
         if e["resource"] == "group_members"
     ]
     assert len(ended) == len(set(ended))
+
+
+def names(mirror: Mirror, key: str) -> int:
+    """How many memberships, groups and events name an object."""
+    statement = """
+        select (select count(*) from directory.group_members
+                 where :id in (group_id::text, member_id::text))
+             + (select count(*) from directory.groups where id::text = :id)
+             + (select count(*) from sync.seen where keys::text like '%' || :id || '%')
+             + (select count(*) from sync.erasures where pending::text like '%' || :id || '%')
+             + (select count(*) from events.change_events
+                 where object_id like '%' || :id || '%' or before::text like '%' || :id || '%'
+                       or after::text like '%' || :id || '%')
+    """
+    return int(scalar(mirror.database, statement, id=key))
+
+
+def subject(mirror: Mirror, key: str) -> Subject:
+    with mirror.database.begin() as connection:
+        return locate(connection, find(connection, "contoso"), key, "groups")
+
+
+def deletions(mirror: Mirror, after: int) -> list[tuple[str, int]]:
+    """The resources that ended, in order, with how many in a row."""
+    ended = [e["resource"] for e in events(mirror.database, after=after)]
+    return [(of, len(list(some))) for of, some in groupby(ended)]
+
+
+def assert_erased(mirror: Mirror, group: str, after: int) -> None:
+    assert names(mirror, group) == 0
+    assert deletions(mirror, after) == [("group_members", ALL), ("groups", 1)]
+    mirror.sync(full=True)
+    assert names(mirror, group) == 0
+    assert checked(mirror.database).problems == []
+
+
+@contextmanager
+def watching_deletes(mirror: Mirror, sizes: list[int]) -> Iterator[None]:
+    """How many membership rows each transaction deletes, counted by a trigger."""
+    with mirror.database.begin() as connection:
+        connection.exec_driver_sql(WATCH)
+    yield
+    with mirror.database.begin() as connection:
+        found = connection.exec_driver_sql(
+            "select count(*) from public.watched group by number order by min(at)"
+        )
+        sizes += found.scalars()
+
+
+WATCH = """
+    create table public.watched (number xid8, at timestamptz);
+    create function public.watch() returns trigger language plpgsql as $$ begin
+        insert into public.watched values (pg_current_xact_id(), clock_timestamp());
+        return old; end $$;
+    create trigger watch after delete on directory.group_members
+       for each row execute function public.watch()
+"""
+
+
+@pytest.mark.parametrize("members", [CROWD, 2 * LIMIT - 1])
+def test_a_big_group_is_erased_in_batches_and_its_own_end_comes_last(
+    mirror_of: MakeMirror, members: int
+) -> None:
+    mirror = mirror_of(
+        Tenant(seed=6, users=CROWD + 20, groups=3, big_groups=1, big_group_members=members)
+    )
+    mirror.tenant.knobs.delta_page = 10_000
+    mirror.sync()
+    mark, group = last_seq(mirror.database), biggest(mirror)
+    taken: list[int] = []
+    with watching_deletes(mirror, taken):
+        done = erase(mirror.database, subject(mirror, group), lambda _table, _rows: None)
+    assert done.new
+    assert done.rows["directory.group_members"] == members + 1
+    assert names(mirror, group) == 0
+    assert deletions(mirror, mark) == [("group_members", members + 1), ("groups", 1)]
+    assert len(taken) == -(-(members + 1) // LIMIT)
+    assert max(taken) <= LIMIT
+    assert sum(taken) == members + 1
+
+
+def test_an_erasure_that_was_killed_between_batches_is_finished_by_maintenance(
+    crowded: Mirror,
+) -> None:
+    mark, group = last_seq(crowded.database), biggest(crowded)
+    die_at(crowded, "memberships-erased:2", "erase", "contoso", group, "--yes")
+    left = "select count(*) from directory.group_members where group_id = :id"
+    assert scalar(crowded.database, left, id=group) == CROWD - 2 * LIMIT
+    finish_erasures(crowded.database)
+    assert_erased(crowded, group, mark)
+
+
+def test_an_erasure_that_was_killed_between_batches_goes_on_with_the_same_command(
+    crowded: Mirror,
+) -> None:
+    mark, group = last_seq(crowded.database), biggest(crowded)
+    die_at(crowded, "memberships-erased:1", "erase", "contoso", group, "--yes")
+    done = erase(crowded.database, subject(crowded, group), lambda _table, _rows: None)
+    assert not done.new
+    assert_erased(crowded, group, mark)
+
+
+def test_a_full_walk_between_the_batches_of_an_erasure_neither_ends_nor_brings_back_members(
+    crowded: Mirror,
+) -> None:
+    mark, group = last_seq(crowded.database), biggest(crowded)
+    die_at(crowded, "memberships-erased:1", "erase", "contoso", group, "--yes")
+    told = deletions(crowded, mark)
+    assert crowded.sync(full=True).state is RunState.SUCCEEDED
+    assert deletions(crowded, mark) == told == [("group_members", LIMIT)]
+    finish_erasures(crowded.database)
+    assert_erased(crowded, group, mark)

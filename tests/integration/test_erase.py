@@ -39,7 +39,8 @@ from worker.store.engine import Database
 from worker.store.erasure import PATIENCE_DAYS, all_erasures, digests, load_erased
 from worker.sync.approve import approve_held, reject_held
 from worker.sync.discover import discover
-from worker.sync.erase import Done, also, erase, finish_erasures, go_on, lift
+from worker.sync.erase import also, erase, finish_erasures, go_on, lift
+from worker.sync.erase_rows import Done
 from worker.sync.run import run_slice
 from worker.sync.subject import Subject, digest_in, locate
 from worker.tasks.maintenance import keep_house

@@ -38,7 +38,7 @@ POINTS: Final = (
 RELAY_POINTS: Final = ("events-delivered",)
 """Those that a relay passes."""
 
-ERASURE_POINTS: Final = ("erasure-begun", "events-scrubbed")
+ERASURE_POINTS: Final = ("memberships-erased", "erasure-begun", "events-scrubbed")
 """Those that an erasure passes."""
 
 _VARIABLE: Final = "TENANT_MIRROR_CRASH_AT"

@@ -116,6 +116,8 @@ class Pending(msgspec.Struct, kw_only=True):
     """An assignment became known late: earlier events may tell of it."""
     kept_from: int | None = None
     """The first deletion that keeps its key for a sink."""
+    rows: bool = False
+    """Its rows are still being deleted: events are scrubbed after that."""
 
 
 @dataclass(frozen=True)
@@ -212,6 +214,12 @@ def being_erased(connection: Connection, connection_id: int) -> frozenset[str]:
 def unfinished(connection: Connection) -> list[tuple[int, bytes]]:
     """Erasures of any connection that are not scrubbed to the end, the oldest first."""
     return [(row.connection_id, bytes(row.digest)) for row in connection.execute(_UNFINISHED)]
+
+
+def rows_left(connection: Connection, connection_id: int, digest: bytes) -> Erasure | None:
+    """The erasure, where its rows are still being deleted."""
+    found = find_erasure(connection, connection_id, digest)
+    return found if found and found.pending and found.pending.rows else None
 
 
 def put_erasure(tx: Transaction, digest: bytes, resource: str, pending: Pending | None) -> None:

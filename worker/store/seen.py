@@ -14,6 +14,7 @@ from models.row import shape_of
 from worker.store import compare
 from worker.store.change import Change
 from worker.store.engine import driver, join_by_hash
+from worker.store.erasure import being_erased
 from worker.store.lease import Transaction
 from worker.store.merge import key_type, stored_rows, write_outcomes
 from worker.store.quarantine import quarantined
@@ -87,9 +88,10 @@ def unseen(
 ) -> dict[str, str]:
     """Live rows that a complete walk did not see: key to reason.
 
-    Malformed ones count as seen, and so does what Graph does not answer for. Those are set aside
-    here: they are few, and a second join would cost every row. Memberships of the groups
-    ``beside`` are left out: a large group may have any number of them.
+    Malformed ones count as seen, and so do those that are being erased, of which a walk keeps
+    nothing, and what Graph does not answer for. Those are set aside here: they are few, and a
+    second join would cost every row. Memberships of the groups ``beside`` are left out: a large
+    group may have any number of them.
     """
     join_by_hash(tx.connection)
     values = {
@@ -105,7 +107,10 @@ def unseen(
         return {}
     malformed = quarantined(tx, resource.parent or resource.name)
     told_by = itemgetter(slice(36)) if resource.kind is Kind.EDGE else str
-    missing = [key for key in keys if told_by(key) not in malformed]
+    erasing = being_erased(tx.connection, tx.connection_id)
+    missing = [
+        key for key in keys if told_by(key) not in malformed and erasing.isdisjoint(key.split("/"))
+    ]
     apart = left_alone(tx, resource, missing)
     return {key: DeletedReason.NOT_SEEN.value for key in missing if key not in apart}
 

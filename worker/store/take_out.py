@@ -15,6 +15,7 @@ from models.resource import OWNER, Kind, Resource
 from models.resources import RESOURCES
 from models.resources.group_members import GROUP_MEMBERS
 from models.resources.role_assignments import ROLE_ASSIGNMENTS
+from worker.store.cascade import LIMIT
 from worker.store.change import Change
 from worker.store.edges import edge_key
 from worker.store.engine import driver
@@ -29,6 +30,21 @@ _EDGES = tuple(
 """
     for side in ("group_id", "member_id")
 )
+_ZERO = "00000000-0000-0000-0000-000000000000"
+_SOME_MEMBERS = """
+    select group_id, member_id from directory.group_members
+     where connection_id = %(owner)s and group_id = %(id)s and member_id >= %(place)s
+     order by member_id limit %(limit)s
+"""
+_SOME_GROUPS = """
+    select group_id, member_id from directory.group_members
+     where connection_id = %(owner)s and member_id = %(id)s limit %(limit)s
+"""
+_TAKE_EDGES = """
+    delete from directory.group_members
+     where connection_id = %s and group_id = %s and member_id = %s
+ returning group_id, member_id, deleted_at is null
+"""
 _ASSIGNMENTS = """
     delete from directory.role_assignments where connection_id = %s and principal_id = %s::uuid
  returning id, deleted_at is null
@@ -41,11 +57,15 @@ _ABOUT = """
 _REMOVALS = text(f"delete from sync.removals where connection_id = :id and {_ABOUT}")
 _QUARANTINE = text(f"delete from sync.quarantine where connection_id = :id and {_ABOUT}")
 _UNRESOLVED = text("delete from sync.unresolved where connection_id = :id and key = any(:keys)")
-_SEEN = text("""
-    select resource, walk_id, page_no, keys, properties from sync.seen
+_SEEN_PAGES = text("""
+    select resource, walk_id, page_no from sync.seen
      where connection_id = :id
        and exists (select from unnest(keys) as k(key)
                     where string_to_array(k.key, '/') && cast(:keys as text[]))
+""")
+_SEEN = text("""
+    select keys, properties from sync.seen
+     where connection_id = :id and resource = :resource and walk_id = :walk and page_no = :page
 """)
 _SEE = text("""
     update sync.seen set keys = cast(:keys as text[]), properties = cast(:properties as bigint[])
@@ -96,8 +116,46 @@ class TakenOut:
         ]
 
 
+@dataclass
+class Crowd:
+    """The memberships of an object that has more of them than one transaction takes."""
+
+    resource: Resource
+    key: str
+    place: str = _ZERO
+    """Members of a group are read along the key, from where the batch before ended."""
+
+    def take_some(self, tx: Transaction) -> TakenOut:
+        """Delete ``LIMIT`` memberships physically; none where fewer are left."""
+        taken = TakenOut()
+        if self.resource.kind is not Kind.ENTITY:
+            return taken
+        values = {"owner": tx.connection_id, "id": self.key, "place": self.place}
+        with driver(tx.connection).cursor() as cursor:
+            cursor.execute(_SOME_MEMBERS, {**values, "limit": LIMIT})
+            pairs = cursor.fetchall()
+            place = pairs[-1][1] if pairs else self.place
+            cursor.execute(_SOME_GROUPS, {**values, "limit": LIMIT - len(pairs)})
+            pairs += cursor.fetchall()
+            if len(pairs) < LIMIT:
+                return taken
+            cursor.executemany(
+                _TAKE_EDGES, [(tx.connection_id, *pair) for pair in pairs], returning=True
+            )
+            more: bool | None = True
+            while more:
+                taken.edges += [(edge_key((g, m)), live) for g, m, live in cursor.fetchall()]
+                more = cursor.nextset()
+        self.place = place
+        taken.counts = {f"{DIRECTORY}.group_members": len(taken.edges)}
+        return taken
+
+
 def take_out(tx: Transaction, resource: Resource, key: str) -> TakenOut:
-    """Delete an object's rows physically, with its memberships and role assignments."""
+    """Delete an object's rows physically, with its memberships and role assignments.
+
+    ``Crowd`` leaves no more memberships to this than one transaction should have.
+    """
     taken = TakenOut()
     stored = stored_rows(tx, resource, [key]).get(key)
     with driver(tx.connection).cursor() as cursor:
@@ -138,20 +196,13 @@ def take_out_evidence(tx: Transaction, keys: Collection[str]) -> dict[str, int]:
 
 def _unsee(tx: Transaction, gone: Collection[str]) -> int:
     """Take ids out of what a walk under way has seen: a sweep asks for what is stored only."""
-    pages = tx.connection.execute(_SEEN, {"id": tx.connection_id, "keys": list(gone)}).all()
-    for page in pages:
+    values = {"id": tx.connection_id, "keys": list(gone)}
+    pages = tx.connection.execute(_SEEN_PAGES, values).all()
+    for resource, walk_id, page_no in pages:
+        where = {"id": tx.connection_id, "resource": resource, "walk": walk_id, "page": page_no}
+        page = tx.connection.execute(_SEEN, where).one()
         keys, properties = without_keys(page.keys, page.properties, gone)
-        tx.connection.execute(
-            _SEE,
-            {
-                "id": tx.connection_id,
-                "resource": page.resource,
-                "walk": page.walk_id,
-                "page": page.page_no,
-                "keys": keys,
-                "properties": properties,
-            },
-        )
+        tx.connection.execute(_SEE, {**where, "keys": keys, "properties": properties})
     return len(pages)
 
 

@@ -1,70 +1,48 @@
 """Erasing an object for good: what it was goes, that it was there stays, and it stays away.
 
-First, in one transaction: its rows and whatever our bookkeeping has of it go, the end is told,
-and a digest is remembered that keeps syncs from bringing it back. Then its events are scrubbed,
-batch by batch; whoever is interrupted goes on where he was. Deletions keep their keys until every
-sink has had them: a receiver has to know whom to delete.
+First its memberships go, batch by batch where there are many, and a digest is remembered that
+keeps syncs from bringing it back. Then, in one transaction, its row and what our bookkeeping has
+of it go, and the end is told. Then its events are scrubbed, batch by batch. After an interruption
+the work goes on where it was. Deletions keep their keys until every sink has had them: a receiver
+has to know whom to delete.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from models.change_event import ChangeKind
 from models.resources import RESOURCES
 from worker.core.crash import crash_point
 from worker.core.errors import Refused, Unknown
 from worker.core.log import logger
-from worker.events.ledger import append
 from worker.events.scrub import BATCH, Batch, Move, next_move, read_batch, turned, write_batch
-from worker.store.change import Change
 from worker.store.connections import IN_USE, get, request_resync
 from worker.store.engine import Database
 from worker.store.erasure import (
     Behind,
     Erasure,
-    Pending,
     digests,
     find_erasure,
     finish_erasure,
-    make_digests,
-    put_erasure,
     remove_erasure,
+    rows_left,
     save_pending,
     sinks_behind,
     touched,
     unfinished,
 )
-from worker.store.free_text import mentions, names_of, scrub_texts
+from worker.store.free_text import mentions, scrub_texts
 from worker.store.lease import Transaction, interrupting
 from worker.store.namesakes import personal_sites, same_elsewhere
-from worker.store.streams import load_streams, save_stream
-from worker.store.take_out import TakenOut, take_out, take_out_evidence
-from worker.sync.members import without_group
+from worker.sync.erase_rows import Done, take_rows
 from worker.sync.subject import Subject
 
 Told = Callable[[str, int], None]
 """Told about each batch: the table, and how many of its rows have been scrubbed so far."""
 
 
-@dataclass
-class Done:
-    """What an erasure did."""
-
-    mark: str
-    """Stands in the place of the id."""
-    new: bool = False
-    """It was not erased before."""
-    rows: dict[str, int] = field(default_factory=dict)
-    """How many rows were deleted or scrubbed this time, by table."""
-    names: set[str] = field(default_factory=set)
-    """What the object was called; for the eyes of who asked, and never kept."""
-    waits: list[Behind] = field(default_factory=list)
-    """Sinks that have not had every deletion."""
-
-
 def erase(database: Database, subject: Subject, told: Told, *, batch: int = BATCH) -> Done:
     """Erase an object, or go on with it. Raises Unknown where there is no such connection."""
-    done = _begin(database, subject)
+    done = take_rows(database, subject)
     crash_point("erasure-begun")
     go_on(database, subject, done, told, batch=batch)
     return done
@@ -81,63 +59,6 @@ def go_on(
     if scrubbing.events:
         done.rows["events.change_events"] = scrubbing.events
     return done.waits
-
-
-def _begin(database: Database, subject: Subject) -> Done:
-    """Everything but the events, in one transaction; whatever slice was under way is fenced."""
-    with database.begin() as connection:
-        get(connection, subject.connection_id)
-    with interrupting(database, subject.connection_id) as tx:
-        mine = make_digests(tx.connection)
-        before = find_erasure(tx.connection, tx.connection_id, mine.of(subject.id))
-        taken = take_out(tx, RESOURCES[subject.resource], subject.id)
-        done = Done(mine.mark(subject.id), before is None, dict(taken.counts))
-        done.names = names_of(taken.row or {})
-        done.rows |= _scrub_bookkeeping(tx, subject, taken, done.names)
-        if before is None or taken.anything:
-            pending = _told(tx, subject, taken)
-            if pending and before and before.pending:
-                pending.assignments += before.pending.assignments
-            put_erasure(tx, mine.of(subject.id), subject.resource, pending)
-    return done
-
-
-def _scrub_bookkeeping(
-    tx: Transaction, subject: Subject, taken: TakenOut, names: set[str]
-) -> dict[str, int]:
-    keys = {subject.id, *(key for key, _ in taken.assignments)}
-    counts = take_out_evidence(tx, keys) | scrub_texts(tx, names | keys)
-    if RESOURCES[subject.resource].children:
-        _leave_member_pages(tx, subject)
-    return counts
-
-
-def _leave_member_pages(tx: Transaction, subject: Subject) -> None:
-    """A walk through members may stand at a group that is gone: it goes on behind it."""
-    stream = load_streams(tx.connection, tx.connection_id)[subject.resource]
-    after = replace(
-        stream,
-        next_link=_without(stream.next_link, subject.id),
-        loop_mark=_without(stream.loop_mark, subject.id),
-    )
-    if after != stream:
-        save_stream(tx, stream, after)
-
-
-def _without(link: str | None, group: str) -> str | None:
-    return None if link is None else without_group(link, group)
-
-
-def _told(tx: Transaction, subject: Subject, taken: TakenOut) -> Pending | None:
-    """Tell that it ended, and nothing of what it was; what is to be scrubbed now.
-
-    As with every deletion, whatever pointed at it ends before it.
-    """
-    if not (subject.known or taken.anything):
-        return None
-    closing = (RESOURCES[subject.resource], [Change(ChangeKind.DELETED, subject.id)])
-    append(tx, [*taken.endings(), closing], run_id=None)
-    return Pending(id=subject.id, assignments=[key for key, _ in taken.assignments])
 
 
 @dataclass
@@ -158,7 +79,7 @@ class Scrubbing:
         while True:
             with self.database.begin() as connection:
                 erasure = find_erasure(connection, self.connection_id, self.digest)
-                if erasure is None or erasure.pending is None:
+                if erasure is None or erasure.pending is None or erasure.pending.rows:
                     return []
                 behind = sinks_behind(connection, erasure)
                 move = next_move(erasure.pending, erasure.last_seq or 0, waits=bool(behind))
@@ -211,6 +132,7 @@ def finish_erasures(database: Database) -> int:
         found = unfinished(connection)
     events = 0
     for connection_id, digest in found:
+        _finish_rows(database, connection_id, digest)
         scrubbing = Scrubbing(database, connection_id, digest, lambda _table, _rows: None)
         waits = scrubbing.run()
         events += scrubbing.events
@@ -221,6 +143,14 @@ def finish_erasures(database: Database) -> int:
                 sinks=[one.name for one in waits],
             )
     return events
+
+
+def _finish_rows(database: Database, connection_id: int, digest: bytes) -> None:
+    """Delete what an interrupted erasure has left of its object's rows."""
+    with database.begin() as connection:
+        erasure = rows_left(connection, connection_id, digest)
+    if erasure and erasure.pending:
+        take_rows(database, Subject(connection_id, erasure.resource, erasure.pending.id))
 
 
 def also(database: Database, subject: Subject, done: Done) -> list[tuple[int, str, str]]:

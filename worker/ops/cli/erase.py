@@ -18,7 +18,7 @@ from worker.store.connections import Known, find
 
 if TYPE_CHECKING:
     from worker.store.engine import Database
-    from worker.sync.erase import Done
+    from worker.sync.erase_rows import Done
     from worker.sync.subject import Subject
 
 LOOK_SECONDS: Final = 0.25
