@@ -189,8 +189,16 @@ def is_own_session(connection: Connection) -> bool:
 
 
 def _begin(connection: Connection) -> None:
-    if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
-        begin(driver(connection))
+    if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
+        return
+    raw = driver(connection)
+    try:
+        begin(raw)
+    except psycopg.Error as fault:
+        # SQLAlchemy does not see this statement: unasked, it would roll back what is cut off.
+        if raw.closed:
+            connection.invalidate(fault)
+        raise
 
 
 def _prepare(raw: psycopg.Connection[Any], record: Any) -> None:
