@@ -62,8 +62,11 @@ _CASCADE = """
 """
 _MEMBERS = """
     select member_id from directory.group_members
-     where connection_id = %s and group_id = %s::uuid and deleted_at is null
+     where connection_id = %s and group_id = %s and member_id > %s and deleted_at is null
+     order by member_id limit %s
 """
+MEMBERS = 2_000
+"""Members of a group that are read at a time."""
 _SHAPE = shape_of(GROUP_MEMBERS)
 
 
@@ -192,11 +195,18 @@ def stored_edges(tx: Transaction, pairs: Iterable[Pair]) -> dict[Pair, StoredEdg
         return {(row[0], row[1]): StoredEdge(*row[2:]) for row in cursor.fetchall()}
 
 
-def live_members(tx: Transaction, group_id: str) -> set[str]:
-    """The ids of all live members of a group."""
-    with driver(tx.connection).cursor() as cursor:
-        cursor.execute(_MEMBERS, (tx.connection_id, group_id))
-        return {row[0] for row in cursor.fetchall()}
+def live_members(tx: Transaction, group_id: str) -> Iterator[list[str]]:
+    """The ids of all live members of a group, ``MEMBERS`` at a time, in order."""
+    after = "00000000-0000-0000-0000-000000000000"
+    while True:
+        with driver(tx.connection).cursor() as cursor:
+            cursor.execute(_MEMBERS, (tx.connection_id, group_id, after, MEMBERS))
+            members = [row[0] for row in cursor.fetchall()]
+        if members:
+            yield members
+        if len(members) < MEMBERS:
+            return
+        after = members[-1]
 
 
 def _ended(tx: Transaction, arriving: Mapping[Pair, str]) -> set[str]:

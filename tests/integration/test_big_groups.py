@@ -1,0 +1,59 @@
+"""A group of very many members is compared with Graph's list a bounded number of rows at a time."""
+
+from collections import Counter
+
+import pytest
+
+from models.run import RunState
+from sandbox.tenant import Tenant
+from tests.conftest import MakeMirror, Mirror
+from tests.integration.test_quarantine import Spoilt, an_hour_passes, tick
+from tests.support.mirror import assert_exact, events, last_seq
+from worker.store.edges import MEMBERS, live_members
+from worker.store.lease import interrupting
+
+CROWD = MEMBERS + 300
+
+
+def crowded(mirror_of: MakeMirror, members: int) -> tuple[Mirror, str]:
+    tenant = Tenant(seed=6, users=members + 20, groups=3, big_groups=1, big_group_members=members)
+    mirror = mirror_of(tenant)
+    tenant.knobs.delta_page = 10_000
+    mirror.sync()
+    groups = [tenant.groups.id_at(n) for n in range(3)]
+    return mirror, max(groups, key=lambda one: len(tenant.members_of(one)))
+
+
+@pytest.mark.parametrize("members", [MEMBERS - 1, MEMBERS, CROWD])
+def test_members_of_a_group_are_read_a_bounded_number_at_a_time(
+    mirror_of: MakeMirror, members: int
+) -> None:
+    mirror, group = crowded(mirror_of, members)
+    with interrupting(mirror.database, mirror.connection_id) as tx:
+        pages = list(live_members(tx, group))
+    assert max(len(page) for page in pages) <= MEMBERS
+    read = [one for page in pages for one in page]
+    assert Counter(read) == Counter(one.id for one in mirror.tenant.members_of(group))
+
+
+def test_a_big_group_that_is_read_as_a_whole_loses_exactly_who_went(mirror_of: MakeMirror) -> None:
+    mirror, group = crowded(mirror_of, CROWD)
+    tenant = mirror.tenant
+    there = sorted(one.id for one in tenant.members_of(group))
+    gone = [there[0], there[MEMBERS - 1], there[MEMBERS], there[-1]]
+    for one in gone:
+        tenant.remove_member(group, one)
+    tenant.touch_group(group)
+    mark = last_seq(mirror.database)
+    outside = next(
+        one for one in map(tenant.users.id_at, range(CROWD + 20)) if one not in set(there)
+    )
+    tenant.add_member(group, outside)
+    Spoilt(mirror, {group: outside})
+    assert tick(mirror) is RunState.PARTIAL
+    an_hour_passes(mirror)
+    assert tick(mirror) is RunState.SUCCEEDED
+    assert_exact(mirror.database, tenant)
+    told = Counter((e["object_id"], e["change"]) for e in events(mirror.database, after=mark))
+    expected = [(f"{group}/{one}", "deleted") for one in gone]
+    assert told == Counter([*expected, (f"{group}/{outside}", "created")])
