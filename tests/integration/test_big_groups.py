@@ -3,13 +3,17 @@
 from collections import Counter
 
 import pytest
+from sqlalchemy import text
 
+from models.resources.group_members import GROUP_MEMBERS
 from models.run import RunState
 from sandbox.tenant import Tenant
 from tests.conftest import MakeMirror, Mirror
 from tests.integration.test_quarantine import Spoilt, an_hour_passes, tick
-from tests.support.mirror import assert_exact, events, last_seq
-from worker.store.edges import MEMBERS, live_members
+from tests.support.mirror import assert_exact, events, last_seq, scalar
+from worker.store.deletions import note_removals
+from worker.store.edges import MEMBERS, edge_key, live_members
+from worker.store.hidden import hold_emptied
 from worker.store.lease import interrupting
 
 CROWD = MEMBERS + 300
@@ -57,3 +61,19 @@ def test_a_big_group_that_is_read_as_a_whole_loses_exactly_who_went(mirror_of: M
     told = Counter((e["object_id"], e["change"]) for e in events(mirror.database, after=mark))
     expected = [(f"{group}/{one}", "deleted") for one in gone]
     assert told == Counter([*expected, (f"{group}/{outside}", "created")])
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_removals_that_empty_a_big_hidden_group_are_held_where_they_lie(
+    mirror_of: MakeMirror, kept: int
+) -> None:
+    mirror, group = crowded(mirror_of, CROWD)
+    members = sorted(one.id for one in mirror.tenant.members_of(group))
+    hide = text("update directory.groups set visibility = 'HiddenMembership' where id = :id")
+    with interrupting(mirror.database, mirror.connection_id) as tx:
+        tx.connection.execute(hide, {"id": group})
+        going = [edge_key((group, one)) for one in members[kept:]]
+        note_removals(tx, GROUP_MEMBERS, dict.fromkeys(going, "not_seen"))
+        assert hold_emptied(tx) is (kept == 0)
+    held = scalar(mirror.database, "select count(*) from sync.removals where held")
+    assert held == (0 if kept else CROWD)

@@ -9,39 +9,58 @@ from typing import Final
 
 from models.copy_text import array_literal
 from models.resource import Resource
-from worker.store.edges import pair_of
 from worker.store.engine import driver
 from worker.store.lease import Transaction
 
 HIDDEN: Final = "HiddenMembership"
 
-_LOSING = """
-    select distinct split_part(key, '/', 1) from sync.removals
-     where connection_id = %s and resource = 'group_members' and not held
+_GROUPS = """
+    with losing as materialized (
+         select split_part(key, '/', 1) as id from sync.removals
+          where connection_id = %(id)s and resource = 'group_members' and not held
+          union
+         select split_part(key, '/', 1) from unnest(%(missing)s::text::text[]) as k(key)),
+    hidden as materialized (
+         select losing.id::uuid as id from losing
+          cross join lateral (
+                select 1 from directory.groups
+                 where connection_id = %(id)s and id = losing.id::uuid and deleted_at is null
+                   and visibility = %(visibility)s
+                 limit 1) as found
+          where not losing.id = any(%(ending)s::text::text[])
+            and not exists (
+                select from sync.removals r
+                 where r.connection_id = %(id)s and r.resource = 'groups' and not r.held
+                   and r.key = losing.id))
 """
-_HIDDEN = """
-    select k.id::text from unnest(%s::text::uuid[]) as k(id)
-     cross join lateral (
-           select 1 from directory.groups
-            where connection_id = %s and id = k.id and deleted_at is null and visibility = %s
-            limit 1) as found
-     where not exists (
-           select from sync.removals r
-            where r.connection_id = %s and r.resource = 'groups' and not r.held
-              and r.key = k.id::text)
+# What Graph announces of members that it says are deleted is explained, and left out.
+_LOST = f"""
+    {_GROUPS},
+    member as materialized (
+         select m.group_id, m.group_id::text || '/' || m.member_id::text as key, m.member_id
+           from hidden
+           join directory.group_members m
+             on m.connection_id = %(id)s and m.group_id = hidden.id and m.deleted_at is null),
+    judged as (
+         select member.key, r.reason is not null and r.reason <> 'not_seen' as announced,
+                bool_and(r.key is not null or missing.key is not null)
+                    over (partition by member.group_id) as emptied
+           from member
+           left join sync.removals r
+             on r.connection_id = %(id)s and r.resource = 'group_members' and r.key = member.key
+           left join unnest(%(missing)s::text::text[]) as missing(key) on missing.key = member.key
+          where r.reason is null or r.reason = 'not_seen' or not exists (
+                select from sync.removals m
+                 where m.connection_id = %(id)s and m.resource in ('users', 'groups')
+                   and m.key = member.member_id::text and not m.held))
 """
-_ANNOUNCED = """
-    select r.key, r.reason <> 'not_seen', r.reason <> 'not_seen' and exists (
-           select from sync.removals m
-            where m.connection_id = r.connection_id and m.resource in ('users', 'groups')
-              and m.key = split_part(r.key, '/', 2) and not m.held)
-      from sync.removals r
-     where r.connection_id = %s and r.resource = 'group_members'
-       and split_part(r.key, '/', 1) = any(%s::text::text[])
-"""
-_MEMBERS = """
-    select group_id || '/' || member_id from directory.group_members
-     where connection_id = %s and group_id = any(%s::text::uuid[]) and deleted_at is null
+_ANY_LOSING = f"{_GROUPS} select exists (select from hidden)"
+_EMPTIED = f"{_LOST} select key from judged where emptied"
+_HOLD_EMPTIED = f"""
+    {_LOST}
+    update sync.removals r set held = true from judged
+     where r.connection_id = %(id)s and r.resource = 'group_members' and r.key = judged.key
+       and judged.emptied and not (%(kept)s and judged.announced)
 """
 _SEEN = """
     with hidden as materialized (
@@ -94,52 +113,48 @@ _HELD = """
 
 
 def emptied_hidden(
-    tx: Transaction,
-    missing: Iterable[str] = (),
-    ending: Collection[str] = (),
-    walk_id: int | None = None,
+    tx: Transaction, missing: Collection[str], ending: Collection[str], walk_id: int
 ) -> list[str]:
     """The live memberships of hidden groups that would lose all of them at once, to be held.
 
     What goes is what waits in ``sync.removals``, and the ``missing`` memberships. Groups that go
     as a whole do not count: those of which that is announced, and those ``ending``. Nor does what
-    Graph announces of members that it says are deleted: that explains it.
-
-    Nothing is held where the walk ``walk_id`` saw a hidden membership. Without a walk, what Graph
-    announced is not held while a hidden group keeps a member; what was only not seen still is,
-    because a stored member does not prove that the list was complete.
+    Graph announces of members that it says are deleted: that explains it. Nothing is held where
+    the walk saw a hidden membership.
     """
-    missing = list(missing)
+    values = _values(tx, missing, ending)
     with driver(tx.connection).cursor() as cursor:
-        hidden = _losing_hidden(tx, missing, ending)
-        if not hidden:
+        if cursor.execute(_ANY_LOSING, values).fetchone() == (False,):
             return []
-        some = array_literal(sorted(hidden))
-        cursor.execute(_ANNOUNCED, (tx.connection_id, some))
-        rows = cursor.fetchall()
-        cursor.execute(_MEMBERS, (tx.connection_id, some))
-        members = [row[0] for row in cursor.fetchall()]
-    announced = {key for key, is_announced, _ in rows if is_announced}
-    explained = {key for key, _, is_explained in rows if is_explained}
-    going = {row[0] for row in rows} | {key for key in missing if pair_of(key)[0] in hidden}
-    members = [key for key in members if key not in explained]
-    keeping = {pair_of(key)[0] for key in members if key not in going}
-    emptied = [key for key in members if pair_of(key)[0] not in keeping]
-    if not emptied:
-        return []
-    if walk_id is not None:
-        return [] if _is_true(tx, _SEEN, walk=walk_id) else emptied
-    return [key for key in emptied if key not in announced] if _is_true(tx, _KEPT) else emptied
+        if _is_true(tx, _SEEN, walk=walk_id):
+            return []
+        return [row[0] for row in cursor.execute(_EMPTIED, values).fetchall()]
 
 
-def _losing_hidden(tx: Transaction, missing: list[str], ending: Collection[str]) -> set[str]:
+def hold_emptied(tx: Transaction) -> bool:
+    """Hold the removals that would leave hidden groups without any member; whether there are any.
+
+    Judged as by ``emptied_hidden``, but by what waits alone, and no row is read into memory. What
+    Graph announced is not held while a hidden group keeps a member; what was only not seen still
+    is, because a stored member does not prove that the list was complete.
+    """
+    values = _values(tx)
     with driver(tx.connection).cursor() as cursor:
-        cursor.execute(_LOSING, (tx.connection_id,))
-        losing = {row[0] for row in cursor.fetchall()} | {pair_of(key)[0] for key in missing}
-        losing.difference_update(ending)
-        chosen = array_literal(sorted(losing))
-        cursor.execute(_HIDDEN, (chosen, tx.connection_id, HIDDEN, tx.connection_id))
-        return {row[0] for row in cursor.fetchall()}
+        if cursor.execute(_ANY_LOSING, values).fetchone() == (False,):
+            return False
+        kept = _is_true(tx, _KEPT)
+        return cursor.execute(_HOLD_EMPTIED, {**values, "kept": kept}).rowcount > 0
+
+
+def _values(
+    tx: Transaction, missing: Collection[str] = (), ending: Collection[str] = ()
+) -> dict[str, object]:
+    return {
+        "id": tx.connection_id,
+        "visibility": HIDDEN,
+        "missing": array_literal(list(missing)),
+        "ending": array_literal(list(ending)),
+    }
 
 
 def _is_true(tx: Transaction, statement: str, **values: int) -> bool:

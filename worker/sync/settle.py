@@ -15,7 +15,7 @@ from worker.store.deletions import (
     some_removals,
     withdraw_removals,
 )
-from worker.store.hidden import emptied_hidden, held_hidden, hold_these
+from worker.store.hidden import held_hidden, hold_emptied
 from worker.store.lease import Transaction
 from worker.store.streams import Stream, save_stream
 from worker.sync.guard import hidden_away, implausible
@@ -42,8 +42,7 @@ def settle_round(session: Session, stream: Stream) -> Stream:
 
 def _held_back(session: Session, tx: Transaction, resource: Resource) -> Iterator[str]:
     """Hold what is not to be believed, saying why; the rest may go."""
-    if resource.kind is Kind.EDGE and (hidden := emptied_hidden(tx)):
-        hold_these(tx, resource, hidden)
+    if resource.kind is Kind.EDGE and hold_emptied(tx):
         yield hidden_away(*held_hidden(tx))
     going = count_live_removals(tx, resource)
     # To count a large table takes longer than all else that a quiet round does.
