@@ -1,6 +1,17 @@
-"""Objects that Graph sent and that could not be understood."""
+"""Objects that Graph sent and that could not be understood, as a whole or in some value."""
 
-from sqlalchemy import BigInteger, Column, DateTime, ForeignKey, Integer, Table, Text, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    ForeignKey,
+    Integer,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
 
 from models.base import SYNC, metadata
 from models.connection import connections
@@ -22,6 +33,18 @@ quarantine = Table(
     Column("first_seen_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
     Column("last_seen_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
     Column("retry_at", DateTime(timezone=True), comment="when it is read again by id"),
+    Column(
+        "kept_apart",
+        Boolean,
+        nullable=False,
+        server_default=text("true"),
+        comment="the row stays as it was; false where only the values in properties are not exact",
+    ),
+    Column(
+        "properties",
+        JSONB,
+        comment="by property, what was wrong with a value that was cleaned or is stored as null",
+    ),
     schema=SYNC,
-    comment="Malformed objects, kept out of the mirror with the reason",
+    comment="Malformed objects and values, with the reason",
 )

@@ -4,7 +4,7 @@ Absent, null and value are three things: a property that Graph left out stays ``
 Unknown properties and annotations are ignored, because Graph adds them without notice.
 """
 
-from typing import Annotated, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -23,8 +23,23 @@ Guid: TypeAlias = Annotated[
 Timestamp: TypeAlias = str
 """An ISO 8601 instant. Graph sends 0 to 7 fraction digits, which no stock decoder truncates."""
 
-Nested: TypeAlias = list[dict[str, Any]]
-"""A collection of complex values, kept as Graph sent it."""
+
+def _json_within(levels: int) -> Any:
+    """JSON of so many levels, without fractions: Postgres gives some back in other digits.
+
+    What has them or is deeper is read by ``graph/salvage.py``. The type doubles with each level.
+    """
+    kind: Any = str | int | bool | None
+    for _ in range(levels):
+        kind = str | int | bool | list[kind] | dict[str, kind] | None
+    return kind
+
+
+if TYPE_CHECKING:
+    Nested: TypeAlias = list[dict[str, Any]]
+    """A collection of complex values, kept as Graph sent it."""
+else:
+    Nested = list[dict[str, _json_within(4)]]
 
 
 class Removed(msgspec.Struct, frozen=True, gc=False):

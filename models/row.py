@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 from msgspec import UNSET
-from sqlalchemy import ARRAY, DateTime, Uuid
+from sqlalchemy import ARRAY, DateTime, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 
 from models.copy_text import converters, line_of, lines_of
@@ -35,6 +35,9 @@ HASH_BYTES: Final = 16
 
 MAX_KEY: Final = 400
 """Letters of a key that is a text; an index entry of Postgres has room for 2,700 bytes."""
+
+MAX_INDEXED: Final = 2_600
+"""Bytes of a text in an index; compression may let longer ones in, but nobody can rely on that."""
 
 _GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _encoder = msgspec.json.Encoder(order="deterministic")
@@ -72,6 +75,12 @@ def _instant(value: str) -> datetime | None:
         raise ValueError("expected an instant") from None
 
 
+def _indexable(value: str) -> str:
+    if len(value) > MAX_INDEXED // 4 and len(value.encode()) > MAX_INDEXED:
+        raise ValueError(f"longer than the {MAX_INDEXED} bytes that an index takes")
+    return value
+
+
 def _sorted_text(values: list[str]) -> list[str]:
     return sorted(values)
 
@@ -87,7 +96,13 @@ def _converter(column: Any) -> Callable[[Any], Any] | None:
         return _guid
     if isinstance(column.type, DateTime):
         return _instant
-    return _opaque if column.primary_key else None
+    if column.primary_key:
+        return _opaque
+    return _indexable if isinstance(column.type, Text) and _is_indexed(column) else None
+
+
+def _is_indexed(column: Any) -> bool:
+    return any(column.name in index.columns for index in column.table.indexes)
 
 
 def _canonical(column: Any) -> Callable[[Any], Any] | None:
@@ -124,6 +139,9 @@ class RowShape:
         )
         fields = msgspec.structs.fields(resource.record)
         position = {field.name: index for index, field in enumerate(fields)}
+        sent_as = {field.name: field.encode_name for field in fields}
+        self.properties = [sent_as.get(name, name) for name in self.names]
+        self._graph_names = {*sent_as.values(), *self.names}
         self._pick = (
             itemgetter(*(position[name] for name in self.names))
             if resource.derive is None and resource.kind is not Kind.EDGE
@@ -139,11 +157,7 @@ class RowShape:
 
         Raises ValueError, naming the column, where a value cannot be stored.
         """
-        values = self._values(record)
-        present = self.everything
-        if UNSET in values:
-            present = sum(1 << i for i, value in enumerate(values) if value is not UNSET)
-            values = [None if value is UNSET else value for value in values]
+        values, present = self._sent(record)
         index = 0
         try:
             for index, convert in self._conversions:
@@ -153,6 +167,37 @@ class RowShape:
         except ValueError as fault:
             raise ValueError(f"{self.names[index]}: not storable ({fault})") from None
         return tuple(values), present
+
+    def without_unstorable(self, record: Record) -> tuple[Row, int, dict[str, str]]:
+        """The row with nulls for what cannot be stored, and why, by property.
+
+        Raises ValueError where the key cannot be stored.
+        """
+        values, present = self._sent(record)
+        faults = {}
+        for index, convert in self._conversions:
+            value = values[index]
+            try:
+                values[index] = None if value is None else convert(value)
+            except ValueError as fault:
+                if not index:
+                    raise ValueError(f"{self.names[0]}: not storable ({fault})") from None
+                values[index] = None
+                faults[self.properties[index]] = f"{fault}; it is stored as null"
+        return tuple(values), present, faults
+
+    def told(self, present: int) -> set[str]:
+        """The properties that are told by so many columns: all but those that are absent."""
+        pairs = enumerate(self.properties)
+        return set(self._graph_names) - {name for i, name in pairs if not present >> i & 1}
+
+    def _sent(self, record: Record) -> tuple[list[Any], int]:
+        """Values as they were sent, null where they were not, and a bit for each that was."""
+        values = self._values(record)
+        if UNSET not in values:
+            return values, self.everything
+        present = sum(1 << i for i, value in enumerate(values) if value is not UNSET)
+        return [None if value is UNSET else value for value in values], present
 
     def _values(self, record: Record) -> list[Any]:
         if self._pick is not None:

@@ -661,7 +661,7 @@ def test_what_cannot_be_read_about_an_erased_person_is_not_kept_apart(
         document = json.loads(response.body)
         for row in document["value"]:
             if row["id"] == person.id:
-                row["displayName"] = 4_000_002
+                row["@removed"] = 4_000_002
         return replace(response, body=json.dumps(document).encode())
 
     mirror.nango.before_graph = misname

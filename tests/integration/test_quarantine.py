@@ -53,7 +53,7 @@ class Spoilt:
 
 
 def misname(mirror: Mirror, bad: str, *paths: str) -> None:
-    """Graph gives one object a name that is none."""
+    """Graph does not say in words that can be understood what became of one object."""
 
     def misnamed(request: Request) -> Response | None:
         if not request.path.endswith(paths):
@@ -62,7 +62,7 @@ def misname(mirror: Mirror, bad: str, *paths: str) -> None:
         document = json.loads(response.body)
         for row in document.get("value", [document]):
             if row["id"] == bad:
-                row["displayName"] = 4_000_002
+                row["@removed"] = 4_000_002
         return replace(response, body=json.dumps(document).encode())
 
     mirror.nango.before_graph = misnamed

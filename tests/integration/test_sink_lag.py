@@ -290,6 +290,7 @@ def test_what_is_counted(ground: Ground) -> None:
         ("tenant_mirror_recent_runs", ("partial",)): 1,
         ("tenant_mirror_recent_runs", ("succeeded",)): 0,
         ("tenant_mirror_quarantined_objects", ("groups",)): 2,
+        ("tenant_mirror_inexact_objects", ("groups",)): 0,
         ("tenant_mirror_held_deletions", ("users",)): 1,
         ("tenant_mirror_event_partitions_overdue", ()): 0,
         ("tenant_mirror_events_outside_partitions", ()): 0,

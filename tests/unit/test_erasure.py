@@ -290,8 +290,8 @@ SAFE = {
     },
     "sync.seen": {"resource": WORD},
     "sync.removals": dict.fromkeys(("resource", "reason"), WORD),
-    "sync.quarantine": {"resource": WORD},
     "sync.unresolved": {"resource": WORD, "kind": WORD},
+    "sync.quarantine": {"resource": WORD, "properties": "names of properties, and our words"},
     "sync.erasures": {"resource": WORD},
     "sync.service_state": dict.fromkeys(("name", "value"), "of the service as a whole"),
     "events.change_events": {

@@ -3,8 +3,8 @@
 A customer may authorise a connection for another tenant at any moment, so what a call means is
 only known together with the organization that answered. ``POST /$batch`` brings both: it is one
 call of Nango with one token, so its items are all of one tenant. Where a tenant or a gateway
-refuses the envelope, or it cannot be read (a single odd body spoils it, and alone costs only
-itself), the same requests go one by one, and the organization is asked before and after them.
+refuses the envelope, or it cannot be read, the same requests go one by one, and the organization
+is asked before and after them. An odd body of one item costs no other.
 
 Only a link whose token is bound to its tenant goes alone: Graph refuses it to any other one, and
 a refusal is believed once the organization has been asked.

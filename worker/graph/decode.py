@@ -1,12 +1,10 @@
 """Bytes to rows, removals, edges and rejects. No I/O, and nothing that Graph sends is trusted.
 
-A page is decoded in one go; only where that fails is it taken apart object by object, so that
-one malformed object costs itself and not its page.
+A page is decoded in one go; only where that fails is it taken apart object by object, and an
+object property by property, so that one odd value costs itself and not its object or its page.
 """
 
 import hashlib
-import json
-import re
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from functools import cache
@@ -16,24 +14,18 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from models.record import Record, Removed
-from models.resource import DeletedReason, Resource
-from models.row import Row, RowShape, shape_of
+from models.resource import Resource
+from models.row import shape_of
 from worker.core.errors import Torn
-from worker.graph.document import document_of, json_of, link_of, reason_of
-from worker.graph.memberships import note_members
+from worker.graph.document import document_of, link_of, reason_of
+from worker.graph.fragments import members_of, plain_text, text_of
 from worker.graph.page import Incoming, Malformed, Page, Unread
+from worker.graph.salvage import salvage
+from worker.graph.taker import Take, source_of, taker
 from worker.nango.reply import UNREADABLE
 
-REASONS: Final = {
-    "changed": DeletedReason.SOFT_DELETED,
-    "deleted": DeletedReason.PERMANENTLY_DELETED,
-}
-
-_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
-"""A NUL as JSON spells it; after an odd backslash it is only the text that looks like one."""
-
-Take = Callable[[Record, msgspec.Raw | None], None]
-
+_NUL: Final = b"\\u0000"
+"""A NUL as JSON spells it, or some other text that looks like one: it is looked at closely."""
 
 _LINKS: Final[tuple[tuple[str, Any, Any], ...]] = (
     ("next_link", str | None, msgspec.field(name="@odata.nextLink", default=None)),
@@ -76,8 +68,7 @@ def decode_page(
     resource ``again``, plain objects are left unread: most of them will be what they were.
     Raises Torn where the body is not a page at all; single bad objects become rejects.
     """
-    # A body without any backslash, as most are, is known to be clean at a fraction of the cost.
-    if b"\\" not in body or b"\\u0000" not in body:
+    if _NUL not in body:
         with suppress(*UNREADABLE):
             if resource.is_plain and again:
                 return _unread(resource, body)
@@ -98,7 +89,7 @@ def decode_object(resource: Resource, body: bytes) -> Page:
 def _at_once(resource: Resource, body: bytes) -> Page:
     whole = _envelope(resource.record).decode(body)
     page = Page(next_link=whole.next_link, delta_link=whole.delta_link)
-    take = _taker(page, resource)
+    take = taker(page, resource)
     for record in whole.value:
         take(record, None)
     return _finished(page, len(whole.value))
@@ -119,7 +110,7 @@ def _spelt(resource: Resource, body: bytes) -> Page:
         return _at_once(resource, body)
     rows = [row for row, _ in read]
     page.rows = {
-        row[0]: Incoming(row, present, shape.hash(row), _source(shape, raw, present), json, line)
+        row[0]: Incoming(row, present, shape.hash(row), source_of(shape, raw, present), json, line)
         for (row, present), raw, json, line in zip(
             read, whole.value, shape.jsons(rows), shape.lines(rows), strict=True
         )
@@ -127,11 +118,6 @@ def _spelt(resource: Resource, body: bytes) -> Page:
     if len(page.rows) != len(read) or any(one.removed is not UNSET for one in records):
         return _at_once(resource, body)
     return _finished(page, len(read))
-
-
-def _source(shape: RowShape, raw: msgspec.Raw | None, present: int) -> bytes | None:
-    """The hash of an object's bytes, where they told all of its row."""
-    return shape.source_hash(raw) if raw is not None and present == shape.everything else None
 
 
 def _unread(resource: Resource, body: bytes) -> Page:
@@ -142,9 +128,9 @@ def _unread(resource: Resource, body: bytes) -> Page:
     keys = _keys(resource, heads)
     if len(keys) != len(heads) or any(head.removed is not UNSET for head in heads):
         return _at_once(resource, body)
-    source_of = shape_of(resource).source_hash
+    hash_of = shape_of(resource).source_hash
     page.unread = {
-        key: Unread(source_of(raw), raw) for key, raw in zip(keys, whole.value, strict=True)
+        key: Unread(hash_of(raw), raw) for key, raw in zip(keys, whole.value, strict=True)
     }
     return _finished(page, len(heads))
 
@@ -163,7 +149,7 @@ def read_changed(page: Page, resource: Resource, changed: Collection[str]) -> No
 
     Raises Torn where that is not even JSON.
     """
-    take, record_of = _taker(page, resource), _record(resource)
+    take, record_of = taker(page, resource), _record(resource)
     for key, (_, raw) in page.unread.items():
         if key not in changed:
             page.same.append(key)
@@ -171,7 +157,11 @@ def read_changed(page: Page, resource: Resource, changed: Collection[str]) -> No
         try:
             take(record_of(raw), raw)
         except UNREADABLE:
-            _take_item(page, resource, take, json_of(bytes(raw)))
+            try:
+                text = text_of(bytes(raw))
+            except ValueError:
+                raise Torn("the answer is not JSON; nothing of it was used", after=60) from None
+            _take_apart(page, resource, take, text)
     page.unread = {}
 
 
@@ -179,83 +169,40 @@ def _one_by_one(resource: Resource, body: bytes) -> Page:
     document, value = document_of(body)
     links = link_of(document, "@odata.nextLink"), link_of(document, "@odata.deltaLink")
     page = Page(next_link=links[0], delta_link=links[1])
-    take = _taker(page, resource)
-    for item in value:
-        _take_item(page, resource, take, item)
+    take, record_of = taker(page, resource), _record(resource)
+    for text in value:
+        try:
+            body = text.encode()
+            record = None if _NUL in body else record_of(msgspec.Raw(body))
+        except (*UNREADABLE, UnicodeEncodeError):
+            record = None
+        if record is None:
+            _take_apart(page, resource, take, text)
+        else:
+            take(record, None)
     return _finished(page, len(value))
 
 
-def _take_item(page: Page, resource: Resource, take: Take, item: Any) -> None:
+def _take_apart(page: Page, resource: Resource, take: Take, text: str) -> None:
+    """Take an object that cannot be decoded as a whole, or is better looked at closely."""
     try:
-        take(_convert(resource, item), None)
-    except (ValueError, RecursionError) as fault:
-        page.rejects.append(Malformed(_readable_key(resource, item), reason_of(fault)))
+        record, faults = salvage(resource, text)
+    except ValueError as fault:
+        page.rejects.append(Malformed(_readable_key(resource, text), reason_of(fault)))
+    else:
+        take(record, None, faults)
 
 
-def _convert(resource: Resource, item: Any) -> Record:
-    text = json.dumps(item)
-    if _NUL.search(text):
-        raise ValueError("a text holds a NUL character, which Postgres cannot store")
-    return msgspec.json.decode(text.encode(), type=resource.record)
-
-
-def _readable_key(resource: Resource, item: Any) -> str | None:
-    identity = item.get("id") if isinstance(item, dict) else None
-    if not isinstance(identity, str):
-        return None
+def _readable_key(resource: Resource, text: str) -> str | None:
+    """An object's key, where that much can be read and stored."""
     try:
-        row, _ = shape_of(resource).from_record(resource.record(id=identity))
+        identity = plain_text(members_of(text).get("id", ""))
+        row, _, _ = shape_of(resource).without_unstorable(resource.record(id=identity))
         key = str(row[0])
         key.encode()
     except ValueError:
         return None
     return None if "\0" in key else key
-
-
-def _taker(page: Page, resource: Resource) -> Take:
-    """Puts records into a page; made once a page, as it runs once an object."""
-    shape = shape_of(resource)
-    from_record, hash_of = shape.from_record, shape.hash
-    rows, removed, conflicts = page.rows, page.removed, page.conflicts
-    has_members = bool(resource.children)
-
-    def take(record: Record, raw: msgspec.Raw | None) -> None:
-        try:
-            row, present = from_record(record)
-        except ValueError as fault:
-            key = _readable_key(resource, {"id": record.id})
-            page.rejects.append(Malformed(key, reason_of(fault)))
-            return
-        key = row[0]
-        if record.removed is not UNSET:
-            _take_removal(page, key, record.removed)
-            return
-        if key in removed:
-            conflicts.add(key)
-        if key in rows:
-            row, present = _folded(rows[key], row, present)
-            raw = None
-        rows[key] = Incoming(row, present, hash_of(row), _source(shape, raw, present))
-        if has_members and record.members:  # type: ignore[attr-defined]
-            note_members(page, key, record.members)  # type: ignore[attr-defined]
-
-    return take
-
-
-def _take_removal(page: Page, key: str, removed: Removed | UnsetType) -> None:
-    assert isinstance(removed, Removed)
-    if key in page.rows:
-        page.conflicts.add(key)
-    page.removed[key] = REASONS.get(removed.reason, DeletedReason.PERMANENTLY_DELETED)
-
-
-def _folded(before: Incoming, row: Row, present: int) -> tuple[Row, int]:
-    """An object that comes twice in a page: what was sent last counts, column by column."""
-    merged = tuple(
-        new if present >> index & 1 else old
-        for index, (old, new) in enumerate(zip(before.row, row, strict=True))
-    )
-    return merged, before.present | present
 
 
 def _finished(page: Page, count: int) -> Page:
@@ -270,5 +217,5 @@ def _finished(page: Page, count: int) -> Page:
         page.digest = told.hexdigest()
     for key in page.conflicts:
         page.removed.pop(key, None)
-        page.rows.pop(key, None)
+        page.drop(key)
     return page

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from worker.graph.fragments import items_of, members_of, text_of
 from worker.graph.links import batch_url
 from worker.graph.targets import ORGANIZATION
 from worker.nango.reply import PASSING, UNREADABLE, Reply
@@ -85,7 +86,27 @@ def _items(reply: Reply) -> list[_Item]:
     try:
         return msgspec.json.decode(reply.body, type=_Envelope).responses
     except UNREADABLE:
+        return _items_apart(reply.body)
+
+
+def _items_apart(body: bytes) -> list[_Item]:
+    """The items of an envelope of which some body cannot be read; that one is judged by itself."""
+    try:
+        items = items_of(members_of(text_of(body)).get("responses", ""))
+    except ValueError:
         return []
+    found = [_item_apart(text) for text in items]
+    return [item for item in found if item is not None]
+
+
+def _item_apart(text: str) -> _Item | None:
+    try:
+        sent = members_of(text)
+        body = msgspec.Raw(sent.pop("body", "").encode("utf-8", "surrogatepass"))
+        head = ",".join(f'"{name}":{value}' for name, value in sent.items() if name.isidentifier())
+        return msgspec.structs.replace(msgspec.json.decode(f"{{{head}}}", type=_Item), body=body)
+    except (*UNREADABLE, ValueError):
+        return None
 
 
 def _reply(item: _Item) -> Reply:

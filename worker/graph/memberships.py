@@ -11,6 +11,7 @@ from models.resources.group_members import MEMBER_TYPES
 from worker.core.errors import Torn
 from worker.graph.document import document_of, link_of, reason_of
 from worker.graph.page import Malformed, Page
+from worker.graph.salvage import member_of
 from worker.nango.reply import UNREADABLE
 
 
@@ -34,13 +35,20 @@ def edges_of(group_id: str, body: bytes) -> tuple[dict[tuple[str, str], str], st
     """
     try:
         listed = msgspec.json.decode(body, type=_Members)
-    except UNREADABLE as fault:
-        raise Torn(f"a list of members cannot be read ({reason_of(fault)})", after=60) from None
+        members, link = listed.value, listed.next_link
+    except UNREADABLE:
+        document, value = document_of(body)
+        link = link_of(document, "@odata.nextLink")
+        try:
+            members = [member_of(text) for text in value]
+        except ValueError as fault:
+            why = reason_of(fault)
+            raise Torn(f"a list of members cannot be read ({why})", after=60) from None
     edges = {
         (group_id, member.id.lower()): MEMBER_TYPES.get(member.odata_type, "other")
-        for member in listed.value
+        for member in members
     }
-    return edges, listed.next_link
+    return edges, link
 
 
 def take_members(page: Page, group_id: str, body: bytes) -> str | None:
@@ -54,10 +62,10 @@ def take_members(page: Page, group_id: str, body: bytes) -> str | None:
         page.edges |= edges
         return link
     document, value = document_of(body)
-    for item in value:
+    for text in value:
         try:
-            member = msgspec.convert(item, MemberReference)
-        except (ValueError, RecursionError) as fault:
+            member = member_of(text)
+        except ValueError as fault:
             page.rejects.append(Malformed(group_id, f"a member: {reason_of(fault)}"))
         else:
             note_members(page, group_id, [member])

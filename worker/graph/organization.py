@@ -7,6 +7,9 @@ import msgspec
 
 from models.record import Guid
 from worker.core.errors import Broken, Later, Refused, Restart, Torn
+from worker.graph.document import document_of
+from worker.graph.fragments import members_of
+from worker.graph.salvage import Faults, value_of
 from worker.graph.verdict import graph_trouble
 from worker.nango.reply import UNREADABLE, Reply
 
@@ -17,15 +20,11 @@ class Organization(msgspec.Struct):
     """A tenant, as Graph names it."""
 
     id: Guid
-    display_name: str | None = msgspec.field(name="displayName", default=None)
+    display_name: str | None = None
 
     @property
     def tenant(self) -> str:
         return self.id.lower()
-
-
-class _Organizations(msgspec.Struct):
-    value: list[Organization]
 
 
 def judged(reply: Reply, expected: str | None) -> Organization:
@@ -53,9 +52,16 @@ def _read(reply: Reply) -> Organization:
     if trouble is not None:
         raise trouble
     try:
-        listed = msgspec.json.decode(reply.body, type=_Organizations).value
-    except UNREADABLE:
+        listed = [_organization(text) for text in document_of(reply.body)[1]]
+    except (Torn, KeyError, *UNREADABLE, ValueError):
         raise Torn("the organization cannot be read", after=300) from None
     if len(listed) != 1:
         raise Torn(f"Graph names {len(listed)} organizations instead of one", after=300)
     return listed[0]
+
+
+def _organization(text: str) -> Organization:
+    """A name that is odd costs itself alone."""
+    sent = members_of(text)
+    identity = msgspec.json.decode(sent["id"].encode(), type=Guid)
+    return Organization(identity, value_of(str | None, sent.get("displayName", "null"), Faults()))

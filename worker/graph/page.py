@@ -59,6 +59,8 @@ class Page:
     conflicts: set[str] = field(default_factory=set)
     apart: dict[Part, Unanswered] = field(default_factory=dict)
     answered: list[Part] = field(default_factory=list)
+    faults: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By key and property, what was wrong with values that were cleaned or left out of rows."""
     next_link: str | None = None
     delta_link: str | None = None
     digest: str = ""
@@ -67,6 +69,11 @@ class Page:
     def keys(self) -> list[str]:
         """Of all objects that were met and understood, now or before."""
         return [*self.same, *self.rows]
+
+    def drop(self, key: str) -> None:
+        """Take an object's row out."""
+        self.rows.pop(key, None)
+        self.faults.pop(key, None)
 
     @property
     def is_last(self) -> bool:

@@ -5,6 +5,7 @@ Codes are compared in lower case at every depth of ``innerError``. A message nev
 answer means.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -30,6 +31,10 @@ Not in ``PASSING``, because a lock outlasts the pauses that are waited in place.
 _REVOKED = frozenset({"invalidauthenticationtoken", "authentication_expiredtoken"})
 
 
+_UNPRINTED: Final = re.compile(r"[^\x21-\x7e]+")
+"""No code has these; reasons are stored, and Postgres does not take all that JSON can hold."""
+
+
 def error_codes(reply: Reply) -> list[str]:
     """Every error code in the body, outermost first."""
     document = reply.document()
@@ -42,7 +47,7 @@ def _codes(error: Any, depth: int = 0) -> Iterator[str]:
         return
     code = error.get("code")
     if isinstance(code, str):
-        yield code
+        yield _UNPRINTED.sub("", code)[:100]
     for name in ("innerError", "innererror"):
         yield from _codes(error.get(name), depth + 1)
 

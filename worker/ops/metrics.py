@@ -56,6 +56,7 @@ _KNOWN: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "recent_runs": ("runs that began in the last hour, by state", ("state",)),
     "quarantined_objects": ("malformed objects that are kept apart", ("resource",)),
     "unresolved_parts": ("parts that Graph does not answer for, kept as stored", ("resource",)),
+    "inexact_objects": ("objects with values that cannot be stored as sent", ("resource",)),
     "held_deletions": ("deletions that wait for an operator", ("resource",)),
     "nango_budget_calls": ("calls that Nango grants in this minute, where known", ()),
     "nango_budget_calls_left": ("how many of them are left", ()),
@@ -183,6 +184,7 @@ def _mirror(connection: Connection, _: Settings, readings: Readings) -> None:
     readings.count("recent_runs", RunState, counts.runs_by_state(connection, RECENT_SECONDS))
     readings.count("quarantined_objects", RESOURCES, counts.quarantined(connection))
     readings.count("unresolved_parts", RESOURCES, counts.unresolved(connection))
+    readings.count("inexact_objects", RESOURCES, counts.inexact(connection))
     readings.count("held_deletions", RESOURCES, counts.held_deletions(connection))
 
 

@@ -14,6 +14,7 @@ from worker.store.edges import cascade, delete_edges, pair_of
 from worker.store.engine import driver, join_by_hash
 from worker.store.lease import Transaction
 from worker.store.merge import key_type, stored_rows
+from worker.store.quarantine import forget_faults
 from worker.store.updates import update_each
 
 BATCH = 500
@@ -36,6 +37,7 @@ def delete_objects(
     stored = stored_rows(tx, resource, list(reasons))
     live = [key for key, old in stored.items() if old.live]
     _end(tx, resource, {key: reasons[key] for key in live})
+    forget_faults(tx, resource, list(stored))
     _correct(tx, resource, {key: reasons[key] for key, old in stored.items() if not old.live})
     changes = [compare.deleted(shape, key, stored[key].row) for key in live]
     edges = cascade(tx, reasons) if resource.kind is Kind.ENTITY else []

@@ -22,6 +22,14 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from worker.core.errors import Away, Halt, Later, Trouble
 from worker.store.session import CONNECT_ARGS, begin, settle_session
 
+_OURS = (
+    psycopg.DataError,
+    psycopg.IntegrityError,
+    psycopg.ProgrammingError,
+    psycopg.NotSupportedError,
+)
+"""Errors that the driver raises by itself, without a SQL state, before anything is sent."""
+
 _KEPT_OUT = (
     "does not exist",
     "authentication failed",
@@ -54,6 +62,9 @@ _AWAY = ("08", "53", "57P", "25006", "25P03", "25P04", "58000", "58030")
 
 _OWN: Final = "own"
 """Whether no pooler stands between a pooled connection and its session on Postgres."""
+
+_DATA: Final = ("21", "22", "23", "44", "54")
+"""Classes of SQL states that are about the values which were sent, not about the statement."""
 
 _WORKED: Final = "worked"
 """When a pooled connection was last seen to be alive."""
@@ -232,7 +243,7 @@ def _database_trouble(fault: psycopg.Error, place: str) -> Trouble:
         return Halt(f"Postgres at {place} denies our role a right: {_first_line(fault)}")
     if state in ("40001", "40P01", "55P03", "57014"):
         return Later(f"Postgres had to give up a statement ({_first_line(fault)})", after=5)
-    if state.startswith(_AWAY) or not state:
+    if state.startswith(_AWAY) or not (state or isinstance(fault, _OURS)):
         return Away(f"Postgres at {place} cannot be reached: {_first_line(fault)}", after=10)
     raise fault
 
@@ -241,6 +252,17 @@ def sql_state(fault: BaseException) -> str | None:
     """The SQL state of a database error, also of one that SQLAlchemy wraps; else None."""
     origin = fault.orig if isinstance(fault, DBAPIError) else fault
     return origin.sqlstate if isinstance(origin, psycopg.Error) else None
+
+
+def refuses_data(fault: BaseException) -> bool:
+    """Whether a failure is about values that Postgres or the driver does not take."""
+    if isinstance(fault, UnicodeError | OverflowError | RecursionError):
+        return True
+    origin = fault.orig if isinstance(fault, DBAPIError) else fault
+    if not isinstance(origin, psycopg.Error):
+        return False
+    state = origin.sqlstate or ""
+    return state.startswith(_DATA) if state else isinstance(origin, psycopg.DataError)
 
 
 def _kept_out(fault: psycopg.Error, state: str) -> bool:

@@ -50,8 +50,13 @@ _RUNS = text("""
     select state, count(*) from sync.runs
      where id >= (select low from search where low >= high) group by state
 """)
-_QUARANTINED = text("select resource, count(*) from sync.quarantine group by resource")
 _UNRESOLVED = text("select resource, count(*) from sync.unresolved group by resource")
+_QUARANTINED = text(
+    "select resource, count(*) from sync.quarantine where kept_apart group by resource"
+)
+_INEXACT = text(
+    "select resource, count(*) from sync.quarantine where not kept_apart group by resource"
+)
 _HELD = text("select resource, count(*) from sync.removals where held group by resource")
 
 
@@ -109,6 +114,11 @@ def quarantined(connection: Connection) -> dict[str, int]:
 
 def unresolved(connection: Connection) -> dict[str, int]:
     return _counts(connection, _UNRESOLVED)
+
+
+def inexact(connection: Connection) -> dict[str, int]:
+    """Objects with values that are not stored as they were sent."""
+    return _counts(connection, _INEXACT)
 
 
 def held_deletions(connection: Connection) -> dict[str, int]:

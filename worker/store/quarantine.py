@@ -1,11 +1,17 @@
-"""Malformed objects, kept apart with their reason. Bounded, and without personal data."""
+"""Malformed objects and values with their reason. Bounded, and without personal data.
+
+An object that is kept apart has no row, or one that stays as it was. Of one that is not, the row
+is stored, but for some properties whose values Postgres cannot hold.
+"""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+import msgspec
 from sqlalchemy import text
 
 from models.resource import Resource
+from models.row import shape_of
 from worker.store.lease import Transaction
 
 BOUND = 1000
@@ -21,39 +27,79 @@ FIRST_PAUSE = 3600
 """Seconds until an object is first read again; doubled with each attempt, a week at most."""
 
 _NOTE = text("""
-    insert into sync.quarantine (connection_id, resource, key, reason, retry_at)
-    select :id, :resource, :key, :reason, now() + make_interval(secs => :pause)
+    insert into sync.quarantine (
+           connection_id, resource, key, reason, retry_at, kept_apart, properties)
+    select :id, :resource, :key, :reason, now() + make_interval(secs => :pause), :kept_apart,
+           cast(:properties as jsonb)
      where (select count(*) from sync.quarantine
              where connection_id = :id and resource = :resource) < :bound
         or exists (select from sync.quarantine
                     where connection_id = :id and resource = :resource and key = :key)
     on conflict (connection_id, resource, key) do update
-       set reason = excluded.reason, last_seen_at = now(),
+       set reason = case when quarantine.kept_apart and not excluded.kept_apart
+                         then quarantine.reason else excluded.reason end,
+           kept_apart = quarantine.kept_apart or excluded.kept_apart,
+           properties = coalesce(excluded.properties, quarantine.properties), last_seen_at = now(),
            attempts = quarantine.attempts + 1,
            retry_at = now() + make_interval(
                secs => least(604800, :pause * 2 ^ least(quarantine.attempts, 10)))
 """)
+_FAULTS = text("""
+    select key, properties from sync.quarantine
+     where connection_id = :id and resource = :resource and key = any(cast(:keys as text[]))
+       and properties is not null
+""")
 _RELEASE = text("""
     delete from sync.quarantine
      where connection_id = :id and resource = :resource and key = any(cast(:keys as text[]))
+       and kept_apart and properties is null
+""")
+_NARROW = text("""
+    update sync.quarantine
+       set kept_apart = false,
+           reason = (select string_agg(name || ': ' || why, '; ' order by name)
+                       from jsonb_each_text(properties) as p(name, why))
+     where connection_id = :id and resource = :resource and key = any(cast(:keys as text[]))
+       and kept_apart and properties is not null
+""")
+_POSTPONE = text("""
+    update sync.quarantine
+       set attempts = attempts + 1,
+           retry_at = now() + make_interval(
+               secs => least(604800, :pause * 2 ^ least(attempts, 10)))
+     where connection_id = :id and resource = :resource and key = any(cast(:keys as text[]))
+""")
+_FORGET = text("""
+    delete from sync.quarantine
+     where connection_id = :id and resource = :resource and key = any(cast(:keys as text[]))
+""")
+_END_FAULTS = text("""
+    delete from sync.quarantine
+     where connection_id = :id and resource = :resource and key = any(cast(:keys as text[]))
+       and not kept_apart
+""")
+_WITHOUT_FAULTS = text("""
+    update sync.quarantine set properties = null
+     where connection_id = :id and resource = :resource and key = :key and kept_apart
 """)
 _HASTEN = text("""
     update sync.quarantine set retry_at = now()
      where connection_id = :id and resource = :resource and key = any(cast(:keys as text[]))
-       and attempts < :hasty
+       and kept_apart and attempts < :hasty
 """)
 _COUNT = text("""
-    select resource, count(*) as number from sync.quarantine
-     where connection_id = :id group by resource
+    select resource, kept_apart, count(*) as number from sync.quarantine
+     where connection_id = :id group by resource, kept_apart
 """)
 _KEYS = text("""
-    select key from sync.quarantine where connection_id = :id and resource = :resource
+    select key from sync.quarantine
+     where connection_id = :id and resource = :resource and kept_apart
 """)
 _DUE = text("""
     select key from sync.quarantine
      where connection_id = :id and resource = :resource
        and key not like 'unreadable:%' and (:whenever or retry_at <= now())
-     order by retry_at limit 20
+     order by kept_apart desc, retry_at limit 20
 """)
 _UNREADABLE = text("""
     delete from sync.quarantine
@@ -67,20 +113,80 @@ def note_rejects(
     """Remember malformed objects: key (None where unreadable) and reason."""
     for key, reason in rejects:
         digest = hashlib.blake2b(reason.encode(), digest_size=8).hexdigest()
-        if not _note(tx, resource, key or f"unreadable:{digest}", reason, BOUND):
-            _note(tx, resource, MORE, f"there are more than {BOUND}", BOUND + 1)
+        _note(tx, resource, key or f"unreadable:{digest}", reason, None)
 
 
-def _note(tx: Transaction, resource: Resource, key: str, reason: str, bound: int) -> bool:
+def _note(
+    tx: Transaction,
+    resource: Resource,
+    key: str,
+    reason: str,
+    properties: Mapping[str, str] | None,
+) -> None:
+    """Remember an object; of too many, that there are more."""
     values = {
         "id": tx.connection_id,
         "resource": resource.name,
         "key": key,
         "reason": reason,
         "pause": FIRST_PAUSE,
-        "bound": bound,
+        "bound": BOUND,
+        "kept_apart": properties is None,
+        "properties": None if properties is None else msgspec.json.encode(properties).decode(),
     }
-    return tx.connection.execute(_NOTE, values).rowcount > 0
+    if tx.connection.execute(_NOTE, values).rowcount == 0:
+        more = {"key": MORE, "reason": f"there are more than {BOUND}", "bound": BOUND + 1}
+        tx.connection.execute(_NOTE, {**values, **more, "kept_apart": True, "properties": None})
+
+
+def note_faults(
+    tx: Transaction,
+    resource: Resource,
+    present: Mapping[str, int],
+    faults: Mapping[str, Mapping[str, str]],
+) -> None:
+    """Remember values of stored rows that are not what was sent, and forget those that are now.
+
+    ``present`` gives, for each object that was read, a bit for each column that was sent: what is
+    wrong with others is still so. ``faults`` has key, property and what was wrong.
+    """
+    known = _known_faults(tx, resource, list(present))
+    for key in [*known.keys() - faults.keys(), *faults]:
+        before, new = known.get(key, {}), faults.get(key, {})
+        fresh = shape_of(resource).told(present[key])
+        left = {name: why for name, why in before.items() if name not in fresh}
+        if new:
+            _note(tx, resource, key, _reason({**left, **new}), {**left, **new})
+        elif not left:
+            _end_faults(tx, resource, key)
+        elif left != before:
+            _note(tx, resource, key, _reason(left), left)
+
+
+def _reason(faults: Mapping[str, str]) -> str:
+    return "; ".join(f"{name}: {why}" for name, why in sorted(faults.items()))
+
+
+def _known_faults(
+    tx: Transaction, resource: Resource, keys: Sequence[str]
+) -> dict[str, dict[str, str]]:
+    if not keys:
+        return {}
+    values = {"id": tx.connection_id, "resource": resource.name, "keys": keys}
+    return {row.key: row.properties for row in tx.connection.execute(_FAULTS, values)}
+
+
+def _end_faults(tx: Transaction, resource: Resource, key: str) -> None:
+    """All values are right. An object with members stays apart until these are read."""
+    values = {"id": tx.connection_id, "resource": resource.name, "key": key, "keys": [key]}
+    tx.connection.execute(_WITHOUT_FAULTS, values)
+    tx.connection.execute(_END_FAULTS, values)
+
+
+def forget_faults(tx: Transaction, resource: Resource, keys: Sequence[str]) -> None:
+    """Objects are deleted, and with them what was wrong with their values."""
+    values = {"id": tx.connection_id, "resource": resource.name, "keys": list(keys)}
+    tx.connection.execute(_END_FAULTS, values)
 
 
 def met_again(tx: Transaction, resource: Resource, keys: Sequence[str]) -> None:
@@ -98,12 +204,25 @@ def met_again(tx: Transaction, resource: Resource, keys: Sequence[str]) -> None:
 
 
 def release(tx: Transaction, resource: Resource, keys: Sequence[str]) -> None:
-    """Forget objects that have been understood since, or are gone."""
+    """Objects that were kept apart have been understood since; single values may be wrong still."""
     if keys:
-        tx.connection.execute(
-            _RELEASE,
-            {"id": tx.connection_id, "resource": resource.name, "keys": list(keys)},
-        )
+        values = {"id": tx.connection_id, "resource": resource.name, "keys": list(keys)}
+        tx.connection.execute(_RELEASE, values)
+        tx.connection.execute(_NARROW, values)
+
+
+def postpone(tx: Transaction, resource: Resource, keys: Sequence[str]) -> None:
+    """Objects could not be read again now: what is noted of them stays as it is."""
+    if keys:
+        values = {"id": tx.connection_id, "resource": resource.name, "keys": list(keys)}
+        tx.connection.execute(_POSTPONE, {**values, "pause": FIRST_PAUSE})
+
+
+def forget(tx: Transaction, resource: Resource, keys: Sequence[str]) -> None:
+    """Forget objects that are gone."""
+    if keys:
+        values = {"id": tx.connection_id, "resource": resource.name, "keys": list(keys)}
+        tx.connection.execute(_FORGET, values)
 
 
 def forget_unreadable(tx: Transaction, resource: Resource) -> None:
@@ -111,14 +230,14 @@ def forget_unreadable(tx: Transaction, resource: Resource) -> None:
     tx.connection.execute(_UNREADABLE, {"id": tx.connection_id, "resource": resource.name})
 
 
-def count_quarantined(tx: Transaction) -> dict[str, int]:
-    """How many objects are kept apart, by resource; those without any are left out."""
+def count_quarantined(tx: Transaction) -> dict[tuple[str, bool], int]:
+    """How many objects are noted, by resource and whether they are kept apart."""
     rows = tx.connection.execute(_COUNT, {"id": tx.connection_id})
-    return {row.resource: row.number for row in rows}
+    return {(row.resource, row.kept_apart): row.number for row in rows}
 
 
 def quarantined(tx: Transaction, resource: str) -> set[str]:
-    """The keys of all that could not be understood."""
+    """The keys of all objects that are kept apart."""
     values = {"id": tx.connection_id, "resource": resource}
     return set(tx.connection.execute(_KEYS, values).scalars())
 

@@ -90,12 +90,12 @@ def _next_due(session: Session, outcome: Outcome) -> datetime:
 
 def _message(session: Session, outcome: Outcome) -> str | None:
     problems = "; ".join(_problems(session, outcome))
-    if problems or not outcome.quarantined:
+    if problems or not (outcome.quarantined or outcome.cleaned):
         return problems or None
-    return (
-        f"{outcome.quarantined} malformed objects are kept apart in sync.quarantine; "
-        "they are read again by their id"
-    )
+    apart = f"{outcome.quarantined} malformed objects are kept apart" * bool(outcome.quarantined)
+    cleaned = f"{outcome.cleaned} objects have values that cannot be stored as they were sent"
+    noted = "; ".join(filter(None, (apart, cleaned * bool(outcome.cleaned))))
+    return f"{noted}: see sync.quarantine; they are read again by their id"
 
 
 def _problems(session: Session, outcome: Outcome) -> Iterator[str]:
@@ -120,7 +120,7 @@ def _state(session: Session, outcome: Outcome) -> RunState:
         return RunState.HELD
     streams = outcome.streams.values()
     behind = any(_waits(session, one) or _left_open(session, one) for one in streams)
-    gaps = any(_has_gaps(session, one, outcome) for one in streams)
+    gaps = any(_has_gaps(session, one, outcome) for one in streams) or outcome.cleaned > 0
     if outcome.troubles or outcome.quarantined or behind or gaps:
         return RunState.PARTIAL
     return RunState.SUCCEEDED

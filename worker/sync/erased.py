@@ -28,6 +28,7 @@ def pass_over(page: Page, resource: Resource, erased: Erased) -> None:
     if resource is ROLE_ASSIGNMENTS:
         for key in [key for key, one in page.rows.items() if one.row[_PRINCIPAL] in erased]:
             del page.rows[key]
+    page.faults = {key: why for key, why in page.faults.items() if key in page.rows}
     page.removed = {key: why for key, why in page.removed.items() if key not in erased}
     page.conflicts = {key for key in page.conflicts if key not in erased}
     page.rejects = [one for one in page.rejects if one.key not in erased]

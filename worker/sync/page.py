@@ -4,7 +4,6 @@ from dataclasses import replace
 from typing import Final
 
 from models.resource import Resource
-from models.resources import RESOURCES
 from models.stream import Mode, Phase
 from worker.core.crash import crash_point
 from worker.core.errors import Restart, Torn
@@ -14,12 +13,13 @@ from worker.store.deletions import note_removals, withdraw_removals
 from worker.store.edges import edge_key, merge_edges
 from worker.store.lease import Transaction
 from worker.store.merge import NotAllNew, changed_sources, merge_rows
-from worker.store.quarantine import met_again, note_rejects
+from worker.store.quarantine import met_again, note_faults, note_rejects
 from worker.store.seen import Seen, note_seen
 from worker.store.streams import Stream, save_stream
 from worker.store.unresolved import resolve, resolve_shown
 from worker.sync.erased import pass_over
 from worker.sync.plan import due_after_round, select_hash
+from worker.sync.refused import edges_of, set_apart_refused
 from worker.sync.session import Session
 from worker.sync.transitions import counted
 
@@ -34,11 +34,7 @@ def load_page(session: Session, stream: Stream, page: Page, *, withdraw: bool) -
     ``withdraw`` says that removals wait: an object which shows up again withdraws its own.
     Raises Fenced, Restart (the walk goes in circles).
     """
-    hopeful = stream.phase is Phase.LISTING and stream.initial
-    try:
-        after = _commit(session, stream, page, withdraw=withdraw, hopeful=hopeful)
-    except NotAllNew:
-        after = _commit(session, stream, page, withdraw=withdraw, hopeful=False)
+    after = _committed(session, stream, page, withdraw=withdraw)
     crash_point("page-committed")
     if after.phase is Phase.SWEEPING:
         crash_point("walk-complete")
@@ -49,10 +45,24 @@ def load_page(session: Session, stream: Stream, page: Page, *, withdraw: bool) -
     return after
 
 
+def _committed(session: Session, stream: Stream, page: Page, *, withdraw: bool) -> Stream:
+    """Commit a page, without the objects that Postgres refuses."""
+    hopeful = stream.phase is Phase.LISTING and stream.initial
+    try:
+        try:
+            return _commit(session, stream, page, withdraw=withdraw, hopeful=hopeful)
+        except NotAllNew:
+            return _commit(session, stream, page, withdraw=withdraw, hopeful=False)
+    except Exception as fault:
+        if not set_apart_refused(session, stream.resource, page, fault):
+            raise
+    return _commit(session, stream, page, withdraw=withdraw, hopeful=False)
+
+
 def _commit(
     session: Session, stream: Stream, page: Page, *, withdraw: bool, hopeful: bool
 ) -> Stream:
-    edges = _edge_resource(stream)
+    edges = edges_of(stream.resource)
     with session.writing() as tx:
         _understand(tx, stream.resource, page)
         pass_over(page, stream.resource, session.erased)
@@ -89,10 +99,6 @@ def _understand(tx: Transaction, resource: Resource, page: Page) -> None:
         read_changed(page, resource, changed_sources(tx, resource, sources))
 
 
-def _edge_resource(stream: Stream) -> Resource | None:
-    return next((r for r in RESOURCES.values() if r.parent == stream.name), None)
-
-
 def _withdraw(tx: Transaction, resource: Resource, edges: Resource | None, page: Page) -> None:
     withdraw_removals(tx, resource, page.keys)
     if edges is not None:
@@ -111,7 +117,10 @@ def _note_rejects(session: Session, tx: Transaction, stream: Stream, page: Page)
     note_rejects(tx, stream.resource, [(key, CONFLICT) for key in sorted(page.conflicts)])
     if session.quarantined.get(stream.name):
         met_again(tx, stream.resource, page.keys)
-    if page.rejects or page.conflicts:
+    if page.faults or session.quarantined.get(stream.name):
+        present = {key: one.present for key, one in page.rows.items()}
+        note_faults(tx, stream.resource, present, page.faults)
+    if page.rejects or page.conflicts or page.faults:
         session.quarantined[stream.name] = True
 
 

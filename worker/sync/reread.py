@@ -25,17 +25,19 @@ from worker.graph.left_out import leave_out
 from worker.graph.page import Page
 from worker.graph.targets import object_target
 from worker.nango.reply import Reply
-from worker.store.cascade import Deletion
-from worker.store.deletions import note_removals
 from worker.store.doubts import LIMIT, latecomers, returned_edges, stranger_edges
 from worker.store.edges import Pair, delete_edges, edge_key, merge_edges, pair_of
 from worker.store.lease import Transaction
-from worker.store.merge import merge_rows, stored_rows
-from worker.store.quarantine import due_again, note_rejects, release
+from worker.store.merge import stored_rows
+from worker.store.quarantine import (
+    due_again,
+    quarantined,
+)
 from worker.store.streams import Stream, load_streams, save_stream
 from worker.store.unresolved import due_parts, resolve, resolve_moot
+from worker.sync.by_id import take_objects
 from worker.sync.confirm import existing, read_member_of, read_members
-from worker.sync.erased import living, pass_over
+from worker.sync.erased import living
 from worker.sync.members import members_of
 from worker.sync.parts import GONE, ask_each, trouble_of, unanswered
 from worker.sync.session import Session
@@ -212,11 +214,15 @@ def take_answers(
         with session.writing() as tx:
             session.record(tx, GROUP_MEMBERS, delete_edges(tx, ended), initial=False)
     for name, found in answers.objects.items():
-        if _take_objects(session, RESOURCES[name], found, doubts.parts.get(name, {})):
+        if take_objects(session, RESOURCES[name], found, doubts.parts.get(name, {})):
             streams[name] = settle_round(session, streams[name])
     groups = answers.objects.get(GROUPS.name, {})
     there = {key for key, page in groups.items() if isinstance(page, Page) and not page.rejects}
-    return sorted(there | set(doubts.groups))
+    if not there:
+        return sorted(doubts.groups)
+    with session.reading() as tx:
+        apart = quarantined(tx, GROUPS.name) | doubts.parts.get(GROUPS.name, {}).keys()
+    return sorted(there & apart | set(doubts.groups))
 
 
 def _take_memberships(session: Session, doubts: Doubts, answers: Answers) -> None:
@@ -244,69 +250,3 @@ def note_checked(session: Session, groups: Stream, doubts: Doubts) -> None:
         with session.writing() as tx:
             now = load_streams(tx.connection, tx.connection_id)[groups.name]
             save_stream(tx, now, replace(now, checked_seq=doubts.checked))
-
-
-def _take_objects(
-    session: Session,
-    resource: Resource,
-    found: Mapping[str, Page | Unanswered | None],
-    parts: Mapping[str, PartKind],
-) -> bool:
-    """Store objects that were set apart; whether deletions wait to be settled.
-
-    ``parts`` says which of them Graph had not answered for. Those that are gone wait for the
-    guard: a sweep judged each of them, but never all of them together.
-    """
-    found = _delete_gone(session, resource, found, parts)
-    settles, waits = False, dict[str, Unanswered]()
-    with session.writing() as tx:
-        for key, page in found.items():
-            kind = parts.get(key)
-            if isinstance(page, Unanswered):
-                waits[key] = page
-            elif page is None:
-                note_removals(tx, resource, {key: DeletedReason.NOT_SEEN})
-                settles = True
-            elif page.rejects:
-                note_rejects(tx, resource, [(key, page.rejects[0].reason)])
-                session.quarantined[resource.name] = True
-            else:
-                pass_over(page, resource, session.erased)
-                changes = merge_rows(tx, resource, page.rows)
-                session.record(tx, resource, changes, initial=False)
-                if not resource.children and kind is None:
-                    release(tx, resource, [key])
-            if kind is not None and not isinstance(page, Unanswered):
-                _answered(session, tx, Part(resource.name, kind, key), there=page is not None)
-        note_rejects(tx, resource, [(k, why.reason) for k, why in waits.items() if k not in parts])
-        again = {Part(resource.name, parts[k], k): why for k, why in waits.items() if k in parts}
-        session.note_unresolved(tx, again)
-    return settles
-
-
-def _delete_gone(
-    session: Session,
-    resource: Resource,
-    found: Mapping[str, Page | Unanswered | None],
-    parts: Mapping[str, PartKind],
-) -> Mapping[str, Page | Unanswered | None]:
-    """Delete malformed objects that Graph does not have; the others."""
-    gone = [key for key, page in found.items() if page is None and key not in parts]
-    for key in gone:
-        deletion, done = Deletion(resource), False
-        while not done:
-            with session.writing() as tx:
-                changes, done = deletion.advance(tx, {key: DeletedReason.NOT_SEEN.value})
-                session.record_all(tx, changes, initial=False)
-                if done:
-                    release(tx, resource, [key])
-    return {key: page for key, page in found.items() if key not in gone}
-
-
-def _answered(session: Session, tx: Transaction, part: Part, *, there: bool) -> None:
-    """What a list does not show waits until a list does, or it is gone."""
-    if part.kind is PartKind.UNLISTED and there:
-        why = Unanswered("the walk missed it, though Graph has it by id")
-        session.note_unresolved(tx, {part: why})
-    else:
-        resolve(tx, [part])

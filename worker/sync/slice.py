@@ -41,6 +41,9 @@ class Outcome:
     spent: Spent | None = None
     """There is more to do once a budget has calls again."""
     quarantined: int = 0
+    """Objects that are kept apart."""
+    cleaned: int = 0
+    """Objects with values that are not stored as they were sent."""
     unresolved: dict[str, str] = field(default_factory=dict)
     """What is set apart as Graph does not answer for it, in a sentence for each stream."""
 
@@ -51,7 +54,7 @@ class Standing:
 
     streams: dict[str, Stream]
     pending: dict[tuple[str, bool], int]
-    quarantined: dict[str, int]
+    quarantined: dict[tuple[str, bool], int]
     unresolved: bool
     """Whether Graph does not answer for some parts."""
 
@@ -92,7 +95,9 @@ def look_back(tx: Transaction, session: Session, outcome: Outcome) -> None:
         pending = pending_removals(tx)
         outcome.streams = {name: _let_go(tx, one, pending) for name, one in outcome.streams.items()}
     if any(session.quarantined.values()):
-        outcome.quarantined = sum(count_quarantined(tx).values())
+        counts = count_quarantined(tx)
+        outcome.quarantined = sum(n for (_, apart), n in counts.items() if apart)
+        outcome.cleaned = sum(counts.values()) - outcome.quarantined
     if session.unresolved:
         found = summaries(tx.connection, tx.connection_id)
         outcome.unresolved = found.get(tx.connection_id, {})
@@ -101,8 +106,9 @@ def look_back(tx: Transaction, session: Session, outcome: Outcome) -> None:
 def _prepared(session: Session, standing: Standing) -> list[Streaming]:
     streamings = []
     session.unresolved = standing.unresolved
+    noted = {resource for resource, _ in standing.quarantined}
     for name, stream in standing.streams.items():
-        session.quarantined[name] = name in standing.quarantined
+        session.quarantined[name] = name in noted
         names = [resource.name for resource in stream.carries]
         waiting = sum(standing.pending.get((one, False), 0) for one in names)
         streamings.append(Streaming(session, stream, waiting, session.began))

@@ -1,0 +1,109 @@
+"""JSON taken apart into its members without reading them, however deep or odd they are.
+
+Decoders refuse a whole body for one lone surrogate, control character or nesting too deep. Here
+each member stays the text that it was sent as, so that it can be judged by itself.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Final
+
+_TOKEN: Final = re.compile(
+    r"""[ \t\r\n]*(?:
+        (?P<text> "[^"\\]*(?:\\.[^"\\]*)*" )
+      | (?P<opening> [\[{] ) | (?P<closing> [\]}] )
+      | (?P<comma> , ) | (?P<colon> : )
+      | (?P<word> -?\d+(?:\.\d+)?(?:[eE][+-]?\d+)? | true | false | null | NaN | -?Infinity )
+    )""",
+    re.VERBOSE | re.DOTALL | re.ASCII,
+)
+_BESIDE_BRACKETS: Final = re.compile(r"""(?:[^][{}"]+|"[^"\\]*(?:\\.[^"\\]*)*")*+""", re.DOTALL)
+"""All up to the next bracket: what is deeper than the parts is only counted."""
+
+_BLANK: Final = " \t\r\n"
+_PAIRS: Final = {"]": "[", "}": "{"}
+
+
+def text_of(body: bytes) -> str:
+    """The text of a body. Raises ValueError where it is not UTF-8.
+
+    A surrogate that was encoded by itself is let through: it spoils one value, not the body.
+    """
+    return body.decode("utf-8", "surrogatepass")
+
+
+def items_of(text: str) -> list[str]:
+    """The elements of an array. Raises ValueError where the text is none."""
+    return [text[start:end] for start, end, _ in _parts(text, "[")]
+
+
+def members_of(text: str) -> dict[str, str]:
+    """The members of an object, by name; the last of a name counts.
+
+    Raises ValueError where the text is none.
+    """
+    members = {}
+    for start, end, colon in _parts(text, "{"):
+        name = _TOKEN.match(text, start)
+        if colon is None or name is None or name.lastgroup != "text":
+            raise ValueError("a member has no name")
+        if text[name.end() : colon].strip(_BLANK) or not text[colon + 1 : end].strip(_BLANK):
+            raise ValueError("a member has no value")
+        members[plain_text(name["text"])] = text[colon + 1 : end]
+    return members
+
+
+def plain_text(text: str) -> str:
+    """A JSON string as it was sent, lone surrogates and control characters included."""
+    if not text.lstrip(_BLANK).startswith('"'):
+        raise ValueError("expected a text")
+    return str(json.loads(text, strict=False))
+
+
+def _parts(text: str, kind: str) -> Iterator[tuple[int, int, int | None]]:
+    """Where each part of the outermost array or object is, and the colon within it."""
+    start, colon, values, parts = 0, None, 0, 0
+    for place, group, depth in _tokens(text):
+        if depth == 0:
+            _require(group == "opening" and text[place - 1] == kind, "its kind")
+            start = place
+        elif depth > 1:
+            continue
+        elif group in ("comma", "closing"):
+            empty = group == "closing" and not parts and not values and colon is None
+            _require(values == 1 or empty, "a part")
+            if values:
+                yield start, place - 1, colon
+            start, colon, values, parts = place, None, 0, parts + 1
+        elif group == "colon":
+            _require(colon is None and values == 1 and kind == "{", "a colon")
+            colon, values = place - 1, 0
+        else:
+            values += 1
+            _require(values == 1, "a comma")
+
+
+def _tokens(text: str) -> Iterator[tuple[int, str, int]]:
+    """The end of each token, its group, and how deep it is; of deeper parts only brackets."""
+    open_now: list[str] = []
+    place, end = 0, len(text.rstrip(_BLANK))
+    while place < end:
+        depth = len(open_now)
+        if depth > 1 and (inner := _BESIDE_BRACKETS.match(text, place)):
+            place = inner.end()
+        token = _TOKEN.match(text, place)
+        _require(token is not None and (depth > 0 or place == 0), "it is not JSON")
+        assert token is not None
+        place, group = token.end(), str(token.lastgroup)
+        if group == "closing":
+            _require(depth > 0 and open_now.pop() == _PAIRS[text[place - 1]], "its brackets")
+        elif group == "opening":
+            open_now.append(text[place - 1])
+        yield place, group, depth
+    _require(place > 0 and not open_now, "its end")
+
+
+def _require(condition: bool, what: str) -> None:  # noqa: FBT001 - an assertion about the text
+    if not condition:
+        raise ValueError(f"what was sent is not as it should be ({what})")
