@@ -277,7 +277,7 @@ SAFE = {
         **dict.fromkeys(("status", "requested_resources"), WORD),
     },
     "sync.streams": {
-        **dict.fromkeys(("resource", "phase", "mode", "refused_phase"), WORD),
+        **dict.fromkeys(("resource", "phase", "mode", "refused_phase", "left_out"), WORD),
         **dict.fromkeys(("next_link", "delta_link", "loop_mark"), OPAQUE),
         "parts": "role definitions",
         **dict.fromkeys(("select_hash", "body_digest"), "a digest of many things"),
