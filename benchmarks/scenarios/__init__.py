@@ -13,6 +13,7 @@ from benchmarks.scenarios import (
     latency,
     memory,
     mixed,
+    onboarding,
     relay,
     startup,
     users,
@@ -33,5 +34,6 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         relay,
         freshness,
         fleet,
+        onboarding,
     )
 }
