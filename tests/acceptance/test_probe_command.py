@@ -179,7 +179,7 @@ def strange_values() -> Response:
         (graph_error(503, **{"retry-after": NAME}), 3),
         (nango_error(400, "server_error"), 1),
         (nango_error(400, "invalid_Zanzibar Quux"), 1),
-        (nango_error(400, "invalid_zanzibar"), 2),
+        (nango_error(400, "invalid_zanzibar"), 1),
         (nango_error(400, "zanzibar"), 1),
         (nango_error(500, "zanzibar"), 3),
         (nango_error(402, "plan_limit"), 2),

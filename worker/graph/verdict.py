@@ -47,7 +47,7 @@ def _codes(error: Any, depth: int = 0) -> Iterator[str]:
         return
     code = error.get("code")
     if isinstance(code, str):
-        yield _UNPRINTED.sub("", code)[:100]
+        yield _UNPRINTED.sub("?", code)[:100]
     for name in ("innerError", "innererror"):
         yield from _codes(error.get(name), depth + 1)
 
