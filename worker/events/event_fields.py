@@ -8,6 +8,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from models.change_event import ConnectionChange
 from models.erasure import MARK
+from models.record import Nested, Sent
 from models.resource import Resource
 from models.resources import RESOURCES
 from models.row import MAX_KEY
@@ -144,6 +145,12 @@ def ref(name: str) -> Schema:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
+_Quick: TypeAlias = Sent[Nested]
+_Whole: TypeAlias = Sent[list[dict[str, Any]]]
+_COMPLETE: Final[dict[Any, Any]] = {_Quick: _Whole}
+"""What a column may hold, where its record's type is only what is read the quick way."""
+
+
 def column_type(column: Column[Any]) -> tuple[str, Schema]:
     """How events spell the values of a column: the schema and its name."""
     for kind, name, schema in _KEYS if column.primary_key else _COLUMN_TYPES:
@@ -158,7 +165,8 @@ def column_type(column: Column[Any]) -> tuple[str, Schema]:
 def column_schema(resource: Resource, column: Column[Any]) -> Schema:
     if isinstance(column.type, JSONB):
         fields = {field.name: field.type for field in msgspec.structs.fields(resource.record)}
-        return msgspec.json.schema(fields.get(str(column.name), Any))
+        kind = fields.get(str(column.name), Any)
+        return msgspec.json.schema(_COMPLETE.get(kind, kind))
     return ref(column_type(column)[0])
 
 
