@@ -11,7 +11,7 @@ from worker.tasks.queues import QUEUES
 
 
 def freshness_line(freshness: Mapping[str, Mapping[str, Any]]) -> str:
-    """The age of each resource, equal ones together: "users, groups 4 s; sites 3 h late"."""
+    """The age of each resource, equal ones together: "users, groups 4 s; sites 25 h LATE"."""
     shown = [(name, _age_of(freshness[name])) for name in RESOURCES if name in freshness]
     parts = [
         f"{', '.join(name for name, _ in same)} {shown_age}"
@@ -36,7 +36,8 @@ def worker_lines(workers: Sequence[Worker]) -> Iterator[str]:
             yield f"worker {one.name}: SILENT for {age(one.seen_seconds_ago)} ({queues})"
     idle = unserved(workers, QUEUES)
     if idle:
-        yield no_worker(idle).capitalize()
+        sentence = no_worker(idle)
+        yield sentence[0].upper() + sentence[1:]
 
 
 def no_worker(queues: Sequence[str]) -> str:
