@@ -13,8 +13,6 @@ from sqlalchemy import text
 
 from models.resources import RESOURCES
 from models.sink import SinkKind, SinkStart
-from sandbox.servers import Servers
-from sandbox.tenant import Nango
 from tests.conftest import Mirror
 from tests.integration.test_relay import Ground, by_connection
 from tests.support.mirror import last_seq, scalar
@@ -28,21 +26,10 @@ from worker.relay.relay import Relay
 from worker.store import sink_admin
 from worker.store.retries import retry_refused
 from worker.store.sinks import claim
-from worker.sync.run import Kit
 
 _LIVE = "where deleted_at is null"
 Told = dict[str, Any]
 Wrong = Callable[[Told], bool]
-
-
-@pytest.fixture
-def ground(kit: Kit, nango: Nango, servers: Servers) -> Iterator[Ground]:
-    made = Ground(kit, nango, servers.redis_url)
-    yield made
-    for key in made.redis.keys(f"{made.mark}:*"):
-        made.redis.delete(key)
-    made.redis.close()
-    made.database.close()
 
 
 @dataclass

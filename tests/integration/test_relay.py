@@ -24,7 +24,6 @@ from models import sink as tables
 from models.change_event import ChangeKind
 from models.resources import RESOURCES
 from models.sink import SinkKind, SinkStart, SinkStatus
-from sandbox.servers import Servers
 from sandbox.tenant import Nango, Tenant
 from tests.conftest import Mirror
 from tests.support.fault_proxy import FaultProxy
@@ -155,16 +154,6 @@ class Ground:
         """The leases of whoever died."""
         with self.database.begin() as connection:
             connection.execute(text("update events.sinks set expires_at = '2000-01-01'"))
-
-
-@pytest.fixture
-def ground(kit: Kit, nango: Nango, servers: Servers) -> Iterator[Ground]:
-    made = Ground(kit, nango, servers.redis_url)
-    yield made
-    for key in made.redis.keys(f"{made.mark}:*"):
-        made.redis.delete(key)
-    made.redis.close()
-    made.database.close()
 
 
 def by_connection(told: list[Told]) -> dict[int, list[int]]:

@@ -3,15 +3,12 @@
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
 from models.sink import SinkKind
-from sandbox.servers import Servers
-from sandbox.tenant import Nango
 from tests.integration.test_relay import Ground
 from tests.support.fault_proxy import FaultProxy
 from tests.support.hostile import ANSWERED, MANNERS, hostile, unreachable
@@ -21,20 +18,9 @@ from tests.support.service import until
 from worker.relay.relay import END_SECONDS, Relay
 from worker.relay.signature import new_secret
 from worker.store import sink_admin
-from worker.sync.run import Kit
 
 LONGEST = END_SECONDS + 5
 """Seconds until a stopped process has gone, on a busy machine."""
-
-
-@pytest.fixture
-def ground(kit: Kit, nango: Nango, servers: Servers) -> Iterator[Ground]:
-    made = Ground(kit, nango, servers.redis_url)
-    yield made
-    for key in made.redis.keys(f"{made.mark}:*"):
-        made.redis.delete(key)
-    made.redis.close()
-    made.database.close()
 
 
 def webhook(url: str, **more: Any) -> dict[str, Any]:

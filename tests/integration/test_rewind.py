@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -37,16 +37,6 @@ from worker.sync.discover import discover
 from worker.sync.plan import Order
 from worker.sync.run import Kit, run_to_end
 from worker.wiring import close_kit, open_kit
-
-
-@pytest.fixture
-def ground(kit: Kit, nango: Nango, servers: Servers) -> Iterator[Ground]:
-    made = Ground(kit, nango, servers.redis_url)
-    yield made
-    for key in made.redis.keys(f"{made.mark}:*"):
-        made.redis.delete(key)
-    made.redis.close()
-    made.database.close()
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from sqlalchemy import text
 
 from models.resources import RESOURCES
 from models.sink import SinkKind, SinkStart
-from sandbox.servers import Servers
 from sandbox.tenant import Nango, Tenant
 from tests.conftest import Mirror
 from tests.integration.test_relay import Ground, Told, by_connection, differences, fold
@@ -25,23 +24,12 @@ from worker.store import sink_admin, sinks
 from worker.store.engine import Database
 from worker.store.progress import Progress
 from worker.sync.discover import discover
-from worker.sync.run import Kit
 
 ROWS = """
     insert into directory.users (connection_id, id, display_name, first_seen_at, changed_at)
     select :id, gen_random_uuid(), 'someone', '2026-01-01', '2026-01-01'
       from generate_series(1, :number)
 """
-
-
-@pytest.fixture
-def ground(kit: Kit, nango: Nango, servers: Servers) -> Iterator[Ground]:
-    made = Ground(kit, nango, servers.redis_url)
-    yield made
-    for key in made.redis.keys(f"{made.mark}:*"):
-        made.redis.delete(key)
-    made.redis.close()
-    made.database.close()
 
 
 @pytest.fixture
