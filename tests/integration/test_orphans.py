@@ -1,4 +1,4 @@
-"""Leases of dead processes of this host do not wait to lapse."""
+"""Leases of dead processes do not wait to lapse, and nobody takes a living one for dead."""
 
 import socket
 import subprocess
@@ -11,7 +11,9 @@ from sqlalchemy import text
 from tests.conftest import Mirror
 from tests.support.leases import take
 from tests.support.mirror import scalar
+from tests.support.namespaces import in_own_pid_namespace
 from worker.core.errors import Fenced
+from worker.core.process_identity import process_table
 from worker.store import lease
 from worker.store.orphans import free_orphans
 
@@ -36,11 +38,15 @@ def freed(mirror: Mirror) -> int:
         return free_orphans(connection)
 
 
+def name_of(process: subprocess.Popen[bytes]) -> str:
+    return str(process_table().identify(process.pid))
+
+
 @pytest.mark.parametrize("buried", [True, False], ids=["buried", "zombie"])
 def test_a_dead_processs_lease_is_free_and_its_connection_due(
     mirror: Mirror, process: subprocess.Popen[bytes], buried: bool
 ) -> None:
-    zombie = held_by(mirror, f"{socket.gethostname()}:{process.pid}")
+    zombie = held_by(mirror, name_of(process))
     process.kill()
     if buried:
         process.wait()
@@ -54,14 +60,58 @@ def test_a_dead_processs_lease_is_free_and_its_connection_due(
         pass
 
 
-def test_a_living_processs_lease_and_those_of_other_hosts_stay(
+def test_a_lease_of_a_process_whose_pid_was_given_again_is_free(
     mirror: Mirror, process: subprocess.Popen[bytes]
 ) -> None:
-    held_by(mirror, f"{socket.gethostname()}:{process.pid}")
+    host, pid, _, place = name_of(process).rsplit(":", 3)
+    held_by(mirror, f"{host}:{pid}:17:{place}")
+    assert freed(mirror) == 1
+
+
+def test_a_living_processs_lease_and_those_of_other_places_stay(
+    mirror: Mirror, process: subprocess.Popen[bytes]
+) -> None:
+    held_by(mirror, name_of(process))
     assert freed(mirror) == 0
+    host, pid, started, place = name_of(process).rsplit(":", 3)
     process.kill()
     process.wait()
-    for holder in (f"another-host:{process.pid}", f"{socket.gethostname()}x:{process.pid}", "me"):
+    for holder in (
+        f"{host}:{pid}:{started}:{place[::-1]}",
+        f"{host}:{pid}:{started}:-",
+        f"{host}:{pid}:{started}:",
+        f"{host}:{pid}:{started}{place}",
+        f"{socket.gethostname()}:{process.pid}",
+        "me",
+    ):
         with mirror.database.begin() as connection:
             connection.execute(text("update sync.leases set holder = :h"), {"h": holder})
-        assert freed(mirror) == 0
+        assert freed(mirror) == 0, holder
+
+
+FREE = """
+import sys
+from worker.store.engine import Database
+from worker.store.orphans import free_orphans
+with Database(sys.argv[1]).begin() as connection:
+    print(free_orphans(connection))
+"""
+
+
+@pytest.mark.parametrize("inside", [True, False], ids=["another namespace", "the same one"])
+def test_only_a_process_of_the_same_pid_namespace_frees_a_dead_ones_lease(
+    mirror: Mirror, database_url: str, process: subprocess.Popen[bytes], inside: bool
+) -> None:
+    """The host name is the same, and the pid is nobody's there, as in a second container."""
+    held_by(mirror, name_of(process))
+    command = [sys.executable, "-c", FREE, database_url]
+    if inside:
+        command = in_own_pid_namespace(command)
+    counts = []
+    for dead in (False, True):
+        if dead:
+            process.kill()
+            process.wait()
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        counts.append(int(done.stdout))
+    assert counts == ([0, 0] if inside else [0, 1])

@@ -26,6 +26,7 @@ from tests.soak.service import CONSUMER, LEASE_SECONDS, RELAYS, WORKERS, Service
 from tests.soak.weather import REVOKED, Weather
 from worker.app import configuration
 from worker.core.errors import Trouble
+from worker.core.process_identity import parse_identity
 from worker.core.settings import load_settings
 from worker.relay.delivery import LEASE_SECONDS as SINK_SECONDS
 from worker.store.connections import request_resync
@@ -233,7 +234,8 @@ class Chaos:
         statement = text("select holder from sync.leases where expires_at > clock_timestamp()")
         with self.service.database.begin() as connection:
             holders = connection.execute(statement).scalars()
-            return [int(holder.rpartition(":")[2]) for holder in holders]
+            found = [parse_identity(holder) for holder in holders]
+            return [holder.pid for holder in found if holder is not None]
 
     def _kill_pool(self) -> str:
         pid = self._pool_process()

@@ -1,6 +1,5 @@
 """What must hold of the database whenever nothing is under way."""
 
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -9,6 +8,7 @@ from sqlalchemy import text
 
 from tests.soak.processes import is_alive
 from tests.support.mirror import checked
+from worker.core.process_identity import parse_identity
 from worker.store.engine import Database
 from worker.tasks.places import CLAIM_GRACE
 
@@ -110,8 +110,8 @@ def idle_runs(database: Database) -> dict[int, IdleRun]:
 def orphaned_leases(database: Database) -> Iterator[str]:
     """Leases of processes that are gone, and leases that ended and were not cleared."""
     for row in rows(database, _LEASES):
-        host, _, pid = str(row["holder"] or "").rpartition(":")
-        if host == socket.gethostname() and is_alive(int(pid)):
+        holder = parse_identity(str(row["holder"] or ""))
+        if holder is not None and is_alive(holder.pid):
             continue
         yield (
             f"the lease of connection {row['connection_id']} is held by {row['holder']}, "

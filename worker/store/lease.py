@@ -5,8 +5,6 @@ a process that was stopped past its lease and wakes up cannot write. The same ro
 change events: commits of a connection come one after another, and so do their numbers.
 """
 
-import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from datetime import datetime
 from sqlalchemy import Connection, TextClause, text
 
 from worker.core.errors import Busy, Fenced
+from worker.core.process_identity import this_process
 from worker.store.engine import Database
 
 _ENSURE = text("insert into sync.leases (connection_id) values (:id) on conflict do nothing")
@@ -102,8 +101,8 @@ class Transaction:
 
 
 def me() -> str:
-    """This process, for people."""
-    return f"{socket.gethostname()}:{os.getpid()}"
+    """This process, as leases name their holders."""
+    return str(this_process())
 
 
 def take(connection: Connection, connection_id: int, seconds: float) -> tuple[Lease, "Transaction"]:

@@ -1,52 +1,36 @@
-"""Leases of processes of this host that are dead: freed at once instead of left to lapse.
+"""Leases of processes that are dead: freed at once instead of left to lapse.
 
-Only a shortcut: were a process taken for dead that lives (two containers may share a host name),
-the fence would hold it off, and it would lose a page.
+Only a shortcut, and only for a process that could be looked up from here: one of the same boot of
+the same machine and of the same pid namespace. All others' leases lapse.
 """
-
-import os
-import socket
 
 from sqlalchemy import Connection, text
 
+from worker.core.process_identity import parse_identity, process_table
+
 _HELD = text("""
     select connection_id, token, holder from sync.leases
-     where expires_at > clock_timestamp() and starts_with(holder, :host || ':')
+     where expires_at > clock_timestamp() and right(holder, length(:end)) = :end
 """)
 _FREE = text("""
     with freed as (
         update sync.leases set expires_at = null, holder = null
-         where connection_id = :id and token = :token returning connection_id)
+         where connection_id = (select connection_id from sync.leases
+                                 where connection_id = :id and token = :token
+                                   for update skip locked)
+        returning connection_id)
     update sync.connections c set due_at = least(c.due_at, clock_timestamp())
       from freed where c.id = freed.connection_id and c.status in ('active', 'broken')
 """)
 
 
 def free_orphans(connection: Connection) -> int:
-    """Have the connections that a dead process of this host held due at once; how many."""
+    """Have the connections due at once that a process held which is dead; how many."""
     freed = 0
-    for row in connection.execute(_HELD, {"host": socket.gethostname()}).all():
-        pid = row.holder.rpartition(":")[2]
-        if pid.isdigit() and not _is_alive(int(pid)):
+    processes = process_table()
+    for row in connection.execute(_HELD, {"end": f":{processes.place}"}).all():
+        holder = parse_identity(row.holder)
+        if holder is not None and processes.is_dead(holder):
             values = {"id": row.connection_id, "token": row.token}
             freed += connection.execute(_FREE, values).rowcount
     return freed
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return not _is_zombie(pid)
-
-
-def _is_zombie(pid: int) -> bool:
-    """Whether a process is dead but not yet buried by its parent."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:  # noqa: PTH123
-            return stat.read().rpartition(")")[2].split()[:1] == ["Z"]
-    except OSError:
-        return False

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
+from worker.core.process_identity import parse_identity, short_name
+
 ALIVE_SECONDS = 15.0
 """A worker that has not reported for so long consumes nothing: it ended, hangs or is frozen."""
 
@@ -18,6 +20,10 @@ _DROP_OLD = text("""
     delete from sync.workers where seen_at < clock_timestamp() - interval '1 day'
 """)
 _LEAVE = text("delete from sync.workers where name = :name")
+_DROP_PREDECESSORS = text("""
+    delete from sync.workers
+     where starts_with(name, :start) and seen_at < clock_timestamp() - make_interval(secs => :alive)
+""")
 _LIST = text("""
     select w.name, w.queues, cardinality(w.processes) as processes,
            extract(epoch from clock_timestamp() - w.seen_at)::float8 as seconds,
@@ -34,6 +40,7 @@ class Worker:
     """A worker as it last reported."""
 
     name: str
+    """Its node name and pid. Workers in containers of one host name may have the same."""
     queues: list[str]
     processes: int
     seen_seconds_ago: float
@@ -59,9 +66,22 @@ def remove_worker(connection: Connection, name: str) -> None:
     connection.execute(_LEAVE, {"name": name})
 
 
+def remove_predecessors(connection: Connection, name: str) -> None:
+    """Forget silent workers whose node name and pid the worker ``name`` has.
+
+    A container that is started again has both of them again, and a pid namespace of its own, so
+    nothing but its silence shows that the one before has ended.
+    """
+    identity = parse_identity(name)
+    if identity is not None:
+        values = {"start": f"{identity.host}:{identity.pid}:", "alive": ALIVE_SECONDS}
+        connection.execute(_DROP_PREDECESSORS, values)
+
+
 def list_workers(connection: Connection) -> list[Worker]:
     """Every worker that reported within a day, by name."""
-    return [Worker(*row) for row in connection.execute(_LIST)]
+    rows = connection.execute(_LIST).all()
+    return [Worker(short_name(name), *values) for name, *values in rows]
 
 
 def unserved(workers: Collection[Worker], queues: Sequence[str]) -> list[str]:

@@ -4,7 +4,6 @@ A worker whose loop hangs, or that is frozen or cut off from Redis, reports noth
 """
 
 import os
-import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -13,8 +12,10 @@ from sqlalchemy import Connection
 
 from worker.core.errors import Trouble
 from worker.core.log import logger
+from worker.core.process_identity import process_table, this_process
 from worker.core.settings import load_settings
-from worker.store.workers import remove_worker, report_worker
+from worker.store.orphans import free_orphans
+from worker.store.workers import remove_predecessors, remove_worker, report_worker
 from worker.wiring import open_database
 
 REPORT_SECONDS = 5.0
@@ -31,6 +32,7 @@ class Presence(bootsteps.StartStopStep):
         self._timer: Any = None
 
     def start(self, consumer: Any) -> None:
+        self._write(lambda db: remove_predecessors(db, _name(consumer)))
         self._report(consumer)
         self._timer = consumer.timer.call_repeatedly(REPORT_SECONDS, self._report, (consumer,))
 
@@ -43,8 +45,8 @@ class Presence(bootsteps.StartStopStep):
     def _report(self, consumer: Any) -> None:
         queues = list(consumer.app.amqp.queues.consume_from)
         pids = consumer.pool.info.get("processes") or [os.getpid()]
-        processes = [f"{socket.gethostname()}:{pid}" for pid in pids]
-        self._write(lambda db: report_worker(db, _name(consumer), queues, processes))
+        processes = [str(process_table().identify(pid)) for pid in pids]
+        self._write(lambda db: _report_and_free(db, _name(consumer), queues, processes))
 
     def _write(self, write: Callable[[Connection], None]) -> None:
         """Write over a connection of its own: none is left open when a child is forked."""
@@ -57,6 +59,15 @@ class Presence(bootsteps.StartStopStep):
             self._database.close()
 
 
+def _report_and_free(db: Connection, name: str, queues: list[str], processes: list[str]) -> None:
+    """Report, and free what children of this worker held that were killed.
+
+    In a container of its own nobody else can know that they are dead.
+    """
+    report_worker(db, name, queues, processes)
+    free_orphans(db)
+
+
 def _name(consumer: Any) -> str:
-    """Two workers of one name are told apart by their processes."""
-    return f"{consumer.hostname}:{os.getpid()}"
+    """Containers may share a host name, a node name, and the number of a process."""
+    return f"{consumer.hostname}:{this_process().marks}"
