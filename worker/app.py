@@ -5,8 +5,8 @@ acknowledgement Celery 5.7 ends its own worker when Redis goes away; the databas
 lost message carried, so nothing leans on Redis keeping it.
 """
 
+import sys
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from celery import Celery
 from celery.signals import (
@@ -16,7 +16,10 @@ from celery.signals import (
     worker_shutting_down,
 )
 
+from worker.core.errors import Halt
 from worker.core.log import configure
+from worker.core.redis_pool import check_redis_url
+from worker.core.redis_url import read_redis_url
 from worker.core.settings import Settings, load_settings
 from worker.core.stopping import stop
 from worker.tasks.base import drop_kit
@@ -27,29 +30,13 @@ HOUR = 3600.0
 
 
 def broker_address(settings: Settings) -> str:
-    """The broker as Celery spells it; Unix sockets are ``redis+socket://`` there.
+    """The broker as Celery spells it, with all that TLS needs.
 
     Without a ``REDIS_URL`` the address is one that cannot be mistaken for a real one.
     """
     if settings.redis_url is None:
         return "redis://REDIS_URL-is-not-set:6379/0"
-    address = settings.redis_url.get_secret_value()
-    if address.startswith("unix://"):
-        return _socket(address)
-    return address
-
-
-def _socket(address: str) -> str:
-    """Kombu reads a password before the path only, and calls the database ``virtual_host``."""
-    parts = urlsplit(address)
-    query = dict(parse_qsl(parts.query))
-    login = parts.netloc
-    if "password" in query:
-        named = (query.pop("username", ""), query.pop("password"))
-        login = f"{':'.join(quote(part, safe='') for part in named)}@"
-    if "db" in query:
-        query["virtual_host"] = query.pop("db")
-    return f"redis+socket://{login}{parts.path}{'?' if query else ''}{urlencode(query)}"
+    return read_redis_url(settings.redis_url.get_secret_value()).broker()
 
 
 def configuration(settings: Settings) -> dict[str, Any]:
@@ -108,8 +95,11 @@ def configuration(settings: Settings) -> dict[str, Any]:
 
 def make_app() -> Celery:
     """Read the settings and build the application. Raises Halt on a bad setting."""
+    settings = load_settings()
+    if settings.redis_url is not None:
+        check_redis_url(settings.redis_url.get_secret_value())
     application = Celery("tenant_mirror")
-    application.config_from_object(configuration(load_settings()))
+    application.config_from_object(configuration(settings))
     application.steps["consumer"].add(Presence)
     return application
 
@@ -132,4 +122,12 @@ def _close(**_: Any) -> None:
     drop_kit()
 
 
-app = make_app()
+def _app() -> Celery:
+    """Celery imports this module: a wrong setting ends it with a sentence, not a traceback."""
+    try:
+        return make_app()
+    except Halt as halt:
+        sys.exit(f"Error: {halt}")
+
+
+app = _app()

@@ -47,7 +47,7 @@ class Settings:
     redis_url: Annotated[
         SecretStr | None,
         _About(
-            read.secret_address("redis", "rediss", "unix"),
+            read.redis_address,
             "Redis 6.2 or newer, or Valkey: redis://, rediss:// or unix://",
             "REDIS_URL",
         ),

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Final, final
 from urllib.parse import urlsplit
 
+from worker.core.redis_url import read_redis_url
+
 Reader = Callable[[object], object]
 
 _WHOLE: Final = re.compile(r"\s*[+-]?[0-9]+(?:_[0-9]+)*(?:\.0+)?\s*", re.ASCII)
@@ -87,6 +89,13 @@ def secret_address(*schemes: str) -> Reader:
         return hidden
 
     return read
+
+
+def redis_address(value: object) -> SecretStr:
+    """A URL of a Redis server."""
+    hidden = secret(value)
+    read_redis_url(hidden.get_secret_value())
+    return hidden
 
 
 def base_address(value: object) -> str:

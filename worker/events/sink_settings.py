@@ -14,6 +14,7 @@ from models.event_type import CONNECTION
 from models.resources import RESOURCES
 from models.sink import SinkKind
 from worker.core.errors import Halt
+from worker.core.redis_url import read_redis_url
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 STREAM: Final = re.compile(r"[!-~]{1,200}")
@@ -22,7 +23,6 @@ DEFAULT_LENGTH: Final = 1_000_000
 MOST_EVENTS: Final = 100
 """Events in one request to a webhook."""
 LONGEST_SECONDS: Final = 60.0
-REDIS: Final = ("redis", "rediss", "unix")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +90,10 @@ def parted(url: str) -> tuple[str, str]:
 
 def redis_address(url: str) -> str:
     """Raises Halt, which never shows it, where it is no address of a Redis server."""
-    if _split(url).scheme not in REDIS:
-        raise Halt("url must start with redis://, rediss:// or unix://")
+    try:
+        read_redis_url(url)
+    except ValueError as fault:
+        raise Halt(f"url {fault}") from None
     return url
 
 

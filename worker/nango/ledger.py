@@ -10,11 +10,10 @@ from threading import Lock
 from typing import Final, Protocol
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry as RedisRetry
 
 from worker.core.errors import Away, Halt, Trouble
 from worker.core.log import logger
+from worker.core.redis_pool import pool_to, refused_certificate
 
 PREFIX: Final = "tenant-mirror:budget:"
 AWAY_SECONDS: Final = 5.0
@@ -74,15 +73,8 @@ class SharedLedger:
     """The budgets in Redis; this process's own while Redis is away."""
 
     def __init__(self, address: str) -> None:
-        self._redis = redis.Redis.from_url(
-            address,
-            socket_timeout=1.0,
-            socket_connect_timeout=1.0,
-            socket_keepalive=True,
-            health_check_interval=25,
-            retry=RedisRetry(NoBackoff(), 1),
-            max_connections=16,
-        )
+        pool = pool_to(address, retries=1, seconds=1.0, connect_seconds=1.0, most=16)
+        self._redis = redis.Redis.from_pool(pool)
         self._swap = self._redis.register_script(_SWAP)
         self._own = LocalLedger()
         self._away_until = 0.0
@@ -123,6 +115,11 @@ class SharedLedger:
 def redis_trouble(fault: Exception) -> Trouble:
     """What a failure of Redis means for us."""
     name = type(fault).__name__
+    if (refused := refused_certificate(fault)) is not None:
+        return Halt(
+            f"the certificate of Redis is refused ({refused}), and no password was sent; name its "
+            "authority with ssl_ca_certs in the URL, and the host that the certificate is for"
+        )
     match fault:
         case redis.AuthenticationError() | redis.exceptions.AuthorizationError():
             return Halt(f"Redis does not let us in ({name}); check the password in REDIS_URL")

@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from typing import Final
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry as RedisRetry
 
 from worker.core.errors import EventRefused, Halt, Trouble
+from worker.core.redis_pool import pool_to
 from worker.core.settings import Settings
 from worker.core.value import SecretStr
 from worker.events.sink_settings import redis_address, stream_settings
@@ -44,18 +43,7 @@ class RedisStream:
     """Appends events to a stream."""
 
     def __init__(self, address: str, stream: str, max_length: int) -> None:
-        try:
-            self._pool = redis.ConnectionPool.from_url(
-                address,
-                socket_timeout=_SECONDS,
-                socket_connect_timeout=5,
-                socket_keepalive=True,
-                health_check_interval=25,
-                retry=RedisRetry(NoBackoff(), 0),
-                max_connections=1,
-            )
-        except ValueError:
-            raise Halt("the url of the sink's Redis cannot be read") from None
+        self._pool = pool_to(address, retries=0, seconds=_SECONDS, connect_seconds=5.0, most=1)
         self._stream = stream
         self._most = b"%d" % max_length
         self.taken = 0

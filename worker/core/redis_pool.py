@@ -1,0 +1,87 @@
+"""Connections to Redis, and what a failed one means."""
+
+import ssl
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from worker.core.errors import Halt
+from worker.core.redis_url import PORT, RedisUrl, Tls, read_redis_url
+
+
+def pool_to(
+    url: str, *, retries: int, seconds: float, connect_seconds: float, most: int
+) -> redis.ConnectionPool:
+    """A pool of connections to what the URL names; nothing is opened yet.
+
+    Raises Halt where the URL, or a file of certificates that it names, cannot be used.
+    """
+    found = check_redis_url(url)
+    return redis.ConnectionPool(
+        **_arguments(found, connect_seconds),
+        max_connections=most,
+        socket_timeout=seconds,
+        health_check_interval=25,
+        retry=Retry(NoBackoff(), retries),
+    )
+
+
+def check_redis_url(url: str) -> RedisUrl:
+    """Raises Halt where the URL, or a file of certificates that it names, cannot be used."""
+    try:
+        found = read_redis_url(url)
+    except ValueError as fault:
+        raise Halt(f"the URL of Redis {fault}") from None
+    if found.tls is not None:
+        _check_files(found.tls)
+    return found
+
+
+def _check_files(tls: Tls) -> None:
+    context = ssl.create_default_context()
+    try:
+        if tls.ca_certs or tls.ca_path:
+            context.load_verify_locations(tls.ca_certs, tls.ca_path)
+    except OSError as fault:
+        raise Halt(
+            f"the certificates of authorities for Redis ({tls.ca_certs or tls.ca_path}) "
+            f"cannot be read: {_reason(fault)}"
+        ) from None
+    try:
+        if tls.certfile:
+            context.load_cert_chain(tls.certfile, tls.keyfile, tls.key_password or "")
+    except OSError as fault:
+        raise Halt(
+            f"our own certificate for Redis ({tls.certfile}) or its key cannot be read: "
+            f"{_reason(fault)}"
+        ) from None
+
+
+def refused_certificate(fault: BaseException | None) -> str | None:
+    """Why the server's certificate was refused, in OpenSSL's words; None where that is not it."""
+    while fault is not None:
+        if isinstance(fault, ssl.SSLCertVerificationError):
+            return fault.verify_message
+        fault = fault.__cause__ or fault.__context__
+    return None
+
+
+def _reason(fault: OSError) -> str:
+    """``ssl.SSLError`` is one; its own text names a line of OpenSSL."""
+    named = fault.reason if isinstance(fault, ssl.SSLError) else fault.strerror
+    return named or type(fault).__name__
+
+
+def _arguments(url: RedisUrl, connect_seconds: float) -> dict[str, Any]:
+    found: dict[str, Any] = {"db": url.db, "username": url.username, "password": url.password}
+    if url.protocol is not None:
+        found["protocol"] = url.protocol
+    if url.path is not None:
+        return found | {"connection_class": redis.UnixDomainSocketConnection, "path": url.path}
+    found |= {"host": url.host, "port": url.port or PORT}
+    found |= {"socket_connect_timeout": connect_seconds, "socket_keepalive": True}
+    if url.tls is not None:
+        found |= {"connection_class": redis.SSLConnection, **url.tls.options()}
+    return found

@@ -1,0 +1,235 @@
+"""One reading of a Redis URL, for all that use it: the broker, the budgets, streams of events.
+
+    redis://user:password@host:6379/0
+    rediss://user:password@host:6380/0?ssl_ca_certs=/etc/ca.pem
+    unix:///run/redis.sock?db=0&username=user&password=password
+
+``rediss://`` is TLS. The server's certificate and its name are checked unless the URL itself turns
+that off. The options have the names that redis-py gives them. Pure: nothing is opened here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
+
+SCHEMES: Final = ("redis", "rediss", "unix")
+PORT: Final = 6379
+
+_CERT_REQS: Final = {
+    "required": "required",
+    "cert_required": "required",
+    # A client that asks for a certificate if there is one always gets one, and checks it.
+    "optional": "required",
+    "cert_optional": "required",
+    "none": "none",
+    "cert_none": "none",
+}
+_SWITCH: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+_PLAIN_OPTIONS: Final = ("db", "username", "password", "protocol")
+_TLS_OPTIONS: Final = (
+    "ssl_cert_reqs",
+    "ssl_check_hostname",
+    "ssl_ca_certs",
+    "ssl_ca_path",
+    "ssl_certfile",
+    "ssl_keyfile",
+    "ssl_password",
+)
+
+_ONE_ADDRESS: Final = (
+    "give one address that always leads to the primary, such as a proxy or a DNS name"
+)
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """What a connection by TLS checks and shows. Files are named, and read when it connects."""
+
+    verified: bool = True
+    """Whether the certificate must come from a trusted authority."""
+    check_hostname: bool = True
+    """Whether it must be for the host that the URL names."""
+    ca_certs: str | None = None
+    ca_path: str | None = None
+    certfile: str | None = None
+    keyfile: str | None = None
+    key_password: str | None = field(default=None, repr=False)
+
+    def options(self) -> dict[str, Any]:
+        """As redis-py takes them; kombu passes the same on to it."""
+        return {
+            "ssl_cert_reqs": "required" if self.verified else "none",
+            "ssl_check_hostname": self.verified and self.check_hostname,
+            "ssl_ca_certs": self.ca_certs,
+            "ssl_ca_path": self.ca_path,
+            "ssl_certfile": self.certfile,
+            "ssl_keyfile": self.keyfile,
+            "ssl_password": self.key_password,
+        }
+
+    def query(self) -> dict[str, str]:
+        """As a URL spells them, without what is the default."""
+        found = {name: str(value) for name, value in self.options().items() if value is not None}
+        if self.check_hostname or not self.verified:
+            del found["ssl_check_hostname"]
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class RedisUrl:
+    """One Redis server and how to log in to it."""
+
+    host: str = "localhost"
+    port: int | None = None
+    path: str | None = None
+    """Of a Unix socket, which is used instead of the host."""
+    db: int = 0
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    tls: Tls | None = None
+    protocol: int | None = None
+    """Of the answers: 2 or 3; None for the client's own choice."""
+
+    @property
+    def place(self) -> str:
+        """Where the server is, without the password."""
+        if self.path is not None:
+            return f"unix://{self.path}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port or PORT}/{self.db}"
+
+    def broker(self) -> str:
+        """The URL as kombu reads it: every part quoted, all of TLS written out."""
+        login = _login(self.username, self.password)
+        if self.path is not None:
+            query = f"?virtual_host={self.db}" if self.db else ""
+            return f"redis+socket://{login}{quote(self.path)}{query}"
+        host = f"[{self.host}]" if ":" in self.host else quote(self.host)
+        port = f":{self.port}" if self.port else ""
+        if self.tls is None:
+            return f"redis://{login}{host}{port}/{self.db}"
+        return f"rediss://{login}{host}{port}/{self.db}?{urlencode(self.tls.query())}"
+
+
+def read_redis_url(text: str) -> RedisUrl:
+    """Raises ValueError, in words that show nothing of the text, where it cannot be used."""
+    parts = _split(text)
+    options = _Options(parts.query)
+    socket = parts.scheme == "unix"
+    username = _unquoted(parts.username) or options.take("username")
+    password = _unquoted(parts.password) or options.take("password")
+    found = RedisUrl(
+        host="" if socket else unquote(parts.hostname or "localhost"),
+        port=parts.port,
+        path=_socket_path(parts) if socket else None,
+        db=_database(parts, options),
+        username=username,
+        password=password,
+        tls=_tls(options) if parts.scheme == "rediss" else None,
+        protocol=options.one_of("protocol", {"2": 2, "3": 3}),
+    )
+    options.refuse_what_is_left(has_tls=found.tls is not None)
+    return found
+
+
+def _split(text: str) -> SplitResult:
+    if any(letter.isspace() or not letter.isprintable() or letter == "\\" for letter in text):
+        raise ValueError("holds a blank, a backslash or a control character; write it as %..")
+    scheme = text.partition("://")[0].lower()
+    if "sentinel" in scheme.split("+"):
+        raise ValueError(f"names Sentinels, which are not asked; {_ONE_ADDRESS}")
+    if scheme not in SCHEMES:
+        raise ValueError(f"must start with {', '.join(f'{one}://' for one in SCHEMES)}")
+    if "#" in text:
+        raise ValueError("holds a '#'; in a password, write it as %23")
+    try:
+        parts = urlsplit(text)
+        hosts = parts.netloc.rpartition("@")[2]
+        port = parts.port if "," not in hosts else None
+    except ValueError:
+        raise ValueError(
+            "is not a URL; in a password, write '/', '?', '@', ':' and '%' as %.."
+        ) from None
+    if "," in hosts:
+        raise ValueError(f"names several hosts; {_ONE_ADDRESS}")
+    if port == 0:
+        raise ValueError("names port 0")
+    return parts
+
+
+def _socket_path(parts: SplitResult) -> str:
+    if parts.netloc.rpartition("@")[2] or not parts.path.strip("/"):
+        raise ValueError("must name the socket as unix:///path")
+    return unquote(parts.path)
+
+
+def _database(parts: SplitResult, options: "_Options") -> int:
+    written = options.take("db")
+    in_path = "" if parts.scheme == "unix" else parts.path.strip("/")
+    if written is not None and in_path and written != in_path:
+        raise ValueError("names two databases, one behind the host and one as 'db'")
+    number = written or in_path or "0"
+    if not (number.isascii() and number.isdigit() and len(number) < 10):
+        raise ValueError("must name the database by its number, as in redis://host:6379/0")
+    return int(number)
+
+
+def _tls(options: "_Options") -> Tls:
+    reqs = options.one_of("ssl_cert_reqs", _CERT_REQS)
+    check = options.one_of("ssl_check_hostname", _SWITCH)
+    found = Tls(
+        verified=reqs != "none",
+        check_hostname=check is not False,
+        ca_certs=options.take("ssl_ca_certs"),
+        ca_path=options.take("ssl_ca_path"),
+        certfile=options.take("ssl_certfile"),
+        keyfile=options.take("ssl_keyfile"),
+        key_password=options.take("ssl_password"),
+    )
+    if found.keyfile and not found.certfile:
+        raise ValueError("names ssl_keyfile without ssl_certfile")
+    return found
+
+
+class _Options:
+    """What stands behind the question mark; each option is taken once."""
+
+    def __init__(self, query: str) -> None:
+        pairs = parse_qsl(query, keep_blank_values=True)
+        self._left = dict(pairs)
+        for name in self._left:
+            if sum(other == name for other, _ in pairs) > 1:
+                raise ValueError("gives an option twice")
+
+    def take(self, name: str) -> str | None:
+        return self._left.pop(name, None) or None
+
+    def one_of(self, name: str, values: Mapping[str, _T]) -> _T | None:
+        given = self.take(name)
+        if given is None:
+            return None
+        if given.lower() not in values:
+            raise ValueError(f"must give {name} as one of {', '.join(values)}")
+        return values[given.lower()]
+
+    def refuse_what_is_left(self, *, has_tls: bool) -> None:
+        for name in self._left:
+            if name in _TLS_OPTIONS and not has_tls:
+                raise ValueError(f"has the option {name}, which needs rediss://")
+        if self._left:
+            known = ", ".join((*_PLAIN_OPTIONS, *_TLS_OPTIONS))
+            raise ValueError(f"has an option that is not one of {known}")
+
+
+def _login(username: str | None, password: str | None) -> str:
+    if username is None and password is None:
+        return ""
+    name = quote(username or "", safe="")
+    return f"{name}@" if password is None else f"{name}:{quote(password, safe='')}@"
+
+
+def _unquoted(part: str | None) -> str | None:
+    return unquote(part) if part else None
