@@ -49,7 +49,7 @@ class Odd:
         body = json.dumps(document)
         for mark, raw in raws.items():
             body = body.replace(f'"{mark}"', raw)
-        return replace(response, body=body.encode())
+        return replace(response, body=body.encode("utf-8", "surrogateescape"))
 
 
 def row_of(mirror: Mirror, resource: str, key: str) -> dict[str, Any]:
@@ -72,6 +72,8 @@ def tick(mirror: Mirror) -> RunState:
 
 CONTROL = Raw('"a\x01b"')
 """No proper JSON, but nothing is lost."""
+LATIN = Raw('"M\udcfcller"')
+"""A byte that is not UTF-8, 0xfc, as Python escapes it."""
 DEEP = Raw('[{"a":' + "[" * 1000 + "]" * 1000 + "}]")
 
 USER_VALUES = [
@@ -82,6 +84,7 @@ USER_VALUES = [
     ("displayName", [SECRET], None),
     ("displayName", Raw("1e400000"), None),
     ("displayName", CONTROL, "a\x01b"),
+    ("displayName", LATIN, "M\N{REPLACEMENT CHARACTER}ller"),
     ("userPrincipalName", "ü" * 4000, None),
     ("userPrincipalName", "\0", ""),
     ("accountEnabled", "true", None),

@@ -145,10 +145,7 @@ def _keys(resource: Resource, heads: Sequence[_Head]) -> dict[str, None]:
 
 
 def read_changed(page: Page, resource: Resource, changed: Collection[str]) -> None:
-    """Understand what was left unread and was sent in other bytes than before.
-
-    Raises Torn where that is not even JSON.
-    """
+    """Understand what was left unread and was sent in other bytes than before."""
     take, record_of = taker(page, resource), _record(resource)
     for key, (_, raw) in page.unread.items():
         if key not in changed:
@@ -157,11 +154,7 @@ def read_changed(page: Page, resource: Resource, changed: Collection[str]) -> No
         try:
             take(record_of(raw), raw)
         except UNREADABLE:
-            try:
-                text = text_of(bytes(raw))
-            except ValueError:
-                raise Torn("the answer is not JSON; nothing of it was used", after=60) from None
-            _take_apart(page, resource, take, text)
+            _take_apart(page, resource, take, text_of(bytes(raw)))
     page.unread = {}
 
 

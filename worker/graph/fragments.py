@@ -26,11 +26,15 @@ _PAIRS: Final = {"]": "[", "}": "{"}
 
 
 def text_of(body: bytes) -> str:
-    """The text of a body. Raises ValueError where it is not UTF-8.
+    """The text of a body, whatever its bytes are.
 
-    A surrogate that was encoded by itself is let through: it spoils one value, not the body.
+    A surrogate that was encoded by itself, or a byte that is not UTF-8, becomes a lone surrogate:
+    it spoils one value, not the body.
     """
-    return body.decode("utf-8", "surrogatepass")
+    try:
+        return body.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return body.decode("utf-8", "surrogateescape")
 
 
 def items_of(text: str) -> list[str]:

@@ -225,5 +225,5 @@ def clean(text: str, wrong: Faults) -> str:
         wrong.note("a NUL character; it was removed")
     cleaned = text.translate(_CLEAN) if not text.isascii() or "\0" in text else text
     if any("\ud800" <= one <= "\udfff" for one in text):
-        wrong.note("half of a surrogate pair; it was replaced")
+        wrong.note("half of a surrogate pair, or a byte that is not UTF-8; it was replaced")
     return cleaned
