@@ -44,7 +44,7 @@ def run(bench: Bench) -> None:
     bench.round = 0
     ground = bench.ground
     small = bench.pick(full=500, quick=60, tiny=4)
-    large = bench.pick(full=12, quick=6, tiny=2)
+    large = bench.pick(full=20, quick=6, tiny=2)
     users = bench.pick(full=150_000, quick=20_000, tiny=12_000)
     interval = bench.pick(full=120, quick=30, tiny=5)
     for number in range(small):
