@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
-from models.base import EVENTS, metadata
+from models.base import EVENTS, SYNC, metadata
 
 
 class SinkKind(StrEnum):
@@ -53,13 +53,6 @@ sinks = Table(
     Column("status", Text, nullable=False, server_default=SinkStatus.ACTIVE),
     Column("status_reason", Text, comment="a plain sentence for the operator"),
     Column("settings", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
-    Column(
-        "secrets",
-        JSONB,
-        nullable=False,
-        server_default=text("'{}'::jsonb"),
-        comment="keys and passwords; shown nowhere",
-    ),
     Column("resources", ARRAY(Text), comment="only these; null: all"),
     Column("changes", ARRAY(Text), comment="only these; null: all"),
     Column("connections", ARRAY(BigInteger), comment="only these; null: all"),
@@ -78,6 +71,21 @@ sinks = Table(
     CheckConstraint("start in ('now', 'oldest', 'snapshot')", name="start"),
     schema=EVENTS,
     comment="Where change events are delivered to",
+)
+
+sink_secrets = Table(
+    "sink_secrets",
+    metadata,
+    Column(
+        "sink_id",
+        BigInteger,
+        ForeignKey(sinks.c.id, ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column("secrets", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    schema=SYNC,
+    comment="Signing keys, passwords and addresses with either; readers have no right here",
 )
 
 positions = Table(

@@ -10,7 +10,7 @@ from models.quarantine import quarantine
 from models.resources import RESOURCES
 from models.run import runs
 from models.service_state import service_state
-from models.sink import positions, sinks
+from models.sink import positions, sink_secrets, sinks
 from models.stream import streams
 from models.unresolved import unresolved
 from models.walk_evidence import removals, seen
@@ -30,6 +30,7 @@ __all__ = [
     "runs",
     "seen",
     "service_state",
+    "sink_secrets",
     "sinks",
     "streams",
     "unresolved",

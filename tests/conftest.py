@@ -97,6 +97,26 @@ class Cluster:
         self._run(f"create database {name} template {self._template}")
         return self._at(name)
 
+    def role(self, name: str, password: str | None = None) -> None:
+        """A role that may log in and nothing else; its password is its name."""
+        rights = "nosuperuser nocreatedb nocreaterole"
+        self._run(f"create role {name} login password '{password or name}' {rights}")
+
+    def grant_membership(self, of: str, to: str) -> None:
+        self._run(f"grant {of} to {to}")
+
+    def owned(self, owner: str) -> str:
+        """The URL of a new database without a schema, for a role that owns it and no more."""
+        name = self.empty().rsplit("/", 1)[1]
+        self._run(f"alter database {name} owner to {owner}")
+        return self.login(self._at(name), owner)
+
+    @staticmethod
+    def login(url: str, role: str) -> str:
+        """The same database for a role that was made here."""
+        scheme, _, rest = url.partition("://")
+        return f"{scheme}://{role}:{role}@{rest.rpartition('@')[2]}"
+
     def drop(self, url: str) -> None:
         self._run(f"drop database if exists {url.rsplit('/', 1)[1]} with (force)")
 

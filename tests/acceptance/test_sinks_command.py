@@ -65,7 +65,7 @@ def test_a_secret_is_shown_once_and_never_again(run: Run, database: Database) ->
     assert done.returncode == 0, done.stderr
     secret = done.stdout.splitlines()[-1]
     assert secret.startswith("whsec_")
-    kept = scalar(database, "select secrets from events.sinks where name = 'crm'")
+    kept = scalar(database, "select secrets from sync.sink_secrets")
     assert kept == {"keys": [secret], "query": "code=hunter2"}
     for command in (("list",), ("show", "crm"), ("pause", "crm"), ("resume", "crm")):
         for more in ((), ("--json",)):
@@ -82,7 +82,7 @@ def test_a_secret_can_be_brought_along(run: Run, database: Database, tmp_path: P
     done = run("add", "crm", "--kind", "webhook", "--url", URL, "--secret-file", str(file))
     assert done.returncode == 0, done.stderr
     assert "whsec" not in done.stdout + done.stderr
-    kept = scalar(database, "select secrets -> 'keys' from events.sinks")
+    kept = scalar(database, "select secrets -> 'keys' from sync.sink_secrets")
     assert kept == [SECRET]
     file.write_text("hunter2")
     bad = run("add", "b", "--kind", "webhook", "--url", URL, "--secret-file", str(file))

@@ -309,7 +309,7 @@ def test_a_dead_sink_holds_nobody_else_up(ground: Ground) -> None:
     paused = "select retry_at > clock_timestamp() from events.sinks where name = 'dead'"
     assert scalar(ground.database, paused) is True
     with ground.database.begin() as connection:
-        connection.execute(text("update events.sinks set secrets = '{}' where name = 'dead'"))
+        connection.execute(text("update sync.sink_secrets set secrets = '{}'"))
         sink_admin.resume(connection, "dead")
     with ground.relay():
         until(lambda: len(ground.received("dead")) == last)

@@ -293,6 +293,7 @@ SAFE = {
     "sync.unresolved": {"resource": WORD, "kind": WORD},
     "sync.quarantine": {"resource": WORD, "properties": "names of properties, and our words"},
     "sync.erasures": {"resource": WORD},
+    "sync.sink_secrets": {"secrets": "of a receiver: set by operators"},
     "sync.service_state": dict.fromkeys(("name", "value"), "of the service as a whole"),
     "events.change_events": {
         **dict.fromkeys(("resource", "change"), WORD),
@@ -305,7 +306,7 @@ SAFE = {
     },
     "events.sinks": dict.fromkeys(
         (
-            *("name", "kind", "status", "status_reason", "settings", "secrets"),
+            *("name", "kind", "status", "status_reason", "settings"),
             *("resources", "changes", "holder", "start"),
         ),
         "of a receiver: set by operators, or a sentence of ours about a delivery",

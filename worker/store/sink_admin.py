@@ -15,16 +15,19 @@ from worker.store.retries import retry_refused
 from worker.store.sinks import Sink, begin, seize
 
 _ADD = text("""
-    insert into events.sinks (name, kind, settings, secrets, resources, changes, connections,
-                              initial, start)
-    values (:name, :kind, cast(:settings as jsonb), cast(:secrets as jsonb), :resources, :changes,
-            :connections, :initial, :start)
+    insert into events.sinks (name, kind, settings, resources, changes, connections, initial, start)
+    values (:name, :kind, cast(:settings as jsonb), :resources, :changes, :connections, :initial,
+            :start)
         on conflict (name) do nothing
  returning id
 """)
+_ADD_SECRETS = text("""
+    insert into sync.sink_secrets (sink_id, secrets) values (:id, cast(:secrets as jsonb))
+""")
 _FIND = text("""
-    select id, name, kind, token, settings, secrets, initial, start, failures
-      from events.sinks where name = :name
+    select s.id, s.name, s.kind, s.token, s.settings, s.initial, s.start, s.failures,
+           coalesce(x.secrets, '{}'::jsonb) as secrets
+      from events.sinks s left join sync.sink_secrets x on x.sink_id = s.id where s.name = :name
 """)
 _LOOK = text("""
     select s.id, s.name, s.kind, s.status, s.status_reason, s.settings, s.resources, s.changes,
@@ -69,10 +72,14 @@ _POSITIONS = text("""
 """)
 _STATUS = text("select id, status from events.sinks where name = :name for update")
 _SET = text("update events.sinks set status = :status, status_reason = :reason where id = :id")
-_SECRETS = text("select kind, secrets from events.sinks where id = :id")
+_KEYS = text("""
+    select s.kind, x.secrets -> 'keys' as signing_keys
+      from events.sinks s left join sync.sink_secrets x on x.sink_id = s.id where s.id = :id
+""")
 _SET_KEYS = text("""
-    update events.sinks set secrets = secrets || jsonb_build_object('keys', cast(:keys as jsonb))
-     where id = :id
+    insert into sync.sink_secrets as x (sink_id, secrets)
+    values (:id, jsonb_build_object('keys', cast(:keys as jsonb)))
+        on conflict (sink_id) do update set secrets = x.secrets || excluded.secrets
 """)
 _REMOVE = text("delete from events.sinks where id = :id")
 
@@ -97,11 +104,12 @@ def add(connection: Connection, new: NewSink, connections: list[int] | None) -> 
     ``connections`` are the only ones whose events it gets; None: all, and those to come.
     """
     values = {**asdict(new), "connections": connections}
-    for name in ("settings", "secrets"):
-        values[name] = msgspec.json.encode(values[name]).decode()
+    secrets = msgspec.json.encode(values.pop("secrets")).decode()
+    values["settings"] = msgspec.json.encode(new.settings).decode()
     sink_id = connection.execute(_ADD, values).scalar()
     if sink_id is None:
         raise Halt(f"there is a sink '{new.name}' already; remove it first, or pick another name")
+    connection.execute(_ADD_SECRETS, {"id": sink_id, "secrets": secrets})
     begin(connection, int(sink_id))
     return int(sink_id)
 
@@ -194,10 +202,10 @@ def _locked(connection: Connection, name: str) -> tuple[int, SinkStatus]:
 def _keys(connection: Connection, name: str) -> tuple[int, list[str]]:
     """A webhook's secrets, the newest first. Raises Halt where a sink signs nothing."""
     sink_id, _ = _locked(connection, name)
-    row = connection.execute(_SECRETS, {"id": sink_id}).one()
+    row = connection.execute(_KEYS, {"id": sink_id}).one()
     if row.kind != SinkKind.WEBHOOK:
         raise Halt(f"sink '{name}' is a {row.kind}; only webhooks are signed")
-    return sink_id, list(row.secrets.get("keys", []))
+    return sink_id, list(row.signing_keys or [])
 
 
 def _set_keys(connection: Connection, sink_id: int, keys: list[str]) -> None:

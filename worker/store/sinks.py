@@ -29,8 +29,10 @@ _CLAIM = text("""
                      and (retry_at is null or retry_at <= clock_timestamp())
                      and not (id = any (cast(:without as bigint[])))
                    order by expires_at nulls first, id limit :limit for update skip locked)
- returning id, name, kind, token, settings, secrets, resources, changes, connections, initial,
-           start, failures,
+ returning id, name, kind, token, settings, resources, changes, connections, initial, start,
+           failures,
+           coalesce((select x.secrets from sync.sink_secrets x where x.sink_id = sinks.id),
+                    '{}'::jsonb) as secrets,
            (select e.id::text from events.epochs e order by e.id desc limit 1) as epoch
 """)
 _RENEW = text("""

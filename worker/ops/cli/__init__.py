@@ -13,6 +13,7 @@ import click
 COMMANDS: Final = {
     "up": ("up:up", "Run everything on this machine and show it; what 'make run' calls."),
     "migrate": ("admin:migrate", "Bring the database to the schema of this release."),
+    "grants": ("grants:grants", "Print the SQL that lets a role of Postgres read the mirror."),
     "connections": ("connections:connections", "List, show and discover connections."),
     "sync": ("sync:sync", "Sync here and now, whatever the clocks say."),
     "resync": ("sync:resync", "Ask the workers to sync a connection now."),

@@ -1,0 +1,51 @@
+"""The rights of people who read the mirror: the directory, the views and the change events."""
+
+from typing import Final
+
+from sqlalchemy import Connection, text
+
+from worker.core.errors import Halt, Unknown
+
+_FACTS: Final = text("""
+    select quote_ident(r.rolname) as reader, quote_ident(o.rolname) as owner,
+           pg_has_role(r.oid, o.oid, 'member') as is_owner
+      from pg_class t join pg_roles o on o.oid = t.relowner
+      left join pg_roles r on r.rolname = :role
+     where t.oid = 'events.change_events'::regclass
+""")
+
+_GRANTS: Final = """\
+-- What the role {reader} may read of Tenant Mirror: schemas directory and analytics with the tables
+-- and views that later releases add, and the change events. Never schema sync, and none of the
+-- tables about sinks. Run it as {owner} or as a superuser; it can be run again.
+begin;
+revoke all on all tables in schema sync, events from {reader};
+revoke all on schema sync from {reader};
+alter default privileges for role {owner} in schema events revoke select on tables from {reader};
+grant usage on schema directory, analytics, events to {reader};
+grant select on all tables in schema directory, analytics to {reader};
+-- The table of all months: a partition needs no right of its own.
+grant select on events.change_events, events.epochs to {reader};
+alter default privileges for role {owner} in schema directory, analytics
+    grant select on tables to {reader};
+commit;
+"""
+
+
+def reader_grants(connection: Connection, role: str) -> str:
+    """SQL that gives an existing role the rights of a reader, and takes those of former releases.
+
+    Raises Unknown where there is no such role, Halt where rights cannot be kept from it.
+    """
+    facts = connection.execute(_FACTS, {"role": role}).one()
+    if facts.reader is None:
+        raise Unknown(
+            f"Postgres has no role '{role}'; make it first, for example with "
+            "'create role analyst login', and name it here"
+        )
+    if facts.is_owner:
+        raise Halt(
+            f"the role '{role}' is a superuser, or it is or belongs to {facts.owner}, which owns "
+            "the tables: it reads everything, secrets included. Name another role"
+        )
+    return _GRANTS.format(reader=facts.reader, owner=facts.owner)
