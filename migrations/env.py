@@ -14,7 +14,8 @@ from sqlalchemy import Connection, Engine, event, text
 
 from migrations.scope import is_ours
 from models.tables import metadata
-from worker.store.engine import driver, engine_to, is_own_session, normalised
+from worker.store.address import normalised
+from worker.store.engine import driver, engine_to, is_own_session
 
 ADVISORY_LOCK = 0x7E4A_4D49
 LIMITS = {"lock_timeout": "4s", "statement_timeout": "60s"}

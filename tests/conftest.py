@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import func, select
 
 for _name in list(os.environ):
-    _ours = ("DATABASE_URL", "REDIS_URL", "NANGO_", "TENANT_MIRROR_")
+    _ours = ("DATABASE_URL", "REDIS_URL", "NANGO_", "TENANT_MIRROR_", "CELERY_", "PG")
     if _name.startswith(_ours):
         del os.environ[_name]
 

@@ -5,6 +5,7 @@ acknowledgement Celery 5.7 ends its own worker when Redis goes away; the databas
 lost message carried, so nothing leans on Redis keeping it.
 """
 
+import os
 import sys
 from typing import Any
 
@@ -16,6 +17,7 @@ from celery.signals import (
     worker_shutting_down,
 )
 
+from worker.core.celery_environment import refuse_celery_variables
 from worker.core.errors import Halt
 from worker.core.log import configure
 from worker.core.redis_pool import check_redis_url
@@ -95,10 +97,12 @@ def configuration(settings: Settings) -> dict[str, Any]:
 
 def make_app() -> Celery:
     """Read the settings and build the application. Raises Halt on a bad setting."""
+    refuse_celery_variables(os.environ)
     settings = load_settings()
     if settings.redis_url is not None:
         check_redis_url(settings.redis_url.get_secret_value())
-    application = Celery("tenant_mirror")
+    # Celery would load Django where the environment names a project's settings.
+    application = Celery("tenant_mirror", fixups=[])
     application.config_from_object(configuration(settings))
     application.steps["consumer"].add(Presence)
     return application

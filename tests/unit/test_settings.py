@@ -11,7 +11,7 @@ from worker.app import broker_address
 from worker.core.errors import Halt
 from worker.core.settings import MICROSOFT_PROVIDERS, SETTINGS, load_settings
 from worker.core.value import SecretStr
-from worker.store.engine import normalised
+from worker.store.address import normalised
 
 Env = pytest.MonkeyPatch
 

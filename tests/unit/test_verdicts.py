@@ -451,7 +451,7 @@ def test_a_failure_without_a_state_is_a_lost_connection() -> None:
     ],
 )
 def test_a_door_that_stays_shut_is_a_wrong_setting(said: str) -> None:
-    """While connecting, psycopg knows no SQLSTATE."""
+    """A pooler's answer, where its SQL state says nothing."""
     fault = psycopg.OperationalError(f'connection to server at "h", port 5432 failed: {said}')
     assert type(translated(_wrapped(fault), PLACE)) is Halt
 

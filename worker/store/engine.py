@@ -6,7 +6,7 @@ A connection that was opened by another process is refused at checkout.
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -15,11 +15,13 @@ import psycopg
 from psycopg.adapt import Loader
 from psycopg.types.json import set_json_loads
 from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from worker.core.errors import Away, Halt, Later, Trouble
+from worker.store.address import normalised, place_of, refuse_other_places
+from worker.store.connecting import WrongParameters, connect
 from worker.store.session import CONNECT_ARGS, begin, settle_session
 
 _OURS = (
@@ -30,34 +32,28 @@ _OURS = (
 )
 """Errors that the driver raises by itself, without a SQL state, before anything is sent."""
 
-_KEPT_OUT = (
+_POOLERS_WORDS: Final = (
     "does not exist",
     "authentication failed",
     "no pg_hba.conf entry",
     "no password supplied",
-    # Poolers.
     "no such database",
     "no such user",
     "user not found",
     "endpoint ID is not specified",
 )
-"""How a refused connection reads: libpq hands over no SQLSTATE for those."""
+"""How poolers, which speak English alone, keep us out where their SQL state says nothing of it."""
 
-_UNACCEPTABLE = (
-    "startup parameter",
-    "startup option",
-    "command-line",
-    "configuration parameter",
-    "value for parameter",
-    "to set parameter",
-    "cannot be changed",
-    "requires a value",
-    "connection option",
-    "invalid sslmode",
-)
-"""How a connection reads that asks for something which the server or a pooler does not grant."""
+_VAGUE: Final = ("", "08P01", "XX000")
+"""What poolers answer with, whatever the reason; Postgres itself always says more."""
 
-_AWAY = ("08", "53", "57P", "25006", "25P03", "25P04", "58000", "58030")
+_UNGRANTED: Final = ("42704", "22", "42601", "42602", "55P02", "0A000")
+"""Answers to a connection that asks for a setting which is unknown, wrong, or not to be changed."""
+
+_READ_ONLY: Final = "25006"
+"""A primary that has become a standby; the connections to it would go on to fail."""
+
+_AWAY = ("08", "53", "57P", _READ_ONLY, "25P03", "25P04", "58000", "58030")
 """Lost or overloaded, a standby, a session that was cut for idling, a disk that fails."""
 
 _OWN: Final = "own"
@@ -83,27 +79,18 @@ class _GuidAsText(Loader):
         return bytes(data).decode("ascii")
 
 
-def normalised(address: str) -> URL:
-    """The address with our driver. Raises Halt where it is not a Postgres address."""
-    try:
-        url = make_url(address)
-    except ArgumentError:
-        raise Halt("DATABASE_URL is not a Postgres address") from None
-    if url.drivername not in ("postgres", "postgresql", "postgresql+psycopg"):
-        raise Halt("DATABASE_URL must start with postgresql://")
-    return url.set(drivername="postgresql+psycopg")
-
-
 def engine_to(url: URL, **pool: Any) -> Engine:
     """An engine whose transactions have our settings. To connect raises Halt where it is refused.
 
     ``PGOPTIONS`` is not for us, and a pooler would refuse it; options in the address are kept, as
     some hosts tell their customers apart by them.
     """
+    refuse_other_places(url, os.environ)
     arguments = {"options": "", **CONNECT_ARGS}
     if "options" in url.query:
         del arguments["options"]
     engine = create_engine(url, connect_args=arguments, **pool)
+    event.listen(engine, "do_connect", lambda _, __, args, parameters: connect(*args, **parameters))
     # The driver looks things up as it connects: our settings go first.
     event.listen(engine, "connect", _prepare, insert=True)
     event.listen(engine, "begin", _begin)
@@ -126,7 +113,7 @@ class Database:
     @property
     def place(self) -> str:
         """Where the database is, without the password."""
-        return f"{self.url.host or 'local socket'}:{self.url.port or 5432}/{self.url.database}"
+        return place_of(self.url)
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
@@ -140,6 +127,8 @@ class Database:
                 yield connection
             info[_WORKED] = time.monotonic()
         except (DBAPIError, PoolTimeout) as fault:
+            if sql_state(fault) == _READ_ONLY:
+                self._engine.dispose()
             raise translated(fault, self.place) from fault
         except psycopg.Error as fault:
             raise _database_trouble(fault, self.place) from fault
@@ -230,12 +219,12 @@ def translated(fault: Exception, place: str) -> Trouble:
 def _database_trouble(fault: psycopg.Error, place: str) -> Trouble:
     """What a psycopg failure means. Bugs of ours (a broken statement) pass through as they are."""
     state = fault.sqlstate or ""
-    if state in ("", "08P01") and any(sign in str(fault) for sign in _UNACCEPTABLE):
+    if _is_ungranted(fault, state):
         return Halt(
             f"Postgres at {place} refuses what the connection asks for ({_first_line(fault)}); "
             "take it out of DATABASE_URL and out of the PG... variables of the environment"
         )
-    if _kept_out(fault, state):
+    if _is_kept_out(fault, state):
         return Halt(f"Postgres at {place} does not let us in: {_first_line(fault)}")
     if state in ("42P01", "3F000", "42703"):
         return Halt(f"Postgres at {place} lacks our tables; run 'tenant-mirror migrate'")
@@ -243,7 +232,8 @@ def _database_trouble(fault: psycopg.Error, place: str) -> Trouble:
         return Halt(f"Postgres at {place} denies our role a right: {_first_line(fault)}")
     if state in ("40001", "40P01", "55P03", "57014"):
         return Later(f"Postgres had to give up a statement ({_first_line(fault)})", after=5)
-    if state.startswith(_AWAY) or not (state or isinstance(fault, _OURS)):
+    is_lost = fault.pgconn is not None or not (state or isinstance(fault, _OURS))
+    if state.startswith(_AWAY) or is_lost:
         return Away(f"Postgres at {place} cannot be reached: {_first_line(fault)}", after=10)
     raise fault
 
@@ -265,12 +255,28 @@ def refuses_data(fault: BaseException) -> bool:
     return state.startswith(_DATA) if state else isinstance(origin, psycopg.DataError)
 
 
-def _kept_out(fault: psycopg.Error, state: str) -> bool:
-    if state:
+def _is_kept_out(fault: psycopg.Error, state: str) -> bool:
+    if state not in _VAGUE:
         return state.startswith("28") or state == "3D000"
-    return any(sign in str(fault) for sign in _KEPT_OUT)
+    asked = fault.pgconn is not None and fault.pgconn.needs_password
+    return asked or _says(fault, state, _POOLERS_WORDS)
+
+
+def _is_ungranted(fault: psycopg.Error, state: str) -> bool:
+    """Whether a connection was refused for its parameters, not for who asks."""
+    if isinstance(fault, WrongParameters):
+        return True
+    if fault.pgconn is not None and state.startswith(_UNGRANTED):
+        return True
+    return _says(fault, state, ("startup parameter",))
+
+
+def _says(fault: psycopg.Error, state: str, words: Iterable[str]) -> bool:
+    """Only of errors whose state says nothing."""
+    vague = state == "" or (state in _VAGUE and fault.pgconn is not None)
+    return vague and any(word in str(fault) for word in words)
 
 
 def _first_line(fault: psycopg.Error) -> str:
     line = str(fault).strip().split("\n", 1)[0]
-    return line.rpartition("FATAL:  ")[2] or type(fault).__name__
+    return line.rpartition(":  ")[2] or type(fault).__name__

@@ -1,0 +1,261 @@
+"""What a refused connection to Postgres means is judged by its SQL state, in every language."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy.engine import make_url
+
+from sandbox.servers import Servers
+from tests.support.refusing_postgres import PASSWORD_WANTED, refusal, refusing_postgres
+from worker.core.errors import Away, Halt, Trouble
+from worker.store.engine import Database, sql_state
+
+
+def trouble_at(url: str) -> Trouble:
+    database = Database(url)
+    try:
+        with pytest.raises(Trouble) as caught, database.begin():
+            pass
+    finally:
+        database.close()
+    return caught.value
+
+
+def address(port: int, more: str = "") -> str:
+    return f"postgresql://u:hunter2@127.0.0.1:{port}/d{more}"
+
+
+KEPT_OUT = "does not let us in"
+UNGRANTED = "refuses what the connection asks for"
+REFUSALS = {
+    "28P01 German": (
+        refusal("28P01", "Passwort-Authentifizierung für Benutzer »u« fehlgeschlagen"),
+        KEPT_OUT,
+    ),
+    "28P01 Japanese": (
+        refusal("28P01", 'ユーザー"u"のパスワード認証に失敗しました', "致命的エラー"),
+        KEPT_OUT,
+    ),
+    "28P01 Latin-1": (
+        refusal("28P01", "authentification par mot de passe échouée", "FATALE", "latin-1"),
+        KEPT_OUT,
+    ),
+    "28000 Russian": (refusal("28000", 'роль "u" не существует', "ВАЖНО"), KEPT_OUT),
+    "28000 pg_hba": (refusal("28000", "kein pg_hba.conf-Eintrag für Host »10.0.0.1«"), KEPT_OUT),
+    "3D000 French": (refusal("3D000", "la base de données « d » n'existe pas"), KEPT_OUT),
+    "42704": (refusal("42704", "unbekannter Konfigurationsparameter »x«"), UNGRANTED),
+    "22023": (refusal("22023", "ungültiger Wert für Parameter »TimeZone«"), UNGRANTED),
+    "55P02": (refusal("55P02", "Parameter kann nicht geändert werden"), UNGRANTED),
+    "42501": (refusal("42501", "keine Berechtigung für Datenbank d"), "denies our role a right"),
+    "pooler without a state of its own": (refusal("08P01", "no such user: u"), KEPT_OUT),
+    "pooler with an internal state": (refusal("XX000", "Tenant or user not found"), KEPT_OUT),
+    "pooler that knows no parameter": (
+        refusal("08P01", "unsupported startup parameter: geqo"),
+        UNGRANTED,
+    ),
+}
+PASSING = {
+    "53300 German": refusal("53300", "tut mir leid, schon zu viele Verbindungen"),
+    "57P03 German": refusal("57P03", "das Datenbanksystem startet"),
+    "57P01 Spanish": refusal("57P01", "terminando la conexión debido a una orden", "FATAL"),
+    "58030": refusal("58030", "Datei konnte nicht gelesen werden"),
+    "XX000 of Postgres": refusal("XX000", "interner Fehler"),
+    "08P01 of Postgres": refusal("08P01", "ungültige Protokollnachricht"),
+    "a state that nobody knows": refusal("ZZ123", "etwas anderes"),
+}
+
+
+@pytest.mark.parametrize(("answer", "meaning"), REFUSALS.values(), ids=REFUSALS)
+def test_a_refusal_for_who_we_are_or_what_we_ask_for_is_a_wrong_configuration(
+    answer: bytes, meaning: str
+) -> None:
+    with refusing_postgres(answer) as port:
+        trouble = trouble_at(address(port))
+    assert isinstance(trouble, Halt)
+    assert meaning in str(trouble)
+    assert "hunter2" not in str(trouble)
+
+
+@pytest.mark.parametrize("answer", PASSING.values(), ids=PASSING)
+def test_a_refusal_that_passes_is_a_server_that_is_away(answer: bytes) -> None:
+    with refusing_postgres(answer) as port:
+        trouble = trouble_at(address(port))
+    assert isinstance(trouble, Away)
+
+
+def test_a_refusal_behind_the_question_for_a_password_counts_as_well() -> None:
+    with refusing_postgres(PASSWORD_WANTED, refusal("28P01", "Passwort falsch")) as port:
+        trouble = trouble_at(address(port))
+    assert isinstance(trouble, Halt)
+    assert str(trouble).endswith("Passwort falsch")
+
+
+def test_a_password_that_is_wanted_and_not_given_is_a_wrong_configuration() -> None:
+    with refusing_postgres(PASSWORD_WANTED, b"") as port:
+        trouble = trouble_at(f"postgresql://u@127.0.0.1:{port}/d?passfile=/nowhere")
+    assert isinstance(trouble, Halt)
+    assert KEPT_OUT in str(trouble)
+
+
+def test_the_message_of_the_server_is_shown_in_one_line_without_its_state() -> None:
+    with refusing_postgres(refusal("28P01", "falsch", "SCHWERWIEGEND")) as port:
+        trouble = trouble_at(address(port))
+        place = f"127.0.0.1:{port}/d"
+    assert str(trouble) == f"Postgres at {place} does not let us in: falsch"
+
+
+def test_a_command_says_it_in_one_line() -> None:
+    with refusing_postgres(REFUSALS["28P01 German"][0]) as port:
+        done = subprocess.run(
+            [str(Path(sys.executable).with_name("tenant-mirror")), "status"],
+            env={**os.environ, "DATABASE_URL": address(port)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 2, done.stderr
+    assert "Passwort-Authentifizierung" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_errors_of_statements_read_as_before(servers: Servers) -> None:
+    """libpq is verbose only while it connects."""
+    database = Database(servers.database_url)
+    with pytest.raises(Exception, match="nowhere") as caught, database.begin() as connection:
+        connection.exec_driver_sql("select pg_catalog.nowhere()")
+    database.close()
+    assert sql_state(caught.value) == "42883"
+    assert "42883" not in str(caught.value)
+    assert "LOCATION" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "more", ["?sslmode=nowhere", "?nowhere=1", "?sslmode=require&sslrootcert=/nowhere.pem"]
+)
+def test_parameters_that_make_no_sense_are_a_wrong_configuration(more: str) -> None:
+    with refusing_postgres(refusal("57P03", "later")) as port:
+        trouble = trouble_at(address(port, more))
+    assert isinstance(trouble, Halt)
+    assert UNGRANTED in str(trouble)
+
+
+# ---- several hosts
+
+
+@pytest.fixture
+def closed() -> Iterator[int]:
+    """A port at which nobody answers."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
+
+
+def spellings(servers: Servers, first: int) -> dict[str, str]:
+    """URLs of the database that name another port before it."""
+    url = make_url(servers.database_url)
+    login, name = f"{url.username}:{url.password}", url.database
+    here, two = url.port, f"127.0.0.1:{first},127.0.0.1:{url.port}"
+    return {
+        "commas": f"postgresql://{login}@{two}/{name}",
+        "lists": f"postgresql://{login}@/{name}?host=127.0.0.1,127.0.0.1&port={first},{here}",
+        "pairs": f"postgresql://{login}@/{name}?host=127.0.0.1:{first}&host=127.0.0.1:{here}",
+        "any": f"postgres://{login}@{two}/{name}?target_session_attrs=any",
+    }
+
+
+@pytest.mark.parametrize("spelling", ["commas", "lists", "pairs", "any"])
+def test_of_several_hosts_one_that_answers_is_used(
+    servers: Servers, closed: int, spelling: str
+) -> None:
+    database = Database(spellings(servers, closed)[spelling])
+    with database.begin() as connection:
+        assert connection.exec_driver_sql("select 1").scalar_one() == 1
+    port = make_url(servers.database_url).port
+    assert database.place.startswith(f"127.0.0.1:{closed},127.0.0.1:{port}/")
+    database.close()
+
+
+def test_of_several_hosts_that_refuse_one_that_passes_counts(closed: int) -> None:
+    passing, final = PASSING["57P03 German"], REFUSALS["28P01 German"][0]
+    with refusing_postgres(passing) as starts, refusing_postgres(final) as refuses:
+        for ports in ((starts, refuses), (refuses, starts), (closed, starts)):
+            hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
+            assert isinstance(trouble_at(f"postgresql://u:p@{hosts}/d"), Away)
+        for ports in ((closed, refuses), (refuses, closed)):
+            hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
+            trouble = trouble_at(f"postgresql://u:p@{hosts}/d")
+            assert isinstance(trouble, Halt)
+            assert "fehlgeschlagen" in str(trouble)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:hunter2@a:x,b/d",
+        "postgresql://u:hunter2@a,,b/d",
+        "postgresql://u:hunter2@a,b/d?host=c",
+        "postgresql://u:hunter2@/d?host=a,b&port=1,2,3",
+        "postgresql://u:hunter2@a:port/d",
+    ],
+)
+def test_hosts_that_make_no_sense_are_refused_in_a_sentence(url: str) -> None:
+    with pytest.raises(Halt, match="DATABASE_URL") as caught:
+        Database(url)
+    assert "hunter2" not in str(caught.value)
+
+
+# ---- libpq's variables
+
+
+@pytest.mark.parametrize(
+    ("variable", "url"),
+    [
+        ("PGHOSTADDR", "postgresql://u@h:1/d"),
+        ("PGSERVICE", "postgresql://u@h:1/d"),
+        ("PGTARGETSESSIONATTRS", "postgresql://u@h:1/d"),
+        ("PGHOST", "postgresql:///d"),
+        ("PGPORT", "postgresql://u@h/d"),
+        ("PGDATABASE", "postgresql://u@h:1"),
+    ],
+)
+def test_a_variable_that_would_name_another_server_is_refused_by_its_name(
+    monkeypatch: pytest.MonkeyPatch, variable: str, url: str
+) -> None:
+    monkeypatch.setenv(variable, "elsewhere")
+    with pytest.raises(Halt, match=f"{variable} is set"):
+        Database(url)
+
+
+def test_variables_that_the_url_stands_before_change_nothing(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PGHOST", "PGDATABASE", "PGUSER", "PGPASSWORD", "PGAPPNAME", "PGCONNECT_TIMEOUT"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("PGPORT", "9")
+    database = Database(servers.database_url)
+    with database.begin() as connection:
+        named = connection.exec_driver_sql("show application_name").scalar_one()
+    assert named == "tenant-mirror"
+    database.close()
+
+
+def test_a_password_and_the_protection_of_the_line_may_come_from_variables(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = make_url(servers.database_url)
+    bare = f"postgresql://{url.username}@{url.host}:{url.port}/{url.database}"
+    monkeypatch.setenv("PGPASSWORD", str(url.password))
+    database = Database(bare)
+    with database.begin() as connection:
+        assert connection.exec_driver_sql("select 1").scalar_one() == 1
+    database.close()
+    monkeypatch.setenv("PGSSLMODE", "require")
+    trouble = trouble_at(bare)
+    assert isinstance(trouble, Away)
+    assert "SSL" in str(trouble)

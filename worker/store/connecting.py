@@ -1,0 +1,155 @@
+"""A connection to Postgres, and why there is none: by SQL state, in every language.
+
+While a connection is made, libpq hands over a text alone; the state is in it where libpq is asked
+to be verbose. psycopg has no call for that yet, so libpq's own is used, found in psycopg's library.
+"""
+
+import ctypes
+import ctypes.util
+import functools
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Final, Self
+
+import psycopg
+from psycopg import pq
+from psycopg.abc import PQGenConn
+from psycopg.errors import finish_pgconn, lookup
+from psycopg.waiting import Wait
+
+_DEFAULT: Final = 1
+_VERBOSE: Final = 2
+"""libpq's PGVerbosity."""
+
+_STATE: Final = re.compile(r"(?<=:  )([0-9A-Z]{5}): ")
+"""A severity in the server's language, a colon, two blanks, the state."""
+
+_PASSES: Final = ("08", "53", "57P")
+"""States of a server that lets us in later."""
+
+_FILES: Final = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
+
+_refusals: ContextVar[list[psycopg.Error] | None] = ContextVar("refusals", default=None)
+
+
+class WrongParameters(psycopg.ProgrammingError):
+    """What the connection is to be made with makes no sense; no server was asked."""
+
+
+def connect(*arguments: Any, **parameters: Any) -> psycopg.Connection[Any]:
+    """As ``psycopg.connect``, with errors that have the state of the server's refusal.
+
+    Of several servers that refuse, one that may let us in later is the one that counts. Raises
+    WrongParameters where no server could be asked in that way.
+    """
+    with _noted() as refusals:
+        try:
+            return _Connection.connect(*arguments, **parameters)
+        except WrongParameters:
+            raise
+        except psycopg.ProgrammingError as fault:
+            if fault.sqlstate is None:
+                raise WrongParameters(str(fault)) from None
+            raise
+        except psycopg.Error as fault:
+            if not refusals:
+                raise
+            passing = [one for one in refusals if (one.sqlstate or "").startswith(_PASSES)]
+            raise (passing or refusals)[-1] from fault
+
+
+@contextmanager
+def _noted() -> Iterator[list[psycopg.Error]]:
+    """What servers answer meanwhile that let us not in."""
+    refusals: list[psycopg.Error] = []
+    token = _refusals.set(refusals)
+    try:
+        yield refusals
+    finally:
+        _refusals.reset(token)
+
+
+class _Connection(psycopg.Connection[Any]):
+    @classmethod
+    def _connect_gen(cls, conninfo: str = "") -> PQGenConn[Self]:
+        return cls((yield from _connected(conninfo)))
+
+
+def _connected(conninfo: str) -> PQGenConn[Any]:
+    """As psycopg's own generator, with libpq made verbose until the connection stands."""
+    raw = pq.PGconn.connect_start(conninfo.encode())
+    _set_verbosity(raw, _VERBOSE)
+    if raw.status == pq.ConnStatus.BAD:
+        raise _refused(raw, conninfo)
+    while (status := pq.PollingStatus(raw.connect_poll())) is not pq.PollingStatus.OK:
+        if status not in _WAITS:
+            raise _refused(raw)
+        while not (yield raw.socket, _WAITS[status]):
+            pass
+    _set_verbosity(raw, _DEFAULT)
+    raw.nonblocking = 1
+    return raw
+
+
+_WAITS: Final = {pq.PollingStatus.READING: Wait.R, pq.PollingStatus.WRITING: Wait.W}
+
+
+def _refused(raw: Any, unsent: str | None = None) -> psycopg.Error:
+    """Why there is no connection; ``unsent`` is what libpq may not have understood."""
+    said = raw.get_error_message()
+    found = _STATE.findall(said)
+    options = {one.keyword.decode(): one.val for one in raw.info if one.val}
+    wrong = _misses_file(options) if not found else None
+    if unsent is not None and pq.PGconn.ping(unsent.encode()) == pq.Ping.NO_ATTEMPT:
+        wrong = said
+    raw = finish_pgconn(raw)
+    if wrong is not None:
+        return WrongParameters(wrong, pgconn=raw)
+    message = _STATE.sub("", said.split("\n", 1)[0])
+    if not found:
+        return psycopg.OperationalError(message, pgconn=raw)
+    refusal = _error(found[-1], message, raw)
+    if (refusals := _refusals.get()) is not None:
+        refusals.append(refusal)
+    return refusal
+
+
+def _misses_file(options: dict[str, bytes]) -> str | None:
+    for name in _FILES:
+        path = os.fsdecode(options.get(name, b""))
+        if path not in ("", "system") and not os.path.exists(path):  # noqa: PTH110 - may be a fd
+            return f"{name} names a file that is not there: {path}"
+    return None
+
+
+def _error(state: str, message: str, raw: Any) -> psycopg.Error:
+    try:
+        kind = lookup(state)
+    except KeyError:
+        kind = type("OperationalError", (psycopg.OperationalError,), {"sqlstate": state})
+    return kind(message, pgconn=raw)
+
+
+def _set_verbosity(raw: Any, level: int) -> None:
+    setter = _verbosity_setter()
+    if setter is not None:
+        setter(raw.pgconn_ptr, level)
+
+
+@functools.cache
+def _verbosity_setter() -> Callable[[int, int], int] | None:
+    """``PQsetErrorVerbosity`` of the very libpq that psycopg uses; None where it is not found."""
+    module = sys.modules[pq.PGconn.__module__].__file__ or ""
+    for name in (module, ctypes.util.find_library("pq")):
+        try:
+            found = ctypes.CDLL(name).PQsetErrorVerbosity
+        except (OSError, AttributeError, TypeError):
+            continue
+        found.argtypes = [ctypes.c_void_p, ctypes.c_int]
+        found.restype = ctypes.c_int
+        return found
+    return None
