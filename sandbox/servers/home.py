@@ -7,7 +7,7 @@ import secrets
 import socket
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -115,12 +115,12 @@ class Home:
             raise
         return path
 
-    def secret(self, name: str) -> str:
-        """The secret kept under this name, generated on first use; safe inside a URL."""
+    def secret(self, name: str, make: Callable[[], str] = lambda: secrets.token_urlsafe(24)) -> str:
+        """The secret kept under this name, made on first use; safe inside a URL."""
         path = self.path / f"{name}.password"
         with contextlib.suppress(FileNotFoundError):
             return path.read_text(encoding="utf-8").strip()
-        secret = secrets.token_urlsafe(24)
+        secret = make()
         self.write_private(path.name, secret + "\n")
         return secret
 

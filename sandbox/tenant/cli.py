@@ -2,44 +2,60 @@
 
 import signal
 from contextlib import ExitStack
+from pathlib import Path
 from secrets import randbits
 from threading import Event
-from typing import Any
 
 import click
-import httpx
 
+from sandbox.tenant.asking import DEFAULT_PORT, ask, key_option, url_option
+from sandbox.tenant.cli_customers import COMMANDS
 from sandbox.tenant.demo import demo_nango, sized_nango
 from sandbox.tenant.faults import Faults
-from sandbox.tenant.nango import KEY
+from sandbox.tenant.kept import Kept, KeptError
+from sandbox.tenant.nango import Nango
 from sandbox.tenant.server import serve as serve_nango
 from sandbox.tenant.ticker import Ticker
 
-DEFAULT_PORT = 3003
-
-_url = click.option(
-    "--url",
-    default=f"http://127.0.0.1:{DEFAULT_PORT}",
-    show_default=True,
-    envvar="TENANT_MIRROR_SANDBOX_URL",
-    help="The running sandbox.",
-)
-_key = click.option(
-    "--key", default=KEY, envvar="TENANT_MIRROR_SANDBOX_KEY", help="Its key, a version 4 UUID."
-)
 _RATE = click.FloatRange(0, 1)
-_connection = click.option("--connection", help="One connection id only; all of them otherwise.")
+_connection = click.option(
+    "--connection", help="One only, by its id or the organization's name; all of them otherwise."
+)
 
 
-@click.group()
+_HELP = """A simulated Nango with Microsoft 365 tenants behind it.
+
+'serve' runs one; the other commands talk to one that runs. In a shell that has read the file which
+'make run' names (. .tenant-mirror/env), that is its simulated customers. To see what Tenant Mirror
+does about trouble, with 'tenant-mirror status' after each:
+
+\b
+  sandbox delete Fabrikam 60%        too many deletions at once: held
+  sandbox restore Fabrikam           they return, and nothing was deleted
+  sandbox revoke Tailspin            the customer withdraws consent: broken
+  sandbox consent Tailspin           and gives it again
+  sandbox refuse Contoso sites       a permission is missing: refused
+  sandbox grant Contoso sites        and is granted
+  sandbox disconnect Tailspin        the connection is deleted in Nango: retired
+  sandbox connect Tailspin           and made again
+  sandbox faults 1 --kind nango-401  Nango does not accept our key: HALTED
+  sandbox faults 0                   and accepts it again
+"""
+
+
+@click.group(help=_HELP)
 def sandbox() -> None:
     """A simulated Nango with Microsoft 365 tenants behind it."""
+
+
+for _command in COMMANDS:
+    sandbox.add_command(_command)
 
 
 @sandbox.command()
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=DEFAULT_PORT, show_default=True, help="0 takes a free port.")
-@_key
+@key_option
 @click.option("--seed", default=1, show_default=True, help="The same seed, the same tenants.")
 @click.option(
     "--users",
@@ -54,6 +70,11 @@ def sandbox() -> None:
 @click.option("--rate-limit", type=int, help="Announce Nango's limit of calls per minute.")
 @click.option("--enforce", is_flag=True, help="Refuse calls beyond that limit with 429.")
 @click.option("--faults", type=_RATE, help="Which share of the calls gets a fault instead.")
+@click.option(
+    "--keep",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A file that keeps what happened: the next start with it goes on, with the same tokens.",
+)
 def serve(
     *,
     host: str,
@@ -66,10 +87,11 @@ def serve(
     rate_limit: int | None,
     enforce: bool,
     faults: float | None,
+    keep: Path | None,
 ) -> None:
     """Serve until interrupted. Prints the URL and the key when it is ready.
 
-    Delta tokens of an earlier process are expired (410), as its changes are gone.
+    Without --keep, delta tokens of an earlier process are expired (410), as its changes are gone.
     """
     epoch = randbits(31)
     nango = (
@@ -80,6 +102,8 @@ def serve(
     nango.enforce_rate_limit = enforce
     nango.faults = Faults(seed, faults) if faults else None
     with ExitStack() as running:
+        if keep:
+            running.enter_context(_kept(keep, nango))
         try:
             server = running.enter_context(serve_nango(nango, host, port))
         except OSError as error:
@@ -93,20 +117,11 @@ def serve(
         stop.wait()
 
 
-def _ask(method: str, url: str, key: str, path: str, content: Any = None) -> Any:
+def _kept(path: Path, nango: Nango) -> Kept:
     try:
-        response = httpx.request(
-            method,
-            f"{url.rstrip('/')}/sandbox/{path}",
-            headers={"Authorization": f"Bearer {key}"},
-            json=content,
-            timeout=600,
-        )
-    except httpx.HTTPError as error:
-        raise click.ClickException(f"No sandbox answers at {url}: {error}") from error
-    if response.is_error:
-        raise click.ClickException(f"The sandbox answered {response.status_code}: {response.text}")
-    return response.json()
+        return Kept(path, nango)
+    except KeptError as error:
+        raise click.ClickException(str(error)) from error
 
 
 def _one(connection: str | None, **content: object) -> dict[str, object]:
@@ -114,12 +129,12 @@ def _one(connection: str | None, **content: object) -> dict[str, object]:
 
 
 @sandbox.command()
-@_url
-@_key
+@url_option
+@key_option
 @_connection
 def truth(url: str, key: str, connection: str | None) -> None:
     """Count and checksum of every resource of every connection."""
-    for connection_id, found in _ask("GET", url, key, "truth").items():
+    for connection_id, found in ask("GET", url, key, "truth").items():
         if connection not in (None, connection_id):
             continue
         click.echo(f"{connection_id}  tenant {found['tenant_id']}")
@@ -129,23 +144,23 @@ def truth(url: str, key: str, connection: str | None) -> None:
 
 @sandbox.command()
 @click.argument("n", type=click.IntRange(1))
-@_url
-@_key
+@url_option
+@key_option
 @_connection
 def mutate(n: int, url: str, key: str, connection: str | None) -> None:
     """Make N random changes in each connection's tenant."""
-    done = _ask("POST", url, key, "mutate", _one(connection, n=n))
+    done = ask("POST", url, key, "mutate", _one(connection, n=n))
     for connection_id, count in done["mutated"].items():
         click.echo(f"{connection_id}  {count} changes")
 
 
 @sandbox.command()
-@_url
-@_key
+@url_option
+@key_option
 @_connection
 def expire(url: str, key: str, connection: str | None) -> None:
     """Let every delta token die; the next delta call answers 410."""
-    for connection_id in _ask("POST", url, key, "expire", _one(connection))["expired"]:
+    for connection_id in ask("POST", url, key, "expire", _one(connection))["expired"]:
         click.echo(f"{connection_id}  expired")
 
 
@@ -158,23 +173,23 @@ def expire(url: str, key: str, connection: str | None) -> None:
     help="transient, expiries, broken, or one by name; may be given several times. Without: the "
     "first two.",
 )
-@_url
-@_key
+@url_option
+@key_option
 def faults(rate: float, seed: int, kind: tuple[str, ...], url: str, key: str) -> None:
     """Let that share of the calls get a fault instead of an answer; 0 ends it."""
     asked = {"rate": rate, "seed": seed} | ({"kinds": list(kind)} if kind else {})
-    found = _ask("POST", url, key, "faults", asked)
+    found = ask("POST", url, key, "faults", asked)
     click.echo(f"rate  {found['rate']}")
     for name in found.get("kinds", ()):
         click.echo(f"kind  {name}")
 
 
 @sandbox.command()
-@_url
-@_key
+@url_option
+@key_option
 def calls(url: str, key: str) -> None:
     """How often what was called."""
-    found = _ask("GET", url, key, "calls")
+    found = ask("GET", url, key, "calls")
     click.echo(f"total  {found['total']}")
     for part in ("kinds", "graph"):
         for name, count in sorted(found[part].items()):

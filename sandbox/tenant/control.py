@@ -1,11 +1,16 @@
-"""The sandbox's own API, under /sandbox/ and behind the same key: truth, mutate, expire, faults."""
+"""The sandbox's own API, under /sandbox/ and behind the same key.
+
+Truth, random changes, expiries and faults; what happens to one customer is in ``customers``.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from sandbox.tenant import customers
 from sandbox.tenant.errors import NangoError
 from sandbox.tenant.faults import Faults
 from sandbox.tenant.kinds import BROKEN, EXPIRIES, TRANSIENT
@@ -16,18 +21,23 @@ if TYPE_CHECKING:
     from sandbox.tenant.nango import Nango
 
 
+Act = Callable[[dict[str, Any]], dict[str, Any]]
+
+
 class Control:
     """What no real server has: ways to change a tenant and to ask for the truth."""
 
     def __init__(self, nango: Nango) -> None:
         self._nango = nango
-        self._routes = {
+        self._routes: dict[tuple[str, str], Act] = {
             ("GET", "/sandbox/truth"): self._truth,
             ("GET", "/sandbox/calls"): self._calls,
             ("POST", "/sandbox/mutate"): self._mutate,
             ("POST", "/sandbox/expire"): self._expire,
             ("GET", "/sandbox/faults"): self._told,
             ("POST", "/sandbox/faults"): self._fault,
+            ("GET", "/sandbox/customers"): lambda _: customers.listed(nango),
+            **{("POST", f"/sandbox/{name}"): partial(act, nango) for name, act in _ACTS.items()},
         }
 
     def answer(self, request: Request) -> Response:
@@ -45,10 +55,7 @@ class Control:
     def _chosen(self, asked: dict[str, Any]) -> list[Connection]:
         """The connection that is named, or all of them."""
         name = asked.get("connection_id")
-        found = [c for c in self._nango.connections if name in (None, c.connection_id)]
-        if name is not None and not found:
-            raise NangoError(404, "unknown_connection", f"There is no connection {name}.")
-        return found
+        return list(self._nango.connections) if name is None else customers.find(self._nango, name)
 
     def _truth(self, _: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -101,6 +108,13 @@ class Control:
         return self._told(asked)
 
 
+_ACTS = {
+    "delete": customers.delete,
+    "restore": customers.restore,
+    "permit": customers.permit,
+    "consent": customers.consent,
+    "connect": customers.connect,
+}
 _SETS = {"transient": TRANSIENT, "expiries": EXPIRIES, "broken": BROKEN}
 
 

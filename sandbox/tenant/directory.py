@@ -124,6 +124,11 @@ class Directory:
             self.role_assignments.touch(index).state = State.LIVE
         return str(props["id"])
 
+    @property
+    def resources(self) -> tuple[str, ...]:
+        """Those that have a shelf."""
+        return tuple(self._shelves)
+
     def shelf(self, resource: str) -> Shelf:
         """The objects of a resource; group_members have none of their own."""
         return self._shelves[resource]

@@ -49,11 +49,18 @@ class Members:
         self._average, self._big, self._big_size = average, big, big_size
         self._elsewhere = {kind: Guids(seed, kind) for kind in _ELSEWHERE}
         self._changes: dict[int, _Changes] = {}
+        self.touched: set[int] = set()
+        """Groups whose members changed since they were last kept (`state.Kept`)."""
         count = max(users.base, 1)
         self._stride = count * 618 // 1000 or 1
         while gcd(self._stride, count) != 1:
             self._stride += 1
         self._inverse = pow(self._stride, -1, count) if count > 1 else 0
+
+    @property
+    def made_with(self) -> tuple[int, int, int]:
+        """The numbers that the generated memberships follow from."""
+        return self._average, self._big, self._big_size
 
     def generated(self, group: int) -> int:
         """How many slots the group was made with."""
@@ -137,6 +144,7 @@ class Members:
         changes = self._changes.setdefault(group, _Changes())
         changes.slots[member.id.lower()] = self.slots(group)
         changes.added.append(member)
+        self.touched.add(group)
         return True
 
     def remove(self, group: int, member_id: str) -> Member | None:
@@ -148,4 +156,16 @@ class Members:
         changes = self._changes.setdefault(group, _Changes())
         changes.removed.add(slot)
         changes.slots.pop(member_id.lower(), None)
+        self.touched.add(group)
         return member
+
+    def changes_of(self, group: int) -> tuple[list[int], list[Member]]:
+        """The slots that were removed, and the members that were added, in the order of slots."""
+        changes = self._changes.get(group, _Changes())
+        return sorted(changes.removed), list(changes.added)
+
+    def put_back(self, group: int, removed: list[int], added: list[Member]) -> None:
+        """A group's changes as they were kept."""
+        first, gone = self.generated(group), set(removed)
+        slots = {m.id.lower(): n for n, m in enumerate(added, first) if n not in gone}
+        self._changes[group] = _Changes(gone, added, slots)

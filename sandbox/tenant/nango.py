@@ -60,6 +60,10 @@ class Nango:
         self.faults: Faults | None = None
         self.buffered = False
         """Upstream answers with a Content-Length: only a few headers of a success survive."""
+        self.changed: Callable[[], None] = lambda: None
+        """Called after a change by the control API or a ticker, before the next request."""
+        self.disconnected: list[Connection] = []
+        """Connections that the control API took out of the list."""
         self.lock = RLock()
         self._named: dict[tuple[str, str], Connection] = {}
         self._next_id = 1
@@ -111,6 +115,18 @@ class Nango:
             self.connections.remove(connection)
             del self._named[connection_id, provider_config_key]
 
+    def disconnect(self, connection: Connection) -> None:
+        """Take a connection out of the list until `reconnect`."""
+        with self.lock:
+            self.remove_connection(connection.connection_id, connection.provider_config_key)
+            self.disconnected.append(connection)
+
+    def reconnect(self, connection: Connection) -> None:
+        with self.lock:
+            self.disconnected.remove(connection)
+            self.connections.append(connection)
+            self._named[connection.connection_id, connection.provider_config_key] = connection
+
     def find(self, connection_id: str, provider_config_key: str = "entra") -> Connection | None:
         return self._named.get((connection_id, provider_config_key))
 
@@ -126,7 +142,9 @@ class Nango:
 
     def _answer(self, request: Request) -> Response:
         if request.path.startswith("/sandbox/"):
-            return self._guarded(request, self._control.answer, "sandbox")
+            return self._sent_once_kept(
+                request, self._guarded(request, self._control.answer, "sandbox")
+            )
         self.calls.total += 1
         kind, act = self._route(request)
         self.calls.kinds[kind] += 1
@@ -146,7 +164,9 @@ class Nango:
         if path == "/proxy" or path.startswith("/proxy/"):
             return "proxy", self._proxy.answer
         if request.method in ("POST", "PATCH") and path == "/connections/metadata":
-            return "metadata", lambda asked: set_metadata(asked, self.find)
+            return "metadata", lambda asked: self._sent_once_kept(
+                asked, set_metadata(asked, self.find)
+            )
         if request.method == "GET" and path == "/connections":
             return "connections", self._list
         if request.method == "GET" and path.startswith("/connections/"):
@@ -164,6 +184,12 @@ class Nango:
         headers, refusal = self._spend(request)
         response = refusal or _or_refusal(request, act, lambda: check_scope(self.scopes, kind))
         response.headers = headers | response.headers
+        return response
+
+    def _sent_once_kept(self, request: Request, response: Response) -> Response:
+        """The answer, sent once what it changed is kept."""
+        if request.method != "GET" and response.status < 300:
+            self.changed()
         return response
 
     def _spend(self, request: Request) -> tuple[dict[str, str], Response | None]:

@@ -5,7 +5,7 @@ a page is one `join` for each object. The overlay holds what was created, change
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from random import Random
@@ -92,6 +92,8 @@ class Shelf:
         self.base = count
         self.total = count
         self.overlay: dict[int, Entity] = {}
+        self.touched: set[int] = set()
+        """Objects that changed since they were last kept (`state.Kept`)."""
         self._seed, self._make = seed, make
         self._templates: dict[int, Props] = {}
         self._given: dict[str, int] = {}
@@ -140,17 +142,38 @@ class Shelf:
         entity = self.overlay.get(index)
         if entity is None:
             entity = self.overlay[index] = Entity(self.generated(index))
+        self.touched.add(index)
         return entity
 
     def add(self, props: Props, name: str | None = None) -> int:
         """Keep a new object; `name` is its key where ids are not computed."""
         index = self.total
         self.total += 1
-        self.overlay[index] = Entity(props)
+        self.touched.add(index)
+        self._put(index, Entity(props), name)
+        return index
+
+    def name_of(self, index: int) -> str | None:
+        """The object's key where it was given one."""
+        return self._names.get(index)
+
+    def put_back(self, objects: Iterable[tuple[int, Entity, str | None]]) -> None:
+        """Objects by index as they were kept; a shelf without generated ones gets no others."""
+        if not self.base:
+            self.overlay.clear()
+            self._given.clear()
+            self._names.clear()
+            self.total = 0
+        for index, entity, name in objects:
+            self._put(index, entity, name)
+            self.total = max(self.total, index + 1)
+        self.touched.clear()
+
+    def _put(self, index: int, entity: Entity, name: str | None) -> None:
+        self.overlay[index] = entity
         if name is not None:
             self._given[name.lower()] = index
             self._names[index] = name
-        return index
 
     def live(self) -> Iterator[int]:
         return (i for i in range(self.total) if self.state(i) is State.LIVE)

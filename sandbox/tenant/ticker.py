@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from sandbox.tenant.nango import Nango
+from sandbox.tenant.tenant import Tenant
 
 
 class Ticker:
@@ -37,4 +38,10 @@ class Ticker:
         while not self._stop.wait(self._every):
             connections = list(self._nango.connections)
             if connections:
-                self._rng.choice(connections).tenant.mutate(self._n, self._rng)
+                self._mutate(self._rng.choice(connections).tenant)
+
+    def _mutate(self, tenant: Tenant) -> None:
+        """No request is answered between the changes and the time when they are kept."""
+        with self._nango.lock:
+            tenant.mutate(self._n, self._rng)
+            self._nango.changed()
