@@ -31,6 +31,7 @@ BOOKKEEPING: Final = (
     "deleted_reason",
     "row_hash",
     "source_hash",
+    "live_since",
 )
 
 
@@ -149,6 +150,11 @@ def mirror_table(name: str, *items: SchemaItem, comment: str) -> Table:
             "source_hash",
             LargeBinary,
             comment="versioned digest of the bytes that the row was made of, where they told all",
+        ),
+        Column(
+            "live_since",
+            DateTime(timezone=True),
+            comment="when it was seen to become live; null where that was not seen",
         ),
         schema=DIRECTORY,
         comment=comment,

@@ -406,3 +406,25 @@ def test_what_is_no_longer_held_rests() -> None:
     rests = released(stream(phase=Phase.HELD, delta_link=TOKEN))
     assert (rests.phase, rests.reason, rests.delta_link) == (Phase.DELTA, None, TOKEN)
     assert released(stream("sites", phase=Phase.HELD)).phase is Phase.READY
+
+
+# ---- beginnings
+
+
+@pytest.mark.parametrize(
+    ("values", "observes"),
+    [
+        ({"fresh_at": NOW - timedelta(minutes=14)}, True),
+        ({"fresh_at": NOW - timedelta(minutes=16)}, False),
+        ({"fresh_at": NOW - timedelta(minutes=16), "interval_seconds": 900.0}, True),
+        ({"fresh_at": NOW - timedelta(minutes=46), "interval_seconds": 900.0}, False),
+        ({"fresh_at": NOW - timedelta(seconds=659), "interval_seconds": 60.0}, True),
+        ({"fresh_at": NOW - timedelta(seconds=661), "interval_seconds": 60.0}, False),
+        ({"fresh_at": NOW, "first_complete_at": None}, False),
+        ({"fresh_at": None}, False),
+    ],
+)
+def test_what_is_new_began_now_if_the_last_reading_is_not_late(
+    values: dict[str, Any], observes: bool
+) -> None:
+    assert stream(**values).observes(NOW) is observes

@@ -28,9 +28,9 @@ from worker.events.envelope import snapshot_id
 from worker.events.reading import events_after
 from worker.events.undo import AtCut, State, at_cut, undone
 from worker.store.engine import along_the_key, driver
-from worker.store.merge import sql_type
 from worker.store.progress import Progress
 from worker.store.sinks import Position, Sink, Told
+from worker.store.writing import sql_type
 
 _ONE_MOMENT: Final = text("set transaction isolation level repeatable read, read only")
 _SINCE: Final = b"""

@@ -5,6 +5,7 @@ comes back, its memberships are read from Graph again, never revived from memory
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from itertools import chain
 from typing import NamedTuple
 
@@ -13,11 +14,12 @@ from models.copy_text import NULL, array_literal
 from models.resource import DeletedReason
 from models.resources.group_members import GROUP_MEMBERS
 from models.row import shape_of
+from worker.store.beginnings import NOT_SEEN, Beginnings
 from worker.store.change import Change
 from worker.store.engine import driver
 from worker.store.lease import Transaction
-from worker.store.merge import insert_lines
 from worker.store.updates import update_each
+from worker.store.writing import insert_lines
 
 Pair = tuple[str, str]
 """A group's id and a member's."""
@@ -51,6 +53,12 @@ _ENDED = """
 _UPDATE = """
     update directory.group_members
        set member_type = %s, deleted_at = %s, deleted_reason = %s, changed_at = %s
+     where connection_id = %s and group_id = %s and member_id = %s
+"""
+_REVIVE = """
+    update directory.group_members
+       set member_type = %s, deleted_at = null, deleted_reason = null, changed_at = %s,
+           live_since = %s
      where connection_id = %s and group_id = %s and member_id = %s
 """
 _CASCADE = """
@@ -87,11 +95,16 @@ def pair_of(key: str) -> Pair:
 
 
 def merge_edges(
-    tx: Transaction, arriving: Mapping[Pair, str], *, hopeful: bool = False
+    tx: Transaction,
+    arriving: Mapping[Pair, str],
+    *,
+    hopeful: bool = False,
+    beginnings: Beginnings = NOT_SEEN,
 ) -> list[Change]:
     """Store memberships that Graph reports: pair to member type.
 
-    ``hopeful`` takes all of them for new, as in a first load they are.
+    ``hopeful`` takes all of them for new, as in a first load they are. ``beginnings`` says since
+    when those are live that come.
     Raises NotAllNew where one is not: the transaction is lost and the page must be compared.
     """
     if not arriving:
@@ -99,60 +112,79 @@ def merge_edges(
     known = {} if hopeful else stored_edges(tx, arriving)
     ended = _ended(tx, arriving)
     fresh = {pair: kind for pair, kind in arriving.items() if pair not in known}
-    changes = _insert(tx, fresh, ended)
-    altered = []
+    returning = [pair for pair, old in known.items() if not old.live]
+    began = beginnings.of_members(tx, {group for group, _ in (*fresh, *returning)})
+    changes = _insert(tx, fresh, ended, began)
+    altered: list[tuple[object, ...]] = []
+    revived: list[tuple[object, ...]] = []
     for pair, old in known.items():
-        dead_end = not ended.isdisjoint(pair)
-        change, values = _altered(tx, pair, old, arriving[pair], dead_end=dead_end)
-        changes += [change] if change else []
-        altered += [values] if values else []
+        kind = _kind(old, arriving[pair])
+        if not ended.isdisjoint(pair):
+            if not old.live and old.reason != DeletedReason.CASCADE:
+                altered.append((kind, tx.moment, DeletedReason.CASCADE.value, *_where(tx, pair)))
+        elif not old.live:
+            changes.append(_told(ChangeKind.RESTORED, pair, kind))
+            revived.append((kind, tx.moment, began[pair[0]], tx.connection_id, *pair))
+        elif kind != old.member_type:
+            changes.append(_retyped(pair, old.member_type, kind))
+            altered.append((kind, None, None, *_where(tx, pair)))
     update_each(tx, GROUP_MEMBERS, _UPDATE, altered)
+    update_each(tx, GROUP_MEMBERS, _REVIVE, revived)
     return changes
 
 
-def _insert(tx: Transaction, fresh: Mapping[Pair, str], ended: set[str]) -> list[Change]:
+def _kind(old: StoredEdge, sent: str) -> str:
+    """The type of a member; that it is some other is no news."""
+    return old.member_type if sent == "other" else sent
+
+
+def _where(tx: Transaction, pair: Pair) -> tuple[object, ...]:
+    return (tx.moment, tx.connection_id, *pair)
+
+
+def _insert(
+    tx: Transaction,
+    fresh: Mapping[Pair, str],
+    ended: set[str],
+    began: Mapping[str, datetime | None],
+) -> list[Change]:
     """Store memberships that are new. Only those are told that are live."""
     dead = {pair: kind for pair, kind in fresh.items() if not ended.isdisjoint(pair)}
     live = {pair: kind for pair, kind in fresh.items() if pair not in dead} if dead else fresh
     if fresh:
-        lines = chain(_lines(tx, live), _lines(tx, dead, dead_end=True))
+        lines = chain(_lines(tx, live, began), _lines(tx, dead, began, dead_end=True))
         insert_lines(tx, GROUP_MEMBERS, lines)
     return [_told(ChangeKind.CREATED, pair, kind) for pair, kind in live.items()]
 
 
 def _lines(
-    tx: Transaction, fresh: Mapping[Pair, str], *, dead_end: bool = False
+    tx: Transaction,
+    fresh: Mapping[Pair, str],
+    began: Mapping[str, datetime | None],
+    *,
+    dead_end: bool = False,
 ) -> Iterator[bytes]:
     """The lines of memberships that are stored for the first time, live unless an end is not."""
     moment = tx.moment.isoformat()
     fate = (moment, DeletedReason.CASCADE.value) if dead_end else (NULL, NULL)
     owner, rest = tx.connection_id, "\t".join((moment, moment, *fate, NULL, NULL))
+    ends = {
+        group_id: f"\t{rest}\t{NULL if at is None or dead_end else at.isoformat()}\n"
+        for group_id, at in began.items()
+    }
     for (group_id, member_id), member_type in fresh.items():
-        yield f"{owner}\t{group_id}\t{member_id}\t{member_type}\t{rest}\n".encode()
+        yield f"{owner}\t{group_id}\t{member_id}\t{member_type}{ends[group_id]}".encode()
 
 
-def _altered(
-    tx: Transaction, pair: Pair, old: StoredEdge, sent_type: str, *, dead_end: bool
-) -> tuple[Change | None, tuple[object, ...] | None]:
-    """What to tell and what to write about a membership that is stored already."""
-    new_type = old.member_type if sent_type == "other" else sent_type
-    where = (tx.moment, tx.connection_id, *pair)
-    if dead_end:
-        if old.live or old.reason == DeletedReason.CASCADE:
-            return None, None
-        return None, (new_type, tx.moment, DeletedReason.CASCADE.value, *where)
-    if not old.live:
-        return _told(ChangeKind.RESTORED, pair, new_type), (new_type, None, None, *where)
-    if new_type == old.member_type:
-        return None, None
-    change = Change(
+def _retyped(pair: Pair, old_type: str, new_type: str) -> Change:
+    """An event about a membership whose member is now known to be of another type."""
+    return Change(
         ChangeKind.UPDATED,
         edge_key(pair),
         ["member_type"],
-        _SHAPE.some((*pair, old.member_type), ["member_type"]),
+        _SHAPE.some((*pair, old_type), ["member_type"]),
         _SHAPE.some((*pair, new_type), ["member_type"]),
     )
-    return change, (new_type, None, None, *where)
 
 
 def delete_edges(tx: Transaction, reasons: Mapping[Pair, str]) -> list[Change]:

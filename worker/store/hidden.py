@@ -110,6 +110,20 @@ _HELD = """
        and g.visibility = %s and g.deleted_at is null
      where r.connection_id = %s and r.resource = 'group_members' and r.held
 """
+_AMONG = """
+    select k.id::text from unnest(%s::text::uuid[]) as k(id)
+     cross join lateral (
+           select visibility from directory.groups
+            where connection_id = %s and id = k.id limit 1) as found
+     where found.visibility = %s
+"""
+
+
+def hidden_among(tx: Transaction, groups: Collection[str]) -> set[str]:
+    """Those of some groups whose membership is hidden."""
+    values = (array_literal(list(groups)), tx.connection_id, HIDDEN)
+    with driver(tx.connection).cursor() as cursor:
+        return {row[0] for row in cursor.execute(_AMONG, values).fetchall()}
 
 
 def emptied_hidden(

@@ -16,9 +16,10 @@ from worker.store.change import Change
 from worker.store.engine import driver, join_by_hash
 from worker.store.erasure import being_erased
 from worker.store.lease import Transaction
-from worker.store.merge import key_type, stored_rows, write_outcomes
+from worker.store.merge import key_type, stored_rows
 from worker.store.quarantine import quarantined
 from worker.store.unresolved import left_alone
+from worker.store.writing import write_outcomes
 
 _NOTE = """
     insert into sync.seen (connection_id, resource, walk_id, page_no, keys, properties)

@@ -2,7 +2,8 @@
 
 import dataclasses
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from sqlalchemy import BigInteger, Connection, bindparam, select
 from sqlalchemy.dialects.postgresql import insert
@@ -12,6 +13,9 @@ from models.resources import RESOURCES, STREAMED
 from models.stream import Mode, Phase, streams
 from worker.core.errors import Fenced
 from worker.store.lease import Transaction
+
+USUAL_INTERVAL: Final = 300
+"""Seconds between two reads of a stream that has not noted its own interval yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +69,18 @@ class Stream:
     def initial(self) -> bool:
         """No walk has ever been complete: events of now belong to the first load."""
         return self.first_complete_at is None
+
+    def observes(self, moment: datetime) -> bool:
+        """Whether what is new at a moment was absent shortly before, so that it began about then.
+
+        Not in a first load, and not where the last complete reading is so old that it was late: the
+        same limit as that of the view ``analytics.freshness``.
+        """
+        if self.initial or self.fresh_at is None:
+            return False
+        interval = self.interval_seconds or USUAL_INTERVAL
+        late_after = max(3 * interval, interval + 600)
+        return moment - self.fresh_at <= timedelta(seconds=late_after)
 
     @property
     def is_held(self) -> bool:

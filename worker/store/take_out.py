@@ -20,8 +20,9 @@ from worker.store.change import Change
 from worker.store.edges import edge_key
 from worker.store.engine import driver
 from worker.store.lease import Transaction
-from worker.store.merge import sql_type, stored_rows
+from worker.store.merge import stored_rows
 from worker.store.progress import Progress
+from worker.store.writing import sql_type
 
 _EDGES = tuple(
     f"""

@@ -12,11 +12,13 @@ from worker.graph.page import Page
 from worker.store.deletions import note_removals, withdraw_removals
 from worker.store.edges import edge_key, merge_edges
 from worker.store.lease import Transaction
-from worker.store.merge import NotAllNew, changed_sources, merge_rows
+from worker.store.merge import changed_sources, merge_rows
 from worker.store.quarantine import met_again, note_faults, note_rejects
 from worker.store.seen import Seen, note_seen
 from worker.store.streams import Stream, save_stream
 from worker.store.unresolved import resolve, resolve_shown
+from worker.store.writing import NotAllNew
+from worker.sync.beginnings import beginnings_of_members, beginnings_of_rows
 from worker.sync.erased import pass_over
 from worker.sync.plan import due_after_round, select_hash
 from worker.sync.refused import edges_of, set_apart_refused
@@ -69,10 +71,13 @@ def _commit(
         after = _turned(session, stream, page)
         # A group comes with each page that has members of it.
         new_rows = hopeful and edges is None
-        rows = merge_rows(tx, stream.resource, page.rows, hopeful=new_rows)
+        begun = beginnings_of_rows(session, tx, stream)
+        rows = merge_rows(tx, stream.resource, page.rows, hopeful=new_rows, beginnings=begun)
         changes = [(stream.resource, rows)]
         if edges is not None:
-            changes.append((edges, merge_edges(tx, page.edges, hopeful=hopeful)))
+            begun = beginnings_of_members(session, tx, stream)
+            some = merge_edges(tx, page.edges, hopeful=hopeful, beginnings=begun)
+            changes.append((edges, some))
         session.record_all(tx, changes, initial=stream.initial)
         for resource, some in changes:
             after = counted(after, resource, some)

@@ -14,7 +14,8 @@ from worker.events.ledger import append
 from worker.graph.page import Malformed, Page
 from worker.store.edges import merge_edges
 from worker.store.engine import refuses_data, sql_state
-from worker.store.merge import NotAllNew, merge_rows
+from worker.store.merge import merge_rows
+from worker.store.writing import NotAllNew
 from worker.sync.session import Session
 
 FEW: Final = 20

@@ -35,6 +35,7 @@ from worker.store.quarantine import (
 )
 from worker.store.streams import Stream, load_streams, save_stream
 from worker.store.unresolved import due_parts, resolve, resolve_moot
+from worker.sync.beginnings import beginnings_of_members
 from worker.sync.by_id import take_objects
 from worker.sync.confirm import existing, read_member_of, read_members
 from worker.sync.erased import living
@@ -207,7 +208,7 @@ def take_answers(
     session: Session, doubts: Doubts, answers: Answers, streams: dict[str, Stream]
 ) -> list[str]:
     """Store what Graph said; the groups that are to be read with all their members."""
-    _take_memberships(session, doubts, answers)
+    _take_memberships(session, doubts, answers, streams["groups"])
     if doubts.strangers:
         ended = dict.fromkeys(doubts.strangers, DeletedReason.CASCADE.value)
         ended = {pair: why for pair, why in ended.items() if pair[1] in answers.gone}
@@ -225,14 +226,16 @@ def take_answers(
     return sorted(there & apart | set(doubts.groups))
 
 
-def _take_memberships(session: Session, doubts: Doubts, answers: Answers) -> None:
+def _take_memberships(session: Session, doubts: Doubts, answers: Answers, groups: Stream) -> None:
     """A membership ends where its group's or its member's list lacks it."""
     if not (doubts.edges or answers.edges or answers.apart or answers.answered):
         return
     with session.writing() as tx:
         alive = {pair_of(key): kind for key, kind in answers.edges.items()}
         alive = living(alive, session.erased)
-        session.record(tx, GROUP_MEMBERS, merge_edges(tx, alive), initial=False)
+        began = beginnings_of_members(session, tx, groups)
+        changes = merge_edges(tx, alive, beginnings=began)
+        session.record(tx, GROUP_MEMBERS, changes, initial=False)
         gone = {
             pair: DeletedReason.NOT_SEEN.value
             for pair in doubts.edges
