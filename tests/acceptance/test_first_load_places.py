@@ -80,3 +80,38 @@ def test_freed_places_are_taken_without_a_tick(
     service.kill("beat")
     until(lambda: scalar(database, LOADED) == 8, what="every first load")
     assert service.bugs() == []
+
+
+@pytest.mark.timeout(180)
+def test_a_long_slice_gives_its_process_to_what_a_person_asks_for(
+    make_service: MakeService, database: Database, nango: Nango, nango_proxy: FaultProxy
+) -> None:
+    """The only process walks a large customer by the clock, for longer than anybody waits."""
+    service = make_service(
+        NANGO_HOST=f"http://127.0.0.1:{nango_proxy.port}", TENANT_MIRROR_SLICE_SECONDS="75"
+    )
+    nango.add_connection("small", Tenant(seed=1, users=5))
+    nango.add_connection("large", large(2))
+    service.start_worker()
+    service.start_maintenance()
+    service.start_beat()
+    until(lambda: scalar(database, LOADED) == 2, what="the first loads")
+    nango_proxy.delay(0.5)
+    walk = (
+        "update sync.streams set full_due_at = now() where resource = 'users' and connection_id ="
+        " (select id from sync.connections where nango_connection_id = 'large')"
+    )
+    with database.begin() as connection:
+        connection.exec_driver_sql(walk)
+    walking = "select count(*) from sync.streams where phase = 'listing'"
+    until(lambda: scalar(database, walking) == 1, what="the walk of the large one")
+    small = "nango_connection_id = 'small'"
+    number = scalar(database, f"select id from sync.connections where {small}")
+    with database.begin() as connection:
+        request_resync(connection, number, None, full=False)
+    asked = f"select requested_at is null from sync.connections where {small}"
+    until(lambda: bool(scalar(database, asked)), what="the resync")
+    assert scalar(database, walking) == 1, "the large one is not through"
+    nango_proxy.delay(0)
+    until(lambda: scalar(database, walking) == 0, what="the end of the walk")
+    assert service.bugs() == []

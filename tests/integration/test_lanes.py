@@ -8,7 +8,7 @@ from sqlalchemy import text
 from models.run import RunState, RunTrigger
 from sandbox.tenant import Nango, Tenant
 from tests.support.mirror import scalar
-from worker.store.claims import claim_due
+from worker.store.claims import claim_due, is_awaited
 from worker.store.connections import request_resync
 from worker.store.lease import take
 from worker.store.service import note_halt
@@ -130,6 +130,38 @@ def test_what_a_person_asks_for_goes_first_during_a_first_load(kit: Kit, nango: 
     with kit.database.begin() as connection:
         request_resync(connection, 1, None, full=False)
     assert claimed(kit) == [(1, MANUAL)]
+
+
+def test_what_was_sent_and_finds_no_process_is_awaited(kit: Kit, nango: Nango) -> None:
+    enrol(kit, nango, Tenant(seed=5, users=3), large(6))
+
+    def awaited(patience: float = 0) -> bool:
+        with kit.database.begin() as connection:
+            return is_awaited(connection, patience=patience)
+
+    def send() -> list[tuple[int, RunTrigger]]:
+        with kit.database.begin() as connection:
+            return claim_due(connection, limit=100, first_loads=4, grace=120)
+
+    assert send() == [(1, BACKFILL), (2, BACKFILL)]
+    assert not awaited(), "first loads have processes of their own"
+    run_slice(kit, 1, trigger=BACKFILL)
+    with kit.database.begin() as connection:
+        request_resync(connection, 1, None, full=False)
+    assert not awaited(), "it was not sent yet"
+    assert send() == [(1, MANUAL)]
+    assert awaited()
+    assert not awaited(patience=60)
+    with kit.database.begin() as connection:
+        take(connection, 1, 60)
+    assert not awaited(), "a process has taken it up"
+    with kit.database.begin() as connection:
+        connection.execute(text("update sync.leases set expires_at = null"))
+    run_slice(kit, 1, trigger=MANUAL)
+    assert not awaited(), "it is done"
+    make_due(kit)
+    assert (1, SCHEDULED) in send()
+    assert awaited()
 
 
 def test_a_slow_first_load_leaves_other_connections_to_the_clock(kit: Kit, nango: Nango) -> None:

@@ -118,6 +118,17 @@ _CLAIM_FIRST_LOADS = text(f"""
  returning c.id
 """)
 _ONE_AT_A_TIME = text("select pg_advisory_xact_lock(hashtextextended('claim first loads', 0))")
+_AWAITED = text(f"""
+    select exists (
+        select from sync.connections c
+          left join sync.leases l on l.connection_id = c.id
+          left join sync.runs r on r.connection_id = c.id and r.state = 'running'
+         where c.waiting_since < clock_timestamp() - make_interval(secs => :patience)
+           and c.due_at > clock_timestamp() and c.status in ('active', 'broken')
+           and (l.expires_at is null or l.expires_at < clock_timestamp())
+           and (c.requested_at is not null
+                or not (coalesce(r.trigger = 'backfill', false) or {_LOADING})))
+""")
 _WAITING = text(f"with {_DUE} select count(*) from due where queue = 'scheduled'")
 
 
@@ -159,6 +170,15 @@ def claim_first_loads(connection: Connection, *, first_loads: int, grace: float)
     connection.execute(_ONE_AT_A_TIME)
     found = connection.execute(_CLAIM_FIRST_LOADS, _places(first_loads, grace))
     return sorted(found.scalars())
+
+
+def is_awaited(connection: Connection, *, patience: float) -> bool:
+    """Whether a slice that is no first load was sent, and no process took it for that many seconds.
+
+    What is due and not sent waits for Nango's budget, not for a process.
+    """
+    values = {"patience": patience, "streamed": _NAMES}
+    return bool(connection.execute(_AWAITED, values).scalar_one())
 
 
 def _places(first_loads: int, grace: float) -> dict[str, object]:

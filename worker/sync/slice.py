@@ -22,6 +22,7 @@ from worker.store.streams import Stream, load_streams, save_stream
 from worker.store.unresolved import any_unresolved, summaries
 from worker.sync.opening import mend, open_connection
 from worker.sync.plan import Step
+from worker.sync.preempt import preemption
 from worker.sync.reread import ask, find_doubts, note_checked, take_answers
 from worker.sync.session import Session
 from worker.sync.streaming import Streaming
@@ -79,7 +80,7 @@ def take_slice(session: Session, standing: Standing, *, seconds: float | None = 
     if due or session.connection.status is ConnectionStatus.BROKEN:
         _open(session, due)
     if due:
-        _drive(due, seconds)
+        _drive(due, seconds, preemption(session))
     unfinished = any(one.step is not Step.WAIT for one in streamings)
     troubles = {one.stream.name: one.trouble for one in streamings if one.trouble is not None}
     streams = {one.stream.name: one.stream for one in streamings}
@@ -154,10 +155,17 @@ def _opened(session: Session, targets: Mapping[str, str]) -> dict[str, Reply]:
 class _Driver:
     """Fetches and understands on pools, loads on its own thread; asks no more when time is up."""
 
-    def __init__(self, pool: Executor, calls: Executor, until: float | None) -> None:
+    def __init__(
+        self,
+        pool: Executor,
+        calls: Executor,
+        until: float | None,
+        is_preempted: Callable[[], bool],
+    ) -> None:
         self._pool = pool
         self._calls = calls
         self._until = until
+        self._is_preempted = is_preempted
         self._running: dict[Future[object], tuple[Streaming, int]] = {}
 
     def drive(self, due: list[Streaming]) -> None:
@@ -170,6 +178,8 @@ class _Driver:
                 one, generation = self._running.pop(future)
                 if generation != one.generation or not self._advance(one, future):
                     self._submit(one, _guarded(one))
+            if not self._is_late() and self._is_preempted():
+                self._until = time.monotonic()
 
     def _advance(self, one: Streaming, future: "Future[object]") -> bool:
         """Ask for the page behind, load the one that came; whether one is on its way."""
@@ -198,14 +208,14 @@ class _Driver:
         return is_stopping() or (self._until is not None and time.monotonic() >= self._until)
 
 
-def _drive(due: list[Streaming], seconds: float | None) -> None:
+def _drive(due: list[Streaming], seconds: float | None, is_preempted: Callable[[], bool]) -> None:
     until = None if seconds is None else time.monotonic() + seconds
     number = len(due)
     with (
         ThreadPoolExecutor(number, "fetch") as pool,
         ThreadPoolExecutor(2 * number, "call") as calls,
     ):
-        _Driver(pool, calls, until).drive(due)
+        _Driver(pool, calls, until, is_preempted).drive(due)
 
 
 def _guarded(one: Streaming) -> Ask | None:
