@@ -1,6 +1,7 @@
 """A slice that ends in a fault of ours: its run tells of it, and the next attempt waits."""
 
 import json
+import traceback
 from typing import Any
 
 import psycopg
@@ -118,8 +119,9 @@ def test_a_fault_in_a_slice_closes_its_run_and_is_shown_without_the_rows(
 ) -> None:
     break_table(mirror, sql_state)
     rename_a_user(mirror)
-    with pytest.raises(psycopg.Error, match="Jane"):
+    with pytest.raises(psycopg.Error, match=sql_state) as raised:
         run_by_the_clock(mirror)
+    assert SECRET not in "".join(traceback.format_exception(raised.value))
     state, error = newest_run(mirror)
     assert state == RunState.FAILED
     assert error == (

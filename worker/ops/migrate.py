@@ -1,5 +1,6 @@
 """Bringing the database to the schema of this release."""
 
+import psycopg
 from alembic import command
 from alembic.config import Config
 from sqlalchemy.exc import DBAPIError
@@ -7,7 +8,7 @@ from sqlalchemy.exc import DBAPIError
 from worker.core.errors import Halt
 from worker.events.partitions import ensure_partitions
 from worker.ops.schema import FOLDER, present
-from worker.store.engine import Database, engine_to, translated
+from worker.store.engine import Database, engine_to, failure
 
 
 def _config() -> Config:
@@ -32,8 +33,8 @@ def migrate(database: Database, revision: str = "head") -> tuple[str | None, str
             config.attributes["connection"] = connection
             down = before is not None and revision != "head"
             (command.downgrade if down else command.upgrade)(config, revision)
-    except DBAPIError as fault:
-        raise translated(fault, database.place) from fault
+    except (DBAPIError, psycopg.Error) as fault:
+        raise failure(fault, database.place) from None
     finally:
         engine.dispose()
     after = present(database)

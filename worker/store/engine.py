@@ -22,6 +22,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from worker.core.errors import Away, Halt, Later, Trouble
 from worker.store.address import normalised, place_of, refuse_other_places
 from worker.store.connecting import WrongParameters, connect
+from worker.store.database_error import first_line, names_only, without_object
 from worker.store.session import CONNECT_ARGS, begin, settle_session
 
 _OURS = (
@@ -89,7 +90,7 @@ def engine_to(url: URL, **pool: Any) -> Engine:
     arguments = {"options": "", **CONNECT_ARGS}
     if "options" in url.query:
         del arguments["options"]
-    engine = create_engine(url, connect_args=arguments, **pool)
+    engine = create_engine(url, connect_args=arguments, hide_parameters=True, **pool)
     event.listen(engine, "do_connect", lambda _, __, args, parameters: connect(*args, **parameters))
     # The driver looks things up as it connects: our settings go first.
     event.listen(engine, "connect", _prepare, insert=True)
@@ -126,12 +127,12 @@ class Database:
                 info = connection.info
                 yield connection
             info[_WORKED] = time.monotonic()
-        except (DBAPIError, PoolTimeout) as fault:
+        except (DBAPIError, PoolTimeout, psycopg.Error) as fault:
             if sql_state(fault) == _READ_ONLY:
                 self._engine.dispose()
-            raise translated(fault, self.place) from fault
-        except psycopg.Error as fault:
-            raise _database_trouble(fault, self.place) from fault
+            raise failure(fault, self.place) from None
+        except UnicodeError as fault:
+            raise without_object(fault) from None
 
     def close(self) -> None:
         self._engine.dispose()
@@ -209,6 +210,16 @@ def _prepare(raw: psycopg.Connection[Any], record: Any) -> None:
     set_json_loads(msgspec.json.decode, raw)
 
 
+def failure(fault: Exception, place: str) -> Exception:
+    """A database error as it may leave a transaction: as a trouble, or with its names only."""
+    try:
+        if isinstance(fault, psycopg.Error):
+            return _database_trouble(fault, place)
+        return translated(fault, place)
+    except psycopg.Error as bug:
+        return names_only(bug)
+
+
 def translated(fault: Exception, place: str) -> Trouble:
     """SQLAlchemy's wrapper of a database error, as one of ours."""
     if isinstance(fault, DBAPIError) and isinstance(fault.orig, psycopg.Error):
@@ -221,20 +232,22 @@ def _database_trouble(fault: psycopg.Error, place: str) -> Trouble:
     state = fault.sqlstate or ""
     if _is_ungranted(fault, state):
         return Halt(
-            f"Postgres at {place} refuses what the connection asks for ({_first_line(fault)}); "
+            f"Postgres at {place} refuses what the connection asks for ({first_line(fault)}); "
             "take it out of DATABASE_URL and out of the PG... variables of the environment"
         )
     if _is_kept_out(fault, state):
-        return Halt(f"Postgres at {place} does not let us in: {_first_line(fault)}")
+        return Halt(f"Postgres at {place} does not let us in: {first_line(fault)}")
     if state in ("42P01", "3F000", "42703"):
-        return Halt(f"Postgres at {place} lacks our tables; run 'tenant-mirror migrate'")
+        return Halt(
+            f"Postgres at {place} lacks our tables (SQL state {state}); run 'tenant-mirror migrate'"
+        )
     if state == "42501":
-        return Halt(f"Postgres at {place} denies our role a right: {_first_line(fault)}")
+        return Halt(f"Postgres at {place} denies our role a right: {first_line(fault)}")
     if state in ("40001", "40P01", "55P03", "57014"):
-        return Later(f"Postgres had to give up a statement ({_first_line(fault)})", after=5)
+        return Later(f"Postgres had to give up a statement ({first_line(fault)})", after=5)
     is_lost = fault.pgconn is not None or not (state or isinstance(fault, _OURS))
     if state.startswith(_AWAY) or is_lost:
-        return Away(f"Postgres at {place} cannot be reached: {_first_line(fault)}", after=10)
+        return Away(f"Postgres at {place} cannot be reached: {first_line(fault)}", after=10)
     raise fault
 
 
@@ -275,8 +288,3 @@ def _says(fault: psycopg.Error, state: str, words: Iterable[str]) -> bool:
     """Only of errors whose state says nothing."""
     vague = state == "" or (state in _VAGUE and fault.pgconn is not None)
     return vague and any(word in str(fault) for word in words)
-
-
-def _first_line(fault: psycopg.Error) -> str:
-    line = str(fault).strip().split("\n", 1)[0]
-    return line.rpartition(":  ")[2] or type(fault).__name__

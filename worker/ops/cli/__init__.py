@@ -86,7 +86,9 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; every trouble becomes a plain sentence and an exit code."""
     from worker.core.errors import Trouble
+    from worker.core.log import guard_stderr
 
+    guard_stderr()
     gc.set_threshold(GARBAGE)
     try:
         cli.main(prog_name="tenant-mirror", standalone_mode=True)
