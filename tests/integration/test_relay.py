@@ -68,9 +68,12 @@ class Ground:
             "start": SinkStart.OLDEST,
             **more,
         }
+        secrets = values.pop("secrets", {})
         statement = insert(tables.sinks).values(values).returning(tables.sinks.c.id)
         with self.database.begin() as connection:
             sink_id = int(connection.execute(statement).scalar_one())
+            kept = {"sink_id": sink_id, "secrets": secrets}
+            connection.execute(insert(tables.sink_secrets).values(kept))
             sinks.begin(connection, sink_id)
         return sink_id
 

@@ -51,10 +51,12 @@ class Ground:
     def sink(self, name: str, had: int, **more: Any) -> int:
         """A sink that has had so many events of the customer."""
         values = {"name": name, "kind": SinkKind.WEBHOOK, "start": SinkStart.OLDEST, **more}
-        values |= {"secrets": {"keys": [SECRET]}, "settings": {"url": "https://a.example/x"}}
+        values |= {"settings": {"url": "https://a.example/x"}}
         with self.database.begin() as connection:
             statement = insert(tables.sinks).values(values).returning(tables.sinks.c.id)
             sink_id = int(connection.execute(statement).scalar_one())
+            kept = {"sink_id": sink_id, "secrets": {"keys": [SECRET]}}
+            connection.execute(insert(tables.sink_secrets).values(kept))
             connection.execute(
                 text(
                     "insert into events.positions (sink_id, connection_id, seq, occurred_at)"
