@@ -41,6 +41,7 @@ def upgrade() -> None:
         ),
         schema="directory",
         comment="Direct members of groups; live only while neither end is deleted here",
+        if_not_exists=True,
     )
     op.create_index(
         "ix_group_members_cascaded",
@@ -49,6 +50,7 @@ def upgrade() -> None:
         unique=False,
         schema="directory",
         postgresql_where=sa.text("deleted_reason = 'cascade'"),
+        if_not_exists=True,
     )
     op.create_index(
         op.f("ix_group_members_member_id_connection_id"),
@@ -56,6 +58,7 @@ def upgrade() -> None:
         ["member_id", "connection_id"],
         unique=False,
         schema="directory",
+        if_not_exists=True,
     )
     op.create_table(
         "groups",
@@ -96,6 +99,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("connection_id", "id", name=op.f("pk_groups")),
         schema="directory",
         comment="Microsoft 365, security and distribution groups",
+        if_not_exists=True,
     )
     op.create_table(
         "role_assignments",
@@ -122,6 +126,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("connection_id", "id", name=op.f("pk_role_assignments")),
         schema="directory",
         comment="Directory roles held by users, groups and service principals",
+        if_not_exists=True,
     )
     op.create_index(
         op.f("ix_role_assignments_principal_id_connection_id"),
@@ -129,6 +134,7 @@ def upgrade() -> None:
         ["principal_id", "connection_id"],
         unique=False,
         schema="directory",
+        if_not_exists=True,
     )
     op.create_table(
         "role_definitions",
@@ -157,6 +163,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("connection_id", "id", name=op.f("pk_role_definitions")),
         schema="directory",
         comment="Built-in and custom directory roles",
+        if_not_exists=True,
     )
     op.create_table(
         "sites",
@@ -194,6 +201,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("connection_id", "id", name=op.f("pk_sites")),
         schema="directory",
         comment="SharePoint sites and OneDrive personal sites",
+        if_not_exists=True,
     )
     op.create_table(
         "users",
@@ -250,6 +258,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("connection_id", "id", name=op.f("pk_users")),
         schema="directory",
         comment="Microsoft Entra users, one row for each connection and user id",
+        if_not_exists=True,
     )
     op.create_index(
         op.f("ix_users_user_principal_name_connection_id"),
@@ -257,6 +266,7 @@ def upgrade() -> None:
         ["user_principal_name", "connection_id"],
         unique=False,
         schema="directory",
+        if_not_exists=True,
     )
     op.create_table(
         "change_events",
@@ -294,6 +304,7 @@ def upgrade() -> None:
         schema="events",
         comment="Append only; seq is 1, 2, 3 ... for each connection without a gap",
         postgresql_partition_by="RANGE (occurred_at)",
+        if_not_exists=True,
     )
     op.create_table(
         "connections",
@@ -358,6 +369,7 @@ def upgrade() -> None:
         ),
         schema="sync",
         comment="Nango connections; an id is never used again",
+        if_not_exists=True,
     )
     op.create_index(
         "ix_connections_due",
@@ -366,6 +378,7 @@ def upgrade() -> None:
         unique=False,
         schema="sync",
         postgresql_where=sa.text("status in ('active', 'broken')"),
+        if_not_exists=True,
     )
     op.create_table(
         "service_state",
@@ -385,6 +398,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_service_state")),
         schema="sync",
         comment="Facts about the service as a whole: last discovery, last tick, a halt",
+        if_not_exists=True,
     )
     op.create_table(
         "leases",
@@ -407,6 +421,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("connection_id", name=op.f("pk_leases")),
         schema="sync",
         comment="One writer a connection: a lease with a fencing token, and the event counter",
+        if_not_exists=True,
     )
     op.create_table(
         "quarantine",
@@ -446,6 +461,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("connection_id", "resource", "key", name=op.f("pk_quarantine")),
         schema="sync",
         comment="Malformed objects, kept out of the mirror with the reason",
+        if_not_exists=True,
     )
     op.create_table(
         "removals",
@@ -466,6 +482,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("connection_id", "resource", "key", name=op.f("pk_removals")),
         schema="sync",
         comment="Deletions that wait: for the end of their round, or for an operator",
+        if_not_exists=True,
     )
     op.create_table(
         "runs",
@@ -523,6 +540,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_runs")),
         schema="sync",
         comment="The history of syncs",
+        if_not_exists=True,
     )
     op.create_index(
         op.f("ix_runs_connection_id_id"),
@@ -530,6 +548,7 @@ def upgrade() -> None:
         ["connection_id", "id"],
         unique=False,
         schema="sync",
+        if_not_exists=True,
     )
     op.create_index(
         "ix_runs_running",
@@ -538,6 +557,7 @@ def upgrade() -> None:
         unique=True,
         schema="sync",
         postgresql_where=sa.text("state = 'running'"),
+        if_not_exists=True,
     )
     op.create_table(
         "seen",
@@ -568,6 +588,7 @@ def upgrade() -> None:
         ),
         schema="sync",
         comment="What a full walk has seen, one row a page",
+        if_not_exists=True,
     )
     op.create_table(
         "streams",
@@ -655,60 +676,71 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("connection_id", "resource", name=op.f("pk_streams")),
         schema="sync",
         comment="The state of each resource of each connection; enough to go on anywhere",
+        if_not_exists=True,
     )
     op.execute(
-        "create table events.change_events_default partition of events.change_events default"
+        "create table if not exists events.change_events_default partition of events.change_events default"
     )
     op.execute("alter table sync.seen alter column keys set storage external")
 
 
 def downgrade() -> None:
-    op.drop_table("streams", schema="sync")
-    op.drop_table("seen", schema="sync")
+    op.drop_table("streams", schema="sync", if_exists=True)
+    op.drop_table("seen", schema="sync", if_exists=True)
     op.drop_index(
         "ix_runs_running",
         table_name="runs",
         schema="sync",
         postgresql_where=sa.text("state = 'running'"),
+        if_exists=True,
     )
-    op.drop_index(op.f("ix_runs_connection_id_id"), table_name="runs", schema="sync")
-    op.drop_table("runs", schema="sync")
-    op.drop_table("removals", schema="sync")
-    op.drop_table("quarantine", schema="sync")
-    op.drop_table("leases", schema="sync")
-    op.drop_table("service_state", schema="sync")
+    op.drop_index(
+        op.f("ix_runs_connection_id_id"), table_name="runs", schema="sync", if_exists=True
+    )
+    op.drop_table("runs", schema="sync", if_exists=True)
+    op.drop_table("removals", schema="sync", if_exists=True)
+    op.drop_table("quarantine", schema="sync", if_exists=True)
+    op.drop_table("leases", schema="sync", if_exists=True)
+    op.drop_table("service_state", schema="sync", if_exists=True)
     op.drop_index(
         "ix_connections_due",
         table_name="connections",
         schema="sync",
         postgresql_where=sa.text("status in ('active', 'broken')"),
+        if_exists=True,
     )
-    op.drop_table("connections", schema="sync")
-    op.drop_table("change_events", schema="events")
+    op.drop_table("connections", schema="sync", if_exists=True)
+    op.drop_table("change_events", schema="events", if_exists=True)
     op.drop_index(
-        op.f("ix_users_user_principal_name_connection_id"), table_name="users", schema="directory"
+        op.f("ix_users_user_principal_name_connection_id"),
+        table_name="users",
+        schema="directory",
+        if_exists=True,
     )
-    op.drop_table("users", schema="directory")
-    op.drop_table("sites", schema="directory")
-    op.drop_table("role_definitions", schema="directory")
+    op.drop_table("users", schema="directory", if_exists=True)
+    op.drop_table("sites", schema="directory", if_exists=True)
+    op.drop_table("role_definitions", schema="directory", if_exists=True)
     op.drop_index(
         op.f("ix_role_assignments_principal_id_connection_id"),
         table_name="role_assignments",
         schema="directory",
+        if_exists=True,
     )
-    op.drop_table("role_assignments", schema="directory")
-    op.drop_table("groups", schema="directory")
+    op.drop_table("role_assignments", schema="directory", if_exists=True)
+    op.drop_table("groups", schema="directory", if_exists=True)
     op.drop_index(
         op.f("ix_group_members_member_id_connection_id"),
         table_name="group_members",
         schema="directory",
+        if_exists=True,
     )
     op.drop_index(
         "ix_group_members_cascaded",
         table_name="group_members",
         schema="directory",
         postgresql_where=sa.text("deleted_reason = 'cascade'"),
+        if_exists=True,
     )
-    op.drop_table("group_members", schema="directory")
+    op.drop_table("group_members", schema="directory", if_exists=True)
     for schema in ("directory", "events", "analytics"):
         op.execute(f"drop schema if exists {schema}")

@@ -4,6 +4,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from migrations.concurrently import build_index
+
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
@@ -22,23 +24,21 @@ def upgrade() -> None:
             comment="what the latest full walk found that the deltas had missed, by resource",
         ),
         schema="sync",
+        if_not_exists=True,
     )
-    with op.get_context().autocommit_block():
-        op.create_index(
-            "uq_connections_address",
-            "connections",
-            _ADDRESS,
-            unique=True,
-            schema="sync",
-            postgresql_where=sa.text("status <> 'retired'"),
-            postgresql_concurrently=True,
-            if_not_exists=True,
-        )
+    build_index(
+        "uq_connections_address",
+        "connections",
+        _ADDRESS,
+        schema="sync",
+        where="status <> 'retired'",
+        unique=True,
+    )
     # The index above holds for every row that the constraint was needed for.
     op.execute(
         "-- squawk-ignore ban-drop-constraint\n"
         "alter table sync.connections"
-        " drop constraint uq_connections_provider_config_key_nango_connection_id"
+        " drop constraint if exists uq_connections_provider_config_key_nango_connection_id"
     )
 
 
@@ -49,5 +49,5 @@ def downgrade() -> None:
         _ADDRESS,
         schema="sync",
     )
-    op.drop_index("uq_connections_address", "connections", schema="sync")
-    op.drop_column("streams", "drift", schema="sync")
+    op.drop_index("uq_connections_address", "connections", schema="sync", if_exists=True)
+    op.drop_column("streams", "drift", schema="sync", if_exists=True)

@@ -77,6 +77,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("name", name=op.f("uq_sinks_name")),
         schema="events",
         comment="Where change events are delivered to",
+        if_not_exists=True,
     )
     op.create_table(
         "positions",
@@ -112,9 +113,10 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("sink_id", "connection_id", name=op.f("pk_positions")),
         schema="events",
         comment="How far each sink has come with each connection",
+        if_not_exists=True,
     )
 
 
 def downgrade() -> None:
-    op.drop_table("positions", schema="events")
-    op.drop_table("sinks", schema="events")
+    op.drop_table("positions", schema="events", if_exists=True)
+    op.drop_table("sinks", schema="events", if_exists=True)

@@ -51,6 +51,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("connection_id", "digest", name=op.f("pk_erasures")),
         schema="sync",
         comment="Erased objects; a sync passes over them until the erasure is lifted",
+        if_not_exists=True,
     )
     op.create_index(
         "ix_erasures_pending",
@@ -59,8 +60,9 @@ def upgrade() -> None:
         unique=False,
         schema="sync",
         postgresql_where=sa.text("scrubbed_at is null"),
+        if_not_exists=True,
     )
 
 
 def downgrade() -> None:
-    op.drop_table("erasures", schema="sync")
+    op.drop_table("erasures", schema="sync", if_exists=True)

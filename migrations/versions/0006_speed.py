@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from migrations.concurrently import build_index
+
 revision = "0006"
 down_revision = "0005"
 branch_labels = None
@@ -22,23 +24,20 @@ def upgrade() -> None:
                 comment="versioned digest of the bytes that the row was made of, where they told all",
             ),
             schema="directory",
+            if_not_exists=True,
         )
-    with op.get_context().autocommit_block():
-        for table in ("users", "groups"):
-            op.create_index(
-                f"ix_{table}_deleted",
-                table,
-                ["connection_id"],
-                unique=False,
-                schema="directory",
-                postgresql_where=sa.text("deleted_at is not null"),
-                postgresql_concurrently=True,
-                if_not_exists=True,
-            )
+    # That of groups is built by 0018, as a revision builds one at most.
+    build_index(
+        "ix_users_deleted",
+        "users",
+        ["connection_id"],
+        schema="directory",
+        where="deleted_at is not null",
+    )
 
 
 def downgrade() -> None:
     for table in ("users", "groups"):
-        op.drop_index(f"ix_{table}_deleted", table, schema="directory")
+        op.drop_index(f"ix_{table}_deleted", table, schema="directory", if_exists=True)
     for table in _TABLES:
-        op.drop_column(table, "source_hash", schema="directory")
+        op.drop_column(table, "source_hash", schema="directory", if_exists=True)

@@ -16,8 +16,9 @@ def upgrade() -> None:
         "streams",
         sa.Column("refused_phase", sa.Text(), nullable=True, comment=_COMMENT),
         schema="sync",
+        if_not_exists=True,
     )
 
 
 def downgrade() -> None:
-    op.drop_column("streams", "refused_phase", schema="sync")
+    op.drop_column("streams", "refused_phase", schema="sync", if_exists=True)

@@ -29,9 +29,10 @@ def upgrade() -> None:
             comment="it waits until the budget of Nango calls has room",
         ),
         schema="sync",
+        if_not_exists=True,
     )
     op.execute(_END_RUNS)
 
 
 def downgrade() -> None:
-    op.drop_column("streams", "out_of_budget", schema="sync")
+    op.drop_column("streams", "out_of_budget", schema="sync", if_exists=True)

@@ -57,6 +57,7 @@ def upgrade() -> None:
             comment="seconds between two reads, as of the last one",
         ),
         schema="sync",
+        if_not_exists=True,
     )
     op.add_column(
         "connections",
@@ -67,6 +68,7 @@ def upgrade() -> None:
             comment="when it fell due, where no slice has ended since it was claimed",
         ),
         schema="sync",
+        if_not_exists=True,
     )
     op.create_table(
         "workers",
@@ -81,6 +83,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_workers")),
         schema="sync",
         comment="Workers that consume queues; each says so every few seconds",
+        if_not_exists=True,
     )
     op.execute(f"create or replace view analytics.freshness as {_FRESHNESS}")
     for column, comment in _COMMENTS.items():
@@ -91,6 +94,6 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute(f"create or replace view analytics.connections as {_CONNECTIONS_BEFORE}")
     op.execute("drop view if exists analytics.freshness")
-    op.drop_table("workers", schema="sync")
-    op.drop_column("connections", "waiting_since", schema="sync")
-    op.drop_column("streams", "interval_seconds", schema="sync")
+    op.drop_table("workers", schema="sync", if_exists=True)
+    op.drop_column("connections", "waiting_since", schema="sync", if_exists=True)
+    op.drop_column("streams", "interval_seconds", schema="sync", if_exists=True)

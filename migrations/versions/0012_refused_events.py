@@ -32,9 +32,9 @@ def upgrade() -> None:
             "refused_id", sa.Text(), nullable=True, comment="id of the event that is refused"
         ),
     ):
-        op.add_column("positions", column, schema="events")
+        op.add_column("positions", column, schema="events", if_not_exists=True)
 
 
 def downgrade() -> None:
     for name in reversed(_NAMES):
-        op.drop_column("positions", name, schema="events")
+        op.drop_column("positions", name, schema="events", if_exists=True)

@@ -17,6 +17,7 @@ def upgrade() -> None:
         "streams",
         sa.Column("left_out", postgresql.ARRAY(sa.Text()), nullable=True, comment=_COMMENT),
         schema="sync",
+        if_not_exists=True,
     )
     op.add_column(
         "streams",
@@ -27,9 +28,10 @@ def upgrade() -> None:
             comment="when these were last asked for",
         ),
         schema="sync",
+        if_not_exists=True,
     )
 
 
 def downgrade() -> None:
-    op.drop_column("streams", "left_out_at", schema="sync")
-    op.drop_column("streams", "left_out", schema="sync")
+    op.drop_column("streams", "left_out_at", schema="sync", if_exists=True)
+    op.drop_column("streams", "left_out", schema="sync", if_exists=True)

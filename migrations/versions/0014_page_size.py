@@ -19,6 +19,7 @@ def upgrade() -> None:
             comment="objects asked for on a page, where Graph does not answer as many as usual",
         ),
         schema="sync",
+        if_not_exists=True,
     )
     op.add_column(
         "streams",
@@ -29,6 +30,7 @@ def upgrade() -> None:
             comment="when that was last changed",
         ),
         schema="sync",
+        if_not_exists=True,
     )
     op.add_column(
         "streams",
@@ -40,9 +42,10 @@ def upgrade() -> None:
             comment="how often in a row the page under way was not answered in time",
         ),
         schema="sync",
+        if_not_exists=True,
     )
 
 
 def downgrade() -> None:
     for name in ("slow_pages", "page_size_at", "page_size"):
-        op.drop_column("streams", name, schema="sync")
+        op.drop_column("streams", name, schema="sync", if_exists=True)

@@ -24,6 +24,7 @@ def upgrade() -> None:
             comment="the row stays as it was; false where only the values in properties are not exact",
         ),
         schema="sync",
+        if_not_exists=True,
     )
     op.add_column(
         "quarantine",
@@ -34,6 +35,7 @@ def upgrade() -> None:
             comment="by property, what was wrong with a value that was cleaned or is stored as null",
         ),
         schema="sync",
+        if_not_exists=True,
     )
     op.create_table_comment("quarantine", _AFTER, existing_comment=_BEFORE, schema="sync")
 
@@ -41,5 +43,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     """The release before keeps such objects apart as a whole, so their entries stay."""
     op.create_table_comment("quarantine", _BEFORE, existing_comment=_AFTER, schema="sync")
-    op.drop_column("quarantine", "properties", schema="sync")
-    op.drop_column("quarantine", "kept_apart", schema="sync")
+    op.drop_column("quarantine", "properties", schema="sync", if_exists=True)
+    op.drop_column("quarantine", "kept_apart", schema="sync", if_exists=True)

@@ -16,6 +16,16 @@ branch_labels = None
 depends_on = None
 
 _EMPTY = sa.text("'{}'::jsonb")
+_MOVE = """
+    do $$ begin
+        if exists (select from information_schema.columns
+                    where (table_schema, table_name, column_name) = ('events', 'sinks', 'secrets'))
+        then
+            insert into sync.sink_secrets (sink_id, secrets) select id, secrets from events.sinks;
+            alter table events.sinks drop column secrets;
+        end if;
+    end $$
+"""
 
 
 def upgrade() -> None:
@@ -34,14 +44,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("sink_id", name=op.f("pk_sink_secrets")),
         schema="sync",
         comment="Signing keys, passwords and addresses with either; readers have no right here",
+        if_not_exists=True,
     )
-    op.execute(
-        "insert into sync.sink_secrets (sink_id, secrets) select id, secrets from events.sinks"
-    )
-    op.execute(
-        "-- squawk-ignore ban-drop-column\n"  # why it goes at once: see above
-        "alter table events.sinks drop column secrets"
-    )
+    op.execute(_MOVE)
 
 
 def downgrade() -> None:
@@ -55,9 +60,10 @@ def downgrade() -> None:
             comment="keys and passwords; shown nowhere",
         ),
         schema="events",
+        if_not_exists=True,
     )
     op.execute(
         "update events.sinks s set secrets = x.secrets"
         " from sync.sink_secrets x where x.sink_id = s.id"
     )
-    op.drop_table("sink_secrets", schema="sync")
+    op.drop_table("sink_secrets", schema="sync", if_exists=True)

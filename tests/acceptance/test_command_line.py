@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+import psycopg
 import pytest
 
 from sandbox.tenant import Nango, Response, Server, Tenant
@@ -252,6 +253,27 @@ def test_a_database_without_our_schema_says_what_to_run(run: Run, cluster: Clust
     assert migrated.returncode == 0, migrated.stderr
     assert "already" in run("migrate", DATABASE_URL=empty).stdout
     assert run("status", DATABASE_URL=empty).returncode == 0
+
+
+def test_migrating_to_a_revision_and_beside_a_snapshot(run: Run, cluster: Cluster) -> None:
+    empty = cluster.empty()
+    assert "none -> 0001" in run("migrate", "--to", "0001", DATABASE_URL=empty).stdout
+    assert "0001 -> 0002" in run("migrate", "--to", "2", DATABASE_URL=empty).stdout
+    unknown = run("migrate", "--to", "0999", DATABASE_URL=empty)
+    assert unknown.returncode == 2
+    assert "there is no schema '0999'" in unknown.stderr
+    with psycopg.connect(empty, application_name="night report") as other:
+        other.execute("set transaction isolation level repeatable read")
+        other.execute("select 1")
+        process = other.info.backend_pid
+        held_up = run("migrate", "--wait", "1", DATABASE_URL=empty)
+    assert held_up.returncode == 1
+    assert f"process {process}, application night report" in held_up.stderr
+    assert "Traceback" not in held_up.stderr + unknown.stderr
+    done = run("migrate", DATABASE_URL=empty)
+    assert done.returncode == 0, done.stderr
+    assert "0002 -> " in done.stdout
+    cluster.drop(empty)
 
 
 def test_every_setting_is_listed_and_secrets_are_hidden(run: Run, nango: Nango) -> None:

@@ -17,10 +17,11 @@ from sandbox.tenant import Nango, Server, Tenant
 from tests.conftest import Cluster, MakeMirror
 from tests.support.mirror import assert_exact, events, scalar
 from tests.support.pgbouncer import Pooler, pooler
-from worker.core.errors import Halt
+from worker.core.errors import Halt, Later
 from worker.ops.migrate import migrate
 from worker.ops.schema import newest
 from worker.store.engine import Database
+from worker.store.migrating import Limits
 
 FOREIGN = {
     "timezone": "Asia/Tokyo",
@@ -209,6 +210,23 @@ def test_migrating_behind_a_pooler(cluster: Cluster, servers: Servers, pgbouncer
     assert migrate(database) == (newest(), newest())
     assert migrate(database, "base") == (newest(), None)
     assert migrate(database) == (None, newest())
+    database.close()
+    cluster.drop(direct)
+
+
+def test_a_snapshot_behind_a_pooler_holds_a_migration_up_for_a_while_only(
+    cluster: Cluster, pgbouncer: Pooler
+) -> None:
+    """A session that others share keeps its limits, so the index itself would wait without end."""
+    direct = cluster.empty()
+    database = Database(pgbouncer.url(direct))
+    migrate(database, "0002")
+    with psycopg.connect(direct, application_name="night report") as other:
+        other.execute("set transaction isolation level repeatable read")
+        other.execute("select 1")
+        with pytest.raises(Later, match=f"process {other.info.backend_pid}, .* night report"):
+            migrate(database, limits=Limits(concurrent_lock=0.5))
+    assert migrate(database) == ("0002", newest())
     database.close()
     cluster.drop(direct)
 

@@ -5,20 +5,29 @@ import click
 from worker.core.settings import SETTINGS, load_settings
 from worker.core.value import SecretStr
 from worker.ops.cli.output import as_json, opened, print_json, print_table
+from worker.store.migrating import Limits
 
 
 @click.command()
 @click.option("--to", "revision", default="head", metavar="REVISION", help="Another revision.")
-def migrate(revision: str) -> None:
+@click.option(
+    "--wait",
+    default=Limits.concurrent_lock,
+    show_default=True,
+    type=click.FloatRange(min=0.1, max=86_400),
+    metavar="SECONDS",
+    help="How long to wait for other sessions where nobody waits behind.",
+)
+def migrate(revision: str, wait: float) -> None:
     """Bring the database to the schema of this release.
 
-    Safe to run at any time and by several at once: it takes an advisory lock, and gives up
-    rather than wait long for locks that others hold.
+    Safe to run at any time, by several at once, and again: it takes an advisory lock, gives up
+    rather than make others wait for long, and names the sessions that hold it up.
     """
     from worker.ops.migrate import migrate as run
 
     with opened(any_schema=True) as (_, database):
-        before, after = run(database, revision)
+        before, after = run(database, revision, Limits(concurrent_lock=wait))
         if before == after:
             click.echo(f"{database.place} is at schema {after} already")
         else:

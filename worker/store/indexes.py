@@ -1,0 +1,51 @@
+"""Indexes that are built beside readers and writers, and what an interrupted build leaves.
+
+``create index concurrently`` waits for every older transaction. Where it is ended meanwhile, an
+invalid index stays: writers keep it up, no query uses it, and ``if not exists`` takes it for whole.
+"""
+
+from collections.abc import Collection
+
+from sqlalchemy import Connection, text
+
+from models.base import SCHEMAS
+
+_INVALID = text("""
+    select n.nspname, c.relname
+      from pg_index i
+      join pg_class c on c.oid = i.indexrelid
+      join pg_namespace n on n.oid = c.relnamespace
+     where not i.indisvalid and c.relkind = 'i' and n.nspname = any(cast(:schemas as text[]))
+       and regexp_replace(c.relname, '_cc(new|old)[0-9]*$', '') = any(cast(:names as text[]))
+     order by c.relname desc
+""")
+"""Also those that ``reindex concurrently`` makes beside an index and drops in the end."""
+
+
+def drop_invalid(connection: Connection, schema: str, name: str) -> None:
+    """Drop what an interrupted build of an index left. Not within a transaction."""
+    for left in _find_invalid(connection, [schema], [name]):
+        connection.execute(text(f"drop index concurrently if exists {left}"))
+
+
+def rebuild_invalid(connection: Connection, names: Collection[str]) -> list[str]:
+    """Build those of our indexes that are invalid; their names. Not within a transaction.
+
+    They are not dropped first: a process that is killed in between would leave none.
+    """
+    rebuilt = []
+    for left in _find_invalid(connection, SCHEMAS, names):
+        if left.partition(".")[2] in names:
+            connection.execute(text(f"reindex index concurrently {left}"))
+            rebuilt.append(left)
+        else:
+            connection.execute(text(f"drop index concurrently if exists {left}"))
+    return rebuilt
+
+
+def _find_invalid(
+    connection: Connection, schemas: Collection[str], names: Collection[str]
+) -> list[str]:
+    """Invalid indexes with their schema; what a rebuild left comes before the index itself."""
+    values = {"schemas": list(schemas), "names": list(names)}
+    return [f"{schema}.{name}" for schema, name in connection.execute(_INVALID, values)]
