@@ -27,6 +27,7 @@ from worker.core.stopping import stop
 from worker.tasks.base import drop_kit
 from worker.tasks.presence import Presence
 from worker.tasks.queues import MAINTENANCE, QUEUES, SYNCS
+from worker.tasks.transport import use_transport
 
 HOUR = 3600.0
 
@@ -43,6 +44,7 @@ def broker_address(settings: Settings) -> str:
 
 def configuration(settings: Settings) -> dict[str, Any]:
     """Celery's configuration, as data that tests can hold against Procfile and compose."""
+    use_transport()
     tick = settings.tick_seconds
     return {
         "broker_url": broker_address(settings),

@@ -146,6 +146,10 @@ class FaultProxy:
         """Refuse new connections; returns when nobody listens any more."""
         self._switch(Fault(Kind.REFUSE))
 
+    def lead_to(self, host: str, port: int) -> None:
+        """Connect clients elsewhere from now on, as a name that moved; who is connected stays."""
+        self._upstream = (host, port)
+
     def drop(self) -> None:
         """Reset every connection that stands now."""
         self._end(lambda _: True)

@@ -400,3 +400,17 @@ def test_every_failure_of_redis_has_a_meaning(kind: type[redis.RedisError]) -> N
     refused = redis.AuthenticationError | redis.exceptions.AuthorizationError
     wants = Halt if isinstance(fault, refused | redis.exceptions.NoPermissionError) else Away
     assert type(redis_trouble(fault)) is wants
+
+
+@pytest.mark.parametrize(
+    ("said", "named"),
+    [
+        ("MISCONF Redis is configured to save RDB snapshots", "(MISCONF)"),
+        ("NOREPLICAS Not enough good replicas to write.", "(NOREPLICAS)"),
+        ("UNBLOCKED force unblock from blocking operation", "(UNBLOCKED)"),
+        ("ERR something with a value in it", "(ResponseError)"),
+        ("unknown command", "(ResponseError)"),
+    ],
+)
+def test_what_redis_refuses_is_named_by_its_code_alone(said: str, named: str) -> None:
+    assert str(redis_trouble(redis.ResponseError(said))).endswith(named)

@@ -106,7 +106,9 @@ class SharedLedger:
         return time.monotonic() >= self._away_until
 
     def _lost(self, fault: Exception) -> None:
+        """Leave Redis alone for a while; then connect anew, as the address may lead elsewhere."""
         self._away_until = time.monotonic() + AWAY_SECONDS
+        self._redis.connection_pool.disconnect(inuse_connections=False)
         logger().warning(
             "budgets are not shared now", reason=str(redis_trouble(fault)), seconds=AWAY_SECONDS
         )
@@ -114,7 +116,7 @@ class SharedLedger:
 
 def redis_trouble(fault: Exception) -> Trouble:
     """What a failure of Redis means for us."""
-    name = type(fault).__name__
+    name = _name_of(fault)
     if (refused := refused_certificate(fault)) is not None:
         return Halt(
             f"the certificate of Redis is refused ({refused}), and no password was sent; name its "
@@ -127,3 +129,10 @@ def redis_trouble(fault: Exception) -> Trouble:
             return Halt("Redis denies our user a command; it needs GET, SET, TIME and EVALSHA")
         case _:
             return Away(f"Redis cannot be used now ({name})", after=AWAY_SECONDS)
+
+
+def _name_of(fault: Exception) -> str:
+    """What kind of failure it is: Redis's own code where redis-py has no class for it."""
+    code = str(fault).partition(" ")[0]
+    is_code = type(fault) is redis.ResponseError and code.isalpha() and code.isupper()
+    return code if is_code and code != "ERR" else type(fault).__name__
