@@ -12,14 +12,45 @@ from typing import Final
 from worker.core.bounded_net import BoundedBackend
 from worker.core.errors import Later
 from worker.core.transport import BoundedTransport
+from worker.relay.embedded import PREFIX_LENGTHS, behind_prefix, carried
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _UNICAST_6: Final = ipaddress.IPv6Network("2000::/3")
-_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+_TRANSLATED: Final = tuple(
+    ipaddress.IPv6Network(network) for network in ("::ffff:0:0/96", "64:ff9b::/96", "2002::/16")
+)
+"""Forms in which the internet's hosts are reached, too: they are judged by what they carry."""
 _TEREDO: Final = ipaddress.IPv6Network("2001::/32")
-_PLATFORM: Final = ipaddress.IPv4Address("168.63.129.16")
-"""Azure's own service for its machines: a public number that leads inside."""
+
+_PLATFORM: Final = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "168.63.129.16/32",  # Azure's services for its machines: a public number
+        "100.100.100.200/32",  # metadata of Alibaba Cloud
+        "192.0.0.192/32",  # metadata of Oracle Cloud Classic
+        "fd00:ec2::/32",  # AWS: metadata, credentials of pods, DNS, time
+        "fd20:ce::/48",  # metadata of Google Cloud
+        "fd00:c1::a9fe:a9fe/128",  # metadata of Oracle Cloud
+        "fd00:42::42/128",  # metadata of Scaleway
+        "fd00:a9fe:a9fe::1/128",  # metadata of Akamai
+    )
+)
+"""Where clouds answer their own machines, beside link-local addresses."""
+
+_EXACT: Final = frozenset(
+    ipaddress.IPv4Address(address)
+    for address in (
+        "169.254.169.254",  # metadata of most clouds
+        "169.254.170.2",  # credentials of AWS's containers
+        "169.254.170.23",  # credentials of AWS's pods
+        "169.254.42.42",  # metadata of Scaleway
+        "168.63.129.16",
+        "100.100.100.200",
+        "192.0.0.192",
+    )
+)
+"""Looked for behind any prefix: a translator of one's own may have any."""
 
 _TRIES: Final = 4
 """Addresses of a name that are tried; more only make a dead receiver slower."""
@@ -30,32 +61,34 @@ def is_public(address: _Address) -> bool:
 
     https://www.iana.org/assignments/iana-ipv6-special-registry
     """
-    inner = _carried(address)
-    if inner is not None:
-        return is_public(inner)
-    if isinstance(address, ipaddress.IPv6Address):
-        return address in _UNICAST_6 and address not in _TEREDO and address.is_global
-    return address.is_global and not address.is_multicast and address != _PLATFORM
+    if is_forbidden(address):
+        return False
+    if isinstance(address, ipaddress.IPv4Address):
+        return address.is_global
+    if any(address in network for network in _TRANSLATED):
+        return all(is_public(inner) for inner in carried(address))
+    return address in _UNICAST_6 and address not in _TEREDO and address.is_global
 
 
 def is_private_host(address: _Address) -> bool:
-    """Whether a receiver on one's own network could be there.
+    """Whether a receiver on one's own network, or on the internet, could be there."""
+    return not is_forbidden(address)
 
-    Never link-local: that is where clouds keep the keys of their machines.
+
+def is_forbidden(address: _Address) -> bool:
+    """Whether no receiver is ever there: where clouds keep the keys of their machines, and no host.
+
+    Link-local addresses and those of metadata services, in every form that leads there.
     """
-    inner = _carried(address)
-    if inner is not None:
-        return is_private_host(inner)
-    nobody = address.is_multicast or address.is_unspecified or address.is_link_local
-    return not nobody and address != _PLATFORM
-
-
-def _carried(address: _Address) -> ipaddress.IPv4Address | None:
+    if address.is_multicast or address.is_unspecified or address.is_link_local:
+        return True
+    if any(address in network for network in _PLATFORM):
+        return True
     if isinstance(address, ipaddress.IPv4Address):
-        return None
-    if address in _NAT64:
-        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    return address.ipv4_mapped or address.sixtofour
+        return False
+    if any(behind_prefix(address, length) in _EXACT for length in PREFIX_LENGTHS):
+        return True
+    return any(is_forbidden(inner) for inner in carried(address))
 
 
 def permitted(host: str, numbers: list[str], *, allow_private: bool) -> list[str]:
@@ -64,11 +97,20 @@ def permitted(host: str, numbers: list[str], *, allow_private: bool) -> list[str
     plain = [number.partition("%")[0] for number in numbers]
     good = [number for number in plain if allowed(ipaddress.ip_address(number))]
     if not good:
-        raise Later(
-            f"{host} leads to {', '.join(plain)}, which is not on the internet; "
-            "only the sink's setting allow_private lets events go to one's own network"
-        )
+        raise Later(f"{host} leads to {', '.join(plain)}, {_why(plain)}")
     return good[:_TRIES]
+
+
+def _why(numbers: list[str]) -> str:
+    if all(is_forbidden(ipaddress.ip_address(number)) for number in numbers):
+        return (
+            "which is link-local, a cloud's metadata service or no host at all; "
+            "events are never sent there, so correct the url of the sink or the name's addresses"
+        )
+    return (
+        "which is not on the internet; "
+        "only the sink's setting allow_private lets events go to one's own network"
+    )
 
 
 class PinnedTransport(BoundedTransport):

@@ -1,0 +1,56 @@
+"""IPv4 addresses that stand inside of IPv6 addresses. No I/O.
+
+A gateway on the way (NAT64, 6to4, Teredo, ISATAP), or the system itself, connects to the IPv4
+address that such an address carries, so it is that one which decides where a connection ends.
+"""
+
+import ipaddress
+from typing import Final
+
+_LOW: Final = (1 << 32) - 1
+_BEHIND_U: Final = 56
+"""Bits behind the octet 64 to 71, which RFC 6052 leaves out of an embedded address."""
+
+PREFIX_LENGTHS: Final = (32, 40, 48, 56, 64, 96)
+"""Where RFC 6052 lets a translator put an IPv4 address: behind a prefix of so many bits.
+
+https://www.rfc-editor.org/rfc/rfc6052#section-2.2
+"""
+
+_LAST_32: Final = tuple(
+    ipaddress.IPv6Network(network)
+    for network in (
+        "::ffff:0:0/96",  # IPv4-mapped: the system itself connects by IPv4
+        "64:ff9b::/96",  # NAT64
+        "::ffff:0:0:0/96",  # IPv4-translated, RFC 2765
+        "::/96",  # IPv4-compatible, deprecated
+    )
+)
+_LOCAL_NAT64: Final = ipaddress.IPv6Network("64:ff9b:1::/48")
+"""For translators of one's own, at any length of prefix. https://www.rfc-editor.org/rfc/rfc8215"""
+_ISATAP: Final = 0x00005EFE
+_ISATAP_FLAGS: Final = 0x03000000
+_NOT_COMPATIBLE: Final = frozenset(ipaddress.IPv6Address(own) for own in ("::", "::1"))
+
+
+def behind_prefix(address: ipaddress.IPv6Address, length: int) -> ipaddress.IPv4Address:
+    """What stands behind a translator's prefix of so many bits."""
+    number = int(address)
+    if length < 96:
+        low = number & ((1 << _BEHIND_U) - 1)
+        number = ((number >> 64) << _BEHIND_U | low) >> (64 + _BEHIND_U - length - 32)
+    return ipaddress.IPv4Address(number & _LOW)
+
+
+def carried(address: ipaddress.IPv6Address) -> list[ipaddress.IPv4Address]:
+    """The IPv4 addresses that an address is known to lead to; a Teredo address names two."""
+    if any(address in network for network in _LAST_32) and address not in _NOT_COMPATIBLE:
+        return [behind_prefix(address, 96)]
+    if address in _LOCAL_NAT64:
+        return [behind_prefix(address, length) for length in PREFIX_LENGTHS if length >= 48]
+    if address.teredo is not None:
+        return list(address.teredo)
+    found = [] if address.sixtofour is None else [address.sixtofour]
+    if int(address) >> 32 & _LOW & ~_ISATAP_FLAGS == _ISATAP:
+        found.append(behind_prefix(address, 96))
+    return found
