@@ -4,8 +4,12 @@ import gc
 import sys
 
 from worker.core.errors import Halt
+from worker.core.log import logger
 from worker.core.memory import give_back_what_is_freed
 from worker.core.settings import Settings
+from worker.core.transport import Way
+from worker.core.trust import trusted
+from worker.core.url import is_read_on_the_way, proxy_of
 from worker.nango.client import NangoClient, Patience
 from worker.nango.gate import open_gate
 from worker.store.engine import Database
@@ -24,11 +28,18 @@ def open_nango(settings: Settings) -> NangoClient:
     if settings.nango_secret_key is None:
         raise Halt("NANGO_SECRET_KEY is not set; it is the API key of your Nango environment")
     key = settings.nango_secret_key.get_secret_value()
+    if is_read_on_the_way(settings.nango_host):
+        logger().warning(
+            "the way to Nango is not encrypted: others on it can read the key and all data; "
+            "let NANGO_HOST begin with https://",
+            nango_host=settings.nango_host,
+        )
     return NangoClient(
         settings.nango_host,
         key,
         patience=Patience(settings.call_seconds, settings.retry_seconds),
         gate=open_gate(settings, key),
+        way=Way(trusted(settings.ca), proxy_of(settings.nango_proxy, "TENANT_MIRROR_NANGO_PROXY")),
     )
 
 

@@ -29,6 +29,7 @@ def test_a_webhook_needs_a_url_and_has_defaults_for_the_rest() -> None:
         "timeout": 15.0,
         "allow_http": False,
         "allow_private": False,
+        "direct": False,
     }
 
 

@@ -22,11 +22,16 @@ from typing import Any, Final, TypeVar
 import httpcore
 
 from worker.core.resolver import RESOLVER, SLICE_SECONDS, Resolver
+from worker.core.trust import mistrust
 
 T = TypeVar("T")
 
 CONNECT_SECONDS: Final = 10.0
 """For the name, the connection and TLS, together, where the deadline is not earlier."""
+
+
+class Mistrusted(httpcore.ConnectError):
+    """The host's certificate is not one that we trust."""
 
 
 class Limit:
@@ -65,13 +70,13 @@ class BoundedStream(httpcore.NetworkStream):
         self._connect_seconds = connect_seconds
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        with _told_as(httpcore.ReadTimeout, httpcore.ReadError):
+        with told_as(httpcore.ReadTimeout, httpcore.ReadError):
             receive = partial(self._socket.recv, max_bytes)
             return self._limit.in_slices(self._socket, timeout, receive)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         left = memoryview(buffer)
-        with _told_as(httpcore.WriteTimeout, httpcore.WriteError):
+        with told_as(httpcore.WriteTimeout, httpcore.WriteError):
             while left:
                 send = partial(self._socket.send, left)
                 left = left[self._limit.in_slices(self._socket, timeout, send) :]
@@ -85,8 +90,8 @@ class BoundedStream(httpcore.NetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> httpcore.NetworkStream:
-        until = _earlier(timeout, self._connect_seconds)
-        with _told_as(httpcore.ConnectTimeout, httpcore.ConnectError), _closed(self._socket):
+        until = earlier(timeout, self._connect_seconds)
+        with told_as(httpcore.ConnectTimeout, httpcore.ConnectError), _closed(self._socket):
             self._socket.settimeout(self._limit.left(until))
             wrapped = ssl_context.wrap_socket(
                 self._socket, server_hostname=server_hostname, do_handshake_on_connect=False
@@ -142,12 +147,22 @@ class BoundedBackend(httpcore.NetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
         assert local_address is None, "no address of ours is ever chosen"
-        until = _earlier(timeout, self._connect_seconds)
-        with _told_as(httpcore.ConnectTimeout, httpcore.ConnectError):
-            sock = self._first_of(self._found(host, port, until), port, until)
-            for option in socket_options or ():
-                sock.setsockopt(*option)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        until = earlier(timeout, self._connect_seconds)
+        with told_as(httpcore.ConnectTimeout, httpcore.ConnectError):
+            return self._opened(self._found(host, port, until), port, until, socket_options)
+
+    def _opened(
+        self,
+        addresses: list[str],
+        port: int,
+        until: float,
+        socket_options: Iterable[Any] | None = None,
+    ) -> BoundedStream:
+        """A connection to one of some addresses, in their order."""
+        sock = self._first_of(addresses, port, until)
+        for option in socket_options or ():
+            sock.setsockopt(*option)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return BoundedStream(sock, self._limit, self._connect_seconds)
 
     def _found(self, host: str, port: int, until: float) -> list[str]:
@@ -189,7 +204,7 @@ class BoundedBackend(httpcore.NetworkBackend):
             raise OSError(code, os.strerror(code))
 
 
-def _earlier(deadline: float | None, seconds: float) -> float:
+def earlier(deadline: float | None, seconds: float) -> float:
     moment = time.monotonic() + seconds
     return moment if deadline is None else min(deadline, moment)
 
@@ -214,10 +229,12 @@ def _closed(sock: socket.socket) -> Iterator[None]:
 
 
 @contextmanager
-def _told_as(late: type[Exception], failed: type[Exception]) -> Iterator[None]:
+def told_as(late: type[Exception], failed: type[Exception]) -> Iterator[None]:
     try:
         yield
     except TimeoutError as fault:
         raise late(str(fault) or "the time is over") from fault
+    except ssl.SSLCertVerificationError as fault:
+        raise Mistrusted(mistrust(fault)) from fault
     except OSError as fault:
         raise failed(str(fault)) from fault

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Final, NamedTuple, Self
 
 from worker.core import value as read
 from worker.core.errors import Halt
-from worker.core.value import Reader, SecretStr
+from worker.core.url import proxy_address
+from worker.core.value import Certificates, Reader, SecretStr
 
 PREFIX: Final = "TENANT_MIRROR_"
 MICROSOFT_PROVIDERS: Final = (
@@ -66,6 +67,28 @@ class Settings:
             "NANGO_INTEGRATIONS",
         ),
     ] = ()
+    ca: Annotated[
+        Certificates | None,
+        _About(
+            read.certificates,
+            "certificates of further authorities to trust, as PEM; ..._CA_FILE names their file",
+        ),
+    ] = None
+    nango_proxy: Annotated[
+        SecretStr | None,
+        _About(proxy_address, "HTTP proxy on the way to Nango: http://user:password@host:port"),
+    ] = None
+    webhook_proxy: Annotated[
+        SecretStr | None, _About(proxy_address, "HTTP proxy on the way to webhooks")
+    ] = None
+    webhook_proxy_resolves: Annotated[
+        str,
+        _About(
+            read.matching("^(yes|no)$"),
+            "yes: that proxy looks up the names of receivers, and has to keep them from leading "
+            "inside",
+        ),
+    ] = "no"
     home: Annotated[
         Path | None, _About(read.path, "where the embedded servers keep their data")
     ] = None

@@ -1,22 +1,39 @@
 """How httpx reaches a host: each request, with its answer, ends at one moment."""
 
+import re
 import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
 
 import httpcore
 import httpx
 
-from worker.core.bounded_net import BoundedBackend
+from worker.core.bounded_net import BoundedBackend, Mistrusted
+from worker.core.proxy import ProxyFailed, ProxyRefused
+from worker.core.trust import trusted
+from worker.core.url import Proxy
 
 DEADLINE: Final = "deadline"
 """Extension of a request: the moment of ``time.monotonic`` at which its answer must be read."""
 DEFAULT_SECONDS: Final = 60.0
 """For a request that names no moment."""
 
+
+class CertificateError(httpx.ConnectError):
+    """The host's certificate is not one that we trust."""
+
+
+class ProxyRefusal(httpx.ProxyError):
+    """The proxy does not do what we ask for: our settings, or its rules, are wrong."""
+
+
 _AS_HTTPX: Final[dict[type[Exception], type[httpx.HTTPError]]] = {
+    Mistrusted: CertificateError,
+    ProxyRefused: ProxyRefusal,
+    ProxyFailed: httpx.ProxyError,
     httpcore.ConnectTimeout: httpx.ConnectTimeout,
     httpcore.ReadTimeout: httpx.ReadTimeout,
     httpcore.WriteTimeout: httpx.WriteTimeout,
@@ -32,6 +49,26 @@ _AS_HTTPX: Final[dict[type[Exception], type[httpx.HTTPError]]] = {
 _RAISED: Final = tuple(_AS_HTTPX)
 
 
+def packing(response: httpx.Response) -> str | None:
+    """The encoding of an answer that was to come as it is.
+
+    It is never unpacked: a few bytes can become gigabytes.
+    """
+    named = response.headers.get("content-encoding", "").strip().lower()
+    return None if named in ("", "identity") else re.sub(r"[^a-z0-9,. _-]", "?", named)[:40]
+
+
+@dataclass(frozen=True)
+class Way:
+    """How hosts are reached."""
+
+    trust: ssl.SSLContext | None = None
+    """Has authorities of one's own; else the public ones are trusted."""
+    proxy: Proxy | None = None
+    proxy_resolves: bool = False
+    """The proxy gets names of webhooks, and has to keep them from leading inside."""
+
+
 class BoundedTransport(httpx.BaseTransport):
     """Connections to hosts, kept open. Safe to use from several threads."""
 
@@ -43,10 +80,13 @@ class BoundedTransport(httpx.BaseTransport):
         max_connections: int,
         keepalive_seconds: float,
     ) -> None:
-        """``trust`` has authorities of one's own; else it is those that browsers know."""
+        """``trust`` has authorities of one's own; else it is the public ones.
+
+        Raises Halt where the environment names authorities that cannot be read.
+        """
         self._backend = backend
         self._pool = httpcore.ConnectionPool(
-            ssl_context=trust or httpx.create_ssl_context(trust_env=False),
+            ssl_context=trust or trusted(),
             max_connections=max_connections,
             max_keepalive_connections=max_connections,
             keepalive_expiry=keepalive_seconds,

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, final
 from urllib.parse import urlsplit
@@ -36,6 +37,23 @@ class SecretStr:
 
     def __repr__(self) -> str:
         return f"SecretStr('{self}')"
+
+
+_PEM: Final = re.compile(
+    r"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----", re.ASCII
+)
+
+
+@final
+@dataclass(frozen=True)
+class Certificates:
+    """Certificates of authorities; what stands around them in their file is left out."""
+
+    pem: str = field(repr=False)
+
+    def __str__(self) -> str:
+        number = self.pem.count("BEGIN CERTIFICATE")
+        return f"{number} certificate{'s' if number > 1 else ''}"
 
 
 def whole(at_least: int, at_most: int | None = None) -> Reader:
@@ -96,6 +114,16 @@ def redis_address(value: object) -> SecretStr:
     hidden = secret(value)
     read_redis_url(hidden.get_secret_value())
     return hidden
+
+
+def certificates(value: object) -> Certificates:
+    """Certificates in PEM."""
+    if isinstance(value, Certificates):
+        return value
+    found = _PEM.findall(text(value))
+    if not found:
+        raise ValueError("must hold certificates in PEM, which begin -----BEGIN CERTIFICATE-----")
+    return Certificates("\n".join([*found, ""]))
 
 
 def base_address(value: object) -> str:

@@ -34,6 +34,8 @@ class WebhookSettings:
     timeout: float = 15.0
     allow_http: bool = False
     allow_private: bool = False
+    direct: bool = False
+    """Not through the proxy that is set for webhooks."""
 
     @property
     def host(self) -> str:
@@ -65,6 +67,7 @@ def webhook_settings(given: Mapping[str, object]) -> WebhookSettings:
         timeout=_seconds(given, "timeout", 15.0),
         allow_http=_flag(given, "allow_http"),
         allow_private=_flag(given, "allow_private"),
+        direct=_flag(given, "direct"),
     )
     _check_address(made)
     return made

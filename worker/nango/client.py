@@ -19,6 +19,7 @@ from tenacity.wait import wait_random_exponential
 
 from models.run import RunTrigger
 from worker.core.errors import Broken, Halt, Retry, Spent, Trouble
+from worker.core.transport import Way
 from worker.nango.diagnosis import QUESTION, Diagnosis
 from worker.nango.exchange import Exchange, Request, Watch
 from worker.nango.gate import DIRECTORY, Gate, service_of
@@ -110,6 +111,7 @@ class NangoClient:
         patience: Patience | None = None,
         gate: Gate | None = None,
         clock: Callable[[], float] = time.time,
+        way: Way | None = None,
     ) -> None:
         self.patience = patience or Patience()
         self.gate = gate or Gate()
@@ -121,7 +123,7 @@ class NangoClient:
         )
         if not _KEY.fullmatch(key):
             raise Halt("NANGO_SECRET_KEY holds characters that no key has")
-        self._exchange = Exchange(host, key)
+        self._exchange = Exchange(host, key, way)
 
     @property
     def calls(self) -> int:

@@ -13,8 +13,8 @@ from worker.core.errors import Halt, Outage, Retry, Torn, Trouble
 from worker.nango.health import RECENT, Health, State, is_passing, until_question
 from worker.nango.reply import Reply
 from worker.nango.verdict import (
+    AllDoubted,
     Doubtful,
-    KeyDoubted,
     StrangeAnswer,
     exhausted,
     nango_trouble,
@@ -28,8 +28,8 @@ QUESTION_SECONDS: Final = 10.0
 OWN_PAUSE: Final = 60.0
 """Seconds for which a request that something in between refuses is left alone."""
 
-KEY_PAUSE: Final = 5.0
-"""The same where the key was refused, and was accepted a moment later."""
+ALL_PAUSE: Final = 5.0
+"""The same where the key or the way was refused, and was accepted a moment later."""
 
 
 class Diagnosis:
@@ -89,12 +89,12 @@ class Diagnosis:
         state, now = self._health.look()
         if not state.has_worked:
             return doubtful
-        key = isinstance(doubtful, KeyDoubted)
-        if key or now - state.worked_at > RECENT:
+        of_all = isinstance(doubtful, AllDoubted)
+        if of_all or now - state.worked_at > RECENT:
             trouble = self.ask()
             if trouble is not None:
                 return trouble
-        pause = KEY_PAUSE if key else OWN_PAUSE
+        pause = ALL_PAUSE if of_all else OWN_PAUSE
         message = f"{doubtful.message}; other calls get through, so only this waits"
         return StrangeAnswer(message, after=pause)
 

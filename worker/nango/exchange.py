@@ -12,7 +12,8 @@ import msgspec
 
 from worker.core.bounded_net import BoundedBackend
 from worker.core.errors import Halt, Retry, Torn
-from worker.core.transport import DEADLINE, BoundedTransport
+from worker.core.proxy import ProxiedBackend
+from worker.core.transport import DEADLINE, BoundedTransport, Way, packing
 from worker.nango.reply import Reply
 from worker.nango.verdict import transport_trouble
 
@@ -48,14 +49,19 @@ class Request:
 class Exchange:
     """The connections to one host, kept open. Safe to use from several threads."""
 
-    def __init__(self, host: str, key: str) -> None:
+    def __init__(self, host: str, key: str, way: Way | None = None) -> None:
+        """Raises Halt."""
+        proxy = None if way is None else way.proxy
         self._base = _base(host)
         self._prefix = self._base.raw_path.rstrip(b"/")
         self._http = httpx.Client(
-            headers={"Authorization": f"Bearer {key}"},
+            headers={"Authorization": f"Bearer {key}", "Accept-Encoding": "identity"},
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             transport=BoundedTransport(
-                BoundedBackend(), max_connections=16, keepalive_seconds=45.0
+                BoundedBackend() if proxy is None else ProxiedBackend(proxy, by_name=True),
+                trust=None if way is None else way.trust,
+                max_connections=16,
+                keepalive_seconds=45.0,
             ),
             follow_redirects=False,
             trust_env=False,
@@ -94,8 +100,14 @@ def _options(request: Request, until: float) -> dict[str, Any]:
 
 
 def _received(response: httpx.Response, until: float, watch: Watch | None) -> bytes:
+    packed = packing(response)
+    if packed is not None:
+        raise Retry(
+            f"an answer came packed ({packed}), which was not asked for; check what "
+            "stands in front of Nango"
+        )
     data = bytearray()
-    for chunk in response.iter_bytes():
+    for chunk in response.iter_raw():
         data += chunk
         if watch is not None and (watch.look(bytes(data)) or len(data) >= HEAD):
             watch = None

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from worker.core.errors import Broken, Halt, Later, Retry, Spent, Torn, Trouble
+from worker.core.transport import CertificateError, ProxyRefusal
 from worker.nango.reply import Reply, is_slow
 
 
@@ -32,8 +33,16 @@ class StrangeAnswer(Torn):
     """Something in between answered this one request; Nango answers others."""
 
 
-class KeyDoubted(Doubtful):
+class AllDoubted(Doubtful):
+    """What is doubted concerns every call: whether others get through is asked at once."""
+
+
+class KeyDoubted(AllDoubted):
     """The key is refused in a way that a Nango without its database refuses every key."""
+
+
+class WayDoubted(AllDoubted):
+    """The way to Nango: its certificate is not trusted, or the proxy does not let us through."""
 
 
 GRAPH_HEADERS = ("request-id", "x-ms-ags-diagnostic", "client-request-id")
@@ -218,6 +227,8 @@ def transport_trouble(fault: httpx.HTTPError | httpx.InvalidURL) -> Trouble:
     match fault:
         case httpx.TooManyRedirects() | httpx.UnsupportedProtocol() | httpx.InvalidURL():
             return Halt(f"NANGO_HOST cannot be used ({name}); check the address")
+        case CertificateError() | ProxyRefusal():
+            return WayDoubted(f"Nango cannot be reached: {fault}")
         case httpx.ConnectError() | httpx.ConnectTimeout() | httpx.ProxyError():
             return Retry(f"Nango cannot be reached ({name}: {fault}); check NANGO_HOST if it lasts")
         case httpx.TransportError() | httpx.DecodingError():

@@ -126,6 +126,8 @@ def _start(
     simulated = settings.nango_secret_key is None
     if simulated:
         environment |= _simulate(servers, home, supervisor)
+        for name in ("TENANT_MIRROR_NANGO_PROXY", "TENANT_MIRROR_NANGO_PROXY_FILE"):
+            environment.pop(name, None)  # it leads to the real one
         say("three simulated customers are up")
     else:
         environment["NANGO_HOST"] = settings.nango_host

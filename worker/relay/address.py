@@ -11,7 +11,11 @@ from typing import Final
 
 from worker.core.bounded_net import BoundedBackend
 from worker.core.errors import Later
-from worker.core.transport import BoundedTransport
+from worker.core.proxy import ProxiedBackend
+from worker.core.settings import Settings
+from worker.core.transport import BoundedTransport, Way
+from worker.core.trust import trusted
+from worker.core.url import Proxy, proxy_of
 from worker.relay.embedded import PREFIX_LENGTHS, behind_prefix, carried
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -113,13 +117,35 @@ def _why(numbers: list[str]) -> str:
     )
 
 
-class PinnedTransport(BoundedTransport):
-    """Connects to permitted addresses only; certificates are still those of the name."""
+def way_of(settings: Settings) -> Way:
+    """How receivers are reached as it is set. Raises Halt."""
+    return Way(
+        trusted(settings.ca),
+        proxy_of(settings.webhook_proxy, "TENANT_MIRROR_WEBHOOK_PROXY"),
+        settings.webhook_proxy_resolves == "yes",
+    )
 
-    def __init__(self, *, allow_private: bool, trust: ssl.SSLContext | None = None) -> None:
-        """``trust`` has authorities of one's own; else it is those that browsers know."""
+
+class PinnedTransport(BoundedTransport):
+    """Connects to permitted addresses only; certificates are still those of the name.
+
+    A proxy is asked for the address that was judged, unless it has to look names up itself.
+    """
+
+    def __init__(
+        self,
+        *,
+        allow_private: bool,
+        trust: ssl.SSLContext | None = None,
+        proxy: Proxy | None = None,
+        proxy_resolves: bool = False,
+    ) -> None:
+        """``trust`` has authorities of one's own; else it is the public ones. Raises Halt."""
+        judge = partial(permitted, allow_private=allow_private)
         super().__init__(
-            BoundedBackend(permitted=partial(permitted, allow_private=allow_private)),
+            BoundedBackend(permitted=judge)
+            if proxy is None
+            else ProxiedBackend(proxy, permitted=judge, by_name=proxy_resolves),
             trust=trust,
             max_connections=4,
             keepalive_seconds=30.0,

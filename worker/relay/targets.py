@@ -11,5 +11,5 @@ from worker.store.sinks import Sink
 def open_target(sink: Sink, settings: Settings) -> Target:
     """What delivers a sink's events. Raises Halt where its settings make no sense."""
     if sink.kind is SinkKind.WEBHOOK:
-        return open_webhook(sink)
+        return open_webhook(sink, settings)
     return open_stream(sink, settings)

@@ -13,14 +13,22 @@ from typing import Final, NamedTuple
 import httpx
 
 from worker.core.errors import EventFailed, EventRefused, Gone, Halt, Later, Trouble
-from worker.core.transport import DEADLINE
+from worker.core.settings import Settings
+from worker.core.transport import DEADLINE, Way
 from worker.events.envelope import BATCH_CONTENT_TYPE, CONTENT_TYPE
 from worker.events.sink_settings import WebhookSettings, webhook_settings
 from worker.nango.reply import retry_after
-from worker.relay.address import PinnedTransport
+from worker.relay.address import PinnedTransport, way_of
 from worker.relay.signature import key_of, signed_headers
 from worker.relay.target import Envelope
 from worker.store.sinks import Sink
+
+_NOT_REACHED: Final = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.ProxyError,
+    httpx.InvalidURL,
+)
 
 PLAN: Final = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
 """Seconds from a failure to the next try; the first try has no wait, the last repeats.
@@ -132,6 +140,7 @@ class WebhookTarget:
         *,
         query: str = "",
         failures: int = 0,
+        way: Way | None = None,
     ) -> None:
         """``failures`` in a row are known from before. Raises Halt where a secret is none."""
         self._name = name
@@ -143,10 +152,16 @@ class WebhookTarget:
         self._smaller = 0
         self.taken = 0
         self.answer: Answer | None = None
-        self._transport = PinnedTransport(allow_private=settings.allow_private)
+        way = way or Way()
+        self._transport = PinnedTransport(
+            allow_private=settings.allow_private,
+            trust=way.trust,
+            proxy=None if settings.direct else way.proxy,
+            proxy_resolves=way.proxy_resolves,
+        )
         self._http = httpx.Client(
             transport=self._transport,
-            headers={"User-Agent": "TenantMirror/0.1"},
+            headers={"User-Agent": "TenantMirror/0.1", "Accept-Encoding": "identity"},
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             follow_redirects=False,
             trust_env=False,
@@ -230,7 +245,7 @@ class WebhookTarget:
 
 def _unanswered(fault: Exception, seconds: float, after: float) -> Trouble:
     """What it means that no answer came. Once a connection stands, an event may be the cause."""
-    reached = not isinstance(fault, httpx.ConnectError | httpx.ConnectTimeout | httpx.InvalidURL)
+    reached = not isinstance(fault, _NOT_REACHED)
     kind = EventFailed if reached else Later
     if isinstance(fault, httpx.TimeoutException):
         return kind(f"the receiver did not answer within {seconds:g} s", after=after)
@@ -251,10 +266,10 @@ def _read_on(response: httpx.Response) -> None:
 
 def _plain(fault: Exception) -> str:
     """The first line of a network error; httpx puts no addresses into those."""
-    return str(fault).strip().split("\n", 1)[0][:200] or type(fault).__name__
+    return str(fault).strip().split("\n", 1)[0][:400] or type(fault).__name__
 
 
-def open_webhook(sink: Sink) -> WebhookTarget:
+def open_webhook(sink: Sink, settings: Settings) -> WebhookTarget:
     """The receiver of a sink. Raises Halt where its settings or secrets make no sense."""
     keys = sink.secrets.get("keys")
     query = sink.secrets.get("query", "")
@@ -266,4 +281,5 @@ def open_webhook(sink: Sink) -> WebhookTarget:
         [str(key) for key in keys],
         query=str(query),
         failures=sink.failures,
+        way=way_of(settings),
     )

@@ -60,6 +60,9 @@ for _command in (rotate, retry, skip):
 @click.option(
     "--allow-private", is_flag=True, default=None, help="Let events go to your own network."
 )
+@click.option(
+    "--direct", is_flag=True, default=None, help="Not through TENANT_MIRROR_WEBHOOK_PROXY."
+)
 @click.option("--resource", "resources", multiple=True, help="Only this one; may be repeated.")
 @click.option("--change", "changes", multiple=True, help="Only this one; may be repeated.")
 @click.option("--connection", "connections", multiple=True, help="Only this one; may be repeated.")

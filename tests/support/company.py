@@ -1,0 +1,208 @@
+"""A company's network: an authority of its own, servers with its certificates, and a proxy."""
+
+import base64
+import contextlib
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+_CURVE = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+
+
+def _openssl(*arguments: str) -> None:
+    program = shutil.which("openssl")
+    if program is None:
+        pytest.skip("no openssl to make certificates with")
+    subprocess.run([program, *arguments], check=True, capture_output=True)
+
+
+@dataclass(frozen=True)
+class Authority:
+    """Signs certificates; ``file`` has its own, for those who are to trust it."""
+
+    folder: Path
+
+    @property
+    def file(self) -> Path:
+        return self.folder / "authority.pem"
+
+    def server(self, name: str, *, days: int = 30) -> ssl.SSLContext:
+        """What a server of that name is served with."""
+        key, chain = self.folder / f"{name}.key", self.folder / f"{name}.pem"
+        _openssl(
+            *("req", "-x509", *_CURVE, "-subj", f"/CN={name}", "-days", str(days)),
+            *("-CA", str(self.file), "-CAkey", str(self.folder / "authority.key")),
+            *("-addext", f"subjectAltName=DNS:{name}"),
+            *("-addext", "basicConstraints=critical,CA:FALSE"),
+            *("-keyout", str(key), "-out", str(chain)),
+        )
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(chain, key)
+        return context
+
+
+def authority(folder: Path) -> Authority:
+    """A new authority."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = Authority(folder)
+    _openssl(
+        *("req", "-x509", *_CURVE, "-subj", "/CN=Contoso Internal CA", "-days", "30"),
+        *("-addext", "keyUsage=critical,keyCertSign,cRLSign"),
+        *("-keyout", str(folder / "authority.key"), "-out", str(made.file)),
+    )
+    return made
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    """Carry bytes one way until either side is gone."""
+    with contextlib.suppress(OSError):
+        while chunk := source.recv(65_536):
+            target.sendall(chunk)
+    for end in (source, target):
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
+
+
+def _join(one: socket.socket, other: socket.socket) -> None:
+    with one, other:
+        back = threading.Thread(target=_pump, args=(other, one), daemon=True)
+        back.start()
+        _pump(one, other)
+        back.join()
+
+
+@dataclass
+class _Listening:
+    listener: socket.socket
+
+    @property
+    def port(self) -> int:
+        return int(self.listener.getsockname()[1])
+
+    def serve(self) -> None:
+        while True:
+            try:
+                peer, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._quietly, args=(peer,), daemon=True).start()
+
+    def _quietly(self, peer: socket.socket) -> None:
+        with peer, contextlib.suppress(OSError):
+            self.handle(peer)
+
+    def handle(self, peer: socket.socket) -> None:
+        raise NotImplementedError
+
+
+@dataclass
+class TlsFront(_Listening):
+    """Ends TLS in front of a server that speaks in the clear."""
+
+    context: ssl.SSLContext
+    behind: int
+
+    def handle(self, peer: socket.socket) -> None:
+        with self.context.wrap_socket(peer, server_side=True) as clear:
+            _join(clear, socket.create_connection(("127.0.0.1", self.behind)))
+
+
+@dataclass
+class ConnectProxy(_Listening):
+    """Connects to hosts by CONNECT, as far as it knows and permits them."""
+
+    places: Mapping[str, int] = field(default_factory=dict)
+    """Which port of this machine a name stands for; numbers are what they are."""
+    login: str | None = None
+    status: int = 200
+    """What it answers, if it is not 200."""
+    raw: bytes | None = None
+    """The whole answer, if it is an odd one."""
+    asked: list[str] = field(default_factory=list)
+    """The hosts and ports that it was asked for."""
+    logins: list[str | None] = field(default_factory=list)
+    carried: bytearray = field(default_factory=bytearray)
+    """The beginning of what came before the answer: what a proxy can read."""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def handle(self, peer: socket.socket) -> None:
+        head = b""
+        while b"\r\n\r\n" not in head:
+            chunk = peer.recv(4096)
+            if not chunk:
+                return
+            head += chunk
+        self.carried += head
+        method, place, _ = head.split(b"\r\n", 1)[0].decode().split(" ")
+        assert method == "CONNECT", method
+        self.asked.append(place)
+        login = _login_of(head)
+        self.logins.append(login)
+        status = 407 if self.login is not None and login != self.login else self.status
+        if self.raw is not None or status != 200:
+            answer = f"HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n".encode()
+            peer.sendall(answer if self.raw is None else self.raw)
+            return
+        server = self._connected(place)
+        if server is None:
+            peer.sendall(b"HTTP/1.1 502 Bad Gateway\r\n\r\n")
+            return
+        peer.sendall(b"HTTP/1.1 200 Connection established\r\nVia: 1.1 proxy\r\n\r\n")
+        _join(peer, server)
+
+    def _connected(self, place: str) -> socket.socket | None:
+        host, _, port = place.rpartition(":")
+        known = self.places.get(host)
+        try:
+            if known is not None:
+                return socket.create_connection(("127.0.0.1", known), timeout=5)
+            return socket.create_connection((host.strip("[]"), int(port)), timeout=5)
+        except OSError:
+            return None
+
+
+def _login_of(head: bytes) -> str | None:
+    for line in head.decode("latin-1").split("\r\n"):
+        name, _, value = line.partition(":")
+        if name.lower() == "proxy-authorization":
+            return base64.b64decode(value.strip().removeprefix("Basic ")).decode()
+    return None
+
+
+@contextmanager
+def _at_work(served: _Listening) -> Iterator[None]:
+    thread = threading.Thread(target=served.serve, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        served.listener.shutdown(socket.SHUT_RDWR)
+        served.listener.close()
+        thread.join(5)
+
+
+@contextmanager
+def tls_front(context: ssl.SSLContext, behind: int) -> Iterator[TlsFront]:
+    """Serve TLS on a port of this machine."""
+    made = TlsFront(socket.create_server(("127.0.0.1", 0)), context, behind)
+    with _at_work(made):
+        yield made
+
+
+@contextmanager
+def connect_proxy(places: Mapping[str, int] | None = None) -> Iterator[ConnectProxy]:
+    """A proxy at work."""
+    made = ConnectProxy(socket.create_server(("127.0.0.1", 0)), places or {})
+    with _at_work(made):
+        yield made
