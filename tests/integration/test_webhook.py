@@ -324,6 +324,13 @@ def test_a_slow_receiver_is_not_waited_for(receiver: Receiver, target_of: Open) 
     assert time.monotonic() - began < 5
 
 
+def test_a_packed_answer_counts_by_its_status(receiver: Receiver, target_of: Open) -> None:
+    """None is asked for, and none is unpacked."""
+    receiver.answer = always(200, Content_Encoding="gzip", Content_Length="1000000")
+    target_of(timeout=2).deliver(some(1))
+    assert receiver.got[0].headers["accept-encoding"] == "identity"
+
+
 def test_an_answer_that_never_ends_counts_by_its_status(
     receiver: Receiver, target_of: Open
 ) -> None:

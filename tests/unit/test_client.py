@@ -4,6 +4,7 @@ import gzip
 import threading
 import time
 import traceback
+import tracemalloc
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,6 +23,8 @@ from worker.nango.reply import Reply
 CONTOSO = Address("contoso", "entra")
 JSON = {"content-type": "application/json"}
 PAGE = Response(200, b'{"value":[]}', JSON)
+BOMB = gzip.compress(b" " * (1 << 20)) * 512
+"""Half a gigabyte of blanks: whoever unpacks it is killed."""
 QUICK = Patience(deadline=5.0, pause=0.5)
 Make = Callable[..., NangoClient]
 
@@ -356,6 +359,30 @@ def test_a_body_that_swells_beyond_bounds_is_torn(client: NangoClient, nango: Na
     with pytest.raises(Torn, match=r"64 MB"):
         users(client)
     assert client.calls == 1
+
+
+@pytest.mark.parametrize(
+    ("encoding", "status"),
+    [(one, 200) for one in ("gzip", "GZIP", "x-gzip", "deflate", "br", "zstd", "gzip, br")]
+    + [("gzip", 401), ("gzip", 500)],
+)
+def test_a_packed_answer_is_refused_and_never_unpacked(
+    client: NangoClient, nango: Nango, encoding: str, status: int
+) -> None:
+    script(nango, Response(status, BOMB, JSON | {"content-encoding": encoding}))
+    tracemalloc.start()
+    with pytest.raises(Torn, match="came packed"):
+        users(client)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < len(BOMB) + 20_000_000
+    assert client.calls == 1
+
+
+def test_answers_are_asked_for_as_they_are(client: NangoClient, nango: Nango) -> None:
+    script(nango, Response(200, PAGE.body, JSON | {"content-encoding": "identity"}))
+    assert users(client) == 200
+    assert nango.log[-1].request.headers["accept-encoding"] == "identity"
 
 
 def test_a_web_page_halts_with_the_name_of_the_setting(client: NangoClient, nango: Nango) -> None:

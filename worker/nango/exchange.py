@@ -5,13 +5,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import httpx
 import msgspec
 
 from worker.core.bounded_net import BoundedBackend
-from worker.core.errors import Halt, Retry, Torn
+from worker.core.errors import Halt, Retry, Torn, Trouble
 from worker.core.proxy import ProxiedBackend
 from worker.core.transport import DEADLINE, BoundedTransport, Way, packing
 from worker.nango.reply import Reply
@@ -20,6 +20,10 @@ from worker.nango.verdict import transport_trouble
 MAX_BODY = 64 * 1024 * 1024
 HEAD = 64 * 1024
 """How much of an answer is watched; a link that is further behind is seen at its end."""
+
+
+_GZIP: Final = b"\x1f\x8b"
+"""How what gzip has packed begins."""
 
 
 class Watch(Protocol):
@@ -100,14 +104,11 @@ def _options(request: Request, until: float) -> dict[str, Any]:
 
 
 def _received(response: httpx.Response, until: float, watch: Watch | None) -> bytes:
-    packed = packing(response)
-    if packed is not None:
-        raise Retry(
-            f"an answer came packed ({packed}), which was not asked for; check what "
-            "stands in front of Nango"
-        )
     data = bytearray()
+    packed = packing(response)
     for chunk in response.iter_raw():
+        if packed is not None:
+            raise _packed(packed, chunk)
         data += chunk
         if watch is not None and (watch.look(bytes(data)) or len(data) >= HEAD):
             watch = None
@@ -120,6 +121,17 @@ def _received(response: httpx.Response, until: float, watch: Watch | None) -> by
             retry.slow = True
             raise retry
     return bytes(data)
+
+
+def _packed(how: str, beginning: bytes) -> Trouble:
+    """What it means that an answer came packed, which was not asked for; it is never unpacked."""
+    if how in ("gzip", "x-gzip") and not beginning.startswith(_GZIP):
+        return Retry("an answer says that it is packed, and is not")
+    return Torn(
+        f"an answer came packed ({how}), which was not asked for, and could become more than "
+        f"{MAX_BODY >> 20} MB; check what stands in front of Nango",
+        after=600,
+    )
 
 
 def _telling(watch: Watch) -> Callable[[str, object], None]:
