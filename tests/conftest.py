@@ -36,6 +36,11 @@ FAST = {"fsync": "off", "synchronous_commit": "off", "shared_buffers": "64MB"}
 POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Tests may run on another PostgreSQL than the one that is installed with the sandbox."""
+    parser.addoption("--postgres-bin", type=Path, help="directory of PostgreSQL's programs")
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files with the longest tests go first, so that none is left for the end."""
@@ -52,9 +57,10 @@ def home() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def servers(home: Path) -> Iterator[Servers]:
-    """Embedded Postgres 18 and Valkey for this test process."""
-    with embedded(Home(home / "18"), postgres_settings=FAST) as running:
+def servers(home: Path, request: pytest.FixtureRequest) -> Iterator[Servers]:
+    """Embedded Postgres 18, or the one that was asked for, and Valkey for this test process."""
+    bin_dir = request.config.getoption("--postgres-bin")
+    with embedded(Home(home / "18"), postgres_settings=FAST, bin_dir=bin_dir) as running:
         yield running
 
 

