@@ -135,6 +135,7 @@ def mirror_table(name: str, *items: SchemaItem, comment: str) -> Table:
 
     No further index may start with the connection: while statistics lag behind a first load, the
     planner takes such an index for as good as the key, and reads a whole tenant for each probe.
+    The index of deleted rows is for the purge, which looks for old ones in all connections.
     """
     return Table(
         name,
@@ -155,6 +156,11 @@ def mirror_table(name: str, *items: SchemaItem, comment: str) -> Table:
             "live_since",
             DateTime(timezone=True),
             comment="when it was seen to become live; null where that was not seen",
+        ),
+        Index(
+            f"ix_{name}_deleted_at",
+            "deleted_at",
+            postgresql_where=text("deleted_at is not null"),
         ),
         schema=DIRECTORY,
         comment=comment,

@@ -29,8 +29,6 @@ from worker.tasks.presence import Presence
 from worker.tasks.queues import MAINTENANCE, QUEUES, SYNCS
 from worker.tasks.transport import use_transport
 
-HOUR = 3600.0
-
 
 def broker_address(settings: Settings) -> str:
     """The broker as Celery spells it, with all that TLS needs.
@@ -86,11 +84,6 @@ def configuration(settings: Settings) -> dict[str, Any]:
                 "task": "schedule.tick",
                 "schedule": tick,
                 "options": {"queue": MAINTENANCE, "expires": 2 * tick},
-            },
-            "hourly": {
-                "task": "maintenance.hourly",
-                "schedule": HOUR,
-                "options": {"queue": MAINTENANCE, "expires": HOUR},
             },
         },
         "include": ["worker.tasks.schedule", "worker.tasks.sync", "worker.tasks.maintenance"],

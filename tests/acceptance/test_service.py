@@ -44,6 +44,34 @@ def test_a_connection_is_found_mirrored_and_kept_up_to_date(
 
 
 @pytest.mark.timeout(180)
+def test_housekeeping_runs_at_the_first_tick_and_not_with_each_start_of_beat(
+    service: Service, database: Database
+) -> None:
+    """An hour that has passed counts, wherever beat was meanwhile."""
+    last = "select max(updated_at) from sync.service_state where name = 'housekeeping-finished'"
+    ticks = "select updated_at from sync.service_state where name = 'tick'"
+    service.start_maintenance()
+    service.start_beat()
+    until(lambda: scalar(database, last) is not None, what="the first housekeeping")
+    first = scalar(database, last)
+    service.stop("beat")
+    began = scalar(database, "select clock_timestamp()")
+    service.start_beat()
+    until(lambda: scalar(database, ticks) > began, what="a tick of the second beat")
+    assert scalar(database, last) == first, "it is not due yet"
+    service.stop("beat")
+    with database.begin() as connection:
+        connection.execute(
+            text(
+                "update sync.service_state set updated_at = updated_at - interval '1 hour'"
+                " where name like 'housekeeping-%'"
+            )
+        )
+    service.start_beat()
+    until(lambda: scalar(database, last) > began, what="the housekeeping that is due")
+
+
+@pytest.mark.timeout(180)
 def test_a_killed_worker_costs_nothing_but_time(
     service: Service, database: Database, nango: Nango
 ) -> None:

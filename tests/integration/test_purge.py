@@ -13,9 +13,9 @@ from tests.support.mirror import assert_exact, last_seq, scalar
 from worker.core.errors import Later
 from worker.store.deletions import delete_objects
 from worker.store.edges import delete_edges, pair_of
-from worker.store.engine import Database
+from worker.store.engine import Database, along_the_key
 from worker.store.lease import writing
-from worker.store.purge import purge_deleted
+from worker.store.purge import purge_deleted, search
 
 DAYS = 400
 KEY = {"users": "id::text", "group_members": "group_id || '/' || member_id"}
@@ -127,6 +127,39 @@ def test_more_than_a_batch_is_purged_past_a_connection_that_is_being_written(
         assert purge_deleted(mirror.database, DAYS) == 6000
     other.close()
     assert purge_deleted(mirror.database, DAYS) == 6000
+
+
+def plan(database: Database, table: str, *, hinted: bool) -> str:
+    """How Postgres finds the rows to purge."""
+    with database.begin() as connection:
+        if hinted:
+            along_the_key(connection)
+        statement = text(f"explain {search(table)}")
+        values = {"days": DAYS, "but": [], "batch": 5000}
+        return "\n".join(connection.execute(statement, values).scalars())
+
+
+def test_the_purge_finds_old_rows_by_an_index_in_every_table(mirror: Mirror) -> None:
+    """Whatever the planner knows of the table, or takes it for."""
+    for table in TABLES:
+        assert f"using ix_{table}_deleted_at" in plan(mirror.database, table, hinted=True)
+        bury(mirror.database, table)
+        execute(mirror.database, f"analyze directory.{table}")
+        # Where all rows are deleted, the index by connection is as good.
+        assert f"using ix_{table}_deleted" in plan(mirror.database, table, hinted=True)
+
+
+def test_few_old_rows_among_many_are_found_by_the_index_unhinted(mirror: Mirror) -> None:
+    execute(
+        mirror.database,
+        "insert into directory.group_members (connection_id, group_id, member_id, member_type,"
+        " first_seen_at, changed_at, deleted_at, deleted_reason)"
+        " select 1, gen_random_uuid(), gen_random_uuid(), 'user', 'epoch', 'epoch',"
+        " case when n % 100 = 0 then timestamptz 'epoch' end, null"
+        " from generate_series(1, 30000) n",
+    )
+    execute(mirror.database, "analyze directory.group_members")
+    assert "ix_group_members_deleted_at" in plan(mirror.database, "group_members", hinted=False)
 
 
 @pytest.mark.parametrize("restored", [False, True])

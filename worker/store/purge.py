@@ -2,14 +2,14 @@
 
 from collections.abc import Collection
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 
 from models.base import DIRECTORY
 from models.resource import OWNER
 from models.resources import RESOURCES
 from worker.core.errors import Later
 from worker.core.log import logger
-from worker.store.engine import Database
+from worker.store.engine import Database, along_the_key
 from worker.store.lease import excluding_writers
 
 _BATCH = 5000
@@ -57,18 +57,26 @@ def _purge(database: Database, table: str, days: int) -> int:
 
 
 def _find(database: Database, table: str, days: int, but: Collection[int]) -> dict[int, list[str]]:
-    """Where rows to purge are, by connection. No lock is held while they are looked for."""
-    statement = text(
+    """Where rows to purge are, by connection. No lock is held while they are looked for.
+
+    By the index of deleted rows: there may be a hundred million that are live.
+    """
+    found: dict[int, list[str]] = {}
+    with database.begin() as connection:
+        along_the_key(connection)
+        values = {"days": days, "but": list(but), "batch": _BATCH}
+        for owner, place in connection.execute(search(table), values):
+            found.setdefault(owner, []).append(place)
+    return found
+
+
+def search(table: str) -> TextClause:
+    """The query for rows to purge, of connections but some."""
+    return text(
         f"select {OWNER}, ctid::text as place from {DIRECTORY}.{table}"
         " where deleted_at < now() - make_interval(days => :days)"
         f" and {OWNER} <> all(cast(:but as bigint[])) limit :batch"
     )
-    found: dict[int, list[str]] = {}
-    with database.begin() as connection:
-        values = {"days": days, "but": list(but), "batch": _BATCH}
-        for owner, place in connection.execute(statement, values):
-            found.setdefault(owner, []).append(place)
-    return found
 
 
 def _delete(

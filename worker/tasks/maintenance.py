@@ -1,7 +1,8 @@
-"""Housekeeping, once an hour: partitions ahead, tombstones and events past their keep.
+"""Housekeeping: partitions ahead, tombstones and events past their keep.
 
-Erasures that were interrupted, or that waited for a sink, go on.
-A chore that fails is told and leaves the others alone; the next hour tries it again.
+A tick sends it where the last one ended an hour ago, by the database. Erasures that were
+interrupted, or that waited for a sink, go on. A chore that fails is told and leaves the others
+alone; the next hour tries it again.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from models.sink import SinkStatus
 from worker.core.log import logger
 from worker.events.partitions import be_brief, ensure_partitions
 from worker.events.retention import Fate, Outcome, let_go
+from worker.store.housekeeping import finish_housekeeping, start_housekeeping
 from worker.store.purge import purge_deleted, purge_runs
 from worker.sync.erase import finish_erasures
 from worker.sync.run import Kit
@@ -21,8 +23,28 @@ from worker.tasks.base import kit, told
 
 @shared_task(name="maintenance.hourly")
 def hourly() -> None:
+    """Keep house, unless another process is at it or it has been done meanwhile."""
     with told("maintenance"):
-        keep_house(kit())
+        keep_house_if_due(kit())
+
+
+def keep_house_if_due(mine: Kit) -> bool:
+    """Whether it was due. A process that is killed leaves it due; one that met a bug does not."""
+    with mine.database.begin() as connection:
+        if not start_housekeeping(connection):
+            return False
+    try:
+        keep_house(mine)
+    except Exception:
+        _finish(mine)
+        raise
+    _finish(mine)
+    return True
+
+
+def _finish(mine: Kit) -> None:
+    with mine.database.begin() as connection:
+        finish_housekeeping(connection)
 
 
 def keep_house(mine: Kit) -> None:

@@ -13,6 +13,7 @@ from worker.events.rewind import follow_server
 from worker.nango.client import NangoClient
 from worker.nango.health import is_silent
 from worker.store.claims import claim_due, count_waiting
+from worker.store.housekeeping import should_send_housekeeping
 from worker.store.orphans import free_orphans
 from worker.store.service import (
     is_halted,
@@ -24,6 +25,7 @@ from worker.store.service import (
 from worker.sync.discover import discover
 from worker.sync.run import Kit
 from worker.tasks.base import kit, send, told
+from worker.tasks.maintenance import hourly
 from worker.tasks.places import CLAIM_GRACE, first_loads_allowed
 from worker.tasks.sync import sync_slice
 
@@ -35,9 +37,14 @@ APPROVAL = "correct NANGO_SECRET_KEY, or run 'tenant-mirror connections approve-
 
 @shared_task(name="schedule.tick")
 def tick() -> None:
-    """Claim what is due and send it on its way; read Nango's list where that is due."""
+    """Claim what is due and send it on its way; read Nango's list, keep house where that is due."""
     with told("epoch"):
         follow_server(kit().database)
+    with told("housekeeping"):
+        with kit().database.begin() as connection:
+            is_due = should_send_housekeeping(connection)
+        if is_due:
+            send(hourly, "maintenance")
     with told("tick"):
         mine = kit()
         if _is_to_be_asked(mine.nango):
