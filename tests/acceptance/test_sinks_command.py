@@ -293,3 +293,17 @@ def test_help_teaches_with_examples(run: Run) -> None:
     assert done.returncode == 0
     assert "tenant-mirror sinks add crm --kind webhook --url https://" in done.stdout
     assert "Only this one; may be repeated." in done.stdout
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_who_adds_a_stream_reads_how_much_it_keeps_and_where(
+    run: Run, database: Database, own: bool
+) -> None:
+    where = ("--url", "redis://events.example.com:6379/0") if own else ()
+    options = ("--kind", "redis-stream", "--maxbytes", str(64 * 1024**2), *where)
+    added = run("add", "feed", *options)
+    assert added.returncode == 0, added.stderr
+    assert "people's data" in added.stderr
+    assert "up to 64 MiB or 1,000,000 events" in added.stderr
+    assert ("give the stream one of its own" in added.stderr) is not own
+    assert f"maxbytes: {64 * 1024**2}" in run("show", "feed").stdout

@@ -104,12 +104,22 @@ def test_unencrypted_is_possible_where_it_is_allowed() -> None:
         ({"stream": "x" * 201}, "1 to 200"),
         ({"maxlen": 0}, "maxlen must be"),
         ({"maxlen": "many"}, "maxlen must be"),
+        ({"maxbytes": 1024}, "maxbytes must be a whole number from 1048576"),
+        ({"maxbytes": "256 MiB"}, "maxbytes must be"),
         ({"url": "redis://localhost"}, "a redis-stream has no setting 'url'"),
     ],
 )
 def test_bad_settings_of_a_stream_are_refused(given: dict[str, Any], why: str) -> None:
     with pytest.raises(Halt, match=why):
         stream_settings(given)
+
+
+def test_a_stream_has_a_bound_of_bytes_from_the_start() -> None:
+    """Also one of a release that did not know it; its relays refuse a setting that is new."""
+    assert stream_settings({"stream": "x", "maxlen": 5}).maxbytes == 256 * 1024**2
+    stored = settings_of(SinkKind.REDIS_STREAM, {"maxbytes": 2**20})
+    assert stored["maxbytes"] == 2**20
+    assert stream_settings(stored).maxbytes == 2**20
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,8 @@ NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 STREAM: Final = re.compile(r"[!-~]{1,200}")
 DEFAULT_STREAM: Final = "tenant-mirror:events"
 DEFAULT_LENGTH: Final = 1_000_000
+DEFAULT_BYTES: Final = 256 * 1024 * 1024
+LEAST_BYTES: Final = 1024 * 1024
 MOST_EVENTS: Final = 100
 """Events in one request to a webhook."""
 LONGEST_SECONDS: Final = 60.0
@@ -49,13 +51,29 @@ class StreamSettings:
 
     stream: str = DEFAULT_STREAM
     maxlen: int = DEFAULT_LENGTH
+    maxbytes: int = DEFAULT_BYTES
+    """Of one stream's entries."""
 
 
 def settings_of(kind: SinkKind, given: Mapping[str, object]) -> dict[str, Any]:
-    """The settings of a sink with all defaults, as they are stored. Raises Halt."""
+    """The settings of a sink with all defaults, as they are stored. Raises Halt.
+
+    A stream's bytes are stored where they are not the default: relays of the release before refuse
+    a setting that they do not know.
+    """
     if kind is SinkKind.WEBHOOK:
         return asdict(webhook_settings(given))
-    return asdict(stream_settings(given))
+    made = asdict(stream_settings(given))
+    if made["maxbytes"] == DEFAULT_BYTES:
+        del made["maxbytes"]
+    return made
+
+
+def settings_in_force(kind: str, stored: Mapping[str, object]) -> Mapping[str, object]:
+    """What a sink works with, for people: what is stored, and a default that is not."""
+    if kind == SinkKind.REDIS_STREAM:
+        return {**stored, "maxbytes": stored.get("maxbytes", DEFAULT_BYTES)}
+    return stored
 
 
 def webhook_settings(given: Mapping[str, object]) -> WebhookSettings:
@@ -79,7 +97,11 @@ def stream_settings(given: Mapping[str, object]) -> StreamSettings:
     stream = _text(given, "stream", DEFAULT_STREAM)
     if not STREAM.fullmatch(stream):
         raise Halt("stream must be 1 to 200 plain characters without blanks")
-    return StreamSettings(stream, _whole(given, "maxlen", DEFAULT_LENGTH, (1, 2**53)))
+    return StreamSettings(
+        stream,
+        _whole(given, "maxlen", DEFAULT_LENGTH, (1, 2**53)),
+        _whole(given, "maxbytes", DEFAULT_BYTES, (LEAST_BYTES, 2**53)),
+    )
 
 
 def parted(url: str) -> tuple[str, str]:

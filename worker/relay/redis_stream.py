@@ -7,7 +7,7 @@ Python costs more than all the rest. It also keeps a batch whole for whoever rea
 import math
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import redis
 
@@ -15,8 +15,9 @@ from worker.core.errors import EventRefused, Halt, Trouble
 from worker.core.redis_pool import pool_to
 from worker.core.settings import Settings
 from worker.core.value import SecretStr
-from worker.events.sink_settings import redis_address, stream_settings
+from worker.events.sink_settings import DEFAULT_BYTES, redis_address, stream_settings
 from worker.nango.ledger import redis_trouble
+from worker.relay.stream_bytes import StreamBytes
 from worker.relay.target import Envelope
 from worker.store.sinks import Sink
 
@@ -42,10 +43,13 @@ _SLICE: Final = 0.25
 class RedisStream:
     """Appends events to a stream."""
 
-    def __init__(self, address: str, stream: str, max_length: int) -> None:
+    def __init__(
+        self, address: str, stream: str, max_length: int, max_bytes: int = DEFAULT_BYTES
+    ) -> None:
         self._pool = pool_to(address, retries=0, seconds=_SECONDS, connect_seconds=5.0, most=1)
         self._stream = stream
         self._most = b"%d" % max_length
+        self._bytes = StreamBytes(max_bytes)
         self.taken = 0
         self._latest = math.inf
 
@@ -109,7 +113,7 @@ class RedisStream:
         if isinstance(fault, redis.ResponseError) and "WRONGTYPE" in str(fault):
             return kind(f"the key {stream!r} in Redis holds something that is no stream")
         if isinstance(fault, redis.exceptions.NoPermissionError):
-            needs = "it needs EVAL and XADD there"
+            needs = "it needs EVAL, XADD, XLEN, XTRIM, XINFO GROUPS and MEMORY USAGE there"
             return kind(f"Redis denies our user the stream {stream!r}; {needs}")
         return redis_trouble(fault)
 
@@ -124,7 +128,15 @@ class RedisStream:
 
     def _append(self, stream: str, events: Sequence[Envelope]) -> None:
         connection = self._pool.get_connection()
+
+        def ask(*command: object) -> Any:
+            connection.send_command(*command)  # type: ignore[no-untyped-call]
+            self._wait_for_answer(connection)
+            return connection.read_response()
+
         try:
+            size = sum(len(one.body) + len(one.event_id) for one in events)
+            self._bytes.make_room(ask, stream, size)
             for start in range(0, len(events), AT_ONCE):
                 command = _command(stream, self._most, events[start : start + AT_ONCE])
                 connection.send_packed_command([command])  # type: ignore[no-untyped-call]
@@ -167,4 +179,4 @@ def open_stream(sink: Sink, settings: Settings) -> RedisStream:
         raise Halt("the sink names no Redis of its own, and REDIS_URL is not set")
     if isinstance(address, SecretStr):
         address = address.get_secret_value()
-    return RedisStream(redis_address(address), wanted.stream, wanted.maxlen)
+    return RedisStream(redis_address(address), wanted.stream, wanted.maxlen, wanted.maxbytes)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from worker.events.sink_settings import stream_settings
 from worker.ops.cli.output import age
 
 
@@ -59,3 +60,19 @@ def place(position: Mapping[str, Any]) -> str:
     if not snapshot:
         return "waits"
     return f"{snapshot['resource']}, {snapshot['rows']:,} rows"
+
+
+def stream_note(settings: Mapping[str, object], *, is_shared: bool) -> str:
+    """What a stream keeps, and where, for who adds one."""
+    made = stream_settings(settings)
+    kept = f"{made.maxbytes / 1024**2:,.0f} MiB or {made.maxlen:,} events"
+    note = (
+        "its events hold people's data and stay in Redis whether they are read or not, "
+        f"up to {kept} for each stream (--maxbytes, --maxlen)"
+    )
+    if is_shared:
+        note += (
+            ". That is the Redis of REDIS_URL, which carries the service's messages as well: "
+            "give the stream one of its own with --url"
+        )
+    return note

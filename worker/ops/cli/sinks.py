@@ -14,7 +14,7 @@ from worker.events import sink_settings as check
 from worker.ops.cli.output import as_json, opened, print_json, print_table
 from worker.ops.cli.refused import retry, skip
 from worker.ops.cli.signing import rotate, show_once, signing_secret
-from worker.ops.cli.sink_lines import line, place, refusals, under_way
+from worker.ops.cli.sink_lines import line, place, refusals, stream_note, under_way
 from worker.store import sink_admin as admin
 from worker.store.connections import find
 
@@ -54,6 +54,9 @@ for _command in (rotate, retry, skip):
 @click.option("--url", help="Of the webhook; or of a Redis other than REDIS_URL.")
 @click.option("--stream", help=f"Of Redis.  [default: {check.DEFAULT_STREAM}]")
 @click.option("--maxlen", type=int, help="Entries that the stream keeps, about.")
+@click.option(
+    "--maxbytes", type=int, help="Bytes that the stream keeps, about.  [default: 256 MiB]"
+)
 @click.option("--batch", type=int, help="Events in one request, 1 to 100.  [default: 1]")
 @click.option("--timeout", type=float, help="Seconds that a request may take.  [default: 15]")
 @click.option("--allow-http", is_flag=True, default=None, help="Let events leave unencrypted.")
@@ -125,6 +128,8 @@ def add(
         print_json({"id": sink_id, "name": name} | ({"secret": made} if made else {}))
         return
     click.echo(f"sink '{name}' is added; 'tenant-mirror sinks test {name}' tries it")
+    if wanted is SinkKind.REDIS_STREAM:
+        click.echo(stream_note(kept, is_shared=url is None), err=True)
     if made:
         show_once(made)
 
@@ -183,7 +188,7 @@ def show(name: str, as_json: bool) -> None:  # noqa: FBT001
             click.echo(f"  {fact.replace('_', ' ')}: {row[fact]}")
     if row["snapshots"]:
         click.echo(f"  {under_way(row)}")
-    for option, value in row["settings"].items():
+    for option, value in check.settings_in_force(row["kind"], row["settings"]).items():
         click.echo(f"  {option}: {value}")
     for told in ("resources", "changes", "connections"):
         click.echo(f"  {told}: {', '.join(map(str, row[told])) if row[told] else 'all'}")
