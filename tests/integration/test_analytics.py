@@ -1,30 +1,48 @@
 """The views for people."""
 
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
 from sqlalchemy import text
 
-from tests.conftest import Mirror
+from sandbox.tenant import Tenant
+from sandbox.tenant.members import MemberType
+from tests.conftest import MakeMirror, Mirror
 from tests.support.mirror import mirrored, scalar
+from worker.ops.migrate import migrate
+
+VIEWS = {
+    *("connections", "freshness", "users", "groups", "group_members", "sites"),
+    *("role_definitions", "role_assignments"),
+}
+COLUMNS = """
+    select c.relname as view, a.attname as name, format_type(a.atttypid, a.atttypmod) as type,
+           col_description(c.oid, a.attnum) as comment, obj_description(c.oid) as about
+      from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0
+     where c.relnamespace = 'analytics'::regnamespace and c.relkind in ('v', 'm')
+"""
+ELSEWHERE = "00000000-0000-4000-8000-0000000000"
+
+
+def rows(mirror: Mirror, statement: str) -> list[Mapping[str, Any]]:
+    with mirror.database.begin() as connection:
+        return [dict(row) for row in connection.execute(text(statement)).mappings()]
 
 
 def test_the_views_show_live_rows_with_names(mirror: Mirror) -> None:
     truth = mirrored(mirror.database)
-    for name in ("users", "groups", "group_members", "sites", "role_assignments"):
+    for name in VIEWS - {"connections", "freshness"}:
         assert (
             scalar(mirror.database, f"select count(*) from analytics.{name}") == truth[name].count
         )
-    with mirror.database.begin() as connection:
-        row = (
-            connection.execute(
-                text(
-                    "select * from analytics.group_members"
-                    " where member_type = 'user' and member_name is not null limit 1"
-                )
-            )
-            .mappings()
-            .one()
-        )
-    assert row["organization"] == "Contoso"
-    assert row["group_name"]
+    found = rows(
+        mirror,
+        "select * from analytics.group_members"
+        " where member_type = 'user' and member_name is not null limit 1",
+    )
+    assert found[0]["organization"] == "Contoso"
+    assert found[0]["group_name"]
     assert scalar(mirror.database, "select count(*) from analytics.connections") == 1
 
 
@@ -33,3 +51,221 @@ def test_a_retired_connection_is_not_shown(mirror: Mirror) -> None:
         connection.execute(text("update sync.connections set status = 'retired'"))
     assert scalar(mirror.database, "select count(*) from analytics.users") == 0
     assert scalar(mirror.database, "select count(*) from directory.users") == 60
+
+
+# ---- holders of roles
+
+
+class Held:
+    """One role, and who holds it by the view."""
+
+    def __init__(self, mirror: Mirror) -> None:
+        self.mirror, self.tenant = mirror, mirror.tenant
+        self.role = self.tenant.create_role_definition(displayName="Keeper")
+        self.group = next(self.tenant.live("groups"))["id"]
+
+    def assign(self, principal: str) -> None:
+        self.tenant.assign_role(self.role, principal)
+
+    def holders(self) -> dict[str, tuple[str, str | None]]:
+        """By principal, its type and its name."""
+        self.mirror.sync()
+        found = rows(
+            self.mirror, "select * from analytics.role_assignments where role_name = 'Keeper'"
+        )
+        return {
+            one["principal_id"]: (one["principal_type"], one["principal_name"]) for one in found
+        }
+
+
+@pytest.fixture
+def held(mirror: Mirror) -> Held:
+    return Held(mirror)
+
+
+@pytest.mark.parametrize("permanently", [False, True])
+def test_who_is_deleted_holds_no_role_although_graph_still_lists_it(
+    held: Held, permanently: bool
+) -> None:
+    tenant = held.tenant
+    user, group = tenant.users.id_at(7), held.group
+    held.assign(user)
+    held.assign(group)
+    assert {one: kind for one, (kind, _) in held.holders().items()} == {
+        user: "user",
+        group: "group",
+    }
+    tenant.delete_user(user, permanently=permanently)
+    tenant.delete_group(group, permanently=permanently)
+    assert held.holders() == {}
+    listed = "select count(*) from directory.role_assignments where role_definition_id = :role"
+    live = f"{listed} and deleted_at is null"
+    assert scalar(held.mirror.database, live, role=held.role) == 2
+
+
+def test_a_restored_principal_holds_its_roles_since_then(held: Held) -> None:
+    tenant, mirror = held.tenant, held.mirror
+    user, other = tenant.users.id_at(7), tenant.users.id_at(8)
+    held.assign(user)
+    held.holders()
+    tenant.delete_user(user)
+    assert held.holders() == {}
+    before = scalar(mirror.database, "select clock_timestamp()")
+    tenant.restore_user(user)
+    held.assign(other)
+    assert held.holders().keys() == {user, other}
+    for one in rows(mirror, "select * from analytics.role_assignments where role_name = 'Keeper'"):
+        assert one["since"] > before
+        assert one["since_exact"] is True
+        assert one["at_least_since"] == one["since"]
+
+
+def test_a_restored_principal_of_a_first_load_holds_its_roles_since_then(mirror: Mirror) -> None:
+    assignment = next(mirror.tenant.live("role_assignments"))
+    user = assignment["principalId"]
+    mirror.tenant.delete_user(user)
+    mirror.sync()
+    before = scalar(mirror.database, "select clock_timestamp()")
+    mirror.tenant.restore_user(user)
+    mirror.sync()
+    found = rows(mirror, f"select * from analytics.role_assignments where principal_id = '{user}'")
+    assert all(one["since"] > before and one["since_exact"] for one in found)
+    others = f"select count(since) from analytics.role_assignments where principal_id <> '{user}'"
+    assert scalar(mirror.database, others) == 0
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_principals_that_are_not_mirrored_have_the_type_of_a_member(
+    held: Held, ended: bool
+) -> None:
+    """Of devices, service principals and contacts only memberships tell; ended ones too."""
+    kinds: dict[str, tuple[MemberType, str]] = {
+        f"{ELSEWHERE}01": ("servicePrincipal", "service_principal"),
+        f"{ELSEWHERE}02": ("device", "device"),
+        f"{ELSEWHERE}03": ("orgContact", "org_contact"),
+    }
+    for principal, (kind, _) in kinds.items():
+        held.assign(principal)
+        held.tenant.add_member(held.group, principal, kind)
+    unknown = f"{ELSEWHERE}99"
+    held.assign(unknown)
+    held.mirror.sync()
+    for principal in kinds if ended else ():
+        held.tenant.remove_member(held.group, principal)
+    assert held.holders() == {
+        **{principal: (kind, None) for principal, (_, kind) in kinds.items()},
+        unknown: ("unresolved", None),
+    }
+
+
+def test_a_member_without_a_type_is_resolved_or_called_unresolved(mirror: Mirror) -> None:
+    with mirror.database.begin() as connection:
+        connection.execute(text("update directory.group_members set member_type = 'other'"))
+    for kind, where in (
+        ("user", "member_id in (select id from directory.users)"),
+        ("group", "member_id in (select id from directory.groups)"),
+    ):
+        of = f"select distinct member_type from analytics.group_members where {where}"
+        assert rows(mirror, of) == [{"member_type": kind}]
+    rest = "select distinct member_type from analytics.group_members where member_name is null"
+    assert rows(mirror, rest) == [{"member_type": "unresolved"}]
+
+
+def test_a_role_is_known_by_its_template_whatever_its_name(mirror: Mirror) -> None:
+    role = next(mirror.tenant.live("role_assignments"))["roleDefinitionId"]
+    template = next(
+        one["templateId"] for one in mirror.tenant.live("role_definitions") if one["id"] == role
+    )
+    of = f"select count(*) from analytics.role_assignments where role_template_id = '{template}'"
+    before = scalar(mirror.database, of)
+    assert before > 0
+    mirror.tenant.update_role_definition(role, displayName="Called otherwise")
+    mirror.sync()
+    assert scalar(mirror.database, of) == before
+    defined = (
+        f"select display_name from analytics.role_definitions where template_id = '{template}'"
+    )
+    assert scalar(mirror.database, defined) == "Called otherwise"
+
+
+# ---- what null means
+
+
+def silent(tenant: Tenant) -> Tenant:
+    """Graph leaves out every boolean, and the types of groups."""
+    properties = (
+        *("accountEnabled", "onPremisesSyncEnabled", "mailEnabled", "securityEnabled"),
+        *("isAssignableToRole", "groupTypes", "isPersonalSite", "root", "isBuiltIn", "isEnabled"),
+    )
+    for name in ("users", "groups", "sites", "role_definitions"):
+        shelf = tenant.shelf(name)
+        for index in shelf.live():
+            for one in properties:
+                shelf.touch(index).props.pop(one, None)
+    return tenant
+
+
+def test_no_row_is_lost_between_true_and_false_unless_the_comment_says_so(
+    mirror_of: MakeMirror,
+) -> None:
+    mirror = mirror_of(silent(Tenant(seed=3, users=30, groups=8, sites=9)))
+    mirror.sync()
+    booleans = [one for one in rows(mirror, COLUMNS) if one["type"] == "boolean"]
+    assert {one["name"] for one in booleans} >= {
+        "is_personal_site",
+        "account_enabled",
+        "is_dynamic",
+    }
+    undefined = set()
+    for one in booleans:
+        of = f"select count(*) > 0, count({one['name']}) = count(*) from analytics.{one['view']}"
+        with mirror.database.begin() as connection:
+            some, always = connection.execute(text(of)).one()
+        assert some
+        undefined |= set() if always else {(one["view"], one["name"])}
+        assert ("; null " in one["comment"]) is not always, one["name"]
+    assert undefined == {
+        ("users", "account_enabled"),
+        ("groups", "security_enabled"),
+        ("groups", "mail_enabled"),
+        ("role_definitions", "is_built_in"),
+        ("role_definitions", "is_enabled"),
+        ("role_assignments", "is_built_in"),
+    }
+
+
+def test_what_graph_sends_is_shown_as_it_is(mirror: Mirror) -> None:
+    personal = [one["webUrl"] for one in mirror.tenant.live("sites") if one.get("isPersonalSite")]
+    found = rows(mirror, "select web_url from analytics.sites where is_personal_site")
+    assert sorted(one["web_url"] for one in found) == sorted(personal)
+    others = "select count(*) from analytics.sites where not is_personal_site"
+    assert scalar(mirror.database, others) == 6 - len(personal)
+    synced = [one for one in mirror.tenant.live("users") if one.get("onPremisesSyncEnabled")]
+    cloud = "select count(*) from analytics.users where not on_premises_sync_enabled"
+    assert scalar(mirror.database, cloud) == 60 - len(synced) > 0
+
+
+def test_every_column_of_every_view_is_explained(mirror: Mirror) -> None:
+    found = rows(mirror, COLUMNS)
+    assert {one["view"] for one in found} == VIEWS
+    assert [f"{one['view']}.{one['name']}" for one in found if not one["comment"]] == []
+    assert [one["view"] for one in found if not one["about"]] == []
+    assert {one["type"] for one in found} <= {
+        *("text", "uuid", "bigint", "integer", "boolean", "timestamp with time zone"),
+        "double precision",
+    }
+
+
+def test_who_could_read_the_views_can_read_them_after_a_downgrade(mirror: Mirror) -> None:
+    """Roles belong to the whole server, so everybody stands for one of them."""
+    with mirror.database.begin() as connection:
+        connection.execute(text("grant select on analytics.role_assignments to public"))
+    granted = (
+        "select count(*) from information_schema.role_table_grants"
+        " where table_name = 'role_assignments' and table_schema = 'analytics'"
+        " and grantee = 'PUBLIC' and privilege_type = 'SELECT'"
+    )
+    migrate(mirror.database, "0024")
+    assert scalar(mirror.database, granted) == 1
+    migrate(mirror.database)
+    assert scalar(mirror.database, granted) == 1
