@@ -1,0 +1,326 @@
+"""Every SQL example of the documents runs, and answers what the document says that it does.
+
+Two customers have the same past of removals, restorations, deleted principals and changed names. Of
+the second, the events of the first load are not kept.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select, text
+
+from sandbox.tenant import Server, Tenant
+from tests.conftest import Cluster
+from worker.core.settings import load_settings
+from worker.store.engine import Database
+from worker.sync.discover import discover
+from worker.sync.plan import Order
+from worker.sync.run import Kit, run_to_end
+from worker.wiring import close_kit, open_kit
+
+ROOT = Path(__file__).parents[2]
+GLOBAL_ADMINISTRATOR = "62e90394-69f5-4237-9190-012177145e10"
+BLOCKS = re.compile(r"^```sql\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A statement, and where it is written."""
+
+    place: str
+    sql: str
+
+
+def examples() -> Iterator[Example]:
+    for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))):
+        for number, block in enumerate(BLOCKS.findall(path.read_text(encoding="utf-8")), start=1):
+            for statement in filter(None, map(str.strip, block.split(";\n"))):
+                yield Example(f"{path.name}-{number}", statement)
+
+
+# ---- a past
+
+
+@dataclass
+class Customer:
+    """One customer's tenant, and the objects that the examples are about."""
+
+    number: int
+    tenant: Tenant
+    person: str = ""
+    group: str = ""
+    role: str = ""
+    former: str = ""
+    """Who is deleted, and whose assignment Graph still lists."""
+    robot: str = "00000000-0000-4000-8000-0000000000aa"
+
+    def live(self) -> None:
+        """What is there at the first load."""
+        tenant = self.tenant
+        self.person, self.former = tenant.users.id_at(3), tenant.users.id_at(4)
+        tenant.update_user(self.person, jobTitle="Designer", department="Marketing")
+        self.role = tenant.create_role_definition(
+            id=GLOBAL_ADMINISTRATOR,
+            templateId=GLOBAL_ADMINISTRATOR,
+            isBuiltIn=True,
+            displayName="Global Administrator",
+        )
+        for one in (self.person, self.former, self.robot):
+            tenant.assign_role(self.role, one)
+        self.group = tenant.create_group(displayName="Outer")
+        inner, innermost = (tenant.create_group(displayName=name) for name in ("In", "Innermost"))
+        self._join(self.group, inner, "group")
+        self._join(inner, innermost, "group")
+        self._join(innermost, self.group, "group")
+        for group, members in ((self.group, (5, 6, 7)), (inner, (7, 8)), (innermost, (8, 9, 10))):
+            for index in members:
+                self._join(group, tenant.users.id_at(index))
+        self._join(innermost, self.robot, "servicePrincipal")
+
+    def _join(self, group: str, member: str, kind: Any = "user") -> None:
+        self.tenant.add_member(group, member, kind)
+
+    def steps(self) -> list[Callable[[], None]]:
+        """What happens after it, with a sync behind each step."""
+        tenant, users = self.tenant, self.tenant.users
+        return [
+            lambda: tenant.update_user(self.person, jobTitle="Clerk"),
+            lambda: tenant.update_user(self.person, jobTitle="Judge", department="Law"),
+            lambda: tenant.delete_user(self.person),
+            lambda: tenant.restore_user(self.person),
+            lambda: tenant.delete_user(self.former),
+            lambda: tenant.remove_member(self.group, users.id_at(5)),
+            lambda: tenant.remove_member(self.group, users.id_at(6)),
+            lambda: tenant.add_member(self.group, users.id_at(5)),
+            lambda: tenant.delete_user(users.id_at(9)),
+            lambda: tenant.update_role_definition(self.role, displayName="Boss"),
+        ]
+
+    def names(self) -> dict[str, str]:
+        found = (*self.tenant.live("users"), *self.tenant.live("groups"))
+        return {one["id"]: one["displayName"] for one in found}
+
+    def inside(self, group: str) -> dict[str, str]:
+        """Everybody in a group, by id, each with a type, through nested groups."""
+        found: dict[str, str] = {}
+        waiting = [group]
+        while waiting:
+            for member in self.tenant.members_of(waiting.pop()):
+                if member.id not in found:
+                    found[member.id] = member.type
+                    waiting += [member.id] if member.type == "group" else []
+        return found
+
+
+@dataclass
+class World:
+    database: Database
+    customers: list[Customer]
+
+    def ask(self, example: Example, customer: Customer) -> list[Row]:
+        """The answer for one customer, with its objects in place of those that are left out."""
+        sql = example.sql.replace("group_id = '...'", f"group_id = '{customer.group}'")
+        sql = sql.replace("= '...'", f"= '{customer.person}'")
+        sql = sql.replace("connection_id = 1", f"connection_id = {customer.number}")
+        with self.database.begin() as connection:
+            return [dict(row) for row in connection.execute(text(sql)).mappings()]
+
+    def rows(self, sql: str) -> list[Row]:
+        with self.database.begin() as connection:
+            return [dict(row) for row in connection.execute(text(sql)).mappings()]
+
+
+def sync(kit: Kit, number: int) -> None:
+    with kit.database.begin() as connection:
+        now = connection.execute(select(func.clock_timestamp())).scalar_one()
+    run_to_end(kit, number, Order(now, manual=True))
+
+
+@pytest.fixture(scope="module")
+def world(cluster: Cluster, _shared_server: Server) -> Iterator[World]:
+    nango = _shared_server.nango
+    for connection in list(nango.connections):
+        nango.remove_connection(connection.connection_id, connection.provider_config_key)
+    url = cluster.fresh()
+    settings = load_settings(
+        database_url=url, nango_host=_shared_server.url, nango_secret_key=nango.key
+    )
+    kit = open_kit(settings)
+    customers = []
+    for number, name in enumerate(("contoso", "fabrikam"), start=1):
+        customer = Customer(number, Tenant(seed=40 + number, users=40, groups=6, sites=4))
+        customer.live()
+        silent = {"tenant_mirror": {"initial_events": False}} if number == 2 else None
+        nango.add_connection(name, customer.tenant, metadata=silent)
+        discover(kit.database, kit.nango, settings)
+        sync(kit, number)
+        customers.append(customer)
+    with kit.database.begin() as session:
+        session.execute(text("delete from events.change_events where connection_id = 2"))
+    for customer in customers:
+        for step in customer.steps():
+            step()
+            sync(kit, customer.number)
+    yield World(kit.database, customers)
+    close_kit(kit)
+    cluster.drop(url)
+
+
+# ---- answers
+
+
+def the_largest_groups(world: World, customer: Customer, rows: list[Row]) -> None:
+    sizes = Counter(
+        {
+            group["displayName"]: len(customer.tenant.members_of(group["id"]))
+            for group in customer.tenant.live("groups")
+        }
+    )
+    assert [row["members"] for row in rows] == [size for _, size in sizes.most_common(5)]
+    assert all(sizes[row["display_name"]] == row["members"] for row in rows)
+
+
+def what_happened_after(world: World, customer: Customer, rows: list[Row]) -> None:
+    """Without a gap; what is no longer kept is in front of the rest."""
+    first = 43 if customer.number == 1 else rows[0]["seq"]
+    assert first >= 43
+    assert [row["seq"] for row in rows] == list(range(first, first + len(rows)))
+
+
+def how_fresh(world: World, customer: Customer, rows: list[Row]) -> None:
+    assert len(rows) == 2 * 6
+    assert not any(row["is_late"] for row in rows)
+    assert all(row["behind"].total_seconds() < 600 for row in rows)
+
+
+def global_administrators(world: World, customer: Customer, rows: list[Row]) -> None:
+    """Whatever the role is called now, and nobody who is deleted."""
+    expected = []
+    for one in world.customers:
+        person = next(u for u in one.tenant.live("users") if u["id"] == one.person)
+        expected += [("service_principal", None, None)]
+        expected += [("user", person["displayName"], person["userPrincipalName"])]
+    columns = ("principal_type", "principal_name", "user_principal_name")
+    found = [tuple(row[name] for name in columns) for row in rows]
+    assert Counter(found) == Counter(expected)
+    assert {row["directory_scope_id"] for row in rows} == {"/"}
+    known = [row["principal_type"] for row in rows if row["since"] is not None]
+    assert known == ["user", "user"], "who was restored, not who was there at the first load"
+
+
+def members_with_names(world: World, customer: Customer, rows: list[Row]) -> None:
+    members, names = customer.tenant.members_of(customer.group), customer.names()
+    found = Counter((row["member_type"], row["member"]) for row in rows)
+    assert found == Counter((one.type, names[one.id]) for one in members)
+    assert len(rows) == 3
+
+
+def everybody_inside(world: World, customer: Customer, rows: list[Row]) -> None:
+    kinds = Counter(customer.inside(customer.group).values())
+    kinds["service_principal"] = kinds.pop("servicePrincipal")
+    assert {row["member_type"]: row["count"] for row in rows} == dict(kinds)
+
+
+def holders(world: World, customer: Customer, rows: list[Row]) -> None:
+    tenant = customer.tenant
+    people = {one["id"]: one["userPrincipalName"] for one in tenant.live("users")}
+    roles = {one["id"]: one["displayName"] for one in tenant.live("role_definitions")}
+    expected = Counter(
+        (roles[one["roleDefinitionId"]], people.get(one["principalId"]))
+        for one in tenant.live("role_assignments")
+        if one["principalId"] in people or one["principalId"] == customer.robot
+    )
+    assert Counter((row["role_name"], row["principal"]) for row in rows) == expected
+    kinds = {row["principal_type"] for row in rows if row["principal"] is None}
+    assert kinds == {"service_principal"}
+
+
+def left_by_deleted(world: World, customer: Customer, rows: list[Row]) -> None:
+    live = {one["id"] for one in customer.tenant.live("users")} | {customer.robot}
+    gone = [
+        one for one in customer.tenant.live("role_assignments") if one["principalId"] not in live
+    ]
+    assert len(rows) == len(gone) > 0
+    assert "Boss" in {row["role"] for row in rows}
+    assert all(row["principal"] and row["deleted_at"] for row in rows)
+
+
+def one_epoch(world: World, customer: Customer, rows: list[Row]) -> None:
+    assert len(rows) == 1
+
+
+def changes_of_today(world: World, customer: Customer, rows: list[Row]) -> None:
+    """The steps; midnight may fall between them."""
+    found = {(row["resource"], row["change"]): row["count"] for row in rows}
+    told = world.rows(
+        "select resource, change, count(*) from events.change_events"
+        f" where connection_id = {customer.number} and not initial"
+        " and occurred_at >= current_date group by 1, 2"
+    )
+    assert found == {(row["resource"], row["change"]): row["count"] for row in told}
+    assert found.get(("users", "deleted"), 3) == 3
+    assert found.get(("users", "created"), 0) == 0
+
+
+def history(world: World, customer: Customer, rows: list[Row]) -> None:
+    changes = [
+        (None if customer.number == 2 else "created", "Designer", "Marketing"),
+        ("updated", "Clerk", "Marketing"),
+        ("updated", "Judge", "Law"),
+        ("deleted", None, None),
+        ("restored", "Judge", "Law"),
+    ]
+    assert [(row["change"], row["job_title"], row["department"]) for row in rows] == changes
+    times = [row["occurred_at"] for row in rows]
+    assert (times[0] is None) is (customer.number == 2)
+    assert times[1:] == sorted(times[1:])
+
+
+def nothing_waits(world: World, customer: Customer, rows: list[Row]) -> None:
+    assert rows == []
+
+
+ANSWERS: dict[str, Callable[[World, Customer, list[Row]], None]] = {
+    "as members\n": the_largest_groups,
+    "-- what happened to customer 1 after event 42": what_happened_after,
+    "and seq > 42 order by seq limit 500": what_happened_after,
+    "now() - fresh_at as behind": how_fresh,
+    f"role_template_id = '{GLOBAL_ADMINISTRATOR}'": global_administrators,
+    "as member\n": members_with_names,
+    "with recursive inside": everybody_inside,
+    "as scope\n  from analytics.role_assignments": holders,
+    "coalesce(u.deleted_at, g.deleted_at)": left_by_deleted,
+    "select id from events.epochs": one_epoch,
+    "and not initial": changes_of_today,
+    "undone (n, state)": history,
+    "from sync.removals": nothing_waits,
+    "from sync.quarantine": nothing_waits,
+    "from sync.unresolved": nothing_waits,
+}
+"""By a piece of the statement that no other has."""
+
+
+@pytest.mark.parametrize("example", list(examples()), ids=lambda one: one.place)
+def test_an_example_answers_what_it_says(world: World, example: Example) -> None:
+    answers = [check for piece, check in ANSWERS.items() if piece in example.sql]
+    assert len(answers) == 1, f"an example without an expected answer: {example.sql}"
+    for customer in world.customers:
+        answers[0](world, customer, world.ask(example, customer))
+
+
+def test_every_expected_answer_has_its_example() -> None:
+    written = [example.sql for example in examples()]
+    assert [piece for piece in ANSWERS if not any(piece in sql for sql in written)] == []
+
+
+def test_statements_stand_in_blocks_that_are_marked_as_sql() -> None:
+    """So that none is overlooked by these tests."""
+    for path in (ROOT / "README.md", *ROOT.glob("docs/*.md")):
+        rest = BLOCKS.sub("", path.read_text(encoding="utf-8"))
+        assert re.findall(r"^\s*(?:select|with recursive) .*$", rest, re.MULTILINE) == [], path
