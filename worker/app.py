@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 from celery import Celery
+from celery.schedules import schedule
 from celery.signals import (
     setup_logging,
     worker_process_shutdown,
@@ -23,6 +24,7 @@ from worker.core.log import configure
 from worker.core.redis_pool import check_redis_url
 from worker.core.redis_url import read_redis_url
 from worker.core.settings import Settings, load_settings
+from worker.core.steady import steady_datetime
 from worker.core.stopping import stop
 from worker.tasks.base import drop_kit
 from worker.tasks.presence import Presence
@@ -73,17 +75,20 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "worker_max_memory_per_child": 400_000,
         "worker_hijack_root_logger": False,
         "worker_send_task_events": False,
+        "beat_scheduler": "celery.beat:Scheduler",
         "beat_max_loop_interval": min(5.0, tick),
         "beat_enable_remote_control": True,
         "task_create_missing_queues": False,
         "task_default_queue": MAINTENANCE,
         "task_queues": {name: {"exchange": name, "routing_key": name} for name in QUEUES},
         "task_routes": {"sync.*": {"queue": SYNCS[1]}, "*": {"queue": MAINTENANCE}},
+        # No message expires: its time would be of beat's clock, and judged by a worker's. One that
+        # comes late finds in the database that its turn was taken (worker/tasks/schedule.py).
         "beat_schedule": {
             "tick": {
                 "task": "schedule.tick",
-                "schedule": tick,
-                "options": {"queue": MAINTENANCE, "expires": 2 * tick},
+                "schedule": schedule(tick, nowfun=steady_datetime),
+                "options": {"queue": MAINTENANCE},
             },
         },
         "include": ["worker.tasks.schedule", "worker.tasks.sync", "worker.tasks.maintenance"],

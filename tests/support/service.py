@@ -83,9 +83,9 @@ class Service:
         served = ["-Q", queues, "-c", str(processes)]
         self.start(name, "worker", *served, "-n", f"{name}@test", *PLAIN, **more)
 
-    def start_beat(self, name: str = "beat") -> None:
+    def start_beat(self, name: str = "beat", **more: str) -> None:
         scheduler = ["--scheduler", "celery.beat:Scheduler", "--pidfile", ""]
-        self.start(name, "beat", *scheduler, "--loglevel", "WARNING")
+        self.start(name, "beat", *scheduler, "--loglevel", "WARNING", **more)
 
     def start_relay(self, name: str = "relay", **more: str) -> None:
         self.launch(name, RELAY, **more)

@@ -9,7 +9,9 @@ import pytest
 from sandbox.tenant import Nango, Request, Response, Server
 from worker.core.errors import Broken, Later, Torn, Trouble
 from worker.graph.batch import LIMIT, Batcher
+from worker.graph.envelope import opened
 from worker.nango.client import Address, NangoClient, Patience
+from worker.nango.reply import Reply
 
 JSON = {"content-type": "application/json"}
 TARGETS = {name: f"/v1.0/users/{name}?$select=id" for name in ("a", "b", "c")}
@@ -324,3 +326,17 @@ def test_an_organization_that_cannot_be_read_proves_nothing(
     script(nango, answer)
     with pytest.raises(Torn):
         batcher.get_all(TARGETS)
+
+
+def test_an_item_was_answered_when_the_whole_was() -> None:
+    """A date to wait for counts from there, whatever our own clock says."""
+    items = [
+        {"id": "tenant", "status": 200, "body": organization()},
+        {"id": "0", "status": 429, "headers": {"Retry-After": "Wed, 21 Oct 2026 07:28:30 GMT"}},
+        {"id": "1", "status": 200, "headers": {"Date": "Wed, 21 Oct 2026 07:00:00 GMT"}},
+    ]
+    headers = {"date": "Wed, 21 Oct 2026 07:28:00 GMT"}
+    came = opened(TARGETS, Reply(200, msgspec.json.encode({"responses": items}), headers))
+    assert came is not None
+    assert came.replies["a"].retry_after(0.0) == 30.0
+    assert came.replies["b"].headers["date"] == "Wed, 21 Oct 2026 07:00:00 GMT"

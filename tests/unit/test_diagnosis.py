@@ -239,6 +239,43 @@ def test_the_dispatcher_notices_silence_before_any_call_has_run_out(process: Pro
     assert not is_silent(*process.health.look()), "asked a moment ago"
 
 
+def test_a_clock_that_is_set_back_during_an_outage_keeps_nobody_from_asking(
+    process: Process,
+) -> None:
+    process.answer = SILENCE
+    assert process.diagnosis.takes_turn()
+    process.diagnosis.ask()
+    process.ledger.now -= 3600
+    assert process.diagnosis.takes_turn(), "not only in an hour"
+    assert not process.diagnosis.takes_turn(), "and only once in a few seconds"
+    process.ledger.now += QUESTION_PAUSE
+    assert process.diagnosis.takes_turn()
+    process.answer = LISTED
+    assert process.diagnosis.ask() is None
+    assert not process.state.is_out
+
+
+def test_a_clock_that_is_set_back_lets_silence_be_noticed(process: Process) -> None:
+    process.health.note_worked(anyway=True)
+    process.ledger.now -= 3600
+    other = Process(process.ledger)
+    assert other.state.has_worked
+    other.health.note_sent()
+    process.ledger.now += SILENT_SECONDS + 1
+    assert is_silent(*other.health.look())
+
+
+def test_a_key_that_worked_by_a_clock_that_is_ahead_worked_by_now(ledger: ClockedLedger) -> None:
+    process = Process(ledger)
+    process.health.remember(START + 3600)
+    ledger.now += 1
+    process.health.note_sent()
+    ledger.now += SILENT_SECONDS + 1
+    state, now = process.health.look()
+    assert state.has_worked
+    assert is_silent(state, now)
+
+
 def test_what_somebody_else_wrote_is_started_over(ledger: ClockedLedger) -> None:
     ledger.values["nango:x"] = b'{"worked_at": "yesterday"}'
     assert Process(ledger).state == State()

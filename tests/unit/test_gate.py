@@ -305,6 +305,34 @@ def test_a_servers_clock_that_is_off_does_not_matter(ledger: Ledger) -> None:
     assert 17 < gate.wait("a", USERS, MANUAL)[0] < 23
 
 
+@pytest.mark.parametrize("off", [4, -4, 3600, -3600, 7200, -7200, 10 * 86_400])
+def test_a_hosts_clock_that_is_off_does_not_matter(ledger: Ledger, off: int) -> None:
+    gate = Gate(ledger)
+    told = headers(200, 0, 20) | {
+        "date": time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time()))
+    }
+    gate.learn(Reply(200, b"", told), time.time() + off)
+    assert 17 < gate.wait("a", USERS, MANUAL)[0] < 23
+
+
+@pytest.mark.parametrize("off", [7200, -7200])
+def test_a_date_by_which_no_window_could_end_then_is_passed_over(ledger: Ledger, off: int) -> None:
+    """It is of another server than the one that counts."""
+    gate = Gate(ledger)
+    told = headers(200, 0, 20) | {
+        "date": time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + off))
+    }
+    gate.learn(Reply(200, b"", told), time.time())
+    assert 17 < gate.wait("a", USERS, MANUAL)[0] < 23
+
+
+def test_what_first_loads_wanted_at_a_time_to_come_is_forgotten_in_time() -> None:
+    """Redis's clock was set back by an hour."""
+    account = window(50, wanted_at=NOW + 3600)
+    account, _ = spend(account, NOW, SCHEDULED, RULES)
+    assert account.wanted_at == NOW
+
+
 def test_an_operators_bound_has_a_ledger_of_its_own(ledger: Ledger) -> None:
     """Else it would stay in force after it has been taken away."""
     bound = Gate(ledger, rules=Rules(calls_per_minute=1))

@@ -82,3 +82,25 @@ def test_a_due_time_can_be_reckoned_from_any_pause(value: str) -> None:
     seconds = retry_after(value, NOW)
     due = datetime(2026, 10, 21, tzinfo=UTC) + timedelta(seconds=seconds or 0.0)
     assert due.year <= 9999
+
+
+@pytest.mark.parametrize("off", [0, 4, -4, 3600, -3600, 86_400, -86_400])
+def test_a_date_counts_from_the_answers_own_clock(off: int) -> None:
+    """Whatever the clocks of our host and of the service say."""
+    headers = {
+        "date": "Wed, 21 Oct 2026 07:28:00 GMT",
+        "retry-after": "Wed, 21 Oct 2026 07:28:30 GMT",
+    }
+    assert Reply(429, b"", headers).retry_after(NOW + off) == 30.0
+    assert Reply(429, b"", {**headers, "retry-after": "7"}).retry_after(NOW + off) == 7.0
+
+
+@pytest.mark.parametrize(
+    "date",
+    ["", "soon", "Wed, 99 Oct 2026 07:28:00 GMT", "Thu, 01 Jan 1970 00:00:00 GMT"],
+)
+def test_without_a_date_that_goes_with_it_it_counts_from_our_clock(date: str) -> None:
+    headers = {"date": date, "retry-after": "Wed, 21 Oct 2026 07:28:30 GMT"}
+    assert Reply(429, b"", headers).retry_after(NOW) == 30.0
+    del headers["date"]
+    assert Reply(429, b"", headers).retry_after(NOW) == 30.0

@@ -70,7 +70,8 @@ def requests_of(targets: Mapping[str, str]) -> dict[str, object]:
 
 def opened(targets: Mapping[str, str], reply: Reply) -> Came | None:
     """The answers to the targets; None where they cannot be read, or none tells the tenant."""
-    items = {item.id: _reply(item) for item in _items(reply)}
+    date = reply.headers.get("date")
+    items = {item.id: _reply(item, date) for item in _items(reply)}
     organization = items.get(_TENANT)
     if organization is None:
         return None
@@ -109,9 +110,11 @@ def _item_apart(text: str) -> _Item | None:
         return None
 
 
-def _reply(item: _Item) -> Reply:
-    """The body keeps its bytes: rows are known again by them."""
+def _reply(item: _Item, date: str | None) -> Reply:
+    """The body keeps its bytes: rows are known again by them. It was made when the whole was."""
     headers = {name.lower(): str(value) for name, value in (item.headers or {}).items()}
+    if date is not None:
+        headers.setdefault("date", date)
     return Reply(item.status, bytes(item.body), headers)
 
 

@@ -83,6 +83,8 @@ def turned(account: Account, now: float, rules: Rules) -> Account:
     """
     if account.paused_until > now + LONGEST_PAUSE + WINDOW:
         account = replace(account, paused_until=0.0)
+    if account.wanted_at > now:
+        account = replace(account, wanted_at=now)
     if now < account.resets_at <= now + 3 * WINDOW:
         return account
     limit = rules.calls_per_minute

@@ -8,7 +8,6 @@ https://learn.microsoft.com/graph/throttling
 import hashlib
 import random
 from collections.abc import Callable, Iterable
-from email.utils import parsedate_to_datetime
 from typing import Final
 
 import msgspec
@@ -16,6 +15,7 @@ import msgspec
 from models.run import RunTrigger
 from worker.core.settings import Settings
 from worker.nango.budget import (
+    WINDOW,
     Account,
     Rules,
     Told,
@@ -28,7 +28,7 @@ from worker.nango.budget import (
 )
 from worker.nango.health import Health
 from worker.nango.ledger import Ledger, LocalLedger, SharedLedger
-from worker.nango.reply import LONGEST_PAUSE, Reply
+from worker.nango.reply import LONGEST_PAUSE, Reply, http_time
 
 Change = Callable[[Account, float], Account]
 
@@ -96,7 +96,7 @@ class Gate:
 
     def heed(self, address: str, target: str, reply: Reply, wall: float) -> None:
         """Slow a customer's calls down as Graph asks for, before it has to refuse them."""
-        seconds = wished_pause(reply, _clock_of(reply, wall))
+        seconds = wished_pause(reply, wall)
         if seconds <= 0:
             return
         key = _pause_key(address, service_of(target))
@@ -184,23 +184,18 @@ def wished_pause(reply: Reply, now: float) -> float:
 def _told(reply: Reply, wall: float) -> Told | None:
     """What Nango says of its window, where that makes sense.
 
-    Both times are whole seconds, so the end is taken to be as late as it may be.
+    Both times are whole seconds, so the end is taken to be as late as it may be. The clock is the
+    answer's own; ours only where that has none, or one by which no window could end then.
     """
     limit, left = _number(reply, "x-ratelimit-limit"), _number(reply, "x-ratelimit-remaining")
     reset = _number(reply, "x-ratelimit-reset")
     if limit is None or left is None or reset is None or limit < 1:
         return None
-    seconds = int(reset) + 1 - int(_clock_of(reply, wall))
+    there = http_time(reply.headers.get("date"))
+    clocks = [wall] if there is None else [there, wall]
+    lasting = [int(reset) + 1 - int(clock) for clock in clocks]
+    seconds = next((one for one in lasting if 0 < one <= 2 * WINDOW), lasting[0])
     return Told(int(limit), int(left), int(reset), float(seconds))
-
-
-def _clock_of(reply: Reply, wall: float) -> float:
-    """The answering server's own time, so that our clock need not agree with it."""
-    try:
-        there = parsedate_to_datetime(reply.headers["date"]).timestamp()
-    except (KeyError, ValueError, OverflowError):
-        return wall
-    return there if abs(there - wall) < _KEEP_SECONDS else wall
 
 
 def _number(reply: Reply, name: str) -> float | None:

@@ -35,6 +35,7 @@ SILENT_SECONDS: Final = 15.0
 RECENT: Final = 5.0
 """An answer to somebody else within so many seconds says that Nango works."""
 
+_LONG_AGO: Final = 1.0
 _KEPT_SECONDS: Final = 30 * 86_400
 _NOTED_EVERY: Final = 1.0
 """Seconds for which a process neither reads nor notes the same again."""
@@ -121,6 +122,20 @@ def is_silent(state: State, now: float) -> bool:
     return now - max(state.worked_at, state.asked_at) > SILENT_SECONDS
 
 
+def set_back(state: State, now: float) -> State:
+    """The state after the ledger's clock was set back: what it has of the future was long ago.
+
+    Otherwise neither a question would be asked nor silence be noticed before that time comes.
+    """
+    return replace(
+        state,
+        worked_at=_LONG_AGO if state.worked_at > now else state.worked_at,
+        sent_at=0.0 if state.sent_at > now else state.sent_at,
+        asked_at=0.0 if state.asked_at > now else state.asked_at,
+        outage_since=min(state.outage_since, now),
+    )
+
+
 class Health:
     """The state, shared by all who use the same ledger. Safe to use from several threads."""
 
@@ -135,7 +150,7 @@ class Health:
     def look(self) -> tuple[State, float]:
         """The state and the time it is of."""
         now, (held,) = self._ledger.read([self._key])
-        self._seen = _decoded(held)
+        self._seen = _decoded(held, now)
         self._seen_until = time.monotonic() + _NOTED_EVERY
         return self._seen, now
 
@@ -182,21 +197,26 @@ class Health:
         """Whether the caller is the one to ask now, of all who share the state."""
         while True:
             now, (held,) = self._ledger.read([self._key])
-            state = _decoded(held)
+            state = _decoded(held, now)
             if until_question(state, now, pause) > 0:
                 return False
             if self._save(held, replace(state, asked_at=now)):
                 return True
 
     def remember(self, worked_at: float) -> None:
-        """Take in from elsewhere that the key has worked, where that is not known here."""
-        self._change(lambda s, _: s if s.has_worked else replace(s, worked_at=worked_at))
+        """Take in from elsewhere that the key has worked, where that is not known here.
+
+        ``worked_at`` is of another server's clock, which may be ahead of the ledger's.
+        """
+        self._change(
+            lambda s, now: s if s.has_worked else replace(s, worked_at=min(worked_at, now))
+        )
 
     def _change(self, change: Callable[[State, float], State]) -> tuple[State, float]:
         """Replace the state; the one before, and the time."""
         while True:
             now, (held,) = self._ledger.read([self._key])
-            before = _decoded(held)
+            before = _decoded(held, now)
             after = change(before, now)
             if after == before or self._save(held, after):
                 self._seen = after
@@ -206,8 +226,8 @@ class Health:
         return self._ledger.swap(self._key, held, msgspec.json.encode(after), _KEPT_SECONDS)
 
 
-def _decoded(held: bytes | None) -> State:
+def _decoded(held: bytes | None, now: float) -> State:
     try:
-        return msgspec.json.decode(held or b"{}", type=State)
+        return set_back(msgspec.json.decode(held or b"{}", type=State), now)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return State()

@@ -14,6 +14,7 @@ import redis
 from worker.core.errors import Away, Halt, Trouble
 from worker.core.log import logger
 from worker.core.redis_pool import pool_to, refused_certificate
+from worker.core.steady import steady_time
 
 PREFIX: Final = "tenant-mirror:budget:"
 AWAY_SECONDS: Final = 5.0
@@ -40,19 +41,19 @@ class Ledger(Protocol):
 
 
 class LocalLedger:
-    """The budgets of one process."""
+    """The budgets of one process, by a clock that nobody sets while it runs."""
 
     def __init__(self) -> None:
         self._values: dict[str, tuple[bytes, float]] = {}
         self._lock = Lock()
 
     def read(self, keys: list[str]) -> tuple[float, list[bytes | None]]:
-        now = time.time()
+        now = steady_time()
         with self._lock:
             return now, [self._live(key, now) for key in keys]
 
     def swap(self, key: str, old: bytes | None, new: bytes, seconds: int) -> bool:
-        now = time.time()
+        now = steady_time()
         with self._lock:
             if self._live(key, now) != old:
                 return False

@@ -43,9 +43,11 @@ class Reply:
     def retry_after(self, now: float) -> float | None:
         """Seconds to wait as the service says: an integer, a decimal or an HTTP date.
 
-        ``now`` is Unix time, for the date form. None where nothing usable was sent.
+        A date counts from the answer's own ``Date``; from ``now`` (Unix time) only where it has
+        none that goes with it. None where nothing usable was sent.
         """
-        return retry_after(self.headers.get("retry-after"), now)
+        named = self.headers.get("retry-after")
+        return retry_after(named, clock_for(named, self.headers.get("date"), now))
 
 
 _OUT_OF_TIME: Final = re.compile(rb"time[ds]?[ -]?out|took too long", re.IGNORECASE)
@@ -58,6 +60,26 @@ def is_slow(reply: Reply) -> bool:
     return reply.status in (500, 502, 503) and bool(_OUT_OF_TIME.search(reply.body[:4000]))
 
 
+def http_time(value: str | None) -> float | None:
+    """The Unix time of a Date header; None where there is none that can be read."""
+    try:
+        return None if value is None else parsedate_to_datetime(value).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def clock_for(named: str | None, date: str | None, now: float) -> float:
+    """The time that a Retry-After date counts from: the answer's Date, or ``now`` by our clock.
+
+    The two dates are of one clock, so our own need not agree with it. Where they are further apart
+    than any pause is long, they are not.
+    """
+    until, there = http_time(named), http_time(date)
+    if until is None or there is None or abs(until - there) > LONGEST_PAUSE:
+        return now
+    return there
+
+
 def retry_after(value: str | None, now: float) -> float | None:
     """Parse a Retry-After header into 0 seconds to a day. https://www.rfc-editor.org/rfc/rfc9110"""
     if value is None:
@@ -65,8 +87,8 @@ def retry_after(value: str | None, now: float) -> float | None:
     try:
         seconds = float(value)
     except ValueError:
-        try:
-            seconds = parsedate_to_datetime(value).timestamp() - now
-        except (ValueError, OverflowError):
+        until = http_time(value)
+        if until is None:
             return None
+        seconds = until - now
     return min(max(0.0, seconds), LONGEST_PAUSE) if math.isfinite(seconds) else None

@@ -228,8 +228,8 @@ def start_service(place: Place) -> None:
         "beat": [
             *celery,
             "beat",
-            "--schedule",
-            str(home.path / "beat-schedule"),
+            "--scheduler",
+            "celery.beat:Scheduler",
             "--pidfile",
             "",
             "--loglevel",

@@ -7,7 +7,7 @@ delivered again, with the same ids.
 import math
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from threading import Event
@@ -69,12 +69,22 @@ class _Moved:
 class Delivery:
     """One sink's work, in a thread of its own, until it is ended or the lease is lost."""
 
-    def __init__(self, database: Database, sink: Sink, settings: Settings, ended: Event) -> None:
+    def __init__(
+        self,
+        database: Database,
+        sink: Sink,
+        settings: Settings,
+        ended: Event,
+        *,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """``now`` is the Unix time that requests are signed with."""
         self.sink = sink
         self.ended = ended
         self.round_seconds = ROUND_SECONDS
         self._database = database
         self._settings = settings
+        self._now = now
         self._target: Target | None = None
         self._failures = sink.failures
         self._tried = 0
@@ -175,7 +185,7 @@ class Delivery:
         taken = 0
         try:
             if self._target is None:
-                self._target = open_target(self.sink, self._settings)
+                self._target = open_target(self.sink, self._settings, self._now)
                 self._target.end_by(self._latest)
             for part in _parts(read):
                 try:

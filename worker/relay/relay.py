@@ -16,6 +16,7 @@ from worker.core.settings import Settings
 from worker.events.rewind import follow_server
 from worker.relay.delivery import LEASE_SECONDS, Delivery
 from worker.store.engine import Database
+from worker.store.host_clocks import ClockReport
 from worker.store.lease import me
 from worker.store.sinks import claim, renew
 
@@ -52,6 +53,7 @@ class Relay:
         self._renew_seconds = renew_seconds
         self._serving: list[_Serving] = []
         self._renewed = 0.0
+        self._clock = ClockReport()
 
     def run(self, stop: Event) -> None:
         """Serve sinks until told to stop; requests under way have a grace to be finished."""
@@ -69,6 +71,8 @@ class Relay:
         self._serving = [one for one in self._serving if one.thread.is_alive()]
         if time.monotonic() - self._renewed >= self._renew_seconds:
             self._renew()
+            with self._database.begin() as connection:
+                self._clock.report(connection)
             self._renewed = time.monotonic()
         # Before a sink is claimed: events of another history belong to another epoch.
         follow_server(self._database)
@@ -94,7 +98,9 @@ class Relay:
             without = [one.delivery.sink.id for one in self._serving]
             sinks = claim(connection, me(), seconds=LEASE_SECONDS, limit=limit, without=without)
         for sink in sinks:
-            delivery = Delivery(self._database, sink, self._settings, Event())
+            delivery = Delivery(
+                self._database, sink, self._settings, Event(), now=self._clock.server.time
+            )
             thread = Thread(target=delivery.run, name=f"sink {sink.name}", daemon=True)
             thread.start()
             self._serving.append(_Serving(delivery, thread))

@@ -1,5 +1,8 @@
 """Kinds of sinks, and how each is opened."""
 
+import time
+from collections.abc import Callable
+
 from models.sink import SinkKind
 from worker.core.settings import Settings
 from worker.relay.redis_stream import open_stream
@@ -8,8 +11,11 @@ from worker.relay.webhook import open_webhook
 from worker.store.sinks import Sink
 
 
-def open_target(sink: Sink, settings: Settings) -> Target:
-    """What delivers a sink's events. Raises Halt where its settings make no sense."""
+def open_target(sink: Sink, settings: Settings, now: Callable[[], float] = time.time) -> Target:
+    """What delivers a sink's events. Raises Halt where its settings make no sense.
+
+    ``now`` is the Unix time that requests are signed with.
+    """
     if sink.kind is SinkKind.WEBHOOK:
-        return open_webhook(sink, settings)
+        return open_webhook(sink, settings, now)
     return open_stream(sink, settings)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from worker.core.settings import Settings
+from worker.core.steady import ServerClock
 from worker.relay.target import Envelope
 from worker.relay.targets import open_target
 from worker.relay.webhook import WebhookTarget
@@ -23,13 +24,14 @@ class Tried(NamedTuple):
     status: int | None
 
 
-def try_out(sink: Sink, settings: Settings) -> Tried:
-    """Deliver one test event. Raises whatever a delivery raises."""
+def try_out(sink: Sink, settings: Settings, clock: ServerClock) -> Tried:
+    """Deliver one test event, of now by ``clock``. Raises whatever a delivery raises."""
     event_id = str(uuid.uuid4())
-    target = open_target(sink, settings)
+    target = open_target(sink, settings, clock.time)
+    body = trial_body(event_id, sink.name, settings, clock)
     began = time.monotonic()
     try:
-        target.deliver([Envelope(trial_body(event_id, sink.name, settings), event_id, 0, 0)])
+        target.deliver([Envelope(body, event_id, 0, 0)])
         seconds = time.monotonic() - began
         answer = target.answer if isinstance(target, WebhookTarget) else None
     finally:
@@ -37,9 +39,11 @@ def try_out(sink: Sink, settings: Settings) -> Tried:
     return Tried(sink.name, event_id, round(seconds, 3), answer.status if answer else None)
 
 
-def trial_body(event_id: str, name: str, settings: Settings) -> bytes:
+def trial_body(
+    event_id: str, name: str, settings: Settings, clock: ServerClock | None = None
+) -> bytes:
     """An envelope without a connection, and so without a sequence."""
-    moment = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    moment = f"{datetime.fromtimestamp((clock or ServerClock()).time(), UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
     return msgspec.json.encode(
         {
             "specversion": "1.0",

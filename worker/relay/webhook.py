@@ -6,7 +6,7 @@ https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-w
 
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Final, NamedTuple
 
@@ -17,7 +17,7 @@ from worker.core.settings import Settings
 from worker.core.transport import DEADLINE, Way
 from worker.events.envelope import BATCH_CONTENT_TYPE, CONTENT_TYPE
 from worker.events.sink_settings import WebhookSettings, webhook_settings
-from worker.nango.reply import retry_after
+from worker.nango.reply import clock_for, retry_after
 from worker.relay.address import PinnedTransport, way_of
 from worker.relay.signature import key_of, signed_headers
 from worker.relay.target import Envelope
@@ -68,6 +68,8 @@ class Answer(NamedTuple):
 
     status: int
     retry_after: str | None = None
+    date: str | None = None
+    """The receiver's clock."""
 
 
 class Message(NamedTuple):
@@ -113,7 +115,8 @@ def verdict(answer: Answer, after: float, now: float) -> Trouble | None:
             "set the url that it leads to",
             after=after,
         )
-    named = retry_after(answer.retry_after, now) if status in (413, 429, 503) else None
+    clock = clock_for(answer.retry_after, answer.date, now)
+    named = retry_after(answer.retry_after, clock) if status in (413, 429, 503) else None
     wait = None if named is None else max(named, SHORTEST_PAUSE)
     advice = _ADVICE.get(status, "look into the receiver's log")
     if is_refusal(status):
@@ -141,8 +144,13 @@ class WebhookTarget:
         query: str = "",
         failures: int = 0,
         way: Way | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
-        """``failures`` in a row are known from before. Raises Halt where a secret is none."""
+        """``failures`` in a row are known from before; ``now`` is the Unix time to sign with.
+
+        Raises Halt where a secret is none.
+        """
+        self._now = now
         self._name = name
         self._settings = settings
         self._keys = [key_of(secret) for secret in secrets]
@@ -216,7 +224,7 @@ class WebhookTarget:
         except (httpx.HTTPError, httpx.InvalidURL) as fault:
             found = _unanswered(fault, self._settings.timeout, after)
         else:
-            found = verdict(self.answer, after, time.time())
+            found = verdict(self.answer, after, self._now())
         if found is None:
             return None
         self._failures += 1
@@ -226,7 +234,7 @@ class WebhookTarget:
         return f"sink '{self._name}' ({self._settings.host}): {problem}"
 
     def _send(self, message: Message) -> Answer:
-        signed = signed_headers(self._keys, message.message_id, int(time.time()), message.body)
+        signed = signed_headers(self._keys, message.message_id, int(self._now()), message.body)
         headers = {"Content-Type": message.content_type, **signed}
         request = self._http.build_request(
             "POST",
@@ -240,7 +248,8 @@ class WebhookTarget:
             _read_on(response)
         finally:
             response.close()
-        return Answer(response.status_code, response.headers.get("retry-after"))
+        told = response.headers
+        return Answer(response.status_code, told.get("retry-after"), told.get("date"))
 
 
 def _unanswered(fault: Exception, seconds: float, after: float) -> Trouble:
@@ -269,7 +278,9 @@ def _plain(fault: Exception) -> str:
     return str(fault).strip().split("\n", 1)[0][:400] or type(fault).__name__
 
 
-def open_webhook(sink: Sink, settings: Settings) -> WebhookTarget:
+def open_webhook(
+    sink: Sink, settings: Settings, now: Callable[[], float] = time.time
+) -> WebhookTarget:
     """The receiver of a sink. Raises Halt where its settings or secrets make no sense."""
     keys = sink.secrets.get("keys")
     query = sink.secrets.get("query", "")
@@ -282,4 +293,5 @@ def open_webhook(sink: Sink, settings: Settings) -> WebhookTarget:
         query=str(query),
         failures=sink.failures,
         way=way_of(settings),
+        now=now,
     )

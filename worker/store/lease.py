@@ -16,6 +16,7 @@ from worker.core.errors import Busy, Fenced
 from worker.core.process_identity import this_process
 from worker.store.engine import Database
 
+_NOW = text("select clock_timestamp()")
 _ENSURE = text("insert into sync.leases (connection_id) values (:id) on conflict do nothing")
 _TAKE = text("""
     update sync.leases
@@ -98,6 +99,11 @@ class Transaction:
     connection_id: int
     moment: datetime
     seq: int
+
+    def now(self) -> datetime:
+        """The database's clock as it stands, for what is to wait: it may be behind ``moment``."""
+        now: datetime = self.connection.execute(_NOW).scalar_one()
+        return now
 
 
 def me() -> str:

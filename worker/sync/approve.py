@@ -56,8 +56,9 @@ def reject_held(database: Database, connection_id: int) -> int:
 
 def _release(tx: Transaction, *, full: bool) -> None:
     """Let the held streams go on; at once."""
+    now = tx.now()
     for stream in load_streams(tx.connection, tx.connection_id).values():
         if stream.is_held:
-            after = replace(released(stream), due_at=tx.moment)
-            save_stream(tx, stream, replace(after, full_due_at=tx.moment) if full else after)
-    change_connection(tx, due_at=tx.moment)
+            after = replace(released(stream), due_at=now)
+            save_stream(tx, stream, replace(after, full_due_at=now) if full else after)
+    change_connection(tx, due_at=now)

@@ -58,7 +58,8 @@ def record_failed_start(
             finish_run(tx, run, RunState.FAILED, error=_description(fault))
             tell_walks(tx, run.id, walks)
             if not by_hand:
-                put_off(tx, tx.moment + _pause(tx), tx.moment, done=False)
+                now = tx.now()
+                put_off(tx, now + _pause(tx), now, done=False)
             release_with(connection, lease)
     except Exception as problem:  # noqa: BLE001 - the caller raises the first fault
         logger().warning("a slice that could not begin was not recorded", reason=_kind(problem))

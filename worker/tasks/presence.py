@@ -14,6 +14,7 @@ from worker.core.errors import Trouble
 from worker.core.log import logger
 from worker.core.process_identity import process_table, this_process
 from worker.core.settings import load_settings
+from worker.store.host_clocks import ClockReport
 from worker.store.orphans import free_orphans
 from worker.store.workers import remove_predecessors, remove_worker, report_worker
 from worker.wiring import open_database
@@ -30,6 +31,7 @@ class Presence(bootsteps.StartStopStep):
         super().__init__(consumer, **options)
         self._database = open_database(load_settings())
         self._timer: Any = None
+        self._clock = ClockReport()
 
     def start(self, consumer: Any) -> None:
         self._write(lambda db: remove_predecessors(db, _name(consumer)))
@@ -46,7 +48,18 @@ class Presence(bootsteps.StartStopStep):
         queues = list(consumer.app.amqp.queues.consume_from)
         pids = consumer.pool.info.get("processes") or [os.getpid()]
         processes = [str(process_table().identify(pid)) for pid in pids]
-        self._write(lambda db: _report_and_free(db, _name(consumer), queues, processes))
+        self._write(lambda db: self._report_all(db, _name(consumer), queues, processes))
+
+    def _report_all(
+        self, db: Connection, name: str, queues: list[str], processes: list[str]
+    ) -> None:
+        """Also free what children of this worker held that were killed.
+
+        In a container of its own nobody else can know that they are dead.
+        """
+        report_worker(db, name, queues, processes)
+        free_orphans(db)
+        self._clock.report(db)
 
     def _write(self, write: Callable[[Connection], None]) -> None:
         """Write over a connection of its own: none is left open when a child is forked."""
@@ -57,15 +70,6 @@ class Presence(bootsteps.StartStopStep):
             logger().warning("the worker could not report", reason=str(trouble))
         finally:
             self._database.close()
-
-
-def _report_and_free(db: Connection, name: str, queues: list[str], processes: list[str]) -> None:
-    """Report, and free what children of this worker held that were killed.
-
-    In a container of its own nobody else can know that they are dead.
-    """
-    report_worker(db, name, queues, processes)
-    free_orphans(db)
 
 
 def _name(consumer: Any) -> str:

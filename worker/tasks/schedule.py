@@ -22,6 +22,7 @@ from worker.store.service import (
     note_tick,
     should_discover,
 )
+from worker.store.tick_turn import follow_set_back, take_turn
 from worker.sync.discover import discover
 from worker.sync.run import Kit
 from worker.tasks.base import kit, send, told
@@ -32,21 +33,28 @@ from worker.tasks.sync import sync_slice
 NEW_KEY_SECONDS = 15
 """Seconds between two readings of the list as long as a new key has not shown our connections."""
 
+SET_BACK = "Postgres's clock was set back; what waits for a time of before waits for it no longer"
+
 APPROVAL = "correct NANGO_SECRET_KEY, or run 'tenant-mirror connections approve-missing'"
 
 
 @shared_task(name="schedule.tick")
 def tick() -> None:
-    """Claim what is due and send it on its way; read Nango's list, keep house where that is due."""
-    with told("epoch"):
-        follow_server(kit().database)
-    with told("housekeeping"):
-        with kit().database.begin() as connection:
-            is_due = should_send_housekeeping(connection)
-        if is_due:
-            send(hourly, "maintenance")
+    """Claim what is due and send it on its way; read Nango's list, keep house where that is due.
+
+    A tick that comes late, or soon after another one, costs a statement.
+    """
     with told("tick"):
         mine = kit()
+        if not takes_turn(mine):
+            return
+        with told("epoch"):
+            follow_server(mine.database)
+        with told("housekeeping"):
+            with mine.database.begin() as connection:
+                is_due = should_send_housekeeping(connection)
+            if is_due:
+                send(hourly, "maintenance")
         if _is_to_be_asked(mine.nango):
             send(ask_nango, "maintenance")
         claimed, looks = claim(mine)
@@ -59,6 +67,17 @@ def tick() -> None:
         if claimed:
             crash_point("dispatched")
             logger().info("dispatched", connections=len(claimed))
+
+
+def takes_turn(mine: Kit) -> bool:
+    """Whether a tick is to be run now, by Postgres's clock; True for one caller."""
+    with mine.database.begin() as connection:
+        seconds = take_turn(connection, mine.settings.tick_seconds / 2)
+        if seconds:
+            follow_set_back(connection, seconds)
+    if seconds:
+        logger().error(SET_BACK, seconds=round(seconds))
+    return seconds is not None
 
 
 def claim(mine: Kit) -> tuple[list[tuple[int, RunTrigger]], bool]:

@@ -14,7 +14,7 @@ from worker.core.errors import Torn
 from worker.graph.links import MAX_LENGTH, target_of
 from worker.graph.probe.answers import Answers, is_passing
 from worker.graph.probe.findings import Check, Finding, Verdict, plural
-from worker.nango.reply import Reply
+from worker.nango.reply import Reply, http_time
 from worker.nango.verdict import GRAPH_HEADERS
 
 TOKENS: Final = ("$skiptoken", "$deltatoken", "token")
@@ -130,21 +130,19 @@ def cost(answers: Answers) -> Finding:
 
 def budget(answers: Answers) -> Finding:
     name = "Nango tells its limit"
-    found = [
-        tuple(number_in(reply, header) for header in BUDGET)
-        for reply in _replies(answers)
-        if number_in(reply, BUDGET[0]) is not None
-    ]
+    found = [reply for reply in _replies(answers) if number_in(reply, BUDGET[0]) is not None]
     if not _replies(answers):
         return Finding(name, Verdict.UNKNOWN, "no answers", "waits as Nango's 429 says")
     if not found:
         return Finding(name, Verdict.FAILS, "on no answer", "waits as Nango's 429 says")
-    limit, left, reset = found[-1]
+    limit, left, reset = (number_in(found[-1], header) for header in BUDGET)
     seen = f"{limit:,.0f} calls in a window"
     if left is not None:
         seen += f", {left:,.0f} left"
     if reset is not None:
-        seen += f", renewed in {max(0.0, min(reset - time.time(), 86_400.0)):,.0f} s"
+        there = http_time(found[-1].headers.get("date"))
+        clock = time.time() if there is None else there
+        seen += f", renewed in {max(0.0, min(reset - clock, 86_400.0)):,.0f} s"
     return Finding(name, Verdict.HOLDS, seen, "shares them between all workers")
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from models.resources import RESOURCES
 from worker.ops.cli.output import age
+from worker.store.host_clocks import HostClock
 from worker.store.workers import Worker, unserved
 from worker.tasks.queues import QUEUES
 
@@ -38,6 +39,15 @@ def worker_lines(workers: Sequence[Worker]) -> Iterator[str]:
     if idle:
         sentence = no_worker(idle)
         yield sentence[0].upper() + sentence[1:]
+
+
+def clock_lines(clocks: Sequence[HostClock]) -> Iterator[str]:
+    """A line for each host whose clock is off."""
+    for one in clocks:
+        yield (
+            f"CLOCK: {one}; have its time set by NTP. Its log lines have wrong times, and "
+            "certificates may seem not to be in force; syncs and deliveries do not go by it"
+        )
 
 
 def no_worker(queues: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from models.change_event import ChangeKind
 from models.sink import SinkKind, SinkStart, SinkStatus
+from worker.core.steady import ServerClock
 from worker.events import sink_settings as check
 from worker.ops.cli.output import as_json, opened, print_json, print_table
 from worker.ops.cli.refused import retry, skip
@@ -271,11 +272,14 @@ def test(name: str, as_json: bool) -> None:  # noqa: FBT001
     Its type is the prefix and '.test'; it has no sequence and moves no position.
     """
     from worker.relay.trial import try_out
+    from worker.store.host_clocks import clock_difference
 
+    clock = ServerClock()
     with opened() as (settings, database):
         with database.begin() as db:
             sink = admin.find_sink(db, name)
-        tried = try_out(sink, settings)
+            clock_difference(db, clock)
+        tried = try_out(sink, settings, clock)
     if as_json:
         print_json(tried._asdict())
     else:

@@ -7,7 +7,7 @@ import click
 
 from worker.core.settings import Settings
 from worker.ops.budgets import budget_of, outage_of, shared_gate
-from worker.ops.cli.health_lines import freshness_line, worker_lines
+from worker.ops.cli.health_lines import clock_lines, freshness_line, worker_lines
 from worker.ops.cli.output import (
     APPROVE_MISSING,
     FAILED,
@@ -20,6 +20,7 @@ from worker.ops.cli.output import (
 )
 from worker.ops.sink_health import Health, look
 from worker.store.connections import find
+from worker.store.host_clocks import all_hosts_off
 from worker.store.overview import connections_overview, streams_overview
 from worker.store.service import (
     MissingConnections,
@@ -48,6 +49,7 @@ def status(connection: str | None, as_json: bool) -> None:  # noqa: FBT001
         missing = missing_connections(connected)
         health = look(connected, settings)
         workers = list_workers(connected)
+        clocks = all_hosts_off(connected)
     _mark_missing(rows, missing)
     alive = tick is not None and tick < 6 * settings.tick_seconds + 30
     budget, outage = _look_at_budgets(settings, rows)
@@ -60,6 +62,7 @@ def status(connection: str | None, as_json: bool) -> None:  # noqa: FBT001
             "missing_connections": missing and vars(missing),
             "workers": [vars(one) | {"is_alive": one.is_alive} for one in workers],
             "unserved_queues": unserved(workers, QUEUES),
+            "clocks_off": [vars(one) for one in clocks],
             "nango_budget": budget,
             "sinks": health.sinks,
             "connections": rows,
@@ -68,7 +71,11 @@ def status(connection: str | None, as_json: bool) -> None:  # noqa: FBT001
         return
     said = "alive" if alive else "not running" if tick is None else f"silent for {age(tick)}"
     click.echo(f"dispatcher: {said}")
-    for line in (*worker_lines(workers), *_service_lines(halt, outage, missing)):
+    for line in (
+        *worker_lines(workers),
+        *clock_lines(clocks),
+        *_service_lines(halt, outage, missing),
+    ):
         click.echo(line)
     if budget:
         click.echo(_budget_line(budget))

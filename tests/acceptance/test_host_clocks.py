@@ -1,0 +1,173 @@
+"""Hosts whose clocks are off, or are set while the service runs: nothing shared goes by them."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from celery import Celery
+
+from models.sink import SinkKind, SinkStart
+from sandbox.servers import Servers
+from sandbox.tenant import Nango, Tenant
+from tests.acceptance.conftest import MakeService
+from tests.conftest import Mirror
+from tests.support.host_clock import HostClock
+from tests.support.mirror import scalar
+from tests.support.receiver import Receiver, receiving
+from tests.support.service import (
+    Service,
+    assert_survived,
+    create_and_delete,
+    is_exact,
+    number_of_objects,
+    until,
+)
+from worker.app import configuration
+from worker.core.settings import load_settings
+from worker.store import sink_admin
+from worker.store.engine import Database
+from worker.tasks.queues import MAINTENANCE
+
+COMMAND = [sys.executable, "-c", "from worker.ops.cli import main; main()"]
+HOUR = 3600
+UNDELIVERED = """
+    select count(*) from sync.leases l left join events.positions p using (connection_id)
+     where l.event_seq > coalesce(p.seq, 0)
+"""
+
+MakeClock = Callable[..., HostClock]
+
+
+@pytest.fixture
+def clock_of(tmp_path: Path) -> MakeClock:
+    return lambda name, ahead=0: HostClock(tmp_path / f"{name}.clock", ahead)
+
+
+def command(service: Service, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        env={**service.environment, **more},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def status(service: Service, *arguments: str, **more: str) -> str:
+    return command(service, "status", *arguments, **more).stdout
+
+
+def clocks_off(service: Service) -> list[float]:
+    found: list[dict[str, Any]] = json.loads(status(service, "--json"))["clocks_off"]
+    return [one["seconds"] for one in found]
+
+
+def tells_of_clock(service: Service, *, told: bool) -> bool:
+    return bool(clocks_off(service)) is told
+
+
+def ticks(database: Database) -> str:
+    """When the last tick was run."""
+    return str(
+        scalar(database, "select updated_at from sync.service_state where name = 'tick'") or ""
+    )
+
+
+def until_ticked(database: Database, what: str, seconds: float = 20) -> None:
+    before = ticks(database)
+    until(lambda: ticks(database) != before, seconds, what)
+
+
+@pytest.mark.parametrize("beat", [4, -4, HOUR, -HOUR], ids="beat {:+d} s".format)
+def test_a_beat_and_workers_whose_clocks_differ_work_together(
+    service: Service, database: Database, nango: Nango, clock_of: MakeClock, beat: int
+) -> None:
+    tenant = Tenant(seed=47, users=30, groups=4, sites=3)
+    nango.add_connection("contoso", tenant)
+    service.start_beat(**clock_of("beat", beat).environment)
+    service.start_worker(**clock_of("worker", -beat).environment)
+    service.start_maintenance()
+    until(lambda: is_exact(database, tenant), what="the first load")
+    create_and_delete(tenant)
+    until(lambda: is_exact(database, tenant), what="the changes")
+    assert abs(clocks_off(service)[0] + beat) < 2
+    side = "behind" if beat > 0 else "ahead of"
+    assert f"{abs(beat):,} s {side} Postgres's" in status(service, COLUMNS="200")
+    assert_survived(service, database, tenant)
+
+
+def add_webhook(database: Database, receiver: Receiver) -> None:
+    settings = {"url": receiver.url, "batch": 100, "allow_http": True, "allow_private": True}
+    secrets = {"keys": [receiver.secret]}
+    new = sink_admin.NewSink("crm", SinkKind.WEBHOOK, settings, secrets, start=SinkStart.OLDEST)
+    with database.begin() as connection:
+        sink_admin.add(connection, new, None)
+
+
+def test_webhooks_of_a_host_whose_clock_is_off_are_taken(
+    service: Service, mirror: Mirror, clock_of: MakeClock
+) -> None:
+    """A receiver refuses what is older or newer than five minutes by its own clock."""
+    with receiving() as receiver:
+        add_webhook(mirror.database, receiver)
+        clock = clock_of("relay", HOUR)
+        service.start_relay(**clock.environment)
+        for ahead in (HOUR, -HOUR):
+            clock.set(ahead)
+            create_and_delete(mirror.tenant)
+            mirror.sync()
+            until(lambda: scalar(mirror.database, UNDELIVERED) == 0, what="the deliveries")
+            assert receiver.got
+            assert all(map(receiver.signed, receiver.got))
+            tried = command(service, "sinks", "test", "crm", **clock.environment)
+            assert tried.returncode == 0, tried.stderr
+        until(lambda: [round(off, -1) for off in clocks_off(service)] == [-HOUR], what="the report")
+
+
+def test_a_pile_of_ticks_is_run_as_one(
+    make_service: MakeService, database: Database, servers: Servers
+) -> None:
+    """The maintenance worker was away, and beat was not."""
+    service = make_service(TENANT_MIRROR_TICK_SECONDS="600")
+    with Celery("pile", set_as_current=False) as application:
+        application.config_from_object(configuration(load_settings(redis_url=servers.redis_url)))
+        with application.connection_for_write() as connection:
+            for _ in range(400):
+                application.send_task("schedule.tick", queue=MAINTENANCE, connection=connection)
+    service.start_maintenance()
+    until(lambda: bool(ticks(database)), what="the first tick")
+    first = ticks(database)
+    with redis.Redis.from_url(servers.redis_url) as broker:
+        until(lambda: broker.llen(f"tenant-mirror:{MAINTENANCE}") == 0, what="the rest")
+    assert service.stop("maintenance") == 0
+    assert ticks(database) == first
+    assert service.bugs() == []
+
+
+@pytest.mark.timeout(180)
+def test_clocks_that_are_set_while_the_service_runs_stop_nothing(
+    service: Service, database: Database, nango: Nango, clock_of: MakeClock
+) -> None:
+    tenant = Tenant(seed=48, users=30, groups=4, sites=12)
+    nango.add_connection("contoso", tenant)
+    clock = clock_of("host")
+    service.start_beat(**clock.environment)
+    service.start_worker(**clock.environment)
+    service.start_maintenance(**clock.environment)
+    until(lambda: is_exact(database, tenant), what="the first load")
+    assert scalar(database, "select count(*) from directory.users") == 30
+    assert number_of_objects(tenant) > 30
+    for ahead in (-HOUR, 0, HOUR, 0):
+        clock.set(ahead)
+        until_ticked(database, f"a tick at {ahead:+d} s")
+        create_and_delete(tenant)
+        until(lambda: is_exact(database, tenant), what=f"the changes at {ahead:+d} s")
+        until(partial(tells_of_clock, service, told=bool(ahead)), what="word of the clock")
+    assert_survived(service, database, tenant)
