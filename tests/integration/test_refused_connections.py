@@ -7,13 +7,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 from sqlalchemy.engine import make_url
 
 from sandbox.servers import Servers
 from tests.support.refusing_postgres import PASSWORD_WANTED, refusal, refusing_postgres
 from worker.core.errors import Away, Halt, Trouble
-from worker.store.engine import Database, sql_state
+from worker.store.connecting import connect
+from worker.store.engine import Database
 
 
 def trouble_at(url: str) -> Trouble:
@@ -92,7 +94,7 @@ def test_a_refusal_behind_the_question_for_a_password_counts_as_well() -> None:
     with refusing_postgres(PASSWORD_WANTED, refusal("28P01", "Passwort falsch")) as port:
         trouble = trouble_at(address(port))
     assert isinstance(trouble, Halt)
-    assert str(trouble).endswith("Passwort falsch")
+    assert "does not let us in: Passwort falsch" in str(trouble)
 
 
 def test_a_password_that_is_wanted_and_not_given_is_a_wrong_configuration() -> None:
@@ -102,11 +104,11 @@ def test_a_password_that_is_wanted_and_not_given_is_a_wrong_configuration() -> N
     assert KEPT_OUT in str(trouble)
 
 
-def test_the_message_of_the_server_is_shown_in_one_line_without_its_state() -> None:
+def test_the_message_of_the_server_is_shown_in_one_line_without_what_libpq_adds() -> None:
     with refusing_postgres(refusal("28P01", "falsch", "SCHWERWIEGEND")) as port:
         trouble = trouble_at(address(port))
         place = f"127.0.0.1:{port}/d"
-    assert str(trouble) == f"Postgres at {place} does not let us in: falsch"
+    assert str(trouble) == f"Postgres at {place} does not let us in: falsch, SQL state 28P01"
 
 
 def test_a_command_says_it_in_one_line() -> None:
@@ -126,13 +128,11 @@ def test_a_command_says_it_in_one_line() -> None:
 
 def test_errors_of_statements_read_as_before(servers: Servers) -> None:
     """libpq is verbose only while it connects."""
-    database = Database(servers.database_url)
-    with pytest.raises(Exception, match="nowhere") as caught, database.begin() as connection:
-        connection.exec_driver_sql("select pg_catalog.nowhere()")
-    database.close()
-    assert sql_state(caught.value) == "42883"
-    assert "42883" not in str(caught.value)
-    assert "LOCATION" not in str(caught.value)
+    with connect(servers.database_url) as raw:
+        with pytest.raises(psycopg.errors.UndefinedFunction) as caught:
+            raw.execute("select pg_catalog.nowhere()")
+        assert str(caught.value).startswith("function pg_catalog.nowhere() does not exist")
+        assert "LOCATION" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
