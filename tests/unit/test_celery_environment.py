@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -75,3 +76,19 @@ def test_a_wrong_setting_ends_beat_and_workers_in_a_sentence() -> None:
     assert done.returncode == 1
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith("Error: REDIS_URL: must start with redis://")
+
+
+def test_the_command_that_runs_everything_refuses_them_as_well(tmp_path: Path) -> None:
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("tenant-mirror")), "up"],
+        env={**kept, "TENANT_MIRROR_HOME": str(tmp_path), "CELERY_BROKER_URL": "redis://h"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    assert "CELERY_BROKER_URL would set up Celery otherwise" in line
+    assert not list(tmp_path.iterdir())

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from models.sink import SinkKind, SinkStart
+from worker.core.celery_environment import refuse_celery_variables
 from worker.core.errors import Halt
 from worker.core.settings import Settings
 from worker.events.sink_settings import settings_of
@@ -72,6 +73,7 @@ def running(settings: Settings, say: Callable[[str], None]) -> Iterator[Place]:
 
     Raises Halt, in plain words, where something cannot be started.
     """
+    refuse_celery_variables(os.environ)
     servers = _sandbox_servers()
     try:
         home = servers.Home.find(_checkout())
