@@ -1,6 +1,7 @@
 """Replies that lie, break or refuse: each costs itself and nothing else."""
 
 import json
+import uuid
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -13,6 +14,7 @@ from tests.conftest import MakeMirror, Mirror
 from tests.support.mirror import assert_exact, last_seq, mirrored, scalar
 from worker.core.errors import Halt
 from worker.nango.client import NangoClient, Patience
+from worker.store.quarantine import BOUND
 from worker.sync.discover import discover
 from worker.sync.plan import Order
 from worker.sync.run import run_slice
@@ -98,6 +100,35 @@ def test_an_object_without_an_id_keeps_the_walk_from_sweeping(mirror: Mirror) ->
     report = mirror.sync("users", full=True)
     assert report.state is RunState.PARTIAL
     assert mirrored(mirror.database)["users"].count == 60
+
+
+def test_a_page_of_wrong_objects_is_noted_up_to_a_bound_and_nothing_is_swept(
+    mirror: Mirror,
+) -> None:
+    listed = list(mirror.tenant.live("users"))[:50]
+    page = {"value": [*listed, *({"id": n, "displayName": "Nobody"} for n in range(20_000))]}
+    mirror.nango.before_graph = lambda r: answer(page) if r.path.endswith("/users") else None
+    assert mirror.sync("users", full=True).state is RunState.PARTIAL
+    assert mirrored(mirror.database)["users"].count == 60
+    noted = "select string_agg(reason, ' ' order by key) from sync.quarantine"
+    assert "19,000 more objects of one page were not read" in scalar(mirror.database, noted)
+    assert scalar(mirror.database, "select count(*) from sync.quarantine") < 10
+    mirror.nango.before_graph = None
+    assert mirror.sync("users", full=True).state is RunState.SUCCEEDED
+    assert_exact(mirror.database, mirror.tenant)
+    assert scalar(mirror.database, "select count(*) from sync.quarantine") == 0
+
+
+def test_many_wrong_objects_with_names_are_remembered_up_to_a_bound(mirror: Mirror) -> None:
+    wrong = [{"id": str(uuid.UUID(int=n)), "@removed": n} for n in range(1, 1_501)]
+    page = {"value": [*mirror.tenant.live("users"), *wrong]}
+    mirror.nango.before_graph = lambda r: answer(page) if r.path.endswith("/users") else None
+    assert mirror.sync("users", full=True).state is RunState.PARTIAL
+    assert mirrored(mirror.database)["users"].count == 60
+    noted = scalar(mirror.database, "select count(*) from sync.quarantine")
+    assert BOUND // 2 < noted <= BOUND + 1, "some are asked for by their ids, and are not there"
+    more = "select reason from sync.quarantine where key = 'unreadable:more'"
+    assert "500 more objects" in scalar(mirror.database, more)
 
 
 def test_a_next_link_to_a_foreign_host_is_not_followed(mirror: Mirror) -> None:

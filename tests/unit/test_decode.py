@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 
-from models.resource import DeletedReason
+from models.resource import DeletedReason, Resource
 from models.resources import RESOURCES
 from models.row import shape_of
 from worker.core.errors import Torn
 from worker.graph.decode import decode_object, decode_page, read_changed
-from worker.graph.memberships import edges_of
-from worker.graph.page import Page
+from worker.graph.fragments import count_items
+from worker.graph.memberships import edges_of, take_members
+from worker.graph.page import MOST_ODD, Page
 
 USERS, GROUPS, SITES = RESOURCES["users"], RESOURCES["groups"], RESOURCES["sites"]
 ASSIGNMENTS = RESOURCES["role_assignments"]
@@ -598,3 +599,93 @@ def test_rows_of_a_member_list_are_pairs_even_without_properties() -> None:
 def test_a_list_of_members_that_is_none_is_torn(nonsense: bytes) -> None:
     with pytest.raises(Torn):
         edges_of(guid(1), nonsense)
+
+
+# ---- pages with more wrong objects than any has
+
+WRONG = [
+    "7",
+    "null",
+    "{}",
+    "[]",
+    "[[{}]]",
+    '"text, with ] and \\" in it"',
+    '{"id":7}',
+    '{"id":"x"}',
+    '{"id":"a\\u0000"}',
+    '{"id":"\\ud800"}',
+    '{"displayName":"a,b","id":null}',
+    '{"id":"0a0b0c0d-0000-4000-8000-000000000001","@removed":[1,2]}',
+]
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize("resource", [USERS, GROUPS], ids=lambda one: one.name)
+def test_wrong_objects_are_noted_up_to_a_bound_and_the_rest_is_counted(
+    resource: Resource, wrong: str, *, first: bool
+) -> None:
+    number = 3 * MOST_ODD
+    page = decode_page(
+        resource, f'{{"value":[{",".join([wrong] * number)}]}}'.encode(), first=first
+    )
+    assert len(page.rejects) == MOST_ODD
+    assert page.passed_over == number - MOST_ODD
+    assert page.count == number
+
+
+def test_objects_whose_values_are_wrong_count_as_well() -> None:
+    """Their rows are stored, and each of them is noted."""
+    number = 2 * MOST_ODD
+    page = users(*({"id": guid(n), "createdDateTime": n} for n in range(number)))
+    assert (len(page.rows), len(page.faults)) == (MOST_ODD, MOST_ODD)
+    assert page.passed_over == number - MOST_ODD
+
+
+def test_wrong_objects_that_were_sent_anew_count_as_well() -> None:
+    number = 2 * MOST_ODD
+    sent = body(*({"id": guid(n), "createdDateTime": n} for n in range(number)))
+    page = decode_page(USERS, sent, again=True)
+    read_changed(page, USERS, set(page.unread))
+    assert (len(page.rows), page.passed_over) == (MOST_ODD, number - MOST_ODD)
+
+
+def test_no_page_of_a_size_that_graph_has_is_left_before_its_end() -> None:
+    page = users(*[7] * 998, {"id": guid(1)})
+    assert (len(page.rejects), list(page.rows), page.passed_over) == (998, [guid(1)], 0)
+
+
+def test_what_stands_before_too_many_wrong_objects_is_kept() -> None:
+    page = users({"id": guid(1)}, *[{}] * 5000, {"id": guid(2)}, **{"@odata.nextLink": NEXT})
+    assert list(page.rows) == [guid(1)]
+    assert (page.count, page.next_link) == (5002, NEXT)
+    assert page.passed_over == 5001 - MOST_ODD
+
+
+def test_a_list_of_wrong_members_is_read_up_to_the_bound() -> None:
+    page = Page()
+    link = take_members(page, guid(1), body(*[7] * 5000, **{"@odata.nextLink": NEXT}))
+    assert link == NEXT
+    assert len(page.rejects) == MOST_ODD
+    assert page.passed_over == 5000 - MOST_ODD
+
+
+@pytest.mark.parametrize("wrong", ["[1 2]", "[1,,2]", "[7,]", "7", "{}", '"text"', "null"])
+def test_a_list_that_is_none_is_torn_however_many_are_wrong(wrong: str) -> None:
+    with pytest.raises(Torn):
+        decode_page(USERS, f'{{"value":{wrong}}}'.encode())
+
+
+@pytest.mark.parametrize(
+    ("array", "number"),
+    [
+        ("[]", 0),
+        (" [ ] ", 0),
+        ("[1]", 1),
+        ('["a,b]", "\\"", {"x": [1, 2, {}]}, [[],[]], null]', 5),
+        (f"[{'[' * 60}{']' * 60},1]", 2),
+        (f"[{'[' * 999}{']' * 999},1]", 1),
+    ],
+)
+def test_elements_are_counted_without_taking_them_out(array: str, number: int) -> None:
+    assert count_items(array) == number

@@ -19,7 +19,7 @@ from models.row import shape_of
 from worker.core.errors import Torn
 from worker.graph.document import document_of, link_of, reason_of
 from worker.graph.fragments import members_of, plain_text, text_of
-from worker.graph.page import Incoming, Malformed, Page, Unread
+from worker.graph.page import MOST_ODD, Incoming, Malformed, Page, Unread
 from worker.graph.salvage import salvage
 from worker.graph.taker import Take, source_of, taker
 from worker.nango.reply import UNREADABLE
@@ -90,7 +90,10 @@ def _at_once(resource: Resource, body: bytes) -> Page:
     whole = _envelope(resource.record).decode(body)
     page = Page(next_link=whole.next_link, delta_link=whole.delta_link)
     take = taker(page, resource)
-    for record in whole.value:
+    for number, record in enumerate(whole.value):
+        if page.is_too_odd:
+            page.passed_over = len(whole.value) - number
+            break
         take(record, None)
     return _finished(page, len(whole.value))
 
@@ -151,6 +154,9 @@ def read_changed(page: Page, resource: Resource, changed: Collection[str]) -> No
         if key not in changed:
             page.same.append(key)
             continue
+        if page.is_too_odd:
+            page.passed_over += 1
+            continue
         try:
             take(record_of(raw), raw)
         except UNREADABLE:
@@ -163,17 +169,23 @@ def _one_by_one(resource: Resource, body: bytes) -> Page:
     links = link_of(document, "@odata.nextLink"), link_of(document, "@odata.deltaLink")
     page = Page(next_link=links[0], delta_link=links[1])
     take, record_of = taker(page, resource), _record(resource)
+    apart = count = 0
     for text in value:
+        count += 1
+        if page.is_too_odd or apart >= MOST_ODD:
+            page.passed_over = 1 + value.left()
+            break
         try:
             body = text.encode()
             record = None if _NUL in body else record_of(msgspec.Raw(body))
         except (*UNREADABLE, UnicodeEncodeError):
             record = None
         if record is None:
+            apart += 1
             _take_apart(page, resource, take, text)
         else:
             take(record, None)
-    return _finished(page, len(value))
+    return _finished(page, count + value.left() if page.passed_over else count)
 
 
 def _take_apart(page: Page, resource: Resource, take: Take, text: str) -> None:

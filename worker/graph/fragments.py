@@ -21,6 +21,11 @@ _TOKEN: Final = re.compile(
 _BESIDE_BRACKETS: Final = re.compile(r"""(?:[^][{}"]+|"[^"\\]*(?:\\.[^"\\]*)*")*+""", re.DOTALL)
 """All up to the next bracket: what is deeper than the parts is only counted."""
 
+_STRING: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_INNERMOST: Final = re.compile(r"[\[{][^][}{]*[\]}]")
+_FLATTENED: Final = 64
+"""Levels of nesting that are counted through."""
+
 _BLANK: Final = " \t\r\n"
 _PAIRS: Final = {"]": "[", "}": "{"}
 
@@ -39,7 +44,25 @@ def text_of(body: bytes) -> str:
 
 def items_of(text: str) -> list[str]:
     """The elements of an array. Raises ValueError where the text is none."""
-    return [text[start:end] for start, end, _ in _parts(text, "[")]
+    return list(each_item(text))
+
+
+def each_item(text: str) -> Iterator[str]:
+    """The elements of an array, one after another. Raises ValueError where the text is none."""
+    return (text[start:end] for start, end, _ in _parts(text, "["))
+
+
+def count_items(text: str) -> int:
+    """How many elements an array has, without taking them out of it: in no time.
+
+    Of an array whose elements are nested beyond bounds, not all are counted.
+    """
+    flat = _STRING.sub("0", text).strip(_BLANK)[1:-1]
+    for _ in range(_FLATTENED):
+        flat, changed = _INNERMOST.subn("0", flat)
+        if not changed:
+            return flat.count(",") + 1 if flat.strip(_BLANK) else 0
+    return 1
 
 
 def members_of(text: str) -> dict[str, str]:

@@ -63,6 +63,9 @@ def take_members(page: Page, group_id: str, body: bytes) -> str | None:
         return link
     document, value = document_of(body)
     for text in value:
+        if page.is_too_odd:
+            page.passed_over += 1 + value.left()
+            break
         try:
             member = member_of(text)
         except ValueError as fault:

@@ -1,7 +1,7 @@
 """A page of a walk, as far as it is understood. Plain data."""
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -32,6 +32,10 @@ class Unread(NamedTuple):
     raw: msgspec.Raw
 
 
+MOST_ODD: Final = 1_000
+"""Objects of a page that are taken apart or set apart one by one: more than Graph's pages have."""
+
+
 class Malformed(NamedTuple):
     """An object that cannot be understood; ``key`` is its id where that much is readable."""
 
@@ -56,6 +60,8 @@ class Page:
     edges: dict[tuple[str, str], str] = field(default_factory=dict)
     edges_removed: dict[tuple[str, str], DeletedReason] = field(default_factory=dict)
     rejects: list[Malformed] = field(default_factory=list)
+    passed_over: int = 0
+    """Objects that were not read, as too many before them on the page were odd."""
     conflicts: set[str] = field(default_factory=set)
     apart: dict[Part, Unanswered] = field(default_factory=dict)
     answered: list[Part] = field(default_factory=list)
@@ -64,6 +70,11 @@ class Page:
     next_link: str | None = None
     delta_link: str | None = None
     digest: str = ""
+
+    @property
+    def is_too_odd(self) -> bool:
+        """Whether the rest of it is passed over: each odd object costs a thousand sound ones."""
+        return len(self.rejects) + len(self.faults) >= MOST_ODD
 
     @property
     def keys(self) -> list[str]:

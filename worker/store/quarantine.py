@@ -110,10 +110,25 @@ _UNREADABLE = text("""
 def note_rejects(
     tx: Transaction, resource: Resource, rejects: Iterable[tuple[str | None, str]]
 ) -> None:
-    """Remember malformed objects: key (None where unreadable) and reason."""
-    for key, reason in rejects:
-        digest = hashlib.blake2b(reason.encode(), digest_size=8).hexdigest()
-        _note(tx, resource, key or f"unreadable:{digest}", reason, None)
+    """Remember malformed objects: key (None where unreadable) and reason.
+
+    Each key once; of too many, that there are more.
+    """
+    named = {key or _unreadable(reason): reason for key, reason in rejects}
+    noted = [_note(tx, resource, key, reason, None) for key, reason in named.items()]
+    if not all(noted):
+        _note(tx, resource, MORE, f"there are more than {BOUND}", None)
+
+
+def _unreadable(reason: str) -> str:
+    """Stands for all objects without a readable key that have the same fault."""
+    return f"unreadable:{hashlib.blake2b(reason.encode(), digest_size=8).hexdigest()}"
+
+
+def note_passed_over(tx: Transaction, resource: Resource, number: int) -> None:
+    """Remember that objects were not read, as too many before them were malformed."""
+    if number:
+        _note(tx, resource, MORE, f"{number:,} more objects of one page were not read", None)
 
 
 def _note(
@@ -122,21 +137,19 @@ def _note(
     key: str,
     reason: str,
     properties: Mapping[str, str] | None,
-) -> None:
-    """Remember an object; of too many, that there are more."""
+) -> bool:
+    """Remember an object; whether that was within the bound."""
     values = {
         "id": tx.connection_id,
         "resource": resource.name,
         "key": key,
         "reason": reason,
         "pause": FIRST_PAUSE,
-        "bound": BOUND,
+        "bound": BOUND + (key == MORE),
         "kept_apart": properties is None,
         "properties": None if properties is None else msgspec.json.encode(properties).decode(),
     }
-    if tx.connection.execute(_NOTE, values).rowcount == 0:
-        more = {"key": MORE, "reason": f"there are more than {BOUND}", "bound": BOUND + 1}
-        tx.connection.execute(_NOTE, {**values, **more, "kept_apart": True, "properties": None})
+    return tx.connection.execute(_NOTE, values).rowcount > 0
 
 
 def note_faults(
@@ -151,16 +164,19 @@ def note_faults(
     wrong with others is still so. ``faults`` has key, property and what was wrong.
     """
     known = _known_faults(tx, resource, list(present))
+    within = True
     for key in [*known.keys() - faults.keys(), *faults]:
         before, new = known.get(key, {}), faults.get(key, {})
         fresh = shape_of(resource).told(present[key])
         left = {name: why for name, why in before.items() if name not in fresh}
         if new:
-            _note(tx, resource, key, _reason({**left, **new}), {**left, **new})
+            within &= _note(tx, resource, key, _reason({**left, **new}), {**left, **new})
         elif not left:
             _end_faults(tx, resource, key)
         elif left != before:
-            _note(tx, resource, key, _reason(left), left)
+            within &= _note(tx, resource, key, _reason(left), left)
+    if not within:
+        _note(tx, resource, MORE, f"there are more than {BOUND}", None)
 
 
 def _reason(faults: Mapping[str, str]) -> str:

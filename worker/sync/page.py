@@ -13,7 +13,7 @@ from worker.store.deletions import note_removals, withdraw_removals
 from worker.store.edges import edge_key, merge_edges
 from worker.store.lease import Transaction
 from worker.store.merge import changed_sources, merge_rows
-from worker.store.quarantine import met_again, note_faults, note_rejects
+from worker.store.quarantine import met_again, note_faults, note_passed_over, note_rejects
 from worker.store.seen import Seen, note_seen
 from worker.store.streams import Stream, save_stream
 from worker.store.unresolved import resolve, resolve_shown
@@ -41,7 +41,7 @@ def load_page(session: Session, stream: Stream, page: Page, *, withdraw: bool) -
     if after.phase is Phase.SWEEPING:
         crash_point("walk-complete")
     session.tally.pages += 1
-    session.tally.rejected += len(page.rejects)
+    session.tally.rejected += len(page.rejects) + page.passed_over
     session.tally.objects += page.count
     session.progress(stream.name, after.seen_count, "reading")
     return after
@@ -119,13 +119,14 @@ def _note_removed(tx: Transaction, resource: Resource, edges: Resource | None, p
 
 def _note_rejects(session: Session, tx: Transaction, stream: Stream, page: Page) -> None:
     note_rejects(tx, stream.resource, [(r.key, r.reason) for r in page.rejects])
+    note_passed_over(tx, stream.resource, page.passed_over)
     note_rejects(tx, stream.resource, [(key, CONFLICT) for key in sorted(page.conflicts)])
     if session.quarantined.get(stream.name):
         met_again(tx, stream.resource, page.keys)
     if page.faults or session.quarantined.get(stream.name):
         present = {key: one.present for key, one in page.rows.items()}
         note_faults(tx, stream.resource, present, page.faults)
-    if page.rejects or page.conflicts or page.faults:
+    if page.rejects or page.conflicts or page.faults or page.passed_over:
         session.quarantined[stream.name] = True
 
 
@@ -154,13 +155,18 @@ def _turned(session: Session, stream: Stream, page: Page) -> Stream:
         body_repeats=repeats,
         loop_mark=_mark(stream, page),
         slow_pages=0,
-        incomplete=stream.incomplete or any(r.key is None for r in page.rejects),
+        incomplete=stream.incomplete or _has_unknown(page),
         walk_started_at=began or session.began,
         reason=stream.reason if stream.is_held else None,
     )
     if stream.phase is Phase.LISTING:
         return _end_of_walk(session, after, page) if page.is_last else after
     return _end_of_round(session, after, page) if page.is_last else after
+
+
+def _has_unknown(page: Page) -> bool:
+    """Whether it is not known of which objects the page told: then absence proves nothing."""
+    return page.passed_over > 0 or any(one.key is None for one in page.rejects)
 
 
 def _end_of_walk(session: Session, after: Stream, page: Page) -> Stream:

@@ -230,6 +230,7 @@ def _read_each(
             continue
         whole.rows |= page.rows
         whole.rejects += page.rejects
+        whole.passed_over += page.passed_over
         whole.count += page.count
         if page.next_link is None:
             whole.answered.append(assignments_of(one))
