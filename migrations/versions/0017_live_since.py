@@ -15,6 +15,7 @@ _TABLES = {
     "role_definitions": "t.id::text",
     "role_assignments": "t.id",
 }
+_PARENTS = {"group_members": "groups"}
 _COMMENT = "when it was seen to become live; null where that was not seen"
 
 # An earlier release that revives a row does not know the column: it keeps the beginning of the span
@@ -30,9 +31,10 @@ _TRIGGER = """
        execute function directory.forget_live_since()
 """
 
-# Each connection under its lease row, as every writer has it. What began is told by the last event
-# that made the object live, unless a first load told it; where that event is no longer kept, by a
-# row that has not changed since it was stored after the first load.
+# Each connection under its lease row, as every writer has it, and its events are read once for all
+# tables. What began is told by the last event that made the object live, unless a first load told
+# it; where that event is no longer kept, by a row that has not changed since it was stored after the
+# first load.
 _FILL = """
     do $fill$
     declare customer bigint;
@@ -40,30 +42,30 @@ _FILL = """
       for customer in select id from sync.connections order by id loop
         perform set_config('lock_timeout', '60s', true);
         perform from sync.leases where connection_id = customer for update;
-        {updates}
+        with told as materialized (
+             select distinct on (resource, object_id) resource, object_id,
+                    case when not initial then occurred_at end as began
+               from events.change_events
+              where connection_id = customer and change in ('created', 'restored')
+              order by resource, object_id, seq desc),
+        {updates};
         commit;
       end loop;
     end $fill$
 """
 _UPDATE = """
         update directory.{table} t set live_since = known.began
-          from (select coalesce(e.began, case when e.object_id is null
-                                               and r.first_seen_at = r.changed_at
-                                               and r.first_seen_at > s.first_complete_at
-                                              then r.first_seen_at end) as began, r.place
+          from (select case when e.object_id is not null then e.began
+                            when r.first_seen_at = r.changed_at
+                             and r.first_seen_at > s.first_complete_at then r.first_seen_at
+                       end as began, r.place
                   from (select t.ctid as place, t.first_seen_at, t.changed_at, {key} as key
                           from directory.{table} t
                          where t.connection_id = customer and t.deleted_at is null
                            and t.live_since is null) r
                   join sync.streams s on s.connection_id = customer and s.resource = '{stream}'
-                  left join (select distinct on (object_id) object_id,
-                                    case when not initial then occurred_at end as began
-                               from events.change_events
-                              where connection_id = customer and resource = '{table}'
-                                and change in ('created', 'restored')
-                              order by object_id, seq desc) e on e.object_id = r.key) known
-         where t.ctid = known.place and known.began is not null;
-"""
+                  left join told e on e.resource = '{table}' and e.object_id = r.key) known
+         where t.ctid = known.place and known.began is not null"""
 _LIVE = """
     join sync.connections c on c.id = t.connection_id and c.status <> 'retired'
    where t.deleted_at is null
@@ -124,10 +126,12 @@ def upgrade() -> None:
         )
         for column, comment in _COMMENTS.items():
             op.execute(f"comment on column analytics.{name}.{column} is '{comment}'")
-    updates = "".join(
-        _UPDATE.format(table=table, key=key, stream="groups" if table == "group_members" else table)
+    *others, last = [
+        _UPDATE.format(table=table, key=key, stream=_PARENTS.get(table, table))
         for table, key in _TABLES.items()
-    )
+    ]
+    within = [f"filled_{number} as ({one})" for number, one in enumerate(others)]
+    updates = ",".join(within) + last
     with op.get_context().autocommit_block():
         op.execute("set statement_timeout = 0")
         op.execute(_FILL.format(updates=updates))

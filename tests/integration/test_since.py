@@ -177,6 +177,21 @@ def test_what_comes_back_after_an_outage_has_no_known_beginning(told: Told) -> N
     assert_unknown(told.member(told.outside))
 
 
+@pytest.mark.parametrize("readd", [False, True])
+def test_memberships_that_came_back_during_an_outage_have_no_known_beginning(
+    told: Told, readd: bool
+) -> None:
+    tenant = told.tenant
+    tenant.knobs.readd_on_restore = readd
+    tenant.delete_user(told.inside)
+    told.mirror.sync()
+    told.execute("update sync.streams set fresh_at = fresh_at - interval '1 day'")
+    tenant.restore_user(told.inside)
+    told.mirror.sync()
+    assert_unknown(told.member(told.inside))
+    assert_exact(told.mirror.database, tenant)
+
+
 def test_a_resource_that_was_refused_until_now_is_loaded_for_the_first_time(
     mirror_of: MakeMirror,
 ) -> None:

@@ -33,7 +33,7 @@ def beginnings_of_rows(session: Session, tx: Transaction, stream: Stream) -> Beg
 
 
 def beginnings_of_members(session: Session, tx: Transaction, groups: Stream) -> Beginnings:
-    """Of the memberships that come with groups, or with an answer about members."""
+    """Of the memberships that come with groups."""
     if not groups.observes(tx.moment):
         return NOT_SEEN
     unknown: set[str] = set()
@@ -42,3 +42,13 @@ def beginnings_of_members(session: Session, tx: Transaction, groups: Stream) -> 
     if session.unresolved:
         unknown |= unresolved_keys(tx, GROUPS.name, PartKind.MEMBERS)
     return Beginnings(tx.moment, unknown, listed=groups.phase is Phase.LISTING)
+
+
+def beginnings_of_returned(session: Session, tx: Transaction, groups: Stream) -> Beginnings:
+    """Of the memberships of users and groups that came back in this slice.
+
+    When they did is known from the rounds before, which may have been the first for long.
+    """
+    if session.late & {"users", "groups"}:
+        return NOT_SEEN
+    return beginnings_of_members(session, tx, groups)

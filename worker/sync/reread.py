@@ -35,7 +35,7 @@ from worker.store.quarantine import (
 )
 from worker.store.streams import Stream, load_streams, save_stream
 from worker.store.unresolved import due_parts, resolve, resolve_moot
-from worker.sync.beginnings import beginnings_of_members
+from worker.sync.beginnings import beginnings_of_returned
 from worker.sync.by_id import take_objects
 from worker.sync.confirm import existing, read_member_of, read_members
 from worker.sync.erased import living
@@ -233,7 +233,7 @@ def _take_memberships(session: Session, doubts: Doubts, answers: Answers, groups
     with session.writing() as tx:
         alive = {pair_of(key): kind for key, kind in answers.edges.items()}
         alive = living(alive, session.erased)
-        began = beginnings_of_members(session, tx, groups)
+        began = beginnings_of_returned(session, tx, groups)
         changes = merge_edges(tx, alive, beginnings=began)
         session.record(tx, GROUP_MEMBERS, changes, initial=False)
         gone = {

@@ -59,6 +59,8 @@ class Session:
     renewing: Lock = field(default_factory=Lock)
     quarantined: dict[str, bool] = field(default_factory=dict)
     unresolved: bool = False
+    late: set[str] = field(default_factory=set)
+    """Streams whose last complete reading, as the slice began, was no measure of beginnings."""
     """Whether there may be parts that Graph does not answer for."""
     erased: Erased = field(default_factory=Erased)
     contested: bool = False

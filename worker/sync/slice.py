@@ -110,6 +110,8 @@ def _prepared(session: Session, standing: Standing) -> list[Streaming]:
     noted = {resource for resource, _ in standing.quarantined}
     for name, stream in standing.streams.items():
         session.quarantined[name] = name in noted
+        if not stream.observes(session.began):
+            session.late.add(name)
         names = [resource.name for resource in stream.carries]
         waiting = sum(standing.pending.get((one, False), 0) for one in names)
         streamings.append(Streaming(session, stream, waiting, session.began))
