@@ -51,6 +51,9 @@ class ClockedLedger:
         self.values[key] = new
         return True
 
+    def unusable(self) -> None:
+        """It can always be written."""
+
     def close(self) -> None:
         """Nothing is open."""
 

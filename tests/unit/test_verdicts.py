@@ -14,6 +14,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from worker.core.errors import (
     Away,
     Broken,
+    Full,
     Halt,
     Later,
     Refused,
@@ -380,6 +381,12 @@ def test_a_failure_of_httpx_becomes_ours(kind: type[Exception]) -> None:
 PLACE = "db.example:5432/mirror"
 BY_STATE: dict[str, tuple[type[Trouble], str]] = {
     "08": (Away, "cannot be reached"),
+    "53100": (Full, "no space left"),
+    "53200": (Full, "no memory left"),
+    "53400": (Full, "a limit of its configuration"),
+    "58030": (Later, "fails to read or write"),
+    "XX001": (Later, "damaged data"),
+    "XX002": (Later, "REINDEX"),
     "53": (Away, "cannot be reached"),
     "57P": (Away, "cannot be reached"),
     "28": (Halt, "does not let us in"),
@@ -392,8 +399,8 @@ BY_STATE: dict[str, tuple[type[Trouble], str]] = {
     "55P03": (Later, "give up"),
     "57014": (Later, "give up"),
 }
-IN_TROUBLE = ("25006", "25P03", "25P04", "58000", "58030")
-"""A standby after a failover, a session that was cut for idling, a disk that fails."""
+IN_TROUBLE = ("25006", "25P03", "25P04", "58000")
+"""A standby after a failover, a session that was cut for idling."""
 STATES = {
     kind.sqlstate: kind
     for kind in vars(postgres).values()

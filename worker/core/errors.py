@@ -5,6 +5,7 @@
     ├── Later        the stream waits until then, the others go on
     │   ├── Spent    a budget of calls is used up; the work goes on when there is more
     │   ├── Outage   Nango itself does not work; nothing is sent for anybody until it does
+    │   ├── Full     a disk or the memory of a server that we stand on is used up
     │   ├── Torn     the reply makes no sense; nothing of it was used
     │   ├── EventRefused    a receiver refuses one event; its connection's events wait
     │   └── EventFailed     a receiver failed at one event; whose fault it is, is not known yet
@@ -74,6 +75,10 @@ class Spent(Later):
 
 class Outage(Later):
     """Nango itself does not work now: this is nothing about the connection that met it."""
+
+
+class Full(Later):
+    """A disk or the memory of a server that we stand on is used up: all goes on once it is not."""
 
 
 class Torn(Later):

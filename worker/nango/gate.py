@@ -45,7 +45,11 @@ DIRECTORY: Final = "directory"
 SHAREPOINT: Final = "sharepoint"
 SERVICES: Final = (DIRECTORY, SHAREPOINT)
 
+SHORTAGE_SECONDS: Final = 150
+"""How long a shortage is told after it was last met; what is due is tried again every minute."""
+
 _KEEP_SECONDS: Final = 3600
+_SHORTAGE: Final = "shortage"
 _SPENT: Final = "Nango's budget of calls a minute is spent for now"
 
 
@@ -137,6 +141,20 @@ class Gate:
         """The state of Nango's budget, for people, and the time it is of."""
         now, (held,) = self._ledger.read([self._account])
         return turned(_account(held), now, self._rules), now
+
+    def note_shortage(self, reason: str) -> None:
+        """A disk or memory that we stand on was found to be used up."""
+        _, (held,) = self._ledger.read([_SHORTAGE])
+        self._ledger.swap(_SHORTAGE, held, reason.encode(errors="replace"), SHORTAGE_SECONDS)
+
+    def shortage(self) -> str | None:
+        """What was found to be used up within the last minutes."""
+        _, (held,) = self._ledger.read([_SHORTAGE])
+        return None if held is None else held.decode(errors="replace")
+
+    def unusable(self) -> str | None:
+        """Why the shared budgets cannot be written now; None while they can be."""
+        return self._ledger.unusable()
 
     def _change(self, change: Change) -> None:
         while True:

@@ -5,13 +5,14 @@ and are the same in both places. Redis may lose everything at any time: the next
 again.
 """
 
+import re
 import time
 from threading import Lock
 from typing import Final, Protocol
 
 import redis
 
-from worker.core.errors import Away, Halt, Trouble
+from worker.core.errors import Away, Full, Halt, Trouble
 from worker.core.log import logger
 from worker.core.redis_pool import pool_to, refused_certificate
 from worker.core.steady import steady_time
@@ -19,6 +20,21 @@ from worker.core.steady import steady_time
 PREFIX: Final = "tenant-mirror:budget:"
 AWAY_SECONDS: Final = 5.0
 """How long Redis is left alone after it failed."""
+SHORTAGE_SECONDS: Final = 30.0
+"""Pause before the next attempt at a Redis that is full."""
+
+_SHORTAGES: Final = {
+    "OOM": (
+        "the memory of Redis is used up (it answers OOM); raise its maxmemory, or take out what "
+        "fills it"
+    ),
+    "MISCONF": (
+        "Redis cannot write to its disk and takes nothing in (it answers MISCONF); make room on "
+        "that disk, and see Redis's own log"
+    ),
+}
+"""By the code that begins Redis's answer; within a script it may stand behind a dash."""
+_CODE: Final = re.compile(r"(?:^|\s-)(OOM|MISCONF)\b")
 
 _SWAP: Final = """
 local held = redis.call('GET', KEYS[1])
@@ -36,6 +52,9 @@ class Ledger(Protocol):
 
     def swap(self, key: str, old: bytes | None, new: bytes, seconds: int) -> bool:
         """Replace a value that is still ``old``; whether it was. It lives for ``seconds``."""
+
+    def unusable(self) -> str | None:
+        """Why nothing can be written for others to see; None while it can be."""
 
     def close(self) -> None: ...
 
@@ -61,6 +80,9 @@ class LocalLedger:
                 self._values = {k: v for k, v in self._values.items() if v[1] > now}
             self._values[key] = (new, now + seconds)
             return True
+
+    def unusable(self) -> None:
+        """There are no others."""
 
     def close(self) -> None:
         """Nothing is open."""
@@ -100,6 +122,23 @@ class SharedLedger:
                 self._lost(fault)
         return self._own.swap(key, old, new, seconds)
 
+    def write(self) -> None:
+        """A value that lives for a second. Raises Trouble where Redis does not take it.
+
+        A Redis that is full still answers what is read: only a write tells.
+        """
+        try:
+            self._redis.set(f"{PREFIX}written", b"", ex=1)
+        except (redis.RedisError, OSError) as fault:
+            raise redis_trouble(fault) from fault
+
+    def unusable(self) -> str | None:
+        try:
+            self.write()
+        except Trouble as trouble:
+            return trouble.message
+        return None
+
     def close(self) -> None:
         self._redis.close()
 
@@ -115,6 +154,14 @@ class SharedLedger:
         )
 
 
+def _shortage(fault: Exception) -> str | None:
+    """What a Redis that has no room answers, as a sentence."""
+    if isinstance(fault, redis.exceptions.OutOfMemoryError):
+        return _SHORTAGES["OOM"]
+    found = _CODE.search(str(fault)) if isinstance(fault, redis.ResponseError) else None
+    return None if found is None else _SHORTAGES[found[1]]
+
+
 def redis_trouble(fault: Exception) -> Trouble:
     """What a failure of Redis means for us."""
     name = _name_of(fault)
@@ -123,6 +170,8 @@ def redis_trouble(fault: Exception) -> Trouble:
             f"the certificate of Redis is refused ({refused}), and no password was sent; name its "
             "authority with ssl_ca_certs in the URL, and the host that the certificate is for"
         )
+    if (sentence := _shortage(fault)) is not None:
+        return Full(sentence, after=SHORTAGE_SECONDS)
     match fault:
         case redis.AuthenticationError() | redis.exceptions.AuthorizationError():
             return Halt(f"Redis does not let us in ({name}); check the password in REDIS_URL")
@@ -137,3 +186,12 @@ def _name_of(fault: Exception) -> str:
     code = str(fault).partition(" ")[0]
     is_code = type(fault) is redis.ResponseError and code.isalpha() and code.isupper()
     return code if is_code and code != "ERR" else type(fault).__name__
+
+
+def check_redis(address: str) -> None:
+    """Write a value that lives for a second. Raises Trouble where Redis does not take it."""
+    ledger = SharedLedger(address)
+    try:
+        ledger.write()
+    finally:
+        ledger.close()

@@ -24,6 +24,7 @@ from worker.store.address import normalised, place_of, refuse_other_places
 from worker.store.connecting import WrongParameters, connect
 from worker.store.database_error import first_line, names_only, without_object
 from worker.store.session import CONNECT_ARGS, begin, settle_session
+from worker.store.shortage import shortage
 
 _OURS = (
     psycopg.DataError,
@@ -54,8 +55,8 @@ _UNGRANTED: Final = ("42704", "22", "42601", "42602", "55P02", "0A000")
 _READ_ONLY: Final = "25006"
 """A primary that has become a standby; the connections to it would go on to fail."""
 
-_AWAY = ("08", "53", "57P", _READ_ONLY, "25P03", "25P04", "58000", "58030")
-"""Lost or overloaded, a standby, a session that was cut for idling, a disk that fails."""
+_AWAY = ("08", "53", "57P", _READ_ONLY, "25P03", "25P04", "58000")
+"""Lost or overloaded, a standby, a session that was cut for idling."""
 
 _OWN: Final = "own"
 """Whether no pooler stands between a pooled connection and its session on Postgres."""
@@ -243,12 +244,19 @@ def _database_trouble(fault: psycopg.Error, place: str) -> Trouble:
         )
     if state == "42501":
         return Halt(f"Postgres at {place} denies our role a right: {first_line(fault)}")
-    if state in ("40001", "40P01", "55P03", "57014"):
-        return Later(f"Postgres had to give up a statement ({first_line(fault)})", after=5)
+    if (trouble := _passing(fault, state, place)) is not None:
+        return trouble
     is_lost = fault.pgconn is not None or not (state or isinstance(fault, _OURS))
     if state.startswith(_AWAY) or is_lost:
         return Away(f"Postgres at {place} cannot be reached: {first_line(fault)}", after=10)
     raise fault
+
+
+def _passing(fault: psycopg.Error, state: str, place: str) -> Trouble | None:
+    """What passes by itself, or once somebody has made room."""
+    if state in ("40001", "40P01", "55P03", "57014"):
+        return Later(f"Postgres had to give up a statement ({first_line(fault)})", after=5)
+    return shortage(state, place, first_line(fault))
 
 
 def sql_state(fault: BaseException) -> str | None:

@@ -10,7 +10,7 @@ from models.connection import ConnectionStatus
 from models.run import RunState
 from models.stream import Mode, Phase
 from worker.core.crash import crash_point
-from worker.core.errors import Broken, Halt, Later, Refused, Spent, Trouble
+from worker.core.errors import Broken, Full, Halt, Later, Refused, Spent, Trouble
 from worker.events.ledger import tell_connection
 from worker.store.connections import change_connection, put_off
 from worker.store.lease import Transaction
@@ -183,7 +183,7 @@ def stopped(session: Session, trouble: Trouble, calls: int) -> Report:
             change_connection(tx, due_at=session.moment + after)
         if isinstance(trouble, Halt) and not by_hand:
             note_halt(tx.connection, message)
-    if isinstance(trouble, Halt):
+    if isinstance(trouble, Halt | Full):
         raise trouble
     waits = trouble.after or 0.0
     return Report(session.connection.label, state, message, {}, session.tally, calls, waits)
@@ -192,7 +192,8 @@ def stopped(session: Session, trouble: Trouble, calls: int) -> Report:
 def _stopped_state(trouble: Trouble) -> RunState:
     if isinstance(trouble, Spent):
         return RunState.RUNNING
-    return RunState.PARTIAL if isinstance(trouble, Later) else RunState.FAILED
+    passing = isinstance(trouble, Later) and not isinstance(trouble, Full)
+    return RunState.PARTIAL if passing else RunState.FAILED
 
 
 def _break(session: Session, tx: Transaction, message: str) -> None:

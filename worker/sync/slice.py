@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from models.connection import ConnectionStatus
 from models.resources.group_members import GROUP_MEMBERS
 from worker.core.crash import crash_point
-from worker.core.errors import Later, Refused, Restart, Spent, Trouble
+from worker.core.errors import Full, Later, Refused, Restart, Spent, Trouble
 from worker.core.stopping import is_stopping
 from worker.nango.reply import Reply
 from worker.store.deletions import pending_removals
@@ -236,6 +236,8 @@ def _clear_doubts(session: Session, streams: dict[str, Stream]) -> dict[str, Tro
             groups = take_answers(session, doubts, ask(session.batcher, doubts), streams)
             streams["groups"] = read_whole(session, streams["groups"], groups)
         note_checked(session, streams["groups"], doubts)
+    except Full:
+        raise
     except (Later, Refused, Restart) as trouble:
         return {trouble.resource or "group_members": trouble}
     return {}

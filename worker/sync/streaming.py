@@ -11,7 +11,7 @@ from typing import assert_never
 
 from models.stream import Mode
 from worker.core.crash import crash_point
-from worker.core.errors import Away, Broken, Fenced, Halt, Outage, Reject, Trouble
+from worker.core.errors import Away, Broken, Fenced, Full, Halt, Outage, Reject, Trouble
 from worker.graph.links import target_of
 from worker.nango.reply import Reply
 from worker.store.quarantine import forget_unreadable
@@ -49,7 +49,7 @@ from worker.sync.walk import (
     token_target,
 )
 
-NOT_FOR_GOOD = (Halt, Broken, Fenced, Away, Outage)
+NOT_FOR_GOOD = (Halt, Broken, Fenced, Away, Full, Outage)
 """Troubles that are not about one stream: they end the slice."""
 
 

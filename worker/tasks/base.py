@@ -12,7 +12,7 @@ import structlog
 from kombu.exceptions import OperationalError
 from redis import RedisError
 
-from worker.core.errors import Away, Busy, Fenced, Halt, Trouble
+from worker.core.errors import Away, Busy, Fenced, Full, Halt, Later, Trouble
 from worker.core.log import logger
 from worker.core.settings import load_settings
 from worker.nango.ledger import redis_trouble
@@ -29,7 +29,7 @@ def kit() -> Kit:
     if pid not in _kits:
         _kits.clear()
         _kits[pid] = open_kit(load_settings())
-        with contextlib.suppress(Away), _kits[pid].database.begin() as connection:
+        with contextlib.suppress(Away, Later), _kits[pid].database.begin() as connection:
             free_orphans(connection)
     return _kits[pid]
 
@@ -56,15 +56,26 @@ def told(action: str, **about: object) -> Iterator[None]:
             log.info("left to another process", reason=str(trouble))
         except Halt as trouble:
             log.critical("halted", reason=str(trouble))
+        except Full as trouble:
+            log.critical("no room", reason=str(trouble), do="make room; it goes on by itself")
+            _note_shortage(trouble)
         except Away as trouble:
             log.warning("a server is away", reason=str(trouble))
         except Trouble as trouble:
             log.warning("not done", reason=str(trouble))
 
 
+def _note_shortage(trouble: Full) -> None:
+    """For ``tenant-mirror status``: a database that is full cannot be asked to keep it."""
+    found = _kits.get(os.getpid())
+    if found is not None:
+        found.nango.gate.note_shortage(trouble.message)
+
+
 def send(task: object, queue: str, *arguments: object) -> None:
     """Send a message. Raises Trouble where Redis does not take it."""
     try:
         task.apply_async(arguments, queue=queue)  # type: ignore[attr-defined]
-    except (OperationalError, RedisError) as fault:
+    except (OperationalError, RedisError, AttributeError) as fault:
+        # Kombu has an AttributeError where the channel was closed after an answer of Redis.
         raise redis_trouble(fault) from fault

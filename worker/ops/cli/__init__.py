@@ -96,6 +96,15 @@ def main() -> None:
         from worker.ops.cli.output import explain
 
         sys.exit(explain(trouble))
+    except OSError as fault:
+        from worker.core.disk import full_disk
+        from worker.ops.cli.output import explain, leave_output
+
+        full = full_disk(fault, "standard output")
+        if full is None:
+            raise
+        leave_output()
+        sys.exit(explain(full))
     except KeyboardInterrupt:
         click.echo("stopped", err=True)
         sys.exit(130)

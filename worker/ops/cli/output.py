@@ -1,6 +1,8 @@
 """How the command line speaks: tables for people, JSON for programs, sentences for troubles."""
 
 import json
+import os
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -44,6 +46,13 @@ def explain(trouble: Trouble) -> int:
     if isinstance(trouble, Halt | Unknown):
         return USAGE
     return BUSY if isinstance(trouble, Busy) else FAILED
+
+
+def leave_output() -> None:
+    """What could not be written to standard output goes nowhere, so that the end is quiet."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 @contextmanager

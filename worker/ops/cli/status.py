@@ -1,6 +1,7 @@
 """Commands that look: what is fresh, what is stuck, and whether the events tell the tables."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -52,13 +53,16 @@ def status(connection: str | None, as_json: bool) -> None:  # noqa: FBT001
         clocks = all_hosts_off(connected)
     _mark_missing(rows, missing)
     alive = tick is not None and tick < 6 * settings.tick_seconds + 30
-    budget, outage = _look_at_budgets(settings, rows)
+    shared = _look_at_budgets(settings, rows)
+    budget, outage = shared.budget, shared.outage
     if as_json:
         told: dict[str, object] = {
             "dispatcher_alive": alive,
             "tick_age_seconds": tick,
             "halted": halt or (outage["reason"] if outage else None),
             "nango_outage": outage,
+            "no_room": shared.shortage,
+            "redis": shared.unusable,
             "missing_connections": missing and vars(missing),
             "workers": [vars(one) | {"is_alive": one.is_alive} for one in workers],
             "unserved_queues": unserved(workers, QUEUES),
@@ -76,6 +80,8 @@ def status(connection: str | None, as_json: bool) -> None:  # noqa: FBT001
         *clock_lines(clocks),
         *_service_lines(halt, outage, missing),
     ):
+        click.echo(line)
+    for line in shared.lines():
         click.echo(line)
     if budget:
         click.echo(_budget_line(budget))
@@ -112,23 +118,40 @@ def _mark_missing(rows: list[dict[str, Any]], missing: MissingConnections | None
             row["attention"] = [*row["attention"], "missing from Nango's list; held"]
 
 
-def _look_at_budgets(
-    settings: Settings, rows: list[dict[str, Any]]
-) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """Nango's budget as the workers share it, and its outage, if any.
+@dataclass(frozen=True)
+class _Shared:
+    """What the workers share through Redis; None where nothing is shared or known."""
 
-    Each row is told what Graph asks of it. None where nothing is shared or known.
+    budget: dict[str, Any] | None = None
+    outage: dict[str, Any] | None = None
+    shortage: str | None = None
+    """What a worker found to be used up within the last minutes."""
+    unusable: str | None = None
+    """Why Redis cannot be written to now."""
+
+    def lines(self) -> Iterator[str]:
+        if self.shortage:
+            yield f"NO ROOM: {self.shortage}"
+        if self.unusable and self.unusable != self.shortage:
+            yield f"REDIS: {self.unusable}; until then no work is sent to the workers"
+
+
+def _look_at_budgets(settings: Settings, rows: list[dict[str, Any]]) -> _Shared:
+    """Nango's budget as the workers share it, its outage, and what has no room left.
+
+    Each row is told what Graph asks of it.
     """
     for row in rows:
         row["graph_pauses"] = {}
     gate = shared_gate(settings)
     if gate is None:
-        return None, None
+        return _Shared()
     from worker.core.log import configure_at_need
 
     configure_at_need("WARNING", "console")
     try:
-        return _told_by(gate, settings, rows), outage_of(gate)
+        unusable = gate.unusable()
+        return _Shared(_told_by(gate, settings, rows), outage_of(gate), gate.shortage(), unusable)
     finally:
         gate.close()
 

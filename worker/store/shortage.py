@@ -1,0 +1,59 @@
+"""SQL states of a server that has no room left, or whose disk fails: what they mean, what to do.
+
+Judged by the state alone: messages are in the server's language and may hold rows. Only the path
+of a file of the server's own is taken from them, as it tells which of its disks is meant.
+"""
+
+import re
+from typing import Final
+
+from worker.core.errors import Full, Later, Trouble
+
+FULL_SECONDS: Final = 60.0
+"""Pause before the next attempt: each one asks Graph for a page that may not find room."""
+DAMAGED_SECONDS: Final = 300.0
+
+_FULL: Final = {
+    "53100": (
+        "no space left on a disk of Postgres at {place}{file}; make room there or enlarge it, and "
+        "all goes on by itself"
+    ),
+    "53200": (
+        "Postgres at {place} has no memory left; give it more, or lower its work_mem and "
+        "max_connections"
+    ),
+    "53400": (
+        "Postgres at {place} has reached a limit of its configuration, such as temp_file_limit; "
+        "raise it"
+    ),
+}
+_FAILING: Final = {
+    "58030": (
+        "a disk of Postgres at {place} fails to read or write{file}; see Postgres's own log, and "
+        "check that disk"
+    ),
+    "XX001": (
+        "Postgres at {place} has damaged data{file}; see its log, and restore it from a backup"
+    ),
+    "XX002": "an index of Postgres at {place} is damaged{file}; rebuild it with REINDEX",
+}
+STATES: Final = (*_FULL, *_FAILING)
+
+_FILE: Final = re.compile(
+    r"\"((?:base|global|pg_tblspc|pg_wal|pg_xact|pg_multixact|pg_subtrans|pg_logical|pg_replslot)"
+    r"/[A-Za-z0-9_./-]{1,200})\""
+)
+"""A file below the server's data directory. ``pg_tblspc`` is a tablespace: another disk, mostly."""
+
+
+def shortage(state: str, place: str, said: str) -> Trouble | None:
+    """The trouble that a SQL state stands for, if it is one of these; ``said`` is the message."""
+    sentence = _FULL.get(state) or _FAILING.get(state)
+    if sentence is None:
+        return None
+    found = _FILE.search(said)
+    file = f" (file {found[1]})" if found else ""
+    message = sentence.format(place=place, file=file)
+    if state in _FULL:
+        return Full(message, after=FULL_SECONDS)
+    return Later(message, after=DAMAGED_SECONDS)
