@@ -59,8 +59,6 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "task_time_limit": 300,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
-        # A Redis that is full or read-only answers with an error; it is no reason to end.
-        "broker_channel_error_retry": True,
         "broker_transport_options": {
             # Nothing leans on an acknowledgement reaching Redis. One that fails while the line is
             # cut would keep its place in the pool for ever, and a worker with none left stands

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,10 +21,10 @@ CLI = [sys.executable, "-m", "worker.ops.cli"]
 class Up:
     """A run in a folder of its own, and a second terminal beside it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **more: str) -> None:
         self.folder, self.output = folder, folder.with_suffix(".out")
         kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")}
-        self._environment = {**kept, "TENANT_MIRROR_HOME": str(folder), "COLUMNS": "200"}
+        self._environment = {**kept, "TENANT_MIRROR_HOME": str(folder), "COLUMNS": "200", **more}
         with self.output.open("w") as output:
             self.process = subprocess.Popen(
                 [*CLI, "up"], env=self._environment, stdout=output, stderr=subprocess.STDOUT
@@ -34,13 +35,25 @@ class Up:
 
     def ask(self, *arguments: str) -> str:
         """What a command answers to whoever sources the file that the run names."""
-        lines = (self.folder / "env").read_text().splitlines()
-        named = dict(shlex.split(line)[1].split("=", 1) for line in lines)
-        environment = {**self._environment, **named}
+        environment = {**self._environment, **self.sourced()}
         done = subprocess.run(
             [*CLI, *arguments], env=environment, capture_output=True, text=True, check=True
         )
         return done.stdout
+
+    def sourced(self) -> dict[str, str]:
+        """What the file adds to a shell."""
+        lines = (self.folder / "env").read_text().splitlines()
+        return dict(shlex.split(line)[1].split("=", 1) for line in lines)
+
+    def connections(self) -> dict[str, dict[str, Any]]:
+        """What `status` tells of each customer."""
+        rows = json.loads(self.ask("status", "--json"))["connections"]
+        return {row["display_name"]: row for row in rows}
+
+    def end(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+        assert self.process.wait(120) == 0
 
     def waiting(self) -> dict[str, int]:
         return {
@@ -67,7 +80,42 @@ def test_a_new_user_sees_customers_mirrored_and_events_arrive(up: Up) -> None:
     assert "Contoso" in up.ask("events", "tail", "--last", "50")
     children = children_of(up.process.pid)
     assert len(children) >= 7, "two servers, customers, beat, two workers, a relay"
-    up.process.send_signal(signal.SIGINT)
-    assert up.process.wait(120) == 0
+    up.end()
     assert up.says("stopped; the data are kept for the next start")
     until(lambda: not any(map(is_alive, children)), what="the end of every process")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_a_second_start_goes_on_and_shows_each_trouble(up: Up, home: Path) -> None:
+    """In a shell that has read the file of the first start, as people have it open."""
+    until(lambda: up.says("following the changes"), 150, what="the first loads")
+    up.ask("sandbox", "mutate", "40")
+    up.end()
+    again = Up(home / "up", **up.sourced())
+    try:
+        until(lambda: again.says("following the changes"), 150, what="the second start")
+        assert again.says("are not taken for servers of your own")
+        assert again.says("three simulated customers are up")
+        assert {row["run_state"] for row in again.connections().values()} == {"succeeded"}
+        assert all(not row["attention"] for row in again.connections().values())
+        show_each_trouble(again)
+    finally:
+        again.end()
+
+
+def show_each_trouble(up: Up) -> None:
+    up.ask("sandbox", "delete", "Fabrikam", "60%")
+    up.ask("sandbox", "revoke", "Tailspin")
+    up.ask("sandbox", "refuse", "Contoso", "sites")
+    for line in ("Fabrikam: users HELD", "Tailspin: BROKEN", "Contoso: sites REFUSED"):
+        until(lambda line=line: up.says(line), 120, what=line)  # type: ignore[misc]
+    assert up.connections()["Fabrikam"]["run_state"] == "held"
+    assert up.connections()["Tailspin"]["status"] == "broken"
+    up.ask("sandbox", "restore", "Fabrikam")
+    up.ask("sandbox", "consent", "Tailspin")
+    up.ask("sandbox", "grant", "Contoso", "sites")
+    for number in ("1", "3"):
+        up.ask("resync", number)
+    for name in ("Fabrikam", "Tailspin", "Contoso"):
+        until(lambda name=name: up.says(f"{name}: goes on"), 120, what=name)  # type: ignore[misc]

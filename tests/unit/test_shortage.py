@@ -6,8 +6,9 @@ import re
 import psycopg
 import pytest
 import redis
+from kombu.exceptions import OperationalError
 from psycopg import errors as postgres
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError as DatabaseError
 
 from sandbox.servers import Servers
 from worker.core.disk import full_disk
@@ -27,7 +28,7 @@ def trouble_of(state: str, said: str) -> Exception:
         for kind in vars(postgres).values()
         if isinstance(kind, type) and issubclass(kind, psycopg.Error) and kind.sqlstate == state
     )
-    return translated(OperationalError("insert", {}, kind(said)), PLACE)
+    return translated(DatabaseError("insert", {}, kind(said)), PLACE)
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -110,6 +111,12 @@ def test_a_redis_without_room_is_told_by_its_code(said: str, words: str) -> None
     assert type(trouble) is Full
     assert words in str(trouble)
     assert trouble.after
+
+
+def test_a_message_that_finds_no_room_is_told_through_kombu() -> None:
+    fault = OperationalError("OOM command not allowed")
+    fault.__cause__ = redis.exceptions.OutOfMemoryError("command not allowed")
+    assert type(redis_trouble(fault)) is Full
 
 
 @pytest.mark.parametrize("said", ["ERR a ROOM with OOM-proof walls", "ERR MISCONFIGURED", ""])

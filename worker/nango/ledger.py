@@ -155,11 +155,13 @@ class SharedLedger:
 
 
 def _shortage(fault: Exception) -> str | None:
-    """What a Redis that has no room answers, as a sentence."""
-    if isinstance(fault, redis.exceptions.OutOfMemoryError):
-        return _SHORTAGES["OOM"]
-    found = _CODE.search(str(fault)) if isinstance(fault, redis.ResponseError) else None
-    return None if found is None else _SHORTAGES[found[1]]
+    """What a Redis that has no room answers, as a sentence; kombu wraps its answers."""
+    for one in (fault, fault.__cause__):
+        if isinstance(one, redis.exceptions.OutOfMemoryError):
+            return _SHORTAGES["OOM"]
+        if isinstance(one, redis.ResponseError) and (found := _CODE.search(str(one))):
+            return _SHORTAGES[found[1]]
+    return None
 
 
 def redis_trouble(fault: Exception) -> Trouble:

@@ -20,26 +20,31 @@ from typing import Any, Final
 
 from models.sink import SinkKind, SinkStart
 from worker.core.celery_environment import refuse_celery_variables
+from worker.core.disk import full_disk, tell_full_disk
 from worker.core.errors import Halt
 from worker.core.settings import Settings
 from worker.events.sink_settings import settings_of
+from worker.ops.own_env import (
+    DEMO_CLOCKS,
+    SANDBOX_KEY,
+    SANDBOX_URL,
+    OwnSecrets,
+    given_by_person,
+    notice,
+)
 from worker.store.engine import Database
 from worker.store.sink_admin import NewSink, add, sinks_overview
 from worker.tasks.queues import WORKERS
-
-DEMO_CLOCKS: Final = {
-    "TENANT_MIRROR_DELTA_SECONDS": "5",
-    "TENANT_MIRROR_ROLES_SECONDS": "15",
-    "TENANT_MIRROR_SITES_SECONDS": "30",
-    "TENANT_MIRROR_TICK_SECONDS": "1",
-}
-"""Clocks of the simulated customers, so that one can watch; real ones keep the defaults."""
 
 GRACE: Final = ((signal.SIGTERM, 90.0), (signal.SIGQUIT, 5.0))
 """Warm shutdown: a slice or a delivery in hand is finished."""
 
 RELAY: Final = [sys.executable, "-m", "worker.ops.cli", "relay"]
 """Found with this Python, wherever the console script may be."""
+
+HOME: Final = "TENANT_MIRROR_HOME"
+_SANDBOX: Final = "sandbox"
+"""Under which the home keeps the port and the key of the simulated customers."""
 
 STREAM: Final = "stream"
 """The sink that is there from the start, so that one sees events arrive."""
@@ -54,6 +59,8 @@ class Place:
     simulated: bool
     embedded: bool
     """Both servers are ours, and with them what is in them."""
+    given: frozenset[str]
+    """Variables with which a person named servers, or a Nango, to use instead of ours."""
     env_file: Path
     psql: str
     home: Any
@@ -63,8 +70,9 @@ class Place:
         """What another terminal needs to talk to the same servers."""
         given = ("DATABASE_URL", "REDIS_URL", "NANGO_HOST", "NANGO_SECRET_KEY")
         wanted = (*given, "NANGO_INTEGRATIONS")
-        clocks = tuple(DEMO_CLOCKS) if self.simulated else ()
-        return {k: self.environment[k] for k in (*wanted, *clocks) if k in self.environment}
+        demo = (SANDBOX_URL, SANDBOX_KEY, *DEMO_CLOCKS) if self.simulated else ()
+        found = {k: self.environment[k] for k in (*wanted, *demo) if k in self.environment}
+        return {HOME: str(self.home.path), **found}
 
 
 @contextmanager
@@ -77,10 +85,14 @@ def running(settings: Settings, say: Callable[[str], None]) -> Iterator[Place]:
     servers = _sandbox_servers()
     try:
         home = servers.Home.find(_checkout())
-        with home.locked(), servers.Supervisor(_only_news(say)) as supervisor:
+        with home.locked(), servers.Supervisor(_only_news(say, home)) as supervisor:
             yield _start(settings, servers, home, supervisor, say)
     except servers.ServerError as fault:
         raise Halt(str(fault)) from None
+    except OSError as fault:
+        if (trouble := full_disk(fault, "a file of this start")) is None:
+            raise
+        raise trouble from fault
 
 
 def _sandbox_servers() -> Any:
@@ -100,12 +112,16 @@ def _checkout() -> Path:
     return root if (root / "pyproject.toml").exists() else Path.cwd()
 
 
-def _only_news(say: Callable[[str], None]) -> Callable[[str], None]:
+def _only_news(say: Callable[[str], None], home: Any) -> Callable[[str], None]:
     """Starts and stops go without saying; deaths and restarts do not."""
 
     def tell(line: str) -> None:
-        if "exited" in line or "killed" in line or "restart" in line:
+        name, _, what = line.partition(" ")
+        if what.endswith("restarted"):
             say(line)
+        elif "restarting in" in what:
+            say(f"{line}; its log is {home.log(name)}")
+            tell_full_disk(home.path, say)
 
     return tell
 
@@ -113,7 +129,11 @@ def _only_news(say: Callable[[str], None]) -> Callable[[str], None]:
 def _start(
     settings: Settings, servers: Any, home: Any, supervisor: Any, say: Callable[[str], None]
 ) -> Place:
-    environment = dict(os.environ)
+    given = given_by_person(settings, os.environ, _secrets(home))
+    settings = given.settings
+    if line := notice(given.ignored, home.path / "env"):
+        say(line)
+    environment = {k: v for k, v in os.environ.items() if k not in given.ignored}
     if settings.database_url is None:
         environment["DATABASE_URL"] = servers.start_postgres(
             home, supervisor, settings={"shared_buffers": "256MB"}
@@ -135,13 +155,33 @@ def _start(
         environment["NANGO_HOST"] = settings.nango_host
         assert settings.nango_secret_key is not None
         environment["NANGO_SECRET_KEY"] = settings.nango_secret_key.get_secret_value()
-    for name in ("DATABASE_URL", "REDIS_URL", "NANGO_SECRET_KEY"):
+    for name in ("DATABASE_URL", "REDIS_URL", "NANGO_HOST", "NANGO_SECRET_KEY"):
         environment.pop(f"{name}_FILE", None)
-    embedded = settings.database_url is None and settings.redis_url is None
-    place = Place(environment, simulated, embedded, home.path / "env", _psql(), home, supervisor)
+    named = {
+        "DATABASE_URL": settings.database_url,
+        "REDIS_URL": settings.redis_url,
+        "NANGO_SECRET_KEY": settings.nango_secret_key,
+    }
+    given_names = frozenset(name for name, value in named.items() if value is not None)
+    place = Place(
+        environment,
+        simulated,
+        not given_names & {"DATABASE_URL", "REDIS_URL"},
+        given_names,
+        home.path / "env",
+        _psql(),
+        home,
+        supervisor,
+    )
     lines = [f"export {name}={shlex.quote(v)}" for name, v in place.variables().items()]
     home.write_private("env", "\n".join(lines) + "\n")
     return place
+
+
+def _secrets(home: Any) -> OwnSecrets:
+    """What this home has generated so far."""
+    names = ("postgres", "valkey", _SANDBOX)
+    return OwnSecrets(*(home.secret(name) if home.has_secret(name) else None for name in names))
 
 
 def _psql() -> str:
@@ -158,8 +198,8 @@ def _psql() -> str:
 
 
 def _simulate(servers: Any, home: Any, supervisor: Any) -> dict[str, str]:
-    """Start the simulated customers, changing a little every few seconds."""
-    port, key = home.port("sandbox"), str(uuid.uuid4())
+    """Start the simulated customers as they were left, changing a little every few seconds."""
+    port, key = home.port("sandbox"), home.secret(_SANDBOX, lambda: str(uuid.uuid4()))
     url = f"http://127.0.0.1:{port}"
     supervisor.start(
         servers.Child(
@@ -176,13 +216,16 @@ def _simulate(servers: Any, home: Any, supervisor: Any) -> dict[str, str]:
                 "3",
                 "--mutations",
                 "4",
+                "--keep",
+                str(home.path / "customers.db"),
             ],
             ready=lambda: _answers(f"{url}/health"),
             log=home.log("customers"),
         )
     )
     clocks = {name: os.environ.get(name, value) for name, value in DEMO_CLOCKS.items()}
-    return {"NANGO_HOST": url, "NANGO_SECRET_KEY": key, **clocks}
+    reached = {SANDBOX_URL: url, SANDBOX_KEY: key}
+    return {"NANGO_HOST": url, "NANGO_SECRET_KEY": key, **reached, **clocks}
 
 
 def _answers(url: str) -> bool:

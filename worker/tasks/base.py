@@ -76,6 +76,5 @@ def send(task: object, queue: str, *arguments: object) -> None:
     """Send a message. Raises Trouble where Redis does not take it."""
     try:
         task.apply_async(arguments, queue=queue)  # type: ignore[attr-defined]
-    except (OperationalError, RedisError, AttributeError) as fault:
-        # Kombu has an AttributeError where the channel was closed after an answer of Redis.
+    except (OperationalError, RedisError) as fault:
         raise redis_trouble(fault) from fault

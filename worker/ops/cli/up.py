@@ -4,23 +4,34 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from types import FrameType
 
 import click
 from sqlalchemy import func, select, update
 
 from models.connection import ConnectionStatus, connections
+from worker.core.disk import tell_full_disk
 from worker.core.errors import Trouble
 from worker.core.log import configure
 from worker.core.settings import load_settings
+from worker.nango.ledger import check_redis
+from worker.ops.budgets import outage_of
 from worker.ops.cli.output import print_table
 from worker.ops.local import Place, add_stream, running, start_service
 from worker.ops.migrate import migrate
-from worker.ops.watch import Watcher
+from worker.ops.watch import FEW, Watcher
 from worker.sync.discover import discover
 from worker.sync.run import Kit
 from worker.wiring import close_kit, open_kit
+
+FOLLOW_SECONDS = 1.0
+MANY_SECONDS = 5.0
+"""Between two looks at many customers: each line is about all of them."""
+AWAY_SECONDS = 5.0
 
 
 @click.command()
@@ -31,8 +42,8 @@ def up(once: bool) -> None:  # noqa: FBT001
     Starts embedded Postgres and Valkey servers, beat, workers and a relay, and mirrors the
     connections of NANGO_SECRET_KEY, or three simulated customers where none is set. Change events
     go to a Redis stream, unless there are other sinks. With DATABASE_URL or REDIS_URL set, those
-    servers are used, and no sink is added. Ctrl-C stops everything cleanly; a second start goes on
-    with the same data.
+    servers are used, and no sink is added; values that come from the env file of an earlier start
+    are passed over. Ctrl-C stops everything cleanly; a second start goes on with the same data.
     """
     stop = threading.Event()
 
@@ -57,24 +68,29 @@ def say(line: str) -> None:
 
 
 def _serve(place: Place, stop: threading.Event, started: float, *, once: bool) -> None:
+    os.environ.clear()
     os.environ.update(place.environment)
-    for name in ("DATABASE_URL", "REDIS_URL", "NANGO_SECRET_KEY"):
-        os.environ.pop(f"{name}_FILE", None)
     kit = open_kit(load_settings())
     try:
-        migrate(kit.database)
+        with _hint("DATABASE_URL", place):
+            migrate(kit.database)
+        with _hint("REDIS_URL", place):
+            check_redis(place.environment["REDIS_URL"])
         with kit.database.begin() as connection:
             since: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
-        found = discover(kit.database, kit.nango, kit.settings)
+        with _hint("NANGO_SECRET_KEY", place):
+            found = discover(kit.database, kit.nango, kit.settings)
         say(f"{found.listed} connections in Nango, {len(found.enrolled)} of them new")
         if place.simulated:
             _make_due(kit)
         stream = add_stream(kit.database) if place.embedded else None
         if stream:
             say(f"change events go to the Redis stream {stream}")
+        outage = partial(outage_of, kit.nango.gate)
+        watcher = Watcher(kit.database, say, since, stop.is_set, outage)
+        watcher.note_due()
         start_service(place)
         say("beat, workers and relay are up")
-        watcher = Watcher(kit.database, say, since, stop.is_set)
         if found.listed:
             _show(watcher, place, started)
         if not once:
@@ -83,8 +99,26 @@ def _serve(place: Place, stop: threading.Event, started: float, *, once: bool) -
         close_kit(kit)
 
 
+@contextmanager
+def _hint(name: str, place: Place) -> Iterator[None]:
+    """Say of a server that does not serve us whence its address comes, where a person gave it."""
+    try:
+        yield
+    except Trouble as trouble:
+        if name in place.given:
+            trouble.message += f"\n{name} is set in this shell; unset it to use {_INSTEAD[name]}"
+        raise
+
+
+_INSTEAD = {
+    "DATABASE_URL": "a Postgres that is started here",
+    "REDIS_URL": "a Valkey that is started here",
+    "NANGO_SECRET_KEY": "simulated customers",
+}
+
+
 def _make_due(kit: Kit) -> None:
-    """The simulated customers are new at each start: look at them now, not when it was planned."""
+    """Look at the simulated customers now, not when it was planned: somebody watches."""
     with kit.database.begin() as connection:
         connection.execute(
             update(connections)
@@ -97,10 +131,10 @@ def _show(watcher: Watcher, place: Place, started: float) -> None:
     states = watcher.until_mirrored()
     if not states:
         return
-    columns, rows = watcher.summary(states)
+    summary = watcher.summary(states)
     click.echo()
     seconds = time.monotonic() - started
-    print_table(f"Mirrored, {seconds:.0f} s after the start", columns, rows)
+    print_table(f"Mirrored, {seconds:.0f} s after the start", summary.columns, summary.rows)
     click.echo(f"""
 Look around, in another terminal:
   . {place.env_file}
@@ -110,17 +144,29 @@ Look around, in another terminal:
   .venv/bin/tenant-mirror connections show 1
   .venv/bin/tenant-mirror verify 1
   .venv/bin/tenant-mirror events tail --follow
-  .venv/bin/tenant-mirror sinks list
+  .venv/bin/tenant-mirror sinks list{_SEE_TROUBLE if place.simulated else ""}
 """)
+
+
+_SEE_TROUBLE = """
+  .venv/bin/tenant-mirror sandbox --help       how to make customers refuse, revoke and delete"""
 
 
 def _follow(watcher: Watcher, place: Place, stop: threading.Event) -> None:
     """Say what changes until somebody stops us; a server that is away is no reason to end."""
     watcher.start_following()
     say("following the changes; Ctrl-C stops everything")
-    while not stop.wait(1.0):
+    met: str | None = None
+    while not stop.wait(FOLLOW_SECONDS if len(watcher.positions) <= FEW else MANY_SECONDS):
         try:
+            watcher.tell_alarms()
             watcher.changes(names=place.simulated)
         except Trouble as trouble:
-            say(str(trouble))
-            stop.wait(5.0)
+            if str(trouble) != met:
+                say(met := str(trouble))
+                tell_full_disk(place.home.path, say)
+            stop.wait(AWAY_SECONDS)
+        else:
+            if met is not None:
+                say("Postgres answers again")
+            met = None

@@ -1,0 +1,156 @@
+"""What `make run` shows of a few customers and of many, and when something stands still."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import pytest
+from sqlalchemy import func, select, text
+
+from models.run import RunTrigger
+from sandbox.tenant import Nango, Tenant
+from worker.ops.cli.table import drawn
+from worker.ops.watch import FEW, Watcher
+from worker.store.service import note_halt
+from worker.sync.discover import discover
+from worker.sync.run import Kit, run_slice
+
+MANY = FEW + 1
+
+
+@dataclass
+class Screen:
+    """Customers, and what a person reads of them."""
+
+    kit: Kit
+    nango: Nango
+    lines: list[str] = field(default_factory=list)
+
+    def enrol(self, number: int) -> None:
+        for n in range(number):
+            tenant = Tenant(
+                seed=90 + n, users=4, groups=2, sites=1, role_definitions=2, role_assignments=1
+            )
+            self.nango.add_connection(f"c{n}", tenant)
+        discover(self.kit.database, self.kit.nango, self.kit.settings)
+
+    def sync(self) -> None:
+        for number in range(1, len(self.nango.connections) + 1):
+            run_slice(self.kit, number, trigger=RunTrigger.SCHEDULED)
+
+    def execute(self, statement: str) -> None:
+        with self.kit.database.begin() as connection:
+            connection.execute(text(statement))
+
+    def watcher(self) -> Watcher:
+        with self.kit.database.begin() as connection:
+            since: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
+        watcher = Watcher(self.kit.database, self.lines.append, since, lambda: False)
+        watcher.note_due()
+        return watcher
+
+
+@pytest.fixture
+def screen(kit: Kit, nango: Nango) -> Screen:
+    return Screen(kit, nango)
+
+
+@pytest.mark.parametrize("number", [2, MANY])
+@pytest.mark.parametrize("width", [80, 110])
+def test_the_summary_fits_however_many_customers_there_are(
+    screen: Screen, number: int, width: int
+) -> None:
+    screen.enrol(number)
+    watcher = screen.watcher()
+    screen.sync()
+    summary = watcher.summary(watcher.until_mirrored())
+    lines = [line for row in drawn(summary.columns, summary.rows, width) for line in row]
+    assert max(map(len, lines)) <= width
+    assert len(lines) == len(summary.rows) + 1, "nothing is folded"
+    users = sum(one.tenant.truth()["users"].count for one in screen.nango.connections)
+    counts = {str(row[0]): row[1:] for row in summary.rows}
+    assert sum(int(str(count)) for count in counts["users"]) == users
+    if number == MANY:
+        assert counts["customers succeeded"] == [MANY]
+        assert all(len(row) == 2 for row in summary.rows)
+    else:
+        assert summary.columns == ["", "Contoso (1)", "Contoso (2)"]
+
+
+def test_who_is_not_due_is_not_waited_for(screen: Screen) -> None:
+    screen.enrol(2)
+    screen.sync()
+    screen.execute("update sync.connections set due_at = now() + interval '6 hours' where id = 1")
+    screen.execute("update sync.connections set due_at = now() where id = 2")
+    watcher = screen.watcher()
+    assert watcher.due == {2}
+    run_slice(screen.kit, 2, trigger=RunTrigger.SCHEDULED)
+    summary = watcher.summary(watcher.until_mirrored())
+    (state,) = (row[1:] for row in summary.rows if row[0] == "state")
+    assert state == ["not due yet", "succeeded"]
+
+
+def test_progress_of_many_is_one_line(screen: Screen) -> None:
+    screen.enrol(MANY)
+    watcher = screen.watcher()
+    run_slice(screen.kit, 1, trigger=RunTrigger.SCHEDULED)
+    watcher._tell_progress(watcher._states(), {})
+    assert screen.lines == [f"1 of {MANY} customers are up to date"]
+
+
+def test_changes_of_many_are_one_line_and_of_a_few_a_line_each(screen: Screen) -> None:
+    screen.enrol(MANY)
+    screen.sync()
+    watcher = screen.watcher()
+    watcher.start_following()
+    watcher.changes(names=True)
+    assert screen.lines == []
+    for one in screen.nango.connections:
+        one.tenant.create_user(displayName="Ada Quill")
+    screen.execute("update sync.streams set due_at = now()")
+    screen.sync()
+    watcher.changes(names=True)
+    (line,) = screen.lines
+    assert line.startswith(f"{MANY} changes of {MANY} customers: ")
+    screen.nango.connections[0].tenant.create_user(displayName="Grace Quill")
+    screen.execute("update sync.streams set due_at = now() where connection_id = 1")
+    run_slice(screen.kit, 1, trigger=RunTrigger.SCHEDULED)
+    watcher.changes(names=True)
+    assert "Grace Quill" in screen.lines[-1]
+
+
+def test_a_halt_is_said_once_with_its_reason(screen: Screen) -> None:
+    screen.enrol(1)
+    watcher = screen.watcher()
+    with screen.kit.database.begin() as connection:
+        note_halt(connection, "Nango does not know the key")
+    for _ in range(2):
+        watcher.tell_alarms()
+    assert screen.lines == ["HALTED: Nango does not know the key; it is tried again every minute"]
+
+
+def test_what_a_customer_stands_still_for_is_said_and_its_end(screen: Screen) -> None:
+    screen.enrol(1)
+    (one,) = screen.nango.connections
+    one.refused = {"sites"}
+    screen.sync()
+    watcher = screen.watcher()
+    watcher.tell_alarms()
+    assert len(screen.lines) == 1
+    assert screen.lines[0].startswith("Contoso: sites REFUSED: ")
+    one.refused = set()
+    screen.execute("update sync.streams set due_at = now()")
+    screen.sync()
+    watcher.tell_alarms()
+    assert screen.lines[1:] == ["Contoso: goes on"]
+
+
+def test_an_outage_is_said(screen: Screen) -> None:
+    watcher = screen.watcher()
+    watcher.outage = lambda: {"seconds": 3, "reason": "no call is answered"}
+    watcher.tell_alarms()
+    watcher.outage = lambda: None
+    watcher.tell_alarms()
+    assert screen.lines == [
+        "NANGO DOES NOT WORK: no call is answered; it is asked every few seconds",
+        "Nango works again: all goes on",
+    ]
