@@ -16,6 +16,7 @@ import yaml
 from packaging.requirements import Requirement
 
 from worker.app import app
+from worker.core import heartbeat
 from worker.core.errors import Halt
 from worker.core.settings import SETTINGS, load_settings
 from worker.tasks.queues import QUEUES
@@ -33,13 +34,11 @@ OURS = {name: it for name, it in SERVICES.items() if it["image"].startswith("ten
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
 NOT_SETTINGS = {
-    "HOSTNAME": "set by Docker; Celery's node names end in it",
+    "DATABASE_PASSWORD_FILE": "of deploy/postgres-role.sql, which makes the service's role",
     "NANGO_SECRET_KEY_PATH": "where Compose finds the key's file",
     "PATH": "of the image",
-    "POSTGRES_DB": "of the Postgres image",
     "POSTGRES_INITDB_ARGS": "of the Postgres image",
-    "POSTGRES_PASSWORD": "of the Postgres image; a part of DATABASE_URL for us",
-    "POSTGRES_USER": "of the Postgres image",
+    "POSTGRES_PASSWORD_FILE": "of the Postgres image",
     "PIP_DISABLE_PIP_VERSION_CHECK": "of the build",
     "PIP_NO_CACHE_DIR": "of the build",
     "PIP_ROOT_USER_ACTION": "of the build",
@@ -87,11 +86,24 @@ def test_every_service_of_ours_waits_for_the_migration_and_is_watched() -> None:
         wanted = service["depends_on"]
         assert wanted["migrate"] == {"condition": "service_completed_successfully"}
         assert wanted["postgres"] == wanted["valkey"] == {"condition": "service_healthy"}
-        if name == "relay":
-            continue  # speaks no Celery; its leases in the table of sinks tell that it lives
-        node = {"beat": "celerybeat"}.get(name, name)
-        assert f'-d "{node}@$$HOSTNAME"' in service["healthcheck"]["test"][1]
-    assert app.conf.beat_enable_remote_control
+        assert service["healthcheck"]["test"] == ["CMD", "tenant-mirror", "health", name]
+        assert name in heartbeat.NAMES
+        node = re.search(r"--hostname (\w+)@%h", service["command"])
+        assert node is None or node[1] == name, "the name under which it notes that it works"
+
+
+def test_no_secret_is_in_a_variable_or_on_a_command_line() -> None:
+    given = {name: it.get("environment", {}) for name, it in SERVICES.items()}
+    for name, variables in given.items():
+        plain = [one for one in variables if re.search("PASSWORD|SECRET|URL", one)]
+        assert all(one.endswith("_FILE") for one in plain), name
+        for one in plain:
+            mounted = variables[one].removeprefix("/run/secrets/")
+            assert mounted in SERVICES[name]["secrets"], one
+    text = (ROOT / "docker-compose.yml").read_text()
+    assert not re.search(r"(?i)\$\{?\w*(password|secret_key\b)", text)
+    for it in SERVICES.values():
+        assert set(it.get("secrets", ())) <= COMPOSE["secrets"].keys()
 
 
 def test_a_worker_may_end_its_slice_before_it_is_killed() -> None:

@@ -12,12 +12,15 @@ from typing import Any
 from celery import Celery
 from celery.schedules import schedule
 from celery.signals import (
+    after_task_publish,
+    beat_init,
     setup_logging,
     worker_process_shutdown,
     worker_shutdown,
     worker_shutting_down,
 )
 
+from worker.core import heartbeat
 from worker.core.celery_environment import refuse_celery_variables
 from worker.core.errors import Halt
 from worker.core.log import configure
@@ -77,7 +80,9 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "worker_send_task_events": False,
         "beat_scheduler": "celery.beat:Scheduler",
         "beat_max_loop_interval": min(5.0, tick),
-        "beat_enable_remote_control": True,
+        # Who can write to the broker must not be able to stop or steer a process by that.
+        "worker_enable_remote_control": False,
+        "beat_enable_remote_control": False,
         "task_create_missing_queues": False,
         "task_default_queue": MAINTENANCE,
         "task_queues": {name: {"exchange": name, "routing_key": name} for name in QUEUES},
@@ -112,6 +117,16 @@ def make_app() -> Celery:
 def _logs(**_: Any) -> None:
     settings = load_settings()
     configure(settings.log_level, settings.log_format)
+
+
+@beat_init.connect
+def _beats(**_: Any) -> None:
+    """Beat works while Redis takes what it sends."""
+    after_task_publish.connect(_sent)
+
+
+def _sent(**_: Any) -> None:
+    heartbeat.note("beat")
 
 
 @worker_shutting_down.connect

@@ -102,3 +102,21 @@ def test_what_a_worker_holds_is_shown(service: Service, nango: Nango, database: 
     assert worker["holds"] == ["entra/contoso"]
     assert worker["name"] == f"worker@test:{service.running['worker'].pid}"
     assert "syncing entra/contoso" in call(service, "status").stdout
+
+
+def test_a_process_cannot_be_commanded_through_the_broker(service: Service) -> None:
+    service.start_all()
+    wait_until(lambda: not status(service)["unserved_queues"], 60, "nobody reports")
+    for kind, *words in (("inspect", "ping"), ("control", "shutdown")):
+        done = subprocess.run(
+            [sys.executable, "-m", "celery", "-A", "worker.app", kind, "--timeout", "3", *words],
+            env=service.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode != 0
+        assert "No nodes replied" in done.stdout + done.stderr
+    assert service.ended() == {}
+    assert status(service)["unserved_queues"] == []

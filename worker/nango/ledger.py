@@ -178,7 +178,10 @@ def redis_trouble(fault: Exception) -> Trouble:
         case redis.AuthenticationError() | redis.exceptions.AuthorizationError():
             return Halt(f"Redis does not let us in ({name}); check the password in REDIS_URL")
         case redis.exceptions.NoPermissionError():
-            return Halt("Redis denies our user a command; it needs GET, SET, TIME and EVALSHA")
+            return Halt(
+                "Redis denies our user a command; the budgets need GET, MGET, SET, TIME, EVALSHA "
+                "and SCRIPT LOAD on tenant-mirror:budget:*"
+            )
         case _:
             return Away(f"Redis cannot be used now ({name})", after=AWAY_SECONDS)
 

@@ -254,7 +254,8 @@ def start_service(place: Place) -> None:
     home = place.home
     celery = [sys.executable, "-m", "celery", "--app", "worker.app", "--quiet"]
     name = socket.gethostname()
-    plain = ["--without-gossip", "--without-mingle", "--loglevel", "WARNING"]
+    plain = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+    plain += ["--loglevel", "WARNING"]
     commands = {
         child: [
             *celery,

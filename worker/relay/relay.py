@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from threading import Event, Thread
 from typing import Final
 
+from worker.core import heartbeat
 from worker.core.errors import Trouble
 from worker.core.log import logger
 from worker.core.settings import Settings
@@ -63,6 +64,7 @@ class Relay:
                     self._look()
                 except Trouble as trouble:
                     logger().warning("sinks cannot be looked after", reason=str(trouble))
+                heartbeat.note("relay")
                 stop.wait(min(LOOK_SECONDS, self._renew_seconds))
         finally:
             self._end()

@@ -10,6 +10,7 @@ from typing import Any
 from celery import bootsteps
 from sqlalchemy import Connection
 
+from worker.core import heartbeat
 from worker.core.errors import Trouble
 from worker.core.log import logger
 from worker.core.process_identity import process_table, this_process
@@ -45,6 +46,7 @@ class Presence(bootsteps.StartStopStep):
         self._write(lambda db: remove_worker(db, _name(consumer)))
 
     def _report(self, consumer: Any) -> None:
+        heartbeat.note(consumer.hostname.partition("@")[0])
         queues = list(consumer.app.amqp.queues.consume_from)
         pids = consumer.pool.info.get("processes") or [os.getpid()]
         processes = [str(process_table().identify(pid)) for pid in pids]

@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "erase": ("erase:erase", "Erase a person's data, for good; lift or list erasures."),
     "probe": ("probe:probe", "Ask a tenant, in 15 calls, whether it answers as we assume."),
     "status": ("status:status", "What is fresh, what is stuck, and why."),
+    "health": ("health:health", "Say whether a process of this host works; for health checks."),
     "metrics": ("metrics:metrics", "Tell Prometheus how everything is, once or at an address."),
     "verify": ("status:verify", "Check that the change events tell the tables."),
     "relay": ("relay:relay", "Deliver change events to their sinks, until told to stop."),

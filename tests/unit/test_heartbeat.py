@@ -1,0 +1,64 @@
+"""Signs of life of a process, as a health check reads them."""
+
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from worker.core import heartbeat
+from worker.ops.cli.health import health
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path) -> Iterator[Path]:
+    before, tempfile.tempdir = tempfile.tempdir, str(tmp_path)
+    yield tmp_path
+    tempfile.tempdir = before
+
+
+def test_a_process_that_noted_nothing_is_not_healthy(folder: Path) -> None:
+    done = CliRunner().invoke(health, ["worker"])
+    assert done.exit_code == 1
+    assert str(folder) in done.output
+
+
+def test_who_noted_it_just_now_is_healthy_and_others_are_not() -> None:
+    heartbeat.note("worker")
+    assert CliRunner().invoke(health, ["worker"]).exit_code == 0
+    assert CliRunner().invoke(health, ["relay"]).exit_code == 1
+    assert CliRunner().invoke(health, ["somebody"]).exit_code == 2
+
+
+@pytest.mark.parametrize(("ago", "code"), [(59, 0), (61, 1)])
+def test_what_was_noted_too_long_ago_counts_no_more(ago: int, code: int) -> None:
+    heartbeat.note("beat")
+    heartbeat.path_of("beat").write_text(str(time.monotonic() - ago))
+    assert CliRunner().invoke(health, ["beat"]).exit_code == code
+
+
+@pytest.mark.parametrize("content", ["", "soon", "9999999999999"])
+def test_what_cannot_be_a_moment_of_this_host_says_nothing(content: str) -> None:
+    heartbeat.note("beat")
+    heartbeat.path_of("beat").write_text(content)
+    assert heartbeat.seconds_since("beat") is None
+
+
+def test_a_place_that_cannot_be_written_ends_no_process(folder: Path) -> None:
+    heartbeat.path_of("relay").parent.write_text("in the way")
+    heartbeat.note("relay")
+    assert CliRunner().invoke(health, ["relay"]).exit_code == 1
+
+
+def test_a_link_that_somebody_laid_is_replaced_and_not_followed(folder: Path) -> None:
+    heartbeat.note("relay")
+    target = folder / "target"
+    target.write_text("mine")
+    heartbeat.path_of("relay").unlink()
+    heartbeat.path_of("relay").symlink_to(target)
+    heartbeat.note("relay")
+    assert target.read_text() == "mine"
+    assert not heartbeat.path_of("relay").is_symlink()
+    assert [one.name for one in heartbeat.path_of("relay").parent.iterdir()] == ["relay"]

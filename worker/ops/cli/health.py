@@ -1,0 +1,32 @@
+"""The health check of a container: whether the process that it is for still works."""
+
+import sys
+
+import click
+
+from worker.core import heartbeat
+
+
+@click.command()
+@click.argument("name", type=click.Choice(heartbeat.NAMES))
+@click.option(
+    "--within",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long ago it may have worked last.",
+)
+def health(name: str, within: float) -> None:
+    """Say whether the process NAME of this host works: exit code 0, or 1 where it does not.
+
+    Beat works while it sends ticks, a worker while its loop consumes messages, a relay while it
+    looks after its sinks. Neither Redis nor Postgres is asked.
+    """
+    age = heartbeat.seconds_since(name)
+    if age is None:
+        click.echo(f"{name}: nothing at {heartbeat.path_of(name)} says that it runs", err=True)
+        sys.exit(1)
+    click.echo(f"{name}: worked {age:.0f} s ago", err=age > within)
+    if age > within:
+        sys.exit(1)
