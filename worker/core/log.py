@@ -19,7 +19,7 @@ from worker.core.fault_text import cleaned, describe, render
 NAME = "tenant_mirror"
 
 _SECRET = re.compile(
-    r"(://[^/\s:@]*:)[^@\s/]+@"
+    r"(://[^/\s:@]*:)\S+@"
     r"|(Bearer\s+)\S+"
     r"|((?:deltatoken|skiptoken|token|password)=)[^&\s\"']+",
     re.IGNORECASE,

@@ -253,7 +253,17 @@ def _with_files(environ: Mapping[str, str]) -> dict[str, object]:
 def _content(name: str, path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8").removesuffix("\n")
-    except OSError as fault:
-        raise Halt(f"{name}_FILE: cannot read {path}: {fault.strerror}") from None
     except UnicodeDecodeError:
         raise Halt(f"{name}_FILE: {path} is not a text in UTF-8") from None
+    except (OSError, ValueError) as fault:
+        why = fault.strerror if isinstance(fault, OSError) else "no file has such a name"
+        shown = path if _is_path(path) else f"what it names ({name} takes the value itself)"
+        raise Halt(f"{name}_FILE: cannot read {shown}: {why}") from None
+
+
+def _is_path(text: str) -> bool:
+    """Whether it is a path, missing or not, and not the secret that belongs into the file."""
+    try:
+        return "://" not in text and "/" in text and Path(text).parent.is_dir()
+    except (OSError, ValueError):
+        return False

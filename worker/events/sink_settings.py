@@ -110,6 +110,8 @@ def parted(url: str) -> tuple[str, str]:
     if "#" in url:
         raise Halt("url must have no '#': what follows is never sent")
     address, _, query = url.partition("?")
+    if "@" in address.partition("://")[2].partition("/")[2]:
+        raise Halt("url has an '@' in its path; write it as %40 there, and give no password")
     return address, query
 
 

@@ -9,10 +9,12 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from psycopg.pq import Conninfo
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from worker.core.errors import Halt
+from worker.core.url import ENCODE
 
 DRIVERS: Final = ("postgres", "postgresql", "postgresql+psycopg")
 
@@ -37,6 +39,10 @@ def normalised(address: str) -> URL:
 
     Of several hosts the one that takes writes is used, unless the address asks for another.
     """
+    try:
+        address.encode()
+    except UnicodeEncodeError:
+        raise Halt("DATABASE_URL holds bytes that are not UTF-8; write them as %..") from None
     single, hosts = _apart(address)
     try:
         url = make_url(single)
@@ -44,6 +50,7 @@ def normalised(address: str) -> URL:
         raise Halt("DATABASE_URL is not a Postgres address") from None
     if url.drivername not in DRIVERS:
         raise Halt("DATABASE_URL must start with postgresql://")
+    _refuse_torn(url)
     url = url.set(drivername="postgresql+psycopg")
     if hosts:
         url = url.update_query_dict(_parts_of(hosts, url))
@@ -56,6 +63,17 @@ def normalised(address: str) -> URL:
     except (ArgumentError, ValueError):
         raise Halt("the hosts and the ports in DATABASE_URL do not match") from None
     return url
+
+
+def _refuse_torn(url: URL) -> None:
+    """Raises Halt where a password was torn apart by a character that it should have encoded.
+
+    Its end would be taken for a host, a database or an option, which messages name.
+    """
+    after = f"{url.host or ''}{url.database or ''}{''.join(url.query)}"
+    known = {one.keyword.decode() for one in Conninfo.get_defaults()}
+    if "@" in after or not known.issuperset(url.query):
+        raise Halt(f"DATABASE_URL has a host, database or option that is none; {ENCODE}")
 
 
 def place_of(url: URL) -> str:
