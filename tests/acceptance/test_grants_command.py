@@ -97,6 +97,8 @@ def readable(cluster: Cluster) -> Iterator[Readable]:
     database = Database(made.url)
     migrate(database)
     database.close()
+    # As deploy/postgres-role.sql does.
+    made.as_owner(f"revoke all on database {made.url.rsplit('/', 1)[1]} from public")
     made.as_owner("""
         insert into sync.connections (nango_connection_id, provider_config_key, provider,
                                       display_name)
@@ -175,6 +177,7 @@ def test_nothing_that_a_reader_may_read_holds_a_secret(with_sinks: Readable) -> 
 
 
 def test_rights_that_former_releases_documented_are_taken_back(with_sinks: Readable) -> None:
+    with_sinks.grant()
     with_sinks.as_owner(DOCUMENTED_BEFORE)
     assert with_sinks.reads("select count(*) from events.sinks") == [(2,)]
     with_sinks.grant()

@@ -8,6 +8,7 @@ from worker.core.errors import Halt, Unknown
 
 _FACTS: Final = text("""
     select quote_ident(r.rolname) as reader, quote_ident(o.rolname) as owner,
+           quote_ident(current_database()) as database,
            pg_has_role(r.oid, o.oid, 'member') as is_owner
       from pg_class t join pg_roles o on o.oid = t.relowner
       left join pg_roles r on r.rolname = :role
@@ -22,6 +23,7 @@ begin;
 revoke all on all tables in schema sync, events from {reader};
 revoke all on schema sync from {reader};
 alter default privileges for role {owner} in schema events revoke select on tables from {reader};
+grant connect on database {database} to {reader};
 grant usage on schema directory, analytics, events to {reader};
 grant select on all tables in schema directory, analytics to {reader};
 -- The table of all months: a partition needs no right of its own.
@@ -48,4 +50,4 @@ def reader_grants(connection: Connection, role: str) -> str:
             f"the role '{role}' is a superuser, or it is or belongs to {facts.owner}, which owns "
             "the tables: it reads everything, secrets included. Name another role"
         )
-    return _GRANTS.format(reader=facts.reader, owner=facts.owner)
+    return _GRANTS.format(reader=facts.reader, owner=facts.owner, database=facts.database)
