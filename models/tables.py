@@ -13,11 +13,12 @@ from models.service_state import service_state
 from models.sink import positions, sink_secrets, sinks
 from models.stream import streams
 from models.unresolved import unresolved
-from models.walk_evidence import removals, seen
+from models.walk_evidence import candidates, removals, seen
 from models.worker import workers
 
 __all__ = [
     "RESOURCES",
+    "candidates",
     "change_events",
     "connections",
     "epochs",

@@ -63,3 +63,41 @@ removals = Table(
     schema=SYNC,
     comment="Deletions that wait: for the end of their round, or for an operator",
 )
+
+candidates = Table(
+    "candidates",
+    metadata,
+    Column(
+        *_OWNER,
+        ForeignKey(connections.c.id, ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column("resource", Text, primary_key=True),
+    Column("key", Text(collation="C"), primary_key=True, comment="an id, or a group/member pair"),
+    Column("walk_id", BigInteger, nullable=False, comment="the walk that is judged"),
+    Column(
+        "unseen",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="the row is live, and the walk did not see it",
+    ),
+    Column("announced", Text, comment="the reason that Graph announced; null where it did not"),
+    Column(
+        "hidden",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="the last memberships of a group with hidden membership: they are held",
+    ),
+    Column(
+        "found",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="a read by id found the object, so it stays",
+    ),
+    schema=SYNC,
+    comment="What the sweep of a complete walk would delete, until it is judged and deleted",
+)

@@ -197,6 +197,9 @@ EVIDENCE = (
        (1, 'users', :id, 'soft_deleted', true), (1, 'users', 'k', 'soft_deleted', true),
        (1, 'group_members', :edge, 'not_seen', true),
        (1, 'role_assignments', :assignment, 'not_seen', false)""",
+    """insert into sync.candidates (connection_id, resource, key, walk_id) values
+       (1, 'users', :id, 9), (1, 'users', 'k', 9), (1, 'group_members', :edge, 9),
+       (1, 'role_assignments', :assignment, 9)""",
     """insert into sync.quarantine (connection_id, resource, key, reason) values
        (1, 'users', :id, 'odd'), (1, 'users', 'k', :told),
        (1, 'role_assignments', :assignment, 'odd')""",
@@ -218,6 +221,7 @@ def test_nothing_names_the_person_any_more(mirror: Mirror, person: Person) -> No
         "events.change_events.object_id",
         "events.change_events.before",
         "events.change_events.after",
+        "sync.candidates.key",
         "sync.connections.status_reason",
         "sync.quarantine.key",
         "sync.quarantine.reason",
@@ -238,8 +242,9 @@ def test_nothing_names_the_person_any_more(mirror: Mirror, person: Person) -> No
     assert error == "Graph choked on erased (erased, erased)"
     seen = "select keys || properties::text from sync.seen where resource = 'users'"
     assert scalar(mirror.database, seen) == ["a", "b", "{1,3}"]
-    left = "select array_agg(key) from sync.removals"
-    assert scalar(mirror.database, left) == ["k"]
+    for table in ("removals", "candidates"):
+        left = f"select array_agg(key) from sync.{table}"
+        assert scalar(mirror.database, left) == ["k"]
 
 
 def shape(mirror: Mirror) -> list[tuple[Any, ...]]:

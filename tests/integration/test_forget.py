@@ -71,6 +71,8 @@ def evidence(mirror: Mirror) -> None:
             "insert into sync.seen values (:id, 'users', 9, 1, '{c}', null)",
             """insert into sync.removals (connection_id, resource, key, reason)
                values (:id, 'users', 'k', 'not_seen'), (:id, 'groups', 'k', 'not_seen')""",
+            """insert into sync.candidates (connection_id, resource, key, walk_id)
+               values (:id, 'users', 'k', 9), (:id, 'users', 'l', 9)""",
             """insert into sync.quarantine (connection_id, resource, key, reason)
                values (:id, 'users', 'k', 'odd')""",
             """insert into sync.unresolved (connection_id, resource, kind, key, reason, retry_at)

@@ -104,9 +104,12 @@ def test_a_half_read_walk_and_held_deletions_begin_anew(mirror: Mirror) -> None:
     run_slice(mirror.kit, 1, trigger=RunTrigger.SCHEDULED, seconds=0.0)
     listing = "select count(*) from sync.streams where phase = 'listing'"
     assert scalar(mirror.database, listing) > 0
+    with mirror.database.begin() as connection:
+        stale = "insert into sync.candidates (connection_id, resource, key, walk_id)"
+        connection.execute(text(f"{stale} values (1, 'groups', 'k', 9)"))
     reconnect(mirror)
     first_slice(mirror.kit, 2)
-    for table in ("seen", "removals"):
+    for table in ("seen", "removals", "candidates"):
         left = f"select count(*) from sync.{table} where connection_id = 1"
         assert scalar(mirror.database, left) == 0
     links = "select count(coalesce(next_link, delta_link)) from sync.streams"

@@ -245,6 +245,7 @@ def test_ids_are_read_in_any_spelling() -> None:
 KEYS = {
     "sync.seen": {"keys": "evidence: taken out with its bits"},
     "sync.removals": {"key": "deleted with the row"},
+    "sync.candidates": {"key": "deleted with the row"},
     "sync.quarantine": {"key": "deleted with the row"},
     "sync.unresolved": {"key": "deleted with the row"},
     "events.positions": {"snapshot": "steps back to the key before"},
@@ -290,6 +291,7 @@ SAFE = {
     },
     "sync.seen": {"resource": WORD},
     "sync.removals": dict.fromkeys(("resource", "reason"), WORD),
+    "sync.candidates": dict.fromkeys(("resource", "announced"), WORD),
     "sync.unresolved": {"resource": WORD, "kind": WORD},
     "sync.quarantine": {"resource": WORD, "properties": "names of properties, and our words"},
     "sync.erasures": {"resource": WORD},

@@ -70,6 +70,7 @@ PLACES: Final = (
     _Place(EVENTS, "positions", ("sink_id",)),
     _Place(SYNC, "seen", ("resource", "walk_id", "page_no")),
     _Place(SYNC, "removals", ("resource", "key")),
+    _Place(SYNC, "candidates", ("resource", "key")),
     _Place(SYNC, "quarantine", ("resource", "key")),
     _Place(SYNC, "unresolved", ("resource", "kind", "key")),
     _Place(SYNC, "erasures", ("digest",)),

@@ -56,6 +56,7 @@ _ABOUT = """
         and (split_part(key, '/', 1) = any(:keys) or split_part(key, '/', 2) = any(:keys)))
 """
 _REMOVALS = text(f"delete from sync.removals where connection_id = :id and {_ABOUT}")
+_CANDIDATES = text(f"delete from sync.candidates where connection_id = :id and {_ABOUT}")
 _QUARANTINE = text(f"delete from sync.quarantine where connection_id = :id and {_ABOUT}")
 _UNRESOLVED = text("delete from sync.unresolved where connection_id = :id and key = any(:keys)")
 _SEEN_PAGES = text("""
@@ -187,6 +188,7 @@ def take_out_evidence(tx: Transaction, keys: Collection[str]) -> dict[str, int]:
     values = {"id": tx.connection_id, "keys": list(keys)}
     counts = {
         "sync.removals": tx.connection.execute(_REMOVALS, values).rowcount,
+        "sync.candidates": tx.connection.execute(_CANDIDATES, values).rowcount,
         "sync.quarantine": tx.connection.execute(_QUARANTINE, values).rowcount,
         "sync.unresolved": tx.connection.execute(_UNRESOLVED, values).rowcount,
         "sync.seen": _unsee(tx, keys),

@@ -30,6 +30,7 @@ _PREDECESSOR = text(f"""
 _FORGET_EVIDENCE = (
     text("delete from sync.seen where connection_id = :id"),
     text("delete from sync.removals where connection_id = :id"),
+    text("delete from sync.candidates where connection_id = :id"),
 )
 _FORGET_CURSORS = text("""
     update sync.streams
