@@ -117,6 +117,7 @@ def die_at(mirror: Mirror, point: str, *command: str) -> None:
             ),
             "NANGO_HOST": settings.nango_host,
             "NANGO_SECRET_KEY": mirror.nango.key,
+            "TENANT_MIRROR_GUARD_PERCENT": str(settings.guard_percent),
             "TENANT_MIRROR_CRASH_AT": point,
         },
         capture_output=True,

@@ -12,6 +12,7 @@ from tests.conftest import MakeMirror, Mirror
 from tests.integration.test_quarantine import Spoilt, an_hour_passes, tick
 from tests.support.mirror import assert_exact, events, last_seq, scalar
 from worker.store.deletions import note_removals
+from worker.store.doubts import LIMIT, returned_members
 from worker.store.edges import MEMBERS, edge_key, live_members
 from worker.store.hidden import hold_emptied
 from worker.store.lease import interrupting
@@ -77,3 +78,67 @@ def test_removals_that_empty_a_big_hidden_group_are_held_where_they_lie(
         assert hold_emptied(tx) is (kept == 0)
     held = scalar(mirror.database, "select count(*) from sync.removals where held")
     assert held == (0 if kept else CROWD)
+
+
+def ended(mirror: Mirror, group: str, reason: str) -> set[str]:
+    statement = text(
+        "select member_id from directory.group_members"
+        " where group_id = :group and deleted_reason = :reason"
+    )
+    with mirror.database.begin() as connection:
+        found = connection.execute(statement, {"group": group, "reason": reason})
+        return set(found.scalars())
+
+
+def test_a_big_group_comes_back_with_exactly_the_members_that_its_list_shows(
+    mirror_of: MakeMirror,
+) -> None:
+    mirror, group = crowded(mirror_of, CROWD)
+    tenant = mirror.tenant
+    there = sorted(one.id for one in tenant.members_of(group))
+    tenant.delete_group(group)
+    mirror.sync()
+    gone = {there[0], there[MEMBERS - 1], there[MEMBERS], there[-1]}
+    dead = there[1]
+    tenant.delete_user(dead)
+    tenant.restore_group(group)
+    log = tenant.log["groups"]
+    place = len(log)
+    for one in gone:
+        tenant.remove_member(group, one)
+    log[place:] = [(0, None)] * (len(log) - place)  # no delta tells of it
+    mark = last_seq(mirror.database)
+    for _ in range(2):
+        assert mirror.sync().state is RunState.SUCCEEDED
+    assert_exact(mirror.database, tenant)
+    assert ended(mirror, group, "not_seen") >= gone, "they are not asked for again"
+    assert ended(mirror, group, "cascade") == {dead}, "it may come back with its membership"
+    told = Counter(
+        e["change"] for e in events(mirror.database, after=mark) if e["object_id"][:36] == group
+    )
+    assert told["restored"] == len(there) - len(gone)
+    read = mirror.nango.calls.graph["groups/{id}/members"]
+    mirror.sync()
+    assert mirror.nango.calls.graph["groups/{id}/members"] == read
+    tenant.restore_user(dead)
+    mirror.sync()
+    assert_exact(mirror.database, tenant)
+
+
+def test_memberships_that_came_back_are_settled_a_bounded_number_at_a_time(
+    mirror_of: MakeMirror,
+) -> None:
+    mirror, group = crowded(mirror_of, CROWD)
+    with mirror.database.begin() as connection:
+        connection.exec_driver_sql(
+            "update directory.group_members set deleted_at = now(), deleted_reason = 'cascade'"
+            f" where group_id = '{group}'"
+        )
+    found: list[str] = []
+    after: str | None = "00000000-0000-0000-0000-000000000000"
+    while after is not None:
+        with interrupting(mirror.database, mirror.connection_id) as tx:
+            some, after = returned_members(tx, group, after)
+        assert len(some) <= LIMIT
+        found += some
+    assert Counter(found) == Counter(one.id for one in mirror.tenant.members_of(group))

@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.resource import DeletedReason
 from models.unresolved import Part, PartKind, Unanswered
 from worker.core.errors import Broken, Later, Refused, Restart, Torn, Trouble
 from worker.nango.reply import Reply
@@ -12,7 +11,6 @@ from worker.sync.parts import MANY, Existence, each_its_own, existence, parts_of
 from worker.sync.spared import MOST_UNLISTED, Confirmed, spare
 
 WHY = Unanswered("Graph answers 403")
-NOT_SEEN = DeletedReason.NOT_SEEN.value
 ANSWERS = st.sampled_from(["gone", "there", "silent"])
 
 
@@ -42,7 +40,6 @@ TROUBLES = st.sampled_from(
 def test_only_what_is_gone_by_id_goes_or_what_a_good_sample_stands_for(
     answers: dict[str, str], unasked: set[str], last: bool, best_effort: bool
 ) -> None:
-    going = {"sites": dict.fromkeys([*answers, *unasked], NOT_SEEN)}
     there = {key for key, said in answers.items() if said == "there"}
     silent = {key for key, said in answers.items() if said == "silent"}
     confirmed = Confirmed(
@@ -51,15 +48,17 @@ def test_only_what_is_gone_by_id_goes_or_what_a_good_sample_stands_for(
         {"sites": len(answers)},
         {"sites"} if unasked else set(),
     )
-    asked = {"sites": list(answers)}
     try:
-        spared = spare(going, asked, confirmed, last=last, best_effort=best_effort)
+        spared = spare(["sites"], confirmed, last=last, best_effort=best_effort)
     except Restart:
         assert there
         assert not best_effort
         assert not last or unasked or len(there) > MOST_UNLISTED
         return
-    gone = spared.going["sites"].keys()
+    gone = {*answers, *unasked} - spared.kept["sites"]
+    if "sites" in spared.weak:
+        gone -= unasked
+        spared.keep_unasked("sites", len(unasked))
     assert gone & (there | silent) == set()
     assert {key for key, said in answers.items() if said == "gone"} <= gone
     weak = 2 * len(silent) > len(answers)

@@ -95,7 +95,7 @@ _MOOT = text("""
 """)
 _PENDING = text("""
     select key, reason from sync.removals
-     where connection_id = :id and resource = :resource and held = :held
+     where connection_id = :id and resource = :resource and held = :held and key > :after
      order by key limit :limit
 """)
 _COUNTS = text("""
@@ -162,14 +162,15 @@ def count_live_removals(tx: Transaction, resource: Resource) -> int:
 
 
 def some_removals(
-    tx: Transaction, resource: Resource, limit: int = BATCH, *, held: bool = False
+    tx: Transaction, resource: Resource, *, after: str = "", held: bool = False
 ) -> dict[str, str]:
-    """Removals that wait: key to reason."""
+    """The next ``BATCH`` removals that wait, in order behind a key: key to reason."""
     values = {
         "id": tx.connection_id,
         "resource": resource.name,
-        "limit": limit,
+        "limit": BATCH,
         "held": held,
+        "after": after,
     }
     return {row.key: row.reason for row in tx.connection.execute(_PENDING, values)}
 

@@ -1,21 +1,21 @@
 """Memberships and users about which Graph has to be asked again, as it does not tell all."""
 
+from typing import Final
+
 from worker.store.edges import Pair
 from worker.store.engine import driver, join_by_hash
 from worker.store.lease import Transaction
 
 LIMIT = 2000
-"""Memberships that are asked about in one run."""
+"""Memberships that are asked about in one run, and of a group that are read at a time."""
 
 MANY = 5000
 """Events from which on the whole table is looked at, rather than what they tell of."""
 
-_RETURNED = f"""
-    select e.group_id, e.member_id, e.member_type
-      from directory.group_members e
-      join directory.groups g
-        on g.connection_id = e.connection_id and g.id = e.group_id and g.deleted_at is null
-     where e.connection_id = %s and e.deleted_reason = 'cascade'
+_ENDS_LIVE: Final = """
+       e.connection_id = %(id)s and e.deleted_reason = 'cascade'
+       and exists (select from directory.groups g
+            where g.connection_id = e.connection_id and g.id = e.group_id and deleted_at is null)
        and case e.member_type
            when 'user' then exists (select from directory.users u
                 where u.connection_id = e.connection_id and u.id = e.member_id
@@ -24,10 +24,20 @@ _RETURNED = f"""
                 where m.connection_id = e.connection_id and m.id = e.member_id
                   and deleted_at is null)
            else true end
+"""
+_RETURNED = f"""
+    select e.group_id, e.member_id, e.member_type
+      from directory.group_members e
+     where {_ENDS_LIVE}
        and not exists (select from sync.unresolved n
             where n.connection_id = e.connection_id and n.resource = 'groups'
               and n.kind = 'members' and n.key = e.group_id::text)
      limit {LIMIT}
+"""
+_RETURNED_MEMBERS = f"""
+    select member_id from directory.group_members e
+     where {_ENDS_LIVE} and group_id = %(group)s and member_id > %(after)s
+     order by member_id limit {LIMIT}
 """
 # One anti-join for each type: a case within one query would be judged edge by edge.
 _STRANGERS = " union all ".join(
@@ -63,8 +73,17 @@ def returned_edges(tx: Transaction) -> dict[Pair, str]:
     Not those of groups whose members Graph did not show: such a group is read as a whole.
     """
     with driver(tx.connection).cursor() as cursor:
-        cursor.execute(_RETURNED, (tx.connection_id,))
+        cursor.execute(_RETURNED, {"id": tx.connection_id})
         return {(group_id, member_id): kind for group_id, member_id, kind in cursor.fetchall()}
+
+
+def returned_members(tx: Transaction, group: str, after: str) -> tuple[list[str], str | None]:
+    """Some such memberships of one group, by member, and where to go on; None at their end."""
+    values = {"id": tx.connection_id, "group": group, "after": after}
+    with driver(tx.connection).cursor() as cursor:
+        cursor.execute(_RETURNED_MEMBERS, values)
+        members = [row[0] for row in cursor.fetchall()]
+    return members, members[-1] if len(members) == LIMIT else None
 
 
 def stranger_edges(tx: Transaction, since: int) -> dict[Pair, str]:

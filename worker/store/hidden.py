@@ -4,22 +4,21 @@ Without the permission Graph does not refuse, it shows no member; that looks lik
 has lost them all.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Final
 
 from models.copy_text import array_literal
-from models.resource import Resource
-from worker.store.engine import driver
+from worker.store.engine import driver, join_by_hash
 from worker.store.lease import Transaction
 
 HIDDEN: Final = "HiddenMembership"
 
+_ZERO: Final = "00000000-0000-0000-0000-000000000000"
+
 _GROUPS = """
     with losing as materialized (
-         select split_part(key, '/', 1) as id from sync.removals
-          where connection_id = %(id)s and resource = 'group_members' and not held
-          union
-         select split_part(key, '/', 1) from unnest(%(missing)s::text::text[]) as k(key)),
+         select distinct split_part(key, '/', 1) as id from sync.removals
+          where connection_id = %(id)s and resource = 'group_members' and not held),
     hidden as materialized (
          select losing.id::uuid as id from losing
           cross join lateral (
@@ -27,13 +26,18 @@ _GROUPS = """
                  where connection_id = %(id)s and id = losing.id::uuid and deleted_at is null
                    and visibility = %(visibility)s
                  limit 1) as found
-          where not losing.id = any(%(ending)s::text::text[])
-            and not exists (
+          where not exists (
                 select from sync.removals r
                  where r.connection_id = %(id)s and r.resource = 'groups' and not r.held
                    and r.key = losing.id))
 """
 # What Graph announces of members that it says are deleted is explained, and left out.
+_UNEXPLAINED = """
+    (r.reason is null or r.reason = 'not_seen' or not exists (
+                select from sync.removals m
+                 where m.connection_id = %(id)s and m.resource in ('users', 'groups')
+                   and m.key = member_id::text and not m.held))
+"""
 _LOST = f"""
     {_GROUPS},
     member as materialized (
@@ -43,24 +47,61 @@ _LOST = f"""
              on m.connection_id = %(id)s and m.group_id = hidden.id and m.deleted_at is null),
     judged as (
          select member.key, r.reason is not null and r.reason <> 'not_seen' as announced,
-                bool_and(r.key is not null or missing.key is not null)
-                    over (partition by member.group_id) as emptied
+                bool_and(r.key is not null) over (partition by member.group_id) as emptied
            from member
            left join sync.removals r
              on r.connection_id = %(id)s and r.resource = 'group_members' and r.key = member.key
-           left join unnest(%(missing)s::text::text[]) as missing(key) on missing.key = member.key
-          where r.reason is null or r.reason = 'not_seen' or not exists (
-                select from sync.removals m
-                 where m.connection_id = %(id)s and m.resource in ('users', 'groups')
-                   and m.key = member.member_id::text and not m.held))
+          where {_UNEXPLAINED})
 """
 _ANY_LOSING = f"{_GROUPS} select exists (select from hidden)"
-_EMPTIED = f"{_LOST} select key from judged where emptied"
 _HOLD_EMPTIED = f"""
     {_LOST}
     update sync.removals r set held = true from judged
      where r.connection_id = %(id)s and r.resource = 'group_members' and r.key = judged.key
        and judged.emptied and not (%(kept)s and judged.announced)
+"""
+_LOSING = """
+    select g.id::text
+      from (select distinct split_part(key, '/', 1)::uuid as id from sync.candidates
+             where connection_id = %(id)s and resource = 'group_members') as losing
+      join directory.groups g
+        on g.connection_id = %(id)s and g.id = losing.id and g.deleted_at is null
+       and g.visibility = %(visibility)s
+     where not exists (
+           select from sync.candidates c
+            where c.connection_id = %(id)s and c.resource = 'groups' and c.key = g.id::text)
+"""
+# A group keeps its members where one of them is neither a candidate nor waits.
+_KEEPING = """
+    select distinct m.group_id::text from directory.group_members m
+     where m.connection_id = %(id)s and m.group_id = any(%(groups)s::text::uuid[])
+       and m.deleted_at is null
+       and not exists (
+           select from sync.candidates c
+            where c.connection_id = %(id)s and c.resource = 'group_members'
+              and c.key = m.group_id::text || '/' || m.member_id::text)
+       and not exists (
+           select from sync.removals r
+            where r.connection_id = %(id)s and r.resource = 'group_members'
+              and r.key = m.group_id::text || '/' || m.member_id::text)
+"""
+_MARK = f"""
+    with chosen as materialized (
+         select group_id, member_id, group_id::text || '/' || member_id::text as key
+           from directory.group_members t
+           left join sync.removals r
+             on r.connection_id = %(id)s and r.resource = 'group_members'
+            and r.key = group_id::text || '/' || member_id::text
+          where t.connection_id = %(id)s and group_id = any(%(groups)s::text::uuid[])
+            and (group_id, member_id) > (%(group)s, %(member)s) and deleted_at is null
+            and {_UNEXPLAINED}
+          order by group_id, member_id limit %(limit)s),
+    marked as (
+         insert into sync.candidates (connection_id, resource, key, walk_id, hidden)
+         select %(id)s, 'group_members', key, %(walk)s, true from chosen
+             on conflict (connection_id, resource, key) do update set hidden = true)
+    select key, (select count(*) from chosen) from chosen
+     order by group_id desc, member_id desc limit 1
 """
 _SEEN = """
     with hidden as materialized (
@@ -99,6 +140,17 @@ _RELEASE = """
     update sync.removals set held = false
      where connection_id = %s and resource = 'group_members' and held and reason <> 'not_seen'
 """
+_HELD = """
+    select count(*) > 0 and bool_and(g.id is not null) from sync.removals r
+      left join directory.groups g
+        on g.connection_id = r.connection_id and g.id = split_part(r.key, '/', 1)::uuid
+       and g.visibility = %s
+     where r.connection_id = %s and r.resource = 'group_members' and r.held
+"""
+_RELEASE = """
+    update sync.removals set held = false
+     where connection_id = %s and resource = 'group_members' and held and reason <> 'not_seen'
+"""
 _HOLD = """
     update sync.removals set held = true
      where connection_id = %s and resource = %s and key = any(%s::text::text[])
@@ -126,49 +178,58 @@ def hidden_among(tx: Transaction, groups: Collection[str]) -> set[str]:
         return {row[0] for row in cursor.execute(_AMONG, values).fetchall()}
 
 
-def emptied_hidden(
-    tx: Transaction, missing: Collection[str], ending: Collection[str], walk_id: int
-) -> list[str]:
-    """The live memberships of hidden groups that would lose all of them at once, to be held.
+def emptied_groups(tx: Transaction, walk_id: int) -> list[str]:
+    """The hidden groups that a sweep would leave without any member.
 
-    What goes is what waits in ``sync.removals``, and the ``missing`` memberships. Groups that go
-    as a whole do not count: those of which that is announced, and those ``ending``. Nor does what
-    Graph announces of members that it says are deleted: that explains it. Nothing is held where
-    the walk saw a hidden membership.
+    What goes is what has been staged, and what waits in ``sync.removals``. Groups that go as a
+    whole do not count. None where the walk saw a hidden membership.
     """
-    values = _values(tx, missing, ending)
+    join_by_hash(tx.connection)
+    values = {"id": tx.connection_id, "visibility": HIDDEN}
     with driver(tx.connection).cursor() as cursor:
-        if cursor.execute(_ANY_LOSING, values).fetchone() == (False,):
+        losing = {row[0] for row in cursor.execute(_LOSING, values).fetchall()}
+        if not losing or _is_true(tx, _SEEN, walk=walk_id):
             return []
-        if _is_true(tx, _SEEN, walk=walk_id):
-            return []
-        return [row[0] for row in cursor.execute(_EMPTIED, values).fetchall()]
+        groups = array_literal(sorted(losing))
+        cursor.execute(_KEEPING, {"id": tx.connection_id, "groups": groups})
+        return sorted(losing - {row[0] for row in cursor.fetchall()})
+
+
+def mark_hidden(
+    tx: Transaction, groups: Collection[str], walk_id: int, after: str | None, limit: int
+) -> str | None:
+    """Mark the next members of such groups among the candidates: they are to be held.
+
+    Not what Graph announces of members that it says are deleted: that explains it. The last one's
+    key; None where there were fewer than ``limit``.
+    """
+    group, _, member = (after or f"{_ZERO}/{_ZERO}").partition("/")
+    values = {
+        "id": tx.connection_id,
+        "walk": walk_id,
+        "groups": array_literal(sorted(groups)),
+        "group": group,
+        "member": member,
+        "limit": limit,
+    }
+    with driver(tx.connection).cursor() as cursor:
+        row = cursor.execute(_MARK, values).fetchone()
+    return row[0] if row and row[1] == limit else None
 
 
 def hold_emptied(tx: Transaction) -> bool:
     """Hold the removals that would leave hidden groups without any member; whether there are any.
 
-    Judged as by ``emptied_hidden``, but by what waits alone, and no row is read into memory. What
-    Graph announced is not held while a hidden group keeps a member; what was only not seen still
-    is, because a stored member does not prove that the list was complete.
+    Judged as by ``emptied_groups``, but by what waits alone. What Graph announced is not held while
+    a hidden group keeps a member; what was only not seen still is, because a stored member does not
+    prove that the list was complete.
     """
-    values = _values(tx)
+    values = {"id": tx.connection_id, "visibility": HIDDEN}
     with driver(tx.connection).cursor() as cursor:
         if cursor.execute(_ANY_LOSING, values).fetchone() == (False,):
             return False
         kept = _is_true(tx, _KEPT)
         return cursor.execute(_HOLD_EMPTIED, {**values, "kept": kept}).rowcount > 0
-
-
-def _values(
-    tx: Transaction, missing: Collection[str] = (), ending: Collection[str] = ()
-) -> dict[str, object]:
-    return {
-        "id": tx.connection_id,
-        "visibility": HIDDEN,
-        "missing": array_literal(list(missing)),
-        "ending": array_literal(list(ending)),
-    }
 
 
 def _is_true(tx: Transaction, statement: str, **values: int) -> bool:
@@ -189,12 +250,6 @@ def release_announced(tx: Transaction) -> bool:
         if not (row and row[0] and _is_true(tx, _KEPT)):
             return False
         return cursor.execute(_RELEASE, (tx.connection_id,)).rowcount > 0
-
-
-def hold_these(tx: Transaction, resource: Resource, keys: Iterable[str]) -> None:
-    """Have the given removals wait for an operator."""
-    with driver(tx.connection).cursor() as cursor:
-        cursor.execute(_HOLD, (tx.connection_id, resource.name, array_literal(list(keys))))
 
 
 def held_hidden(tx: Transaction) -> tuple[int, int]:

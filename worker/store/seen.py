@@ -1,24 +1,20 @@
 """What a full walk saw, one row a page, and what follows from it once the walk is complete."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from operator import itemgetter
 from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
 from models.base import DIRECTORY
 from models.copy_text import array_literal
-from models.resource import OWNER, DeletedReason, Kind, Resource
+from models.resource import OWNER, Resource
 from models.row import shape_of
 from worker.store import compare
 from worker.store.change import Change
 from worker.store.engine import driver, join_by_hash
-from worker.store.erasure import being_erased
 from worker.store.lease import Transaction
 from worker.store.merge import key_type, stored_rows
-from worker.store.quarantine import quarantined
-from worker.store.unresolved import left_alone
 from worker.store.writing import write_outcomes
 
 _NOTE = """
@@ -29,10 +25,11 @@ _FORGET = text("""
     delete from sync.seen
      where connection_id = :id and resource = any(cast(:resources as text[]))
 """)
-_KEYS = """
+WALK_KEYS = """
     select unnest(keys) as key from sync.seen
      where connection_id = %(id)s and resource = %(resource)s and walk_id = %(walk)s
 """
+"""The keys that a walk saw, as texts."""
 
 
 class Seen(NamedTuple):
@@ -68,52 +65,6 @@ def forget_seen(tx: Transaction, resources: Sequence[Resource]) -> None:
     """Drop the evidence of walks that are over."""
     names = [resource.name for resource in resources]
     tx.connection.execute(_FORGET, {"id": tx.connection_id, "resources": names})
-
-
-@cache
-def _unseen(resource: Resource) -> str:
-    """Keys are compared as the texts that they are noted as: that is cheaper than to read them."""
-    table = f"{DIRECTORY}.{resource.name}"
-    columns = [f"t.{name}::text" for name in resource.key]
-    key = " || '/' || ".join(columns)
-    beside = f" and t.{resource.key[0]} <> all (%(beside)s::text::uuid[])"
-    return f"""
-        select {key} from {table} t
-         where t.{OWNER} = %(id)s and t.deleted_at is null{beside if resource.parent else ""}
-           and not exists (select from ({_KEYS}) as s where s.key = {key})
-    """
-
-
-def unseen(
-    tx: Transaction, resource: Resource, walk_id: int, beside: Collection[str] = ()
-) -> dict[str, str]:
-    """Live rows that a complete walk did not see: key to reason.
-
-    Malformed ones count as seen, and so do those that are being erased, of which a walk keeps
-    nothing, and what Graph does not answer for. Those are set aside here: they are few, and a
-    second join would cost every row. Memberships of the groups ``beside`` are left out: a large
-    group may have any number of them.
-    """
-    join_by_hash(tx.connection)
-    values = {
-        "id": tx.connection_id,
-        "resource": resource.name,
-        "walk": walk_id,
-        "beside": array_literal(list(beside)),
-    }
-    with driver(tx.connection).cursor() as cursor:
-        cursor.execute(_unseen(resource), values)
-        keys = [row[0] for row in cursor.fetchall()]
-    if not keys:
-        return {}
-    malformed = quarantined(tx, resource.parent or resource.name)
-    told_by = itemgetter(slice(36)) if resource.kind is Kind.EDGE else str
-    erasing = being_erased(tx.connection, tx.connection_id)
-    missing = [
-        key for key in keys if told_by(key) not in malformed and erasing.isdisjoint(key.split("/"))
-    ]
-    apart = left_alone(tx, resource, missing)
-    return {key: DeletedReason.NOT_SEEN.value for key in missing if key not in apart}
 
 
 @cache

@@ -5,7 +5,7 @@ pause that grows with each attempt, and the note goes once there is an answer.
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, text
 
@@ -175,28 +175,23 @@ def due_parts(
     return {row.key: PartKind(row.kind) for row in rows}
 
 
-def left_alone(tx: Transaction, resource: Resource, keys: Iterable[str]) -> set[str]:
-    """Those of the keys that no sweep may judge, as Graph does not answer for them."""
-    keys = list(keys)
-    apart = unresolved_keys(tx, resource.parent or resource.name, *_OBJECTS)
+class SetApart(NamedTuple):
+    """What no sweep may judge, as Graph does not answer for it."""
+
+    keys: set[str]
+    """The objects; of memberships, the groups."""
+    definitions: set[str]
+    """Role definitions whose assignments are not known."""
+
+
+def set_apart(tx: Transaction, resource: Resource) -> SetApart:
+    """What of a resource no sweep may judge. Bounded, as all that is noted here."""
+    keys = unresolved_keys(tx, resource.parent or resource.name, *_OBJECTS)
     if resource.kind is Kind.EDGE:
-        apart |= unresolved_keys(tx, resource.parent, PartKind.MEMBERS)
-        return {key for key in keys if key[:36] in apart}
-    found = apart & set(keys)
-    if resource.name == "role_assignments":
-        definitions = unresolved_keys(tx, "role_definitions", PartKind.ASSIGNMENTS)
-        found |= _assignments_of(tx, definitions) & set(keys) if definitions else set()
-    return found
-
-
-def _assignments_of(tx: Transaction, definitions: Collection[str]) -> set[str]:
-    statement = (
-        f"select id from {DIRECTORY}.role_assignments"
-        f" where {OWNER} = %s and role_definition_id::text = any(%s) and deleted_at is null"
-    )
-    with driver(tx.connection).cursor() as cursor:
-        cursor.execute(statement, (tx.connection_id, list(definitions)))
-        return {row[0] for row in cursor.fetchall()}
+        keys |= unresolved_keys(tx, resource.parent, PartKind.MEMBERS)
+    if resource.name != "role_assignments":
+        return SetApart(keys, set())
+    return SetApart(keys, unresolved_keys(tx, "role_definitions", PartKind.ASSIGNMENTS))
 
 
 def summaries(

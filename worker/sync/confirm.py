@@ -1,6 +1,7 @@
 """Reading candidates by id before a sweep is believed. Touches no database."""
 
-from collections.abc import Callable, Iterable, Mapping
+import hashlib
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -16,6 +17,7 @@ from worker.graph.targets import member_of_target, members_target, object_target
 from worker.nango.reply import Reply
 from worker.store.edges import Pair, edge_key, pair_of
 from worker.sync.guard import sample
+from worker.sync.judging import Candidates
 from worker.sync.members import members_of
 from worker.sync.parts import (
     GONE,
@@ -26,7 +28,6 @@ from worker.sync.parts import (
     trouble_of,
 )
 from worker.sync.spared import Confirmed
-from worker.sync.sweep import Candidates
 
 GROUPS_READ: Final = LIMIT
 """Groups whose members are read to confirm memberships: one ``$batch``."""
@@ -106,22 +107,25 @@ def _confirm_edges(batcher: Batcher, keys: list[str], confirmed: Confirmed) -> N
     chosen = sample(groups, everything_up_to=GROUPS_READ, otherwise=GROUPS_READ)
     if len(chosen) < len(groups):
         confirmed.sampled.add(GROUP_MEMBERS.name)
-    edges, unknown = read_members(batcher, chosen)
-    confirmed.present[GROUP_MEMBERS.name] = edges.keys() & set(keys)
+    confirmed.present[GROUP_MEMBERS.name], unknown = read_members(batcher, chosen, set(keys))
     confirmed.asked[GROUP_MEMBERS.name] = len(chosen)
     confirmed.apart |= {members_of(group): why for group, why in unknown.items()}
 
 
 Named = Callable[[str, Mapping[Pair, str]], dict[str, str]]
-"""The memberships, edge key to member type, in a page of one list."""
+"""The memberships that are wanted, edge key to member type, in a page of one list."""
 
 
 class Lists:
-    """Reads several lists side by side, page by page; one that fails costs only itself."""
+    """Reads several lists side by side, page by page; one that fails costs only itself.
+
+    Of a list only the memberships that ``named`` picks out are kept, and 16 bytes for each page.
+    """
 
     def __init__(self, batcher: Batcher, named: Named) -> None:
         self._batcher = batcher
         self._named = named
+        self._pages: dict[str, set[bytes]] = {}
         self.edges: dict[str, str] = {}
         self.gone: set[str] = set()
         self.unknown: dict[str, Unanswered] = {}
@@ -132,8 +136,8 @@ class Lists:
             upcoming, troubles = {}, {}
             for one, reply in ask_each(self._batcher, targets).items():
                 try:
-                    link, grew = self._take(one, reply)
-                    idle[one] = idle_pages(idle[one], 0, int(grew))
+                    link, is_new = self._take(one, reply)
+                    idle[one] = idle_pages(idle[one], 0, int(is_new))
                 except Trouble as trouble:
                     troubles[one] = trouble
                     continue
@@ -143,7 +147,7 @@ class Lists:
             targets = upcoming
 
     def _take(self, one: str, reply: Reply) -> tuple[str | None, bool]:
-        """The next target, and whether the page brought anything new."""
+        """The next target, and whether the page is another than all before it."""
         if reply.status in GONE:
             self.gone.add(one)
             return None, True
@@ -151,21 +155,36 @@ class Lists:
         if trouble is not None:
             raise trouble
         edges, link = edges_of(one, reply.body)
-        before = len(self.edges)
         self.edges |= self._named(one, edges)
-        return None if link is None else target_of(link), len(self.edges) > before
+        if link is None:
+            self._pages.pop(one, None)
+            return None, True
+        return target_of(link), self._is_new(one, edges)
+
+    def _is_new(self, one: str, edges: Collection[Pair]) -> bool:
+        """An empty page never is; a list that goes in circles shows the same pages again."""
+        pages = self._pages.setdefault(one, set())
+        digest = hashlib.blake2b(repr(sorted(edges)).encode(), digest_size=16).digest()
+        is_new = bool(edges) and digest not in pages
+        pages.add(digest)
+        return is_new
 
 
 def read_members(
-    batcher: Batcher, groups: Iterable[str]
-) -> tuple[dict[str, str], dict[str, Unanswered]]:
-    """Every direct membership of the given groups: edge key to member type.
+    batcher: Batcher, groups: Iterable[str], wanted: Collection[str]
+) -> tuple[set[str], dict[str, Unanswered]]:
+    """Those of the ``wanted`` memberships, by edge key, that the lists of the groups show.
 
     A group that is gone has none. The second value names groups of which Graph does not say.
     """
-    lists = Lists(batcher, lambda _, edges: {edge_key(pair): kind for pair, kind in edges.items()})
+
+    def named(_: str, edges: Mapping[Pair, str]) -> dict[str, str]:
+        keys = {edge_key(pair): kind for pair, kind in edges.items()}
+        return {key: kind for key, kind in keys.items() if key in wanted}
+
+    lists = Lists(batcher, named)
     lists.read({group: members_target(group) for group in groups})
-    return lists.edges, lists.unknown
+    return set(lists.edges), lists.unknown
 
 
 def idle_pages(idle: int, before: int, now: int) -> int:

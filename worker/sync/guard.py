@@ -4,7 +4,12 @@ A customer may really delete half a directory, but a fault that looks like it is
 waiting for a person costs less than a wrong deletion.
 """
 
+from collections.abc import Sequence
+from typing import TypeVar
+
 from worker.sync.policy import Policy
+
+T = TypeVar("T")
 
 
 def implausible(policy: Policy, *, going: int, live: int, empty: bool = False) -> str | None:
@@ -56,7 +61,7 @@ def hidden_away(groups: int, members: int) -> str:
     )
 
 
-def sample(keys: list[str], *, everything_up_to: int = 200, otherwise: int = 100) -> list[str]:
+def sample(keys: Sequence[T], *, everything_up_to: int = 200, otherwise: int = 100) -> Sequence[T]:
     """The keys to read by id before a sweep is believed: all, or an even sample of very many."""
     if len(keys) <= everything_up_to:
         return keys

@@ -2,7 +2,8 @@
 
 A restored user's or group's memberships are never revived from memory. The edges that its
 deletion ended still say so (reason ``cascade``); as soon as both ends are live again, Graph is
-asked, and the answer turns each into a live edge or into one that is gone for good.
+asked, and the answer turns each into a live edge or into one that is gone for good. A group with
+many of them is read page by page, see ``whole.py``.
 
 Objects are set apart because they are malformed, or because Graph does not answer for them. What
 was malformed about a group may have told of members that came or went. So a quarantined group is
@@ -37,9 +38,8 @@ from worker.store.streams import Stream, load_streams, save_stream
 from worker.store.unresolved import due_parts, resolve, resolve_moot
 from worker.sync.beginnings import beginnings_of_returned
 from worker.sync.by_id import take_objects
-from worker.sync.confirm import existing, read_member_of, read_members
+from worker.sync.confirm import existing, read_member_of
 from worker.sync.erased import living
-from worker.sync.members import members_of
 from worker.sync.parts import GONE, ask_each, trouble_of, unanswered
 from worker.sync.session import Session
 from worker.sync.settle import settle_round
@@ -78,6 +78,8 @@ class Answers:
     """What Graph said about them; a key without an object is gone, or Graph did not answer."""
 
     edges: dict[str, str] = field(default_factory=dict)
+    crowded: set[str] = field(default_factory=set)
+    """Groups whose own lists have to tell of the memberships in doubt."""
     gone: set[str] = field(default_factory=set)
     objects: dict[str, dict[str, Page | Unanswered | None]] = field(default_factory=dict)
     apart: dict[Part, Unanswered] = field(default_factory=dict)
@@ -159,15 +161,13 @@ def ask(batcher: Batcher, doubts: Doubts) -> Answers:
 
 
 def _ask_memberships(batcher: Batcher, doubts: Doubts, answers: Answers) -> None:
-    """Ask each member for its groups; groups are read where that does not tell."""
+    """Ask each member for its groups, unless the lists of these have to be read anyway."""
     crowded = _crowded(doubts.edges)
     kinds = {pair[1]: kind for pair, kind in doubts.edges.items() if pair[0] not in crowded}
     found = read_member_of(batcher, dict.fromkeys(doubts.latecomers, "user") | kinds)
     silent = found.others | found.unknown.keys()
-    crowded |= {group for group, member in doubts.edges if member in silent}
-    edges, unknown = read_members(batcher, sorted(crowded))
-    answers.edges = found.edges | edges
-    answers.apart |= {members_of(group): why for group, why in unknown.items()}
+    answers.crowded = crowded | {group for group, member in doubts.edges if member in silent}
+    answers.edges = found.edges
     for one in doubts.latecomers:
         part = Part("users", PartKind.MEMBER_OF, one)
         if one in found.unknown:
@@ -227,7 +227,7 @@ def take_answers(
 
 
 def _take_memberships(session: Session, doubts: Doubts, answers: Answers, groups: Stream) -> None:
-    """A membership ends where its group's or its member's list lacks it."""
+    """A membership ends where its member's list lacks it."""
     if not (doubts.edges or answers.edges or answers.apart or answers.answered):
         return
     with session.writing() as tx:
@@ -239,7 +239,7 @@ def _take_memberships(session: Session, doubts: Doubts, answers: Answers, groups
         gone = {
             pair: DeletedReason.NOT_SEEN.value
             for pair in doubts.edges
-            if edge_key(pair) not in answers.edges and members_of(pair[0]) not in answers.apart
+            if edge_key(pair) not in answers.edges and pair[0] not in answers.crowded
         }
         session.record(tx, GROUP_MEMBERS, delete_edges(tx, gone), initial=False)
         session.note_unresolved(tx, answers.apart)

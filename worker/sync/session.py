@@ -12,6 +12,7 @@ from threading import Lock
 
 from models.resource import Resource
 from models.unresolved import Part, Unanswered
+from worker.core.stopping import is_stopping
 from worker.events.ledger import append
 from worker.graph.batch import Batcher
 from worker.store.change import Change
@@ -67,6 +68,12 @@ class Session:
     """Whether another connection has the same tenant."""
     released: bool = False
     """Whether the lease was given back."""
+    until: float | None = None
+    """When the slice's time is up, on the monotonic clock."""
+    is_preempted: Callable[[], bool] = lambda: False
+    """Whether others wait for the process; asked on the slice's own thread only."""
+    cut_short: set[str] = field(default_factory=set)
+    """Streams of which deletions are left for the next slice."""
     jitter: float = field(default_factory=random.random)
 
     @contextmanager
@@ -95,6 +102,16 @@ class Session:
     def moment(self) -> datetime:
         """Now, by the database's clock."""
         return self.began + timedelta(seconds=time.monotonic() - self.started)
+
+    def is_late(self) -> bool:
+        """Whether the slice is to end: its time is up, or the worker stops."""
+        return is_stopping() or (self.until is not None and time.monotonic() >= self.until)
+
+    def gives_way(self) -> bool:
+        """The same, between two steps of the slice's own thread: also where others wait for it."""
+        if not self.is_late() and self.is_preempted():
+            self.until = time.monotonic()
+        return self.is_late()
 
     def keep_lease(self) -> None:
         """See that the lease outlives the next call, without a heartbeat thread.

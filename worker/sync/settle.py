@@ -23,7 +23,11 @@ from worker.sync.session import Session
 
 
 def settle_round(session: Session, stream: Stream) -> Stream:
-    """Apply what a complete round announced, or hold it; the stream as it then stands."""
+    """Apply what a complete round announced, or hold it; the stream as it then stands.
+
+    Where the slice is to end before all is applied, the stream is noted in ``session.cut_short``;
+    the rest waits in ``sync.removals``, and the next slice settles it first.
+    """
     with session.writing() as tx:
         held = [
             f"{resource.name}: {why}"
@@ -36,7 +40,9 @@ def settle_round(session: Session, stream: Stream) -> Stream:
             save_stream(tx, stream, after)
             stream = after
     for resource in stream.carries:
-        _settle(session, resource, initial=stream.initial)
+        if not _settle(session, resource, initial=stream.initial):
+            session.cut_short.add(stream.name)
+            break
     return stream
 
 
@@ -53,14 +59,19 @@ def _held_back(session: Session, tx: Transaction, resource: Resource) -> Iterato
         yield why
 
 
-def _settle(session: Session, resource: Resource, *, initial: bool) -> None:
-    deletion, more = Deletion(resource), True
+def _settle(session: Session, resource: Resource, *, initial: bool) -> bool:
+    """Apply removals in fenced batches; whether none is left."""
+    deletion, more, after = Deletion(resource), True, ""
     while more:
         with session.writing() as tx:
-            reasons = some_removals(tx, resource)
+            reasons = some_removals(tx, resource, after=after)
             changes, done = deletion.advance(tx, reasons)
             session.record_all(tx, changes, initial=initial)
             if done:
                 withdraw_removals(tx, resource, list(reasons))
         crash_point("removals-batch")
         more = not done or len(reasons) == BATCH
+        after = list(reasons)[-1] if done and reasons else after
+        if more and session.gives_way():
+            return False
+    return True

@@ -12,7 +12,6 @@ from models.connection import ConnectionStatus
 from models.resources.group_members import GROUP_MEMBERS
 from worker.core.crash import crash_point
 from worker.core.errors import Full, Later, Refused, Restart, Spent, Trouble
-from worker.core.stopping import is_stopping
 from worker.nango.reply import Reply
 from worker.store.deletions import pending_removals
 from worker.store.hidden import release_announced
@@ -28,7 +27,7 @@ from worker.sync.session import Session
 from worker.sync.streaming import Streaming
 from worker.sync.transitions import released
 from worker.sync.walk import Ask
-from worker.sync.whole import read_whole
+from worker.sync.whole import read_returned, read_whole
 
 
 @dataclass
@@ -80,14 +79,16 @@ def take_slice(session: Session, standing: Standing, *, seconds: float | None = 
     if due or session.connection.status is ConnectionStatus.BROKEN:
         _open(session, due)
     if due:
-        _drive(due, seconds, preemption(session))
+        session.until = None if seconds is None else time.monotonic() + seconds
+        session.is_preempted = preemption(session)
+        _drive(session, due)
     unfinished = any(one.step is not Step.WAIT for one in streamings)
     troubles = {one.stream.name: one.trouble for one in streamings if one.trouble is not None}
     streams = {one.stream.name: one.stream for one in streamings}
     if due and not unfinished:
         troubles |= _clear_doubts(session, streams)
     spent = next((one for one in troubles.values() if isinstance(one, Spent)), None)
-    return Outcome(streams, troubles, unfinished, spent)
+    return Outcome(streams, troubles, unfinished or bool(session.cut_short), spent)
 
 
 def look_back(tx: Transaction, session: Session, outcome: Outcome) -> None:
@@ -157,22 +158,16 @@ def _opened(session: Session, targets: Mapping[str, str]) -> dict[str, Reply]:
 class _Driver:
     """Fetches and understands on pools, loads on its own thread; asks no more when time is up."""
 
-    def __init__(
-        self,
-        pool: Executor,
-        calls: Executor,
-        until: float | None,
-        is_preempted: Callable[[], bool],
-    ) -> None:
+    def __init__(self, pool: Executor, calls: Executor, session: Session) -> None:
         self._pool = pool
         self._calls = calls
-        self._until = until
-        self._is_preempted = is_preempted
+        self._is_late = session.is_late
+        self._gives_way = session.gives_way
         self._running: dict[Future[object], tuple[Streaming, int]] = {}
 
     def drive(self, due: list[Streaming]) -> None:
         for one in due:
-            one.follow, one.is_late = self._follow, self._is_late
+            one.follow = self._follow
             self._submit(one, _guarded(one), anyway=True)
         while self._running:
             finished, _ = wait(self._running, return_when=FIRST_COMPLETED)
@@ -180,8 +175,7 @@ class _Driver:
                 one, generation = self._running.pop(future)
                 if generation != one.generation or not self._advance(one, future):
                     self._submit(one, _guarded(one))
-            if not self._is_late() and self._is_preempted():
-                self._until = time.monotonic()
+            self._gives_way()
 
     def _advance(self, one: Streaming, future: "Future[object]") -> bool:
         """Ask for the page behind, load the one that came; whether one is on its way."""
@@ -206,18 +200,14 @@ class _Driver:
         """Send the call for the page behind, before the page in hand is understood."""
         return None if self._is_late() else self._calls.submit(call)
 
-    def _is_late(self) -> bool:
-        return is_stopping() or (self._until is not None and time.monotonic() >= self._until)
 
-
-def _drive(due: list[Streaming], seconds: float | None, is_preempted: Callable[[], bool]) -> None:
-    until = None if seconds is None else time.monotonic() + seconds
+def _drive(session: Session, due: list[Streaming]) -> None:
     number = len(due)
     with (
         ThreadPoolExecutor(number, "fetch") as pool,
         ThreadPoolExecutor(2 * number, "call") as calls,
     ):
-        _Driver(pool, calls, until, is_preempted).drive(due)
+        _Driver(pool, calls, session).drive(due)
 
 
 def _guarded(one: Streaming) -> Ask | None:
@@ -233,7 +223,9 @@ def _clear_doubts(session: Session, streams: dict[str, Stream]) -> dict[str, Tro
     doubts = find_doubts(session, streams)
     try:
         if doubts:
-            groups = take_answers(session, doubts, ask(session.batcher, doubts), streams)
+            answers = ask(session.batcher, doubts)
+            groups = take_answers(session, doubts, answers, streams)
+            read_returned(session, streams["groups"], sorted(answers.crowded))
             streams["groups"] = read_whole(session, streams["groups"], groups)
         note_checked(session, streams["groups"], doubts)
     except Full:

@@ -1,10 +1,10 @@
 """What a sweep leaves alone, once its candidates have been read by id. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from models.resource import DeletedReason, Kind
+from models.resource import Kind
 from models.resources import RESOURCES
 from models.resources.groups import GROUPS
 from models.unresolved import Part, PartKind, Unanswered
@@ -14,9 +14,6 @@ from worker.store.unresolved import ALL
 
 MOST_UNLISTED: Final = 20
 """Objects that exist although several complete lists did not show them; of more, the list lies."""
-
-Reasons = dict[str, str]
-"""Keys that are to go, each with its reason."""
 
 
 @dataclass
@@ -36,10 +33,19 @@ class Confirmed:
 
 @dataclass
 class Spared:
-    """What goes, by resource, and what is set apart instead."""
+    """What stays, and what is set apart."""
 
-    going: dict[str, Reasons] = field(default_factory=dict)
+    kept: dict[str, set[str]] = field(default_factory=dict)
+    """Candidates that stay, by resource."""
+    groups: set[str] = field(default_factory=set)
+    """Groups whose memberships stay."""
+    weak: set[str] = field(default_factory=set)
+    """Resources of which only what was asked about may go: too little of the sample answered."""
     apart: dict[Part, Unanswered] = field(default_factory=dict)
+
+    @property
+    def anything(self) -> bool:
+        return bool(self.groups or self.weak or self.apart) or any(self.kept.values())
 
     @property
     def needs_walk(self) -> bool:
@@ -51,16 +57,15 @@ class Spared:
         """Whether something exists that the complete list did not show."""
         return any(part.kind is PartKind.UNLISTED for part in self.apart)
 
+    def keep_unasked(self, name: str, number: int) -> None:
+        """Note that so many candidates of a weak resource stay, as nobody asked about them."""
+        if number:
+            why = f"{number} of them could not be confirmed; the next walk asks again"
+            self.apart[Part(name, PartKind.DELETIONS, ALL)] = Unanswered(why)
 
-def spare(
-    going: Mapping[str, Reasons],
-    asked: Mapping[str, list[str]],
-    confirmed: Confirmed,
-    *,
-    last: bool,
-    best_effort: bool,
-) -> Spared:
-    """Of the deletions ``going``, ``asked`` about in part, those that may be applied.
+
+def spare(going: Iterable[str], confirmed: Confirmed, *, last: bool, best_effort: bool) -> Spared:
+    """What stays of the deletions of the resources ``going``, of which some were asked about.
 
     Raises Restart where the walk missed what exists; not where it is the ``last`` of several that
     missed the same few objects: then the list does not show them, and they are set apart.
@@ -74,15 +79,12 @@ def spare(
     for name, keys in missed.items():
         why = Unanswered("the walk missed it, though Graph has it by id")
         spared.apart |= {_part_of(name, key): why for key in keys}
-    for name, reasons in going.items():
-        kept = confirmed.present.get(name, set())
-        spared.going[name] = {
-            key: why
-            for key, why in reasons.items()
-            if key not in kept and not _is_apart(name, key, spared.apart)
-        }
+    for name in going:
+        kept = {part.key for part in spared.apart if _is_object_of(name, part)}
+        spared.kept[name] = kept | confirmed.present.get(name, set())
         if _is_weak(name, confirmed):
-            _keep_unasked(name, set(asked.get(name, ())), spared)
+            spared.weak.add(name)
+    spared.groups = {part.key for part in spared.apart if part.kind is PartKind.MEMBERS}
     return spared
 
 
@@ -92,11 +94,8 @@ def _part_of(name: str, key: str) -> Part:
     return Part(name, PartKind.UNLISTED, key)
 
 
-def _is_apart(name: str, key: str, apart: Mapping[Part, Unanswered]) -> bool:
-    if RESOURCES[name].kind is Kind.EDGE:
-        return _part_of(name, key) in apart
-    kinds = (PartKind.OBJECT, PartKind.UNLISTED)
-    return any(Part(name, kind, key) in apart for kind in kinds)
+def _is_object_of(name: str, part: Part) -> bool:
+    return part.resource == name and part.kind in (PartKind.OBJECT, PartKind.UNLISTED)
 
 
 def _is_weak(name: str, confirmed: Confirmed) -> bool:
@@ -105,14 +104,3 @@ def _is_weak(name: str, confirmed: Confirmed) -> bool:
     kind = PartKind.MEMBERS if RESOURCES[name].kind is Kind.EDGE else PartKind.OBJECT
     silent = sum(part.resource == owner and part.kind is kind for part in confirmed.apart)
     return name in confirmed.sampled and 2 * silent > confirmed.asked.get(name, 0)
-
-
-def _keep_unasked(name: str, asked: set[str], spared: Spared) -> None:
-    reasons = spared.going[name]
-    doubted = DeletedReason.NOT_SEEN.value
-    kept = [key for key, why in reasons.items() if why == doubted and key not in asked]
-    for key in kept:
-        del reasons[key]
-    if kept:
-        why = Unanswered(f"{len(kept)} of them could not be confirmed; the next walk asks again")
-        spared.apart[Part(name, PartKind.DELETIONS, ALL)] = why

@@ -17,7 +17,6 @@ from worker.nango.reply import Reply
 from worker.store.quarantine import forget_unreadable
 from worker.store.seen import forget_seen
 from worker.store.streams import Stream, save_stream
-from worker.sync.confirm import still_there
 from worker.sync.fetch import Read, link_of, page_ask
 from worker.sync.members import FIRST, place_of
 from worker.sync.onward import Coming, Follow, Onward
@@ -36,8 +35,7 @@ from worker.sync.recovery import (
 )
 from worker.sync.session import Session
 from worker.sync.settle import settle_round
-from worker.sync.spared import Confirmed
-from worker.sync.sweep import apply_sweep, prepare_sweep
+from worker.sync.sweeping import Sweeping
 from worker.sync.transitions import begun, tried_plain
 from worker.sync.walk import (
     Ask,
@@ -63,12 +61,12 @@ class Streaming:
         self.generation = 0
         self.trouble: Trouble | None = None
         self.follow: Follow = lambda _: None
-        self.is_late: Callable[[], bool] = lambda: False
         self._now = now
         self._done = False
         self._opened: Reply | None = None
         self._round: Coming | None = None
         self._answer: Callable[[object], None] | None = None
+        self._sweep: Sweeping | None = None
         self._pause = 0.0
         self._asks_for_token = False
         self._question: Callable[[], Ask] | None = None
@@ -109,8 +107,7 @@ class Streaming:
 
     def next_ask(self) -> Ask | None:
         """Do what needs no call, then say what to ask next; None where nothing is left."""
-        ask, pause = self._next_ask(), self._pause
-        self._pause = 0.0
+        ask, pause, self._pause = self._next_ask(), self._pause, 0.0
         return ask if ask is None or not pause else after_pause(pause, ask)
 
     def _coming_step(self) -> Step:
@@ -125,14 +122,12 @@ class Streaming:
     def _next_ask(self) -> Ask | None:
         if self._question is not None:
             return self._question()
-        while True:
+        while not self._done and self.stream.name not in self.session.cut_short:
             step = self._coming_step()
             if step is Step.BEGIN:
                 self._begin(None)
             elif step is Step.SETTLE:
-                self.stream = settle_round(self.session, self.stream)
-                crash_point("round-settled")
-                self.pending = 0
+                self._settle()
             elif step is Step.TOKEN:
                 return self._ask_token()
             elif step is Step.PAGE:
@@ -141,7 +136,13 @@ class Streaming:
                 return self._ask_sweep()
             else:
                 self._done = True
-                return None
+        return None
+
+    def _settle(self) -> None:
+        self.stream = settle_round(self.session, self.stream)
+        if self.stream.name not in self.session.cut_short:
+            crash_point("round-settled")
+            self.pending = 0
 
     def ahead(self, result: object) -> Ask | None:
         """The ask for the page behind the one that just came, before that is loaded."""
@@ -170,8 +171,9 @@ class Streaming:
         self.generation += 1
         if isinstance(trouble, NOT_FOR_GOOD):
             raise trouble
-        self._asks_for_token, self._round, self._question = False, None, None
-        moment, late = self.session.moment, self.is_late()
+        self._asks_for_token = False
+        self._round = self._question = self._sweep = None
+        moment, late = self.session.moment, self.session.is_late()
         decision = self.recovery.decide(self.stream, trouble, moment, late=late)
         self._follow_decision(decision, trouble)
 
@@ -192,8 +194,6 @@ class Streaming:
                 self._park(after, trouble)
             case _:
                 assert_never(decision)
-
-    # ---- asking
 
     def _ask_page(self, stream: Stream) -> Ask:
         opened, self._opened = self._opened, None
@@ -232,25 +232,16 @@ class Streaming:
         self._answer = answer
         return lambda: read_one(batcher, stream)
 
-    def _ask_sweep(self) -> Ask:
-        batcher, coming = self.session.batcher, self._round_ahead()
-        found = prepare_sweep(self.session, self.stream)
-        self._round = None if found.total or found.held else coming
-        stream = self.stream = found.stream
-        crash_point("sweep-prepared")
-        if found.total:
-            self.session.progress(stream.name, found.total, "confirming deletions of")
-
-        def answer(confirmed: object) -> None:
-            assert isinstance(confirmed, Confirmed)
-            self.stream = apply_sweep(self.session, stream, found, confirmed)
-            crash_point("sweep-ended")
-            self.pending = 0
-            if stream.incomplete:
-                self.trouble, self._done = Reject(self.stream.reason or ""), True
-
-        self._answer = answer
-        return lambda: still_there(batcher, found)
+    def _ask_sweep(self) -> Ask | None:
+        if self._sweep is None:
+            coming = self._round_ahead()
+            self._sweep = Sweeping.begin(self.session, self.stream)
+            if self._sweep is None:
+                return None
+            self._round = None if self._sweep.has_candidates else coming
+            self.stream = self._sweep.stream
+        self._answer = self._take_confirmed
+        return self._sweep.ask
 
     def _round_ahead(self) -> Coming | None:
         """The round behind a first load, asked for while nothing is likely to be swept."""
@@ -259,8 +250,6 @@ class Streaming:
         if not leads_on or stream.delta_link is None:
             return None
         return Onward(self.session.batcher, self.follow).ask(stream.delta_link)
-
-    # ---- committing
 
     def _begin(self, token: str | None) -> None:
         """A token that covers the walk is committed before the walk's first page is sent."""
@@ -281,6 +270,17 @@ class Streaming:
             self._begin(None if self.stream.resource.children else token)
         else:
             self._park(*decision)
+
+    def _take_confirmed(self, confirmed: object) -> None:
+        sweep = self._sweep
+        assert sweep is not None
+        try:
+            if sweep.take(confirmed):
+                self.pending, self._sweep = 0, None
+        finally:
+            self.stream = sweep.stream
+        if sweep.incomplete:
+            self.trouble, self._done = Reject(self.stream.reason or ""), True
 
     def _load(self, read: Read) -> None:
         behind = self.stream if read.parts is None else replace(self.stream, parts=read.parts)

@@ -1,0 +1,420 @@
+"""A sweep of any size: its candidates are staged, judged, held and deleted some at a time."""
+
+import os
+import subprocess
+import sys
+import tracemalloc
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import text
+
+from models.resource import Resource
+from models.resources import RESOURCES
+from models.resources.group_members import GROUP_MEMBERS
+from models.resources.groups import GROUPS
+from models.resources.users import USERS
+from models.run import RunState, RunTrigger
+from sandbox.tenant import Request, Response, Tenant
+from tests.conftest import MakeMirror, Mirror
+from tests.integration.test_big_deletions import die_at, sync_and_die, transactions
+from tests.integration.test_unconfirmed import Unlisted, noted, tick
+from tests.support.mirror import assert_exact, events, last_seq, scalar
+from worker.graph.batch import Batcher
+from worker.nango.client import Address
+from worker.store.candidates import (
+    doubtful_at,
+    hold_hidden,
+    hold_unseen,
+    leave_unasked,
+    some_candidates,
+)
+from worker.store.connections import get
+from worker.store.deletions import BATCH
+from worker.store.lease import interrupting, release, take
+from worker.store.runs import resume_or_open
+from worker.store.staging import Staging, count_candidates
+from worker.store.streams import load_streams
+from worker.sync.approve import approve_held
+from worker.sync.judging import PORTION, prepare_sweep
+from worker.sync.plan import Order
+from worker.sync.policy import Policy
+from worker.sync.session import Session
+from worker.sync.spared import Confirmed
+from worker.sync.sweep import apply_sweep
+
+WALK = 99
+GONE = BATCH + 150
+"""Users: more than one batch deletes, and than are all read by id."""
+
+
+def staged(mirror: Mirror, resource: Resource, limit: int) -> set[str]:
+    """Stage a resource's candidates some at a time; all their keys."""
+    staging, done = Staging(resource, WALK, limit), False
+    while not done:
+        with interrupting(mirror.database, mirror.connection_id) as tx:
+            done = staging.advance(tx)
+    keys = "select array_agg(key) from sync.candidates where resource = :name"
+    return set(scalar(mirror.database, keys, name=resource.name) or ())
+
+
+def live_keys(mirror: Mirror, resource: Resource) -> list[str]:
+    key = " || '/' || ".join(f"{name}::text" for name in resource.key)
+    keys = f"select array_agg({key} order by {key}) from directory.{resource.name}"
+    return list(scalar(mirror.database, f"{keys} where deleted_at is null"))
+
+
+def saw(mirror: Mirror, resource: Resource, keys: list[str]) -> None:
+    statement = text("insert into sync.seen values (1, :name, :walk, 0, :keys, null)")
+    with mirror.database.begin() as connection:
+        values = {"name": resource.name, "walk": WALK, "keys": keys}
+        connection.execute(statement, values)
+
+
+def largest_transaction(mirror: Mirror, table: str) -> int:
+    rows = f"select count(*) as n from sync.{table} group by xmin::text"
+    return int(scalar(mirror.database, f"select max(n) from ({rows}) as t"))
+
+
+@pytest.mark.parametrize("limit", [1, 7, 1000])
+@pytest.mark.parametrize("name", RESOURCES)
+def test_what_a_walk_did_not_see_is_staged_a_bounded_number_at_a_time(
+    mirror: Mirror, name: str, limit: int
+) -> None:
+    resource = RESOURCES[name]
+    keys = live_keys(mirror, resource)
+    saw(mirror, resource, keys[::3])
+    assert staged(mirror, resource, limit) == set(keys) - set(keys[::3])
+    assert largest_transaction(mirror, "candidates") <= limit
+
+
+def test_what_is_set_apart_and_members_of_groups_that_go_are_no_candidates(mirror: Mirror) -> None:
+    groups = live_keys(mirror, GROUPS)
+    malformed, silent, going, *others = groups
+    saw(mirror, GROUPS, others)
+    with mirror.database.begin() as connection:
+        connection.exec_driver_sql(
+            "insert into sync.quarantine (connection_id, resource, key, reason)"
+            f" values (1, 'groups', '{malformed}', 'odd')"
+        )
+        connection.exec_driver_sql(
+            "insert into sync.unresolved (connection_id, resource, kind, key, reason, retry_at)"
+            f" values (1, 'groups', 'members', '{others[0]}', 'x', now()),"
+            f" (1, 'groups', 'object', '{silent}', 'x', now())"
+        )
+    assert staged(mirror, GROUPS, 2) == {going}
+    expected = {key for key in live_keys(mirror, GROUP_MEMBERS) if key[:36] in others[1:]}
+    assert staged(mirror, GROUP_MEMBERS, 2) == expected
+
+
+def test_what_a_round_announced_is_judged_along_with_what_was_not_seen(mirror: Mirror) -> None:
+    keys = live_keys(mirror, USERS)
+    saw(mirror, USERS, keys[10:])
+    announced = {keys[0]: "soft_deleted", keys[1]: "not_seen", keys[20]: "soft_deleted"}
+    with mirror.database.begin() as connection:
+        for key, reason in announced.items():
+            connection.execute(
+                text(
+                    "insert into sync.removals (connection_id, resource, key, reason)"
+                    " values (1, 'users', :key, :reason)"
+                ),
+                {"key": key, "reason": reason},
+            )
+    assert staged(mirror, USERS, 3) == {*keys[:10], keys[20]}
+    with interrupting(mirror.database, 1) as tx:
+        numbers = count_candidates(tx, USERS)
+        assert (numbers.unexplained, numbers.going, numbers.doubtful) == (8, 11, 9)
+        assert doubtful_at(tx, USERS, [0, 8]) == [keys[1], keys[9]]
+        some = some_candidates(tx, USERS, after="", upto=keys[9], limit=4)
+        assert some == {keys[0]: "soft_deleted"} | dict.fromkeys(keys[1:4], "not_seen")
+        assert leave_unasked(tx, USERS, keys[1:3]) == 7
+        rest = some_candidates(tx, USERS, after=keys[0], upto=None, limit=100)
+        assert list(rest) == [keys[1], keys[2], keys[20]]
+
+
+@pytest.mark.parametrize("limit", [1, 7, 1000])
+def test_candidates_are_held_a_bounded_number_at_a_time(mirror: Mirror, limit: int) -> None:
+    keys = live_keys(mirror, GROUP_MEMBERS)
+    staged(mirror, GROUP_MEMBERS, 1000)
+    for hold in (hold_unseen, hold_hidden):
+        after: str | None = ""
+        while after is not None:
+            with interrupting(mirror.database, 1) as tx:
+                after = hold(tx, GROUP_MEMBERS, after, limit)
+    assert largest_transaction(mirror, "removals") <= limit
+    found = "select array_agg(key order by key) from sync.removals where held"
+    assert scalar(mirror.database, found) == keys
+
+
+# ---- whole sweeps
+
+
+def wary(mirror: Mirror, percent: int) -> Mirror:
+    mirror.kit = replace(mirror.kit, settings=replace(mirror.kit.settings, guard_percent=percent))
+    return mirror
+
+
+@pytest.fixture
+def losing(mirror_of: MakeMirror) -> Mirror:
+    """A tenant that has lost many users, of which only a full walk can tell."""
+    tenant = Tenant(seed=9, users=2 * GONE, groups=5, sites=2)
+    tenant.knobs.delta_page = 10_000
+    mirror = wary(mirror_of(tenant), 100)
+    mirror.sync()
+    for index in range(GONE):
+        tenant.delete_user(tenant.users.id_at(index), permanently=True)
+    return mirror
+
+
+def left(mirror: Mirror) -> tuple[int, int, int]:
+    """Candidates, removals that are held, and others."""
+    counts = "select count(*) from sync.removals where held = :held"
+    return (
+        int(scalar(mirror.database, "select count(*) from sync.candidates")),
+        int(scalar(mirror.database, counts, held=True)),
+        int(scalar(mirror.database, counts, held=False)),
+    )
+
+
+def deleted_users(mirror: Mirror, after: int) -> Counter[str]:
+    told = events(mirror.database, after=after)
+    return Counter(e["object_id"] for e in told if e["resource"] == "users")
+
+
+def sync_users_and_die(mirror: Mirror, point: str) -> None:
+    """No other stream passes the point first."""
+    die_at(mirror, point, "sync", "contoso", "--resource", "users")
+
+
+@pytest.mark.parametrize("point", ["sweep-prepared", "sweep-batch", "sweep-ended"])
+def test_a_sweep_that_is_killed_goes_on_and_tells_each_deletion_once(
+    losing: Mirror, point: str
+) -> None:
+    mark = last_seq(losing.database)
+    losing.tenant.expire_delta_tokens()
+    sync_users_and_die(losing, point)
+    at_once = {"sweep-prepared": 0, "sweep-batch": BATCH, "sweep-ended": GONE}
+    assert deleted_users(losing, mark).total() == at_once[point]
+    assert losing.sync().state is RunState.SUCCEEDED
+    assert set(deleted_users(losing, mark).values()) == {1}
+    assert deleted_users(losing, mark).total() == GONE
+    assert max(some["users", "deleted"] for some in transactions(losing, mark)) == BATCH
+    assert left(losing) == (0, 0, 0)
+    assert_exact(losing.database, losing.tenant)
+
+
+def test_a_torn_walk_keeps_all_of_many(losing: Mirror) -> None:
+    mark, tenant = last_seq(losing.database), losing.tenant
+    there = [tenant.users.id_at(GONE + index) for index in range(GONE)]
+    Unlisted(losing, "users", dict.fromkeys(there, 200))
+    tenant.expire_delta_tokens()
+    report = losing.sync("users")
+    assert report.state is RunState.PARTIAL
+    assert "missed" in (report.message or "")
+    assert events(losing.database, after=mark) == []
+    losing.nango.before_graph = None
+    assert losing.sync("users").state is RunState.SUCCEEDED
+    assert deleted_users(losing, mark).total() == GONE
+    assert left(losing) == (0, 0, 0)
+
+
+def test_too_many_candidates_are_all_held_and_go_once_approved(losing: Mirror) -> None:
+    mark = last_seq(losing.database)
+    losing.tenant.expire_delta_tokens()
+    wary(losing, 20)
+    report = losing.sync("users")
+    assert report.state is RunState.HELD
+    assert f"{GONE} of {2 * GONE} rows" in report.resources["users"]["problem"]
+    assert events(losing.database, after=mark) == []
+    assert left(losing) == (0, GONE, 0)
+    assert losing.sync("users", full=True).state is RunState.HELD
+    assert left(losing) == (0, GONE, 0), "the next walk judges them again"
+    approve_held(losing.database, losing.connection_id)
+    assert losing.sync().state is RunState.SUCCEEDED
+    assert deleted_users(losing, mark).total() == GONE
+    assert_exact(losing.database, losing.tenant)
+
+
+# ---- memory
+
+
+def swept_members(mirror: Mirror, number: int) -> int:
+    """Sweep so many memberships of one group; the most memory that took, in bytes."""
+    group = mirror.tenant.groups.id_at(0)
+    with mirror.database.begin() as connection:
+        connection.execute(
+            text(
+                "insert into directory.group_members (connection_id, group_id, member_id,"
+                " member_type, first_seen_at, changed_at)"
+                " select 1, :group, gen_random_uuid(), 'device', now(), now()"
+                "   from generate_series(1, :number)"
+            ),
+            {"group": group, "number": number},
+        )
+        connection.exec_driver_sql("update directory.groups set visibility = null")
+        connection.exec_driver_sql(
+            "update sync.streams set phase = 'sweeping', walk_id = 99 where resource = 'groups'"
+        )
+    saw(mirror, GROUPS, live_keys(mirror, GROUPS))
+    saw(mirror, GROUP_MEMBERS, live_keys(mirror, GROUP_MEMBERS)[:1])
+    with session_of(mirror) as session:
+        with session.reading() as tx:
+            stream = load_streams(tx.connection, 1)["groups"]
+        tracemalloc.start()
+        found = prepare_sweep(session, stream)
+        assert found is not None
+        assert apply_sweep(session, found, Confirmed())
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    live = "select count(*) from directory.group_members where deleted_at is null"
+    assert scalar(mirror.database, live) == 1
+    return peak
+
+
+@contextmanager
+def session_of(mirror: Mirror) -> Iterator[Session]:
+    """A slice's hold on the connection."""
+    kit = mirror.kit
+    with mirror.database.begin() as connection:
+        known = get(connection, 1)
+        lease, tx = take(connection, 1, 600)
+        run, now = resume_or_open(tx, RunTrigger.MANUAL), tx.moment
+    address = Address(known.nango_connection_id, known.provider_config_key)
+    yield Session(
+        database=mirror.database,
+        lease=lease,
+        connection=known,
+        run=run,
+        batcher=Batcher(kit.nango, address, lane=RunTrigger.MANUAL),
+        policy=Policy.of(kit.settings),
+        order=Order(now),
+        began=now,
+        call_seconds=10,
+        retry_seconds=1,
+    )
+    release(mirror.database, lease)
+
+
+def test_the_memory_of_a_sweep_does_not_grow_with_its_candidates(mirror: Mirror) -> None:
+    wary(mirror, 100)
+    few, many = swept_members(mirror, 2 * BATCH), swept_members(mirror, 24 * BATCH)
+    assert many < few + 1_000_000
+
+
+# ---- where all candidates are read by id
+
+
+@pytest.fixture
+def searched(mirror_of: MakeMirror) -> Mirror:
+    """A tenant whose sites can only be searched for."""
+    tenant = Tenant(seed=6, users=5, groups=1, sites=PORTION + 200)
+    tenant.knobs.refuse_get_all_sites = True
+    mirror = wary(mirror_of(tenant), 100)
+    mirror.sync()
+    return mirror
+
+
+def found_by_id(mirror: Mirror) -> int:
+    return int(mirror.nango.calls.graph["sites/{id}"])
+
+
+def test_sites_that_a_search_lacks_are_read_by_id_in_portions(searched: Mirror) -> None:
+    tenant, mark = searched.tenant, last_seq(searched.database)
+    sites = [one["id"] for one in tenant.live("sites") if not one.get("isPersonalSite")]
+    gone, unlisted = sites[: PORTION + 50], sites[PORTION + 50 : PORTION + 80]
+    for site in gone:
+        tenant.delete_site(site)
+    Searched(searched, {site.rpartition(",")[2] for site in unlisted})
+    sync_and_die(searched, "sweep-batch")
+    told = len(events(searched.database, after=mark))
+    assert 0 < told < len(gone), "those of a portion are deleted before the next is asked for"
+    kept = scalar(searched.database, "select count(*) from sync.candidates where found")
+    searched.nango.calls.reset()
+    assert tick(searched) is RunState.SUCCEEDED
+    ended = Counter(e["object_id"] for e in events(searched.database, after=mark))
+    assert ended == Counter(key_of(site) for site in gone)
+    assert noted(searched) == []
+    assert left(searched) == (0, 0, 0)
+    assert found_by_id(searched) == len(gone) - told + len(unlisted) - kept
+
+
+def key_of(site: str) -> str:
+    return site.rpartition(",")[2].lower()
+
+
+class Searched(Unlisted):
+    """A search does not show some sites, which are there by id."""
+
+    def __init__(self, mirror: Mirror, keys: set[str]) -> None:
+        super().__init__(mirror, "sites", dict.fromkeys(keys, 200))
+
+    def __call__(self, request: Request) -> Response | None:
+        if request.path.endswith("/sites") and "search" in request.query:
+            return self._without(request)
+        return None
+
+
+# ---- a worker that is to stop
+
+
+STOPPED = """
+from datetime import datetime, UTC
+from models.run import RunTrigger
+from worker.core.settings import load_settings
+from worker.core.stopping import stop
+from worker.sync.run import run_slice
+from worker.wiring import open_kit
+
+stop()
+print(run_slice(open_kit(load_settings()), 1, trigger=RunTrigger.SCHEDULED).state.value)
+"""
+
+
+def slice_of_a_stopping_worker(mirror: Mirror) -> str:
+    """The state of the run after a slice in a process that is to stop."""
+    with mirror.database.begin() as connection:
+        connection.exec_driver_sql("update sync.streams set due_at = null")
+    settings = mirror.kit.settings
+    url = mirror.database.url.set(drivername="postgresql")
+    done = subprocess.run(
+        [sys.executable, "-c", STOPPED],
+        env={
+            **{k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")},
+            "DATABASE_URL": url.render_as_string(hide_password=False),
+            "NANGO_HOST": settings.nango_host,
+            "NANGO_SECRET_KEY": mirror.nango.key,
+            "TENANT_MIRROR_GUARD_PERCENT": str(settings.guard_percent),
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+def test_a_sweep_ends_soon_when_the_worker_stops_and_the_next_slice_goes_on(
+    losing: Mirror,
+) -> None:
+    mark = last_seq(losing.database)
+    losing.tenant.expire_delta_tokens()
+    sync_users_and_die(losing, "walk-complete")
+    assert slice_of_a_stopping_worker(losing) == "running"
+    assert deleted_users(losing, mark).total() == BATCH
+    assert losing.sync().state is RunState.SUCCEEDED
+    assert set(deleted_users(losing, mark).values()) == {1}
+    assert left(losing) == (0, 0, 0)
+    assert_exact(losing.database, losing.tenant)
+
+
+def test_a_round_is_settled_in_several_slices_when_the_worker_stops(losing: Mirror) -> None:
+    mark = last_seq(losing.database)
+    assert slice_of_a_stopping_worker(losing) == "running"
+    assert deleted_users(losing, mark).total() == BATCH
+    assert left(losing) == (0, 0, GONE - BATCH)
+    assert losing.sync().state is RunState.SUCCEEDED
+    assert set(deleted_users(losing, mark).values()) == {1}
+    assert_exact(losing.database, losing.tenant)
