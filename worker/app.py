@@ -29,6 +29,7 @@ from worker.core.redis_url import read_redis_url
 from worker.core.settings import Settings, load_settings
 from worker.core.steady import steady_datetime
 from worker.core.stopping import stop
+from worker.core.streams import outlive_full_disk
 from worker.tasks.base import drop_kit
 from worker.tasks.presence import Presence
 from worker.tasks.queues import MAINTENANCE, QUEUES, SYNCS
@@ -116,6 +117,7 @@ def make_app() -> Celery:
 @setup_logging.connect
 def _logs(**_: Any) -> None:
     settings = load_settings()
+    outlive_full_disk()
     configure(settings.log_level, settings.log_format)
 
 

@@ -27,6 +27,8 @@ def demo_nango(
             members_per_group=members,
             big_groups=big,
             big_group_members=_BIG_GROUP,
+            # The last member of a hidden one leaves sooner or later, and the customer is held.
+            hidden_groups=False,
             sites=sites,
             role_definitions=roles,
             role_assignments=assignments,

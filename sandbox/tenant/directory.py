@@ -24,12 +24,10 @@ from sandbox.tenant.people import make_user
 from sandbox.tenant.places import make_site
 from sandbox.tenant.roles import make_assignment, make_definition
 from sandbox.tenant.shelf import Parts, Props, Shelf, State
-from sandbox.tenant.teams import make_group
+from sandbox.tenant.teams import HIDDEN, make_group
 from sandbox.tenant.throttle import Throttle
 from sandbox.tenant.tokens import Cursor, Tokens
 from sandbox.tenant.truth import Truth
-
-HIDDEN = "HiddenMembership"
 
 Change = frozenset[str] | Member | None
 """Properties that changed; a membership that did; None when the object came, went or returned."""
@@ -47,6 +45,7 @@ class Directory:
         members_per_group: int = 8,
         big_groups: int = 0,
         big_group_members: int = 0,
+        hidden_groups: bool = True,
         sites: int = 12,
         role_definitions: int = 12,
         role_assignments: int = 8,
@@ -72,7 +71,12 @@ class Directory:
             seed, USERS, users, make_user(domain), templates=1009, cached_pages=page_cache
         )
         self.groups = Shelf(
-            seed, GROUPS, groups, make_group(domain), templates=251, cached_pages=page_cache
+            seed,
+            GROUPS,
+            groups,
+            make_group(domain, hidden=hidden_groups),
+            templates=251,
+            cached_pages=page_cache,
         )
         self.sites = Shelf(
             seed, SITES, sites, make_site(domain), templates=127, cached_pages=page_cache

@@ -6,9 +6,11 @@ from sandbox.tenant.people import moment
 from sandbox.tenant.shelf import SLOT, MakeTemplate, Props
 from sandbox.tenant.words import DEPARTMENTS, TEAMS
 
+HIDDEN = "HiddenMembership"
 
-def make_group(domain: str) -> MakeTemplate:
-    """The template maker for one tenant's groups."""
+
+def make_group(domain: str, *, hidden: bool = True) -> MakeTemplate:
+    """The template maker for one tenant's groups; some have hidden memberships, or none."""
 
     def make(rng: Random, object_id: str) -> Props:
         unified = rng.random() < 0.5
@@ -27,6 +29,8 @@ def make_group(domain: str) -> MakeTemplate:
             "securityIdentifier": f"S-1-12-1-{rng.randrange(10**9)}-{rng.randrange(10**9)}-{SLOT}",
         }
         props |= _unified(rng, domain) if unified else _security(rng)
+        if not hidden and props.get("visibility") == HIDDEN:
+            props["visibility"] = "Private"
         if rng.random() < 0.7:
             props["description"] = f"Everyone in {name}"
         if rng.random() < 0.15:
@@ -41,7 +45,7 @@ def make_group(domain: str) -> MakeTemplate:
 def _unified(rng: Random, domain: str) -> Props:
     props: Props = {
         "mail": f"team{SLOT}@{domain}",
-        "visibility": rng.choice(("Public", "Private", "HiddenMembership")),
+        "visibility": rng.choice(("Public", "Private", HIDDEN)),
         "proxyAddresses": [f"smtp:team{SLOT}@mail.{domain}", f"SMTP:team{SLOT}@{domain}"],
     }
     if rng.random() < 0.4:

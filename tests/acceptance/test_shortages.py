@@ -16,6 +16,9 @@ from models.sink import SinkKind, SinkStart
 from sandbox.tenant import Nango, Tenant
 from tests.acceptance.conftest import Ground
 from tests.support.service import (
+    CELERY,
+    PLAIN,
+    RELAY,
     assert_survived,
     create_and_delete,
     until,
@@ -24,6 +27,7 @@ from tests.support.service import (
 from worker.events.sink_settings import settings_of
 from worker.ops.cli.status import status
 from worker.store.sink_admin import NewSink, add
+from worker.tasks.queues import MAINTENANCE, SYNCS
 
 Look = Callable[[str], bool]
 
@@ -143,6 +147,28 @@ def test_a_redis_without_room_is_named_and_gone_on_from(
         connection.execute(text("update events.sinks set retry_at = null"))
     until(lambda: "redis-stream  active        0" in told(), 60, what="the delivery of it all")
     assert_survived(ground.service, ground.database, tenant)
+
+
+NO_ROOM = ["/bin/sh", "-c", 'exec "$@" > /dev/full 2>&1', "sh"]
+"""Runs a command whose every line meets a full disk."""
+
+
+@pytest.mark.timeout(240)
+def test_a_worker_whose_log_cannot_be_written_works_on(ground: Ground, nango: Nango) -> None:
+    """Nor does any other process end of it. A worker flushes its output before it forks a child."""
+    tenant = Tenant(seed=72, users=60, groups=4, sites=3)
+    nango.add_connection("contoso", tenant)
+    service = ground.service
+    for name, queues in (("worker", ",".join(SYNCS)), ("maintenance", MAINTENANCE)):
+        words = ["worker", "-Q", queues, "-c", "1", "-n", f"{name}@test", *PLAIN]
+        service.launch(name, [*NO_ROOM, *CELERY, *words])
+    scheduler = ["--scheduler", "celery.beat:Scheduler", "--pidfile", "", "--loglevel", "WARNING"]
+    service.launch("beat", [*NO_ROOM, *CELERY, "beat", *scheduler])
+    service.launch("relay", [*NO_ROOM, *RELAY])
+    until_exact(ground.database, tenant, seconds=100, what="the first load")
+    create_and_delete(tenant)
+    until_exact(ground.database, tenant, seconds=100, what="the changes")
+    assert_survived(service, ground.database, tenant)
 
 
 @pytest.mark.parametrize("words", [["settings"], ["settings", "--json"], ["asyncapi"], ["--help"]])

@@ -87,6 +87,15 @@ def test_the_demo_is_the_same_after_a_restart() -> None:
     assert [c.tenant.truth()["users"].count for c in first.connections] == [20_000, 300, 60]
 
 
+def test_the_demo_holds_no_customer_by_itself() -> None:
+    """A hidden group that loses its last member waits for approval, and changes come by chance."""
+    seen = [
+        group["visibility"] for c in demo_nango().connections for group in c.tenant.live("groups")
+    ]
+    assert {"Public", "Private"} <= set(seen)
+    assert "HiddenMembership" not in seen
+
+
 def test_a_ticker_changes_tenants_until_it_is_closed() -> None:
     tenant = Tenant()
     nango = Nango()

@@ -8,7 +8,8 @@ from typing import Final
 
 from worker.core.errors import Full
 
-_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
+NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
+"""Numbers of errors."""
 
 
 def full_disk(fault: OSError, place: object = None) -> Full | None:
@@ -16,7 +17,7 @@ def full_disk(fault: OSError, place: object = None) -> Full | None:
 
     ``place`` says what was written where the operating system does not.
     """
-    if fault.errno not in _NO_ROOM:
+    if fault.errno not in NO_ROOM:
         return None
     where = fault.filename or place
     what = f"{where} cannot be written" if where else "a file cannot be written"

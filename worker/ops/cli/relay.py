@@ -14,12 +14,14 @@ def relay() -> None:
 
     from worker.core.log import configure
     from worker.core.settings import load_settings
+    from worker.core.streams import outlive_full_disk
     from worker.ops.ending import run_until
     from worker.ops.patience import when_ready
     from worker.relay.relay import END_SECONDS, POOL_SIZE, Relay
     from worker.wiring import open_database
 
     settings = load_settings()
+    outlive_full_disk()
     configure(settings.log_level, settings.log_format)
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
