@@ -123,6 +123,12 @@ class Cluster:
         scheme, _, rest = url.partition("://")
         return f"{scheme}://{role}:{role}@{rest.rpartition('@')[2]}"
 
+    def copy(self, url: str) -> str:
+        """The URL of a copy of a database to which nobody is connected."""
+        name = f"copy_{uuid.uuid4().hex[:8]}"
+        self._run(f"create database {name} template {url.rsplit('/', 1)[1]}")
+        return self._at(name)
+
     def drop(self, url: str) -> None:
         self._run(f"drop database if exists {url.rsplit('/', 1)[1]} with (force)")
 

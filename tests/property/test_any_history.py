@@ -16,14 +16,18 @@ from sqlalchemy import text
 from models.run import RunState, RunTrigger
 from sandbox.tenant import BROKEN, EXPIRIES, TRANSIENT, Faults, Nango, Request, Server, Tenant
 from tests.conftest import Cluster, Mirror
-from tests.support.mirror import assert_exact, events, last_seq, scalar, written
+from tests.support.mirror import assert_exact, events, last_seq, live_rows, scalar, written
 from tests.support.states import assert_honest
 from worker.core.errors import Busy, Fenced, Halt, Trouble
 from worker.core.settings import load_settings
+from worker.core.value import SecretStr
+from worker.events.rewind import rewind
 from worker.sync.approve import approve_held, reject_held
 from worker.sync.discover import discover
+from worker.sync.erase import erase, lift
 from worker.sync.run import run_slice
 from worker.sync.session import Progress, silent
+from worker.sync.subject import Subject, digest_in
 from worker.wiring import close_kit, open_kit
 
 SEEDS = st.integers(min_value=1, max_value=10**6)
@@ -60,6 +64,8 @@ class World:
             nango_secret_key=nango.key,
             retry_seconds=0.1,
         )
+        self.erased: set[str] = set()
+        self.backup: tuple[str, frozenset[str]] | None = None
         kit = open_kit(self.settings)
         discover(kit.database, nango=kit.nango, settings=self.settings)
         self.mirror = Mirror(kit, nango, self.tenant)
@@ -67,7 +73,50 @@ class World:
     def close(self) -> None:
         self.mirror.nango.faults = None
         close_kit(self.mirror.kit)
-        self.cluster.drop(self.mirror.database.url.render_as_string(hide_password=False))
+        self.cluster.drop(self.url)
+        if self.backup:
+            self.cluster.drop(self.backup[0])
+
+    @property
+    def url(self) -> str:
+        return self.mirror.database.url.render_as_string(hide_password=False)
+
+    def back_up(self) -> None:
+        """Keep a copy of the database as it is, with who was erased in it."""
+        close_kit(self.mirror.kit)
+        if self.backup:
+            self.cluster.drop(self.backup[0])
+        self.backup = self.cluster.copy(self.url), frozenset(self.erased)
+        self.mirror = replace(self.mirror, kit=open_kit(self.settings))
+
+    def restore(self) -> None:
+        """The database is what it was at the backup, and an operator says so."""
+        if self.backup is None:
+            return
+        copy, erased = self.backup
+        close_kit(self.mirror.kit)
+        self.cluster.drop(self.url)
+        self.settings = replace(self.settings, database_url=SecretStr(self.cluster.copy(copy)))
+        self.mirror = replace(self.mirror, kit=open_kit(self.settings))
+        self.erased = set(erased)
+        rewind(self.mirror.database)
+
+    def erase_someone(self, seed: int) -> None:
+        ids = sorted(row["id"] for row in live_rows(self.mirror.database, "users"))
+        if ids:
+            chosen = random.Random(seed).choice(ids)
+            erase(self.mirror.database, Subject(1, "users", chosen), lambda _table, _rows: None)
+            self.erased.add(chosen)
+
+    def lift(self) -> None:
+        """Let everybody who was erased come back."""
+        for one in sorted(self.erased):
+            with self.mirror.database.begin() as connection:
+                digest = digest_in(connection, one)
+            lift(self.mirror.database, 1, digest)
+        if self.erased:
+            self.mirror.sync(full=True)
+        self.erased.clear()
 
     def restart(self) -> None:
         """The process ends and another one takes its place."""
@@ -98,7 +147,7 @@ class World:
 
 
 class AnyHistory(RuleBasedStateMachine):
-    """Changes, faults, crashes, thefts, restarts and syncs, in any order."""
+    """Changes, faults, crashes, thefts, restarts, restores, erasures and syncs, in any order."""
 
     def __init__(self, cluster: Cluster, server: Server) -> None:
         super().__init__()
@@ -237,10 +286,39 @@ class AnyHistory(RuleBasedStateMachine):
         with contextlib.suppress(Trouble):
             (approve_held if word else reject_held)(self.mirror.database, 1)
 
+    @rule(seed=SEEDS)
+    def a_person_is_erased(self, seed: int) -> None:
+        assert self.world is not None
+        self.world.erase_someone(seed)
+
+    @rule()
+    def who_was_erased_may_come_back(self) -> None:
+        assert self.world is not None
+        self.world.lift()
+
+    @rule(restore=st.booleans())
+    def a_backup_is_made_or_restored(self, restore: bool) -> None:
+        assert self.world is not None
+        if restore:
+            self.world.restore()
+        else:
+            self.world.back_up()
+
+    def _assert_erased(self) -> None:
+        assert self.world is not None
+        for table in ("users", "group_members", "role_assignments"):
+            kept = text(f"select count(*) from directory.{table} t where t::text ~* :ids")
+            with self.mirror.database.begin() as connection:
+                for one in self.world.erased:
+                    assert connection.execute(kept, {"ids": one}).scalar() == 0, table
+
     def teardown(self) -> None:
         if self.world is None:
             return
         try:
+            self.world.settle()
+            self._assert_erased()
+            self.world.lift()
             self.world.settle()
             self._tell()
             assert_honest(self.mirror.database)
