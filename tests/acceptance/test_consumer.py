@@ -32,6 +32,7 @@ from tests.support.hook import Hook
 from tests.support.mirror import checked, scalar
 from tests.support.receiver import Receiver, receiving
 from tests.support.service import is_exact, resend_lost, until
+from worker.core.process_identity import parse_identity
 from worker.store import sink_admin
 from worker.sync.approve import approve_held
 
@@ -86,8 +87,9 @@ class Play:
     def serving(self, sink: str = STREAM_SINK) -> str:
         """The relay that serves a sink."""
         until(lambda: self._holder(sink) is not None, what=f"a relay for {sink}")
-        pid = int(str(self._holder(sink)).rpartition(":")[2])
-        (name,) = (n for n, it in self.ground.service.running.items() if it.pid == pid)
+        found = parse_identity(str(self._holder(sink)))
+        assert found is not None
+        (name,) = (n for n, it in self.ground.service.running.items() if it.pid == found.pid)
         return name
 
     def _holder(self, sink: str) -> str | None:
@@ -100,7 +102,8 @@ class Play:
         with self.ground.database.begin() as connection:
             found = connection.execute(text("select distinct holder from events.sinks"))
             for holder in found.scalars().all():
-                if str(holder).endswith(f":{pid}"):
+                identity = parse_identity(str(holder))
+                if identity is not None and identity.pid == pid:
                     connection.execute(LAPSE, {"holder": holder})
 
     def await_events(self) -> None:

@@ -18,7 +18,7 @@ LOADED = "select count(*) from sync.runs where trigger = 'backfill' and state = 
 def large(seed: int) -> Tenant:
     """Its first load takes hundreds of calls."""
     tenant = Tenant(seed=seed, users=3000, groups=5)
-    tenant.knobs.list_page = tenant.knobs.delta_page = 10
+    tenant.knobs.list_page = tenant.knobs.delta_page = tenant.knobs.largest_page = 10
     return tenant
 
 

@@ -20,6 +20,7 @@ from tests.support.service import (
     number_of_objects,
     until,
 )
+from worker.core.process_identity import parse_identity
 from worker.store.engine import Database
 
 HOLDER = "select holder from sync.leases where connection_id = :id"
@@ -47,8 +48,9 @@ WALKS = "select sum(walk_id) from sync.streams where connection_id = :id"
 def holder(database: Database, connection_id: int = 1) -> int:
     """The process that has the lease."""
     name = scalar(database, HOLDER, id=connection_id)
-    assert name is not None
-    return int(str(name).rpartition(":")[2])
+    found = parse_identity(str(name))
+    assert found is not None
+    return found.pid
 
 
 def stop_between_pages(service: Service, database: Database, *, whole: bool) -> int:

@@ -15,16 +15,10 @@ import pytest
 
 from models.sink import SinkKind
 from sandbox.tenant import Nango, Server
-from tests.support.company import (
-    Authority,
-    ConnectProxy,
-    TlsFront,
-    authority,
-    connect_proxy,
-    tls_front,
-)
+from tests.support.connect_proxy import ConnectProxy, connect_proxy
 from tests.support.hostile import MANNERS, hostile, unreachable
 from tests.support.receiver import Receiver, receiving
+from tests.support.tls import Authority, TlsProxy
 from tests.unit.test_client import everything_said
 from worker.core.errors import Halt, Later, Outage, Trouble
 from worker.core.settings import Settings, load_settings
@@ -50,33 +44,33 @@ HOOKS = "hooks.contoso.example"
 
 @pytest.fixture(scope="module")
 def company(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return authority(tmp_path_factory.mktemp("company"))
+    return Authority(tmp_path_factory.mktemp("company"))
 
 
 @pytest.fixture(scope="module")
 def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """Another authority, of the same name."""
-    return authority(tmp_path_factory.mktemp("stranger"))
+    return Authority(tmp_path_factory.mktemp("stranger"))
 
 
 @pytest.fixture(scope="module")
-def behind(company: Authority, _shared_server: Server) -> Iterator[TlsFront]:
+def behind(company: Authority, _shared_server: Server) -> Iterator[TlsProxy]:
     """Nango, served as localhost and as ``NAME``."""
     port = int(_shared_server.url.rpartition(":")[2])
-    with tls_front(company.server("localhost"), port) as front:
+    with TlsProxy(company.certificate("localhost"), port) as front:
         yield front
 
 
 @pytest.fixture(scope="module")
-def inside(company: Authority, _shared_server: Server) -> Iterator[TlsFront]:
+def inside(company: Authority, _shared_server: Server) -> Iterator[TlsProxy]:
     """The same Nango under a name that only the proxy knows."""
     port = int(_shared_server.url.rpartition(":")[2])
-    with tls_front(company.server(NAME), port) as front:
+    with TlsProxy(company.certificate(NAME), port) as front:
         yield front
 
 
 @pytest.fixture
-def proxy(inside: TlsFront) -> Iterator[ConnectProxy]:
+def proxy(inside: TlsProxy) -> Iterator[ConnectProxy]:
     with connect_proxy({NAME: inside.port}) as made:
         yield made
 
@@ -110,26 +104,26 @@ def through(proxy: ConnectProxy, login: str = "") -> str:
 
 
 def in_a_file(company: Authority, folder: Path, env: Env) -> None:
-    env.setenv("SSL_CERT_FILE", str(company.file))
+    env.setenv("SSL_CERT_FILE", str(company.path))
 
 
 def in_a_folder(company: Authority, folder: Path, env: Env) -> None:
     """As c_rehash names the files of a folder."""
-    command = ["openssl", "x509", "-subject_hash", "-noout", "-in", str(company.file)]
+    command = ["openssl", "x509", "-subject_hash", "-noout", "-in", str(company.path)]
     name = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-    shutil.copy(company.file, folder / f"{name}.0")
+    shutil.copy(company.path, folder / f"{name}.0")
     env.setenv("SSL_CERT_DIR", f"/nowhere:{folder}")
 
 
 def in_our_setting(company: Authority, folder: Path, env: Env) -> None:
     """With what such files have around their certificates."""
     path = folder / "ca.pem"
-    path.write_text(f"# Größe: Contoso\n{company.file.read_text()}\n# end\n", encoding="utf-8")
+    path.write_text(f"# Größe: Contoso\n{company.path.read_text()}\n# end\n", encoding="utf-8")
     env.setenv("TENANT_MIRROR_CA_FILE", str(path))
 
 
 def in_its_value(company: Authority, folder: Path, env: Env) -> None:
-    env.setenv("TENANT_MIRROR_CA", company.file.read_text())
+    env.setenv("TENANT_MIRROR_CA", company.path.read_text())
 
 
 PLACES = [in_a_file, in_a_folder, in_our_setting, in_its_value]
@@ -138,7 +132,7 @@ PLACES = [in_a_file, in_a_folder, in_our_setting, in_its_value]
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: place.__name__)
 def test_nango_behind_a_companys_own_authority_is_reached(
     ask: Ask,
-    behind: TlsFront,
+    behind: TlsProxy,
     *,
     company: Authority,
     tmp_path: Path,
@@ -150,7 +144,7 @@ def test_nango_behind_a_companys_own_authority_is_reached(
 
 
 def test_an_authority_that_is_not_known_is_refused_with_what_to_set(
-    ask: Ask, behind: TlsFront, nango: Nango
+    ask: Ask, behind: TlsProxy, nango: Nango
 ) -> None:
     with pytest.raises(Halt, match=r"certificate verify failed.*TENANT_MIRROR_CA_FILE") as told:
         ask(f"https://localhost:{behind.port}")
@@ -159,18 +153,18 @@ def test_an_authority_that_is_not_known_is_refused_with_what_to_set(
 
 
 def test_an_authority_of_the_same_name_is_refused(
-    ask: Ask, behind: TlsFront, nango: Nango, stranger: Authority, monkeypatch: Env
+    ask: Ask, behind: TlsProxy, nango: Nango, stranger: Authority, monkeypatch: Env
 ) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(stranger.file))
+    monkeypatch.setenv("SSL_CERT_FILE", str(stranger.path))
     with pytest.raises(Halt, match=r"TENANT_MIRROR_CA_FILE \(SSL_CERT_FILE .* take the place"):
         ask(f"https://localhost:{behind.port}")
     assert nango.calls.total == 0
 
 
 def test_a_certificate_for_another_name_is_refused_and_no_authority_is_asked_for(
-    ask: Ask, inside: TlsFront, nango: Nango, company: Authority, monkeypatch: Env
+    ask: Ask, inside: TlsProxy, nango: Nango, company: Authority, monkeypatch: Env
 ) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(company.file))
+    monkeypatch.setenv("SSL_CERT_FILE", str(company.path))
     with pytest.raises(Halt, match=r"certificate verify failed.*address") as told:
         ask(f"https://localhost:{inside.port}")
     assert "TENANT_MIRROR_CA" not in told.value.message
@@ -181,10 +175,10 @@ def test_own_authorities_add_to_those_that_are_trusted_otherwise(
     company: Authority, stranger: Authority, monkeypatch: Env
 ) -> None:
     public = trusted().cert_store_stats()["x509_ca"]
-    own = certificates(company.file.read_text())
+    own = certificates(company.path.read_text())
     assert public > 50
     assert trusted(own).cert_store_stats()["x509_ca"] == public + 1
-    monkeypatch.setenv("SSL_CERT_FILE", str(stranger.file))
+    monkeypatch.setenv("SSL_CERT_FILE", str(stranger.path))
     assert trusted().cert_store_stats()["x509_ca"] == 1
     assert trusted(own).cert_store_stats()["x509_ca"] == 2
     for context in (trusted(), trusted(own)):
@@ -225,7 +219,7 @@ def test_certificates_that_cannot_be_read_halt_with_the_name_of_the_variable(
 def test_nango_is_reached_through_a_proxy_that_reads_nothing(
     ask: Ask, proxy: ConnectProxy, nango: Nango, *, company: Authority, monkeypatch: Env, login: str
 ) -> None:
-    monkeypatch.setenv("TENANT_MIRROR_CA_FILE", str(company.file))
+    monkeypatch.setenv("TENANT_MIRROR_CA_FILE", str(company.path))
     monkeypatch.setenv("TENANT_MIRROR_NANGO_PROXY", through(proxy, login))
     proxy.login = LOGIN if login else None
     assert ask(f"https://{NAME}") == 200
@@ -236,10 +230,10 @@ def test_nango_is_reached_through_a_proxy_that_reads_nothing(
 
 
 def test_the_name_must_be_that_of_the_certificate_through_a_proxy_too(
-    ask: Ask, proxy: ConnectProxy, inside: TlsFront, company: Authority, nango: Nango
+    ask: Ask, proxy: ConnectProxy, inside: TlsProxy, company: Authority, nango: Nango
 ) -> None:
     proxy.places = {"other.contoso.example": inside.port}
-    own = company.file.read_text()
+    own = company.path.read_text()
     with pytest.raises(Halt, match="certificate verify failed"):
         ask("https://other.contoso.example", ca=own, nango_proxy=proxy.url)
     assert nango.calls.total == 0
@@ -307,7 +301,7 @@ def test_a_proxy_that_begins_to_refuse_a_nango_that_has_worked_is_an_outage(
     proxy: ConnectProxy, company: Authority, nango: Nango
 ) -> None:
     way = Way(
-        trusted(certificates(company.file.read_text())),
+        trusted(certificates(company.path.read_text())),
         proxy_of(SecretStr(proxy.url), "TENANT_MIRROR_NANGO_PROXY"),
     )
     gate, host = Gate(), f"https://{NAME}"
@@ -328,7 +322,8 @@ def test_a_call_ends_at_its_deadline_whatever_the_proxy_does(ask: Ask, manner: s
         ask(f"https://{NAME}", nango_proxy=server.url, call_seconds=1.0)
     assert time.monotonic() - began < 1 + SLACK
     assert isinstance(caught.value, Later | Halt)
-    assert re.search("the proxy|SSL", caught.value.message)
+    # Where the machine is busy, the call's own end may come before the proxy is waited for.
+    assert re.search("the proxy|SSL|did not answer in time", caught.value.message)
 
 
 def test_a_proxy_that_takes_no_connection_ends_at_the_deadline(ask: Ask) -> None:
@@ -354,14 +349,14 @@ def test_a_host_behind_the_proxy_holds_no_call_either(ask: Ask, manner: str) -> 
 @pytest.fixture(scope="module")
 def served(company: Authority) -> Iterator[Receiver]:
     """A receiver at localhost, with a certificate of the company."""
-    with receiving(company.server("localhost")) as made:
+    with receiving(company.certificate("localhost").context()) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def hooks(company: Authority) -> Iterator[Receiver]:
     """A receiver under a name that only the proxy knows."""
-    with receiving(company.server(HOOKS)) as made:
+    with receiving(company.certificate(HOOKS).context()) as made:
         yield made
 
 
@@ -405,7 +400,7 @@ def test_a_receiver_of_an_unknown_authority_gets_nothing_and_it_is_said_what_to_
 
 
 def proxied(proxy: ConnectProxy, company: Authority, **more: object) -> Settings:
-    return load_settings(ca=company.file.read_text(), webhook_proxy=through(proxy, IN_URL), **more)
+    return load_settings(ca=company.path.read_text(), webhook_proxy=through(proxy, IN_URL), **more)
 
 
 def test_a_proxy_is_asked_for_the_address_that_was_judged(

@@ -140,17 +140,6 @@ _RELEASE = """
     update sync.removals set held = false
      where connection_id = %s and resource = 'group_members' and held and reason <> 'not_seen'
 """
-_HELD = """
-    select count(*) > 0 and bool_and(g.id is not null) from sync.removals r
-      left join directory.groups g
-        on g.connection_id = r.connection_id and g.id = split_part(r.key, '/', 1)::uuid
-       and g.visibility = %s
-     where r.connection_id = %s and r.resource = 'group_members' and r.held
-"""
-_RELEASE = """
-    update sync.removals set held = false
-     where connection_id = %s and resource = 'group_members' and held and reason <> 'not_seen'
-"""
 _HOLD = """
     update sync.removals set held = true
      where connection_id = %s and resource = %s and key = any(%s::text::text[])

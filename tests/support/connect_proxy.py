@@ -1,64 +1,12 @@
-"""A company's network: an authority of its own, servers with its certificates, and a proxy."""
+"""The proxy of a company's network, which connects to hosts by CONNECT."""
 
 import base64
 import contextlib
-import shutil
 import socket
-import ssl
-import subprocess
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-
-import pytest
-
-_CURVE = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-
-
-def _openssl(*arguments: str) -> None:
-    program = shutil.which("openssl")
-    if program is None:
-        pytest.skip("no openssl to make certificates with")
-    subprocess.run([program, *arguments], check=True, capture_output=True)
-
-
-@dataclass(frozen=True)
-class Authority:
-    """Signs certificates; ``file`` has its own, for those who are to trust it."""
-
-    folder: Path
-
-    @property
-    def file(self) -> Path:
-        return self.folder / "authority.pem"
-
-    def server(self, name: str, *, days: int = 30) -> ssl.SSLContext:
-        """What a server of that name is served with."""
-        key, chain = self.folder / f"{name}.key", self.folder / f"{name}.pem"
-        _openssl(
-            *("req", "-x509", *_CURVE, "-subj", f"/CN={name}", "-days", str(days)),
-            *("-CA", str(self.file), "-CAkey", str(self.folder / "authority.key")),
-            *("-addext", f"subjectAltName=DNS:{name}"),
-            *("-addext", "basicConstraints=critical,CA:FALSE"),
-            *("-keyout", str(key), "-out", str(chain)),
-        )
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(chain, key)
-        return context
-
-
-def authority(folder: Path) -> Authority:
-    """A new authority."""
-    folder.mkdir(parents=True, exist_ok=True)
-    made = Authority(folder)
-    _openssl(
-        *("req", "-x509", *_CURVE, "-subj", "/CN=Contoso Internal CA", "-days", "30"),
-        *("-addext", "keyUsage=critical,keyCertSign,cRLSign"),
-        *("-keyout", str(folder / "authority.key"), "-out", str(made.file)),
-    )
-    return made
 
 
 def _pump(source: socket.socket, target: socket.socket) -> None:
@@ -101,18 +49,6 @@ class _Listening:
 
     def handle(self, peer: socket.socket) -> None:
         raise NotImplementedError
-
-
-@dataclass
-class TlsFront(_Listening):
-    """Ends TLS in front of a server that speaks in the clear."""
-
-    context: ssl.SSLContext
-    behind: int
-
-    def handle(self, peer: socket.socket) -> None:
-        with self.context.wrap_socket(peer, server_side=True) as clear:
-            _join(clear, socket.create_connection(("127.0.0.1", self.behind)))
 
 
 @dataclass
@@ -190,14 +126,6 @@ def _at_work(served: _Listening) -> Iterator[None]:
         served.listener.shutdown(socket.SHUT_RDWR)
         served.listener.close()
         thread.join(5)
-
-
-@contextmanager
-def tls_front(context: ssl.SSLContext, behind: int) -> Iterator[TlsFront]:
-    """Serve TLS on a port of this machine."""
-    made = TlsFront(socket.create_server(("127.0.0.1", 0)), context, behind)
-    with _at_work(made):
-        yield made
 
 
 @contextmanager
