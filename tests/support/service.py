@@ -16,14 +16,15 @@ from pathlib import Path
 from sqlalchemy import text
 
 from sandbox.tenant import Tenant
+from tests.support import forked
 from tests.support.mirror import checked, mirrored
 from worker.core.errors import Away
 from worker.store.engine import Database
 from worker.tasks.places import CLAIM_GRACE
 from worker.tasks.queues import MAINTENANCE, SYNCS, WORKERS
 
-CELERY = [sys.executable, "-m", "celery", "--app", "worker.app", "--quiet"]
-RELAY = [sys.executable, "-c", "from worker.ops.cli import main; main()", "relay"]
+CELERY = [*forked.CELERY, "--app", "worker.app", "--quiet"]
+RELAY = [*forked.RELAY, "relay"]
 PLAIN = ["--without-gossip", "--without-mingle", "--loglevel", "WARNING"]
 QUICK = {
     "TENANT_MIRROR_TICK_SECONDS": "0.4",
@@ -47,7 +48,7 @@ class Service:
         kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")}
         self.environment = {**kept, **QUICK, **environment}
         self.logs = logs
-        self.running: dict[str, subprocess.Popen[bytes]] = {}
+        self.running: dict[str, subprocess.Popen[bytes] | forked.Forked] = {}
 
     def start(self, name: str, *arguments: str, **more: str) -> None:
         """Start a program of Celery's; ``more`` is added to its environment."""
@@ -55,10 +56,14 @@ class Service:
 
     def launch(self, name: str, command: Sequence[str], **more: str) -> None:
         """Start any program as one of the service's processes."""
+        environment = {**self.environment, **more}
+        if forked.can_fork(command, environment):
+            self.running[name] = forked.nursery().start(command, environment, self._log(name))
+            return
         with self._log(name).open("ab") as log:
             self.running[name] = subprocess.Popen(
                 command,
-                env={**self.environment, **more},
+                env=environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
