@@ -9,7 +9,7 @@ import redis
 
 from models.run import RunTrigger
 from sandbox.servers import Servers
-from worker.core.errors import Away, Halt
+from worker.core.errors import Away, Full, Halt, Trouble
 from worker.nango.budget import (
     WINDOW,
     Account,
@@ -426,14 +426,25 @@ def _all(kind: type[BaseException]) -> Iterator[type[BaseException]]:
 def test_every_failure_of_redis_has_a_meaning(kind: type[redis.RedisError]) -> None:
     fault = kind.__new__(kind)
     refused = redis.AuthenticationError | redis.exceptions.AuthorizationError
-    wants = Halt if isinstance(fault, refused | redis.exceptions.NoPermissionError) else Away
+    wants: type[Trouble] = Away
+    if isinstance(fault, refused | redis.exceptions.NoPermissionError):
+        wants = Halt
+    elif isinstance(fault, redis.exceptions.OutOfMemoryError):
+        wants = Full
     assert type(redis_trouble(fault)) is wants
+
+
+def test_a_redis_that_cannot_write_to_its_disk_is_full() -> None:
+    trouble = redis_trouble(
+        redis.ResponseError("MISCONF Redis is configured to save RDB snapshots")
+    )
+    assert isinstance(trouble, Full)
+    assert "make room on that disk" in str(trouble)
 
 
 @pytest.mark.parametrize(
     ("said", "named"),
     [
-        ("MISCONF Redis is configured to save RDB snapshots", "(MISCONF)"),
         ("NOREPLICAS Not enough good replicas to write.", "(NOREPLICAS)"),
         ("UNBLOCKED force unblock from blocking operation", "(UNBLOCKED)"),
         ("ERR something with a value in it", "(ResponseError)"),
