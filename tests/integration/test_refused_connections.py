@@ -13,7 +13,7 @@ from sqlalchemy.engine import make_url
 
 from sandbox.servers import Servers
 from tests.support.refusing_postgres import PASSWORD_WANTED, refusal, refusing_postgres
-from worker.core.errors import Away, Halt, Trouble
+from worker.core.errors import Away, Halt, Later, Trouble
 from worker.store.connecting import connect
 from worker.store.engine import Database
 
@@ -65,7 +65,6 @@ PASSING = {
     "53300 German": refusal("53300", "tut mir leid, schon zu viele Verbindungen"),
     "57P03 German": refusal("57P03", "das Datenbanksystem startet"),
     "57P01 Spanish": refusal("57P01", "terminando la conexión debido a una orden", "FATAL"),
-    "58030": refusal("58030", "Datei konnte nicht gelesen werden"),
     "XX000 of Postgres": refusal("XX000", "interner Fehler"),
     "08P01 of Postgres": refusal("08P01", "ungültige Protokollnachricht"),
     "a state that nobody knows": refusal("ZZ123", "etwas anderes"),
@@ -88,6 +87,13 @@ def test_a_refusal_that_passes_is_a_server_that_is_away(answer: bytes) -> None:
     with refusing_postgres(answer) as port:
         trouble = trouble_at(address(port))
     assert isinstance(trouble, Away)
+
+
+def test_a_server_whose_disk_fails_is_waited_for() -> None:
+    with refusing_postgres(refusal("58030", "Datei konnte nicht gelesen werden")) as port:
+        trouble = trouble_at(address(port))
+    assert isinstance(trouble, Later)
+    assert "a disk of Postgres" in str(trouble)
 
 
 def test_a_refusal_behind_the_question_for_a_password_counts_as_well() -> None:
@@ -135,9 +141,7 @@ def test_errors_of_statements_read_as_before(servers: Servers) -> None:
         assert "LOCATION" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "more", ["?sslmode=nowhere", "?nowhere=1", "?sslmode=require&sslrootcert=/nowhere.pem"]
-)
+@pytest.mark.parametrize("more", ["?sslmode=nowhere", "?sslmode=require&sslrootcert=/nowhere.pem"])
 def test_parameters_that_make_no_sense_are_a_wrong_configuration(more: str) -> None:
     with refusing_postgres(refusal("57P03", "later")) as port:
         trouble = trouble_at(address(port, more))

@@ -327,7 +327,7 @@ def test_a_full_redis_is_the_receivers_trouble(ground: Ground) -> None:
     ground.redis.config_set("maxmemory", "1mb")
     try:
         delivery = ground.claim()
-        with pytest.raises(Exception, match="Redis cannot be used now"):
+        with pytest.raises(Exception, match="the memory of Redis is used up"):
             delivery.deliver_round()
         delivery.close()
     finally:
