@@ -32,7 +32,13 @@ from worker.sync.plan import Order  # noqa: E402
 from worker.sync.run import Kit, run_to_end  # noqa: E402
 from worker.wiring import close_kit, open_kit  # noqa: E402
 
-FAST = {"fsync": "off", "synchronous_commit": "off", "shared_buffers": "64MB"}
+FAST = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    # Each database that is dropped makes a checkpoint, and each checkpoint would write pages whole.
+    "full_page_writes": "off",
+    "shared_buffers": "64MB",
+}
 POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
 
 
@@ -164,10 +170,9 @@ def _shared_server() -> Iterator[Server]:
         yield running
 
 
-@pytest.fixture
-def nango(_shared_server: Server) -> Nango:
-    """A simulated Nango without connections, calls or faults."""
-    simulated = _shared_server.nango
+def emptied(server: Server) -> Nango:
+    """The shared Nango without connections, calls or faults of the tests before."""
+    simulated = server.nango
     for connection in list(simulated.connections):
         simulated.remove_connection(connection.connection_id, connection.provider_config_key)
     simulated.before_response = simulated.before_graph = simulated.faults = None
@@ -175,6 +180,12 @@ def nango(_shared_server: Server) -> Nango:
     simulated.calls.reset()
     simulated.log.clear()
     return simulated
+
+
+@pytest.fixture
+def nango(_shared_server: Server) -> Nango:
+    """A simulated Nango without connections, calls or faults."""
+    return emptied(_shared_server)
 
 
 @pytest.fixture

@@ -45,31 +45,33 @@ WAITING = (
 WALKS = "select sum(walk_id) from sync.streams where connection_id = :id"
 
 
-def holder(database: Database, connection_id: int = 1) -> int:
-    """The process that has the lease."""
-    name = scalar(database, HOLDER, id=connection_id)
-    found = parse_identity(str(name))
-    assert found is not None
-    return found.pid
+def holder(database: Database, connection_id: int = 1) -> int | None:
+    """The process that has the lease, if one has it."""
+    found = parse_identity(str(scalar(database, HOLDER, id=connection_id)))
+    return None if found is None else found.pid
 
 
 def stop_between_pages(service: Service, database: Database, *, whole: bool) -> int:
     """Stop a worker's child, or all of the worker, while it waits for a page; the child's pid."""
     until(lambda: bool(scalar(database, SOME, id=1)), what="some pages")
-    child = holder(database)
+    children: list[int] = []
 
     def stopped() -> bool:
+        child = holder(database)
+        if child is None:
+            return False
         if whole:
             service.signal("worker", signal.SIGSTOP)
         else:
             os.kill(child, signal.SIGSTOP)
-        if scalar(database, OPEN) == 0:
+        if scalar(database, OPEN) == 0 and holder(database) == child:
+            children.append(child)
             return True
         wake(service, child, whole=whole)
         return False
 
     until(stopped, what="a moment without a transaction")
-    return child
+    return children[-1]
 
 
 def wake(service: Service, child: int, *, whole: bool) -> None:
@@ -130,6 +132,7 @@ def test_a_worker_that_is_stopped_within_a_transaction_holds_up_its_own_connecti
         service.start_worker()
         until(lambda: bool(scalar(database, WAITING)), what="a page that waits")
         zombie = holder(database)
+        assert zombie is not None, "what waits has the lease"
         os.kill(zombie, signal.SIGSTOP)
     until(lambda: bool(scalar(database, LEFT_OPEN)), what="a transaction left open")
     lapsed = "select expires_at < clock_timestamp() from sync.leases where connection_id = 1"

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import func, select, text
 
 from sandbox.tenant import Server, Tenant
-from tests.conftest import Cluster
+from tests.conftest import Cluster, emptied
 from worker.core.settings import load_settings
 from worker.store.engine import Database
 from worker.sync.discover import discover
@@ -144,9 +144,7 @@ def sync(kit: Kit, number: int) -> None:
 
 @pytest.fixture(scope="module")
 def world(cluster: Cluster, _shared_server: Server) -> Iterator[World]:
-    nango = _shared_server.nango
-    for connection in list(nango.connections):
-        nango.remove_connection(connection.connection_id, connection.provider_config_key)
+    nango = emptied(_shared_server)
     url = cluster.fresh()
     settings = load_settings(
         database_url=url, nango_host=_shared_server.url, nango_secret_key=nango.key
