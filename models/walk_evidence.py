@@ -19,20 +19,21 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from models.base import SYNC, metadata
 from models.connection import connections
 
-_OWNER = (
-    "connection_id",
-    BigInteger,
-)
+
+def _owner() -> Column[int]:
+    return Column(
+        "connection_id",
+        BigInteger,
+        ForeignKey(connections.c.id, ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    )
+
 
 seen = Table(
     "seen",
     metadata,
-    Column(
-        *_OWNER,
-        ForeignKey(connections.c.id, ondelete="CASCADE"),
-        primary_key=True,
-        autoincrement=False,
-    ),
+    _owner(),
     Column("resource", Text, primary_key=True),
     Column("walk_id", BigInteger, primary_key=True, autoincrement=False),
     Column("page_no", Integer, primary_key=True, autoincrement=False),
@@ -49,12 +50,7 @@ seen = Table(
 removals = Table(
     "removals",
     metadata,
-    Column(
-        *_OWNER,
-        ForeignKey(connections.c.id, ondelete="CASCADE"),
-        primary_key=True,
-        autoincrement=False,
-    ),
+    _owner(),
     Column("resource", Text, primary_key=True),
     Column("key", Text, primary_key=True, comment="an id, or a group/member pair"),
     Column("reason", Text, nullable=False),
@@ -67,12 +63,7 @@ removals = Table(
 candidates = Table(
     "candidates",
     metadata,
-    Column(
-        *_OWNER,
-        ForeignKey(connections.c.id, ondelete="CASCADE"),
-        primary_key=True,
-        autoincrement=False,
-    ),
+    _owner(),
     Column("resource", Text, primary_key=True),
     Column("key", Text(collation="C"), primary_key=True, comment="an id, or a group/member pair"),
     Column("walk_id", BigInteger, nullable=False, comment="the walk that is judged"),

@@ -14,7 +14,6 @@ from sqlalchemy import create_engine, text
 
 from tests.conftest import Cluster
 from tests.support.refusals import CANARY, DIGITS, PROVOKED, TABLES, state_of
-from worker.core.errors import Full
 from worker.core.fault_text import cleaned, describe, render
 from worker.core.log import configure, logger
 from worker.store.engine import Database, refuses_data, sql_state
@@ -48,7 +47,7 @@ def test_what_leaves_a_transaction_has_the_sql_state_and_no_row(
     trace = "".join(traceback.format_exception(fault))
     for said in (str(fault), repr(fault), trace, repr(vars(fault)), str(pickle.dumps(fault))):
         assert quotes(said) == []
-    assert isinstance(fault, Full) or state_of(name) in trace
+    assert state_of(name) in trace
     assert fault.__cause__ is None
     assert fault.__suppress_context__
     if isinstance(fault, psycopg.Error) and state_of(name):

@@ -120,7 +120,7 @@ def test_a_tablespace_on_a_full_disk(mirror_of: MakeMirror, database_url: str, h
             filler = fill(disk)
             with pytest.raises(Full) as met:
                 mirror.sync()
-            assert "(file pg_tblspc/" in str(met.value)
+            assert "(SQL state 53100, file pg_tblspc/" in str(met.value)
             assert WORDS in told_by_status(database_url)
             filler.unlink()
             mirror.sync()

@@ -2,10 +2,8 @@
 
 import ipaddress
 import json
-import shutil
 import socket
 import ssl
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +21,7 @@ from tests.support.event_schema import Judge
 from tests.support.mirror import last_seq, scalar
 from tests.support.receiver import Got, Receiver, always, receiving, verified
 from tests.support.service import until
+from tests.support.tls import Authority
 from worker.core.errors import EventFailed, EventRefused, Gone, Halt, Later
 from worker.core.settings import Settings, load_settings
 from worker.events.asyncapi import document
@@ -452,25 +451,10 @@ def test_a_stored_sink_without_a_secret_is_refused(receiver: Receiver, plain: Se
 
 
 def certificate(folder: Path, name: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """A server that is ``name``, and a client that trusts it."""
-    program = shutil.which("openssl")
-    if program is None:
-        pytest.skip("no openssl to make a certificate with")
-    key, chain = folder / "key.pem", folder / "chain.pem"
-    made = f"req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN={name}"
-    subprocess.run(
-        [
-            program,
-            *made.split(),
-            *("-addext", f"subjectAltName=DNS:{name}"),
-            *("-keyout", str(key), "-out", str(chain)),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(chain, key)
-    return server, ssl.create_default_context(cafile=str(chain))
+    """A server that is ``name``, and a client that trusts its authority."""
+    authority = Authority(folder)
+    trust = ssl.create_default_context(cafile=str(authority.path))
+    return authority.certificate(name).context(), trust
 
 
 @pytest.mark.parametrize(("name", "fits"), [("localhost", True), ("example.com", False)])

@@ -28,33 +28,10 @@ def _join(one: socket.socket, other: socket.socket) -> None:
 
 
 @dataclass
-class _Listening:
-    listener: socket.socket
-
-    @property
-    def port(self) -> int:
-        return int(self.listener.getsockname()[1])
-
-    def serve(self) -> None:
-        while True:
-            try:
-                peer, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._quietly, args=(peer,), daemon=True).start()
-
-    def _quietly(self, peer: socket.socket) -> None:
-        with peer, contextlib.suppress(OSError):
-            self.handle(peer)
-
-    def handle(self, peer: socket.socket) -> None:
-        raise NotImplementedError
-
-
-@dataclass
-class ConnectProxy(_Listening):
+class ConnectProxy:
     """Connects to hosts by CONNECT, as far as it knows and permits them."""
 
+    listener: socket.socket
     places: Mapping[str, int] = field(default_factory=dict)
     """Which port of this machine a name stands for; numbers are what they are."""
     login: str | None = None
@@ -69,10 +46,26 @@ class ConnectProxy(_Listening):
     """The beginning of what came before the answer: what a proxy can read."""
 
     @property
+    def port(self) -> int:
+        return int(self.listener.getsockname()[1])
+
+    @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def handle(self, peer: socket.socket) -> None:
+    def serve(self) -> None:
+        while True:
+            try:
+                peer, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._quietly, args=(peer,), daemon=True).start()
+
+    def _quietly(self, peer: socket.socket) -> None:
+        with peer, contextlib.suppress(OSError):
+            self._handle(peer)
+
+    def _handle(self, peer: socket.socket) -> None:
         head = b""
         while b"\r\n\r\n" not in head:
             chunk = peer.recv(4096)
@@ -117,20 +110,14 @@ def _login_of(head: bytes) -> str | None:
 
 
 @contextmanager
-def _at_work(served: _Listening) -> Iterator[None]:
-    thread = threading.Thread(target=served.serve, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        served.listener.shutdown(socket.SHUT_RDWR)
-        served.listener.close()
-        thread.join(5)
-
-
-@contextmanager
 def connect_proxy(places: Mapping[str, int] | None = None) -> Iterator[ConnectProxy]:
     """A proxy at work."""
     made = ConnectProxy(socket.create_server(("127.0.0.1", 0)), places or {})
-    with _at_work(made):
+    thread = threading.Thread(target=made.serve, daemon=True)
+    thread.start()
+    try:
         yield made
+    finally:
+        made.listener.shutdown(socket.SHUT_RDWR)
+        made.listener.close()
+        thread.join(5)

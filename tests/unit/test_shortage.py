@@ -45,6 +45,7 @@ def test_a_shortage_is_told_by_the_sql_state_in_any_language(state: str, said: s
     assert isinstance(trouble, Later)
     assert trouble.after
     assert PLACE in str(trouble)
+    assert f"SQL state {state}" in str(trouble)
     assert PERSON not in str(trouble)
     assert "cannot be reached" not in str(trouble)
 
@@ -82,7 +83,7 @@ def test_what_is_used_up_is_full_and_tried_again_in_a_minute(state: str) -> None
 )
 def test_the_servers_own_file_tells_which_of_its_disks_is_meant(file: str) -> None:
     said = f'could not write to file "{file}": No space left on device'
-    assert f"(file {file})" in str(trouble_of("53100", said))
+    assert f"(SQL state 53100, file {file})" in str(trouble_of("53100", said))
 
 
 @pytest.mark.parametrize("said", [f'row "base/{PERSON}" of "users"', f'value "{PERSON}"'])

@@ -148,21 +148,26 @@ class BoundedBackend(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         assert local_address is None, "no address of ours is ever chosen"
         until = earlier(timeout, self._connect_seconds)
+        return self._connection_to(host, port, until, list(socket_options or ()))
+
+    def _connection_to(
+        self, host: str, port: int, until: float, options: list[Any]
+    ) -> BoundedStream:
+        """A connection that ends at the host."""
         with told_as(httpcore.ConnectTimeout, httpcore.ConnectError):
-            return self._opened(self._found(host, port, until), port, until, socket_options)
+            return self._opened(self._found(host, port, until), port, until, options)
 
     def _opened(
-        self,
-        addresses: list[str],
-        port: int,
-        until: float,
-        socket_options: Iterable[Any] | None = None,
+        self, addresses: list[str], port: int, until: float, options: list[Any]
     ) -> BoundedStream:
         """A connection to one of some addresses, in their order."""
         sock = self._first_of(addresses, port, until)
-        for option in socket_options or ():
+        for option in options:
             sock.setsockopt(*option)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return self._stream_of(sock)
+
+    def _stream_of(self, sock: socket.socket) -> BoundedStream:
         return BoundedStream(sock, self._limit, self._connect_seconds)
 
     def _found(self, host: str, port: int, until: float) -> list[str]:

@@ -8,8 +8,9 @@ https://www.rfc-editor.org/rfc/rfc9110#CONNECT
 import base64
 import re
 import socket
+import ssl
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any, Final
@@ -20,7 +21,7 @@ from worker.core.bounded_net import (
     CONNECT_SECONDS,
     BoundedBackend,
     BoundedStream,
-    earlier,
+    Limit,
     told_as,
 )
 from worker.core.resolver import RESOLVER, Resolver
@@ -40,6 +41,28 @@ class ProxyFailed(httpcore.ProxyError):
 
 class ProxyRefused(httpcore.ProxyError):
     """The proxy does not do what we ask for: our settings, or its rules, are wrong."""
+
+
+class _Tunnel(BoundedStream):
+    """A connection through a proxy, which is named where TLS is not had in time."""
+
+    def __init__(
+        self, sock: socket.socket, limit: Limit, connect_seconds: float, proxy: Proxy
+    ) -> None:
+        super().__init__(sock, limit, connect_seconds)
+        self._proxy = proxy
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.NetworkStream:
+        try:
+            return super().start_tls(ssl_context, server_hostname, timeout)
+        except httpcore.ConnectTimeout as late:
+            hint = f"check {self._proxy.setting} too"
+            raise httpcore.ConnectTimeout(f"{late}, through {self._proxy}; {hint}") from late
 
 
 class ProxiedBackend(BoundedBackend):
@@ -62,17 +85,10 @@ class ProxiedBackend(BoundedBackend):
         self._proxy = proxy
         self._by_name = by_name
 
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.NetworkStream:
-        assert local_address is None, "no address of ours is ever chosen"
-        until = earlier(timeout, self._connect_seconds)
-        names, options = self._names(host, port, until), list(socket_options or ())
+    def _connection_to(
+        self, host: str, port: int, until: float, options: list[Any]
+    ) -> BoundedStream:
+        names = self._names(host, port, until)
         for number, name in enumerate(names[:-1]):
             share = (until - time.monotonic()) / (len(names) - number)
             try:
@@ -107,6 +123,9 @@ class ProxiedBackend(BoundedBackend):
             why = "did not answer in time" if late else f"cannot be reached ({fault})"
             raise ProxyFailed(f"{self._proxy} {why}; check {self._proxy.setting}") from fault
         return stream
+
+    def _stream_of(self, sock: socket.socket) -> BoundedStream:
+        return _Tunnel(sock, self._limit, self._connect_seconds, self._proxy)
 
     def _to_proxy(self, until: float, options: list[Any]) -> BoundedStream:
         host, port = self._proxy.host, self._proxy.port

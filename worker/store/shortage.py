@@ -15,27 +15,27 @@ DAMAGED_SECONDS: Final = 300.0
 
 _FULL: Final = {
     "53100": (
-        "no space left on a disk of Postgres at {place}{file}; make room there or enlarge it, and "
-        "all goes on by itself"
+        "no space left on a disk of Postgres at {place}{detail}; make room there or enlarge it, "
+        "and all goes on by itself"
     ),
     "53200": (
-        "Postgres at {place} has no memory left; give it more, or lower its work_mem and "
+        "Postgres at {place} has no memory left{detail}; give it more, or lower its work_mem and "
         "max_connections"
     ),
     "53400": (
-        "Postgres at {place} has reached a limit of its configuration, such as temp_file_limit; "
-        "raise it"
+        "Postgres at {place} has reached a limit of its configuration, such as "
+        "temp_file_limit{detail}; raise it"
     ),
 }
 _FAILING: Final = {
     "58030": (
-        "a disk of Postgres at {place} fails to read or write{file}; see Postgres's own log, and "
+        "a disk of Postgres at {place} fails to read or write{detail}; see Postgres's own log, and "
         "check that disk"
     ),
     "XX001": (
-        "Postgres at {place} has damaged data{file}; see its log, and restore it from a backup"
+        "Postgres at {place} has damaged data{detail}; see its log, and restore it from a backup"
     ),
-    "XX002": "an index of Postgres at {place} is damaged{file}; rebuild it with REINDEX",
+    "XX002": "an index of Postgres at {place} is damaged{detail}; rebuild it with REINDEX",
 }
 STATES: Final = (*_FULL, *_FAILING)
 
@@ -52,8 +52,8 @@ def shortage(state: str, place: str, said: str) -> Trouble | None:
     if sentence is None:
         return None
     found = _FILE.search(said)
-    file = f" (file {found[1]})" if found else ""
-    message = sentence.format(place=place, file=file)
+    detail = f" (SQL state {state}{f', file {found[1]}' if found else ''})"
+    message = sentence.format(place=place, detail=detail)
     if state in _FULL:
         return Full(message, after=FULL_SECONDS)
     return Later(message, after=DAMAGED_SECONDS)
