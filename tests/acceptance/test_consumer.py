@@ -246,10 +246,12 @@ class Play:
         return any({"flags=b", "cmd=xreadgroup"} <= one for one in clients)
 
     def is_delivered(self) -> bool:
-        """Whether something came, and the stream has had everything."""
-        return scalar(self.ground.database, delivered(STREAM_SINK)) and self._has_changed(
-            self.fold.position("/connections/1")
-        )
+        """Whether something came, and the stream has had it.
+
+        Asked in this order: what comes between the two questions is not taken for delivered.
+        """
+        came = self._has_changed(self.fold.position("/connections/1"))
+        return came and bool(scalar(self.ground.database, delivered(STREAM_SINK)))
 
     def command(self, *arguments: str) -> None:
         """What an operator types."""
