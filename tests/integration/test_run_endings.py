@@ -266,6 +266,8 @@ def killed(mirror: Mirror) -> None:
 
 
 def refused(mirror: Mirror) -> None:
+    mirror.sync()  # a walk of sites that was killed before its sweep would not ask Graph again
+    make_due(mirror)
     mirror.tenant.knobs.refused = {"sites"}
     assert take(mirror) is RunState.PARTIAL
 
