@@ -7,13 +7,14 @@ resource's checksum is the sum, modulo 2**64, of the first eight bytes (big endi
 SHA-256, so the order of rows does not matter.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
+
+import msgspec
 
 from sandbox.tenant.fields import ALL
 
@@ -132,9 +133,11 @@ def row_of(resource: str, found: Mapping[str, Any]) -> Row:
     return _plain_row(resource, found)
 
 
+_encode = msgspec.json.Encoder(order="sorted").encode
+
+
 def row_text(row: Mapping[str, Any]) -> bytes:
-    text = json.dumps(row, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return text.encode()
+    return _encode(row)
 
 
 def digest(text: bytes) -> int:

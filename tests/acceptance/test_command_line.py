@@ -4,7 +4,6 @@ import json
 import os
 import pty
 import subprocess
-import sys
 from collections.abc import Callable
 
 import psycopg
@@ -12,6 +11,7 @@ import pytest
 
 from sandbox.tenant import Nango, Response, Server, Tenant
 from tests.conftest import Cluster
+from tests.support.forked import run_command
 from tests.support.mirror import assert_exact, scalar
 from worker.store.engine import Database
 
@@ -31,18 +31,9 @@ def run(database_url: str, nango: Nango, _shared_server: Server) -> Run:
     }
 
     def call(
-        *arguments: str, stdin: int = subprocess.DEVNULL, **environment: str
+        *arguments: str, stdin: str = os.devnull, **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        command = "from worker.ops.cli import main; main()"
-        return subprocess.run(
-            [sys.executable, "-c", command, *arguments],
-            env={**base, **environment},
-            stdin=stdin,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return run_command(arguments, {**base, **environment}, stdin=stdin)
 
     return call
 
@@ -150,7 +141,7 @@ def test_forgetting_asks_on_a_terminal(run: Run, nango: Nango, database: Databas
     for said, code in ((b"n\n", 1), (b"y\n", 0)):
         terminal, shell = pty.openpty()
         os.write(terminal, said)
-        done = run("forget", "1", stdin=shell)
+        done = run("forget", "1", stdin=os.ttyname(shell))
         os.close(shell)
         os.close(terminal)
         assert done.returncode == code, done.stderr

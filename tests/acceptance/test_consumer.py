@@ -8,7 +8,6 @@ else: they import nothing of ours.
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -28,6 +27,7 @@ from tests.acceptance.conftest import Ground
 from tests.support import consumer
 from tests.support.consumer import Fold
 from tests.support.folded import counters, in_stream, missing, steps_back, unlike
+from tests.support.forked import run_command
 from tests.support.hook import Hook
 from tests.support.mirror import checked, scalar
 from tests.support.receiver import Receiver, receiving
@@ -255,9 +255,7 @@ class Play:
 
     def command(self, *arguments: str) -> None:
         """What an operator types."""
-        command = [sys.executable, "-m", "worker.ops.cli", *arguments]
-        environment = self.ground.service.environment
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        done = run_command(arguments, self.ground.service.environment)
         assert done.returncode == 0, done.stderr
 
     def assert_late_comer(self) -> None:

@@ -1,8 +1,6 @@
 """Containers that share a host name and count the same pids mistake no process for another."""
 
 import json
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -10,13 +8,12 @@ import pytest
 from sandbox.tenant import Nango, Tenant
 from tests.acceptance.conftest import MakeService
 from tests.support.fault_proxy import FaultProxy
+from tests.support.forked import run_command
 from tests.support.mirror import scalar
 from tests.support.namespaces import in_own_pid_namespace
 from tests.support.service import CELERY, PLAIN, Service, assert_survived, is_exact, until
 from worker.store.engine import Database
 from worker.tasks.queues import MAINTENANCE, SYNCS
-
-STATUS = [sys.executable, "-c", "from worker.ops.cli import main; main()", "status", "--json"]
 
 
 def start_in_container(service: Service, name: str, node: str, queues: str) -> None:
@@ -25,9 +22,7 @@ def start_in_container(service: Service, name: str, node: str, queues: str) -> N
 
 
 def living_workers(service: Service) -> list[dict[str, Any]]:
-    done = subprocess.run(
-        STATUS, env=service.environment, capture_output=True, text=True, timeout=60, check=False
-    )
+    done = run_command(["status", "--json"], service.environment)
     found: list[dict[str, Any]] = json.loads(done.stdout)["workers"]
     return [worker for worker in found if worker["is_alive"]]
 

@@ -5,13 +5,13 @@ import os
 import pty
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 
 import pytest
 from sqlalchemy import text
 
 from sandbox.tenant import Nango, Server, Tenant
+from tests.support.forked import run_command
 from tests.support.mirror import checked, scalar
 from worker.store.engine import Database
 
@@ -32,17 +32,9 @@ def run(database_url: str, nango: Nango, _shared_server: Server) -> Run:
     }
 
     def call(
-        *arguments: str, stdin: int = subprocess.DEVNULL, **environment: str
+        *arguments: str, stdin: str = os.devnull, **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", "from worker.ops.cli import main; main()", *arguments],
-            env={**base, **environment},
-            stdin=stdin,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return run_command(arguments, {**base, **environment}, stdin=stdin)
 
     return call
 
@@ -119,7 +111,7 @@ def test_it_asks_on_a_terminal(run: Run, database: Database, person: str) -> Non
     for said, code in ((b"n\n", 1), (b"y\n", 0)):
         terminal, shell = pty.openpty()
         os.write(terminal, said)
-        done = run("erase", "1", person, stdin=shell)
+        done = run("erase", "1", person, stdin=os.ttyname(shell))
         os.close(shell)
         os.close(terminal)
         assert done.returncode == code, done.stderr

@@ -7,7 +7,6 @@ import re
 import select
 import signal
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -29,6 +28,7 @@ from sandbox.servers import Servers
 from sandbox.tenant import Nango, Tenant
 from tests.conftest import Mirror
 from tests.support.fault_proxy import FaultProxy
+from tests.support.forked import COMMAND, run_command
 from tests.support.mirror import last_seq, scalar
 from tests.support.service import until
 from worker.core.errors import Fenced
@@ -44,7 +44,6 @@ from worker.sync.discover import discover
 from worker.sync.run import Kit
 
 Done = subprocess.CompletedProcess[str]
-MAIN = [sys.executable, "-c", "from worker.ops.cli import main; main()"]
 LINE = re.compile(
     r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  (?P<owner>.{20}) +(?P<seq>\d+) (?P<resource>\S+) +"
     r"(?P<change>\S+)(?P<rest>.*)"
@@ -56,7 +55,7 @@ class Following:
 
     def __init__(self, arguments: tuple[str, ...], environment: dict[str, str]) -> None:
         self.process = subprocess.Popen(
-            [*MAIN, "events", "tail", "--follow", *arguments],
+            [*COMMAND, "events", "tail", "--follow", *arguments],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -105,15 +104,7 @@ class Ground:
 
     def run(self, *arguments: str, **environment: str) -> Done:
         """Runs tenant-mirror as a process of its own."""
-        return subprocess.run(
-            [*MAIN, *arguments],
-            env={**self.environment, **environment},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return run_command(arguments, {**self.environment, **environment})
 
     def tail(self, *arguments: str) -> list[str]:
         done = self.run("events", "tail", *arguments)
@@ -384,7 +375,7 @@ def test_following_outlives_the_loss_of_postgres(ground: Ground) -> None:
 def test_a_closed_pipe_ends_it_quietly(ground: Ground) -> None:
     (one,) = ground.enrol(1)
     ground.write(one, 3_000)
-    command = " ".join(f"'{part}'" for part in MAIN)
+    command = " ".join(f"'{part}'" for part in COMMAND)
     script = f"{command} events tail --from oldest --json | head -n 2; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(
         ["/bin/bash", "-c", script],
@@ -537,19 +528,13 @@ def asked(ground: Ground, answer: str) -> int:
     """The exit code, where a person answers at a terminal."""
     ours, theirs = pty.openpty()
     try:
-        process = subprocess.Popen(
-            [*MAIN, "events", "replay", "feed", "--from", "oldest"],
-            env=ground.environment,
-            stdin=theirs,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
         os.write(ours, f"{answer}\n".encode())
-        process.communicate(timeout=60)
+        replay = ("events", "replay", "feed", "--from", "oldest")
+        done = run_command(replay, ground.environment, stdin=os.ttyname(theirs))
     finally:
         os.close(ours)
         os.close(theirs)
-    return process.returncode
+    return done.returncode
 
 
 def test_a_snapshot_under_way_is_let_through_or_begun_anew(mirror: Mirror, ground: Ground) -> None:

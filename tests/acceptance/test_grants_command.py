@@ -1,7 +1,6 @@
 """What a reader with the printed rights can see, as roles of a real Postgres meet it."""
 
 import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import pytest
 from psycopg import sql
 
 from tests.conftest import Cluster
+from tests.support.forked import run_command
 from worker.events.partitions import ensure_partitions
 from worker.ops.migrate import migrate
 from worker.store.engine import Database
@@ -45,15 +45,7 @@ class Readable:
     url: str
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        program = "from worker.ops.cli import main; main()"
-        return subprocess.run(
-            [sys.executable, "-c", program, *arguments],
-            env={"DATABASE_URL": self.url, "COLUMNS": "200"},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return run_command(arguments, {"DATABASE_URL": self.url, "COLUMNS": "200"})
 
     def as_owner(self, statement: str) -> None:
         with psycopg.connect(self.url) as connection:

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from sandbox.servers import Servers
 from sandbox.tenant import Nango, Tenant
 from tests.acceptance.conftest import MakeService
 from tests.conftest import Mirror
+from tests.support.forked import run_command
 from tests.support.host_clock import HostClock
 from tests.support.mirror import scalar
 from tests.support.receiver import Receiver, receiving
@@ -34,7 +34,6 @@ from worker.store import sink_admin
 from worker.store.engine import Database
 from worker.tasks.queues import MAINTENANCE
 
-COMMAND = [sys.executable, "-c", "from worker.ops.cli import main; main()"]
 HOUR = 3600
 UNDELIVERED = """
     select count(*) from sync.leases l left join events.positions p using (connection_id)
@@ -50,14 +49,7 @@ def clock_of(tmp_path: Path) -> MakeClock:
 
 
 def command(service: Service, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        env={**service.environment, **more},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return run_command(arguments, {**service.environment, **more})
 
 
 def status(service: Service, *arguments: str, **more: str) -> str:

@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -16,9 +15,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import Cluster, Mirror
+from tests.support.forked import COMMAND, run_command
 from worker.ops.metrics import METRICS
 
-COMMAND = [sys.executable, "-c", "from worker.ops.cli import main; main()", "metrics"]
 NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -31,15 +30,7 @@ def environment(url: str) -> dict[str, str]:
 @pytest.fixture
 def run(database_url: str) -> Run:
     def call(*arguments: str, url: str = database_url) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*COMMAND, *arguments],
-            env=environment(url),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return run_command(["metrics", *arguments], environment(url))
 
     return call
 
@@ -95,7 +86,7 @@ def test_a_database_that_cannot_be_read_is_told_without_a_traceback(
 def serving(url: str, listen: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The process and the address that it says it serves."""
     with subprocess.Popen(
-        [*COMMAND, "--listen", listen],
+        [*COMMAND, "metrics", "--listen", listen],
         env=environment(url),
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,

@@ -1,19 +1,17 @@
 """Nango does not work for anybody for a while: the service says so, waits, and goes on at once."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from sandbox.tenant import Nango, Request, Response, Tenant
+from tests.support.forked import run_command
 from tests.support.mirror import scalar
 from tests.support.service import Service, assert_survived, is_exact, resend_lost, until
 from worker.store.engine import Database
 
-STATUS = [sys.executable, "-c", "from worker.ops.cli import main; main()", "status"]
 JSON = {"content-type": "application/json"}
 NO_DATABASE = b'{"error":{"code":"malformed_auth_header","message":"x","payload":{}}}'
 CUSTOMERS = 6
@@ -31,9 +29,8 @@ def without_database(_: Request) -> Response:
 
 
 def status(service: Service) -> dict[str, Any]:
-    done = subprocess.run(
-        [*STATUS, "--json"], env=service.environment, capture_output=True, check=True, timeout=60
-    )
+    done = run_command(["status", "--json"], service.environment)
+    assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 

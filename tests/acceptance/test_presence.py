@@ -12,22 +12,14 @@ from sqlalchemy import text
 
 from sandbox.tenant import Nango, Tenant
 from tests.conftest import Mirror
+from tests.support.forked import run_command
 from tests.support.mirror import scalar
 from tests.support.service import Service
 from worker.store.engine import Database
 
-COMMAND = [sys.executable, "-c", "from worker.ops.cli import main; main()"]
-
 
 def call(service: Service, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        env=service.environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return run_command(arguments, service.environment)
 
 
 def status(service: Service) -> dict[str, Any]:

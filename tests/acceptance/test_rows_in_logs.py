@@ -1,19 +1,18 @@
 """A database that quotes a person's row in its errors: no process writes it anywhere."""
 
 import subprocess
-import sys
 
 import pytest
 from sqlalchemy import text
 
 from models.sink import SinkKind
 from tests.conftest import Mirror
+from tests.support.forked import run_command
 from tests.support.refusals import CANARY
 from tests.support.service import Service, until
 from worker.events.sink_settings import settings_of
 from worker.store.sink_admin import NewSink, add
 
-COMMAND = [sys.executable, "-c", "from worker.ops.cli import main; main()"]
 STATE = "P0001"
 
 BREAK = """
@@ -40,14 +39,7 @@ def execute(mirror: Mirror, *statements: str) -> None:
 
 
 def call(service: Service, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        env=service.environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return run_command(arguments, service.environment, seconds=120)
 
 
 @pytest.fixture

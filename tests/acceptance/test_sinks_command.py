@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 from sandbox.servers import Servers
 from sandbox.tenant import Nango, Tenant
 from tests.conftest import MakeMirror
+from tests.support.forked import run_command
 from tests.support.mirror import last_seq, scalar
 from tests.support.receiver import Receiver, always, receiving
 from worker.store.engine import Database
@@ -29,16 +29,7 @@ def run(database_url: str) -> Run:
     base |= {"DATABASE_URL": database_url, "COLUMNS": "200"}
 
     def call(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        command = "from worker.ops.cli import main; main()"
-        return subprocess.run(
-            [sys.executable, "-c", command, "sinks", *arguments],
-            env={**base, **environment},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return run_command(["sinks", *arguments], {**base, **environment})
 
     return call
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.soak.processes import children_of, is_alive
+from tests.support.forked import run_command
 from tests.support.service import until
 
 CLI = [sys.executable, "-m", "worker.ops.cli"]
@@ -36,9 +37,8 @@ class Up:
     def ask(self, *arguments: str) -> str:
         """What a command answers to whoever sources the file that the run names."""
         environment = {**self._environment, **self.sourced()}
-        done = subprocess.run(
-            [*CLI, *arguments], env=environment, capture_output=True, text=True, check=True
-        )
+        done = run_command(arguments, environment)
+        assert done.returncode == 0, done.stderr
         return done.stdout
 
     def sourced(self) -> dict[str, str]:

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +14,7 @@ from sqlalchemy import text
 from models.run import RunState
 from sandbox.tenant import Tenant
 from tests.conftest import MakeMirror, Mirror
+from tests.support.forked import run_command
 from tests.support.mirror import assert_exact, checked, events, last_seq, scalar
 from worker.store.cascade import LIMIT
 from worker.store.connections import find
@@ -108,22 +107,16 @@ def sync_and_die(mirror: Mirror, point: str) -> None:
 def die_at(mirror: Mirror, point: str, *command: str) -> None:
     """Run a command in a process of its own that is killed at a point."""
     settings = mirror.kit.settings
-    done = subprocess.run(
-        [sys.executable, "-c", "from worker.ops.cli import main; main()", *command],
-        env={
-            **{k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")},
-            "DATABASE_URL": mirror.database.url.set(drivername="postgresql").render_as_string(
-                hide_password=False
-            ),
-            "NANGO_HOST": settings.nango_host,
-            "NANGO_SECRET_KEY": mirror.nango.key,
-            "TENANT_MIRROR_GUARD_PERCENT": str(settings.guard_percent),
-            "TENANT_MIRROR_CRASH_AT": point,
-        },
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
+    address = mirror.database.url.set(drivername="postgresql")
+    environment = {
+        **{k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")},
+        "DATABASE_URL": address.render_as_string(hide_password=False),
+        "NANGO_HOST": settings.nango_host,
+        "NANGO_SECRET_KEY": mirror.nango.key,
+        "TENANT_MIRROR_GUARD_PERCENT": str(settings.guard_percent),
+        "TENANT_MIRROR_CRASH_AT": point,
+    }
+    done = run_command(command, environment)
     assert done.returncode == -signal.SIGKILL, done.stderr
     with mirror.database.begin() as connection:
         connection.exec_driver_sql("update sync.leases set expires_at = null")

@@ -8,7 +8,6 @@ window is lost to us, or two, whatever its length.
 import json
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -28,6 +27,7 @@ from models.run import RunState, RunTrigger
 from sandbox.servers import Home, Servers, Supervisor, start_valkey
 from sandbox.tenant import Nango, Request, Response, Tenant
 from sandbox.tenant.limiter import Limiter
+from tests.support.forked import run_command
 from tests.support.mirror import assert_exact, events, mirrored, scalar
 from worker.core.errors import Busy, Spent
 from worker.core.settings import Settings, load_settings
@@ -451,14 +451,7 @@ def tenant_mirror(
         "TENANT_MIRROR_RETRY_SECONDS": "0",
         "COLUMNS": "200",
     }
-    return subprocess.run(
-        [sys.executable, "-c", "from worker.ops.cli import main; main()", *arguments],
-        env=kept | environment,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    return run_command(arguments, kept | environment, seconds=100)
 
 
 # ---- dispatch

@@ -17,11 +17,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Any, Final
 
 ROOT: Final = Path(__file__).parents[2]
-RELAY: Final = [sys.executable, "-c", "from worker.ops.cli import main; main()"]
+COMMAND: Final = [sys.executable, "-c", "from worker.ops.cli import main; main()"]
+"""Our command line, without its arguments."""
 CELERY: Final = [sys.executable, "-m", "celery"]
 
 _IMPORTED: Final = (
@@ -86,8 +88,21 @@ class Nursery:
         self._stream = ours.makefile("rw", encoding="utf-8")
         self._lock = Lock()
 
-    def start(self, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> Forked:
-        asked = {"arguments": list(arguments), "environment": dict(environment), "log": str(log)}
+    def start(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        output: Path,
+        *,
+        errors: Path | None = None,
+        stdin: str = os.devnull,
+    ) -> Forked:
+        """Start a program that appends to ``output``; its errors, too, unless they have a file."""
+        asked = {
+            "arguments": list(arguments),
+            "environment": dict(environment),
+            "files": [stdin, str(output), str(errors or output)],
+        }
         return Forked(self, self.ask(start=asked)["pid"])
 
     def ask(self, **request: Any) -> dict[str, Any]:
@@ -104,9 +119,43 @@ def nursery() -> Nursery:
     return Nursery()
 
 
+def run_command(
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    stdin: str = os.devnull,
+    seconds: float = 60,
+) -> subprocess.CompletedProcess[str]:
+    """Run our command line in a process of its own, with this environment and no more of it.
+
+    ``stdin`` is a path; that of a terminal makes the command ask. Raises TimeoutExpired.
+    """
+    command = [*COMMAND, *arguments]
+    if not can_fork(command, environment):
+        with Path(stdin).open() as source:
+            return subprocess.run(
+                command,
+                env=environment,
+                stdin=source,
+                capture_output=True,
+                text=True,
+                timeout=seconds,
+                check=False,
+            )
+    with TemporaryDirectory() as folder:
+        output, errors = Path(folder, "output"), Path(folder, "errors")
+        program = nursery().start(command, environment, output, errors=errors, stdin=stdin)
+        try:
+            code = program.wait(seconds)
+        except subprocess.TimeoutExpired:
+            program.send_signal(signal.SIGKILL)
+            raise
+        return subprocess.CompletedProcess(command, code, output.read_text(), errors.read_text())
+
+
 def can_fork(command: Sequence[str], environment: Mapping[str, str]) -> bool:
     """Whether a command is one of Celery's or ours and needs no interpreter of its own."""
-    ours = list(command[:3]) in (CELERY, RELAY)
+    ours = list(command[:3]) in (CELERY, COMMAND)
     return ours and not any(name.startswith(("LD_", "PYTHON")) for name in environment)
 
 
@@ -163,11 +212,11 @@ def _reap(codes: dict[int, int]) -> None:
             codes[found[0]] = os.waitstatus_to_exitcode(found[1])
 
 
-def _program(arguments: list[str], environment: dict[str, str], log: str) -> Program:
+def _program(arguments: list[str], environment: dict[str, str], files: list[str]) -> Program:
     """What a command runs, in a process that looks as if the command had started it."""
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((nothing, 0), (output, 1), (output, 2)):
+    appending = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    for target, file in enumerate(files):
+        source = os.open(file, appending if target else os.O_RDONLY | os.O_NOCTTY, 0o644)
         os.dup2(source, target)
     os.closerange(3, 1024)
     os.environ.clear()

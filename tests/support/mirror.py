@@ -35,6 +35,18 @@ def live_rows(
             yield {name: plain(value) for name, value in row.items()}
 
 
+def live_counts(database: Database, connection_id: int = 1) -> dict[str, int]:
+    """Number of live rows of every mirrored table."""
+    each = " union all ".join(
+        f"select '{resource}' as resource, count(*) as rows from directory.{resource}"
+        " where connection_id = :id and deleted_at is null"
+        for resource in RESOURCES
+    )
+    with database.begin() as connection:
+        rows = connection.execute(text(each), {"id": connection_id})
+        return {row.resource: row.rows for row in rows}
+
+
 def mirrored(database: Database, connection_id: int = 1) -> dict[str, Truth]:
     """Count and checksum of every mirrored table."""
     found = {}
