@@ -65,7 +65,7 @@ def test_a_cheap_scenario_runs_to_its_end_and_measures_what_is_promised(
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_the_fleet_comes_to_its_end_and_no_call_is_refused(bench: Bench) -> None:
     scenario = SCENARIOS["fleet"]
     bench.play(scenario)

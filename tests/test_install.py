@@ -48,7 +48,7 @@ def installer(python: Path) -> list[str | Path]:
     return [uv, "pip", "install", "--python", python, "--quiet"]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_the_runtime_lock_alone_runs_the_app_and_the_command_line(tmp_path: Path) -> None:
     """Nothing of the sandbox, the tests or the build is needed."""
     run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path, cwd=ROOT)

@@ -86,7 +86,7 @@ def lasts(seconds: float, blow: Blow) -> Blow:
     return during
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(360)
 def test_a_first_load_whose_copies_and_commits_are_cut(
     postgres_service: Service, postgres_proxy: FaultProxy, database: Database, nango: Nango
 ) -> None:
@@ -106,7 +106,7 @@ def test_a_first_load_whose_copies_and_commits_are_cut(
     assert_survived(postgres_service, database, tenant, told=number_of_objects(tenant))
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(360)
 def test_deltas_over_a_bad_line_to_postgres(
     postgres_service: Service, postgres_proxy: FaultProxy, database: Database, nango: Nango
 ) -> None:
@@ -138,7 +138,7 @@ REDIS_BLOWS: list[Blow] = [
 ]
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 def test_a_bad_line_to_redis_ends_no_process(
     make_service: MakeService,
     servers: Servers,
@@ -159,7 +159,7 @@ def test_a_bad_line_to_redis_ends_no_process(
     assert_survived(service, database, tenant)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(360)
 def test_a_bad_line_to_nango(
     make_service: MakeService, database: Database, nango: Nango, nango_proxy: FaultProxy
 ) -> None:
@@ -196,7 +196,7 @@ def lines(
 
 
 @pytest.mark.long
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(800)
 @pytest.mark.parametrize("blow", [FaultProxy.swallow, FaultProxy.refuse])
 @pytest.mark.parametrize("away", ["postgres", "redis", "nango"])
 def test_a_minute_of_silence_during_a_first_load(

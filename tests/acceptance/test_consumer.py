@@ -387,7 +387,7 @@ def play(ground: Ground, nango: Nango, tmp_path: Path) -> Iterator[Play]:
         fold.close()
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 def test_consumers_end_with_the_mirror_through_kills_of_relays_redis_and_themselves(
     play: Play,
 ) -> None:
@@ -414,7 +414,7 @@ def test_consumers_end_with_the_mirror_through_kills_of_relays_redis_and_themsel
     play.assert_late_comer()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(360)
 def test_what_a_redis_forgot_is_missed_and_delivered_once_more(play: Play) -> None:
     play.start_relay("relay-1")
     play.await_events()
@@ -438,7 +438,7 @@ def test_what_a_redis_forgot_is_missed_and_delivered_once_more(play: Play) -> No
 
 
 @pytest.mark.long
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_consumers_end_with_the_mirror_through_minutes_of_blows(play: Play, seed: int) -> None:
     rng = Random(seed)

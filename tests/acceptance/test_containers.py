@@ -27,7 +27,7 @@ def living_workers(service: Service) -> list[dict[str, Any]]:
     return [worker for worker in found if worker["is_alive"]]
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(360)
 def test_workers_in_containers_of_one_host_name_leave_each_others_work_alone(
     make_service: MakeService, database: Database, nango: Nango, nango_proxy: FaultProxy
 ) -> None:

@@ -30,7 +30,7 @@ def start_apart(service: Service) -> None:
     service.start_slice_workers(1)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(360)
 @pytest.mark.parametrize("start", [start_shared, start_apart])
 def test_large_first_loads_leave_a_process_to_what_a_person_asks_for_and_to_the_clock(
     make_service: MakeService,
@@ -61,7 +61,7 @@ def test_large_first_loads_leave_a_process_to_what_a_person_asks_for_and_to_the_
     assert service.bugs() == []
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(360)
 def test_freed_places_are_taken_without_a_tick(
     service: Service, database: Database, nango: Nango
 ) -> None:
@@ -82,7 +82,7 @@ def test_freed_places_are_taken_without_a_tick(
     assert service.bugs() == []
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(360)
 def test_a_long_slice_gives_its_process_to_what_a_person_asks_for(
     make_service: MakeService, database: Database, nango: Nango, nango_proxy: FaultProxy
 ) -> None:

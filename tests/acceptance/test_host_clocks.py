@@ -143,7 +143,7 @@ def test_a_pile_of_ticks_is_run_as_one(
     assert service.bugs() == []
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(360)
 def test_clocks_that_are_set_while_the_service_runs_stop_nothing(
     service: Service, database: Database, nango: Nango, clock_of: MakeClock
 ) -> None:

@@ -159,7 +159,7 @@ def dies_and_goes_on(
         until(lambda: is_exact(database, tenant, connection_id), what="the recovery")
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize(
     ("point", "who"), [(name, CHILD_AND_PARENT[n % 2]) for n, name in enumerate(POINTS)]
 )
@@ -187,7 +187,7 @@ MANY_TIMES = [
 
 
 @pytest.mark.long
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(360)
 @pytest.mark.parametrize(
     ("point", "phase", "who"), [*product(POINTS, PHASES, CHILD_AND_PARENT), *MANY_TIMES]
 )

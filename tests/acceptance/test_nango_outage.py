@@ -39,7 +39,7 @@ def told(service: Service) -> str:
     return "".join(log.read_text() for log in service.logs.glob("*.log"))
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 @pytest.mark.parametrize("answer", [silence, without_database])
 def test_an_outage_of_nango_is_shown_frees_the_workers_and_is_over_at_once(
     service: Service, database: Database, nango: Nango, answer: Answer

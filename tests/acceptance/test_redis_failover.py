@@ -115,7 +115,7 @@ def play(ground: Ground, nango: Nango) -> Iterator[Play]:
         ground.service.close()
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(800)
 def test_every_process_outlives_a_failover_of_redis_and_work_goes_on(play: Play) -> None:
     for blow in BLOWS:
         create_and_delete(play.tenant)
@@ -137,7 +137,7 @@ def second_server(servers: Servers, password: str) -> Iterator[redis.Redis]:
         client.flushall()
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 def test_a_name_that_leads_to_another_primary_is_followed_while_the_old_one_goes_on_as_a_replica(
     play: Play, servers: Servers
 ) -> None:

@@ -21,7 +21,7 @@ from worker.store.engine import Database
 STREAM = "directory"
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(360)
 def test_a_service_whose_redis_is_behind_tls_mirrors_and_tells_of_it(
     make_service: MakeService, database: Database, nango: Nango, servers: Servers, tmp_path: Path
 ) -> None:

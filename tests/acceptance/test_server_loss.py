@@ -32,7 +32,7 @@ def restarted(ground: Ground, name: str, number: signal.Signals) -> None:
     )
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(360)
 def test_postgres_restarted_at_once_during_a_first_load_and_during_deltas(
     ground: Ground, nango: Nango
 ) -> None:
@@ -53,7 +53,7 @@ def test_postgres_restarted_at_once_during_a_first_load_and_during_deltas(
     assert_survived(ground.service, ground.database, tenant)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(360)
 def test_a_broker_that_is_killed_cut_off_and_emptied(ground: Ground, nango: Nango) -> None:
     tenant = Tenant(seed=62, users=6000, groups=20, sites=20)
     objects = number_of_objects(tenant)
@@ -77,7 +77,7 @@ def test_a_broker_that_is_killed_cut_off_and_emptied(ground: Ground, nango: Nang
     assert_survived(ground.service, ground.database, tenant)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 @pytest.mark.parametrize("grace", ["short", pytest.param("whole", marks=pytest.mark.long)])
 def test_a_message_that_the_broker_forgot_is_sent_again(
     ground: Ground, nango: Nango, grace: str

@@ -27,7 +27,7 @@ from worker.core.settings import load_settings
 from worker.store.engine import Database
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(360)
 def test_a_connection_is_found_mirrored_and_kept_up_to_date(
     service: Service, database: Database, nango: Nango
 ) -> None:
@@ -43,7 +43,7 @@ def test_a_connection_is_found_mirrored_and_kept_up_to_date(
     assert service.stop("beat") == 0
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(360)
 def test_housekeeping_runs_at_the_first_tick_and_not_with_each_start_of_beat(
     service: Service, database: Database
 ) -> None:
@@ -71,7 +71,7 @@ def test_housekeeping_runs_at_the_first_tick_and_not_with_each_start_of_beat(
     until(lambda: scalar(database, last) > began, what="the housekeeping that is due")
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(360)
 def test_a_killed_worker_costs_nothing_but_time(
     service: Service, database: Database, nango: Nango
 ) -> None:
@@ -88,7 +88,7 @@ def test_a_killed_worker_costs_nothing_but_time(
     assert scalar(database, told) == 12_000
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(360)
 def test_a_broker_that_forgets_everything_and_a_second_beat_do_no_harm(
     service: Service, database: Database, nango: Nango, servers: Servers
 ) -> None:
@@ -120,7 +120,7 @@ def send_slices(redis_url: str, number: int) -> None:
                 application.send_task("sync.slice", (1, queue), queue=queue, connection=connection)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(360)
 def test_messages_that_come_many_times_and_two_workers_at_one_connection_do_no_harm(
     make_service: MakeService,
     database: Database,
@@ -167,7 +167,7 @@ def user_pages(nango: Nango) -> Counter[str]:
     )
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 def test_a_worker_that_is_asked_to_end_during_a_large_first_load_ends_and_loses_nothing(
     make_service: MakeService, database: Database, nango: Nango, nango_proxy: FaultProxy
 ) -> None:

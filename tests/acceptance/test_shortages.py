@@ -110,7 +110,7 @@ def dumped(ground: Ground) -> str:
     return answer(ground, "INFO", "persistence")["rdb_last_bgsave_status"]
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 def test_a_full_disk_of_postgres_is_named_and_gone_on_from(
     ground: Ground, nango: Nango, told: Callable[..., str]
 ) -> None:
@@ -125,7 +125,7 @@ def test_a_full_disk_of_postgres_is_named_and_gone_on_from(
     assert_survived(ground.service, ground.database, tenant)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 @pytest.mark.parametrize(
     ("shortage", "words"),
     [(used_up_memory, "the memory of Redis is used up"), (disk_that_takes_no_dump, "MISCONF")],
@@ -153,7 +153,7 @@ NO_ROOM = ["/bin/sh", "-c", 'exec "$@" > /dev/full 2>&1', "sh"]
 """Runs a command whose every line meets a full disk."""
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 def test_a_worker_whose_log_cannot_be_written_works_on(ground: Ground, nango: Nango) -> None:
     """Nor does any other process end of it. A worker flushes its output before it forks a child."""
     tenant = Tenant(seed=72, users=60, groups=4, sites=3)

@@ -71,7 +71,7 @@ def up(home: Path) -> Iterator[Up]:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_new_user_sees_customers_mirrored_and_events_arrive(up: Up) -> None:
     until(lambda: up.says("following the changes"), 150, what="the first loads")
     assert up.says("change events go to the Redis stream tenant-mirror:events")
@@ -86,7 +86,7 @@ def test_a_new_user_sees_customers_mirrored_and_events_arrive(up: Up) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_a_second_start_goes_on_and_shows_each_trouble(up: Up, home: Path) -> None:
     """In a shell that has read the file of the first start, as people have it open."""
     until(lambda: up.says("following the changes"), 150, what="the first loads")

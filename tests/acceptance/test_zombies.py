@@ -81,7 +81,7 @@ def wake(service: Service, child: int, *, whole: bool) -> None:
         os.kill(child, signal.SIGCONT)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(360)
 @pytest.mark.parametrize("whole", [False, True], ids=["child", "whole worker"])
 def test_a_worker_that_wakes_up_past_its_lease_writes_nothing(
     make_service: MakeService,
@@ -118,7 +118,7 @@ def locked(database: Database, table: str) -> Iterator[None]:
         yield
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("ended_by", ["hand", pytest.param("timeout", marks=pytest.mark.long)])
 def test_a_worker_that_is_stopped_within_a_transaction_holds_up_its_own_connection_only(
     service: Service, database: Database, nango: Nango, ended_by: str

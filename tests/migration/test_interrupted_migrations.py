@@ -21,7 +21,7 @@ from worker.ops.schema import FOLDER, known, newest, present
 from worker.store.engine import Database
 from worker.store.migrating import Limits
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 BRIEF = Limits(lock=0.5, concurrent_lock=0.5)
 REVISIONS = known()

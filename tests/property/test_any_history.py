@@ -385,7 +385,7 @@ def live_through(cluster: Cluster, server: Server, examples: int) -> None:
     run_state_machine_as_test(partial(AnyHistory, cluster, server), settings=chosen)  # type: ignore[arg-type]
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_any_history_ends_in_an_exact_mirror(cluster: Cluster, _shared_server: Server) -> None:
     live_through(cluster, _shared_server, 100)
 

@@ -156,12 +156,17 @@ class Service:
         return self.logs / f"{name}.log"
 
 
+PATIENCE = 2
+"""By how much a test waits longer than a machine of its own would need."""
+
+
 def until(holds: Callable[[], bool], seconds: float = 45, what: str = "it") -> None:
     """Wait for something to become true. A server that is away is no answer yet.
 
     A question that costs much is asked less often, so that most of the processor stays with the
     service that it is about.
     """
+    seconds *= PATIENCE
     end = time.monotonic() + seconds
     while (asked := time.monotonic()) < end:
         try:
