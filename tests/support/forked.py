@@ -21,6 +21,8 @@ from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Any, Final
 
+from worker.core import stopping
+
 ROOT: Final = Path(__file__).parents[2]
 COMMAND: Final = [sys.executable, "-c", "from worker.ops.cli import main; main()"]
 """Our command line, without its arguments."""
@@ -219,6 +221,7 @@ def _program(arguments: list[str], environment: dict[str, str], files: list[str]
         source = os.open(file, appending if target else os.O_RDONLY | os.O_NOCTTY, 0o644)
         os.dup2(source, target)
     os.closerange(3, 1024)
+    importlib.reload(stopping)  # the word to stop is shared with everything that was forked since
     os.environ.clear()
     os.environ.update(environment)
     signal.set_wakeup_fd(-1)
