@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from benchmarks.ground import Ground
-from benchmarks.processes import Failed
+from benchmarks.ground import Environment
+from benchmarks.processes import MeasurementFailed
 from benchmarks.results import OURS, Sample, Scenario
 
 Contestant = Callable[[], None]
@@ -28,12 +28,12 @@ class Size(StrEnum):
 class Bench:
     """What scenarios are given."""
 
-    ground: Ground
+    environment: Environment
     size: Size
-    times: int
-    peers: bool = True
+    round_count: int
+    runs_peers: bool = True
     """Whether other tools run, too."""
-    installs: bool = True
+    installs_peers: bool = True
     """Whether those that are missing are installed first."""
     samples: list[Sample] = field(default_factory=list)
     notes: dict[str, list[str]] = field(default_factory=dict)
@@ -45,22 +45,22 @@ class Bench:
         """How many, at this size."""
         return {Size.FULL: full, Size.QUICK: quick, Size.TINY: tiny}[self.size]
 
-    def rounds(self) -> Iterator[int]:
+    def iterate_rounds(self) -> Iterator[int]:
         """Everybody runs once in each round."""
-        for number in range(self.times):
+        for number in range(self.round_count):
             self.round = number
             yield number
 
-    def in_turn(self, contestants: Sequence[Contestant]) -> None:
+    def run_in_turn(self, contestants: Sequence[Contestant]) -> None:
         """Let everybody run, another one first in each round; who fails is told of."""
         first = self.round % len(contestants)
         for contestant in (*contestants[first:], *contestants[:first]):
             try:
                 contestant()
-            except Failed as fault:
-                self.say(str(fault))
+            except MeasurementFailed as fault:
+                self.add_note(str(fault))
 
-    def note(
+    def record(
         self,
         line: str,
         value: float,
@@ -79,40 +79,40 @@ class Bench:
         self.samples.append(
             Sample(self.scenario, line, who, self.round, value, unit, more_is_better, figures=kept)
         )
-        progress(f"  {line} | {who}: {value:,.4g} {unit}")
+        print_progress(f"  {line} | {who}: {value:,.4g} {unit}")
 
-    def rate(
+    def record_rate(
         self, line: str, count: int, figures: Mapping[str, Any], what: str, *, who: str = OURS
     ) -> None:
         """Keep how many of something a second were done."""
-        self.note(line, count / figures["seconds"], f"{what}/s", figures, who=who)
+        self.record(line, count / figures["seconds"], f"{what}/s", figures, who=who)
 
-    def say(self, text: str) -> None:
+    def add_note(self, text: str) -> None:
         """Keep a remark, once."""
         told = self.notes.setdefault(self.scenario, [])
         if text not in told:
             told.append(text)
-            progress(f"  {text}")
+            print_progress(f"  {text}")
 
-    def play(self, scenario: Scenario) -> None:
+    def run_scenario(self, scenario: Scenario) -> None:
         """One scenario from begin to end; what fails in it is a remark, and the rest goes on."""
         self.scenario, self.round = scenario.name, 0
-        missing = scenario.missing()
+        missing = scenario.find_missing()
         if missing:
-            self.say(f"not built: {missing}")
+            self.add_note(f"not built: {missing}")
             return
         start = time.monotonic()
-        progress(f"{scenario.name}: {scenario.title}")
+        print_progress(f"{scenario.name}: {scenario.title}")
         try:
-            self.ground.tenants.ask("remove")
+            self.environment.tenant_process.send("remove")
             scenario.run(self)
-        except Failed as fault:
-            self.say(f"FAILED: {fault}")
+        except MeasurementFailed as fault:
+            self.add_note(f"FAILED: {fault}")
         except Exception as bug:  # noqa: BLE001 - what the others brought must not be lost
-            self.say(f"FAILED: {type(bug).__name__}: {bug}")
-        progress(f"  ({time.monotonic() - start:.1f} s)")
+            self.add_note(f"FAILED: {type(bug).__name__}: {bug}")
+        print_progress(f"  ({time.monotonic() - start:.1f} s)")
 
 
-def progress(line: str) -> None:
+def print_progress(line: str) -> None:
     """What happens, for whoever waits."""
     print(line, file=sys.stderr, flush=True)

@@ -7,29 +7,29 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from benchmarks.ground import Ground
+from benchmarks.ground import Environment
 from benchmarks.processes import ROOT
 
-_OURS = ("celery", "httpx", "msgspec", "psycopg", "redis", "sqlalchemy", "uvicorn")
+_PACKAGES = ("celery", "httpx", "msgspec", "psycopg", "redis", "sqlalchemy", "uvicorn")
 
 
-def described(ground: Ground) -> dict[str, Any]:
+def describe_machine(ground: Environment) -> dict[str, Any]:
     """The commit, the machine and the versions."""
     return {
-        "commit": _commit(),
-        "processor": _processor(),
+        "commit": _read_commit(),
+        "processor": _read_processor(),
         "cores": os.cpu_count(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "kernel": f"{platform.system()} {platform.release()}",
-        "file_system": _file_system(ground.home.path),
+        "file_system": _find_file_system(ground.home.path),
         "load_before": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
-        "postgres": ground.postgres,
-        "versions": {name: importlib.metadata.version(name) for name in _OURS},
+        "postgres": ground.postgres_version,
+        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
     }
 
 
-def _commit() -> str:
+def _read_commit() -> str:
     """The commit, with a mark where files differ from it."""
     found = _git("rev-parse", "--short=12", "HEAD")
     if not found:
@@ -49,7 +49,7 @@ def _git(*words: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
-def _processor() -> str:
+def _read_processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -58,7 +58,7 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def _file_system(path: Path) -> str:
+def _find_file_system(path: Path) -> str:
     """Of the servers' data: what is kept in memory only would flatter."""
     try:
         mounts = Path("/proc/mounts").read_text(encoding="utf-8").splitlines()

@@ -32,10 +32,10 @@ class Meter:
     ) -> None:
         seconds, now, before = time.perf_counter() - self._start, os.times(), self._times
         cpu = sum(now[:4]) - sum(before[:4])
-        self.figures = {"seconds": seconds, "cpu": cpu, "peak_mb": peak_megabytes()}
+        self.figures = {"seconds": seconds, "cpu": cpu, "peak_mb": read_peak_memory()}
 
 
-def peak_megabytes() -> float:
+def read_peak_memory() -> float:
     """The most memory that this process ever had.
 
     Not what `getrusage` says: that begins with the memory of whoever started us.
@@ -47,12 +47,12 @@ def peak_megabytes() -> float:
     return 0.0
 
 
-def arguments() -> Figures:
+def read_arguments() -> Figures:
     """What the runner asked of this program: JSON in its second argument."""
     asked: Figures = json.loads(sys.argv[2])
     return asked
 
 
-def tell(figures: Figures, to: str | None = None) -> None:
+def write_figures(figures: Figures, to: str | None = None) -> None:
     """Hand the outcome to the runner, in the file that the first argument names."""
     Path(to or sys.argv[1]).write_text(json.dumps(figures), encoding="utf-8")

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from html import escape
 
-from benchmarks.results import OURS, Row, Scenario, figure
+from benchmarks.results import OURS, ResultRow, Scenario, format_number
 
 _WIDTH, _LABEL, _BAR, _ROW = 860, 300, 400, 20
 _COLOURS = {"ours": "#2f6f4f", "limit": "#9aa5b1", "peer": "#c98b4b"}
 
 
-def bars(scenario: Scenario, rows: Sequence[Row]) -> str | None:
+def render_bars(scenario: Scenario, rows: Sequence[ResultRow]) -> str | None:
     """A group of bars for each line in which there is something to compare; None if in none."""
     groups = [
         [row for row in rows if row.line == line] for line in dict.fromkeys(r.line for r in rows)
@@ -24,19 +24,19 @@ def bars(scenario: Scenario, rows: Sequence[Row]) -> str | None:
         y += 8
         most = max(max(s.value for s in row.samples) for row in group) or 1.0
         for row in group:
-            parts += _bar(scenario, row, y, _BAR / most)
+            parts += _render_bar(scenario, row, y, _BAR / most)
             y += _ROW
         y += 28
-    return _framed("".join(parts), y)
+    return _render_frame("".join(parts), y)
 
 
-def _bar(scenario: Scenario, row: Row, y: int, scale: float) -> list[str]:
+def _render_bar(scenario: Scenario, row: ResultRow, y: int, scale: float) -> list[str]:
     """A bar to the median, a thin line from the least to the most, the target as a mark."""
     values = [one.value for one in row.samples]
     middle = y + _ROW // 2
     left, right = (_LABEL + value * scale for value in (min(values), max(values)))
-    label = f"{figure(row.middle)} {row.unit}"
-    width, fill = max(1.0, row.middle * scale), _colour(row.who)
+    label = f"{format_number(row.median)} {row.unit}"
+    width, fill = max(1.0, row.median * scale), _choose_colour(row.who)
     parts = [
         f'<text x="{_LABEL - 8}" y="{middle + 4}" class="w">{escape(row.who)}</text>',
         f'<rect x="{_LABEL}" y="{y + 3}" width="{width:.1f}" height="{_ROW - 6}" fill="{fill}"/>',
@@ -54,13 +54,13 @@ def _bar(scenario: Scenario, row: Row, y: int, scale: float) -> list[str]:
     return parts
 
 
-def _colour(who: str) -> str:
+def _choose_colour(who: str) -> str:
     if who == OURS:
         return _COLOURS["ours"]
     return _COLOURS["limit" if who.startswith("limit") else "peer"]
 
 
-def _framed(inner: str, height: int) -> str:
+def _render_frame(inner: str, height: int) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}"'
         f' viewBox="0 0 {_WIDTH} {height}" font-family="sans-serif" font-size="12">'

@@ -17,23 +17,23 @@ ROOT = Path(__file__).resolve().parent.parent
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
-class Failed(Exception):  # noqa: N818 - says what is the case
+class MeasurementFailed(Exception):
     """A measured program did not do its work; the message is the end of what it said."""
 
 
-def environment(**more: str) -> dict[str, str]:
+def build_variables(**more: str) -> dict[str, str]:
     """A short environment: no setting of the caller's reaches what is measured."""
     kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG", "TMPDIR")}
     return {**kept, "PYTHONPATH": str(ROOT), **more}
 
 
-def measured(
+def run_measured(
     module: str,
     asked: Mapping[str, Any],
     *,
     env: Mapping[str, str] | None = None,
     python: str = sys.executable,
-    patience: float = 1800,
+    timeout: float = 1800,
 ) -> Figures:
     """Run a program of ours in a process of its own; the figures that it tells. Raises Failed."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
@@ -41,23 +41,23 @@ def measured(
         try:
             done = subprocess.run(
                 [python, "-m", module, str(out), json.dumps(dict(asked))],
-                env=dict(env or environment()),
+                env=dict(env or build_variables()),
                 cwd=folder,
                 capture_output=True,
                 text=True,
                 check=False,
-                timeout=patience,
+                timeout=timeout,
             )
         except subprocess.TimeoutExpired:
-            raise Failed(f"{module} was not done within {patience:.0f} s") from None
+            raise MeasurementFailed(f"{module} was not done within {timeout:.0f} s") from None
         if done.returncode != 0 or not out.exists():
             said = (done.stderr.strip() or done.stdout.strip())[-1500:]
-            raise Failed(f"{module} ended with {done.returncode}: {said}")
+            raise MeasurementFailed(f"{module} ended with {done.returncode}: {said}")
         figures: Figures = json.loads(out.read_text(encoding="utf-8"))
         return figures
 
 
-def processor_seconds(pid: int, *, family: bool = False) -> float:
+def read_processor_seconds(pid: int, *, family: bool = False) -> float:
     """Processor time of a process and of its children that ended; with those that live, too."""
     total = 0.0
     with suppress(OSError):
@@ -65,11 +65,11 @@ def processor_seconds(pid: int, *, family: bool = False) -> float:
         fields = status.rpartition(")")[2].split()
         total = sum(map(int, fields[11:15])) / _TICKS
     if family:
-        total += sum(processor_seconds(child, family=True) for child in _children(pid))
+        total += sum(read_processor_seconds(child, family=True) for child in list_children(pid))
     return total
 
 
-def _children(pid: int) -> list[int]:
+def list_children(pid: int) -> list[int]:
     found: list[int] = []
     with suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():
@@ -78,7 +78,7 @@ def _children(pid: int) -> list[int]:
     return found
 
 
-def peak_of(pid: int) -> float:
+def read_peak_of(pid: int) -> float:
     """The most memory that a living process ever had, in MB."""
     with suppress(OSError):
         for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
@@ -87,25 +87,25 @@ def peak_of(pid: int) -> float:
     return 0.0
 
 
-def peaks_below(pid: int) -> list[float]:
+def read_child_peaks(pid: int) -> list[float]:
     """The same for each living child."""
-    return [peak_of(child) for child in _children(pid)]
+    return [read_peak_of(child) for child in list_children(pid)]
 
 
 @contextmanager
-def watched(pids: Mapping[str, int]) -> Iterator[Figures]:
+def measure_processors(pids: Mapping[str, int]) -> Iterator[Figures]:
     """Fills in how much processor time each of these process families took in the block."""
-    before = {name: processor_seconds(pid, family=True) for name, pid in pids.items()}
+    before = {name: read_processor_seconds(pid, family=True) for name, pid in pids.items()}
     figures: Figures = {}
     yield figures
     for name, pid in pids.items():
-        figures[f"{name}_cpu"] = processor_seconds(pid, family=True) - before[name]
+        figures[f"{name}_cpu"] = read_processor_seconds(pid, family=True) - before[name]
 
 
-def until(holds: Any, seconds: float, what: str, pause: float = 0.05) -> None:
+def wait_until(holds: Any, seconds: float, what: str, pause: float = 0.05) -> None:
     """Wait for something to become true. Raises Failed."""
     end = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > end:
-            raise Failed(f"{what}: not within {seconds:.0f} s")
+            raise MeasurementFailed(f"{what}: not within {seconds:.0f} s")
         time.sleep(pause)

@@ -25,7 +25,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Target:
+class SpeedTarget:
     """What is to be reached: by ours alone, or by ours against somebody in the same run."""
 
     line: str
@@ -35,12 +35,12 @@ class Target:
     any_size: bool = False
     """Whether it holds whatever the size; else it is judged at full size only."""
 
-    def text(self) -> str:
+    def render(self) -> str:
         sign, bound = ("≥", self.at_least) if self.at_least is not None else ("≤", self.at_most)
         times = f" x {self.against}" if self.against else ""
-        return f"{sign} {figure(bound or 0.0)}{times}"
+        return f"{sign} {format_number(bound or 0.0)}{times}"
 
-    def holds(self, value: float) -> bool:
+    def is_met(self, value: float) -> bool:
         enough = self.at_least is None or value >= self.at_least
         return enough and (self.at_most is None or value <= self.at_most)
 
@@ -52,15 +52,15 @@ class Scenario:
     name: str
     title: str
     run: Callable[[Any], None]
-    targets: tuple[Target, ...] = ()
-    missing: Callable[[], str | None] = lambda: None
+    targets: tuple[SpeedTarget, ...] = ()
+    find_missing: Callable[[], str | None] = lambda: None
     """What is not built yet, if anything."""
     quick: bool = True
     """Whether it is a part of the quick run."""
 
 
 @dataclass(frozen=True)
-class Row:
+class ResultRow:
     """All runs of somebody on a line."""
 
     line: str
@@ -72,34 +72,34 @@ class Row:
         return self.samples[0].unit
 
     @property
-    def middle(self) -> float:
+    def median(self) -> float:
         return median(one.value for one in self.samples)
 
     @property
     def spread(self) -> float:
         """From the least to the most, as a share of the median."""
         values = [one.value for one in self.samples]
-        return (max(values) - min(values)) / self.middle if self.middle else 0.0
+        return (max(values) - min(values)) / self.median if self.median else 0.0
 
-    def figure(self, name: str) -> float | None:
+    def median_of(self, name: str) -> float | None:
         """The median of something that was taken beside it."""
         found = [one.figures[name] for one in self.samples if one.figures.get(name) is not None]
         return median(found) if found else None
 
 
-def rows_of(samples: Iterable[Sample]) -> list[Row]:
+def group_samples(samples: Iterable[Sample]) -> list[ResultRow]:
     """By line and contestant, in the order in which they came; ours first."""
     lines: dict[str, dict[str, list[Sample]]] = {}
     for one in samples:
         lines.setdefault(one.line, {}).setdefault(one.who, []).append(one)
     return [
-        Row(line, who, tuple(found))
+        ResultRow(line, who, tuple(found))
         for line, everybody in lines.items()
         for who, found in sorted(everybody.items(), key=lambda item: item[0] != OURS)
     ]
 
 
-def ratio(ours: Row, other: Row) -> float | None:
+def compute_ratio(ours: ResultRow, other: ResultRow) -> float | None:
     """How many times as fast we are: the median over the rounds that both ran in."""
     theirs = {one.round: one.value for one in other.samples}
     pairs = [(one.value, theirs[one.round]) for one in ours.samples if one.round in theirs]
@@ -109,20 +109,20 @@ def ratio(ours: Row, other: Row) -> float | None:
     return median(times) if times else None
 
 
-def verdict(target: Target, rows: Iterable[Row], *, full: bool) -> str:
+def judge_target(target: SpeedTarget, rows: Iterable[ResultRow], *, full: bool) -> str:
     """Whether a target was reached."""
     found = {row.who: row for row in rows if row.line == target.line}
     if OURS not in found or (target.against and target.against not in found):
         return "not measured"
     if not full and not target.any_size:
         return "not judged at this size"
-    value: float | None = found[OURS].middle
+    value: float | None = found[OURS].median
     if target.against:
-        value = ratio(found[OURS], found[target.against])
-    return "reached" if value is not None and target.holds(value) else "NOT reached"
+        value = compute_ratio(found[OURS], found[target.against])
+    return "reached" if value is not None and target.is_met(value) else "NOT reached"
 
 
-def figure(value: float) -> str:
+def format_number(value: float) -> str:
     """A number for people."""
     if value == int(value) and abs(value) < 1e12:
         return f"{int(value):,}"

@@ -9,19 +9,19 @@ from typing import Final
 
 from benchmarks.processes import ROOT
 from sandbox.servers import Child, Supervisor
-from worker.tasks.queues import WORKERS
+from worker.tasks.queues import WORKER_QUEUES
 
 _CELERY: Final = (sys.executable, "-m", "celery", "--app", "worker.app", "--quiet")
 _WORKER: Final = ("--without-gossip", "--without-mingle", "--loglevel", "WARNING")
 _GRACE: Final = ((signal.SIGTERM, 60.0), (signal.SIGKILL, 5.0))
 
 
-def relay_command() -> list[str]:
+def build_relay_command() -> list[str]:
     """The relay's process."""
     return [sys.executable, "-c", "from worker.ops.cli import main; main()", "relay"]
 
 
-def _commands(concurrency: int) -> dict[str, list[str]]:
+def _build_commands(concurrency: int) -> dict[str, list[str]]:
     def worker(name: str, queues: str, number: int) -> list[str]:
         served = ["--queues", queues, "--concurrency", str(number)]
         return [*_CELERY, "worker", "--hostname", f"{name}@bench", *served, *_WORKER]
@@ -36,21 +36,21 @@ def _commands(concurrency: int) -> dict[str, list[str]]:
         "WARNING",
     ]
     return {
-        "worker": worker("worker", WORKERS["worker"], concurrency),
-        "backfill": worker("backfill", WORKERS["backfill"], concurrency),
-        "maintenance": worker("maintenance", WORKERS["maintenance"], 1),
+        "worker": worker("worker", WORKER_QUEUES["worker"], concurrency),
+        "backfill": worker("backfill", WORKER_QUEUES["backfill"], concurrency),
+        "maintenance": worker("maintenance", WORKER_QUEUES["maintenance"], 1),
         "beat": [*_CELERY, *beat],
     }
 
 
 @contextmanager
-def serving(
+def run_service(
     environment: Mapping[str, str], logs: Path, *, concurrency: int = 2, relay: bool = False
 ) -> Iterator[Supervisor]:
     """Beat and the workers (and the relay) for the length of the block."""
-    commands = _commands(concurrency)
+    commands = _build_commands(concurrency)
     if relay:
-        commands["relay"] = relay_command()
+        commands["relay"] = build_relay_command()
     with Supervisor() as supervisor:
         for name, command in commands.items():
             supervisor.start(

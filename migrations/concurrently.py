@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
-from worker.store.indexes import drop_invalid
+from worker.store.indexes import drop_invalid_index
 
 
 def build_index(
@@ -25,7 +25,7 @@ def build_index(
     context = op.get_context()
     with context.autocommit_block():
         if not context.as_sql:
-            drop_invalid(op.get_bind(), schema, name)
+            drop_invalid_index(op.get_bind(), schema, name)
         op.create_index(
             name,
             table,

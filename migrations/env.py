@@ -6,34 +6,35 @@ A connection given in ``config.attributes["connection"]`` is used as it is; on i
 
 import os
 
+import sqlalchemy as sa
 from alembic import context
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
-from migrations.scope import is_ours
+from migrations.scope import is_managed
 from models.tables import metadata
-from worker.store.address import normalised
-from worker.store.engine import engine_to
-from worker.store.migrating import Limits, migrating
+from worker.store.address import parse_database_url
+from worker.store.engine import create_mirror_engine
+from worker.store.migrating import MigrationLimits, lock_migration
 
 
-def migrate(connection: Connection) -> None:
+def run_migrations_online(db: sa.Connection) -> None:
     """Bring the database to the wanted revision."""
     context.configure(
-        connection=connection,
+        connection=db,
         target_metadata=metadata,
         include_schemas=True,
-        include_name=is_ours,
+        include_name=is_managed,
         version_table_schema="sync",
         version_table="schema_version",
         transaction_per_migration=True,
     )
-    connection.execute(text("create schema if not exists sync"))
-    connection.commit()
+    db.execute(text("create schema if not exists sync"))
+    db.commit()
     with context.begin_transaction():
         context.run_migrations()
 
 
-def offline() -> None:
+def run_migrations_offline() -> None:
     """Print the SQL instead of running it, for review and for the linter."""
     context.configure(
         dialect_name="postgresql",
@@ -43,21 +44,21 @@ def offline() -> None:
         literal_binds=True,
     )
     with context.begin_transaction():
-        for name, seconds in Limits().in_transactions.items():
+        for name, seconds in MigrationLimits().transaction_timeouts.items():
             context.execute(f"set {name} = '{seconds}s'")
         context.run_migrations()
 
 
-def run() -> None:
+def run_migrations() -> None:
     given = context.config.attributes.get("connection")
     if context.is_offline_mode():
-        offline()
+        run_migrations_offline()
     elif given is not None:
-        migrate(given)
+        run_migrations_online(given)
     else:
-        engine = engine_to(normalised(os.environ["DATABASE_URL"]))
-        with migrating(engine), engine.connect() as connection:
-            migrate(connection)
+        engine = create_mirror_engine(parse_database_url(os.environ["DATABASE_URL"]))
+        with lock_migration(engine), engine.connect() as db:
+            run_migrations_online(db)
 
 
-run()
+run_migrations()

@@ -6,7 +6,7 @@ from typing import Any
 from models.base import SCHEMAS
 
 
-def is_ours(name: str | None, kind: str, parents: MutableMapping[Any, str | None]) -> bool:
+def is_managed(name: str | None, kind: str, parents: MutableMapping[Any, str | None]) -> bool:
     """Look at our schemas only, and not at the partitions that maintenance makes."""
     if kind == "schema":
         return name in SCHEMAS

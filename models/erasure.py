@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from models.base import SYNC, metadata
 from models.connection import connections
 
-MARK: Final = "erased:"
+ERASED_PREFIX: Final = "erased:"
 """Stands before the digest that takes the place of an erased id in the keys of events."""
 
 erasures = Table(

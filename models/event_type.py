@@ -7,38 +7,41 @@ from typing import Final
 from models.change_event import ChangeKind, ConnectionChange
 from models.resources import RESOURCES
 
-CONNECTION: Final = "connection"
+CONNECTION_RESOURCE: Final = "connection"
 """Resource of the events that tell of the connection itself."""
 
-_EDGE: Final = {
+_MEMBERSHIP_VERBS: Final = {
     ChangeKind.CREATED: "member_added",
     ChangeKind.RESTORED: "member_added",
     ChangeKind.UPDATED: "member_updated",
     ChangeKind.DELETED: "member_removed",
 }
-_ASSIGNMENT: Final = {
+_ASSIGNMENT_VERBS: Final = {
     ChangeKind.CREATED: "assigned",
     ChangeKind.RESTORED: "assigned",
     ChangeKind.UPDATED: "assignment_updated",
     ChangeKind.DELETED: "unassigned",
 }
-_VERBS: Final = {"group_members": _EDGE, "role_assignments": _ASSIGNMENT}
+_VERBS: Final = {"group_members": _MEMBERSHIP_VERBS, "role_assignments": _ASSIGNMENT_VERBS}
 """What is a relation is said to come and go, rather than to be created and deleted."""
 
 
-def _names() -> dict[tuple[str, str], str]:
+def _build_event_types() -> dict[tuple[str, str], str]:
     names = {
-        (resource.name, kind.value): f"{resource.event_noun}.{_verb(resource.name, kind)}"
+        (resource.name, kind.value): f"{resource.event_noun}.{_get_verb(resource.name, kind)}"
         for resource in RESOURCES.values()
         for kind in ChangeKind
     }
-    told = {(CONNECTION, change.value): f"{CONNECTION}.{change}" for change in ConnectionChange}
+    told = {
+        (CONNECTION_RESOURCE, change.value): f"{CONNECTION_RESOURCE}.{change}"
+        for change in ConnectionChange
+    }
     return names | told
 
 
-def _verb(resource: str, kind: ChangeKind) -> str:
+def _get_verb(resource: str, kind: ChangeKind) -> str:
     return _VERBS[resource][kind] if resource in _VERBS else kind.value
 
 
-EVENT_TYPES: Final[Mapping[tuple[str, str], str]] = MappingProxyType(_names())
+EVENT_TYPES: Final[Mapping[tuple[str, str], str]] = MappingProxyType(_build_event_types())
 """``user.created`` and the like, by resource and change; a prefix goes before."""

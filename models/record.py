@@ -24,7 +24,7 @@ Timestamp: TypeAlias = str
 """An ISO 8601 instant. Graph sends 0 to 7 fraction digits, which no stock decoder truncates."""
 
 
-def _json_within(levels: int) -> Any:
+def _build_json_type(levels: int) -> Any:
     """JSON of so many levels, without fractions: Postgres gives some back in other digits.
 
     What has them or is deeper is read by ``graph/salvage.py``. The type doubles with each level.
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     Nested: TypeAlias = list[dict[str, Any]]
     """A collection of complex values, kept as Graph sent it."""
 else:
-    Nested = list[dict[str, _json_within(4)]]
+    Nested = list[dict[str, _build_json_type(4)]]
 
 
 class Removed(msgspec.Struct, frozen=True, gc=False):
@@ -68,7 +68,7 @@ class MemberReference(msgspec.Struct, frozen=True, gc=False):
     removed: Removed | UnsetType = msgspec.field(name="@removed", default=UNSET)
 
 
-def graph_properties(record: type[Record]) -> tuple[str, ...]:
+def list_graph_properties(record: type[Record]) -> tuple[str, ...]:
     """The Graph names of a record's properties, in declared order: what ``$select`` asks for."""
     fields = msgspec.structs.fields(record)
     return tuple(field.encode_name for field in fields if "@" not in field.encode_name)

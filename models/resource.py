@@ -21,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.schema import SchemaItem
 
 from models.base import DIRECTORY, metadata
-from models.record import Record, graph_properties
+from models.record import Record, list_graph_properties
 
 OWNER: Final = "connection_id"
 BOOKKEEPING: Final = (
@@ -69,7 +69,7 @@ class Clock:
 class Resource:
     """One kind of Graph object that we mirror.
 
-    ``path`` lists it, ``by_id`` reads one (``{id}`` stands for ``address`` of the row), and
+    ``path`` lists it, ``get_object`` reads one (``{id}`` stands for ``address`` of the row), and
     ``permission`` is the least privileged application permission that both need.
     """
 
@@ -115,7 +115,7 @@ class Resource:
     @cached_property
     def optional(self) -> tuple[str, ...]:
         """The Graph properties that a request can do without: neither key nor relation."""
-        return graph_properties(self.record)[1:] if self.select else ()
+        return list_graph_properties(self.record)[1:] if self.select else ()
 
     def columns_of(self, properties: Collection[str]) -> int:
         """A bit for each column that is made of one of these Graph properties."""
@@ -127,7 +127,7 @@ class Resource:
     @cached_property
     def selected(self) -> tuple[str, ...]:
         """The Graph properties to ask for, the key first; relations that carry edges last."""
-        return (*graph_properties(self.record), *self.children)
+        return (*list_graph_properties(self.record), *self.children)
 
 
 def mirror_table(name: str, *items: SchemaItem, comment: str) -> Table:
@@ -167,7 +167,7 @@ def mirror_table(name: str, *items: SchemaItem, comment: str) -> Table:
     )
 
 
-def deleted_index(name: str) -> Index:
+def build_deleted_index(name: str) -> Index:
     """Tells at once whether any row of a connection is deleted; most often none is.
 
     No probe by id may name its condition: see ``mirror_table`` on indexes of a connection.

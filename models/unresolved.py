@@ -34,11 +34,11 @@ class Part(NamedTuple):
     key: str
 
 
-class Unanswered(NamedTuple):
+class NoAnswer(NamedTuple):
     """Why nothing is known of a part, and the seconds that Graph asks to wait."""
 
     reason: str
-    after: float = 0.0
+    retry_after: float = 0.0
 
 
 unresolved = Table(

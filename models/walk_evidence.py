@@ -20,7 +20,7 @@ from models.base import SYNC, metadata
 from models.connection import connections
 
 
-def _owner() -> Column[int]:
+def _build_owner_column() -> Column[int]:
     return Column(
         "connection_id",
         BigInteger,
@@ -33,7 +33,7 @@ def _owner() -> Column[int]:
 seen = Table(
     "seen",
     metadata,
-    _owner(),
+    _build_owner_column(),
     Column("resource", Text, primary_key=True),
     Column("walk_id", BigInteger, primary_key=True, autoincrement=False),
     Column("page_no", Integer, primary_key=True, autoincrement=False),
@@ -50,7 +50,7 @@ seen = Table(
 removals = Table(
     "removals",
     metadata,
-    _owner(),
+    _build_owner_column(),
     Column("resource", Text, primary_key=True),
     Column("key", Text, primary_key=True, comment="an id, or a group/member pair"),
     Column("reason", Text, nullable=False),
@@ -63,7 +63,7 @@ removals = Table(
 candidates = Table(
     "candidates",
     metadata,
-    _owner(),
+    _build_owner_column(),
     Column("resource", Text, primary_key=True),
     Column("key", Text(collation="C"), primary_key=True, comment="an id, or a group/member pair"),
     Column("walk_id", BigInteger, nullable=False, comment="the walk that is judged"),

@@ -21,18 +21,18 @@ for _name in list(os.environ):
     if _name.startswith(_ours):
         del os.environ[_name]
 
-from sandbox.servers import Home, Servers, embedded  # noqa: E402
+from sandbox.servers import Home, Servers, run_servers  # noqa: E402
 from sandbox.tenant import Nango, Server, Tenant, serve  # noqa: E402
 from worker.core.settings import Settings, load_settings  # noqa: E402
 from worker.ops.migrate import migrate  # noqa: E402
 from worker.store.engine import Database  # noqa: E402
-from worker.sync.books import Report  # noqa: E402
+from worker.sync.books import SyncReport  # noqa: E402
 from worker.sync.discover import discover  # noqa: E402
-from worker.sync.plan import Order  # noqa: E402
-from worker.sync.run import Kit, run_to_end  # noqa: E402
-from worker.wiring import close_kit, open_kit  # noqa: E402
+from worker.sync.plan import SyncRequest  # noqa: E402
+from worker.sync.run import Runtime, run_to_end  # noqa: E402
+from worker.wiring import close_runtime, open_runtime  # noqa: E402
 
-FAST = {
+FAST_SETTINGS = {
     "fsync": "off",
     "synchronous_commit": "off",
     # Each database that is dropped makes a checkpoint, and each checkpoint would write pages whole.
@@ -66,7 +66,9 @@ def home() -> Iterator[Path]:
 def servers(home: Path, request: pytest.FixtureRequest) -> Iterator[Servers]:
     """Embedded Postgres 18, or the one that was asked for, and Valkey for this test process."""
     bin_dir = request.config.getoption("--postgres-bin")
-    with embedded(Home(home / "18"), postgres_settings=FAST, bin_dir=bin_dir) as running:
+    with run_servers(
+        Home(home / "18"), postgres_settings=FAST_SETTINGS, bin_dir=bin_dir
+    ) as running:
         yield running
 
 
@@ -75,83 +77,85 @@ def postgres_15(home: Path) -> Iterator[str]:
     """The oldest Postgres that is supported, where the machine has it."""
     if not POSTGRES_15.exists():
         pytest.skip(f"no PostgreSQL 15 at {POSTGRES_15}")
-    with embedded(Home(home / "15"), postgres_settings=FAST, bin_dir=POSTGRES_15) as running:
+    with run_servers(
+        Home(home / "15"), postgres_settings=FAST_SETTINGS, bin_dir=POSTGRES_15
+    ) as running:
         yield running.database_url
 
 
-class Cluster:
+class DatabaseFactory:
     """Makes databases out of a migrated template."""
 
     def __init__(self, url: str) -> None:
         self._admin = url
         self._template = f"template_{uuid.uuid4().hex[:8]}"
-        self._run(f"create database {self._template}")
-        database = Database(self._at(self._template))
+        self._execute(f"create database {self._template}")
+        database = Database(self._build_url(self._template))
         migrate(database)
         database.close()
 
-    def _run(self, statement: str) -> None:
+    def _execute(self, statement: str) -> None:
         with psycopg.connect(self._admin, autocommit=True) as connection:
             connection.execute(statement)
 
-    def _at(self, name: str) -> str:
+    def _build_url(self, name: str) -> str:
         return f"{self._admin.rsplit('/', 1)[0]}/{name}"
 
-    def empty(self) -> str:
+    def create_empty(self) -> str:
         """The URL of a new database without a schema."""
         name = f"empty_{uuid.uuid4().hex[:8]}"
-        self._run(f"create database {name}")
-        return self._at(name)
+        self._execute(f"create database {name}")
+        return self._build_url(name)
 
-    def fresh(self) -> str:
+    def create_migrated(self) -> str:
         """The URL of a new, migrated database."""
         name = f"test_{uuid.uuid4().hex[:8]}"
-        self._run(f"create database {name} template {self._template}")
-        return self._at(name)
+        self._execute(f"create database {name} template {self._template}")
+        return self._build_url(name)
 
-    def role(self, name: str, password: str | None = None) -> None:
+    def create_role(self, name: str, password: str | None = None) -> None:
         """A role that may log in and nothing else; its password is its name."""
         rights = "nosuperuser nocreatedb nocreaterole"
-        self._run(f"create role {name} login password '{password or name}' {rights}")
+        self._execute(f"create role {name} login password '{password or name}' {rights}")
 
     def grant_membership(self, of: str, to: str) -> None:
-        self._run(f"grant {of} to {to}")
+        self._execute(f"grant {of} to {to}")
 
-    def owned(self, owner: str) -> str:
+    def create_owned(self, owner: str) -> str:
         """The URL of a new database without a schema, for a role that owns it and no more."""
-        name = self.empty().rsplit("/", 1)[1]
-        self._run(f"alter database {name} owner to {owner}")
-        return self.login(self._at(name), owner)
+        name = self.create_empty().rsplit("/", 1)[1]
+        self._execute(f"alter database {name} owner to {owner}")
+        return self.build_login_url(self._build_url(name), owner)
 
     @staticmethod
-    def login(url: str, role: str) -> str:
+    def build_login_url(url: str, role: str) -> str:
         """The same database for a role that was made here."""
         scheme, _, rest = url.partition("://")
         return f"{scheme}://{role}:{role}@{rest.rpartition('@')[2]}"
 
-    def copy(self, url: str) -> str:
+    def clone(self, url: str) -> str:
         """The URL of a copy of a database to which nobody is connected."""
         name = f"copy_{uuid.uuid4().hex[:8]}"
-        self._run(f"create database {name} template {url.rsplit('/', 1)[1]}")
-        return self._at(name)
+        self._execute(f"create database {name} template {url.rsplit('/', 1)[1]}")
+        return self._build_url(name)
 
     def drop(self, url: str) -> None:
-        self._run(f"drop database if exists {url.rsplit('/', 1)[1]} with (force)")
+        self._execute(f"drop database if exists {url.rsplit('/', 1)[1]} with (force)")
 
 
 @pytest.fixture(scope="session")
-def cluster(servers: Servers) -> Cluster:
-    return Cluster(servers.database_url)
+def cluster(servers: Servers) -> DatabaseFactory:
+    return DatabaseFactory(servers.database_url)
 
 
 @pytest.fixture(scope="session")
-def cluster_15(postgres_15: str) -> Cluster:
-    return Cluster(postgres_15)
+def cluster_15(postgres_15: str) -> DatabaseFactory:
+    return DatabaseFactory(postgres_15)
 
 
 @pytest.fixture
-def database_url(cluster: Cluster) -> Iterator[str]:
-    url = cluster.fresh()
+def database_url(cluster: DatabaseFactory) -> Iterator[str]:
+    url = cluster.create_migrated()
     yield url
     cluster.drop(url)
 
@@ -164,35 +168,35 @@ def database(database_url: str) -> Iterator[Database]:
 
 
 @pytest.fixture(scope="session")
-def _shared_server() -> Iterator[Server]:
+def nango_server() -> Iterator[Server]:
     """Stopping a server takes longer than a test: one serves them all, emptied for each."""
     with serve(Nango(rate_limit=None)) as running:
         yield running
 
 
-def emptied(server: Server) -> Nango:
+def reset_nango(server: Server) -> Nango:
     """The shared Nango without connections, calls or faults of the tests before."""
     simulated = server.nango
     for connection in list(simulated.connections):
         simulated.remove_connection(connection.connection_id, connection.provider_config_key)
     simulated.before_response = simulated.before_graph = simulated.faults = None
-    simulated.buffered = False
+    simulated.buffers_responses = False
     simulated.calls.reset()
     simulated.log.clear()
     return simulated
 
 
 @pytest.fixture
-def nango(_shared_server: Server) -> Nango:
+def nango(nango_server: Server) -> Nango:
     """A simulated Nango without connections, calls or faults."""
-    return emptied(_shared_server)
+    return reset_nango(nango_server)
 
 
 @pytest.fixture
-def settings(database_url: str, nango: Nango, _shared_server: Server) -> Settings:
+def settings(database_url: str, nango: Nango, nango_server: Server) -> Settings:
     return load_settings(
         database_url=database_url,
-        nango_host=_shared_server.url,
+        nango_host=nango_server.url,
         nango_secret_key=nango.key,
         retry_seconds=0.2,
         call_seconds=10,
@@ -200,33 +204,33 @@ def settings(database_url: str, nango: Nango, _shared_server: Server) -> Setting
 
 
 @pytest.fixture
-def kit(settings: Settings) -> Iterator[Kit]:
-    opened = open_kit(settings)
+def runtime(settings: Settings) -> Iterator[Runtime]:
+    opened = open_runtime(settings)
     yield opened
-    close_kit(opened)
+    close_runtime(opened)
 
 
 @dataclass
 class Mirror:
     """One simulated customer with its mirror."""
 
-    kit: Kit
+    runtime: Runtime
     nango: Nango
     tenant: Tenant
     connection_id: int = 1
 
     @property
     def database(self) -> Database:
-        return self.kit.database
+        return self.runtime.database
 
-    def sync(self, *resources: str, full: bool = False) -> Report:
+    def sync(self, *resources: str, full: bool = False) -> SyncReport:
         """A sync by hand, of everything or of some resources."""
-        with self.database.begin() as connection:
-            now: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
-        order = Order(now, manual=True, resources=frozenset(resources) or None, full=full)
-        return run_to_end(self.kit, self.connection_id, order)
+        with self.database.open_transaction() as db:
+            now: datetime = db.execute(select(func.clock_timestamp())).scalar_one()
+        order = SyncRequest(now, manual=True, resources=frozenset(resources) or None, full=full)
+        return run_to_end(self.runtime, self.connection_id, order)
 
-    def calls(self) -> int:
+    def take_call_count(self) -> int:
         """Calls that Nango has counted since the last time."""
         total = self.nango.calls.total
         self.nango.calls.reset()
@@ -237,22 +241,22 @@ MakeMirror = Callable[[Tenant], Mirror]
 
 
 @pytest.fixture
-def mirror_of(kit: Kit, nango: Nango) -> MakeMirror:
+def make_mirror(runtime: Runtime, nango: Nango) -> MakeMirror:
     """Enrols a tenant; nothing is synced yet."""
 
     def make(tenant: Tenant) -> Mirror:
         nango.add_connection("contoso", tenant)
-        discover(kit.database, kit.nango, kit.settings)
+        discover(runtime.database, runtime.nango, runtime.settings)
         nango.calls.reset()
-        return Mirror(kit, nango, tenant)
+        return Mirror(runtime, nango, tenant)
 
     return make
 
 
 @pytest.fixture
-def mirror(mirror_of: MakeMirror) -> Mirror:
+def mirror(make_mirror: MakeMirror) -> Mirror:
     """A small tenant, enrolled and mirrored."""
-    made = mirror_of(Tenant(seed=3, users=60, groups=8, sites=6))
+    made = make_mirror(Tenant(seed=3, users=60, groups=8, sites=6))
     made.sync()
     made.nango.calls.reset()
     return made

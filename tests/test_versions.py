@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.versions import postgres_programs, python_interpreter
+from tests.support.versions import find_postgres_version, find_python_version
 
 ROOT = Path(__file__).parents[1]
 LEFT_OUT = shutil.ignore_patterns(
@@ -35,7 +35,7 @@ def run_pytest(python: Path, root: Path, *arguments: str) -> None:
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("major", ["15", "16", "17"])
 def test_all_that_the_database_does_holds_on_an_older_postgres(home: Path, major: str) -> None:
-    programs = postgres_programs(major, home / f"postgres-{major}")
+    programs = find_postgres_version(major, home / f"postgres-{major}")
     if programs is None:
         pytest.skip(f"no PostgreSQL {major} here, and no npm that has it")
     run_pytest(Path(sys.executable), ROOT, f"--postgres-bin={programs}", *OF_POSTGRES)
@@ -47,7 +47,7 @@ def test_all_that_the_database_does_holds_on_an_older_postgres(home: Path, major
 def test_all_tests_pass_on_every_python(tmp_path: Path, version: str) -> None:
     if version == "{}.{}".format(*sys.version_info):
         pytest.skip("these tests run on it")
-    interpreter = python_interpreter(version)
+    interpreter = find_python_version(version)
     if interpreter is None:
         pytest.skip(f"no Python {version} here")
     checkout = tmp_path / "checkout"

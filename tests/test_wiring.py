@@ -17,9 +17,9 @@ from packaging.requirements import Requirement
 
 from worker.app import app
 from worker.core import heartbeat
-from worker.core.errors import Halt
+from worker.core.errors import ConfigurationError
 from worker.core.settings import SETTINGS, load_settings
-from worker.tasks.queues import QUEUES
+from worker.tasks.queues import ALL_QUEUES
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("migrations", "models", "sandbox", "worker")
@@ -60,7 +60,7 @@ def consumed(command: str) -> list[str]:
     ids=["Procfile", "compose"],
 )
 def test_every_queue_is_consumed_by_exactly_one_process_type(commands: dict[str, str]) -> None:
-    assert Counter(q for it in commands.values() for q in consumed(it)) == Counter(QUEUES)
+    assert Counter(q for it in commands.values() for q in consumed(it)) == Counter(ALL_QUEUES)
 
 
 def test_the_tick_has_a_worker_to_itself() -> None:
@@ -87,7 +87,7 @@ def test_every_service_of_ours_waits_for_the_migration_and_is_watched() -> None:
         assert wanted["migrate"] == {"condition": "service_completed_successfully"}
         assert wanted["postgres"] == wanted["valkey"] == {"condition": "service_healthy"}
         assert service["healthcheck"]["test"] == ["CMD", "tenant-mirror", "health", name]
-        assert name in heartbeat.NAMES
+        assert name in heartbeat.PROCESS_NAMES
         node = re.search(r"--hostname (\w+)@%h", service["command"])
         assert node is None or node[1] == name, "the name under which it notes that it works"
 
@@ -108,7 +108,7 @@ def test_no_secret_is_in_a_variable_or_on_a_command_line() -> None:
 
 def test_a_worker_may_end_its_slice_before_it_is_killed() -> None:
     patience = int(OURS["worker"]["stop_grace_period"].removesuffix("s"))
-    with pytest.raises(Halt, match="TENANT_MIRROR_SLICE_SECONDS: "):
+    with pytest.raises(ConfigurationError, match="TENANT_MIRROR_SLICE_SECONDS: "):
         load_settings(slice_seconds=patience)
 
 
@@ -151,7 +151,7 @@ def test_every_beat_entry_names_a_task_and_a_queue_and_never_expires() -> None:
     assert app.conf.beat_schedule
     for name, entry in app.conf.beat_schedule.items():
         assert entry["task"] in app.tasks, name
-        assert entry["options"]["queue"] in QUEUES, name
+        assert entry["options"]["queue"] in ALL_QUEUES, name
         assert entry["options"].keys() == {"queue"}, name
 
 

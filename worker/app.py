@@ -22,36 +22,36 @@ from celery.signals import (
 
 from worker.core import heartbeat
 from worker.core.celery_environment import refuse_celery_variables
-from worker.core.errors import Halt
-from worker.core.log import configure
-from worker.core.redis_pool import check_redis_url
-from worker.core.redis_url import read_redis_url
+from worker.core.errors import ConfigurationError
+from worker.core.log import configure_logging
+from worker.core.redis_pool import parse_and_check_redis_url
+from worker.core.redis_url import parse_redis_url
 from worker.core.settings import Settings, load_settings
 from worker.core.steady import steady_datetime
-from worker.core.stopping import stop
-from worker.core.streams import outlive_full_disk
-from worker.tasks.base import drop_kit
-from worker.tasks.presence import Presence
-from worker.tasks.queues import MAINTENANCE, QUEUES, SYNCS
-from worker.tasks.transport import use_transport
+from worker.core.stopping import request_stop
+from worker.core.streams import drop_output_on_full_disk
+from worker.tasks.base import discard_runtime
+from worker.tasks.presence import WorkerReporter
+from worker.tasks.queues import ALL_QUEUES, MAINTENANCE, SLICE_QUEUES
+from worker.tasks.transport import register_transport
 
 
-def broker_address(settings: Settings) -> str:
+def build_broker_url(settings: Settings) -> str:
     """The broker as Celery spells it, with all that TLS needs.
 
     Without a ``REDIS_URL`` the address is one that cannot be mistaken for a real one.
     """
     if settings.redis_url is None:
         return "redis://REDIS_URL-is-not-set:6379/0"
-    return read_redis_url(settings.redis_url.get_secret_value()).broker()
+    return parse_redis_url(settings.redis_url.get_secret_value()).to_broker_url()
 
 
-def configuration(settings: Settings) -> dict[str, Any]:
+def build_configuration(settings: Settings) -> dict[str, Any]:
     """Celery's configuration, as data that tests can hold against Procfile and compose."""
-    use_transport()
+    register_transport()
     tick = settings.tick_seconds
     return {
-        "broker_url": broker_address(settings),
+        "broker_url": build_broker_url(settings),
         "result_backend": None,
         "task_ignore_result": True,
         "task_acks_late": False,
@@ -86,8 +86,8 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "beat_enable_remote_control": False,
         "task_create_missing_queues": False,
         "task_default_queue": MAINTENANCE,
-        "task_queues": {name: {"exchange": name, "routing_key": name} for name in QUEUES},
-        "task_routes": {"sync.*": {"queue": SYNCS[1]}, "*": {"queue": MAINTENANCE}},
+        "task_queues": {name: {"exchange": name, "routing_key": name} for name in ALL_QUEUES},
+        "task_routes": {"sync.*": {"queue": SLICE_QUEUES[1]}, "*": {"queue": MAINTENANCE}},
         # No message expires: its time would be of beat's clock, and judged by a worker's. One that
         # comes late finds in the database that its turn was taken (worker/tasks/schedule.py).
         "beat_schedule": {
@@ -102,53 +102,53 @@ def configuration(settings: Settings) -> dict[str, Any]:
 
 
 def make_app() -> Celery:
-    """Read the settings and build the application. Raises Halt on a bad setting."""
+    """Read the settings and build the application. Raises ConfigurationError on a bad setting."""
     refuse_celery_variables(os.environ)
     settings = load_settings()
     if settings.redis_url is not None:
-        check_redis_url(settings.redis_url.get_secret_value())
+        parse_and_check_redis_url(settings.redis_url.get_secret_value())
     # Celery would load Django where the environment names a project's settings.
     application = Celery("tenant_mirror", fixups=[])
-    application.config_from_object(configuration(settings))
-    application.steps["consumer"].add(Presence)
+    application.config_from_object(build_configuration(settings))
+    application.steps["consumer"].add(WorkerReporter)
     return application
 
 
 @setup_logging.connect
-def _logs(**_: Any) -> None:
+def _configure_logging(**_: Any) -> None:
     settings = load_settings()
-    outlive_full_disk()
-    configure(settings.log_level, settings.log_format)
+    drop_output_on_full_disk()
+    configure_logging(settings.log_level, settings.log_format)
 
 
 @beat_init.connect
-def _beats(**_: Any) -> None:
+def _watch_published_ticks(**_: Any) -> None:
     """Beat works while Redis takes what it sends."""
-    after_task_publish.connect(_sent)
+    after_task_publish.connect(_write_beat_heartbeat)
 
 
-def _sent(**_: Any) -> None:
-    heartbeat.note("beat")
+def _write_beat_heartbeat(**_: Any) -> None:
+    heartbeat.write_heartbeat("beat")
 
 
 @worker_shutting_down.connect
-def _stop(**_: Any) -> None:
+def _request_stop(**_: Any) -> None:
     """A warm shutdown: slices under way end after the page that they are at."""
-    stop()
+    request_stop()
 
 
 @worker_process_shutdown.connect
 @worker_shutdown.connect
-def _close(**_: Any) -> None:
-    drop_kit()
+def _close_runtime(**_: Any) -> None:
+    discard_runtime()
 
 
-def _app() -> Celery:
+def _make_app_or_exit() -> Celery:
     """Celery imports this module: a wrong setting ends it with a sentence, not a traceback."""
     try:
         return make_app()
-    except Halt as halt:
+    except ConfigurationError as halt:
         sys.exit(f"Error: {halt}")
 
 
-app = _app()
+app = _make_app_or_exit()

@@ -8,12 +8,12 @@ from contextlib import redirect_stdout
 
 import worker.ops.cli.sync  # loaded before the clock starts
 import worker.wiring  # noqa: F401 - likewise
-from benchmarks.meter import Meter, arguments, tell
+from benchmarks.meter import Meter, read_arguments, write_figures
 from worker.ops.cli import main as command
 
 
 def main() -> None:
-    words = arguments()["words"]
+    words = read_arguments()["words"]
     figures_to = sys.argv[1]
     sys.argv = ["tenant-mirror", *words]
     shown, code = io.StringIO(), 0
@@ -23,7 +23,7 @@ def main() -> None:
         except SystemExit as ended:
             code = int(ended.code or 0)
     printed = json.loads(shown.getvalue()) if "--json" in words and shown.getvalue() else None
-    tell({**meter.figures, "code": code, "printed": printed}, figures_to)
+    write_figures({**meter.figures, "code": code, "printed": printed}, figures_to)
 
 
 if __name__ == "__main__":

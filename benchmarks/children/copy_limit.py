@@ -5,18 +5,18 @@ from pathlib import Path
 
 import psycopg
 
-from benchmarks.meter import Meter, arguments, tell
+from benchmarks.meter import Meter, read_arguments, write_figures
 
 
-def _pages(file: str, size: int) -> list[bytes]:
+def _read_pages(file: str, size: int) -> list[bytes]:
     with Path(file).open("rb") as lines:
         return list(iter(lambda: b"".join(islice(lines, size)), b""))
 
 
 def main() -> None:
     """Each part is a statement and a file of lines; the n-th pages of all go in together."""
-    asked = arguments()
-    parts = [(one["statement"], _pages(one["file"], asked["page"])) for one in asked["parts"]]
+    asked = read_arguments()
+    parts = [(one["statement"], _read_pages(one["file"], asked["page"])) for one in asked["parts"]]
     with psycopg.connect(asked["database"]) as connection, Meter() as meter:
         for number in range(max(len(pages) for _, pages in parts)):
             for statement, pages in parts:
@@ -24,7 +24,7 @@ def main() -> None:
                     with connection.cursor().copy(statement) as copy:
                         copy.write(pages[number])
             connection.commit()
-    tell(meter.figures)
+    write_figures(meter.figures)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,19 @@
 """Decoding alone: pages that lie in memory become rows, events' JSON, hashes and COPY lines."""
 
-from benchmarks.children.pages import bodies
-from benchmarks.meter import Meter, arguments, tell
+from benchmarks.children.pages import read_bodies
+from benchmarks.meter import Meter, read_arguments, write_figures
 from models.resources import RESOURCES
 from worker.graph.decode import decode_page
 
 
 def main() -> None:
-    asked = arguments()
-    fetched = list(bodies(asked))
+    asked = read_arguments()
+    fetched = list(read_bodies(asked))
     resource = RESOURCES[asked["resource"]]
-    decode_page(resource, fetched[0], first=True)  # compiles what is compiled once
+    decode_page(resource, fetched[0], is_first_load=True)  # compiles what is compiled once
     with Meter() as meter:
-        rows = sum(decode_page(resource, body, first=True).count for body in fetched)
-    tell({**meter.figures, "rows": rows})
+        rows = sum(decode_page(resource, body, is_first_load=True).count for body in fetched)
+    write_figures({**meter.figures, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
 """The bare reader: fetches every page of a list and throws it away. What no reader can beat."""
 
-from benchmarks.children.pages import bodies
-from benchmarks.meter import Meter, arguments, tell
+from benchmarks.children.pages import read_bodies
+from benchmarks.meter import Meter, read_arguments, write_figures
 
 
 def main() -> None:
-    asked = arguments()
+    asked = read_arguments()
     with Meter() as meter:
-        sizes = [len(body) for body in bodies(asked)]
-    tell({**meter.figures, "pages": len(sizes), "bytes": sum(sizes)})
+        sizes = [len(body) for body in read_bodies(asked)]
+    write_figures({**meter.figures, "pages": len(sizes), "bytes": sum(sizes)})
 
 
 if __name__ == "__main__":

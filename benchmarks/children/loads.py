@@ -2,24 +2,24 @@
 
 from datetime import UTC, datetime
 
-from benchmarks.meter import Meter, arguments, tell
+from benchmarks.meter import Meter, read_arguments, write_figures
 from models.run import RunState
 from worker.core.settings import load_settings
-from worker.sync.plan import Order
+from worker.sync.plan import SyncRequest
 from worker.sync.run import run_to_end
-from worker.wiring import close_kit, open_kit
+from worker.wiring import close_runtime, open_runtime
 
 
 def main() -> None:
     """The figures, and how many loads succeeded."""
-    connections = arguments()["connections"]
-    kit = open_kit(load_settings())
-    order = Order(datetime.now(UTC), manual=True)
+    connections = read_arguments()["connections"]
+    kit = open_runtime(load_settings())
+    order = SyncRequest(datetime.now(UTC), manual=True)
     with Meter() as meter:
         reports = [run_to_end(kit, number, order) for number in connections]
-    close_kit(kit)
+    close_runtime(kit)
     succeeded = sum(one.state is RunState.SUCCEEDED for one in reports)
-    tell({**meter.figures, "succeeded": succeeded})
+    write_figures({**meter.figures, "succeeded": succeeded})
 
 
 if __name__ == "__main__":

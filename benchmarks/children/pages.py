@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 _NEXT = re.compile(rb'"@odata\.nextLink":"([^"]+)"')
 
 
-def bodies(asked: dict[str, Any]) -> Iterator[bytes]:
+def read_bodies(asked: dict[str, Any]) -> Iterator[bytes]:
     """Each page's body, from `target` on; ends the program where one is refused."""
     place = urlsplit(asked["url"])
     line = http.client.HTTPConnection(place.hostname or "", place.port)

@@ -2,42 +2,42 @@
 
 from sqlalchemy import text
 
-from benchmarks.meter import Figures, Meter, arguments, peak_megabytes, tell
+from benchmarks.meter import Figures, Meter, read_arguments, read_peak_memory, write_figures
 from worker.app import app
 from worker.store.connections import request_resync
-from worker.tasks.base import drop_kit, kit
+from worker.tasks.base import discard_runtime, get_runtime
 from worker.tasks.sync import sync_slice
 
 _RUN = text("select state, calls from sync.runs where connection_id = :id order by id desc limit 1")
 
 
-def _to_the_end(connection_id: int, trigger: str) -> Figures:
+def _run_to_end(connection_id: int, trigger: str) -> Figures:
     """Slices until the run has ended."""
     with Meter() as meter:
         state, calls, slices = "running", 0, 0
         while state == "running":
             sync_slice(connection_id, trigger)
             slices += 1
-            with kit().database.begin() as connection:
-                found = connection.execute(_RUN, {"id": connection_id}).first()
+            with get_runtime().database.open_transaction() as db:
+                found = db.execute(_RUN, {"id": connection_id}).first()
             state, calls = (found.state, found.calls) if found else ("never begun", 0)
     return {**meter.figures, "state": state, "calls": calls, "slices": slices}
 
 
 def main() -> None:
     """The run's figures; memory is that of the whole process, a full walk included if asked for."""
-    asked = arguments()
+    asked = read_arguments()
     connection_id = asked["connection_id"]
     app.finalize()
-    kit()
-    figures = _to_the_end(connection_id, asked["trigger"])
+    get_runtime()
+    figures = _run_to_end(connection_id, asked["trigger"])
     if asked.get("walk_again"):
-        with kit().database.begin() as connection:
-            request_resync(connection, connection_id, ["users"], full=True)
-        again = _to_the_end(connection_id, "manual")
+        with get_runtime().database.open_transaction() as db:
+            request_resync(db, connection_id, ["users"], full=True)
+        again = _run_to_end(connection_id, "manual")
         figures |= {"state": again["state"], "walk_seconds": again["seconds"]}
-    drop_kit()
-    tell({**figures, "peak_mb": peak_megabytes()})
+    discard_runtime()
+    write_figures({**figures, "peak_mb": read_peak_memory()})
 
 
 if __name__ == "__main__":

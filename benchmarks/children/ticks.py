@@ -2,24 +2,24 @@
 
 import time
 
-from benchmarks.meter import Meter, arguments, tell
+from benchmarks.meter import Meter, read_arguments, write_figures
 from worker.app import app
-from worker.tasks.base import drop_kit, kit
+from worker.tasks.base import discard_runtime, get_runtime
 from worker.tasks.schedule import tick
 
 
 def main() -> None:
-    asked = arguments()
+    asked = read_arguments()
     app.finalize()
-    kit()
+    get_runtime()
     seconds = []
     with Meter() as meter:
         for _ in range(asked["ticks"]):
             start = time.perf_counter()
             tick()
             seconds.append(time.perf_counter() - start)
-    drop_kit()
-    tell({**meter.figures, "ticks": seconds})
+    discard_runtime()
+    write_figures({**meter.figures, "ticks": seconds})
 
 
 if __name__ == "__main__":

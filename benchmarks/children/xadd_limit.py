@@ -4,11 +4,11 @@ from typing import Any
 
 import redis
 
-from benchmarks.meter import Meter, arguments, tell
+from benchmarks.meter import Meter, read_arguments, write_figures
 
 
 def main() -> None:
-    asked = arguments()
+    asked = read_arguments()
     client: Any = redis.Redis.from_url(asked["redis"])
     entries = [fields for _, fields in client.xrange(asked["stream"])]
     size = asked["at_once"]
@@ -19,7 +19,7 @@ def main() -> None:
                 pipeline.xadd(asked["to"], fields)
             pipeline.execute()
     client.delete(asked["to"])
-    tell({**meter.figures, "entries": len(entries)})
+    write_figures({**meter.figures, "entries": len(entries)})
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.meter import Figures
-from benchmarks.processes import Failed, measured
+from benchmarks.processes import MeasurementFailed, run_measured
 
 HERE = Path(__file__).resolve().parent
 ENVIRONMENTS = HERE.parent / ".venv-peers"
@@ -18,30 +18,30 @@ class Peers:
 
     def __init__(self, *, install: bool) -> None:
         self._install = install
-        self._troubles: dict[str, str] = {}
+        self._failures: dict[str, str] = {}
 
     def run(self, name: str, module: str, asked: Mapping[str, Any]) -> Figures:
         """One run of a peer. Raises Failed, also where it cannot be installed."""
-        python = self._python(name)
-        return measured(f"benchmarks.peers.{module}", asked, python=str(python))
+        python = self._get_python(name)
+        return run_measured(f"benchmarks.peers.{module}", asked, python=str(python))
 
-    def _python(self, name: str) -> Path:
-        if name in self._troubles:
-            raise Failed(self._troubles[name])
+    def _get_python(self, name: str) -> Path:
+        if name in self._failures:
+            raise MeasurementFailed(self._failures[name])
         try:
-            return self._ready(name)
-        except (Failed, OSError, subprocess.SubprocessError) as fault:
-            self._troubles[name] = f"{name} is not installed: {str(fault)[-300:]}"
-            raise Failed(self._troubles[name]) from None
+            return self._ensure_installed(name)
+        except (MeasurementFailed, OSError, subprocess.SubprocessError) as fault:
+            self._failures[name] = f"{name} is not installed: {str(fault)[-300:]}"
+            raise MeasurementFailed(self._failures[name]) from None
 
-    def _ready(self, name: str) -> Path:
+    def _ensure_installed(self, name: str) -> Path:
         wanted = (HERE / f"{name}.txt").read_text(encoding="utf-8")
         place = ENVIRONMENTS / name
         stamp, python = place / "installed.txt", place / "bin" / "python"
         if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted and python.exists():
             return python
         if not self._install:
-            raise Failed("a full run, or --install, installs it")
+            raise MeasurementFailed("a full run, or --install, installs it")
         print(f"  installing {name} ...", file=sys.stderr, flush=True)
         uv = Path(sys.executable).with_name("uv")
         _run(uv, "venv", "--quiet", "--clear", "--python", sys.executable, place)
@@ -62,4 +62,4 @@ def _run(*words: object) -> None:
         timeout=600,
     )
     if done.returncode != 0:
-        raise Failed(done.stderr.strip() or f"{words[0]} ended with {done.returncode}")
+        raise MeasurementFailed(done.stderr.strip() or f"{words[0]} ended with {done.returncode}")

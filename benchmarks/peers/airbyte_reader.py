@@ -10,10 +10,10 @@ from airbyte_cdk.sources.declarative.concurrent_declarative_source import (
     ConcurrentDeclarativeSource,
 )
 
-from benchmarks.meter import Meter, arguments, tell
+from benchmarks.meter import Meter, read_arguments, write_figures
 
 
-def _manifest(asked: dict[str, Any]) -> dict[str, Any]:
+def _build_manifest(asked: dict[str, Any]) -> dict[str, Any]:
     schema = {"$schema": "http://json-schema.org/schema#", "type": "object", "properties": {}}
     return {
         "version": "6.0.0",
@@ -58,7 +58,7 @@ def _manifest(asked: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _catalog() -> Any:
+def _build_catalog() -> Any:
     stream = {"name": "users", "json_schema": {}, "supported_sync_modes": ["full_refresh"]}
     modes = {"sync_mode": "full_refresh", "destination_sync_mode": "overwrite"}
     return ConfiguredAirbyteCatalogSerializer.load({"streams": [{"stream": stream, **modes}]})
@@ -67,15 +67,15 @@ def _catalog() -> Any:
 def main() -> None:
     """Each record becomes the line that a destination would be given."""
     logging.disable(logging.CRITICAL)
-    catalog, rows = _catalog(), 0
+    catalog, rows = _build_catalog(), 0
     with Meter() as meter:
         source: Any = ConcurrentDeclarativeSource(
-            catalog=catalog, config={}, state=[], source_config=_manifest(arguments())
+            catalog=catalog, config={}, state=[], source_config=_build_manifest(read_arguments())
         )
         for message in source.read(logging.getLogger("bench"), {}, catalog, []):
             AirbyteEntrypoint.airbyte_message_to_string(message)
             rows += message.type is Kind.RECORD
-    tell({**meter.figures, "rows": rows})
+    write_figures({**meter.figures, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
 import os
 import tempfile
 
-from benchmarks.meter import Meter, arguments, tell
+from benchmarks.meter import Meter, read_arguments, write_figures
 
-ASKED = arguments()
+ASKED = read_arguments()
 os.environ |= {"RUNTIME__DLTHUB_TELEMETRY": "false", "RUNTIME__LOG_LEVEL": "ERROR"}
 
 import dlt  # noqa: E402
@@ -48,7 +48,7 @@ def main() -> None:
             with Meter() as meter:
                 pipeline.run(source)
             runs.append(meter.figures)
-    tell({"runs": runs, **runs[-1]})
+    write_figures({"runs": runs, **runs[-1]})
 
 
 if __name__ == "__main__":

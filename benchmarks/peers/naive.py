@@ -7,19 +7,21 @@ import httpx
 from sqlalchemy import JSON, Column, MetaData, Table, Text, create_engine
 from sqlalchemy.orm import Session, registry
 
-from benchmarks.meter import Meter, arguments, tell
+from benchmarks.meter import Meter, read_arguments, write_figures
 
 
-def _snake(name: str) -> str:
+def _to_snake_case(name: str) -> str:
     return re.sub(r"([A-Z]+)", r"_\1", name).lower()
 
 
 def main() -> None:
     """Only the first pages, as it is slow."""
-    asked = arguments()
+    asked = read_arguments()
     names: list[str] = asked["params"]["$select"].split(",")
     columns = [
-        Column(_snake(name), Text, primary_key=True) if name == "id" else Column(_snake(name), JSON)
+        Column(_to_snake_case(name), Text, primary_key=True)
+        if name == "id"
+        else Column(_to_snake_case(name), JSON)
         for name in names
     ]
 
@@ -44,12 +46,12 @@ def main() -> None:
                 page = client.get(address, params=params).raise_for_status().json()
                 with Session(engine) as session:
                     for found in page["value"]:
-                        session.merge(User(**{_snake(k): found.get(k) for k in names}))
+                        session.merge(User(**{_to_snake_case(k): found.get(k) for k in names}))
                     session.commit()
                 rows += len(page["value"])
                 address, params = page.get("@odata.nextLink"), None
         runs.append({**meter.figures, "rows": rows})
-    tell({"runs": runs, **runs[-1]})
+    write_figures({"runs": runs, **runs[-1]})
 
 
 if __name__ == "__main__":

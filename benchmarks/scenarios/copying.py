@@ -5,7 +5,7 @@ from typing import Any
 
 import psycopg
 
-from benchmarks.ground import Ground
+from benchmarks.ground import Environment
 
 TABLES = {
     "users": ("directory.users", "1"),
@@ -15,12 +15,12 @@ TABLES = {
 }
 
 
-def export(ground: Ground, url: str, folder: Path, *, resource: str = "users") -> None:
+def export(ground: Environment, url: str, folder: Path, *, resource: str = "users") -> None:
     """Write the rows of a resource and their events into files, in the order of their coming."""
     for table, order in ((resource, ""), ("change_events", " order by seq")):
         name = TABLES[table][0]
         condition = " where resource <> 'connection'" if table == "change_events" else ""
-        columns = _columns(ground, url, name)
+        columns = _list_columns(ground, url, name)
         select = f"select {columns} from {name}{condition}{order}"
         file = folder / f"{table}.copy"
         statement = f"copy ({select}) to stdout".encode()
@@ -34,17 +34,17 @@ def export(ground: Ground, url: str, folder: Path, *, resource: str = "users") -
         (folder / f"{table}.statement").write_text(f"copy {name} ({columns}) from stdin")
 
 
-def _columns(ground: Ground, url: str, table: str) -> str:
+def _list_columns(ground: Environment, url: str, table: str) -> str:
     """All columns that can be written."""
     statement = (
         "select string_agg(quote_ident(attname), ', ' order by attnum) from pg_attribute"
         " where attrelid = %s::regclass and attnum > 0 and not attisdropped"
         " and attgenerated = ''"
     )
-    return str(ground.ask(url, statement, table)[0][0])
+    return str(ground.query(url, statement, table)[0][0])
 
 
-def lines_of(folder: Path, tables: tuple[str, ...]) -> list[dict[str, Any]]:
+def build_copy_parts(folder: Path, tables: tuple[str, ...]) -> list[dict[str, Any]]:
     """What ``children/copy_limit.py`` is to write, by table."""
     return [
         {

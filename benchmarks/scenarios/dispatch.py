@@ -5,8 +5,8 @@ from typing import Any
 import redis
 
 from benchmarks.bench import Bench
-from benchmarks.processes import Failed
-from benchmarks.results import Scenario, Target
+from benchmarks.processes import MeasurementFailed
+from benchmarks.results import Scenario, SpeedTarget
 
 TICK = "tick, all connections due"
 IDLE = "tick, nothing due"
@@ -23,34 +23,34 @@ _LOADED = """
 def run(bench: Bench) -> None:
     count = bench.pick(full=10_000, quick=1_000, tiny=50)
     ticks = bench.pick(full=10, quick=5, tiny=2)
-    ground = bench.ground
-    ground.tenants.ask("share", connections=count, users=10, groups=1, sites=1, seed=17)
-    url = ground.enrolled()
-    ground.ask(url, _LOADED)
-    ground.ask(
+    ground = bench.environment
+    ground.tenant_process.send("share", connections=count, users=10, groups=1, sites=1, seed=17)
+    url = ground.create_enrolled()
+    ground.query(url, _LOADED)
+    ground.query(
         url,
         "insert into sync.leases (connection_id) select id from sync.connections"
         " on conflict do nothing",
     )
-    ground.ask(url, "update sync.connections set due_at = now()")
-    ground.ask(url, "analyze")
-    ground.settle()
-    figures = ground.measured("benchmarks.children.ticks", {"ticks": ticks}, url)
+    ground.query(url, "update sync.connections set due_at = now()")
+    ground.query(url, "analyze")
+    ground.flush_servers()
+    figures = ground.run_measured("benchmarks.children.ticks", {"ticks": ticks}, url)
     broker: Any = redis.Redis.from_url(ground.redis_url)
     sent = sum(broker.llen(key) for key in broker.keys("tenant-mirror:scheduled*"))
     broker.close()
     if not sent:
-        raise Failed("the ticks sent nothing on its way")
+        raise MeasurementFailed("the ticks sent nothing on its way")
     for bench.round, seconds in enumerate(figures["ticks"]):
-        bench.note(TICK, seconds, "s", more_is_better=False)
-    ground.ask(url, "update sync.connections set due_at = now() + interval '1 hour'")
-    figures = ground.measured("benchmarks.children.ticks", {"ticks": ticks}, url)
+        bench.record(TICK, seconds, "s", more_is_better=False)
+    ground.query(url, "update sync.connections set due_at = now() + interval '1 hour'")
+    figures = ground.run_measured("benchmarks.children.ticks", {"ticks": ticks}, url)
     for bench.round, seconds in enumerate(figures["ticks"]):
-        bench.note(IDLE, seconds, "s", more_is_better=False)
+        bench.record(IDLE, seconds, "s", more_is_better=False)
     ground.drop(url)
-    bench.say(f"{count:,} connections enrolled; {sent:,} sent in {ticks} ticks")
+    bench.add_note(f"{count:,} connections enrolled; {sent:,} sent in {ticks} ticks")
 
 
 SCENARIO = Scenario(
-    "dispatch", "dispatching many connections", run, targets=(Target(TICK, at_most=1.0),)
+    "dispatch", "dispatching many connections", run, targets=(SpeedTarget(TICK, at_most=1.0),)
 )

@@ -11,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.bench import Bench, progress
+from benchmarks.bench import Bench, print_progress
 from benchmarks.meter import Figures
-from benchmarks.processes import Failed, peaks_below, watched
-from benchmarks.results import Scenario, Target
-from benchmarks.service import serving
+from benchmarks.processes import MeasurementFailed, measure_processors, read_child_peaks
+from benchmarks.results import Scenario, SpeedTarget
+from benchmarks.service import run_service
 from sandbox.servers import Supervisor
 
 LOADS = "first loads of small connections, one process, no limit"
@@ -58,7 +58,7 @@ _SPREAD = "update sync.connections c set due_at = d.due_at from bench_due d wher
 
 
 @dataclass(frozen=True)
-class Fleet:
+class LoadedFleet:
     """The loaded connections, and the processes that serve them."""
 
     bench: Bench
@@ -66,49 +66,54 @@ class Fleet:
     number: int
     supervisor: Supervisor
 
-    def ask(self, statement: str) -> None:
-        self.bench.ground.ask(self.url, statement)
+    def execute(self, statement: str) -> None:
+        self.bench.environment.query(self.url, statement)
 
-    def begin(self) -> int:
+    def make_streams_due(self) -> int:
         """All streams are due as soon as their connections are; the last run until now."""
-        self.ask(_QUIET)
-        self.ask(_STREAMS)
-        return int(self.bench.ground.ask(self.url, _LAST)[0][0])
+        self.execute(_QUIET)
+        self.execute(_STREAMS)
+        return int(self.bench.environment.query(self.url, _LAST)[0][0])
 
-    def done(self, before: int) -> int:
+    def count_done(self, before: int) -> int:
         """Connections that have been brought up to date since."""
-        return int(self.bench.ground.ask(self.url, _DONE, before)[0][0])
+        return int(self.bench.environment.query(self.url, _DONE, before)[0][0])
 
-    def pids(self) -> dict[str, int]:
+    def list_pids(self) -> dict[str, int]:
         """The processes whose work is a slice's."""
         names = ("worker", "maintenance", "beat")
-        ours = {name: self.supervisor.pid(name) or 0 for name in names}
-        return self.bench.ground.pids | ours
+        ours = {name: self.supervisor.get_pid(name) or 0 for name in names}
+        return self.bench.environment.pids | ours
 
 
 def run(bench: Bench) -> None:
     bench.round = 0
-    ground, number = bench.ground, bench.pick(full=1000, quick=60, tiny=4)
+    ground, number = bench.environment, bench.pick(full=1000, quick=60, tiny=4)
     for one in range(number):
-        ground.tenants.connect(
+        ground.tenant_process.connect(
             f"customer-{one:04}", users=5, groups=1, sites=1, role_assignments=1, seed=1000 + one
         )
-    url = ground.enrolled()
-    _loads(bench, url, number)
-    ground.settle()
-    with tempfile.TemporaryDirectory() as logs, serving(ground.environment(url), Path(logs)) as by:
-        fleet = Fleet(bench, url, number, by)
+    url = ground.create_enrolled()
+    _measure_first_loads(bench, url, number)
+    ground.flush_servers()
+    with (
+        tempfile.TemporaryDirectory() as logs,
+        run_service(ground.build_variables(url), Path(logs)) as by,
+    ):
+        fleet = LoadedFleet(bench, url, number, by)
         _warm_up(fleet)
-        _delays(fleet)
-        _unlimited(fleet)
-        _throttled(fleet)
+        _measure_delays(fleet)
+        _measure_unlimited(fleet)
+        _measure_throttled(fleet)
     ground.drop(url)
-    bench.say(f"{number:,} connections of 5 users; two worker processes; budget {BUDGET} a minute")
+    bench.add_note(
+        f"{number:,} connections of 5 users; two worker processes; budget {BUDGET} a minute"
+    )
 
 
-def _loads(bench: Bench, url: str, number: int) -> None:
+def _measure_first_loads(bench: Bench, url: str, number: int) -> None:
     """A part of them in one process, which is measured; the rest in two, to save time."""
-    found = bench.ground.ask(url, "select id from sync.connections order by id")
+    found = bench.environment.query(url, "select id from sync.connections order by id")
     ids = [one for (one,) in found]
     measured, rest = ids[: (number + 3) // 4], ids[(number + 3) // 4 :]
     with ThreadPoolExecutor(2) as pool:
@@ -116,95 +121,104 @@ def _loads(bench: Bench, url: str, number: int) -> None:
         def load(*parts: Sequence[int]) -> list[Figures]:
             sent = [pool.submit(_load, bench, url, part) for part in parts]
             total = sum(map(len, parts)) + _count(bench, url)
-            _wait(lambda: min(_count(bench, url), total), total, 400, "first loads")
+            _wait_for_count(lambda: min(_count(bench, url), total), total, 400, "first loads")
             return [one.result() for one in sent]
 
         (figures,) = load(measured)
-        bench.note(LOADS, 60 * len(measured) / figures["seconds"], "a minute", figures)
+        bench.record(LOADS, 60 * len(measured) / figures["seconds"], "a minute", figures)
         load(rest[::2], rest[1::2])
 
 
 def _load(bench: Bench, url: str, ids: Sequence[int]) -> Figures:
     asked = {"connections": list(ids)}
-    figures = bench.ground.measured("benchmarks.children.loads", asked, url)
+    figures = bench.environment.run_measured("benchmarks.children.loads", asked, url)
     if figures["succeeded"] != len(ids):
-        raise Failed(f"{figures['succeeded']} of {len(ids)} first loads succeeded")
+        raise MeasurementFailed(f"{figures['succeeded']} of {len(ids)} first loads succeeded")
     return figures
 
 
 def _count(bench: Bench, url: str) -> int:
-    return int(bench.ground.ask(url, _LOADED)[0][0])
+    return int(bench.environment.query(url, _LOADED)[0][0])
 
 
-def _warm_up(fleet: Fleet) -> None:
+def _warm_up(fleet: LoadedFleet) -> None:
     """Every process has loaded what it needs and taken a slice."""
-    before = fleet.begin()
+    before = fleet.make_streams_due()
     wanted = min(fleet.number, 20)
-    fleet.ask(f"update sync.connections set due_at = now() where id <= {wanted}")
-    _wait(lambda: fleet.done(before), wanted, 60, "the first slices")
+    fleet.execute(f"update sync.connections set due_at = now() where id <= {wanted}")
+    _wait_for_count(lambda: fleet.count_done(before), wanted, 60, "the first slices")
 
 
-def _delays(fleet: Fleet) -> None:
+def _measure_delays(fleet: LoadedFleet) -> None:
     """Due at moments that are spread evenly; how long each waits for its slice."""
-    bench, before = fleet.bench, fleet.begin()
+    bench, before = fleet.bench, fleet.make_streams_due()
     spread = bench.pick(full=120, quick=8, tiny=1)
-    fleet.ask(_DUE.format(spread=spread))
-    fleet.ask(_SPREAD)
-    _wait(lambda: fleet.done(before), fleet.number, spread + 90, "slices at spread moments")
-    delays = [float(delay) for (delay,) in bench.ground.ask(fleet.url, _DELAYS, before)]
+    fleet.execute(_DUE.format(spread=spread))
+    fleet.execute(_SPREAD)
+    _wait_for_count(
+        lambda: fleet.count_done(before), fleet.number, spread + 90, "slices at spread moments"
+    )
+    delays = [float(delay) for (delay,) in bench.environment.query(fleet.url, _DELAYS, before)]
     for line, share in ((MIDDLE, 0.5), (LATE, 0.99)):
-        bench.note(line, delays[int(share * (len(delays) - 1))], "s", more_is_better=False)
+        bench.record(line, delays[int(share * (len(delays) - 1))], "s", more_is_better=False)
 
 
-def _unlimited(fleet: Fleet) -> None:
+def _measure_unlimited(fleet: LoadedFleet) -> None:
     """All due at once, nothing in their way: what the machine can do."""
-    bench, before = fleet.bench, fleet.begin()
-    with watched(fleet.pids()) as spent:
-        fleet.ask("update sync.connections set due_at = now()")
-        _wait(lambda: fleet.done(before), fleet.number, 120, "slices without a limit")
-    ended = bench.ground.ask(fleet.url, _ENDED, before)
+    bench, before = fleet.bench, fleet.make_streams_due()
+    with measure_processors(fleet.list_pids()) as spent:
+        fleet.execute("update sync.connections set due_at = now()")
+        _wait_for_count(
+            lambda: fleet.count_done(before), fleet.number, 120, "slices without a limit"
+        )
+    ended = bench.environment.query(fleet.url, _ENDED, before)
     seconds = ended[-1][0] - ended[0][0]
     ours = sum(spent[f"{name}_cpu"] for name in ("worker", "maintenance", "beat"))
-    each = {name: 1000 * spent[f"{name}_cpu"] / fleet.number for name in fleet.pids()}
-    bench.note(FREE, 60 * (len(ended) - 1) / seconds, "a minute", {**spent, "cpu": ours})
+    each = {name: 1000 * spent[f"{name}_cpu"] / fleet.number for name in fleet.list_pids()}
+    bench.record(FREE, 60 * (len(ended) - 1) / seconds, "a minute", {**spent, "cpu": ours})
     told = ", ".join(f"{name} {one:.1f}" for name, one in each.items())
-    bench.say(f"processor time of a quiet slice without a limit, ms: {told}")
+    bench.add_note(f"processor time of a quiet slice without a limit, ms: {told}")
 
 
-def _throttled(fleet: Fleet) -> None:
+def _measure_throttled(fleet: LoadedFleet) -> None:
     """All due at once: how long whole windows of Nango's take, from one's first to another's."""
-    bench, tenants = fleet.bench, fleet.bench.ground.tenants
+    bench, tenants = fleet.bench, fleet.bench.environment.tenant_process
     window = bench.pick(full=60, quick=6, tiny=2)
     limit = bench.pick(full=BUDGET, quick=20, tiny=2)
     windows = bench.pick(full=2, quick=2, tiny=1)
-    before = fleet.begin()
-    tenants.ask("limit", calls=limit, window=window)
-    tenants.ask("calls")
-    fleet.ask("update sync.connections set due_at = now()")
+    before = fleet.make_streams_due()
+    tenants.send("limit", calls=limit, window=window)
+    tenants.send("calls")
+    fleet.execute("update sync.connections set due_at = now()")
     wanted = windows * limit + 1
-    _wait(lambda: fleet.done(before), wanted, (windows + 1) * window + 60, "slices in the budget")
-    refused = tenants.ask("calls")["refused"]
-    peak = max(peaks_below(fleet.supervisor.pid("worker") or 0), default=0.0)
-    tenants.ask("limit", calls=None)
-    ended = bench.ground.ask(fleet.url, _ENDED, before)[:wanted]
+    _wait_for_count(
+        lambda: fleet.count_done(before),
+        wanted,
+        (windows + 1) * window + 60,
+        "slices in the budget",
+    )
+    refused = tenants.send("calls")["refused"]
+    peak = max(read_child_peaks(fleet.supervisor.get_pid("worker") or 0), default=0.0)
+    tenants.send("limit", calls=None)
+    ended = bench.environment.query(fleet.url, _ENDED, before)[:wanted]
     seconds, calls = ended[-1][0] - ended[0][0], sum(calls for _, calls in ended[1:])
-    bench.note(TICKS, 60 * (wanted - 1) / seconds, "a minute")
-    bench.note(CALLS, calls / (wanted - 1), "calls", more_is_better=False)
-    bench.note(SHARE, calls / (limit * seconds / window), "of the budget")
-    bench.note(REFUSED, refused, "calls", more_is_better=False)
-    bench.note(PEAK, peak, "MB", more_is_better=False)
+    bench.record(TICKS, 60 * (wanted - 1) / seconds, "a minute")
+    bench.record(CALLS, calls / (wanted - 1), "calls", more_is_better=False)
+    bench.record(SHARE, calls / (limit * seconds / window), "of the budget")
+    bench.record(REFUSED, refused, "calls", more_is_better=False)
+    bench.record(PEAK, peak, "MB", more_is_better=False)
 
 
-def _wait(count: Callable[[], int], wanted: int, seconds: float, what: str) -> None:
+def _wait_for_count(count: Callable[[], int], wanted: int, seconds: float, what: str) -> None:
     """Until so many are done, saying now and then how many are. Raises Failed."""
     start = said = time.monotonic()
     while (done := count()) < wanted:
         now = time.monotonic()
         if now - start > seconds:
-            raise Failed(f"{what}: {done:,} of {wanted:,} within {seconds:.0f} s")
+            raise MeasurementFailed(f"{what}: {done:,} of {wanted:,} within {seconds:.0f} s")
         if now - said >= 10:
             said = now
-            progress(f"    {what}: {done:,} of {wanted:,}")
+            print_progress(f"    {what}: {done:,} of {wanted:,}")
         time.sleep(0.5)
 
 
@@ -214,10 +228,10 @@ SCENARIO = Scenario(
     run,
     quick=False,
     targets=(
-        Target(TICKS, at_least=190),
-        Target(CALLS, at_most=1),
-        Target(SHARE, at_least=0.95),
-        Target(REFUSED, at_most=0),
-        Target(PEAK, at_most=120),
+        SpeedTarget(TICKS, at_least=190),
+        SpeedTarget(CALLS, at_most=1),
+        SpeedTarget(SHARE, at_least=0.95),
+        SpeedTarget(REFUSED, at_most=0),
+        SpeedTarget(PEAK, at_most=120),
     ),
 )

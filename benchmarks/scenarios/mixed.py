@@ -10,7 +10,7 @@ FIRST = "mixed tenant, first load of everything"
 AGAIN = "mixed tenant, full walk of everything, nothing changed"
 
 
-def mixed(size: int) -> dict[str, Any]:
+def build_mixed_tenant(size: int) -> dict[str, Any]:
     """A tenant with everything in proportion to its users."""
     return {
         "users": size,
@@ -27,22 +27,22 @@ def mixed(size: int) -> dict[str, Any]:
 
 def run(bench: Bench) -> None:
     size = bench.pick(full=30_000, quick=3_000, tiny=300)
-    ground = bench.ground
-    ground.tenants.connect(CONTOSO, **mixed(size))
-    counts = ground.tenants.ask("count", connection=CONTOSO)
+    ground = bench.environment
+    ground.tenant_process.connect(CONTOSO, **build_mixed_tenant(size))
+    counts = ground.tenant_process.send("count", connection=CONTOSO)
     objects = sum(counts.values())
-    base = ground.enrolled()
-    for _ in bench.rounds():
-        with ground.copy_of(base) as url:
+    base = ground.create_enrolled()
+    for _ in bench.iterate_rounds():
+        with ground.use_clone(base) as url:
             figures = ground.sync(url)
             for resource, count in counts.items():
                 check_rows(bench, url, resource, count)
-            bench.rate(FIRST, objects, figures, "rows")
-            ground.settle()
-            bench.rate(AGAIN, objects, ground.sync(url, "--full"), "rows")
+            bench.record_rate(FIRST, objects, figures, "rows")
+            ground.flush_servers()
+            bench.record_rate(AGAIN, objects, ground.sync(url, "--full"), "rows")
     ground.drop(base)
     told = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items())
-    bench.say(told)
+    bench.add_note(told)
 
 
 SCENARIO = Scenario("mixed", "everything of a mixed tenant, no latency", run)

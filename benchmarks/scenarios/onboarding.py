@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.bench import Bench
-from benchmarks.processes import Failed
-from benchmarks.results import Scenario, Target
-from benchmarks.service import serving
+from benchmarks.processes import MeasurementFailed
+from benchmarks.results import Scenario, SpeedTarget
+from benchmarks.service import run_service
 
 RATE = "small customers loaded a second, no limit"
 OLDEST = "oldest small customer while large ones load, in intervals"
@@ -42,30 +42,32 @@ _ANSWERED = f"""
 
 def run(bench: Bench) -> None:
     bench.round = 0
-    ground = bench.ground
+    ground = bench.environment
     small = bench.pick(full=500, quick=60, tiny=4)
     large = bench.pick(full=20, quick=6, tiny=2)
     users = bench.pick(full=150_000, quick=20_000, tiny=12_000)
     interval = bench.pick(full=120, quick=30, tiny=5)
     for number in range(small):
-        ground.tenants.connect(f"small-{number}", users=5, groups=1, sites=1, seed=1000 + number)
-    url = ground.enrolled()
+        ground.tenant_process.connect(
+            f"small-{number}", users=5, groups=1, sites=1, seed=1000 + number
+        )
+    url = ground.create_enrolled()
     names = [f"large-{number}" for number in range(large)]
     clocks = {"DELTA": interval, "DISCOVERY": 2}
-    environment = ground.environment(
+    environment = ground.build_variables(
         url, **{f"TENANT_MIRROR_{name}_SECONDS": str(value) for name, value in clocks.items()}
     )
 
     def one(statement: str) -> float:
-        return float(ground.ask(url, statement)[0][0] or 0)
+        return float(ground.query(url, statement)[0][0] or 0)
 
-    with tempfile.TemporaryDirectory() as logs, serving(environment, Path(logs), concurrency=4):
+    with tempfile.TemporaryDirectory() as logs, run_service(environment, Path(logs), concurrency=4):
         _wait(lambda: one(_LOADED) >= small, 60 + 2 * small, "first loads of small customers")
-        bench.note(RATE, small / one(_SPAN), "a second")
+        bench.record(RATE, small / one(_SPAN), "a second")
         for number, name in enumerate(names):
-            ground.tenants.connect(name, users=users, groups=5, seed=100 + number)
+            ground.tenant_process.connect(name, users=users, groups=5, seed=100 + number)
         _wait(lambda: one(_LOADING) > 0, 120, "the first large customer")
-        ground.ask(url, _ASK)
+        ground.query(url, _ASK)
         asked, done, ages = time.monotonic(), 0.0, [0.0]
         until = time.monotonic() + 2 * interval
         while time.monotonic() < until and one(_LOADED) < small + large:
@@ -74,11 +76,11 @@ def run(bench: Bench) -> None:
                 done = time.monotonic()
             time.sleep(0.5)
     if not done:
-        raise Failed("the resync was not done while large customers were loaded")
-    bench.note(DONE, done - asked, "s", more_is_better=False)
-    bench.note(OLDEST, max(ages) / interval, "intervals", more_is_better=False)
+        raise MeasurementFailed("the resync was not done while large customers were loaded")
+    bench.record(DONE, done - asked, "s", more_is_better=False)
+    bench.record(OLDEST, max(ages) / interval, "intervals", more_is_better=False)
     ground.drop(url)
-    bench.say(
+    bench.add_note(
         f"{small:,} customers of 5 users, then {large} of {users:,}; interval {interval} s; "
         "four processes for first loads and four for the rest"
     )
@@ -88,7 +90,7 @@ def _wait(holds: Callable[[], bool], seconds: float, what: str) -> None:
     until = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > until:
-            raise Failed(f"{what}: not done within {seconds:.0f} s")
+            raise MeasurementFailed(f"{what}: not done within {seconds:.0f} s")
         time.sleep(0.5)
 
 
@@ -96,5 +98,5 @@ SCENARIO = Scenario(
     "onboarding",
     "customers who arrive together",
     run,
-    targets=(Target(DONE, at_most=5), Target(OLDEST, at_most=160 / 120)),
+    targets=(SpeedTarget(DONE, at_most=5), SpeedTarget(OLDEST, at_most=160 / 120)),
 )

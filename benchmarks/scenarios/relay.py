@@ -9,9 +9,17 @@ import psycopg
 import redis
 
 from benchmarks.bench import Bench
-from benchmarks.processes import ROOT, Failed, measured, peak_of, processor_seconds, until, watched
+from benchmarks.processes import (
+    ROOT,
+    MeasurementFailed,
+    measure_processors,
+    read_peak_of,
+    read_processor_seconds,
+    run_measured,
+    wait_until,
+)
 from benchmarks.results import Scenario
-from benchmarks.service import relay_command
+from benchmarks.service import build_relay_command
 
 DRAIN = "events relayed to a stream, all waiting"
 LIMIT = "limit: pipelined XADD alone"
@@ -40,28 +48,28 @@ _LEASE = """
 
 def run(bench: Bench) -> None:
     number = bench.pick(full=200_000, quick=30_000, tiny=500)
-    ground = bench.ground
-    base = ground.clone(ground.migrated)
-    ground.ask(base, _CONNECTION)
-    _write(base, 1, number)
-    ground.command(
+    ground = bench.environment
+    base = ground.clone(ground.migrated_url)
+    ground.query(base, _CONNECTION)
+    _commit_events(base, 1, number)
+    ground.run_command(
         base, "sinks", "add", "bench", "--kind", "redis-stream", "--stream", "bench",
         "--from", "oldest",
     )  # fmt: skip
     client: Any = redis.Redis.from_url(ground.redis_url)
-    for _ in bench.rounds():
-        with ground.copy_of(base) as url:
-            _drain(bench, url, client, number)
+    for _ in bench.iterate_rounds():
+        with ground.use_clone(base) as url:
+            _measure_drain(bench, url, client, number)
             asked = {"redis": ground.redis_url, "stream": "bench", "to": "limit", "at_once": 1000}
-            figures = measured("benchmarks.children.xadd_limit", asked)
-            bench.rate(DRAIN, figures["entries"], figures, "events", who=LIMIT)
-            _steady(bench, url, client, number)
+            figures = run_measured("benchmarks.children.xadd_limit", asked)
+            bench.record_rate(DRAIN, figures["entries"], figures, "events", who=LIMIT)
+            _measure_steady(bench, url, client, number)
     client.close()
     ground.drop(base)
-    bench.say(f"{number:,} events of one connection wait; then 200 a second, ten in a commit")
+    bench.add_note(f"{number:,} events of one connection wait; then 200 a second, ten in a commit")
 
 
-def _write(url: str, first: int, last: int) -> float:
+def _commit_events(url: str, first: int, last: int) -> float:
     """Commit some events; when that was done."""
     with psycopg.connect(url) as connection:
         connection.execute(_WRITE, (first, last))
@@ -70,37 +78,37 @@ def _write(url: str, first: int, last: int) -> float:
         return time.time()
 
 
-def _start(bench: Bench, url: str) -> "subprocess.Popen[bytes]":
-    environment = bench.ground.environment(url)
+def _start_relay(bench: Bench, url: str) -> "subprocess.Popen[bytes]":
+    environment = bench.environment.build_variables(url)
     return subprocess.Popen(
-        relay_command(), env=environment, cwd=ROOT, stdout=subprocess.DEVNULL,
+        build_relay_command(), env=environment, cwd=ROOT, stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )  # fmt: skip
 
 
-def _stop(process: "subprocess.Popen[bytes]") -> None:
+def _stop_relay(process: "subprocess.Popen[bytes]") -> None:
     process.terminate()
     if process.wait(60) != 0:
-        raise Failed(f"the relay ended with {process.returncode}")
+        raise MeasurementFailed(f"the relay ended with {process.returncode}")
 
 
-def _drain(bench: Bench, url: str, client: Any, number: int) -> None:
+def _measure_drain(bench: Bench, url: str, client: Any, number: int) -> None:
     """The stream's own times tell how long it took: its ids are milliseconds."""
-    with watched(bench.ground.pids) as servers:
-        process = _start(bench, url)
-        until(lambda: client.xlen("bench") >= number, 120, "all events in the stream")
-        own = {"cpu": processor_seconds(process.pid), "peak_mb": peak_of(process.pid)}
-        _stop(process)
+    with measure_processors(bench.environment.pids) as servers:
+        process = _start_relay(bench, url)
+        wait_until(lambda: client.xlen("bench") >= number, 120, "all events in the stream")
+        own = {"cpu": read_processor_seconds(process.pid), "peak_mb": read_peak_of(process.pid)}
+        _stop_relay(process)
     first, last = (int(client.xinfo_stream("bench")[name][0].split(b"-")[0])
                    for name in ("first-entry", "last-entry"))  # fmt: skip
     seconds = max(1, last - first) / 1000
-    bench.rate(DRAIN, number, {"seconds": seconds, **own, **servers}, "events")
+    bench.record_rate(DRAIN, number, {"seconds": seconds, **own, **servers}, "events")
 
 
-def _steady(bench: Bench, url: str, client: Any, written: int) -> None:
+def _measure_steady(bench: Bench, url: str, client: Any, written: int) -> None:
     """Ten events a commit, twenty commits a second."""
     commits = bench.pick(full=400, quick=80, tiny=10)
-    process = _start(bench, url)
+    process = _start_relay(bench, url)
     client.delete("bench")
     at: dict[int, float] = {}
     time.sleep(3)  # it has claimed its sink
@@ -113,16 +121,16 @@ def _steady(bench: Bench, url: str, client: Any, written: int) -> None:
             connection.commit()
             at |= dict.fromkeys(range(first, first + 10), time.time())
             time.sleep(max(0.0, due - time.monotonic()))
-    until(lambda: client.xlen("bench") >= commits * 10, 60, "all events in the stream")
-    _stop(process)
-    delays = sorted(_delays(client, at))
+    wait_until(lambda: client.xlen("bench") >= commits * 10, 60, "all events in the stream")
+    _stop_relay(process)
+    delays = sorted(_compute_delays(client, at))
     for line, share in ((MIDDLE, 0.5), (LATE, 0.99)):
         value = delays[int(share * (len(delays) - 1))]
-        bench.note(line, value, "s", more_is_better=False)
+        bench.record(line, value, "s", more_is_better=False)
     client.delete("bench")
 
 
-def _delays(client: Any, at: dict[int, float]) -> list[float]:
+def _compute_delays(client: Any, at: dict[int, float]) -> list[float]:
     found = []
     for entry, fields in client.xrange("bench"):
         sequence = int(json.loads(fields[b"event"])["sequence"])
@@ -131,8 +139,8 @@ def _delays(client: Any, at: dict[int, float]) -> list[float]:
     return found
 
 
-def _missing() -> str | None:
+def _find_missing() -> str | None:
     return None if (ROOT / "worker" / "relay" / "relay.py").exists() else "the relay"
 
 
-SCENARIO = Scenario("relay", "change events to a Redis stream", run, missing=_missing)
+SCENARIO = Scenario("relay", "change events to a Redis stream", run, find_missing=_find_missing)

@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 from benchmarks.bench import Bench
-from benchmarks.processes import Failed
-from benchmarks.results import Scenario, Target
+from benchmarks.processes import MeasurementFailed
+from benchmarks.results import Scenario, SpeedTarget
 from benchmarks.scenarios.people import CONTOSO
 
 HELP = "tenant-mirror --help"
@@ -15,20 +15,20 @@ STATUS = "tenant-mirror status, one connection"
 
 
 def run(bench: Bench) -> None:
-    ground = bench.ground
-    ground.tenants.connect(CONTOSO, users=50, groups=2, sites=2, seed=16)
-    url = ground.enrolled()
+    ground = bench.environment
+    ground.tenant_process.connect(CONTOSO, users=50, groups=2, sites=2, seed=16)
+    url = ground.create_enrolled()
     ground.sync(url)
-    environment = ground.environment(url)
-    _seconds(["status"], environment)  # Python writes its bytecode once
+    environment = ground.build_variables(url)
+    _time_command(["status"], environment)  # Python writes its bytecode once
     times = bench.pick(full=7, quick=2, tiny=1)
     for bench.round in range(times):
         for line, words in ((HELP, ["--help"]), (STATUS, ["status"])):
-            bench.note(line, _seconds(words, environment), "s", more_is_better=False)
+            bench.record(line, _time_command(words, environment), "s", more_is_better=False)
     ground.drop(url)
 
 
-def _seconds(words: list[str], environment: dict[str, str]) -> float:
+def _time_command(words: list[str], environment: dict[str, str]) -> float:
     """From the start of the process to its end."""
     program = Path(sys.executable).with_name("tenant-mirror")
     start = time.perf_counter()
@@ -37,7 +37,7 @@ def _seconds(words: list[str], environment: dict[str, str]) -> float:
     )
     seconds = time.perf_counter() - start
     if done.returncode != 0:
-        raise Failed(f"tenant-mirror {words[0]}: {done.stderr.decode()[-500:]}")
+        raise MeasurementFailed(f"tenant-mirror {words[0]}: {done.stderr.decode()[-500:]}")
     return seconds
 
 
@@ -46,7 +46,7 @@ SCENARIO = Scenario(
     "the command line",
     run,
     targets=(
-        Target(HELP, at_most=0.3, any_size=True),
-        Target(STATUS, at_most=0.5, any_size=True),
+        SpeedTarget(HELP, at_most=0.3, any_size=True),
+        SpeedTarget(STATUS, at_most=0.5, any_size=True),
     ),
 )

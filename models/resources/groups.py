@@ -7,7 +7,7 @@ from msgspec import UNSET, UnsetType, field
 from sqlalchemy import ARRAY, Boolean, Column, DateTime, Text
 
 from models.record import MemberReference, Record, Sent, Timestamp
-from models.resource import Clock, Kind, Resource, deleted_index, guid_key, mirror_table
+from models.resource import Clock, Kind, Resource, build_deleted_index, guid_key, mirror_table
 
 
 class Group(Record, frozen=True, kw_only=True, gc=False):
@@ -57,7 +57,7 @@ groups = mirror_table(
     Column("on_premises_security_identifier", Text),
     Column("resource_provisioning_options", ARRAY(Text)),
     Column("security_identifier", Text),
-    deleted_index("groups"),
+    build_deleted_index("groups"),
     comment="Microsoft 365, security and distribution groups",
 )
 

@@ -10,7 +10,7 @@ from sqlalchemy import ARRAY, Boolean, Column, DateTime, Index, Text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from models.record import Nested, Record, Sent, Timestamp
-from models.resource import Clock, Kind, Resource, deleted_index, guid_key, mirror_table
+from models.resource import Clock, Kind, Resource, build_deleted_index, guid_key, mirror_table
 
 
 class User(Record, frozen=True, kw_only=True, gc=False):
@@ -92,7 +92,7 @@ users = mirror_table(
     Column("last_password_change_date_time", DateTime(timezone=True)),
     Column("assigned_licenses", JSONB),
     Index(None, "user_principal_name", "connection_id"),
-    deleted_index("users"),
+    build_deleted_index("users"),
     comment="Microsoft Entra users, one row for each connection and user id",
 )
 

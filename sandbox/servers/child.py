@@ -7,9 +7,9 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandbox.servers.identity import Identity
+from sandbox.servers.identity import ServerUser
 
-_LAUNCH = Path(__file__).with_name("launch.py")
+_LAUNCHER = Path(__file__).with_name("launch.py")
 _LOG_LIMIT = 20 * 1024 * 1024
 
 StopSignals = Sequence[tuple[signal.Signals, float]]
@@ -30,8 +30,8 @@ class Child:
     argv: Sequence[str]
     env: Mapping[str, str] | None = None
     cwd: Path | None = None
-    identity: Identity | None = None
-    ready: Callable[[], bool] | None = None
+    user: ServerUser | None = None
+    is_ready: Callable[[], bool] | None = None
     ready_timeout: float = 60
     log: Path | None = None
     stop_signals: StopSignals = ((signal.SIGTERM, 10),)
@@ -44,10 +44,19 @@ def spawn(child: Child) -> subprocess.Popen[bytes]:
     Linux ties the signal on the parent's death to the thread that started the child.
     Raises OSError.
     """
-    identity = child.identity
-    owner = f"{identity.uid}:{identity.gid}" if identity and identity.is_other else "-"
+    identity = child.user
+    owner = f"{identity.uid}:{identity.gid}" if identity and identity.is_other_user else "-"
     first = int(child.stop_signals[0][0]) if child.stop_signals else int(signal.SIGTERM)
-    launcher = [sys.executable, "-I", "-S", "-B", str(_LAUNCH), str(os.getpid()), str(first), owner]
+    launcher = [
+        sys.executable,
+        "-I",
+        "-S",
+        "-B",
+        str(_LAUNCHER),
+        str(os.getpid()),
+        str(first),
+        owner,
+    ]
     with ExitStack() as stack:
         output = None
         if child.log is not None:
@@ -84,7 +93,7 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def how_it_ended(code: int) -> str:
+def describe_exit(code: int) -> str:
     if code >= 0:
         return f"exited with {code}"
     with suppress(ValueError):
@@ -92,13 +101,13 @@ def how_it_ended(code: int) -> str:
     return f"was killed by signal {-code}"
 
 
-def size_of(log: Path | None) -> int:
+def get_log_size(log: Path | None) -> int:
     return log.stat().st_size if log is not None and log.exists() else 0
 
 
-def last_lines(log: Path | None, start: int, count: int = 5) -> str:
+def read_last_lines(log: Path | None, start: int, count: int = 5) -> str:
     """The end of what a log got since it had the size `start`, to stand under an error message."""
-    size = size_of(log)
+    size = get_log_size(log)
     if log is None or size == 0:
         return ""
     with log.open("rb") as file:

@@ -16,25 +16,25 @@ class ServerError(Exception):
     """An embedded server cannot be had; the message says what to do next."""
 
 
-class DirectoryInUse(ServerError):  # noqa: N818 (names say the situation)
+class DirectoryInUse(ServerError):
     """Another process holds the lock on this home."""
 
 
-class HomeRefused(ServerError):  # noqa: N818
+class HomeUnusable(ServerError):
     """The directory, its owner or its permissions stand in the way."""
 
 
-class NoPasswdEntry(ServerError):  # noqa: N818
+class PasswdEntryMissing(ServerError):
     """The user id has no entry in the user database, which PostgreSQL demands."""
 
 
-class BinariesMissing(ServerError):  # noqa: N818
+class BinariesMissing(ServerError):
     """The server programs are not installed, or do not run on this machine."""
 
 
-class WrongMajorVersion(ServerError):  # noqa: N818
+class MajorVersionMismatch(ServerError):
     """The data directory was written by another major version."""
 
 
-class NotReady(ServerError):  # noqa: N818
+class StartupFailed(ServerError):
     """A child ended, or did not answer in time, before it was ready."""

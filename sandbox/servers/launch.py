@@ -14,7 +14,7 @@ from collections.abc import Callable
 _PR_SET_PDEATHSIG = 1
 
 
-def _death_signal() -> Callable[[int], object]:
+def _load_prctl() -> Callable[[int], object]:
     """What asks for the signal. Linux only; elsewhere a child outlives a killed supervisor."""
     if not sys.platform.startswith("linux"):
         return lambda _number: None
@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> None:
     """Does not return. Exits with 127 when the program cannot be run."""
     parent, number, owner, *command = arguments
     # Loaded before the change of user, who may not be able to read our Python, ...
-    ask_for = _death_signal()
+    ask_for = _load_prctl()
     if owner != "-":
         uid, gid = map(int, owner.split(":"))
         os.setgroups([gid])

@@ -11,13 +11,13 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
-from sandbox.servers.binaries import major_version, postgres_programs
+from sandbox.servers.binaries import find_postgres_programs, read_major_version
 from sandbox.servers.child import Child
-from sandbox.servers.errors import HomeRefused, NotReady, WrongMajorVersion
+from sandbox.servers.errors import HomeUnusable, MajorVersionMismatch, StartupFailed
 from sandbox.servers.home import Home
 from sandbox.servers.supervisor import Supervisor
 
-NAME = "tenant_mirror"
+DATABASE_NAME = "tenant_mirror"
 
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -43,7 +43,7 @@ class Postgres:
 
     @property
     def url(self) -> str:
-        return url(self.port, self.password, NAME)
+        return build_url(self.port, self.password, DATABASE_NAME)
 
     def __repr__(self) -> str:
         return f"Postgres(port={self.port}, major={self.major})"
@@ -65,20 +65,20 @@ def start_postgres(
     """
     _ = home.lock_fd
     wanted = {**_SETTINGS, **(settings or {})}
-    programs = bin_dir or postgres_programs(home)
-    major = major_version(programs / "postgres", home)
-    data = _data(home, programs, major, durable=wanted.get("fsync", "on") == "on")
-    server = Postgres(home.port("postgres"), home.secret("postgres"), major)
-    supervisor.start(_child(home, programs, data, server, wanted))
+    programs = bin_dir or find_postgres_programs(home)
+    major = read_major_version(programs / "postgres", home)
+    data = _prepare_data(home, programs, major, durable=wanted.get("fsync", "on") == "on")
+    server = Postgres(home.reserve_port("postgres"), home.get_secret("postgres"), major)
+    supervisor.start(_build_child(home, programs, data, server, wanted))
     _create_database(server)
     return server
 
 
-def url(port: int, password: str, database: str) -> str:
-    return f"postgresql://{NAME}:{quote(password, safe='')}@127.0.0.1:{port}/{database}"
+def build_url(port: int, password: str, database: str) -> str:
+    return f"postgresql://{DATABASE_NAME}:{quote(password, safe='')}@127.0.0.1:{port}/{database}"
 
 
-def _child(
+def _build_child(
     home: Home,
     programs: Path,
     data: Path,
@@ -89,27 +89,27 @@ def _child(
     return Child(
         name="postgres",
         argv=[str(programs / "postgres"), "-D", str(data), f"--port={server.port}", *arguments],
-        env=home.identity.environment(home.path),
+        env=home.server_user.build_environment(home.path),
         cwd=data,
-        identity=home.identity,
-        ready=lambda: _answers(server),
+        user=home.server_user,
+        is_ready=lambda: _is_answering(server),
         ready_timeout=600,  # recovery after a crash may take minutes
-        log=home.log("postgres"),
+        log=home.get_log_path("postgres"),
         stop_signals=((signal.SIGINT, 60), (signal.SIGQUIT, 10)),
         keep_fds=(home.lock_fd,),
     )
 
 
-def _answers(server: Postgres) -> bool:
+def _is_answering(server: Postgres) -> bool:
     """A real query, and not just an open port. Raises HomeRefused for a wrong password."""
     try:
         with psycopg.connect(
-            url(server.port, server.password, "postgres"), connect_timeout=2
+            build_url(server.port, server.password, "postgres"), connect_timeout=2
         ) as session:
             return session.execute("select 1").fetchone() == (1,)
     except psycopg.OperationalError as error:
         if "password authentication failed" in str(error):
-            raise HomeRefused(
+            raise HomeUnusable(
                 "PostgreSQL is up, but does not accept the password kept in "
                 "postgres.password. Put the right one back.",
             ) from None
@@ -117,37 +117,41 @@ def _answers(server: Postgres) -> bool:
 
 
 def _create_database(server: Postgres) -> None:
-    with psycopg.connect(url(server.port, server.password, "postgres"), autocommit=True) as session:
-        found = session.execute("select 1 from pg_database where datname = %s", [NAME]).fetchone()
+    with psycopg.connect(
+        build_url(server.port, server.password, "postgres"), autocommit=True
+    ) as session:
+        found = session.execute(
+            "select 1 from pg_database where datname = %s", [DATABASE_NAME]
+        ).fetchone()
         if found is None:
-            session.execute(sql.SQL("create database {}").format(sql.Identifier(NAME)))
+            session.execute(sql.SQL("create database {}").format(sql.Identifier(DATABASE_NAME)))
 
 
-def _data(home: Home, programs: Path, major: int, *, durable: bool) -> Path:
+def _prepare_data(home: Home, programs: Path, major: int, *, durable: bool) -> Path:
     """The data directory, made whole or not at all, and of the program's major version."""
-    parent = home.directory("postgres", home.identity)
+    parent = home.make_directory("postgres", home.server_user)
     data = parent / "data"
     if not data.exists():
         for leftover in parent.glob("data.new-*"):
             shutil.rmtree(leftover)
-        _make_data(home, programs, data, major, durable=durable)
+        _run_initdb(home, programs, data, major, durable=durable)
     written = (data / "PG_VERSION").read_text(encoding="ascii").strip()
     if written != str(major):
-        raise WrongMajorVersion(
+        raise MajorVersionMismatch(
             f"{data} was written by PostgreSQL {written}, and this is PostgreSQL {major}. "
             f"Run it with PostgreSQL {written} once more and copy it over with pg_dump, or set "
             f"TENANT_MIRROR_HOME to an empty directory: everything is then loaded afresh.",
         )
     if not home.has_secret("postgres"):
-        raise HomeRefused(
+        raise HomeUnusable(
             f"{data} exists, but {home.path / 'postgres.password'} is gone. Put it back, or set "
             "TENANT_MIRROR_HOME to an empty directory: everything is then loaded afresh.",
         )
-    _forget_dead_server(data)
+    _remove_stale_pid_file(data)
     return data
 
 
-def _forget_dead_server(data: Path) -> None:
+def _remove_stale_pid_file(data: Path) -> None:
     """Remove a pid file that names a living process which is no server of this directory.
 
     PostgreSQL takes any living process of its user for its predecessor. After a crash in a
@@ -164,10 +168,10 @@ def _forget_dead_server(data: Path) -> None:
         file.unlink()
 
 
-def _make_data(home: Home, programs: Path, data: Path, major: int, *, durable: bool) -> None:
-    identity = home.identity
+def _run_initdb(home: Home, programs: Path, data: Path, major: int, *, durable: bool) -> None:
+    identity = home.server_user
     fresh = data.with_name(f"data.new-{secrets.token_hex(4)}")
-    password = home.write_private("initdb.password", home.secret("postgres") + "\n", identity)
+    password = home.write_private("initdb.password", home.get_secret("postgres") + "\n", identity)
     # Sorted by code point, so that an upgrade of the system's C library cannot spoil an index.
     builtin = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"] if major >= 17 else []
     try:
@@ -175,7 +179,7 @@ def _make_data(home: Home, programs: Path, data: Path, major: int, *, durable: b
             [
                 str(programs / "initdb"),
                 f"--pgdata={fresh}",
-                f"--username={NAME}",
+                f"--username={DATABASE_NAME}",
                 f"--pwfile={password}",
                 "--auth-local=scram-sha-256",
                 "--auth-host=scram-sha-256",
@@ -190,13 +194,13 @@ def _make_data(home: Home, programs: Path, data: Path, major: int, *, durable: b
             check=False,
             cwd=data.parent,
             pass_fds=(home.lock_fd,),  # should we be killed, the next start waits for its end
-            env=dict(identity.environment(home.path)),
-            **identity.run_as(),
+            env=dict(identity.build_environment(home.path)),
+            **identity.subprocess_arguments(),
         )
     finally:
         with suppress(FileNotFoundError):
             password.unlink()
     if done.returncode != 0:
         shutil.rmtree(fresh, ignore_errors=True)
-        raise NotReady(f"initdb failed: {done.stderr.strip()[-500:]}")
+        raise StartupFailed(f"initdb failed: {done.stderr.strip()[-500:]}")
     fresh.rename(data)

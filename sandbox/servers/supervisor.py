@@ -13,14 +13,14 @@ from typing import Self
 
 from sandbox.servers.child import (
     Child,
-    how_it_ended,
+    describe_exit,
+    get_log_size,
     kill_group,
-    last_lines,
-    size_of,
+    read_last_lines,
     spawn,
     stop_process,
 )
-from sandbox.servers.errors import NotReady, ServerError
+from sandbox.servers.errors import ServerError, StartupFailed
 
 _log = logging.getLogger(__name__)
 _TICK = 0.1
@@ -36,26 +36,26 @@ class Backoff:
     A child that was up for `settled` seconds has a clean record.
     """
 
-    first: float = 1
-    longest: float = 30
-    settled: float = 60
+    initial: float = 1
+    maximum: float = 30
+    reset_after: float = 60
 
-    def pause(self, deaths: int) -> float:
-        return min(self.longest, self.first * 2.0 ** min(deaths - 1, 30))
+    def compute_delay(self, deaths: int) -> float:
+        return min(self.maximum, self.initial * 2.0 ** min(deaths - 1, 30))
 
 
 @dataclass(eq=False)
-class _Slot:
+class _ChildState:
     """A child and what has become of it."""
 
     child: Child
-    first_time: Future[None] | None
+    first_start: Future[None] | None
     process: subprocess.Popen[bytes] | None = None
     ready: bool = False
     since: float = 0.0  # when it was spawned, then when it became ready; monotonic
     log_size: int = 0  # before it was spawned
     deaths: int = 0
-    again_at: float = 0.0
+    restart_at: float = 0.0
 
 
 class Supervisor:
@@ -69,12 +69,12 @@ class Supervisor:
     def __init__(self, on_event: OnEvent | None = None, *, backoff: Backoff | None = None) -> None:
         self._on_event = on_event
         self._backoff = backoff or Backoff()
-        self._slots: list[_Slot] = []
-        self._asked: queue.SimpleQueue[_Slot | None] = queue.SimpleQueue()
+        self._children: list[_ChildState] = []
+        self._requests: queue.SimpleQueue[_ChildState | None] = queue.SimpleQueue()
         self._stopping = False
-        self._guard = threading.Lock()
+        self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._made_in = os.getpid()
+        self._owner_pid = os.getpid()
 
     def __enter__(self) -> Self:
         return self
@@ -95,36 +95,36 @@ class Supervisor:
         """
         for child in children:
             started: Future[None] = Future()
-            with self._guard:
+            with self._lock:
                 if self._stopping:
                     raise ServerError(f"{child.name} was not started: the supervisor has stopped.")
-                self._asked.put(_Slot(child, started))
-                self._run_thread()
+                self._requests.put(_ChildState(child, started))
+                self._start_thread()
             started.result()
 
     def stop(self) -> None:
         """Stop all children, the last started first. May be called twice, and from any thread."""
-        if os.getpid() != self._made_in:  # a forked copy has no children
+        if os.getpid() != self._owner_pid:  # a forked copy has no children
             return
-        with self._guard:
+        with self._lock:
             if not self._stopping:
                 self._stopping = True
-                self._asked.put(None)
+                self._requests.put(None)
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join()
         atexit.unregister(self.stop)
 
-    def pid(self, name: str) -> int | None:
+    def get_pid(self, name: str) -> int | None:
         """The process id of a child that runs now."""
-        processes = [slot.process for slot in list(self._slots) if slot.child.name == name]
+        processes = [slot.process for slot in list(self._children) if slot.child.name == name]
         running = [process for process in processes if process and process.returncode is None]
         return running[0].pid if running else None
 
     def is_ready(self, name: str) -> bool:
-        return any(slot.ready for slot in list(self._slots) if slot.child.name == name)
+        return any(slot.ready for slot in list(self._children) if slot.child.name == name)
 
-    def _run_thread(self) -> None:
+    def _start_thread(self) -> None:
         if self._thread is None:
             # A daemon, so that a program that forgets `stop` can end; atexit stops it in order.
             self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
@@ -133,48 +133,48 @@ class Supervisor:
 
     def _run(self) -> None:
         while True:
-            waiting = any(slot.process and not slot.ready for slot in self._slots)
+            waiting = any(slot.process and not slot.ready for slot in self._children)
             try:
-                asked = self._asked.get(timeout=_EAGER_TICK if waiting else _TICK)
+                asked = self._requests.get(timeout=_EAGER_TICK if waiting else _TICK)
             except queue.Empty:
                 pass
             else:
                 if asked is None:
                     break
-                self._slots.append(asked)
-            for slot in list(self._slots):
-                self._look_after(slot)
-        for slot in reversed(self._slots):
-            self._stop_slot(slot)
+                self._children.append(asked)
+            for slot in list(self._children):
+                self._check_child(slot)
+        for slot in reversed(self._children):
+            self._stop_child(slot)
 
-    def _look_after(self, slot: _Slot) -> None:
+    def _check_child(self, slot: _ChildState) -> None:
         now = time.monotonic()
         if slot.process is None:
-            if now >= slot.again_at:
+            if now >= slot.restart_at:
                 self._spawn(slot, now)
         elif (code := slot.process.poll()) is not None:
-            self._bury(slot, now, how_it_ended(code))
+            self._record_death(slot, now, describe_exit(code))
         elif not slot.ready:
-            self._ask_whether_ready(slot, now)
+            self._check_ready(slot, now)
 
-    def _spawn(self, slot: _Slot, now: float) -> None:
-        slot.log_size, slot.since = size_of(slot.child.log), now
+    def _spawn(self, slot: _ChildState, now: float) -> None:
+        slot.log_size, slot.since = get_log_size(slot.child.log), now
         try:
             slot.process = spawn(slot.child)
         except (OSError, ValueError) as error:
-            self._bury(slot, now, f"could not be started ({error})")
+            self._record_death(slot, now, f"could not be started ({error})")
             return
-        if slot.child.ready is None:
+        if slot.child.is_ready is None:
             self._mark_ready(slot, now)
 
-    def _ask_whether_ready(self, slot: _Slot, now: float) -> None:
-        assert slot.child.ready is not None
+    def _check_ready(self, slot: _ChildState, now: float) -> None:
+        assert slot.child.is_ready is not None
         assert slot.process is not None
         try:
-            ready = slot.child.ready()
+            ready = slot.child.is_ready()
         except ServerError as error:  # waiting longer would not help
             stop_process(slot.process, slot.child.stop_signals)
-            self._bury(slot, now, "cannot become ready", error)
+            self._record_death(slot, now, "cannot become ready", error)
             return
         except Exception:  # noqa: BLE001 (the check is the caller's; to us it just says no)
             _log.debug("%s: the readiness check failed", slot.child.name, exc_info=True)
@@ -184,41 +184,43 @@ class Supervisor:
             self._mark_ready(slot, time.monotonic())
         elif now - slot.since > slot.child.ready_timeout:
             stop_process(slot.process, slot.child.stop_signals)
-            self._bury(slot, now, f"was not ready within {slot.child.ready_timeout:g} s")
+            self._record_death(slot, now, f"was not ready within {slot.child.ready_timeout:g} s")
 
-    def _mark_ready(self, slot: _Slot, now: float) -> None:
+    def _mark_ready(self, slot: _ChildState, now: float) -> None:
         slot.ready, slot.since = True, now
-        self._tell(f"{slot.child.name} {'restarted' if slot.first_time is None else 'started'}")
-        if slot.first_time is not None:
-            slot.first_time.set_result(None)
-            slot.first_time = None
+        self._emit(f"{slot.child.name} {'restarted' if slot.first_start is None else 'started'}")
+        if slot.first_start is not None:
+            slot.first_start.set_result(None)
+            slot.first_start = None
 
-    def _bury(self, slot: _Slot, now: float, what: str, why: ServerError | None = None) -> None:
+    def _record_death(
+        self, slot: _ChildState, now: float, what: str, why: ServerError | None = None
+    ) -> None:
         """Note a death, and when to try again; the first start is not tried again."""
         if slot.process is not None:
             kill_group(slot.process)  # what it left behind would be in the next one's way
-        if slot.ready and now - slot.since > self._backoff.settled:
+        if slot.ready and now - slot.since > self._backoff.reset_after:
             slot.deaths = 0
         slot.process, slot.ready = None, False
-        if slot.first_time is not None:
-            self._slots.remove(slot)
-            slot.first_time.set_exception(why or NotReady(_never_ready(slot, what)))
+        if slot.first_start is not None:
+            self._children.remove(slot)
+            slot.first_start.set_exception(why or StartupFailed(_describe_failed_start(slot, what)))
             return
         slot.deaths += 1
-        pause = self._backoff.pause(slot.deaths)
-        slot.again_at = now + pause
-        self._tell(f"{slot.child.name} {what}, restarting in {pause:g} s")
+        pause = self._backoff.compute_delay(slot.deaths)
+        slot.restart_at = now + pause
+        self._emit(f"{slot.child.name} {what}, restarting in {pause:g} s")
 
-    def _stop_slot(self, slot: _Slot) -> None:
+    def _stop_child(self, slot: _ChildState) -> None:
         if slot.process is not None:
             stop_process(slot.process, slot.child.stop_signals)
-            self._tell(f"{slot.child.name} stopped")
+            self._emit(f"{slot.child.name} stopped")
         slot.process, slot.ready = None, False
-        if slot.first_time is not None:
-            slot.first_time.set_exception(ServerError(f"{slot.child.name} was stopped."))
-            slot.first_time = None
+        if slot.first_start is not None:
+            slot.first_start.set_exception(ServerError(f"{slot.child.name} was stopped."))
+            slot.first_start = None
 
-    def _tell(self, line: str) -> None:
+    def _emit(self, line: str) -> None:
         if self._on_event is None:
             return
         try:
@@ -227,7 +229,7 @@ class Supervisor:
             _log.exception("on_event failed")
 
 
-def _never_ready(slot: _Slot, what: str) -> str:
+def _describe_failed_start(slot: _ChildState, what: str) -> str:
     log = slot.child.log
     where = f" Its log is {log}." if log is not None else ""
-    return f"{slot.child.name} {what}.{where}{last_lines(log, slot.log_size)}"
+    return f"{slot.child.name} {what}.{where}{read_last_lines(log, slot.log_size)}"

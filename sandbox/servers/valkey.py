@@ -4,9 +4,9 @@ from pathlib import Path
 
 import redis
 
-from sandbox.servers.binaries import major_version, valkey_program
+from sandbox.servers.binaries import find_valkey_program, read_major_version
 from sandbox.servers.child import Child
-from sandbox.servers.errors import WrongMajorVersion
+from sandbox.servers.errors import MajorVersionMismatch
 from sandbox.servers.home import Home
 from sandbox.servers.supervisor import Supervisor
 
@@ -32,20 +32,20 @@ def start_valkey(home: Home, supervisor: Supervisor) -> Valkey:
     Raises a ServerError: BinariesMissing, WrongMajorVersion, NoPasswdEntry, HomeRefused, NotReady.
     """
     _ = home.lock_fd
-    program = valkey_program(home)
-    data = home.directory("valkey", home.identity)
-    _check_version(home, data, major_version(program, home))
-    server = Valkey(home.port("valkey"), home.secret("valkey"))
+    program = find_valkey_program(home)
+    data = home.make_directory("valkey", home.server_user)
+    _check_version(home, data, read_major_version(program, home))
+    server = Valkey(home.reserve_port("valkey"), home.get_secret("valkey"))
     supervisor.start(
         Child(
             name="valkey",
             argv=[str(program), str(_configure(home, data, server))],
-            env=home.identity.environment(home.path),
+            env=home.server_user.build_environment(home.path),
             cwd=data,
-            identity=home.identity,
-            ready=lambda: _answers(server),
+            user=home.server_user,
+            is_ready=lambda: _is_answering(server),
             ready_timeout=300,  # reading a long append-only file
-            log=home.log("valkey"),
+            log=home.get_log_path("valkey"),
             stop_signals=((signal.SIGTERM, 30),),
             keep_fds=(home.lock_fd,),
         ),
@@ -61,17 +61,17 @@ def _configure(home: Home, data: Path, server: Valkey) -> Path:
         "protected-mode yes",
         "daemonize no",
         f"requirepass {server.password}",
-        f"dir {_quoted(data)}",
+        f"dir {_quote(data)}",
         "appendonly yes",
         "appendfsync everysec",
         'save ""',
         # A queue that forgets messages under memory pressure would be worse than one that is full.
         "maxmemory-policy noeviction",
     ]
-    return home.write_private("valkey.conf", "\n".join(lines) + "\n", home.identity)
+    return home.write_private("valkey.conf", "\n".join(lines) + "\n", home.server_user)
 
 
-def _quoted(path: Path) -> str:
+def _quote(path: Path) -> str:
     escaped = str(path).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
@@ -81,7 +81,7 @@ def _check_version(home: Home, data: Path, major: int) -> None:
     stamp = home.path / "valkey.version"
     written = int(stamp.read_text(encoding="ascii")) if stamp.exists() else major
     if written > major:
-        raise WrongMajorVersion(
+        raise MajorVersionMismatch(
             f"{data} was written by Valkey {written}, and this is Valkey {major}, which cannot "
             f"read it. Install Valkey {written} again, or delete that directory and {stamp}: "
             "Redis holds only hints, and nothing of the mirror is lost.",
@@ -90,7 +90,7 @@ def _check_version(home: Home, data: Path, major: int) -> None:
         home.write_private(stamp.name, f"{major}\n")
 
 
-def _answers(server: Valkey) -> bool:
+def _is_answering(server: Valkey) -> bool:
     try:
         with redis.Redis.from_url(
             server.url,

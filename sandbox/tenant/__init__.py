@@ -12,18 +12,18 @@ The same seed and the same calls give the same directory, byte for byte. `docs/s
 what is simulated.
 """
 
-from sandbox.tenant.calls import Calls, Logged
-from sandbox.tenant.client import Client, Walked
-from sandbox.tenant.connections import Connection
-from sandbox.tenant.faults import Faults, Step
+from sandbox.tenant.calls import CallCounts, LoggedRequest
+from sandbox.tenant.client import Client, WalkResult
+from sandbox.tenant.connections import NangoConnection
+from sandbox.tenant.faults import FaultInjector, FaultRule
 from sandbox.tenant.fields import RESOURCES
 from sandbox.tenant.kinds import ALL_KINDS, BROKEN, EXPIRIES, TRANSIENT
-from sandbox.tenant.knobs import Knobs
+from sandbox.tenant.knobs import TenantOptions
 from sandbox.tenant.members import Member
 from sandbox.tenant.nango import KEY, Nango
 from sandbox.tenant.server import Server, serve
 from sandbox.tenant.tenant import Tenant
-from sandbox.tenant.truth import Row, Truth, checksum, row_of, truth_of
+from sandbox.tenant.truth import Truth, TruthRow, build_row, compute_checksum, truth_from_rows
 from sandbox.tenant.wire import Request, Response
 
 __all__ = [
@@ -33,24 +33,24 @@ __all__ = [
     "KEY",
     "RESOURCES",
     "TRANSIENT",
-    "Calls",
+    "CallCounts",
     "Client",
-    "Connection",
-    "Faults",
-    "Knobs",
-    "Logged",
+    "FaultInjector",
+    "FaultRule",
+    "LoggedRequest",
     "Member",
     "Nango",
+    "NangoConnection",
     "Request",
     "Response",
-    "Row",
     "Server",
-    "Step",
     "Tenant",
+    "TenantOptions",
     "Truth",
-    "Walked",
-    "checksum",
-    "row_of",
+    "TruthRow",
+    "WalkResult",
+    "build_row",
+    "compute_checksum",
     "serve",
-    "truth_of",
+    "truth_from_rows",
 ]

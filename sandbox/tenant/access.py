@@ -8,7 +8,7 @@ from sandbox.tenant.errors import NangoError
 _UUID4 = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.IGNORECASE
 )
-SCOPES = {
+REQUIRED_SCOPES = {
     "connections": "environment:connections:list",
     "connection": "environment:connections:read",
     "metadata": "environment:connections:update",
@@ -34,7 +34,7 @@ def check_key(header: str | None, key: str) -> None:
     raise NangoError(401, code, f"Authentication failed. {what}", payload={})
 
 
-def may(scopes: AbstractSet[str] | None, scope: str) -> bool:
+def has_scope(scopes: AbstractSet[str] | None, scope: str) -> bool:
     """Whether a key with these scopes may do that; None may do everything."""
     if scopes is None or scope in scopes:
         return True
@@ -43,6 +43,6 @@ def may(scopes: AbstractSet[str] | None, scope: str) -> bool:
 
 
 def check_scope(scopes: AbstractSet[str] | None, kind: str) -> None:
-    scope = SCOPES.get(kind)
-    if scope and not may(scopes, scope):
+    scope = REQUIRED_SCOPES.get(kind)
+    if scope and not has_scope(scopes, scope):
         raise NangoError(403, "forbidden", f"Insufficient scope. Required: {scope}")

@@ -22,7 +22,7 @@ key_option = click.option(
 )
 
 
-def ask(method: str, url: str, key: str, path: str, content: Any = None) -> Any:
+def call_control_api(method: str, url: str, key: str, path: str, content: Any = None) -> Any:
     """A call of the control API. Raises ClickException, with what the sandbox says."""
     try:
         response = httpx.request(
@@ -40,12 +40,12 @@ def ask(method: str, url: str, key: str, path: str, content: Any = None) -> Any:
         ) from error
     if response.is_error:
         raise click.ClickException(
-            f"The sandbox answered {response.status_code}: {_said(response)}"
+            f"The sandbox answered {response.status_code}: {_extract_message(response)}"
         )
     return response.json()
 
 
-def _said(response: httpx.Response) -> str:
+def _extract_message(response: httpx.Response) -> str:
     """Its sentence, where it has one."""
     try:
         return str(response.json()["error"]["message"])

@@ -7,7 +7,7 @@ from sandbox.tenant.wire import Request
 
 
 @dataclass(frozen=True, slots=True)
-class Logged:
+class LoggedRequest:
     """One request that was answered, and how."""
 
     request: Request
@@ -15,7 +15,7 @@ class Logged:
 
 
 @dataclass(slots=True)
-class Calls:
+class CallCounts:
     """How often what was called. The sandbox's own API does not count."""
 
     total: int = 0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING
 
-from sandbox.tenant.people import moment
-from sandbox.tenant.shelf import Shelf, State
+from sandbox.tenant.people import draw_time
+from sandbox.tenant.shelf import LifecycleState, ObjectStore
 from sandbox.tenant.words import DEPARTMENTS, JOBS, SURNAMES
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _TRIES = 20
 
 
-class Churn:
+class RandomChanges:
     """Changes one tenant at random; the same `rng` makes the same changes."""
 
     def __init__(self, tenant: Tenant, rng: Random) -> None:
@@ -35,7 +35,7 @@ class Churn:
             self._change_role: 5,
         }
 
-    def step(self) -> None:
+    def apply_next(self) -> None:
         """One change; a step that has nothing to work on becomes a new user."""
         (step,) = self._rng.choices(tuple(self._steps), tuple(self._steps.values()))
         try:
@@ -43,18 +43,18 @@ class Churn:
         except LookupError:
             self._create_user()
 
-    def _pick(self, shelf: Shelf, state: State = State.LIVE) -> int:
+    def _pick(self, shelf: ObjectStore, state: LifecycleState = LifecycleState.LIVE) -> int:
         """Any object in that state."""
-        if state is not State.LIVE:
+        if state is not LifecycleState.LIVE:
             gone = [i for i, entity in shelf.overlay.items() if entity.state is state]
             return self._rng.choice(gone)
         for _ in range(_TRIES if shelf.total else 0):
             index = self._rng.randrange(shelf.total)
-            if shelf.state(index) is state:
+            if shelf.state_at(index) is state:
                 return index
         raise LookupError(f"hardly any {shelf.fields.resource} are left")
 
-    def _pick_id(self, shelf: Shelf, state: State = State.LIVE) -> str:
+    def _pick_id(self, shelf: ObjectStore, state: LifecycleState = LifecycleState.LIVE) -> str:
         return shelf.id_at(self._pick(shelf, state))
 
     def _update_user(self) -> None:
@@ -66,7 +66,7 @@ class Churn:
             {"officeLocation": f"{rng.randrange(9)}/{rng.randrange(999)}"},
             {"accountEnabled": rng.random() < 0.5},
             {"businessPhones": [f"+46 8 {rng.randrange(1000, 9999)}"], "employeeType": None},
-            {"lastPasswordChangeDateTime": moment(rng)},
+            {"lastPasswordChangeDateTime": draw_time(rng)},
         ]
         self._tenant.update_user(self._pick_id(self._tenant.users), **rng.choice(changes))
 
@@ -78,13 +78,13 @@ class Churn:
         self._tenant.delete_user(self._pick_id(self._tenant.users), permanently=permanently)
 
     def _restore_user(self) -> None:
-        self._tenant.restore_user(self._pick_id(self._tenant.users, State.SOFT))
+        self._tenant.restore_user(self._pick_id(self._tenant.users, LifecycleState.SOFT_DELETED))
 
     def _update_group(self) -> None:
         rng = self._rng
         changes: list[dict[str, object]] = [
             {"description": rng.choice((None, "Who sits on the third floor", "Ad hoc"))},
-            {"renewedDateTime": moment(rng)},
+            {"renewedDateTime": draw_time(rng)},
             {"visibility": rng.choice(("Public", "Private"))},
         ]
         self._tenant.update_group(self._pick_id(self._tenant.groups), **rng.choice(changes))
@@ -99,7 +99,7 @@ class Churn:
         self._tenant.delete_group(self._pick_id(self._tenant.groups), permanently=permanently)
 
     def _restore_group(self) -> None:
-        self._tenant.restore_group(self._pick_id(self._tenant.groups, State.SOFT))
+        self._tenant.restore_group(self._pick_id(self._tenant.groups, LifecycleState.SOFT_DELETED))
 
     def _add_member(self) -> None:
         group_id = self._pick_id(self._tenant.groups)
@@ -111,9 +111,9 @@ class Churn:
     def _remove_member(self) -> None:
         group = self._pick(self._tenant.groups)
         members = self._tenant.members
-        slots = members.slots(group)
+        slots = members.count_slots(group)
         for _ in range(_TRIES if slots else 0):
-            member = members.at(group, self._rng.randrange(slots))
+            member = members.member_at(group, self._rng.randrange(slots))
             if member:
                 self._tenant.remove_member(self._tenant.groups.id_at(group), member.id)
                 return
@@ -130,7 +130,7 @@ class Churn:
             tenant.update_site(
                 self._pick_id(tenant.sites),
                 displayName=f"Renamed {rng.randrange(10**6)}",
-                lastModifiedDateTime=moment(rng, 2026),
+                lastModifiedDateTime=draw_time(rng, 2026),
             )
 
     def _change_role(self) -> None:
@@ -140,7 +140,7 @@ class Churn:
             tenant.create_role_definition()
         elif choice < 0.2:
             role = self._pick(tenant.role_definitions)
-            if not tenant.role_definitions.props(role)["isBuiltIn"]:
+            if not tenant.role_definitions.props_at(role)["isBuiltIn"]:
                 tenant.delete_role_definition(tenant.role_definitions.id_at(role))
         elif choice < 0.5:
             tenant.unassign_role(self._pick_id(tenant.role_assignments))

@@ -8,11 +8,11 @@ from threading import Event
 
 import click
 
-from sandbox.tenant.asking import DEFAULT_PORT, ask, key_option, url_option
+from sandbox.tenant.asking import DEFAULT_PORT, call_control_api, key_option, url_option
 from sandbox.tenant.cli_customers import COMMANDS
-from sandbox.tenant.demo import demo_nango, sized_nango
-from sandbox.tenant.faults import Faults
-from sandbox.tenant.kept import Kept, KeptError
+from sandbox.tenant.demo import build_demo_nango, build_sized_nango
+from sandbox.tenant.faults import FaultInjector
+from sandbox.tenant.kept import StateFile, StateFileError
 from sandbox.tenant.nango import Nango
 from sandbox.tenant.server import serve as serve_nango
 from sandbox.tenant.ticker import Ticker
@@ -95,15 +95,15 @@ def serve(
     """
     epoch = randbits(31)
     nango = (
-        sized_nango(users, seed, key=key, epoch=epoch, rate_limit=rate_limit)
+        build_sized_nango(users, seed, key=key, epoch=epoch, rate_limit=rate_limit)
         if users
-        else demo_nango(seed, key=key, epoch=epoch, rate_limit=rate_limit)
+        else build_demo_nango(seed, key=key, epoch=epoch, rate_limit=rate_limit)
     )
     nango.enforce_rate_limit = enforce
-    nango.faults = Faults(seed, faults) if faults else None
+    nango.faults = FaultInjector(seed, faults) if faults else None
     with ExitStack() as running:
         if keep:
-            running.enter_context(_kept(keep, nango))
+            running.enter_context(_open_state_file(keep, nango))
         try:
             server = running.enter_context(serve_nango(nango, host, port))
         except OSError as error:
@@ -117,14 +117,14 @@ def serve(
         stop.wait()
 
 
-def _kept(path: Path, nango: Nango) -> Kept:
+def _open_state_file(path: Path, nango: Nango) -> StateFile:
     try:
-        return Kept(path, nango)
-    except KeptError as error:
+        return StateFile(path, nango)
+    except StateFileError as error:
         raise click.ClickException(str(error)) from error
 
 
-def _one(connection: str | None, **content: object) -> dict[str, object]:
+def _add_connection_id(connection: str | None, **content: object) -> dict[str, object]:
     return content | ({"connection_id": connection} if connection else {})
 
 
@@ -134,7 +134,7 @@ def _one(connection: str | None, **content: object) -> dict[str, object]:
 @_connection
 def truth(url: str, key: str, connection: str | None) -> None:
     """Count and checksum of every resource of every connection."""
-    for connection_id, found in ask("GET", url, key, "truth").items():
+    for connection_id, found in call_control_api("GET", url, key, "truth").items():
         if connection not in (None, connection_id):
             continue
         click.echo(f"{connection_id}  tenant {found['tenant_id']}")
@@ -149,7 +149,7 @@ def truth(url: str, key: str, connection: str | None) -> None:
 @_connection
 def mutate(n: int, url: str, key: str, connection: str | None) -> None:
     """Make N random changes in each connection's tenant."""
-    done = ask("POST", url, key, "mutate", _one(connection, n=n))
+    done = call_control_api("POST", url, key, "mutate", _add_connection_id(connection, n=n))
     for connection_id, count in done["mutated"].items():
         click.echo(f"{connection_id}  {count} changes")
 
@@ -160,7 +160,9 @@ def mutate(n: int, url: str, key: str, connection: str | None) -> None:
 @_connection
 def expire(url: str, key: str, connection: str | None) -> None:
     """Let every delta token die; the next delta call answers 410."""
-    for connection_id in ask("POST", url, key, "expire", _one(connection))["expired"]:
+    for connection_id in call_control_api(
+        "POST", url, key, "expire", _add_connection_id(connection)
+    )["expired"]:
         click.echo(f"{connection_id}  expired")
 
 
@@ -178,7 +180,7 @@ def expire(url: str, key: str, connection: str | None) -> None:
 def faults(rate: float, seed: int, kind: tuple[str, ...], url: str, key: str) -> None:
     """Let that share of the calls get a fault instead of an answer; 0 ends it."""
     asked = {"rate": rate, "seed": seed} | ({"kinds": list(kind)} if kind else {})
-    found = ask("POST", url, key, "faults", asked)
+    found = call_control_api("POST", url, key, "faults", asked)
     click.echo(f"rate  {found['rate']}")
     for name in found.get("kinds", ()):
         click.echo(f"kind  {name}")
@@ -189,7 +191,7 @@ def faults(rate: float, seed: int, kind: tuple[str, ...], url: str, key: str) ->
 @key_option
 def calls(url: str, key: str) -> None:
     """How often what was called."""
-    found = ask("GET", url, key, "calls")
+    found = call_control_api("GET", url, key, "calls")
     click.echo(f"total  {found['total']}")
     for part in ("kinds", "graph"):
         for name, count in sorted(found[part].items()):

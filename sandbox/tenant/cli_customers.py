@@ -4,8 +4,8 @@ from typing import Any
 
 import click
 
-from sandbox.tenant.asking import ask, key_option, url_option
-from sandbox.tenant.customers import DELETABLE, PERMITTED
+from sandbox.tenant.asking import call_control_api, key_option, url_option
+from sandbox.tenant.customers import DELETABLE, REFUSABLE
 
 _customer = click.argument("customer")
 
@@ -35,7 +35,7 @@ class Amount(click.ParamType[dict[str, int]]):
 @key_option
 def customers(url: str, key: str) -> None:
     """The simulated customers, and what was done to them."""
-    for one in ask("GET", url, key, "customers")["customers"]:
+    for one in call_control_api("GET", url, key, "customers")["customers"]:
         state = ", ".join(one["troubles"]) or "fine"
         click.echo(f"{one['connection_id']}  {one['name']:<12} {one['users']:>9,} users  {state}")
 
@@ -55,7 +55,7 @@ def delete(customer: str, amount: dict[str, int], resource: str, url: str, key: 
     'tenant-mirror approve' applies them.
     """
     asked = {"connection_id": customer, "resource": resource, **amount}
-    done = ask("POST", url, key, "delete", asked)
+    done = call_control_api("POST", url, key, "delete", asked)
     click.echo(f"{done['name']}: {done['deleted']:,} {resource} deleted, {done['left']:,} left")
 
 
@@ -73,7 +73,7 @@ def delete(customer: str, amount: dict[str, int], resource: str, url: str, key: 
 def restore(customer: str, resource: str, url: str, key: str) -> None:
     """Restore what was deleted of CUSTOMER; what was deleted permanently stays gone."""
     asked = {"connection_id": customer, "resource": resource}
-    done = ask("POST", url, key, "restore", asked)
+    done = call_control_api("POST", url, key, "restore", asked)
     click.echo(f"{done['name']}: {done['restored']:,} {resource} restored")
 
 
@@ -83,7 +83,9 @@ def restore(customer: str, resource: str, url: str, key: str) -> None:
 @key_option
 def revoke(customer: str, url: str, key: str) -> None:
     """Withdraw CUSTOMER's consent: no token can be had, and 'tenant-mirror status' says broken."""
-    done = ask("POST", url, key, "consent", {"connection_id": customer, "given": False})
+    done = call_control_api(
+        "POST", url, key, "consent", {"connection_id": customer, "given": False}
+    )
     click.echo(
         f"{done['name']}: consent withdrawn; 'sandbox consent {done['name']}' gives it again"
     )
@@ -95,19 +97,19 @@ def revoke(customer: str, url: str, key: str) -> None:
 @key_option
 def consent(customer: str, url: str, key: str) -> None:
     """Give CUSTOMER's consent again; 'tenant-mirror resync' has it noticed at once."""
-    done = ask("POST", url, key, "consent", {"connection_id": customer, "given": True})
+    done = call_control_api("POST", url, key, "consent", {"connection_id": customer, "given": True})
     click.echo(f"{done['name']}: consent given")
 
 
 @click.command()
 @_customer
-@click.argument("resource", type=click.Choice(PERMITTED))
+@click.argument("resource", type=click.Choice(REFUSABLE))
 @url_option
 @key_option
 def refuse(customer: str, resource: str, url: str, key: str) -> None:
     """Refuse the permission for RESOURCE: Graph answers 403, and its stream is refused."""
     asked = {"connection_id": customer, "resource": resource, "granted": False}
-    done = ask("POST", url, key, "permit", asked)
+    done = call_control_api("POST", url, key, "permit", asked)
     click.echo(
         f"{done['name']}: {resource} refused; 'sandbox grant {done['name']} {resource}' ends it"
     )
@@ -115,13 +117,13 @@ def refuse(customer: str, resource: str, url: str, key: str) -> None:
 
 @click.command()
 @_customer
-@click.argument("resource", type=click.Choice(PERMITTED))
+@click.argument("resource", type=click.Choice(REFUSABLE))
 @url_option
 @key_option
 def grant(customer: str, resource: str, url: str, key: str) -> None:
     """Grant it again; 'tenant-mirror resync' has it noticed at once."""
     asked = {"connection_id": customer, "resource": resource, "granted": True}
-    click.echo(f"{ask('POST', url, key, 'permit', asked)['name']}: {resource} granted")
+    click.echo(f"{call_control_api('POST', url, key, 'permit', asked)['name']}: {resource} granted")
 
 
 @click.command()
@@ -130,7 +132,9 @@ def grant(customer: str, resource: str, url: str, key: str) -> None:
 @key_option
 def disconnect(customer: str, url: str, key: str) -> None:
     """Delete CUSTOMER's connection in Nango: after the next look at its list it is retired."""
-    done = ask("POST", url, key, "connect", {"connection_id": customer, "connected": False})
+    done = call_control_api(
+        "POST", url, key, "connect", {"connection_id": customer, "connected": False}
+    )
     click.echo(f"{done['name']}: disconnected; 'sandbox connect {done['name']}' makes it again")
 
 
@@ -140,7 +144,9 @@ def disconnect(customer: str, url: str, key: str) -> None:
 @key_option
 def connect(customer: str, url: str, key: str) -> None:
     """Make CUSTOMER's connection again."""
-    done = ask("POST", url, key, "connect", {"connection_id": customer, "connected": True})
+    done = call_control_api(
+        "POST", url, key, "connect", {"connection_id": customer, "connected": True}
+    )
     click.echo(f"{done['name']}: connected")
 
 

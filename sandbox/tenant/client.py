@@ -6,13 +6,13 @@ from typing import Any, NamedTuple, Self
 
 import httpx
 
-from sandbox.tenant.graph.call import HOST
+from sandbox.tenant.graph.call import GRAPH_HOST
 from sandbox.tenant.server import Server
 
-Page = dict[str, Any]
+PageBody = dict[str, Any]
 
 
-class Walked(NamedTuple):
+class WalkResult(NamedTuple):
     """A walk that ended: every object in the order of its coming, and the delta link if any."""
 
     objects: list[dict[str, Any]]
@@ -51,28 +51,28 @@ class Client:
 
     def get(self, target: str, **headers: str) -> httpx.Response:
         """GET a link that Graph gave, or a target such as `users?$top=5`, byte for byte."""
-        target = target.removeprefix(HOST).removeprefix("/v1.0").removeprefix("/")
+        target = target.removeprefix(GRAPH_HOST).removeprefix("/v1.0").removeprefix("/")
         return self.http.get(f"/proxy/v1.0/{target}", headers=headers)
 
-    def pages(self, target: str) -> Iterator[Page]:
+    def iterate_pages(self, target: str) -> Iterator[PageBody]:
         """The pages from there on; raises httpx.HTTPStatusError for a refusal."""
         following: str | None = target
         while following:
-            page: Page = self.get(following).raise_for_status().json()
+            page: PageBody = self.get(following).raise_for_status().json()
             yield page
             following = page.get("@odata.nextLink")
 
-    def walk(self, target: str) -> Walked:
+    def walk(self, target: str) -> WalkResult:
         """Every page from there on."""
         objects: list[dict[str, Any]] = []
         pages, delta_link = 0, None
-        for page in self.pages(target):
+        for page in self.iterate_pages(target):
             objects += page["value"]
             pages += 1
             delta_link = page.get("@odata.deltaLink")
-        return Walked(objects, pages, delta_link)
+        return WalkResult(objects, pages, delta_link)
 
-    def batch(self, *requests: str | dict[str, Any]) -> list[dict[str, Any]]:
+    def send_batch(self, *requests: str | dict[str, Any]) -> list[dict[str, Any]]:
         """The answers of one `$batch`, as they came. A URL is a GET; ids are "1", "2", ..."""
         items = [
             {"id": str(n), "method": "GET"} | ({"url": one} if isinstance(one, str) else one)

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from sandbox.tenant.errors import NangoError
-from sandbox.tenant.refresh import Refresh
+from sandbox.tenant.refresh import TokenRefresh
 from sandbox.tenant.tenant import Tenant
 
 Metadata = dict[str, Any]
@@ -17,12 +17,12 @@ _LIST_PARAMS = frozenset(
 )
 _GET_PARAMS = frozenset({"provider_config_key", "force_refresh", "refresh_token"})
 _MAX_LIMIT = 2000
-_PLAIN = re.compile(r"""[a-zA-Z0-9,.;:=+~\[\]|@${}"'\\/_ -]{1,255}""")
-_SILENT_CUT = 10_000
+_CONNECTION_ID = re.compile(r"""[a-zA-Z0-9,.;:=+~\[\]|@${}"'\\/_ -]{1,255}""")
+_DEFAULT_LIMIT = 10_000
 
 
 @dataclass(slots=True)
-class Connection:
+class NangoConnection:
     """One row of Nango's; `tenant` may be replaced, as when a customer authorises another one."""
 
     id: int
@@ -34,9 +34,9 @@ class Connection:
     metadata: Metadata | None = None
     errors: list[dict[str, str]] = field(default_factory=list)
     tags: dict[str, str] = field(default_factory=dict)
-    refused: set[str] = field(default_factory=set)
+    refused_resources: set[str] = field(default_factory=set)
     """Resources that Graph refuses to this connection."""
-    refresh: Refresh = field(default_factory=Refresh)
+    refresh: TokenRefresh = field(default_factory=TokenRefresh)
     """Whether Nango can renew its token."""
 
     @property
@@ -47,7 +47,7 @@ class Connection:
     def refresh_fails(self, fails: bool) -> None:
         self.refresh.fails = fails
 
-    def row(self) -> dict[str, Any]:
+    def to_row(self) -> dict[str, Any]:
         return {
             "id": self.id,
             "connection_id": self.connection_id,
@@ -60,36 +60,40 @@ class Connection:
         }
 
 
-def is_plain(name: str) -> bool:
+def is_valid_connection_id(name: str) -> bool:
     """Whether Nango's API takes this as a connection's id; its import takes any string."""
-    return _PLAIN.fullmatch(name) is not None
+    return _CONNECTION_ID.fullmatch(name) is not None
 
 
-def _invalid(name: str, code: str, message: str) -> NangoError:
+def _build_invalid_query(name: str, code: str, message: str) -> NangoError:
     error = {"code": code, "message": message, "path": [name] if name else []}
     return NangoError(400, "invalid_query_params", errors=[error])
 
 
-def _strict(query: str, allowed: frozenset[str]) -> dict[str, str]:
+def _parse_params(query: str, allowed: frozenset[str]) -> dict[str, str]:
     params = dict(parse_qsl(query, keep_blank_values=True))
     for name in params:
         if name not in allowed and not (name.startswith("tags[") and "limit" in allowed):
-            raise _invalid("", "unrecognized_keys", f'Unrecognized key: "{name}"')
+            raise _build_invalid_query("", "unrecognized_keys", f'Unrecognized key: "{name}"')
     return params
 
 
-def _number(params: dict[str, str], name: str, least: int, most: int, default: int) -> int:
+def _parse_number(params: dict[str, str], name: str, least: int, most: int, default: int) -> int:
     text = params.get(name)
     if text is None:
         return default
     if not text.isdigit():
-        raise _invalid(name, "invalid_type", "Invalid input: expected number, received NaN")
+        raise _build_invalid_query(
+            name, "invalid_type", "Invalid input: expected number, received NaN"
+        )
     if not least <= int(text) <= most:
-        raise _invalid(name, "too_big", f"Too big or too small: expected {least} to {most}")
+        raise _build_invalid_query(
+            name, "too_big", f"Too big or too small: expected {least} to {most}"
+        )
     return int(text)
 
 
-def _matches(connection: Connection, params: dict[str, str]) -> bool:
+def _matches(connection: NangoConnection, params: dict[str, str]) -> bool:
     wanted_id, search = params.get("connectionId"), params.get("search", "")
     integrations = params.get("integrationId")
     return (
@@ -104,18 +108,18 @@ def _matches(connection: Connection, params: dict[str, str]) -> bool:
     )
 
 
-def list_connections(connections: list[Connection], query: str) -> dict[str, Any]:
+def list_connections(connections: list[NangoConnection], query: str) -> dict[str, Any]:
     """The rows of a page, newest first; without a limit a silent cut, as Nango makes it."""
-    params = _strict(query, _LIST_PARAMS)
-    limit = _number(params, "limit", 1, _MAX_LIMIT, _SILENT_CUT)
-    start = _number(params, "page", 0, 10**9, 0) * limit
+    params = _parse_params(query, _LIST_PARAMS)
+    limit = _parse_number(params, "limit", 1, _MAX_LIMIT, _DEFAULT_LIMIT)
+    start = _parse_number(params, "page", 0, 10**9, 0) * limit
     found = sorted(connections, key=lambda c: (c.created[:19], c.id), reverse=True)
     found = [c for c in found if _matches(c, params)][start : start + limit]
-    return {"connections": [c.row() | {"created": c.created} for c in found]}
+    return {"connections": [c.to_row() | {"created": c.created} for c in found]}
 
 
 def get_connection(
-    connections: list[Connection],
+    connections: list[NangoConnection],
     integrations: dict[str, str],
     path: str,
     query: str,
@@ -123,22 +127,22 @@ def get_connection(
     with_credentials: bool,
 ) -> dict[str, Any]:
     """One connection; credentials are never shown, but demanded for a key that may read them."""
-    params = _strict(query, _GET_PARAMS)
-    if not is_plain(unquote(path)):
+    params = _parse_params(query, _GET_PARAMS)
+    if not is_valid_connection_id(unquote(path)):
         message = "Invalid string: must match pattern"
         errors = [{"code": "invalid_format", "message": message, "path": ["connectionId"]}]
         raise NangoError(400, "invalid_uri_params", errors=errors)
     key = params.get("provider_config_key")
     if key is None:
         message = "Invalid input: expected string, received undefined"
-        raise _invalid("provider_config_key", "invalid_type", message)
+        raise _build_invalid_query("provider_config_key", "invalid_type", message)
     if key not in integrations:
         raise NangoError(400, "unknown_provider_config", "Provider does not exists")
     name = unquote(path)
     for connection in connections:
         if connection.connection_id == name and connection.provider_config_key == key:
             created = connection.created.replace("+00:00", "")[:19] + ".000+00:00"
-            found = connection.row() | {
+            found = connection.to_row() | {
                 "connection_config": {"tenantId": connection.tenant.tenant_id},
                 "webhook_url_override": None,
                 "created_at": created,
@@ -147,6 +151,8 @@ def get_connection(
                 "credentials": {},
             }
             if with_credentials:
-                connection.refresh.shown(found, force=params.get("force_refresh") == "true")
+                connection.refresh.add_credentials(
+                    found, force=params.get("force_refresh") == "true"
+                )
             return found
     raise NangoError(404, "not_found", "Failed to find connection")

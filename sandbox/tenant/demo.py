@@ -1,6 +1,6 @@
 """The demo: three companies that are the same after every restart."""
 
-from sandbox.tenant.ids import guid_from
+from sandbox.tenant.ids import guid_from_parts
 from sandbox.tenant.nango import KEY, Nango
 from sandbox.tenant.tenant import Tenant
 
@@ -13,7 +13,7 @@ _COMPANIES = (
 _BIG_GROUP = 3000
 
 
-def demo_nango(
+def build_demo_nango(
     seed: int = 1, *, key: str = KEY, epoch: int = 1, rate_limit: int | None = None
 ) -> Nango:
     """Contoso with 20,000 users, and two small ones; ids depend on the seed alone."""
@@ -36,11 +36,11 @@ def demo_nango(
             domain=f"{name.lower()}.example",
             epoch=epoch,
         )
-        nango.add_connection(guid_from(seed, "connection", number), tenant)
+        nango.add_connection(guid_from_parts(seed, "connection", number), tenant)
     return nango
 
 
-def sized_nango(
+def build_sized_nango(
     users: tuple[int, ...],
     seed: int = 1,
     *,
@@ -63,5 +63,5 @@ def sized_nango(
             domain=f"tenant{number + 1}.example",
             epoch=epoch,
         )
-        nango.add_connection(guid_from(seed, "connection", number), tenant)
+        nango.add_connection(guid_from_parts(seed, "connection", number), tenant)
     return nango

@@ -17,19 +17,19 @@ from sandbox.tenant.fields import (
     SITES,
     USERS,
 )
-from sandbox.tenant.ids import guid_from
-from sandbox.tenant.knobs import Knobs
+from sandbox.tenant.ids import guid_from_parts
+from sandbox.tenant.knobs import TenantOptions
 from sandbox.tenant.members import Member, Members
-from sandbox.tenant.people import make_user
-from sandbox.tenant.places import make_site
+from sandbox.tenant.people import user_template
+from sandbox.tenant.places import site_template
 from sandbox.tenant.roles import make_assignment, make_definition
-from sandbox.tenant.shelf import Parts, Props, Shelf, State
-from sandbox.tenant.teams import HIDDEN, make_group
-from sandbox.tenant.throttle import Throttle
-from sandbox.tenant.tokens import Cursor, Tokens
+from sandbox.tenant.shelf import LifecycleState, ObjectStore, Props, RenderedTemplates
+from sandbox.tenant.teams import HIDDEN_MEMBERSHIP, group_template
+from sandbox.tenant.throttle import ResourceUnits
+from sandbox.tenant.tokens import TokenCodec, TokenCursor
 from sandbox.tenant.truth import Truth
 
-Change = frozenset[str] | Member | None
+LoggedChange = frozenset[str] | Member | None
 """Properties that changed; a membership that did; None when the object came, went or returned."""
 
 
@@ -54,36 +54,36 @@ class Directory:
         domain: str = "contoso.example",
         epoch: int = 1,
         page_cache: int = 0,
-        knobs: Knobs | None = None,
+        options: TenantOptions | None = None,
     ) -> None:
         self.seed, self.display_name, self.domain = seed, display_name, domain
-        self.tenant_id = tenant_id or guid_from(seed, "tenant")
-        self.knobs = knobs or Knobs()
+        self.tenant_id = tenant_id or guid_from_parts(seed, "tenant")
+        self.options = options or TenantOptions()
         self.lock = RLock()
         self.delta_epoch = self.page_epoch = epoch
-        self.throttle = Throttle()
-        self.loops: dict[str, Cursor] = {}
+        self.throttle = ResourceUnits()
+        self.loop_starts: dict[str, TokenCursor] = {}
         """Where the cycles of walks begin."""
-        self.issued: dict[str, float] = {}
+        self.token_issue_times: dict[str, float] = {}
         """When a token was written, while a knob limits their lives."""
-        self.tokens = Tokens(f"{seed}/{self.tenant_id}".encode()[:64])
-        self.users = Shelf(
-            seed, USERS, users, make_user(domain), templates=1009, cached_pages=page_cache
+        self.tokens = TokenCodec(f"{seed}/{self.tenant_id}".encode()[:64])
+        self.users = ObjectStore(
+            seed, USERS, users, user_template(domain), templates=1009, cached_pages=page_cache
         )
-        self.groups = Shelf(
+        self.groups = ObjectStore(
             seed,
             GROUPS,
             groups,
-            make_group(domain, hidden=hidden_groups),
+            group_template(domain, hidden=hidden_groups),
             templates=251,
             cached_pages=page_cache,
         )
-        self.sites = Shelf(
-            seed, SITES, sites, make_site(domain), templates=127, cached_pages=page_cache
+        self.sites = ObjectStore(
+            seed, SITES, sites, site_template(domain), templates=127, cached_pages=page_cache
         )
-        self.role_definitions = Shelf(seed, ROLE_DEFINITIONS)
-        self.role_assignments = Shelf(seed, ROLE_ASSIGNMENTS)
-        self._shelves = {
+        self.role_definitions = ObjectStore(seed, ROLE_DEFINITIONS)
+        self.role_assignments = ObjectStore(seed, ROLE_ASSIGNMENTS)
+        self._stores = {
             shelf.fields.resource: shelf
             for shelf in (
                 self.users,
@@ -101,93 +101,97 @@ class Directory:
             big=big_groups,
             big_size=big_group_members,
         )
-        self.log: dict[str, list[tuple[int, Change]]] = {"users": [], "groups": []}
-        self.mutated = 0
+        self.change_log: dict[str, list[tuple[int, LoggedChange]]] = {"users": [], "groups": []}
+        self.mutation_count = 0
         """Calls of `mutate`, so that each makes other changes."""
-        self._untouched: dict[str, tuple[Parts, int]] = {}
+        self._generated_truths: dict[str, tuple[RenderedTemplates, int]] = {}
         self._make_roles(role_definitions, role_assignments)
 
     def _make_roles(self, definitions: int, assignments: int) -> None:
         for number in range(definitions):
             role = make_definition(self.seed, number, built_in=number % 4 != 3)
             self.role_definitions.add(role, role["id"])
-        if not (definitions and self.users.base):
+        if not (definitions and self.users.generated_count):
             return
         for number in range(assignments):
             role_id = self.role_definitions.id_at(number * 5 % definitions)
-            principal_id = self.users.id_at(number * 17 % self.users.base)
-            scope = f"/administrativeUnits/{guid_from(self.seed, number)}" if number % 3 else "/"
-            self._keep_assignment(role_id, principal_id, scope)
+            principal_id = self.users.id_at(number * 17 % self.users.generated_count)
+            scope = (
+                f"/administrativeUnits/{guid_from_parts(self.seed, number)}" if number % 3 else "/"
+            )
+            self._put_assignment(role_id, principal_id, scope)
 
-    def _keep_assignment(self, role_id: str, principal_id: str, scope: str) -> str:
+    def _put_assignment(self, role_id: str, principal_id: str, scope: str) -> str:
         props = make_assignment(role_id, principal_id, scope, self.tenant_id)
         index = self.role_assignments.index_of(props["id"])
         if index is None:
             self.role_assignments.add(props, props["id"])
         else:
-            self.role_assignments.touch(index).state = State.LIVE
+            self.role_assignments.edit(index).state = LifecycleState.LIVE
         return str(props["id"])
 
     @property
     def resources(self) -> tuple[str, ...]:
         """Those that have a shelf."""
-        return tuple(self._shelves)
+        return tuple(self._stores)
 
-    def shelf(self, resource: str) -> Shelf:
+    def store(self, resource: str) -> ObjectStore:
         """The objects of a resource; group_members have none of their own."""
-        return self._shelves[resource]
+        return self._stores[resource]
 
-    def index(self, resource: str, object_id: str) -> int:
+    def index_of(self, resource: str, object_id: str) -> int:
         """The index of an object that exists, live or not."""
-        index = self.shelf(resource).index_of(object_id)
-        if index is None or self.shelf(resource).state(index) is State.PURGED:
+        index = self.store(resource).index_of(object_id)
+        if index is None or self.store(resource).state_at(index) is LifecycleState.PURGED:
             raise LookupError(f"There is no {object_id} in {resource}.")
         return index
 
-    def end_is_live(self, member: Member) -> bool:
+    def is_end_live(self, member: Member) -> bool:
         """Whether an edge to the member counts; ends that are not simulated always do."""
         if member.type not in ("user", "group"):
             return True
         shelf = self.users if member.type == "user" else self.groups
         index = shelf.index_of(member.id)
-        return index is not None and shelf.state(index) is State.LIVE
+        return index is not None and shelf.state_at(index) is LifecycleState.LIVE
 
-    def live_members(self, group: int) -> Iterator[Member]:
-        return (member for member in self.members.of(group) if self.end_is_live(member))
+    def iterate_live_members(self, group: int) -> Iterator[Member]:
+        return (
+            member for member in self.members.iterate_members(group) if self.is_end_live(member)
+        )
 
-    def shows_members(self, group: int) -> bool:
+    def has_visible_members(self, group: int) -> bool:
         """Whether anybody may see who is in the group."""
-        if not self.knobs.hide_hidden_members:
+        if not self.options.hide_hidden_members:
             return True
-        return self.groups.props(group).get("visibility") != HIDDEN
+        return self.groups.props_at(group).get("visibility") != HIDDEN_MEMBERSHIP
 
     # -- the truth ---------------------------------------------------------------------------
 
-    def live(self, resource: str) -> Iterator[dict[str, Any]]:
+    def iterate_live(self, resource: str) -> Iterator[dict[str, Any]]:
         """The live objects as Graph would list them with every mirrored property selected.
 
         Of group_members: `groupId`, `@odata.type` and `id` of each live edge.
         """
         if resource == "group_members":
-            yield from self._edges()
+            yield from self._iterate_edges()
             return
-        shelf = self.shelf(resource)
-        for index in shelf.live():
-            yield self.object(resource, index)
+        shelf = self.store(resource)
+        for index in shelf.iterate_live():
+            yield self.read_object(resource, index)
 
-    def object(self, resource: str, index: int) -> Props:
-        shelf = self.shelf(resource)
-        props = shelf.props(index)
+    def read_object(self, resource: str, index: int) -> Props:
+        shelf = self.store(resource)
+        props = shelf.props_at(index)
         if resource == "sites":
             return dict(props)
-        return {name: props.get(name) for name in shelf.fields.names}
+        return {name: props.get(name) for name in shelf.fields.generated}
 
-    def _edges(self, *, hidden: bool = True) -> Iterator[Props]:
-        for group in self.groups.live():
-            if not hidden and not self.shows_members(group):
+    def _iterate_edges(self, *, hidden: bool = True) -> Iterator[Props]:
+        for group in self.groups.iterate_live():
+            if not hidden and not self.has_visible_members(group):
                 continue
             group_id = self.groups.id_at(group)
-            for member in self.live_members(group):
+            for member in self.iterate_live_members(group):
                 kind = f"#microsoft.graph.{member.type}"
                 yield {"groupId": group_id, "@odata.type": kind, "id": member.id}
 
@@ -197,32 +201,38 @@ class Directory:
         Not `hidden`: without the members that `Knobs.hide_hidden_members` keeps from everybody.
         """
         with self.lock:
-            return {resource: self._truth(resource, hidden=hidden) for resource in RESOURCES}
+            return {
+                resource: self._compute_truth(resource, hidden=hidden) for resource in RESOURCES
+            }
 
-    def _truth(self, resource: str, *, hidden: bool) -> Truth:
+    def _compute_truth(self, resource: str, *, hidden: bool) -> Truth:
         if resource == "group_members":
-            edges = self._edges(hidden=hidden)
-            return truths.truth_of(truths.row_of(resource, edge) for edge in edges)
-        shelf = self.shelf(resource)
-        parts, total = self._generated_truth(resource)
+            edges = self._iterate_edges(hidden=hidden)
+            return truths.truth_from_rows(truths.build_row(resource, edge) for edge in edges)
+        shelf = self.store(resource)
+        parts, total = self._compute_generated_truth(resource)
         for index, entity in shelf.overlay.items():
-            if index < shelf.base:
-                total -= truths.digest(parts.texts(index, index + 1)[0])
-            if entity.state is State.LIVE:
-                total += truths.digest(truths.row_text(truths.row_of(resource, entity.props)))
-        return Truth(shelf.live_count(), total % truths.MODULUS)
+            if index < shelf.generated_count:
+                total -= truths.hash_row(parts.render_range(index, index + 1)[0])
+            if entity.state is LifecycleState.LIVE:
+                total += truths.hash_row(
+                    truths.render_row(truths.build_row(resource, entity.props))
+                )
+        return Truth(shelf.count_live(), total % truths.MODULUS)
 
-    def _generated_truth(self, resource: str) -> tuple[Parts, int]:
+    def _compute_generated_truth(self, resource: str) -> tuple[RenderedTemplates, int]:
         """The rows as generated and their sum, which no mutation can change."""
-        found = self._untouched.get(resource)
+        found = self._generated_truths.get(resource)
         if found is None:
-            shelf = self.shelf(resource)
-            parts = shelf.rendering(lambda p: truths.row_text(truths.row_of(resource, p)))
+            shelf = self.store(resource)
+            parts = shelf.render_templates(
+                lambda p: truths.render_row(truths.build_row(resource, p))
+            )
             total = 0
-            for start in range(0, shelf.base, 10_000):
-                texts = parts.texts(start, min(start + 10_000, shelf.base))
-                total += sum(map(truths.digest, texts))
-            found = self._untouched[resource] = parts, total
+            for start in range(0, shelf.generated_count, 10_000):
+                texts = parts.render_range(start, min(start + 10_000, shelf.generated_count))
+                total += sum(map(truths.hash_row, texts))
+            found = self._generated_truths[resource] = parts, total
         return found
 
     # -- time ----------------------------------------------------------------------------------

@@ -12,11 +12,11 @@ class GraphError(Exception):
         code: str,
         message: str,
         headers: Mapping[str, str] | None = None,
-        inner: Mapping[str, object] | None = None,
+        inner_error: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__(message)
         self.status, self.code, self.message = status, code, message
-        self.headers, self.inner = dict(headers or {}), dict(inner or {})
+        self.headers, self.inner_error = dict(headers or {}), dict(inner_error or {})
 
 
 class NangoError(Exception):
@@ -27,7 +27,7 @@ class NangoError(Exception):
         self.status, self.code, self.message, self.extra = status, code, message, extra
 
 
-def not_found(object_id: str) -> GraphError:
+def build_not_found(object_id: str) -> GraphError:
     return GraphError(
         404,
         "Request_ResourceNotFound",
@@ -36,11 +36,11 @@ def not_found(object_id: str) -> GraphError:
     )
 
 
-def bad_request(message: str) -> GraphError:
+def build_bad_request(message: str) -> GraphError:
     return GraphError(400, "Request_BadRequest", message)
 
 
-def denied() -> GraphError:
+def build_denied() -> GraphError:
     return GraphError(
         403,
         "Authorization_RequestDenied",
@@ -48,7 +48,7 @@ def denied() -> GraphError:
     )
 
 
-def rejected_token() -> GraphError:
+def build_rejected_token() -> GraphError:
     return GraphError(
         401, "InvalidAuthenticationToken", "Access token has expired or is not yet valid."
     )

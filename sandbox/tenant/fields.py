@@ -15,7 +15,7 @@ def split(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-def unknown_property(name: str, type_name: str) -> GraphError:
+def build_unknown_property(name: str, type_name: str) -> GraphError:
     return GraphError(
         400,
         "BadRequest",
@@ -24,42 +24,42 @@ def unknown_property(name: str, type_name: str) -> GraphError:
     )
 
 
-class Fields(NamedTuple):
+class ResourceFields(NamedTuple):
     """The properties of one resource; bit n of a select mask is `known[n]`."""
 
     resource: str
     type_name: str
-    names: tuple[str, ...]
-    default: tuple[str, ...] = ()
-    unset: tuple[str, ...] = ()
-    refused: tuple[str, ...] = ()
+    generated: tuple[str, ...]
+    default_names: tuple[str, ...] = ()
+    never_set: tuple[str, ...] = ()
+    unselectable: tuple[str, ...] = ()
 
     @property
     def known(self) -> tuple[str, ...]:
-        return self.names + self.unset
+        return self.generated + self.never_set
 
-    def mask(self, select: str | None) -> int:
+    def parse_select(self, select: str | None) -> int:
         """The mask of a `$select`; 0 means that there was none."""
         if not select:
             return 0
         mask = 0
         known = self.known
         for name in select.split(","):
-            if name in self.refused:
+            if name in self.unselectable:
                 raise GraphError(501, "NotImplemented", f"'{name}' is for single objects only.")
             if name not in known:
-                raise unknown_property(name, self.type_name)
+                raise build_unknown_property(name, self.type_name)
             mask |= 1 << known.index(name)
         return mask
 
-    def selected(self, mask: int) -> tuple[str, ...]:
+    def select_names(self, mask: int) -> tuple[str, ...]:
         return tuple(name for bit, name in enumerate(self.known) if mask >> bit & 1)
 
 
-USERS = Fields(
+USERS = ResourceFields(
     "users",
     "user",
-    names=split(
+    generated=split(
         "id userPrincipalName displayName givenName surname mail mailNickname jobTitle "
         "department companyName officeLocation employeeId employeeType employeeHireDate "
         "userType accountEnabled createdDateTime businessPhones mobilePhone city state country "
@@ -68,32 +68,32 @@ USERS = Fields(
         "onPremisesDistinguishedName onPremisesSecurityIdentifier onPremisesLastSyncDateTime "
         "externalUserState lastPasswordChangeDateTime assignedLicenses"
     ),
-    default=split(
+    default_names=split(
         "businessPhones displayName givenName jobTitle mail mobilePhone officeLocation "
         "preferredLanguage surname userPrincipalName id"
     ),
-    unset=split(
+    never_set=split(
         "deletedDateTime ageGroup consentProvidedForMinor faxNumber "
         "externalUserStateChangeDateTime onPremisesDomainName onPremisesUserPrincipalName "
         "showInAddressList creationType"
     ),
-    refused=split(
+    unselectable=split(
         "aboutMe birthday hireDate interests mySite pastProjects preferredName "
         "responsibilities schools skills mailboxSettings"
     ),
 )
 
-GROUPS = Fields(
+GROUPS = ResourceFields(
     "groups",
     "group",
-    names=split(
+    generated=split(
         "id displayName description mail mailNickname mailEnabled securityEnabled groupTypes "
         "visibility isAssignableToRole membershipRule membershipRuleProcessingState "
         "createdDateTime renewedDateTime expirationDateTime classification proxyAddresses "
         "onPremisesSyncEnabled onPremisesSecurityIdentifier resourceProvisioningOptions "
         "securityIdentifier"
     ),
-    unset=(
+    never_set=(
         MEMBERS,
         *split(
             "deletedDateTime onPremisesLastSyncDateTime onPremisesSamAccountName theme "
@@ -102,36 +102,36 @@ GROUPS = Fields(
     ),
 )
 
-SITES = Fields(
+SITES = ResourceFields(
     "sites",
     "site",
-    names=split(
+    generated=split(
         "id displayName name description webUrl isPersonalSite root siteCollection "
         "createdDateTime lastModifiedDateTime"
     ),
-    unset=("eTag", "sharepointIds", "parentReference", "createdBy", "lastModifiedBy"),
+    never_set=("eTag", "sharepointIds", "parentReference", "createdBy", "lastModifiedBy"),
 )
 
-ROLE_DEFINITIONS = Fields(
+ROLE_DEFINITIONS = ResourceFields(
     "role_definitions",
     "unifiedRoleDefinition",
-    names=split(
+    generated=split(
         "id displayName description isBuiltIn isEnabled templateId version resourceScopes "
         "rolePermissions"
     ),
-    unset=("inheritsPermissionsFrom",),
+    never_set=("inheritsPermissionsFrom",),
 )
 
-ROLE_ASSIGNMENTS = Fields(
+ROLE_ASSIGNMENTS = ResourceFields(
     "role_assignments",
     "unifiedRoleAssignment",
-    names=split(
+    generated=split(
         "id principalId roleDefinitionId directoryScopeId appScopeId condition "
         "principalOrganizationId"
     ),
 )
 
-ALL = {f.resource: f for f in (USERS, GROUPS, SITES, ROLE_DEFINITIONS, ROLE_ASSIGNMENTS)}
+FIELDS = {f.resource: f for f in (USERS, GROUPS, SITES, ROLE_DEFINITIONS, ROLE_ASSIGNMENTS)}
 RESOURCES = (
     "users",
     "groups",

@@ -13,7 +13,7 @@ DIGITS = 12
 PREFIX_LENGTH = 24
 
 
-class Keys:
+class KeyPermutation:
     """The permutation of one kind of object."""
 
     def __init__(self, seed: int, kind: str) -> None:
@@ -25,14 +25,14 @@ class Keys:
         self._start = int.from_bytes(digest[8:]) % SPACE
         self._inverse = pow(self._step, -1, SPACE)
 
-    def key(self, index: int) -> bytes:
+    def key_at(self, index: int) -> bytes:
         return b"%012d" % ((self._start + index * self._step) % SPACE)
 
-    def keys(self, start: int, stop: int) -> list[bytes]:
+    def keys_between(self, start: int, stop: int) -> list[bytes]:
         first, step = self._start, self._step
         return [b"%012d" % ((first + i * step) % SPACE) for i in range(start, stop)]
 
-    def index(self, key: str) -> int:
+    def index_of(self, key: str) -> int:
         return (int(key) - self._start) * self._inverse % SPACE
 
 
@@ -40,12 +40,12 @@ class Guids:
     """The ids of one kind of object: `id_at(index)` and `index_of(id)` undo each other."""
 
     def __init__(self, seed: int, kind: str, prefixes: int = 1) -> None:
-        self.keys = Keys(seed, kind)
+        self.keys = KeyPermutation(seed, kind)
         self.prefixes = prefixes
         self._seed, self._kind = seed, kind
         self._made: dict[int, str] = {}
 
-    def prefix(self, number: int) -> str:
+    def prefix_at(self, number: int) -> str:
         """The first 24 characters shared by the objects made from one template."""
         made = self._made.get(number)
         if made is None:
@@ -55,18 +55,20 @@ class Guids:
         return made
 
     def id_at(self, index: int) -> str:
-        return self.prefix(index % self.prefixes) + self.keys.key(index).decode()
+        return self.prefix_at(index % self.prefixes) + self.keys.key_at(index).decode()
 
     def index_of(self, guid: str) -> int | None:
         """The index whose id this is, in either case; None for a GUID that was never made."""
         tail = guid[PREFIX_LENGTH:]
         if len(tail) != DIGITS or not (tail.isascii() and tail.isdigit()):
             return None
-        index = self.keys.index(tail)
-        return index if guid[:PREFIX_LENGTH].lower() == self.prefix(index % self.prefixes) else None
+        index = self.keys.index_of(tail)
+        return (
+            index if guid[:PREFIX_LENGTH].lower() == self.prefix_at(index % self.prefixes) else None
+        )
 
 
-def guid_from(*parts: object) -> str:
+def guid_from_parts(*parts: object) -> str:
     """A version 4 GUID that depends on nothing but the parts."""
     h = blake2b("/".join(map(str, parts)).encode(), digest_size=16).hexdigest()
     return f"{h[:8]}-{h[8:12]}-4{h[13:16]}-{'89ab'[int(h[16], 16) % 4]}{h[17:20]}-{h[20:]}"

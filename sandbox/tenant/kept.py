@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 
 from sandbox.tenant.members import Member
-from sandbox.tenant.shelf import Entity, State
+from sandbox.tenant.shelf import LifecycleState, StoredObject
 
 if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from sandbox.tenant.connections import Connection
-    from sandbox.tenant.directory import Change
+    from sandbox.tenant.connections import NangoConnection
+    from sandbox.tenant.directory import LoggedChange
     from sandbox.tenant.nango import Nango
     from sandbox.tenant.tenant import Tenant
 
@@ -42,23 +42,23 @@ _TABLES = """
         owner text, resource text, position integer, number integer not null,
         change text not null, primary key (owner, resource, position)) without rowid;
 """
-_REFRESH = ("fails", "exhausted", "rejected", "revoked")
+_REFRESH_FIELDS = ("fails", "exhausted", "rejected", "revoked")
 
-Logged = dict[str, int]
+LogLengths = dict[str, int]
 """How much of each log is in the file."""
 
 
-class KeptError(Exception):
+class StateFileError(Exception):
     """The file cannot be used; the message says why and what to do."""
 
 
-class Kept:
+class StateFile:
     """A file with everything that happened to a Nango's tenants. A context manager."""
 
     def __init__(self, path: Path, nango: Nango) -> None:
         """Bring the tenants to what the file holds. Raises KeptError."""
         self._path, self._nango = path, nango
-        self._logged: dict[str, Logged] = {}
+        self._log_lengths: dict[str, LogLengths] = {}
         self._failing = False
         try:
             self._file = sqlite3.connect(
@@ -68,21 +68,21 @@ class Kept:
                 unless_all_is_well.callback(self._file.close)
                 self._open()
                 for connection in list(nango.connections):
-                    self._put_back(connection)
+                    self._restore_tenant(connection)
                 unless_all_is_well.pop_all()
         except sqlite3.OperationalError as fault:
-            raise KeptError(
+            raise StateFileError(
                 f"{path} cannot be used ({fault}); another sandbox may have it, or its folder "
                 "cannot be written to"
             ) from fault
         except (sqlite3.Error, msgspec.MsgspecError, LookupError, TypeError, ValueError) as fault:
-            raise KeptError(
+            raise StateFileError(
                 f"{path} does not hold these simulated tenants ({fault}); delete it to begin with "
                 "new ones"
             ) from fault
 
     def __enter__(self) -> Self:
-        self._nango.changed = self.save
+        self._nango.on_change = self.save
         self.save()
         return self
 
@@ -94,7 +94,7 @@ class Kept:
     ) -> None:
         self.save()
         with self._nango.lock:
-            self._nango.changed = lambda: None
+            self._nango.on_change = lambda: None
             self._file.close()
 
     def save(self) -> None:
@@ -104,7 +104,7 @@ class Kept:
         """
         with self._nango.lock:
             try:
-                self._write()
+                self._save_all()
             except sqlite3.Error as fault:
                 if not self._failing:
                     _log.warning(
@@ -124,159 +124,166 @@ class Kept:
         self._file.executescript(_TABLES)
         self._file.execute(f"pragma user_version = {_VERSION}")
 
-    def _write(self) -> None:
+    def _save_all(self) -> None:
         nango = self._nango
         everybody = [*nango.connections, *nango.disconnected]
-        written: list[tuple[Connection, Logged]] = []
+        written: list[tuple[NangoConnection, LogLengths]] = []
         self._file.execute("begin immediate")
         try:
             for connection in everybody:
                 with connection.tenant.lock:
-                    written.append((connection, self._write_tenant(connection)))
+                    written.append((connection, self._save_tenant(connection)))
             self._file.execute("commit")
         except BaseException:
             if self._file.in_transaction:
                 self._file.execute("rollback")
             raise
         for connection, logged in written:
-            self._logged[_owner(connection)] = logged
-            _forget_touched(connection.tenant)
+            self._log_lengths[_build_owner_key(connection)] = logged
+            _mark_saved(connection.tenant)
 
-    def _write_tenant(self, connection: Connection) -> Logged:
-        owner, tenant = _owner(connection), connection.tenant
+    def _save_tenant(self, connection: NangoConnection) -> LogLengths:
+        owner, tenant = _build_owner_key(connection), connection.tenant
         present = connection in self._nango.connections
         self._file.execute(
             "insert or replace into tenants values (?, ?, ?)",
-            (owner, _shape(tenant), _text(_state(connection, present=present))),
+            (owner, _render_shape(tenant), _encode(_build_state(connection, present=present))),
         )
         self._file.executemany(
             "insert or replace into objects values (?, ?, ?, ?, ?, ?)",
-            ((owner, *row) for row in _objects(tenant)),
+            ((owner, *row) for row in _list_unsaved_objects(tenant)),
         )
         self._file.executemany(
             "insert or replace into members values (?, ?, ?, ?)",
-            ((owner, *row) for row in _members(tenant)),
+            ((owner, *row) for row in _list_unsaved_members(tenant)),
         )
-        logged = self._logged.get(owner, {})
+        logged = self._log_lengths.get(owner, {})
         self._file.executemany(
             "insert or replace into log values (?, ?, ?, ?, ?)",
-            ((owner, *row) for row in _log_rows(tenant, logged)),
+            ((owner, *row) for row in _list_unsaved_changes(tenant, logged)),
         )
-        return {resource: len(entries) for resource, entries in tenant.log.items()}
+        return {resource: len(entries) for resource, entries in tenant.change_log.items()}
 
-    def _put_back(self, connection: Connection) -> None:
-        owner, tenant = _owner(connection), connection.tenant
-        found = self._rows("select shape, state from tenants where owner = ?", owner)
+    def _restore_tenant(self, connection: NangoConnection) -> None:
+        owner, tenant = _build_owner_key(connection), connection.tenant
+        found = self._query("select shape, state from tenants where owner = ?", owner)
         if not found:
             return
         ((shape, state),) = found
-        if shape != _shape(tenant):
+        if shape != _render_shape(tenant):
             raise ValueError("they were made with another seed or in other numbers")
         for resource in tenant.resources:
-            rows = self._rows(
+            rows = self._query(
                 "select number, state, name, props from objects where owner = ? and resource = ?",
                 owner,
                 resource,
             )
-            tenant.shelf(resource).put_back(
-                (number, Entity(_read(props), State(state)), name)
+            tenant.store(resource).restore(
+                (number, StoredObject(_decode(props), LifecycleState(state)), name)
                 for number, state, name, props in rows
             )
-        rows = self._rows("select number, removed, added from members where owner = ?", owner)
+        rows = self._query("select number, removed, added from members where owner = ?", owner)
         for number, removed, added in rows:
-            members = [Member(*one) for one in _read(added)]
-            tenant.members.put_back(number, _read(removed), members)
-        for resource, entries in tenant.log.items():
-            rows = self._rows(
+            members = [Member(*one) for one in _decode(added)]
+            tenant.members.restore_changes(number, _decode(removed), members)
+        for resource, entries in tenant.change_log.items():
+            rows = self._query(
                 "select number, change from log where owner = ? and resource = ? order by position",
                 owner,
                 resource,
             )
-            entries[:] = [(number, _change(_read(change))) for number, change in rows]
-        self._logged[owner] = {name: len(entries) for name, entries in tenant.log.items()}
-        _apply(self._nango, connection, _read(state))
+            entries[:] = [(number, _parse_change(_decode(change))) for number, change in rows]
+        self._log_lengths[owner] = {
+            name: len(entries) for name, entries in tenant.change_log.items()
+        }
+        _apply_state(self._nango, connection, _decode(state))
 
-    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+    def _query(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         return self._file.execute(query, values).fetchall()
 
 
-def _owner(connection: Connection) -> str:
+def _build_owner_key(connection: NangoConnection) -> str:
     return f"{connection.provider_config_key}/{connection.connection_id}"
 
 
-def _shape(tenant: Tenant) -> str:
+def _render_shape(tenant: Tenant) -> str:
     """What the tenant was made with; what is not in the file follows from it."""
-    made = (tenant.users.base, tenant.groups.base, tenant.sites.base, tenant.members.made_with)
-    return _text([tenant.seed, tenant.tenant_id, *made])
+    made = (
+        tenant.users.generated_count,
+        tenant.groups.generated_count,
+        tenant.sites.generated_count,
+        tenant.members.parameters,
+    )
+    return _encode([tenant.seed, tenant.tenant_id, *made])
 
 
-def _state(connection: Connection, *, present: bool) -> dict[str, Any]:
+def _build_state(connection: NangoConnection, *, present: bool) -> dict[str, Any]:
     tenant = connection.tenant
     return {
-        "mutated": tenant.mutated,
+        "mutated": tenant.mutation_count,
         "delta_epoch": tenant.delta_epoch,
         "page_epoch": tenant.page_epoch,
         "present": present,
         "metadata": connection.metadata,
-        "refused": sorted(connection.refused),
-        "refresh": {name: getattr(connection.refresh, name) for name in _REFRESH},
+        "refused": sorted(connection.refused_resources),
+        "refresh": {name: getattr(connection.refresh, name) for name in _REFRESH_FIELDS},
     }
 
 
-def _apply(nango: Nango, connection: Connection, state: dict[str, Any]) -> None:
+def _apply_state(nango: Nango, connection: NangoConnection, state: dict[str, Any]) -> None:
     tenant = connection.tenant
-    tenant.mutated = state["mutated"]
+    tenant.mutation_count = state["mutated"]
     tenant.delta_epoch, tenant.page_epoch = state["delta_epoch"], state["page_epoch"]
-    connection.metadata, connection.refused = state["metadata"], set(state["refused"])
-    for name in _REFRESH:
+    connection.metadata, connection.refused_resources = state["metadata"], set(state["refused"])
+    for name in _REFRESH_FIELDS:
         setattr(connection.refresh, name, state["refresh"][name])
     if not state["present"]:
         nango.disconnect(connection)
 
 
-def _objects(tenant: Tenant) -> Iterator[tuple[object, ...]]:
+def _list_unsaved_objects(tenant: Tenant) -> Iterator[tuple[object, ...]]:
     for resource in tenant.resources:
-        shelf = tenant.shelf(resource)
-        for number in shelf.touched:
+        shelf = tenant.store(resource)
+        for number in shelf.unsaved:
             entity = shelf.overlay[number]
-            props = _text(entity.props)
-            yield resource, number, entity.state.value, shelf.name_of(number), props
+            props = _encode(entity.props)
+            yield resource, number, entity.state.value, shelf.custom_id_at(number), props
 
 
-def _members(tenant: Tenant) -> Iterator[tuple[object, ...]]:
-    for group in tenant.members.touched:
-        removed, added = tenant.members.changes_of(group)
-        yield group, _text(removed), _text(added)
+def _list_unsaved_members(tenant: Tenant) -> Iterator[tuple[object, ...]]:
+    for group in tenant.members.unsaved:
+        removed, added = tenant.members.get_changes(group)
+        yield group, _encode(removed), _encode(added)
 
 
-def _log_rows(tenant: Tenant, logged: Logged) -> Iterator[tuple[object, ...]]:
-    for resource, entries in tenant.log.items():
+def _list_unsaved_changes(tenant: Tenant, logged: LogLengths) -> Iterator[tuple[object, ...]]:
+    for resource, entries in tenant.change_log.items():
         first = logged.get(resource, 0)
         for position, (number, change) in enumerate(entries[first:], first):
-            yield resource, position, number, _text(_plain(change))
+            yield resource, position, number, _encode(_to_plain(change))
 
 
-def _forget_touched(tenant: Tenant) -> None:
+def _mark_saved(tenant: Tenant) -> None:
     for resource in tenant.resources:
-        tenant.shelf(resource).touched.clear()
-    tenant.members.touched.clear()
+        tenant.store(resource).unsaved.clear()
+    tenant.members.unsaved.clear()
 
 
-def _plain(change: Change) -> object:
+def _to_plain(change: LoggedChange) -> object:
     if isinstance(change, Member):
         return {"id": change.id, "type": change.type}
     return None if change is None else sorted(change)
 
 
-def _change(plain: Any) -> Change:
+def _parse_change(plain: Any) -> LoggedChange:
     if isinstance(plain, dict):
         return Member(**plain)
     return None if plain is None else frozenset[str](plain)
 
 
-def _text(value: object) -> str:
+def _encode(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def _read(text: str) -> Any:
+def _decode(text: str) -> Any:
     return msgspec.json.decode(text)

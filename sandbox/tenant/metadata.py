@@ -4,21 +4,21 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from sandbox.tenant.connections import Connection
+from sandbox.tenant.connections import NangoConnection
 from sandbox.tenant.errors import NangoError
 from sandbox.tenant.wire import Request, Response, json_response
 
-Find = Callable[[str, str], Connection | None]
+Find = Callable[[str, str], NangoConnection | None]
 
 
 def set_metadata(request: Request, find: Find) -> Response:
     """One unknown connection, and nothing is changed."""
-    asked = _asked(request.body)
+    asked = _parse_body(request.body)
     given, key, metadata = (
         asked[name] for name in ("connection_id", "provider_config_key", "metadata")
     )
     names = given if isinstance(given, list) else [given]
-    found = [_known(find, name, key) for name in names]
+    found = [_require_connection(find, name, key) for name in names]
     replaces = request.method == "POST"
     for connection in found:
         before = {} if replaces else connection.metadata or {}
@@ -26,7 +26,7 @@ def set_metadata(request: Request, find: Find) -> Response:
     return json_response(asked, 201 if replaces else 200)
 
 
-def _asked(body: bytes) -> dict[str, Any]:
+def _parse_body(body: bytes) -> dict[str, Any]:
     try:
         asked = json.loads(body)
     except ValueError:
@@ -44,7 +44,7 @@ def _asked(body: bytes) -> dict[str, Any]:
     return {name: asked[name] for name in kinds}
 
 
-def _known(find: Find, name: str, key: str) -> Connection:
+def _require_connection(find: Find, name: str, key: str) -> NangoConnection:
     connection = find(name, key)
     if connection is None:
         raise NangoError(

@@ -7,12 +7,12 @@ stand before the key.
 
 from random import Random
 
-from sandbox.tenant.shelf import SLOT, MakeTemplate, Props
+from sandbox.tenant.shelf import KEY_PLACEHOLDER, MakeTemplate, Props
 from sandbox.tenant.words import (
     CITIES,
     COMPANIES,
     DEPARTMENTS,
-    GIVEN,
+    GIVEN_NAMES,
     JOBS,
     STREETS,
     SURNAMES,
@@ -23,10 +23,10 @@ SKUS = (
     "22222222-3e5c-4b7a-9d60-0f0000000002",
     "33333333-3e5c-4b7a-9d60-0f0000000003",
 )
-NEVER = "0001-01-01T00:00:00Z"
+NEVER_CHANGED = "0001-01-01T00:00:00Z"
 
 
-def moment(rng: Random, year: int | None = None) -> str:
+def draw_time(rng: Random, year: int | None = None) -> str:
     """A time as Graph writes it, with 0, 2, 3 or 7 digits of a second."""
     digits = rng.choice((0, 0, 0, 2, 3, 7))
     fraction = f".{rng.randrange(10**digits):0{digits}d}" if digits else ""
@@ -36,41 +36,41 @@ def moment(rng: Random, year: int | None = None) -> str:
     )
 
 
-def make_user(domain: str) -> MakeTemplate:
+def user_template(domain: str) -> MakeTemplate:
     """The template maker for one tenant's users."""
 
     def make(rng: Random, object_id: str) -> Props:
         kind = rng.choices(("member", "guest", "service"), (86, 10, 4))[0]
-        given, surname = rng.choice(GIVEN), rng.choice(SURNAMES)
-        props = _bare(rng, object_id, f"{given} {surname}", given, domain)
+        given, surname = rng.choice(GIVEN_NAMES), rng.choice(SURNAMES)
+        props = _make_basic(rng, object_id, f"{given} {surname}", given, domain)
         if kind == "service":
             return props
         props |= {"givenName": given, "surname": surname}
         if kind == "guest":
-            return props | _guest(rng, given, domain)
-        props |= _member(rng, given, domain)
+            return props | _make_guest(rng, given, domain)
+        props |= _make_member(rng, given, domain)
         if rng.random() < 0.5:
-            props |= _synced(rng, surname, domain)
+            props |= _make_on_premises(rng, surname, domain)
         return props
 
     return make
 
 
-def _local(given: str) -> str:
+def _build_local_part(given: str) -> str:
     """The part before the @; letters outside ASCII do not belong there."""
     letters = "".join(c for c in given.lower() if c.isascii() and c.isalpha())
-    return f"{letters or 'user'}.{SLOT}"
+    return f"{letters or 'user'}.{KEY_PLACEHOLDER}"
 
 
-def _bare(rng: Random, object_id: str, name: str, given: str, domain: str) -> Props:
+def _make_basic(rng: Random, object_id: str, name: str, given: str, domain: str) -> Props:
     return {
         "id": object_id,
-        "userPrincipalName": f"{_local(given)}@{domain}",
+        "userPrincipalName": f"{_build_local_part(given)}@{domain}",
         "displayName": name,
-        "mailNickname": _local(given),
+        "mailNickname": _build_local_part(given),
         "userType": "Member",
         "accountEnabled": rng.random() < 0.9,
-        "createdDateTime": moment(rng),
+        "createdDateTime": draw_time(rng),
         "businessPhones": [],
         "proxyAddresses": [],
         "otherMails": [],
@@ -78,8 +78,8 @@ def _bare(rng: Random, object_id: str, name: str, given: str, domain: str) -> Pr
     }
 
 
-def _guest(rng: Random, given: str, domain: str) -> Props:
-    mail = f"{_local(given)}@partner.example"
+def _make_guest(rng: Random, given: str, domain: str) -> Props:
+    mail = f"{_build_local_part(given)}@partner.example"
     props: Props = {
         "userType": "Guest",
         "userPrincipalName": f"{mail.replace('@', '_')}#EXT#@{domain}",
@@ -87,16 +87,16 @@ def _guest(rng: Random, given: str, domain: str) -> Props:
         "otherMails": [mail],
         "proxyAddresses": [f"SMTP:{mail}"],
         "externalUserState": rng.choice(("Accepted", "PendingAcceptance")),
-        "lastPasswordChangeDateTime": NEVER,
+        "lastPasswordChangeDateTime": NEVER_CHANGED,
     }
     if rng.random() < 0.5:
         props["companyName"] = rng.choice(COMPANIES)
     return props
 
 
-def _member(rng: Random, given: str, domain: str) -> Props:
+def _make_member(rng: Random, given: str, domain: str) -> Props:
     city, state, country, code, language = rng.choice(CITIES)
-    local = _local(given)
+    local = _build_local_part(given)
     props: Props = {
         "mail": f"{local}@{domain}",
         "jobTitle": rng.choice(JOBS),
@@ -108,7 +108,7 @@ def _member(rng: Random, given: str, domain: str) -> Props:
             f"smtp:{local}@mail.{domain}",
             f"SMTP:{local}@{domain}",
         ][rng.randrange(2) :],
-        "lastPasswordChangeDateTime": NEVER if rng.random() < 0.03 else moment(rng),
+        "lastPasswordChangeDateTime": NEVER_CHANGED if rng.random() < 0.03 else draw_time(rng),
         "businessPhones": [f"+46 8 {rng.randrange(100, 999)} {n}" for n in (20, 10)][
             : rng.randrange(3)
         ],
@@ -119,9 +119,9 @@ def _member(rng: Random, given: str, domain: str) -> Props:
     }
     optional: Props = {
         "officeLocation": f"{rng.randrange(1, 9)}/{rng.randrange(1000, 9999)}",
-        "employeeId": f"E{SLOT}",
+        "employeeId": f"E{KEY_PLACEHOLDER}",
         "employeeType": rng.choice(("Employee", "Contractor", "Intern")),
-        "employeeHireDate": moment(rng),
+        "employeeHireDate": draw_time(rng),
         "mobilePhone": f"+46 70 {rng.randrange(1000000, 9999999)}",
         "city": city,
         "state": state,
@@ -135,16 +135,16 @@ def _member(rng: Random, given: str, domain: str) -> Props:
     return props
 
 
-def _synced(rng: Random, surname: str, domain: str) -> Props:
+def _make_on_premises(rng: Random, surname: str, domain: str) -> Props:
     """What Entra Connect adds to a user that comes from a directory on premises."""
     unit = rng.choice(DEPARTMENTS)
     path = ",".join(f"DC={part}" for part in domain.split("."))
     return {
         "onPremisesSyncEnabled": True,
-        "onPremisesImmutableId": f"{rng.randrange(10**9):09d}{SLOT}AA==",
-        "onPremisesSamAccountName": f"c{rng.randrange(10)}{SLOT}",
-        "onPremisesDistinguishedName": f"CN={surname} {SLOT},OU={unit},{path}",
+        "onPremisesImmutableId": f"{rng.randrange(10**9):09d}{KEY_PLACEHOLDER}AA==",
+        "onPremisesSamAccountName": f"c{rng.randrange(10)}{KEY_PLACEHOLDER}",
+        "onPremisesDistinguishedName": f"CN={surname} {KEY_PLACEHOLDER},OU={unit},{path}",
         "onPremisesSecurityIdentifier": f"S-1-5-21-{rng.randrange(10**9)}-{rng.randrange(10**9)}"
-        f"-{SLOT}",
-        "onPremisesLastSyncDateTime": moment(rng, 2026),
+        f"-{KEY_PLACEHOLDER}",
+        "onPremisesLastSyncDateTime": draw_time(rng, 2026),
     }

@@ -5,15 +5,15 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING
 
-from sandbox.tenant.connections import is_plain
-from sandbox.tenant.errors import GraphError, NangoError, rejected_token
+from sandbox.tenant.connections import is_valid_connection_id
+from sandbox.tenant.errors import GraphError, NangoError, build_rejected_token
 from sandbox.tenant.graph.batch import run_batch
-from sandbox.tenant.graph.call import HOST
-from sandbox.tenant.graph.service import VERSION, Graph, shape_of
+from sandbox.tenant.graph.call import GRAPH_HOST
+from sandbox.tenant.graph.service import VERSION, GraphService, to_path_template
 from sandbox.tenant.wire import Request, Response
 
 if TYPE_CHECKING:
-    from sandbox.tenant.connections import Connection
+    from sandbox.tenant.connections import NangoConnection
     from sandbox.tenant.nango import Nango
     from sandbox.tenant.tenant import Tenant
 
@@ -21,22 +21,22 @@ _PREFIX = "nango-proxy-"
 _BATCH = f"{VERSION}$batch"
 
 
-class Proxy:
+class NangoProxy:
     """Nango's proxy. Nothing of a query is decoded or rebuilt on its way."""
 
     def __init__(self, nango: Nango, rng: Random) -> None:
         self._nango, self._rng = nango, rng
-        self._graph = Graph()
+        self._graph = GraphService()
 
-    def answer(self, request: Request) -> Response:
-        connection = self._connection(request.headers)
+    def handle(self, request: Request) -> Response:
+        connection = self._resolve_connection(request.headers)
         headers = {
             name.removeprefix(_PREFIX): value
             for name, value in request.headers.items()
             if name.startswith(_PREFIX)
         }
         path = request.path.removeprefix("/proxy").lstrip("/")
-        path = path.removeprefix(f"{HOST}/").lstrip("/")
+        path = path.removeprefix(f"{GRAPH_HOST}/").lstrip("/")
         inner = Request(
             request.method,
             path,
@@ -47,16 +47,18 @@ class Proxy:
         )
         # Changes from other threads wait, so that a page is of one moment.
         with connection.tenant.lock:
-            response = self._scripted(inner) or self._run(connection, connection.tenant, inner)
-        if self._nango.buffered and response.cut is not None:
+            response = self._run_hook(inner) or self._serve_or_fail(
+                connection, connection.tenant, inner
+            )
+        if self._nango.buffers_responses and response.cut_after is not None:
             return Response(500, chunked=False)  # Nango had not the whole body to pass on
-        if self._nango.buffered and response.status < 300:
+        if self._nango.buffers_responses and response.status < 300:
             response.chunked = False
             kept = response.headers.get("content-type", "application/json")
             response.headers = {"content-type": kept}
         return response
 
-    def _connection(self, headers: dict[str, str]) -> Connection:
+    def _resolve_connection(self, headers: dict[str, str]) -> NangoConnection:
         names = ("provider-config-key", "connection-id")
         missing = [name for name in names if not headers.get(name)]
         message = "Invalid input: expected string, received undefined"
@@ -67,7 +69,7 @@ class Proxy:
         errors += [
             {"code": "invalid_format", "message": "Invalid string", "path": [name]}
             for name in names
-            if headers.get(name) and not is_plain(headers[name])
+            if headers.get(name) and not is_valid_connection_id(headers[name])
         ]
         if errors:
             raise NangoError(400, "invalid_headers", errors=errors)
@@ -82,60 +84,66 @@ class Proxy:
         connection = self._nango.find(name, key)
         if connection is None:
             raise NangoError(400, "server_error", "Failed to get connection")
-        connection.refresh.demand()
+        connection.refresh.require_token()
         return connection
 
-    def _scripted(self, request: Request) -> Response | None:
+    def _run_hook(self, request: Request) -> Response | None:
         """The hook's answer; before it has one, it may give the connection to another tenant."""
-        self._nango.calls.graph[shape_of(request.path.removeprefix(VERSION))] += 1
+        self._nango.calls.graph[to_path_template(request.path.removeprefix(VERSION))] += 1
         hook = self._nango.before_graph
         return hook(request) if hook else None
 
-    def _run(self, connection: Connection, tenant: Tenant, request: Request) -> Response:
+    def _serve_or_fail(
+        self, connection: NangoConnection, tenant: Tenant, request: Request
+    ) -> Response:
         """One Graph request, alone or from within a batch, with the token of one tenant."""
         faults = self._nango.faults
         if faults is None:
             return self._serve(connection, tenant, request)
-        return faults.around(
+        return faults.respond(
             request,
             lambda: self._serve(connection, tenant, request),
-            lambda error: self._graph.refuse(request, error),
+            lambda error: self._graph.render_error(request, error),
         )
 
-    def _serve(self, connection: Connection, tenant: Tenant, request: Request) -> Response:
+    def _serve(self, connection: NangoConnection, tenant: Tenant, request: Request) -> Response:
         if connection.refresh.rejected and request.item is None:
-            return self._graph.refuse(request, rejected_token())
+            return self._graph.render_error(request, build_rejected_token())
         if request.path == _BATCH and request.item is None:
-            return self._batch(connection, tenant, request)
-        return self._graph.answer(tenant, request, frozenset(connection.refused))
+            return self._serve_batch(connection, tenant, request)
+        return self._graph.handle(tenant, request, frozenset(connection.refused_resources))
 
-    def _batch(self, connection: Connection, tenant: Tenant, request: Request) -> Response:
+    def _serve_batch(
+        self, connection: NangoConnection, tenant: Tenant, request: Request
+    ) -> Response:
         """Nango sends one token, so all items are the same tenant's."""
 
         def between(done: int) -> None:
-            if tenant.knobs.between_items:
-                tenant.knobs.between_items(done)
-            if tenant.knobs.mutations_between_items:
-                tenant.mutate(tenant.knobs.mutations_between_items, self._rng)
+            if tenant.options.before_next_item:
+                tenant.options.before_next_item(done)
+            if tenant.options.mutations_between_items:
+                tenant.mutate(tenant.options.mutations_between_items, self._rng)
 
         answers: list[Response] = []
 
         def run(item: Request) -> Response:
             item.connection_id = connection.connection_id
-            answers.append(self._scripted(item) or self._run(connection, tenant, item))
+            answers.append(self._run_hook(item) or self._serve_or_fail(connection, tenant, item))
             return answers[-1]
 
         try:
             body = run_batch(tenant, request, run, between, self._rng)
         except GraphError as error:
-            return self._graph.refuse(request, error)
-        return _on_one_way(answers, Response(200, body, self._graph.headers(request)))
+            return self._graph.render_error(request, error)
+        return _merge_delivery(answers, Response(200, body, self._graph.build_headers(request)))
 
 
-def _on_one_way(answers: list[Response], response: Response) -> Response:
+def _merge_delivery(answers: list[Response], response: Response) -> Response:
     """The reply to a batch; how an answer inside it travels, all of it travels."""
     response.delay = max((one.delay for one in answers), default=0.0)
-    response.trickle = max((one.trickle for one in answers), default=0.0)
-    response.cut = min((one.cut for one in answers if one.cut is not None), default=None)
+    response.trickle_delay = max((one.trickle_delay for one in answers), default=0.0)
+    response.cut_after = min(
+        (one.cut_after for one in answers if one.cut_after is not None), default=None
+    )
     response.reset = any(one.reset for one in answers)
     return response

@@ -7,20 +7,20 @@ from time import monotonic
 
 from sandbox.tenant.errors import NangoError
 
-_REASON = (
+REFRESH_REASON = (
     "The external API returned an error when trying to refresh the access token. Please try again "
     "later."
 )
-FAILED = f"Failed to get connection credentials: '{_REASON}'"
-BACKOFF = "A recent refresh attempt failed. Backing off before retrying."
-EXHAUSTED = (
+REFRESH_FAILED = f"Failed to get connection credentials: '{REFRESH_REASON}'"
+REFRESH_BACKOFF = "A recent refresh attempt failed. Backing off before retrying."
+REFRESH_EXHAUSTED = (
     "Failed to get connection credentials: 'The refresh limit has been reached for this "
     "connection.'"
 )
 
 
 @dataclass(slots=True)
-class Refresh:
+class TokenRefresh:
     """Whether a connection's token can be renewed.
 
     Once renewing failed, Nango does not try again for `backoff` seconds, even if it would work by
@@ -37,7 +37,7 @@ class Refresh:
     """Graph takes the token no longer, although Nango holds it for good: until it is renewed."""
     revoked: bool = False
     """Graph takes no new token either."""
-    forced: int = 0
+    forced_count: int = 0
     """How often a new token was asked for (`force_refresh=true`) and fetched."""
     _next_try: float = field(default=0.0, repr=False)
     _errors: list[dict[str, str]] = field(default_factory=list, repr=False)
@@ -47,32 +47,32 @@ class Refresh:
         """What the connection's row shows."""
         return [] if self.exhausted else self._errors
 
-    def demand(self) -> None:
+    def require_token(self) -> None:
         """A token for a call; raises NangoError if there is none."""
         if self.exhausted:
-            raise NangoError(424, "server_error", EXHAUSTED)
+            raise NangoError(424, "server_error", REFRESH_EXHAUSTED)
         if monotonic() < self._next_try:
-            raise NangoError(424, "connection_refresh_backoff", BACKOFF)
+            raise NangoError(424, "connection_refresh_backoff", REFRESH_BACKOFF)
         if not self.fails:
             self._errors = []
             return
         self.attempts += 1
         self._next_try = monotonic() + self.backoff
         self._errors = [{"type": "auth", "log_id": f"1787212345678_{self.attempts:012d}"}]
-        raise NangoError(400, "server_error", FAILED)
+        raise NangoError(400, "server_error", REFRESH_FAILED)
 
-    def shown(self, row: dict[str, object], *, force: bool = False) -> None:
+    def add_credentials(self, row: dict[str, object], *, force: bool = False) -> None:
         """The credentials for somebody who reads the connection itself, new ones by `force`."""
         try:
-            self.demand()
+            self.require_token()
             if force:
-                self.forced += 1
+                self.forced_count += 1
                 self.rejected = self.revoked
         except NangoError:
             payload = {"connection": row}
-            raise NangoError(424, "invalid_credentials", _REASON, payload=payload) from None
+            raise NangoError(424, "invalid_credentials", REFRESH_REASON, payload=payload) from None
 
-    def renewed(self) -> None:
+    def reauthorize(self) -> None:
         """The customer authorised the connection again: all is well at once."""
         self.fails = self.exhausted = self.rejected = self.revoked = False
         self._next_try, self._errors = 0.0, []

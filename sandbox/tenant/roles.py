@@ -4,7 +4,7 @@ import base64
 from hashlib import blake2b
 from random import Random
 
-from sandbox.tenant.ids import guid_from
+from sandbox.tenant.ids import guid_from_parts
 from sandbox.tenant.shelf import Props
 from sandbox.tenant.words import DEPARTMENTS, TEAMS
 
@@ -12,7 +12,9 @@ from sandbox.tenant.words import DEPARTMENTS, TEAMS
 def make_definition(seed: int, number: int, *, built_in: bool) -> Props:
     rng = Random(f"{seed}/role/{number}")
     # Built-in roles have the same ids in every tenant, and are their own template.
-    object_id = guid_from("built-in", number) if built_in else guid_from(seed, "role", number)
+    object_id = (
+        guid_from_parts("built-in", number) if built_in else guid_from_parts(seed, "role", number)
+    )
     name = f"{rng.choice(DEPARTMENTS)} {rng.choice(TEAMS)} Administrator {number}"
     verbs = rng.sample(("read", "create", "update", "delete"), rng.randrange(1, 4))
     props: Props = {
@@ -35,7 +37,7 @@ def make_definition(seed: int, number: int, *, built_in: bool) -> Props:
     return props
 
 
-def assignment_id(role_id: str, principal_id: str, scope: str) -> str:
+def build_assignment_id(role_id: str, principal_id: str, scope: str) -> str:
     """An opaque text of 45 characters that is stable for one role, principal and scope."""
     digest = blake2b(f"{role_id}/{principal_id}/{scope}".encode(), digest_size=32).digest()
     return base64.urlsafe_b64encode(digest).decode().rstrip("=") + "-1"
@@ -43,7 +45,7 @@ def assignment_id(role_id: str, principal_id: str, scope: str) -> str:
 
 def make_assignment(role_id: str, principal_id: str, scope: str, tenant_id: str) -> Props:
     return {
-        "id": assignment_id(role_id, principal_id, scope),
+        "id": build_assignment_id(role_id, principal_id, scope),
         "principalId": principal_id,
         "roleDefinitionId": role_id,
         "directoryScopeId": scope,

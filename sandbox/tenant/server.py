@@ -16,45 +16,45 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from sandbox.tenant.nango import Nango
 from sandbox.tenant.wire import Request, Response, json_response
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+AsgiMessage = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[AsgiMessage]]
+Send = Callable[[AsgiMessage], Awaitable[None]]
 
 _log = logging.getLogger("sandbox.tenant")
 _KEEP_ALIVE = 61  # Nango closes idle connections after about that many seconds
-_PIECES = 8
+_PIECE_COUNT = 8
 _NO_LINGER = struct.pack("ii", 1, 0)  # closing then sends a reset
 
 
-class App:
+class AsgiApp:
     """The ASGI application; `Nango.handle` has all the behaviour."""
 
     def __init__(self, nango: Nango) -> None:
         self._nango = nango
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: AsgiMessage, receive: Receive, send: Send) -> None:
         """Answer one request."""
         request = Request(
             scope["method"],
             scope["raw_path"].decode("latin-1"),
             scope["query_string"].decode("latin-1"),
             {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope["headers"]},
-            await _body(receive),
+            await _read_body(receive),
         )
-        response = self._answer(request)
+        response = self._handle(request)
         if response.delay:
             await asyncio.sleep(response.delay)
-        if response.cut is None and not response.reset:
+        if response.cut_after is None and not response.reset:
             await _send(response, send)
             return
-        if response.cut is not None:
+        if response.cut_after is not None:
             await _send_part(response, send)
         if response.reset:
             _reset(scope["state"]["transport"])
             await asyncio.sleep(0)  # so that uvicorn has seen it
         # A reply that stays without its end makes uvicorn close the connection.
 
-    def _answer(self, request: Request) -> Response:
+    def _handle(self, request: Request) -> Response:
         try:
             return self._nango.handle(request)
         except Exception:  # noqa: BLE001  a test's hook may raise anything; Nango would answer too
@@ -62,7 +62,7 @@ class App:
             return json_response({"error": {"code": "generic_error_support"}}, 500)
 
 
-async def _body(receive: Receive) -> bytes:
+async def _read_body(receive: Receive) -> bytes:
     message = await receive()
     body: bytes = message.get("body", b"")
     while message.get("more_body"):
@@ -71,7 +71,7 @@ async def _body(receive: Receive) -> bytes:
     return body
 
 
-def _start(response: Response) -> Message:
+def _build_start(response: Response) -> AsgiMessage:
     headers = [(k.encode("latin-1"), v.encode("latin-1")) for k, v in response.headers.items()]
     if not response.chunked:
         headers.append((b"content-length", str(len(response.body)).encode()))
@@ -79,16 +79,16 @@ def _start(response: Response) -> Message:
     return {"type": "http.response.start", "status": response.status, "headers": headers}
 
 
-def _pieces(body: bytes, count: int) -> Iterator[bytes]:
+def _split(body: bytes, count: int) -> Iterator[bytes]:
     size = max(-(-len(body) // count), 1)
     return (body[at : at + size] for at in range(0, len(body), size))
 
 
 async def _send(response: Response, send: Send) -> None:
-    await send(_start(response))
-    if response.trickle:
-        for piece in _pieces(response.body, _PIECES):
-            await asyncio.sleep(response.trickle)
+    await send(_build_start(response))
+    if response.trickle_delay:
+        for piece in _split(response.body, _PIECE_COUNT):
+            await asyncio.sleep(response.trickle_delay)
             await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body"})
         return
@@ -97,8 +97,8 @@ async def _send(response: Response, send: Send) -> None:
 
 async def _send_part(response: Response, send: Send) -> None:
     """The beginning of a reply that never ends."""
-    await send(_start(response))
-    part = response.body[: response.cut]
+    await send(_build_start(response))
+    part = response.body[: response.cut_after]
     if part:
         await send({"type": "http.response.body", "body": part, "more_body": True})
 
@@ -109,7 +109,7 @@ def _reset(transport: asyncio.Transport) -> None:
     transport.abort()
 
 
-class Protocol(HttpToolsProtocol):
+class ResettableHttpProtocol(HttpToolsProtocol):
     """uvicorn's HTTP, which lets the application get at the connection to break it."""
 
     def on_message_begin(self) -> None:
@@ -130,7 +130,7 @@ class Server:
         return int(self.url.rpartition(":")[2])
 
 
-def _listener(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int) -> socket.socket:
     # With its protocol named: asyncio turns Nagle's delay off only on such sockets.
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -147,10 +147,10 @@ def _listener(host: str, port: int) -> socket.socket:
 @contextmanager
 def serve(nango: Nango, host: str = "127.0.0.1", port: int = 0) -> Iterator[Server]:
     """Serve while the context is open; port 0 takes a free one. The URL answers at once."""
-    listener = _listener(host, port)
+    listener = _listen(host, port)
     config = uvicorn.Config(
-        App(nango),
-        http=Protocol,
+        AsgiApp(nango),
+        http=ResettableHttpProtocol,
         loop="asyncio",
         ws="none",
         lifespan="off",

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from sandbox.tenant.fields import Fields
+from sandbox.tenant.fields import ResourceFields
 from sandbox.tenant.ids import Guids
 
-SLOT = "\ue000"
+KEY_PLACEHOLDER = "\ue000"
 """Stands for the object's key in a template's strings."""
 
 Props = dict[str, Any]
@@ -28,45 +28,45 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-class State(Enum):
+class LifecycleState(Enum):
     LIVE = "live"
-    SOFT = "changed"
+    SOFT_DELETED = "changed"
     PURGED = "deleted"
 
 
-class View(NamedTuple):
+class Projection(NamedTuple):
     """What of an object is shown; `nulls`: unset properties are there, as null."""
 
     names: tuple[str, ...]
-    nulls: bool
+    with_nulls: bool
 
 
 @dataclass(slots=True)
-class Entity:
+class StoredObject:
     props: Props
-    state: State = State.LIVE
+    state: LifecycleState = LifecycleState.LIVE
 
 
-class Parts:
+class RenderedTemplates:
     """A rendering of all templates of a shelf, made as they are needed."""
 
-    def __init__(self, shelf: "Shelf", render: Callable[[Props], bytes]) -> None:
+    def __init__(self, shelf: "ObjectStore", render: Callable[[Props], bytes]) -> None:
         self._shelf, self._render = shelf, render
-        self._slot = SLOT.encode()
+        self._slot = KEY_PLACEHOLDER.encode()
         self._parts: list[list[bytes] | None] = [None] * shelf.guids.prefixes
 
-    def of(self, number: int) -> list[bytes]:
+    def render_template(self, number: int) -> list[bytes]:
         parts = self._parts[number]
         if parts is None:
-            parts = self._render(self._shelf.template(number)).split(self._slot)
+            parts = self._render(self._shelf.make_template(number)).split(self._slot)
             self._parts[number] = parts
         return parts
 
-    def texts(self, start: int, stop: int) -> list[bytes]:
+    def render_range(self, start: int, stop: int) -> list[bytes]:
         """The objects start..stop-1 as they were generated."""
-        keys, size = self._shelf.guids.keys.keys(start, stop), len(self._parts)
+        keys, size = self._shelf.guids.keys.keys_between(start, stop), len(self._parts)
         for index in range(start, min(stop, start + size)):
-            self.of(index % size)
+            self.render_template(index % size)
         parts: list[Any] = self._parts
         return [
             key.join(parts[index % size])
@@ -74,13 +74,13 @@ class Parts:
         ]
 
 
-class Shelf:
+class ObjectStore:
     """The objects of one resource, by index; ids of generated objects are computed."""
 
     def __init__(
         self,
         seed: int,
-        fields: Fields,
+        fields: ResourceFields,
         count: int = 0,
         make: MakeTemplate | None = None,
         *,
@@ -89,144 +89,152 @@ class Shelf:
     ) -> None:
         self.fields = fields
         self.guids = Guids(seed, fields.resource, templates)
-        self.base = count
+        self.generated_count = count
         self.total = count
-        self.overlay: dict[int, Entity] = {}
-        self.touched: set[int] = set()
+        self.overlay: dict[int, StoredObject] = {}
+        self.unsaved: set[int] = set()
         """Objects that changed since they were last kept (`state.Kept`)."""
         self._seed, self._make = seed, make
         self._templates: dict[int, Props] = {}
-        self._given: dict[str, int] = {}
-        self._names: dict[int, str] = {}
-        self._views: dict[View, Parts] = {}
-        self._whole = Parts(self, _encode)
+        self._index_by_id: dict[str, int] = {}
+        self._custom_ids: dict[int, str] = {}
+        self._renderings: dict[Projection, RenderedTemplates] = {}
+        self._whole = RenderedTemplates(self, _encode)
         self._cached_pages = cached_pages
-        self._cache: OrderedDict[tuple[View, int, int], list[bytes]] = OrderedDict()
+        self._cache: OrderedDict[tuple[Projection, int, int], list[bytes]] = OrderedDict()
 
-    def template(self, number: int) -> Props:
+    def make_template(self, number: int) -> Props:
         made = self._templates.get(number)
         if made is None:
             if self._make is None:
                 raise LookupError(f"{self.fields.resource} are not generated")
             rng = Random(f"{self._seed}/{self.fields.resource}/{number}")
-            made = self._templates[number] = self._make(rng, self.guids.prefix(number) + SLOT)
+            made = self._templates[number] = self._make(
+                rng, self.guids.prefix_at(number) + KEY_PLACEHOLDER
+            )
         return made
 
-    def generated(self, index: int) -> Props:
+    def generate(self, index: int) -> Props:
         """The object as the generator makes it, whatever happened to it since."""
         number = index % self.guids.prefixes
-        return _decode(self.guids.keys.key(index).join(self._whole.of(number)))
+        return _decode(self.guids.keys.key_at(index).join(self._whole.render_template(number)))
 
     def id_at(self, index: int) -> str:
-        return self._names.get(index) or self.guids.id_at(index)
+        return self._custom_ids.get(index) or self.guids.id_at(index)
 
     def index_of(self, object_id: str) -> int | None:
-        given = self._given.get(object_id.lower())
+        given = self._index_by_id.get(object_id.lower())
         if given is not None:
             return given
         index = self.guids.index_of(object_id)
-        if index is None or index >= self.total or index in self._names:
+        if index is None or index >= self.total or index in self._custom_ids:
             return None
         return index
 
-    def state(self, index: int) -> State:
+    def state_at(self, index: int) -> LifecycleState:
         entity = self.overlay.get(index)
-        return entity.state if entity else State.LIVE
+        return entity.state if entity else LifecycleState.LIVE
 
-    def props(self, index: int) -> Props:
+    def props_at(self, index: int) -> Props:
         entity = self.overlay.get(index)
-        return entity.props if entity else self.generated(index)
+        return entity.props if entity else self.generate(index)
 
-    def touch(self, index: int) -> Entity:
+    def edit(self, index: int) -> StoredObject:
         """The object's own entity, to be changed."""
         entity = self.overlay.get(index)
         if entity is None:
-            entity = self.overlay[index] = Entity(self.generated(index))
-        self.touched.add(index)
+            entity = self.overlay[index] = StoredObject(self.generate(index))
+        self.unsaved.add(index)
         return entity
 
     def add(self, props: Props, name: str | None = None) -> int:
         """Keep a new object; `name` is its key where ids are not computed."""
         index = self.total
         self.total += 1
-        self.touched.add(index)
-        self._put(index, Entity(props), name)
+        self.unsaved.add(index)
+        self._put(index, StoredObject(props), name)
         return index
 
-    def name_of(self, index: int) -> str | None:
+    def custom_id_at(self, index: int) -> str | None:
         """The object's key where it was given one."""
-        return self._names.get(index)
+        return self._custom_ids.get(index)
 
-    def put_back(self, objects: Iterable[tuple[int, Entity, str | None]]) -> None:
+    def restore(self, objects: Iterable[tuple[int, StoredObject, str | None]]) -> None:
         """Objects by index as they were kept; a shelf without generated ones gets no others."""
-        if not self.base:
+        if not self.generated_count:
             self.overlay.clear()
-            self._given.clear()
-            self._names.clear()
+            self._index_by_id.clear()
+            self._custom_ids.clear()
             self.total = 0
         for index, entity, name in objects:
             self._put(index, entity, name)
             self.total = max(self.total, index + 1)
-        self.touched.clear()
+        self.unsaved.clear()
 
-    def _put(self, index: int, entity: Entity, name: str | None) -> None:
+    def _put(self, index: int, entity: StoredObject, name: str | None) -> None:
         self.overlay[index] = entity
         if name is not None:
-            self._given[name.lower()] = index
-            self._names[index] = name
+            self._index_by_id[name.lower()] = index
+            self._custom_ids[index] = name
 
-    def live(self) -> Iterator[int]:
-        return (i for i in range(self.total) if self.state(i) is State.LIVE)
+    def iterate_live(self) -> Iterator[int]:
+        return (i for i in range(self.total) if self.state_at(i) is LifecycleState.LIVE)
 
-    def live_count(self) -> int:
-        gone = sum(entity.state is not State.LIVE for entity in self.overlay.values())
+    def count_live(self) -> int:
+        gone = sum(entity.state is not LifecycleState.LIVE for entity in self.overlay.values())
         return self.total - gone
 
-    def show(self, props: Props, view: View) -> bytes:
-        if view.nulls:
+    def encode(self, props: Props, view: Projection) -> bytes:
+        if view.with_nulls:
             return _encode({name: props.get(name) for name in view.names})
         return _encode({name: props[name] for name in view.names if name in props})
 
-    def text(self, index: int, view: View) -> bytes:
+    def render(self, index: int, view: Projection) -> bytes:
         entity = self.overlay.get(index)
         if entity:
-            return self.show(entity.props, view)
-        return self._parts(view).texts(index, index + 1)[0]
+            return self.encode(entity.props, view)
+        return self._get_rendering(view).render_range(index, index + 1)[0]
 
-    def texts(self, start: int, stop: int, view: View) -> list[bytes]:
+    def render_live(self, start: int, stop: int, view: Projection) -> list[bytes]:
         """The live objects at the positions start..stop-1."""
         stop = min(stop, self.total)
         touched = [i for i in range(start, stop) if i in self.overlay] if self.overlay else []
         if not touched:
-            return self._untouched(start, stop, view)
-        parts = self._parts(view)
-        found = parts.texts(start, min(stop, self.base)) if start < self.base else []
+            return self._render_generated(start, stop, view)
+        parts = self._get_rendering(view)
+        found = (
+            parts.render_range(start, min(stop, self.generated_count))
+            if start < self.generated_count
+            else []
+        )
         texts: list[bytes | None] = [*found, *([None] * (stop - start - len(found)))]
         for index in touched:
             entity = self.overlay[index]
-            live = entity.state is State.LIVE
-            texts[index - start] = self.show(entity.props, view) if live else None
+            live = entity.state is LifecycleState.LIVE
+            texts[index - start] = self.encode(entity.props, view) if live else None
         return [text for text in texts if text is not None]
 
-    def _untouched(self, start: int, stop: int, view: View) -> list[bytes]:
+    def _render_generated(self, start: int, stop: int, view: Projection) -> list[bytes]:
         key = (view, start, stop)
         texts = self._cache.get(key)
         if texts is not None:
             self._cache.move_to_end(key)
             return list(texts)
-        texts = self._parts(view).texts(start, stop)
+        texts = self._get_rendering(view).render_range(start, stop)
         if self._cached_pages:
             self._cache[key] = list(texts)
             if len(self._cache) > self._cached_pages:
                 self._cache.popitem(last=False)
         return texts
 
-    def _parts(self, view: View) -> Parts:
-        parts = self._views.get(view)
+    def _get_rendering(self, view: Projection) -> RenderedTemplates:
+        parts = self._renderings.get(view)
         if parts is None:
-            parts = self._views[view] = Parts(self, lambda props: self.show(props, view))
+            parts = self._renderings[view] = RenderedTemplates(
+                self, lambda props: self.encode(props, view)
+            )
         return parts
 
-    def rendering(self, render: Callable[[Props], bytes]) -> Parts:
+    def render_templates(self, render: Callable[[Props], bytes]) -> RenderedTemplates:
         """Another rendering of the generated objects; `render` must keep `SLOT` as it is."""
-        return Parts(self, render)
+        return RenderedTemplates(self, render)

@@ -2,15 +2,15 @@
 
 from random import Random
 
-from sandbox.tenant.churn import Churn
+from sandbox.tenant.churn import RandomChanges
 from sandbox.tenant.directory import Directory
-from sandbox.tenant.ids import guid_from
+from sandbox.tenant.ids import guid_from_parts
 from sandbox.tenant.members import Member, MemberType
 from sandbox.tenant.roles import make_definition
-from sandbox.tenant.shelf import Props, State
+from sandbox.tenant.shelf import LifecycleState, Props
 
 
-def _set(props: Props, changed: Props) -> Props:
+def _apply_properties(props: Props, changed: Props) -> Props:
     props.update(changed)
     for name in [name for name, value in changed.items() if value is ...]:
         del props[name]
@@ -36,7 +36,7 @@ class Tenant(Directory):
     def touch_user(self, user_id: str) -> None:
         """Report the user in the next delta round although nothing changed."""
         with self.lock:
-            self.log["users"].append((self.index("users", user_id), None))
+            self.change_log["users"].append((self.index_of("users", user_id), None))
 
     def delete_user(self, user_id: str, *, permanently: bool = False) -> None:
         self._delete("users", user_id, permanently=permanently)
@@ -54,7 +54,7 @@ class Tenant(Directory):
     def touch_group(self, group_id: str) -> None:
         """Report the group and all its members in the next delta round."""
         with self.lock:
-            self.log["groups"].append((self.index("groups", group_id), None))
+            self.change_log["groups"].append((self.index_of("groups", group_id), None))
 
     def delete_group(self, group_id: str, *, permanently: bool = False) -> None:
         self._delete("groups", group_id, permanently=permanently)
@@ -64,84 +64,84 @@ class Tenant(Directory):
 
     def _create(self, resource: str, props: Props) -> str:
         with self.lock:
-            shelf = self.shelf(resource)
+            shelf = self.store(resource)
             given = props.get("id")
             if given is not None and shelf.index_of(str(given)) is not None:
                 raise ValueError(f"{given} is taken")
-            made = _set(shelf.generated(shelf.total), props)
+            made = _apply_properties(shelf.generate(shelf.total), props)
             index = shelf.add(made, str(given) if given is not None else None)
-            self.log[resource].append((index, None))
+            self.change_log[resource].append((index, None))
             return str(made["id"])
 
     def _update(self, resource: str, object_id: str, props: Props) -> None:
         with self.lock:
-            index = self.index(resource, object_id)
-            entity = self.shelf(resource).touch(index)
-            if entity.state is not State.LIVE:
+            index = self.index_of(resource, object_id)
+            entity = self.store(resource).edit(index)
+            if entity.state is not LifecycleState.LIVE:
                 raise ValueError(f"{object_id} is deleted")
-            if resource in self.log and ... in props.values():
+            if resource in self.change_log and ... in props.values():
                 raise ValueError("Delta cannot tell that a property is unset again; clear it.")
             changed = {n: v for n, v in props.items() if entity.props.get(n) != v}
-            revealed = resource == "groups" and not self.shows_members(index)
-            _set(entity.props, changed)
-            if changed and resource in self.log:
-                whole = revealed and self.shows_members(index)
-                self.log[resource].append((index, None if whole else frozenset(changed)))
+            revealed = resource == "groups" and not self.has_visible_members(index)
+            _apply_properties(entity.props, changed)
+            if changed and resource in self.change_log:
+                whole = revealed and self.has_visible_members(index)
+                self.change_log[resource].append((index, None if whole else frozenset(changed)))
 
     def _delete(self, resource: str, object_id: str, *, permanently: bool) -> None:
         with self.lock:
-            index = self.index(resource, object_id)
-            entity = self.shelf(resource).touch(index)
-            entity.state = State.PURGED if permanently else State.SOFT
-            self.log[resource].append((index, None))
-            if self.knobs.removals_on_delete:
-                self._tell_memberships(resource, object_id)
+            index = self.index_of(resource, object_id)
+            entity = self.store(resource).edit(index)
+            entity.state = LifecycleState.PURGED if permanently else LifecycleState.SOFT_DELETED
+            self.change_log[resource].append((index, None))
+            if self.options.removals_on_delete:
+                self._log_memberships(resource, object_id)
 
     def _restore(self, resource: str, object_id: str) -> None:
         with self.lock:
-            index = self.index(resource, object_id)
-            entity = self.shelf(resource).touch(index)
-            if entity.state is not State.SOFT:
+            index = self.index_of(resource, object_id)
+            entity = self.store(resource).edit(index)
+            if entity.state is not LifecycleState.SOFT_DELETED:
                 raise ValueError(f"{object_id} is not deleted")
-            entity.state = State.LIVE
-            self.log[resource].append((index, None))
-            if self.knobs.readd_on_restore:
-                self._tell_memberships(resource, object_id)
+            entity.state = LifecycleState.LIVE
+            self.change_log[resource].append((index, None))
+            if self.options.readd_on_restore:
+                self._log_memberships(resource, object_id)
 
-    def _tell_memberships(self, resource: str, object_id: str) -> None:
+    def _log_memberships(self, resource: str, object_id: str) -> None:
         member = Member(object_id, "user" if resource == "users" else "group")
-        for group in self.members.groups_of(object_id):
-            self.log["groups"].append((group, member))
+        for group in self.members.find_groups(object_id):
+            self.change_log["groups"].append((group, member))
 
     # -- memberships ----------------------------------------------------------------------------
 
     def add_member(self, group_id: str, member_id: str, member_type: MemberType = "user") -> None:
         with self.lock:
-            group, member = self.index("groups", group_id), Member(member_id, member_type)
+            group, member = self.index_of("groups", group_id), Member(member_id, member_type)
             if member_type in ("user", "group"):
-                self.index(f"{member_type}s", member_id)
+                self.index_of(f"{member_type}s", member_id)
             if self.members.add(group, member):
-                self.log["groups"].append((group, member))
+                self.change_log["groups"].append((group, member))
 
     def remove_member(self, group_id: str, member_id: str) -> None:
         with self.lock:
-            group = self.index("groups", group_id)
+            group = self.index_of("groups", group_id)
             member = self.members.remove(group, member_id)
             if member is None:
                 raise LookupError(f"{member_id} is not in {group_id}.")
-            self.log["groups"].append((group, member))
+            self.change_log["groups"].append((group, member))
 
     def members_of(self, group_id: str) -> list[Member]:
         """The live members of a live group."""
         with self.lock:
-            return list(self.live_members(self.index("groups", group_id)))
+            return list(self.iterate_live_members(self.index_of("groups", group_id)))
 
     # -- sites and roles, which have no delta ---------------------------------------------------
 
     def create_site(self, **props: object) -> str:
         """A new site; returns its composite id."""
         with self.lock:
-            made = _set(self.sites.generated(self.sites.total), props)
+            made = _apply_properties(self.sites.generate(self.sites.total), props)
             if "id" in props:
                 self.sites.add(made, str(made["id"]).rpartition(",")[2])
             else:
@@ -157,7 +157,7 @@ class Tenant(Directory):
     def create_role_definition(self, **props: object) -> str:
         with self.lock:
             number = self.role_definitions.total
-            made = _set(make_definition(self.seed, number, built_in=False), props)
+            made = _apply_properties(make_definition(self.seed, number, built_in=False), props)
             self.role_definitions.add(made, str(made["id"]))
             return str(made["id"])
 
@@ -168,28 +168,32 @@ class Tenant(Directory):
         """Delete a role and its assignments, as Graph wants those gone first."""
         with self.lock:
             self._remove("role_definitions", role_id)
-            for index in list(self.role_assignments.live()):
-                if self.role_assignments.props(index)["roleDefinitionId"] == role_id:
-                    self.role_assignments.touch(index).state = State.PURGED
+            for index in list(self.role_assignments.iterate_live()):
+                if self.role_assignments.props_at(index)["roleDefinitionId"] == role_id:
+                    self.role_assignments.edit(index).state = LifecycleState.PURGED
 
     def assign_role(self, role_id: str, principal_id: str, scope: str = "/") -> str:
         """The id of the assignment, which is the same for the same three."""
         with self.lock:
-            return self._keep_assignment(role_id, principal_id, scope)
+            return self._put_assignment(role_id, principal_id, scope)
 
     def unassign_role(self, assignment_id: str) -> None:
         self._remove("role_assignments", assignment_id)
 
     def _remove(self, resource: str, object_id: str) -> None:
         with self.lock:
-            self.shelf(resource).touch(self.index(resource, object_id)).state = State.PURGED
+            self.store(resource).edit(
+                self.index_of(resource, object_id)
+            ).state = LifecycleState.PURGED
 
     # -- at random ------------------------------------------------------------------------------
 
     def mutate(self, n: int = 1, rng: Random | None = None) -> None:
         """Make `n` plausible changes over all resources."""
         with self.lock:
-            self.mutated += 1
-            churn = Churn(self, rng or Random(guid_from(self.seed, self.mutated)))
+            self.mutation_count += 1
+            churn = RandomChanges(
+                self, rng or Random(guid_from_parts(self.seed, self.mutation_count))
+            )
             for _ in range(n):
-                churn.step()
+                churn.apply_next()

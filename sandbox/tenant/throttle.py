@@ -5,33 +5,33 @@ that it refuses, the directory does not.
 """
 
 from sandbox.tenant.errors import GraphError
-from sandbox.tenant.ids import guid_from
-from sandbox.tenant.knobs import Knobs
-from sandbox.tenant.windows import Window
+from sandbox.tenant.ids import guid_from_parts
+from sandbox.tenant.knobs import TenantOptions
+from sandbox.tenant.windows import BudgetWindow
 
 _WARNING = 0.8
-_APP = guid_from("application", 1)
+_APP = guid_from_parts("application", 1)
 
 
-class Throttle:
+class ResourceUnits:
     """The budgets of one application in one tenant."""
 
     def __init__(self) -> None:
-        self._directory, self._sharepoint = Window(), Window()
+        self._directory, self._sharepoint = BudgetWindow(), BudgetWindow()
 
-    def directory(self, cost: int, knobs: Knobs, tenant_id: str) -> dict[str, str]:
+    def charge_directory(self, cost: int, options: TenantOptions, tenant_id: str) -> dict[str, str]:
         """Charge a call; the headers of its reply. Raises GraphError for one too many."""
         headers = {"x-ms-resource-unit": str(cost)}
-        limit, window = knobs.resource_units, self._directory
+        limit, window = options.resource_units, self._directory
         if not limit:
             return headers
-        window.turn(knobs.resource_unit_window)
+        window.renew_if_over(options.resource_unit_window)
         used = (window.spent + cost) / limit
         if used > _WARNING:
             headers["x-ms-throttle-limit-percentage"] = f"{used:.2f}"
         if used > 1:
             headers |= {
-                "retry-after": str(window.whole_seconds_left),
+                "retry-after": str(window.retry_after),
                 "x-ms-throttle-scope": f"Tenant_Application/ReadWrite/{_APP}/{tenant_id}",
                 "x-ms-throttle-information": "ResourceUnitLimitExceeded",
             }
@@ -39,27 +39,27 @@ class Throttle:
         window.spent += cost
         return headers
 
-    def sharepoint(self, cost: int, knobs: Knobs) -> dict[str, str]:
+    def charge_sharepoint(self, cost: int, options: TenantOptions) -> dict[str, str]:
         """Charge a call about sites; the headers of its reply. Raises GraphError likewise."""
-        limit, window = knobs.sharepoint_units, self._sharepoint
+        limit, window = options.sharepoint_units, self._sharepoint
         if not limit:
             return {}
-        window.turn(knobs.sharepoint_window)
+        window.renew_if_over(options.sharepoint_unit_window)
         window.spent += cost
         if window.spent < limit * _WARNING:
             return {}
         headers = {
             "ratelimit-limit": str(limit),
             "ratelimit-remaining": str(max(limit - window.spent, 0)),
-            "ratelimit-reset": str(window.whole_seconds_left),
+            "ratelimit-reset": str(window.retry_after),
         }
         if window.spent > limit:
-            headers["retry-after"] = str(window.whole_seconds_left)
-            raise busy(knobs.sharepoint_status, headers)
+            headers["retry-after"] = str(window.retry_after)
+            raise build_sharepoint_throttled(options.sharepoint_status, headers)
         return headers
 
 
-def busy(status: int, headers: dict[str, str]) -> GraphError:
+def build_sharepoint_throttled(status: int, headers: dict[str, str]) -> GraphError:
     """SharePoint's refusal, whose reason is nested."""
     if status == 503:
         return GraphError(503, "serviceNotAvailable", "The service is unavailable.", headers)

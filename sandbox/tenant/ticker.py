@@ -44,4 +44,4 @@ class Ticker:
         """No request is answered between the changes and the time when they are kept."""
         with self._nango.lock:
             tenant.mutate(self._n, self._rng)
-            self._nango.changed()
+            self._nango.on_change()

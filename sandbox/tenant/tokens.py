@@ -11,68 +11,68 @@ from dataclasses import astuple, dataclass
 from enum import IntEnum
 from hashlib import blake2b
 
-from sandbox.tenant.errors import bad_request
+from sandbox.tenant.errors import build_bad_request
 
 _LAYOUT = struct.Struct(">BIQQQQIH")
 _MAC = 6
 
 
-class Mode(IntEnum):
+class TokenMode(IntEnum):
     LIST = 1
     """A page of a plain list."""
-    FIRST = 2
+    INITIAL = 2
     """A page of a delta round that enumerates everything."""
     ROUND = 3
     """A page of a delta round over what changed."""
-    DELTA = 4
+    ROUND_START = 4
     """The start of a delta round."""
 
 
 @dataclass(frozen=True, slots=True)
-class Cursor:
-    mode: Mode
+class TokenCursor:
+    mode: TokenMode
     epoch: int
-    mask: int
+    select_mask: int
     """The selected properties."""
-    base: int = 0
+    next_round_at: int = 0
     """Where the next round starts in the log."""
-    at: int = 0
+    position: int = 0
     """A position in the list or in the log."""
     offset: int = 0
     """A slot within the group at that position."""
-    page: int = 0
+    page_number: int = 0
     """Pages served so far."""
-    top: int = 0
+    page_size: int = 0
 
 
-class Tokens:
+class TokenCodec:
     """Writes and reads one tenant's links; `secret` ties a token to its tenant."""
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
 
-    def _mac(self, payload: bytes, link: str) -> bytes:
+    def _compute_mac(self, payload: bytes, link: str) -> bytes:
         return blake2b(
             payload + link.encode(), key=self._secret, digest_size=_MAC, usedforsecurity=False
         ).digest()
 
-    def write(self, cursor: Cursor, link: str) -> str:
+    def encode(self, cursor: TokenCursor, link: str) -> str:
         """The token that ends `link`, which is all of the URL before it."""
         payload = _LAYOUT.pack(*astuple(cursor))
-        text = base64.b64encode(payload + self._mac(payload, link)).decode()
+        text = base64.b64encode(payload + self._compute_mac(payload, link)).decode()
         text = text.rstrip("=").replace("+", "%2B").replace("/", "_")
         return f"{text[:4]}.{text[4:]}%2B-_"
 
-    def read(self, token: str, link: str) -> Cursor:
+    def decode(self, token: str, link: str) -> TokenCursor:
         """The cursor, if token and link are byte for byte what was written."""
         text = token.replace(".", "", 1).removesuffix("%2B-_").replace("%2B", "+").replace("_", "/")
         try:
             data = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
             payload, mac = data[:-_MAC], data[-_MAC:]
             mode, *rest = _LAYOUT.unpack(payload)
-            cursor = Cursor(Mode(mode), *rest)
+            cursor = TokenCursor(TokenMode(mode), *rest)
         except (ValueError, struct.error):
-            raise bad_request("The page token is badly formed.") from None
-        if mac != self._mac(payload, link) or token != self.write(cursor, link):
-            raise bad_request("The page token does not belong to this link.")
+            raise build_bad_request("The page token is badly formed.") from None
+        if mac != self._compute_mac(payload, link) or token != self.encode(cursor, link):
+            raise build_bad_request("The page token does not belong to this link.")
         return cursor

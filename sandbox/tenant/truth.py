@@ -16,10 +16,10 @@ from typing import Any
 
 import msgspec
 
-from sandbox.tenant.fields import ALL
+from sandbox.tenant.fields import FIELDS
 
-Row = dict[str, Any]
-Reader = Callable[[Any], Any]
+TruthRow = dict[str, Any]
+Normalize = Callable[[Any], Any]
 
 MODULUS = 1 << 64
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?Z")
@@ -33,12 +33,12 @@ class Truth:
     checksum: int
 
 
-def column_of(name: str) -> str:
+def to_column_name(name: str) -> str:
     """`onPremisesSyncEnabled` is stored as `on_premises_sync_enabled`."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
 
-def time_of(text: str) -> str | None:
+def normalize_time(text: str) -> str | None:
     """A Graph time as the mirror's columns give it back."""
     match = _TIME.fullmatch(text)
     if match is None:
@@ -70,30 +70,30 @@ _LISTS = {
 }
 
 
-def _reader(resource: str, name: str) -> Reader:
+def _choose_normalize(resource: str, name: str) -> Normalize:
     if name in _GUIDS.get(resource, ()):
         return str.lower
     if name in _LISTS:
         return sorted
-    return time_of if _is_time(name) else lambda value: value
+    return normalize_time if _is_time(name) else lambda value: value
 
 
-_READERS: dict[str, list[tuple[str, str, Reader]]] = {
-    resource: [(n, column_of(n), _reader(resource, n)) for n in fields.names]
-    for resource, fields in ALL.items()
+_COLUMNS: dict[str, list[tuple[str, str, Normalize]]] = {
+    resource: [(n, to_column_name(n), _choose_normalize(resource, n)) for n in fields.generated]
+    for resource, fields in FIELDS.items()
     if resource != "sites"
 }
 
 
-def _plain_row(resource: str, found: Mapping[str, Any]) -> Row:
-    row: Row = {}
-    for name, column, read in _READERS[resource]:
+def _build_plain_row(resource: str, found: Mapping[str, Any]) -> TruthRow:
+    row: TruthRow = {}
+    for name, column, read in _COLUMNS[resource]:
         value = found.get(name)
         row[column] = None if value is None else read(value)
     return row
 
 
-def _site_row(site: Mapping[str, Any]) -> Row:
+def _build_site_row(site: Mapping[str, Any]) -> TruthRow:
     _host, collection_id, web_id = site["id"].split(",")
     collection = site.get("siteCollection") or {}
     created, modified = site.get("createdDateTime"), site.get("lastModifiedDateTime")
@@ -109,12 +109,12 @@ def _site_row(site: Mapping[str, Any]) -> Row:
         "is_personal_site": site.get("isPersonalSite"),
         "is_root": "root" in site,
         "data_location_code": collection.get("dataLocationCode"),
-        "created_date_time": created and time_of(created),
-        "last_modified_date_time": modified and time_of(modified),
+        "created_date_time": created and normalize_time(created),
+        "last_modified_date_time": modified and normalize_time(modified),
     }
 
 
-def _member_row(edge: Mapping[str, Any]) -> Row:
+def _build_member_row(edge: Mapping[str, Any]) -> TruthRow:
     name = edge["@odata.type"].removeprefix("#microsoft.graph.")
     kind = _TYPES.get(name, name)
     return {
@@ -124,34 +124,34 @@ def _member_row(edge: Mapping[str, Any]) -> Row:
     }
 
 
-def row_of(resource: str, found: Mapping[str, Any]) -> Row:
+def build_row(resource: str, found: Mapping[str, Any]) -> TruthRow:
     """The mirrored row of a Graph object (of group_members: `groupId`, `@odata.type`, `id`)."""
     if resource == "sites":
-        return _site_row(found)
+        return _build_site_row(found)
     if resource == "group_members":
-        return _member_row(found)
-    return _plain_row(resource, found)
+        return _build_member_row(found)
+    return _build_plain_row(resource, found)
 
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 
-def row_text(row: Mapping[str, Any]) -> bytes:
+def render_row(row: Mapping[str, Any]) -> bytes:
     return _encode(row)
 
 
-def digest(text: bytes) -> int:
+def hash_row(text: bytes) -> int:
     return int.from_bytes(sha256(text).digest()[:8])
 
 
-def checksum(rows: Iterable[Mapping[str, Any]]) -> int:
+def compute_checksum(rows: Iterable[Mapping[str, Any]]) -> int:
     """The checksum of rows as `row_of` forms them, in any order."""
-    return sum(digest(row_text(row)) for row in rows) % MODULUS
+    return sum(hash_row(render_row(row)) for row in rows) % MODULUS
 
 
-def truth_of(rows: Iterable[Mapping[str, Any]]) -> Truth:
+def truth_from_rows(rows: Iterable[Mapping[str, Any]]) -> Truth:
     count = total = 0
     for row in rows:
         count += 1
-        total += digest(row_text(row))
+        total += hash_row(render_row(row))
     return Truth(count, total % MODULUS)

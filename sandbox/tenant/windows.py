@@ -4,24 +4,24 @@ from math import ceil
 from time import monotonic
 
 
-class Window:
+class BudgetWindow:
     """What was spent of a budget, and when it begins anew."""
 
     def __init__(self) -> None:
         self._ends = 0.0
         self.spent = 0
 
-    def turn(self, length: float) -> None:
+    def renew_if_over(self, length: float) -> None:
         """Begin a new window if the last one is over, or longer than windows are by now."""
         now = monotonic()
         if not now < self._ends <= now + length:
             self._ends, self.spent = now + length, 0
 
     @property
-    def left(self) -> float:
+    def seconds_left(self) -> float:
         """Seconds until the window ends."""
         return max(self._ends - monotonic(), 0.0)
 
     @property
-    def whole_seconds_left(self) -> int:
-        return max(ceil(self.left), 1)
+    def retry_after(self) -> int:
+        return max(ceil(self.seconds_left), 1)

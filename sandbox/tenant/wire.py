@@ -45,15 +45,15 @@ class Response:
     headers: dict[str, str] = field(default_factory=dict)
     delay: float = 0.0
     chunked: bool = True
-    cut: int | None = None
+    cut_after: int | None = None
     """So many bytes of the body are sent, then the connection is closed."""
     reset: bool = False
     """The connection is reset: after the cut, or without one before a byte was sent."""
-    trickle: float = 0.0
+    trickle_delay: float = 0.0
     """Seconds before each of the pieces in which the body is sent."""
-    lost: bool = False
+    omitted_from_batch: bool = False
     """Of an item of a batch: it is missing from the answers."""
-    verbatim: bool = False
+    keeps_header_case: bool = False
     """Of an item of a batch: its headers are shown as they are spelt here."""
 
 
@@ -61,7 +61,7 @@ def json_response(content: Any, status: int = 200, **headers: str) -> Response:
     return Response(status, encode(content), {"content-type": JSON, **headers}, chunked=False)
 
 
-def nango_refusal(error: NangoError) -> Response:
+def build_nango_error(error: NangoError) -> Response:
     content: dict[str, object] = {"code": error.code}
     if error.message:
         content["message"] = error.message

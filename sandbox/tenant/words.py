@@ -2,7 +2,7 @@
 
 from sandbox.tenant.fields import split
 
-GIVEN = split(
+GIVEN_NAMES = split(
     "Adira Bram Calla Dorin Elske Faro Ginevra Hollis Iseul Jorund Kestrel Lunete Marlo "
     "Nerys Oriel Perrin Quilla Rasmin Solvei Tamsin Ulric Vesper Wendel Xanthe Yorick Zoë "
     "Łucja Åsmund Étienne Björk Ṣafiya Σοφία Ивáра 凛花"

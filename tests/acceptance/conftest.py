@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from sandbox.servers import Home, Servers, embedded
+from sandbox.servers import Home, Servers, run_servers
 from sandbox.tenant import Nango, Server
-from tests.conftest import Cluster
+from tests.conftest import DatabaseFactory
 from tests.support.fault_proxy import FaultProxy
 from tests.support.service import Service
 from worker.store.engine import Database
@@ -19,7 +19,7 @@ MakeService = Callable[..., Service]
 
 @pytest.fixture
 def make_service(
-    database_url: str, servers: Servers, nango: Nango, _shared_server: Server, tmp_path: Path
+    database_url: str, servers: Servers, nango: Nango, nango_server: Server, tmp_path: Path
 ) -> Iterator[MakeService]:
     """Makes services on the servers that all tests share; ``more`` is added to the environment."""
     with redis.Redis.from_url(servers.redis_url) as broker:
@@ -30,7 +30,7 @@ def make_service(
         environment = {
             "DATABASE_URL": database_url,
             "REDIS_URL": servers.redis_url,
-            "NANGO_HOST": _shared_server.url,
+            "NANGO_HOST": nango_server.url,
             "NANGO_SECRET_KEY": nango.key,
         }
         made.append(Service({**environment, **more}, tmp_path))
@@ -48,14 +48,14 @@ def service(make_service: MakeService) -> Service:
 
 
 @pytest.fixture
-def nango_proxy(_shared_server: Server) -> Iterator[FaultProxy]:
+def nango_proxy(nango_server: Server) -> Iterator[FaultProxy]:
     """In front of Nango."""
-    with FaultProxy("127.0.0.1", _shared_server.port) as proxy:
+    with FaultProxy("127.0.0.1", nango_server.port) as proxy:
         yield proxy
 
 
 @dataclass
-class Ground:
+class IsolatedEnvironment:
     """A service on servers that a test may kill: nobody else uses them."""
 
     service: Service
@@ -63,13 +63,13 @@ class Ground:
     database: Database
     nango_proxy: FaultProxy
 
-    def pid(self, name: str) -> int:
+    def get_pid(self, name: str) -> int:
         """The process of ``postgres`` or ``valkey``."""
-        pid = self.servers.supervisor.pid(name)
+        pid = self.servers.supervisor.get_pid(name)
         assert pid is not None, f"{name} does not run"
         return pid
 
-    def broker(self, *command: str) -> object:
+    def run_redis(self, *command: str) -> object:
         """One command to Redis; its answer."""
         with redis.Redis.from_url(self.servers.redis_url) as client:
             answer: object = client.execute_command(*command)
@@ -80,33 +80,35 @@ class Ground:
 def own_servers(home: Path) -> Iterator[Servers]:
     """A pair that may be killed. Its commits are flushed: a killed Postgres forgets others."""
     settings = {"fsync": "off", "shared_buffers": "64MB"}
-    with embedded(Home(home / "own"), postgres_settings=settings) as running:
+    with run_servers(Home(home / "own"), postgres_settings=settings) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def own_cluster(own_servers: Servers) -> Cluster:
-    return Cluster(own_servers.database_url)
+def own_databases(own_servers: Servers) -> DatabaseFactory:
+    return DatabaseFactory(own_servers.database_url)
 
 
 @pytest.fixture
-def ground(
+def environment(
     own_servers: Servers,
-    own_cluster: Cluster,
+    own_databases: DatabaseFactory,
     nango: Nango,
     nango_proxy: FaultProxy,
     tmp_path: Path,
-) -> Iterator[Ground]:
-    url = own_cluster.fresh()
+) -> Iterator[IsolatedEnvironment]:
+    url = own_databases.create_migrated()
     environment = {
         "DATABASE_URL": url,
         "REDIS_URL": own_servers.redis_url,
         "NANGO_HOST": f"http://127.0.0.1:{nango_proxy.port}",
         "NANGO_SECRET_KEY": nango.key,
     }
-    made = Ground(Service(environment, tmp_path), own_servers, Database(url), nango_proxy)
-    made.broker("FLUSHALL")
+    made = IsolatedEnvironment(
+        Service(environment, tmp_path), own_servers, Database(url), nango_proxy
+    )
+    made.run_redis("FLUSHALL")
     yield made
     made.service.close()
     made.database.close()
-    own_cluster.drop(url)
+    own_databases.drop(url)

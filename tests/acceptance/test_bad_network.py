@@ -13,15 +13,15 @@ import pytest
 from sandbox.servers import Servers
 from sandbox.tenant import Nango, Tenant
 from tests.acceptance.conftest import MakeService
-from tests.support.fault_proxy import FaultProxy, Way
-from tests.support.mirror import mirrored
+from tests.support.fault_proxy import Direction, FaultProxy
+from tests.support.mirror import compute_mirror_truth
 from tests.support.service import (
     Service,
     assert_survived,
-    create_and_delete,
-    number_of_objects,
-    until,
-    until_exact,
+    count_objects,
+    make_every_change,
+    wait_until,
+    wait_until_exact,
 )
 from worker.store.engine import Database
 
@@ -69,9 +69,9 @@ def postgres_service(
 
 def strikes(proxy: FaultProxy, blow: Blow, seconds: float = 30) -> None:
     """Wait until a fault has struck, and mend the network."""
-    before = proxy.struck
+    before = proxy.struck_count
     blow(proxy)
-    until(lambda: proxy.struck > before, seconds, what="the fault")
+    wait_until(lambda: proxy.struck_count > before, seconds, what="the fault")
     proxy.heal()
 
 
@@ -93,17 +93,17 @@ def test_a_first_load_whose_copies_and_commits_are_cut(
     tenant = Tenant(seed=81, users=9000, groups=20, sites=20)
     nango.add_connection("contoso", tenant)
     postgres_service.start_all()
-    until(lambda: mirrored(database)["users"].count > 0, what="the first page")
+    wait_until(lambda: compute_mirror_truth(database)["users"].count > 0, what="the first page")
     blows: list[Blow] = [
-        lambda proxy: proxy.cut(after=100_000, way=Way.UP),
-        lambda proxy: proxy.reset(after=200_000, way=Way.UP),
-        lambda proxy: proxy.half_close(after=300_000, way=Way.UP),
-        lambda proxy: proxy.half_close(after=1_000, way=Way.DOWN),
+        lambda proxy: proxy.cut(after=100_000, way=Direction.UP),
+        lambda proxy: proxy.reset(after=200_000, way=Direction.UP),
+        lambda proxy: proxy.half_close(after=300_000, way=Direction.UP),
+        lambda proxy: proxy.half_close(after=1_000, way=Direction.DOWN),
     ]
     for blow in blows:
         strikes(postgres_proxy, blow)
-    until_exact(database, tenant, seconds=60, what="the rest of the load")
-    assert_survived(postgres_service, database, tenant, told=number_of_objects(tenant))
+    wait_until_exact(database, tenant, seconds=60, what="the rest of the load")
+    assert_survived(postgres_service, database, tenant, told=count_objects(tenant))
 
 
 @pytest.mark.timeout(360)
@@ -113,18 +113,18 @@ def test_deltas_over_a_bad_line_to_postgres(
     tenant = Tenant(seed=82, users=300, groups=5, sites=20)
     nango.add_connection("contoso", tenant)
     postgres_service.start_all()
-    until_exact(database, tenant, what="the first load")
+    wait_until_exact(database, tenant, what="the first load")
     blows: list[Blow] = [
-        lambda proxy: strikes(proxy, lambda it: it.cut(after=3_000, way=Way.UP, times=3)),
+        lambda proxy: strikes(proxy, lambda it: it.cut(after=3_000, way=Direction.UP, times=3)),
         lambda proxy: strikes(proxy, lambda it: it.reset(after=2_000, times=3)),
         lambda proxy: strikes(proxy, lambda it: it.half_close(after=500, times=3)),
         lasts(3, FaultProxy.refuse),
-        lasts(8, FaultProxy.swallow),
+        lasts(8, FaultProxy.black_hole),
     ]
     for blow in blows:
-        create_and_delete(tenant)
+        make_every_change(tenant)
         blow(postgres_proxy)
-        until_exact(database, tenant, seconds=60, what="the changes")
+        wait_until_exact(database, tenant, seconds=60, what="the changes")
     assert_survived(postgres_service, database, tenant)
 
 
@@ -132,9 +132,9 @@ REDIS_BLOWS: list[Blow] = [
     FaultProxy.drop,
     lambda proxy: strikes(proxy, lambda it: it.reset(after=100, times=4)),
     lambda proxy: strikes(proxy, lambda it: it.half_close(after=100, times=4)),
-    lambda proxy: strikes(proxy, lambda it: it.half_close(way=Way.UP, times=4)),
+    lambda proxy: strikes(proxy, lambda it: it.half_close(way=Direction.UP, times=4)),
     lasts(3, FaultProxy.refuse),
-    lasts(12, FaultProxy.swallow),
+    lasts(12, FaultProxy.black_hole),
 ]
 
 
@@ -150,12 +150,12 @@ def test_a_bad_line_to_redis_ends_no_process(
     tenant = Tenant(seed=83, users=300, groups=5, sites=30)
     nango.add_connection("contoso", tenant)
     service.start_all()
-    until_exact(database, tenant, what="the first load")
+    wait_until_exact(database, tenant, what="the first load")
     for blow in REDIS_BLOWS:
-        create_and_delete(tenant)
+        make_every_change(tenant)
         blow(redis_proxy)
-        create_and_delete(tenant)
-        until_exact(database, tenant, seconds=150, what="the changes")
+        make_every_change(tenant)
+        wait_until_exact(database, tenant, seconds=150, what="the changes")
     assert_survived(service, database, tenant)
 
 
@@ -165,14 +165,14 @@ def test_a_bad_line_to_nango(
 ) -> None:
     service = make_service(NANGO_HOST=f"http://127.0.0.1:{nango_proxy.port}")
     tenant = Tenant(seed=84, users=9000, groups=20, sites=20)
-    objects = number_of_objects(tenant)
+    objects = count_objects(tenant)
     nango.add_connection("contoso", tenant)
     service.start_all()
     for cut in (FaultProxy.cut, FaultProxy.reset, FaultProxy.half_close):
         strikes(nango_proxy, lambda proxy, cut=cut: cut(proxy, after=50_000))  # type: ignore[misc]
-    lasts(5, FaultProxy.swallow)(nango_proxy)
+    lasts(5, FaultProxy.black_hole)(nango_proxy)
     lasts(2, FaultProxy.refuse)(nango_proxy)
-    until_exact(database, tenant, seconds=90, what="the load")
+    wait_until_exact(database, tenant, seconds=90, what="the load")
     assert_survived(service, database, tenant, told=objects)
 
 
@@ -197,7 +197,7 @@ def lines(
 
 @pytest.mark.long
 @pytest.mark.timeout(800)
-@pytest.mark.parametrize("blow", [FaultProxy.swallow, FaultProxy.refuse])
+@pytest.mark.parametrize("blow", [FaultProxy.black_hole, FaultProxy.refuse])
 @pytest.mark.parametrize("away", ["postgres", "redis", "nango"])
 def test_a_minute_of_silence_during_a_first_load(
     lines: Lines, database: Database, nango: Nango, away: str, blow: Blow
@@ -206,10 +206,10 @@ def test_a_minute_of_silence_during_a_first_load(
     nango.add_connection("contoso", tenant)
     lines.proxies["nango"].delay(0.2)
     lines.service.start_all()
-    until(lambda: mirrored(database)["users"].count > 0, what="the first page")
+    wait_until(lambda: compute_mirror_truth(database)["users"].count > 0, what="the first page")
     lasts(60, blow)(lines.proxies[away])
-    until_exact(database, tenant, seconds=200, what="the load")
-    assert_survived(lines.service, database, tenant, told=number_of_objects(tenant))
-    create_and_delete(tenant)
-    until_exact(database, tenant, seconds=150, what="the changes")
+    wait_until_exact(database, tenant, seconds=200, what="the load")
+    assert_survived(lines.service, database, tenant, told=count_objects(tenant))
+    make_every_change(tenant)
+    wait_until_exact(database, tenant, seconds=150, what="the changes")
     assert_survived(lines.service, database, tenant)

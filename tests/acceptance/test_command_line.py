@@ -10,21 +10,21 @@ import psycopg
 import pytest
 
 from sandbox.tenant import Nango, Response, Server, Tenant
-from tests.conftest import Cluster
+from tests.conftest import DatabaseFactory
 from tests.support.forked import run_command
-from tests.support.mirror import assert_exact, scalar
+from tests.support.mirror import assert_exact, fetch_scalar
 from worker.store.engine import Database
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def run(database_url: str, nango: Nango, _shared_server: Server) -> Run:
+def run(database_url: str, nango: Nango, nango_server: Server) -> Run:
     """Runs tenant-mirror as a process of its own."""
     base = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")}
     base |= {
         "DATABASE_URL": database_url,
-        "NANGO_HOST": _shared_server.url,
+        "NANGO_HOST": nango_server.url,
         "NANGO_SECRET_KEY": nango.key,
         "TENANT_MIRROR_RETRY_SECONDS": "0.1",
         "COLUMNS": "200",
@@ -66,7 +66,7 @@ def test_a_tenant_is_discovered_synced_verified_and_shown(
 
 def test_a_refused_resource_is_partial(run: Run, nango: Nango) -> None:
     tenant = Tenant(seed=31, users=5, groups=2)
-    tenant.knobs.refused = {"groups"}
+    tenant.options.refused_resources = {"groups"}
     nango.add_connection("contoso", tenant)
     run("connections", "discover")
     done = run("sync", "contoso")
@@ -121,11 +121,11 @@ def retired(run: Run, nango: Nango) -> None:
 
 def test_a_retired_connection_is_forgotten(run: Run, nango: Nango, database: Database) -> None:
     retired(run, nango)
-    rows = scalar(database, "select count(*) from directory.users")
+    rows = fetch_scalar(database, "select count(*) from directory.users")
     silent = run("forget", "contoso")
     assert silent.returncode == 2
     assert "--yes" in silent.stderr
-    assert scalar(database, "select count(*) from directory.users") == rows
+    assert fetch_scalar(database, "select count(*) from directory.users") == rows
     done = run("forget", "contoso", "--yes", "--json")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
@@ -148,7 +148,7 @@ def test_forgetting_asks_on_a_terminal(run: Run, nango: Nango, database: Databas
         assert "entra/contoso, Contoso" in done.stderr
     assert "forgotten" in done.stdout
     assert "directory.users: 20" in done.stdout
-    assert scalar(database, "select count(*) from directory.users") == 0
+    assert fetch_scalar(database, "select count(*) from directory.users") == 0
 
 
 def test_a_live_connection_is_not_forgotten(run: Run, nango: Nango, database: Database) -> None:
@@ -157,7 +157,7 @@ def test_a_live_connection_is_not_forgotten(run: Run, nango: Nango, database: Da
     done = run("forget", "contoso", "--yes")
     assert done.returncode == 1
     assert "delete it in Nango" in done.stderr
-    assert scalar(database, "select status from sync.connections") == "active"
+    assert fetch_scalar(database, "select status from sync.connections") == "active"
 
 
 def test_of_connections_with_one_address_the_live_one_is_meant(
@@ -177,7 +177,7 @@ def test_of_connections_with_one_address_the_live_one_is_meant(
     assert unclear.returncode == 2
     assert "1 (entra/again, retired), 2 (entra/again, retired); say the number" in unclear.stderr
     assert run("forget", "2", "--yes").returncode == 0
-    assert scalar(database, "select array_agg(id) from sync.connections") == [1]
+    assert fetch_scalar(database, "select array_agg(id) from sync.connections") == [1]
 
 
 def test_wrong_settings_of_a_customer_are_shown(run: Run, nango: Nango) -> None:
@@ -235,8 +235,8 @@ def test_bad_input_gives_a_plain_sentence_and_a_code(
     assert "pw@" not in done.stderr
 
 
-def test_a_database_without_our_schema_says_what_to_run(run: Run, cluster: Cluster) -> None:
-    empty = cluster.empty()
+def test_a_database_without_our_schema_says_what_to_run(run: Run, cluster: DatabaseFactory) -> None:
+    empty = cluster.create_empty()
     done = run("status", DATABASE_URL=empty)
     assert done.returncode == 2
     assert "tenant-mirror migrate" in done.stderr
@@ -246,8 +246,8 @@ def test_a_database_without_our_schema_says_what_to_run(run: Run, cluster: Clust
     assert run("status", DATABASE_URL=empty).returncode == 0
 
 
-def test_migrating_to_a_revision_and_beside_a_snapshot(run: Run, cluster: Cluster) -> None:
-    empty = cluster.empty()
+def test_migrating_to_a_revision_and_beside_a_snapshot(run: Run, cluster: DatabaseFactory) -> None:
+    empty = cluster.create_empty()
     assert "none -> 0001" in run("migrate", "--to", "0001", DATABASE_URL=empty).stdout
     assert "0001 -> 0002" in run("migrate", "--to", "2", DATABASE_URL=empty).stdout
     unknown = run("migrate", "--to", "0999", DATABASE_URL=empty)

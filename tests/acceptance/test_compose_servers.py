@@ -20,10 +20,10 @@ from redis.exceptions import NoPermissionError
 from sqlalchemy.engine import make_url
 
 from sandbox.servers import Home, Servers
-from sandbox.servers.binaries import postgres_programs, valkey_program
+from sandbox.servers.binaries import find_postgres_programs, find_valkey_program
 from sandbox.tenant import Nango, Server, Tenant
-from tests.support.mirror import assert_exact, scalar
-from tests.support.service import Service, until, until_exact
+from tests.support.mirror import assert_exact, fetch_scalar
+from tests.support.service import Service, wait_until, wait_until_exact
 from worker.store.engine import Database
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,10 +80,10 @@ def valkey(secrets: Path, home: Path) -> Iterator[int]:
     assert words.pop(0) == "valkey-server"
     words = [str(mine) if word == f"/run/secrets/{users.name}" else word for word in words]
     place = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(secrets.parent)]
-    program = valkey_program(Home(home / "18"))
+    program = find_valkey_program(Home(home / "18"))
     server = subprocess.Popen([program, *words, *place], stdout=subprocess.DEVNULL)
     with redis.Redis(port=port, username="health", password="none") as client:
-        until(lambda: answers(client), 20, "an answer to the health check")
+        wait_until(lambda: answers(client), 20, "an answer to the health check")
     yield port
     server.terminate()
     server.wait(20)
@@ -103,7 +103,7 @@ def database_url(secrets: Path, servers: Servers, home: Path) -> Iterator[str]:
     The embedded server has a role of that name already, so this one gets another.
     """
     url = make_url(servers.database_url)
-    psql = postgres_programs(Home(home / "18")) / "psql"
+    psql = find_postgres_programs(Home(home / "18")) / "psql"
     script = (ROOT / "deploy" / "postgres-role.sql").read_text().replace("tenant_mirror", ROLE)
     given = SERVICES["postgres"]["environment"]["DATABASE_PASSWORD_FILE"]
     subprocess.run(
@@ -134,13 +134,13 @@ def stack(
     valkey: int,
     database_url: str,
     nango: Nango,
-    _shared_server: Server,
+    nango_server: Server,
     tmp_path: Path,
 ) -> Iterator[Stack]:
     """The service with its settings in files, as Compose gives them."""
     redis_url = (secrets / "redis-url").read_text().replace("@valkey:6379", f"@127.0.0.1:{valkey}")
     files = {"database-url": database_url, "redis-url": redis_url, "nango-secret-key": nango.key}
-    environment = {"NANGO_HOST": _shared_server.url, "TMPDIR": str(tmp_path)}
+    environment = {"NANGO_HOST": nango_server.url, "TMPDIR": str(tmp_path)}
     for name, value in files.items():
         file = tmp_path / name
         file.write_text(value)
@@ -191,20 +191,28 @@ def test_the_service_works_with_no_more_rights_than_compose_gives_it(
     assert [health(stack, name) for name in RUNNING] == [1] * 5, "nothing runs yet"
     for name in RUNNING:
         start(stack, name)
-    until_exact(stack.database, tenant, seconds=120)
+    wait_until_exact(stack.database, tenant, seconds=120)
     tenant.mutate(20)
-    until_exact(stack.database, tenant, seconds=120)
+    wait_until_exact(stack.database, tenant, seconds=120)
     assert_exact(stack.database, tenant)
     delivered = "select count(*) from events.positions p join sync.leases l using (connection_id)"
-    until(lambda: scalar(stack.database, delivered + " where p.seq = l.event_seq") == 1, 60, "all")
-    until(lambda: [health(stack, name) for name in RUNNING] == [0] * 5, 60, "health")
+    wait_until(
+        lambda: fetch_scalar(stack.database, delivered + " where p.seq = l.event_seq") == 1,
+        60,
+        "all",
+    )
+    wait_until(lambda: [health(stack, name) for name in RUNNING] == [0] * 5, 60, "health")
 
     role = "select rolsuper or rolcreatedb or rolcreaterole or rolbypassrls from pg_roles"
-    assert scalar(stack.database, f"{role} where rolname = current_user") is False
+    assert fetch_scalar(stack.database, f"{role} where rolname = current_user") is False
     owner = "select pg_get_userbyid(datdba) from pg_database where datname = current_database()"
-    assert scalar(stack.database, owner) == scalar(stack.database, "select current_user") == ROLE
-    assert stack.service.ended() == {}
-    assert stack.service.bugs() == []
+    assert (
+        fetch_scalar(stack.database, owner)
+        == fetch_scalar(stack.database, "select current_user")
+        == ROLE
+    )
+    assert stack.service.find_ended() == {}
+    assert stack.service.find_bugs() == []
     with stack.redis("test", "test") as admin:
         refused = [(one["object"], one["context"]) for one in admin.acl_log()]
         assert refused == [], "the service asked for no more"
@@ -214,11 +222,11 @@ def test_the_service_works_with_no_more_rights_than_compose_gives_it(
         assert admin.xlen("tenant-mirror:events") > 0
 
     # Frozen processes are no longer healthy, and nobody can command them through the broker.
-    stack.service.signal("worker", signal.SIGSTOP)
+    stack.service.send_signal("worker", signal.SIGSTOP)
     time.sleep(2)
     assert health(stack, "worker", "--within", "1") == 1
-    stack.service.signal("worker", signal.SIGCONT)
-    until(lambda: health(stack, "worker") == 0, 30, "the worker")
+    stack.service.send_signal("worker", signal.SIGCONT)
+    wait_until(lambda: health(stack, "worker") == 0, 30, "the worker")
 
 
 @pytest.mark.parametrize(

@@ -23,15 +23,21 @@ from sqlalchemy import text
 
 from models.sink import SinkKind, SinkStart
 from sandbox.tenant import Nango, Tenant
-from tests.acceptance.conftest import Ground
+from tests.acceptance.conftest import IsolatedEnvironment
 from tests.support import consumer
 from tests.support.consumer import Fold
-from tests.support.folded import counters, in_stream, missing, steps_back, unlike
+from tests.support.folded import (
+    count_steps_back,
+    find_differences,
+    find_missing,
+    read_counters,
+    read_stream,
+)
 from tests.support.forked import run_command
-from tests.support.hook import Hook
-from tests.support.mirror import checked, scalar
-from tests.support.receiver import Receiver, receiving
-from tests.support.service import is_exact, resend_lost, until
+from tests.support.hook import WebhookConsumer
+from tests.support.mirror import fetch_scalar, verify_connection
+from tests.support.receiver import WebhookReceiver, run_receiver
+from tests.support.service import is_exact, resend_lost, wait_until
 from worker.core.process_identity import parse_identity
 from worker.store import sink_admin
 from worker.sync.approve import approve_held
@@ -62,8 +68,8 @@ OPEN = (
 class Play:
     """Everything that runs, and what may befall it."""
 
-    ground: Ground
-    hook: Hook
+    ground: IsolatedEnvironment
+    hook: WebhookConsumer
     tenants: list[Tenant]
     path: Path
     fold: Fold
@@ -86,41 +92,41 @@ class Play:
 
     def serving(self, sink: str = STREAM_SINK) -> str:
         """The relay that serves a sink."""
-        until(lambda: self._holder(sink) is not None, what=f"a relay for {sink}")
+        wait_until(lambda: self._holder(sink) is not None, what=f"a relay for {sink}")
         found = parse_identity(str(self._holder(sink)))
         assert found is not None
-        (name,) = (n for n, it in self.ground.service.running.items() if it.pid == found.pid)
+        (name,) = (n for n, it in self.ground.service.processes.items() if it.pid == found.pid)
         return name
 
     def _holder(self, sink: str) -> str | None:
-        found: str | None = scalar(self.ground.database, HOLDER, name=sink)
+        found: str | None = fetch_scalar(self.ground.database, HOLDER, name=sink)
         return found
 
     def lapse(self, pid: int) -> None:
         """The leases of a relay end now; nobody waits 15 seconds here."""
         self.takeovers += 1
-        with self.ground.database.begin() as connection:
-            found = connection.execute(text("select distinct holder from events.sinks"))
+        with self.ground.database.open_transaction() as db:
+            found = db.execute(text("select distinct holder from events.sinks"))
             for holder in found.scalars().all():
                 identity = parse_identity(str(holder))
                 if identity is not None and identity.pid == pid:
-                    connection.execute(LAPSE, {"holder": holder})
+                    db.execute(LAPSE, {"holder": holder})
 
     def await_events(self) -> None:
-        until(lambda: len(counters(self.ground.database)) == 2, what="both customers")
-        until(lambda: self.fold.position("/connections/1") > 0, what="the first events")
+        wait_until(lambda: len(read_counters(self.ground.database)) == 2, what="both customers")
+        wait_until(lambda: self.fold.position("/connections/1") > 0, what="the first events")
 
     # ---- blows
 
     def await_crash(self, name: str) -> None:
         """A relay that was started to die between delivery and position."""
-        pid = self.ground.service.running[name].pid
+        pid = self.ground.service.processes[name].pid
         assert self.ground.service.wait_for_end(name) == -signal.SIGKILL
         self.lapse(pid)
 
     def kill_relay(self) -> None:
         name = self.serving()
-        pid = self.ground.service.running[name].pid
+        pid = self.ground.service.processes[name].pid
         self.ground.service.kill(name)
         self.lapse(pid)
         self.start_relay(name)
@@ -128,15 +134,15 @@ class Play:
     def crash_relay(self) -> None:
         """Kill one right after a delivery: the serving one makes room for it."""
         name = self.serving()
-        pid = self.ground.service.running[name].pid
+        pid = self.ground.service.processes[name].pid
         self.ground.service.kill(name)
         self.start_relay(name, TENANT_MIRROR_CRASH_AT="events-delivered:2")
-        doomed = self.ground.service.running[name].pid
-        for other in [one for one in self.ground.service.running if one.startswith("relay")]:
+        doomed = self.ground.service.processes[name].pid
+        for other in [one for one in self.ground.service.processes if one.startswith("relay")]:
             if other != name:
                 self.ground.service.stop(other)
         self.lapse(pid)
-        assert doomed == self.ground.service.running[name].pid
+        assert doomed == self.ground.service.processes[name].pid
         self.await_crash(name)
         for other in RELAYS:
             self.start_relay(other)
@@ -146,17 +152,19 @@ class Play:
         service = self.ground.service
         self._hang()
         name = self.serving(HOOK_SINK)
-        pid = service.running[name].pid
+        pid = service.processes[name].pid
         self._stop_outside_transactions(name)
         self.lapse(pid)
         self.hook.release()
-        until(lambda: self.serving(HOOK_SINK) != name, what="a relay that takes over")
+        wait_until(lambda: self.serving(HOOK_SINK) != name, what="a relay that takes over")
         self.prompt()
-        wanted = counters(self.ground.database)
-        until(lambda: self._is_hooked(wanted), what="the webhook's share")
-        said = len(service.log(name))
-        service.signal(name, signal.SIGCONT)
-        until(lambda: bool(ENDED.search(service.log(name)[said:])), what="the zombie's end")
+        wanted = read_counters(self.ground.database)
+        wait_until(lambda: self._is_hooked(wanted), what="the webhook's share")
+        said = len(service.read_log(name))
+        service.send_signal(name, signal.SIGCONT)
+        wait_until(
+            lambda: bool(ENDED.search(service.read_log(name)[said:])), what="the zombie's end"
+        )
         self.takeovers += 1
 
     def _stop_outside_transactions(self, name: str) -> None:
@@ -164,23 +172,23 @@ class Play:
         service = self.ground.service
 
         def stopped() -> bool:
-            service.signal(name, signal.SIGSTOP)
+            service.send_signal(name, signal.SIGSTOP)
             time.sleep(0.05)
-            if not scalar(self.ground.database, OPEN):
+            if not fetch_scalar(self.ground.database, OPEN):
                 return True
-            service.signal(name, signal.SIGCONT)
+            service.send_signal(name, signal.SIGCONT)
             return False
 
-        until(stopped, what="a moment without a transaction")
+        wait_until(stopped, what="a moment without a transaction")
 
     def kill_redis(self) -> None:
-        before = self.ground.pid("valkey")
+        before = self.ground.get_pid("valkey")
         self.takeovers += 1
         os.kill(before, signal.SIGKILL)
         supervisor = self.ground.servers.supervisor
-        until(
+        wait_until(
             lambda: (
-                supervisor.pid("valkey") not in (None, before) and supervisor.is_ready("valkey")
+                supervisor.get_pid("valkey") not in (None, before) and supervisor.is_ready("valkey")
             ),
             what="the restart of Redis",
         )
@@ -188,17 +196,17 @@ class Play:
 
     def keep_all(self) -> None:
         """Have Redis write to its file what it acknowledges, before it does so."""
-        self.ground.broker("CONFIG", "SET", "appendfsync", "always")
+        self.ground.run_redis("CONFIG", "SET", "appendfsync", "always")
 
     def prompt(self, turns: int = 1) -> None:
         """What is committed from now on is in the consumer's tables soon."""
         database = self.ground.database
         for _ in range(turns):
-            before = counters(database)[1]
+            before = read_counters(database)[1]
             self.tenants[0].mutate(2)
-            until(lambda before=before: self._has_changed(before), what="a change")  # type: ignore[misc]
-            wanted = counters(database)[1]
-            until(
+            wait_until(lambda before=before: self._has_changed(before), what="a change")  # type: ignore[misc]
+            wanted = read_counters(database)[1]
+            wait_until(
                 lambda wanted=wanted: self.fold.position("/connections/1") >= wanted,  # type: ignore[misc]
                 PROMPT,
                 "the delivery of a change",
@@ -206,13 +214,13 @@ class Play:
 
     def _has_changed(self, before: int) -> bool:
         self._operate()
-        return counters(self.ground.database)[1] > before
+        return read_counters(self.ground.database)[1] > before
 
     def _operate(self) -> None:
         """What operators do: look at held deletions; and what time does: claims that were lost."""
         resend_lost(self.ground.database)
-        with self.ground.database.begin() as connection:
-            held = connection.execute(HELD).scalars().all()
+        with self.ground.database.open_transaction() as db:
+            held = db.execute(HELD).scalars().all()
         for number in held:
             approve_held(self.ground.database, number)
 
@@ -220,26 +228,26 @@ class Play:
         """While the webhook hangs, the stream goes on."""
         self._hang()
         self.prompt(3)
-        assert self.hook.hanging
+        assert self.hook.is_hanging
         self.hook.release()
 
     def _hang(self) -> None:
         """Have the webhook hang, with more to come than fits into its request."""
         self.hook.hang()
         self.tenants[0].mutate(3 * BATCH)
-        until(self._is_hanging, what="a request that hangs")
+        wait_until(self._is_hanging, what="a request that hangs")
 
     def _is_hanging(self) -> bool:
         self._retry_now()
-        return self.hook.hanging
+        return self.hook.is_hanging
 
     def freeze_consumer(self) -> None:
         """Stop the consumer where Redis hands it nothing more: its read has timed out, too."""
-        self.ground.service.signal("consumer", signal.SIGSTOP)
-        until(lambda: not self._is_reading(), what="the end of the consumer's blocking read")
+        self.ground.service.send_signal("consumer", signal.SIGSTOP)
+        wait_until(lambda: not self._is_reading(), what="the end of the consumer's blocking read")
 
     def _is_reading(self) -> bool:
-        listed = self.ground.broker("CLIENT", "LIST")
+        listed = self.ground.run_redis("CLIENT", "LIST")
         assert isinstance(listed, bytes)
         clients = [set(line.split()) for line in listed.decode().splitlines()]
         assert clients, "Redis lists at least the client that asks"
@@ -251,7 +259,7 @@ class Play:
         Asked in this order: what comes between the two questions is not taken for delivered.
         """
         came = self._has_changed(self.fold.position("/connections/1"))
-        return came and bool(scalar(self.ground.database, delivered(STREAM_SINK)))
+        return came and bool(fetch_scalar(self.ground.database, delivered(STREAM_SINK)))
 
     def command(self, *arguments: str) -> None:
         """What an operator types."""
@@ -261,24 +269,29 @@ class Play:
     def assert_late_comer(self) -> None:
         """Whoever came later has the same, from a snapshot on."""
         database, fold = self.ground.database, Fold()
-        until(lambda: bool(scalar(database, delivered(LATE))), what="the end of the late stream")
-        fold.take(in_stream(self.ground.servers.redis_url, LATE))
-        assert (fold.complaints, fold.lacking) == ([], {})
-        assert list(unlike(database, fold)) == []
+        wait_until(
+            lambda: bool(fetch_scalar(database, delivered(LATE))), what="the end of the late stream"
+        )
+        fold.apply(read_stream(self.ground.servers.redis_url, LATE))
+        assert (fold.errors, fold.gaps) == ([], {})
+        assert list(find_differences(database, fold)) == []
 
     # ---- the end
 
     def at_rest(self) -> None:
         """Changes have stopped: everything arrives."""
         database = self.ground.database
-        self.hook.moody = False
-        until(self._is_exact, 60, what="the mirror of it all")
-        until(lambda: not missing(self.fold, counters(database)), what="the end of the stream")
-        until(lambda: self._is_hooked(counters(database)), what="the last request")
+        self.hook.fails_randomly = False
+        wait_until(self._is_exact, 60, what="the mirror of it all")
+        wait_until(
+            lambda: not find_missing(self.fold, read_counters(database)),
+            what="the end of the stream",
+        )
+        wait_until(lambda: self._is_hooked(read_counters(database)), what="the last request")
 
     def _is_hooked(self, wanted: Mapping[int, int]) -> bool:
         self._retry_now()
-        return not missing(self.hook.fold, wanted)
+        return not find_missing(self.hook.fold, wanted)
 
     def _is_exact(self) -> bool:
         self._operate()
@@ -287,30 +300,32 @@ class Play:
     def _retry_now(self) -> None:
         """As an operator does who knows that the receiver is well again."""
         later = "select retry_at > clock_timestamp() + interval '8 s' from events.sinks"
-        if scalar(self.ground.database, f"{later} where name = :name", name=HOOK_SINK):
-            with self.ground.database.begin() as connection:
-                sink_admin.resume(connection, HOOK_SINK)
+        if fetch_scalar(self.ground.database, f"{later} where name = :name", name=HOOK_SINK):
+            with self.ground.database.open_transaction() as db:
+                sink_admin.resume_sink(db, HOOK_SINK)
 
     def assert_told(self) -> None:
         """Everything that was promised to consumers."""
         database = self.ground.database
-        for number in counters(database):
-            assert checked(database, number).problems == []
+        for number in read_counters(database):
+            assert verify_connection(database, number).problems == []
         for fold in (self.fold, self.hook.fold):
-            assert fold.complaints == []
-            assert fold.lacking == {}
-            assert list(unlike(database, fold)) == []
-        assert self.ground.service.ended() == {}
-        assert self.ground.service.bugs() == []
+            assert fold.errors == []
+            assert fold.gaps == {}
+            assert list(find_differences(database, fold)) == []
+        assert self.ground.service.find_ended() == {}
+        assert self.ground.service.find_bugs() == []
 
     def assert_in_order(self) -> None:
         """Nothing was skipped, and nothing came again without a blow that explains it."""
-        back = steps_back(in_stream(self.ground.servers.redis_url, STREAM))
-        assert set(back) == {f"/connections/{number}" for number in counters(self.ground.database)}
+        back = count_steps_back(read_stream(self.ground.servers.redis_url, STREAM))
+        assert set(back) == {
+            f"/connections/{number}" for number in read_counters(self.ground.database)
+        }
         assert max(back.values()) <= self.takeovers
-        hooked = steps_back(self.hook.accepted)
+        hooked = count_steps_back(self.hook.accepted)
         assert hooked.keys() == back.keys()
-        assert max(hooked.values()) <= self.takeovers + self.hook.hung
+        assert max(hooked.values()) <= self.takeovers + self.hook.hung_count
 
 
 def delivered(sink: str) -> str:
@@ -340,7 +355,7 @@ def changing(tenants: list[Tenant], rng: Random) -> Iterator[None]:
         thread.join()
 
 
-def add_sinks(ground: Ground, receiver: Receiver) -> None:
+def add_sinks(ground: IsolatedEnvironment, receiver: WebhookReceiver) -> None:
     stream = sink_admin.NewSink(
         STREAM_SINK,
         SinkKind.REDIS_STREAM,
@@ -360,13 +375,13 @@ def add_sinks(ground: Ground, receiver: Receiver) -> None:
         {"keys": [receiver.secret]},
         start=SinkStart.OLDEST,
     )
-    with ground.database.begin() as connection:
+    with ground.database.open_transaction() as db:
         for one in (stream, hook):
-            sink_admin.add(connection, one, None)
+            sink_admin.add_sink(db, one, None)
 
 
 @pytest.fixture
-def play(ground: Ground, nango: Nango, tmp_path: Path) -> Iterator[Play]:
+def play(environment: IsolatedEnvironment, nango: Nango, tmp_path: Path) -> Iterator[Play]:
     """Two customers, two sinks, and everything but the relays up."""
     tenants = [
         Tenant(seed=91, users=400, groups=20, sites=10),
@@ -375,15 +390,21 @@ def play(ground: Ground, nango: Nango, tmp_path: Path) -> Iterator[Play]:
     for number, tenant in enumerate(tenants):
         nango.add_connection(f"customer-{number}", tenant)
     fold = Fold(tmp_path / "consumer.sqlite")
-    with receiving() as receiver:
-        made = Play(ground, Hook(receiver, Random(91)), tenants, tmp_path / "consumer.sqlite", fold)
+    with run_receiver() as receiver:
+        made = Play(
+            environment,
+            WebhookConsumer(receiver, Random(91)),
+            tenants,
+            tmp_path / "consumer.sqlite",
+            fold,
+        )
         made.keep_all()
-        add_sinks(ground, receiver)
-        ground.service.start_all()
+        add_sinks(environment, receiver)
+        environment.service.start_all()
         made.start_consumer()
         yield made
         made.hook.release()
-        ground.service.close()
+        environment.service.close()
         fold.close()
 
 
@@ -410,7 +431,7 @@ def test_consumers_end_with_the_mirror_through_kills_of_relays_redis_and_themsel
     play.at_rest()
     play.assert_told()
     play.assert_in_order()
-    assert play.hook.answers.get(429)
+    assert play.hook.answer_counts.get(429)
     play.assert_late_comer()
 
 
@@ -423,18 +444,18 @@ def test_what_a_redis_forgot_is_missed_and_delivered_once_more(play: Play) -> No
     play.freeze_consumer()
     had = play.fold.position("/connections/1")
     play.tenants[0].mutate(20)
-    until(play.is_delivered, what="the delivery of changes that nobody reads")
-    play.ground.broker("DEL", STREAM)
-    service.signal("consumer", signal.SIGCONT)
+    wait_until(play.is_delivered, what="the delivery of changes that nobody reads")
+    play.ground.run_redis("DEL", STREAM)
+    service.send_signal("consumer", signal.SIGCONT)
     play.tenants[0].mutate(20)
-    until(lambda: play.fold.lacking == {"/connections/1": had + 1}, what="what is missed")
+    wait_until(lambda: play.fold.gaps == {"/connections/1": had + 1}, what="what is missed")
     assert play.fold.position("/connections/1") == had
     play.command(
         "events", "replay", STREAM_SINK, *(f"--from {had + 1} --connection 1 --yes".split())
     )
     play.at_rest()
     play.assert_told()
-    assert play.fold.position("/connections/1") == counters(database)[1] > had
+    assert play.fold.position("/connections/1") == read_counters(database)[1] > had
 
 
 @pytest.mark.long
@@ -461,4 +482,4 @@ def test_consumers_end_with_the_mirror_through_minutes_of_blows(play: Play, seed
         play.at_rest()
         play.assert_told()
         play.assert_in_order()
-        play.hook.moody = True
+        play.hook.fails_randomly = True

@@ -9,16 +9,23 @@ from sandbox.tenant import Nango, Tenant
 from tests.acceptance.conftest import MakeService
 from tests.support.fault_proxy import FaultProxy
 from tests.support.forked import run_command
-from tests.support.mirror import scalar
-from tests.support.namespaces import in_own_pid_namespace
-from tests.support.service import CELERY, PLAIN, Service, assert_survived, is_exact, until
+from tests.support.mirror import fetch_scalar
+from tests.support.namespaces import wrap_in_pid_namespace
+from tests.support.service import (
+    CELERY,
+    WORKER_OPTIONS,
+    Service,
+    assert_survived,
+    is_exact,
+    wait_until,
+)
 from worker.store.engine import Database
-from worker.tasks.queues import MAINTENANCE, SYNCS
+from worker.tasks.queues import MAINTENANCE, SLICE_QUEUES
 
 
 def start_in_container(service: Service, name: str, node: str, queues: str) -> None:
-    command = [*CELERY, "worker", "-Q", queues, "-c", "1", "-n", f"{node}@test", *PLAIN]
-    service.launch(name, in_own_pid_namespace(command))
+    command = [*CELERY, "worker", "-Q", queues, "-c", "1", "-n", f"{node}@test", *WORKER_OPTIONS]
+    service.launch(name, wrap_in_pid_namespace(command))
 
 
 def living_workers(service: Service) -> list[dict[str, Any]]:
@@ -37,15 +44,15 @@ def test_workers_in_containers_of_one_host_name_leave_each_others_work_alone(
     nango_proxy.delay(0.3)
     start_in_container(service, "maintenance", "maintenance", MAINTENANCE)
     for name in ("worker", "twin"):
-        start_in_container(service, name, "worker", ",".join(SYNCS))
-    until(lambda: len(living_workers(service)) == 3, what="a line for each worker")
+        start_in_container(service, name, "worker", ",".join(SLICE_QUEUES))
+    wait_until(lambda: len(living_workers(service)) == 3, what="a line for each worker")
     twins = [one["name"] for one in living_workers(service) if one["name"].startswith("worker@")]
     assert twins == ["worker@test:1"] * 2, "equal in all that a person knows them by"
     service.start_beat()
-    until(lambda: is_exact(database, tenant), 90, what="the first load")
+    wait_until(lambda: is_exact(database, tenant), 90, what="the first load")
     for name in ("worker", "twin", "maintenance"):
-        assert "left to another process" not in service.log(name), name
-    assert scalar(database, "select count(*) from sync.runs where trigger = 'backfill'") == 1
+        assert "left to another process" not in service.read_log(name), name
+    assert fetch_scalar(database, "select count(*) from sync.runs where trigger = 'backfill'") == 1
     service.kill("twin")
-    until(lambda: len(living_workers(service)) == 2, what="one line less")
+    wait_until(lambda: len(living_workers(service)) == 2, what="one line less")
     assert_survived(service, database, tenant)

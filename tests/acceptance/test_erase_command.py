@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from sandbox.tenant import Nango, Server, Tenant
 from tests.support.forked import run_command
-from tests.support.mirror import checked, scalar
+from tests.support.mirror import fetch_scalar, verify_connection
 from worker.store.engine import Database
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -21,12 +21,12 @@ NOBODY = "00000000-1111-2222-3333-444444444444"
 
 
 @pytest.fixture
-def run(database_url: str, nango: Nango, _shared_server: Server) -> Run:
+def run(database_url: str, nango: Nango, nango_server: Server) -> Run:
     """Runs tenant-mirror as a process of its own."""
     base = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")}
     base |= {
         "DATABASE_URL": database_url,
-        "NANGO_HOST": _shared_server.url,
+        "NANGO_HOST": nango_server.url,
         "NANGO_SECRET_KEY": nango.key,
         "COLUMNS": "200",
     }
@@ -65,7 +65,7 @@ def named(database: Database, person: str) -> int:
              + (select count(*) from directory.users where id::text like :who)
              + (select count(*) from directory.group_members where member_id::text like :who)
     """
-    return int(scalar(database, statement, who=f"%{person}%"))
+    return int(fetch_scalar(database, statement, who=f"%{person}%"))
 
 
 def test_a_person_is_erased_shown_kept_away_and_let_back(
@@ -142,7 +142,7 @@ def test_what_is_known_nowhere_is_refused_unless_it_is_said_what_it_is(
 
 
 def test_a_sink_that_is_behind_is_named(run: Run, database: Database, person: str) -> None:
-    with database.begin() as connection:
+    with database.open_transaction() as connection:
         connection.execute(
             text(
                 "insert into events.sinks (name, kind, status) values ('crm', 'webhook', 'paused')"
@@ -156,8 +156,8 @@ def test_a_sink_that_is_behind_is_named(run: Run, database: Database, person: st
     lift = run("erase", "contoso", person, "--lift")
     assert lift.returncode == 1
     assert "'crm' (paused)" in lift.stderr
-    with database.begin() as connection:
-        connection.execute(text("delete from events.sinks"))
+    with database.open_transaction() as db:
+        db.execute(text("delete from events.sinks"))
     again = run("erase", "contoso", person, "--yes")
     assert again.returncode == 0, again.stderr
     assert named(database, person) == 0
@@ -170,18 +170,18 @@ def test_who_is_killed_in_the_middle_goes_on_the_next_time(
     killed = run("erase", "contoso", person, "--yes", TENANT_MIRROR_CRASH_AT=point)
     assert killed.returncode == -signal.SIGKILL
     under_way = "select pending is not null from sync.erasures"
-    assert scalar(database, under_way)
+    assert fetch_scalar(database, under_way)
     assert "under way" in run("erase", "contoso", "--list").stdout
-    assert checked(database).problems == []
+    assert verify_connection(database).problems == []
     assert run("sync", "contoso", "--full").returncode == 0
     again = run("erase", "contoso", person, "--yes", "--json")
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout)["new"] is False
     assert named(database, person) == 0
-    assert scalar(database, under_way) is False
+    assert fetch_scalar(database, under_way) is False
     closing = """
         select count(*) from events.change_events e join sync.erasures r on r.last_seq = e.seq
          where e.resource = 'users' and e.change = 'deleted'
     """
-    assert scalar(database, closing) == 1
-    assert checked(database).problems == []
+    assert fetch_scalar(database, closing) == 1
+    assert verify_connection(database).problems == []

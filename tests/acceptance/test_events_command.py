@@ -29,19 +29,19 @@ from sandbox.tenant import Nango, Tenant
 from tests.conftest import Mirror
 from tests.support.fault_proxy import FaultProxy
 from tests.support.forked import COMMAND, run_command
-from tests.support.mirror import last_seq, scalar
-from tests.support.service import until
-from worker.core.errors import Fenced
+from tests.support.mirror import fetch_scalar, read_last_seq
+from tests.support.service import wait_until
+from worker.core.errors import LeaseLost
 from worker.core.value import SecretStr
-from worker.events.ledger import append
+from worker.events.ledger import append_events
 from worker.relay.relay import Relay
 from worker.store import sinks
 from worker.store.change import Change
 from worker.store.engine import Database
-from worker.store.lease import interrupting
-from worker.store.sink_admin import sinks_overview
+from worker.store.lease import interrupt_writer
+from worker.store.sink_admin import list_sinks
 from worker.sync.discover import discover
-from worker.sync.run import Kit
+from worker.sync.run import Runtime
 
 Done = subprocess.CompletedProcess[str]
 LINE = re.compile(
@@ -92,8 +92,8 @@ class Following:
 class Ground:
     """Some customers with events, a Redis, and the command line."""
 
-    def __init__(self, kit: Kit, nango: Nango, database_url: str, redis_url: str) -> None:
-        self.kit, self.nango = kit, nango
+    def __init__(self, runtime: Runtime, nango: Nango, database_url: str, redis_url: str) -> None:
+        self.kit, self.nango = runtime, nango
         self.database = Database(database_url, pool_size=9)
         self.redis: Any = redis.Redis.from_url(redis_url)
         self.redis_url = redis_url
@@ -127,8 +127,8 @@ class Ground:
             tenant = Tenant(seed=number, users=1, groups=0, sites=0)
             self.nango.add_connection(f"customer-{number}", tenant)
         discover(self.kit.database, self.kit.nango, self.kit.settings)
-        with self.database.begin() as connection:
-            found = connection.execute(text("select id from sync.connections order by id"))
+        with self.database.open_transaction() as db:
+            found = db.execute(text("select id from sync.connections order by id"))
             return list(found.scalars())
 
     @contextmanager
@@ -140,8 +140,8 @@ class Ground:
             Change(kind, str(uuid.uuid4()), None, None, b'{"mail": "a@example.com"}')
             for _ in range(count)
         ]
-        with interrupting(self.database, connection_id) as tx:
-            append(tx, [(RESOURCES["users"], changes)], run_id=None)
+        with interrupt_writer(self.database, connection_id) as tx:
+            append_events(tx, [(RESOURCES["users"], changes)], run_id=None)
             yield
 
     def write(self, connection_id: int, count: int, **more: Any) -> None:
@@ -170,19 +170,19 @@ class Ground:
     def deliver(self) -> None:
         """Have a relay deliver all there is."""
         with self.relay():
-            until(lambda: self.waiting() == 0)
+            wait_until(lambda: self.waiting() == 0)
 
     def waiting(self) -> int:
-        with self.database.begin() as connection:
-            return int(sinks_overview(connection, "feed")[0]["waiting"])
+        with self.database.open_transaction() as db:
+            return int(list_sinks(db, "feed")[0]["waiting"])
 
     def received(self) -> list[bytes]:
         """The envelopes in the stream, doubles and all."""
         return [entry[b"event"] for _, entry in self.redis.xrange(self.stream)]
 
     def positions(self) -> dict[int, int]:
-        with self.database.begin() as connection:
-            found = connection.execute(text("select connection_id, seq from events.positions"))
+        with self.database.open_transaction() as db:
+            found = db.execute(text("select connection_id, seq from events.positions"))
             return {row[0]: row[1] for row in found}
 
     def replay(self, *arguments: str) -> Done:
@@ -198,8 +198,10 @@ class Ground:
 
 
 @pytest.fixture
-def ground(kit: Kit, nango: Nango, database_url: str, servers: Servers) -> Iterator[Ground]:
-    made = Ground(kit, nango, database_url, servers.redis_url)
+def environment(
+    runtime: Runtime, nango: Nango, database_url: str, servers: Servers
+) -> Iterator[Ground]:
+    made = Ground(runtime, nango, database_url, servers.redis_url)
     yield made
     made.close()
 
@@ -210,79 +212,83 @@ def spelt(line: str) -> re.Match[str]:
     return found
 
 
-def test_the_last_events_are_told_in_order_with_names(mirror: Mirror, ground: Ground) -> None:
+def test_the_last_events_are_told_in_order_with_names(mirror: Mirror, environment: Ground) -> None:
     mirror.tenant.mutate(30)
     mirror.sync()
-    last = last_seq(ground.database)
-    lines = [spelt(line) for line in ground.tail()]
+    last = read_last_seq(environment.database)
+    lines = [spelt(line) for line in environment.tail()]
     assert [int(line["seq"]) for line in lines] == list(range(last - 19, last + 1))
     assert {line["owner"].strip() for line in lines} == {"Contoso"}
-    changed = next(spelt(line) for line in ground.tail("--last", "500", "--change", "updated"))
+    changed = next(spelt(line) for line in environment.tail("--last", "500", "--change", "updated"))
     where = "select concat(changed, ' ', object_id) from events.change_events where seq = :seq"
-    kept = scalar(ground.database, where, seq=int(changed["seq"]))
+    kept = fetch_scalar(environment.database, where, seq=int(changed["seq"]))
     columns = re.fullmatch(r"  (.+) \((.+)\)", changed["rest"])
     assert columns
     assert columns[2].replace(" ", "") == kept.partition("}")[0][1:]
     member = next(
         spelt(line)
-        for line in ground.tail("--from", "oldest", "--limit", "999", "--resource", "group_members")
+        for line in environment.tail(
+            "--from", "oldest", "--limit", "999", "--resource", "group_members"
+        )
     )
     assert re.fullmatch(r"  \D.* in \D.*", member["rest"]), "people have names, not ids"
 
 
-def test_what_is_told_for_programs_is_what_a_sink_gets(mirror: Mirror, ground: Ground) -> None:
+def test_what_is_told_for_programs_is_what_a_sink_gets(mirror: Mirror, environment: Ground) -> None:
     mirror.tenant.mutate(25)
     mirror.sync()
-    ground.add()
-    ground.deliver()
-    lines = [line.encode() for line in ground.tail("--from", "oldest", "--json")]
-    assert lines == ground.received()
+    environment.add()
+    environment.deliver()
+    lines = [line.encode() for line in environment.tail("--from", "oldest", "--json")]
+    assert lines == environment.received()
     for line in lines:
         event = JSONFormat().read(CloudEvent, line)
         assert event.get_type().startswith("tenantmirror.")
         assert event.get_extension("partitionkey") == "1"
-    prefixed = ground.run("events", "tail", "--json", TENANT_MIRROR_EVENT_PREFIX="com.example")
+    prefixed = environment.run("events", "tail", "--json", TENANT_MIRROR_EVENT_PREFIX="com.example")
     assert json.loads(prefixed.stdout.splitlines()[0])["type"].startswith("com.example.")
 
 
-def test_only_what_was_asked_for_is_told(mirror: Mirror, ground: Ground) -> None:
+def test_only_what_was_asked_for_is_told(mirror: Mirror, environment: Ground) -> None:
     mirror.tenant.mutate(40)
     mirror.sync()
     options = ("--resource", "users", "--resource", "groups", "--change", "updated")
     for more in (("--last", "9999"), ("--from", "oldest"), ("--from", "1", "--connection", "1")):
-        lines = [json.loads(line) for line in ground.tail("--json", *options, *more)]
+        lines = [json.loads(line) for line in environment.tail("--json", *options, *more)]
         wanted = (
             "select array_agg(seq order by seq) from events.change_events"
             " where resource in ('users', 'groups') and change = 'updated'"
         )
-        assert [int(line["sequence"]) for line in lines] == scalar(ground.database, wanted)
-    assert ground.tail(*options, "--last", "0") == []
-    assert len(ground.tail("--from", "oldest", "--limit", "7")) == 7
+        assert [int(line["sequence"]) for line in lines] == fetch_scalar(
+            environment.database, wanted
+        )
+    assert environment.tail(*options, "--last", "0") == []
+    assert len(environment.tail("--from", "oldest", "--limit", "7")) == 7
 
 
-def test_a_tail_begins_where_it_is_told(ground: Ground) -> None:
-    first, second = ground.enrol(2)
+def test_a_tail_begins_where_it_is_told(environment: Ground) -> None:
+    first, second = environment.enrol(2)
     for one in (first, second, first, second):
-        ground.write(one, 3)
+        environment.write(one, 3)
     times = "select occurred_at from events.change_events where connection_id = :id and seq = :seq"
-    moment = scalar(ground.database, times, id=second, seq=2)
-    assert ground.told("--connection", str(second), "--from", "5") == [
+    moment = fetch_scalar(environment.database, times, id=second, seq=2)
+    assert environment.told("--connection", str(second), "--from", "5") == [
         (second, 5),
         (second, 6),
         (second, 7),
     ]
     expected = [(second, 2), (second, 3), (second, 4)]
     expected += [(first, 5), (first, 6), (first, 7), (second, 5), (second, 6), (second, 7)]
-    assert ground.told("--from", moment.isoformat()) == expected
-    everything = ground.told("--from", "1h")
+    assert environment.told("--from", moment.isoformat()) == expected
+    everything = environment.told("--from", "1h")
     assert len(everything) == 14
-    assert ground.told("--from", "oldest") == everything
-    assert ground.told() == everything, "the last 20, in the order of time"
-    assert ground.told("--last", "3") == everything[-3:]
+    assert environment.told("--from", "oldest") == everything
+    assert environment.told() == everything, "the last 20, in the order of time"
+    assert environment.told("--last", "3") == everything[-3:]
 
 
-def test_a_mistake_is_named(ground: Ground) -> None:
-    ground.enrol(2)
+def test_a_mistake_is_named(environment: Ground) -> None:
+    environment.enrol(2)
     for arguments, why in (
         ("--from 42", "belongs to one connection"),
         ("--from 42 --connection 1 --connection 2", "belongs to one connection"),
@@ -294,52 +300,52 @@ def test_a_mistake_is_named(ground: Ground) -> None:
         ("--resource people", "choose from"),
         ("--change moved", "choose from"),
     ):
-        done = ground.run("events", "tail", *arguments.split())
+        done = environment.run("events", "tail", *arguments.split())
         assert done.returncode == 2, arguments
         assert why in done.stderr
         assert done.stdout == ""
         assert "Traceback" not in done.stderr
 
 
-def test_what_is_not_kept_or_still_to_come_is_said(ground: Ground) -> None:
-    (one,) = ground.enrol(1)
-    ground.write(one, 9)
-    with ground.database.begin() as connection:
-        connection.execute(text("delete from events.change_events where seq <= 4"))
-    done = ground.run("events", "tail", "--connection", str(one), "--from", "2", "--json")
+def test_what_is_not_kept_or_still_to_come_is_said(environment: Ground) -> None:
+    (one,) = environment.enrol(1)
+    environment.write(one, 9)
+    with environment.database.open_transaction() as db:
+        db.execute(text("delete from events.change_events where seq <= 4"))
+    done = environment.run("events", "tail", "--connection", str(one), "--from", "2", "--json")
     assert [int(json.loads(line)["sequence"]) for line in done.stdout.splitlines()] == [
         *range(5, 11)
     ]
     assert "events before 5 are not kept any more" in done.stderr
-    late = ground.run("events", "tail", "--connection", str(one), "--from", "99")
+    late = environment.run("events", "tail", "--connection", str(one), "--from", "99")
     assert (late.returncode, late.stdout) == (0, "")
     assert "event 99 is still to come; the last is 10" in late.stderr
     assert "there is no such event" in late.stderr
 
 
-def test_following_never_skips_a_late_commit(ground: Ground) -> None:
-    first, second = ground.enrol(2)
-    tail = ground.follow("--json")
+def test_following_never_skips_a_late_commit(environment: Ground) -> None:
+    first, second = environment.enrol(2)
+    tail = environment.follow("--json")
     assert tail.events(2) == [(first, 1), (second, 1)]
-    with ground.writing(first, 2):
-        ground.write(second, 1)
+    with environment.writing(first, 2):
+        environment.write(second, 1)
         assert tail.events(1) == [(second, 2)], "written after, committed before"
-        ground.write(second, 1)
+        environment.write(second, 1)
         assert tail.events(1) == [(second, 3)]
     assert tail.events(2) == [(first, 2), (first, 3)]
-    _, _, third = ground.enrol(1)
+    _, _, third = environment.enrol(1)
     assert tail.events(1) == [(third, 1)], "a connection that came meanwhile"
-    ground.write(third, 1_500)
+    environment.write(third, 1_500)
     assert tail.events(1_500) == [(third, seq) for seq in range(2, 1_502)]
 
 
-def test_following_tells_within_a_second_and_ends_at_once(ground: Ground) -> None:
-    (one,) = ground.enrol(1)
-    tail = ground.follow()
+def test_following_tells_within_a_second_and_ends_at_once(environment: Ground) -> None:
+    (one,) = environment.enrol(1)
+    tail = environment.follow()
     assert spelt(tail.line())["resource"] == "connection"
     delays = []
     for _ in range(3):
-        ground.write(one, 1)
+        environment.write(one, 1)
         began = time.monotonic()
         tail.line()
         delays.append(time.monotonic() - began)
@@ -349,19 +355,19 @@ def test_following_tells_within_a_second_and_ends_at_once(ground: Ground) -> Non
     assert seconds < 1
 
 
-def test_following_outlives_the_loss_of_postgres(ground: Ground) -> None:
-    (one,) = ground.enrol(1)
-    url = ground.environment["DATABASE_URL"]
+def test_following_outlives_the_loss_of_postgres(environment: Ground) -> None:
+    (one,) = environment.enrol(1)
+    url = environment.environment["DATABASE_URL"]
     place = urlsplit(url)
     assert place.hostname
     assert place.port
     with FaultProxy(place.hostname, place.port) as proxy:
         through = url.replace(f":{place.port}/", f":{proxy.port}/")
-        tail = ground.follow("--json", DATABASE_URL=through)
+        tail = environment.follow("--json", DATABASE_URL=through)
         assert tail.events(1) == [(one, 1)]
         proxy.refuse()
         proxy.drop()
-        ground.write(one, 2)
+        environment.write(one, 2)
         assert tail.process.stderr is not None
         said = tail.process.stderr.readline().decode()
         assert "cannot be reached" in said
@@ -372,14 +378,14 @@ def test_following_outlives_the_loss_of_postgres(ground: Ground) -> None:
         assert tail.interrupt()[0] == 0
 
 
-def test_a_closed_pipe_ends_it_quietly(ground: Ground) -> None:
-    (one,) = ground.enrol(1)
-    ground.write(one, 3_000)
+def test_a_closed_pipe_ends_it_quietly(environment: Ground) -> None:
+    (one,) = environment.enrol(1)
+    environment.write(one, 3_000)
     command = " ".join(f"'{part}'" for part in COMMAND)
     script = f"{command} events tail --from oldest --json | head -n 2; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(
         ["/bin/bash", "-c", script],
-        env=ground.environment,
+        env=environment.environment,
         capture_output=True,
         text=True,
         timeout=60,
@@ -389,7 +395,7 @@ def test_a_closed_pipe_ends_it_quietly(ground: Ground) -> None:
     *lines, code = done.stdout.splitlines()
     assert [json.loads(line)["sequence"][-1] for line in lines] == ["1", "2"]
     assert code == "0"
-    idle = ground.follow("--last", "1")
+    idle = environment.follow("--last", "1")
     idle.line()
     assert idle.process.stdout is not None
     idle.process.stdout.close()
@@ -398,17 +404,19 @@ def test_a_closed_pipe_ends_it_quietly(ground: Ground) -> None:
     assert idle.process.stderr.read() == b""
 
 
-def test_replayed_events_arrive_again_with_the_same_ids_and_then_the_tail(ground: Ground) -> None:
-    one, _ = ground.enrol(2)
-    ground.write(one, 30)
-    ground.add()
-    with ground.relay():
-        until(lambda: len(ground.received()) == 32)
-        done = ground.replay("--connection", str(one), "--from", "11", "--yes", "--json")
+def test_replayed_events_arrive_again_with_the_same_ids_and_then_the_tail(
+    environment: Ground,
+) -> None:
+    one, _ = environment.enrol(2)
+    environment.write(one, 30)
+    environment.add()
+    with environment.relay():
+        wait_until(lambda: len(environment.received()) == 32)
+        done = environment.replay("--connection", str(one), "--from", "11", "--yes", "--json")
         assert done.returncode == 0, done.stderr
         told = json.loads(done.stdout)
-        ground.write(one, 5)
-        until(lambda: len(ground.received()) == 32 + 21 + 5)
+        environment.write(one, 5)
+        wait_until(lambda: len(environment.received()) == 32 + 21 + 5)
     assert told["events"] == 21
     assert told["connections"] == [
         {
@@ -419,109 +427,111 @@ def test_replayed_events_arrive_again_with_the_same_ids_and_then_the_tail(ground
             "oldest_kept": False,
         }
     ]
-    got = [event for event in ground.received() if json.loads(event)["partitionkey"] == str(one)]
+    got = [
+        event for event in environment.received() if json.loads(event)["partitionkey"] == str(one)
+    ]
     assert got[31:52] == got[10:31], "byte for byte"
     assert [int(json.loads(event)["sequence"]) for event in got[31:]] == [*range(11, 37)]
 
 
-def test_positions_never_move_forward(ground: Ground) -> None:
-    first, second = ground.enrol(2)
-    ground.write(first, 10)
-    ground.write(second, 10)
-    ground.add()
-    ground.deliver()
-    ground.write(first, 5)
-    ground.write(second, 5)
+def test_positions_never_move_forward(environment: Ground) -> None:
+    first, second = environment.enrol(2)
+    environment.write(first, 10)
+    environment.write(second, 10)
+    environment.add()
+    environment.deliver()
+    environment.write(first, 5)
+    environment.write(second, 5)
     back = "update events.positions set seq = 1 where connection_id = :id returning seq"
-    assert scalar(ground.database, back, id=second) == 1
+    assert fetch_scalar(environment.database, back, id=second) == 1
     times = "select occurred_at from events.change_events where connection_id = :id and seq = 6"
-    moment = scalar(ground.database, times, id=first).isoformat()
-    done = ground.replay("--from", moment, "--yes")
+    moment = fetch_scalar(environment.database, times, id=first).isoformat()
+    done = environment.replay("--from", moment, "--yes")
     assert done.returncode == 0, done.stderr
     assert "sink 'feed' gets 10 events again, of 1 connection" in done.stdout
     assert "entra/customer-0: 10 events, from 2" in done.stdout
     assert "entra/customer-1 is left alone: event 2 is next" in done.stdout
-    assert ground.positions() == {first: 1, second: 1}
-    again = ground.replay("--from", moment, "--yes")
+    assert environment.positions() == {first: 1, second: 1}
+    again = environment.replay("--from", moment, "--yes")
     assert again.returncode == 0
     assert "gets nothing again" in again.stdout
-    missing = ground.replay("--from", "99", "--connection", str(first), "--yes")
+    missing = environment.replay("--from", "99", "--connection", str(first), "--yes")
     assert missing.returncode == 2
     assert "event 99 of entra/customer-0 is still to come; the last is 16" in missing.stderr
-    assert ground.positions() == {first: 1, second: 1}
+    assert environment.positions() == {first: 1, second: 1}
 
 
-def test_what_retention_has_dropped_is_not_replayed(ground: Ground) -> None:
-    (one,) = ground.enrol(1)
-    ground.write(one, 9)
-    ground.add()
-    ground.deliver()
-    with ground.database.begin() as connection:
+def test_what_retention_has_dropped_is_not_replayed(environment: Ground) -> None:
+    (one,) = environment.enrol(1)
+    environment.write(one, 9)
+    environment.add()
+    environment.deliver()
+    with environment.database.open_transaction() as connection:
         connection.execute(text("delete from events.change_events where seq <= 4"))
     for start in (("--from", "2", "--connection", str(one)), ("--from", "oldest")):
-        with ground.database.begin() as connection:
-            connection.execute(text("update events.positions set seq = 10"))
-        done = ground.replay(*start, "--yes")
+        with environment.database.open_transaction() as db:
+            db.execute(text("update events.positions set seq = 10"))
+        done = environment.replay(*start, "--yes")
         assert "6 events, from 5, the oldest that is kept" in done.stdout, done.stderr
-        assert ground.positions() == {one: 4}
+        assert environment.positions() == {one: 4}
 
 
-def test_a_relay_that_serves_the_sink_is_fenced_first(ground: Ground) -> None:
-    (one,) = ground.enrol(1)
-    ground.write(one, 9)
-    ground.add()
-    ground.deliver()
-    with ground.database.begin() as connection:
-        (held,) = sinks.claim(connection, "test", seconds=60, limit=1)
-    assert ground.replay("--from", "oldest", "--yes").returncode == 0
-    with ground.database.begin() as connection, pytest.raises(Fenced):
-        sinks.advance(connection, held, [sinks.Position(one, 10, None)], seconds=60)
-    assert ground.positions() == {one: 0}
+def test_a_relay_that_serves_the_sink_is_fenced_first(environment: Ground) -> None:
+    (one,) = environment.enrol(1)
+    environment.write(one, 9)
+    environment.add()
+    environment.deliver()
+    with environment.database.open_transaction() as connection:
+        (held,) = sinks.claim_sinks(connection, "test", seconds=60, limit=1)
+    assert environment.replay("--from", "oldest", "--yes").returncode == 0
+    with environment.database.open_transaction() as db, pytest.raises(LeaseLost):
+        sinks.advance_positions(db, held, [sinks.Position(one, 10, None)], seconds=60)
+    assert environment.positions() == {one: 0}
     settling = "select retry_at > clock_timestamp() from events.sinks"
-    assert scalar(ground.database, settling) is True, "what it holds in hand comes first"
+    assert fetch_scalar(environment.database, settling) is True, "what it holds in hand comes first"
 
 
-def test_a_sink_is_told_only_what_it_wants_again(ground: Ground) -> None:
-    first, _ = ground.enrol(2)
-    ground.write(first, 5)
-    ground.write(first, 3, kind=ChangeKind.DELETED)
-    ground.add("--connection", str(first), "--change", "deleted")
-    ground.deliver()
-    assert len(ground.received()) == 3
-    done = ground.replay("--from", "oldest", "--yes")
+def test_a_sink_is_told_only_what_it_wants_again(environment: Ground) -> None:
+    first, _ = environment.enrol(2)
+    environment.write(first, 5)
+    environment.write(first, 3, kind=ChangeKind.DELETED)
+    environment.add("--connection", str(first), "--change", "deleted")
+    environment.deliver()
+    assert len(environment.received()) == 3
+    done = environment.replay("--from", "oldest", "--yes")
     assert "gets 3 events again, of 1 connection" in done.stdout, done.stderr
-    other = ground.replay("--from", "1", "--connection", "2", "--yes")
+    other = environment.replay("--from", "1", "--connection", "2", "--yes")
     assert other.returncode == 2
     assert "sink 'feed' gets no events of entra/customer-1" in other.stderr
-    ground.deliver()
-    assert ground.received()[3:] == ground.received()[:3]
+    environment.deliver()
+    assert environment.received()[3:] == environment.received()[:3]
 
 
-def test_a_paused_sink_is_moved_and_waits_to_be_resumed(ground: Ground) -> None:
-    (one,) = ground.enrol(1)
-    ground.write(one, 9)
-    ground.add()
-    ground.deliver()
-    assert ground.run("sinks", "pause", "feed").returncode == 0
-    done = ground.replay("--from", "oldest", "--yes")
+def test_a_paused_sink_is_moved_and_waits_to_be_resumed(environment: Ground) -> None:
+    (one,) = environment.enrol(1)
+    environment.write(one, 9)
+    environment.add()
+    environment.deliver()
+    assert environment.run("sinks", "pause", "feed").returncode == 0
+    done = environment.replay("--from", "oldest", "--yes")
     assert "it is paused; 'tenant-mirror sinks resume feed' lets it go on" in done.stdout
-    assert scalar(ground.database, "select status from events.sinks") == "paused"
-    assert ground.positions() == {one: 0}
+    assert fetch_scalar(environment.database, "select status from events.sinks") == "paused"
+    assert environment.positions() == {one: 0}
 
 
-def test_a_replay_asks_first(ground: Ground) -> None:
-    (one,) = ground.enrol(1)
-    ground.write(one, 9)
-    ground.add()
-    ground.deliver()
-    silent = ground.replay("--from", "oldest")
+def test_a_replay_asks_first(environment: Ground) -> None:
+    (one,) = environment.enrol(1)
+    environment.write(one, 9)
+    environment.add()
+    environment.deliver()
+    silent = environment.replay("--from", "oldest")
     assert silent.returncode == 2
     assert "would get 10 events again" in silent.stderr
     assert "--yes" in silent.stderr
-    assert ground.positions() == {one: 10}
+    assert environment.positions() == {one: 10}
     for answer, position in (("n", 10), ("y", 0)):
-        assert asked(ground, answer) == (position != 0)
-        assert ground.positions() == {one: position}
+        assert asked(environment, answer) == (position != 0)
+        assert environment.positions() == {one: position}
 
 
 def asked(ground: Ground, answer: str) -> int:
@@ -537,46 +547,48 @@ def asked(ground: Ground, answer: str) -> int:
     return done.returncode
 
 
-def test_a_snapshot_under_way_is_let_through_or_begun_anew(mirror: Mirror, ground: Ground) -> None:
-    ground.add()
-    ground.deliver()
+def test_a_snapshot_under_way_is_let_through_or_begun_anew(
+    mirror: Mirror, environment: Ground
+) -> None:
+    environment.add()
+    environment.deliver()
     under_way = """update events.positions set snapshot = '{"resource": "users"}' returning seq"""
-    last = scalar(ground.database, under_way)
-    refused = ground.replay("--from", "oldest", "--yes")
+    last = fetch_scalar(environment.database, under_way)
+    refused = environment.replay("--from", "oldest", "--yes")
     assert refused.returncode == 3
     assert "entra/contoso is left alone: a snapshot is under way" in refused.stdout
-    assert ground.positions() == {1: last}
+    assert environment.positions() == {1: last}
     mirror.tenant.mutate(20)
     mirror.sync()
-    done = ground.replay("--from", "snapshot", "--yes")
+    done = environment.replay("--from", "snapshot", "--yes")
     assert done.returncode == 0, done.stderr
     assert "sink 'feed' gets a snapshot of 1 connection" in done.stdout
-    present = last_seq(ground.database)
+    present = read_last_seq(environment.database)
     assert f"its rows of today, then event {present + 1:,} and what follows" in done.stdout
     kept = (
         "select p.seq || p.snapshot::text || (p.occurred_at = l.last_event_at)"
         " from events.positions p join sync.leases l using (connection_id)"
     )
-    assert scalar(ground.database, kept) == f"{present}{{}}true"
-    before = len(ground.received())
-    with ground.relay():
+    assert fetch_scalar(environment.database, kept) == f"{present}{{}}true"
+    before = len(environment.received())
+    with environment.relay():
         under_way = "select count(*) from events.positions where snapshot is not null"
-        until(lambda: scalar(ground.database, under_way) == 0)
-        ground.write(1, 1)
-        until(lambda: ground.positions() == {1: present + 1})
-    told = [json.loads(event) for event in ground.received()[before:]]
+        wait_until(lambda: fetch_scalar(environment.database, under_way) == 0)
+        environment.write(1, 1)
+        wait_until(lambda: environment.positions() == {1: present + 1})
+    told = [json.loads(event) for event in environment.received()[before:]]
     assert [event["data"]["snapshot"] for event in told] == [True] * (len(told) - 1) + [False]
     assert len(told) - 1 == sum(truth.count for truth in mirror.tenant.truth().values())
 
 
-def test_nobody_is_taken_for_another_sink(ground: Ground) -> None:
-    done = ground.replay("--from", "oldest", "--yes")
+def test_nobody_is_taken_for_another_sink(environment: Ground) -> None:
+    done = environment.replay("--from", "oldest", "--yes")
     assert done.returncode == 2
     assert "there is no sink 'feed'; 'tenant-mirror sinks list'" in done.stderr
 
 
-def test_help_teaches_with_examples(ground: Ground) -> None:
+def test_help_teaches_with_examples(environment: Ground) -> None:
     for command, example in (("tail", "--follow --resource users"), ("replay", "crm --from 2h")):
-        done = ground.run("events", command, "--help")
+        done = environment.run("events", command, "--help")
         assert done.returncode == 0
         assert f"tenant-mirror events {command} {example}" in done.stdout

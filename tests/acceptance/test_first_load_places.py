@@ -7,8 +7,8 @@ import pytest
 from sandbox.tenant import Nango, Tenant
 from tests.acceptance.conftest import MakeService
 from tests.support.fault_proxy import FaultProxy
-from tests.support.mirror import scalar
-from tests.support.service import Service, until
+from tests.support.mirror import fetch_scalar
+from tests.support.service import Service, wait_until
 from worker.store.connections import request_resync
 from worker.store.engine import Database
 
@@ -18,7 +18,9 @@ LOADED = "select count(*) from sync.runs where trigger = 'backfill' and state = 
 def large(seed: int) -> Tenant:
     """Its first load takes hundreds of calls."""
     tenant = Tenant(seed=seed, users=3000, groups=5)
-    tenant.knobs.list_page = tenant.knobs.delta_page = tenant.knobs.largest_page = 10
+    tenant.options.list_page_size = tenant.options.delta_page_size = (
+        tenant.options.max_page_size
+    ) = 10
     return tenant
 
 
@@ -44,21 +46,21 @@ def test_large_first_loads_leave_a_process_to_what_a_person_asks_for_and_to_the_
     start(service)
     service.start_maintenance()
     service.start_beat()
-    until(lambda: scalar(database, LOADED) == 1, what="the first load of the small one")
+    wait_until(lambda: fetch_scalar(database, LOADED) == 1, what="the first load of the small one")
     for seed in (2, 3, 4):
         nango.add_connection(f"large{seed}", large(seed))
     nango_proxy.delay(0.5)
     under_way = "select count(*) from sync.runs where trigger = 'backfill' and state = 'running'"
-    until(lambda: scalar(database, under_way) > 0, what="a large first load")
-    with database.begin() as connection:
-        request_resync(connection, 1, None, full=False)
+    wait_until(lambda: fetch_scalar(database, under_way) > 0, what="a large first load")
+    with database.open_transaction() as db:
+        request_resync(db, 1, None, full=False)
     asked = "select requested_at is null from sync.connections where id = 1"
-    until(lambda: bool(scalar(database, asked)), what="the resync")
+    wait_until(lambda: bool(fetch_scalar(database, asked)), what="the resync")
     runs = "select count(*) from sync.runs where trigger = 'scheduled' and state <> 'running'"
-    before = scalar(database, runs)
-    until(lambda: scalar(database, runs) > before, what="a run by the clock")
-    assert scalar(database, LOADED) < 4, "ones are still being loaded"
-    assert service.bugs() == []
+    before = fetch_scalar(database, runs)
+    wait_until(lambda: fetch_scalar(database, runs) > before, what="a run by the clock")
+    assert fetch_scalar(database, LOADED) < 4, "ones are still being loaded"
+    assert service.find_bugs() == []
 
 
 @pytest.mark.timeout(360)
@@ -72,14 +74,16 @@ def test_freed_places_are_taken_without_a_tick(
     service.start_maintenance()
     service.start_beat()
     found = "select count(*) from sync.connections"
-    until(lambda: scalar(database, found) == 8, what="discovery")
+    wait_until(lambda: fetch_scalar(database, found) == 8, what="discovery")
     service.kill("beat")
     service.start_slice_workers(1)
     service.start_beat()
-    until(lambda: scalar(database, "select count(*) from sync.runs") > 0, what="the first load")
+    wait_until(
+        lambda: fetch_scalar(database, "select count(*) from sync.runs") > 0, what="the first load"
+    )
     service.kill("beat")
-    until(lambda: scalar(database, LOADED) == 8, what="every first load")
-    assert service.bugs() == []
+    wait_until(lambda: fetch_scalar(database, LOADED) == 8, what="every first load")
+    assert service.find_bugs() == []
 
 
 @pytest.mark.timeout(360)
@@ -95,23 +99,23 @@ def test_a_long_slice_gives_its_process_to_what_a_person_asks_for(
     service.start_worker()
     service.start_maintenance()
     service.start_beat()
-    until(lambda: scalar(database, LOADED) == 2, what="the first loads")
+    wait_until(lambda: fetch_scalar(database, LOADED) == 2, what="the first loads")
     nango_proxy.delay(0.5)
     walk = (
         "update sync.streams set full_due_at = now() where resource = 'users' and connection_id ="
         " (select id from sync.connections where nango_connection_id = 'large')"
     )
-    with database.begin() as connection:
+    with database.open_transaction() as connection:
         connection.exec_driver_sql(walk)
     walking = "select count(*) from sync.streams where phase = 'listing'"
-    until(lambda: scalar(database, walking) == 1, what="the walk of the large one")
+    wait_until(lambda: fetch_scalar(database, walking) == 1, what="the walk of the large one")
     small = "nango_connection_id = 'small'"
-    number = scalar(database, f"select id from sync.connections where {small}")
-    with database.begin() as connection:
-        request_resync(connection, number, None, full=False)
+    number = fetch_scalar(database, f"select id from sync.connections where {small}")
+    with database.open_transaction() as db:
+        request_resync(db, number, None, full=False)
     asked = f"select requested_at is null from sync.connections where {small}"
-    until(lambda: bool(scalar(database, asked)), what="the resync")
-    assert scalar(database, walking) == 1, "the large one is not through"
+    wait_until(lambda: bool(fetch_scalar(database, asked)), what="the resync")
+    assert fetch_scalar(database, walking) == 1, "the large one is not through"
     nango_proxy.delay(0)
-    until(lambda: scalar(database, walking) == 0, what="the end of the walk")
-    assert service.bugs() == []
+    wait_until(lambda: fetch_scalar(database, walking) == 0, what="the end of the walk")
+    assert service.find_bugs() == []

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from tests.conftest import Cluster
+from tests.conftest import DatabaseFactory
 from tests.support.forked import run_command
 from worker.events.partitions import ensure_partitions
 from worker.ops.migrate import migrate
@@ -39,7 +39,7 @@ RELATIONS = """
 class Readable:
     """A mirror that a plain role owns, and one that may read it."""
 
-    cluster: Cluster
+    cluster: DatabaseFactory
     owner: str
     reader: str
     url: str
@@ -60,7 +60,7 @@ class Readable:
 
     def reads(self, statement: str) -> list[tuple[object, ...]]:
         """The rows that the reader gets. Raises InsufficientPrivilege."""
-        with psycopg.connect(self.cluster.login(self.url, self.reader)) as connection:
+        with psycopg.connect(self.cluster.build_login_url(self.url, self.reader)) as connection:
             return connection.execute(statement.encode()).fetchall()
 
     def relations(self) -> list[tuple[str, str]]:
@@ -71,7 +71,7 @@ class Readable:
         """All that a role can read of a table or view; None where it may not."""
         everything = sql.SQL("select coalesce(string_agg(t::text, ' '), '') from {} t")
         query = everything.format(sql.Identifier(schema, name))
-        with psycopg.connect(self.cluster.login(self.url, role)) as connection:
+        with psycopg.connect(self.cluster.build_login_url(self.url, role)) as connection:
             try:
                 (found,) = connection.execute(query).fetchone() or (None,)
             except psycopg.errors.InsufficientPrivilege:
@@ -80,12 +80,12 @@ class Readable:
 
 
 @pytest.fixture(scope="module")
-def readable(cluster: Cluster) -> Iterator[Readable]:
+def readable(cluster: DatabaseFactory) -> Iterator[Readable]:
     mark = uuid.uuid4().hex[:8]
     owner, reader = f"owner_{mark}", f"reader_{mark}"
     for role in (owner, reader):
-        cluster.role(role)
-    made = Readable(cluster, owner, reader, cluster.owned(owner))
+        cluster.create_role(role)
+    made = Readable(cluster, owner, reader, cluster.create_owned(owner))
     database = Database(made.url)
     migrate(database)
     database.close()
@@ -143,8 +143,8 @@ def test_what_later_releases_and_months_add_can_be_read(readable: Readable) -> N
     for name in ("directory.devices", "analytics.devices", "analytics.sites"):
         readable.reads(f"select * from {name}")
     database = Database(readable.url)
-    with database.begin() as connection:
-        ensure_partitions(connection, ahead=7)
+    with database.open_transaction() as db:
+        ensure_partitions(db, ahead=7)
     database.close()
     readable.as_owner("""
         insert into events.change_events (connection_id, seq, occurred_at, resource, object_id,
@@ -195,7 +195,7 @@ def test_a_reader_can_write_nothing(readable: Readable) -> None:
 
 def test_a_role_from_which_nothing_can_be_kept_is_refused(readable: Readable) -> None:
     member = f"{readable.owner}_member"
-    readable.cluster.role(member)
+    readable.cluster.create_role(member)
     with psycopg.connect(readable.url, autocommit=True) as connection:
         superuser = connection.execute("select rolname from pg_roles where rolsuper").fetchone()
     assert superuser is not None
@@ -215,7 +215,7 @@ def test_a_role_that_does_not_exist_is_refused(readable: Readable, role: str) ->
 
 def test_names_that_need_quotes_are_quoted(readable: Readable) -> None:
     name = f"Ana Lyst {uuid.uuid4().hex[:4]}"
-    readable.cluster.role(f'"{name}"', password="x")
+    readable.cluster.create_role(f'"{name}"', password="x")
     done = readable.command("grants", name)
     assert done.returncode == 0
     with psycopg.connect(readable.url, autocommit=True) as connection:

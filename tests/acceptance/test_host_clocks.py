@@ -18,17 +18,17 @@ from tests.acceptance.conftest import MakeService
 from tests.conftest import Mirror
 from tests.support.forked import run_command
 from tests.support.host_clock import HostClock
-from tests.support.mirror import scalar
-from tests.support.receiver import Receiver, receiving
+from tests.support.mirror import fetch_scalar
+from tests.support.receiver import WebhookReceiver, run_receiver
 from tests.support.service import (
     Service,
     assert_survived,
-    create_and_delete,
+    count_objects,
     is_exact,
-    number_of_objects,
-    until,
+    make_every_change,
+    wait_until,
 )
-from worker.app import configuration
+from worker.app import build_configuration
 from worker.core.settings import load_settings
 from worker.store import sink_admin
 from worker.store.engine import Database
@@ -68,13 +68,14 @@ def tells_of_clock(service: Service, *, told: bool) -> bool:
 def ticks(database: Database) -> str:
     """When the last tick was run."""
     return str(
-        scalar(database, "select updated_at from sync.service_state where name = 'tick'") or ""
+        fetch_scalar(database, "select updated_at from sync.service_state where name = 'tick'")
+        or ""
     )
 
 
 def until_ticked(database: Database, what: str, seconds: float = 20) -> None:
     before = ticks(database)
-    until(lambda: ticks(database) != before, seconds, what)
+    wait_until(lambda: ticks(database) != before, seconds, what)
 
 
 @pytest.mark.parametrize("beat", [4, -4, HOUR, -HOUR], ids="beat {:+d} s".format)
@@ -86,41 +87,45 @@ def test_a_beat_and_workers_whose_clocks_differ_work_together(
     service.start_beat(**clock_of("beat", beat).environment)
     service.start_worker(**clock_of("worker", -beat).environment)
     service.start_maintenance()
-    until(lambda: is_exact(database, tenant), what="the first load")
-    create_and_delete(tenant)
-    until(lambda: is_exact(database, tenant), what="the changes")
+    wait_until(lambda: is_exact(database, tenant), what="the first load")
+    make_every_change(tenant)
+    wait_until(lambda: is_exact(database, tenant), what="the changes")
     assert abs(clocks_off(service)[0] + beat) < 2
     side = "behind" if beat > 0 else "ahead of"
     assert f"{abs(beat):,} s {side} Postgres's" in status(service, COLUMNS="200")
     assert_survived(service, database, tenant)
 
 
-def add_webhook(database: Database, receiver: Receiver) -> None:
+def add_webhook(database: Database, receiver: WebhookReceiver) -> None:
     settings = {"url": receiver.url, "batch": 100, "allow_http": True, "allow_private": True}
     secrets = {"keys": [receiver.secret]}
     new = sink_admin.NewSink("crm", SinkKind.WEBHOOK, settings, secrets, start=SinkStart.OLDEST)
-    with database.begin() as connection:
-        sink_admin.add(connection, new, None)
+    with database.open_transaction() as db:
+        sink_admin.add_sink(db, new, None)
 
 
 def test_webhooks_of_a_host_whose_clock_is_off_are_taken(
     service: Service, mirror: Mirror, clock_of: MakeClock
 ) -> None:
     """A receiver refuses what is older or newer than five minutes by its own clock."""
-    with receiving() as receiver:
+    with run_receiver() as receiver:
         add_webhook(mirror.database, receiver)
         clock = clock_of("relay", HOUR)
         service.start_relay(**clock.environment)
         for ahead in (HOUR, -HOUR):
-            clock.set(ahead)
-            create_and_delete(mirror.tenant)
+            clock.set_offset(ahead)
+            make_every_change(mirror.tenant)
             mirror.sync()
-            until(lambda: scalar(mirror.database, UNDELIVERED) == 0, what="the deliveries")
-            assert receiver.got
-            assert all(map(receiver.signed, receiver.got))
+            wait_until(
+                lambda: fetch_scalar(mirror.database, UNDELIVERED) == 0, what="the deliveries"
+            )
+            assert receiver.requests
+            assert all(map(receiver.is_signed, receiver.requests))
             tried = command(service, "sinks", "test", "crm", **clock.environment)
             assert tried.returncode == 0, tried.stderr
-        until(lambda: [round(off, -1) for off in clocks_off(service)] == [-HOUR], what="the report")
+        wait_until(
+            lambda: [round(off, -1) for off in clocks_off(service)] == [-HOUR], what="the report"
+        )
 
 
 def test_a_pile_of_ticks_is_run_as_one(
@@ -129,18 +134,20 @@ def test_a_pile_of_ticks_is_run_as_one(
     """The maintenance worker was away, and beat was not."""
     service = make_service(TENANT_MIRROR_TICK_SECONDS="600")
     with Celery("pile", set_as_current=False) as application:
-        application.config_from_object(configuration(load_settings(redis_url=servers.redis_url)))
+        application.config_from_object(
+            build_configuration(load_settings(redis_url=servers.redis_url))
+        )
         with application.connection_for_write() as connection:
             for _ in range(400):
                 application.send_task("schedule.tick", queue=MAINTENANCE, connection=connection)
     service.start_maintenance()
-    until(lambda: bool(ticks(database)), what="the first tick")
+    wait_until(lambda: bool(ticks(database)), what="the first tick")
     first = ticks(database)
     with redis.Redis.from_url(servers.redis_url) as broker:
-        until(lambda: broker.llen(f"tenant-mirror:{MAINTENANCE}") == 0, what="the rest")
+        wait_until(lambda: broker.llen(f"tenant-mirror:{MAINTENANCE}") == 0, what="the rest")
     assert service.stop("maintenance") == 0
     assert ticks(database) == first
-    assert service.bugs() == []
+    assert service.find_bugs() == []
 
 
 @pytest.mark.timeout(360)
@@ -153,13 +160,13 @@ def test_clocks_that_are_set_while_the_service_runs_stop_nothing(
     service.start_beat(**clock.environment)
     service.start_worker(**clock.environment)
     service.start_maintenance(**clock.environment)
-    until(lambda: is_exact(database, tenant), what="the first load")
-    assert scalar(database, "select count(*) from directory.users") == 30
-    assert number_of_objects(tenant) > 30
+    wait_until(lambda: is_exact(database, tenant), what="the first load")
+    assert fetch_scalar(database, "select count(*) from directory.users") == 30
+    assert count_objects(tenant) > 30
     for ahead in (-HOUR, 0, HOUR, 0):
-        clock.set(ahead)
+        clock.set_offset(ahead)
         until_ticked(database, f"a tick at {ahead:+d} s")
-        create_and_delete(tenant)
-        until(lambda: is_exact(database, tenant), what=f"the changes at {ahead:+d} s")
-        until(partial(tells_of_clock, service, told=bool(ahead)), what="word of the clock")
+        make_every_change(tenant)
+        wait_until(lambda: is_exact(database, tenant), what=f"the changes at {ahead:+d} s")
+        wait_until(partial(tells_of_clock, service, told=bool(ahead)), what="word of the clock")
     assert_survived(service, database, tenant)

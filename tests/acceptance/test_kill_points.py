@@ -15,17 +15,17 @@ import redis
 
 from sandbox.servers import Servers
 from sandbox.tenant import Nango, Server, Tenant, serve
-from tests.conftest import Cluster
-from tests.support.mirror import scalar
+from tests.conftest import DatabaseFactory
+from tests.support.mirror import fetch_scalar
 from tests.support.service import (
     Service,
     assert_survived,
-    create_and_delete,
     is_exact,
-    until,
-    until_exact,
+    make_every_change,
+    wait_until,
+    wait_until_exact,
 )
-from worker.core.crash import POINTS
+from worker.core.crash import SYNC_FAILPOINTS
 from worker.store.connections import request_resync
 from worker.store.engine import Database
 
@@ -44,12 +44,12 @@ class Standing:
 
     def rest(self) -> None:
         """Nothing is left of the test before: its worker, its tenant, its logs."""
-        if "worker" in self.service.running:
+        if "worker" in self.service.processes:
             self.service.kill("worker")
         if self.number:
             self.nango.remove_connection(self.name)
-            with self.database.begin() as connection:
-                connection.exec_driver_sql("update sync.connections set status = 'retired'")
+            with self.database.open_transaction() as db:
+                db.exec_driver_sql("update sync.connections set status = 'retired'")
         self.service.empty_logs()
 
     @property
@@ -63,10 +63,10 @@ class Standing:
         latest = "select id from sync.connections where nango_connection_id = :name"
 
         def found() -> bool:
-            return scalar(self.database, latest, name=self.name) is not None
+            return fetch_scalar(self.database, latest, name=self.name) is not None
 
-        until(found, what="discovery")
-        return int(scalar(self.database, latest, name=self.name))
+        wait_until(found, what="discovery")
+        return int(fetch_scalar(self.database, latest, name=self.name))
 
 
 @pytest.fixture(scope="module")
@@ -77,11 +77,14 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def standing(
-    cluster: Cluster, servers: Servers, server: Server, tmp_path_factory: pytest.TempPathFactory
+    cluster: DatabaseFactory,
+    servers: Servers,
+    server: Server,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Standing]:
     with redis.Redis.from_url(servers.redis_url) as broker:
         broker.flushall()
-    url = cluster.fresh()
+    url = cluster.create_migrated()
     environment = {
         "DATABASE_URL": url,
         "REDIS_URL": servers.redis_url,
@@ -144,24 +147,24 @@ def dies_and_goes_on(
 ) -> None:
     """Wait for the death, and see that the service goes on by itself."""
     database = standing.database
-    until(
+    wait_until(
         lambda: victim.is_dead or is_exact(database, tenant, connection_id),
         what="the death or the end of the load",
     )
     if not victim.is_dead:
-        create_and_delete(tenant)
-        until(lambda: victim.is_dead, what="the death")
+        make_every_change(tenant)
+        wait_until(lambda: victim.is_dead, what="the death")
     victim.revive()
-    create_and_delete(tenant)
+    make_every_change(tenant)
     if victim.of_the_tick:
-        until_exact(database, tenant, connection_id, what="the recovery")
+        wait_until_exact(database, tenant, connection_id, what="the recovery")
     else:
-        until(lambda: is_exact(database, tenant, connection_id), what="the recovery")
+        wait_until(lambda: is_exact(database, tenant, connection_id), what="the recovery")
 
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(
-    ("point", "who"), [(name, CHILD_AND_PARENT[n % 2]) for n, name in enumerate(POINTS)]
+    ("point", "who"), [(name, CHILD_AND_PARENT[n % 2]) for n, name in enumerate(SYNC_FAILPOINTS)]
 )
 def test_a_process_that_dies_anywhere_costs_nothing_but_time(
     standing: Standing, tmp_path: Path, point: str, who: str
@@ -171,7 +174,7 @@ def test_a_process_that_dies_anywhere_costs_nothing_but_time(
     victim.start()
     if victim.of_the_tick:
         standing.service.start_worker()
-    tenant = small(100 + POINTS.index(point))
+    tenant = small(100 + SYNC_FAILPOINTS.index(point))
     connection_id = standing.enrol(tenant)
     dies_and_goes_on(standing, tenant, connection_id, victim)
     assert_survived(standing.service, standing.database, tenant, connection_id=connection_id)
@@ -189,7 +192,7 @@ MANY_TIMES = [
 @pytest.mark.long
 @pytest.mark.timeout(360)
 @pytest.mark.parametrize(
-    ("point", "phase", "who"), [*product(POINTS, PHASES, CHILD_AND_PARENT), *MANY_TIMES]
+    ("point", "phase", "who"), [*product(SYNC_FAILPOINTS, PHASES, CHILD_AND_PARENT), *MANY_TIMES]
 )
 def test_every_point_in_every_phase(
     standing: Standing, tmp_path: Path, point: str, phase: str, who: str
@@ -201,7 +204,7 @@ def test_every_point_in_every_phase(
     if phase != "first load":
         connection_id = standing.enrol(tenant)
         standing.service.start_worker()
-        until(lambda: is_exact(database, tenant, connection_id), what="the first load")
+        wait_until(lambda: is_exact(database, tenant, connection_id), what="the first load")
         standing.service.kill("worker")
     victim.start()
     if victim.of_the_tick:
@@ -209,9 +212,11 @@ def test_every_point_in_every_phase(
     if phase == "first load":
         connection_id = standing.enrol(tenant)
     if phase == "full walk":
-        with database.begin() as connection:
-            request_resync(connection, connection_id, None, full=True)
+        with database.open_transaction() as db:
+            request_resync(db, connection_id, None, full=True)
     dies_and_goes_on(standing, tenant, connection_id, victim)
     asked = "select requested_at is not null from sync.connections where id = :id"
-    until(lambda: not scalar(database, asked, id=connection_id), what="the end of the resync")
+    wait_until(
+        lambda: not fetch_scalar(database, asked, id=connection_id), what="the end of the resync"
+    )
     assert_survived(standing.service, database, tenant, connection_id=connection_id)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.conftest import Cluster, Mirror
+from tests.conftest import DatabaseFactory, Mirror
 from tests.support.forked import COMMAND, run_command
 from worker.ops.metrics import METRICS
 
@@ -68,9 +68,9 @@ def test_a_file_is_written_in_one_step(run: Run, mirror: Mirror, tmp_path: Path)
 
 @pytest.mark.parametrize("broken", ["away", "empty"])
 def test_a_database_that_cannot_be_read_is_told_without_a_traceback(
-    run: Run, cluster: Cluster, tmp_path: Path, broken: str
+    run: Run, cluster: DatabaseFactory, tmp_path: Path, broken: str
 ) -> None:
-    url = NOWHERE if broken == "away" else cluster.empty()
+    url = NOWHERE if broken == "away" else cluster.create_empty()
     file = tmp_path / "x.prom"
     for arguments in ((), ("--output", str(file))):
         done = run(*arguments, url=url)
@@ -121,7 +121,7 @@ def test_metrics_are_served_until_told_to_stop(
         assert process.wait(20) == 0
 
 
-def test_the_server_outlives_its_database(database_url: str, cluster: Cluster) -> None:
+def test_the_server_outlives_its_database(database_url: str, cluster: DatabaseFactory) -> None:
     with serving(NOWHERE, "127.0.0.1:0") as (process, address):
         assert read(fetched(f"{address}/metrics")) == {"tenant_mirror_up": 0}
         process.send_signal(signal.SIGTERM)

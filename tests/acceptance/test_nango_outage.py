@@ -8,8 +8,8 @@ import pytest
 
 from sandbox.tenant import Nango, Request, Response, Tenant
 from tests.support.forked import run_command
-from tests.support.mirror import scalar
-from tests.support.service import Service, assert_survived, is_exact, resend_lost, until
+from tests.support.mirror import fetch_scalar
+from tests.support.service import Service, assert_survived, is_exact, resend_lost, wait_until
 from worker.store.engine import Database
 
 JSON = {"content-type": "application/json"}
@@ -53,24 +53,24 @@ def test_an_outage_of_nango_is_shown_frees_the_workers_and_is_over_at_once(
         resend_lost(database)
         return all(is_exact(database, one, at) for at, one in enumerate(tenants, 1))
 
-    until(exact, 90, what="the first loads")
+    wait_until(exact, 90, what="the first loads")
     assert status(service)["nango_outage"] is None
     nango.before_response = answer
-    until(lambda: status(service)["nango_outage"] is not None, 60, "the outage to be shown")
+    wait_until(lambda: status(service)["nango_outage"] is not None, 60, "the outage to be shown")
     found = status(service)
     assert found["dispatcher_alive"]
     assert found["halted"] == found["nango_outage"]["reason"]
     free = "select count(*) from sync.leases where expires_at > clock_timestamp()"
-    until(lambda: scalar(database, free) == 0, 30, "the workers to be free")
+    wait_until(lambda: fetch_scalar(database, free) == 0, 30, "the workers to be free")
     for tenant in tenants:
         tenant.mutate(5)
     nango.calls.reset()
-    until(lambda: nango.calls.total >= 2, 60, "the questions")
+    wait_until(lambda: nango.calls.total >= 2, 60, "the questions")
     assert nango.calls.kinds["proxy"] == 0, "nothing but the cheap question is sent"
     nango.before_response = None
-    until(exact, 30, what="the changes")
+    wait_until(exact, 30, what="the changes")
     assert status(service)["nango_outage"] is None
     assert '"level": "critical"' not in told(service)
-    assert service.ended() == {}
+    assert service.find_ended() == {}
     for number, tenant in enumerate(tenants, 1):
         assert_survived(service, database, tenant, connection_id=number)

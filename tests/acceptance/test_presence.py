@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sandbox.tenant import Nango, Tenant
 from tests.conftest import Mirror
 from tests.support.forked import run_command
-from tests.support.mirror import scalar
+from tests.support.mirror import fetch_scalar
 from tests.support.service import Service
 from worker.store.engine import Database
 
@@ -44,7 +44,7 @@ def test_a_queue_without_a_worker_is_named_at_once(service: Service, mirror: Mir
     assert asked.returncode == 75
     assert "asked for, but no worker consumes manual, maintenance" in asked.stderr
     wanted = "select requested_at is not null from sync.connections"
-    assert scalar(mirror.database, wanted), "and it is kept for the worker that comes"
+    assert fetch_scalar(mirror.database, wanted), "and it is kept for the worker that comes"
 
 
 def test_frozen_workers_are_shown_within_seconds(
@@ -56,11 +56,11 @@ def test_frozen_workers_are_shown_within_seconds(
     served = {tuple(one["queues"]) for one in status(service)["workers"]}
     assert served == {("manual", "scheduled", "backfill"), ("maintenance",)}
     succeeded = "select count(*) from sync.runs where state = 'succeeded'"
-    wait_until(lambda: scalar(database, succeeded) > 0, 60, "nothing is synced")
+    wait_until(lambda: fetch_scalar(database, succeeded) > 0, 60, "nothing is synced")
     asked = call(service, "resync", "1")
     assert (asked.returncode, asked.stderr) == (0, "")
 
-    service.signal("worker", signal.SIGSTOP)
+    service.send_signal("worker", signal.SIGSTOP)
     silent = ["manual", "scheduled", "backfill"]
     wait_until(lambda: status(service)["unserved_queues"] == silent, 40, "the frozen worker counts")
     asked = call(service, "resync", "1")
@@ -68,10 +68,10 @@ def test_frozen_workers_are_shown_within_seconds(
     assert "no worker consumes manual" in asked.stderr
     assert "SILENT for" in call(service, "status").stdout
 
-    service.signal("worker", signal.SIGCONT)
+    service.send_signal("worker", signal.SIGCONT)
     wait_until(lambda: not status(service)["unserved_queues"], 40, "it is not seen again")
     requested = "select count(*) from sync.connections where requested_at is not null"
-    wait_until(lambda: scalar(database, requested) == 0, 60, "the request was lost")
+    wait_until(lambda: fetch_scalar(database, requested) == 0, 60, "the request was lost")
     service.stop("worker")
     assert status(service)["unserved_queues"] == silent, "it said goodbye"
 
@@ -80,10 +80,12 @@ def test_what_a_worker_holds_is_shown(service: Service, nango: Nango, database: 
     nango.add_connection("contoso", Tenant(seed=3, users=20, groups=3, sites=2))
     service.start_all()
     succeeded = "select count(*) from sync.runs where state = 'succeeded'"
-    wait_until(lambda: scalar(database, succeeded) > 0, 60, "nothing is synced")
-    process = scalar(database, "select processes[1] from sync.workers where name like 'worker@%'")
-    with database.begin() as connection:
-        connection.execute(
+    wait_until(lambda: fetch_scalar(database, succeeded) > 0, 60, "nothing is synced")
+    process = fetch_scalar(
+        database, "select processes[1] from sync.workers where name like 'worker@%'"
+    )
+    with database.open_transaction() as db:
+        db.execute(
             text("""
                 update sync.leases set holder = :holder, token = token + 1,
                        expires_at = clock_timestamp() + interval '1 minute'
@@ -92,7 +94,7 @@ def test_what_a_worker_holds_is_shown(service: Service, nango: Nango, database: 
         )
     (worker,) = [one for one in status(service)["workers"] if one["holds"]]
     assert worker["holds"] == ["entra/contoso"]
-    assert worker["name"] == f"worker@test:{service.running['worker'].pid}"
+    assert worker["name"] == f"worker@test:{service.processes['worker'].pid}"
     assert "syncing entra/contoso" in call(service, "status").stdout
 
 
@@ -110,5 +112,5 @@ def test_a_process_cannot_be_commanded_through_the_broker(service: Service) -> N
         )
         assert done.returncode != 0
         assert "No nodes replied" in done.stdout + done.stderr
-    assert service.ended() == {}
+    assert service.find_ended() == {}
     assert status(service)["unserved_queues"] == []

@@ -14,12 +14,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from models.resources import RESOURCES
-from sandbox.tenant import Knobs, Nango, Request, Response, Server, Tenant
-from worker.core.errors import Unknown
+from sandbox.tenant import Nango, Request, Response, Server, Tenant, TenantOptions
+from worker.core.errors import NotFound
 from worker.ops.cli import cli
 from worker.store.engine import Database
 from worker.sync.discover import discover
-from worker.sync.run import Kit
+from worker.sync.run import Runtime
 
 Probe = Callable[..., Result]
 
@@ -28,7 +28,7 @@ CONNECTION = "zanzibar-connection-77"
 GUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 
 
-def a_tenant(knobs: Knobs | None = None) -> Tenant:
+def a_tenant(options: TenantOptions | None = None) -> Tenant:
     """A tenant whose every word would be noticed."""
     tenant = Tenant(
         seed=47,
@@ -37,7 +37,7 @@ def a_tenant(knobs: Knobs | None = None) -> Tenant:
         sites=6,
         display_name=NAME,
         domain="zanzibar-quux.example",
-        knobs=knobs,
+        options=options,
     )
     tenant.create_user(displayName="Xylophia Qwertz", department="Vexillology")
     tenant.create_group(displayName="Quibbleworth", description="Borborygmus")
@@ -46,10 +46,10 @@ def a_tenant(knobs: Knobs | None = None) -> Tenant:
 
 
 @pytest.fixture
-def environment(database_url: str, nango: Nango, _shared_server: Server) -> dict[str, str]:
+def environment(database_url: str, nango: Nango, nango_server: Server) -> dict[str, str]:
     return {
         "DATABASE_URL": database_url,
-        "NANGO_HOST": _shared_server.url,
+        "NANGO_HOST": nango_server.url,
         "NANGO_SECRET_KEY": nango.key,
         "COLUMNS": "230",
     }
@@ -66,10 +66,10 @@ def probe(environment: dict[str, str]) -> Probe:
 
 
 @pytest.fixture
-def enrolled(kit: Kit, nango: Nango) -> Tenant:
+def enrolled(runtime: Runtime, nango: Nango) -> Tenant:
     tenant = a_tenant()
     nango.add_connection(CONNECTION, tenant)
-    discover(kit.database, kit.nango, kit.settings)
+    discover(runtime.database, runtime.nango, runtime.settings)
     nango.calls.reset()
     return tenant
 
@@ -88,7 +88,7 @@ def words(value: Any) -> Iterator[str]:
 
 def telling(tenant: Tenant) -> set[str]:
     """What stands in the tenant and nowhere else: not `Member`, `Unified`, `Private`, ..."""
-    found = {word for name in RESOURCES for row in tenant.live(name) for word in words(row)}
+    found = {word for name in RESOURCES for row in tenant.iterate_live(name) for word in words(row)}
     return {word for word in found if len(word) > 4 and re.search(r"[\d@ ./_-]|[^\x00-\x7f]", word)}
 
 
@@ -210,7 +210,7 @@ def test_an_answer_that_names_the_tenant_is_told_without_the_name(
 
 
 def test_a_code_of_graphs_is_told(probe: Probe, enrolled: Tenant, nango: Nango) -> None:
-    enrolled.knobs.refused = {"sites"}
+    enrolled.options.refused_resources = {"sites"}
     done = probe("1")
     assert done.exit_code == 1
     assert "status 403 Authorization_RequestDenied" in done.stdout
@@ -250,10 +250,10 @@ def test_a_connection_that_is_not_synced_is_probed_too(
 
 
 def test_a_retired_connection_says_that_nango_does_not_know_it(
-    probe: Probe, enrolled: Tenant, kit: Kit, nango: Nango
+    probe: Probe, enrolled: Tenant, runtime: Runtime, nango: Nango
 ) -> None:
     nango.remove_connection(CONNECTION)
-    discover(kit.database, kit.nango, kit.settings)
+    discover(runtime.database, runtime.nango, runtime.settings)
     done = probe("1")
     assert done.exit_code == 1
     assert "unknown to Nango" in done.stdout
@@ -261,7 +261,7 @@ def test_a_retired_connection_says_that_nango_does_not_know_it(
 
 
 def test_a_connection_that_there_is_not(probe: Probe) -> None:
-    assert isinstance(probe("77").exception, Unknown)
+    assert isinstance(probe("77").exception, NotFound)
 
 
 def test_help_teaches(probe: Probe) -> None:

@@ -10,11 +10,11 @@ from models.sink import SinkKind, SinkStart
 from sandbox.servers import Servers
 from sandbox.tenant import Nango, Tenant
 from tests.acceptance.conftest import MakeService
-from tests.support.mirror import scalar
-from tests.support.service import assert_survived, create_and_delete, until, until_exact
+from tests.support.mirror import fetch_scalar
+from tests.support.service import assert_survived, make_every_change, wait_until, wait_until_exact
 from tests.support.tls import Authority, TlsProxy
-from worker.events.sink_settings import settings_of
-from worker.nango.ledger import PREFIX
+from worker.events.sink_settings import build_stored_settings
+from worker.nango.ledger import KEY_PREFIX
 from worker.store import sink_admin
 from worker.store.engine import Database
 
@@ -30,23 +30,25 @@ def test_a_service_whose_redis_is_behind_tls_mirrors_and_tells_of_it(
     assert parts.port is not None
     tenant = Tenant(seed=65, users=100, groups=5, sites=5)
     nango.add_connection("contoso", tenant)
-    settings = settings_of(SinkKind.REDIS_STREAM, {"stream": STREAM})
-    with database.begin() as connection:
+    settings = build_stored_settings(SinkKind.REDIS_STREAM, {"stream": STREAM})
+    with database.open_transaction() as db:
         new = sink_admin.NewSink(STREAM, SinkKind.REDIS_STREAM, settings, start=SinkStart.OLDEST)
-        sink_admin.add(connection, new, None)
+        sink_admin.add_sink(db, new, None)
     with (
-        TlsProxy(authority.certificate("localhost"), parts.port) as proxy,
+        TlsProxy(authority.issue("localhost"), parts.port) as proxy,
         redis.Redis.from_url(servers.redis_url) as valkey,
     ):
         login = f":{parts.password}@localhost:{proxy.port}/0"
         service = make_service(REDIS_URL=f"rediss://{login}?ssl_ca_certs={authority.path}")
         service.start_all()
         service.start_relay()
-        until_exact(database, tenant, what="the first load")
-        create_and_delete(tenant)
-        until_exact(database, tenant, what="the changes")
+        wait_until_exact(database, tenant, what="the first load")
+        make_every_change(tenant)
+        wait_until_exact(database, tenant, what="the changes")
         events = "select count(*) from events.change_events"
-        until(lambda: bool(valkey.xlen(STREAM) == scalar(database, events)), what="the events")
-        assert valkey.keys(f"{PREFIX}*")
+        wait_until(
+            lambda: bool(valkey.xlen(STREAM) == fetch_scalar(database, events)), what="the events"
+        )
+        assert valkey.keys(f"{KEY_PREFIX}*")
         assert_survived(service, database, tenant)
         service.close()

@@ -9,9 +9,9 @@ from models.sink import SinkKind
 from tests.conftest import Mirror
 from tests.support.forked import run_command
 from tests.support.refusals import CANARY
-from tests.support.service import Service, until
-from worker.events.sink_settings import settings_of
-from worker.store.sink_admin import NewSink, add
+from tests.support.service import Service, wait_until
+from worker.events.sink_settings import build_stored_settings
+from worker.store.sink_admin import NewSink, add_sink
 
 STATE = "P0001"
 
@@ -33,9 +33,9 @@ ON_DDL = "create event trigger refuse on ddl_command_start execute function publ
 
 
 def execute(mirror: Mirror, *statements: str) -> None:
-    with mirror.database.begin() as connection:
+    with mirror.database.open_transaction() as db:
         for statement in statements:
-            connection.execute(text(statement))
+            db.execute(text(statement))
 
 
 def call(service: Service, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -49,10 +49,10 @@ def quoting(mirror: Mirror) -> Mirror:
     person = tenant.users.id_at(3)
     tenant.update_user(person, displayName=CANARY)
     mirror.sync("users")
-    feed = NewSink("feed", SinkKind.REDIS_STREAM, settings_of(SinkKind.REDIS_STREAM, {}))
-    with mirror.database.begin() as connection:
-        add(connection, feed, None)
-        connection.execute(text("delete from events.positions"))
+    feed = NewSink("feed", SinkKind.REDIS_STREAM, build_stored_settings(SinkKind.REDIS_STREAM, {}))
+    with mirror.database.open_transaction() as db:
+        add_sink(db, feed, None)
+        db.execute(text("delete from events.positions"))
     execute(mirror, BREAK, ON_DDL)
     tenant.update_user(person, displayName=f"{CANARY} again")
     return mirror
@@ -71,7 +71,7 @@ def test_no_process_writes_a_row_that_postgres_quotes(service: Service, quoting:
     service.start_all()
     service.start_relay()
     failed = f"SQL state {STATE}"
-    until(lambda: failed in service.log("worker"), 90, "a fault of the worker")
-    until(lambda: failed in service.log("relay"), 90, "a fault of the relay")
+    wait_until(lambda: failed in service.read_log("worker"), 90, "a fault of the worker")
+    wait_until(lambda: failed in service.read_log("relay"), 90, "a fault of the relay")
     for log in service.logs.glob("*.log"):
         assert CANARY not in log.read_text(errors="replace"), log.name

@@ -13,16 +13,16 @@ from sandbox.servers import Servers
 from sandbox.tenant import Nango, Tenant
 from tests.acceptance.conftest import MakeService
 from tests.support.fault_proxy import FaultProxy
-from tests.support.mirror import checked, scalar
+from tests.support.mirror import fetch_scalar, verify_connection
 from tests.support.service import (
     Service,
     assert_survived,
-    create_and_delete,
+    count_objects,
     is_exact,
-    number_of_objects,
-    until,
+    make_every_change,
+    wait_until,
 )
-from worker.app import configuration
+from worker.app import build_configuration
 from worker.core.settings import load_settings
 from worker.store.engine import Database
 
@@ -34,11 +34,11 @@ def test_a_connection_is_found_mirrored_and_kept_up_to_date(
     tenant = Tenant(seed=41, users=300, groups=10, sites=5)
     nango.add_connection("contoso", tenant)
     service.start_all()
-    until(lambda: is_exact(database, tenant), what="the first load")
+    wait_until(lambda: is_exact(database, tenant), what="the first load")
     tenant.mutate(30)
-    until(lambda: is_exact(database, tenant), what="the changes")
-    assert checked(database).problems == []
-    assert scalar(database, "select count(*) from sync.runs where trigger = 'backfill'") == 1
+    wait_until(lambda: is_exact(database, tenant), what="the changes")
+    assert verify_connection(database).problems == []
+    assert fetch_scalar(database, "select count(*) from sync.runs where trigger = 'backfill'") == 1
     assert service.stop("worker") == 0
     assert service.stop("beat") == 0
 
@@ -52,23 +52,23 @@ def test_housekeeping_runs_at_the_first_tick_and_not_with_each_start_of_beat(
     ticks = "select updated_at from sync.service_state where name = 'tick'"
     service.start_maintenance()
     service.start_beat()
-    until(lambda: scalar(database, last) is not None, what="the first housekeeping")
-    first = scalar(database, last)
+    wait_until(lambda: fetch_scalar(database, last) is not None, what="the first housekeeping")
+    first = fetch_scalar(database, last)
     service.stop("beat")
-    began = scalar(database, "select clock_timestamp()")
+    began = fetch_scalar(database, "select clock_timestamp()")
     service.start_beat()
-    until(lambda: scalar(database, ticks) > began, what="a tick of the second beat")
-    assert scalar(database, last) == first, "it is not due yet"
+    wait_until(lambda: fetch_scalar(database, ticks) > began, what="a tick of the second beat")
+    assert fetch_scalar(database, last) == first, "it is not due yet"
     service.stop("beat")
-    with database.begin() as connection:
-        connection.execute(
+    with database.open_transaction() as db:
+        db.execute(
             text(
                 "update sync.service_state set updated_at = updated_at - interval '1 hour'"
                 " where name like 'housekeeping-%'"
             )
         )
     service.start_beat()
-    until(lambda: scalar(database, last) > began, what="the housekeeping that is due")
+    wait_until(lambda: fetch_scalar(database, last) > began, what="the housekeeping that is due")
 
 
 @pytest.mark.timeout(360)
@@ -79,13 +79,13 @@ def test_a_killed_worker_costs_nothing_but_time(
     nango.add_connection("contoso", tenant)
     service.start_all()
     some = "select count(*) > 2000 from directory.users"
-    until(lambda: bool(scalar(database, some)), what="some pages")
+    wait_until(lambda: bool(fetch_scalar(database, some)), what="some pages")
     service.kill("worker")
     service.start_worker()
-    until(lambda: is_exact(database, tenant), 90, what="the rest of the load")
-    assert checked(database).problems == []
+    wait_until(lambda: is_exact(database, tenant), 90, what="the rest of the load")
+    assert verify_connection(database).problems == []
     told = "select count(*) from events.change_events where resource = 'users'"
-    assert scalar(database, told) == 12_000
+    assert fetch_scalar(database, told) == 12_000
 
 
 @pytest.mark.timeout(360)
@@ -96,16 +96,16 @@ def test_a_broker_that_forgets_everything_and_a_second_beat_do_no_harm(
     nango.add_connection("contoso", tenant)
     service.start_all()
     service.start_beat("second beat")
-    until(lambda: is_exact(database, tenant), what="the first load")
+    wait_until(lambda: is_exact(database, tenant), what="the first load")
     broker = redis.Redis.from_url(servers.redis_url)
     for _ in range(3):
         tenant.mutate(10)
         broker.flushall()
         time.sleep(0.5)
-    until(lambda: is_exact(database, tenant), what="the changes")
-    assert checked(database).problems == []
-    with database.begin() as connection:
-        running = connection.execute(text("select count(*) from sync.runs where state='failed'"))
+    wait_until(lambda: is_exact(database, tenant), what="the changes")
+    assert verify_connection(database).problems == []
+    with database.open_transaction() as db:
+        running = db.execute(text("select count(*) from sync.runs where state='failed'"))
         assert running.scalar_one() == 0
 
 
@@ -113,7 +113,7 @@ def send_slices(redis_url: str, number: int) -> None:
     """Messages for connection 1 that nobody has asked for, on all queues in turn."""
     queues = ("backfill", "scheduled", "manual")
     with Celery("doubled", set_as_current=False) as application:
-        application.config_from_object(configuration(load_settings(redis_url=redis_url)))
+        application.config_from_object(build_configuration(load_settings(redis_url=redis_url)))
         with application.connection_for_write() as connection:
             for turn in range(number):
                 queue = queues[turn % len(queues)]
@@ -134,21 +134,23 @@ def test_messages_that_come_many_times_and_two_workers_at_one_connection_do_no_h
     nango_proxy.delay(0.2)
     service.start_all()
     service.start_worker("other")
-    until(lambda: bool(scalar(database, "select count(*) from sync.runs")), what="the first run")
+    wait_until(
+        lambda: bool(fetch_scalar(database, "select count(*) from sync.runs")), what="the first run"
+    )
     send_slices(servers.redis_url, 12)
 
     def refused() -> bool:
-        logs = service.log("worker") + service.log("other")
+        logs = service.read_log("worker") + service.read_log("other")
         return "left to another process" in logs
 
-    until(refused, what="the refusal of a second slice")
+    wait_until(refused, what="the refusal of a second slice")
     nango_proxy.heal()
-    until(lambda: is_exact(database, tenant), what="the first load")
-    assert_survived(service, database, tenant, told=number_of_objects(tenant))
+    wait_until(lambda: is_exact(database, tenant), what="the first load")
+    assert_survived(service, database, tenant, told=count_objects(tenant))
     for _ in range(3):
-        create_and_delete(tenant)
+        make_every_change(tenant)
         send_slices(servers.redis_url, 12)
-        until(lambda: is_exact(database, tenant), what="the changes")
+        wait_until(lambda: is_exact(database, tenant), what="the changes")
     assert_survived(service, database, tenant)
 
 
@@ -177,21 +179,21 @@ def test_a_worker_that_is_asked_to_end_during_a_large_first_load_ends_and_loses_
     nango_proxy.delay(0.3)
     service.start_all()
     some = "select count(*) > 2000 from directory.users"
-    until(lambda: bool(scalar(database, some)), what="some pages")
+    wait_until(lambda: bool(fetch_scalar(database, some)), what="some pages")
     walk = "select walk_id from sync.streams where resource = 'users' and phase = 'listing'"
-    before = scalar(database, walk)
+    before = fetch_scalar(database, walk)
     assert before is not None
     began = time.monotonic()
     assert service.stop("worker") == 0
     assert time.monotonic() - began < 30, "far less than a slice: it ends after its page"
     held = "select count(*) from sync.leases where expires_at is not null"
-    assert scalar(database, held) == 0
-    assert scalar(database, walk) == before, "the walk is still under way"
-    rows = scalar(database, "select count(*) from directory.users")
+    assert fetch_scalar(database, held) == 0
+    assert fetch_scalar(database, walk) == before, "the walk is still under way"
+    rows = fetch_scalar(database, "select count(*) from directory.users")
     nango_proxy.heal()
     service.start_worker()
-    until(lambda: is_exact(database, tenant), 90, what="the rest of the load")
-    assert_survived(service, database, tenant, told=number_of_objects(tenant))
+    wait_until(lambda: is_exact(database, tenant), 90, what="the rest of the load")
+    assert_survived(service, database, tenant, told=count_objects(tenant))
     assert rows < 20_000
     pages = user_pages(nango)
     assert len(pages) >= 20

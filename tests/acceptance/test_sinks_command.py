@@ -13,8 +13,8 @@ from sandbox.servers import Servers
 from sandbox.tenant import Nango, Tenant
 from tests.conftest import MakeMirror
 from tests.support.forked import run_command
-from tests.support.mirror import last_seq, scalar
-from tests.support.receiver import Receiver, always, receiving
+from tests.support.mirror import fetch_scalar, read_last_seq
+from tests.support.receiver import WebhookReceiver, answer_always, run_receiver
 from worker.store.engine import Database
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -35,8 +35,8 @@ def run(database_url: str) -> Run:
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with receiving() as made:
+def receiver() -> Iterator[WebhookReceiver]:
+    with run_receiver() as made:
         yield made
 
 
@@ -45,7 +45,7 @@ def told(done: subprocess.CompletedProcess[str]) -> Any:
     return json.loads(done.stdout)
 
 
-def added(run: Run, receiver: Receiver, *more: str) -> None:
+def added(run: Run, receiver: WebhookReceiver, *more: str) -> None:
     """A webhook to the local receiver, with a secret that is made."""
     local = ("--kind", "webhook", "--url", receiver.url, "--allow-http", "--allow-private")
     receiver.secret = told(run("add", "crm", *local, "--json", *more))["secret"]
@@ -56,7 +56,7 @@ def test_a_secret_is_shown_once_and_never_again(run: Run, database: Database) ->
     assert done.returncode == 0, done.stderr
     secret = done.stdout.splitlines()[-1]
     assert secret.startswith("whsec_")
-    kept = scalar(database, "select secrets from sync.sink_secrets")
+    kept = fetch_scalar(database, "select secrets from sync.sink_secrets")
     assert kept == {"keys": [secret], "query": "code=hunter2"}
     for command in (("list",), ("show", "crm"), ("pause", "crm"), ("resume", "crm")):
         for more in ((), ("--json",)):
@@ -73,7 +73,7 @@ def test_a_secret_can_be_brought_along(run: Run, database: Database, tmp_path: P
     done = run("add", "crm", "--kind", "webhook", "--url", URL, "--secret-file", str(file))
     assert done.returncode == 0, done.stderr
     assert "whsec" not in done.stdout + done.stderr
-    kept = scalar(database, "select secrets -> 'keys' from sync.sink_secrets")
+    kept = fetch_scalar(database, "select secrets -> 'keys' from sync.sink_secrets")
     assert kept == [SECRET]
     file.write_text("hunter2")
     bad = run("add", "b", "--kind", "webhook", "--url", URL, "--secret-file", str(file))
@@ -82,8 +82,8 @@ def test_a_secret_can_be_brought_along(run: Run, database: Database, tmp_path: P
     assert "hunter2" not in bad.stderr
 
 
-def test_filters_are_kept_and_shown(run: Run, mirror_of: MakeMirror) -> None:
-    mirror_of(Tenant(seed=3, users=2))
+def test_filters_are_kept_and_shown(run: Run, make_mirror: MakeMirror) -> None:
+    make_mirror(Tenant(seed=3, users=2))
     options = ["--kind", "redis-stream", "--stream", "leavers", "--resource", "users"]
     options += ["--resource", "groups", "--change", "deleted", "--connection", "contoso"]
     assert told(run("add", "hr", *options, "--no-initial", "--from", "oldest", "--json")) == {
@@ -99,27 +99,29 @@ def test_filters_are_kept_and_shown(run: Run, mirror_of: MakeMirror) -> None:
 
 
 def test_a_sink_begins_now_or_with_the_oldest_event(
-    run: Run, mirror_of: MakeMirror, database: Database
+    run: Run, make_mirror: MakeMirror, database: Database
 ) -> None:
-    mirror_of(Tenant(seed=3, users=20)).sync()
+    make_mirror(Tenant(seed=3, users=20)).sync()
     for start in ("now", "oldest"):
         run("add", start, "--kind", "redis-stream", "--from", start)
     waiting = {row["name"]: row["waiting"] for row in told(run("list", "--json"))}
-    assert waiting == {"now": 0, "oldest": last_seq(database)}
+    assert waiting == {"now": 0, "oldest": read_last_seq(database)}
     (position,) = told(run("show", "oldest", "--json"))["positions"]
     assert position["label"] == "entra/contoso"
-    assert (position["seq"], position["waiting"]) == (0, last_seq(database))
+    assert (position["seq"], position["waiting"]) == (0, read_last_seq(database))
 
 
-def test_a_snapshot_under_way_is_told(run: Run, mirror_of: MakeMirror, database: Database) -> None:
-    mirror_of(Tenant(seed=3, users=20)).sync()
+def test_a_snapshot_under_way_is_told(
+    run: Run, make_mirror: MakeMirror, database: Database
+) -> None:
+    make_mirror(Tenant(seed=3, users=20)).sync()
     assert run("add", "a", "--kind", "redis-stream", "--from", "snapshot").returncode == 0
     (row,) = told(run("list", "--json"))
     assert (row["start"], row["snapshots"], row["waiting"]) == ("snapshot", 1, 0)
     assert "a snapshot of 1 connection is under way, 0 rows so far" in run("list").stdout
     assert "waits" in run("show", "a").stdout
     on = """{"resource": "groups", "after": ["x"], "rows": 1234}"""
-    assert scalar(database, f"update events.positions set snapshot = '{on}' returning 1") == 1
+    assert fetch_scalar(database, f"update events.positions set snapshot = '{on}' returning 1") == 1
     assert "groups, 1,234 rows" in run("show", "a").stdout
     (position,) = told(run("show", "a", "--json"))["positions"]
     assert (position["snapshot"]["resource"], position["snapshot"]["rows"]) == ("groups", 1234)
@@ -150,7 +152,7 @@ def test_a_mistake_is_named_and_nothing_is_added(
     assert why in done.stderr
     assert "Traceback" not in done.stderr
     assert "hunter2" not in done.stderr
-    assert scalar(database, "select count(*) from events.sinks") == 0
+    assert fetch_scalar(database, "select count(*) from events.sinks") == 0
 
 
 def test_names_are_unique_and_plain(run: Run) -> None:
@@ -173,18 +175,18 @@ def test_pausing_fences_who_serves_it_and_resuming_lets_it_go_on(
 ) -> None:
     run("add", "a", "--kind", "redis-stream")
     serve = "update events.sinks set holder = 'x', expires_at = now() + interval '1 h' returning 1"
-    assert scalar(database, serve) == 1
+    assert fetch_scalar(database, serve) == 1
     assert told(run("pause", "a", "--json")) == {
         "name": "a",
         "before": "active",
         "status": "paused",
     }
     free = "select token || status || (holder is null) || (expires_at is null) from events.sinks"
-    assert scalar(database, free) == "1pausedtruetrue"
+    assert fetch_scalar(database, free) == "1pausedtruetrue"
     assert "paused already" in run("pause", "a").stdout
-    assert scalar(database, "select token from events.sinks") == 1
+    assert fetch_scalar(database, "select token from events.sinks") == 1
     assert told(run("resume", "a", "--json"))["before"] == "paused"
-    assert scalar(database, "select status from events.sinks") == "active"
+    assert fetch_scalar(database, "select status from events.sinks") == "active"
 
 
 def test_resuming_forgets_failures_and_what_the_receiver_said(run: Run, database: Database) -> None:
@@ -193,34 +195,36 @@ def test_resuming_forgets_failures_and_what_the_receiver_said(run: Run, database
         "update events.sinks set status = 'disabled', status_reason = 'it answered 410',"
         " failures = 4, retry_at = now() + interval '1 day' returning 1"
     )
-    assert scalar(database, gone) == 1
+    assert fetch_scalar(database, gone) == 1
     assert "it answered 410" in run("list").stdout
     assert "disabled already" in run("pause", "a").stdout
     assert run("resume", "a").returncode == 0
     left = "select failures || status || (retry_at is null) || (status_reason is null)"
-    assert scalar(database, left + " from events.sinks") == "0activetruetrue"
+    assert fetch_scalar(database, left + " from events.sinks") == "0activetruetrue"
 
 
 def test_removing_asks_first_and_keeps_the_events(
-    run: Run, mirror_of: MakeMirror, database: Database
+    run: Run, make_mirror: MakeMirror, database: Database
 ) -> None:
-    mirror_of(Tenant(seed=3, users=5)).sync()
+    make_mirror(Tenant(seed=3, users=5)).sync()
     run("add", "a", "--kind", "redis-stream")
-    assert scalar(database, "select count(*) from events.positions") == 1
+    assert fetch_scalar(database, "select count(*) from events.positions") == 1
     silent = run("remove", "a")
     assert silent.returncode == 2
     assert "--yes" in silent.stderr
     assert run("remove", "a", "--yes").returncode == 0
     for table in ("sinks", "positions"):
-        assert scalar(database, f"select count(*) from events.{table}") == 0
-    assert scalar(database, "select count(*) from events.change_events") == last_seq(database)
+        assert fetch_scalar(database, f"select count(*) from events.{table}") == 0
+    assert fetch_scalar(database, "select count(*) from events.change_events") == read_last_seq(
+        database
+    )
 
 
-def test_a_test_event_arrives_signed(run: Run, receiver: Receiver) -> None:
+def test_a_test_event_arrives_signed(run: Run, receiver: WebhookReceiver) -> None:
     added(run, receiver)
     tried = told(run("test", "crm", "--json", TENANT_MIRROR_EVENT_PREFIX="com.example"))
-    (got,) = receiver.got
-    assert receiver.signed(got)
+    (got,) = receiver.requests
+    assert receiver.is_signed(got)
     assert tried["status"] == 204
     assert got.headers["webhook-id"] == tried["event_id"]
     (event,) = got.events
@@ -230,9 +234,11 @@ def test_a_test_event_arrives_signed(run: Run, receiver: Receiver) -> None:
 
 
 @pytest.mark.parametrize(("status", "why"), [(500, "500"), (410, "wants no more")])
-def test_a_test_says_what_came_back(run: Run, receiver: Receiver, status: int, why: str) -> None:
+def test_a_test_says_what_came_back(
+    run: Run, receiver: WebhookReceiver, status: int, why: str
+) -> None:
     added(run, receiver)
-    receiver.answer = always(status)
+    receiver.answer = answer_always(status)
     done = run("test", "crm")
     assert done.returncode == 1
     assert "sink 'crm'" in done.stderr
@@ -242,7 +248,7 @@ def test_a_test_says_what_came_back(run: Run, receiver: Receiver, status: int, w
     assert (row["status"], row["failures"]) == ("active", 0)
 
 
-def test_a_secret_is_replaced_without_a_gap(run: Run, receiver: Receiver) -> None:
+def test_a_secret_is_replaced_without_a_gap(run: Run, receiver: WebhookReceiver) -> None:
     added(run, receiver)
     former = receiver.secret
     new = told(run("rotate", "crm", "--json"))["secret"]
@@ -259,13 +265,13 @@ def test_a_secret_is_replaced_without_a_gap(run: Run, receiver: Receiver) -> Non
     assert "only webhooks are signed" in run("rotate", "a").stderr
 
 
-def test_nothing_goes_inside_unless_that_is_allowed(run: Run, receiver: Receiver) -> None:
+def test_nothing_goes_inside_unless_that_is_allowed(run: Run, receiver: WebhookReceiver) -> None:
     plain = ("--kind", "webhook", "--url", receiver.url, "--allow-http")
     assert run("add", "crm", *plain).returncode == 0
     done = run("test", "crm")
     assert done.returncode == 1
     assert "allow_private" in done.stderr
-    assert receiver.got == []
+    assert receiver.requests == []
 
 
 def test_a_stream_is_tried_out_too(run: Run, servers: Servers, nango: Nango) -> None:

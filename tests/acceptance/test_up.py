@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.soak.processes import children_of, is_alive
+from tests.soak.processes import is_alive, list_children
 from tests.support.forked import run_command
-from tests.support.service import until
+from tests.support.service import wait_until
 
 CLI = [sys.executable, "-m", "worker.ops.cli"]
 
@@ -73,28 +73,28 @@ def up(home: Path) -> Iterator[Up]:
 @pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_new_user_sees_customers_mirrored_and_events_arrive(up: Up) -> None:
-    until(lambda: up.says("following the changes"), 150, what="the first loads")
+    wait_until(lambda: up.says("following the changes"), 150, what="the first loads")
     assert up.says("change events go to the Redis stream tenant-mirror:events")
     assert up.says("events tail --follow")
-    until(lambda: up.waiting() == {"stream": 0}, 60, what="the delivery of all events")
+    wait_until(lambda: up.waiting() == {"stream": 0}, 60, what="the delivery of all events")
     assert "Contoso" in up.ask("events", "tail", "--last", "50")
-    children = children_of(up.process.pid)
+    children = list_children(up.process.pid)
     assert len(children) >= 7, "two servers, customers, beat, two workers, a relay"
     up.end()
     assert up.says("stopped; the data are kept for the next start")
-    until(lambda: not any(map(is_alive, children)), what="the end of every process")
+    wait_until(lambda: not any(map(is_alive, children)), what="the end of every process")
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_a_second_start_goes_on_and_shows_each_trouble(up: Up, home: Path) -> None:
     """In a shell that has read the file of the first start, as people have it open."""
-    until(lambda: up.says("following the changes"), 150, what="the first loads")
+    wait_until(lambda: up.says("following the changes"), 150, what="the first loads")
     up.ask("sandbox", "mutate", "40")
     up.end()
     again = Up(home / "up", **up.sourced())
     try:
-        until(lambda: again.says("following the changes"), 150, what="the second start")
+        wait_until(lambda: again.says("following the changes"), 150, what="the second start")
         assert again.says("are not taken for servers of your own")
         assert again.says("three simulated customers are up")
         assert {row["run_state"] for row in again.connections().values()} == {"succeeded"}
@@ -109,7 +109,7 @@ def show_each_trouble(up: Up) -> None:
     up.ask("sandbox", "revoke", "Tailspin")
     up.ask("sandbox", "refuse", "Contoso", "sites")
     for line in ("Fabrikam: users HELD", "Tailspin: BROKEN", "Contoso: sites REFUSED"):
-        until(lambda line=line: up.says(line), 120, what=line)  # type: ignore[misc]
+        wait_until(lambda line=line: up.says(line), 120, what=line)  # type: ignore[misc]
     assert up.connections()["Fabrikam"]["run_state"] == "held"
     assert up.connections()["Tailspin"]["status"] == "broken"
     up.ask("approve", "2")
@@ -118,4 +118,4 @@ def show_each_trouble(up: Up) -> None:
     for number in ("1", "3"):
         up.ask("resync", number)
     for name in ("Fabrikam", "Tailspin", "Contoso"):
-        until(lambda name=name: up.says(f"{name}: goes on"), 120, what=name)  # type: ignore[misc]
+        wait_until(lambda name=name: up.says(f"{name}: goes on"), 120, what=name)  # type: ignore[misc]

@@ -11,14 +11,14 @@ from sqlalchemy import text
 from sandbox.tenant import Nango, Tenant
 from tests.acceptance.conftest import MakeService
 from tests.support.fault_proxy import FaultProxy
-from tests.support.mirror import scalar, written
+from tests.support.mirror import fetch_scalar, read_row_versions
 from tests.support.service import (
     Service,
     assert_survived,
-    create_and_delete,
+    count_objects,
     is_exact,
-    number_of_objects,
-    until,
+    make_every_change,
+    wait_until,
 )
 from worker.core.process_identity import parse_identity
 from worker.store.engine import Database
@@ -47,13 +47,13 @@ WALKS = "select sum(walk_id) from sync.streams where connection_id = :id"
 
 def holder(database: Database, connection_id: int = 1) -> int | None:
     """The process that has the lease, if one has it."""
-    found = parse_identity(str(scalar(database, HOLDER, id=connection_id)))
+    found = parse_identity(str(fetch_scalar(database, HOLDER, id=connection_id)))
     return None if found is None else found.pid
 
 
 def stop_between_pages(service: Service, database: Database, *, whole: bool) -> int:
     """Stop a worker's child, or all of the worker, while it waits for a page; the child's pid."""
-    until(lambda: bool(scalar(database, SOME, id=1)), what="some pages")
+    wait_until(lambda: bool(fetch_scalar(database, SOME, id=1)), what="some pages")
     children: list[int] = []
 
     def stopped() -> bool:
@@ -61,22 +61,22 @@ def stop_between_pages(service: Service, database: Database, *, whole: bool) -> 
         if child is None:
             return False
         if whole:
-            service.signal("worker", signal.SIGSTOP)
+            service.send_signal("worker", signal.SIGSTOP)
         else:
             os.kill(child, signal.SIGSTOP)
-        if scalar(database, OPEN) == 0 and holder(database) == child:
+        if fetch_scalar(database, OPEN) == 0 and holder(database) == child:
             children.append(child)
             return True
         wake(service, child, whole=whole)
         return False
 
-    until(stopped, what="a moment without a transaction")
+    wait_until(stopped, what="a moment without a transaction")
     return children[-1]
 
 
 def wake(service: Service, child: int, *, whole: bool) -> None:
     if whole:
-        service.signal("worker", signal.SIGCONT)
+        service.send_signal("worker", signal.SIGCONT)
     else:
         os.kill(child, signal.SIGCONT)
 
@@ -98,23 +98,23 @@ def test_a_worker_that_wakes_up_past_its_lease_writes_nothing(
     zombie = stop_between_pages(service, database, whole=whole)
     nango_proxy.heal()
     service.start_worker("other")
-    until(lambda: is_exact(database, tenant), 60, what="the rest of the load")
-    assert_survived(service, database, tenant, told=number_of_objects(tenant))
-    rows, walks = written(database), scalar(database, WALKS, id=1)
+    wait_until(lambda: is_exact(database, tenant), 60, what="the rest of the load")
+    assert_survived(service, database, tenant, told=count_objects(tenant))
+    rows, walks = read_row_versions(database), fetch_scalar(database, WALKS, id=1)
     wake(service, zombie, whole=whole)
-    until(lambda: "left to another process" in service.log("worker"), what="the refusal")
-    assert written(database) == rows
-    assert scalar(database, WALKS, id=1) >= walks
-    create_and_delete(tenant)
-    until(lambda: is_exact(database, tenant), what="the changes")
+    wait_until(lambda: "left to another process" in service.read_log("worker"), what="the refusal")
+    assert read_row_versions(database) == rows
+    assert fetch_scalar(database, WALKS, id=1) >= walks
+    make_every_change(tenant)
+    wait_until(lambda: is_exact(database, tenant), what="the changes")
     assert_survived(service, database, tenant)
 
 
 @contextmanager
 def locked(database: Database, table: str) -> Iterator[None]:
     """Nobody else can write a table meanwhile."""
-    with database.begin() as connection:
-        connection.execute(text(f"lock table {table} in exclusive mode"))
+    with database.open_transaction() as db:
+        db.execute(text(f"lock table {table} in exclusive mode"))
         yield
 
 
@@ -130,32 +130,32 @@ def test_a_worker_that_is_stopped_within_a_transaction_holds_up_its_own_connecti
     service.start_beat()
     with locked(database, "directory.users"):
         service.start_worker()
-        until(lambda: bool(scalar(database, WAITING)), what="a page that waits")
+        wait_until(lambda: bool(fetch_scalar(database, WAITING)), what="a page that waits")
         zombie = holder(database)
         assert zombie is not None, "what waits has the lease"
         os.kill(zombie, signal.SIGSTOP)
-    until(lambda: bool(scalar(database, LEFT_OPEN)), what="a transaction left open")
+    wait_until(lambda: bool(fetch_scalar(database, LEFT_OPEN)), what="a transaction left open")
     lapsed = "select expires_at < clock_timestamp() from sync.leases where connection_id = 1"
-    until(lambda: bool(scalar(database, lapsed)), what="the end of the lease")
+    wait_until(lambda: bool(fetch_scalar(database, lapsed)), what="the end of the lease")
     nango.add_connection("fabrikam", other)
     service.start_worker("other")
-    until(lambda: is_exact(database, other, 2), what="the other connection's first load")
+    wait_until(lambda: is_exact(database, other, 2), what="the other connection's first load")
     other.update_user(first_user(other), displayName="Grace")
-    until(lambda: is_exact(database, other, 2), what="the other connection's changes")
+    wait_until(lambda: is_exact(database, other, 2), what="the other connection's changes")
 
     def loaded() -> bool:
         """A zombie has more than one session: one may have waited for the other."""
         if ended_by == "hand":
-            scalar(database, END_THEM)
+            fetch_scalar(database, END_THEM)
         return is_exact(database, tenant)
 
-    until(loaded, 60 if ended_by == "hand" else 200, what="the first load")
+    wait_until(loaded, 60 if ended_by == "hand" else 200, what="the first load")
     os.kill(zombie, signal.SIGCONT)
-    create_and_delete(tenant)
-    until(lambda: is_exact(database, tenant), what="the changes")
+    make_every_change(tenant)
+    wait_until(lambda: is_exact(database, tenant), what="the changes")
     assert_survived(service, database, tenant)
 
 
 def first_user(tenant: Tenant) -> str:
     with tenant.lock:
-        return str(tenant.users.props(next(iter(tenant.users.live())))["id"])
+        return str(tenant.users.props_at(next(iter(tenant.users.iterate_live())))["id"])

@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy.dialects import postgresql
 
 import models.resources
-from models.record import graph_properties
+from models.record import list_graph_properties
 from models.resource import BOOKKEEPING, OWNER, Kind, Resource
 from models.resources import RESOURCES, STREAMED
-from models.row import shape_of
+from models.row import get_shape
 from models.tables import metadata
 
 ALL = pytest.mark.parametrize("resource", RESOURCES.values(), ids=lambda resource: resource.name)
@@ -234,7 +234,7 @@ def _field(resource: Resource, name: str) -> str:
 
 @WITH_RECORDS
 def test_every_property_may_be_null_but_never_the_id(resource: Resource) -> None:
-    for name in graph_properties(resource.record):
+    for name in list_graph_properties(resource.record):
         content = {"id": "0a0b0c0d-0000-4000-8000-000000000001"} | {name: None}
         if name == "id":
             with pytest.raises(msgspec.ValidationError):
@@ -248,7 +248,7 @@ def test_every_property_may_be_null_but_never_the_id(resource: Resource) -> None
 @WITH_RECORDS
 def test_what_is_asked_for_is_what_is_kept(resource: Resource) -> None:
     """A property that is kept and not asked for would be null for ever."""
-    assert resource.selected == (*graph_properties(resource.record), *resource.children)
+    assert resource.selected == (*list_graph_properties(resource.record), *resource.children)
     assert resource.selected[0] == "id"
     assert len(set(resource.selected)) == len(resource.selected)
 
@@ -319,11 +319,11 @@ def test_the_permissions_are_the_ones_that_operators_are_told() -> None:
 
 @ALL
 def test_every_resource_has_a_shape(resource: Resource) -> None:
-    shape = shape_of(resource)
+    shape = get_shape(resource)
     assert shape.names == resource.column_names
-    assert shape_of(resource) is shape
-    assert shape.everything == (1 << len(resource.columns)) - 1
-    assert shape.everything < 1 << 63, "the bits of what was sent are kept in a bigint"
+    assert get_shape(resource) is shape
+    assert shape.all_columns == (1 << len(resource.columns)) - 1
+    assert shape.all_columns < 1 << 63, "the bits of what was sent are kept in a bigint"
 
 
 @pytest.mark.parametrize("resource", RESOURCES.values(), ids=list(RESOURCES))

@@ -6,14 +6,14 @@ import pytest
 
 from sandbox.servers import Servers
 from sandbox.tenant import Nango
-from tests.integration.test_relay import Ground
-from worker.sync.run import Kit
+from tests.integration.test_relay import RelayEnvironment
+from worker.sync.run import Runtime
 
 
 @pytest.fixture
-def ground(kit: Kit, nango: Nango, servers: Servers) -> Iterator[Ground]:
+def environment(runtime: Runtime, nango: Nango, servers: Servers) -> Iterator[RelayEnvironment]:
     """Connections, a relay and the Redis stream that it fills."""
-    made = Ground(kit, nango, servers.redis_url)
+    made = RelayEnvironment(runtime, nango, servers.redis_url)
     yield made
     for key in made.redis.keys(f"{made.mark}:*"):
         made.redis.delete(key)

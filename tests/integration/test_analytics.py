@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sandbox.tenant import Tenant
 from sandbox.tenant.members import MemberType
 from tests.conftest import MakeMirror, Mirror
-from tests.support.mirror import mirrored, scalar
+from tests.support.mirror import compute_mirror_truth, fetch_scalar
 from worker.ops.migrate import migrate
 
 VIEWS = {
@@ -26,15 +26,16 @@ ELSEWHERE = "00000000-0000-4000-8000-0000000000"
 
 
 def rows(mirror: Mirror, statement: str) -> list[Mapping[str, Any]]:
-    with mirror.database.begin() as connection:
-        return [dict(row) for row in connection.execute(text(statement)).mappings()]
+    with mirror.database.open_transaction() as db:
+        return [dict(row) for row in db.execute(text(statement)).mappings()]
 
 
 def test_the_views_show_live_rows_with_names(mirror: Mirror) -> None:
-    truth = mirrored(mirror.database)
+    truth = compute_mirror_truth(mirror.database)
     for name in VIEWS - {"connections", "freshness"}:
         assert (
-            scalar(mirror.database, f"select count(*) from analytics.{name}") == truth[name].count
+            fetch_scalar(mirror.database, f"select count(*) from analytics.{name}")
+            == truth[name].count
         )
     found = rows(
         mirror,
@@ -43,14 +44,14 @@ def test_the_views_show_live_rows_with_names(mirror: Mirror) -> None:
     )
     assert found[0]["organization"] == "Contoso"
     assert found[0]["group_name"]
-    assert scalar(mirror.database, "select count(*) from analytics.connections") == 1
+    assert fetch_scalar(mirror.database, "select count(*) from analytics.connections") == 1
 
 
 def test_a_retired_connection_is_not_shown(mirror: Mirror) -> None:
-    with mirror.database.begin() as connection:
-        connection.execute(text("update sync.connections set status = 'retired'"))
-    assert scalar(mirror.database, "select count(*) from analytics.users") == 0
-    assert scalar(mirror.database, "select count(*) from directory.users") == 60
+    with mirror.database.open_transaction() as db:
+        db.execute(text("update sync.connections set status = 'retired'"))
+    assert fetch_scalar(mirror.database, "select count(*) from analytics.users") == 0
+    assert fetch_scalar(mirror.database, "select count(*) from directory.users") == 60
 
 
 # ---- holders of roles
@@ -62,7 +63,7 @@ class Held:
     def __init__(self, mirror: Mirror) -> None:
         self.mirror, self.tenant = mirror, mirror.tenant
         self.role = self.tenant.create_role_definition(displayName="Keeper")
-        self.group = next(self.tenant.live("groups"))["id"]
+        self.group = next(self.tenant.iterate_live("groups"))["id"]
 
     def assign(self, principal: str) -> None:
         self.tenant.assign_role(self.role, principal)
@@ -100,7 +101,7 @@ def test_who_is_deleted_holds_no_role_although_graph_still_lists_it(
     assert held.holders() == {}
     listed = "select count(*) from directory.role_assignments where role_definition_id = :role"
     live = f"{listed} and deleted_at is null"
-    assert scalar(held.mirror.database, live, role=held.role) == 2
+    assert fetch_scalar(held.mirror.database, live, role=held.role) == 2
 
 
 def test_a_restored_principal_holds_its_roles_since_then(held: Held) -> None:
@@ -110,7 +111,7 @@ def test_a_restored_principal_holds_its_roles_since_then(held: Held) -> None:
     held.holders()
     tenant.delete_user(user)
     assert held.holders() == {}
-    before = scalar(mirror.database, "select clock_timestamp()")
+    before = fetch_scalar(mirror.database, "select clock_timestamp()")
     tenant.restore_user(user)
     held.assign(other)
     assert held.holders().keys() == {user, other}
@@ -121,17 +122,17 @@ def test_a_restored_principal_holds_its_roles_since_then(held: Held) -> None:
 
 
 def test_a_restored_principal_of_a_first_load_holds_its_roles_since_then(mirror: Mirror) -> None:
-    assignment = next(mirror.tenant.live("role_assignments"))
+    assignment = next(mirror.tenant.iterate_live("role_assignments"))
     user = assignment["principalId"]
     mirror.tenant.delete_user(user)
     mirror.sync()
-    before = scalar(mirror.database, "select clock_timestamp()")
+    before = fetch_scalar(mirror.database, "select clock_timestamp()")
     mirror.tenant.restore_user(user)
     mirror.sync()
     found = rows(mirror, f"select * from analytics.role_assignments where principal_id = '{user}'")
     assert all(one["since"] > before and one["since_exact"] for one in found)
     others = f"select count(since) from analytics.role_assignments where principal_id <> '{user}'"
-    assert scalar(mirror.database, others) == 0
+    assert fetch_scalar(mirror.database, others) == 0
 
 
 @pytest.mark.parametrize("ended", [False, True])
@@ -159,8 +160,8 @@ def test_principals_that_are_not_mirrored_have_the_type_of_a_member(
 
 
 def test_a_member_without_a_type_is_resolved_or_called_unresolved(mirror: Mirror) -> None:
-    with mirror.database.begin() as connection:
-        connection.execute(text("update directory.group_members set member_type = 'other'"))
+    with mirror.database.open_transaction() as db:
+        db.execute(text("update directory.group_members set member_type = 'other'"))
     for kind, where in (
         ("user", "member_id in (select id from directory.users)"),
         ("group", "member_id in (select id from directory.groups)"),
@@ -172,20 +173,22 @@ def test_a_member_without_a_type_is_resolved_or_called_unresolved(mirror: Mirror
 
 
 def test_a_role_is_known_by_its_template_whatever_its_name(mirror: Mirror) -> None:
-    role = next(mirror.tenant.live("role_assignments"))["roleDefinitionId"]
+    role = next(mirror.tenant.iterate_live("role_assignments"))["roleDefinitionId"]
     template = next(
-        one["templateId"] for one in mirror.tenant.live("role_definitions") if one["id"] == role
+        one["templateId"]
+        for one in mirror.tenant.iterate_live("role_definitions")
+        if one["id"] == role
     )
     of = f"select count(*) from analytics.role_assignments where role_template_id = '{template}'"
-    before = scalar(mirror.database, of)
+    before = fetch_scalar(mirror.database, of)
     assert before > 0
     mirror.tenant.update_role_definition(role, displayName="Called otherwise")
     mirror.sync()
-    assert scalar(mirror.database, of) == before
+    assert fetch_scalar(mirror.database, of) == before
     defined = (
         f"select display_name from analytics.role_definitions where template_id = '{template}'"
     )
-    assert scalar(mirror.database, defined) == "Called otherwise"
+    assert fetch_scalar(mirror.database, defined) == "Called otherwise"
 
 
 # ---- what null means
@@ -198,17 +201,17 @@ def silent(tenant: Tenant) -> Tenant:
         *("isAssignableToRole", "groupTypes", "isPersonalSite", "root", "isBuiltIn", "isEnabled"),
     )
     for name in ("users", "groups", "sites", "role_definitions"):
-        shelf = tenant.shelf(name)
-        for index in shelf.live():
+        shelf = tenant.store(name)
+        for index in shelf.iterate_live():
             for one in properties:
-                shelf.touch(index).props.pop(one, None)
+                shelf.edit(index).props.pop(one, None)
     return tenant
 
 
 def test_no_row_is_lost_between_true_and_false_unless_the_comment_says_so(
-    mirror_of: MakeMirror,
+    make_mirror: MakeMirror,
 ) -> None:
-    mirror = mirror_of(silent(Tenant(seed=3, users=30, groups=8, sites=9)))
+    mirror = make_mirror(silent(Tenant(seed=3, users=30, groups=8, sites=9)))
     mirror.sync()
     booleans = [one for one in rows(mirror, COLUMNS) if one["type"] == "boolean"]
     assert {one["name"] for one in booleans} >= {
@@ -219,8 +222,8 @@ def test_no_row_is_lost_between_true_and_false_unless_the_comment_says_so(
     undefined = set()
     for one in booleans:
         of = f"select count(*) > 0, count({one['name']}) = count(*) from analytics.{one['view']}"
-        with mirror.database.begin() as connection:
-            some, always = connection.execute(text(of)).one()
+        with mirror.database.open_transaction() as db:
+            some, always = db.execute(text(of)).one()
         assert some
         undefined |= set() if always else {(one["view"], one["name"])}
         assert ("; null " in one["comment"]) is not always, one["name"]
@@ -235,14 +238,18 @@ def test_no_row_is_lost_between_true_and_false_unless_the_comment_says_so(
 
 
 def test_what_graph_sends_is_shown_as_it_is(mirror: Mirror) -> None:
-    personal = [one["webUrl"] for one in mirror.tenant.live("sites") if one.get("isPersonalSite")]
+    personal = [
+        one["webUrl"] for one in mirror.tenant.iterate_live("sites") if one.get("isPersonalSite")
+    ]
     found = rows(mirror, "select web_url from analytics.sites where is_personal_site")
     assert sorted(one["web_url"] for one in found) == sorted(personal)
     others = "select count(*) from analytics.sites where not is_personal_site"
-    assert scalar(mirror.database, others) == 6 - len(personal)
-    synced = [one for one in mirror.tenant.live("users") if one.get("onPremisesSyncEnabled")]
+    assert fetch_scalar(mirror.database, others) == 6 - len(personal)
+    synced = [
+        one for one in mirror.tenant.iterate_live("users") if one.get("onPremisesSyncEnabled")
+    ]
     cloud = "select count(*) from analytics.users where not on_premises_sync_enabled"
-    assert scalar(mirror.database, cloud) == 60 - len(synced) > 0
+    assert fetch_scalar(mirror.database, cloud) == 60 - len(synced) > 0
 
 
 def test_every_column_of_every_view_is_explained(mirror: Mirror) -> None:
@@ -258,14 +265,14 @@ def test_every_column_of_every_view_is_explained(mirror: Mirror) -> None:
 
 def test_who_could_read_the_views_can_read_them_after_a_downgrade(mirror: Mirror) -> None:
     """Roles belong to the whole server, so everybody stands for one of them."""
-    with mirror.database.begin() as connection:
-        connection.execute(text("grant select on analytics.role_assignments to public"))
+    with mirror.database.open_transaction() as db:
+        db.execute(text("grant select on analytics.role_assignments to public"))
     granted = (
         "select count(*) from information_schema.role_table_grants"
         " where table_name = 'role_assignments' and table_schema = 'analytics'"
         " and grantee = 'PUBLIC' and privilege_type = 'SELECT'"
     )
     migrate(mirror.database, "0024")
-    assert scalar(mirror.database, granted) == 1
+    assert fetch_scalar(mirror.database, granted) == 1
     migrate(mirror.database)
-    assert scalar(mirror.database, granted) == 1
+    assert fetch_scalar(mirror.database, granted) == 1

@@ -15,14 +15,20 @@ from models.run import RunState
 from sandbox.tenant import Tenant
 from tests.conftest import MakeMirror, Mirror
 from tests.support.forked import run_command
-from tests.support.mirror import assert_exact, checked, events, last_seq, scalar
-from worker.store.cascade import LIMIT
-from worker.store.connections import find
+from tests.support.mirror import (
+    assert_exact,
+    fetch_scalar,
+    read_events,
+    read_last_seq,
+    verify_connection,
+)
+from worker.store.cascade import EDGE_BATCH
+from worker.store.connections import find_connection
 from worker.sync.approve import approve_held
 from worker.sync.erase import erase, finish_erasures
-from worker.sync.subject import Subject, locate
+from worker.sync.subject import ErasureTarget, find_target
 
-CROWD = 2 * LIMIT + 500
+CROWD = 2 * EDGE_BATCH + 500
 """Members: more than two transactions take."""
 
 ALL = CROWD + 1
@@ -30,18 +36,18 @@ ALL = CROWD + 1
 
 
 @pytest.fixture
-def crowded(mirror_of: MakeMirror) -> Mirror:
+def crowded(make_mirror: MakeMirror) -> Mirror:
     """A tenant with one group of very many members, mirrored."""
-    mirror = mirror_of(
+    mirror = make_mirror(
         Tenant(seed=6, users=CROWD + 20, groups=3, big_groups=1, big_group_members=CROWD)
     )
-    mirror.tenant.knobs.delta_page = 10_000
+    mirror.tenant.options.delta_page_size = 10_000
     mirror.sync()
     return mirror
 
 
 def biggest(mirror: Mirror) -> str:
-    found = scalar(
+    found = fetch_scalar(
         mirror.database,
         "select group_id from directory.group_members where deleted_at is null"
         " group by group_id order by count(*) desc limit 1",
@@ -56,8 +62,8 @@ def transactions(mirror: Mirror, after: int) -> list[Counter[tuple[str, str]]]:
         " where seq > :after and resource in ('users', 'groups', 'group_members') order by seq"
     )
     found: dict[str, Counter[tuple[str, str]]] = {}
-    with mirror.database.begin() as connection:
-        for event in connection.execute(statement, {"after": after}):
+    with mirror.database.open_transaction() as db:
+        for event in db.execute(statement, {"after": after}):
             found.setdefault(event.number, Counter())[event.resource, event.change] += 1
     return list(found.values())
 
@@ -66,23 +72,23 @@ def assert_in_batches(mirror: Mirror, after: int) -> None:
     """Each membership ended once, some in each transaction; the group's own end came last."""
     written = transactions(mirror, after)
     sizes = [some["group_members", "deleted"] for some in written]
-    assert max(sizes) <= LIMIT
+    assert max(sizes) <= EDGE_BATCH
     assert sum(sizes) == ALL
     assert [some["groups", "deleted"] for some in written] == [0] * (len(written) - 1) + [1]
-    assert len(written) == 1 + ALL // LIMIT
-    assert events(mirror.database, after=after)[-1]["resource"] == "groups"
+    assert len(written) == 1 + ALL // EDGE_BATCH
+    assert read_events(mirror.database, after=after)[-1]["resource"] == "groups"
     assert_exact(mirror.database, mirror.tenant)
 
 
 def test_a_big_group_ends_in_batches_and_its_own_end_comes_last(crowded: Mirror) -> None:
-    mark = last_seq(crowded.database)
+    mark = read_last_seq(crowded.database)
     crowded.tenant.delete_group(biggest(crowded))
     crowded.sync()
     assert_in_batches(crowded, mark)
 
 
 def test_a_big_group_that_a_walk_does_not_see_ends_in_batches(crowded: Mirror) -> None:
-    mark = last_seq(crowded.database)
+    mark = read_last_seq(crowded.database)
     crowded.tenant.delete_group(biggest(crowded), permanently=True)
     crowded.tenant.expire_delta_tokens()
     crowded.sync("groups")
@@ -90,9 +96,9 @@ def test_a_big_group_that_a_walk_does_not_see_ends_in_batches(crowded: Mirror) -
 
 
 def test_a_big_group_that_was_held_ends_in_batches_once_approved(crowded: Mirror) -> None:
-    wary = replace(crowded.kit.settings, guard_rows=0, guard_percent=1)
-    crowded.kit = replace(crowded.kit, settings=wary)
-    mark = last_seq(crowded.database)
+    wary = replace(crowded.runtime.settings, guard_rows=0, guard_percent=1)
+    crowded.runtime = replace(crowded.runtime, settings=wary)
+    mark = read_last_seq(crowded.database)
     crowded.tenant.delete_group(biggest(crowded))
     assert crowded.sync().state is RunState.HELD
     assert approve_held(crowded.database, crowded.connection_id) == ALL + 1
@@ -106,7 +112,7 @@ def sync_and_die(mirror: Mirror, point: str) -> None:
 
 def die_at(mirror: Mirror, point: str, *command: str) -> None:
     """Run a command in a process of its own that is killed at a point."""
-    settings = mirror.kit.settings
+    settings = mirror.runtime.settings
     address = mirror.database.url.set(drivername="postgresql")
     environment = {
         **{k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")},
@@ -118,20 +124,22 @@ def die_at(mirror: Mirror, point: str, *command: str) -> None:
     }
     done = run_command(command, environment)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    with mirror.database.begin() as connection:
-        connection.exec_driver_sql("update sync.leases set expires_at = null")
+    with mirror.database.open_transaction() as db:
+        db.exec_driver_sql("update sync.leases set expires_at = null")
 
 
 def test_who_is_killed_between_batches_goes_on_and_tells_nothing_twice(crowded: Mirror) -> None:
-    mark, group = last_seq(crowded.database), biggest(crowded)
+    mark, group = read_last_seq(crowded.database), biggest(crowded)
     crowded.tenant.delete_group(group)
     sync_and_die(crowded, "removals-batch:2")
     left = (
         "select count(*) from directory.group_members where group_id = :id and deleted_at is null"
     )
-    assert scalar(crowded.database, left, id=group) == CROWD - 2 * LIMIT
+    assert fetch_scalar(crowded.database, left, id=group) == CROWD - 2 * EDGE_BATCH
     assert (
-        scalar(crowded.database, "select deleted_at from directory.groups where id = :id", id=group)
+        fetch_scalar(
+            crowded.database, "select deleted_at from directory.groups where id = :id", id=group
+        )
         is None
     )
     crowded.sync()
@@ -150,29 +158,31 @@ def test_a_group_that_comes_back_between_batches_has_all_its_members_again(
     assert_exact(crowded.database, crowded.tenant)
 
 
-def test_groups_and_users_of_many_memberships_end_together(mirror_of: MakeMirror) -> None:
-    tenant = Tenant(seed=7, users=LIMIT + 700, groups=6, members_per_group=3)
-    mirror = mirror_of(tenant)
+def test_groups_and_users_of_many_memberships_end_together(make_mirror: MakeMirror) -> None:
+    tenant = Tenant(seed=7, users=EDGE_BATCH + 700, groups=6, members_per_group=3)
+    mirror = make_mirror(tenant)
     groups = [tenant.groups.id_at(n) for n in range(3)]
     for number, group in enumerate(groups[:2]):
-        for index in range(LIMIT + 100 * number):
+        for index in range(EDGE_BATCH + 100 * number):
             tenant.add_member(group, tenant.users.id_at(index + 300 * number))
     tenant.add_member(groups[0], groups[1], "group")
     tenant.add_member(groups[1], groups[0], "group")
     tenant.add_member(groups[2], groups[0], "group")
     mirror.sync()
     assert_exact(mirror.database, tenant)
-    mark = last_seq(mirror.database)
+    mark = read_last_seq(mirror.database)
     for group in groups[:2]:
         tenant.delete_group(group)
     for index in range(0, 80, 2):
         tenant.delete_user(tenant.users.id_at(index))
     mirror.sync()
     assert_exact(mirror.database, tenant)
-    assert max(some["group_members", "deleted"] for some in transactions(mirror, mark)) <= LIMIT
+    assert (
+        max(some["group_members", "deleted"] for some in transactions(mirror, mark)) <= EDGE_BATCH
+    )
     ended = [
         e["object_id"]
-        for e in events(mirror.database, after=mark)
+        for e in read_events(mirror.database, after=mark)
         if e["resource"] == "group_members"
     ]
     assert len(ended) == len(set(ended))
@@ -190,17 +200,17 @@ def names(mirror: Mirror, key: str) -> int:
                  where object_id like '%' || :id || '%' or before::text like '%' || :id || '%'
                        or after::text like '%' || :id || '%')
     """
-    return int(scalar(mirror.database, statement, id=key))
+    return int(fetch_scalar(mirror.database, statement, id=key))
 
 
-def subject(mirror: Mirror, key: str) -> Subject:
-    with mirror.database.begin() as connection:
-        return locate(connection, find(connection, "contoso"), key, "groups")
+def subject(mirror: Mirror, key: str) -> ErasureTarget:
+    with mirror.database.open_transaction() as db:
+        return find_target(db, find_connection(db, "contoso"), key, "groups")
 
 
 def deletions(mirror: Mirror, after: int) -> list[tuple[str, int]]:
     """The resources that ended, in order, with how many in a row."""
-    ended = [e["resource"] for e in events(mirror.database, after=after)]
+    ended = [e["resource"] for e in read_events(mirror.database, after=after)]
     return [(of, len(list(some))) for of, some in groupby(ended)]
 
 
@@ -209,17 +219,17 @@ def assert_erased(mirror: Mirror, group: str, after: int) -> None:
     assert deletions(mirror, after) == [("group_members", ALL), ("groups", 1)]
     mirror.sync(full=True)
     assert names(mirror, group) == 0
-    assert checked(mirror.database).problems == []
+    assert verify_connection(mirror.database).problems == []
 
 
 @contextmanager
 def watching_deletes(mirror: Mirror, sizes: list[int]) -> Iterator[None]:
     """How many membership rows each transaction deletes, counted by a trigger."""
-    with mirror.database.begin() as connection:
+    with mirror.database.open_transaction() as connection:
         connection.exec_driver_sql(WATCH)
     yield
-    with mirror.database.begin() as connection:
-        found = connection.exec_driver_sql(
+    with mirror.database.open_transaction() as db:
+        found = db.exec_driver_sql(
             "select count(*) from public.watched group by number order by min(at)"
         )
         sizes += found.scalars()
@@ -235,35 +245,35 @@ WATCH = """
 """
 
 
-@pytest.mark.parametrize("members", [CROWD, 2 * LIMIT - 1])
+@pytest.mark.parametrize("members", [CROWD, 2 * EDGE_BATCH - 1])
 def test_a_big_group_is_erased_in_batches_and_its_own_end_comes_last(
-    mirror_of: MakeMirror, members: int
+    make_mirror: MakeMirror, members: int
 ) -> None:
-    mirror = mirror_of(
+    mirror = make_mirror(
         Tenant(seed=6, users=CROWD + 20, groups=3, big_groups=1, big_group_members=members)
     )
-    mirror.tenant.knobs.delta_page = 10_000
+    mirror.tenant.options.delta_page_size = 10_000
     mirror.sync()
-    mark, group = last_seq(mirror.database), biggest(mirror)
+    mark, group = read_last_seq(mirror.database), biggest(mirror)
     taken: list[int] = []
     with watching_deletes(mirror, taken):
         done = erase(mirror.database, subject(mirror, group), lambda _table, _rows: None)
-    assert done.new
-    assert done.rows["directory.group_members"] == members + 1
+    assert done.is_new
+    assert done.row_counts["directory.group_members"] == members + 1
     assert names(mirror, group) == 0
     assert deletions(mirror, mark) == [("group_members", members + 1), ("groups", 1)]
-    assert len(taken) == -(-(members + 1) // LIMIT)
-    assert max(taken) <= LIMIT
+    assert len(taken) == -(-(members + 1) // EDGE_BATCH)
+    assert max(taken) <= EDGE_BATCH
     assert sum(taken) == members + 1
 
 
 def test_an_erasure_that_was_killed_between_batches_is_finished_by_maintenance(
     crowded: Mirror,
 ) -> None:
-    mark, group = last_seq(crowded.database), biggest(crowded)
+    mark, group = read_last_seq(crowded.database), biggest(crowded)
     die_at(crowded, "memberships-erased:2", "erase", "contoso", group, "--yes")
     left = "select count(*) from directory.group_members where group_id = :id"
-    assert scalar(crowded.database, left, id=group) == CROWD - 2 * LIMIT
+    assert fetch_scalar(crowded.database, left, id=group) == CROWD - 2 * EDGE_BATCH
     finish_erasures(crowded.database)
     assert_erased(crowded, group, mark)
 
@@ -271,20 +281,20 @@ def test_an_erasure_that_was_killed_between_batches_is_finished_by_maintenance(
 def test_an_erasure_that_was_killed_between_batches_goes_on_with_the_same_command(
     crowded: Mirror,
 ) -> None:
-    mark, group = last_seq(crowded.database), biggest(crowded)
+    mark, group = read_last_seq(crowded.database), biggest(crowded)
     die_at(crowded, "memberships-erased:1", "erase", "contoso", group, "--yes")
     done = erase(crowded.database, subject(crowded, group), lambda _table, _rows: None)
-    assert not done.new
+    assert not done.is_new
     assert_erased(crowded, group, mark)
 
 
 def test_a_full_walk_between_the_batches_of_an_erasure_neither_ends_nor_brings_back_members(
     crowded: Mirror,
 ) -> None:
-    mark, group = last_seq(crowded.database), biggest(crowded)
+    mark, group = read_last_seq(crowded.database), biggest(crowded)
     die_at(crowded, "memberships-erased:1", "erase", "contoso", group, "--yes")
     told = deletions(crowded, mark)
     assert crowded.sync(full=True).state is RunState.SUCCEEDED
-    assert deletions(crowded, mark) == told == [("group_members", LIMIT)]
+    assert deletions(crowded, mark) == told == [("group_members", EDGE_BATCH)]
     finish_erasures(crowded.database)
     assert_erased(crowded, group, mark)

@@ -26,19 +26,19 @@ from sqlalchemy import text
 from models.run import RunState, RunTrigger
 from sandbox.servers import Home, Servers, Supervisor, start_valkey
 from sandbox.tenant import Nango, Request, Response, Tenant
-from sandbox.tenant.limiter import Limiter
+from sandbox.tenant.limiter import NangoRateLimit
 from tests.support.forked import run_command
-from tests.support.mirror import assert_exact, events, mirrored, scalar
-from worker.core.errors import Busy, Spent
+from tests.support.mirror import assert_exact, compute_mirror_truth, fetch_scalar, read_events
+from worker.core.errors import BudgetExhausted, LeaseHeld
 from worker.core.settings import Settings, load_settings
-from worker.graph.batch import Batcher
-from worker.nango.client import Address
-from worker.nango.reply import Reply
+from worker.graph.batch import GraphClient
+from worker.nango.client import ConnectionRef
+from worker.nango.reply import ApiResponse
 from worker.store.connections import request_resync
 from worker.sync.discover import discover
-from worker.sync.run import Kit, run_slice
-from worker.tasks.schedule import claim
-from worker.wiring import close_kit, open_kit
+from worker.sync.run import Runtime, run_slice
+from worker.tasks.schedule import claim_due_connections
+from worker.wiring import close_runtime, open_runtime
 
 MANUAL, SCHEDULED, BACKFILL = RunTrigger.MANUAL, RunTrigger.SCHEDULED, RunTrigger.BACKFILL
 JSON = {"content-type": "application/json"}
@@ -47,7 +47,7 @@ LOST = 3.0
 USERS = "/v1.0/users?$select=id&$top=5"
 
 Limit = Callable[[int, float], None]
-Kits = Callable[..., list[Kit]]
+Kits = Callable[..., list[Runtime]]
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def limit(nango: Nango) -> Iterator[Limit]:
 
     def set_limit(calls: int, window: float) -> None:
         nango.rate_limit, nango.rate_window, nango.enforce_rate_limit = calls, window, True
-        nango._limiter = Limiter()
+        nango._limiter = NangoRateLimit()
 
     yield set_limit
     nango.rate_limit, nango.rate_window, nango.enforce_rate_limit = None, 60.0, False
@@ -72,17 +72,17 @@ def broker(servers: Servers) -> Iterator[redis.Redis]:
 @pytest.fixture
 def kits(settings: Settings, servers: Servers, broker: object) -> Iterator[Kits]:
     """Kits of several processes; ``more`` changes their settings."""
-    opened: list[Kit] = []
+    opened: list[Runtime] = []
 
-    def make(number: int = 1, **more: object) -> list[Kit]:
+    def make(number: int = 1, **more: object) -> list[Runtime]:
         values = {"redis_url": servers.redis_url, "retry_seconds": 10, "call_seconds": 30}
         changed = load_settings(**{**vars(settings), **values, **more})
-        opened.extend(open_kit(changed) for _ in range(number))
+        opened.extend(open_runtime(changed) for _ in range(number))
         return opened[-number:]
 
     yield make
     for one in opened:
-        close_kit(one)
+        close_runtime(one)
 
 
 @dataclass
@@ -122,36 +122,36 @@ class Watch:
         return self.windows[1:-1]
 
 
-def enrol(kit: Kit, nango: Nango, tenants: dict[str, Tenant]) -> dict[str, int]:
+def enrol(runtime: Runtime, nango: Nango, tenants: dict[str, Tenant]) -> dict[str, int]:
     """Connect and discover; our ids by Nango's."""
     for name, tenant in tenants.items():
         nango.add_connection(name, tenant)
-    discover(kit.database, kit.nango, kit.settings)
-    with kit.database.begin() as connection:
-        rows = connection.execute(text("select nango_connection_id, id from sync.connections"))
+    discover(runtime.database, runtime.nango, runtime.settings)
+    with runtime.database.open_transaction() as db:
+        rows = db.execute(text("select nango_connection_id, id from sync.connections"))
         return {row[0]: row[1] for row in rows}
 
 
 def paged(seed: int, groups: int = 10) -> Tenant:
     """A small tenant whose first load takes a call for every other group."""
     tenant = Tenant(seed=seed, users=12, groups=groups, sites=2)
-    tenant.knobs.delta_page = 2
+    tenant.options.delta_page_size = 2
     return tenant
 
 
-def serve(kits: list[Kit], wanted: set[int], patience: float = 60) -> dict[int, list[RunState]]:
+def serve(kits: list[Runtime], wanted: set[int], patience: float = 60) -> dict[int, list[RunState]]:
     """Claim and sync, as ticks and workers do, until each wanted connection has ended a run."""
     ended: dict[int, list[RunState]] = {one: [] for one in wanted}
     until = time.monotonic() + patience
 
-    def work(kit: Kit) -> None:
+    def work(kit: Runtime) -> None:
         while not all(ended.values()):
             assert time.monotonic() < until, f"not done: {[k for k, v in ended.items() if not v]}"
-            claimed, _ = claim(kit)
+            claimed, _ = claim_due_connections(kit)
             for connection_id, trigger in claimed:
                 try:
                     report = run_slice(kit, connection_id, trigger=trigger)
-                except Busy:
+                except LeaseHeld:
                     continue
                 if report.state is not RunState.RUNNING:
                     ended.setdefault(connection_id, []).append(report.state)
@@ -182,7 +182,7 @@ def test_many_processes_and_connections_stay_within_nangos_limit(
     assert watch.refused <= 1
     for name, tenant in tenants.items():
         assert_exact(processes[0].database, tenant, ids[name])
-    assert scalar(processes[0].database, "select count(*) from sync.runs") == len(ids)
+    assert fetch_scalar(processes[0].database, "select count(*) from sync.runs") == len(ids)
 
 
 def test_quiet_connections_get_through_at_nearly_the_limits_rate(
@@ -193,9 +193,9 @@ def test_quiet_connections_get_through_at_nearly_the_limits_rate(
     ids = enrol(processes[0], nango, tenants)
     for one in ids.values():
         run_slice(processes[0], one, trigger=BACKFILL)
-    with processes[0].database.begin() as connection:
-        connection.execute(text("update sync.streams set due_at = now() where resource = 'users'"))
-        connection.execute(text("update sync.connections set due_at = now()"))
+    with processes[0].database.open_transaction() as db:
+        db.execute(text("update sync.streams set due_at = now() where resource = 'users'"))
+        db.execute(text("update sync.connections set due_at = now()"))
     broker.flushall()  # no first load wants its share any more
     limit(6, 4.0)
     watch = Watch(nango)
@@ -209,15 +209,15 @@ def test_quiet_connections_get_through_at_nearly_the_limits_rate(
     assert min(later - start for start, later in pairwise(starts)) < 4.0 + LOST
 
 
-def hammer(kits: list[Kit], seconds: float, *lanes: RunTrigger) -> None:
+def hammer(kits: list[Runtime], seconds: float, *lanes: RunTrigger) -> None:
     """A caller for each lane, through the connection of that name, who wants all there is."""
     until = time.monotonic() + seconds
 
-    def call(kit: Kit, lane: RunTrigger) -> None:
+    def call(kit: Runtime, lane: RunTrigger) -> None:
         while time.monotonic() < until:
             try:
-                kit.nango.proxy(Address(lane.value, "entra"), USERS, lane=lane)
-            except Spent as spent:
+                kit.nango.proxy(ConnectionRef(lane.value, "entra"), USERS, lane=lane)
+            except BudgetExhausted as spent:
                 time.sleep(min(spent.after or 0.0, max(0.0, until - time.monotonic())))
 
     with ThreadPoolExecutor(len(lanes)) as pool:
@@ -260,15 +260,15 @@ def test_people_need_not_wait_while_the_clock_and_first_loads_do(
     limit(8, 20.0)
     nango.add_connection("contoso", Tenant(seed=1, users=9))
     (kit,) = kits(1, retry_seconds=0)
-    contoso = Address("contoso", "entra")
+    contoso = ConnectionRef("contoso", "entra")
     kit.nango.proxy(contoso, USERS, lane=BACKFILL)
     for _ in range(6):
         kit.nango.proxy(contoso, USERS, lane=SCHEDULED)
-    with pytest.raises(Spent) as waits:
+    with pytest.raises(BudgetExhausted) as waits:
         kit.nango.proxy(contoso, USERS, lane=SCHEDULED)
     assert 10 < (waits.value.after or 0) <= 22
-    assert kit.nango.proxy(contoso, USERS, lane=MANUAL).ok
-    with pytest.raises(Spent):
+    assert kit.nango.proxy(contoso, USERS, lane=MANUAL).is_success
+    with pytest.raises(BudgetExhausted):
         kit.nango.proxy(contoso, USERS, lane=MANUAL)
 
 
@@ -286,15 +286,15 @@ def test_nangos_own_429_holds_everybody_for_as_long_as_it_says(nango: Nango, kit
 
     nango.before_response = refuse_once
     with ThreadPoolExecutor(3) as pool:
-        first = pool.submit(one.nango.proxy, Address("contoso", "entra"), USERS)
+        first = pool.submit(one.nango.proxy, ConnectionRef("contoso", "entra"), USERS)
         while not watch.calls or waiting:
             time.sleep(0.01)
         time.sleep(0.2)  # its answer is on its way
         later = [
-            pool.submit(kit.nango.proxy, Address("fabrikam", "entra"), USERS)
+            pool.submit(kit.nango.proxy, ConnectionRef("fabrikam", "entra"), USERS)
             for kit in (one, other)
         ]
-        assert all(call.result().ok for call in (first, *later))
+        assert all(call.result().is_success for call in (first, *later))
     refused_at, *others = [moment for moment, _ in watch.calls]
     assert len(others) == 3
     assert all(2.0 <= moment - refused_at < 6.0 for moment in others)
@@ -311,7 +311,7 @@ def test_an_operators_bound_holds_whatever_nango_tells(
     ]
     assert nango.calls.total == 12
     assert {report.state for report in reports} == {RunState.RUNNING}
-    assert all(40 < report.again_in <= 60 for report in reports)
+    assert all(40 < report.retry_after <= 60 for report in reports)
 
 
 def test_without_a_limit_nothing_is_held_back(nango: Nango, kits: Kits) -> None:
@@ -319,7 +319,7 @@ def test_without_a_limit_nothing_is_held_back(nango: Nango, kits: Kits) -> None:
     ids = enrol(one, nango, {"c1": paged(1, groups=60), "c2": paged(2, groups=60)})
     for kit, name in ((one, "c1"), (other, "c2")):
         assert run_slice(kit, ids[name], trigger=BACKFILL).state is RunState.SUCCEEDED
-    assert one.nango.gate.allowance(SCHEDULED) is None
+    assert one.nango.limiter.read_allowance(SCHEDULED) is None
 
 
 # ---- Redis comes and goes
@@ -353,7 +353,7 @@ def test_a_redis_that_is_emptied_again_and_again_loses_nothing(
 def own_valkey(home: Path) -> Iterator[tuple[str, Supervisor]]:
     """A Valkey that may be killed; its supervisor starts it again after a second."""
     place = Home(home / "budgets")
-    with place.locked(), Supervisor() as supervisor:
+    with place.hold_lock(), Supervisor() as supervisor:
         yield start_valkey(place, supervisor).url, supervisor
 
 
@@ -370,7 +370,7 @@ def test_a_redis_that_is_killed_holds_nobody_up(
 
     def kill(request: Request) -> None:
         watch.note(request)
-        pid = supervisor.pid("valkey")
+        pid = supervisor.get_pid("valkey")
         if len(watch.calls) == 10 and pid is not None:
             os.kill(pid, 9)
             killed.set()
@@ -399,21 +399,21 @@ def test_a_run_that_waits_goes_on_as_the_same_run_when_the_budget_is_back(
             break
         waits += 1
         assert report.message == "Nango's budget of calls a minute is spent for now"
-        due = scalar(
+        due = fetch_scalar(
             kit.database,
             "select extract(epoch from due_at - clock_timestamp()) from sync.connections",
         )
-        assert float(due) == pytest.approx(report.again_in, abs=1.2)
-        time.sleep(report.again_in)
+        assert float(due) == pytest.approx(report.retry_after, abs=1.2)
+        time.sleep(report.retry_after)
     assert report.state is RunState.SUCCEEDED
     assert waits >= 2
     runs = "select count(*), max(slices), max(calls) from sync.runs"
-    with kit.database.begin() as connection:
-        number, slices, calls = connection.execute(text(runs)).one()
+    with kit.database.open_transaction() as db:
+        number, slices, calls = db.execute(text(runs)).one()
     assert (number, slices) == (1, waits + 1)
     assert calls >= 12, "two windows and more"
     assert_exact(kit.database, tenant)
-    created = [(one["resource"], one["object_id"]) for one in events(kit.database)]
+    created = [(one["resource"], one["object_id"]) for one in read_events(kit.database)]
     assert len(created) == len(set(created)) == sum(t.count for t in tenant.truth().values())
 
 
@@ -434,7 +434,7 @@ def test_a_sync_by_hand_waits_and_says_so(
         assert head == "entra/contoso: Nango's budget of calls a minute is spent for now"
         assert 1 <= int(seconds.removesuffix(" s")) <= 5
     assert_exact(kit.database, tenant)
-    assert scalar(kit.database, "select count(*) from sync.runs") == 1
+    assert fetch_scalar(kit.database, "select count(*) from sync.runs") == 1
 
 
 def tenant_mirror(
@@ -464,15 +464,15 @@ def test_a_spent_budget_dispatches_only_what_people_asked_for(
     ids = enrol(kit, nango, {f"c{seed}": Tenant(seed=seed, users=1) for seed in range(4)})
     for name in ("c0", "c1"):
         run_slice(kit, ids[name], trigger=BACKFILL)
-    with kit.database.begin() as connection:
+    with kit.database.open_transaction() as connection:
         connection.execute(text("update sync.connections set due_at = now()"))
     limit(3, 30.0)
-    while kit.nango.gate.allowance(MANUAL) != 0:
-        kit.nango.proxy(Address("c0", "entra"), USERS)
-    assert claim(kit)[0] == []
-    with kit.database.begin() as connection:
-        request_resync(connection, ids["c1"], None, full=False)
-    assert claim(kit)[0] == [(ids["c1"], MANUAL)]
+    while kit.nango.limiter.read_allowance(MANUAL) != 0:
+        kit.nango.proxy(ConnectionRef("c0", "entra"), USERS)
+    assert claim_due_connections(kit)[0] == []
+    with kit.database.open_transaction() as db:
+        request_resync(db, ids["c1"], None, full=False)
+    assert claim_due_connections(kit)[0] == [(ids["c1"], MANUAL)]
 
 
 def test_no_more_is_dispatched_than_there_is_room_for(
@@ -484,16 +484,16 @@ def test_no_more_is_dispatched_than_there_is_room_for(
     for one in ids.values():
         run_slice(kit, one, trigger=BACKFILL)
     limit(6, 30.0)
-    kit.nango.proxy(Address("c0", "entra"), USERS)
-    with kit.database.begin() as connection:
-        connection.execute(text("update sync.connections set due_at = now()"))
-        connection.execute(text("update sync.streams set due_at = now() where resource = 'users'"))
-    claimed, _ = claim(kit)
+    kit.nango.proxy(ConnectionRef("c0", "entra"), USERS)
+    with kit.database.open_transaction() as db:
+        db.execute(text("update sync.connections set due_at = now()"))
+        db.execute(text("update sync.streams set due_at = now() where resource = 'users'"))
+    claimed, _ = claim_due_connections(kit)
     assert [trigger for _, trigger in claimed] == [SCHEDULED] * 5
-    assert claim(kit)[0] == []
+    assert claim_due_connections(kit)[0] == []
     run_slice(kit, claimed[0][0], trigger=SCHEDULED)
-    assert claim(kit)[0] == []
-    account, _ = kit.nango.gate.account()
+    assert claim_due_connections(kit)[0] == []
+    account, _ = kit.nango.limiter.read_account()
     assert (account.left, account.by_clock) == (4, 1)
     assert account.undispatched == 3
 
@@ -502,29 +502,31 @@ def test_a_crowd_of_first_loads_does_not_hide_who_is_due(nango: Nango, kits: Kit
     (kit,) = kits(1, dispatch_limit=10, first_loads=2)
     ids = enrol(kit, nango, {f"c{seed}": Tenant(seed=seed, users=1) for seed in range(2)})
     run_slice(kit, ids["c0"], trigger=BACKFILL)
-    with kit.database.begin() as connection:
-        connection.execute(
+    with kit.database.open_transaction() as db:
+        db.execute(
             text(
                 "insert into sync.connections (nango_connection_id, provider_config_key, provider,"
                 " due_at) select 'x' || n, 'entra', 'microsoft', now() - interval '1 day'"
                 " from generate_series(1, 50) n"
             )
         )
-        connection.execute(
+        db.execute(
             text("update sync.connections set due_at = now() where id = :id"), {"id": ids["c0"]}
         )
-    claimed, _ = claim(kit)
+    claimed, _ = claim_due_connections(kit)
     assert Counter(trigger for _, trigger in claimed) == {SCHEDULED: 1, BACKFILL: 2}
 
 
 def test_beats_that_tick_together_claim_different_connections(kits: Kits) -> None:
     several = kits(4, dispatch_limit=40)
-    with several[0].database.begin() as connection:
-        connection.execute(text(TEN_THOUSAND))
-        connection.execute(text("delete from sync.connections where id > 300"))
-        connection.execute(text(THEIR_STREAMS))
+    with several[0].database.open_transaction() as db:
+        db.execute(text(TEN_THOUSAND))
+        db.execute(text("delete from sync.connections where id > 300"))
+        db.execute(text(THEIR_STREAMS))
     with ThreadPoolExecutor(4) as pool:
-        rounds = list(pool.map(lambda kit: [claim(kit)[0] for _ in range(8)], several))
+        rounds = list(
+            pool.map(lambda kit: [claim_due_connections(kit)[0] for _ in range(8)], several)
+        )
     claimed = [one for ticks in rounds for found in ticks for one, _ in found]
     assert len(claimed) == len(set(claimed)) == 300
 
@@ -545,14 +547,12 @@ THEIR_STREAMS = """
 
 def test_a_tick_with_ten_thousand_due_is_short(kits: Kits) -> None:
     (kit,) = kits(1)
-    with kit.database.begin() as connection:
-        connection.execute(text(TEN_THOUSAND))
-        connection.execute(
-            text("insert into sync.leases (connection_id) select id from sync.connections")
-        )
-        connection.execute(text(THEIR_STREAMS))
+    with kit.database.open_transaction() as db:
+        db.execute(text(TEN_THOUSAND))
+        db.execute(text("insert into sync.leases (connection_id) select id from sync.connections"))
+        db.execute(text(THEIR_STREAMS))
     began = time.monotonic()
-    claimed, _ = claim(kit)
+    claimed, _ = claim_due_connections(kit)
     took = time.monotonic() - began
     assert len(claimed) == kit.settings.dispatch_limit
     assert took < 5, "0.2 s on two cores; this is for a plan that has gone wrong"
@@ -567,12 +567,12 @@ def test_a_throttled_customer_is_slowed_before_graph_refuses_and_slows_nobody_el
     """The warning at 80 % is enough: from then on Graph never has to refuse."""
     one, other = kits(2)
     busy, calm = paged(7, groups=60), paged(8, groups=60)
-    busy.knobs.resource_units, busy.knobs.resource_unit_window = 20, 4.0
+    busy.options.resource_units, busy.options.resource_unit_window = 20, 4.0
     ids = enrol(one, nango, {"busy": busy, "calm": calm})
     watch = Watch(nango)
     done: dict[str, float] = {}
 
-    def run(kit: Kit, name: str) -> None:
+    def run(kit: Runtime, name: str) -> None:
         while run_slice(kit, ids[name], trigger=BACKFILL).state is RunState.RUNNING:
             time.sleep(0.1)
         done[name] = time.monotonic()
@@ -594,10 +594,10 @@ def test_sharepoint_is_paced_by_itself(nango: Nango, kits: Kits) -> None:
     """The directory of the same customer does not wait for it, nor is it refused."""
     (kit,) = kits(1)
     tenant = paged(7, groups=30)
-    tenant.knobs.site_page = 1
+    tenant.options.site_page_size = 1
     for number in range(12):
         tenant.create_site(name=f"s{number}")
-    tenant.knobs.sharepoint_units, tenant.knobs.sharepoint_window = 12, 5.0
+    tenant.options.sharepoint_units, tenant.options.sharepoint_unit_window = 12, 5.0
     ids = enrol(kit, nango, {"contoso": tenant})
     watch = Watch(nango)
     paths: list[tuple[float, str]] = []
@@ -623,16 +623,16 @@ def test_a_pause_of_sharepoint_keeps_sites_out_of_a_batch_with_others(
     (kit,) = kits(1, retry_seconds=0)
     tenant = paged(7)
     ids = enrol(kit, nango, {"contoso": tenant})
-    asked = Reply(429, b"", {"retry-after": "40"} | {"ratelimit-reset": "40"})
-    contoso = Address("contoso", "entra")
-    kit.nango.heed(contoso, "/v1.0/sites/getAllSites", asked)
+    asked = ApiResponse(429, b"", {"retry-after": "40"} | {"ratelimit-reset": "40"})
+    contoso = ConnectionRef("contoso", "entra")
+    kit.nango.note_throttling(contoso, "/v1.0/sites/getAllSites", asked)
     report = run_slice(kit, ids["contoso"], trigger=BACKFILL)
     assert nango.calls.graph["sites/getAllSites"] == 0
     assert report.state is RunState.RUNNING
     assert report.message == "Graph asks to slow down (sharepoint)"
-    assert 35 < report.again_in <= 40
+    assert 35 < report.retry_after <= 40
     live = "select count(*) from directory.users where deleted_at is null"
-    assert scalar(kit.database, live) == tenant.truth()["users"].count
+    assert fetch_scalar(kit.database, live) == tenant.truth()["users"].count
 
 
 def test_graphs_429_without_a_scope_holds_only_its_own_stream(nango: Nango, kits: Kits) -> None:
@@ -656,9 +656,9 @@ def test_graphs_429_without_a_scope_holds_only_its_own_stream(nango: Nango, kits
         select resource, extract(epoch from due_at - now()) > 500 from sync.streams
          where connection_id = :id and phase = 'listing'
     """
-    with one.database.begin() as connection:
-        assert connection.execute(text(due), {"id": ids["contoso"]}).all() == [("users", True)]
-    assert one.nango.gate.pauses(["entra/contoso"]) == {}
+    with one.database.open_transaction() as db:
+        assert db.execute(text(due), {"id": ids["contoso"]}).all() == [("users", True)]
+    assert one.nango.limiter.read_pauses(["entra/contoso"]) == {}
 
 
 @pytest.mark.parametrize(
@@ -684,7 +684,7 @@ def test_throttled_items_of_a_batch_are_sent_again_by_themselves(
         return Response(429, b"{}", JSON | ({"retry-after": sent} if sent is not None else {}))
 
     nango.before_graph = throttle
-    batcher = Batcher(kit.nango, Address("contoso", "entra"))
+    batcher = GraphClient(kit.nango, ConnectionRef("contoso", "entra"))
     began = time.monotonic()
     replies = batcher.get_all({one: f"/v1.0/users/{one}?$select=id" for one in (first, *others)})
     assert least <= time.monotonic() - began < least + 4
@@ -706,7 +706,7 @@ def test_answers_of_a_batch_stand_although_the_rest_cannot_be_sent_again(
         return Response(429, b"{}", JSON | {"retry-after": "0"}) if refused else None
 
     nango.before_graph = throttle
-    batcher = Batcher(kit.nango, Address("contoso", "entra"))
+    batcher = GraphClient(kit.nango, ConnectionRef("contoso", "entra"))
     replies = batcher.get_all({one: f"/v1.0/users/{one}?$select=id" for one in ids})
     assert [replies[one].status for one in ids] == [429, 200, 200]
     assert nango.calls.total == 2
@@ -728,7 +728,7 @@ def test_a_long_pause_for_an_item_ends_only_its_streams_part(nango: Nango, kits:
     assert time.monotonic() - began < 10, "nobody waited for it"
     assert (report.state, report.message) == (RunState.PARTIAL, "groups: Graph answered 429")
     assert nango.calls.graph["groups/delta"] == 1
-    live = mirrored(kit.database, ids["contoso"])
+    live = compute_mirror_truth(kit.database, ids["contoso"])
     truth = tenant.truth()
     assert {name for name in truth if live[name] != truth[name]} == {"groups", "group_members"}
 
@@ -743,10 +743,12 @@ def test_status_shows_the_budget_and_who_is_slowed(
     enrol(kit, nango, {"contoso": Tenant(seed=1, users=3)})
     assert "budget" not in tenant_mirror(settings, servers, "status").stdout
     limit(50, 30.0)
-    contoso = Address("contoso", "entra")
+    contoso = ConnectionRef("contoso", "entra")
     kit.nango.proxy(contoso, USERS)
-    kit.nango.heed(contoso, USERS, Reply(200, b"", {"x-ms-throttle-limit-percentage": "1.2"}))
-    kit.nango.gate.pause_account(25)
+    kit.nango.note_throttling(
+        contoso, USERS, ApiResponse(200, b"", {"x-ms-throttle-limit-percentage": "1.2"})
+    )
+    kit.nango.limiter.pause_account(25)
     shown = tenant_mirror(settings, servers, "status")
     assert shown.returncode == 0, shown.stderr
     (line,) = [one for one in shown.stdout.splitlines() if "Nango's budget" in one]

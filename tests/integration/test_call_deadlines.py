@@ -10,15 +10,15 @@ from typing import Any
 import httpcore
 import pytest
 
-from tests.support.hostile import ANSWERED, MANNERS, hostile, unreachable
+from tests.support.hostile import BEHAVIOURS, WITH_STATUS, hold_full_port, run_hostile_server
 from worker.core.bounded_net import BoundedBackend
-from worker.core.errors import Later
+from worker.core.errors import RetryLater
 from worker.core.resolver import Resolver
-from worker.events.sink_settings import webhook_settings
-from worker.nango.client import Address, NangoClient, Patience
-from worker.relay.signature import new_secret
+from worker.events.sink_settings import parse_webhook_settings
+from worker.nango.client import ConnectionRef, NangoClient, RetryPolicy
+from worker.relay.signature import generate_secret
 from worker.relay.target import Envelope
-from worker.relay.webhook import WebhookTarget
+from worker.relay.webhook import WebhookSender
 
 SLACK = 3.0
 """Seconds that a busy machine may add."""
@@ -27,46 +27,49 @@ SLACK = 3.0
 def post(url: str, *, body: bytes = b"{}", latest: float = math.inf) -> None:
     """Deliver one event with a timeout of a second."""
     given = {"url": url, "allow_http": True, "allow_private": True, "timeout": 1}
-    target = WebhookTarget("crm", webhook_settings(given), [new_secret()])
-    target.end_by(latest)
+    target = WebhookSender("crm", parse_webhook_settings(given), [generate_secret()])
+    target.set_deadline(latest)
     try:
-        target.deliver([Envelope(body, "event-1", 1, 1)])
+        target.send([Envelope(body, "event-1", 1, 1)])
     finally:
         target.close()
 
 
 def ask(host: str) -> None:
     """One call to Graph with a deadline of a second, tries and pauses together."""
-    client = NangoClient(host, "key", patience=Patience(deadline=1.0, pause=0.5))
+    client = NangoClient(host, "key", retry_policy=RetryPolicy(deadline=1.0, max_pause=0.5))
     try:
-        client.proxy(Address("contoso", "microsoft"), "/v1.0/users")
+        client.proxy(ConnectionRef("contoso", "microsoft"), "/v1.0/users")
     finally:
         client.close()
 
 
-@pytest.mark.parametrize("manner", MANNERS)
+@pytest.mark.parametrize("manner", BEHAVIOURS)
 def test_a_call_to_nango_ends_at_its_deadline(manner: str) -> None:
     began = time.monotonic()
-    with hostile(manner) as server, pytest.raises(Later):
+    with run_hostile_server(manner) as server, pytest.raises(RetryLater):
         ask(server.url)
     assert time.monotonic() - began < 1 + SLACK
 
 
-@pytest.mark.parametrize("manner", MANNERS)
+@pytest.mark.parametrize("manner", BEHAVIOURS)
 def test_a_call_to_a_webhook_ends_at_its_deadline(manner: str) -> None:
     began = time.monotonic()
-    with hostile(manner) as server:
-        if manner in ANSWERED:
+    with run_hostile_server(manner) as server:
+        if manner in WITH_STATUS:
             post(server.url)
         else:
-            with pytest.raises(Later, match="did not answer within 1 s"):
+            with pytest.raises(RetryLater, match="did not answer within 1 s"):
                 post(server.url)
     assert time.monotonic() - began < 1 + SLACK
 
 
 def test_a_receiver_that_reads_nothing_holds_no_writer() -> None:
     began = time.monotonic()
-    with hostile("silence") as server, pytest.raises(Later, match="did not answer within 1 s"):
+    with (
+        run_hostile_server("silence") as server,
+        pytest.raises(RetryLater, match="did not answer within 1 s"),
+    ):
         post(server.url, body=b"x" * 30_000_000)
     assert time.monotonic() - began < 1 + SLACK
 
@@ -74,11 +77,11 @@ def test_a_receiver_that_reads_nothing_holds_no_writer() -> None:
 def test_a_handshake_that_never_ends_counts_as_well() -> None:
     began = time.monotonic()
     for scheme in ("http", "https"):
-        with unreachable() as port, pytest.raises(Later, match="did not answer within 1 s"):
+        with hold_full_port() as port, pytest.raises(RetryLater, match="did not answer within 1 s"):
             post(f"{scheme}://127.0.0.1:{port}/in")
-    with hostile("a status line that trickles") as server, pytest.raises(Later):
+    with run_hostile_server("a status line that trickles") as server, pytest.raises(RetryLater):
         post(server.url.replace("http:", "https:"))
-    with unreachable() as port, pytest.raises(Later):
+    with hold_full_port() as port, pytest.raises(RetryLater):
         ask(f"http://127.0.0.1:{port}")
     assert time.monotonic() - began < 4 * (1 + SLACK)
 
@@ -99,7 +102,7 @@ def test_a_tls_record_that_trickles_counts_as_well() -> None:
         thread = threading.Thread(target=lambda: _quietly(trickle), daemon=True)
         thread.start()
         began = time.monotonic()
-        with pytest.raises(Later, match="did not answer within 1 s"):
+        with pytest.raises(RetryLater, match="did not answer within 1 s"):
             post(f"https://127.0.0.1:{listener.getsockname()[1]}/in")
         assert time.monotonic() - began < 1 + SLACK
         ended.set()
@@ -116,14 +119,14 @@ def _quietly(work: Callable[[], None]) -> None:
 @pytest.mark.parametrize("manner", ["silence", "a status line that trickles", "100 without end"])
 def test_what_is_under_way_ends_when_it_is_cut_off(manner: str) -> None:
     given = {"allow_http": True, "allow_private": True, "timeout": 60}
-    with hostile(manner) as server:
-        settings = webhook_settings({**given, "url": server.url})
-        target = WebhookTarget("crm", settings, [new_secret()])
-        timer = threading.Timer(0.5, lambda: target.end_by(time.monotonic()))
+    with run_hostile_server(manner) as server:
+        settings = parse_webhook_settings({**given, "url": server.url})
+        target = WebhookSender("crm", settings, [generate_secret()])
+        timer = threading.Timer(0.5, lambda: target.set_deadline(time.monotonic()))
         timer.start()
         began = time.monotonic()
-        with pytest.raises(Later):
-            target.deliver([Envelope(b"{}", "event-1", 1, 1)])
+        with pytest.raises(RetryLater):
+            target.send([Envelope(b"{}", "event-1", 1, 1)])
         assert time.monotonic() - began < 0.5 + SLACK
         timer.join()
         target.close()
@@ -166,14 +169,14 @@ def test_a_name_that_hangs_keeps_no_other_name_waiting(
     backend = BoundedBackend(resolver=resolver)
     with pytest.raises(httpcore.ConnectTimeout):
         backend.connect_tcp("nango.slow", 443, timeout=time.monotonic() + 0.3)
-    with hostile("silence") as server:
+    with run_hostile_server("silence") as server:
         stream = backend.connect_tcp("nango.quick", server.port, timeout=time.monotonic() + 5)
         assert stream.get_extra_info("server_addr") == ("127.0.0.1", server.port)
         stream.close()
 
 
 def test_a_first_address_that_hangs_leaves_time_for_the_next() -> None:
-    with unreachable() as port, socket.create_server(("127.0.0.2", port)) as alive:
+    with hold_full_port() as port, socket.create_server(("127.0.0.2", port)) as alive:
 
         def lookup(_: str, port: int) -> Sequence[Any]:
             kind = (socket.AF_INET, socket.SOCK_STREAM, 6, "")

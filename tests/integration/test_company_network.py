@@ -15,21 +15,21 @@ import pytest
 
 from models.sink import SinkKind
 from sandbox.tenant import Nango, Server
-from tests.support.connect_proxy import ConnectProxy, connect_proxy
-from tests.support.hostile import MANNERS, hostile, unreachable
-from tests.support.receiver import Receiver, receiving
+from tests.support.connect_proxy import ConnectProxy, run_connect_proxy
+from tests.support.hostile import BEHAVIOURS, hold_full_port, run_hostile_server
+from tests.support.receiver import WebhookReceiver, run_receiver
 from tests.support.tls import Authority, TlsProxy
 from tests.unit.test_client import everything_said
-from worker.core.errors import Halt, Later, Outage, Trouble
+from worker.core.errors import ConfigurationError, MirrorError, Outage, RetryLater
 from worker.core.settings import Settings, load_settings
-from worker.core.transport import Way
-from worker.core.trust import trusted
-from worker.core.url import proxy_of
-from worker.core.value import SecretStr, certificates
+from worker.core.transport import TransportConfig
+from worker.core.trust import build_ssl_context
+from worker.core.url import proxy_from_setting
+from worker.core.value import SecretStr, parse_certificates
 from worker.nango.client import NangoClient
-from worker.nango.gate import Gate
+from worker.nango.gate import RateLimiter
 from worker.relay.target import Envelope
-from worker.relay.targets import open_target
+from worker.relay.targets import open_sender
 from worker.store.sinks import Sink
 from worker.wiring import open_nango
 
@@ -54,24 +54,24 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture(scope="module")
-def behind(company: Authority, _shared_server: Server) -> Iterator[TlsProxy]:
+def behind(company: Authority, nango_server: Server) -> Iterator[TlsProxy]:
     """Nango, served as localhost and as ``NAME``."""
-    port = int(_shared_server.url.rpartition(":")[2])
-    with TlsProxy(company.certificate("localhost"), port) as front:
+    port = int(nango_server.url.rpartition(":")[2])
+    with TlsProxy(company.issue("localhost"), port) as front:
         yield front
 
 
 @pytest.fixture(scope="module")
-def inside(company: Authority, _shared_server: Server) -> Iterator[TlsProxy]:
+def inside(company: Authority, nango_server: Server) -> Iterator[TlsProxy]:
     """The same Nango under a name that only the proxy knows."""
-    port = int(_shared_server.url.rpartition(":")[2])
-    with TlsProxy(company.certificate(NAME), port) as front:
+    port = int(nango_server.url.rpartition(":")[2])
+    with TlsProxy(company.issue(NAME), port) as front:
         yield front
 
 
 @pytest.fixture
 def proxy(inside: TlsProxy) -> Iterator[ConnectProxy]:
-    with connect_proxy({NAME: inside.port}) as made:
+    with run_connect_proxy({NAME: inside.port}) as made:
         yield made
 
 
@@ -89,7 +89,7 @@ def ask(nango: Nango) -> Iterator[Ask]:
             load_settings(nango_host=host, nango_secret_key=nango.key, redis_url=None, **given)
         )
         opened.append(client)
-        return client.ask("/connections?limit=1").status
+        return client.get("/connections?limit=1").status
 
     yield once
     for one in opened:
@@ -146,7 +146,9 @@ def test_nango_behind_a_companys_own_authority_is_reached(
 def test_an_authority_that_is_not_known_is_refused_with_what_to_set(
     ask: Ask, behind: TlsProxy, nango: Nango
 ) -> None:
-    with pytest.raises(Halt, match=r"certificate verify failed.*TENANT_MIRROR_CA_FILE") as told:
+    with pytest.raises(
+        ConfigurationError, match=r"certificate verify failed.*TENANT_MIRROR_CA_FILE"
+    ) as told:
         ask(f"https://localhost:{behind.port}")
     assert "NANGO" in told.value.message.upper()
     assert nango.calls.total == 0
@@ -156,7 +158,9 @@ def test_an_authority_of_the_same_name_is_refused(
     ask: Ask, behind: TlsProxy, nango: Nango, stranger: Authority, monkeypatch: Env
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(stranger.path))
-    with pytest.raises(Halt, match=r"TENANT_MIRROR_CA_FILE \(SSL_CERT_FILE .* take the place"):
+    with pytest.raises(
+        ConfigurationError, match=r"TENANT_MIRROR_CA_FILE \(SSL_CERT_FILE .* take the place"
+    ):
         ask(f"https://localhost:{behind.port}")
     assert nango.calls.total == 0
 
@@ -165,7 +169,7 @@ def test_a_certificate_for_another_name_is_refused_and_no_authority_is_asked_for
     ask: Ask, inside: TlsProxy, nango: Nango, company: Authority, monkeypatch: Env
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(company.path))
-    with pytest.raises(Halt, match=r"certificate verify failed.*address") as told:
+    with pytest.raises(ConfigurationError, match=r"certificate verify failed.*address") as told:
         ask(f"https://localhost:{inside.port}")
     assert "TENANT_MIRROR_CA" not in told.value.message
     assert nango.calls.total == 0
@@ -174,14 +178,14 @@ def test_a_certificate_for_another_name_is_refused_and_no_authority_is_asked_for
 def test_own_authorities_add_to_those_that_are_trusted_otherwise(
     company: Authority, stranger: Authority, monkeypatch: Env
 ) -> None:
-    public = trusted().cert_store_stats()["x509_ca"]
-    own = certificates(company.path.read_text())
+    public = build_ssl_context().cert_store_stats()["x509_ca"]
+    own = parse_certificates(company.path.read_text())
     assert public > 50
-    assert trusted(own).cert_store_stats()["x509_ca"] == public + 1
+    assert build_ssl_context(own).cert_store_stats()["x509_ca"] == public + 1
     monkeypatch.setenv("SSL_CERT_FILE", str(stranger.path))
-    assert trusted().cert_store_stats()["x509_ca"] == 1
-    assert trusted(own).cert_store_stats()["x509_ca"] == 2
-    for context in (trusted(), trusted(own)):
+    assert build_ssl_context().cert_store_stats()["x509_ca"] == 1
+    assert build_ssl_context(own).cert_store_stats()["x509_ca"] == 2
+    for context in (build_ssl_context(), build_ssl_context(own)):
         assert context.verify_mode is ssl.CERT_REQUIRED
         assert context.check_hostname
 
@@ -208,7 +212,7 @@ def test_certificates_that_cannot_be_read_halt_with_the_name_of_the_variable(
     if content is not None:
         path.write_text(content)
     monkeypatch.setenv(name, str(path))
-    with pytest.raises(Halt, match=told):
+    with pytest.raises(ConfigurationError, match=told):
         ask("https://localhost:9")
 
 
@@ -223,18 +227,18 @@ def test_nango_is_reached_through_a_proxy_that_reads_nothing(
     monkeypatch.setenv("TENANT_MIRROR_NANGO_PROXY", through(proxy, login))
     proxy.login = LOGIN if login else None
     assert ask(f"https://{NAME}") == 200
-    assert proxy.asked == [f"{NAME}:443"]
+    assert proxy.targets == [f"{NAME}:443"]
     assert proxy.logins == [LOGIN if login else None]
-    assert nango.key.encode() not in proxy.carried
+    assert nango.key.encode() not in proxy.received
     assert nango.calls.total == 1
 
 
 def test_the_name_must_be_that_of_the_certificate_through_a_proxy_too(
     ask: Ask, proxy: ConnectProxy, inside: TlsProxy, company: Authority, nango: Nango
 ) -> None:
-    proxy.places = {"other.contoso.example": inside.port}
+    proxy.hosts = {"other.contoso.example": inside.port}
     own = company.path.read_text()
-    with pytest.raises(Halt, match="certificate verify failed"):
+    with pytest.raises(ConfigurationError, match="certificate verify failed"):
         ask("https://other.contoso.example", ca=own, nango_proxy=proxy.url)
     assert nango.calls.total == 0
 
@@ -260,7 +264,7 @@ def test_a_proxy_that_does_not_do_it_is_a_wrong_setting(
     ask: Ask, proxy: ConnectProxy, how: dict[str, object], told: str
 ) -> None:
     vars(proxy).update(how)
-    with pytest.raises(Halt, match=told) as caught:
+    with pytest.raises(ConfigurationError, match=told) as caught:
         ask(f"https://{NAME}", nango_proxy=proxy.url)
     assert "TENANT_MIRROR_NANGO_PROXY" in caught.value.message
     assert f"the proxy 127.0.0.1:{proxy.port}" in caught.value.message
@@ -271,13 +275,13 @@ def test_a_proxy_that_cannot_do_it_now_is_a_passing_fault(
     ask: Ask, proxy: ConnectProxy, how: dict[str, object], told: str
 ) -> None:
     vars(proxy).update(how)
-    with pytest.raises(Later, match=told):
+    with pytest.raises(RetryLater, match=told):
         ask(f"https://{NAME}", nango_proxy=proxy.url)
 
 
 def test_a_wrong_password_of_the_proxy_is_never_shown(ask: Ask, proxy: ConnectProxy) -> None:
     proxy.login = "somebody:else"
-    with pytest.raises(Halt, match="does not accept our user and password") as caught:
+    with pytest.raises(ConfigurationError, match="does not accept our user and password") as caught:
         ask(f"https://{NAME}", nango_proxy=through(proxy, IN_URL))
     assert proxy.logins[0] == LOGIN
     said = everything_said(caught.value)
@@ -289,52 +293,56 @@ def test_a_proxy_that_is_away_is_named(ask: Ask) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     address = f"http://{IN_URL}@127.0.0.1:{port}"
-    with pytest.raises(Later, match=rf"the proxy 127.0.0.1:{port} cannot be reached") as caught:
+    with pytest.raises(
+        RetryLater, match=rf"the proxy 127.0.0.1:{port} cannot be reached"
+    ) as caught:
         ask(f"https://{NAME}", nango_proxy=address)
     assert "TENANT_MIRROR_NANGO_PROXY" in caught.value.message
     assert "hunter2" not in everything_said(caught.value)
-    with pytest.raises(Later, match=r"the proxy proxy.invalid:3128 .*has no address"):
+    with pytest.raises(RetryLater, match=r"the proxy proxy.invalid:3128 .*has no address"):
         ask(f"https://{NAME}", nango_proxy="http://proxy.invalid:3128")
 
 
 def test_a_proxy_that_begins_to_refuse_a_nango_that_has_worked_is_an_outage(
     proxy: ConnectProxy, company: Authority, nango: Nango
 ) -> None:
-    way = Way(
-        trusted(certificates(company.path.read_text())),
-        proxy_of(SecretStr(proxy.url), "TENANT_MIRROR_NANGO_PROXY"),
+    way = TransportConfig(
+        build_ssl_context(parse_certificates(company.path.read_text())),
+        proxy_from_setting(SecretStr(proxy.url), "TENANT_MIRROR_NANGO_PROXY"),
     )
-    gate, host = Gate(), f"https://{NAME}"
-    worked = NangoClient(host, nango.key, gate=gate, way=way)
-    assert worked.ask("/connections?limit=1").status == 200
+    gate, host = RateLimiter(), f"https://{NAME}"
+    worked = NangoClient(host, nango.key, limiter=gate, way=way)
+    assert worked.get("/connections?limit=1").status == 200
     proxy.login = "a:b"
-    later = NangoClient(host, nango.key, gate=gate, way=way)
+    later = NangoClient(host, nango.key, limiter=gate, way=way)
     with pytest.raises(Outage, match="HTTP 407"):
-        later.ask("/connections?limit=1")
+        later.get("/connections?limit=1")
     for one in (worked, later):
         one.close()
 
 
-@pytest.mark.parametrize("manner", MANNERS)
+@pytest.mark.parametrize("manner", BEHAVIOURS)
 def test_a_call_ends_at_its_deadline_whatever_the_proxy_does(ask: Ask, manner: str) -> None:
     began = time.monotonic()
-    with hostile(manner) as server, pytest.raises(Trouble) as caught:
+    with run_hostile_server(manner) as server, pytest.raises(MirrorError) as caught:
         ask(f"https://{NAME}", nango_proxy=server.url, call_seconds=1.0)
     assert time.monotonic() - began < 1 + SLACK
-    assert isinstance(caught.value, Later | Halt)
+    assert isinstance(caught.value, RetryLater | ConfigurationError)
     assert re.search("the proxy|SSL", caught.value.message)
 
 
 def test_a_host_that_says_nothing_behind_the_proxy_is_told_with_the_proxy(ask: Ask) -> None:
-    with hostile("silence") as server, connect_proxy({NAME: server.port}) as between:
-        with pytest.raises(Later, match=rf"the time is over, through the proxy .*:{between.port}"):
+    with run_hostile_server("silence") as server, run_connect_proxy({NAME: server.port}) as between:
+        with pytest.raises(
+            RetryLater, match=rf"the time is over, through the proxy .*:{between.port}"
+        ):
             ask(f"https://{NAME}", nango_proxy=between.url, call_seconds=1.0)
-        assert between.asked == [f"{NAME}:443"]
+        assert between.targets == [f"{NAME}:443"]
 
 
 def test_a_proxy_that_takes_no_connection_ends_at_the_deadline(ask: Ask) -> None:
     began = time.monotonic()
-    with unreachable() as port, pytest.raises(Later, match="did not answer in time"):
+    with hold_full_port() as port, pytest.raises(RetryLater, match="did not answer in time"):
         ask(f"https://{NAME}", nango_proxy=f"http://127.0.0.1:{port}", call_seconds=1.0)
     assert time.monotonic() - began < 1 + SLACK
 
@@ -342,9 +350,12 @@ def test_a_proxy_that_takes_no_connection_ends_at_the_deadline(ask: Ask) -> None
 @pytest.mark.parametrize("manner", ["silence", "a body that trickles", "headers without end"])
 def test_a_host_behind_the_proxy_holds_no_call_either(ask: Ask, manner: str) -> None:
     began = time.monotonic()
-    with hostile(manner) as server, connect_proxy({"slow.example": server.port}) as proxy:
+    with (
+        run_hostile_server(manner) as server,
+        run_connect_proxy({"slow.example": server.port}) as proxy,
+    ):
         for scheme in ("http", "https"):
-            with pytest.raises(Later):
+            with pytest.raises(RetryLater):
                 ask(f"{scheme}://slow.example", nango_proxy=proxy.url, call_seconds=1.0)
     assert time.monotonic() - began < 2 * (1 + SLACK)
 
@@ -353,40 +364,40 @@ def test_a_host_behind_the_proxy_holds_no_call_either(ask: Ask, manner: str) -> 
 
 
 @pytest.fixture(scope="module")
-def served(company: Authority) -> Iterator[Receiver]:
+def served(company: Authority) -> Iterator[WebhookReceiver]:
     """A receiver at localhost, with a certificate of the company."""
-    with receiving(company.certificate("localhost").context()) as made:
+    with run_receiver(company.issue("localhost").build_context()) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def hooks(company: Authority) -> Iterator[Receiver]:
+def hooks(company: Authority) -> Iterator[WebhookReceiver]:
     """A receiver under a name that only the proxy knows."""
-    with receiving(company.certificate(HOOKS).context()) as made:
+    with run_receiver(company.issue(HOOKS).build_context()) as made:
         yield made
 
 
 @pytest.fixture
-def exit_proxy(hooks: Receiver) -> Iterator[ConnectProxy]:
-    with connect_proxy({HOOKS: hooks.port}) as made:
+def exit_proxy(hooks: WebhookReceiver) -> Iterator[ConnectProxy]:
+    with run_connect_proxy({HOOKS: hooks.port}) as made:
         yield made
 
 
-def post(receiver: Receiver, settings: Settings, **given: object) -> None:
+def post(receiver: WebhookReceiver, settings: Settings, **given: object) -> None:
     """Deliver one event to a stored sink."""
-    receiver.got.clear()
+    receiver.requests.clear()
     given = {"url": f"https://localhost:{receiver.port}/in", "timeout": 2, **given}
     sink = Sink(1, "crm", SinkKind.WEBHOOK, 1, settings=given, secrets={"keys": [receiver.secret]})
-    target = open_target(sink, settings)
+    target = open_sender(sink, settings)
     try:
-        target.deliver([Envelope(b'{"n":1}', "event-1", 1, 1)])
+        target.send([Envelope(b'{"n":1}', "event-1", 1, 1)])
     finally:
         target.close()
 
 
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: place.__name__)
 def test_a_receiver_behind_a_companys_own_authority_is_reached(
-    served: Receiver,
+    served: WebhookReceiver,
     company: Authority,
     tmp_path: Path,
     monkeypatch: Env,
@@ -394,15 +405,15 @@ def test_a_receiver_behind_a_companys_own_authority_is_reached(
 ) -> None:
     place(company, tmp_path, monkeypatch)
     post(served, load_settings(), allow_private=True)
-    assert served.numbers == [1]
+    assert served.sequences == [1]
 
 
 def test_a_receiver_of_an_unknown_authority_gets_nothing_and_it_is_said_what_to_set(
-    served: Receiver,
+    served: WebhookReceiver,
 ) -> None:
-    with pytest.raises(Later, match=r"certificate verify failed.*TENANT_MIRROR_CA_FILE"):
+    with pytest.raises(RetryLater, match=r"certificate verify failed.*TENANT_MIRROR_CA_FILE"):
         post(served, load_settings(), allow_private=True)
-    assert served.got == []
+    assert served.requests == []
 
 
 def proxied(proxy: ConnectProxy, company: Authority, **more: object) -> Settings:
@@ -410,15 +421,15 @@ def proxied(proxy: ConnectProxy, company: Authority, **more: object) -> Settings
 
 
 def test_a_proxy_is_asked_for_the_address_that_was_judged(
-    served: Receiver, exit_proxy: ConnectProxy, company: Authority
+    served: WebhookReceiver, exit_proxy: ConnectProxy, company: Authority
 ) -> None:
     exit_proxy.login = LOGIN
     post(served, proxied(exit_proxy, company), allow_private=True)
-    assert served.numbers == [1]
-    assert exit_proxy.asked[-1] == f"127.0.0.1:{served.port}"
-    assert served.got[0].headers["host"] == f"localhost:{served.port}"
-    assert b"whsec" not in exit_proxy.carried
-    assert served.secret.encode() not in exit_proxy.carried
+    assert served.sequences == [1]
+    assert exit_proxy.targets[-1] == f"127.0.0.1:{served.port}"
+    assert served.requests[0].headers["host"] == f"localhost:{served.port}"
+    assert b"whsec" not in exit_proxy.received
+    assert served.secret.encode() not in exit_proxy.received
 
 
 INSIDE = ["localhost", "[::1]", "2130706433", "0x7f.1", "hooks.localhost"]
@@ -428,48 +439,48 @@ METADATA = ["169.254.169.254", "[fd00:ec2::254]", "[::ffff:a9fe:a9fe]", "2852039
 @pytest.mark.parametrize("host", [*INSIDE, METADATA[0]])
 @pytest.mark.parametrize("resolves", ["no", "yes"])
 def test_no_proxy_is_asked_for_an_address_inside(
-    served: Receiver, exit_proxy: ConnectProxy, company: Authority, host: str, resolves: str
+    served: WebhookReceiver, exit_proxy: ConnectProxy, company: Authority, host: str, resolves: str
 ) -> None:
     settings = proxied(exit_proxy, company, webhook_proxy_resolves=resolves)
-    with pytest.raises(Later, match=r"allow_private|never sent there|no address"):
+    with pytest.raises(RetryLater, match=r"allow_private|never sent there|no address"):
         post(served, settings, url=f"https://{host}:{served.port}/in")
-    assert exit_proxy.asked == []
-    assert served.got == []
+    assert exit_proxy.targets == []
+    assert served.requests == []
 
 
 def test_no_setting_leads_a_proxy_to_metadata(
-    served: Receiver, exit_proxy: ConnectProxy, company: Authority
+    served: WebhookReceiver, exit_proxy: ConnectProxy, company: Authority
 ) -> None:
     settings = proxied(exit_proxy, company, webhook_proxy_resolves="yes")
     for host in METADATA:
-        with pytest.raises(Later, match="never sent there"):
+        with pytest.raises(RetryLater, match="never sent there"):
             post(served, settings, url=f"https://{host}/in", allow_private=True)
-    assert exit_proxy.asked == []
+    assert exit_proxy.targets == []
 
 
 def test_a_name_that_only_the_proxy_knows_needs_the_setting_for_it(
-    hooks: Receiver, exit_proxy: ConnectProxy, company: Authority
+    hooks: WebhookReceiver, exit_proxy: ConnectProxy, company: Authority
 ) -> None:
-    with pytest.raises(Later, match="TENANT_MIRROR_WEBHOOK_PROXY_RESOLVES to yes"):
+    with pytest.raises(RetryLater, match="TENANT_MIRROR_WEBHOOK_PROXY_RESOLVES to yes"):
         post(hooks, proxied(exit_proxy, company), url=f"https://{HOOKS}/in")
-    assert exit_proxy.asked == []
+    assert exit_proxy.targets == []
     settings = proxied(exit_proxy, company, webhook_proxy_resolves="yes")
     post(hooks, settings, url=f"https://{HOOKS}/in")
-    assert hooks.numbers == [1]
-    assert exit_proxy.asked == [f"{HOOKS}:443"]
+    assert hooks.sequences == [1]
+    assert exit_proxy.targets == [f"{HOOKS}:443"]
 
 
 def test_a_sink_may_go_past_the_proxy(
-    served: Receiver, exit_proxy: ConnectProxy, company: Authority
+    served: WebhookReceiver, exit_proxy: ConnectProxy, company: Authority
 ) -> None:
     post(served, proxied(exit_proxy, company), allow_private=True, direct=True)
-    assert served.numbers == [1]
-    assert exit_proxy.asked == []
+    assert served.sequences == [1]
+    assert exit_proxy.targets == []
 
 
 @pytest.mark.parametrize(("how", "told"), [*REFUSED[1:], *PASSING])
 def test_a_proxy_that_does_not_reach_a_receiver_is_named_and_the_sink_waits(
-    hooks: Receiver,
+    hooks: WebhookReceiver,
     exit_proxy: ConnectProxy,
     company: Authority,
     how: dict[str, object],
@@ -477,9 +488,9 @@ def test_a_proxy_that_does_not_reach_a_receiver_is_named_and_the_sink_waits(
 ) -> None:
     vars(exit_proxy).update(how)
     settings = proxied(exit_proxy, company, webhook_proxy_resolves="yes")
-    with pytest.raises(Later, match=told.replace(NAME, HOOKS)) as caught:
+    with pytest.raises(RetryLater, match=told.replace(NAME, HOOKS)) as caught:
         post(hooks, settings, url=f"https://{HOOKS}/in")
-    assert type(caught.value) is Later, "no event is at fault"
+    assert type(caught.value) is RetryLater, "no event is at fault"
     assert f"the proxy 127.0.0.1:{exit_proxy.port}" in caught.value.message
     said = everything_said(caught.value)
     for piece in ("hunter2", "pa%73s", "word@", "svc-mirror"):
@@ -488,29 +499,29 @@ def test_a_proxy_that_does_not_reach_a_receiver_is_named_and_the_sink_waits(
 
 @pytest.mark.parametrize("manner", ["silence", "100 without end", "headers without end"])
 def test_a_delivery_ends_at_its_deadline_whatever_the_proxy_does(
-    hooks: Receiver, company: Authority, manner: str
+    hooks: WebhookReceiver, company: Authority, manner: str
 ) -> None:
     began = time.monotonic()
-    with hostile(manner) as server:
+    with run_hostile_server(manner) as server:
         settings = load_settings(webhook_proxy=server.url, webhook_proxy_resolves="yes")
-        with pytest.raises(Later, match="the proxy"):
+        with pytest.raises(RetryLater, match="the proxy"):
             post(hooks, settings, url=f"https://{HOOKS}/in", timeout=1)
     assert time.monotonic() - began < 1 + SLACK
 
 
-def test_what_waits_for_a_proxy_ends_when_it_is_cut_off(hooks: Receiver) -> None:
-    with hostile("silence") as server:
+def test_what_waits_for_a_proxy_ends_when_it_is_cut_off(hooks: WebhookReceiver) -> None:
+    with run_hostile_server("silence") as server:
         settings = load_settings(webhook_proxy=server.url, webhook_proxy_resolves="yes")
         given = {"url": f"https://{HOOKS}/in", "timeout": 60}
         secrets = {"keys": [hooks.secret]}
-        target = open_target(
+        target = open_sender(
             Sink(1, "crm", SinkKind.WEBHOOK, 1, settings=given, secrets=secrets), settings
         )
-        timer = threading.Timer(0.5, lambda: target.end_by(time.monotonic()))
+        timer = threading.Timer(0.5, lambda: target.set_deadline(time.monotonic()))
         timer.start()
         began = time.monotonic()
-        with pytest.raises(Later):
-            target.deliver([Envelope(b"{}", "event-1", 1, 1)])
+        with pytest.raises(RetryLater):
+            target.send([Envelope(b"{}", "event-1", 1, 1)])
         assert time.monotonic() - began < 0.5 + SLACK
         timer.join()
         target.close()
@@ -540,7 +551,7 @@ def test_what_waits_for_a_proxy_ends_when_it_is_cut_off(hooks: Receiver) -> None
 @pytest.mark.parametrize("name", ["TENANT_MIRROR_NANGO_PROXY", "TENANT_MIRROR_WEBHOOK_PROXY"])
 def test_a_bad_proxy_is_named_and_not_shown(monkeypatch: Env, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(Halt, match=f"^{name}: ") as told:
+    with pytest.raises(ConfigurationError, match=f"^{name}: ") as told:
         load_settings()
     assert "hunter2" not in everything_said(told.value)
 

@@ -12,19 +12,19 @@ import psycopg
 import pytest
 from sqlalchemy import create_engine, text
 
-from tests.conftest import Cluster
-from tests.support.refusals import CANARY, DIGITS, PROVOKED, TABLES, state_of
-from worker.core.fault_text import cleaned, describe, render
-from worker.core.log import configure, logger
-from worker.store.engine import Database, refuses_data, sql_state
+from tests.conftest import DatabaseFactory
+from tests.support.refusals import CANARY, CREATE_TABLES, DIGITS, PROVOCATIONS, parse_sql_state
+from worker.core.fault_text import redact_database_text, render_error, render_traceback
+from worker.core.log import configure_logging, get_logger
+from worker.store.engine import Database, get_sql_state, is_data_error
 
 
 @pytest.fixture(scope="module")
-def people(cluster: Cluster) -> Iterator[Database]:
+def people(cluster: DatabaseFactory) -> Iterator[Database]:
     """Tables with rules that rows about a person break."""
-    url = cluster.empty()
+    url = cluster.create_empty()
     with psycopg.connect(url) as connection:
-        connection.execute(TABLES.encode())
+        connection.execute(CREATE_TABLES.encode())
     database = Database(url)
     yield database
     database.close()
@@ -37,22 +37,22 @@ def quotes(said: str) -> list[str]:
     return [part for part in parts if part in said]
 
 
-@pytest.mark.parametrize("name", PROVOKED)
+@pytest.mark.parametrize("name", PROVOCATIONS)
 def test_what_leaves_a_transaction_has_the_sql_state_and_no_row(
     people: Database, name: str
 ) -> None:
     with pytest.raises(Exception) as caught:
-        PROVOKED[name](people)
+        PROVOCATIONS[name](people)
     fault = caught.value
     trace = "".join(traceback.format_exception(fault))
     for said in (str(fault), repr(fault), trace, repr(vars(fault)), str(pickle.dumps(fault))):
         assert quotes(said) == []
-    assert state_of(name) in trace
+    assert parse_sql_state(name) in trace
     assert fault.__cause__ is None
     assert fault.__suppress_context__
-    if isinstance(fault, psycopg.Error) and state_of(name):
-        assert sql_state(fault) == state_of(name)
-        assert sql_state(pickle.loads(pickle.dumps(fault))) == state_of(name)  # noqa: S301 - ours
+    if isinstance(fault, psycopg.Error) and parse_sql_state(name):
+        assert get_sql_state(fault) == parse_sql_state(name)
+        assert get_sql_state(pickle.loads(pickle.dumps(fault))) == parse_sql_state(name)  # noqa: S301 - ours
 
 
 @pytest.mark.parametrize(
@@ -67,15 +67,15 @@ def test_what_leaves_a_transaction_has_the_sql_state_and_no_row(
 )
 def test_names_are_told(people: Database, name: str, told: tuple[str, ...]) -> None:
     with pytest.raises(psycopg.Error) as caught:
-        PROVOKED[name](people)
+        PROVOCATIONS[name](people)
     assert all(one in str(caught.value) for one in told)
 
 
 @pytest.mark.parametrize("name", ["23505", "22P02 copy", "22001", "encoding", "no SQL state: NUL"])
 def test_errors_about_data_are_still_known_as_such(people: Database, name: str) -> None:
     with pytest.raises(Exception) as caught:
-        PROVOKED[name](people)
-    assert refuses_data(caught.value)
+        PROVOCATIONS[name](people)
+    assert is_data_error(caught.value)
 
 
 # ---- the second line: errors that came past the first
@@ -114,13 +114,13 @@ def chained(fault: Exception) -> list[BaseException]:
 
 def log_everything(url: str) -> None:
     """Called in a process of its own: every way to log every kind of failure."""
-    configure("DEBUG", "json")
+    configure_logging("DEBUG", "json")
     library = logging.getLogger("library")
     for state, raw in raw_faults(url):
         for fault in chained(raw):
             about = {"state": state}
-            logger().error("ended", exc_info=fault, **about)
-            logger().warning("failed", error=fault, errors=[fault], more={"a": fault}, **about)
+            get_logger().error("ended", exc_info=fault, **about)
+            get_logger().warning("failed", error=fault, errors=[fault], more={"a": fault}, **about)
             library.error("%s ended", state, exc_info=fault)
             library.error("%s failed: %r, %s", state, fault, fault)
             library.error("%(state)s failed: %(fault)r", {"fault": fault, "state": state})
@@ -216,6 +216,6 @@ def test_text_that_quotes_an_error_is_cut(people: Database) -> None:
     for _, fault in raw_faults(url):
         trace = "".join(traceback.format_exception(fault))
         for said in (trace, repr(trace), f"beside {trace}"):
-            assert quotes(cleaned(said)) == []
-        assert quotes(render(fault)) == []
-        assert quotes(describe(fault)) == []
+            assert quotes(redact_database_text(said)) == []
+        assert quotes(render_traceback(fault)) == []
+        assert quotes(render_error(fault)) == []

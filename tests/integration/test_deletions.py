@@ -7,9 +7,15 @@ import pytest
 from models.run import RunState, RunTrigger
 from sandbox.tenant import Request, Response, Tenant
 from tests.conftest import MakeMirror, Mirror
-from tests.support.mirror import assert_exact, events, last_seq, mirrored, scalar
+from tests.support.mirror import (
+    assert_exact,
+    compute_mirror_truth,
+    fetch_scalar,
+    read_events,
+    read_last_seq,
+)
 from worker.sync.approve import approve_held, reject_held
-from worker.sync.plan import Order
+from worker.sync.plan import SyncRequest
 from worker.sync.run import run_slice
 
 
@@ -23,14 +29,14 @@ def is_listing(request: Request) -> bool:
 
 
 def test_a_walk_that_misses_objects_deletes_nothing_and_is_begun_again(mirror: Mirror) -> None:
-    mark = last_seq(mirror.database)
+    mark = read_last_seq(mirror.database)
     lied = 0
 
     def lie(request: Request) -> Response | None:
         nonlocal lied
         if is_listing(request) and lied < 2:
             lied += 1
-            some = list(mirror.tenant.live("users"))[:55]
+            some = list(mirror.tenant.iterate_live("users"))[:55]
             return users_page({"value": some})
         return None
 
@@ -38,12 +44,12 @@ def test_a_walk_that_misses_objects_deletes_nothing_and_is_begun_again(mirror: M
     report = mirror.sync("users", full=True)
     assert lied == 2
     assert report.state is RunState.SUCCEEDED
-    assert events(mirror.database, after=mark) == []
+    assert read_events(mirror.database, after=mark) == []
     assert_exact(mirror.database, mirror.tenant)
 
 
 def test_a_walk_that_goes_on_lying_gives_up_and_deletes_nothing(mirror: Mirror) -> None:
-    some = list(mirror.tenant.live("users"))[:55]
+    some = list(mirror.tenant.iterate_live("users"))[:55]
     mirror.nango.before_graph = lambda r: users_page({"value": some}) if is_listing(r) else None
     report = mirror.sync("users", full=True)
     assert report.state is RunState.PARTIAL
@@ -56,7 +62,7 @@ def test_an_empty_answer_never_empties_a_table(mirror: Mirror) -> None:
     mirror.nango.before_graph = lambda r: users_page({"value": []}) if is_listing(r) else None
     report = mirror.sync("users", full=True)
     assert report.state is RunState.HELD
-    assert mirrored(mirror.database)["users"].count == 60
+    assert compute_mirror_truth(mirror.database)["users"].count == 60
     assert "approval" in report.resources["users"]["problem"]
 
 
@@ -68,85 +74,85 @@ def many_deleted(make: MakeMirror) -> Mirror:
     return mirror
 
 
-def test_an_implausible_deletion_is_held_until_approved(mirror_of: MakeMirror) -> None:
-    mirror = many_deleted(mirror_of)
+def test_an_implausible_deletion_is_held_until_approved(make_mirror: MakeMirror) -> None:
+    mirror = many_deleted(make_mirror)
     assert mirror.sync().state is RunState.HELD
-    assert mirrored(mirror.database)["users"].count == 200
+    assert compute_mirror_truth(mirror.database)["users"].count == 200
     kept = mirror.tenant.users.id_at(150)
     mirror.tenant.update_user(kept, jobTitle="Still Syncing")
     assert mirror.sync().state is RunState.HELD
     title = "select job_title from directory.users where id = :id"
-    assert scalar(mirror.database, title, id=kept) == "Still Syncing"
+    assert fetch_scalar(mirror.database, title, id=kept) == "Still Syncing"
     approve_held(mirror.database, mirror.connection_id)
     assert mirror.sync().state is RunState.SUCCEEDED
     assert_exact(mirror.database, mirror.tenant)
 
 
-def test_a_held_deletion_dissolves_when_the_objects_come_back(mirror_of: MakeMirror) -> None:
-    mirror = many_deleted(mirror_of)
+def test_a_held_deletion_dissolves_when_the_objects_come_back(make_mirror: MakeMirror) -> None:
+    mirror = many_deleted(make_mirror)
     assert mirror.sync().state is RunState.HELD
-    mark = last_seq(mirror.database)
+    mark = read_last_seq(mirror.database)
     for index in range(70):
         mirror.tenant.restore_user(mirror.tenant.users.id_at(index))
     mirror.sync()
     assert mirror.sync().state is RunState.SUCCEEDED
-    assert [e for e in events(mirror.database, after=mark) if e["resource"] == "users"] == []
+    assert [e for e in read_events(mirror.database, after=mark) if e["resource"] == "users"] == []
     assert_exact(mirror.database, mirror.tenant)
 
 
-def test_a_rejected_deletion_leads_to_a_full_walk(mirror_of: MakeMirror) -> None:
-    mirror = many_deleted(mirror_of)
+def test_a_rejected_deletion_leads_to_a_full_walk(make_mirror: MakeMirror) -> None:
+    mirror = many_deleted(make_mirror)
     mirror.sync()
     assert reject_held(mirror.database, mirror.connection_id) == 70
-    mirror.calls()
+    mirror.take_call_count()
     mirror.sync()
     assert mirror.nango.calls.graph["users"] == 1
 
 
 def test_a_rejection_leaves_alone_what_a_round_under_way_has_announced(mirror: Mirror) -> None:
-    mirror.tenant.knobs.delta_page = 5
+    mirror.tenant.options.delta_page_size = 5
     for index in range(12):
         mirror.tenant.update_user(mirror.tenant.users.id_at(20 + index), jobTitle="Elsewhere")
     mirror.tenant.delete_user(mirror.tenant.users.id_at(1))
     announced = "select count(*) from sync.removals where resource = 'users' and not held"
 
     def stop_once_it_is_announced(_resource: str, _objects: int, _what: str) -> None:
-        if scalar(mirror.database, announced):
+        if fetch_scalar(mirror.database, announced):
             raise InterruptedError
 
-    order = Order(scalar(mirror.database, "select clock_timestamp()"), manual=True)
+    order = SyncRequest(fetch_scalar(mirror.database, "select clock_timestamp()"), manual=True)
     with pytest.raises(InterruptedError):
         run_slice(
-            mirror.kit,
+            mirror.runtime,
             mirror.connection_id,
             trigger=RunTrigger.SCHEDULED,
-            order=order,
-            progress=stop_once_it_is_announced,
+            request=order,
+            on_progress=stop_once_it_is_announced,
         )
     assert reject_held(mirror.database, mirror.connection_id) == 0
-    assert scalar(mirror.database, announced) == 1
+    assert fetch_scalar(mirror.database, announced) == 1
     mirror.sync()
     assert_exact(mirror.database, mirror.tenant)
 
 
 def test_a_tombstone_of_an_unknown_object_is_a_no_op(mirror: Mirror) -> None:
-    mark = last_seq(mirror.database)
+    mark = read_last_seq(mirror.database)
     ghost = mirror.tenant.create_user(displayName="Ghost")
     mirror.tenant.delete_user(ghost, permanently=True)
     assert mirror.sync().state is RunState.SUCCEEDED
-    assert events(mirror.database, after=mark) == []
+    assert read_events(mirror.database, after=mark) == []
 
 
 def test_a_second_tombstone_changes_the_reason_without_an_event(mirror: Mirror) -> None:
     user = mirror.tenant.users.id_at(3)
     mirror.tenant.delete_user(user)
     mirror.sync()
-    mark = last_seq(mirror.database)
+    mark = read_last_seq(mirror.database)
     mirror.tenant.delete_user(user, permanently=True)
     mirror.sync()
-    assert events(mirror.database, after=mark) == []
+    assert read_events(mirror.database, after=mark) == []
     found = "select deleted_reason from directory.users where id = :id"
-    assert scalar(mirror.database, found, id=user) == "permanently_deleted"
+    assert fetch_scalar(mirror.database, found, id=user) == "permanently_deleted"
 
 
 def test_a_deletion_that_cannot_be_confirmed_waits(mirror: Mirror) -> None:
@@ -160,7 +166,7 @@ def test_a_deletion_that_cannot_be_confirmed_waits(mirror: Mirror) -> None:
         Response(503, body, headers) if r.path.endswith(by_id) else None
     )
     assert mirror.sync("users").state is RunState.PARTIAL
-    assert mirrored(mirror.database)["users"].count == 60
+    assert compute_mirror_truth(mirror.database)["users"].count == 60
     mirror.nango.before_graph = None
     assert mirror.sync().state is RunState.SUCCEEDED
     assert_exact(mirror.database, mirror.tenant)

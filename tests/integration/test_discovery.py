@@ -9,11 +9,11 @@ from sqlalchemy import text
 
 from models.run import RunState, RunTrigger
 from sandbox.tenant import Nango, Request, Response, Tenant
-from tests.support.mirror import scalar
+from tests.support.mirror import fetch_scalar
 from worker.store.claims import claim_due
-from worker.store.connections import all_connections
-from worker.sync.discover import CONFIRMED_AT_ONCE, Discovery, discover
-from worker.sync.run import Kit, run_slice
+from worker.store.connections import list_all_connections
+from worker.sync.discover import MAX_CONFIRMED, Discovery, discover
+from worker.sync.run import Runtime, run_slice
 
 JSON = {"content-type": "application/json"}
 OAUTH = "microsoft-oauth2-cc"
@@ -27,73 +27,77 @@ def listed(nango: Nango, *rows: dict[str, Any]) -> None:
     )
 
 
-def look(kit: Kit) -> Discovery:
-    return discover(kit.database, kit.nango, kit.settings)
+def look(runtime: Runtime) -> Discovery:
+    return discover(runtime.database, runtime.nango, runtime.settings)
 
 
-def statuses(kit: Kit) -> dict[str, str]:
-    with kit.database.begin() as connection:
-        return {one.nango_connection_id: one.status.value for one in all_connections(connection)}
+def statuses(runtime: Runtime) -> dict[str, str]:
+    with runtime.database.open_transaction() as db:
+        return {one.nango_connection_id: one.status.value for one in list_all_connections(db)}
 
 
 def test_microsoft_connections_are_enrolled_once_and_others_left_alone(
-    kit: Kit, nango: Nango
+    runtime: Runtime, nango: Nango
 ) -> None:
     nango.add_connection("a", Tenant(seed=1, users=2))
     nango.add_connection("b", Tenant(seed=2, users=2), provider="github")
-    look(kit)
-    look(kit)
-    assert statuses(kit) == {"a": "active"}
+    look(runtime)
+    look(runtime)
+    assert statuses(runtime) == {"a": "active"}
     told = "select string_agg(change, ',') from events.change_events"
-    assert scalar(kit.database, told) == "added"
+    assert fetch_scalar(runtime.database, told) == "added"
 
 
-def test_metadata_that_is_not_ours_is_ignored_and_ours_is_checked(kit: Kit, nango: Nango) -> None:
+def test_metadata_that_is_not_ours_is_ignored_and_ours_is_checked(
+    runtime: Runtime, nango: Nango
+) -> None:
     wanted = {"delta_seconds": 600, "guard_percent": "many", "colour": "blue"}
     metadata = {"directory_sync": {"enabled": False}, "tenant_mirror": wanted}
     nango.add_connection("a", Tenant(seed=1, users=2), metadata=metadata)
-    look(kit)
-    assert statuses(kit) == {"a": "active"}
-    problem = scalar(kit.database, "select settings_problem from sync.connections")
+    look(runtime)
+    assert statuses(runtime) == {"a": "active"}
+    problem = fetch_scalar(runtime.database, "select settings_problem from sync.connections")
     assert "guard_percent" in problem
     assert "colour" in problem
     assert "delta_seconds" not in problem.split("(")[0]
 
 
-def test_a_connection_is_paused_and_resumed_by_its_metadata(kit: Kit, nango: Nango) -> None:
+def test_a_connection_is_paused_and_resumed_by_its_metadata(runtime: Runtime, nango: Nango) -> None:
     connection = nango.add_connection("a", Tenant(seed=1, users=2))
-    look(kit)
+    look(runtime)
     connection.metadata = {"tenant_mirror": {"enabled": False}}
-    look(kit)
-    assert statuses(kit) == {"a": "paused"}
+    look(runtime)
+    assert statuses(runtime) == {"a": "paused"}
     connection.metadata = None
-    look(kit)
-    assert statuses(kit) == {"a": "active"}
+    look(runtime)
+    assert statuses(runtime) == {"a": "active"}
 
 
-def test_a_vanished_connection_is_asked_for_before_it_is_retired(kit: Kit, nango: Nango) -> None:
+def test_a_vanished_connection_is_asked_for_before_it_is_retired(
+    runtime: Runtime, nango: Nango
+) -> None:
     nango.add_connection("a", Tenant(seed=1, users=5))
-    look(kit)
+    look(runtime)
     nango.before_response = lambda r: (
         Response(200, b'{"connections": []}', {"content-type": "application/json"})
         if r.path == "/connections"
         else None
     )
-    look(kit)
-    assert statuses(kit) == {"a": "active"}, "one absence in a list proves nothing"
+    look(runtime)
+    assert statuses(runtime) == {"a": "active"}, "one absence in a list proves nothing"
     nango.before_response = None
     nango.remove_connection("a")
-    look(kit)
-    assert statuses(kit) == {"a": "retired"}
+    look(runtime)
+    assert statuses(runtime) == {"a": "retired"}
     nango.add_connection("a", Tenant(seed=1, users=5))
-    look(kit)
-    assert statuses(kit) == {"a": "active"}
+    look(runtime)
+    assert statuses(runtime) == {"a": "active"}
     told = "select string_agg(change, ',' order by seq) from events.change_events"
-    assert scalar(kit.database, told) == "added,removed,added"
+    assert fetch_scalar(runtime.database, told) == "added,removed,added"
 
 
 def test_an_older_nango_that_caps_the_page_size_is_read_all_the_same(
-    kit: Kit, nango: Nango
+    runtime: Runtime, nango: Nango
 ) -> None:
     for number in range(3):
         nango.add_connection(f"c{number}", Tenant(seed=number, users=1))
@@ -105,18 +109,20 @@ def test_an_older_nango_that_caps_the_page_size_is_read_all_the_same(
         return None
 
     nango.before_response = old
-    look(kit)
-    assert len(statuses(kit)) == 3
+    look(runtime)
+    assert len(statuses(runtime)) == 3
 
 
-def test_what_is_due_is_claimed_once_and_a_lost_claim_comes_back(kit: Kit, nango: Nango) -> None:
+def test_what_is_due_is_claimed_once_and_a_lost_claim_comes_back(
+    runtime: Runtime, nango: Nango
+) -> None:
     for number in range(6):
         nango.add_connection(f"c{number}", Tenant(seed=number, users=1))
-    look(kit)
+    look(runtime)
 
     def claim(grace: float) -> list[int]:
-        with kit.database.begin() as connection:
-            found = claim_due(connection, limit=100, first_loads=4, grace=grace)
+        with runtime.database.open_transaction() as db:
+            found = claim_due(db, limit=100, first_loads=4, claim_seconds=grace)
         return [one for one, _ in found]
 
     first, second = claim(0.0), claim(60.0)
@@ -125,16 +131,16 @@ def test_what_is_due_is_claimed_once_and_a_lost_claim_comes_back(kit: Kit, nango
     assert claim(60.0) == [], "what is claimed has its place"
 
 
-def test_the_order_of_urgency_is_people_clocks_first_loads(kit: Kit, nango: Nango) -> None:
+def test_the_order_of_urgency_is_people_clocks_first_loads(runtime: Runtime, nango: Nango) -> None:
     for number in range(3):
         nango.add_connection(f"c{number}", Tenant(seed=number, users=1))
-    look(kit)
-    run_slice(kit, 1, trigger=RunTrigger.BACKFILL)
-    run_slice(kit, 2, trigger=RunTrigger.BACKFILL)
-    with kit.database.begin() as connection:
-        connection.execute(text("update sync.connections set due_at = now()"))
-        connection.execute(text("update sync.connections set requested_at = now() where id = 2"))
-        found = claim_due(connection, limit=10, first_loads=4, grace=60)
+    look(runtime)
+    run_slice(runtime, 1, trigger=RunTrigger.BACKFILL)
+    run_slice(runtime, 2, trigger=RunTrigger.BACKFILL)
+    with runtime.database.open_transaction() as db:
+        db.execute(text("update sync.connections set due_at = now()"))
+        db.execute(text("update sync.connections set requested_at = now() where id = 2"))
+        found = claim_due(db, limit=10, first_loads=4, claim_seconds=60)
     assert [(one, queue.value) for one, queue in found] == [
         (2, "manual"),
         (1, "scheduled"),
@@ -142,60 +148,64 @@ def test_the_order_of_urgency_is_people_clocks_first_loads(kit: Kit, nango: Nang
     ]
 
 
-def test_many_missing_connections_are_asked_for_a_few_at_a_time(kit: Kit, nango: Nango) -> None:
+def test_many_missing_connections_are_asked_for_a_few_at_a_time(
+    runtime: Runtime, nango: Nango
+) -> None:
     """Here an operator has said that any number may vanish at once."""
-    lenient = replace(kit, settings=replace(kit.settings, guard_connections=10_000))
+    lenient = replace(runtime, settings=replace(runtime.settings, guard_connections=10_000))
     tenant = Tenant(seed=1, users=1)
-    for number in range(CONFIRMED_AT_ONCE * 2 + 5):
+    for number in range(MAX_CONFIRMED * 2 + 5):
         nango.add_connection(f"c{number}", tenant)
     look(lenient)
     nango.calls.reset()
     nango.before_response = lambda r: (
         Response(200, b'{"connections": []}', JSON) if r.path == "/connections" else None
     )
-    assert look(lenient).unconfirmed == CONFIRMED_AT_ONCE + 5
-    assert nango.calls.total == 1 + CONFIRMED_AT_ONCE
-    assert set(statuses(kit).values()) == {"active"}
+    assert look(lenient).unconfirmed == MAX_CONFIRMED + 5
+    assert nango.calls.total == 1 + MAX_CONFIRMED
+    assert set(statuses(runtime).values()) == {"active"}
     nango.before_response = None
-    for number in range(CONFIRMED_AT_ONCE * 2 + 5):
+    for number in range(MAX_CONFIRMED * 2 + 5):
         nango.remove_connection(f"c{number}")
     found = [look(lenient) for _ in range(3)]
-    assert [len(one.retired) for one in found] == [CONFIRMED_AT_ONCE, CONFIRMED_AT_ONCE, 5]
-    assert [one.unconfirmed for one in found] == [CONFIRMED_AT_ONCE + 5, 5, 0]
-    assert set(statuses(kit).values()) == {"retired"}
+    assert [len(one.retired) for one in found] == [MAX_CONFIRMED, MAX_CONFIRMED, 5]
+    assert [one.unconfirmed for one in found] == [MAX_CONFIRMED + 5, 5, 0]
+    assert set(statuses(runtime).values()) == {"retired"}
 
 
 def test_a_nango_that_stops_answering_half_way_is_asked_again_next_time(
-    kit: Kit, nango: Nango
+    runtime: Runtime, nango: Nango
 ) -> None:
     for name in ("a", "b"):
         nango.add_connection(name, Tenant(seed=1, users=1))
-    look(kit)
+    look(runtime)
     for name in ("a", "b"):
         nango.remove_connection(name)
     limited = Response(
         429, b'{"error": {"code": "too_many_request"}}', {"retry-after": "30"} | JSON
     )
     nango.before_response = lambda r: limited if r.path.startswith("/connections/") else None
-    found = look(kit)
+    found = look(runtime)
     assert (found.retired, found.unconfirmed) == ([], 2)
-    assert set(statuses(kit).values()) == {"active"}
+    assert set(statuses(runtime).values()) == {"active"}
 
 
-def test_a_missing_connection_whose_token_fails_is_not_gone(kit: Kit, nango: Nango) -> None:
+def test_a_missing_connection_whose_token_fails_is_not_gone(runtime: Runtime, nango: Nango) -> None:
     nango.add_connection("a", Tenant(seed=1, users=1))
-    look(kit)
+    look(runtime)
     failing = Response(424, b'{"error": {"code": "invalid_credentials"}}', JSON)
     nothing = Response(200, b'{"connections": []}', JSON)
     nango.before_response = lambda r: nothing if r.path == "/connections" else failing
-    assert look(kit).unconfirmed == 0
-    assert statuses(kit) == {"a": "active"}
+    assert look(runtime).unconfirmed == 0
+    assert statuses(runtime) == {"a": "active"}
 
 
-def test_one_bad_row_spoils_neither_the_list_nor_the_connection(kit: Kit, nango: Nango) -> None:
+def test_one_bad_row_spoils_neither_the_list_nor_the_connection(
+    runtime: Runtime, nango: Nango
+) -> None:
     for name in ("a", "b", "c"):
         nango.add_connection(name, Tenant(seed=1, users=1))
-    look(kit)
+    look(runtime)
     rows: list[dict[str, Any]] = [
         {"id": 1, "connection_id": "a", "provider_config_key": "entra", "provider": OAUTH},
         {"id": "two", "connection_id": "b", "provider_config_key": "entra", "provider": OAUTH},
@@ -204,87 +214,89 @@ def test_one_bad_row_spoils_neither_the_list_nor_the_connection(kit: Kit, nango:
         | {"metadata": ["odd"], "errors": "odd"},
     ]
     listed(nango, *rows)
-    found = look(kit)
+    found = look(runtime)
     assert (found.unreadable, found.enrolled) == (2, ["entra/e"])
-    assert statuses(kit) == dict.fromkeys("abce", "active")
+    assert statuses(runtime) == dict.fromkeys("abce", "active")
 
 
-def test_settings_that_postgres_cannot_keep_are_reported(kit: Kit, nango: Nango) -> None:
+def test_settings_that_postgres_cannot_keep_are_reported(runtime: Runtime, nango: Nango) -> None:
     wanted = {"delta_seconds": 600, "na\x00me": 1}
     nango.add_connection("a", Tenant(seed=1, users=1), metadata={"tenant_mirror": wanted})
     nango.add_connection("b", Tenant(seed=1, users=1), metadata={"other": "\x00"})
-    found = look(kit)
+    found = look(runtime)
     assert sorted(found.enrolled) == ["entra/a", "entra/b"]
     assert "NUL" in found.problems["entra/a"]
     assert "entra/b" not in found.problems
 
 
-def test_odd_settings_interrupt_nobody_twice(kit: Kit, nango: Nango) -> None:
+def test_odd_settings_interrupt_nobody_twice(runtime: Runtime, nango: Nango) -> None:
     """What Postgres gives back may look different from what was sent."""
     wanted = {"delta_seconds": 1e30, "guard_rows": 1.0, "x": -0.0, "y": 10**25}
     nango.add_connection("a", Tenant(seed=1, users=1), metadata={"tenant_mirror": wanted})
-    look(kit)
+    look(runtime)
     tokens = "select token from sync.leases"
-    before = scalar(kit.database, tokens)
-    look(kit)
-    assert scalar(kit.database, tokens) == before
+    before = fetch_scalar(runtime.database, tokens)
+    look(runtime)
+    assert fetch_scalar(runtime.database, tokens) == before
 
 
-def test_integrations_that_are_no_longer_ours_cost_no_calls(kit: Kit, nango: Nango) -> None:
+def test_integrations_that_are_no_longer_ours_cost_no_calls(runtime: Runtime, nango: Nango) -> None:
     nango.add_connection("a", Tenant(seed=1, users=1))
-    look(kit)
+    look(runtime)
     nango.calls.reset()
-    others = replace(kit.settings, nango_integrations=("else",))
-    discover(kit.database, kit.nango, others)
+    others = replace(runtime.settings, nango_integrations=("else",))
+    discover(runtime.database, runtime.nango, others)
     assert nango.calls.total == 1
-    assert statuses(kit) == {"a": "active"}
+    assert statuses(runtime) == {"a": "active"}
 
 
-def broken(kit: Kit) -> None:
-    run_slice(kit, 1, trigger=RunTrigger.SCHEDULED)
-    with kit.database.begin() as connection:
+def broken(runtime: Runtime) -> None:
+    run_slice(runtime, 1, trigger=RunTrigger.SCHEDULED)
+    with runtime.database.open_transaction() as db:
         statement = "update sync.connections set due_at = now() + interval '5 hours'"
-        assert connection.execute(text(f"{statement} where status = 'broken'")).rowcount == 1
+        assert db.execute(text(f"{statement} where status = 'broken'")).rowcount == 1
 
 
-def is_due(kit: Kit) -> bool:
-    return bool(scalar(kit.database, "select due_at <= clock_timestamp() from sync.connections"))
+def is_due(runtime: Runtime) -> bool:
+    return bool(
+        fetch_scalar(runtime.database, "select due_at <= clock_timestamp() from sync.connections")
+    )
 
 
 def test_a_broken_connection_is_asked_at_once_when_nango_shows_it_well(
-    kit: Kit, nango: Nango
+    runtime: Runtime, nango: Nango
 ) -> None:
     connection = nango.add_connection("a", Tenant(seed=1, users=3))
-    look(kit)
+    look(runtime)
     connection.refresh.fails = True
-    broken(kit)
-    assert look(kit).woken == []
-    assert not is_due(kit)
-    connection.refresh.renewed()
-    assert look(kit).woken == ["entra/a"]
-    assert is_due(kit)
-    assert run_slice(kit, 1, trigger=RunTrigger.SCHEDULED).state is RunState.SUCCEEDED
-    assert statuses(kit) == {"a": "active"}
+    broken(runtime)
+    assert look(runtime).woken == []
+    assert not is_due(runtime)
+    connection.refresh.reauthorize()
+    assert look(runtime).woken == ["entra/a"]
+    assert is_due(runtime)
+    assert run_slice(runtime, 1, trigger=RunTrigger.SCHEDULED).state is RunState.SUCCEEDED
+    assert statuses(runtime) == {"a": "active"}
 
 
 def test_a_broken_connection_without_a_shown_error_waits_out_its_pause(
-    kit: Kit, nango: Nango
+    runtime: Runtime, nango: Nango
 ) -> None:
     """Nango's list knows of one way to be broken; the others never show there."""
     connection = nango.add_connection("a", Tenant(seed=1, users=3))
-    look(kit)
+    look(runtime)
     connection.refresh.exhausted = True
-    broken(kit)
-    assert connection.row()["errors"] == []
-    assert look(kit).woken == []
-    assert not is_due(kit)
+    broken(runtime)
+    assert connection.to_row()["errors"] == []
+    assert look(runtime).woken == []
+    assert not is_due(runtime)
 
 
-def test_two_discoveries_at_once_enrol_once(kit: Kit, nango: Nango) -> None:
+def test_two_discoveries_at_once_enrol_once(runtime: Runtime, nango: Nango) -> None:
     for number in range(8):
         nango.add_connection(f"c{number}", Tenant(seed=1, users=1))
     with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(lambda _: look(kit), range(2)))
+        found = list(pool.map(lambda _: look(runtime), range(2)))
     assert sorted(found[0].enrolled + found[1].enrolled) == [f"entra/c{n}" for n in range(8)]
     told = "select count(*) from events.change_events where change = 'added'"
-    assert scalar(kit.database, told) == 8
+    assert fetch_scalar(runtime.database, told) == 8

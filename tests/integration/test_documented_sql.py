@@ -15,13 +15,13 @@ import pytest
 from sqlalchemy import func, select, text
 
 from sandbox.tenant import Server, Tenant
-from tests.conftest import Cluster, emptied
+from tests.conftest import DatabaseFactory, reset_nango
 from worker.core.settings import load_settings
 from worker.store.engine import Database
 from worker.sync.discover import discover
-from worker.sync.plan import Order
-from worker.sync.run import Kit, run_to_end
-from worker.wiring import close_kit, open_kit
+from worker.sync.plan import SyncRequest
+from worker.sync.run import Runtime, run_to_end
+from worker.wiring import close_runtime, open_runtime
 
 ROOT = Path(__file__).parents[2]
 GLOBAL_ADMINISTRATOR = "62e90394-69f5-4237-9190-012177145e10"
@@ -103,7 +103,7 @@ class Customer:
         ]
 
     def names(self) -> dict[str, str]:
-        found = (*self.tenant.live("users"), *self.tenant.live("groups"))
+        found = (*self.tenant.iterate_live("users"), *self.tenant.iterate_live("groups"))
         return {one["id"]: one["displayName"] for one in found}
 
     def inside(self, group: str) -> dict[str, str]:
@@ -128,28 +128,28 @@ class World:
         sql = example.sql.replace("group_id = '...'", f"group_id = '{customer.group}'")
         sql = sql.replace("= '...'", f"= '{customer.person}'")
         sql = sql.replace("connection_id = 1", f"connection_id = {customer.number}")
-        with self.database.begin() as connection:
-            return [dict(row) for row in connection.execute(text(sql)).mappings()]
+        with self.database.open_transaction() as db:
+            return [dict(row) for row in db.execute(text(sql)).mappings()]
 
     def rows(self, sql: str) -> list[Row]:
-        with self.database.begin() as connection:
-            return [dict(row) for row in connection.execute(text(sql)).mappings()]
+        with self.database.open_transaction() as db:
+            return [dict(row) for row in db.execute(text(sql)).mappings()]
 
 
-def sync(kit: Kit, number: int) -> None:
-    with kit.database.begin() as connection:
-        now = connection.execute(select(func.clock_timestamp())).scalar_one()
-    run_to_end(kit, number, Order(now, manual=True))
+def sync(runtime: Runtime, number: int) -> None:
+    with runtime.database.open_transaction() as db:
+        now = db.execute(select(func.clock_timestamp())).scalar_one()
+    run_to_end(runtime, number, SyncRequest(now, manual=True))
 
 
 @pytest.fixture(scope="module")
-def world(cluster: Cluster, _shared_server: Server) -> Iterator[World]:
-    nango = emptied(_shared_server)
-    url = cluster.fresh()
+def world(cluster: DatabaseFactory, nango_server: Server) -> Iterator[World]:
+    nango = reset_nango(nango_server)
+    url = cluster.create_migrated()
     settings = load_settings(
-        database_url=url, nango_host=_shared_server.url, nango_secret_key=nango.key
+        database_url=url, nango_host=nango_server.url, nango_secret_key=nango.key
     )
-    kit = open_kit(settings)
+    kit = open_runtime(settings)
     customers = []
     for number, name in enumerate(("contoso", "fabrikam"), start=1):
         customer = Customer(number, Tenant(seed=40 + number, users=40, groups=6, sites=4))
@@ -159,14 +159,14 @@ def world(cluster: Cluster, _shared_server: Server) -> Iterator[World]:
         discover(kit.database, kit.nango, settings)
         sync(kit, number)
         customers.append(customer)
-    with kit.database.begin() as session:
+    with kit.database.open_transaction() as session:
         session.execute(text("delete from events.change_events where connection_id = 2"))
     for customer in customers:
         for step in customer.steps():
             step()
             sync(kit, customer.number)
     yield World(kit.database, customers)
-    close_kit(kit)
+    close_runtime(kit)
     cluster.drop(url)
 
 
@@ -177,7 +177,7 @@ def the_largest_groups(world: World, customer: Customer, rows: list[Row]) -> Non
     sizes = Counter(
         {
             group["displayName"]: len(customer.tenant.members_of(group["id"]))
-            for group in customer.tenant.live("groups")
+            for group in customer.tenant.iterate_live("groups")
         }
     )
     assert [row["members"] for row in rows] == [size for _, size in sizes.most_common(5)]
@@ -201,7 +201,7 @@ def global_administrators(world: World, customer: Customer, rows: list[Row]) -> 
     """Whatever the role is called now, and nobody who is deleted."""
     expected = []
     for one in world.customers:
-        person = next(u for u in one.tenant.live("users") if u["id"] == one.person)
+        person = next(u for u in one.tenant.iterate_live("users") if u["id"] == one.person)
         expected += [("service_principal", None, None)]
         expected += [("user", person["displayName"], person["userPrincipalName"])]
     columns = ("principal_type", "principal_name", "user_principal_name")
@@ -227,11 +227,11 @@ def everybody_inside(world: World, customer: Customer, rows: list[Row]) -> None:
 
 def holders(world: World, customer: Customer, rows: list[Row]) -> None:
     tenant = customer.tenant
-    people = {one["id"]: one["userPrincipalName"] for one in tenant.live("users")}
-    roles = {one["id"]: one["displayName"] for one in tenant.live("role_definitions")}
+    people = {one["id"]: one["userPrincipalName"] for one in tenant.iterate_live("users")}
+    roles = {one["id"]: one["displayName"] for one in tenant.iterate_live("role_definitions")}
     expected = Counter(
         (roles[one["roleDefinitionId"]], people.get(one["principalId"]))
-        for one in tenant.live("role_assignments")
+        for one in tenant.iterate_live("role_assignments")
         if one["principalId"] in people or one["principalId"] == customer.robot
     )
     assert Counter((row["role_name"], row["principal"]) for row in rows) == expected
@@ -240,9 +240,11 @@ def holders(world: World, customer: Customer, rows: list[Row]) -> None:
 
 
 def left_by_deleted(world: World, customer: Customer, rows: list[Row]) -> None:
-    live = {one["id"] for one in customer.tenant.live("users")} | {customer.robot}
+    live = {one["id"] for one in customer.tenant.iterate_live("users")} | {customer.robot}
     gone = [
-        one for one in customer.tenant.live("role_assignments") if one["principalId"] not in live
+        one
+        for one in customer.tenant.iterate_live("role_assignments")
+        if one["principalId"] not in live
     ]
     assert len(rows) == len(gone) > 0
     assert "Boss" in {row["role"] for row in rows}

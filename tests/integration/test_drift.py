@@ -9,10 +9,10 @@ from sqlalchemy import text
 from models.run import RunState, RunTrigger
 from sandbox.tenant import Request, Tenant
 from tests.conftest import MakeMirror, Mirror
-from tests.support.mirror import assert_exact, scalar
-from worker.ops.cli.output import drift_line
+from tests.support.mirror import assert_exact, fetch_scalar
+from worker.ops.cli.output import render_drift
 from worker.ops.cli.status import status
-from worker.sync.books import Report
+from worker.sync.books import SyncReport
 from worker.sync.run import run_slice
 
 NOTHING = {"created": 0, "updated": 0, "deleted": 0, "restored": 0}
@@ -20,11 +20,11 @@ NOTHING = {"created": 0, "updated": 0, "deleted": 0, "restored": 0}
 
 def untold(tenant: Tenant, act: Callable[[], object]) -> None:
     """Something happens in the tenant of which its delta rounds tell nothing."""
-    marks = {name: len(tenant.log[name]) for name in ("users", "groups")}
+    marks = {name: len(tenant.change_log[name]) for name in ("users", "groups")}
     act()
     for name, mark in marks.items():
-        for place in range(mark, len(tenant.log[name])):
-            tenant.log[name][place] = (0, None)
+        for place in range(mark, len(tenant.change_log[name])):
+            tenant.change_log[name][place] = (0, None)
 
 
 def miss(mirror: Mirror) -> None:
@@ -48,8 +48,8 @@ def a_member(tenant: Tenant) -> str:
 
 def due(mirror: Mirror, *names: str) -> None:
     """The clock says that it is time for a full walk."""
-    with mirror.database.begin() as connection:
-        connection.execute(
+    with mirror.database.open_transaction() as db:
+        db.execute(
             text(
                 "update sync.streams set due_at = clock_timestamp(),"
                 " full_due_at = clock_timestamp() where resource = any(:names)"
@@ -58,22 +58,22 @@ def due(mirror: Mirror, *names: str) -> None:
         )
 
 
-def tick(mirror: Mirror, seconds: float | None = None) -> Report:
+def tick(mirror: Mirror, seconds: float | None = None) -> SyncReport:
     """A sync by the clock, to its end."""
     while True:
-        report = run_slice(mirror.kit, 1, trigger=RunTrigger.SCHEDULED, seconds=seconds)
+        report = run_slice(mirror.runtime, 1, trigger=RunTrigger.SCHEDULED, seconds=seconds)
         if report.state is not RunState.RUNNING:
             return report
 
 
 def drift(mirror: Mirror, name: str = "users") -> Any:
     found = "select drift from sync.streams where resource = :name"
-    return scalar(mirror.database, found, name=name)
+    return fetch_scalar(mirror.database, found, name=name)
 
 
 def memberships(mirror: Mirror, user: str) -> int:
     live = "select count(*) from directory.group_members where member_id = :id"
-    return int(scalar(mirror.database, f"{live} and deleted_at is null", id=user))
+    return int(fetch_scalar(mirror.database, f"{live} and deleted_at is null", id=user))
 
 
 def test_a_walk_by_the_clock_counts_what_the_deltas_had_missed(mirror: Mirror) -> None:
@@ -92,7 +92,7 @@ def test_a_walk_by_the_clock_counts_what_the_deltas_had_missed(mirror: Mirror) -
     assert drift(mirror) == expected
     assert report.resources["users"]["drift"] == expected
     assert report.resources["groups"]["drift"] is None
-    told = scalar(
+    told = fetch_scalar(
         mirror.database,
         "select resources -> 'users' -> 'drift' from sync.runs order by id desc limit 1",
     )
@@ -136,18 +136,18 @@ def test_missed_memberships_are_counted_by_themselves(mirror: Mirror) -> None:
 def test_a_property_that_no_page_carries_any_more_is_counted(mirror: Mirror) -> None:
     """A value that Graph never sends must have gone in silence: the walk clears it at its end."""
     never_sent = "update directory.groups set classification = 'Stale', row_hash = null"
-    with mirror.database.begin() as connection:
-        altered = connection.execute(text(f"{never_sent} where classification is null")).rowcount
+    with mirror.database.open_transaction() as db:
+        altered = db.execute(text(f"{never_sent} where classification is null")).rowcount
     assert altered
     due(mirror, "groups")
     tick(mirror)
     assert drift(mirror, "groups")["groups"] == {**NOTHING, "updated": altered}
 
 
-def test_the_count_adds_up_over_slices_and_restarts(mirror_of: MakeMirror) -> None:
+def test_the_count_adds_up_over_slices_and_restarts(make_mirror: MakeMirror) -> None:
     tenant = Tenant(seed=41, users=2500, groups=40)
-    tenant.knobs.delta_page = 7
-    mirror = mirror_of(tenant)
+    tenant.options.delta_page_size = 7
+    mirror = make_mirror(tenant)
     mirror.sync()
 
     def act() -> None:
@@ -188,8 +188,8 @@ def test_a_walk_that_stands_in_for_a_lost_cursor_measures_nothing(mirror: Mirror
 
 def test_a_walk_for_other_properties_measures_nothing(mirror: Mirror) -> None:
     due(mirror, "users")
-    with mirror.database.begin() as connection:
-        connection.execute(text("update sync.streams set select_hash = 'of an older release'"))
+    with mirror.database.open_transaction() as db:
+        db.execute(text("update sync.streams set select_hash = 'of an older release'"))
     tick(mirror)
     assert drift(mirror) is None
 
@@ -205,9 +205,9 @@ def test_a_full_sync_by_hand_measures_too(mirror: Mirror) -> None:
 def test_a_walk_by_the_clock_costs_its_pages_and_a_token_more_than_a_tick(mirror: Mirror) -> None:
     mirror.sync()
     due(mirror, "users")
-    mirror.calls()
+    mirror.take_call_count()
     tick(mirror)
-    assert mirror.calls() == 1 + 1 + 1 + 1, "opening with the round, token, list, round"
+    assert mirror.take_call_count() == 1 + 1 + 1 + 1, "opening with the round, token, list, round"
 
 
 def test_status_of_a_connection_tells_what_was_missed(mirror: Mirror, database_url: str) -> None:
@@ -216,6 +216,6 @@ def test_status_of_a_connection_tells_what_was_missed(mirror: Mirror, database_u
     environment = {"DATABASE_URL": database_url, "COLUMNS": "200"}
     shown = CliRunner().invoke(status, ["1"], env=environment, catch_exceptions=False)
     assert "users 1 created" in shown.output
-    assert drift_line({"users": NOTHING}) == "nothing"
+    assert render_drift({"users": NOTHING}) == "nothing"
     plain = CliRunner().invoke(status, ["--json", "1"], env=environment, catch_exceptions=False)
     assert '"created": 1' in plain.output

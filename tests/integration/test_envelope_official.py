@@ -15,28 +15,28 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from models.event_type import CONNECTION, EVENT_TYPES
+from models.event_type import CONNECTION_RESOURCE, EVENT_TYPES
 from models.resources import RESOURCES
 from models.sink import SinkKind
 from sandbox.tenant import Response, Tenant
-from sandbox.tenant.shelf import State
+from sandbox.tenant.shelf import LifecycleState
 from tests.conftest import MakeMirror, Mirror
-from tests.support.event_schema import Judge
+from tests.support.event_schema import EventValidator
 from tests.support.mirror import assert_exact
-from worker.events.asyncapi import document
-from worker.events.envelope import CONTENT_TYPE, Envelopes, Told
-from worker.events.rewind import rewind
-from worker.events.snapshot import read_page
+from worker.events.asyncapi import build_document
+from worker.events.envelope import CONTENT_TYPE, EnvelopeBuilder, Event
+from worker.events.rewind import rewind_history
+from worker.events.snapshot import read_snapshot_page
 from worker.relay.target import Envelope
-from worker.relay.trial import trial_body
-from worker.relay.webhook import messages
-from worker.store.progress import Progress
+from worker.relay.trial import build_test_envelope
+from worker.relay.webhook import build_requests
+from worker.store.progress import SnapshotProgress
 from worker.store.sinks import Position, Sink
 from worker.sync.discover import discover
 
 PREFIX = "com.example.mirror"
 EPOCH = "01935b2c-7a1e-7c3d-9f00-5a0b7c1d2e3f"
-JUDGE = Judge(document(PREFIX))
+JUDGE = EventValidator(build_document(PREFIX))
 
 
 def parsed(body: bytes) -> CloudEvent:
@@ -54,13 +54,13 @@ HISTORY = text("""
 """)
 
 
-def told(mirror: Mirror) -> list[Told]:
-    with mirror.database.begin() as connection:
-        return [Told(**row) for row in connection.execute(HISTORY).mappings()]
+def told(mirror: Mirror) -> list[Event]:
+    with mirror.database.open_transaction() as db:
+        return [Event(**row) for row in db.execute(HISTORY).mappings()]
 
 
 def enveloped(mirror: Mirror, tenant_id: str | None) -> list[Envelope]:
-    make = Envelopes(PREFIX, 1, tenant_id, EPOCH).one
+    make = EnvelopeBuilder(PREFIX, 1, tenant_id, EPOCH).build
     return [Envelope(make(one), one.event_id, 1, one.seq) for one in told(mirror)]
 
 
@@ -107,10 +107,10 @@ def eventful(mirror: Mirror) -> None:
 
 def bring_back(tenant: Tenant, resource: str, object_id: str) -> None:
     """Graph never restores these, but a list may miss one and have it again."""
-    shelf = tenant.shelf(resource)
+    shelf = tenant.store(resource)
     index = shelf.index_of(object_id)
     assert index is not None
-    shelf.touch(index).state = State.LIVE
+    shelf.edit(index).state = LifecycleState.LIVE
 
 
 def retired_and_broken(mirror: Mirror) -> None:
@@ -122,14 +122,14 @@ def retired_and_broken(mirror: Mirror) -> None:
     mirror.nango.before_response = None
     mirror.sync()
     mirror.nango.remove_connection("contoso")
-    discover(mirror.database, mirror.kit.nango, mirror.kit.settings)
+    discover(mirror.database, mirror.runtime.nango, mirror.runtime.settings)
 
 
-def test_everything_that_is_told_fits_cloudevents_and_the_document(mirror_of: MakeMirror) -> None:
-    mirror = mirror_of(Tenant(seed=5, users=12, groups=4, sites=3))
+def test_everything_that_is_told_fits_cloudevents_and_the_document(make_mirror: MakeMirror) -> None:
+    mirror = make_mirror(Tenant(seed=5, users=12, groups=4, sites=3))
     eventful(mirror)
     retired_and_broken(mirror)
-    rewind(mirror.database)
+    rewind_history(mirror.database)
     envelopes = enveloped(mirror, mirror.tenant.tenant_id)
     seen = set()
     for number, envelope in enumerate(envelopes, 1):
@@ -142,7 +142,7 @@ def test_everything_that_is_told_fits_cloudevents_and_the_document(mirror_of: Ma
         assert event.get_time() == datetime.fromisoformat(plain["time"])
         assert event.get_data() == plain["data"]
         name = event.get_type().removeprefix(f"{PREFIX}.")
-        assert JUDGE.problems(plain, f"/components/schemas/{name}") == []
+        assert JUDGE.find_problems(plain, f"/components/schemas/{name}") == []
         seen.add(name)
     assert set(seen) == set(EVENT_TYPES.values()) - {"connection.snapshot_completed"}
 
@@ -150,38 +150,38 @@ def test_everything_that_is_told_fits_cloudevents_and_the_document(mirror_of: Ma
 def test_a_batch_is_what_the_document_says_and_each_of_it_an_event(mirror: Mirror) -> None:
     envelopes = enveloped(mirror, None)[:150]
     found = []
-    for message in messages(envelopes, 40):
+    for message in build_requests(envelopes, 40):
         batch = json.loads(message.body)
-        assert JUDGE.problems(batch, "/channels/webhook/messages/batch/payload") == []
+        assert JUDGE.find_problems(batch, "/channels/webhook/messages/batch/payload") == []
         found += [parsed(json.dumps(one).encode()).get_id() for one in batch]
     assert found == [one.event_id for one in envelopes]
 
 
 def test_a_snapshot_fits_as_well(mirror: Mirror) -> None:
-    rewind(mirror.database)
+    rewind_history(mirror.database)
     last = told(mirror)[-1]
-    cut = Position(1, last.seq, last.occurred_at, Progress(rewound=True))
+    cut = Position(1, last.seq, last.occurred_at, SnapshotProgress(rewound=True))
     sink = Sink(1, "feed", SinkKind.WEBHOOK, 1)
-    with mirror.database.begin() as connection:
-        head, begun = read_page(connection, sink, cut, 10_000)
-    with mirror.database.begin() as connection:
-        rows, _ = read_page(connection, sink, begun, 10_000)
+    with mirror.database.open_transaction() as connection:
+        head, begun = read_snapshot_page(connection, sink, cut, 10_000)
+    with mirror.database.open_transaction() as db:
+        rows, _ = read_snapshot_page(db, sink, begun, 10_000)
     assert head == [last]
-    make, seen = Envelopes(PREFIX, 1, None, EPOCH).one, set()
+    make, seen = EnvelopeBuilder(PREFIX, 1, None, EPOCH).build, set()
     for one in rows:
         plain = json.loads(make(one))
         name = parsed(make(one)).get_type().removeprefix(f"{PREFIX}.")
         assert plain["data"]["snapshot"] is True
-        assert JUDGE.problems(plain, f"/components/schemas/{name}") == []
+        assert JUDGE.find_problems(plain, f"/components/schemas/{name}") == []
         seen.add(plain["data"]["resource"])
-    assert seen == {*RESOURCES, CONNECTION}
+    assert seen == {*RESOURCES, CONNECTION_RESOURCE}
 
 
 def test_the_test_event_fits_too(mirror: Mirror) -> None:
-    settings = replace(mirror.kit.settings, event_prefix=PREFIX)
-    body = trial_body("7c9b2f64-0d7e-4d52-9a39-0f3a0e0a5b11", "crm", settings)
+    settings = replace(mirror.runtime.settings, event_prefix=PREFIX)
+    body = build_test_envelope("7c9b2f64-0d7e-4d52-9a39-0f3a0e0a5b11", "crm", settings)
     assert parsed(body).get_type() == f"{PREFIX}.test"
-    assert JUDGE.problems(json.loads(body), "/components/schemas/test") == []
+    assert JUDGE.find_problems(json.loads(body), "/components/schemas/test") == []
 
 
 def event(**more: Any) -> dict[str, Any]:
@@ -197,7 +197,7 @@ def event(**more: Any) -> dict[str, Any]:
         "before": '{"department": "Sales"}',
         "after": '{"department": null}',
     }
-    made = Envelopes(PREFIX, 3, None, EPOCH).one(Told(**{**base, **more}))
+    made = EnvelopeBuilder(PREFIX, 3, None, EPOCH).build(Event(**{**base, **more}))
     found = json.loads(made)
     assert isinstance(found, dict)
     return found
@@ -227,8 +227,8 @@ def event(**more: Any) -> dict[str, Any]:
 )
 def test_the_document_refuses_what_must_not_be_told(wrong: dict[str, Any]) -> None:
     name = f"/components/schemas/user.{wrong.get('change', 'updated')}"
-    assert JUDGE.problems(event(), "/components/schemas/user.updated") == []
-    assert JUDGE.problems(event(**wrong), name) != []
+    assert JUDGE.find_problems(event(), "/components/schemas/user.updated") == []
+    assert JUDGE.find_problems(event(**wrong), name) != []
 
 
 def test_the_official_package_refuses_what_is_no_event() -> None:
@@ -252,14 +252,14 @@ def test_an_erased_event_says_no_more_than_that_it_happened(change: str) -> None
     ):
         pointer = f"/components/schemas/{EVENT_TYPES[resource, change]}"
         left = {**LEFT, "resource": resource, "object_id": object_id, "change": change}
-        assert JUDGE.problems(event(**left), pointer) == []
+        assert JUDGE.find_problems(event(**left), pointer) == []
         more = event(**{**left, "after": '{"department": "Sales", "member_type": "user"}'})
-        assert JUDGE.problems(more, pointer) != []
+        assert JUDGE.find_problems(more, pointer) != []
 
 
 def test_a_deletion_that_closes_an_erasure_may_keep_its_key_and_nothing_else_may() -> None:
     for change in ("created", "updated", "deleted", "restored"):
-        problems = JUDGE.problems(
+        problems = JUDGE.find_problems(
             event(change=change, **LEFT), f"/components/schemas/user.{change}"
         )
         assert (problems == []) is (change == "deleted")
@@ -278,7 +278,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 def test_any_text_comes_through_as_it_is(
     object_id: str, values: dict[str, str], number: int, moment: datetime
 ) -> None:
-    one = Told(
+    one = Event(
         3,
         number,
         moment,
@@ -290,7 +290,7 @@ def test_any_text_comes_through_as_it_is(
         json.dumps(values),
         json.dumps(values, ensure_ascii=False),
     )
-    body = Envelopes(PREFIX, 3, object_id, EPOCH).one(one)
+    body = EnvelopeBuilder(PREFIX, 3, object_id, EPOCH).build(one)
     event = parsed(body)
     data = event.get_data()
     assert isinstance(data, dict)

@@ -12,65 +12,67 @@ import pytest
 import redis
 from sqlalchemy import text
 
-from models.erasure import MARK
+from models.erasure import ERASED_PREFIX
 from models.resources import RESOURCES
 from models.run import RunState, RunTrigger
 from sandbox.servers import Servers
-from sandbox.tenant import Nango, Request, Response, Tenant, row_of
-from sandbox.tenant.graph.service import Graph
+from sandbox.tenant import Nango, Request, Response, Tenant, build_row
+from sandbox.tenant.graph.service import GraphService
 from tests.conftest import MakeMirror, Mirror
-from tests.support.leases import take
+from tests.support.leases import take_lease
 from tests.support.mirror import (
     assert_exact,
-    checked,
-    events,
-    last_seq,
-    live_rows,
-    scalar,
+    fetch_scalar,
+    read_events,
+    read_last_seq,
+    read_live_rows,
+    verify_connection,
 )
-from tests.support.service import until
-from worker.core.errors import Fenced, Refused, Unknown
+from tests.support.service import wait_until
+from worker.core.errors import LeaseLost, NotFound, ResourceRefused
 from worker.core.value import SecretStr
 from worker.events import scrub
 from worker.relay.relay import Relay
 from worker.store import lease
-from worker.store.connections import find
+from worker.store.connections import find_connection
 from worker.store.engine import Database
-from worker.store.erasure import PATIENCE_DAYS, all_erasures, digests, load_erased
+from worker.store.erasure import SINK_WAIT_DAYS, get_digests, list_erasures, load_erased
 from worker.sync.approve import approve_held, reject_held
 from worker.sync.discover import discover
-from worker.sync.erase import also, erase, finish_erasures, go_on, lift
-from worker.sync.erase_rows import Done
+from worker.sync.erase import continue_erasure, erase, find_related, finish_erasures, lift_erasure
+from worker.sync.erase_rows import ErasureResult
 from worker.sync.run import run_slice
-from worker.sync.subject import Subject, digest_in, locate
-from worker.tasks.maintenance import keep_house
+from worker.sync.subject import ErasureTarget, find_target, parse_digest
+from worker.tasks.maintenance import run_maintenance
 
 
 def silent(_table: str, _rows: int) -> None:
     """Nobody watches."""
 
 
-class Cut(BaseException):  # not an Exception: no code may handle the end of its process
+class SimulatedKill(BaseException):  # not an Exception: no code may handle the end of its process
     """The process dies here."""
 
 
 def die(_table: str, _rows: int) -> None:
-    raise Cut
+    raise SimulatedKill
 
 
-def found(mirror: Mirror, named: str, resource: str | None = None) -> Subject:
-    with mirror.database.begin() as connection:
-        return locate(connection, find(connection, "1"), named, resource)
+def found(mirror: Mirror, named: str, resource: str | None = None) -> ErasureTarget:
+    with mirror.database.open_transaction() as db:
+        return find_target(db, find_connection(db, "1"), named, resource)
 
 
-def erased(mirror: Mirror, named: str, resource: str | None = None, *, batch: int = 50) -> Done:
-    return erase(mirror.database, found(mirror, named, resource), silent, batch=batch)
+def erased(
+    mirror: Mirror, named: str, resource: str | None = None, *, batch: int = 50
+) -> ErasureResult:
+    return erase(mirror.database, found(mirror, named, resource), silent, batch_size=batch)
 
 
 def lifted(mirror: Mirror, named: str) -> None:
-    with mirror.database.begin() as connection:
-        digest = digest_in(connection, named)
-    lift(mirror.database, 1, digest)
+    with mirror.database.open_transaction() as db:
+        digest = parse_digest(db, named)
+    lift_erasure(mirror.database, 1, digest)
 
 
 class Person:
@@ -87,7 +89,7 @@ class Person:
             proxyAddresses=["SMTP:adele.quill@mail.contoso.example"],
             mobilePhone="+47 555 01 234",
         )
-        for edge in list(tenant.live("group_members")):
+        for edge in list(tenant.iterate_live("group_members")):
             if edge["id"] == self.id:
                 tenant.remove_member(edge["groupId"], self.id)
         self.groups = [tenant.groups.id_at(n) for n in (0, 1, 2)]
@@ -129,9 +131,9 @@ def person(tenant: Tenant) -> Person:
 
 
 @pytest.fixture
-def mirror(mirror_of: MakeMirror, person: Person) -> Mirror:
+def mirror(make_mirror: MakeMirror, person: Person) -> Mirror:
     """A small tenant, mirrored, with a person who has a history."""
-    made = mirror_of(person.tenant)
+    made = make_mirror(person.tenant)
     made.sync()
     person.move()
     made.sync()
@@ -151,8 +153,8 @@ def columns(database: Database) -> Iterator[tuple[str, str]]:
            and (t.typcategory in ('S', 'A', 'U') or t.typname in ('uuid', 'json', 'jsonb', 'bytea'))
          order by 1, 2
     """)
-    with database.begin() as connection:
-        yield from [(table, column) for table, column in connection.execute(statement)]
+    with database.open_transaction() as db:
+        yield from [(table, column) for table, column in db.execute(statement)]
 
 
 def traces(database: Database, names: list[str]) -> dict[str, int]:
@@ -161,7 +163,7 @@ def traces(database: Database, names: list[str]) -> dict[str, int]:
     left = {}
     for table, column in columns(database):
         statement = f"select count(*) from {table} where lower({column}::text) like any(:patterns)"
-        number = scalar(database, statement, patterns=patterns)
+        number = fetch_scalar(database, statement, patterns=patterns)
         if number:
             left[f"{table}.{column}"] = number
     return left
@@ -179,12 +181,12 @@ def say(mirror: Mirror, person: Person, *statements: str) -> None:
     """Name the person in sentences, by the id and by names that are no longer theirs."""
     edge = f"{person.groups[1]}/{person.id}"
     told = f"Graph choked on {person.id} (Adele Vance-Quill, ADELE.QUILL@contoso.example)"
-    with mirror.database.begin() as connection:
+    with mirror.database.open_transaction() as db:
         for statement in statements or SENTENCES:
             values = {"id": person.id, "edge": edge, "told": told}
             values["assignment"] = person.assignments[1]
             used = {name: values[name] for name in re.findall(r":([a-z]+)\b", statement)}
-            connection.execute(text(statement), used)
+            db.execute(text(statement), used)
 
 
 EVIDENCE = (
@@ -235,29 +237,29 @@ def test_nothing_names_the_person_any_more(mirror: Mirror, person: Person) -> No
     } <= named.keys(), "the test is about everything"
     done = erased(mirror, person.id)
     assert traces(mirror.database, person.names) == {}
-    assert done.waits == []
-    assert done.rows["directory.users"] == 1
-    assert done.rows["events.change_events"] == named["events.change_events.object_id"] + 4
-    error = scalar(mirror.database, "select error from sync.runs where id = 1")
+    assert done.sinks_behind == []
+    assert done.row_counts["directory.users"] == 1
+    assert done.row_counts["events.change_events"] == named["events.change_events.object_id"] + 4
+    error = fetch_scalar(mirror.database, "select error from sync.runs where id = 1")
     assert error == "Graph choked on erased (erased, erased)"
     seen = "select keys || properties::text from sync.seen where resource = 'users'"
-    assert scalar(mirror.database, seen) == ["a", "b", "{1,3}"]
+    assert fetch_scalar(mirror.database, seen) == ["a", "b", "{1,3}"]
     for table in ("removals", "candidates"):
         left = f"select array_agg(key) from sync.{table}"
-        assert scalar(mirror.database, left) == ["k"]
+        assert fetch_scalar(mirror.database, left) == ["k"]
 
 
 def shape(mirror: Mirror) -> list[tuple[Any, ...]]:
     """What an erasure keeps of events."""
     kept = ("seq", "event_id", "occurred_at", "resource", "change", "run_id", "initial")
-    return [tuple(event[name] for name in kept) for event in events(mirror.database)]
+    return [tuple(event[name] for name in kept) for event in read_events(mirror.database)]
 
 
 def test_that_something_happened_is_kept(mirror: Mirror, person: Person) -> None:
-    before, mark = shape(mirror), last_seq(mirror.database)
-    old = events(mirror.database)
+    before, mark = shape(mirror), read_last_seq(mirror.database)
+    old = read_events(mirror.database)
     done = erased(mirror, person.id)
-    now = events(mirror.database)
+    now = read_events(mirror.database)
     assert shape(mirror)[: len(before)] == before
     closing = [(e["resource"], e["change"]) for e in now if e["seq"] > mark]
     assert closing == [
@@ -265,17 +267,17 @@ def test_that_something_happened_is_kept(mirror: Mirror, person: Person) -> None
         ("role_assignments", "deleted"),
         ("users", "deleted"),
     ]
-    assert now[-1]["object_id"] == done.mark
-    scrubbed = [event for event in now if MARK in event["object_id"]]
+    assert now[-1]["object_id"] == done.placeholder
+    scrubbed = [event for event in now if ERASED_PREFIX in event["object_id"]]
     for event in scrubbed:
         assert (event["before"], event["after"], event["changed"]) == (None, None, None)
     edges = {e["object_id"] for e in scrubbed if e["resource"] == "group_members"}
-    assert edges == {f"{group}/{done.mark}" for group in person.groups}
+    assert edges == {f"{group}/{done.placeholder}" for group in person.groups}
     assignments = {e["object_id"] for e in scrubbed if e["resource"] == "role_assignments"}
     assert len(assignments) == len(person.assignments), "each keeps a digest of its own"
     others = {e["seq"]: e for e in old if e["seq"] not in {e["seq"] for e in scrubbed}}
     assert {e["seq"]: e for e in now if e["seq"] in others} == others
-    verified = checked(mirror.database)
+    verified = verify_connection(mirror.database)
     assert verified.problems == []
     assert verified.erased == len(scrubbed)
 
@@ -284,7 +286,7 @@ def truth_without(tenant: Tenant, *gone: str) -> dict[str, list[str]]:
     """What the mirror is to hold of a tenant some of whose objects are erased."""
     held = {}
     for resource in RESOURCES:
-        rows = [row_of(resource, one) for one in tenant.live(resource)]
+        rows = [build_row(resource, one) for one in tenant.iterate_live(resource)]
         held[resource] = sorted(
             json.dumps(row, sort_keys=True)
             for row in rows
@@ -296,12 +298,12 @@ def truth_without(tenant: Tenant, *gone: str) -> dict[str, list[str]]:
 def assert_exact_without(mirror: Mirror, tenant: Tenant, *gone: str) -> None:
     stored = {
         resource: sorted(
-            json.dumps(row, sort_keys=True) for row in live_rows(mirror.database, resource)
+            json.dumps(row, sort_keys=True) for row in read_live_rows(mirror.database, resource)
         )
         for resource in RESOURCES
     }
     assert stored == truth_without(tenant, *gone)
-    assert checked(mirror.database).problems == []
+    assert verify_connection(mirror.database).problems == []
 
 
 def test_no_sync_brings_the_person_back_and_nobody_else_is_missing(
@@ -332,32 +334,32 @@ def test_after_lifting_the_next_full_walk_brings_the_person_back(
 ) -> None:
     erased(mirror, person.id)
     mirror.sync(full=True)
-    mark = last_seq(mirror.database)
+    mark = read_last_seq(mirror.database)
     lifted(mirror, person.id)
-    assert scalar(mirror.database, "select requested_full from sync.connections")
-    run_slice(mirror.kit, 1, trigger=RunTrigger.MANUAL)
+    assert fetch_scalar(mirror.database, "select requested_full from sync.connections")
+    run_slice(mirror.runtime, 1, trigger=RunTrigger.MANUAL)
     assert_exact(mirror.database, person.tenant)
-    back = [(e["resource"], e["change"]) for e in events(mirror.database, after=mark)]
+    back = [(e["resource"], e["change"]) for e in read_events(mirror.database, after=mark)]
     assert sorted(back) == [
         *[("group_members", "created")] * 2,
         ("role_assignments", "created"),
         ("users", "created"),
     ]
-    with mirror.database.begin() as connection:
-        assert all_erasures(connection, 1) == []
-    with pytest.raises(Unknown, match="no such erasure"):
+    with mirror.database.open_transaction() as db:
+        assert list_erasures(db, 1) == []
+    with pytest.raises(NotFound, match="no such erasure"):
         lifted(mirror, person.id)
     again = erased(mirror, person.id)
-    assert again.new
+    assert again.is_new
     assert traces(mirror.database, person.names) == {}
-    assert checked(mirror.database).problems == []
+    assert verify_connection(mirror.database).problems == []
 
 
 def test_an_erasure_can_be_lifted_by_its_digest(mirror: Mirror, person: Person) -> None:
     done = erased(mirror, person.id)
-    with pytest.raises(Unknown, match="neither an id nor a digest"):
+    with pytest.raises(NotFound, match="neither an id nor a digest"):
         lifted(mirror, "adele.vance@contoso.example")
-    lifted(mirror, done.mark)
+    lifted(mirror, done.placeholder)
     mirror.sync(full=True)
     assert_exact(mirror.database, person.tenant)
 
@@ -368,28 +370,28 @@ def test_an_erasure_can_be_lifted_by_its_digest(mirror: Mirror, person: Person) 
 def test_a_user_is_found_by_principal_name_or_mail(
     mirror: Mirror, person: Person, named: str
 ) -> None:
-    assert found(mirror, named) == Subject(1, "users", person.id)
-    assert found(mirror, person.id.upper()) == Subject(1, "users", person.id)
+    assert found(mirror, named) == ErasureTarget(1, "users", person.id)
+    assert found(mirror, person.id.upper()) == ErasureTarget(1, "users", person.id)
 
 
 def test_who_cannot_be_told_apart_or_found_is_refused(mirror: Mirror, person: Person) -> None:
     other = person.tenant.create_user(mail="adele.quill@mail.contoso.example")
     mirror.sync()
-    with pytest.raises(Unknown, match=f"say the id: .*{other}"):
+    with pytest.raises(NotFound, match=f"say the id: .*{other}"):
         found(mirror, "adele.quill@mail.contoso.example")
-    with pytest.raises(Unknown, match="no user here has"):
+    with pytest.raises(NotFound, match="no user here has"):
         found(mirror, "nobody@contoso.example")
-    with pytest.raises(Unknown, match="by id only"):
+    with pytest.raises(NotFound, match="by id only"):
         found(mirror, "nobody@contoso.example", "groups")
-    with pytest.raises(Unknown, match="nothing here tells of"):
+    with pytest.raises(NotFound, match="nothing here tells of"):
         found(mirror, "00000000-1111-2222-3333-444444444444")
 
 
 def test_who_is_not_known_yet_stays_away(mirror: Mirror, person: Person) -> None:
     new = "0bad0bad-1111-2222-3333-444444444444"
-    mark = last_seq(mirror.database)
+    mark = read_last_seq(mirror.database)
     done = erased(mirror, new, "users")
-    assert (done.new, done.rows, last_seq(mirror.database)) == (True, {}, mark)
+    assert (done.is_new, done.row_counts, read_last_seq(mirror.database)) == (True, {}, mark)
     person.tenant.create_user(id=new, displayName="Not Yet Known")
     person.tenant.add_member(person.groups[0], new)
     mirror.sync()
@@ -400,19 +402,19 @@ def test_who_is_not_known_yet_stays_away(mirror: Mirror, person: Person) -> None
 def test_who_is_left_in_events_only_is_erased_by_id(mirror: Mirror, person: Person) -> None:
     person.tenant.delete_user(person.id, permanently=True)
     mirror.sync()
-    with mirror.database.begin() as connection:
+    with mirror.database.open_transaction() as db:
         for statement in (
             "delete from directory.users where id = :id",
             "delete from directory.group_members where member_id = :id",
             "delete from directory.role_assignments where principal_id = :id",
         ):
-            connection.execute(text(statement), {"id": person.id})
+            db.execute(text(statement), {"id": person.id})
     assert traces(mirror.database, person.names).keys() == {
         f"events.change_events.{name}" for name in ("object_id", "before", "after")
     }
     erased(mirror, person.id, batch=7)
     assert traces(mirror.database, person.names) == {}
-    assert checked(mirror.database).problems == []
+    assert verify_connection(mirror.database).problems == []
 
 
 def test_an_assignment_that_becomes_known_late_is_scrubbed_from_its_beginning(
@@ -420,14 +422,14 @@ def test_an_assignment_that_becomes_known_late_is_scrubbed_from_its_beginning(
 ) -> None:
     """Its creation was dropped long ago, and the change after it names no principal."""
     lost = person.assignments[0]
-    with mirror.database.begin() as connection:
+    with mirror.database.open_transaction() as db:
         for statement in (
             "delete from directory.role_assignments where id = :id",
             """update events.change_events set change = 'updated', before = '{"condition": null}',
                       after = '{"condition": "x"}', changed = '{condition}'
                 where object_id = :id and change = 'created'""",
         ):
-            connection.execute(text(statement), {"id": lost})
+            db.execute(text(statement), {"id": lost})
     erased(mirror, person.id, batch=7)
     assert traces(mirror.database, person.names) == {}
 
@@ -441,40 +443,42 @@ def test_an_interrupted_erasure_goes_on_where_it_was(mirror: Mirror, person: Per
         nonlocal batches
         batches += 1
         if batches == 3:
-            raise Cut
+            raise SimulatedKill
 
-    with pytest.raises(Cut):
-        erase(mirror.database, subject, die_later, batch=20)
-    assert checked(mirror.database).problems == [], "what is being erased is passed over"
-    with mirror.database.begin() as connection:
-        (one,) = all_erasures(connection, 1)
+    with pytest.raises(SimulatedKill):
+        erase(mirror.database, subject, die_later, batch_size=20)
+    assert verify_connection(mirror.database).problems == [], "what is being erased is passed over"
+    with mirror.database.open_transaction() as db:
+        (one,) = list_erasures(db, 1)
     assert one.pending is not None
     assert 0 < one.pending.upto < (one.last_seq or 0)
     mirror.sync(full=True)
     assert_exact_without(mirror, person.tenant, person.id)
-    mark = last_seq(mirror.database)
-    with pytest.raises(Refused, match=r"not scrubbed yet.*goes on with it"):
+    mark = read_last_seq(mirror.database)
+    with pytest.raises(ResourceRefused, match=r"not scrubbed yet.*goes on with it"):
         lifted(mirror, person.id)
-    done = erase(mirror.database, found(mirror, person.id), silent, batch=20)
-    assert (done.new, last_seq(mirror.database)) == (False, mark), "its end is told once"
+    done = erase(mirror.database, found(mirror, person.id), silent, batch_size=20)
+    assert (done.is_new, read_last_seq(mirror.database)) == (False, mark), "its end is told once"
     assert traces(mirror.database, person.names) == {}
-    assert erased(mirror, person.id) == Done(done.mark), "there is nothing left to do"
+    assert erased(mirror, person.id) == ErasureResult(done.placeholder), (
+        "there is nothing left to do"
+    )
 
 
 def test_maintenance_finishes_what_was_interrupted(mirror: Mirror, person: Person) -> None:
     say(mirror, person)
-    with pytest.raises(Cut):
-        erase(mirror.database, found(mirror, person.id), die, batch=20)
+    with pytest.raises(SimulatedKill):
+        erase(mirror.database, found(mirror, person.id), die, batch_size=20)
     assert traces(mirror.database, person.names)
-    keep_house(mirror.kit)
+    run_maintenance(mirror.runtime)
     assert traces(mirror.database, person.names) == {}
     assert finish_erasures(mirror.database) == 0
 
 
 def test_a_slice_that_was_under_way_brings_nobody_back(mirror: Mirror, person: Person) -> None:
-    old = take(mirror.database, 1, 600)
+    old = take_lease(mirror.database, 1, 600)
     erased(mirror, person.id)
-    with pytest.raises(Fenced), lease.writing(mirror.database, old):
+    with pytest.raises(LeaseLost), lease.open_write_transaction(mirror.database, old):
         raise AssertionError("a zombie has written")
 
 
@@ -482,7 +486,7 @@ def test_a_person_erased_in_the_middle_of_a_walk_does_not_come_with_its_next_pag
     mirror: Mirror, person: Person
 ) -> None:
     mirror.tenant.update_user(person.id, jobTitle="On the way")
-    done: list[Done] = []
+    done: list[ErasureResult] = []
 
     def meanwhile(request: Request) -> Response | None:
         if request.path.endswith("/users") and not done:
@@ -490,7 +494,7 @@ def test_a_person_erased_in_the_middle_of_a_walk_does_not_come_with_its_next_pag
         return None
 
     mirror.nango.before_graph = meanwhile
-    with pytest.raises(Fenced):
+    with pytest.raises(LeaseLost):
         mirror.sync(full=True)
     assert done
     mirror.nango.before_graph = None
@@ -500,10 +504,10 @@ def test_a_person_erased_in_the_middle_of_a_walk_does_not_come_with_its_next_pag
 
 
 def test_held_deletions_of_the_person_are_gone_and_the_others_stay(
-    mirror_of: MakeMirror,
+    make_mirror: MakeMirror,
 ) -> None:
     tenant = Tenant(seed=4, users=200, groups=4)
-    mirror = mirror_of(tenant)
+    mirror = make_mirror(tenant)
     mirror.sync()
     gone = [tenant.users.id_at(index) for index in range(70)]
     for one in gone:
@@ -511,7 +515,7 @@ def test_held_deletions_of_the_person_are_gone_and_the_others_stay(
     assert mirror.sync().state is RunState.HELD
     erased(mirror, gone[0])
     held = "select count(*) from sync.removals where held and resource = 'users'"
-    assert scalar(mirror.database, held) == 69
+    assert fetch_scalar(mirror.database, held) == 69
     assert traces(mirror.database, [gone[0]]) == {}
     approve_held(mirror.database, 1)
     assert mirror.sync().state is RunState.SUCCEEDED
@@ -519,10 +523,10 @@ def test_held_deletions_of_the_person_are_gone_and_the_others_stay(
 
 
 def test_rejecting_held_deletions_does_not_bring_an_erased_person_back(
-    mirror_of: MakeMirror,
+    make_mirror: MakeMirror,
 ) -> None:
     tenant = Tenant(seed=4, users=200, groups=4)
-    mirror = mirror_of(tenant)
+    mirror = make_mirror(tenant)
     mirror.sync()
     gone = [tenant.users.id_at(index) for index in range(70)]
     for one in gone:
@@ -545,8 +549,12 @@ def test_a_group_is_erased_with_its_members(mirror: Mirror, person: Person) -> N
     mirror.sync()
     done = erased(mirror, group)
     assert traces(mirror.database, [group]) == {}
-    keys = {e["object_id"] for e in events(mirror.database) if done.mark in e["object_id"]}
-    assert keys >= {done.mark, f"{parent}/{done.mark}"} | {f"{done.mark}/{m}" for m in members}
+    keys = {
+        e["object_id"] for e in read_events(mirror.database) if done.placeholder in e["object_id"]
+    }
+    assert keys >= {done.placeholder, f"{parent}/{done.placeholder}"} | {
+        f"{done.placeholder}/{m}" for m in members
+    }
     for full in (False, True):
         person.tenant.touch_group(group)
         person.tenant.mutate(10)
@@ -561,10 +569,10 @@ def test_a_group_is_erased_with_its_members(mirror: Mirror, person: Person) -> N
 def test_group_and_member_may_both_be_erased(mirror: Mirror, person: Person) -> None:
     user = erased(mirror, person.id)
     group = erased(mirror, person.groups[1])
-    keys = {e["object_id"] for e in events(mirror.database)}
-    assert f"{group.mark}/{user.mark}" in keys
+    keys = {e["object_id"] for e in read_events(mirror.database)}
+    assert f"{group.placeholder}/{user.placeholder}" in keys
     assert traces(mirror.database, [person.id, person.groups[1]]) == {}
-    assert checked(mirror.database).problems == []
+    assert verify_connection(mirror.database).problems == []
 
 
 def test_personal_sites_are_named_and_erased_by_id(
@@ -579,8 +587,8 @@ def test_personal_sites_are_named_and_erased_by_id(
     mirror.sync()
     subject = found(mirror, person.id)
     done = erase(mirror.database, subject, silent)
-    assert also(mirror.database, subject, done) == [(1, "sites", key)]
-    assert found(mirror, site) == Subject(1, "sites", key)
+    assert find_related(mirror.database, subject, done) == [(1, "sites", key)]
+    assert found(mirror, site) == ErasureTarget(1, "sites", key)
     erased(mirror, site)
     assert traces(mirror.database, [*person.names, key, "adele_vance"]) == {}
     mirror.sync(full=True)
@@ -590,7 +598,7 @@ def test_personal_sites_are_named_and_erased_by_id(
 def test_rows_of_the_same_person_in_another_connection_are_named(
     mirror: Mirror, person: Person
 ) -> None:
-    with mirror.database.begin() as connection:
+    with mirror.database.open_transaction() as db:
         for statement in (
             """insert into sync.connections (nango_connection_id, provider_config_key, provider,
                                              tenant_id, status)
@@ -599,16 +607,16 @@ def test_rows_of_the_same_person_in_another_connection_are_named(
             """insert into directory.users (connection_id, id, first_seen_at, changed_at)
                values (2, :id, now(), now())""",
         ):
-            connection.execute(text(statement), {"id": person.id} if ":id" in statement else {})
+            db.execute(text(statement), {"id": person.id} if ":id" in statement else {})
     subject = found(mirror, person.id)
     done = erase(mirror.database, subject, silent)
-    assert also(mirror.database, subject, done) == [(2, "users", person.id)]
+    assert find_related(mirror.database, subject, done) == [(2, "users", person.id)]
 
 
-def test_a_tenant_without_delta_passes_over_whom_it_erased(mirror_of: MakeMirror) -> None:
+def test_a_tenant_without_delta_passes_over_whom_it_erased(make_mirror: MakeMirror) -> None:
     tenant = Tenant(seed=6, users=50, groups=45)
-    tenant.knobs.no_delta = True
-    mirror = mirror_of(tenant)
+    tenant.options.no_delta = True
+    mirror = make_mirror(tenant)
     mirror.sync()
     user, group = tenant.users.id_at(3), tenant.groups.id_at(7)
     for index in range(4):
@@ -639,7 +647,7 @@ def test_memberships_read_again_do_not_bring_an_erased_member_back(
     def spoil(request: Request) -> Response | None:
         if not request.path.endswith("groups/delta"):
             return None
-        response = Graph().answer(person.tenant, request)
+        response = GraphService().handle(person.tenant, request)
         document = json.loads(response.body)
         for row in document["value"]:
             if row["id"] == group and "members@delta" in row:
@@ -649,7 +657,7 @@ def test_memberships_read_again_do_not_bring_an_erased_member_back(
     mirror.nango.before_graph = spoil
     person.tenant.touch_group(group)
     mirror.sync()
-    assert scalar(mirror.database, "select count(*) from sync.quarantine") == 0
+    assert fetch_scalar(mirror.database, "select count(*) from sync.quarantine") == 0
     assert_exact_without(mirror, person.tenant, person.id)
     assert traces(mirror.database, person.names) == {}
 
@@ -662,7 +670,7 @@ def test_what_cannot_be_read_about_an_erased_person_is_not_kept_apart(
     def misname(request: Request) -> Response | None:
         if not request.path.endswith(("/users", "/users/delta")):
             return None
-        response = Graph().answer(person.tenant, request)
+        response = GraphService().handle(person.tenant, request)
         document = json.loads(response.body)
         for row in document["value"]:
             if row["id"] == person.id:
@@ -673,7 +681,7 @@ def test_what_cannot_be_read_about_an_erased_person_is_not_kept_apart(
     person.tenant.update_user(person.id, jobTitle="Odd")
     for full in (False, True):
         assert mirror.sync(full=full).state is RunState.SUCCEEDED
-    assert scalar(mirror.database, "select count(*) from sync.quarantine") == 0
+    assert fetch_scalar(mirror.database, "select count(*) from sync.quarantine") == 0
     assert traces(mirror.database, person.names) == {}
 
 
@@ -681,10 +689,10 @@ def test_the_same_person_has_another_digest_in_every_installation(
     mirror: Mirror, person: Person
 ) -> None:
     done = erased(mirror, person.id)
-    with mirror.database.begin() as connection:
-        assert digests(connection).mark(person.id.upper()) == done.mark
-        assert person.id in load_erased(connection, 1)
-        connection.execute(text("delete from sync.service_state where name = 'erasure_key'"))
+    with mirror.database.open_transaction() as db:
+        assert get_digests(db).render_mark(person.id.upper()) == done.placeholder
+        assert person.id in load_erased(db, 1)
+        db.execute(text("delete from sync.service_state where name = 'erasure_key'"))
     with pytest.raises(Exception, match=r"erasure_key.*from a backup"):
         mirror.sync()
 
@@ -694,10 +702,10 @@ def test_an_erasure_survives_that_the_customer_connects_anew(
 ) -> None:
     erased(mirror, person.id)
     nango.remove_connection("contoso")
-    discover(mirror.database, mirror.kit.nango, mirror.kit.settings)
+    discover(mirror.database, mirror.runtime.nango, mirror.runtime.settings)
     nango.add_connection("again", person.tenant)
-    discover(mirror.database, mirror.kit.nango, mirror.kit.settings)
-    report = run_slice(mirror.kit, 2, trigger=RunTrigger.BACKFILL)
+    discover(mirror.database, mirror.runtime.nango, mirror.runtime.settings)
+    report = run_slice(mirror.runtime, 2, trigger=RunTrigger.BACKFILL)
     assert "took its place" in (report.message or "")
     mirror.sync(full=True)
     assert_exact_without(mirror, person.tenant, person.id)
@@ -706,11 +714,11 @@ def test_an_erasure_survives_that_the_customer_connects_anew(
 def test_a_large_history_is_scrubbed_in_batches(mirror: Mirror, person: Person) -> None:
     batches: list[int] = []
     subject = found(mirror, person.id)
-    erase(mirror.database, subject, lambda _table, rows: batches.append(rows), batch=25)
-    total = last_seq(mirror.database)
+    erase(mirror.database, subject, lambda _table, rows: batches.append(rows), batch_size=25)
+    total = read_last_seq(mirror.database)
     assert len(batches) == -(-total // 25)
     assert batches == sorted(batches)
-    assert scrub.BATCH == 20_000
+    assert scrub.BATCH_EVENTS == 20_000
 
 
 # ---- sinks
@@ -728,8 +736,8 @@ def add_sink(mirror: Mirror, name: str = "feed", **more: Any) -> int:
         insert into events.sinks (name, kind, status, resources, changes)
         values (:name, 'redis-stream', :status, :resources, :changes) returning id
     """)
-    with mirror.database.begin() as connection:
-        return int(connection.execute(statement, {"name": name, **values}).scalar_one())
+    with mirror.database.open_transaction() as db:
+        return int(db.execute(statement, {"name": name, **values}).scalar_one())
 
 
 def move(mirror: Mirror, sink: int, seq: int) -> None:
@@ -737,8 +745,8 @@ def move(mirror: Mirror, sink: int, seq: int) -> None:
         insert into events.positions (sink_id, connection_id, seq) values (:sink, 1, :seq)
             on conflict (sink_id, connection_id) do update set seq = excluded.seq
     """)
-    with mirror.database.begin() as connection:
-        connection.execute(statement, {"sink": sink, "seq": seq})
+    with mirror.database.open_transaction() as db:
+        db.execute(statement, {"sink": sink, "seq": seq})
 
 
 def test_deletions_keep_their_keys_until_every_sink_has_had_them(
@@ -748,13 +756,13 @@ def test_deletions_keep_their_keys_until_every_sink_has_had_them(
     ended = f"{person.groups[0]}/{person.id}"
     (seq,) = [
         e["seq"]
-        for e in events(mirror.database)
+        for e in read_events(mirror.database)
         if e["object_id"] == ended and e["change"] == "deleted"
     ]
     move(mirror, sink, seq - 1)
     done = erased(mirror, person.id)
-    assert [one.name for one in done.waits] == ["feed"]
-    left = [e for e in events(mirror.database) if person.id in e["object_id"]]
+    assert [one.name for one in done.sinks_behind] == ["feed"]
+    left = [e for e in read_events(mirror.database) if person.id in e["object_id"]]
     assert {e["change"] for e in left} == {"deleted"}
     assert {e["object_id"] for e in left} == {
         ended,
@@ -766,14 +774,14 @@ def test_deletions_keep_their_keys_until_every_sink_has_had_them(
         "events.change_events.object_id",
         "sync.erasures.pending",
     }
-    assert checked(mirror.database).problems == []
-    with pytest.raises(Refused, match=r"wait until sink 'feed' \(active\) has had"):
+    assert verify_connection(mirror.database).problems == []
+    with pytest.raises(ResourceRefused, match=r"wait until sink 'feed' \(active\) has had"):
         lifted(mirror, person.id)
-    keep_house(mirror.kit)
-    assert [e for e in events(mirror.database) if person.id in e["object_id"]] == left
-    move(mirror, sink, last_seq(mirror.database))
-    go_on(mirror.database, found(mirror, person.id), done, silent)
-    assert done.waits == []
+    run_maintenance(mirror.runtime)
+    assert [e for e in read_events(mirror.database) if person.id in e["object_id"]] == left
+    move(mirror, sink, read_last_seq(mirror.database))
+    continue_erasure(mirror.database, found(mirror, person.id), done, silent)
+    assert done.sinks_behind == []
     assert traces(mirror.database, person.names) == {}
 
 
@@ -781,14 +789,14 @@ def test_after_so_many_days_nobody_is_waited_for(mirror: Mirror, person: Person,
     erased(mirror, person.id)
     older = "update sync.erasures set created_at = created_at - make_interval(days => :days)"
     sinks = "update events.sinks set created_at = '2000-01-01'"
-    with mirror.database.begin() as connection:
+    with mirror.database.open_transaction() as connection:
         connection.execute(text(sinks))
-        connection.execute(text(older), {"days": PATIENCE_DAYS - 1})
-    keep_house(mirror.kit)
+        connection.execute(text(older), {"days": SINK_WAIT_DAYS - 1})
+    run_maintenance(mirror.runtime)
     assert traces(mirror.database, [person.id])
-    with mirror.database.begin() as connection:
-        connection.execute(text(older), {"days": 2})
-    keep_house(mirror.kit)
+    with mirror.database.open_transaction() as db:
+        db.execute(text(older), {"days": 2})
+    run_maintenance(mirror.runtime)
     assert traces(mirror.database, person.names) == {}
 
 
@@ -808,24 +816,26 @@ def test_only_sinks_that_tell_of_deletions_are_waited_for(
 ) -> None:
     add_sink(mirror, **about)
     done = erased(mirror, person.id)
-    assert bool(done.waits) is waits
+    assert bool(done.sinks_behind) is waits
     add_sink(mirror, "later")
-    keep_house(mirror.kit)
+    run_maintenance(mirror.runtime)
     assert bool(traces(mirror.database, [person.id])) is waits, "a later sink holds nothing up"
 
 
 def test_a_snapshot_that_had_come_to_the_person_goes_on_behind_the_one_before(
     mirror: Mirror, person: Person, sink: int
 ) -> None:
-    ids = scalar(mirror.database, "select array_agg(id::text order by id) from directory.users")
+    ids = fetch_scalar(
+        mirror.database, "select array_agg(id::text order by id) from directory.users"
+    )
     before = ids[ids.index(person.id) - 1]
-    move(mirror, sink, last_seq(mirror.database))
+    move(mirror, sink, read_last_seq(mirror.database))
     statement = "update events.positions set snapshot = cast(:snapshot as jsonb)"
     snapshot = {"resource": "users", "after": [person.id], "rows": 9}
-    with mirror.database.begin() as connection:
-        connection.execute(text(statement), {"snapshot": json.dumps(snapshot)})
+    with mirror.database.open_transaction() as db:
+        db.execute(text(statement), {"snapshot": json.dumps(snapshot)})
     erased(mirror, person.id)
-    stored = scalar(mirror.database, "select snapshot from events.positions")
+    stored = fetch_scalar(mirror.database, "select snapshot from events.positions")
     assert stored == {**snapshot, "after": [before]}
 
 
@@ -834,7 +844,7 @@ def fold(told: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
     held: dict[tuple[str, str], dict[str, Any]] = {}
     for event in told:
         key = (event["resource"], event["object_id"])
-        if MARK in event["object_id"]:
+        if ERASED_PREFIX in event["object_id"]:
             continue
         if event["change"] == "deleted":
             held.pop(key, None)
@@ -847,22 +857,22 @@ def fold(told: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
 def test_a_consumer_ends_with_the_tables_wherever_it_stood_when_the_person_was_erased(
     mirror: Mirror, person: Person, sink: int, share: float
 ) -> None:
-    had = events(mirror.database)
+    had = read_events(mirror.database)
     had = had[: int(len(had) * share)]
     position = had[-1]["seq"] if had else 0
     move(mirror, sink, position)
     done = erased(mirror, person.id)
     person.tenant.mutate(20)
     mirror.sync()
-    rest = events(mirror.database, after=position)
+    rest = read_events(mirror.database, after=position)
     if not share:
-        move(mirror, sink, last_seq(mirror.database))
-        go_on(mirror.database, found(mirror, person.id), done, silent)
-        rest = events(mirror.database)
+        move(mirror, sink, read_last_seq(mirror.database))
+        continue_erasure(mirror.database, found(mirror, person.id), done, silent)
+        rest = read_events(mirror.database)
     held = fold([*had, *rest])
     for resource in RESOURCES.values():
         keys = {key for of, key in held if of == resource.name}
-        rows = list(live_rows(mirror.database, resource.name))
+        rows = list(read_live_rows(mirror.database, resource.name))
         assert keys == {"/".join(row[name] for name in resource.key) for row in rows}
 
 
@@ -874,19 +884,19 @@ def test_the_receiver_learns_whom_to_delete_and_then_the_key_goes(
     setting = text(
         "update events.sinks set settings = jsonb_build_object('stream', cast(:stream as text))"
     )
-    with mirror.database.begin() as connection:
-        connection.execute(setting, {"stream": stream})
+    with mirror.database.open_transaction() as db:
+        db.execute(setting, {"stream": stream})
     database = Database(mirror.database.url.render_as_string(hide_password=False), pool_size=3)
-    settings = replace(mirror.kit.settings, redis_url=SecretStr(servers.redis_url))
+    settings = replace(mirror.runtime.settings, redis_url=SecretStr(servers.redis_url))
     stop, relay = Event(), Relay(database, settings)
     thread = Thread(target=relay.run, args=(stop,))
     thread.start()
     subject = found(mirror, person.id)
     try:
         reached = "select seq from events.positions"
-        until(lambda: scalar(database, reached) == last_seq(database))
+        wait_until(lambda: fetch_scalar(database, reached) == read_last_seq(database))
         done = erase(database, subject, silent)
-        until(lambda: not go_on(database, subject, done, silent))
+        wait_until(lambda: not continue_erasure(database, subject, done, silent))
     finally:
         stop.set()
         thread.join()
@@ -906,5 +916,5 @@ def test_the_receiver_learns_whom_to_delete_and_then_the_key_goes(
             held.pop(event["subject"], None)
         elif event["data"]["resource"] != "connection":
             held[event["subject"]] = event["data"]["after"]
-    assert len(held) == sum(len(list(live_rows(mirror.database, name))) for name in RESOURCES)
+    assert len(held) == sum(len(list(read_live_rows(mirror.database, name))) for name in RESOURCES)
     assert not [key for key in held if person.id in key]

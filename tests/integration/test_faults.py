@@ -14,20 +14,20 @@ from sqlalchemy import text
 from models.run import RunState, RunTrigger
 from sandbox.tenant import Tenant
 from tests.conftest import MakeMirror, Mirror
-from tests.support.mirror import assert_exact, scalar
+from tests.support.mirror import assert_exact, fetch_scalar
 from worker.ops.cli.connections import connections
 from worker.ops.cli.status import status
-from worker.ops.metrics import Exporter
+from worker.ops.metrics import MetricsCollector
 from worker.store.connections import request_resync
-from worker.sync.fault import FIRST_PAUSE, LONGEST_PAUSE, pause_after
+from worker.sync.fault import FIRST_FAILURE_PAUSE, MAX_FAILURE_PAUSE, compute_failure_pause
 from worker.sync.run import run_slice
 
 SECRET = "Roe, Jane (personal)"
 
 
 def execute(mirror: Mirror, statement: str, **values: Any) -> None:
-    with mirror.database.begin() as connection:
-        connection.execute(text(statement), values)
+    with mirror.database.open_transaction() as db:
+        db.execute(text(statement), values)
 
 
 def break_table(mirror: Mirror, sql_state: str, table: str = "directory.users") -> None:
@@ -56,26 +56,24 @@ def rename_a_user(mirror: Mirror) -> None:
 
 def run_by_the_clock(mirror: Mirror) -> Any:
     execute(mirror, "update sync.streams set due_at = now() where resource = 'users'")
-    return run_slice(mirror.kit, 1, trigger=RunTrigger.SCHEDULED)
+    return run_slice(mirror.runtime, 1, trigger=RunTrigger.SCHEDULED)
 
 
 def newest_run(mirror: Mirror) -> tuple[str, str | None]:
-    with mirror.database.begin() as connection:
-        row = connection.execute(
-            text("select state, error from sync.runs order by id desc limit 1")
-        ).one()
+    with mirror.database.open_transaction() as db:
+        row = db.execute(text("select state, error from sync.runs order by id desc limit 1")).one()
     return row.state, row.error
 
 
 def due_in(mirror: Mirror) -> float:
     """Seconds until the connection is due."""
     statement = "select extract(epoch from due_at - clock_timestamp()) from sync.connections"
-    return float(scalar(mirror.database, statement))
+    return float(fetch_scalar(mirror.database, statement))
 
 
 def failing(mirror: Mirror) -> float:
     """What the metric says of failing connections."""
-    exporter = Exporter(mirror.database, mirror.kit.settings)
+    exporter = MetricsCollector(mirror.database, mirror.runtime.settings)
     try:
         families = {family.name: family for family in exporter.collect()}
     finally:
@@ -128,8 +126,10 @@ def test_a_fault_in_a_slice_closes_its_run_and_is_shown_without_the_rows(
         f"a fault of Tenant Mirror ({kind}, SQL state {sql_state}); its log has the traceback"
     )
     assert attention(database_url) == [f"last run failed: {error}"]
-    assert scalar(mirror.database, "select holder is null from sync.leases") is True
-    assert scalar(mirror.database, "select count(*) from sync.runs where state = 'running'") == 0
+    assert fetch_scalar(mirror.database, "select holder is null from sync.leases") is True
+    assert (
+        fetch_scalar(mirror.database, "select count(*) from sync.runs where state = 'running'") == 0
+    )
 
 
 def test_the_pause_grows_with_each_failure_and_a_good_run_ends_it(
@@ -154,93 +154,98 @@ def test_the_pause_grows_with_each_failure_and_a_good_run_ends_it(
 
 
 def test_a_fault_in_a_run_by_hand_closes_it_and_leaves_the_clock_alone(mirror: Mirror) -> None:
-    before = scalar(mirror.database, "select due_at from sync.connections")
+    before = fetch_scalar(mirror.database, "select due_at from sync.connections")
     break_table(mirror, "42883")
     rename_a_user(mirror)
     with pytest.raises(psycopg.errors.UndefinedFunction):
         mirror.sync("users")
     assert newest_run(mirror)[0] == RunState.FAILED
-    assert scalar(mirror.database, "select due_at from sync.connections") == before
+    assert fetch_scalar(mirror.database, "select due_at from sync.connections") == before
 
 
 @pytest.mark.parametrize("fault", [TypeError(SECRET), KeyError(SECRET), MemoryError()])
 def test_a_fault_outside_the_database_is_named_by_its_type(
-    mirror_of: MakeMirror, fault: Exception
+    make_mirror: MakeMirror, fault: Exception
 ) -> None:
-    mirror = mirror_of(Tenant(seed=4, users=20, groups=2))
+    mirror = make_mirror(Tenant(seed=4, users=20, groups=2))
 
     def fail(_resource: str, _objects: int, _what: str) -> None:
         raise fault
 
     with pytest.raises(type(fault)) as raised:
-        run_slice(mirror.kit, 1, trigger=RunTrigger.BACKFILL, progress=fail)
+        run_slice(mirror.runtime, 1, trigger=RunTrigger.BACKFILL, on_progress=fail)
     assert raised.value is fault
     kind = type(fault).__name__
     error = f"a fault of Tenant Mirror ({kind}); its log has the traceback"
     assert newest_run(mirror) == ("failed", error)
     assert 240 < due_in(mirror) <= 300
-    run_slice(mirror.kit, 1, trigger=RunTrigger.BACKFILL)
+    run_slice(mirror.runtime, 1, trigger=RunTrigger.BACKFILL)
     assert_exact(mirror.database, mirror.tenant)
 
 
 @pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit])
 def test_a_process_that_is_told_to_end_leaves_its_run_to_the_next_slice(
-    mirror_of: MakeMirror, end: type[BaseException]
+    make_mirror: MakeMirror, end: type[BaseException]
 ) -> None:
-    mirror = mirror_of(Tenant(seed=4, users=20, groups=2))
+    mirror = make_mirror(Tenant(seed=4, users=20, groups=2))
 
     def leave(_resource: str, _objects: int, _what: str) -> None:
         raise end
 
     with pytest.raises(end):
-        run_slice(mirror.kit, 1, trigger=RunTrigger.BACKFILL, progress=leave)
+        run_slice(mirror.runtime, 1, trigger=RunTrigger.BACKFILL, on_progress=leave)
     assert newest_run(mirror) == ("running", None)
 
 
 def test_the_first_fault_is_raised_where_the_lease_was_lost_meanwhile(
-    mirror_of: MakeMirror,
+    make_mirror: MakeMirror,
 ) -> None:
-    mirror = mirror_of(Tenant(seed=4, users=20, groups=2))
+    mirror = make_mirror(Tenant(seed=4, users=20, groups=2))
 
     def lose(_resource: str, _objects: int, _what: str) -> None:
         execute(mirror, "update sync.leases set token = token + 1")
         raise TypeError
 
     with pytest.raises(TypeError):
-        run_slice(mirror.kit, 1, trigger=RunTrigger.BACKFILL, progress=lose)
+        run_slice(mirror.runtime, 1, trigger=RunTrigger.BACKFILL, on_progress=lose)
     assert newest_run(mirror) == ("running", None), "the run belongs to the new holder"
 
 
 def test_the_first_fault_is_raised_where_the_run_cannot_be_closed_either(
-    mirror_of: MakeMirror,
+    make_mirror: MakeMirror,
 ) -> None:
-    mirror = mirror_of(Tenant(seed=4, users=20, groups=2))
+    mirror = make_mirror(Tenant(seed=4, users=20, groups=2))
 
     def fail(_resource: str, _objects: int, _what: str) -> None:
         break_table(mirror, "22012", "sync.runs")
         raise TypeError
 
     with pytest.raises(TypeError):
-        run_slice(mirror.kit, 1, trigger=RunTrigger.BACKFILL, progress=fail)
-    assert scalar(mirror.database, "select holder is null from sync.leases") is True
+        run_slice(mirror.runtime, 1, trigger=RunTrigger.BACKFILL, on_progress=fail)
+    assert fetch_scalar(mirror.database, "select holder is null from sync.leases") is True
 
 
-def test_a_request_that_came_during_the_slice_is_due_at_once(mirror_of: MakeMirror) -> None:
-    mirror = mirror_of(Tenant(seed=4, users=20, groups=2))
+def test_a_request_that_came_during_the_slice_is_due_at_once(make_mirror: MakeMirror) -> None:
+    mirror = make_mirror(Tenant(seed=4, users=20, groups=2))
 
     def ask(_resource: str, _objects: int, _what: str) -> None:
-        with mirror.database.begin() as connection:
-            request_resync(connection, 1, None, full=False)
+        with mirror.database.open_transaction() as db:
+            request_resync(db, 1, None, full=False)
         raise TypeError
 
     with pytest.raises(TypeError):
-        run_slice(mirror.kit, 1, trigger=RunTrigger.BACKFILL, progress=ask)
+        run_slice(mirror.runtime, 1, trigger=RunTrigger.BACKFILL, on_progress=ask)
     assert due_in(mirror) <= 0
 
 
 @given(st.integers(min_value=0, max_value=10_000))
 def test_the_pause_never_shrinks_and_stays_within_its_bounds(failures: int) -> None:
-    assert FIRST_PAUSE <= pause_after(failures) <= pause_after(failures + 1) <= LONGEST_PAUSE
+    assert (
+        FIRST_FAILURE_PAUSE
+        <= compute_failure_pause(failures)
+        <= compute_failure_pause(failures + 1)
+        <= MAX_FAILURE_PAUSE
+    )
 
 
 def test_a_failing_connection_stays_in_the_metrics_between_attempts(mirror: Mirror) -> None:

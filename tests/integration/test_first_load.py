@@ -5,7 +5,14 @@ from sqlalchemy import text
 from models.run import RunState
 from sandbox.tenant import Tenant
 from tests.conftest import MakeMirror, Mirror
-from tests.support.mirror import assert_exact, events, last_seq, mirrored, scalar, written
+from tests.support.mirror import (
+    assert_exact,
+    compute_mirror_truth,
+    fetch_scalar,
+    read_events,
+    read_last_seq,
+    read_row_versions,
+)
 
 
 def test_a_first_load_mirrors_every_resource_exactly(mirror: Mirror) -> None:
@@ -13,8 +20,8 @@ def test_a_first_load_mirrors_every_resource_exactly(mirror: Mirror) -> None:
 
 
 def test_every_object_of_a_first_load_is_created_once_and_marked_initial(mirror: Mirror) -> None:
-    told = events(mirror.database)
-    rows = sum(truth.count for truth in mirrored(mirror.database).values())
+    told = read_events(mirror.database)
+    rows = sum(truth.count for truth in compute_mirror_truth(mirror.database).values())
     assert len(told) == rows
     assert {event["change"] for event in told} == {"created"}
     assert all(event["initial"] for event in told)
@@ -22,19 +29,19 @@ def test_every_object_of_a_first_load_is_created_once_and_marked_initial(mirror:
 
 
 def test_the_sequence_has_no_gap_and_time_never_runs_against_it(mirror: Mirror) -> None:
-    with mirror.database.begin() as connection:
-        rows = connection.execute(
+    with mirror.database.open_transaction() as db:
+        rows = db.execute(
             text("select seq, occurred_at from events.change_events order by seq")
         ).all()
     assert [row.seq for row in rows] == list(range(1, len(rows) + 1))
     assert [row.occurred_at for row in rows] == sorted(row.occurred_at for row in rows)
-    assert last_seq(mirror.database) == len(rows)
+    assert read_last_seq(mirror.database) == len(rows)
 
 
 def test_a_created_event_carries_the_whole_object_under_column_names(mirror: Mirror) -> None:
-    event = next(e for e in events(mirror.database) if e["resource"] == "users")
-    with mirror.database.begin() as connection:
-        row = connection.execute(
+    event = next(e for e in read_events(mirror.database) if e["resource"] == "users")
+    with mirror.database.open_transaction() as db:
+        row = db.execute(
             text("select to_jsonb(u) as u from directory.users u where id = cast(:id as uuid)"),
             {"id": event["object_id"]},
         ).scalar_one()
@@ -44,16 +51,16 @@ def test_a_created_event_carries_the_whole_object_under_column_names(mirror: Mir
 
 
 def test_a_sync_with_nothing_changed_writes_no_row_and_no_event(mirror: Mirror) -> None:
-    before = written(mirror.database)
+    before = read_row_versions(mirror.database)
     report = mirror.sync()
     assert report.state is RunState.SUCCEEDED
-    assert written(mirror.database) == before
+    assert read_row_versions(mirror.database) == before
 
 
 def test_a_full_walk_with_nothing_changed_writes_no_row_and_no_event(mirror: Mirror) -> None:
-    before = written(mirror.database)
+    before = read_row_versions(mirror.database)
     assert mirror.sync(full=True).state is RunState.SUCCEEDED
-    assert written(mirror.database) == before
+    assert read_row_versions(mirror.database) == before
 
 
 def test_a_first_load_that_is_begun_again_writes_nothing_twice(mirror: Mirror) -> None:
@@ -61,25 +68,25 @@ def test_a_first_load_that_is_begun_again_writes_nothing_twice(mirror: Mirror) -
         "update sync.streams set phase = 'ready', first_complete_at = null, delta_link = null"
         " where resource in ('users', 'role_assignments', 'role_definitions')"
     )
-    with mirror.database.begin() as connection:
-        connection.execute(text(again))
-    before = written(mirror.database)
+    with mirror.database.open_transaction() as db:
+        db.execute(text(again))
+    before = read_row_versions(mirror.database)
     assert mirror.sync("users", "role_assignments").state is RunState.SUCCEEDED
-    assert scalar(mirror.database, "select count(*) from sync.streams where walk_id > 1") >= 2
-    assert written(mirror.database) == before
+    assert fetch_scalar(mirror.database, "select count(*) from sync.streams where walk_id > 1") >= 2
+    assert read_row_versions(mirror.database) == before
 
 
 def test_rows_are_read_again_only_where_other_bytes_come(mirror: Mirror) -> None:
     """A walk trusts equal bytes: what was spoilt here by hand stays until Graph says it anew."""
     spoilt, sent = (mirror.tenant.users.id_at(index) for index in (3, 4))
     spoil = "update directory.users set job_title = 'Spoilt' where id in (:a, :b)"
-    with mirror.database.begin() as connection:
-        connection.execute(text(spoil), {"a": spoilt, "b": sent})
+    with mirror.database.open_transaction() as db:
+        db.execute(text(spoil), {"a": spoilt, "b": sent})
     mirror.tenant.update_user(sent, jobTitle="Clerk")
     mirror.sync("users", full=True)
     title = "select job_title from directory.users where id = :id"
-    assert scalar(mirror.database, title, id=spoilt) == "Spoilt"
-    assert scalar(mirror.database, title, id=sent) == "Clerk"
+    assert fetch_scalar(mirror.database, title, id=spoilt) == "Spoilt"
+    assert fetch_scalar(mirror.database, title, id=sent) == "Clerk"
 
 
 def test_a_row_that_a_round_has_changed_is_read_in_the_next_walk_and_then_known(
@@ -87,51 +94,51 @@ def test_a_row_that_a_round_has_changed_is_read_in_the_next_walk_and_then_known(
 ) -> None:
     user = mirror.tenant.users.id_at(5)
     unknown = "select count(*) from directory.users where source_hash is null"
-    assert scalar(mirror.database, unknown) == 0
+    assert fetch_scalar(mirror.database, unknown) == 0
     mirror.tenant.update_user(user, jobTitle="Clerk")
     mirror.sync("users")
-    assert scalar(mirror.database, unknown) == 1
-    mark = last_seq(mirror.database)
+    assert fetch_scalar(mirror.database, unknown) == 1
+    mark = read_last_seq(mirror.database)
     mirror.sync("users", full=True)
-    assert scalar(mirror.database, unknown) == 0
-    assert last_seq(mirror.database) == mark
-    before = written(mirror.database)
+    assert fetch_scalar(mirror.database, unknown) == 0
+    assert read_last_seq(mirror.database) == mark
+    before = read_row_versions(mirror.database)
     mirror.sync("users", full=True)
-    assert written(mirror.database) == before
+    assert read_row_versions(mirror.database) == before
 
 
 def test_a_quiet_tenant_costs_one_call(mirror: Mirror) -> None:
     mirror.sync()
-    mirror.calls()
+    mirror.take_call_count()
     mirror.sync("users", "groups")
-    assert mirror.calls() == 1
+    assert mirror.take_call_count() == 1
 
 
-def test_users_cost_a_call_a_page_and_two_more(mirror_of: MakeMirror) -> None:
-    mirror = mirror_of(Tenant(seed=5, users=2500, groups=1))
+def test_users_cost_a_call_a_page_and_two_more(make_mirror: MakeMirror) -> None:
+    mirror = make_mirror(Tenant(seed=5, users=2500, groups=1))
     mirror.sync("users")
-    assert mirror.calls() == 3 + 2
-    assert scalar(mirror.database, "select count(*) from directory.users") == 2500
+    assert mirror.take_call_count() == 3 + 2
+    assert fetch_scalar(mirror.database, "select count(*) from directory.users") == 2500
 
 
-def test_an_empty_tenant_is_mirrored_as_empty(mirror_of: MakeMirror) -> None:
-    mirror = mirror_of(Tenant(seed=5, users=1, groups=0, sites=0, role_assignments=0))
+def test_an_empty_tenant_is_mirrored_as_empty(make_mirror: MakeMirror) -> None:
+    mirror = make_mirror(Tenant(seed=5, users=1, groups=0, sites=0, role_assignments=0))
     assert mirror.sync().state is RunState.SUCCEEDED
     assert_exact(mirror.database, mirror.tenant)
 
 
-def test_odd_pages_are_read_to_the_end(mirror_of: MakeMirror) -> None:
+def test_odd_pages_are_read_to_the_end(make_mirror: MakeMirror) -> None:
     tenant = Tenant(seed=9, users=700, groups=40, big_groups=1, big_group_members=500)
-    tenant.knobs.empty_page_every = 2
-    tenant.knobs.repeat_every = 3
-    tenant.knobs.member_slice = 50
-    tenant.knobs.delta_page = 20
-    tenant.knobs.tombstones_first = True
-    mirror = mirror_of(tenant)
+    tenant.options.empty_page_every = 2
+    tenant.options.repeat_every = 3
+    tenant.options.members_per_entry = 50
+    tenant.options.delta_page_size = 20
+    tenant.options.initial_tombstones = True
+    mirror = make_mirror(tenant)
     assert mirror.sync().state is RunState.SUCCEEDED
     assert_exact(mirror.database, tenant)
 
 
 def test_the_tenant_is_learnt_from_the_organization(mirror: Mirror) -> None:
-    found = scalar(mirror.database, "select tenant_id from sync.connections")
+    found = fetch_scalar(mirror.database, "select tenant_id from sync.connections")
     assert found == mirror.tenant.tenant_id

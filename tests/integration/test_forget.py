@@ -6,19 +6,19 @@ from sqlalchemy import text
 from models.run import RunState, RunTrigger
 from sandbox.tenant import Nango, Tenant
 from tests.conftest import Mirror
-from tests.support.leases import take
-from tests.support.mirror import assert_exact, scalar
-from worker.core.errors import Fenced, Refused, Unknown
+from tests.support.leases import take_lease
+from tests.support.mirror import assert_exact, fetch_scalar
+from worker.core.errors import LeaseLost, NotFound, ResourceRefused
 from worker.events.partitions import ensure_partitions
 from worker.store import lease
-from worker.store.connections import change_connection
+from worker.store.connections import update_connection
 from worker.store.engine import Database
-from worker.store.forget import PLACES, forget
+from worker.store.forget import TABLES, forget_connection
 from worker.sync.discover import discover
 from worker.sync.run import run_slice
 
 
-class Cut(BaseException):  # not an Exception: no code may handle the end of its process
+class SimulatedKill(BaseException):  # not an Exception: no code may handle the end of its process
     """The process dies here."""
 
 
@@ -35,13 +35,15 @@ def tables(database: Database) -> list[str]:
          where c.relkind in ('r', 'p') and not c.relispartition and not a.attisdropped
            and n.nspname in ('directory', 'sync', 'events') order by 1
     """)
-    with database.begin() as connection:
-        return list(connection.execute(statement).scalars())
+    with database.open_transaction() as db:
+        return list(db.execute(statement).scalars())
 
 
 def counts(database: Database, connection_id: int) -> dict[str, int]:
     return {
-        table: scalar(database, f"select count(*) from {table} where connection_id = :id", id=n)
+        table: fetch_scalar(
+            database, f"select count(*) from {table} where connection_id = :id", id=n
+        )
         for table in tables(database)
         for n in (connection_id,)
     }
@@ -49,7 +51,7 @@ def counts(database: Database, connection_id: int) -> dict[str, int]:
 
 def retire(mirror: Mirror) -> None:
     mirror.nango.remove_connection("contoso")
-    discover(mirror.database, mirror.kit.nango, mirror.kit.settings)
+    discover(mirror.database, mirror.runtime.nango, mirror.runtime.settings)
 
 
 @pytest.fixture
@@ -57,15 +59,15 @@ def neighbour(mirror: Mirror) -> Tenant:
     """Another customer beside the one that is forgotten."""
     tenant = Tenant(seed=8, users=30, groups=4, sites=2)
     mirror.nango.add_connection("fabrikam", tenant)
-    discover(mirror.database, mirror.kit.nango, mirror.kit.settings)
-    run_slice(mirror.kit, 2, trigger=RunTrigger.BACKFILL)
+    discover(mirror.database, mirror.runtime.nango, mirror.runtime.settings)
+    run_slice(mirror.runtime, 2, trigger=RunTrigger.BACKFILL)
     return tenant
 
 
 def evidence(mirror: Mirror) -> None:
     """Rows in the tables that are empty at rest, and events of several months."""
-    with mirror.database.begin() as connection:
-        ensure_partitions(connection)
+    with mirror.database.open_transaction() as db:
+        ensure_partitions(db)
         for statement in (
             "insert into sync.seen values (:id, 'users', 9, 0, '{a,b}', null)",
             "insert into sync.seen values (:id, 'users', 9, 1, '{c}', null)",
@@ -86,7 +88,7 @@ def evidence(mirror: Mirror) -> None:
             """update events.change_events set occurred_at = occurred_at + interval '40 days'
                 where connection_id = :id and seq % 3 = 0""",
         ):
-            connection.execute(text(statement), {"id": mirror.connection_id})
+            db.execute(text(statement), {"id": mirror.connection_id})
 
 
 def test_everything_of_the_connection_goes_and_nothing_of_the_others(
@@ -96,27 +98,29 @@ def test_everything_of_the_connection_goes_and_nothing_of_the_others(
     retire(mirror)
     before, others = counts(mirror.database, 1), counts(mirror.database, 2)
     assert all(before.values()), "the test is about every table"
-    gone = forget(mirror.database, 1, silent, batch=7)
+    gone = forget_connection(mirror.database, 1, silent, batch=7)
     assert counts(mirror.database, 1) == dict.fromkeys(before, 0)
     assert counts(mirror.database, 2) == others
     assert gone == {**before, "sync.connections": 1}
-    assert scalar(mirror.database, "select array_agg(id) from sync.connections") == [2]
+    assert fetch_scalar(mirror.database, "select array_agg(id) from sync.connections") == [2]
     assert_exact(mirror.database, neighbour, 2)
-    with pytest.raises(Unknown):
-        forget(mirror.database, 1, silent)
+    with pytest.raises(NotFound):
+        forget_connection(mirror.database, 1, silent)
 
 
 def test_every_table_with_a_connection_is_forgotten(mirror: Mirror) -> None:
-    assert {place.name for place in PLACES} | {"sync.leases"} == set(tables(mirror.database))
+    assert {place.name for place in TABLES} | {"sync.leases"} == set(tables(mirror.database))
 
 
 @pytest.mark.parametrize("status", ["active", "broken", "paused", "duplicate"])
 def test_a_live_connection_is_refused_untouched(mirror: Mirror, status: str) -> None:
-    with lease.interrupting(mirror.database, 1) as tx:
-        change_connection(tx, status=status)
+    with lease.interrupt_writer(mirror.database, 1) as tx:
+        update_connection(tx, status=status)
     before = counts(mirror.database, 1)
-    with pytest.raises(Refused, match=f"it is {status}, and only a retired .* delete it in Nango"):
-        forget(mirror.database, 1, silent)
+    with pytest.raises(
+        ResourceRefused, match=f"it is {status}, and only a retired .* delete it in Nango"
+    ):
+        forget_connection(mirror.database, 1, silent)
     assert counts(mirror.database, 1) == before
 
 
@@ -129,15 +133,15 @@ def test_an_interrupted_forgetting_goes_on_where_it_was(mirror: Mirror) -> None:
         nonlocal batches
         batches += 1
         if batches == 2:
-            raise Cut
+            raise SimulatedKill
 
-    with pytest.raises(Cut):
-        forget(mirror.database, 1, die, batch=20)
+    with pytest.raises(SimulatedKill):
+        forget_connection(mirror.database, 1, die, batch=20)
     left = counts(mirror.database, 1)
     assert left["directory.users"] == 20
-    reason = scalar(mirror.database, "select status_reason from sync.connections")
+    reason = fetch_scalar(mirror.database, "select status_reason from sync.connections")
     assert "tenant-mirror forget 1" in reason
-    gone = forget(mirror.database, 1, silent, batch=20)
+    gone = forget_connection(mirror.database, 1, silent, batch=20)
     assert sum(gone.values()) == sum(left.values()) + 1
     assert sum(left.values()) == sum(before.values()) - 40
     assert counts(mirror.database, 1) == dict.fromkeys(before, 0)
@@ -150,30 +154,30 @@ def test_a_connection_that_is_being_forgotten_never_comes_back(
     retire(mirror)
 
     def die(_table: str, _rows: int) -> None:
-        raise Cut
+        raise SimulatedKill
 
-    with pytest.raises(Cut):
-        forget(mirror.database, 1, die, batch=5)
+    with pytest.raises(SimulatedKill):
+        forget_connection(mirror.database, 1, die, batch=5)
     nango.add_connection("contoso", mirror.tenant)
-    found = discover(mirror.database, mirror.kit.nango, mirror.kit.settings)
+    found = discover(mirror.database, mirror.runtime.nango, mirror.runtime.settings)
     assert (found.enrolled, found.returned) == (["entra/contoso"], [])
-    assert run_slice(mirror.kit, 2, trigger=RunTrigger.BACKFILL).state is RunState.SUCCEEDED
+    assert run_slice(mirror.runtime, 2, trigger=RunTrigger.BACKFILL).state is RunState.SUCCEEDED
     assert_exact(mirror.database, mirror.tenant, 2)
-    forget(mirror.database, 1, silent)
+    forget_connection(mirror.database, 1, silent)
     assert_exact(mirror.database, mirror.tenant, 2)
-    assert scalar(mirror.database, "select array_agg(id) from sync.connections") == [2]
+    assert fetch_scalar(mirror.database, "select array_agg(id) from sync.connections") == [2]
 
 
 def test_who_held_its_lease_cannot_write(mirror: Mirror) -> None:
-    old = take(mirror.database, 1, 600)
-    with mirror.database.begin() as connection:
-        connection.execute(text("update sync.connections set status = 'retired', due_at = null"))
+    old = take_lease(mirror.database, 1, 600)
+    with mirror.database.open_transaction() as db:
+        db.execute(text("update sync.connections set status = 'retired', due_at = null"))
 
     def wake(_table: str, _rows: int) -> None:
-        with pytest.raises(Fenced), lease.writing(mirror.database, old):
+        with pytest.raises(LeaseLost), lease.open_write_transaction(mirror.database, old):
             raise AssertionError("a zombie has written")
 
-    forget(mirror.database, 1, wake)
+    forget_connection(mirror.database, 1, wake)
     wake("", 0)
 
 
@@ -187,8 +191,8 @@ def test_what_is_written_meanwhile_goes_with_the_connection(mirror: Mirror) -> N
                 " (connection_id, seq, occurred_at, resource, object_id, change)"
                 " values (1, 100000, now(), 'users', 'x', 'deleted') on conflict do nothing"
             )
-            with mirror.database.begin() as connection:
-                connection.execute(text(evidence_of_approval))
+            with mirror.database.open_transaction() as db:
+                db.execute(text(evidence_of_approval))
 
-    forget(mirror.database, 1, intrude)
+    forget_connection(mirror.database, 1, intrude)
     assert not any(counts(mirror.database, 1).values())

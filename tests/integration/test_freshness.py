@@ -11,18 +11,18 @@ from models.resources import RESOURCES
 from models.run import RunTrigger
 from sandbox.tenant import Tenant
 from tests.conftest import MakeMirror, Mirror
-from tests.support.mirror import scalar
-from worker.ops.cli.health_lines import freshness_line
+from tests.support.mirror import fetch_scalar
+from worker.ops.cli.health_lines import render_freshness
 from worker.ops.cli.status import status
 from worker.store.claims import claim_due
 from worker.store.connections import request_resync
-from worker.store.metrics import freshness_by_resource, overdue_connections
+from worker.store.metrics import count_overdue_connections, load_freshness
 from worker.sync.run import run_slice
 
 
 def execute(mirror: Mirror, statement: str) -> None:
-    with mirror.database.begin() as connection:
-        connection.execute(text(statement))
+    with mirror.database.open_transaction() as db:
+        db.execute(text(statement))
 
 
 def shown(mirror: Mirror) -> dict[str, Any]:
@@ -36,16 +36,14 @@ def shown(mirror: Mirror) -> dict[str, Any]:
 
 
 def viewed(mirror: Mirror) -> dict[str, tuple[Any, bool]]:
-    with mirror.database.begin() as connection:
-        rows = connection.execute(
-            text("select resource, fresh_at, is_late from analytics.freshness")
-        )
+    with mirror.database.open_transaction() as db:
+        rows = db.execute(text("select resource, fresh_at, is_late from analytics.freshness"))
         return {row.resource: (row.fresh_at, row.is_late) for row in rows}
 
 
 def late_by_metrics(mirror: Mirror) -> set[str]:
-    with mirror.database.begin() as connection:
-        return {name for name, one in freshness_by_resource(connection).items() if one.late}
+    with mirror.database.open_transaction() as db:
+        return {name for name, one in load_freshness(db).items() if one.late}
 
 
 def assert_agreed(mirror: Mirror, late: set[str], never: set[str]) -> None:
@@ -55,13 +53,13 @@ def assert_agreed(mirror: Mirror, late: set[str], never: set[str]) -> None:
     assert {name for name, (_, is_late) in view.items() if is_late} == late
     assert {name for name, (fresh_at, _) in view.items() if fresh_at is None} == never
     assert late_by_metrics(mirror) == late
-    with mirror.database.begin() as connection:
-        counts = freshness_by_resource(connection)
-    assert {name for name, one in counts.items() if one.never} == never
+    with mirror.database.open_transaction() as db:
+        counts = load_freshness(db)
+    assert {name for name, one in counts.items() if one.never_read} == never
     row = shown(mirror)
     assert {name for name, one in row["freshness"].items() if one["is_late"]} == late
     assert {name for name, one in row["freshness"].items() if one["fresh_at"] is None} == never
-    whole = scalar(mirror.database, "select fresh_at from analytics.connections")
+    whole = fetch_scalar(mirror.database, "select fresh_at from analytics.connections")
     assert (row["fresh_at"] is None) == (whole is None) == bool(never)
 
 
@@ -70,10 +68,10 @@ def test_every_resource_is_fresh_after_a_load(mirror: Mirror) -> None:
 
 
 def test_a_resource_that_was_never_read_leaves_no_freshness_for_the_whole(
-    mirror_of: MakeMirror,
+    make_mirror: MakeMirror,
 ) -> None:
-    mirror = mirror_of(Tenant(seed=3, users=20, groups=4, sites=3))
-    mirror.tenant.knobs.refused = {"groups", "sites"}
+    mirror = make_mirror(Tenant(seed=3, users=20, groups=4, sites=3))
+    mirror.tenant.options.refused_resources = {"groups", "sites"}
     mirror.sync()
     never = {"groups", "group_members", "sites"}
     assert_agreed(mirror, set(), never)
@@ -81,8 +79,8 @@ def test_a_resource_that_was_never_read_leaves_no_freshness_for_the_whole(
     assert_agreed(mirror, never, never)
 
 
-def test_a_connection_without_a_first_slice_was_never_read(mirror_of: MakeMirror) -> None:
-    assert_agreed(mirror_of(Tenant(seed=3, users=5, groups=2, sites=1)), set(), set(RESOURCES))
+def test_a_connection_without_a_first_slice_was_never_read(make_mirror: MakeMirror) -> None:
+    assert_agreed(make_mirror(Tenant(seed=3, users=5, groups=2, sites=1)), set(), set(RESOURCES))
 
 
 @pytest.mark.parametrize("minutes", [14, 16])
@@ -95,7 +93,7 @@ def test_each_resource_is_late_by_its_own_interval(mirror: Mirror, minutes: int)
 
 def test_the_ages_of_resources_are_shown_together_where_they_are_equal() -> None:
     fresh = {"fresh_at": "", "is_late": False}
-    line = freshness_line(
+    line = render_freshness(
         {
             "users": {**fresh, "age_seconds": 4.2},
             "groups": {**fresh, "age_seconds": 3.9},
@@ -110,13 +108,13 @@ def test_the_ages_of_resources_are_shown_together_where_they_are_equal() -> None
 
 
 def overdue(mirror: Mirror) -> int:
-    with mirror.database.begin() as connection:
-        return overdue_connections(connection, 300)
+    with mirror.database.open_transaction() as db:
+        return count_overdue_connections(db, 300)
 
 
 def claim(mirror: Mirror) -> list[tuple[int, RunTrigger]]:
-    with mirror.database.begin() as connection:
-        return claim_due(connection, limit=10, first_loads=4, grace=120)
+    with mirror.database.open_transaction() as db:
+        return claim_due(db, limit=10, first_loads=4, claim_seconds=120)
 
 
 def make_due(mirror: Mirror, minutes: int) -> None:
@@ -134,7 +132,7 @@ def test_claims_without_a_slice_do_not_hide_that_a_connection_is_overdue(mirror:
     claim(mirror)
     assert overdue(mirror) == 1, "a claim is no look"
     execute(mirror, "update sync.streams set due_at = null")
-    run_slice(mirror.kit, 1, trigger=RunTrigger.SCHEDULED)
+    run_slice(mirror.runtime, 1, trigger=RunTrigger.SCHEDULED)
     assert overdue(mirror) == 0
 
 
@@ -147,13 +145,13 @@ def test_a_connection_that_is_synced_now_is_not_overdue(mirror: Mirror) -> None:
 
 
 def test_a_request_that_nobody_takes_up_is_overdue(mirror: Mirror) -> None:
-    with mirror.database.begin() as connection:
-        request_resync(connection, 1, None, full=False)
+    with mirror.database.open_transaction() as db:
+        request_resync(db, 1, None, full=False)
     claim(mirror)
     assert overdue(mirror) == 0
     execute(mirror, "update sync.connections set requested_at = now() - interval '6 minutes'")
     assert overdue(mirror) == 1
-    run_slice(mirror.kit, 1, trigger=RunTrigger.MANUAL)
+    run_slice(mirror.runtime, 1, trigger=RunTrigger.MANUAL)
     assert overdue(mirror) == 0
 
 
@@ -161,8 +159,8 @@ def test_a_slice_that_could_not_read_ends_the_wait(mirror: Mirror) -> None:
     """The connection is broken, which is said elsewhere; workers do their work."""
     make_due(mirror, 60)
     claim(mirror)
-    mirror.tenant.knobs.refused = {"users", "groups", "sites"}
+    mirror.tenant.options.refused_resources = {"users", "groups", "sites"}
     mirror.nango.remove_connection("contoso", "entra")
     execute(mirror, "update sync.streams set due_at = null")
-    run_slice(mirror.kit, 1, trigger=RunTrigger.SCHEDULED)
+    run_slice(mirror.runtime, 1, trigger=RunTrigger.SCHEDULED)
     assert overdue(mirror) == 0

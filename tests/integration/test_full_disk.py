@@ -11,13 +11,13 @@ import pytest
 from click.testing import CliRunner
 
 from models.run import RunTrigger
-from sandbox.servers.identity import server_identity
+from sandbox.servers.identity import choose_server_user
 from sandbox.tenant import Tenant
 from tests.conftest import MakeMirror, Mirror
 from tests.integration.test_faults import due_in, execute, newest_run, run_by_the_clock
 from tests.support.mirror import assert_exact
-from tests.support.small_disk import fill, small_disk
-from worker.core.errors import Full
+from tests.support.small_disk import fill_disk, mount_small_disk
+from worker.core.errors import StorageFull
 from worker.ops.cli.status import status
 from worker.sync.run import run_slice
 
@@ -58,7 +58,7 @@ def test_a_slice_that_meets_a_full_disk_says_so_and_is_tried_again(
 ) -> None:
     change(mirror)
     with refusing(mirror, "directory.users", state):
-        with pytest.raises(Full, match="Postgres"):
+        with pytest.raises(StorageFull, match="Postgres"):
             run_by_the_clock(mirror)
         ended, error = newest_run(mirror)
         assert ended == "failed"
@@ -78,7 +78,7 @@ def test_whatever_table_has_no_room_the_mirror_is_exact_afterwards(
     mirror: Mirror, table: str
 ) -> None:
     mirror.tenant.mutate(60)
-    with refusing(mirror, table), pytest.raises(Full, match=WORDS):
+    with refusing(mirror, table), pytest.raises(StorageFull, match=WORDS):
         mirror.sync()
     mirror.sync()
     assert_exact(mirror.database, mirror.tenant)
@@ -87,8 +87,8 @@ def test_whatever_table_has_no_room_the_mirror_is_exact_afterwards(
 @pytest.mark.parametrize("table", ["sync.runs", "sync.leases", "sync.connections"])
 def test_books_that_cannot_be_kept_break_nothing(mirror: Mirror, table: str) -> None:
     change(mirror)
-    with refusing(mirror, table), pytest.raises(Full, match=WORDS):
-        run_slice(mirror.kit, 1, trigger=RunTrigger.SCHEDULED)
+    with refusing(mirror, table), pytest.raises(StorageFull, match=WORDS):
+        run_slice(mirror.runtime, 1, trigger=RunTrigger.SCHEDULED)
     mirror.sync()
     assert_exact(mirror.database, mirror.tenant)
 
@@ -104,21 +104,23 @@ def test_a_disk_that_fails_is_named(mirror: Mirror, state: str, words: str) -> N
 
 def test_each_attempt_asks_graph_for_little(mirror: Mirror) -> None:
     change(mirror)
-    mirror.calls()
-    with refusing(mirror, "directory.users"), pytest.raises(Full):
+    mirror.take_call_count()
+    with refusing(mirror, "directory.users"), pytest.raises(StorageFull):
         run_by_the_clock(mirror)
-    assert mirror.calls() <= 2
+    assert mirror.take_call_count() <= 2
 
 
-def test_a_tablespace_on_a_full_disk(mirror_of: MakeMirror, database_url: str, home: Path) -> None:
+def test_a_tablespace_on_a_full_disk(
+    make_mirror: MakeMirror, database_url: str, home: Path
+) -> None:
     """A real full disk, so that the states and paths are those that Postgres gives."""
-    mirror = mirror_of(Tenant(seed=5, users=1500, groups=6))
-    with small_disk(home / f"small-{os.getpid()}", 3) as disk:
-        owner = server_identity(home / "18" / "postgres")
+    mirror = make_mirror(Tenant(seed=5, users=1500, groups=6))
+    with mount_small_disk(home / f"small-{os.getpid()}", 3) as disk:
+        owner = choose_server_user(home / "18" / "postgres")
         os.chown(disk, owner.uid, owner.gid)
         with tablespace(mirror, disk):
-            filler = fill(disk)
-            with pytest.raises(Full) as met:
+            filler = fill_disk(disk)
+            with pytest.raises(StorageFull) as met:
                 mirror.sync()
             assert "(SQL state 53100, file pg_tblspc/" in str(met.value)
             assert WORDS in told_by_status(database_url)
@@ -130,7 +132,7 @@ def test_a_tablespace_on_a_full_disk(mirror_of: MakeMirror, database_url: str, h
 @contextmanager
 def tablespace(mirror: Mirror, disk: Path) -> Iterator[None]:
     """The users' table lies on that disk."""
-    url = mirror.kit.settings.database_url
+    url = mirror.runtime.settings.database_url
     assert url is not None
     name = f"small_{os.getpid()}"
     run_outside(url.get_secret_value(), f"create tablespace {name} location '{disk}'")
@@ -149,7 +151,7 @@ def run_outside(url: str, statement: str) -> None:
 
 def test_status_for_programs_has_the_reason(mirror: Mirror, database_url: str) -> None:
     change(mirror)
-    with refusing(mirror, "directory.users"), pytest.raises(Full):
+    with refusing(mirror, "directory.users"), pytest.raises(StorageFull):
         run_by_the_clock(mirror)
     done = CliRunner().invoke(status, ["--json"], env={"DATABASE_URL": database_url})
     told = json.loads(done.output)

@@ -7,9 +7,9 @@ import pytest
 
 from models.run import RunState
 from sandbox.tenant import Request, Response, Tenant
-from sandbox.tenant.graph.service import Graph
+from sandbox.tenant.graph.service import GraphService
 from tests.conftest import MakeMirror, Mirror
-from tests.support.mirror import assert_exact, events, last_seq, scalar
+from tests.support.mirror import assert_exact, fetch_scalar, read_events, read_last_seq
 from worker.sync.approve import approve_held, reject_held
 
 HIDDEN = "HiddenMembership"
@@ -20,7 +20,7 @@ class World:
 
     def __init__(self, mirror: Mirror) -> None:
         self.mirror, self.tenant = mirror, mirror.tenant
-        for other in self.tenant.live("groups"):
+        for other in self.tenant.iterate_live("groups"):
             if other.get("visibility") == HIDDEN:
                 self.tenant.delete_group(other["id"])
         self.group = self.tenant.create_group(visibility=HIDDEN, displayName="Quiet")
@@ -38,22 +38,24 @@ class World:
 
     def live(self, group: str | None = None) -> int:
         count = "select count(*) from directory.group_members where group_id = :id"
-        found = scalar(
+        found = fetch_scalar(
             self.mirror.database, f"{count} and deleted_at is null", id=group or self.group
         )
         return int(found)
 
     def held(self) -> int:
-        return int(scalar(self.mirror.database, "select count(*) from sync.removals where held"))
+        return int(
+            fetch_scalar(self.mirror.database, "select count(*) from sync.removals where held")
+        )
 
     def stream(self, column: str) -> Any:
         found = f"select {column} from sync.streams where resource = 'groups'"
-        return scalar(self.mirror.database, found)
+        return fetch_scalar(self.mirror.database, found)
 
 
 @pytest.fixture
-def world(mirror_of: MakeMirror) -> World:
-    mirror = mirror_of(Tenant(seed=51, users=80, groups=12, sites=2))
+def world(make_mirror: MakeMirror) -> World:
+    mirror = make_mirror(Tenant(seed=51, users=80, groups=12, sites=2))
     mirror.sync()
     return World(mirror)
 
@@ -61,7 +63,7 @@ def world(mirror_of: MakeMirror) -> World:
 def open_group(world: World) -> str:
     """A group with members that hides nothing."""
     tenant = world.tenant
-    rows = [one for one in tenant.live("groups") if one.get("visibility") != HIDDEN]
+    rows = [one for one in tenant.iterate_live("groups") if one.get("visibility") != HIDDEN]
     return str(next(one["id"] for one in rows if len(tenant.members_of(one["id"])) > 1))
 
 
@@ -104,12 +106,12 @@ def test_a_rejection_walks_anew_and_holds_what_is_still_not_shown(world: World) 
 def test_members_that_show_again_dissolve_what_is_held(world: World) -> None:
     world.empty()
     world.mirror.sync()
-    mark = last_seq(world.mirror.database)
+    mark = read_last_seq(world.mirror.database)
     world.add()
     world.mirror.sync()
     assert world.mirror.sync().state is RunState.SUCCEEDED
     assert world.held() == 0
-    assert events(world.mirror.database, after=mark) == []
+    assert read_events(world.mirror.database, after=mark) == []
     assert_exact(world.mirror.database, world.tenant)
 
 
@@ -190,7 +192,7 @@ def test_a_held_removal_is_applied_once_a_hidden_membership_is_seen(world: World
 
 def lose_unannounced(world: World) -> None:
     """All members leave, and no delta reports it."""
-    log = world.tenant.log["groups"]
+    log = world.tenant.change_log["groups"]
     place = len(log)
     world.empty()
     for position in range(place, len(log)):
@@ -211,7 +213,7 @@ def test_a_walk_applies_what_a_walk_held_once_a_hidden_membership_is_seen(world:
     world.mirror.sync("groups", full=True)
     assert world.held() == 4
     lose_unannounced(world)
-    world.tenant.knobs.hide_hidden_members = False
+    world.tenant.options.hide_hidden_members = False
     assert world.mirror.sync("groups", full=True).state is RunState.SUCCEEDED
     assert (world.live(), world.live(other), world.held()) == (0, 1, 0)
     assert_exact(world.mirror.database, world.tenant)
@@ -229,14 +231,14 @@ def test_a_walk_that_is_shown_no_member_of_any_hidden_group_is_held(world: World
 
 def hide(world: World) -> int:
     """The permission is lost; how many memberships can no longer be seen."""
-    world.tenant.knobs.hide_hidden_members = True
+    world.tenant.options.hide_hidden_members = True
     shown, all_of_them = world.tenant.truth(hidden=False), world.tenant.truth()
     return all_of_them["group_members"].count - shown["group_members"].count
 
 
 def test_a_walk_that_is_shown_no_hidden_member_deletes_none(world: World) -> None:
-    other, mark = open_group(world), last_seq(world.mirror.database)
-    log, leaving = world.tenant.log["groups"], world.tenant.members_of(other)[0].id
+    other, mark = open_group(world), read_last_seq(world.mirror.database)
+    log, leaving = world.tenant.change_log["groups"], world.tenant.members_of(other)[0].id
     before, place = world.live(other), len(log)
     world.tenant.remove_member(other, leaving)
     log[place] = (0, None)  # no delta tells of it
@@ -247,7 +249,7 @@ def test_a_walk_that_is_shown_no_hidden_member_deletes_none(world: World) -> Non
     assert report.state is RunState.HELD
     assert (world.live(), world.held()) == (3, hidden)
     assert world.live(other) == before - 1
-    told = events(world.mirror.database, after=mark)
+    told = read_events(world.mirror.database, after=mark)
     assert [(e["object_id"], e["change"]) for e in told] == [(f"{other}/{leaving}", "deleted")]
     assert world.mirror.nango.calls.graph["groups/{id}/members"] == 1, "only the other is confirmed"
     assert "Member.Read.Hidden" in report.resources["groups"]["problem"]
@@ -263,12 +265,12 @@ def test_what_a_walk_held_is_held_by_the_next_walk_too(world: World) -> None:
 
 def test_a_walk_that_is_shown_them_again_lets_go(world: World) -> None:
     hide(world)
-    mark = last_seq(world.mirror.database)
+    mark = read_last_seq(world.mirror.database)
     world.mirror.sync("groups", full=True)
-    world.tenant.knobs.hide_hidden_members = False
+    world.tenant.options.hide_hidden_members = False
     assert world.mirror.sync("groups", full=True).state is RunState.SUCCEEDED
     assert world.held() == 0
-    assert events(world.mirror.database, after=mark) == []
+    assert read_events(world.mirror.database, after=mark) == []
     assert_exact(world.mirror.database, world.tenant)
 
 
@@ -280,17 +282,17 @@ def test_a_walk_that_was_held_is_applied_once_approved(world: World) -> None:
     assert world.live() == 0
 
 
-def test_a_listing_without_delta_holds_them_as_well(mirror_of: MakeMirror) -> None:
+def test_a_listing_without_delta_holds_them_as_well(make_mirror: MakeMirror) -> None:
     tenant = Tenant(seed=52, users=80, groups=12, sites=2)
-    tenant.knobs.no_delta = True
-    mirror = mirror_of(tenant)
+    tenant.options.no_delta = True
+    mirror = make_mirror(tenant)
     mirror.sync()
     world = World(mirror)
     hidden = hide(world)
     assert mirror.sync().state is RunState.HELD
     assert (world.live(), world.held()) == (3, hidden)
     assert mirror.sync().state is RunState.HELD
-    tenant.knobs.hide_hidden_members = False
+    tenant.options.hide_hidden_members = False
     assert mirror.sync().state is RunState.SUCCEEDED
     assert_exact(mirror.database, tenant)
 
@@ -300,14 +302,14 @@ def test_a_listing_without_delta_holds_them_as_well(mirror_of: MakeMirror) -> No
 
 def delete_members(world: World) -> None:
     """They leave their groups with it, which this tenant tells, too."""
-    world.tenant.knobs.removals_on_delete = True
+    world.tenant.options.removals_on_delete = True
     for user in world.users:
         world.tenant.delete_user(user)
 
 
 def users_come_late(world: World, *, page: int, status: int = 200) -> None:
     """Groups are done before that page of the changes of users arrives, if it does."""
-    world.tenant.knobs.refuse_batch = 404
+    world.tenant.options.batch_error_status = 404
     asked = {"users": 0, "groups": 0}
 
     def linger(request: Request) -> Response | None:
@@ -315,7 +317,7 @@ def users_come_late(world: World, *, page: int, status: int = 200) -> None:
         if name not in asked:
             return None
         number, asked[name] = asked[name], asked[name] + 1
-        response = Graph().answer(world.tenant, request)
+        response = GraphService().handle(world.tenant, request)
         if name == "groups":
             return replace(response, delay=0.3 if number else 0)
         return replace(response, delay=0.7, status=status) if number >= page else response
@@ -329,14 +331,14 @@ def test_members_that_are_deleted_themselves_are_not_held(world: World, page: in
         world.tenant.update_user(world.tenant.users.id_at(20 + number), city="Delft")
     delete_members(world)
     world.tenant.update_user(world.tenant.users.id_at(30), city="Delft")
-    world.tenant.knobs.delta_page = 6
+    world.tenant.options.delta_page_size = 6
     users_come_late(world, page=page)
-    mark = last_seq(world.mirror.database)
+    mark = read_last_seq(world.mirror.database)
     report = world.mirror.sync()
     assert report.state is RunState.SUCCEEDED
     assert report.resources["groups"]["problem"] is None
     assert (world.live(), world.held(), world.stream("phase")) == (0, 0, "delta")
-    ended = [e["object_id"] for e in events(world.mirror.database, after=mark)]
+    ended = [e["object_id"] for e in read_events(world.mirror.database, after=mark)]
     assert {f"{world.group}/{user}" for user in world.users} <= set(ended)
     assert_exact(world.mirror.database, world.tenant)
 
@@ -345,11 +347,11 @@ def test_members_whose_deletion_is_announced_already_are_not_held(world: World) 
     """The round of users is under way and waits; that of groups is done, a page later."""
     for number in range(3):
         world.tenant.update_user(world.tenant.users.id_at(20 + number), city="Delft")
-    for group in [one["id"] for one in world.tenant.live("groups")][:8]:
+    for group in [one["id"] for one in world.tenant.iterate_live("groups")][:8]:
         world.tenant.update_group(group, description="Delft")
     delete_members(world)
     world.tenant.update_user(world.tenant.users.id_at(30), city="Delft")
-    world.tenant.knobs.delta_page = 6
+    world.tenant.options.delta_page_size = 6
     users_come_late(world, page=1, status=503)
     assert world.mirror.sync().state is RunState.PARTIAL
     assert (world.live(), world.held(), world.stream("phase")) == (0, 0, "delta")
@@ -359,7 +361,7 @@ def test_members_whose_deletion_is_announced_already_are_not_held(world: World) 
 
 
 def test_members_left_beside_deleted_ones_are_held_all_the_same(world: World) -> None:
-    world.tenant.knobs.removals_on_delete = True
+    world.tenant.options.removals_on_delete = True
     stays, *others = world.users
     for user in others:
         world.tenant.delete_user(user)

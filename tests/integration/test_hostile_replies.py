@@ -9,14 +9,14 @@ import pytest
 
 from models.run import RunState, RunTrigger
 from sandbox.tenant import Request, Response, Server, Tenant
-from sandbox.tenant.graph.service import Graph
+from sandbox.tenant.graph.service import GraphService
 from tests.conftest import MakeMirror, Mirror
-from tests.support.mirror import assert_exact, last_seq, mirrored, scalar
-from worker.core.errors import Halt
-from worker.nango.client import NangoClient, Patience
-from worker.store.quarantine import BOUND
+from tests.support.mirror import assert_exact, compute_mirror_truth, fetch_scalar, read_last_seq
+from worker.core.errors import ConfigurationError
+from worker.nango.client import NangoClient, RetryPolicy
+from worker.store.quarantine import MAX_QUARANTINED
 from worker.sync.discover import discover
-from worker.sync.plan import Order
+from worker.sync.plan import SyncRequest
 from worker.sync.run import run_slice
 
 WEB_PAGE = Response(200, b"<!doctype html><title>Nango</title>", {"content-type": "text/html"})
@@ -27,12 +27,12 @@ def answer(body: object, status: int = 200) -> Response:
     return Response(status, json.dumps(body).encode(), GRAPH)
 
 
-def test_a_malformed_object_is_kept_apart_and_the_rest_is_mirrored(mirror_of: MakeMirror) -> None:
-    mirror = mirror_of(Tenant(seed=6, users=20, groups=2))
+def test_a_malformed_object_is_kept_apart_and_the_rest_is_mirrored(make_mirror: MakeMirror) -> None:
+    mirror = make_mirror(Tenant(seed=6, users=20, groups=2))
     bad = mirror.tenant.users.id_at(3)
 
     def spoil(request: Request) -> Response | None:
-        listed = list(mirror.tenant.live("users"))
+        listed = list(mirror.tenant.iterate_live("users"))
         for user in listed:
             if user["id"] == bad:
                 user["@removed"] = "perhaps 4000002"
@@ -43,14 +43,14 @@ def test_a_malformed_object_is_kept_apart_and_the_rest_is_mirrored(mirror_of: Ma
     mirror.nango.before_graph = spoil
     report = mirror.sync("users")
     assert report.state is RunState.PARTIAL
-    assert mirrored(mirror.database)["users"].count == 19
-    found = scalar(mirror.database, "select key || ': ' || reason from sync.quarantine")
+    assert compute_mirror_truth(mirror.database)["users"].count == 19
+    found = fetch_scalar(mirror.database, "select key || ': ' || reason from sync.quarantine")
     assert found.startswith(bad.lower())
     assert "@removed" in found
     assert "4000002" not in found
     mirror.nango.before_graph = None
     assert mirror.sync().state is RunState.SUCCEEDED
-    assert scalar(mirror.database, "select count(*) from sync.quarantine") == 0
+    assert fetch_scalar(mirror.database, "select count(*) from sync.quarantine") == 0
     assert_exact(mirror.database, mirror.tenant)
 
 
@@ -58,7 +58,7 @@ def test_an_object_that_turns_malformed_keeps_its_row(mirror: Mirror) -> None:
     bad = mirror.tenant.users.id_at(3)
 
     def spoil(request: Request) -> Response | None:
-        listed = list(mirror.tenant.live("users"))
+        listed = list(mirror.tenant.iterate_live("users"))
         for user in listed:
             if user["id"] == bad:
                 user["@removed"] = "perhaps"
@@ -66,25 +66,25 @@ def test_an_object_that_turns_malformed_keeps_its_row(mirror: Mirror) -> None:
                     return answer(user)
         return answer({"value": listed}) if request.path.endswith("/users") else None
 
-    mark = last_seq(mirror.database)
+    mark = read_last_seq(mirror.database)
     mirror.nango.before_graph = spoil
     assert mirror.sync("users", full=True).state is RunState.PARTIAL
-    assert last_seq(mirror.database) == mark
-    assert mirrored(mirror.database)["users"].count == 60
+    assert read_last_seq(mirror.database) == mark
+    assert compute_mirror_truth(mirror.database)["users"].count == 60
 
 
 @pytest.mark.parametrize("lure", ["users?$skiptoken=nobody", "groups", "https://evil.example/"])
 def test_a_next_link_in_a_wrong_place_is_asked_for_in_vain(
-    mirror_of: MakeMirror, lure: str
+    make_mirror: MakeMirror, lure: str
 ) -> None:
     """The page behind is asked for at once; the page in hand, understood, has the last word."""
-    mirror = mirror_of(Tenant(seed=6, users=2100, groups=2))
+    mirror = make_mirror(Tenant(seed=6, users=2100, groups=2))
     link = lure if "//" in lure else f"https://graph.microsoft.com/v1.0/{lure}"
 
     def mislead(request: Request) -> Response | None:
         if not request.path.endswith("/users"):
             return None
-        response = Graph().answer(mirror.tenant, request)
+        response = GraphService().handle(mirror.tenant, request)
         decoy = b'{"decoy":{"@odata.nextLink":"%b"},' % link.encode()
         return replace(response, body=decoy + response.body[1:])
 
@@ -94,41 +94,43 @@ def test_a_next_link_in_a_wrong_place_is_asked_for_in_vain(
 
 
 def test_an_object_without_an_id_keeps_the_walk_from_sweeping(mirror: Mirror) -> None:
-    listed = list(mirror.tenant.live("users"))[:50]
+    listed = list(mirror.tenant.iterate_live("users"))[:50]
     page = {"value": [*listed, {"displayName": "Nobody"}]}
     mirror.nango.before_graph = lambda r: answer(page) if r.path.endswith("/users") else None
     report = mirror.sync("users", full=True)
     assert report.state is RunState.PARTIAL
-    assert mirrored(mirror.database)["users"].count == 60
+    assert compute_mirror_truth(mirror.database)["users"].count == 60
 
 
 def test_a_page_of_wrong_objects_is_noted_up_to_a_bound_and_nothing_is_swept(
     mirror: Mirror,
 ) -> None:
-    listed = list(mirror.tenant.live("users"))[:50]
+    listed = list(mirror.tenant.iterate_live("users"))[:50]
     page = {"value": [*listed, *({"id": n, "displayName": "Nobody"} for n in range(20_000))]}
     mirror.nango.before_graph = lambda r: answer(page) if r.path.endswith("/users") else None
     assert mirror.sync("users", full=True).state is RunState.PARTIAL
-    assert mirrored(mirror.database)["users"].count == 60
+    assert compute_mirror_truth(mirror.database)["users"].count == 60
     noted = "select string_agg(reason, ' ' order by key) from sync.quarantine"
-    assert "19,000 more objects of one page were not read" in scalar(mirror.database, noted)
-    assert scalar(mirror.database, "select count(*) from sync.quarantine") < 10
+    assert "19,000 more objects of one page were not read" in fetch_scalar(mirror.database, noted)
+    assert fetch_scalar(mirror.database, "select count(*) from sync.quarantine") < 10
     mirror.nango.before_graph = None
     assert mirror.sync("users", full=True).state is RunState.SUCCEEDED
     assert_exact(mirror.database, mirror.tenant)
-    assert scalar(mirror.database, "select count(*) from sync.quarantine") == 0
+    assert fetch_scalar(mirror.database, "select count(*) from sync.quarantine") == 0
 
 
 def test_many_wrong_objects_with_names_are_remembered_up_to_a_bound(mirror: Mirror) -> None:
     wrong = [{"id": str(uuid.UUID(int=n)), "@removed": n} for n in range(1, 1_501)]
-    page = {"value": [*mirror.tenant.live("users"), *wrong]}
+    page = {"value": [*mirror.tenant.iterate_live("users"), *wrong]}
     mirror.nango.before_graph = lambda r: answer(page) if r.path.endswith("/users") else None
     assert mirror.sync("users", full=True).state is RunState.PARTIAL
-    assert mirrored(mirror.database)["users"].count == 60
-    noted = scalar(mirror.database, "select count(*) from sync.quarantine")
-    assert BOUND // 2 < noted <= BOUND + 1, "some are asked for by their ids, and are not there"
+    assert compute_mirror_truth(mirror.database)["users"].count == 60
+    noted = fetch_scalar(mirror.database, "select count(*) from sync.quarantine")
+    assert MAX_QUARANTINED // 2 < noted <= MAX_QUARANTINED + 1, (
+        "some are asked for by their ids, and are not there"
+    )
     more = "select reason from sync.quarantine where key = 'unreadable:more'"
-    assert "500 more objects" in scalar(mirror.database, more)
+    assert "500 more objects" in fetch_scalar(mirror.database, more)
 
 
 def test_a_next_link_to_a_foreign_host_is_not_followed(mirror: Mirror) -> None:
@@ -142,7 +144,7 @@ def test_a_next_link_to_a_foreign_host_is_not_followed(mirror: Mirror) -> None:
 
 def test_a_walk_that_goes_in_circles_ends(mirror: Mirror) -> None:
     page = {
-        "value": list(mirror.tenant.live("users"))[:5],
+        "value": list(mirror.tenant.iterate_live("users"))[:5],
         "@odata.nextLink": "https://graph.microsoft.com/v1.0/users?$skiptoken=same",
     }
     mirror.nango.before_graph = lambda r: answer(page) if r.path.endswith("/users") else None
@@ -156,22 +158,24 @@ def test_a_walk_that_goes_in_circles_ends(mirror: Mirror) -> None:
 
 def test_members_that_go_in_circles_confirm_no_deletion(mirror: Mirror) -> None:
     """A walk misses a membership, and the list that is to confirm it never ends."""
-    tenant, log = mirror.tenant, mirror.tenant.log["groups"]
+    tenant, log = mirror.tenant, mirror.tenant.change_log["groups"]
     shown = (
-        row["id"] for row in tenant.live("groups") if row.get("visibility") != "HiddenMembership"
+        row["id"]
+        for row in tenant.iterate_live("groups")
+        if row.get("visibility") != "HiddenMembership"
     )
     group = next(one for one in shown if tenant.members_of(one))
     place = len(log)
     tenant.remove_member(group, tenant.members_of(group)[0].id)
     log[place] = (0, None)  # no delta tells of it
-    mark = last_seq(mirror.database)
-    tenant.knobs.loop, tenant.knobs.loop_at = "empty", 0
-    tenant.knobs.loop_on = {"groups/{id}/members"}
+    mark = read_last_seq(mirror.database)
+    tenant.options.loop, tenant.options.loop_start_page = "empty", 0
+    tenant.options.loop_paths = {"groups/{id}/members"}
     report = mirror.sync("groups", full=True)
     assert report.state is RunState.PARTIAL
     assert "circles" in (report.message or "")
-    assert last_seq(mirror.database) == mark
-    tenant.knobs.loop = ""
+    assert read_last_seq(mirror.database) == mark
+    tenant.options.loop = ""
     assert mirror.sync().state is RunState.SUCCEEDED
     assert_exact(mirror.database, tenant)
 
@@ -191,24 +195,24 @@ def test_a_body_that_is_no_page_is_not_used(mirror: Mirror, body: bytes) -> None
 
 
 def test_a_refused_resource_names_the_permission_and_the_others_go_on(
-    mirror_of: MakeMirror,
+    make_mirror: MakeMirror,
 ) -> None:
-    mirror = mirror_of(Tenant(seed=6, users=20, groups=2, sites=4))
-    mirror.tenant.knobs.refused = {"groups"}
+    mirror = make_mirror(Tenant(seed=6, users=20, groups=2, sites=4))
+    mirror.tenant.options.refused_resources = {"groups"}
     report = mirror.sync()
     assert report.state is RunState.PARTIAL
     assert "Group.Read.All" in (report.message or "")
-    assert mirrored(mirror.database)["users"].count == 20
-    assert mirrored(mirror.database)["groups"].count == 0
-    mirror.tenant.knobs.refused = set()
+    assert compute_mirror_truth(mirror.database)["users"].count == 20
+    assert compute_mirror_truth(mirror.database)["groups"].count == 0
+    mirror.tenant.options.refused_resources = set()
     assert mirror.sync().state is RunState.SUCCEEDED
     assert_exact(mirror.database, mirror.tenant)
 
 
-def test_a_tenant_that_refuses_batches_is_read_call_by_call(mirror_of: MakeMirror) -> None:
+def test_a_tenant_that_refuses_batches_is_read_call_by_call(make_mirror: MakeMirror) -> None:
     tenant = Tenant(seed=6, users=30, groups=4)
-    tenant.knobs.refuse_batch = 404
-    mirror = mirror_of(tenant)
+    tenant.options.batch_error_status = 404
+    mirror = make_mirror(tenant)
     assert mirror.sync().state is RunState.SUCCEEDED
     tenant.delete_user(tenant.users.id_at(3), permanently=True)
     tenant.expire_delta_tokens()
@@ -217,12 +221,12 @@ def test_a_tenant_that_refuses_batches_is_read_call_by_call(mirror_of: MakeMirro
 
 
 def test_assignments_are_read_definition_by_definition_where_graph_demands_it(
-    mirror_of: MakeMirror,
+    make_mirror: MakeMirror,
 ) -> None:
     tenant = Tenant(seed=6, users=30, groups=2, role_definitions=47, role_assignments=30)
-    tenant.knobs.demand_role_filter = True
-    tenant.knobs.role_page = 7
-    mirror = mirror_of(tenant)
+    tenant.options.requires_role_filter = True
+    tenant.options.role_page_size = 7
+    mirror = make_mirror(tenant)
     assert mirror.sync().state is RunState.SUCCEEDED
     assert_exact(mirror.database, tenant)
     role = tenant.create_role_definition(displayName="Auditor")
@@ -231,46 +235,46 @@ def test_assignments_are_read_definition_by_definition_where_graph_demands_it(
     assert_exact(mirror.database, tenant)
 
 
-def test_sites_are_searched_for_where_the_complete_list_is_refused(mirror_of: MakeMirror) -> None:
+def test_sites_are_searched_for_where_the_complete_list_is_refused(make_mirror: MakeMirror) -> None:
     tenant = Tenant(seed=6, users=5, groups=1, sites=20)
-    tenant.knobs.refuse_get_all_sites = True
-    mirror = mirror_of(tenant)
+    tenant.options.refuse_get_all_sites = True
+    mirror = make_mirror(tenant)
     report = mirror.sync()
     assert report.state is RunState.SUCCEEDED
     assert "best effort" in report.resources["sites"]["problem"]
-    before = mirrored(mirror.database)["sites"].count
+    before = compute_mirror_truth(mirror.database)["sites"].count
     assert before > 0
-    searched = [s for s in tenant.live("sites") if not s.get("isPersonalSite")]
+    searched = [s for s in tenant.iterate_live("sites") if not s.get("isPersonalSite")]
     tenant.delete_site(searched[0]["id"])
     mirror.sync()
-    assert mirrored(mirror.database)["sites"].count == before - 1
+    assert compute_mirror_truth(mirror.database)["sites"].count == before - 1
 
 
 def test_another_tenant_behind_the_connection_is_never_read(mirror: Mirror) -> None:
-    mark = last_seq(mirror.database)
+    mark = read_last_seq(mirror.database)
     stranger = Tenant(seed=99, users=5, groups=1)
     mirror.nango.connections[0].tenant = stranger
     report = mirror.sync()
     assert report.state is RunState.FAILED
     assert "another Microsoft tenant" in (report.message or "")
-    assert mirrored(mirror.database)["users"].count == 60
+    assert compute_mirror_truth(mirror.database)["users"].count == 60
     found = "select change from events.change_events where seq > :mark"
-    assert scalar(mirror.database, found, mark=mark) == "broken"
-    assert scalar(mirror.database, "select status from sync.connections") == "broken"
+    assert fetch_scalar(mirror.database, found, mark=mark) == "broken"
+    assert fetch_scalar(mirror.database, "select status from sync.connections") == "broken"
     mirror.nango.connections[0].tenant = mirror.tenant
     assert mirror.sync().state is RunState.SUCCEEDED
-    assert scalar(mirror.database, "select status from sync.connections") == "active"
+    assert fetch_scalar(mirror.database, "select status from sync.connections") == "active"
     assert_exact(mirror.database, mirror.tenant)
 
 
 def test_a_second_connection_of_a_tenant_is_a_duplicate(mirror: Mirror) -> None:
     mirror.nango.add_connection("contoso-again", mirror.tenant)
-    discover(mirror.kit.database, mirror.kit.nango, mirror.kit.settings)
+    discover(mirror.runtime.database, mirror.runtime.nango, mirror.runtime.settings)
     mirror.connection_id = 2
     assert mirror.sync().state is RunState.FAILED
     found = "select status || ': ' || status_reason from sync.connections where id = 2"
-    assert scalar(mirror.database, found).startswith("duplicate: connection 1 ")
-    assert mirrored(mirror.database, 2)["users"].count == 0
+    assert fetch_scalar(mirror.database, found).startswith("duplicate: connection 1 ")
+    assert compute_mirror_truth(mirror.database, 2)["users"].count == 0
 
 
 def test_a_revoked_connection_is_broken_and_recovers(mirror: Mirror) -> None:
@@ -283,7 +287,7 @@ def test_a_revoked_connection_is_broken_and_recovers(mirror: Mirror) -> None:
     mirror.nango.before_response = None
     assert mirror.sync().state is RunState.SUCCEEDED
     told = "select string_agg(change, ',' order by seq) from events.change_events"
-    found = scalar(mirror.database, f"{told} where resource = 'connection'")
+    found = fetch_scalar(mirror.database, f"{told} where resource = 'connection'")
     assert found == "added,broken,recovered"
 
 
@@ -291,20 +295,20 @@ def test_a_wrong_key_halts_with_what_to_check(mirror: Mirror) -> None:
     body = {"error": {"code": "unknown_account", "message": "no", "payload": {}}}
     reply = Response(401, json.dumps(body).encode(), {"content-type": "application/json"})
     mirror.nango.before_response = lambda _: reply
-    with pytest.raises(Halt, match="NANGO_SECRET_KEY"):
+    with pytest.raises(ConfigurationError, match="NANGO_SECRET_KEY"):
         mirror.sync()
-    assert scalar(mirror.database, "select state from sync.runs order by id desc") == "failed"
+    assert fetch_scalar(mirror.database, "select state from sync.runs order by id desc") == "failed"
 
 
-def test_a_web_page_where_nango_never_answered_halts(
-    mirror: Mirror, _shared_server: Server
-) -> None:
+def test_a_web_page_where_nango_never_answered_halts(mirror: Mirror, nango_server: Server) -> None:
     mirror.nango.before_response = lambda _: WEB_PAGE
-    stranger = NangoClient(_shared_server.url, mirror.nango.key, patience=Patience(2, 0.1))
-    kit = replace(mirror.kit, nango=stranger)
-    with pytest.raises(Halt, match="NANGO_HOST"):
-        run_slice(kit, 1, trigger=RunTrigger.MANUAL, order=Order(datetime.now(UTC), manual=True))
-    with pytest.raises(Halt, match="NANGO_HOST"):
+    stranger = NangoClient(nango_server.url, mirror.nango.key, retry_policy=RetryPolicy(2, 0.1))
+    kit = replace(mirror.runtime, nango=stranger)
+    with pytest.raises(ConfigurationError, match="NANGO_HOST"):
+        run_slice(
+            kit, 1, trigger=RunTrigger.MANUAL, request=SyncRequest(datetime.now(UTC), manual=True)
+        )
+    with pytest.raises(ConfigurationError, match="NANGO_HOST"):
         discover(kit.database, stranger, kit.settings)
     stranger.close()
 
@@ -318,16 +322,16 @@ def test_a_web_page_in_between_only_costs_time(mirror: Mirror) -> None:
     assert_exact(mirror.database, mirror.tenant)
 
 
-def test_one_passing_refusal_does_not_leave_the_sites_with_search(mirror_of: MakeMirror) -> None:
-    mirror = mirror_of(Tenant(seed=8, users=5, groups=2, sites=6))
-    mirror.tenant.knobs.refuse_get_all_sites = True
+def test_one_passing_refusal_does_not_leave_the_sites_with_search(make_mirror: MakeMirror) -> None:
+    mirror = make_mirror(Tenant(seed=8, users=5, groups=2, sites=6))
+    mirror.tenant.options.refuse_get_all_sites = True
     mirror.sync("sites")
-    assert scalar(mirror.database, "select mode from sync.streams where resource = 'sites'") == (
-        "search"
-    )
-    mirror.tenant.knobs.refuse_get_all_sites = False
+    assert fetch_scalar(
+        mirror.database, "select mode from sync.streams where resource = 'sites'"
+    ) == ("search")
+    mirror.tenant.options.refuse_get_all_sites = False
     assert mirror.sync().state is RunState.SUCCEEDED
     assert_exact(mirror.database, mirror.tenant)
-    assert scalar(mirror.database, "select mode from sync.streams where resource = 'sites'") == (
-        "plain"
-    )
+    assert fetch_scalar(
+        mirror.database, "select mode from sync.streams where resource = 'sites'"
+    ) == ("plain")

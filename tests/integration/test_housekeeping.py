@@ -4,28 +4,28 @@ import threading
 
 from sqlalchemy import text
 
-from tests.support.mirror import scalar
-from worker.app import configuration
+from tests.support.mirror import fetch_scalar
+from worker.app import build_configuration
 from worker.core.settings import load_settings
 from worker.store.engine import Database
 from worker.store.housekeeping import (
     INTERVAL_SECONDS,
     RESEND_SECONDS,
     RUN_SECONDS,
-    finish_housekeeping,
-    should_send_housekeeping,
-    start_housekeeping,
+    claim_maintenance_message,
+    finish_maintenance,
+    start_maintenance,
 )
-from worker.sync.run import Kit
-from worker.tasks.maintenance import keep_house_if_due
+from worker.sync.run import Runtime
+from worker.tasks.maintenance import run_maintenance_if_due
 
 BURIED = "select count(*) from directory.group_members"
 
 
 def bury(database: Database) -> None:
     """A membership that has been over for longer than it is kept."""
-    with database.begin() as connection:
-        connection.execute(
+    with database.open_transaction() as db:
+        db.execute(
             text(
                 "insert into directory.group_members (connection_id, group_id, member_id,"
                 " first_seen_at, changed_at, deleted_at, deleted_reason)"
@@ -36,25 +36,25 @@ def bury(database: Database) -> None:
 
 
 def sent(database: Database) -> bool:
-    with database.begin() as connection:
-        return should_send_housekeeping(connection)
+    with database.open_transaction() as db:
+        return claim_maintenance_message(db)
 
 
 def started(database: Database) -> bool:
-    with database.begin() as connection:
-        return start_housekeeping(connection)
+    with database.open_transaction() as db:
+        return start_maintenance(db)
 
 
 def finish(database: Database) -> None:
-    with database.begin() as connection:
-        finish_housekeeping(connection)
+    with database.open_transaction() as db:
+        finish_maintenance(db)
 
 
 def pass_time(database: Database, seconds: float) -> None:
     """All that is remembered happened so much earlier; later, where the clock was set back."""
     statement = "update sync.service_state set updated_at = updated_at - make_interval(secs => :s)"
-    with database.begin() as connection:
-        connection.execute(text(statement), {"s": seconds})
+    with database.open_transaction() as db:
+        db.execute(text(statement), {"s": seconds})
 
 
 def run(database: Database) -> None:
@@ -118,19 +118,19 @@ def test_a_clock_that_is_set_back_delays_nothing(database: Database) -> None:
 
 
 def test_a_run_is_over_when_celery_ends_it_at_the_latest() -> None:
-    assert configuration(load_settings())["task_time_limit"] < RUN_SECONDS
+    assert build_configuration(load_settings())["task_time_limit"] < RUN_SECONDS
 
 
-def test_housekeeping_that_is_not_due_is_not_done(kit: Kit) -> None:
-    bury(kit.database)
-    assert keep_house_if_due(kit)
-    assert scalar(kit.database, BURIED) == 0
-    bury(kit.database)
-    assert not keep_house_if_due(kit), "a message that came twice"
-    assert scalar(kit.database, BURIED) == 1
-    pass_time(kit.database, INTERVAL_SECONDS + 1)
-    assert keep_house_if_due(kit)
-    assert scalar(kit.database, BURIED) == 0
+def test_housekeeping_that_is_not_due_is_not_done(runtime: Runtime) -> None:
+    bury(runtime.database)
+    assert run_maintenance_if_due(runtime)
+    assert fetch_scalar(runtime.database, BURIED) == 0
+    bury(runtime.database)
+    assert not run_maintenance_if_due(runtime), "a message that came twice"
+    assert fetch_scalar(runtime.database, BURIED) == 1
+    pass_time(runtime.database, INTERVAL_SECONDS + 1)
+    assert run_maintenance_if_due(runtime)
+    assert fetch_scalar(runtime.database, BURIED) == 0
 
 
 def test_of_many_at_a_time_one_begins(database: Database) -> None:
@@ -139,10 +139,10 @@ def test_of_many_at_a_time_one_begins(database: Database) -> None:
     begun: list[bool] = []
 
     def begin(mine: Database) -> None:
-        with mine.begin() as connection:
-            connection.execute(text("select 1"))
+        with mine.open_transaction() as db:
+            db.execute(text("select 1"))
             together.wait()
-            begun.append(start_housekeeping(connection))
+            begun.append(start_maintenance(db))
 
     for _ in range(3):
         threads = [threading.Thread(target=begin, args=(one,)) for one in databases]

@@ -7,170 +7,178 @@ from sqlalchemy import text
 
 from models.run import RunState, RunTrigger
 from sandbox.tenant import Nango, Tenant
-from tests.support.mirror import scalar
-from worker.store.claims import claim_due, is_awaited
+from tests.support.mirror import fetch_scalar
+from worker.store.claims import claim_due, is_slice_waiting
 from worker.store.connections import request_resync
-from worker.store.lease import take
+from worker.store.lease import take_lease
 from worker.store.service import note_halt
 from worker.store.workers import report_worker
 from worker.sync.discover import discover
-from worker.sync.run import Kit, run_slice
+from worker.sync.run import Runtime, run_slice
 from worker.tasks.places import claim_next
-from worker.tasks.schedule import claim
+from worker.tasks.schedule import claim_due_connections
 
 MANUAL, SCHEDULED, BACKFILL = RunTrigger.MANUAL, RunTrigger.SCHEDULED, RunTrigger.BACKFILL
 
 
-def enrol(kit: Kit, nango: Nango, *tenants: Tenant) -> None:
+def enrol(runtime: Runtime, nango: Nango, *tenants: Tenant) -> None:
     """Connect them; the first is connection 1."""
     for number, tenant in enumerate(tenants, 1):
         nango.add_connection(f"c{number}", tenant)
-        discover(kit.database, kit.nango, kit.settings)
+        discover(runtime.database, runtime.nango, runtime.settings)
 
 
 def large(seed: int = 1) -> Tenant:
     """Its roles and sites are complete in the first slice, its users and groups in a later one."""
     tenant = Tenant(seed=seed, users=40, groups=24, sites=2)
-    tenant.knobs.delta_page = tenant.knobs.list_page = 4
+    tenant.options.delta_page_size = tenant.options.list_page_size = 4
     return tenant
 
 
-def make_due(kit: Kit) -> None:
-    with kit.database.begin() as connection:
-        connection.execute(text("update sync.connections set due_at = clock_timestamp()"))
+def make_due(runtime: Runtime) -> None:
+    with runtime.database.open_transaction() as db:
+        db.execute(text("update sync.connections set due_at = clock_timestamp()"))
 
 
-def claimed(kit: Kit, first_loads: int = 4) -> list[tuple[int, RunTrigger]]:
+def claimed(runtime: Runtime, first_loads: int = 4) -> list[tuple[int, RunTrigger]]:
     """Claim all that is due; it is due again at once."""
-    with kit.database.begin() as connection:
-        return claim_due(connection, limit=100, first_loads=first_loads, grace=0)
+    with runtime.database.open_transaction() as db:
+        return claim_due(db, limit=100, first_loads=first_loads, claim_seconds=0)
 
 
-def complete(kit: Kit) -> int:
-    found: int = scalar(kit.database, "select count(first_complete_at) from sync.streams")
+def complete(runtime: Runtime) -> int:
+    found: int = fetch_scalar(runtime.database, "select count(first_complete_at) from sync.streams")
     return found
 
 
-def test_a_first_load_travels_as_one_until_every_stream_is_complete(kit: Kit, nango: Nango) -> None:
-    enrol(kit, nango, large())
+def test_a_first_load_travels_as_one_until_every_stream_is_complete(
+    runtime: Runtime, nango: Nango
+) -> None:
+    enrol(runtime, nango, large())
     lanes, state = [], RunState.RUNNING
     while state is RunState.RUNNING:
-        ((connection_id, lane),) = claimed(kit)
-        lanes.append((lane, complete(kit)))
-        state = run_slice(kit, connection_id, trigger=lane, seconds=0).state
+        ((connection_id, lane),) = claimed(runtime)
+        lanes.append((lane, complete(runtime)))
+        state = run_slice(runtime, connection_id, trigger=lane, seconds=0).state
     assert {lane for lane, _ in lanes} == {BACKFILL}
     assert len([done for _, done in lanes if 0 < done < 5]) > 2, "slices with some complete"
-    make_due(kit)
-    assert claimed(kit) == [(1, SCHEDULED)]
+    make_due(runtime)
+    assert claimed(runtime) == [(1, SCHEDULED)]
 
 
 def test_first_loads_that_wait_for_their_next_slice_are_bounded_as_before(
-    kit: Kit, nango: Nango
+    runtime: Runtime, nango: Nango
 ) -> None:
-    enrol(kit, nango, *(large(seed) for seed in range(1, 4)))
+    enrol(runtime, nango, *(large(seed) for seed in range(1, 4)))
     for number in (1, 2, 3):
         for _ in range(2):
-            run_slice(kit, number, trigger=BACKFILL, seconds=0)
-    assert complete(kit) > 0
-    assert len(claimed(kit, first_loads=2)) == 2
-    with kit.database.begin() as connection:
-        take(connection, 1, 60)
-    assert len(claimed(kit, first_loads=2)) == 1, "one place is taken by the slice under way"
-    with kit.database.begin() as connection:
-        take(connection, 2, 60)
-    assert claimed(kit, first_loads=2) == []
+            run_slice(runtime, number, trigger=BACKFILL, seconds=0)
+    assert complete(runtime) > 0
+    assert len(claimed(runtime, first_loads=2)) == 2
+    with runtime.database.open_transaction() as connection:
+        take_lease(connection, 1, 60)
+    assert len(claimed(runtime, first_loads=2)) == 1, "one place is taken by the slice under way"
+    with runtime.database.open_transaction() as db:
+        take_lease(db, 2, 60)
+    assert claimed(runtime, first_loads=2) == []
 
 
-def test_the_calls_of_an_adopted_first_load_are_booked_as_its_own(kit: Kit, nango: Nango) -> None:
+def test_the_calls_of_an_adopted_first_load_are_booked_as_its_own(
+    runtime: Runtime, nango: Nango
+) -> None:
     """A message may have been sent by an earlier release, or before its run began."""
-    enrol(kit, nango, large())
-    run_slice(kit, 1, trigger=BACKFILL, seconds=0)
-    before, _ = kit.nango.gate.account()
-    run_slice(kit, 1, trigger=SCHEDULED, seconds=0)
-    after, _ = kit.nango.gate.account()
+    enrol(runtime, nango, large())
+    run_slice(runtime, 1, trigger=BACKFILL, seconds=0)
+    before, _ = runtime.nango.limiter.read_account()
+    run_slice(runtime, 1, trigger=SCHEDULED, seconds=0)
+    after, _ = runtime.nango.limiter.read_account()
     assert after.first_loads > before.first_loads
     assert after.by_clock == before.by_clock == 0
 
 
 @pytest.mark.parametrize("refused", ["users", "groups", "sites", "role_definitions"])
 def test_a_stream_that_is_refused_keeps_no_connection_in_the_lane_of_first_loads(
-    kit: Kit, nango: Nango, refused: str
+    runtime: Runtime, nango: Nango, refused: str
 ) -> None:
-    enrol(kit, nango, large())
-    nango.connections[0].refused.add(refused)
-    run_slice(kit, 1, trigger=BACKFILL)
+    enrol(runtime, nango, large())
+    nango.connections[0].refused_resources.add(refused)
+    run_slice(runtime, 1, trigger=BACKFILL)
     phases = "select string_agg(phase, '') from sync.streams where first_complete_at is null"
-    if scalar(kit.database, phases):
-        assert "refused" in scalar(kit.database, phases)
-    make_due(kit)
-    assert claimed(kit) == [(1, SCHEDULED)]
+    if fetch_scalar(runtime.database, phases):
+        assert "refused" in fetch_scalar(runtime.database, phases)
+    make_due(runtime)
+    assert claimed(runtime) == [(1, SCHEDULED)]
 
 
 def test_a_stream_that_waits_for_its_time_leaves_the_others_to_the_clock(
-    kit: Kit, nango: Nango
+    runtime: Runtime, nango: Nango
 ) -> None:
-    enrol(kit, nango, large())
-    run_slice(kit, 1, trigger=BACKFILL)
+    enrol(runtime, nango, large())
+    run_slice(runtime, 1, trigger=BACKFILL)
     postpone = (
         "update sync.streams set first_complete_at = null, phase = 'listing',"
         " due_at = clock_timestamp() + interval '1 hour' where resource = 'users'"
     )
-    with kit.database.begin() as connection:
+    with runtime.database.open_transaction() as connection:
         connection.execute(text(postpone))
-    make_due(kit)
-    assert claimed(kit) == [(1, SCHEDULED)]
-    with kit.database.begin() as connection:
-        connection.execute(text("update sync.streams set due_at = clock_timestamp()"))
-    assert claimed(kit) == [(1, BACKFILL)]
+    make_due(runtime)
+    assert claimed(runtime) == [(1, SCHEDULED)]
+    with runtime.database.open_transaction() as db:
+        db.execute(text("update sync.streams set due_at = clock_timestamp()"))
+    assert claimed(runtime) == [(1, BACKFILL)]
 
 
-def test_what_a_person_asks_for_goes_first_during_a_first_load(kit: Kit, nango: Nango) -> None:
-    enrol(kit, nango, large())
-    run_slice(kit, 1, trigger=BACKFILL, seconds=0)
-    with kit.database.begin() as connection:
-        request_resync(connection, 1, None, full=False)
-    assert claimed(kit) == [(1, MANUAL)]
+def test_what_a_person_asks_for_goes_first_during_a_first_load(
+    runtime: Runtime, nango: Nango
+) -> None:
+    enrol(runtime, nango, large())
+    run_slice(runtime, 1, trigger=BACKFILL, seconds=0)
+    with runtime.database.open_transaction() as db:
+        request_resync(db, 1, None, full=False)
+    assert claimed(runtime) == [(1, MANUAL)]
 
 
-def test_what_was_sent_and_finds_no_process_is_awaited(kit: Kit, nango: Nango) -> None:
-    enrol(kit, nango, Tenant(seed=5, users=3), large(6))
+def test_what_was_sent_and_finds_no_process_is_awaited(runtime: Runtime, nango: Nango) -> None:
+    enrol(runtime, nango, Tenant(seed=5, users=3), large(6))
 
     def awaited(patience: float = 0) -> bool:
-        with kit.database.begin() as connection:
-            return is_awaited(connection, patience=patience)
+        with runtime.database.open_transaction() as db:
+            return is_slice_waiting(db, seconds=patience)
 
     def send() -> list[tuple[int, RunTrigger]]:
-        with kit.database.begin() as connection:
-            return claim_due(connection, limit=100, first_loads=4, grace=120)
+        with runtime.database.open_transaction() as db:
+            return claim_due(db, limit=100, first_loads=4, claim_seconds=120)
 
     assert send() == [(1, BACKFILL), (2, BACKFILL)]
     assert not awaited(), "first loads have processes of their own"
-    run_slice(kit, 1, trigger=BACKFILL)
-    with kit.database.begin() as connection:
-        request_resync(connection, 1, None, full=False)
+    run_slice(runtime, 1, trigger=BACKFILL)
+    with runtime.database.open_transaction() as db:
+        request_resync(db, 1, None, full=False)
     assert not awaited(), "it was not sent yet"
     assert send() == [(1, MANUAL)]
     assert awaited()
     assert not awaited(patience=60)
-    with kit.database.begin() as connection:
-        take(connection, 1, 60)
+    with runtime.database.open_transaction() as db:
+        take_lease(db, 1, 60)
     assert not awaited(), "a process has taken it up"
-    with kit.database.begin() as connection:
-        connection.execute(text("update sync.leases set expires_at = null"))
-    run_slice(kit, 1, trigger=MANUAL)
+    with runtime.database.open_transaction() as db:
+        db.execute(text("update sync.leases set expires_at = null"))
+    run_slice(runtime, 1, trigger=MANUAL)
     assert not awaited(), "it is done"
-    make_due(kit)
+    make_due(runtime)
     assert (1, SCHEDULED) in send()
     assert awaited()
 
 
-def test_a_slow_first_load_leaves_other_connections_to_the_clock(kit: Kit, nango: Nango) -> None:
-    enrol(kit, nango, Tenant(seed=5, users=3), large(6), large(7))
-    run_slice(kit, 1, trigger=BACKFILL)
+def test_a_slow_first_load_leaves_other_connections_to_the_clock(
+    runtime: Runtime, nango: Nango
+) -> None:
+    enrol(runtime, nango, Tenant(seed=5, users=3), large(6), large(7))
+    run_slice(runtime, 1, trigger=BACKFILL)
     for number in (2, 3):
-        run_slice(kit, number, trigger=BACKFILL, seconds=0)
-    make_due(kit)
-    found, _ = claim(kit)
+        run_slice(runtime, number, trigger=BACKFILL, seconds=0)
+    make_due(runtime)
+    found, _ = claim_due_connections(runtime)
     assert found == [(1, SCHEDULED), (2, BACKFILL), (3, BACKFILL)]
 
 
@@ -181,15 +189,15 @@ NEW = """
 """
 
 
-def add_new(kit: Kit, number: int) -> None:
+def add_new(runtime: Runtime, number: int) -> None:
     """Customers who wait for their first load, the last of them longest."""
-    with kit.database.begin() as connection:
-        connection.execute(text(NEW), {"number": number})
+    with runtime.database.open_transaction() as db:
+        db.execute(text(NEW), {"number": number})
 
 
-def report(kit: Kit, name: str, queues: list[str], processes: int) -> None:
-    with kit.database.begin() as connection:
-        report_worker(connection, name, queues, [f"{name}:{n}" for n in range(processes)])
+def report(runtime: Runtime, name: str, queues: list[str], processes: int) -> None:
+    with runtime.database.open_transaction() as db:
+        report_worker(db, name, queues, [f"{name}:{n}" for n in range(processes)])
 
 
 ALL = ["manual", "scheduled", "backfill"]
@@ -209,45 +217,47 @@ ALL = ["manual", "scheduled", "backfill"]
     ],
 )
 def test_first_loads_take_the_processes_that_serve_them_and_never_all_of_a_worker(
-    kit: Kit, workers: list[tuple[list[str], int]], places: int
+    runtime: Runtime, workers: list[tuple[list[str], int]], places: int
 ) -> None:
     """Where no worker that serves them reports, as many are claimed as the setting allows."""
-    add_new(kit, 20)
+    add_new(runtime, 20)
     for number, (queues, processes) in enumerate(workers):
-        report(kit, f"w{number}", queues, processes)
-    with kit.database.begin() as connection:
-        found = claim_due(connection, limit=100, first_loads=8, grace=60)
-        assert claim_due(connection, limit=100, first_loads=8, grace=60) == []
+        report(runtime, f"w{number}", queues, processes)
+    with runtime.database.open_transaction() as db:
+        found = claim_due(db, limit=100, first_loads=8, claim_seconds=60)
+        assert claim_due(db, limit=100, first_loads=8, claim_seconds=60) == []
     assert [lane for _, lane in found] == [BACKFILL] * places
 
 
-def test_a_freed_place_is_claimed_at_once_and_by_one(kit: Kit, nango: Nango) -> None:
-    enrol(kit, nango, Tenant(seed=5, users=3))
-    report(kit, "w", ["backfill"], 3)
-    add_new(kit, 20)
+def test_a_freed_place_is_claimed_at_once_and_by_one(runtime: Runtime, nango: Nango) -> None:
+    enrol(runtime, nango, Tenant(seed=5, users=3))
+    report(runtime, "w", ["backfill"], 3)
+    add_new(runtime, 20)
     waits = "select id from sync.connections where due_at <= now() order by due_at, id limit 1"
-    longest = scalar(kit.database, waits)
-    first = claim_next(kit)
+    longest = fetch_scalar(runtime.database, waits)
+    first = claim_next(runtime)
     assert len(first) == 3
     assert longest in first
-    assert claim_next(kit) == [], "every place is taken"
-    with kit.database.begin() as connection:
+    assert claim_next(runtime) == [], "every place is taken"
+    with runtime.database.open_transaction() as db:
         freed = "update sync.connections set waiting_since = null where id = :id"
-        connection.execute(text(freed), {"id": longest})
+        db.execute(text(freed), {"id": longest})
     with ThreadPoolExecutor(4) as pool:
-        second = [one for found in pool.map(lambda _: claim_next(kit), range(4)) for one in found]
+        second = [
+            one for found in pool.map(lambda _: claim_next(runtime), range(4)) for one in found
+        ]
     assert len(second) == 1
     assert not set(second) & set(first)
 
 
 def test_no_place_is_taken_after_a_halt_or_for_what_is_not_a_first_load(
-    kit: Kit, nango: Nango
+    runtime: Runtime, nango: Nango
 ) -> None:
-    enrol(kit, nango, Tenant(seed=5, users=3))
-    run_slice(kit, 1, trigger=BACKFILL)
-    make_due(kit)
-    assert claim_next(kit) == []
-    add_new(kit, 2)
-    with kit.database.begin() as connection:
-        note_halt(connection, "the key is wrong")
-    assert claim_next(kit) == []
+    enrol(runtime, nango, Tenant(seed=5, users=3))
+    run_slice(runtime, 1, trigger=BACKFILL)
+    make_due(runtime)
+    assert claim_next(runtime) == []
+    add_new(runtime, 2)
+    with runtime.database.open_transaction() as db:
+        note_halt(db, "the key is wrong")
+    assert claim_next(runtime) == []

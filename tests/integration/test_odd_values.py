@@ -11,10 +11,17 @@ from sqlalchemy import text
 from models.resources import RESOURCES
 from models.run import RunState, RunTrigger
 from sandbox.tenant import Request, Response, Tenant
-from sandbox.tenant.graph.service import Graph
+from sandbox.tenant.graph.service import GraphService
 from tests.conftest import MakeMirror, Mirror
-from tests.support.mirror import assert_exact, checked, events, last_seq, live_rows, scalar
-from worker.store.quarantine import BOUND
+from tests.support.mirror import (
+    assert_exact,
+    fetch_scalar,
+    read_events,
+    read_last_seq,
+    read_live_rows,
+    verify_connection,
+)
+from worker.store.quarantine import MAX_QUARANTINED
 from worker.sync.run import run_slice
 
 SECRET = "hunter2"
@@ -34,7 +41,7 @@ class Odd:
         mirror.nango.before_graph = self
 
     def __call__(self, request: Request) -> Response | None:
-        response = Graph().answer(self.mirror.tenant, request)
+        response = GraphService().handle(self.mirror.tenant, request)
         if "json" not in response.headers.get("content-type", "") or response.status != 200:
             return None
         document = json.loads(response.body)
@@ -53,21 +60,21 @@ class Odd:
 
 
 def row_of(mirror: Mirror, resource: str, key: str) -> dict[str, Any]:
-    rows = {row["id"]: row for row in live_rows(mirror.database, resource)}
+    rows = {row["id"]: row for row in read_live_rows(mirror.database, resource)}
     assert key in rows, "the row is there"
     return rows[key]
 
 
 def noted(mirror: Mirror) -> dict[str, str]:
     statement = text("select key, reason from sync.quarantine where not kept_apart")
-    with mirror.database.begin() as connection:
-        return {row.key: row.reason for row in connection.execute(statement)}
+    with mirror.database.open_transaction() as db:
+        return {row.key: row.reason for row in db.execute(statement)}
 
 
 def tick(mirror: Mirror) -> RunState:
-    with mirror.database.begin() as connection:
-        connection.exec_driver_sql("update sync.streams set due_at = null")
-    return run_slice(mirror.kit, 1, trigger=RunTrigger.SCHEDULED).state
+    with mirror.database.open_transaction() as db:
+        db.exec_driver_sql("update sync.streams set due_at = null")
+    return run_slice(mirror.runtime, 1, trigger=RunTrigger.SCHEDULED).state
 
 
 CONTROL = Raw('"a\x01b"')
@@ -137,10 +144,10 @@ def odd_users(mirror: Mirror) -> dict[str, tuple[str, Any, Any]]:
 def test_each_odd_value_costs_itself_and_flaps_never(
     mirror: Mirror, odd_users: dict[str, tuple[str, Any, Any]]
 ) -> None:
-    before = {row["id"]: row for row in live_rows(mirror.database, "users")}
+    before = {row["id"]: row for row in read_live_rows(mirror.database, "users")}
     Odd(mirror, {key: {name: sent} for key, (name, sent, _) in odd_users.items()})
     assert mirror.sync("users", full=True).state is RunState.PARTIAL
-    after = {row["id"]: row for row in live_rows(mirror.database, "users")}
+    after = {row["id"]: row for row in read_live_rows(mirror.database, "users")}
     assert after.keys() == before.keys()
     for key, (name, _, stored) in odd_users.items():
         assert after[key] == before[key] | {name_of(name): stored}, name
@@ -150,21 +157,21 @@ def test_each_odd_value_costs_itself_and_flaps_never(
     for key, name in inexact.items():
         assert reasons[key].startswith(f"{name}: "), reasons[key]
         assert SECRET not in reasons[key]
-    mark = last_seq(mirror.database)
+    mark = read_last_seq(mirror.database)
     for _ in range(2):
         assert mirror.sync("users", full=True).state is RunState.PARTIAL
-    assert last_seq(mirror.database) == mark, "nothing changed, so nothing is told"
+    assert read_last_seq(mirror.database) == mark, "nothing changed, so nothing is told"
     assert noted(mirror) == reasons
-    assert checked(mirror.database).problems == []
+    assert verify_connection(mirror.database).problems == []
     mirror.nango.before_graph = None
     assert mirror.sync("users", full=True).state is RunState.SUCCEEDED
-    assert scalar(mirror.database, "select count(*) from sync.quarantine") == 0
+    assert fetch_scalar(mirror.database, "select count(*) from sync.quarantine") == 0
     assert_exact(mirror.database, mirror.tenant)
 
 
-def test_a_first_load_and_a_round_bring_odd_values_too(mirror_of: MakeMirror) -> None:
+def test_a_first_load_and_a_round_bring_odd_values_too(make_mirror: MakeMirror) -> None:
     tenant = Tenant(seed=81, users=20, groups=4, sites=3, role_definitions=3, role_assignments=4)
-    mirror = mirror_of(tenant)
+    mirror = make_mirror(tenant)
     user, group, site = tenant.users.id_at(2), tenant.groups.id_at(1), _first(tenant, "sites")
     role, assignment = _first(tenant, "role_definitions"), _first(tenant, "role_assignments")
     collection = {"hostname": 7, "dataLocationCode": "EUR"}
@@ -191,26 +198,26 @@ def test_a_first_load_and_a_round_bring_odd_values_too(mirror_of: MakeMirror) ->
     assert row_of(mirror, "role_definitions", role)["resource_scopes"] == ["/"]
     stored = row_of(mirror, "role_assignments", assignment)
     assert (stored["principal_id"], stored["condition"]) == (None, "")
-    assert len(tenant.members_of(group)) == scalar(
+    assert len(tenant.members_of(group)) == fetch_scalar(
         mirror.database,
         "select count(*) from directory.group_members where group_id = :id and deleted_at is null",
         id=group,
     ), "its memberships come all the same"
-    mark = last_seq(mirror.database)
+    mark = read_last_seq(mirror.database)
     tenant.update_user(user, city="Delft")
     tenant.update_group(group, description="new")
     assert tick(mirror) is RunState.PARTIAL
-    told = [(one["object_id"], one["changed"]) for one in events(mirror.database, after=mark)]
+    told = [(one["object_id"], one["changed"]) for one in read_events(mirror.database, after=mark)]
     assert sorted(told) == sorted([(user, ["city"]), (group, ["description"])])
-    assert checked(mirror.database).problems == []
+    assert verify_connection(mirror.database).problems == []
     odd.changes = {}
     assert mirror.sync().state is RunState.SUCCEEDED
     assert_exact(mirror.database, tenant)
-    assert scalar(mirror.database, "select count(*) from sync.quarantine") == 0
+    assert fetch_scalar(mirror.database, "select count(*) from sync.quarantine") == 0
 
 
 def _first(tenant: Tenant, kind: str) -> str:
-    return str(next(iter(tenant.live(kind)))["id"])
+    return str(next(iter(tenant.iterate_live(kind)))["id"])
 
 
 def test_a_round_that_tells_a_value_aright_ends_its_note_alone(mirror: Mirror) -> None:
@@ -240,9 +247,9 @@ def test_a_user_with_an_odd_value_is_deleted_like_any_other(mirror: Mirror) -> N
     tenant.delete_user(told, permanently=True)
     assert tick(mirror) is RunState.PARTIAL
     assert noted(mirror).keys() == {unseen}
-    place = len(tenant.log["users"])
+    place = len(tenant.change_log["users"])
     tenant.delete_user(unseen, permanently=True)
-    tenant.log["users"][place] = (0, None)  # no delta tells of it
+    tenant.change_log["users"][place] = (0, None)  # no delta tells of it
     assert mirror.sync("users", full=True).state is RunState.SUCCEEDED
     assert noted(mirror) == {}
     assert_exact(mirror.database, tenant)
@@ -253,7 +260,9 @@ def test_an_id_that_cannot_be_stored_sets_the_object_apart(mirror: Mirror) -> No
     for bad in ("a\0b", "a\ud800b", "x" * 401, 7, None):
         odd = Odd(mirror, {assignment: {"id": bad}})
         assert mirror.sync("role_assignments", full=True).state is RunState.PARTIAL
-        assert scalar(mirror.database, "select key from sync.quarantine").startswith("unreadable:")
+        assert fetch_scalar(mirror.database, "select key from sync.quarantine").startswith(
+            "unreadable:"
+        )
         odd.changes = {}
         assert mirror.sync("role_assignments", full=True).state is RunState.SUCCEEDED
         assert_exact(mirror.database, mirror.tenant)
@@ -261,29 +270,31 @@ def test_an_id_that_cannot_be_stored_sets_the_object_apart(mirror: Mirror) -> No
 
 def test_more_odd_values_than_can_be_noted_are_not_forgotten(mirror: Mirror) -> None:
     user = mirror.tenant.users.id_at(4)
-    with mirror.database.begin() as connection:
+    with mirror.database.open_transaction() as connection:
         connection.exec_driver_sql(
             "insert into sync.quarantine (connection_id, resource, key, reason, retry_at)"
             " select 1, 'users', 'stand-in ' || n, 'x', now() + interval '1 day'"
-            f"   from generate_series(1, {BOUND}) as n"
+            f"   from generate_series(1, {MAX_QUARANTINED}) as n"
         )
     mirror.tenant.update_user(user, jobTitle="Clerk")
     Odd(mirror, {user: {"jobTitle": 7}})
     assert tick(mirror) is RunState.PARTIAL
-    assert scalar(mirror.database, "select count(*) from sync.quarantine") == BOUND + 1
-    with mirror.database.begin() as connection:
-        connection.exec_driver_sql("delete from sync.quarantine where key like 'stand-in %%'")
+    assert (
+        fetch_scalar(mirror.database, "select count(*) from sync.quarantine") == MAX_QUARANTINED + 1
+    )
+    with mirror.database.open_transaction() as db:
+        db.exec_driver_sql("delete from sync.quarantine where key like 'stand-in %%'")
     assert mirror.sync("users", full=True).state is RunState.PARTIAL
     assert noted(mirror).keys() == {user}
 
 
-def test_an_organization_with_an_odd_name_is_mirrored(mirror_of: MakeMirror) -> None:
+def test_an_organization_with_an_odd_name_is_mirrored(make_mirror: MakeMirror) -> None:
     tenant = Tenant(seed=86, users=5, groups=1)
-    mirror = mirror_of(tenant)
+    mirror = make_mirror(tenant)
     for name, kept in (("a\0b", "ab"), ("\ud800", "\ufffd"), (7, None)):
         Odd(mirror, {tenant.tenant_id: {"displayName": name}})
         assert mirror.sync().state is RunState.SUCCEEDED
-        assert scalar(mirror.database, "select display_name from sync.connections") == kept
+        assert fetch_scalar(mirror.database, "select display_name from sync.connections") == kept
     assert_exact(mirror.database, tenant)
 
 
@@ -299,8 +310,8 @@ def test_an_error_code_with_a_nul_ends_no_slice(mirror: Mirror) -> None:
 
 def refuse(mirror: Mirror, table: str, condition: str, state: str = "22023") -> None:
     """From now on Postgres refuses some rows, for a reason that cannot be foreseen."""
-    with mirror.database.begin() as connection:
-        connection.execute(
+    with mirror.database.open_transaction() as db:
+        db.execute(
             text(f"""
                 create or replace function public.refuse() returns trigger language plpgsql as $$
                 begin raise exception '{SECRET}: %', new using errcode = '{state}'; end $$;
@@ -311,32 +322,32 @@ def refuse(mirror: Mirror, table: str, condition: str, state: str = "22023") -> 
 
 
 def take_all(mirror: Mirror) -> None:
-    with mirror.database.begin() as connection:
-        connection.exec_driver_sql("drop function public.refuse() cascade")
+    with mirror.database.open_transaction() as db:
+        db.exec_driver_sql("drop function public.refuse() cascade")
 
 
 def apart(mirror: Mirror) -> dict[str, str]:
     statement = text("select key, reason from sync.quarantine where kept_apart")
-    with mirror.database.begin() as connection:
-        return {row.key: row.reason for row in connection.execute(statement)}
+    with mirror.database.open_transaction() as db:
+        return {row.key: row.reason for row in db.execute(statement)}
 
 
 @pytest.mark.parametrize("state", ["22P05", "22023", "23514", "23505", "54000", "21000"])
 def test_an_object_that_postgres_refuses_costs_itself_alone(
-    mirror_of: MakeMirror, state: str
+    make_mirror: MakeMirror, state: str
 ) -> None:
     tenant = Tenant(seed=82, users=40, groups=4)
-    mirror = mirror_of(tenant)
+    mirror = make_mirror(tenant)
     bad = [tenant.users.id_at(3), tenant.users.id_at(30)]
     for one in bad:
         tenant.update_user(one, displayName=SECRET)
     refuse(mirror, "users", f"new.display_name = '{SECRET}'", state)
     assert tick(mirror) is RunState.PARTIAL
-    assert scalar(mirror.database, "select count(*) from directory.users") == 38
+    assert fetch_scalar(mirror.database, "select count(*) from directory.users") == 38
     found = f"Postgres refuses a value of it (SQL state {state})"
     assert apart(mirror) == dict.fromkeys(bad, found)
     assert mirror.sync(full=True).state is RunState.PARTIAL, "not even a read by id ends the slice"
-    assert checked(mirror.database).problems == []
+    assert verify_connection(mirror.database).problems == []
     take_all(mirror)
     assert mirror.sync().state is RunState.SUCCEEDED
     assert_exact(mirror.database, tenant)
@@ -344,14 +355,14 @@ def test_an_object_that_postgres_refuses_costs_itself_alone(
 
 def test_the_row_of_an_object_that_is_refused_later_stays_and_is_not_swept(mirror: Mirror) -> None:
     tenant = mirror.tenant
-    group = next(one["id"] for one in tenant.live("groups") if tenant.members_of(one["id"]))
+    group = next(one["id"] for one in tenant.iterate_live("groups") if tenant.members_of(one["id"]))
     before = row_of(mirror, "groups", group)
     refuse(mirror, "groups", f"new.description = '{SECRET}'", "54000")
     tenant.update_group(group, description=SECRET)
     tenant.update_user(tenant.users.id_at(1), city="Delft")
-    mark = last_seq(mirror.database)
+    mark = read_last_seq(mirror.database)
     assert tick(mirror) is RunState.PARTIAL
-    assert [one["changed"] for one in events(mirror.database, after=mark)] == [["city"]]
+    assert [one["changed"] for one in read_events(mirror.database, after=mark)] == [["city"]]
     assert mirror.sync("groups", full=True).state is RunState.PARTIAL
     assert row_of(mirror, "groups", group) == before
     assert apart(mirror).keys() == {group}
@@ -361,17 +372,17 @@ def test_the_row_of_an_object_that_is_refused_later_stays_and_is_not_swept(mirro
 
 
 def test_a_unique_index_of_an_operator_costs_the_doubled_object_alone(
-    mirror_of: MakeMirror,
+    make_mirror: MakeMirror,
 ) -> None:
     tenant = Tenant(seed=83, users=30, groups=2)
-    mirror = mirror_of(tenant)
-    with mirror.database.begin() as connection:
-        connection.exec_driver_sql("create unique index on directory.users (connection_id, mail)")
+    mirror = make_mirror(tenant)
+    with mirror.database.open_transaction() as db:
+        db.exec_driver_sql("create unique index on directory.users (connection_id, mail)")
     for index in (4, 9):
         tenant.update_user(tenant.users.id_at(index), mail="twice@contoso.example")
     assert mirror.sync().state is RunState.PARTIAL
     assert len(apart(mirror)) == 1
-    assert scalar(mirror.database, "select count(*) from directory.users") == 29
+    assert fetch_scalar(mirror.database, "select count(*) from directory.users") == 29
 
 
 def test_a_statement_that_is_wrong_is_a_fault_of_ours_still(mirror: Mirror) -> None:
@@ -383,8 +394,8 @@ def test_a_statement_that_is_wrong_is_a_fault_of_ours_still(mirror: Mirror) -> N
     assert apart(mirror) == {}
 
 
-def test_a_refusal_of_everything_is_a_fault_of_ours(mirror_of: MakeMirror) -> None:
-    mirror = mirror_of(Tenant(seed=84, users=60, groups=2))
+def test_a_refusal_of_everything_is_a_fault_of_ours(make_mirror: MakeMirror) -> None:
+    mirror = make_mirror(Tenant(seed=84, users=60, groups=2))
     refuse(mirror, "users", "true")
     with pytest.raises(Exception, match="SQL state 22023") as told:
         mirror.sync()

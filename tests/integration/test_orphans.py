@@ -9,13 +9,13 @@ import pytest
 from sqlalchemy import text
 
 from tests.conftest import Mirror
-from tests.support.leases import take
-from tests.support.mirror import scalar
-from tests.support.namespaces import in_own_pid_namespace
-from worker.core.errors import Fenced
-from worker.core.process_identity import process_table
+from tests.support.leases import take_lease
+from tests.support.mirror import fetch_scalar
+from tests.support.namespaces import wrap_in_pid_namespace
+from worker.core.errors import LeaseLost
+from worker.core.process_identity import get_process_table
 from worker.store import lease
-from worker.store.orphans import free_orphans
+from worker.store.orphans import free_orphaned_leases
 
 
 @pytest.fixture
@@ -26,20 +26,20 @@ def process() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def held_by(mirror: Mirror, holder: str) -> lease.Lease:
-    taken = take(mirror.database, 1, seconds=600)
-    with mirror.database.begin() as connection:
-        connection.execute(text("update sync.leases set holder = :holder"), {"holder": holder})
-        connection.execute(text("update sync.connections set due_at = now() + interval '1 hour'"))
+    taken = take_lease(mirror.database, 1, seconds=600)
+    with mirror.database.open_transaction() as db:
+        db.execute(text("update sync.leases set holder = :holder"), {"holder": holder})
+        db.execute(text("update sync.connections set due_at = now() + interval '1 hour'"))
     return taken
 
 
 def freed(mirror: Mirror) -> int:
-    with mirror.database.begin() as connection:
-        return free_orphans(connection)
+    with mirror.database.open_transaction() as db:
+        return free_orphaned_leases(db)
 
 
 def name_of(process: subprocess.Popen[bytes]) -> str:
-    return str(process_table().identify(process.pid))
+    return str(get_process_table().identify(process.pid))
 
 
 @pytest.mark.parametrize("buried", [True, False], ids=["buried", "zombie"])
@@ -54,9 +54,9 @@ def test_a_dead_processs_lease_is_free_and_its_connection_due(
         while freed(mirror) == 0:
             pass
     assert freed(mirror) == (1 if buried else 0)
-    assert scalar(mirror.database, "select due_at <= now() from sync.connections")
-    take(mirror.database, 1, seconds=5)
-    with pytest.raises(Fenced), lease.writing(mirror.database, zombie):
+    assert fetch_scalar(mirror.database, "select due_at <= now() from sync.connections")
+    take_lease(mirror.database, 1, seconds=5)
+    with pytest.raises(LeaseLost), lease.open_write_transaction(mirror.database, zombie):
         pass
 
 
@@ -84,8 +84,8 @@ def test_a_living_processs_lease_and_those_of_other_places_stay(
         f"{socket.gethostname()}:{process.pid}",
         "me",
     ):
-        with mirror.database.begin() as connection:
-            connection.execute(text("update sync.leases set holder = :h"), {"h": holder})
+        with mirror.database.open_transaction() as db:
+            db.execute(text("update sync.leases set holder = :h"), {"h": holder})
         assert freed(mirror) == 0, holder
 
 
@@ -106,7 +106,7 @@ def test_only_a_process_of_the_same_pid_namespace_frees_a_dead_ones_lease(
     held_by(mirror, name_of(process))
     command = [sys.executable, "-c", FREE, database_url]
     if inside:
-        command = in_own_pid_namespace(command)
+        command = wrap_in_pid_namespace(command)
     counts = []
     for dead in (False, True):
         if dead:

@@ -6,15 +6,17 @@ import pytest
 from sqlalchemy import text
 
 from models.run import RunState, RunTrigger
-from sandbox.tenant import Faults, Request, Response, Tenant
+from sandbox.tenant import FaultInjector, Request, Response, Tenant
 from tests.conftest import MakeMirror, Mirror
-from tests.support.mirror import assert_exact, scalar
-from worker.store.overview import connections_overview
+from tests.support.mirror import assert_exact, fetch_scalar
+from worker.store.overview import load_connections_overview
 from worker.sync.run import run_slice
 
 
 def stream(mirror: Mirror, column: str, name: str = "users") -> Any:
-    return scalar(mirror.database, f"select {column} from sync.streams where resource = '{name}'")
+    return fetch_scalar(
+        mirror.database, f"select {column} from sync.streams where resource = '{name}'"
+    )
 
 
 @pytest.fixture
@@ -25,11 +27,11 @@ def tenant() -> Tenant:
 @pytest.mark.parametrize("knob", ["slow_page", "refused_page"])
 @pytest.mark.parametrize("size", [500, 40])
 def test_a_listing_that_is_too_large_is_read_in_smaller_pages(
-    mirror_of: MakeMirror, tenant: Tenant, knob: str, size: int
+    make_mirror: MakeMirror, tenant: Tenant, knob: str, size: int
 ) -> None:
-    setattr(tenant.knobs, knob, size)
-    tenant.knobs.delta_page = min(size, 200)
-    mirror = mirror_of(tenant)
+    setattr(tenant.options, knob, size)
+    tenant.options.delta_page_size = min(size, 200)
+    mirror = make_mirror(tenant)
     report = mirror.sync()
     assert report.state is RunState.SUCCEEDED, report.message
     assert 0 < stream(mirror, "page_size") <= size
@@ -43,9 +45,9 @@ def test_a_listing_that_is_too_large_is_read_in_smaller_pages(
     assert_exact(mirror.database, tenant)
 
 
-def test_groups_with_members_come_in_smaller_pages(mirror_of: MakeMirror, tenant: Tenant) -> None:
-    tenant.knobs.slow_page = 30
-    mirror = mirror_of(tenant)
+def test_groups_with_members_come_in_smaller_pages(make_mirror: MakeMirror, tenant: Tenant) -> None:
+    tenant.options.time_out_above = 30
+    mirror = make_mirror(tenant)
     assert mirror.sync().state is RunState.SUCCEEDED
     assert stream(mirror, "mode", "groups") == "plain"
     assert stream(mirror, "page_size", "groups") == 25
@@ -56,10 +58,10 @@ def test_groups_with_members_come_in_smaller_pages(mirror_of: MakeMirror, tenant
 
 
 def test_members_are_read_by_list_where_groups_with_members_are_never_answered(
-    mirror_of: MakeMirror, tenant: Tenant
+    make_mirror: MakeMirror, tenant: Tenant
 ) -> None:
-    mirror = mirror_of(tenant)
-    mirror.nango.faults = Faults.script([("/groups/delta", "504", None)])
+    mirror = make_mirror(tenant)
+    mirror.nango.faults = FaultInjector.from_rules([("/groups/delta", "504", None)])
     report = mirror.sync()
     assert report.state is RunState.SUCCEEDED, report.message
     assert stream(mirror, "mode", "groups") == "list_only"
@@ -69,18 +71,16 @@ def test_members_are_read_by_list_where_groups_with_members_are_never_answered(
     tenant.mutate(20)
     assert mirror.sync().state is RunState.SUCCEEDED
     assert mirror.nango.calls.graph["groups/delta"] == 0, "not asked for again before a week"
-    with mirror.database.begin() as connection:
-        connection.execute(
-            text("update sync.streams set page_size_at = page_size_at - interval '8 days'")
-        )
+    with mirror.database.open_transaction() as db:
+        db.execute(text("update sync.streams set page_size_at = page_size_at - interval '8 days'"))
     assert mirror.sync().state is RunState.SUCCEEDED
     assert stream(mirror, "mode", "groups") == "plain"
     assert_exact(mirror.database, tenant)
 
 
-def test_pages_of_members_become_smaller_as_well(mirror_of: MakeMirror, tenant: Tenant) -> None:
-    tenant.knobs.no_delta, tenant.knobs.slow_member_page = True, 100
-    mirror = mirror_of(tenant)
+def test_pages_of_members_become_smaller_as_well(make_mirror: MakeMirror, tenant: Tenant) -> None:
+    tenant.options.no_delta, tenant.options.time_out_members_above = True, 100
+    mirror = make_mirror(tenant)
     for _ in range(4):
         report = mirror.sync()
     assert report.state is RunState.SUCCEEDED, report.message
@@ -89,16 +89,16 @@ def test_pages_of_members_become_smaller_as_well(mirror_of: MakeMirror, tenant: 
 
 
 def test_a_page_on_the_way_that_is_never_answered_begins_the_walk_again_in_smaller_ones(
-    mirror_of: MakeMirror, tenant: Tenant
+    make_mirror: MakeMirror, tenant: Tenant
 ) -> None:
-    tenant.knobs.largest_page = 50
-    mirror = mirror_of(tenant)
+    tenant.options.max_page_size = 50
+    mirror = make_mirror(tenant)
 
     def is_second_page(request: Request) -> bool:
         large = "$top=999" in request.query
         return request.path.endswith("/users") and large and "skiptoken" in request.query
 
-    mirror.nango.faults = Faults.script([(is_second_page, "504", None)])
+    mirror.nango.faults = FaultInjector.from_rules([(is_second_page, "504", None)])
     for _ in range(2):
         assert mirror.sync("users").state is RunState.PARTIAL
         assert (stream(mirror, "page_no"), stream(mirror, "page_size")) == (1, None)
@@ -108,12 +108,12 @@ def test_a_page_on_the_way_that_is_never_answered_begins_the_walk_again_in_small
 
 
 def test_an_answer_that_does_not_come_in_time_makes_the_page_smaller(
-    mirror_of: MakeMirror, tenant: Tenant
+    make_mirror: MakeMirror, tenant: Tenant
 ) -> None:
     """Also in the opening call, which has the page along with the organization."""
-    mirror = mirror_of(tenant)
-    client = mirror.kit.nango
-    client.patience = type(client.patience)(1.5, 0.2)
+    mirror = make_mirror(tenant)
+    client = mirror.runtime.nango
+    client.retry_policy = type(client.retry_policy)(1.5, 0.2)
 
     def stall(request: Request) -> Response | None:
         large = request.path.endswith("/users") and "$top=999" in request.query
@@ -130,29 +130,31 @@ def test_an_answer_that_does_not_come_in_time_makes_the_page_smaller(
 
 
 def test_a_graph_that_answers_nothing_in_time_makes_no_page_smaller(mirror: Mirror) -> None:
-    mirror.nango.faults = Faults.script([("/users", "504", None), ("/groups", "504", None)])
-    with mirror.database.begin() as connection:
-        connection.execute(text("update sync.streams set select_hash = 'other'"))
+    mirror.nango.faults = FaultInjector.from_rules(
+        [("/users", "504", None), ("/groups", "504", None)]
+    )
+    with mirror.database.open_transaction() as db:
+        db.execute(text("update sync.streams set select_hash = 'other'"))
     assert mirror.sync().state is RunState.PARTIAL
     found = "select count(*) from sync.streams where page_size is not null or mode <> 'plain'"
-    assert scalar(mirror.database, found) == 0
+    assert fetch_scalar(mirror.database, found) == 0
     mirror.nango.faults = None
     assert mirror.sync().state is RunState.SUCCEEDED
     assert_exact(mirror.database, mirror.tenant)
 
 
 def test_a_size_that_was_halved_grows_again_day_by_day(
-    mirror_of: MakeMirror, tenant: Tenant
+    make_mirror: MakeMirror, tenant: Tenant
 ) -> None:
-    tenant.knobs.slow_page = 150
-    mirror = mirror_of(tenant)
+    tenant.options.time_out_above = 150
+    mirror = make_mirror(tenant)
     mirror.sync()
     assert stream(mirror, "page_size") == 124
-    tenant.knobs.slow_page = 0
+    tenant.options.time_out_above = 0
     found = []
     for _ in range(4):
-        with mirror.database.begin() as connection:
-            connection.execute(
+        with mirror.database.open_transaction() as db:
+            db.execute(
                 text(
                     "update sync.streams set page_size_at = page_size_at - interval '25 hours'"
                     " where resource = 'users'"
@@ -163,24 +165,24 @@ def test_a_size_that_was_halved_grows_again_day_by_day(
     assert found == [248, 496, 992, None]
 
 
-def test_smaller_pages_are_shown(mirror_of: MakeMirror, tenant: Tenant) -> None:
-    tenant.knobs.refused_page = 100
-    mirror = mirror_of(tenant)
+def test_smaller_pages_are_shown(make_mirror: MakeMirror, tenant: Tenant) -> None:
+    tenant.options.refuse_top_above = 100
+    mirror = make_mirror(tenant)
     mirror.sync()
-    with mirror.database.begin() as connection:
-        (overview,) = connections_overview(connection)
+    with mirror.database.open_transaction() as db:
+        (overview,) = load_connections_overview(db)
     assert "users: reads pages of 100" in "; ".join(overview["attention"])
 
 
-def test_a_walk_in_many_slices_finds_its_size(mirror_of: MakeMirror) -> None:
+def test_a_walk_in_many_slices_finds_its_size(make_mirror: MakeMirror) -> None:
     tenant = Tenant(seed=52, users=60, groups=5, sites=1)
-    tenant.knobs.slow_page = 130
-    mirror = mirror_of(tenant)
+    tenant.options.time_out_above = 130
+    mirror = make_mirror(tenant)
     for _ in range(400):
-        report = run_slice(mirror.kit, 1, trigger=RunTrigger.BACKFILL, seconds=0.0)
+        report = run_slice(mirror.runtime, 1, trigger=RunTrigger.BACKFILL, seconds=0.0)
         if report.state is not RunState.RUNNING:
-            with mirror.database.begin() as connection:
-                connection.execute(text("update sync.streams set due_at = now()"))
+            with mirror.database.open_transaction() as db:
+                db.execute(text("update sync.streams set due_at = now()"))
         if report.state is RunState.SUCCEEDED:
             break
     assert report.state is RunState.SUCCEEDED, report.message

@@ -14,14 +14,14 @@ from sqlalchemy import text
 from models.run import RunState
 from sandbox.servers import Servers
 from sandbox.tenant import Nango, Server, Tenant
-from tests.conftest import Cluster, MakeMirror
-from tests.support.mirror import assert_exact, events, scalar
-from tests.support.pgbouncer import Pooler, pooler
-from worker.core.errors import Halt, Later
+from tests.conftest import DatabaseFactory, MakeMirror
+from tests.support.mirror import assert_exact, fetch_scalar, read_events
+from tests.support.pgbouncer import Pooler, run_pooler
+from worker.core.errors import ConfigurationError, RetryLater
 from worker.ops.migrate import migrate
-from worker.ops.schema import newest
+from worker.ops.schema import get_newest_revision
 from worker.store.engine import Database
-from worker.store.migrating import Limits
+from worker.store.migrating import MigrationLimits
 
 FOREIGN = {
     "timezone": "Asia/Tokyo",
@@ -61,7 +61,7 @@ OURS = {
 def pgbouncer(request: pytest.FixtureRequest, servers: Servers, home: Path) -> Iterator[Pooler]:
     """Two server connections for each database, in either pool mode."""
     folder = home / f"pgbouncer-{request.param}"
-    with pooler(servers.database_url, folder, pool_mode=request.param) as running:
+    with run_pooler(servers.database_url, folder, pool_mode=request.param) as running:
         yield running
 
 
@@ -69,17 +69,17 @@ def pgbouncer(request: pytest.FixtureRequest, servers: Servers, home: Path) -> I
 def shared(servers: Servers, home: Path) -> Iterator[Pooler]:
     """One server connection for each database: what a client leaves is what the next one finds."""
     settings = {"pool_mode": "transaction", "default_pool_size": 1}
-    with pooler(servers.database_url, home / "pgbouncer-shared", **settings) as running:
+    with run_pooler(servers.database_url, home / "pgbouncer-shared", **settings) as running:
         yield running
 
 
 @pytest.fixture
-def database_url(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[str]:
+def database_url(request: pytest.FixtureRequest, cluster: DatabaseFactory) -> Iterator[str]:
     """A migrated database, by way of the pooler that the test asks for."""
-    direct = cluster.fresh()
+    direct = cluster.create_migrated()
     name = "shared" if "shared" in request.fixturenames else "pgbouncer"
     found: Pooler = request.getfixturevalue(name)
-    yield found.url(direct)
+    yield found.build_url(direct)
     cluster.drop(direct)
 
 
@@ -125,9 +125,9 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 
 @pytest.mark.usefixtures("pgbouncer")
-def test_a_mirror_behind_a_pooler_is_exact(mirror_of: MakeMirror) -> None:
+def test_a_mirror_behind_a_pooler_is_exact(make_mirror: MakeMirror) -> None:
     tenant = Tenant(seed=11, users=300, groups=12, sites=6)
-    mirror = mirror_of(tenant)
+    mirror = make_mirror(tenant)
     assert mirror.sync().state is RunState.SUCCEEDED
     assert_exact(mirror.database, tenant)
     for full in (False, True):
@@ -144,8 +144,8 @@ def test_our_settings_hold_in_every_transaction_and_stay_in_none(
     assert left["bytea_output"] == "escape"
     database = Database(database_url)
     for _ in range(2):
-        with database.begin() as connection:
-            found = {n: connection.execute(text(f"show {n}")).scalar_one() for n in OURS}
+        with database.open_transaction() as db:
+            found = {n: db.execute(text(f"show {n}")).scalar_one() for n in OURS}
         assert found == OURS
         assert shown(database_url, FOREIGN) == left
     database.close()
@@ -154,12 +154,12 @@ def test_our_settings_hold_in_every_transaction_and_stay_in_none(
 @pytest.mark.parametrize("pgbouncer", ["transaction"], indirect=True)
 @pytest.mark.usefixtures("pgbouncer")
 def test_what_another_client_has_set_reaches_no_row_and_no_event(
-    database_url: str, mirror_of: MakeMirror
+    database_url: str, make_mirror: MakeMirror
 ) -> None:
     tenant = Tenant(seed=12, users=30, groups=4, sites=3)
     user = tenant.create_user(displayName="Łukasz Żółć 王小明 🙂", businessPhones=["a\\b", "NULL"])
     leave_settings(database_url, sessions=2)
-    mirror = mirror_of(tenant)
+    mirror = make_mirror(tenant)
     mirror.sync()
     tenant.mutate(20)
     leave_settings(database_url, sessions=2)
@@ -168,25 +168,25 @@ def test_what_another_client_has_set_reaches_no_row_and_no_event(
     assert_exact(mirror.database, tenant)
     (told,) = [
         event["after"]
-        for event in events(mirror.database)
+        for event in read_events(mirror.database)
         if event["object_id"] == user.lower() and event["change"] == "created"
     ]
     assert told["created_date_time"].endswith(("Z", "+00:00"))
     owners = "select array_agg(distinct tableowner) from pg_tables where schemaname = 'directory'"
-    assert len(scalar(mirror.database, owners)) == 1
+    assert len(fetch_scalar(mirror.database, owners)) == 1
 
 
 @pytest.mark.parametrize("pgbouncer", ["transaction"], indirect=True)
 @pytest.mark.usefixtures("pgbouncer")
 def test_two_processes_share_two_sessions(
-    database_url: str, nango: Nango, _shared_server: Server
+    database_url: str, nango: Nango, nango_server: Server
 ) -> None:
     tenants = {name: Tenant(seed=20 + n, users=150, groups=9) for n, name in enumerate("ab")}
     for name, tenant in tenants.items():
         nango.add_connection(name, tenant)
     environment = {
         "DATABASE_URL": database_url,
-        "NANGO_HOST": _shared_server.url,
+        "NANGO_HOST": nango_server.url,
         "NANGO_SECRET_KEY": nango.key,
     }
     code, said = ended(start("connections", "discover", **environment))
@@ -200,33 +200,35 @@ def test_two_processes_share_two_sessions(
     database.close()
 
 
-def test_migrating_behind_a_pooler(cluster: Cluster, servers: Servers, pgbouncer: Pooler) -> None:
-    direct = cluster.empty()
-    url = pgbouncer.url(direct)
+def test_migrating_behind_a_pooler(
+    cluster: DatabaseFactory, servers: Servers, pgbouncer: Pooler
+) -> None:
+    direct = cluster.create_empty()
+    url = pgbouncer.build_url(direct)
     at_once = [start("migrate", DATABASE_URL=address) for address in (url, direct)]
     done = [ended(process) for process in at_once]
     assert [code for code, _ in done] == [0, 0], done
     database = Database(url)
-    assert migrate(database) == (newest(), newest())
-    assert migrate(database, "base") == (newest(), None)
-    assert migrate(database) == (None, newest())
+    assert migrate(database) == (get_newest_revision(), get_newest_revision())
+    assert migrate(database, "base") == (get_newest_revision(), None)
+    assert migrate(database) == (None, get_newest_revision())
     database.close()
     cluster.drop(direct)
 
 
 def test_a_snapshot_behind_a_pooler_holds_a_migration_up_for_a_while_only(
-    cluster: Cluster, pgbouncer: Pooler
+    cluster: DatabaseFactory, pgbouncer: Pooler
 ) -> None:
     """A session that others share keeps its limits, so the index itself would wait without end."""
-    direct = cluster.empty()
-    database = Database(pgbouncer.url(direct))
+    direct = cluster.create_empty()
+    database = Database(pgbouncer.build_url(direct))
     migrate(database, "0002")
     with psycopg.connect(direct, application_name="night report") as other:
         other.execute("set transaction isolation level repeatable read")
         other.execute("select 1")
-        with pytest.raises(Later, match=f"process {other.info.backend_pid}, .* night report"):
-            migrate(database, limits=Limits(concurrent_lock=0.5))
-    assert migrate(database) == ("0002", newest())
+        with pytest.raises(RetryLater, match=f"process {other.info.backend_pid}, .* night report"):
+            migrate(database, limits=MigrationLimits(concurrent_lock=0.5))
+    assert migrate(database) == ("0002", get_newest_revision())
     database.close()
     cluster.drop(direct)
 
@@ -249,8 +251,8 @@ def test_what_a_pooler_refuses_is_a_wrong_configuration(
         monkeypatch.setenv(name, value)
     database = Database(database_url + query)
     with (
-        pytest.raises(Halt, match=r"unsupported startup parameter.*DATABASE_URL"),
-        database.begin(),
+        pytest.raises(ConfigurationError, match=r"unsupported startup parameter.*DATABASE_URL"),
+        database.open_transaction(),
     ):
         pass
     code, said = ended(start("status", DATABASE_URL=database_url + query))
@@ -266,7 +268,7 @@ def test_options_of_the_environment_are_not_sent_to_a_pooler(
     monkeypatch.setenv("PGTZ", "Asia/Tokyo")
     monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
     database = Database(database_url)
-    assert scalar(database, "select current_setting('timezone')") == "UTC"
+    assert fetch_scalar(database, "select current_setting('timezone')") == "UTC"
     database.close()
 
 
@@ -277,12 +279,17 @@ def test_options_that_postgres_refuses_are_a_wrong_configuration(
     servers: Servers, option: str
 ) -> None:
     database = Database(f"{servers.database_url}?options=-c%20{option.replace('=', '%3D')}")
-    with pytest.raises(Halt, match="refuses what the connection asks for"), database.begin():
+    with (
+        pytest.raises(ConfigurationError, match="refuses what the connection asks for"),
+        database.open_transaction(),
+    ):
         pass
 
 
 def test_an_option_that_the_driver_does_not_know_is_a_wrong_configuration(
     servers: Servers,
 ) -> None:
-    with pytest.raises(Halt, match="DATABASE_URL has a host, database or option that is none"):
+    with pytest.raises(
+        ConfigurationError, match="DATABASE_URL has a host, database or option that is none"
+    ):
         Database(f"{servers.database_url}?nowhere=1")

@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from sandbox.tenant import Knobs, Nango, Request, Response, Server, Tenant
-from worker.graph.probe.answers import LIMIT, Answers, Asked, Stop
-from worker.graph.probe.asking import probe
-from worker.graph.probe.crossed import CROSSED_LIMIT, cross
+from sandbox.tenant import Nango, Request, Response, Server, Tenant, TenantOptions
+from worker.graph.probe.answers import MAX_CALLS, ProbeAnswers, ProbeCall, StopReason
+from worker.graph.probe.asking import run_probe
+from worker.graph.probe.crossed import MAX_CROSS_TENANT_CALLS, send_across_tenants
 from worker.graph.probe.findings import Finding, Verdict
-from worker.graph.probe.report import Outcome, judged, outcome
-from worker.nango.client import Address, NangoClient, Patience
+from worker.graph.probe.report import ProbeOutcome, decide_outcome, run_checks
+from worker.nango.client import ConnectionRef, NangoClient, RetryPolicy
 
 GRAPH = {"content-type": "application/json", "request-id": "simulated"}
 
@@ -24,22 +24,24 @@ class Asker:
 
     def __init__(self, nango: Nango, client: NangoClient) -> None:
         self.nango, self.client = nango, client
-        self.told: list[Asked] = []
-        self.answers = Answers()
+        self.told: list[ProbeCall] = []
+        self.answers = ProbeAnswers()
         self.findings: list[Finding] = []
 
     def __call__(self, tenant: Tenant, known: str | None = None) -> "Asker":
         self.nango.add_connection("contoso", tenant)
         self.nango.log.clear()
         self.told.clear()
-        address = Address("contoso", "entra")
-        self.answers = probe(self.client, address, known, lambda asked, _: self.told.append(asked))
-        self.findings = judged(self.answers)
+        address = ConnectionRef("contoso", "entra")
+        self.answers = run_probe(
+            self.client, address, known, lambda asked, _: self.told.append(asked)
+        )
+        self.findings = run_checks(self.answers)
         return self
 
     @property
-    def outcome(self) -> Outcome:
-        return outcome(self.answers, self.findings)
+    def outcome(self) -> ProbeOutcome:
+        return decide_outcome(self.answers, self.findings)
 
     def verdict(self, name: str) -> Verdict:
         return self.finding(name).verdict
@@ -52,8 +54,8 @@ class Asker:
 
 
 @pytest.fixture
-def ask(nango: Nango, _shared_server: Server) -> Iterator[Asker]:
-    client = NangoClient(_shared_server.url, nango.key, patience=Patience(5.0, 1.0))
+def ask(nango: Nango, nango_server: Server) -> Iterator[Asker]:
+    client = NangoClient(nango_server.url, nango.key, retry_policy=RetryPolicy(5.0, 1.0))
     yield Asker(nango, client)
     client.close()
 
@@ -64,7 +66,7 @@ ALWAYS = {"Nango tells its limit"}
 
 def test_a_tenant_that_is_as_assumed(ask: Asker) -> None:
     tenant = Tenant(seed=41, users=1100, groups=230, sites=8)
-    assert ask(tenant, tenant.tenant_id).outcome is Outcome.YES
+    assert ask(tenant, tenant.tenant_id).outcome is ProbeOutcome.YES
     assert ask.failing() == ALWAYS
     unknown = {found.name for found in ask.findings if found.verdict is Verdict.UNKNOWN}
     assert unknown == set()
@@ -84,12 +86,12 @@ def test_only_reads_are_sent(ask: Asker) -> None:
 
 def test_a_tenant_that_differs_wherever_it_can_is_asked_no_more_than_15_times(ask: Asker) -> None:
     """Every way round is asked for, too."""
-    knobs = Knobs(
-        refuse_batch=400,
+    knobs = TenantOptions(
+        batch_error_status=400,
         refuse_get_all_sites=True,
-        demand_role_filter=True,
+        requires_role_filter=True,
     )
-    tenant = Tenant(seed=41, users=2500, groups=30, knobs=knobs)
+    tenant = Tenant(seed=41, users=2500, groups=30, options=knobs)
     refusal = answer({"error": {"code": "UnsupportedTenant", "message": "no"}}, 400)
 
     def odd(request: Request) -> Response | None:
@@ -105,9 +107,9 @@ def test_a_tenant_that_differs_wherever_it_can_is_asked_no_more_than_15_times(as
         )
 
     ask.nango.before_graph = odd
-    assert ask(tenant).outcome is Outcome.YES
-    assert ask.client.calls == len(ask.nango.log) == LIMIT
-    assert ask.answers.stop is None
+    assert ask(tenant).outcome is ProbeOutcome.YES
+    assert ask.client.calls == len(ask.nango.log) == MAX_CALLS
+    assert ask.answers.stop_reason is None
     assert ask.failing() - ALWAYS == {
         "$batch is accepted",
         "groups/delta brings groups",
@@ -149,8 +151,8 @@ def answer(body: object, status: int = 200, **headers: str) -> Response:
 def test_a_missing_permission_is_named(
     ask: Asker, resource: str, permission: str, name: str
 ) -> None:
-    ask(Tenant(seed=41, users=5, groups=2, knobs=Knobs(refused={resource})))
-    assert ask.outcome is Outcome.NO
+    ask(Tenant(seed=41, users=5, groups=2, options=TenantOptions(refused_resources={resource})))
+    assert ask.outcome is ProbeOutcome.NO
     assert ask.verdict(name) is Verdict.FAILS
     assert permission in ask.finding(name).does
     assert permission in ask.finding("no permission is missing").does
@@ -163,7 +165,7 @@ def test_a_tenant_without_delta_for_users_can_be_mirrored(ask: Asker) -> None:
     refusal = answer({"error": {"code": "UnsupportedTenant", "message": "no"}}, 400)
     ask.nango.before_graph = lambda asked: refusal if asked.path.endswith("users/delta") else None
     ask(Tenant(seed=41, users=5, groups=2))
-    assert ask.outcome is Outcome.YES
+    assert ask.outcome is ProbeOutcome.YES
     assert "whole list" in ask.finding("users/delta starts from now").does
     assert ask.finding("users/delta starts from now").seen == "status 400 UnsupportedTenant"
 
@@ -173,7 +175,7 @@ def test_a_tenant_without_delta_for_groups_can_be_mirrored(ask: Asker) -> None:
     ask.nango.before_graph = lambda asked: refusal if asked.path.endswith("groups/delta") else None
     tenant = Tenant(seed=41, users=25, groups=2)
     ask(tenant)
-    assert ask.outcome is Outcome.YES
+    assert ask.outcome is ProbeOutcome.YES
     assert ask.verdict("groups/delta brings groups") is Verdict.FAILS
     assert ask.finding("groups are listed").seen == "2 groups"
     number = len(tenant.members_of(tenant.groups.id_at(0)))
@@ -182,31 +184,31 @@ def test_a_tenant_without_delta_for_groups_can_be_mirrored(ask: Asker) -> None:
 
 def test_another_tenant_is_asked_for_nothing_more(ask: Asker) -> None:
     ask(Tenant(seed=41, users=5), "0f3c1b5e-91c4-4a6f-9a51-7f0d1f4b2c33")
-    assert ask.outcome is Outcome.NO
-    assert ask.told == [Asked.ORGANIZATION]
-    assert ask.answers.stop is Stop.OTHER_TENANT
+    assert ask.outcome is ProbeOutcome.NO
+    assert ask.told == [ProbeCall.ORGANIZATION]
+    assert ask.answers.stop_reason is StopReason.OTHER_TENANT
 
 
 @pytest.mark.parametrize(
     ("response", "stop"),
     [
-        (answer({}, 429, retry_after="9"), Stop.THROTTLED),
-        (answer({}, 429), Stop.THROTTLED),
-        (answer({}, 503, retry_after="120"), Stop.THROTTLED),
-        (answer({}, 503), Stop.SILENT),
-        (answer({}, 401), Stop.BROKEN),
+        (answer({}, 429, retry_after="9"), StopReason.THROTTLED),
+        (answer({}, 429), StopReason.THROTTLED),
+        (answer({}, 503, retry_after="120"), StopReason.THROTTLED),
+        (answer({}, 503), StopReason.SILENT),
+        (answer({}, 401), StopReason.BROKEN),
     ],
 )
 def test_it_stops_asking_where_graph_wants_it_to(
-    ask: Asker, response: Response, stop: Stop
+    ask: Asker, response: Response, stop: StopReason
 ) -> None:
-    calm = {Asked.ORGANIZATION, Asked.BATCH, Asked.USERS, Asked.USERS_NEXT}
+    calm = {ProbeCall.ORGANIZATION, ProbeCall.BATCH, ProbeCall.USERS, ProbeCall.USERS_NEXT}
     ask.nango.before_graph = lambda asked: response if "delta" in asked.path else None
     ask(Tenant(seed=41, users=1200, groups=2))
-    assert ask.answers.stop is stop
-    assert ask.outcome is (Outcome.NO if stop is Stop.BROKEN else Outcome.UNKNOWN)
+    assert ask.answers.stop_reason is stop
+    assert ask.outcome is (ProbeOutcome.NO if stop is StopReason.BROKEN else ProbeOutcome.UNKNOWN)
     asked_after = [asked for asked in ask.told if asked not in calm]
-    assert len(asked_after) == (2 if stop is Stop.SILENT else 1)
+    assert len(asked_after) == (2 if stop is StopReason.SILENT else 1)
     assert ask.client.calls == len(ask.told), "nothing is sent twice"
 
 
@@ -214,8 +216,8 @@ def test_a_throttled_item_of_a_batch_ends_it(ask: Asker) -> None:
     response = answer({}, 429, retry_after="9")
     ask.nango.before_graph = lambda asked: response if asked.item == "1" else None
     ask(Tenant(seed=41, users=5))
-    assert ask.told == [Asked.ORGANIZATION, Asked.BATCH]
-    assert ask.answers.stop is Stop.THROTTLED
+    assert ask.told == [ProbeCall.ORGANIZATION, ProbeCall.BATCH]
+    assert ask.answers.stop_reason is StopReason.THROTTLED
 
 
 def test_a_link_to_another_host_is_not_followed(ask: Asker) -> None:
@@ -224,8 +226,8 @@ def test_a_link_to_another_host_is_not_followed(ask: Asker) -> None:
         answer(page) if asked.path.endswith("v1.0/users") and not asked.item else None
     )
     ask(Tenant(seed=41, users=5, groups=2))
-    assert Asked.USERS_NEXT not in ask.told
-    assert ask.outcome is Outcome.NO
+    assert ProbeCall.USERS_NEXT not in ask.told
+    assert ask.outcome is ProbeOutcome.NO
     assert ask.verdict("links lead to Graph's v1.0") is Verdict.FAILS
     assert ask.verdict("the next page of a list comes") is Verdict.FAILS
 
@@ -237,14 +239,14 @@ def test_malformed_objects_are_counted(ask: Asker) -> None:
     )
     ask(Tenant(seed=41, users=5, groups=2))
     assert ", 1 malformed" in ask.finding("every object can be understood").seen
-    assert ask.outcome is Outcome.YES
+    assert ask.outcome is ProbeOutcome.YES
 
 
 def test_headers_that_this_nango_drops_are_noticed(ask: Asker) -> None:
-    ask.nango.buffered = True
+    ask.nango.buffers_responses = True
     ask(Tenant(seed=41, users=5, groups=2))
     assert ask.verdict("Graph's headers come through on a success") is Verdict.FAILS
-    assert ask.outcome is Outcome.YES
+    assert ask.outcome is ProbeOutcome.YES
 
 
 def nango_says(status: int, body: object) -> Callable[[Request], Response]:
@@ -256,14 +258,14 @@ def nango_says(status: int, body: object) -> Callable[[Request], Response]:
 @pytest.mark.parametrize(
     ("status", "body", "result"),
     [
-        (401, {"error": {"code": "unknown_account", "message": "m"}}, Outcome.SETTINGS),
-        (402, {"error": {"code": "plan_limit", "message": "m"}}, Outcome.SETTINGS),
-        (400, {"error": {"code": "server_error", "message": "credentials"}}, Outcome.NO),
-        (429, {"error": {"code": "too_many_request"}}, Outcome.UNKNOWN),
+        (401, {"error": {"code": "unknown_account", "message": "m"}}, ProbeOutcome.SETTINGS),
+        (402, {"error": {"code": "plan_limit", "message": "m"}}, ProbeOutcome.SETTINGS),
+        (400, {"error": {"code": "server_error", "message": "credentials"}}, ProbeOutcome.NO),
+        (429, {"error": {"code": "too_many_request"}}, ProbeOutcome.UNKNOWN),
     ],
 )
 def test_nangos_own_failures_end_it_at_once(
-    ask: Asker, status: int, body: object, result: Outcome
+    ask: Asker, status: int, body: object, result: ProbeOutcome
 ) -> None:
     ask.nango.before_response = nango_says(status, body)
     ask(Tenant(seed=41, users=5))
@@ -279,8 +281,8 @@ LINKS = "links are refused to another tenant"
 
 def crossed(ask: Asker, other: Tenant) -> Finding:
     ask.nango.add_connection("another", other)
-    cross(ask.client, Address("another", "entra"), ask.answers, lambda *_: None)
-    return next(found for found in judged(ask.answers) if found.name == LINKS)
+    send_across_tenants(ask.client, ConnectionRef("another", "entra"), ask.answers, lambda *_: None)
+    return next(found for found in run_checks(ask.answers) if found.name == LINKS)
 
 
 def test_links_that_graph_refuses_to_another_tenant_may_go_alone(ask: Asker) -> None:
@@ -289,7 +291,7 @@ def test_links_that_graph_refuses_to_another_tenant_may_go_alone(ask: Asker) -> 
     found = crossed(ask, Tenant(seed=42, users=5))
     assert found.verdict is Verdict.HOLDS
     assert found.seen == "4 links sent for another tenant: 400, 400, 400, 400"
-    assert ask.client.calls - before == CROSSED_LIMIT
+    assert ask.client.calls - before == MAX_CROSS_TENANT_CALLS
 
 
 def test_a_link_that_another_tenant_answers_is_told(ask: Asker) -> None:
@@ -306,7 +308,7 @@ def test_a_link_that_another_tenant_answers_is_told(ask: Asker) -> None:
 def test_a_connection_of_the_same_tenant_proves_nothing_about_links(ask: Asker) -> None:
     tenant = Tenant(seed=41, users=1100, groups=230)
     found = crossed(ask(tenant), tenant)
-    assert (found.verdict, ask.answers.crossed) == (Verdict.UNKNOWN, [])
+    assert (found.verdict, ask.answers.cross_tenant_statuses) == (Verdict.UNKNOWN, [])
 
 
 def test_links_that_are_throttled_are_neither_refused_nor_answered(ask: Asker) -> None:

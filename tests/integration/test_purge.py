@@ -8,14 +8,14 @@ from sqlalchemy import text
 
 from models.resources import RESOURCES
 from tests.conftest import Mirror
-from tests.support.leases import take
-from tests.support.mirror import assert_exact, last_seq, scalar
-from worker.core.errors import Later
+from tests.support.leases import take_lease
+from tests.support.mirror import assert_exact, fetch_scalar, read_last_seq
+from worker.core.errors import RetryLater
 from worker.store.deletions import delete_objects
-from worker.store.edges import delete_edges, pair_of
-from worker.store.engine import Database, along_the_key
-from worker.store.lease import writing
-from worker.store.purge import purge_deleted, search
+from worker.store.edges import delete_edges, parse_edge_key
+from worker.store.engine import Database, force_index_scans
+from worker.store.lease import open_write_transaction
+from worker.store.purge import purge_deleted, render_purge_query
 
 DAYS = 400
 KEY = {"users": "id::text", "group_members": "group_id || '/' || member_id"}
@@ -23,8 +23,8 @@ TABLES = tuple(RESOURCES)
 
 
 def execute(database: Database, statement: str) -> None:
-    with database.begin() as connection:
-        connection.execute(text(statement))
+    with database.open_transaction() as db:
+        db.execute(text(statement))
 
 
 def bury(database: Database, table: str, connection_id: int = 1) -> None:
@@ -52,7 +52,7 @@ def copy_to(database: Database, table: str, connection_id: int) -> None:
 
 def rows(database: Database, table: str, connection_id: int = 1) -> int:
     statement = f"select count(*) from directory.{table} where connection_id = :id"
-    return int(scalar(database, statement, id=connection_id))
+    return int(fetch_scalar(database, statement, id=connection_id))
 
 
 @contextmanager
@@ -80,9 +80,9 @@ def test_rows_of_a_connection_that_is_being_written_are_not_purged(
     copy_to(mirror.database, table, 2)
     there = rows(mirror.database, table)
     assert there
-    lease = take(mirror.database, 1, 600)
+    lease = take_lease(mirror.database, 1, 600)
     other = Database(mirror.database.url.render_as_string(hide_password=False))
-    with writing(other, lease):
+    with open_write_transaction(other, lease):
         assert purge_deleted(mirror.database, DAYS) == there, "those of the other connection"
         assert (rows(mirror.database, table), rows(mirror.database, table, 2)) == (there, 0)
     other.close()
@@ -92,11 +92,11 @@ def test_rows_of_a_connection_that_is_being_written_are_not_purged(
 
 def test_a_purge_fences_no_slice(mirror: Mirror) -> None:
     bury(mirror.database, "users")
-    lease = take(mirror.database, 1, 600)
+    lease = take_lease(mirror.database, 1, 600)
     assert purge_deleted(mirror.database, DAYS) == 60
-    with writing(mirror.database, lease) as tx:
+    with open_write_transaction(mirror.database, lease) as tx:
         assert tx.connection_id == 1
-    assert scalar(mirror.database, "select token from sync.leases") == lease.token
+    assert fetch_scalar(mirror.database, "select token from sync.leases") == lease.token
 
 
 def test_only_what_is_past_its_keep_is_purged(mirror: Mirror) -> None:
@@ -121,9 +121,9 @@ def test_more_than_a_batch_is_purged_past_a_connection_that_is_being_written(
         " select c, gen_random_uuid(), gen_random_uuid(), 'user', 'epoch', 'epoch', 'epoch',"
         " 'not_seen' from generate_series(1, 2) c, generate_series(1, 6000)",
     )
-    lease = take(mirror.database, 1, 600)
+    lease = take_lease(mirror.database, 1, 600)
     other = Database(mirror.database.url.render_as_string(hide_password=False))
-    with writing(other, lease):
+    with open_write_transaction(other, lease):
         assert purge_deleted(mirror.database, DAYS) == 6000
     other.close()
     assert purge_deleted(mirror.database, DAYS) == 6000
@@ -131,12 +131,12 @@ def test_more_than_a_batch_is_purged_past_a_connection_that_is_being_written(
 
 def plan(database: Database, table: str, *, hinted: bool) -> str:
     """How Postgres finds the rows to purge."""
-    with database.begin() as connection:
+    with database.open_transaction() as db:
         if hinted:
-            along_the_key(connection)
-        statement = text(f"explain {search(table)}")
+            force_index_scans(db)
+        statement = text(f"explain {render_purge_query(table)}")
         values = {"days": DAYS, "but": [], "batch": 5000}
-        return "\n".join(connection.execute(statement, values).scalars())
+        return "\n".join(db.execute(statement, values).scalars())
 
 
 def test_the_purge_finds_old_rows_by_an_index_in_every_table(mirror: Mirror) -> None:
@@ -171,13 +171,13 @@ def test_a_row_that_vanishes_under_a_write_leaves_no_event(mirror: Mirror, resto
         mirror.tenant.restore_user(user)
     else:
         mirror.tenant.update_user(user, displayName="Another Name")
-    before = last_seq(mirror.database)
+    before = read_last_seq(mirror.database)
     with vanishing(mirror.database, "users"):
         mirror.sync()
-        assert last_seq(mirror.database) == before
+        assert read_last_seq(mirror.database) == before
     execute(mirror.database, "update sync.streams set due_at = null")
     mirror.sync()
-    assert last_seq(mirror.database) > before
+    assert read_last_seq(mirror.database) > before
     assert_exact(mirror.database, mirror.tenant)
 
 
@@ -185,28 +185,30 @@ def test_a_row_that_vanishes_under_a_write_leaves_no_event(mirror: Mirror, resto
 def test_a_row_that_vanishes_under_a_deletion_loses_the_transaction(
     mirror: Mirror, table: str
 ) -> None:
-    key = str(scalar(mirror.database, f"select {KEY[table]} from directory.{table} limit 1"))
-    before = last_seq(mirror.database)
-    lease = take(mirror.database, 1, 600)
+    key = str(fetch_scalar(mirror.database, f"select {KEY[table]} from directory.{table} limit 1"))
+    before = read_last_seq(mirror.database)
+    lease = take_lease(mirror.database, 1, 600)
     with (
         vanishing(mirror.database, table),
-        pytest.raises(Later, match="nothing was written"),
-        writing(mirror.database, lease) as tx,
+        pytest.raises(RetryLater, match="nothing was written"),
+        open_write_transaction(mirror.database, lease) as tx,
     ):
         delete_objects(tx, RESOURCES[table], {key: "not_seen"})
-    assert last_seq(mirror.database) == before
-    with writing(mirror.database, lease) as tx:
+    assert read_last_seq(mirror.database) == before
+    with open_write_transaction(mirror.database, lease) as tx:
         changes = delete_objects(tx, RESOURCES[table], {key: "not_seen"})
     assert sum(len(some) for _, some in changes) >= 1
 
 
 def test_a_tombstone_that_has_its_reason_already_is_no_missing_row(mirror: Mirror) -> None:
     user = mirror.tenant.users.id_at(7)
-    lease = take(mirror.database, 1, 600)
-    pair = scalar(mirror.database, f"select {KEY['group_members']} from directory.group_members")
+    lease = take_lease(mirror.database, 1, 600)
+    pair = fetch_scalar(
+        mirror.database, f"select {KEY['group_members']} from directory.group_members"
+    )
     for reason in ("not_seen", "not_seen", "soft_deleted"):
-        with writing(mirror.database, lease) as tx:
+        with open_write_transaction(mirror.database, lease) as tx:
             delete_objects(tx, RESOURCES["users"], {user: reason})
-            delete_edges(tx, {pair_of(pair): reason})
+            delete_edges(tx, {parse_edge_key(pair): reason})
         stored = "select deleted_reason from directory.users where id = :id"
-        assert scalar(mirror.database, stored, id=user) == reason
+        assert fetch_scalar(mirror.database, stored, id=user) == reason

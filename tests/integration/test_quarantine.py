@@ -9,10 +9,10 @@ import pytest
 
 from models.run import RunState, RunTrigger
 from sandbox.tenant import Request, Response, Tenant
-from sandbox.tenant.graph.service import Graph
+from sandbox.tenant.graph.service import GraphService
 from tests.conftest import MakeMirror, Mirror
-from tests.support.mirror import assert_exact, events, last_seq, scalar
-from worker.store.quarantine import BOUND
+from tests.support.mirror import assert_exact, fetch_scalar, read_events, read_last_seq
+from worker.store.quarantine import MAX_QUARANTINED
 from worker.sync.run import run_slice
 
 DELTA, HIDDEN = "groups/delta", "HiddenMembership"
@@ -32,7 +32,7 @@ class Spoilt:
     def __call__(self, request: Request) -> Response | None:
         if not request.path.endswith(self.paths):
             return None
-        response = Graph().answer(self.mirror.tenant, request)
+        response = GraphService().handle(self.mirror.tenant, request)
         document = json.loads(response.body)
         for group, entries in self._entries(request.path, document):
             for index, entry in enumerate(entries):
@@ -58,7 +58,7 @@ def misname(mirror: Mirror, bad: str, *paths: str) -> None:
     def misnamed(request: Request) -> Response | None:
         if not request.path.endswith(paths):
             return None
-        response = Graph().answer(mirror.tenant, request)
+        response = GraphService().handle(mirror.tenant, request)
         document = json.loads(response.body)
         for row in document.get("value", [document]):
             if row["id"] == bad:
@@ -70,36 +70,38 @@ def misname(mirror: Mirror, bad: str, *paths: str) -> None:
 
 def tick(mirror: Mirror) -> RunState:
     """A run by the clock, with everything due: it waits until quarantined objects are due."""
-    with mirror.database.begin() as connection:
-        connection.exec_driver_sql("update sync.streams set due_at = null")
-    return run_slice(mirror.kit, 1, trigger=RunTrigger.SCHEDULED).state
+    with mirror.database.open_transaction() as db:
+        db.exec_driver_sql("update sync.streams set due_at = null")
+    return run_slice(mirror.runtime, 1, trigger=RunTrigger.SCHEDULED).state
 
 
 def an_hour_passes(mirror: Mirror) -> None:
-    with mirror.database.begin() as connection:
-        connection.exec_driver_sql("update sync.quarantine set retry_at = now()")
+    with mirror.database.open_transaction() as db:
+        db.exec_driver_sql("update sync.quarantine set retry_at = now()")
 
 
 def quarantined(mirror: Mirror) -> list[str]:
-    found = scalar(mirror.database, "select array_agg(key order by key) from sync.quarantine")
+    found = fetch_scalar(mirror.database, "select array_agg(key order by key) from sync.quarantine")
     return found or []
 
 
 def pause(mirror: Mirror) -> float:
     """Hours until the one quarantined object is read again."""
     wait = "select extract(epoch from retry_at - now()) / 3600 from sync.quarantine"
-    return round(float(scalar(mirror.database, wait)), 1)
+    return round(float(fetch_scalar(mirror.database, wait)), 1)
 
 
 def live(mirror: Mirror, group: str) -> set[str]:
     found = "select array_agg(member_id) from directory.group_members"
     where = "where group_id = :group and deleted_at is null"
-    return {str(one) for one in scalar(mirror.database, f"{found} {where}", group=group) or []}
+    return {
+        str(one) for one in fetch_scalar(mirror.database, f"{found} {where}", group=group) or []
+    }
 
 
 def a_group(tenant: Tenant, least: int = 3) -> str:
     """A group that hides nothing, with some members."""
-    groups = (row for row in tenant.live("groups") if row.get("visibility") != HIDDEN)
+    groups = (row for row in tenant.iterate_live("groups") if row.get("visibility") != HIDDEN)
     return str(next(row["id"] for row in groups if len(tenant.members_of(row["id"])) >= least))
 
 
@@ -121,9 +123,9 @@ def strangers(tenant: Tenant, group: str, number: int) -> list[str]:
 # ---- delta
 
 
-def test_a_first_load_with_a_malformed_member_ends_exact(mirror_of: MakeMirror) -> None:
+def test_a_first_load_with_a_malformed_member_ends_exact(make_mirror: MakeMirror) -> None:
     tenant = Tenant(seed=61, users=60, groups=8, sites=2)
-    mirror = mirror_of(tenant)
+    mirror = make_mirror(tenant)
     group = a_group(tenant)
     spoilt = Spoilt(mirror, {group: tenant.members_of(group)[0].id})
     assert tick(mirror) is RunState.PARTIAL
@@ -142,7 +144,7 @@ def test_members_who_came_and_went_on_a_malformed_page_are_found(mirror: Mirror)
     group = a_group(tenant)
     before = [member.id for member in tenant.members_of(group)]
     came = strangers(tenant, group, 3)
-    mark = last_seq(mirror.database)
+    mark = read_last_seq(mirror.database)
     for user in came:
         tenant.add_member(group, user)
     for user in before[:2]:
@@ -153,11 +155,11 @@ def test_members_who_came_and_went_on_a_malformed_page_are_found(mirror: Mirror)
     an_hour_passes(mirror)
     assert tick(mirror) is RunState.SUCCEEDED
     assert_exact(mirror.database, tenant)
-    told = {(e["object_id"], e["change"]) for e in events(mirror.database, after=mark)}
+    told = {(e["object_id"], e["change"]) for e in read_events(mirror.database, after=mark)}
     created = {(f"{group}/{user}", "created") for user in came}
     assert told == created | {(f"{group}/{user}", "deleted") for user in before[:2]}
     why = "select distinct deleted_reason from directory.group_members where deleted_at is not null"
-    assert scalar(mirror.database, why) == "not_seen"
+    assert fetch_scalar(mirror.database, why) == "not_seen"
 
 
 def test_a_sync_by_hand_reads_the_members_at_once(mirror: Mirror) -> None:
@@ -186,22 +188,22 @@ def test_a_later_page_does_not_release_a_group(mirror: Mirror) -> None:
 
 @pytest.mark.parametrize("again", [False, True])
 def test_a_group_on_several_pages_is_not_released_by_the_next(
-    mirror_of: MakeMirror, again: bool
+    make_mirror: MakeMirror, again: bool
 ) -> None:
     """One slice of its members is malformed, the others are not: first load and weekly walk."""
     tenant = Tenant(seed=62, users=120, groups=4, sites=2, big_groups=1, big_group_members=60)
-    tenant.knobs.member_slice, tenant.knobs.delta_page = 10, 1
-    tenant.knobs.member_page = 7
-    mirror = mirror_of(tenant)
+    tenant.options.members_per_entry, tenant.options.delta_page_size = 10, 1
+    tenant.options.member_page_size = 7
+    mirror = make_mirror(tenant)
     group = a_group(tenant, least=50)
     if again:
         mirror.sync()
     members = [member.id for member in tenant.members_of(group)]
-    mark = last_seq(mirror.database)
+    mark = read_last_seq(mirror.database)
     Spoilt(mirror, {group: members[12]})
     assert mirror.sync(full=True).state is RunState.SUCCEEDED
     if again:
-        assert events(mirror.database, after=mark) == []
+        assert read_events(mirror.database, after=mark) == []
     assert_exact(mirror.database, tenant)
 
 
@@ -221,7 +223,7 @@ def test_a_members_list_that_is_malformed_itself_keeps_the_group_apart(mirror: M
         waits.append(pause(mirror))
     assert waits == [1, 2, 4, 8]
     assert quarantined(mirror) == [group]
-    reason = scalar(mirror.database, "select reason from sync.quarantine")
+    reason = fetch_scalar(mirror.database, "select reason from sync.quarantine")
     assert reason.startswith("a member: ")
     assert "4000002" not in reason
     assert {came[1], left} <= live(mirror, group), "what is understood comes, nothing goes"
@@ -264,7 +266,7 @@ def test_a_members_list_that_is_none_keeps_the_group_apart(
     mirror.nango.before_graph = lambda asked: answer if "/members" in asked.path else spoilt(asked)
     assert mirror.sync().state is RunState.PARTIAL
     assert quarantined(mirror) == [group]
-    assert reason in scalar(mirror.database, "select reason from sync.quarantine")
+    assert reason in fetch_scalar(mirror.database, "select reason from sync.quarantine")
     assert live(mirror, group) == before
     mirror.nango.before_graph = None
     assert mirror.sync().state is RunState.SUCCEEDED
@@ -287,11 +289,11 @@ def test_members_that_cannot_be_read_now_are_read_by_the_next_run(mirror: Mirror
     assert_exact(mirror.database, tenant)
 
 
-def test_a_group_is_not_read_while_its_walk_is_under_way(mirror_of: MakeMirror) -> None:
+def test_a_group_is_not_read_while_its_walk_is_under_way(make_mirror: MakeMirror) -> None:
     """What it brought would look as if the walk had missed it."""
     tenant = Tenant(seed=69, users=60, groups=8, sites=2)
-    tenant.knobs.delta_page, tenant.knobs.refuse_batch = 4, 404
-    mirror = mirror_of(tenant)
+    tenant.options.delta_page_size, tenant.options.batch_error_status = 4, 404
+    mirror = make_mirror(tenant)
     mirror.sync()
     first = [tenant.groups.id_at(index) for index in range(4)]
     group = next(one for one in first if tenant.members_of(one))
@@ -303,10 +305,10 @@ def test_a_group_is_not_read_while_its_walk_is_under_way(mirror_of: MakeMirror) 
     assert mirror.sync("groups", full=True).state is RunState.PARTIAL
     assert quarantined(mirror) == [group]
     assert mirror.nango.calls.graph["groups/{id}/members"] == 0
-    mark = last_seq(mirror.database)
+    mark = read_last_seq(mirror.database)
     mirror.nango.before_graph = None
     assert mirror.sync().state is RunState.SUCCEEDED
-    assert events(mirror.database, after=mark) == []
+    assert read_events(mirror.database, after=mark) == []
     assert_exact(mirror.database, tenant)
 
 
@@ -317,10 +319,10 @@ def test_one_list_that_is_short_by_mistake_ends_no_membership(mirror: Mirror) ->
     mirror.nango.before_graph = lambda asked: (
         lies.pop() if lies and "/members" in asked.path else spoilt(asked)
     )
-    mark = last_seq(mirror.database)
+    mark = read_last_seq(mirror.database)
     assert mirror.sync().state is RunState.SUCCEEDED
     assert lies == []
-    told = [(e["object_id"], e["change"]) for e in events(mirror.database, after=mark)]
+    told = [(e["object_id"], e["change"]) for e in read_events(mirror.database, after=mark)]
     assert told == [(f"{group}/{came}", "created")]
     assert_exact(mirror.database, tenant)
 
@@ -338,10 +340,10 @@ def test_a_group_that_is_gone_when_it_is_read_again_is_released(mirror: Mirror) 
 
 
 def test_a_group_that_is_malformed_itself_brings_its_members_when_it_is_mended(
-    mirror_of: MakeMirror,
+    make_mirror: MakeMirror,
 ) -> None:
     tenant = Tenant(seed=63, users=60, groups=8, sites=2)
-    mirror = mirror_of(tenant)
+    mirror = make_mirror(tenant)
     group = a_group(tenant)
 
     misname(mirror, group, DELTA, f"groups/{group}")
@@ -352,9 +354,9 @@ def test_a_group_that_is_malformed_itself_brings_its_members_when_it_is_mended(
     assert_exact(mirror.database, tenant)
 
 
-def test_a_large_group_is_read_page_by_page(mirror_of: MakeMirror) -> None:
+def test_a_large_group_is_read_page_by_page(make_mirror: MakeMirror) -> None:
     tenant = Tenant(seed=67, users=3500, groups=3, sites=2, big_groups=1, big_group_members=3000)
-    mirror = mirror_of(tenant)
+    mirror = make_mirror(tenant)
     group = a_group(tenant, least=2000)
     members = [member.id for member in tenant.members_of(group)]
     Spoilt(mirror, {group: members[700]})
@@ -366,9 +368,9 @@ def test_a_large_group_is_read_page_by_page(mirror_of: MakeMirror) -> None:
 # ---- what is not believable
 
 
-def test_a_group_that_lost_implausibly_many_is_held(mirror_of: MakeMirror) -> None:
+def test_a_group_that_lost_implausibly_many_is_held(make_mirror: MakeMirror) -> None:
     tenant = Tenant(seed=65, users=400, groups=3, sites=2, big_groups=1, big_group_members=300)
-    mirror = mirror_of(tenant)
+    mirror = make_mirror(tenant)
     mirror.sync()
     group = a_group(tenant, least=200)
     members = [member.id for member in tenant.members_of(group)]
@@ -393,14 +395,14 @@ def test_a_hidden_group_that_shows_no_member_any_more_is_held(mirror: Mirror, hi
     tenant.add_member(group, members[3])
     Spoilt(mirror, {group: members[3]})
     assert tick(mirror) is RunState.PARTIAL
-    tenant.knobs.hide_hidden_members = hidden
+    tenant.options.hide_hidden_members = hidden
     report = mirror.sync()
     assert report.state is (RunState.HELD if hidden else RunState.SUCCEEDED)
     assert live(mirror, group) == set(members[:3] if hidden else members)
     assert quarantined(mirror) == []
     if hidden:
         assert "Member.Read.Hidden" in report.resources["groups"]["problem"]
-        tenant.knobs.hide_hidden_members = False
+        tenant.options.hide_hidden_members = False
         assert mirror.sync("groups", full=True).state is RunState.SUCCEEDED
     assert_exact(mirror.database, tenant)
 
@@ -410,12 +412,12 @@ def test_a_hidden_group_that_shows_no_member_any_more_is_held(mirror: Mirror, hi
 
 def without_delta(mirror_of: MakeMirror) -> tuple[Mirror, Tenant, str]:
     tenant = Tenant(seed=66, users=60, groups=30, sites=2)
-    tenant.knobs.no_delta = True
+    tenant.options.no_delta = True
     return mirror_of(tenant), tenant, a_group(tenant)
 
 
-def test_a_first_listing_with_a_malformed_member_ends_exact(mirror_of: MakeMirror) -> None:
-    mirror, tenant, group = without_delta(mirror_of)
+def test_a_first_listing_with_a_malformed_member_ends_exact(make_mirror: MakeMirror) -> None:
+    mirror, tenant, group = without_delta(make_mirror)
     bad = tenant.members_of(group)[0].id
     Spoilt(mirror, {group: bad}, f"{group}/members")
     assert tick(mirror) is RunState.PARTIAL
@@ -429,8 +431,8 @@ def test_a_first_listing_with_a_malformed_member_ends_exact(mirror_of: MakeMirro
     assert_exact(mirror.database, tenant)
 
 
-def test_members_who_went_on_a_malformed_listing_are_found(mirror_of: MakeMirror) -> None:
-    mirror, tenant, group = without_delta(mirror_of)
+def test_members_who_went_on_a_malformed_listing_are_found(make_mirror: MakeMirror) -> None:
+    mirror, tenant, group = without_delta(make_mirror)
     mirror.sync()
     left, bad = (member.id for member in tenant.members_of(group)[:2])
     came = strangers(tenant, group, 1)[0]
@@ -445,17 +447,17 @@ def test_members_who_went_on_a_malformed_listing_are_found(mirror_of: MakeMirror
     assert mirror.sync().state is RunState.SUCCEEDED
 
 
-def test_a_listing_that_was_malformed_for_a_moment_is_read_again(mirror_of: MakeMirror) -> None:
-    mirror, tenant, group = without_delta(mirror_of)
+def test_a_listing_that_was_malformed_for_a_moment_is_read_again(make_mirror: MakeMirror) -> None:
+    mirror, tenant, group = without_delta(make_mirror)
     mirror.sync()
     left, bad = (member.id for member in tenant.members_of(group)[:2])
     tenant.remove_member(group, left)
     spoilt = Spoilt(mirror, {group: bad}, f"{group}/members")
     mirror.nango.before_graph = lambda asked: None if spoilt.spoilt else spoilt(asked)
-    mark = last_seq(mirror.database)
+    mark = read_last_seq(mirror.database)
     assert mirror.sync().state is RunState.SUCCEEDED
     assert spoilt.spoilt == 1
-    told = [(e["object_id"], e["change"]) for e in events(mirror.database, after=mark)]
+    told = [(e["object_id"], e["change"]) for e in read_events(mirror.database, after=mark)]
     assert told == [(f"{group}/{left}", "deleted")]
     assert_exact(mirror.database, tenant)
 
@@ -465,13 +467,13 @@ def test_a_listing_that_was_malformed_for_a_moment_is_read_again(mirror_of: Make
 
 @pytest.mark.parametrize("no_delta", [False, True])
 def test_what_one_group_lost_is_applied_where_the_next_cannot_be_read(
-    mirror_of: MakeMirror, no_delta: bool
+    make_mirror: MakeMirror, no_delta: bool
 ) -> None:
     tenant = Tenant(seed=68, users=60, groups=12, sites=2)
-    tenant.knobs.no_delta = no_delta
-    mirror = mirror_of(tenant)
+    tenant.options.no_delta = no_delta
+    mirror = make_mirror(tenant)
     mirror.sync()
-    groups = [row["id"] for row in tenant.live("groups") if row.get("visibility") != HIDDEN]
+    groups = [row["id"] for row in tenant.iterate_live("groups") if row.get("visibility") != HIDDEN]
     groups = [group for group in groups if len(tenant.members_of(group)) > 1][:2]
     left = {group: tenant.members_of(group)[0].id for group in groups}
     for group, user in left.items():
@@ -491,7 +493,7 @@ def test_what_one_group_lost_is_applied_where_the_next_cannot_be_read(
     assert mirror.sync().state is RunState.PARTIAL
     assert spoilt.spoilt == 2
     assert len(quarantined(mirror)) == 1
-    assert scalar(mirror.database, "select count(*) from sync.removals") == 0
+    assert fetch_scalar(mirror.database, "select count(*) from sync.removals") == 0
     assert sum(left[group] in live(mirror, group) for group in groups) == 1
     mirror.nango.before_graph = None
     assert mirror.sync().state is RunState.SUCCEEDED
@@ -501,18 +503,18 @@ def test_what_one_group_lost_is_applied_where_the_next_cannot_be_read(
 def test_more_than_can_be_remembered_is_not_forgotten(mirror: Mirror) -> None:
     """Only a full walk tells what became of it; until then no run succeeds."""
     bad = mirror.tenant.users.id_at(3)
-    with mirror.database.begin() as connection:
+    with mirror.database.open_transaction() as connection:
         connection.exec_driver_sql(
             "insert into sync.quarantine (connection_id, resource, key, reason, retry_at)"
             " select 1, 'users', 'stand-in ' || n, 'x', now() + interval '1 day'"
-            f"   from generate_series(1, {BOUND}) as n"
+            f"   from generate_series(1, {MAX_QUARANTINED}) as n"
         )
 
     mirror.tenant.update_user(bad, city="Delft")
     misname(mirror, bad, "users/delta")
     assert tick(mirror) is RunState.PARTIAL
-    with mirror.database.begin() as connection:
-        connection.exec_driver_sql("delete from sync.quarantine where key like 'stand-in %%'")
+    with mirror.database.open_transaction() as db:
+        db.exec_driver_sql("delete from sync.quarantine where key like 'stand-in %%'")
     assert quarantined(mirror) == ["unreadable:more"]
     mirror.nango.before_graph = None
     assert mirror.sync().state is RunState.PARTIAL

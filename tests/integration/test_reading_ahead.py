@@ -9,17 +9,17 @@ import pytest
 
 from models.run import RunState, RunTrigger
 from sandbox.tenant import Request, Response, Tenant
-from sandbox.tenant.graph.service import Graph
+from sandbox.tenant.graph.service import GraphService
 from tests.conftest import MakeMirror, Mirror
-from tests.support.mirror import assert_exact, scalar
-from worker.sync.books import Report
+from tests.support.mirror import assert_exact, fetch_scalar
+from worker.sync.books import SyncReport
 from worker.sync.run import run_slice
 
 STALE = "https://graph.microsoft.com/v1.0/users?$skiptoken=stale"
 Change = Callable[[Response, int], Response]
 
 
-class Cut(BaseException):  # not an Exception: no code may handle the end of its process
+class SimulatedKill(BaseException):  # not an Exception: no code may handle the end of its process
     """The process dies here."""
 
 
@@ -38,19 +38,21 @@ class Listing:
         self.asked.append(request.query)
         self.at.append(time.monotonic())
         if "stale" in request.query:
-            nobody = {**next(iter(self._tenant.live("users"))), "displayName": "Nobody"}
+            nobody = {**next(iter(self._tenant.iterate_live("users"))), "displayName": "Nobody"}
             return Response(200, json.dumps({"value": [nobody]}).encode(), {"request-id": "x"})
-        return self._change(Graph().answer(self._tenant, request), len(self.asked))
+        return self._change(GraphService().handle(self._tenant, request), len(self.asked))
 
 
 @pytest.fixture
-def mirror(mirror_of: MakeMirror) -> Mirror:
-    return mirror_of(Tenant(seed=31, users=3500, groups=2))
+def mirror(make_mirror: MakeMirror) -> Mirror:
+    return make_mirror(Tenant(seed=31, users=3500, groups=2))
 
 
 def test_the_next_call_leaves_while_a_page_is_still_arriving(mirror: Mirror) -> None:
     slow = 0.4
-    listing = Listing(mirror, lambda page, at: replace(page, trickle=slow if at == 1 else 0.0))
+    listing = Listing(
+        mirror, lambda page, at: replace(page, trickle_delay=slow if at == 1 else 0.0)
+    )
     assert mirror.sync("users").state is RunState.SUCCEEDED
     assert listing.at[1] - listing.at[0] < 5 * slow, "the page itself takes 8 times that"
     assert mirror.nango.calls.graph["users"] == 4
@@ -72,7 +74,9 @@ def test_a_link_at_the_end_of_a_page_is_followed_as_well(mirror: Mirror) -> None
 
 
 def test_the_page_behind_one_that_broke_off_is_asked_for_once(mirror: Mirror) -> None:
-    listing = Listing(mirror, lambda page, at: replace(page, cut=100_000) if at == 1 else page)
+    listing = Listing(
+        mirror, lambda page, at: replace(page, cut_after=100_000) if at == 1 else page
+    )
     assert mirror.sync("users").state is RunState.SUCCEEDED
     assert len(listing.asked) == 5, "the first page twice, the others once"
     assert len(set(listing.asked)) == 4
@@ -84,7 +88,9 @@ def test_what_a_page_that_broke_off_led_to_is_dropped_unread(mirror: Mirror) -> 
         if at != 1:
             return page
         link = json.loads(page.body)["@odata.nextLink"]
-        return replace(page, body=page.body.replace(link.encode(), STALE.encode()), cut=100_000)
+        return replace(
+            page, body=page.body.replace(link.encode(), STALE.encode()), cut_after=100_000
+        )
 
     listing = Listing(mirror, mislead)
     report = mirror.sync("users")
@@ -95,9 +101,9 @@ def test_what_a_page_that_broke_off_led_to_is_dropped_unread(mirror: Mirror) -> 
 
 
 def test_a_page_that_never_comes_whole_commits_nothing_behind_it(mirror: Mirror) -> None:
-    Listing(mirror, lambda page, at: page if at == 1 else replace(page, cut=100_000))
+    Listing(mirror, lambda page, at: page if at == 1 else replace(page, cut_after=100_000))
     assert mirror.sync("users").state is RunState.PARTIAL
-    assert scalar(mirror.database, "select count(*) from directory.users") == 999
+    assert fetch_scalar(mirror.database, "select count(*) from directory.users") == 999
     mirror.nango.before_graph = None
     assert mirror.sync().state is RunState.SUCCEEDED
     assert_exact(mirror.database, mirror.tenant)
@@ -123,10 +129,10 @@ def test_a_round_is_asked_for_after_all_that_a_sweep_asks(mirror: Mirror) -> Non
 
     def die(resource: str, *_: object) -> None:
         if resource == "users":
-            raise Cut
+            raise SimulatedKill
 
-    with pytest.raises(Cut):
-        run_slice(mirror.kit, 1, trigger=RunTrigger.BACKFILL, progress=die)
+    with pytest.raises(SimulatedKill):
+        run_slice(mirror.runtime, 1, trigger=RunTrigger.BACKFILL, on_progress=die)
     tenant = mirror.tenant
     gone, other = tenant.users.id_at(3), tenant.users.id_at(5)
     tenant.delete_user(gone)
@@ -139,12 +145,12 @@ def test_a_round_is_asked_for_after_all_that_a_sweep_asks(mirror: Mirror) -> Non
     mirror.nango.before_graph = rename
     assert mirror.sync().state is RunState.SUCCEEDED
     name = "select display_name from directory.users where id = cast(:id as uuid)"
-    assert scalar(mirror.database, name, id=other) == "Renamed meanwhile"
+    assert fetch_scalar(mirror.database, name, id=other) == "Renamed meanwhile"
     assert_exact(mirror.database, tenant)
 
 
-def a_slice(mirror: Mirror) -> Report:
-    return run_slice(mirror.kit, mirror.connection_id, trigger=RunTrigger.BACKFILL, seconds=0.0)
+def a_slice(mirror: Mirror) -> SyncReport:
+    return run_slice(mirror.runtime, mirror.connection_id, trigger=RunTrigger.BACKFILL, seconds=0.0)
 
 
 def assert_exact_users(mirror: Mirror) -> None:

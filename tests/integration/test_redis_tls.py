@@ -16,11 +16,11 @@ from kombu.exceptions import OperationalError
 
 from sandbox.servers import Servers
 from tests.support.tls import Authority, Certificate, TlsProxy
-from worker.app import configuration
-from worker.core.errors import Halt, Trouble
+from worker.app import build_configuration
+from worker.core.errors import ConfigurationError, MirrorError
 from worker.core.settings import load_settings
-from worker.nango.ledger import PREFIX, SharedLedger
-from worker.relay.redis_stream import RedisStream
+from worker.nango.ledger import KEY_PREFIX, RedisStore
+from worker.relay.redis_stream import RedisStreamSender
 from worker.relay.target import Envelope
 
 Use = Callable[[str], None]
@@ -28,31 +28,31 @@ Use = Callable[[str], None]
 
 def send_a_message(url: str) -> None:
     with Celery("by TLS", set_as_current=False) as application:
-        application.config_from_object(configuration(load_settings(redis_url=url)))
+        application.config_from_object(build_configuration(load_settings(redis_url=url)))
         with application.connection_for_write() as connection:
             connection.connect()
             application.send_task("nothing", queue="manual", connection=connection)
 
 
 def keep_a_budget(url: str) -> None:
-    ledger = SharedLedger(url)
+    ledger = RedisStore(url)
     try:
-        ledger.swap("by-tls", None, b"1", 60)
+        ledger.compare_and_swap("by-tls", None, b"1", 60)
     finally:
         ledger.close()
 
 
 def deliver_an_event(url: str) -> None:
-    stream = RedisStream(url, "by-tls", 100)
+    stream = RedisStreamSender(url, "by-tls", 100)
     try:
-        stream.deliver([Envelope(b"{}", "1", 1, 1)])
+        stream.send([Envelope(b"{}", "1", 1, 1)])
     finally:
         stream.close()
 
 
 USES: dict[str, tuple[Use, str]] = {
     "broker": (send_a_message, "tenant-mirror:manual"),
-    "budgets": (keep_a_budget, f"{PREFIX}by-tls"),
+    "budgets": (keep_a_budget, f"{KEY_PREFIX}by-tls"),
     "sink": (deliver_an_event, "by-tls"),
 }
 """What uses Redis, and the key that it leaves there."""
@@ -88,14 +88,14 @@ class Ground:
         self.valkey.delete(key)
         try:
             act(url)
-        except (Trouble, OperationalError, redis.RedisError):
+        except (MirrorError, OperationalError, redis.RedisError):
             assert not self.valkey.exists(key)
             return False
         return bool(self.valkey.exists(key))
 
 
 @pytest.fixture(scope="module")
-def ground(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+def environment(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
     made = Ground(servers, tmp_path_factory.mktemp("authorities"))
     yield made
     made.valkey.flushall()
@@ -103,9 +103,9 @@ def ground(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.fixture(scope="module")
-def honest(ground: Ground) -> Iterator[TlsProxy]:
+def honest(environment: Ground) -> Iterator[TlsProxy]:
     """For the name that it is reached by, from an authority that we know."""
-    with ground.proxy(ground.known.certificate("localhost")) as proxy:
+    with environment.proxy(environment.known.issue("localhost")) as proxy:
         yield proxy
 
 
@@ -114,69 +114,71 @@ every_use = pytest.mark.parametrize("use", USES)
 
 @every_use
 def test_a_server_with_a_certificate_of_a_named_authority_is_used(
-    ground: Ground, honest: TlsProxy, use: str
+    environment: Ground, honest: TlsProxy, use: str
 ) -> None:
-    assert ground.is_served(use, ground.url(honest, options=ground.trusted))
+    assert environment.is_served(use, environment.url(honest, options=environment.trusted))
 
 
 @every_use
 @pytest.mark.parametrize("names_an_authority", [False, True])
 def test_a_server_of_an_unknown_authority_is_refused_and_gets_no_password(
-    ground: Ground, use: str, names_an_authority: bool
+    environment: Ground, use: str, names_an_authority: bool
 ) -> None:
-    options = ground.trusted if names_an_authority else {}
-    with ground.proxy(ground.unknown.certificate("localhost")) as impostor:
-        assert not ground.is_served(use, ground.url(impostor, options=options))
+    options = environment.trusted if names_an_authority else {}
+    with environment.proxy(environment.unknown.issue("localhost")) as impostor:
+        assert not environment.is_served(use, environment.url(impostor, options=options))
     assert impostor.received == b""
 
 
 @every_use
 def test_a_server_with_the_certificate_of_another_host_is_refused_and_gets_no_password(
-    ground: Ground, use: str
+    environment: Ground, use: str
 ) -> None:
-    with ground.proxy(ground.known.certificate("redis.example.com")) as impostor:
-        url = ground.url(impostor, options=ground.trusted)
-        assert not ground.is_served(use, url)
+    with environment.proxy(environment.known.issue("redis.example.com")) as impostor:
+        url = environment.url(impostor, options=environment.trusted)
+        assert not environment.is_served(use, url)
     assert impostor.received == b""
 
 
 @every_use
 def test_checks_are_only_left_out_where_the_url_asks_for_it(
-    ground: Ground, honest: TlsProxy, use: str
+    environment: Ground, honest: TlsProxy, use: str
 ) -> None:
-    assert ground.is_served(use, ground.url(honest, options={"ssl_cert_reqs": "none"}))
-    any_host = {**ground.trusted, "ssl_check_hostname": "false"}
-    assert ground.is_served(use, ground.url(honest, "127.0.0.1", any_host))
+    assert environment.is_served(use, environment.url(honest, options={"ssl_cert_reqs": "none"}))
+    any_host = {**environment.trusted, "ssl_check_hostname": "false"}
+    assert environment.is_served(use, environment.url(honest, "127.0.0.1", any_host))
 
 
 @every_use
-def test_our_own_certificate_is_shown_where_the_url_names_one(ground: Ground, use: str) -> None:
-    ours = ground.known.certificate("tenant-mirror")
-    certificate = ground.known.certificate("localhost")
-    with ground.proxy(certificate, ground.known) as proxy:
-        shown = {**ground.trusted, "ssl_certfile": ours.path, "ssl_keyfile": ours.key}
-        assert ground.is_served(use, ground.url(proxy, options=shown))
-        assert not ground.is_served(use, ground.url(proxy, options=ground.trusted))
+def test_our_own_certificate_is_shown_where_the_url_names_one(
+    environment: Ground, use: str
+) -> None:
+    ours = environment.known.issue("tenant-mirror")
+    certificate = environment.known.issue("localhost")
+    with environment.proxy(certificate, environment.known) as proxy:
+        shown = {**environment.trusted, "ssl_certfile": ours.path, "ssl_keyfile": ours.key}
+        assert environment.is_served(use, environment.url(proxy, options=shown))
+        assert not environment.is_served(use, environment.url(proxy, options=environment.trusted))
 
 
-def test_a_refused_certificate_is_explained(ground: Ground) -> None:
+def test_a_refused_certificate_is_explained(environment: Ground) -> None:
     with (
-        ground.proxy(ground.unknown.certificate("localhost")) as impostor,
-        pytest.raises(Halt, match="certificate of Redis is refused") as refused,
+        environment.proxy(environment.unknown.issue("localhost")) as impostor,
+        pytest.raises(ConfigurationError, match="certificate of Redis is refused") as refused,
     ):
-        deliver_an_event(ground.url(impostor))
+        deliver_an_event(environment.url(impostor))
     assert "self-signed" in str(refused.value) or "issuer" in str(refused.value)
-    assert ground.password not in str(refused.value)
+    assert environment.password not in str(refused.value)
 
 
 @pytest.mark.parametrize("use", [keep_a_budget, deliver_an_event])
 @pytest.mark.parametrize("option", ["ssl_ca_certs", "ssl_certfile"])
 def test_a_file_of_certificates_that_cannot_be_read_is_named(
-    ground: Ground, honest: TlsProxy, tmp_path: Path, use: Use, option: str
+    environment: Ground, honest: TlsProxy, tmp_path: Path, use: Use, option: str
 ) -> None:
     options = {option: tmp_path / "file.pem"}
-    with pytest.raises(Halt, match=str(options[option])):
-        use(ground.url(honest, options=options))
+    with pytest.raises(ConfigurationError, match=str(options[option])):
+        use(environment.url(honest, options=options))
     options[option].write_text("no certificate")
-    with pytest.raises(Halt, match=str(options[option])):
-        use(ground.url(honest, options=options))
+    with pytest.raises(ConfigurationError, match=str(options[option])):
+        use(environment.url(honest, options=options))

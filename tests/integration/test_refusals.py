@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from models.run import RunState, RunTrigger
-from sandbox.tenant import Faults, Request, Response, Tenant
+from sandbox.tenant import FaultInjector, Request, Response, Tenant
 from tests.conftest import MakeMirror, Mirror
-from tests.support.mirror import assert_exact, scalar
+from tests.support.mirror import assert_exact, fetch_scalar
 from worker.sync.run import run_slice
 
 PASSING = ["408", "409", "421", "423", "425", "449", "500", "507"]
@@ -18,7 +18,9 @@ GRAPH = {"content-type": "application/json", "request-id": "x"}
 
 
 def stream(mirror: Mirror, column: str, name: str = "users") -> Any:
-    return scalar(mirror.database, f"select {column} from sync.streams where resource = '{name}'")
+    return fetch_scalar(
+        mirror.database, f"select {column} from sync.streams where resource = '{name}'"
+    )
 
 
 def answer(status: int, code: str = "BadRequest") -> Response:
@@ -36,7 +38,7 @@ def is_round(request: Request) -> bool:
 def test_a_status_that_passes_costs_a_round_nothing(mirror: Mirror, kind: str) -> None:
     mark = stream(mirror, "first_complete_at")
     mirror.tenant.mutate(10)
-    mirror.nango.faults = Faults.script([(is_round, kind, 2)])
+    mirror.nango.faults = FaultInjector.from_rules([(is_round, kind, 2)])
     report = mirror.sync()
     mirror.nango.faults = None
     assert report.state is RunState.SUCCEEDED, report.message
@@ -49,10 +51,10 @@ def test_a_status_that_passes_costs_a_round_nothing(mirror: Mirror, kind: str) -
     ("kind", "name"), list(zip(PASSING, ["users", "groups", "sites"] * 3, strict=False))
 )
 def test_a_status_that_passes_is_no_refusal_of_a_first_load(
-    mirror_of: MakeMirror, kind: str, name: str
+    make_mirror: MakeMirror, kind: str, name: str
 ) -> None:
-    mirror = mirror_of(Tenant(seed=5, users=40, groups=6, sites=5))
-    mirror.nango.faults = Faults.script([(LISTS[name], kind, 1)])
+    mirror = make_mirror(Tenant(seed=5, users=40, groups=6, sites=5))
+    mirror.nango.faults = FaultInjector.from_rules([(LISTS[name], kind, 1)])
     report = mirror.sync()
     assert report.state is RunState.SUCCEEDED, report.message
     assert stream(mirror, "mode", name) == "plain"
@@ -64,7 +66,7 @@ def test_a_status_that_passes_is_no_refusal_of_a_first_load(
 def test_a_status_that_lasts_a_while_leaves_the_cursor(mirror: Mirror, kind: str) -> None:
     cursors = [stream(mirror, "delta_link", name) for name in ("users", "groups")]
     mirror.tenant.mutate(10)
-    mirror.nango.faults = Faults.script([(is_round, kind, None)])
+    mirror.nango.faults = FaultInjector.from_rules([(is_round, kind, None)])
     assert mirror.sync().state is RunState.PARTIAL
     assert [stream(mirror, "phase", name) for name in ("users", "groups")] == ["delta"] * 2
     assert [stream(mirror, "delta_link", name) for name in ("users", "groups")] == cursors
@@ -87,15 +89,18 @@ FIRST_LOAD: list[str | Callable[[Request], bool]] = [
 
 @pytest.mark.parametrize("matches", FIRST_LOAD)
 def test_one_403_amid_answers_is_asked_again(
-    mirror_of: MakeMirror, matches: str | Callable[[Request], bool]
+    make_mirror: MakeMirror, matches: str | Callable[[Request], bool]
 ) -> None:
-    mirror = mirror_of(Tenant(seed=5, users=40, groups=6, sites=5))
-    mirror.nango.faults = Faults.script([(matches, "graph-403", 1)])
+    mirror = make_mirror(Tenant(seed=5, users=40, groups=6, sites=5))
+    mirror.nango.faults = FaultInjector.from_rules([(matches, "graph-403", 1)])
     report = mirror.sync()
     assert report.state is RunState.SUCCEEDED, report.message
     assert mirror.nango.faults.total == 1
     mirror.nango.faults = None
-    assert scalar(mirror.database, "select count(*) from sync.streams where mode <> 'plain'") == 0
+    assert (
+        fetch_scalar(mirror.database, "select count(*) from sync.streams where mode <> 'plain'")
+        == 0
+    )
     assert_exact(mirror.database, mirror.tenant)
 
 
@@ -134,9 +139,9 @@ def test_a_cursor_that_is_refused_is_gone_on_from_once_it_is_allowed(
 
 def test_a_cursor_that_was_lost_while_it_was_refused_leads_to_a_walk(mirror: Mirror) -> None:
     mirror.tenant.mutate(20)
-    mirror.tenant.knobs.refused = {"users"}
+    mirror.tenant.options.refused_resources = {"users"}
     assert mirror.sync().state is RunState.PARTIAL
-    mirror.tenant.knobs.refused = set()
+    mirror.tenant.options.refused_resources = set()
     mirror.tenant.expire_delta_tokens()
     assert mirror.sync().state is RunState.SUCCEEDED
     assert mirror.nango.calls.graph["users"] == 1
@@ -144,7 +149,7 @@ def test_a_cursor_that_was_lost_while_it_was_refused_leads_to_a_walk(mirror: Mir
 
 
 def test_a_refused_stream_asks_once_an_hour_and_no_more(mirror: Mirror) -> None:
-    mirror.tenant.knobs.refused = {"users"}
+    mirror.tenant.options.refused_resources = {"users"}
     mirror.sync("users")
     first = mirror.nango.calls.graph["users/delta"]
     mirror.sync("users")
@@ -189,11 +194,11 @@ def test_cursors_that_are_refused_for_ever_lead_to_one_walk_an_hour_at_most(
 
 @pytest.mark.parametrize(("status", "name"), [(403, "users"), (403, "groups"), (423, "users")])
 def test_a_listing_that_is_refused_on_its_way_goes_on_from_there(
-    mirror_of: MakeMirror, name: str, status: int
+    make_mirror: MakeMirror, name: str, status: int
 ) -> None:
     tenant = Tenant(seed=36, users=30, groups=30)
-    tenant.knobs.largest_page = tenant.knobs.delta_page = 5
-    mirror = mirror_of(tenant)
+    tenant.options.max_page_size = tenant.options.delta_page_size = 5
+    mirror = make_mirror(tenant)
 
     def refuse(request: Request) -> Response | None:
         pages = "skiptoken" in request.query and request.path.endswith(LISTS[name].strip("?"))
@@ -207,12 +212,12 @@ def test_a_listing_that_is_refused_on_its_way_goes_on_from_there(
     assert stream(mirror, "restarts", name) == 0
     assert_exact(mirror.database, tenant)
     events = "select count(*) from events.change_events where change = 'created'"
-    assert scalar(mirror.database, f"{events} and resource = '{name}'") == 30
+    assert fetch_scalar(mirror.database, f"{events} and resource = '{name}'") == 30
 
 
 def test_a_tenant_without_delta_for_a_while_goes_on_from_its_cursor(mirror: Mirror) -> None:
     cursor, tenant = stream(mirror, "delta_link"), mirror.tenant
-    tenant.knobs.no_delta = True
+    tenant.options.no_delta = True
     tenant.mutate(20)
     assert mirror.sync().state is RunState.SUCCEEDED
     assert_exact(mirror.database, tenant)
@@ -220,7 +225,7 @@ def test_a_tenant_without_delta_for_a_while_goes_on_from_its_cursor(mirror: Mirr
     assert stream(mirror, "delta_link") == cursor
     tenant.mutate(20)
     assert mirror.sync().state is RunState.SUCCEEDED
-    tenant.knobs.no_delta = False
+    tenant.options.no_delta = False
     tenant.mutate(20)
     tenant.delete_user(tenant.users.id_at(5))
     mirror.nango.calls.reset()
@@ -233,12 +238,12 @@ def test_a_tenant_without_delta_for_a_while_goes_on_from_its_cursor(mirror: Mirr
 def test_a_refusal_at_the_end_of_a_slice_is_neither_final_nor_asked_without_pause(
     mirror: Mirror,
 ) -> None:
-    mirror.tenant.knobs.refused = {"users"}
-    with mirror.database.begin() as connection:
-        connection.exec_driver_sql("update sync.streams set due_at = now()")
-    report = run_slice(mirror.kit, 1, trigger=RunTrigger.SCHEDULED, seconds=0.0)
+    mirror.tenant.options.refused_resources = {"users"}
+    with mirror.database.open_transaction() as db:
+        db.exec_driver_sql("update sync.streams set due_at = now()")
+    report = run_slice(mirror.runtime, 1, trigger=RunTrigger.SCHEDULED, seconds=0.0)
     while report.state is RunState.RUNNING:
-        report = run_slice(mirror.kit, 1, trigger=RunTrigger.SCHEDULED, seconds=0.0)
+        report = run_slice(mirror.runtime, 1, trigger=RunTrigger.SCHEDULED, seconds=0.0)
     assert stream(mirror, "phase") == "delta"
     assert stream(mirror, "due_at > now() + interval '30 seconds'") is True
     assert mirror.nango.calls.graph["users/delta"] == 1

@@ -12,16 +12,16 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from sandbox.servers import Servers
-from tests.support.refusing_postgres import PASSWORD_WANTED, refusal, refusing_postgres
-from worker.core.errors import Away, Halt, Later, Trouble
+from tests.support.refusing_postgres import PASSWORD_REQUEST, build_refusal, run_refusing_postgres
+from worker.core.errors import ConfigurationError, MirrorError, RetryLater, ServerUnavailable
 from worker.store.connecting import connect
 from worker.store.engine import Database
 
 
-def trouble_at(url: str) -> Trouble:
+def trouble_at(url: str) -> MirrorError:
     database = Database(url)
     try:
-        with pytest.raises(Trouble) as caught, database.begin():
+        with pytest.raises(MirrorError) as caught, database.open_transaction():
             pass
     finally:
         database.close()
@@ -36,38 +36,44 @@ KEPT_OUT = "does not let us in"
 UNGRANTED = "refuses what the connection asks for"
 REFUSALS = {
     "28P01 German": (
-        refusal("28P01", "Passwort-Authentifizierung für Benutzer »u« fehlgeschlagen"),
+        build_refusal("28P01", "Passwort-Authentifizierung für Benutzer »u« fehlgeschlagen"),
         KEPT_OUT,
     ),
     "28P01 Japanese": (
-        refusal("28P01", 'ユーザー"u"のパスワード認証に失敗しました', "致命的エラー"),
+        build_refusal("28P01", 'ユーザー"u"のパスワード認証に失敗しました', "致命的エラー"),
         KEPT_OUT,
     ),
     "28P01 Latin-1": (
-        refusal("28P01", "authentification par mot de passe échouée", "FATALE", "latin-1"),
+        build_refusal("28P01", "authentification par mot de passe échouée", "FATALE", "latin-1"),
         KEPT_OUT,
     ),
-    "28000 Russian": (refusal("28000", 'роль "u" не существует', "ВАЖНО"), KEPT_OUT),
-    "28000 pg_hba": (refusal("28000", "kein pg_hba.conf-Eintrag für Host »10.0.0.1«"), KEPT_OUT),
-    "3D000 French": (refusal("3D000", "la base de données « d » n'existe pas"), KEPT_OUT),
-    "42704": (refusal("42704", "unbekannter Konfigurationsparameter »x«"), UNGRANTED),
-    "22023": (refusal("22023", "ungültiger Wert für Parameter »TimeZone«"), UNGRANTED),
-    "55P02": (refusal("55P02", "Parameter kann nicht geändert werden"), UNGRANTED),
-    "42501": (refusal("42501", "keine Berechtigung für Datenbank d"), "denies our role a right"),
-    "pooler without a state of its own": (refusal("08P01", "no such user: u"), KEPT_OUT),
-    "pooler with an internal state": (refusal("XX000", "Tenant or user not found"), KEPT_OUT),
+    "28000 Russian": (build_refusal("28000", 'роль "u" не существует', "ВАЖНО"), KEPT_OUT),
+    "28000 pg_hba": (
+        build_refusal("28000", "kein pg_hba.conf-Eintrag für Host »10.0.0.1«"),
+        KEPT_OUT,
+    ),
+    "3D000 French": (build_refusal("3D000", "la base de données « d » n'existe pas"), KEPT_OUT),
+    "42704": (build_refusal("42704", "unbekannter Konfigurationsparameter »x«"), UNGRANTED),
+    "22023": (build_refusal("22023", "ungültiger Wert für Parameter »TimeZone«"), UNGRANTED),
+    "55P02": (build_refusal("55P02", "Parameter kann nicht geändert werden"), UNGRANTED),
+    "42501": (
+        build_refusal("42501", "keine Berechtigung für Datenbank d"),
+        "denies our role a right",
+    ),
+    "pooler without a state of its own": (build_refusal("08P01", "no such user: u"), KEPT_OUT),
+    "pooler with an internal state": (build_refusal("XX000", "Tenant or user not found"), KEPT_OUT),
     "pooler that knows no parameter": (
-        refusal("08P01", "unsupported startup parameter: geqo"),
+        build_refusal("08P01", "unsupported startup parameter: geqo"),
         UNGRANTED,
     ),
 }
 PASSING = {
-    "53300 German": refusal("53300", "tut mir leid, schon zu viele Verbindungen"),
-    "57P03 German": refusal("57P03", "das Datenbanksystem startet"),
-    "57P01 Spanish": refusal("57P01", "terminando la conexión debido a una orden", "FATAL"),
-    "XX000 of Postgres": refusal("XX000", "interner Fehler"),
-    "08P01 of Postgres": refusal("08P01", "ungültige Protokollnachricht"),
-    "a state that nobody knows": refusal("ZZ123", "etwas anderes"),
+    "53300 German": build_refusal("53300", "tut mir leid, schon zu viele Verbindungen"),
+    "57P03 German": build_refusal("57P03", "das Datenbanksystem startet"),
+    "57P01 Spanish": build_refusal("57P01", "terminando la conexión debido a una orden", "FATAL"),
+    "XX000 of Postgres": build_refusal("XX000", "interner Fehler"),
+    "08P01 of Postgres": build_refusal("08P01", "ungültige Protokollnachricht"),
+    "a state that nobody knows": build_refusal("ZZ123", "etwas anderes"),
 }
 
 
@@ -75,50 +81,50 @@ PASSING = {
 def test_a_refusal_for_who_we_are_or_what_we_ask_for_is_a_wrong_configuration(
     answer: bytes, meaning: str
 ) -> None:
-    with refusing_postgres(answer) as port:
+    with run_refusing_postgres(answer) as port:
         trouble = trouble_at(address(port))
-    assert isinstance(trouble, Halt)
+    assert isinstance(trouble, ConfigurationError)
     assert meaning in str(trouble)
     assert "hunter2" not in str(trouble)
 
 
 @pytest.mark.parametrize("answer", PASSING.values(), ids=PASSING)
 def test_a_refusal_that_passes_is_a_server_that_is_away(answer: bytes) -> None:
-    with refusing_postgres(answer) as port:
+    with run_refusing_postgres(answer) as port:
         trouble = trouble_at(address(port))
-    assert isinstance(trouble, Away)
+    assert isinstance(trouble, ServerUnavailable)
 
 
 def test_a_server_whose_disk_fails_is_waited_for() -> None:
-    with refusing_postgres(refusal("58030", "Datei konnte nicht gelesen werden")) as port:
+    with run_refusing_postgres(build_refusal("58030", "Datei konnte nicht gelesen werden")) as port:
         trouble = trouble_at(address(port))
-    assert isinstance(trouble, Later)
+    assert isinstance(trouble, RetryLater)
     assert "a disk of Postgres" in str(trouble)
 
 
 def test_a_refusal_behind_the_question_for_a_password_counts_as_well() -> None:
-    with refusing_postgres(PASSWORD_WANTED, refusal("28P01", "Passwort falsch")) as port:
+    with run_refusing_postgres(PASSWORD_REQUEST, build_refusal("28P01", "Passwort falsch")) as port:
         trouble = trouble_at(address(port))
-    assert isinstance(trouble, Halt)
+    assert isinstance(trouble, ConfigurationError)
     assert "does not let us in: Passwort falsch" in str(trouble)
 
 
 def test_a_password_that_is_wanted_and_not_given_is_a_wrong_configuration() -> None:
-    with refusing_postgres(PASSWORD_WANTED, b"") as port:
+    with run_refusing_postgres(PASSWORD_REQUEST, b"") as port:
         trouble = trouble_at(f"postgresql://u@127.0.0.1:{port}/d?passfile=/nowhere")
-    assert isinstance(trouble, Halt)
+    assert isinstance(trouble, ConfigurationError)
     assert KEPT_OUT in str(trouble)
 
 
 def test_the_message_of_the_server_is_shown_in_one_line_without_what_libpq_adds() -> None:
-    with refusing_postgres(refusal("28P01", "falsch", "SCHWERWIEGEND")) as port:
+    with run_refusing_postgres(build_refusal("28P01", "falsch", "SCHWERWIEGEND")) as port:
         trouble = trouble_at(address(port))
         place = f"127.0.0.1:{port}/d"
     assert str(trouble) == f"Postgres at {place} does not let us in: falsch, SQL state 28P01"
 
 
 def test_a_command_says_it_in_one_line() -> None:
-    with refusing_postgres(REFUSALS["28P01 German"][0]) as port:
+    with run_refusing_postgres(REFUSALS["28P01 German"][0]) as port:
         done = subprocess.run(
             [str(Path(sys.executable).with_name("tenant-mirror")), "status"],
             env={**os.environ, "DATABASE_URL": address(port)},
@@ -143,9 +149,9 @@ def test_errors_of_statements_read_as_before(servers: Servers) -> None:
 
 @pytest.mark.parametrize("more", ["?sslmode=nowhere", "?sslmode=require&sslrootcert=/nowhere.pem"])
 def test_parameters_that_make_no_sense_are_a_wrong_configuration(more: str) -> None:
-    with refusing_postgres(refusal("57P03", "later")) as port:
+    with run_refusing_postgres(build_refusal("57P03", "later")) as port:
         trouble = trouble_at(address(port, more))
-    assert isinstance(trouble, Halt)
+    assert isinstance(trouble, ConfigurationError)
     assert UNGRANTED in str(trouble)
 
 
@@ -178,23 +184,23 @@ def test_of_several_hosts_one_that_answers_is_used(
     servers: Servers, closed: int, spelling: str
 ) -> None:
     database = Database(spellings(servers, closed)[spelling])
-    with database.begin() as connection:
-        assert connection.exec_driver_sql("select 1").scalar_one() == 1
+    with database.open_transaction() as db:
+        assert db.exec_driver_sql("select 1").scalar_one() == 1
     port = make_url(servers.database_url).port
-    assert database.place.startswith(f"127.0.0.1:{closed},127.0.0.1:{port}/")
+    assert database.server.startswith(f"127.0.0.1:{closed},127.0.0.1:{port}/")
     database.close()
 
 
 def test_of_several_hosts_that_refuse_one_that_passes_counts(closed: int) -> None:
     passing, final = PASSING["57P03 German"], REFUSALS["28P01 German"][0]
-    with refusing_postgres(passing) as starts, refusing_postgres(final) as refuses:
+    with run_refusing_postgres(passing) as starts, run_refusing_postgres(final) as refuses:
         for ports in ((starts, refuses), (refuses, starts), (closed, starts)):
             hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
-            assert isinstance(trouble_at(f"postgresql://u:p@{hosts}/d"), Away)
+            assert isinstance(trouble_at(f"postgresql://u:p@{hosts}/d"), ServerUnavailable)
         for ports in ((closed, refuses), (refuses, closed)):
             hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
             trouble = trouble_at(f"postgresql://u:p@{hosts}/d")
-            assert isinstance(trouble, Halt)
+            assert isinstance(trouble, ConfigurationError)
             assert "fehlgeschlagen" in str(trouble)
 
 
@@ -209,7 +215,7 @@ def test_of_several_hosts_that_refuse_one_that_passes_counts(closed: int) -> Non
     ],
 )
 def test_hosts_that_make_no_sense_are_refused_in_a_sentence(url: str) -> None:
-    with pytest.raises(Halt, match="DATABASE_URL") as caught:
+    with pytest.raises(ConfigurationError, match="DATABASE_URL") as caught:
         Database(url)
     assert "hunter2" not in str(caught.value)
 
@@ -232,7 +238,7 @@ def test_a_variable_that_would_name_another_server_is_refused_by_its_name(
     monkeypatch: pytest.MonkeyPatch, variable: str, url: str
 ) -> None:
     monkeypatch.setenv(variable, "elsewhere")
-    with pytest.raises(Halt, match=f"{variable} is set"):
+    with pytest.raises(ConfigurationError, match=f"{variable} is set"):
         Database(url)
 
 
@@ -243,8 +249,8 @@ def test_variables_that_the_url_stands_before_change_nothing(
         monkeypatch.setenv(name, "1")
     monkeypatch.setenv("PGPORT", "9")
     database = Database(servers.database_url)
-    with database.begin() as connection:
-        named = connection.exec_driver_sql("show application_name").scalar_one()
+    with database.open_transaction() as db:
+        named = db.exec_driver_sql("show application_name").scalar_one()
     assert named == "tenant-mirror"
     database.close()
 
@@ -256,10 +262,10 @@ def test_a_password_and_the_protection_of_the_line_may_come_from_variables(
     bare = f"postgresql://{url.username}@{url.host}:{url.port}/{url.database}"
     monkeypatch.setenv("PGPASSWORD", str(url.password))
     database = Database(bare)
-    with database.begin() as connection:
-        assert connection.exec_driver_sql("select 1").scalar_one() == 1
+    with database.open_transaction() as db:
+        assert db.exec_driver_sql("select 1").scalar_one() == 1
     database.close()
     monkeypatch.setenv("PGSSLMODE", "require")
     trouble = trouble_at(bare)
-    assert isinstance(trouble, Away)
+    assert isinstance(trouble, ServerUnavailable)
     assert "SSL" in str(trouble)

@@ -14,18 +14,18 @@ from sqlalchemy import text
 from models.resources import RESOURCES
 from models.sink import SinkKind, SinkStart
 from tests.conftest import Mirror
-from tests.integration.test_relay import Ground, by_connection
-from tests.support.mirror import last_seq, scalar
-from tests.support.receiver import Got, Receiver, receiving
-from tests.support.service import until
+from tests.integration.test_relay import RelayEnvironment, by_connection
+from tests.support.mirror import fetch_scalar, read_last_seq
+from tests.support.receiver import ReceivedRequest, WebhookReceiver, run_receiver
+from tests.support.service import wait_until
 from worker.ops.cli.sinks import sinks as command
 from worker.ops.cli.status import status
-from worker.ops.metrics import Exporter
+from worker.ops.metrics import MetricsCollector
 from worker.relay.delivery import Delivery
 from worker.relay.relay import Relay
 from worker.store import sink_admin
 from worker.store.retries import retry_refused
-from worker.store.sinks import claim
+from worker.store.sinks import claim_sinks
 
 _LIVE = "where deleted_at is null"
 Told = dict[str, Any]
@@ -36,18 +36,18 @@ Wrong = Callable[[Told], bool]
 class Picky:
     """A receiver that takes everything but some events."""
 
-    receiver: Receiver
+    receiver: WebhookReceiver
     status: int = 422
     wrong: Wrong = lambda _: False
 
     def __post_init__(self) -> None:
-        self.taken: list[Told] = []
+        self.sent_count: list[Told] = []
         self.receiver.answer = self.answer
 
-    def answer(self, got: Got) -> tuple[int, dict[str, str]]:
+    def answer(self, got: ReceivedRequest) -> tuple[int, dict[str, str]]:
         if any(self.wrong(event) for event in got.events):
             return self.status, {}
-        self.taken += got.events
+        self.sent_count += got.events
         return 204, {}
 
     def heal(self) -> None:
@@ -60,17 +60,20 @@ class Picky:
         )
 
     def sequences(self, connection_id: int) -> list[int]:
-        return by_connection(self.taken)[connection_id]
+        return by_connection(self.sent_count)[connection_id]
 
 
 @pytest.fixture
 def picky() -> Iterator[Picky]:
-    with receiving() as receiver:
+    with run_receiver() as receiver:
         yield Picky(receiver)
 
 
 def subscribe(
-    ground: Ground, receiver: Receiver, start: SinkStart = SinkStart.OLDEST, **settings: Any
+    ground: RelayEnvironment,
+    receiver: WebhookReceiver,
+    start: SinkStart = SinkStart.OLDEST,
+    **settings: Any,
 ) -> int:
     given = {"url": receiver.url, "allow_http": True, "allow_private": True, **settings}
     keys = {"keys": [receiver.secret]}
@@ -78,7 +81,7 @@ def subscribe(
 
 
 @contextmanager
-def relayed(ground: Ground) -> Iterator[None]:
+def relayed(ground: RelayEnvironment) -> Iterator[None]:
     stop = threading.Event()
     thread = threading.Thread(target=Relay(ground.database, ground.settings).run, args=(stop,))
     thread.start()
@@ -89,18 +92,18 @@ def relayed(ground: Ground) -> Iterator[None]:
         thread.join()
 
 
-def position(ground: Ground, connection_id: int) -> Told:
+def position(ground: RelayEnvironment, connection_id: int) -> Told:
     statement = text("select * from events.positions where connection_id = :id")
-    with ground.database.begin() as connection:
-        return dict(connection.execute(statement, {"id": connection_id}).mappings().one())
+    with ground.database.open_transaction() as db:
+        return dict(db.execute(statement, {"id": connection_id}).mappings().one())
 
 
-def is_refused(ground: Ground, connection_id: int, times: int = 1) -> bool:
+def is_refused(ground: RelayEnvironment, connection_id: int, times: int = 1) -> bool:
     statement = "select max(failures) from events.positions where connection_id = :id"
-    return int(scalar(ground.database, statement, id=connection_id) or 0) >= times
+    return int(fetch_scalar(ground.database, statement, id=connection_id) or 0) >= times
 
 
-def cli(ground: Ground, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Any:
+def cli(ground: RelayEnvironment, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Any:
     url = ground.database.url.render_as_string(hide_password=False)
     monkeypatch.setenv("DATABASE_URL", url.replace("postgresql+psycopg", "postgresql"))
     return CliRunner().invoke(command, arguments, catch_exceptions=False)
@@ -108,178 +111,190 @@ def cli(ground: Ground, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Any
 
 @pytest.mark.parametrize(("status", "batch"), [(422, 1), (409, 1), (400, 20), (413, 20)])
 def test_a_refused_event_holds_up_its_connection_only(
-    ground: Ground, picky: Picky, status: int, batch: int
+    environment: RelayEnvironment, picky: Picky, status: int, batch: int
 ) -> None:
-    known = ground.enrol(3)
+    known = environment.enrol(3)
     stuck = known[1]
     for one in known:
-        ground.write(one, 50)
+        environment.write(one, 50)
     picky.status = status
     picky.refuse(stuck, 27)
-    subscribe(ground, picky.receiver, batch=batch)
-    with relayed(ground):
-        until(lambda: is_refused(ground, stuck))
+    subscribe(environment, picky.receiver, batch=batch)
+    with relayed(environment):
+        wait_until(lambda: is_refused(environment, stuck))
         for one in (known[0], known[2]):
-            ground.write(one, 10)
+            environment.write(one, 10)
         for one in (known[0], known[2]):
-            last = last_seq(ground.database, one)
-            until(lambda one=one, last=last: ground.position(one) == last)  # type: ignore[misc]
-        found = position(ground, stuck)
+            last = read_last_seq(environment.database, one)
+            wait_until(lambda one=one, last=last: environment.position(one) == last)  # type: ignore[misc]
+        found = position(environment, stuck)
         assert found["seq"] == 26, "exactly in front of the refused event"
         assert f"answered {status}" in found["reason"]
         assert found["retry_at"] > found["failed_at"]
         picky.heal()
-        with ground.database.begin() as connection:
-            sink_admin.resume(connection, "feed")
-        until(lambda: ground.position(stuck) == last_seq(ground.database, stuck))
-        found = position(ground, stuck)
+        with environment.database.open_transaction() as db:
+            sink_admin.resume_sink(db, "feed")
+        wait_until(
+            lambda: environment.position(stuck) == read_last_seq(environment.database, stuck)
+        )
+        found = position(environment, stuck)
     assert (found["failures"], found["retry_at"], found["reason"]) == (0, None, None)
     for one in known:
-        assert picky.sequences(one) == list(range(1, last_seq(ground.database, one) + 1))
-    assert scalar(ground.database, "select failures from events.sinks") == 0
+        assert picky.sequences(one) == list(range(1, read_last_seq(environment.database, one) + 1))
+    assert fetch_scalar(environment.database, "select failures from events.sinks") == 0
 
 
 def test_a_refused_event_is_tried_alone_and_again_after_a_pause(
-    ground: Ground, picky: Picky
+    environment: RelayEnvironment, picky: Picky
 ) -> None:
-    (one,) = ground.enrol(1)
-    ground.write(one, 30)
+    (one,) = environment.enrol(1)
+    environment.write(one, 30)
     picky.refuse(one, 5)
-    sink_id = subscribe(ground, picky.receiver, batch=20)
-    with relayed(ground):
-        until(lambda: is_refused(ground, one))
-        before = len(picky.receiver.got)
-        until(lambda: is_refused(ground, one, 2))
-        again = picky.receiver.got[before:]
+    sink_id = subscribe(environment, picky.receiver, batch=20)
+    with relayed(environment):
+        wait_until(lambda: is_refused(environment, one))
+        before = len(picky.receiver.requests)
+        wait_until(lambda: is_refused(environment, one, 2))
+        again = picky.receiver.requests[before:]
         assert [[int(event["sequence"]) for event in got.events] for got in again] == [[5]]
         picky.heal()
-        with ground.database.begin() as connection:
-            retry_refused(connection, sink_id)
-        until(lambda: ground.position(one) == last_seq(ground.database, one))
-    assert picky.sequences(one) == list(range(1, last_seq(ground.database, one) + 1))
+        with environment.database.open_transaction() as db:
+            retry_refused(db, sink_id)
+        wait_until(lambda: environment.position(one) == read_last_seq(environment.database, one))
+    assert picky.sequences(one) == list(range(1, read_last_seq(environment.database, one) + 1))
 
 
-def test_the_pause_outlives_the_relay(ground: Ground, picky: Picky) -> None:
-    (one,) = ground.enrol(1)
-    ground.write(one, 3)
+def test_the_pause_outlives_the_relay(environment: RelayEnvironment, picky: Picky) -> None:
+    (one,) = environment.enrol(1)
+    environment.write(one, 3)
     picky.refuse(one, 2)
-    subscribe(ground, picky.receiver)
-    with relayed(ground):
-        until(lambda: is_refused(ground, one))
-    with ground.database.begin() as connection:
-        connection.execute(text("update events.positions set retry_at = now() + interval '1 hour'"))
-    count = len(picky.receiver.got)
-    ground.write(one, 3)
-    ground.deliver()
-    assert len(picky.receiver.got) == count
+    subscribe(environment, picky.receiver)
+    with relayed(environment):
+        wait_until(lambda: is_refused(environment, one))
+    with environment.database.open_transaction() as db:
+        db.execute(text("update events.positions set retry_at = now() + interval '1 hour'"))
+    count = len(picky.receiver.requests)
+    environment.write(one, 3)
+    environment.deliver()
+    assert len(picky.receiver.requests) == count
 
 
 def test_a_receiver_that_refuses_everybody_is_told_of_and_not_called_in_a_storm(
-    ground: Ground, picky: Picky
+    environment: RelayEnvironment, picky: Picky
 ) -> None:
-    known = ground.enrol(30)
+    known = environment.enrol(30)
     picky.wrong = lambda _: True
-    subscribe(ground, picky.receiver, batch=10)
+    subscribe(environment, picky.receiver, batch=10)
     for one in known:
-        ground.write(one, 20)
-    with relayed(ground):
-        until(lambda: (scalar(ground.database, "select failures from events.sinks") or 0) >= 3)
-        reason = scalar(ground.database, "select status_reason from events.sinks")
+        environment.write(one, 20)
+    with relayed(environment):
+        wait_until(
+            lambda: (
+                (fetch_scalar(environment.database, "select failures from events.sinks") or 0) >= 3
+            )
+        )
+        reason = fetch_scalar(environment.database, "select status_reason from events.sinks")
         assert "answered 422" in reason
         assert "so it was for the last 5 connections" in reason
-        assert len(picky.receiver.got) < 60, "half of the connections were not even tried"
+        assert len(picky.receiver.requests) < 60, "half of the connections were not even tried"
         picky.heal()
-        with ground.database.begin() as connection:
-            sink_admin.resume(connection, "feed")
+        with environment.database.open_transaction() as db:
+            sink_admin.resume_sink(db, "feed")
         for one in known:
-            last = last_seq(ground.database, one)
-            until(lambda one=one, last=last: ground.position(one) == last)  # type: ignore[misc]
+            last = read_last_seq(environment.database, one)
+            wait_until(lambda one=one, last=last: environment.position(one) == last)  # type: ignore[misc]
     for one in known:
-        assert picky.sequences(one) == list(range(1, last_seq(ground.database, one) + 1))
+        assert picky.sequences(one) == list(range(1, read_last_seq(environment.database, one) + 1))
 
 
 @pytest.mark.parametrize("status", [500, 504, None])
 def test_a_receiver_that_breaks_at_one_event_goes_on_with_the_others(
-    ground: Ground, picky: Picky, status: int | None
+    environment: RelayEnvironment, picky: Picky, status: int | None
 ) -> None:
     """None: it does not answer at all."""
-    known = ground.enrol(3)
+    known = environment.enrol(3)
     stuck = known[0]
     for one in known:
-        ground.write(one, 5)
+        environment.write(one, 5)
     picky.refuse(stuck, 3)
 
-    def answer(got: Got) -> tuple[int, dict[str, str]]:
+    def answer(got: ReceivedRequest) -> tuple[int, dict[str, str]]:
         found = picky.answer(got)
         if found[0] != 204 and status is None:
             picky.receiver.stop.wait(30)
         return (status or 200, {}) if found[0] != 204 else found
 
     picky.receiver.answer = answer
-    subscribe(ground, picky.receiver, timeout=1)
-    with relayed(ground):
-        until(lambda: is_refused(ground, stuck), 40)
+    subscribe(environment, picky.receiver, timeout=1)
+    with relayed(environment):
+        wait_until(lambda: is_refused(environment, stuck), 40)
         for one in known[1:]:
-            ground.write(one, 5)
-            last = last_seq(ground.database, one)
-            until(lambda one=one, last=last: ground.position(one) == last)  # type: ignore[misc]
-    assert position(ground, stuck)["seq"] == 2
-    assert scalar(ground.database, "select failures from events.sinks") == 0
+            environment.write(one, 5)
+            last = read_last_seq(environment.database, one)
+            wait_until(lambda one=one, last=last: environment.position(one) == last)  # type: ignore[misc]
+    assert position(environment, stuck)["seq"] == 2
+    assert fetch_scalar(environment.database, "select failures from events.sinks") == 0
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 500, 503])
 def test_a_receiver_that_fails_at_everybody_stops_the_sink_and_no_position(
-    ground: Ground, picky: Picky, status: int
+    environment: RelayEnvironment, picky: Picky, status: int
 ) -> None:
-    for one in ground.enrol(3):
-        ground.write(one, 5)
+    for one in environment.enrol(3):
+        environment.write(one, 5)
     picky.status, picky.wrong = status, lambda _: True
-    subscribe(ground, picky.receiver)
-    with relayed(ground):
-        until(lambda: (scalar(ground.database, "select failures from events.sinks") or 0) >= 1)
-    assert not scalar(ground.database, "select count(*) from events.positions where failures > 0")
-    assert len(picky.receiver.got) == 1
+    subscribe(environment, picky.receiver)
+    with relayed(environment):
+        wait_until(
+            lambda: (
+                (fetch_scalar(environment.database, "select failures from events.sinks") or 0) >= 1
+            )
+        )
+    assert not fetch_scalar(
+        environment.database, "select count(*) from events.positions where failures > 0"
+    )
+    assert len(picky.receiver.requests) == 1
 
 
 def test_a_snapshot_stops_in_front_of_a_refused_object_and_misses_none(
-    mirror: Mirror, ground: Ground, picky: Picky
+    mirror: Mirror, environment: RelayEnvironment, picky: Picky
 ) -> None:
     """Objects of several resources, the last of a page and members with two keys among them."""
-    subjects = scalar(
+    subjects = fetch_scalar(
         mirror.database,
         "select array_agg('users/' || id order by id) from directory.users"
         " where deleted_at is null",
     )
-    member = scalar(
+    member = fetch_scalar(
         mirror.database,
         "select 'group_members/' || group_id || '/' || member_id from directory.group_members"
         " where deleted_at is null order by group_id, member_id offset 3 limit 1",
     )
     refused = [subjects[0], subjects[13], subjects[-1], member]
-    sink_id = subscribe(ground, picky.receiver, start=SinkStart.SNAPSHOT, batch=7)
+    sink_id = subscribe(environment, picky.receiver, start=SinkStart.SNAPSHOT, batch=7)
     picky.wrong = lambda event: event["subject"] in refused
     while refused:
-        serve(ground)
-        assert is_refused(ground, 1)
+        serve(environment)
+        assert is_refused(environment, 1)
         stopped_at = refused.pop(0)
-        assert all(event["subject"] not in (stopped_at, *refused) for event in picky.taken)
-        with ground.database.begin() as connection:
-            assert retry_refused(connection, sink_id) == 1
-    serve(ground)
-    assert scalar(ground.database, "select snapshot is null from events.positions")
-    told = [event["id"] for event in picky.taken]
+        assert all(event["subject"] not in (stopped_at, *refused) for event in picky.sent_count)
+        with environment.database.open_transaction() as db:
+            assert retry_refused(db, sink_id) == 1
+    serve(environment)
+    assert fetch_scalar(environment.database, "select snapshot is null from events.positions")
+    told = [event["id"] for event in picky.sent_count]
     assert len(told) == len(set(told)), "nothing comes twice"
     live = sum(
-        int(scalar(mirror.database, f"select count(*) from directory.{name} {_LIVE}") or 0)
+        int(fetch_scalar(mirror.database, f"select count(*) from directory.{name} {_LIVE}") or 0)
         for name in RESOURCES
     )
-    assert len([event for event in picky.taken if event["data"]["snapshot"]]) == live
+    assert len([event for event in picky.sent_count if event["data"]["snapshot"]]) == live
 
 
-def serve(ground: Ground) -> None:
+def serve(ground: RelayEnvironment) -> None:
     """Deliver rounds until nothing is to be delivered now."""
-    with ground.database.begin() as connection:
-        (sink,) = claim(connection, "test", seconds=60, limit=9)
+    with ground.database.open_transaction() as db:
+        (sink,) = claim_sinks(db, "test", seconds=60, limit=9)
     delivery = Delivery(ground.database, sink, ground.settings, threading.Event())
     while delivery.deliver_round():
         pass
@@ -287,14 +302,16 @@ def serve(ground: Ground) -> None:
     ground.lapse()
 
 
-def test_an_event_that_is_too_large_for_redis_holds_up_its_connection_only(ground: Ground) -> None:
-    first, second = ground.enrol(2)
-    ground.add()
-    before = ground.redis.config_get("proto-max-bulk-len")
-    ground.redis.config_set("proto-max-bulk-len", "1mb")
+def test_an_event_that_is_too_large_for_redis_holds_up_its_connection_only(
+    environment: RelayEnvironment,
+) -> None:
+    first, second = environment.enrol(2)
+    environment.add()
+    before = environment.redis.config_get("proto-max-bulk-len")
+    environment.redis.config_set("proto-max-bulk-len", "1mb")
     try:
-        ground.write(first, 5)
-        with ground.database.begin() as connection:
+        environment.write(first, 5)
+        with environment.database.open_transaction() as connection:
             connection.execute(
                 text(
                     "update events.change_events set after = jsonb_build_object('mail',"
@@ -303,71 +320,73 @@ def test_an_event_that_is_too_large_for_redis_holds_up_its_connection_only(groun
                 {"id": first},
             )
         for _ in range(2):
-            ground.write(second, 20)
-            ground.deliver()
-            assert ground.position(second) == last_seq(ground.database, second)
-            assert ground.position(first) == 3
-        assert "Redis takes no event of 1,2" in position(ground, first)["reason"]
-        assert by_connection(ground.received())[first] == [1, 2, 3]
+            environment.write(second, 20)
+            environment.deliver()
+            assert environment.position(second) == read_last_seq(environment.database, second)
+            assert environment.position(first) == 3
+        assert "Redis takes no event of 1,2" in position(environment, first)["reason"]
+        assert by_connection(environment.received())[first] == [1, 2, 3]
     finally:
-        ground.redis.config_set("proto-max-bulk-len", before["proto-max-bulk-len"])
-    with ground.database.begin() as connection:
-        sink_admin.resume(connection, "feed")
-    ground.deliver()
-    assert by_connection(ground.received())[first] == list(
-        range(1, last_seq(ground.database, first) + 1)
+        environment.redis.config_set("proto-max-bulk-len", before["proto-max-bulk-len"])
+    with environment.database.open_transaction() as db:
+        sink_admin.resume_sink(db, "feed")
+    environment.deliver()
+    assert by_connection(environment.received())[first] == list(
+        range(1, read_last_seq(environment.database, first) + 1)
     )
 
 
-def test_a_full_redis_is_the_receivers_trouble(ground: Ground) -> None:
-    first, second = ground.enrol(2)
+def test_a_full_redis_is_the_receivers_trouble(environment: RelayEnvironment) -> None:
+    first, second = environment.enrol(2)
     for one in (first, second):
-        ground.write(one, 5)
-    ground.add()
-    ground.redis.config_set("maxmemory", "1mb")
+        environment.write(one, 5)
+    environment.add()
+    environment.redis.config_set("maxmemory", "1mb")
     try:
-        delivery = ground.claim()
+        delivery = environment.claim()
         with pytest.raises(Exception, match="the memory of Redis is used up"):
             delivery.deliver_round()
         delivery.close()
     finally:
-        ground.redis.config_set("maxmemory", "0")
-    assert not scalar(ground.database, "select count(*) from events.positions where failures > 0")
+        environment.redis.config_set("maxmemory", "0")
+    assert not fetch_scalar(
+        environment.database, "select count(*) from events.positions where failures > 0"
+    )
 
 
 def test_a_stream_of_one_connection_that_cannot_be_written_holds_up_no_other(
-    ground: Ground,
+    environment: RelayEnvironment,
 ) -> None:
-    first, second = ground.enrol(2)
+    first, second = environment.enrol(2)
     for one in (first, second):
-        ground.write(one, 5)
-    ground.add(settings={"stream": ground.stream("of-{connection_id}")})
-    ground.redis.set(ground.stream(f"of-{first}"), "something else")
-    ground.deliver()
-    assert ground.position(second) == last_seq(ground.database, second)
-    assert "holds something that is no stream" in position(ground, first)["reason"]
+        environment.write(one, 5)
+    environment.add(settings={"stream": environment.stream("of-{connection_id}")})
+    environment.redis.set(environment.stream(f"of-{first}"), "something else")
+    environment.deliver()
+    assert environment.position(second) == read_last_seq(environment.database, second)
+    assert "holds something that is no stream" in position(environment, first)["reason"]
 
 
 def test_an_operator_sees_retries_and_skips_a_refused_event(
-    ground: Ground, picky: Picky, monkeypatch: pytest.MonkeyPatch
+    environment: RelayEnvironment, picky: Picky, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second = ground.enrol(2)
+    first, second = environment.enrol(2)
     for one in (first, second):
-        ground.write(one, 5)
+        environment.write(one, 5)
     picky.refuse(first, 3)
-    subscribe(ground, picky.receiver)
-    serve(ground)
-    (listed,) = json.loads(cli(ground, monkeypatch, "list", "--json").output)
+    subscribe(environment, picky.receiver)
+    serve(environment)
+    (listed,) = json.loads(cli(environment, monkeypatch, "list", "--json").output)
     assert (listed["connections_refused"], listed["connections_behind"]) == (1, 1)
-    shown = json.loads(cli(ground, monkeypatch, "show", "feed", "--json").output)
+    shown = json.loads(cli(environment, monkeypatch, "show", "feed", "--json").output)
     assert shown["connections_refused"] == 1
     told = shown["positions"][0]
     assert (told["connection_id"], told["seq"], told["failures"]) == (first, 2, 1)
     assert "answered 422" in told["reason"]
-    assert "tried again at" in cli(ground, monkeypatch, "show", "feed").output
+    assert "tried again at" in cli(environment, monkeypatch, "show", "feed").output
     readings = {
         sample.name: sample.value
-        for metric in Exporter(ground.database, ground.settings).collect()
+        for metric in MetricsCollector(environment.database, environment.settings).collect()
         for sample in metric.samples
         if "sink_refused" in sample.name
     }
@@ -377,29 +396,31 @@ def test_an_operator_sees_retries_and_skips_a_refused_event(
     refused = "refused are events of 1 connection (all that wait)"
     assert any(refused in note and "answered 422" in note for note in row["notes"])
 
-    tried = cli(ground, monkeypatch, "retry", "feed", "--connection", "customer-0", "--json")
+    tried = cli(environment, monkeypatch, "retry", "feed", "--connection", "customer-0", "--json")
     assert json.loads(tried.output) == {"name": "feed", "connections": 1}
-    serve(ground)
-    assert position(ground, first)["failures"] == 1
-    asked = cli(ground, monkeypatch, "skip", "feed", "--connection", "customer-0")
+    serve(environment)
+    assert position(environment, first)["failures"] == 1
+    asked = cli(environment, monkeypatch, "skip", "feed", "--connection", "customer-0")
     assert asked.exit_code == 2, "nobody can be asked"
-    assert position(ground, first)["seq"] == 2
+    assert position(environment, first)["seq"] == 2
     skipped = cli(
-        ground, monkeypatch, "skip", "feed", "--connection", "customer-0", "--yes", "--json"
+        environment, monkeypatch, "skip", "feed", "--connection", "customer-0", "--yes", "--json"
     )
     assert json.loads(skipped.output)["sequence"] == 3
-    serve(ground)
-    last = last_seq(ground.database, first)
+    serve(environment)
+    last = read_last_seq(environment.database, first)
     assert picky.sequences(first) == [one for one in range(1, last + 1) if one != 3]
-    assert picky.sequences(second) == list(range(1, last_seq(ground.database, second) + 1))
+    assert picky.sequences(second) == list(
+        range(1, read_last_seq(environment.database, second) + 1)
+    )
 
 
 def test_only_a_refused_event_can_be_skipped(
-    ground: Ground, picky: Picky, monkeypatch: pytest.MonkeyPatch
+    environment: RelayEnvironment, picky: Picky, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (one,) = ground.enrol(1)
-    ground.write(one, 5)
-    subscribe(ground, picky.receiver)
+    (one,) = environment.enrol(1)
+    environment.write(one, 5)
+    subscribe(environment, picky.receiver)
     with pytest.raises(Exception, match="no event of connection 1 is refused"):
-        cli(ground, monkeypatch, "skip", "feed", "--connection", "customer-0", "--yes")
-    assert ground.position(one) == 0
+        cli(environment, monkeypatch, "skip", "feed", "--connection", "customer-0", "--yes")
+    assert environment.position(one) == 0

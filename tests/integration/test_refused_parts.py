@@ -9,9 +9,15 @@ import pytest
 
 from models.run import RunState, RunTrigger
 from sandbox.tenant import Request, Response, Tenant
-from sandbox.tenant.graph.service import Graph
+from sandbox.tenant.graph.service import GraphService
 from tests.conftest import MakeMirror, Mirror
-from tests.support.mirror import assert_exact, checked, events, last_seq, scalar
+from tests.support.mirror import (
+    assert_exact,
+    fetch_scalar,
+    read_events,
+    read_last_seq,
+    verify_connection,
+)
 from worker.sync.run import run_slice
 
 HEADERS = {"content-type": "application/json", "request-id": "simulated"}
@@ -36,7 +42,9 @@ def refuse(mirror: Mirror, reply: Response, *parts: str) -> None:
 def live(mirror: Mirror, group: str) -> set[str]:
     found = "select array_agg(member_id) from directory.group_members"
     where = "where group_id = :group and deleted_at is null"
-    return {str(one) for one in scalar(mirror.database, f"{found} {where}", group=group) or []}
+    return {
+        str(one) for one in fetch_scalar(mirror.database, f"{found} {where}", group=group) or []
+    }
 
 
 def members(tenant: Tenant, group: str) -> set[str]:
@@ -45,36 +53,40 @@ def members(tenant: Tenant, group: str) -> set[str]:
 
 def noted(mirror: Mirror) -> list[str]:
     found = "select array_agg(kind || ' ' || key order by key) from sync.unresolved"
-    return scalar(mirror.database, found) or []
+    return fetch_scalar(mirror.database, found) or []
 
 
 def stream(mirror: Mirror, column: str, name: str = "groups") -> object:
-    return scalar(mirror.database, f"select {column} from sync.streams where resource = '{name}'")
+    return fetch_scalar(
+        mirror.database, f"select {column} from sync.streams where resource = '{name}'"
+    )
 
 
 def tick(mirror: Mirror) -> RunState:
     """A run by the clock, with every stream and every part due."""
-    with mirror.database.begin() as connection:
-        connection.exec_driver_sql("update sync.streams set due_at = null")
-        connection.exec_driver_sql("update sync.unresolved set retry_at = now()")
-    return run_slice(mirror.kit, 1, trigger=RunTrigger.SCHEDULED).state
+    with mirror.database.open_transaction() as db:
+        db.exec_driver_sql("update sync.streams set due_at = null")
+        db.exec_driver_sql("update sync.unresolved set retry_at = now()")
+    return run_slice(mirror.runtime, 1, trigger=RunTrigger.SCHEDULED).state
 
 
 def some_groups(tenant: Tenant) -> list[str]:
-    return [row["id"] for row in tenant.live("groups") if len(tenant.members_of(row["id"])) > 2]
+    return [
+        row["id"] for row in tenant.iterate_live("groups") if len(tenant.members_of(row["id"])) > 2
+    ]
 
 
 Make = Callable[..., Mirror]
 
 
 @pytest.fixture
-def listed(mirror_of: MakeMirror) -> Make:
+def listed(make_mirror: MakeMirror) -> Make:
     """A tenant without delta, enrolled; nothing is synced yet."""
 
     def make(groups: int = 30) -> Mirror:
         tenant = Tenant(seed=73, users=60, groups=groups, sites=2)
-        tenant.knobs.no_delta = True
-        return mirror_of(tenant)
+        tenant.options.no_delta = True
+        return make_mirror(tenant)
 
     return make
 
@@ -104,7 +116,7 @@ def test_a_first_load_ends_without_the_members_that_are_refused(
         assert f"members of group {group}: " in (report.message or "")
     assert stream(mirror, "phase") == "ready"
     assert stream(mirror, "first_complete_at is not null") is True
-    for row in tenant.live("groups"):
+    for row in tenant.iterate_live("groups"):
         expected = set() if row["id"] in (first, last) else members(tenant, row["id"])
         assert live(mirror, row["id"]) == expected
     mirror.nango.before_graph = None
@@ -137,7 +149,7 @@ def test_members_that_are_refused_on_a_later_page_stay(listed: Make) -> None:
     mirror.sync()
     silent = some_groups(tenant)[0]
     before = live(mirror, silent)
-    tenant.knobs.member_page = tenant.knobs.largest_page = 2
+    tenant.options.member_page_size = tenant.options.max_page_size = 2
     mirror.nango.before_graph = lambda asked: (
         answer(500) if f"{silent}/members" in asked.path and "token" in asked.query else None
     )
@@ -170,7 +182,9 @@ def test_a_group_that_is_gone_is_not_set_apart(listed: Make, status: int) -> Non
     gone = some_groups(mirror.tenant)[0]
     refuse(mirror, answer(status), f"{gone}/members", f"groups/{gone}")
     assert mirror.sync("groups").state is RunState.SUCCEEDED
-    assert scalar(mirror.database, f"select deleted_at from directory.groups where id = '{gone}'")
+    assert fetch_scalar(
+        mirror.database, f"select deleted_at from directory.groups where id = '{gone}'"
+    )
     assert live(mirror, gone) == set()
 
 
@@ -191,27 +205,29 @@ def test_members_that_are_refused_of_all_groups_refuse_the_stream(
 
 @pytest.mark.parametrize("reply", ODD, ids=lambda reply: f"{reply.status}-{len(reply.body)}")
 def test_assignments_of_one_role_that_are_refused_stay_as_they_are(
-    mirror_of: MakeMirror, reply: Response
+    make_mirror: MakeMirror, reply: Response
 ) -> None:
     tenant = Tenant(seed=74, users=60, groups=4, sites=2)
-    tenant.knobs.demand_role_filter = True
-    mirror = mirror_of(tenant)
+    tenant.options.requires_role_filter = True
+    mirror = make_mirror(tenant)
     mirror.sync()
-    held = [row["roleDefinitionId"] for row in tenant.live("role_assignments")]
+    held = [row["roleDefinitionId"] for row in tenant.iterate_live("role_assignments")]
     silent, other = sorted(set(held))[:2]
-    before = [row["id"] for row in tenant.live("role_assignments")]
+    before = [row["id"] for row in tenant.iterate_live("role_assignments")]
     of_silent = [
-        row["id"] for row in tenant.live("role_assignments") if row["roleDefinitionId"] == silent
+        row["id"]
+        for row in tenant.iterate_live("role_assignments")
+        if row["roleDefinitionId"] == silent
     ]
-    for row in list(tenant.live("role_assignments")):
+    for row in list(tenant.iterate_live("role_assignments")):
         if row["roleDefinitionId"] in (silent, other):
             tenant.unassign_role(row["id"])
-    mark = last_seq(mirror.database)
+    mark = read_last_seq(mirror.database)
     refuse(mirror, reply, silent)
     report = mirror.sync("role_assignments")
     assert report.state is RunState.PARTIAL
     assert f"assignments of role definition {silent}: " in (report.message or "")
-    told = {e["object_id"]: e["change"] for e in events(mirror.database, after=mark)}
+    told = {e["object_id"]: e["change"] for e in read_events(mirror.database, after=mark)}
     assert told
     assert set(told.values()) == {"deleted"}
     assert told.keys() & set(of_silent) == set()
@@ -221,15 +237,15 @@ def test_assignments_of_one_role_that_are_refused_stay_as_they_are(
     assert_exact(mirror.database, tenant)
 
 
-def test_roles_that_may_be_listed_again_are_no_longer_set_apart(mirror_of: MakeMirror) -> None:
+def test_roles_that_may_be_listed_again_are_no_longer_set_apart(make_mirror: MakeMirror) -> None:
     tenant = Tenant(seed=74, users=60, groups=4, sites=2)
-    tenant.knobs.demand_role_filter = True
-    mirror = mirror_of(tenant)
-    silent = next(row["roleDefinitionId"] for row in tenant.live("role_assignments"))
+    tenant.options.requires_role_filter = True
+    mirror = make_mirror(tenant)
+    silent = next(row["roleDefinitionId"] for row in tenant.iterate_live("role_assignments"))
     refuse(mirror, answer(403), f"'{silent}'")
     assert mirror.sync().state is RunState.PARTIAL
     assert noted(mirror) == [f"assignments {silent}"]
-    tenant.knobs.demand_role_filter = False
+    tenant.options.requires_role_filter = False
     assert mirror.sync("role_assignments").state is RunState.SUCCEEDED
     assert_exact(mirror.database, tenant)
 
@@ -242,8 +258,8 @@ def test_a_restored_user_whose_groups_are_refused_gets_them_from_the_groups(
     mirror: Mirror, status: int
 ) -> None:
     tenant = mirror.tenant
-    tenant.knobs.readd_on_restore = False
-    inside = {m.id for row in tenant.live("groups") for m in tenant.members_of(row["id"])}
+    tenant.options.readd_on_restore = False
+    inside = {m.id for row in tenant.iterate_live("groups") for m in tenant.members_of(row["id"])}
     silent, other = [one for one in sorted(inside) if tenant.users.index_of(one) is not None][:2]
     for user in (silent, other):
         tenant.delete_user(user)
@@ -259,7 +275,7 @@ def test_a_group_that_is_refused_too_keeps_only_its_own_memberships_open(
     mirror: Mirror,
 ) -> None:
     tenant = mirror.tenant
-    tenant.knobs.readd_on_restore = False
+    tenant.options.readd_on_restore = False
     group = some_groups(tenant)[0]
     users = [m.id for m in tenant.members_of(group) if tenant.users.index_of(m.id) is not None]
     for user in users:
@@ -271,7 +287,7 @@ def test_a_group_that_is_refused_too_keeps_only_its_own_memberships_open(
     assert mirror.sync().state is RunState.PARTIAL
     assert noted(mirror) == [f"members {group}"]
     assert live(mirror, group) & set(users) == set()
-    assert checked(mirror.database).problems == []
+    assert verify_connection(mirror.database).problems == []
     mirror.nango.before_graph = None
     assert mirror.sync().state is RunState.SUCCEEDED
     assert_exact(mirror.database, tenant)
@@ -293,7 +309,7 @@ def test_a_member_that_cannot_be_looked_up_does_not_keep_others_from_it(mirror: 
             return answer(404)
         if not request.path.endswith("users/delta"):
             return None
-        response = Graph().answer(tenant, request)
+        response = GraphService().handle(tenant, request)
         document = json.loads(response.body)
         rows = [row for row in document["value"] if row["id"] not in (silent, gone)]
         return replace(response, body=json.dumps({**document, "value": rows}).encode())

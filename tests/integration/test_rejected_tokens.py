@@ -8,7 +8,7 @@ import pytest
 from models.run import RunState
 from sandbox.tenant import Request, Response, Tenant
 from tests.conftest import MakeMirror, Mirror
-from tests.support.mirror import assert_exact, scalar
+from tests.support.mirror import assert_exact, fetch_scalar
 
 RENEWAL = "/connections/contoso"
 SCOPES = {f"environment:{name}" for name in ("connections:list", "connections:read", "proxy")}
@@ -29,15 +29,17 @@ def refuse(mirror: Mirror, path: str, code: str = "InvalidAuthenticationToken") 
 
 
 def column(mirror: Mirror, name: str, resource: str) -> Any:
-    return scalar(mirror.database, f"select {name} from sync.streams where resource = '{resource}'")
+    return fetch_scalar(
+        mirror.database, f"select {name} from sync.streams where resource = '{resource}'"
+    )
 
 
 def status(mirror: Mirror) -> Any:
-    return scalar(mirror.database, "select status from sync.connections")
+    return fetch_scalar(mirror.database, "select status from sync.connections")
 
 
 def renewals(mirror: Mirror) -> int:
-    return mirror.nango.connections[0].refresh.forced
+    return mirror.nango.connections[0].refresh.forced_count
 
 
 @pytest.mark.parametrize("code", CODES)
@@ -52,10 +54,10 @@ def renewals(mirror: Mirror) -> int:
     ],
 )
 def test_a_401_for_one_resource_refuses_that_one(
-    mirror_of: MakeMirror, path: str, resource: str, code: str
+    make_mirror: MakeMirror, path: str, resource: str, code: str
 ) -> None:
     tenant = Tenant(seed=7, users=30, groups=5, sites=4)
-    mirror = mirror_of(tenant)
+    mirror = make_mirror(tenant)
     refuse(mirror, path, code)
     assert mirror.sync().state is RunState.PARTIAL
     assert status(mirror) == "active"
@@ -63,7 +65,7 @@ def test_a_401_for_one_resource_refuses_that_one(
     others = (
         f"select count(*) from sync.streams where phase <> 'refused' and resource <> '{resource}'"
     )
-    assert scalar(mirror.database, others) == 4
+    assert fetch_scalar(mirror.database, others) == 4
     assert renewals(mirror) == 0, "the organization answers, so the token is good"
     mirror.nango.before_graph = None
     assert mirror.sync().state is RunState.SUCCEEDED
@@ -99,7 +101,7 @@ def test_a_401_for_a_delta_link_asks_for_the_organization_and_keeps_the_cursor(
 def test_a_token_that_graph_rejects_is_renewed_and_the_call_sent_again(
     mirror: Mirror, batching: int
 ) -> None:
-    mirror.tenant.knobs.refuse_batch = batching
+    mirror.tenant.options.batch_error_status = batching
     mirror.nango.connections[0].refresh.rejected = True
     mirror.tenant.mutate(10)
     assert mirror.sync().state is RunState.SUCCEEDED
@@ -108,11 +110,11 @@ def test_a_token_that_graph_rejects_is_renewed_and_the_call_sent_again(
 
 
 def test_a_token_that_is_rejected_at_any_call_of_a_first_load_is_renewed(
-    mirror_of: MakeMirror,
+    make_mirror: MakeMirror,
 ) -> None:
     tenant = Tenant(seed=8, users=60, groups=6, sites=4)
-    tenant.knobs.largest_page, tenant.knobs.delta_page = 20, 15
-    mirror = mirror_of(tenant)
+    tenant.options.max_page_size, tenant.options.delta_page_size = 20, 15
+    mirror = make_mirror(tenant)
     refresh = mirror.nango.connections[0].refresh
     calls = 0
 
@@ -135,7 +137,7 @@ def test_a_token_that_is_rejected_after_its_renewal_is_the_customers(mirror: Mir
     assert report.state is RunState.FAILED
     assert "must reconnect" in (report.message or "")
     assert (status(mirror), renewals(mirror)) == ("broken", 1)
-    refresh.renewed()
+    refresh.reauthorize()
     assert mirror.sync().state is RunState.SUCCEEDED
     assert status(mirror) == "active"
 

@@ -27,35 +27,35 @@ from models.sink import SinkKind, SinkStart, SinkStatus
 from sandbox.tenant import Nango, Tenant
 from tests.conftest import Mirror
 from tests.support.fault_proxy import FaultProxy
-from tests.support.mirror import last_seq, scalar
-from tests.support.service import until
-from worker.core.errors import Fenced, Halt
+from tests.support.mirror import fetch_scalar, read_last_seq
+from tests.support.service import wait_until
+from worker.core.errors import ConfigurationError, LeaseLost
 from worker.core.settings import Settings
 from worker.core.value import SecretStr
-from worker.events.ledger import append
+from worker.events.ledger import append_events
 from worker.relay.delivery import Delivery
 from worker.relay.relay import Relay
 from worker.store import sink_admin, sinks
 from worker.store.change import Change
 from worker.store.engine import Database
-from worker.store.lease import interrupting
+from worker.store.lease import interrupt_writer
 from worker.sync.discover import discover
-from worker.sync.run import Kit
+from worker.sync.run import Runtime
 
 Told = dict[str, Any]
 NOBODY = "redis://127.0.0.1:1/0"
 
 
-class Ground:
+class RelayEnvironment:
     """A database with a Redis beside it, and what a consumer reads there."""
 
-    def __init__(self, kit: Kit, nango: Nango, redis_url: str) -> None:
-        self.kit, self.nango = kit, nango
+    def __init__(self, runtime: Runtime, nango: Nango, redis_url: str) -> None:
+        self.kit, self.nango = runtime, nango
         self.redis_url = redis_url
         self.database = Database(
-            kit.database.url.render_as_string(hide_password=False), pool_size=9
+            runtime.database.url.render_as_string(hide_password=False), pool_size=9
         )
-        self.settings: Settings = replace(kit.settings, redis_url=SecretStr(redis_url))
+        self.settings: Settings = replace(runtime.settings, redis_url=SecretStr(redis_url))
         self.redis: Any = redis.Redis.from_url(redis_url)
         self.mark = uuid.uuid4().hex[:8]
 
@@ -70,11 +70,11 @@ class Ground:
         }
         secrets = values.pop("secrets", {})
         statement = insert(tables.sinks).values(values).returning(tables.sinks.c.id)
-        with self.database.begin() as connection:
-            sink_id = int(connection.execute(statement).scalar_one())
+        with self.database.open_transaction() as db:
+            sink_id = int(db.execute(statement).scalar_one())
             kept = {"sink_id": sink_id, "secrets": secrets}
-            connection.execute(insert(tables.sink_secrets).values(kept))
-            sinks.begin(connection, sink_id)
+            db.execute(insert(tables.sink_secrets).values(kept))
+            sinks.write_start_positions(db, sink_id)
         return sink_id
 
     def stream(self, name: str = "feed") -> str:
@@ -87,8 +87,8 @@ class Ground:
             tenant = Tenant(seed=number, users=1, groups=0, sites=0)
             self.nango.add_connection(f"customer-{number}", tenant)
         discover(self.kit.database, self.kit.nango, self.kit.settings)
-        with self.database.begin() as connection:
-            found = connection.execute(text("select id from sync.connections order by id"))
+        with self.database.open_transaction() as db:
+            found = db.execute(text("select id from sync.connections order by id"))
             return list(found.scalars())
 
     def write(self, connection_id: int, count: int, *, initial: bool = False) -> None:
@@ -97,13 +97,13 @@ class Ground:
             Change(ChangeKind.CREATED, str(uuid.uuid4()), None, None, b'{"mail": "a@example.com"}')
             for _ in range(count)
         ]
-        with interrupting(self.database, connection_id) as tx:
-            append(tx, [(RESOURCES["users"], changes)], run_id=None, initial=initial)
+        with interrupt_writer(self.database, connection_id) as tx:
+            append_events(tx, [(RESOURCES["users"], changes)], run_id=None, initial=initial)
 
     def claim(self) -> Delivery:
         """Become the one who serves the only sink."""
-        with self.database.begin() as connection:
-            (sink,) = sinks.claim(connection, "test", seconds=60, limit=9)
+        with self.database.open_transaction() as db:
+            (sink,) = sinks.claim_sinks(db, "test", seconds=60, limit=9)
         return Delivery(self.database, sink, self.settings, Event())
 
     def deliver(self) -> None:
@@ -112,8 +112,8 @@ class Ground:
         while delivery.deliver_round():
             pass
         delivery.close()
-        with self.database.begin() as connection:
-            sinks.release(connection, delivery.sink)
+        with self.database.open_transaction() as db:
+            sinks.release_sink(db, delivery.sink)
 
     def received(self, name: str = "feed") -> list[Told]:
         """All entries of a stream, doubles and all."""
@@ -126,7 +126,7 @@ class Ground:
 
     def position(self, connection_id: int) -> int:
         statement = "select max(seq) from events.positions where connection_id = :id"
-        return int(scalar(self.database, statement, id=connection_id) or 0)
+        return int(fetch_scalar(self.database, statement, id=connection_id) or 0)
 
     @contextmanager
     def relay(self) -> Iterator[Relay]:
@@ -155,8 +155,8 @@ class Ground:
 
     def lapse(self) -> None:
         """The leases of whoever died."""
-        with self.database.begin() as connection:
-            connection.execute(text("update events.sinks set expires_at = '2000-01-01'"))
+        with self.database.open_transaction() as db:
+            db.execute(text("update events.sinks set expires_at = '2000-01-01'"))
 
 
 def by_connection(told: list[Told]) -> dict[int, list[int]]:
@@ -192,179 +192,200 @@ def differences(database: Database, resource: str, rows: list[Told]) -> int:
     statement = (
         f"select count(*) from (({folded} except {live}) union all ({live} except {folded})) as d"
     )
-    return int(scalar(database, statement, rows=json.dumps(rows)))
+    return int(fetch_scalar(database, statement, rows=json.dumps(rows)))
 
 
-def test_a_consumer_of_the_stream_ends_with_the_mirror(mirror: Mirror, ground: Ground) -> None:
-    ground.add()
-    ground.deliver()
+def test_a_consumer_of_the_stream_ends_with_the_mirror(
+    mirror: Mirror, environment: RelayEnvironment
+) -> None:
+    environment.add()
+    environment.deliver()
     for _ in range(3):
         mirror.tenant.mutate(25)
         mirror.sync()
-        ground.deliver()
-    told = ground.received()
-    assert by_connection(told) == {1: list(range(1, last_seq(mirror.database) + 1))}
+        environment.deliver()
+    told = environment.received()
+    assert by_connection(told) == {1: list(range(1, read_last_seq(mirror.database) + 1))}
     kinds = {event["data"]["after"] is None for event in told}
     assert kinds == {True, False}
     for resource, rows in fold(told).items():
         assert differences(mirror.database, resource, list(rows.values())) == 0, resource
 
 
-def test_who_is_killed_after_delivery_delivers_again_with_the_same_ids(ground: Ground) -> None:
-    (one,) = ground.enrol(1)
-    ground.write(one, 50)
-    ground.add()
-    killed = ground.process(TENANT_MIRROR_CRASH_AT="events-delivered")
+def test_who_is_killed_after_delivery_delivers_again_with_the_same_ids(
+    environment: RelayEnvironment,
+) -> None:
+    (one,) = environment.enrol(1)
+    environment.write(one, 50)
+    environment.add()
+    killed = environment.process(TENANT_MIRROR_CRASH_AT="events-delivered")
     assert killed.wait(30) == -signal.SIGKILL
-    assert ground.position(one) == 0
-    ground.lapse()
-    second = ground.process()
-    last = last_seq(ground.database, one)
-    until(lambda: ground.position(one) == last)
+    assert environment.position(one) == 0
+    environment.lapse()
+    second = environment.process()
+    last = read_last_seq(environment.database, one)
+    wait_until(lambda: environment.position(one) == last)
     second.send_signal(signal.SIGTERM)
     assert second.wait(30) == 0
-    told = ground.received()
+    told = environment.received()
     ids = [event["id"] for event in told]
     assert ids[:last] == ids[last:]
     assert len(set(ids)) == last
-    assert scalar(ground.database, "select count(*) from events.sinks where holder is null") == 1
+    assert (
+        fetch_scalar(environment.database, "select count(*) from events.sinks where holder is null")
+        == 1
+    )
 
 
-def test_commits_that_come_late_are_never_skipped(ground: Ground) -> None:
-    known = ground.enrol(3)
-    ground.add()
+def test_commits_that_come_late_are_never_skipped(environment: RelayEnvironment) -> None:
+    known = environment.enrol(3)
+    environment.add()
 
     def busy(connection_id: int) -> None:
         for _ in range(25):
-            ground.write(connection_id, random.randint(1, 40))
+            environment.write(connection_id, random.randint(1, 40))
 
-    with ground.relay(), ThreadPoolExecutor(6) as writers:
+    with environment.relay(), ThreadPoolExecutor(6) as writers:
         for done in [writers.submit(busy, one) for one in known * 2]:
             done.result()
         for one in known:
-            last = last_seq(ground.database, one)
-            until(lambda one=one, last=last: ground.position(one) == last)  # type: ignore[misc]
-    found = by_connection(ground.received())
-    assert found == {one: list(range(1, last_seq(ground.database, one) + 1)) for one in known}
+            last = read_last_seq(environment.database, one)
+            wait_until(lambda one=one, last=last: environment.position(one) == last)  # type: ignore[misc]
+    found = by_connection(environment.received())
+    assert found == {
+        one: list(range(1, read_last_seq(environment.database, one) + 1)) for one in known
+    }
 
 
-def test_large_first_loads_leave_room_for_others(ground: Ground) -> None:
-    first, second = ground.enrol(2)
-    ground.write(first, 12_000)
-    ground.write(second, 3)
-    ground.add()
-    ground.deliver()
-    told = ground.received()
+def test_large_first_loads_leave_room_for_others(environment: RelayEnvironment) -> None:
+    first, second = environment.enrol(2)
+    environment.write(first, 12_000)
+    environment.write(second, 3)
+    environment.add()
+    environment.deliver()
+    told = environment.received()
     places = [n for n, it in enumerate(told) if it["data"]["connection_id"] == second]
     assert max(places) < 5_000
-    last = {one: last_seq(ground.database, one) for one in (first, second)}
+    last = {one: read_last_seq(environment.database, one) for one in (first, second)}
     assert by_connection(told) == {one: list(range(1, seq + 1)) for one, seq in last.items()}
 
 
-def test_relays_share_sinks_and_take_over_from_one_that_ends(ground: Ground) -> None:
-    (one,) = ground.enrol(1)
+def test_relays_share_sinks_and_take_over_from_one_that_ends(environment: RelayEnvironment) -> None:
+    (one,) = environment.enrol(1)
     names = ["a", "b", "c", "d"]
     for name in names:
-        ground.add(name)
+        environment.add(name)
     served = "select count(*) from events.sinks where expires_at > clock_timestamp()"
-    with ground.relay() as second:
-        with ground.relay() as first:
-            until(lambda: len(first._serving) + len(second._serving) == 4)
-            assert scalar(ground.database, served) == 4
-            ground.write(one, 10)
-            last = last_seq(ground.database, one)
-            until(lambda: all(len(ground.received(name)) == last for name in names))
-        until(lambda: len(second._serving) == 4)
-        ground.write(one, 10)
+    with environment.relay() as second:
+        with environment.relay() as first:
+            wait_until(lambda: len(first._running) + len(second._running) == 4)
+            assert fetch_scalar(environment.database, served) == 4
+            environment.write(one, 10)
+            last = read_last_seq(environment.database, one)
+            wait_until(lambda: all(len(environment.received(name)) == last for name in names))
+        wait_until(lambda: len(second._running) == 4)
+        environment.write(one, 10)
         last += 10
-        until(lambda: all(len(ground.received(name)) == last for name in names))
+        wait_until(lambda: all(len(environment.received(name)) == last for name in names))
     for name in names:
-        assert by_connection(ground.received(name)) == {one: list(range(1, last + 1))}
+        assert by_connection(environment.received(name)) == {one: list(range(1, last + 1))}
 
 
-def test_a_relay_that_lost_its_lease_cannot_move_a_position(ground: Ground) -> None:
-    (one,) = ground.enrol(1)
-    ground.add()
-    zombie = ground.claim()
-    ground.lapse()
-    ground.deliver()
-    before = ground.position(one)
-    ground.write(one, 5)
+def test_a_relay_that_lost_its_lease_cannot_move_a_position(environment: RelayEnvironment) -> None:
+    (one,) = environment.enrol(1)
+    environment.add()
+    zombie = environment.claim()
+    environment.lapse()
+    environment.deliver()
+    before = environment.position(one)
+    environment.write(one, 5)
     assert zombie.deliver_round() is False, "it is told of no work"
-    with ground.database.begin() as connection, pytest.raises(Fenced):
-        sinks.advance(connection, zombie.sink, [sinks.Position(one, 99, None)], seconds=60)
+    with environment.database.open_transaction() as db, pytest.raises(LeaseLost):
+        sinks.advance_positions(db, zombie.sink, [sinks.Position(one, 99, None)], seconds=60)
     zombie.close()
-    assert ground.position(one) == before
+    assert environment.position(one) == before
 
 
-def test_a_dead_sink_holds_nobody_else_up(ground: Ground) -> None:
-    (one,) = ground.enrol(1)
-    ground.write(one, 20)
-    ground.add("dead", secrets={"url": NOBODY})
-    ground.add("well")
-    last = last_seq(ground.database, one)
-    with ground.relay():
-        until(lambda: len(ground.received("well")) == last)
+def test_a_dead_sink_holds_nobody_else_up(environment: RelayEnvironment) -> None:
+    (one,) = environment.enrol(1)
+    environment.write(one, 20)
+    environment.add("dead", secrets={"url": NOBODY})
+    environment.add("well")
+    last = read_last_seq(environment.database, one)
+    with environment.relay():
+        wait_until(lambda: len(environment.received("well")) == last)
         failed = "select failures from events.sinks where name = 'dead'"
-        until(lambda: scalar(ground.database, failed) >= 1)
+        wait_until(lambda: fetch_scalar(environment.database, failed) >= 1)
     noted = "select status || ' ' || status_reason from events.sinks where name = 'dead'"
-    assert scalar(ground.database, noted).startswith("active Redis cannot be used now")
+    assert fetch_scalar(environment.database, noted).startswith("active Redis cannot be used now")
     paused = "select retry_at > clock_timestamp() from events.sinks where name = 'dead'"
-    assert scalar(ground.database, paused) is True
-    with ground.database.begin() as connection:
-        connection.execute(text("update sync.sink_secrets set secrets = '{}'"))
-        sink_admin.resume(connection, "dead")
-    with ground.relay():
-        until(lambda: len(ground.received("dead")) == last)
-    assert scalar(ground.database, failed) == 0
+    assert fetch_scalar(environment.database, paused) is True
+    with environment.database.open_transaction() as db:
+        db.execute(text("update sync.sink_secrets set secrets = '{}'"))
+        sink_admin.resume_sink(db, "dead")
+    with environment.relay():
+        wait_until(lambda: len(environment.received("dead")) == last)
+    assert fetch_scalar(environment.database, failed) == 0
 
 
-def test_a_relay_outlives_the_loss_of_redis_and_of_postgres(ground: Ground) -> None:
-    (one,) = ground.enrol(1)
-    port = urlsplit(ground.redis_url).port
+def test_a_relay_outlives_the_loss_of_redis_and_of_postgres(environment: RelayEnvironment) -> None:
+    (one,) = environment.enrol(1)
+    port = urlsplit(environment.redis_url).port
     assert port is not None
     lost = (
         "select pg_terminate_backend(pid) from pg_stat_activity"
         " where datname = current_database() and pid <> pg_backend_pid()"
     )
     with FaultProxy("127.0.0.1", port) as proxy:
-        ground.add(secrets={"url": ground.redis_url.replace(f":{port}", f":{proxy.port}")})
-        with ground.relay():
-            ground.write(one, 20)
-            until(lambda: ground.position(one) == last_seq(ground.database, one))
+        environment.add(
+            secrets={"url": environment.redis_url.replace(f":{port}", f":{proxy.port}")}
+        )
+        with environment.relay():
+            environment.write(one, 20)
+            wait_until(
+                lambda: environment.position(one) == read_last_seq(environment.database, one)
+            )
             proxy.refuse()
             proxy.drop()
-            ground.write(one, 20)
-            until(lambda: scalar(ground.database, "select failures from events.sinks") >= 1)
+            environment.write(one, 20)
+            wait_until(
+                lambda: fetch_scalar(environment.database, "select failures from events.sinks") >= 1
+            )
             proxy.heal()
-            with ground.database.begin() as connection:
-                connection.execute(text(lost))
-            until(lambda: ground.position(one) == last_seq(ground.database, one))
-    found = by_connection(ground.received())
-    assert sorted(set(found[one])) == list(range(1, last_seq(ground.database, one) + 1))
+            with environment.database.open_transaction() as db:
+                db.execute(text(lost))
+            wait_until(
+                lambda: environment.position(one) == read_last_seq(environment.database, one)
+            )
+    found = by_connection(environment.received())
+    assert sorted(set(found[one])) == list(range(1, read_last_seq(environment.database, one) + 1))
 
 
-def test_a_key_that_is_no_stream_is_told_to_the_operator(ground: Ground) -> None:
-    (one,) = ground.enrol(1)
-    ground.write(one, 1)
-    ground.redis.set(ground.stream(), "something else")
-    ground.add()
-    with ground.relay():
+def test_a_key_that_is_no_stream_is_told_to_the_operator(environment: RelayEnvironment) -> None:
+    (one,) = environment.enrol(1)
+    environment.write(one, 1)
+    environment.redis.set(environment.stream(), "something else")
+    environment.add()
+    with environment.relay():
         reason = "select status_reason from events.sinks"
-        until(lambda: scalar(ground.database, reason) is not None)
-    assert "no stream" in scalar(ground.database, reason)
-    assert ground.position(one) == 0
+        wait_until(lambda: fetch_scalar(environment.database, reason) is not None)
+    assert "no stream" in fetch_scalar(environment.database, reason)
+    assert environment.position(one) == 0
 
 
-def test_only_what_was_asked_for_is_delivered(mirror: Mirror, ground: Ground) -> None:
-    ground.add(resources=["users", "groups"], changes=["created", "updated"], initial=False)
-    ground.deliver()
-    assert ground.received() == []
-    assert ground.position(1) == last_seq(mirror.database), "what is left out counts as delivered"
+def test_only_what_was_asked_for_is_delivered(
+    mirror: Mirror, environment: RelayEnvironment
+) -> None:
+    environment.add(resources=["users", "groups"], changes=["created", "updated"], initial=False)
+    environment.deliver()
+    assert environment.received() == []
+    assert environment.position(1) == read_last_seq(mirror.database), (
+        "what is left out counts as delivered"
+    )
     mirror.tenant.mutate(40)
     mirror.sync()
-    ground.deliver()
-    told = ground.received()
+    environment.deliver()
+    told = environment.received()
     types = {event["type"] for event in told}
     assert types
     assert types <= {
@@ -377,78 +398,82 @@ def test_only_what_was_asked_for_is_delivered(mirror: Mirror, ground: Ground) ->
         "select count(*) from events.change_events where not initial"
         " and resource in ('users', 'groups') and change in ('created', 'updated')"
     )
-    assert len(told) == scalar(mirror.database, wanted)
+    assert len(told) == fetch_scalar(mirror.database, wanted)
 
 
-def test_a_sink_of_some_connections_hears_of_no_other(ground: Ground) -> None:
-    first, second = ground.enrol(2)
-    ground.add(connections=[second], settings={"stream": ground.stream("of-{connection_id}")})
-    ground.write(first, 5)
-    ground.write(second, 5)
-    ground.deliver()
-    assert ground.received(f"of-{first}") == []
-    assert set(by_connection(ground.received(f"of-{second}"))) == {second}
+def test_a_sink_of_some_connections_hears_of_no_other(environment: RelayEnvironment) -> None:
+    first, second = environment.enrol(2)
+    environment.add(
+        connections=[second], settings={"stream": environment.stream("of-{connection_id}")}
+    )
+    environment.write(first, 5)
+    environment.write(second, 5)
+    environment.deliver()
+    assert environment.received(f"of-{first}") == []
+    assert set(by_connection(environment.received(f"of-{second}"))) == {second}
 
 
-def test_a_sink_that_begins_now_hears_nothing_of_before(ground: Ground) -> None:
-    (one,) = ground.enrol(1)
-    ground.write(one, 5)
-    mark = last_seq(ground.database, one)
-    ground.add(start=SinkStart.NOW)
-    ground.write(one, 2)
-    ground.deliver()
-    assert by_connection(ground.received()) == {one: [mark + 1, mark + 2]}
-    _, later = ground.enrol(1)
-    ground.write(later, 1)
-    ground.deliver()
-    last = last_seq(ground.database, later)
-    assert by_connection(ground.received())[later] == list(range(1, last + 1))
+def test_a_sink_that_begins_now_hears_nothing_of_before(environment: RelayEnvironment) -> None:
+    (one,) = environment.enrol(1)
+    environment.write(one, 5)
+    mark = read_last_seq(environment.database, one)
+    environment.add(start=SinkStart.NOW)
+    environment.write(one, 2)
+    environment.deliver()
+    assert by_connection(environment.received()) == {one: [mark + 1, mark + 2]}
+    _, later = environment.enrol(1)
+    environment.write(later, 1)
+    environment.deliver()
+    last = read_last_seq(environment.database, later)
+    assert by_connection(environment.received())[later] == list(range(1, last + 1))
 
 
-def test_events_that_retention_dropped_hold_nothing_up(ground: Ground) -> None:
-    (one,) = ground.enrol(1)
-    ground.write(one, 5)
-    ground.add()
-    with ground.database.begin() as connection:
-        connection.execute(text("delete from events.change_events"))
-    ground.deliver()
-    assert ground.position(one) == last_seq(ground.database, one)
-    ground.write(one, 1)
-    ground.deliver()
-    assert by_connection(ground.received()) == {one: [last_seq(ground.database, one)]}
-
-
-def test_a_paused_sink_keeps_its_position(ground: Ground) -> None:
-    (one,) = ground.enrol(1)
-    ground.add()
-    ground.deliver()
-    with ground.database.begin() as connection:
-        assert sink_admin.pause(connection, "feed") is SinkStatus.ACTIVE
-        assert sinks.claim(connection, "test", seconds=60, limit=9) == []
-    ground.write(one, 3)
-    with ground.database.begin() as connection:
-        sink_admin.resume(connection, "feed")
-    ground.deliver()
-    assert by_connection(ground.received()) == {
-        one: list(range(1, last_seq(ground.database, one) + 1))
+def test_events_that_retention_dropped_hold_nothing_up(environment: RelayEnvironment) -> None:
+    (one,) = environment.enrol(1)
+    environment.write(one, 5)
+    environment.add()
+    with environment.database.open_transaction() as db:
+        db.execute(text("delete from events.change_events"))
+    environment.deliver()
+    assert environment.position(one) == read_last_seq(environment.database, one)
+    environment.write(one, 1)
+    environment.deliver()
+    assert by_connection(environment.received()) == {
+        one: [read_last_seq(environment.database, one)]
     }
 
 
-def test_a_stream_is_kept_to_about_its_length(ground: Ground) -> None:
-    (one,) = ground.enrol(1)
-    ground.write(one, 3_000)
-    ground.add(settings={"stream": ground.stream(), "maxlen": 500})
-    ground.deliver()
-    assert 500 <= len(ground.received()) < 1_000
+def test_a_paused_sink_keeps_its_position(environment: RelayEnvironment) -> None:
+    (one,) = environment.enrol(1)
+    environment.add()
+    environment.deliver()
+    with environment.database.open_transaction() as connection:
+        assert sink_admin.pause_sink(connection, "feed") is SinkStatus.ACTIVE
+        assert sinks.claim_sinks(connection, "test", seconds=60, limit=9) == []
+    environment.write(one, 3)
+    with environment.database.open_transaction() as db:
+        sink_admin.resume_sink(db, "feed")
+    environment.deliver()
+    assert by_connection(environment.received()) == {
+        one: list(range(1, read_last_seq(environment.database, one) + 1))
+    }
 
 
-def test_a_sink_without_any_redis_says_what_is_missing(ground: Ground) -> None:
-    (one,) = ground.enrol(1)
-    ground.write(one, 1)
-    ground.add()
-    ground.settings = ground.kit.settings
-    delivery = ground.claim()
+def test_a_stream_is_kept_to_about_its_length(environment: RelayEnvironment) -> None:
+    (one,) = environment.enrol(1)
+    environment.write(one, 3_000)
+    environment.add(settings={"stream": environment.stream(), "maxlen": 500})
+    environment.deliver()
+    assert 500 <= len(environment.received()) < 1_000
+
+
+def test_a_sink_without_any_redis_says_what_is_missing(environment: RelayEnvironment) -> None:
+    (one,) = environment.enrol(1)
+    environment.write(one, 1)
+    environment.add()
+    environment.settings = environment.kit.settings
+    delivery = environment.claim()
     with pytest.raises(Exception, match="REDIS_URL is not set") as fault:
         delivery.deliver_round()
     delivery.close()
-    assert isinstance(fault.value.__cause__, Halt)
+    assert isinstance(fault.value.__cause__, ConfigurationError)

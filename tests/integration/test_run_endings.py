@@ -9,37 +9,39 @@ from sqlalchemy import text
 
 from models.run import RunState, RunTrigger
 from sandbox.servers import Servers
-from sandbox.tenant import BROKEN, Faults, Tenant
+from sandbox.tenant import BROKEN, FaultInjector, Tenant
 from sandbox.tenant.wire import Response
 from tests.conftest import MakeMirror, Mirror
-from tests.support.mirror import assert_exact, scalar
-from tests.support.states import assert_honest
-from worker.core.errors import Fenced, Halt
+from tests.support.mirror import assert_exact, fetch_scalar
+from tests.support.states import assert_consistent
+from worker.core.errors import ConfigurationError, LeaseLost
 from worker.core.settings import load_settings
 from worker.store.connections import request_resync
-from worker.store.lease import interrupting
+from worker.store.lease import interrupt_writer
 from worker.sync.discover import discover
-from worker.sync.run import Kit, run_slice
-from worker.sync.session import Progress, silent
-from worker.wiring import close_kit, open_kit
+from worker.sync.run import Runtime, run_slice
+from worker.sync.session import OnProgress, ignore_progress
+from worker.wiring import close_runtime, open_runtime
 
 SCHEDULED = RunTrigger.SCHEDULED
 
 
 def execute(mirror: Mirror, statement: str) -> None:
-    with mirror.database.begin() as connection:
-        connection.execute(text(statement))
+    with mirror.database.open_transaction() as db:
+        db.execute(text(statement))
 
 
 def take(
     mirror: Mirror,
     *,
-    kit: Kit | None = None,
+    runtime: Runtime | None = None,
     seconds: float | None = None,
-    progress: Progress = silent,
+    progress: OnProgress = ignore_progress,
 ) -> RunState:
     """A slice by the clock."""
-    report = run_slice(kit or mirror.kit, 1, trigger=SCHEDULED, seconds=seconds, progress=progress)
+    report = run_slice(
+        runtime or mirror.runtime, 1, trigger=SCHEDULED, seconds=seconds, on_progress=progress
+    )
     return report.state
 
 
@@ -49,24 +51,24 @@ def make_due(mirror: Mirror) -> None:
 
 def newest_run(mirror: Mirror) -> tuple[str, str | None, int]:
     """State, error and calls of the newest run."""
-    with mirror.database.begin() as connection:
-        row = connection.execute(
+    with mirror.database.open_transaction() as db:
+        row = db.execute(
             text("select state, error, calls from sync.runs order by id desc limit 1")
         ).one()
     return row.state, row.error, row.calls
 
 
 def phases(mirror: Mirror) -> set[str]:
-    with mirror.database.begin() as connection:
-        return set(connection.execute(text("select phase from sync.streams")).scalars())
+    with mirror.database.open_transaction() as db:
+        return set(db.execute(text("select phase from sync.streams")).scalars())
 
 
 @pytest.fixture
-def half(mirror_of: MakeMirror) -> Mirror:
+def half(make_mirror: MakeMirror) -> Mirror:
     """A customer whose first load is under way: its run waits for the next slice."""
     tenant = Tenant(seed=7, users=30, groups=12, sites=4)
-    tenant.knobs.delta_page = tenant.knobs.largest_page = 5
-    made = mirror_of(tenant)
+    tenant.options.delta_page_size = tenant.options.max_page_size = 5
+    made = make_mirror(tenant)
     assert take(made, seconds=0.0) is RunState.RUNNING
     return made
 
@@ -90,90 +92,92 @@ def test_a_run_ends_with_the_use_of_its_connection(
     half: Mirror, end: Callable[[Mirror], None]
 ) -> None:
     end(half)
-    discover(half.database, half.kit.nango, half.kit.settings)
+    discover(half.database, half.runtime.nango, half.runtime.settings)
     state, error, _ = newest_run(half)
     assert state == RunState.PARTIAL
-    assert error == scalar(half.database, "select status_reason from sync.connections")
-    assert_honest(half.database)
+    assert error == fetch_scalar(half.database, "select status_reason from sync.connections")
+    assert_consistent(half.database)
 
 
 def test_a_slice_that_is_interrupted_by_the_end_of_its_connection_leaves_no_run(
     half: Mirror,
 ) -> None:
     def end(_resource: str, _objects: int, _what: str) -> None:
-        if scalar(half.database, "select status from sync.connections") == "active":
+        if fetch_scalar(half.database, "select status from sync.connections") == "active":
             leave_nango(half)
-            discover(half.database, half.kit.nango, half.kit.settings)
+            discover(half.database, half.runtime.nango, half.runtime.settings)
 
-    with pytest.raises(Fenced):
+    with pytest.raises(LeaseLost):
         take(half, progress=end)
     assert newest_run(half)[0] == RunState.PARTIAL
-    assert_honest(half.database)
+    assert_consistent(half.database)
 
 
 def test_a_connection_that_comes_back_goes_on_with_a_new_run(half: Mirror) -> None:
     switch_off(half)
-    discover(half.database, half.kit.nango, half.kit.settings)
+    discover(half.database, half.runtime.nango, half.runtime.settings)
     leave_nango(half)
     half.nango.add_connection("contoso", half.tenant)
-    discover(half.database, half.kit.nango, half.kit.settings)
+    discover(half.database, half.runtime.nango, half.runtime.settings)
     assert take(half) is RunState.SUCCEEDED
-    assert scalar(half.database, "select count(*) from sync.runs") == 2
-    assert_honest(half.database)
+    assert fetch_scalar(half.database, "select count(*) from sync.runs") == 2
+    assert_consistent(half.database)
     assert_exact(half.database, half.tenant)
 
 
-def test_what_was_read_in_a_run_that_ends_so_is_announced(mirror_of: MakeMirror) -> None:
+def test_what_was_read_in_a_run_that_ends_so_is_announced(make_mirror: MakeMirror) -> None:
     tenant = Tenant(seed=7, users=30, groups=40)
-    tenant.knobs.delta_page = 5
-    mirror = mirror_of(tenant)
+    tenant.options.delta_page_size = 5
+    mirror = make_mirror(tenant)
     mirror.sync()
     tenant.expire_delta_tokens()
     make_due(mirror)
     walked = "select count(*) from sync.runs where state = 'running' and resources ? 'users'"
     for _ in range(30):
         assert take(mirror, seconds=0.0) is RunState.RUNNING
-        if scalar(mirror.database, walked):
+        if fetch_scalar(mirror.database, walked):
             break
     leave_nango(mirror)
-    discover(mirror.database, mirror.kit.nango, mirror.kit.settings)
+    discover(mirror.database, mirror.runtime.nango, mirror.runtime.settings)
     announced = "select after from events.change_events where change = 'resynced'"
-    assert scalar(mirror.database, announced) == {"resources": ["users"]}
-    assert_honest(mirror.database)
+    assert fetch_scalar(mirror.database, announced) == {"resources": ["users"]}
+    assert_consistent(mirror.database)
 
 
 # ---- the budget of calls
 
 
 @pytest.fixture
-def poor(half: Mirror, servers: Servers) -> Iterator[Kit]:
+def poor(half: Mirror, servers: Servers) -> Iterator[Runtime]:
     """A process that may send three calls a minute."""
     with redis.Redis.from_url(servers.redis_url) as client:
         client.flushall()
     changes = {"nango_calls_per_minute": 3, "redis_url": servers.redis_url}
-    opened = open_kit(load_settings(**{**vars(half.kit.settings), **changes}))
+    opened = open_runtime(load_settings(**{**vars(half.runtime.settings), **changes}))
     yield opened
-    close_kit(opened)
+    close_runtime(opened)
 
 
 def test_a_run_that_waits_for_the_budget_stays_under_way_when_another_stream_falls_due(
-    half: Mirror, poor: Kit
+    half: Mirror, poor: Runtime
 ) -> None:
-    assert take(half, kit=poor) is RunState.RUNNING
+    assert take(half, runtime=poor) is RunState.RUNNING
     waiting = "select count(*) from sync.streams where out_of_budget"
-    assert scalar(half.database, waiting) > 0
+    assert fetch_scalar(half.database, waiting) > 0
     execute(half, "update sync.streams set due_at = now() + interval '50 s' where out_of_budget")
     execute(half, "update sync.streams set due_at = now() where resource = 'role_definitions'")
     assert take(half) is RunState.RUNNING
-    assert scalar(half.database, waiting) > 0, "its time has not come"
-    assert_honest(half.database)
+    assert fetch_scalar(half.database, waiting) > 0, "its time has not come"
+    assert_consistent(half.database)
     due = "select extract(epoch from due_at - clock_timestamp()) from sync.connections"
-    assert 0 < float(scalar(half.database, due)) <= 61, "and the connection is due when it has"
+    assert 0 < float(fetch_scalar(half.database, due)) <= 61, (
+        "and the connection is due when it has"
+    )
     make_due(half)
     assert take(half) is RunState.SUCCEEDED
-    assert scalar(half.database, waiting) == 0
-    assert scalar(half.database, "select count(*) from sync.runs") == 1
-    assert_honest(half.database)
+    assert fetch_scalar(half.database, waiting) == 0
+    assert fetch_scalar(half.database, "select count(*) from sync.runs") == 1
+    assert_consistent(half.database)
     assert_exact(half.database, half.tenant)
 
 
@@ -183,7 +187,7 @@ def test_a_narrower_request_does_not_end_a_wider_run_as_a_success(half: Mirror) 
     assert "groups: not read to its end" in (report.message or "")
     make_due(half)
     assert take(half) is RunState.SUCCEEDED
-    assert_honest(half.database)
+    assert_consistent(half.database)
     assert_exact(half.database, half.tenant)
 
 
@@ -191,7 +195,7 @@ def test_a_narrower_request_does_not_end_a_wider_run_as_a_success(half: Mirror) 
 
 
 def break_connection(mirror: Mirror) -> None:
-    mirror.nango.faults = Faults.script([("", "refresh-exhausted", None)])
+    mirror.nango.faults = FaultInjector.from_rules([("", "refresh-exhausted", None)])
     make_due(mirror)
     assert take(mirror) is RunState.FAILED
 
@@ -201,13 +205,13 @@ def test_a_broken_connection_is_asked_although_no_stream_is_due(mirror: Mirror) 
     execute(mirror, "update sync.streams set due_at = now() + interval '1 hour'")
     assert take(mirror) is RunState.FAILED
     assert newest_run(mirror)[2] >= 1, "it was asked"
-    assert scalar(mirror.database, "select status from sync.connections") == "broken"
-    assert_honest(mirror.database)
+    assert fetch_scalar(mirror.database, "select status from sync.connections") == "broken"
+    assert_consistent(mirror.database)
     mirror.nango.faults = None
     assert take(mirror) is RunState.SUCCEEDED
     assert newest_run(mirror)[2] == 1
-    assert scalar(mirror.database, "select status from sync.connections") == "active"
-    assert_honest(mirror.database)
+    assert fetch_scalar(mirror.database, "select status from sync.connections") == "active"
+    assert_consistent(mirror.database)
 
 
 @pytest.mark.parametrize("resource", ["users", "groups", "sites", "role_definitions"])
@@ -216,14 +220,14 @@ def test_a_slice_that_cannot_begin_leaves_its_streams_as_they_were(
 ) -> None:
     statement = "select array_agg(s order by resource) from sync.streams s"
     execute(mirror, "update sync.streams set due_at = null, full_due_at = now()")
-    before = scalar(mirror.database, statement)
-    mirror.nango.faults = Faults.script([("", "refresh-exhausted", None)])
+    before = fetch_scalar(mirror.database, statement)
+    mirror.nango.faults = FaultInjector.from_rules([("", "refresh-exhausted", None)])
     request = [resource]
-    with mirror.database.begin() as connection:
-        request_resync(connection, 1, request, full=True)
+    with mirror.database.open_transaction() as db:
+        request_resync(db, 1, request, full=True)
     assert take(mirror) is RunState.FAILED
-    assert scalar(mirror.database, statement) == before
-    assert_honest(mirror.database)
+    assert fetch_scalar(mirror.database, statement) == before
+    assert_consistent(mirror.database)
 
 
 # ---- every other ending
@@ -239,10 +243,10 @@ def to_its_end(mirror: Mirror) -> None:
 
 def interrupted(mirror: Mirror) -> None:
     def interrupt(_resource: str, _objects: int, _what: str) -> None:
-        with interrupting(mirror.database, 1):
+        with interrupt_writer(mirror.database, 1):
             pass
 
-    with pytest.raises(Fenced):
+    with pytest.raises(LeaseLost):
         take(mirror, progress=interrupt)
 
 
@@ -268,7 +272,7 @@ def killed(mirror: Mirror) -> None:
 def refused(mirror: Mirror) -> None:
     mirror.sync()  # a walk of sites that was killed before its sweep would not ask Graph again
     make_due(mirror)
-    mirror.tenant.knobs.refused = {"sites"}
+    mirror.tenant.options.refused_resources = {"sites"}
     assert take(mirror) is RunState.PARTIAL
 
 
@@ -284,8 +288,8 @@ def answered(kind: str) -> Callable[[Mirror], None]:
     """Every call gets this answer."""
 
     def act(mirror: Mirror) -> None:
-        mirror.nango.faults = Faults.script([("", kind, None)])
-        with contextlib.suppress(Halt):
+        mirror.nango.faults = FaultInjector.from_rules([("", kind, None)])
+        with contextlib.suppress(ConfigurationError):
             take(mirror)
 
     return act
@@ -294,8 +298,8 @@ def answered(kind: str) -> Callable[[Mirror], None]:
 def organization_answers(status: int, body: bytes = b"{}") -> Callable[[Mirror], None]:
     def act(mirror: Mirror) -> None:
         reply = Response(status, body, {"content-type": "application/json"})
-        mirror.nango.faults = Faults.script([("organization", reply, None)])
-        with contextlib.suppress(Halt):
+        mirror.nango.faults = FaultInjector.from_rules([("organization", reply, None)])
+        with contextlib.suppress(ConfigurationError):
             take(mirror)
 
     return act
@@ -312,24 +316,24 @@ ENDINGS: list[Callable[[Mirror], None]] = [
 def calm(mirror: Mirror) -> None:
     """The tenant changes, nothing is wrong any more, and everything is due."""
     mirror.nango.faults = None
-    mirror.tenant.knobs.refused = set()
+    mirror.tenant.options.refused_resources = set()
     mirror.tenant.mutate(3)
     make_due(mirror)
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["first load", "rounds"])
-def test_every_ending_of_a_slice_leaves_true_states(mirror_of: MakeMirror, first: bool) -> None:
-    mirror = mirror_of(Tenant(seed=11, users=14, groups=4, sites=3))
-    mirror.tenant.knobs.delta_page = 5
+def test_every_ending_of_a_slice_leaves_true_states(make_mirror: MakeMirror, first: bool) -> None:
+    mirror = make_mirror(Tenant(seed=11, users=14, groups=4, sites=3))
+    mirror.tenant.options.delta_page_size = 5
     if not first:
         mirror.sync()
     for end in ENDINGS:
         calm(mirror)
         end(mirror)
-        assert_honest(mirror.database)
+        assert_consistent(mirror.database)
     calm(mirror)
     assert take(mirror) is RunState.SUCCEEDED
-    assert_honest(mirror.database)
+    assert_consistent(mirror.database)
     assert_exact(mirror.database, mirror.tenant)
 
 
@@ -340,7 +344,7 @@ def test_a_lost_cursor_instead_of_the_organization_ends_the_run(mirror: Mirror) 
     state, error, _ = newest_run(mirror)
     assert state == RunState.PARTIAL
     assert error == "Graph answers 410 for the organization"
-    assert_honest(mirror.database)
+    assert_consistent(mirror.database)
 
 
 def test_a_fault_before_the_slice_begins_is_recorded(mirror: Mirror) -> None:
@@ -351,5 +355,5 @@ def test_a_fault_before_the_slice_begins_is_recorded(mirror: Mirror) -> None:
     assert state == RunState.FAILED
     assert "ValueError" in (error or "")
     due = "select extract(epoch from due_at - clock_timestamp()) from sync.connections"
-    assert float(scalar(mirror.database, due)) > 200
-    assert_honest(mirror.database)
+    assert float(fetch_scalar(mirror.database, due)) > 200
+    assert_consistent(mirror.database)

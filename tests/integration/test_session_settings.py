@@ -11,9 +11,9 @@ import pytest
 
 from sandbox.servers import Servers
 from sandbox.tenant import Tenant
-from tests.conftest import Cluster, MakeMirror
+from tests.conftest import DatabaseFactory, MakeMirror
 from tests.support.mirror import assert_exact
-from worker.core.errors import Away, Halt
+from worker.core.errors import ConfigurationError, ServerUnavailable
 from worker.ops.migrate import migrate
 from worker.store.engine import Database
 
@@ -36,8 +36,8 @@ OURS = ["UTF8", "UTC", "ISO, MDY", "hex", "pg_catalog"]
 
 
 def shown(database: Database) -> list[str]:
-    with database.begin() as connection:
-        return [str(connection.exec_driver_sql(f"show {name}").scalar_one()) for name in SHOWN]
+    with database.open_transaction() as db:
+        return [str(db.exec_driver_sql(f"show {name}").scalar_one()) for name in SHOWN]
 
 
 @pytest.fixture(params=["LATIN1", "SQL_ASCII"])
@@ -63,9 +63,12 @@ def test_a_database_in_another_encoding_is_refused(other_encoding: tuple[str, st
     url, encoding = other_encoding
     database = Database(url)
     for _ in range(2):
-        with pytest.raises(Halt, match=refusal(url, encoding)), database.begin():
+        with (
+            pytest.raises(ConfigurationError, match=refusal(url, encoding)),
+            database.open_transaction(),
+        ):
             pass
-    with pytest.raises(Halt, match=refusal(url, encoding)):
+    with pytest.raises(ConfigurationError, match=refusal(url, encoding)):
         migrate(database)
     database.close()
 
@@ -89,7 +92,7 @@ def test_commands_refuse_another_encoding_in_one_sentence(
 
 
 def test_a_mirror_is_exact_where_the_database_sets_everything_otherwise(
-    database_url: str, servers: Servers, mirror_of: MakeMirror
+    database_url: str, servers: Servers, make_mirror: MakeMirror
 ) -> None:
     name = database_url.rsplit("/", 1)[1]
     with psycopg.connect(servers.database_url, autocommit=True) as admin:
@@ -98,21 +101,21 @@ def test_a_mirror_is_exact_where_the_database_sets_everything_otherwise(
     tenant = Tenant(seed=3, users=12, groups=3, sites=2)
     tenant.create_user(displayName="Łukasz Żółć 王小明 🙂")
     tenant.create_group(displayName="Café Größe")
-    mirror = mirror_of(tenant)
+    mirror = make_mirror(tenant)
     mirror.sync()
     assert shown(mirror.database) == OURS
     assert_exact(mirror.database, tenant)
 
 
 def test_text_is_stored_unchanged_where_the_database_asks_for_another_client_encoding(
-    database_url: str, servers: Servers, mirror_of: MakeMirror
+    database_url: str, servers: Servers, make_mirror: MakeMirror
 ) -> None:
     name = database_url.rsplit("/", 1)[1]
     with psycopg.connect(servers.database_url, autocommit=True) as admin:
         admin.execute(f"alter database {name} set client_encoding = 'LATIN1'")
     tenant = Tenant(seed=3, users=12, groups=3, sites=2)
     user = tenant.create_user(displayName="Łukasz Żółć Größe")
-    mirror_of(tenant).sync()
+    make_mirror(tenant).sync()
     with psycopg.connect(database_url, client_encoding="utf8") as reader:
         stored = reader.execute("select display_name from directory.users where id = %s", (user,))
         assert stored.fetchone() == ("Łukasz Żółć Größe",)
@@ -126,18 +129,18 @@ def test_text_is_stored_unchanged_where_the_database_asks_for_another_client_enc
 def test_a_session_that_ended_between_two_transactions_is_replaced(
     database: Database, database_url: str
 ) -> None:
-    with database.begin() as connection:
-        pid = connection.exec_driver_sql("select pg_backend_pid()").scalar_one()
+    with database.open_transaction() as db:
+        pid = db.exec_driver_sql("select pg_backend_pid()").scalar_one()
     with psycopg.connect(database_url, autocommit=True) as admin:
         admin.execute("select pg_terminate_backend(%s, 5000)", (pid,))
-    with pytest.raises(Away), database.begin():
+    with pytest.raises(ServerUnavailable), database.open_transaction():
         pass
     assert shown(database) == OURS
 
 
 def test_an_idle_session_is_not_ended_by_the_servers_limit(database: Database) -> None:
-    with database.begin() as connection:
-        limit = connection.exec_driver_sql("show idle_session_timeout").scalar_one()
+    with database.open_transaction() as db:
+        limit = db.exec_driver_sql("show idle_session_timeout").scalar_one()
     assert limit == "0"
 
 
@@ -146,8 +149,8 @@ def test_an_administrator_can_still_keep_writers_out(database_url: str, servers:
     with psycopg.connect(servers.database_url, autocommit=True) as admin:
         admin.execute(f"alter database {name} set default_transaction_read_only = on")
     database = Database(database_url)
-    with pytest.raises(Away), database.begin() as connection:
-        connection.exec_driver_sql("update sync.leases set holder = null")
+    with pytest.raises(ServerUnavailable), database.open_transaction() as db:
+        db.exec_driver_sql("update sync.leases set holder = null")
     database.close()
 
 
@@ -164,8 +167,10 @@ def test_the_environment_and_the_address_do_not_change_the_session(
     database.close()
 
 
-def test_migrating_ignores_the_settings_of_the_database(cluster: Cluster, servers: Servers) -> None:
-    url = cluster.empty()
+def test_migrating_ignores_the_settings_of_the_database(
+    cluster: DatabaseFactory, servers: Servers
+) -> None:
+    url = cluster.create_empty()
     with psycopg.connect(servers.database_url, autocommit=True) as admin:
         for setting, value in HOSTILE.items():
             admin.execute(f"alter database {url.rsplit('/', 1)[1]} set {setting} = '{value}'")

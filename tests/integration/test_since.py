@@ -12,7 +12,7 @@ from sandbox.tenant import Tenant
 from tests.conftest import MakeMirror, Mirror
 from tests.integration.test_quarantine import Spoilt
 from tests.integration.test_refused_parts import answer, refuse, some_groups
-from tests.support.mirror import assert_exact, scalar
+from tests.support.mirror import assert_exact, fetch_scalar
 from worker.ops.migrate import migrate
 
 MEMBER = "analytics.group_members where group_id = '{0}' and member_id = '{1}'"
@@ -28,29 +28,29 @@ class Told:
         self.group = group
         self.inside = next(one.id for one in self.tenant.members_of(group) if one.type == "user")
         members = {one.id for one in self.tenant.members_of(group)}
-        users = [row["id"] for row in self.tenant.live("users")]
+        users = [row["id"] for row in self.tenant.iterate_live("users")]
         self.outside = next(one for one in users if one not in members)
-        self.role = next(self.tenant.live("role_definitions"))["id"]
+        self.role = next(self.tenant.iterate_live("role_definitions"))["id"]
 
     def _is_open(self, group: str) -> bool:
-        rows = {row["id"]: row for row in self.tenant.live("groups")}
+        rows = {row["id"]: row for row in self.tenant.iterate_live("groups")}
         return rows[group].get("visibility") != "HiddenMembership"
 
     def now(self) -> datetime:
-        found: datetime = scalar(self.mirror.database, "select clock_timestamp()")
+        found: datetime = fetch_scalar(self.mirror.database, "select clock_timestamp()")
         return found
 
     def row(self, of: str, *keys: str) -> Mapping[str, Any]:
-        with self.mirror.database.begin() as connection:
-            found = connection.execute(text(f"select * from {of.format(*keys)}"))
+        with self.mirror.database.open_transaction() as db:
+            found = db.execute(text(f"select * from {of.format(*keys)}"))
             return dict(found.mappings().one())
 
     def member(self, member: str) -> Mapping[str, Any]:
         return self.row(MEMBER, self.group, member)
 
     def execute(self, statement: str) -> None:
-        with self.mirror.database.begin() as connection:
-            connection.execute(text(statement))
+        with self.mirror.database.open_transaction() as db:
+            db.execute(text(statement))
 
 
 @pytest.fixture
@@ -72,10 +72,10 @@ def assert_unknown(row: Mapping[str, Any]) -> None:
 @pytest.mark.parametrize("view", ["group_members", "role_assignments"])
 def test_the_day_of_a_first_load_is_not_told_as_a_beginning(mirror: Mirror, view: str) -> None:
     odd = f"select count(*) from analytics.{view} where since is not null or since_exact"
-    assert scalar(mirror.database, odd) == 0
+    assert fetch_scalar(mirror.database, odd) == 0
     of = f"select count(*), count(at_least_since) from analytics.{view}"
-    with mirror.database.begin() as connection:
-        number, bounded = connection.execute(text(of)).one()
+    with mirror.database.open_transaction() as db:
+        number, bounded = db.execute(text(of)).one()
     assert number == bounded > 0
 
 
@@ -105,7 +105,7 @@ def test_removed_and_added_again_counts_from_the_second_time(told: Told, full: b
         tenant.unassign_role(first)
         mirror.sync(full=full)
         gone = f"select count(*) from {MEMBER.format(told.group, told.inside)}"
-        assert scalar(mirror.database, gone) == 0
+        assert fetch_scalar(mirror.database, gone) == 0
         before = told.now()
         tenant.add_member(told.group, told.inside)
         assert tenant.assign_role(told.role, told.outside, "/administrativeUnits/x") == first
@@ -128,7 +128,7 @@ def test_removed_and_added_between_two_readings_is_no_new_beginning(told: Told) 
 def test_memberships_of_who_is_restored_began_with_that(told: Told, what: str, readd: bool) -> None:
     """Whether Graph reports them again, or has to be asked."""
     tenant, mirror = told.tenant, told.mirror
-    tenant.knobs.readd_on_restore = readd
+    tenant.options.readd_on_restore = readd
     if what == "user":
         tenant.delete_user(told.inside)
     else:
@@ -153,7 +153,7 @@ def test_a_change_within_the_span_moves_no_beginning(told: Told) -> None:
     told.mirror.sync(full=True)
     assert_known(told.row(HELD, assignment), before, after)
     changed = "select count(*) from directory.role_assignments where changed_at > live_since"
-    assert scalar(told.mirror.database, changed) == 1
+    assert fetch_scalar(told.mirror.database, changed) == 1
 
 
 def test_what_began_while_nothing_was_read_has_no_known_beginning(told: Told) -> None:
@@ -182,7 +182,7 @@ def test_memberships_that_came_back_during_an_outage_have_no_known_beginning(
     told: Told, readd: bool
 ) -> None:
     tenant = told.tenant
-    tenant.knobs.readd_on_restore = readd
+    tenant.options.readd_on_restore = readd
     tenant.delete_user(told.inside)
     told.mirror.sync()
     told.execute("update sync.streams set fresh_at = fresh_at - interval '1 day'")
@@ -193,24 +193,24 @@ def test_memberships_that_came_back_during_an_outage_have_no_known_beginning(
 
 
 def test_a_resource_that_was_refused_until_now_is_loaded_for_the_first_time(
-    mirror_of: MakeMirror,
+    make_mirror: MakeMirror,
 ) -> None:
-    mirror = mirror_of(Tenant(seed=3, users=60, groups=8, sites=2))
+    mirror = make_mirror(Tenant(seed=3, users=60, groups=8, sites=2))
     refuse(mirror, answer(403), "roleManagement")
     mirror.sync()
-    assert scalar(mirror.database, "select count(*) from analytics.role_assignments") == 0
+    assert fetch_scalar(mirror.database, "select count(*) from analytics.role_assignments") == 0
     mirror.nango.before_graph = None
     mirror.sync()
     counts = "select count(*) > 0 and count(since) = 0 from analytics.role_assignments"
-    assert scalar(mirror.database, counts) is True
+    assert fetch_scalar(mirror.database, counts) is True
 
 
 def test_members_that_graph_did_not_answer_for_have_no_known_beginning(
-    mirror_of: MakeMirror,
+    make_mirror: MakeMirror,
 ) -> None:
     tenant = Tenant(seed=73, users=60, groups=30, sites=2)
-    tenant.knobs.no_delta = True
-    mirror = mirror_of(tenant)
+    tenant.options.no_delta = True
+    mirror = make_mirror(tenant)
     told = Told(mirror)
     refuse(mirror, answer(403), f"{told.group}/members")
     assert mirror.sync().state is RunState.PARTIAL
@@ -223,8 +223,8 @@ def test_members_that_graph_did_not_answer_for_have_no_known_beginning(
     assert_known(told.member(told.outside), before, told.now())
 
 
-def test_members_that_were_malformed_have_no_known_beginning(mirror_of: MakeMirror) -> None:
-    mirror = mirror_of(Tenant(seed=3, users=60, groups=8, sites=2))
+def test_members_that_were_malformed_have_no_known_beginning(make_mirror: MakeMirror) -> None:
+    mirror = make_mirror(Tenant(seed=3, users=60, groups=8, sites=2))
     told = Told(mirror)
     spoilt = Spoilt(mirror, {told.group: told.inside})
     mirror.sync()
@@ -234,31 +234,31 @@ def test_members_that_were_malformed_have_no_known_beginning(mirror_of: MakeMirr
     assert_unknown(told.member(told.inside))
 
 
-def test_an_assignment_that_was_malformed_has_no_known_beginning(mirror_of: MakeMirror) -> None:
-    mirror = mirror_of(Tenant(seed=3, users=60, groups=8, sites=2))
+def test_an_assignment_that_was_malformed_has_no_known_beginning(make_mirror: MakeMirror) -> None:
+    mirror = make_mirror(Tenant(seed=3, users=60, groups=8, sites=2))
     told = Told(mirror)
-    assignment = next(mirror.tenant.live("role_assignments"))
+    assignment = next(mirror.tenant.iterate_live("role_assignments"))
     role = assignment["roleDefinitionId"]
     assert role is not None
-    index = mirror.tenant.index("role_assignments", assignment["id"])
-    mirror.tenant.role_assignments.touch(index).props["principalId"] = "nonsense"
+    index = mirror.tenant.index_of("role_assignments", assignment["id"])
+    mirror.tenant.role_assignments.edit(index).props["principalId"] = "nonsense"
     mirror.sync()
-    mirror.tenant.role_assignments.touch(index).props["principalId"] = assignment["principalId"]
+    mirror.tenant.role_assignments.edit(index).props["principalId"] = assignment["principalId"]
     mirror.sync()
     assert_unknown(told.row(HELD, assignment["id"]))
 
 
 def test_hidden_members_that_a_permission_reveals_have_no_known_beginning(
-    mirror_of: MakeMirror,
+    make_mirror: MakeMirror,
 ) -> None:
     tenant = Tenant(seed=3, users=60, groups=8, sites=2)
-    tenant.knobs.hide_hidden_members = True
-    mirror = mirror_of(tenant)
+    tenant.options.hide_hidden_members = True
+    mirror = make_mirror(tenant)
     told = Told(mirror)
     told.group = tenant.create_group(visibility="HiddenMembership")
     tenant.add_member(told.group, told.inside)
     mirror.sync()
-    tenant.knobs.hide_hidden_members = False
+    tenant.options.hide_hidden_members = False
     mirror.sync(full=True)
     assert_unknown(told.member(told.inside))
 
@@ -285,7 +285,7 @@ KNOWN = """
 
 def known(mirror: Mirror) -> dict[str, str]:
     tables = ("users", "groups", "group_members", "sites", "role_assignments")
-    return {name: scalar(mirror.database, KNOWN.format(name)) for name in tables}
+    return {name: fetch_scalar(mirror.database, KNOWN.format(name)) for name in tables}
 
 
 def upgraded_again(mirror: Mirror) -> None:
@@ -329,8 +329,8 @@ def test_an_upgrade_knows_without_events_what_never_changed(told: Told) -> None:
     assert_unknown(told.member(told.inside))
 
 
-def test_events_that_sinks_do_not_get_change_no_beginning(mirror_of: MakeMirror) -> None:
-    mirror = mirror_of(Tenant(seed=3, users=60, groups=8, sites=2))
+def test_events_that_sinks_do_not_get_change_no_beginning(make_mirror: MakeMirror) -> None:
+    mirror = make_mirror(Tenant(seed=3, users=60, groups=8, sites=2))
     told = Told(mirror)
     told.execute(
         "update sync.connections"

@@ -19,13 +19,13 @@ from models.sink import SinkKind, SinkStart, SinkStatus
 from sandbox.servers import Servers
 from sandbox.tenant import Tenant
 from tests.conftest import MakeMirror, Mirror
-from tests.support.mirror import last_seq, scalar
+from tests.support.mirror import fetch_scalar, read_last_seq
 from worker.core.value import SecretStr
-from worker.events.partitions import Month
-from worker.events.retention import let_go
+from worker.events.partitions import MonthPartition
+from worker.events.retention import drop_expired_months
 from worker.ops.cli.status import status
-from worker.ops.metrics import METRICS, Exporter
-from worker.ops.sink_health import notes
+from worker.ops.metrics import METRICS, MetricsCollector
+from worker.ops.sink_health import list_notes
 from worker.store.engine import Database
 from worker.store.service import note_halt, note_tick
 from worker.sync.discover import discover
@@ -45,19 +45,19 @@ class Ground:
         self.url = mirror.database.url.render_as_string(hide_password=False)
 
     def run(self, statement: str, **values: Any) -> None:
-        with self.database.begin() as connection:
-            connection.execute(text(statement), values)
+        with self.database.open_transaction() as db:
+            db.execute(text(statement), values)
 
     def sink(self, name: str, had: int, **more: Any) -> int:
         """A sink that has had so many events of the customer."""
         values = {"name": name, "kind": SinkKind.WEBHOOK, "start": SinkStart.OLDEST, **more}
         values |= {"settings": {"url": "https://a.example/x"}}
-        with self.database.begin() as connection:
+        with self.database.open_transaction() as db:
             statement = insert(tables.sinks).values(values).returning(tables.sinks.c.id)
-            sink_id = int(connection.execute(statement).scalar_one())
+            sink_id = int(db.execute(statement).scalar_one())
             kept = {"sink_id": sink_id, "secrets": {"keys": [SECRET]}}
-            connection.execute(insert(tables.sink_secrets).values(kept))
-            connection.execute(
+            db.execute(insert(tables.sink_secrets).values(kept))
+            db.execute(
                 text(
                     "insert into events.positions (sink_id, connection_id, seq, occurred_at)"
                     " select :sink, connection_id, seq, occurred_at from events.change_events"
@@ -80,8 +80,8 @@ class Ground:
         return samples(self.exposed())
 
     def exposed(self, **more: Any) -> str:
-        settings = replace(self.mirror.kit.settings, **more)
-        exporter = Exporter(self.database, settings)
+        settings = replace(self.mirror.runtime.settings, **more)
+        exporter = MetricsCollector(self.database, settings)
         registry = CollectorRegistry(auto_describe=False)
         registry.register(exporter)
         try:
@@ -99,26 +99,26 @@ def samples(exposition: str) -> Samples:
 
 
 @pytest.fixture
-def ground(mirror: Mirror) -> Ground:
+def environment(mirror: Mirror) -> Ground:
     return Ground(mirror)
 
 
-def test_a_service_without_sinks_tells_of_none(ground: Ground) -> None:
-    assert ground.told() == {}
-    assert "sinks" not in ground.shown()
+def test_a_service_without_sinks_tells_of_none(environment: Ground) -> None:
+    assert environment.told() == {}
+    assert "sinks" not in environment.shown()
 
 
-def test_lag_is_the_age_of_the_oldest_event_that_waits(ground: Ground) -> None:
-    last = last_seq(ground.database)
-    ground.run(
+def test_lag_is_the_age_of_the_oldest_event_that_waits(environment: Ground) -> None:
+    last = read_last_seq(environment.database)
+    environment.run(
         "update events.change_events set occurred_at = occurred_at - interval '2 hours'"
         " where seq <= :seq",
         seq=last - 3,
     )
-    ground.sink("even", last)
-    ground.sink("near", last - 3, expires_at=NOW + timedelta(days=9999))
-    ground.sink("far", last - 5)
-    told = ground.told()
+    environment.sink("even", last)
+    environment.sink("near", last - 3, expires_at=NOW + timedelta(days=9999))
+    environment.sink("far", last - 5)
+    told = environment.told()
     assert (told["even"]["waiting"], told["even"]["lag_seconds"]) == (0, 0)
     assert told["even"]["oldest_at"] is None
     assert told["near"]["waiting"] == 3
@@ -128,10 +128,10 @@ def test_lag_is_the_age_of_the_oldest_event_that_waits(ground: Ground) -> None:
     assert told["near"]["served"] is True
     assert told["near"]["notes"] == []
     assert told["far"]["notes"] == ["nobody serves it: is 'tenant-mirror relay' running?"]
-    shown = ground.shown()
+    shown = environment.shown()
     assert "2 h" in shown
     assert "is 'tenant-mirror relay' running?" in shown
-    scraped = ground.scraped()
+    scraped = environment.scraped()
     assert scraped["tenant_mirror_sink_waiting_events", ("far",)] == 5
     assert scraped["tenant_mirror_sink_lag_seconds", ("even",)] == 0
     assert 7200 <= scraped["tenant_mirror_sink_lag_seconds", ("far",)] < 7800
@@ -141,20 +141,20 @@ def test_lag_is_the_age_of_the_oldest_event_that_waits(ground: Ground) -> None:
     assert scraped["tenant_mirror_sink_status", ("far", "paused")] == 0
 
 
-def test_secrets_and_settings_stay_out(ground: Ground) -> None:
-    ground.sink("crm", 1)
-    everything = ground.shown("--json") + ground.shown() + ground.exposed()
+def test_secrets_and_settings_stay_out(environment: Ground) -> None:
+    environment.sink("crm", 1)
+    everything = environment.shown("--json") + environment.shown() + environment.exposed()
     assert "whsec" not in everything
     assert "a.example" not in everything
 
 
-def test_a_sink_that_fails_says_why_and_when_it_goes_on(ground: Ground) -> None:
+def test_a_sink_that_fails_says_why_and_when_it_goes_on(environment: Ground) -> None:
     reason = "crm: the receiver answered 500"
     later = datetime.now(UTC) + timedelta(minutes=5)
-    ground.sink("crm", 1, failures=4, retry_at=later, status_reason=reason)
-    (note,) = ground.told()["crm"]["notes"]
+    environment.sink("crm", 1, failures=4, retry_at=later, status_reason=reason)
+    (note,) = environment.told()["crm"]["notes"]
     assert note == f"failed 4 times in a row, tried again at {later:%F %H:%M:%S} UTC: {reason}"
-    assert ground.scraped()["tenant_mirror_sink_failures", ("crm",)] == 4
+    assert environment.scraped()["tenant_mirror_sink_failures", ("crm",)] == 4
 
 
 ROW = {
@@ -197,50 +197,50 @@ ROW = {
     ],
 )
 def test_why_a_sink_stands_still(row: dict[str, Any], expected: list[str]) -> None:
-    assert list(notes({**ROW, **row}, NOW, None)) == expected
+    assert list(list_notes({**ROW, **row}, NOW, None)) == expected
 
 
 def test_events_that_are_soon_dropped_are_warned_of() -> None:
     row = {**ROW, "oldest_at": datetime(2025, 10, 3, tzinfo=UTC)}
     goes_at = NOW + timedelta(days=14)
-    (note,) = notes(row, NOW, goes_at)
+    (note,) = list_notes(row, NOW, goes_at)
     assert note == "events that it lacks, from 2025-10-03 on, are dropped on 2026-12-06"
-    assert list(notes(row, NOW, goes_at + timedelta(seconds=1))) == []
+    assert list(list_notes(row, NOW, goes_at + timedelta(seconds=1))) == []
 
 
-def test_what_is_kept_and_what_was_lost_cannot_be_overlooked(ground: Ground) -> None:
-    old = aged(ground, days=450)
-    ground.sink("crm", 2)
+def test_what_is_kept_and_what_was_lost_cannot_be_overlooked(environment: Ground) -> None:
+    old = aged(environment, days=450)
+    environment.sink("crm", 2)
     settings = {"TENANT_MIRROR_EVENTS_GRACE_DAYS": "200"}
-    shown = ground.shown(**settings)
-    number = last_seq(ground.database) - 2
+    shown = environment.shown(**settings)
+    number = read_last_seq(environment.database) - 2
     assert f"EVENTS KEPT for sink 'crm': {number} events of 1 connection" in shown
-    assert f"they are dropped on {old.goes_at(600):%F}" in shown
+    assert f"they are dropped on {old.compute_expiry(600):%F}" in shown
     assert "'tenant-mirror sinks pause crm' or 'sinks remove crm'" in shown
-    kept = ground.scraped()
+    kept = environment.scraped()
     assert kept["tenant_mirror_event_partitions_overdue", ()] == 1
     assert kept["tenant_mirror_sink_kept_events", ("crm",)] == number
     assert kept["tenant_mirror_sink_lost_events", ("crm",)] == 0
-    let_go(ground.database, 400, 0)
-    shown = ground.shown(**settings)
+    drop_expired_months(environment.database, 400, 0)
+    shown = environment.shown(**settings)
     assert "EVENTS KEPT" not in shown
     assert (
         f"EVENTS LOST to sink 'crm': {number} events of 1 connection, of {old.label}"
         f" (connection 1, 3 to {number + 2})" in shown
     )
     assert "'tenant-mirror events replay crm --from snapshot'" in shown
-    lost = ground.scraped()
+    lost = environment.scraped()
     assert lost["tenant_mirror_event_partitions_overdue", ()] == 0
     assert lost["tenant_mirror_sink_kept_events", ("crm",)] == 0
     assert lost["tenant_mirror_sink_lost_events", ("crm",)] == number
-    (told,) = ground.told()["crm"]["lost"]
+    (told,) = environment.told()["crm"]["lost"]
     assert told["sequences"] == [{"connection_id": 1, "first": 3, "last": number + 2}]
 
 
-def aged(ground: Ground, days: int) -> Month:
+def aged(ground: Ground, days: int) -> MonthPartition:
     """All that was ever told happened long ago."""
-    now: datetime = scalar(ground.database, "select now()")
-    month = Month.at(now - timedelta(days=days))
+    now: datetime = fetch_scalar(ground.database, "select now()")
+    month = MonthPartition.containing(now - timedelta(days=days))
     ground.run(
         f"create table {month.table} partition of events.change_events"
         f" for values from ('{month.first:%F}+00') to ('{month.end:%F}+00')"
@@ -254,7 +254,7 @@ def aged(ground: Ground, days: int) -> Month:
 
 def busy(ground: Ground) -> None:
     """Something of everything that is counted."""
-    ground.mirror.tenant.knobs.refused = {"sites"}
+    ground.mirror.tenant.options.refused_resources = {"sites"}
     ground.mirror.sync(full=True)
     ground.sink("crm", 1)
     ground.run("""
@@ -271,15 +271,15 @@ def busy(ground: Ground) -> None:
         insert into sync.runs (connection_id, trigger, state, started_at)
         overriding system value values (1, 'scheduled', 'failed', now() - interval '2 hours')
     """)
-    with ground.database.begin() as connection:
-        note_tick(connection)
-        note_halt(connection, "a wrong key")
+    with ground.database.open_transaction() as db:
+        note_tick(db)
+        note_halt(db, "a wrong key")
 
 
-def test_what_is_counted(ground: Ground) -> None:
-    ground.run("update sync.runs set started_at = now() - interval '2 hours'")
-    busy(ground)
-    scraped = ground.scraped()
+def test_what_is_counted(environment: Ground) -> None:
+    environment.run("update sync.runs set started_at = now() - interval '2 hours'")
+    busy(environment)
+    scraped = environment.scraped()
     expected = {
         ("tenant_mirror_up", ()): 1,
         ("tenant_mirror_halted", ()): 1,
@@ -309,9 +309,9 @@ def test_what_is_counted(ground: Ground) -> None:
 
 @pytest.mark.parametrize("begun", [[], [0], [90], [90, 80], [90, 70, 50, 30, 10, 1]])
 def test_runs_of_the_last_hour_are_found_by_halving(
-    mirror_of: MakeMirror, begun: list[int]
+    make_mirror: MakeMirror, begun: list[int]
 ) -> None:
-    ground = Ground(mirror_of(Tenant(seed=3, users=1)))
+    ground = Ground(make_mirror(Tenant(seed=3, users=1)))
     for minutes in begun:
         ground.run(
             "insert into sync.runs (connection_id, trigger, state, started_at)"
@@ -330,10 +330,10 @@ def documented() -> dict[str, list[str]]:
     return {name: re.findall(r"`(\w+)`", labels) for name, labels in rows}
 
 
-def test_every_metric_is_exposed_and_documented(ground: Ground, servers: Servers) -> None:
-    busy(ground)
+def test_every_metric_is_exposed_and_documented(environment: Ground, servers: Servers) -> None:
+    busy(environment)
     shared = {"redis_url": SecretStr(servers.redis_url), "nango_calls_per_minute": 100}
-    families = list(text_string_to_metric_families(ground.exposed(**shared)))
+    families = list(text_string_to_metric_families(environment.exposed(**shared)))
     assert {family.name for family in families} == METRICS.keys()
     assert all(family.type == "gauge" and family.documentation for family in families)
     for family in families:
@@ -342,25 +342,25 @@ def test_every_metric_is_exposed_and_documented(ground: Ground, servers: Servers
     assert documented() == {name: list(labels) for name, labels in METRICS.items()}
 
 
-def test_the_number_of_series_does_not_grow_with_connections(ground: Ground) -> None:
-    busy(ground)
-    before = ground.scraped().keys()
+def test_the_number_of_series_does_not_grow_with_connections(environment: Ground) -> None:
+    busy(environment)
+    before = environment.scraped().keys()
     for number in range(3):
-        ground.mirror.nango.add_connection(f"more-{number}", Tenant(seed=number, users=1))
-    kit = ground.mirror.kit
+        environment.mirror.nango.add_connection(f"more-{number}", Tenant(seed=number, users=1))
+    kit = environment.mirror.runtime
     discover(kit.database, kit.nango, kit.settings)
     for number in (2, 3, 4):
         run_slice(kit, number, trigger=RunTrigger.BACKFILL)
-    assert ground.scraped().keys() == before
+    assert environment.scraped().keys() == before
 
 
-def test_a_database_that_is_away_is_one_metric_and_no_traceback(ground: Ground) -> None:
-    exporter = Exporter(
-        Database("postgresql://nobody@127.0.0.1:1/none"), ground.mirror.kit.settings
+def test_a_database_that_is_away_is_one_metric_and_no_traceback(environment: Ground) -> None:
+    exporter = MetricsCollector(
+        Database("postgresql://nobody@127.0.0.1:1/none"), environment.mirror.runtime.settings
     )
     registry = CollectorRegistry(auto_describe=False)
     registry.register(exporter)
     assert samples(generate_latest(registry).decode()) == {("tenant_mirror_up", ()): 0}
-    assert exporter.trouble is not None
-    assert "cannot be reached" in str(exporter.trouble)
+    assert exporter.last_error is not None
+    assert "cannot be reached" in str(exporter.last_error)
     exporter.close()

@@ -13,16 +13,16 @@ from models.resources import RESOURCES
 from models.sink import SinkKind, SinkStart
 from sandbox.tenant import Nango, Tenant
 from tests.conftest import Mirror
-from tests.integration.test_relay import Ground, Told, by_connection, differences, fold
-from tests.support.mirror import last_seq, scalar
-from tests.support.receiver import Got, Receiver, receiving
-from tests.support.service import until
-from worker.events.envelope import Envelopes
-from worker.events.reading import read_events
-from worker.events.snapshot import read_page
+from tests.integration.test_relay import RelayEnvironment, Told, by_connection, differences, fold
+from tests.support.mirror import fetch_scalar, read_last_seq
+from tests.support.receiver import ReceivedRequest, WebhookReceiver, run_receiver
+from tests.support.service import wait_until
+from worker.events.envelope import EnvelopeBuilder
+from worker.events.reading import read_sink_events
+from worker.events.snapshot import read_snapshot_page
 from worker.store import sink_admin, sinks
 from worker.store.engine import Database
-from worker.store.progress import Progress
+from worker.store.progress import SnapshotProgress
 from worker.sync.discover import discover
 
 ROWS = """
@@ -33,25 +33,25 @@ ROWS = """
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with receiving() as made:
+def receiver() -> Iterator[WebhookReceiver]:
+    with run_receiver() as made:
         yield made
 
 
 class Reading:
     """A sink's snapshot of one connection and the tail behind it, page by page, by hand."""
 
-    def __init__(self, ground: Ground, size: int, connection_id: int = 1) -> None:
+    def __init__(self, ground: RelayEnvironment, size: int, connection_id: int = 1) -> None:
         self.database, self.size = ground.database, size
-        with self.database.begin() as connection:
-            (self.sink,) = sinks.claim(connection, "test", seconds=60, limit=9)
-            found = sinks.waiting(connection, self.sink)
+        with self.database.open_transaction() as db:
+            (self.sink,) = sinks.claim_sinks(db, "test", seconds=60, limit=9)
+            found = sinks.list_backlogs(db, self.sink)
         (self.cut,) = (it.position for it in found if it.position.connection_id == connection_id)
         self.position = self.cut
 
     def page(self) -> list[Told]:
-        with self.database.begin() as connection:
-            told, self.position = read_page(connection, self.sink, self.position, self.size)
+        with self.database.open_transaction() as db:
+            told, self.position = read_snapshot_page(db, self.sink, self.position, self.size)
         return self._spelt(told)
 
     def snapshot(self) -> Iterator[list[Told]]:
@@ -59,21 +59,21 @@ class Reading:
             yield self.page()
 
     def tail(self) -> list[Told]:
-        with self.database.begin() as connection:
-            told, self.position = read_events(connection, self.sink, self.position, 100_000)
+        with self.database.open_transaction() as db:
+            told, self.position = read_sink_events(db, self.sink, self.position, 100_000)
         return self._spelt(told)
 
-    def _spelt(self, told: list[sinks.Told]) -> list[Told]:
-        make = Envelopes("tenantmirror", self.cut.connection_id, None, self.sink.epoch).one
+    def _spelt(self, told: list[sinks.Event]) -> list[Told]:
+        make = EnvelopeBuilder("tenantmirror", self.cut.connection_id, None, self.sink.epoch).build
         return [json.loads(make(it)) for it in told]
 
 
 def keep(database: Database) -> None:
     """A copy of the live rows of now."""
-    with database.begin() as connection:
+    with database.open_transaction() as db:
         for name in RESOURCES:
             rows = f"select * from directory.{name} where deleted_at is null"
-            connection.execute(text(f"create table public.kept_{name} as {rows}"))
+            db.execute(text(f"create table public.kept_{name} as {rows}"))
 
 
 def unlike_kept(database: Database, told: list[Told]) -> dict[str, int]:
@@ -91,7 +91,7 @@ def unlike_kept(database: Database, told: list[Told]) -> dict[str, int]:
             f" ({kept} except {folded})) as d"
         )
         given = json.dumps(list(rows.values()))
-        found[name] = int(scalar(database, statement, rows=given))
+        found[name] = int(fetch_scalar(database, statement, rows=given))
     return {name: number for name, number in found.items() if number}
 
 
@@ -114,7 +114,7 @@ def taken(got: list[Told]) -> list[Told]:
     return kept
 
 
-def hook(receiver: Receiver, **more: Any) -> dict[str, Any]:
+def hook(receiver: WebhookReceiver, **more: Any) -> dict[str, Any]:
     """A webhook that begins with a snapshot, ten events at once."""
     return {
         "kind": SinkKind.WEBHOOK,
@@ -127,17 +127,17 @@ def hook(receiver: Receiver, **more: Any) -> dict[str, Any]:
 
 def progress(database: Database, connection_id: int = 1) -> Any:
     statement = "select snapshot from events.positions where connection_id = :id"
-    return scalar(database, statement, id=connection_id)
+    return fetch_scalar(database, statement, id=connection_id)
 
 
 def test_all_pages_tell_the_cut_while_everything_goes_on_changing(
-    mirror: Mirror, ground: Ground
+    mirror: Mirror, environment: RelayEnvironment
 ) -> None:
     mirror.tenant.mutate(20)
     mirror.sync()
-    ground.add(start=SinkStart.SNAPSHOT)
+    environment.add(start=SinkStart.SNAPSHOT)
     keep(mirror.database)
-    reading = Reading(ground, size=11)
+    reading = Reading(environment, size=11)
     told: list[Told] = []
     for page in reading.snapshot():
         assert len(page) <= 11
@@ -158,7 +158,9 @@ def test_all_pages_tell_the_cut_while_everything_goes_on_changing(
     assert times == sorted(times)
 
 
-def test_each_kind_of_change_behind_the_cut_is_undone(mirror: Mirror, ground: Ground) -> None:
+def test_each_kind_of_change_behind_the_cut_is_undone(
+    mirror: Mirror, environment: RelayEnvironment
+) -> None:
     tenant = mirror.tenant
     users = [tenant.users.id_at(number) for number in range(12)]
     group = tenant.create_group()
@@ -166,9 +168,9 @@ def test_each_kind_of_change_behind_the_cut_is_undone(mirror: Mirror, ground: Gr
         tenant.add_member(group, member)
     tenant.delete_user(users[8])
     mirror.sync()
-    ground.add(start=SinkStart.SNAPSHOT)
+    environment.add(start=SinkStart.SNAPSHOT)
     keep(mirror.database)
-    reading = Reading(ground, size=1_000)
+    reading = Reading(environment, size=1_000)
     tenant.update_user(users[0], jobTitle="Once")
     tenant.remove_member(group, users[1])
     tenant.delete_user(users[2])
@@ -193,67 +195,67 @@ def test_each_kind_of_change_behind_the_cut_is_undone(mirror: Mirror, ground: Gr
 
 
 def test_what_is_written_at_the_very_moment_of_the_cut_is_known_by_its_events(
-    mirror: Mirror, ground: Ground
+    mirror: Mirror, environment: RelayEnvironment
 ) -> None:
     """A clock that stands still: everything behind the cut has its time."""
-    ground.add(start=SinkStart.SNAPSHOT)
+    environment.add(start=SinkStart.SNAPSHOT)
     keep(mirror.database)
-    reading = Reading(ground, size=1_000)
+    reading = Reading(environment, size=1_000)
     mirror.tenant.mutate(30)
     mirror.sync()
     values = {"at": reading.cut.occurred_at}
     late = "update events.change_events set occurred_at = :at where occurred_at > :at"
-    with mirror.database.begin() as connection:
-        connection.execute(text(late), values)
+    with mirror.database.open_transaction() as db:
+        db.execute(text(late), values)
         for name in RESOURCES:
             for column in ("first_seen_at", "changed_at"):
                 rows = f"update directory.{name} set {column} = :at where {column} > :at"
-                connection.execute(text(rows), values)
+                db.execute(text(rows), values)
     (told,) = reading.snapshot()
     assert unlike_kept(mirror.database, told) == {}
 
 
 def test_a_whole_object_is_spelt_as_its_created_event_spells_it(
-    mirror: Mirror, ground: Ground
+    mirror: Mirror, environment: RelayEnvironment
 ) -> None:
-    ground.add("all")
-    reading = Reading(ground, size=1_000)
+    environment.add("all")
+    reading = Reading(environment, size=1_000)
     created = {it["subject"]: it["data"]["after"] for it in reading.tail()}
     del created["connection/1"]
-    with ground.database.begin() as connection:
-        sink_admin.remove(connection, "all")
-    ground.add(start=SinkStart.SNAPSHOT)
-    (told,) = Reading(ground, size=1_000).snapshot()
+    with environment.database.open_transaction() as db:
+        sink_admin.remove_sink(db, "all")
+    environment.add(start=SinkStart.SNAPSHOT)
+    (told,) = Reading(environment, size=1_000).snapshot()
     assert {it["subject"]: it["data"]["after"] for it in told} == created
     kinds = [it["data"]["resource"] for it in told]
     assert kinds == sorted(kinds, key=list(RESOURCES).index), "memberships come after their ends"
 
 
 def test_a_receiver_ends_with_the_mirror_while_changes_go_on(
-    mirror: Mirror, ground: Ground, receiver: Receiver
+    mirror: Mirror, environment: RelayEnvironment, receiver: WebhookReceiver
 ) -> None:
-    def answer(_: Got) -> tuple[int, dict[str, str]]:
-        if len(receiver.got) % 20 == 0:
+    def answer(_: ReceivedRequest) -> tuple[int, dict[str, str]]:
+        if len(receiver.requests) % 20 == 0:
             mirror.tenant.mutate(5)
             mirror.sync()
         return 204, {}
 
     receiver.answer = answer
-    ground.add(**hook(receiver))
-    ground.deliver()
-    told = [event for one in receiver.got for event in one.events]
+    environment.add(**hook(receiver))
+    environment.deliver()
+    told = [event for one in receiver.requests for event in one.events]
     assert taken(told) == told
     assert len({it["id"] for it in told}) == len(told), "nothing comes twice"
     assert progress(mirror.database) is None
-    assert ground.position(1) == last_seq(mirror.database)
+    assert environment.position(1) == read_last_seq(mirror.database)
     receiver.answer = lambda _: (204, {})
-    ground.deliver()
-    told = [event for one in receiver.got for event in one.events]
+    environment.deliver()
+    told = [event for one in receiver.requests for event in one.events]
     assert unlike_mirror(mirror.database, told) == {}
 
 
 def test_no_transaction_is_open_while_a_receiver_takes_its_time(
-    mirror: Mirror, ground: Ground, receiver: Receiver
+    mirror: Mirror, environment: RelayEnvironment, receiver: WebhookReceiver
 ) -> None:
     idle = (
         "select count(*) from pg_stat_activity where datname = current_database()"
@@ -261,36 +263,36 @@ def test_no_transaction_is_open_while_a_receiver_takes_its_time(
     )
     closed = []
 
-    def answer(_: Got) -> tuple[int, dict[str, str]]:
-        if len(receiver.got) == 15:
-            until(lambda: scalar(mirror.database, idle) == 0)
+    def answer(_: ReceivedRequest) -> tuple[int, dict[str, str]]:
+        if len(receiver.requests) == 15:
+            wait_until(lambda: fetch_scalar(mirror.database, idle) == 0)
             closed.append(True)
         return 204, {}
 
     receiver.answer = answer
-    ground.add(**hook(receiver))
-    ground.deliver()
+    environment.add(**hook(receiver))
+    environment.deliver()
     assert closed == [True]
 
 
 def test_who_is_killed_between_pages_repeats_one_page_with_the_same_ids(
-    mirror: Mirror, ground: Ground, receiver: Receiver
+    mirror: Mirror, environment: RelayEnvironment, receiver: WebhookReceiver
 ) -> None:
-    ground.add(**hook(receiver))
+    environment.add(**hook(receiver))
     keep(mirror.database)
-    killed = ground.process(TENANT_MIRROR_CRASH_AT="events-delivered:4")
+    killed = environment.process(TENANT_MIRROR_CRASH_AT="events-delivered:4")
     assert killed.wait(30) == -signal.SIGKILL
     assert progress(mirror.database)["rows"] == 30
-    assert len(receiver.got) == 40
+    assert len(receiver.requests) == 40
     mirror.tenant.mutate(25)
     mirror.sync()
-    ground.lapse()
-    second = ground.process()
-    last = last_seq(mirror.database)
-    until(lambda: ground.position(1) == last and progress(mirror.database) is None)
+    environment.lapse()
+    second = environment.process()
+    last = read_last_seq(mirror.database)
+    wait_until(lambda: environment.position(1) == last and progress(mirror.database) is None)
     second.send_signal(signal.SIGTERM)
     assert second.wait(30) == 0
-    told = [event for one in receiver.got for event in one.events]
+    told = [event for one in receiver.requests for event in one.events]
     ids = [event["id"] for event in told]
     assert ids[30:40] == ids[40:50]
     assert len(set(ids)) == len(ids) - 10
@@ -298,169 +300,184 @@ def test_who_is_killed_between_pages_repeats_one_page_with_the_same_ids(
     assert unlike_mirror(mirror.database, taken(told)) == {}
 
 
-def test_filters_hold_for_a_snapshot_too(mirror: Mirror, ground: Ground) -> None:
-    ground.add("groups", resources=["groups"], initial=False, start=SinkStart.SNAPSHOT)
-    ground.deliver()
-    told = ground.received("groups")
+def test_filters_hold_for_a_snapshot_too(mirror: Mirror, environment: RelayEnvironment) -> None:
+    environment.add("groups", resources=["groups"], initial=False, start=SinkStart.SNAPSHOT)
+    environment.deliver()
+    told = environment.received("groups")
     assert {it["data"]["resource"] for it in told} == {"groups"}
     assert differences(mirror.database, "groups", list(fold(told)["groups"].values())) == 0
-    with ground.database.begin() as connection:
-        sink_admin.remove(connection, "groups")
-    ground.add("altered", changes=["updated", "deleted"], start=SinkStart.SNAPSHOT)
+    with environment.database.open_transaction() as db:
+        sink_admin.remove_sink(db, "groups")
+    environment.add("altered", changes=["updated", "deleted"], start=SinkStart.SNAPSHOT)
     mirror.tenant.mutate(25)
     mirror.sync()
-    ground.deliver()
-    told = ground.received("altered")
+    environment.deliver()
+    told = environment.received("altered")
     assert told
     assert {it["data"]["snapshot"] for it in told} == {False}
     assert progress(mirror.database) is None
 
 
-def test_each_connection_has_a_cut_of_its_own(ground: Ground) -> None:
-    first, second, third = ground.enrol(3)
+def test_each_connection_has_a_cut_of_its_own(environment: RelayEnvironment) -> None:
+    first, second, third = environment.enrol(3)
     bare = (
         "delete from events.change_events where connection_id = :id",
         "update sync.leases set event_seq = 0, last_event_at = null where connection_id = :id",
     )
-    with ground.database.begin() as connection:
+    with environment.database.open_transaction() as db:
         for one, number in ((first, 30), (second, 5)):
-            connection.execute(text(ROWS), {"id": one, "number": number})
+            db.execute(text(ROWS), {"id": one, "number": number})
         for statement in bare:
-            connection.execute(text(statement), {"id": third})
-    ground.write(first, 7)
-    ground.add(start=SinkStart.SNAPSHOT)
-    cuts = {one: last_seq(ground.database, one) for one in (first, second)}
+            db.execute(text(statement), {"id": third})
+    environment.write(first, 7)
+    environment.add(start=SinkStart.SNAPSHOT)
+    cuts = {one: read_last_seq(environment.database, one) for one in (first, second)}
     for one in (first, second, third):
-        ground.write(one, 2)
-    *_, later = ground.enrol(1)
-    ground.deliver()
-    found = by_connection(ground.received())
+        environment.write(one, 2)
+    *_, later = environment.enrol(1)
+    environment.deliver()
+    found = by_connection(environment.received())
     for one, rows in ((first, 30), (second, 5)):
         assert found[one] == [cuts[one]] * rows + [cuts[one] + 1, cuts[one] + 2]
     assert found[third] == [1, 2], "what never had an event has no rows"
     assert found[later] == [1], "a later one begins with its first event"
 
 
-def test_a_sink_of_some_connections_gets_no_snapshot_of_others(ground: Ground) -> None:
-    first, second = ground.enrol(2)
-    with ground.database.begin() as connection:
+def test_a_sink_of_some_connections_gets_no_snapshot_of_others(
+    environment: RelayEnvironment,
+) -> None:
+    first, second = environment.enrol(2)
+    with environment.database.open_transaction() as connection:
         for one in (first, second):
             connection.execute(text(ROWS), {"id": one, "number": 4})
-    ground.add(connections=[second], start=SinkStart.SNAPSHOT)
-    ground.deliver()
-    assert set(by_connection(ground.received())) == {second}
-    with ground.database.begin() as connection:
-        (row,) = sink_admin.sinks_overview(connection)
+    environment.add(connections=[second], start=SinkStart.SNAPSHOT)
+    environment.deliver()
+    assert set(by_connection(environment.received())) == {second}
+    with environment.database.open_transaction() as db:
+        (row,) = sink_admin.list_sinks(db)
     assert row["snapshots"] == 0
 
 
-def test_a_long_snapshot_leaves_room_for_others(ground: Ground) -> None:
-    first, second = ground.enrol(2)
-    with ground.database.begin() as connection:
-        connection.execute(text(ROWS), {"id": first, "number": 12_000})
-    ground.add(start=SinkStart.SNAPSHOT)
-    ground.write(second, 3)
-    ground.deliver()
-    told = ground.received()
+def test_a_long_snapshot_leaves_room_for_others(environment: RelayEnvironment) -> None:
+    first, second = environment.enrol(2)
+    with environment.database.open_transaction() as db:
+        db.execute(text(ROWS), {"id": first, "number": 12_000})
+    environment.add(start=SinkStart.SNAPSHOT)
+    environment.write(second, 3)
+    environment.deliver()
+    told = environment.received()
     places = [n for n, it in enumerate(told) if it["data"]["connection_id"] == second]
     assert max(places) < 5_000
     assert len(told) == 12_000 + 3
 
 
 def test_a_slow_receiver_hears_of_others_before_a_snapshot_ends(
-    ground: Ground, receiver: Receiver
+    environment: RelayEnvironment, receiver: WebhookReceiver
 ) -> None:
-    first, second = ground.enrol(2)
-    with ground.database.begin() as connection:
-        connection.execute(text(ROWS), {"id": first, "number": 60})
-    ground.add(**hook(receiver))
-    delivery = ground.claim()
+    first, second = environment.enrol(2)
+    with environment.database.open_transaction() as db:
+        db.execute(text(ROWS), {"id": first, "number": 60})
+    environment.add(**hook(receiver))
+    delivery = environment.claim()
     delivery.round_seconds = 0.0
     assert delivery.deliver_round()
-    ground.write(second, 1)
+    environment.write(second, 1)
     while delivery.deliver_round():
         pass
     delivery.close()
-    owners = [one.events[0]["data"]["connection_id"] for one in receiver.got]
+    owners = [one.events[0]["data"]["connection_id"] for one in receiver.requests]
     assert owners.index(second) == 20, "one turn each"
     assert len(owners) == 61
 
 
-def test_operators_see_how_far_a_snapshot_is(ground: Ground) -> None:
-    first, second = ground.enrol(2)
-    with ground.database.begin() as connection:
+def test_operators_see_how_far_a_snapshot_is(environment: RelayEnvironment) -> None:
+    first, second = environment.enrol(2)
+    with environment.database.open_transaction() as connection:
         connection.execute(text(ROWS), {"id": first, "number": 9})
-    sink_id = ground.add(start=SinkStart.SNAPSHOT)
-    reading = Reading(ground, size=4, connection_id=first)
+    sink_id = environment.add(start=SinkStart.SNAPSHOT)
+    reading = Reading(environment, size=4, connection_id=first)
     reading.page()
-    with ground.database.begin() as connection:
-        sinks.advance(connection, reading.sink, [reading.position], seconds=60)
-        (row,) = sink_admin.sinks_overview(connection)
-        listed = sink_admin.positions_overview(connection, "feed")
+    with environment.database.open_transaction() as connection:
+        sinks.advance_positions(connection, reading.sink, [reading.position], seconds=60)
+        (row,) = sink_admin.list_sinks(connection)
+        listed = sink_admin.list_positions(connection, "feed")
     places = {it["connection_id"]: it for it in listed}
     assert row["id"] == sink_id
     assert (row["snapshots"], row["snapshot_rows"], row["waiting"]) == (2, 4, 0)
     assert places[first]["snapshot"]["resource"] == "users"
     assert places[first]["snapshot"]["rows"] == 4
     assert places[second]["snapshot"] == {}
-    with ground.database.begin() as connection:
-        again = [it.position for it in sinks.waiting(connection, reading.sink)]
+    with environment.database.open_transaction() as db:
+        again = [it.position for it in sinks.list_backlogs(db, reading.sink)]
     assert again[0] == reading.position
-    assert (again[1].connection_id, again[1].snapshot) == (second, Progress())
+    assert (again[1].connection_id, again[1].snapshot) == (second, SnapshotProgress())
 
 
 def test_a_page_goes_on_where_the_last_one_ended_within_pairs_and_texts(
-    mirror: Mirror, ground: Ground
+    mirror: Mirror, environment: RelayEnvironment
 ) -> None:
-    ground.add(start=SinkStart.SNAPSHOT)
-    reading = Reading(ground, size=1)
+    environment.add(start=SinkStart.SNAPSHOT)
+    reading = Reading(environment, size=1)
     subjects = [it["subject"] for page in reading.snapshot() for it in page]
     assert len(subjects) == len(set(subjects))
     live = sum(
-        scalar(mirror.database, f"select count(*) from directory.{name} where deleted_at is null")
+        fetch_scalar(
+            mirror.database, f"select count(*) from directory.{name} where deleted_at is null"
+        )
         for name in RESOURCES
     )
     assert len(subjects) == live
 
 
-def test_a_connection_may_keep_its_first_loads_to_itself(ground: Ground, nango: Nango) -> None:
+def test_a_connection_may_keep_its_first_loads_to_itself(
+    environment: RelayEnvironment, nango: Nango
+) -> None:
     wish = {"tenant_mirror": {"initial_events": False}}
     nango.add_connection("quiet", Tenant(seed=90, users=1, groups=0, sites=0), metadata=wish)
     nango.add_connection("open", Tenant(seed=91, users=1, groups=0, sites=0))
-    discover(ground.kit.database, ground.kit.nango, ground.kit.settings)
+    discover(environment.kit.database, environment.kit.nango, environment.kit.settings)
     named = "select id from sync.connections where nango_connection_id = :name"
-    quiet, spoken = (scalar(ground.database, named, name=name) for name in ("quiet", "open"))
-    ground.add("all")
-    ground.add("later", initial=False)
+    quiet, spoken = (
+        fetch_scalar(environment.database, named, name=name) for name in ("quiet", "open")
+    )
+    environment.add("all")
+    environment.add("later", initial=False)
     for one in (quiet, spoken):
-        ground.write(one, 3, initial=True)
-        ground.write(one, 2)
-    with ground.relay():
+        environment.write(one, 3, initial=True)
+        environment.write(one, 2)
+    with environment.relay():
         for name, wanted in (("all", {quiet: 3, spoken: 6}), ("later", {quiet: 3, spoken: 3})):
-            until(
+            wait_until(
                 lambda name=name, wanted=wanted: (  # type: ignore[misc]
-                    {one: len(seqs) for one, seqs in by_connection(ground.received(name)).items()}
+                    {
+                        one: len(seqs)
+                        for one, seqs in by_connection(environment.received(name)).items()
+                    }
                     == wanted
                 )
             )
-    assert ground.position(quiet) == last_seq(ground.database, quiet), "left out, and behind us"
-    told = [it for it in ground.received("all") if it["data"]["connection_id"] == quiet]
+    assert environment.position(quiet) == read_last_seq(environment.database, quiet), (
+        "left out, and behind us"
+    )
+    told = [it for it in environment.received("all") if it["data"]["connection_id"] == quiet]
     assert not any(it["data"]["initial"] for it in told)
 
 
-def test_a_stop_waits_for_few_requests(ground: Ground, receiver: Receiver) -> None:
-    (one,) = ground.enrol(1)
-    ground.write(one, 60)
-    ground.add(**hook(receiver, start=SinkStart.OLDEST))
-    delivery = ground.claim()
+def test_a_stop_waits_for_few_requests(
+    environment: RelayEnvironment, receiver: WebhookReceiver
+) -> None:
+    (one,) = environment.enrol(1)
+    environment.write(one, 60)
+    environment.add(**hook(receiver, start=SinkStart.OLDEST))
+    delivery = environment.claim()
 
-    def answer(_: Got) -> tuple[int, dict[str, str]]:
-        if len(receiver.got) == 3:
-            delivery.ended.set()
+    def answer(_: ReceivedRequest) -> tuple[int, dict[str, str]]:
+        if len(receiver.requests) == 3:
+            delivery.stop.set()
         return 204, {}
 
     receiver.answer = answer
     assert delivery.deliver_round()
     delivery.close()
-    assert len(receiver.got) == 10
-    assert ground.position(one) == 10
+    assert len(receiver.requests) == 10
+    assert environment.position(one) == 10

@@ -8,8 +8,8 @@ import pytest
 import redis
 
 from sandbox.servers import Servers
-from worker.core.errors import Halt
-from worker.relay.redis_stream import RedisStream
+from worker.core.errors import ConfigurationError
+from worker.relay.redis_stream import RedisStreamSender
 from worker.relay.target import Envelope
 
 MIB = 1024 * 1024
@@ -25,15 +25,15 @@ class Feed:
         self.redis: Any = redis.Redis.from_url(url)
         self.added = 0
 
-    def target(self, most: int = MIB) -> RedisStream:
-        return RedisStream(self.url, self.name, LENGTH, most)
+    def target(self, most: int = MIB) -> RedisStreamSender:
+        return RedisStreamSender(self.url, self.name, LENGTH, most)
 
-    def add(self, target: RedisStream, count: int, size: int) -> None:
+    def add(self, target: RedisStreamSender, count: int, size: int) -> None:
         events = []
         for _ in range(count):
             self.added += 1
             events.append(Envelope(b"x" * size, str(self.added), 1, self.added))
-        target.deliver(events)
+        target.send(events)
 
     def used(self) -> int:
         return int(self.redis.memory_usage(self.name, samples=0) or 0)
@@ -108,10 +108,10 @@ def test_entries_that_a_group_has_not_acknowledged_cost_no_event_its_place(feed:
 
 
 def test_streams_of_connections_are_bounded_each(feed: Feed) -> None:
-    target = RedisStream(feed.url, feed.name + ":{connection_id}", LENGTH, MIB)
+    target = RedisStreamSender(feed.url, feed.name + ":{connection_id}", LENGTH, MIB)
     for _ in range(20):
         for owner in (1, 2):
-            target.deliver([Envelope(b"x" * 50_000, "a", owner, 1) for _ in range(4)])
+            target.send([Envelope(b"x" * 50_000, "a", owner, 1) for _ in range(4)])
     for owner in (1, 2):
         name = f"{feed.name}:{owner}"
         assert MIB // 2 < feed.redis.memory_usage(name, samples=0) <= MIB
@@ -127,9 +127,9 @@ def test_a_user_without_the_right_to_measure_is_refused_before_anything_is_added
         "ACL", "SETUSER", user, "on", ">secret", "~*", "+eval", "+xadd", "+ping", "+client", "+echo"
     )
     login = feed.url.rpartition("@")[2]
-    target = RedisStream(f"redis://{user}:secret@{login}", feed.name, LENGTH, MIB)
+    target = RedisStreamSender(f"redis://{user}:secret@{login}", feed.name, LENGTH, MIB)
     for _ in range(2):
-        with pytest.raises(Halt, match="MEMORY USAGE"):
+        with pytest.raises(ConfigurationError, match="MEMORY USAGE"):
             feed.add(target, 1, 10)
     assert feed.ids() == []
     target.close()

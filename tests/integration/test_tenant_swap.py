@@ -9,8 +9,8 @@ from models.resources import RESOURCES
 from models.run import RunState
 from sandbox.tenant import Request, Tenant
 from tests.conftest import MakeMirror, Mirror
-from tests.support.mirror import assert_exact, events, last_seq, scalar
-from worker.sync.books import Report
+from tests.support.mirror import assert_exact, fetch_scalar, read_events, read_last_seq
+from worker.sync.books import SyncReport
 from worker.sync.discover import discover
 
 PAGES = {"largest_page": 20, "delta_page": 15, "site_page": 4, "role_page": 5}
@@ -30,7 +30,7 @@ class Swap:
     def __init__(self, mirror: Mirror, at: int, **knobs: object) -> None:
         self.mirror, self.at, self.calls = mirror, at, 0
         self.stranger = a_tenant(900 + at, **knobs)
-        self.mark = last_seq(mirror.database, mirror.connection_id)
+        self.mark = read_last_seq(mirror.database, mirror.connection_id)
         self._connection = mirror.nango.connections[-1]
         mirror.nango.before_response = self._see
 
@@ -40,7 +40,7 @@ class Swap:
                 self._connection.tenant = self.stranger
             self.calls += 1
 
-    def sync(self, *, full: bool = False) -> Report | None:
+    def sync(self, *, full: bool = False) -> SyncReport | None:
         """The report of a sync in which it happens; None where that was over before."""
         report = self.mirror.sync(full=full)
         self.mirror.nango.before_response = None
@@ -56,7 +56,7 @@ class Swap:
         tenant, number = self.mirror.tenant, self.mirror.connection_id
         assert not stored(self.mirror) & ids(self.stranger)
         live = ids(tenant)
-        for event in events(self.mirror.database, number, self.mark):
+        for event in read_events(self.mirror.database, number, self.mark):
             told = set(event["object_id"].split("/"))
             assert not told & ids(self.stranger)
             if event["change"] == "deleted" and len(told) == 1:
@@ -66,47 +66,47 @@ class Swap:
 def stored(mirror: Mirror) -> set[str]:
     """The ids of all rows of a connection, of deleted ones as well."""
     found: set[str] = set()
-    with mirror.database.begin() as connection:
+    with mirror.database.open_transaction() as db:
         for name, resource in RESOURCES.items():
             for key in resource.key:
                 statement = f"select {key} from directory.{name} where connection_id = :id"
-                rows = connection.execute(text(statement), {"id": mirror.connection_id})
+                rows = db.execute(text(statement), {"id": mirror.connection_id})
                 found |= {str(one) for (one,) in rows}
     return found
 
 
 def ids(tenant: Tenant) -> set[str]:
     """Of everything that the tenant has now; built-in role definitions are the same everywhere."""
-    found = {str(one["id"]) for name in ("users", "groups") for one in tenant.live(name)}
-    found |= {str(one["id"]) for one in tenant.live("role_assignments")}
-    return found | {str(one["id"]).rpartition(",")[2] for one in tenant.live("sites")}
+    found = {str(one["id"]) for name in ("users", "groups") for one in tenant.iterate_live(name)}
+    found |= {str(one["id"]) for one in tenant.iterate_live("role_assignments")}
+    return found | {str(one["id"]).rpartition(",")[2] for one in tenant.iterate_live("sites")}
 
 
 def a_tenant(seed: int, **knobs: object) -> Tenant:
     tenant = Tenant(seed=seed, users=45, groups=6, sites=7)
     for name, value in {**PAGES, **knobs}.items():
-        setattr(tenant.knobs, name, value)
+        setattr(tenant.options, name, value)
     return tenant
 
 
-def is_broken(mirror: Mirror, report: Report) -> bool:
+def is_broken(mirror: Mirror, report: SyncReport) -> bool:
     status = "select status from sync.connections where id = :id"
-    found = scalar(mirror.database, status, id=mirror.connection_id)
+    found = fetch_scalar(mirror.database, status, id=mirror.connection_id)
     told = "another Microsoft tenant" in (report.message or "")
     return report.state is RunState.FAILED and told and found == "broken"
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_first_load_takes_nothing_of_another_tenant(mirror_of: MakeMirror, kind: str) -> None:
+def test_a_first_load_takes_nothing_of_another_tenant(make_mirror: MakeMirror, kind: str) -> None:
     """Each try is a customer of its own, whose connection changes hands at another call."""
-    mirror = mirror_of(a_tenant(1, **KINDS[kind]))
+    mirror = make_mirror(a_tenant(1, **KINDS[kind]))
     knows_tenant_at = 2 if kind == "without $batch" else 1
     for at in range(knows_tenant_at, 100, STRIDE.get(kind, 1)):
         mirror.tenant = a_tenant(100 + at, **KINDS[kind])
         mirror.nango.add_connection(f"contoso-{at}", mirror.tenant)
-        discover(mirror.kit.database, mirror.kit.nango, mirror.kit.settings)
+        discover(mirror.runtime.database, mirror.runtime.nango, mirror.runtime.settings)
         latest = "select max(id) from sync.connections"
-        mirror.connection_id = scalar(mirror.database, latest)
+        mirror.connection_id = fetch_scalar(mirror.database, latest)
         report = Swap(mirror, at, **KINDS[kind]).sync()
         if report is None:
             assert at > 5
@@ -139,7 +139,7 @@ def swapped_at_every_call(
 def changes(mirror: Mirror) -> None:
     """More than one page of a round."""
     tenant = mirror.tenant
-    for user in list(tenant.live("users"))[:16]:
+    for user in list(tenant.iterate_live("users"))[:16]:
         tenant.update_user(str(user["id"]), displayName=f"{user['displayName']} again")
     tenant.create_user()
 
@@ -148,9 +148,12 @@ def departures(mirror: Mirror) -> None:
     """What a complete walk does not see, so that it is asked for by id; others come instead."""
     changes(mirror)
     tenant = mirror.tenant
-    tenant.delete_site(str(next(tenant.live("sites"))["id"]))
+    tenant.delete_site(str(next(tenant.iterate_live("sites"))["id"]))
     tenant.create_site()
-    assignment, role = next(tenant.live("role_assignments")), next(tenant.live("role_definitions"))
+    assignment, role = (
+        next(tenant.iterate_live("role_assignments")),
+        next(tenant.iterate_live("role_definitions")),
+    )
     tenant.unassign_role(str(assignment["id"]))
     tenant.assign_role(str(role["id"]), tenant.create_user())
 
@@ -160,7 +163,7 @@ def returns(mirror: Mirror) -> None:
     tenant = mirror.tenant
     user = next(
         member.id
-        for group in tenant.live("groups")
+        for group in tenant.iterate_live("groups")
         for member in tenant.members_of(str(group["id"]))
         if member.type == "user"
     )
@@ -171,9 +174,9 @@ def returns(mirror: Mirror) -> None:
 
 @pytest.mark.parametrize("prepare", [changes, returns])
 def test_a_round_takes_nothing_of_another_tenant_and_keeps_its_cursors(
-    mirror_of: MakeMirror, prepare: Prepare
+    make_mirror: MakeMirror, prepare: Prepare
 ) -> None:
-    mirror = mirror_of(a_tenant(1))
+    mirror = make_mirror(a_tenant(1))
     mirror.sync()
     for _ in swapped_at_every_call(mirror, prepare):
         mirror.nango.calls.reset()
@@ -184,9 +187,9 @@ def test_a_round_takes_nothing_of_another_tenant_and_keeps_its_cursors(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_full_walk_takes_and_deletes_nothing_for_another_tenant(
-    mirror_of: MakeMirror, kind: str
+    make_mirror: MakeMirror, kind: str
 ) -> None:
-    mirror = mirror_of(a_tenant(1, **KINDS[kind]))
+    mirror = make_mirror(a_tenant(1, **KINDS[kind]))
     mirror.sync()
     for _ in swapped_at_every_call(mirror, departures, full=True, stride=STRIDE.get(kind, 1)):
         pass

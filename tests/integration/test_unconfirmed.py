@@ -9,12 +9,18 @@ from click.testing import CliRunner
 
 from models.run import RunState, RunTrigger
 from sandbox.tenant import Request, Response, Tenant
-from sandbox.tenant.graph.service import Graph
+from sandbox.tenant.graph.service import GraphService
 from tests.conftest import MakeMirror, Mirror
-from tests.support.mirror import assert_exact, checked, events, last_seq, scalar
+from tests.support.mirror import (
+    assert_exact,
+    fetch_scalar,
+    read_events,
+    read_last_seq,
+    verify_connection,
+)
 from worker.ops.cli.status import status as status_command
 from worker.ops.cli.status import verify as verify_command
-from worker.store.unresolved import BOUND
+from worker.store.unresolved import MAX_UNRESOLVED
 from worker.sync.run import run_slice
 
 LISTS = {"users": "/users", "sites": "AllSites", "groups": "groups/delta"}
@@ -45,7 +51,7 @@ class Unlisted:
         return None
 
     def _without(self, request: Request) -> Response:
-        response = Graph().answer(self.mirror.tenant, request)
+        response = GraphService().handle(self.mirror.tenant, request)
         document = json.loads(response.body)
         self.listings += 1
         rows = [row for row in document["value"] if not row["id"].endswith(tuple(self.statuses))]
@@ -55,28 +61,28 @@ class Unlisted:
 def live(mirror: Mirror, resource: str, key: str) -> bool:
     where = "id = :id and deleted_at is null"
     found = f"select exists (select from directory.{resource} where {where})"
-    return bool(scalar(mirror.database, found, id=key))
+    return bool(fetch_scalar(mirror.database, found, id=key))
 
 
 def noted(mirror: Mirror) -> list[str]:
     found = "select array_agg(kind || ' ' || key order by key) from sync.unresolved"
-    return scalar(mirror.database, found) or []
+    return fetch_scalar(mirror.database, found) or []
 
 
 def tick(mirror: Mirror) -> RunState:
     """A run by the clock, with every stream due; parts set apart have clocks of their own."""
-    with mirror.database.begin() as connection:
-        connection.exec_driver_sql("update sync.streams set due_at = null")
-    return run_slice(mirror.kit, 1, trigger=RunTrigger.SCHEDULED).state
+    with mirror.database.open_transaction() as db:
+        db.exec_driver_sql("update sync.streams set due_at = null")
+    return run_slice(mirror.runtime, 1, trigger=RunTrigger.SCHEDULED).state
 
 
 def pauses_pass(mirror: Mirror) -> None:
-    with mirror.database.begin() as connection:
-        connection.exec_driver_sql("update sync.unresolved set retry_at = now()")
+    with mirror.database.open_transaction() as db:
+        db.exec_driver_sql("update sync.unresolved set retry_at = now()")
 
 
 def site_ids(tenant: Tenant) -> list[str]:
-    return [row["id"].rpartition(",")[2] for row in tenant.live("sites")]
+    return [row["id"].rpartition(",")[2] for row in tenant.iterate_live("sites")]
 
 
 # ---- one object, any refusal
@@ -97,10 +103,10 @@ def test_a_site_that_cannot_be_confirmed_waits_and_the_others_go_on(
     assert str(status) in (report.message or "")
     assert [live(mirror, "sites", key) for key in (silent, gone)] == [True, False]
     assert live(mirror, "sites", came.rpartition(",")[2])
-    assert scalar(mirror.database, "select phase from sync.streams where resource = 'sites'") == (
-        "ready"
-    )
-    assert checked(mirror.database).problems == []
+    assert fetch_scalar(
+        mirror.database, "select phase from sync.streams where resource = 'sites'"
+    ) == ("ready")
+    assert verify_connection(mirror.database).problems == []
     mirror.nango.before_graph = None
     assert mirror.sync().state is RunState.SUCCEEDED
     assert noted(mirror) == []
@@ -121,7 +127,7 @@ def test_a_user_that_cannot_be_confirmed_does_not_stop_the_deltas(
     tenant.update_user(other, jobTitle="Elsewhere")
     assert tick(mirror) is RunState.PARTIAL, "it is still not known"
     title = "select job_title from directory.users where id = :id"
-    assert scalar(mirror.database, title, id=other) == "Elsewhere"
+    assert fetch_scalar(mirror.database, title, id=other) == "Elsewhere"
     assert mirror.sync(full=True).state is RunState.PARTIAL
     assert live(mirror, "users", silent)
     mirror.nango.before_graph = None
@@ -147,15 +153,15 @@ def test_what_waited_is_deleted_once_its_id_says_that_it_is_gone(
     tenant.expire_delta_tokens()
     assert mirror.sync(resource).state is RunState.PARTIAL
     assert len(noted(mirror)) == 3
-    mark = last_seq(mirror.database)
+    mark = read_last_seq(mirror.database)
     unlisted.statuses |= {keys[0]: 404, keys[1]: 410}
     assert mirror.sync(resource).state is RunState.PARTIAL
-    told = [(e["object_id"], e["change"]) for e in events(mirror.database, after=mark)]
+    told = [(e["object_id"], e["change"]) for e in read_events(mirror.database, after=mark)]
     assert sorted(one for one in told if "/" not in one[0]) == sorted(
         (key, "deleted") for key in keys[:2]
     )
     assert noted(mirror) == [f"object {keys[2]}"]
-    assert checked(mirror.database).problems == []
+    assert verify_connection(mirror.database).problems == []
 
 
 def test_what_waits_is_asked_for_again_after_growing_pauses(mirror: Mirror) -> None:
@@ -165,7 +171,7 @@ def test_what_waits_is_asked_for_again_after_growing_pauses(mirror: Mirror) -> N
     assert tick(mirror) is RunState.PARTIAL
     asked, found = unlisted.asked, []
     for _ in range(3):
-        found.append(round(float(scalar(mirror.database, pause))))
+        found.append(round(float(fetch_scalar(mirror.database, pause))))
         assert tick(mirror) is RunState.PARTIAL
         assert unlisted.asked == asked, "it is not due yet, and no walk asks again"
         pauses_pass(mirror)
@@ -213,7 +219,9 @@ def test_an_object_that_lists_never_show_freezes_nothing(mirror: Mirror) -> None
 
 def test_a_group_that_lists_do_not_show_keeps_its_members(mirror: Mirror) -> None:
     tenant = mirror.tenant
-    row = next(row for row in tenant.live("groups") if len(tenant.members_of(row["id"])) > 2)
+    row = next(
+        row for row in tenant.iterate_live("groups") if len(tenant.members_of(row["id"])) > 2
+    )
     tenant.expire_delta_tokens()
     Unlisted(mirror, "groups", {row["id"]: 403})
     assert mirror.sync("groups", full=True).state is RunState.PARTIAL
@@ -238,44 +246,44 @@ def test_every_candidate_may_be_refused(mirror: Mirror) -> None:
 
 
 def test_a_sample_without_answers_deletes_nothing_and_ends_the_walk(
-    mirror_of: MakeMirror,
+    make_mirror: MakeMirror,
 ) -> None:
     tenant = Tenant(seed=71, users=1400, groups=2, sites=2)
-    mirror = mirror_of(tenant)
+    mirror = make_mirror(tenant)
     mirror.sync()
     missing = [tenant.users.id_at(index) for index in range(250)]
     unlisted = Unlisted(mirror, "users", dict.fromkeys(missing, 403))
     tenant.expire_delta_tokens()
-    mark = last_seq(mirror.database)
+    mark = read_last_seq(mirror.database)
     report = mirror.sync("users")
     assert report.state is RunState.PARTIAL
     assert "could not be confirmed" in (report.message or "")
-    assert events(mirror.database, after=mark) == []
-    assert scalar(mirror.database, "select phase from sync.streams where resource = 'users'") == (
-        "delta"
-    )
+    assert read_events(mirror.database, after=mark) == []
+    assert fetch_scalar(
+        mirror.database, "select phase from sync.streams where resource = 'users'"
+    ) == ("delta")
     unlisted.statuses = dict.fromkeys(missing, 404)
     assert mirror.sync("users", full=True).state is RunState.SUCCEEDED
-    assert scalar(mirror.database, "select count(*) from sync.unresolved") == 0
+    assert fetch_scalar(mirror.database, "select count(*) from sync.unresolved") == 0
     gone = "select count(*) from directory.users where deleted_at is not null"
-    assert scalar(mirror.database, gone) == 250
+    assert fetch_scalar(mirror.database, gone) == 250
 
 
 def test_more_parts_than_can_be_noted_wait_as_a_whole(mirror: Mirror) -> None:
-    with mirror.database.begin() as connection:
+    with mirror.database.open_transaction() as connection:
         connection.exec_driver_sql(
             "insert into sync.unresolved (connection_id, resource, kind, key, reason, retry_at)"
             " select 1, 'users', 'object', gen_random_uuid(), 'x', now() + interval '1 day'"
-            f"   from generate_series(1, {BOUND})"
+            f"   from generate_series(1, {MAX_UNRESOLVED})"
         )
-    mark = last_seq(mirror.database)
+    mark = read_last_seq(mirror.database)
     Unlisted(mirror, "sites", {site_ids(mirror.tenant)[0]: 403})
-    with mirror.database.begin() as connection:
-        connection.exec_driver_sql("update sync.streams set due_at = null where resource = 'sites'")
-    report = run_slice(mirror.kit, 1, trigger=RunTrigger.SCHEDULED)
+    with mirror.database.open_transaction() as db:
+        db.exec_driver_sql("update sync.streams set due_at = null where resource = 'sites'")
+    report = run_slice(mirror.runtime, 1, trigger=RunTrigger.SCHEDULED)
     assert report.state is RunState.PARTIAL
-    assert f"more than {BOUND} parts" in (report.message or "")
-    assert events(mirror.database, after=mark) == []
+    assert f"more than {MAX_UNRESOLVED} parts" in (report.message or "")
+    assert read_events(mirror.database, after=mark) == []
 
 
 # ---- what operators see

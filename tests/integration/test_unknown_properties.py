@@ -9,8 +9,15 @@ from models.resources import RESOURCES
 from models.run import RunState
 from sandbox.tenant import Tenant
 from tests.conftest import MakeMirror, Mirror
-from tests.support.mirror import assert_exact, checked, events, last_seq, live_rows, scalar
-from worker.store.overview import connections_overview, streams_overview
+from tests.support.mirror import (
+    assert_exact,
+    fetch_scalar,
+    read_events,
+    read_last_seq,
+    read_live_rows,
+    verify_connection,
+)
+from worker.store.overview import load_connections_overview, load_streams_overview
 
 COLUMNS = {
     "users.employeeType": "employee_type",
@@ -24,16 +31,18 @@ COLUMNS = {
 
 
 def stream(mirror: Mirror, column: str, name: str = "users") -> Any:
-    return scalar(mirror.database, f"select {column} from sync.streams where resource = '{name}'")
+    return fetch_scalar(
+        mirror.database, f"select {column} from sync.streams where resource = '{name}'"
+    )
 
 
 def rows(mirror: Mirror, resource: str) -> dict[str, dict[str, Any]]:
-    return {row["id"]: row for row in live_rows(mirror.database, resource)}
+    return {row["id"]: row for row in read_live_rows(mirror.database, resource)}
 
 
 def told_of(mirror: Mirror, mark: int, column: str) -> list[dict[str, Any]]:
     """Events behind a mark that tell of a column."""
-    found = events(mirror.database, after=mark)
+    found = read_events(mirror.database, after=mark)
     return [one for one in found if column in (one["changed"] or ())]
 
 
@@ -45,11 +54,11 @@ def names(request: pytest.FixtureRequest) -> bool:
 
 @pytest.mark.parametrize("unknown", ["users.employeeType", "groups.visibility", "sites.root"])
 def test_a_first_load_does_without_a_property_that_graph_does_not_know(
-    mirror_of: MakeMirror, unknown: str, *, names: bool
+    make_mirror: MakeMirror, unknown: str, *, names: bool
 ) -> None:
     tenant = Tenant(seed=41, users=40, groups=6, sites=5)
-    tenant.knobs.unknown_properties, tenant.knobs.names_unknown = {unknown}, names
-    mirror = mirror_of(tenant)
+    tenant.options.unknown_properties, tenant.options.names_unknown_property = {unknown}, names
+    mirror = make_mirror(tenant)
     report = mirror.sync()
     assert report.state is RunState.SUCCEEDED, report.message
     name, _, prop = unknown.partition(".")
@@ -57,7 +66,7 @@ def test_a_first_load_does_without_a_property_that_graph_does_not_know(
     assert stream(mirror, "mode", name) == "plain"
     assert {row[COLUMNS[unknown]] for row in rows(mirror, name).values()} == {None}
     assert len(rows(mirror, name)) == tenant.truth()[name].count
-    tenant.knobs.unknown_properties = set()
+    tenant.options.unknown_properties = set()
     assert mirror.sync(full=True).state is RunState.SUCCEEDED
     assert stream(mirror, "left_out", name) is None
     assert_exact(mirror.database, tenant)
@@ -67,8 +76,8 @@ def test_a_first_load_does_without_a_property_that_graph_does_not_know(
 def test_a_property_that_is_gone_leaves_its_column_as_it_was(mirror: Mirror, unknown: str) -> None:
     name, _, prop = unknown.partition(".")
     column, tenant = COLUMNS[unknown], mirror.tenant
-    before, mark = rows(mirror, name), last_seq(mirror.database)
-    tenant.knobs.unknown_properties = {unknown}
+    before, mark = rows(mirror, name), read_last_seq(mirror.database)
+    tenant.options.unknown_properties = {unknown}
     if name == "users":
         tenant.update_user(tenant.users.id_at(3), displayName="Another Name")
     for full in (False, True, False):
@@ -79,11 +88,11 @@ def test_a_property_that_is_gone_leaves_its_column_as_it_was(mirror: Mirror, unk
             key: row[column] for key, row in before.items()
         }
         assert told_of(mirror, mark, column) == []
-        assert checked(mirror.database).problems == []
+        assert verify_connection(mirror.database).problems == []
     if name == "users":
         assert after[tenant.users.id_at(3)]["display_name"] == "Another Name"
     assert stream(mirror, "left_out", name) == [prop]
-    tenant.knobs.unknown_properties = set()
+    tenant.options.unknown_properties = set()
     assert mirror.sync(full=True).state is RunState.SUCCEEDED
     assert_exact(mirror.database, tenant)
 
@@ -91,17 +100,17 @@ def test_a_property_that_is_gone_leaves_its_column_as_it_was(mirror: Mirror, unk
 def test_several_properties_are_left_out_in_few_calls(mirror: Mirror, *, names: bool) -> None:
     tenant = mirror.tenant
     gone = ["city", "employeeType", "surname", "usageLocation"]
-    tenant.knobs.unknown_properties = {f"users.{one}" for one in gone}
-    tenant.knobs.names_unknown = names
-    mirror.calls()
+    tenant.options.unknown_properties = {f"users.{one}" for one in gone}
+    tenant.options.names_unknown_property = names
+    mirror.take_call_count()
     assert mirror.sync("users").state is RunState.SUCCEEDED
     assert stream(mirror, "left_out") == gone
-    assert mirror.calls() < 20
+    assert mirror.take_call_count() < 20
 
 
 def test_changes_of_other_properties_go_on_to_arrive(mirror: Mirror) -> None:
-    tenant, mark = mirror.tenant, last_seq(mirror.database)
-    tenant.knobs.unknown_properties = {"users.jobTitle"}
+    tenant, mark = mirror.tenant, read_last_seq(mirror.database)
+    tenant.options.unknown_properties = {"users.jobTitle"}
     mirror.sync()
     one = tenant.users.id_at(4)
     title = rows(mirror, "users")[one]["job_title"]
@@ -114,16 +123,16 @@ def test_changes_of_other_properties_go_on_to_arrive(mirror: Mirror) -> None:
     assert (found[one]["display_name"], found[one]["job_title"]) == ("Renamed", title)
     assert found[str(created)]["display_name"] == "New"
     assert told_of(mirror, mark, "job_title") == []
-    assert checked(mirror.database).problems == []
+    assert verify_connection(mirror.database).problems == []
 
 
 def test_what_is_left_out_is_asked_for_again_by_the_weekly_walk_and_not_before(
     mirror: Mirror,
 ) -> None:
     tenant = mirror.tenant
-    tenant.knobs.unknown_properties = {"users.jobTitle", "groups.visibility", "sites.root"}
+    tenant.options.unknown_properties = {"users.jobTitle", "groups.visibility", "sites.root"}
     mirror.sync()
-    tenant.knobs.unknown_properties = set()
+    tenant.options.unknown_properties = set()
     for _ in range(2):
         mirror.sync()
     assert [stream(mirror, "left_out", one) for one in ("users", "groups", "sites")] == [
@@ -131,52 +140,55 @@ def test_what_is_left_out_is_asked_for_again_by_the_weekly_walk_and_not_before(
         ["visibility"],
         ["root"],
     ]
-    with mirror.database.begin() as connection:
-        connection.execute(
+    with mirror.database.open_transaction() as db:
+        db.execute(
             text(
                 "update sync.streams set full_due_at = now(),"
                 " left_out_at = left_out_at - interval '8 days'"
             )
         )
     assert mirror.sync().state is RunState.SUCCEEDED
-    assert scalar(mirror.database, "select count(*) from sync.streams where left_out <> '{}'") == 0
+    assert (
+        fetch_scalar(mirror.database, "select count(*) from sync.streams where left_out <> '{}'")
+        == 0
+    )
     assert_exact(mirror.database, tenant)
 
 
 def test_what_is_left_out_is_shown(mirror: Mirror) -> None:
-    mirror.tenant.knobs.unknown_properties = {"users.jobTitle"}
+    mirror.tenant.options.unknown_properties = {"users.jobTitle"}
     report = mirror.sync()
     assert report.resources["users"]["left_out"] == ["jobTitle"]
-    with mirror.database.begin() as connection:
-        (overview,) = connections_overview(connection)
-        streams = {one["resource"]: one for one in streams_overview(connection, 1)}
+    with mirror.database.open_transaction() as db:
+        (overview,) = load_connections_overview(db)
+        streams = {one["resource"]: one for one in load_streams_overview(db, 1)}
     assert "jobTitle" in "; ".join(overview["attention"])
     assert "jobTitle" in streams["users"]["reason"]
     assert streams["groups"]["reason"] is None
 
 
-def test_a_tenant_that_does_not_know_its_keys_is_refused(mirror_of: MakeMirror) -> None:
+def test_a_tenant_that_does_not_know_its_keys_is_refused(make_mirror: MakeMirror) -> None:
     tenant = Tenant(seed=41, users=10, groups=3)
-    tenant.knobs.unknown_properties = {"users.id"}
-    mirror = mirror_of(tenant)
+    tenant.options.unknown_properties = {"users.id"}
+    mirror = make_mirror(tenant)
     assert mirror.sync().state is RunState.PARTIAL
     assert stream(mirror, "left_out") is None
 
 
 @pytest.mark.parametrize("name", ["users", "groups"])
 def test_a_tenant_without_delta_does_without_a_property_as_well(
-    mirror_of: MakeMirror, name: str
+    make_mirror: MakeMirror, name: str
 ) -> None:
     tenant = Tenant(seed=42, users=30, groups=8, sites=3)
-    tenant.knobs.no_delta = True
-    mirror = mirror_of(tenant)
+    tenant.options.no_delta = True
+    mirror = make_mirror(tenant)
     mirror.sync()
     prop = RESOURCES[name].optional[-1]
-    tenant.knobs.unknown_properties = {f"{name}.{prop}"}
+    tenant.options.unknown_properties = {f"{name}.{prop}"}
     tenant.mutate(10)
     assert mirror.sync().state is RunState.SUCCEEDED
     assert (stream(mirror, "mode", name), stream(mirror, "left_out", name)) == ("list_only", [prop])
     assert len(rows(mirror, name)) == tenant.truth()[name].count
-    tenant.knobs.unknown_properties = set()
+    tenant.options.unknown_properties = set()
     assert mirror.sync(full=True).state is RunState.SUCCEEDED
     assert_exact(mirror.database, tenant)

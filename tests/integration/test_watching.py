@@ -8,20 +8,20 @@ from sqlalchemy import func, select, text
 
 from models.run import RunTrigger
 from sandbox.tenant import Nango, Tenant
-from worker.ops.cli.table import drawn
-from worker.ops.watch import FEW, Watcher
+from worker.ops.cli.table import render_table
+from worker.ops.watch import MAX_SHOWN_CUSTOMERS, Watcher
 from worker.store.service import note_halt
 from worker.sync.discover import discover
-from worker.sync.run import Kit, run_slice
+from worker.sync.run import Runtime, run_slice
 
-MANY = FEW + 1
+MANY = MAX_SHOWN_CUSTOMERS + 1
 
 
 @dataclass
 class Screen:
     """Customers, and what a person reads of them."""
 
-    kit: Kit
+    runtime: Runtime
     nango: Nango
     lines: list[str] = field(default_factory=list)
 
@@ -31,27 +31,27 @@ class Screen:
                 seed=90 + n, users=4, groups=2, sites=1, role_definitions=2, role_assignments=1
             )
             self.nango.add_connection(f"c{n}", tenant)
-        discover(self.kit.database, self.kit.nango, self.kit.settings)
+        discover(self.runtime.database, self.runtime.nango, self.runtime.settings)
 
     def sync(self) -> None:
         for number in range(1, len(self.nango.connections) + 1):
-            run_slice(self.kit, number, trigger=RunTrigger.SCHEDULED)
+            run_slice(self.runtime, number, trigger=RunTrigger.SCHEDULED)
 
     def execute(self, statement: str) -> None:
-        with self.kit.database.begin() as connection:
-            connection.execute(text(statement))
+        with self.runtime.database.open_transaction() as db:
+            db.execute(text(statement))
 
     def watcher(self) -> Watcher:
-        with self.kit.database.begin() as connection:
-            since: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
-        watcher = Watcher(self.kit.database, self.lines.append, since, lambda: False)
-        watcher.note_due()
+        with self.runtime.database.open_transaction() as db:
+            since: datetime = db.execute(select(func.clock_timestamp())).scalar_one()
+        watcher = Watcher(self.runtime.database, self.lines.append, since, lambda: False)
+        watcher.record_due()
         return watcher
 
 
 @pytest.fixture
-def screen(kit: Kit, nango: Nango) -> Screen:
-    return Screen(kit, nango)
+def screen(runtime: Runtime, nango: Nango) -> Screen:
+    return Screen(runtime, nango)
 
 
 @pytest.mark.parametrize("number", [2, MANY])
@@ -62,8 +62,8 @@ def test_the_summary_fits_however_many_customers_there_are(
     screen.enrol(number)
     watcher = screen.watcher()
     screen.sync()
-    summary = watcher.summary(watcher.until_mirrored())
-    lines = [line for row in drawn(summary.columns, summary.rows, width) for line in row]
+    summary = watcher.build_summary(watcher.wait_until_mirrored())
+    lines = [line for row in render_table(summary.columns, summary.rows, width) for line in row]
     assert max(map(len, lines)) <= width
     assert len(lines) == len(summary.rows) + 1, "nothing is folded"
     users = sum(one.tenant.truth()["users"].count for one in screen.nango.connections)
@@ -82,9 +82,9 @@ def test_who_is_not_due_is_not_waited_for(screen: Screen) -> None:
     screen.execute("update sync.connections set due_at = now() + interval '6 hours' where id = 1")
     screen.execute("update sync.connections set due_at = now() where id = 2")
     watcher = screen.watcher()
-    assert watcher.due == {2}
-    run_slice(screen.kit, 2, trigger=RunTrigger.SCHEDULED)
-    summary = watcher.summary(watcher.until_mirrored())
+    assert watcher.due_ids == {2}
+    run_slice(screen.runtime, 2, trigger=RunTrigger.SCHEDULED)
+    summary = watcher.build_summary(watcher.wait_until_mirrored())
     (state,) = (row[1:] for row in summary.rows if row[0] == "state")
     assert state == ["not due yet", "succeeded"]
 
@@ -92,8 +92,8 @@ def test_who_is_not_due_is_not_waited_for(screen: Screen) -> None:
 def test_progress_of_many_is_one_line(screen: Screen) -> None:
     screen.enrol(MANY)
     watcher = screen.watcher()
-    run_slice(screen.kit, 1, trigger=RunTrigger.SCHEDULED)
-    watcher._tell_progress(watcher._states(), {})
+    run_slice(screen.runtime, 1, trigger=RunTrigger.SCHEDULED)
+    watcher._print_progress(watcher._load_states(), {})
     assert screen.lines == [f"1 of {MANY} customers are up to date"]
 
 
@@ -102,54 +102,54 @@ def test_changes_of_many_are_one_line_and_of_a_few_a_line_each(screen: Screen) -
     screen.sync()
     watcher = screen.watcher()
     watcher.start_following()
-    watcher.changes(names=True)
+    watcher.print_changes(names=True)
     assert screen.lines == []
     for one in screen.nango.connections:
         one.tenant.create_user(displayName="Ada Quill")
     screen.execute("update sync.streams set due_at = now()")
     screen.sync()
-    watcher.changes(names=True)
+    watcher.print_changes(names=True)
     (line,) = screen.lines
     assert line.startswith(f"{MANY} changes of {MANY} customers: ")
     screen.nango.connections[0].tenant.create_user(displayName="Grace Quill")
     screen.execute("update sync.streams set due_at = now() where connection_id = 1")
-    run_slice(screen.kit, 1, trigger=RunTrigger.SCHEDULED)
-    watcher.changes(names=True)
+    run_slice(screen.runtime, 1, trigger=RunTrigger.SCHEDULED)
+    watcher.print_changes(names=True)
     assert "Grace Quill" in screen.lines[-1]
 
 
 def test_a_halt_is_said_once_with_its_reason(screen: Screen) -> None:
     screen.enrol(1)
     watcher = screen.watcher()
-    with screen.kit.database.begin() as connection:
-        note_halt(connection, "Nango does not know the key")
+    with screen.runtime.database.open_transaction() as db:
+        note_halt(db, "Nango does not know the key")
     for _ in range(2):
-        watcher.tell_alarms()
+        watcher.print_alarms()
     assert screen.lines == ["HALTED: Nango does not know the key; it is tried again every minute"]
 
 
 def test_what_a_customer_stands_still_for_is_said_and_its_end(screen: Screen) -> None:
     screen.enrol(1)
     (one,) = screen.nango.connections
-    one.refused = {"sites"}
+    one.refused_resources = {"sites"}
     screen.sync()
     watcher = screen.watcher()
-    watcher.tell_alarms()
+    watcher.print_alarms()
     assert len(screen.lines) == 1
     assert screen.lines[0].startswith("Contoso: sites REFUSED: ")
-    one.refused = set()
+    one.refused_resources = set()
     screen.execute("update sync.streams set due_at = now()")
     screen.sync()
-    watcher.tell_alarms()
+    watcher.print_alarms()
     assert screen.lines[1:] == ["Contoso: goes on"]
 
 
 def test_an_outage_is_said(screen: Screen) -> None:
     watcher = screen.watcher()
-    watcher.outage = lambda: {"seconds": 3, "reason": "no call is answered"}
-    watcher.tell_alarms()
-    watcher.outage = lambda: None
-    watcher.tell_alarms()
+    watcher.load_outage = lambda: {"seconds": 3, "reason": "no call is answered"}
+    watcher.print_alarms()
+    watcher.load_outage = lambda: None
+    watcher.print_alarms()
     assert screen.lines == [
         "NANGO DOES NOT WORK: no call is answered; it is asked every few seconds",
         "Nango works again: all goes on",

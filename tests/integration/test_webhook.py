@@ -17,42 +17,50 @@ import pytest
 
 from models.sink import SinkKind, SinkStart
 from tests.conftest import Mirror
-from tests.support.event_schema import Judge
-from tests.support.mirror import last_seq, scalar
-from tests.support.receiver import Got, Receiver, always, receiving, verified
-from tests.support.service import until
+from tests.support.event_schema import EventValidator
+from tests.support.mirror import fetch_scalar, read_last_seq
+from tests.support.receiver import (
+    ReceivedRequest,
+    WebhookReceiver,
+    answer_always,
+    is_verified,
+    run_receiver,
+)
+from tests.support.service import wait_until
 from tests.support.tls import Authority
-from worker.core.errors import EventFailed, EventRefused, Gone, Halt, Later
+from worker.core.errors import ConfigurationError, EventFailed, EventRefused, RetryLater, SinkGone
 from worker.core.settings import Settings, load_settings
-from worker.events.asyncapi import document
-from worker.events.sink_settings import settings_of, webhook_settings
+from worker.events.asyncapi import build_document
+from worker.events.sink_settings import build_stored_settings, parse_webhook_settings
 from worker.relay.address import PinnedTransport, is_private_host, is_public
 from worker.relay.relay import POOL_SIZE, Relay
-from worker.relay.signature import key_of, new_secret, signed_headers
+from worker.relay.signature import build_signature_headers, generate_secret, parse_secret
 from worker.relay.target import Envelope
-from worker.relay.targets import open_target
-from worker.relay.webhook import PLAN, WebhookTarget, messages, pause
+from worker.relay.targets import open_sender
+from worker.relay.webhook import RETRY_DELAYS, WebhookSender, build_requests, get_retry_delay
 from worker.store import sink_admin
 from worker.store.engine import Database
 from worker.store.sinks import Sink
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with receiving() as made:
+def receiver() -> Iterator[WebhookReceiver]:
+    with run_receiver() as made:
         yield made
 
 
-Open = Callable[..., WebhookTarget]
+Open = Callable[..., WebhookSender]
 
 
 @pytest.fixture
-def target_of(receiver: Receiver) -> Iterator[Open]:
-    made: list[WebhookTarget] = []
+def target_of(receiver: WebhookReceiver) -> Iterator[Open]:
+    made: list[WebhookSender] = []
 
-    def make(failures: int = 0, **settings: Any) -> WebhookTarget:
+    def make(failures: int = 0, **settings: Any) -> WebhookSender:
         given = {"url": receiver.url, "allow_http": True, "allow_private": True, **settings}
-        target = WebhookTarget("crm", webhook_settings(given), [receiver.secret], failures=failures)
+        target = WebhookSender(
+            "crm", parse_webhook_settings(given), [receiver.secret], failures=failures
+        )
         made.append(target)
         return target
 
@@ -69,75 +77,77 @@ def some(*numbers: int, connection_id: int = 3) -> list[Envelope]:
 
 
 def test_each_event_is_a_signed_request_under_its_own_id(
-    receiver: Receiver, target_of: Open
+    receiver: WebhookReceiver, target_of: Open
 ) -> None:
-    target_of().deliver(some(1, 2, 3))
-    assert receiver.numbers == [1, 2, 3]
-    assert [one.headers["webhook-id"] for one in receiver.got] == [
+    target_of().send(some(1, 2, 3))
+    assert receiver.sequences == [1, 2, 3]
+    assert [one.headers["webhook-id"] for one in receiver.requests] == [
         "event-3-1",
         "event-3-2",
         "event-3-3",
     ]
-    assert all(receiver.signed(one) for one in receiver.got)
-    assert {one.headers["content-type"] for one in receiver.got} == {"application/cloudevents+json"}
+    assert all(receiver.is_signed(one) for one in receiver.requests)
+    assert {one.headers["content-type"] for one in receiver.requests} == {
+        "application/cloudevents+json"
+    }
 
 
-def test_the_headers_are_those_of_the_document(receiver: Receiver, target_of: Open) -> None:
-    target_of().deliver(some(1))
-    target_of(batch=5).deliver(some(2, 3))
-    judge = Judge(document("tenantmirror"))
-    for got in receiver.got:
-        assert judge.problems(got.headers, "/components/messageTraits/signed/headers") == []
+def test_the_headers_are_those_of_the_document(receiver: WebhookReceiver, target_of: Open) -> None:
+    target_of().send(some(1))
+    target_of(batch=5).send(some(2, 3))
+    judge = EventValidator(build_document("tenantmirror"))
+    for got in receiver.requests:
+        assert judge.find_problems(got.headers, "/components/messageTraits/signed/headers") == []
         kept = {name: value for name, value in got.headers.items() if name != "webhook-id"}
-        assert judge.problems(kept, "/components/messageTraits/signed/headers") != []
+        assert judge.find_problems(kept, "/components/messageTraits/signed/headers") != []
 
 
-def test_batches_keep_the_order_and_their_ids(receiver: Receiver, target_of: Open) -> None:
+def test_batches_keep_the_order_and_their_ids(receiver: WebhookReceiver, target_of: Open) -> None:
     events = some(*range(1, 8))
-    target_of(batch=3).deliver(events)
-    assert [len(one.events) for one in receiver.got] == [3, 3, 1]
-    assert receiver.numbers == [1, 2, 3, 4, 5, 6, 7]
-    kinds = {one.headers["content-type"] for one in receiver.got}
+    target_of(batch=3).send(events)
+    assert [len(one.events) for one in receiver.requests] == [3, 3, 1]
+    assert receiver.sequences == [1, 2, 3, 4, 5, 6, 7]
+    kinds = {one.headers["content-type"] for one in receiver.requests}
     assert kinds == {"application/cloudevents-batch+json"}
-    ids = [one.headers["webhook-id"] for one in receiver.got]
+    ids = [one.headers["webhook-id"] for one in receiver.requests]
     assert len(set(ids)) == 3
-    target_of(batch=3).deliver(events)
-    assert [one.headers["webhook-id"] for one in receiver.got[3:]] == ids
+    target_of(batch=3).send(events)
+    assert [one.headers["webhook-id"] for one in receiver.requests[3:]] == ids
 
 
 def test_another_set_of_events_is_another_request() -> None:
-    ids = [next(messages(some(*range(1, n)), 100)).message_id for n in range(2, 6)]
+    ids = [next(build_requests(some(*range(1, n)), 100)).message_id for n in range(2, 6)]
     assert len(set(ids)) == 4
 
 
 def test_a_receiver_with_another_secret_refuses_and_is_told_apart(
-    receiver: Receiver, target_of: Open
+    receiver: WebhookReceiver, target_of: Open
 ) -> None:
     target = target_of()
-    receiver.secret = new_secret()
-    with pytest.raises(Later, match=r"sink 'crm' \(127.*401; check .* secret"):
-        target.deliver(some(1))
+    receiver.secret = generate_secret()
+    with pytest.raises(RetryLater, match=r"sink 'crm' \(127.*401; check .* secret"):
+        target.send(some(1))
 
 
-def test_while_secrets_rotate_both_are_accepted(receiver: Receiver) -> None:
+def test_while_secrets_rotate_both_are_accepted(receiver: WebhookReceiver) -> None:
     given = {"url": receiver.url, "allow_http": True, "allow_private": True}
-    keys = [new_secret(), receiver.secret]
-    target = WebhookTarget("crm", webhook_settings(given), keys)
-    target.deliver(some(1))
+    keys = [generate_secret(), receiver.secret]
+    target = WebhookSender("crm", parse_webhook_settings(given), keys)
+    target.send(some(1))
     receiver.secret = keys[0]
-    target.deliver(some(2))
+    target.send(some(2))
     target.close()
-    assert receiver.numbers == [1, 2]
-    for one in receiver.got:
-        assert [verified(key, one) for key in (*keys, new_secret())] == [True, True, False]
+    assert receiver.sequences == [1, 2]
+    for one in receiver.requests:
+        assert [is_verified(key, one) for key in (*keys, generate_secret())] == [True, True, False]
 
 
 def test_a_request_that_was_altered_or_kept_is_no_longer_genuine(
-    receiver: Receiver, target_of: Open
+    receiver: WebhookReceiver, target_of: Open
 ) -> None:
-    target_of(batch=2).deliver(some(1, 2))
-    (got,) = receiver.got
-    assert receiver.signed(got)
+    target_of(batch=2).send(some(1, 2))
+    (got,) = receiver.requests
+    assert receiver.is_signed(got)
     altered = [replace(got, body=got.body.replace(b"1", b"3"))] + [
         replace(got, headers={**got.headers, name: other})
         for name, other in {
@@ -146,15 +156,18 @@ def test_a_request_that_was_altered_or_kept_is_no_longer_genuine(
             "webhook-signature": got.headers["webhook-signature"].swapcase(),
         }.items()
     ]
-    assert not any(receiver.signed(one) for one in altered)
+    assert not any(receiver.is_signed(one) for one in altered)
     moments = {seconds: int(time.time()) + seconds for seconds in (-290, -310, 310)}
     kept = {
         seconds: replace(
-            got, headers=signed_headers([key_of(receiver.secret)], "event-3-1", moment, got.body)
+            got,
+            headers=build_signature_headers(
+                [parse_secret(receiver.secret)], "event-3-1", moment, got.body
+            ),
         )
         for seconds, moment in moments.items()
     }
-    assert {seconds: receiver.signed(one) for seconds, one in kept.items()} == {
+    assert {seconds: receiver.is_signed(one) for seconds, one in kept.items()} == {
         -290: True,
         -310: False,
         310: False,
@@ -163,36 +176,36 @@ def test_a_request_that_was_altered_or_kept_is_no_longer_genuine(
 
 @pytest.mark.parametrize("status", [401, 403, 404, 405, 408, 415, 431, 429, 500, 502, 503, 504])
 def test_failures_wait_as_planned_by_their_number(
-    receiver: Receiver, target_of: Open, status: int
+    receiver: WebhookReceiver, target_of: Open, status: int
 ) -> None:
-    receiver.answer = always(status)
+    receiver.answer = answer_always(status)
     target = target_of()
-    for planned in (*PLAN, PLAN[-1]):
-        with pytest.raises(Later, match=str(status)) as failed:
-            target.deliver(some(1))
+    for planned in (*RETRY_DELAYS, RETRY_DELAYS[-1]):
+        with pytest.raises(RetryLater, match=str(status)) as failed:
+            target.send(some(1))
         assert failed.value.after == planned
 
 
 def test_the_plan_goes_on_where_another_process_left_it(
-    receiver: Receiver, target_of: Open
+    receiver: WebhookReceiver, target_of: Open
 ) -> None:
-    receiver.answer = always(500)
-    with pytest.raises(Later) as failed:
-        target_of(failures=3).deliver(some(1))
+    receiver.answer = answer_always(500)
+    with pytest.raises(RetryLater) as failed:
+        target_of(failures=3).send(some(1))
     assert failed.value.after == 7_200
 
 
-def test_a_success_starts_the_plan_anew(receiver: Receiver, target_of: Open) -> None:
+def test_a_success_starts_the_plan_anew(receiver: WebhookReceiver, target_of: Open) -> None:
     target = target_of(failures=8)
-    target.deliver(some(1))
-    receiver.answer = always(500)
-    with pytest.raises(Later) as failed:
-        target.deliver(some(2))
+    target.send(some(1))
+    receiver.answer = answer_always(500)
+    with pytest.raises(RetryLater) as failed:
+        target.send(some(2))
     assert failed.value.after == 5
 
 
 def test_the_plan_ends_with_a_day_between_two_tries() -> None:
-    assert [pause(failures) for failures in (0, 1, 2, 9, 10, 1_000)] == [
+    assert [get_retry_delay(failures) for failures in (0, 1, 2, 9, 10, 1_000)] == [
         5,
         5,
         300,
@@ -204,41 +217,41 @@ def test_the_plan_ends_with_a_day_between_two_tries() -> None:
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_pause_that_the_receiver_names_is_kept(
-    receiver: Receiver, target_of: Open, status: int
+    receiver: WebhookReceiver, target_of: Open, status: int
 ) -> None:
-    receiver.answer = always(status, Retry_After="42")
-    with pytest.raises(Later, match="asks for 42 s") as failed:
-        target_of(failures=5).deliver(some(1))
+    receiver.answer = answer_always(status, Retry_After="42")
+    with pytest.raises(RetryLater, match="asks for 42 s") as failed:
+        target_of(failures=5).send(some(1))
     assert failed.value.after == 42
 
 
-def test_a_pause_of_nothing_is_no_busy_loop(receiver: Receiver, target_of: Open) -> None:
-    receiver.answer = always(503, Retry_After="0")
-    with pytest.raises(Later) as failed:
-        target_of().deliver(some(1))
+def test_a_pause_of_nothing_is_no_busy_loop(receiver: WebhookReceiver, target_of: Open) -> None:
+    receiver.answer = answer_always(503, Retry_After="0")
+    with pytest.raises(RetryLater) as failed:
+        target_of().send(some(1))
     assert failed.value.after == 1
 
 
-def test_a_receiver_that_is_gone_says_so(receiver: Receiver, target_of: Open) -> None:
-    receiver.answer = always(410)
-    with pytest.raises(Gone, match=r"sink 'crm' .*410.*sinks resume"):
-        target_of().deliver(some(1))
+def test_a_receiver_that_is_gone_says_so(receiver: WebhookReceiver, target_of: Open) -> None:
+    receiver.answer = answer_always(410)
+    with pytest.raises(SinkGone, match=r"sink 'crm' .*410.*sinks resume"):
+        target_of().send(some(1))
 
 
-def test_no_redirect_is_followed(receiver: Receiver, target_of: Open) -> None:
-    with receiving() as elsewhere:
-        receiver.answer = always(307, Location=elsewhere.url)
-        with pytest.raises(Later, match="307, a redirect"):
-            target_of().deliver(some(1))
-        assert elsewhere.got == []
+def test_no_redirect_is_followed(receiver: WebhookReceiver, target_of: Open) -> None:
+    with run_receiver() as elsewhere:
+        receiver.answer = answer_always(307, Location=elsewhere.url)
+        with pytest.raises(RetryLater, match="307, a redirect"):
+            target_of().send(some(1))
+        assert elsewhere.requests == []
 
 
 def test_how_many_events_were_taken_before_a_failure_is_told(
-    receiver: Receiver, target_of: Open
+    receiver: WebhookReceiver, target_of: Open
 ) -> None:
     refused = threading.Event()
 
-    def once(got: Got) -> tuple[int, dict[str, str]]:
+    def once(got: ReceivedRequest) -> tuple[int, dict[str, str]]:
         if got.events[-1]["n"] >= 5 and not refused.is_set():
             refused.set()
             return 500, {}
@@ -247,17 +260,17 @@ def test_how_many_events_were_taken_before_a_failure_is_told(
     receiver.answer = once
     target = target_of(batch=2)
     with pytest.raises(EventFailed):
-        target.deliver(some(1, 2, 3, 4, 5))
-    assert target.taken == 4
-    target.deliver(some(5, 6, 7))
-    assert target.taken == 3
-    assert receiver.numbers == [1, 2, 3, 4, 5, 5, 6, 7]
+        target.send(some(1, 2, 3, 4, 5))
+    assert target.sent_count == 4
+    target.send(some(5, 6, 7))
+    assert target.sent_count == 3
+    assert receiver.sequences == [1, 2, 3, 4, 5, 5, 6, 7]
 
 
 @pytest.mark.parametrize("status", [400, 409, 413, 418, 422, 423, 451])
 @pytest.mark.parametrize("place", [0, 1, 36, 49, 98, 99])
 def test_one_refused_event_is_found_in_a_batch(
-    receiver: Receiver, target_of: Open, status: int, place: int
+    receiver: WebhookReceiver, target_of: Open, status: int, place: int
 ) -> None:
     numbers = range(100)
     receiver.answer = lambda got: (
@@ -265,21 +278,21 @@ def test_one_refused_event_is_found_in_a_batch(
     )
     target = target_of(batch=100)
     with pytest.raises(EventRefused, match=f"answered {status}"):
-        target.deliver(some(*numbers))
-    assert target.taken == place
-    taken = [n for got in receiver.got for n in (one["n"] for one in got.events) if n < place]
+        target.send(some(*numbers))
+    assert target.sent_count == place
+    taken = [n for got in receiver.requests for n in (one["n"] for one in got.events) if n < place]
     assert sorted(set(taken)) == list(range(place))
-    assert len(receiver.got) <= 1 + 2 * 7
+    assert len(receiver.requests) <= 1 + 2 * 7
 
 
 def test_a_batch_that_is_too_large_is_halved_and_nothing_is_refused(
-    receiver: Receiver, target_of: Open
+    receiver: WebhookReceiver, target_of: Open
 ) -> None:
     """The smaller size is kept for a while, and larger ones are tried again."""
     numbers, most = list(range(1, 1_001)), 30
     accepted: list[int] = []
 
-    def small(got: Got) -> tuple[int, dict[str, str]]:
+    def small(got: ReceivedRequest) -> tuple[int, dict[str, str]]:
         if len(got.events) > most:
             return 413, {}
         accepted.extend(one["n"] for one in got.events)
@@ -287,55 +300,55 @@ def test_a_batch_that_is_too_large_is_halved_and_nothing_is_refused(
 
     receiver.answer = small
     target = target_of(batch=100)
-    target.deliver(some(*numbers))
+    target.send(some(*numbers))
     assert accepted == numbers
-    refused = sum(len(got.events) > most for got in receiver.got)
+    refused = sum(len(got.events) > most for got in receiver.requests)
     assert refused <= 6
     most = 100
-    target.deliver(some(*range(4_000)))
-    assert max(len(got.events) for got in receiver.got[-5:]) == 100
+    target.send(some(*range(4_000)))
+    assert max(len(got.events) for got in receiver.requests[-5:]) == 100
 
 
 def test_events_that_are_refused_do_not_lengthen_the_pauses_of_the_receiver(
-    receiver: Receiver, target_of: Open
+    receiver: WebhookReceiver, target_of: Open
 ) -> None:
     target = target_of()
-    receiver.answer = always(422)
+    receiver.answer = answer_always(422)
     for _ in range(5):
         with pytest.raises(EventRefused):
-            target.deliver(some(1))
+            target.send(some(1))
         target.forget_failure()
-    receiver.answer = always(500)
+    receiver.answer = answer_always(500)
     with pytest.raises(EventFailed) as failed:
-        target.deliver(some(1))
-    assert failed.value.after == PLAN[0]
+        target.send(some(1))
+    assert failed.value.after == RETRY_DELAYS[0]
 
 
-def test_a_slow_receiver_is_not_waited_for(receiver: Receiver, target_of: Open) -> None:
-    def slow(_: Got) -> tuple[int, dict[str, str]]:
+def test_a_slow_receiver_is_not_waited_for(receiver: WebhookReceiver, target_of: Open) -> None:
+    def slow(_: ReceivedRequest) -> tuple[int, dict[str, str]]:
         receiver.stop.wait(20)
         return 200, {}
 
     receiver.answer = slow
     began = time.monotonic()
-    with pytest.raises(Later, match="did not answer within 1 s"):
-        target_of(timeout=1).deliver(some(1))
+    with pytest.raises(RetryLater, match="did not answer within 1 s"):
+        target_of(timeout=1).send(some(1))
     assert time.monotonic() - began < 5
 
 
-def test_a_packed_answer_counts_by_its_status(receiver: Receiver, target_of: Open) -> None:
+def test_a_packed_answer_counts_by_its_status(receiver: WebhookReceiver, target_of: Open) -> None:
     """None is asked for, and none is unpacked."""
-    receiver.answer = always(200, Content_Encoding="gzip", Content_Length="1000000")
-    target_of(timeout=2).deliver(some(1))
-    assert receiver.got[0].headers["accept-encoding"] == "identity"
+    receiver.answer = answer_always(200, Content_Encoding="gzip", Content_Length="1000000")
+    target_of(timeout=2).send(some(1))
+    assert receiver.requests[0].headers["accept-encoding"] == "identity"
 
 
 def test_an_answer_that_never_ends_counts_by_its_status(
-    receiver: Receiver, target_of: Open
+    receiver: WebhookReceiver, target_of: Open
 ) -> None:
-    receiver.answer = always(200, Content_Length="1000000")
+    receiver.answer = answer_always(200, Content_Length="1000000")
     began = time.monotonic()
-    target_of(timeout=1).deliver(some(1))
+    target_of(timeout=1).send(some(1))
     assert time.monotonic() - began < 5
 
 
@@ -343,8 +356,8 @@ def test_nobody_listening_is_a_failure_like_others(target_of: Open) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/in"
-        with pytest.raises(Later, match=r"sink 'crm' .*cannot be reached") as failed:
-            target_of(url=url).deliver(some(1))
+        with pytest.raises(RetryLater, match=r"sink 'crm' .*cannot be reached") as failed:
+            target_of(url=url).send(some(1))
     assert failed.value.after is not None
 
 
@@ -356,8 +369,8 @@ def test_a_receiver_that_hangs_up_is_a_failure_like_others(target_of: Open) -> N
 
         thread = threading.Thread(target=hang_up)
         thread.start()
-        with pytest.raises(Later, match="cannot be reached"):
-            target_of(url=f"http://127.0.0.1:{rude.getsockname()[1]}/in").deliver(some(1))
+        with pytest.raises(RetryLater, match="cannot be reached"):
+            target_of(url=f"http://127.0.0.1:{rude.getsockname()[1]}/in").send(some(1))
         thread.join()
 
 
@@ -365,25 +378,25 @@ def test_a_receiver_that_hangs_up_is_a_failure_like_others(target_of: Open) -> N
     "host", ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "[::1]", "[::ffff:127.0.0.1]"]
 )
 def test_nothing_is_posted_inside_unless_that_is_allowed(
-    receiver: Receiver, target_of: Open, host: str
+    receiver: WebhookReceiver, target_of: Open, host: str
 ) -> None:
     url = f"http://{host}:{receiver.port}/in"
-    with pytest.raises(Later, match=r"allow_private|no address"):
-        target_of(url=url, allow_private=False).deliver(some(1))
-    assert receiver.got == []
+    with pytest.raises(RetryLater, match=r"allow_private|no address"):
+        target_of(url=url, allow_private=False).send(some(1))
+    assert receiver.requests == []
 
 
 def test_a_name_is_connected_by_the_address_that_was_judged(
-    receiver: Receiver, target_of: Open
+    receiver: WebhookReceiver, target_of: Open
 ) -> None:
     """The name stays in the request; localhost may be ::1 first, where nobody listens."""
-    target_of(url=f"http://localhost:{receiver.port}/in").deliver(some(1))
-    assert receiver.got[0].headers["host"] == f"localhost:{receiver.port}"
+    target_of(url=f"http://localhost:{receiver.port}/in").send(some(1))
+    assert receiver.requests[0].headers["host"] == f"localhost:{receiver.port}"
 
 
 def test_a_name_without_an_address_is_a_failure_like_others(target_of: Open) -> None:
-    with pytest.raises(Later, match="no address"):
-        target_of(url="http://nobody.invalid/in").deliver(some(1))
+    with pytest.raises(RetryLater, match="no address"):
+        target_of(url="http://nobody.invalid/in").send(some(1))
 
 
 PUBLIC = ["8.8.8.8", "1.1.1.1", "2606:4700:4700::1111", "64:ff9b::8.8.8.8", "::ffff:8.8.8.8"]
@@ -413,20 +426,22 @@ def test_addresses_are_judged() -> None:
     assert not any(is_public(ipaddress.ip_address(text)) for text in hidden)
 
 
-def test_no_error_tells_a_secret(receiver: Receiver) -> None:
-    receiver.answer = always(500)
+def test_no_error_tells_a_secret(receiver: WebhookReceiver) -> None:
+    receiver.answer = answer_always(500)
     given = {"url": f"{receiver.url}/hunter1", "allow_http": True, "allow_private": True}
-    target = WebhookTarget("crm", webhook_settings(given), [receiver.secret], query="k=hunter2")
-    with pytest.raises(Later) as failed:
-        target.deliver([Envelope(b'{"hunter3":1}', "event-1", 1, 1)])
+    target = WebhookSender(
+        "crm", parse_webhook_settings(given), [receiver.secret], query="k=hunter2"
+    )
+    with pytest.raises(RetryLater) as failed:
+        target.send([Envelope(b'{"hunter3":1}', "event-1", 1, 1)])
     target.close()
-    assert receiver.got[0].path == "/in/hunter1?k=hunter2"
+    assert receiver.requests[0].path == "/in/hunter1?k=hunter2"
     told = f"{failed.value}{failed.value.__cause__}{failed.value.__context__}"
     assert "hunter" not in told
     assert "whsec" not in told
 
 
-def stored(receiver: Receiver, **secrets: Any) -> Sink:
+def stored(receiver: WebhookReceiver, **secrets: Any) -> Sink:
     given = {"url": receiver.url, "allow_http": True, "allow_private": True}
     return Sink(1, "crm", SinkKind.WEBHOOK, 1, settings=given, secrets=secrets)
 
@@ -436,33 +451,35 @@ def plain() -> Settings:
     return load_settings()
 
 
-def test_a_stored_sink_is_opened(receiver: Receiver, plain: Settings) -> None:
-    target = open_target(stored(receiver, keys=[receiver.secret], query="a=1"), plain)
-    target.deliver(some(1))
+def test_a_stored_sink_is_opened(receiver: WebhookReceiver, plain: Settings) -> None:
+    target = open_sender(stored(receiver, keys=[receiver.secret], query="a=1"), plain)
+    target.send(some(1))
     target.close()
-    assert [one.path for one in receiver.got] == ["/in?a=1"]
+    assert [one.path for one in receiver.requests] == ["/in?a=1"]
 
 
-def test_a_stored_sink_without_a_secret_is_refused(receiver: Receiver, plain: Settings) -> None:
-    with pytest.raises(Halt, match="sink 'crm' has no signing secret"):
-        open_target(stored(receiver), plain)
-    with pytest.raises(Halt, match="whsec_"):
-        open_target(stored(receiver, keys=["hunter2"]), plain)
+def test_a_stored_sink_without_a_secret_is_refused(
+    receiver: WebhookReceiver, plain: Settings
+) -> None:
+    with pytest.raises(ConfigurationError, match="sink 'crm' has no signing secret"):
+        open_sender(stored(receiver), plain)
+    with pytest.raises(ConfigurationError, match="whsec_"):
+        open_sender(stored(receiver, keys=["hunter2"]), plain)
 
 
 def certificate(folder: Path, name: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """A server that is ``name``, and a client that trusts its authority."""
     authority = Authority(folder)
     trust = ssl.create_default_context(cafile=str(authority.path))
-    return authority.certificate(name).context(), trust
+    return authority.issue(name).build_context(), trust
 
 
 @pytest.mark.parametrize(("name", "fits"), [("localhost", True), ("example.com", False)])
 def test_the_certificate_must_be_that_of_the_name(tmp_path: Path, name: str, fits: bool) -> None:
     server, trust = certificate(tmp_path, name)
     with (
-        receiving(server) as receiver,
-        httpx.Client(transport=PinnedTransport(allow_private=True, trust=trust)) as client,
+        run_receiver(server) as receiver,
+        httpx.Client(transport=PinnedTransport(allow_private=True, ssl_context=trust)) as client,
     ):
         url = f"https://localhost:{receiver.port}/in"
         if fits:
@@ -470,19 +487,19 @@ def test_the_certificate_must_be_that_of_the_name(tmp_path: Path, name: str, fit
             return
         with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
             client.post(url)
-        assert receiver.got == []
+        assert receiver.requests == []
 
 
 def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
     server, _ = certificate(tmp_path, "localhost")
-    with receiving(server) as receiver:
+    with run_receiver(server) as receiver:
         url = f"https://localhost:{receiver.port}/in"
-        settings = webhook_settings({"url": url, "allow_private": True})
-        target = WebhookTarget("crm", settings, [receiver.secret])
-        with pytest.raises(Later, match="certificate verify failed"):
-            target.deliver(some(1))
+        settings = parse_webhook_settings({"url": url, "allow_private": True})
+        target = WebhookSender("crm", settings, [receiver.secret])
+        with pytest.raises(RetryLater, match="certificate verify failed"):
+            target.send(some(1))
         target.close()
-        assert receiver.got == []
+        assert receiver.requests == []
 
 
 @contextmanager
@@ -492,7 +509,7 @@ def relayed(mirror: Mirror) -> Iterator[None]:
         mirror.database.url.render_as_string(hide_password=False), pool_size=POOL_SIZE
     )
     stop = threading.Event()
-    thread = threading.Thread(target=Relay(database, mirror.kit.settings).run, args=(stop,))
+    thread = threading.Thread(target=Relay(database, mirror.runtime.settings).run, args=(stop,))
     thread.start()
     try:
         yield
@@ -502,74 +519,78 @@ def relayed(mirror: Mirror) -> Iterator[None]:
         database.close()
 
 
-def subscribed(mirror: Mirror, receiver: Receiver, **more: Any) -> None:
+def subscribed(mirror: Mirror, receiver: WebhookReceiver, **more: Any) -> None:
     """A webhook that begins with the oldest event."""
     given = {"url": receiver.url, "allow_http": True, "allow_private": True, **more}
     new = sink_admin.NewSink(
         "crm",
         SinkKind.WEBHOOK,
-        settings=settings_of(SinkKind.WEBHOOK, given),
+        settings=build_stored_settings(SinkKind.WEBHOOK, given),
         secrets={"keys": [receiver.secret]},
         start=SinkStart.OLDEST,
     )
-    with mirror.database.begin() as connection:
-        sink_admin.add(connection, new, None)
+    with mirror.database.open_transaction() as db:
+        sink_admin.add_sink(db, new, None)
 
 
-def sequences(receiver: Receiver) -> list[int]:
-    return [int(event["sequence"]) for one in receiver.got for event in one.events]
+def sequences(receiver: WebhookReceiver) -> list[int]:
+    return [int(event["sequence"]) for one in receiver.requests for event in one.events]
 
 
-def test_the_whole_history_arrives_in_order(mirror: Mirror, receiver: Receiver) -> None:
+def test_the_whole_history_arrives_in_order(mirror: Mirror, receiver: WebhookReceiver) -> None:
     subscribed(mirror, receiver, batch=50)
-    last = last_seq(mirror.database)
+    last = read_last_seq(mirror.database)
     with relayed(mirror):
-        until(lambda: len(sequences(receiver)) >= last, 30, "the history")
+        wait_until(lambda: len(sequences(receiver)) >= last, 30, "the history")
         mirror.tenant.mutate(5)
         mirror.sync()
-        more = last_seq(mirror.database)
+        more = read_last_seq(mirror.database)
         assert more > last
-        until(lambda: len(sequences(receiver)) >= more, 30, "what came after")
+        wait_until(lambda: len(sequences(receiver)) >= more, 30, "what came after")
     assert sequences(receiver) == list(range(1, more + 1))
-    assert all(receiver.signed(one) for one in receiver.got)
+    assert all(receiver.is_signed(one) for one in receiver.requests)
 
 
-def test_who_is_gone_is_left_alone_until_it_is_resumed(mirror: Mirror, receiver: Receiver) -> None:
-    receiver.answer = always(410)
+def test_who_is_gone_is_left_alone_until_it_is_resumed(
+    mirror: Mirror, receiver: WebhookReceiver
+) -> None:
+    receiver.answer = answer_always(410)
     subscribed(mirror, receiver, batch=100)
     state = "select status || ': ' || status_reason from events.sinks"
     with relayed(mirror):
-        until(
-            lambda: str(scalar(mirror.database, state)).startswith("disabled: sink 'crm'"),
+        wait_until(
+            lambda: str(fetch_scalar(mirror.database, state)).startswith("disabled: sink 'crm'"),
             30,
             "the sink to be switched off",
         )
-        assert len(receiver.got) == 1
-        receiver.got.clear()
-        receiver.answer = always(204)
-        with mirror.database.begin() as connection:
-            sink_admin.resume(connection, "crm")
-        last = last_seq(mirror.database)
-        until(lambda: len(sequences(receiver)) >= last, 30, "the history")
+        assert len(receiver.requests) == 1
+        receiver.requests.clear()
+        receiver.answer = answer_always(204)
+        with mirror.database.open_transaction() as db:
+            sink_admin.resume_sink(db, "crm")
+        last = read_last_seq(mirror.database)
+        wait_until(lambda: len(sequences(receiver)) >= last, 30, "the history")
     assert sequences(receiver) == list(range(1, last + 1))
 
 
-def test_a_failing_receiver_is_told_of_and_tried_again(mirror: Mirror, receiver: Receiver) -> None:
-    receiver.answer = always(503, Retry_After="1")
+def test_a_failing_receiver_is_told_of_and_tried_again(
+    mirror: Mirror, receiver: WebhookReceiver
+) -> None:
+    receiver.answer = answer_always(503, Retry_After="1")
     subscribed(mirror, receiver, batch=100)
     failing = "select failures from events.sinks where status_reason like '%503%' and retry_at > :t"
     with relayed(mirror):
-        until(
-            lambda: (scalar(mirror.database, failing, t="2020-01-01") or 0) >= 2,
+        wait_until(
+            lambda: (fetch_scalar(mirror.database, failing, t="2020-01-01") or 0) >= 2,
             30,
             "two failures to be noted",
         )
-        receiver.got.clear()
-        receiver.answer = always(204)
-        last = last_seq(mirror.database)
-        until(lambda: len(sequences(receiver)) >= last, 30, "the history")
-        until(
-            lambda: scalar(mirror.database, "select failures from events.sinks") == 0,
+        receiver.requests.clear()
+        receiver.answer = answer_always(204)
+        last = read_last_seq(mirror.database)
+        wait_until(lambda: len(sequences(receiver)) >= last, 30, "the history")
+        wait_until(
+            lambda: fetch_scalar(mirror.database, "select failures from events.sinks") == 0,
             30,
             "the failures to be forgotten",
         )

@@ -9,22 +9,23 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import Connection, Engine, event, text
+import sqlalchemy as sa
+from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import PendingRollbackError
 
-from tests.conftest import Cluster
-from tests.support.mirror import scalar
-from tests.support.schema import schema_of
-from worker.core.errors import Away, Halt, Later, Unknown
+from tests.conftest import DatabaseFactory
+from tests.support.mirror import fetch_scalar
+from tests.support.schema import describe_schema
+from worker.core.errors import ConfigurationError, NotFound, RetryLater, ServerUnavailable
 from worker.ops.migrate import migrate
-from worker.ops.schema import FOLDER, known, newest, present
+from worker.ops.schema import FOLDER, get_newest_revision, list_revisions, load_revision
 from worker.store.engine import Database
-from worker.store.migrating import Limits
+from worker.store.migrating import MigrationLimits
 
 pytestmark = pytest.mark.timeout(600)
 
-BRIEF = Limits(lock=0.5, concurrent_lock=0.5)
-REVISIONS = known()
+BRIEF = MigrationLimits(lock=0.5, concurrent_lock=0.5)
+REVISIONS = list_revisions()
 BUILDS = {
     path.name.split("_")[0]: path.read_text(encoding="utf-8").count(" build_index(")
     for path in (FOLDER / "versions").glob("[0-9]*.py")
@@ -40,22 +41,22 @@ class Killed(BaseException):
 
 
 @pytest.fixture(scope="module")
-def expected(cluster: Cluster) -> Schemas:
+def expected(cluster: DatabaseFactory) -> Schemas:
     """The schema at each revision, where nothing disturbed the way there."""
-    url = cluster.empty()
+    url = cluster.create_empty()
     database = Database(url)
-    schemas: Schemas = {None: schema_of(database)}
+    schemas: Schemas = {None: describe_schema(database)}
     for revision in REVISIONS:
         migrate(database, revision)
-        schemas[revision] = schema_of(database)
+        schemas[revision] = describe_schema(database)
     database.close()
     cluster.drop(url)
     return schemas
 
 
 @pytest.fixture
-def empty(cluster: Cluster) -> Iterator[Database]:
-    url = cluster.empty()
+def empty(cluster: DatabaseFactory) -> Iterator[Database]:
+    url = cluster.create_empty()
     database = Database(url)
     yield database
     database.close()
@@ -92,15 +93,15 @@ def refusal(database: Database, revision: str) -> str:
     """What a brief migration says while somebody holds it up; nothing where it is not held up."""
     try:
         migrate(database, revision, BRIEF)
-    except Later as trouble:
+    except RetryLater as trouble:
         return trouble.message
     return ""
 
 
 def execute(database: Database, *statements: str) -> None:
-    with database.begin() as connection:
+    with database.open_transaction() as db:
         for statement in statements:
-            connection.execute(text(statement))
+            db.execute(text(statement))
 
 
 def build_in_vain(database: Database, statement: str) -> None:
@@ -137,8 +138,8 @@ def test_a_session_that_holds_up_any_revision_is_named_and_spoils_nothing(
                     assert f"pg_terminate_backend({other.info.backend_pid})" in said
                     assert "run 'tenant-mirror migrate' again" in said
         migrate(empty, revision, BRIEF)
-        assert present(empty) == revision
-        assert schema_of(empty) == expected[revision], revision
+        assert load_revision(empty) == revision
+        assert describe_schema(empty) == expected[revision], revision
     assert by_snapshots == CONCURRENT
     assert by_readers > CONCURRENT
 
@@ -147,13 +148,15 @@ def test_a_session_that_holds_up_any_revision_is_named_and_spoils_nothing(
 def test_all_revisions_at_once_go_on_where_a_snapshot_stopped_them(
     request: pytest.FixtureRequest, server: str
 ) -> None:
-    cluster: Cluster = request.getfixturevalue(server)
-    undisturbed, disturbed = (Database(url) for url in (cluster.fresh(), cluster.empty()))
+    cluster: DatabaseFactory = request.getfixturevalue(server)
+    undisturbed, disturbed = (
+        Database(url) for url in (cluster.create_migrated(), cluster.create_empty())
+    )
     with session(disturbed):
         assert "at schema 0002" in refusal(disturbed, "head")
         assert "at schema 0002" in refusal(disturbed, "head"), "the invalid index is held up, too"
-    assert migrate(disturbed, "head", BRIEF) == ("0002", newest())
-    assert schema_of(disturbed) == schema_of(undisturbed)
+    assert migrate(disturbed, "head", BRIEF) == ("0002", get_newest_revision())
+    assert describe_schema(disturbed) == describe_schema(undisturbed)
     for database in (undisturbed, disturbed):
         database.close()
         cluster.drop(database.url.render_as_string(hide_password=False))
@@ -167,12 +170,12 @@ def dying_at(seam: int) -> Iterator[None]:
     """
     found, was_outside = 0, False
 
-    def watch(connection: Connection, _cursor: object, statement: str, *_: object) -> None:
+    def watch(db: sa.Connection, _cursor: object, statement: str, *_: object) -> None:
         nonlocal found, was_outside
         verb = statement.split(maxsplit=1)[0].lower()
         if verb == "select":
             return
-        outside = connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT"
+        outside = db.get_execution_options().get("isolation_level") == "AUTOCOMMIT"
         notes = "schema_version" in statement and verb in ("insert", "update")
         found += outside or was_outside or notes
         was_outside = outside
@@ -209,8 +212,8 @@ def test_a_migration_that_is_killed_in_the_middle_of_any_revision_is_completed(
         stamp = f"update sync.schema_version set version_num = '{before}'"
         execute(empty, stamp if before else "delete from sync.schema_version")
         migrate(empty, revision)
-        assert present(empty) == revision
-        assert schema_of(empty) == expected[revision], revision
+        assert load_revision(empty) == revision
+        assert describe_schema(empty) == expected[revision], revision
         before = revision
 
 
@@ -231,10 +234,10 @@ def test_a_migration_whose_session_is_ended_goes_on_when_it_is_run_again(empty: 
     administrator = threading.Thread(target=end_who_waits, args=(empty,))
     with session(empty):
         administrator.start()
-        with pytest.raises(Away):
+        with pytest.raises(ServerUnavailable):
             migrate(empty)
         administrator.join()
-    assert migrate(empty) == ("0002", newest())
+    assert migrate(empty) == ("0002", get_newest_revision())
 
 
 TABLES = ("users", "groups", "group_members", "sites", "role_definitions", "role_assignments")
@@ -262,8 +265,8 @@ def test_a_database_that_an_earlier_release_left_half_migrated_is_completed(
     migrate(empty, before)
     execute(empty, *statements)
     build_in_vain(empty, index)
-    assert migrate(empty) == (before, newest())
-    assert schema_of(empty) == expected[newest()]
+    assert migrate(empty) == (before, get_newest_revision())
+    assert describe_schema(empty) == expected[get_newest_revision()]
 
 
 @pytest.mark.parametrize(
@@ -274,17 +277,19 @@ def test_an_index_that_stayed_invalid_is_rebuilt_at_the_newest_revision(
     empty: Database, expected: Schemas, index: str
 ) -> None:
     migrate(empty)
-    definition = str(scalar(empty, f"select pg_get_indexdef('{index}'::regclass)"))
+    definition = str(fetch_scalar(empty, f"select pg_get_indexdef('{index}'::regclass)"))
     execute(empty, f"drop index {index}")
     build_in_vain(empty, definition.replace("INDEX", "INDEX CONCURRENTLY"))
     valid = f"select indisvalid from pg_index where indexrelid = '{index}'::regclass"
-    assert scalar(empty, valid) is False
+    assert fetch_scalar(empty, valid) is False
     with session(empty) as other:
         said = refusal(empty, "head")
         assert f"process {other.info.backend_pid}" in said
-    assert migrate(empty) == (newest(), newest())
-    assert scalar(empty, valid) is True
-    assert schema_of(empty) == expected[newest()], "nothing that the rebuild made is left"
+    assert migrate(empty) == (get_newest_revision(), get_newest_revision())
+    assert fetch_scalar(empty, valid) is True
+    assert describe_schema(empty) == expected[get_newest_revision()], (
+        "nothing that the rebuild made is left"
+    )
 
 
 def test_an_invalid_index_of_somebody_else_stays_as_it_is(empty: Database) -> None:
@@ -292,14 +297,14 @@ def test_an_invalid_index_of_somebody_else_stays_as_it_is(empty: Database) -> No
     build_in_vain(empty, "create index concurrently theirs on directory.users (mail)")
     migrate(empty)
     theirs = "select indisvalid from pg_index where indexrelid = 'directory.theirs'::regclass"
-    assert scalar(empty, theirs) is False
+    assert fetch_scalar(empty, theirs) is False
 
 
 def test_a_reader_of_events_that_holds_up_a_new_month_is_named(empty: Database) -> None:
     migrate(empty)
     months = "select count(*) from pg_inherits where inhparent = 'events.change_events'::regclass"
-    there = scalar(empty, months)
-    last = scalar(
+    there = fetch_scalar(empty, months)
+    last = fetch_scalar(
         empty,
         "select max(inhrelid::regclass::text) from pg_inherits"
         " where inhparent = 'events.change_events'::regclass"
@@ -310,29 +315,29 @@ def test_a_reader_of_events_that_holds_up_a_new_month_is_named(empty: Database) 
         other.execute("select from events.change_events_default")
         assert f"process {other.info.backend_pid}" in refusal(empty, "head")
     migrate(empty)
-    assert scalar(empty, months) == there
+    assert fetch_scalar(empty, months) == there
 
 
 def test_migrating_to_a_revision_goes_up_and_down(empty: Database, expected: Schemas) -> None:
     assert migrate(empty, "0003") == (None, "0003")
     assert migrate(empty, "0007") == ("0003", "0007")
-    assert schema_of(empty) == expected["0007"]
+    assert describe_schema(empty) == expected["0007"]
     assert migrate(empty, "7") == ("0007", "0007")
     assert migrate(empty, "0005") == ("0007", "0005")
-    assert schema_of(empty) == expected["0005"]
-    assert migrate(empty) == ("0005", newest())
+    assert describe_schema(empty) == expected["0005"]
+    assert migrate(empty) == ("0005", get_newest_revision())
 
 
 @pytest.mark.parametrize("asked", ["9999", "0", "-1", "latest", "", "0007:0009"])
 def test_a_revision_that_there_is_not_is_unknown(empty: Database, asked: str) -> None:
-    with pytest.raises(Unknown, match=f"this release knows 0001 to {newest()}"):
+    with pytest.raises(NotFound, match=f"this release knows 0001 to {get_newest_revision()}"):
         migrate(empty, asked)
-    assert present(empty) is None
+    assert load_revision(empty) is None
 
 
 def test_a_schema_of_a_later_release_is_left_alone(empty: Database) -> None:
     migrate(empty, "0001")
     execute(empty, "update sync.schema_version set version_num = '9999'")
     for asked in ("head", "base", "0001"):
-        with pytest.raises(Halt, match="the database is at schema 9999"):
+        with pytest.raises(ConfigurationError, match="the database is at schema 9999"):
             migrate(empty, asked)

@@ -8,50 +8,50 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine, inspect, text
 
-from migrations.scope import is_ours
+from migrations.scope import is_managed
 from models.tables import metadata
 from sandbox.tenant import Nango, Server, Tenant
-from tests.conftest import Cluster
-from tests.support.mirror import assert_exact, scalar
-from worker.core.errors import Halt
+from tests.conftest import DatabaseFactory
+from tests.support.mirror import assert_exact, fetch_scalar
+from worker.core.errors import ConfigurationError
 from worker.core.settings import load_settings
 from worker.events.partitions import ensure_partitions
-from worker.events.rewind import follow_server, rewind
+from worker.events.rewind import rewind_history, rewind_if_restored
 from worker.ops.migrate import migrate
-from worker.ops.schema import check, newest
+from worker.ops.schema import check_schema, get_newest_revision
 from worker.store.engine import Database
 from worker.sync.discover import discover
-from worker.sync.plan import Order
+from worker.sync.plan import SyncRequest
 from worker.sync.run import run_to_end
-from worker.wiring import close_kit, open_kit
+from worker.wiring import close_runtime, open_runtime
 
 
 @pytest.fixture(params=["18", "15"])
 def empty(request: pytest.FixtureRequest) -> Database:
     name = "cluster" if request.param == "18" else "cluster_15"
-    cluster: Cluster = request.getfixturevalue(name)
-    return Database(cluster.empty())
+    cluster: DatabaseFactory = request.getfixturevalue(name)
+    return Database(cluster.create_empty())
 
 
 def test_migrating_up_and_down_and_up_again_leaves_the_same_schema(empty: Database) -> None:
-    assert migrate(empty) == (None, newest())
-    assert migrate(empty) == (newest(), newest())
-    assert migrate(empty, "base") == (newest(), None)
+    assert migrate(empty) == (None, get_newest_revision())
+    assert migrate(empty) == (get_newest_revision(), get_newest_revision())
+    assert migrate(empty, "base") == (get_newest_revision(), None)
     engine = create_engine(empty.url)
     assert inspect(engine).get_table_names("directory") == []
-    assert migrate(empty) == (None, newest())
+    assert migrate(empty) == (None, get_newest_revision())
     engine.dispose()
     empty.close()
 
 
 def test_the_tables_are_what_the_models_say(empty: Database) -> None:
     migrate(empty)
-    with empty.begin() as connection:
+    with empty.open_transaction() as db:
         context = MigrationContext.configure(
-            connection,
+            db,
             opts={
                 "include_schemas": True,
-                "include_name": is_ours,
+                "include_name": is_managed,
                 "version_table": "schema_version",
                 "version_table_schema": "sync",
                 "target_metadata": metadata,
@@ -62,60 +62,62 @@ def test_the_tables_are_what_the_models_say(empty: Database) -> None:
 
 
 def test_another_schema_than_ours_is_refused(empty: Database) -> None:
-    with pytest.raises(Halt, match="tenant-mirror migrate"):
-        check(empty)
+    with pytest.raises(ConfigurationError, match="tenant-mirror migrate"):
+        check_schema(empty)
     migrate(empty)
-    check(empty)
+    check_schema(empty)
     empty.close()
 
 
 def test_events_are_partitioned_by_month_from_the_start(empty: Database) -> None:
     migrate(empty)
     names = "select count(*) from pg_inherits where inhparent = 'events.change_events'::regclass"
-    assert scalar(empty, names) == 5, "a default, this month and the next three"
-    with empty.begin() as connection:
-        assert ensure_partitions(connection) == []
-        connection.execute(
+    assert fetch_scalar(empty, names) == 5, "a default, this month and the next three"
+    with empty.open_transaction() as db:
+        assert ensure_partitions(db) == []
+        db.execute(
             text(
                 "insert into events.change_events (connection_id, seq, occurred_at, resource,"
                 " object_id, change) values (1, 1, now(), 'users', 'x', 'created'),"
                 " (1, 2, '2001-01-01', 'users', 'x', 'deleted')"
             )
         )
-    assert scalar(empty, "select count(*) from events.change_events_default") == 1
+    assert fetch_scalar(empty, "select count(*) from events.change_events_default") == 1
     empty.close()
 
 
 def test_a_tenant_is_mirrored_on_the_oldest_postgres(
-    cluster_15: Cluster, nango: Nango, _shared_server: Server
+    cluster_15: DatabaseFactory, nango: Nango, nango_server: Server
 ) -> None:
     settings = load_settings(
-        database_url=cluster_15.fresh(), nango_host=_shared_server.url, nango_secret_key=nango.key
+        database_url=cluster_15.create_migrated(),
+        nango_host=nango_server.url,
+        nango_secret_key=nango.key,
     )
-    kit = open_kit(settings)
+    kit = open_runtime(settings)
     tenant = Tenant(seed=8, users=1500, groups=30, sites=9)
     nango.add_connection("old", tenant)
     discover(kit.database, kit.nango, settings)
     for step in range(3):
-        now = scalar(kit.database, "select clock_timestamp()")
-        run_to_end(kit, 1, Order(now, manual=True, full=step == 2))
+        now = fetch_scalar(kit.database, "select clock_timestamp()")
+        run_to_end(kit, 1, SyncRequest(now, manual=True, full=step == 2))
         assert_exact(kit.database, tenant)
         tenant.mutate(40)
-    close_kit(kit)
+    close_runtime(kit)
 
 
 def test_there_is_one_head_and_every_migration_is_numbered() -> None:
     folder = Path(__file__).parents[2] / "migrations" / "versions"
     numbers = sorted(path.name.split("_")[0] for path in folder.glob("*.py"))
     assert numbers == [f"{index + 1:04d}" for index in range(len(numbers))]
-    assert newest() == numbers[-1]
+    assert get_newest_revision() == numbers[-1]
 
 
 def test_runs_that_connections_left_behind_have_ended_after_the_upgrade(empty: Database) -> None:
     migrate(empty, "0007")
-    with empty.begin() as connection:
+    with empty.open_transaction() as db:
         for number, status in enumerate(("active", "retired"), start=1):
-            connection.execute(
+            db.execute(
                 text("""
                     insert into sync.connections
                            (nango_connection_id, provider_config_key, provider, status)
@@ -123,7 +125,7 @@ def test_runs_that_connections_left_behind_have_ended_after_the_upgrade(empty: D
                 """),
                 {"name": f"c{number}", "status": status},
             )
-        connection.execute(
+        db.execute(
             text("""
                 insert into sync.runs (connection_id, trigger)
                 select id, 'backfill' from sync.connections
@@ -131,8 +133,8 @@ def test_runs_that_connections_left_behind_have_ended_after_the_upgrade(empty: D
         )
     migrate(empty)
     states = "select string_agg(state, ' ' order by connection_id) from sync.runs"
-    assert scalar(empty, states) == "running partial"
-    assert scalar(empty, "select error from sync.runs where state = 'partial'") == (
+    assert fetch_scalar(empty, states) == "running partial"
+    assert fetch_scalar(empty, "select error from sync.runs where state = 'partial'") == (
         "the connection is retired"
     )
     empty.close()
@@ -142,21 +144,21 @@ def test_the_epoch_outlives_a_downgrade(empty: Database) -> None:
     """A release that knows no epochs takes over for a while; its events fit its own rules."""
     current = "select id::text from events.epochs order by id desc limit 1"
     migrate(empty)
-    with empty.begin() as connection:
+    with empty.open_transaction() as db:
         columns = "nango_connection_id, provider_config_key, provider"
         customer = f"insert into sync.connections ({columns}) values ('a', 'b', 'c')"
-        connection.execute(text(customer))
+        db.execute(text(customer))
         lease = "insert into sync.leases (connection_id) select id from sync.connections"
-        connection.execute(text(lease))
-    assert follow_server(empty) is None
-    rewind(empty)
-    epoch = scalar(empty, current)
+        db.execute(text(lease))
+    assert rewind_if_restored(empty) is None
+    rewind_history(empty)
+    epoch = fetch_scalar(empty, current)
     migrate(empty, "0009")
-    assert scalar(empty, "select change from events.change_events") == "resynced"
+    assert fetch_scalar(empty, "select change from events.change_events") == "resynced"
     migrate(empty)
-    assert scalar(empty, current) == epoch
-    assert scalar(empty, "select count(*) from events.epochs") == 2
-    assert follow_server(empty) is None
+    assert fetch_scalar(empty, current) == epoch
+    assert fetch_scalar(empty, "select count(*) from events.epochs") == 2
+    assert rewind_if_restored(empty) is None
     empty.close()
 
 
@@ -168,7 +170,7 @@ def test_secrets_of_sinks_survive_the_move_and_the_way_back(empty: Database) -> 
         " from events.sinks s join sync.sink_secrets x on x.sink_id = s.id"
     )
     migrate(empty, "0015")
-    with empty.begin() as connection:
+    with empty.open_transaction() as connection:
         for name, secrets in kept.items():
             connection.execute(
                 text(
@@ -179,13 +181,15 @@ def test_secrets_of_sinks_survive_the_move_and_the_way_back(empty: Database) -> 
             )
     for _ in range(2):
         migrate(empty)
-        assert scalar(empty, moved) == kept
-        with pytest.raises(Halt):  # the relay of the release before cannot claim: it has no column
-            scalar(empty, there)
+        assert fetch_scalar(empty, moved) == kept
+        with pytest.raises(
+            ConfigurationError
+        ):  # the relay of the release before cannot claim: it has no column
+            fetch_scalar(empty, there)
         migrate(empty, "0015")
-        assert scalar(empty, there) == kept
+        assert fetch_scalar(empty, there) == kept
     migrate(empty)
-    with empty.begin() as connection:
-        connection.execute(text("delete from events.sinks where name = 'crm'"))
-    assert scalar(empty, "select count(*) from sync.sink_secrets") == 1
+    with empty.open_transaction() as db:
+        db.execute(text("delete from events.sinks where name = 'crm'"))
+    assert fetch_scalar(empty, "select count(*) from sync.sink_secrets") == 1
     empty.close()

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from worker.core.errors import Later
-from worker.relay.address import is_forbidden, is_private_host, is_public, permitted
-from worker.relay.embedded import PREFIX_LENGTHS, behind_prefix, carried
+from worker.core.errors import RetryLater
+from worker.relay.address import filter_permitted, is_forbidden, is_private_host, is_public
+from worker.relay.embedded import PREFIX_LENGTHS, extract_ipv4, find_embedded_ipv4
 
 IPv4 = ipaddress.IPv4Address
 IPv6 = ipaddress.IPv6Address
@@ -111,8 +111,8 @@ def test_no_form_of_a_metadata_address_is_ever_permitted(address: IPv6) -> None:
     assert not is_public(address)
     assert not is_private_host(address)
     for allow_private in (False, True):
-        with pytest.raises(Later, match="events are never sent there"):
-            permitted("hooks.example.com", [str(address)], allow_private=allow_private)
+        with pytest.raises(RetryLater, match="events are never sent there"):
+            filter_permitted("hooks.example.com", [str(address)], allow_private=allow_private)
 
 
 @given(
@@ -124,7 +124,7 @@ def test_no_form_of_a_metadata_address_is_ever_permitted(address: IPv6) -> None:
 def test_no_translator_of_ones_own_leads_to_metadata(prefix: int, length: int, known: IPv4) -> None:
     """Whatever prefix a network's own NAT64 has."""
     address = embedded(prefix, length, known)
-    assert behind_prefix(address, length) == known
+    assert extract_ipv4(address, length) == known
     assert not is_private_host(address)
     assert not is_public(address)
 
@@ -143,7 +143,7 @@ def test_what_is_public_is_permitted_with_and_without_private_addresses(
 def test_an_address_is_never_judged_milder_than_what_it_carries(address: IPv6) -> None:
     if str(address) in ("::", "::1"):
         return
-    inside = carried(address)
+    inside = find_embedded_ipv4(address)
     assert inside
     if is_private_host(address):
         assert all(is_private_host(one) for one in inside)
@@ -152,8 +152,8 @@ def test_an_address_is_never_judged_milder_than_what_it_carries(address: IPv6) -
 @pytest.mark.parametrize("text", [*METADATA, *METADATA_6, *SPELLINGS, "169.254.0.1"])
 def test_metadata_services_are_refused_with_and_without_private_addresses(text: str) -> None:
     for allow_private in (False, True):
-        with pytest.raises(Later, match="metadata") as refused:
-            permitted("hooks.example.com", [text], allow_private=allow_private)
+        with pytest.raises(RetryLater, match="metadata") as refused:
+            filter_permitted("hooks.example.com", [text], allow_private=allow_private)
         assert "allow_private" not in refused.value.message
 
 
@@ -161,12 +161,15 @@ def test_metadata_services_are_refused_with_and_without_private_addresses(text: 
     "text", ["10.0.0.7", "fd12:3456:789a::7", "127.0.0.1", "::1", "fd20:cf::254", "100.100.100.201"]
 )
 def test_ones_own_network_is_reached_where_that_is_allowed(text: str) -> None:
-    assert permitted("hooks.example.com", [text], allow_private=True) == [text]
-    with pytest.raises(Later, match="allow_private"):
-        permitted("hooks.example.com", [text], allow_private=False)
+    assert filter_permitted("hooks.example.com", [text], allow_private=True) == [text]
+    with pytest.raises(RetryLater, match="allow_private"):
+        filter_permitted("hooks.example.com", [text], allow_private=False)
 
 
 def test_of_several_addresses_only_the_permitted_ones_are_tried() -> None:
     found = ["fe80::1%eth0", "169.254.169.254", "10.0.0.7", "8.8.8.8", "fd00:ec2::254"]
-    assert permitted("hooks.example.com", found, allow_private=True) == ["10.0.0.7", "8.8.8.8"]
-    assert permitted("hooks.example.com", found, allow_private=False) == ["8.8.8.8"]
+    assert filter_permitted("hooks.example.com", found, allow_private=True) == [
+        "10.0.0.7",
+        "8.8.8.8",
+    ]
+    assert filter_permitted("hooks.example.com", found, allow_private=False) == ["8.8.8.8"]

@@ -14,21 +14,37 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from sqlalchemy import text
 
 from models.run import RunState, RunTrigger
-from sandbox.tenant import BROKEN, EXPIRIES, TRANSIENT, Faults, Nango, Request, Server, Tenant
-from tests.conftest import Cluster, Mirror
-from tests.support.mirror import assert_exact, events, last_seq, live_rows, scalar, written
-from tests.support.states import assert_honest
-from worker.core.errors import Busy, Fenced, Halt, Trouble
+from sandbox.tenant import (
+    BROKEN,
+    EXPIRIES,
+    TRANSIENT,
+    FaultInjector,
+    Nango,
+    Request,
+    Server,
+    Tenant,
+)
+from tests.conftest import DatabaseFactory, Mirror
+from tests.support.mirror import (
+    assert_exact,
+    fetch_scalar,
+    read_events,
+    read_last_seq,
+    read_live_rows,
+    read_row_versions,
+)
+from tests.support.states import assert_consistent
+from worker.core.errors import ConfigurationError, LeaseHeld, LeaseLost, MirrorError
 from worker.core.settings import load_settings
 from worker.core.value import SecretStr
-from worker.events.rewind import rewind
+from worker.events.rewind import rewind_history
 from worker.sync.approve import approve_held, reject_held
 from worker.sync.discover import discover
-from worker.sync.erase import erase, lift
+from worker.sync.erase import erase, lift_erasure
 from worker.sync.run import run_slice
-from worker.sync.session import Progress, silent
-from worker.sync.subject import Subject, digest_in
-from worker.wiring import close_kit, open_kit
+from worker.sync.session import OnProgress, ignore_progress
+from worker.sync.subject import ErasureTarget, parse_digest
+from worker.wiring import close_runtime, open_runtime
 
 SEEDS = st.integers(min_value=1, max_value=10**6)
 STALLING = {"stall", "trickle"}
@@ -46,33 +62,33 @@ class BugError(Exception):
 class World:
     """A tenant, its mirror, and what may happen to them."""
 
-    def __init__(self, cluster: Cluster, server: Server, seed: int) -> None:
+    def __init__(self, cluster: DatabaseFactory, server: Server, seed: int) -> None:
         self.cluster, self.seed = cluster, seed
         nango: Nango = server.nango
         for connection in list(nango.connections):
             nango.remove_connection(connection.connection_id, connection.provider_config_key)
         nango.before_graph = nango.before_response = nango.faults = None
         self.tenant = Tenant(seed=seed, users=70, groups=9, sites=7, members_per_group=5)
-        knobs = self.tenant.knobs
-        knobs.list_page, knobs.delta_page, knobs.member_slice = 30, 11, 4
-        knobs.largest_page = 25
+        knobs = self.tenant.options
+        knobs.list_page_size, knobs.delta_page_size, knobs.members_per_entry = 30, 11, 4
+        knobs.max_page_size = 25
         knobs.empty_page_every, knobs.repeat_every = 4, 5
         nango.add_connection("contoso", self.tenant)
         self.settings = load_settings(
-            database_url=cluster.fresh(),
+            database_url=cluster.create_migrated(),
             nango_host=server.url,
             nango_secret_key=nango.key,
             retry_seconds=0.1,
         )
         self.erased: set[str] = set()
         self.backup: tuple[str, frozenset[str]] | None = None
-        kit = open_kit(self.settings)
+        kit = open_runtime(self.settings)
         discover(kit.database, nango=kit.nango, settings=self.settings)
         self.mirror = Mirror(kit, nango, self.tenant)
 
     def close(self) -> None:
         self.mirror.nango.faults = None
-        close_kit(self.mirror.kit)
+        close_runtime(self.mirror.runtime)
         self.cluster.drop(self.url)
         if self.backup:
             self.cluster.drop(self.backup[0])
@@ -83,59 +99,61 @@ class World:
 
     def back_up(self) -> None:
         """Keep a copy of the database as it is, with who was erased in it."""
-        close_kit(self.mirror.kit)
+        close_runtime(self.mirror.runtime)
         if self.backup:
             self.cluster.drop(self.backup[0])
-        self.backup = self.cluster.copy(self.url), frozenset(self.erased)
-        self.mirror = replace(self.mirror, kit=open_kit(self.settings))
+        self.backup = self.cluster.clone(self.url), frozenset(self.erased)
+        self.mirror = replace(self.mirror, runtime=open_runtime(self.settings))
 
     def restore(self) -> None:
         """The database is what it was at the backup, and an operator says so."""
         if self.backup is None:
             return
         copy, erased = self.backup
-        close_kit(self.mirror.kit)
+        close_runtime(self.mirror.runtime)
         self.cluster.drop(self.url)
-        self.settings = replace(self.settings, database_url=SecretStr(self.cluster.copy(copy)))
-        self.mirror = replace(self.mirror, kit=open_kit(self.settings))
+        self.settings = replace(self.settings, database_url=SecretStr(self.cluster.clone(copy)))
+        self.mirror = replace(self.mirror, runtime=open_runtime(self.settings))
         self.erased = set(erased)
-        rewind(self.mirror.database)
+        rewind_history(self.mirror.database)
 
     def erase_someone(self, seed: int) -> None:
-        ids = sorted(row["id"] for row in live_rows(self.mirror.database, "users"))
+        ids = sorted(row["id"] for row in read_live_rows(self.mirror.database, "users"))
         if ids:
             chosen = random.Random(seed).choice(ids)
-            erase(self.mirror.database, Subject(1, "users", chosen), lambda _table, _rows: None)
+            erase(
+                self.mirror.database, ErasureTarget(1, "users", chosen), lambda _table, _rows: None
+            )
             self.erased.add(chosen)
 
     def lift(self) -> None:
         """Let everybody who was erased come back."""
         for one in sorted(self.erased):
-            with self.mirror.database.begin() as connection:
-                digest = digest_in(connection, one)
-            lift(self.mirror.database, 1, digest)
+            with self.mirror.database.open_transaction() as db:
+                digest = parse_digest(db, one)
+            lift_erasure(self.mirror.database, 1, digest)
         if self.erased:
             self.mirror.sync(full=True)
         self.erased.clear()
 
     def restart(self) -> None:
         """The process ends and another one takes its place."""
-        close_kit(self.mirror.kit)
-        self.mirror = replace(self.mirror, kit=open_kit(self.settings))
+        close_runtime(self.mirror.runtime)
+        self.mirror = replace(self.mirror, runtime=open_runtime(self.settings))
 
-    def slice(self, progress: Progress | None = None) -> None:
+    def slice(self, progress: OnProgress | None = None) -> None:
         """A worker's slice; the lease of one that died lapses at once."""
         self.free()
         seconds = 0.0 if progress is None else None
-        progress = progress or silent
+        progress = progress or ignore_progress
         trigger = RunTrigger.SCHEDULED
-        run_slice(self.mirror.kit, 1, trigger=trigger, seconds=seconds, progress=progress)
+        run_slice(self.mirror.runtime, 1, trigger=trigger, seconds=seconds, on_progress=progress)
 
     def free(self) -> None:
         """The lease of whoever held it has lapsed, and everything is due."""
-        with self.mirror.database.begin() as connection:
-            connection.execute(text("update sync.leases set expires_at = null"))
-            connection.execute(text("update sync.streams set due_at = null"))
+        with self.mirror.database.open_transaction() as db:
+            db.execute(text("update sync.leases set expires_at = null"))
+            db.execute(text("update sync.streams set due_at = null"))
 
     def settle(self) -> None:
         """One calm sync; a deletion that is held, truly and rightly, is approved."""
@@ -149,7 +167,7 @@ class World:
 class AnyHistory(RuleBasedStateMachine):
     """Changes, faults, crashes, thefts, restarts, restores, erasures and syncs, in any order."""
 
-    def __init__(self, cluster: Cluster, server: Server) -> None:
+    def __init__(self, cluster: DatabaseFactory, server: Server) -> None:
         super().__init__()
         self._make: Callable[[int], World] = partial(World, cluster, server)
         self.world: World | None = None
@@ -182,14 +200,14 @@ class AnyHistory(RuleBasedStateMachine):
 
     @rule(gone=st.booleans())
     def lose_delta_altogether(self, gone: bool) -> None:
-        self.tenant.knobs.no_delta = gone
+        self.tenant.options.no_delta = gone
 
     # ---- syncs
 
     @rule()
     def the_weekly_walk_is_due(self) -> None:
-        with self.mirror.database.begin() as connection:
-            connection.execute(text("update sync.streams set full_due_at = now(), due_at = now()"))
+        with self.mirror.database.open_transaction() as db:
+            db.execute(text("update sync.streams set full_due_at = now(), due_at = now()"))
 
     @rule(full=st.booleans())
     def sync(self, full: bool) -> None:
@@ -209,15 +227,15 @@ class AnyHistory(RuleBasedStateMachine):
     @rule(seed=SEEDS, rate=st.sampled_from([0.1, 0.4]), full=st.booleans())
     def sync_through_faults(self, seed: int, rate: float, full: bool) -> None:
         kinds = (TRANSIENT | EXPIRIES) - STALLING
-        self._through(Faults(seed=seed, rate=rate, kinds=kinds, retry_after=0.05), full=full)
+        self._through(FaultInjector(seed=seed, rate=rate, kinds=kinds, retry_after=0.05), full=full)
 
     @rule(seed=SEEDS)
     def the_connection_breaks(self, seed: int) -> None:
-        self._through(Faults(seed=seed, rate=0.5, kinds=BROKEN), full=False)
+        self._through(FaultInjector(seed=seed, rate=0.5, kinds=BROKEN), full=False)
 
-    def _through(self, faults: Faults, *, full: bool) -> None:
+    def _through(self, faults: FaultInjector, *, full: bool) -> None:
         self.mirror.nango.faults = faults
-        with contextlib.suppress(Halt):
+        with contextlib.suppress(ConfigurationError):
             self.mirror.sync(full=full)
         self.mirror.nango.faults = None
 
@@ -227,7 +245,7 @@ class AnyHistory(RuleBasedStateMachine):
         if not self._is_known():
             return
         nango, stranger = self.mirror.nango, Tenant(seed=-seed, users=40, groups=4, sites=3)
-        stranger.knobs.largest_page = 15
+        stranger.options.max_page_size = 15
         calls = iter(range(at))
 
         def swap(_: Request) -> None:
@@ -238,13 +256,17 @@ class AnyHistory(RuleBasedStateMachine):
         self.mirror.sync(full=full)
         nango.before_response = None
         nango.connections[0].tenant = self.tenant
-        theirs = {str(one["id"]) for name in ("users", "groups") for one in stranger.live(name)}
-        told = {one for event in events(self.mirror.database) for one in _objects_of(event)}
+        theirs = {
+            str(one["id"]) for name in ("users", "groups") for one in stranger.iterate_live(name)
+        }
+        told = {one for event in read_events(self.mirror.database) for one in _objects_of(event)}
         assert not told & theirs, "something of another tenant was told"
 
     def _is_known(self) -> bool:
         """Whether the connection has a tenant: the first one that answers is taken for its own."""
-        return scalar(self.mirror.database, "select tenant_id from sync.connections") is not None
+        return (
+            fetch_scalar(self.mirror.database, "select tenant_id from sync.connections") is not None
+        )
 
     @rule(pages=st.integers(0, 4))
     def die_while_loading(self, pages: int) -> None:
@@ -262,19 +284,19 @@ class AnyHistory(RuleBasedStateMachine):
     @rule()
     def the_lease_is_stolen(self) -> None:
         def steal(_resource: str, _objects: int, _what: str) -> None:
-            with self.mirror.database.begin() as connection:
-                connection.execute(text("update sync.leases set token = token + 1"))
+            with self.mirror.database.open_transaction() as db:
+                db.execute(text("update sync.leases set token = token + 1"))
 
         assert self.world is not None
-        with contextlib.suppress(Fenced):
+        with contextlib.suppress(LeaseLost):
             self.world.slice(steal)
         self.world.free()
 
     @rule()
     def a_second_slice_begins_beside(self) -> None:
         def intrude(_resource: str, _objects: int, _what: str) -> None:
-            with pytest.raises(Busy):
-                run_slice(self.mirror.kit, 1, trigger=RunTrigger.SCHEDULED)
+            with pytest.raises(LeaseHeld):
+                run_slice(self.mirror.runtime, 1, trigger=RunTrigger.SCHEDULED)
 
         assert self.world is not None
         self.world.slice(intrude)
@@ -283,7 +305,7 @@ class AnyHistory(RuleBasedStateMachine):
 
     @rule(word=st.booleans())
     def an_operator_decides(self, word: bool) -> None:
-        with contextlib.suppress(Trouble):
+        with contextlib.suppress(MirrorError):
             (approve_held if word else reject_held)(self.mirror.database, 1)
 
     @rule(seed=SEEDS)
@@ -308,9 +330,9 @@ class AnyHistory(RuleBasedStateMachine):
         assert self.world is not None
         for table in ("users", "group_members", "role_assignments"):
             kept = text(f"select count(*) from directory.{table} t where t::text ~* :ids")
-            with self.mirror.database.begin() as connection:
+            with self.mirror.database.open_transaction() as db:
                 for one in self.world.erased:
-                    assert connection.execute(kept, {"ids": one}).scalar() == 0, table
+                    assert db.execute(kept, {"ids": one}).scalar() == 0, table
 
     def teardown(self) -> None:
         if self.world is None:
@@ -321,31 +343,31 @@ class AnyHistory(RuleBasedStateMachine):
             self.world.lift()
             self.world.settle()
             self._tell()
-            assert_honest(self.mirror.database)
+            assert_consistent(self.mirror.database)
             assert_exact(self.mirror.database, self.tenant)
             self._count_events()
-            told = last_seq(self.mirror.database)
+            told = read_last_seq(self.mirror.database)
             # The first walk over rows that a round has changed notes the bytes they are made of.
             assert self.mirror.sync().state is RunState.SUCCEEDED
-            before = written(self.mirror.database)
+            before = read_row_versions(self.mirror.database)
             assert self.mirror.sync().state is RunState.SUCCEEDED
-            assert written(self.mirror.database) == before
-            assert events(self.mirror.database, after=told) == []
+            assert read_row_versions(self.mirror.database) == before
+            assert read_events(self.mirror.database, after=told) == []
         finally:
             self.world.close()
 
     def _tell(self) -> None:
         """What a failing example needs to be understood."""
         for table in ("streams", "runs", "connections"):
-            with self.mirror.database.begin() as connection:
-                for row in connection.execute(text(f"select * from sync.{table}")).mappings():
+            with self.mirror.database.open_transaction() as db:
+                for row in db.execute(text(f"select * from sync.{table}")).mappings():
                     note(f"{table}: { {k: v for k, v in row.items() if v} }")
         for logged in list(self.mirror.nango.log)[-30:]:
             note(f"{logged.status} {logged.request.target[:100]}")
 
     def _count_events(self) -> None:
-        with self.mirror.database.begin() as connection:
-            found = connection.execute(
+        with self.mirror.database.open_transaction() as db:
+            found = db.execute(
                 text("""
                     select count(*) = max(seq) and min(seq) = 1 and count(distinct seq) = count(*)
                            and max(seq) = (select event_seq from sync.leases)
@@ -360,7 +382,7 @@ def _objects_of(event: dict[str, Any]) -> list[str]:
     return str(event["object_id"]).split("/")
 
 
-def _raise_after(pages: int, end: type[BaseException]) -> Progress:
+def _raise_after(pages: int, end: type[BaseException]) -> OnProgress:
     """After so many pages, the next report of progress ends the slice by ``end``."""
     left = pages
 
@@ -373,7 +395,7 @@ def _raise_after(pages: int, end: type[BaseException]) -> Progress:
     return raise_later
 
 
-def live_through(cluster: Cluster, server: Server, examples: int) -> None:
+def live_through(cluster: DatabaseFactory, server: Server, examples: int) -> None:
     chosen = settings(
         max_examples=examples,
         stateful_step_count=10,
@@ -386,13 +408,15 @@ def live_through(cluster: Cluster, server: Server, examples: int) -> None:
 
 
 @pytest.mark.timeout(1800)
-def test_any_history_ends_in_an_exact_mirror(cluster: Cluster, _shared_server: Server) -> None:
-    live_through(cluster, _shared_server, 100)
+def test_any_history_ends_in_an_exact_mirror(
+    cluster: DatabaseFactory, nango_server: Server
+) -> None:
+    live_through(cluster, nango_server, 100)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(7200)
 def test_a_thousand_histories_end_in_an_exact_mirror(
-    cluster: Cluster, _shared_server: Server
+    cluster: DatabaseFactory, nango_server: Server
 ) -> None:
-    live_through(cluster, _shared_server, 1000)
+    live_through(cluster, nango_server, 1000)

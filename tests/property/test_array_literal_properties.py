@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from models.copy_text import array_literal
+from models.copy_text import encode_array
 from sandbox.servers import Servers
 
 texts = st.text(
@@ -30,5 +30,5 @@ def test_any_list_comes_back_as_it_went(
     raw: psycopg.Connection[Any], lists: list[list[str]]
 ) -> None:
     for values in lists:
-        row = raw.execute("select %s::text::text[]", (array_literal(values),)).fetchone()
+        row = raw.execute("select %s::text::text[]", (encode_array(values),)).fetchone()
         assert row == (values,)

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta, timezone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.core.beginning import LARGEST, Ago, At, Numbered, parsed
-from worker.core.errors import Halt
+from worker.core.beginning import MAX_BIGINT, FromAge, FromSequence, FromTime, parse_start_position
+from worker.core.errors import ConfigurationError
 
 pieces = st.sampled_from(
     [*"0123456789-:+.TZWsmhdw \u0663\u00bd", "2026", "-11-22", "oldest", "1e9"]
@@ -21,18 +21,18 @@ moments = st.datetimes(datetime(2, 1, 1), datetime(9998, 12, 31), timezones=zone
 def test_anything_is_understood_or_refused_with_a_sentence(text: str) -> None:
     meant: object
     try:
-        meant = parsed(text)
-    except Halt as refused:
+        meant = parse_start_position(text)
+    except ConfigurationError as refused:
         meant = str(refused)
     if isinstance(meant, str):
         assert 20 < len(meant) < 300
-    if isinstance(meant, Numbered):
+    if isinstance(meant, FromSequence):
         assert text.strip().isascii()
-        assert 1 <= meant.seq <= LARGEST
-    if isinstance(meant, At):
+        assert 1 <= meant.seq <= MAX_BIGINT
+    if isinstance(meant, FromTime):
         assert meant.moment.tzinfo is UTC
-    if isinstance(meant, Ago):
-        assert timedelta(0) <= meant.span <= timedelta(days=36_500)
+    if isinstance(meant, FromAge):
+        assert timedelta(0) <= meant.age <= timedelta(days=36_500)
 
 
 @given(moments)
@@ -42,9 +42,9 @@ def test_a_time_is_the_same_however_it_is_written(moment: datetime) -> None:
         moment.isoformat(sep=" "),
         moment.astimezone(UTC).isoformat(),
     ):
-        assert parsed(written) == At(moment)
+        assert parse_start_position(written) == FromTime(moment)
 
 
-@given(st.integers(1, LARGEST))
+@given(st.integers(1, MAX_BIGINT))
 def test_a_number_is_itself(number: int) -> None:
-    assert parsed(str(number)) == Numbered(number)
+    assert parse_start_position(str(number)) == FromSequence(number)

@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from models.run import RunTrigger
 from worker.nango.budget import (
     WINDOW,
-    Account,
-    Rules,
-    Told,
-    admitted,
-    allowance,
-    learn,
-    paused,
+    AccountBudget,
+    BudgetRules,
+    ReportedWindow,
+    compute_allowance,
+    count_dispatched,
+    learn_window,
+    pause_until,
     spend,
 )
-from worker.nango.reply import LONGEST_PAUSE
+from worker.nango.reply import MAX_RETRY_AFTER
 
 MANUAL, SCHEDULED, BACKFILL = RunTrigger.MANUAL, RunTrigger.SCHEDULED, RunTrigger.BACKFILL
 START = 1_800_000_000.0
@@ -50,10 +50,12 @@ class Honest:
         left = max(0, self.limit - self.calls[self.ends])
         return left, floor(self.ends + self._ahead)
 
-    def told(self, reply: tuple[int, int], now: float) -> Told:
+    def told(self, reply: tuple[int, int], now: float) -> ReportedWindow:
         """A reply as it is read when it comes in."""
         left, window = reply
-        return Told(self.limit, left, window, float(window + 1 - floor(now + self._ahead)))
+        return ReportedWindow(
+            self.limit, left, window, float(window + 1 - floor(now + self._ahead))
+        )
 
     @property
     def refused(self) -> int:
@@ -78,8 +80,8 @@ answers = st.tuples(st.just("answer"), st.none(), st.integers(1, UNDER_WAY))
 def test_a_limit_that_was_told_is_never_exceeded(
     limit: int, share: float, ahead: float, steps: Sequence[Step]
 ) -> None:
-    nango, rules, now = Honest(limit, ahead), Rules(first_load_share=share), START
-    account = learn(Account(), now, nango.told(nango.call(now), now), rules)
+    nango, rules, now = Honest(limit, ahead), BudgetRules(first_load_share=share), START
+    account = learn_window(AccountBudget(), now, nango.told(nango.call(now), now), rules)
     for _, about, number in steps:
         if isinstance(about, float):
             now += about
@@ -87,7 +89,7 @@ def test_a_limit_that_was_told_is_never_exceeded(
             assert isinstance(about, RunTrigger)
             account, wait = spend(account, now, about, rules)
             if wait == 0:
-                account = learn(account, now, nango.told(nango.call(now), now), rules)
+                account = learn_window(account, now, nango.told(nango.call(now), now), rules)
             elif about is MANUAL:
                 assert account.left == 0, "people wait only where nothing is left"
     assert nango.refused <= 0
@@ -103,8 +105,8 @@ def test_no_more_calls_are_refused_than_were_under_way(
     limit: int, ahead: float, steps: Sequence[Step]
 ) -> None:
     """Replies come late and in any order."""
-    nango, rules, now = Honest(limit, ahead), Rules(), START
-    account = learn(Account(), now, nango.told(nango.call(now), now), rules)
+    nango, rules, now = Honest(limit, ahead), BudgetRules(), START
+    account = learn_window(AccountBudget(), now, nango.told(nango.call(now), now), rules)
     under_way: list[tuple[int, int]] = []
     for what, about, number in steps:
         if isinstance(about, float):
@@ -116,7 +118,7 @@ def test_no_more_calls_are_refused_than_were_under_way(
             late = what == "answer" and under_way
             if late or len(under_way) > UNDER_WAY:
                 reply = under_way.pop(0 if late else -1)
-                account = learn(account, now, nango.told(reply, now), rules)
+                account = learn_window(account, now, nango.told(reply, now), rules)
     assert nango.refused <= UNDER_WAY
 
 
@@ -139,9 +141,9 @@ def test_first_loads_have_their_share_of_every_window_and_the_clock_what_it_need
     limit: int, share: float, windows: Sequence[Sequence[tuple[RunTrigger, int]]]
 ) -> None:
     """First loads ask in each window; only people may take their share from them."""
-    rules, now = Rules(first_load_share=share), START
+    rules, now = BudgetRules(first_load_share=share), START
     nango = Honest(limit, 0.0)
-    account = learn(Account(), now, nango.told(nango.call(now), now), rules)
+    account = learn_window(AccountBudget(), now, nango.told(nango.call(now), now), rules)
     account, _ = spend(account, now, BACKFILL, rules)
     kept = min(max(1, int(limit * share)), limit - 1)
     needed = 0
@@ -153,7 +155,7 @@ def test_first_loads_have_their_share_of_every_window_and_the_clock_what_it_need
             account, wait = spend(account, now, lane, rules)
             (refused if wait else granted)[lane] += 1
             if wait == 0:
-                account = learn(account, now, nango.told(nango.call(now), now), rules)
+                account = learn_window(account, now, nango.told(nango.call(now), now), rules)
         others = granted[SCHEDULED] + granted[MANUAL]
         if refused[BACKFILL]:
             assert granted[BACKFILL] + granted[MANUAL] >= kept
@@ -163,7 +165,7 @@ def test_first_loads_have_their_share_of_every_window_and_the_clock_what_it_need
 
 
 tellings = st.builds(
-    Told,
+    ReportedWindow,
     st.integers(1, 50),
     st.integers(0, 50),
     st.integers(0, 2_000_000_000),
@@ -178,21 +180,21 @@ events = st.one_of(
 )
 
 
-def after(events: Sequence[object], rules: Rules) -> tuple[Account, float]:
+def after(events: Sequence[object], rules: BudgetRules) -> tuple[AccountBudget, float]:
     """Whatever state the account may be in, and when."""
-    account, now = Account(), START
+    account, now = AccountBudget(), START
     for event in events:
         match event:
             case RunTrigger():
                 account, _ = spend(account, now, event, rules)
-            case Told():
-                account = learn(account, now, event, rules)
+            case ReportedWindow():
+                account = learn_window(account, now, event, rules)
             case ("pass", float(seconds)):
                 now += seconds
             case ("pause", float(seconds)):
-                account = paused(account, now + seconds)
+                account = pause_until(account, now + seconds)
             case ("admit", int(number)):
-                account = admitted(account, now, rules, number, number // 2)
+                account = count_dispatched(account, now, rules, number, number // 2)
     return account, now
 
 
@@ -207,7 +209,7 @@ def test_a_wait_has_an_end_and_is_worth_it(
     happened: Sequence[object], lane: RunTrigger, bound: int | None, share: float
 ) -> None:
     """Who waits as long as told gets a call, unless others came first."""
-    rules = Rules(bound, share)
+    rules = BudgetRules(bound, share)
     account, now = after(happened, rules)
     account, wait = spend(account, now, lane, rules)
     pause = max(0.0, account.paused_until - now)
@@ -220,10 +222,10 @@ def test_a_wait_has_an_end_and_is_worth_it(
 def test_a_clock_that_is_set_back_by_whatever_time_ends_no_service(
     happened: Sequence[object], ahead: float, lane: RunTrigger, share: float
 ) -> None:
-    rules = Rules(first_load_share=share)
+    rules = BudgetRules(first_load_share=share)
     account, now = after(happened, rules)
     _, wait = spend(account, now - ahead, lane, rules)
-    assert wait <= LONGEST_PAUSE + 3 * WINDOW
+    assert wait <= MAX_RETRY_AFTER + 3 * WINDOW
 
 
 @given(happened=st.lists(events, max_size=60), share=shares)
@@ -231,9 +233,9 @@ def test_a_clock_that_is_set_back_by_whatever_time_ends_no_service(
 def test_what_is_dispatched_by_the_clock_gets_its_first_call(
     happened: Sequence[object], share: float
 ) -> None:
-    rules = Rules(first_load_share=share)
+    rules = BudgetRules(first_load_share=share)
     account, now = after(happened, rules)
-    number = allowance(account, now, SCHEDULED, rules)
+    number = compute_allowance(account, now, SCHEDULED, rules)
     for _ in range(60 if number is None else number):
         account, wait = spend(account, now, SCHEDULED, rules)
         assert wait == 0

@@ -13,8 +13,14 @@ from sqlalchemy.dialects.postgresql import JSONB
 from models.change_event import ChangeKind
 from models.resource import Resource
 from models.resources import RESOURCES
-from models.row import Row, RowShape, shape_of
-from worker.store.compare import created, deleted, merged, restored, updated
+from models.row import Row, RowShape, get_shape
+from worker.store.compare import (
+    build_created,
+    build_deleted,
+    build_restored,
+    build_updated,
+    merge_columns,
+)
 
 ENTITIES = [resource for resource in RESOURCES.values() if not resource.parent]
 RELAXED = settings(
@@ -63,13 +69,13 @@ def pairs(draw: st.DrawFn, resource: Resource) -> tuple[Row, Row, int]:
 
 
 def told(shape: RowShape, row: Row) -> Any:
-    return msgspec.json.decode(shape.json(shape.canonical(row)))
+    return msgspec.json.decode(shape.encode_json(shape.canonicalize(row)))
 
 
 def arranged(shape: RowShape, content: dict[str, Any]) -> Any:
     """A told object with its lists in order, so that it can be compared."""
     row = tuple(content[name] for name in shape.names)
-    return msgspec.json.decode(shape.json(shape.canonical(row)))
+    return msgspec.json.decode(shape.encode_json(shape.canonicalize(row)))
 
 
 @pytest.mark.parametrize("resource", ENTITIES, ids=lambda resource: resource.name)
@@ -79,13 +85,13 @@ def test_what_was_sent_replaces_and_what_was_absent_stays(
     resource: Resource, data: st.DataObject
 ) -> None:
     old, new, present = data.draw(pairs(resource))
-    row = merged(old, new, present)
+    row = merge_columns(old, new, present)
     for index, value in enumerate(row):
         assert value is (new if present >> index & 1 else old)[index]
-    assert merged(row, new, present) == row
+    assert merge_columns(row, new, present) == row
     everything = (1 << len(new)) - 1
-    assert merged(old, new, everything) == new
-    assert merged(old, new, 0) == old
+    assert merge_columns(old, new, everything) == new
+    assert merge_columns(old, new, 0) == old
 
 
 @pytest.mark.parametrize("resource", ENTITIES, ids=lambda resource: resource.name)
@@ -95,16 +101,16 @@ def test_an_update_stores_tells_and_hashes_the_same(
     resource: Resource, data: st.DataObject
 ) -> None:
     old, new, present = data.draw(pairs(resource))
-    shape = shape_of(resource)
-    outcome = updated(shape, KEY, old, new, present)
-    row = merged(old, new, present)
+    shape = get_shape(resource)
+    outcome = build_updated(shape, KEY, old, new, present)
+    row = merge_columns(old, new, present)
     if outcome is None:
         assert told(shape, old) == told(shape, row)
-        assert shape.hash(old) == shape.hash(row)
+        assert shape.hash_row(old) == shape.hash_row(row)
         return
     assert told(shape, old) != told(shape, row)
     assert outcome.row == row
-    assert outcome.hash == shape.hash(row) != shape.hash(old)
+    assert outcome.row_hash == shape.hash_row(row) != shape.hash_row(old)
     change = outcome.change
     assert (change.kind, change.key) == (ChangeKind.UPDATED, KEY)
     assert change.before is not None
@@ -112,8 +118,8 @@ def test_an_update_stores_tells_and_hashes_the_same(
     before, after = msgspec.json.decode(change.before), msgspec.json.decode(change.after)
     assert change.changed is not None
     assert sorted(change.changed) == sorted(before) == sorted(after)
-    whole_old = msgspec.json.decode(shape.json(old))
-    whole_new = msgspec.json.decode(shape.json(row))
+    whole_old = msgspec.json.decode(shape.encode_json(old))
+    whole_new = msgspec.json.decode(shape.encode_json(row))
     assert arranged(shape, whole_old | after) == told(shape, row)
     assert arranged(shape, whole_new | before) == told(shape, old)
 
@@ -122,13 +128,13 @@ def test_an_update_stores_tells_and_hashes_the_same(
 @given(data=st.data())
 @RELAXED
 def test_the_same_object_again_is_no_update(resource: Resource, data: st.DataObject) -> None:
-    shape = shape_of(resource)
+    shape = get_shape(resource)
     row = data.draw(rows(resource))
     reversed_lists = tuple(value[::-1] if isinstance(value, list) else value for value in row)
     everything = (1 << len(row)) - 1
-    assert updated(shape, KEY, row, row, everything) is None
-    assert updated(shape, KEY, row, reversed_lists, everything) is None
-    assert shape.hash(row) == shape.hash(reversed_lists)
+    assert build_updated(shape, KEY, row, row, everything) is None
+    assert build_updated(shape, KEY, row, reversed_lists, everything) is None
+    assert shape.hash_row(row) == shape.hash_row(reversed_lists)
 
 
 @pytest.mark.parametrize("resource", ENTITIES, ids=lambda resource: resource.name)
@@ -137,26 +143,34 @@ def test_the_same_object_again_is_no_update(resource: Resource, data: st.DataObj
 def test_created_restored_and_deleted_tell_the_whole_object(
     resource: Resource, data: st.DataObject
 ) -> None:
-    shape = shape_of(resource)
+    shape = get_shape(resource)
     row = data.draw(rows(resource))
-    back = restored(shape, KEY, row)
-    assert (back.row, back.hash) == (row, shape.hash(row))
+    back = build_restored(shape, KEY, row)
+    assert (back.row, back.row_hash) == (row, shape.hash_row(row))
     assert (back.change.kind, back.change.before) == (ChangeKind.RESTORED, None)
-    assert back.change.after == shape.json(row)
-    gone = deleted(shape, KEY, row)
-    assert (gone.kind, gone.after, gone.before) == (ChangeKind.DELETED, None, shape.json(row))
-    made = created(KEY, shape.json(row))
-    assert (made.kind, made.before, made.after) == (ChangeKind.CREATED, None, shape.json(row))
+    assert back.change.after == shape.encode_json(row)
+    gone = build_deleted(shape, KEY, row)
+    assert (gone.kind, gone.after, gone.before) == (
+        ChangeKind.DELETED,
+        None,
+        shape.encode_json(row),
+    )
+    made = build_created(KEY, shape.encode_json(row))
+    assert (made.kind, made.before, made.after) == (
+        ChangeKind.CREATED,
+        None,
+        shape.encode_json(row),
+    )
 
 
 @pytest.mark.parametrize(("old", "new"), [(1, True), (0, False), (True, 1)])
 def test_a_nested_value_that_only_python_takes_for_equal_is_an_update(old: Any, new: Any) -> None:
     """Python says that 1 == True; JSON, the hash and the customer do not."""
     resource = RESOURCES["users"]
-    shape = shape_of(resource)
+    shape = get_shape(resource)
     empty: dict[str, Any] = dict.fromkeys(resource.column_names)
     before, after = (
         tuple((empty | {"id": KEY, "assigned_licenses": [{"a": value}]}).values())
         for value in (old, new)
     )
-    assert updated(shape, KEY, before, after, (1 << len(before)) - 1) is not None
+    assert build_updated(shape, KEY, before, after, (1 << len(before)) - 1) is not None

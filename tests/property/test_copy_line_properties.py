@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from models.resource import Kind, Resource
 from models.resources import RESOURCES
-from models.row import Row, shape_of
+from models.row import Row, get_shape
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=6)
 texts |= st.sampled_from(
@@ -45,11 +45,11 @@ def test_lines_and_json_made_together_are_those_made_one_by_one(
     resource: Resource, data: st.DataObject
 ) -> None:
     some = data.draw(st.lists(rows(resource), min_size=1, max_size=4))
-    shape = shape_of(resource)
-    assert shape.lines(some) == [shape.line(row) for row in some]
-    assert shape.jsons(some) == [shape.json(row) for row in some]
+    shape = get_shape(resource)
+    assert shape.encode_lines(some) == [shape.encode_line(row) for row in some]
+    assert shape.encode_json_lines(some) == [shape.encode_json(row) for row in some]
 
 
 def test_of_no_rows_there_are_no_lines() -> None:
-    shape = shape_of(RESOURCES["users"])
-    assert (shape.lines([]), shape.jsons([])) == ([], [])
+    shape = get_shape(RESOURCES["users"])
+    assert (shape.encode_lines([]), shape.encode_json_lines([])) == ([], [])

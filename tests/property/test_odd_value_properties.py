@@ -9,17 +9,17 @@ from hypothesis import strategies as st
 
 from models.resource import Resource
 from models.resources import RESOURCES, STREAMED
-from models.row import shape_of
+from models.row import get_shape
 from sandbox.tenant import Tenant
 from tests.conftest import MakeMirror, Mirror
-from tests.support.mirror import checked
-from worker.events.ledger import append
-from worker.graph.decode import decode_object, decode_page, read_changed
+from tests.support.mirror import verify_connection
+from worker.events.ledger import append_events
+from worker.graph.decode import decode_changed, decode_object, decode_page
 from worker.graph.page import Page
-from worker.store.lease import interrupting
-from worker.store.merge import merge_rows, stored_rows
+from worker.store.lease import interrupt_writer
+from worker.store.merge import load_rows, merge_rows
 from worker.store.quarantine import note_faults
-from worker.sync.refused import edges_of
+from worker.sync.refused import find_edge_resource
 
 GUID = "0a0b0c0d-0000-4000-8000-00000000000f"
 RELAXED = settings(
@@ -109,21 +109,21 @@ def written(value: Any) -> str:
 
 def others(resource: Resource, tenant: Tenant) -> dict[str, Any]:
     """An object as Graph sends it."""
-    sent = dict(next(iter(tenant.live(resource.name))))
+    sent = dict(next(iter(tenant.iterate_live(resource.name))))
     return {name: sent[name] for name in resource.selected if name in sent}
 
 
 @pytest.fixture
-def stage(mirror_of: MakeMirror) -> Mirror:
+def stage(make_mirror: MakeMirror) -> Mirror:
     tenant = Tenant(seed=85, users=2, groups=2, sites=2, role_definitions=2, role_assignments=2)
-    return mirror_of(tenant)
+    return make_mirror(tenant)
 
 
 def merged(stage: Mirror, resource: Resource, page: Page) -> list[str]:
     """Store a page; what was told."""
-    with interrupting(stage.database, 1) as tx:
+    with interrupt_writer(stage.database, 1) as tx:
         changes = merge_rows(tx, resource, page.rows)
-        append(tx, [(resource, changes)], run_id=None)
+        append_events(tx, [(resource, changes)], run_id=None)
         note_faults(tx, resource, {k: v.present for k, v in page.rows.items()}, page.faults)
     return [str(change.kind) for change in changes]
 
@@ -143,7 +143,7 @@ def test_a_hostile_value_costs_itself(
     (key,) = exact.rows
     for how in ({}, {"first": True}, {"again": True}):
         read = decode_page(resource, page, **how)
-        read_changed(read, resource, set(read.unread))
+        decode_changed(read, resource, set(read.undecoded))
         assert list(read.rows) == [key]
         assert not read.rejects
     alone = decode_object(resource, body.encode())
@@ -152,10 +152,10 @@ def test_a_hostile_value_costs_itself(
     told = merged(stage, resource, read)
     assert len(told) <= 1
     assert merged(stage, resource, alone) == [], "what is stored is what was read"
-    with interrupting(stage.database, 1) as tx:
-        stored = stored_rows(tx, resource, [key])[key].row
-    shape = shape_of(resource)
-    assert shape.hash(stored) == read.rows[key].hash
+    with interrupt_writer(stage.database, 1) as tx:
+        stored = load_rows(tx, resource, [key])[key].row
+    shape = get_shape(resource)
+    assert shape.hash_row(stored) == read.rows[key].hash
     derived = {"siteCollection": {"hostname", "data_location_code"}, "root": {"is_root"}}
     touched = {shape.names[i] for i, of in enumerate(shape.properties) if of == name}
     touched |= derived.get(name, set())
@@ -163,7 +163,7 @@ def test_a_hostile_value_costs_itself(
     for column, found, wanted in zip(shape.names, stored, right, strict=True):
         if column not in touched:
             assert found == wanted, column
-    assert checked(stage.database).problems == []
+    assert verify_connection(stage.database).problems == []
 
 
 def test_members_of_a_group_with_an_odd_value_come_with_it() -> None:
@@ -173,4 +173,4 @@ def test_members_of_a_group_with_an_odd_value_come_with_it() -> None:
     page = decode_page(groups, json.dumps({"value": [sent]}).encode())
     assert page.edges == {(GUID, GUID): "other"}
     assert list(page.faults) == [GUID]
-    assert edges_of(groups) is RESOURCES["group_members"]
+    assert find_edge_resource(groups) is RESOURCES["group_members"]

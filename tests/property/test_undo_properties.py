@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.events.undo import AtCut, State, at_cut, undone
+from worker.events.undo import CutState, ObjectState, classify_at_cut, undo_event
 
 MIDNIGHT = datetime(2026, 11, 22, tzinfo=UTC)
 
@@ -31,7 +31,7 @@ class Object:
     seq: int = 0
 
     @property
-    def state(self) -> State:
+    def state(self) -> ObjectState:
         return self.row.state if self.row and self.row.live else None
 
     def step(self, what: str, clock: int, value: int) -> None:
@@ -98,16 +98,16 @@ def test_the_moment_of_the_cut_is_told_whatever_has_happened_since(
     assert told(one, cut, cut_at) == wanted
 
 
-def told(one: Object, cut: int, cut_at: datetime) -> State:
+def told(one: Object, cut: int, cut_at: datetime) -> ObjectState:
     """What is said of the cut when only the row and the events behind the cut are known."""
     if one.row is None:
         return None
-    known = at_cut(one.row.first_seen_at, one.row.changed_at, cut_at)
-    if known is AtCut.ABSENT:
+    known = classify_at_cut(one.row.first_seen_at, one.row.changed_at, cut_at)
+    if known is CutState.ABSENT:
         return None
     state = one.state
-    if known is AtCut.UNDO:
+    if known is CutState.NEEDS_UNDO:
         for _, change, before, after in reversed([it for it in one.events if it[0] > cut]):
-            problem, state = undone(change, state, before, after)
+            problem, state = undo_event(change, state, before, after)
             assert problem is None
     return state

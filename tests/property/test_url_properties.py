@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 
 from models.sink import SinkKind
 from tests.unit.test_client import everything_said
-from worker.app import broker_address
-from worker.core.errors import Trouble
-from worker.core.log import scrub
+from worker.app import build_broker_url
+from worker.core.errors import MirrorError
+from worker.core.log import redact_secrets
 from worker.core.settings import load_settings
-from worker.core.url import proxy_of
+from worker.core.url import proxy_from_setting
 from worker.core.value import SecretStr
-from worker.events.sink_settings import parted, redis_address, settings_of
+from worker.events.sink_settings import build_stored_settings, check_redis_url, split_query
 from worker.nango.client import NangoClient
-from worker.nango.ledger import SharedLedger
-from worker.relay.redis_stream import open_stream
+from worker.nango.ledger import RedisStore
+from worker.relay.redis_stream import open_redis_stream
 from worker.store.engine import Database
 from worker.store.sinks import Sink
 
@@ -43,7 +43,7 @@ def use_database(address: str) -> None:
     assert given.database_url is not None
     made = Database(given.database_url.get_secret_value())
     try:
-        with made.begin():
+        with made.open_transaction():
             pass
     finally:
         made.close()
@@ -51,15 +51,15 @@ def use_database(address: str) -> None:
 
 def use_redis(address: str) -> None:
     given = load_settings(redis_url=address)
-    broker_address(given)
+    build_broker_url(given)
     assert given.redis_url is not None
-    SharedLedger(given.redis_url.get_secret_value()).close()
+    RedisStore(given.redis_url.get_secret_value()).close()
 
 
 def use_stream(address: str) -> None:
-    redis_address(address)
+    check_redis_url(address)
     sink = Sink(1, "s", SinkKind.REDIS_STREAM, 1, settings={}, secrets={"url": address})
-    open_stream(sink, load_settings()).close()
+    open_redis_stream(sink, load_settings()).close()
 
 
 def use_nango(address: str) -> None:
@@ -70,12 +70,12 @@ def use_nango(address: str) -> None:
 def use_proxy(address: str) -> None:
     load_settings(nango_proxy=address)
     load_settings(webhook_proxy=address)
-    proxy_of(SecretStr(address), "TENANT_MIRROR_NANGO_PROXY")
+    proxy_from_setting(SecretStr(address), "TENANT_MIRROR_NANGO_PROXY")
 
 
 def use_webhook(address: str) -> None:
-    url, _ = parted(address)
-    settings_of(SinkKind.WEBHOOK, {"url": url, "allow_http": True})
+    url, _ = split_query(address)
+    build_stored_settings(SinkKind.WEBHOOK, {"url": url, "allow_http": True})
 
 
 USES: list[tuple[Callable[[str], None], str]] = [
@@ -95,7 +95,7 @@ def said_by(use: Callable[[str], None], address: str) -> str:
     """What a failure tells; only a Trouble may leave."""
     try:
         use(address)
-    except Trouble as fault:
+    except MirrorError as fault:
         return everything_said(fault)
     except ValueError as fault:
         assert use is use_proxy
@@ -131,7 +131,7 @@ def test_no_piece_of_a_password_is_told(
 @settings(max_examples=200, deadline=None)
 def test_no_piece_of_a_password_in_a_url_gets_into_a_log(password: str) -> None:
     for shape in ("postgresql://u:{}@h/d", "redis://:{}@h", "http://u:{}@proxy.example:3128"):
-        line = scrub(f"cannot use {shape.format(password)} now")
+        line = redact_secrets(f"cannot use {shape.format(password)} now")
         assert {one for one in windows(password) if one in line} == set()
         assert line.startswith("cannot use ")
 
@@ -144,7 +144,7 @@ def test_a_secret_that_was_given_for_its_file_is_not_shown(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(f"{name}_FILE", value)
-    with pytest.raises(Trouble, match=f"^{name}_FILE: cannot read") as told:
+    with pytest.raises(MirrorError, match=f"^{name}_FILE: cannot read") as told:
         load_settings()
     said = everything_said(told.value)
     assert not any(piece in said for piece in ("Zq7X", "v9Kw"))

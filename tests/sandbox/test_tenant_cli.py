@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from sandbox.tenant import KEY, Nango, Server, Tenant, serve
 from sandbox.tenant.cli import sandbox
-from sandbox.tenant.demo import demo_nango
+from sandbox.tenant.demo import build_demo_nango
 from sandbox.tenant.ticker import Ticker
 
 
@@ -81,7 +81,7 @@ def test_the_control_api_is_behind_the_key(server: Server) -> None:
 
 
 def test_the_demo_is_the_same_after_a_restart() -> None:
-    first, second = demo_nango(epoch=1), demo_nango(epoch=2)
+    first, second = build_demo_nango(epoch=1), build_demo_nango(epoch=2)
     names = [(c.connection_id, c.tenant.tenant_id, c.created) for c in first.connections]
     assert names == [(c.connection_id, c.tenant.tenant_id, c.created) for c in second.connections]
     assert [c.tenant.truth()["users"].count for c in first.connections] == [20_000, 300, 60]
@@ -90,7 +90,9 @@ def test_the_demo_is_the_same_after_a_restart() -> None:
 def test_the_demo_holds_no_customer_by_itself() -> None:
     """A hidden group that loses its last member waits for approval, and changes come by chance."""
     seen = [
-        group["visibility"] for c in demo_nango().connections for group in c.tenant.live("groups")
+        group["visibility"]
+        for c in build_demo_nango().connections
+        for group in c.tenant.iterate_live("groups")
     ]
     assert {"Public", "Private"} <= set(seen)
     assert "HiddenMembership" not in seen
@@ -102,12 +104,12 @@ def test_a_ticker_changes_tenants_until_it_is_closed() -> None:
     nango.add_connection("c1", tenant)
     with Ticker(nango, 0.002, n=5):
         deadline = time.monotonic() + 10
-        while not tenant.log["users"] and time.monotonic() < deadline:
+        while not tenant.change_log["users"] and time.monotonic() < deadline:
             time.sleep(0.002)
-    told = len(tenant.log["users"])
+    told = len(tenant.change_log["users"])
     assert told
     time.sleep(0.02)
-    assert len(tenant.log["users"]) == told
+    assert len(tenant.change_log["users"]) == told
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -7,8 +7,8 @@ import pytest
 from sandbox.tenant import Client, Nango, Tenant, serve
 from sandbox.tenant.fields import GROUPS, USERS
 
-USERS_DELTA = f"users/delta?$select={','.join(USERS.names)}"
-GROUPS_DELTA = f"groups/delta?$select={','.join(GROUPS.names)},members"
+USERS_DELTA = f"users/delta?$select={','.join(USERS.generated)}"
+GROUPS_DELTA = f"groups/delta?$select={','.join(GROUPS.generated)},members"
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_tombstones_have_both_reasons(client: Client, tenant: Tenant) -> None:
 
 
 def test_a_big_group_is_sliced_with_its_properties_repeated(client: Client, tenant: Tenant) -> None:
-    tenant.knobs.member_slice = 100
+    tenant.options.members_per_entry = 100
     big = tenant.groups.id_at(0)
     parts = [one for one in client.walk(GROUPS_DELTA).objects if one["id"] == big]
     assert [len(part.pop("members@delta")) for part in parts] == [100, 100, 90]
@@ -131,7 +131,7 @@ def test_a_deleted_user_leaves_without_a_word_and_returns_with_one(
 
 
 def test_a_deletion_can_be_told_in_the_groups_too(client: Client, tenant: Tenant) -> None:
-    tenant.knobs.removals_on_delete = True
+    tenant.options.removals_on_delete = True
     user_id = next(m.id for m in tenant.members_of(tenant.groups.id_at(0)) if m.type == "user")
     link = link_of(client, GROUPS_DELTA + "&$deltatoken=latest")
     tenant.delete_user(user_id)
@@ -145,7 +145,7 @@ def test_a_deletion_can_be_told_in_the_groups_too(client: Client, tenant: Tenant
 def test_a_dead_token_answers_410(
     client: Client, tenant: Tenant, code: str, *, located: bool
 ) -> None:
-    tenant.knobs.expired_code, tenant.knobs.expired_location = code, located
+    tenant.options.expired_delta_code, tenant.options.expired_token_location = code, located
     link = link_of(client, USERS_DELTA)
     tenant.expire_delta_tokens()
     gone = client.get(link)

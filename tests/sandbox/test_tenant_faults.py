@@ -13,12 +13,12 @@ from sandbox.tenant import (
     EXPIRIES,
     TRANSIENT,
     Client,
-    Faults,
+    FaultInjector,
+    FaultRule,
     Nango,
     Request,
     Response,
     Server,
-    Step,
     Tenant,
 )
 
@@ -34,7 +34,7 @@ def nango() -> Nango:
 
 
 def hit(nango: Nango, kind: str, matches: str = "", **options: float) -> None:
-    nango.faults = Faults.script([(matches, kind, None)], **options)
+    nango.faults = FaultInjector.from_rules([(matches, kind, None)], **options)
 
 
 def code_of(answer: httpx.Response) -> tuple[int, str]:
@@ -154,7 +154,7 @@ def test_a_truncated_page_is_framed_well_but_no_json(client: Client, nango: Nang
 def test_broken_connections_break_for_the_reader_and_the_next_call_works(
     client: Client, nango: Nango, kind: str, error: type[Exception]
 ) -> None:
-    nango.faults = Faults.script([("users", kind)])
+    nango.faults = FaultInjector.from_rules([("users", kind)])
     with pytest.raises(error):
         client.get("users")
     assert client.get("users").status_code == 200
@@ -164,7 +164,7 @@ def test_broken_connections_break_for_the_reader_and_the_next_call_works(
 def test_a_cut_sends_so_many_bytes_and_no_end(
     client: Client, nango: Nango, *, chunked: bool
 ) -> None:
-    nango.before_graph = lambda _: Response(200, b"0123456789", chunked=chunked, cut=4)
+    nango.before_graph = lambda _: Response(200, b"0123456789", chunked=chunked, cut_after=4)
     got: list[bytes] = []
     with client.http.stream("GET", "/proxy/v1.0/users") as answer:
         pieces = answer.iter_raw()
@@ -176,7 +176,7 @@ def test_a_cut_sends_so_many_bytes_and_no_end(
 def test_an_upstream_that_is_cut_behind_a_buffering_nango_is_an_empty_500(
     client: Client, nango: Nango
 ) -> None:
-    nango.buffered = True
+    nango.buffers_responses = True
     hit(nango, "cut")
     answer = client.get("users")
     assert (answer.status_code, answer.content) == (500, b"")
@@ -233,14 +233,14 @@ def test_page_links_of_listings_expire(client: Client, nango: Nango) -> None:
 
 
 def test_items_of_a_batch_are_hit_one_by_one(client: Client, nango: Nango) -> None:
-    nango.faults = Faults.script(
+    nango.faults = FaultInjector.from_rules(
         [
             (lambda r: r.item == "2", "429-lower-case"),
             (lambda r: r.item == "3", "item-missing"),
             (lambda r: r.item == "4", "504"),
         ]
     )
-    answers = {a["id"]: a for a in client.batch(*["users?$top=1"] * 5)}
+    answers = {a["id"]: a for a in client.send_batch(*["users?$top=1"] * 5)}
     assert {name: a["status"] for name, a in answers.items()} == {
         "1": 200,
         "2": 429,
@@ -253,8 +253,8 @@ def test_items_of_a_batch_are_hit_one_by_one(client: Client, nango: Nango) -> No
 
 def test_an_item_that_is_no_json_comes_in_base64(client: Client, nango: Nango) -> None:
     page = Response(502, b"<html>", {"content-type": "text/html"})
-    nango.faults = Faults.script([(lambda r: r.item == "1", page)])
-    (answer,) = client.batch("users")
+    nango.faults = FaultInjector.from_rules([(lambda r: r.item == "1", page)])
+    (answer,) = client.send_batch("users")
     assert (answer["status"], answer["body"]) == (502, "PGh0bWw+")
 
 
@@ -272,11 +272,13 @@ def test_a_batch_is_hit_as_a_whole(client: Client, nango: Nango) -> None:
 
 
 def test_a_script_hits_so_many_requests_and_then_no_more(client: Client, nango: Nango) -> None:
-    nango.faults = Faults.script([("users", "500", 2), Step("groups", "503", skip=1)])
+    nango.faults = FaultInjector.from_rules(
+        [("users", "500", 2), FaultRule("groups", "503", skip=1)]
+    )
     assert [client.get("users").status_code for _ in range(3)] == [500, 500, 200]
     assert [client.get("groups").status_code for _ in range(3)] == [200, 503, 200]
     assert nango.faults.hits == {"500": 2, "503": 1}
-    assert [kind for kind, _ in nango.faults.told] == ["500", "500", "503"]
+    assert [kind for kind, _ in nango.faults.recent] == ["500", "500", "503"]
 
 
 def test_a_script_may_choose_by_connection_and_make_its_own_reply(
@@ -285,7 +287,9 @@ def test_a_script_may_choose_by_connection_and_make_its_own_reply(
     def mine(request: Request) -> bool:
         return request.connection_id == "c2"
 
-    nango.faults = Faults.script([(mine, lambda r: Response(418, r.target.encode()), None)])
+    nango.faults = FaultInjector.from_rules(
+        [(mine, lambda r: Response(418, r.target.encode()), None)]
+    )
     assert client.get("users").status_code == 200
     with Client(server, "c2") as other:
         assert other.get("users?$top=1").content == b"v1.0/users?$top=1"
@@ -293,9 +297,9 @@ def test_a_script_may_choose_by_connection_and_make_its_own_reply(
 
 def test_unknown_kinds_are_refused() -> None:
     with pytest.raises(ValueError, match="No such faults: 599"):
-        Faults(kinds={"599"})
+        FaultInjector(kinds={"599"})
     with pytest.raises(ValueError, match="No such faults: 598"):
-        Faults.script([("users", "598")])
+        FaultInjector.from_rules([("users", "598")])
 
 
 # -- at random ------------------------------------------------------------------------------------
@@ -303,11 +307,11 @@ def test_unknown_kinds_are_refused() -> None:
 
 def told(server: Server, nango: Nango, seed: int, targets: list[str]) -> list[tuple[str, str]]:
     """What happens to each target, whatever the order."""
-    nango.faults = Faults(seed, 0.5, {"429-zero", "500", "nango-500", "empty-200"})
+    nango.faults = FaultInjector(seed, 0.5, {"429-zero", "500", "nango-500", "empty-200"})
     with Client(server, "c1") as client:
         for target in targets:
             client.get(target)
-    return sorted((r.target, kind) for kind, r in nango.faults.told)
+    return sorted((r.target, kind) for kind, r in nango.faults.recent)
 
 
 def test_the_same_seed_hits_the_same_requests_in_any_order(server: Server, nango: Nango) -> None:
@@ -319,15 +323,15 @@ def test_the_same_seed_hits_the_same_requests_in_any_order(server: Server, nango
 
 
 def test_the_rates_of_calls_and_of_items_are_their_own(client: Client, nango: Nango) -> None:
-    nango.faults = Faults(rate=0.0, item_rate=1.0, kinds={"429-zero"})
+    nango.faults = FaultInjector(rate=0.0, item_rate=1.0, kinds={"429-zero"})
     assert client.get("users").status_code == 200
-    assert {a["status"] for a in client.batch("users", "groups")} == {429}
+    assert {a["status"] for a in client.send_batch("users", "groups")} == {429}
 
 
 def test_connections_are_hit_only_if_asked_for(client: Client, nango: Nango) -> None:
-    nango.faults = Faults(rate=1.0, kinds=NANGO_KINDS - {"cut"})
+    nango.faults = FaultInjector(rate=1.0, kinds=NANGO_KINDS - {"cut"})
     assert client.http.get("/connections").json()["connections"]
-    nango.faults = Faults(rate=1.0, kinds={"nango-429"}, connections=True)
+    nango.faults = FaultInjector(rate=1.0, kinds={"nango-429"}, connections=True)
     refused = client.http.get("/connections")
     assert refused.json()["error"] == {
         "code": "too_many_request",
@@ -346,7 +350,7 @@ def test_every_kind_happens_somewhere(client: Client, nango: Nango) -> None:
         for act in (
             lambda: client.get(page),
             lambda: client.get(delta),
-            lambda: client.batch("users"),
+            lambda: client.send_batch("users"),
         ):
             try:
                 act()
@@ -356,5 +360,5 @@ def test_every_kind_happens_somewhere(client: Client, nango: Nango) -> None:
 
 
 def test_faults_of_a_default_never_break_a_connection() -> None:
-    assert set(Faults().kinds) == TRANSIENT | EXPIRIES
-    assert not BROKEN & set(Faults().kinds)
+    assert set(FaultInjector().kinds) == TRANSIENT | EXPIRIES
+    assert not BROKEN & set(FaultInjector().kinds)

@@ -8,11 +8,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sandbox.tenant import Client, Knobs, Nango, Tenant, Truth, row_of, serve, truth_of
+from sandbox.tenant import (
+    Client,
+    Nango,
+    Tenant,
+    TenantOptions,
+    Truth,
+    build_row,
+    serve,
+    truth_from_rows,
+)
 from sandbox.tenant.fields import GROUPS, USERS
 
-USERS_DELTA = f"users/delta?$select={','.join(USERS.names)}"
-GROUPS_DELTA = f"groups/delta?$select={','.join(GROUPS.names)},members"
+USERS_DELTA = f"users/delta?$select={','.join(USERS.generated)}"
+GROUPS_DELTA = f"groups/delta?$select={','.join(GROUPS.generated)},members"
 
 
 class Fold:
@@ -56,9 +65,9 @@ class Fold:
             for (group, member), kind in self.edges.items()
         ]
         return {
-            "users": truth_of(row_of("users", one) for one in self.users.values()),
-            "groups": truth_of(row_of("groups", one) for one in self.groups.values()),
-            "group_members": truth_of(row_of("group_members", one) for one in edges),
+            "users": truth_from_rows(build_row("users", one) for one in self.users.values()),
+            "groups": truth_from_rows(build_row("groups", one) for one in self.groups.values()),
+            "group_members": truth_from_rows(build_row("group_members", one) for one in edges),
         }
 
 
@@ -104,7 +113,7 @@ def test_a_first_round_enumerates_everything(shared: tuple[Nango, Client]) -> No
     users=st.integers(0, 40),
     groups=st.integers(0, 6),
     knobs=st.builds(
-        Knobs,
+        TenantOptions,
         list_page=st.integers(1, 30),
         delta_page=st.integers(1, 30),
         member_slice=st.integers(1, 12),
@@ -121,14 +130,14 @@ def test_a_fold_of_rounds_is_the_truth(
     seed: int,
     users: int,
     groups: int,
-    knobs: Knobs,
+    options: TenantOptions,
     rounds: list[int],
     listed: bool,
 ) -> None:
     """While the directory changes between any two pages."""
     nango, client = shared
     tenant = Tenant(
-        seed=seed, users=users, groups=groups, big_groups=1, big_group_members=30, knobs=knobs
+        seed=seed, users=users, groups=groups, big_groups=1, big_group_members=30, options=options
     )
     nango.connections[0].tenant = tenant
     rng, fold = Random(seed), Fold()
@@ -136,7 +145,7 @@ def test_a_fold_of_rounds_is_the_truth(
     def walk(target: str, busy: int) -> tuple[list[dict[str, Any]], str]:
         found: list[dict[str, Any]] = []
         link = ""
-        for number, page in enumerate(client.pages(target)):
+        for number, page in enumerate(client.iterate_pages(target)):
             found += page["value"]
             link = page.get("@odata.deltaLink", "")
             if number < busy:
@@ -145,7 +154,7 @@ def test_a_fold_of_rounds_is_the_truth(
 
     if listed:
         link = link_of(client, USERS_DELTA + "&$deltatoken=latest")
-        fold.add_users(walk(f"users?$select={','.join(USERS.names)}", 5)[0])
+        fold.add_users(walk(f"users?$select={','.join(USERS.generated)}", 5)[0])
     else:
         objects, link = walk(USERS_DELTA, 5)
         fold.add_users(objects)
@@ -159,7 +168,9 @@ def test_a_fold_of_rounds_is_the_truth(
         objects, group_link = walk(group_link, busy)
         fold.add_groups(objects)
     # A user's tombstone may have come before a page of edges that was older than it.
-    live = {m["id"] for m in tenant.live("users")} | {g["id"] for g in tenant.live("groups")}
+    live = {m["id"] for m in tenant.iterate_live("users")} | {
+        g["id"] for g in tenant.iterate_live("groups")
+    }
     gone = {one for edge in fold.edges for one in edge if one not in live}
     for object_id in gone & set(_ever(tenant)):
         fold._forget(object_id)

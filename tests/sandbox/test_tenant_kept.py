@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sandbox.tenant import Client, Nango, Server, Tenant, serve
-from sandbox.tenant.kept import Kept, KeptError
-from tests.support.small_disk import fill, small_disk
+from sandbox.tenant.kept import StateFile, StateFileError
+from tests.support.small_disk import fill_disk, mount_small_disk
 
 
 def made(users: int = 60) -> Nango:
@@ -35,7 +35,7 @@ def tenant_of(nango: Nango, name: str = "c1") -> Tenant:
 @contextmanager
 def served(path: Path) -> Iterator[Server]:
     nango = made()
-    with Kept(path, nango), serve(nango) as server:
+    with StateFile(path, nango), serve(nango) as server:
         yield server
 
 
@@ -44,7 +44,7 @@ def test_delta_tokens_stay_valid_and_tell_only_what_is_new(tmp_path: Path) -> No
     with served(file) as server, Client(server, "c1") as client:
         tenant_of(server.nango).mutate(50)
         links = {one: client.walk(f"{one}/delta").delta_link or "" for one in ("users", "groups")}
-        server.nango.changed()
+        server.nango.on_change()
         truth = tenant_of(server.nango).truth()
     with served(file) as server, Client(server, "c1") as client:
         tenant = tenant_of(server.nango)
@@ -61,8 +61,8 @@ class Told(NamedTuple):
 
 
 def told(tenant: Tenant) -> Told:
-    groups = [tenant.groups.id_at(n) for n in tenant.groups.live()]
-    return Told(tenant.truth(), tenant.log, [tenant.members_of(one) for one in groups])
+    groups = [tenant.groups.id_at(n) for n in tenant.groups.iterate_live()]
+    return Told(tenant.truth(), tenant.change_log, [tenant.members_of(one) for one in groups])
 
 
 @settings(max_examples=6, deadline=None)
@@ -74,32 +74,35 @@ def test_a_tenant_is_what_it_had_become_without_a_restart(
     unbroken = tenant_of(made())
     for number in rounds:
         nango = made()
-        with Kept(file, nango):
+        with StateFile(file, nango):
             assert told(tenant_of(nango)) == told(unbroken)
             for tenant in (tenant_of(nango), unbroken):
                 tenant.mutate(number)
-                group = tenant.groups.id_at(next(tenant.groups.live()))
+                group = tenant.groups.id_at(next(tenant.groups.iterate_live()))
                 member = next(iter(tenant.members_of(group)), None)
                 if member and number % 2:
                     tenant.remove_member(group, member.id)
                     tenant.add_member(group, member.id, member.type)
-            nango.changed()
+            nango.on_change()
             assert told(tenant_of(nango)) == told(unbroken)
 
 
 def test_what_an_operator_did_to_a_connection_is_kept(tmp_path: Path) -> None:
     nango = made()
-    with Kept(tmp_path / "kept", nango):
+    with StateFile(tmp_path / "kept", nango):
         one, two = nango.connections
         one.metadata = {"tenant_mirror": {"enabled": False}}
-        one.refused = {"sites"}
+        one.refused_resources = {"sites"}
         one.refresh.fails = True
         two.tenant.expire_delta_tokens()
         nango.disconnect(two)
     nango = made()
-    with Kept(tmp_path / "kept", nango):
+    with StateFile(tmp_path / "kept", nango):
         (one,) = nango.connections
-        assert (one.metadata, one.refused) == ({"tenant_mirror": {"enabled": False}}, {"sites"})
+        assert (one.metadata, one.refused_resources) == (
+            {"tenant_mirror": {"enabled": False}},
+            {"sites"},
+        )
         assert one.refresh_fails
         assert [two.connection_id for two in nango.disconnected] == ["c2"]
         assert nango.disconnected[0].tenant.delta_epoch == 8
@@ -157,42 +160,45 @@ def test_nothing_that_was_told_is_lost_by_a_kill(tmp_path: Path) -> None:
 
 
 def test_a_file_of_other_tenants_is_refused(tmp_path: Path) -> None:
-    with Kept(tmp_path / "kept", made()):
+    with StateFile(tmp_path / "kept", made()):
         pass
-    with pytest.raises(KeptError, match=r"another seed or in other numbers.*delete it"):
-        Kept(tmp_path / "kept", made(users=61))
+    with pytest.raises(StateFileError, match=r"another seed or in other numbers.*delete it"):
+        StateFile(tmp_path / "kept", made(users=61))
 
 
 @pytest.mark.parametrize("content", [b"nonsense" * 500, b"SQLite format 3\0" + b"\1" * 500])
 def test_a_file_of_something_else_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "kept").write_bytes(content)
-    with pytest.raises(KeptError, match="delete it to begin with"):
-        Kept(tmp_path / "kept", made())
+    with pytest.raises(StateFileError, match="delete it to begin with"):
+        StateFile(tmp_path / "kept", made())
 
 
 def test_a_file_of_a_later_release_is_refused(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "kept") as file:
         file.execute("pragma user_version = 9")
-    with pytest.raises(KeptError, match="format 9"):
-        Kept(tmp_path / "kept", made())
+    with pytest.raises(StateFileError, match="format 9"):
+        StateFile(tmp_path / "kept", made())
 
 
 def test_two_sandboxes_do_not_share_a_file(tmp_path: Path) -> None:
-    with Kept(tmp_path / "kept", made()), pytest.raises(KeptError, match="another sandbox"):
-        Kept(tmp_path / "kept", made())
+    with (
+        StateFile(tmp_path / "kept", made()),
+        pytest.raises(StateFileError, match="another sandbox"),
+    ):
+        StateFile(tmp_path / "kept", made())
 
 
 def test_a_full_disk_loses_nothing_once_there_is_room(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk", 2) as disk:
+    with mount_small_disk(tmp_path / "disk", 2) as disk:
         nango = made()
-        with Kept(disk / "kept", nango):
-            filler = fill(disk)
+        with StateFile(disk / "kept", nango):
+            filler = fill_disk(disk)
             tenant_of(nango).mutate(400)
-            nango.changed()
+            nango.on_change()
             filler.unlink()
             tenant_of(nango).mutate(1)
-            nango.changed()
+            nango.on_change()
             truth = told(tenant_of(nango))
         nango = made()
-        with Kept(disk / "kept", nango):
+        with StateFile(disk / "kept", nango):
             assert told(tenant_of(nango)) == truth

@@ -150,20 +150,20 @@ def test_an_outage_that_is_over_still_shows_until_the_pause_has_ended(
     assert client.get("users").status_code == 400
     connection.refresh_fails = False
     assert client.get("users").status_code == 424
-    assert connection.row()["errors"]
+    assert connection.to_row()["errors"]
     while client.get("users").status_code == 424:
         time.sleep(0.02)
     assert client.get("users").status_code == 200
-    assert connection.row()["errors"] == []
+    assert connection.to_row()["errors"] == []
 
 
 def test_a_connection_that_is_authorised_again_works_at_once(client: Client, nango: Nango) -> None:
     connection = nango.connections[0]
     connection.refresh_fails = True
     assert client.get("users").status_code == 400
-    connection.refresh.renewed()
+    connection.refresh.reauthorize()
     assert client.get("users").status_code == 200
-    assert connection.row()["errors"] == []
+    assert connection.to_row()["errors"] == []
 
 
 def test_nango_gives_up_on_a_connection_without_marking_its_row(
@@ -175,7 +175,7 @@ def test_nango_gives_up_on_a_connection_without_marking_its_row(
     assert code_of(refused) == (424, "server_error")
     message = refused.json()["error"]["message"]
     assert "The refresh limit has been reached for this connection." in message
-    assert connection.row()["errors"] == []
+    assert connection.to_row()["errors"] == []
 
 
 def test_reading_the_connection_fails_too_for_a_key_that_may_read_credentials(
@@ -203,7 +203,7 @@ def test_a_token_that_graph_rejects_is_good_again_once_it_is_renewed(
     nango.scopes = None
     assert client.http.get(f"{CONNECTION}&force_refresh=true").status_code == 200
     assert client.get("users").status_code == 200
-    assert refresh.forced == 1
+    assert refresh.forced_count == 1
     refresh.rejected = refresh.revoked = True
     assert client.http.get(f"{CONNECTION}&force_refresh=true").status_code == 200
     assert client.get("users").status_code == 401

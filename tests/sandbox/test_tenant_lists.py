@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from sandbox.tenant import Client, Knobs, Nango, Tenant, checksum, row_of, serve
+from sandbox.tenant import Client, Nango, Tenant, TenantOptions, build_row, compute_checksum, serve
 from sandbox.tenant.fields import GROUPS, ROLE_ASSIGNMENTS, ROLE_DEFINITIONS, SITES, USERS
 
-USER_SELECT = ",".join(USERS.names)
+USER_SELECT = ",".join(USERS.generated)
 
 
 @pytest.fixture
@@ -28,15 +28,15 @@ def client(tenant: Tenant) -> Iterator[Client]:
     [
         ("users", f"users?$select={USER_SELECT}"),
         ("users", f"users?$top=999&$select={USER_SELECT}"),
-        ("groups", f"groups?$top=2&$select={','.join(GROUPS.names)}"),
+        ("groups", f"groups?$top=2&$select={','.join(GROUPS.generated)}"),
         ("sites", "sites/getAllSites?$top=7"),
-        ("sites", f"sites/getAllSites?$select={','.join(SITES.names)}"),
+        ("sites", f"sites/getAllSites?$select={','.join(SITES.generated)}"),
         ("role_definitions", "roleManagement/directory/roleDefinitions"),
         (
             "role_definitions",
             (
                 f"roleManagement/directory/roleDefinitions?$top=5&$select="
-                f"{','.join(ROLE_DEFINITIONS.names)}"
+                f"{','.join(ROLE_DEFINITIONS.generated)}"
             ),
         ),
         ("role_assignments", "roleManagement/directory/roleAssignments"),
@@ -44,7 +44,7 @@ def client(tenant: Tenant) -> Iterator[Client]:
             "role_assignments",
             (
                 f"roleManagement/directory/roleAssignments?$top=3&$select="
-                f"{','.join(ROLE_ASSIGNMENTS.names)}"
+                f"{','.join(ROLE_ASSIGNMENTS.generated)}"
             ),
         ),
     ],
@@ -57,14 +57,14 @@ def test_a_list_gives_exactly_the_truth(
         objects = client.walk(target).objects
         truth = tenant.truth()[resource]
         assert len(objects) == truth.count > 0
-        assert checksum(row_of(resource, one) for one in objects) == truth.checksum
+        assert compute_checksum(build_row(resource, one) for one in objects) == truth.checksum
         tenant.mutate(80)
 
 
 def test_pages_have_the_default_size_the_asked_one_and_no_more_than_999(client: Client) -> None:
-    sizes = [len(page["value"]) for page in client.pages("users")]
+    sizes = [len(page["value"]) for page in client.iterate_pages("users")]
     assert sizes == [100, 100, 50]
-    assert [len(page["value"]) for page in client.pages("users?$top=249")] == [249, 1]
+    assert [len(page["value"]) for page in client.iterate_pages("users?$top=249")] == [249, 1]
     refused = client.get("users?$top=1000")
     assert refused.status_code == 400
     assert refused.json()["error"]["code"] == "Request_BadRequest"
@@ -76,7 +76,7 @@ def test_select_is_honoured_and_shows_null(client: Client, tenant: Tenant) -> No
     found.pop("@odata.context")
     assert found == {"id": user_id, "mobilePhone": None, "faxNumber": None}
     default = client.get("users?$top=1").json()["value"][0]
-    assert set(default) == set(USERS.default)
+    assert set(default) == set(USERS.default_names)
 
 
 def test_properties_that_lists_refuse_answer_501_and_unknown_ones_400(client: Client) -> None:
@@ -115,7 +115,7 @@ def test_a_deleted_user_is_not_listed_as_a_member(client: Client, tenant: Tenant
 
 
 def test_member_of_is_the_inverse_of_members(client: Client, tenant: Tenant) -> None:
-    edges = {(e["groupId"], e["id"]) for e in tenant.live("group_members")}
+    edges = {(e["groupId"], e["id"]) for e in tenant.iterate_live("group_members")}
     for index in range(5):
         user_id = tenant.users.id_at(index)
         groups = client.walk(f"users/{user_id}/memberOf?$select=id").objects
@@ -154,13 +154,13 @@ def test_sites_are_as_uneven_as_sharepoints(client: Client) -> None:
 
 
 def test_get_all_sites_can_be_refused(client: Client, tenant: Tenant) -> None:
-    tenant.knobs.refuse_get_all_sites = True
+    tenant.options.refuse_get_all_sites = True
     assert client.get("sites/getAllSites").json()["error"]["code"] == "accessDenied"
     assert client.get("sites?search=*").status_code == 200
 
 
 def test_role_assignments_may_demand_a_filter(client: Client, tenant: Tenant) -> None:
-    tenant.knobs.demand_role_filter = True
+    tenant.options.requires_role_filter = True
     path = "roleManagement/directory/roleAssignments"
     assert client.get(path).json()["error"]["code"] == "Request_BadRequest"
     found = [
@@ -170,12 +170,12 @@ def test_role_assignments_may_demand_a_filter(client: Client, tenant: Tenant) ->
             f"{path}?$filter=roleDefinitionId%20eq%20%27{role['id']}%27&$top=1"
         ).objects
     ]
-    rows = [row_of("role_assignments", one) for one in found]
-    assert checksum(rows) == tenant.truth()["role_assignments"].checksum
+    rows = [build_row("role_assignments", one) for one in found]
+    assert compute_checksum(rows) == tenant.truth()["role_assignments"].checksum
 
 
 def test_missing_permissions_are_refused(client: Client, tenant: Tenant) -> None:
-    tenant.knobs.refused.add("groups")
+    tenant.options.refused_resources.add("groups")
     refused = client.get("groups/delta")
     assert refused.status_code == 403
     assert refused.json()["error"]["code"] == "Authorization_RequestDenied"
@@ -213,20 +213,20 @@ def test_page_tokens_can_expire(client: Client, tenant: Tenant) -> None:
 
 
 def test_empty_pages_and_repeats_lose_nothing(client: Client, tenant: Tenant) -> None:
-    tenant.knobs.empty_page_every, tenant.knobs.repeat_every = 3, 2
-    pages = list(client.pages("users?$select=id&$top=20"))
+    tenant.options.empty_page_every, tenant.options.repeat_every = 3, 2
+    pages = list(client.iterate_pages("users?$select=id&$top=20"))
     assert any(not page["value"] for page in pages)
     ids = [one["id"] for page in pages for one in page["value"]]
     assert len(ids) > len(set(ids)) == 250
 
 
 def test_a_creation_during_a_listing_is_told_by_the_delta_token_from_before() -> None:
-    tenant = Tenant(seed=1, users=50, knobs=Knobs(list_page=20))
+    tenant = Tenant(seed=1, users=50, options=TenantOptions(list_page_size=20))
     nango = Nango()
     nango.add_connection("c1", tenant)
     with serve(nango) as server, Client(server, "c1") as client:
         link = client.get("users/delta?$deltatoken=latest").json()["@odata.deltaLink"]
-        listing = client.pages("users")
+        listing = client.iterate_pages("users")
         next(listing)
         created = tenant.create_user()
         gone = tenant.users.id_at(1)
@@ -239,7 +239,7 @@ def test_a_creation_during_a_listing_is_told_by_the_delta_token_from_before() ->
 
 def test_a_page_is_cut_to_what_the_tenant_gives_at_most(client: Client, tenant: Tenant) -> None:
     """A `$top` above it is not refused, as some of Graph's lists do it."""
-    tenant.knobs.largest_page = 40
+    tenant.options.max_page_size = 40
     walk = client.walk("users?$top=999")
     assert len(walk.objects) == 250
     assert walk.pages == 7

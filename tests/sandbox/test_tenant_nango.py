@@ -131,7 +131,7 @@ def test_graph_answers_carry_its_headers_and_nangos_limit(client: Client, nango:
 
 
 def test_a_buffered_success_loses_graphs_headers(client: Client, nango: Nango) -> None:
-    nango.buffered = True
+    nango.buffers_responses = True
     assert "request-id" not in client.get("users").headers
     assert "content-length" in client.get("users").headers
     assert "request-id" in client.get("users/none").headers
@@ -147,7 +147,7 @@ def test_a_request_head_that_is_too_long_answers_431(client: Client) -> None:
 
 
 def test_a_refused_resource_may_be_one_connections_alone(client: Client, nango: Nango) -> None:
-    nango.connections[0].refused.add("users")
+    nango.connections[0].refused_resources.add("users")
     assert client.get("users").status_code == 403
     assert client.get("users", **{"Connection-Id": "c2"}).status_code == 200
 
@@ -155,7 +155,7 @@ def test_a_refused_resource_may_be_one_connections_alone(client: Client, nango: 
 def test_calls_are_counted_and_logged(client: Client, nango: Nango) -> None:
     client.get("users?$top=1")
     client.get(f"users/{MISSING}", **{"X-Mine": "yes"})
-    client.batch("/organization", "/users/delta()")
+    client.send_batch("/organization", "/users/delta()")
     client.http.get("/connections")
     assert nango.calls.total == 4
     assert nango.calls.kinds == {"proxy": 3, "connections": 1}
@@ -211,6 +211,6 @@ def test_a_hook_may_answer_one_item_of_a_batch(client: Client, nango: Nango) -> 
         return None
 
     nango.before_graph = refuse
-    answers = {a["id"]: a for a in client.batch("/organization", "/organization")}
+    answers = {a["id"]: a for a in client.send_batch("/organization", "/organization")}
     assert (answers["1"]["status"], answers["2"]["status"]) == (200, 503)
     assert answers["2"]["headers"]["Retry-After"] == "7"

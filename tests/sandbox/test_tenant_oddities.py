@@ -7,9 +7,9 @@ import time
 import httpx
 import pytest
 
-from sandbox.tenant import Client, Knobs, Nango, Tenant
-from sandbox.tenant.graph.call import ROOT
-from sandbox.tenant.knobs import Loop
+from sandbox.tenant import Client, Nango, Tenant, TenantOptions
+from sandbox.tenant.graph.call import GRAPH_ROOT
+from sandbox.tenant.knobs import LoopKind
 
 
 @pytest.fixture
@@ -32,32 +32,32 @@ def code_of(answer: httpx.Response) -> tuple[int, str]:
 
 
 def test_a_tenant_without_delta_has_lists(client: Client, tenant: Tenant) -> None:
-    tenant.knobs = Knobs(no_delta=True, list_page=25)
+    tenant.options = TenantOptions(no_delta=True, list_page_size=25)
     for target in ("users/delta", "groups/delta", "users/delta?$deltatoken=latest"):
         assert code_of(client.get(target)) == (400, "Request_UnsupportedQuery")
     assert len(client.walk("users").objects) == 60
     assert len(client.walk("groups").objects) == 8
-    tenant.knobs.no_delta_status, tenant.knobs.no_delta_code = 403, "Forbidden"
+    tenant.options.no_delta_status, tenant.options.no_delta_code = 403, "Forbidden"
     assert code_of(client.get("users/delta")) == (403, "Forbidden")
 
 
 def test_delta_links_of_earlier_are_refused_as_well(client: Client, tenant: Tenant) -> None:
     link = client.walk("groups/delta").delta_link
-    tenant.knobs.no_delta = True
+    tenant.options.no_delta = True
     assert code_of(client.get(link or "")) == (400, "Request_UnsupportedQuery")
 
 
 def test_members_are_paged_within_a_batch(client: Client, tenant: Tenant) -> None:
-    tenant.knobs.member_page = 15
+    tenant.options.member_page_size = 15
     group_id = tenant.groups.id_at(0)
     found: list[str] = []
     url = f"groups/{group_id}/members?$select=id"
     sizes = []
     while url:
-        (item,) = client.batch(url)
+        (item,) = client.send_batch(url)
         found += [member["id"] for member in item["body"]["value"]]
         sizes.append(len(item["body"]["value"]))
-        url = item["body"].get("@odata.nextLink", "").removeprefix(ROOT)
+        url = item["body"].get("@odata.nextLink", "").removeprefix(GRAPH_ROOT)
     assert sizes == [15, 15, 10]
     assert set(found) == {member.id for member in tenant.members_of(group_id)}
 
@@ -70,7 +70,7 @@ def hidden(tenant: Tenant) -> str:
     """A group with 40 members whom nobody may see."""
     group_id = tenant.groups.id_at(0)
     tenant.update_group(group_id, visibility="HiddenMembership")
-    tenant.knobs.hide_hidden_members = True
+    tenant.options.hide_hidden_members = True
     return group_id
 
 
@@ -104,10 +104,12 @@ def test_a_group_that_is_no_longer_hidden_tells_of_all_its_members(
 def test_the_truth_counts_hidden_members_unless_asked_not_to(tenant: Tenant, hidden: str) -> None:
     everything = tenant.truth()["group_members"]
     seen = tenant.truth(hidden=False)["group_members"]
-    groups = [g["id"] for g in tenant.live("groups") if g["visibility"] == "HiddenMembership"]
+    groups = [
+        g["id"] for g in tenant.iterate_live("groups") if g["visibility"] == "HiddenMembership"
+    ]
     assert hidden in groups
     assert everything.count - seen.count == sum(len(tenant.members_of(g)) for g in groups)
-    tenant.knobs.hide_hidden_members = False
+    tenant.options.hide_hidden_members = False
     assert tenant.truth(hidden=False)["group_members"] == everything
 
 
@@ -117,7 +119,7 @@ def test_the_truth_counts_hidden_members_unless_asked_not_to(tenant: Tenant, hid
 def steps(client: Client, target: str, count: int) -> tuple[list[str], list[str]]:
     """The next links of that many pages, and what each page holds."""
     links, contents = [], []
-    for page in itertools.islice(client.pages(target), count):
+    for page in itertools.islice(client.iterate_pages(target), count):
         links.append(page["@odata.nextLink"])
         contents.append(json.dumps(page["value"]))
     return links, contents
@@ -140,7 +142,7 @@ def pattern(found: list[str]) -> list[int]:
     return [found.index(one) for one in found]
 
 
-CIRCLES: dict[Loop, tuple[list[int], list[int]]] = {
+CIRCLES: dict[LoopKind, tuple[list[int], list[int]]] = {
     "same": ([0, 0, 0, 0, 0, 0], [0, 1, 1, 1, 1, 1]),
     "cycle": ([0, 1, 0, 1, 0, 1], [0, 1, 2, 1, 2, 1]),
     "payload": ([0, 1, 2, 3, 4, 5], [0, 1, 1, 1, 1, 1]),
@@ -151,8 +153,10 @@ CIRCLES: dict[Loop, tuple[list[int], list[int]]] = {
 
 @pytest.mark.parametrize("target", LOOPING)
 @pytest.mark.parametrize("loop", CIRCLES)
-def test_walks_go_in_circles(client: Client, tenant: Tenant, target: str, loop: Loop) -> None:
-    tenant.knobs = Knobs(delta_page=3, member_slice=10, site_page=2, loop=loop, loop_length=2)
+def test_walks_go_in_circles(client: Client, tenant: Tenant, target: str, loop: LoopKind) -> None:
+    tenant.options = TenantOptions(
+        delta_page_size=3, members_per_entry=10, site_page_size=2, loop=loop, loop_length=2
+    )
     one = {"group": tenant.groups.id_at(0), "user": tenant.users.id_at(0)}
     for group_id in map(tenant.groups.id_at, range(4)):
         tenant.add_member(group_id, one["user"])
@@ -165,7 +169,7 @@ def test_walks_go_in_circles(client: Client, tenant: Tenant, target: str, loop: 
 def test_a_walk_begins_again_where_it_should_end(
     client: Client, tenant: Tenant, target: str
 ) -> None:
-    tenant.knobs = Knobs(delta_page=20, loop="again")
+    tenant.options = TenantOptions(delta_page_size=20, loop="again")
     links, contents = steps(client, target, 7)
     assert len(set(links)) == 7
     assert contents[3:6] == contents[:3]
@@ -174,7 +178,7 @@ def test_a_walk_begins_again_where_it_should_end(
 def test_later_rounds_go_in_circles_too(client: Client, tenant: Tenant) -> None:
     link = client.walk("users/delta?$deltatoken=latest").delta_link or ""
     tenant.update_user(tenant.users.id_at(3), jobTitle="Lamplighter")
-    tenant.knobs = Knobs(loop="payload", loop_at=0)
+    tenant.options = TenantOptions(loop="payload", loop_start_page=0)
     links, contents = steps(client, link, 4)
     assert len(set(links)) == 4
     assert pattern(contents) == [0, 0, 0, 0]
@@ -182,8 +186,12 @@ def test_later_rounds_go_in_circles_too(client: Client, tenant: Tenant) -> None:
 
 
 def test_only_chosen_walks_go_in_circles(client: Client, tenant: Tenant) -> None:
-    tenant.knobs = Knobs(
-        loop="payload", loop_at=0, loop_on={"groups/{id}/members"}, list_page=20, delta_page=20
+    tenant.options = TenantOptions(
+        loop="payload",
+        loop_start_page=0,
+        loop_paths={"groups/{id}/members"},
+        list_page_size=20,
+        delta_page_size=20,
     )
     assert len(client.walk("users").objects) == 60
     assert client.walk("users/delta").delta_link
@@ -195,18 +203,18 @@ def test_only_chosen_walks_go_in_circles(client: Client, tenant: Tenant) -> None
 
 
 def test_page_tokens_of_lists_grow_old(client: Client, tenant: Tenant) -> None:
-    tenant.knobs = Knobs(list_page=20, page_token_life=0.3)
+    tenant.options = TenantOptions(list_page_size=20, page_token_ttl=0.3)
     link = client.get("users").json()["@odata.nextLink"]
     assert client.get(link).status_code == 200
     time.sleep(0.35)
     assert code_of(client.get(link)) == (400, "Directory_ExpiredPageToken")
     assert client.get("users").status_code == 200
-    tenant.knobs.page_token_life = 0
+    tenant.options.page_token_ttl = 0
     assert client.get(link).status_code == 200
 
 
 def test_delta_tokens_and_pages_of_their_rounds_grow_old(client: Client, tenant: Tenant) -> None:
-    tenant.knobs = Knobs(delta_page=20, delta_token_life=0.3, page_token_life=0.0)
+    tenant.options = TenantOptions(delta_page_size=20, delta_token_ttl=0.3, page_token_ttl=0.0)
     page = client.get("users/delta").json()["@odata.nextLink"]
     link = client.walk("users/delta?$deltatoken=latest").delta_link or ""
     assert client.get(page).status_code == client.get(link).status_code == 200

@@ -5,12 +5,12 @@ import json
 import pytest
 
 from sandbox.tenant import Tenant
-from sandbox.tenant.graph.service import Graph
+from sandbox.tenant.graph.service import GraphService
 from sandbox.tenant.wire import Request
 
 
 def ask(tenant: Tenant, path: str, query: str = "") -> tuple[int, bytes]:
-    response = Graph().answer(tenant, Request("GET", f"v1.0/{path}", query, {}))
+    response = GraphService().handle(tenant, Request("GET", f"v1.0/{path}", query, {}))
     return response.status, response.body
 
 
@@ -20,7 +20,7 @@ def tenant() -> Tenant:
 
 
 def test_a_cap_is_a_400_that_names_it(tenant: Tenant) -> None:
-    tenant.knobs.refused_page = 10
+    tenant.options.refuse_top_above = 10
     status, body = ask(tenant, "users", "$top=11")
     assert (status, b"Must be between 1 and 10 inclusive" in body) == (400, True)
     assert ask(tenant, "users", "$top=10")[0] == 200
@@ -28,7 +28,7 @@ def test_a_cap_is_a_400_that_names_it(tenant: Tenant) -> None:
 
 @pytest.mark.parametrize("path", ["users", "groups/delta"])
 def test_a_large_page_takes_too_long(tenant: Tenant, path: str) -> None:
-    tenant.knobs.slow_page = 10
+    tenant.options.time_out_above = 10
     assert ask(tenant, path)[0] == 504
     assert ask(tenant, path, "$top=11")[0] == 504
     status, body = ask(tenant, path, "$top=10")
@@ -36,7 +36,7 @@ def test_a_large_page_takes_too_long(tenant: Tenant, path: str) -> None:
 
 
 def test_a_large_page_of_members_takes_too_long(tenant: Tenant) -> None:
-    tenant.knobs.slow_member_page = 10
+    tenant.options.time_out_members_above = 10
     path = f"groups/{tenant.groups.id_at(1)}/members"
     assert ask(tenant, path, "$top=11")[0] == 504
     assert ask(tenant, path, "$top=10")[0] == 200

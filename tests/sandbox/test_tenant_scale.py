@@ -9,12 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.tenant import Client, Nango, Request, Tenant, checksum, row_of, serve, truth_of
+from sandbox.tenant import (
+    Client,
+    Nango,
+    Request,
+    Tenant,
+    build_row,
+    compute_checksum,
+    serve,
+    truth_from_rows,
+)
 from sandbox.tenant.fields import RESOURCES, USERS
 from sandbox.tenant.ids import SPACE, Guids
-from sandbox.tenant.truth import row_text, time_of
+from sandbox.tenant.truth import normalize_time, render_row
 
-TARGET = f"users?$top=999&$select={','.join(USERS.names)}"
+TARGET = f"users?$top=999&$select={','.join(USERS.generated)}"
 
 
 @given(seed=st.integers(), index=st.integers(0, SPACE - 1), prefixes=st.integers(1, 2000))
@@ -91,7 +100,9 @@ def test_the_same_seed_serves_the_same_bytes(cache: int) -> None:
 def test_other_seeds_are_other_tenants() -> None:
     one, two = Tenant(seed=1), Tenant(seed=2)
     assert one.tenant_id != two.tenant_id
-    assert not {u["id"] for u in one.live("users")} & {u["id"] for u in two.live("users")}
+    assert not {u["id"] for u in one.iterate_live("users")} & {
+        u["id"] for u in two.iterate_live("users")
+    }
 
 
 def test_cached_pages_notice_changes() -> None:
@@ -100,8 +111,10 @@ def test_cached_pages_notice_changes() -> None:
     nango.add_connection("c1", tenant)
     with serve(nango) as server, Client(server, "c1") as client:
         for _ in range(3):
-            found = client.walk(f"users?$top=20&$select={','.join(USERS.names)}").objects
-            assert truth_of(row_of("users", one) for one in found) == tenant.truth()["users"]
+            found = client.walk(f"users?$top=20&$select={','.join(USERS.generated)}").objects
+            assert (
+                truth_from_rows(build_row("users", one) for one in found) == tenant.truth()["users"]
+            )
             tenant.mutate(10)
 
 
@@ -109,25 +122,25 @@ def test_cached_pages_notice_changes() -> None:
 def test_truth_is_the_checksum_of_what_lives(resource: str) -> None:
     tenant = Tenant(users=400, groups=20, sites=60, role_assignments=40)
     for _ in range(3):
-        rows = [row_of(resource, one) for one in tenant.live(resource)]
+        rows = [build_row(resource, one) for one in tenant.iterate_live(resource)]
         truth = tenant.truth()[resource]
-        assert (len(rows), checksum(reversed(rows))) == (truth.count, truth.checksum)
+        assert (len(rows), compute_checksum(reversed(rows))) == (truth.count, truth.checksum)
         tenant.mutate(150)
 
 
 def test_ids_are_unique_in_every_resource() -> None:
     tenant = Tenant(users=3000, groups=300, sites=300, role_assignments=50)
     for resource in RESOURCES:
-        rows = [row_of(resource, one) for one in tenant.live(resource)]
+        rows = [build_row(resource, one) for one in tenant.iterate_live(resource)]
         assert len({(r.get("group_id"), r.get("id", r.get("member_id"))) for r in rows}) == len(
             rows
         )
 
 
 def test_users_look_like_a_directorys() -> None:
-    users = list(Tenant(users=2000).live("users"))
+    users = list(Tenant(users=2000).iterate_live("users"))
     filled = [sum(v not in (None, []) for v in user.values()) for user in users]
-    size = sum(len(row_text({k: v for k, v in u.items() if v is not None})) for u in users)
+    size = sum(len(render_row({k: v for k, v in u.items() if v is not None})) for u in users)
     assert 20 < sum(filled) / len(users) < 30
     assert 800 < size / len(users) < 1100
     moments = [user["createdDateTime"] for user in users]
@@ -148,7 +161,7 @@ def test_users_look_like_a_directorys() -> None:
     ],
 )
 def test_times_are_utc_with_microseconds(given: str, expected: str | None) -> None:
-    assert time_of(given) == expected
+    assert normalize_time(given) == expected
 
 
 def test_a_row_has_the_mirrors_columns() -> None:
@@ -160,7 +173,7 @@ def test_a_row_has_the_mirrors_columns() -> None:
         "root": {},
         "webUrl": "https://contoso.sharepoint.example",
     }
-    assert row_of("sites", site) == {
+    assert build_row("sites", site) == {
         "id": "bbbbbbbb-0000-4000-8000-00000000000b",
         "composite_id": "contoso.sharepoint.example,AAAAAAAA-0000-4000-8000-00000000000A,"
         "BBBBBBBB-0000-4000-8000-00000000000B",
@@ -177,12 +190,12 @@ def test_a_row_has_the_mirrors_columns() -> None:
         "last_modified_date_time": None,
     }
     edge = {"groupId": "A", "id": "B", "@odata.type": "#microsoft.graph.servicePrincipal"}
-    assert row_of("group_members", edge) == {
+    assert build_row("group_members", edge) == {
         "group_id": "a",
         "member_id": "b",
         "member_type": "service_principal",
     }
-    user = row_of("users", {"id": "A", "proxyAddresses": ["smtp:x", "SMTP:y"]})
+    user = build_row("users", {"id": "A", "proxyAddresses": ["smtp:x", "SMTP:y"]})
     assert (user["id"], user["proxy_addresses"]) == ("a", ["SMTP:y", "smtp:x"])
     assert list(user) == [
         "id",
@@ -228,7 +241,7 @@ def test_a_row_has_the_mirrors_columns() -> None:
 def test_a_property_can_be_created_unset() -> None:
     tenant = Tenant()
     user_id = tenant.create_user(displayName=..., jobTitle=None)
-    props = tenant.users.props(tenant.index("users", user_id))
+    props = tenant.users.props_at(tenant.index_of("users", user_id))
     assert "displayName" not in props
     assert props["jobTitle"] is None
 

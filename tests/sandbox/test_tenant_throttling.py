@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from sandbox.tenant import Client, Knobs, Nango, Tenant, serve
+from sandbox.tenant import Client, Nango, Tenant, TenantOptions, serve
 
 UNIT = "x-ms-resource-unit"
 SHARE = "x-ms-throttle-limit-percentage"
@@ -55,7 +55,7 @@ def test_every_call_of_the_directory_tells_its_cost(
 def test_calls_beyond_the_budget_are_throttled_and_cost_nothing(
     client: Client, tenant: Tenant
 ) -> None:
-    tenant.knobs.resource_units = 10
+    tenant.options.resource_units = 10
     answers = [client.get("users") for _ in range(7)]
     assert [a.status_code for a in answers] == [200] * 5 + [429] * 2
     assert [a.headers.get(SHARE) for a in answers] == [
@@ -74,7 +74,7 @@ def test_calls_beyond_the_budget_are_throttled_and_cost_nothing(
 
 
 def test_the_budget_is_new_in_the_next_window(client: Client, tenant: Tenant) -> None:
-    tenant.knobs = Knobs(resource_units=4, resource_unit_window=0.3)
+    tenant.options = TenantOptions(resource_units=4, resource_unit_window=0.3)
     assert [client.get("users").status_code for _ in range(3)] == [200, 200, 429]
     while client.get("users").status_code == 429:
         time.sleep(0.02)
@@ -82,8 +82,8 @@ def test_the_budget_is_new_in_the_next_window(client: Client, tenant: Tenant) ->
 
 
 def test_items_of_a_batch_are_charged_one_by_one(client: Client, tenant: Tenant) -> None:
-    tenant.knobs.resource_units = 5
-    answers = {a["id"]: a for a in client.batch(*["users"] * 3, "users?$select=id", "groups")}
+    tenant.options.resource_units = 5
+    answers = {a["id"]: a for a in client.send_batch(*["users"] * 3, "users?$select=id", "groups")}
     assert {name: a["status"] for name, a in answers.items()} == {
         "1": 200,
         "2": 200,
@@ -109,8 +109,8 @@ def rate_of(answer: httpx.Response) -> list[str | None]:
 def test_sites_have_a_budget_of_their_own_and_refused_calls_count(
     client: Client, tenant: Tenant, status: int, code: str
 ) -> None:
-    tenant.knobs = Knobs(sharepoint_units=10, sharepoint_status=status)
-    one = f"sites/{tenant.sites.props(0)['id']}"
+    tenant.options = TenantOptions(sharepoint_units=10, sharepoint_status=status)
+    one = f"sites/{tenant.sites.props_at(0)['id']}"
     targets = [*["sites/getAllSites"] * 3, one, one, "sites?search=*", "sites?search=*", one]
     answers = [client.get(target) for target in targets]
     assert [a.status_code for a in answers] == [200] * 6 + [status] * 2

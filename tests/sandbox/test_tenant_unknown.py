@@ -3,12 +3,12 @@
 import pytest
 
 from sandbox.tenant import Tenant
-from sandbox.tenant.graph.service import Graph
+from sandbox.tenant.graph.service import GraphService
 from sandbox.tenant.wire import Request
 
 
 def ask(tenant: Tenant, path: str, query: str = "") -> tuple[int, bytes]:
-    response = Graph().answer(tenant, Request("GET", f"v1.0/{path}", query, {}))
+    response = GraphService().handle(tenant, Request("GET", f"v1.0/{path}", query, {}))
     return response.status, response.body
 
 
@@ -16,12 +16,12 @@ def ask(tenant: Tenant, path: str, query: str = "") -> tuple[int, bytes]:
 def test_a_property_that_is_not_known_is_refused_with_its_name(path: str) -> None:
     tenant = Tenant(seed=3, users=5, groups=2)
     assert ask(tenant, path, "$select=id,displayName")[0] == 200
-    tenant.knobs.unknown_properties = {"users.displayName", "groups.displayName"}
+    tenant.options.unknown_properties = {"users.displayName", "groups.displayName"}
     status, body = ask(tenant, path, "$select=id,displayName")
     assert status == 400
     assert b"Could not find a property named 'displayName' on type" in body
     assert ask(tenant, path, "$select=id,mail")[0] == 200
-    tenant.knobs.names_unknown = False
+    tenant.options.names_unknown_property = False
     status, body = ask(tenant, path, "$select=id,displayName")
     assert (status, b"displayName" in body) == (400, False)
 
@@ -31,5 +31,5 @@ def test_a_cursor_with_such_a_property_is_refused_as_well() -> None:
     _, body = ask(tenant, "users/delta", "$select=id,mail&$deltatoken=latest")
     link = body.partition(b"/users/delta?")[2].partition(b'"')[0].decode()
     assert ask(tenant, "users/delta", link)[0] == 200
-    tenant.knobs.unknown_properties = {"users.mail"}
+    tenant.options.unknown_properties = {"users.mail"}
     assert ask(tenant, "users/delta", link)[0] == 400

@@ -9,16 +9,16 @@ import tempfile
 from pathlib import Path
 
 from sandbox.tenant import Nango, serve
-from tests.soak.downstream import downstream
-from tests.soak.report import Report
-from tests.soak.service import service
+from tests.soak.downstream import run_consumers
+from tests.soak.report import SoakReport
+from tests.soak.service import run_soak_service
 from tests.soak.soak import Options, Soak
 
 NICE = 10
 """A soak runs beside other work."""
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
@@ -51,8 +51,8 @@ def read_options(arguments: list[str] | None = None) -> tuple[Options, Path | No
 
 def _end_on_signal(soak: Soak) -> None:
     def stop(_number: int, _frame: object) -> None:
-        soak.stopped += 1
-        say("ending: one more calm, then the report; once more to leave out the calm")
+        soak.stop_requests += 1
+        print_line("ending: one more calm, then the report; once more to leave out the calm")
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
@@ -62,32 +62,32 @@ def main(options: Options, report_path: Path | None) -> int:
     os.nice(NICE)
     folder = Path(tempfile.mkdtemp(prefix="tenant-mirror-soak-"))
     folder.chmod(0o711)  # the servers' user passes through
-    say(f"soak with seed {options.seed}; data and logs: {folder}")
+    print_line(f"soak with seed {options.seed}; data and logs: {folder}")
     nango = Nango(rate_limit=None, log_size=0)
     with (
         serve(nango) as server,
-        service(folder) as running,
-        downstream(running, folder, options.seed) as receivers,
+        run_soak_service(folder) as running,
+        run_consumers(running, folder, options.seed) as receivers,
     ):
         soak = Soak(options, running, nango, receivers)
         _end_on_signal(soak)
         running.start_processes(server.url, nango.key)
-        soak.run(say, lambda report: _keep(report, report_path))
-        report = soak.report()
+        soak.run(print_line, lambda report: _write_report(report, report_path))
+        report = soak.build_report()
     if report.passed:
         shutil.rmtree(folder, ignore_errors=True)
     else:
         history = "\n".join(soak.chaos.history)
         (folder / "blows.txt").write_text(f"{history}\n", encoding="utf-8")
         report.notes.append(f"data, logs and a list of all blows are kept in {folder}")
-    say(report.markdown())
-    _keep(report, report_path)
+    print_line(report.render())
+    _write_report(report, report_path)
     return 0 if report.passed else 1
 
 
-def _keep(report: Report, path: Path | None) -> None:
+def _write_report(report: SoakReport, path: Path | None) -> None:
     if path is not None:
-        path.write_text(report.markdown(), encoding="utf-8")
+        path.write_text(report.render(), encoding="utf-8")
 
 
 if __name__ == "__main__":

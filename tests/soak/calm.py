@@ -15,26 +15,26 @@ from sqlalchemy import text
 
 from sandbox.tenant import Truth
 from tests.soak import invariants
-from tests.soak.downstream import Downstream
+from tests.soak.downstream import Consumers
 from tests.soak.fleet import Customer
-from tests.soak.invariants import rows
-from tests.soak.logs import tail
-from tests.soak.service import PROCESSES, Service
-from tests.support.mirror import mirrored
-from worker.core.errors import Away, Later
+from tests.soak.invariants import fetch_rows
+from tests.soak.logs import read_tail
+from tests.soak.service import PROCESSES, SoakService
+from tests.support.mirror import compute_mirror_truth
+from worker.core.errors import RetryLater, ServerUnavailable
 from worker.store.connections import request_resync
 from worker.store.engine import Database
 from worker.sync.approve import approve_held
-from worker.tasks.queues import QUEUES
+from worker.tasks.queues import ALL_QUEUES
 
-LOOK: Final = 3.0
-NUDGE: Final = 30.0
-SLOW: Final = 60.0
+POLL_SECONDS: Final = 3.0
+RESYNC_SECONDS: Final = 30.0
+SLOW_SECONDS: Final = 60.0
 """Seconds after which it is noted what a connection is waiting for."""
-PORTRAITS: Final = 3
+FULL_DESCRIPTIONS: Final = 3
 """Connections that are told in full where a calm fails; of the others a line each."""
 
-SETTLE: Final = 60.0
+SETTLE_SECONDS: Final = 60.0
 """Seconds that runs and leases may take to come to rest once all is exact."""
 
 _CONNECTION = text("""
@@ -68,168 +68,177 @@ _REST = text("""
 
 
 @dataclass
-class Calm:
+class QuietPeriod:
     """How a calm went."""
 
-    began: float
-    seconds: float | None = None
+    started: float
+    exact_after: float | None = None
     """Until everything was exact; None where it never was."""
-    delivered: float | None = None
+    delivered_after: float | None = None
     """Seconds from then until consumers held all of it; None where they never did."""
     replays: int = 0
     """Connections whose events had to be delivered once more, since the beginning."""
     slowest: str = ""
-    nudged: int = 0
-    approved: int = 0
+    resyncs_requested: int = 0
+    deletions_approved: int = 0
     slow: list[str] = field(default_factory=list)
     """What kept those busy or waiting that were not exact after a minute."""
     problems: list[str] = field(default_factory=list)
-    fatal: bool = False
+    is_fatal: bool = False
 
 
-class Observer:
+class ExactnessObserver:
     """Waits for the mirror to become exact, and checks it."""
 
     def __init__(
         self,
-        service: Service,
+        service: SoakService,
         customers: list[Customer],
-        downstream: Downstream,
-        patience: float,
+        downstream: Consumers,
+        timeout: float,
     ) -> None:
-        self._service, self._customers, self._patience = service, customers, patience
+        self._service, self._customers, self._patience = service, customers, timeout
         self._downstream = downstream
 
     @property
     def _database(self) -> Database:
         return self._service.database
 
-    def watch(self, calm: Calm) -> Calm:
+    def check(self, calm: QuietPeriod) -> QuietPeriod:
         """Wait for exactness, then check everything else."""
-        behind = self._wait(calm)
+        behind = self._wait_until_exact(calm)
         if behind:
-            calm.fatal = True
-            calm.problems += self._backlog()
-            for customer in behind[:PORTRAITS]:
-                calm.problems += self._portrait(customer)
-            calm.problems += [self._sketch(customer) for customer in behind[PORTRAITS:]]
+            calm.is_fatal = True
+            calm.problems += self._describe_backlog()
+            for customer in behind[:FULL_DESCRIPTIONS]:
+                calm.problems += self._describe(customer)
+            calm.problems += [self._summarize(customer) for customer in behind[FULL_DESCRIPTIONS:]]
             return calm
-        self._settle(calm)
-        calm.delivered, problems = self._downstream.watch()
+        self._check_invariants(calm)
+        calm.delivered_after, problems = self._downstream.wait_until_complete()
         calm.problems += problems
-        calm.fatal = calm.fatal or bool(problems)
+        calm.is_fatal = calm.is_fatal or bool(problems)
         calm.replays = self._downstream.replays
         return calm
 
-    def _wait(self, calm: Calm) -> list[Customer]:
+    def _wait_until_exact(self, calm: QuietPeriod) -> list[Customer]:
         """The customers that did not become exact in time."""
         start, nudge_at, sketched = time.monotonic(), 0.0, False
         behind = list(self._customers)
         while behind and time.monotonic() - start < self._patience:
             try:
                 if time.monotonic() >= nudge_at:
-                    calm.nudged += self._nudge()
-                    nudge_at = time.monotonic() + NUDGE
-                calm.approved += self._approve()
+                    calm.resyncs_requested += self._request_resyncs()
+                    nudge_at = time.monotonic() + RESYNC_SECONDS
+                calm.deletions_approved += self._approve_held()
                 behind = [customer for customer in behind if not self._is_exact(customer)]
-                if not sketched and time.monotonic() - start > SLOW:
-                    calm.slow, sketched = [self._sketch(customer) for customer in behind], True
-            except (Away, Later):  # Postgres may still be on its way back
+                if not sketched and time.monotonic() - start > SLOW_SECONDS:
+                    calm.slow, sketched = [self._summarize(customer) for customer in behind], True
+            except (ServerUnavailable, RetryLater):  # Postgres may still be on its way back
                 pass
             calm.slowest = behind[0].name if behind else calm.slowest
-            time.sleep(LOOK if behind else 0)
+            time.sleep(POLL_SECONDS if behind else 0)
         if not behind:
-            calm.seconds = time.monotonic() - start
+            calm.exact_after = time.monotonic() - start
         return behind
 
-    def _backlog(self) -> list[str]:
+    def _describe_backlog(self) -> list[str]:
         """Messages that nobody takes: their workers have stopped consuming."""
         with redis.Redis.from_url(self._service.redis_url, socket_timeout=3) as broker:
-            lengths = {name: broker.llen(f"tenant-mirror:{name}") for name in QUEUES}
+            lengths = {name: broker.llen(f"tenant-mirror:{name}") for name in ALL_QUEUES}
         return [f"{n} messages wait in the queue {name}" for name, n in lengths.items() if n]
 
-    def _nudge(self) -> int:
-        waiting = rows(self._database, _WAITING)
-        with self._database.begin() as connection:
+    def _request_resyncs(self) -> int:
+        waiting = fetch_rows(self._database, _WAITING)
+        with self._database.open_transaction() as db:
             for row in waiting:
-                request_resync(connection, row["id"], None, full=False)
+                request_resync(db, row["id"], None, full=False)
         return len(waiting)
 
-    def _approve(self) -> int:
-        return sum(approve_held(self._database, row["id"]) for row in rows(self._database, _HELD))
+    def _approve_held(self) -> int:
+        return sum(
+            approve_held(self._database, row["id"]) for row in fetch_rows(self._database, _HELD)
+        )
 
     def _is_exact(self, customer: Customer) -> bool:
-        return not self._differences(customer)
+        return not self._find_differences(customer)
 
-    def _differences(self, customer: Customer) -> list[str]:
+    def _find_differences(self, customer: Customer) -> list[str]:
         """What keeps a customer's mirror from being exact."""
-        known = self._known(customer)
+        known = self._find_connection(customer)
         if known is None:
             return ["it is not enrolled"]
         if known["status"] != "active":
             return [f"it is {known['status']}: {known['status_reason']}"]
-        return list(_unlike(customer.tenant.truth(), mirrored(self._database, known["id"])))
+        return list(
+            _describe_differences(
+                customer.tenant.truth(), compute_mirror_truth(self._database, known["id"])
+            )
+        )
 
-    def _known(self, customer: Customer) -> dict[str, Any] | None:
-        found = rows(self._database, _CONNECTION, name=customer.connection_id)
+    def _find_connection(self, customer: Customer) -> dict[str, Any] | None:
+        found = fetch_rows(self._database, _CONNECTION, name=customer.connection_id)
         return found[0] if len(found) == 1 else None
 
-    def _sketch(self, customer: Customer) -> str:
+    def _summarize(self, customer: Customer) -> str:
         """What a connection is waiting for, in a line."""
-        known = self._known(customer)
+        known = self._find_connection(customer)
         if known is None:
             return f"{customer.name} is not enrolled"
-        (run,) = rows(self._database, _LATEST, id=known["id"])[:1] or [{}]
+        (run,) = fetch_rows(self._database, _LATEST, id=known["id"])[:1] or [{}]
         waiting = [
             f"{row['resource']} is {row['phase']} ({row['reason']})"
-            for row in rows(self._database, _STREAMS, id=known["id"])
+            for row in fetch_rows(self._database, _STREAMS, id=known["id"])
             if row["reason"] or row["phase"] in ("listing", "sweeping", "held", "refused")
         ]
         due = "never" if known["due_in"] is None else f"in {known['due_in']:.0f} s"
         return (
             f"{customer.name} is {known['status']}, due {due}; "
             f"{'; '.join(waiting) or 'no stream waits'}; its latest run is "
-            f"{run.get('state')}: {run.get('error')}; {'; '.join(self._differences(customer))}"
+            f"{run.get('state')}: {run.get('error')}; {'; '.join(self._find_differences(customer))}"
         )
 
-    def _portrait(self, customer: Customer) -> Iterator[str]:
+    def _describe(self, customer: Customer) -> Iterator[str]:
         """Everything about a connection that did not become exact."""
         yield (
-            f"{customer.name} ({customer.habits or 'usual'}; {customer.connection_id} in Nango) "
+            f"{customer.name} ({customer.options or 'usual'}; {customer.connection_id} in Nango) "
             "did not become exact"
         )
-        yield from self._differences(customer)
-        known = self._known(customer)
+        yield from self._find_differences(customer)
+        known = self._find_connection(customer)
         if known is None:
             return
         yield f"connection: {known}"
         for statement in (_STREAMS, _LATEST, _REST):
-            yield from (str(row) for row in rows(self._database, statement, id=known["id"]))
+            yield from (str(row) for row in fetch_rows(self._database, statement, id=known["id"]))
         for name in PROCESSES:
             words = (f'"connection": {known["id"]},',)
-            yield from (f"{name}: {line}" for line in tail(self._service.home.log(name), words))
+            yield from (
+                f"{name}: {line}"
+                for line in read_tail(self._service.home.get_log_path(name), words)
+            )
 
-    def _settle(self, calm: Calm) -> None:
+    def _check_invariants(self, calm: QuietPeriod) -> None:
         """Everything is exact: what else must hold."""
-        calm.problems += self._stuck_runs()
-        calm.problems += self._until_none(invariants.orphaned_leases)
-        for fatal in (invariants.broken_histories, invariants.broken_sequences):
+        calm.problems += self._find_stuck_runs()
+        calm.problems += self._wait_until_none(invariants.find_orphaned_leases)
+        for fatal in (invariants.find_broken_histories, invariants.find_broken_sequences):
             found = list(fatal(self._database))
             calm.problems += found
-            calm.fatal = calm.fatal or bool(found)
+            calm.is_fatal = calm.is_fatal or bool(found)
         for customer in self._customers:
-            unlike = self._differences(customer)
+            unlike = self._find_differences(customer)
             if unlike:
-                calm.fatal = True
+                calm.is_fatal = True
                 calm.problems += [f"{customer.name} was exact and is not any more", *unlike]
-                calm.problems += self._portrait(customer)
+                calm.problems += self._describe(customer)
 
-    def _stuck_runs(self) -> list[str]:
+    def _find_stuck_runs(self) -> list[str]:
         """Runs that nobody is at work at, and that nobody takes up when they are due."""
         start = time.monotonic()
-        watched, problems = invariants.idle_runs(self._database), []
+        watched, problems = invariants.find_idle_runs(self._database), []
         while watched:
-            found = invariants.idle_runs(self._database)
+            found = invariants.find_idle_runs(self._database)
             # One that is found no more has ended, or somebody has taken it up.
             watched = {number: run for number, run in watched.items() if number in found}
             for number, run in list(watched.items()):
@@ -242,9 +251,9 @@ class Observer:
             time.sleep(1 if watched else 0)
         return problems
 
-    def _until_none(self, find: Callable[[Database], Iterator[str]]) -> list[str]:
+    def _wait_until_none(self, find: Callable[[Database], Iterator[str]]) -> list[str]:
         """What is still found after some time, for what may come and go for a moment."""
-        end = time.monotonic() + SETTLE
+        end = time.monotonic() + SETTLE_SECONDS
         found = list(find(self._database))
         while found and time.monotonic() < end:
             time.sleep(1)
@@ -253,7 +262,7 @@ class Observer:
         return found
 
 
-def _unlike(truth: dict[str, Truth], mirror: dict[str, Truth]) -> Iterator[str]:
+def _describe_differences(truth: dict[str, Truth], mirror: dict[str, Truth]) -> Iterator[str]:
     for resource, wanted in truth.items():
         got = mirror[resource]
         if got != wanted:

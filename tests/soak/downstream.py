@@ -19,24 +19,24 @@ from sqlalchemy import text
 
 from models.sink import SinkKind, SinkStart
 from sandbox.servers import Child
-from tests.soak.service import CONSUMER, Service
+from tests.soak.service import CONSUMER, SoakService
 from tests.support import consumer
 from tests.support.consumer import GROUP, Fold
-from tests.support.folded import counters, missing, unlike
-from tests.support.hook import Hook
-from tests.support.receiver import Receiver, receiving
-from worker.core.beginning import Numbered
-from worker.core.errors import Away, Later
+from tests.support.folded import find_differences, find_missing, read_counters
+from tests.support.hook import WebhookConsumer
+from tests.support.receiver import WebhookReceiver, run_receiver
+from worker.core.beginning import FromSequence
+from worker.core.errors import RetryLater, ServerUnavailable
 from worker.store import sink_admin
-from worker.store.replay import replay, target
+from worker.store.replay import find_replay_target, move_positions_back
 
 STREAM: Final = "stream"
-HOOK: Final = "hook"
+WEBHOOK: Final = "hook"
 TIMEOUT: Final = 5
-FAULTS: Final = 0.005
-PATIENCE: Final = 120.0
+FAULT_SHARE: Final = 0.005
+DELIVERY_SECONDS: Final = 120.0
 """Seconds from the mirror's being exact until both have everything."""
-LOOK: Final = 1.0
+POLL_SECONDS: Final = 1.0
 
 _POSITIONS = text("""
     select p.connection_id, p.seq from events.positions p
@@ -45,69 +45,73 @@ _POSITIONS = text("""
 _PAUSED = text("select name from events.sinks where retry_at > clock_timestamp() + interval '8 s'")
 
 
-class Downstream:
+class Consumers:
     """Who receives the events."""
 
-    def __init__(self, service: Service, hook: Hook, fold: Fold) -> None:
-        self.hook, self.fold = hook, fold
+    def __init__(self, service: SoakService, webhook: WebhookConsumer, fold: Fold) -> None:
+        self.webhook, self.fold = webhook, fold
         self.replays = 0
         self._service = service
 
-    def storm(self) -> None:
+    def start_faults(self) -> None:
         """The receiver is slow, and fails now and then."""
-        self.hook.moody = True
+        self.webhook.fails_randomly = True
 
-    def calm(self) -> None:
+    def stop_faults(self) -> None:
         """From now on it takes whatever comes."""
-        self.hook.moody = False
-        self.hook.release()
+        self.webhook.fails_randomly = False
+        self.webhook.release()
 
-    def hang(self) -> None:
-        self.hook.hang()
+    def hang_webhook(self) -> None:
+        self.webhook.hang()
 
-    def resume(self) -> list[str]:
+    def resume_sinks(self) -> list[str]:
         """As operators do who know that a receiver is well again; the sinks that waited long."""
-        with self._service.database.begin() as connection:
-            names = list(connection.execute(_PAUSED).scalars())
+        with self._service.database.open_transaction() as db:
+            names = list(db.execute(_PAUSED).scalars())
             for name in names:
-                sink_admin.resume(connection, name)
+                sink_admin.resume_sink(db, name)
         return names
 
-    def watch(self) -> tuple[float | None, list[str]]:
+    def wait_until_complete(self) -> tuple[float | None, list[str]]:
         """Wait until both hold what the mirror holds: after how long, and what is wrong."""
         start = time.monotonic()
-        while time.monotonic() - start < PATIENCE:
+        while time.monotonic() - start < DELIVERY_SECONDS:
             try:
-                self.resume()
+                self.resume_sinks()
                 if self._is_complete():
                     seconds = time.monotonic() - start
-                    return seconds, list(self._problems())
-                self._replay()
-            except (Away, Later, redis.RedisError):  # a server may still be on its way back
+                    return seconds, list(self._find_problems())
+                self._replay_lost()
+            except (
+                ServerUnavailable,
+                RetryLater,
+                redis.RedisError,
+            ):  # a server may still be on its way back
                 pass
-            time.sleep(LOOK)
-        return None, [*self._behind(), *self._problems()]
+            time.sleep(POLL_SECONDS)
+        return None, [*self._describe_lag(), *self._find_problems()]
 
     def _is_complete(self) -> bool:
-        wanted = counters(self._service.database)
-        return not any(missing(fold, wanted) for fold in (self.fold, self.hook.fold))
+        wanted = read_counters(self._service.database)
+        return not any(find_missing(fold, wanted) for fold in (self.fold, self.webhook.fold))
 
-    def _replay(self) -> None:
+    def _replay_lost(self) -> None:
         """What was delivered, read to the end, and yet is missing: Redis has forgotten it."""
         database = self._service.database
-        with database.begin() as connection:
+        with database.open_transaction() as connection:
             delivered = {
                 row.connection_id: row.seq
                 for row in connection.execute(_POSITIONS, {"name": STREAM})
             }
-        if delivered != counters(database) or not self._is_read():
+        if delivered != read_counters(database) or not self._is_read():
             return
-        lost = missing(self.fold, delivered)
-        with database.begin() as connection:
-            sink = target(connection, STREAM)
+        lost = find_missing(self.fold, delivered)
+        with database.open_transaction() as db:
+            sink = find_replay_target(db, STREAM)
             for connection_id, had in lost.items():
-                only = replace(sink, only=frozenset({connection_id}))
-                self.replays += len(replay(connection, only, Numbered(had + 1)).again)
+                only = replace(sink, connection_ids=frozenset({connection_id}))
+                self.replays += len(move_positions_back(db, only, FromSequence(had + 1)).replayed)
 
     def _is_read(self) -> bool:
         """Whether the consumer has stored all that the stream holds."""
@@ -121,26 +125,26 @@ class Downstream:
             for one in groups
         )
 
-    def _behind(self) -> Iterator[str]:
-        wanted = counters(self._service.database)
-        for name, fold in ((STREAM, self.fold), (HOOK, self.hook.fold)):
-            for connection_id, had in missing(fold, wanted).items():
+    def _describe_lag(self) -> Iterator[str]:
+        wanted = read_counters(self._service.database)
+        for name, fold in ((STREAM, self.fold), (WEBHOOK, self.webhook.fold)):
+            for connection_id, had in find_missing(fold, wanted).items():
                 last = wanted[connection_id]
                 yield f"{name}: connection {connection_id} stands at {had} of {last}"
-        with self._service.database.begin() as connection:
-            for row in sink_admin.sinks_overview(connection):
+        with self._service.database.open_transaction() as db:
+            for row in sink_admin.list_sinks(db):
                 told = {key: row[key] for key in ("status", "status_reason", "waiting", "holder")}
                 yield f"sink {row['name']}: {told}"
 
-    def _problems(self) -> Iterator[str]:
-        for name, fold in ((STREAM, self.fold), (HOOK, self.hook.fold)):
-            yield from (f"{name}: {complaint}" for complaint in fold.complaints)
-            for source, first in fold.lacking.items():
+    def _find_problems(self) -> Iterator[str]:
+        for name, fold in ((STREAM, self.fold), (WEBHOOK, self.webhook.fold)):
+            yield from (f"{name}: {complaint}" for complaint in fold.errors)
+            for source, first in fold.gaps.items():
                 yield f"{name}: {source} lacks {first} and what follows"
-            yield from (f"{name}: {one}" for one in unlike(self._service.database, fold))
+            yield from (f"{name}: {one}" for one in find_differences(self._service.database, fold))
 
 
-def add_sinks(service: Service, receiver: Receiver) -> None:
+def add_sinks(service: SoakService, receiver: WebhookReceiver) -> None:
     stream = {"stream": STREAM, "maxlen": 1_000_000}
     hook = {
         "url": receiver.url,
@@ -150,33 +154,33 @@ def add_sinks(service: Service, receiver: Receiver) -> None:
         "allow_private": True,
     }
     oldest = SinkStart.OLDEST
-    with service.database.begin() as connection:
+    with service.database.open_transaction() as db:
         for new in (
             sink_admin.NewSink(STREAM, SinkKind.REDIS_STREAM, stream, start=oldest),
             sink_admin.NewSink(
-                HOOK, SinkKind.WEBHOOK, hook, {"keys": [receiver.secret]}, start=oldest
+                WEBHOOK, SinkKind.WEBHOOK, hook, {"keys": [receiver.secret]}, start=oldest
             ),
         ):
-            sink_admin.add(connection, new, None)
+            sink_admin.add_sink(db, new, None)
 
 
 @contextmanager
-def downstream(service: Service, folder: Path, seed: int) -> Iterator[Downstream]:
+def run_consumers(service: SoakService, folder: Path, seed: int) -> Iterator[Consumers]:
     """Both of them at work for the length of the block."""
     path = folder / "consumer.sqlite"
     fold = Fold(path)
-    with receiving() as receiver:
-        hook = Hook(receiver, Random(seed), faults=FAULTS, keep=False)
+    with run_receiver() as receiver:
+        hook = WebhookConsumer(receiver, Random(seed), fault_share=FAULT_SHARE, keeps_events=False)
         add_sinks(service, receiver)
         service.supervisor.start(
             Child(
                 name=CONSUMER,
                 argv=[sys.executable, consumer.__file__, STREAM, str(path)],
                 env={**service.plain_environment, "STREAM_URL": service.redis_url},
-                log=service.home.log(CONSUMER),
+                log=service.home.get_log_path(CONSUMER),
             )
         )
-        made = Downstream(service, hook, fold)
+        made = Consumers(service, hook, fold)
         try:
             yield made
         finally:

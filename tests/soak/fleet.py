@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
-from sandbox.tenant import Connection, Knobs, Nango, Tenant
+from sandbox.tenant import Nango, NangoConnection, Tenant, TenantOptions
 
-BIG: Final = 3000
-HABITS: Final[tuple[dict[str, object], ...]] = (
+BIG_USERS: Final = 3000
+OPTION_SETS: Final[tuple[dict[str, object], ...]] = (
     {},
     {},
     {"delta_page": 20, "list_page": 25, "member_slice": 10},
@@ -28,31 +28,31 @@ class Customer:
 
     name: str
     tenant: Tenant
-    habits: str = ""
-    connected: bool = True
-    returns: int = 0
+    options: str = ""
+    is_connected: bool = True
+    reconnect_count: int = 0
     """How often it came back as a new connection."""
 
     @property
     def connection_id(self) -> str:
         """What Nango calls its connection."""
-        return f"{self.name}-{self.returns}" if self.returns else self.name
+        return f"{self.name}-{self.reconnect_count}" if self.reconnect_count else self.name
 
 
 class Fleet:
     """All customers. Everything random comes from the generator that was given."""
 
-    def __init__(self, nango: Nango, rng: Random, *, tenants: int, big: int = BIG) -> None:
-        self.nango, self.mutations = nango, 0
+    def __init__(self, nango: Nango, rng: Random, *, tenants: int, big: int = BIG_USERS) -> None:
+        self.nango, self.mutation_count = nango, 0
         self.customers = [self._customer(n, rng, big) for n in range(tenants)]
-        self._changing = {
-            customer.name: customer.tenant.knobs.mutations_between_items
+        self._mutations_between_items = {
+            customer.name: customer.tenant.options.mutations_between_items
             for customer in self.customers
         }
 
     def _customer(self, number: int, rng: Random, big: int) -> Customer:
         users = big if number == 0 else rng.randint(20, 400)
-        habits = HABITS[number % len(HABITS)]
+        habits = OPTION_SETS[number % len(OPTION_SETS)]
         tenant = Tenant(
             seed=rng.randrange(1, 2**31),
             users=users,
@@ -61,17 +61,17 @@ class Fleet:
             role_definitions=rng.randint(4, 20),
             role_assignments=rng.randint(2, 30),
             display_name=f"Customer {number}",
-            knobs=Knobs(**habits),  # type: ignore[arg-type]
+            options=TenantOptions(**habits),  # type: ignore[arg-type]
         )
         name = f"customer-{number:02}"
         self.nango.add_connection(name, tenant)
         return Customer(name, tenant, ", ".join(habits))
 
     @property
-    def connected(self) -> list[Customer]:
-        return [customer for customer in self.customers if customer.connected]
+    def connected_customers(self) -> list[Customer]:
+        return [customer for customer in self.customers if customer.is_connected]
 
-    def connection(self, customer: Customer) -> Connection:
+    def get_connection(self, customer: Customer) -> NangoConnection:
         """Its connection in Nango. Raises LookupError where it is disconnected."""
         found = self.nango.find(customer.connection_id)
         if found is None:
@@ -80,40 +80,42 @@ class Fleet:
 
     def mutate(self, customer: Customer, number: int) -> None:
         customer.tenant.mutate(number)
-        self.mutations += number
+        self.mutation_count += number
 
     def disconnect(self, customer: Customer) -> None:
         self.nango.remove_connection(customer.connection_id)
-        customer.connected = False
+        customer.is_connected = False
 
     def reconnect(self, customer: Customer, *, anew: bool = False) -> None:
         """Connect it again: as it was, or anew, as Nango does unless it is told an id."""
-        if not customer.connected:
-            customer.returns += anew
+        if not customer.is_connected:
+            customer.reconnect_count += anew
             self.nango.add_connection(customer.connection_id, customer.tenant)
-            customer.connected = True
+            customer.is_connected = True
 
-    def hold_still(self) -> None:
+    def stop_changes(self) -> None:
         """From now on no tenant changes by itself, and nobody is refused anything."""
         for customer in self.customers:
             self.reconnect(customer)
-            self.connection(customer).refused.clear()
-            customer.tenant.knobs.mutations_between_items = 0
+            self.get_connection(customer).refused_resources.clear()
+            customer.tenant.options.mutations_between_items = 0
 
-    def stir(self) -> None:
+    def start_changes(self) -> None:
         """Tenants that change while they are read do so again."""
         for customer in self.customers:
-            customer.tenant.knobs.mutations_between_items = self._changing[customer.name]
+            customer.tenant.options.mutations_between_items = self._mutations_between_items[
+                customer.name
+            ]
 
     def delete_many(self, customer: Customer, rng: Random) -> int:
         """Delete so many users that a person will be asked; as many new ones come."""
         tenant = customer.tenant
         with tenant.lock:
-            live = [tenant.users.id_at(index) for index in tenant.users.live()]
+            live = [tenant.users.id_at(index) for index in tenant.users.iterate_live()]
             going = rng.sample(live, max(1, len(live) * rng.randint(25, 40) // 100))
             for user_id in going:
                 tenant.delete_user(user_id)
             for _ in going:
                 tenant.create_user()
-        self.mutations += 2 * len(going)
+        self.mutation_count += 2 * len(going)
         return len(going)

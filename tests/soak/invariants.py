@@ -7,15 +7,15 @@ from typing import Any, Final
 from sqlalchemy import text
 
 from tests.soak.processes import is_alive
-from tests.support.mirror import checked
+from tests.support.mirror import verify_connection
 from worker.core.process_identity import parse_identity
 from worker.store.engine import Database
-from worker.tasks.places import CLAIM_GRACE
+from worker.tasks.places import CLAIM_GRACE_SECONDS
 
-MEGABYTES: Final = 350.0
+MAX_MEGABYTES: Final = 350.0
 """What a process may have, however long it runs: Celery replaces a pool process at 400."""
 
-TAKE_UP: Final = 30.0
+TAKE_UP_SECONDS: Final = 30.0
 """Seconds within which a connection that is due is claimed and its slice begins."""
 
 _RUNS = text("""
@@ -39,24 +39,24 @@ _SEQUENCES = text("""
 """)
 
 
-def rows(database: Database, statement: Any, **values: Any) -> list[dict[str, Any]]:
-    with database.begin() as connection:
-        return [dict(row) for row in connection.execute(statement, values).mappings()]
+def fetch_rows(database: Database, statement: Any, **values: Any) -> list[dict[str, Any]]:
+    with database.open_transaction() as db:
+        return [dict(row) for row in db.execute(statement, values).mappings()]
 
 
-def broken_histories(database: Database) -> Iterator[str]:
+def find_broken_histories(database: Database) -> Iterator[str]:
     """Events that do not tell the rows, of any connection, retired ones included."""
-    for known in rows(database, text("select id from sync.connections order by id")):
-        found = checked(database, known["id"])
+    for known in fetch_rows(database, text("select id from sync.connections order by id")):
+        found = verify_connection(database, known["id"])
         for problem in found.problems:
             yield f"connection {known['id']}: {problem}"
         if found.problem_count > len(found.problems):
             yield f"connection {known['id']}: {found.problem_count} problems in all"
 
 
-def broken_sequences(database: Database) -> Iterator[str]:
+def find_broken_sequences(database: Database) -> Iterator[str]:
     """Numbers of events that are not 1, 2, 3 ... up to the counter."""
-    for row in rows(database, _SEQUENCES):
+    for row in fetch_rows(database, _SEQUENCES):
         numbers = (row["number"], row["different"], row["ids"], row["last"], row["event_seq"])
         if row["first"] != 1 or len(set(numbers)) != 1:
             yield (
@@ -86,13 +86,13 @@ class IdleRun:
     def is_stranded(self) -> bool:
         """Whether nobody will take it up: never, or not within a claim's time."""
         served = self.status in ("active", "broken")
-        return not served or self.due_in is None or self.due_in > CLAIM_GRACE + 1
+        return not served or self.due_in is None or self.due_in > CLAIM_GRACE_SECONDS + 1
 
     def is_overdue(self, now: "IdleRun", seconds: float) -> bool:
         """Whether it should have gone on, ``seconds`` after it was seen, and has not: no slice
         has begun and ended since."""
         wait = max(self.due_in or 0.0, 0.0)
-        return now.slices == self.slices and seconds > wait + TAKE_UP
+        return now.slices == self.slices and seconds > wait + TAKE_UP_SECONDS
 
     def __str__(self) -> str:
         due = "never due" if self.due_in is None else f"due in {self.due_in:.0f} s"
@@ -102,14 +102,14 @@ class IdleRun:
         )
 
 
-def idle_runs(database: Database) -> dict[int, IdleRun]:
+def find_idle_runs(database: Database) -> dict[int, IdleRun]:
     """The runs that nobody is at work at, by id."""
-    return {row["id"]: IdleRun(**row) for row in rows(database, _RUNS)}
+    return {row["id"]: IdleRun(**row) for row in fetch_rows(database, _RUNS)}
 
 
-def orphaned_leases(database: Database) -> Iterator[str]:
+def find_orphaned_leases(database: Database) -> Iterator[str]:
     """Leases of processes that are gone, and leases that ended and were not cleared."""
-    for row in rows(database, _LEASES):
+    for row in fetch_rows(database, _LEASES):
         holder = parse_identity(str(row["holder"] or ""))
         if holder is not None and is_alive(holder.pid):
             continue
@@ -119,8 +119,8 @@ def orphaned_leases(database: Database) -> Iterator[str]:
         )
 
 
-def swollen(peaks: dict[str, float]) -> Iterator[str]:
+def find_memory_excess(peaks: dict[str, float]) -> Iterator[str]:
     """Processes that had more memory than they may."""
     for kind, size in sorted(peaks.items()):
-        if size > MEGABYTES:
-            yield f"{kind} had {size:.0f} MB, more than {MEGABYTES:.0f}"
+        if size > MAX_MEGABYTES:
+            yield f"{kind} had {size:.0f} MB, more than {MAX_MEGABYTES:.0f}"

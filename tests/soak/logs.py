@@ -42,7 +42,7 @@ _PARTS = (
 
 
 @dataclass(frozen=True)
-class Line:
+class LogLine:
     """One line of a log, as far as it matters here."""
 
     level: str
@@ -50,14 +50,14 @@ class Line:
     traceback: str = ""
 
     @property
-    def harmless(self) -> str | None:
+    def harmless_reason(self) -> str | None:
         """Why a line that sounds like a loss is none."""
         return next((why for sign, why in HARMLESS.items() if sign in self.message), None)
 
     @property
     def is_surprise(self) -> bool:
         """An error or a traceback that no blow of ours explains."""
-        if self.harmless:
+        if self.harmless_reason:
             return False
         whole = f"{self.message}\n{self.traceback}"
         crash = not self.level and any(sign in whole for sign in _CRASHES)
@@ -81,27 +81,27 @@ class Line:
         return f"{self.level or 'plain text'}: {told}"
 
     @property
-    def is_told(self) -> bool:
+    def is_counted(self) -> bool:
         """Whether it is worth counting; what Celery prints at its start as root is not."""
         if not self.level:
             return self.is_surprise or self.dead_pool_process is not None
         return self.level not in ("debug", "info")
 
 
-def read_line(text: str) -> Line:
+def parse_line(text: str) -> LogLine:
     """Ours are JSON objects; anything else is something that was printed."""
     try:
         found = json.loads(text)
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        return Line("", text)
+        return LogLine("", text)
     told = " ".join(str(found[name]) for name in ("event", "reason") if found.get(name))
-    return Line(str(found.get("level", "")), told, str(found.get("exception", "")))
+    return LogLine(str(found.get("level", "")), told, str(found.get("exception", "")))
 
 
 @dataclass
-class Logs:
+class LogReader:
     """Reads what was added to some logs, however often they are moved away."""
 
     paths: dict[str, Path]
@@ -111,37 +111,37 @@ class Logs:
     harmless: Counter[str] = field(default_factory=Counter)
     """What is known not to matter, by process and meaning."""
     examples: dict[str, str] = field(default_factory=dict)
-    dead: dict[int, str] = field(default_factory=dict)
+    dead_processes: dict[int, str] = field(default_factory=dict)
     """Processes of pools that ended, and what was said of it."""
 
     def __post_init__(self) -> None:
-        self._read: dict[str, tuple[int, int]] = {}
+        self._offsets: dict[str, tuple[int, int]] = {}
 
-    def read(self) -> None:
+    def read_new(self) -> None:
         for name, path in self.paths.items():
-            for text in self._new_lines(name, path):
+            for text in self._read_new_lines(name, path):
                 self._count(name, text)
 
     def _count(self, name: str, text: str) -> None:
-        line = read_line(text)
-        if line.harmless:
-            self.harmless[f"{name}: {line.harmless}"] += 1
+        line = parse_line(text)
+        if line.harmless_reason:
+            self.harmless[f"{name}: {line.harmless_reason}"] += 1
             return
-        if not line.is_told:
+        if not line.is_counted:
             return
         if line.dead_pool_process is not None:
             pid, how = line.dead_pool_process
-            self.dead[pid] = f"{name}: pool process {pid} exited with {how}"
+            self.dead_processes[pid] = f"{name}: pool process {pid} exited with {how}"
         kind = f"{name}: {line.kind}"
         self.messages[kind] += 1
         if line.is_surprise:
             self.surprises[kind] += 1
             self.examples.setdefault(kind, text[:4000])
 
-    def _new_lines(self, name: str, path: Path) -> list[str]:
+    def _read_new_lines(self, name: str, path: Path) -> list[str]:
         if not path.exists():
             return []
-        inode, start = self._read.get(name, (0, 0))
+        inode, start = self._offsets.get(name, (0, 0))
         text = b""
         if inode and path.stat().st_ino != inode:
             old = path.with_suffix(path.suffix + ".1")
@@ -152,12 +152,12 @@ class Logs:
             file.seek(start)
             fresh = file.read()
         whole = fresh[: fresh.rfind(b"\n") + 1]  # a line that is being written comes next time
-        self._read[name] = path.stat().st_ino, start + len(whole)
+        self._offsets[name] = path.stat().st_ino, start + len(whole)
         lines = (text + whole).decode(errors="replace").splitlines()
         return [line for line in lines if line.strip()]
 
 
-def tail(path: Path, words: tuple[str, ...], count: int = 15) -> list[str]:
+def read_tail(path: Path, words: tuple[str, ...], count: int = 15) -> list[str]:
     """The last lines that hold all of some words."""
     if not path.exists():
         return []

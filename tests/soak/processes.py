@@ -7,7 +7,7 @@ from pathlib import Path
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-def children_of(pid: int) -> list[int]:
+def list_children(pid: int) -> list[int]:
     """The processes that a process has started, whichever of its threads did it."""
     found: list[int] = []
     with suppress(OSError):
@@ -17,7 +17,7 @@ def children_of(pid: int) -> list[int]:
     return sorted(found)
 
 
-def megabytes(pid: int) -> float:
+def read_megabytes(pid: int) -> float:
     """Resident memory; 0 for a process that is gone."""
     with suppress(OSError):
         pages = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]
@@ -33,7 +33,7 @@ def is_alive(pid: int) -> bool:
     return False
 
 
-def processor_seconds(pid: int) -> float:
+def read_processor_seconds(pid: int) -> float:
     """Processor time of a process and of those of its children that have ended."""
     with suppress(OSError):
         status = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")

@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from tests.soak.calm import Calm
+from tests.soak.calm import QuietPeriod
 
 
 @dataclass
-class Numbers:
+class SoakTotals:
     """What a soak counted."""
 
     seconds: float = 0.0
@@ -18,21 +18,21 @@ class Numbers:
     rows: int = 0
     pages: int = 0
     runs: Mapping[str, int] = field(default_factory=dict)
-    processor: float = 0.0
+    processors: float = 0.0
     """Average number of processors that the service and its simulation kept busy."""
 
 
 @dataclass
-class Report:
+class SoakReport:
     """Everything that a soak has to say."""
 
     seed: int
     fleet: str
-    numbers: Numbers
-    calms: list[Calm]
-    blows: Counter[str]
-    missed: Counter[str]
-    faults: Counter[str]
+    numbers: SoakTotals
+    quiet_periods: list[QuietPeriod]
+    faults_injected: Counter[str]
+    faults_skipped: Counter[str]
+    faults_served: Counter[str]
     calls: Counter[str]
     peaks: Mapping[str, float]
     problems: list[str]
@@ -42,55 +42,65 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        return not self.problems and not any(calm.problems for calm in self.calms)
+        return not self.problems and not any(calm.problems for calm in self.quiet_periods)
 
-    def markdown(self) -> str:
+    def render(self) -> str:
         return "\n".join(self._lines()) + "\n"
 
     def _lines(self) -> Iterator[str]:
         numbers = self.numbers
         yield f"# Soak: {'passed' if self.passed else 'FAILED'}"
         yield ""
-        yield f"- ran for {clock(numbers.seconds)} with seed {self.seed}"
+        yield f"- ran for {render_clock(numbers.seconds)} with seed {self.seed}"
         yield f"- fleet: {self.fleet}"
-        yield f"- {sum(self.blows.values())} blows, {numbers.mutations} changes in the tenants"
         yield (
-            f"- {numbers.calls} calls to Nango, {sum(self.faults.values())} of them answered with "
+            f"- {sum(self.faults_injected.values())} blows, {numbers.mutations} changes in the "
+            f"tenants"
+        )
+        yield (
+            f"- {numbers.calls} calls to Nango, {sum(self.faults_served.values())} of them "
+            f"answered with "
             f"a fault; {numbers.pages} pages"
         )
         yield f"- {numbers.events} change events; {numbers.rows} live rows at the end"
-        yield f"- runs: {told(numbers.runs)}"
-        yield f"- processors kept busy: {numbers.processor:.2f} on average"
+        yield f"- runs: {render_counts(numbers.runs)}"
+        yield f"- processors kept busy: {numbers.processors:.2f} on average"
         for note in self.notes:
             yield f"- {note}"
         yield from self._calms()
-        yield from table("Blows", ("blow", "struck"), self.blows)
-        yield from table("Blows that hit nothing", ("blow", "missed"), self.missed)
-        yield from table("Faults served", ("fault", "times"), self.faults)
-        yield from table("Calls to Graph", ("path", "times"), self.calls)
+        yield from render_table("Blows", ("blow", "struck"), self.faults_injected)
+        yield from render_table("Blows that hit nothing", ("blow", "missed"), self.faults_skipped)
+        yield from render_table("Faults served", ("fault", "times"), self.faults_served)
+        yield from render_table("Calls to Graph", ("path", "times"), self.calls)
         sizes = {kind: f"{size:.0f}" for kind, size in sorted(self.peaks.items())}
-        yield from table("Most memory", ("process", "MB"), sizes)
+        yield from render_table("Most memory", ("process", "MB"), sizes)
         yield from self._findings()
-        yield from table("Known to be harmless", ("what is said", "times"), self.harmless)
-        yield from table("Warnings and errors in the logs", ("message", "times"), self.messages)
+        yield from render_table("Known to be harmless", ("what is said", "times"), self.harmless)
+        yield from render_table(
+            "Warnings and errors in the logs", ("message", "times"), self.messages
+        )
 
     def _calms(self) -> Iterator[str]:
-        replays = max((calm.replays for calm in self.calms), default=0)
+        replays = max((calm.replays for calm in self.quiet_periods), default=0)
         yield from ("", "## Calms", "")
         yield (
             "| at | exact after | slowest | delivered after | resyncs asked for "
             "| deletions approved | problems |"
         )
         yield "|---|---|---|---|---|---|---|"
-        for calm in self.calms:
-            after, delivered = seconds_told(calm.seconds), seconds_told(calm.delivered)
+        for calm in self.quiet_periods:
+            after, delivered = (
+                render_seconds(calm.exact_after),
+                render_seconds(calm.delivered_after),
+            )
             yield (
-                f"| {clock(calm.began)} | {after} | {calm.slowest} | {delivered} | {calm.nudged} "
-                f"| {calm.approved} | {len(calm.problems)} |"
+                f"| {render_clock(calm.started)} | {after} | {calm.slowest} | {delivered} | "
+                f"{calm.resyncs_requested} "
+                f"| {calm.deletions_approved} | {len(calm.problems)} |"
             )
         yield ""
-        for calm in self.calms:
-            at = clock(calm.began)
+        for calm in self.quiet_periods:
+            at = render_clock(calm.started)
             yield from (f"- a minute into the calm at {at}: {line}" for line in calm.slow)
         yield ""
         yield (
@@ -104,14 +114,16 @@ class Report:
     def _findings(self) -> Iterator[str]:
         yield from ("", "## Problems", "")
         found = list(self.problems)
-        for calm in self.calms:
-            found += [f"(calm at {clock(calm.began)}) {problem}" for problem in calm.problems]
+        for calm in self.quiet_periods:
+            found += [
+                f"(calm at {render_clock(calm.started)}) {problem}" for problem in calm.problems
+            ]
         yield from (f"- {one}" for one in found)
         if not found:
             yield "None: every invariant held."
 
 
-def table(title: str, names: tuple[str, str], counts: Mapping[str, object]) -> Iterator[str]:
+def render_table(title: str, names: tuple[str, str], counts: Mapping[str, object]) -> Iterator[str]:
     """A section with a table of two columns; nothing where there is nothing to tell."""
     if not counts:
         return
@@ -124,15 +136,15 @@ def _sorted(counts: Mapping[str, object]) -> Iterable[tuple[str, object]]:
     return counts.most_common() if isinstance(counts, Counter) else counts.items()
 
 
-def seconds_told(seconds: float | None) -> str:
+def render_seconds(seconds: float | None) -> str:
     return "never" if seconds is None else f"{seconds:.0f} s"
 
 
-def told(counts: Mapping[str, int]) -> str:
+def render_counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{number} {name}" for name, number in counts.items()) or "none"
 
 
-def clock(seconds: float) -> str:
+def render_clock(seconds: float) -> str:
     """Hours, minutes and seconds."""
     whole = int(seconds)
     return f"{whole // 3600}:{whole % 3600 // 60:02}:{whole % 60:02}"

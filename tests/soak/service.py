@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Final
 
 from sandbox.servers import Backoff, Child, Home, Supervisor, start_postgres, start_valkey
-from tests.soak.processes import children_of, megabytes
-from worker.ops.local import GRACE, RELAY
+from tests.soak.processes import list_children, read_megabytes
+from worker.ops.local import RELAY_COMMAND, STOP_SIGNALS
 from worker.ops.migrate import migrate
 from worker.store.engine import Database
-from worker.tasks.queues import MAINTENANCE, SYNCS
+from worker.tasks.queues import MAINTENANCE, SLICE_QUEUES
 
 CELERY: Final = [sys.executable, "-m", "celery", "--app", "worker.app"]
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -51,29 +51,31 @@ CONSUMER: Final = "consumer"
 SERVERS: Final = ("postgres", "valkey")
 
 # A server that is killed has to keep what it has acknowledged; the machine itself is never cut off.
-POSTGRES: Final = {"fsync": "off", "shared_buffers": "64MB", "max_wal_size": "256MB"}
+POSTGRES_SETTINGS: Final = {"fsync": "off", "shared_buffers": "64MB", "max_wal_size": "256MB"}
 
 _DEATH = re.compile(r"(\S+) (exited|was killed|could not|was not ready|cannot become)")
 
 
-class Service:
+class SoakService:
     """The running processes, by name."""
 
     def __init__(self, home: Home) -> None:
         self.home = home
-        self.unexpected: list[str] = []
+        self.unexpected_deaths: list[str] = []
         """Deaths that nobody had announced, with the time of day."""
-        self.killed: set[int] = set()
+        self.killed_pids: set[int] = set()
         """Pool processes that were killed on purpose."""
         self.peaks: dict[str, float] = {}
         """The most memory that a kind of process ever had, in MB."""
-        self.supervisor = Supervisor(self._heard, backoff=Backoff(first=0.5, longest=3, settled=10))
+        self.supervisor = Supervisor(
+            self._on_event, backoff=Backoff(initial=0.5, maximum=3, reset_after=10)
+        )
         self._announced: Counter[str] = Counter()
         self._guard = threading.Lock()
 
     def start_servers(self) -> None:
         """Postgres and Valkey, with an empty, migrated database."""
-        postgres = start_postgres(self.home, self.supervisor, settings=POSTGRES)
+        postgres = start_postgres(self.home, self.supervisor, settings=POSTGRES_SETTINGS)
         valkey = start_valkey(self.home, self.supervisor)
         self.database_url, self.redis_url = postgres.url, valkey.url
         self.database = Database(self.database_url)
@@ -92,11 +94,11 @@ class Service:
         for name in PROCESSES:
             child = Child(
                 name=name,
-                argv=RELAY if name in RELAYS else [*CELERY, *_arguments(name)],
+                argv=RELAY_COMMAND if name in RELAYS else [*CELERY, *_build_arguments(name)],
                 env=environment,
                 cwd=ROOT,
-                stop_signals=GRACE,
-                log=self.home.log(name),
+                stop_signals=STOP_SIGNALS,
+                log=self.home.get_log_path(name),
             )
             self.supervisor.start(child)
 
@@ -105,10 +107,10 @@ class Service:
         """What every process may know."""
         return {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")}
 
-    def announce(self, name: str) -> int | None:
+    def expect_death(self, name: str) -> int | None:
         """Its process id, if it is up; the death that follows is no surprise."""
         with self._guard:
-            pid = self.supervisor.pid(name)
+            pid = self.supervisor.get_pid(name)
             if pid is not None:
                 self._announced[name] += 1
             return pid
@@ -116,28 +118,28 @@ class Service:
     def is_up(self) -> bool:
         """Whether everything runs, and the workers have their pools."""
         ready = all(self.supervisor.is_ready(name) for name in (*SERVERS, *PROCESSES))
-        return ready and all(self.pool(name) for name in (*WORKERS, "maintenance"))
+        return ready and all(self.list_pool(name) for name in (*WORKERS, "maintenance"))
 
-    def pool(self, name: str) -> list[int]:
+    def list_pool(self, name: str) -> list[int]:
         """The processes of a worker that run tasks."""
-        pid = self.supervisor.pid(name)
-        return children_of(pid) if pid is not None else []
+        pid = self.supervisor.get_pid(name)
+        return list_children(pid) if pid is not None else []
 
-    def measure(self) -> None:
+    def measure_memory(self) -> None:
         """Note how much memory everything of ours has."""
         for name in PROCESSES:
-            pid = self.supervisor.pid(name)
+            pid = self.supervisor.get_pid(name)
             if pid is None:
                 continue
-            sizes = [megabytes(child) for child in children_of(pid)]
-            self._peak(f"{name} main", megabytes(pid))
+            sizes = [read_megabytes(child) for child in list_children(pid)]
+            self._record_peak(f"{name} main", read_megabytes(pid))
             if sizes:
-                self._peak(f"{name} pool", max(sizes))
+                self._record_peak(f"{name} pool", max(sizes))
 
-    def _peak(self, kind: str, size: float) -> None:
+    def _record_peak(self, kind: str, size: float) -> None:
         self.peaks[kind] = max(self.peaks.get(kind, 0.0), size)
 
-    def _heard(self, line: str) -> None:
+    def _on_event(self, line: str) -> None:
         """What the supervisor says; called in its thread."""
         death = _DEATH.match(line)
         if death is None:
@@ -147,14 +149,14 @@ class Service:
             if self._announced[name] > 0:
                 self._announced[name] -= 1
             else:
-                self.unexpected.append(f"{time.strftime('%H:%M:%S')} {line}")
+                self.unexpected_deaths.append(f"{time.strftime('%H:%M:%S')} {line}")
 
 
-def _arguments(name: str) -> list[str]:
+def _build_arguments(name: str) -> list[str]:
     quiet = ["--loglevel", "WARNING"]
     if name == "beat":
         return ["--quiet", "beat", "--scheduler", "celery.beat:Scheduler", "--pidfile", "", *quiet]
-    queues, number = (MAINTENANCE, 1) if name == "maintenance" else (",".join(SYNCS), 2)
+    queues, number = (MAINTENANCE, 1) if name == "maintenance" else (",".join(SLICE_QUEUES), 2)
     return [
         "--quiet",
         "worker",
@@ -171,11 +173,11 @@ def _arguments(name: str) -> list[str]:
 
 
 @contextmanager
-def service(folder: Path) -> Iterator[Service]:
+def run_soak_service(folder: Path) -> Iterator[SoakService]:
     """The servers for the length of the block; the processes have to be started."""
     home = Home(folder)
-    with home.locked():
-        started = Service(home)
+    with home.hold_lock():
+        started = SoakService(home)
         with started.supervisor:
             started.start_servers()
             try:

@@ -16,7 +16,7 @@ NAME = r"^[a-zA-Z0-9._-]+$"
 DRAFT_7: Part = {"$ref": "http://json-schema.org/draft-07/schema#"}
 
 
-def part(required: str = "", **fields: Part) -> Part:
+def build_part(required: str = "", **fields: Part) -> Part:
     """An object with these fields and no others."""
     return {
         "type": "object",
@@ -26,7 +26,7 @@ def part(required: str = "", **fields: Part) -> Part:
     }
 
 
-def named(value: Part) -> Part:
+def build_map(value: Part) -> Part:
     """Any number of parts by name, one at least."""
     return {
         "type": "object",
@@ -36,7 +36,7 @@ def named(value: Part) -> Part:
     }
 
 
-def reference(place: str) -> Part:
+def build_reference(place: str) -> Part:
     return {
         "type": "object",
         "properties": {"$ref": {"type": "string", "pattern": f"^#/{place}$"}},
@@ -45,52 +45,52 @@ def reference(place: str) -> Part:
     }
 
 
-def several(value: Part) -> Part:
+def build_array(value: Part) -> Part:
     return {"type": "array", "items": value, "minItems": 1, "uniqueItems": True}
 
 
-MESSAGE = part(
+MESSAGE = build_part(
     "payload",
     name=TEXT,
     title=TEXT,
     summary=TEXT,
     contentType={"type": "string", "pattern": "^[a-z]+/[a-z0-9.+-]+$"},
-    traits=several(reference("components/messageTraits/[^/]+")),
+    traits=build_array(build_reference("components/messageTraits/[^/]+")),
     payload=DRAFT_7,
 )
-CHANNEL = part(
+CHANNEL = build_part(
     "messages",
     address={"type": ["string", "null"]},
     title=TEXT,
     description=TEXT,
-    messages=named(MESSAGE),
+    messages=build_map(MESSAGE),
 )
-OPERATION = part(
+OPERATION = build_part(
     "action channel",
     action={"enum": ["send", "receive"]},
-    channel=reference("channels/[^/]+"),
+    channel=build_reference("channels/[^/]+"),
     summary=TEXT,
-    messages=several(reference("channels/[^/]+/messages/[^/]+")),
-    security=several(reference("components/securitySchemes/[^/]+")),
-    bindings=part(
-        http=part(method={"enum": ["POST"]}, bindingVersion={"const": "0.3.0"}),
+    messages=build_array(build_reference("channels/[^/]+/messages/[^/]+")),
+    security=build_array(build_reference("components/securitySchemes/[^/]+")),
+    bindings=build_part(
+        http=build_part(method={"enum": ["POST"]}, bindingVersion={"const": "0.3.0"}),
     ),
 )
-INFO = part(
+INFO = build_part(
     "title version",
     title=TEXT,
     version={"type": "string", "pattern": r"^\d+\.\d+\.\d+$"},
     description=TEXT,
-    license=part("name", name=TEXT, url={"type": "string", "format": "uri"}),
+    license=build_part("name", name=TEXT, url={"type": "string", "format": "uri"}),
 )
 HEADERS: Part = {
     "allOf": [DRAFT_7, {"properties": {"type": {"const": "object"}}, "required": ["type"]}]
 }
-COMPONENTS = part(
-    schemas=named(DRAFT_7),
-    messageTraits=named(part("headers", headers=HEADERS)),
-    securitySchemes=named(
-        part(
+COMPONENTS = build_part(
+    schemas=build_map(DRAFT_7),
+    messageTraits=build_map(build_part("headers", headers=HEADERS)),
+    securitySchemes=build_map(
+        build_part(
             "type name in",
             type={"const": "httpApiKey"},
             name=TEXT,
@@ -99,24 +99,25 @@ COMPONENTS = part(
         )
     ),
 )
-DOCUMENT = part(
+DOCUMENT = build_part(
     "asyncapi info",
     asyncapi={"const": "3.0.0"},
     info=INFO,
     defaultContentType={"type": "string"},
-    channels=named(CHANNEL),
-    operations=named(OPERATION),
+    channels=build_map(CHANNEL),
+    operations=build_map(OPERATION),
     components=COMPONENTS,
 )
-_JUDGE = jsonschema.Draft7Validator(DOCUMENT, format_checker=jsonschema.FormatChecker())
+_VALIDATOR = jsonschema.Draft7Validator(DOCUMENT, format_checker=jsonschema.FormatChecker())
 
 
-def problems(document: Part) -> list[str]:
+def find_problems(document: Part) -> list[str]:
     """What is wrong with a document: its form, and what its references lead to."""
     found = [
-        f"{list(fault.absolute_path)}: {fault.message}" for fault in _JUDGE.iter_errors(document)
+        f"{list(fault.absolute_path)}: {fault.message}"
+        for fault in _VALIDATOR.iter_errors(document)
     ]
-    found += [f"{pointer} leads nowhere" for pointer in dangling(document)]
+    found += [f"{pointer} leads nowhere" for pointer in find_dangling(document)]
     for name, operation in document.get("operations", {}).items():
         channel = operation.get("channel", {}).get("$ref")
         for message in operation.get("messages", []):
@@ -125,23 +126,25 @@ def problems(document: Part) -> list[str]:
     return found
 
 
-def dangling(document: Part) -> list[str]:
-    return [pointer for pointer in references(document) if not leads_somewhere(document, pointer)]
+def find_dangling(document: Part) -> list[str]:
+    return [
+        pointer for pointer in iterate_references(document) if not is_resolvable(document, pointer)
+    ]
 
 
-def references(value: Any) -> Iterator[str]:
+def iterate_references(value: Any) -> Iterator[str]:
     """Every reference, wherever it is."""
     if isinstance(value, dict):
         if "$ref" in value:
             yield value["$ref"]
         for inner in value.values():
-            yield from references(inner)
+            yield from iterate_references(inner)
     if isinstance(value, list):
         for inner in value:
-            yield from references(inner)
+            yield from iterate_references(inner)
 
 
-def leads_somewhere(document: Part, pointer: str) -> bool:
+def is_resolvable(document: Part, pointer: str) -> bool:
     found: Any = document
     for step in pointer.removeprefix("#/").split("/"):
         if not isinstance(found, dict) or step not in found:

@@ -19,7 +19,7 @@ def _pump(source: socket.socket, target: socket.socket) -> None:
             end.shutdown(socket.SHUT_RDWR)
 
 
-def _join(one: socket.socket, other: socket.socket) -> None:
+def _relay_both_ways(one: socket.socket, other: socket.socket) -> None:
     with one, other:
         back = threading.Thread(target=_pump, args=(other, one), daemon=True)
         back.start()
@@ -32,17 +32,17 @@ class ConnectProxy:
     """Connects to hosts by CONNECT, as far as it knows and permits them."""
 
     listener: socket.socket
-    places: Mapping[str, int] = field(default_factory=dict)
+    hosts: Mapping[str, int] = field(default_factory=dict)
     """Which port of this machine a name stands for; numbers are what they are."""
     login: str | None = None
     status: int = 200
     """What it answers, if it is not 200."""
-    raw: bytes | None = None
+    raw_answer: bytes | None = None
     """The whole answer, if it is an odd one."""
-    asked: list[str] = field(default_factory=list)
+    targets: list[str] = field(default_factory=list)
     """The hosts and ports that it was asked for."""
     logins: list[str | None] = field(default_factory=list)
-    carried: bytearray = field(default_factory=bytearray)
+    received: bytearray = field(default_factory=bytearray)
     """The beginning of what came before the answer: what a proxy can read."""
 
     @property
@@ -59,9 +59,9 @@ class ConnectProxy:
                 peer, _ = self.listener.accept()
             except OSError:
                 return
-            threading.Thread(target=self._quietly, args=(peer,), daemon=True).start()
+            threading.Thread(target=self._handle_quietly, args=(peer,), daemon=True).start()
 
-    def _quietly(self, peer: socket.socket) -> None:
+    def _handle_quietly(self, peer: socket.socket) -> None:
         with peer, contextlib.suppress(OSError):
             self._handle(peer)
 
@@ -72,27 +72,27 @@ class ConnectProxy:
             if not chunk:
                 return
             head += chunk
-        self.carried += head
+        self.received += head
         method, place, _ = head.split(b"\r\n", 1)[0].decode().split(" ")
         assert method == "CONNECT", method
-        self.asked.append(place)
-        login = _login_of(head)
+        self.targets.append(place)
+        login = _parse_login(head)
         self.logins.append(login)
         status = 407 if self.login is not None and login != self.login else self.status
-        if self.raw is not None or status != 200:
+        if self.raw_answer is not None or status != 200:
             answer = f"HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n".encode()
-            peer.sendall(answer if self.raw is None else self.raw)
+            peer.sendall(answer if self.raw_answer is None else self.raw_answer)
             return
-        server = self._connected(place)
+        server = self._connect(place)
         if server is None:
             peer.sendall(b"HTTP/1.1 502 Bad Gateway\r\n\r\n")
             return
         peer.sendall(b"HTTP/1.1 200 Connection established\r\nVia: 1.1 proxy\r\n\r\n")
-        _join(peer, server)
+        _relay_both_ways(peer, server)
 
-    def _connected(self, place: str) -> socket.socket | None:
+    def _connect(self, place: str) -> socket.socket | None:
         host, _, port = place.rpartition(":")
-        known = self.places.get(host)
+        known = self.hosts.get(host)
         try:
             if known is not None:
                 return socket.create_connection(("127.0.0.1", known), timeout=5)
@@ -101,7 +101,7 @@ class ConnectProxy:
             return None
 
 
-def _login_of(head: bytes) -> str | None:
+def _parse_login(head: bytes) -> str | None:
     for line in head.decode("latin-1").split("\r\n"):
         name, _, value = line.partition(":")
         if name.lower() == "proxy-authorization":
@@ -110,7 +110,7 @@ def _login_of(head: bytes) -> str | None:
 
 
 @contextmanager
-def connect_proxy(places: Mapping[str, int] | None = None) -> Iterator[ConnectProxy]:
+def run_connect_proxy(places: Mapping[str, int] | None = None) -> Iterator[ConnectProxy]:
     """A proxy at work."""
     made = ConnectProxy(socket.create_server(("127.0.0.1", 0)), places or {})
     thread = threading.Thread(target=made.serve, daemon=True)

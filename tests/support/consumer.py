@@ -22,7 +22,7 @@ from typing import Any
 import redis
 
 GROUP, NAME = "fold", "only"
-COUNT = 500
+BATCH_SIZE = 500
 """Entries that are taken at once, and stored in one transaction."""
 
 _TABLES = """
@@ -54,7 +54,7 @@ class Fold:
     """
 
     def __init__(self, path: Path | str = ":memory:") -> None:
-        self._guard = Lock()
+        self._lock = Lock()
         self._tables = sqlite3.connect(
             path, timeout=30, isolation_level=None, check_same_thread=False
         )
@@ -65,13 +65,13 @@ class Fold:
     def close(self) -> None:
         self._tables.close()
 
-    def take(self, events: Iterable[dict[str, Any]]) -> None:
+    def apply(self, events: Iterable[dict[str, Any]]) -> None:
         """Store some events, all or none."""
-        with self._guard:
+        with self._lock:
             self._tables.execute("begin immediate")
             try:
                 for event in events:
-                    self._take(event)
+                    self._apply_event(event)
             except BaseException:
                 self._tables.execute("rollback")
                 raise
@@ -90,16 +90,16 @@ class Fold:
         return [json.loads(held) for (held,) in self._all(query, source, resource)]
 
     @property
-    def complaints(self) -> list[str]:
+    def errors(self) -> list[str]:
         """What no sequence of true events can bring about."""
         return [told for (told,) in self._all("select complaint from complaints")]
 
     @property
-    def lacking(self) -> dict[str, int]:
+    def gaps(self) -> dict[str, int]:
         """The sources of which events are lacking, and the first of those."""
         return dict(self._all("select source, first from lacks"))
 
-    def _take(self, event: dict[str, Any]) -> None:
+    def _apply_event(self, event: dict[str, Any]) -> None:
         if "sequence" not in event:  # somebody tries the sink
             return
         source, epoch = event["source"], event["epoch"]
@@ -110,53 +110,53 @@ class Fold:
             self._begin_epoch(event)
         last = int(self._row("select last from sources where source = ?", source) or 0)
         if not event["data"]["snapshot"]:
-            self._take_next(event, last)
+            self._apply_change(event, last)
         elif int(event["sequence"]) >= last:
-            self._move(event)
-            self._take_snapshot(event)
+            self._set_position(event)
+            self._apply_snapshot(event)
 
-    def _take_next(self, event: dict[str, Any], last: int) -> None:
+    def _apply_change(self, event: dict[str, Any], last: int) -> None:
         """An event that tells of a change."""
         source, epoch, sequence = event["source"], event["epoch"], int(event["sequence"])
         if sequence <= last:
-            self._compare(source, sequence, event["id"])
+            self._check_duplicate(source, sequence, event["id"])
             return
         begins_epoch = last == 0 and event["type"].endswith("connection.rewound")
         if sequence > last + 1 and not begins_epoch:
-            self._run("insert or ignore into lacks values (?, ?)", source, last + 1)
+            self._execute("insert or ignore into lacks values (?, ?)", source, last + 1)
             return
-        self._run("insert into ids values (?, ?, ?)", source, sequence, event["id"])
-        self._move(event)
-        self._run("delete from lacks where source = ?", source)
+        self._execute("insert into ids values (?, ?, ?)", source, sequence, event["id"])
+        self._set_position(event)
+        self._execute("delete from lacks where source = ?", source)
         if event["type"].endswith("connection.rewound"):
             self._drop_unknown(epoch, event["data"]["after"]["last_connection"])
         elif event["data"]["resource"] != "connection" and not _is_erased(event):
             self._fold(event)
 
-    def _move(self, event: dict[str, Any]) -> None:
+    def _set_position(self, event: dict[str, Any]) -> None:
         place = (event["source"], event["epoch"], int(event["sequence"]))
-        self._run("insert or replace into sources values (?, ?, ?)", *place)
+        self._execute("insert or replace into sources values (?, ?, ?)", *place)
 
     def _begin_epoch(self, event: dict[str, Any]) -> None:
         """Its numbers have nothing to do with those before."""
         source = event["source"]
-        self._run("insert or replace into sources values (?, ?, 0)", source, event["epoch"])
-        self._run("delete from ids where source = ?", source)
-        self._run("delete from lacks where source = ?", source)
+        self._execute("insert or replace into sources values (?, ?, 0)", source, event["epoch"])
+        self._execute("delete from ids where source = ?", source)
+        self._execute("delete from lacks where source = ?", source)
         if int(event["sequence"]) == 1 and not event["data"]["snapshot"]:
             # From the first event on, and so without a snapshot: nothing of before is left.
-            self._run("delete from objects where source = ?", source)
+            self._execute("delete from objects where source = ?", source)
 
-    def _take_snapshot(self, event: dict[str, Any]) -> None:
+    def _apply_snapshot(self, event: dict[str, Any]) -> None:
         data = event["data"]
         if data["resource"] != "connection":
-            self._hold(event, data["after"])
+            self._put(event, data["after"])
             return
         assert event["type"].endswith("connection.snapshot_completed")
         for resource in data["after"]["resources"]:
-            place = (event["source"], resource, _as_of(event))
+            place = (event["source"], resource, _build_version(event))
             statement = "delete from objects where source = ? and resource = ? and as_of < ?"
-            self._run(statement, *place)
+            self._execute(statement, *place)
 
     def _drop_unknown(self, epoch: str, last_connection: int) -> None:
         """Sources that the restored mirror never knew; those that it gave anew are of its epoch."""
@@ -164,13 +164,13 @@ class Fold:
         for source, known in self._tables.execute(statement).fetchall():
             if int(source.rpartition("/")[2]) > last_connection and known < epoch:
                 for table in ("objects", "ids", "lacks", "sources"):
-                    self._run(f"delete from {table} where source = ?", source)
+                    self._execute(f"delete from {table} where source = ?", source)
 
-    def _compare(self, source: str, sequence: int, event_id: str) -> None:
+    def _check_duplicate(self, source: str, sequence: int, event_id: str) -> None:
         """An event that comes again must be the one that came before."""
         query = "select id from ids where source = ? and sequence = ?"
         if self._row(query, source, sequence) not in (event_id, None):  # none: of the snapshot
-            self._complain(f"{source} {sequence} came with another id")
+            self._record_error(f"{source} {sequence} came with another id")
 
     def _fold(self, event: dict[str, Any]) -> None:
         data = event["data"]
@@ -179,24 +179,28 @@ class Fold:
         found = self._row(query, *place)
         held = None if found is None else json.loads(found)
         before, after = data["before"], data["after"]
-        if not _fits(held, before, after):
-            self._complain(f"{event['source']} {event['sequence']} does not follow what is held")
+        if not _matches_before(held, before, after):
+            self._record_error(
+                f"{event['source']} {event['sequence']} does not follow what is held"
+            )
         if after is None:
-            self._run("delete from objects where source = ? and resource = ? and key = ?", *place)
+            self._execute(
+                "delete from objects where source = ? and resource = ? and key = ?", *place
+            )
         else:
-            self._hold(event, {**(held or {}), **after})
+            self._put(event, {**(held or {}), **after})
 
-    def _hold(self, event: dict[str, Any], held: dict[str, Any]) -> None:
+    def _put(self, event: dict[str, Any], held: dict[str, Any]) -> None:
         data = event["data"]
         place = (event["source"], data["resource"], event["subject"])
         text = json.dumps({**held, **data["key"]})
-        values = (*place, text, _as_of(event))
-        self._run("insert or replace into objects values (?, ?, ?, ?, ?)", *values)
+        values = (*place, text, _build_version(event))
+        self._execute("insert or replace into objects values (?, ?, ?, ?, ?)", *values)
 
-    def _complain(self, complaint: str) -> None:
-        self._run("insert into complaints values (?)", complaint)
+    def _record_error(self, complaint: str) -> None:
+        self._execute("insert into complaints values (?)", complaint)
 
-    def _run(self, statement: str, *values: object) -> None:
+    def _execute(self, statement: str, *values: object) -> None:
         self._tables.execute(statement, values)
 
     def _row(self, query: str, *values: object) -> Any:
@@ -204,15 +208,15 @@ class Fold:
         return None if found is None else found[0]
 
     def _one(self, query: str, *values: object) -> Any:
-        with self._guard:
+        with self._lock:
             return self._row(query, *values)
 
     def _all(self, query: str, *values: object) -> list[Any]:
-        with self._guard:
+        with self._lock:
             return self._tables.execute(query, values).fetchall()
 
 
-def _as_of(event: dict[str, Any]) -> str:
+def _build_version(event: dict[str, Any]) -> str:
     """Which of two is later, also across epochs: both parts have a fixed width."""
     return f"{event['epoch']}/{event['sequence']}"
 
@@ -222,7 +226,7 @@ def _is_erased(event: dict[str, Any]) -> bool:
     return any(str(part).startswith("erased:") for part in event["data"]["key"].values())
 
 
-def _fits(
+def _matches_before(
     held: dict[str, Any] | None, before: dict[str, Any] | None, after: dict[str, Any] | None
 ) -> bool:
     """Whether an object was as an event says that it was."""
@@ -233,13 +237,13 @@ def _fits(
     return all(held.get(name) == value for name, value in before.items())
 
 
-def follow(url: str, stream: str, fold: Fold, stopped: Callable[[], bool]) -> None:
+def follow(url: str, stream: str, fold: Fold, is_stopped: Callable[[], bool]) -> None:
     """Read until told to stop; a Redis that is away is asked again."""
     begin = "0"  # what was handed out and never acknowledged; ">" is what is new
     client: Any = redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=2)
-    while not stopped():
+    while not is_stopped():
         try:
-            begin = _read(client, stream, fold, begin)
+            begin = _read_batch(client, stream, fold, begin)
         except redis.ResponseError as fault:
             if not str(fault).startswith("NOGROUP"):
                 time.sleep(0.2)
@@ -252,14 +256,14 @@ def follow(url: str, stream: str, fold: Fold, stopped: Callable[[], bool]) -> No
             time.sleep(0.2)
 
 
-def _read(client: Any, stream: str, fold: Fold, begin: str) -> str:
+def _read_batch(client: Any, stream: str, fold: Fold, begin: str) -> str:
     """Take some entries; where to go on."""
-    answer = client.xreadgroup(GROUP, NAME, {stream: begin}, count=COUNT, block=200)
+    answer = client.xreadgroup(GROUP, NAME, {stream: begin}, count=BATCH_SIZE, block=200)
     entries = answer[0][1] if answer else []
     if not entries:
         return ">"
     # One that was trimmed meanwhile comes without its content.
-    fold.take(json.loads(entry[b"event"]) for _, entry in entries if entry)
+    fold.apply(json.loads(entry[b"event"]) for _, entry in entries if entry)
     client.xack(stream, GROUP, *(number for number, _ in entries))
     return begin
 

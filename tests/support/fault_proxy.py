@@ -26,12 +26,12 @@ _CHUNK = 1 << 16
 _NO_LINGER = struct.pack("ii", 1, 0)
 
 
-class Way(Enum):
+class Direction(Enum):
     UP = "client to server"
     DOWN = "server to client"
 
 
-class Kind(Enum):
+class FaultMode(Enum):
     PASS = auto()
     CUT = auto()
     """Both sides see an orderly end."""
@@ -46,18 +46,18 @@ class Kind(Enum):
     """Nobody listens; connections that stand go on."""
 
 
-_STRIKING = (Kind.CUT, Kind.RESET, Kind.HALF_CLOSE)
+_STRIKING = (FaultMode.CUT, FaultMode.RESET, FaultMode.HALF_CLOSE)
 
 
 @dataclass(eq=False)
 class Fault:
     """What happens to the bytes that come now."""
 
-    kind: Kind
-    way: Way = Way.DOWN
-    after: int = 0
+    kind: FaultMode
+    direction: Direction = Direction.DOWN
+    after_bytes: int = 0
     seconds: float = 0
-    left: int = 0
+    strikes_left: int = 0
     """Connections that it may still strike."""
 
 
@@ -69,12 +69,12 @@ class _Link:
     server: socket.socket
     ending: bool = False
     reset: bool = False
-    spoiled: bool = False
+    lost_bytes: bool = False
     """Bytes are missing: it can only be cut now."""
     pumps: int = 2
     guard: threading.Lock = field(default_factory=threading.Lock)
 
-    def leave(self) -> bool:
+    def end_pump(self) -> bool:
         """One pump has ended; whether it was the last, which closes both sockets."""
         with self.guard:
             self.pumps -= 1
@@ -92,17 +92,17 @@ class FaultProxy:
 
     def __init__(self, host: str, port: int) -> None:
         self._upstream = (host, port)
-        self._fault = Fault(Kind.PASS)
+        self._fault = Fault(FaultMode.PASS)
         self._guard = threading.Lock()
         self._links: set[_Link] = set()
         self._closing = False
         self._listener: socket.socket | None = _listen(0)
         self.port: int = self._listener.getsockname()[1]
-        self.accepted = 0
+        self.accepted_count = 0
         """Connections that were accepted so far."""
-        self.struck = 0
+        self.struck_count = 0
         """Connections that a fault has struck so far, swallowed ones included."""
-        self.carried: Counter[Way] = Counter()
+        self.bytes_passed: Counter[Direction] = Counter()
         """Bytes that were passed on."""
         self._thread = threading.Thread(target=self._accept, name="fault-proxy", daemon=True)
         self._thread.start()
@@ -122,31 +122,33 @@ class FaultProxy:
 
     def heal(self) -> None:
         """Pass everything from now on. Connections that lost bytes are reset."""
-        self._switch(Fault(Kind.PASS))
-        self._end(lambda link: link.spoiled)
+        self._switch(Fault(FaultMode.PASS))
+        self._end(lambda link: link.lost_bytes)
 
-    def cut(self, *, after: int = 0, way: Way = Way.DOWN, times: int = 1) -> None:
-        self._switch(Fault(Kind.CUT, way, after, left=times))
+    def cut(self, *, after: int = 0, way: Direction = Direction.DOWN, times: int = 1) -> None:
+        self._switch(Fault(FaultMode.CUT, way, after, strikes_left=times))
 
-    def reset(self, *, after: int = 0, way: Way = Way.DOWN, times: int = 1) -> None:
-        self._switch(Fault(Kind.RESET, way, after, left=times))
+    def reset(self, *, after: int = 0, way: Direction = Direction.DOWN, times: int = 1) -> None:
+        self._switch(Fault(FaultMode.RESET, way, after, strikes_left=times))
 
-    def half_close(self, *, after: int = 0, way: Way = Way.DOWN, times: int = 1) -> None:
-        self._switch(Fault(Kind.HALF_CLOSE, way, after, left=times))
+    def half_close(
+        self, *, after: int = 0, way: Direction = Direction.DOWN, times: int = 1
+    ) -> None:
+        self._switch(Fault(FaultMode.HALF_CLOSE, way, after, strikes_left=times))
 
-    def delay(self, seconds: float, *, way: Way = Way.UP) -> None:
+    def delay(self, seconds: float, *, way: Direction = Direction.UP) -> None:
         """Hold back whatever comes, chunk by chunk; going up that is about once a request."""
-        self._switch(Fault(Kind.DELAY, way, seconds=seconds))
+        self._switch(Fault(FaultMode.DELAY, way, seconds=seconds))
 
-    def swallow(self) -> None:
+    def black_hole(self) -> None:
         """Become a black hole, for new connections and for those that stand."""
-        self._switch(Fault(Kind.SWALLOW))
+        self._switch(Fault(FaultMode.SWALLOW))
 
     def refuse(self) -> None:
         """Refuse new connections; returns when nobody listens any more."""
-        self._switch(Fault(Kind.REFUSE))
+        self._switch(Fault(FaultMode.REFUSE))
 
-    def lead_to(self, host: str, port: int) -> None:
+    def redirect_to(self, host: str, port: int) -> None:
         """Connect clients elsewhere from now on, as a name that moved; who is connected stays."""
         self._upstream = (host, port)
 
@@ -163,7 +165,7 @@ class FaultProxy:
 
     def _switch(self, fault: Fault) -> None:
         self._fault = fault
-        refusing = fault.kind is Kind.REFUSE
+        refusing = fault.kind is FaultMode.REFUSE
         while self._thread.is_alive() and refusing is (self._listener is not None):
             time.sleep(_POLL)
 
@@ -178,7 +180,7 @@ class FaultProxy:
     def _accept(self) -> None:
         """The only thread that opens and closes the listener."""
         while not self._closing:
-            if self._fault.kind is Kind.REFUSE:
+            if self._fault.kind is FaultMode.REFUSE:
                 if self._listener is not None:
                     self._listener.close()
                     self._listener = None
@@ -205,78 +207,78 @@ class FaultProxy:
         link = _Link(client, server)
         with self._guard:
             self._links.add(link)
-            self.accepted += 1
-        for way in Way:
+            self.accepted_count += 1
+        for way in Direction:
             threading.Thread(target=self._pump, args=(link, way), daemon=True).start()
 
-    def _pump(self, link: _Link, way: Way) -> None:
+    def _pump(self, link: _Link, way: Direction) -> None:
         try:
             self._carry(link, way)
         except OSError:
             link.ending = True  # one side reset it: the other one is told in the same way
             link.reset = True
         finally:
-            if link.leave():
+            if link.end_pump():
                 with self._guard:
                     self._links.discard(link)
 
-    def _carry(self, link: _Link, way: Way) -> None:
+    def _carry(self, link: _Link, way: Direction) -> None:
         source, target = link.client, link.server
-        if way is Way.DOWN:
+        if way is Direction.DOWN:
             source, target = target, source
         known, passed = self._fault, 0
-        for chunk in _chunks(link, source):
+        for chunk in _read_chunks(link, source):
             fault = self._fault
             if fault is not known:
                 known, passed = fault, 0
-            if self._swallows(link, fault):
+            if self._should_swallow(link, fault):
                 continue
             if not chunk:
                 target.shutdown(socket.SHUT_WR)
                 return
-            if fault.kind is Kind.DELAY and fault.way is way:
+            if fault.kind is FaultMode.DELAY and fault.direction is way:
                 time.sleep(fault.seconds)
-            room = fault.after - passed
-            if fault.way is way and len(chunk) > room and self._strikes(fault):
+            room = fault.after_bytes - passed
+            if fault.direction is way and len(chunk) > room and self._take_strike(fault):
                 self._send(link, target, chunk[:room], way)
                 self._strike(link, fault.kind, source, target)
                 return
             self._send(link, target, chunk, way)
             passed += len(chunk)
 
-    def _swallows(self, link: _Link, fault: Fault) -> bool:
-        if fault.kind is not Kind.SWALLOW:
-            return link.spoiled
-        if not link.spoiled:
+    def _should_swallow(self, link: _Link, fault: Fault) -> bool:
+        if fault.kind is not FaultMode.SWALLOW:
+            return link.lost_bytes
+        if not link.lost_bytes:
             with self._guard:
-                link.spoiled = True
-                self.struck += 1
+                link.lost_bytes = True
+                self.struck_count += 1
         return True
 
-    def _strikes(self, fault: Fault) -> bool:
+    def _take_strike(self, fault: Fault) -> bool:
         """Whether this one strikes now; each of its times is used once."""
         if fault.kind not in _STRIKING:
             return False
         with self._guard:
-            if fault.left <= 0:
+            if fault.strikes_left <= 0:
                 return False
-            fault.left -= 1
-            self.struck += 1
+            fault.strikes_left -= 1
+            self.struck_count += 1
             return True
 
     @staticmethod
-    def _strike(link: _Link, kind: Kind, source: socket.socket, target: socket.socket) -> None:
-        if kind is Kind.HALF_CLOSE:
+    def _strike(link: _Link, kind: FaultMode, source: socket.socket, target: socket.socket) -> None:
+        if kind is FaultMode.HALF_CLOSE:
             target.shutdown(socket.SHUT_WR)
             source.shutdown(socket.SHUT_RD)
             return
-        if kind is Kind.CUT:
+        if kind is FaultMode.CUT:
             for end in (source, target):
                 end.shutdown(socket.SHUT_WR)
-        link.reset = kind is Kind.RESET
+        link.reset = kind is FaultMode.RESET
         link.ending = True
 
-    def _send(self, link: _Link, target: socket.socket, chunk: bytes, way: Way) -> None:
+    def _send(self, link: _Link, target: socket.socket, chunk: bytes, way: Direction) -> None:
         """Send all of it, however slowly the other side reads."""
         rest = memoryview(chunk)
         while rest and not link.ending:
@@ -284,10 +286,10 @@ class FaultProxy:
                 rest = rest[target.send(rest) :]
             except TimeoutError:
                 continue
-        self.carried[way] += len(chunk) - len(rest)
+        self.bytes_passed[way] += len(chunk) - len(rest)
 
 
-def _chunks(link: _Link, source: socket.socket) -> Iterator[bytes]:
+def _read_chunks(link: _Link, source: socket.socket) -> Iterator[bytes]:
     """What comes from one side, and at last nothing."""
     while not link.ending:
         try:

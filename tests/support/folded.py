@@ -14,33 +14,33 @@ from worker.store.engine import Database
 _COUNTERS = text("select connection_id, event_seq from sync.leases order by connection_id")
 
 
-def source_of(connection_id: int) -> str:
+def build_source(connection_id: int) -> str:
     return f"/connections/{connection_id}"
 
 
-def counters(database: Database) -> dict[int, int]:
+def read_counters(database: Database) -> dict[int, int]:
     """The last event of each connection."""
-    with database.begin() as connection:
-        return {row.connection_id: row.event_seq for row in connection.execute(_COUNTERS)}
+    with database.open_transaction() as db:
+        return {row.connection_id: row.event_seq for row in db.execute(_COUNTERS)}
 
 
-def missing(fold: Fold, wanted: Mapping[int, int]) -> dict[int, int]:
+def find_missing(fold: Fold, wanted: Mapping[int, int]) -> dict[int, int]:
     """The connections of which a consumer has not had all that is wanted, and what it has had."""
-    had = {one: fold.position(source_of(one)) for one in wanted}
+    had = {one: fold.position(build_source(one)) for one in wanted}
     return {one: had[one] for one, last in wanted.items() if had[one] < last}
 
 
-def unlike(database: Database, fold: Fold) -> Iterator[str]:
+def find_differences(database: Database, fold: Fold) -> Iterator[str]:
     """Where a consumer's objects are not the live rows, column by column."""
-    for connection_id in counters(database):
+    for connection_id in read_counters(database):
         for resource in RESOURCES:
-            held = fold.objects(source_of(connection_id), resource)
-            number = _differences(database, connection_id, resource, held)
+            held = fold.objects(build_source(connection_id), resource)
+            number = _count_differences(database, connection_id, resource, held)
             if number:
                 yield f"connection {connection_id}: {number} {resource} differ"
 
 
-def _differences(
+def _count_differences(
     database: Database, connection_id: int, resource: str, held: list[dict[str, Any]]
 ) -> int:
     """How many rows are in one of the two only."""
@@ -57,12 +57,12 @@ def _differences(
         f"select count(*) from ((({folded}) except all ({live}))"
         f" union all (({live}) except all ({folded}))) as d"
     )
-    with database.begin() as connection:
+    with database.open_transaction() as db:
         values = {"id": connection_id, "held": json.dumps(held)}
-        return int(connection.execute(statement, values).scalar_one())
+        return int(db.execute(statement, values).scalar_one())
 
 
-def in_stream(url: str, stream: str) -> list[dict[str, Any]]:
+def read_stream(url: str, stream: str) -> list[dict[str, Any]]:
     """All events of a stream, in the order of its entries."""
     found = []
     with redis.Redis.from_url(url) as client:
@@ -74,7 +74,7 @@ def in_stream(url: str, stream: str) -> list[dict[str, Any]]:
     return found
 
 
-def steps_back(events: Iterable[dict[str, Any]]) -> dict[str, int]:
+def count_steps_back(events: Iterable[dict[str, Any]]) -> dict[str, int]:
     """How often each source's sequence went back to what had come before.
 
     Fails where one was skipped: nothing ever comes before all that is in front of it.

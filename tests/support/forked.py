@@ -28,7 +28,7 @@ COMMAND: Final = [sys.executable, "-c", "from worker.ops.cli import main; main()
 """Our command line, without its arguments."""
 CELERY: Final = [sys.executable, "-m", "celery"]
 
-_IMPORTED: Final = (
+_PRELOADED: Final = (
     "celery.apps.beat",
     "celery.apps.worker",
     "celery.bin.beat",
@@ -49,10 +49,10 @@ _IMPORTED: Final = (
 Program = Callable[[], None]
 
 
-class Forked:
+class ForkedProcess:
     """A program that was started; as ``subprocess.Popen`` as far as tests need it."""
 
-    def __init__(self, nursery: "Nursery", pid: int) -> None:
+    def __init__(self, nursery: "ForkServer", pid: int) -> None:
         self._nursery = nursery
         self.pid = pid
         self.returncode: int | None = None
@@ -60,7 +60,7 @@ class Forked:
     def poll(self) -> int | None:
         """The exit code; None while it runs."""
         if self.returncode is None:
-            self.returncode = self._nursery.ask(poll=self.pid)["code"]
+            self.returncode = self._nursery.send(poll=self.pid)["code"]
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
@@ -77,7 +77,7 @@ class Forked:
             os.kill(self.pid, number)
 
 
-class Nursery:
+class ForkServer:
     """The process that starts programs, as the tests see it."""
 
     def __init__(self) -> None:
@@ -98,16 +98,16 @@ class Nursery:
         *,
         errors: Path | None = None,
         stdin: str = os.devnull,
-    ) -> Forked:
+    ) -> ForkedProcess:
         """Start a program that appends to ``output``; its errors, too, unless they have a file."""
         asked = {
             "arguments": list(arguments),
             "environment": dict(environment),
             "files": [stdin, str(output), str(errors or output)],
         }
-        return Forked(self, self.ask(start=asked)["pid"])
+        return ForkedProcess(self, self.send(start=asked)["pid"])
 
-    def ask(self, **request: Any) -> dict[str, Any]:
+    def send(self, **request: Any) -> dict[str, Any]:
         with self._lock:
             self._stream.write(json.dumps(request) + "\n")
             self._stream.flush()
@@ -116,9 +116,9 @@ class Nursery:
 
 
 @cache
-def nursery() -> Nursery:
+def get_fork_server() -> ForkServer:
     """The one of this test process; it ends with it."""
-    return Nursery()
+    return ForkServer()
 
 
 def run_command(
@@ -146,7 +146,7 @@ def run_command(
             )
     with TemporaryDirectory() as folder:
         output, errors = Path(folder, "output"), Path(folder, "errors")
-        program = nursery().start(command, environment, output, errors=errors, stdin=stdin)
+        program = get_fork_server().start(command, environment, output, errors=errors, stdin=stdin)
         try:
             code = program.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -164,9 +164,9 @@ def can_fork(command: Sequence[str], environment: Mapping[str, str]) -> bool:
 # ---- in the process that starts them
 
 
-def _main(connection: socket.socket) -> Program | None:
+def _serve(connection: socket.socket) -> Program | None:
     """Serve until the tests are gone. In a child, the program that it is to run."""
-    for name in _IMPORTED:
+    for name in _PRELOADED:
         importlib.import_module(name)
     codes: dict[int, int] = {}
     received = b""
@@ -185,7 +185,7 @@ def _main(connection: socket.socket) -> Program | None:
                 pid = _fork()
                 if pid == 0:
                     connection.close()
-                    return _program(**request["start"])
+                    return _become_program(**request["start"])
                 answer: dict[str, Any] = {"pid": pid}
             else:
                 _reap(codes)
@@ -214,7 +214,7 @@ def _reap(codes: dict[int, int]) -> None:
             codes[found[0]] = os.waitstatus_to_exitcode(found[1])
 
 
-def _program(arguments: list[str], environment: dict[str, str], files: list[str]) -> Program:
+def _become_program(arguments: list[str], environment: dict[str, str], files: list[str]) -> Program:
     """What a command runs, in a process that looks as if the command had started it."""
     appending = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     for target, file in enumerate(files):
@@ -234,6 +234,6 @@ def _program(arguments: list[str], environment: dict[str, str], files: list[str]
 
 
 if __name__ == "__main__":
-    program = _main(socket.socket(fileno=int(sys.argv[1])))
+    program = _serve(socket.socket(fileno=int(sys.argv[1])))
     if program is not None:
         program()

@@ -24,16 +24,16 @@ class HostClock:
         """Skips the test where no such clock can be made."""
         self._file = file
         file.write_bytes(_SECONDS.pack(ahead))
-        self.environment = {"LD_PRELOAD": str(_library()), "CLOCK_OFFSET_FILE": str(file)}
+        self.environment = {"LD_PRELOAD": str(_build_library()), "CLOCK_OFFSET_FILE": str(file)}
 
-    def set(self, ahead: int) -> None:
+    def set_offset(self, ahead: int) -> None:
         """Be ahead of the true time by so many seconds from now on; negative is behind."""
         with self._file.open("r+b") as file:
             file.write(_SECONDS.pack(ahead))
 
 
 @functools.cache
-def _library() -> Path:
+def _build_library() -> Path:
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip(

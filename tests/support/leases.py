@@ -5,7 +5,7 @@ from worker.store.engine import Database
 from worker.store.lease import Lease
 
 
-def take(database: Database, connection_id: int, seconds: float) -> Lease:
-    """Take the lease. Raises Busy."""
-    with database.begin() as connection:
-        return lease.take(connection, connection_id, seconds)[0]
+def take_lease(database: Database, connection_id: int, seconds: float) -> Lease:
+    """Take the lease. Raises LeaseHeld."""
+    with database.open_transaction() as db:
+        return lease.take_lease(db, connection_id, seconds)[0]

@@ -7,12 +7,12 @@ from typing import Any
 from sqlalchemy import text
 
 from models.resources import RESOURCES
-from sandbox.tenant import Tenant, Truth, checksum
+from sandbox.tenant import Tenant, Truth, compute_checksum
 from worker.events.verify import Verification, verify
 from worker.store.engine import Database
 
 
-def plain(value: Any) -> Any:
+def to_truth_value(value: Any) -> Any:
     """A stored value as the truth spells it."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -21,7 +21,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def live_rows(
+def read_live_rows(
     database: Database, resource: str, connection_id: int = 1
 ) -> Iterator[dict[str, Any]]:
     """The live rows of a resource, in the truth's spelling."""
@@ -30,9 +30,9 @@ def live_rows(
         f"select {columns} from directory.{resource}"
         " where connection_id = :id and deleted_at is null"
     )
-    with database.begin() as connection:
-        for row in connection.execute(statement, {"id": connection_id}).mappings():
-            yield {name: plain(value) for name, value in row.items()}
+    with database.open_transaction() as db:
+        for row in db.execute(statement, {"id": connection_id}).mappings():
+            yield {name: to_truth_value(value) for name, value in row.items()}
 
 
 def live_counts(database: Database, connection_id: int = 1) -> dict[str, int]:
@@ -42,66 +42,66 @@ def live_counts(database: Database, connection_id: int = 1) -> dict[str, int]:
         " where connection_id = :id and deleted_at is null"
         for resource in RESOURCES
     )
-    with database.begin() as connection:
-        rows = connection.execute(text(each), {"id": connection_id})
+    with database.open_transaction() as db:
+        rows = db.execute(text(each), {"id": connection_id})
         return {row.resource: row.rows for row in rows}
 
 
-def mirrored(database: Database, connection_id: int = 1) -> dict[str, Truth]:
+def compute_mirror_truth(database: Database, connection_id: int = 1) -> dict[str, Truth]:
     """Count and checksum of every mirrored table."""
     found = {}
     for resource in RESOURCES:
-        rows = list(live_rows(database, resource, connection_id))
-        found[resource] = Truth(len(rows), checksum(rows))
+        rows = list(read_live_rows(database, resource, connection_id))
+        found[resource] = Truth(len(rows), compute_checksum(rows))
     return found
 
 
 def assert_exact(database: Database, tenant: Tenant, connection_id: int = 1) -> None:
     """The mirror equals the tenant, and the events tell the mirror."""
-    found, truth = mirrored(database, connection_id), tenant.truth()
+    found, truth = compute_mirror_truth(database, connection_id), tenant.truth()
     wrong = {name: (found[name], truth[name]) for name in found if found[name] != truth[name]}
     assert not wrong, f"the mirror, then the tenant: {wrong}"
     assert found.keys() == truth.keys()
-    assert checked(database, connection_id).problems == []
+    assert verify_connection(database, connection_id).problems == []
 
 
-def checked(database: Database, connection_id: int = 1) -> Verification:
-    with database.begin() as connection:
-        return verify(connection, connection_id)
+def verify_connection(database: Database, connection_id: int = 1) -> Verification:
+    with database.open_transaction() as db:
+        return verify(db, connection_id)
 
 
-def events(database: Database, connection_id: int = 1, after: int = 0) -> list[dict[str, Any]]:
+def read_events(database: Database, connection_id: int = 1, after: int = 0) -> list[dict[str, Any]]:
     """Change events about objects, in order."""
     statement = text(
         "select * from events.change_events where connection_id = :id and seq > :after"
         " and resource <> 'connection' order by seq"
     )
-    with database.begin() as connection:
-        rows = connection.execute(statement, {"id": connection_id, "after": after}).mappings()
+    with database.open_transaction() as db:
+        rows = db.execute(statement, {"id": connection_id, "after": after}).mappings()
         return [dict(row) for row in rows]
 
 
-def last_seq(database: Database, connection_id: int = 1) -> int:
-    with database.begin() as connection:
-        found = connection.execute(
+def read_last_seq(database: Database, connection_id: int = 1) -> int:
+    with database.open_transaction() as db:
+        found = db.execute(
             text("select event_seq from sync.leases where connection_id = :id"),
             {"id": connection_id},
         )
         return int(found.scalar() or 0)
 
 
-def written(database: Database) -> dict[str, str]:
+def read_row_versions(database: Database) -> dict[str, str]:
     """The physical versions of all rows of the mirror and its events: any write changes them."""
     tables = [f"directory.{name}" for name in RESOURCES] + ["events.change_events"]
     found = {}
-    with database.begin() as connection:
+    with database.open_transaction() as db:
         for table in tables:
             versions = f"select tableoid || '.' || ctid || '.' || xmin as v from {table}"
             statement = f"select md5(string_agg(v, ',' order by v)) from ({versions}) as t"
-            found[table] = str(connection.execute(text(statement)).scalar())
+            found[table] = str(db.execute(text(statement)).scalar())
     return found
 
 
-def scalar(database: Database, statement: str, **values: Any) -> Any:
-    with database.begin() as connection:
-        return connection.execute(text(statement), values).scalar()
+def fetch_scalar(database: Database, statement: str, **values: Any) -> Any:
+    with database.open_transaction() as db:
+        return db.execute(text(statement), values).scalar()

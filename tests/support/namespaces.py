@@ -11,16 +11,16 @@ _OWN = ("--pid", "--fork", "--kill-child", "--mount-proc")
 _WAYS = (_OWN, ("--user", "--map-root-user", *_OWN))
 
 
-def in_own_pid_namespace(command: Sequence[str]) -> list[str]:
+def wrap_in_pid_namespace(command: Sequence[str]) -> list[str]:
     """The command as the first process of a pid namespace. Skips the test where none can be had."""
-    prefix = _prefix()
+    prefix = _find_prefix()
     if prefix is None:
         pytest.skip("this machine lets us make no pid namespace (unshare --pid)")
     return [*prefix, *command]
 
 
 @functools.cache
-def _prefix() -> tuple[str, ...] | None:
+def _find_prefix() -> tuple[str, ...] | None:
     program = shutil.which("unshare")
     if program is None:
         return None

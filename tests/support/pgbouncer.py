@@ -21,14 +21,14 @@ class Pooler:
 
     port: int
 
-    def url(self, database_url: str) -> str:
+    def build_url(self, database_url: str) -> str:
         """The address of a database by way of the pooler."""
         url = make_url(database_url).set(host="127.0.0.1", port=self.port)
         return url.render_as_string(hide_password=False)
 
 
 @contextmanager
-def pooler(database_url: str, folder: Path, **settings: object) -> Iterator[Pooler]:
+def run_pooler(database_url: str, folder: Path, **settings: object) -> Iterator[Pooler]:
     """Run PgBouncer before the server of ``database_url``, as it comes except for ``settings``.
 
     Skips the test where the machine has none.
@@ -36,24 +36,24 @@ def pooler(database_url: str, folder: Path, **settings: object) -> Iterator[Pool
     if PROGRAM is None:
         pytest.skip("PgBouncer is not installed: apt-get install pgbouncer (.ci/run does)")
     home = Home(folder)
-    with home.locked(), Supervisor() as supervisor:
-        found = Pooler(home.port("pgbouncer"))
+    with home.hold_lock(), Supervisor() as supervisor:
+        found = Pooler(home.reserve_port("pgbouncer"))
         file = home.write_private(
-            "pgbouncer.ini", _ini(database_url, found, settings), home.identity
+            "pgbouncer.ini", _render_ini(database_url, found, settings), home.server_user
         )
         supervisor.start(
             Child(
                 name="pgbouncer",
                 argv=[PROGRAM, str(file)],
-                identity=home.identity,
-                ready=lambda: _answers(found.url(database_url)),
-                log=home.log("pgbouncer"),
+                user=home.server_user,
+                is_ready=lambda: _is_answering(found.build_url(database_url)),
+                log=home.get_log_path("pgbouncer"),
             )
         )
         yield found
 
 
-def _ini(database_url: str, found: Pooler, settings: dict[str, object]) -> str:
+def _render_ini(database_url: str, found: Pooler, settings: dict[str, object]) -> str:
     server = make_url(database_url)
     ours = {
         "listen_addr": "127.0.0.1",
@@ -72,7 +72,7 @@ def _ini(database_url: str, found: Pooler, settings: dict[str, object]) -> str:
     )
 
 
-def _answers(url: str) -> bool:
+def _is_answering(url: str) -> bool:
     try:
         with psycopg.connect(url, connect_timeout=2) as session:
             return session.execute("select 1").fetchone() == (1,)

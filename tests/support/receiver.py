@@ -11,11 +11,11 @@ from typing import Any
 
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from worker.relay.signature import new_secret
+from worker.relay.signature import generate_secret
 
 
 @dataclass
-class Got:
+class ReceivedRequest:
     """A request as the receiver saw it."""
 
     path: str
@@ -28,16 +28,16 @@ class Got:
         return document if isinstance(document, list) else [document]
 
 
-Answering = Callable[[Got], tuple[int, dict[str, str]]]
+ChooseAnswer = Callable[[ReceivedRequest], tuple[int, dict[str, str]]]
 
 
 @dataclass
-class Receiver:
+class WebhookReceiver:
     """Takes what is signed with ``secret``; ``answer`` may say something else."""
 
-    secret: str = field(default_factory=new_secret)
-    answer: Answering = lambda _: (204, {})
-    got: list[Got] = field(default_factory=list)
+    secret: str = field(default_factory=generate_secret)
+    answer: ChooseAnswer = lambda _: (204, {})
+    requests: list[ReceivedRequest] = field(default_factory=list)
     port: int = 0
     stop: threading.Event = field(default_factory=threading.Event)
 
@@ -46,15 +46,15 @@ class Receiver:
         return f"http://127.0.0.1:{self.port}/in"
 
     @property
-    def numbers(self) -> list[int]:
+    def sequences(self) -> list[int]:
         """The events that came, by their sequence."""
-        return [event["n"] for one in self.got for event in one.events]
+        return [event["n"] for one in self.requests for event in one.events]
 
-    def signed(self, got: Got) -> bool:
-        return verified(self.secret, got)
+    def is_signed(self, got: ReceivedRequest) -> bool:
+        return is_verified(self.secret, got)
 
 
-def verified(secret: str, got: Got) -> bool:
+def is_verified(secret: str, got: ReceivedRequest) -> bool:
     """Whether a receiver with that secret takes the request for genuine."""
     try:
         Webhook(secret).verify(got.body, got.headers, json_parse=False)
@@ -63,16 +63,16 @@ def verified(secret: str, got: Got) -> bool:
     return True
 
 
-def handler_of(receiver: Receiver) -> type[BaseHTTPRequestHandler]:
+def build_handler(receiver: WebhookReceiver) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            got = Got(self.path, headers, body)
-            receiver.got.append(got)
-            status, more = receiver.answer(got) if receiver.signed(got) else (401, {})
+            got = ReceivedRequest(self.path, headers, body)
+            receiver.requests.append(got)
+            status, more = receiver.answer(got) if receiver.is_signed(got) else (401, {})
             self.send_response(status)
             for name, value in {"Content-Length": "0", **more}.items():
                 self.send_header(name, value)
@@ -85,10 +85,10 @@ def handler_of(receiver: Receiver) -> type[BaseHTTPRequestHandler]:
 
 
 @contextmanager
-def receiving(tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
+def run_receiver(tls: ssl.SSLContext | None = None) -> Iterator[WebhookReceiver]:
     """A receiver at work."""
-    receiver = Receiver()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(receiver))
+    receiver = WebhookReceiver()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), build_handler(receiver))
     server.daemon_threads = True
     if tls is not None:
         server.socket = tls.wrap_socket(server.socket, server_side=True)
@@ -104,7 +104,7 @@ def receiving(tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
         thread.join()
 
 
-def always(status: int, **headers: str) -> Answering:
+def answer_always(status: int, **headers: str) -> ChooseAnswer:
     """The same answer to everybody."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return lambda _: (status, named)

@@ -10,7 +10,7 @@ _SSL_REQUEST = 80877103
 _GSS_REQUEST = 80877104
 
 
-def refusal(state: str, said: str, severity: str = "FATAL", encoding: str = "utf-8") -> bytes:
+def build_refusal(state: str, said: str, severity: str = "FATAL", encoding: str = "utf-8") -> bytes:
     """An ErrorResponse as Postgres sends it while a client connects."""
     fields: Mapping[str, str] = {
         "S": severity,
@@ -25,12 +25,12 @@ def refusal(state: str, said: str, severity: str = "FATAL", encoding: str = "utf
     return b"E" + struct.pack("!i", len(body) + 4) + body
 
 
-PASSWORD_WANTED = b"R" + struct.pack("!ii", 8, 3)
+PASSWORD_REQUEST = b"R" + struct.pack("!ii", 8, 3)
 """AuthenticationCleartextPassword."""
 
 
 @contextmanager
-def refusing_postgres(*answers: bytes) -> Iterator[int]:
+def run_refusing_postgres(*answers: bytes) -> Iterator[int]:
     """A port at which each client is sent these, one for each message of its own, and cut off."""
 
     class Handler(socketserver.BaseRequestHandler):

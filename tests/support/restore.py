@@ -12,7 +12,7 @@ from sqlalchemy.engine import make_url
 
 from models.base import SCHEMAS
 from sandbox.servers import Home, Supervisor, start_postgres
-from sandbox.servers.binaries import postgres_programs
+from sandbox.servers.binaries import find_postgres_programs
 
 Archive = Path
 
@@ -22,7 +22,7 @@ class Restorer:
 
     def __init__(self, home: Path, folder: Path) -> None:
         self._home = Home(home)
-        self._programs = postgres_programs(self._home)
+        self._programs = find_postgres_programs(self._home)
         self._folder = folder
 
     def dump(self, url: str) -> Archive:
@@ -57,13 +57,13 @@ class Restorer:
         )
 
     @contextmanager
-    def standby(self, primary: str, home: Path) -> Iterator[str]:
+    def run_standby(self, primary: str, home: Path) -> Iterator[str]:
         """A streaming standby of the primary; the address of the same database on it."""
         url = make_url(primary)
         made = Home(home)
-        with made.locked(), Supervisor() as supervisor:
+        with made.hold_lock(), Supervisor() as supervisor:
             (made.path / "postgres.password").write_text(f"{url.password}\n", encoding="utf-8")
-            parent = made.directory("postgres", made.identity)
+            parent = made.make_directory("postgres", made.server_user)
             self._run(
                 "pg_basebackup",
                 "--checkpoint=fast",
@@ -76,7 +76,7 @@ class Restorer:
             there = make_url(server.url).set(database=url.database)
             yield there.render_as_string(hide_password=False)
 
-    def cut_off(self, standby: str) -> None:
+    def disconnect_standby(self, standby: str) -> None:
         """Let a standby hear nothing of its primary any more."""
         with psycopg.connect(standby, autocommit=True) as session:
             session.execute(b"alter system set primary_conninfo = ''")
@@ -85,7 +85,7 @@ class Restorer:
                 time.sleep(0.05)
 
     def _run(self, program: str, *arguments: str) -> str:
-        identity = self._home.identity
+        identity = self._home.server_user
         done = subprocess.run(
             [str(self._programs / program), *arguments],
             capture_output=True,
@@ -93,7 +93,7 @@ class Restorer:
             check=False,
             cwd="/",
             env={"PATH": os.defpath, "LC_ALL": "C"},
-            **identity.run_as(),
+            **identity.subprocess_arguments(),
         )
         assert done.returncode == 0, done.stderr
         return done.stdout

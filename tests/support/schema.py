@@ -41,11 +41,11 @@ _PARTS = {
 }
 
 
-def schema_of(database: Database) -> set[str]:
+def describe_schema(database: Database) -> set[str]:
     """A line for each thing in our schemas."""
     lines: set[str] = set()
-    with database.begin() as connection:
+    with database.open_transaction() as db:
         for kind, query in _PARTS.items():
-            rows = connection.execute(text(query), {"schemas": list(SCHEMAS)})
+            rows = db.execute(text(query), {"schemas": list(SCHEMAS)})
             lines |= {" ".join(map(str, (kind, *row))) for row in rows}
     return lines

@@ -17,16 +17,16 @@ from sqlalchemy import text
 
 from sandbox.tenant import Tenant
 from tests.support import forked
-from tests.support.mirror import checked, live_counts, mirrored
-from worker.core.errors import Away
+from tests.support.mirror import compute_mirror_truth, live_counts, verify_connection
+from worker.core.errors import ServerUnavailable
 from worker.store.engine import Database
-from worker.tasks.places import CLAIM_GRACE
-from worker.tasks.queues import MAINTENANCE, SYNCS, WORKERS
+from worker.tasks.places import CLAIM_GRACE_SECONDS
+from worker.tasks.queues import MAINTENANCE, SLICE_QUEUES, WORKER_QUEUES
 
 CELERY = [*forked.CELERY, "--app", "worker.app", "--quiet"]
 RELAY = [*forked.COMMAND, "relay"]
-PLAIN = ["--without-gossip", "--without-mingle", "--loglevel", "WARNING"]
-QUICK = {
+WORKER_OPTIONS = ["--without-gossip", "--without-mingle", "--loglevel", "WARNING"]
+QUICK_CLOCKS = {
     "TENANT_MIRROR_TICK_SECONDS": "0.4",
     "TENANT_MIRROR_DELTA_SECONDS": "1",
     "TENANT_MIRROR_ROLES_SECONDS": "1",
@@ -46,9 +46,9 @@ class Service:
 
     def __init__(self, environment: Mapping[str, str], logs: Path) -> None:
         kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")}
-        self.environment = {**kept, **QUICK, **environment}
+        self.environment = {**kept, **QUICK_CLOCKS, **environment}
         self.logs = logs
-        self.running: dict[str, subprocess.Popen[bytes] | forked.Forked] = {}
+        self.processes: dict[str, subprocess.Popen[bytes] | forked.ForkedProcess] = {}
 
     def start(self, name: str, *arguments: str, **more: str) -> None:
         """Start a program of Celery's; ``more`` is added to its environment."""
@@ -58,10 +58,12 @@ class Service:
         """Start any program as one of the service's processes."""
         environment = {**self.environment, **more}
         if forked.can_fork(command, environment):
-            self.running[name] = forked.nursery().start(command, environment, self._log(name))
+            self.processes[name] = forked.get_fork_server().start(
+                command, environment, self._get_log_path(name)
+            )
             return
-        with self._log(name).open("ab") as log:
-            self.running[name] = subprocess.Popen(
+        with self._get_log_path(name).open("ab") as log:
+            self.processes[name] = subprocess.Popen(
                 command,
                 env=environment,
                 stdout=log,
@@ -70,23 +72,23 @@ class Service:
             )
 
     def start_worker(self, name: str = "worker", **more: str) -> None:
-        self._start_worker(name, ",".join(SYNCS), 1, **more)
+        self._start_worker(name, ",".join(SLICE_QUEUES), 1, **more)
 
     def start_shared_worker(self, processes: int) -> None:
         """One worker for slices of every kind."""
-        self._start_worker("worker", ",".join(SYNCS), processes)
+        self._start_worker("worker", ",".join(SLICE_QUEUES), processes)
 
     def start_slice_workers(self, processes: int) -> None:
         """A worker for what is prompt and one for first loads, as the Procfile has them."""
         for name in ("worker", "backfill"):
-            self._start_worker(name, WORKERS[name], processes)
+            self._start_worker(name, WORKER_QUEUES[name], processes)
 
     def start_maintenance(self, **more: str) -> None:
         self._start_worker("maintenance", MAINTENANCE, 1, **more)
 
     def _start_worker(self, name: str, queues: str, processes: int, **more: str) -> None:
         served = ["-Q", queues, "-c", str(processes)]
-        self.start(name, "worker", *served, "-n", f"{name}@test", *PLAIN, **more)
+        self.start(name, "worker", *served, "-n", f"{name}@test", *WORKER_OPTIONS, **more)
 
     def start_beat(self, name: str = "beat", **more: str) -> None:
         scheduler = ["--scheduler", "celery.beat:Scheduler", "--pidfile", ""]
@@ -102,22 +104,22 @@ class Service:
 
     def kill(self, name: str) -> None:
         """Kill -9 of a process with its children."""
-        self.signal(name, signal.SIGKILL)
-        self.running.pop(name).wait()
+        self.send_signal(name, signal.SIGKILL)
+        self.processes.pop(name).wait()
 
-    def signal(self, name: str, number: signal.Signals) -> None:
+    def send_signal(self, name: str, number: signal.Signals) -> None:
         """A signal for a process and its children."""
-        os.killpg(self.running[name].pid, number)
+        os.killpg(self.processes[name].pid, number)
 
-    def stop(self, name: str, patience: float = 60) -> int:
+    def stop(self, name: str, timeout: float = 60) -> int:
         """End a process as a process manager does; its exit code."""
-        process = self.running.pop(name)
+        process = self.processes.pop(name)
         process.send_signal(signal.SIGTERM)
-        return process.wait(timeout=patience)
+        return process.wait(timeout=timeout)
 
     def close(self) -> None:
         """Kill what still runs; what it complained of is shown where the test failed."""
-        for name in list(self.running):
+        for name in list(self.processes):
             self.kill(name)
         for log in sorted(self.logs.glob("*.log")):
             complaints = [line for line in log.read_text().splitlines() if _COMPLAINT.search(line)]
@@ -126,7 +128,7 @@ class Service:
 
     def wait_for_end(self, name: str, patience: float = 30) -> int:
         """Wait until a process has ended by itself; what is left of it is killed."""
-        process = self.running.pop(name)
+        process = self.processes.pop(name)
         code = process.wait(timeout=patience)
         try:
             os.killpg(process.pid, signal.SIGKILL)
@@ -134,9 +136,9 @@ class Service:
             return code
         return code
 
-    def ended(self) -> dict[str, int]:
+    def find_ended(self) -> dict[str, int]:
         """Processes that have ended by themselves, with their exit codes."""
-        codes = {name: process.poll() for name, process in self.running.items()}
+        codes = {name: process.poll() for name, process in self.processes.items()}
         return {name: code for name, code in codes.items() if code is not None}
 
     def empty_logs(self) -> None:
@@ -144,15 +146,15 @@ class Service:
         for log in self.logs.glob("*.log"):
             os.truncate(log, 0)
 
-    def log(self, name: str) -> str:
-        return self._log(name).read_text(errors="replace")
+    def read_log(self, name: str) -> str:
+        return self._get_log_path(name).read_text(errors="replace")
 
-    def bugs(self) -> list[str]:
+    def find_bugs(self) -> list[str]:
         """Log lines that tell of an error which nobody expected."""
         lines = [line for log in self.logs.glob("*.log") for line in log.read_text().splitlines()]
         return [line[:2000] for line in lines if _BUG.search(line)]
 
-    def _log(self, name: str) -> Path:
+    def _get_log_path(self, name: str) -> Path:
         return self.logs / f"{name}.log"
 
 
@@ -160,7 +162,7 @@ PATIENCE = 2
 """By how much a test waits longer than a machine of its own would need."""
 
 
-def until(holds: Callable[[], bool], seconds: float = 45, what: str = "it") -> None:
+def wait_until(holds: Callable[[], bool], seconds: float = 45, what: str = "it") -> None:
     """Wait for something to become true. A server that is away is no answer yet.
 
     A question that costs much is asked less often, so that most of the processor stays with the
@@ -172,7 +174,7 @@ def until(holds: Callable[[], bool], seconds: float = 45, what: str = "it") -> N
         try:
             if holds():
                 return
-        except Away:
+        except ServerUnavailable:
             pass
         time.sleep(min(max(0.1, 3 * (time.monotonic() - asked)), 1))
     raise AssertionError(f"{what} did not happen within {seconds} s")
@@ -183,41 +185,41 @@ def is_exact(database: Database, tenant: Tenant, connection_id: int = 1) -> bool
     truth = tenant.truth()
     expected = {resource: found.count for resource, found in truth.items()}
     return live_counts(database, connection_id) == expected and (
-        mirrored(database, connection_id) == truth
+        compute_mirror_truth(database, connection_id) == truth
     )
 
 
-def number_of_objects(tenant: Tenant) -> int:
+def count_objects(tenant: Tenant) -> int:
     return sum(truth.count for truth in tenant.truth().values())
 
 
-def created(database: Database, connection_id: int = 1) -> tuple[int, int]:
+def count_created(database: Database, connection_id: int = 1) -> tuple[int, int]:
     """Events that tell of an object for the first time, and the objects that they tell of."""
     statement = text(
         "select count(*), count(distinct (resource, object_id)) from events.change_events"
         " where connection_id = :id and change = 'created' and resource <> 'connection'"
     )
-    with database.begin() as connection:
-        told, objects = connection.execute(statement, {"id": connection_id}).one()
+    with database.open_transaction() as db:
+        told, objects = db.execute(statement, {"id": connection_id}).one()
     return told, objects
 
 
-def create_and_delete(tenant: Tenant) -> None:
+def make_every_change(tenant: Tenant) -> None:
     """A change of every kind, with one deletion each by round and by sweep."""
     users = [str(tenant.create_user(displayName=f"Ada {number}")) for number in range(3)]
     tenant.update_user(users[0], displayName="Grace")
-    tenant.delete_user(first_live(tenant, "users"))
-    tenant.delete_site(first_live(tenant, "sites"))
+    tenant.delete_user(find_first_live(tenant, "users"))
+    tenant.delete_site(find_first_live(tenant, "sites"))
 
 
-def first_live(tenant: Tenant, resource: str) -> str:
+def find_first_live(tenant: Tenant, resource: str) -> str:
     """Graph's id of the oldest object that is live."""
     with tenant.lock:
-        shelf = tenant.shelf(resource)
-        return str(shelf.props(next(iter(shelf.live())))["id"])
+        shelf = tenant.store(resource)
+        return str(shelf.props_at(next(iter(shelf.iterate_live())))["id"])
 
 
-SHORT_GRACE = 5.0
+SHORT_CLAIM_SECONDS = 5.0
 """Seconds that a claim lasts in these tests."""
 
 _SHORTEN = text("""
@@ -227,7 +229,7 @@ _SHORTEN = text("""
 """)
 
 
-def until_exact(
+def wait_until_exact(
     database: Database,
     tenant: Tenant,
     connection_id: int = 1,
@@ -245,13 +247,13 @@ def until_exact(
         resend_lost(database)
         return is_exact(database, tenant, connection_id)
 
-    until(holds, seconds, what)
+    wait_until(holds, seconds, what)
 
 
 def resend_lost(database: Database) -> None:
     """Have claims that nobody took up lapse within seconds."""
-    with database.begin() as connection:
-        connection.execute(_SHORTEN, {"long": CLAIM_GRACE, "short": SHORT_GRACE})
+    with database.open_transaction() as db:
+        db.execute(_SHORTEN, {"long": CLAIM_GRACE_SECONDS, "short": SHORT_CLAIM_SECONDS})
 
 
 def assert_survived(
@@ -266,12 +268,12 @@ def assert_survived(
 
     ``told`` says how many objects were created, where nothing was deleted meanwhile.
     """
-    assert mirrored(database, connection_id) == tenant.truth()
-    found = checked(database, connection_id)
+    assert compute_mirror_truth(database, connection_id) == tenant.truth()
+    found = verify_connection(database, connection_id)
     assert found.problems == []
     assert (found.first_seq, found.last_seq) == (1, found.events)
-    events, objects = created(database, connection_id)
+    events, objects = count_created(database, connection_id)
     assert events == objects
     assert told in (None, events)
-    assert service.ended() == {}
-    assert service.bugs() == []
+    assert service.find_ended() == {}
+    assert service.find_bugs() == []

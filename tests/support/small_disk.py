@@ -10,7 +10,7 @@ import pytest
 
 
 @contextmanager
-def small_disk(path: Path, megabytes: int) -> Iterator[Path]:
+def mount_small_disk(path: Path, megabytes: int) -> Iterator[Path]:
     """An empty disk of that size, mounted at the path; skips the test where that is not allowed."""
     path.mkdir(parents=True)
     mount = ["/bin/mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=0755", "tmpfs", str(path)]
@@ -22,7 +22,7 @@ def small_disk(path: Path, megabytes: int) -> Iterator[Path]:
         subprocess.run(["/bin/umount", "--lazy", str(path)], check=True)
 
 
-def fill(disk: Path) -> Path:
+def fill_disk(disk: Path) -> Path:
     """Take all room that is left on a disk; the file to delete to give it back."""
     filler = disk / "filler"
     left = os.statvfs(disk)

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 
-from sqlalchemy import Connection, text
+import sqlalchemy as sa
+from sqlalchemy import text
 
 from worker.store.engine import Database
 
-_LIES = {
+_CONTRADICTIONS = {
     "a connection that is not in use has a run under way": """
         select c.id from sync.connections c join sync.runs r on r.connection_id = c.id
          where c.status not in ('active', 'broken') and r.state = 'running'
@@ -44,18 +45,18 @@ _LIES = {
 }
 
 
-def lies(connection: Connection) -> Iterator[str]:
+def find_contradictions(db: sa.Connection) -> Iterator[str]:
     """What the tables say that is not so."""
-    for sentence, statement in _LIES.items():
-        for found in connection.execute(text(statement)).scalars():
+    for sentence, statement in _CONTRADICTIONS.items():
+        for found in db.execute(text(statement)).scalars():
             yield f"{sentence}: {found}"
 
 
-def assert_honest(database: Database) -> None:
+def assert_consistent(database: Database) -> None:
     """Every state in the tables is true, and every lease was given back."""
-    with database.begin() as connection:
-        said = list(lies(connection))
+    with database.open_transaction() as db:
+        said = list(find_contradictions(db))
         assert not said, said
         held = "select connection_id from sync.leases where expires_at is not null"
-        kept = list(connection.execute(text(held)).scalars())
+        kept = list(db.execute(text(held)).scalars())
         assert not kept, f"leases that were not given back: {kept}"

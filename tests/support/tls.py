@@ -29,7 +29,7 @@ class Certificate:
     path: Path
     key: Path
 
-    def context(self) -> ssl.SSLContext:
+    def build_context(self) -> ssl.SSLContext:
         """What a server is served with."""
         made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         made.load_cert_chain(self.path, self.key)
@@ -42,13 +42,15 @@ class Authority:
 
     folder: Path
     name: str = "Contoso Internal CA"
-    made: int = 0
+    issued_count: int = 0
 
     def __post_init__(self) -> None:
         self.folder.mkdir(exist_ok=True)
         subject = ["-subj", f"/CN={self.name}", "-days", "2"]
         usage = ["-addext", "keyUsage=critical,keyCertSign,cRLSign"]
-        _openssl("req", "-x509", *_KEY, *subject, *usage, "-keyout", self._key, "-out", self.path)
+        _run_openssl(
+            "req", "-x509", *_KEY, *subject, *usage, "-keyout", self._key, "-out", self.path
+        )
 
     @property
     def path(self) -> Path:
@@ -59,11 +61,13 @@ class Authority:
     def _key(self) -> Path:
         return self.folder / "authority.key"
 
-    def certificate(self, host: str) -> Certificate:
+    def issue(self, host: str) -> Certificate:
         """A certificate for one DNS name."""
-        self.made += 1
-        made = Certificate(self.folder / f"{self.made}.pem", self.folder / f"{self.made}.key")
-        _openssl(
+        self.issued_count += 1
+        made = Certificate(
+            self.folder / f"{self.issued_count}.pem", self.folder / f"{self.issued_count}.key"
+        )
+        _run_openssl(
             *("req", "-x509", *_KEY, "-subj", f"/CN={host}", "-days", "2"),
             *("-addext", f"subjectAltName=DNS:{host}"),
             *("-addext", "basicConstraints=critical,CA:FALSE"),
@@ -73,7 +77,7 @@ class Authority:
         return made
 
 
-def _openssl(*arguments: str | Path) -> None:
+def _run_openssl(*arguments: str | Path) -> None:
     program = shutil.which("openssl")
     if program is None:
         pytest.skip("no openssl to make certificates with")
@@ -86,16 +90,16 @@ class TlsProxy:
 
     certificate: Certificate
     upstream: int
-    clients_from: Authority | None = None
+    client_authority: Authority | None = None
     """Where set, clients must show a certificate of this authority."""
     received: bytearray = field(default_factory=bytearray)
     """What clients sent after the handshake, from all connections."""
 
     def __enter__(self) -> Self:
-        self._context = self.certificate.context()
-        if self.clients_from is not None:
+        self._context = self.certificate.build_context()
+        if self.client_authority is not None:
             self._context.verify_mode = ssl.CERT_REQUIRED
-            self._context.load_verify_locations(self.clients_from.path)
+            self._context.load_verify_locations(self.client_authority.path)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.settimeout(0.05)
         self.port: int = self._listener.getsockname()[1]

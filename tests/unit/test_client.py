@@ -14,32 +14,40 @@ import pytest
 
 from models.run import RunTrigger
 from sandbox.tenant import Nango, Request, Response, Server
-from worker.core.errors import Broken, Halt, Later, Refused, Spent, Torn, Trouble
-from worker.graph.verdict import graph_trouble
-from worker.nango.client import ATTEMPTS, Address, NangoClient, Patience
-from worker.nango.exchange import HEAD, MAX_BODY
-from worker.nango.reply import Reply
+from worker.core.errors import (
+    BudgetExhausted,
+    ConfigurationError,
+    ConnectionBroken,
+    MalformedResponse,
+    MirrorError,
+    ResourceRefused,
+    RetryLater,
+)
+from worker.graph.verdict import classify_graph_response
+from worker.nango.client import ATTEMPTS, ConnectionRef, NangoClient, RetryPolicy
+from worker.nango.exchange import MAX_BODY, MAX_OBSERVED_BYTES
+from worker.nango.reply import ApiResponse
 
-CONTOSO = Address("contoso", "entra")
+CONTOSO = ConnectionRef("contoso", "entra")
 JSON = {"content-type": "application/json"}
 PAGE = Response(200, b'{"value":[]}', JSON)
 BOMB = gzip.compress(b" " * (1 << 20)) * 512
 """Half a gigabyte of blanks: whoever unpacks it is killed."""
-QUICK = Patience(deadline=5.0, pause=0.5)
+QUICK = RetryPolicy(deadline=5.0, max_pause=0.5)
 Make = Callable[..., NangoClient]
 
 
 @pytest.fixture
-def url(_shared_server: Server) -> str:
-    return _shared_server.url
+def url(nango_server: Server) -> str:
+    return nango_server.url
 
 
 @pytest.fixture
 def make(nango: Nango, url: str) -> Iterator[Make]:
     opened: list[NangoClient] = []
 
-    def client(key: str = nango.key, host: str = url, patience: Patience = QUICK) -> NangoClient:
-        opened.append(NangoClient(host, key, patience=patience))
+    def client(key: str = nango.key, host: str = url, patience: RetryPolicy = QUICK) -> NangoClient:
+        opened.append(NangoClient(host, key, retry_policy=patience))
         return opened[-1]
 
     nango.log.clear()
@@ -122,7 +130,7 @@ def test_a_body_is_sent_as_json(client: NangoClient, nango: Nango) -> None:
 
 def test_nangos_own_api_is_asked_without_a_connection(client: NangoClient, nango: Nango) -> None:
     script(nango, PAGE)
-    client.ask("/connections?limit=7")
+    client.get("/connections?limit=7")
     request = nango.log[-1].request
     assert request.target == "/connections?limit=7"
     assert request.headers["authorization"] == f"Bearer {nango.key}"
@@ -160,7 +168,7 @@ def test_a_short_pause_is_waited_in_place(client: NangoClient, nango: Nango, sta
 def test_a_long_pause_is_left_to_the_stream_at_once(client: NangoClient, nango: Nango) -> None:
     script(nango, error(429, "TooManyRequests", retry_after="315"))
     started = time.monotonic()
-    with pytest.raises(Later) as caught:
+    with pytest.raises(RetryLater) as caught:
         users(client)
     assert time.monotonic() - started < 1.0
     assert caught.value.after == 315.0
@@ -172,8 +180,8 @@ def test_a_pause_as_a_date_is_honoured(nango: Nango, url: str) -> None:
     nango.log.clear()
     now = 1_792_567_680.0  # Wed, 21 Oct 2026 07:28:00 GMT
     script(nango, error(503, "Busy", retry_after="Wed, 21 Oct 2026 07:30:00 GMT"))
-    client = NangoClient(url, nango.key, patience=QUICK, clock=lambda: now)
-    with pytest.raises(Later) as caught:
+    client = NangoClient(url, nango.key, retry_policy=QUICK, clock=lambda: now)
+    with pytest.raises(RetryLater) as caught:
         users(client)
     client.close()
     assert caught.value.after == 120.0
@@ -181,38 +189,38 @@ def test_a_pause_as_a_date_is_honoured(nango: Nango, url: str) -> None:
 
 def test_attempts_are_bounded(client: NangoClient, nango: Nango) -> None:
     script(nango, error(503, "Busy", retry_after="0"))
-    with pytest.raises(Later) as caught:
+    with pytest.raises(RetryLater) as caught:
         users(client)
     assert client.calls == nango.calls.total == ATTEMPTS
     assert caught.value.after is not None
-    assert caught.value.after >= QUICK.pause
+    assert caught.value.after >= QUICK.max_pause
 
 
 def test_time_is_bounded_too(make: Make, nango: Nango) -> None:
-    client = make(patience=Patience(deadline=0.5, pause=0.4))
+    client = make(patience=RetryPolicy(deadline=0.5, max_pause=0.4))
     script(nango, error(503, "Busy", retry_after="0.3"))
     started = time.monotonic()
-    with pytest.raises(Later):
+    with pytest.raises(RetryLater):
         users(client)
     assert time.monotonic() - started < 1.5
     assert client.calls < ATTEMPTS
 
 
 def test_a_silent_nango_is_given_up(make: Make, nango: Nango) -> None:
-    client = make(patience=Patience(deadline=0.3, pause=0.1))
+    client = make(patience=RetryPolicy(deadline=0.3, max_pause=0.1))
     script(nango, Response(200, b"{}", JSON, delay=1.0))
     started = time.monotonic()
-    with pytest.raises(Later):
+    with pytest.raises(RetryLater):
         users(client)
     assert time.monotonic() - started < 1.5
 
 
 def test_pauses_and_tries_share_one_deadline(make: Make, nango: Nango) -> None:
     """A lease is held for as long as one call may take."""
-    client = make(patience=Patience(deadline=0.6, pause=0.5))
+    client = make(patience=RetryPolicy(deadline=0.6, max_pause=0.5))
     script(nango, error(503, "Busy", retry_after="0.3"), Response(200, b"{}", JSON, delay=2.0))
     started = time.monotonic()
-    with pytest.raises(Later):
+    with pytest.raises(RetryLater):
         users(client)
     assert time.monotonic() - started < 0.9
     assert client.calls == 2
@@ -220,11 +228,11 @@ def test_pauses_and_tries_share_one_deadline(make: Make, nango: Nango) -> None:
 
 def test_nangos_429_and_graphs_429_are_told_apart(make: Make, nango: Nango) -> None:
     script(nango, error(429, "too_many_request", retry_after="56"))
-    with pytest.raises(Later, match="Nango's own rate limit") as caught:
+    with pytest.raises(RetryLater, match="Nango's own rate limit") as caught:
         users(make())
     assert caught.value.after == 56.0
     script(nango, error(429, "TooManyRequests", retry_after="57"))
-    with pytest.raises(Later, match="Graph answered 429") as caught:
+    with pytest.raises(RetryLater, match="Graph answered 429") as caught:
         users(make())
     assert caught.value.after == 57.0
 
@@ -232,7 +240,7 @@ def test_nangos_429_and_graphs_429_are_told_apart(make: Make, nango: Nango) -> N
 def test_a_501_is_not_tried_again(client: NangoClient, nango: Nango) -> None:
     script(nango, error(501, "NotImplemented", request_id="x"))
     reply = client.proxy(CONTOSO, "/v1.0/users")
-    assert isinstance(graph_trouble(reply, 0.0), Refused)
+    assert isinstance(classify_graph_response(reply, 0.0), ResourceRefused)
     assert client.calls == 1
 
 
@@ -244,21 +252,21 @@ def test_graphs_refusals_come_back_unjudged(client: NangoClient, nango: Nango, s
 
 
 def test_an_unknown_connection_is_broken_and_named(client: NangoClient) -> None:
-    with pytest.raises(Broken, match=r"^entra/nobody: ") as caught:
-        client.proxy(Address("nobody", "entra"), "/v1.0/users")
+    with pytest.raises(ConnectionBroken, match=r"^entra/nobody: ") as caught:
+        client.proxy(ConnectionRef("nobody", "entra"), "/v1.0/users")
     assert caught.value.connection == "entra/nobody"
 
 
 def test_400_and_404_of_nangos_api_come_back(client: NangoClient) -> None:
-    assert client.ask("/connections?nonsense=1").status == 400
-    assert client.ask("/connections/nobody?provider_config_key=none").status in (400, 404)
+    assert client.get("/connections?nonsense=1").status == 400
+    assert client.get("/connections/nobody?provider_config_key=none").status in (400, 404)
 
 
 # ---- asking once
 
 
-def users_once(client: NangoClient) -> Reply:
-    return client.proxy(CONTOSO, "/v1.0/users", once=True)
+def users_once(client: NangoClient) -> ApiResponse:
+    return client.proxy(CONTOSO, "/v1.0/users", single_attempt=True)
 
 
 @pytest.mark.parametrize("status", [200, 404, 429, 500, 502, 503, 504, 509])
@@ -276,7 +284,7 @@ def test_a_pause_that_graph_names_is_heeded_also_by_who_asks_once(
 ) -> None:
     script(nango, error(429, "Busy", retry_after="30", x_ms_throttle_scope="Tenant"), PAGE)
     assert users_once(client).status == 429
-    with pytest.raises(Spent, match="slow down") as caught:
+    with pytest.raises(BudgetExhausted, match="slow down") as caught:
         users(client)
     assert caught.value.after is not None
     assert caught.value.after > 25.0
@@ -294,18 +302,18 @@ def test_who_asks_once_waits_for_the_budget_as_ever(client: NangoClient, nango: 
 @pytest.mark.parametrize(
     ("response", "kind", "after"),
     [
-        (error(429, "too_many_request", retry_after="9"), Spent, 9.0),
-        (Response(500), Later, 0.0),
-        (Response(200, b"{", JSON | {"content-length": "9"}), Later, 0.0),
-        (error(401, "unknown_account"), Halt, None),
-        (error(400, "unknown_connection"), Broken, None),
+        (error(429, "too_many_request", retry_after="9"), BudgetExhausted, 9.0),
+        (Response(500), RetryLater, 0.0),
+        (Response(200, b"{", JSON | {"content-length": "9"}), RetryLater, 0.0),
+        (error(401, "unknown_account"), ConfigurationError, None),
+        (error(400, "unknown_connection"), ConnectionBroken, None),
     ],
 )
 def test_what_is_asked_once_fails_once(
     client: NangoClient,
     nango: Nango,
     response: Response,
-    kind: type[Trouble],
+    kind: type[MirrorError],
     after: float | None,
 ) -> None:
     script(nango, response, PAGE)
@@ -328,7 +336,7 @@ def test_a_truncated_body_is_tried_again(client: NangoClient, nango: Nango) -> N
 
 def test_a_body_that_is_always_truncated_is_given_up(client: NangoClient, nango: Nango) -> None:
     script(nango, Response(200, b'{"value":[', JSON | {"content-length": "500"}))
-    with pytest.raises(Later):
+    with pytest.raises(RetryLater):
         users(client)
 
 
@@ -348,15 +356,15 @@ def test_a_body_that_is_not_text_is_judged_all_the_same(
     make: Make, nango: Nango, status: int
 ) -> None:
     script(nango, Response(status, b'{"error":{"code":"\xff"}}', JSON))
-    client = make(patience=Patience(deadline=0.3, pause=0.1))
-    with pytest.raises(Trouble):
+    client = make(patience=RetryPolicy(deadline=0.3, max_pause=0.1))
+    with pytest.raises(MirrorError):
         users(client)
 
 
 def test_a_body_that_swells_beyond_bounds_is_torn(client: NangoClient, nango: Nango) -> None:
     swollen = gzip.compress(b" " * (MAX_BODY + 1), compresslevel=1)
     script(nango, Response(200, swollen, JSON | {"content-encoding": "gzip"}))
-    with pytest.raises(Torn, match=r"64 MB"):
+    with pytest.raises(MalformedResponse, match=r"64 MB"):
         users(client)
     assert client.calls == 1
 
@@ -371,7 +379,7 @@ def test_a_packed_answer_is_refused_and_never_unpacked(
 ) -> None:
     script(nango, Response(status, BOMB, JSON | {"content-encoding": encoding}))
     tracemalloc.start()
-    with pytest.raises(Torn, match="came packed"):
+    with pytest.raises(MalformedResponse, match="came packed"):
         users(client)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -387,14 +395,14 @@ def test_answers_are_asked_for_as_they_are(client: NangoClient, nango: Nango) ->
 
 def test_a_web_page_halts_with_the_name_of_the_setting(client: NangoClient, nango: Nango) -> None:
     script(nango, Response(200, b"<!doctype html>", {"content-type": "text/html"}))
-    with pytest.raises(Halt, match="NANGO_HOST"):
+    with pytest.raises(ConfigurationError, match="NANGO_HOST"):
         users(client)
 
 
 @pytest.mark.parametrize("place", ["/elsewhere", "https://evil.example/v1.0/users"])
 def test_redirects_are_not_followed(client: NangoClient, nango: Nango, place: str) -> None:
     script(nango, Response(302, b"", {"location": place}))
-    with pytest.raises(Halt, match="NANGO_HOST"):
+    with pytest.raises(ConfigurationError, match="NANGO_HOST"):
         users(client)
     script(nango, Response(302, b"", {"location": place, "request-id": "x"}))
     assert users(client) == 302
@@ -402,8 +410,8 @@ def test_redirects_are_not_followed(client: NangoClient, nango: Nango, place: st
 
 
 def test_a_server_that_is_not_there_is_asked_later(make: Make) -> None:
-    client = make(host="http://127.0.0.1:9", patience=Patience(deadline=0.3, pause=0.1))
-    with pytest.raises(Later, match="NANGO_HOST") as caught:
+    client = make(host="http://127.0.0.1:9", patience=RetryPolicy(deadline=0.3, max_pause=0.1))
+    with pytest.raises(RetryLater, match="NANGO_HOST") as caught:
         users(client)
     assert caught.value.after
     assert client.calls >= 1
@@ -422,14 +430,16 @@ class Watcher:
         self.held_back = 0.0
         self.client: NangoClient | None = None
 
-    def sent(self) -> None:
+    def mark_sent(self) -> None:
         self.sends += 1
 
-    def look(self, head: bytes) -> bool:
+    def observe(self, head: bytes) -> bool:
         assert self.sends, "the request has gone out before its answer comes"
         self.heads.append(head)
         if self.client is not None:
-            self.held_back, _ = self.client.gate.wait(str(CONTOSO), "/v1.0/x", RunTrigger.MANUAL)
+            self.held_back, _ = self.client.limiter.try_acquire(
+                str(CONTOSO), "/v1.0/x", RunTrigger.MANUAL
+            )
         return self.enough in head
 
 
@@ -440,31 +450,33 @@ def long_page(size: int = 8_000, **how: Any) -> Response:
 def test_an_answer_is_seen_while_it_is_arriving(client: NangoClient, nango: Nango) -> None:
     script(nango, long_page(trickle=0.02))
     watcher = Watcher(b"0000200 ")
-    reply = client.proxy(CONTOSO, "/v1.0/users", watch=watcher)
+    reply = client.proxy(CONTOSO, "/v1.0/users", observer=watcher)
     assert reply.body == long_page().body
     assert [len(head) for head in watcher.heads] == [1000, 2000], "as much as was wanted"
     assert watcher.sends == 1
 
 
 def test_only_the_beginning_of_an_answer_is_watched(client: NangoClient, nango: Nango) -> None:
-    script(nango, long_page(size=8 * HEAD))
+    script(nango, long_page(size=8 * MAX_OBSERVED_BYTES))
     watcher = Watcher(b"never")
-    assert len(client.proxy(CONTOSO, "/v1.0/users", watch=watcher).body) == 8 * HEAD
-    assert 0 < len(watcher.heads[-1]) <= 2 * HEAD
+    assert (
+        len(client.proxy(CONTOSO, "/v1.0/users", observer=watcher).body) == 8 * MAX_OBSERVED_BYTES
+    )
+    assert 0 < len(watcher.heads[-1]) <= 2 * MAX_OBSERVED_BYTES
 
 
 @pytest.mark.parametrize("status", [404, 429, 503])
 def test_a_refusal_is_not_watched(client: NangoClient, nango: Nango, status: int) -> None:
     script(nango, error(status, "TooManyRequests", request_id="x"), long_page())
     watcher = Watcher(b"0")
-    client.proxy(CONTOSO, "/v1.0/users", watch=watcher, once=status == 503)
+    client.proxy(CONTOSO, "/v1.0/users", observer=watcher, single_attempt=status == 503)
     assert not any(b"TooMany" in head for head in watcher.heads)
 
 
 def test_an_answer_that_breaks_off_is_watched_anew(client: NangoClient, nango: Nango) -> None:
     script(nango, long_page(cut=4_000), long_page())
     watcher = Watcher(b"0000001 ")
-    assert client.proxy(CONTOSO, "/v1.0/users", watch=watcher).body == long_page().body
+    assert client.proxy(CONTOSO, "/v1.0/users", observer=watcher).body == long_page().body
     assert watcher.sends == len(watcher.heads) == 2
     assert client.calls == 2
 
@@ -476,7 +488,7 @@ def test_what_an_answers_headers_ask_for_holds_before_its_body_is_seen(
     script(nango, Response(200, b'{"value":[]}', headers))
     watcher = Watcher(b"value")
     watcher.client = client
-    client.proxy(CONTOSO, "/v1.0/users", watch=watcher)
+    client.proxy(CONTOSO, "/v1.0/users", observer=watcher)
     assert watcher.held_back > 5
 
 
@@ -485,12 +497,12 @@ def test_what_an_answers_headers_ask_for_holds_before_its_body_is_seen(
 
 @pytest.mark.parametrize("host", ["http://127.0.0.1:port", "http://127.0.0.1:99999"])
 def test_an_address_that_is_none_halts(make: Make, host: str) -> None:
-    with pytest.raises(Halt, match="NANGO_HOST"):
+    with pytest.raises(ConfigurationError, match="NANGO_HOST"):
         users(make(host=host))
 
 
 def test_a_key_beyond_ascii_halts_without_being_quoted(make: Make) -> None:
-    with pytest.raises(Halt, match="NANGO_SECRET_KEY") as caught:
+    with pytest.raises(ConfigurationError, match="NANGO_SECRET_KEY") as caught:
         make(key="sch\u00fcssel")
     assert "sch" not in everything_said(caught.value)
 
@@ -498,18 +510,18 @@ def test_a_key_beyond_ascii_halts_without_being_quoted(make: Make) -> None:
 @pytest.mark.parametrize("end", ["\r", "\n", "\0", " ", "\x7f"])
 def test_a_key_that_no_header_can_carry_halts_at_once(make: Make, nango: Nango, end: str) -> None:
     def attempt() -> None:
-        users(make(key=nango.key + end, patience=Patience(deadline=0.3, pause=0.1)))
+        users(make(key=nango.key + end, patience=RetryPolicy(deadline=0.3, max_pause=0.1)))
 
-    with pytest.raises(Halt, match="NANGO_SECRET_KEY"):
+    with pytest.raises(ConfigurationError, match="NANGO_SECRET_KEY"):
         attempt()
 
 
 @pytest.mark.parametrize("end", ["\r", "\n", "\0"])
 def test_a_key_that_no_header_can_carry_is_not_quoted(make: Make, nango: Nango, end: str) -> None:
     def attempt() -> None:
-        users(make(key=nango.key + end, patience=Patience(deadline=0.3, pause=0.1)))
+        users(make(key=nango.key + end, patience=RetryPolicy(deadline=0.3, max_pause=0.1)))
 
-    with pytest.raises(Trouble) as caught:
+    with pytest.raises(MirrorError) as caught:
         attempt()
     assert nango.key not in everything_said(caught.value)
 
@@ -517,9 +529,9 @@ def test_a_key_that_no_header_can_carry_is_not_quoted(make: Make, nango: Nango, 
 @pytest.mark.parametrize("name", ["contos\u00f6", "a\r\nX-Evil: 1", "\u2603", "", "a "])
 def test_a_connection_id_that_no_header_can_carry_is_broken(make: Make, name: str) -> None:
     """Ids are chosen by whoever makes the connection; one must not end the task."""
-    client = make(patience=Patience(deadline=0.3, pause=0.1))
-    with pytest.raises(Broken):
-        client.proxy(Address(name, "entra"), "/v1.0/users")
+    client = make(patience=RetryPolicy(deadline=0.3, max_pause=0.1))
+    with pytest.raises(ConnectionBroken):
+        client.proxy(ConnectionRef(name, "entra"), "/v1.0/users")
     assert client.calls == 0
 
 
@@ -542,9 +554,9 @@ FAULTS: dict[str, Response] = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_key_and_the_token_are_in_no_failure(make: Make, nango: Nango, fault: str) -> None:
-    client = make(patience=Patience(deadline=0.3, pause=0.1))
+    client = make(patience=RetryPolicy(deadline=0.3, max_pause=0.1))
     script(nango, FAULTS[fault])
-    with pytest.raises(Trouble) as caught:
+    with pytest.raises(MirrorError) as caught:
         client.proxy(CONTOSO, "/v1.0/users/delta?$deltatoken=t0p5ecret")
     said = everything_said(caught.value)
     assert nango.key not in said
@@ -573,8 +585,8 @@ def test_calls_of_several_threads_are_all_counted(client: NangoClient, nango: Na
 
 def test_calls_that_fail_are_counted(client: NangoClient, nango: Nango) -> None:
     script(nango, error(401, "unknown_account"))
-    with pytest.raises(Halt):
-        client.ask("/connections")
+    with pytest.raises(ConfigurationError):
+        client.get("/connections")
     assert client.calls == 1
 
 

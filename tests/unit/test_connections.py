@@ -8,17 +8,17 @@ import msgspec
 import pytest
 
 from sandbox.tenant import Nango, Request, Response, Server, Tenant
-from worker.core.errors import Halt, Torn, Trouble
-from worker.nango.client import Address, NangoClient, Patience
+from worker.core.errors import ConfigurationError, MalformedResponse, MirrorError
+from worker.nango.client import ConnectionRef, NangoClient, RetryPolicy
 from worker.nango.connections import is_gone, list_connections
 
 JSON = {"content-type": "application/json"}
 
 
 @pytest.fixture
-def client(nango: Nango, _shared_server: Server) -> Iterator[NangoClient]:
+def client(nango: Nango, nango_server: Server) -> Iterator[NangoClient]:
     nango.log.clear()
-    opened = NangoClient(_shared_server.url, nango.key, patience=Patience(2.0, 0.1))
+    opened = NangoClient(nango_server.url, nango.key, retry_policy=RetryPolicy(2.0, 0.1))
     yield opened
     opened.close()
 
@@ -36,11 +36,11 @@ def test_connections_are_listed_with_their_metadata(nango: Nango, client: NangoC
     wanted = {"tenant_mirror": {"enabled": False}}
     nango.add_connection("contoso", Tenant(seed=3, users=1), metadata=wanted)
     (found,) = list_connections(client).rows
-    assert found.address == Address("contoso", "entra")
+    assert found.ref == ConnectionRef("contoso", "entra")
     assert found.provider == "microsoft-oauth2-cc"
     assert found.metadata == wanted
-    assert not found.failing
-    assert str(found.address) == "entra/contoso"
+    assert not found.is_failing
+    assert str(found.ref) == "entra/contoso"
 
 
 def test_rows_that_repeat_while_paging_count_once(nango: Nango, client: NangoClient) -> None:
@@ -131,7 +131,7 @@ def test_an_error_of_the_token_is_a_hint(
     nango: Nango, client: NangoClient, errors: Any, failing: bool
 ) -> None:
     nango.before_response = lambda _: answer({"connections": [row(1, errors=errors)]})
-    assert [one.failing for one in list_connections(client).rows] == [failing]
+    assert [one.is_failing for one in list_connections(client).rows] == [failing]
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_a_list_that_is_refused_halts(
     nango: Nango, client: NangoClient, response: Response
 ) -> None:
     nango.before_response = lambda _: response
-    with pytest.raises(Halt):
+    with pytest.raises(ConfigurationError):
         list_connections(client)
 
 
@@ -167,20 +167,20 @@ def test_a_list_that_is_refused_halts(
 def test_a_list_that_cannot_be_read_is_torn(nango: Nango, client: NangoClient, body: bytes) -> None:
     """Read as empty, it would retire every connection."""
     nango.before_response = lambda _: answer(body)
-    with pytest.raises(Torn):
+    with pytest.raises(MalformedResponse):
         list_connections(client)
 
 
 def test_a_connection_that_is_there_is_not_gone(nango: Nango, client: NangoClient) -> None:
     nango.add_connection("a b/c?d", Tenant(seed=3, users=1))
-    assert not is_gone(client, Address("a b/c?d", "entra"))
+    assert not is_gone(client, ConnectionRef("a b/c?d", "entra"))
     assert nango.log[-1].request.path == "/connections/a%20b%2Fc%3Fd"
 
 
 def test_a_connection_that_nango_does_not_find_is_gone(nango: Nango, client: NangoClient) -> None:
     nango.add_connection("contoso", Tenant(seed=3, users=1))
-    assert is_gone(client, Address("nobody", "entra"))
-    assert is_gone(client, Address("contoso", "unknown"))
+    assert is_gone(client, ConnectionRef("nobody", "entra"))
+    assert is_gone(client, ConnectionRef("contoso", "unknown"))
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_any_other_answer_does_not_prove_that_it_is_gone(
 ) -> None:
     nango.before_response = lambda _: answer(content, status)
     try:
-        gone = is_gone(client, Address("contoso", "entra"))
-    except Trouble:
+        gone = is_gone(client, ConnectionRef("contoso", "entra"))
+    except MirrorError:
         return
     assert not gone

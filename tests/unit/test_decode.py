@@ -7,12 +7,12 @@ import pytest
 
 from models.resource import DeletedReason, Resource
 from models.resources import RESOURCES
-from models.row import shape_of
-from worker.core.errors import Torn
-from worker.graph.decode import decode_object, decode_page, read_changed
+from models.row import get_shape
+from worker.core.errors import MalformedResponse
+from worker.graph.decode import decode_changed, decode_object, decode_page
 from worker.graph.fragments import count_items
-from worker.graph.memberships import edges_of, take_members
-from worker.graph.page import MOST_ODD, Page
+from worker.graph.memberships import add_members, parse_members
+from worker.graph.page import MAX_ODD_OBJECTS, Page
 
 USERS, GROUPS, SITES = RESOURCES["users"], RESOURCES["groups"], RESOURCES["sites"]
 ASSIGNMENTS = RESOURCES["role_assignments"]
@@ -72,7 +72,7 @@ def test_null_links_are_no_links() -> None:
 @pytest.mark.parametrize("name", ["@odata.nextLink", "@odata.deltaLink"])
 @pytest.mark.parametrize("link", [7, ["x"], {"href": NEXT}, True])
 def test_a_link_of_a_wrong_type_tears_the_page(name: str, link: object) -> None:
-    with pytest.raises(Torn):
+    with pytest.raises(MalformedResponse):
         users({"id": guid(1)}, **{name: link})
 
 
@@ -104,14 +104,14 @@ def test_links_survive_beside_a_malformed_object() -> None:
     ],
 )
 def test_a_body_that_is_no_page_is_torn(nonsense: bytes) -> None:
-    with pytest.raises(Torn) as caught:
+    with pytest.raises(MalformedResponse) as caught:
         decode_page(USERS, nonsense)
     assert caught.value.after
 
 
 @pytest.mark.parametrize("opening", [b"[", b'{"value":[],"x":' + b"[", b'{"value":[' + b"["])
 def test_a_body_that_is_nested_without_end_is_torn(opening: bytes) -> None:
-    with pytest.raises(Torn):
+    with pytest.raises(MalformedResponse):
         decode_page(USERS, opening + b"[" * 100_000)
 
 
@@ -185,7 +185,7 @@ def test_an_object_that_comes_twice_is_folded_column_by_column() -> None:
             {"id": guid(1), "mail": "old", "jobTitle": "Clerk", "city": "Kiel"},
             {"id": guid(1).upper(), "mail": "new", "city": None},
         ),
-        first=True,
+        is_first_load=True,
     )
     assert page.count == 2
     assert len(page.rows) == 1
@@ -203,23 +203,23 @@ WHOLE = dict.fromkeys(USERS.selected)
 
 
 def again(*objects: Any) -> Page:
-    return decode_page(USERS, body(*objects), again=True)
+    return decode_page(USERS, body(*objects), is_rewalk=True)
 
 
 def test_over_known_ground_objects_are_left_unread() -> None:
     page = again({"id": guid(1).upper()}, {"id": guid(2), "accountEnabled": "a lie"})
     assert page.count == 2
-    assert list(page.unread) == [guid(1), guid(2)]
+    assert list(page.undecoded) == [guid(1), guid(2)]
     assert (page.keys, page.rejects) == ([], [])
 
 
 def test_what_was_sent_as_before_is_not_read() -> None:
     page = again({"id": guid(1), "mail": "a"}, {"id": guid(2), "mail": "b"})
-    read_changed(page, USERS, {guid(2)})
-    assert page.same == [guid(1)]
+    decode_changed(page, USERS, {guid(2)})
+    assert page.unchanged == [guid(1)]
     assert value_of(page, guid(2), "mail") == "b"
     assert page.keys == [guid(1), guid(2)]
-    assert not page.unread
+    assert not page.undecoded
 
 
 def test_what_cannot_be_understood_when_it_is_read_is_a_reject() -> None:
@@ -230,10 +230,10 @@ def test_what_cannot_be_understood_when_it_is_read_is_a_reject() -> None:
 
 def test_an_odd_value_that_was_left_unread_costs_itself_when_it_is_read() -> None:
     page = again(WHOLE | {"id": guid(1), "accountEnabled": "a lie", "mail": "a"})
-    read_changed(page, USERS, {guid(1)})
+    decode_changed(page, USERS, {guid(1)})
     assert value_of(page, guid(1), "mail") == "a"
     assert list(page.faults[guid(1)]) == ["accountEnabled"]
-    assert page.rows[guid(1)].source is None, "each full walk reads it again"
+    assert page.rows[guid(1)].source_hash is None, "each full walk reads it again"
 
 
 @pytest.mark.parametrize(
@@ -248,21 +248,21 @@ def test_an_odd_value_that_was_left_unread_costs_itself_when_it_is_read() -> Non
 )
 def test_a_page_with_anything_odd_is_read_at_once(odd: dict[str, Any]) -> None:
     page = again({"id": guid(1), "mail": "a"}, odd)
-    assert not page.unread
+    assert not page.undecoded
     assert value_of(page, guid(1), "mail") == "a"
 
 
 def test_only_an_object_that_told_all_of_its_row_has_a_source() -> None:
-    page = decode_page(USERS, body(WHOLE | {"id": guid(1)}, {"id": guid(2)}), first=True)
+    page = decode_page(USERS, body(WHOLE | {"id": guid(1)}, {"id": guid(2)}), is_first_load=True)
     sent = json.dumps(WHOLE | {"id": guid(1)}).encode()
-    assert page.rows[guid(1)].source == shape_of(USERS).source_hash(sent)
-    assert page.rows[guid(2)].source is None
+    assert page.rows[guid(1)].source_hash == get_shape(USERS).hash_source(sent)
+    assert page.rows[guid(2)].source_hash is None
 
 
 def test_groups_are_read_at_once_as_their_members_come_with_them() -> None:
-    page = decode_page(GROUPS, body({"id": guid(1), "members@delta": [member(2)]}), again=True)
+    page = decode_page(GROUPS, body({"id": guid(1), "members@delta": [member(2)]}), is_rewalk=True)
     assert list(page.edges) == [(guid(1), guid(2))]
-    assert not page.unread
+    assert not page.undecoded
 
 
 # ---- members
@@ -293,7 +293,7 @@ def test_members_become_pairs_with_a_type() -> None:
 def test_a_member_that_is_removed_is_a_removal_of_the_pair_only() -> None:
     page = groups({"id": guid(1), "members@delta": [member(2, removed=True)]})
     assert page.edges == {}
-    assert page.edges_removed == {(guid(1), guid(2)): DeletedReason.PERMANENTLY_DELETED}
+    assert page.removed_edges == {(guid(1), guid(2)): DeletedReason.PERMANENTLY_DELETED}
     assert page.removed == {}
     assert list(page.rows) == [guid(1)]
 
@@ -307,7 +307,7 @@ def test_what_is_said_last_about_a_pair_counts(*, last_removed: bool) -> None:
         }
     )
     pair = (guid(1), guid(2))
-    assert (pair in page.edges_removed, pair in page.edges) == (last_removed, not last_removed)
+    assert (pair in page.removed_edges, pair in page.edges) == (last_removed, not last_removed)
 
 
 def test_a_group_in_two_slices_brings_the_members_of_both() -> None:
@@ -316,7 +316,7 @@ def test_a_group_in_two_slices_brings_the_members_of_both() -> None:
         {"id": guid(1), "members@delta": [member(4), member(2, removed=True)]},
     )
     assert set(page.edges) == {(guid(1), guid(3)), (guid(1), guid(4))}
-    assert set(page.edges_removed) == {(guid(1), guid(2))}
+    assert set(page.removed_edges) == {(guid(1), guid(2))}
     assert value_of(page, guid(1), "display_name", "groups") == "All"
     assert len(page.rows) == 1
 
@@ -350,7 +350,7 @@ def test_an_id_that_is_not_utf8_is_rejected_and_others_are_read() -> None:
 
 def test_a_member_whose_type_is_not_utf8_is_a_member() -> None:
     item = b'{"id": "' + guid(10).encode() + b'", "@odata.type": "\xff"}'
-    edges, _ = edges_of(guid(1), b'{"value": [' + item + b"]}")
+    edges, _ = parse_members(guid(1), b'{"value": [' + item + b"]}")
     assert edges.keys() == {(guid(1), guid(10))}
 
 
@@ -513,7 +513,7 @@ def test_a_site_whose_id_cannot_be_stored_is_a_reject_with_its_key() -> None:
 @pytest.mark.parametrize("name", ["@odata.nextLink", "@odata.deltaLink"])
 @pytest.mark.parametrize("bad", ["\0", "\ud800"])
 def test_a_link_that_cannot_be_kept_tears_the_page(name: str, bad: str) -> None:
-    with pytest.raises(Torn):
+    with pytest.raises(MalformedResponse):
         users({"id": guid(1)}, **{name: NEXT + bad})
 
 
@@ -562,13 +562,13 @@ def test_an_object_read_by_its_id_is_a_page_of_one() -> None:
 
 @pytest.mark.parametrize("nonsense", [b"<html>", b"{", b"\xff", b" ", b"{}, {}"])
 def test_an_object_that_is_no_json_is_torn(nonsense: bytes) -> None:
-    with pytest.raises(Torn):
+    with pytest.raises(MalformedResponse):
         decode_object(USERS, nonsense)
 
 
 def test_an_empty_answer_to_a_read_by_id_is_torn() -> None:
     """An object that is not there is a 404, never a success without a body."""
-    with pytest.raises(Torn):
+    with pytest.raises(MalformedResponse):
         decode_object(USERS, b"")
 
 
@@ -578,7 +578,7 @@ def body_of(content: object) -> bytes:
 
 def test_rows_of_a_member_list_are_pairs_even_without_properties() -> None:
     listed = [member(10) | {"id": guid(10).upper(), "displayName": None}, member(3, kind="device")]
-    edges, link = edges_of(guid(1), body(*listed, **{"@odata.nextLink": NEXT}))
+    edges, link = parse_members(guid(1), body(*listed, **{"@odata.nextLink": NEXT}))
     assert edges == {(guid(1), guid(10)): "user", (guid(1), guid(3)): "device"}
     assert link == NEXT
 
@@ -597,8 +597,8 @@ def test_rows_of_a_member_list_are_pairs_even_without_properties() -> None:
     ],
 )
 def test_a_list_of_members_that_is_none_is_torn(nonsense: bytes) -> None:
-    with pytest.raises(Torn):
-        edges_of(guid(1), nonsense)
+    with pytest.raises(MalformedResponse):
+        parse_members(guid(1), nonsense)
 
 
 # ---- pages with more wrong objects than any has
@@ -625,54 +625,54 @@ WRONG = [
 def test_wrong_objects_are_noted_up_to_a_bound_and_the_rest_is_counted(
     resource: Resource, wrong: str, *, first: bool
 ) -> None:
-    number = 3 * MOST_ODD
+    number = 3 * MAX_ODD_OBJECTS
     page = decode_page(
-        resource, f'{{"value":[{",".join([wrong] * number)}]}}'.encode(), first=first
+        resource, f'{{"value":[{",".join([wrong] * number)}]}}'.encode(), is_first_load=first
     )
-    assert len(page.rejects) == MOST_ODD
-    assert page.passed_over == number - MOST_ODD
+    assert len(page.rejects) == MAX_ODD_OBJECTS
+    assert page.skipped == number - MAX_ODD_OBJECTS
     assert page.count == number
 
 
 def test_objects_whose_values_are_wrong_count_as_well() -> None:
     """Their rows are stored, and each of them is noted."""
-    number = 2 * MOST_ODD
+    number = 2 * MAX_ODD_OBJECTS
     page = users(*({"id": guid(n), "createdDateTime": n} for n in range(number)))
-    assert (len(page.rows), len(page.faults)) == (MOST_ODD, MOST_ODD)
-    assert page.passed_over == number - MOST_ODD
+    assert (len(page.rows), len(page.faults)) == (MAX_ODD_OBJECTS, MAX_ODD_OBJECTS)
+    assert page.skipped == number - MAX_ODD_OBJECTS
 
 
 def test_wrong_objects_that_were_sent_anew_count_as_well() -> None:
-    number = 2 * MOST_ODD
+    number = 2 * MAX_ODD_OBJECTS
     sent = body(*({"id": guid(n), "createdDateTime": n} for n in range(number)))
-    page = decode_page(USERS, sent, again=True)
-    read_changed(page, USERS, set(page.unread))
-    assert (len(page.rows), page.passed_over) == (MOST_ODD, number - MOST_ODD)
+    page = decode_page(USERS, sent, is_rewalk=True)
+    decode_changed(page, USERS, set(page.undecoded))
+    assert (len(page.rows), page.skipped) == (MAX_ODD_OBJECTS, number - MAX_ODD_OBJECTS)
 
 
 def test_no_page_of_a_size_that_graph_has_is_left_before_its_end() -> None:
     page = users(*[7] * 998, {"id": guid(1)})
-    assert (len(page.rejects), list(page.rows), page.passed_over) == (998, [guid(1)], 0)
+    assert (len(page.rejects), list(page.rows), page.skipped) == (998, [guid(1)], 0)
 
 
 def test_what_stands_before_too_many_wrong_objects_is_kept() -> None:
     page = users({"id": guid(1)}, *[{}] * 5000, {"id": guid(2)}, **{"@odata.nextLink": NEXT})
     assert list(page.rows) == [guid(1)]
     assert (page.count, page.next_link) == (5002, NEXT)
-    assert page.passed_over == 5001 - MOST_ODD
+    assert page.skipped == 5001 - MAX_ODD_OBJECTS
 
 
 def test_a_list_of_wrong_members_is_read_up_to_the_bound() -> None:
     page = Page()
-    link = take_members(page, guid(1), body(*[7] * 5000, **{"@odata.nextLink": NEXT}))
+    link = add_members(page, guid(1), body(*[7] * 5000, **{"@odata.nextLink": NEXT}))
     assert link == NEXT
-    assert len(page.rejects) == MOST_ODD
-    assert page.passed_over == 5000 - MOST_ODD
+    assert len(page.rejects) == MAX_ODD_OBJECTS
+    assert page.skipped == 5000 - MAX_ODD_OBJECTS
 
 
 @pytest.mark.parametrize("wrong", ["[1 2]", "[1,,2]", "[7,]", "7", "{}", '"text"', "null"])
 def test_a_list_that_is_none_is_torn_however_many_are_wrong(wrong: str) -> None:
-    with pytest.raises(Torn):
+    with pytest.raises(MalformedResponse):
         decode_page(USERS, f'{{"value":{wrong}}}'.encode())
 
 

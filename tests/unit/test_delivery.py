@@ -7,27 +7,32 @@ from threading import Event
 import pytest
 
 from models.sink import SinkKind
-from worker.relay.ahead import DaemonThread, ahead
-from worker.relay.delivery import LONGEST_PAUSE, pause
-from worker.relay.reading import TOGETHER, batch_of, together
-from worker.store.progress import Progress
-from worker.store.sinks import Position, Sink, Waiting
+from worker.relay.ahead import DaemonThread, prefetch
+from worker.relay.delivery import MAX_BACKOFF_SECONDS, compute_backoff
+from worker.relay.reading import MAX_GROUPED_CONNECTIONS, choose_batch_size, group_backlogs
+from worker.store.progress import SnapshotProgress
+from worker.store.sinks import Backlog, Position, Sink
 
 
 def test_pauses_grow_to_a_bound() -> None:
-    pauses = [pause(failures, None, 0.0) for failures in range(1, 40)]
+    pauses = [compute_backoff(failures, None, 0.0) for failures in range(1, 40)]
     assert pauses[:5] == [1, 2, 4, 8, 16]
     assert pauses == sorted(pauses)
-    assert pauses[-1] == LONGEST_PAUSE
+    assert pauses[-1] == MAX_BACKOFF_SECONDS
 
 
 def test_a_pause_is_never_shorter_than_the_receiver_asks_for() -> None:
-    assert pause(1, 3_600.0, 0.0) == 3_600.0
-    assert pause(4, 0.5, 0.0) == 8
+    assert compute_backoff(1, 3_600.0, 0.0) == 3_600.0
+    assert compute_backoff(4, 0.5, 0.0) == 8
 
 
 def test_chance_sets_those_apart_that_failed_together() -> None:
-    assert pause(3, None, 0.0) < pause(3, None, 0.5) < pause(3, None, 1.0) == 5.0
+    assert (
+        compute_backoff(3, None, 0.0)
+        < compute_backoff(3, None, 0.5)
+        < compute_backoff(3, None, 1.0)
+        == 5.0
+    )
 
 
 def test_the_next_is_made_while_one_is_worked_on() -> None:
@@ -38,7 +43,7 @@ def test_the_next_is_made_while_one_is_worked_on() -> None:
         made.set()
         yield 2
 
-    with closing(DaemonThread("reader")) as pool, closing(ahead(pool, items())) as found:
+    with closing(DaemonThread("reader")) as pool, closing(prefetch(pool, items())) as found:
         assert next(found) == 1
         assert made.wait(5), "before it is asked for"
         assert list(found) == [2]
@@ -49,7 +54,7 @@ def test_what_fails_ahead_is_raised_in_its_turn() -> None:
         yield 1
         raise ValueError("the second")
 
-    with closing(DaemonThread("reader")) as pool, closing(ahead(pool, items())) as found:
+    with closing(DaemonThread("reader")) as pool, closing(prefetch(pool, items())) as found:
         assert next(found) == 1
         with pytest.raises(ValueError, match="the second"):
             next(found)
@@ -60,29 +65,29 @@ def sink(kind: SinkKind, **settings: object) -> Sink:
 
 
 def test_a_webhook_is_handed_as_much_as_ten_requests_carry() -> None:
-    assert batch_of(sink(SinkKind.WEBHOOK, batch=1)) == 10
-    assert batch_of(sink(SinkKind.WEBHOOK, batch=100)) == 1_000
-    assert batch_of(sink(SinkKind.WEBHOOK, batch="spoilt")) == 10
-    assert batch_of(sink(SinkKind.REDIS_STREAM)) == 1_000
+    assert choose_batch_size(sink(SinkKind.WEBHOOK, batch=1)) == 10
+    assert choose_batch_size(sink(SinkKind.WEBHOOK, batch=100)) == 1_000
+    assert choose_batch_size(sink(SinkKind.WEBHOOK, batch="spoilt")) == 10
+    assert choose_batch_size(sink(SinkKind.REDIS_STREAM)) == 1_000
 
 
-def waits(*counts: int, snapshot: Progress | None = None) -> list[Waiting]:
+def waits(*counts: int, snapshot: SnapshotProgress | None = None) -> list[Backlog]:
     return [
-        Waiting(Position(n, 5, None, snapshot), 5 + count, None) for n, count in enumerate(counts)
+        Backlog(Position(n, 5, None, snapshot), 5 + count, None) for n, count in enumerate(counts)
     ]
 
 
 def test_connections_with_little_to_tell_are_read_together() -> None:
     some = [
         [one.event_seq - one.position.seq for one in few]
-        for few in together(waits(3, 4, 3, 1, 50, 2, 2), 10)
+        for few in group_backlogs(waits(3, 4, 3, 1, 50, 2, 2), 10)
     ]
     assert some == [[3, 4, 3], [1], [50], [2, 2]]
-    many = [len(few) for few in together(waits(*[1] * 120), 1_000)]
-    assert many == [TOGETHER, TOGETHER, 20]
-    assert list(together([], 10)) == []
+    many = [len(few) for few in group_backlogs(waits(*[1] * 120), 1_000)]
+    assert many == [MAX_GROUPED_CONNECTIONS, MAX_GROUPED_CONNECTIONS, 20]
+    assert list(group_backlogs([], 10)) == []
 
 
 def test_a_snapshot_is_read_by_itself() -> None:
-    mixed = [*waits(1), *waits(0, snapshot=Progress()), *waits(1, 1)]
-    assert [len(few) for few in together(mixed, 10)] == [1, 1, 2]
+    mixed = [*waits(1), *waits(0, snapshot=SnapshotProgress()), *waits(1, 1)]
+    assert [len(few) for few in group_backlogs(mixed, 10)] == [1, 1, 2]

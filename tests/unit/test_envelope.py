@@ -8,14 +8,14 @@ import pytest
 
 from models.event_type import EVENT_TYPES
 from models.resources import RESOURCES
-from worker.events.envelope import Envelopes, Told, snapshot_id
+from worker.events.envelope import EnvelopeBuilder, Event, build_snapshot_event_id
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ID = "0d7f2c1e-0000-4000-8000-000000000001"
 EPOCH = "01935b2c-7a1e-7c3d-9f00-5a0b7c1d2e3f"
 
 
-def told(**more: Any) -> Told:
+def told(**more: Any) -> Event:
     base: dict[str, Any] = {
         "connection_id": 3,
         "seq": 42,
@@ -25,11 +25,11 @@ def told(**more: Any) -> Told:
         "object_id": "u-1",
         "change": "created",
     }
-    return Told(**{**base, **more})
+    return Event(**{**base, **more})
 
 
-def read(one: Told, tenant: str | None = "t-1") -> dict[str, Any]:
-    found = json.loads(Envelopes("tenantmirror", 3, tenant, EPOCH).one(one))
+def read(one: Event, tenant: str | None = "t-1") -> dict[str, Any]:
+    found = json.loads(EnvelopeBuilder("tenantmirror", 3, tenant, EPOCH).build(one))
     assert isinstance(found, dict)
     return found
 
@@ -87,7 +87,7 @@ def test_every_resource_and_change_has_a_type_and_its_key_by_name() -> None:
 
 
 def test_times_are_those_of_each_event_in_utc() -> None:
-    make = Envelopes("tenantmirror", 3, None, EPOCH).one
+    make = EnvelopeBuilder("tenantmirror", 3, None, EPOCH).build
     east = timezone(timedelta(hours=2))
     moments = [MOMENT, MOMENT, MOMENT.astimezone(east), MOMENT + timedelta(microseconds=7)]
     times = [json.loads(make(told(occurred_at=moment)))["time"] for moment in moments]
@@ -95,12 +95,12 @@ def test_times_are_those_of_each_event_in_utc() -> None:
 
 
 def test_a_snapshot_event_has_one_id_however_often_it_is_made() -> None:
-    first = snapshot_id(3, "users", "u-1", 42, EPOCH)
-    assert first == snapshot_id(3, "users", "u-1", 42, EPOCH)
+    first = build_snapshot_event_id(3, "users", "u-1", 42, EPOCH)
+    assert first == build_snapshot_event_id(3, "users", "u-1", 42, EPOCH)
     others = {
-        snapshot_id(4, "users", "u-1", 42, EPOCH),
-        snapshot_id(3, "users", "u-1", 43, EPOCH),
-        snapshot_id(3, "users", "u-1", 42, EPOCH.replace("7a1e", "7a1f")),
+        build_snapshot_event_id(4, "users", "u-1", 42, EPOCH),
+        build_snapshot_event_id(3, "users", "u-1", 43, EPOCH),
+        build_snapshot_event_id(3, "users", "u-1", 42, EPOCH.replace("7a1e", "7a1f")),
     }
     assert first not in others
     assert len(others) == 3

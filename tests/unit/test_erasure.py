@@ -12,81 +12,83 @@ from sqlalchemy import ARRAY, Column, LargeBinary, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 
 from models.base import DIRECTORY
-from models.erasure import MARK
+from models.erasure import ERASED_PREFIX
 from models.resource import DeletedReason
 from models.resources import RESOURCES
 from models.tables import metadata
-from worker.events.envelope import Envelopes, Told
+from worker.events.envelope import EnvelopeBuilder, Event
 from worker.events.scrub import (
-    Batch,
-    Found,
-    Move,
-    advanced,
-    keeps_key,
-    next_move,
-    scrubbed_key,
-    turned,
+    AffectedEvent,
+    ScrubBatch,
+    ScrubStep,
+    advance_pending,
+    begin_next_pass,
+    choose_next_step,
+    redact_key,
+    should_keep_key,
 )
-from worker.graph.page import Incoming, Malformed, Page
-from worker.store.erasure import LENGTH, Digests, Erased, Pending
-from worker.store.free_text import PLACES, names_of, without_names
-from worker.store.namesakes import path_of
-from worker.store.take_out import without_keys
-from worker.sync.erased import living, pass_over
-from worker.sync.members import Place, place_of, without_group
-from worker.sync.subject import id_of
+from worker.graph.page import IncomingRow, Page, RejectedObject
+from worker.store.erasure import DIGEST_BYTES, ErasedObjects, ErasureDigests, PendingErasure
+from worker.store.free_text import TEXT_TABLES, extract_names, redact_names
+from worker.store.namesakes import build_personal_site_path
+from worker.store.take_out import remove_keys
+from worker.sync.erased import drop_erased, without_erased
+from worker.sync.members import MemberCursor, parse_member_cursor, remove_group
+from worker.sync.subject import parse_object_id
 
-MINE = Digests(b"k" * 32)
+MINE = ErasureDigests(b"k" * 32)
 ANN, BOB, TEAM = (str(uuid.UUID(int=number)) for number in (0xA, 0xB, 0xC))
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
 def event(
     seq: int, resource: str = "users", key: str = ANN, change: str = "created", **after: Any
-) -> Found:
-    return Found(seq, NOON, resource, key, change, None, after or None)
+) -> AffectedEvent:
+    return AffectedEvent(seq, NOON, resource, key, change, None, after or None)
 
 
 # ---- digests and keys
 
 
 def test_a_digest_goes_by_the_id_whatever_its_case_and_by_the_key() -> None:
-    assert MINE.of(ANN) == MINE.of(ANN.upper())
-    assert MINE.of(ANN) != MINE.of(BOB)
-    assert MINE.of(ANN) != Digests(b"another").of(ANN)
-    assert len(MINE.of(ANN)) == LENGTH
-    assert MINE.mark(ANN) == f"{MARK}{MINE.of(ANN).hex()}"
+    assert MINE.digest(ANN) == MINE.digest(ANN.upper())
+    assert MINE.digest(ANN) != MINE.digest(BOB)
+    assert MINE.digest(ANN) != ErasureDigests(b"another").digest(ANN)
+    assert len(MINE.digest(ANN)) == DIGEST_BYTES
+    assert MINE.render_mark(ANN) == f"{ERASED_PREFIX}{MINE.digest(ANN).hex()}"
     assert "k" * 8 not in repr(MINE)
 
 
 def test_a_connection_without_erasures_holds_nobody() -> None:
-    assert not Erased()
-    assert ANN not in Erased()
-    assert ANN in Erased(MINE, frozenset([MINE.of(ANN)]))
-    assert None not in Erased(MINE, frozenset([MINE.of(ANN)]))
+    assert not ErasedObjects()
+    assert ANN not in ErasedObjects()
+    assert ANN in ErasedObjects(MINE, frozenset([MINE.digest(ANN)]))
+    assert None not in ErasedObjects(MINE, frozenset([MINE.digest(ANN)]))
 
 
 @pytest.mark.parametrize(
     ("resource", "key", "scrubbed"),
     [
-        ("users", ANN, MINE.mark(ANN)),
-        ("group_members", f"{TEAM}/{ANN}", f"{TEAM}/{MINE.mark(ANN)}"),
-        ("group_members", f"{ANN}/{BOB}", f"{MINE.mark(ANN)}/{BOB}"),
-        ("group_members", f"erased:00/{ANN}", f"erased:00/{MINE.mark(ANN)}"),
-        ("role_assignments", "ASsiGN-1", MINE.mark("ASsiGN-1")),
+        ("users", ANN, MINE.render_mark(ANN)),
+        ("group_members", f"{TEAM}/{ANN}", f"{TEAM}/{MINE.render_mark(ANN)}"),
+        ("group_members", f"{ANN}/{BOB}", f"{MINE.render_mark(ANN)}/{BOB}"),
+        ("group_members", f"erased:00/{ANN}", f"erased:00/{MINE.render_mark(ANN)}"),
+        ("role_assignments", "ASsiGN-1", MINE.render_mark("ASsiGN-1")),
     ],
 )
 def test_a_digest_takes_the_place_of_the_erased_id_only(
     resource: str, key: str, scrubbed: str
 ) -> None:
-    assert scrubbed_key(resource, key, ANN, MINE) == scrubbed
+    assert redact_key(resource, key, ANN, MINE) == scrubbed
 
 
 def test_a_scrubbed_event_still_has_a_valid_envelope() -> None:
-    envelope = Envelopes("tenantmirror", 7, None, "01935b2c-7a1e-7c3d-9f00-5a0b7c1d2e3f").one
+    envelope = EnvelopeBuilder(
+        "tenantmirror", 7, None, "01935b2c-7a1e-7c3d-9f00-5a0b7c1d2e3f"
+    ).build
     for resource, key in (("users", ANN), ("group_members", f"{TEAM}/{ANN}")):
-        scrubbed = scrubbed_key(resource, key, ANN, MINE)
-        told = Told(7, 3, NOON, str(uuid.uuid4()), resource, scrubbed, "deleted")
+        scrubbed = redact_key(resource, key, ANN, MINE)
+        told = Event(7, 3, NOON, str(uuid.uuid4()), resource, scrubbed, "deleted")
         made = json.loads(envelope(told))
         assert made["subject"] == f"{resource}/{scrubbed}"
         assert "/".join(made["data"]["key"].values()) == scrubbed
@@ -96,96 +98,102 @@ def test_a_scrubbed_event_still_has_a_valid_envelope() -> None:
 # ---- how scrubbing goes on
 
 
-def pending(**values: Any) -> Pending:
-    return msgspec.structs.replace(Pending(id=ANN), **values)
+def pending(**values: Any) -> PendingErasure:
+    return msgspec.structs.replace(PendingErasure(id=ANN), **values)
 
 
 @pytest.mark.parametrize(
     ("state", "waits", "move"),
     [
-        (pending(), True, Move.LOOK),
-        (pending(upto=99, again=True), True, Move.LOOK),
-        (pending(upto=100, again=True, kept_from=7), True, Move.AGAIN),
-        (pending(upto=100, kept_from=7), True, Move.WAIT),
-        (pending(upto=100, kept_from=7), False, Move.KEYS),
-        (pending(upto=100), True, Move.END),
+        (pending(), True, ScrubStep.NEXT_BATCH),
+        (pending(upto=99, again=True), True, ScrubStep.NEXT_BATCH),
+        (pending(upto=100, again=True, kept_from=7), True, ScrubStep.RESTART),
+        (pending(upto=100, kept_from=7), True, ScrubStep.WAIT_FOR_SINKS),
+        (pending(upto=100, kept_from=7), False, ScrubStep.REDACT_KEPT_KEYS),
+        (pending(upto=100), True, ScrubStep.FINISHED),
     ],
 )
-def test_scrubbing_knows_what_is_next(state: Pending, waits: bool, move: Move) -> None:
-    assert next_move(state, 100, waits=waits) is move
+def test_scrubbing_knows_what_is_next(state: PendingErasure, waits: bool, move: ScrubStep) -> None:
+    assert choose_next_step(state, 100, waits=waits) is move
 
 
 def test_another_pass_begins_where_it_has_to() -> None:
     state = pending(upto=100, again=True, kept_from=7)
-    assert turned(state, Move.AGAIN) == pending(upto=0, kept_from=7)
-    assert turned(pending(upto=100, kept_from=7), Move.KEYS) == pending(upto=6)
+    assert begin_next_pass(state, ScrubStep.RESTART) == pending(upto=0, kept_from=7)
+    assert begin_next_pass(pending(upto=100, kept_from=7), ScrubStep.REDACT_KEPT_KEYS) == pending(
+        upto=6
+    )
 
 
 def test_only_a_deletion_that_a_sink_has_not_had_keeps_its_key() -> None:
     gone = event(9, change="deleted")
-    assert keeps_key(gone, 8)
-    assert not keeps_key(gone, 9)
-    assert not keeps_key(gone, None)
-    assert not keeps_key(event(9, change="updated"), 8)
+    assert should_keep_key(gone, 8)
+    assert not should_keep_key(gone, 9)
+    assert not should_keep_key(gone, None)
+    assert not should_keep_key(event(9, change="updated"), 8)
 
 
 def test_an_assignment_without_a_beginning_sends_scrubbing_back() -> None:
     made = event(3, "role_assignments", "made", principal_id=ANN)
     late = event(4, "role_assignments", "late", "deleted")
-    after = advanced(pending(), Batch(10, [made]), [])
+    after = advance_pending(pending(), ScrubBatch(10, [made]), [])
     assert after == pending(upto=10, assignments=["made"])
-    after = advanced(after, Batch(20, [made, late]), [])
+    after = advance_pending(after, ScrubBatch(20, [made, late]), [])
     assert after == pending(upto=20, assignments=["made", "late"], again=True)
 
 
 def test_the_first_kept_key_is_remembered() -> None:
-    after = advanced(pending(), Batch(10, []), [8, 9])
-    assert advanced(after, Batch(20, []), [12]) == pending(upto=20, kept_from=8)
+    after = advance_pending(pending(), ScrubBatch(10, []), [8, 9])
+    assert advance_pending(after, ScrubBatch(20, []), [12]) == pending(upto=20, kept_from=8)
 
 
 def test_a_state_survives_being_stored() -> None:
     state = pending(upto=3, assignments=["a"], kept_from=2, again=True)
-    assert msgspec.json.decode(msgspec.json.encode(state), type=Pending) == state
+    assert msgspec.json.decode(msgspec.json.encode(state), type=PendingErasure) == state
 
 
 # ---- passing over
 
 
-def incoming(key: str, *more: Any) -> Incoming:
-    return Incoming(row=(key, *more), present=1, hash=b"")
+def incoming(key: str, *more: Any) -> IncomingRow:
+    return IncomingRow(row=(key, *more), present=1, hash=b"")
 
 
 def test_a_page_loses_whatever_is_about_erased_objects() -> None:
-    erased = Erased(MINE, frozenset([MINE.of(ANN)]))
+    erased = ErasedObjects(MINE, frozenset([MINE.digest(ANN)]))
     page = Page(
         count=3,
         rows={ANN: incoming(ANN), BOB: incoming(BOB)},
         removed={ANN: DeletedReason.SOFT_DELETED, BOB: DeletedReason.SOFT_DELETED},
         edges={(TEAM, ANN): "user", (ANN, BOB): "user", (TEAM, BOB): "user"},
-        edges_removed={(TEAM, ANN): DeletedReason.NOT_SEEN},
-        rejects=[Malformed(ANN, "odd"), Malformed(None, "odd"), Malformed(BOB, "odd")],
+        removed_edges={(TEAM, ANN): DeletedReason.NOT_SEEN},
+        rejects=[
+            RejectedObject(ANN, "odd"),
+            RejectedObject(None, "odd"),
+            RejectedObject(BOB, "odd"),
+        ],
         conflicts={ANN, BOB},
     )
-    pass_over(page, RESOURCES["users"], erased)
+    drop_erased(page, RESOURCES["users"], erased)
     assert page.count == 3, "what is passed over counts as read"
     assert set(page.rows) == set(page.removed) == page.conflicts == {BOB}
-    assert (page.edges, page.edges_removed) == ({(TEAM, BOB): "user"}, {})
+    assert (page.edges, page.removed_edges) == ({(TEAM, BOB): "user"}, {})
     assert [one.key for one in page.rejects] == [None, BOB]
 
 
 def test_role_assignments_go_by_their_principal() -> None:
-    erased = Erased(MINE, frozenset([MINE.of(ANN)]))
+    erased = ErasedObjects(MINE, frozenset([MINE.digest(ANN)]))
     rows = {"a": incoming("a", ANN, TEAM), "b": incoming("b", BOB, TEAM), "c": incoming("c", None)}
     page = Page(rows=rows)
-    pass_over(page, RESOURCES["role_assignments"], erased)
+    drop_erased(page, RESOURCES["role_assignments"], erased)
     assert page.rows.keys() == {"b", "c"}
 
 
 def test_without_erasures_a_page_stays_as_it_is() -> None:
     page = Page(rows={ANN: incoming(ANN)}, edges={(TEAM, ANN): "user"})
-    pass_over(page, RESOURCES["groups"], Erased())
+    drop_erased(page, RESOURCES["groups"], ErasedObjects())
     assert (set(page.rows), page.edges) == ({ANN}, {(TEAM, ANN): "user"})
-    assert living(page.edges, Erased()) == page.edges
+    assert without_erased(page.edges, ErasedObjects()) == page.edges
 
 
 # ---- bookkeeping
@@ -193,15 +201,17 @@ def test_without_erasures_a_page_stays_as_it_is() -> None:
 
 def test_evidence_loses_a_key_with_its_bits() -> None:
     gone = {ANN}
-    assert without_keys(["x", ANN, "y"], [1, 2, 3], gone) == (["x", "y"], [1, 3])
-    assert without_keys([f"{TEAM}/{ANN}", f"{ANN}/z", "g/m"], None, gone) == (["g/m"], None)
+    assert remove_keys(["x", ANN, "y"], [1, 2, 3], gone) == (["x", "y"], [1, 3])
+    assert remove_keys([f"{TEAM}/{ANN}", f"{ANN}/z", "g/m"], None, gone) == (["g/m"], None)
 
 
 def test_a_walk_through_members_goes_on_behind_a_group_that_is_gone() -> None:
-    place = Place(after=TEAM, under_way={TEAM: "https://a", BOB: "https://b"})
-    assert place_of(without_group(place.link, TEAM)) == Place(BOB, {BOB: "https://b"})
-    assert without_group(place.link, ANN) == place.link
-    assert without_group("https://graph/next", TEAM) == "https://graph/next"
+    place = MemberCursor(after=TEAM, under_way={TEAM: "https://a", BOB: "https://b"})
+    assert parse_member_cursor(remove_group(place.link, TEAM)) == MemberCursor(
+        BOB, {BOB: "https://b"}
+    )
+    assert remove_group(place.link, ANN) == place.link
+    assert remove_group("https://graph/next", TEAM) == "https://graph/next"
 
 
 def test_names_are_what_somebody_is_called_by() -> None:
@@ -213,31 +223,31 @@ def test_names_are_what_somebody_is_called_by() -> None:
         "proxy_addresses": ["SMTP:ann.lee@contoso.example", "x500:/o=Contoso"],
         "department": "Sales",
     }
-    assert names_of(person) >= {"ann@contoso.example", "ann.lee@contoso.example"}
-    assert not names_of(person) & {"Ann", "Sales", ANN}
-    assert names_of({"display_name": "users"}) == set(), "our own words are no names"
+    assert extract_names(person) >= {"ann@contoso.example", "ann.lee@contoso.example"}
+    assert not extract_names(person) & {"Ann", "Sales", ANN}
+    assert extract_names({"display_name": "users"}) == set(), "our own words are no names"
 
 
 def test_names_go_out_of_sentences_and_of_json() -> None:
     names = {"ann@contoso.example", "Ann Lee"}
-    assert without_names("for Ann Lee: ANN@contoso.example", names) == "for erased: erased"
-    assert without_names("joann@contoso.example, Ann Leeds", names) == (
+    assert redact_names("for Ann Lee: ANN@contoso.example", names) == "for erased: erased"
+    assert redact_names("joann@contoso.example, Ann Leeds", names) == (
         "joann@contoso.example, Ann Leeds"
     )
     told = {"users": {"problem": "Ann Lee?", "rows": 3}, "list": ["ann lee", None]}
-    assert without_names(told, names) == {
+    assert redact_names(told, names) == {
         "users": {"problem": "erased?", "rows": 3},
         "list": ["erased", None],
     }
-    assert without_names("Ann Lee", set()) == "Ann Lee"
-    assert without_names("a.b (c)", {"a.b (c)"}) == "erased"
+    assert redact_names("Ann Lee", set()) == "Ann Lee"
+    assert redact_names("a.b (c)", {"a.b (c)"}) == "erased"
 
 
 def test_ids_are_read_in_any_spelling() -> None:
-    assert id_of(f" {ANN.upper()} ") == ANN
-    assert id_of(f"contoso.example,{BOB},{ANN}") == ANN
-    assert id_of("ann@contoso.example") is None
-    assert path_of("Ann.Lee@contoso.example") == "ann_lee_contoso_example"
+    assert parse_object_id(f" {ANN.upper()} ") == ANN
+    assert parse_object_id(f"contoso.example,{BOB},{ANN}") == ANN
+    assert parse_object_id("ann@contoso.example") is None
+    assert build_personal_site_path("Ann.Lee@contoso.example") == "ann_lee_contoso_example"
 
 
 # ---- no column is forgotten
@@ -323,7 +333,7 @@ def might_name(column: Column[Any]) -> bool:
 
 
 def classified(table: Table) -> Sequence[str]:
-    swept = [name for place in PLACES if place.table is table for name in place.columns]
+    swept = [name for place in TEXT_TABLES if place.table is table for name in place.columns]
     name = str(table)
     return [*swept, *KEYS.get(name, ()), *SAFE.get(name, ())]
 

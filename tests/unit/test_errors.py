@@ -8,7 +8,7 @@ import re
 import pytest
 
 from worker.core import errors
-from worker.core.errors import Refused, Retry, Torn, Trouble
+from worker.core.errors import MalformedResponse, MirrorError, ResourceRefused, RetryNow
 
 CLASSES = [
     value
@@ -43,7 +43,9 @@ def test_every_error_is_said_to_mean_something() -> None:
 
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_an_error_survives_pickling_with_its_identity(kind: type[Trouble], protocol: int) -> None:
+def test_an_error_survives_pickling_with_its_identity(
+    kind: type[MirrorError], protocol: int
+) -> None:
     trouble = kind("busy", connection="entra/contoso", resource="users", after=2.5)
     again = pickle.loads(pickle.dumps(trouble, protocol))  # noqa: S301
     assert type(again) is kind
@@ -57,13 +59,13 @@ def test_an_error_survives_pickling_with_its_identity(kind: type[Trouble], proto
 
 
 def test_an_identity_that_was_filled_in_later_survives() -> None:
-    trouble = Torn("torn")
+    trouble = MalformedResponse("torn")
     trouble.connection, trouble.resource = "c", "groups"
     assert str(copy.copy(trouble)) == "c/groups: torn"
 
 
 def test_a_refusal_keeps_its_status_and_code() -> None:
-    refused = Refused("no")
+    refused = ResourceRefused("no")
     refused.status, refused.code = 403, "accessDenied"
     again = pickle.loads(pickle.dumps(refused))  # noqa: S301
     assert (again.status, again.code) == (403, "accessDenied")
@@ -81,4 +83,4 @@ def test_a_refusal_keeps_its_status_and_code() -> None:
 def test_an_error_says_whom_it_is_about(
     connection: str | None, resource: str | None, text: str
 ) -> None:
-    assert str(Retry("busy", connection=connection, resource=resource)) == text
+    assert str(RetryNow("busy", connection=connection, resource=resource)) == text

@@ -11,11 +11,11 @@ from typing import Any
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from models.event_type import EVENT_TYPES
-from tests.support.event_schema import Judge
-from worker.events.asyncapi import document
-from worker.events.envelope import Envelopes
-from worker.relay.signature import key_of, new_secret, signed_headers
-from worker.store.sinks import Told
+from tests.support.event_schema import EventValidator
+from worker.events.asyncapi import build_document
+from worker.events.envelope import EnvelopeBuilder
+from worker.relay.signature import build_signature_headers, generate_secret, parse_secret
+from worker.store.sinks import Event
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "events.md").read_text(encoding="utf-8")
 
@@ -33,8 +33,10 @@ def test_the_types_are_told_whole() -> None:
 def test_the_envelope_that_is_shown_is_the_one_that_is_sent() -> None:
     (shown,) = map(json.loads, blocks("json"))
     data = shown["data"]
-    made = Envelopes("tenantmirror", data["connection_id"], data["tenant_id"], shown["epoch"]).one(
-        Told(
+    made = EnvelopeBuilder(
+        "tenantmirror", data["connection_id"], data["tenant_id"], shown["epoch"]
+    ).build(
+        Event(
             data["connection_id"],
             int(shown["sequence"]),
             datetime.fromisoformat(shown["time"]).astimezone(UTC),
@@ -66,19 +68,21 @@ def is_genuine(secret: str, headers: dict[str, str], body: bytes) -> bool:
 
 
 def test_the_check_that_is_shown_accepts_ours_and_nothing_else() -> None:
-    secret, body, now = new_secret(), '{"name": "ü"}'.encode(), int(time.time())
-    headers = signed_headers([key_of(new_secret()), key_of(secret)], "a", now, body)
+    secret, body, now = generate_secret(), '{"name": "ü"}'.encode(), int(time.time())
+    headers = build_signature_headers(
+        [parse_secret(generate_secret()), parse_secret(secret)], "a", now, body
+    )
     assert is_genuine(secret, headers, body)
     assert not is_genuine(secret, headers, body + b" ")
     assert not is_genuine(secret, {**headers, "webhook-id": "b"}, body)
     assert not is_genuine(secret, {**headers, "webhook-timestamp": str(now - 1)}, body)
     assert not is_genuine("whsec_" + base64.b64encode(b"x" * 32).decode(), headers, body)
-    late = signed_headers([key_of(secret)], "a", now - 400, body)
+    late = build_signature_headers([parse_secret(secret)], "a", now - 400, body)
     assert not is_genuine(secret, late, body)
 
 
 def test_the_check_that_is_shown_accepts_what_the_official_package_signs() -> None:
-    secret, now = new_secret(), datetime.now(UTC)
+    secret, now = generate_secret(), datetime.now(UTC)
     signature = Webhook(secret).sign("a", now, '{"name": "ü"}')
     headers = {
         "webhook-id": "a",
@@ -96,5 +100,5 @@ def test_the_schema_that_is_named_is_there() -> None:
 
 def test_the_envelope_that_is_shown_fits_the_schema() -> None:
     (shown,) = map(json.loads, blocks("json"))
-    judge = Judge(document("tenantmirror"))
-    assert judge.problems(shown, "/components/schemas/user.updated") == []
+    judge = EventValidator(build_document("tenantmirror"))
+    assert judge.find_problems(shown, "/components/schemas/user.updated") == []

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.support.fault_proxy import FaultProxy, Way
-from tests.support.service import until
+from tests.support.fault_proxy import Direction, FaultProxy
+from tests.support.service import wait_until
 
 
 class Echo:
@@ -74,9 +74,13 @@ def test_bytes_pass_both_ways_and_are_counted(proxy: FaultProxy) -> None:
         session.sendall(b"x" * 300_000)
         assert read(session, 300_000) == b"x" * 300_000
         # A byte is counted once it was sent, and by then the other end may have it already.
-        until(lambda: proxy.carried[Way.UP] == proxy.carried[Way.DOWN] == 300_000)
-    assert proxy.accepted == 1
-    assert proxy.struck == 0
+        wait_until(
+            lambda: (
+                proxy.bytes_passed[Direction.UP] == proxy.bytes_passed[Direction.DOWN] == 300_000
+            )
+        )
+    assert proxy.accepted_count == 1
+    assert proxy.struck_count == 0
 
 
 def test_the_end_of_one_direction_is_passed_on(proxy: FaultProxy, echo: Echo) -> None:
@@ -86,9 +90,9 @@ def test_the_end_of_one_direction_is_passed_on(proxy: FaultProxy, echo: Echo) ->
     assert echo.endings == ["end"]
 
 
-@pytest.mark.parametrize("way", list(Way))
+@pytest.mark.parametrize("way", list(Direction))
 def test_a_cut_comes_after_as_many_bytes_as_were_asked_for(
-    proxy: FaultProxy, echo: Echo, way: Way
+    proxy: FaultProxy, echo: Echo, way: Direction
 ) -> None:
     proxy.cut(after=1000, way=way)
     with client(proxy) as session:
@@ -96,32 +100,32 @@ def test_a_cut_comes_after_as_many_bytes_as_were_asked_for(
         assert len(read(session, 1500)) <= 1000
         assert session.recv(1) == b""
     assert echo.ended.wait(5)
-    assert proxy.carried[way] == 1000
-    assert proxy.struck == 1
+    assert proxy.bytes_passed[way] == 1000
+    assert proxy.struck_count == 1
 
 
 def test_a_cut_strikes_as_often_as_was_asked_for(proxy: FaultProxy) -> None:
-    proxy.cut(way=Way.UP, times=2)
+    proxy.cut(way=Direction.UP, times=2)
     answers = []
     for _ in range(3):
         with client(proxy) as session:
             session.sendall(b"hello")
             answers.append(read(session, 5))
     assert answers == [b"", b"", b"hello"]
-    assert proxy.struck == 2
+    assert proxy.struck_count == 2
 
 
 def test_bytes_are_counted_from_when_the_fault_was_set(proxy: FaultProxy) -> None:
     with client(proxy) as session:
         session.sendall(b"x" * 5000)
         assert len(read(session, 5000)) == 5000
-        proxy.cut(after=10, way=Way.DOWN)
+        proxy.cut(after=10, way=Direction.DOWN)
         session.sendall(b"y" * 100)
         assert read(session, 100) == b"y" * 10
 
 
 def test_a_reset_reaches_both_sides(proxy: FaultProxy, echo: Echo) -> None:
-    proxy.reset(way=Way.UP)
+    proxy.reset(way=Direction.UP)
     with client(proxy) as session:
         session.sendall(b"hello")
         with pytest.raises(ConnectionResetError):
@@ -133,7 +137,7 @@ def test_a_reset_reaches_both_sides(proxy: FaultProxy, echo: Echo) -> None:
 def test_a_half_close_ends_one_direction_and_leaves_the_other(
     proxy: FaultProxy, echo: Echo
 ) -> None:
-    proxy.half_close(after=3, way=Way.UP)
+    proxy.half_close(after=3, way=Direction.UP)
     with client(proxy) as session:
         session.sendall(b"hello")
         assert read(session, 100) == b"helgoodbye"
@@ -141,12 +145,12 @@ def test_a_half_close_ends_one_direction_and_leaves_the_other(
 
 
 def test_a_half_close_of_answers_lets_requests_through(proxy: FaultProxy) -> None:
-    proxy.half_close(after=0, way=Way.DOWN)
+    proxy.half_close(after=0, way=Direction.DOWN)
     with client(proxy) as session:
         session.sendall(b"hello")
         assert session.recv(1) == b""
         session.sendall(b"again")
-        _until(lambda: proxy.carried[Way.UP] == 10)
+        _until(lambda: proxy.bytes_passed[Direction.UP] == 10)
 
 
 def test_a_delay_holds_every_request_back(proxy: FaultProxy) -> None:
@@ -163,7 +167,7 @@ def test_a_black_hole_accepts_and_never_answers_until_it_is_healed(proxy: FaultP
     with client(proxy, timeout=0.3) as standing:
         standing.sendall(b"hello")
         assert read(standing, 5) == b"hello"
-        proxy.swallow()
+        proxy.black_hole()
         standing.sendall(b"lost")
         with client(proxy, timeout=0.3) as new:
             new.sendall(b"lost as well")
@@ -175,7 +179,7 @@ def test_a_black_hole_accepts_and_never_answers_until_it_is_healed(proxy: FaultP
                 session.settimeout(5)
                 with pytest.raises(ConnectionResetError):
                     session.recv(1)
-    assert proxy.struck == 2
+    assert proxy.struck_count == 2
     with client(proxy) as session:
         session.sendall(b"hello")
         assert read(session, 5) == b"hello"
@@ -215,7 +219,7 @@ def test_a_server_that_is_not_there_looks_like_a_reset() -> None:
     with FaultProxy("127.0.0.1", port) as proxy:
         with pytest.raises(ConnectionResetError), client(proxy) as session:
             session.recv(1)
-        assert proxy.accepted == 0
+        assert proxy.accepted_count == 0
 
 
 def _until(holds: Callable[[], bool]) -> None:

@@ -26,7 +26,7 @@ def test_a_process_that_noted_nothing_is_not_healthy(folder: Path) -> None:
 
 
 def test_who_noted_it_just_now_is_healthy_and_others_are_not() -> None:
-    heartbeat.note("worker")
+    heartbeat.write_heartbeat("worker")
     assert CliRunner().invoke(health, ["worker"]).exit_code == 0
     assert CliRunner().invoke(health, ["relay"]).exit_code == 1
     assert CliRunner().invoke(health, ["somebody"]).exit_code == 2
@@ -34,31 +34,33 @@ def test_who_noted_it_just_now_is_healthy_and_others_are_not() -> None:
 
 @pytest.mark.parametrize(("ago", "code"), [(59, 0), (61, 1)])
 def test_what_was_noted_too_long_ago_counts_no_more(ago: int, code: int) -> None:
-    heartbeat.note("beat")
-    heartbeat.path_of("beat").write_text(str(time.monotonic() - ago))
+    heartbeat.write_heartbeat("beat")
+    heartbeat.build_heartbeat_path("beat").write_text(str(time.monotonic() - ago))
     assert CliRunner().invoke(health, ["beat"]).exit_code == code
 
 
 @pytest.mark.parametrize("content", ["", "soon", "9999999999999"])
 def test_what_cannot_be_a_moment_of_this_host_says_nothing(content: str) -> None:
-    heartbeat.note("beat")
-    heartbeat.path_of("beat").write_text(content)
-    assert heartbeat.seconds_since("beat") is None
+    heartbeat.write_heartbeat("beat")
+    heartbeat.build_heartbeat_path("beat").write_text(content)
+    assert heartbeat.read_heartbeat_age("beat") is None
 
 
 def test_a_place_that_cannot_be_written_ends_no_process(folder: Path) -> None:
-    heartbeat.path_of("relay").parent.write_text("in the way")
-    heartbeat.note("relay")
+    heartbeat.build_heartbeat_path("relay").parent.write_text("in the way")
+    heartbeat.write_heartbeat("relay")
     assert CliRunner().invoke(health, ["relay"]).exit_code == 1
 
 
 def test_a_link_that_somebody_laid_is_replaced_and_not_followed(folder: Path) -> None:
-    heartbeat.note("relay")
+    heartbeat.write_heartbeat("relay")
     target = folder / "target"
     target.write_text("mine")
-    heartbeat.path_of("relay").unlink()
-    heartbeat.path_of("relay").symlink_to(target)
-    heartbeat.note("relay")
+    heartbeat.build_heartbeat_path("relay").unlink()
+    heartbeat.build_heartbeat_path("relay").symlink_to(target)
+    heartbeat.write_heartbeat("relay")
     assert target.read_text() == "mine"
-    assert not heartbeat.path_of("relay").is_symlink()
-    assert [one.name for one in heartbeat.path_of("relay").parent.iterdir()] == ["relay"]
+    assert not heartbeat.build_heartbeat_path("relay").is_symlink()
+    assert [one.name for one in heartbeat.build_heartbeat_path("relay").parent.iterdir()] == [
+        "relay"
+    ]

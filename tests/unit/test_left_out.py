@@ -5,27 +5,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.resources import RESOURCES
-from models.row import shape_of
-from worker.core.errors import Refused
+from models.row import get_shape
+from worker.core.errors import ResourceRefused
 from worker.graph.decode import decode_page
-from worker.graph.left_out import leave_out, may_be_property, named_properties
-from worker.graph.targets import delta_link, listing_link, object_target, token_link
-from worker.sync.plan import select_hash
+from worker.graph.left_out import can_be_about_property, clear_columns, find_named_properties
+from worker.graph.targets import (
+    build_delta_url,
+    build_listing_url,
+    build_object_path,
+    build_token_url,
+)
+from worker.sync.plan import compute_select_hash
 
 USERS, GROUPS, SITES = RESOURCES["users"], RESOURCES["groups"], RESOURCES["sites"]
 MISSING = "Could not find a property named '{}' on type 'microsoft.graph.user'."
 
 
-def refusal(said: str, status: int = 400) -> Refused:
-    trouble = Refused("Graph answers 400 BadRequest; the tenant does not offer this")
-    trouble.status, trouble.said = status, said
+def refusal(said: str, status: int = 400) -> ResourceRefused:
+    trouble = ResourceRefused("Graph answers 400 BadRequest; the tenant does not offer this")
+    trouble.status, trouble.graph_message = status, said
     return trouble
 
 
 @given(st.sampled_from(USERS.optional))
 def test_a_refusal_in_graphs_words_names_the_property(name: str) -> None:
-    assert named_properties(USERS, refusal(MISSING.format(name)), ()) == [name]
-    assert named_properties(USERS, refusal(MISSING.format(name)), (name,)) == []
+    assert find_named_properties(USERS, refusal(MISSING.format(name)), ()) == [name]
+    assert find_named_properties(USERS, refusal(MISSING.format(name)), (name,)) == []
 
 
 @pytest.mark.parametrize(
@@ -39,23 +44,23 @@ def test_a_refusal_in_graphs_words_names_the_property(name: str) -> None:
     ],
 )
 def test_other_words_do_as_well(said: str) -> None:
-    assert named_properties(USERS, refusal(said), ()) == ["jobTitle"]
+    assert find_named_properties(USERS, refusal(said), ()) == ["jobTitle"]
 
 
 @pytest.mark.parametrize("name", ["id", "members", "unheardOf"])
 def test_what_the_mirror_cannot_do_without_is_never_left_out(name: str) -> None:
-    assert named_properties(GROUPS, refusal(MISSING.format(name)), ()) == []
+    assert find_named_properties(GROUPS, refusal(MISSING.format(name)), ()) == []
 
 
 def test_an_english_word_names_no_property() -> None:
     said = "The city, state and country of the mail could not be selected"
-    assert named_properties(USERS, refusal(said), ()) == []
+    assert find_named_properties(USERS, refusal(said), ()) == []
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 429, 500])
 def test_other_statuses_are_about_something_else(status: int) -> None:
-    assert named_properties(USERS, refusal(MISSING.format("jobTitle"), status), ()) == []
-    assert not may_be_property(USERS, refusal("", status))
+    assert find_named_properties(USERS, refusal(MISSING.format("jobTitle"), status), ()) == []
+    assert not can_be_about_property(USERS, refusal("", status))
 
 
 @pytest.mark.parametrize(
@@ -70,24 +75,24 @@ def test_other_statuses_are_about_something_else(status: int) -> None:
 def test_a_refusal_without_a_name_may_be_about_a_property(
     name: str, said: str, *, maybe: bool
 ) -> None:
-    assert may_be_property(RESOURCES[name], refusal(said)) is maybe
+    assert can_be_about_property(RESOURCES[name], refusal(said)) is maybe
 
 
 def test_requests_do_without_what_is_left_out_and_nothing_else() -> None:
     for link in (
-        listing_link(USERS, ["jobTitle"]),
-        delta_link(USERS, ["jobTitle"]),
-        token_link(USERS, ["jobTitle"]),
-        object_target(USERS, "x", whole=True, without=["jobTitle"]),
+        build_listing_url(USERS, ["jobTitle"]),
+        build_delta_url(USERS, ["jobTitle"]),
+        build_token_url(USERS, ["jobTitle"]),
+        build_object_path(USERS, "x", full=True, without=["jobTitle"]),
     ):
         asked = link.partition("$select=")[2].partition("&")[0].split(",")
         assert set(USERS.selected) - set(asked) == {"jobTitle"}
-    assert delta_link(GROUPS, GROUPS.optional).endswith("?$select=id,members")
+    assert build_delta_url(GROUPS, GROUPS.optional).endswith("?$select=id,members")
 
 
 def test_a_cursor_without_a_property_is_another_one() -> None:
-    assert select_hash(USERS, ["jobTitle"]) != select_hash(USERS)
-    assert select_hash(USERS, []) == select_hash(USERS)
+    assert compute_select_hash(USERS, ["jobTitle"]) != compute_select_hash(USERS)
+    assert compute_select_hash(USERS, []) == compute_select_hash(USERS)
 
 
 def test_a_column_that_is_made_of_a_property_is_left_out_with_it() -> None:
@@ -96,11 +101,11 @@ def test_a_column_that_is_made_of_a_property_is_left_out_with_it() -> None:
         b'21111111-2222-3333-4444-555555555555","displayName":"Home"}'
     )
     page = decode_page(SITES, b'{"value":[%b]}' % site)
-    leave_out(page, SITES, SITES.columns_of(["root", "siteCollection"]))
+    clear_columns(page, SITES, SITES.columns_of(["root", "siteCollection"]))
     (item,) = page.rows.values()
     row = dict(zip(SITES.column_names, item.row, strict=True))
     assert (row["is_root"], row["data_location_code"]) == (None, None)
     assert row["hostname"] == "contoso.sharepoint.com", "it is in the id as well"
     told = {name for i, name in enumerate(SITES.column_names) if item.present >> i & 1}
     assert not told & {"is_root", "data_location_code"}
-    assert item.hash == shape_of(SITES).hash(item.row)
+    assert item.hash == get_shape(SITES).hash_row(item.row)

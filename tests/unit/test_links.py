@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 
 from sandbox.tenant import Nango, Request, Response, Server
-from worker.core.errors import Torn
-from worker.graph.links import HOSTS, MAX_LENGTH, batch_url, peeked, target_of
-from worker.nango.client import Address, NangoClient
+from worker.core.errors import MalformedResponse
+from worker.graph.links import HOSTS, MAX_LINK_LENGTH, path_from_link, peek_next_link, to_batch_url
+from worker.nango.client import ConnectionRef, NangoClient
 
 GRAPH = "https://graph.microsoft.com"
 QUERIES = [
@@ -25,7 +25,7 @@ QUERIES = [
 
 @pytest.mark.parametrize("query", QUERIES)
 def test_the_query_of_a_link_is_kept_byte_for_byte(query: str) -> None:
-    assert target_of(f"{GRAPH}/v1.0/users/delta?{query}") == f"/v1.0/users/delta?{query}"
+    assert path_from_link(f"{GRAPH}/v1.0/users/delta?{query}") == f"/v1.0/users/delta?{query}"
 
 
 @pytest.mark.parametrize(
@@ -40,20 +40,20 @@ def test_the_query_of_a_link_is_kept_byte_for_byte(query: str) -> None:
     ],
 )
 def test_the_path_of_a_link_is_kept_byte_for_byte(path: str) -> None:
-    assert target_of(f"{GRAPH}{path}?x=1") == f"{path}?x=1"
-    assert target_of(f"{GRAPH}{path}") == path
+    assert path_from_link(f"{GRAPH}{path}?x=1") == f"{path}?x=1"
+    assert path_from_link(f"{GRAPH}{path}") == path
 
 
 @pytest.mark.parametrize("host", sorted(HOSTS))
 def test_every_cloud_of_microsoft_is_graph(host: str) -> None:
-    assert target_of(f"https://{host}/v1.0/users") == "/v1.0/users"
+    assert path_from_link(f"https://{host}/v1.0/users") == "/v1.0/users"
 
 
 @pytest.mark.parametrize(
     "start", ["https://graph.microsoft.com:443", "HTTPS://Graph.Microsoft.COM"]
 )
 def test_spellings_of_the_same_host_are_graph(start: str) -> None:
-    assert target_of(f"{start}/v1.0/users?$skiptoken=A") == "/v1.0/users?$skiptoken=A"
+    assert path_from_link(f"{start}/v1.0/users?$skiptoken=A") == "/v1.0/users?$skiptoken=A"
 
 
 @pytest.mark.parametrize(
@@ -93,20 +93,20 @@ def test_spellings_of_the_same_host_are_graph(start: str) -> None:
     ],
 )
 def test_a_link_to_a_foreign_host_is_refused(link: str) -> None:
-    with pytest.raises(Torn):
-        target_of(link)
+    with pytest.raises(MalformedResponse):
+        path_from_link(link)
 
 
 @pytest.mark.parametrize("scheme", ["http", "ftp", "file", "javascript", "ws", "httpss"])
 def test_a_link_with_another_scheme_is_refused(scheme: str) -> None:
-    with pytest.raises(Torn):
-        target_of(f"{scheme}://graph.microsoft.com/v1.0/users")
+    with pytest.raises(MalformedResponse):
+        path_from_link(f"{scheme}://graph.microsoft.com/v1.0/users")
 
 
 @pytest.mark.parametrize("port", ["80", "444", "8443", "0", "65536", "-1", "44a", "%34%34%33"])
 def test_a_link_to_another_port_is_refused(port: str) -> None:
-    with pytest.raises(Torn):
-        target_of(f"https://graph.microsoft.com:{port}/v1.0/users")
+    with pytest.raises(MalformedResponse):
+        path_from_link(f"https://graph.microsoft.com:{port}/v1.0/users")
 
 
 @pytest.mark.parametrize(
@@ -137,8 +137,8 @@ def test_a_link_to_another_port_is_refused(port: str) -> None:
     ],
 )
 def test_a_link_that_leaves_the_version_is_refused(path: str) -> None:
-    with pytest.raises(Torn):
-        target_of(f"{GRAPH}{path}")
+    with pytest.raises(MalformedResponse):
+        path_from_link(f"{GRAPH}{path}")
 
 
 @pytest.mark.parametrize(
@@ -151,37 +151,37 @@ def test_control_characters_and_letters_beyond_ascii_are_refused(
     character: str, place: str
 ) -> None:
     """Parsers drop some of them silently, so that what is checked is not what is sent."""
-    with pytest.raises(Torn):
-        target_of(place.format(c=character, g=GRAPH))
+    with pytest.raises(MalformedResponse):
+        path_from_link(place.format(c=character, g=GRAPH))
 
 
 def test_a_link_that_nango_could_not_take_is_refused() -> None:
     start = f"{GRAPH}/v1.0/users?$skiptoken="
-    longest = start + "a" * (MAX_LENGTH - len(start))
-    assert len(target_of(longest)) == MAX_LENGTH - len(GRAPH)
-    with pytest.raises(Torn):
-        target_of(f"{longest}a")
+    longest = start + "a" * (MAX_LINK_LENGTH - len(start))
+    assert len(path_from_link(longest)) == MAX_LINK_LENGTH - len(GRAPH)
+    with pytest.raises(MalformedResponse):
+        path_from_link(f"{longest}a")
 
 
 def test_a_refused_link_is_never_quoted() -> None:
     """A token in a log would be a token given away."""
-    with pytest.raises(Torn) as caught:
-        target_of("https://evil.example/v1.0/users?$skiptoken=secret")
+    with pytest.raises(MalformedResponse) as caught:
+        path_from_link("https://evil.example/v1.0/users?$skiptoken=secret")
     assert "secret" not in str(caught.value)
     assert "evil" not in str(caught.value)
     assert caught.value.after
 
 
 def test_a_batch_takes_targets_relative_to_the_version() -> None:
-    assert batch_url("/v1.0/users/delta?$skiptoken=%2B") == "/users/delta?$skiptoken=%2B"
+    assert to_batch_url("/v1.0/users/delta?$skiptoken=%2B") == "/users/delta?$skiptoken=%2B"
 
 
 # ---- through the client to a server
 
 
 @pytest.fixture
-def url(_shared_server: Server) -> str:
-    return _shared_server.url
+def url(nango_server: Server) -> str:
+    return nango_server.url
 
 
 @pytest.fixture
@@ -199,8 +199,8 @@ def _page(_request: Request) -> Response:
 
 @pytest.mark.parametrize("query", QUERIES)
 def test_a_link_reaches_nango_byte_for_byte(client: NangoClient, nango: Nango, query: str) -> None:
-    target = target_of(f"{GRAPH}/v1.0/groups/microsoft.graph.delta()?{query}")
-    client.proxy(Address("contoso", "entra"), target)
+    target = path_from_link(f"{GRAPH}/v1.0/groups/microsoft.graph.delta()?{query}")
+    client.proxy(ConnectionRef("contoso", "entra"), target)
     request = nango.log[-1].request
     assert request.path == "/proxy/v1.0/groups/microsoft.graph.delta()"
     assert request.query == query
@@ -208,15 +208,15 @@ def test_a_link_reaches_nango_byte_for_byte(client: NangoClient, nango: Nango, q
 
 def test_a_long_link_reaches_nango_whole(client: NangoClient, nango: Nango) -> None:
     link = f"{GRAPH}/v1.0/users?$skiptoken="
-    link += "a" * (MAX_LENGTH - len(link))
-    client.proxy(Address("contoso", "entra"), target_of(link))
-    assert nango.log[-1].request.target == f"/proxy{target_of(link)}"
+    link += "a" * (MAX_LINK_LENGTH - len(link))
+    client.proxy(ConnectionRef("contoso", "entra"), path_from_link(link))
+    assert nango.log[-1].request.target == f"/proxy{path_from_link(link)}"
 
 
 def test_a_host_under_a_base_path_keeps_it(nango: Nango, url: str) -> None:
     nango.before_response = _page
     client = NangoClient(f"{url}/some/base/", nango.key)
-    client.proxy(Address("contoso", "entra"), "/v1.0/users?$skiptoken=%2B+")
+    client.proxy(ConnectionRef("contoso", "entra"), "/v1.0/users?$skiptoken=%2B+")
     client.close()
     assert nango.log[-1].request.target == "/some/base/proxy/v1.0/users?$skiptoken=%2B+"
 
@@ -230,7 +230,7 @@ def test_a_host_under_a_base_path_keeps_it(nango: Nango, url: str) -> None:
     ids=["ahead of the objects", "behind them"],
 )
 def test_the_next_link_is_seen_before_a_page_is_understood(body: bytes) -> None:
-    assert peeked(body) == "https://graph.microsoft.com/v1.0/users?a=1"
+    assert peek_next_link(body) == "https://graph.microsoft.com/v1.0/users?a=1"
 
 
 @pytest.mark.parametrize(
@@ -245,4 +245,4 @@ def test_the_next_link_is_seen_before_a_page_is_understood(body: bytes) -> None:
     ],
 )
 def test_a_next_link_that_is_not_plain_to_see_waits_for_the_page(body: bytes) -> None:
-    assert peeked(body) is None
+    assert peek_next_link(body) is None

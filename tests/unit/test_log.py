@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from worker.core.log import scrub
+from worker.core.log import redact_secrets
 
 
 @pytest.mark.parametrize(
@@ -34,8 +34,8 @@ from worker.core.log import scrub
     ],
 )
 def test_a_secret_is_taken_out(text: str, clean: str) -> None:
-    assert scrub(text) == clean
-    assert "hunter2" not in scrub(text)
+    assert redact_secrets(text) == clean
+    assert "hunter2" not in redact_secrets(text)
 
 
 @pytest.mark.parametrize(
@@ -50,12 +50,12 @@ def test_a_secret_is_taken_out(text: str, clean: str) -> None:
     ],
 )
 def test_what_is_no_secret_stays(text: str) -> None:
-    assert scrub(text) == text
+    assert redact_secrets(text) == text
 
 
 def test_scrubbing_twice_changes_nothing() -> None:
-    once = scrub("redis://:a@h $deltatoken=b Bearer c")
-    assert scrub(once) == once
+    once = redact_secrets("redis://:a@h $deltatoken=b Bearer c")
+    assert redact_secrets(once) == once
 
 
 SCRIPT = """

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from worker.core.memory import give_back_what_is_freed
+from worker.core.memory import tune_malloc
 
 GLIBC = platform.libc_ver()[0] == "glibc"
 
@@ -48,4 +48,4 @@ def test_what_is_freed_goes_back_though_small_things_lie_between() -> None:
 
 @pytest.mark.skipif(GLIBC, reason="this C library can be told")
 def test_where_the_c_library_cannot_be_told_nothing_happens() -> None:
-    assert give_back_what_is_freed() is False
+    assert tune_malloc() is False

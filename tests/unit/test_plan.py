@@ -13,23 +13,23 @@ from models.resources import RESOURCES, STREAMED
 from models.stream import Mode, Phase
 from worker.store.streams import Stream
 from worker.sync.plan import (
-    Order,
-    Step,
-    compares,
-    due_after_round,
-    next_due,
-    next_step,
-    select_hash,
-    tries_plain,
+    StreamStep,
+    SyncRequest,
+    choose_step,
+    compute_due_after_round,
+    compute_next_due,
+    compute_select_hash,
+    should_measure_drift,
+    should_retry_plain,
 )
 from worker.sync.policy import Policy
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 SOON, AGO = NOW + timedelta(minutes=3), NOW - timedelta(minutes=3)
 POLICY = Policy()
-CLOCK = Order(NOW)
-MANUAL = Order(NOW, manual=True)
-FULL = Order(NOW, manual=True, full=True)
+CLOCK = SyncRequest(NOW)
+MANUAL = SyncRequest(NOW, manual=True)
+FULL = SyncRequest(NOW, manual=True, full=True)
 LINK = "https://graph.microsoft.com/v1.0/users/delta?$deltatoken=a"
 
 
@@ -44,7 +44,7 @@ def in_delta(name: str = "users", **values: Any) -> Stream:
         phase=Phase.DELTA,
         delta_link=LINK,
         delta_link_at=AGO,
-        select_hash=select_hash(RESOURCES[name]),
+        select_hash=compute_select_hash(RESOURCES[name]),
         first_complete_at=AGO,
         full_walk_at=AGO,
         fresh_at=AGO,
@@ -54,8 +54,8 @@ def in_delta(name: str = "users", **values: Any) -> Stream:
     return replace(resting, **values)
 
 
-def step(one: Stream, order: Order = CLOCK, pending: int = 0) -> Step:
-    return next_step(one, order, NOW, POLICY, pending)
+def step(one: Stream, request: SyncRequest = CLOCK, pending: int = 0) -> StreamStep:
+    return choose_step(one, request, NOW, POLICY, pending)
 
 
 # ---- the first time
@@ -65,123 +65,167 @@ def step(one: Stream, order: Order = CLOCK, pending: int = 0) -> Step:
 @pytest.mark.parametrize(
     ("name", "first"),
     [
-        ("users", Step.TOKEN),
-        ("groups", Step.BEGIN),
-        ("sites", Step.BEGIN),
-        ("role_definitions", Step.BEGIN),
-        ("role_assignments", Step.BEGIN),
+        ("users", StreamStep.TAKE_TOKEN),
+        ("groups", StreamStep.START_WALK),
+        ("sites", StreamStep.START_WALK),
+        ("role_definitions", StreamStep.START_WALK),
+        ("role_assignments", StreamStep.START_WALK),
     ],
 )
-def test_a_stream_that_never_began_begins(name: str, first: Step, order: Order) -> None:
-    assert step(stream(name), order) is first
+def test_a_stream_that_never_began_begins(
+    name: str, first: StreamStep, request: SyncRequest
+) -> None:
+    assert step(stream(name), request) is first
 
 
 def test_users_without_delta_are_listed_without_a_token() -> None:
-    assert step(stream(mode=Mode.LIST_ONLY)) is Step.BEGIN
+    assert step(stream(mode=Mode.LIST_ONLY)) is StreamStep.START_WALK
 
 
 # ---- phases
 
 
-TABLE: list[tuple[str, Stream, Step, Step, Step]] = [
+TABLE: list[tuple[str, Stream, StreamStep, StreamStep, StreamStep]] = [
     (
         "listing, due",
         stream(phase=Phase.LISTING, next_link=LINK, delta_link=LINK, due_at=AGO),
-        Step.PAGE,
-        Step.PAGE,
-        Step.PAGE,
+        StreamStep.FETCH_PAGE,
+        StreamStep.FETCH_PAGE,
+        StreamStep.FETCH_PAGE,
     ),
     (
         "listing, never scheduled",
         stream(phase=Phase.LISTING, next_link=LINK),
-        Step.PAGE,
-        Step.PAGE,
-        Step.PAGE,
+        StreamStep.FETCH_PAGE,
+        StreamStep.FETCH_PAGE,
+        StreamStep.FETCH_PAGE,
     ),
     (
         "listing, waiting",
         stream(phase=Phase.LISTING, next_link=LINK, due_at=SOON, fresh_at=AGO),
-        Step.WAIT,
-        Step.PAGE,
-        Step.PAGE,
+        StreamStep.WAIT,
+        StreamStep.FETCH_PAGE,
+        StreamStep.FETCH_PAGE,
     ),
     (
         "sweeping, due",
         stream(phase=Phase.SWEEPING, delta_link=LINK, due_at=AGO),
-        Step.SWEEP,
-        Step.SWEEP,
-        Step.SWEEP,
+        StreamStep.SWEEP,
+        StreamStep.SWEEP,
+        StreamStep.SWEEP,
     ),
     (
         "sweeping, waiting",
         stream(phase=Phase.SWEEPING, delta_link=LINK, due_at=SOON, fresh_at=AGO),
-        Step.WAIT,
-        Step.SWEEP,
-        Step.SWEEP,
+        StreamStep.WAIT,
+        StreamStep.SWEEP,
+        StreamStep.SWEEP,
     ),
-    ("delta, not due", in_delta(), Step.WAIT, Step.PAGE, Step.PAGE),
-    ("delta, due", in_delta(due_at=AGO), Step.PAGE, Step.PAGE, Step.PAGE),
-    ("delta, due now", in_delta(due_at=NOW), Step.PAGE, Step.PAGE, Step.PAGE),
-    ("caught up, not due", in_delta(fresh_at=NOW), Step.WAIT, Step.WAIT, Step.TOKEN),
+    ("delta, not due", in_delta(), StreamStep.WAIT, StreamStep.FETCH_PAGE, StreamStep.FETCH_PAGE),
+    (
+        "delta, due",
+        in_delta(due_at=AGO),
+        StreamStep.FETCH_PAGE,
+        StreamStep.FETCH_PAGE,
+        StreamStep.FETCH_PAGE,
+    ),
+    (
+        "delta, due now",
+        in_delta(due_at=NOW),
+        StreamStep.FETCH_PAGE,
+        StreamStep.FETCH_PAGE,
+        StreamStep.FETCH_PAGE,
+    ),
+    (
+        "caught up, not due",
+        in_delta(fresh_at=NOW),
+        StreamStep.WAIT,
+        StreamStep.WAIT,
+        StreamStep.TAKE_TOKEN,
+    ),
     (
         "in a round, due",
         in_delta(next_link=LINK, due_at=AGO),
-        Step.PAGE,
-        Step.PAGE,
-        Step.PAGE,
+        StreamStep.FETCH_PAGE,
+        StreamStep.FETCH_PAGE,
+        StreamStep.FETCH_PAGE,
     ),
     (
         "in a round, waiting",
         in_delta(next_link=LINK, due_at=SOON),
-        Step.WAIT,
-        Step.PAGE,
-        Step.PAGE,
+        StreamStep.WAIT,
+        StreamStep.FETCH_PAGE,
+        StreamStep.FETCH_PAGE,
     ),
-    ("groups, due", in_delta("groups", due_at=AGO), Step.PAGE, Step.PAGE, Step.PAGE),
-    ("groups, caught up", in_delta("groups", fresh_at=NOW), Step.WAIT, Step.WAIT, Step.BEGIN),
-    ("held, due", in_delta(phase=Phase.HELD, due_at=AGO), Step.PAGE, Step.PAGE, Step.PAGE),
-    ("held, not due", in_delta(phase=Phase.HELD), Step.WAIT, Step.PAGE, Step.PAGE),
+    (
+        "groups, due",
+        in_delta("groups", due_at=AGO),
+        StreamStep.FETCH_PAGE,
+        StreamStep.FETCH_PAGE,
+        StreamStep.FETCH_PAGE,
+    ),
+    (
+        "groups, caught up",
+        in_delta("groups", fresh_at=NOW),
+        StreamStep.WAIT,
+        StreamStep.WAIT,
+        StreamStep.START_WALK,
+    ),
+    (
+        "held, due",
+        in_delta(phase=Phase.HELD, due_at=AGO),
+        StreamStep.FETCH_PAGE,
+        StreamStep.FETCH_PAGE,
+        StreamStep.FETCH_PAGE,
+    ),
+    (
+        "held, not due",
+        in_delta(phase=Phase.HELD),
+        StreamStep.WAIT,
+        StreamStep.FETCH_PAGE,
+        StreamStep.FETCH_PAGE,
+    ),
     (
         "held, caught up",
         in_delta(phase=Phase.HELD, fresh_at=NOW),
-        Step.WAIT,
-        Step.WAIT,
-        Step.TOKEN,
+        StreamStep.WAIT,
+        StreamStep.WAIT,
+        StreamStep.TAKE_TOKEN,
     ),
     (
         "held snapshot, due",
         stream("sites", phase=Phase.HELD, due_at=AGO, fresh_at=AGO),
-        Step.BEGIN,
-        Step.BEGIN,
-        Step.BEGIN,
+        StreamStep.START_WALK,
+        StreamStep.START_WALK,
+        StreamStep.START_WALK,
     ),
     (
         "refused, waiting",
         stream(phase=Phase.REFUSED, due_at=SOON, fresh_at=AGO),
-        Step.WAIT,
-        Step.TOKEN,
-        Step.TOKEN,
+        StreamStep.WAIT,
+        StreamStep.TAKE_TOKEN,
+        StreamStep.TAKE_TOKEN,
     ),
     (
         "refused, due again",
         stream("groups", phase=Phase.REFUSED, due_at=AGO),
-        Step.BEGIN,
-        Step.BEGIN,
-        Step.BEGIN,
+        StreamStep.START_WALK,
+        StreamStep.START_WALK,
+        StreamStep.START_WALK,
     ),
     (
         "snapshot at rest",
         stream("sites", phase=Phase.READY, due_at=SOON, fresh_at=AGO, full_walk_at=AGO),
-        Step.WAIT,
-        Step.BEGIN,
-        Step.BEGIN,
+        StreamStep.WAIT,
+        StreamStep.START_WALK,
+        StreamStep.START_WALK,
     ),
     (
         "snapshot, due",
         stream("role_assignments", phase=Phase.READY, due_at=AGO, fresh_at=AGO),
-        Step.BEGIN,
-        Step.BEGIN,
-        Step.BEGIN,
+        StreamStep.START_WALK,
+        StreamStep.START_WALK,
+        StreamStep.START_WALK,
     ),
 ]
 
@@ -191,7 +235,9 @@ TABLE: list[tuple[str, Stream, Step, Step, Step]] = [
     [row[1:] for row in TABLE],
     ids=[row[0] for row in TABLE],
 )
-def test_each_phase_has_its_step(one: Stream, by_clock: Step, by_hand: Step, full: Step) -> None:
+def test_each_phase_has_its_step(
+    one: Stream, by_clock: StreamStep, by_hand: StreamStep, full: StreamStep
+) -> None:
     assert (step(one, CLOCK), step(one, MANUAL), step(one, FULL)) == (by_clock, by_hand, full)
 
 
@@ -199,12 +245,12 @@ def test_each_phase_has_its_step(one: Stream, by_clock: Step, by_hand: Step, ful
 
 
 def test_what_is_fresh_since_the_order_is_done() -> None:
-    assert step(in_delta(fresh_at=NOW), MANUAL) is Step.WAIT
+    assert step(in_delta(fresh_at=NOW), MANUAL) is StreamStep.WAIT
 
 
 def test_a_full_order_goes_on_until_a_full_walk_began_after_it() -> None:
-    assert step(in_delta(fresh_at=NOW), FULL) is Step.TOKEN
-    assert step(in_delta(fresh_at=NOW, full_walk_at=NOW), FULL) is Step.WAIT
+    assert step(in_delta(fresh_at=NOW), FULL) is StreamStep.TAKE_TOKEN
+    assert step(in_delta(fresh_at=NOW, full_walk_at=NOW), FULL) is StreamStep.WAIT
 
 
 @pytest.mark.parametrize(
@@ -219,23 +265,25 @@ def test_a_full_order_goes_on_until_a_full_walk_began_after_it() -> None:
     ],
 )
 def test_an_order_covers_what_it_names(named: str, name: str, *, wanted: bool) -> None:
-    order = Order(NOW, manual=True, resources=frozenset({named}))
+    order = SyncRequest(NOW, manual=True, resources=frozenset({named}))
     assert order.covers(stream(name)) is wanted
-    assert (step(stream(name), order) is not Step.WAIT) is wanted
+    assert (step(stream(name), order) is not StreamStep.WAIT) is wanted
 
 
 def test_an_order_for_one_resource_leaves_what_is_due_of_others() -> None:
-    order = Order(NOW, manual=True, resources=frozenset({"sites"}))
-    assert step(in_delta(due_at=AGO), order) is Step.WAIT
+    order = SyncRequest(NOW, manual=True, resources=frozenset({"sites"}))
+    assert step(in_delta(due_at=AGO), order) is StreamStep.WAIT
 
 
 # ---- removals that wait
 
 
 @pytest.mark.parametrize("phase", [Phase.DELTA, Phase.HELD])
-@pytest.mark.parametrize("order", [CLOCK, MANUAL, FULL, Order(NOW, True, frozenset({"sites"}))])
-def test_removals_of_a_complete_round_are_settled_first(phase: Phase, order: Order) -> None:
-    assert step(in_delta(phase=phase), order, pending=3) is Step.SETTLE
+@pytest.mark.parametrize(
+    "order", [CLOCK, MANUAL, FULL, SyncRequest(NOW, True, frozenset({"sites"}))]
+)
+def test_removals_of_a_complete_round_are_settled_first(phase: Phase, request: SyncRequest) -> None:
+    assert step(in_delta(phase=phase), request, pending=3) is StreamStep.APPLY_REMOVALS
 
 
 @pytest.mark.parametrize(
@@ -247,7 +295,7 @@ def test_removals_of_a_complete_round_are_settled_first(phase: Phase, order: Ord
     ],
 )
 def test_removals_wait_for_the_end_of_their_round(one: Stream) -> None:
-    assert step(one, pending=3) is not Step.SETTLE
+    assert step(one, pending=3) is not StreamStep.APPLY_REMOVALS
 
 
 # ---- when the cursor will not do
@@ -255,40 +303,43 @@ def test_removals_wait_for_the_end_of_their_round(one: Stream) -> None:
 
 def test_a_cursor_that_is_too_old_is_not_used() -> None:
     old = NOW - timedelta(days=6, seconds=1)
-    assert step(in_delta(due_at=AGO, delta_link_at=old)) is Step.TOKEN
-    assert step(in_delta(due_at=AGO, delta_link_at=old + timedelta(seconds=2))) is Step.PAGE
-    assert step(in_delta(due_at=AGO, delta_link_at=None)) is Step.TOKEN
+    assert step(in_delta(due_at=AGO, delta_link_at=old)) is StreamStep.TAKE_TOKEN
+    assert (
+        step(in_delta(due_at=AGO, delta_link_at=old + timedelta(seconds=2)))
+        is StreamStep.FETCH_PAGE
+    )
+    assert step(in_delta(due_at=AGO, delta_link_at=None)) is StreamStep.TAKE_TOKEN
 
 
 def test_another_select_list_is_another_walk() -> None:
-    assert step(in_delta(due_at=AGO, select_hash="older")) is Step.TOKEN
-    assert step(in_delta("groups", due_at=AGO, select_hash=None)) is Step.BEGIN
+    assert step(in_delta(due_at=AGO, select_hash="older")) is StreamStep.TAKE_TOKEN
+    assert step(in_delta("groups", due_at=AGO, select_hash=None)) is StreamStep.START_WALK
 
 
 def test_the_weekly_walk_begins_when_it_is_due() -> None:
-    assert step(in_delta(due_at=AGO, full_due_at=NOW, fresh_at=NOW)) is Step.TOKEN
-    assert step(in_delta(due_at=SOON, full_due_at=AGO)) is Step.WAIT
-    assert step(in_delta(due_at=AGO, full_due_at=None)) is Step.PAGE
+    assert step(in_delta(due_at=AGO, full_due_at=NOW, fresh_at=NOW)) is StreamStep.TAKE_TOKEN
+    assert step(in_delta(due_at=SOON, full_due_at=AGO)) is StreamStep.WAIT
+    assert step(in_delta(due_at=AGO, full_due_at=None)) is StreamStep.FETCH_PAGE
 
 
 def test_a_round_comes_before_a_walk_that_is_due() -> None:
     """So the walk finds what the deltas have missed, not what they were about to tell."""
     late = NOW - timedelta(minutes=1)
     behind = in_delta(due_at=AGO, full_due_at=late, fresh_at=AGO)
-    assert step(behind) is Step.PAGE
-    assert not compares(behind, CLOCK, NOW, POLICY)
+    assert step(behind) is StreamStep.FETCH_PAGE
+    assert not should_measure_drift(behind, CLOCK, NOW, POLICY)
     caught_up = replace(behind, fresh_at=late)
-    assert step(caught_up) is Step.TOKEN
-    assert compares(caught_up, CLOCK, NOW, POLICY)
+    assert step(caught_up) is StreamStep.TAKE_TOKEN
+    assert should_measure_drift(caught_up, CLOCK, NOW, POLICY)
 
 
 def test_the_walk_follows_its_round_at_once() -> None:
     due, late = NOW - timedelta(seconds=9), NOW - timedelta(minutes=1)
     ended = in_delta(due_at=due, fresh_at=NOW)
-    assert due_after_round(ended, NOW, 300, 0.5) == due + timedelta(seconds=300)
-    assert due_after_round(replace(ended, full_due_at=late), NOW, 300, 0.5) == NOW
+    assert compute_due_after_round(ended, NOW, 300, 0.5) == due + timedelta(seconds=300)
+    assert compute_due_after_round(replace(ended, full_due_at=late), NOW, 300, 0.5) == NOW
     too_early = replace(ended, full_due_at=late, fresh_at=AGO)
-    assert due_after_round(too_early, NOW, 300, 0.5) > NOW
+    assert compute_due_after_round(too_early, NOW, 300, 0.5) > NOW
 
 
 @pytest.mark.parametrize(
@@ -306,36 +357,36 @@ def test_the_walk_follows_its_round_at_once() -> None:
 )
 def test_other_walks_do_not_compare(other: dict[str, Any]) -> None:
     good = in_delta(full_due_at=AGO, fresh_at=AGO)
-    assert compares(good, CLOCK, NOW, POLICY)
-    assert not compares(replace(good, **other), CLOCK, NOW, POLICY)
+    assert should_measure_drift(good, CLOCK, NOW, POLICY)
+    assert not should_measure_drift(replace(good, **other), CLOCK, NOW, POLICY)
 
 
 def test_a_full_walk_by_hand_compares_too() -> None:
-    assert compares(in_delta(fresh_at=NOW), FULL, NOW, POLICY)
-    assert not compares(in_delta(fresh_at=AGO), FULL, NOW, POLICY)
-    assert not compares(in_delta(fresh_at=NOW), MANUAL, NOW, POLICY)
+    assert should_measure_drift(in_delta(fresh_at=NOW), FULL, NOW, POLICY)
+    assert not should_measure_drift(in_delta(fresh_at=AGO), FULL, NOW, POLICY)
+    assert not should_measure_drift(in_delta(fresh_at=NOW), MANUAL, NOW, POLICY)
 
 
 @pytest.mark.parametrize("mode", [mode for mode in Mode if mode is not Mode.PLAIN])
 def test_what_was_refused_is_asked_for_again_ahead_of_every_walk(mode: Mode) -> None:
     resting = stream("groups", mode=mode)
-    assert tries_plain(resting, CLOCK)
-    assert tries_plain(replace(resting, phase=Phase.HELD), CLOCK)
-    assert not tries_plain(replace(resting, phase=Phase.LISTING, next_link=LINK), CLOCK)
-    assert not tries_plain(replace(resting, mode=Mode.PLAIN), CLOCK)
+    assert should_retry_plain(resting, CLOCK)
+    assert should_retry_plain(replace(resting, phase=Phase.HELD), CLOCK)
+    assert not should_retry_plain(replace(resting, phase=Phase.LISTING, next_link=LINK), CLOCK)
+    assert not should_retry_plain(replace(resting, mode=Mode.PLAIN), CLOCK)
 
 
 def test_a_search_under_way_gives_way_when_a_person_asks() -> None:
     searching = stream("sites", mode=Mode.SEARCH, phase=Phase.LISTING, walk_started_at=AGO)
-    assert tries_plain(searching, MANUAL)
-    assert not tries_plain(searching, CLOCK)
-    assert not tries_plain(replace(searching, walk_started_at=NOW), MANUAL)
+    assert should_retry_plain(searching, MANUAL)
+    assert not should_retry_plain(searching, CLOCK)
+    assert not should_retry_plain(replace(searching, walk_started_at=NOW), MANUAL)
 
 
 def test_the_digest_of_a_select_list_tells_the_lists_apart() -> None:
-    digests = {select_hash(resource) for resource in STREAMED}
+    digests = {compute_select_hash(resource) for resource in STREAMED}
     assert len(digests) == len(STREAMED)
-    assert select_hash(RESOURCES["users"]) == select_hash(RESOURCES["users"])
+    assert compute_select_hash(RESOURCES["users"]) == compute_select_hash(RESOURCES["users"])
 
 
 # ---- any state
@@ -349,14 +400,14 @@ streams = st.builds(
     next_link=st.none() | st.just(LINK),
     delta_link=st.none() | st.just(LINK),
     delta_link_at=moments,
-    select_hash=st.none() | st.sampled_from([select_hash(one) for one in STREAMED]),
+    select_hash=st.none() | st.sampled_from([compute_select_hash(one) for one in STREAMED]),
     fresh_at=moments,
     full_walk_at=moments,
     due_at=moments,
     full_due_at=moments,
 )
 orders = st.builds(
-    Order,
+    SyncRequest,
     since=st.just(NOW),
     manual=st.booleans(),
     resources=st.none() | st.frozensets(st.sampled_from(list(RESOURCES))),
@@ -366,15 +417,17 @@ orders = st.builds(
 
 @given(one=streams, order=orders, pending=st.integers(0, 5))
 @settings(max_examples=300, deadline=None)
-def test_any_state_has_a_step_that_it_can_take(one: Stream, order: Order, pending: int) -> None:
-    found = step(one, order, pending)
-    assert isinstance(found, Step)
-    if found is Step.PAGE and one.phase is not Phase.LISTING:
+def test_any_state_has_a_step_that_it_can_take(
+    one: Stream, request: SyncRequest, pending: int
+) -> None:
+    found = step(one, request, pending)
+    assert isinstance(found, StreamStep)
+    if found is StreamStep.FETCH_PAGE and one.phase is not Phase.LISTING:
         assert one.next_link or one.delta_link
-    if found is Step.TOKEN:
+    if found is StreamStep.TAKE_TOKEN:
         assert one.resource.kind is Kind.ENTITY
         assert one.mode is Mode.PLAIN
-    if found is Step.SETTLE:
+    if found is StreamStep.APPLY_REMOVALS:
         assert pending
 
 
@@ -383,15 +436,17 @@ def test_any_state_has_a_step_that_it_can_take(one: Stream, order: Order, pendin
 def test_a_manual_order_never_waits_for_a_stream_that_was_never_fresh(
     one: Stream, *, full: bool, pending: int
 ) -> None:
-    order = Order(NOW, manual=True, full=full)
-    assert step(replace(one, fresh_at=None), order, pending) is not Step.WAIT
+    order = SyncRequest(NOW, manual=True, full=full)
+    assert step(replace(one, fresh_at=None), order, pending) is not StreamStep.WAIT
 
 
 # ---- clocks
 
 
 def test_the_next_time_is_the_last_one_plus_the_interval() -> None:
-    assert next_due(NOW, NOW + timedelta(seconds=17), 300, 0.9) == NOW + timedelta(seconds=300)
+    assert compute_next_due(NOW, NOW + timedelta(seconds=17), 300, 0.9) == NOW + timedelta(
+        seconds=300
+    )
 
 
 @given(lags=st.lists(st.floats(0, 299), min_size=1, max_size=20), jitter=st.floats(0, 1))
@@ -399,7 +454,7 @@ def test_the_next_time_is_the_last_one_plus_the_interval() -> None:
 def test_a_clock_does_not_drift_however_late_each_tick_is(lags: list[float], jitter: float) -> None:
     due = NOW
     for lag in lags:
-        due = next_due(due, due + timedelta(seconds=lag), 300, jitter)
+        due = compute_next_due(due, due + timedelta(seconds=lag), 300, jitter)
     assert due == NOW + timedelta(seconds=300 * len(lags))
 
 
@@ -412,12 +467,12 @@ def test_a_clock_does_not_drift_however_late_each_tick_is(lags: list[float], jit
 def test_the_next_time_lies_ahead_and_not_far(
     due: datetime | None, interval: float, jitter: float
 ) -> None:
-    found = next_due(due, NOW, interval, jitter)
+    found = compute_next_due(due, NOW, interval, jitter)
     assert NOW < found <= NOW + timedelta(seconds=1.05 * interval + 1)
 
 
 def test_streams_that_are_far_behind_are_spread() -> None:
     behind = NOW - timedelta(days=1)
-    found = {next_due(behind, NOW, 300, jitter / 10) for jitter in range(11)}
+    found = {compute_next_due(behind, NOW, 300, jitter / 10) for jitter in range(11)}
     assert len(found) == 11
     assert max(found) - min(found) == timedelta(seconds=30)

@@ -10,7 +10,7 @@ from models.resources import RESOURCES
 from models.stream import Mode
 from worker.core.settings import load_settings
 from worker.store.streams import Stream
-from worker.sync.policy import METADATA_KEY, Policy, customised
+from worker.sync.policy import METADATA_KEY, Policy, apply_overrides
 
 DEFAULT = Policy()
 
@@ -20,18 +20,18 @@ def test_our_key_in_the_metadata_is_a_contract() -> None:
 
 
 def test_the_defaults_are_those_of_the_settings() -> None:
-    assert Policy.of(load_settings()) == DEFAULT
+    assert Policy.from_settings(load_settings()) == DEFAULT
 
 
 def test_a_policy_follows_the_settings() -> None:
-    policy = Policy.of(load_settings(delta_seconds=77, guard_percent=33, cursor_days=3))
+    policy = Policy.from_settings(load_settings(delta_seconds=77, guard_percent=33, cursor_days=3))
     assert (policy.delta_seconds, policy.guard_percent, policy.cursor_days) == (77, 33, 3)
     assert policy.enabled
 
 
 @pytest.mark.parametrize("wanted", [None, {}])
 def test_without_wishes_the_policy_stands(wanted: object) -> None:
-    assert customised(DEFAULT, wanted) == (DEFAULT, None)
+    assert apply_overrides(DEFAULT, wanted) == (DEFAULT, None)
 
 
 def test_wishes_within_bounds_are_granted() -> None:
@@ -45,7 +45,7 @@ def test_wishes_within_bounds_are_granted() -> None:
         "guard_percent": 100,
         "guard_rows": 0,
     }
-    policy, problem = customised(DEFAULT, wanted)
+    policy, problem = apply_overrides(DEFAULT, wanted)
     assert problem is None
     assert {name: getattr(policy, name) for name in wanted} == wanted
     assert policy.cursor_days == DEFAULT.cursor_days
@@ -77,7 +77,7 @@ def test_wishes_within_bounds_are_granted() -> None:
     ],
 )
 def test_a_bad_wish_is_told_and_the_default_stands(name: str, value: Any, told: str) -> None:
-    policy, problem = customised(DEFAULT, {name: value})
+    policy, problem = apply_overrides(DEFAULT, {name: value})
     assert policy == DEFAULT
     assert problem is not None
     assert told in problem
@@ -85,7 +85,7 @@ def test_a_bad_wish_is_told_and_the_default_stands(name: str, value: Any, told: 
 
 
 def test_a_bad_wish_does_not_cost_a_good_one() -> None:
-    policy, problem = customised(DEFAULT, {"delta_seconds": "x", "guard_rows": 7, "zzz": 1})
+    policy, problem = apply_overrides(DEFAULT, {"delta_seconds": "x", "guard_rows": 7, "zzz": 1})
     assert (policy.delta_seconds, policy.guard_rows) == (300, 7)
     assert problem is not None
     assert len(problem.split("; ")) == 2
@@ -93,13 +93,13 @@ def test_a_bad_wish_does_not_cost_a_good_one() -> None:
 
 @pytest.mark.parametrize("wanted", ["x", 7, True, [], [{"enabled": False}], 1.5])
 def test_wishes_that_are_no_object_are_told(wanted: object) -> None:
-    policy, problem = customised(DEFAULT, wanted)
+    policy, problem = apply_overrides(DEFAULT, wanted)
     assert policy == DEFAULT
     assert problem == "metadata key tenant_mirror must hold an object"
 
 
 def test_a_long_name_is_not_repeated_whole() -> None:
-    _, problem = customised(DEFAULT, {"x" * 5000: 1})
+    _, problem = apply_overrides(DEFAULT, {"x" * 5000: 1})
     assert problem is not None
     assert len(problem) < 300
 
@@ -115,7 +115,7 @@ names = st.sampled_from(["enabled", "delta_seconds", "guard_rows", "guard_percen
 @given(wanted=wishes | st.dictionaries(names, wishes))
 @settings(max_examples=200, deadline=None)
 def test_any_wish_leaves_a_policy_within_bounds(wanted: Any) -> None:
-    policy, _ = customised(DEFAULT, wanted)
+    policy, _ = apply_overrides(DEFAULT, wanted)
     assert 60 <= policy.delta_seconds <= 86_400
     assert 1 <= policy.guard_percent <= 100
     assert 0 <= policy.guard_rows <= 1_000_000
@@ -123,9 +123,9 @@ def test_any_wish_leaves_a_policy_within_bounds(wanted: Any) -> None:
 
 
 def test_a_customer_who_wants_fewer_rounds_gets_fewer_listings() -> None:
-    policy, _ = customised(DEFAULT, {"delta_seconds": 86_400})
+    policy, _ = apply_overrides(DEFAULT, {"delta_seconds": 86_400})
     listed = Stream(resource=RESOURCES["groups"], mode=Mode.LIST_ONLY)
-    assert policy.interval(listed) == 86_400
+    assert policy.get_interval(listed) == 86_400
 
 
 @pytest.mark.parametrize(
@@ -143,4 +143,4 @@ def test_a_customer_who_wants_fewer_rounds_gets_fewer_listings() -> None:
     ],
 )
 def test_every_stream_has_its_clock(name: str, mode: Mode, seconds: float) -> None:
-    assert DEFAULT.interval(Stream(resource=RESOURCES[name], mode=mode)) == seconds
+    assert DEFAULT.get_interval(Stream(resource=RESOURCES[name], mode=mode)) == seconds

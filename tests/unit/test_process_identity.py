@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.namespaces import in_own_pid_namespace
+from tests.support.namespaces import wrap_in_pid_namespace
 from worker.core.process_identity import (
     ProcessIdentity,
     ProcessTable,
+    get_process_table,
+    identify_this_process,
     parse_identity,
-    process_table,
-    short_name,
-    this_process,
+    shorten_identity,
 )
 
 SAY_WHO = "from worker.core.process_identity import this_process as me; print(me()); input()"
@@ -32,7 +32,7 @@ def child() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def identity_of(child: subprocess.Popen[bytes]) -> ProcessIdentity:
-    return process_table().identify(child.pid)
+    return get_process_table().identify(child.pid)
 
 
 @given(
@@ -46,13 +46,13 @@ def test_an_identity_is_read_back_as_it_was_written(
 ) -> None:
     identity = ProcessIdentity(host, pid, started, place)
     assert parse_identity(str(identity)) == identity
-    assert short_name(str(identity)) == f"{host}:{pid}"
+    assert shorten_identity(str(identity)) == f"{host}:{pid}"
 
 
 @pytest.mark.parametrize("written", ["", "me", "web-1:77", "web-1:x:12:ab", "a:b:c", ":::", "::::"])
 def test_other_names_are_no_identity_and_shown_as_they_are(written: str) -> None:
     assert parse_identity(written) is None
-    assert short_name(written) == written
+    assert shorten_identity(written) == written
 
 
 def test_a_process_is_the_same_from_inside_and_outside() -> None:
@@ -60,65 +60,67 @@ def test_a_process_is_the_same_from_inside_and_outside() -> None:
         [sys.executable, "-c", SAY_WHO], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as other:
         assert other.stdout is not None
-        assert other.stdout.readline().decode().strip() == str(process_table().identify(other.pid))
+        assert other.stdout.readline().decode().strip() == str(
+            get_process_table().identify(other.pid)
+        )
         other.kill()
 
 
 def test_a_process_lives_until_it_is_dead(child: subprocess.Popen[bytes]) -> None:
     identity = identity_of(child)
-    assert not process_table().is_dead(identity)
+    assert not get_process_table().is_dead(identity)
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert process_table().is_dead(identity), "its parent has not taken note of its end"
+    assert get_process_table().is_dead(identity), "its parent has not taken note of its end"
     child.wait()
-    assert process_table().is_dead(identity)
+    assert get_process_table().is_dead(identity)
 
 
 def test_a_pid_that_was_given_again_is_another_process(child: subprocess.Popen[bytes]) -> None:
-    former = replace(identity_of(child), started="17")
-    assert process_table().is_dead(former)
+    former = replace(identity_of(child), start_time="17")
+    assert get_process_table().is_dead(former)
 
 
 def test_where_a_start_is_not_known_an_equal_pid_counts_as_living(
     child: subprocess.Popen[bytes],
 ) -> None:
-    identity = replace(identity_of(child), started="-")
-    assert not process_table().is_dead(identity)
+    identity = replace(identity_of(child), start_time="-")
+    assert not get_process_table().is_dead(identity)
     child.kill()
     child.wait()
-    assert process_table().is_dead(identity)
+    assert get_process_table().is_dead(identity)
 
 
 @pytest.mark.parametrize("place", ["-", "0123456789abcdef", ""])
 def test_a_process_of_another_place_is_never_called_dead(
     child: subprocess.Popen[bytes], place: str
 ) -> None:
-    identity = replace(identity_of(child), place=place)
+    identity = replace(identity_of(child), namespace=place)
     child.kill()
     child.wait()
-    assert not process_table().is_dead(identity)
+    assert not get_process_table().is_dead(identity)
 
 
 def test_the_name_of_the_host_decides_nothing(child: subprocess.Popen[bytes]) -> None:
     identity = replace(identity_of(child), host="renamed")
-    assert not process_table().is_dead(identity)
+    assert not get_process_table().is_dead(identity)
     child.kill()
     child.wait()
-    assert process_table().is_dead(identity)
+    assert get_process_table().is_dead(identity)
 
 
 def test_pid_namespaces_of_one_host_are_different_places() -> None:
-    inside = in_own_pid_namespace([sys.executable, "-c", SAY_WHO])
-    here = this_process()
-    places = {here.place}
+    inside = wrap_in_pid_namespace([sys.executable, "-c", SAY_WHO])
+    here = identify_this_process()
+    places = {here.namespace}
     for _ in range(2):
         with subprocess.Popen(inside, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
             assert other.stdout is not None
             found = parse_identity(other.stdout.readline().decode().strip())
             assert found is not None
             assert (found.host, found.pid) == (here.host, 1), "all that names were made of before"
-            places.add(found.place)
-            assert not process_table().is_dead(found)
+            places.add(found.namespace)
+            assert not get_process_table().is_dead(found)
             other.kill()
     assert len(places) >= 2
     assert "-" not in places
@@ -142,7 +144,7 @@ def test_the_boot_and_the_namespace_make_the_place(tmp_path: Path) -> None:
     found = {
         ProcessTable(
             written_proc(tmp_path / f"{boot}{space}", boot=boot, namespace=space, me=1)
-        ).place
+        ).namespace
         for boot in ("boot-1", "boot-2")
         for space in ("pid:[1]", "pid:[2]")
     }
@@ -154,7 +156,7 @@ def test_where_either_is_not_known_nobody_is_called_dead(
     tmp_path: Path, child: subprocess.Popen[bytes], boot: str | None, namespace: str | None
 ) -> None:
     table = ProcessTable(written_proc(tmp_path, boot=boot, namespace=namespace, me=os.getpid()))
-    assert table.place == "-"
+    assert table.namespace == "-"
     identity = table.identify(child.pid)
     child.kill()
     child.wait()
@@ -163,10 +165,10 @@ def test_where_either_is_not_known_nobody_is_called_dead(
 
 def test_a_program_may_be_called_anything(tmp_path: Path) -> None:
     table = ProcessTable(written_proc(tmp_path, boot="b", namespace="pid:[1]", me=os.getpid()))
-    assert table.identify(4711).started == "77"
+    assert table.identify(4711).start_time == "77"
 
 
 def test_a_proc_of_an_outer_namespace_is_not_asked(tmp_path: Path) -> None:
     """Its pids are others': a container may have been started without a /proc of its own."""
     table = ProcessTable(written_proc(tmp_path, boot="b", namespace="pid:[1]", me=os.getpid() + 1))
-    assert table.identify(4711).started == "-"
+    assert table.identify(4711).start_time == "-"

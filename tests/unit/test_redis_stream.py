@@ -9,8 +9,8 @@ from io import BufferedIOBase
 
 import pytest
 
-from worker.core.errors import Away
-from worker.relay.redis_stream import AT_ONCE, RedisStream
+from worker.core.errors import ServerUnavailable
+from worker.relay.redis_stream import MAX_EVENTS_PER_CALL, RedisStreamSender
 from worker.relay.target import Envelope
 
 
@@ -62,13 +62,13 @@ def refusing() -> Iterator[Refusing]:
 
 
 def test_nothing_is_sent_behind_a_call_that_was_refused() -> None:
-    events = [Envelope(b"{}", str(n), 1, n) for n in range(3 * AT_ONCE)]
+    events = [Envelope(b"{}", str(n), 1, n) for n in range(3 * MAX_EVENTS_PER_CALL)]
     with refusing() as redis:
-        target = RedisStream(f"redis://127.0.0.1:{redis.port}/0?protocol=2", "feed", 1_000)
-        with pytest.raises(Away):
-            target.deliver(events)
+        target = RedisStreamSender(f"redis://127.0.0.1:{redis.port}/0?protocol=2", "feed", 1_000)
+        with pytest.raises(ServerUnavailable):
+            target.send(events)
         assert redis.gone.wait(10)
         assert redis.calls == 1
-        target.deliver(events)
+        target.send(events)
         assert redis.calls == 1 + 3
         target.close()

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kombu.utils.url import parse_url
 
-from worker.core.redis_pool import pool_to
-from worker.core.redis_url import RedisUrl, Tls, read_redis_url
-from worker.nango.ledger import SharedLedger
+from worker.core.redis_pool import build_redis_pool
+from worker.core.redis_url import RedisTls, RedisUrl, parse_redis_url
+from worker.nango.ledger import RedisStore
 
 
 @pytest.mark.parametrize(
@@ -27,24 +27,33 @@ from worker.nango.ledger import SharedLedger
             "unix:///v.sock?username=u&password=p%26",
             RedisUrl(host="", path="/v.sock", username="u", password="p&"),
         ),
-        ("rediss://h", RedisUrl(host="h", tls=Tls())),
-        ("rediss://h?ssl_cert_reqs=CERT_REQUIRED", RedisUrl(host="h", tls=Tls())),
-        ("rediss://h?ssl_cert_reqs=optional", RedisUrl(host="h", tls=Tls())),
-        ("rediss://h?ssl_cert_reqs=none", RedisUrl(host="h", tls=Tls(verified=False))),
-        ("rediss://h?ssl_cert_reqs=CERT_NONE", RedisUrl(host="h", tls=Tls(verified=False))),
-        ("rediss://h?ssl_check_hostname=False", RedisUrl(host="h", tls=Tls(check_hostname=False))),
+        ("rediss://h", RedisUrl(host="h", tls=RedisTls())),
+        ("rediss://h?ssl_cert_reqs=CERT_REQUIRED", RedisUrl(host="h", tls=RedisTls())),
+        ("rediss://h?ssl_cert_reqs=optional", RedisUrl(host="h", tls=RedisTls())),
+        (
+            "rediss://h?ssl_cert_reqs=none",
+            RedisUrl(host="h", tls=RedisTls(verifies_certificate=False)),
+        ),
+        (
+            "rediss://h?ssl_cert_reqs=CERT_NONE",
+            RedisUrl(host="h", tls=RedisTls(verifies_certificate=False)),
+        ),
+        (
+            "rediss://h?ssl_check_hostname=False",
+            RedisUrl(host="h", tls=RedisTls(verifies_hostname=False)),
+        ),
         (
             "rediss://h?ssl_ca_certs=/etc/ca.pem",
-            RedisUrl(host="h", tls=Tls(ca_certs="/etc/ca.pem")),
+            RedisUrl(host="h", tls=RedisTls(ca_certs="/etc/ca.pem")),
         ),
         (
             "rediss://h?ssl_certfile=/c&ssl_keyfile=/k&ssl_password=p",
-            RedisUrl(host="h", tls=Tls(certfile="/c", keyfile="/k", key_password="p")),
+            RedisUrl(host="h", tls=RedisTls(certfile="/c", keyfile="/k", key_password="p")),
         ),
     ],
 )
 def test_what_is_understood(text: str, found: RedisUrl) -> None:
-    assert read_redis_url(text) == found
+    assert parse_redis_url(text) == found
 
 
 @pytest.mark.parametrize(
@@ -78,13 +87,13 @@ def test_what_is_understood(text: str, found: RedisUrl) -> None:
 )
 def test_what_cannot_be_used_is_refused_and_not_shown(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason) as refused:
-        read_redis_url(text)
+        parse_redis_url(text)
     assert "hunter2" not in str(refused.value)
 
 
 def test_secrets_are_not_in_the_text_of_a_url() -> None:
-    found = read_redis_url("rediss://:hunter2@h?ssl_certfile=/c&ssl_password=hunter2")
-    assert "hunter2" not in f"{found} {found!r} {found.place}"
+    found = parse_redis_url("rediss://:hunter2@h?ssl_certfile=/c&ssl_password=hunter2")
+    assert "hunter2" not in f"{found} {found!r} {found.location}"
 
 
 words = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12)
@@ -97,7 +106,7 @@ urls = st.builds(
     password=words,
     tls=st.none()
     | st.builds(
-        Tls,
+        RedisTls,
         verified=st.just(True),
         check_hostname=st.booleans(),
         ca_certs=st.none() | words,
@@ -109,15 +118,17 @@ urls = st.builds(
 @settings(max_examples=50)
 @given(urls)
 def test_kombu_reads_the_same_out_of_the_brokers_url(url: RedisUrl) -> None:
-    read = parse_url(url.broker())
+    read = parse_url(url.to_broker_url())
     assert (read["hostname"], read["port"]) == (url.host, url.port)
     assert (read["userid"], read["password"]) == (url.username, url.password)
     assert read["virtual_host"] == str(url.db)
     if url.tls is None:
         assert read.keys() == {*parse_url("redis://h")}
         return
-    options = {name: value for name, value in url.tls.options().items() if value is not None}
-    if url.tls.check_hostname:
+    options = {
+        name: value for name, value in url.tls.to_redis_options().items() if value is not None
+    }
+    if url.tls.verifies_hostname:
         del options["ssl_check_hostname"]  # that is redis-py's own default
     assert read["transport"] == "rediss"
     assert read["ssl"] == options | {"ssl_cert_reqs": read["ssl"]["ssl_cert_reqs"]}
@@ -127,15 +138,15 @@ def test_kombu_reads_the_same_out_of_the_brokers_url(url: RedisUrl) -> None:
 @settings(max_examples=50)
 @given(urls)
 def test_our_own_spelling_is_read_back(url: RedisUrl) -> None:
-    assert read_redis_url(url.broker()) == url
+    assert parse_redis_url(url.to_broker_url()) == url
 
 
 def test_a_unix_socket_serves_budgets_too(tmp_path: Path) -> None:
     """Timeouts of TCP are not for it."""
     url = f"unix://{tmp_path}/valkey.sock?db=3"
-    pool = pool_to(url, retries=0, seconds=1, connect_seconds=1, most=1)
+    pool = build_redis_pool(url, retries=0, timeout=1, connect_timeout=1, max_connections=1)
     assert pool.make_connection().db == 3  # type: ignore[attr-defined]
-    ledger = SharedLedger(url)
-    assert ledger.swap("key", None, b"1", 60)
+    ledger = RedisStore(url)
+    assert ledger.compare_and_swap("key", None, b"1", 60)
     assert ledger.read(["key"])[1] == [b"1"], "kept by this process, as nothing listens there"
     ledger.close()

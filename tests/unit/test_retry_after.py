@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from worker.nango.reply import LONGEST_PAUSE, Reply, retry_after
+from worker.nango.reply import MAX_RETRY_AFTER, ApiResponse, parse_retry_after
 
 NOW = 1_792_567_680.0  # Wed, 21 Oct 2026 07:28:00 GMT
 
@@ -30,7 +30,7 @@ NOW = 1_792_567_680.0  # Wed, 21 Oct 2026 07:28:00 GMT
     ],
 )
 def test_seconds_and_dates_are_understood(value: str, seconds: float) -> None:
-    assert retry_after(value, NOW) == pytest.approx(seconds)
+    assert parse_retry_after(value, NOW) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize(
@@ -54,12 +54,12 @@ def test_seconds_and_dates_are_understood(value: str, seconds: float) -> None:
     ],
 )
 def test_nothing_usable_is_none(value: str | None) -> None:
-    assert retry_after(value, NOW) is None
+    assert parse_retry_after(value, NOW) is None
 
 
 @pytest.mark.parametrize("value", ["86401", "1e300", "Wed, 21 Oct 2099 07:28:00 GMT"])
 def test_no_pause_is_longer_than_a_day(value: str) -> None:
-    assert retry_after(value, NOW) == LONGEST_PAUSE
+    assert parse_retry_after(value, NOW) == MAX_RETRY_AFTER
 
 
 @given(value=st.text(max_size=40) | st.floats().map(repr) | st.integers().map(str))
@@ -67,19 +67,19 @@ def test_no_pause_is_longer_than_a_day(value: str) -> None:
 @example(value="9" * 400)
 @settings(max_examples=300, deadline=None)
 def test_any_value_is_a_pause_or_none(value: str) -> None:
-    seconds = retry_after(value, NOW)
-    assert seconds is None or 0.0 <= seconds <= LONGEST_PAUSE
+    seconds = parse_retry_after(value, NOW)
+    assert seconds is None or 0.0 <= seconds <= MAX_RETRY_AFTER
 
 
 def test_the_header_is_found_in_lower_case() -> None:
-    assert Reply(429, b"", {"retry-after": "4"}).retry_after(NOW) == 4.0
-    assert Reply(429, b"", {}).retry_after(NOW) is None
+    assert ApiResponse(429, b"", {"retry-after": "4"}).get_retry_after(NOW) == 4.0
+    assert ApiResponse(429, b"", {}).get_retry_after(NOW) is None
 
 
 @pytest.mark.parametrize("value", ["99999999999999", "1e300", "Fri, 31 Dec 9999 23:59:59 GMT"])
 def test_a_due_time_can_be_reckoned_from_any_pause(value: str) -> None:
     """One bad header must not end a slice with an OverflowError."""
-    seconds = retry_after(value, NOW)
+    seconds = parse_retry_after(value, NOW)
     due = datetime(2026, 10, 21, tzinfo=UTC) + timedelta(seconds=seconds or 0.0)
     assert due.year <= 9999
 
@@ -91,8 +91,8 @@ def test_a_date_counts_from_the_answers_own_clock(off: int) -> None:
         "date": "Wed, 21 Oct 2026 07:28:00 GMT",
         "retry-after": "Wed, 21 Oct 2026 07:28:30 GMT",
     }
-    assert Reply(429, b"", headers).retry_after(NOW + off) == 30.0
-    assert Reply(429, b"", {**headers, "retry-after": "7"}).retry_after(NOW + off) == 7.0
+    assert ApiResponse(429, b"", headers).get_retry_after(NOW + off) == 30.0
+    assert ApiResponse(429, b"", {**headers, "retry-after": "7"}).get_retry_after(NOW + off) == 7.0
 
 
 @pytest.mark.parametrize(
@@ -101,6 +101,6 @@ def test_a_date_counts_from_the_answers_own_clock(off: int) -> None:
 )
 def test_without_a_date_that_goes_with_it_it_counts_from_our_clock(date: str) -> None:
     headers = {"date": date, "retry-after": "Wed, 21 Oct 2026 07:28:30 GMT"}
-    assert Reply(429, b"", headers).retry_after(NOW) == 30.0
+    assert ApiResponse(429, b"", headers).get_retry_after(NOW) == 30.0
     del headers["date"]
-    assert Reply(429, b"", headers).retry_after(NOW) == 30.0
+    assert ApiResponse(429, b"", headers).get_retry_after(NOW) == 30.0

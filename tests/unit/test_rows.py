@@ -8,7 +8,7 @@ import pytest
 
 from models.record import Record
 from models.resources import RESOURCES
-from models.row import HASH_VERSION, Row, shape_of
+from models.row import HASH_VERSION, Row, get_shape
 
 GUID = "0a1b2c3d-0000-4000-8000-00000000000f"
 OTHER = "9f8e7d6c-0000-4000-8000-00000000000e"
@@ -24,20 +24,20 @@ def named(resource: str, row: Row) -> dict[str, Any]:
 
 
 def row_of(resource: str, **sent: Any) -> dict[str, Any]:
-    row, _ = shape_of(RESOURCES[resource]).from_record(record(resource, **sent))
+    row, _ = get_shape(RESOURCES[resource]).row_from_record(record(resource, **sent))
     return named(resource, row)
 
 
 def present_of(resource: str, **sent: Any) -> set[str]:
     """The columns that count as sent."""
-    _, present = shape_of(RESOURCES[resource]).from_record(record(resource, **sent))
+    _, present = get_shape(RESOURCES[resource]).row_from_record(record(resource, **sent))
     names = RESOURCES[resource].column_names
     return {name for index, name in enumerate(names) if present >> index & 1}
 
 
 def hash_of(resource: str, **sent: Any) -> bytes:
-    shape = shape_of(RESOURCES[resource])
-    return shape.hash(shape.from_record(record(resource, **sent))[0])
+    shape = get_shape(RESOURCES[resource])
+    return shape.hash_row(shape.row_from_record(record(resource, **sent))[0])
 
 
 # ---- absent, null, value
@@ -54,9 +54,9 @@ def test_a_whole_object_has_every_bit_set() -> None:
     resource = RESOURCES["role_definitions"]
     nulls: dict[str, Any] = dict.fromkeys(resource.column_names)
     record = resource.record(**(nulls | {"id": GUID}))
-    _, present = shape_of(resource).from_record(record)
+    _, present = get_shape(resource).row_from_record(record)
     assert present == (1 << len(resource.columns)) - 1
-    assert present == shape_of(resource).everything
+    assert present == get_shape(resource).all_columns
 
 
 def test_an_empty_list_and_false_are_values() -> None:
@@ -70,7 +70,7 @@ def test_an_empty_list_and_false_are_values() -> None:
 @pytest.mark.parametrize("resource", [name for name in RESOURCES if name != "group_members"])
 def test_values_stand_in_the_order_of_the_columns(resource: str) -> None:
     declared = RESOURCES[resource]
-    row, _ = shape_of(declared).from_record(declared.record(id=GUID))
+    row, _ = get_shape(declared).row_from_record(declared.record(id=GUID))
     assert len(row) == len(declared.columns)
     assert row[0] == GUID
 
@@ -106,7 +106,7 @@ def test_a_bad_guid_names_its_column_and_not_its_value(
 ) -> None:
     declared = RESOURCES[resource]
     with pytest.raises(ValueError, match=f"^{column}: ") as caught:
-        shape_of(declared).from_record(declared.record(id=identity))
+        get_shape(declared).row_from_record(declared.record(id=identity))
     assert identity not in str(caught.value)
     assert "secret" not in str(caught.value)
 
@@ -244,22 +244,22 @@ def test_a_value_that_moves_to_another_column_changes_the_hash() -> None:
 def test_the_keys_of_the_json_are_the_columns_in_the_order_of_jsonb(resource: str) -> None:
     declared = RESOURCES[resource]
     row = (GUID, *([None] * (len(declared.columns) - 1)))
-    told = msgspec.json.decode(shape_of(declared).json(row))
+    told = msgspec.json.decode(get_shape(declared).encode_json(row))
     assert tuple(told) == tuple(sorted(declared.column_names, key=lambda name: (len(name), name)))
 
 
 def test_the_json_of_a_row_keeps_the_order_of_its_lists() -> None:
-    shape = shape_of(RESOURCES["users"])
-    row, _ = shape.from_record(record("users", **ADA))
-    told = msgspec.json.decode(shape.json(row))
+    shape = get_shape(RESOURCES["users"])
+    row, _ = shape.row_from_record(record("users", **ADA))
+    told = msgspec.json.decode(shape.encode_json(row))
     assert told["proxy_addresses"] == ADA["proxyAddresses"]
     assert told["created_date_time"] == "2024-02-29T12:30:45.123456Z"
 
 
 def test_some_columns_as_json_are_those_columns() -> None:
-    shape = shape_of(RESOURCES["users"])
-    row, _ = shape.from_record(record("users", **ADA))
-    told = msgspec.json.decode(shape.some(row, ["mail", "surname"]))
+    shape = get_shape(RESOURCES["users"])
+    row, _ = shape.row_from_record(record("users", **ADA))
+    told = msgspec.json.decode(shape.encode_columns(row, ["mail", "surname"]))
     assert told == {"mail": None, "surname": "Quill"}
 
 

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from worker.app import broker_address
-from worker.core.errors import Halt
+from worker.app import build_broker_url
+from worker.core.errors import ConfigurationError
 from worker.core.settings import MICROSOFT_PROVIDERS, SETTINGS, load_settings
 from worker.core.value import SecretStr
-from worker.store.address import normalised
+from worker.store.address import parse_database_url
 
 Env = pytest.MonkeyPatch
 
 
 def complaint() -> str:
-    with pytest.raises(Halt) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         load_settings()
     return str(caught.value)
 
@@ -44,7 +44,7 @@ def test_settings_cannot_be_changed() -> None:
 
 
 def test_every_setting_explains_itself() -> None:
-    assert all(setting.meaning for setting in SETTINGS.values())
+    assert all(setting.description for setting in SETTINGS.values())
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_an_address_of_nango_that_cannot_work_is_refused(monkeypatch: Env, host:
     ],
 )
 def test_a_value_out_of_bounds_is_refused(field: str, value: object) -> None:
-    with pytest.raises(Halt, match=f"^{SETTINGS[field].name}: "):
+    with pytest.raises(ConfigurationError, match=f"^{SETTINGS[field].name}: "):
         load_settings(**{field: value})
 
 
@@ -304,7 +304,7 @@ def test_every_spelling_of_postgres_is_understood(monkeypatch: Env, scheme: str)
     monkeypatch.setenv("DATABASE_URL", f"{scheme}://u:p%40ss@h:5433/d?sslmode=require")
     settings = load_settings()
     assert settings.database_url is not None
-    url = normalised(settings.database_url.get_secret_value())
+    url = parse_database_url(settings.database_url.get_secret_value())
     assert url.drivername == "postgresql+psycopg"
     assert (url.host, url.port, url.database, url.password) == ("h", 5433, "d", "p@ss")
     assert url.query == {"sslmode": "require"}
@@ -325,11 +325,11 @@ def test_every_spelling_of_postgres_is_understood(monkeypatch: Env, scheme: str)
     ],
 )
 def test_the_broker_is_spelled_as_celery_wants_it(address: str, broker: str) -> None:
-    assert broker_address(load_settings(redis_url=address)) == broker
+    assert build_broker_url(load_settings(redis_url=address)) == broker
 
 
 def test_without_redis_the_broker_is_no_real_address() -> None:
-    assert "REDIS_URL-is-not-set" in broker_address(load_settings())
+    assert "REDIS_URL-is-not-set" in build_broker_url(load_settings())
 
 
 def test_the_providers_are_microsofts() -> None:

@@ -11,11 +11,11 @@ from psycopg import errors as postgres
 from sqlalchemy.exc import OperationalError as DatabaseError
 
 from sandbox.servers import Servers
-from worker.core.disk import full_disk
-from worker.core.errors import Full, Later
-from worker.nango.gate import Gate
-from worker.nango.ledger import SharedLedger, check_redis, redis_trouble
-from worker.store.engine import translated
+from worker.core.disk import storage_full_from_oserror
+from worker.core.errors import RetryLater, StorageFull
+from worker.nango.gate import RateLimiter
+from worker.nango.ledger import RedisStore, check_redis, classify_redis_error
+from worker.store.engine import _translate_wrapped
 from worker.store.shortage import STATES
 
 PLACE = "db.example:5432/mirror"
@@ -28,7 +28,7 @@ def trouble_of(state: str, said: str) -> Exception:
         for kind in vars(postgres).values()
         if isinstance(kind, type) and issubclass(kind, psycopg.Error) and kind.sqlstate == state
     )
-    return translated(DatabaseError("insert", {}, kind(said)), PLACE)
+    return _translate_wrapped(DatabaseError("insert", {}, kind(said)), PLACE)
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -42,7 +42,7 @@ def trouble_of(state: str, said: str) -> Exception:
 )
 def test_a_shortage_is_told_by_the_sql_state_in_any_language(state: str, said: str) -> None:
     trouble = trouble_of(state, f"{said}\nCONTEXT: COPY users: {PERSON}")
-    assert isinstance(trouble, Later)
+    assert isinstance(trouble, RetryLater)
     assert trouble.after
     assert PLACE in str(trouble)
     assert f"SQL state {state}" in str(trouble)
@@ -68,7 +68,7 @@ def test_a_shortage_says_what_to_do(state: str, words: str) -> None:
 @pytest.mark.parametrize("state", ["53100", "53200", "53400"])
 def test_what_is_used_up_is_full_and_tried_again_in_a_minute(state: str) -> None:
     trouble = trouble_of(state, "x")
-    assert type(trouble) is Full
+    assert type(trouble) is StorageFull
     assert trouble.after == 60
 
 
@@ -108,8 +108,8 @@ def test_nothing_else_is_taken_from_the_servers_message(said: str) -> None:
     ],
 )
 def test_a_redis_without_room_is_told_by_its_code(said: str, words: str) -> None:
-    trouble = redis_trouble(redis.ResponseError(said))
-    assert type(trouble) is Full
+    trouble = classify_redis_error(redis.ResponseError(said))
+    assert type(trouble) is StorageFull
     assert words in str(trouble)
     assert trouble.after
 
@@ -117,22 +117,22 @@ def test_a_redis_without_room_is_told_by_its_code(said: str, words: str) -> None
 def test_a_message_that_finds_no_room_is_told_through_kombu() -> None:
     fault = OperationalError("OOM command not allowed")
     fault.__cause__ = redis.exceptions.OutOfMemoryError("command not allowed")
-    assert type(redis_trouble(fault)) is Full
+    assert type(classify_redis_error(fault)) is StorageFull
 
 
 @pytest.mark.parametrize("said", ["ERR a ROOM with OOM-proof walls", "ERR MISCONFIGURED", ""])
 def test_another_answer_of_redis_is_no_shortage(said: str) -> None:
-    assert not isinstance(redis_trouble(redis.ResponseError(said)), Full)
+    assert not isinstance(classify_redis_error(redis.ResponseError(said)), StorageFull)
 
 
 def test_a_redis_that_takes_nothing_in_is_found_by_writing(servers: Servers) -> None:
     with redis.Redis.from_url(servers.redis_url) as broker:
-        gate = Gate(SharedLedger(servers.redis_url))
+        gate = RateLimiter(RedisStore(servers.redis_url))
         try:
-            assert gate.unusable() is None
+            assert gate.find_write_error() is None
             broker.config_set("maxmemory", "1")
-            assert "memory of Redis is used up" in (gate.unusable() or "")
-            with pytest.raises(Full):
+            assert "memory of Redis is used up" in (gate.find_write_error() or "")
+            with pytest.raises(StorageFull):
                 check_redis(servers.redis_url)
         finally:
             broker.config_set("maxmemory", "0")
@@ -141,11 +141,11 @@ def test_a_redis_that_takes_nothing_in_is_found_by_writing(servers: Servers) -> 
 
 
 def test_what_one_process_found_used_up_is_told_to_the_others(servers: Servers) -> None:
-    one, other = (Gate(SharedLedger(servers.redis_url)) for _ in range(2))
+    one, other = (RateLimiter(RedisStore(servers.redis_url)) for _ in range(2))
     try:
         one.note_shortage("no space left on Jürgen's disk")
         one.note_shortage("no space left on the disk")
-        assert other.shortage() == "no space left on the disk"
+        assert other.read_shortage() == "no space left on the disk"
     finally:
         one.close()
         other.close()
@@ -156,10 +156,10 @@ def test_what_one_process_found_used_up_is_told_to_the_others(servers: Servers) 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_of_this_host_is_told_with_the_file(number: int) -> None:
-    trouble = full_disk(OSError(number, "Kein Platz", "/var/log/worker.log"))
+    trouble = storage_full_from_oserror(OSError(number, "Kein Platz", "/var/log/worker.log"))
     assert trouble is not None
     assert re.match(r"/var/log/worker\.log cannot be written: no space left", str(trouble))
 
 
 def test_another_failure_of_a_file_is_no_full_disk() -> None:
-    assert full_disk(OSError(errno.EACCES, "x", "/var/log/worker.log")) is None
+    assert storage_full_from_oserror(OSError(errno.EACCES, "x", "/var/log/worker.log")) is None

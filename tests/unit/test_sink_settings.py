@@ -7,23 +7,23 @@ import pytest
 
 from models.resources import RESOURCES
 from models.sink import SinkKind
-from worker.core.errors import Halt
+from worker.core.errors import ConfigurationError
 from worker.events.sink_settings import (
-    change_filter,
-    parted,
-    redis_address,
-    resource_filter,
-    settings_of,
-    sink_name,
-    stream_settings,
-    webhook_settings,
+    build_stored_settings,
+    check_redis_url,
+    check_sink_name,
+    parse_change_filter,
+    parse_redis_stream_settings,
+    parse_resource_filter,
+    parse_webhook_settings,
+    split_query,
 )
 
 URL = "https://hooks.example.com/events"
 
 
 def test_a_webhook_needs_a_url_and_has_defaults_for_the_rest() -> None:
-    assert settings_of(SinkKind.WEBHOOK, {"url": URL}) == {
+    assert build_stored_settings(SinkKind.WEBHOOK, {"url": URL}) == {
         "url": URL,
         "batch": 1,
         "timeout": 15.0,
@@ -34,7 +34,7 @@ def test_a_webhook_needs_a_url_and_has_defaults_for_the_rest() -> None:
 
 
 def test_a_stream_needs_nothing() -> None:
-    assert settings_of(SinkKind.REDIS_STREAM, {}) == {
+    assert build_stored_settings(SinkKind.REDIS_STREAM, {}) == {
         "stream": "tenant-mirror:events",
         "maxlen": 1_000_000,
     }
@@ -43,8 +43,8 @@ def test_a_stream_needs_nothing() -> None:
 @pytest.mark.parametrize("kind", SinkKind)
 def test_what_was_stored_is_accepted_again(kind: SinkKind) -> None:
     given: dict[str, Any] = {"url": URL, "batch": 100} if kind is SinkKind.WEBHOOK else {}
-    stored = settings_of(kind, given)
-    assert settings_of(kind, stored) == stored
+    stored = build_stored_settings(kind, given)
+    assert build_stored_settings(kind, stored) == stored
 
 
 @pytest.mark.parametrize(
@@ -85,13 +85,13 @@ def test_what_was_stored_is_accepted_again(kind: SinkKind) -> None:
     ],
 )
 def test_bad_settings_of_a_webhook_are_refused(given: dict[str, Any], why: str) -> None:
-    with pytest.raises(Halt, match=why) as refused:
-        webhook_settings(given)
+    with pytest.raises(ConfigurationError, match=why) as refused:
+        parse_webhook_settings(given)
     assert "hunter2" not in str(refused.value)
 
 
 def test_unencrypted_is_possible_where_it_is_allowed() -> None:
-    made = webhook_settings({"url": "http://10.0.0.7:8080/in", "allow_http": True})
+    made = parse_webhook_settings({"url": "http://10.0.0.7:8080/in", "allow_http": True})
     assert made.url == "http://10.0.0.7:8080/in"
     assert made.host == "10.0.0.7:8080"
 
@@ -110,66 +110,66 @@ def test_unencrypted_is_possible_where_it_is_allowed() -> None:
     ],
 )
 def test_bad_settings_of_a_stream_are_refused(given: dict[str, Any], why: str) -> None:
-    with pytest.raises(Halt, match=why):
-        stream_settings(given)
+    with pytest.raises(ConfigurationError, match=why):
+        parse_redis_stream_settings(given)
 
 
 def test_a_stream_has_a_bound_of_bytes_from_the_start() -> None:
     """Also one of a release that did not know it; its relays refuse a setting that is new."""
-    assert stream_settings({"stream": "x", "maxlen": 5}).maxbytes == 256 * 1024**2
-    stored = settings_of(SinkKind.REDIS_STREAM, {"maxbytes": 2**20})
+    assert parse_redis_stream_settings({"stream": "x", "maxlen": 5}).maxbytes == 256 * 1024**2
+    stored = build_stored_settings(SinkKind.REDIS_STREAM, {"maxbytes": 2**20})
     assert stored["maxbytes"] == 2**20
-    assert stream_settings(stored).maxbytes == 2**20
+    assert parse_redis_stream_settings(stored).maxbytes == 2**20
 
 
 @pytest.mark.parametrize(
     "url", ["redis://:key@localhost:6379/0", "rediss://cache.example.com", "unix:///run/v.sock"]
 )
 def test_addresses_of_redis(url: str) -> None:
-    assert redis_address(url) == url
+    assert check_redis_url(url) == url
 
 
 @pytest.mark.parametrize("url", ["", "http://hunter2", "redis://a b:hunter2@x", "hunter2"])
 def test_what_is_no_redis_is_refused_and_not_shown(url: str) -> None:
-    with pytest.raises(Halt) as refused:
-        redis_address(url)
+    with pytest.raises(ConfigurationError) as refused:
+        check_redis_url(url)
     assert "hunter2" not in str(refused.value)
 
 
 def test_a_query_goes_with_the_secrets() -> None:
-    assert parted(URL + "?code=a?b") == (URL, "code=a?b")
-    assert parted(URL) == (URL, "")
+    assert split_query(URL + "?code=a?b") == (URL, "code=a?b")
+    assert split_query(URL) == (URL, "")
 
 
 @pytest.mark.parametrize("url", [URL + "?code=hunter2#x", URL + "?hun ter2", "https://x:y/?a=1"])
 def test_bad_queries_are_refused(url: str) -> None:
-    with pytest.raises(Halt, match="url") as refused:
-        parted(url)
+    with pytest.raises(ConfigurationError, match="url") as refused:
+        split_query(url)
     assert "ter2" not in str(refused.value)
 
 
 @pytest.mark.parametrize("name", ["crm", "a", "7", "crm-2.eu_west", "x" * 63])
 def test_names(name: str) -> None:
-    assert sink_name(name) == name
+    assert check_sink_name(name) == name
 
 
 @pytest.mark.parametrize("name", ["", "CRM", "-crm", "a b", "crm\n", "x" * 64, "größe", "a/b"])
 def test_bad_names_are_refused(name: str) -> None:
-    with pytest.raises(Halt, match="name"):
-        sink_name(name)
+    with pytest.raises(ConfigurationError, match="name"):
+        check_sink_name(name)
 
 
 def test_no_filter_means_everything() -> None:
-    assert resource_filter(()) is None
-    assert change_filter(()) is None
+    assert parse_resource_filter(()) is None
+    assert parse_change_filter(()) is None
 
 
 def test_filters_name_what_exists_once() -> None:
     every = [*RESOURCES, "connection"]
-    assert resource_filter(every) == every
-    assert resource_filter(["users", "users"]) == ["users"]
-    assert change_filter(["deleted", "broken"]) == ["deleted", "broken"]
-    with pytest.raises(Halt, match=r"no resource 'people'; choose from .*users"):
-        resource_filter(["people"])
-    with pytest.raises(Halt, match=r"no change 'moved'; choose from created"):
-        change_filter(["created", "moved"])
+    assert parse_resource_filter(every) == every
+    assert parse_resource_filter(["users", "users"]) == ["users"]
+    assert parse_change_filter(["deleted", "broken"]) == ["deleted", "broken"]
+    with pytest.raises(ConfigurationError, match=r"no resource 'people'; choose from .*users"):
+        parse_resource_filter(["people"])
+    with pytest.raises(ConfigurationError, match=r"no change 'moved'; choose from created"):
+        parse_change_filter(["created", "moved"])

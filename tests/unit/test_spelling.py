@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from worker.events.naming import called
-from worker.ops.spelling import event_line, one_line
-from worker.store.sinks import Told
+from worker.events.naming import describe_object
+from worker.ops.spelling import render_event_line, to_one_line
+from worker.store.sinks import Event
 
 ADA, STAFF, ADMIN = (f"{n}f0c6a0e-58a1-4d3e-8a57-0d6f2a3c9b10" for n in "abc")
 NAMES = {ADA: "Ada Lovelace", STAFF: "Staff", ADMIN: "User Administrator"}
@@ -15,9 +15,9 @@ ASSIGNED = f'{{"principal_id": "{ADA}", "role_definition_id": "{ADMIN}"}}'
 
 def told(
     resource: str, object_id: str, *, before: str | None = None, after: str | None = None
-) -> Told:
+) -> Event:
     moment = datetime(2026, 11, 22, tzinfo=UTC)
-    return Told(1, 2, moment, "id", resource, object_id, "updated", None, before, after)
+    return Event(1, 2, moment, "id", resource, object_id, "updated", None, before, after)
 
 
 @pytest.mark.parametrize(
@@ -35,15 +35,17 @@ def told(
         (told("connection", "1", after="{}"), ""),
     ],
 )
-def test_objects_are_called_by_name_where_one_is_known(event: Told, spelt: str) -> None:
-    assert called(event, NAMES) == spelt
+def test_objects_are_called_by_name_where_one_is_known(event: Event, spelt: str) -> None:
+    assert describe_object(event, NAMES) == spelt
 
 
 def test_a_line_tells_who_what_and_which_columns() -> None:
-    line = event_line("10:00", "Contoso", "users", "updated", "Ada", changed=["mail", "city"])
+    line = render_event_line(
+        "10:00", "Contoso", "users", "updated", "Ada", changed=["mail", "city"]
+    )
     assert line == "10:00  Contoso    users            updated  Ada (mail, city)"
 
 
 def test_names_cannot_break_the_line_or_steer_the_terminal() -> None:
-    assert one_line("a\nb\u00a0c\x1b[2Jd\u202ee") == "a b c\ufffd[2Jd\ufffde"
-    assert one_line("Zoë 山田") == "Zoë 山田"
+    assert to_one_line("a\nb\u00a0c\x1b[2Jd\u202ee") == "a b c\ufffd[2Jd\ufffde"
+    assert to_one_line("Zoë 山田") == "Zoë 山田"

@@ -39,7 +39,7 @@ def test_budgets_of_one_process_outlive_a_clock_that_is_set(tmp_path: Path, set_
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        clock.set(set_by)
+        clock.set_offset(set_by)
         told, _ = process.communicate("\n", timeout=60)
     assert told == f"{float(set_by)} True [b'1']\n"
 
@@ -52,5 +52,5 @@ def test_the_steady_clock_is_the_hosts_where_that_is_left_alone() -> None:
 def test_a_servers_clock_is_ours_until_it_was_seen() -> None:
     clock = ServerClock()
     assert abs(clock.time() - time.time()) < 1
-    clock.set(1_000_000.0, time.monotonic() - 5)
+    clock.observe(1_000_000.0, time.monotonic() - 5)
     assert 1_000_005 <= clock.time() < 1_000_010

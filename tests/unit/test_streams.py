@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from worker.core.streams import Outflow
+from worker.core.streams import LossyOutput
 
 
 def test_lines_that_find_no_room_are_counted_and_the_rest_is_whole(tmp_path: Path) -> None:
     number = os.open("/dev/full", os.O_WRONLY)
     try:
-        stream = Outflow(number)
+        stream = LossyOutput(number)
         for n in range(3):
             stream.write(b"lost %d\n" % n)
             stream.flush()
@@ -34,7 +34,7 @@ def test_another_failure_is_not_passed_over() -> None:
     os.close(reader)
     try:
         with pytest.raises(BrokenPipeError):
-            Outflow(writer).write(b"x")
+            LossyOutput(writer).write(b"x")
     finally:
         os.close(writer)
 

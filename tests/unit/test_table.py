@@ -8,14 +8,19 @@ from hypothesis import strategies as st
 
 from worker.ops.cli import table
 from worker.ops.cli.output import print_table
-from worker.ops.cli.table import cells, drawn, narrowed, terminal_width
+from worker.ops.cli.table import (
+    detect_terminal_width,
+    measure_display_width,
+    render_table,
+    shrink_columns,
+)
 
 COLUMNS = ["id", "connection", "last run"]
 ROWS: list[list[object]] = [[1, "entra/contoso", None], [12345, "b", "a held one"]]
 
 
 def lines(rows: list[list[object]], width: int = 80) -> list[str]:
-    return [line.rstrip() for row in drawn(COLUMNS, rows, width) for line in row]
+    return [line.rstrip() for row in render_table(COLUMNS, rows, width) for line in row]
 
 
 def test_columns_are_as_wide_as_their_widest_cell_and_figures_stand_to_the_right() -> None:
@@ -59,7 +64,7 @@ def test_a_name_is_no_markup() -> None:
     ("text", "places"), [("abc", 3), ("größe", 5), ("日本", 4), ("e\N{COMBINING ACUTE ACCENT}", 1)]
 )
 def test_a_text_takes_the_places_that_a_terminal_gives_it(text: str, places: int) -> None:
-    assert cells(text) == places
+    assert measure_display_width(text) == places
 
 
 @pytest.mark.parametrize(
@@ -72,12 +77,12 @@ def test_a_text_takes_the_places_that_a_terminal_gives_it(text: str, places: int
     ],
 )
 def test_the_widest_columns_give_way_first(widths: list[int], room: int, found: list[int]) -> None:
-    assert narrowed(widths, room) == found
+    assert shrink_columns(widths, room) == found
 
 
 @given(st.lists(st.integers(1, 200), min_size=1, max_size=12), st.integers(12, 200))
 def test_columns_never_take_more_room_than_there_is(widths: list[int], room: int) -> None:
-    found = narrowed(widths, room)
+    found = shrink_columns(widths, room)
     assert sum(found) == min(sum(widths), room)
     assert all(0 <= now <= before for now, before in zip(found, widths, strict=True))
 
@@ -85,16 +90,16 @@ def test_columns_never_take_more_room_than_there_is(widths: list[int], room: int
 @given(st.lists(st.text(max_size=60), min_size=3, max_size=3), st.integers(40, 120))
 def test_nothing_is_cut_off_and_no_line_is_too_long(texts: list[str], width: int) -> None:
     row: list[object] = list(texts)
-    _, body = drawn(COLUMNS, [row], width)
-    assert all(cells(line) <= width for line in body)
+    _, body = render_table(COLUMNS, [row], width)
+    assert all(measure_display_width(line) <= width for line in body)
     printed = "".join(body)
-    shown = "".join(table.ODD.sub("", text) for text in texts)
+    shown = "".join(table.CONTROL_CHARACTERS.sub("", text) for text in texts)
     assert sorted("".join(printed.split())) == sorted("".join(shown.split()))
 
 
 def test_the_terminal_says_how_wide_a_table_may_be() -> None:
-    assert terminal_width({"COLUMNS": "132"}) == 132
-    assert terminal_width({"COLUMNS": "wide"}) == terminal_width({})
+    assert detect_terminal_width({"COLUMNS": "132"}) == 132
+    assert detect_terminal_width({"COLUMNS": "wide"}) == detect_terminal_width({})
 
 
 def test_a_title_stands_above_the_table(monkeypatch: pytest.MonkeyPatch) -> None:

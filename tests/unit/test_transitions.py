@@ -9,31 +9,31 @@ import pytest
 from models.change_event import ChangeKind
 from models.resources import RESOURCES
 from models.stream import Mode, Phase
-from worker.core.errors import Refused
+from worker.core.errors import ResourceRefused
 from worker.store.change import Change
 from worker.store.streams import Stream
 from worker.sync.plan import (
     MAX_RESTARTS,
-    Order,
-    Step,
-    allowed_again,
-    next_step,
-    select_hash,
+    StreamStep,
+    SyncRequest,
+    choose_step,
+    compute_select_hash,
+    resume_refused,
 )
 from worker.sync.policy import Policy
 from worker.sync.transitions import (
     REFUSED_PAUSE,
-    another_way,
-    begun,
-    counted,
-    listed_instead,
-    missed,
-    postponed,
-    refused,
-    released,
-    restarted,
-    tried_plain,
-    walked_again,
+    add_drift,
+    get_drift,
+    mark_refused,
+    postpone,
+    release_hold,
+    repeat_walk,
+    restart_walk,
+    return_to_plain,
+    start_walk,
+    switch_mode,
+    switch_to_lists,
 )
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -71,8 +71,8 @@ def changes(**numbers: int) -> list[Change]:
 NOTHING = {"created": 0, "updated": 0, "deleted": 0, "restored": 0}
 
 
-def refusal(status: int) -> Refused:
-    trouble = Refused("Graph says no")
+def refusal(status: int) -> ResourceRefused:
+    trouble = ResourceRefused("Graph says no")
     trouble.status = status
     return trouble
 
@@ -91,15 +91,15 @@ def assert_from_the_start(before: Stream, after: Stream) -> None:
 
 def test_a_walk_begins_with_nothing_seen() -> None:
     before = stream(phase=Phase.DELTA, delta_link=TOKEN, delta_link_at=AGO)
-    after = begun(before, NOW, None)
+    after = start_walk(before, NOW, None)
     assert_from_the_start(before, after)
     assert (after.phase, after.walk_started_at, after.reason) == (Phase.LISTING, NOW, None)
-    assert after.select_hash == select_hash(before.resource)
+    assert after.select_hash == compute_select_hash(before.resource)
     assert (after.delta_link, after.delta_link_at) == (TOKEN, AGO)
 
 
 def test_a_token_that_is_given_covers_the_walk() -> None:
-    after = begun(stream(), NOW, TOKEN)
+    after = start_walk(stream(), NOW, TOKEN)
     assert (after.delta_link, after.delta_link_at) == (TOKEN, NOW)
 
 
@@ -117,13 +117,13 @@ def test_a_token_that_is_given_covers_the_walk() -> None:
     ],
 )
 def test_a_walk_starts_at_its_own_link(name: str, mode: Mode, start: str) -> None:
-    link = begun(stream(name, mode=mode), NOW, None).next_link
+    link = start_walk(stream(name, mode=mode), NOW, None).next_link
     assert link is not None
     assert link.startswith(f"https://graph.microsoft.com{start}")
 
 
 def test_users_are_listed_in_large_pages_and_groups_bring_their_members() -> None:
-    users, groups = (begun(stream(name), NOW, None).next_link for name in ("users", "groups"))
+    users, groups = (start_walk(stream(name), NOW, None).next_link for name in ("users", "groups"))
     assert users is not None
     assert users.endswith("&$top=999")
     assert groups is not None
@@ -137,20 +137,20 @@ def test_users_are_listed_in_large_pages_and_groups_bring_their_members() -> Non
 def test_a_walk_that_compares_begins_to_count_and_another_does_not() -> None:
     old = {"users": {**NOTHING, "created": 9}}
     before = stream(phase=Phase.DELTA, drift=old)
-    assert begun(before, NOW, TOKEN, compares=True).drift == {"users": NOTHING}
-    assert begun(before, NOW, TOKEN).drift is None
-    groups = begun(stream("groups", drift=old), NOW, None, compares=True)
+    assert start_walk(before, NOW, TOKEN, is_drift_measured=True).drift == {"users": NOTHING}
+    assert start_walk(before, NOW, TOKEN).drift is None
+    groups = start_walk(stream("groups", drift=old), NOW, None, is_drift_measured=True)
     assert groups.drift == {"groups": NOTHING, "group_members": NOTHING}
 
 
 @pytest.mark.parametrize("phase", [Phase.LISTING, Phase.SWEEPING])
 def test_what_a_walk_changes_adds_up(phase: Phase) -> None:
-    one = begun(stream(phase=Phase.DELTA), NOW, TOKEN, compares=True)
+    one = start_walk(stream(phase=Phase.DELTA), NOW, TOKEN, is_drift_measured=True)
     one = replace(one, phase=phase)
     users, members = RESOURCES["users"], RESOURCES["group_members"]
-    one = counted(one, users, changes(created=1, updated=2))
-    one = counted(one, users, changes(updated=1))
-    one = counted(one, members, changes(deleted=4))
+    one = add_drift(one, users, changes(created=1, updated=2))
+    one = add_drift(one, users, changes(updated=1))
+    one = add_drift(one, members, changes(deleted=4))
     assert one.drift == {
         "users": {**NOTHING, "created": 1, "updated": 3},
         "group_members": {**NOTHING, "deleted": 4},
@@ -159,37 +159,37 @@ def test_what_a_walk_changes_adds_up(phase: Phase) -> None:
 
 def test_rounds_and_other_walks_count_nothing() -> None:
     told = stream(phase=Phase.DELTA, drift={"users": NOTHING})
-    assert counted(told, told.resource, changes(created=1)) is told
+    assert add_drift(told, told.resource, changes(created=1)) is told
     silent = stream(phase=Phase.LISTING)
-    assert counted(silent, silent.resource, changes(created=1)) is silent
+    assert add_drift(silent, silent.resource, changes(created=1)) is silent
 
 
 @pytest.mark.parametrize("name", ["users", "groups"])
 def test_a_walk_that_begins_again_goes_on_counting(name: str) -> None:
-    one = begun(stream(name, phase=Phase.DELTA), NOW, TOKEN, compares=True)
-    one = counted(one, one.resource, changes(updated=2))
-    after = restarted(one, NOW)
+    one = start_walk(stream(name, phase=Phase.DELTA), NOW, TOKEN, is_drift_measured=True)
+    one = add_drift(one, one.resource, changes(updated=2))
+    after = restart_walk(one, NOW)
     assert after is not None
     if after.phase is Phase.READY:
-        after = begun(after, NOW, None)
+        after = start_walk(after, NOW, None)
     assert after.drift is not None
     assert after.drift[name] == {**NOTHING, "updated": 2}
 
 
 def test_a_lost_cursor_leaves_no_count_behind() -> None:
-    after = restarted(stream(phase=Phase.DELTA, delta_link=TOKEN, drift={"users": NOTHING}), NOW)
+    after = restart_walk(stream(phase=Phase.DELTA, delta_link=TOKEN, drift={"users": NOTHING}), NOW)
     assert after is not None
     assert after.drift is None
-    assert begun(after, NOW, TOKEN).drift is None
+    assert start_walk(after, NOW, TOKEN).drift is None
 
 
 def test_a_count_is_told_once_its_walk_has_ended() -> None:
     drift = {"users": NOTHING}
     ended = stream(phase=Phase.DELTA, drift=drift, full_walk_at=NOW)
-    assert missed(ended, AGO, []) == drift
-    assert missed(replace(ended, full_walk_at=AGO), NOW, []) is None
-    assert missed(replace(ended, full_walk_at=AGO), NOW, ["users"]) == drift
-    assert missed(replace(ended, phase=Phase.LISTING), AGO, ["users"]) is None
+    assert get_drift(ended, AGO, []) == drift
+    assert get_drift(replace(ended, full_walk_at=AGO), NOW, []) is None
+    assert get_drift(replace(ended, full_walk_at=AGO), NOW, ["users"]) == drift
+    assert get_drift(replace(ended, phase=Phase.LISTING), AGO, ["users"]) is None
 
 
 # ---- a walk begins again
@@ -198,7 +198,7 @@ def test_a_count_is_told_once_its_walk_has_ended() -> None:
 def test_a_listing_of_users_that_begins_again_keeps_its_token() -> None:
     """The token was taken before the first listing, so it still covers the new one."""
     before = stream(phase=Phase.LISTING, delta_link=TOKEN, delta_link_at=AGO)
-    after = restarted(before, NOW)
+    after = restart_walk(before, NOW)
     assert after is not None
     assert_from_the_start(before, after)
     assert after.phase is Phase.LISTING
@@ -211,7 +211,7 @@ def test_a_listing_of_users_that_begins_again_keeps_its_token() -> None:
 
 def test_a_sweep_of_users_that_begins_again_keeps_its_token() -> None:
     before = stream(phase=Phase.SWEEPING, next_link=None, delta_link=TOKEN, delta_link_at=AGO)
-    after = restarted(before, NOW)
+    after = restart_walk(before, NOW)
     assert after is not None
     assert (after.phase, after.delta_link) == (Phase.LISTING, TOKEN)
 
@@ -230,12 +230,12 @@ def test_a_sweep_of_users_that_begins_again_keeps_its_token() -> None:
 )
 def test_otherwise_a_restart_drops_the_cursor(name: str, phase: Phase, token: str | None) -> None:
     before = stream(name, phase=phase, delta_link=token)
-    after = restarted(before, NOW)
+    after = restart_walk(before, NOW)
     assert after is not None
     assert_from_the_start(before, after)
     assert (after.phase, after.delta_link, after.next_link) == (Phase.READY, None, None)
-    step = next_step(after, Order(NOW), NOW, Policy(), 0)
-    assert step in (Step.TOKEN, Step.BEGIN)
+    step = choose_step(after, SyncRequest(NOW), NOW, Policy(), 0)
+    assert step in (StreamStep.TAKE_TOKEN, StreamStep.START_WALK)
 
 
 @pytest.mark.parametrize("phase", [Phase.LISTING, Phase.DELTA])
@@ -243,13 +243,13 @@ def test_restarts_are_bounded(phase: Phase) -> None:
     one = stream(phase=phase, delta_link=TOKEN)
     walks = set()
     for number in range(MAX_RESTARTS):
-        after = restarted(one, NOW)
+        after = restart_walk(one, NOW)
         assert after is not None
         assert after.restarts == number + 1
         walks.add(after.walk_id)
         one = replace(after, phase=phase, delta_link=TOKEN)
     assert len(walks) == MAX_RESTARTS
-    assert restarted(one, NOW) is None
+    assert restart_walk(one, NOW) is None
 
 
 # ---- refused
@@ -258,27 +258,29 @@ def test_restarts_are_bounded(phase: Phase) -> None:
 @pytest.mark.parametrize("name", ["users", "groups"])
 def test_a_walk_that_is_refused_on_its_way_begins_again_and_keeps_its_cursor(name: str) -> None:
     before = stream(name, phase=Phase.LISTING, delta_link=TOKEN, delta_link_at=AGO)
-    after = walked_again(before, NOW)
+    after = repeat_walk(before, NOW)
     assert after is not None
     assert_from_the_start(before, after)
     assert (after.phase, after.delta_link, after.delta_link_at) == (Phase.LISTING, TOKEN, AGO)
     assert after.restarts == 1
-    assert walked_again(replace(before, restarts=MAX_RESTARTS), NOW) is None
+    assert repeat_walk(replace(before, restarts=MAX_RESTARTS), NOW) is None
 
 
 @pytest.mark.parametrize("name", ["users", "groups"])
 def test_lists_take_the_place_of_a_refused_delta_and_its_cursor_waits(name: str) -> None:
     cursor = replace(stream(name), delta_link=TOKEN, delta_link_at=NOW, select_hash="of before")
-    after = listed_instead(replace(cursor, phase=Phase.DELTA), NOW)
+    after = switch_to_lists(replace(cursor, phase=Phase.DELTA), NOW)
     assert_from_the_start(cursor, after)
     assert (after.mode, after.phase, after.delta_link) == (Mode.LIST_ONLY, Phase.READY, TOKEN)
-    assert next_step(after, Order(NOW), NOW, Policy(), 0) is Step.BEGIN
-    walk = begun(after, NOW, None)
+    assert choose_step(after, SyncRequest(NOW), NOW, Policy(), 0) is StreamStep.START_WALK
+    walk = start_walk(after, NOW, None)
     assert (walk.delta_link, walk.select_hash) == (TOKEN, "of before"), "they belong together"
-    assert released(replace(after, phase=Phase.HELD)).phase is Phase.READY
-    plain = replace(tried_plain(after), select_hash=select_hash(after.resource))
+    assert release_hold(replace(after, phase=Phase.HELD)).phase is Phase.READY
+    plain = replace(return_to_plain(after), select_hash=compute_select_hash(after.resource))
     assert (plain.mode, plain.phase) == (Mode.PLAIN, Phase.DELTA)
-    assert next_step(plain, Order(NOW), NOW, Policy(), 0) is Step.PAGE, "on from the cursor"
+    assert choose_step(plain, SyncRequest(NOW), NOW, Policy(), 0) is StreamStep.FETCH_PAGE, (
+        "on from the cursor"
+    )
 
 
 @pytest.mark.parametrize(
@@ -306,7 +308,7 @@ def test_there_is_another_way_for_some_refusals(
     name: str, phase: Phase, status: int, mode: Mode | None
 ) -> None:
     before = stream(name, phase=phase)
-    after = another_way(before, refusal(status), NOW)
+    after = switch_mode(before, refusal(status), NOW)
     if mode is None:
         assert after is None
         return
@@ -314,19 +316,19 @@ def test_there_is_another_way_for_some_refusals(
     assert_from_the_start(before, after)
     assert (after.mode, after.phase, after.due_at) == (mode, Phase.READY, NOW)
     assert (after.next_link, after.delta_link) == (None, None)
-    assert next_step(after, Order(NOW), NOW, Policy(), 0) is Step.BEGIN
+    assert choose_step(after, SyncRequest(NOW), NOW, Policy(), 0) is StreamStep.START_WALK
 
 
 @pytest.mark.parametrize(("status", "there_is"), [(400, 1), (404, 1), (501, 1), (403, 0), (402, 0)])
 def test_groups_without_delta_are_listed(status: int, *, there_is: int) -> None:
     """Where the enumeration is refused at its start; further on it is another fault."""
     before = stream("groups", phase=Phase.LISTING, page_no=0)
-    after = another_way(before, refusal(status), NOW)
+    after = switch_mode(before, refusal(status), NOW)
     assert (after is not None) is bool(there_is)
     if after is not None:
         assert_from_the_start(before, after)
         assert (after.mode, after.phase) == (Mode.LIST_ONLY, Phase.READY)
-        assert next_step(after, Order(NOW), NOW, Policy(), 0) is Step.BEGIN
+        assert choose_step(after, SyncRequest(NOW), NOW, Policy(), 0) is StreamStep.START_WALK
 
 
 @pytest.mark.parametrize(
@@ -340,44 +342,47 @@ def test_groups_without_delta_are_listed(status: int, *, there_is: int) -> None:
 )
 def test_there_is_no_third_way(name: str, mode: Mode) -> None:
     for status in (400, 403, 404, 501):
-        assert another_way(stream(name, mode=mode), refusal(status), NOW) is None
+        assert switch_mode(stream(name, mode=mode), refusal(status), NOW) is None
 
 
 def test_a_refused_stream_waits_and_is_tried_again_in_the_plain_way() -> None:
     before = stream("sites", mode=Mode.SEARCH, phase=Phase.LISTING)
-    after = refused(before, NOW, refusal(403))
+    after = mark_refused(before, NOW, refusal(403))
     assert_from_the_start(before, after)
     assert (after.phase, after.mode) == (Phase.REFUSED, Mode.PLAIN)
     assert (after.next_link, after.delta_link) == (None, None)
     assert after.due_at == NOW + timedelta(seconds=REFUSED_PAUSE)
     assert after.reason == "Graph says no"
-    assert next_step(after, Order(NOW), NOW, Policy(), 0) is Step.WAIT
+    assert choose_step(after, SyncRequest(NOW), NOW, Policy(), 0) is StreamStep.WAIT
     later = NOW + timedelta(seconds=REFUSED_PAUSE)
-    assert next_step(after, Order(later), later, Policy(), 0) is Step.BEGIN
+    assert choose_step(after, SyncRequest(later), later, Policy(), 0) is StreamStep.START_WALK
 
 
 @pytest.mark.parametrize(
     ("before", "step"),
     [
-        (stream(phase=Phase.DELTA, next_link=None, delta_link=TOKEN), Step.PAGE),
-        (stream(phase=Phase.DELTA, delta_link=TOKEN), Step.PAGE),
-        (stream(phase=Phase.HELD, next_link=None, delta_link=TOKEN), Step.PAGE),
-        (stream(phase=Phase.LISTING, delta_link=TOKEN), Step.PAGE),
-        (stream(phase=Phase.LISTING, page_no=0, delta_link=TOKEN), Step.PAGE),
-        (stream(phase=Phase.SWEEPING, next_link=None, delta_link=TOKEN), Step.SWEEP),
-        (stream("groups", phase=Phase.LISTING, delta_link=None), Step.PAGE),
-        (stream("groups", phase=Phase.LISTING, mode=Mode.LIST_ONLY), Step.PAGE),
-        (stream("role_assignments", phase=Phase.LISTING, mode=Mode.BY_DEFINITION), Step.PAGE),
+        (stream(phase=Phase.DELTA, next_link=None, delta_link=TOKEN), StreamStep.FETCH_PAGE),
+        (stream(phase=Phase.DELTA, delta_link=TOKEN), StreamStep.FETCH_PAGE),
+        (stream(phase=Phase.HELD, next_link=None, delta_link=TOKEN), StreamStep.FETCH_PAGE),
+        (stream(phase=Phase.LISTING, delta_link=TOKEN), StreamStep.FETCH_PAGE),
+        (stream(phase=Phase.LISTING, page_no=0, delta_link=TOKEN), StreamStep.FETCH_PAGE),
+        (stream(phase=Phase.SWEEPING, next_link=None, delta_link=TOKEN), StreamStep.SWEEP),
+        (stream("groups", phase=Phase.LISTING, delta_link=None), StreamStep.FETCH_PAGE),
+        (stream("groups", phase=Phase.LISTING, mode=Mode.LIST_ONLY), StreamStep.FETCH_PAGE),
+        (
+            stream("role_assignments", phase=Phase.LISTING, mode=Mode.BY_DEFINITION),
+            StreamStep.FETCH_PAGE,
+        ),
     ],
 )
-def test_a_refused_stream_goes_on_from_where_it_was(before: Stream, step: Step) -> None:
-    before = replace(before, select_hash=select_hash(before.resource), delta_link_at=NOW)
-    waiting = refused(before, NOW, refusal(403))
+def test_a_refused_stream_goes_on_from_where_it_was(before: Stream, step: StreamStep) -> None:
+    before = replace(before, select_hash=compute_select_hash(before.resource), delta_link_at=NOW)
+    waiting = mark_refused(before, NOW, refusal(403))
     assert (waiting.phase, waiting.refused_phase) == (Phase.REFUSED, before.phase)
-    assert next_step(waiting, Order(NOW), NOW, Policy(), 0) is Step.WAIT
+    assert choose_step(waiting, SyncRequest(NOW), NOW, Policy(), 0) is StreamStep.WAIT
     later = NOW + timedelta(seconds=REFUSED_PAUSE)
-    assert next_step(waiting, Order(later), later, Policy(), 0) is step
-    again = allowed_again(waiting)
+    assert choose_step(waiting, SyncRequest(later), later, Policy(), 0) is step
+    again = resume_refused(waiting)
     assert again == replace(before, due_at=waiting.due_at, reason=again.reason)
 
 
@@ -385,7 +390,7 @@ def test_a_refused_stream_goes_on_from_where_it_was(before: Stream, step: Step) 
 def test_a_place_that_an_earlier_release_dropped_is_not_gone_on_from(phase: Phase) -> None:
     """It writes none of the columns that it does not know."""
     stale = stream(phase=Phase.REFUSED, refused_phase=phase, next_link=None, delta_link=None)
-    assert allowed_again(stale).phase is Phase.READY
+    assert resume_refused(stale).phase is Phase.READY
 
 
 # ---- waiting
@@ -393,19 +398,19 @@ def test_a_place_that_an_earlier_release_dropped_is_not_gone_on_from(phase: Phas
 
 def test_a_stream_that_waits_stays_where_it_is() -> None:
     before = stream(phase=Phase.LISTING)
-    after = postponed(before, NOW, 90.5, "busy")
+    after = postpone(before, NOW, 90.5, "busy")
     assert after == replace(before, due_at=NOW + timedelta(seconds=90.5), reason="busy")
 
 
 def test_a_pause_without_end_is_cut() -> None:
     """A single bad Retry-After must not end the slice with an OverflowError."""
-    assert postponed(stream(), NOW, 1e300, "busy").due_at == NOW + timedelta(days=1)
+    assert postpone(stream(), NOW, 1e300, "busy").due_at == NOW + timedelta(days=1)
 
 
 def test_what_is_no_longer_held_rests() -> None:
-    rests = released(stream(phase=Phase.HELD, delta_link=TOKEN))
+    rests = release_hold(stream(phase=Phase.HELD, delta_link=TOKEN))
     assert (rests.phase, rests.reason, rests.delta_link) == (Phase.DELTA, None, TOKEN)
-    assert released(stream("sites", phase=Phase.HELD)).phase is Phase.READY
+    assert release_hold(stream("sites", phase=Phase.HELD)).phase is Phase.READY
 
 
 # ---- beginnings
@@ -427,4 +432,4 @@ def test_what_is_no_longer_held_rests() -> None:
 def test_what_is_new_began_now_if_the_last_reading_is_not_late(
     values: dict[str, Any], observes: bool
 ) -> None:
-    assert stream(**values).observes(NOW) is observes
+    assert stream(**values).can_date_changes(NOW) is observes

@@ -12,28 +12,35 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from worker.core.errors import (
-    Away,
-    Broken,
-    Full,
-    Halt,
-    Later,
-    Refused,
-    Restart,
-    Retry,
-    Torn,
-    Trouble,
+    ConfigurationError,
+    ConnectionBroken,
+    CursorExpired,
+    MalformedResponse,
+    MirrorError,
+    ResourceRefused,
+    RetryLater,
+    RetryNow,
+    ServerUnavailable,
+    StorageFull,
 )
-from worker.graph.verdict import error_codes, graph_trouble
-from worker.nango.reply import Reply
-from worker.nango.verdict import exhausted, from_graph, nango_trouble, transport_trouble
-from worker.store.engine import Database, translated
+from worker.graph.verdict import classify_graph_response, list_error_codes
+from worker.nango.reply import ApiResponse
+from worker.nango.verdict import (
+    classify_nango_response,
+    classify_transport_error,
+    is_from_graph,
+    to_retry_later,
+)
+from worker.store.engine import Database, _translate_wrapped
 
 NOW = 1_792_567_680.0
 
 
-def answer(status: int, content: Any = b"", **headers: str) -> Reply:
+def answer(status: int, content: Any = b"", **headers: str) -> ApiResponse:
     body = content if isinstance(content, bytes) else msgspec.json.encode(content)
-    return Reply(status, body, {name.replace("_", "-"): text for name, text in headers.items()})
+    return ApiResponse(
+        status, body, {name.replace("_", "-"): text for name, text in headers.items()}
+    )
 
 
 def ours(code: str, message: str = "", **extra: Any) -> dict[str, Any]:
@@ -54,48 +61,58 @@ def theirs(code: str, *inner: str, name: str = "innerError") -> dict[str, Any]:
 # ---- Nango's own errors
 
 FAILED_REFRESH = 'Failed to get connection credentials: \'{"tenant": "secret"}\''
-NANGO_TROUBLES: list[tuple[int, Any, type[Trouble], str]] = [
-    (401, ours("missing_auth_header", payload={}), Halt, "NANGO_SECRET_KEY"),
-    (401, ours("malformed_auth_header", payload={}), Halt, "NANGO_SECRET_KEY"),
-    (401, ours("invalid_secret_key_format", payload={}), Halt, "NANGO_SECRET_KEY"),
-    (401, ours("unknown_account", payload={}), Halt, "NANGO_SECRET_KEY"),
-    (401, b"", Halt, "NANGO_SECRET_KEY"),
-    (403, ours("forbidden", "Insufficient scope."), Halt, "environment:proxy"),
-    (402, ours("plan_limit"), Halt, "plan"),
-    (404, ours("unknown_provider_config"), Broken, "integration"),
-    (400, ours("server_error", "Failed to get connection"), Broken, "connection"),
-    (404, ours("unknown_connection"), Broken, "connection"),
-    (400, ours("server_error", FAILED_REFRESH), Broken, "reconnect"),
-    (424, ours("connection_refresh_backoff"), Broken, "reconnect"),
+NANGO_TROUBLES: list[tuple[int, Any, type[MirrorError], str]] = [
+    (401, ours("missing_auth_header", payload={}), ConfigurationError, "NANGO_SECRET_KEY"),
+    (401, ours("malformed_auth_header", payload={}), ConfigurationError, "NANGO_SECRET_KEY"),
+    (401, ours("invalid_secret_key_format", payload={}), ConfigurationError, "NANGO_SECRET_KEY"),
+    (401, ours("unknown_account", payload={}), ConfigurationError, "NANGO_SECRET_KEY"),
+    (401, b"", ConfigurationError, "NANGO_SECRET_KEY"),
+    (403, ours("forbidden", "Insufficient scope."), ConfigurationError, "environment:proxy"),
+    (402, ours("plan_limit"), ConfigurationError, "plan"),
+    (404, ours("unknown_provider_config"), ConnectionBroken, "integration"),
+    (400, ours("server_error", "Failed to get connection"), ConnectionBroken, "connection"),
+    (404, ours("unknown_connection"), ConnectionBroken, "connection"),
+    (400, ours("server_error", FAILED_REFRESH), ConnectionBroken, "reconnect"),
+    (424, ours("connection_refresh_backoff"), ConnectionBroken, "reconnect"),
     (
         424,
         ours("server_error", "The refresh limit has been reached for this connection."),
-        Broken,
+        ConnectionBroken,
         "reconnect",
     ),
-    (424, ours("invalid_credentials"), Broken, "reconnect"),
-    (400, ours("invalid_headers", errors=[{"path": ["retries"]}]), Halt, "invalid_headers"),
-    (400, ours("invalid_query_params", errors=[]), Halt, "invalid_query_params"),
-    (429, {"error": {"code": "too_many_request", "method": "GET"}}, Retry, "rate limit"),
-    (429, b"", Retry, "rate limit"),
-    (429, b"<html>slow down</html>", Retry, "rate limit"),
-    (400, ours("base_url_override_not_allowed"), Retry, "Graph's host"),
-    (500, {"message": "connect", "code": "ECONNREFUSED", "method": "get"}, Retry, "ECONNREFUSED"),
-    (500, ours("generic_error_support"), Retry, "500"),
-    (500, b"", Retry, "500"),
-    (502, b"<html>bad gateway</html>", Retry, "502"),
-    (503, b"", Retry, "503"),
-    (504, b"", Retry, "504"),
-    (404, b"<html>not here</html>", Halt, "NANGO_HOST"),
-    (302, b"", Halt, "NANGO_HOST"),
+    (424, ours("invalid_credentials"), ConnectionBroken, "reconnect"),
+    (
+        400,
+        ours("invalid_headers", errors=[{"path": ["retries"]}]),
+        ConfigurationError,
+        "invalid_headers",
+    ),
+    (400, ours("invalid_query_params", errors=[]), ConfigurationError, "invalid_query_params"),
+    (429, {"error": {"code": "too_many_request", "method": "GET"}}, RetryNow, "rate limit"),
+    (429, b"", RetryNow, "rate limit"),
+    (429, b"<html>slow down</html>", RetryNow, "rate limit"),
+    (400, ours("base_url_override_not_allowed"), RetryNow, "Graph's host"),
+    (
+        500,
+        {"message": "connect", "code": "ECONNREFUSED", "method": "get"},
+        RetryNow,
+        "ECONNREFUSED",
+    ),
+    (500, ours("generic_error_support"), RetryNow, "500"),
+    (500, b"", RetryNow, "500"),
+    (502, b"<html>bad gateway</html>", RetryNow, "502"),
+    (503, b"", RetryNow, "503"),
+    (504, b"", RetryNow, "504"),
+    (404, b"<html>not here</html>", ConfigurationError, "NANGO_HOST"),
+    (302, b"", ConfigurationError, "NANGO_HOST"),
 ]
 
 
 @pytest.mark.parametrize(("status", "content", "kind", "remedy"), NANGO_TROUBLES)
 def test_an_error_of_nango_is_ours_and_names_the_remedy(
-    status: int, content: Any, kind: type[Trouble], remedy: str
+    status: int, content: Any, kind: type[MirrorError], remedy: str
 ) -> None:
-    trouble = nango_trouble(answer(status, content), NOW)
+    trouble = classify_nango_response(answer(status, content), NOW)
     assert isinstance(trouble, kind)
     assert remedy in str(trouble)
     assert "secret" not in str(trouble)
@@ -113,20 +130,28 @@ def test_an_error_of_nango_is_ours_and_names_the_remedy(
 )
 def test_a_refusal_by_nango_itself_is_never_taken_for_graphs(code: str) -> None:
     """As Graph's, a 400 in a delta round would throw the cursor away."""
-    trouble = nango_trouble(answer(400, ours(code, "x")), NOW)
-    assert type(trouble) is Broken
+    trouble = classify_nango_response(answer(400, ours(code, "x")), NOW)
+    assert type(trouble) is ConnectionBroken
 
 
 @pytest.mark.parametrize("body", [b"", b"<html></html>"])
 @pytest.mark.parametrize(
     ("status", "kind"),
-    [(408, Retry), (413, Torn), (414, Torn), (425, Retry), (431, Torn), (409, Retry), (449, Retry)],
+    [
+        (408, RetryNow),
+        (413, MalformedResponse),
+        (414, MalformedResponse),
+        (425, RetryNow),
+        (431, MalformedResponse),
+        (409, RetryNow),
+        (449, RetryNow),
+    ],
 )
 def test_a_gateways_answer_to_one_request_does_not_stop_everything(
-    status: int, kind: type[Trouble], body: bytes
+    status: int, kind: type[MirrorError], body: bytes
 ) -> None:
     """Too slow or too long says something about this request, and nothing about the settings."""
-    assert type(nango_trouble(answer(status, body), NOW)) is kind
+    assert type(classify_nango_response(answer(status, body), NOW)) is kind
 
 
 @pytest.mark.parametrize(
@@ -134,14 +159,14 @@ def test_a_gateways_answer_to_one_request_does_not_stop_everything(
 )
 @pytest.mark.parametrize("status", [400, 429, 500])
 def test_an_odd_body_is_still_judged(status: int, body: bytes) -> None:
-    trouble = nango_trouble(answer(status, body), NOW)
-    assert isinstance(trouble, Trouble)
+    trouble = classify_nango_response(answer(status, body), NOW)
+    assert isinstance(trouble, MirrorError)
 
 
 @pytest.mark.parametrize("body", [b"[]", b"7", b"null", b'"x"', b'{"error": 7}', b'{"error": []}'])
 def test_a_body_of_an_odd_shape_is_still_judged(body: bytes) -> None:
-    assert isinstance(nango_trouble(answer(500, body), NOW), Retry)
-    assert error_codes(answer(500, body)) == []
+    assert isinstance(classify_nango_response(answer(500, body), NOW), RetryNow)
+    assert list_error_codes(answer(500, body)) == []
 
 
 @pytest.mark.parametrize(
@@ -154,7 +179,7 @@ def test_a_body_of_an_odd_shape_is_still_judged(body: bytes) -> None:
     ],
 )
 def test_nangos_rate_limit_waits_at_least_a_second(headers: dict[str, str], after: float) -> None:
-    trouble = nango_trouble(answer(429, ours("too_many_request"), **headers), NOW)
+    trouble = classify_nango_response(answer(429, ours("too_many_request"), **headers), NOW)
     assert trouble is not None
     assert trouble.after == after
 
@@ -167,13 +192,15 @@ def test_nangos_rate_limit_waits_at_least_a_second(headers: dict[str, str], afte
         answer(200, b"x", content_type="TEXT/HTML".lower()),
     ],
 )
-def test_a_web_page_is_a_wrong_address_unless_nango_answered_there_before(reply: Reply) -> None:
-    trouble = nango_trouble(reply, NOW)
-    assert isinstance(trouble, Retry)
-    ended = exhausted(trouble, 1.0)
-    assert isinstance(ended, Halt)
+def test_a_web_page_is_a_wrong_address_unless_nango_answered_there_before(
+    response: ApiResponse,
+) -> None:
+    trouble = classify_nango_response(response, NOW)
+    assert isinstance(trouble, RetryNow)
+    ended = to_retry_later(trouble, 1.0)
+    assert isinstance(ended, ConfigurationError)
     assert "NANGO_HOST" in str(ended)
-    assert type(exhausted(trouble, 1.0, proven=True)) is Later
+    assert type(to_retry_later(trouble, 1.0, has_worked=True)) is RetryLater
 
 
 # ---- whose answer
@@ -193,15 +220,15 @@ def test_a_web_page_is_a_wrong_address_unless_nango_answered_there_before(reply:
         answer(503, theirs("serviceNotAvailable")),
     ],
 )
-def test_graphs_own_answers_are_left_to_graphs_verdict(reply: Reply) -> None:
-    assert from_graph(reply)
-    assert nango_trouble(reply, NOW) is None
+def test_graphs_own_answers_are_left_to_graphs_verdict(response: ApiResponse) -> None:
+    assert is_from_graph(response)
+    assert classify_nango_response(response, NOW) is None
 
 
 def test_a_success_is_no_trouble() -> None:
-    assert nango_trouble(answer(200, {"value": []}), NOW) is None
-    assert nango_trouble(answer(204), NOW) is None
-    assert graph_trouble(answer(200, {"value": []}), NOW) is None
+    assert classify_nango_response(answer(200, {"value": []}), NOW) is None
+    assert classify_nango_response(answer(204), NOW) is None
+    assert classify_graph_response(answer(200, {"value": []}), NOW) is None
 
 
 # ---- Graph's errors
@@ -228,17 +255,17 @@ def test_a_success_is_no_trouble() -> None:
     ],
 )
 def test_a_lost_cursor_begins_the_walk_again(status: int, content: Any) -> None:
-    assert type(graph_trouble(answer(status, content), NOW)) is Restart
+    assert type(classify_graph_response(answer(status, content), NOW)) is CursorExpired
 
 
 @pytest.mark.parametrize(
     "status", [408, 409, 421, 423, 425, 429, 449, 500, 502, 503, 504, 507, 599]
 )
 def test_a_busy_graph_is_asked_later(status: int) -> None:
-    trouble = graph_trouble(answer(status, theirs("x"), retry_after="41"), NOW)
-    assert type(trouble) is Later
+    trouble = classify_graph_response(answer(status, theirs("x"), retry_after="41"), NOW)
+    assert type(trouble) is RetryLater
     assert trouble.after == 41.0
-    unsaid = graph_trouble(answer(status), NOW)
+    unsaid = classify_graph_response(answer(status), NOW)
     assert unsaid is not None
     assert unsaid.after is not None
     assert unsaid.after > 0
@@ -254,15 +281,15 @@ def test_a_busy_graph_is_asked_later(status: int) -> None:
     ],
 )
 def test_a_rejected_token_breaks_the_connection(status: int, code: str) -> None:
-    trouble = graph_trouble(answer(status, theirs(code)), NOW)
-    assert type(trouble) is Broken
+    trouble = classify_graph_response(answer(status, theirs(code)), NOW)
+    assert type(trouble) is ConnectionBroken
     assert "reconnect" in str(trouble)
 
 
 def test_a_403_names_the_permission() -> None:
     reply = answer(403, theirs("Authorization_RequestDenied"))
-    trouble = graph_trouble(reply, NOW, "User.Read.All")
-    assert isinstance(trouble, Refused)
+    trouble = classify_graph_response(reply, NOW, "User.Read.All")
+    assert isinstance(trouble, ResourceRefused)
     assert "User.Read.All" in str(trouble)
     assert "Authorization_RequestDenied" in str(trouble)
     assert (trouble.status, trouble.code) == (403, "Authorization_RequestDenied")
@@ -270,49 +297,53 @@ def test_a_403_names_the_permission() -> None:
 
 @pytest.mark.parametrize("status", [400, 402, 404, 405, 406, 501])
 def test_what_a_tenant_does_not_offer_is_refused(status: int) -> None:
-    trouble = graph_trouble(answer(status, theirs("Request_BadRequest")), NOW, "User.Read.All")
-    assert isinstance(trouble, Refused)
+    trouble = classify_graph_response(
+        answer(status, theirs("Request_BadRequest")), NOW, "User.Read.All"
+    )
+    assert isinstance(trouble, ResourceRefused)
     assert trouble.status == status
     assert "permission" not in str(trouble)
 
 
 def test_a_request_that_was_not_run_is_asked_later() -> None:
-    assert type(graph_trouble(answer(424), NOW)) is Later
+    assert type(classify_graph_response(answer(424), NOW)) is RetryLater
 
 
 @pytest.mark.parametrize("status", [301, 302, 304, 307])
 def test_a_redirection_is_not_an_answer(status: int) -> None:
-    assert type(graph_trouble(answer(status), NOW)) is Torn
+    assert type(classify_graph_response(answer(status), NOW)) is MalformedResponse
 
 
 def test_the_message_of_graph_is_never_repeated() -> None:
     for status in (400, 401, 403, 404, 410, 429, 500, 501):
-        assert "secret" not in str(graph_trouble(answer(status, theirs("x", "y")), NOW, "p"))
+        assert "secret" not in str(
+            classify_graph_response(answer(status, theirs("x", "y")), NOW, "p")
+        )
 
 
 def test_codes_are_found_at_every_depth_and_not_without_end() -> None:
-    assert error_codes(answer(400, theirs("a", "b", "c"))) == ["a", "b", "c"]
-    deep = error_codes(answer(400, theirs("a", *["x"] * 50)))
+    assert list_error_codes(answer(400, theirs("a", "b", "c"))) == ["a", "b", "c"]
+    deep = list_error_codes(answer(400, theirs("a", *["x"] * 50)))
     assert len(deep) < 20
 
 
 @pytest.mark.parametrize("code", [7, None, [], {}])
 def test_a_code_that_is_no_text_is_ignored(code: object) -> None:
     reply = answer(400, {"error": {"code": code, "innerError": [], "innererror": "x"}})
-    assert error_codes(reply) == []
-    assert isinstance(graph_trouble(reply, NOW), Refused)
+    assert list_error_codes(reply) == []
+    assert isinstance(classify_graph_response(reply, NOW), ResourceRefused)
 
 
 def test_an_error_body_nested_without_end_is_judged_by_its_status() -> None:
-    assert type(graph_trouble(answer(410, b"[" * 100_000), NOW)) is Restart
-    assert isinstance(graph_trouble(answer(404, b"[" * 100_000), NOW), Refused)
+    assert type(classify_graph_response(answer(410, b"[" * 100_000), NOW)) is CursorExpired
+    assert isinstance(classify_graph_response(answer(404, b"[" * 100_000), NOW), ResourceRefused)
 
 
 def test_when_trying_in_place_is_over_the_stream_waits() -> None:
-    trouble = exhausted(Retry("busy", connection="c", resource="users", after=90.0), 20.0)
-    assert type(trouble) is Later
+    trouble = to_retry_later(RetryNow("busy", connection="c", resource="users", after=90.0), 20.0)
+    assert type(trouble) is RetryLater
     assert (trouble.after, trouble.connection, trouble.resource) == (90.0, "c", "users")
-    assert exhausted(Retry("busy"), 20.0).after == 20.0
+    assert to_retry_later(RetryNow("busy"), 20.0).after == 20.0
 
 
 # ---- httpx
@@ -336,29 +367,29 @@ def _raised(kind: type[Exception]) -> httpx.HTTPError | httpx.InvalidURL:
     return made
 
 
-HTTPX: dict[str, type[Trouble]] = {
-    "CloseError": Retry,
-    "ConnectError": Retry,
-    "ConnectTimeout": Retry,
-    "DecodingError": Retry,
-    "HTTPError": Torn,
-    "HTTPStatusError": Torn,
-    "InvalidURL": Halt,
-    "LocalProtocolError": Retry,
-    "NetworkError": Retry,
-    "PoolTimeout": Retry,
-    "ProtocolError": Retry,
-    "ProxyError": Retry,
-    "ReadError": Retry,
-    "ReadTimeout": Retry,
-    "RemoteProtocolError": Retry,
-    "RequestError": Torn,
-    "TimeoutException": Retry,
-    "TooManyRedirects": Halt,
-    "TransportError": Retry,
-    "UnsupportedProtocol": Halt,
-    "WriteError": Retry,
-    "WriteTimeout": Retry,
+HTTPX: dict[str, type[MirrorError]] = {
+    "CloseError": RetryNow,
+    "ConnectError": RetryNow,
+    "ConnectTimeout": RetryNow,
+    "DecodingError": RetryNow,
+    "HTTPError": MalformedResponse,
+    "HTTPStatusError": MalformedResponse,
+    "InvalidURL": ConfigurationError,
+    "LocalProtocolError": RetryNow,
+    "NetworkError": RetryNow,
+    "PoolTimeout": RetryNow,
+    "ProtocolError": RetryNow,
+    "ProxyError": RetryNow,
+    "ReadError": RetryNow,
+    "ReadTimeout": RetryNow,
+    "RemoteProtocolError": RetryNow,
+    "RequestError": MalformedResponse,
+    "TimeoutException": RetryNow,
+    "TooManyRedirects": ConfigurationError,
+    "TransportError": RetryNow,
+    "UnsupportedProtocol": ConfigurationError,
+    "WriteError": RetryNow,
+    "WriteTimeout": RetryNow,
 }
 
 
@@ -369,7 +400,7 @@ def test_every_failure_of_httpx_has_a_place() -> None:
 
 @pytest.mark.parametrize("kind", _httpx_failures(), ids=lambda kind: kind.__name__)
 def test_a_failure_of_httpx_becomes_ours(kind: type[Exception]) -> None:
-    trouble = transport_trouble(_raised(kind))
+    trouble = classify_transport_error(_raised(kind))
     assert type(trouble) is HTTPX[kind.__name__]
     assert "secret" not in str(trouble)
     if kind in (httpx.ConnectError, httpx.ConnectTimeout, httpx.InvalidURL):
@@ -379,25 +410,25 @@ def test_a_failure_of_httpx_becomes_ours(kind: type[Exception]) -> None:
 # ---- Postgres
 
 PLACE = "db.example:5432/mirror"
-BY_STATE: dict[str, tuple[type[Trouble], str]] = {
-    "08": (Away, "cannot be reached"),
-    "53100": (Full, "no space left"),
-    "53200": (Full, "no memory left"),
-    "53400": (Full, "a limit of its configuration"),
-    "58030": (Later, "fails to read or write"),
-    "XX001": (Later, "damaged data"),
-    "XX002": (Later, "REINDEX"),
-    "53": (Away, "cannot be reached"),
-    "57P": (Away, "cannot be reached"),
-    "28": (Halt, "does not let us in"),
-    "3D000": (Halt, "does not let us in"),
-    "42P01": (Halt, "tenant-mirror migrate"),
-    "3F000": (Halt, "tenant-mirror migrate"),
-    "42703": (Halt, "tenant-mirror migrate"),
-    "40001": (Later, "give up"),
-    "40P01": (Later, "give up"),
-    "55P03": (Later, "give up"),
-    "57014": (Later, "give up"),
+BY_STATE: dict[str, tuple[type[MirrorError], str]] = {
+    "08": (ServerUnavailable, "cannot be reached"),
+    "53100": (StorageFull, "no space left"),
+    "53200": (StorageFull, "no memory left"),
+    "53400": (StorageFull, "a limit of its configuration"),
+    "58030": (RetryLater, "fails to read or write"),
+    "XX001": (RetryLater, "damaged data"),
+    "XX002": (RetryLater, "REINDEX"),
+    "53": (ServerUnavailable, "cannot be reached"),
+    "57P": (ServerUnavailable, "cannot be reached"),
+    "28": (ConfigurationError, "does not let us in"),
+    "3D000": (ConfigurationError, "does not let us in"),
+    "42P01": (ConfigurationError, "tenant-mirror migrate"),
+    "3F000": (ConfigurationError, "tenant-mirror migrate"),
+    "42703": (ConfigurationError, "tenant-mirror migrate"),
+    "40001": (RetryLater, "give up"),
+    "40P01": (RetryLater, "give up"),
+    "55P03": (RetryLater, "give up"),
+    "57014": (RetryLater, "give up"),
 }
 IN_TROUBLE = ("25006", "25P03", "25P04", "58000")
 """A standby after a failover, a session that was cut for idling."""
@@ -418,10 +449,10 @@ def test_a_failure_of_postgres_becomes_ours_or_passes_as_a_bug(state: str) -> No
     expected = next((told for start, told in BY_STATE.items() if state.startswith(start)), None)
     if expected is None:
         with pytest.raises(psycopg.Error) as caught:
-            translated(_wrapped(fault), PLACE)
+            _translate_wrapped(_wrapped(fault), PLACE)
         assert caught.value is fault
         return
-    trouble = translated(_wrapped(fault), PLACE)
+    trouble = _translate_wrapped(_wrapped(fault), PLACE)
     assert type(trouble) is expected[0]
     assert expected[1] in str(trouble)
     assert "secret" not in str(trouble)
@@ -434,16 +465,16 @@ def test_every_state_that_we_expect_exists(start: str) -> None:
 
 @pytest.mark.parametrize("state", IN_TROUBLE)
 def test_a_server_in_trouble_is_away_and_not_a_bug_of_ours(state: str) -> None:
-    assert type(translated(_wrapped(STATES[state]("x")), PLACE)) is Away
+    assert type(_translate_wrapped(_wrapped(STATES[state]("x")), PLACE)) is ServerUnavailable
 
 
 def test_a_missing_privilege_is_a_matter_of_configuration() -> None:
-    assert isinstance(translated(_wrapped(STATES["42501"]("x")), PLACE), Halt)
+    assert isinstance(_translate_wrapped(_wrapped(STATES["42501"]("x")), PLACE), ConfigurationError)
 
 
 def test_a_failure_without_a_state_is_a_lost_connection() -> None:
-    trouble = translated(_wrapped(psycopg.OperationalError("connection refused")), PLACE)
-    assert type(trouble) is Away
+    trouble = _translate_wrapped(_wrapped(psycopg.OperationalError("connection refused")), PLACE)
+    assert type(trouble) is ServerUnavailable
     assert PLACE in str(trouble)
     assert trouble.after
 
@@ -460,30 +491,30 @@ def test_a_failure_without_a_state_is_a_lost_connection() -> None:
 def test_a_door_that_stays_shut_is_a_wrong_setting(said: str) -> None:
     """A pooler's answer, where its SQL state says nothing."""
     fault = psycopg.OperationalError(f'connection to server at "h", port 5432 failed: {said}')
-    assert type(translated(_wrapped(fault), PLACE)) is Halt
+    assert type(_translate_wrapped(_wrapped(fault), PLACE)) is ConfigurationError
 
 
 def test_a_pool_without_a_free_connection_is_away() -> None:
-    assert type(translated(PoolTimeout("x"), PLACE)) is Away
+    assert type(_translate_wrapped(PoolTimeout("x"), PLACE)) is ServerUnavailable
 
 
 def _begin(address: str) -> None:
     database = Database(address)
     try:
-        with database.begin():
+        with database.open_transaction():
             pass
     finally:
         database.close()
 
 
 def test_a_server_that_is_not_there_is_away() -> None:
-    with pytest.raises(Away) as caught:
+    with pytest.raises(ServerUnavailable) as caught:
         _begin("postgresql://u:secret@127.0.0.1:9/mirror")
     assert "secret" not in str(caught.value)
 
 
 def test_a_database_that_does_not_exist_is_a_wrong_setting(database_url: str) -> None:
-    with pytest.raises(Halt, match="does not exist"):
+    with pytest.raises(ConfigurationError, match="does not exist"):
         _begin(f"{database_url.rsplit('/', 1)[0]}/nowhere")
 
 
@@ -491,5 +522,5 @@ def test_a_database_that_does_not_exist_is_a_wrong_setting(database_url: str) ->
     "address", ["", "nonsense", "mysql://h/d", "sqlite://", "postgresql+pg8000://h/d"]
 )
 def test_an_address_that_is_not_postgres_is_a_wrong_setting(address: str) -> None:
-    with pytest.raises(Halt, match="DATABASE_URL"):
+    with pytest.raises(ConfigurationError, match="DATABASE_URL"):
         Database(address)

@@ -9,45 +9,45 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from worker.core.errors import Halt
+from worker.core.errors import ConfigurationError
 
-LARGEST: Final = 2**63 - 1
+MAX_BIGINT: Final = 2**63 - 1
 """Of Postgres's numbers."""
-LONGEST_DAYS: Final = 36_500
+MAX_AGE_DAYS: Final = 36_500
 
 
 @dataclass(frozen=True, slots=True)
-class Oldest:
+class FromOldest:
     """With the oldest event that is kept."""
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class FromSnapshot:
     """With what is there today, and whatever follows it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Numbered:
+class FromSequence:
     """With the event of that number in a connection's sequence."""
 
     seq: int
 
 
 @dataclass(frozen=True, slots=True)
-class At:
+class FromTime:
     """With the first event at or after a moment."""
 
     moment: datetime
 
 
 @dataclass(frozen=True, slots=True)
-class Ago:
+class FromAge:
     """With the first event that is no older."""
 
-    span: timedelta
+    age: timedelta
 
 
-Beginning = Oldest | Snapshot | Numbered | At | Ago
+StartPosition = FromOldest | FromSnapshot | FromSequence | FromTime | FromAge
 
 _NUMBER: Final = re.compile(r"[0-9]+")
 _AGE: Final = re.compile(r"([0-9]{1,12})([smhdw])")
@@ -61,53 +61,55 @@ _UNITS: Final = {
 }
 
 
-def parsed(said: str) -> Beginning:
-    """What a person means by it; times without a zone are UTC. Raises Halt."""
-    wanted = said.strip()
+def parse_start_position(value: str) -> StartPosition:
+    """What a person means by it; times without a zone are UTC. Raises ConfigurationError."""
+    wanted = value.strip()
     if wanted.lower() == "oldest":
-        return Oldest()
+        return FromOldest()
     if wanted.lower() == "snapshot":
-        return Snapshot()
+        return FromSnapshot()
     if _NUMBER.fullmatch(wanted):
-        return _numbered(wanted)
+        return _parse_sequence(wanted)
     age = _AGE.fullmatch(wanted)
     if age:
-        return _ago(int(age[1]), age[2])
-    return _at(wanted)
+        return _parse_age(int(age[1]), age[2])
+    return _parse_time(wanted)
 
 
-def check_scope(beginning: Beginning, only: Collection[int] | None) -> None:
-    """Raises Halt for a number without the one connection that it belongs to."""
-    if isinstance(beginning, Numbered) and (only is None or len(only) != 1):
-        raise Halt(
-            f"a number such as {beginning.seq} belongs to one connection; name it with "
+def check_single_connection(start: StartPosition, only: Collection[int] | None) -> None:
+    """Raises ConfigurationError for a number without the one connection that it belongs to."""
+    if isinstance(start, FromSequence) and (only is None or len(only) != 1):
+        raise ConfigurationError(
+            f"a number such as {start.seq} belongs to one connection; name it with "
             "--connection, or begin with a time"
         )
 
 
-def _numbered(digits: str) -> Numbered:
-    if len(digits) > len(str(LARGEST)) or not 1 <= int(digits) <= LARGEST:
-        raise Halt(f"an event's number is 1 to {LARGEST:,}")
-    return Numbered(int(digits))
+def _parse_sequence(digits: str) -> FromSequence:
+    if len(digits) > len(str(MAX_BIGINT)) or not 1 <= int(digits) <= MAX_BIGINT:
+        raise ConfigurationError(f"an event's number is 1 to {MAX_BIGINT:,}")
+    return FromSequence(int(digits))
 
 
-def _ago(number: int, unit: str) -> Ago:
-    if number > timedelta(days=LONGEST_DAYS) // _UNITS[unit]:
-        raise Halt(f"an age is at most {LONGEST_DAYS:,} days; 'oldest' begins with all there is")
-    return Ago(number * _UNITS[unit])
+def _parse_age(number: int, unit: str) -> FromAge:
+    if number > timedelta(days=MAX_AGE_DAYS) // _UNITS[unit]:
+        raise ConfigurationError(
+            f"an age is at most {MAX_AGE_DAYS:,} days; 'oldest' begins with all there is"
+        )
+    return FromAge(number * _UNITS[unit])
 
 
-def _at(wanted: str) -> At:
-    moment = _moment(wanted) if _DATE_FIRST.match(wanted) else None
+def _parse_time(wanted: str) -> FromTime:
+    moment = _parse_datetime(wanted) if _DATE_FIRST.match(wanted) else None
     if moment is None:
-        raise Halt(
+        raise ConfigurationError(
             f"'{wanted[:40]}' is no place to begin; say the number of an event (42), a time "
             "(2026-11-22 or 2026-11-22T10:00Z), an age (30m, 2h, 7d) or 'oldest'"
         )
-    return At(moment)
+    return FromTime(moment)
 
 
-def _moment(written: str) -> datetime | None:
+def _parse_datetime(written: str) -> datetime | None:
     """In UTC; None where it is no time."""
     try:
         moment = datetime.fromisoformat(written)

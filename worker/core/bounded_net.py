@@ -21,8 +21,8 @@ from typing import Any, Final, TypeVar
 
 import httpcore
 
-from worker.core.resolver import RESOLVER, SLICE_SECONDS, Resolver
-from worker.core.trust import mistrust
+from worker.core.resolver import POLL_SECONDS, RESOLVER, Resolver
+from worker.core.trust import explain_certificate_error
 
 T = TypeVar("T")
 
@@ -30,20 +30,20 @@ CONNECT_SECONDS: Final = 10.0
 """For the name, the connection and TLS, together, where the deadline is not earlier."""
 
 
-class Mistrusted(httpcore.ConnectError):
+class UntrustedCertificate(httpcore.ConnectError):
     """The host's certificate is not one that we trust."""
 
 
-class Limit:
+class Deadline:
     """The moment at which everything of a backend ends, whatever its own deadline is."""
 
     def __init__(self) -> None:
         self._latest = math.inf
 
-    def end_by(self, moment: float) -> None:
+    def set_deadline(self, moment: float) -> None:
         self._latest = min(self._latest, moment)
 
-    def left(self, deadline: float | None) -> float:
+    def require_time_left(self, deadline: float | None) -> float:
         """Seconds until then, more than 0. Raises TimeoutError where there are none."""
         until = self._latest if deadline is None else min(deadline, self._latest)
         left = until - time.monotonic()
@@ -51,10 +51,12 @@ class Limit:
             raise TimeoutError
         return left
 
-    def in_slices(self, sock: socket.socket, deadline: float | None, work: Callable[[], T]) -> T:
+    def run_interruptibly(
+        self, sock: socket.socket, deadline: float | None, work: Callable[[], T]
+    ) -> T:
         """Do what waits for a socket. A call on a socket that ran out of time may be repeated."""
         while True:
-            sock.settimeout(min(SLICE_SECONDS, self.left(deadline)))
+            sock.settimeout(min(POLL_SECONDS, self.require_time_left(deadline)))
             try:
                 return work()
             except TimeoutError:
@@ -64,22 +66,22 @@ class Limit:
 class BoundedStream(httpcore.NetworkStream):
     """A connection; ``timeout`` is a moment everywhere."""
 
-    def __init__(self, sock: socket.socket, limit: Limit, connect_seconds: float) -> None:
+    def __init__(self, sock: socket.socket, deadline: Deadline, connect_seconds: float) -> None:
         self._socket = sock
-        self._limit = limit
+        self._deadline = deadline
         self._connect_seconds = connect_seconds
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        with told_as(httpcore.ReadTimeout, httpcore.ReadError):
+        with translate_socket_errors(httpcore.ReadTimeout, httpcore.ReadError):
             receive = partial(self._socket.recv, max_bytes)
-            return self._limit.in_slices(self._socket, timeout, receive)
+            return self._deadline.run_interruptibly(self._socket, timeout, receive)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         left = memoryview(buffer)
-        with told_as(httpcore.WriteTimeout, httpcore.WriteError):
+        with translate_socket_errors(httpcore.WriteTimeout, httpcore.WriteError):
             while left:
                 send = partial(self._socket.send, left)
-                left = left[self._limit.in_slices(self._socket, timeout, send) :]
+                left = left[self._deadline.run_interruptibly(self._socket, timeout, send) :]
 
     def close(self) -> None:
         self._socket.close()
@@ -90,15 +92,18 @@ class BoundedStream(httpcore.NetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> httpcore.NetworkStream:
-        until = earlier(timeout, self._connect_seconds)
-        with told_as(httpcore.ConnectTimeout, httpcore.ConnectError), _closed(self._socket):
-            self._socket.settimeout(self._limit.left(until))
+        until = cap_deadline(timeout, self._connect_seconds)
+        with (
+            translate_socket_errors(httpcore.ConnectTimeout, httpcore.ConnectError),
+            _close_on_error(self._socket),
+        ):
+            self._socket.settimeout(self._deadline.require_time_left(until))
             wrapped = ssl_context.wrap_socket(
                 self._socket, server_hostname=server_hostname, do_handshake_on_connect=False
             )
-            with _closed(wrapped):
-                self._limit.in_slices(wrapped, until, wrapped.do_handshake)
-        return BoundedStream(wrapped, self._limit, self._connect_seconds)
+            with _close_on_error(wrapped):
+                self._deadline.run_interruptibly(wrapped, until, wrapped.do_handshake)
+        return BoundedStream(wrapped, self._deadline, self._connect_seconds)
 
     def get_extra_info(self, info: str) -> Any:
         match info:
@@ -125,18 +130,18 @@ class BoundedBackend(httpcore.NetworkBackend):
     def __init__(
         self,
         *,
-        permitted: Callable[[str, list[str]], list[str]] | None = None,
+        filter_addresses: Callable[[str, list[str]], list[str]] | None = None,
         connect_seconds: float = CONNECT_SECONDS,
         resolver: Resolver = RESOLVER,
     ) -> None:
-        self._permitted = permitted
+        self._filter_addresses = filter_addresses
         self._connect_seconds = connect_seconds
         self._resolver = resolver
-        self._limit = Limit()
+        self._deadline = Deadline()
 
-    def end_by(self, moment: float) -> None:
+    def set_deadline(self, moment: float) -> None:
         """From then on every wait of every connection fails, also those under way."""
-        self._limit.end_by(moment)
+        self._deadline.set_deadline(moment)
 
     def connect_tcp(
         self,
@@ -147,53 +152,53 @@ class BoundedBackend(httpcore.NetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
         assert local_address is None, "no address of ours is ever chosen"
-        until = earlier(timeout, self._connect_seconds)
-        return self._connection_to(host, port, until, list(socket_options or ()))
+        until = cap_deadline(timeout, self._connect_seconds)
+        return self._open_connection(host, port, until, list(socket_options or ()))
 
-    def _connection_to(
+    def _open_connection(
         self, host: str, port: int, until: float, options: list[Any]
     ) -> BoundedStream:
         """A connection that ends at the host."""
-        with told_as(httpcore.ConnectTimeout, httpcore.ConnectError):
-            return self._opened(self._found(host, port, until), port, until, options)
+        with translate_socket_errors(httpcore.ConnectTimeout, httpcore.ConnectError):
+            return self._connect_to_any(self._resolve(host, port, until), port, until, options)
 
-    def _opened(
+    def _connect_to_any(
         self, addresses: list[str], port: int, until: float, options: list[Any]
     ) -> BoundedStream:
         """A connection to one of some addresses, in their order."""
-        sock = self._first_of(addresses, port, until)
+        sock = self._connect_first(addresses, port, until)
         for option in options:
             sock.setsockopt(*option)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return self._stream_of(sock)
+        return self._build_stream(sock)
 
-    def _stream_of(self, sock: socket.socket) -> BoundedStream:
-        return BoundedStream(sock, self._limit, self._connect_seconds)
+    def _build_stream(self, sock: socket.socket) -> BoundedStream:
+        return BoundedStream(sock, self._deadline, self._connect_seconds)
 
-    def _found(self, host: str, port: int, until: float) -> list[str]:
+    def _resolve(self, host: str, port: int, until: float) -> list[str]:
         """The addresses that may be connected to, at least one."""
-        found = self._resolver.addresses(host, port, lambda: self._limit.left(until))
-        return found if self._permitted is None else self._permitted(host, found)
+        found = self._resolver.resolve(host, port, lambda: self._deadline.require_time_left(until))
+        return found if self._filter_addresses is None else self._filter_addresses(host, found)
 
-    def _first_of(self, addresses: list[str], port: int, until: float) -> socket.socket:
+    def _connect_first(self, addresses: list[str], port: int, until: float) -> socket.socket:
         """A connection to the first address that takes one; none has more than its share of time.
 
         Raises what the last one raised.
         """
         for number, address in enumerate(addresses[:-1]):
-            share = self._limit.left(until) / (len(addresses) - number)
+            share = self._deadline.require_time_left(until) / (len(addresses) - number)
             try:
-                return self._connected(address, port, time.monotonic() + share)
+                return self._connect(address, port, time.monotonic() + share)
             except OSError:
                 continue  # nothing was sent; the host has another address
-        return self._connected(addresses[-1], port, until)
+        return self._connect(addresses[-1], port, until)
 
-    def _connected(self, address: str, port: int, until: float) -> socket.socket:
+    def _connect(self, address: str, port: int, until: float) -> socket.socket:
         family, kind, protocol, _, place = socket.getaddrinfo(
             address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
         )[0]
         sock = socket.socket(family, kind, protocol)
-        with _closed(sock):
+        with _close_on_error(sock):
             sock.setblocking(False)
             if sock.connect_ex(place):
                 self._await_connection(sock, until)
@@ -202,14 +207,14 @@ class BoundedBackend(httpcore.NetworkBackend):
     def _await_connection(self, sock: socket.socket, until: float) -> None:
         poll = select.poll()
         poll.register(sock, select.POLLOUT)
-        while not poll.poll(min(SLICE_SECONDS, self._limit.left(until)) * 1000):
+        while not poll.poll(min(POLL_SECONDS, self._deadline.require_time_left(until)) * 1000):
             continue
         code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
             raise OSError(code, os.strerror(code))
 
 
-def earlier(deadline: float | None, seconds: float) -> float:
+def cap_deadline(deadline: float | None, seconds: float) -> float:
     moment = time.monotonic() + seconds
     return moment if deadline is None else min(deadline, moment)
 
@@ -224,7 +229,7 @@ def _is_readable(sock: socket.socket) -> bool:
 
 
 @contextmanager
-def _closed(sock: socket.socket) -> Iterator[None]:
+def _close_on_error(sock: socket.socket) -> Iterator[None]:
     """The socket is closed if anything fails."""
     try:
         yield
@@ -234,12 +239,12 @@ def _closed(sock: socket.socket) -> Iterator[None]:
 
 
 @contextmanager
-def told_as(late: type[Exception], failed: type[Exception]) -> Iterator[None]:
+def translate_socket_errors(late: type[Exception], failed: type[Exception]) -> Iterator[None]:
     try:
         yield
     except TimeoutError as fault:
         raise late(str(fault) or "the time is over") from fault
     except ssl.SSLCertVerificationError as fault:
-        raise Mistrusted(mistrust(fault)) from fault
+        raise UntrustedCertificate(explain_certificate_error(fault)) from fault
     except OSError as fault:
         raise failed(str(fault)) from fault

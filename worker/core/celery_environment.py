@@ -7,9 +7,9 @@ line takes every option from a variable (``CELERY_WORKER_POOL``, ``BROKER_URL``)
 from collections.abc import Mapping
 from typing import Final
 
-from worker.core.errors import Halt
+from worker.core.errors import ConfigurationError
 
-_OF_CELERY_ITSELF: Final = (
+_SET_BY_CELERY: Final = (
     "CELERY_LOG_FILE",
     "CELERY_LOG_LEVEL",
     "CELERY_LOG_REDIRECT",
@@ -18,7 +18,7 @@ _OF_CELERY_ITSELF: Final = (
 )
 """Set by Celery for its own child processes."""
 
-_SHORT: Final = {
+_CLICK_ALIASES: Final = {
     "CELERY_BROKER_URL": "BROKER_URL",
     "CELERY_RESULT_BACKEND": "RESULT_BACKEND",
     "CELERY_LOADER": "LOADER",
@@ -28,19 +28,22 @@ _SHORT: Final = {
 
 
 def refuse_celery_variables(environ: Mapping[str, str]) -> None:
-    """Raises Halt, naming them, where variables would win over our settings of Celery."""
+    """Refuse variables that would override our Celery settings.
+
+    Raises ConfigurationError, which names them.
+    """
     found = sorted(
-        _origin(name, environ)
+        _find_source_variable(name, environ)
         for name, value in environ.items()
-        if name.startswith("CELERY_") and value and name not in _OF_CELERY_ITSELF
+        if name.startswith("CELERY_") and value and name not in _SET_BY_CELERY
     )
     if found:
-        raise Halt(
+        raise ConfigurationError(
             f"{', '.join(found)} would set up Celery otherwise than Tenant Mirror needs it; unset "
             "it (the broker is REDIS_URL)"
         )
 
 
-def _origin(name: str, environ: Mapping[str, str]) -> str:
-    short = _SHORT.get(name)
+def _find_source_variable(name: str, environ: Mapping[str, str]) -> str:
+    short = _CLICK_ALIASES.get(name)
     return short if short and environ.get(short) == environ[name] else name

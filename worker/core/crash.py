@@ -12,9 +12,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Final
 
-from worker.core.errors import Halt
+from worker.core.errors import ConfigurationError
 
-POINTS: Final = (
+SYNC_FAILPOINTS: Final = (
     "claimed",
     "dispatched",
     "lease-taken",
@@ -35,35 +35,38 @@ POINTS: Final = (
 )
 """Every point, in the order in which a connection's work passes them."""
 
-RELAY_POINTS: Final = ("events-delivered",)
+RELAY_FAILPOINTS: Final = ("events-delivered",)
 """Those that a relay passes."""
 
-ERASURE_POINTS: Final = ("memberships-erased", "erasure-begun", "events-scrubbed")
+ERASURE_FAILPOINTS: Final = ("memberships-erased", "erasure-begun", "events-scrubbed")
 """Those that an erasure passes."""
 
 _VARIABLE: Final = "TENANT_MIRROR_CRASH_AT"
-_passed: Counter[str] = Counter()
+_hit_counts: Counter[str] = Counter()
 
 
-def crash_point(name: str) -> None:
-    """Die here if that is what the environment asks for. Raises Halt for a point there is not."""
+def hit_failpoint(name: str) -> None:
+    """Die here if that is what the environment asks for.
+
+    Raises ConfigurationError for a point there is not.
+    """
     wanted = os.environ.get(_VARIABLE)
     if not wanted:
         return
     point, _, count = wanted.partition(":")
-    known = POINTS + RELAY_POINTS + ERASURE_POINTS
+    known = SYNC_FAILPOINTS + RELAY_FAILPOINTS + ERASURE_FAILPOINTS
     if point not in known:
-        raise Halt(f"{_VARIABLE}: {point!r} is not one of {', '.join(known)}")
+        raise ConfigurationError(f"{_VARIABLE}: {point!r} is not one of {', '.join(known)}")
     if point != name:
         return
-    _passed[name] += 1
-    if _passed[name] >= int(count or 1) and _first():
+    _hit_counts[name] += 1
+    if _hit_counts[name] >= int(count or 1) and _claim_mark_file():
         if os.environ.get("TENANT_MIRROR_CRASH_WHO") == "parent":
             os.kill(os.getppid(), signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _first() -> bool:
+def _claim_mark_file() -> bool:
     mark = os.environ.get("TENANT_MIRROR_CRASH_MARK")
     if mark is None:
         return True

@@ -25,7 +25,7 @@ Foreign errors become one of these at the edge, in one table: ``nango/verdict.py
 """
 
 
-class Trouble(Exception):  # noqa: N818 - the names are the design's words
+class MirrorError(Exception):
     """Something went wrong, to whom, and what to do about it.
 
     ``connection`` and ``resource`` are filled in where they are known, never guessed.
@@ -44,7 +44,7 @@ class Trouble(Exception):  # noqa: N818 - the names are the design's words
         self.connection = connection
         self.resource = resource
         self.after = after
-        self.slow = False
+        self.needs_smaller_request = False
         """Whether the service ran out of time or room: a smaller request may succeed."""
 
     def __str__(self) -> str:
@@ -52,87 +52,87 @@ class Trouble(Exception):  # noqa: N818 - the names are the design's words
         return f"{about}: {self.message}" if about else self.message
 
 
-class Retry(Trouble):
+class RetryNow(MirrorError):
     """Try the same call again; ``after`` seconds if the service named a pause."""
 
     status: int = 0
     """Graph's, where it answered."""
 
 
-class Later(Trouble):
+class RetryLater(MirrorError):
     """Not now: ask again in ``after`` seconds; ``status`` is Graph's where it answered."""
 
     status: int = 0
-    named: bool = False
+    has_retry_after: bool = False
     """Whether the service named the pause."""
-    tried: bool = False
+    has_exhausted_retries: bool = False
     """Whether it was tried again in place, as often as that is worth."""
 
 
-class Spent(Later):
+class BudgetExhausted(RetryLater):
     """A budget of calls is used up for ``after`` seconds; nothing is wrong."""
 
 
-class Outage(Later):
+class Outage(RetryLater):
     """Nango itself does not work now: this is nothing about the connection that met it."""
 
 
-class Full(Later):
+class StorageFull(RetryLater):
     """A disk or the memory of a server that we stand on is used up: all goes on once it is not."""
 
 
-class Torn(Later):
+class MalformedResponse(RetryLater):
     """A reply that cannot be understood or trusted; nothing of it was used."""
 
 
-class EventRefused(Later):
+class EventRefused(RetryLater):
     """The receiver of a sink refuses one event: the events of its connection wait behind it."""
 
 
-class EventFailed(Later):
+class EventFailed(RetryLater):
     """The receiver of a sink failed at one event: the receiver's fault, or that of the event."""
 
 
-class Restart(Trouble):
+class CursorExpired(MirrorError):
     """The cursor is no longer known to Graph."""
 
 
-class Refused(Trouble):
+class ResourceRefused(MirrorError):
     """The tenant does not permit or offer this; ``status`` and ``code`` are Graph's."""
 
     status: int = 0
     code: str = ""
-    said: str = ""
+    graph_message: str = ""
     """Graph's own message, to be searched for names of properties; never shown or logged."""
 
 
-class Broken(Trouble):
+class ConnectionBroken(MirrorError):
     """The connection cannot be used until a person mends it."""
 
 
-class Halt(Trouble):
+class ConfigurationError(MirrorError):
     """Our own configuration is wrong."""
 
 
-class Reject(Trouble):
+class MalformedObject(MirrorError):
     """One object cannot be understood."""
 
 
-class Unknown(Trouble):
+class NotFound(MirrorError):
     """What a person named does not exist."""
 
 
-class Busy(Trouble):
+class LeaseHeld(MirrorError):
     """Another process holds the connection's lease."""
 
 
-class Fenced(Trouble):
+class LeaseLost(MirrorError):
     """The lease went to somebody else."""
 
 
-class Gone(Trouble):
+class SinkGone(MirrorError):
     """The receiver of a sink wants no more events."""
 
 
-class Away(Trouble):
+class ServerUnavailable(MirrorError):
     """A server that we stand on cannot be reached."""

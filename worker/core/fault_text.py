@@ -10,12 +10,12 @@ import traceback
 from collections.abc import Iterator
 from typing import Any, Final
 
-NAMES_ONLY: Final = "names_only"
-"""An attribute of database errors whose message was made by ``facts``."""
+SAFE_MESSAGE_FLAG: Final = "names_only"
+"""An attribute of database errors whose message was made by ``summarize_database_error``."""
 
-_PACKAGES: Final = ("psycopg", "sqlalchemy")
-_NAMES: Final = ("schema", "table", "column", "constraint", "datatype")
-_QUOTED: Final = re.compile(
+_DATABASE_PACKAGES: Final = ("psycopg", "sqlalchemy")
+_DIAGNOSTIC_NAMES: Final = ("schema", "table", "column", "constraint", "datatype")
+_QUOTED_DATA: Final = re.compile(
     # What an error says, behind its class at the beginning of a line or in brackets ...
     r"((?:^|\\n)(?:psycopg|sqlalchemy)[\w.]*: (?!SQL state |no SQL state)"
     r"|\((?:psycopg|sqlalchemy)[\w.]+\) (?!SQL state |no SQL state))[\s\S]*"
@@ -28,79 +28,85 @@ _CAUSE: Final = "The above exception was the direct cause of the following excep
 _CONTEXT: Final = "During handling of the above exception, another exception occurred:"
 
 
-def is_of_database(fault: BaseException) -> bool:
+def is_database_error(fault: BaseException) -> bool:
     """Whether the message may quote rows: errors of the driver, and those that wrap one."""
     kinds = type(fault).__mro__
-    if not any(kind.__module__.partition(".")[0] in _PACKAGES for kind in kinds):
+    if not any(kind.__module__.partition(".")[0] in _DATABASE_PACKAGES for kind in kinds):
         return False
     return hasattr(fault, "diag") or hasattr(fault, "orig") or hasattr(fault, "statement")
 
 
-def facts(fault: BaseException) -> str:
+def summarize_database_error(fault: BaseException) -> str:
     """The SQL state of a database error, and the names that Postgres gives with it."""
-    origin = _origin(fault)
+    origin = _get_driver_error(fault)
     diag = getattr(origin, "diag", None)
     state = getattr(origin, "sqlstate", None)
     told = [f"SQL state {state}" if state else "no SQL state"]
-    for name in _NAMES:
+    for name in _DIAGNOSTIC_NAMES:
         value = getattr(diag, f"{name}_name", None)
         if value:
             told.append(f"{name} {value}")
     return ", ".join(told)
 
 
-def message(fault: BaseException) -> str:
+def render_message(fault: BaseException) -> str:
     """The message, or what may be told of it."""
-    if is_of_database(fault):
-        origin = _origin(fault)
-        return str(origin) if getattr(origin, NAMES_ONLY, False) else facts(origin)
-    return str(_unwrapped(fault))
+    if is_database_error(fault):
+        origin = _get_driver_error(fault)
+        return (
+            str(origin)
+            if getattr(origin, SAFE_MESSAGE_FLAG, False)
+            else summarize_database_error(origin)
+        )
+    return str(_unwrap_billiard(fault))
 
 
-def describe(fault: BaseException) -> str:
+def render_error(fault: BaseException) -> str:
     """Class and message, as at the end of a traceback."""
-    kind = type(_origin(_unwrapped(fault)))
+    kind = type(_get_driver_error(_unwrap_billiard(fault)))
     name = kind.__qualname__
     if kind.__module__ not in ("builtins", "__main__"):
         name = f"{kind.__module__}.{name}"
-    said = message(fault)
+    said = render_message(fault)
     return f"{name}: {said}" if said else name
 
 
-def render(fault: BaseException, seen: frozenset[int] = frozenset()) -> str:
+def render_traceback(fault: BaseException, seen: frozenset[int] = frozenset()) -> str:
     """The traceback, with those of the causes and of the members of a group."""
-    fault = _unwrapped(fault)
+    fault = _unwrap_billiard(fault)
     seen |= {id(fault)}
     parts = []
     before = fault.__cause__ or (None if fault.__suppress_context__ else fault.__context__)
     if before is not None and id(before) not in seen:
         link = _CAUSE if fault.__cause__ is not None else _CONTEXT
-        parts += [render(before, seen), "", link, ""]
+        parts += [render_traceback(before, seen), "", link, ""]
     if fault.__traceback__ is not None:
         frames = "".join(traceback.format_tb(fault.__traceback__)).rstrip("\n")
         parts += ["Traceback (most recent call last):", frames]
-    parts.append(describe(fault))
-    if not is_of_database(fault):
+    parts.append(render_error(fault))
+    if not is_database_error(fault):
         parts += getattr(fault, "__notes__", [])
     if isinstance(fault, BaseExceptionGroup):
         for number, one in enumerate(fault.exceptions, start=1):
             if id(one) not in seen:
-                inner = render(one, seen).replace("\n", "\n  | ")
+                inner = render_traceback(one, seen).replace("\n", "\n  | ")
                 parts.append(f"  +- {number} of {len(fault.exceptions)}\n  | {inner}")
     return "\n".join(map(str, parts))
 
 
-def cleaned(text: str, fault: BaseException | None = None) -> str:
+def redact_database_text(text: str, fault: BaseException | None = None) -> str:
     """A text without what database errors say: those of a failure, and what looks like one."""
-    for one in _chain(fault) if fault is not None else ():
-        if is_of_database(one) or isinstance(one, UnicodeError):
+    for one in _iterate_related_errors(fault) if fault is not None else ():
+        if is_database_error(one) or isinstance(one, UnicodeError):
             for told in (repr(one), str(one)):
                 if told:
-                    text = text.replace(told, describe(one))
-    return _QUOTED.sub(lambda found: f"{found[1] or found[2] or found[3]}***", text)
+                    text = text.replace(told, render_error(one))
+    return _QUOTED_DATA.sub(lambda found: f"{found[1] or found[2] or found[3]}***", text)
 
 
-def _chain(fault: BaseException | None, seen: set[int] | None = None) -> Iterator[BaseException]:
+def _iterate_related_errors(
+    fault: BaseException | None, seen: set[int] | None = None
+) -> Iterator[BaseException]:
     """A failure, those that led to it, those that it holds and what they wrap."""
     seen = set() if seen is None else seen
     if fault is None or id(fault) in seen:
@@ -108,20 +114,20 @@ def _chain(fault: BaseException | None, seen: set[int] | None = None) -> Iterato
     seen.add(id(fault))
     yield fault
     inner: list[Any] = [fault.__cause__, fault.__context__, getattr(fault, "orig", None)]
-    inner.append(_unwrapped(fault))
+    inner.append(_unwrap_billiard(fault))
     inner += fault.exceptions if isinstance(fault, BaseExceptionGroup) else ()
     for one in inner:
         if isinstance(one, BaseException):
-            yield from _chain(one, seen)
+            yield from _iterate_related_errors(one, seen)
 
 
-def _origin(fault: BaseException) -> BaseException:
+def _get_driver_error(fault: BaseException) -> BaseException:
     """The driver's error below that of a wrapper."""
-    origin = getattr(fault, "orig", None) if is_of_database(fault) else None
+    origin = getattr(fault, "orig", None) if is_database_error(fault) else None
     return origin if isinstance(origin, BaseException) else fault
 
 
-def _unwrapped(fault: BaseException) -> BaseException:
+def _unwrap_billiard(fault: BaseException) -> BaseException:
     """The failure of a task, which billiard carries in one of its own."""
     inner = getattr(fault, "exc", None)
     is_wrapper = type(fault).__module__.startswith("billiard")

@@ -11,12 +11,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-NAMES: Final = ("beat", "worker", "backfill", "maintenance", "relay")
+PROCESS_NAMES: Final = ("beat", "worker", "backfill", "maintenance", "relay")
 
 
-def note(name: str) -> None:
+def write_heartbeat(name: str) -> None:
     """Write that this process works now. A disk that is full or read-only is not its failure."""
-    path = path_of(name)
+    path = build_heartbeat_path(name)
     part = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(mode=0o700, exist_ok=True)
@@ -28,16 +28,16 @@ def note(name: str) -> None:
             part.unlink()
 
 
-def seconds_since(name: str) -> float | None:
+def read_heartbeat_age(name: str) -> float | None:
     """How long ago a process of this host last noted that it works; None where none has."""
     try:
-        noted = float(path_of(name).read_text(encoding="ascii"))
+        noted = float(build_heartbeat_path(name).read_text(encoding="ascii"))
     except (OSError, ValueError):
         return None
     age = time.monotonic() - noted
     return age if age >= 0 else None  # from before the host was started
 
 
-def path_of(name: str) -> Path:
+def build_heartbeat_path(name: str) -> Path:
     """For each user a folder of its own, in the folder for temporary files (``TMPDIR``)."""
     return Path(tempfile.gettempdir()) / f"tenant-mirror-{os.getuid()}" / name

@@ -16,46 +16,46 @@ class IdSet:
             self.add(one)
 
     def add(self, guid: str) -> None:
-        self._add(_raw(guid))
+        self._add(_guid_to_bytes(guid))
 
     def _add(self, raw: bytes) -> None:
-        bucket = self._buckets.setdefault(_bucket(raw), bytearray())
-        if not _holds(bucket, raw):
+        bucket = self._buckets.setdefault(_bucket_number(raw), bytearray())
+        if not _bucket_contains(bucket, raw):
             bucket += raw
             self._size += 1
 
     def update(self, other: "IdSet") -> None:
         """Take in the GUIDs of another set."""
-        for raw in other.raw():
+        for raw in other.iterate_bytes():
             self._add(raw)
 
-    def raw(self) -> Iterator[bytes]:
+    def iterate_bytes(self) -> Iterator[bytes]:
         """The GUIDs as bytes, in no order that means anything."""
         for bucket in self._buckets.values():
             for start in range(0, len(bucket), _LENGTH):
                 yield bytes(bucket[start : start + _LENGTH])
 
     def __contains__(self, guid: str) -> bool:
-        raw = _raw(guid)
-        return _holds(self._buckets.get(_bucket(raw), bytearray()), raw)
+        raw = _guid_to_bytes(guid)
+        return _bucket_contains(self._buckets.get(_bucket_number(raw), bytearray()), raw)
 
     def __len__(self) -> int:
         return self._size
 
 
-def _raw(guid: str) -> bytes:
+def _guid_to_bytes(guid: str) -> bytes:
     raw = bytes.fromhex(guid.replace("-", ""))
     if len(raw) != _LENGTH:
         raise ValueError(f"not a GUID: {len(raw)} bytes")
     return raw
 
 
-def _bucket(raw: bytes) -> int:
+def _bucket_number(raw: bytes) -> int:
     """The first 12 bits: at 1.2 million ids, some 300 to search through."""
     return raw[0] << 4 | raw[1] >> 4
 
 
-def _holds(bucket: bytearray, raw: bytes) -> bool:
+def _bucket_contains(bucket: bytearray, raw: bytes) -> bool:
     at = bucket.find(raw)
     while at >= 0 and at % _LENGTH:
         at = bucket.find(raw, at + 1)

@@ -14,9 +14,9 @@ import threading
 from collections.abc import MutableMapping
 from typing import Any
 
-from worker.core.fault_text import cleaned, describe, render
+from worker.core.fault_text import redact_database_text, render_error, render_traceback
 
-NAME = "tenant_mirror"
+LOGGER_NAME = "tenant_mirror"
 
 _SECRET = re.compile(
     r"(://[^/\s:@]*:)\S+@"
@@ -26,70 +26,70 @@ _SECRET = re.compile(
 )
 
 
-def scrub(text: str) -> str:
+def redact_secrets(text: str) -> str:
     """Take passwords, bearer keys and cursor tokens out of a text."""
     return _SECRET.sub(lambda m: f"{m[1] or m[2] or m[3]}***{'@' if m[1] else ''}", text)
 
 
-def _scrub_event(
+def _redact_event(
     _logger: Any, _name: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
     for key, value in event.items():
-        event[key] = _scrubbed(value)
+        event[key] = _redact_value(value)
     return event
 
 
-def _scrubbed(value: Any) -> Any:
+def _redact_value(value: Any) -> Any:
     match value:
         case str():
-            return scrub(cleaned(value))
+            return redact_secrets(redact_database_text(value))
         case BaseException():
-            return scrub(cleaned(describe(value)))
+            return redact_secrets(redact_database_text(render_error(value)))
         case dict():
-            return {scrub(str(key)): _scrubbed(one) for key, one in value.items()}
+            return {redact_secrets(str(key)): _redact_value(one) for key, one in value.items()}
         case list() | tuple() | set() | frozenset():
-            return [_scrubbed(one) for one in value]
+            return [_redact_value(one) for one in value]
     return value
 
 
-def _rendered(exc_info: Any) -> str:
-    return render(exc_info[1])
+def _render_exc_info(exc_info: Any) -> str:
+    return render_traceback(exc_info[1])
 
 
-def _clean_record(record: logging.LogRecord) -> bool:
+def _redact_record(record: logging.LogRecord) -> bool:
     """Put together what a library logs without the messages of database errors."""
     if isinstance(record.msg, str):
-        record.args = _described(record.args)
+        record.args = _render_arguments(record.args)
         fault = record.exc_info[1] if record.exc_info else None
-        record.msg, record.args = cleaned(record.getMessage(), fault), ()
+        record.msg, record.args = redact_database_text(record.getMessage(), fault), ()
     return True
 
 
-def _described(arguments: Any) -> Any:
+def _render_arguments(arguments: Any) -> Any:
     """Arguments of a line; exceptions among them as text."""
     match arguments:
         case tuple():
-            return tuple(_described(one) for one in arguments)
+            return tuple(_render_arguments(one) for one in arguments)
         case dict():
-            return {name: _described(one) for name, one in arguments.items()}
+            return {name: _render_arguments(one) for name, one in arguments.items()}
         case BaseException():
-            return describe(arguments)
+            return render_error(arguments)
     return arguments
 
 
-def guard_stderr() -> None:
+def install_exception_hooks() -> None:
     """Have failures that nothing catches printed without what a database says about rows."""
-    sys.excepthook = lambda _kind, fault, _at: _print(fault)
-    threading.excepthook = lambda args: _print(args.exc_value)
-    sys.unraisablehook = lambda args: _print(args.exc_value)
+    sys.excepthook = lambda _kind, fault, _at: _print_redacted(fault)
+    threading.excepthook = lambda args: _print_redacted(args.exc_value)
+    sys.unraisablehook = lambda args: _print_redacted(args.exc_value)
 
 
-def _print(fault: BaseException | None) -> None:
+def _print_redacted(fault: BaseException | None) -> None:
     if fault is not None and sys.stderr is not None and not isinstance(fault, SystemExit):
-        sys.stderr.write(scrub(cleaned(render(fault))) + "\n")
+        sys.stderr.write(redact_secrets(redact_database_text(render_traceback(fault))) + "\n")
 
 
-def configure(level: str = "INFO", fmt: str = "json") -> None:
+def configure_logging(level: str = "INFO", fmt: str = "json") -> None:
     """Send our events and the libraries' warnings to standard error; all of theirs at DEBUG."""
     import structlog  # noqa: PLC0415
 
@@ -98,8 +98,8 @@ def configure(level: str = "INFO", fmt: str = "json") -> None:
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.ExceptionRenderer(_rendered),
-        _scrub_event,
+        structlog.processors.ExceptionRenderer(_render_exc_info),
+        _redact_event,
     ]
     last = (
         structlog.processors.JSONRenderer()
@@ -112,9 +112,9 @@ def configure(level: str = "INFO", fmt: str = "json") -> None:
         wrapper_class=structlog.make_filtering_bound_logger(ours),
         cache_logger_on_first_use=True,
     )
-    guard_stderr()
+    install_exception_hooks()
     handler = logging.StreamHandler(sys.stderr)
-    handler.addFilter(_clean_record)
+    handler.addFilter(_redact_record)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -124,38 +124,38 @@ def configure(level: str = "INFO", fmt: str = "json") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level if level == "DEBUG" else max(ours, logging.WARNING))
-    logging.getLogger(NAME).setLevel(ours)
+    logging.getLogger(LOGGER_NAME).setLevel(ours)
     # SQLAlchemy would log rows at DEBUG.
     for chatty in ("httpx", "httpcore", "kombu", "celery.redirected", "alembic", "sqlalchemy"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
-class _AtNeed(logging.Handler):
+class _LazyHandler(logging.Handler):
     """Configures logging when there is something to log, and has that logged."""
 
     def __init__(self, level: str, fmt: str) -> None:
         super().__init__()
-        self._wanted = level, fmt
+        self._arguments = level, fmt
 
     def configure(self) -> None:
-        configure(*self._wanted)
+        configure_logging(*self._arguments)
 
     def emit(self, record: logging.LogRecord) -> None:
         self.configure()
         logging.getLogger().handle(record)
 
 
-def configure_at_need(level: str, fmt: str) -> None:
+def configure_logging_lazily(level: str, fmt: str) -> None:
     """The same as configure, put off until the first line."""
     root = logging.getLogger()
-    root.handlers[:] = [_AtNeed(level, fmt)]
+    root.handlers[:] = [_LazyHandler(level, fmt)]
     root.setLevel(logging.WARNING)
 
 
-def logger() -> Any:
+def get_logger() -> Any:
     import structlog  # noqa: PLC0415
 
     for handler in logging.getLogger().handlers:
-        if isinstance(handler, _AtNeed):
+        if isinstance(handler, _LazyHandler):
             handler.configure()
-    return structlog.get_logger(NAME)
+    return structlog.get_logger(LOGGER_NAME)

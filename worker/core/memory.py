@@ -8,27 +8,31 @@ small objects, and what is freed stays with the process: the longer the walk, th
 import ctypes
 from typing import Final
 
-_TRIM_THRESHOLD: Final = -1
-_MMAP_THRESHOLD: Final = -3
-_ARENA_MAX: Final = -8
+_M_TRIM_THRESHOLD: Final = -1
+_M_MMAP_THRESHOLD: Final = -3
+_M_ARENA_MAX: Final = -8
 """As malloc.h of glibc numbers them: https://man7.org/linux/man-pages/man3/mallopt.3.html"""
 
-HEAPS: Final = 1
+ARENA_MAX: Final = 1
 """More would spare threads waiting for each other, but they wait for the interpreter anyway."""
-LARGE: Final = 1024 * 1024
+MMAP_THRESHOLD_BYTES: Final = 1024 * 1024
 """Bytes from which a block is mapped by itself, and goes back to the system when it is freed.
 
 With less, what is mapped anew for each page costs time (measured: 3 % at 128 kB).
 """
-SPARE: Final = 4 * 1024 * 1024
+TRIM_THRESHOLD_BYTES: Final = 4 * 1024 * 1024
 """Bytes that are kept at the end of a heap, since the next page will want them."""
 
 
-def give_back_what_is_freed() -> bool:
+def tune_malloc() -> bool:
     """Say so to the C library, for this process; whether there is one that can be told."""
     library = ctypes.CDLL(None)
     if not hasattr(library, "gnu_get_libc_version"):
         return False
-    wanted = {_ARENA_MAX: HEAPS, _MMAP_THRESHOLD: LARGE, _TRIM_THRESHOLD: SPARE}
+    wanted = {
+        _M_ARENA_MAX: ARENA_MAX,
+        _M_MMAP_THRESHOLD: MMAP_THRESHOLD_BYTES,
+        _M_TRIM_THRESHOLD: TRIM_THRESHOLD_BYTES,
+    }
     told = [library.mallopt(option, value) == 1 for option, value in wanted.items()]
     return all(told)

@@ -27,18 +27,18 @@ class ProcessIdentity:
     host: str
     """For people only: two machines or containers may have the same one."""
     pid: int
-    started: str
+    start_time: str
     """When it started, as its system counts; ``-`` where that is not known."""
-    place: str
+    namespace: str
     """A digest of the machine's boot and the pid namespace; ``-`` where they are not known."""
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.marks}"
+        return f"{self.host}:{self.id_without_host}"
 
     @property
-    def marks(self) -> str:
+    def id_without_host(self) -> str:
         """All but the host's name."""
-        return f"{self.pid}:{self.started}:{self.place}"
+        return f"{self.pid}:{self.start_time}:{self.namespace}"
 
 
 def parse_identity(written: str) -> ProcessIdentity | None:
@@ -50,7 +50,7 @@ def parse_identity(written: str) -> ProcessIdentity | None:
     return ProcessIdentity(host, int(pid), started, place)
 
 
-def short_name(written: str) -> str:
+def shorten_identity(written: str) -> str:
     """``host:pid``, for people who look at one machine."""
     found = parse_identity(written)
     return written if found is None else f"{found.host}:{found.pid}"
@@ -61,40 +61,40 @@ class ProcessTable:
 
     def __init__(self, proc: Path = PROC) -> None:
         self._proc = proc
-        self.place = _place(proc)
-        self._shows_ours = _fields(proc / "self" / "stat")[:1] == [str(os.getpid())]
+        self.namespace = _compute_namespace(proc)
+        self._is_own_namespace = _read_stat_fields(proc / "self" / "stat")[:1] == [str(os.getpid())]
         """Whether /proc has our pids, and not those of an outer namespace."""
 
     def identify(self, pid: int) -> ProcessIdentity:
         return ProcessIdentity(
-            socket.gethostname(), pid, self._started(pid) or _UNKNOWN, self.place
+            socket.gethostname(), pid, self._read_start_time(pid) or _UNKNOWN, self.namespace
         )
 
     def is_dead(self, other: ProcessIdentity) -> bool:
         """Whether a process has certainly ended. False where this process cannot know."""
-        if _UNKNOWN in (self.place, other.place) or other.place != self.place:
+        if _UNKNOWN in (self.namespace, other.namespace) or other.namespace != self.namespace:
             return False
-        if not _exists(other.pid) or self._state(other.pid) in _DEAD_STATES:
+        if not _is_pid_alive(other.pid) or self._read_state(other.pid) in _DEAD_STATES:
             return True
-        started = self._started(other.pid)
-        return _UNKNOWN != other.started != started and started is not None
+        started = self._read_start_time(other.pid)
+        return _UNKNOWN != other.start_time != started and started is not None
 
-    def _state(self, pid: int) -> str | None:
-        fields = _fields(self._proc / str(pid) / "stat") if self._shows_ours else []
+    def _read_state(self, pid: int) -> str | None:
+        fields = _read_stat_fields(self._proc / str(pid) / "stat") if self._is_own_namespace else []
         return fields[2] if len(fields) > 2 else None
 
-    def _started(self, pid: int) -> str | None:
+    def _read_start_time(self, pid: int) -> str | None:
         """In clock ticks since the machine started. A pid that is given again has another one."""
         if platform.system() == "Darwin":
-            return _answer("ps", "-o", "lstart=", "-p", str(pid)).replace(":", ".") or None
-        fields = _fields(self._proc / str(pid) / "stat") if self._shows_ours else []
+            return _run_command("ps", "-o", "lstart=", "-p", str(pid)).replace(":", ".") or None
+        fields = _read_stat_fields(self._proc / str(pid) / "stat") if self._is_own_namespace else []
         return fields[21] if len(fields) > 21 else None
 
 
 _tables: dict[int, ProcessTable] = {}
 
 
-def process_table() -> ProcessTable:
+def get_process_table() -> ProcessTable:
     """The table as this process sees it. A forked child may be in another namespace."""
     pid = os.getpid()
     if pid not in _tables:
@@ -103,23 +103,23 @@ def process_table() -> ProcessTable:
     return _tables[pid]
 
 
-def this_process() -> ProcessIdentity:
-    return process_table().identify(os.getpid())
+def identify_this_process() -> ProcessIdentity:
+    return get_process_table().identify(os.getpid())
 
 
-def _place(proc: Path) -> str:
+def _compute_namespace(proc: Path) -> str:
     """What processes have in common that can look each other up."""
     if platform.system() == "Darwin":  # it has no namespaces
-        boot, namespace = _answer("sysctl", "-n", "kern.bootsessionuuid"), "none"
+        boot, namespace = _run_command("sysctl", "-n", "kern.bootsessionuuid"), "none"
     else:
-        boot = _text(proc / "sys" / "kernel" / "random" / "boot_id")
-        namespace = _link(proc / "self" / "ns" / "pid")
+        boot = _read_text(proc / "sys" / "kernel" / "random" / "boot_id")
+        namespace = _read_link(proc / "self" / "ns" / "pid")
     if not boot or not namespace:
         return _UNKNOWN
     return hashlib.blake2b(f"{boot} {namespace}".encode(), digest_size=8).hexdigest()
 
 
-def _exists(pid: int) -> bool:
+def _is_pid_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
@@ -129,27 +129,27 @@ def _exists(pid: int) -> bool:
     return True
 
 
-def _fields(stat: Path) -> list[str]:
+def _read_stat_fields(stat: Path) -> list[str]:
     """The fields of ``/proc/PID/stat``; a program's name may have spaces and brackets in it."""
-    before, _, after = _text(stat).rpartition(")")
+    before, _, after = _read_text(stat).rpartition(")")
     return [before.partition(" ")[0], before.partition("(")[2], *after.split()] if after else []
 
 
-def _text(file: Path) -> str:
+def _read_text(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return ""
 
 
-def _link(file: Path) -> str:
+def _read_link(file: Path) -> str:
     try:
         return str(file.readlink())
     except OSError:
         return ""
 
 
-def _answer(*command: str) -> str:
+def _run_command(*command: str) -> str:
     """What a program of the system prints; nothing where it is not there or fails."""
     try:
         done = subprocess.run(

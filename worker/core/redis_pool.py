@@ -7,59 +7,60 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from worker.core.errors import Halt
-from worker.core.redis_url import PORT, RedisUrl, Tls, read_redis_url
+from worker.core.errors import ConfigurationError
+from worker.core.redis_url import DEFAULT_PORT, RedisTls, RedisUrl, parse_redis_url
 
 
-def pool_to(
-    url: str, *, retries: int, seconds: float, connect_seconds: float, most: int
+def build_redis_pool(
+    url: str, *, retries: int, timeout: float, connect_timeout: float, max_connections: int
 ) -> redis.ConnectionPool:
     """A pool of connections to what the URL names; nothing is opened yet.
 
-    Raises Halt where the URL, or a file of certificates that it names, cannot be used.
+    Raises ConfigurationError where the URL, or a file of certificates that it names, cannot be
+    used.
     """
-    found = check_redis_url(url)
+    found = parse_and_check_redis_url(url)
     return redis.ConnectionPool(
-        **_arguments(found, connect_seconds),
-        max_connections=most,
-        socket_timeout=seconds,
+        **_build_pool_arguments(found, connect_timeout),
+        max_connections=max_connections,
+        socket_timeout=timeout,
         health_check_interval=25,
         retry=Retry(NoBackoff(), retries),
     )
 
 
-def check_redis_url(url: str) -> RedisUrl:
-    """Raises Halt where the URL, or a file of certificates that it names, cannot be used."""
+def parse_and_check_redis_url(url: str) -> RedisUrl:
+    """Raises ConfigurationError where the URL, or a certificate file in it, cannot be used."""
     try:
-        found = read_redis_url(url)
+        found = parse_redis_url(url)
     except ValueError as fault:
-        raise Halt(f"the URL of Redis {fault}") from None
+        raise ConfigurationError(f"the URL of Redis {fault}") from None
     if found.tls is not None:
-        _check_files(found.tls)
+        _check_certificate_files(found.tls)
     return found
 
 
-def _check_files(tls: Tls) -> None:
+def _check_certificate_files(tls: RedisTls) -> None:
     context = ssl.create_default_context()
     try:
         if tls.ca_certs or tls.ca_path:
             context.load_verify_locations(tls.ca_certs, tls.ca_path)
     except OSError as fault:
-        raise Halt(
+        raise ConfigurationError(
             f"the certificates of authorities for Redis ({tls.ca_certs or tls.ca_path}) "
-            f"cannot be read: {_reason(fault)}"
+            f"cannot be read: {_render_os_error(fault)}"
         ) from None
     try:
         if tls.certfile:
             context.load_cert_chain(tls.certfile, tls.keyfile, tls.key_password or "")
     except OSError as fault:
-        raise Halt(
+        raise ConfigurationError(
             f"our own certificate for Redis ({tls.certfile}) or its key cannot be read: "
-            f"{_reason(fault)}"
+            f"{_render_os_error(fault)}"
         ) from None
 
 
-def refused_certificate(fault: BaseException | None) -> str | None:
+def find_certificate_error(fault: BaseException | None) -> str | None:
     """Why the server's certificate was refused, in OpenSSL's words; None where that is not it."""
     while fault is not None:
         if isinstance(fault, ssl.SSLCertVerificationError):
@@ -68,20 +69,20 @@ def refused_certificate(fault: BaseException | None) -> str | None:
     return None
 
 
-def _reason(fault: OSError) -> str:
+def _render_os_error(fault: OSError) -> str:
     """``ssl.SSLError`` is one; its own text names a line of OpenSSL."""
     named = fault.reason if isinstance(fault, ssl.SSLError) else fault.strerror
     return named or type(fault).__name__
 
 
-def _arguments(url: RedisUrl, connect_seconds: float) -> dict[str, Any]:
+def _build_pool_arguments(url: RedisUrl, connect_seconds: float) -> dict[str, Any]:
     found: dict[str, Any] = {"db": url.db, "username": url.username, "password": url.password}
     if url.protocol is not None:
         found["protocol"] = url.protocol
     if url.path is not None:
         return found | {"connection_class": redis.UnixDomainSocketConnection, "path": url.path}
-    found |= {"host": url.host, "port": url.port or PORT}
+    found |= {"host": url.host, "port": url.port or DEFAULT_PORT}
     found |= {"socket_connect_timeout": connect_seconds, "socket_keepalive": True}
     if url.tls is not None:
-        found |= {"connection_class": redis.SSLConnection, **url.tls.options()}
+        found |= {"connection_class": redis.SSLConnection, **url.tls.to_redis_options()}
     return found

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
 SCHEMES: Final = ("redis", "rediss", "unix")
-PORT: Final = 6379
+DEFAULT_PORT: Final = 6379
 
 _CERT_REQS: Final = {
     "required": "required",
@@ -25,7 +25,7 @@ _CERT_REQS: Final = {
     "none": "none",
     "cert_none": "none",
 }
-_SWITCH: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+_BOOLEANS: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _PLAIN_OPTIONS: Final = ("db", "username", "password", "protocol")
 _TLS_OPTIONS: Final = (
     "ssl_cert_reqs",
@@ -37,7 +37,7 @@ _TLS_OPTIONS: Final = (
     "ssl_password",
 )
 
-_ONE_ADDRESS: Final = (
+_SINGLE_ADDRESS_HINT: Final = (
     "give one address that always leads to the primary, such as a proxy or a DNS name"
 )
 
@@ -45,12 +45,12 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class Tls:
+class RedisTls:
     """What a connection by TLS checks and shows. Files are named, and read when it connects."""
 
-    verified: bool = True
+    verifies_certificate: bool = True
     """Whether the certificate must come from a trusted authority."""
-    check_hostname: bool = True
+    verifies_hostname: bool = True
     """Whether it must be for the host that the URL names."""
     ca_certs: str | None = None
     ca_path: str | None = None
@@ -58,11 +58,11 @@ class Tls:
     keyfile: str | None = None
     key_password: str | None = field(default=None, repr=False)
 
-    def options(self) -> dict[str, Any]:
+    def to_redis_options(self) -> dict[str, Any]:
         """As redis-py takes them; kombu passes the same on to it."""
         return {
-            "ssl_cert_reqs": "required" if self.verified else "none",
-            "ssl_check_hostname": self.verified and self.check_hostname,
+            "ssl_cert_reqs": "required" if self.verifies_certificate else "none",
+            "ssl_check_hostname": self.verifies_certificate and self.verifies_hostname,
             "ssl_ca_certs": self.ca_certs,
             "ssl_ca_path": self.ca_path,
             "ssl_certfile": self.certfile,
@@ -70,10 +70,12 @@ class Tls:
             "ssl_password": self.key_password,
         }
 
-    def query(self) -> dict[str, str]:
+    def to_query(self) -> dict[str, str]:
         """As a URL spells them, without what is the default."""
-        found = {name: str(value) for name, value in self.options().items() if value is not None}
-        if self.check_hostname or not self.verified:
+        found = {
+            name: str(value) for name, value in self.to_redis_options().items() if value is not None
+        }
+        if self.verifies_hostname or not self.verifies_certificate:
             del found["ssl_check_hostname"]
         return found
 
@@ -89,21 +91,21 @@ class RedisUrl:
     db: int = 0
     username: str | None = None
     password: str | None = field(default=None, repr=False)
-    tls: Tls | None = None
+    tls: RedisTls | None = None
     protocol: int | None = None
     """Of the answers: 2 or 3; None for the client's own choice."""
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """Where the server is, without the password."""
         if self.path is not None:
             return f"unix://{self.path}"
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port or PORT}/{self.db}"
+        return f"{host}:{self.port or DEFAULT_PORT}/{self.db}"
 
-    def broker(self) -> str:
+    def to_broker_url(self) -> str:
         """The URL as kombu reads it: every part quoted, all of TLS written out."""
-        login = _login(self.username, self.password)
+        login = _build_userinfo(self.username, self.password)
         if self.path is not None:
             query = f"?virtual_host={self.db}" if self.db else ""
             return f"redis+socket://{login}{quote(self.path)}{query}"
@@ -111,27 +113,27 @@ class RedisUrl:
         port = f":{self.port}" if self.port else ""
         if self.tls is None:
             return f"redis://{login}{host}{port}/{self.db}"
-        return f"rediss://{login}{host}{port}/{self.db}?{urlencode(self.tls.query())}"
+        return f"rediss://{login}{host}{port}/{self.db}?{urlencode(self.tls.to_query())}"
 
 
-def read_redis_url(text: str) -> RedisUrl:
+def parse_redis_url(text: str) -> RedisUrl:
     """Raises ValueError, in words that show nothing of the text, where it cannot be used."""
     parts = _split(text)
     options = _Options(parts.query)
     socket = parts.scheme == "unix"
-    username = _unquoted(parts.username) or options.take("username")
-    password = _unquoted(parts.password) or options.take("password")
+    username = _unquote_optional(parts.username) or options.take("username")
+    password = _unquote_optional(parts.password) or options.take("password")
     found = RedisUrl(
         host="" if socket else unquote(parts.hostname or "localhost"),
         port=parts.port,
-        path=_socket_path(parts) if socket else None,
-        db=_database(parts, options),
+        path=_parse_socket_path(parts) if socket else None,
+        db=_parse_database_number(parts, options),
         username=username,
         password=password,
-        tls=_tls(options) if parts.scheme == "rediss" else None,
-        protocol=options.one_of("protocol", {"2": 2, "3": 3}),
+        tls=_parse_tls(options) if parts.scheme == "rediss" else None,
+        protocol=options.take_choice("protocol", {"2": 2, "3": 3}),
     )
-    options.refuse_what_is_left(has_tls=found.tls is not None)
+    options.reject_unknown(has_tls=found.tls is not None)
     return found
 
 
@@ -140,7 +142,7 @@ def _split(text: str) -> SplitResult:
         raise ValueError("holds a blank, a backslash or a control character; write it as %..")
     scheme = text.partition("://")[0].lower()
     if "sentinel" in scheme.split("+"):
-        raise ValueError(f"names Sentinels, which are not asked; {_ONE_ADDRESS}")
+        raise ValueError(f"names Sentinels, which are not asked; {_SINGLE_ADDRESS_HINT}")
     if scheme not in SCHEMES:
         raise ValueError(f"must start with {', '.join(f'{one}://' for one in SCHEMES)}")
     if "#" in text:
@@ -154,19 +156,19 @@ def _split(text: str) -> SplitResult:
             "is not a URL; in a password, write '/', '?', '@', ':' and '%' as %.."
         ) from None
     if "," in hosts:
-        raise ValueError(f"names several hosts; {_ONE_ADDRESS}")
+        raise ValueError(f"names several hosts; {_SINGLE_ADDRESS_HINT}")
     if port == 0:
         raise ValueError("names port 0")
     return parts
 
 
-def _socket_path(parts: SplitResult) -> str:
+def _parse_socket_path(parts: SplitResult) -> str:
     if parts.netloc.rpartition("@")[2] or not parts.path.strip("/"):
         raise ValueError("must name the socket as unix:///path")
     return unquote(parts.path)
 
 
-def _database(parts: SplitResult, options: "_Options") -> int:
+def _parse_database_number(parts: SplitResult, options: "_Options") -> int:
     written = options.take("db")
     in_path = "" if parts.scheme == "unix" else parts.path.strip("/")
     if written is not None and in_path and written != in_path:
@@ -177,12 +179,12 @@ def _database(parts: SplitResult, options: "_Options") -> int:
     return int(number)
 
 
-def _tls(options: "_Options") -> Tls:
-    reqs = options.one_of("ssl_cert_reqs", _CERT_REQS)
-    check = options.one_of("ssl_check_hostname", _SWITCH)
-    found = Tls(
-        verified=reqs != "none",
-        check_hostname=check is not False,
+def _parse_tls(options: "_Options") -> RedisTls:
+    reqs = options.take_choice("ssl_cert_reqs", _CERT_REQS)
+    check = options.take_choice("ssl_check_hostname", _BOOLEANS)
+    found = RedisTls(
+        verifies_certificate=reqs != "none",
+        verifies_hostname=check is not False,
         ca_certs=options.take("ssl_ca_certs"),
         ca_path=options.take("ssl_ca_path"),
         certfile=options.take("ssl_certfile"),
@@ -207,7 +209,7 @@ class _Options:
     def take(self, name: str) -> str | None:
         return self._left.pop(name, None) or None
 
-    def one_of(self, name: str, values: Mapping[str, _T]) -> _T | None:
+    def take_choice(self, name: str, values: Mapping[str, _T]) -> _T | None:
         given = self.take(name)
         if given is None:
             return None
@@ -215,7 +217,7 @@ class _Options:
             raise ValueError(f"must give {name} as one of {', '.join(values)}")
         return values[given.lower()]
 
-    def refuse_what_is_left(self, *, has_tls: bool) -> None:
+    def reject_unknown(self, *, has_tls: bool) -> None:
         for name in self._left:
             if name in _TLS_OPTIONS and not has_tls:
                 raise ValueError(f"has the option {name}, which needs rediss://")
@@ -224,12 +226,12 @@ class _Options:
             raise ValueError(f"has an option that is not one of {known}")
 
 
-def _login(username: str | None, password: str | None) -> str:
+def _build_userinfo(username: str | None, password: str | None) -> str:
     if username is None and password is None:
         return ""
     name = quote(username or "", safe="")
     return f"{name}@" if password is None else f"{name}:{quote(password, safe='')}@"
 
 
-def _unquoted(part: str | None) -> str | None:
+def _unquote_optional(part: str | None) -> str | None:
     return unquote(part) if part else None

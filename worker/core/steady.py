@@ -27,7 +27,7 @@ class ServerClock:
     def __init__(self) -> None:
         self._ahead: float | None = None
 
-    def set(self, unix_time: float, moment: float) -> None:
+    def observe(self, unix_time: float, moment: float) -> None:
         """It showed ``unix_time`` at ``moment`` of ``time.monotonic``."""
         self._ahead = unix_time - moment
 

@@ -10,7 +10,7 @@ import time
 _flag = mmap.mmap(-1, 1)
 
 
-def stop() -> None:
+def request_stop() -> None:
     """Say it, to this process and all that it forked."""
     _flag[0] = 1
 
@@ -19,7 +19,7 @@ def is_stopping() -> bool:
     return _flag[0] == 1
 
 
-def sleep(seconds: float) -> None:
+def sleep_unless_stopping(seconds: float) -> None:
     """Wait, but no longer than until this process is to stop."""
     until = time.monotonic() + seconds
     while not is_stopping() and (left := until - time.monotonic()) > 0:

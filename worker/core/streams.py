@@ -10,12 +10,14 @@ import os
 import sys
 from typing import Any, Final
 
-from worker.core.disk import NO_ROOM
+from worker.core.disk import DISK_FULL_ERRNOS
 
-_LOST: Final = '{"event": "the log had no room: lines are lost", "level": "error", "lost": %d}\n'
+_LOST_LINES: Final = (
+    '{"event": "the log had no room: lines are lost", "level": "error", "lost": %d}\n'
+)
 
 
-class Outflow(io.RawIOBase):
+class LossyOutput(io.RawIOBase):
     """Writes to a file descriptor; what finds no room is dropped."""
 
     def __init__(self, number: int) -> None:
@@ -35,11 +37,11 @@ class Outflow(io.RawIOBase):
         line = bytes(data)
         try:
             if self._lost:
-                self._write_all((_LOST % self._lost).encode())
+                self._write_all((_LOST_LINES % self._lost).encode())
                 self._lost = 0
             self._write_all(line)
         except OSError as fault:
-            if fault.errno not in NO_ROOM:
+            if fault.errno not in DISK_FULL_ERRNOS:
                 raise
             self._lost += 1
         return len(line)
@@ -50,7 +52,7 @@ class Outflow(io.RawIOBase):
             left = left[os.write(self._number, left) :]
 
 
-def outlive_full_disk() -> None:
+def drop_output_on_full_disk() -> None:
     """Have what this process prints dropped where there is no room for it."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
@@ -59,7 +61,7 @@ def outlive_full_disk() -> None:
         except (AttributeError, OSError, ValueError):
             continue  # a stream of somebody else's, such as a test's
         text = io.TextIOWrapper(
-            io.BufferedWriter(Outflow(number)),
+            io.BufferedWriter(LossyOutput(number)),
             encoding=stream.encoding,
             errors="backslashreplace",
             line_buffering=True,

@@ -11,12 +11,12 @@ from typing import Final
 import httpcore
 import httpx
 
-from worker.core.bounded_net import BoundedBackend, Mistrusted
-from worker.core.proxy import ProxyFailed, ProxyRefused
-from worker.core.trust import trusted
-from worker.core.url import Proxy
+from worker.core.bounded_net import BoundedBackend, UntrustedCertificate
+from worker.core.proxy import TunnelFailed, TunnelRefused
+from worker.core.trust import build_ssl_context
+from worker.core.url import HttpProxy
 
-DEADLINE: Final = "deadline"
+DEADLINE_EXTENSION: Final = "deadline"
 """Extension of a request: the moment of ``time.monotonic`` at which its answer must be read."""
 DEFAULT_SECONDS: Final = 60.0
 """For a request that names no moment."""
@@ -30,10 +30,10 @@ class ProxyRefusal(httpx.ProxyError):
     """The proxy does not do what we ask for: our settings, or its rules, are wrong."""
 
 
-_AS_HTTPX: Final[dict[type[Exception], type[httpx.HTTPError]]] = {
-    Mistrusted: CertificateError,
-    ProxyRefused: ProxyRefusal,
-    ProxyFailed: httpx.ProxyError,
+_HTTPX_ERRORS: Final[dict[type[Exception], type[httpx.HTTPError]]] = {
+    UntrustedCertificate: CertificateError,
+    TunnelRefused: ProxyRefusal,
+    TunnelFailed: httpx.ProxyError,
     httpcore.ConnectTimeout: httpx.ConnectTimeout,
     httpcore.ReadTimeout: httpx.ReadTimeout,
     httpcore.WriteTimeout: httpx.WriteTimeout,
@@ -46,10 +46,10 @@ _AS_HTTPX: Final[dict[type[Exception], type[httpx.HTTPError]]] = {
     httpcore.UnsupportedProtocol: httpx.UnsupportedProtocol,
     httpcore.ProxyError: httpx.ProxyError,
 }
-_RAISED: Final = tuple(_AS_HTTPX)
+_HTTPCORE_ERRORS: Final = tuple(_HTTPX_ERRORS)
 
 
-def packing(response: httpx.Response) -> str | None:
+def find_content_encoding(response: httpx.Response) -> str | None:
     """The encoding of an answer that was to come as it is.
 
     It is never unpacked: a few bytes can become gigabytes.
@@ -59,12 +59,12 @@ def packing(response: httpx.Response) -> str | None:
 
 
 @dataclass(frozen=True)
-class Way:
+class TransportConfig:
     """How hosts are reached."""
 
-    trust: ssl.SSLContext | None = None
+    ssl_context: ssl.SSLContext | None = None
     """Has authorities of one's own; else the public ones are trusted."""
-    proxy: Proxy | None = None
+    proxy: HttpProxy | None = None
     proxy_resolves: bool = False
     """The proxy gets names of webhooks, and has to keep them from leading inside."""
 
@@ -76,17 +76,17 @@ class BoundedTransport(httpx.BaseTransport):
         self,
         backend: BoundedBackend,
         *,
-        trust: ssl.SSLContext | None = None,
+        ssl_context: ssl.SSLContext | None = None,
         max_connections: int,
         keepalive_seconds: float,
     ) -> None:
-        """``trust`` has authorities of one's own; else it is the public ones.
+        """``ssl_context`` has authorities of one's own; else it is the public ones.
 
-        Raises Halt where the environment names authorities that cannot be read.
+        Raises ConfigurationError where the environment names authorities that cannot be read.
         """
         self._backend = backend
         self._pool = httpcore.ConnectionPool(
-            ssl_context=trust or trusted(),
+            ssl_context=ssl_context or build_ssl_context(),
             max_connections=max_connections,
             max_keepalive_connections=max_connections,
             keepalive_expiry=keepalive_seconds,
@@ -95,11 +95,11 @@ class BoundedTransport(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         now = time.monotonic()
-        deadline = float(request.extensions.get(DEADLINE, now + DEFAULT_SECONDS))
+        deadline = float(request.extensions.get(DEADLINE_EXTENSION, now + DEFAULT_SECONDS))
         left = max(0.01, deadline - now)
         # The pool counts seconds, the backend takes moments.
         timeouts = {"pool": left, **dict.fromkeys(("connect", "read", "write"), deadline)}
-        with _as_httpx():
+        with _translate_httpcore_errors():
             response = self._pool.handle_request(
                 httpcore.Request(
                     method=request.method,
@@ -117,24 +117,24 @@ class BoundedTransport(httpx.BaseTransport):
         return httpx.Response(
             response.status,
             headers=response.headers,
-            stream=_Body(response),
+            stream=_ResponseBody(response),
             extensions=response.extensions,
         )
 
-    def end_by(self, moment: float) -> None:
+    def set_deadline(self, moment: float) -> None:
         """From then on every request fails, also those under way in other threads."""
-        self._backend.end_by(moment)
+        self._backend.set_deadline(moment)
 
     def close(self) -> None:
         self._pool.close()
 
 
-class _Body(httpx.SyncByteStream):
+class _ResponseBody(httpx.SyncByteStream):
     def __init__(self, response: httpcore.Response) -> None:
         self._response = response
 
     def __iter__(self) -> Iterator[bytes]:
-        with _as_httpx():
+        with _translate_httpcore_errors():
             yield from self._response.iter_stream()
 
     def close(self) -> None:
@@ -142,9 +142,9 @@ class _Body(httpx.SyncByteStream):
 
 
 @contextmanager
-def _as_httpx() -> Iterator[None]:
+def _translate_httpcore_errors() -> Iterator[None]:
     try:
         yield
-    except _RAISED as fault:
-        found = next(there for here, there in _AS_HTTPX.items() if isinstance(fault, here))
+    except _HTTPCORE_ERRORS as fault:
+        found = next(there for here, there in _HTTPX_ERRORS.items() if isinstance(fault, here))
         raise found(str(fault)) from fault

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Final, final
 from urllib.parse import urlsplit
 
-from worker.core.redis_url import read_redis_url
+from worker.core.redis_url import parse_redis_url
 
-Reader = Callable[[object], object]
+Parser = Callable[[object], object]
 
 _WHOLE: Final = re.compile(r"\s*[+-]?[0-9]+(?:_[0-9]+)*(?:\.0+)?\s*", re.ASCII)
 
@@ -56,31 +56,31 @@ class Certificates:
         return f"{number} certificate{'s' if number > 1 else ''}"
 
 
-def whole(at_least: int, at_most: int | None = None) -> Reader:
+def build_int_parser(at_least: int, at_most: int | None = None) -> Parser:
     """A whole number."""
 
     def read(value: object) -> int:
-        return int(_within(_whole(value), at_least=at_least, at_most=at_most))
+        return int(_check_bounds(_to_int(value), at_least=at_least, at_most=at_most))
 
     return read
 
 
-def number(
+def build_float_parser(
     *, above: float | None = None, at_least: float | None = None, at_most: float | None = None
-) -> Reader:
+) -> Parser:
     """A number, which is none of those that are not."""
 
     def read(value: object) -> float:
-        return _within(_number(value), above=above, at_least=at_least, at_most=at_most)
+        return _check_bounds(_to_float(value), above=above, at_least=at_least, at_most=at_most)
 
     return read
 
 
-def matching(pattern: str) -> Reader:
+def build_pattern_parser(pattern: str) -> Parser:
     """A text of one shape."""
 
     def read(value: object) -> str:
-        written = text(value)
+        written = parse_text(value)
         if not re.fullmatch(pattern.removeprefix("^").removesuffix("$"), written):
             raise ValueError(f"string should match pattern '{pattern}'")
         return written
@@ -88,16 +88,16 @@ def matching(pattern: str) -> Reader:
     return read
 
 
-def secret(value: object) -> SecretStr:
+def parse_secret(value: object) -> SecretStr:
     """A text that is not shown."""
-    return value if isinstance(value, SecretStr) else SecretStr(text(value))
+    return value if isinstance(value, SecretStr) else SecretStr(parse_text(value))
 
 
-def secret_address(*schemes: str) -> Reader:
+def build_secret_url_parser(*schemes: str) -> Parser:
     """A URL that may hold a password."""
 
     def read(value: object) -> SecretStr:
-        hidden = secret(value)
+        hidden = parse_secret(value)
         try:
             scheme = urlsplit(hidden.get_secret_value()).scheme
         except ValueError:
@@ -109,52 +109,52 @@ def secret_address(*schemes: str) -> Reader:
     return read
 
 
-def redis_address(value: object) -> SecretStr:
+def parse_redis_address(value: object) -> SecretStr:
     """A URL of a Redis server."""
-    hidden = secret(value)
-    read_redis_url(hidden.get_secret_value())
+    hidden = parse_secret(value)
+    parse_redis_url(hidden.get_secret_value())
     return hidden
 
 
-def certificates(value: object) -> Certificates:
+def parse_certificates(value: object) -> Certificates:
     """Certificates in PEM."""
     if isinstance(value, Certificates):
         return value
-    found = _PEM.findall(text(value))
+    found = _PEM.findall(parse_text(value))
     if not found:
         raise ValueError("must hold certificates in PEM, which begin -----BEGIN CERTIFICATE-----")
     return Certificates("\n".join([*found, ""]))
 
 
-def base_address(value: object) -> str:
+def parse_base_url(value: object) -> str:
     """A URL that paths can be appended to."""
-    written = text(value)
-    if not _is_base_address(written):
+    written = parse_text(value)
+    if not _is_base_url(written):
         raise ValueError("must look like https://api.nango.dev or http://host:3003/path")
     return written.rstrip("/")
 
 
-def parts(value: object) -> tuple[str, ...]:
+def parse_list(value: object) -> tuple[str, ...]:
     """Texts with commas between them."""
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
     if not isinstance(value, tuple | list):
         raise ValueError("input should be a valid tuple")  # noqa: TRY004 - one kind of mistake
-    return tuple(text(part) for part in value)
+    return tuple(parse_text(part) for part in value)
 
 
-def path(value: object) -> Path:
+def parse_path(value: object) -> Path:
     """A file or a folder."""
-    return value if isinstance(value, Path) else Path(text(value))
+    return value if isinstance(value, Path) else Path(parse_text(value))
 
 
-def text(value: object) -> str:
+def parse_text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("input should be a valid string")  # noqa: TRY004 - one kind of mistake
     return value
 
 
-def _whole(value: object) -> int:
+def _to_int(value: object) -> int:
     if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
         return int(value)
     if not isinstance(value, str):
@@ -169,7 +169,7 @@ def _whole(value: object) -> int:
         ) from None
 
 
-def _number(value: object) -> float:
+def _to_float(value: object) -> float:
     if not isinstance(value, int | float | str):
         raise ValueError("input should be a valid number")  # noqa: TRY004 - one kind of mistake
     try:
@@ -180,7 +180,7 @@ def _number(value: object) -> float:
         ) from None
 
 
-def _within(
+def _check_bounds(
     value: float,
     *,
     above: float | None = None,
@@ -197,7 +197,7 @@ def _within(
     return value
 
 
-def _is_base_address(value: str) -> bool:
+def _is_base_url(value: str) -> bool:
     """Whether paths can be appended: no user, query, fragment, blank or control character."""
     try:
         parts = urlsplit(value)

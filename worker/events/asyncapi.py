@@ -6,16 +6,16 @@ Made from the registry, so that it cannot fall behind it. https://www.asyncapi.c
 from typing import Any, Final
 
 from worker.events.envelope import BATCH_CONTENT_TYPE, CONTENT_TYPE
-from worker.events.event_fields import Schema, ref
-from worker.events.event_schema import event_types, schemas
-from worker.events.sink_settings import DEFAULT_STREAM, MOST_EVENTS
+from worker.events.event_fields import Schema, build_ref
+from worker.events.event_schema import build_schemas, list_event_types
+from worker.events.sink_settings import DEFAULT_STREAM, MAX_BATCH
 
 VERSION: Final = "1.1.0"
 """Of what events look like. The second number rises with what is added, the first with the rest."""
 
-STREAM: Final = "stream"
-WEBHOOK: Final = "webhook"
-BATCH: Final = "batch"
+REDIS_CHANNEL: Final = "stream"
+WEBHOOK_CHANNEL: Final = "webhook"
+BATCH_MESSAGE: Final = "batch"
 
 _INFO: Final[dict[str, Any]] = {
     "title": "Tenant Mirror: change events",
@@ -31,7 +31,7 @@ _INFO: Final[dict[str, Any]] = {
         "url": "https://www.apache.org/licenses/LICENSE-2.0",
     },
 }
-_SIGNED: Final[Schema] = {
+_SIGNATURE_HEADERS: Final[Schema] = {
     "type": "object",
     "properties": {
         "webhook-id": {
@@ -51,27 +51,30 @@ _SIGNED: Final[Schema] = {
     },
     "required": ["webhook-id", "webhook-timestamp", "webhook-signature"],
 }
-_ENTRY: Final[Schema] = {
+_ENTRY_FIELDS: Final[Schema] = {
     "type": "object",
-    "properties": {"id": ref("id")},
+    "properties": {"id": build_ref("id")},
     "required": ["id"],
     "description": "the fields of an entry beside its field 'event', which holds the payload",
 }
 
 
-def document(prefix: str) -> dict[str, Any]:
+def build_document(prefix: str) -> dict[str, Any]:
     """The AsyncAPI 3 document of an installation whose event types begin with ``prefix``."""
     return {
         "asyncapi": "3.0.0",
         "info": _INFO,
         "defaultContentType": CONTENT_TYPE,
-        "channels": {STREAM: _stream(prefix), WEBHOOK: _webhook(prefix)},
-        "operations": _operations(),
+        "channels": {
+            REDIS_CHANNEL: _build_redis_channel(prefix),
+            WEBHOOK_CHANNEL: _build_webhook_channel(prefix),
+        },
+        "operations": _build_operations(),
         "components": {
-            "schemas": schemas(prefix),
+            "schemas": build_schemas(prefix),
             "messageTraits": {
-                "entry": {"headers": _ENTRY},
-                "signed": {"headers": _SIGNED},
+                "entry": {"headers": _ENTRY_FIELDS},
+                "signed": {"headers": _SIGNATURE_HEADERS},
             },
             "securitySchemes": {
                 "signature": {
@@ -88,65 +91,75 @@ def document(prefix: str) -> dict[str, Any]:
     }
 
 
-def _stream(prefix: str) -> dict[str, Any]:
+def _build_redis_channel(prefix: str) -> dict[str, Any]:
     return {
         "address": DEFAULT_STREAM,
         "title": "Redis stream",
         "description": (
             "An entry for each event. A sink may name another stream, and one for each connection."
         ),
-        "messages": _messages(prefix, "entry"),
+        "messages": _build_messages(prefix, "entry"),
     }
 
 
-def _webhook(prefix: str) -> dict[str, Any]:
+def _build_webhook_channel(prefix: str) -> dict[str, Any]:
     batch = {
-        "name": BATCH,
+        "name": BATCH_MESSAGE,
         "title": "several events of one connection, in order",
         "summary": "Take all of it or none.",
         "contentType": BATCH_CONTENT_TYPE,
         "traits": [{"$ref": "#/components/messageTraits/signed"}],
         "payload": {
             "type": "array",
-            "items": {"oneOf": [ref(name) for name in event_types()]},
+            "items": {"oneOf": [build_ref(name) for name in list_event_types()]},
             "minItems": 1,
-            "maxItems": MOST_EVENTS,
+            "maxItems": MAX_BATCH,
         },
     }
     return {
         "address": None,
         "title": "Webhook",
         "description": "A POST to the url of the sink: one event, or a batch where that is set.",
-        "messages": {**_messages(prefix, "signed"), BATCH: batch},
+        "messages": {**_build_messages(prefix, "signed"), BATCH_MESSAGE: batch},
     }
 
 
-def _messages(prefix: str, trait: str) -> dict[str, Any]:
+def _build_messages(prefix: str, trait: str) -> dict[str, Any]:
     return {
         name: {
             "name": f"{prefix}.{name}",
             "title": name,
             "contentType": CONTENT_TYPE,
             "traits": [{"$ref": f"#/components/messageTraits/{trait}"}],
-            "payload": ref(name),
+            "payload": build_ref(name),
         }
-        for name in event_types()
+        for name in list_event_types()
     }
 
 
-def _operations() -> dict[str, Any]:
+def _build_operations() -> dict[str, Any]:
     posted = {
         "bindings": {"http": {"method": "POST", "bindingVersion": "0.3.0"}},
         "security": [{"$ref": "#/components/securitySchemes/signature"}],
     }
     return {
-        "append_event": _sent(STREAM, event_types(), "Adds an entry to a Redis stream."),
-        "post_event": {**_sent(WEBHOOK, event_types(), "Posts one event."), **posted},
-        "post_batch": {**_sent(WEBHOOK, [BATCH], "Posts several events at once."), **posted},
+        "append_event": _build_send_operation(
+            REDIS_CHANNEL, list_event_types(), "Adds an entry to a Redis stream."
+        ),
+        "post_event": {
+            **_build_send_operation(WEBHOOK_CHANNEL, list_event_types(), "Posts one event."),
+            **posted,
+        },
+        "post_batch": {
+            **_build_send_operation(
+                WEBHOOK_CHANNEL, [BATCH_MESSAGE], "Posts several events at once."
+            ),
+            **posted,
+        },
     }
 
 
-def _sent(channel: str, names: list[str], summary: str) -> dict[str, Any]:
+def _build_send_operation(channel: str, names: list[str], summary: str) -> dict[str, Any]:
     return {
         "action": "send",
         "channel": {"$ref": f"#/channels/{channel}"},

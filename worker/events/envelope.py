@@ -13,32 +13,38 @@ import msgspec
 
 from models.event_type import EVENT_TYPES
 from models.resources import RESOURCES
-from worker.store.sinks import Told
+from worker.store.sinks import Event
 
-__all__ = ["BATCH_CONTENT_TYPE", "CONTENT_TYPE", "Envelopes", "Told", "snapshot_id"]
+__all__ = [
+    "BATCH_CONTENT_TYPE",
+    "CONTENT_TYPE",
+    "EnvelopeBuilder",
+    "Event",
+    "build_snapshot_event_id",
+]
 
 CONTENT_TYPE: Final = "application/cloudevents+json"
 BATCH_CONTENT_TYPE: Final = "application/cloudevents-batch+json"
-SNAPSHOT_IDS: Final = uuid.UUID("6a0f6b1e-3f0c-5a57-9c39-0f2d6a0a6e11")
+SNAPSHOT_ID_NAMESPACE: Final = uuid.UUID("6a0f6b1e-3f0c-5a57-9c39-0f2d6a0a6e11")
 """Namespace of the ids of snapshot events, so that one sent twice has the same id."""
 
 _JSON: Final = msgspec.json.Encoder()
 
 
-class Envelopes:
+class EnvelopeBuilder:
     """Makes envelopes of one connection's events; ``epoch`` is that of their numbers."""
 
     def __init__(self, prefix: str, connection_id: int, tenant_id: str | None, epoch: str) -> None:
-        self._heads = _heads(prefix)
+        self._type_subjects = _build_type_subjects(prefix)
         self._source = f'","source":"/connections/{connection_id}","type":'
         self._partition = (
             f'","epoch":"{epoch}","partitionkey":"{connection_id}","data":{{"connection_id":{connection_id},'
             f'"tenant_id":{_encode(tenant_id)},"resource":"'
         )
-        self._moment: datetime | None = None
-        self._time = ""
+        self._cached_at: datetime | None = None
+        self._cached_time = ""
 
-    def one(self, told: Told) -> bytes:
+    def build(self, event: Event) -> bytes:
         """The envelope of an event, as UTF-8 JSON."""
         (
             _,
@@ -53,15 +59,17 @@ class Envelopes:
             after,
             initial,
             snapshot,
-        ) = told
-        if occurred_at != self._moment:
-            self._time, self._moment = _instant(occurred_at), occurred_at
-        names = _KEYS.get(resource, _OF_CONNECTION)
-        spelt = _inside(object_id)
-        key = f'{{"{names[0]}":"{spelt}"}}' if len(names) == 1 else _pair(names, object_id)
+        ) = event
+        if occurred_at != self._cached_at:
+            self._cached_time, self._cached_at = _render_time(occurred_at), occurred_at
+        names = _RESOURCE_KEYS.get(resource, _CONNECTION_KEY)
+        spelt = _escape_json(object_id)
+        key = (
+            f'{{"{names[0]}":"{spelt}"}}' if len(names) == 1 else _encode_pair_key(names, object_id)
+        )
         return (
             f'{{"specversion":"1.0","id":"{event_id}{self._source}'
-            f'{self._heads[resource, change]}{spelt}","time":"{self._time}",'
+            f'{self._type_subjects[resource, change]}{spelt}","time":"{self._cached_time}",'
             f'"datacontenttype":"application/json","sequence":"{seq:019d}{self._partition}'
             f'{resource}","key":{key},'
             f'"changed":{"null" if changed is None else _encode(changed)},'
@@ -72,7 +80,7 @@ class Envelopes:
 
 
 @lru_cache(maxsize=8)
-def _heads(prefix: str) -> dict[tuple[str, str], str]:
+def _build_type_subjects(prefix: str) -> dict[tuple[str, str], str]:
     """The type and the beginning of the subject, by resource and change."""
     return {
         (resource, change): f'{_encode(f"{prefix}.{name}")},"subject":"{resource}/'
@@ -84,29 +92,31 @@ def _encode(value: object) -> str:
     return _JSON.encode(value).decode()
 
 
-def _instant(moment: datetime) -> str:
+def _render_time(moment: datetime) -> str:
     text = moment.astimezone(UTC).isoformat(timespec="microseconds")
     return f"{text.removesuffix('+00:00')}Z"
 
 
-def _inside(text: str) -> str:
+def _escape_json(text: str) -> str:
     """A text as it is spelt between the quotation marks of JSON."""
     if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
         return text
     return _encode(text)[1:-1]
 
 
-_OF_CONNECTION: Final = ("connection_id",)
-_KEYS: Final = {resource.name: resource.key for resource in RESOURCES.values()}
+_CONNECTION_KEY: Final = ("connection_id",)
+_RESOURCE_KEYS: Final = {resource.name: resource.key for resource in RESOURCES.values()}
 
 
-def _pair(names: tuple[str, ...], object_id: str) -> str:
+def _encode_pair_key(names: tuple[str, ...], object_id: str) -> str:
     """The key of a membership."""
     parts = object_id.split("/", len(names) - 1)
     return _encode(dict(zip(names, parts, strict=True)))
 
 
-def snapshot_id(connection_id: int, resource: str, object_id: str, seq: int, epoch: str) -> str:
+def build_snapshot_event_id(
+    connection_id: int, resource: str, object_id: str, seq: int, epoch: str
+) -> str:
     """The id of a snapshot event: the same however often it is sent."""
     about = f"{connection_id}/{resource}/{object_id}/{seq}/{epoch}"
-    return str(uuid.uuid5(SNAPSHOT_IDS, about))
+    return str(uuid.uuid5(SNAPSHOT_ID_NAMESPACE, about))

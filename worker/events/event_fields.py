@@ -7,27 +7,27 @@ from sqlalchemy import ARRAY, Boolean, Column, DateTime, Integer, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 
 from models.change_event import ConnectionChange
-from models.erasure import MARK
+from models.erasure import ERASED_PREFIX
 from models.record import Nested, Sent
 from models.resource import Resource
 from models.resources import RESOURCES
-from models.row import MAX_KEY
+from models.row import MAX_KEY_LENGTH
 
 Schema: TypeAlias = dict[str, Any]
 
 NULL: Final[Schema] = {"type": "null"}
-_GUID: Final = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
-_SECOND: Final = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d"
+_GUID_PATTERN: Final = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
+_TIME_PATTERN: Final = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d"
 
 _COLUMN_TYPES: Final[tuple[tuple[Any, str, Schema], ...]] = (
-    (Uuid, "guid", {"type": ["string", "null"], "format": "uuid", "pattern": _GUID}),
+    (Uuid, "guid", {"type": ["string", "null"], "format": "uuid", "pattern": _GUID_PATTERN}),
     (
         DateTime,
         "instant",
         {
             "type": ["string", "null"],
             "format": "date-time",
-            "pattern": _SECOND + r"(\.\d{1,6})?Z$",
+            "pattern": _TIME_PATTERN + r"(\.\d{1,6})?Z$",
             "description": "in UTC; up to six digits behind the second",
         },
     ),
@@ -38,9 +38,9 @@ _COLUMN_TYPES: Final[tuple[tuple[Any, str, Schema], ...]] = (
 )
 """How events spell the types of columns; ``jsonb`` is told by the record that fills it."""
 
-_KEYS: Final[tuple[tuple[Any, str, Schema], ...]] = (
-    (Uuid, "guid_key", {"type": "string", "format": "uuid", "pattern": _GUID}),
-    (Text, "text_key", {"type": "string", "minLength": 1, "maxLength": MAX_KEY}),
+_KEY_TYPES: Final[tuple[tuple[Any, str, Schema], ...]] = (
+    (Uuid, "guid_key", {"type": "string", "format": "uuid", "pattern": _GUID_PATTERN}),
+    (Text, "text_key", {"type": "string", "minLength": 1, "maxLength": MAX_KEY_LENGTH}),
 )
 ATTRIBUTES: Final[dict[str, Schema]] = {
     "id": {
@@ -57,7 +57,7 @@ ATTRIBUTES: Final[dict[str, Schema]] = {
     "time": {
         "type": "string",
         "format": "date-time",
-        "pattern": _SECOND + r"\.\d{6}Z$",
+        "pattern": _TIME_PATTERN + r"\.\d{6}Z$",
         "description": "when the mirror took the change up; never runs against the sequence",
     },
     "sequence": {
@@ -68,7 +68,7 @@ ATTRIBUTES: Final[dict[str, Schema]] = {
     "epoch": {
         "type": "string",
         "format": "uuid",
-        "pattern": _GUID,
+        "pattern": _GUID_PATTERN,
         "description": (
             "of the sequence, which is counted anew where history was rewound; as text, a later"
             " epoch is greater"
@@ -86,18 +86,18 @@ ATTRIBUTES: Final[dict[str, Schema]] = {
     "snapshot": {"type": "boolean", "description": "tells what is, not what changed"},
     "mark": {
         "type": "string",
-        "pattern": f"^{MARK}[0-9a-f]+$",
+        "pattern": f"^{ERASED_PREFIX}[0-9a-f]+$",
         "description": "a digest in place of an id that was erased",
     },
     "connection_id": {"type": "integer", "minimum": 1},
     "tenant_id": {
         "type": ["string", "null"],
         "format": "uuid",
-        "pattern": _GUID,
+        "pattern": _GUID_PATTERN,
         "description": "of Microsoft; null until the first sync has learnt it",
     },
 }
-ABOUT: Final[dict[str, Schema]] = {
+CONNECTION_EVENT_FIELDS: Final[dict[str, Schema]] = {
     ConnectionChange.ADDED: {
         "nango_connection_id": {"type": "string"},
         "provider_config_key": {"type": "string"},
@@ -130,7 +130,7 @@ ABOUT: Final[dict[str, Schema]] = {
     },
 }
 """What is always said of a connection; anything else may be said besides."""
-MORE_ABOUT: Final[dict[str, Schema]] = {
+OPTIONAL_CONNECTION_EVENT_FIELDS: Final[dict[str, Schema]] = {
     ConnectionChange.REMOVED: {
         "continued_by": {
             "type": "integer",
@@ -140,20 +140,20 @@ MORE_ABOUT: Final[dict[str, Schema]] = {
 }
 
 
-def ref(name: str) -> Schema:
+def build_ref(name: str) -> Schema:
     """A pointer to one of the schemas."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-_Quick: TypeAlias = Sent[Nested]
-_Whole: TypeAlias = Sent[list[dict[str, Any]]]
-_COMPLETE: Final[dict[Any, Any]] = {_Quick: _Whole}
+_UndecodedList: TypeAlias = Sent[Nested]
+_DecodedList: TypeAlias = Sent[list[dict[str, Any]]]
+_SCHEMA_TYPES: Final[dict[Any, Any]] = {_UndecodedList: _DecodedList}
 """What a column may hold, where its record's type is only what is read the quick way."""
 
 
-def column_type(column: Column[Any]) -> tuple[str, Schema]:
+def find_column_schema(column: Column[Any]) -> tuple[str, Schema]:
     """How events spell the values of a column: the schema and its name."""
-    for kind, name, schema in _KEYS if column.primary_key else _COLUMN_TYPES:
+    for kind, name, schema in _KEY_TYPES if column.primary_key else _COLUMN_TYPES:
         if isinstance(column.type, kind):
             return name, schema
     raise TypeError(
@@ -162,14 +162,14 @@ def column_type(column: Column[Any]) -> tuple[str, Schema]:
     )
 
 
-def column_schema(resource: Resource, column: Column[Any]) -> Schema:
+def build_column_schema(resource: Resource, column: Column[Any]) -> Schema:
     if isinstance(column.type, JSONB):
         fields = {field.name: field.type for field in msgspec.structs.fields(resource.record)}
         kind = fields.get(str(column.name), Any)
-        return msgspec.json.schema(_COMPLETE.get(kind, kind))
-    return ref(column_type(column)[0])
+        return msgspec.json.schema(_SCHEMA_TYPES.get(kind, kind))
+    return build_ref(find_column_schema(column)[0])
 
 
-def having(**properties: Schema) -> Schema:
+def build_object_schema(**properties: Schema) -> Schema:
     """An object that has all of these, always."""
     return {"type": "object", "properties": properties, "required": list(properties)}

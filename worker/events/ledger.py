@@ -12,7 +12,7 @@ import msgspec
 
 from models.base import EVENTS
 from models.change_event import ConnectionChange
-from models.copy_text import NULL, array_literal, escaped, escaped_json
+from models.copy_text import NULL, encode_array, escape, escape_json
 from models.resource import Resource
 from worker.store.change import Change
 from worker.store.copy import copy_lines
@@ -36,7 +36,7 @@ CONNECTION: Final = "connection"
 """Resource of the events that tell of the connection itself; a fold passes over them."""
 
 
-def append(
+def append_events(
     tx: Transaction,
     changes: Iterable[tuple[Resource, Sequence[Change]]],
     *,
@@ -48,16 +48,16 @@ def append(
     All in one COPY: each costs a few round trips, in which the reading thread takes its turn.
     """
     lines = [
-        _lines(tx, resource.name, some, run_id=run_id, initial=initial)
+        _number_events(tx, resource.name, some, run_id=run_id, initial=initial)
         for resource, some in changes
         if some
     ]
     if lines:
         together = chain.from_iterable(lines)
-        copy_lines(tx.connection, EVENTS, "change_events", _COLUMNS, together)
+        copy_lines(tx.db, EVENTS, "change_events", _COLUMNS, together)
 
 
-def _lines(
+def _number_events(
     tx: Transaction,
     resource: str,
     changes: Sequence[Change],
@@ -68,10 +68,10 @@ def _lines(
     """The events as COPY lines, numbered on from the connection's last."""
     first = tx.seq + 1
     tx.seq += len(changes)
-    return _spelt(tx, resource, changes, first, run_id, initial=initial)
+    return _encode_lines(tx, resource, changes, first, run_id, initial=initial)
 
 
-def _spelt(
+def _encode_lines(
     tx: Transaction,
     resource: str,
     changes: Sequence[Change],
@@ -81,20 +81,20 @@ def _spelt(
     initial: bool,
 ) -> Iterator[bytes]:
     head = f"{tx.connection_id}\t".encode()
-    middle = f"\t{tx.moment.isoformat()}\t{_id_stem()}".encode()
+    middle = f"\t{tx.moment.isoformat()}\t{_generate_id_prefix()}".encode()
     name = f"\t{resource}\t".encode()
     tail = f"\t{'t' if initial else 'f'}\t{NULL if run_id is None else run_id}\n".encode()
     for seq, (kind, key, changed, before, after) in enumerate(changes, first):
-        names = NULL if changed is None else array_literal(changed)
-        safe = key if key.isprintable() and "\\" not in key else escaped(key)
+        names = NULL if changed is None else encode_array(changed)
+        safe = key if key.isprintable() and "\\" not in key else escape(key)
         what = f"{safe}\t{kind}\t{names}\t".encode()
         yield b"%b%d%b%012x%b%b%b\t%b%b" % (
             *(head, seq, middle, seq, name, what),
-            *(_state(before), _state(after), tail),
+            *(_encode_state(before), _encode_state(after), tail),
         )
 
 
-def _id_stem() -> str:
+def _generate_id_prefix() -> str:
     """What the ids of a transaction's events begin with; their last twelve digits are the seq.
 
     A UUID of version 8: 74 random bits, and a number that the connection gives only once. Postgres
@@ -105,18 +105,18 @@ def _id_stem() -> str:
     return f"{group}-{0x8000 | bits & 0x3FFF:04x}-"
 
 
-def _state(text: bytes | None) -> bytes:
-    return b"\\N" if text is None else escaped_json(text)
+def _encode_state(text: bytes | None) -> bytes:
+    return b"\\N" if text is None else escape_json(text)
 
 
-def tell_connection(
+def append_connection_event(
     tx: Transaction,
     change: ConnectionChange,
-    about: dict[str, object],
+    after: dict[str, object],
     *,
     run_id: int | None = None,
 ) -> None:
     """One event about the connection itself."""
-    told = Change(change, str(tx.connection_id), after=msgspec.json.encode(about))
-    lines = _lines(tx, CONNECTION, [told], run_id=run_id, initial=False)
-    copy_lines(tx.connection, EVENTS, "change_events", _COLUMNS, lines)
+    told = Change(change, str(tx.connection_id), after=msgspec.json.encode(after))
+    lines = _number_events(tx, CONNECTION, [told], run_id=run_id, initial=False)
+    copy_lines(tx.db, EVENTS, "change_events", _COLUMNS, lines)

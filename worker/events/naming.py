@@ -5,60 +5,62 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection
+import sqlalchemy as sa
 
 from models.base import DIRECTORY
-from models.event_type import CONNECTION
-from worker.store.engine import driver
-from worker.store.sinks import Told
+from models.event_type import CONNECTION_RESOURCE
+from worker.store.engine import get_driver_connection
+from worker.store.sinks import Event
 
-NAMED: Final = ("display_name", "user_principal_name", "name", "reason")
+NAME_COLUMNS: Final = ("display_name", "user_principal_name", "name", "reason")
 """Columns that name an object, the best first; a broken connection has a reason."""
 
 _GUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_BY_NAME: Final = ("users", "groups", "sites", "role_definitions")
-_NAMES: Final = " union all ".join(
+_NAMED_RESOURCES: Final = ("users", "groups", "sites", "role_definitions")
+_SELECT_NAMES: Final = " union all ".join(
     f"select id::text, display_name from {DIRECTORY}.{resource}"
     " where connection_id = %(id)s and id = any (%(ids)s::uuid[]) and display_name <> ''"
-    for resource in _BY_NAME
+    for resource in _NAMED_RESOURCES
 ).encode()
 
 
-def names_of(
-    connection: Connection, connection_id: int, told: Collection[Told]
+def load_object_names(
+    db: sa.Connection, connection_id: int, events: Collection[Event]
 ) -> Mapping[str, str]:
     """The names, as they are today, of all objects that some events of a connection tell of."""
-    ids = sorted({one for event in told for one in _mentioned(event) if _GUID.fullmatch(one)})
+    ids = sorted(
+        {one for event in events for one in _list_mentioned_ids(event) if _GUID.fullmatch(one)}
+    )
     if not ids:
         return {}
-    with driver(connection).cursor() as cursor:
-        cursor.execute(_NAMES, {"id": connection_id, "ids": ids})
+    with get_driver_connection(db).cursor() as cursor:
+        cursor.execute(_SELECT_NAMES, {"id": connection_id, "ids": ids})
         return dict(cursor.fetchall())
 
 
-def called(told: Told, names: Mapping[str, str]) -> str:
+def describe_object(event: Event, names: Mapping[str, str]) -> str:
     """What an event is about, for people: names where they are known, else ids."""
-    if told.resource == "group_members":
-        group, _, member = told.object_id.partition("/")
+    if event.resource == "group_members":
+        group, _, member = event.object_id.partition("/")
         return f"{names.get(member, member)} in {names.get(group, group)}"
-    held = _held(told)
-    if told.resource == "role_assignments" and held.get("principal_id"):
+    held = _decode_state(event)
+    if event.resource == "role_assignments" and held.get("principal_id"):
         who, role = str(held["principal_id"]), str(held.get("role_definition_id"))
         return f"{names.get(who, who)} as {names.get(role, role)}"
-    known = names.get(told.object_id)
-    named = next((str(held[name]) for name in NAMED if held.get(name)), None)
-    return known or named or ("" if told.resource == CONNECTION else told.object_id)
+    known = names.get(event.object_id)
+    named = next((str(held[name]) for name in NAME_COLUMNS if held.get(name)), None)
+    return known or named or ("" if event.resource == CONNECTION_RESOURCE else event.object_id)
 
 
-def _mentioned(told: Told) -> Iterator[str]:
-    if told.resource == "role_assignments":
-        held = _held(told)
+def _list_mentioned_ids(event: Event) -> Iterator[str]:
+    if event.resource == "role_assignments":
+        held = _decode_state(event)
         yield from (str(held.get(name)) for name in ("principal_id", "role_definition_id"))
     else:
-        yield from told.object_id.split("/")
+        yield from event.object_id.split("/")
 
 
-def _held(told: Told) -> dict[str, Any]:
+def _decode_state(event: Event) -> dict[str, Any]:
     """What an event holds of its object."""
-    found = msgspec.json.decode(told.after or told.before or "{}")
+    found = msgspec.json.decode(event.after or event.before or "{}")
     return found if isinstance(found, dict) else {}

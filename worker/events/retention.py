@@ -13,19 +13,25 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Connection, text
+import sqlalchemy as sa
+from sqlalchemy import text
 
 from models.sink import SinkStatus
-from worker.core.errors import Later
+from worker.core.errors import RetryLater
 from worker.events import partitions
-from worker.events.partitions import Month, be_brief, moment, months
-from worker.store.dropped import Part, clear_memories, remember
+from worker.events.partitions import (
+    MonthPartition,
+    list_months,
+    read_database_clock,
+    set_lock_timeout,
+)
+from worker.store.dropped import UndeliveredRange, purge_lost, record_lost
 from worker.store.engine import Database
-from worker.store.sink_lag import behind, columns, looking_up
+from worker.store.sink_lag import force_key_lookups, list_lags, to_arrays
 
-_HOLD_STILL = text("select id, name, status from events.sinks order by id for share")
+_LOCK_SINKS = text("select id, name, status from events.sinks order by id for share")
 _SINKS = text("select id, name, status from events.sinks order by id")
-_PARTS = text("""
+_RANGES = text("""
     select b.sink_id, b.connection_id, f.seq, e.seq, f.occurred_at
       from unnest(cast(:sinks as bigint[]), cast(:connections as bigint[]),
                   cast(:seqs as bigint[])) as b (sink_id, connection_id, seq)
@@ -38,44 +44,44 @@ _PARTS = text("""
             where connection_id = b.connection_id
               and occurred_at >= :first and occurred_at < :end order by seq desc limit 1) e
 """)
-_ONE_AT_A_TIME = text("select pg_advisory_xact_lock(hashtextextended('events retention', 0))")
+_LOCK_RETENTION = text("select pg_advisory_xact_lock(hashtextextended('events retention', 0))")
 
 
 @dataclass(frozen=True)
-class Missed:
+class UndeliveredEvents:
     """What a sink has not had of a month; counted ahead of the sink's filters."""
 
     sink_id: int
     sink: str
     status: SinkStatus
-    month: Month
-    parts: Sequence[Part]
+    month: MonthPartition
+    ranges: Sequence[UndeliveredRange]
 
     @property
-    def events(self) -> int:
-        return sum(part.events for part in self.parts)
+    def event_count(self) -> int:
+        return sum(part.event_count for part in self.ranges)
 
     @property
-    def connections(self) -> int:
-        return len(self.parts)
+    def connection_count(self) -> int:
+        return len(self.ranges)
 
     @property
     def since(self) -> datetime:
-        return min(part.since for part in self.parts)
+        return min(part.since for part in self.ranges)
 
-    def told(self) -> dict[str, Any]:
+    def to_log(self) -> dict[str, Any]:
         """For logs and programs."""
         return {
             "sink": self.sink,
             "status": self.status.value,
             "month": self.month.label,
-            "events": self.events,
-            "connections": self.connections,
+            "events": self.event_count,
+            "connections": self.connection_count,
             "since": self.since,
         }
 
 
-class Fate(Enum):
+class RetentionDecision(Enum):
     """What becomes of a month that is past its keep."""
 
     KEPT = auto()
@@ -85,91 +91,114 @@ class Fate(Enum):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RetentionOutcome:
     """What became of a month, and who had not had all of it."""
 
-    month: Month
-    fate: Fate
-    goes_at: datetime
+    month: MonthPartition
+    decision: RetentionDecision
+    expires_at: datetime
     """When it is dropped whoever lacks it."""
-    missed: Sequence[Missed] = ()
+    undelivered: Sequence[UndeliveredEvents] = ()
 
 
-def decide(month: Month, missed: Sequence[Missed], now: datetime, days: int, grace: int) -> Fate:
+def decide_retention(
+    month: MonthPartition,
+    undelivered: Sequence[UndeliveredEvents],
+    now: datetime,
+    days: int,
+    grace: int,
+) -> RetentionDecision:
     """Only a sink that is active holds a month, and for a time."""
-    waited_for = any(one.status is SinkStatus.ACTIVE for one in missed)
-    return Fate.KEPT if waited_for and now < month.goes_at(days + grace) else Fate.DROPPED
+    waited_for = any(one.status is SinkStatus.ACTIVE for one in undelivered)
+    return (
+        RetentionDecision.KEPT
+        if waited_for and now < month.compute_expiry(days + grace)
+        else RetentionDecision.DROPPED
+    )
 
 
-def let_go(database: Database, days: int, grace: int) -> list[Outcome]:
+def drop_expired_months(database: Database, days: int, grace: int) -> list[RetentionOutcome]:
     """Drop the months that are past their keep; what became of each that was looked at.
 
     Each in a transaction of its own, which gives up rather than hold up those who write.
     """
-    outcomes: list[Outcome] = []
-    with database.begin() as connection:
-        due = expired(connection, days)
-        clear_memories(connection)
+    outcomes: list[RetentionOutcome] = []
+    with database.open_transaction() as connection:
+        due = list_expired_months(connection, days)
+        purge_lost(connection)
     for month in due:
         try:
-            with database.begin() as connection:
-                outcome = _judged(connection, month, days, grace)
-        except Later:
-            outcome = Outcome(month, Fate.BUSY, month.goes_at(days + grace))
+            with database.open_transaction() as db:
+                outcome = _drop_or_keep(db, month, days, grace)
+        except RetryLater:
+            outcome = RetentionOutcome(
+                month, RetentionDecision.BUSY, month.compute_expiry(days + grace)
+            )
         if outcome is not None:
             outcomes.append(outcome)
-            if outcome.fate is not Fate.DROPPED:
+            if outcome.decision is not RetentionDecision.DROPPED:
                 break
     return outcomes
 
 
-def _judged(connection: Connection, month: Month, days: int, grace: int) -> Outcome | None:
+def _drop_or_keep(
+    db: sa.Connection, month: MonthPartition, days: int, grace: int
+) -> RetentionOutcome | None:
     """Sinks are held still meanwhile: none is resumed, or set back, behind our back.
 
-    None where another process has dropped the month before. Raises Later.
+    None where another process has dropped the month before. Raises RetryLater.
     """
-    be_brief(connection)
-    connection.execute(_ONE_AT_A_TIME)
-    if month not in months(connection):
+    set_lock_timeout(db)
+    db.execute(_LOCK_RETENTION)
+    if month not in list_months(db):
         return None
-    missed = undelivered(connection, month, hold_still=True)
-    fate = decide(month, missed, moment(connection), days, grace)
-    if fate is Fate.DROPPED:
+    missed = find_undelivered(db, month, lock_sinks=True)
+    fate = decide_retention(month, missed, read_database_clock(db), days, grace)
+    if fate is RetentionDecision.DROPPED:
         for one in missed:
-            remember(connection, one.sink_id, month.label, one.status, one.parts)
-        partitions.drop(connection, month)
-    return Outcome(month, fate, month.goes_at(days + grace), missed)
+            record_lost(db, one.sink_id, month.label, one.status, one.ranges)
+        partitions.drop_partition(db, month)
+    return RetentionOutcome(month, fate, month.compute_expiry(days + grace), missed)
 
 
-def expired(connection: Connection, days: int) -> list[Month]:
+def list_expired_months(db: sa.Connection, days: int) -> list[MonthPartition]:
     """The months of which every event is older than ``days``, the oldest first."""
-    now = moment(connection)
-    return [month for month in months(connection) if month.goes_at(days) <= now]
+    now = read_database_clock(db)
+    return [month for month in list_months(db) if month.compute_expiry(days) <= now]
 
 
-def overdue(connection: Connection, days: int, grace: int) -> list[Outcome]:
+def list_overdue_months(db: sa.Connection, days: int, grace: int) -> list[RetentionOutcome]:
     """The months that are past their keep and still there, with who has not had all of them."""
     return [
-        Outcome(month, Fate.KEPT, month.goes_at(days + grace), undelivered(connection, month))
-        for month in expired(connection, days)
+        RetentionOutcome(
+            month,
+            RetentionDecision.KEPT,
+            month.compute_expiry(days + grace),
+            find_undelivered(db, month),
+        )
+        for month in list_expired_months(db, days)
     ]
 
 
-def undelivered(connection: Connection, month: Month, *, hold_still: bool = False) -> list[Missed]:
+def find_undelivered(
+    db: sa.Connection, month: MonthPartition, *, lock_sinks: bool = False
+) -> list[UndeliveredEvents]:
     """Which sinks have not had all of a month."""
-    sinks = {row.id: row for row in connection.execute(_HOLD_STILL if hold_still else _SINKS)}
-    found = _parts(connection, month)
+    sinks = {row.id: row for row in db.execute(_LOCK_SINKS if lock_sinks else _SINKS)}
+    found = _find_ranges(db, month)
     return [
-        Missed(sink_id, sinks[sink_id].name, SinkStatus(sinks[sink_id].status), month, list(parts))
+        UndeliveredEvents(
+            sink_id, sinks[sink_id].name, SinkStatus(sinks[sink_id].status), month, list(parts)
+        )
         for sink_id, parts in groupby(found, attrgetter("sink_id"))
         if sink_id in sinks
     ]
 
 
-def _parts(connection: Connection, month: Month) -> list[Part]:
-    places = behind(connection, before=month.end)
+def _find_ranges(db: sa.Connection, month: MonthPartition) -> list[UndeliveredRange]:
+    places = list_lags(db, before=month.end)
     if not places:
         return []
-    values = {**columns(places), "sinks": [one.sink_id for one in places], **month._asdict()}
-    with looking_up(connection):
-        return sorted(Part(*row) for row in connection.execute(_PARTS, values))
+    values = {**to_arrays(places), "sinks": [one.sink_id for one in places], **month._asdict()}
+    with force_key_lookups(db):
+        return sorted(UndeliveredRange(*row) for row in db.execute(_RANGES, values))

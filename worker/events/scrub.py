@@ -11,20 +11,21 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, Final, NamedTuple
 
+import sqlalchemy as sa
 from msgspec.structs import replace
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
 from models.change_event import ChangeKind
 from models.resources.group_members import GROUP_MEMBERS
 from models.resources.role_assignments import ROLE_ASSIGNMENTS
-from worker.store.engine import along_the_key, driver
-from worker.store.erasure import Digests, Erasure, Pending
-from worker.store.free_text import names_of
+from worker.store.engine import force_index_scans, get_driver_connection
+from worker.store.erasure import Erasure, ErasureDigests, PendingErasure
+from worker.store.free_text import extract_names
 
-BATCH: Final = 20_000
+BATCH_EVENTS: Final = 20_000
 """Events that are looked at in one transaction."""
 
-_ABOUT: Final = """
+_IS_AFFECTED: Final = """
        (resource = any(%(own)s::text[]) and object_id = %(key)s
         or resource = 'group_members' and (split_part(object_id, '/', 1) = %(key)s
                                            or split_part(object_id, '/', 2) = %(key)s)
@@ -32,56 +33,56 @@ _ABOUT: Final = """
                                               or before ->> 'principal_id' = %(key)s
                                               or after ->> 'principal_id' = %(key)s))
 """
-_READ: Final = f"""
+_SELECT_AFFECTED: Final = f"""
     select seq, occurred_at, resource, object_id, change, before, after
       from events.change_events
-     where connection_id = %(id)s and seq > %(after)s and seq <= %(upto)s and {_ABOUT}
+     where connection_id = %(id)s and seq > %(after)s and seq <= %(upto)s and {_IS_AFFECTED}
      order by seq
 """.encode()
-_WRITE: Final = """
+_SCRUB: Final = """
     update events.change_events set object_id = %s, changed = null, before = null, after = null
      where connection_id = %s and seq = %s and occurred_at = %s
 """
 _FIRST = text("select min(seq) from events.change_events where connection_id = :id")
 _BOUNDS = text("select min(seq), max(seq) from events.change_events where connection_id = :id")
-_LOOK: Final = f"""
+_FIND_RESOURCE: Final = f"""
     select resource from events.change_events
-     where connection_id = %(id)s and seq > %(after)s and seq <= %(upto)s and {_ABOUT}
+     where connection_id = %(id)s and seq > %(after)s and seq <= %(upto)s and {_IS_AFFECTED}
      order by resource = any(%(own)s::text[]) desc limit 1
 """.encode()
 
 
-class Move(Enum):
+class ScrubStep(Enum):
     """What scrubbing has to do next."""
 
-    LOOK = "the next batch of events"
-    AGAIN = "all of them once more, as a role assignment became known late"
-    WAIT = "a sink has not had every deletion"
-    KEYS = "the keys that were kept for sinks, which have had them"
-    END = "nothing"
+    NEXT_BATCH = "the next batch of events"
+    RESTART = "all of them once more, as a role assignment became known late"
+    WAIT_FOR_SINKS = "a sink has not had every deletion"
+    REDACT_KEPT_KEYS = "the keys that were kept for sinks, which have had them"
+    FINISHED = "nothing"
 
 
-def next_move(pending: Pending, last_seq: int, *, waits: bool) -> Move:
+def choose_next_step(pending: PendingErasure, last_seq: int, *, waits: bool) -> ScrubStep:
     """How scrubbing goes on from where it is. Pure."""
     if pending.upto < last_seq:
-        return Move.LOOK
+        return ScrubStep.NEXT_BATCH
     if pending.again:
-        return Move.AGAIN
+        return ScrubStep.RESTART
     if pending.kept_from is None:
-        return Move.END
-    return Move.WAIT if waits else Move.KEYS
+        return ScrubStep.FINISHED
+    return ScrubStep.WAIT_FOR_SINKS if waits else ScrubStep.REDACT_KEPT_KEYS
 
 
-def turned(pending: Pending, move: Move) -> Pending:
+def begin_next_pass(pending: PendingErasure, move: ScrubStep) -> PendingErasure:
     """The state with which another pass begins."""
-    if move is Move.AGAIN:
+    if move is ScrubStep.RESTART:
         return replace(pending, upto=0, again=False)
-    assert move is Move.KEYS
+    assert move is ScrubStep.REDACT_KEPT_KEYS
     assert pending.kept_from is not None
     return replace(pending, upto=pending.kept_from - 1, kept_from=None)
 
 
-class Found(NamedTuple):
+class AffectedEvent(NamedTuple):
     """An event about the object."""
 
     seq: int
@@ -92,46 +93,46 @@ class Found(NamedTuple):
     before: dict[str, Any] | None
     after: dict[str, Any] | None
 
-    def names(self, resource: str) -> set[str]:
+    def collect_names(self, resource: str) -> set[str]:
         """What the object was called then."""
         if self.resource != resource:
             return set()
-        return names_of(self.before or {}) | names_of(self.after or {})
+        return extract_names(self.before or {}) | extract_names(self.after or {})
 
 
 @dataclass
-class Batch:
+class ScrubBatch:
     """Events of one range that are about the object."""
 
     upto: int
-    found: list[Found] = field(default_factory=list)
+    events: list[AffectedEvent] = field(default_factory=list)
 
-    def names(self, resource: str) -> set[str]:
-        return set().union(*(one.names(resource) for one in self.found))
+    def collect_names(self, resource: str) -> set[str]:
+        return set().union(*(one.collect_names(resource) for one in self.events))
 
 
-def scrubbed_key(resource: str, object_id: str, target: str, digests: Digests) -> str:
+def redact_key(resource: str, object_id: str, target: str, digests: ErasureDigests) -> str:
     """An event's key without the erased id; the other side of a membership stays."""
     if resource != GROUP_MEMBERS.name:
-        return digests.mark(object_id)
+        return digests.render_mark(object_id)
     parts = object_id.split("/")
-    return "/".join(digests.mark(part) if part == target else part for part in parts)
+    return "/".join(digests.render_mark(part) if part == target else part for part in parts)
 
 
-def _under_way(erasure: Erasure) -> tuple[Pending, int]:
+def _require_pending(erasure: Erasure) -> tuple[PendingErasure, int]:
     assert erasure.pending is not None
     assert erasure.last_seq is not None
     return erasure.pending, erasure.last_seq
 
 
-def read_batch(connection: Connection, erasure: Erasure, limit: int = BATCH) -> Batch:
+def read_scrub_batch(db: sa.Connection, erasure: Erasure, limit: int = BATCH_EVENTS) -> ScrubBatch:
     """The events about the object among the next ones."""
-    pending, last_seq = _under_way(erasure)
+    pending, last_seq = _require_pending(erasure)
     after = pending.upto
     if after == 0:
-        first = connection.execute(_FIRST, {"id": erasure.connection_id}).scalar()
+        first = db.execute(_FIRST, {"id": erasure.connection_id}).scalar()
         after = last_seq if first is None else first - 1
-    batch = Batch(min(last_seq, after + limit))
+    batch = ScrubBatch(min(last_seq, after + limit))
     values = {
         "id": erasure.connection_id,
         "own": [erasure.resource],
@@ -140,46 +141,52 @@ def read_batch(connection: Connection, erasure: Erasure, limit: int = BATCH) -> 
         "after": after,
         "upto": batch.upto,
     }
-    along_the_key(connection)
-    with driver(connection).cursor() as cursor:
-        cursor.execute(_READ, values)
-        batch.found = [Found(*row) for row in cursor.fetchall()]
+    force_index_scans(db)
+    with get_driver_connection(db).cursor() as cursor:
+        cursor.execute(_SELECT_AFFECTED, values)
+        batch.events = [AffectedEvent(*row) for row in cursor.fetchall()]
     return batch
 
 
-def write_batch(
-    connection: Connection, erasure: Erasure, batch: Batch, digests: Digests, floor: int | None
-) -> Pending:
+def scrub_batch(
+    db: sa.Connection,
+    erasure: Erasure,
+    batch: ScrubBatch,
+    digests: ErasureDigests,
+    delivered_seq: int | None,
+) -> PendingErasure:
     """Scrub some events; the state behind them.
 
-    Every waiting sink has had what comes up to ``floor``; None where no sink waits.
+    Every waiting sink has had what comes up to ``delivered_seq``; None where no sink waits.
     """
-    pending, _ = _under_way(erasure)
-    kept = [one.seq for one in batch.found if keeps_key(one, floor)]
+    pending, _ = _require_pending(erasure)
+    kept = [one.seq for one in batch.events if should_keep_key(one, delivered_seq)]
     rows = [
         (
             one.object_id
-            if keeps_key(one, floor)
-            else scrubbed_key(one.resource, one.object_id, pending.id, digests),
+            if should_keep_key(one, delivered_seq)
+            else redact_key(one.resource, one.object_id, pending.id, digests),
             erasure.connection_id,
             one.seq,
             one.occurred_at,
         )
-        for one in batch.found
+        for one in batch.events
     ]
-    along_the_key(connection)
-    with driver(connection).cursor() as cursor:
+    force_index_scans(db)
+    with get_driver_connection(db).cursor() as cursor:
         if rows:
-            cursor.executemany(_WRITE, rows)
-    return advanced(pending, batch, kept)
+            cursor.executemany(_SCRUB, rows)
+    return advance_pending(pending, batch, kept)
 
 
-def keeps_key(found: Found, floor: int | None) -> bool:
+def should_keep_key(found: AffectedEvent, floor: int | None) -> bool:
     """Whether a sink still has to be told whom to delete."""
     return floor is not None and found.change == ChangeKind.DELETED and found.seq > floor
 
 
-def advanced(pending: Pending, batch: Batch, kept: Sequence[int]) -> Pending:
+def advance_pending(
+    pending: PendingErasure, batch: ScrubBatch, kept: Sequence[int]
+) -> PendingErasure:
     """The state behind a batch.
 
     The event of an assignment's creation names its principal, later ones need not. So one that
@@ -187,7 +194,7 @@ def advanced(pending: Pending, batch: Batch, kept: Sequence[int]) -> Pending:
     """
     known = set(pending.assignments)
     assignments, again = list(pending.assignments), pending.again
-    for one in batch.found:
+    for one in batch.events:
         if one.resource == ROLE_ASSIGNMENTS.name and one.object_id not in known:
             known.add(one.object_id)
             assignments.append(one.object_id)
@@ -202,18 +209,20 @@ def advanced(pending: Pending, batch: Batch, kept: Sequence[int]) -> Pending:
     )
 
 
-def told_of(connection: Connection, connection_id: int, key: str, own: Sequence[str]) -> str | None:
+def find_resource_in_events(
+    db: sa.Connection, connection_id: int, key: str, own: Sequence[str]
+) -> str | None:
     """The resource, of ``own``, of an object that events tell of.
 
     Another one where only memberships or role assignments name it; None where nothing does.
     """
-    first, last = connection.execute(_BOUNDS, {"id": connection_id}).one()
+    first, last = db.execute(_BOUNDS, {"id": connection_id}).one()
     best: str | None = None
     values = {"id": connection_id, "key": key, "own": list(own), "assignments": []}
-    along_the_key(connection)
-    with driver(connection).cursor() as cursor:
-        for after in range((first or 1) - 1, last or 0, BATCH):
-            cursor.execute(_LOOK, {**values, "after": after, "upto": after + BATCH})
+    force_index_scans(db)
+    with get_driver_connection(db).cursor() as cursor:
+        for after in range((first or 1) - 1, last or 0, BATCH_EVENTS):
+            cursor.execute(_FIND_RESOURCE, {**values, "after": after, "upto": after + BATCH_EVENTS})
             found = cursor.fetchone()
             if found and found[0] in own:
                 return str(found[0])

@@ -15,36 +15,37 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, text
+import sqlalchemy as sa
+from sqlalchemy import text
 
 from models.base import DIRECTORY
 from models.change_event import ChangeKind, ConnectionChange
-from models.event_type import CONNECTION
+from models.event_type import CONNECTION_RESOURCE
 from models.resource import OWNER, Resource
 from models.resources import RESOURCES
-from models.row import Row, shape_of
-from worker.core.log import logger
-from worker.events.envelope import snapshot_id
-from worker.events.reading import events_after
-from worker.events.undo import AtCut, State, at_cut, undone
-from worker.store.engine import along_the_key, driver
-from worker.store.progress import Progress
-from worker.store.sinks import Position, Sink, Told
-from worker.store.writing import sql_type
+from models.row import Row, get_shape
+from worker.core.log import get_logger
+from worker.events.envelope import build_snapshot_event_id
+from worker.events.reading import read_events_after
+from worker.events.undo import CutState, ObjectState, classify_at_cut, undo_event
+from worker.store.engine import force_index_scans, get_driver_connection
+from worker.store.progress import SnapshotProgress
+from worker.store.sinks import Event, Position, Sink
+from worker.store.writing import get_sql_type
 
-_ONE_MOMENT: Final = text("set transaction isolation level repeatable read, read only")
-_SINCE: Final = b"""
+_SET_SNAPSHOT_ISOLATION: Final = text("set transaction isolation level repeatable read, read only")
+_EVENTS_AFTER_CUT: Final = b"""
     select object_id, seq, change, before, after
       from events.change_events
      where connection_id = %(id)s and seq > %(seq)s and occurred_at >= %(at)s
        and resource = %(resource)s and object_id = any(%(keys)s::text[])
      order by seq desc
 """
-_AT_ONCE: Final = 500
+_FETCH_SIZE: Final = 500
 REWOUND: Final = ConnectionChange.REWOUND
 
 
-class _Stored(NamedTuple):
+class _StoredRow(NamedTuple):
     """A row as it is now."""
 
     key: tuple[str, ...]
@@ -54,57 +55,57 @@ class _Stored(NamedTuple):
     row: Row
 
 
-def read_page(
-    connection: Connection, sink: Sink, after: Position, limit: int
-) -> tuple[list[Told], Position]:
+def read_snapshot_page(
+    db: sa.Connection, sink: Sink, after: Position, limit: int
+) -> tuple[list[Event], Position]:
     """The next rows, in a transaction of their own, and the position behind them.
 
     Users and groups come before memberships and assignments. The position of the last page has no
     snapshot any more.
     """
-    connection.execute(_ONE_MOMENT)
-    along_the_key(connection)
-    progress = after.snapshot or Progress()
-    wanted = _wanted(sink)
-    told: list[Told] = []
+    db.execute(_SET_SNAPSHOT_ISOLATION)
+    force_index_scans(db)
+    progress = after.snapshot or SnapshotProgress()
+    wanted = _list_wanted_resources(sink)
+    told: list[Event] = []
     if progress.rewound and not progress.resource and wanted:
-        head = _rewound(connection, after)
+        head = _read_rewound_event(db, after)
         if head:
             return head, after._replace(snapshot=progress._replace(resource=wanted[0].name))
     room = limit
-    for resource in _left(wanted, progress.resource):
+    for resource in _list_remaining(wanted, progress.resource):
         last = progress.after if resource.name == progress.resource else ()
-        rows = _rows(connection, after.connection_id, resource, last, room)
-        told += _told(connection, after, resource, rows, sink.epoch)
+        rows = _select_rows(db, after.connection_id, resource, last, room)
+        told += _build_events(db, after, resource, rows, sink.epoch)
         if len(rows) == room:
-            reached = Progress(
+            reached = SnapshotProgress(
                 resource.name, rows[-1].key, progress.rows + len(told), progress.rewound
             )
             return told, after._replace(snapshot=reached)
         room -= len(rows)
     if progress.rewound and wanted:
-        told += _completed(after, wanted, sink.epoch)
+        told += _build_completed_event(after, wanted, sink.epoch)
     return told, after._replace(snapshot=None)
 
 
-def _rewound(connection: Connection, cut: Position) -> list[Told]:
+def _read_rewound_event(db: sa.Connection, cut: Position) -> list[Event]:
     """The event that history was rewound, where it is the cut."""
-    found = events_after(connection, cut._replace(seq=cut.seq - 1), 1)
+    found = read_events_after(db, cut._replace(seq=cut.seq - 1), 1)
     return [told for told in found if told.seq == cut.seq and told.change == REWOUND]
 
 
-def _completed(cut: Position, wanted: Sequence[Resource], epoch: str) -> list[Told]:
+def _build_completed_event(cut: Position, wanted: Sequence[Resource], epoch: str) -> list[Event]:
     """The end of a snapshot: what a receiver holds besides of these resources is no more."""
     assert cut.occurred_at is not None, "a connection without events has no snapshot"
     about = {"resources": [resource.name for resource in wanted]}
     object_id, change = str(cut.connection_id), ConnectionChange.SNAPSHOT_COMPLETED
     return [
-        Told(
+        Event(
             connection_id=cut.connection_id,
             seq=cut.seq,
             occurred_at=cut.occurred_at,
-            event_id=snapshot_id(cut.connection_id, change, object_id, cut.seq, epoch),
-            resource=CONNECTION,
+            event_id=build_snapshot_event_id(cut.connection_id, change, object_id, cut.seq, epoch),
+            resource=CONNECTION_RESOURCE,
             object_id=object_id,
             change=change,
             after=msgspec.json.encode(about).decode(),
@@ -113,7 +114,7 @@ def _completed(cut: Position, wanted: Sequence[Resource], epoch: str) -> list[To
     ]
 
 
-def _wanted(sink: Sink) -> list[Resource]:
+def _list_wanted_resources(sink: Sink) -> list[Resource]:
     """The resources that a sink wants a snapshot of, in order."""
     if sink.changes is not None and ChangeKind.CREATED not in sink.changes:
         return []
@@ -121,23 +122,23 @@ def _wanted(sink: Sink) -> list[Resource]:
     return [one for one in everything if sink.resources is None or one.name in sink.resources]
 
 
-def _left(wanted: Sequence[Resource], reached: str) -> Sequence[Resource]:
+def _list_remaining(wanted: Sequence[Resource], reached: str) -> Sequence[Resource]:
     """From the resource that was reached on."""
     names = [resource.name for resource in wanted]
     return wanted[names.index(reached) :] if reached in names else wanted
 
 
-def _rows(
-    connection: Connection,
+def _select_rows(
+    db: sa.Connection,
     connection_id: int,
     resource: Resource,
     after: tuple[str, ...],
     limit: int,
-) -> list[_Stored]:
+) -> list[_StoredRow]:
     """The next rows along the key, deleted ones included."""
     key = ", ".join(resource.key)
     holes = ", ".join(
-        f"%s::{sql_type(column.type)}" for column in resource.columns[: len(resource.key)]
+        f"%s::{get_sql_type(column.type)}" for column in resource.columns[: len(resource.key)]
     )
     columns = ", ".join(f'"{name}"' for name in resource.column_names)
     behind = f"and ({key}) > ({holes})" if after else ""
@@ -147,43 +148,43 @@ def _rows(
         f" order by {key} limit %s"
     )
     length = len(resource.key)
-    with driver(connection).cursor() as cursor:
+    with get_driver_connection(db).cursor() as cursor:
         cursor.execute(statement, (connection_id, *after, limit))
-        return [_Stored(row[3 : 3 + length], row[0], row[1], row[2], row[3:]) for row in cursor]
+        return [_StoredRow(row[3 : 3 + length], row[0], row[1], row[2], row[3:]) for row in cursor]
 
 
-def _told(
-    connection: Connection,
+def _build_events(
+    db: sa.Connection,
     cut: Position,
     resource: Resource,
-    rows: Sequence[_Stored],
+    rows: Sequence[_StoredRow],
     epoch: str,
-) -> list[Told]:
+) -> list[Event]:
     """The rows that were live at the cut, each as a created event would tell it.
 
     All carry the cut's sequence and time: they tell that moment, whenever they are read.
     """
-    shape = shape_of(resource)
+    shape = get_shape(resource)
     assert cut.occurred_at is not None, "a connection without events has no snapshot"
     live: dict[str, bytes | None] = {}
-    doubtful: dict[str, State] = {}
+    doubtful: dict[str, ObjectState] = {}
     for stored in rows:
         key = "/".join(stored.key)
-        known = at_cut(stored.first_seen_at, stored.changed_at, cut.occurred_at)
-        if known is AtCut.ABSENT:
+        known = classify_at_cut(stored.first_seen_at, stored.changed_at, cut.occurred_at)
+        if known is CutState.ABSENT:
             continue
-        whole = live[key] = shape.json(stored.row) if stored.live else None
-        if known is AtCut.UNDO:
+        whole = live[key] = shape.encode_json(stored.row) if stored.live else None
+        if known is CutState.NEEDS_UNDO:
             doubtful[key] = None if whole is None else msgspec.json.decode(whole)
-    _undo(connection, cut, resource, doubtful)
+    _undo_to_cut(db, cut, resource, doubtful)
     for key, state in doubtful.items():
         live[key] = None if state is None else msgspec.json.encode(state)
     return [
-        Told(
+        Event(
             connection_id=cut.connection_id,
             seq=cut.seq,
             occurred_at=cut.occurred_at,
-            event_id=snapshot_id(cut.connection_id, resource.name, key, cut.seq, epoch),
+            event_id=build_snapshot_event_id(cut.connection_id, resource.name, key, cut.seq, epoch),
             resource=resource.name,
             object_id=key,
             change=ChangeKind.CREATED,
@@ -195,16 +196,16 @@ def _told(
     ]
 
 
-def _undo(
-    connection: Connection, cut: Position, resource: Resource, states: dict[str, State]
+def _undo_to_cut(
+    db: sa.Connection, cut: Position, resource: Resource, states: dict[str, ObjectState]
 ) -> None:
     """Bring some objects back to the cut, through all of their events behind it."""
     if not states:
         return
-    with driver(connection).cursor(name="behind_the_cut") as cursor:
-        cursor.itersize = _AT_ONCE
+    with get_driver_connection(db).cursor(name="behind_the_cut") as cursor:
+        cursor.itersize = _FETCH_SIZE
         cursor.execute(
-            _SINCE,
+            _EVENTS_AFTER_CUT,
             {
                 "id": cut.connection_id,
                 "seq": cut.seq,
@@ -214,9 +215,9 @@ def _undo(
             },
         )
         for key, seq, change, before, after in cursor:
-            problem, states[key] = undone(change, states[key], before, after)
+            problem, states[key] = undo_event(change, states[key], before, after)
             if problem:
-                logger().warning(
+                get_logger().warning(
                     "an event does not tell what a snapshot holds; run 'tenant-mirror verify'",
                     connection=cut.connection_id,
                     resource=resource.name,

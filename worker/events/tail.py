@@ -11,23 +11,24 @@ from datetime import datetime
 from heapq import merge
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, text
+import sqlalchemy as sa
+from sqlalchemy import text
 
-from worker.core.beginning import Beginning, check_scope
-from worker.events.naming import names_of
-from worker.events.reading import COLUMNS
-from worker.store.engine import Database, along_the_key, driver
-from worker.store.sequence import Reach, reaches
-from worker.store.sinks import Position, Told
+from worker.core.beginning import StartPosition, check_single_connection
+from worker.events.naming import load_object_names
+from worker.events.reading import EVENT_COLUMNS
+from worker.store.engine import Database, force_index_scans, get_driver_connection
+from worker.store.sequence import ResolvedStart, resolve_start
+from worker.store.sinks import Event, Position
 
-HELD: Final = 8_000
+MAX_BUFFERED_EVENTS: Final = 8_000
 """Events in memory at once, shared by the connections that are read side by side."""
-FEWEST, MOST = 8, 500
+MIN_ROWS, MAX_ROWS = 8, 500
 """Events of one query."""
-STRIDE: Final = 20_000
+SCAN_RANGE: Final = 20_000
 """Numbers that one query looks through where few of them may be wanted."""
 
-_OWNERS = text("""
+_SOURCES = text("""
     select l.connection_id, l.event_seq, c.tenant_id,
            coalesce(c.display_name, c.nango_connection_id) as name,
            (select e.id::text from events.epochs e order by e.id desc limit 1) as epoch
@@ -42,33 +43,33 @@ _REWOUND = text("""
        and resource = 'connection' and change = 'rewound'
      group by connection_id
 """)
-_WANTED: Final = """
+_FILTER: Final = """
     (%(resources)s::text[] is null or resource = any (%(resources)s::text[]))
     and (%(changes)s::text[] is null or change = any (%(changes)s::text[]))
 """
 _NEXT: Final = f"""
-    select {COLUMNS} from events.change_events
-     where connection_id = %(id)s and seq > %(seq)s and seq <= %(upto)s and {_WANTED} {{since}}
+    select {EVENT_COLUMNS} from events.change_events
+     where connection_id = %(id)s and seq > %(seq)s and seq <= %(upto)s and {_FILTER} {{since}}
      order by seq limit %(limit)s
 """
 _AFTER: Final = _NEXT.format(since="").encode()
 _SINCE: Final = _NEXT.format(since="and occurred_at >= %(at)s").encode()
 """No later event is earlier, so Postgres leaves out the months before."""
 _LAST: Final = f"""
-    select {COLUMNS}
+    select {EVENT_COLUMNS}
       from (select found.* from unnest(%(ids)s::bigint[]) as owner (id)
              cross join lateral (
                    select * from events.change_events
-                    where connection_id = owner.id and {_WANTED}
+                    where connection_id = owner.id and {_FILTER}
                     order by seq desc limit %(limit)s) found
              order by occurred_at desc, connection_id desc, seq desc limit %(limit)s) newest
      order by occurred_at, connection_id, seq
 """.encode()
-_ONE_MOMENT = text("set transaction isolation level repeatable read, read only")
-_NO_LIMIT = text("set local statement_timeout = 0")
+_SET_SNAPSHOT_ISOLATION = text("set transaction isolation level repeatable read, read only")
+_DISABLE_STATEMENT_TIMEOUT = text("set local statement_timeout = 0")
 
 
-class Owner(NamedTuple):
+class EventSource(NamedTuple):
     """The connection that an event belongs to."""
 
     id: int
@@ -79,16 +80,16 @@ class Owner(NamedTuple):
     """Of the numbers of its events."""
 
 
-class Seen(NamedTuple):
+class TailedEvent(NamedTuple):
     """An event, whose it is, and the names of the objects that it tells of, by id."""
 
-    told: Told
-    owner: Owner
+    event: Event
+    source: EventSource
     names: Mapping[str, str]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class EventFilter:
     """Which events to tell; None: all."""
 
     connections: frozenset[int] | None = None
@@ -96,11 +97,11 @@ class Wanted:
     changes: Sequence[str] | None = None
 
     @property
-    def ids(self) -> list[int] | None:
+    def connection_ids(self) -> list[int] | None:
         return None if self.connections is None else sorted(self.connections)
 
     @property
-    def filter(self) -> dict[str, Any]:
+    def parameters(self) -> dict[str, Any]:
         return {
             "resources": None if self.resources is None else list(self.resources),
             "changes": None if self.changes is None else list(self.changes),
@@ -115,69 +116,75 @@ class Tail:
     """
 
     database: Database
-    wanted: Wanted = Wanted()
-    named: bool = False
-    most: int = MOST
-    stride: int = STRIDE
+    filter: EventFilter = EventFilter()
+    with_names: bool = False
+    max_rows: int = MAX_ROWS
+    scan_range: int = SCAN_RANGE
     positions: dict[int, Position] = field(default_factory=dict)
     _epoch: str = ""
-    _readers: int = 0
+    _reader_count: int = 0
     """Connections that are read side by side."""
 
-    def last(self, number: int) -> list[Seen]:
+    def read_last(self, number: int) -> list[TailedEvent]:
         """The last events there are, in the order of time; what follows them is news."""
-        with self.database.begin() as connection:
-            connection.execute(_ONE_MOMENT)
-            connection.execute(_NO_LIMIT)
-            owners = self._owners(connection)
+        with self.database.open_transaction() as db:
+            db.execute(_SET_SNAPSHOT_ISOLATION)
+            db.execute(_DISABLE_STATEMENT_TIMEOUT)
+            owners = self._load_sources(db)
             self.positions = {owner.id: Position(owner.id, seq, None) for owner, seq in owners}
-            found = self._last(connection, number) if number else []
+            found = self._select_last(db, number) if number else []
             by_id = {owner.id: owner for owner, _ in owners}
             names = {
-                one: self._names(connection, one, [told for told in found if told[0] == one])
+                one: self._load_names(db, one, [told for told in found if told[0] == one])
                 for one in {told.connection_id for told in found}
             }
-        return [Seen(told, by_id[told.connection_id], names[told.connection_id]) for told in found]
+        return [
+            TailedEvent(told, by_id[told.connection_id], names[told.connection_id])
+            for told in found
+        ]
 
-    def begin(self, beginning: Beginning) -> list[Reach]:
-        """Begin somewhere; where that is, by connection. Raises Halt where it makes no sense."""
-        only = self.wanted.connections
-        check_scope(beginning, only)
-        with self.database.begin() as connection:
-            found = reaches(connection, beginning, only)
+    def seek(self, start: StartPosition) -> list[ResolvedStart]:
+        """Begin somewhere.
+
+        Where that is, by connection. Raises ConfigurationError where it makes no sense.
+        """
+        only = self.filter.connections
+        check_single_connection(start, only)
+        with self.database.open_transaction() as db:
+            found = resolve_start(db, start, only)
         self.positions = {
-            one.connection_id: Position(one.connection_id, one.first - 1, None) for one in found
+            one.connection_id: Position(one.connection_id, one.start - 1, None) for one in found
         }
         return found
 
-    def news(self) -> Iterator[Seen]:
+    def read_new(self) -> Iterator[TailedEvent]:
         """Everything up to now that was not told; a position moves when its event is taken.
 
         May be asked again after any trouble, and goes on behind what was taken.
         """
-        with self.database.begin() as connection:
-            owners = self._owners(connection)
-        waiting = [(owner, seq) for owner, seq in owners if self._position(owner.id).seq < seq]
-        self._readers = len(waiting)
-        readers = [self._read(owner, seq) for owner, seq in waiting]
-        for seen in merge(*readers, key=_moment):
+        with self.database.open_transaction() as db:
+            owners = self._load_sources(db)
+        waiting = [(owner, seq) for owner, seq in owners if self._get_position(owner.id).seq < seq]
+        self._reader_count = len(waiting)
+        readers = [self._read_connection(owner, seq) for owner, seq in waiting]
+        for seen in merge(*readers, key=_get_sort_key):
             yield seen
-            one, seq, at, *_ = seen.told
+            one, seq, at, *_ = seen.event
             self.positions[one] = Position(one, seq, at)
         for owner, seq in waiting:
-            self.positions[owner.id] = self._position(owner.id)._replace(seq=seq)
+            self.positions[owner.id] = self._get_position(owner.id)._replace(seq=seq)
 
-    def _owners(self, connection: Connection) -> list[tuple[Owner, int]]:
-        rows = connection.execute(_OWNERS, {"ids": self.wanted.ids})
+    def _load_sources(self, db: sa.Connection) -> list[tuple[EventSource, int]]:
+        rows = db.execute(_SOURCES, {"ids": self.filter.connection_ids})
         owners = [
-            (Owner(row.connection_id, row.name, row.tenant_id, row.epoch), row.event_seq)
+            (EventSource(row.connection_id, row.name, row.tenant_id, row.epoch), row.event_seq)
             for row in rows
         ]
         if owners:
-            self._follow_epoch(connection, owners[0][0].epoch)
+            self._reset_after_rewind(db, owners[0][0].epoch)
         return owners
 
-    def _follow_epoch(self, connection: Connection, epoch: str) -> None:
+    def _reset_after_rewind(self, db: sa.Connection, epoch: str) -> None:
         """Where history was rewound, numbers are given again: go on with the event that tells so.
 
         A connection that came later begins with its first event.
@@ -185,53 +192,53 @@ class Tail:
         before, self._epoch = self._epoch, epoch
         if before in ("", epoch):
             return
-        found = connection.execute(_REWOUND, {"epoch": epoch})
+        found = db.execute(_REWOUND, {"epoch": epoch})
         self.positions = {
             row.connection_id: Position(row.connection_id, row.seq - 1, None) for row in found
         }
 
-    def _position(self, connection_id: int) -> Position:
+    def _get_position(self, connection_id: int) -> Position:
         """A connection that came meanwhile begins with its first event."""
         return self.positions.get(connection_id) or Position(connection_id, 0, None)
 
-    def _read(self, owner: Owner, upto: int) -> Iterator[Seen]:
+    def _read_connection(self, owner: EventSource, upto: int) -> Iterator[TailedEvent]:
         """A connection's events that are wanted, behind its position, in short transactions."""
-        _, seq, at, _ = self._position(owner.id)
-        sparse = self.wanted.resources is not None or self.wanted.changes is not None
+        _, seq, at, _ = self._get_position(owner.id)
+        sparse = self.filter.resources is not None or self.filter.changes is not None
         while seq < upto:
-            end = min(upto, seq + self.stride) if sparse else upto
-            batch = min(max(HELD // self._readers, FEWEST), self.most)
+            end = min(upto, seq + self.scan_range) if sparse else upto
+            batch = min(max(MAX_BUFFERED_EVENTS // self._reader_count, MIN_ROWS), self.max_rows)
             values = {"id": owner.id, "seq": seq, "upto": end, "at": at, "limit": batch}
-            with self.database.begin() as connection:
-                found = self._next(connection, values)
-                names = self._names(connection, owner.id, found)
+            with self.database.open_transaction() as db:
+                found = self._select_next(db, values)
+                names = self._load_names(db, owner.id, found)
             for told in found:
-                yield Seen(told, owner, names)
+                yield TailedEvent(told, owner, names)
             if found:
                 at = found[-1].occurred_at
             seq = found[-1].seq if len(found) == batch else end
-        self._readers -= 1
+        self._reader_count -= 1
 
-    def _next(self, connection: Connection, values: dict[str, Any]) -> list[Told]:
-        along_the_key(connection)
-        with driver(connection).cursor() as cursor:
+    def _select_next(self, db: sa.Connection, values: dict[str, Any]) -> list[Event]:
+        force_index_scans(db)
+        with get_driver_connection(db).cursor() as cursor:
             statement = _AFTER if values["at"] is None else _SINCE
-            cursor.execute(statement, {**values, **self.wanted.filter})
-            return [Told(*row) for row in cursor.fetchall()]
+            cursor.execute(statement, {**values, **self.filter.parameters})
+            return [Event(*row) for row in cursor.fetchall()]
 
-    def _last(self, connection: Connection, number: int) -> list[Told]:
+    def _select_last(self, db: sa.Connection, number: int) -> list[Event]:
         ids = list(self.positions)
-        along_the_key(connection)
-        with driver(connection).cursor() as cursor:
-            cursor.execute(_LAST, {"ids": ids, "limit": number, **self.wanted.filter})
-            return [Told(*row) for row in cursor.fetchall()]
+        force_index_scans(db)
+        with get_driver_connection(db).cursor() as cursor:
+            cursor.execute(_LAST, {"ids": ids, "limit": number, **self.filter.parameters})
+            return [Event(*row) for row in cursor.fetchall()]
 
-    def _names(
-        self, connection: Connection, connection_id: int, told: Collection[Told]
+    def _load_names(
+        self, db: sa.Connection, connection_id: int, told: Collection[Event]
     ) -> Mapping[str, str]:
-        return names_of(connection, connection_id, told) if self.named else {}
+        return load_object_names(db, connection_id, told) if self.with_names else {}
 
 
-def _moment(seen: Seen) -> tuple[datetime, int, int]:
-    one, seq, at, *_ = seen.told
+def _get_sort_key(seen: TailedEvent) -> tuple[datetime, int, int]:
+    one, seq, at, *_ = seen.event
     return at, one, seq

@@ -12,22 +12,23 @@ from itertools import groupby
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, text
+import sqlalchemy as sa
+from sqlalchemy import text
 
 from models.base import DIRECTORY
-from models.erasure import MARK
+from models.erasure import ERASED_PREFIX
 from models.resource import OWNER, Kind, Resource
 from models.resources import RESOURCES
-from models.row import HASH_VERSION, shape_of
-from worker.events.undo import State, undone
-from worker.store.engine import driver
-from worker.store.erasure import being_erased
-from worker.store.unresolved import summaries
+from models.row import HASH_VERSION, get_shape
+from worker.events.undo import ObjectState, undo_event
+from worker.store.engine import get_driver_connection
+from worker.store.erasure import list_ids_being_erased
+from worker.store.unresolved import summarize_unresolved
 
-SHOWN: Final = 20
+MAX_PROBLEMS: Final = 20
 """Problems that are told one by one; more are counted."""
 
-_SEQUENCE = text("""
+_SEQUENCE_STATS = text("""
     select count(*) as number, min(seq) as first, max(seq) as last, min(occurred_at) as oldest,
            (select event_seq from sync.leases where connection_id = :id) as counted
       from events.change_events where connection_id = :id
@@ -52,63 +53,64 @@ class Verification:
     """What may differ from the tenant, as Graph does not answer for it: no fault of the events."""
 
     @property
-    def whole_history(self) -> bool:
+    def has_whole_history(self) -> bool:
         """Whether events reach back to the first."""
         return self.first_seq in (None, 1)
 
-    def complain(self, problem: str) -> None:
+    def add_problem(self, problem: str) -> None:
         self.problem_count += 1
-        if len(self.problems) < SHOWN:
+        if len(self.problems) < MAX_PROBLEMS:
             self.problems.append(problem)
 
 
-def verify(connection: Connection, connection_id: int) -> Verification:
+def verify(db: sa.Connection, connection_id: int) -> Verification:
     """Check a connection's events against its rows."""
-    connection.execute(text("set transaction isolation level repeatable read, read only"))
-    connection.execute(text("set local statement_timeout = 0"))
+    db.execute(text("set transaction isolation level repeatable read, read only"))
+    db.execute(text("set local statement_timeout = 0"))
     found = Verification()
-    leaving = being_erased(connection, connection_id)
-    _check_sequence(connection, connection_id, found)
-    found.unresolved = summaries(connection, connection_id).get(connection_id, {})
+    leaving = list_ids_being_erased(db, connection_id)
+    _check_sequence(db, connection_id, found)
+    found.unresolved = summarize_unresolved(db, connection_id).get(connection_id, {})
     for resource in RESOURCES.values():
-        _check_resource(connection, connection_id, resource, leaving, found)
+        _check_resource(db, connection_id, resource, leaving, found)
     return found
 
 
-def _check_sequence(connection: Connection, connection_id: int, found: Verification) -> None:
-    row = connection.execute(_SEQUENCE, {"id": connection_id}).one()
+def _check_sequence(db: sa.Connection, connection_id: int, found: Verification) -> None:
+    row = db.execute(_SEQUENCE_STATS, {"id": connection_id}).one()
     found.events, found.oldest_at = row.number, row.oldest
     found.first_seq, found.last_seq = row.first, row.last
     if row.number and row.number != row.last - row.first + 1:
         missing = row.last - row.first + 1 - row.number
-        found.complain(f"the sequence {row.first} to {row.last} lacks {missing} events")
+        found.add_problem(f"the sequence {row.first} to {row.last} lacks {missing} events")
     if (row.counted or 0) != (row.last or 0):
-        found.complain(f"the counter stands at {row.counted}, the last event at {row.last}")
+        found.add_problem(f"the counter stands at {row.counted}, the last event at {row.last}")
 
 
-def _key(resource: Resource) -> str:
+def _build_key_sql(resource: Resource) -> str:
     return " || '/' || ".join(f"{name}::text" for name in resource.key)
 
 
-def _rows(
-    connection: Connection, connection_id: int, resource: Resource
+def _stream_rows(
+    db: sa.Connection, connection_id: int, resource: Resource
 ) -> Iterator[tuple[str, Any, bool, bytes | None]]:
     columns = ", ".join(f'"{name}"' for name in resource.column_names)
     statement = (
-        f'select ({_key(resource)}) collate "C" as k, deleted_at is null, row_hash, {columns}'
+        f'select ({_build_key_sql(resource)}) collate "C" as k,'
+        f" deleted_at is null, row_hash, {columns}"
         f" from {DIRECTORY}.{resource.name} where {OWNER} = %s order by k"
     )
-    with driver(connection).cursor(name=f"rows_{resource.name}") as cursor:
+    with get_driver_connection(db).cursor(name=f"rows_{resource.name}") as cursor:
         cursor.itersize = 2000
         cursor.execute(statement, (connection_id,))
         for row in cursor:
             yield row[0], row[3:], row[1], row[2]
 
 
-def _events(
-    connection: Connection, connection_id: int, resource: Resource
+def _stream_events(
+    db: sa.Connection, connection_id: int, resource: Resource
 ) -> Iterator[tuple[str, int, str, Any, Any]]:
-    with driver(connection).cursor(name=f"events_{resource.name}") as cursor:
+    with get_driver_connection(db).cursor(name=f"events_{resource.name}") as cursor:
         cursor.itersize = 2000
         cursor.execute(
             'select object_id collate "C" as k, seq, change, before, after'
@@ -120,34 +122,34 @@ def _events(
 
 
 def _check_resource(
-    connection: Connection,
+    db: sa.Connection,
     connection_id: int,
     resource: Resource,
-    leaving: frozenset[str],
+    erasing: frozenset[str],
     found: Verification,
 ) -> None:
-    shape = shape_of(resource)
-    rows = _rows(connection, connection_id, resource)
+    shape = get_shape(resource)
+    rows = _stream_rows(db, connection_id, resource)
     row = next(rows, None)
     live = 0
-    for key, events in groupby(_events(connection, connection_id, resource), lambda e: e[0]):
-        if MARK in key or not leaving.isdisjoint(key.split("/")):
+    for key, events in groupby(_stream_events(db, connection_id, resource), lambda e: e[0]):
+        if ERASED_PREFIX in key or not erasing.isdisjoint(key.split("/")):
             found.erased += sum(1 for _ in events)
             continue
         while row is not None and row[0] < key:
-            _check_untold(resource, row, found)
+            _check_has_event(resource, row, found)
             live += row[2]
             row = next(rows, None)
-        state: State = None
+        state: ObjectState = None
         if row is not None and row[0] == key:
             if row[2]:
-                state = msgspec.json.decode(shape.json(row[1]))
+                state = msgspec.json.decode(shape.encode_json(row[1]))
                 _check_hash(resource, row, found)
                 live += 1
             row = next(rows, None)
-        _undo(resource, key, state, events, found)
+        _check_events(resource, key, state, events, found)
     while row is not None:
-        _check_untold(resource, row, found)
+        _check_has_event(resource, row, found)
         live += row[2]
         row = next(rows, None)
     found.by_resource[resource.name] = live
@@ -157,24 +159,24 @@ def _check_resource(
 def _check_hash(resource: Resource, row: Any, found: Verification) -> None:
     if resource.kind is Kind.EDGE or (row[3] and not row[3].startswith(HASH_VERSION)):
         return  # the recipe of an earlier release; the next full walk makes it anew
-    if row[3] != shape_of(resource).hash(row[1]):
-        found.complain(f"{resource.name} {row[0]}: its content is not what its hash says")
+    if row[3] != get_shape(resource).hash_row(row[1]):
+        found.add_problem(f"{resource.name} {row[0]}: its content is not what its hash says")
 
 
-def _check_untold(resource: Resource, row: Any, found: Verification) -> None:
+def _check_has_event(resource: Resource, row: Any, found: Verification) -> None:
     """A live row without any event, although the history is whole."""
-    if row[2] and found.whole_history:
-        found.complain(f"{resource.name} {row[0]}: it is live, but no event tells of it")
+    if row[2] and found.has_whole_history:
+        found.add_problem(f"{resource.name} {row[0]}: it is live, but no event tells of it")
 
 
-def _undo(
-    resource: Resource, key: str, state: State, events: Iterator[Any], found: Verification
+def _check_events(
+    resource: Resource, key: str, state: ObjectState, events: Iterator[Any], found: Verification
 ) -> None:
     where = f"{resource.name} {key}"
     for _, seq, change, before, after in events:
-        problem, state = undone(change, state, before, after)
+        problem, state = undo_event(change, state, before, after)
         if problem:
-            found.complain(f"{where}: event {seq} {problem}")
+            found.add_problem(f"{where}: event {seq} {problem}")
             return
-    if state is not None and found.whole_history:
-        found.complain(f"{where}: it was live before its first event")
+    if state is not None and found.has_whole_history:
+        found.add_problem(f"{where}: it was live before its first event")

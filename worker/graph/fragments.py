@@ -18,19 +18,19 @@ _TOKEN: Final = re.compile(
     )""",
     re.VERBOSE | re.DOTALL | re.ASCII,
 )
-_BESIDE_BRACKETS: Final = re.compile(r"""(?:[^][{}"]+|"[^"\\]*(?:\\.[^"\\]*)*")*+""", re.DOTALL)
+_NON_BRACKETS: Final = re.compile(r"""(?:[^][{}"]+|"[^"\\]*(?:\\.[^"\\]*)*")*+""", re.DOTALL)
 """All up to the next bracket: what is deeper than the parts is only counted."""
 
 _STRING: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
-_INNERMOST: Final = re.compile(r"[\[{][^][}{]*[\]}]")
-_FLATTENED: Final = 64
+_INNERMOST_BRACKETS: Final = re.compile(r"[\[{][^][}{]*[\]}]")
+_MAX_FLATTENED: Final = 64
 """Levels of nesting that are counted through."""
 
-_BLANK: Final = " \t\r\n"
+_WHITESPACE: Final = " \t\r\n"
 _PAIRS: Final = {"]": "[", "}": "{"}
 
 
-def text_of(body: bytes) -> str:
+def decode_text(body: bytes) -> str:
     """The text of a body, whatever its bytes are.
 
     A surrogate that was encoded by itself, or a byte that is not UTF-8, becomes a lone surrogate:
@@ -42,14 +42,14 @@ def text_of(body: bytes) -> str:
         return body.decode("utf-8", "surrogateescape")
 
 
-def items_of(text: str) -> list[str]:
+def split_array(text: str) -> list[str]:
     """The elements of an array. Raises ValueError where the text is none."""
-    return list(each_item(text))
+    return list(iter_array(text))
 
 
-def each_item(text: str) -> Iterator[str]:
+def iter_array(text: str) -> Iterator[str]:
     """The elements of an array, one after another. Raises ValueError where the text is none."""
-    return (text[start:end] for start, end, _ in _parts(text, "["))
+    return (text[start:end] for start, end, _ in _scan_parts(text, "["))
 
 
 def count_items(text: str) -> int:
@@ -57,41 +57,43 @@ def count_items(text: str) -> int:
 
     Of an array whose elements are nested beyond bounds, not all are counted.
     """
-    flat = _STRING.sub("0", text).strip(_BLANK)[1:-1]
-    for _ in range(_FLATTENED):
-        flat, changed = _INNERMOST.subn("0", flat)
+    flat = _STRING.sub("0", text).strip(_WHITESPACE)[1:-1]
+    for _ in range(_MAX_FLATTENED):
+        flat, changed = _INNERMOST_BRACKETS.subn("0", flat)
         if not changed:
-            return flat.count(",") + 1 if flat.strip(_BLANK) else 0
+            return flat.count(",") + 1 if flat.strip(_WHITESPACE) else 0
     return 1
 
 
-def members_of(text: str) -> dict[str, str]:
+def split_object(text: str) -> dict[str, str]:
     """The members of an object, by name; the last of a name counts.
 
     Raises ValueError where the text is none.
     """
     members = {}
-    for start, end, colon in _parts(text, "{"):
+    for start, end, colon in _scan_parts(text, "{"):
         name = _TOKEN.match(text, start)
         if colon is None or name is None or name.lastgroup != "text":
             raise ValueError("a member has no name")
-        if text[name.end() : colon].strip(_BLANK) or not text[colon + 1 : end].strip(_BLANK):
+        if text[name.end() : colon].strip(_WHITESPACE) or not text[colon + 1 : end].strip(
+            _WHITESPACE
+        ):
             raise ValueError("a member has no value")
-        members[plain_text(name["text"])] = text[colon + 1 : end]
+        members[parse_string(name["text"])] = text[colon + 1 : end]
     return members
 
 
-def plain_text(text: str) -> str:
+def parse_string(text: str) -> str:
     """A JSON string as it was sent, lone surrogates and control characters included."""
-    if not text.lstrip(_BLANK).startswith('"'):
+    if not text.lstrip(_WHITESPACE).startswith('"'):
         raise ValueError("expected a text")
     return str(json.loads(text, strict=False))
 
 
-def _parts(text: str, kind: str) -> Iterator[tuple[int, int, int | None]]:
+def _scan_parts(text: str, kind: str) -> Iterator[tuple[int, int, int | None]]:
     """Where each part of the outermost array or object is, and the colon within it."""
     start, colon, values, parts = 0, None, 0, 0
-    for place, group, depth in _tokens(text):
+    for place, group, depth in _scan_tokens(text):
         if depth == 0:
             _require(group == "opening" and text[place - 1] == kind, "its kind")
             start = place
@@ -111,13 +113,13 @@ def _parts(text: str, kind: str) -> Iterator[tuple[int, int, int | None]]:
             _require(values == 1, "a comma")
 
 
-def _tokens(text: str) -> Iterator[tuple[int, str, int]]:
+def _scan_tokens(text: str) -> Iterator[tuple[int, str, int]]:
     """The end of each token, its group, and how deep it is; of deeper parts only brackets."""
     open_now: list[str] = []
-    place, end = 0, len(text.rstrip(_BLANK))
+    place, end = 0, len(text.rstrip(_WHITESPACE))
     while place < end:
         depth = len(open_now)
-        if depth > 1 and (inner := _BESIDE_BRACKETS.match(text, place)):
+        if depth > 1 and (inner := _NON_BRACKETS.match(text, place)):
             place = inner.end()
         token = _TOKEN.match(text, place)
         _require(token is not None and (depth > 0 or place == 0), "it is not JSON")

@@ -9,63 +9,65 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from models.resource import Resource
-from models.row import shape_of
-from worker.core.errors import Refused
-from worker.graph.batch import Batcher
+from models.row import get_shape
+from worker.core.errors import ResourceRefused
+from worker.graph.batch import GraphClient
 from worker.graph.page import Page
-from worker.graph.verdict import graph_trouble
+from worker.graph.verdict import classify_graph_response
 
-UNKNOWN: Final = frozenset({400, 501})
+PROPERTY_REFUSAL_STATUSES: Final = frozenset({400, 501})
 """Statuses with which Graph refuses a property; 501 where it is for single objects only."""
 
 _WORD: Final = re.compile(r"[A-Za-z]\w*")
 
 
-def named_properties(resource: Resource, refusal: Refused, known: Collection[str]) -> list[str]:
+def find_named_properties(
+    resource: Resource, refusal: ResourceRefused, known: Collection[str]
+) -> list[str]:
     """The properties that a refusal names, of those which a request can do without.
 
     ``known`` are left out already. In quotes any name counts; outside of them only one that is no
     English word, such as ``jobTitle``.
     """
-    if refusal.status not in UNKNOWN:
+    if refusal.status not in PROPERTY_REFUSAL_STATUSES:
         return []
     rest = [name for name in resource.optional if name not in known]
-    quoted = set(re.findall(r"[\'\"\u2018\u2019`]([A-Za-z]\w*)", refusal.said))
-    words = {word for word in _WORD.findall(refusal.said) if word != word.lower()}
+    quoted = set(re.findall(r"[\'\"\u2018\u2019`]([A-Za-z]\w*)", refusal.graph_message))
+    words = {word for word in _WORD.findall(refusal.graph_message) if word != word.lower()}
     found = [name for name in rest if name in quoted]
     return found or [name for name in rest if name in words]
 
 
-def may_be_property(resource: Resource, refusal: Refused) -> bool:
+def can_be_about_property(resource: Resource, refusal: ResourceRefused) -> bool:
     """Whether a refusal that names nothing may be about a property all the same."""
-    if refusal.status not in UNKNOWN or not resource.optional:
+    if refusal.status not in PROPERTY_REFUSAL_STATUSES or not resource.optional:
         return False
-    said = refusal.said.lower()
+    said = refusal.graph_message.lower()
     return not said or "propert" in said or "select" in said
 
 
-def find_refused(batcher: Batcher, targets: Mapping[str, str]) -> set[str]:
+def find_refused_requests(client: GraphClient, targets: Mapping[str, str]) -> set[str]:
     """The names among ``targets`` whose requests are refused as such requests are.
 
     Raises what another answer means.
     """
     found = set()
-    for name, reply in batcher.get_all(targets).items():
-        trouble = graph_trouble(reply, 0.0)
-        if isinstance(trouble, Refused) and trouble.status in UNKNOWN:
+    for name, reply in client.get_all(targets).items():
+        trouble = classify_graph_response(reply, 0.0)
+        if isinstance(trouble, ResourceRefused) and trouble.status in PROPERTY_REFUSAL_STATUSES:
             found.add(name)
         elif trouble is not None:
             raise trouble
     return found
 
 
-def leave_out(page: Page, resource: Resource, columns: int) -> None:
+def clear_columns(page: Page, resource: Resource, columns: int) -> None:
     """Make rows say nothing about some columns, given as bits."""
-    shape = shape_of(resource)
+    shape = get_shape(resource)
     for key, item in page.rows.items():
         if not item.present & columns:
             continue
         row = tuple(None if columns >> i & 1 else value for i, value in enumerate(item.row))
         page.rows[key] = item._replace(
-            row=row, present=item.present & ~columns, hash=shape.hash(row), source=None
+            row=row, present=item.present & ~columns, hash=shape.hash_row(row), source_hash=None
         )

@@ -9,7 +9,7 @@ import re
 from typing import Final
 from urllib.parse import urlsplit
 
-from worker.core.errors import Torn
+from worker.core.errors import MalformedResponse
 
 HOSTS: Final = frozenset(
     {
@@ -20,31 +20,31 @@ HOSTS: Final = frozenset(
     }
 )
 VERSION: Final = "/v1.0"
-MAX_LENGTH: Final = 15_000
+MAX_LINK_LENGTH: Final = 15_000
 """Nango answers 431 to request heads of about 16 KB."""
 
 _PRINTABLE = re.compile(r"[\x21-\x7e]+")
 _NEXT_LINK: Final = b'"@odata.nextLink"'
 _LINK = re.compile(rb'\s*:\s*"([^"]*)"')
 _DIRECTORY = re.compile(rf"{VERSION}/(users|groups)(/|$)", re.IGNORECASE)
-_TOKENS: Final = frozenset(
+_TOKEN_PARAMETERS: Final = frozenset(
     f"{sign}{name}" for sign in ("$", "%24") for name in ("skiptoken", "deltatoken")
 )
-_DOTS = re.compile(r"(^|/)(\.|%2e){1,2}(/|$)", re.IGNORECASE)
+_DOT_SEGMENT = re.compile(r"(^|/)(\.|%2e){1,2}(/|$)", re.IGNORECASE)
 
 
-def target_of(link: str) -> str:
+def path_from_link(link: str) -> str:
     """The path and query to send to the proxy for a next or delta link.
 
-    Raises Torn where the link points anywhere but to Graph's v1.0.
+    Raises MalformedResponse where the link points anywhere but to Graph's v1.0.
     """
-    if len(link) > MAX_LENGTH or not _PRINTABLE.fullmatch(link) or "\\" in link:
-        raise Torn("Graph sent a link that cannot be sent back", after=3600)
+    if len(link) > MAX_LINK_LENGTH or not _PRINTABLE.fullmatch(link) or "\\" in link:
+        raise MalformedResponse("Graph sent a link that cannot be sent back", after=3600)
     try:
         parts = urlsplit(link)
         port = parts.port
     except ValueError:
-        raise Torn("Graph sent a link that is not a URL", after=3600) from None
+        raise MalformedResponse("Graph sent a link that is not a URL", after=3600) from None
     foreign = (
         parts.scheme != "https"
         or parts.hostname not in HOSTS
@@ -52,14 +52,16 @@ def target_of(link: str) -> str:
         or "@" in parts.netloc
     )
     if foreign:
-        raise Torn("a next link points to another host than Graph; it was not followed", after=3600)
-    if "#" in link or not parts.path.startswith(f"{VERSION}/") or _DOTS.search(parts.path):
-        raise Torn("a next link leaves Graph's v1.0; it was not followed", after=3600)
+        raise MalformedResponse(
+            "a next link points to another host than Graph; it was not followed", after=3600
+        )
+    if "#" in link or not parts.path.startswith(f"{VERSION}/") or _DOT_SEGMENT.search(parts.path):
+        raise MalformedResponse("a next link leaves Graph's v1.0; it was not followed", after=3600)
     start = link.index(parts.netloc) + len(parts.netloc)
     return link[start:]
 
 
-def is_bound(target: str) -> bool:
+def is_tenant_bound(target: str) -> bool:
     """Whether a target carries a token that is bound to its tenant, so that it may go alone.
 
     Only those of the directory's lists and deltas are. SharePoint's name a place that other
@@ -67,12 +69,12 @@ def is_bound(target: str) -> bool:
     """
     path, _, query = target.partition("?")
     return _DIRECTORY.match(path) is not None and any(
-        name in _TOKENS and value and value != "latest"
+        name in _TOKEN_PARAMETERS and value and value != "latest"
         for name, _, value in (part.partition("=") for part in query.lower().split("&"))
     )
 
 
-def peeked(body: bytes) -> str | None:
+def peek_next_link(body: bytes) -> str | None:
     """The next link of a page that nobody has understood yet, so that it can be asked for at once.
 
     A guess, though a good one: ``decode_page`` has the last word.
@@ -84,6 +86,6 @@ def peeked(body: bytes) -> str | None:
     return found[1].decode("utf-8", "replace")
 
 
-def batch_url(target: str) -> str:
+def to_batch_url(target: str) -> str:
     """A target as ``$batch`` wants it: relative to the version."""
     return target.removeprefix(VERSION)

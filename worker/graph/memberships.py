@@ -8,11 +8,11 @@ from msgspec import UnsetType
 from models.record import MemberReference
 from models.resource import DeletedReason
 from models.resources.group_members import MEMBER_TYPES
-from worker.core.errors import Torn
-from worker.graph.document import document_of, link_of, reason_of
-from worker.graph.page import Malformed, Page
-from worker.graph.salvage import member_of
-from worker.nango.reply import UNREADABLE
+from worker.core.errors import MalformedResponse
+from worker.graph.document import describe_error, parse_link_field, scan_page
+from worker.graph.page import Page, RejectedObject
+from worker.graph.salvage import parse_member
+from worker.nango.reply import JSON_ERRORS
 
 
 def note_members(page: Page, group_id: str, members: list[MemberReference]) -> None:
@@ -20,14 +20,14 @@ def note_members(page: Page, group_id: str, members: list[MemberReference]) -> N
     for member in members:
         pair = (group_id, member.id.lower())
         if isinstance(member.removed, UnsetType):
-            page.edges_removed.pop(pair, None)
+            page.removed_edges.pop(pair, None)
             page.edges[pair] = MEMBER_TYPES.get(member.odata_type, "other")
         else:
             page.edges.pop(pair, None)
-            page.edges_removed[pair] = DeletedReason.PERMANENTLY_DELETED
+            page.removed_edges[pair] = DeletedReason.PERMANENTLY_DELETED
 
 
-def edges_of(group_id: str, body: bytes) -> tuple[dict[tuple[str, str], str], str | None]:
+def parse_members(group_id: str, body: bytes) -> tuple[dict[tuple[str, str], str], str | None]:
     """The memberships and the next link in one page of ``/groups/{id}/members``.
 
     Rows may carry nothing but type and id, where a permission is missing: they are pairs, and
@@ -36,14 +36,14 @@ def edges_of(group_id: str, body: bytes) -> tuple[dict[tuple[str, str], str], st
     try:
         listed = msgspec.json.decode(body, type=_Members)
         members, link = listed.value, listed.next_link
-    except UNREADABLE:
-        document, value = document_of(body)
-        link = link_of(document, "@odata.nextLink")
+    except JSON_ERRORS:
+        document, value = scan_page(body)
+        link = parse_link_field(document, "@odata.nextLink")
         try:
-            members = [member_of(text) for text in value]
+            members = [parse_member(text) for text in value]
         except ValueError as fault:
-            why = reason_of(fault)
-            raise Torn(f"a list of members cannot be read ({why})", after=60) from None
+            why = describe_error(fault)
+            raise MalformedResponse(f"a list of members cannot be read ({why})", after=60) from None
     edges = {
         (group_id, member.id.lower()): MEMBER_TYPES.get(member.odata_type, "other")
         for member in members
@@ -51,28 +51,28 @@ def edges_of(group_id: str, body: bytes) -> tuple[dict[tuple[str, str], str], st
     return edges, link
 
 
-def take_members(page: Page, group_id: str, body: bytes) -> str | None:
+def add_members(page: Page, group_id: str, body: bytes) -> str | None:
     """Add one page of ``/groups/{id}/members``; the link to the next one.
 
-    A member that cannot be understood is a reject of its group. Raises Torn where the body is
-    not a page at all.
+    A member that cannot be understood is a reject of its group. Raises MalformedResponse where the
+    body is not a page at all.
     """
-    with suppress(Torn):
-        edges, link = edges_of(group_id, body)
+    with suppress(MalformedResponse):
+        edges, link = parse_members(group_id, body)
         page.edges |= edges
         return link
-    document, value = document_of(body)
+    document, value = scan_page(body)
     for text in value:
-        if page.is_too_odd:
-            page.passed_over += 1 + value.left()
+        if page.is_over_odd_limit:
+            page.skipped += 1 + value.count_left()
             break
         try:
-            member = member_of(text)
+            member = parse_member(text)
         except ValueError as fault:
-            page.rejects.append(Malformed(group_id, f"a member: {reason_of(fault)}"))
+            page.rejects.append(RejectedObject(group_id, f"a member: {describe_error(fault)}"))
         else:
             note_members(page, group_id, [member])
-    return link_of(document, "@odata.nextLink")
+    return parse_link_field(document, "@odata.nextLink")
 
 
 class _Members(msgspec.Struct):

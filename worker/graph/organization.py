@@ -6,14 +6,20 @@ from typing import Final
 import msgspec
 
 from models.record import Guid
-from worker.core.errors import Broken, Later, Refused, Restart, Torn
-from worker.graph.document import document_of
-from worker.graph.fragments import members_of
-from worker.graph.salvage import Faults, value_of
-from worker.graph.verdict import graph_trouble
-from worker.nango.reply import UNREADABLE, Reply
+from worker.core.errors import (
+    ConnectionBroken,
+    CursorExpired,
+    MalformedResponse,
+    ResourceRefused,
+    RetryLater,
+)
+from worker.graph.document import scan_page
+from worker.graph.fragments import split_object
+from worker.graph.salvage import ValueFaults, salvage_value
+from worker.graph.verdict import classify_graph_response
+from worker.nango.reply import JSON_ERRORS, ApiResponse
 
-PERMISSION: Final = "Organization.Read.All"
+ORGANIZATION_PERMISSION: Final = "Organization.Read.All"
 
 
 class Organization(msgspec.Struct):
@@ -23,45 +29,51 @@ class Organization(msgspec.Struct):
     display_name: str | None = None
 
     @property
-    def tenant(self) -> str:
+    def tenant_id(self) -> str:
         return self.id.lower()
 
 
-def judged(reply: Reply, expected: str | None) -> Organization:
-    """The organization in an answer; ``expected`` is the tenant that it must be, if one is known.
+def parse_organization(response: ApiResponse, expected_tenant: str | None) -> Organization:
+    """The organization in an answer.
 
-    Raises Broken (another tenant, no access), Later, Torn.
+    ``expected_tenant`` is the tenant that it must be, if one is known.
+
+    Raises ConnectionBroken (another tenant, no access), Later, Torn.
     """
-    found = _read(reply)
-    if expected is not None and found.tenant != expected:
-        raise Broken(
-            f"it now belongs to another Microsoft tenant ({found.tenant}) than before "
-            f"({expected}); nothing of it was used. Delete it in Nango and connect it again"
+    found = _decode_response(response)
+    if expected_tenant is not None and found.tenant_id != expected_tenant:
+        raise ConnectionBroken(
+            f"it now belongs to another Microsoft tenant ({found.tenant_id}) than before "
+            f"({expected_tenant}); nothing of it was used. Delete it in Nango and connect it again"
         )
     return found
 
 
-def _read(reply: Reply) -> Organization:
-    trouble = graph_trouble(reply, time.time(), PERMISSION)
-    if isinstance(trouble, Refused):
-        raise Broken(f"whose tenant it is cannot be read: {trouble.message}")
-    if isinstance(trouble, Later):
+def _decode_response(response: ApiResponse) -> Organization:
+    trouble = classify_graph_response(response, time.time(), ORGANIZATION_PERMISSION)
+    if isinstance(trouble, ResourceRefused):
+        raise ConnectionBroken(f"whose tenant it is cannot be read: {trouble.message}")
+    if isinstance(trouble, RetryLater):
         trouble.status = 0  # it says nothing about the requests that went along
-    if isinstance(trouble, Restart):
-        raise Torn(f"Graph answers {reply.status} for the organization", after=300)
+    if isinstance(trouble, CursorExpired):
+        raise MalformedResponse(f"Graph answers {response.status} for the organization", after=300)
     if trouble is not None:
         raise trouble
     try:
-        listed = [_organization(text) for text in document_of(reply.body)[1]]
-    except (Torn, KeyError, *UNREADABLE, ValueError):
-        raise Torn("the organization cannot be read", after=300) from None
+        listed = [_salvage_organization(text) for text in scan_page(response.body)[1]]
+    except (MalformedResponse, KeyError, *JSON_ERRORS, ValueError):
+        raise MalformedResponse("the organization cannot be read", after=300) from None
     if len(listed) != 1:
-        raise Torn(f"Graph names {len(listed)} organizations instead of one", after=300)
+        raise MalformedResponse(
+            f"Graph names {len(listed)} organizations instead of one", after=300
+        )
     return listed[0]
 
 
-def _organization(text: str) -> Organization:
+def _salvage_organization(text: str) -> Organization:
     """A name that is odd costs itself alone."""
-    sent = members_of(text)
+    sent = split_object(text)
     identity = msgspec.json.decode(sent["id"].encode(), type=Guid)
-    return Organization(identity, value_of(str | None, sent.get("displayName", "null"), Faults()))
+    return Organization(
+        identity, salvage_value(str | None, sent.get("displayName", "null"), ValueFaults())
+    )

@@ -7,10 +7,10 @@ import msgspec
 
 from models.resource import DeletedReason
 from models.row import Row
-from models.unresolved import Part, Unanswered
+from models.unresolved import NoAnswer, Part
 
 
-class Incoming(NamedTuple):
+class IncomingRow(NamedTuple):
     """A row as it came, a bit for each column that was sent, and the hash of its content.
 
     Where the row is likely to be new, its JSON and its COPY line, too; and where the object told
@@ -20,23 +20,23 @@ class Incoming(NamedTuple):
     row: Row
     present: int
     hash: bytes
-    source: bytes | None = None
+    source_hash: bytes | None = None
     json: bytes = b""
     line: bytes = b""
 
 
-class Unread(NamedTuple):
+class UndecodedObject(NamedTuple):
     """An object that is taken for what it was as long as its bytes are what they were."""
 
-    source: bytes
+    source_hash: bytes
     raw: msgspec.Raw
 
 
-MOST_ODD: Final = 1_000
+MAX_ODD_OBJECTS: Final = 1_000
 """Objects of a page that are taken apart or set apart one by one: more than Graph's pages have."""
 
 
-class Malformed(NamedTuple):
+class RejectedObject(NamedTuple):
     """An object that cannot be understood; ``key`` is its id where that much is readable."""
 
     key: str | None
@@ -53,18 +53,18 @@ class Page:
     """
 
     count: int = 0
-    rows: dict[str, Incoming] = field(default_factory=dict)
-    unread: dict[str, Unread] = field(default_factory=dict)
-    same: list[str] = field(default_factory=list)
+    rows: dict[str, IncomingRow] = field(default_factory=dict)
+    undecoded: dict[str, UndecodedObject] = field(default_factory=dict)
+    unchanged: list[str] = field(default_factory=list)
     removed: dict[str, DeletedReason] = field(default_factory=dict)
     edges: dict[tuple[str, str], str] = field(default_factory=dict)
-    edges_removed: dict[tuple[str, str], DeletedReason] = field(default_factory=dict)
-    rejects: list[Malformed] = field(default_factory=list)
-    passed_over: int = 0
+    removed_edges: dict[tuple[str, str], DeletedReason] = field(default_factory=dict)
+    rejects: list[RejectedObject] = field(default_factory=list)
+    skipped: int = 0
     """Objects that were not read, as too many before them on the page were odd."""
     conflicts: set[str] = field(default_factory=set)
-    apart: dict[Part, Unanswered] = field(default_factory=dict)
-    answered: list[Part] = field(default_factory=list)
+    unanswered_parts: dict[Part, NoAnswer] = field(default_factory=dict)
+    answered_parts: list[Part] = field(default_factory=list)
     faults: dict[str, dict[str, str]] = field(default_factory=dict)
     """By key and property, what was wrong with values that were cleaned or left out of rows."""
     next_link: str | None = None
@@ -72,14 +72,14 @@ class Page:
     digest: str = ""
 
     @property
-    def is_too_odd(self) -> bool:
+    def is_over_odd_limit(self) -> bool:
         """Whether the rest of it is passed over: each odd object costs a thousand sound ones."""
-        return len(self.rejects) + len(self.faults) >= MOST_ODD
+        return len(self.rejects) + len(self.faults) >= MAX_ODD_OBJECTS
 
     @property
     def keys(self) -> list[str]:
         """Of all objects that were met and understood, now or before."""
-        return [*self.same, *self.rows]
+        return [*self.unchanged, *self.rows]
 
     def drop(self, key: str) -> None:
         """Take an object's row out."""

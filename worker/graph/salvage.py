@@ -17,24 +17,24 @@ import msgspec
 
 from models.record import MemberReference, Record
 from models.resource import Resource
-from worker.graph.document import reason_of
-from worker.graph.fragments import items_of, members_of, plain_text
-from worker.nango.reply import UNREADABLE
+from worker.graph.document import describe_error
+from worker.graph.fragments import parse_string, split_array, split_object
+from worker.nango.reply import JSON_ERRORS
 
-DEPTH: Final = 64
+MAX_DEPTH: Final = 64
 """Levels of nested values: many readers of JSON take no more than a hundred."""
 
-_EXACT: Final = 1e15
+_EXACT_LIMIT: Final = 1e15
 """Floats from here on are given back by Postgres in other digits, so they become integers."""
 
-_HALF: Final = dict.fromkeys(range(0xD800, 0xE000), "\N{REPLACEMENT CHARACTER}")
-_CLEAN: Final = {0: None, **_HALF}
+_SURROGATES: Final = dict.fromkeys(range(0xD800, 0xE000), "\N{REPLACEMENT CHARACTER}")
+_CLEAN_TABLE: Final = {0: None, **_SURROGATES}
 
-_NEEDED: Final = ("id", "@removed", "members@delta")
+_REQUIRED: Final = ("id", "@removed", "members@delta")
 """Without these it is not known what an object says."""
 
 
-class Faults:
+class ValueFaults:
     """What was wrong with a property, in the order in which it was met."""
 
     def __init__(self) -> None:
@@ -47,22 +47,22 @@ class Faults:
         return "; ".join(self._seen)
 
 
-def salvage(resource: Resource, text: str) -> tuple[Record, dict[str, str]]:
+def salvage_record(resource: Resource, text: str) -> tuple[Record, dict[str, str]]:
     """An object out of its text, and what was wrong with which property.
 
     Raises ValueError where it cannot be known which object that is or what became of it.
     """
-    sent = members_of(text)
+    sent = split_object(text)
     values, faults = {}, {}
     for field in msgspec.structs.fields(resource.record):
         name = field.encode_name
         if name not in sent:
             continue
-        if name in _NEEDED:
-            values[field.name] = _needed(field, sent[name])
+        if name in _REQUIRED:
+            values[field.name] = _decode_required(field, sent[name])
             continue
-        wrong = Faults()
-        values[field.name] = value_of(field.type, sent[name], wrong)
+        wrong = ValueFaults()
+        values[field.name] = salvage_value(field.type, sent[name], wrong)
         if str(wrong):
             faults[name] = str(wrong)
     if "id" not in values:
@@ -70,7 +70,7 @@ def salvage(resource: Resource, text: str) -> tuple[Record, dict[str, str]]:
     return resource.record(**values), faults
 
 
-def joined(some: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
+def merge_faults(some: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
     """Faults of two kinds, by property."""
     faults = dict(some)
     for name, fault in more.items():
@@ -78,107 +78,107 @@ def joined(some: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
     return faults
 
 
-def member_of(text: str) -> MemberReference:
+def parse_member(text: str) -> MemberReference:
     """A member out of its text; only its id and whether it left must be in order."""
-    with_any_type = members_of(text)
+    with_any_type = split_object(text)
     values = {
-        field.name: _needed(field, with_any_type[field.encode_name])
+        field.name: _decode_required(field, with_any_type[field.encode_name])
         for field in msgspec.structs.fields(MemberReference)
         if field.encode_name in with_any_type and field.name != "odata_type"
     }
     if "id" not in values:
         raise ValueError("Object missing required field `id`")
-    kind = value_of(str | None, with_any_type.get("@odata.type", "null"), Faults())
+    kind = salvage_value(str | None, with_any_type.get("@odata.type", "null"), ValueFaults())
     return MemberReference(**values, odata_type=kind or "")
 
 
-def _needed(field: Any, text: str) -> Any:
+def _decode_required(field: Any, text: str) -> Any:
     name = field.encode_name
     try:
         if name == "members@delta":
-            return [member_of(item) for item in items_of(text)]
-        value = _decoder(field.type)(text.encode())
-    except (*UNREADABLE, ValueError) as fault:
-        raise ValueError(f"{name}: {reason_of(fault)}") from None
+            return [parse_member(item) for item in split_array(text)]
+        value = _build_decoder(field.type)(text.encode())
+    except (*JSON_ERRORS, ValueError) as fault:
+        raise ValueError(f"{name}: {describe_error(fault)}") from None
     if name == "id" and "\0" in value:
         raise ValueError("id: it holds a NUL character")
     return value
 
 
 @cache
-def _decoder(kind: Any) -> Callable[[bytes], Any]:
+def _build_decoder(kind: Any) -> Callable[[bytes], Any]:
     return msgspec.json.Decoder(kind).decode
 
 
-def value_of(kind: Any, text: str, wrong: Faults) -> Any:
+def salvage_value(kind: Any, text: str, faults: ValueFaults) -> Any:
     """A value of a type. What cannot be had is null, and it is noted why."""
     if "\\u0000" not in text:
         try:
-            return _decoder(kind)(text.encode())
+            return _build_decoder(kind)(text.encode())
         except msgspec.ValidationError as fault:
-            reason = reason_of(fault)
-        except (*UNREADABLE, ValueError):
+            reason = describe_error(fault)
+        except (*JSON_ERRORS, ValueError):
             reason = "it is no proper JSON"
     else:
         reason = "it is no proper value"
     try:
-        return _salvaged(_plain_kind(kind), text, wrong)
+        return _salvage_plain(_strip_optional(kind), text, faults)
     except ValueError:
-        wrong.note(f"{reason}; it is stored as null")
+        faults.note(f"{reason}; it is stored as null")
         return None
 
 
-def _plain_kind(kind: Any) -> Any:
+def _strip_optional(kind: Any) -> Any:
     """The type of a property, without being absent or null."""
     choice = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
     return next(one for one in choice if one not in (msgspec.UnsetType, type(None)))
 
 
-def _salvaged(kind: Any, text: str, wrong: Faults) -> Any:
+def _salvage_plain(kind: Any, text: str, faults: ValueFaults) -> Any:
     """What can be kept of a value that its decoder refused. Raises ValueError where nothing can."""
     if kind is str:
-        return clean(plain_text(text), wrong)
+        return clean_text(parse_string(text), faults)
     origin = get_origin(kind) or kind
     if isinstance(origin, type) and issubclass(origin, msgspec.Struct):
-        return _facet(origin, text, wrong)
+        return _salvage_struct(origin, text, faults)
     if origin not in (list, dict):
         raise ValueError("nothing of it can be kept")
     item = get_args(kind)[0] if origin is list else None
-    value = _nested(text, wrong)
+    value = _parse_nested(text, faults)
     if not isinstance(value, origin):
         raise ValueError("nothing of it can be kept")  # noqa: TRY004 - no argument is wrong
-    return value if item is None else _of_kind(value, get_origin(item) or item, wrong)
+    return value if item is None else _keep_kind(value, get_origin(item) or item, faults)
 
 
-def _of_kind(values: list[Any], kind: type, wrong: Faults) -> list[Any]:
+def _keep_kind(values: list[Any], kind: type, faults: ValueFaults) -> list[Any]:
     kept = [value for value in values if isinstance(value, kind)]
     if len(kept) < len(values):
         what = "text" if kind is str else "object"
-        wrong.note(f"an element is no {what}; it was left out")
+        faults.note(f"an element is no {what}; it was left out")
     return kept
 
 
-def _facet(kind: type[msgspec.Struct], text: str, wrong: Faults) -> msgspec.Struct:
+def _salvage_struct(kind: type[msgspec.Struct], text: str, faults: ValueFaults) -> msgspec.Struct:
     """A nested struct, property by property."""
-    sent = members_of(text)
+    sent = split_object(text)
     values: dict[str, Any] = {}
     for field in msgspec.structs.fields(kind):
         if field.encode_name in sent:
-            inner = Faults()
-            values[field.name] = value_of(field.type, sent[field.encode_name], inner)
+            inner = ValueFaults()
+            values[field.name] = salvage_value(field.type, sent[field.encode_name], inner)
             if str(inner):
-                wrong.note(f"{field.encode_name}: {inner}")
+                faults.note(f"{field.encode_name}: {inner}")
     return kind(**values)
 
 
-def _nested(text: str, wrong: Faults) -> Any:
+def _parse_nested(text: str, faults: ValueFaults) -> Any:
     """Any JSON that Postgres stores and gives back as it is."""
 
     def integer(digits: str) -> int | None:
         try:
             return int(digits)
         except ValueError:
-            wrong.note("a number is out of range; it is stored as null")
+            faults.note("a number is out of range; it is stored as null")
             return None
 
     def number(digits: str) -> float | int | None:
@@ -186,44 +186,46 @@ def _nested(text: str, wrong: Faults) -> Any:
         if isinf(value):
             constant(digits)
             return None
-        if abs(value) >= _EXACT and value == int(value):
+        if abs(value) >= _EXACT_LIMIT and value == int(value):
             return int(Decimal(repr(value)))
         return value or 0.0
 
     def constant(_: str) -> None:
-        wrong.note("a number is out of range; it is stored as null")
+        faults.note("a number is out of range; it is stored as null")
 
     try:
         value = json.loads(
             text, strict=False, parse_int=integer, parse_float=number, parse_constant=constant
         )
-        return _cleaned(value, wrong, DEPTH)
+        return _clean_value(value, faults, MAX_DEPTH)
     except RecursionError:
         raise ValueError("nested too deep") from None
 
 
-def _cleaned(value: Any, wrong: Faults, levels: int) -> Any:
+def _clean_value(value: Any, faults: ValueFaults, levels: int) -> Any:
     if isinstance(value, str):
-        return clean(value, wrong)
+        return clean_text(value, faults)
     if not isinstance(value, list | dict):
         return value
     if not levels:
-        wrong.note(f"nested more than {DEPTH} levels deep; what is deeper is stored as null")
+        faults.note(f"nested more than {MAX_DEPTH} levels deep; what is deeper is stored as null")
         return None
     if isinstance(value, list):
-        return [_cleaned(one, wrong, levels - 1) for one in value]
-    return _cleaned_members(value, wrong, levels - 1)
+        return [_clean_value(one, faults, levels - 1) for one in value]
+    return _clean_object(value, faults, levels - 1)
 
 
-def _cleaned_members(value: Mapping[str, Any], wrong: Faults, levels: int) -> dict[str, Any]:
-    return {clean(name, wrong): _cleaned(one, wrong, levels) for name, one in value.items()}
+def _clean_object(value: Mapping[str, Any], faults: ValueFaults, levels: int) -> dict[str, Any]:
+    return {
+        clean_text(name, faults): _clean_value(one, faults, levels) for name, one in value.items()
+    }
 
 
-def clean(text: str, wrong: Faults) -> str:
+def clean_text(text: str, faults: ValueFaults) -> str:
     """A text as Postgres can hold it: without NUL, without half a surrogate pair."""
     if "\0" in text:
-        wrong.note("a NUL character; it was removed")
-    cleaned = text.translate(_CLEAN) if not text.isascii() or "\0" in text else text
+        faults.note("a NUL character; it was removed")
+    cleaned = text.translate(_CLEAN_TABLE) if not text.isascii() or "\0" in text else text
     if any("\ud800" <= one <= "\udfff" for one in text):
-        wrong.note("half of a surrogate pair, or a byte that is not UTF-8; it was replaced")
+        faults.note("half of a surrogate pair, or a byte that is not UTF-8; it was replaced")
     return cleaned

@@ -8,19 +8,19 @@ from msgspec import UNSET, UnsetType
 
 from models.record import Record, Removed
 from models.resource import DeletedReason, Resource
-from models.row import Row, RowShape, shape_of
-from worker.graph.document import reason_of
+from models.row import Row, RowShape, get_shape
+from worker.graph.document import describe_error
 from worker.graph.memberships import note_members
-from worker.graph.page import Incoming, Malformed, Page
-from worker.graph.salvage import joined
+from worker.graph.page import IncomingRow, Page, RejectedObject
+from worker.graph.salvage import merge_faults
 
-_REASONS: Final = {
+_DELETED_REASONS: Final = {
     "changed": DeletedReason.SOFT_DELETED,
     "deleted": DeletedReason.PERMANENTLY_DELETED,
 }
 
 
-class Take(Protocol):
+class AddRecord(Protocol):
     """Puts a record into a page, with its bytes, if known, and what was wrong with its values."""
 
     def __call__(
@@ -28,15 +28,15 @@ class Take(Protocol):
     ) -> None: ...
 
 
-def source_of(shape: RowShape, raw: msgspec.Raw | None, present: int) -> bytes | None:
+def hash_source(shape: RowShape, raw: msgspec.Raw | None, present: int) -> bytes | None:
     """The hash of an object's bytes, where they told all of its row."""
-    return shape.source_hash(raw) if raw is not None and present == shape.everything else None
+    return shape.hash_source(raw) if raw is not None and present == shape.all_columns else None
 
 
-def taker(page: Page, resource: Resource) -> Take:
+def build_add_record(page: Page, resource: Resource) -> AddRecord:
     """Puts records into a page; made once a page, as it runs once an object."""
-    shape, put = shape_of(resource), _putter(page, resource)
-    from_record = shape.from_record
+    shape, put = get_shape(resource), _build_put_row(page, resource)
+    from_record = shape.row_from_record
 
     def take(
         record: Record, raw: msgspec.Raw | None, faults: Mapping[str, str] | None = None
@@ -44,31 +44,31 @@ def taker(page: Page, resource: Resource) -> Take:
         try:
             row, present = from_record(record)
         except ValueError:
-            _put_storable(page, shape, put, record, faults or {})
+            _put_cleaned(page, shape, put, record, faults or {})
         else:
             put(record, raw, row, present, faults)
 
     return take
 
 
-Put = Callable[[Record, msgspec.Raw | None, Row, int, Mapping[str, str] | None], None]
+PutRow = Callable[[Record, msgspec.Raw | None, Row, int, Mapping[str, str] | None], None]
 
 
-def _put_storable(
-    page: Page, shape: RowShape, put: Put, record: Record, faults: Mapping[str, str]
+def _put_cleaned(
+    page: Page, shape: RowShape, put: PutRow, record: Record, faults: Mapping[str, str]
 ) -> None:
     """Put a row without what cannot be stored; where its key cannot be, it is a reject."""
     try:
-        row, present, more = shape.without_unstorable(record)
+        row, present, more = shape.row_without_unstorable(record)
     except ValueError as fault:
-        page.rejects.append(Malformed(None, reason_of(fault)))
+        page.rejects.append(RejectedObject(None, describe_error(fault)))
     else:
-        put(record, None, row, present, joined(faults, more))
+        put(record, None, row, present, merge_faults(faults, more))
 
 
-def _putter(page: Page, resource: Resource) -> Put:
-    shape = shape_of(resource)
-    hash_of = shape.hash
+def _build_put_row(page: Page, resource: Resource) -> PutRow:
+    shape = get_shape(resource)
+    hash_of = shape.hash_row
     rows, removed, conflicts = page.rows, page.removed, page.conflicts
     has_members = bool(resource.children)
 
@@ -81,7 +81,7 @@ def _putter(page: Page, resource: Resource) -> Put:
     ) -> None:
         key = row[0]
         if record.removed is not UNSET:
-            _take_removal(page, key, record.removed)
+            _note_removal(page, key, record.removed)
             return
         if key in removed:
             conflicts.add(key)
@@ -89,8 +89,8 @@ def _putter(page: Page, resource: Resource) -> Put:
             _note_faults(page, shape, key, present, faults or {})
             raw = None
         if key in rows:
-            row, present = _folded(rows[key], row, present)
-        rows[key] = Incoming(row, present, hash_of(row), source_of(shape, raw, present))
+            row, present = _merge_duplicate(rows[key], row, present)
+        rows[key] = IncomingRow(row, present, hash_of(row), hash_source(shape, raw, present))
         if has_members and record.members:  # type: ignore[attr-defined]
             note_members(page, key, record.members)  # type: ignore[attr-defined]
 
@@ -101,7 +101,7 @@ def _note_faults(
     page: Page, shape: RowShape, key: str, present: int, faults: Mapping[str, str]
 ) -> None:
     """Faults of an object that may come twice in a page: what was sent last counts."""
-    told = shape.told(present)
+    told = shape.list_sent_properties(present)
     before = {name: why for name, why in page.faults.get(key, {}).items() if name not in told}
     if before or faults:
         page.faults[key] = {**before, **faults}
@@ -109,14 +109,14 @@ def _note_faults(
         page.faults.pop(key, None)
 
 
-def _take_removal(page: Page, key: str, removed: Removed | UnsetType) -> None:
+def _note_removal(page: Page, key: str, removed: Removed | UnsetType) -> None:
     assert isinstance(removed, Removed)
     if key in page.rows:
         page.conflicts.add(key)
-    page.removed[key] = _REASONS.get(removed.reason, DeletedReason.PERMANENTLY_DELETED)
+    page.removed[key] = _DELETED_REASONS.get(removed.reason, DeletedReason.PERMANENTLY_DELETED)
 
 
-def _folded(before: Incoming, row: Row, present: int) -> tuple[Row, int]:
+def _merge_duplicate(before: IncomingRow, row: Row, present: int) -> tuple[Row, int]:
     """An object that comes twice in a page: what was sent last counts, column by column."""
     merged = tuple(
         new if present >> index & 1 else old

@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from models.run import RunTrigger
-from worker.nango.reply import LONGEST_PAUSE
+from worker.nango.reply import MAX_RETRY_AFTER
 
 WINDOW: Final = 60.0
 """Seconds of Nango's fixed window."""
 
 
 @dataclass(frozen=True)
-class Rules:
+class BudgetRules:
     """What an operator sets: our own bound on calls a minute, the share kept for first loads."""
 
     calls_per_minute: int | None = None
@@ -25,7 +25,7 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class Told:
+class ReportedWindow:
     """What a reply told about the window that its call was counted in."""
 
     limit: int
@@ -37,7 +37,7 @@ class Told:
 
 
 @dataclass(frozen=True)
-class Account:
+class AccountBudget:
     """What is known of the account's window. Times are Unix seconds.
 
     ``limit`` is None until a reply has told it; then nothing is held back.
@@ -66,22 +66,22 @@ class Account:
     """Connections that the dispatcher sent on their way by the clock in this window."""
 
     @property
-    def others(self) -> int:
+    def non_backfill(self) -> int:
         return self.by_hand + self.by_clock
 
     @property
     def calls(self) -> int:
-        return self.others + self.first_loads
+        return self.non_backfill + self.first_loads
 
 
-def turned(account: Account, now: float, rules: Rules) -> Account:
+def roll_window(account: AccountBudget, now: float, rules: BudgetRules) -> AccountBudget:
     """The state at ``now``: a new window where the last one is over.
 
     A time that is further away than any window or pause is long was taken from a clock that has
     been set back since: it is not waited for. Where a whole window of calls told no limit, Nango
     has none any more.
     """
-    if account.paused_until > now + LONGEST_PAUSE + WINDOW:
+    if account.paused_until > now + MAX_RETRY_AFTER + WINDOW:
         account = replace(account, paused_until=0.0)
     if account.wanted_at > now:
         account = replace(account, wanted_at=now)
@@ -90,18 +90,20 @@ def turned(account: Account, now: float, rules: Rules) -> Account:
     limit = rules.calls_per_minute
     if limit is None and (account.window or not account.calls):
         limit = account.limit
-    after = _next(account, rules, limit, resets_at=now + WINDOW)
+    after = _start_window(account, rules, limit, resets_at=now + WINDOW)
     recent = account.resets_at <= now < account.resets_at + WINDOW
     return after if recent else replace(after, others_before=0)
 
 
-def _next(account: Account, rules: Rules, limit: int | None, *, resets_at: float) -> Account:
+def _start_window(
+    account: AccountBudget, rules: BudgetRules, limit: int | None, *, resets_at: float
+) -> AccountBudget:
     """The window behind this one, with all of its calls left."""
-    needed = account.others
+    needed = account.non_backfill
     if account.limit is not None:
         wanted = needed + account.waited + account.undispatched
-        needed = max(needed, min(wanted, account.limit - _share(account.limit, rules)))
-    return Account(
+        needed = max(needed, min(wanted, account.limit - _compute_share(account.limit, rules)))
+    return AccountBudget(
         limit=limit,
         left=limit or 0,
         resets_at=resets_at,
@@ -112,19 +114,21 @@ def _next(account: Account, rules: Rules, limit: int | None, *, resets_at: float
     )
 
 
-def spend(account: Account, now: float, lane: RunTrigger, rules: Rules) -> tuple[Account, float]:
+def spend(
+    account: AccountBudget, now: float, lane: RunTrigger, rules: BudgetRules
+) -> tuple[AccountBudget, float]:
     """Take one call out of the budget, or the seconds after which to ask again (nothing taken)."""
-    account = turned(account, now, rules)
+    account = roll_window(account, now, rules)
     if lane is RunTrigger.BACKFILL:
         account = replace(account, wanted_at=now)
     wait = max(0.0, account.paused_until - now)
-    if account.limit is not None and account.left <= _kept(account, now, lane, rules):
+    if account.limit is not None and account.left <= _compute_reserved(account, now, lane, rules):
         wait = max(wait, account.resets_at - now)
         account = replace(account, waited=account.waited + (lane is not RunTrigger.BACKFILL))
-    return (account, wait) if wait > 0 else (_booked(account, lane), 0.0)
+    return (account, wait) if wait > 0 else (_book_call(account, lane), 0.0)
 
 
-def _booked(account: Account, lane: RunTrigger) -> Account:
+def _book_call(account: AccountBudget, lane: RunTrigger) -> AccountBudget:
     account = replace(account, left=max(0, account.left - 1))
     match lane:
         case RunTrigger.MANUAL:
@@ -135,59 +139,63 @@ def _booked(account: Account, lane: RunTrigger) -> Account:
             return replace(account, first_loads=account.first_loads + 1)
 
 
-def _share(limit: int, rules: Rules) -> int:
+def _compute_share(limit: int, rules: BudgetRules) -> int:
     """Calls of a window that are kept for first loads: one at least, and never all."""
     if rules.first_load_share <= 0:
         return 0
     return min(max(1, int(limit * rules.first_load_share)), limit - 1)
 
 
-def _kept(account: Account, now: float, lane: RunTrigger, rules: Rules) -> int:
+def _compute_reserved(
+    account: AccountBudget, now: float, lane: RunTrigger, rules: BudgetRules
+) -> int:
     """Calls that this lane must leave for the other ones: never all, so that nobody starves.
 
     A first load that waits asks again in the next window, hence the two windows of memory.
     """
     limit = max(1, account.limit or 0)
-    share, kept = _share(limit, rules), 0
+    share, kept = _compute_share(limit, rules), 0
     if lane is RunTrigger.BACKFILL and account.first_loads >= share:
-        kept = account.others_before - account.others
+        kept = account.others_before - account.non_backfill
     elif lane is RunTrigger.SCHEDULED and now - account.wanted_at <= 2 * WINDOW:
         kept = share - account.first_loads
     return min(max(kept, 0), limit - 1)
 
 
-def learn(account: Account, now: float, told: Told, rules: Rules) -> Account:
+def learn_window(
+    account: AccountBudget, now: float, reported: ReportedWindow, rules: BudgetRules
+) -> AccountBudget:
     """Take in what a reply told: the limit, what is left of it, and when the window ends.
 
     The lower of the two counts stands: calls under way are not in Nango's yet, and others may
     use the account beside us. What a late reply tells of a window that is over is passed by.
     An operator's own bound keeps its window, but not against Nango's word that nothing is left.
     """
-    account = turned(account, now, rules)
-    ends = now + min(told.seconds, 2 * WINDOW)
-    if told.seconds <= 0 or told.window < _oldest(account):
+    account = roll_window(account, now, rules)
+    ends = now + min(reported.seconds, 2 * WINDOW)
+    if reported.seconds <= 0 or reported.window < _find_oldest_window(account):
         return account
     if rules.calls_per_minute:
-        return account if told.left else paused(account, ends)
+        return account if reported.left else pause_until(account, ends)
     if not account.window:
-        left = min(told.left, _unbooked(account, told))
-        named = replace(account, window=told.window, resets_at=ends)
-        return replace(named, limit=told.limit, left=left)
-    if told.window > account.window + 1 or told.limit != account.limit:
-        after = _next(account, rules, told.limit, resets_at=ends)
-        return replace(after, window=told.window, left=min(told.left, told.limit))
-    left = min(account.left, told.left)
+        left = min(reported.left, _estimate_left(account, reported))
+        named = replace(account, window=reported.window, resets_at=ends)
+        return replace(named, limit=reported.limit, left=left)
+    if reported.window > account.window + 1 or reported.limit != account.limit:
+        after = _start_window(account, rules, reported.limit, resets_at=ends)
+        return replace(after, window=reported.window, left=min(reported.left, reported.limit))
+    left = min(account.left, reported.left)
     return replace(account, left=left, resets_at=min(account.resets_at, ends))
 
 
-def _oldest(account: Account) -> int:
+def _find_oldest_window(account: AccountBudget) -> int:
     """The earliest window that may be this one; the two differ by more than by rounding."""
     if account.window:
         return account.window - 1
     return account.window_before + 2 if account.window_before else 0
 
 
-def _unbooked(account: Account, told: Told) -> int:
+def _estimate_left(account: AccountBudget, told: ReportedWindow) -> int:
     """What is left as far as we know: calls under way are not in Nango's count yet."""
     if account.limit == told.limit:
         return account.left
@@ -195,32 +203,36 @@ def _unbooked(account: Account, told: Told) -> int:
     return free if free > 0 else told.left
 
 
-def paused(account: Account, until: float) -> Account:
+def pause_until(account: AccountBudget, until: float) -> AccountBudget:
     """Nobody asks before ``until``."""
     return replace(account, paused_until=max(account.paused_until, until))
 
 
-def allowance(account: Account, now: float, lane: RunTrigger, rules: Rules) -> int | None:
+def compute_allowance(
+    account: AccountBudget, now: float, lane: RunTrigger, rules: BudgetRules
+) -> int | None:
     """How many more connections of a lane may be sent on their way; None: as many as are due.
 
     One that is due by the clock and has not called yet counts as a call to come.
     """
-    account = turned(account, now, rules)
+    account = roll_window(account, now, rules)
     if now < account.paused_until:
         return 0
     if account.limit is None:
         return None
-    free = max(0, account.left - _kept(account, now, lane, rules))
+    free = max(0, account.left - _compute_reserved(account, now, lane, rules))
     if lane is RunTrigger.SCHEDULED:
         return max(0, free - max(0, account.admitted - account.by_clock))
     return free
 
 
-def admitted(account: Account, now: float, rules: Rules, number: int, waiting: int) -> Account:
+def count_dispatched(
+    account: AccountBudget, now: float, rules: BudgetRules, number: int, waiting: int
+) -> AccountBudget:
     """Note that the dispatcher sent ``number`` connections on their way by the clock.
 
     So many as are ``waiting`` were due, too, but there was no room for them.
     """
-    account = turned(account, now, rules)
+    account = roll_window(account, now, rules)
     most = max(account.undispatched, waiting)
     return replace(account, admitted=account.admitted + number, undispatched=most)

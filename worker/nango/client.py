@@ -18,19 +18,25 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from tenacity.wait import wait_random_exponential
 
 from models.run import RunTrigger
-from worker.core.errors import Broken, Halt, Retry, Spent, Trouble
-from worker.core.transport import Way
-from worker.nango.diagnosis import QUESTION, Diagnosis
-from worker.nango.exchange import Exchange, Request, Watch
-from worker.nango.gate import DIRECTORY, Gate, service_of
-from worker.nango.health import QUESTION_PAUSE
-from worker.nango.reply import PASSING, Reply, is_slow
+from worker.core.errors import (
+    BudgetExhausted,
+    ConfigurationError,
+    ConnectionBroken,
+    MirrorError,
+    RetryNow,
+)
+from worker.core.transport import TransportConfig
+from worker.nango.diagnosis import HEALTH_CHECK_PATH, CircuitBreaker
+from worker.nango.exchange import ApiRequest, HttpTransport, ResponseObserver
+from worker.nango.gate import DIRECTORY_SERVICE, RateLimiter, find_service
+from worker.nango.health import CHECK_INTERVAL
+from worker.nango.reply import TRANSIENT_STATUSES, ApiResponse, is_timeout
 from worker.nango.verdict import (
-    Doubtful,
-    Limited,
-    exhausted,
-    nango_trouble,
-    shows_that_nango_works,
+    RateLimited,
+    SuspectedMisconfiguration,
+    classify_nango_response,
+    is_from_working_nango,
+    to_retry_later,
 )
 
 ATTEMPTS = 5
@@ -40,23 +46,26 @@ SLOW_ATTEMPTS = 3
 USER_AGENT = "NONISV|TenantMirror|TenantMirror/0.1"
 """Decorated as SharePoint asks, so that the traffic is not throttled as anonymous."""
 
-_KEY = re.compile(r"[!-~]+")
-_HEADER = re.compile(r"[!-~]([ -~]*[!-~])?")
+_KEY_PATTERN = re.compile(r"[!-~]+")
+_HEADER_PATTERN = re.compile(r"[!-~]([ -~]*[!-~])?")
 
 
 @dataclass(frozen=True)
-class Address:
+class ConnectionRef:
     """How Nango knows a connection."""
 
     connection_id: str
     provider_config_key: str
 
-    def headers(self) -> dict[str, str]:
-        """Raises Broken where no header can carry what somebody chose as an id."""
+    def build_headers(self) -> dict[str, str]:
+        """Raises ConnectionBroken where no header can carry what somebody chose as an id."""
         if not (
-            _HEADER.fullmatch(self.connection_id) and _HEADER.fullmatch(self.provider_config_key)
+            _HEADER_PATTERN.fullmatch(self.connection_id)
+            and _HEADER_PATTERN.fullmatch(self.provider_config_key)
         ):
-            raise Broken("its id cannot be sent in a header; connect it again under a plain one")
+            raise ConnectionBroken(
+                "its id cannot be sent in a header; connect it again under a plain one"
+            )
         return {
             "Connection-Id": self.connection_id,
             "Provider-Config-Key": self.provider_config_key,
@@ -67,37 +76,37 @@ class Address:
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long one request may take, tries and pauses together, and the longest single pause."""
 
     deadline: float = 60.0
-    pause: float = 20.0
+    max_pause: float = 20.0
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _ApiCall:
     """A request, and on whose budgets it goes; without an address it is for Nango itself."""
 
     method: str
-    target: str
+    path: str
     headers: dict[str, str] = field(default_factory=dict)
     body: object = None
-    address: str | None = None
+    connection: str | None = None
     lane: RunTrigger = RunTrigger.MANUAL
-    once: bool = False
-    inside: str | None = None
-    watch: Watch | None = None
-    answered: Event = field(default_factory=Event)
+    single_attempt: bool = False
+    batched_path: str | None = None
+    observer: ResponseObserver | None = None
+    response_seen: Event = field(default_factory=Event)
     """Set once an attempt has brought an answer of a Nango that works, whatever it says."""
 
     @property
-    def charged(self) -> str:
+    def charged_path(self) -> str:
         """What says which of the customer's budgets pays."""
-        return self.inside or self.target
+        return self.batched_path or self.path
 
     @property
-    def path(self) -> bytes:
-        return (b"" if self.address is None else b"/proxy") + self.target.encode("ascii")
+    def wire_path(self) -> bytes:
+        return (b"" if self.connection is None else b"/proxy") + self.path.encode("ascii")
 
 
 class NangoClient:
@@ -108,22 +117,24 @@ class NangoClient:
         host: str,
         key: str,
         *,
-        patience: Patience | None = None,
-        gate: Gate | None = None,
+        retry_policy: RetryPolicy | None = None,
+        limiter: RateLimiter | None = None,
         clock: Callable[[], float] = time.time,
-        way: Way | None = None,
+        way: TransportConfig | None = None,
     ) -> None:
-        self.patience = patience or Patience()
-        self.gate = gate or Gate()
+        self.retry_policy = retry_policy or RetryPolicy()
+        self.limiter = limiter or RateLimiter()
         self._clock = clock
         self._calls = 0
         self._lock = Lock()
-        self.diagnosis = Diagnosis(
-            self.gate.health, self._question, min(QUESTION_PAUSE, self.patience.pause)
+        self.breaker = CircuitBreaker(
+            self.limiter.health,
+            self._send_health_check,
+            min(CHECK_INTERVAL, self.retry_policy.max_pause),
         )
-        if not _KEY.fullmatch(key):
-            raise Halt("NANGO_SECRET_KEY holds characters that no key has")
-        self._exchange = Exchange(host, key, way)
+        if not _KEY_PATTERN.fullmatch(key):
+            raise ConfigurationError("NANGO_SECRET_KEY holds characters that no key has")
+        self._transport = HttpTransport(host, key, way)
 
     @property
     def calls(self) -> int:
@@ -132,33 +143,33 @@ class NangoClient:
 
     def close(self) -> None:
         """Let go of the connections, those of the budgets included."""
-        self._exchange.close()
-        self.gate.close()
+        self._transport.close()
+        self.limiter.close()
 
     def proxy(
         self,
-        address: Address,
-        target: str,
+        connection: ConnectionRef,
+        path: str,
         *,
         method: str = "GET",
         body: object = None,
         headers: Mapping[str, str] | None = None,
         lane: RunTrigger = RunTrigger.MANUAL,
-        once: bool = False,
-        inside: str | None = None,
-        watch: Watch | None = None,
-    ) -> Reply:
-        """Send a request to Graph through the proxy; ``target`` is a path with its query.
+        single_attempt: bool = False,
+        batched_path: str | None = None,
+        observer: ResponseObserver | None = None,
+    ) -> ApiResponse:
+        """Send a request to Graph through the proxy; ``path`` is a path with its query.
 
         The target goes out byte for byte. Answers of Graph come back whatever their status;
         Nango's own failures and those of the network are raised. Waits for the budgets and
         retries in place as long as the pause that is asked for is short; ``lane`` says on whose
-        behalf the budget is spent. With ``once`` the request is sent once, and Graph's passing
-        statuses come back, too. ``inside`` is a target within a ``$batch``: its budget is waited
-        for.
-        ``watch`` sees the beginning of an answer early, once the gate has heeded its headers.
+        behalf the budget is spent. With ``single_attempt`` the request is sent once, and Graph's
+        passing statuses come back, too. ``batched_path`` is a target within a ``$batch``: its
+        budget is waited for.
+        ``observer`` sees the beginning of an answer early, once the gate has heeded its headers.
 
-        Raises Later (out of tries), Spent, Outage, Broken, Halt, Torn.
+        Raises RetryLater (out of tries), Spent, Outage, Broken, Halt, Torn.
         """
         own = {
             "Retries": "0",
@@ -169,131 +180,155 @@ class NangoClient:
             **{f"Nango-Proxy-{name}": value for name, value in (headers or {}).items()},
         }
         try:
-            sent = address.headers() | own
-            asked = _Asked(method, target, sent, body, str(address), lane, once, inside, watch)
-            return self._patiently(asked)
-        except Trouble as trouble:
-            trouble.connection = trouble.connection or str(address)
+            sent = connection.build_headers() | own
+            asked = _ApiCall(
+                method,
+                path,
+                sent,
+                body,
+                str(connection),
+                lane,
+                single_attempt,
+                batched_path,
+                observer,
+            )
+            return self._send_with_retries(asked)
+        except MirrorError as trouble:
+            trouble.connection = trouble.connection or str(connection)
             raise
 
-    def ask(self, target: str) -> Reply:
+    def get(self, path: str) -> ApiResponse:
         """GET Nango's own API. Nango's own 400 and 404 come back for the caller to judge."""
-        return self._patiently(_Asked("GET", target))
+        return self._send_with_retries(_ApiCall("GET", path))
 
-    def heed(self, address: Address, target: str, reply: Reply) -> None:
+    def note_throttling(
+        self, connection: ConnectionRef, target: str, response: ApiResponse
+    ) -> None:
         """Let the customer's budget know what an answer, also one inside a ``$batch``, told."""
-        self.gate.heed(str(address), target, reply, self._clock())
+        self.limiter.pause_connection(str(connection), target, response, self._clock())
 
-    def waits_apart(self, address: Address, target: str) -> bool:
+    def is_held_back(self, connection: ConnectionRef, target: str) -> bool:
         """Whether Graph wants this target held back, and not what goes along in a ``$batch``."""
-        if service_of(target) == DIRECTORY:
+        if find_service(target) == DIRECTORY_SERVICE:
             return False
-        return service_of(target) in self.gate.pauses([str(address)]).get(str(address), {})
+        return find_service(target) in self.limiter.read_pauses([str(connection)]).get(
+            str(connection), {}
+        )
 
-    def _patiently(self, asked: "_Asked") -> Reply:
-        self.diagnosis.admit(by_hand=asked.lane is RunTrigger.MANUAL)
-        patience = self.patience
+    def _send_with_retries(self, asked: "_ApiCall") -> ApiResponse:
+        self.breaker.require_closed(manual=asked.lane is RunTrigger.MANUAL)
+        patience = self.retry_policy
         began = time.monotonic()
         until = began + patience.deadline
-        attempts = 1 if asked.once else ATTEMPTS
+        attempts = 1 if asked.single_attempt else ATTEMPTS
 
         def give_up(state: RetryCallState) -> bool:
             if state.outcome is None:
                 return False
             fault = state.outcome.exception()
-            named = fault.after or 0.0 if isinstance(fault, Retry) else 0.0
-            slow = isinstance(fault, Retry) and fault.slow and state.attempt_number >= SLOW_ATTEMPTS
+            named = fault.after or 0.0 if isinstance(fault, RetryNow) else 0.0
+            slow = (
+                isinstance(fault, RetryNow)
+                and fault.needs_smaller_request
+                and state.attempt_number >= SLOW_ATTEMPTS
+            )
             late = time.monotonic() + state.upcoming_sleep >= until
-            return slow or late or named > patience.pause
+            return slow or late or named > patience.max_pause
 
         retrying = Retrying(
-            retry=retry_if_exception_type(Retry),
+            retry=retry_if_exception_type(RetryNow),
             stop=lambda state: stop_after_attempt(attempts)(state) or give_up(state),
-            wait=_pause,
+            wait=_compute_pause,
             reraise=True,
         )
         try:
-            return retrying(self._once, asked, until)
-        except Doubtful as doubtful:
-            raise self.diagnosis.decide(doubtful) from None
-        except Retry as trouble:
-            if not asked.answered.is_set():
-                self.gate.health.note_unanswered(time.monotonic() - began)
+            return retrying(self._send_once, asked, until)
+        except SuspectedMisconfiguration as doubtful:
+            raise self.breaker.classify_suspected(doubtful) from None
+        except RetryNow as trouble:
+            if not asked.response_seen.is_set():
+                self.limiter.health.note_unanswered(time.monotonic() - began)
             # Who asks once has not waited in vain: only a pause that was named is told.
-            least = 0.0 if asked.once else patience.pause
-            raise exhausted(trouble, least, proven=self.diagnosis.has_worked()) from None
+            least = 0.0 if asked.single_attempt else patience.max_pause
+            raise to_retry_later(trouble, least, has_worked=self.breaker.has_worked()) from None
 
-    def _once(self, asked: "_Asked", until: float) -> Reply:
-        self._pass_gate(asked, until)
+    def _send_once(self, asked: "_ApiCall", until: float) -> ApiResponse:
+        self._wait_for_budget(asked, until)
         reply = self._send(asked, until)
         now = self._clock()
-        if shows_that_nango_works(reply):
-            asked.answered.set()
-            self.gate.health.note_worked()
-            if asked.address is None and reply.status in (400, 404):
+        if is_from_working_nango(reply):
+            asked.response_seen.set()
+            self.limiter.health.note_worked()
+            if asked.connection is None and reply.status in (400, 404):
                 return reply
-        trouble = nango_trouble(reply, now)
-        if isinstance(trouble, Limited):
-            self.gate.pause_account(trouble.after or 1.0)
+        trouble = classify_nango_response(reply, now)
+        if isinstance(trouble, RateLimited):
+            self.limiter.pause_account(trouble.after or 1.0)
         if trouble is not None:
             raise trouble
-        if asked.address is not None:
+        if asked.connection is not None:
             if reply.status != HTTPStatus.OK:
-                self.gate.heed(asked.address, asked.target, reply, now)
-            if not asked.once:
-                _throttled(reply, now)
+                self.limiter.pause_connection(asked.connection, asked.path, reply, now)
+            if not asked.single_attempt:
+                _raise_if_transient(reply, now)
         return reply
 
-    def _question(self, seconds: float) -> Reply:
+    def _send_health_check(self, seconds: float) -> ApiResponse:
         """Sent whatever the budget: it is one call of all workers in a few seconds."""
-        until = time.monotonic() + min(seconds, self.patience.deadline)
-        return self._send(_Asked("GET", QUESTION), until)
+        until = time.monotonic() + min(seconds, self.retry_policy.deadline)
+        return self._send(_ApiCall("GET", HEALTH_CHECK_PATH), until)
 
-    def _pass_gate(self, asked: "_Asked", until: float) -> None:
-        """Wait for the budgets, if that is short. Raises Spent where it is not."""
+    def _wait_for_budget(self, asked: "_ApiCall", until: float) -> None:
+        """Wait for the budgets, if that is short. Raises BudgetExhausted where it is not."""
         while True:
-            seconds, why = self.gate.wait(asked.address or "", asked.charged, asked.lane)
+            seconds, why = self.limiter.try_acquire(
+                asked.connection or "", asked.charged_path, asked.lane
+            )
             if seconds <= 0:
                 return
             # The call itself needs its time, too.
-            latest = until - self.patience.deadline / 2
-            if seconds > self.patience.pause or time.monotonic() + seconds > latest:
-                raise Spent(why, after=seconds)
+            latest = until - self.retry_policy.deadline / 2
+            if seconds > self.retry_policy.max_pause or time.monotonic() + seconds > latest:
+                raise BudgetExhausted(why, after=seconds)
             time.sleep(seconds + 0.2 * random.random())
 
-    def _send(self, asked: "_Asked", until: float) -> Reply:
+    def _send(self, asked: "_ApiCall", until: float) -> ApiResponse:
         with self._lock:
             self._calls += 1
-        request = Request(asked.method, asked.path, asked.headers, asked.body, asked.watch)
-        return self._exchange.send(request, until, lambda head: self._heed_head(asked, head))
+        request = ApiRequest(
+            asked.method, asked.wire_path, asked.headers, asked.body, asked.observer
+        )
+        return self._transport.send(
+            request, until, lambda head: self._learn_from_headers(asked, head)
+        )
 
-    def _heed_head(self, asked: "_Asked", head: Reply) -> None:
+    def _learn_from_headers(self, asked: "_ApiCall", head: ApiResponse) -> None:
         """What the headers tell counts for the next call, which may leave before the body is here.
 
         Whether a refusal is Graph's own or Nango's is only known from its body.
         """
         now = self._clock()
-        self.gate.learn(head, now)
-        if asked.address is not None and head.status == HTTPStatus.OK:
-            self.gate.heed(asked.address, asked.target, head, now)
+        self.limiter.learn_window(head, now)
+        if asked.connection is not None and head.status == HTTPStatus.OK:
+            self.limiter.pause_connection(asked.connection, asked.path, head, now)
 
 
-def _throttled(reply: Reply, now: float) -> None:
+def _raise_if_transient(response: ApiResponse, now: float) -> None:
     """A passing status is worth trying again; 501 says that it never will."""
-    if reply.status in PASSING:
-        after = reply.retry_after(now)
-        retry = Retry(f"Graph answered {reply.status}", after=after)
-        retry.status = reply.status
-        retry.slow = is_slow(reply) and after is None
+    if response.status in TRANSIENT_STATUSES:
+        after = response.get_retry_after(now)
+        retry = RetryNow(f"Graph answered {response.status}", after=after)
+        retry.status = response.status
+        retry.needs_smaller_request = is_timeout(response) and after is None
         raise retry
 
 
 _backoff = wait_random_exponential(multiplier=0.5, max=10)
 
 
-def _pause(state: RetryCallState) -> float:
+def _compute_pause(state: RetryCallState) -> float:
     """What the service asked for, else a growing pause with jitter."""
     fault = state.outcome.exception() if state.outcome else None
-    if isinstance(fault, Retry) and fault.after is not None:
+    if isinstance(fault, RetryNow) and fault.after is not None:
         return fault.after + 0.1 * _backoff(state)
     return _backoff(state)

@@ -13,19 +13,19 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from worker.core.errors import Broken, Halt, Torn
-from worker.nango.client import Address, NangoClient
-from worker.nango.reply import UNREADABLE, Reply
+from worker.core.errors import ConfigurationError, ConnectionBroken, MalformedResponse
+from worker.nango.client import ConnectionRef, NangoClient
+from worker.nango.reply import JSON_ERRORS, ApiResponse
 
 PAGE_SIZES = (2000, 1000, 0)
 """Older servers cap ``limit`` at 1000, still older ones do not know it (0: do not send it)."""
 
 MAX_PAGES = 1000
-LONGEST_NAME = 1000
+MAX_NAME_LENGTH = 1000
 """Characters of an id that can be kept and looked up; Nango's own have 255 at most."""
 
 
-class Listed(msgspec.Struct, frozen=True):
+class ListedConnection(msgspec.Struct, frozen=True):
     """A row of Nango's list; what is not ours is ignored."""
 
     id: int
@@ -33,19 +33,19 @@ class Listed(msgspec.Struct, frozen=True):
     provider_config_key: str
     provider: str = ""
     metadata: dict[str, Any] | None = None
-    failing: bool = False
+    is_failing: bool = False
     """Nango's latest try to renew the connection's token failed: a hint, no proof."""
 
     @property
-    def address(self) -> Address:
-        return Address(self.connection_id, self.provider_config_key)
+    def ref(self) -> ConnectionRef:
+        return ConnectionRef(self.connection_id, self.provider_config_key)
 
 
 @dataclass
-class Listing:
+class ConnectionListing:
     """What a reading of the list brought: each connection once, and how many rows made no sense."""
 
-    rows: list[Listed] = field(default_factory=list)
+    rows: list[ListedConnection] = field(default_factory=list)
     unreadable: int = 0
 
 
@@ -64,81 +64,87 @@ class _Row(msgspec.Struct, frozen=True):
     errors: Any = None
 
 
-def list_connections(nango: NangoClient) -> Listing:
+def list_connections(nango: NangoClient) -> ConnectionListing:
     """Every connection of the environment, once each.
 
-    Raises Halt where the key or the address is wrong, Later where Nango does not answer, Torn
-    where not one row can be read.
+    Raises ConfigurationError where the key or the address is wrong, Later where Nango does not
+    answer, Torn where not one row can be read.
     """
     for size in PAGE_SIZES:
         found = _read_all(nango, size)
         if found is not None:
             if found.unreadable and not found.rows:
-                raise Torn("no row of Nango's list of connections can be read", after=60)
-            return Listing(_newest(found.rows), found.unreadable)
-    raise Halt("Nango refuses to list its connections; check NANGO_HOST and the key's scopes")
+                raise MalformedResponse(
+                    "no row of Nango's list of connections can be read", after=60
+                )
+            return ConnectionListing(_keep_newest(found.rows), found.unreadable)
+    raise ConfigurationError(
+        "Nango refuses to list its connections; check NANGO_HOST and the key's scopes"
+    )
 
 
-def _read_all(nango: NangoClient, size: int) -> Listing | None:
+def _read_all(nango: NangoClient, size: int) -> ConnectionListing | None:
     """The rows of all pages; None where the server does not take pages of this size.
 
     A server that ignores ``limit`` or ``page`` sends everything, or the same page for ever.
     """
-    found: dict[int, Listed] = {}
+    found: dict[int, ListedConnection] = {}
     unreadable = 0
     for page_no in range(MAX_PAGES):
         query = f"?{urlencode({'limit': size, 'page': page_no})}" if size else ""
-        reply = nango.ask(f"/connections{query}")
+        reply = nango.get(f"/connections{query}")
         if reply.status == 404:
-            raise Halt("NANGO_HOST does not answer like Nango (404 for /connections)")
+            raise ConfigurationError("NANGO_HOST does not answer like Nango (404 for /connections)")
         if reply.status == 400:
             return None
         raw = _decode(reply)
-        rows = [row for row in map(_listed, raw) if row is not None]
+        rows = [row for row in map(_parse_row, raw) if row is not None]
         unreadable += len(raw) - len(rows)
         fresh = [row for row in rows if row.id not in found]
         found.update({row.id: row for row in fresh})
         if not fresh or len(raw) != size:
             break
-    return Listing(list(found.values()), unreadable)
+    return ConnectionListing(list(found.values()), unreadable)
 
 
-def _newest(rows: list[Listed]) -> list[Listed]:
+def _keep_newest(rows: list[ListedConnection]) -> list[ListedConnection]:
     """One row an address: who connects anew under the same id while we read is listed twice."""
-    newest: dict[Address, Listed] = {}
+    newest: dict[ConnectionRef, ListedConnection] = {}
     for row in rows:
-        if row.address not in newest or newest[row.address].id < row.id:
-            newest[row.address] = row
+        if row.ref not in newest or newest[row.ref].id < row.id:
+            newest[row.ref] = row
     return list(newest.values())
 
 
-def _decode(reply: Reply) -> list[msgspec.Raw]:
+def _decode(response: ApiResponse) -> list[msgspec.Raw]:
     try:
-        return msgspec.json.decode(reply.body, type=_Page).connections
-    except UNREADABLE as fault:
-        raise Torn(f"Nango's list of connections cannot be read ({fault})", after=60) from None
+        return msgspec.json.decode(response.body, type=_Page).connections
+    except JSON_ERRORS as fault:
+        raise MalformedResponse(
+            f"Nango's list of connections cannot be read ({fault})", after=60
+        ) from None
 
 
-def _listed(raw: msgspec.Raw) -> Listed | None:
+def _parse_row(raw: msgspec.Raw) -> ListedConnection | None:
     try:
         row = msgspec.json.decode(raw, type=_Row)
-    except UNREADABLE:
+    except JSON_ERRORS:
         return None
-    if not (_can_be_kept(row.connection_id) and _can_be_kept(row.provider_config_key)):
+    if not (_is_storable(row.connection_id) and _is_storable(row.provider_config_key)):
         return None
-    return Listed(
+    return ListedConnection(
         row.id,
         row.connection_id,
         row.provider_config_key,
-        row.provider if isinstance(row.provider, str) and _can_be_kept(row.provider) else "",
+        row.provider if isinstance(row.provider, str) and _is_storable(row.provider) else "",
         row.metadata if isinstance(row.metadata, dict) else None,
         _is_failing(row.errors),
     )
 
 
-def _can_be_kept(name: str) -> bool:
+def _is_storable(name: str) -> bool:
     """Postgres takes no NUL, and no index takes a name of several kilobytes."""
-    return 0 < len(name) <= LONGEST_NAME and "\x00" not in name
+    return 0 < len(name) <= MAX_NAME_LENGTH and "\x00" not in name
 
 
 def _is_failing(errors: Any) -> bool:
@@ -147,51 +153,56 @@ def _is_failing(errors: Any) -> bool:
     return any(isinstance(error, dict) and error.get("type") == "auth" for error in errors)
 
 
-class Presence(StrEnum):
+class ConnectionPresence(StrEnum):
     """What Nango says of one connection that is asked for by name."""
 
-    THERE = "there"
+    PRESENT = "there"
     GONE = "gone"
-    NOT_ASKABLE = "not askable"
+    NOT_QUERYABLE = "not askable"
     """Nango's import takes ids that the rest of its API refuses before it looks for them."""
 
 
-def is_gone(nango: NangoClient, address: Address) -> bool:
-    """Whether Nango itself says that the connection is no longer there. Raises as ``presence``."""
-    return presence(nango, address) is Presence.GONE
+def is_gone(nango: NangoClient, address: ConnectionRef) -> bool:
+    """Whether Nango itself says that the connection is no longer there.
+
+    Raises as ``check_presence``.
+    """
+    return check_presence(nango, address) is ConnectionPresence.GONE
 
 
-def presence(nango: NangoClient, address: Address) -> Presence:
+def check_presence(nango: NangoClient, address: ConnectionRef) -> ConnectionPresence:
     """Ask for one connection by its name; any other answer does not prove that it is gone.
 
-    Raises Halt, Later.
+    Raises ConfigurationError, RetryLater.
     """
     try:
-        reply = nango.ask(_target(address))
-    except Broken:
-        return Presence.THERE  # Nango has trouble with its token, so it has the connection
-    document = reply.document()
+        reply = nango.get(_build_path(address))
+    except ConnectionBroken:
+        return (
+            ConnectionPresence.PRESENT
+        )  # Nango has trouble with its token, so it has the connection
+    document = reply.parse_json()
     error = document.get("error") if isinstance(document, dict) else None
     code = error.get("code") if isinstance(error, dict) else None
     match reply.status, code:
         case (404, "not_found" | "unknown_connection") | (400, "unknown_provider_config"):
-            return Presence.GONE
+            return ConnectionPresence.GONE
         case 400, "invalid_uri_params":
-            return Presence.NOT_ASKABLE
+            return ConnectionPresence.NOT_QUERYABLE
         case _:
-            return Presence.THERE
+            return ConnectionPresence.PRESENT
 
 
-def renew_token(nango: NangoClient, address: Address) -> bool:
+def renew_token(nango: NangoClient, address: ConnectionRef) -> bool:
     """Have Nango fetch a new token for a connection; whether Nango says that it has one.
 
     A key without the scope ``environment:connections:read_credentials`` renews nothing, though
     Nango answers 200. With it the answer holds the token, which is dropped unread.
-    Raises Broken (it cannot be renewed), Halt, Later.
+    Raises ConnectionBroken (it cannot be renewed), Halt, Later.
     """
-    return nango.ask(_target(address, force_refresh="true")).ok
+    return nango.get(_build_path(address, force_refresh="true")).is_success
 
 
-def _target(address: Address, **options: str) -> str:
+def _build_path(address: ConnectionRef, **options: str) -> str:
     query = urlencode({"provider_config_key": address.provider_config_key, **options})
     return f"/connections/{quote(address.connection_id, safe='')}?{query}"

@@ -9,105 +9,119 @@ Nango has been asked for one row of its list of connections.
 from collections.abc import Callable
 from typing import Final
 
-from worker.core.errors import Halt, Outage, Retry, Torn, Trouble
-from worker.nango.health import RECENT, Health, State, is_passing, until_question
-from worker.nango.reply import Reply
+from worker.core.errors import ConfigurationError, MalformedResponse, MirrorError, Outage, RetryNow
+from worker.nango.health import (
+    RECENT_SECONDS,
+    HealthState,
+    NangoHealth,
+    compute_check_wait,
+    is_transient_outage,
+)
+from worker.nango.reply import ApiResponse
 from worker.nango.verdict import (
-    AllDoubted,
-    Doubtful,
-    StrangeAnswer,
-    exhausted,
-    nango_trouble,
-    shows_that_nango_works,
+    InterceptedResponse,
+    SuspectedGlobalFailure,
+    SuspectedMisconfiguration,
+    classify_nango_response,
+    is_from_working_nango,
+    to_retry_later,
 )
 
-QUESTION: Final = "/connections?limit=1"
-QUESTION_SECONDS: Final = 10.0
+HEALTH_CHECK_PATH: Final = "/connections?limit=1"
+HEALTH_CHECK_SECONDS: Final = 10.0
 """How long the answer to it may take."""
 
-OWN_PAUSE: Final = 60.0
+INTERCEPTED_PAUSE: Final = 60.0
 """Seconds for which a request that something in between refuses is left alone."""
 
-ALL_PAUSE: Final = 5.0
+RECOVERED_PAUSE: Final = 5.0
 """The same where the key or the way was refused, and was accepted a moment later."""
 
 
-class Diagnosis:
+class CircuitBreaker:
     """Decides for one process; what is known is shared by all through ``health``.
 
-    ``send`` sends the question, once, with a deadline in seconds; it raises Trouble.
+    ``send`` sends the question, once, with a deadline in seconds; it raises MirrorError.
     """
 
-    def __init__(self, health: Health, send: Callable[[float], Reply], pause: float) -> None:
+    def __init__(
+        self, health: NangoHealth, send: Callable[[float], ApiResponse], check_interval: float
+    ) -> None:
         self._health = health
         self._send = send
-        self._pause = pause
+        self._pause = check_interval
 
-    def admit(self, *, by_hand: bool) -> None:
+    def require_closed(self, *, manual: bool) -> None:
         """Called ahead of every call. While Nango is in doubt, it is asked the question first.
 
         One of all workers asks, every few seconds; a person's command asks by itself. Raises
         Outage, or Halt where the key or the address is wrong by all that is known.
         """
-        if not self._health.is_doubted():
+        if not self._health.needs_check():
             self._health.note_sent()
             return
-        state, now = self._health.look()
-        if not state.is_doubted:
+        state, now = self._health.read()
+        if not state.needs_check:
             return
-        if not (by_hand or self._health.take_turn(self._pause)):
-            raise self._outage(state, now)
-        trouble = self.ask()
+        if not (manual or self._health.claim_check(self._pause)):
+            raise self._build_error(state, now)
+        trouble = self.check_nango()
         if trouble is not None:
             raise trouble
 
-    def takes_turn(self) -> bool:
+    def claim_check(self) -> bool:
         """Whether the caller is the one to ask the question now."""
-        return self._health.take_turn(self._pause)
+        return self._health.claim_check(self._pause)
 
-    def ask(self) -> Trouble | None:
+    def check_nango(self) -> MirrorError | None:
         """Ask the question and note the answer for all; what is wrong, or None where it works."""
         try:
-            trouble = self._judged_question(self._send(QUESTION_SECONDS))
-        except Trouble as fault:
+            trouble = self._classify_check(self._send(HEALTH_CHECK_SECONDS))
+        except MirrorError as fault:
             trouble = fault
         if trouble is None:
-            self._health.note_worked(anyway=True)
+            self._health.note_worked(force=True)
             return None
-        ended = exhausted(trouble, 0.0) if isinstance(trouble, Retry) else trouble
-        halts = isinstance(ended, Halt)
-        lasting = isinstance(trouble, Halt) and not isinstance(trouble, Doubtful)
-        state, now = self._health.note_out(ended.message, halts=halts, lasting=lasting)
-        return self._outage(state, now)
+        ended = to_retry_later(trouble, 0.0) if isinstance(trouble, RetryNow) else trouble
+        halts = isinstance(ended, ConfigurationError)
+        lasting = isinstance(trouble, ConfigurationError) and not isinstance(
+            trouble, SuspectedMisconfiguration
+        )
+        state, now = self._health.note_outage(ended.message, halts=halts, lasting=lasting)
+        return self._build_error(state, now)
 
     def has_worked(self) -> bool:
         """Whether this key has ever worked at this address, as far as is known."""
-        return self._health.look()[0].has_worked
+        return self._health.read()[0].has_worked
 
-    def decide(self, doubtful: Doubtful) -> Trouble:
+    def classify_suspected(self, doubtful: SuspectedMisconfiguration) -> MirrorError:
         """What an answer that is neither Nango's nor Graph's means: for all, or for its request."""
-        state, now = self._health.look()
+        state, now = self._health.read()
         if not state.has_worked:
             return doubtful
-        of_all = isinstance(doubtful, AllDoubted)
-        if of_all or now - state.worked_at > RECENT:
-            trouble = self.ask()
+        of_all = isinstance(doubtful, SuspectedGlobalFailure)
+        if of_all or now - state.worked_at > RECENT_SECONDS:
+            trouble = self.check_nango()
             if trouble is not None:
                 return trouble
-        pause = ALL_PAUSE if of_all else OWN_PAUSE
+        pause = RECOVERED_PAUSE if of_all else INTERCEPTED_PAUSE
         message = f"{doubtful.message}; other calls get through, so only this waits"
-        return StrangeAnswer(message, after=pause)
+        return InterceptedResponse(message, after=pause)
 
-    def _judged_question(self, reply: Reply) -> Trouble | None:
-        if not reply.ok:
-            return None if shows_that_nango_works(reply) else nango_trouble(reply, 0.0)
-        document = reply.document()
+    def _classify_check(self, response: ApiResponse) -> MirrorError | None:
+        if not response.is_success:
+            return (
+                None if is_from_working_nango(response) else classify_nango_response(response, 0.0)
+            )
+        document = response.parse_json()
         if isinstance(document, dict) and "connections" in document:
             return None
-        return nango_trouble(reply, 0.0) or Torn("what answers in Nango's place is not Nango")
+        return classify_nango_response(response, 0.0) or MalformedResponse(
+            "what answers in Nango's place is not Nango"
+        )
 
-    def _outage(self, state: State, now: float) -> Trouble:
-        if state.halts and (state.lasting or not is_passing(state, now)):
-            return Halt(state.reason)
-        after = until_question(state, now, self._pause)
+    def _build_error(self, state: HealthState, now: float) -> MirrorError:
+        if state.halts and (state.lasting or not is_transient_outage(state, now)):
+            return ConfigurationError(state.reason)
+        after = compute_check_wait(state, now, self._pause)
         return Outage(f"Nango does not work now: {state.reason}", after=after)

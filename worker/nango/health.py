@@ -14,35 +14,35 @@ from typing import Final
 
 import msgspec
 
-from worker.core.log import logger
-from worker.nango.ledger import Ledger
+from worker.core.log import get_logger
+from worker.nango.ledger import KeyValueStore
 
-PASSING_SECONDS: Final = 300.0
+TRANSIENT_SECONDS: Final = 300.0
 """An outage of a Nango that has worked is passing for so long; then an operator has to look."""
 
-QUESTION_PAUSE: Final = 5.0
+CHECK_INTERVAL: Final = 5.0
 """Seconds between two questions whether Nango is back."""
 
-LATE_QUESTION_PAUSE: Final = 30.0
+LONG_CHECK_INTERVAL: Final = 30.0
 """The same once the outage is no longer taken for a passing one."""
 
-FEW: Final = 3
+MAX_UNANSWERED: Final = 3
 """Calls in a row that Nango left without an answer before it is asked the cheap question."""
 
 SILENT_SECONDS: Final = 15.0
 """Seconds without any answer, although calls were sent, before the dispatcher asks it."""
 
-RECENT: Final = 5.0
+RECENT_SECONDS: Final = 5.0
 """An answer to somebody else within so many seconds says that Nango works."""
 
 _LONG_AGO: Final = 1.0
 _KEPT_SECONDS: Final = 30 * 86_400
-_NOTED_EVERY: Final = 1.0
+_NOTE_INTERVAL: Final = 1.0
 """Seconds for which a process neither reads nor notes the same again."""
 
 
 @dataclass(frozen=True)
-class State:
+class HealthState:
     """What is known. Times are 0 where something never happened."""
 
     worked_at: float = 0.0
@@ -69,27 +69,29 @@ class State:
         return self.outage_since > 0
 
     @property
-    def is_doubted(self) -> bool:
+    def needs_check(self) -> bool:
         """Whether the question is to be asked before anything else is sent."""
-        return self.is_out or self.unanswered >= FEW
+        return self.is_out or self.unanswered >= MAX_UNANSWERED
 
 
-def worked(state: State, now: float) -> State:
+def mark_working(state: HealthState, now: float) -> HealthState:
     """Nango answered: whatever was wrong is over."""
-    return State(worked_at=now, sent_at=state.sent_at)
+    return HealthState(worked_at=now, sent_at=state.sent_at)
 
 
-def left_unanswered(state: State, began: float) -> State:
+def count_unanswered(state: HealthState, began: float) -> HealthState:
     """A call that ``began`` then has ended without an answer, unless somebody else got one."""
     if state.worked_at >= began:
         return state
     return replace(state, unanswered=state.unanswered + 1)
 
 
-def out(state: State, now: float, reason: str, *, halts: bool, lasting: bool) -> State:
+def mark_outage(
+    state: HealthState, now: float, reason: str, *, halts: bool, lasting: bool
+) -> HealthState:
     """The question was not answered as by a Nango that works."""
     since = state.outage_since or now
-    return State(
+    return HealthState(
         worked_at=state.worked_at,
         sent_at=state.sent_at,
         unanswered=state.unanswered,
@@ -101,28 +103,28 @@ def out(state: State, now: float, reason: str, *, halts: bool, lasting: bool) ->
     )
 
 
-def until_question(state: State, now: float, pause: float) -> float:
+def compute_check_wait(state: HealthState, now: float, pause: float) -> float:
     """Seconds until the question may be asked again; longer pauses once it has lasted."""
     if not state.is_out:
         return 0.0
-    late = state.lasting or now - state.outage_since > PASSING_SECONDS
-    wait = state.asked_at + (LATE_QUESTION_PAUSE if late else pause) - now
-    return min(max(0.0, wait), LATE_QUESTION_PAUSE)
+    late = state.lasting or now - state.outage_since > TRANSIENT_SECONDS
+    wait = state.asked_at + (LONG_CHECK_INTERVAL if late else pause) - now
+    return min(max(0.0, wait), LONG_CHECK_INTERVAL)
 
 
-def is_passing(state: State, now: float) -> bool:
+def is_transient_outage(state: HealthState, now: float) -> bool:
     """Whether what looks like a wrong key or address is more likely a fault that goes away."""
-    return state.has_worked and not (state.is_out and now - state.outage_since > PASSING_SECONDS)
+    return state.has_worked and not (state.is_out and now - state.outage_since > TRANSIENT_SECONDS)
 
 
-def is_silent(state: State, now: float) -> bool:
+def is_silent(state: HealthState, now: float) -> bool:
     """Whether calls were sent and none has been answered for some time."""
     if state.sent_at <= max(state.worked_at, state.asked_at):
         return False
     return now - max(state.worked_at, state.asked_at) > SILENT_SECONDS
 
 
-def set_back(state: State, now: float) -> State:
+def clamp_to_clock(state: HealthState, now: float) -> HealthState:
     """The state after the ledger's clock was set back: what it has of the future was long ago.
 
     Otherwise neither a question would be asked nor silence be noticed before that time comes.
@@ -136,98 +138,102 @@ def set_back(state: State, now: float) -> State:
     )
 
 
-class Health:
+class NangoHealth:
     """The state, shared by all who use the same ledger. Safe to use from several threads."""
 
-    def __init__(self, ledger: Ledger, key: str) -> None:
-        self._ledger = ledger
+    def __init__(self, store: KeyValueStore, key: str) -> None:
+        self._store = store
         self._key = key
-        self._seen = State()
+        self._seen = HealthState()
         self._seen_until = 0.0
         self._noted_until = 0.0
         self._sent_until = 0.0
 
-    def look(self) -> tuple[State, float]:
+    def read(self) -> tuple[HealthState, float]:
         """The state and the time it is of."""
-        now, (held,) = self._ledger.read([self._key])
-        self._seen = _decoded(held, now)
-        self._seen_until = time.monotonic() + _NOTED_EVERY
+        now, (held,) = self._store.read([self._key])
+        self._seen = _decode_state(held, now)
+        self._seen_until = time.monotonic() + _NOTE_INTERVAL
         return self._seen, now
 
-    def is_doubted(self) -> bool:
+    def needs_check(self) -> bool:
         """The same question for every call, so its answer may be a second old."""
         if time.monotonic() >= self._seen_until:
-            self.look()
-        return self._seen.is_doubted
+            self.read()
+        return self._seen.needs_check
 
     def note_sent(self) -> None:
         """A call goes out."""
         if time.monotonic() < self._sent_until:
             return
-        self._sent_until = time.monotonic() + _NOTED_EVERY
-        self._change(lambda state, now: replace(state, sent_at=now))
+        self._sent_until = time.monotonic() + _NOTE_INTERVAL
+        self._update(lambda state, now: replace(state, sent_at=now))
 
-    def note_worked(self, *, anyway: bool = False) -> None:
+    def note_worked(self, *, force: bool = False) -> None:
         """Nango, or Graph behind it, answered; noted once a second, unless that is news."""
-        quiet = not (anyway or self._seen.is_out or self._seen.unanswered)
+        quiet = not (force or self._seen.is_out or self._seen.unanswered)
         if quiet and time.monotonic() < self._noted_until:
             return
-        self._noted_until = time.monotonic() + _NOTED_EVERY
-        before, now = self._change(worked)
+        self._noted_until = time.monotonic() + _NOTE_INTERVAL
+        before, now = self._update(mark_working)
         if before.is_out:
             seconds = round(now - before.outage_since, 1)
-            logger().warning("Nango answers again", out_for_seconds=seconds)
+            get_logger().warning("Nango answers again", out_for_seconds=seconds)
 
     def note_unanswered(self, seconds: float) -> None:
         """A call of so many seconds has ended without an answer."""
-        self._change(lambda state, now: left_unanswered(state, now - seconds))
+        self._update(lambda state, now: count_unanswered(state, now - seconds))
 
-    def note_out(self, reason: str, *, halts: bool, lasting: bool) -> tuple[State, float]:
+    def note_outage(self, reason: str, *, halts: bool, lasting: bool) -> tuple[HealthState, float]:
         """The cheap question was not answered as by a Nango that works; the state, and the time."""
 
-        def change(state: State, now: float) -> State:
-            return out(state, now, reason, halts=halts, lasting=lasting)
+        def change(state: HealthState, now: float) -> HealthState:
+            return mark_outage(state, now, reason, halts=halts, lasting=lasting)
 
-        before, now = self._change(change)
+        before, now = self._update(change)
         if not before.is_out:
-            logger().error("Nango does not work; nothing is sent until it does", reason=reason)
+            get_logger().error("Nango does not work; nothing is sent until it does", reason=reason)
         return change(before, now), now
 
-    def take_turn(self, pause: float) -> bool:
+    def claim_check(self, pause: float) -> bool:
         """Whether the caller is the one to ask now, of all who share the state."""
         while True:
-            now, (held,) = self._ledger.read([self._key])
-            state = _decoded(held, now)
-            if until_question(state, now, pause) > 0:
+            now, (held,) = self._store.read([self._key])
+            state = _decode_state(held, now)
+            if compute_check_wait(state, now, pause) > 0:
                 return False
             if self._save(held, replace(state, asked_at=now)):
                 return True
 
-    def remember(self, worked_at: float) -> None:
+    def restore_worked_at(self, worked_at: float) -> None:
         """Take in from elsewhere that the key has worked, where that is not known here.
 
         ``worked_at`` is of another server's clock, which may be ahead of the ledger's.
         """
-        self._change(
+        self._update(
             lambda s, now: s if s.has_worked else replace(s, worked_at=min(worked_at, now))
         )
 
-    def _change(self, change: Callable[[State, float], State]) -> tuple[State, float]:
+    def _update(
+        self, change: Callable[[HealthState, float], HealthState]
+    ) -> tuple[HealthState, float]:
         """Replace the state; the one before, and the time."""
         while True:
-            now, (held,) = self._ledger.read([self._key])
-            before = _decoded(held, now)
+            now, (held,) = self._store.read([self._key])
+            before = _decode_state(held, now)
             after = change(before, now)
             if after == before or self._save(held, after):
                 self._seen = after
                 return before, now
 
-    def _save(self, held: bytes | None, after: State) -> bool:
-        return self._ledger.swap(self._key, held, msgspec.json.encode(after), _KEPT_SECONDS)
+    def _save(self, held: bytes | None, after: HealthState) -> bool:
+        return self._store.compare_and_swap(
+            self._key, held, msgspec.json.encode(after), _KEPT_SECONDS
+        )
 
 
-def _decoded(held: bytes | None, now: float) -> State:
+def _decode_state(held: bytes | None, now: float) -> HealthState:
     try:
-        return set_back(msgspec.json.decode(held or b"{}", type=State), now)
+        return clamp_to_clock(msgspec.json.decode(held or b"{}", type=HealthState), now)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return State()
+        return HealthState()

@@ -12,18 +12,18 @@ from typing import Final, Protocol
 
 import redis
 
-from worker.core.errors import Away, Full, Halt, Trouble
-from worker.core.log import logger
-from worker.core.redis_pool import pool_to, refused_certificate
+from worker.core.errors import ConfigurationError, MirrorError, ServerUnavailable, StorageFull
+from worker.core.log import get_logger
+from worker.core.redis_pool import build_redis_pool, find_certificate_error
 from worker.core.steady import steady_time
 
-PREFIX: Final = "tenant-mirror:budget:"
-AWAY_SECONDS: Final = 5.0
+KEY_PREFIX: Final = "tenant-mirror:budget:"
+REDIS_RETRY_SECONDS: Final = 5.0
 """How long Redis is left alone after it failed."""
-SHORTAGE_SECONDS: Final = 30.0
+FULL_RETRY_SECONDS: Final = 30.0
 """Pause before the next attempt at a Redis that is full."""
 
-_SHORTAGES: Final = {
+_FULL_MESSAGES: Final = {
     "OOM": (
         "the memory of Redis is used up (it answers OOM); raise its maxmemory, or take out what "
         "fills it"
@@ -34,9 +34,9 @@ _SHORTAGES: Final = {
     ),
 }
 """By the code that begins Redis's answer; within a script it may stand behind a dash."""
-_CODE: Final = re.compile(r"(?:^|\s-)(OOM|MISCONF)\b")
+_FULL_CODE: Final = re.compile(r"(?:^|\s-)(OOM|MISCONF)\b")
 
-_SWAP: Final = """
+_SWAP_SCRIPT: Final = """
 local held = redis.call('GET', KEYS[1])
 if (held or '') ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
@@ -44,22 +44,22 @@ return 1
 """
 
 
-class Ledger(Protocol):
+class KeyValueStore(Protocol):
     """Values by key, with the time they were read at."""
 
     def read(self, keys: list[str]) -> tuple[float, list[bytes | None]]:
         """The Unix time and the values; None for what is not known."""
 
-    def swap(self, key: str, old: bytes | None, new: bytes, seconds: int) -> bool:
+    def compare_and_swap(self, key: str, old: bytes | None, new: bytes, seconds: int) -> bool:
         """Replace a value that is still ``old``; whether it was. It lives for ``seconds``."""
 
-    def unusable(self) -> str | None:
+    def find_write_error(self) -> str | None:
         """Why nothing can be written for others to see; None while it can be."""
 
     def close(self) -> None: ...
 
 
-class LocalLedger:
+class InMemoryStore:
     """The budgets of one process, by a clock that nobody sets while it runs."""
 
     def __init__(self) -> None:
@@ -69,134 +69,144 @@ class LocalLedger:
     def read(self, keys: list[str]) -> tuple[float, list[bytes | None]]:
         now = steady_time()
         with self._lock:
-            return now, [self._live(key, now) for key in keys]
+            return now, [self._get_live(key, now) for key in keys]
 
-    def swap(self, key: str, old: bytes | None, new: bytes, seconds: int) -> bool:
+    def compare_and_swap(self, key: str, old: bytes | None, new: bytes, seconds: int) -> bool:
         now = steady_time()
         with self._lock:
-            if self._live(key, now) != old:
+            if self._get_live(key, now) != old:
                 return False
             if len(self._values) > 10_000:
                 self._values = {k: v for k, v in self._values.items() if v[1] > now}
             self._values[key] = (new, now + seconds)
             return True
 
-    def unusable(self) -> None:
+    def find_write_error(self) -> None:
         """There are no others."""
 
     def close(self) -> None:
         """Nothing is open."""
 
-    def _live(self, key: str, now: float) -> bytes | None:
+    def _get_live(self, key: str, now: float) -> bytes | None:
         value, until = self._values.get(key, (None, 0.0))
         return value if now < until else None
 
 
-class SharedLedger:
+class RedisStore:
     """The budgets in Redis; this process's own while Redis is away."""
 
-    def __init__(self, address: str) -> None:
-        pool = pool_to(address, retries=1, seconds=1.0, connect_seconds=1.0, most=16)
+    def __init__(self, url: str) -> None:
+        pool = build_redis_pool(
+            url, retries=1, timeout=1.0, connect_timeout=1.0, max_connections=16
+        )
         self._redis = redis.Redis.from_pool(pool)
-        self._swap = self._redis.register_script(_SWAP)
-        self._own = LocalLedger()
+        self._swap_script = self._redis.register_script(_SWAP_SCRIPT)
+        self._fallback = InMemoryStore()
         self._away_until = 0.0
 
     def read(self, keys: list[str]) -> tuple[float, list[bytes | None]]:
-        if self._is_here():
+        if self._is_available():
             try:
                 pipe = self._redis.pipeline(transaction=False)
                 pipe.time()
-                pipe.mget([PREFIX + key for key in keys])
+                pipe.mget([KEY_PREFIX + key for key in keys])
                 (seconds, micros), values = pipe.execute()
                 return seconds + micros / 1e6, list(values)
             except (redis.RedisError, OSError) as fault:
-                self._lost(fault)
-        return self._own.read(keys)
+                self._mark_unavailable(fault)
+        return self._fallback.read(keys)
 
-    def swap(self, key: str, old: bytes | None, new: bytes, seconds: int) -> bool:
-        if self._is_here():
+    def compare_and_swap(self, key: str, old: bytes | None, new: bytes, seconds: int) -> bool:
+        if self._is_available():
             try:
-                return bool(self._swap(keys=[PREFIX + key], args=[old or b"", new, seconds]))
+                return bool(
+                    self._swap_script(keys=[KEY_PREFIX + key], args=[old or b"", new, seconds])
+                )
             except (redis.RedisError, OSError) as fault:
-                self._lost(fault)
-        return self._own.swap(key, old, new, seconds)
+                self._mark_unavailable(fault)
+        return self._fallback.compare_and_swap(key, old, new, seconds)
 
-    def write(self) -> None:
-        """A value that lives for a second. Raises Trouble where Redis does not take it.
+    def check_write(self) -> None:
+        """A value that lives for a second. Raises MirrorError where Redis does not take it.
 
         A Redis that is full still answers what is read: only a write tells.
         """
         try:
-            self._redis.set(f"{PREFIX}written", b"", ex=1)
+            self._redis.set(f"{KEY_PREFIX}written", b"", ex=1)
         except (redis.RedisError, OSError) as fault:
-            raise redis_trouble(fault) from fault
+            raise classify_redis_error(fault) from fault
 
-    def unusable(self) -> str | None:
+    def find_write_error(self) -> str | None:
         try:
-            self.write()
-        except Trouble as trouble:
+            self.check_write()
+        except MirrorError as trouble:
             return trouble.message
         return None
 
     def close(self) -> None:
         self._redis.close()
 
-    def _is_here(self) -> bool:
+    def _is_available(self) -> bool:
         return time.monotonic() >= self._away_until
 
-    def _lost(self, fault: Exception) -> None:
+    def _mark_unavailable(self, fault: Exception) -> None:
         """Leave Redis alone for a while; then connect anew, as the address may lead elsewhere."""
-        self._away_until = time.monotonic() + AWAY_SECONDS
+        self._away_until = time.monotonic() + REDIS_RETRY_SECONDS
         self._redis.connection_pool.disconnect(inuse_connections=False)
-        logger().warning(
-            "budgets are not shared now", reason=str(redis_trouble(fault)), seconds=AWAY_SECONDS
+        get_logger().warning(
+            "budgets are not shared now",
+            reason=str(classify_redis_error(fault)),
+            seconds=REDIS_RETRY_SECONDS,
         )
 
 
-def _shortage(fault: Exception) -> str | None:
+def _find_full_message(fault: Exception) -> str | None:
     """What a Redis that has no room answers, as a sentence; kombu wraps its answers."""
     for one in (fault, fault.__cause__):
         if isinstance(one, redis.exceptions.OutOfMemoryError):
-            return _SHORTAGES["OOM"]
-        if isinstance(one, redis.ResponseError) and (found := _CODE.search(str(one))):
-            return _SHORTAGES[found[1]]
+            return _FULL_MESSAGES["OOM"]
+        if isinstance(one, redis.ResponseError) and (found := _FULL_CODE.search(str(one))):
+            return _FULL_MESSAGES[found[1]]
     return None
 
 
-def redis_trouble(fault: Exception) -> Trouble:
+def classify_redis_error(fault: Exception) -> MirrorError:
     """What a failure of Redis means for us."""
-    name = _name_of(fault)
-    if (refused := refused_certificate(fault)) is not None:
-        return Halt(
+    name = _get_error_code(fault)
+    if (refused := find_certificate_error(fault)) is not None:
+        return ConfigurationError(
             f"the certificate of Redis is refused ({refused}), and no password was sent; name its "
             "authority with ssl_ca_certs in the URL, and the host that the certificate is for"
         )
-    if (sentence := _shortage(fault)) is not None:
-        return Full(sentence, after=SHORTAGE_SECONDS)
+    if (sentence := _find_full_message(fault)) is not None:
+        return StorageFull(sentence, after=FULL_RETRY_SECONDS)
     match fault:
         case redis.AuthenticationError() | redis.exceptions.AuthorizationError():
-            return Halt(f"Redis does not let us in ({name}); check the password in REDIS_URL")
+            return ConfigurationError(
+                f"Redis does not let us in ({name}); check the password in REDIS_URL"
+            )
         case redis.exceptions.NoPermissionError():
-            return Halt(
+            return ConfigurationError(
                 "Redis denies our user a command; the budgets need GET, MGET, SET, TIME, EVALSHA "
                 "and SCRIPT LOAD on tenant-mirror:budget:*"
             )
         case _:
-            return Away(f"Redis cannot be used now ({name})", after=AWAY_SECONDS)
+            return ServerUnavailable(
+                f"Redis cannot be used now ({name})", after=REDIS_RETRY_SECONDS
+            )
 
 
-def _name_of(fault: Exception) -> str:
+def _get_error_code(fault: Exception) -> str:
     """What kind of failure it is: Redis's own code where redis-py has no class for it."""
     code = str(fault).partition(" ")[0]
     is_code = type(fault) is redis.ResponseError and code.isalpha() and code.isupper()
     return code if is_code and code != "ERR" else type(fault).__name__
 
 
-def check_redis(address: str) -> None:
-    """Write a value that lives for a second. Raises Trouble where Redis does not take it."""
-    ledger = SharedLedger(address)
+def check_redis(url: str) -> None:
+    """Write a value that lives for a second. Raises MirrorError where Redis does not take it."""
+    ledger = RedisStore(url)
     try:
-        ledger.write()
+        ledger.check_write()
     finally:
         ledger.close()

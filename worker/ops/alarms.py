@@ -8,16 +8,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, text
+import sqlalchemy as sa
+from sqlalchemy import text
 
-from worker.store.service import halt_reason, missing_connections
+from worker.store.service import get_halt_reason, load_missing_connections
 
-MANY: Final = 5
+MAX_LISTED: Final = 5
 """Customers that are named one by one when they come to stand still, or go on, at once."""
-LINGER_SECONDS: Final = 45.0
+HALT_RESOLVE_SECONDS: Final = 45.0
 """How long what is over must stay away: a halt lapses and is met again at the next attempt."""
 
-_STANDING = text("""
+_STUCK = text("""
     select c.id, coalesce(c.display_name, c.nango_connection_id) as name, c.status,
            c.status_reason, s.resource, s.phase, s.reason
       from sync.connections c
@@ -28,57 +29,59 @@ _STANDING = text("""
      order by c.id, s.resource
 """)
 
-Alarm = tuple[str, int]
+AlarmKey = tuple[str, int]
 """What kind of thing stands still, and the connection that it is about; 0: all of them."""
 
 
 @dataclass(frozen=True)
-class Standing:
+class ActiveAlarm:
     """One thing that stands still."""
 
-    who: str
-    why: str
+    connection_name: str
+    reason: str
 
-    def line(self) -> str:
-        return f"{self.who}: {self.why}" if self.who else self.why
+    def render(self) -> str:
+        return f"{self.connection_name}: {self.reason}" if self.connection_name else self.reason
 
 
 @dataclass
-class Alarms:
+class AlarmTracker:
     """Knows what was said."""
 
-    told: dict[Alarm, Standing] = field(default_factory=dict)
-    gone: dict[Alarm, float] = field(default_factory=dict)
+    announced: dict[AlarmKey, ActiveAlarm] = field(default_factory=dict)
+    missing_since: dict[AlarmKey, float] = field(default_factory=dict)
     """Since when what was said is no longer found."""
 
-    def news(self, found: Mapping[Alarm, Standing], now: float) -> Iterator[str]:
+    def render_changes(self, found: Mapping[AlarmKey, ActiveAlarm], now: float) -> Iterator[str]:
         """A line for what is new or has changed, and for what is over. Pure but for its memory."""
-        new = {key: one for key, one in found.items() if self.told.get(key) != one}
-        self.told.update(new)
-        over = [key for key in self.told if key not in found and self._is_over(key, now)]
-        self.gone = {key: at for key, at in self.gone.items() if key not in found}
-        yield from _lines({key: one.line() for key, one in new.items()})
-        yield from _lines({key: _over(key, self.told.pop(key)) for key in over})
+        new = {key: one for key, one in found.items() if self.announced.get(key) != one}
+        self.announced.update(new)
+        over = [key for key in self.announced if key not in found and self._is_resolved(key, now)]
+        self.missing_since = {key: at for key, at in self.missing_since.items() if key not in found}
+        yield from _render_lines({key: one.render() for key, one in new.items()})
+        yield from _render_lines(
+            {key: _render_resolved(key, self.announced.pop(key)) for key in over}
+        )
         for key in over:
-            self.gone.pop(key, None)
+            self.missing_since.pop(key, None)
 
-    def _is_over(self, key: Alarm, now: float) -> bool:
-        since = self.gone.setdefault(key, now)
-        return now - since >= (LINGER_SECONDS if key[0] == "halt" else 0)
+    def _is_resolved(self, key: AlarmKey, now: float) -> bool:
+        since = self.missing_since.setdefault(key, now)
+        return now - since >= (HALT_RESOLVE_SECONDS if key[0] == "halt" else 0)
 
 
-def _lines(lines: Mapping[Alarm, str]) -> Iterator[str]:
+def _render_lines(lines: Mapping[AlarmKey, str]) -> Iterator[str]:
     """Those about everything, then each customer, or of many the first ones and a number."""
     for (_, connection), line in lines.items():
         if not connection:
             yield line
     each = [line for (_, connection), line in lines.items() if connection]
-    yield from each[:MANY]
-    if len(each) > MANY:
-        yield f"and {len(each) - MANY:,} more like these; 'tenant-mirror status' has them all"
+    yield from each[:MAX_LISTED]
+    if len(each) > MAX_LISTED:
+        yield f"and {len(each) - MAX_LISTED:,} more like these; 'tenant-mirror status' has them all"
 
 
-def _over(key: Alarm, standing: Standing) -> str:
+def _render_resolved(key: AlarmKey, standing: ActiveAlarm) -> str:
     match key[0]:
         case "halt":
             return "no longer HALTED: all goes on"
@@ -87,27 +90,27 @@ def _over(key: Alarm, standing: Standing) -> str:
         case "missing":
             return "no connections are missing from Nango's list any more"
         case _:
-            return f"{standing.who}: goes on"
+            return f"{standing.connection_name}: goes on"
 
 
-def alarms_of(
-    connection: Connection, since: datetime, outage: Mapping[str, Any] | None = None
-) -> dict[Alarm, Standing]:
+def load_alarms(
+    db: sa.Connection, since: datetime, outage: Mapping[str, Any] | None = None
+) -> dict[AlarmKey, ActiveAlarm]:
     """All that stands still now; what was retired before ``since`` is no news."""
-    found: dict[Alarm, Standing] = {}
-    if (reason := halt_reason(connection)) is not None:
-        found["halt", 0] = Standing("", f"HALTED: {reason}; it is tried again every minute")
+    found: dict[AlarmKey, ActiveAlarm] = {}
+    if (reason := get_halt_reason(db)) is not None:
+        found["halt", 0] = ActiveAlarm("", f"HALTED: {reason}; it is tried again every minute")
     if outage is not None:
         why = f"NANGO DOES NOT WORK: {outage['reason']}; it is asked every few seconds"
-        found["outage", 0] = Standing("", why)
-    if (missing := missing_connections(connection)) is not None:
-        found["missing", 0] = Standing("", f"HELD: {missing.reason}")
-    for row in connection.execute(_STANDING, {"since": since}).mappings():
+        found["outage", 0] = ActiveAlarm("", why)
+    if (missing := load_missing_connections(db)) is not None:
+        found["missing", 0] = ActiveAlarm("", f"HELD: {missing.reason}")
+    for row in db.execute(_STUCK, {"since": since}).mappings():
         what, why = row["resource"], row["reason"] or row["phase"]
         if what is None:
             what, why = row["status"], row["status_reason"] or "no reason is known"
-            found[what, row["id"]] = Standing(row["name"], f"{what.upper()}: {why}")
+            found[what, row["id"]] = ActiveAlarm(row["name"], f"{what.upper()}: {why}")
         else:
             state = str(row["phase"]).upper()
-            found[what, row["id"]] = Standing(row["name"], f"{what} {state}: {why}")
+            found[what, row["id"]] = ActiveAlarm(row["name"], f"{what} {state}: {why}")
     return found

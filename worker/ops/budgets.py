@@ -5,33 +5,33 @@ from typing import TYPE_CHECKING, Any
 from worker.core.settings import Settings
 
 if TYPE_CHECKING:
-    from worker.nango.gate import Gate
+    from worker.nango.gate import RateLimiter
 
 
-def shared_gate(settings: Settings) -> "Gate | None":
+def open_shared_limiter(settings: Settings) -> "RateLimiter | None":
     """The way to the budgets; None where none are shared. Redis is only loaded where there is one.
 
     It is closed by whoever asked for it.
     """
     if settings.redis_url is None or settings.nango_secret_key is None:
         return None
-    from worker.nango.gate import open_gate
+    from worker.nango.gate import open_limiter
 
-    return open_gate(settings, settings.nango_secret_key.get_secret_value())
+    return open_limiter(settings, settings.nango_secret_key.get_secret_value())
 
 
-def outage_of(gate: "Gate") -> dict[str, Any] | None:
+def load_outage(limiter: "RateLimiter") -> dict[str, Any] | None:
     """Since when Nango does not work for anybody, and why; None while it works."""
-    state, now = gate.health.look()
+    state, now = limiter.health.read()
     if not state.is_out:
         return None
     seconds = round(max(0.0, now - state.outage_since), 1)
     return {"seconds": seconds, "reason": state.reason}
 
 
-def budget_of(gate: "Gate", *, is_set: bool) -> dict[str, Any] | None:
+def load_budget(limiter: "RateLimiter", *, is_set: bool) -> dict[str, Any] | None:
     """What is left of this minute; None where nothing is known."""
-    account, now = gate.account()
+    account, now = limiter.read_account()
     pause = max(0.0, account.paused_until - now)
     if account.limit is None and not pause:
         return None

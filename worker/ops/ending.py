@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from threading import Event, Thread
 
-from worker.core.log import logger
+from worker.core.log import get_logger
 
-LOOK_SECONDS = 0.5
+POLL_SECONDS = 0.5
 
 
-def run_until(stop: Event, work: Callable[[], None], seconds: float) -> None:
+def run_until_stopped(stop: Event, work: Callable[[], None], seconds: float) -> None:
     """Do the work in a thread; return when it is done, at the latest ``seconds`` after ``stop``.
 
     Work that is not done by then waits for something that cannot be interrupted, such as a server
@@ -27,9 +27,9 @@ def run_until(stop: Event, work: Callable[[], None], seconds: float) -> None:
     thread.start()
     while thread.is_alive() and not stop.is_set():
         # A signal is handled between two waits at the latest.
-        thread.join(LOOK_SECONDS)
+        thread.join(POLL_SECONDS)
     thread.join(seconds)
     if faults:
         raise faults[0]
     if thread.is_alive():
-        logger().warning("ended in the middle of the work", seconds=seconds)
+        get_logger().warning("ended in the middle of the work", seconds=seconds)

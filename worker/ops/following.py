@@ -3,31 +3,31 @@
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from worker.core.errors import Away, Later
-from worker.events.tail import Seen, Tail
+from worker.core.errors import RetryLater, ServerUnavailable
+from worker.events.tail import Tail, TailedEvent
 
-LOOK_SECONDS: Final = 0.25
-AWAY_SECONDS: Final = 1.0
+POLL_SECONDS: Final = 0.25
+RETRY_SECONDS: Final = 1.0
 
 
-def followed(
-    tail: Tail, rest: Callable[[float], None], say: Callable[[str], None]
-) -> Iterator[Seen]:
-    """What there is and what will come, without an end; ``rest`` waits between two looks.
+def follow_events(
+    tail: Tail, wait: Callable[[float], None], echo: Callable[[str], None]
+) -> Iterator[TailedEvent]:
+    """What there is and what will come, without an end; ``wait`` waits between two looks.
 
-    ``say`` is told when Postgres goes away, and when it is back.
+    ``echo`` is told when Postgres goes away, and when it is back.
     """
     away = False
     while True:
         try:
-            yield from tail.news()
-        except (Away, Later) as trouble:
+            yield from tail.read_new()
+        except (ServerUnavailable, RetryLater) as trouble:
             if not away:
-                say(f"{trouble}; it goes on as soon as that works again")
+                echo(f"{trouble}; it goes on as soon as that works again")
             away = True
-            rest(AWAY_SECONDS)
+            wait(RETRY_SECONDS)
             continue
         if away:
-            say("Postgres answers again")
+            echo("Postgres answers again")
             away = False
-        rest(LOOK_SECONDS)
+        wait(POLL_SECONDS)

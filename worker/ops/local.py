@@ -20,99 +20,99 @@ from typing import Any, Final
 
 from models.sink import SinkKind, SinkStart
 from worker.core.celery_environment import refuse_celery_variables
-from worker.core.disk import full_disk, tell_full_disk
-from worker.core.errors import Halt
+from worker.core.disk import storage_full_from_oserror, warn_if_disk_full
+from worker.core.errors import ConfigurationError
 from worker.core.settings import Settings
-from worker.events.sink_settings import settings_of
+from worker.events.sink_settings import build_stored_settings
 from worker.ops.own_env import (
-    DEMO_CLOCKS,
+    DEMO_INTERVALS,
     SANDBOX_KEY,
     SANDBOX_URL,
-    OwnSecrets,
-    given_by_person,
-    notice,
+    GeneratedSecrets,
+    drop_own_values,
+    render_notice,
 )
 from worker.store.engine import Database
-from worker.store.sink_admin import NewSink, add, sinks_overview
-from worker.tasks.queues import WORKERS
+from worker.store.sink_admin import NewSink, add_sink, list_sinks
+from worker.tasks.queues import WORKER_QUEUES
 
-GRACE: Final = ((signal.SIGTERM, 90.0), (signal.SIGQUIT, 5.0))
+STOP_SIGNALS: Final = ((signal.SIGTERM, 90.0), (signal.SIGQUIT, 5.0))
 """Warm shutdown: a slice or a delivery in hand is finished."""
 
-RELAY: Final = [sys.executable, "-m", "worker.ops.cli", "relay"]
+RELAY_COMMAND: Final = [sys.executable, "-m", "worker.ops.cli", "relay"]
 """Found with this Python, wherever the console script may be."""
 
-HOME: Final = "TENANT_MIRROR_HOME"
-_SANDBOX: Final = "sandbox"
+HOME_VARIABLE: Final = "TENANT_MIRROR_HOME"
+_SANDBOX_KEY_NAME: Final = "sandbox"
 """Under which the home keeps the port and the key of the simulated customers."""
 
-STREAM: Final = "stream"
+DEFAULT_SINK_NAME: Final = "stream"
 """The sink that is there from the start, so that one sees events arrive."""
-STREAM_LENGTH: Final = 100_000
+DEFAULT_STREAM_LENGTH: Final = 100_000
 
 
 @dataclass(frozen=True)
-class Place:
+class LocalService:
     """Where everything runs: the environment of the processes, and for people who look."""
 
     environment: Mapping[str, str]
-    simulated: bool
-    embedded: bool
+    is_simulated: bool
+    is_embedded: bool
     """Both servers are ours, and with them what is in them."""
-    given: frozenset[str]
+    given_variables: frozenset[str]
     """Variables with which a person named servers, or a Nango, to use instead of ours."""
     env_file: Path
     psql: str
     home: Any
     supervisor: Any
 
-    def variables(self) -> dict[str, str]:
+    def build_shell_variables(self) -> dict[str, str]:
         """What another terminal needs to talk to the same servers."""
         given = ("DATABASE_URL", "REDIS_URL", "NANGO_HOST", "NANGO_SECRET_KEY")
         wanted = (*given, "NANGO_INTEGRATIONS")
-        demo = (SANDBOX_URL, SANDBOX_KEY, *DEMO_CLOCKS) if self.simulated else ()
+        demo = (SANDBOX_URL, SANDBOX_KEY, *DEMO_INTERVALS) if self.is_simulated else ()
         found = {k: self.environment[k] for k in (*wanted, *demo) if k in self.environment}
-        return {HOME: str(self.home.path), **found}
+        return {HOME_VARIABLE: str(self.home.path), **found}
 
 
 @contextmanager
-def running(settings: Settings, say: Callable[[str], None]) -> Iterator[Place]:
+def run_local_service(settings: Settings, say: Callable[[str], None]) -> Iterator[LocalService]:
     """Start what is not given, run the service for the length of the block, stop in order.
 
-    Raises Halt, in plain words, where something cannot be started.
+    Raises ConfigurationError, in plain words, where something cannot be started.
     """
     refuse_celery_variables(os.environ)
-    servers = _sandbox_servers()
+    servers = _import_sandbox_servers()
     try:
-        home = servers.Home.find(_checkout())
-        with home.locked(), servers.Supervisor(_only_news(say, home)) as supervisor:
-            yield _start(settings, servers, home, supervisor, say)
+        home = servers.Home.find(_find_checkout())
+        with home.locked(), servers.Supervisor(_filter_supervisor_lines(say, home)) as supervisor:
+            yield _start_servers(settings, servers, home, supervisor, say)
     except servers.ServerError as fault:
-        raise Halt(str(fault)) from None
+        raise ConfigurationError(str(fault)) from None
     except OSError as fault:
-        if (trouble := full_disk(fault, "a file of this start")) is None:
+        if (trouble := storage_full_from_oserror(fault, "a file of this start")) is None:
             raise
         raise trouble from fault
 
 
-def _sandbox_servers() -> Any:
+def _import_sandbox_servers() -> Any:
     try:
         from sandbox import servers
     except ModuleNotFoundError as fault:
-        raise Halt(
+        raise ConfigurationError(
             f"the embedded servers are not installed ({fault.name} is missing); "
             "install them with: pip install 'tenant-mirror[sandbox]'"
         ) from None
     return servers
 
 
-def _checkout() -> Path:
+def _find_checkout() -> Path:
     """The checkout that we run from, else the present folder."""
     root = Path(__file__).resolve().parents[2]
     return root if (root / "pyproject.toml").exists() else Path.cwd()
 
 
-def _only_news(say: Callable[[str], None], home: Any) -> Callable[[str], None]:
+def _filter_supervisor_lines(say: Callable[[str], None], home: Any) -> Callable[[str], None]:
     """Starts and stops go without saying; deaths and restarts do not."""
 
     def tell(line: str) -> None:
@@ -121,19 +121,19 @@ def _only_news(say: Callable[[str], None], home: Any) -> Callable[[str], None]:
             say(line)
         elif "restarting in" in what:
             say(f"{line}; its log is {home.log(name)}")
-            tell_full_disk(home.path, say)
+            warn_if_disk_full(home.path, say)
 
     return tell
 
 
-def _start(
+def _start_servers(
     settings: Settings, servers: Any, home: Any, supervisor: Any, say: Callable[[str], None]
-) -> Place:
-    given = given_by_person(settings, os.environ, _secrets(home))
+) -> LocalService:
+    given = drop_own_values(settings, os.environ, _load_generated_secrets(home))
     settings = given.settings
-    if line := notice(given.ignored, home.path / "env"):
+    if line := render_notice(given.ignored_variables, home.path / "env"):
         say(line)
-    environment = {k: v for k, v in os.environ.items() if k not in given.ignored}
+    environment = {k: v for k, v in os.environ.items() if k not in given.ignored_variables}
     if settings.database_url is None:
         environment["DATABASE_URL"] = servers.start_postgres(
             home, supervisor, settings={"shared_buffers": "256MB"}
@@ -147,7 +147,7 @@ def _start(
     say("Postgres and the broker are up")
     simulated = settings.nango_secret_key is None
     if simulated:
-        environment |= _simulate(servers, home, supervisor)
+        environment |= _start_simulated_tenants(servers, home, supervisor)
         for name in ("TENANT_MIRROR_NANGO_PROXY", "TENANT_MIRROR_NANGO_PROXY_FILE"):
             environment.pop(name, None)  # it leads to the real one
         say("three simulated customers are up")
@@ -163,28 +163,30 @@ def _start(
         "NANGO_SECRET_KEY": settings.nango_secret_key,
     }
     given_names = frozenset(name for name, value in named.items() if value is not None)
-    place = Place(
+    place = LocalService(
         environment,
         simulated,
         not given_names & {"DATABASE_URL", "REDIS_URL"},
         given_names,
         home.path / "env",
-        _psql(),
+        _find_psql(),
         home,
         supervisor,
     )
-    lines = [f"export {name}={shlex.quote(v)}" for name, v in place.variables().items()]
+    lines = [f"export {name}={shlex.quote(v)}" for name, v in place.build_shell_variables().items()]
     home.write_private("env", "\n".join(lines) + "\n")
     return place
 
 
-def _secrets(home: Any) -> OwnSecrets:
+def _load_generated_secrets(home: Any) -> GeneratedSecrets:
     """What this home has generated so far."""
-    names = ("postgres", "valkey", _SANDBOX)
-    return OwnSecrets(*(home.secret(name) if home.has_secret(name) else None for name in names))
+    names = ("postgres", "valkey", _SANDBOX_KEY_NAME)
+    return GeneratedSecrets(
+        *(home.secret(name) if home.has_secret(name) else None for name in names)
+    )
 
 
-def _psql() -> str:
+def _find_psql() -> str:
     """A psql to offer: the one on the path, else the one that came with the embedded server."""
     from shutil import which
 
@@ -197,9 +199,9 @@ def _psql() -> str:
     return "psql"
 
 
-def _simulate(servers: Any, home: Any, supervisor: Any) -> dict[str, str]:
+def _start_simulated_tenants(servers: Any, home: Any, supervisor: Any) -> dict[str, str]:
     """Start the simulated customers as they were left, changing a little every few seconds."""
-    port, key = home.port("sandbox"), home.secret(_SANDBOX, lambda: str(uuid.uuid4()))
+    port, key = home.port("sandbox"), home.secret(_SANDBOX_KEY_NAME, lambda: str(uuid.uuid4()))
     url = f"http://127.0.0.1:{port}"
     supervisor.start(
         servers.Child(
@@ -219,16 +221,16 @@ def _simulate(servers: Any, home: Any, supervisor: Any) -> dict[str, str]:
                 "--keep",
                 str(home.path / "customers.db"),
             ],
-            ready=lambda: _answers(f"{url}/health"),
+            ready=lambda: _is_healthy(f"{url}/health"),
             log=home.log("customers"),
         )
     )
-    clocks = {name: os.environ.get(name, value) for name, value in DEMO_CLOCKS.items()}
+    clocks = {name: os.environ.get(name, value) for name, value in DEMO_INTERVALS.items()}
     reached = {SANDBOX_URL: url, SANDBOX_KEY: key}
     return {"NANGO_HOST": url, "NANGO_SECRET_KEY": key, **reached, **clocks}
 
 
-def _answers(url: str) -> bool:
+def _is_healthy(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=1) as reply:  # noqa: S310 - our own address
             return bool(reply.status == 200)
@@ -236,18 +238,18 @@ def _answers(url: str) -> bool:
         return False
 
 
-def add_stream(database: Database) -> str | None:
+def add_default_sink(database: Database) -> str | None:
     """Have events delivered to a Redis stream, where they are delivered nowhere yet; its name."""
     kind = SinkKind.REDIS_STREAM
-    settings = settings_of(kind, {"maxlen": STREAM_LENGTH})
-    with database.begin() as connection:
-        if sinks_overview(connection):
+    settings = build_stored_settings(kind, {"maxlen": DEFAULT_STREAM_LENGTH})
+    with database.open_transaction() as db:
+        if list_sinks(db):
             return None
-        add(connection, NewSink(STREAM, kind, settings, start=SinkStart.OLDEST), None)
+        add_sink(db, NewSink(DEFAULT_SINK_NAME, kind, settings, start=SinkStart.OLDEST), None)
     return str(settings["stream"])
 
 
-def start_service(place: Place) -> None:
+def start_processes(place: LocalService) -> None:
     """Beat, the workers and a relay, as Procfile has them."""
     from sandbox.servers import Child
 
@@ -268,7 +270,7 @@ def start_service(place: Place) -> None:
             "--hostname",
             f"{child}@{name}",
         ]
-        for child, queues in WORKERS.items()
+        for child, queues in WORKER_QUEUES.items()
     }
     commands |= {
         "beat": [
@@ -281,7 +283,7 @@ def start_service(place: Place) -> None:
             "--loglevel",
             "WARNING",
         ],
-        "relay": RELAY,
+        "relay": RELAY_COMMAND,
     }
     for child, command in commands.items():
         place.supervisor.start(
@@ -289,7 +291,7 @@ def start_service(place: Place) -> None:
                 name=child,
                 argv=command,
                 env=place.environment,
-                stop_signals=GRACE,
+                stop_signals=STOP_SIGNALS,
                 log=home.log(child),
             )
         )

@@ -9,34 +9,34 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Final
 
+import sqlalchemy as sa
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
-from sqlalchemy import Connection
 
 from models.connection import ConnectionStatus
 from models.resources import RESOURCES, STREAMED
 from models.run import RunState
 from models.sink import SinkStatus
 from models.stream import Phase
-from worker.core.errors import Trouble
-from worker.core.log import logger
+from worker.core.errors import MirrorError
+from worker.core.log import get_logger
 from worker.core.settings import Settings
-from worker.events.partitions import any_outside
-from worker.ops.budgets import budget_of, outage_of, shared_gate
-from worker.ops.schema import check
-from worker.ops.sink_health import look
+from worker.events.partitions import has_unpartitioned_events
+from worker.ops.budgets import load_budget, load_outage, open_shared_limiter
+from worker.ops.schema import check_schema
+from worker.ops.sink_health import load_sink_health
 from worker.store import metrics as counts
 from worker.store.engine import Database
-from worker.store.service import age_of, is_halted, missing_connections
+from worker.store.service import get_fact_age, is_halted, load_missing_connections
 from worker.store.workers import list_workers
-from worker.tasks.queues import QUEUES
+from worker.tasks.queues import ALL_QUEUES
 
-PREFIX: Final = "tenant_mirror"
+METRIC_PREFIX: Final = "tenant_mirror"
 OVERDUE_SECONDS: Final = 300
 RECENT_SECONDS: Final = 3600
 
-_KNOWN: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+_DEFINITIONS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "up": ("1 if the database could be read, 0 if not: then nothing else is told", ()),
     "dispatcher_tick_age_seconds": ("since the dispatcher last looked at what is due", ()),
     "halted": ("1 while nothing is sent: wrong configuration, or Nango does not work", ()),
@@ -71,12 +71,12 @@ _KNOWN: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "sink_kept_events": ("events past their days that are kept for the sink", ("sink",)),
     "sink_lost_events": ("events that were dropped before the sink had them", ("sink",)),
 }
-METRICS: Final = {f"{PREFIX}_{name}": labels for name, (_, labels) in _KNOWN.items()}
+METRICS: Final = {f"{METRIC_PREFIX}_{name}": labels for name, (_, labels) in _DEFINITIONS.items()}
 """Every metric, and its labels."""
 
 
 @dataclass
-class Readings:
+class MetricSamples:
     """The values of one moment, by metric, with those of its labels."""
 
     values: dict[str, dict[tuple[str, ...], float]] = field(default_factory=dict)
@@ -84,114 +84,114 @@ class Readings:
     def set(self, name: str, value: float, *labels: str) -> None:
         self.values.setdefault(name, {})[labels] = float(value)
 
-    def count(self, name: str, wanted: Iterable[str], found: Mapping[str, int]) -> None:
+    def set_counts(self, name: str, wanted: Iterable[str], found: Mapping[str, int]) -> None:
         """A value for each that is wanted: 0 rather than nothing."""
         for label in wanted:
             self.set(name, found.get(label, 0), label)
 
-    def families(self) -> Iterator[Metric]:
-        for name, (about, labels) in _KNOWN.items():
+    def build_families(self) -> Iterator[Metric]:
+        for name, (about, labels) in _DEFINITIONS.items():
             if name not in self.values:
                 continue
-            family = GaugeMetricFamily(f"{PREFIX}_{name}", about, labels=labels)
+            family = GaugeMetricFamily(f"{METRIC_PREFIX}_{name}", about, labels=labels)
             for values, number in self.values[name].items():
                 family.add_metric(values, number)
             yield family
 
 
-class Exporter(Collector):
+class MetricsCollector(Collector):
     """Reads everything at each scrape, one scrape after another."""
 
     def __init__(self, database: Database, settings: Settings) -> None:
-        self.trouble: Trouble | None = None
+        self.last_error: MirrorError | None = None
         """Why the last reading failed."""
         self._database = database
         self._settings = settings
-        self._gate = shared_gate(settings)
+        self._gate = open_shared_limiter(settings)
         self._lock = Lock()
 
     def collect(self) -> Iterator[Metric]:
         with self._lock:
             readings = self._read()
-        yield from readings.families()
+        yield from readings.build_families()
 
     def close(self) -> None:
         if self._gate is not None:
             self._gate.close()
 
-    def _read(self) -> Readings:
+    def _read(self) -> MetricSamples:
         """What there is to tell; that the database cannot be read is told as well."""
-        readings = Readings()
+        readings = MetricSamples()
         readings.set("up", 1)
         try:
-            check(self._database)
-            with self._database.begin() as connection:
-                counts.be_quick(connection)
-                for read in (_service, _mirror, _events):
-                    read(connection, self._settings, readings)
-        except Trouble as trouble:
-            self.trouble = trouble
-            logger().warning("metrics cannot be read", reason=str(trouble))
-            readings = Readings()
+            check_schema(self._database)
+            with self._database.open_transaction() as db:
+                counts.set_statement_timeout(db)
+                for read in (_read_service, _read_mirror, _read_events):
+                    read(db, self._settings, readings)
+        except MirrorError as trouble:
+            self.last_error = trouble
+            get_logger().warning("metrics cannot be read", reason=str(trouble))
+            readings = MetricSamples()
             readings.set("up", 0)
         else:
-            self.trouble = None
-            self._budget(readings)
+            self.last_error = None
+            self._read_budget(readings)
         return readings
 
-    def _budget(self, readings: Readings) -> None:
+    def _read_budget(self, readings: MetricSamples) -> None:
         if self._gate is None:
             return
-        outage = outage_of(self._gate)
+        outage = load_outage(self._gate)
         readings.set("nango_outage_seconds", outage["seconds"] if outage else 0)
         if outage:
             readings.set("halted", 1)
-        budget = budget_of(self._gate, is_set=self._settings.nango_calls_per_minute is not None)
+        budget = load_budget(self._gate, is_set=self._settings.nango_calls_per_minute is not None)
         if budget is not None and budget["limit"] is not None:
             readings.set("nango_budget_calls", budget["limit"])
             readings.set("nango_budget_calls_left", budget["left"])
 
 
-Read = Callable[[Connection, Settings, Readings], None]
+ReadMetrics = Callable[[sa.Connection, Settings, MetricSamples], None]
 
 
-def _service(connection: Connection, _: Settings, readings: Readings) -> None:
-    tick = age_of(connection, "tick")
+def _read_service(db: sa.Connection, _: Settings, readings: MetricSamples) -> None:
+    tick = get_fact_age(db, "tick")
     if tick is not None:
         readings.set("dispatcher_tick_age_seconds", tick)
-    readings.set("halted", is_halted(connection))
-    missing = missing_connections(connection)
+    readings.set("halted", is_halted(db))
+    missing = load_missing_connections(db)
     readings.set("connections_missing", len(missing.ids) if missing else 0)
-    serving = [worker for worker in list_workers(connection) if worker.is_alive]
-    for queue in QUEUES:
+    serving = [worker for worker in list_workers(db) if worker.is_alive]
+    for queue in ALL_QUEUES:
         readings.set("workers", sum(queue in worker.queues for worker in serving), queue)
 
 
-def _mirror(connection: Connection, _: Settings, readings: Readings) -> None:
-    readings.count("connections", ConnectionStatus, counts.connections_by_status(connection))
-    overdue = counts.overdue_connections(connection, OVERDUE_SECONDS)
+def _read_mirror(db: sa.Connection, _: Settings, readings: MetricSamples) -> None:
+    readings.set_counts("connections", ConnectionStatus, counts.count_connections_by_status(db))
+    overdue = counts.count_overdue_connections(db, OVERDUE_SECONDS)
     readings.set("connections_overdue", overdue)
-    readings.set("connections_failing", counts.failing_connections(connection))
-    streams = counts.streams_by_phase(connection)
+    readings.set("connections_failing", counts.count_failing_connections(db))
+    streams = counts.count_streams_by_phase(db)
     for resource in STREAMED:
         for phase in Phase:
             readings.set("streams", streams.get((resource.name, phase), 0), resource.name, phase)
-    for name, fresh in counts.freshness_by_resource(connection).items():
-        if fresh.oldest is not None:
-            readings.set("oldest_freshness_seconds", fresh.oldest, name)
+    for name, fresh in counts.load_freshness(db).items():
+        if fresh.oldest_seconds is not None:
+            readings.set("oldest_freshness_seconds", fresh.oldest_seconds, name)
         readings.set("streams_late", fresh.late, name)
-        readings.set("streams_never_fresh", fresh.never, name)
-    readings.count("recent_runs", RunState, counts.runs_by_state(connection, RECENT_SECONDS))
-    readings.count("quarantined_objects", RESOURCES, counts.quarantined(connection))
-    readings.count("unresolved_parts", RESOURCES, counts.unresolved(connection))
-    readings.count("inexact_objects", RESOURCES, counts.inexact(connection))
-    readings.count("held_deletions", RESOURCES, counts.held_deletions(connection))
+        readings.set("streams_never_fresh", fresh.never_read, name)
+    readings.set_counts("recent_runs", RunState, counts.count_runs_by_state(db, RECENT_SECONDS))
+    readings.set_counts("quarantined_objects", RESOURCES, counts.count_quarantined_objects(db))
+    readings.set_counts("unresolved_parts", RESOURCES, counts.count_unresolved_parts(db))
+    readings.set_counts("inexact_objects", RESOURCES, counts.count_inexact_objects(db))
+    readings.set_counts("held_deletions", RESOURCES, counts.count_held_deletions(db))
 
 
-def _events(connection: Connection, settings: Settings, readings: Readings) -> None:
-    health = look(connection, settings)
+def _read_events(db: sa.Connection, settings: Settings, readings: MetricSamples) -> None:
+    health = load_sink_health(db, settings)
     readings.set("event_partitions_overdue", len(health.overdue))
-    readings.set("events_outside_partitions", any_outside(connection))
+    readings.set("events_outside_partitions", has_unpartitioned_events(db))
     for row in health.sinks:
         name = row["name"]
         for status in SinkStatus:

@@ -40,7 +40,7 @@ class _Handler(WSGIRequestHandler):
 
 
 @contextmanager
-def serving(host: str, port: int, registry: CollectorRegistry) -> Iterator[int]:
+def serve_metrics(host: str, port: int, registry: CollectorRegistry) -> Iterator[int]:
     """Serve meanwhile; the port, which 0 leaves to the system. Raises OSError."""
     metrics = make_wsgi_app(registry)
 

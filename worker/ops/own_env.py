@@ -15,7 +15,7 @@ from worker.core.value import SecretStr
 SANDBOX_URL: Final = "TENANT_MIRROR_SANDBOX_URL"
 SANDBOX_KEY: Final = "TENANT_MIRROR_SANDBOX_KEY"
 
-DEMO_CLOCKS: Final = {
+DEMO_INTERVALS: Final = {
     "TENANT_MIRROR_DELTA_SECONDS": "5",
     "TENANT_MIRROR_ROLES_SECONDS": "15",
     "TENANT_MIRROR_SITES_SECONDS": "30",
@@ -25,7 +25,7 @@ DEMO_CLOCKS: Final = {
 
 
 @dataclass(frozen=True)
-class OwnSecrets:
+class GeneratedSecrets:
     """What the home has generated: who shows one of them has it from us. None: not yet made."""
 
     postgres: str | None
@@ -34,21 +34,23 @@ class OwnSecrets:
 
 
 @dataclass(frozen=True)
-class Given:
+class GivenSettings:
     """What a person has really given."""
 
     settings: Settings
-    ignored: tuple[str, ...]
+    ignored_variables: tuple[str, ...]
     """Variables of the environment that are our own."""
 
 
-def given_by_person(settings: Settings, environ: Mapping[str, str], own: OwnSecrets) -> Given:
+def drop_own_values(
+    settings: Settings, environ: Mapping[str, str], own: GeneratedSecrets
+) -> GivenSettings:
     """The settings without what an ``env`` file of this home has put into the shell. Pure."""
     ignored: list[str] = []
-    if own.postgres is not None and _password(settings.database_url) == own.postgres:
+    if own.postgres is not None and _password_from_url(settings.database_url) == own.postgres:
         ignored.append("DATABASE_URL")
         settings = replace(settings, database_url=None)
-    if own.valkey is not None and _password(settings.redis_url) == own.valkey:
+    if own.valkey is not None and _password_from_url(settings.redis_url) == own.valkey:
         ignored.append("REDIS_URL")
         settings = replace(settings, redis_url=None)
     key = settings.nango_secret_key
@@ -59,11 +61,11 @@ def given_by_person(settings: Settings, environ: Mapping[str, str], own: OwnSecr
         if environ.get("NANGO_HOST") == environ.get(SANDBOX_URL, ""):
             ignored.append("NANGO_HOST")
             settings = replace(settings, nango_host=Settings.nango_host)
-        ignored += [name for name, value in DEMO_CLOCKS.items() if environ.get(name) == value]
-    return Given(settings, tuple(ignored))
+        ignored += [name for name, value in DEMO_INTERVALS.items() if environ.get(name) == value]
+    return GivenSettings(settings, tuple(ignored))
 
 
-def _password(address: SecretStr | None) -> str | None:
+def _password_from_url(address: SecretStr | None) -> str | None:
     if address is None:
         return None
     try:
@@ -73,9 +75,9 @@ def _password(address: SecretStr | None) -> str | None:
     return None if password is None else unquote(password)
 
 
-def notice(ignored: tuple[str, ...], place: object) -> str | None:
+def render_notice(ignored: tuple[str, ...], place: object) -> str | None:
     """What is said about them; the clocks are told by the servers that they belong to."""
-    names = [name for name in ignored if name not in DEMO_CLOCKS]
+    names = [name for name in ignored if name not in DEMO_INTERVALS]
     if not names:
         return None
     return (

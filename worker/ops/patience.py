@@ -3,22 +3,25 @@
 from threading import Event
 from typing import Final
 
-from worker.core.errors import Away
-from worker.core.log import logger
-from worker.ops.schema import check
+from worker.core.errors import ServerUnavailable
+from worker.core.log import get_logger
+from worker.ops.schema import check_schema
 from worker.store.engine import Database
 
-SECONDS: Final = 2.0
+RETRY_SECONDS: Final = 2.0
 
 
-def when_ready(database: Database, stop: Event) -> bool:
-    """Wait until Postgres answers; False if told to stop before. Raises Halt for another schema."""
+def wait_for_postgres(database: Database, stop: Event) -> bool:
+    """Wait until Postgres answers.
+
+    False if told to stop before. Raises ConfigurationError for another schema.
+    """
     while not stop.is_set():
         try:
-            check(database)
-        except Away as trouble:
-            logger().warning("waiting for Postgres", reason=str(trouble))
-            stop.wait(SECONDS)
+            check_schema(database)
+        except ServerUnavailable as trouble:
+            get_logger().warning("waiting for Postgres", reason=str(trouble))
+            stop.wait(RETRY_SECONDS)
         else:
             return True
     return False

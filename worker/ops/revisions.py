@@ -2,32 +2,34 @@
 
 from collections.abc import Sequence
 
-from worker.core.errors import Halt, Unknown
-from worker.ops.spelling import one_line
-from worker.store.migrating import Holder
+from worker.core.errors import ConfigurationError, NotFound
+from worker.ops.spelling import to_one_line
+from worker.store.migrating import LockHolder
 
-SHOWN = 3
+MAX_SHOWN_HOLDERS = 3
 """Holders that are named; the others are counted."""
 
 
-def target(asked: str, present: str | None, known: Sequence[str]) -> str | None:
-    """The revision that somebody asks for; None for no schema. Raises Halt, Unknown.
+def resolve_revision(requested: str, current: str | None, known: Sequence[str]) -> str | None:
+    """The revision that somebody asks for; None for no schema. Raises ConfigurationError, NotFound.
 
     ``known`` are the numbers of this release's revisions, in order.
     """
-    if present is not None and present not in known:
-        raise Halt(
-            f"the database is at schema {present}, and this release knows {known[0]} to"
+    if current is not None and current not in known:
+        raise ConfigurationError(
+            f"the database is at schema {current}, and this release knows {known[0]} to"
             f" {known[-1]} only; run 'tenant-mirror migrate' of the release that made it"
         )
-    if asked == "head":
+    if requested == "head":
         return known[-1]
-    if asked == "base":
+    if requested == "base":
         return None
-    number = asked.zfill(len(known[0])) if asked.isascii() and asked.isdigit() else asked
+    number = (
+        requested.zfill(len(known[0])) if requested.isascii() and requested.isdigit() else requested
+    )
     if number not in known:
-        raise Unknown(
-            f"there is no schema {asked!r}; this release knows {known[0]} to {known[-1]},"
+        raise NotFound(
+            f"there is no schema {requested!r}; this release knows {known[0]} to {known[-1]},"
             " 'head' for the last of them and 'base' for none"
         )
     return number
@@ -38,32 +40,33 @@ def is_upgrade(present: str | None, wanted: str | None) -> bool:
     return (present or "") <= (wanted or "")
 
 
-def explain_wait(holders: Sequence[Holder], schema: str | None) -> str:
+def explain_lock_wait(holders: Sequence[LockHolder], schema: str | None) -> str:
     """What a migration that gave up waited for, and what to do."""
     sessions = "another session" if len(holders) == 1 else f"{len(holders)} other sessions"
     lines = [f"the migration gave up at schema {schema or 'none'}: it waited for {sessions}"]
-    lines += [_describe(holder) for holder in holders[:SHOWN]]
-    if len(holders) > SHOWN:
-        lines.append(f"  and {len(holders) - SHOWN} more")
+    lines += [_render_holder(holder) for holder in holders[:MAX_SHOWN_HOLDERS]]
+    if len(holders) > MAX_SHOWN_HOLDERS:
+        lines.append(f"  and {len(holders) - MAX_SHOWN_HOLDERS} more")
     end = "wait until they have ended, or end them, then run 'tenant-mirror migrate' again:"
     lines.append(f"{end} it goes on from here, and nothing is lost")
     return "\n".join(lines)
 
 
-def _describe(holder: Holder) -> str:
+def _render_holder(holder: LockHolder) -> str:
     if not holder.pid:
         return (
             "  a prepared transaction (pg_prepared_xacts lists them;"
             " to end it: commit prepared or rollback prepared)"
         )
     return (
-        f"  process {holder.pid}, application {one_line(holder.application or 'unnamed')}, role"
-        f" {one_line(holder.role or 'unknown')}, {holder.state or 'state not visible to our role'},"
-        f" {_age(holder.seconds)} (to end it: select pg_terminate_backend({holder.pid}))"
+        f"  process {holder.pid}, application {to_one_line(holder.application or 'unnamed')}, role"
+        f" {to_one_line(holder.role or 'unknown')}, "
+        f"{holder.state or 'state not visible to our role'},"
+        f" {_render_age(holder.seconds)} (to end it: select pg_terminate_backend({holder.pid}))"
     )
 
 
-def _age(seconds: float | None) -> str:
+def _render_age(seconds: float | None) -> str:
     if seconds is None:
         return "for a time that is not visible to our role"
     minutes = int(seconds // 60)

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from sqlalchemy import Connection, text
+import sqlalchemy as sa
+from sqlalchemy import text
 
 import migrations
-from worker.core.errors import Halt
+from worker.core.errors import ConfigurationError
 from worker.store.engine import Database
 
 FOLDER = Path(next(iter(migrations.__path__)))
@@ -13,36 +14,39 @@ _PRESENT = text("select to_regclass('sync.schema_version') is not null")
 _VERSION = text("select version_num from sync.schema_version")
 
 
-def known() -> list[str]:
+def list_revisions() -> list[str]:
     """The revisions of this release, in order: they are numbered."""
     names = (path.name for path in (FOLDER / "versions").glob("[0-9]*.py"))
     return sorted(name.split("_", 1)[0] for name in names)
 
 
-def newest() -> str:
+def get_newest_revision() -> str:
     """The revision that this release works with."""
-    return known()[-1]
+    return list_revisions()[-1]
 
 
-def present(database: Database) -> str | None:
-    """The revision that the database has; None where it has none. Raises Away, Halt."""
-    with database.begin() as connection:
-        return present_in(connection)
+def load_revision(database: Database) -> str | None:
+    """The revision that the database has.
+
+    None where it has none. Raises ServerUnavailable, ConfigurationError.
+    """
+    with database.open_transaction() as db:
+        return load_revision_in(db)
 
 
-def present_in(connection: Connection) -> str | None:
+def load_revision_in(db: sa.Connection) -> str | None:
     """The same, in a transaction."""
-    if not connection.execute(_PRESENT).scalar_one():
+    if not db.execute(_PRESENT).scalar_one():
         return None
-    found = connection.execute(_VERSION).scalar()
+    found = db.execute(_VERSION).scalar()
     return None if found is None else str(found)
 
 
-def check(database: Database) -> None:
-    """Refuse to work on another schema than ours. Raises Halt."""
-    found, wanted = present(database), newest()
+def check_schema(database: Database) -> None:
+    """Refuse to work on another schema than ours. Raises ConfigurationError."""
+    found, wanted = load_revision(database), get_newest_revision()
     if found != wanted:
-        raise Halt(
-            f"the database at {database.place} is at schema {found or 'none'}, this release "
+        raise ConfigurationError(
+            f"the database at {database.server} is at schema {found or 'none'}, this release "
             f"needs {wanted}; run 'tenant-mirror migrate'"
         )

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 
-def event_line(
+def render_event_line(
     when: str,
     owner: str,
     resource: str,
@@ -18,15 +18,17 @@ def event_line(
     ``width`` aligns what follows the owner.
     """
     columns = f" ({', '.join(changed)})" if changed else ""
-    return one_line(f"{when}  {owner:<{width}} {resource:<16} {change:<8} {what}{columns}").rstrip()
+    return to_one_line(
+        f"{when}  {owner:<{width}} {resource:<16} {change:<8} {what}{columns}"
+    ).rstrip()
 
 
-def one_line(said: str) -> str:
+def to_one_line(said: str) -> str:
     """Without letters that would break the line, or steer the terminal: names come from outside."""
-    return said if said.isprintable() else "".join(map(_shown, said))
+    return said if said.isprintable() else "".join(map(_replace_unprintable, said))
 
 
-def _shown(letter: str) -> str:
+def _replace_unprintable(letter: str) -> str:
     if letter.isprintable():
         return letter
     return " " if letter.isspace() else "\N{REPLACEMENT CHARACTER}"

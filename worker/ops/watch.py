@@ -7,23 +7,24 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, text
+import sqlalchemy as sa
+from sqlalchemy import text
 
 from models.base import DIRECTORY
 from models.resources import RESOURCES
-from worker.events.naming import called, names_of
-from worker.events.reading import events_after
-from worker.ops.alarms import Alarms, alarms_of
-from worker.ops.spelling import event_line, one_line
+from worker.events.naming import describe_object, load_object_names
+from worker.events.reading import read_events_after
+from worker.ops.alarms import AlarmTracker, load_alarms
+from worker.ops.spelling import render_event_line, to_one_line
 from worker.store.engine import Database
-from worker.store.sinks import Position, Told
+from worker.store.sinks import Event, Position
 
-FEW: Final = 5
+MAX_SHOWN_CUSTOMERS: Final = 5
 """Customers that are shown one by one; of more, their sums are shown, and what is wrong."""
-NAMED: Final = 3
+MAX_NAMED_CUSTOMERS: Final = 3
 """Customers that are named where many have changed."""
 PROGRESS_SECONDS: Final = 2.0
-SOON_SECONDS: Final = 20
+DUE_SOON_SECONDS: Final = 20
 """What is due within that time is waited for at the start."""
 
 _STATE = text("""
@@ -61,11 +62,11 @@ _DUE = text("""
        and c.due_at <= clock_timestamp() + make_interval(secs => :soon)
 """)
 
-State = Mapping[str, Any]
+ConnectionState = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Summary:
+class MirrorSummary:
     """The table of what was mirrored."""
 
     columns: list[str]
@@ -77,125 +78,135 @@ class Watcher:
     """Follows a database and says what happens."""
 
     database: Database
-    say: Callable[[str], None]
+    echo: Callable[[str], None]
     since: datetime
-    stopped: Callable[[], bool]
-    outage: Callable[[], Mapping[str, Any] | None] = lambda: None
+    is_stopped: Callable[[], bool]
+    load_outage: Callable[[], Mapping[str, Any] | None] = lambda: None
     """Since when Nango does not work for anybody, and why."""
     positions: dict[int, int] = field(default_factory=dict)
-    alarms: Alarms = field(default_factory=Alarms)
-    due: frozenset[int] = frozenset()
+    alarms: AlarmTracker = field(default_factory=AlarmTracker)
+    due_ids: frozenset[int] = frozenset()
     """What was due when the service was started."""
 
-    def note_due(self) -> None:
+    def record_due(self) -> None:
         """Call before the service starts: what it claims is no longer due, and not yet done."""
-        with self.database.begin() as connection:
-            found = connection.execute(_DUE, {"soon": SOON_SECONDS}).scalars()
-            self.due = frozenset(found)
+        with self.database.open_transaction() as db:
+            found = db.execute(_DUE, {"soon": DUE_SOON_SECONDS}).scalars()
+            self.due_ids = frozenset(found)
 
-    def until_mirrored(self) -> list[State]:
+    def wait_until_mirrored(self) -> list[ConnectionState]:
         """Progress until each connection that is due has ended a run since we began; all states."""
         told: dict[int, tuple[Any, ...]] = {}
         last = 0.0
-        while not self.stopped():
-            states = self._states()
+        while not self.is_stopped():
+            states = self._load_states()
             if states and all(self._is_done(row) for row in states):
                 return states
             if time.monotonic() - last >= PROGRESS_SECONDS:
                 last = time.monotonic()
-                self.tell_alarms()
-                self._tell_progress(states, told)
+                self.print_alarms()
+                self._print_progress(states, told)
             time.sleep(0.25)
         return []
 
-    def _is_done(self, row: State) -> bool:
+    def _is_done(self, row: ConnectionState) -> bool:
         """Whether nothing of it is to be waited for: a pause of hours is not."""
-        return bool(row["finished"]) or not (row["is_first"] or row["id"] in self.due)
+        return bool(row["finished"]) or not (row["is_first"] or row["id"] in self.due_ids)
 
-    def _states(self) -> list[State]:
-        with self.database.begin() as connection:
-            found = connection.execute(_STATE, {"since": self.since}).mappings()
+    def _load_states(self) -> list[ConnectionState]:
+        with self.database.open_transaction() as db:
+            found = db.execute(_STATE, {"since": self.since}).mappings()
             return [dict(row) for row in found]
 
-    def _tell_progress(self, states: Sequence[State], told: dict[int, tuple[Any, ...]]) -> None:
+    def _print_progress(
+        self, states: Sequence[ConnectionState], told: dict[int, tuple[Any, ...]]
+    ) -> None:
         """Say what is new: for each customer, or for many in one line (told under 0)."""
-        if len(states) > FEW:
-            line = _progress_of_many(states, sum(map(self._is_done, states)))
+        if len(states) > MAX_SHOWN_CUSTOMERS:
+            line = _render_total_progress(states, sum(map(self._is_done, states)))
             if told.get(0) != (line,):
                 told[0] = (line,)
-                self.say(line)
+                self.echo(line)
             return
-        names = labels(states)
+        names = build_labels(states)
         for row in states:
-            parts = _progress_of(row)
+            parts = _render_progress(row)
             if parts and told.get(row["id"]) != tuple(parts):
                 told[row["id"]] = tuple(parts)
-                self.say(f"{names[row['id']]}: {', '.join(sorted(parts))}")
+                self.echo(f"{names[row['id']]}: {', '.join(sorted(parts))}")
 
-    def summary(self, states: Sequence[State]) -> Summary:
+    def build_summary(self, states: Sequence[ConnectionState]) -> MirrorSummary:
         """What was mirrored: a column a customer, or their sums where they are many."""
         ids = [state["id"] for state in states]
-        with self.database.begin() as connection:
-            found = connection.execute(_RUNS, {"since": self.since}).mappings()
+        with self.database.open_transaction() as db:
+            found = db.execute(_RUNS, {"since": self.since}).mappings()
             runs = {row["connection_id"]: dict(row) for row in found}
-            live = {name: _live(connection, name, ids) for name in RESOURCES}
-        return (_of_each if len(states) <= FEW else _of_all)(states, runs, live)
+            live = {name: _count_live_rows(db, name, ids) for name in RESOURCES}
+        return (
+            _build_summary_by_customer
+            if len(states) <= MAX_SHOWN_CUSTOMERS
+            else _build_summary_of_all
+        )(states, runs, live)
 
     def start_following(self) -> None:
         """From now on, changes are news."""
-        with self.database.begin() as connection:
-            self.positions = {row[0]: row[1] for row in connection.execute(_POSITIONS)}
+        with self.database.open_transaction() as db:
+            self.positions = {row[0]: row[1] for row in db.execute(_POSITIONS)}
 
-    def tell_alarms(self) -> None:
+    def print_alarms(self) -> None:
         """Say what stands still since the last look, and what goes on again."""
-        outage = self.outage()
-        with self.database.begin() as connection:
-            found = alarms_of(connection, self.since, outage)
-        for line in self.alarms.news(found, time.monotonic()):
-            self.say(one_line(line))
+        outage = self.load_outage()
+        with self.database.open_transaction() as db:
+            found = load_alarms(db, self.since, outage)
+        for line in self.alarms.render_changes(found, time.monotonic()):
+            self.echo(to_one_line(line))
 
-    def changes(self, *, names: bool, limit: int = 8) -> None:
+    def print_changes(self, *, names: bool, limit: int = 8) -> None:
         """Say what has changed since the last look; names of people only where asked."""
-        with self.database.begin() as connection:
-            rows = [(*row,) for row in connection.execute(_POSITIONS)]
+        with self.database.open_transaction() as db:
+            rows = [(*row,) for row in db.execute(_POSITIONS)]
             moved = [row for row in rows if row[1] > self.positions.get(row[0], 0)]
             before = {row[0]: self.positions.get(row[0], 0) for row in moved}
             self.positions |= {row[0]: row[1] for row in moved}
-            if len(moved) > FEW:
-                self.say(_changes_of_many([(row[2], row[1] - before[row[0]]) for row in moved]))
+            if len(moved) > MAX_SHOWN_CUSTOMERS:
+                self.echo(
+                    _render_changes_of_many([(row[2], row[1] - before[row[0]]) for row in moved])
+                )
                 return
             for connection_id, seq, name in moved:
                 first = before[connection_id]
-                told = self._told(connection, connection_id, first, limit) if names else []
+                told = self._load_events(db, connection_id, first, limit) if names else []
                 for event, what in told:
                     when = f"{event.occurred_at:%H:%M:%S}"
                     about = (event.resource, event.change, what)
-                    self.say(event_line(when, name, *about, changed=event.changed))
+                    self.echo(render_event_line(when, name, *about, changed=event.changed))
                 if seq - first > len(told):
                     more = "more " if told else ""
-                    self.say(one_line(f"{name}: {counted(seq - first - len(told), more)}"))
+                    self.echo(
+                        to_one_line(f"{name}: {render_change_count(seq - first - len(told), more)}")
+                    )
 
-    def _told(
-        self, connection: Connection, connection_id: int, before: int, limit: int
-    ) -> list[tuple[Told, str]]:
+    def _load_events(
+        self, db: sa.Connection, connection_id: int, before: int, limit: int
+    ) -> list[tuple[Event, str]]:
         """The next events, and what their objects are called."""
-        events = events_after(connection, Position(connection_id, before, None), limit)
-        names = names_of(connection, connection_id, events)
-        return [(event, called(event, names)) for event in events]
+        events = read_events_after(db, Position(connection_id, before, None), limit)
+        names = load_object_names(db, connection_id, events)
+        return [(event, describe_object(event, names)) for event in events]
 
 
-def labels(states: Sequence[State]) -> dict[int, str]:
+def build_labels(states: Sequence[ConnectionState]) -> dict[int, str]:
     """The customers' names, with our id where two have the same."""
     number = Counter(state["name"] for state in states)
     return {
-        state["id"]: one_line(
+        state["id"]: to_one_line(
             state["name"] if number[state["name"]] == 1 else f"{state['name']} ({state['id']})"
         )
         for state in states
     }
 
 
-def _progress_of(row: State) -> list[str]:
+def _render_progress(row: ConnectionState) -> list[str]:
     if row["finished"]:
         return ["mirrored"]
     parts = []
@@ -207,7 +218,7 @@ def _progress_of(row: State) -> list[str]:
     return parts
 
 
-def _progress_of_many(states: Sequence[State], done: int) -> str:
+def _render_total_progress(states: Sequence[ConnectionState], done: int) -> str:
     seen = sum(
         count
         for row in states
@@ -219,61 +230,67 @@ def _progress_of_many(states: Sequence[State], done: int) -> str:
     return f"{done:,} of {len(states):,} customers are up to date{under_way}"
 
 
-def _live(connection: Connection, table: str, ids: list[int]) -> dict[int, int]:
+def _count_live_rows(db: sa.Connection, table: str, ids: list[int]) -> dict[int, int]:
     statement = text(
         f"select connection_id, count(*) from {DIRECTORY}.{table}"
         " where connection_id = any(:ids) and deleted_at is null group by connection_id"
     )
-    return {row[0]: row[1] for row in connection.execute(statement, {"ids": ids})}
+    return {row[0]: row[1] for row in db.execute(statement, {"ids": ids})}
 
 
-def _of_each(
-    states: Sequence[State], runs: Mapping[int, State], live: Mapping[str, Mapping[int, int]]
-) -> Summary:
+def _build_summary_by_customer(
+    states: Sequence[ConnectionState],
+    runs: Mapping[int, ConnectionState],
+    live: Mapping[str, Mapping[int, int]],
+) -> MirrorSummary:
     told = [runs.get(state["id"]) for state in states]
     rows: list[list[object]] = [
         [name.replace("_", " "), *(counts.get(state["id"], 0) for state in states)]
         for name, counts in live.items()
     ]
     rows.append(["seconds", *(f"{float(r['seconds']):.1f}" if r else "-" for r in told)])
-    rows.append(["objects a second", *(_rate(r) for r in told)])
+    rows.append(["objects a second", *(_render_rate(r) for r in told)])
     rows.append(["Nango calls", *(int(r["calls"]) if r else 0 for r in told)])
-    rows.append(["state", *map(_state, states, told)])
-    names = labels(states)
-    return Summary(["", *(names[state["id"]] for state in states)], rows)
+    rows.append(["state", *map(_render_state, states, told)])
+    names = build_labels(states)
+    return MirrorSummary(["", *(names[state["id"]] for state in states)], rows)
 
 
-def _of_all(
-    states: Sequence[State], runs: Mapping[int, State], live: Mapping[str, Mapping[int, int]]
-) -> Summary:
+def _build_summary_of_all(
+    states: Sequence[ConnectionState],
+    runs: Mapping[int, ConnectionState],
+    live: Mapping[str, Mapping[int, int]],
+) -> MirrorSummary:
     rows: list[list[object]] = [
         [name.replace("_", " "), sum(counts.values())] for name, counts in live.items()
     ]
     rows.append(["Nango calls", sum(int(run["calls"]) for run in runs.values())])
-    ended = Counter(_state(state, runs.get(state["id"])) for state in states)
+    ended = Counter(_render_state(state, runs.get(state["id"])) for state in states)
     rows += [[f"customers {state}", number] for state, number in sorted(ended.items())]
-    return Summary(["", f"{len(states):,} customers"], rows)
+    return MirrorSummary(["", f"{len(states):,} customers"], rows)
 
 
-def _state(state: State, run: State | None) -> str:
+def _render_state(state: ConnectionState, run: ConnectionState | None) -> str:
     """Of the run since we began; of one that was not due, how it stands."""
     if run is not None:
         return str(run["state"])
     return "not due yet" if state["status"] == "active" else str(state["status"])
 
 
-def _changes_of_many(moved: Sequence[tuple[str, int]]) -> str:
+def _render_changes_of_many(moved: Sequence[tuple[str, int]]) -> str:
     """One line for all, with those that changed most."""
-    most = sorted(moved, key=lambda one: -one[1])[:NAMED]
+    most = sorted(moved, key=lambda one: -one[1])[:MAX_NAMED_CUSTOMERS]
     first = ", ".join(f"{name} {number:,}" for name, number in most)
-    total = counted(sum(number for _, number in moved))
-    return one_line(f"{total} of {len(moved):,} customers: {first}, {len(moved) - NAMED:,} more")
+    total = render_change_count(sum(number for _, number in moved))
+    return to_one_line(
+        f"{total} of {len(moved):,} customers: {first}, {len(moved) - MAX_NAMED_CUSTOMERS:,} more"
+    )
 
 
-def counted(number: int, more: str = "") -> str:
+def render_change_count(number: int, more: str = "") -> str:
     return f"{number:,} {more}change{'' if number == 1 else 's'}"
 
 
-def _rate(run: Any) -> str:
+def _render_rate(run: Any) -> str:
     seconds = float(run["seconds"]) if run else 0.0
     return f"{int(run['objects']) / seconds:,.0f}" if seconds else "-"

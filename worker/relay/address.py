@@ -10,24 +10,24 @@ from functools import partial
 from typing import Final
 
 from worker.core.bounded_net import BoundedBackend
-from worker.core.errors import Later
+from worker.core.errors import RetryLater
 from worker.core.proxy import ProxiedBackend
 from worker.core.settings import Settings
-from worker.core.transport import BoundedTransport, Way
-from worker.core.trust import trusted
-from worker.core.url import Proxy, proxy_of
-from worker.relay.embedded import PREFIX_LENGTHS, behind_prefix, carried
+from worker.core.transport import BoundedTransport, TransportConfig
+from worker.core.trust import build_ssl_context
+from worker.core.url import HttpProxy, proxy_from_setting
+from worker.relay.embedded import PREFIX_LENGTHS, extract_ipv4, find_embedded_ipv4
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-_UNICAST_6: Final = ipaddress.IPv6Network("2000::/3")
-_TRANSLATED: Final = tuple(
+_GLOBAL_UNICAST_IPV6: Final = ipaddress.IPv6Network("2000::/3")
+_IPV4_CARRYING: Final = tuple(
     ipaddress.IPv6Network(network) for network in ("::ffff:0:0/96", "64:ff9b::/96", "2002::/16")
 )
 """Forms in which the internet's hosts are reached, too: they are judged by what they carry."""
 _TEREDO: Final = ipaddress.IPv6Network("2001::/32")
 
-_PLATFORM: Final = tuple(
+_CLOUD_NETWORKS: Final = tuple(
     ipaddress.ip_network(network)
     for network in (
         "168.63.129.16/32",  # Azure's services for its machines: a public number
@@ -42,7 +42,7 @@ _PLATFORM: Final = tuple(
 )
 """Where clouds answer their own machines, beside link-local addresses."""
 
-_EXACT: Final = frozenset(
+_METADATA_IPV4: Final = frozenset(
     ipaddress.IPv4Address(address)
     for address in (
         "169.254.169.254",  # metadata of most clouds
@@ -56,7 +56,7 @@ _EXACT: Final = frozenset(
 )
 """Looked for behind any prefix: a translator of one's own may have any."""
 
-_TRIES: Final = 4
+_MAX_ADDRESSES: Final = 4
 """Addresses of a name that are tried; more only make a dead receiver slower."""
 
 
@@ -69,9 +69,9 @@ def is_public(address: _Address) -> bool:
         return False
     if isinstance(address, ipaddress.IPv4Address):
         return address.is_global
-    if any(address in network for network in _TRANSLATED):
-        return all(is_public(inner) for inner in carried(address))
-    return address in _UNICAST_6 and address not in _TEREDO and address.is_global
+    if any(address in network for network in _IPV4_CARRYING):
+        return all(is_public(inner) for inner in find_embedded_ipv4(address))
+    return address in _GLOBAL_UNICAST_IPV6 and address not in _TEREDO and address.is_global
 
 
 def is_private_host(address: _Address) -> bool:
@@ -86,26 +86,29 @@ def is_forbidden(address: _Address) -> bool:
     """
     if address.is_multicast or address.is_unspecified or address.is_link_local:
         return True
-    if any(address in network for network in _PLATFORM):
+    if any(address in network for network in _CLOUD_NETWORKS):
         return True
     if isinstance(address, ipaddress.IPv4Address):
         return False
-    if any(behind_prefix(address, length) in _EXACT for length in PREFIX_LENGTHS):
+    if any(extract_ipv4(address, length) in _METADATA_IPV4 for length in PREFIX_LENGTHS):
         return True
-    return any(is_forbidden(inner) for inner in carried(address))
+    return any(is_forbidden(inner) for inner in find_embedded_ipv4(address))
 
 
-def permitted(host: str, numbers: list[str], *, allow_private: bool) -> list[str]:
-    """Those of a host's addresses that may be connected to. Raises Later where there is none."""
+def filter_permitted(host: str, addresses: list[str], *, allow_private: bool) -> list[str]:
+    """Those of a host's addresses that may be connected to.
+
+    Raises RetryLater where there is none.
+    """
     allowed = is_private_host if allow_private else is_public
-    plain = [number.partition("%")[0] for number in numbers]
+    plain = [number.partition("%")[0] for number in addresses]
     good = [number for number in plain if allowed(ipaddress.ip_address(number))]
     if not good:
-        raise Later(f"{host} leads to {', '.join(plain)}, {_why(plain)}")
-    return good[:_TRIES]
+        raise RetryLater(f"{host} leads to {', '.join(plain)}, {_explain_rejection(plain)}")
+    return good[:_MAX_ADDRESSES]
 
 
-def _why(numbers: list[str]) -> str:
+def _explain_rejection(numbers: list[str]) -> str:
     if all(is_forbidden(ipaddress.ip_address(number)) for number in numbers):
         return (
             "which is link-local, a cloud's metadata service or no host at all; "
@@ -117,11 +120,11 @@ def _why(numbers: list[str]) -> str:
     )
 
 
-def way_of(settings: Settings) -> Way:
-    """How receivers are reached as it is set. Raises Halt."""
-    return Way(
-        trusted(settings.ca),
-        proxy_of(settings.webhook_proxy, "TENANT_MIRROR_WEBHOOK_PROXY"),
+def build_transport_config(settings: Settings) -> TransportConfig:
+    """How receivers are reached as it is set. Raises ConfigurationError."""
+    return TransportConfig(
+        build_ssl_context(settings.ca),
+        proxy_from_setting(settings.webhook_proxy, "TENANT_MIRROR_WEBHOOK_PROXY"),
         settings.webhook_proxy_resolves == "yes",
     )
 
@@ -136,17 +139,20 @@ class PinnedTransport(BoundedTransport):
         self,
         *,
         allow_private: bool,
-        trust: ssl.SSLContext | None = None,
-        proxy: Proxy | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        proxy: HttpProxy | None = None,
         proxy_resolves: bool = False,
     ) -> None:
-        """``trust`` has authorities of one's own; else it is the public ones. Raises Halt."""
-        judge = partial(permitted, allow_private=allow_private)
+        """``ssl_context`` has authorities of one's own.
+
+        Else it is the public ones. Raises ConfigurationError.
+        """
+        judge = partial(filter_permitted, allow_private=allow_private)
         super().__init__(
-            BoundedBackend(permitted=judge)
+            BoundedBackend(filter_addresses=judge)
             if proxy is None
-            else ProxiedBackend(proxy, permitted=judge, by_name=proxy_resolves),
-            trust=trust,
+            else ProxiedBackend(proxy, filter_addresses=judge, proxy_resolves=proxy_resolves),
+            ssl_context=ssl_context,
             max_connections=4,
             keepalive_seconds=30.0,
         )

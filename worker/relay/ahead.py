@@ -11,19 +11,19 @@ T = TypeVar("T")
 _Work = Callable[[], None]
 
 
-class Pool(Protocol):
+class Executor(Protocol):
     """What runs functions beside the caller, as executors do."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any) -> Future[Any]:
         """Run it; what comes of it is in the future."""
 
 
-def ahead(pool: Pool, items: Iterator[T]) -> Generator[T, None, None]:
+def prefetch(executor: Executor, items: Iterator[T]) -> Generator[T, None, None]:
     """The items, each being made while the one before is worked on."""
-    coming = pool.submit(next, items, None)
+    coming = executor.submit(next, items, None)
     try:
         while (item := coming.result()) is not None:
-            coming = pool.submit(next, items, None)
+            coming = executor.submit(next, items, None)
             yield item
     finally:
         wait((coming,))

@@ -7,8 +7,8 @@ address that such an address carries, so it is that one which decides where a co
 import ipaddress
 from typing import Final
 
-_LOW: Final = (1 << 32) - 1
-_BEHIND_U: Final = 56
+_MASK_32: Final = (1 << 32) - 1
+_BITS_AFTER_U_OCTET: Final = 56
 """Bits behind the octet 64 to 71, which RFC 6052 leaves out of an embedded address."""
 
 PREFIX_LENGTHS: Final = (32, 40, 48, 56, 64, 96)
@@ -17,7 +17,7 @@ PREFIX_LENGTHS: Final = (32, 40, 48, 56, 64, 96)
 https://www.rfc-editor.org/rfc/rfc6052#section-2.2
 """
 
-_LAST_32: Final = tuple(
+_IPV4_IN_LAST_32_BITS: Final = tuple(
     ipaddress.IPv6Network(network)
     for network in (
         "::ffff:0:0/96",  # IPv4-mapped: the system itself connects by IPv4
@@ -33,24 +33,29 @@ _ISATAP_FLAGS: Final = 0x03000000
 _NOT_COMPATIBLE: Final = frozenset(ipaddress.IPv6Address(own) for own in ("::", "::1"))
 
 
-def behind_prefix(address: ipaddress.IPv6Address, length: int) -> ipaddress.IPv4Address:
+def extract_ipv4(address: ipaddress.IPv6Address, length: int) -> ipaddress.IPv4Address:
     """What stands behind a translator's prefix of so many bits."""
     number = int(address)
     if length < 96:
-        low = number & ((1 << _BEHIND_U) - 1)
-        number = ((number >> 64) << _BEHIND_U | low) >> (64 + _BEHIND_U - length - 32)
-    return ipaddress.IPv4Address(number & _LOW)
+        low = number & ((1 << _BITS_AFTER_U_OCTET) - 1)
+        number = ((number >> 64) << _BITS_AFTER_U_OCTET | low) >> (
+            64 + _BITS_AFTER_U_OCTET - length - 32
+        )
+    return ipaddress.IPv4Address(number & _MASK_32)
 
 
-def carried(address: ipaddress.IPv6Address) -> list[ipaddress.IPv4Address]:
+def find_embedded_ipv4(address: ipaddress.IPv6Address) -> list[ipaddress.IPv4Address]:
     """The IPv4 addresses that an address is known to lead to; a Teredo address names two."""
-    if any(address in network for network in _LAST_32) and address not in _NOT_COMPATIBLE:
-        return [behind_prefix(address, 96)]
+    if (
+        any(address in network for network in _IPV4_IN_LAST_32_BITS)
+        and address not in _NOT_COMPATIBLE
+    ):
+        return [extract_ipv4(address, 96)]
     if address in _LOCAL_NAT64:
-        return [behind_prefix(address, length) for length in PREFIX_LENGTHS if length >= 48]
+        return [extract_ipv4(address, length) for length in PREFIX_LENGTHS if length >= 48]
     if address.teredo is not None:
         return list(address.teredo)
     found = [] if address.sixtofour is None else [address.sixtofour]
-    if int(address) >> 32 & _LOW & ~_ISATAP_FLAGS == _ISATAP:
-        found.append(behind_prefix(address, 96))
+    if int(address) >> 32 & _MASK_32 & ~_ISATAP_FLAGS == _ISATAP:
+        found.append(extract_ipv4(address, 96))
     return found

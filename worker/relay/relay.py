@@ -11,34 +11,34 @@ from threading import Event, Thread
 from typing import Final
 
 from worker.core import heartbeat
-from worker.core.errors import Trouble
-from worker.core.log import logger
+from worker.core.errors import MirrorError
+from worker.core.log import get_logger
 from worker.core.settings import Settings
-from worker.events.rewind import follow_server
+from worker.events.rewind import rewind_if_restored
 from worker.relay.delivery import LEASE_SECONDS, Delivery
 from worker.store.engine import Database
 from worker.store.host_clocks import ClockReport
-from worker.store.lease import me
-from worker.store.sinks import claim, renew
+from worker.store.lease import get_holder_name
+from worker.store.sinks import claim_sinks, renew_sink
 
-LOOK_SECONDS: Final = 1.0
+TICK_SECONDS: Final = 1.0
 RENEW_SECONDS: Final = 4.0
 JOIN_SECONDS: Final = 0.5
-MOST_SINKS: Final = 16
+MAX_SINKS: Final = 16
 """Sinks of one relay."""
-POOL_SIZE: Final = 2 * MOST_SINKS + 1
+POOL_SIZE: Final = 2 * MAX_SINKS + 1
 """Connections to Postgres, at most: a sink reads on while it commits where it is."""
-GRACE_SECONDS: Final = 4.0
+SHUTDOWN_GRACE_SECONDS: Final = 4.0
 """What is in hand has so long to be delivered once the relay is stopped; then it is given up, and
 delivered again by who serves the sink next."""
-END_SECONDS: Final = 7.0
+SHUTDOWN_SECONDS: Final = 7.0
 """After which a stopped relay has ended, whatever its sinks or Postgres do."""
-AT_ONCE: Final = 2
+MAX_CLAIMS_PER_TICK: Final = 2
 """Sinks claimed at one look, so that relays that start together share them."""
 
 
 @dataclass(frozen=True)
-class _Serving:
+class _RunningDelivery:
     delivery: Delivery
     thread: Thread
 
@@ -52,8 +52,8 @@ class Relay:
         self._database = database
         self._settings = settings
         self._renew_seconds = renew_seconds
-        self._serving: list[_Serving] = []
-        self._renewed = 0.0
+        self._running: list[_RunningDelivery] = []
+        self._renewed_at = 0.0
         self._clock = ClockReport()
 
     def run(self, stop: Event) -> None:
@@ -61,66 +61,70 @@ class Relay:
         try:
             while not stop.is_set():
                 try:
-                    self._look()
-                except Trouble as trouble:
-                    logger().warning("sinks cannot be looked after", reason=str(trouble))
-                heartbeat.note("relay")
-                stop.wait(min(LOOK_SECONDS, self._renew_seconds))
+                    self._tick()
+                except MirrorError as trouble:
+                    get_logger().warning("sinks cannot be looked after", reason=str(trouble))
+                heartbeat.write_heartbeat("relay")
+                stop.wait(min(TICK_SECONDS, self._renew_seconds))
         finally:
-            self._end()
+            self._shut_down()
 
-    def _look(self) -> None:
-        self._serving = [one for one in self._serving if one.thread.is_alive()]
-        if time.monotonic() - self._renewed >= self._renew_seconds:
-            self._renew()
-            with self._database.begin() as connection:
-                self._clock.report(connection)
-            self._renewed = time.monotonic()
+    def _tick(self) -> None:
+        self._running = [one for one in self._running if one.thread.is_alive()]
+        if time.monotonic() - self._renewed_at >= self._renew_seconds:
+            self._renew_leases()
+            with self._database.open_transaction() as db:
+                self._clock.report(db)
+            self._renewed_at = time.monotonic()
         # Before a sink is claimed: events of another history belong to another epoch.
-        follow_server(self._database)
-        free = min(AT_ONCE, MOST_SINKS - len(self._serving))
+        rewind_if_restored(self._database)
+        free = min(MAX_CLAIMS_PER_TICK, MAX_SINKS - len(self._running))
         if free > 0:
-            self._claim(free)
+            self._claim_sinks(free)
 
-    def _renew(self) -> None:
+    def _renew_leases(self) -> None:
         """Keep the leases; a delivery that lost its lease gives up the request under way.
 
         It could not move a position any more, and its sink may be served by another relay.
         """
-        for one in self._serving:
-            with self._database.begin() as connection:
-                kept = renew(connection, one.delivery.sink, seconds=LEASE_SECONDS)
-            if not kept and not one.delivery.ended.is_set():
-                logger().info("serving a sink no more", sink=one.delivery.sink.name)
-                one.delivery.end_by(time.monotonic())
+        for one in self._running:
+            with self._database.open_transaction() as db:
+                kept = renew_sink(db, one.delivery.sink, seconds=LEASE_SECONDS)
+            if not kept and not one.delivery.stop.is_set():
+                get_logger().info("serving a sink no more", sink=one.delivery.sink.name)
+                one.delivery.stop_by(time.monotonic())
 
-    def _claim(self, limit: int) -> None:
-        with self._database.begin() as connection:
+    def _claim_sinks(self, limit: int) -> None:
+        with self._database.open_transaction() as db:
             # One that was paused and resumed waits until its former thread has ended.
-            without = [one.delivery.sink.id for one in self._serving]
-            sinks = claim(connection, me(), seconds=LEASE_SECONDS, limit=limit, without=without)
+            without = [one.delivery.sink.id for one in self._running]
+            sinks = claim_sinks(
+                db, get_holder_name(), seconds=LEASE_SECONDS, limit=limit, exclude=without
+            )
         for sink in sinks:
             delivery = Delivery(
-                self._database, sink, self._settings, Event(), now=self._clock.server.time
+                self._database, sink, self._settings, Event(), now=self._clock.server_clock.time
             )
             thread = Thread(target=delivery.run, name=f"sink {sink.name}", daemon=True)
             thread.start()
-            self._serving.append(_Serving(delivery, thread))
-            logger().info("serving a sink", sink=sink.name)
+            self._running.append(_RunningDelivery(delivery, thread))
+            get_logger().info("serving a sink", sink=sink.name)
 
-    def _end(self) -> None:
+    def _shut_down(self) -> None:
         """Let requests under way be finished, under the lease: no other relay sends them, too."""
         stopped = time.monotonic()
-        for one in self._serving:
-            one.delivery.end_by(stopped + GRACE_SECONDS)
-        while left := [one for one in self._serving if one.thread.is_alive()]:
-            if time.monotonic() >= stopped + END_SECONDS:
+        for one in self._running:
+            one.delivery.stop_by(stopped + SHUTDOWN_GRACE_SECONDS)
+        while left := [one for one in self._running if one.thread.is_alive()]:
+            if time.monotonic() >= stopped + SHUTDOWN_SECONDS:
                 names = ", ".join(one.delivery.sink.name for one in left)
-                logger().warning("sinks are left in the middle of a delivery", sinks=names)
+                get_logger().warning("sinks are left in the middle of a delivery", sinks=names)
                 return
-            self._serving = left
-            if time.monotonic() - self._renewed >= self._renew_seconds:
-                with suppress(Trouble):  # without the lease, events come once more, and that is all
-                    self._renew()
-                self._renewed = time.monotonic()
+            self._running = left
+            if time.monotonic() - self._renewed_at >= self._renew_seconds:
+                with suppress(
+                    MirrorError
+                ):  # without the lease, events come once more, and that is all
+                    self._renew_leases()
+                self._renewed_at = time.monotonic()
             left[0].thread.join(JOIN_SECONDS)

@@ -11,35 +11,38 @@ import secrets
 from collections.abc import Sequence
 from typing import Final
 
-from worker.core.errors import Halt
+from worker.core.errors import ConfigurationError
 
-PREFIX: Final = "whsec_"
-SHORTEST, LONGEST = 24, 64
+KEY_PREFIX: Final = "whsec_"
+MIN_SECRET_BYTES, MAX_SECRET_BYTES = 24, 64
 """Bytes of a secret."""
 
-NEW: Final = 32
+NEW_SECRET_BYTES: Final = 32
 
 
-def new_secret() -> str:
+def generate_secret() -> str:
     """A secret that nobody has had before, as it is handed to the receiver."""
-    return PREFIX + base64.b64encode(secrets.token_bytes(NEW)).decode("ascii")
+    return KEY_PREFIX + base64.b64encode(secrets.token_bytes(NEW_SECRET_BYTES)).decode("ascii")
 
 
-def key_of(secret: str) -> bytes:
-    """The key inside a secret. Raises Halt, which never shows it, where it is none."""
-    wanted = f"it must be {PREFIX} and {SHORTEST} to {LONGEST} bytes in base64"
-    if not secret.startswith(PREFIX):
-        raise Halt(f"a signing secret does not begin with {PREFIX}; {wanted}")
+def parse_secret(secret: str) -> bytes:
+    """The key inside a secret.
+
+    Raises ConfigurationError, which never shows it, where it is none.
+    """
+    wanted = f"it must be {KEY_PREFIX} and {MIN_SECRET_BYTES} to {MAX_SECRET_BYTES} bytes in base64"
+    if not secret.startswith(KEY_PREFIX):
+        raise ConfigurationError(f"a signing secret does not begin with {KEY_PREFIX}; {wanted}")
     try:
-        key = base64.b64decode(secret.removeprefix(PREFIX), validate=True)
+        key = base64.b64decode(secret.removeprefix(KEY_PREFIX), validate=True)
     except (binascii.Error, ValueError):
-        raise Halt(f"a signing secret is not base64; {wanted}") from None
-    if not SHORTEST <= len(key) <= LONGEST:
-        raise Halt(f"a signing secret has {len(key)} bytes; {wanted}")
+        raise ConfigurationError(f"a signing secret is not base64; {wanted}") from None
+    if not MIN_SECRET_BYTES <= len(key) <= MAX_SECRET_BYTES:
+        raise ConfigurationError(f"a signing secret has {len(key)} bytes; {wanted}")
     return key
 
 
-def signed_headers(
+def build_signature_headers(
     keys: Sequence[bytes], message_id: str, timestamp: int, body: bytes
 ) -> dict[str, str]:
     """The three headers of a request.
@@ -48,15 +51,15 @@ def signed_headers(
     ``timestamp`` is Unix time in whole seconds, of this attempt.
     """
     if not keys:
-        raise Halt("a request cannot be signed without a secret")
+        raise ConfigurationError("a request cannot be signed without a secret")
     content = b"%b.%d.%b" % (message_id.encode(), timestamp, body)
     return {
         "webhook-id": message_id,
         "webhook-timestamp": str(timestamp),
-        "webhook-signature": " ".join(_signature(key, content) for key in keys),
+        "webhook-signature": " ".join(_sign(key, content) for key in keys),
     }
 
 
-def _signature(key: bytes, content: bytes) -> str:
+def _sign(key: bytes, content: bytes) -> str:
     digest = hmac.new(key, content, hashlib.sha256).digest()
     return "v1," + base64.b64encode(digest).decode("ascii")

@@ -6,36 +6,36 @@ from typing import Any, Final
 PENDING_BYTES: Final = 100
 """What a consumer group takes for each entry that was read and not acknowledged, about. That is no
 event's content, and trimming would not free it."""
-_PARTS: Final = 16
+_MEASURE_FRACTION: Final = 16
 """The stream is measured whenever so large a part of its bytes was added."""
-_ROUNDS: Final = 20
+_MAX_TRIMS: Final = 20
 """The oldest entries may be smaller than the average, so trimming may have to be repeated."""
 
 
-class StreamBytes:
+class StreamTrimmer:
     """Makes room in streams before events are added to them."""
 
     def __init__(self, most: int) -> None:
-        self._most = most
-        self._step = most // _PARTS
-        self._added: dict[str, int] = {}
+        self._max_bytes = most
+        self._step = most // _MEASURE_FRACTION
+        self._added_bytes: dict[str, int] = {}
         """Bytes that were added to a stream since it was measured."""
 
-    def make_room(self, ask: Callable[..., Any], stream: str, size: int) -> None:
+    def make_room(self, execute: Callable[..., Any], stream: str, size: int) -> None:
         """Trim the oldest entries where ``size`` bytes more would be too many.
 
-        ``ask`` sends a command to Redis and returns its answer; what it raises passes.
+        ``execute`` sends a command to Redis and returns its answer; what it raises passes.
         """
-        added = self._added.get(stream)
+        added = self._added_bytes.get(stream)
         if added is not None and added + size <= self._step:
-            self._added[stream] = added + size
+            self._added_bytes[stream] = added + size
             return
-        self._trim(ask, stream, max(0, self._most - self._step - size))
-        self._added[stream] = size
+        self._trim(execute, stream, max(0, self._max_bytes - self._step - size))
+        self._added_bytes[stream] = size
 
     def _trim(self, ask: Callable[..., Any], stream: str, room: int) -> None:
-        for _ in range(_ROUNDS):
-            used = _used(ask, stream)
+        for _ in range(_MAX_TRIMS):
+            used = _measure_bytes(ask, stream)
             if used <= room:
                 return
             length = ask("XLEN", stream)
@@ -44,16 +44,16 @@ class StreamBytes:
             ask("XTRIM", stream, "MAXLEN", "=", keep)
 
 
-def _used(ask: Callable[..., Any], stream: str) -> int:
+def _measure_bytes(ask: Callable[..., Any], stream: str) -> int:
     """Bytes of a stream's entries; 0 where there is none."""
     used = ask("MEMORY", "USAGE", stream, "SAMPLES", 0)
     if not isinstance(used, int) or used < PENDING_BYTES:
         return 0
     groups = ask("XINFO", "GROUPS", stream)
-    return max(0, used - PENDING_BYTES * sum(map(_pending, groups)))
+    return max(0, used - PENDING_BYTES * sum(map(_count_pending, groups)))
 
 
-def _pending(group: Any) -> int:
+def _count_pending(group: Any) -> int:
     """Of a group as Redis describes it: names and values in turn, or a map where RESP3 is used."""
     if isinstance(group, dict):
         return int(group[b"pending"])

@@ -5,17 +5,19 @@ from collections.abc import Callable
 
 from models.sink import SinkKind
 from worker.core.settings import Settings
-from worker.relay.redis_stream import open_stream
-from worker.relay.target import Target
+from worker.relay.redis_stream import open_redis_stream
+from worker.relay.target import EventSender
 from worker.relay.webhook import open_webhook
 from worker.store.sinks import Sink
 
 
-def open_target(sink: Sink, settings: Settings, now: Callable[[], float] = time.time) -> Target:
-    """What delivers a sink's events. Raises Halt where its settings make no sense.
+def open_sender(
+    sink: Sink, settings: Settings, now: Callable[[], float] = time.time
+) -> EventSender:
+    """What delivers a sink's events. Raises ConfigurationError where its settings make no sense.
 
     ``now`` is the Unix time that requests are signed with.
     """
     if sink.kind is SinkKind.WEBHOOK:
         return open_webhook(sink, settings, now)
-    return open_stream(sink, settings)
+    return open_redis_stream(sink, settings)

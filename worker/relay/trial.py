@@ -10,12 +10,12 @@ import msgspec
 from worker.core.settings import Settings
 from worker.core.steady import ServerClock
 from worker.relay.target import Envelope
-from worker.relay.targets import open_target
-from worker.relay.webhook import WebhookTarget
+from worker.relay.targets import open_sender
+from worker.relay.webhook import WebhookSender
 from worker.store.sinks import Sink
 
 
-class Tried(NamedTuple):
+class SinkTestResult(NamedTuple):
     """What came of it; ``status`` is a webhook's answer."""
 
     name: str
@@ -24,22 +24,22 @@ class Tried(NamedTuple):
     status: int | None
 
 
-def try_out(sink: Sink, settings: Settings, clock: ServerClock) -> Tried:
+def send_test_event(sink: Sink, settings: Settings, clock: ServerClock) -> SinkTestResult:
     """Deliver one test event, of now by ``clock``. Raises whatever a delivery raises."""
     event_id = str(uuid.uuid4())
-    target = open_target(sink, settings, clock.time)
-    body = trial_body(event_id, sink.name, settings, clock)
+    target = open_sender(sink, settings, clock.time)
+    body = build_test_envelope(event_id, sink.name, settings, clock)
     began = time.monotonic()
     try:
-        target.deliver([Envelope(body, event_id, 0, 0)])
+        target.send([Envelope(body, event_id, 0, 0)])
         seconds = time.monotonic() - began
-        answer = target.answer if isinstance(target, WebhookTarget) else None
+        answer = target.response if isinstance(target, WebhookSender) else None
     finally:
         target.close()
-    return Tried(sink.name, event_id, round(seconds, 3), answer.status if answer else None)
+    return SinkTestResult(sink.name, event_id, round(seconds, 3), answer.status if answer else None)
 
 
-def trial_body(
+def build_test_envelope(
     event_id: str, name: str, settings: Settings, clock: ServerClock | None = None
 ) -> bytes:
     """An envelope without a connection, and so without a sequence."""

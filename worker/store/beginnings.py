@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from worker.store.hidden import hidden_among
+from worker.store.hidden import find_hidden_groups
 from worker.store.lease import Transaction
 
 
 @dataclass(frozen=True)
-class Beginnings:
+class LiveSince:
     """When rows that become live in a transaction began to be.
 
     ``at`` is null where the last complete reading was the first or is long ago. ``unknown`` are
@@ -20,20 +20,22 @@ class Beginnings:
     """
 
     at: datetime | None = None
-    unknown: Collection[str] = frozenset()
-    listed: bool = False
+    unobserved: Collection[str] = frozenset()
+    is_full_walk: bool = False
 
-    def of(self, key: str) -> datetime | None:
+    def get(self, key: str) -> datetime | None:
         """When an object began to be."""
-        return None if key in self.unknown else self.at
+        return None if key in self.unobserved else self.at
 
-    def of_members(self, tx: Transaction, groups: Collection[str]) -> dict[str, datetime | None]:
+    def load_for_members(
+        self, tx: Transaction, groups: Collection[str]
+    ) -> dict[str, datetime | None]:
         """For each group, when its new members became members."""
-        moments = {group: self.of(group) for group in groups}
-        if self.at is not None and self.listed and groups:
-            moments |= dict.fromkeys(hidden_among(tx, groups))
+        moments = {group: self.get(group) for group in groups}
+        if self.at is not None and self.is_full_walk and groups:
+            moments |= dict.fromkeys(find_hidden_groups(tx, groups))
         return moments
 
 
-NOT_SEEN: Final = Beginnings()
+NOT_OBSERVED: Final = LiveSince()
 """The beginning of nothing is known."""

@@ -3,44 +3,45 @@
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
-from models.copy_text import array_literal
+from models.copy_text import encode_array
 from models.resource import Kind, Resource
-from worker.store.engine import driver, join_by_hash
+from worker.store.engine import get_driver_connection, prefer_hash_joins
 from worker.store.lease import Transaction
-from worker.store.unresolved import set_apart
+from worker.store.unresolved import load_sweep_exclusions
 
-OURS: Final = "connection_id = %(id)s and resource = %(resource)s"
+OF_RESOURCE: Final = "connection_id = %(id)s and resource = %(resource)s"
 """The rows of a connection's resource."""
 
-_GOING: Final = f"{OURS} and not hidden and not found"
-_DOUBTFUL: Final = f"{_GOING} and coalesce(announced, 'not_seen') = 'not_seen'"
+_TO_DELETE: Final = f"{OF_RESOURCE} and not hidden and not found"
+_UNCONFIRMED: Final = f"{_TO_DELETE} and coalesce(announced, 'not_seen') = 'not_seen'"
 
 _PLACED = f"""
     select key from (select key, row_number() over (order by key) - 1 as place
-                       from sync.candidates where {_DOUBTFUL}) as doubtful
+                       from sync.candidates where {_UNCONFIRMED}) as doubtful
      where place = any(%(places)s) order by key
 """
-_NEXT = f"select key from sync.candidates where {_DOUBTFUL} order by key limit %(limit)s"
+_NEXT = f"select key from sync.candidates where {_UNCONFIRMED} order by key limit %(limit)s"
 _SOME = f"""
     select key, coalesce(announced, 'not_seen') from sync.candidates
-     where {_GOING} and key > %(after)s and key <= coalesce(%(upto)s, key)
+     where {_TO_DELETE} and key > %(after)s and key <= coalesce(%(upto)s, key)
      order by key limit %(limit)s
 """
-_DROP = f"delete from sync.candidates where {OURS} and key = any(%(keys)s::text::text[])"
+_DROP = f"delete from sync.candidates where {OF_RESOURCE} and key = any(%(keys)s::text::text[])"
 _FIND = f"""
-    update sync.candidates set found = true where {OURS} and key = any(%(keys)s::text::text[])
+    update sync.candidates set found = true where {OF_RESOURCE} and key =
+    any(%(keys)s::text::text[])
 """
 _LEAVE_GROUPS = f"""
-    delete from sync.candidates where {OURS}
+    delete from sync.candidates where {OF_RESOURCE}
        and split_part(key, '/', 1) = any(%(keys)s::text::text[])
 """
 _LEAVE_UNASKED = f"""
-    delete from sync.candidates where {_DOUBTFUL} and key <> all(%(keys)s::text::text[])
+    delete from sync.candidates where {_UNCONFIRMED} and key <> all(%(keys)s::text::text[])
 """
 _HOLD = f"""
     with chosen as materialized (
          select key from sync.candidates
-          where {OURS} and {{which}} and key > %(after)s order by key limit %(limit)s),
+          where {OF_RESOURCE} and {{which}} and key > %(after)s order by key limit %(limit)s),
     noted as (
          insert into sync.removals (connection_id, resource, key, reason, held)
          select %(id)s, %(resource)s, key, 'not_seen', true from chosen
@@ -51,13 +52,13 @@ _HOLD = f"""
 _HOLD_UNSEEN = _HOLD.format(which="unseen and not hidden")
 _HOLD_HIDDEN = _HOLD.format(which="hidden")
 _DROP_REMOVALS = f"""
-    delete from sync.removals r where {OURS}
+    delete from sync.removals r where {OF_RESOURCE}
        and not exists (select from sync.candidates c
             where c.connection_id = r.connection_id and c.resource = r.resource
               and c.key = r.key and c.hidden)
 """
 _WITHDRAW = f"""
-    delete from sync.removals where {OURS} and not held and reason = 'not_seen'
+    delete from sync.removals where {OF_RESOURCE} and not held and reason = 'not_seen'
        and {{owner}} = any(%(keys)s::text::text[])
 """
 _WITHDRAW_OBJECTS = _WITHDRAW.format(owner="key")
@@ -70,91 +71,105 @@ _WITHDRAW_ASSIGNMENTS = """
 """
 
 
-def doubtful_at(tx: Transaction, resource: Resource, places: Sequence[int]) -> list[str]:
+def list_unconfirmed_at(tx: Transaction, resource: Resource, places: Sequence[int]) -> list[str]:
     """The doubtful candidates at these places, counted from 0 in the order of their keys."""
-    return [row[0] for row in rows(tx, _PLACED, resource.name, places=list(places))]
+    return [row[0] for row in fetch_for_resource(tx, _PLACED, resource.name, places=list(places))]
 
 
-def next_doubtful(tx: Transaction, resource: Resource, limit: int) -> list[str]:
+def list_unconfirmed(tx: Transaction, resource: Resource, limit: int) -> list[str]:
     """The first doubtful candidates."""
-    return [row[0] for row in rows(tx, _NEXT, resource.name, limit=limit)]
+    return [row[0] for row in fetch_for_resource(tx, _NEXT, resource.name, limit=limit)]
 
 
-def some_candidates(
-    tx: Transaction, resource: Resource, *, after: str, upto: str | None, limit: int
+def list_candidates(
+    tx: Transaction, resource: Resource, *, after: str, up_to: str | None, limit: int
 ) -> dict[str, str]:
     """The next ones that are to be deleted, in order behind a key: key to reason."""
-    return dict(rows(tx, _SOME, resource.name, after=after, upto=upto, limit=limit))
+    return dict(fetch_for_resource(tx, _SOME, resource.name, after=after, upto=up_to, limit=limit))
 
 
 def drop_candidates(tx: Transaction, resource: Resource, keys: Collection[str]) -> None:
     """These are deleted, or are not to be deleted after all."""
     if keys:
-        run(tx, _DROP, resource, keys=array_literal(list(keys)))
+        execute_for_resource(tx, _DROP, resource, keys=encode_array(list(keys)))
 
 
-def note_found(tx: Transaction, resource: Resource, keys: Collection[str]) -> None:
+def mark_found(tx: Transaction, resource: Resource, keys: Collection[str]) -> None:
     """A read by id found these: for the rest of the walk they stay, and nobody asks again."""
     if keys:
-        run(tx, _FIND, resource, keys=array_literal(list(keys)))
+        execute_for_resource(tx, _FIND, resource, keys=encode_array(list(keys)))
 
 
-def leave_groups(tx: Transaction, resource: Resource, groups: Collection[str]) -> None:
+def drop_group_candidates(tx: Transaction, resource: Resource, groups: Collection[str]) -> None:
     """Leave the memberships of these groups alone."""
     if groups:
-        run(tx, _LEAVE_GROUPS, resource, keys=array_literal(list(groups)))
+        execute_for_resource(tx, _LEAVE_GROUPS, resource, keys=encode_array(list(groups)))
 
 
-def leave_unasked(tx: Transaction, resource: Resource, asked: Collection[str]) -> int:
+def drop_unasked_candidates(
+    tx: Transaction, resource: Resource, confirmed_keys: Collection[str]
+) -> int:
     """Leave the doubtful ones alone that nobody asked Graph about; how many those are."""
-    return run(tx, _LEAVE_UNASKED, resource, keys=array_literal(list(asked)))
+    return execute_for_resource(
+        tx, _LEAVE_UNASKED, resource, keys=encode_array(list(confirmed_keys))
+    )
 
 
-def hold_unseen(tx: Transaction, resource: Resource, after: str, limit: int) -> str | None:
+def hold_unseen_candidates(
+    tx: Transaction, resource: Resource, after: str, limit: int
+) -> str | None:
     """Have the next unseen rows wait for an operator; the last one's key.
 
     None where there were fewer than ``limit``.
     """
-    return last_key(rows(tx, _HOLD_UNSEEN, resource.name, after=after, limit=limit), limit)
+    return get_next_key(
+        fetch_for_resource(tx, _HOLD_UNSEEN, resource.name, after=after, limit=limit), limit
+    )
 
 
-def hold_hidden(tx: Transaction, resource: Resource, after: str, limit: int) -> str | None:
+def hold_hidden_candidates(
+    tx: Transaction, resource: Resource, after: str, limit: int
+) -> str | None:
     """The same for the last memberships of hidden groups."""
-    return last_key(rows(tx, _HOLD_HIDDEN, resource.name, after=after, limit=limit), limit)
+    return get_next_key(
+        fetch_for_resource(tx, _HOLD_HIDDEN, resource.name, after=after, limit=limit), limit
+    )
 
 
 def drop_judged_removals(tx: Transaction, resource: Resource) -> None:
     """Forget the removals that waited for the walk's end; not those of hidden memberships."""
-    join_by_hash(tx.connection)
-    run(tx, _DROP_REMOVALS, resource)
+    prefer_hash_joins(tx.db)
+    execute_for_resource(tx, _DROP_REMOVALS, resource)
 
 
-def withdraw_unanswered(tx: Transaction, resource: Resource) -> None:
+def withdraw_unanswered_removals(tx: Transaction, resource: Resource) -> None:
     """Forget removals of what was only not seen, where Graph does not answer for it."""
-    unanswered = set_apart(tx, resource)
+    unanswered = load_sweep_exclusions(tx, resource)
     by_key = _WITHDRAW_EDGES if resource.kind is Kind.EDGE else _WITHDRAW_OBJECTS
     for keys, statement in (
         (unanswered.keys, by_key),
         (unanswered.definitions, _WITHDRAW_ASSIGNMENTS),
     ):
         if keys:
-            run(tx, statement, resource, keys=array_literal(sorted(keys)))
+            execute_for_resource(tx, statement, resource, keys=encode_array(sorted(keys)))
 
 
-def run(tx: Transaction, statement: str, resource: Resource, **values: Any) -> int:
+def execute_for_resource(tx: Transaction, statement: str, resource: Resource, **values: Any) -> int:
     """Run a statement about a resource; how many rows it changed."""
-    with driver(tx.connection).cursor() as cursor:
+    with get_driver_connection(tx.db).cursor() as cursor:
         cursor.execute(statement, {"id": tx.connection_id, "resource": resource.name, **values})
         return cursor.rowcount
 
 
-def rows(tx: Transaction, statement: str, resource: str, **values: Any) -> list[tuple[Any, ...]]:
+def fetch_for_resource(
+    tx: Transaction, statement: str, resource: str, **values: Any
+) -> list[tuple[Any, ...]]:
     """The rows of a statement about a resource."""
-    with driver(tx.connection).cursor() as cursor:
+    with get_driver_connection(tx.db).cursor() as cursor:
         cursor.execute(statement, {"id": tx.connection_id, "resource": resource, **values})
         return cursor.fetchall()
 
 
-def last_key(found: list[tuple[Any, ...]], limit: int) -> str | None:
+def get_next_key(found: list[tuple[Any, ...]], limit: int) -> str | None:
     """Where to go on behind a batch, out of its last key and its size; None at the end."""
     return str(found[0][0]) if found and found[0][1] == limit else None

@@ -9,16 +9,16 @@ memberships (reason ``cascade``) count as doubtful and are asked of Graph again.
 from collections.abc import Mapping
 from typing import Final
 
-from models.copy_text import array_literal
+from models.copy_text import encode_array
 from models.resource import Kind, Resource
 from models.resources.group_members import GROUP_MEMBERS
 from worker.store.change import Change
-from worker.store.deletions import delete_objects, drop_moot
-from worker.store.edges import ended_edge
-from worker.store.engine import driver
+from worker.store.deletions import delete_objects, drop_ended_removals
+from worker.store.edges import build_edge_deletion
+from worker.store.engine import get_driver_connection
 from worker.store.lease import Transaction
 
-LIMIT: Final = 2_000
+EDGE_BATCH: Final = 2_000
 """Memberships that end in one transaction."""
 
 _ZERO: Final = "00000000-0000-0000-0000-000000000000"
@@ -33,17 +33,17 @@ _SOME = f"""
              where connection_id = %(owner)s and group_id = k.id and deleted_at is null
                and member_id >= case when k.number = 1 then %(place)s::uuid
                                      else '{_ZERO}'::uuid end
-             order by member_id limit {LIMIT}) as member
-      limit {LIMIT})
+             order by member_id limit {EDGE_BATCH}) as member
+      limit {EDGE_BATCH})
      union all
     (select member.group_id, member.member_id
        from unnest(%(members)s::text::uuid[]) as k(id)
       cross join lateral (
             select group_id, member_id from directory.group_members
              where connection_id = %(owner)s and member_id = k.id and deleted_at is null
-             limit {LIMIT}) as member
-      limit {LIMIT})
-      limit {LIMIT}
+             limit {EDGE_BATCH}) as member
+      limit {EDGE_BATCH})
+      limit {EDGE_BATCH}
 """
 _COUNT = f"select count(*) from ({_SOME}) as chosen"
 _END = f"""
@@ -57,16 +57,16 @@ _END = f"""
 """
 
 # One index probe a membership: without statistics the planner may read the whole table.
-_PROBE = b"set local enable_hashjoin = off; set local enable_mergejoin = off"
-_FREE = b"set local enable_hashjoin to default; set local enable_mergejoin to default"
+_FORCE_PROBES = b"set local enable_hashjoin = off; set local enable_mergejoin = off"
+_RESET_PLANNER = b"set local enable_hashjoin to default; set local enable_mergejoin to default"
 
 
-class Deletion:
+class BatchedDeletion:
     """Deletes objects of one resource, over as many transactions as their memberships need."""
 
     def __init__(self, resource: Resource) -> None:
         self._resource = resource
-        self._place = (_ZERO, _ZERO)
+        self._cursor = (_ZERO, _ZERO)
 
     def advance(
         self, tx: Transaction, reasons: Mapping[str, str]
@@ -75,30 +75,33 @@ class Deletion:
 
         Where they are not, some of their memberships have ended: commit, and call this again.
         """
-        if self._resource.kind is Kind.ENTITY and (edges := self._end_some(tx, reasons)):
-            drop_moot(tx, edges)
+        if self._resource.kind is Kind.ENTITY and (edges := self._end_batch(tx, reasons)):
+            drop_ended_removals(tx, edges)
             return [(GROUP_MEMBERS, edges)], False
         return delete_objects(tx, self._resource, reasons) if reasons else [], True
 
-    def _end_some(self, tx: Transaction, reasons: Mapping[str, str]) -> list[Change]:
-        """End ``LIMIT`` memberships; none where fewer are live, which end with their objects."""
+    def _end_batch(self, tx: Transaction, reasons: Mapping[str, str]) -> list[Change]:
+        """End ``EDGE_BATCH`` memberships.
+
+        None where fewer are live, which end with their objects.
+        """
         ids = sorted(reasons)
-        group, member = self._place
+        group, member = self._cursor
         left = [one for one in ids if one >= group]
         values = {
-            "groups": array_literal(left),
-            "members": array_literal(ids),
+            "groups": encode_array(left),
+            "members": encode_array(ids),
             "place": member if group in reasons else _ZERO,
             "owner": tx.connection_id,
             "moment": tx.moment,
         }
-        with driver(tx.connection).cursor() as cursor:
+        with get_driver_connection(tx.db).cursor() as cursor:
             found = cursor.execute(_COUNT, values).fetchone()
-            if not found or found[0] < LIMIT:
+            if not found or found[0] < EDGE_BATCH:
                 return []
-            cursor.execute(_PROBE)
+            cursor.execute(_FORCE_PROBES)
             ended = cursor.execute(_END, values).fetchall()
-            cursor.execute(_FREE)
+            cursor.execute(_RESET_PLANNER)
         reached = [(g, m) for g, m, _ in ended if g in reasons]
-        self._place = max([self._place, *reached])
-        return [ended_edge((g, m), kind) for g, m, kind in ended]
+        self._cursor = max([self._cursor, *reached])
+        return [build_edge_deletion((g, m), kind) for g, m, kind in ended]

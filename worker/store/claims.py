@@ -1,23 +1,24 @@
 """Claims: which connections are due, in which lane, and who may take them up."""
 
-from sqlalchemy import Connection, text
+import sqlalchemy as sa
+from sqlalchemy import text
 
 from models.resources import STREAMED
 from models.run import RunTrigger
-from worker.store.workers import ALIVE_SECONDS
+from worker.store.workers import REPORT_VALID_SECONDS
 
-_SILENT = text("""
+_END_SILENT_COPIES = text("""
     select count(pg_terminate_backend(pid)) from pg_stat_activity
      where datname = current_database() and usename = current_user
        and application_name = current_setting('application_name')
        and state = 'active' and wait_event = 'ClientRead'
        and state_change < clock_timestamp() - make_interval(secs => :seconds)
 """)
-SILENT_SECONDS = 120.0
+SILENT_COPY_SECONDS = 120.0
 """How long a COPY may wait for its client. No timeout of Postgres's ends one whose client says
 nothing: a process that was stopped in the middle would keep its connection locked for good."""
 
-_LAPSED = text("""
+_FREE_LAPSED_LEASES = text("""
     with unheld as (
         select connection_id from sync.leases where expires_at < clock_timestamp()
            for update skip locked),
@@ -27,9 +28,9 @@ _LAPSED = text("""
     update sync.connections c set due_at = least(c.due_at, clock_timestamp())
       from lapsed where c.id = lapsed.connection_id and c.status in ('active', 'broken')
 """)
-_NAMES = [resource.name for resource in STREAMED]
+_STREAMED_NAMES = [resource.name for resource in STREAMED]
 
-_LOADING = """
+_IS_FIRST_LOAD = """
     (select count(*) from sync.streams s
       where s.connection_id = c.id and s.resource = any(:streamed)
         and (s.first_complete_at is not null or s.phase not in ('ready', 'listing', 'sweeping')
@@ -41,7 +42,7 @@ without having been complete, or that waits for its time does not keep the other
 _DUE = f"""
     due as (
         select c.id, case when c.requested_at is not null then 'manual'
-                          when r.trigger = 'backfill' or {_LOADING} then 'backfill'
+                          when r.trigger = 'backfill' or {_IS_FIRST_LOAD} then 'backfill'
                           else 'scheduled' end as queue,
                greatest(c.due_at, c.requested_at) as since
           from sync.connections c
@@ -50,7 +51,7 @@ _DUE = f"""
          where c.status in ('active', 'broken') and c.due_at <= clock_timestamp()
            and (l.expires_at is null or l.expires_at < clock_timestamp()))
 """
-_PLACES = f"""
+_FREE_SLOTS = f"""
     first_loads as (
         select least(:first_loads, (
                    select sum(case when queues && cast(:prompt as text[])
@@ -63,14 +64,14 @@ _PLACES = f"""
                     join sync.connections c on c.id = l.connection_id
                     join sync.runs r on r.connection_id = c.id and r.state = 'running'
                    where l.expires_at > clock_timestamp()
-                     and (r.trigger = 'backfill' or c.requested_at is null and {_LOADING}))
+                     and (r.trigger = 'backfill' or c.requested_at is null and {_IS_FIRST_LOAD}))
                - (select count(*) from sync.connections c
                     left join sync.leases l on l.connection_id = c.id
                     left join sync.runs r on r.connection_id = c.id and r.state = 'running'
                    where c.status in ('active', 'broken') and c.requested_at is null
                      and c.waiting_since is not null and c.due_at > clock_timestamp()
                      and coalesce(l.expires_at < clock_timestamp(), true)
-                     and (r.trigger = 'backfill' or {_LOADING}))
+                     and (r.trigger = 'backfill' or {_IS_FIRST_LOAD}))
                as free)
 """
 """How many more first loads may be claimed: one for each process that serves them, but never all
@@ -78,7 +79,7 @@ processes of a worker that serves other slices as well. Those under way count, a
 that are claimed and not begun."""
 
 _CLAIM = text(f"""
-    with {_DUE}, {_PLACES},
+    with {_DUE}, {_FREE_SLOTS},
     ranked as (
         select id, queue, since,
                row_number() over (partition by queue order by since, id) as place
@@ -100,14 +101,14 @@ _CLAIM = text(f"""
  returning c.id, claimed.queue
 """)
 _CLAIM_FIRST_LOADS = text(f"""
-    with {_PLACES}, chosen as (
+    with {_FREE_SLOTS}, chosen as (
         select c.id from sync.connections c
           left join sync.leases l on l.connection_id = c.id
           left join sync.runs r on r.connection_id = c.id and r.state = 'running'
          where c.status in ('active', 'broken') and c.due_at <= statement_timestamp()
            and c.requested_at is null
            and coalesce(l.expires_at < clock_timestamp(), true)
-           and (r.trigger = 'backfill' or {_LOADING})
+           and (r.trigger = 'backfill' or {_IS_FIRST_LOAD})
          order by c.due_at, c.id
          limit (select greatest(free, 0) from first_loads)
            for update of c skip locked)
@@ -117,7 +118,7 @@ _CLAIM_FIRST_LOADS = text(f"""
       from chosen where chosen.id = c.id
  returning c.id
 """)
-_ONE_AT_A_TIME = text("select pg_advisory_xact_lock(hashtextextended('claim first loads', 0))")
+_LOCK_FIRST_LOADS = text("select pg_advisory_xact_lock(hashtextextended('claim first loads', 0))")
 _AWAITED = text(f"""
     select exists (
         select from sync.connections c
@@ -127,66 +128,67 @@ _AWAITED = text(f"""
            and c.due_at > clock_timestamp() and c.status in ('active', 'broken')
            and (l.expires_at is null or l.expires_at < clock_timestamp())
            and (c.requested_at is not null
-                or not (coalesce(r.trigger = 'backfill', false) or {_LOADING})))
+                or not (coalesce(r.trigger = 'backfill', false) or {_IS_FIRST_LOAD})))
 """)
 _WAITING = text(f"with {_DUE} select count(*) from due where queue = 'scheduled'")
 
 
 def claim_due(
-    connection: Connection,
+    db: sa.Connection,
     *,
     limit: int,
     first_loads: int,
-    grace: float,
-    by_clock: int | None = None,
+    claim_seconds: float,
+    scheduled_limit: int | None = None,
 ) -> list[tuple[int, RunTrigger]]:
     """Claim connections that are due, most urgent first, and say on which queue they travel.
 
     A connection travels as a first load until all of its streams have been complete once, so that
     first loads stay within their places and their share of Nango's budget to their end.
-    At most ``limit``, of which no more than ``by_clock`` are due by their clocks: that is what
-    Nango's budget has room for. Each queue is ranked by itself, so that a thousand customers who
-    wait for their first load hide nobody. Due is also what holds a lapsed lease: its worker died.
-    A claim lasts ``grace`` seconds: if its message is lost, the connection is due again then.
+    At most ``limit``, of which no more than ``scheduled_limit`` are due by their clocks: that is
+    what Nango's budget has room for. Each queue is ranked by itself, so that a thousand customers
+    who wait for their first load hide nobody. Due is also what holds a lapsed lease: its worker
+    died. A claim lasts ``claim_seconds`` seconds: if its message is lost, the connection is due
+    again then.
     """
-    connection.execute(_SILENT, {"seconds": SILENT_SECONDS})
-    connection.execute(_LAPSED)
-    connection.execute(_ONE_AT_A_TIME)
+    db.execute(_END_SILENT_COPIES, {"seconds": SILENT_COPY_SECONDS})
+    db.execute(_FREE_LAPSED_LEASES)
+    db.execute(_LOCK_FIRST_LOADS)
     values = {
-        **_places(first_loads, grace),
+        **_build_values(first_loads, claim_seconds),
         "limit": limit,
-        "by_clock": limit if by_clock is None else by_clock,
+        "by_clock": limit if scheduled_limit is None else scheduled_limit,
     }
     order = list(RunTrigger)
-    claimed = [(row.id, RunTrigger(row.queue)) for row in connection.execute(_CLAIM, values)]
+    claimed = [(row.id, RunTrigger(row.queue)) for row in db.execute(_CLAIM, values)]
     return sorted(claimed, key=lambda item: order.index(item[1]))
 
 
-def claim_first_loads(connection: Connection, *, first_loads: int, grace: float) -> list[int]:
+def claim_first_loads(db: sa.Connection, *, first_loads: int, claim_seconds: float) -> list[int]:
     """Claim as many first loads as there are free places for, those first that wait longest.
 
     Places are counted by one process at a time, so that several never fill the same one.
     """
-    connection.execute(_ONE_AT_A_TIME)
-    found = connection.execute(_CLAIM_FIRST_LOADS, _places(first_loads, grace))
+    db.execute(_LOCK_FIRST_LOADS)
+    found = db.execute(_CLAIM_FIRST_LOADS, _build_values(first_loads, claim_seconds))
     return sorted(found.scalars())
 
 
-def is_awaited(connection: Connection, *, patience: float) -> bool:
+def is_slice_waiting(db: sa.Connection, *, seconds: float) -> bool:
     """Whether a slice that is no first load was sent, and no process took it for that many seconds.
 
     What is due and not sent waits for Nango's budget, not for a process.
     """
-    values = {"patience": patience, "streamed": _NAMES}
-    return bool(connection.execute(_AWAITED, values).scalar_one())
+    values = {"patience": seconds, "streamed": _STREAMED_NAMES}
+    return bool(db.execute(_AWAITED, values).scalar_one())
 
 
-def _places(first_loads: int, grace: float) -> dict[str, object]:
+def _build_values(first_loads: int, grace: float) -> dict[str, object]:
     prompt = [RunTrigger.MANUAL.value, RunTrigger.SCHEDULED.value]
-    values = {"first_loads": first_loads, "grace": grace, "alive": ALIVE_SECONDS}
-    return {**values, "prompt": prompt, "streamed": _NAMES}
+    values = {"first_loads": first_loads, "grace": grace, "alive": REPORT_VALID_SECONDS}
+    return {**values, "prompt": prompt, "streamed": _STREAMED_NAMES}
 
 
-def count_waiting(connection: Connection) -> int:
+def count_unclaimed(db: sa.Connection) -> int:
     """Connections that are due by their clocks and not claimed."""
-    return int(connection.execute(_WAITING, {"streamed": _NAMES}).scalar_one())
+    return int(db.execute(_WAITING, {"streamed": _STREAMED_NAMES}).scalar_one())

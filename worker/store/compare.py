@@ -11,39 +11,45 @@ from models.row import Row, RowShape
 from worker.store.change import Change
 
 
-class Outcome(NamedTuple):
+class RowWrite(NamedTuple):
     """The row to store, its hash, what to tell, and the hash of the bytes that told all of it."""
 
     row: Row
-    hash: bytes
+    row_hash: bytes
     change: Change
-    source: bytes | None = None
+    source_hash: bytes | None = None
 
 
-def merged(old: Row, new: Row, present: int) -> Row:
+def merge_columns(old: Row, new: Row, present: int) -> Row:
     """Columns that were sent replace, columns that were absent stay."""
     return tuple(value if present >> index & 1 else old[index] for index, value in enumerate(new))
 
 
-def created(key: str, text: bytes) -> Change:
-    return Change(ChangeKind.CREATED, key, after=text)
+def build_created(key: str, json: bytes) -> Change:
+    return Change(ChangeKind.CREATED, key, after=json)
 
 
-def restored(shape: RowShape, key: str, new: Row) -> Outcome:
+def build_restored(shape: RowShape, key: str, new: Row) -> RowWrite:
     """A deleted key that comes back starts from nulls: nothing is revived from memory."""
-    change = Change(ChangeKind.RESTORED, key, after=shape.json(new))
-    return Outcome(new, shape.hash(new), change)
+    change = Change(ChangeKind.RESTORED, key, after=shape.encode_json(new))
+    return RowWrite(new, shape.hash_row(new), change)
 
 
-def updated(shape: RowShape, key: str, old: Row, new: Row, present: int) -> Outcome | None:
+def build_updated(shape: RowShape, key: str, old: Row, new: Row, present: int) -> RowWrite | None:
     """The outcome for a live row, or None where nothing that counts has changed."""
-    row = merged(old, new, present)
-    names = shape.differing(shape.canonical(old), shape.canonical(row))
+    row = merge_columns(old, new, present)
+    names = shape.find_differences(shape.canonicalize(old), shape.canonicalize(row))
     if not names:
         return None
-    change = Change(ChangeKind.UPDATED, key, names, shape.some(old, names), shape.some(row, names))
-    return Outcome(row, shape.hash(row), change)
+    change = Change(
+        ChangeKind.UPDATED,
+        key,
+        names,
+        shape.encode_columns(old, names),
+        shape.encode_columns(row, names),
+    )
+    return RowWrite(row, shape.hash_row(row), change)
 
 
-def deleted(shape: RowShape, key: str, old: Row) -> Change:
-    return Change(ChangeKind.DELETED, key, before=shape.json(old))
+def build_deleted(shape: RowShape, key: str, old: Row) -> Change:
+    return Change(ChangeKind.DELETED, key, before=shape.encode_json(old))

@@ -28,7 +28,7 @@ _VERBOSE: Final = 2
 _STATE: Final = re.compile(r"(?<=:  )([0-9A-Z]{5}): ")
 """A severity in the server's language, a colon, two blanks, the state."""
 
-_PASSES: Final = ("08", "53", "57P")
+_TEMPORARY_STATES: Final = ("08", "53", "57P")
 """States of a server that lets us in later."""
 
 _FILES: Final = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
@@ -36,7 +36,7 @@ _FILES: Final = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 _refusals: ContextVar[list[psycopg.Error] | None] = ContextVar("refusals", default=None)
 
 
-class WrongParameters(psycopg.ProgrammingError):
+class InvalidConnectionParameters(psycopg.ProgrammingError):
     """What the connection is to be made with makes no sense; no server was asked."""
 
 
@@ -46,24 +46,26 @@ def connect(*arguments: Any, **parameters: Any) -> psycopg.Connection[Any]:
     Of several servers that refuse, one that may let us in later is the one that counts. Raises
     WrongParameters where no server could be asked in that way.
     """
-    with _noted() as refusals:
+    with _collect_refusals() as refusals:
         try:
-            return _Connection.connect(*arguments, **parameters)
-        except WrongParameters:
+            return _VerboseConnection.connect(*arguments, **parameters)
+        except InvalidConnectionParameters:
             raise
         except psycopg.ProgrammingError as fault:
             if fault.sqlstate is None:
-                raise WrongParameters(str(fault)) from None
+                raise InvalidConnectionParameters(str(fault)) from None
             raise
         except psycopg.Error as fault:
             if not refusals:
                 raise
-            passing = [one for one in refusals if (one.sqlstate or "").startswith(_PASSES)]
+            passing = [
+                one for one in refusals if (one.sqlstate or "").startswith(_TEMPORARY_STATES)
+            ]
             raise (passing or refusals)[-1] from fault
 
 
 @contextmanager
-def _noted() -> Iterator[list[psycopg.Error]]:
+def _collect_refusals() -> Iterator[list[psycopg.Error]]:
     """What servers answer meanwhile that let us not in."""
     refusals: list[psycopg.Error] = []
     token = _refusals.set(refusals)
@@ -73,21 +75,21 @@ def _noted() -> Iterator[list[psycopg.Error]]:
         _refusals.reset(token)
 
 
-class _Connection(psycopg.Connection[Any]):
+class _VerboseConnection(psycopg.Connection[Any]):
     @classmethod
     def _connect_gen(cls, conninfo: str = "") -> PQGenConn[Self]:
-        return cls((yield from _connected(conninfo)))
+        return cls((yield from _connect_verbosely(conninfo)))
 
 
-def _connected(conninfo: str) -> PQGenConn[Any]:
+def _connect_verbosely(conninfo: str) -> PQGenConn[Any]:
     """As psycopg's own generator, with libpq made verbose until the connection stands."""
     raw = pq.PGconn.connect_start(conninfo.encode())
     _set_verbosity(raw, _VERBOSE)
     if raw.status == pq.ConnStatus.BAD:
-        raise _refused(raw, conninfo)
+        raise _build_error(raw, conninfo)
     while (status := pq.PollingStatus(raw.connect_poll())) is not pq.PollingStatus.OK:
         if status not in _WAITS:
-            raise _refused(raw)
+            raise _build_error(raw)
         while not (yield raw.socket, _WAITS[status]):
             pass
     _set_verbosity(raw, _DEFAULT)
@@ -98,27 +100,27 @@ def _connected(conninfo: str) -> PQGenConn[Any]:
 _WAITS: Final = {pq.PollingStatus.READING: Wait.R, pq.PollingStatus.WRITING: Wait.W}
 
 
-def _refused(raw: Any, unsent: str | None = None) -> psycopg.Error:
+def _build_error(raw: Any, unsent: str | None = None) -> psycopg.Error:
     """Why there is no connection; ``unsent`` is what libpq may not have understood."""
     said = raw.get_error_message()
     found = _STATE.findall(said)
     options = {one.keyword.decode(): one.val for one in raw.info if one.val}
-    wrong = _misses_file(options) if not found else None
+    wrong = _find_missing_file(options) if not found else None
     if unsent is not None and pq.PGconn.ping(unsent.encode()) == pq.Ping.NO_ATTEMPT:
         wrong = said
     raw = finish_pgconn(raw)
     if wrong is not None:
-        return WrongParameters(wrong, pgconn=raw)
+        return InvalidConnectionParameters(wrong, pgconn=raw)
     message = _STATE.sub("", said.split("\n", 1)[0])
     if not found:
         return psycopg.OperationalError(message, pgconn=raw)
-    refusal = _error(found[-1], message, raw)
+    refusal = _error_from_state(found[-1], message, raw)
     if (refusals := _refusals.get()) is not None:
         refusals.append(refusal)
     return refusal
 
 
-def _misses_file(options: dict[str, bytes]) -> str | None:
+def _find_missing_file(options: dict[str, bytes]) -> str | None:
     for name in _FILES:
         path = os.fsdecode(options.get(name, b""))
         if path not in ("", "system") and not os.path.exists(path):  # noqa: PTH110 - may be a fd
@@ -126,7 +128,7 @@ def _misses_file(options: dict[str, bytes]) -> str | None:
     return None
 
 
-def _error(state: str, message: str, raw: Any) -> psycopg.Error:
+def _error_from_state(state: str, message: str, raw: Any) -> psycopg.Error:
     try:
         kind = lookup(state)
     except KeyError:
@@ -135,13 +137,13 @@ def _error(state: str, message: str, raw: Any) -> psycopg.Error:
 
 
 def _set_verbosity(raw: Any, level: int) -> None:
-    setter = _verbosity_setter()
+    setter = _find_verbosity_setter()
     if setter is not None:
         setter(raw.pgconn_ptr, level)
 
 
 @functools.cache
-def _verbosity_setter() -> Callable[[int, int], int] | None:
+def _find_verbosity_setter() -> Callable[[int, int], int] | None:
     """``PQsetErrorVerbosity`` of the very libpq that psycopg uses; None where it is not found."""
     module = sys.modules[pq.PGconn.__module__].__file__ or ""
     for name in (module, ctypes.util.find_library("pq")):

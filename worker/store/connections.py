@@ -5,24 +5,25 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Row, Select, bindparam, exists, func, select, text, update
+import sqlalchemy as sa
+from sqlalchemy import Row, Select, bindparam, exists, func, select, text, update
 
 from models.connection import ConnectionStatus, connections
-from worker.core.errors import Unknown
+from worker.core.errors import NotFound
 from worker.store.lease import Transaction
 
-GOING: Final = "forgotten"
+FORGOTTEN_KEY: Final = "forgotten"
 """Key beside a connection's settings: its data are being purged."""
 
-FAILING: Final = "failing"
+FAILING_KEY: Final = "failing"
 """Key beside a connection's settings: Nango's list showed an error of its token."""
 
-IN_USE: Final = (ConnectionStatus.ACTIVE, ConnectionStatus.BROKEN)
+SYNCED_STATUSES: Final = (ConnectionStatus.ACTIVE, ConnectionStatus.BROKEN)
 """Statuses of connections that are synced."""
 
 
 @dataclass(frozen=True)
-class Known:
+class Connection:
     """A connection's row."""
 
     id: int
@@ -50,43 +51,41 @@ class Known:
         return self.status is ConnectionStatus.RETIRED
 
     @property
-    def is_going(self) -> bool:
+    def is_being_forgotten(self) -> bool:
         """Somebody has begun to forget it: it never comes back."""
-        return bool(self.settings.get(GOING))
+        return bool(self.settings.get(FORGOTTEN_KEY))
 
 
-_COLUMNS = tuple(connections.c[name] for name in Known.__dataclass_fields__)
+_COLUMNS = tuple(connections.c[name] for name in Connection.__dataclass_fields__)
 
 
-def _known(row: Row[Any]) -> Known:
-    values = {name: getattr(row, name) for name in Known.__dataclass_fields__}
+def _connection_from_row(row: Row[Any]) -> Connection:
+    values = {name: getattr(row, name) for name in Connection.__dataclass_fields__}
     values["status"] = ConnectionStatus(values["status"])
-    return Known(**values)
+    return Connection(**values)
 
 
-def get(connection: Connection, connection_id: int) -> Known:
-    """One connection. Raises Unknown where there is none."""
-    row = connection.execute(
-        select(*_COLUMNS).where(connections.c.id == connection_id)
-    ).one_or_none()
+def get_connection(db: sa.Connection, connection_id: int) -> Connection:
+    """One connection. Raises NotFound where there is none."""
+    row = db.execute(select(*_COLUMNS).where(connections.c.id == connection_id)).one_or_none()
     if row is None:
-        raise Unknown(f"there is no connection {connection_id}")
-    return _known(row)
+        raise NotFound(f"there is no connection {connection_id}")
+    return _connection_from_row(row)
 
 
-def get_all(connection: Connection, ids: Iterable[int]) -> list[Known]:
+def get_connections(db: sa.Connection, ids: Iterable[int]) -> list[Connection]:
     """Those of the connections that there still are, by id."""
     statement = select(*_COLUMNS).where(connections.c.id.in_(list(ids)))
-    return [_known(row) for row in connection.execute(statement.order_by(connections.c.id))]
+    return [_connection_from_row(row) for row in db.execute(statement.order_by(connections.c.id))]
 
 
-class Look(NamedTuple):
+class SliceConnection(NamedTuple):
     """A connection as a slice finds it."""
 
-    known: Known
+    connection: Connection
     moment: datetime
     """The database's time: what was asked for until then has been seen."""
-    contested: bool
+    shares_tenant: bool
     """Whether another connection has the same tenant, of whatever status."""
 
 
@@ -101,63 +100,63 @@ _LOOK: Select[Any] = select(
 ).where(connections.c.id == bindparam("number"))
 
 
-def look(connection: Connection, connection_id: int) -> Look:
-    """One connection, and what else a slice begins with. Raises Unknown where there is none."""
-    row = connection.execute(_LOOK, {"number": connection_id}).one_or_none()
+def load_for_slice(db: sa.Connection, connection_id: int) -> SliceConnection:
+    """One connection, and what else a slice begins with. Raises NotFound where there is none."""
+    row = db.execute(_LOOK, {"number": connection_id}).one_or_none()
     if row is None:
-        raise Unknown(f"there is no connection {connection_id}")
-    return Look(_known(row), row.moment, row.contested)
+        raise NotFound(f"there is no connection {connection_id}")
+    return SliceConnection(_connection_from_row(row), row.moment, row.contested)
 
 
-def find(connection: Connection, named: str) -> Known:
+def find_connection(db: sa.Connection, named: str) -> Connection:
     """A connection by what a person typed: our id, Nango's id, or ``integration/id``.
 
-    Raises Unknown, saying why, where none or several match.
+    Raises NotFound, saying why, where none or several match.
     """
     column = connections.c
     if named.isascii() and named.isdigit():
-        return get(connection, int(named[:18]))
+        return get_connection(db, int(named[:18]))
     integration, slash, rest = named.partition("/")
     condition = column.nango_connection_id == named
     if slash:
         condition |= (column.provider_config_key == integration) & (
             column.nango_connection_id == rest
         )
-    rows = connection.execute(select(*_COLUMNS).where(condition).order_by(column.id)).all()
-    matches = [_known(row) for row in rows]
+    rows = db.execute(select(*_COLUMNS).where(condition).order_by(column.id)).all()
+    matches = [_connection_from_row(row) for row in rows]
     if not matches:
-        raise Unknown(
+        raise NotFound(
             f"there is no connection '{named}'; 'tenant-mirror connections list' shows them all"
         )
-    return _only(named, [one for one in matches if not one.is_retired] or matches)
+    return _choose_match(named, [one for one in matches if not one.is_retired] or matches)
 
 
-def _only(named: str, matches: list[Known]) -> Known:
+def _choose_match(named: str, matches: list[Connection]) -> Connection:
     """The one that is meant. Retired connections may share an address, ids are never shared."""
     if len(matches) == 1:
         return matches[0]
     if len({one.label for one in matches}) == len(matches):
         options = ", ".join(one.label for one in matches)
-        raise Unknown(f"'{named}' could be any of {options}; say integration/id")
+        raise NotFound(f"'{named}' could be any of {options}; say integration/id")
     options = ", ".join(f"{one.id} ({one.label}, {one.status})" for one in matches)
-    raise Unknown(f"'{named}' could be any of {options}; say the number")
+    raise NotFound(f"'{named}' could be any of {options}; say the number")
 
 
-def all_connections(
-    connection: Connection, statuses: Sequence[ConnectionStatus] = ()
-) -> list[Known]:
+def list_all_connections(
+    db: sa.Connection, statuses: Sequence[ConnectionStatus] = ()
+) -> list[Connection]:
     """Connections by id, of the given statuses (or all)."""
     statement = select(*_COLUMNS).order_by(connections.c.id)
     if statuses:
         statement = statement.where(connections.c.status.in_(statuses))
-    return [_known(row) for row in connection.execute(statement)]
+    return [_connection_from_row(row) for row in db.execute(statement)]
 
 
 def request_resync(
-    connection: Connection, connection_id: int, resources: list[str] | None, *, full: bool
+    db: sa.Connection, connection_id: int, resources: list[str] | None, *, full: bool
 ) -> datetime:
     """Ask the workers for a resync now; the database time of the request."""
-    moment: datetime = connection.execute(
+    moment: datetime = db.execute(
         update(connections)
         .where(connections.c.id == connection_id)
         .values(
@@ -171,7 +170,7 @@ def request_resync(
     return moment
 
 
-_PUT_OFF = text("""
+_RESCHEDULE = text("""
     update sync.connections
        set requested_at = case when requested_at <= :since and :done then null
                                else requested_at end,
@@ -186,30 +185,30 @@ _PUT_OFF = text("""
 """)
 
 
-def put_off(tx: Transaction, due_at: datetime, since: datetime, *, done: bool) -> None:
+def reschedule(tx: Transaction, due_at: datetime, since: datetime, *, done: bool) -> None:
     """Have the connection due then, and cross off what an operator asked for up to ``since``.
 
     A newer request is due at once.
     """
     values = {"id": tx.connection_id, "due_at": due_at, "since": since, "done": done}
-    tx.connection.execute(_PUT_OFF, values)
+    tx.db.execute(_RESCHEDULE, values)
 
 
-def change_connection(tx: Transaction, **values: Any) -> None:
+def update_connection(tx: Transaction, **values: Any) -> None:
     """Change the connection of a write transaction.
 
     A new time at which it is due counts from now: it has not waited yet.
     """
     if "due_at" in values:
         values.setdefault("waiting_since", None)
-    tx.connection.execute(
-        update(connections).where(connections.c.id == tx.connection_id).values(**values)
-    )
+    tx.db.execute(update(connections).where(connections.c.id == tx.connection_id).values(**values))
 
 
-def same_tenant(tx: Transaction, tenant_id: str) -> list[Known]:
+def list_same_tenant(tx: Transaction, tenant_id: str) -> list[Connection]:
     """The other connections of the same tenant, of whatever status, by id."""
     statement = select(*_COLUMNS).where(
         connections.c.tenant_id == tenant_id, connections.c.id != tx.connection_id
     )
-    return [_known(row) for row in tx.connection.execute(statement.order_by(connections.c.id))]
+    return [
+        _connection_from_row(row) for row in tx.db.execute(statement.order_by(connections.c.id))
+    ]

@@ -7,17 +7,17 @@ from sqlalchemy import text
 from models.base import DIRECTORY
 from models.resource import OWNER, Kind, Resource
 from models.resources.group_members import GROUP_MEMBERS
-from models.row import shape_of
+from models.row import get_shape
 from worker.store import compare
 from worker.store.change import Change
-from worker.store.edges import cascade, delete_edges, pair_of
-from worker.store.engine import driver, join_by_hash
+from worker.store.edges import delete_edges, end_edges_of, parse_edge_key
+from worker.store.engine import get_driver_connection, prefer_hash_joins
 from worker.store.lease import Transaction
-from worker.store.merge import key_type, stored_rows
-from worker.store.quarantine import forget_faults
+from worker.store.merge import get_key_array_type, load_rows
+from worker.store.quarantine import delete_faults
 from worker.store.updates import update_each
 
-BATCH = 500
+DELETION_BATCH = 500
 """Deletions in one transaction: large sweeps go in fenced batches."""
 
 
@@ -31,28 +31,30 @@ def delete_objects(
     ``cascade.Deletion`` leaves no more of them to this than one transaction should have.
     """
     if resource.kind is Kind.EDGE:
-        pairs = {pair_of(key): reason for key, reason in reasons.items()}
+        pairs = {parse_edge_key(key): reason for key, reason in reasons.items()}
         return [(resource, delete_edges(tx, pairs))]
-    shape = shape_of(resource)
-    stored = stored_rows(tx, resource, list(reasons))
-    live = [key for key, old in stored.items() if old.live]
-    _end(tx, resource, {key: reasons[key] for key in live})
-    forget_faults(tx, resource, list(stored))
-    _correct(tx, resource, {key: reasons[key] for key, old in stored.items() if not old.live})
-    changes = [compare.deleted(shape, key, stored[key].row) for key in live]
-    edges = cascade(tx, reasons) if resource.kind is Kind.ENTITY else []
-    drop_moot(tx, edges)
+    shape = get_shape(resource)
+    stored = load_rows(tx, resource, list(reasons))
+    live = [key for key, old in stored.items() if old.is_live]
+    _tombstone(tx, resource, {key: reasons[key] for key in live})
+    delete_faults(tx, resource, list(stored))
+    _correct_reason(
+        tx, resource, {key: reasons[key] for key, old in stored.items() if not old.is_live}
+    )
+    changes = [compare.build_deleted(shape, key, stored[key].row) for key in live]
+    edges = end_edges_of(tx, reasons) if resource.kind is Kind.ENTITY else []
+    drop_ended_removals(tx, edges)
     return [(GROUP_MEMBERS, edges), (resource, changes)]
 
 
-def drop_moot(tx: Transaction, edges: list[Change]) -> None:
+def drop_ended_removals(tx: Transaction, edges: list[Change]) -> None:
     """Forget held removals of memberships that have ended with one of their ends."""
     if edges:
         values = {"id": tx.connection_id, "resource": GROUP_MEMBERS.name}
-        tx.connection.execute(_MOOT, {**values, "keys": [edge.key for edge in edges]})
+        tx.db.execute(_DROP_ENDED, {**values, "keys": [edge.key for edge in edges]})
 
 
-def _end(tx: Transaction, resource: Resource, reasons: Mapping[str, str]) -> None:
+def _tombstone(tx: Transaction, resource: Resource, reasons: Mapping[str, str]) -> None:
     """Make tombstones of live rows. Each has an event, so each must be there."""
     statement = (
         f"update {DIRECTORY}.{resource.name} set deleted_reason = %s, row_hash = null,"
@@ -63,7 +65,7 @@ def _end(tx: Transaction, resource: Resource, reasons: Mapping[str, str]) -> Non
     update_each(tx, resource, statement, [(reason, *where, key) for key, reason in reasons.items()])
 
 
-def _correct(tx: Transaction, resource: Resource, reasons: Mapping[str, str]) -> None:
+def _correct_reason(tx: Transaction, resource: Resource, reasons: Mapping[str, str]) -> None:
     """Give tombstones another reason, without an event.
 
     Those that have it already stay as they are, so fewer rows than keys may be updated.
@@ -75,7 +77,7 @@ def _correct(tx: Transaction, resource: Resource, reasons: Mapping[str, str]) ->
     )
     values = [(reason, tx.connection_id, key, reason) for key, reason in reasons.items()]
     if values:
-        with driver(tx.connection).cursor() as cursor:
+        with get_driver_connection(tx.db).cursor() as cursor:
             cursor.executemany(statement, values)
 
 
@@ -88,7 +90,7 @@ _WITHDRAW = text("""
     delete from sync.removals
      where connection_id = :id and resource = :resource and key = any(cast(:keys as text[]))
 """)
-_MOOT = text("""
+_DROP_ENDED = text("""
     delete from sync.removals
      where connection_id = :id and resource = :resource and held
        and key = any(cast(:keys as text[]))
@@ -116,7 +118,7 @@ _LIVE = "select count(*) from {schema}.{table} where connection_id = :id and del
 def note_removals(tx: Transaction, resource: Resource, reasons: Mapping[str, str]) -> None:
     """Remember deletions until their round is complete and believed."""
     if reasons:
-        tx.connection.execute(
+        tx.db.execute(
             _NOTE,
             {
                 "id": tx.connection_id,
@@ -132,12 +134,12 @@ def withdraw_removals(tx: Transaction, resource: Resource, keys: list[str]) -> i
     if not keys:
         return 0
     values = {"id": tx.connection_id, "resource": resource.name, "keys": keys}
-    return tx.connection.execute(_WITHDRAW, values).rowcount
+    return tx.db.execute(_WITHDRAW, values).rowcount
 
 
-def pending_removals(tx: Transaction) -> dict[tuple[str, bool], int]:
+def count_removals(tx: Transaction) -> dict[tuple[str, bool], int]:
     """How many removals wait, by resource and whether they are held."""
-    rows = tx.connection.execute(_COUNTS, {"id": tx.connection_id})
+    rows = tx.db.execute(_COUNTS, {"id": tx.connection_id})
     return {(row.resource, row.held): row.number for row in rows}
 
 
@@ -149,43 +151,43 @@ def count_live_removals(tx: Transaction, resource: Resource) -> int:
             " and t.member_id = split_part(r.key, '/', 2)::uuid"
         )
     else:
-        match = f"t.{resource.key[0]} = r.key::{key_type(resource).removesuffix('[]')}"
+        match = f"t.{resource.key[0]} = r.key::{get_key_array_type(resource).removesuffix('[]')}"
     statement = (
         f"select count(*) from sync.removals r join {DIRECTORY}.{resource.name} t"
         f" on t.{OWNER} = r.connection_id and {match} and t.deleted_at is null"
         " where r.connection_id = %s and r.resource = %s and not r.held"
     )
-    join_by_hash(tx.connection)
-    with driver(tx.connection).cursor() as cursor:
+    prefer_hash_joins(tx.db)
+    with get_driver_connection(tx.db).cursor() as cursor:
         row = cursor.execute(statement, (tx.connection_id, resource.name)).fetchone()
     return int(row[0]) if row else 0
 
 
-def some_removals(
+def list_removals(
     tx: Transaction, resource: Resource, *, after: str = "", held: bool = False
 ) -> dict[str, str]:
-    """The next ``BATCH`` removals that wait, in order behind a key: key to reason."""
+    """The next ``DELETION_BATCH`` removals that wait, in order behind a key: key to reason."""
     values = {
         "id": tx.connection_id,
         "resource": resource.name,
-        "limit": BATCH,
+        "limit": DELETION_BATCH,
         "held": held,
         "after": after,
     }
-    return {row.key: row.reason for row in tx.connection.execute(_PENDING, values)}
+    return {row.key: row.reason for row in tx.db.execute(_PENDING, values)}
 
 
 def hold_removals(tx: Transaction, resource: Resource) -> None:
-    tx.connection.execute(_HOLD, {"id": tx.connection_id, "resource": resource.name})
+    tx.db.execute(_HOLD, {"id": tx.connection_id, "resource": resource.name})
 
 
 def drop_removals(tx: Transaction, resource: Resource, *, held: bool = False) -> None:
     """Forget deletions that wait: all of a resource, or only those that are ``held``."""
     values = {"id": tx.connection_id, "resource": resource.name, "held": held}
-    tx.connection.execute(_DROP, values)
+    tx.db.execute(_DROP, values)
 
 
-def live_count(tx: Transaction, resource: Resource) -> int:
+def count_live_rows(tx: Transaction, resource: Resource) -> int:
     """Rows of a resource that are live now."""
     statement = _LIVE.format(schema=DIRECTORY, table=resource.name)
-    return int(tx.connection.execute(text(statement), {"id": tx.connection_id}).scalar_one())
+    return int(tx.db.execute(text(statement), {"id": tx.connection_id}).scalar_one())

@@ -3,16 +3,16 @@
 from typing import Final
 
 from worker.store.edges import Pair
-from worker.store.engine import driver, join_by_hash
+from worker.store.engine import get_driver_connection, prefer_hash_joins
 from worker.store.lease import Transaction
 
-LIMIT = 2000
+RECHECK_BATCH = 2000
 """Memberships that are asked about in one run, and of a group that are read at a time."""
 
-MANY = 5000
+FULL_SCAN_EVENTS = 5000
 """Events from which on the whole table is looked at, rather than what they tell of."""
 
-_ENDS_LIVE: Final = """
+_ENDPOINTS_LIVE: Final = """
        e.connection_id = %(id)s and e.deleted_reason = 'cascade'
        and exists (select from directory.groups g
             where g.connection_id = e.connection_id and g.id = e.group_id and deleted_at is null)
@@ -28,19 +28,19 @@ _ENDS_LIVE: Final = """
 _RETURNED = f"""
     select e.group_id, e.member_id, e.member_type
       from directory.group_members e
-     where {_ENDS_LIVE}
+     where {_ENDPOINTS_LIVE}
        and not exists (select from sync.unresolved n
             where n.connection_id = e.connection_id and n.resource = 'groups'
               and n.kind = 'members' and n.key = e.group_id::text)
-     limit {LIMIT}
+     limit {RECHECK_BATCH}
 """
 _RETURNED_MEMBERS = f"""
     select member_id from directory.group_members e
-     where {_ENDS_LIVE} and group_id = %(group)s and member_id > %(after)s
-     order by member_id limit {LIMIT}
+     where {_ENDPOINTS_LIVE} and group_id = %(group)s and member_id > %(after)s
+     order by member_id limit {RECHECK_BATCH}
 """
 # One anti-join for each type: a case within one query would be judged edge by edge.
-_STRANGERS = " union all ".join(
+_UNKNOWN_MEMBERS = " union all ".join(
     f"""
     select e.group_id, e.member_id, e.member_type
       from directory.group_members e
@@ -57,56 +57,58 @@ _RECENT = """
             where connection_id = %(id)s and seq > %(since)s and resource = 'group_members'
               and change in ('created', 'restored') and after is not null)
 """
-_LATECOMERS = f"""
+_RESTORED_UNSEEN_USERS = f"""
     select e.object_id from events.change_events e
       join sync.streams s on s.connection_id = e.connection_id and s.resource = 'groups'
      where e.connection_id = %s and e.seq > %s and e.resource = 'users'
        and e.change = 'created' and not e.initial
        and (e.after ->> 'created_date_time')::timestamptz < s.first_complete_at
-     limit {LIMIT}
+     limit {RECHECK_BATCH}
 """
 
 
-def returned_edges(tx: Transaction) -> dict[Pair, str]:
+def list_restored_endpoint_edges(tx: Transaction) -> dict[Pair, str]:
     """Memberships that ended with one of their ends, both of which are live again.
 
     Not those of groups whose members Graph did not show: such a group is read as a whole.
     """
-    with driver(tx.connection).cursor() as cursor:
+    with get_driver_connection(tx.db).cursor() as cursor:
         cursor.execute(_RETURNED, {"id": tx.connection_id})
         return {(group_id, member_id): kind for group_id, member_id, kind in cursor.fetchall()}
 
 
-def returned_members(tx: Transaction, group: str, after: str) -> tuple[list[str], str | None]:
+def list_restored_endpoint_members(
+    tx: Transaction, group: str, after: str
+) -> tuple[list[str], str | None]:
     """Some such memberships of one group, by member, and where to go on; None at their end."""
     values = {"id": tx.connection_id, "group": group, "after": after}
-    with driver(tx.connection).cursor() as cursor:
+    with get_driver_connection(tx.db).cursor() as cursor:
         cursor.execute(_RETURNED_MEMBERS, values)
         members = [row[0] for row in cursor.fetchall()]
-    return members, members[-1] if len(members) == LIMIT else None
+    return members, members[-1] if len(members) == RECHECK_BATCH else None
 
 
-def stranger_edges(tx: Transaction, since: int) -> dict[Pair, str]:
+def list_unknown_member_edges(tx: Transaction, since: int) -> dict[Pair, str]:
     """Live memberships of users and groups that are not mirrored at all.
 
     Such a member is either about to arrive, or was deleted before it was ever seen here: its
     membership came first, and Graph reports no end of it. Only memberships told of after event
     ``since`` are looked at, so that the cost follows the change.
     """
-    few = tx.seq - since <= MANY
-    statement = f"{_STRANGERS.format(recent=_RECENT if few else '')} limit {LIMIT}"
+    few = tx.seq - since <= FULL_SCAN_EVENTS
+    statement = f"{_UNKNOWN_MEMBERS.format(recent=_RECENT if few else '')} limit {RECHECK_BATCH}"
     if not few:
-        join_by_hash(tx.connection)
-    with driver(tx.connection).cursor() as cursor:
+        prefer_hash_joins(tx.db)
+    with get_driver_connection(tx.db).cursor() as cursor:
         cursor.execute(statement, {"id": tx.connection_id, "since": since})
         return {(group_id, member_id): kind for group_id, member_id, kind in cursor.fetchall()}
 
 
-def latecomers(tx: Transaction, since: int) -> list[str]:
+def list_restored_unseen_users(tx: Transaction, since: int) -> list[str]:
     """Users that are new here but older than our first load: restored, and never seen before.
 
     Graph does not always report the memberships that such a user brings back.
     """
-    with driver(tx.connection).cursor() as cursor:
-        cursor.execute(_LATECOMERS, (tx.connection_id, since))
+    with get_driver_connection(tx.db).cursor() as cursor:
+        cursor.execute(_RESTORED_UNSEEN_USERS, (tx.connection_id, since))
         return [row[0] for row in cursor.fetchall()]

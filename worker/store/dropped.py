@@ -8,30 +8,31 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, text
+import sqlalchemy as sa
+from sqlalchemy import text
 
-_NAMES: Final = "events_dropped:"
-_REMEMBER = text("""
+_NAME_PREFIX: Final = "events_dropped:"
+_RECORD = text("""
     insert into sync.service_state (name, value, updated_at)
     values (:name, cast(:value as jsonb), now())
         on conflict (name) do update
        set value = excluded.value, updated_at = excluded.updated_at
 """)
-_RECALL = text("""
+_LIST = text("""
     select s.id as sink_id, s.name as sink, m.value, m.updated_at as dropped_at
       from sync.service_state m
       join events.sinks s on s.id = (m.value ->> 'sink_id')::bigint
      where starts_with(m.name, :names) order by s.id, m.name
 """)
-_FORGIVE = text("""
+_FORGET = text("""
     update sync.service_state m
        set value = jsonb_set(m.value, '{parts}', coalesce(
                (select jsonb_agg(p) from jsonb_array_elements(m.value -> 'parts') as p
                  where not (p ->> 'connection_id')::bigint = any (cast(:ids as bigint[]))), '[]'))
      where starts_with(m.name, :names)
 """)
-_FORGIVE_ALL = text("delete from sync.service_state where starts_with(name, :names)")
-_CLEAR = text("""
+_FORGET_ALL = text("delete from sync.service_state where starts_with(name, :names)")
+_PURGE = text("""
     delete from sync.service_state m
      where starts_with(m.name, :names)
        and (m.value -> 'parts' = '[]'
@@ -40,7 +41,7 @@ _CLEAR = text("""
 """)
 
 
-class Part(NamedTuple):
+class UndeliveredRange(NamedTuple):
     """Events of one connection in one month that a sink has not had."""
 
     sink_id: int
@@ -50,11 +51,11 @@ class Part(NamedTuple):
     since: datetime
 
     @property
-    def events(self) -> int:
+    def event_count(self) -> int:
         return self.last - self.first + 1
 
 
-class Memory(NamedTuple):
+class LostEvents(NamedTuple):
     """Events of a month that a sink never had and nobody can give it any more."""
 
     sink_id: int
@@ -62,19 +63,19 @@ class Memory(NamedTuple):
     status: str
     """The sink's, when they were dropped."""
     dropped_at: datetime
-    parts: list[Part]
+    ranges: list[UndeliveredRange]
 
     @property
-    def events(self) -> int:
-        return sum(part.events for part in self.parts)
+    def event_count(self) -> int:
+        return sum(part.event_count for part in self.ranges)
 
     @property
-    def connections(self) -> int:
-        return len(self.parts)
+    def connection_count(self) -> int:
+        return len(self.ranges)
 
 
-def remember(
-    connection: Connection, sink_id: int, month: str, status: str, parts: Iterable[Part]
+def record_lost(
+    db: sa.Connection, sink_id: int, month: str, status: str, parts: Iterable[UndeliveredRange]
 ) -> None:
     """Note that a month goes without a sink having had these events of it."""
     value = {
@@ -86,41 +87,41 @@ def remember(
             for it in parts
         ],
     }
-    name, written = f"{_NAMES}{sink_id}:{month}", msgspec.json.encode(value).decode()
-    connection.execute(_REMEMBER, {"name": name, "value": written})
+    name, written = f"{_NAME_PREFIX}{sink_id}:{month}", msgspec.json.encode(value).decode()
+    db.execute(_RECORD, {"name": name, "value": written})
 
 
-def recalled(connection: Connection) -> list[Memory]:
+def list_lost(db: sa.Connection) -> list[LostEvents]:
     """What was dropped before a sink had it, for as long as there is that sink."""
     return [
-        Memory(
+        LostEvents(
             row.sink_id,
             row.value["month"],
             row.value["status"],
             row.dropped_at,
-            [_part(row.sink_id, part) for part in row.value["parts"]],
+            [_parse_range(row.sink_id, part) for part in row.value["parts"]],
         )
-        for row in connection.execute(_RECALL, {"names": _NAMES})
+        for row in db.execute(_LIST, {"names": _NAME_PREFIX})
     ]
 
 
-def _part(sink_id: int, part: dict[str, Any]) -> Part:
+def _parse_range(sink_id: int, part: dict[str, Any]) -> UndeliveredRange:
     at = datetime.fromisoformat(part["at"])
-    return Part(sink_id, part["connection_id"], part["first"], part["last"], at)
+    return UndeliveredRange(sink_id, part["connection_id"], part["first"], part["last"], at)
 
 
-def forgive(connection: Connection, sink_id: int, connections: Collection[int]) -> None:
+def forget_lost(db: sa.Connection, sink_id: int, connections: Collection[int]) -> None:
     """A sink gets a snapshot of these connections: what it missed of them no longer matters."""
-    names = f"{_NAMES}{sink_id}:"
-    connection.execute(_FORGIVE, {"names": names, "ids": list(connections)})
-    connection.execute(_CLEAR, {"names": names})
+    names = f"{_NAME_PREFIX}{sink_id}:"
+    db.execute(_FORGET, {"names": names, "ids": list(connections)})
+    db.execute(_PURGE, {"names": names})
 
 
-def forgive_all(connection: Connection) -> None:
+def forget_all_lost(db: sa.Connection) -> None:
     """Every sink gets a snapshot of all connections."""
-    connection.execute(_FORGIVE_ALL, {"names": _NAMES})
+    db.execute(_FORGET_ALL, {"names": _NAME_PREFIX})
 
 
-def clear_memories(connection: Connection) -> None:
+def purge_lost(db: sa.Connection) -> None:
     """Forget what was remembered for sinks that are gone."""
-    connection.execute(_CLEAR, {"names": _NAMES})
+    db.execute(_PURGE, {"names": _NAME_PREFIX})

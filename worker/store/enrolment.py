@@ -1,13 +1,14 @@
 """Taking up a connection that is new in Nango."""
 
-from sqlalchemy import Connection, func
+import sqlalchemy as sa
+from sqlalchemy import func
 from sqlalchemy.dialects.postgresql import insert
 
 from models.connection import ConnectionStatus, connections
 
 
-def enrol(
-    connection: Connection, nango_connection_id: str, provider_config_key: str, provider: str
+def enrol_connection(
+    db: sa.Connection, nango_connection_id: str, provider_config_key: str, provider: str
 ) -> int | None:
     """Our id of a new connection, due at once; None where somebody else has just enrolled it."""
     row = insert(connections).values(
@@ -20,5 +21,5 @@ def enrol(
     statement = row.on_conflict_do_nothing(
         index_elements=key, index_where=connections.c.status != ConnectionStatus.RETIRED.value
     )
-    found: int | None = connection.execute(statement.returning(connections.c.id)).scalar()
+    found: int | None = db.execute(statement.returning(connections.c.id)).scalar()
     return found

@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, text
+import sqlalchemy as sa
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from worker.core.errors import Fenced
-from worker.core.log import logger
-from worker.store.engine import sql_state
+from worker.core.errors import LeaseLost
+from worker.core.log import get_logger
+from worker.store.engine import get_sql_state
 
-_READABLE: Final = "readable facts about the server"
-_KEPT_TO_ITSELF: Final = ("42501", "42883", "0A000", "55000")
+_READABLE_KEY: Final = "readable facts about the server"
+_UNREADABLE_STATES: Final = ("42501", "42883", "0A000", "55000")
 """Denied, not there, not supported, not in this state."""
 
 _EXPRESSIONS: Final = {
@@ -59,10 +60,10 @@ _BEGIN = text("""
       from events.epochs last order by last.id desc limit 1
  returning id::text
 """)
-_ONE_AT_A_TIME = text("select pg_advisory_xact_lock(hashtextextended('events epoch', 0))")
+_LOCK_EPOCH = text("select pg_advisory_xact_lock(hashtextextended('events epoch', 0))")
 
 
-class Identity(NamedTuple):
+class ServerIdentity(NamedTuple):
     """What tells one history from another; None where it is not known."""
 
     system_identifier: int | None = None
@@ -71,7 +72,7 @@ class Identity(NamedTuple):
     events_oid: int | None = None
 
 
-_CHANGED: Final = {
+_DIFFERENCES: Final = {
     "system_identifier": "the server has another system identifier: it was restored or upgraded",
     "timeline": "the server is on another timeline: it was promoted, or restored to a moment",
     "database_oid": "the database was created again",
@@ -86,111 +87,114 @@ class Epoch:
     id: str
     started_at: datetime
     reason: str | None
-    recorded: Identity
-    seen: Identity
+    recorded: ServerIdentity
+    observed: ServerIdentity
     is_standby: bool
-    since_start: bool
+    began_after_server_start: bool
     """Whether it began after the server was started."""
 
     @property
-    def is_new(self) -> bool:
+    def has_unrecorded_identity(self) -> bool:
         """Whether the server has told something that was not recorded yet."""
-        pairs = zip(self.recorded, self.seen, strict=True)
+        pairs = zip(self.recorded, self.observed, strict=True)
         return any(kept is None and now is not None for kept, now in pairs)
 
     @property
-    def rewound(self) -> str | None:
+    def rewind_reason(self) -> str | None:
         """Why history may have been rewound; None where it was not, as far as the server tells."""
-        return None if self.is_standby else difference(self.recorded, self.seen)
+        return None if self.is_standby else describe_difference(self.recorded, self.observed)
 
 
-def difference(recorded: Identity, seen: Identity) -> str | None:
+def describe_difference(recorded: ServerIdentity, seen: ServerIdentity) -> str | None:
     """How the database differs from the one that was recorded; what is not known says nothing."""
-    for name, kept, now in zip(Identity._fields, recorded, seen, strict=True):
+    for name, kept, now in zip(ServerIdentity._fields, recorded, seen, strict=True):
         if kept is not None and now is not None and kept != now:
-            return _CHANGED[name]
+            return _DIFFERENCES[name]
     return None
 
 
-def look(connection: Connection) -> Epoch:
+def load_epoch(db: sa.Connection) -> Epoch:
     """The current epoch, and what the server says of itself. Cheap enough for every batch."""
-    readable = _readable(connection)
+    readable = _list_readable_facts(db)
     seen = ", ".join(
         f"{expression if name in readable else 'null::bigint'} as seen_{name}"
         for name, expression in _EXPRESSIONS.items()
     )
-    row = connection.execute(text(_LOOK.format(seen=seen))).mappings().one()
+    row = db.execute(text(_LOOK.format(seen=seen))).mappings().one()
     return Epoch(
         id=row["id"],
         started_at=row["started_at"],
         reason=row["reason"],
-        recorded=Identity(*(row[name] for name in Identity._fields)),
-        seen=Identity(*(row[f"seen_{name}"] for name in Identity._fields)),
+        recorded=ServerIdentity(*(row[name] for name in ServerIdentity._fields)),
+        observed=ServerIdentity(*(row[f"seen_{name}"] for name in ServerIdentity._fields)),
         is_standby=row["standby"],
-        since_start=row["since_start"],
+        began_after_server_start=row["since_start"],
     )
 
 
-def current_epoch(connection: Connection) -> str:
+def load_epoch_id(db: sa.Connection) -> str:
     """The id of the current epoch."""
-    return str(connection.execute(_CURRENT).scalar_one())
+    return str(db.execute(_CURRENT).scalar_one())
 
 
-def confirm_epoch(connection: Connection, epoch: str) -> None:
-    """See that what was read before, in the same transaction, is of this epoch. Raises Fenced."""
-    found = look(connection)
+def confirm_epoch(db: sa.Connection, epoch: str) -> None:
+    """See that what was read before, in the same transaction, is of this epoch.
+
+    Raises LeaseLost.
+    """
+    found = load_epoch(db)
     if found.id != epoch:
-        raise Fenced("another epoch of the change events has begun")
-    if found.rewound:
-        raise Fenced(f"another epoch of the change events is to begin: {found.rewound}")
+        raise LeaseLost("another epoch of the change events has begun")
+    if found.rewind_reason:
+        raise LeaseLost(f"another epoch of the change events is to begin: {found.rewind_reason}")
 
 
-def lock_epoch(connection: Connection) -> Epoch:
+def lock_epoch(db: sa.Connection) -> Epoch:
     """The current epoch; no other process changes it until the transaction ends."""
-    connection.execute(_ONE_AT_A_TIME)
-    return look(connection)
+    db.execute(_LOCK_EPOCH)
+    return load_epoch(db)
 
 
-def record(connection: Connection, epoch: Epoch) -> None:
+def record_identity(db: sa.Connection, epoch: Epoch) -> None:
     """Keep what the server says of itself, where that was not known."""
-    connection.execute(_RECORD, {"id": epoch.id, **epoch.seen._asdict()})
+    db.execute(_RECORD, {"id": epoch.id, **epoch.observed._asdict()})
 
 
-def record_server(connection: Connection) -> None:
+def record_new_identity(db: sa.Connection) -> None:
     """Keep what the server says of itself before the first event leaves."""
-    epoch = look(connection)
-    if epoch.is_new and not epoch.rewound:
-        record(connection, epoch)
+    epoch = load_epoch(db)
+    if epoch.has_unrecorded_identity and not epoch.rewind_reason:
+        record_identity(db, epoch)
 
 
-def begin_epoch(connection: Connection, reason: str, seen: Identity) -> str:
+def begin_epoch(db: sa.Connection, reason: str, seen: ServerIdentity) -> str:
     """Begin another epoch; its id is greater than all before."""
     values = {"reason": reason, **seen._asdict()}
-    return str(connection.execute(_BEGIN, values).scalar_one())
+    return str(db.execute(_BEGIN, values).scalar_one())
 
 
-def _readable(connection: Connection) -> frozenset[str]:
+def _list_readable_facts(db: sa.Connection) -> frozenset[str]:
     """What this server tells our role; asked once for each session."""
-    info = connection.info
-    if _READABLE not in info:
-        found = {name for name, one in _EXPRESSIONS.items() if _tells(connection, name, one)}
-        info[_READABLE] = frozenset(found)
-    known: frozenset[str] = info[_READABLE]
+    info = db.info
+    if _READABLE_KEY not in info:
+        found = {name for name, one in _EXPRESSIONS.items() if _can_read(db, name, one)}
+        info[_READABLE_KEY] = frozenset(found)
+    known: frozenset[str] = info[_READABLE_KEY]
     return known
 
 
-def _tells(connection: Connection, name: str, expression: str) -> bool:
+def _can_read(db: sa.Connection, name: str, expression: str) -> bool:
     try:
-        with connection.begin_nested():
-            connection.execute(text(f"select {expression}"))
+        with db.begin_nested():
+            db.execute(text(f"select {expression}"))
     except DBAPIError as fault:
-        if sql_state(fault) not in _KEPT_TO_ITSELF:
+        if get_sql_state(fault) not in _UNREADABLE_STATES:
             raise
-        logger().info(
+        get_logger().info(
             "the server does not tell our role a sign of a restore; after a restore or failover"
             " run 'tenant-mirror recovered'",
             sign=name,
-            reason=sql_state(fault),
+            reason=get_sql_state(fault),
         )
         return False
     return True

@@ -11,18 +11,19 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, text
+import sqlalchemy as sa
+from sqlalchemy import text
 
-from models.erasure import MARK
+from models.erasure import ERASED_PREFIX
 from models.resource import Kind
 from models.resources import RESOURCES
-from worker.core.errors import Halt
+from worker.core.errors import ConfigurationError
 from worker.store.lease import Transaction
 
-LENGTH: Final = 16
+DIGEST_BYTES: Final = 16
 """Bytes of a digest: enough that no two objects ever share one."""
 
-PATIENCE_DAYS: Final = 30
+SINK_WAIT_DAYS: Final = 30
 """How long deletions keep their keys for a sink that has not had them."""
 
 _MAKE_KEY = text("""
@@ -73,7 +74,7 @@ _BEHIND = text("""
 
 
 @dataclass(frozen=True)
-class Digests:
+class ErasureDigests:
     """Makes digests of ids.
 
     An id is unique whatever it is of, so a principal or a member need not be tried as a user, as
@@ -82,29 +83,29 @@ class Digests:
 
     key: bytes = field(repr=False)
 
-    def of(self, object_id: str) -> bytes:
-        return hmac.digest(self.key, object_id.lower().encode(), "sha256")[:LENGTH]
+    def digest(self, object_id: str) -> bytes:
+        return hmac.digest(self.key, object_id.lower().encode(), "sha256")[:DIGEST_BYTES]
 
-    def mark(self, object_id: str) -> str:
+    def render_mark(self, object_id: str) -> str:
         """What takes an id's place in the keys of events."""
-        return marked(self.of(object_id))
+        return render_mark(self.digest(object_id))
 
 
 @dataclass(frozen=True)
-class Erased:
+class ErasedObjects:
     """The erased objects of one connection; false where there are none."""
 
-    digests: Digests = Digests(b"")
-    known: frozenset[bytes] = frozenset()
+    digests: ErasureDigests = ErasureDigests(b"")
+    known_digests: frozenset[bytes] = frozenset()
 
     def __bool__(self) -> bool:
-        return bool(self.known)
+        return bool(self.known_digests)
 
     def __contains__(self, object_id: object) -> bool:
-        return isinstance(object_id, str) and self.digests.of(object_id) in self.known
+        return isinstance(object_id, str) and self.digests.digest(object_id) in self.known_digests
 
 
-class Pending(msgspec.Struct, kw_only=True):
+class PendingErasure(msgspec.Struct, kw_only=True):
     """Who is being erased, and how far the events are scrubbed."""
 
     id: str
@@ -129,15 +130,15 @@ class Erasure:
     resource: str
     created_at: datetime
     last_seq: int | None
-    pending: Pending | None
+    pending: PendingErasure | None
     scrubbed_at: datetime | None
 
     @property
     def mark(self) -> str:
-        return marked(self.digest)
+        return render_mark(self.digest)
 
 
-class Behind(NamedTuple):
+class SinkBehind(NamedTuple):
     """A sink that has not had every deletion."""
 
     name: str
@@ -145,55 +146,55 @@ class Behind(NamedTuple):
     seq: int
 
 
-def marked(digest: bytes) -> str:
-    return f"{MARK}{digest.hex()}"
+def render_mark(digest: bytes) -> str:
+    return f"{ERASED_PREFIX}{digest.hex()}"
 
 
-def make_digests(connection: Connection) -> Digests:
+def create_digests(db: sa.Connection) -> ErasureDigests:
     """The digests of the one key, which is made where there is none yet."""
-    connection.execute(_MAKE_KEY, {"key": secrets.token_hex(32)})
-    return digests(connection)
+    db.execute(_MAKE_KEY, {"key": secrets.token_hex(32)})
+    return get_digests(db)
 
 
-def find_digests(connection: Connection) -> Digests | None:
+def find_digests(db: sa.Connection) -> ErasureDigests | None:
     """The digests of the key; None where nothing was ever erased."""
-    found = connection.execute(_KEY).scalar()
-    return Digests(bytes.fromhex(found)) if found else None
+    found = db.execute(_KEY).scalar()
+    return ErasureDigests(bytes.fromhex(found)) if found else None
 
 
-def digests(connection: Connection) -> Digests:
-    """The digests of the key. Raises Halt where it has got lost."""
-    found = find_digests(connection)
+def get_digests(db: sa.Connection) -> ErasureDigests:
+    """The digests of the key. Raises ConfigurationError where it has got lost."""
+    found = find_digests(db)
     if found is None:
-        raise Halt(
+        raise ConfigurationError(
             "the key of the erasures is missing in sync.service_state, so that nobody can tell "
             "who was erased; restore the row 'erasure_key' from a backup"
         )
     return found
 
 
-def load_erased(connection: Connection, connection_id: int) -> Erased:
-    """Whom a sync passes over. Raises Halt where the key is missing."""
+def load_erased(db: sa.Connection, connection_id: int) -> ErasedObjects:
+    """Whom a sync passes over. Raises ConfigurationError where the key is missing."""
     known = frozenset(
-        bytes(found) for found in connection.execute(_DIGESTS, {"id": connection_id}).scalars()
+        bytes(found) for found in db.execute(_DIGESTS, {"id": connection_id}).scalars()
     )
-    return Erased(digests(connection), known) if known else Erased()
+    return ErasedObjects(get_digests(db), known) if known else ErasedObjects()
 
 
-def find_erasure(connection: Connection, connection_id: int, digest: bytes) -> Erasure | None:
+def find_erasure(db: sa.Connection, connection_id: int, digest: bytes) -> Erasure | None:
     """One erasure, locked until the end of the transaction."""
     values = {"id": connection_id, "digest": digest}
-    row = connection.execute(_ONE, values).one_or_none()
-    return None if row is None else _erasure(row)
+    row = db.execute(_ONE, values).one_or_none()
+    return None if row is None else _erasure_from_row(row)
 
 
-def all_erasures(connection: Connection, connection_id: int) -> list[Erasure]:
+def list_erasures(db: sa.Connection, connection_id: int) -> list[Erasure]:
     """The erasures of a connection, the oldest first."""
-    return [_erasure(row) for row in connection.execute(_ALL, {"id": connection_id})]
+    return [_erasure_from_row(row) for row in db.execute(_ALL, {"id": connection_id})]
 
 
-def _erasure(row: Any) -> Erasure:
-    pending = None if row.pending is None else msgspec.convert(row.pending, Pending)
+def _erasure_from_row(row: Any) -> Erasure:
+    pending = None if row.pending is None else msgspec.convert(row.pending, PendingErasure)
     return Erasure(
         row.connection_id,
         bytes(row.digest),
@@ -205,24 +206,26 @@ def _erasure(row: Any) -> Erasure:
     )
 
 
-def being_erased(connection: Connection, connection_id: int) -> frozenset[str]:
+def list_ids_being_erased(db: sa.Connection, connection_id: int) -> frozenset[str]:
     """The ids whose events are being scrubbed: of the objects, and of their role assignments."""
-    pending = (one.pending for one in all_erasures(connection, connection_id))
+    pending = (one.pending for one in list_erasures(db, connection_id))
     return frozenset(key for one in pending if one for key in (one.id, *one.assignments))
 
 
-def unfinished(connection: Connection) -> list[tuple[int, bytes]]:
+def list_unfinished_erasures(db: sa.Connection) -> list[tuple[int, bytes]]:
     """Erasures of any connection that are not scrubbed to the end, the oldest first."""
-    return [(row.connection_id, bytes(row.digest)) for row in connection.execute(_UNFINISHED)]
+    return [(row.connection_id, bytes(row.digest)) for row in db.execute(_UNFINISHED)]
 
 
-def rows_left(connection: Connection, connection_id: int, digest: bytes) -> Erasure | None:
+def find_unfinished_rows(db: sa.Connection, connection_id: int, digest: bytes) -> Erasure | None:
     """The erasure, where its rows are still being deleted."""
-    found = find_erasure(connection, connection_id, digest)
+    found = find_erasure(db, connection_id, digest)
     return found if found and found.pending and found.pending.rows else None
 
 
-def put_erasure(tx: Transaction, digest: bytes, resource: str, pending: Pending | None) -> None:
+def save_erasure(
+    tx: Transaction, digest: bytes, resource: str, pending: PendingErasure | None
+) -> None:
     """Remember an erasure; without ``pending`` there is nothing to scrub."""
     values = {
         "id": tx.connection_id,
@@ -232,27 +235,27 @@ def put_erasure(tx: Transaction, digest: bytes, resource: str, pending: Pending 
         "last_seq": None if pending is None else tx.seq,
         "pending": None if pending is None else msgspec.json.encode(pending).decode(),
     }
-    tx.connection.execute(_PUT, values)
+    tx.db.execute(_PUT, values)
 
 
-def save_pending(connection: Connection, erasure: Erasure, pending: Pending) -> None:
+def save_progress(db: sa.Connection, erasure: Erasure, pending: PendingErasure) -> None:
     """Remember how far the events are scrubbed."""
     values = {"id": erasure.connection_id, "digest": erasure.digest}
     text_of = msgspec.json.encode(pending).decode()
-    connection.execute(_SAVE, {**values, "pending": text_of})
+    db.execute(_SAVE, {**values, "pending": text_of})
 
 
-def finish_erasure(connection: Connection, erasure: Erasure) -> None:
+def finish_erasure(db: sa.Connection, erasure: Erasure) -> None:
     """Everything is scrubbed: forget who it was."""
     values = {"id": erasure.connection_id, "digest": erasure.digest}
-    connection.execute(_FINISH, values)
+    db.execute(_FINISH, values)
 
 
-def remove_erasure(tx: Transaction, erasure: Erasure) -> None:
-    tx.connection.execute(_REMOVE, {"id": tx.connection_id, "digest": erasure.digest})
+def delete_erasure(tx: Transaction, erasure: Erasure) -> None:
+    tx.db.execute(_REMOVE, {"id": tx.connection_id, "digest": erasure.digest})
 
 
-def sinks_behind(connection: Connection, erasure: Erasure) -> list[Behind]:
+def list_sinks_behind(db: sa.Connection, erasure: Erasure) -> list[SinkBehind]:
     """Sinks that want the deletions and have not had all of them; none after so many days.
 
     One that was added later never told its receiver of the object, and one that its receiver has
@@ -261,13 +264,13 @@ def sinks_behind(connection: Connection, erasure: Erasure) -> list[Behind]:
     values = {
         "id": erasure.connection_id,
         "digest": erasure.digest,
-        "days": PATIENCE_DAYS,
-        "resources": touched(erasure.resource),
+        "days": SINK_WAIT_DAYS,
+        "resources": list_touched_resources(erasure.resource),
     }
-    return [Behind(*row) for row in connection.execute(_BEHIND, values)]
+    return [SinkBehind(*row) for row in db.execute(_BEHIND, values)]
 
 
-def touched(resource: str) -> list[str]:
+def list_touched_resources(resource: str) -> list[str]:
     """The resources whose events may tell of an object: its own, and those that point at it."""
     if RESOURCES[resource].kind is Kind.ENTITY:
         return [resource, "group_members", "role_assignments"]

@@ -8,7 +8,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from sqlalchemy import Column, Connection, Table, Text, cast, or_, select, update
+import sqlalchemy as sa
+from sqlalchemy import Column, Table, Text, cast, or_, select, update
 
 from models.connection import connections
 from models.quarantine import quarantine
@@ -19,11 +20,11 @@ from models.stream import streams
 from models.unresolved import unresolved
 from worker.store.lease import Transaction
 
-INSTEAD: Final = "erased"
-SHORTEST: Final = 4
+REPLACEMENT: Final = "erased"
+MIN_NAME_LENGTH: Final = 4
 """Letters of a name; a shorter one would be found in other words."""
 
-NAMING: Final = (
+NAME_COLUMNS: Final = (
     "user_principal_name",
     "mail",
     "display_name",
@@ -36,7 +37,7 @@ NAMING: Final = (
 """Columns that say who or what an object is."""
 
 
-class Place(NamedTuple):
+class TextTable(NamedTuple):
     """A table with sentences in it, and the columns that hold them."""
 
     table: Table
@@ -51,68 +52,68 @@ class Place(NamedTuple):
         return list(self.table.primary_key.columns)
 
 
-PLACES: Final = (
-    Place(connections, ("status_reason", "settings_problem")),
-    Place(streams, ("reason", "drift")),
-    Place(runs, ("error", "resources")),
-    Place(quarantine, ("reason",)),
-    Place(unresolved, ("reason",)),
+TEXT_TABLES: Final = (
+    TextTable(connections, ("status_reason", "settings_problem")),
+    TextTable(streams, ("reason", "drift")),
+    TextTable(runs, ("error", "resources")),
+    TextTable(quarantine, ("reason",)),
+    TextTable(unresolved, ("reason",)),
 )
 
 
-def names_of(columns: Mapping[str, Any]) -> set[str]:
+def extract_names(columns: Mapping[str, Any]) -> set[str]:
     """What somebody may be called by, out of some columns of the object."""
     found: set[str] = set()
-    for name in NAMING:
+    for name in NAME_COLUMNS:
         value = columns.get(name)
         found.update(value if isinstance(value, list) else [value] if value else [])
-    return {text for one in found for text in (one, one.partition(":")[2]) if _tells(text)}
+    return {text for one in found for text in (one, one.partition(":")[2]) if _is_distinctive(text)}
 
 
-def _tells(text: str) -> bool:
-    return len(text) >= SHORTEST and text.lower() not in RESOURCES
+def _is_distinctive(text: str) -> bool:
+    return len(text) >= MIN_NAME_LENGTH and text.lower() not in RESOURCES
 
 
-def without_names(value: Any, names: Collection[str]) -> Any:
+def redact_names(value: Any, names: Collection[str]) -> Any:
     """A sentence, or JSON with sentences in it, without some names."""
-    return _replaced(value, _pattern(names)) if names else value
+    return _replace(value, _build_pattern(names)) if names else value
 
 
-def _pattern(names: Iterable[str]) -> "re.Pattern[str]":
+def _build_pattern(names: Iterable[str]) -> "re.Pattern[str]":
     longest_first = sorted(names, key=lambda name: (-len(name), name))
     any_of = "|".join(map(re.escape, longest_first))
     return re.compile(rf"(?<!\w)(?:{any_of})(?!\w)", re.IGNORECASE)
 
 
-def _replaced(value: Any, pattern: "re.Pattern[str]") -> Any:
+def _replace(value: Any, pattern: "re.Pattern[str]") -> Any:
     if isinstance(value, str):
-        return pattern.sub(INSTEAD, value)
+        return pattern.sub(REPLACEMENT, value)
     if isinstance(value, list):
-        return [_replaced(one, pattern) for one in value]
+        return [_replace(one, pattern) for one in value]
     if isinstance(value, dict):
-        return {name: _replaced(one, pattern) for name, one in value.items()}
+        return {name: _replace(one, pattern) for name, one in value.items()}
     return value
 
 
-def mentions(connection: Connection, connection_id: int, names: Collection[str]) -> bool:
+def has_mentions(db: sa.Connection, connection_id: int, names: Collection[str]) -> bool:
     """Whether any sentence of a connection has one of the names in it."""
-    return any(_changes(connection, connection_id, place, names) for place in PLACES)
+    return any(_find_changes(db, connection_id, place, names) for place in TEXT_TABLES)
 
 
-def scrub_texts(tx: Transaction, names: Collection[str]) -> dict[str, int]:
+def redact_texts(tx: Transaction, names: Collection[str]) -> dict[str, int]:
     """Take names out of every sentence of a connection; rows changed in each table."""
     counts = {}
-    for place in PLACES:
-        changes = _changes(tx.connection, tx.connection_id, place, names)
+    for place in TEXT_TABLES:
+        changes = _find_changes(tx.db, tx.connection_id, place, names)
         for where, values in changes:
-            tx.connection.execute(update(place.table).where(*where).values(**values))
+            tx.db.execute(update(place.table).where(*where).values(**values))
         if changes:
             counts[str(place.table)] = len(changes)
     return counts
 
 
-def _changes(
-    connection: Connection, connection_id: int, place: Place, names: Collection[str]
+def _find_changes(
+    db: sa.Connection, connection_id: int, place: TextTable, names: Collection[str]
 ) -> list[tuple[Sequence[Any], dict[str, Any]]]:
     """Rows that have a name in them: which, and what they are to say instead."""
     if not names:
@@ -122,9 +123,9 @@ def _changes(
     found = [cast(c, Text).icontains(one, autoescape=True) for c in columns for one in spelt]
     statement = select(*place.key, *columns).where(place.owner == connection_id, or_(*found))
     changes: list[tuple[Sequence[Any], dict[str, Any]]] = []
-    for row in connection.execute(statement).all():
+    for row in db.execute(statement).all():
         stored = dict(zip(place.columns, row[len(place.key) :], strict=True))
-        scrubbed = {name: without_names(value, names) for name, value in stored.items()}
+        scrubbed = {name: redact_names(value, names) for name, value in stored.items()}
         values = {name: value for name, value in scrubbed.items() if value != stored[name]}
         if values:
             where = [column == row[n] for n, column in enumerate(place.key)]

@@ -2,9 +2,10 @@
 
 from typing import Final
 
-from sqlalchemy import Connection, text
+import sqlalchemy as sa
+from sqlalchemy import text
 
-from worker.core.errors import Halt, Unknown
+from worker.core.errors import ConfigurationError, NotFound
 
 _FACTS: Final = text("""
     select quote_ident(r.rolname) as reader, quote_ident(o.rolname) as owner,
@@ -34,19 +35,19 @@ commit;
 """
 
 
-def reader_grants(connection: Connection, role: str) -> str:
+def render_reader_grants(db: sa.Connection, role: str) -> str:
     """SQL that gives an existing role the rights of a reader, and takes those of former releases.
 
-    Raises Unknown where there is no such role, Halt where rights cannot be kept from it.
+    Raises NotFound where there is no such role, Halt where rights cannot be kept from it.
     """
-    facts = connection.execute(_FACTS, {"role": role}).one()
+    facts = db.execute(_FACTS, {"role": role}).one()
     if facts.reader is None:
-        raise Unknown(
+        raise NotFound(
             f"Postgres has no role '{role}'; make it first, for example with "
             "'create role analyst login', and name it here"
         )
     if facts.is_owner:
-        raise Halt(
+        raise ConfigurationError(
             f"the role '{role}' is a superuser, or it is or belongs to {facts.owner}, which owns "
             "the tables: it reads everything, secrets included. Name another role"
         )

@@ -7,11 +7,11 @@ has lost them all.
 from collections.abc import Collection
 from typing import Final
 
-from models.copy_text import array_literal
-from worker.store.engine import driver, join_by_hash
+from models.copy_text import encode_array
+from worker.store.engine import get_driver_connection, prefer_hash_joins
 from worker.store.lease import Transaction
 
-HIDDEN: Final = "HiddenMembership"
+HIDDEN_MEMBERSHIP: Final = "HiddenMembership"
 
 _ZERO: Final = "00000000-0000-0000-0000-000000000000"
 
@@ -160,31 +160,31 @@ _AMONG = """
 """
 
 
-def hidden_among(tx: Transaction, groups: Collection[str]) -> set[str]:
+def find_hidden_groups(tx: Transaction, groups: Collection[str]) -> set[str]:
     """Those of some groups whose membership is hidden."""
-    values = (array_literal(list(groups)), tx.connection_id, HIDDEN)
-    with driver(tx.connection).cursor() as cursor:
+    values = (encode_array(list(groups)), tx.connection_id, HIDDEN_MEMBERSHIP)
+    with get_driver_connection(tx.db).cursor() as cursor:
         return {row[0] for row in cursor.execute(_AMONG, values).fetchall()}
 
 
-def emptied_groups(tx: Transaction, walk_id: int) -> list[str]:
+def list_emptied_groups(tx: Transaction, walk_id: int) -> list[str]:
     """The hidden groups that a sweep would leave without any member.
 
     What goes is what has been staged, and what waits in ``sync.removals``. Groups that go as a
     whole do not count. None where the walk saw a hidden membership.
     """
-    join_by_hash(tx.connection)
-    values = {"id": tx.connection_id, "visibility": HIDDEN}
-    with driver(tx.connection).cursor() as cursor:
+    prefer_hash_joins(tx.db)
+    values = {"id": tx.connection_id, "visibility": HIDDEN_MEMBERSHIP}
+    with get_driver_connection(tx.db).cursor() as cursor:
         losing = {row[0] for row in cursor.execute(_LOSING, values).fetchall()}
-        if not losing or _is_true(tx, _SEEN, walk=walk_id):
+        if not losing or _select_boolean(tx, _SEEN, walk=walk_id):
             return []
-        groups = array_literal(sorted(losing))
+        groups = encode_array(sorted(losing))
         cursor.execute(_KEEPING, {"id": tx.connection_id, "groups": groups})
         return sorted(losing - {row[0] for row in cursor.fetchall()})
 
 
-def mark_hidden(
+def mark_hidden_candidates(
     tx: Transaction, groups: Collection[str], walk_id: int, after: str | None, limit: int
 ) -> str | None:
     """Mark the next members of such groups among the candidates: they are to be held.
@@ -196,53 +196,55 @@ def mark_hidden(
     values = {
         "id": tx.connection_id,
         "walk": walk_id,
-        "groups": array_literal(sorted(groups)),
+        "groups": encode_array(sorted(groups)),
         "group": group,
         "member": member,
         "limit": limit,
     }
-    with driver(tx.connection).cursor() as cursor:
+    with get_driver_connection(tx.db).cursor() as cursor:
         row = cursor.execute(_MARK, values).fetchone()
     return row[0] if row and row[1] == limit else None
 
 
-def hold_emptied(tx: Transaction) -> bool:
+def hold_emptying_removals(tx: Transaction) -> bool:
     """Hold the removals that would leave hidden groups without any member; whether there are any.
 
-    Judged as by ``emptied_groups``, but by what waits alone. What Graph announced is not held while
-    a hidden group keeps a member; what was only not seen still is, because a stored member does not
-    prove that the list was complete.
+    Judged as by ``list_emptied_groups``, but by what waits alone. What Graph announced is not held
+    while a hidden group keeps a member; what was only not seen still is, because a stored member
+    does not prove that the list was complete.
     """
-    values = {"id": tx.connection_id, "visibility": HIDDEN}
-    with driver(tx.connection).cursor() as cursor:
+    values = {"id": tx.connection_id, "visibility": HIDDEN_MEMBERSHIP}
+    with get_driver_connection(tx.db).cursor() as cursor:
         if cursor.execute(_ANY_LOSING, values).fetchone() == (False,):
             return False
-        kept = _is_true(tx, _KEPT)
+        kept = _select_boolean(tx, _KEPT)
         return cursor.execute(_HOLD_EMPTIED, {**values, "kept": kept}).rowcount > 0
 
 
-def _is_true(tx: Transaction, statement: str, **values: int) -> bool:
-    with driver(tx.connection).cursor() as cursor:
-        cursor.execute(statement, {"id": tx.connection_id, "visibility": HIDDEN, **values})
+def _select_boolean(tx: Transaction, statement: str, **values: int) -> bool:
+    with get_driver_connection(tx.db).cursor() as cursor:
+        cursor.execute(
+            statement, {"id": tx.connection_id, "visibility": HIDDEN_MEMBERSHIP, **values}
+        )
         row = cursor.fetchone()
     return bool(row and row[0])
 
 
-def release_announced(tx: Transaction) -> bool:
+def release_announced_removals(tx: Transaction) -> bool:
     """Let held removals that Graph announced be judged again once a hidden group keeps a member.
 
     Not where memberships of other groups are held too: those were too many, and an operator
     decides about all of them.
     """
-    with driver(tx.connection).cursor() as cursor:
-        row = cursor.execute(_ONLY_HIDDEN_HELD, (HIDDEN, tx.connection_id)).fetchone()
-        if not (row and row[0] and _is_true(tx, _KEPT)):
+    with get_driver_connection(tx.db).cursor() as cursor:
+        row = cursor.execute(_ONLY_HIDDEN_HELD, (HIDDEN_MEMBERSHIP, tx.connection_id)).fetchone()
+        if not (row and row[0] and _select_boolean(tx, _KEPT)):
             return False
         return cursor.execute(_RELEASE, (tx.connection_id,)).rowcount > 0
 
 
-def held_hidden(tx: Transaction) -> tuple[int, int]:
+def count_held_hidden(tx: Transaction) -> tuple[int, int]:
     """How many hidden groups have memberships that wait for an operator, and how many those are."""
-    with driver(tx.connection).cursor() as cursor:
-        row = cursor.execute(_HELD, (HIDDEN, tx.connection_id)).fetchone()
+    with get_driver_connection(tx.db).cursor() as cursor:
+        row = cursor.execute(_HELD, (HIDDEN_MEMBERSHIP, tx.connection_id)).fetchone()
     return (row[0], row[1]) if row else (0, 0)

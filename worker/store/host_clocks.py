@@ -9,19 +9,20 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, text
+import sqlalchemy as sa
+from sqlalchemy import text
 
-from worker.core.log import logger
-from worker.core.process_identity import this_process
+from worker.core.log import get_logger
+from worker.core.process_identity import identify_this_process
 from worker.core.steady import ServerClock
 
-OFF_SECONDS: Final = 2.0
+SKEW_SECONDS: Final = 2.0
 """A difference that is reported; a smaller one may come of the way to Postgres and back."""
 
-SLOW_SECONDS: Final = 1.0
+MAX_ROUND_TRIP_SECONDS: Final = 1.0
 """An answer that took longer says too little about the clock."""
 
-REPORTED_SECONDS: Final = 20.0
+REPORT_VALID_SECONDS: Final = 20.0
 """An older report is of a process that has ended, or does not report any more."""
 
 _NOW = text("select extract(epoch from clock_timestamp())::float8")
@@ -58,33 +59,33 @@ class HostClock:
         return f"the clock of host {self.host} is {abs(self.seconds):,.0f} s {side} Postgres's"
 
 
-def clock_difference(connection: Connection, server: ServerClock | None = None) -> float | None:
+def measure_clock_offset(db: sa.Connection, server: ServerClock | None = None) -> float | None:
     """Seconds by which this host's clock is ahead of Postgres's; None where that took too long.
 
     ``server`` is set by the same answer.
     """
     here, began = time.time(), time.monotonic()
-    there = float(connection.execute(_NOW).scalar_one())
+    there = float(db.execute(_NOW).scalar_one())
     took = time.monotonic() - began
-    if took > SLOW_SECONDS:
+    if took > MAX_ROUND_TRIP_SECONDS:
         return None
     if server is not None:
-        server.set(there, began + took / 2)
+        server.observe(there, began + took / 2)
     return here + took / 2 - there
 
 
-def hosts_off(connection: Connection) -> list[HostClock]:
+def list_skewed_hosts(db: sa.Connection) -> list[HostClock]:
     """The hosts whose clocks are off now, by name."""
-    rows = connection.execute(_LIST, {"seconds": REPORTED_SECONDS})
+    rows = db.execute(_LIST, {"seconds": REPORT_VALID_SECONDS})
     return [HostClock(row.host, row.seconds) for row in rows]
 
 
-def all_hosts_off(connection: Connection) -> list[HostClock]:
+def list_skewed_hosts_and_own(db: sa.Connection) -> list[HostClock]:
     """The same, and this host, which may be one on which no worker runs."""
-    found = hosts_off(connection)
-    here = this_process().host
-    seconds = clock_difference(connection) or 0.0
-    if abs(seconds) < OFF_SECONDS or here in [one.host for one in found]:
+    found = list_skewed_hosts(db)
+    here = identify_this_process().host
+    seconds = measure_clock_offset(db) or 0.0
+    if abs(seconds) < SKEW_SECONDS or here in [one.host for one in found]:
         return found
     return [*found, HostClock(here, round(seconds, 1))]
 
@@ -93,22 +94,22 @@ class ClockReport:
     """Reports for one process whether the clock of its host is off, as long as it is."""
 
     def __init__(self) -> None:
-        self.server = ServerClock()
+        self.server_clock = ServerClock()
         """Postgres's clock, as last seen."""
         self._is_off: bool | None = None
 
-    def report(self, connection: Connection) -> None:
-        seconds = clock_difference(connection, self.server)
+    def report(self, db: sa.Connection) -> None:
+        seconds = measure_clock_offset(db, self.server_clock)
         if seconds is None:
             return
-        clock = HostClock(this_process().host, round(seconds, 1))
-        is_off = abs(seconds) >= OFF_SECONDS
-        name = f"clock:{this_process()}"
+        clock = HostClock(identify_this_process().host, round(seconds, 1))
+        is_off = abs(seconds) >= SKEW_SECONDS
+        name = f"clock:{identify_this_process()}"
         if is_off:
             value = json.dumps({"host": clock.host, "seconds": clock.seconds})
-            connection.execute(_REPORT, {"name": name, "value": value})
+            db.execute(_REPORT, {"name": name, "value": value})
         elif self._is_off is not False:
-            connection.execute(_WITHDRAW, {"name": name})
+            db.execute(_WITHDRAW, {"name": name})
         if is_off and not self._is_off:
-            logger().warning(f"{clock}; have its time set by NTP")
+            get_logger().warning(f"{clock}; have its time set by NTP")
         self._is_off = is_off

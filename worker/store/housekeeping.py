@@ -6,7 +6,8 @@ is lost is sent again, and one that comes late or twice begins nothing.
 
 from typing import Final
 
-from sqlalchemy import Connection, text
+import sqlalchemy as sa
+from sqlalchemy import text
 
 INTERVAL_SECONDS: Final = 3600
 """From the end of one run to the next."""
@@ -55,16 +56,16 @@ _FINISH: Final = text("""
 """)
 
 
-def should_send_housekeeping(connection: Connection) -> bool:
+def claim_maintenance_message(db: sa.Connection) -> bool:
     """Whether it is time to send the message; says so to one tick only."""
-    return connection.execute(_SEND).first() is not None
+    return db.execute(_SEND).first() is not None
 
 
-def start_housekeeping(connection: Connection) -> bool:
+def start_maintenance(db: sa.Connection) -> bool:
     """Whether it is due and nobody is at it; says so to one process only, which is at it then."""
-    return connection.execute(_START).first() is not None
+    return db.execute(_START).first() is not None
 
 
-def finish_housekeeping(connection: Connection) -> None:
+def finish_maintenance(db: sa.Connection) -> None:
     """It is done until the interval is over."""
-    connection.execute(_FINISH)
+    db.execute(_FINISH)

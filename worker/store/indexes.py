@@ -6,7 +6,8 @@ invalid index stays: writers keep it up, no query uses it, and ``if not exists``
 
 from collections.abc import Collection
 
-from sqlalchemy import Connection, text
+import sqlalchemy as sa
+from sqlalchemy import text
 
 from models.base import SCHEMAS
 
@@ -22,30 +23,30 @@ _INVALID = text("""
 """Also those that ``reindex concurrently`` makes beside an index and drops in the end."""
 
 
-def drop_invalid(connection: Connection, schema: str, name: str) -> None:
+def drop_invalid_index(db: sa.Connection, schema: str, name: str) -> None:
     """Drop what an interrupted build of an index left. Not within a transaction."""
-    for left in _find_invalid(connection, [schema], [name]):
-        connection.execute(text(f"drop index concurrently if exists {left}"))
+    for left in _find_invalid_indexes(db, [schema], [name]):
+        db.execute(text(f"drop index concurrently if exists {left}"))
 
 
-def rebuild_invalid(connection: Connection, names: Collection[str]) -> list[str]:
+def rebuild_invalid_indexes(db: sa.Connection, names: Collection[str]) -> list[str]:
     """Build those of our indexes that are invalid; their names. Not within a transaction.
 
     They are not dropped first: a process that is killed in between would leave none.
     """
     rebuilt = []
-    for left in _find_invalid(connection, SCHEMAS, names):
+    for left in _find_invalid_indexes(db, SCHEMAS, names):
         if left.partition(".")[2] in names:
-            connection.execute(text(f"reindex index concurrently {left}"))
+            db.execute(text(f"reindex index concurrently {left}"))
             rebuilt.append(left)
         else:
-            connection.execute(text(f"drop index concurrently if exists {left}"))
+            db.execute(text(f"drop index concurrently if exists {left}"))
     return rebuilt
 
 
-def _find_invalid(
-    connection: Connection, schemas: Collection[str], names: Collection[str]
+def _find_invalid_indexes(
+    db: sa.Connection, schemas: Collection[str], names: Collection[str]
 ) -> list[str]:
     """Invalid indexes with their schema; what a rebuild left comes before the index itself."""
     values = {"schemas": list(schemas), "names": list(names)}
-    return [f"{schema}.{name}" for schema, name in connection.execute(_INVALID, values)]
+    return [f"{schema}.{name}" for schema, name in db.execute(_INVALID, values)]

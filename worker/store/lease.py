@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, TextClause, text
+import sqlalchemy as sa
+from sqlalchemy import TextClause, text
 
-from worker.core.errors import Busy, Fenced
-from worker.core.process_identity import this_process
+from worker.core.errors import LeaseHeld, LeaseLost
+from worker.core.process_identity import identify_this_process
 from worker.store.engine import Database
 
 _NOW = text("select clock_timestamp()")
@@ -38,7 +39,7 @@ _LOCK = text("""
     select event_seq, greatest(clock_timestamp(), last_event_at) as moment
       from sync.leases where connection_id = :id for update
 """)
-_GO_ON = text("""
+_RENEW_AND_LOCK = text("""
     update sync.leases
        set last_event_at = case when event_seq > 0
                                 then greatest(clock_timestamp(), last_event_at) end,
@@ -95,141 +96,143 @@ class Transaction:
     ``seq`` is the last number given.
     """
 
-    connection: Connection
+    db: sa.Connection
     connection_id: int
     moment: datetime
     seq: int
 
-    def now(self) -> datetime:
+    def read_clock(self) -> datetime:
         """The database's clock as it stands, for what is to wait: it may be behind ``moment``."""
-        now: datetime = self.connection.execute(_NOW).scalar_one()
+        now: datetime = self.db.execute(_NOW).scalar_one()
         return now
 
 
-def me() -> str:
+def get_holder_name() -> str:
     """This process, as leases name their holders."""
-    return str(this_process())
+    return str(identify_this_process())
 
 
-def take(connection: Connection, connection_id: int, seconds: float) -> tuple[Lease, "Transaction"]:
-    """Become the writer of a connection, and write under the lease at once. Raises Busy.
+def take_lease(
+    db: sa.Connection, connection_id: int, seconds: float
+) -> tuple[Lease, "Transaction"]:
+    """Become the writer of a connection, and write under the lease at once. Raises LeaseHeld.
 
     Nobody has become anything unless the transaction commits.
     """
-    values = {"id": connection_id, "seconds": seconds, "holder": me()}
-    taken = connection.execute(_TAKE, values).one_or_none()
+    values = {"id": connection_id, "seconds": seconds, "holder": get_holder_name()}
+    taken = db.execute(_TAKE, values).one_or_none()
     if taken is None:
-        connection.execute(_ENSURE, values)
-        taken = connection.execute(_TAKE, values).one_or_none()
+        db.execute(_ENSURE, values)
+        taken = db.execute(_TAKE, values).one_or_none()
     if taken is None:
-        held = connection.execute(_HOLDER, values).one()
-        raise Busy(
+        held = db.execute(_HOLDER, values).one()
+        raise LeaseHeld(
             f"{held.holder} is syncing it; its lease ends in {max(0, held.seconds or 0):.0f} s",
             after=max(0.0, float(held.seconds or 0)),
         )
     lease = Lease(connection_id, int(taken.token), seconds)
-    return lease, Transaction(connection, connection_id, taken.moment, taken.event_seq)
+    return lease, Transaction(db, connection_id, taken.moment, taken.event_seq)
 
 
-def renew(database: Database, lease: Lease) -> None:
-    """Prolong the lease. Raises Fenced where somebody else has it.
+def renew_lease(database: Database, lease: Lease) -> None:
+    """Prolong the lease. Raises LeaseLost where somebody else has it.
 
     A page that is being written holds the row; its commit renews the lease by itself.
     """
     values = {"id": lease.connection_id, "token": lease.token, "seconds": lease.seconds}
-    with database.begin() as connection:
-        if connection.execute(_RENEW, values).rowcount == 1:
+    with database.open_transaction() as db:
+        if db.execute(_RENEW, values).rowcount == 1:
             return
-        if not connection.execute(_IS_OURS, values).scalar():
-            raise Fenced("the lease was taken over", connection=str(lease.connection_id))
+        if not db.execute(_IS_OURS, values).scalar():
+            raise LeaseLost("the lease was taken over", connection=str(lease.connection_id))
 
 
-def give_back(database: Database, lease: Lease) -> None:
+def return_lease(database: Database, lease: Lease) -> None:
     """Give the lease back before the work was done: the connection is due at once."""
-    with database.begin() as connection:
+    with database.open_transaction() as db:
         values = {"id": lease.connection_id, "token": lease.token}
-        if connection.execute(_RELEASE, values).rowcount:
-            connection.execute(_DUE, values)
+        if db.execute(_RELEASE, values).rowcount:
+            db.execute(_DUE, values)
 
 
-def release(database: Database, lease: Lease) -> None:
+def release_lease(database: Database, lease: Lease) -> None:
     """Give the lease back; harmless where it is no longer ours."""
-    with database.begin() as connection:
-        release_with(connection, lease)
+    with database.open_transaction() as db:
+        release_lease_in(db, lease)
 
 
-def release_with(connection: Connection, lease: Lease) -> None:
+def release_lease_in(db: sa.Connection, lease: Lease) -> None:
     """Give the lease back as this transaction commits."""
-    connection.execute(_RELEASE, {"id": lease.connection_id, "token": lease.token})
+    db.execute(_RELEASE, {"id": lease.connection_id, "token": lease.token})
 
 
 @contextmanager
-def writing(database: Database, lease: Lease) -> Iterator[Transaction]:
+def open_write_transaction(database: Database, lease: Lease) -> Iterator[Transaction]:
     """A write transaction under the lease; the lease is renewed from its beginning.
 
-    Raises Fenced, with nothing written, where the token is no longer ours.
+    Raises LeaseLost, with nothing written, where the token is no longer ours.
     """
-    with database.begin() as connection:
-        transaction = _under(connection, lease, _GO_ON)
+    with database.open_transaction() as db:
+        transaction = _load_transaction(db, lease, _RENEW_AND_LOCK)
         before = transaction.seq
         yield transaction
         if transaction.seq > before:
-            _count(transaction, lease.seconds)
+            _save_sequence(transaction, lease.seconds)
 
 
 @contextmanager
-def reading(database: Database, lease: Lease) -> Iterator[Transaction]:
-    """A look at what only the holder of the lease changes. Raises Fenced."""
-    with database.begin() as connection:
-        yield _under(connection, lease, _LOOK)
+def open_read_transaction(database: Database, lease: Lease) -> Iterator[Transaction]:
+    """A look at what only the holder of the lease changes. Raises LeaseLost."""
+    with database.open_transaction() as db:
+        yield _load_transaction(db, lease, _LOOK)
 
 
-def _under(connection: Connection, lease: Lease, statement: TextClause) -> Transaction:
+def _load_transaction(db: sa.Connection, lease: Lease, statement: TextClause) -> Transaction:
     values = {"id": lease.connection_id, "token": lease.token, "seconds": lease.seconds}
-    row = connection.execute(statement, values).one_or_none()
+    row = db.execute(statement, values).one_or_none()
     if row is None:
-        raise Fenced("the lease was taken over", connection=str(lease.connection_id))
-    return Transaction(connection, lease.connection_id, row.moment, row.event_seq)
+        raise LeaseLost("the lease was taken over", connection=str(lease.connection_id))
+    return Transaction(db, lease.connection_id, row.moment, row.event_seq)
 
 
 @contextmanager
-def excluding_writers(
+def block_writers(
     database: Database, connection_id: int, *, wait_seconds: int
-) -> Iterator[Connection]:
+) -> Iterator[sa.Connection]:
     """A transaction during which no slice can write the connection; none is fenced by it.
 
     The token stays, so a slice that waits for the lock goes on afterwards. A connection without
-    a lease row has no slice. Raises Later where the lock is not free within ``wait_seconds``.
+    a lease row has no slice. Raises RetryLater where the lock is not free within ``wait_seconds``.
     """
-    with database.begin() as connection:
-        connection.execute(text(f"set local lock_timeout = '{wait_seconds}s'"))
-        connection.execute(_LOCK, {"id": connection_id})
-        yield connection
+    with database.open_transaction() as db:
+        db.execute(text(f"set local lock_timeout = '{wait_seconds}s'"))
+        db.execute(_LOCK, {"id": connection_id})
+        yield db
 
 
 @contextmanager
-def interrupting(database: Database, connection_id: int) -> Iterator[Transaction]:
+def interrupt_writer(database: Database, connection_id: int) -> Iterator[Transaction]:
     """A write from outside a run (retire, approve, forget): takes the lock, bumps the token.
 
     Whatever slice was under way is fenced and starts over from what is committed.
     """
-    with database.begin() as connection, joining(connection, connection_id) as transaction:
+    with database.open_transaction() as db, interrupt_writer_in(db, connection_id) as transaction:
         yield transaction
 
 
 @contextmanager
-def joining(connection: Connection, connection_id: int) -> Iterator[Transaction]:
+def interrupt_writer_in(db: sa.Connection, connection_id: int) -> Iterator[Transaction]:
     """Another connection's lock and fence, inside a transaction that is under way."""
-    connection.execute(_ENSURE, {"id": connection_id})
-    row = connection.execute(_LOCK, {"id": connection_id}).one()
-    transaction = Transaction(connection, connection_id, row.moment, row.event_seq)
-    connection.execute(_SEIZE, {"id": connection_id})
+    db.execute(_ENSURE, {"id": connection_id})
+    row = db.execute(_LOCK, {"id": connection_id}).one()
+    transaction = Transaction(db, connection_id, row.moment, row.event_seq)
+    db.execute(_SEIZE, {"id": connection_id})
     yield transaction
-    _count(transaction, 0.0)
+    _save_sequence(transaction, 0.0)
 
 
-def _count(transaction: Transaction, seconds: float) -> None:
-    transaction.connection.execute(
+def _save_sequence(transaction: Transaction, seconds: float) -> None:
+    transaction.db.execute(
         _COMMIT,
         {
             "id": transaction.connection_id,

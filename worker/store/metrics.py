@@ -2,7 +2,8 @@
 
 from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, TextClause, text
+import sqlalchemy as sa
+from sqlalchemy import TextClause, text
 
 _BRIEF: Final = text("set local statement_timeout = '10s'")
 _CONNECTIONS = text("select status, count(*) from sync.connections group by status")
@@ -60,70 +61,73 @@ _INEXACT = text(
 _HELD = text("select resource, count(*) from sync.removals where held group by resource")
 
 
-def be_quick(connection: Connection) -> None:
-    """Rather no answer than a late one, for the rest of the transaction. Raises Later from then."""
-    connection.execute(_BRIEF)
+def set_statement_timeout(db: sa.Connection) -> None:
+    """Rather no answer than a late one, for the rest of the transaction.
+
+    Raises RetryLater from then.
+    """
+    db.execute(_BRIEF)
 
 
-def connections_by_status(connection: Connection) -> dict[str, int]:
-    return _counts(connection, _CONNECTIONS)
+def count_connections_by_status(db: sa.Connection) -> dict[str, int]:
+    return _load_counts(db, _CONNECTIONS)
 
 
-def overdue_connections(connection: Connection, seconds: float) -> int:
+def count_overdue_connections(db: sa.Connection, seconds: float) -> int:
     """Connections that fell due so long ago, without a slice that ended since or is at work.
 
     Claims do not count: a claim without a worker behind it brings nothing.
     """
-    return int(connection.execute(_OVERDUE, {"seconds": seconds}).scalar_one())
+    return int(db.execute(_OVERDUE, {"seconds": seconds}).scalar_one())
 
 
-def failing_connections(connection: Connection) -> int:
+def count_failing_connections(db: sa.Connection) -> int:
     """Connections in use whose last ended run failed, however long ago that was."""
-    return int(connection.execute(_FAILING).scalar_one())
+    return int(db.execute(_FAILING).scalar_one())
 
 
-def streams_by_phase(connection: Connection) -> dict[tuple[str, str], int]:
+def count_streams_by_phase(db: sa.Connection) -> dict[tuple[str, str], int]:
     """Streams of connections that are not retired, by resource and phase."""
-    found = connection.execute(_STREAMS)
+    found = db.execute(_STREAMS)
     return {(resource, phase): number for resource, phase, number in found}
 
 
 class Freshness(NamedTuple):
     """How fresh one resource is over all connections in use, as ``analytics.freshness`` has it."""
 
-    oldest: float | None
+    oldest_seconds: float | None
     """Seconds since the oldest rows were read; None where none were."""
-    never: int
+    never_read: int
     """Connections where it was never read as a whole."""
     late: int
     """Connections where it is older than its own interval allows, never read included."""
 
 
-def freshness_by_resource(connection: Connection) -> dict[str, Freshness]:
-    return {row.resource: Freshness(*row[1:]) for row in connection.execute(_AGES)}
+def load_freshness(db: sa.Connection) -> dict[str, Freshness]:
+    return {row.resource: Freshness(*row[1:]) for row in db.execute(_AGES)}
 
 
-def runs_by_state(connection: Connection, seconds: float) -> dict[str, int]:
+def count_runs_by_state(db: sa.Connection, seconds: float) -> dict[str, int]:
     """Runs that began in the last so many seconds."""
-    return _counts(connection, _RUNS, seconds=seconds)
+    return _load_counts(db, _RUNS, seconds=seconds)
 
 
-def quarantined(connection: Connection) -> dict[str, int]:
-    return _counts(connection, _QUARANTINED)
+def count_quarantined_objects(db: sa.Connection) -> dict[str, int]:
+    return _load_counts(db, _QUARANTINED)
 
 
-def unresolved(connection: Connection) -> dict[str, int]:
-    return _counts(connection, _UNRESOLVED)
+def count_unresolved_parts(db: sa.Connection) -> dict[str, int]:
+    return _load_counts(db, _UNRESOLVED)
 
 
-def inexact(connection: Connection) -> dict[str, int]:
+def count_inexact_objects(db: sa.Connection) -> dict[str, int]:
     """Objects with values that are not stored as they were sent."""
-    return _counts(connection, _INEXACT)
+    return _load_counts(db, _INEXACT)
 
 
-def held_deletions(connection: Connection) -> dict[str, int]:
-    return _counts(connection, _HELD)
+def count_held_deletions(db: sa.Connection) -> dict[str, int]:
+    return _load_counts(db, _HELD)
 
 
-def _counts(connection: Connection, statement: TextClause, **values: float) -> dict[str, int]:
-    return {row[0]: row[1] for row in connection.execute(statement, values)}
+def _load_counts(db: sa.Connection, statement: TextClause, **values: float) -> dict[str, int]:
+    return {row[0]: row[1] for row in db.execute(statement, values)}

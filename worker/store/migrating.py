@@ -17,14 +17,15 @@ from dataclasses import dataclass
 from typing import Final
 
 import psycopg
-from sqlalchemy import Connection, Engine, event
+import sqlalchemy as sa
+from sqlalchemy import Engine, event
 
-from worker.store.engine import driver, is_own_session
+from worker.store.engine import get_driver_connection, is_own_session
 
 ADVISORY_LOCK: Final = 0x7E4A_4D49
 WAIT_SECONDS: Final = 0.5
-LOOK_SECONDS: Final = 0.2
-RECENT_SECONDS: Final = 5.0
+POLL_SECONDS: Final = 0.2
+HOLDERS_VALID_SECONDS: Final = 5.0
 _TRY_LOCK: Final = f"select pg_try_advisory_lock({ADVISORY_LOCK})".encode()
 _TRY_LOCK_IN_TRANSACTION: Final = f"select pg_try_advisory_xact_lock({ADVISORY_LOCK})".encode()
 
@@ -46,7 +47,7 @@ _WAITS: Final = """
 
 
 @dataclass(frozen=True)
-class Limits:
+class MigrationLimits:
     """How long the statements of a migration may wait and run, in seconds.
 
     In a transaction, what waits for a lock makes others wait behind it. What is done concurrently,
@@ -58,16 +59,16 @@ class Limits:
     concurrent_lock: float = 20
 
     @property
-    def in_transactions(self) -> dict[str, float]:
+    def transaction_timeouts(self) -> dict[str, float]:
         return {"lock_timeout": self.lock, "statement_timeout": self.statement}
 
     @property
-    def outside(self) -> dict[str, float]:
+    def session_timeouts(self) -> dict[str, float]:
         return {"lock_timeout": self.concurrent_lock, "statement_timeout": 0}
 
 
 @dataclass(frozen=True)
-class Holder:
+class LockHolder:
     """A session that holds what a migration waits for; 0 as process: a prepared transaction."""
 
     pid: int
@@ -79,26 +80,28 @@ class Holder:
 
 
 @contextmanager
-def migrating(engine: Engine, limits: Limits | None = None) -> Iterator["WaitObserver"]:
+def lock_migration(
+    engine: Engine, limits: MigrationLimits | None = None
+) -> Iterator["LockWaitObserver"]:
     """Keep other migrators out, and limit and observe the waits of the engine's connections.
 
     Raises psycopg.Error where the lock was lost meanwhile.
     """
-    bounds = limits or Limits()
-    event.listen(engine, "begin", lambda connection: _limit(connection, bounds))
+    bounds = limits or MigrationLimits()
+    event.listen(engine, "begin", lambda connection: _set_limits(connection, bounds))
     with engine.connect() as guard:
         _lock(guard)
-        observer = WaitObserver(guard, bounds)
-        event.listen(engine, "begin", observer.follow)
+        observer = LockWaitObserver(guard, bounds)
+        event.listen(engine, "begin", observer.note_process)
         try:
-            with observer.observing():
+            with observer.observe():
                 yield observer
         finally:
             # Back in the pool, it would keep the lock.
             guard.invalidate()
 
 
-def _lock(guard: Connection) -> None:
+def _lock(guard: sa.Connection) -> None:
     """Keep other migrators out, however long it takes.
 
     A migrator that waits asks again and again, because the index that the first one builds
@@ -109,9 +112,9 @@ def _lock(guard: Connection) -> None:
         time.sleep(WAIT_SECONDS)
 
 
-def _try_lock(guard: Connection) -> bool:
+def _try_lock(guard: sa.Connection) -> bool:
     """Without parameters: a statement that has some keeps its snapshot until the next one."""
-    session = driver(guard)
+    session = get_driver_connection(guard)
     if is_own_session(guard):
         return session.execute(_TRY_LOCK).fetchone() == (True,)
     guard.begin()
@@ -119,58 +122,58 @@ def _try_lock(guard: Connection) -> bool:
     return session.execute(_TRY_LOCK_IN_TRANSACTION).fetchone() == (True,)
 
 
-def _limit(connection: Connection, limits: Limits) -> None:
+def _set_limits(db: sa.Connection, limits: MigrationLimits) -> None:
     """What runs outside a transaction, such as a concurrent index, has the limits of its session.
 
     The session of a pooler is shared with other clients and stays as it is; there the guard ends
     what waits too long.
     """
-    if _is_in_transaction(connection):
-        _set(connection, "local", limits.in_transactions)
-    elif is_own_session(connection):
-        _set(connection, "session", limits.outside)
+    if _is_in_transaction(db):
+        _set_timeouts(db, "local", limits.transaction_timeouts)
+    elif is_own_session(db):
+        _set_timeouts(db, "session", limits.session_timeouts)
 
 
-def _set(connection: Connection, scope: str, limits: Mapping[str, float]) -> None:
+def _set_timeouts(db: sa.Connection, scope: str, limits: Mapping[str, float]) -> None:
     for name, seconds in limits.items():
-        driver(connection).execute(f"set {scope} {name} = {round(seconds * 1000)}".encode())
+        get_driver_connection(db).execute(f"set {scope} {name} = {round(seconds * 1000)}".encode())
 
 
-def _is_in_transaction(connection: Connection) -> bool:
-    return connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT"
+def _is_in_transaction(db: sa.Connection) -> bool:
+    return db.get_execution_options().get("isolation_level") != "AUTOCOMMIT"
 
 
-class WaitObserver:
+class LockWaitObserver:
     """Looks at what a migration waits for, over the guard's connection, in a thread."""
 
-    def __init__(self, guard: Connection, limits: Limits) -> None:
-        self._session = driver(guard)
+    def __init__(self, guard: sa.Connection, limits: MigrationLimits) -> None:
+        self._session = get_driver_connection(guard)
         self._limits = limits
         self._own = is_own_session(guard)
         self._pid = 0
         self._over = threading.Event()
         self._lost: psycopg.Error | None = None
-        self._holders: tuple[Holder, ...] = ()
+        self._holders: tuple[LockHolder, ...] = ()
         self._seen_at = 0.0
 
     @property
-    def holders(self) -> tuple[Holder, ...]:
+    def holders(self) -> tuple[LockHolder, ...]:
         """Who holds up a statement, or did a moment ago; the oldest transaction first."""
-        return self._holders if time.monotonic() - self._seen_at < RECENT_SECONDS else ()
+        return self._holders if time.monotonic() - self._seen_at < HOLDERS_VALID_SECONDS else ()
 
-    def follow(self, connection: Connection) -> None:
+    def note_process(self, db: sa.Connection) -> None:
         """Note the process that serves a connection, where it is known for some time."""
-        if not (_is_in_transaction(connection) or is_own_session(connection)):
+        if not (_is_in_transaction(db) or is_own_session(db)):
             self._pid = 0
             return
-        row = driver(connection).execute(b"select pg_backend_pid()").fetchone()
+        row = get_driver_connection(db).execute(b"select pg_backend_pid()").fetchone()
         assert row is not None
         self._pid = int(row[0])
 
     @contextmanager
-    def observing(self) -> Iterator[None]:
+    def observe(self) -> Iterator[None]:
         """Raises psycopg.Error where the guard's connection, and so the lock, was lost."""
-        thread = threading.Thread(target=self._observe, name="migration-waits", daemon=True)
+        thread = threading.Thread(target=self._run, name="migration-waits", daemon=True)
         thread.start()
         try:
             yield
@@ -180,24 +183,24 @@ class WaitObserver:
         if self._lost is not None:
             raise self._lost
 
-    def _observe(self) -> None:
+    def _run(self) -> None:
         bounds = (self._limits.lock, self._limits.concurrent_lock)
-        pause = min(LOOK_SECONDS, *(bound / 5 for bound in bounds)) if self._own else max(bounds)
+        pause = min(POLL_SECONDS, *(bound / 5 for bound in bounds)) if self._own else max(bounds)
         while not self._over.wait(pause):
             try:
-                self._look()
+                self._poll()
             except psycopg.Error as fault:
                 self._lost = fault
                 return
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         rows = self._session.execute(_WAITS.format(pid=self._pid).encode()).fetchall()
         if self._own:
             # A build that waits for this very statement goes on in a moment.
             rows = [row for row in rows if row[2] != self._session.info.backend_pid]
         if not rows:
             return
-        self._holders = tuple({row[2]: Holder(*row[2:]) for row in rows}.values())
+        self._holders = tuple({row[2]: LockHolder(*row[2:]) for row in rows}.values())
         self._seen_at = time.monotonic()
         waiting, seconds = rows[0][0], rows[0][1] or 0
         if waiting != self._pid and seconds > self._limits.concurrent_lock + 1:

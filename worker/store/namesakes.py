@@ -4,18 +4,19 @@ import re
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import Connection, text
+import sqlalchemy as sa
+from sqlalchemy import text
 
 from models.base import DIRECTORY
 from models.resource import OWNER
 
-_CALLED = text("""
+_USERS_BY_NAME = text("""
     select id, deleted_at is null as live from directory.users
      where connection_id = :id and (lower(user_principal_name) = lower(:name)
                                     or lower(mail) = lower(:name))
      order by live desc, changed_at desc limit 20
 """)
-_POINTED_AT = text("""
+_REFERENCED_RESOURCE = text("""
     (select case member_type when 'group' then 'groups' else 'users' end as resource
        from directory.group_members
       where connection_id = :id and member_id = cast(:key as uuid) limit 1)
@@ -31,7 +32,7 @@ _SITES = text("""
                         where strpos(lower(web_url), '/' || u.path) > 0 or lower(name) = u.path))
      order by id limit 100
 """)
-_ELSEWHERE = """
+_OTHER_CONNECTIONS = """
     select c.id from sync.connections c
       join sync.connections mine on mine.id = :id and mine.tenant_id = c.tenant_id
      where c.id <> mine.id and exists (
@@ -40,55 +41,55 @@ _ELSEWHERE = """
 """
 
 
-class Called(NamedTuple):
+class NamedUser(NamedTuple):
     """A user of some name."""
 
     id: str
-    live: bool
+    is_live: bool
 
 
-def users_called(connection: Connection, connection_id: int, name: str) -> list[Called]:
+def find_users(db: sa.Connection, connection_id: int, name: str) -> list[NamedUser]:
     """Users by principal name or mail, those that are live first."""
     values = {"id": connection_id, "name": name}
-    return [Called(*row) for row in connection.execute(_CALLED, values)]
+    return [NamedUser(*row) for row in db.execute(_USERS_BY_NAME, values)]
 
 
-def stored_as(
-    connection: Connection, connection_id: int, key: str, resources: Sequence[str]
+def find_stored_resource(
+    db: sa.Connection, connection_id: int, key: str, resources: Sequence[str]
 ) -> str | None:
     """The first of some resources that has a row of this id, deleted or not."""
     for name in resources:
         statement = text(
             f"select 1 from {DIRECTORY}.{name} where {OWNER} = :id and id = cast(:key as uuid)"
         )
-        if connection.execute(statement, {"id": connection_id, "key": key}).first():
+        if db.execute(statement, {"id": connection_id, "key": key}).first():
             return name
     return None
 
 
-def pointed_at(connection: Connection, connection_id: int, key: str) -> str | None:
+def find_referenced_resource(db: sa.Connection, connection_id: int, key: str) -> str | None:
     """What an id is of that only memberships or role assignments name."""
     values = {"id": connection_id, "key": key}
-    found: str | None = connection.execute(_POINTED_AT, values).scalar()
+    found: str | None = db.execute(_REFERENCED_RESOURCE, values).scalar()
     return found
 
 
-def personal_sites(connection: Connection, connection_id: int, names: Collection[str]) -> list[str]:
+def find_personal_sites(db: sa.Connection, connection_id: int, names: Collection[str]) -> list[str]:
     """Sites that look like a person's own: of the same name, or at an address made of theirs."""
     lowered = sorted(name.lower() for name in names)
-    paths = sorted({path_of(name) for name in lowered if "@" in name})
+    paths = sorted({build_personal_site_path(name) for name in lowered if "@" in name})
     values = {"id": connection_id, "names": lowered, "paths": paths}
-    return list(connection.execute(_SITES, values).scalars())
+    return list(db.execute(_SITES, values).scalars())
 
 
-def path_of(principal_name: str) -> str:
+def build_personal_site_path(principal_name: str) -> str:
     """How OneDrive spells a principal name in the address of a personal site."""
     return re.sub(r"[^0-9a-z]", "_", principal_name.lower())
 
 
-def same_elsewhere(
-    connection: Connection, connection_id: int, resource: str, key: str
+def list_connections_with_object(
+    db: sa.Connection, connection_id: int, resource: str, key: str
 ) -> list[int]:
     """Other connections of the same tenant that have rows of the object, such as retired ones."""
-    statement = text(_ELSEWHERE.format(table=f"{DIRECTORY}.{resource}", owner=OWNER))
-    return list(connection.execute(statement, {"id": connection_id, "key": key}).scalars())
+    statement = text(_OTHER_CONNECTIONS.format(table=f"{DIRECTORY}.{resource}", owner=OWNER))
+    return list(db.execute(statement, {"id": connection_id, "key": key}).scalars())

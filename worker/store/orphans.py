@@ -4,9 +4,10 @@ Only a shortcut, and only for a process that could be looked up from here: one o
 the same machine and of the same pid namespace. All others' leases lapse.
 """
 
-from sqlalchemy import Connection, text
+import sqlalchemy as sa
+from sqlalchemy import text
 
-from worker.core.process_identity import parse_identity, process_table
+from worker.core.process_identity import get_process_table, parse_identity
 
 _HELD = text("""
     select connection_id, token, holder from sync.leases
@@ -24,13 +25,13 @@ _FREE = text("""
 """)
 
 
-def free_orphans(connection: Connection) -> int:
+def free_orphaned_leases(db: sa.Connection) -> int:
     """Have the connections due at once that a process held which is dead; how many."""
     freed = 0
-    processes = process_table()
-    for row in connection.execute(_HELD, {"end": f":{processes.place}"}).all():
+    processes = get_process_table()
+    for row in db.execute(_HELD, {"end": f":{processes.namespace}"}).all():
         holder = parse_identity(row.holder)
         if holder is not None and processes.is_dead(holder):
             values = {"id": row.connection_id, "token": row.token}
-            freed += connection.execute(_FREE, values).rowcount
+            freed += db.execute(_FREE, values).rowcount
     return freed

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from sqlalchemy import Connection, text
+import sqlalchemy as sa
+from sqlalchemy import text
 
-from worker.store.unresolved import summaries
+from worker.store.unresolved import summarize_unresolved
 
 _LEFT_OUT = "'left out, as Graph does not know it here: ' || array_to_string(left_out, ', ')"
 _SMALL_PAGES = "'reads pages of ' || page_size || ', as Graph does not answer larger ones'"
@@ -64,12 +65,12 @@ _STREAMS = text(f"""
 """)
 
 
-def connections_overview(
-    connection: Connection, connection_id: int | None = None
+def load_connections_overview(
+    db: sa.Connection, connection_id: int | None = None
 ) -> list[dict[str, Any]]:
     """One line a connection: status, freshness, the last run, what needs attention."""
-    rows = connection.execute(_CONNECTIONS, {"id": connection_id}).mappings()
-    apart = summaries(connection, connection_id)
+    rows = db.execute(_CONNECTIONS, {"id": connection_id}).mappings()
+    apart = summarize_unresolved(db, connection_id)
     found = [dict(row) for row in rows]
     for row in found:
         row["attention"] += [f"{name}: {why}" for name, why in apart.get(row["id"], {}).items()]
@@ -82,16 +83,16 @@ _HELD = text("""
 """)
 
 
-def held_samples(
-    connection: Connection, connection_id: int, limit: int = 10
+def list_held_samples(
+    db: sa.Connection, connection_id: int, limit: int = 10
 ) -> list[dict[str, Any]]:
     """Some of the deletions that wait for approval."""
     values = {"id": connection_id, "limit": limit}
-    return [dict(row) for row in connection.execute(_HELD, values).mappings()]
+    return [dict(row) for row in db.execute(_HELD, values).mappings()]
 
 
-def streams_overview(connection: Connection, connection_id: int) -> list[dict[str, Any]]:
+def load_streams_overview(db: sa.Connection, connection_id: int) -> list[dict[str, Any]]:
     """The streams of a connection; ``unresolved`` says what Graph does not answer for."""
-    rows = connection.execute(_STREAMS, {"id": connection_id}).mappings()
-    apart = summaries(connection, connection_id).get(connection_id, {})
+    rows = db.execute(_STREAMS, {"id": connection_id}).mappings()
+    apart = summarize_unresolved(db, connection_id).get(connection_id, {})
     return [{**row, "unresolved": apart.get(row["resource"])} for row in rows]

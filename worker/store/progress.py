@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 
-class Progress(NamedTuple):
+class SnapshotProgress(NamedTuple):
     """How far a snapshot has come: the last key of a resource, and how many rows are delivered."""
 
     resource: str = ""
@@ -18,11 +18,11 @@ class Progress(NamedTuple):
     """History was rewound: the receiver holds what may not be so, and is to know the end."""
 
     @classmethod
-    def of(cls, stored: Mapping[str, Any]) -> "Progress":
+    def from_json(cls, stored: Mapping[str, Any]) -> "SnapshotProgress":
         return cls(**{**stored, "after": tuple(stored.get("after", ()))})
 
     @property
-    def stored(self) -> str:
+    def as_json(self) -> str:
         """As JSON, with ``rewound`` only where it is set."""
         kept = {name: value for name, value in self._asdict().items() if name != "rewound"}
         return msgspec.json.encode({**kept, "rewound": True} if self.rewound else kept).decode()

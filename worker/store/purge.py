@@ -7,12 +7,12 @@ from sqlalchemy import TextClause, text
 from models.base import DIRECTORY
 from models.resource import OWNER
 from models.resources import RESOURCES
-from worker.core.errors import Later
-from worker.core.log import logger
-from worker.store.engine import Database, along_the_key
-from worker.store.lease import excluding_writers
+from worker.core.errors import RetryLater
+from worker.core.log import get_logger
+from worker.store.engine import Database, force_index_scans
+from worker.store.lease import block_writers
 
-_BATCH = 5000
+PURGE_BATCH = 5000
 _RUNS = text("""
     delete from sync.runs where id in (
         select id from sync.runs
@@ -22,8 +22,8 @@ _RUNS = text("""
          limit :batch)
 """)
 RUN_DAYS = 90
-QUIET_RUN_DAYS = 7
-LOCK_SECONDS = 2
+UNCHANGED_RUN_DAYS = 7
+LOCK_WAIT_SECONDS = 2
 """How long to wait for the transaction that is writing a connection."""
 
 
@@ -33,44 +33,46 @@ def purge_deleted(database: Database, days: int) -> int:
     In batches. The rows of each connection go in a transaction of their own that holds the lock
     of its lease row: a slice that has read a tombstone can rely on it until it commits.
     """
-    return sum(_purge(database, name, days) for name in RESOURCES)
+    return sum(_purge_table(database, name, days) for name in RESOURCES)
 
 
-def _purge(database: Database, table: str, days: int) -> int:
+def _purge_table(database: Database, table: str, days: int) -> int:
     purged, busy = 0, set[int]()
     while True:
-        found = _find(database, table, days, busy)
+        found = _find_deleted_rows(database, table, days, busy)
         for connection_id, places in found.items():
             try:
-                purged += _delete(database, table, days, connection_id, places)
-            except Later as trouble:
+                purged += _delete_rows(database, table, days, connection_id, places)
+            except RetryLater as trouble:
                 busy.add(connection_id)
-                logger().warning(
+                get_logger().warning(
                     "deleted rows were not purged: the connection is being written;"
                     " the next hour tries again",
                     connection=connection_id,
                     resource=table,
                     reason=trouble.message,
                 )
-        if sum(map(len, found.values())) < _BATCH:
+        if sum(map(len, found.values())) < PURGE_BATCH:
             return purged
 
 
-def _find(database: Database, table: str, days: int, but: Collection[int]) -> dict[int, list[str]]:
+def _find_deleted_rows(
+    database: Database, table: str, days: int, skipped: Collection[int]
+) -> dict[int, list[str]]:
     """Where rows to purge are, by connection. No lock is held while they are looked for.
 
     By the index of deleted rows: there may be a hundred million that are live.
     """
     found: dict[int, list[str]] = {}
-    with database.begin() as connection:
-        along_the_key(connection)
-        values = {"days": days, "but": list(but), "batch": _BATCH}
-        for owner, place in connection.execute(search(table), values):
+    with database.open_transaction() as db:
+        force_index_scans(db)
+        values = {"days": days, "but": list(skipped), "batch": PURGE_BATCH}
+        for owner, place in db.execute(render_purge_query(table), values):
             found.setdefault(owner, []).append(place)
     return found
 
 
-def search(table: str) -> TextClause:
+def render_purge_query(table: str) -> TextClause:
     """The query for rows to purge, of connections but some."""
     return text(
         f"select {OWNER}, ctid::text as place from {DIRECTORY}.{table}"
@@ -79,7 +81,7 @@ def search(table: str) -> TextClause:
     )
 
 
-def _delete(
+def _delete_rows(
     database: Database, table: str, days: int, connection_id: int, places: list[str]
 ) -> int:
     """Delete the rows at the given places that are still to be purged; how many."""
@@ -87,19 +89,19 @@ def _delete(
         f"delete from {DIRECTORY}.{table} where ctid = any(cast(:places as tid[]))"
         f" and {OWNER} = :id and deleted_at < now() - make_interval(days => :days)"
     )
-    with excluding_writers(database, connection_id, wait_seconds=LOCK_SECONDS) as connection:
+    with block_writers(database, connection_id, wait_seconds=LOCK_WAIT_SECONDS) as db:
         values = {"places": places, "id": connection_id, "days": days}
-        return connection.execute(statement, values).rowcount
+        return db.execute(statement, values).rowcount
 
 
 def purge_runs(database: Database) -> int:
     """Forget finished runs of long ago, those that changed nothing sooner; how many."""
     purged = 0
     while True:
-        with database.begin() as connection:
-            gone = connection.execute(
-                _RUNS, {"days": RUN_DAYS, "quiet": QUIET_RUN_DAYS, "batch": _BATCH}
+        with database.open_transaction() as db:
+            gone = db.execute(
+                _RUNS, {"days": RUN_DAYS, "quiet": UNCHANGED_RUN_DAYS, "batch": PURGE_BATCH}
             ).rowcount
         purged += gone
-        if gone < _BATCH:
+        if gone < PURGE_BATCH:
             return purged

@@ -11,16 +11,16 @@ import msgspec
 from sqlalchemy import text
 
 from models.resource import Resource
-from models.row import shape_of
+from models.row import get_shape
 from worker.store.lease import Transaction
 
-BOUND = 1000
+MAX_QUARANTINED = 1000
 """Objects of a connection's resource that are remembered; of more, only that there are more."""
 
-MORE = "unreadable:more"
+OVERFLOW_KEY = "unreadable:more"
 """Stands for what is beyond the bound: only a full walk can tell what became of it."""
 
-HASTY = 3
+QUICK_ATTEMPTS = 3
 """Attempts up to which an object that comes again is read at once; then its pauses count."""
 
 FIRST_PAUSE = 3600
@@ -114,21 +114,23 @@ def note_rejects(
 
     Each key once; of too many, that there are more.
     """
-    named = {key or _unreadable(reason): reason for key, reason in rejects}
+    named = {key or _build_unreadable_key(reason): reason for key, reason in rejects}
     noted = [_note(tx, resource, key, reason, None) for key, reason in named.items()]
     if not all(noted):
-        _note(tx, resource, MORE, f"there are more than {BOUND}", None)
+        _note(tx, resource, OVERFLOW_KEY, f"there are more than {MAX_QUARANTINED}", None)
 
 
-def _unreadable(reason: str) -> str:
+def _build_unreadable_key(reason: str) -> str:
     """Stands for all objects without a readable key that have the same fault."""
     return f"unreadable:{hashlib.blake2b(reason.encode(), digest_size=8).hexdigest()}"
 
 
-def note_passed_over(tx: Transaction, resource: Resource, number: int) -> None:
+def note_unread(tx: Transaction, resource: Resource, number: int) -> None:
     """Remember that objects were not read, as too many before them were malformed."""
     if number:
-        _note(tx, resource, MORE, f"{number:,} more objects of one page were not read", None)
+        _note(
+            tx, resource, OVERFLOW_KEY, f"{number:,} more objects of one page were not read", None
+        )
 
 
 def _note(
@@ -145,11 +147,11 @@ def _note(
         "key": key,
         "reason": reason,
         "pause": FIRST_PAUSE,
-        "bound": BOUND + (key == MORE),
+        "bound": MAX_QUARANTINED + (key == OVERFLOW_KEY),
         "kept_apart": properties is None,
         "properties": None if properties is None else msgspec.json.encode(properties).decode(),
     }
-    return tx.connection.execute(_NOTE, values).rowcount > 0
+    return tx.db.execute(_NOTE, values).rowcount > 0
 
 
 def note_faults(
@@ -163,49 +165,49 @@ def note_faults(
     ``present`` gives, for each object that was read, a bit for each column that was sent: what is
     wrong with others is still so. ``faults`` has key, property and what was wrong.
     """
-    known = _known_faults(tx, resource, list(present))
+    known = _load_faults(tx, resource, list(present))
     within = True
     for key in [*known.keys() - faults.keys(), *faults]:
         before, new = known.get(key, {}), faults.get(key, {})
-        fresh = shape_of(resource).told(present[key])
+        fresh = get_shape(resource).list_sent_properties(present[key])
         left = {name: why for name, why in before.items() if name not in fresh}
         if new:
-            within &= _note(tx, resource, key, _reason({**left, **new}), {**left, **new})
+            within &= _note(tx, resource, key, _render_reason({**left, **new}), {**left, **new})
         elif not left:
-            _end_faults(tx, resource, key)
+            _delete_faults(tx, resource, key)
         elif left != before:
-            within &= _note(tx, resource, key, _reason(left), left)
+            within &= _note(tx, resource, key, _render_reason(left), left)
     if not within:
-        _note(tx, resource, MORE, f"there are more than {BOUND}", None)
+        _note(tx, resource, OVERFLOW_KEY, f"there are more than {MAX_QUARANTINED}", None)
 
 
-def _reason(faults: Mapping[str, str]) -> str:
+def _render_reason(faults: Mapping[str, str]) -> str:
     return "; ".join(f"{name}: {why}" for name, why in sorted(faults.items()))
 
 
-def _known_faults(
+def _load_faults(
     tx: Transaction, resource: Resource, keys: Sequence[str]
 ) -> dict[str, dict[str, str]]:
     if not keys:
         return {}
     values = {"id": tx.connection_id, "resource": resource.name, "keys": keys}
-    return {row.key: row.properties for row in tx.connection.execute(_FAULTS, values)}
+    return {row.key: row.properties for row in tx.db.execute(_FAULTS, values)}
 
 
-def _end_faults(tx: Transaction, resource: Resource, key: str) -> None:
+def _delete_faults(tx: Transaction, resource: Resource, key: str) -> None:
     """All values are right. An object with members stays apart until these are read."""
     values = {"id": tx.connection_id, "resource": resource.name, "key": key, "keys": [key]}
-    tx.connection.execute(_WITHOUT_FAULTS, values)
-    tx.connection.execute(_END_FAULTS, values)
+    tx.db.execute(_WITHOUT_FAULTS, values)
+    tx.db.execute(_END_FAULTS, values)
 
 
-def forget_faults(tx: Transaction, resource: Resource, keys: Sequence[str]) -> None:
+def delete_faults(tx: Transaction, resource: Resource, keys: Sequence[str]) -> None:
     """Objects are deleted, and with them what was wrong with their values."""
     values = {"id": tx.connection_id, "resource": resource.name, "keys": list(keys)}
-    tx.connection.execute(_END_FAULTS, values)
+    tx.db.execute(_END_FAULTS, values)
 
 
-def met_again(tx: Transaction, resource: Resource, keys: Sequence[str]) -> None:
+def note_reappeared(tx: Transaction, resource: Resource, keys: Sequence[str]) -> None:
     """Objects came on a page and were understood, which releases them.
 
     Not those with children: what was malformed may have told of memberships that this page does
@@ -213,52 +215,52 @@ def met_again(tx: Transaction, resource: Resource, keys: Sequence[str]) -> None:
     large group that changes often would be read in vain again and again.
     """
     if not resource.children:
-        release(tx, resource, keys)
+        release_quarantined(tx, resource, keys)
     elif keys:
         values = {"id": tx.connection_id, "resource": resource.name, "keys": list(keys)}
-        tx.connection.execute(_HASTEN, {**values, "hasty": HASTY})
+        tx.db.execute(_HASTEN, {**values, "hasty": QUICK_ATTEMPTS})
 
 
-def release(tx: Transaction, resource: Resource, keys: Sequence[str]) -> None:
+def release_quarantined(tx: Transaction, resource: Resource, keys: Sequence[str]) -> None:
     """Objects that were kept apart have been understood since; single values may be wrong still."""
     if keys:
         values = {"id": tx.connection_id, "resource": resource.name, "keys": list(keys)}
-        tx.connection.execute(_RELEASE, values)
-        tx.connection.execute(_NARROW, values)
+        tx.db.execute(_RELEASE, values)
+        tx.db.execute(_NARROW, values)
 
 
-def postpone(tx: Transaction, resource: Resource, keys: Sequence[str]) -> None:
+def postpone_retry(tx: Transaction, resource: Resource, keys: Sequence[str]) -> None:
     """Objects could not be read again now: what is noted of them stays as it is."""
     if keys:
         values = {"id": tx.connection_id, "resource": resource.name, "keys": list(keys)}
-        tx.connection.execute(_POSTPONE, {**values, "pause": FIRST_PAUSE})
+        tx.db.execute(_POSTPONE, {**values, "pause": FIRST_PAUSE})
 
 
-def forget(tx: Transaction, resource: Resource, keys: Sequence[str]) -> None:
+def delete_quarantined(tx: Transaction, resource: Resource, keys: Sequence[str]) -> None:
     """Forget objects that are gone."""
     if keys:
         values = {"id": tx.connection_id, "resource": resource.name, "keys": list(keys)}
-        tx.connection.execute(_FORGET, values)
+        tx.db.execute(_FORGET, values)
 
 
-def forget_unreadable(tx: Transaction, resource: Resource) -> None:
+def delete_unreadable(tx: Transaction, resource: Resource) -> None:
     """A full walk begins: what it meets anew will be noted anew."""
-    tx.connection.execute(_UNREADABLE, {"id": tx.connection_id, "resource": resource.name})
+    tx.db.execute(_UNREADABLE, {"id": tx.connection_id, "resource": resource.name})
 
 
 def count_quarantined(tx: Transaction) -> dict[tuple[str, bool], int]:
     """How many objects are noted, by resource and whether they are kept apart."""
-    rows = tx.connection.execute(_COUNT, {"id": tx.connection_id})
+    rows = tx.db.execute(_COUNT, {"id": tx.connection_id})
     return {(row.resource, row.kept_apart): row.number for row in rows}
 
 
-def quarantined(tx: Transaction, resource: str) -> set[str]:
+def list_quarantined_keys(tx: Transaction, resource: str) -> set[str]:
     """The keys of all objects that are kept apart."""
     values = {"id": tx.connection_id, "resource": resource}
-    return set(tx.connection.execute(_KEYS, values).scalars())
+    return set(tx.db.execute(_KEYS, values).scalars())
 
 
-def due_again(tx: Transaction, resource: Resource, *, whenever: bool) -> list[str]:
-    """Keys to read again by id now; ``whenever`` ignores the pauses."""
-    values = {"id": tx.connection_id, "resource": resource.name, "whenever": whenever}
-    return [row.key for row in tx.connection.execute(_DUE, values)]
+def list_due_retries(tx: Transaction, resource: Resource, *, ignore_pauses: bool) -> list[str]:
+    """Keys to read again by id now; ``ignore_pauses`` ignores the pauses."""
+    values = {"id": tx.connection_id, "resource": resource.name, "whenever": ignore_pauses}
+    return [row.key for row in tx.db.execute(_DUE, values)]

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, text
+import sqlalchemy as sa
+from sqlalchemy import text
 
 from models.sink import SinkKind
-from worker.core.errors import Fenced, Unknown
-from worker.store.progress import Progress
-from worker.store.retries import NOT_REFUSED
-from worker.store.sinks import Position, Sink, Waiting, seize
+from worker.core.errors import LeaseLost, NotFound
+from worker.store.progress import SnapshotProgress
+from worker.store.retries import CLEAR_REFUSAL
+from worker.store.sinks import Backlog, Position, Sink, fence_sink
 
-_HOLD = text("""
+_LOCK_SERVED_SINK = text("""
     select id from events.sinks where id = :id and token = :token and status = 'active' for update
 """)
 _COUNT = text("select count(*) from events.positions where sink_id = :id and failures > 0")
@@ -43,31 +44,31 @@ _FIND = text("""
      where s.name = :name and p.connection_id = :connection_id
 """)
 _LOCK = text("select id from events.sinks where id = :id for update")
-_PASS = text(f"""
+_SKIP = text(f"""
     update events.positions
        set seq = :seq, occurred_at = :at, snapshot = cast(:snapshot as jsonb),
-           updated_at = clock_timestamp(), {NOT_REFUSED}
+           updated_at = clock_timestamp(), {CLEAR_REFUSAL}
      where sink_id = :id and connection_id = :connection_id and refused_id = :refused_id
 """)
 
 
 @dataclass(frozen=True)
-class Refused:
+class Refusal:
     """A connection whose next event is refused, and which event that is."""
 
     sink: Sink
-    waiting: Waiting
+    backlog: Backlog
     event_id: str
     reason: str
 
 
-def count_refused(connection: Connection, sink: Sink) -> int:
+def count_refusals(db: sa.Connection, sink: Sink) -> int:
     """Connections whose next event the receiver refuses."""
-    return int(connection.execute(_COUNT, {"id": sink.id}).scalar_one())
+    return int(db.execute(_COUNT, {"id": sink.id}).scalar_one())
 
 
-def refuse(
-    connection: Connection,
+def record_refusal(
+    db: sa.Connection,
     sink: Sink,
     position: Position,
     *,
@@ -77,11 +78,11 @@ def refuse(
 ) -> None:
     """Note that the event behind a position was refused, and when it is tried again.
 
-    Raises Fenced where the sink is not ours.
+    Raises LeaseLost where the sink is not ours.
     """
-    if connection.execute(_HOLD, {"id": sink.id, "token": sink.token}).first() is None:
-        raise Fenced(f"sink {sink.name} is served by another process now")
-    connection.execute(
+    if db.execute(_LOCK_SERVED_SINK, {"id": sink.id, "token": sink.token}).first() is None:
+        raise LeaseLost(f"sink {sink.name} is served by another process now")
+    db.execute(
         _REFUSE,
         {
             "id": sink.id,
@@ -94,18 +95,18 @@ def refuse(
     )
 
 
-def find_refused(connection: Connection, name: str, connection_id: int) -> Refused:
-    """The event that a sink's receiver refuses. Raises Unknown where there is none."""
-    row = connection.execute(_FIND, {"name": name, "connection_id": connection_id}).one_or_none()
+def find_refusal(db: sa.Connection, name: str, connection_id: int) -> Refusal:
+    """The event that a sink's receiver refuses. Raises NotFound where there is none."""
+    row = db.execute(_FIND, {"name": name, "connection_id": connection_id}).one_or_none()
     if row is None:
-        raise Unknown(
+        raise NotFound(
             f"no event of connection {connection_id} is refused by sink '{name}'; "
             f"'tenant-mirror sinks show {name}' says which are"
         )
-    return Refused(_sink(row), _waiting(row), row.refused_id, row.reason)
+    return Refusal(_build_sink(row), _build_backlog(row), row.refused_id, row.reason)
 
 
-def _sink(row: Any) -> Sink:
+def _build_sink(row: Any) -> Sink:
     return Sink(
         id=row.id,
         name=row.name,
@@ -118,27 +119,27 @@ def _sink(row: Any) -> Sink:
     )
 
 
-def _waiting(row: Any) -> Waiting:
-    snapshot = None if row.snapshot is None else Progress.of(row.snapshot)
+def _build_backlog(row: Any) -> Backlog:
+    snapshot = None if row.snapshot is None else SnapshotProgress.from_json(row.snapshot)
     position = Position(row.connection_id, row.seq, row.occurred_at, snapshot)
-    return Waiting(position, row.event_seq, row.tenant_id, row.lets_initial, row.failures)
+    return Backlog(position, row.event_seq, row.tenant_id, row.lets_initial, row.failures)
 
 
-def pass_over(connection: Connection, refused: Refused, behind: Position) -> bool:
+def skip_refused(db: sa.Connection, refused: Refusal, position: Position) -> bool:
     """Move the position behind a refused event; False where it is not refused any more."""
     sink_id = refused.sink.id
-    if connection.execute(_LOCK, {"id": sink_id}).first() is None:
+    if db.execute(_LOCK, {"id": sink_id}).first() is None:
         return False
-    snapshot = behind.snapshot and msgspec.json.encode(behind.snapshot._asdict()).decode()
+    snapshot = position.snapshot and msgspec.json.encode(position.snapshot._asdict()).decode()
     values = {
         "id": sink_id,
-        "connection_id": behind.connection_id,
-        "seq": behind.seq,
-        "at": behind.occurred_at,
+        "connection_id": position.connection_id,
+        "seq": position.seq,
+        "at": position.occurred_at,
         "snapshot": snapshot,
         "refused_id": refused.event_id,
     }
-    if connection.execute(_PASS, values).rowcount != 1:
+    if db.execute(_SKIP, values).rowcount != 1:
         return False
-    seize(connection, sink_id)
+    fence_sink(db, sink_id)
     return True

@@ -8,18 +8,19 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, text
+import sqlalchemy as sa
+from sqlalchemy import text
 
 from models.sink import SinkStatus
-from worker.core.beginning import Beginning, Numbered, Snapshot, check_scope
-from worker.core.errors import Halt, Unknown
-from worker.store.dropped import forgive
-from worker.store.retries import NOT_REFUSED
-from worker.store.sequence import Reach, reaches
-from worker.store.sink_admin import sinks_overview
-from worker.store.sinks import seize
+from worker.core.beginning import FromSequence, FromSnapshot, StartPosition, check_single_connection
+from worker.core.errors import ConfigurationError, NotFound
+from worker.store.dropped import forget_lost
+from worker.store.retries import CLEAR_REFUSAL
+from worker.store.sequence import ResolvedStart, resolve_start
+from worker.store.sink_admin import list_sinks
+from worker.store.sinks import fence_sink
 
-SETTLING_SECONDS: Final = 6.0
+RELAY_STOP_SECONDS: Final = 6.0
 """By then a relay that was serving the sink has noticed, and ended what it had in hand: else it
 would still send events of now between those of then."""
 
@@ -45,26 +46,26 @@ _POSITIONS = text("""
      order by l.connection_id
 """)
 # The first event's own time is early enough: none that follows it is earlier.
-_BACK = text(f"""
+_MOVE_BACK = text(f"""
     update events.positions p
-       set seq = :first - 1, updated_at = clock_timestamp(), {NOT_REFUSED},
+       set seq = :first - 1, updated_at = clock_timestamp(), {CLEAR_REFUSAL},
            occurred_at = (select e.occurred_at from events.change_events e
                            where e.connection_id = :connection_id and e.seq = :first)
      where p.sink_id = :id and p.connection_id = :connection_id and p.seq >= :first
 """)
-_AGAIN = text(f"""
+_START_SNAPSHOT = text(f"""
     insert into events.positions (sink_id, connection_id, seq, occurred_at, snapshot)
     select :id, l.connection_id, l.event_seq, l.last_event_at, '{{}}'::jsonb
       from sync.leases l where l.connection_id = :connection_id
         on conflict (sink_id, connection_id) do update
        set seq = excluded.seq, occurred_at = excluded.occurred_at, updated_at = clock_timestamp(),
-           {NOT_REFUSED},
+           {CLEAR_REFUSAL},
            -- A receiver that was to hear of the end of a snapshot still is.
            snapshot = case when (positions.snapshot -> 'rewound')::boolean
                            then jsonb_build_object('rewound', true) else excluded.snapshot end
 """)
 _NO_LIMIT = text("set local statement_timeout = 0")
-_WANTED = text("""
+_COUNT_WANTED = text("""
     select count(*) from events.change_events
      where connection_id = :connection_id and seq between :first and :last
        and (cast(:resources as text[]) is null or resource = any (cast(:resources as text[])))
@@ -74,7 +75,7 @@ _WANTED = text("""
 
 
 @dataclass(frozen=True)
-class Target:
+class ReplayTarget:
     """The sink as it is asked to begin again; ``only`` are the connections that are meant."""
 
     id: int
@@ -84,14 +85,14 @@ class Target:
     changes: list[str] | None
     connections: list[int] | None
     initial: bool
-    only: frozenset[int] | None = None
+    connection_ids: frozenset[int] | None = None
 
     def covers(self, connection_id: int) -> bool:
         return self.connections is None or connection_id in self.connections
 
 
 @dataclass(frozen=True)
-class Again:
+class ReplayedConnection:
     """A connection whose events are delivered again: from ``first`` to ``last``, both included.
 
     With a snapshot, ``last`` is its cut and ``first`` follows it: no event is delivered again.
@@ -101,35 +102,35 @@ class Again:
     label: str
     first: int
     last: int
-    initial: bool = True
+    allows_initial: bool = True
     """Whether the connection lets the events of its first loads out."""
-    oldest: bool = False
+    from_oldest: bool = False
     """It begins with the oldest event that is kept, and there were others before."""
 
 
 @dataclass(frozen=True)
-class Left:
+class SkippedConnection:
     """A connection that is left alone, and why."""
 
     connection_id: int
     label: str
-    why: str
-    refused: bool = False
+    reason: str
+    needs_action: bool = False
     """Something is to be done about it first."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class ReplayPlan:
     """What a replay comes to."""
 
-    again: list[Again]
-    left: list[Left]
+    replayed: list[ReplayedConnection]
+    skipped: list[SkippedConnection]
 
 
-def target(connection: Connection, name: str) -> Target:
-    """The sink of that name. Raises Unknown."""
-    (row,) = sinks_overview(connection, name)
-    return Target(
+def find_replay_target(db: sa.Connection, name: str) -> ReplayTarget:
+    """The sink of that name. Raises NotFound."""
+    (row,) = list_sinks(db, name)
+    return ReplayTarget(
         id=row["id"],
         name=name,
         status=SinkStatus(row["status"]),
@@ -140,93 +141,111 @@ def target(connection: Connection, name: str) -> Target:
     )
 
 
-def planned(connection: Connection, sink: Target, beginning: Beginning) -> Plan:
-    """What a replay would do; nothing is changed. Raises Halt where it makes no sense."""
-    check_scope(beginning, sink.only)
-    values = {"id": sink.id, "ids": None if sink.only is None else sorted(sink.only)}
-    rows = connection.execute(_POSITIONS, values).all()
-    if isinstance(beginning, Snapshot):
-        return _snapshots(rows)
+def plan_replay(db: sa.Connection, sink: ReplayTarget, start: StartPosition) -> ReplayPlan:
+    """What a replay would do.
+
+    Nothing is changed. Raises ConfigurationError where it makes no sense.
+    """
+    check_single_connection(start, sink.connection_ids)
+    values = {
+        "id": sink.id,
+        "ids": None if sink.connection_ids is None else sorted(sink.connection_ids),
+    }
+    rows = db.execute(_POSITIONS, values).all()
+    if isinstance(start, FromSnapshot):
+        return _plan_snapshots(rows)
     found = {
         one.connection_id: one
-        for one in reaches(connection, beginning, [row.connection_id for row in rows])
+        for one in resolve_start(db, start, [row.connection_id for row in rows])
     }
-    judged = [_judged(row, found[row.connection_id], beginning) for row in rows]
-    return Plan(
-        [one for one in judged if isinstance(one, Again)],
-        [one for one in judged if isinstance(one, Left)],
+    judged = [_plan_connection(row, found[row.connection_id], start) for row in rows]
+    return ReplayPlan(
+        [one for one in judged if isinstance(one, ReplayedConnection)],
+        [one for one in judged if isinstance(one, SkippedConnection)],
     )
 
 
-def _snapshots(rows: Collection[Any]) -> Plan:
-    return Plan(
+def _plan_snapshots(rows: Collection[Any]) -> ReplayPlan:
+    return ReplayPlan(
         [
-            Again(row.connection_id, row.label, row.event_seq + 1, row.event_seq)
+            ReplayedConnection(row.connection_id, row.label, row.event_seq + 1, row.event_seq)
             for row in rows
             if row.event_seq
         ],
         [
-            Left(row.connection_id, row.label, "nothing was mirrored yet")
+            SkippedConnection(row.connection_id, row.label, "nothing was mirrored yet")
             for row in rows
             if not row.event_seq
         ],
     )
 
 
-def _judged(row: Any, reach: Reach, beginning: Beginning) -> Again | Left:
-    """What becomes of one connection. Raises Halt for an event that is still to come."""
+def _plan_connection(
+    row: Any, reach: ResolvedStart, start: StartPosition
+) -> ReplayedConnection | SkippedConnection:
+    """What becomes of one connection.
+
+    Raises ConfigurationError for an event that is still to come.
+    """
     one, label = row.connection_id, row.label
-    if isinstance(beginning, Numbered) and beginning.seq > reach.last:
-        raise Halt(
-            f"event {beginning.seq:,} of {label} is still to come; the last is {reach.last:,}"
+    if isinstance(start, FromSequence) and start.seq > reach.last:
+        raise ConfigurationError(
+            f"event {start.seq:,} of {label} is still to come; the last is {reach.last:,}"
         )
     if row.under_way:
-        return Left(
+        return SkippedConnection(
             one,
             label,
             "a snapshot is under way; wait for its end, or begin it anew with '--from snapshot'",
-            refused=True,
+            needs_action=True,
         )
-    if reach.first > reach.last:
-        return Left(one, label, "it has no event since then")
-    if reach.first > row.seq:
-        return Left(one, label, f"event {row.seq + 1:,} is next, which is no later than that")
-    kept = reach.first == reach.oldest > 1
-    return Again(one, label, reach.first, row.seq, row.initial, kept)
+    if reach.start > reach.last:
+        return SkippedConnection(one, label, "it has no event since then")
+    if reach.start > row.seq:
+        return SkippedConnection(
+            one, label, f"event {row.seq + 1:,} is next, which is no later than that"
+        )
+    kept = reach.start == reach.oldest > 1
+    return ReplayedConnection(one, label, reach.start, row.seq, row.initial, kept)
 
 
-def replay(connection: Connection, sink: Target, beginning: Beginning) -> Plan:
-    """Move the positions; what came of it. Raises Halt, and Unknown where the sink is gone."""
-    locked = connection.execute(_LOCK, {"id": sink.id}).one_or_none()
+def move_positions_back(db: sa.Connection, sink: ReplayTarget, start: StartPosition) -> ReplayPlan:
+    """Move the positions.
+
+    What came of it. Raises ConfigurationError, and Unknown where the sink is gone.
+    """
+    locked = db.execute(_LOCK, {"id": sink.id}).one_or_none()
     if locked is None:
-        raise Unknown(f"sink '{sink.name}' was removed meanwhile")
+        raise NotFound(f"sink '{sink.name}' was removed meanwhile")
     # Under the lock no relay moves a position: what is planned now is what happens.
-    plan = planned(connection, sink, beginning)
-    if plan.again:
-        seize(connection, sink.id)
+    plan = plan_replay(db, sink, start)
+    if plan.replayed:
+        fence_sink(db, sink.id)
         if locked.served:
-            connection.execute(_SETTLE, {"id": sink.id, "seconds": SETTLING_SECONDS})
-        statement = _AGAIN if isinstance(beginning, Snapshot) else _BACK
-        connection.execute(
+            db.execute(_SETTLE, {"id": sink.id, "seconds": RELAY_STOP_SECONDS})
+        statement = _START_SNAPSHOT if isinstance(start, FromSnapshot) else _MOVE_BACK
+        db.execute(
             statement,
             [
                 {"id": sink.id, "connection_id": one.connection_id, "first": one.first}
-                for one in plan.again
+                for one in plan.replayed
             ],
         )
-    if isinstance(beginning, Snapshot):
-        forgive(connection, sink.id, [one.connection_id for one in plan.again])
+    if isinstance(start, FromSnapshot):
+        forget_lost(db, sink.id, [one.connection_id for one in plan.replayed])
     return plan
 
 
-def counted(connection: Connection, sink: Target, plan: Plan) -> dict[int, int]:
+def count_replayed_events(
+    db: sa.Connection, sink: ReplayTarget, plan: ReplayPlan
+) -> dict[int, int]:
     """How many events are delivered again, by connection: those that the sink wants."""
-    connection.execute(_NO_LIMIT)
-    return {one.connection_id: _count(connection, sink, one) for one in plan.again}
+    db.execute(_NO_LIMIT)
+    return {one.connection_id: _count_events(db, sink, one) for one in plan.replayed}
 
 
-def _count(connection: Connection, sink: Target, one: Again) -> int:
-    initial = sink.initial and one.initial
+def _count_events(db: sa.Connection, sink: ReplayTarget, one: ReplayedConnection) -> int:
+    initial = sink.initial and one.allows_initial
     if sink.resources is None and sink.changes is None and initial:
         return one.last - one.first + 1
     values = {
@@ -237,4 +256,4 @@ def _count(connection: Connection, sink: Target, one: Again) -> int:
         "changes": sink.changes,
         "initial": initial,
     }
-    return int(connection.execute(_WANTED, values).scalar_one())
+    return int(db.execute(_COUNT_WANTED, values).scalar_one())

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, select, text, update
+import sqlalchemy as sa
+from sqlalchemy import func, select, text, update
 
 from models.run import RunState, RunTrigger, runs
 from worker.store.lease import Transaction
@@ -50,20 +51,20 @@ class Run:
     id: int
     trigger: RunTrigger
     started_at: datetime
-    adopted: bool = False
+    is_resumed: bool = False
     """Whether an earlier slice opened it."""
 
 
 def resume_or_open(tx: Transaction, trigger: RunTrigger) -> Run:
     """Adopt the run that is under way, else open one."""
     values = {"id": tx.connection_id, "trigger": trigger.value}
-    row = tx.connection.execute(_RESUME_OR_OPEN, values).one()
+    row = tx.db.execute(_RESUME_OR_OPEN, values).one()
     return Run(row.id, RunTrigger(row.trigger), row.started_at, row.adopted)
 
 
 def add_to_run(tx: Transaction, run: Run, tally: Tally, calls: int) -> list[str]:
     """Add what a slice did; the resources that have been read anew since the run began."""
-    walks = tx.connection.execute(
+    walks = tx.db.execute(
         update(runs)
         .where(runs.c.id == run.id)
         .values(
@@ -81,10 +82,10 @@ def add_to_run(tx: Transaction, run: Run, tally: Tally, calls: int) -> list[str]
     return sorted(walks or {})
 
 
-def note_walk(tx: Transaction, run: Run, names: list[str]) -> None:
+def note_full_walks(tx: Transaction, run: Run, names: list[str]) -> None:
     """These resources have been read anew: known to the run's end, whoever comes to it."""
     for name in names:
-        tx.connection.execute(_NOTE_WALK, {"id": run.id, "name": name})
+        tx.db.execute(_NOTE_WALK, {"id": run.id, "name": name})
 
 
 def finish_run(
@@ -95,27 +96,27 @@ def finish_run(
     error: str | None = None,
     resources: dict[str, Any] | None = None,
 ) -> None:
-    tx.connection.execute(
+    tx.db.execute(
         update(runs)
         .where(runs.c.id == run.id)
         .values(state=state.value, finished_at=func.now(), error=error, resources=resources)
     )
 
 
-def end_running(tx: Transaction, state: RunState, error: str) -> tuple[int, list[str]] | None:
+def end_running_run(tx: Transaction, state: RunState, error: str) -> tuple[int, list[str]] | None:
     """End the run under way from outside a slice; its id and what has been read anew in it."""
     values = {"id": tx.connection_id, "state": state.value, "error": error}
-    row = tx.connection.execute(_END_RUNNING, values).one_or_none()
+    row = tx.db.execute(_END_RUNNING, values).one_or_none()
     return None if row is None else (row.id, sorted(row.walks or {}))
 
 
-def failures_in_a_row(tx: Transaction, limit: int) -> int:
+def count_consecutive_failures(tx: Transaction, limit: int) -> int:
     """How many of the newest runs that have ended failed, without another one between them."""
     values = {"id": tx.connection_id, "limit": limit}
-    return int(tx.connection.execute(_FAILURES_IN_A_ROW, values).scalar_one())
+    return int(tx.db.execute(_FAILURES_IN_A_ROW, values).scalar_one())
 
 
-def latest_runs(connection: Connection, connection_id: int, limit: int = 10) -> list[Any]:
+def list_latest_runs(db: sa.Connection, connection_id: int, limit: int = 10) -> list[Any]:
     """The newest runs of a connection, newest first."""
     statement = (
         select(runs)
@@ -123,4 +124,4 @@ def latest_runs(connection: Connection, connection_id: int, limit: int = 10) -> 
         .order_by(runs.c.id.desc())
         .limit(limit)
     )
-    return list(connection.execute(statement).mappings())
+    return list(db.execute(statement).mappings())

@@ -4,18 +4,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
 
-from sqlalchemy import Connection, text
+import sqlalchemy as sa
+from sqlalchemy import text
 
 from models.base import DIRECTORY
-from models.copy_text import array_literal
+from models.copy_text import encode_array
 from models.resource import OWNER, Resource
-from models.row import shape_of
+from models.row import get_shape
 from worker.store import compare
 from worker.store.change import Change
-from worker.store.engine import driver, join_by_hash
+from worker.store.engine import get_driver_connection, prefer_hash_joins
 from worker.store.lease import Transaction
-from worker.store.merge import key_type, stored_rows
-from worker.store.writing import write_outcomes
+from worker.store.merge import get_key_array_type, load_rows
+from worker.store.writing import update_rows
 
 _NOTE = """
     insert into sync.seen (connection_id, resource, walk_id, page_no, keys, properties)
@@ -32,7 +33,7 @@ WALK_KEYS = """
 """The keys that a walk saw, as texts."""
 
 
-class Seen(NamedTuple):
+class SeenKeys(NamedTuple):
     """The keys of a page and, unless all were sent, which columns each carried."""
 
     resource: Resource
@@ -40,36 +41,36 @@ class Seen(NamedTuple):
     present: Sequence[int] = ()
 
 
-def note_seen(tx: Transaction, walk_id: int, page_no: int, seen: Iterable[Seen]) -> None:
+def note_seen(tx: Transaction, walk_id: int, page_no: int, seen: Iterable[SeenKeys]) -> None:
     """Remember what a page of a walk showed."""
-    with driver(tx.connection).cursor() as cursor:
+    with get_driver_connection(tx.db).cursor() as cursor:
         cursor.executemany(
             _NOTE,
             [
                 (
                     *(tx.connection_id, one.resource.name, walk_id, page_no),
-                    array_literal(list(one.keys)),
-                    _partial(one),
+                    encode_array(list(one.keys)),
+                    _encode_present(one),
                 )
                 for one in seen
             ],
         )
 
 
-def _partial(seen: Seen) -> list[int] | None:
-    everything = shape_of(seen.resource).everything
+def _encode_present(seen: SeenKeys) -> list[int] | None:
+    everything = get_shape(seen.resource).all_columns
     return list(seen.present) if any(bits != everything for bits in seen.present) else None
 
 
-def forget_seen(tx: Transaction, resources: Sequence[Resource]) -> None:
+def delete_seen(tx: Transaction, resources: Sequence[Resource]) -> None:
     """Drop the evidence of walks that are over."""
     names = [resource.name for resource in resources]
-    tx.connection.execute(_FORGET, {"id": tx.connection_id, "resources": names})
+    tx.db.execute(_FORGET, {"id": tx.connection_id, "resources": names})
 
 
 @cache
-def _unsent(resource: Resource) -> str:
-    kind = key_type(resource).removesuffix("[]")
+def _render_unsent(resource: Resource) -> str:
+    kind = get_key_array_type(resource).removesuffix("[]")
     key = resource.key[0]
     gone = " or ".join(
         f'(k.present & {1 << index} = 0 and t."{name}" is not null)'
@@ -93,7 +94,7 @@ def _unsent(resource: Resource) -> str:
     """
 
 
-def clear_unsent(
+def null_unsent_columns(
     tx: Transaction, resource: Resource, walk_id: int, limit: int = 500
 ) -> list[Change]:
     """Null the columns that no page of a complete walk carried; empty when all are done."""
@@ -101,10 +102,10 @@ def clear_unsent(
         "id": tx.connection_id,
         "resource": resource.name,
         "walk": walk_id,
-        "everything": shape_of(resource).everything,
+        "everything": get_shape(resource).all_columns,
         "limit": limit,
     }
-    with driver(tx.connection).cursor() as cursor:
+    with get_driver_connection(tx.db).cursor() as cursor:
         cursor.execute(
             "select exists (select from sync.seen where connection_id = %(id)s"
             " and resource = %(resource)s and walk_id = %(walk)s and properties is not null)",
@@ -113,36 +114,36 @@ def clear_unsent(
         found = cursor.fetchone()
         if not found or not found[0]:
             return []
-        join_by_hash(tx.connection)
-        cursor.execute(_unsent(resource), values)
+        prefer_hash_joins(tx.db)
+        cursor.execute(_render_unsent(resource), values)
         present: Mapping[str, int] = dict(cursor.fetchall())
-    return _clear(tx, resource, present)
+    return _null_columns(tx, resource, present)
 
 
-def _clear(tx: Transaction, resource: Resource, present: Mapping[str, int]) -> list[Change]:
-    shape = shape_of(resource)
+def _null_columns(tx: Transaction, resource: Resource, present: Mapping[str, int]) -> list[Change]:
+    shape = get_shape(resource)
     nothing = (None,) * len(shape.names)
     outcomes = [
         outcome
-        for key, old in stored_rows(tx, resource, list(present)).items()
+        for key, old in load_rows(tx, resource, list(present)).items()
         if (
-            outcome := compare.updated(
-                shape, key, old.row, nothing, shape.everything & ~present[key] & ~1
+            outcome := compare.build_updated(
+                shape, key, old.row, nothing, shape.all_columns & ~present[key] & ~1
             )
         )
     ]
-    return write_outcomes(tx, resource, outcomes)
+    return update_rows(tx, resource, outcomes)
 
 
-def live_ids_after(
-    connection: Connection, connection_id: int, resource: Resource, after: str, limit: int
+def list_live_ids(
+    db: sa.Connection, connection_id: int, resource: Resource, after: str, limit: int
 ) -> list[str]:
     """The next live objects behind an id, in order: a walk through what is stored."""
     statement = (
         f"select id from {DIRECTORY}.{resource.name} where {OWNER} = %s and id > %s::uuid"
         f" and deleted_at is null order by {OWNER}, id limit %s"
     )
-    with driver(connection).cursor() as cursor:
+    with get_driver_connection(db).cursor() as cursor:
         cursor.execute(statement, (connection_id, after, limit))
         return [row[0] for row in cursor.fetchall()]
 
@@ -153,7 +154,7 @@ _SEEN_COUNT = text("""
 """)
 
 
-def seen_count(tx: Transaction, resource: Resource, walk_id: int) -> int:
+def count_seen(tx: Transaction, resource: Resource, walk_id: int) -> int:
     """How many objects the walk has met, repeated ones counted again."""
     values = {"id": tx.connection_id, "resource": resource.name, "walk": walk_id}
-    return int(tx.connection.execute(_SEEN_COUNT, values).scalar_one())
+    return int(tx.db.execute(_SEEN_COUNT, values).scalar_one())

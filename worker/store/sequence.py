@@ -4,11 +4,12 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import Connection, text
+import sqlalchemy as sa
+from sqlalchemy import text
 
-from worker.core.beginning import Ago, At, Beginning, Numbered
-from worker.core.errors import Halt
-from worker.store.engine import along_the_key
+from worker.core.beginning import FromAge, FromSequence, FromTime, StartPosition
+from worker.core.errors import ConfigurationError
+from worker.store.engine import force_index_scans
 
 _NOW = text("select clock_timestamp()")
 _KEPT = text("""
@@ -38,57 +39,58 @@ _FIRST_SINCE = text("""
 """)
 
 
-class Reach(NamedTuple):
+class ResolvedStart(NamedTuple):
     """What there is of a connection's events, and where to begin."""
 
     connection_id: int
     oldest: int
     """The first number that is kept; one above ``last`` if none is."""
     last: int
-    first: int
+    start: int
     """To begin with; one above ``last`` where no event is so late yet."""
 
 
-def reaches(
-    connection: Connection, beginning: Beginning, ids: Collection[int] | None = None
-) -> list[Reach]:
-    """Where to begin with each connection, or with some. Raises Halt for a time to come.
+def resolve_start(
+    db: sa.Connection, start: StartPosition, ids: Collection[int] | None = None
+) -> list[ResolvedStart]:
+    """Where to begin with each connection, or with some.
+
+    Raises ConfigurationError for a time to come.
 
     Never before the oldest that is kept.
     """
-    along_the_key(connection)
+    force_index_scans(db)
     values = {"ids": None if ids is None else sorted(ids)}
-    kept = [
-        (row.connection_id, row.oldest, row.event_seq) for row in connection.execute(_KEPT, values)
-    ]
-    first = _firsts(connection, beginning, kept)
+    kept = [(row.connection_id, row.oldest, row.event_seq) for row in db.execute(_KEPT, values)]
+    first = _find_first_sequences(db, start, kept)
     return [
-        Reach(one, oldest, last, max(oldest, first.get(one, oldest))) for one, oldest, last in kept
+        ResolvedStart(one, oldest, last, max(oldest, first.get(one, oldest)))
+        for one, oldest, last in kept
     ]
 
 
-def _firsts(
-    connection: Connection, beginning: Beginning, kept: list[tuple[int, int, int]]
+def _find_first_sequences(
+    db: sa.Connection, start: StartPosition, kept: list[tuple[int, int, int]]
 ) -> dict[int, int]:
     """What a number or a time comes to, by connection; empty: the oldest."""
-    if isinstance(beginning, Numbered):
-        return {one: beginning.seq for one, _, _ in kept}
-    if not isinstance(beginning, At | Ago):
+    if isinstance(start, FromSequence):
+        return {one: start.seq for one, _, _ in kept}
+    if not isinstance(start, FromTime | FromAge):
         return {}
     values = {
         "ids": [one for one, _, _ in kept],
         "lows": [oldest for _, oldest, _ in kept],
         "highs": [last + 1 for _, _, last in kept],
-        "moment": _moment(connection, beginning),
+        "moment": _resolve_time(db, start),
     }
-    return {row.connection_id: row.low for row in connection.execute(_FIRST_SINCE, values)}
+    return {row.connection_id: row.low for row in db.execute(_FIRST_SINCE, values)}
 
 
-def _moment(connection: Connection, beginning: At | Ago) -> datetime:
+def _resolve_time(db: sa.Connection, beginning: FromTime | FromAge) -> datetime:
     """By the database's clock, which gave the events their times."""
-    now: datetime = connection.execute(_NOW).scalar_one()
-    if isinstance(beginning, Ago):
-        return now - beginning.span
+    now: datetime = db.execute(_NOW).scalar_one()
+    if isinstance(beginning, FromAge):
+        return now - beginning.age
     if beginning.moment > now + timedelta(seconds=1):
-        raise Halt(f"{beginning.moment:%Y-%m-%dT%H:%M:%SZ} is still to come")
+        raise ConfigurationError(f"{beginning.moment:%Y-%m-%dT%H:%M:%SZ} is still to come")
     return beginning.moment

@@ -3,7 +3,8 @@
 import json
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, text
+import sqlalchemy as sa
+from sqlalchemy import text
 
 _NOTE = text("""
     insert into sync.service_state (name, value, updated_at)
@@ -14,7 +15,7 @@ _AGE = text("""
     select extract(epoch from clock_timestamp() - updated_at) as seconds
       from sync.service_state where name = :name
 """)
-_TURN = text("""
+_CLAIM = text("""
     insert into sync.service_state (name, updated_at) values (:name, clock_timestamp())
     on conflict (name) do update set updated_at = excluded.updated_at
      where service_state.updated_at < clock_timestamp() - make_interval(secs => :seconds)
@@ -48,42 +49,42 @@ HALT_SECONDS = 60
 """How long nobody asks Nango after it said that our configuration is wrong."""
 
 
-def note_tick(connection: Connection) -> None:
+def note_tick(db: sa.Connection) -> None:
     """The dispatcher is alive."""
-    connection.execute(_NOTE, {"name": "tick", "value": "{}"})
+    db.execute(_NOTE, {"name": "tick", "value": "{}"})
 
 
-def age_of(connection: Connection, name: str) -> float | None:
+def get_fact_age(db: sa.Connection, name: str) -> float | None:
     """Seconds since a fact was noted; None where it never was."""
-    seconds = connection.execute(_AGE, {"name": name}).scalar()
+    seconds = db.execute(_AGE, {"name": name}).scalar()
     return None if seconds is None else float(seconds)
 
 
-def should_discover(connection: Connection, seconds: float) -> bool:
+def claim_discovery(db: sa.Connection, seconds: float) -> bool:
     """Whether it is time to read Nango's list; says so to one caller only."""
-    return connection.execute(_TURN, {"name": "discover", "seconds": seconds}).first() is not None
+    return db.execute(_CLAIM, {"name": "discover", "seconds": seconds}).first() is not None
 
 
-def note_halt(connection: Connection, reason: str) -> None:
+def note_halt(db: sa.Connection, reason: str) -> None:
     """Our own configuration is wrong: everything stops asking for a while."""
-    connection.execute(_NOTE, {"name": "halt", "value": json.dumps({"reason": reason})})
+    db.execute(_NOTE, {"name": "halt", "value": json.dumps({"reason": reason})})
 
 
-def note_key(connection: Connection, fingerprint: str) -> None:
+def note_key(db: sa.Connection, fingerprint: str) -> None:
     """Nango has accepted the key that the fingerprint stands for."""
     value = json.dumps({"fingerprint": fingerprint})
-    connection.execute(_NOTE, {"name": "nango-key", "value": value})
+    db.execute(_NOTE, {"name": "nango-key", "value": value})
 
 
-def key_worked_at(connection: Connection, fingerprint: str) -> float | None:
+def get_key_accepted_at(db: sa.Connection, fingerprint: str) -> float | None:
     """When Nango is known to have accepted this key, in Unix seconds; None: never."""
-    found = connection.execute(_KEY, {"fingerprint": fingerprint}).scalar()
+    found = db.execute(_KEY, {"fingerprint": fingerprint}).scalar()
     return None if found is None else float(found)
 
 
-def is_key_changed(connection: Connection, fingerprint: str) -> bool:
+def is_key_changed(db: sa.Connection, fingerprint: str) -> bool:
     """Whether Nango's list was last followed with another key, or at another address."""
-    found = connection.execute(_KEY_CHANGED, {"fingerprint": fingerprint})
+    found = db.execute(_KEY_CHANGED, {"fingerprint": fingerprint})
     return bool(found.scalar())
 
 
@@ -97,32 +98,32 @@ class MissingConnections:
     """Since when they are held."""
 
 
-def note_missing(connection: Connection, missing: MissingConnections | None) -> None:
+def note_missing(db: sa.Connection, missing: MissingConnections | None) -> None:
     """Keep what is held, from the time when it was first held; None: nothing is."""
     if missing is None:
-        connection.execute(_NONE_MISSING)
+        db.execute(_NONE_MISSING)
         return
     value = {"reason": missing.reason, "ids": missing.ids}
-    connection.execute(_NOTE_MISSING, {"value": json.dumps(value)})
+    db.execute(_NOTE_MISSING, {"value": json.dumps(value)})
 
 
-def missing_connections(connection: Connection) -> MissingConnections | None:
+def load_missing_connections(db: sa.Connection) -> MissingConnections | None:
     """The connections that are held instead of retired, if any."""
-    row = connection.execute(_MISSING).one_or_none()
+    row = db.execute(_MISSING).one_or_none()
     if row is None:
         return None
     value, seconds = row
     return MissingConnections(value["reason"], tuple(value["ids"]), float(seconds))
 
 
-def is_halted(connection: Connection) -> bool:
-    age = age_of(connection, "halt")
+def is_halted(db: sa.Connection) -> bool:
+    age = get_fact_age(db, "halt")
     return age is not None and age < HALT_SECONDS
 
 
-def halt_reason(connection: Connection) -> str | None:
+def get_halt_reason(db: sa.Connection) -> str | None:
     """Why everything has stopped asking, where it has."""
-    if not is_halted(connection):
+    if not is_halted(db):
         return None
-    reason = connection.execute(_HALT).scalar()
+    reason = db.execute(_HALT).scalar()
     return None if reason is None else str(reason)

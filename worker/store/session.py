@@ -1,10 +1,10 @@
 """What Postgres is set to while we work, regardless of the server, roles, poolers and environment.
 
 No startup options are sent: poolers refuse or drop them. Settings that change what is read or
-written go out together with each ``begin`` and hold until the transaction ends. So they also hold
-behind a transaction pooler, where each transaction may get a server session that another client
-has set otherwise, and nothing of ours stays in that session. Postgres answers with the time zone
-that is set then, as a sign that it took them: that costs no round trip.
+written go out together with each ``begin_transaction`` and hold until the transaction ends. So
+they also hold behind a transaction pooler, where each transaction may get a server session that
+another client has set otherwise, and nothing of ours stays in that session. Postgres answers with
+the time zone that is set then, as a sign that it took them: that costs no round trip.
 
 ``default_transaction_read_only`` is left alone: an administrator sets it to keep writers out, and a
 write then fails instead of storing something else.
@@ -15,9 +15,9 @@ from typing import Any, Final
 
 import psycopg
 
-from worker.core.errors import Halt
+from worker.core.errors import ConfigurationError
 
-_OF_TRANSACTIONS: Final = {
+_TRANSACTION_SETTINGS: Final = {
     "statement_timeout": "60s",
     "lock_timeout": "10s",
     "idle_in_transaction_session_timeout": "120s",
@@ -35,7 +35,7 @@ _OF_TRANSACTIONS: Final = {
     "search_path": "pg_catalog",
 }
 
-_OF_SESSIONS: Final = {
+_SESSION_SETTINGS: Final = {
     "idle_session_timeout": "0",
     # So that the server notices a client whose host is gone, and frees its locks.
     "tcp_keepalives_idle": "30",
@@ -46,23 +46,24 @@ _OF_SESSIONS: Final = {
 """What matters between transactions; behind a pooler that is the pooler's own affair."""
 
 
-def _set(settings: Mapping[str, str]) -> str:
+def _render_set_local(settings: Mapping[str, str]) -> str:
     """Takes no snapshot, so the isolation level of the transaction can still be raised."""
     return "; ".join(f"set local {name} = '{value}'" for name, value in settings.items())
 
 
-def _calls(settings: Mapping[str, str]) -> str:
+def _render_set_config(settings: Mapping[str, str]) -> str:
     return ", ".join(f"pg_catalog.set_config('{n}', '{v}', false)" for n, v in settings.items())
 
 
 # "statement_timeout" is the first to be set: a short one that somebody else left ends with it.
 _BEGIN: Final = (
     "begin isolation level read committed; "
-    f"{_set(_OF_TRANSACTIONS)}; set local role to default; show timezone"
+    f"{_render_set_local(_TRANSACTION_SETTINGS)}; set local role to default; show timezone"
 ).encode()
 _ANSWER: Final = [("UTC",)]
-_SETTLE: Final = (
-    f"begin; {_set(_OF_TRANSACTIONS)}; select {_calls(_OF_TRANSACTIONS | _OF_SESSIONS)}"
+_CONFIGURE: Final = (
+    f"begin; {_render_set_local(_TRANSACTION_SETTINGS)}; select "
+    f"{_render_set_config(_TRANSACTION_SETTINGS | _SESSION_SETTINGS)}"
     " where pg_catalog.pg_backend_pid() = %d; commit"
 )
 
@@ -81,39 +82,42 @@ CONNECT_ARGS: Final[dict[str, Any]] = {
 }
 
 
-def settle_session(raw: psycopg.Connection[Any]) -> bool:
+def configure_session(raw: psycopg.Connection[Any]) -> bool:
     """Refuse a database that is not UTF8, and set a session that is ours; whether it is.
 
     The process that answers to us is the one that Postgres names only where no pooler stands
     between: the session of a pooler is shared, and is left as it is.
-    Raises Halt, with the connection closed.
+    Raises ConfigurationError, with the connection closed.
     """
     encoding = raw.info.parameter_status("server_encoding")
     if encoding != "UTF8":
         name = raw.info.dbname
         raw.close()
-        raise Halt(
+        raise ConfigurationError(
             f"the database {name} is encoded as {encoding}; Tenant Mirror needs UTF8: create it "
             "with \"create database ... encoding 'UTF8' template template0\""
         )
     # We send "begin" ourselves, together with the settings.
     raw.autocommit = True
-    found = _last_rows(raw, (_SETTLE % raw.info.backend_pid).encode())
+    found = _execute_batch(raw, (_CONFIGURE % raw.info.backend_pid).encode())
     return bool(found)
 
 
-def begin(raw: psycopg.Connection[Any]) -> None:
-    """Begin a transaction with our settings, in one round trip. Raises Halt where none holds."""
+def begin_transaction(raw: psycopg.Connection[Any]) -> None:
+    """Begin a transaction with our settings, in one round trip.
+
+    Raises ConfigurationError where none holds.
+    """
     if not raw.autocommit:
         raw.autocommit = True
-    if _last_rows(raw, _BEGIN) != _ANSWER:
-        raise Halt(
+    if _execute_batch(raw, _BEGIN) != _ANSWER:
+        raise ConfigurationError(
             "Postgres does not keep the settings of a transaction; connect to it directly, or "
             "through a pooler that passes 'set local' on"
         )
 
 
-def _last_rows(raw: psycopg.Connection[Any], statements: bytes) -> list[tuple[Any, ...]]:
+def _execute_batch(raw: psycopg.Connection[Any], statements: bytes) -> list[tuple[Any, ...]]:
     """Run statements in one round trip; the rows of the one that has some."""
     rows: list[tuple[Any, ...]] = []
     with raw.cursor() as cursor:

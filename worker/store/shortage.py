@@ -7,13 +7,13 @@ of a file of the server's own is taken from them, as it tells which of its disks
 import re
 from typing import Final
 
-from worker.core.errors import Full, Later, Trouble
+from worker.core.errors import MirrorError, RetryLater, StorageFull
 
-FULL_SECONDS: Final = 60.0
+STORAGE_FULL_PAUSE: Final = 60.0
 """Pause before the next attempt: each one asks Graph for a page that may not find room."""
-DAMAGED_SECONDS: Final = 300.0
+DISK_FAILURE_PAUSE: Final = 300.0
 
-_FULL: Final = {
+_NO_ROOM: Final = {
     "53100": (
         "no space left on a disk of Postgres at {place}{detail}; make room there or enlarge it, "
         "and all goes on by itself"
@@ -27,7 +27,7 @@ _FULL: Final = {
         "temp_file_limit{detail}; raise it"
     ),
 }
-_FAILING: Final = {
+_DISK_FAILURES: Final = {
     "58030": (
         "a disk of Postgres at {place} fails to read or write{detail}; see Postgres's own log, and "
         "check that disk"
@@ -37,7 +37,7 @@ _FAILING: Final = {
     ),
     "XX002": "an index of Postgres at {place} is damaged{detail}; rebuild it with REINDEX",
 }
-STATES: Final = (*_FULL, *_FAILING)
+STATES: Final = (*_NO_ROOM, *_DISK_FAILURES)
 
 _FILE: Final = re.compile(
     r"\"((?:base|global|pg_tblspc|pg_wal|pg_xact|pg_multixact|pg_subtrans|pg_logical|pg_replslot)"
@@ -46,14 +46,14 @@ _FILE: Final = re.compile(
 """A file below the server's data directory. ``pg_tblspc`` is a tablespace: another disk, mostly."""
 
 
-def shortage(state: str, place: str, said: str) -> Trouble | None:
-    """The trouble that a SQL state stands for, if it is one of these; ``said`` is the message."""
-    sentence = _FULL.get(state) or _FAILING.get(state)
+def classify_resource_error(state: str, place: str, text: str) -> MirrorError | None:
+    """The trouble that a SQL state stands for, if it is one of these; ``text`` is the message."""
+    sentence = _NO_ROOM.get(state) or _DISK_FAILURES.get(state)
     if sentence is None:
         return None
-    found = _FILE.search(said)
+    found = _FILE.search(text)
     detail = f" (SQL state {state}{f', file {found[1]}' if found else ''})"
     message = sentence.format(place=place, detail=detail)
-    if state in _FULL:
-        return Full(message, after=FULL_SECONDS)
-    return Later(message, after=DAMAGED_SECONDS)
+    if state in _NO_ROOM:
+        return StorageFull(message, after=STORAGE_FULL_PAUSE)
+    return RetryLater(message, after=DISK_FAILURE_PAUSE)

@@ -7,12 +7,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, text
+import sqlalchemy as sa
+from sqlalchemy import text
 
 from models.sink import SinkKind, SinkStart, SinkStatus
-from worker.core.errors import Halt, Unknown
+from worker.core.errors import ConfigurationError, NotFound
 from worker.store.retries import retry_refused
-from worker.store.sinks import Sink, begin, seize
+from worker.store.sinks import Sink, fence_sink, write_start_positions
 
 _ADD = text("""
     insert into events.sinks (name, kind, settings, resources, changes, connections, initial, start)
@@ -29,7 +30,7 @@ _FIND = text("""
            coalesce(x.secrets, '{}'::jsonb) as secrets
       from events.sinks s left join sync.sink_secrets x on x.sink_id = s.id where s.name = :name
 """)
-_LOOK = text("""
+_LIST_SINKS = text("""
     select s.id, s.name, s.kind, s.status, s.status_reason, s.settings, s.resources, s.changes,
            s.connections, s.initial, s.start, s.failures, s.retry_at, s.last_delivered_at,
            s.created_at, s.holder, coalesce(s.expires_at > clock_timestamp(), false) as served,
@@ -57,7 +58,7 @@ _LOOK = text("""
      where cast(:name as text) is null or s.name = :name
      order by s.id
 """)
-_POSITIONS = text("""
+_LIST_POSITIONS = text("""
     select c.id as connection_id, c.provider_config_key || '/' || c.nango_connection_id as label,
            coalesce(p.seq, 0) as seq, l.event_seq, l.event_seq - coalesce(p.seq, 0) as waiting,
            p.updated_at, p.snapshot, coalesce(p.failures, 0) as failures, p.retry_at, p.failed_at,
@@ -98,27 +99,29 @@ class NewSink:
     start: SinkStart = SinkStart.NOW
 
 
-def add(connection: Connection, new: NewSink, connections: list[int] | None) -> int:
-    """Store a sink and where it begins; its id. Raises Halt where the name is taken.
+def add_sink(db: sa.Connection, new: NewSink, connections: list[int] | None) -> int:
+    """Store a sink and where it begins; its id. Raises ConfigurationError where the name is taken.
 
     ``connections`` are the only ones whose events it gets; None: all, and those to come.
     """
     values = {**asdict(new), "connections": connections}
     secrets = msgspec.json.encode(values.pop("secrets")).decode()
     values["settings"] = msgspec.json.encode(new.settings).decode()
-    sink_id = connection.execute(_ADD, values).scalar()
+    sink_id = db.execute(_ADD, values).scalar()
     if sink_id is None:
-        raise Halt(f"there is a sink '{new.name}' already; remove it first, or pick another name")
-    connection.execute(_ADD_SECRETS, {"id": sink_id, "secrets": secrets})
-    begin(connection, int(sink_id))
+        raise ConfigurationError(
+            f"there is a sink '{new.name}' already; remove it first, or pick another name"
+        )
+    db.execute(_ADD_SECRETS, {"id": sink_id, "secrets": secrets})
+    write_start_positions(db, int(sink_id))
     return int(sink_id)
 
 
-def find_sink(connection: Connection, name: str) -> Sink:
-    """A sink with its secrets, for a test; nobody's lease is touched. Raises Unknown."""
-    row = connection.execute(_FIND, {"name": name}).one_or_none()
+def find_sink(db: sa.Connection, name: str) -> Sink:
+    """A sink with its secrets, for a test; nobody's lease is touched. Raises NotFound."""
+    row = db.execute(_FIND, {"name": name}).one_or_none()
     if row is None:
-        raise _unknown(name)
+        raise _build_not_found(name)
     return Sink(
         id=row.id,
         name=row.name,
@@ -132,91 +135,97 @@ def find_sink(connection: Connection, name: str) -> Sink:
     )
 
 
-def sinks_overview(connection: Connection, name: str | None = None) -> list[dict[str, Any]]:
-    """All sinks or one, without secrets. Raises Unknown where the one does not exist."""
-    rows = [dict(row) for row in connection.execute(_LOOK, {"name": name}).mappings()]
+def list_sinks(db: sa.Connection, name: str | None = None) -> list[dict[str, Any]]:
+    """All sinks or one, without secrets. Raises NotFound where the one does not exist."""
+    rows = [dict(row) for row in db.execute(_LIST_SINKS, {"name": name}).mappings()]
     if name is not None and not rows:
-        raise _unknown(name)
+        raise _build_not_found(name)
     return rows
 
 
-def positions_overview(connection: Connection, name: str, limit: int = 50) -> list[dict[str, Any]]:
+def list_positions(db: sa.Connection, name: str, limit: int = 50) -> list[dict[str, Any]]:
     """How far a sink has come with each connection; those that wait most first.
 
     Before them come those whose next event is refused, and snapshots under way.
     ``snapshot`` is null where none is under way, else the resource it has come to and its rows.
     """
-    rows = connection.execute(_POSITIONS, {"name": name, "limit": limit}).mappings()
+    rows = db.execute(_LIST_POSITIONS, {"name": name, "limit": limit}).mappings()
     return [dict(row) for row in rows]
 
 
-def pause(connection: Connection, name: str) -> SinkStatus:
+def pause_sink(db: sa.Connection, name: str) -> SinkStatus:
     """Stop a sink where it is; its status before. One that its receiver disabled stays that."""
-    sink_id, before = _locked(connection, name)
+    sink_id, before = _lock_sink(db, name)
     if before is SinkStatus.ACTIVE:
-        seize(connection, sink_id)
-        _set(connection, sink_id, SinkStatus.PAUSED, "paused by an operator")
+        fence_sink(db, sink_id)
+        _set_status(db, sink_id, SinkStatus.PAUSED, "paused by an operator")
     return before
 
 
-def resume(connection: Connection, name: str) -> SinkStatus:
+def resume_sink(db: sa.Connection, name: str) -> SinkStatus:
     """Go on where it stopped, without waiting for a retry that is due later; its status before."""
-    sink_id, before = _locked(connection, name)
-    seize(connection, sink_id)
-    retry_refused(connection, sink_id)
-    _set(connection, sink_id, SinkStatus.ACTIVE, None)
+    sink_id, before = _lock_sink(db, name)
+    fence_sink(db, sink_id)
+    retry_refused(db, sink_id)
+    _set_status(db, sink_id, SinkStatus.ACTIVE, None)
     return before
 
 
-def add_key(connection: Connection, name: str, key: str) -> None:
-    """Sign with a new secret, and with the former until it is dropped. Raises Halt."""
-    sink_id, keys = _keys(connection, name)
+def add_signing_key(db: sa.Connection, name: str, key: str) -> None:
+    """Sign with a new secret, and with the former until it is dropped.
+
+    Raises ConfigurationError.
+    """
+    sink_id, keys = _load_signing_keys(db, name)
     if len(keys) > 1:
-        raise Halt(
+        raise ConfigurationError(
             f"sink '{name}' signs with two secrets already; "
             f"'tenant-mirror sinks rotate {name} --finish' drops the former"
         )
-    _set_keys(connection, sink_id, [key, *keys])
+    _save_signing_keys(db, sink_id, [key, *keys])
 
 
-def drop_old_keys(connection: Connection, name: str) -> int:
+def drop_old_signing_keys(db: sa.Connection, name: str) -> int:
     """Sign with the newest secret only; how many were dropped."""
-    sink_id, keys = _keys(connection, name)
-    _set_keys(connection, sink_id, keys[:1])
+    sink_id, keys = _load_signing_keys(db, name)
+    _save_signing_keys(db, sink_id, keys[:1])
     return len(keys) - 1
 
 
-def remove(connection: Connection, name: str) -> None:
+def remove_sink(db: sa.Connection, name: str) -> None:
     """Delete a sink with its positions, secrets and settings."""
-    sink_id, _ = _locked(connection, name)
-    connection.execute(_REMOVE, {"id": sink_id})
+    sink_id, _ = _lock_sink(db, name)
+    db.execute(_REMOVE, {"id": sink_id})
 
 
-def _locked(connection: Connection, name: str) -> tuple[int, SinkStatus]:
-    row = connection.execute(_STATUS, {"name": name}).one_or_none()
+def _lock_sink(db: sa.Connection, name: str) -> tuple[int, SinkStatus]:
+    row = db.execute(_STATUS, {"name": name}).one_or_none()
     if row is None:
-        raise _unknown(name)
+        raise _build_not_found(name)
     return row.id, SinkStatus(row.status)
 
 
-def _keys(connection: Connection, name: str) -> tuple[int, list[str]]:
-    """A webhook's secrets, the newest first. Raises Halt where a sink signs nothing."""
-    sink_id, _ = _locked(connection, name)
-    row = connection.execute(_KEYS, {"id": sink_id}).one()
+def _load_signing_keys(db: sa.Connection, name: str) -> tuple[int, list[str]]:
+    """A webhook's secrets, the newest first.
+
+    Raises ConfigurationError where a sink signs nothing.
+    """
+    sink_id, _ = _lock_sink(db, name)
+    row = db.execute(_KEYS, {"id": sink_id}).one()
     if row.kind != SinkKind.WEBHOOK:
-        raise Halt(f"sink '{name}' is a {row.kind}; only webhooks are signed")
+        raise ConfigurationError(f"sink '{name}' is a {row.kind}; only webhooks are signed")
     return sink_id, list(row.signing_keys or [])
 
 
-def _set_keys(connection: Connection, sink_id: int, keys: list[str]) -> None:
-    seize(connection, sink_id)
+def _save_signing_keys(db: sa.Connection, sink_id: int, keys: list[str]) -> None:
+    fence_sink(db, sink_id)
     values = {"id": sink_id, "keys": msgspec.json.encode(keys).decode()}
-    connection.execute(_SET_KEYS, values)
+    db.execute(_SET_KEYS, values)
 
 
-def _set(connection: Connection, sink_id: int, status: SinkStatus, reason: str | None) -> None:
-    connection.execute(_SET, {"id": sink_id, "status": status.value, "reason": reason})
+def _set_status(db: sa.Connection, sink_id: int, status: SinkStatus, reason: str | None) -> None:
+    db.execute(_SET, {"id": sink_id, "status": status.value, "reason": reason})
 
 
-def _unknown(name: str) -> Unknown:
-    return Unknown(f"there is no sink '{name}'; 'tenant-mirror sinks list' shows them all")
+def _build_not_found(name: str) -> NotFound:
+    return NotFound(f"there is no sink '{name}'; 'tenant-mirror sinks list' shows them all")

@@ -11,9 +11,10 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, text
+import sqlalchemy as sa
+from sqlalchemy import text
 
-from worker.store.engine import along_the_key, as_planned
+from worker.store.engine import force_index_scans, reset_planner
 
 _BEHIND = text("""
     select s.id as sink_id, l.connection_id, coalesce(p.seq, 0) as seq,
@@ -38,10 +39,10 @@ _OLDEST = text("""
               and occurred_at < coalesce(cast(:before as timestamptz), 'infinity')
             order by seq limit 1) e
 """)
-_FEW: Final = 100
+_FIRST_LOOKUPS: Final = 100
 
 
-class Behind(NamedTuple):
+class ConnectionLag(NamedTuple):
     """A connection of which a sink has not had everything: nothing behind ``seq``.
 
     A snapshot that is under way needs what came after its cut, which ``seq`` then is.
@@ -50,57 +51,55 @@ class Behind(NamedTuple):
     sink_id: int
     connection_id: int
     seq: int
-    since: datetime
+    not_before: datetime
     """The next event is not earlier than this."""
 
 
-def behind(connection: Connection, before: datetime | None = None) -> list[Behind]:
+def list_lags(db: sa.Connection, before: datetime | None = None) -> list[ConnectionLag]:
     """Where sinks of any status are behind; only where the next event may be from ``before``."""
-    return [Behind(*row) for row in connection.execute(_BEHIND, {"before": before})]
+    return [ConnectionLag(*row) for row in db.execute(_BEHIND, {"before": before})]
 
 
 @contextmanager
-def looking_up(connection: Connection) -> Iterator[None]:
+def force_key_lookups(db: sa.Connection) -> Iterator[None]:
     """Look events up by their key and in no other way, until the end of the block."""
-    along_the_key(connection)
+    force_index_scans(db)
     yield
-    as_planned(connection)
+    reset_planner(db)
 
 
-def oldest_undelivered(connection: Connection) -> dict[int, datetime]:
+def find_oldest_undelivered(db: sa.Connection) -> dict[int, datetime]:
     """When the oldest event that waits happened, by sink; not told for one that has had all."""
-    found = behind(connection)
+    found = list_lags(db)
     if not found:
         return {}
-    with looking_up(connection):
+    with force_key_lookups(db):
         times = {
-            sink_id: _oldest(connection, list(places))
+            sink_id: _find_oldest(db, list(places))
             for sink_id, places in groupby(found, attrgetter("sink_id"))
         }
     return {sink_id: at for sink_id, at in times.items() if at is not None}
 
 
-def _oldest(connection: Connection, places: list[Behind]) -> datetime | None:
+def _find_oldest(db: sa.Connection, places: list[ConnectionLag]) -> datetime | None:
     """Places are in the order of ``since``: a few say where the others need not be looked for."""
-    oldest = _found(connection, places[:_FEW], None)
-    rest = [one for one in places[_FEW:] if oldest is None or one.since < oldest]
-    return _found(connection, rest, oldest) or oldest if rest else oldest
+    oldest = _select_oldest(db, places[:_FIRST_LOOKUPS], None)
+    rest = [one for one in places[_FIRST_LOOKUPS:] if oldest is None or one.not_before < oldest]
+    return _select_oldest(db, rest, oldest) or oldest if rest else oldest
 
 
-def _found(
-    connection: Connection, places: list[Behind], before: datetime | None
+def _select_oldest(
+    db: sa.Connection, places: list[ConnectionLag], before: datetime | None
 ) -> datetime | None:
-    found: datetime | None = connection.execute(
-        _OLDEST, {**columns(places), "before": before}
-    ).scalar()
+    found: datetime | None = db.execute(_OLDEST, {**to_arrays(places), "before": before}).scalar()
     return found
 
 
-def columns(places: Iterable[Behind]) -> dict[str, list[int] | list[datetime]]:
+def to_arrays(places: Iterable[ConnectionLag]) -> dict[str, list[int] | list[datetime]]:
     """Places as arrays, to be unnested."""
     some = list(places)
     return {
         "connections": [one.connection_id for one in some],
         "seqs": [one.seq for one in some],
-        "sinces": [one.since for one in some],
+        "sinces": [one.not_before for one in some],
     }

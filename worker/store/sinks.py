@@ -10,14 +10,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, text
+import sqlalchemy as sa
+from sqlalchemy import text
 
 from models.change_event import ConnectionChange
 from models.sink import SinkKind, SinkStart
-from worker.core.errors import Fenced
-from worker.store.epochs import record_server
-from worker.store.progress import Progress
-from worker.store.retries import NOT_REFUSED
+from worker.core.errors import LeaseLost
+from worker.store.epochs import record_new_identity
+from worker.store.progress import SnapshotProgress
+from worker.store.retries import CLEAR_REFUSAL
 
 _CLAIM = text("""
     update events.sinks
@@ -42,12 +43,12 @@ _RENEW = text("""
 _RELEASE = text("""
     update events.sinks set expires_at = null, holder = null where id = :id and token = :token
 """)
-_SEIZE = text("""
+_FENCE = text("""
     update events.sinks
        set token = token + 1, expires_at = null, holder = null, failures = 0, retry_at = null
      where id = :id
 """)
-_DELIVERED = text("""
+_RECORD_DELIVERY = text("""
     update events.sinks
        set last_delivered_at = case when :delivered then clock_timestamp()
                                     else last_delivered_at end,
@@ -58,7 +59,7 @@ _DELIVERED = text("""
                              else clock_timestamp() + make_interval(secs => :seconds) end
      where id = :id and token = :token
 """)
-_FAILED = text("""
+_RECORD_FAILURE = text("""
     update events.sinks
        set failures = :failures, status_reason = :reason,
            retry_at = clock_timestamp() + make_interval(secs => :seconds)
@@ -69,7 +70,7 @@ _DISABLE = text("""
        set status = 'disabled', status_reason = :reason, expires_at = null, holder = null
      where id = :id and token = :token
 """)
-_WAITING = text("""
+_BACKLOGS = text("""
     select l.connection_id, l.event_seq, coalesce(p.seq, 0), p.occurred_at, p.snapshot, c.tenant_id,
            c.settings -> 'tenant_mirror' -> 'initial_events' is distinct from 'false'::jsonb,
            coalesce(p.failures, 0)
@@ -90,9 +91,9 @@ _ADVANCE = text(f"""
       from sync.leases l where l.connection_id = :connection_id
         on conflict (sink_id, connection_id) do update
        set seq = excluded.seq, occurred_at = excluded.occurred_at, snapshot = excluded.snapshot,
-           updated_at = excluded.updated_at, {NOT_REFUSED}
+           updated_at = excluded.updated_at, {CLEAR_REFUSAL}
 """)
-_BEGIN = text("""
+_START_POSITIONS = text("""
     insert into events.positions (sink_id, connection_id, seq, occurred_at, snapshot)
     select s.id, l.connection_id, l.event_seq, l.last_event_at,
            case when s.start = 'snapshot' and l.last_event_at is not null then '{}'::jsonb end
@@ -102,7 +103,7 @@ _BEGIN = text("""
 """)
 
 
-class Told(NamedTuple):
+class Event(NamedTuple):
     """A change event as it is read for delivery; ``before`` and ``after`` are JSON text."""
 
     connection_id: int
@@ -142,12 +143,12 @@ class Sink:
     def wants_all(self) -> bool:
         return self.resources is None and self.changes is None and self.initial
 
-    def wants(self, told: Told) -> bool:
+    def wants(self, event: Event) -> bool:
         """Whether an event is to be delivered here; that history was rewound concerns all."""
-        return told.change == ConnectionChange.REWOUND or (
-            (self.initial or not told.initial)
-            and (self.resources is None or told.resource in self.resources)
-            and (self.changes is None or told.change in self.changes)
+        return event.change == ConnectionChange.REWOUND or (
+            (self.initial or not event.initial)
+            and (self.resources is None or event.resource in self.resources)
+            and (self.changes is None or event.change in self.changes)
         )
 
 
@@ -160,37 +161,37 @@ class Position(NamedTuple):
     connection_id: int
     seq: int
     occurred_at: datetime | None
-    snapshot: Progress | None = None
+    snapshot: SnapshotProgress | None = None
 
 
-class Waiting(NamedTuple):
+class Backlog(NamedTuple):
     """A connection whose events up to ``event_seq`` wait behind ``position``."""
 
     position: Position
     event_seq: int
     tenant_id: str | None
-    initial: bool = True
+    allows_initial: bool = True
     """Whether the connection's settings let the events of its first loads out."""
     failures: int = 0
     """Tries in a row at which the receiver refused the next event."""
 
 
-def claim(
-    connection: Connection,
+def claim_sinks(
+    db: sa.Connection,
     holder: str,
     *,
     seconds: float,
     limit: int,
-    without: Sequence[int] = (),
+    exclude: Sequence[int] = (),
 ) -> list[Sink]:
     """Become the one who serves some sinks that nobody serves and whose pause is over.
 
-    ``without`` are the ids of sinks that are left alone.
+    ``exclude`` are the ids of sinks that are left alone.
     """
-    values = {"holder": holder, "seconds": seconds, "limit": limit, "without": list(without)}
-    claimed = connection.execute(_CLAIM, values).all()
+    values = {"holder": holder, "seconds": seconds, "limit": limit, "without": list(exclude)}
+    claimed = db.execute(_CLAIM, values).all()
     if claimed:
-        record_server(connection)
+        record_new_identity(db)
     return [
         Sink(
             id=row.id,
@@ -199,9 +200,9 @@ def claim(
             token=row.token,
             settings=row.settings,
             secrets=row.secrets,
-            resources=_filter(row.resources),
-            changes=_filter(row.changes),
-            connections=_filter(row.connections),
+            resources=_to_filter(row.resources),
+            changes=_to_filter(row.changes),
+            connections=_to_filter(row.connections),
             initial=row.initial,
             start=SinkStart(row.start),
             failures=row.failures,
@@ -211,85 +212,87 @@ def claim(
     ]
 
 
-def _filter(values: Iterable[Any] | None) -> frozenset[Any] | None:
+def _to_filter(values: Iterable[Any] | None) -> frozenset[Any] | None:
     return None if values is None else frozenset(values)
 
 
-def renew(connection: Connection, sink: Sink, *, seconds: float) -> bool:
+def renew_sink(db: sa.Connection, sink: Sink, *, seconds: float) -> bool:
     """Prolong the lease; False where it is no longer ours, or the sink is not active."""
     values = {"id": sink.id, "token": sink.token, "seconds": seconds}
-    return connection.execute(_RENEW, values).rowcount == 1
+    return db.execute(_RENEW, values).rowcount == 1
 
 
-def release(connection: Connection, sink: Sink) -> None:
+def release_sink(db: sa.Connection, sink: Sink) -> None:
     """Give the lease back; harmless where it is no longer ours."""
-    connection.execute(_RELEASE, {"id": sink.id, "token": sink.token})
+    db.execute(_RELEASE, {"id": sink.id, "token": sink.token})
 
 
-def seize(connection: Connection, sink_id: int) -> None:
+def fence_sink(db: sa.Connection, sink_id: int) -> None:
     """Fence whoever serves a sink, before its settings or positions are changed.
 
     A relay claims it again at once, with what it finds then.
     """
-    connection.execute(_SEIZE, {"id": sink_id})
+    db.execute(_FENCE, {"id": sink_id})
 
 
-def begin(connection: Connection, sink_id: int) -> int:
+def write_start_positions(db: sa.Connection, sink_id: int) -> int:
     """Write where a new sink begins with each connection there is; how many were written.
 
     A connection without a position, and so every later one, begins with its oldest event. Where
     a sink begins with a snapshot, the last event of now is the cut; what never had one has no rows.
     """
-    return connection.execute(_BEGIN, {"id": sink_id}).rowcount
+    return db.execute(_START_POSITIONS, {"id": sink_id}).rowcount
 
 
-def waiting(connection: Connection, sink: Sink) -> list[Waiting]:
+def list_backlogs(db: sa.Connection, sink: Sink) -> list[Backlog]:
     """The connections with something to deliver now; none where the sink is not ours."""
     found = []
-    for row in connection.execute(_WAITING, {"id": sink.id, "token": sink.token}):
+    for row in db.execute(_BACKLOGS, {"id": sink.id, "token": sink.token}):
         connection_id, event_seq, seq, at, snapshot, *about = row
-        progress = None if snapshot is None else Progress.of(snapshot)
-        found.append(Waiting(Position(connection_id, seq, at, progress), event_seq, *about))
+        progress = None if snapshot is None else SnapshotProgress.from_json(snapshot)
+        found.append(Backlog(Position(connection_id, seq, at, progress), event_seq, *about))
     return found
 
 
-def advance(
-    connection: Connection,
+def advance_positions(
+    db: sa.Connection,
     sink: Sink,
     positions: Iterable[Position],
     *,
     seconds: float,
     delivered: bool = True,
 ) -> None:
-    """Move positions on, all or none, and prolong the lease. Raises Fenced where it is not ours.
+    """Move positions on, all or none, and prolong the lease. Raises LeaseLost where it is not ours.
 
     A position that a crash of Postgres forgets is one that is delivered again: no need to wait
     for the disk.
     """
-    connection.execute(text("set local synchronous_commit = off"))
+    db.execute(text("set local synchronous_commit = off"))
     values = {"id": sink.id, "token": sink.token, "seconds": seconds, "delivered": delivered}
-    if connection.execute(_DELIVERED, values).rowcount != 1:
-        raise Fenced(f"sink {sink.name} is served by another process now")
+    if db.execute(_RECORD_DELIVERY, values).rowcount != 1:
+        raise LeaseLost(f"sink {sink.name} is served by another process now")
     moved = [
         {
             "id": sink.id,
             "connection_id": one.connection_id,
             "seq": one.seq,
             "at": one.occurred_at,
-            "snapshot": one.snapshot and one.snapshot.stored,
+            "snapshot": one.snapshot and one.snapshot.as_json,
         }
         for one in positions
     ]
     if moved:
-        connection.execute(_ADVANCE, moved)
+        db.execute(_ADVANCE, moved)
 
 
-def fail(connection: Connection, sink: Sink, *, failures: int, seconds: float, reason: str) -> None:
+def record_sink_failure(
+    db: sa.Connection, sink: Sink, *, failures: int, seconds: float, reason: str
+) -> None:
     """Note that a delivery failed, for people and for whoever serves the sink next."""
     values = {"id": sink.id, "token": sink.token, "failures": failures}
-    connection.execute(_FAILED, {**values, "seconds": seconds, "reason": reason})
+    db.execute(_RECORD_FAILURE, {**values, "seconds": seconds, "reason": reason})
 
 
-def disable(connection: Connection, sink: Sink, *, reason: str) -> None:
+def disable_sink(db: sa.Connection, sink: Sink, *, reason: str) -> None:
     """Switch a sink off, as its receiver wants, and give the lease back; its position stays."""
-    connection.execute(_DISABLE, {"id": sink.id, "token": sink.token, "reason": reason})
+    db.execute(_DISABLE, {"id": sink.id, "token": sink.token, "reason": reason})

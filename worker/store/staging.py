@@ -10,20 +10,25 @@ from functools import cache
 from typing import Final, NamedTuple
 
 from models.base import DIRECTORY
-from models.copy_text import array_literal
+from models.copy_text import encode_array
 from models.resource import OWNER, Kind, Resource
-from worker.store.candidates import OURS, last_key, rows, run
-from worker.store.edges import pair_of
-from worker.store.engine import join_by_hash
-from worker.store.erasure import being_erased
-from worker.store.hidden import emptied_groups, mark_hidden
+from worker.store.candidates import (
+    OF_RESOURCE,
+    execute_for_resource,
+    fetch_for_resource,
+    get_next_key,
+)
+from worker.store.edges import parse_edge_key
+from worker.store.engine import prefer_hash_joins
+from worker.store.erasure import list_ids_being_erased
+from worker.store.hidden import list_emptied_groups, mark_hidden_candidates
 from worker.store.lease import Transaction
-from worker.store.quarantine import quarantined
+from worker.store.quarantine import list_quarantined_keys
 from worker.store.seen import WALK_KEYS
-from worker.store.unresolved import set_apart
-from worker.store.writing import sql_type
+from worker.store.unresolved import load_sweep_exclusions
+from worker.store.writing import get_sql_type
 
-STAGED: Final = 100_000
+STAGING_BATCH: Final = 100_000
 """Candidates that are staged, or noted as held, in one transaction.
 
 The keys that a walk saw are read once for each so many, whatever their number.
@@ -32,13 +37,13 @@ The keys that a walk saw are read once for each so many, whatever their number.
 _CLEAR = f"""
     with old as materialized (
          select key from sync.candidates
-          where {OURS} and not (found and walk_id = %(walk)s) limit %(limit)s)
-    delete from sync.candidates c using old where {OURS} and c.key = old.key
+          where {OF_RESOURCE} and not (found and walk_id = %(walk)s) limit %(limit)s)
+    delete from sync.candidates c using old where {OF_RESOURCE} and c.key = old.key
 """
 _ANNOUNCE = f"""
     with chosen as materialized (
          select key, reason from sync.removals
-          where {OURS} and not held and key > %(after)s order by key limit %(limit)s),
+          where {OF_RESOURCE} and not held and key > %(after)s order by key limit %(limit)s),
     noted as (
          insert into sync.candidates (connection_id, resource, key, walk_id, announced)
          select %(id)s, %(resource)s, key, %(walk)s, reason from chosen
@@ -53,26 +58,26 @@ _COUNT = f"""
            count(*) filter (where hidden),
            count(*) filter (where not hidden and not found
                                   and coalesce(announced, 'not_seen') = 'not_seen')
-      from sync.candidates where {OURS}
+      from sync.candidates where {OF_RESOURCE}
 """
 
 
-class Numbers(NamedTuple):
+class CandidateCounts(NamedTuple):
     """How many candidates of a resource there are."""
 
     unexplained: int
     """Those that no round announced; the last memberships of hidden groups are not among them."""
     announced_hidden: int
     """Last memberships of hidden groups of which a round told."""
-    going: int
+    to_delete: int
     """Those that would be deleted."""
     hidden: int
     """Last memberships of hidden groups."""
-    doubtful: int
+    unconfirmed: int
     """Of those that would be deleted, how many were only not seen."""
 
 
-ALL_WALKS: Final = -1
+NO_WALK: Final = -1
 """No walk's number: of no walk anything is kept."""
 
 
@@ -82,10 +87,10 @@ class Staging:
     Those of groups are staged before those of their memberships.
     """
 
-    def __init__(self, resource: Resource, walk_id: int, limit: int = STAGED) -> None:
-        self._resource, self._walk, self._limit = resource, walk_id, limit
-        self._place: str | None = None
-        self._emptied: list[str] | None = None
+    def __init__(self, resource: Resource, walk_id: int, limit: int = STAGING_BATCH) -> None:
+        self._resource, self._walk_id, self._limit = resource, walk_id, limit
+        self._cursor: str | None = None
+        self._emptied_groups: list[str] | None = None
         self._steps = [self._clear, self._stage_unseen, self._stage_announced]
         if resource.kind is Kind.EDGE:
             self._steps.append(self._mark_hidden)
@@ -96,52 +101,58 @@ class Staging:
             if not self._steps[0](tx):
                 return False
             self._steps.pop(0)
-            self._place = None
+            self._cursor = None
         return True
 
     def _clear(self, tx: Transaction) -> bool:
-        return clear_candidates(tx, self._resource, self._walk, self._limit) < self._limit
+        return clear_candidates(tx, self._resource, self._walk_id, self._limit) < self._limit
 
     def _stage_unseen(self, tx: Transaction) -> bool:
-        self._place = stage_unseen(tx, self._resource, self._walk, self._place, self._limit)
-        return self._place is None
+        self._cursor = stage_unseen(tx, self._resource, self._walk_id, self._cursor, self._limit)
+        return self._cursor is None
 
     def _stage_announced(self, tx: Transaction) -> bool:
-        values = {"walk": self._walk, "after": self._place or "", "limit": self._limit}
-        self._place = last_key(rows(tx, _ANNOUNCE, self._resource.name, **values), self._limit)
-        return self._place is None
+        values = {"walk": self._walk_id, "after": self._cursor or "", "limit": self._limit}
+        self._cursor = get_next_key(
+            fetch_for_resource(tx, _ANNOUNCE, self._resource.name, **values), self._limit
+        )
+        return self._cursor is None
 
     def _mark_hidden(self, tx: Transaction) -> bool:
-        if self._emptied is None:
-            self._emptied = emptied_groups(tx, self._walk)
-        if self._emptied:
-            self._place = mark_hidden(tx, self._emptied, self._walk, self._place, self._limit)
-        return self._place is None
+        if self._emptied_groups is None:
+            self._emptied_groups = list_emptied_groups(tx, self._walk_id)
+        if self._emptied_groups:
+            self._cursor = mark_hidden_candidates(
+                tx, self._emptied_groups, self._walk_id, self._cursor, self._limit
+            )
+        return self._cursor is None
 
 
 def clear_candidates(tx: Transaction, resource: Resource, walk_id: int, limit: int) -> int:
     """Throw candidates away, all but what reads by id found for this walk; how many this time."""
-    return run(tx, _CLEAR, resource, walk=walk_id, limit=limit)
+    return execute_for_resource(tx, _CLEAR, resource, walk=walk_id, limit=limit)
 
 
 @cache
-def _unseen(resource: Resource, *, after: bool, apart: bool, parents: bool) -> str:
+def _render_unseen(
+    resource: Resource, *, after: bool, exclusions: bool, parent_candidates: bool
+) -> str:
     """Keys are compared as the texts that they are noted as: that is cheaper than to read them."""
     columns = [f"t.{name}" for name in resource.key]
     texts = [f"{column}::text" for column in columns]
     key, order = " || '/' || ".join(texts), ", ".join(columns)
     where = ""
     if after:
-        kinds = [sql_type(column.type) for column in resource.columns[: len(columns)]]
+        kinds = [get_sql_type(column.type) for column in resource.columns[: len(columns)]]
         place = ", ".join(f"%({name})s::{kind}" for name, kind in zip("ab", kinds, strict=False))
         where += f" and ({order}) > ({place})"
-    if apart:
-        where += _without(texts[0], "apart")
+    if exclusions:
+        where += _render_exclusion(texts[0], "apart")
         if resource.kind is Kind.EDGE:
-            where += _without(texts[1], "erasing")
+            where += _render_exclusion(texts[1], "erasing")
         if resource.name == "role_assignments":
-            where += _without("t.role_definition_id::text", "definitions")
-    if parents:
+            where += _render_exclusion("t.role_definition_id::text", "definitions")
+    if parent_candidates:
         where += f"""
            and not exists (select from sync.candidates p
                 where p.connection_id = %(id)s and p.resource = '{resource.parent}'
@@ -161,7 +172,7 @@ def _unseen(resource: Resource, *, after: bool, apart: bool, parents: bool) -> s
     """
 
 
-def _without(column: str, keys: str) -> str:
+def _render_exclusion(column: str, keys: str) -> str:
     return f"""
            and not exists (select from unnest(%({keys})s::text::text[]) as a(key)
                 where a.key = {column})"""
@@ -177,39 +188,39 @@ def stage_unseen(
     Memberships of groups that are candidates themselves are left out: they end with their groups,
     and a large one may have any number of them.
     """
-    join_by_hash(tx.connection)
-    malformed = quarantined(tx, resource.parent or resource.name)
-    unanswered = set_apart(tx, resource)
-    erasing = being_erased(tx.connection, tx.connection_id)
+    prefer_hash_joins(tx.db)
+    malformed = list_quarantined_keys(tx, resource.parent or resource.name)
+    unanswered = load_sweep_exclusions(tx, resource)
+    erasing = list_ids_being_erased(tx.db, tx.connection_id)
     apart = malformed | unanswered.keys | erasing
     values = {
-        "apart": array_literal(sorted(apart)),
-        "erasing": array_literal(sorted(erasing)),
-        "definitions": array_literal(sorted(unanswered.definitions)),
+        "apart": encode_array(sorted(apart)),
+        "erasing": encode_array(sorted(erasing)),
+        "definitions": encode_array(sorted(unanswered.definitions)),
         "walk": walk_id,
         "limit": limit,
-        **_place_of(resource, after),
+        **_build_cursor(resource, after),
     }
-    statement = _unseen(
+    statement = _render_unseen(
         resource,
         after=after is not None,
-        apart=bool(apart or unanswered.definitions),
-        parents=resource.kind is Kind.EDGE and _any(tx, resource.parent),
+        exclusions=bool(apart or unanswered.definitions),
+        parent_candidates=resource.kind is Kind.EDGE and _has_candidates(tx, resource.parent),
     )
-    return last_key(rows(tx, statement, resource.name, **values), limit)
+    return get_next_key(fetch_for_resource(tx, statement, resource.name, **values), limit)
 
 
-def _place_of(resource: Resource, after: str | None) -> dict[str, str]:
+def _build_cursor(resource: Resource, after: str | None) -> dict[str, str]:
     if after is None or resource.kind is not Kind.EDGE:
         return {"a": after or ""}
-    return dict(zip("ab", pair_of(after), strict=True))
+    return dict(zip("ab", parse_edge_key(after), strict=True))
 
 
-def _any(tx: Transaction, resource: str) -> bool:
-    statement = f"select exists (select from sync.candidates where {OURS})"
-    return bool(rows(tx, statement, resource)[0][0])
+def _has_candidates(tx: Transaction, resource: str) -> bool:
+    statement = f"select exists (select from sync.candidates where {OF_RESOURCE})"
+    return bool(fetch_for_resource(tx, statement, resource)[0][0])
 
 
-def count_candidates(tx: Transaction, resource: Resource) -> Numbers:
+def count_candidates(tx: Transaction, resource: Resource) -> CandidateCounts:
     """How many there are, now that all are staged."""
-    return Numbers(*rows(tx, _COUNT, resource.name)[0])
+    return CandidateCounts(*fetch_for_resource(tx, _COUNT, resource.name)[0])

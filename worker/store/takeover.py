@@ -7,10 +7,10 @@ tenant's own lock first, so that of two new connections one is first.
 from sqlalchemy import func, text
 
 from models.connection import ConnectionStatus
-from worker.store.connections import Known, change_connection, get
+from worker.store.connections import Connection, get_connection, update_connection
 from worker.store.lease import Transaction
 
-_ONE_AT_A_TIME = text("select pg_advisory_xact_lock(hashtextextended(:tenant, 0))")
+_LOCK_TENANT = text("select pg_advisory_xact_lock(hashtextextended(:tenant, 0))")
 
 # What was mirrored at any time; `added` and the like are not about the tenant.
 _HISTORY = """
@@ -42,35 +42,37 @@ _FORGET_CURSORS = text("""
 """)
 
 
-def one_at_a_time(tx: Transaction, tenant_id: str) -> None:
+def lock_tenant(tx: Transaction, tenant_id: str) -> None:
     """Until the commit, nobody else decides which connection mirrors the tenant."""
-    tx.connection.execute(_ONE_AT_A_TIME, {"tenant": tenant_id})
+    tx.db.execute(_LOCK_TENANT, {"tenant": tenant_id})
 
 
 def has_history(tx: Transaction) -> bool:
     """Whether anything of the tenant was ever mirrored through this connection."""
-    return bool(tx.connection.execute(_HAS_HISTORY, {"id": tx.connection_id}).scalar())
+    return bool(tx.db.execute(_HAS_HISTORY, {"id": tx.connection_id}).scalar())
 
 
-def predecessor(tx: Transaction, tenant_id: str) -> int | None:
+def find_predecessor(tx: Transaction, tenant_id: str) -> int | None:
     """The connection of the tenant that was retired last and has a history."""
     values = {"tenant": tenant_id, "id": tx.connection_id}
-    found: int | None = tx.connection.execute(_PREDECESSOR, values).scalar()
+    found: int | None = tx.db.execute(_PREDECESSOR, values).scalar()
     return found
 
 
-def hand_over(mine: Transaction, theirs: Transaction, *, name: str | None, reason: str) -> Known:
-    """``theirs`` goes on in the place of ``mine``, which retires; the row that goes on.
+def hand_over(
+    retiring: Transaction, continuing: Transaction, *, name: str | None, reason: str
+) -> Connection:
+    """``continuing`` goes on in the place of ``retiring``, which retires; the row that goes on.
 
     The new connection may belong to another app registration and see other things, so no cursor
     and no half-finished evidence is trusted: everything is walked and compared. Rows stay.
     """
-    known = get(mine.connection, mine.connection_id)
-    change_connection(
-        mine,
+    known = get_connection(retiring.db, retiring.connection_id)
+    update_connection(
+        retiring,
         status=ConnectionStatus.RETIRED,
         status_reason=reason,
-        retired_at=mine.moment,
+        retired_at=retiring.moment,
         tenant_id=None,
         display_name=name,
         due_at=None,
@@ -78,8 +80,8 @@ def hand_over(mine: Transaction, theirs: Transaction, *, name: str | None, reaso
         requested_resources=None,
         requested_full=False,
     )
-    change_connection(
-        theirs,
+    update_connection(
+        continuing,
         nango_connection_id=known.nango_connection_id,
         provider_config_key=known.provider_config_key,
         provider=known.provider,
@@ -93,5 +95,5 @@ def hand_over(mine: Transaction, theirs: Transaction, *, name: str | None, reaso
         due_at=func.clock_timestamp(),
     )
     for statement in (*_FORGET_EVIDENCE, _FORGET_CURSORS):
-        theirs.connection.execute(statement, {"id": theirs.connection_id})
-    return get(theirs.connection, theirs.connection_id)
+        continuing.db.execute(statement, {"id": continuing.connection_id})
+    return get_connection(continuing.db, continuing.connection_id)

@@ -6,9 +6,10 @@ late is seen here and nowhere else, by one clock: Postgres's.
 
 from typing import Final
 
-from sqlalchemy import Connection, TextClause, text
+import sqlalchemy as sa
+from sqlalchemy import TextClause, text
 
-SET_BACK_SECONDS: Final = 1.0
+CLOCK_STEP_SECONDS: Final = 1.0
 """Less is waited for."""
 
 _TURN = text("""
@@ -33,7 +34,7 @@ _FENCE = text("""
     update sync.connections c set due_at = least(c.due_at, clock_timestamp())
       from fenced where c.id = fenced.connection_id and c.status in ('active', 'broken')
 """)
-_WAITS: Final = (
+_TIMERS: Final = (
     ("sync.connections", "due_at"),
     ("sync.connections", "waiting_since"),
     ("sync.streams", "due_at"),
@@ -49,29 +50,29 @@ _WAITS: Final = (
 """Times that are waited for, or that an age counts from."""
 
 
-def take_turn(connection: Connection, seconds: float) -> float | None:
+def claim_tick(db: sa.Connection, seconds: float) -> float | None:
     """Take the turn of a tick, unless one was taken within ``seconds``. None: it was.
 
     Otherwise the seconds by which Postgres's clock was set back since the last one, 0 for none.
     """
-    row = connection.execute(_TURN, {"seconds": seconds}).one_or_none()
+    row = db.execute(_TURN, {"seconds": seconds}).one_or_none()
     if row is None:
         return None
-    return float(row.ahead) if row.ahead > SET_BACK_SECONDS else 0.0
+    return float(row.ahead) if row.ahead > CLOCK_STEP_SECONDS else 0.0
 
 
-def follow_set_back(connection: Connection, seconds: float) -> None:
+def shift_timers_back(db: sa.Connection, seconds: float) -> None:
     """Postgres's clock was set back: have nothing wait until it is as late again as it was.
 
     Slices under way reckon by the time before, so they are fenced and due at once. One that is
     committing a page right now is not: its streams may wait longer, once.
     """
-    connection.execute(_FENCE)
-    for table, column in _WAITS:
-        connection.execute(_earlier(table, column), {"seconds": seconds})
+    db.execute(_FENCE)
+    for table, column in _TIMERS:
+        db.execute(_render_shift(table, column), {"seconds": seconds})
 
 
-def _earlier(table: str, column: str) -> TextClause:
+def _render_shift(table: str, column: str) -> TextClause:
     return text(f"""
         update {table} set {column} = {column} - make_interval(secs => :seconds)
          where ctid = any(array(

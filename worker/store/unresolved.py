@@ -7,18 +7,19 @@ pause that grows with each attempt, and the note goes once there is an answer.
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, text
+import sqlalchemy as sa
+from sqlalchemy import text
 
 from models.base import DIRECTORY
 from models.resource import OWNER, Kind, Resource
 from models.resources import RESOURCES
-from models.unresolved import Part, PartKind, Unanswered
-from worker.core.errors import Later
-from worker.store.engine import driver
+from models.unresolved import NoAnswer, Part, PartKind
+from worker.core.errors import RetryLater
+from worker.store.engine import get_driver_connection
 from worker.store.lease import Transaction
-from worker.store.merge import key_type
+from worker.store.merge import get_key_array_type
 
-BOUND: Final = 1000
+MAX_UNRESOLVED: Final = 1000
 """Parts of a connection that are noted; more are no longer single refusals."""
 
 FIRST_PAUSE: Final = 60
@@ -26,10 +27,10 @@ FIRST_PAUSE: Final = 60
 
 LONGEST_PAUSE: Final = 6 * 3600
 
-AT_ONCE: Final = 200
+RETRY_BATCH: Final = 200
 """Parts of one kind that are asked for again in one run."""
 
-ALL: Final = "all"
+WHOLE_RESOURCE: Final = "all"
 """The key of a note about a whole resource."""
 
 _NOTE = text("""
@@ -90,38 +91,42 @@ _SUMMARY = text("""
     select connection_id, stream, kind, resource, key, reason, number
       from placed where place <= :shown order by connection_id, stream, place
 """)
-SHOWN: Final = 3
+NAMED_PARTS: Final = 3
 """Parts of a stream that are named one by one; of more, only how many there are."""
 
 
-def note_unresolved(tx: Transaction, parts: Mapping[Part, Unanswered]) -> None:
-    """Remember parts without an answer. Raises Later, so that nothing is written, at the bound.
+def note_unresolved(tx: Transaction, parts: Mapping[Part, NoAnswer]) -> None:
+    """Remember parts without an answer.
+
+    Raises RetryLater, so that nothing is written, at the bound.
 
     So many are no longer single refusals, and a sweep must not end without knowing each of them.
     """
     if not parts:
         return
     values = {
-        **_columns(parts),
+        **_to_columns(parts),
         "id": tx.connection_id,
         "reasons": [why.reason for why in parts.values()],
-        "afters": [why.after for why in parts.values()],
+        "afters": [why.retry_after for why in parts.values()],
         "pause": FIRST_PAUSE,
         "longest": LONGEST_PAUSE,
     }
-    tx.connection.execute(_NOTE, values)
-    if tx.connection.execute(_COUNT, values).scalar_one() > BOUND:
+    tx.db.execute(_NOTE, values)
+    if tx.db.execute(_COUNT, values).scalar_one() > MAX_UNRESOLVED:
         why = next(iter(parts.values())).reason
-        raise Later(f"Graph does not answer for more than {BOUND} parts ({why})", after=3600)
+        raise RetryLater(
+            f"Graph does not answer for more than {MAX_UNRESOLVED} parts ({why})", after=3600
+        )
 
 
-def resolve(tx: Transaction, parts: Collection[Part]) -> None:
+def resolve_parts(tx: Transaction, parts: Collection[Part]) -> None:
     """Forget parts that have been answered for."""
     if parts:
-        tx.connection.execute(_RESOLVE, {"id": tx.connection_id, **_columns(parts)})
+        tx.db.execute(_RESOLVE, {"id": tx.connection_id, **_to_columns(parts)})
 
 
-def resolve_shown(
+def resolve_objects(
     tx: Transaction, resource: Resource, keys: Collection[str], *, listed: bool
 ) -> None:
     """Forget objects that a page has shown.
@@ -130,52 +135,52 @@ def resolve_shown(
     """
     if keys:
         values = {"id": tx.connection_id, "resource": resource.name, "keys": list(keys)}
-        tx.connection.execute(_SHOWN, {**values, "listed": listed})
+        tx.db.execute(_SHOWN, {**values, "listed": listed})
 
 
-def resolve_moot(tx: Transaction) -> None:
+def resolve_deleted(tx: Transaction) -> None:
     """Forget parts of objects that have been deleted meanwhile."""
     for resource in RESOURCES.values():
         if resource.kind is Kind.EDGE:
             continue
-        kind = key_type(resource).removesuffix("[]")
+        kind = get_key_array_type(resource).removesuffix("[]")
         statement = (
             "delete from sync.unresolved u where u.connection_id = %s and u.resource = %s"
             f" and exists (select from {DIRECTORY}.{resource.name} t"
             f" where t.{OWNER} = u.connection_id and t.deleted_at is not null"
             f" and t.{resource.key[0]} = case when u.kind <> 'deletions' then u.key::{kind} end)"
         )
-        with driver(tx.connection).cursor() as cursor:
+        with get_driver_connection(tx.db).cursor() as cursor:
             cursor.execute(statement, (tx.connection_id, resource.name))
 
 
 def resolve_assignments(tx: Transaction, definitions: Collection[str]) -> None:
     """Forget the assignments of all role definitions but those that a walk goes through."""
     values = {"id": tx.connection_id, "keys": list(definitions)}
-    tx.connection.execute(_OTHER_DEFINITIONS, values)
+    tx.db.execute(_OTHER_DEFINITIONS, values)
 
 
-def any_unresolved(tx: Transaction) -> bool:
+def has_unresolved(tx: Transaction) -> bool:
     """Whether anything waits for an answer."""
-    return bool(tx.connection.execute(_ANY, {"id": tx.connection_id}).scalar())
+    return bool(tx.db.execute(_ANY, {"id": tx.connection_id}).scalar())
 
 
-def unresolved_keys(tx: Transaction, resource: str, *kinds: PartKind) -> set[str]:
+def list_unresolved_keys(tx: Transaction, resource: str, *kinds: PartKind) -> set[str]:
     """The objects of which parts of the given kinds wait."""
     values = {"id": tx.connection_id, "resource": resource, "kinds": [k.value for k in kinds]}
-    return set(tx.connection.execute(_KEYS, values).scalars())
+    return set(tx.db.execute(_KEYS, values).scalars())
 
 
-def due_parts(
-    tx: Transaction, resource: str, *kinds: PartKind, whenever: bool
+def list_due_parts(
+    tx: Transaction, resource: str, *kinds: PartKind, ignore_pauses: bool
 ) -> dict[str, PartKind]:
-    """Objects whose parts are to be asked for again now; ``whenever`` ignores the pauses."""
+    """Objects whose parts are to be asked for again now; ``ignore_pauses`` ignores the pauses."""
     values = {"id": tx.connection_id, "resource": resource, "kinds": [k.value for k in kinds]}
-    rows = tx.connection.execute(_DUE, {**values, "whenever": whenever, "limit": AT_ONCE})
+    rows = tx.db.execute(_DUE, {**values, "whenever": ignore_pauses, "limit": RETRY_BATCH})
     return {row.key: PartKind(row.kind) for row in rows}
 
 
-class SetApart(NamedTuple):
+class SweepExclusions(NamedTuple):
     """What no sweep may judge, as Graph does not answer for it."""
 
     keys: set[str]
@@ -184,41 +189,43 @@ class SetApart(NamedTuple):
     """Role definitions whose assignments are not known."""
 
 
-def set_apart(tx: Transaction, resource: Resource) -> SetApart:
+def load_sweep_exclusions(tx: Transaction, resource: Resource) -> SweepExclusions:
     """What of a resource no sweep may judge. Bounded, as all that is noted here."""
-    keys = unresolved_keys(tx, resource.parent or resource.name, *_OBJECTS)
+    keys = list_unresolved_keys(tx, resource.parent or resource.name, *_OBJECTS)
     if resource.kind is Kind.EDGE:
-        keys |= unresolved_keys(tx, resource.parent, PartKind.MEMBERS)
+        keys |= list_unresolved_keys(tx, resource.parent, PartKind.MEMBERS)
     if resource.name != "role_assignments":
-        return SetApart(keys, set())
-    return SetApart(keys, unresolved_keys(tx, "role_definitions", PartKind.ASSIGNMENTS))
+        return SweepExclusions(keys, set())
+    return SweepExclusions(keys, list_unresolved_keys(tx, "role_definitions", PartKind.ASSIGNMENTS))
 
 
-def summaries(
-    connection: Connection, connection_id: int | None = None
+def summarize_unresolved(
+    db: sa.Connection, connection_id: int | None = None
 ) -> dict[int, dict[str, str]]:
     """What is set apart, in a sentence for each stream of each connection that has any."""
-    rows = connection.execute(_SUMMARY, {"id": connection_id, "shown": SHOWN}).all()
+    rows = db.execute(_SUMMARY, {"id": connection_id, "shown": NAMED_PARTS}).all()
     told: dict[int, dict[str, list[str]]] = {}
     numbers: dict[tuple[int, str], int] = {}
     for row in rows:
         part = Part(row.resource, PartKind(row.kind), row.key)
         streams = told.setdefault(row.connection_id, {})
-        streams.setdefault(row.stream, []).append(f"{describe(part)}: {row.reason}")
+        streams.setdefault(row.stream, []).append(f"{describe_part(part)}: {row.reason}")
         numbers[row.connection_id, row.stream] = row.number
     return {
-        number: {name: _sentence(lines, numbers[number, name]) for name, lines in streams.items()}
+        number: {
+            name: _render_summary(lines, numbers[number, name]) for name, lines in streams.items()
+        }
         for number, streams in told.items()
     }
 
 
-def _sentence(lines: list[str], number: int) -> str:
+def _render_summary(lines: list[str], number: int) -> str:
     more = f"; and {number - len(lines)} more" if number > len(lines) else ""
     kept = "1 part is" if number == 1 else f"{number} parts are"
     return f"{kept} set apart, kept as stored and asked for again ({'; '.join(lines)}{more})"
 
 
-def describe(part: Part) -> str:
+def describe_part(part: Part) -> str:
     """A part in words."""
     noun = part.resource.removesuffix("s").replace("_", " ")
     return {
@@ -231,7 +238,7 @@ def describe(part: Part) -> str:
     }[part.kind]
 
 
-def _columns(parts: Iterable[Part]) -> dict[str, list[str]]:
+def _to_columns(parts: Iterable[Part]) -> dict[str, list[str]]:
     listed = list(parts)
     return {
         "resources": [part.resource for part in listed],

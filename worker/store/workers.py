@@ -3,11 +3,12 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, text
+import sqlalchemy as sa
+from sqlalchemy import text
 
-from worker.core.process_identity import parse_identity, short_name
+from worker.core.process_identity import parse_identity, shorten_identity
 
-ALIVE_SECONDS = 15.0
+REPORT_VALID_SECONDS = 15.0
 """A worker that has not reported for so long consumes nothing: it ended, hangs or is frozen."""
 
 _REPORT = text("""
@@ -49,24 +50,24 @@ class Worker:
 
     @property
     def is_alive(self) -> bool:
-        return self.seen_seconds_ago < ALIVE_SECONDS
+        return self.seen_seconds_ago < REPORT_VALID_SECONDS
 
 
 def report_worker(
-    connection: Connection, name: str, queues: Sequence[str], processes: Sequence[str]
+    db: sa.Connection, name: str, queues: Sequence[str], processes: Sequence[str]
 ) -> None:
     """Record that a worker consumes ``queues`` now; ``processes`` as leases name their holders."""
     values = {"name": name, "queues": list(queues), "processes": list(processes)}
-    connection.execute(_REPORT, values)
-    connection.execute(_DROP_OLD)
+    db.execute(_REPORT, values)
+    db.execute(_DROP_OLD)
 
 
-def remove_worker(connection: Connection, name: str) -> None:
+def remove_worker(db: sa.Connection, name: str) -> None:
     """Record that a worker has stopped consuming."""
-    connection.execute(_LEAVE, {"name": name})
+    db.execute(_LEAVE, {"name": name})
 
 
-def remove_predecessors(connection: Connection, name: str) -> None:
+def remove_predecessors(db: sa.Connection, name: str) -> None:
     """Forget silent workers whose node name and pid the worker ``name`` has.
 
     A container that is started again has both of them again, and a pid namespace of its own, so
@@ -74,17 +75,17 @@ def remove_predecessors(connection: Connection, name: str) -> None:
     """
     identity = parse_identity(name)
     if identity is not None:
-        values = {"start": f"{identity.host}:{identity.pid}:", "alive": ALIVE_SECONDS}
-        connection.execute(_DROP_PREDECESSORS, values)
+        values = {"start": f"{identity.host}:{identity.pid}:", "alive": REPORT_VALID_SECONDS}
+        db.execute(_DROP_PREDECESSORS, values)
 
 
-def list_workers(connection: Connection) -> list[Worker]:
+def list_workers(db: sa.Connection) -> list[Worker]:
     """Every worker that reported within a day, by name."""
-    rows = connection.execute(_LIST).all()
-    return [Worker(short_name(name), *values) for name, *values in rows]
+    rows = db.execute(_LIST).all()
+    return [Worker(shorten_identity(name), *values) for name, *values in rows]
 
 
-def unserved(workers: Collection[Worker], queues: Sequence[str]) -> list[str]:
+def list_unserved_queues(workers: Collection[Worker], queues: Sequence[str]) -> list[str]:
     """The queues that no worker consumes."""
     served = {queue for worker in workers if worker.is_alive for queue in worker.queues}
     return [queue for queue in queues if queue not in served]

@@ -17,16 +17,16 @@ from sqlalchemy.types import TypeEngine
 
 from models.base import DIRECTORY
 from models.resource import OWNER, Resource
-from models.row import Row, shape_of
+from models.row import Row, get_shape
 from worker.store import compare
-from worker.store.beginnings import NOT_SEEN, Beginnings
+from worker.store.beginnings import NOT_OBSERVED, LiveSince
 from worker.store.change import Change
-from worker.store.copy import as_parameters, copy_lines, mirror_columns
+from worker.store.copy import build_parameter_converter, copy_lines, list_mirror_columns
 from worker.store.lease import Transaction
 from worker.store.updates import update_each
 
 
-class Arriving(Protocol):
+class StorableRow(Protocol):
     """A decoded object, as ``graph/decode.py`` gives it."""
 
     @property
@@ -38,16 +38,16 @@ class Arriving(Protocol):
     @property
     def hash(self) -> bytes: ...
     @property
-    def source(self) -> bytes | None: ...
+    def source_hash(self) -> bytes | None: ...
     @property
     def line(self) -> bytes: ...
 
 
-class NotAllNew(Exception):  # noqa: N818 - a finding, not a failure
+class RowExists(Exception):
     """A page that was taken for new holds an object that is stored already."""
 
 
-def sql_type(kind: TypeEngine[Any]) -> str:
+def get_sql_type(kind: TypeEngine[Any]) -> str:
     """How Postgres spells the type of a mirrored column."""
     names = {ARRAY: "text[]", JSONB: "jsonb", DateTime: "timestamptz", Uuid: "uuid"}
     found = [name for of, name in names.items() if isinstance(kind, of)]
@@ -55,10 +55,10 @@ def sql_type(kind: TypeEngine[Any]) -> str:
 
 
 @cache
-def _update(resource: Resource, names: tuple[str, ...], *, revived: bool) -> str:
+def _render_update(resource: Resource, names: tuple[str, ...], *, restored: bool) -> str:
     """Sets some columns of a row, which is live from then on."""
-    beginning = " live_since = %s," if revived else ""
-    kinds = {str(column.name): sql_type(column.type) for column in resource.columns}
+    beginning = " live_since = %s," if restored else ""
+    kinds = {str(column.name): get_sql_type(column.type) for column in resource.columns}
     assignments = ", ".join(f'"{name}" = %s::{kinds[name]}' for name in names)
     return (
         f"update {DIRECTORY}.{resource.name} set {assignments},"
@@ -67,7 +67,7 @@ def _update(resource: Resource, names: tuple[str, ...], *, revived: bool) -> str
     )
 
 
-def bind(row_hash: bytes, source: bytes | None) -> bytes | None:
+def bind_source_hash(row_hash: bytes, source: bytes | None) -> bytes | None:
     """The source hash as it is stored: behind the hash of the row that was made of it.
 
     A writer that does not know this column (an earlier release) changes ``row_hash`` alone. The
@@ -79,79 +79,83 @@ def bind(row_hash: bytes, source: bytes | None) -> bytes | None:
 def insert_rows(
     tx: Transaction,
     resource: Resource,
-    items: Iterable[tuple[str, Arriving]],
-    beginnings: Beginnings,
+    items: Iterable[tuple[str, StorableRow]],
+    live_since: LiveSince,
 ) -> None:
     """Store new rows, by key."""
-    shape = shape_of(resource)
+    shape = get_shape(resource)
     owner, moment = str(tx.connection_id).encode(), tx.moment.isoformat().encode()
     tail = b"\t%b\t%b\t\\N\t\\N\t" % (moment, moment)
     lines = (
         b"%b\t%b%b%b\t%b\t%b\n"
         % (
-            *(owner, item.line or shape.line(item.row), tail),
-            *(_hex(item.hash), _hex(bind(item.hash, item.source)), _instant(beginnings.of(key))),
+            *(owner, item.line or shape.encode_line(item.row), tail),
+            *(
+                _encode_bytea(item.hash),
+                _encode_bytea(bind_source_hash(item.hash, item.source_hash)),
+                _encode_timestamp(live_since.get(key)),
+            ),
         )
         for key, item in items
     )
-    insert_lines(tx, resource, lines)
+    copy_new_lines(tx, resource, lines)
 
 
-def _hex(digest: bytes | None) -> bytes:
+def _encode_bytea(digest: bytes | None) -> bytes:
     """Bytes, or null, as COPY takes them."""
     return b"\\N" if digest is None else b"\\\\x" + hexlify(digest)
 
 
-def _instant(moment: datetime | None) -> bytes:
+def _encode_timestamp(moment: datetime | None) -> bytes:
     return b"\\N" if moment is None else moment.isoformat().encode()
 
 
-def insert_lines(tx: Transaction, resource: Resource, lines: Iterable[bytes]) -> None:
+def copy_new_lines(tx: Transaction, resource: Resource, lines: Iterable[bytes]) -> None:
     """COPY new rows into the mirror. Raises NotAllNew where one is there already."""
-    columns = mirror_columns(resource)
+    columns = list_mirror_columns(resource)
     try:
-        copy_lines(tx.connection, DIRECTORY, resource.name, columns, lines)
+        copy_lines(tx.db, DIRECTORY, resource.name, columns, lines)
     except UniqueViolation:
-        raise NotAllNew from None
+        raise RowExists from None
 
 
-def write_outcomes(
+def update_rows(
     tx: Transaction,
     resource: Resource,
-    outcomes: Sequence[compare.Outcome],
-    beginnings: Beginnings = NOT_SEEN,
+    writes: Sequence[compare.RowWrite],
+    live_since: LiveSince = NOT_OBSERVED,
 ) -> list[Change]:
-    """Store the given outcomes, each of an existing row; ``beginnings`` are of those restored.
+    """Store the given outcomes, each of an existing row; ``live_since`` are of those restored.
 
     Of rows that stay live, only columns that differ in any of them: a statement of all columns
     costs several times as much to read, for Postgres and for the driver.
     """
-    altered = [one for one in outcomes if one.change.changed is not None]
-    revived = [one for one in outcomes if one.change.changed is None]
+    altered = [one for one in writes if one.change.changed is not None]
+    revived = [one for one in writes if one.change.changed is None]
     differing = {name for one in altered for name in one.change.changed or ()}
     rest = resource.column_names[1:]
     changing = tuple(name for name in rest if name in differing)
-    _write(tx, resource, altered, changing)
-    _write(tx, resource, revived, rest, beginnings)
-    return [outcome.change for outcome in outcomes]
+    _update_columns(tx, resource, altered, changing)
+    _update_columns(tx, resource, revived, rest, live_since)
+    return [outcome.change for outcome in writes]
 
 
-def _write(
+def _update_columns(
     tx: Transaction,
     resource: Resource,
-    outcomes: Sequence[compare.Outcome],
+    outcomes: Sequence[compare.RowWrite],
     names: tuple[str, ...],
-    beginnings: Beginnings | None = None,
+    live_since: LiveSince | None = None,
 ) -> None:
     if not outcomes:
         return
-    parameters = as_parameters(resource)
+    parameters = build_parameter_converter(resource)
     places = [resource.column_names.index(name) for name in names]
     values = []
     for one in outcomes:
         row = parameters(one.row)
-        since = () if beginnings is None else (beginnings.of(one.change.key),)
-        kept = (one.hash, bind(one.hash, one.source), tx.moment, *since)
+        since = () if live_since is None else (live_since.get(one.change.key),)
+        kept = (one.row_hash, bind_source_hash(one.row_hash, one.source_hash), tx.moment, *since)
         values.append((*(row[place] for place in places), *kept, tx.connection_id, one.row[0]))
-    statement = _update(resource, names, revived=beginnings is not None)
+    statement = _render_update(resource, names, restored=live_since is not None)
     update_each(tx, resource, statement, values)

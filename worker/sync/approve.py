@@ -7,37 +7,37 @@ from dataclasses import replace
 
 from models.change_event import ChangeKind
 from models.resources import RESOURCES
-from worker.events.ledger import append
-from worker.store.cascade import Deletion
-from worker.store.connections import change_connection
+from worker.events.ledger import append_events
+from worker.store.cascade import BatchedDeletion
+from worker.store.connections import update_connection
 from worker.store.deletions import (
+    count_removals,
     drop_removals,
-    pending_removals,
-    some_removals,
+    list_removals,
     withdraw_removals,
 )
 from worker.store.engine import Database
-from worker.store.lease import Transaction, interrupting
+from worker.store.lease import Transaction, interrupt_writer
 from worker.store.streams import load_streams, save_stream
-from worker.sync.transitions import released
+from worker.sync.transitions import release_hold
 
 
 def approve_held(database: Database, connection_id: int) -> int:
     """Delete what is held, in fenced batches; how many rows went, memberships included."""
     deleted = 0
     for resource in RESOURCES.values():
-        deletion, more = Deletion(resource), True
+        deletion, more = BatchedDeletion(resource), True
         while more:
-            with interrupting(database, connection_id) as tx:
-                reasons = some_removals(tx, resource, held=True)
+            with interrupt_writer(database, connection_id) as tx:
+                reasons = list_removals(tx, resource, held=True)
                 changes, done = deletion.advance(tx, reasons)
-                append(tx, changes, run_id=None)
+                append_events(tx, changes, run_id=None)
                 if done:
                     withdraw_removals(tx, resource, list(reasons))
             deleted += sum(c.kind is ChangeKind.DELETED for _, some in changes for c in some)
             more = bool(reasons)
-    with interrupting(database, connection_id) as tx:
-        _release(tx, full=False)
+    with interrupt_writer(database, connection_id) as tx:
+        _release_streams(tx, needs_full_walk=False)
     return deleted
 
 
@@ -46,19 +46,19 @@ def reject_held(database: Database, connection_id: int) -> int:
 
     What a round under way has announced stays: nobody has judged it, and Graph tells it only once.
     """
-    with interrupting(database, connection_id) as tx:
-        dropped = sum(n for (_, held), n in pending_removals(tx).items() if held)
+    with interrupt_writer(database, connection_id) as tx:
+        dropped = sum(n for (_, held), n in count_removals(tx).items() if held)
         for resource in RESOURCES.values():
             drop_removals(tx, resource, held=True)
-        _release(tx, full=True)
+        _release_streams(tx, needs_full_walk=True)
     return dropped
 
 
-def _release(tx: Transaction, *, full: bool) -> None:
+def _release_streams(tx: Transaction, *, needs_full_walk: bool) -> None:
     """Let the held streams go on; at once."""
-    now = tx.now()
-    for stream in load_streams(tx.connection, tx.connection_id).values():
+    now = tx.read_clock()
+    for stream in load_streams(tx.db, tx.connection_id).values():
         if stream.is_held:
-            after = replace(released(stream), due_at=now)
-            save_stream(tx, stream, replace(after, full_due_at=now) if full else after)
-    change_connection(tx, due_at=now)
+            after = replace(release_hold(stream), due_at=now)
+            save_stream(tx, stream, replace(after, full_due_at=now) if needs_full_walk else after)
+    update_connection(tx, due_at=now)

@@ -8,47 +8,47 @@ assignments that it did not answer for.
 from models.resources.groups import GROUPS
 from models.stream import Mode, Phase
 from models.unresolved import PartKind
-from worker.store.beginnings import NOT_SEEN, Beginnings
+from worker.store.beginnings import NOT_OBSERVED, LiveSince
 from worker.store.lease import Transaction
-from worker.store.quarantine import quarantined
+from worker.store.quarantine import list_quarantined_keys
 from worker.store.streams import Stream
-from worker.store.unresolved import unresolved_keys
-from worker.sync.session import Session
+from worker.store.unresolved import list_unresolved_keys
+from worker.sync.session import SliceContext
 
 
-def beginnings_of_rows(session: Session, tx: Transaction, stream: Stream) -> Beginnings:
+def find_rows_live_since(context: SliceContext, tx: Transaction, stream: Stream) -> LiveSince:
     """Of the objects that a stream's page brings.
 
     Assignments that Graph had not answered for are not told from new ones: while any are noted, no
     beginning is known.
     """
-    if not stream.observes(tx.moment):
-        return NOT_SEEN
-    if stream.mode is Mode.BY_DEFINITION and session.unresolved:
-        apart = unresolved_keys(tx, "role_definitions", PartKind.ASSIGNMENTS)
+    if not stream.can_date_changes(tx.moment):
+        return NOT_OBSERVED
+    if stream.mode is Mode.BY_DEFINITION and context.has_unresolved:
+        apart = list_unresolved_keys(tx, "role_definitions", PartKind.ASSIGNMENTS)
         if apart:
-            return NOT_SEEN
-    noted = session.quarantined.get(stream.name)
-    return Beginnings(tx.moment, quarantined(tx, stream.name) if noted else frozenset())
+            return NOT_OBSERVED
+    noted = context.has_quarantined.get(stream.name)
+    return LiveSince(tx.moment, list_quarantined_keys(tx, stream.name) if noted else frozenset())
 
 
-def beginnings_of_members(session: Session, tx: Transaction, groups: Stream) -> Beginnings:
+def find_members_live_since(context: SliceContext, tx: Transaction, groups: Stream) -> LiveSince:
     """Of the memberships that come with groups."""
-    if not groups.observes(tx.moment):
-        return NOT_SEEN
+    if not groups.can_date_changes(tx.moment):
+        return NOT_OBSERVED
     unknown: set[str] = set()
-    if session.quarantined.get(groups.name):
-        unknown |= quarantined(tx, groups.name)
-    if session.unresolved:
-        unknown |= unresolved_keys(tx, GROUPS.name, PartKind.MEMBERS)
-    return Beginnings(tx.moment, unknown, listed=groups.phase is Phase.LISTING)
+    if context.has_quarantined.get(groups.name):
+        unknown |= list_quarantined_keys(tx, groups.name)
+    if context.has_unresolved:
+        unknown |= list_unresolved_keys(tx, GROUPS.name, PartKind.MEMBERS)
+    return LiveSince(tx.moment, unknown, is_full_walk=groups.phase is Phase.LISTING)
 
 
-def beginnings_of_returned(session: Session, tx: Transaction, groups: Stream) -> Beginnings:
+def find_restored_live_since(context: SliceContext, tx: Transaction, groups: Stream) -> LiveSince:
     """Of the memberships of users and groups that came back in this slice.
 
     When they did is known from the rounds before, which may have been the first for long.
     """
-    if session.late & {"users", "groups"}:
-        return NOT_SEEN
-    return beginnings_of_members(session, tx, groups)
+    if context.unobserved_streams & {"users", "groups"}:
+        return NOT_OBSERVED
+    return find_members_live_since(context, tx, groups)

@@ -3,31 +3,31 @@
 from collections.abc import Mapping
 
 from models.resource import DeletedReason, Resource
-from models.row import shape_of
-from models.unresolved import Part, PartKind, Unanswered
+from models.row import get_shape
+from models.unresolved import NoAnswer, Part, PartKind
 from worker.graph.page import Page
-from worker.store.cascade import Deletion
+from worker.store.cascade import BatchedDeletion
 from worker.store.deletions import note_removals
 from worker.store.lease import Transaction
 from worker.store.merge import merge_rows
 from worker.store.quarantine import (
-    forget,
+    delete_quarantined,
+    list_quarantined_keys,
     note_faults,
     note_rejects,
-    postpone,
-    quarantined,
-    release,
+    postpone_retry,
+    release_quarantined,
 )
-from worker.store.unresolved import resolve
-from worker.sync.erased import pass_over
-from worker.sync.refused import set_apart_refused
-from worker.sync.session import Session
+from worker.store.unresolved import resolve_parts
+from worker.sync.erased import drop_erased
+from worker.sync.refused import quarantine_rejected_rows
+from worker.sync.session import SliceContext
 
 
-def take_objects(
-    session: Session,
+def store_objects(
+    context: SliceContext,
     resource: Resource,
-    found: Mapping[str, Page | Unanswered | None],
+    found: Mapping[str, Page | NoAnswer | None],
     parts: Mapping[str, PartKind],
 ) -> bool:
     """Store objects that were set apart; whether deletions wait to be settled.
@@ -36,77 +36,77 @@ def take_objects(
     guard: a sweep judged each of them, but never all of them together. Each has a transaction of
     its own: what Postgres refuses of one costs no other.
     """
-    waits: dict[str, Unanswered] = {}
+    waits: dict[str, NoAnswer] = {}
     for key, page in found.items():
-        if isinstance(page, Unanswered):
+        if isinstance(page, NoAnswer):
             waits[key] = page
         elif page is None and key not in parts:
-            _delete(session, resource, key)
+            _delete(context, resource, key)
         else:
-            _take_storable(session, resource, key, page, parts.get(key))
-    with session.writing() as tx:
+            _store_or_quarantine(context, resource, key, page, parts.get(key))
+    with context.open_transaction() as tx:
         noted = waits.keys() - parts.keys()
-        apart = noted & quarantined(tx, resource.name) if noted else set()
+        apart = noted & list_quarantined_keys(tx, resource.name) if noted else set()
         note_rejects(tx, resource, [(key, waits[key].reason) for key in sorted(apart)])
-        postpone(tx, resource, sorted(noted - apart))
+        postpone_retry(tx, resource, sorted(noted - apart))
         again = {Part(resource.name, parts[k], k): why for k, why in waits.items() if k in parts}
-        session.note_unresolved(tx, again)
+        context.save_unresolved(tx, again)
     return any(page is None and key in parts for key, page in found.items())
 
 
-def _take_storable(
-    session: Session, resource: Resource, key: str, page: Page | None, kind: PartKind | None
+def _store_or_quarantine(
+    context: SliceContext, resource: Resource, key: str, page: Page | None, kind: PartKind | None
 ) -> None:
     try:
-        _take(session, resource, key, page, kind)
+        _store_answer(context, resource, key, page, kind)
     except Exception as fault:
-        if page is None or not set_apart_refused(session, resource, page, fault):
+        if page is None or not quarantine_rejected_rows(context, resource, page, fault):
             raise
-        _take(session, resource, key, page, kind)
+        _store_answer(context, resource, key, page, kind)
 
 
-def _take(
-    session: Session, resource: Resource, key: str, page: Page | None, kind: PartKind | None
+def _store_answer(
+    context: SliceContext, resource: Resource, key: str, page: Page | None, kind: PartKind | None
 ) -> None:
-    with session.writing() as tx:
+    with context.open_transaction() as tx:
         if page is None:
             note_removals(tx, resource, {key: DeletedReason.NOT_SEEN})
         elif page.rejects:
             note_rejects(tx, resource, [(key, page.rejects[0].reason)])
-            session.quarantined[resource.name] = True
+            context.has_quarantined[resource.name] = True
         else:
-            _store(session, tx, resource, page)
+            _store_page(context, tx, resource, page)
             if not resource.children and kind is None:
-                release(tx, resource, [key])
+                release_quarantined(tx, resource, [key])
         if kind is not None:
-            _answered(session, tx, Part(resource.name, kind, key), there=page is not None)
+            _resolve_part(context, tx, Part(resource.name, kind, key), exists=page is not None)
 
 
-def _store(session: Session, tx: Transaction, resource: Resource, page: Page) -> None:
-    pass_over(page, resource, session.erased)
+def _store_page(context: SliceContext, tx: Transaction, resource: Resource, page: Page) -> None:
+    drop_erased(page, resource, context.erased)
     changes = merge_rows(tx, resource, page.rows)
-    session.record(tx, resource, changes, initial=False)
-    whole = dict.fromkeys(page.rows, shape_of(resource).everything)
+    context.append_events(tx, resource, changes, is_initial=False)
+    whole = dict.fromkeys(page.rows, get_shape(resource).all_columns)
     note_faults(tx, resource, whole, page.faults)
     if page.faults:
-        session.quarantined[resource.name] = True
+        context.has_quarantined[resource.name] = True
 
 
-def _delete(session: Session, resource: Resource, key: str) -> None:
+def _delete(context: SliceContext, resource: Resource, key: str) -> None:
     """Delete an object that Graph does not have, with its memberships, in fenced batches."""
-    deletion, done = Deletion(resource), False
+    deletion, done = BatchedDeletion(resource), False
     while not done:
-        with session.writing() as tx:
+        with context.open_transaction() as tx:
             changes, done = deletion.advance(tx, {key: DeletedReason.NOT_SEEN.value})
-            session.record_all(tx, changes, initial=False)
+            context.append_all_events(tx, changes, initial=False)
             if done:
-                forget(tx, resource, [key])
+                delete_quarantined(tx, resource, [key])
 
 
-def _answered(session: Session, tx: Transaction, part: Part, *, there: bool) -> None:
+def _resolve_part(context: SliceContext, tx: Transaction, part: Part, *, exists: bool) -> None:
     """What a list does not show waits until a list does, or it is gone."""
-    if part.kind is PartKind.UNLISTED and there:
-        why = Unanswered("the walk missed it, though Graph has it by id")
-        session.note_unresolved(tx, {part: why})
+    if part.kind is PartKind.UNLISTED and exists:
+        why = NoAnswer("the walk missed it, though Graph has it by id")
+        context.save_unresolved(tx, {part: why})
     else:
-        resolve(tx, [part])
+        resolve_parts(tx, [part])

@@ -6,20 +6,20 @@ from typing import Any
 from models.change_event import ConnectionChange
 from models.connection import ConnectionStatus
 from models.run import RunState
-from worker.events.ledger import tell_connection
-from worker.store.connections import IN_USE, change_connection
+from worker.events.ledger import append_connection_event
+from worker.store.connections import SYNCED_STATUSES, update_connection
 from worker.store.lease import Transaction
-from worker.store.runs import end_running
+from worker.store.runs import end_running_run
 
 
-def tell_walks(tx: Transaction, run_id: int, walks: Sequence[str]) -> None:
+def append_resynced_event(tx: Transaction, run_id: int, walks: Sequence[str]) -> None:
     """Record that resources were read as a whole in a run that ends, however it ended."""
     if walks:
         about: dict[str, object] = {"resources": list(walks)}
-        tell_connection(tx, ConnectionChange.RESYNCED, about, run_id=run_id)
+        append_connection_event(tx, ConnectionChange.RESYNCED, about, run_id=run_id)
 
 
-def change_status(
+def change_connection_status(
     tx: Transaction, status: ConnectionStatus, reason: str | None, **values: Any
 ) -> None:
     """Give the connection of a write transaction another status.
@@ -27,9 +27,9 @@ def change_status(
     No slice takes a connection that is not in use, so a run under way would never end: it ends
     here, as partial, with ``reason``.
     """
-    change_connection(tx, status=status, status_reason=reason, **values)
-    if status in IN_USE:
+    update_connection(tx, status=status, status_reason=reason, **values)
+    if status in SYNCED_STATUSES:
         return
-    ended = end_running(tx, RunState.PARTIAL, reason or f"the connection is {status}")
+    ended = end_running_run(tx, RunState.PARTIAL, reason or f"the connection is {status}")
     if ended is not None:
-        tell_walks(tx, *ended)
+        append_resynced_event(tx, *ended)

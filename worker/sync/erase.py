@@ -11,133 +11,154 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from models.resources import RESOURCES
-from worker.core.crash import crash_point
-from worker.core.errors import Refused, Unknown
-from worker.core.log import logger
-from worker.events.scrub import BATCH, Batch, Move, next_move, read_batch, turned, write_batch
-from worker.store.connections import IN_USE, get, request_resync
+from worker.core.crash import hit_failpoint
+from worker.core.errors import NotFound, ResourceRefused
+from worker.core.log import get_logger
+from worker.events.scrub import (
+    BATCH_EVENTS,
+    ScrubBatch,
+    ScrubStep,
+    begin_next_pass,
+    choose_next_step,
+    read_scrub_batch,
+    scrub_batch,
+)
+from worker.store.connections import SYNCED_STATUSES, get_connection, request_resync
 from worker.store.engine import Database
 from worker.store.erasure import (
-    Behind,
     Erasure,
-    digests,
+    SinkBehind,
+    delete_erasure,
     find_erasure,
+    find_unfinished_rows,
     finish_erasure,
-    remove_erasure,
-    rows_left,
-    save_pending,
-    sinks_behind,
-    touched,
-    unfinished,
+    get_digests,
+    list_sinks_behind,
+    list_touched_resources,
+    list_unfinished_erasures,
+    save_progress,
 )
-from worker.store.free_text import mentions, scrub_texts
-from worker.store.lease import Transaction, interrupting
-from worker.store.namesakes import personal_sites, same_elsewhere
-from worker.sync.erase_rows import Done, take_rows
-from worker.sync.subject import Subject
+from worker.store.free_text import has_mentions, redact_texts
+from worker.store.lease import Transaction, interrupt_writer
+from worker.store.namesakes import find_personal_sites, list_connections_with_object
+from worker.sync.erase_rows import ErasureResult, erase_target_rows
+from worker.sync.subject import ErasureTarget
 
-Told = Callable[[str, int], None]
+OnErasureProgress = Callable[[str, int], None]
 """Told about each batch: the table, and how many of its rows have been scrubbed so far."""
 
 
-def erase(database: Database, subject: Subject, told: Told, *, batch: int = BATCH) -> Done:
-    """Erase an object, or go on with it. Raises Unknown where there is no such connection."""
-    done = take_rows(database, subject)
-    crash_point("erasure-begun")
-    go_on(database, subject, done, told, batch=batch)
+def erase(
+    database: Database,
+    target: ErasureTarget,
+    on_progress: OnErasureProgress,
+    *,
+    batch_size: int = BATCH_EVENTS,
+) -> ErasureResult:
+    """Erase an object, or go on with it. Raises NotFound where there is no such connection."""
+    done = erase_target_rows(database, target)
+    hit_failpoint("erasure-begun")
+    continue_erasure(database, target, done, on_progress, batch=batch_size)
     return done
 
 
-def go_on(
-    database: Database, subject: Subject, done: Done, told: Told, *, batch: int = BATCH
-) -> list[Behind]:
+def continue_erasure(
+    database: Database,
+    target: ErasureTarget,
+    done: ErasureResult,
+    on_progress: OnErasureProgress,
+    *,
+    batch: int = BATCH_EVENTS,
+) -> list[SinkBehind]:
     """Scrub what is left of an erasure; the sinks that are still waited for."""
-    with database.begin() as connection:
-        digest = digests(connection).of(subject.id)
-    scrubbing = Scrubbing(database, subject.connection_id, digest, told, batch, done.names)
-    done.waits = scrubbing.run()
-    if scrubbing.events:
-        done.rows["events.change_events"] = scrubbing.events
-    return done.waits
+    with database.open_transaction() as db:
+        digest = get_digests(db).digest(target.id)
+    scrubbing = EventRedactor(
+        database, target.connection_id, digest, on_progress, batch, done.names
+    )
+    done.sinks_behind = scrubbing.run()
+    if scrubbing.event_count:
+        done.row_counts["events.change_events"] = scrubbing.event_count
+    return done.sinks_behind
 
 
 @dataclass
-class Scrubbing:
+class EventRedactor:
     """Takes an erasure's events to their end, in short transactions."""
 
     database: Database
     connection_id: int
     digest: bytes
-    told: Told
-    batch: int = BATCH
-    names: set[str] = field(default_factory=set)
+    on_progress: OnErasureProgress
+    batch_size: int = BATCH_EVENTS
+    redacted_names: set[str] = field(default_factory=set)
     """What sentences have been rid of."""
-    events: int = 0
+    event_count: int = 0
 
-    def run(self) -> list[Behind]:
+    def run(self) -> list[SinkBehind]:
         """Until the end, or until only sinks are waited for: those."""
         while True:
-            with self.database.begin() as connection:
-                erasure = find_erasure(connection, self.connection_id, self.digest)
+            with self.database.open_transaction() as db:
+                erasure = find_erasure(db, self.connection_id, self.digest)
                 if erasure is None or erasure.pending is None or erasure.pending.rows:
                     return []
-                behind = sinks_behind(connection, erasure)
-                move = next_move(erasure.pending, erasure.last_seq or 0, waits=bool(behind))
-                if move is Move.WAIT:
+                behind = list_sinks_behind(db, erasure)
+                move = choose_next_step(erasure.pending, erasure.last_seq or 0, waits=bool(behind))
+                if move is ScrubStep.WAIT_FOR_SINKS:
                     return behind
-                if move is Move.END:
-                    finish_erasure(connection, erasure)
+                if move is ScrubStep.FINISHED:
+                    finish_erasure(db, erasure)
                     return []
-                if move is not Move.LOOK:
-                    save_pending(connection, erasure, turned(erasure.pending, move))
+                if move is not ScrubStep.NEXT_BATCH:
+                    save_progress(db, erasure, begin_next_pass(erasure.pending, move))
                     continue
-            self._scrub(erasure)
+            self._redact_batch(erasure)
 
-    def _scrub(self, erasure: Erasure) -> None:
-        with self.database.begin() as connection:
-            batch = read_batch(connection, erasure, self.batch)
-        self._scrub_texts(batch.names(erasure.resource))
-        self._write(batch, erasure)
-        crash_point("events-scrubbed")
+    def _redact_batch(self, erasure: Erasure) -> None:
+        with self.database.open_transaction() as db:
+            batch = read_scrub_batch(db, erasure, self.batch_size)
+        self._redact_texts(batch.collect_names(erasure.resource))
+        self._write_batch(batch, erasure)
+        hit_failpoint("events-scrubbed")
 
-    def _write(self, batch: Batch, erasure: Erasure) -> None:
+    def _write_batch(self, batch: ScrubBatch, erasure: Erasure) -> None:
         """Scrub a batch, unless somebody else has meanwhile."""
-        with self.database.begin() as connection:
-            now = find_erasure(connection, self.connection_id, self.digest)
+        with self.database.open_transaction() as db:
+            now = find_erasure(db, self.connection_id, self.digest)
             if now != erasure:
                 return
-            behind = sinks_behind(connection, erasure)
+            behind = list_sinks_behind(db, erasure)
             floor = min((one.seq for one in behind), default=None)
-            after = write_batch(connection, erasure, batch, digests(connection), floor)
-            save_pending(connection, erasure, after)
-        self.events += len(batch.found)
-        self.told("events.change_events", self.events)
+            after = scrub_batch(db, erasure, batch, get_digests(db), floor)
+            save_progress(db, erasure, after)
+        self.event_count += len(batch.events)
+        self.on_progress("events.change_events", self.event_count)
 
-    def _scrub_texts(self, names: set[str]) -> None:
+    def _redact_texts(self, names: set[str]) -> None:
         """Take out what the object was called once; nobody is fenced where nothing names it."""
-        new = names - self.names
+        new = names - self.redacted_names
         if not new:
             return
-        self.names |= new
-        with self.database.begin() as connection:
-            named = mentions(connection, self.connection_id, new)
+        self.redacted_names |= new
+        with self.database.open_transaction() as db:
+            named = has_mentions(db, self.connection_id, new)
         if named:
-            with interrupting(self.database, self.connection_id) as tx:
-                scrub_texts(tx, new)
+            with interrupt_writer(self.database, self.connection_id) as tx:
+                redact_texts(tx, new)
 
 
 def finish_erasures(database: Database) -> int:
     """Go on with every erasure that was interrupted or waited for a sink; how many events."""
-    with database.begin() as connection:
-        found = unfinished(connection)
+    with database.open_transaction() as db:
+        found = list_unfinished_erasures(db)
     events = 0
     for connection_id, digest in found:
         _finish_rows(database, connection_id, digest)
-        scrubbing = Scrubbing(database, connection_id, digest, lambda _table, _rows: None)
+        scrubbing = EventRedactor(database, connection_id, digest, lambda _table, _rows: None)
         waits = scrubbing.run()
-        events += scrubbing.events
+        events += scrubbing.event_count
         if waits:
-            logger().warning(
+            get_logger().warning(
                 "an erasure waits for sinks that have not had it",
                 connection=connection_id,
                 sinks=[one.name for one in waits],
@@ -147,52 +168,60 @@ def finish_erasures(database: Database) -> int:
 
 def _finish_rows(database: Database, connection_id: int, digest: bytes) -> None:
     """Delete what an interrupted erasure has left of its object's rows."""
-    with database.begin() as connection:
-        erasure = rows_left(connection, connection_id, digest)
+    with database.open_transaction() as db:
+        erasure = find_unfinished_rows(db, connection_id, digest)
     if erasure and erasure.pending:
-        take_rows(database, Subject(connection_id, erasure.resource, erasure.pending.id))
+        erase_target_rows(
+            database, ErasureTarget(connection_id, erasure.resource, erasure.pending.id)
+        )
 
 
-def also(database: Database, subject: Subject, done: Done) -> list[tuple[int, str, str]]:
+def find_related(
+    database: Database, target: ErasureTarget, done: ErasureResult
+) -> list[tuple[int, str, str]]:
     """What may also be about the same person: connection, resource and id.
 
     Personal sites of a user, and rows that other connections of the tenant have of the object.
     """
-    number, resource = subject.connection_id, subject.resource
-    with database.begin() as connection:
-        others = same_elsewhere(connection, number, resource, subject.id)
-        sites = personal_sites(connection, number, done.names) if resource == "users" else []
+    number, resource = target.connection_id, target.resource
+    with database.open_transaction() as db:
+        others = list_connections_with_object(db, number, resource, target.id)
+        sites = find_personal_sites(db, number, done.names) if resource == "users" else []
     return [
         *((number, "sites", site) for site in sites),
-        *((other, resource, subject.id) for other in others),
+        *((other, resource, target.id) for other in others),
     ]
 
 
-def lift(database: Database, connection_id: int, digest: bytes) -> Erasure:
+def lift_erasure(database: Database, connection_id: int, digest: bytes) -> Erasure:
     """Let an erased object come back with the next full walk, which is asked for.
 
-    Raises Unknown where it is not erased, Refused while its erasure is under way.
+    Raises NotFound where it is not erased, Refused while its erasure is under way.
     """
-    with interrupting(database, connection_id) as tx:
-        known = get(tx.connection, connection_id)
-        erasure = find_erasure(tx.connection, connection_id, digest)
+    with interrupt_writer(database, connection_id) as tx:
+        known = get_connection(tx.db, connection_id)
+        erasure = find_erasure(tx.db, connection_id, digest)
         if erasure is None:
-            raise Unknown(
+            raise NotFound(
                 "there is no such erasure; 'tenant-mirror erase CONNECTION --list' shows them all",
                 connection=known.label,
             )
         if erasure.pending is not None:
-            still = f"{erasure.mark} is not scrubbed yet: {_still(tx, erasure)}"
-            raise Refused(still, connection=known.label)
-        remove_erasure(tx, erasure)
-        if known.status in IN_USE:
-            wanted = [name for name in touched(erasure.resource) if not RESOURCES[name].parent]
-            request_resync(tx.connection, connection_id, wanted, full=True)
+            still = f"{erasure.mark} is not scrubbed yet: {_explain_pending(tx, erasure)}"
+            raise ResourceRefused(still, connection=known.label)
+        delete_erasure(tx, erasure)
+        if known.status in SYNCED_STATUSES:
+            wanted = [
+                name
+                for name in list_touched_resources(erasure.resource)
+                if not RESOURCES[name].parent
+            ]
+            request_resync(tx.db, connection_id, wanted, full=True)
     return erasure
 
 
-def _still(tx: Transaction, erasure: Erasure) -> str:
-    behind = sinks_behind(tx.connection, erasure)
+def _explain_pending(tx: Transaction, erasure: Erasure) -> str:
+    behind = list_sinks_behind(tx.db, erasure)
     if not behind:
         return "'tenant-mirror erase CONNECTION OBJECT' goes on with it"
     names = ", ".join(f"'{one.name}' ({one.status})" for one in behind)

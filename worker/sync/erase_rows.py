@@ -8,136 +8,138 @@ from typing import NamedTuple
 
 from models.change_event import ChangeKind
 from models.resources import RESOURCES
-from worker.core.crash import crash_point
-from worker.events.ledger import append
+from worker.core.crash import hit_failpoint
+from worker.events.ledger import append_events
 from worker.store.change import Change
-from worker.store.connections import get
+from worker.store.connections import get_connection
 from worker.store.engine import Database
 from worker.store.erasure import (
-    Behind,
-    Pending,
+    PendingErasure,
+    SinkBehind,
+    create_digests,
     find_erasure,
-    make_digests,
-    put_erasure,
+    save_erasure,
 )
-from worker.store.free_text import names_of, scrub_texts
-from worker.store.lease import Transaction, interrupting
+from worker.store.free_text import extract_names, redact_texts
+from worker.store.lease import Transaction, interrupt_writer
 from worker.store.streams import load_streams, save_stream
-from worker.store.take_out import Crowd, TakenOut, take_out, take_out_evidence
-from worker.sync.members import without_group
-from worker.sync.subject import Subject
+from worker.store.take_out import ErasedRows, MembershipErasure, erase_bookkeeping, erase_rows
+from worker.sync.members import remove_group
+from worker.sync.subject import ErasureTarget
 
 
 @dataclass
-class Done:
+class ErasureResult:
     """What an erasure did."""
 
-    mark: str
+    placeholder: str
     """Stands in the place of the id."""
-    new: bool = False
+    is_new: bool = False
     """It was not erased before."""
-    rows: dict[str, int] = field(default_factory=dict)
+    row_counts: dict[str, int] = field(default_factory=dict)
     """How many rows were deleted or scrubbed this time, by table."""
     names: set[str] = field(default_factory=set)
     """What the object was called; for the eyes of who asked, and never kept."""
-    waits: list[Behind] = field(default_factory=list)
+    sinks_behind: list[SinkBehind] = field(default_factory=list)
     """Sinks that have not had every deletion."""
 
 
-def take_rows(database: Database, subject: Subject) -> Done:
+def erase_target_rows(database: Database, target: ErasureTarget) -> ErasureResult:
     """Everything but the events, its row in the last transaction; slices under way are fenced."""
-    with database.begin() as connection:
-        get(connection, subject.connection_id)
-    taken = _take_crowd(database, subject)
-    done = _take_rest(database, subject)
+    with database.open_transaction() as db:
+        get_connection(db, target.connection_id)
+    taken = _erase_memberships(database, target)
+    done = _erase_object(database, target)
     table = "directory.group_members"
-    if taken.rows:
-        done.rows[table] = done.rows.get(table, 0) + taken.rows
-        done.new = taken.new
+    if taken.row_count:
+        done.row_counts[table] = done.row_counts.get(table, 0) + taken.row_count
+        done.is_new = taken.is_new
     return done
 
 
-class Taken(NamedTuple):
+class ErasedMemberships(NamedTuple):
     """What went before the last transaction."""
 
-    rows: int
-    new: bool
+    row_count: int
+    is_new: bool
     """It was not erased before."""
 
 
-def _take_crowd(database: Database, subject: Subject) -> Taken:
+def _erase_memberships(database: Database, target: ErasureTarget) -> ErasedMemberships:
     """End and delete all but the last memberships of an object that has very many.
 
     The erasure is remembered from the first batch on: syncs pass over the object, and maintenance
     goes on where this is interrupted.
     """
-    crowd = Crowd(RESOURCES[subject.resource], subject.id)
+    crowd = MembershipErasure(RESOURCES[target.resource], target.id)
     rows, new = 0, False
     while True:
-        with interrupting(database, subject.connection_id) as tx:
-            taken = crowd.take_some(tx)
+        with interrupt_writer(database, target.connection_id) as tx:
+            taken = crowd.erase_batch(tx)
             if not taken.edges:
-                return Taken(rows, new)
-            append(tx, taken.endings(), run_id=None)
-            digest = make_digests(tx.connection).of(subject.id)
-            before = find_erasure(tx.connection, tx.connection_id, digest)
+                return ErasedMemberships(rows, new)
+            append_events(tx, taken.build_deletions(), run_id=None)
+            digest = create_digests(tx.db).digest(target.id)
+            before = find_erasure(tx.db, tx.connection_id, digest)
             new = new or before is None
             known = before.pending.assignments if before and before.pending else []
-            pending = Pending(id=subject.id, assignments=known, rows=True)
-            put_erasure(tx, digest, subject.resource, pending)
+            pending = PendingErasure(id=target.id, assignments=known, rows=True)
+            save_erasure(tx, digest, target.resource, pending)
         rows += len(taken.edges)
-        crash_point("memberships-erased")
+        hit_failpoint("memberships-erased")
 
 
-def _take_rest(database: Database, subject: Subject) -> Done:
-    with interrupting(database, subject.connection_id) as tx:
-        mine = make_digests(tx.connection)
-        before = find_erasure(tx.connection, tx.connection_id, mine.of(subject.id))
-        taken = take_out(tx, RESOURCES[subject.resource], subject.id)
-        done = Done(mine.mark(subject.id), before is None, dict(taken.counts))
-        done.names = names_of(taken.row or {})
-        done.rows |= _scrub_bookkeeping(tx, subject, taken, done.names)
-        if before is None or taken.anything or (before.pending and before.pending.rows):
-            pending = _told(tx, subject, taken)
+def _erase_object(database: Database, target: ErasureTarget) -> ErasureResult:
+    with interrupt_writer(database, target.connection_id) as tx:
+        mine = create_digests(tx.db)
+        before = find_erasure(tx.db, tx.connection_id, mine.digest(target.id))
+        taken = erase_rows(tx, RESOURCES[target.resource], target.id)
+        done = ErasureResult(mine.render_mark(target.id), before is None, dict(taken.counts))
+        done.names = extract_names(taken.row or {})
+        done.row_counts |= _redact_bookkeeping(tx, target, taken, done.names)
+        if before is None or taken.has_rows or (before.pending and before.pending.rows):
+            pending = _append_deletion(tx, target, taken)
             if pending and before and before.pending:
                 pending.assignments += before.pending.assignments
-            put_erasure(tx, mine.of(subject.id), subject.resource, pending)
+            save_erasure(tx, mine.digest(target.id), target.resource, pending)
     return done
 
 
-def _scrub_bookkeeping(
-    tx: Transaction, subject: Subject, taken: TakenOut, names: set[str]
+def _redact_bookkeeping(
+    tx: Transaction, target: ErasureTarget, taken: ErasedRows, names: set[str]
 ) -> dict[str, int]:
-    keys = {subject.id, *(key for key, _ in taken.assignments)}
-    counts = take_out_evidence(tx, keys) | scrub_texts(tx, names | keys)
-    if RESOURCES[subject.resource].children:
-        _leave_member_pages(tx, subject)
+    keys = {target.id, *(key for key, _ in taken.assignments)}
+    counts = erase_bookkeeping(tx, keys) | redact_texts(tx, names | keys)
+    if RESOURCES[target.resource].children:
+        _move_member_cursor(tx, target)
     return counts
 
 
-def _leave_member_pages(tx: Transaction, subject: Subject) -> None:
+def _move_member_cursor(tx: Transaction, target: ErasureTarget) -> None:
     """A walk through members may stand at a group that is gone: it goes on behind it."""
-    stream = load_streams(tx.connection, tx.connection_id)[subject.resource]
+    stream = load_streams(tx.db, tx.connection_id)[target.resource]
     after = replace(
         stream,
-        next_link=_without(stream.next_link, subject.id),
-        loop_mark=_without(stream.loop_mark, subject.id),
+        next_link=_remove_group(stream.next_link, target.id),
+        loop_mark=_remove_group(stream.loop_mark, target.id),
     )
     if after != stream:
         save_stream(tx, stream, after)
 
 
-def _without(link: str | None, group: str) -> str | None:
-    return None if link is None else without_group(link, group)
+def _remove_group(link: str | None, group: str) -> str | None:
+    return None if link is None else remove_group(link, group)
 
 
-def _told(tx: Transaction, subject: Subject, taken: TakenOut) -> Pending | None:
+def _append_deletion(
+    tx: Transaction, target: ErasureTarget, taken: ErasedRows
+) -> PendingErasure | None:
     """Tell that it ended, and nothing of what it was; what is to be scrubbed now.
 
     As with every deletion, whatever pointed at it ends before it.
     """
-    if not (subject.known or taken.anything):
+    if not (target.is_known or taken.has_rows):
         return None
-    closing = (RESOURCES[subject.resource], [Change(ChangeKind.DELETED, subject.id)])
-    append(tx, [*taken.endings(), closing], run_id=None)
-    return Pending(id=subject.id, assignments=[key for key, _ in taken.assignments])
+    closing = (RESOURCES[target.resource], [Change(ChangeKind.DELETED, target.id)])
+    append_events(tx, [*taken.build_deletions(), closing], run_id=None)
+    return PendingErasure(id=target.id, assignments=[key for key, _ in taken.assignments])

@@ -11,18 +11,18 @@ from models.resource import Resource
 from models.resources.role_assignments import ROLE_ASSIGNMENTS
 from worker.graph.page import Page
 from worker.store.edges import Pair
-from worker.store.erasure import Erased
+from worker.store.erasure import ErasedObjects
 
 V = TypeVar("V")
 
 _PRINCIPAL = ROLE_ASSIGNMENTS.column_names.index("principal_id")
 
 
-def pass_over(page: Page, resource: Resource, erased: Erased) -> None:
+def drop_erased(page: Page, resource: Resource, erased: ErasedObjects) -> None:
     """Take whatever is about erased objects out of a page, before anything of it is stored."""
     if not erased:
         return
-    page.same = [key for key in page.same if key not in erased]
+    page.unchanged = [key for key in page.unchanged if key not in erased]
     for key in [key for key in page.rows if key in erased]:
         del page.rows[key]
     if resource is ROLE_ASSIGNMENTS:
@@ -32,17 +32,17 @@ def pass_over(page: Page, resource: Resource, erased: Erased) -> None:
     page.removed = {key: why for key, why in page.removed.items() if key not in erased}
     page.conflicts = {key for key in page.conflicts if key not in erased}
     page.rejects = [one for one in page.rejects if one.key not in erased]
-    page.edges = living(page.edges, erased)
-    page.edges_removed = living(page.edges_removed, erased)
+    page.edges = without_erased(page.edges, erased)
+    page.removed_edges = without_erased(page.removed_edges, erased)
 
 
-def living(edges: Mapping[Pair, V], erased: Erased) -> dict[Pair, V]:
+def without_erased(edges: Mapping[Pair, V], erased: ErasedObjects) -> dict[Pair, V]:
     """The memberships without those that have an erased end."""
     if not erased:
         return dict(edges)
-    gone = _gone((end for pair in edges for end in pair), erased)
+    gone = _select_erased((end for pair in edges for end in pair), erased)
     return {pair: value for pair, value in edges.items() if gone.isdisjoint(pair)}
 
 
-def _gone(ends: Iterable[str], erased: Erased) -> set[str]:
+def _select_erased(ends: Iterable[str], erased: ErasedObjects) -> set[str]:
     return {end for end in set(ends) if end in erased}

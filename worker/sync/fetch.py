@@ -8,67 +8,74 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from models.stream import Mode
-from worker.graph.links import target_of
+from worker.graph.links import path_from_link
 from worker.graph.page import Page
-from worker.nango.reply import Reply
-from worker.store.seen import live_ids_after
+from worker.nango.reply import ApiResponse
+from worker.store.seen import list_live_ids
 from worker.store.streams import Stream
-from worker.sync.members import Place, place_of, read_member_page
-from worker.sync.onward import Coming, Follow, Onward
-from worker.sync.session import Session
-from worker.sync.walk import Ask, read_part, turned
+from worker.sync.members import MemberCursor, fetch_member_page, parse_member_cursor
+from worker.sync.onward import PendingPage, Prefetch, Submit
+from worker.sync.session import SliceContext
+from worker.sync.walk import Fetch, fetch_assignment_page, parse_page
 
 
 @dataclass
-class Read:
+class FetchedPage:
     """A page with its place in the walk, and the list a filtered walk goes through."""
 
     stream: Stream
     page: Page
-    parts: list[str] | None = None
-    coming: Coming | None = None
+    definition_ids: list[str] | None = None
+    pending_page: PendingPage | None = None
 
 
-def link_of(stream: Stream) -> str:
+def get_link(stream: Stream) -> str:
     """Where the next page of a stream is."""
     link = stream.next_link or stream.delta_link
     assert link is not None, "a page is only asked for where there is a link"
     return link
 
 
-def page_ask(
-    session: Session,
-    follow: Follow,
+def prepare_page_fetch(
+    context: SliceContext,
+    submit: Submit,
     stream: Stream,
-    opened: Reply | None,
-    coming: Coming | None,
-) -> Ask:
-    """The ask for a stream's next page; ``opened`` or ``coming`` may be its answer already."""
+    opening_response: ApiResponse | None,
+    pending_page: PendingPage | None,
+) -> Fetch:
+    """The ask for a stream's next page.
+
+    ``opening_response`` or ``pending_page`` may be its answer already.
+    """
     if stream.mode is Mode.BY_DEFINITION:
-        return lambda: Read(stream, *read_part(session.batcher, stream))
-    place = place_of(stream.next_link)
+        return lambda: FetchedPage(stream, *fetch_assignment_page(context.client, stream))
+    place = parse_member_cursor(stream.next_link)
     if place is not None:
-        return _reading_members(session, stream, place)
-    link = link_of(stream)
-    if coming is not None and coming.link == link:
-        return lambda: _read(stream, coming.onward, coming.reply.result)
-    onward = Onward(session.batcher, follow)
-    get = session.batcher.get
-    return lambda: _read(stream, onward, lambda: opened or get(target_of(link), watch=onward))
+        return _prepare_member_fetch(context, stream, place)
+    link = get_link(stream)
+    if pending_page is not None and pending_page.link == link:
+        return lambda: _fetch_page(stream, pending_page.prefetch, pending_page.future.result)
+    onward = Prefetch(context.client, submit)
+    get = context.client.get
+    return lambda: _fetch_page(
+        stream, onward, lambda: opening_response or get(path_from_link(link), observer=onward)
+    )
 
 
-def _read(stream: Stream, onward: Onward, receive: Callable[[], Reply]) -> Read:
+def _fetch_page(
+    stream: Stream, onward: Prefetch, receive: Callable[[], ApiResponse]
+) -> FetchedPage:
     """Understand a page while the one behind it is on its way."""
-    onward.await_page()
+    onward.mark_awaited()
     reply = receive()
-    coming = onward.behind(reply)
-    return Read(stream, turned(stream, reply), coming=coming)
+    coming = onward.finish(reply)
+    return FetchedPage(stream, parse_page(stream, reply), pending_page=coming)
 
 
-def _reading_members(session: Session, stream: Stream, place: Place) -> Ask:
+def _prepare_member_fetch(context: SliceContext, stream: Stream, place: MemberCursor) -> Fetch:
     """Which groups come next is looked up here, on the loader's thread."""
-    batcher, top = session.batcher, stream.page_size
-    with session.database.begin() as connection:
-        number = session.lease.connection_id
-        groups = live_ids_after(connection, number, stream.resource, place.after, place.room)
-    return lambda: Read(stream, read_member_page(batcher, place, groups, top=top))
+    batcher, top = context.client, stream.page_size
+    with context.database.open_transaction() as db:
+        number = context.lease.connection_id
+        groups = list_live_ids(db, number, stream.resource, place.after, place.free_slots)
+    return lambda: FetchedPage(stream, fetch_member_page(batcher, place, groups, top=top))

@@ -12,27 +12,29 @@ from worker.sync.policy import Policy
 T = TypeVar("T")
 
 
-def implausible(policy: Policy, *, going: int, live: int, empty: bool = False) -> str | None:
-    """Why a deletion of ``going`` out of ``live`` rows must wait for approval, or None.
+def check_deletion(
+    policy: Policy, *, deleted: int, live_rows: int, is_empty_answer: bool = False
+) -> str | None:
+    """Why a deletion of ``deleted`` out of ``read_live_rows`` rows must wait for approval, or None.
 
-    Held: more than a share *and* more than a number of rows; or an answer that was ``empty``
-    for a table that is not.
+    Held: more than a share *and* more than a number of rows; or an answer that was
+    ``is_empty_answer`` for a table that is not.
     """
-    if not going:
+    if not deleted:
         return None
-    if empty:
-        return f"Graph answered with nothing, and all {going} rows would be deleted"
-    share = 100 * going / live if live else 0.0
-    if going > policy.guard_rows and share > policy.guard_percent:
+    if is_empty_answer:
+        return f"Graph answered with nothing, and all {deleted} rows would be deleted"
+    share = 100 * deleted / live_rows if live_rows else 0.0
+    if deleted > policy.guard_rows and share > policy.guard_percent:
         return (
-            f"{going} of {live} rows ({share:.0f} %) would be deleted, "
+            f"{deleted} of {live_rows} rows ({share:.0f} %) would be deleted, "
             f"more than {policy.guard_percent:g} %"
         )
     return None
 
 
-def too_many_missing(
-    missing: int, used: int, *, floor: int, percent: float, new_key: bool
+def check_missing_connections(
+    missing: int, in_use: int, *, min_missing: int, percent: float, has_new_key: bool
 ) -> str | None:
     """Why so many customers that Nango's list lacks must wait for approval, or None.
 
@@ -41,17 +43,17 @@ def too_many_missing(
     """
     if not missing:
         return None
-    share = 100 * missing / used
-    everybody = new_key and missing == used
-    if not everybody and (missing <= floor or share <= percent):
+    share = 100 * missing / in_use
+    everybody = has_new_key and missing == in_use
+    if not everybody and (missing <= min_missing or share <= percent):
         return None
     return (
-        f"{missing} of {used} connections are missing from Nango's list ({share:.0f} %); "
+        f"{missing} of {in_use} connections are missing from Nango's list ({share:.0f} %); "
         "NANGO_SECRET_KEY may be the key of another environment"
     )
 
 
-def hidden_away(groups: int, members: int) -> str:
+def explain_hidden_members(groups: int, members: int) -> str:
     """Why the last memberships of groups with hidden membership must wait for approval."""
     those = "a group" if groups == 1 else f"{groups} groups"
     return (
@@ -61,9 +63,9 @@ def hidden_away(groups: int, members: int) -> str:
     )
 
 
-def sample(keys: Sequence[T], *, everything_up_to: int = 200, otherwise: int = 100) -> Sequence[T]:
+def sample(keys: Sequence[T], *, all_up_to: int = 200, size: int = 100) -> Sequence[T]:
     """The keys to read by id before a sweep is believed: all, or an even sample of very many."""
-    if len(keys) <= everything_up_to:
+    if len(keys) <= all_up_to:
         return keys
-    step = len(keys) / otherwise
-    return [keys[int(index * step)] for index in range(otherwise)]
+    step = len(keys) / size
+    return [keys[int(index * step)] for index in range(size)]

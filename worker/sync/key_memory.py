@@ -4,17 +4,17 @@ The workers share that through Redis, which may be empty after a restart of the 
 very moment at which Nango may not have reached its own database yet.
 """
 
-from sqlalchemy import Connection
+import sqlalchemy as sa
 
 from worker.nango.client import NangoClient
-from worker.store.service import key_worked_at
+from worker.store.service import get_key_accepted_at
 
 
-def recall_key(connection: Connection, nango: NangoClient) -> None:
+def restore_key_health(db: sa.Connection, nango: NangoClient) -> None:
     """Have the client know that its key has worked, if it did."""
-    health = nango.gate.health
-    if health.look()[0].has_worked:
+    health = nango.limiter.health
+    if health.read()[0].has_worked:
         return
-    worked_at = key_worked_at(connection, nango.gate.fingerprint)
+    worked_at = get_key_accepted_at(db, nango.limiter.fingerprint)
     if worked_at is not None:
-        health.remember(worked_at)
+        health.restore_worked_at(worked_at)

@@ -16,77 +16,85 @@ from models.resource import DeletedReason
 from models.resources.group_members import GROUP_MEMBERS
 from models.resources.groups import GROUPS
 from models.unresolved import Part, PartKind
-from worker.core.errors import Broken, Later, Refused, Torn, Trouble
-from worker.graph.batch import LIMIT, Batcher
-from worker.graph.links import target_of
-from worker.graph.memberships import take_members
+from worker.core.errors import (
+    ConnectionBroken,
+    MalformedResponse,
+    MirrorError,
+    ResourceRefused,
+    RetryLater,
+)
+from worker.graph.batch import MAX_BATCH_ITEMS, GraphClient
+from worker.graph.links import path_from_link
+from worker.graph.memberships import add_members
 from worker.graph.page import Page
-from worker.graph.targets import HOST, members_target
-from worker.nango.reply import Reply
-from worker.sync.parts import ask_each, parts_of_a_walk, trouble_of
+from worker.graph.targets import GRAPH_HOST, build_members_path
+from worker.nango.reply import ApiResponse
+from worker.sync.parts import error_from_response, fetch_each, isolate_walk_errors
 
-USUAL: Final = 999
+MEMBERS_PER_PAGE: Final = 999
 """Members on a page."""
 
-SMALL: Final = 100
+MIN_MEMBERS_PER_PAGE: Final = 100
 """Members on a page from which on it is not the size, if Graph does not answer one group."""
 
-_MARK: Final = "members:"
+_LINK_PREFIX: Final = "members:"
 
 
-class Place(msgspec.Struct, frozen=True):
+class MemberCursor(msgspec.Struct, frozen=True):
     """Where a walk through the members of all groups stands."""
 
     after: str = "00000000-0000-0000-0000-000000000000"
     under_way: dict[str, str] = msgspec.field(default_factory=dict)
 
     @property
-    def room(self) -> int:
+    def free_slots(self) -> int:
         """How many further groups go into the next page."""
-        return max(0, LIMIT - len(self.under_way))
+        return max(0, MAX_BATCH_ITEMS - len(self.under_way))
 
     @property
     def link(self) -> str:
-        return _MARK + msgspec.json.encode(self).decode()
+        return _LINK_PREFIX + msgspec.json.encode(self).decode()
 
 
-FIRST: Final = Place().link
+FIRST_MEMBER_LINK: Final = MemberCursor().link
 """Follows the last page of the list of groups: that has to be committed first."""
 
 
-def place_of(link: str | None) -> Place | None:
+def parse_member_cursor(link: str | None) -> MemberCursor | None:
     """The place in a stream's next link, if it is one."""
-    if link is None or not link.startswith(_MARK):
+    if link is None or not link.startswith(_LINK_PREFIX):
         return None
-    return msgspec.json.decode(link.removeprefix(_MARK), type=Place)
+    return msgspec.json.decode(link.removeprefix(_LINK_PREFIX), type=MemberCursor)
 
 
-def members_of(group: str) -> Part:
+def build_members_part(group: str) -> Part:
     """The members of a group, as a part."""
     return Part(GROUPS.name, PartKind.MEMBERS, group)
 
 
-def without_group(link: str, group: str) -> str:
+def remove_group(link: str, group: str) -> str:
     """A place that stands at a group, or has it under way, for when that group is gone."""
-    place = place_of(link)
+    place = parse_member_cursor(link)
     if place is None:
         return link
     after = str(UUID(int=UUID(group).int - 1)) if place.after == group else place.after
     left = {one: link for one, link in place.under_way.items() if one != group}
-    return Place(after, left).link
+    return MemberCursor(after, left).link
 
 
-def smaller_pages(link: str, top: int) -> str:
+def shrink_member_pages(link: str, top: int) -> str:
     """The same place with a smaller page size: groups under way are read again from the start."""
-    place = place_of(link)
+    place = parse_member_cursor(link)
     if place is None:
         return link
-    starts = {group: f"{HOST}{members_target(group, top=top)}" for group in place.under_way}
-    return Place(place.after, starts).link
+    starts = {
+        group: f"{GRAPH_HOST}{build_members_path(group, top=top)}" for group in place.under_way
+    }
+    return MemberCursor(place.after, starts).link
 
 
-def read_member_page(
-    batcher: Batcher, place: Place, groups: Sequence[str], *, top: int | None = None
+def fetch_member_page(
+    client: GraphClient, place: MemberCursor, groups: Sequence[str], *, top: int | None = None
 ) -> Page:
     """The next members of the groups under way, and the first of the given ones behind them.
 
@@ -94,43 +102,43 @@ def read_member_page(
     asks for it again. One whose members Graph refuses is set apart. Raises what an answer means
     where it is about all groups.
     """
-    targets = {group: target_of(link) for group, link in place.under_way.items()}
-    targets |= {group: members_target(group, top=top) for group in groups}
+    targets = {group: path_from_link(link) for group, link in place.under_way.items()}
+    targets |= {group: build_members_path(group, top=top) for group in groups}
     page, under_way = Page(), {}
-    troubles: dict[str, Trouble] = {}
-    for group, reply in ask_each(batcher, targets).items():
+    troubles: dict[str, MirrorError] = {}
+    for group, reply in fetch_each(client, targets).items():
         try:
-            link = _take(page, group, reply, place.under_way.get(group))
-        except (Refused, Later, Broken) as trouble:
-            if trouble.slow and (top or USUAL) > SMALL:
+            link = _add_members(page, group, reply, place.under_way.get(group))
+        except (ResourceRefused, RetryLater, ConnectionBroken) as trouble:
+            if trouble.needs_smaller_request and (top or MEMBERS_PER_PAGE) > MIN_MEMBERS_PER_PAGE:
                 raise  # smaller pages are asked for before a group is set apart
             troubles[group] = trouble
             continue
         if link is not None:
             under_way[group] = link
         elif group not in page.removed:
-            page.answered.append(members_of(group))
-    apart = parts_of_a_walk(troubles, len(targets), first=place == Place())
-    page.apart = {members_of(group): why for group, why in apart.items()}
+            page.answered_parts.append(build_members_part(group))
+    apart = isolate_walk_errors(troubles, len(targets), is_first_page=place == MemberCursor())
+    page.unanswered_parts = {build_members_part(group): why for group, why in apart.items()}
     if page.edges:
         told = repr(sorted(page.edges)).encode()
         page.digest = hashlib.blake2b(told, digest_size=16).hexdigest()
-    if under_way or len(groups) == place.room:
-        page.next_link = Place(groups[-1] if groups else place.after, under_way).link
+    if under_way or len(groups) == place.free_slots:
+        page.next_link = MemberCursor(groups[-1] if groups else place.after, under_way).link
     return page
 
 
-def _take(page: Page, group: str, reply: Reply, before: str | None) -> str | None:
+def _add_members(page: Page, group: str, response: ApiResponse, before: str | None) -> str | None:
     """Add a page of a group's members, asked for by the link ``before``; the link to the next."""
-    if reply.status == 404 or (reply.status == 410 and before is None):
+    if response.status == 404 or (response.status == 410 and before is None):
         page.removed[group] = DeletedReason.NOT_SEEN
         return None
-    trouble = trouble_of(reply, GROUP_MEMBERS.permission)
+    trouble = error_from_response(response, GROUP_MEMBERS.permission)
     if trouble is not None:
         raise trouble
-    link = take_members(page, group, reply.body)
+    link = add_members(page, group, response.body)
     if link is not None:
-        target_of(link)
+        path_from_link(link)
     if link is not None and link == before:
-        raise Torn("Graph's next links go in circles", after=600)
+        raise MalformedResponse("Graph's next links go in circles", after=600)
     return link

@@ -6,101 +6,101 @@ from dataclasses import dataclass
 from threading import Event, Lock
 from typing import Final
 
-from worker.graph.batch import Batcher
-from worker.graph.links import peeked, target_of
-from worker.nango.reply import Reply
+from worker.graph.batch import GraphClient
+from worker.graph.links import path_from_link, peek_next_link
+from worker.nango.reply import ApiResponse
 
-Follow = Callable[[Callable[[], Reply]], "Future[Reply] | None"]
+Submit = Callable[[Callable[[], ApiResponse]], "Future[ApiResponse] | None"]
 """Sends a call beside whatever is being done; None where there is no time left for it."""
 
-WAY_SECONDS: Final = 0.02
+SEND_WAIT_SECONDS: Final = 0.02
 """How long a page stands back for the call behind it; only a budget holds one for longer."""
 
 
 @dataclass(frozen=True)
-class Coming:
+class PendingPage:
     """An answer that has been asked for before the page ahead of it was understood."""
 
     link: str
-    reply: "Future[Reply]"
-    onward: "Onward"
+    future: "Future[ApiResponse]"
+    prefetch: "Prefetch"
     """What goes on behind it."""
 
 
-class Onward:
+class Prefetch:
     """Watches one page come, and sends the call behind it.
 
     A page that nobody waits for yet sends nothing: while one page is being understood, one more
     may come and lie there whole, but no third is asked for.
     """
 
-    def __init__(self, batcher: Batcher, follow: Follow) -> None:
-        self._batcher = batcher
-        self._follow = follow
+    def __init__(self, client: GraphClient, follow: Submit) -> None:
+        self._client = client
+        self._submit = follow
         self._lock = Lock()
-        self._out = Event()
-        self._awaited = False
-        self._link: str | None = None
-        self._coming: Coming | None = None
+        self._sent_event = Event()
+        self._is_awaited = False
+        self._next_link: str | None = None
+        self._pending_page: PendingPage | None = None
 
-    def sent(self) -> None:
+    def mark_sent(self) -> None:
         """The page has been asked for."""
-        self._out.set()
+        self._sent_event.set()
 
-    def look(self, head: bytes) -> bool:
+    def observe(self, head: bytes) -> bool:
         """Take the link, where what has come of the page tells it already."""
-        link = peeked(head)
+        link = peek_next_link(head)
         if link is not None:
-            _give_way_to(self._go(link))
+            _wait_until_sent(self._send_once(link))
         return link is not None
 
-    def await_page(self) -> None:
+    def mark_awaited(self) -> None:
         """From now on somebody waits for the page."""
         with self._lock:
-            self._awaited = True
-        self._go(self._link)
+            self._is_awaited = True
+        self._send_once(self._next_link)
 
-    def behind(self, reply: Reply) -> Coming | None:
+    def finish(self, response: ApiResponse) -> PendingPage | None:
         """The page is whole: what comes behind it, where its bytes tell.
 
         What was sent for another link, told by an answer that broke off, is let go of first.
         """
-        link = peeked(reply.body) if reply.ok else None
-        guess = self._coming
+        link = peek_next_link(response.body) if response.is_success else None
+        guess = self._pending_page
         if guess is not None and guess.link != link:
-            wait([guess.reply])
-            self._coming = None
-        coming = self._go(link)
-        _give_way_to(coming)
+            wait([guess.future])
+            self._pending_page = None
+        coming = self._send_once(link)
+        _wait_until_sent(coming)
         # The HTTP client's circles keep this object for a while; not what comes behind it, too.
-        self._coming = None
+        self._pending_page = None
         return coming
 
-    def ask(self, link: str) -> Coming | None:
+    def send(self, link: str) -> PendingPage | None:
         """Send a call whose link is known for certain, where there is time."""
-        onward = Onward(self._batcher, self._follow)
-        reply = self._follow(lambda: self._batcher.get(target_of(link), watch=onward))
+        onward = Prefetch(self._client, self._submit)
+        reply = self._submit(lambda: self._client.get(path_from_link(link), observer=onward))
         if reply is None:
             return None
-        reply.add_done_callback(lambda _: onward.sent())
-        return Coming(link, reply, onward)
+        reply.add_done_callback(lambda _: onward.mark_sent())
+        return PendingPage(link, reply, onward)
 
-    def give_way(self) -> None:
+    def wait_until_sent(self) -> None:
         """Wait until the page has been asked for.
 
         Whoever reads or decodes another one meanwhile would keep the interpreter from it.
         """
-        self._out.wait(WAY_SECONDS)
+        self._sent_event.wait(SEND_WAIT_SECONDS)
 
-    def _go(self, link: str | None) -> Coming | None:
+    def _send_once(self, link: str | None) -> PendingPage | None:
         """Send the call unless that has been done; what is on its way."""
         with self._lock:
-            self._link = link
-            if link is not None and self._awaited and self._coming is None:
-                self._coming = self.ask(link)
-            return self._coming
+            self._next_link = link
+            if link is not None and self._is_awaited and self._pending_page is None:
+                self._pending_page = self.send(link)
+            return self._pending_page
 
 
-def _give_way_to(coming: Coming | None) -> None:
+def _wait_until_sent(coming: PendingPage | None) -> None:
     if coming is not None:
-        coming.onward.give_way()
+        coming.prefetch.wait_until_sent()

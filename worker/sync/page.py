@@ -5,147 +5,155 @@ from typing import Final
 
 from models.resource import Resource
 from models.stream import Mode, Phase
-from worker.core.crash import crash_point
-from worker.core.errors import Restart, Torn
-from worker.graph.decode import read_changed
+from worker.core.crash import hit_failpoint
+from worker.core.errors import CursorExpired, MalformedResponse
+from worker.graph.decode import decode_changed
 from worker.graph.page import Page
 from worker.store.deletions import note_removals, withdraw_removals
-from worker.store.edges import edge_key, merge_edges
+from worker.store.edges import merge_edges, render_edge_key
 from worker.store.lease import Transaction
-from worker.store.merge import changed_sources, merge_rows
-from worker.store.quarantine import met_again, note_faults, note_passed_over, note_rejects
-from worker.store.seen import Seen, note_seen
+from worker.store.merge import find_changed_keys, merge_rows
+from worker.store.quarantine import note_faults, note_reappeared, note_rejects, note_unread
+from worker.store.seen import SeenKeys, note_seen
 from worker.store.streams import Stream, save_stream
-from worker.store.unresolved import resolve, resolve_shown
-from worker.store.writing import NotAllNew
-from worker.sync.beginnings import beginnings_of_members, beginnings_of_rows
-from worker.sync.erased import pass_over
-from worker.sync.plan import due_after_round, select_hash
-from worker.sync.refused import edges_of, set_apart_refused
-from worker.sync.session import Session
-from worker.sync.transitions import counted
+from worker.store.unresolved import resolve_objects, resolve_parts
+from worker.store.writing import RowExists
+from worker.sync.beginnings import find_members_live_since, find_rows_live_since
+from worker.sync.erased import drop_erased
+from worker.sync.plan import compute_due_after_round, compute_select_hash
+from worker.sync.refused import find_edge_resource, quarantine_rejected_rows
+from worker.sync.session import SliceContext
+from worker.sync.transitions import add_drift
 
-PAGE_CAP: Final = 100_000
-REPEATS: Final = 3
-CONFLICT: Final = "came both live and removed in one page; it is read again by its id"
+MAX_PAGES: Final = 100_000
+MAX_REPEATS: Final = 3
+CONFLICT_REASON: Final = "came both live and removed in one page; it is read again by its id"
 
 
-def load_page(session: Session, stream: Stream, page: Page, *, withdraw: bool) -> Stream:
+def load_page(
+    context: SliceContext, stream: Stream, page: Page, *, has_pending_removals: bool
+) -> Stream:
     """Commit a page and the cursor behind it; the stream as it then stands.
 
-    ``withdraw`` says that removals wait: an object which shows up again withdraws its own.
-    Raises Fenced, Restart (the walk goes in circles).
+    ``has_pending_removals`` says that removals wait: an object which shows up again withdraws its
+    own. Raises LeaseLost, CursorExpired (the walk goes in circles).
     """
-    after = _committed(session, stream, page, withdraw=withdraw)
-    crash_point("page-committed")
+    after = _commit_or_quarantine(context, stream, page, withdraw=has_pending_removals)
+    hit_failpoint("page-committed")
     if after.phase is Phase.SWEEPING:
-        crash_point("walk-complete")
-    session.tally.pages += 1
-    session.tally.rejected += len(page.rejects) + page.passed_over
-    session.tally.objects += page.count
-    session.progress(stream.name, after.seen_count, "reading")
+        hit_failpoint("walk-complete")
+    context.tally.pages += 1
+    context.tally.rejected += len(page.rejects) + page.skipped
+    context.tally.objects += page.count
+    context.on_progress(stream.name, after.seen_count, "reading")
     return after
 
 
-def _committed(session: Session, stream: Stream, page: Page, *, withdraw: bool) -> Stream:
+def _commit_or_quarantine(
+    context: SliceContext, stream: Stream, page: Page, *, withdraw: bool
+) -> Stream:
     """Commit a page, without the objects that Postgres refuses."""
-    hopeful = stream.phase is Phase.LISTING and stream.initial
+    hopeful = stream.phase is Phase.LISTING and stream.is_initial
     try:
         try:
-            return _commit(session, stream, page, withdraw=withdraw, hopeful=hopeful)
-        except NotAllNew:
-            return _commit(session, stream, page, withdraw=withdraw, hopeful=False)
+            return _commit(context, stream, page, withdraw=withdraw, assume_new=hopeful)
+        except RowExists:
+            return _commit(context, stream, page, withdraw=withdraw, assume_new=False)
     except Exception as fault:
-        if not set_apart_refused(session, stream.resource, page, fault):
+        if not quarantine_rejected_rows(context, stream.resource, page, fault):
             raise
-    return _commit(session, stream, page, withdraw=withdraw, hopeful=False)
+    return _commit(context, stream, page, withdraw=withdraw, assume_new=False)
 
 
 def _commit(
-    session: Session, stream: Stream, page: Page, *, withdraw: bool, hopeful: bool
+    context: SliceContext, stream: Stream, page: Page, *, withdraw: bool, assume_new: bool
 ) -> Stream:
-    edges = edges_of(stream.resource)
-    with session.writing() as tx:
-        _understand(tx, stream.resource, page)
-        pass_over(page, stream.resource, session.erased)
-        after = _turned(session, stream, page)
+    edges = find_edge_resource(stream.resource)
+    with context.open_transaction() as tx:
+        _decode_changed(tx, stream.resource, page)
+        drop_erased(page, stream.resource, context.erased)
+        after = advance_page(context, stream, page)
         # A group comes with each page that has members of it.
-        new_rows = hopeful and edges is None
-        begun = beginnings_of_rows(session, tx, stream)
-        rows = merge_rows(tx, stream.resource, page.rows, hopeful=new_rows, beginnings=begun)
+        new_rows = assume_new and edges is None
+        begun = find_rows_live_since(context, tx, stream)
+        rows = merge_rows(tx, stream.resource, page.rows, assume_new=new_rows, live_since=begun)
         changes = [(stream.resource, rows)]
         if edges is not None:
-            begun = beginnings_of_members(session, tx, stream)
-            some = merge_edges(tx, page.edges, hopeful=hopeful, beginnings=begun)
+            begun = find_members_live_since(context, tx, stream)
+            some = merge_edges(tx, page.edges, assume_new=assume_new, live_since=begun)
             changes.append((edges, some))
-        session.record_all(tx, changes, initial=stream.initial)
+        context.append_all_events(tx, changes, initial=stream.is_initial)
         for resource, some in changes:
-            after = counted(after, resource, some)
+            after = add_drift(after, resource, some)
         if withdraw:
-            _withdraw(tx, stream.resource, edges, page)
-        _note_removed(tx, stream.resource, edges, page)
-        _note_rejects(session, tx, stream, page)
-        session.note_unresolved(tx, page.apart)
-        if session.unresolved:
-            resolve(tx, page.answered)
+            _withdraw_reappeared(tx, stream.resource, edges, page)
+        _save_removals(tx, stream.resource, edges, page)
+        _note_rejects(context, tx, stream, page)
+        context.save_unresolved(tx, page.unanswered_parts)
+        if context.has_unresolved:
+            resolve_parts(tx, page.answered_parts)
             listed = stream.phase is Phase.LISTING
-            resolve_shown(tx, stream.resource, page.keys, listed=listed)
+            resolve_objects(tx, stream.resource, page.keys, listed=listed)
         if stream.phase is Phase.LISTING:
             _note_seen(tx, stream, edges, page)
         save_stream(tx, stream, after)
-        crash_point("page-written")
+        hit_failpoint("page-written")
     return after
 
 
-def _understand(tx: Transaction, resource: Resource, page: Page) -> None:
+def _decode_changed(tx: Transaction, resource: Resource, page: Page) -> None:
     """Read what was left unread and is not what it was."""
-    if page.unread:
-        sources = {key: unread.source for key, unread in page.unread.items()}
-        read_changed(page, resource, changed_sources(tx, resource, sources))
+    if page.undecoded:
+        sources = {key: unread.source_hash for key, unread in page.undecoded.items()}
+        decode_changed(page, resource, find_changed_keys(tx, resource, sources))
 
 
-def _withdraw(tx: Transaction, resource: Resource, edges: Resource | None, page: Page) -> None:
+def _withdraw_reappeared(
+    tx: Transaction, resource: Resource, edges: Resource | None, page: Page
+) -> None:
     withdraw_removals(tx, resource, page.keys)
     if edges is not None:
-        withdraw_removals(tx, edges, [edge_key(pair) for pair in page.edges])
+        withdraw_removals(tx, edges, [render_edge_key(pair) for pair in page.edges])
 
 
-def _note_removed(tx: Transaction, resource: Resource, edges: Resource | None, page: Page) -> None:
+def _save_removals(tx: Transaction, resource: Resource, edges: Resource | None, page: Page) -> None:
     note_removals(tx, resource, page.removed)
     if edges is not None:
-        reasons = {edge_key(pair): why for pair, why in page.edges_removed.items()}
+        reasons = {render_edge_key(pair): why for pair, why in page.removed_edges.items()}
         note_removals(tx, edges, reasons)
 
 
-def _note_rejects(session: Session, tx: Transaction, stream: Stream, page: Page) -> None:
+def _note_rejects(context: SliceContext, tx: Transaction, stream: Stream, page: Page) -> None:
     note_rejects(tx, stream.resource, [(r.key, r.reason) for r in page.rejects])
-    note_passed_over(tx, stream.resource, page.passed_over)
-    note_rejects(tx, stream.resource, [(key, CONFLICT) for key in sorted(page.conflicts)])
-    if session.quarantined.get(stream.name):
-        met_again(tx, stream.resource, page.keys)
-    if page.faults or session.quarantined.get(stream.name):
+    note_unread(tx, stream.resource, page.skipped)
+    note_rejects(tx, stream.resource, [(key, CONFLICT_REASON) for key in sorted(page.conflicts)])
+    if context.has_quarantined.get(stream.name):
+        note_reappeared(tx, stream.resource, page.keys)
+    if page.faults or context.has_quarantined.get(stream.name):
         present = {key: one.present for key, one in page.rows.items()}
         note_faults(tx, stream.resource, present, page.faults)
-    if page.rejects or page.conflicts or page.faults or page.passed_over:
-        session.quarantined[stream.name] = True
+    if page.rejects or page.conflicts or page.faults or page.skipped:
+        context.has_quarantined[stream.name] = True
 
 
 def _note_seen(tx: Transaction, stream: Stream, edges: Resource | None, page: Page) -> None:
     everything = (1 << len(stream.resource.columns)) - 1
-    told = stream.columns_left_out
+    told = stream.left_out_columns
     """Of these Graph says nothing at present, which is no reason to clear them."""
-    present = [everything] * len(page.same) + [one.present | told for one in page.rows.values()]
+    present = [everything] * len(page.unchanged) + [
+        one.present | told for one in page.rows.values()
+    ]
     apart = [r.key for r in page.rejects if r.key is not None] + sorted(page.conflicts)
-    seen = [Seen(stream.resource, page.keys + apart, present + [everything] * len(apart))]
+    seen = [SeenKeys(stream.resource, page.keys + apart, present + [everything] * len(apart))]
     if edges is not None and page.edges:
-        seen.append(Seen(edges, [edge_key(pair) for pair in page.edges]))
+        seen.append(SeenKeys(edges, [render_edge_key(pair) for pair in page.edges]))
     note_seen(tx, stream.walk_id, stream.page_no, seen)
 
 
-def _turned(session: Session, stream: Stream, page: Page) -> Stream:
+def advance_page(context: SliceContext, stream: Stream, page: Page) -> Stream:
     """The stream's state once this page is committed."""
-    repeats = _repeats(stream, page)
-    began = session.began if stream.page_no == 0 else stream.walk_started_at
+    repeats = count_repeats(stream, page)
+    began = context.started_at if stream.page_no == 0 else stream.walk_started_at
     after = replace(
         stream,
         page_no=stream.page_no + 1,
@@ -153,48 +161,48 @@ def _turned(session: Session, stream: Stream, page: Page) -> Stream:
         seen_count=stream.seen_count + page.count,
         body_digest=page.digest or stream.body_digest,
         body_repeats=repeats,
-        loop_mark=_mark(stream, page),
+        loop_mark=choose_loop_mark(stream, page),
         slow_pages=0,
-        incomplete=stream.incomplete or _has_unknown(page),
-        walk_started_at=began or session.began,
+        incomplete=stream.incomplete or has_unknown_objects(page),
+        walk_started_at=began or context.started_at,
         reason=stream.reason if stream.is_held else None,
     )
     if stream.phase is Phase.LISTING:
-        return _end_of_walk(session, after, page) if page.is_last else after
-    return _end_of_round(session, after, page) if page.is_last else after
+        return complete_walk(context, after, page) if page.is_last else after
+    return complete_round(context, after, page) if page.is_last else after
 
 
-def _has_unknown(page: Page) -> bool:
+def has_unknown_objects(page: Page) -> bool:
     """Whether it is not known of which objects the page told: then absence proves nothing."""
-    return page.passed_over > 0 or any(one.key is None for one in page.rejects)
+    return page.skipped > 0 or any(one.key is None for one in page.rejects)
 
 
-def _end_of_walk(session: Session, after: Stream, page: Page) -> Stream:
+def complete_walk(context: SliceContext, after: Stream, page: Page) -> Stream:
     """The durable Complete: phase ``sweeping`` is committed with the last page."""
     brings_delta = after.resource.children and after.mode is not Mode.LIST_ONLY
     if brings_delta and page.delta_link is None:
-        raise Torn("Graph ended a delta enumeration without a delta link", after=600)
+        raise MalformedResponse("Graph ended a delta enumeration without a delta link", after=600)
     ended = replace(after, phase=Phase.SWEEPING, next_link=None)
     if page.delta_link is None:
         return ended
     return replace(
         ended,
         delta_link=page.delta_link,
-        delta_link_at=session.began,
-        select_hash=select_hash(after.resource, after.left_out or ()),
+        delta_link_at=context.started_at,
+        select_hash=compute_select_hash(after.resource, after.left_out or ()),
     )
 
 
-def _end_of_round(session: Session, after: Stream, page: Page) -> Stream:
+def complete_round(context: SliceContext, after: Stream, page: Page) -> Stream:
     if page.delta_link is None:
-        raise Torn("Graph ended a delta round without a delta link", after=600)
+        raise MalformedResponse("Graph ended a delta round without a delta link", after=600)
     after = replace(
         after,
         walk_id=after.walk_id + 1,
         page_no=0,
         next_link=None,
         delta_link=page.delta_link,
-        delta_link_at=session.began,
+        delta_link_at=context.started_at,
         seen_count=0,
         loop_mark=None,
         body_digest=None,
@@ -202,28 +210,28 @@ def _end_of_round(session: Session, after: Stream, page: Page) -> Stream:
         restarts=0,
         fresh_at=after.walk_started_at,
     )
-    interval = session.policy.interval(after)
-    due = due_after_round(after, session.began, interval, session.jitter)
+    interval = context.policy.get_interval(after)
+    due = compute_due_after_round(after, context.started_at, interval, context.jitter)
     return replace(after, due_at=due)
 
 
-def _repeats(stream: Stream, page: Page) -> int:
-    """How often the same page came in a row. Raises Restart where a walk goes in circles."""
+def count_repeats(stream: Stream, page: Page) -> int:
+    """How often the same page came in a row. Raises CursorExpired where a walk goes in circles."""
     same = bool(page.digest) and page.digest == stream.body_digest
     repeats = stream.body_repeats + 1 if same else 0
     if page.next_link is None:
         return repeats
     circling = (
         page.next_link in (stream.next_link, stream.loop_mark)
-        or repeats >= REPEATS - 1
-        or stream.page_no >= PAGE_CAP
+        or repeats >= MAX_REPEATS - 1
+        or stream.page_no >= MAX_PAGES
     )
     if circling:
-        raise Restart("Graph's next links go in circles; the walk is begun again")
+        raise CursorExpired("Graph's next links go in circles; the walk is begun again")
     return repeats
 
 
-def _mark(stream: Stream, page: Page) -> str | None:
+def choose_loop_mark(stream: Stream, page: Page) -> str | None:
     """Brent's rule: remember a link at pages 1, 2, 4, 8 ...; meeting it again is a loop."""
     number = stream.page_no + 1
     return page.next_link if number & (number - 1) == 0 else stream.loop_mark

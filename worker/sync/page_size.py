@@ -11,123 +11,123 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from models.stream import Mode, Phase
-from worker.core.errors import Later, Refused, Trouble
+from worker.core.errors import MirrorError, ResourceRefused, RetryLater
 from worker.store.streams import Stream
-from worker.sync.members import place_of, smaller_pages
-from worker.sync.transitions import begun, listed_instead, walked_instead
-from worker.sync.walk import USUAL
+from worker.sync.members import parse_member_cursor, shrink_member_pages
+from worker.sync.transitions import replace_round_by_walk, start_walk, switch_to_lists
+from worker.sync.walk import DEFAULT_PAGE_SIZE
 
-SMALLEST: Final = 1
+MIN_PAGE_SIZE: Final = 1
 """No page can be smaller: if Graph does not answer one object in time, it is not the size."""
 
-SMALLEST_WITH_MEMBERS: Final = 25
+MIN_PAGE_SIZE_WITH_MEMBERS: Final = 25
 """Groups on a page with their members.
 
 With fewer, the list of groups and then their members, twenty groups to a call, costs no more calls,
 and each answer is small however large a group is.
 """
 
-ATTEMPTS_ON_THE_WAY: Final = 3
+MIDWALK_ATTEMPTS: Final = 3
 """Slices in a row that must fail at one page of a walk before the walk begins again for it."""
 
-GROWTH: Final = timedelta(days=1)
+GROWTH_INTERVAL: Final = timedelta(days=1)
 """Time between two changes of a size upwards."""
 
-STALE: Final = timedelta(days=1)
+STALE_ROUND_AGE: Final = timedelta(days=1)
 """Age of a round that cannot be finished; then a full walk with smaller pages takes its place."""
 
-APART: Final = timedelta(days=7)
+MEMBER_LISTS_PERIOD: Final = timedelta(days=7)
 """How long members are read by list before groups are asked for with their members again."""
 
 _ABOUT_SIZE: Final = re.compile(r"page ?size|\$?\btop\b|maxpagesize|page limit", re.IGNORECASE)
-_BOUND: Final = re.compile(
+_SIZE_LIMIT: Final = re.compile(
     r"(?:between \d+ and|max(?:imum)?\D{0,40}|at most|up to|less than or equal to|exceeds?\D{0,20})"
     r" ?(\d+)",
     re.IGNORECASE,
 )
 
 
-def size_of(stream: Stream) -> int:
+def get_page_size(stream: Stream) -> int:
     """How many objects are asked for, or expected, on a page."""
     if stream.page_size is not None:
         return stream.page_size
     lists = not (stream.resource.children and stream.mode is not Mode.LIST_ONLY)
-    return (stream.resource.page_size if lists else None) or USUAL
+    return (stream.resource.page_size if lists else None) or DEFAULT_PAGE_SIZE
 
 
-def is_too_large(stream: Stream, trouble: Trouble) -> bool:
+def is_page_too_large(stream: Stream, error: MirrorError) -> bool:
     """Whether a trouble says that a page is too large for Graph."""
-    if not _has_pages(stream):
+    if not _has_page_size(stream):
         return False
-    if isinstance(trouble, Later):
-        return trouble.slow and not trouble.named
-    return _bound(stream, trouble) is not None
+    if isinstance(error, RetryLater):
+        return error.needs_smaller_request and not error.has_retry_after
+    return _find_size_limit(stream, error) is not None
 
 
-def _has_pages(stream: Stream) -> bool:
+def _has_page_size(stream: Stream) -> bool:
     """Whether the stream reads pages whose size it can choose."""
     if not stream.resource.select:
         return False
     return stream.phase is Phase.LISTING or (stream.follows_delta and stream.phase is Phase.DELTA)
 
 
-def _bound(stream: Stream, trouble: Trouble) -> int | None:
+def _find_size_limit(stream: Stream, error: MirrorError) -> int | None:
     """The size to try where Graph refuses the one that was asked for."""
-    if not isinstance(trouble, Refused) or trouble.status != 400:
+    if not isinstance(error, ResourceRefused) or error.status != 400:
         return None
-    if stream.phase is not Phase.LISTING or not _ABOUT_SIZE.search(trouble.said):
+    if stream.phase is not Phase.LISTING or not _ABOUT_SIZE.search(error.graph_message):
         return None
-    size = size_of(stream)
-    told = [int(number) for number in _BOUND.findall(trouble.said) if len(number) < 9]
-    return max((one for one in told if SMALLEST <= one < size), default=size // 2)
+    size = get_page_size(stream)
+    told = [int(number) for number in _SIZE_LIMIT.findall(error.graph_message) if len(number) < 9]
+    return max((one for one in told if MIN_PAGE_SIZE <= one < size), default=size // 2)
 
 
-def is_used_up(stream: Stream, trouble: Trouble, now: datetime) -> bool:
+def has_exhausted_attempts(stream: Stream, error: MirrorError, now: datetime) -> bool:
     """Whether a page that is too large was tried often enough to ask for smaller ones.
 
     At the start of a walk nothing is lost, nor among members. On its way pages of this size have
     been answered, and a round along a cursor is not given up for a passing fault.
     """
-    if isinstance(trouble, Refused):
+    if isinstance(error, ResourceRefused):
         return True
     if stream.phase is Phase.DELTA:
-        return stream.fresh_at is not None and now - stream.fresh_at > STALE
-    if place_of(stream.next_link) is not None:
+        return stream.fresh_at is not None and now - stream.fresh_at > STALE_ROUND_AGE
+    if parse_member_cursor(stream.next_link) is not None:
         return True
-    return stream.page_no == 0 or stream.slow_pages + 1 >= ATTEMPTS_ON_THE_WAY
+    return stream.page_no == 0 or stream.slow_pages + 1 >= MIDWALK_ATTEMPTS
 
 
-def shrunk(stream: Stream, trouble: Trouble, moment: datetime) -> Stream | None:
+def shrink_page(stream: Stream, error: MirrorError, moment: datetime) -> Stream | None:
     """The stream with smaller pages; None where they cannot be smaller."""
-    size = _bound(stream, trouble) or size_of(stream) // 2
+    size = _find_size_limit(stream, error) or get_page_size(stream) // 2
     with_members = bool(stream.resource.children) and stream.mode is not Mode.LIST_ONLY
-    if with_members and size < SMALLEST_WITH_MEMBERS:
-        apart = listed_instead(stream, moment)
+    if with_members and size < MIN_PAGE_SIZE_WITH_MEMBERS:
+        apart = switch_to_lists(stream, moment)
         return replace(apart, page_size=None, page_size_at=moment, slow_pages=0)
-    if size < SMALLEST:
+    if size < MIN_PAGE_SIZE:
         return None
     after = replace(stream, page_size=size, page_size_at=moment, slow_pages=0, due_at=moment)
     if stream.phase is Phase.DELTA:
-        return walked_instead(after)
-    if place_of(stream.next_link) is not None:
-        return replace(after, next_link=smaller_pages(stream.next_link or "", size))
+        return replace_round_by_walk(after)
+    if parse_member_cursor(stream.next_link) is not None:
+        return replace(after, next_link=shrink_member_pages(stream.next_link or "", size))
     since = stream.walk_started_at or moment
-    return begun(after, since, None, compares=stream.drift is not None)
+    return start_walk(after, since, None, is_drift_measured=stream.drift is not None)
 
 
-def grown(stream: Stream, now: datetime) -> Stream:
+def grow_page(stream: Stream, now: datetime) -> Stream:
     """The stream as a new walk begins: with larger pages where it is time to try."""
     at, size = stream.page_size_at, stream.page_size
-    if size is None or at is None or now - at < GROWTH:
+    if size is None or at is None or now - at < GROWTH_INTERVAL:
         return stream
     if stream.full_walk_at is None or stream.full_walk_at < at:
         return stream
-    usual = size_of(replace(stream, page_size=None))
+    usual = get_page_size(replace(stream, page_size=None))
     return replace(stream, page_size=2 * size if 2 * size < usual else None, page_size_at=now)
 
 
-def reads_members_apart(stream: Stream, now: datetime) -> bool:
+def is_listing_members(stream: Stream, now: datetime) -> bool:
     """Whether members are read by list because groups with them were too large lately."""
     at = stream.page_size_at
     lists = bool(stream.resource.children) and stream.mode is Mode.LIST_ONLY
-    return lists and stream.page_size is None and at is not None and now - at < APART
+    return lists and stream.page_size is None and at is not None and now - at < MEMBER_LISTS_PERIOD

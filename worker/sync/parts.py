@@ -10,118 +10,127 @@ from collections.abc import Mapping
 from enum import Enum, auto
 from typing import Final
 
-from models.unresolved import Unanswered
-from worker.core.errors import Broken, Later, Refused, Spent, Torn, Trouble
-from worker.graph.batch import Batcher
-from worker.graph.verdict import graph_trouble
-from worker.nango.reply import Reply
+from models.unresolved import NoAnswer
+from worker.core.errors import (
+    BudgetExhausted,
+    ConnectionBroken,
+    MalformedResponse,
+    MirrorError,
+    ResourceRefused,
+    RetryLater,
+)
+from worker.graph.batch import GraphClient
+from worker.graph.verdict import classify_graph_response
+from worker.nango.reply import ApiResponse
 
-GONE: Final = frozenset({404, 410})
-LOCKED: Final = 423
-THROTTLED: Final = frozenset({429, 509})
+GONE_STATUSES: Final = frozenset({404, 410})
+LOCKED_STATUS: Final = 423
+THROTTLED_STATUSES: Final = frozenset({429, 509})
 
-MANY: Final = 10
+SHARED_CAUSE_MIN: Final = 10
 """Parts asked for together from which on a refusal of them all is no longer each one's own."""
 
-LIKELY_ALL: Final = 3
+OUTAGE_AFTER: Final = 3
 """Requests that fail one after another, each tried in place, until no more are sent."""
 
 
-class Existence(Enum):
+class ObjectPresence(Enum):
     """What a read by id says of an object."""
 
-    THERE = auto()
+    EXISTS = auto()
     GONE = auto()
     LOCKED = auto()
     """It is there, and says nothing else."""
     UNKNOWN = auto()
 
 
-def existence(reply: Reply) -> Existence:
+def classify_presence(response: ApiResponse) -> ObjectPresence:
     """What the answer to a read by id means."""
-    if reply.ok:
-        return Existence.THERE
-    if reply.status in GONE:
-        return Existence.GONE
-    return Existence.LOCKED if reply.status == LOCKED else Existence.UNKNOWN
+    if response.is_success:
+        return ObjectPresence.EXISTS
+    if response.status in GONE_STATUSES:
+        return ObjectPresence.GONE
+    return ObjectPresence.LOCKED if response.status == LOCKED_STATUS else ObjectPresence.UNKNOWN
 
 
-def ask_each(batcher: Batcher, targets: Mapping[str, str]) -> dict[str, Reply]:
+def fetch_each(client: GraphClient, paths: Mapping[str, str]) -> dict[str, ApiResponse]:
     """Every answer of Graph, also where requests have to go one by one and one of them fails.
 
     Raises what is not about a single request.
     """
     try:
-        return batcher.get_all(targets)
-    except Later as trouble:
-        if not trouble.status or isinstance(trouble, Spent):
+        return client.get_all(paths)
+    except RetryLater as trouble:
+        if not trouble.status or isinstance(trouble, BudgetExhausted):
             raise
-        if len(targets) == 1:
+        if len(paths) == 1:
             pause = {"retry-after": f"{trouble.after or 0:.0f}"}
-            return {name: Reply(trouble.status, b"", pause) for name in targets}
-    return _one_by_one(batcher, targets)
+            return {name: ApiResponse(trouble.status, b"", pause) for name in paths}
+    return _fetch_one_by_one(client, paths)
 
 
-def _one_by_one(batcher: Batcher, targets: Mapping[str, str]) -> dict[str, Reply]:
+def _fetch_one_by_one(client: GraphClient, targets: Mapping[str, str]) -> dict[str, ApiResponse]:
     """Each alone. Many that fail one after another are an outage, and raise what they met."""
-    replies: dict[str, Reply] = {}
+    replies: dict[str, ApiResponse] = {}
     failed = 0
     for name, target in targets.items():
-        replies |= ask_each(batcher, {name: target})
+        replies |= fetch_each(client, {name: target})
         failed = failed + 1 if replies[name].status >= 500 else 0
-        trouble = trouble_of(replies[name])
-        if trouble is not None and failed == LIKELY_ALL and len(targets) >= MANY:
+        trouble = error_from_response(replies[name])
+        if trouble is not None and failed == OUTAGE_AFTER and len(targets) >= SHARED_CAUSE_MIN:
             raise trouble
     return replies
 
 
-def trouble_of(reply: Reply, permission: str = "") -> Trouble | None:
+def error_from_response(response: ApiResponse, permission: str = "") -> MirrorError | None:
     """Why an answer is of no use; None where it is a success."""
-    return graph_trouble(reply, time.time(), permission)
+    return classify_graph_response(response, time.time(), permission)
 
 
-def unanswered(trouble: Trouble) -> Unanswered:
+def build_unanswered(error: MirrorError) -> NoAnswer:
     """A part that is set apart for a trouble."""
-    return Unanswered(trouble.message, trouble.after or 0.0)
+    return NoAnswer(error.message, error.after or 0.0)
 
 
-def each_its_own(troubles: Mapping[str, Trouble], asked: int) -> dict[str, Unanswered]:
+def isolate_errors(troubles: Mapping[str, MirrorError], asked: int) -> dict[str, NoAnswer]:
     """Parts whose refusal says nothing of the resource: its list has just been read.
 
-    Raises Broken where nothing that was ``asked`` along with them shows that the token is good.
+    Raises ConnectionBroken where nothing that was ``asked`` along with them shows that the token
+    is good.
     """
     for trouble in troubles.values():
-        if isinstance(trouble, Broken) and len(troubles) == asked:
+        if isinstance(trouble, ConnectionBroken) and len(troubles) == asked:
             raise trouble
-    return {name: unanswered(trouble) for name, trouble in troubles.items()}
+    return {name: build_unanswered(trouble) for name, trouble in troubles.items()}
 
 
-def parts_of_a_walk(
-    troubles: Mapping[str, Trouble], asked: int, *, first: bool
-) -> dict[str, Unanswered]:
+def isolate_walk_errors(
+    troubles: Mapping[str, MirrorError], asked: int, *, is_first_page: bool
+) -> dict[str, NoAnswer]:
     """Parts that a walk sets apart, out of those of one page that were ``asked`` for.
 
     Raises what they met where it is the whole resource's: where Graph asks to slow down, and where
-    all of them got the same answer and are many, or are the ``first`` of the walk and several.
+    all of them got the same answer and are many, or are the ``is_first_page`` of the walk and
+    several.
     """
     for trouble in troubles.values():
-        if isinstance(trouble, Later) and trouble.status in THROTTLED:
+        if isinstance(trouble, RetryLater) and trouble.status in THROTTLED_STATUSES:
             raise trouble
-    alike = len({_likeness(trouble) for trouble in troubles.values()}) == 1
-    several = asked >= MANY or (first and asked > 1)
+    alike = len({_build_cause_key(trouble) for trouble in troubles.values()}) == 1
+    several = asked >= SHARED_CAUSE_MIN or (is_first_page and asked > 1)
     if alike and several and len(troubles) == asked:
         raise next(iter(troubles.values()))
-    return each_its_own(troubles, asked)
+    return isolate_errors(troubles, asked)
 
 
-def _likeness(trouble: Trouble) -> tuple[object, ...]:
+def _build_cause_key(error: MirrorError) -> tuple[object, ...]:
     """What two troubles have in common where they have the same cause; 5xx change by chance."""
-    match trouble:
-        case Refused():
-            return (Refused, trouble.status, trouble.code)
-        case Torn():
-            return (Torn, trouble.message)
-        case Later():
-            return (Later,) if trouble.status >= 500 else (Later, trouble.status)
+    match error:
+        case ResourceRefused():
+            return (ResourceRefused, error.status, error.code)
+        case MalformedResponse():
+            return (MalformedResponse, error.message)
+        case RetryLater():
+            return (RetryLater,) if error.status >= 500 else (RetryLater, error.status)
         case _:
-            return (type(trouble),)
+            return (type(error),)

@@ -32,11 +32,11 @@ class Policy:
     """Whether sinks get the events of first loads; whoever delivers reads it from the settings."""
 
     @classmethod
-    def of(cls, settings: Settings) -> "Policy":
+    def from_settings(cls, settings: Settings) -> "Policy":
         names = {field.name for field in fields(cls)} - {"enabled", "initial_events"}
         return cls(**{name: getattr(settings, name) for name in names})
 
-    def interval(self, stream: Stream) -> float:
+    def get_interval(self, stream: Stream) -> float:
         """Seconds between two reads of a stream."""
         if stream.mode is Mode.LIST_ONLY:
             return max(self.listing_seconds, self.delta_seconds)
@@ -64,7 +64,7 @@ _BOUNDS: Final[Mapping[str, tuple[type, float, float]]] = {
 }
 
 
-def customised(policy: Policy, wanted: Any) -> tuple[Policy, str | None]:
+def apply_overrides(policy: Policy, wanted: Any) -> tuple[Policy, str | None]:
     """The policy with a customer's settings, and what is wrong with them.
 
     Anyone with access to Nango's metadata can write these: each is checked by itself, and a bad
@@ -76,7 +76,7 @@ def customised(policy: Policy, wanted: Any) -> tuple[Policy, str | None]:
         return policy, f"metadata key {METADATA_KEY} must hold an object"
     problems, values = [], {}
     for name, value in wanted.items():
-        problem = _problem(str(name), value)
+        problem = _find_problem(str(name), value)
         if problem:
             problems.append(problem)
         else:
@@ -84,7 +84,7 @@ def customised(policy: Policy, wanted: Any) -> tuple[Policy, str | None]:
     return replace(policy, **values), "; ".join(problems) or None
 
 
-def _problem(name: str, value: object) -> str | None:
+def _find_problem(name: str, value: object) -> str | None:
     if name not in _BOUNDS:
         return f"{name[:40]!r} is not a setting ({', '.join(_BOUNDS)})"
     kind, low, high = _BOUNDS[name]

@@ -10,32 +10,32 @@ from collections.abc import Callable
 from typing import Final
 
 from models.run import RunTrigger
-from worker.store.claims import is_awaited
-from worker.sync.session import Session
+from worker.store.claims import is_slice_waiting
+from worker.sync.session import SliceContext
 
-LEAST_SECONDS: Final = 3.0
+MIN_SLICE_SECONDS: Final = 3.0
 """How long a slice lasts at least: each costs an opening call of Nango's budget."""
 
-PATIENCE: Final = 0.5
+MAX_WAIT_SECONDS: Final = 0.5
 """Seconds that what was sent may wait: an idle process takes it up within milliseconds."""
 
-CHECK_SECONDS: Final = 1.0
+CHECK_INTERVAL: Final = 1.0
 """Between two looks at the database."""
 
 
-def preemption(session: Session) -> Callable[[], bool]:
+def build_preemption_check(context: SliceContext) -> Callable[[], bool]:
     """Whether the slice is to end now; asked by the slice's own thread between two pages."""
-    if session.by_hand or session.run.trigger is RunTrigger.BACKFILL:
+    if context.is_foreground or context.run.trigger is RunTrigger.BACKFILL:
         return lambda: False
-    next_look = session.started + LEAST_SECONDS
+    next_look = context.started_monotonic + MIN_SLICE_SECONDS
 
     def is_preempted() -> bool:
         nonlocal next_look
         now = time.monotonic()
         if now < next_look:
             return False
-        next_look = now + CHECK_SECONDS
-        with session.database.begin() as connection:
-            return is_awaited(connection, patience=PATIENCE)
+        next_look = now + CHECK_INTERVAL
+        with context.database.open_transaction() as db:
+            return is_slice_waiting(db, seconds=MAX_WAIT_SECONDS)
 
     return is_preempted

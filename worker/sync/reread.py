@@ -18,38 +18,43 @@ from models.resources import RESOURCES, STREAMED
 from models.resources.group_members import GROUP_MEMBERS
 from models.resources.groups import GROUPS
 from models.stream import Phase
-from models.unresolved import Part, PartKind, Unanswered
-from worker.core.errors import Trouble
-from worker.graph.batch import Batcher
+from models.unresolved import NoAnswer, Part, PartKind
+from worker.core.errors import MirrorError
+from worker.graph.batch import GraphClient
 from worker.graph.decode import decode_object
-from worker.graph.left_out import leave_out
+from worker.graph.left_out import clear_columns
 from worker.graph.page import Page
-from worker.graph.targets import object_target
-from worker.nango.reply import Reply
-from worker.store.doubts import LIMIT, latecomers, returned_edges, stranger_edges
-from worker.store.edges import Pair, delete_edges, edge_key, merge_edges, pair_of
+from worker.graph.targets import build_object_path
+from worker.nango.reply import ApiResponse
+from worker.store.doubts import (
+    RECHECK_BATCH,
+    list_restored_endpoint_edges,
+    list_restored_unseen_users,
+    list_unknown_member_edges,
+)
+from worker.store.edges import Pair, delete_edges, merge_edges, parse_edge_key, render_edge_key
 from worker.store.lease import Transaction
-from worker.store.merge import stored_rows
+from worker.store.merge import load_rows
 from worker.store.quarantine import (
-    due_again,
-    quarantined,
+    list_due_retries,
+    list_quarantined_keys,
 )
 from worker.store.streams import Stream, load_streams, save_stream
-from worker.store.unresolved import due_parts, resolve, resolve_moot
-from worker.sync.beginnings import beginnings_of_returned
-from worker.sync.by_id import take_objects
-from worker.sync.confirm import existing, read_member_of
-from worker.sync.erased import living
-from worker.sync.parts import GONE, ask_each, trouble_of, unanswered
-from worker.sync.session import Session
-from worker.sync.settle import settle_round
+from worker.store.unresolved import list_due_parts, resolve_deleted, resolve_parts
+from worker.sync.beginnings import find_restored_live_since
+from worker.sync.by_id import store_objects
+from worker.sync.confirm import fetch_member_groups, find_existing
+from worker.sync.erased import without_erased
+from worker.sync.parts import GONE_STATUSES, build_unanswered, error_from_response, fetch_each
+from worker.sync.session import SliceContext
+from worker.sync.settle import apply_round_removals
 
-MANY = 20
+MAX_MEMBERS_ASKED = 20
 """Memberships of one group from which on the group is read, rather than each member."""
 
 
 @dataclass
-class Doubts:
+class Recheck:
     """What is not certain.
 
     Memberships of ends that came back and of members that are not mirrored, by pair; users that
@@ -58,198 +63,226 @@ class Doubts:
     ``groups`` are those whose members it did not show.
     """
 
-    edges: dict[Pair, str] = field(default_factory=dict)
-    strangers: dict[Pair, str] = field(default_factory=dict)
-    latecomers: list[str] = field(default_factory=list)
-    checked: int = 0
-    objects: dict[str, dict[str, str]] = field(default_factory=dict)
-    parts: dict[str, dict[str, PartKind]] = field(default_factory=dict)
-    groups: list[str] = field(default_factory=list)
+    restored_edges: dict[Pair, str] = field(default_factory=dict)
+    unknown_members: dict[Pair, str] = field(default_factory=dict)
+    restored_unseen_users: list[str] = field(default_factory=list)
+    checked_seq: int = 0
+    object_addresses: dict[str, dict[str, str]] = field(default_factory=dict)
+    unresolved_kinds: dict[str, dict[str, PartKind]] = field(default_factory=dict)
+    unresolved_groups: list[str] = field(default_factory=list)
     left_out: dict[str, Sequence[str]] = field(default_factory=dict)
     """Properties that the tenant's Graph does not know, by resource."""
 
     def __bool__(self) -> bool:
-        some = self.edges or self.strangers or self.latecomers or self.objects or self.groups
+        some = (
+            self.restored_edges
+            or self.unknown_members
+            or self.restored_unseen_users
+            or self.object_addresses
+            or self.unresolved_groups
+        )
         return bool(some)
 
 
 @dataclass
-class Answers:
+class RecheckAnswers:
     """What Graph said about them; a key without an object is gone, or Graph did not answer."""
 
     edges: dict[str, str] = field(default_factory=dict)
-    crowded: set[str] = field(default_factory=set)
+    groups_to_list: set[str] = field(default_factory=set)
     """Groups whose own lists have to tell of the memberships in doubt."""
-    gone: set[str] = field(default_factory=set)
-    objects: dict[str, dict[str, Page | Unanswered | None]] = field(default_factory=dict)
-    apart: dict[Part, Unanswered] = field(default_factory=dict)
-    answered: list[Part] = field(default_factory=list)
+    gone_members: set[str] = field(default_factory=set)
+    objects: dict[str, dict[str, Page | NoAnswer | None]] = field(default_factory=dict)
+    unanswered: dict[Part, NoAnswer] = field(default_factory=dict)
+    answered_parts: list[Part] = field(default_factory=list)
 
 
-def find_doubts(session: Session, streams: Mapping[str, Stream]) -> Doubts:
+def load_recheck(context: SliceContext, streams: Mapping[str, Stream]) -> Recheck:
     """What to ask again, once no walk that might answer it is under way."""
-    doubts = Doubts()
-    with session.reading() as tx:
-        if session.unresolved:
-            resolve_moot(tx)
-        if all(_settled(streams[name]) for name in ("users", "groups")):
-            _find_memberships(session, tx, streams["groups"].checked_seq, doubts)
+    doubts = Recheck()
+    with context.open_read_transaction() as tx:
+        if context.has_unresolved:
+            resolve_deleted(tx)
+        if all(_is_at_rest(streams[name]) for name in ("users", "groups")):
+            _load_memberships(context, tx, streams["groups"].checked_seq, doubts)
         for resource in STREAMED:
-            _find_objects(session, tx, streams[resource.name], doubts)
+            _load_objects(context, tx, streams[resource.name], doubts)
     return doubts
 
 
-def _find_memberships(session: Session, tx: Transaction, since: int, doubts: Doubts) -> None:
-    doubts.edges = returned_edges(tx)
-    doubts.checked = tx.seq
+def _load_memberships(context: SliceContext, tx: Transaction, since: int, doubts: Recheck) -> None:
+    doubts.restored_edges = list_restored_endpoint_edges(tx)
+    doubts.checked_seq = tx.seq
     if tx.seq > since:
-        doubts.strangers = stranger_edges(tx, since)
-        doubts.latecomers = latecomers(tx, since)
-    if session.unresolved:
-        now = session.order.manual
-        doubts.groups = list(due_parts(tx, GROUPS.name, PartKind.MEMBERS, whenever=now))
-        doubts.latecomers += due_parts(tx, "users", PartKind.MEMBER_OF, whenever=now)
+        doubts.unknown_members = list_unknown_member_edges(tx, since)
+        doubts.restored_unseen_users = list_restored_unseen_users(tx, since)
+    if context.has_unresolved:
+        now = context.request.manual
+        doubts.unresolved_groups = list(
+            list_due_parts(tx, GROUPS.name, PartKind.MEMBERS, ignore_pauses=now)
+        )
+        doubts.restored_unseen_users += list_due_parts(
+            tx, "users", PartKind.MEMBER_OF, ignore_pauses=now
+        )
 
 
-def _find_objects(session: Session, tx: Transaction, stream: Stream, doubts: Doubts) -> None:
-    resource, now = stream.resource, session.order.manual
+def _load_objects(context: SliceContext, tx: Transaction, stream: Stream, doubts: Recheck) -> None:
+    resource, now = stream.resource, context.request.manual
     keys: list[str] = []
-    if session.quarantined.get(resource.name) and (not resource.children or _settled(stream)):
-        keys += due_again(tx, resource, whenever=now)
-    if session.unresolved and _settled(stream):
+    if context.has_quarantined.get(resource.name) and (
+        not resource.children or _is_at_rest(stream)
+    ):
+        keys += list_due_retries(tx, resource, ignore_pauses=now)
+    if context.has_unresolved and _is_at_rest(stream):
         kinds = (PartKind.OBJECT, PartKind.UNLISTED)
-        parts = due_parts(tx, resource.name, *kinds, whenever=now)
-        doubts.parts[resource.name] = {k: kind for k, kind in parts.items() if k not in keys}
-        keys += doubts.parts[resource.name]
+        parts = list_due_parts(tx, resource.name, *kinds, ignore_pauses=now)
+        doubts.unresolved_kinds[resource.name] = {
+            k: kind for k, kind in parts.items() if k not in keys
+        }
+        keys += doubts.unresolved_kinds[resource.name]
     if keys:
-        doubts.objects[resource.name] = _addresses(tx, resource, keys)
+        doubts.object_addresses[resource.name] = _load_addresses(tx, resource, keys)
         doubts.left_out[resource.name] = stream.left_out or ()
 
 
-def _settled(stream: Stream) -> bool:
+def _is_at_rest(stream: Stream) -> bool:
     """Complete before, and nothing under way now."""
     resting = stream.phase in (Phase.DELTA, Phase.READY, Phase.HELD)
-    return resting and stream.next_link is None and not stream.initial
+    return resting and stream.next_link is None and not stream.is_initial
 
 
-def _addresses(tx: Transaction, resource: Resource, keys: list[str]) -> dict[str, str]:
+def _load_addresses(tx: Transaction, resource: Resource, keys: list[str]) -> dict[str, str]:
     if resource.address in resource.key:
         return {key: key for key in keys}
     position = resource.column_names.index(resource.address)
-    stored = stored_rows(tx, resource, keys)
+    stored = load_rows(tx, resource, keys)
     return {key: (stored[key].row[position] if key in stored else None) or key for key in keys}
 
 
-def ask(batcher: Batcher, doubts: Doubts) -> Answers:
-    """Read them all. Touches no database. Raises Later where nothing can be read now."""
-    answers = Answers()
-    _ask_memberships(batcher, doubts, answers)
-    _ask_strangers(batcher, doubts, answers)
-    for name, addresses in doubts.objects.items():
+def fetch_answers(client: GraphClient, doubts: Recheck) -> RecheckAnswers:
+    """Read them all. Touches no database. Raises RetryLater where nothing can be read now."""
+    answers = RecheckAnswers()
+    _fetch_memberships(client, doubts, answers)
+    _fetch_unknown_members(client, doubts, answers)
+    for name, addresses in doubts.object_addresses.items():
         resource = RESOURCES[name]
         without = doubts.left_out.get(name, ())
         targets = {
-            k: object_target(resource, a, whole=True, without=without) for k, a in addresses.items()
+            k: build_object_path(resource, a, full=True, without=without)
+            for k, a in addresses.items()
         }
-        replies = ask_each(batcher, targets)
-        pages = {key: _object(resource, one) for key, one in replies.items()}
+        replies = fetch_each(client, targets)
+        pages = {key: _parse_object(resource, one) for key, one in replies.items()}
         for page in pages.values():
             if isinstance(page, Page):
-                leave_out(page, resource, resource.columns_of(without))
+                clear_columns(page, resource, resource.columns_of(without))
         answers.objects[name] = pages
     return answers
 
 
-def _ask_memberships(batcher: Batcher, doubts: Doubts, answers: Answers) -> None:
+def _fetch_memberships(client: GraphClient, doubts: Recheck, answers: RecheckAnswers) -> None:
     """Ask each member for its groups, unless the lists of these have to be read anyway."""
-    crowded = _crowded(doubts.edges)
-    kinds = {pair[1]: kind for pair, kind in doubts.edges.items() if pair[0] not in crowded}
-    found = read_member_of(batcher, dict.fromkeys(doubts.latecomers, "user") | kinds)
-    silent = found.others | found.unknown.keys()
-    answers.crowded = crowded | {group for group, member in doubts.edges if member in silent}
+    crowded = _find_large_groups(doubts.restored_edges)
+    kinds = {
+        pair[1]: kind for pair, kind in doubts.restored_edges.items() if pair[0] not in crowded
+    }
+    found = fetch_member_groups(client, dict.fromkeys(doubts.restored_unseen_users, "user") | kinds)
+    silent = found.unlisted_members | found.unknown.keys()
+    answers.groups_to_list = crowded | {
+        group for group, member in doubts.restored_edges if member in silent
+    }
     answers.edges = found.edges
-    for one in doubts.latecomers:
+    for one in doubts.restored_unseen_users:
         part = Part("users", PartKind.MEMBER_OF, one)
         if one in found.unknown:
-            answers.apart[part] = found.unknown[one]
+            answers.unanswered[part] = found.unknown[one]
         else:
-            answers.answered.append(part)
+            answers.answered_parts.append(part)
 
 
-def _ask_strangers(batcher: Batcher, doubts: Doubts, answers: Answers) -> None:
+def _fetch_unknown_members(client: GraphClient, doubts: Recheck, answers: RecheckAnswers) -> None:
     """Which users and groups that are not mirrored Graph does not have."""
     for name in ("users", "groups"):
-        keys = [member for (_, member), kind in doubts.strangers.items() if f"{kind}s" == name]
+        keys = [
+            member for (_, member), kind in doubts.unknown_members.items() if f"{kind}s" == name
+        ]
         if keys:
-            found = existing(batcher, RESOURCES[name], keys)
-            answers.gone |= set(keys) - found.present - found.unknown.keys()
+            found = find_existing(client, RESOURCES[name], keys)
+            answers.gone_members |= set(keys) - found.present - found.unknown.keys()
             for key, why in found.unknown.items():
-                answers.apart[Part(name, PartKind.OBJECT, key)] = why
+                answers.unanswered[Part(name, PartKind.OBJECT, key)] = why
 
 
-def _crowded(pairs: Iterable[Pair]) -> set[str]:
+def _find_large_groups(pairs: Iterable[Pair]) -> set[str]:
     counts: dict[str, int] = {}
     for group_id, _ in pairs:
         counts[group_id] = counts.get(group_id, 0) + 1
-    return {group_id for group_id, number in counts.items() if number > MANY}
+    return {group_id for group_id, number in counts.items() if number > MAX_MEMBERS_ASKED}
 
 
-def _object(resource: Resource, reply: Reply) -> Page | Unanswered | None:
-    if reply.status in GONE:
+def _parse_object(resource: Resource, response: ApiResponse) -> Page | NoAnswer | None:
+    if response.status in GONE_STATUSES:
         return None
-    trouble = trouble_of(reply, resource.permission)
+    trouble = error_from_response(response, resource.permission)
     try:
-        return decode_object(resource, reply.body) if trouble is None else unanswered(trouble)
-    except Trouble as unreadable:
-        return unanswered(unreadable)
+        return (
+            decode_object(resource, response.body) if trouble is None else build_unanswered(trouble)
+        )
+    except MirrorError as unreadable:
+        return build_unanswered(unreadable)
 
 
-def take_answers(
-    session: Session, doubts: Doubts, answers: Answers, streams: dict[str, Stream]
+def store_answers(
+    context: SliceContext, doubts: Recheck, answers: RecheckAnswers, streams: dict[str, Stream]
 ) -> list[str]:
     """Store what Graph said; the groups that are to be read with all their members."""
-    _take_memberships(session, doubts, answers, streams["groups"])
-    if doubts.strangers:
-        ended = dict.fromkeys(doubts.strangers, DeletedReason.CASCADE.value)
-        ended = {pair: why for pair, why in ended.items() if pair[1] in answers.gone}
-        with session.writing() as tx:
-            session.record(tx, GROUP_MEMBERS, delete_edges(tx, ended), initial=False)
+    _store_memberships(context, doubts, answers, streams["groups"])
+    if doubts.unknown_members:
+        ended = dict.fromkeys(doubts.unknown_members, DeletedReason.CASCADE.value)
+        ended = {pair: why for pair, why in ended.items() if pair[1] in answers.gone_members}
+        with context.open_transaction() as tx:
+            context.append_events(tx, GROUP_MEMBERS, delete_edges(tx, ended), is_initial=False)
     for name, found in answers.objects.items():
-        if take_objects(session, RESOURCES[name], found, doubts.parts.get(name, {})):
-            streams[name] = settle_round(session, streams[name])
+        if store_objects(context, RESOURCES[name], found, doubts.unresolved_kinds.get(name, {})):
+            streams[name] = apply_round_removals(context, streams[name])
     groups = answers.objects.get(GROUPS.name, {})
     there = {key for key, page in groups.items() if isinstance(page, Page) and not page.rejects}
     if not there:
-        return sorted(doubts.groups)
-    with session.reading() as tx:
-        apart = quarantined(tx, GROUPS.name) | doubts.parts.get(GROUPS.name, {}).keys()
-    return sorted(there & apart | set(doubts.groups))
+        return sorted(doubts.unresolved_groups)
+    with context.open_read_transaction() as tx:
+        apart = (
+            list_quarantined_keys(tx, GROUPS.name)
+            | doubts.unresolved_kinds.get(GROUPS.name, {}).keys()
+        )
+    return sorted(there & apart | set(doubts.unresolved_groups))
 
 
-def _take_memberships(session: Session, doubts: Doubts, answers: Answers, groups: Stream) -> None:
+def _store_memberships(
+    context: SliceContext, doubts: Recheck, answers: RecheckAnswers, groups: Stream
+) -> None:
     """A membership ends where its member's list lacks it."""
-    if not (doubts.edges or answers.edges or answers.apart or answers.answered):
+    if not (doubts.restored_edges or answers.edges or answers.unanswered or answers.answered_parts):
         return
-    with session.writing() as tx:
-        alive = {pair_of(key): kind for key, kind in answers.edges.items()}
-        alive = living(alive, session.erased)
-        began = beginnings_of_returned(session, tx, groups)
-        changes = merge_edges(tx, alive, beginnings=began)
-        session.record(tx, GROUP_MEMBERS, changes, initial=False)
+    with context.open_transaction() as tx:
+        alive = {parse_edge_key(key): kind for key, kind in answers.edges.items()}
+        alive = without_erased(alive, context.erased)
+        began = find_restored_live_since(context, tx, groups)
+        changes = merge_edges(tx, alive, live_since=began)
+        context.append_events(tx, GROUP_MEMBERS, changes, is_initial=False)
         gone = {
             pair: DeletedReason.NOT_SEEN.value
-            for pair in doubts.edges
-            if edge_key(pair) not in answers.edges and pair[0] not in answers.crowded
+            for pair in doubts.restored_edges
+            if render_edge_key(pair) not in answers.edges and pair[0] not in answers.groups_to_list
         }
-        session.record(tx, GROUP_MEMBERS, delete_edges(tx, gone), initial=False)
-        session.note_unresolved(tx, answers.apart)
-        if session.unresolved:
-            resolve(tx, answers.answered)
+        context.append_events(tx, GROUP_MEMBERS, delete_edges(tx, gone), is_initial=False)
+        context.save_unresolved(tx, answers.unanswered)
+        if context.has_unresolved:
+            resolve_parts(tx, answers.answered_parts)
 
 
-def note_checked(session: Session, groups: Stream, doubts: Doubts) -> None:
+def save_checked_seq(context: SliceContext, groups: Stream, doubts: Recheck) -> None:
     """Remember how far memberships have been checked; not where there were too many at once."""
-    if doubts.checked > groups.checked_seq and len(doubts.strangers) < LIMIT:
-        with session.writing() as tx:
-            now = load_streams(tx.connection, tx.connection_id)[groups.name]
-            save_stream(tx, now, replace(now, checked_seq=doubts.checked))
+    if doubts.checked_seq > groups.checked_seq and len(doubts.unknown_members) < RECHECK_BATCH:
+        with context.open_transaction() as tx:
+            now = load_streams(tx.db, tx.connection_id)[groups.name]
+            save_stream(tx, now, replace(now, checked_seq=doubts.checked_seq))

@@ -12,31 +12,39 @@ from math import ceil
 
 from models.connection import ConnectionStatus
 from models.run import RunState, RunTrigger
-from worker.core.crash import crash_point
-from worker.core.errors import Away, Broken, Fenced, Halt, Later, Refused, Trouble
+from worker.core.crash import hit_failpoint
+from worker.core.errors import (
+    ConfigurationError,
+    ConnectionBroken,
+    LeaseLost,
+    MirrorError,
+    ResourceRefused,
+    RetryLater,
+    ServerUnavailable,
+)
 from worker.core.settings import Settings
 from worker.core.stopping import is_stopping
-from worker.graph.batch import Batcher
-from worker.nango.client import Address, NangoClient
-from worker.store.connections import Known, Look, look
+from worker.graph.batch import GraphClient
+from worker.nango.client import ConnectionRef, NangoClient
+from worker.store.connections import Connection, SliceConnection, load_for_slice
 from worker.store.engine import Database
-from worker.store.erasure import Erased, load_erased
-from worker.store.lease import Lease, give_back, release, take
+from worker.store.erasure import ErasedObjects, load_erased
+from worker.store.lease import Lease, release_lease, return_lease, take_lease
 from worker.store.runs import Run, resume_or_open
-from worker.sync.books import Report, closed, stopped
-from worker.sync.fault import close_after_fault, record_failed_start
-from worker.sync.key_memory import recall_key
-from worker.sync.plan import Order
-from worker.sync.policy import METADATA_KEY, Policy, customised
-from worker.sync.session import Progress, Session, silent
-from worker.sync.slice import Standing, standing_of, take_slice
+from worker.sync.books import SyncReport, abort_slice, finish_slice
+from worker.sync.fault import fail_run, record_failed_start
+from worker.sync.key_memory import restore_key_health
+from worker.sync.plan import SyncRequest
+from worker.sync.policy import METADATA_KEY, Policy, apply_overrides
+from worker.sync.session import OnProgress, SliceContext, ignore_progress
+from worker.sync.slice import StartingState, load_starting_state, sync_streams
 
-AWAY_PATIENCE = 60.0
+POSTGRES_WAIT_SECONDS = 60.0
 """Seconds that a slice waits for Postgres to come back, so as to give its lease back at once."""
 
 
 @dataclass(frozen=True)
-class Kit:
+class Runtime:
     """What a process has to sync with."""
 
     database: Database
@@ -45,157 +53,174 @@ class Kit:
 
 
 def run_slice(
-    kit: Kit,
+    runtime: Runtime,
     connection_id: int,
     *,
     trigger: RunTrigger,
-    order: Order | None = None,
+    request: SyncRequest | None = None,
     seconds: float | None = None,
-    progress: Progress = silent,
-) -> Report:
+    on_progress: OnProgress = ignore_progress,
+) -> SyncReport:
     """Bring a connection forward for at most ``seconds`` (None: until it is done).
 
-    Without an ``order``, the clocks and what an operator requested decide.
-    Raises Busy (another process holds the lease), Refused (not a connection to sync), Away,
+    Without an ``request``, the clocks and what an operator requested decide.
+    Raises LeaseHeld (another process holds the lease), Refused (not a connection to sync), Away,
     Halt, Fenced. Any other exception is a fault of ours, another Trouble included: the run is
     closed as failed, and the exception is raised again.
     """
     try:
-        beginning = _begun(kit, connection_id, trigger, 0.0 if order else AWAY_PATIENCE)
-    except Trouble:
+        beginning = _start_slice(
+            runtime, connection_id, trigger, 0.0 if request else POSTGRES_WAIT_SECONDS
+        )
+    except MirrorError:
         raise
     except Exception as fault:
-        seconds, by_hand = kit.settings.lease_seconds, order is not None
+        seconds, by_hand = runtime.settings.lease_seconds, request is not None
         record_failed_start(
-            kit.database, connection_id, trigger, fault, by_hand=by_hand, seconds=seconds
+            runtime.database,
+            connection_id,
+            trigger,
+            fault,
+            is_foreground=by_hand,
+            lease_seconds=seconds,
         )
         raise
-    crash_point("lease-taken")
-    calls = kit.nango.calls
-    session = _session(kit, beginning, trigger, order)
-    session.progress = progress
-    with _leased(session):
-        crash_point("run-opened")
+    hit_failpoint("lease-taken")
+    calls = runtime.nango.calls
+    session = _build_context(runtime, beginning, trigger, request)
+    session.on_progress = on_progress
+    with _hold_lease(session):
+        hit_failpoint("run-opened")
         try:
-            return _taken(kit, session, beginning.standing, seconds, calls)
-        except (Fenced, Away):
+            return _run_slice_to_report(runtime, session, beginning.starting_state, seconds, calls)
+        except (LeaseLost, ServerUnavailable):
             raise
         except Exception as fault:
-            close_after_fault(session, fault, kit.nango.calls - calls)
+            fail_run(session, fault, runtime.nango.calls - calls)
             raise
 
 
-def _taken(
-    kit: Kit, session: Session, standing: Standing, seconds: float | None, calls: int
-) -> Report:
+def _run_slice_to_report(
+    runtime: Runtime,
+    context: SliceContext,
+    standing: StartingState,
+    seconds: float | None,
+    calls: int,
+) -> SyncReport:
     """Take the slice and close its books."""
     try:
-        outcome = take_slice(session, standing, seconds=seconds)
-    except (Broken, Later, Refused, Halt) as trouble:
-        return stopped(session, trouble, kit.nango.calls - calls)
-    return closed(session, outcome, kit.nango.calls - calls)
+        outcome = sync_streams(context, standing, seconds=seconds)
+    except (ConnectionBroken, RetryLater, ResourceRefused, ConfigurationError) as trouble:
+        return abort_slice(context, trouble, runtime.nango.calls - calls)
+    return finish_slice(context, outcome, runtime.nango.calls - calls)
 
 
 @dataclass(frozen=True)
-class _Beginning:
+class _SliceStart:
     """All that a slice begins with."""
 
-    look: Look
+    loaded: SliceConnection
     lease: Lease
     run: Run
-    erased: Erased
-    standing: Standing
+    erased: ErasedObjects
+    starting_state: StartingState
 
 
-def _begun(kit: Kit, connection_id: int, trigger: RunTrigger, patience: float) -> _Beginning:
+def _start_slice(
+    runtime: Runtime, connection_id: int, trigger: RunTrigger, patience: float
+) -> _SliceStart:
     """Take the lease, open or adopt the run, and see where everything stands: all or nothing.
 
     A slice that finds Postgres away waits, so that its claim need not lapse.
-    Raises Away, Unknown, Refused, Busy.
+    Raises ServerUnavailable, NotFound, ResourceRefused, LeaseHeld.
     """
     until = time.monotonic() + patience
     while True:
         try:
-            with kit.database.begin() as connection:
-                recall_key(connection, kit.nango)
-                found = look(connection, connection_id)
-                _check_status(found.known)
-                lease, tx = take(connection, connection_id, kit.settings.lease_seconds)
+            with runtime.database.open_transaction() as db:
+                restore_key_health(db, runtime.nango)
+                found = load_for_slice(db, connection_id)
+                _check_is_syncable(found.connection)
+                lease, tx = take_lease(db, connection_id, runtime.settings.lease_seconds)
                 run = resume_or_open(tx, trigger)
-                erased = load_erased(connection, connection_id)
-                return _Beginning(found, lease, run, erased, standing_of(tx))
-        except Away:
+                erased = load_erased(db, connection_id)
+                return _SliceStart(found, lease, run, erased, load_starting_state(tx))
+        except ServerUnavailable:
             if time.monotonic() >= until or is_stopping():
                 raise
             time.sleep(0.5)
 
 
-def _check_status(known: Known) -> None:
-    if known.status in (ConnectionStatus.ACTIVE, ConnectionStatus.BROKEN):
+def _check_is_syncable(connection: Connection) -> None:
+    if connection.status in (ConnectionStatus.ACTIVE, ConnectionStatus.BROKEN):
         return
-    raise Refused(
-        f"it is {known.status}, so it is not synced"
-        f"{f': {known.status_reason}' if known.status_reason else ''}",
-        connection=known.label,
+    raise ResourceRefused(
+        f"it is {connection.status}, so it is not synced"
+        f"{f': {connection.status_reason}' if connection.status_reason else ''}",
+        connection=connection.label,
     )
 
 
 @contextlib.contextmanager
-def _leased(session: Session) -> Iterator[None]:
+def _hold_lease(context: SliceContext) -> Iterator[None]:
     """Whatever happens, the lease does not outlive the slice."""
-    database, lease = session.database, session.lease
+    database, lease = context.database, context.lease
     try:
         yield
-    except Away:
-        _come_back(database, lease)
+    except ServerUnavailable:
+        _return_lease_when_up(database, lease)
         raise
     finally:
         # A lease that cannot be given back now lapses by itself.
-        with contextlib.suppress(Away, Later):
-            if not session.released:
-                release(database, lease)
-            crash_point("lease-released")
+        with contextlib.suppress(ServerUnavailable, RetryLater):
+            if not context.is_lease_released:
+                release_lease(database, lease)
+            hit_failpoint("lease-released")
 
 
-def _come_back(database: Database, lease: Lease) -> None:
+def _return_lease_when_up(database: Database, lease: Lease) -> None:
     """Once Postgres is there again, free the lease and have the connection due at once."""
-    until = time.monotonic() + min(AWAY_PATIENCE, lease.seconds)
+    until = time.monotonic() + min(POSTGRES_WAIT_SECONDS, lease.seconds)
     while time.monotonic() < until and not is_stopping():
-        with contextlib.suppress(Away, Later):
-            give_back(database, lease)
+        with contextlib.suppress(ServerUnavailable, RetryLater):
+            return_lease(database, lease)
             return
         time.sleep(0.5)
 
 
-def _session(kit: Kit, beginning: _Beginning, trigger: RunTrigger, order: Order | None) -> Session:
-    known, began, contested = beginning.look
-    policy, _ = customised(Policy.of(kit.settings), known.settings.get(METADATA_KEY))
-    address = Address(known.nango_connection_id, known.provider_config_key)
-    session = Session(
-        database=kit.database,
+def _build_context(
+    runtime: Runtime, beginning: _SliceStart, trigger: RunTrigger, request: SyncRequest | None
+) -> SliceContext:
+    known, began, contested = beginning.loaded
+    policy, _ = apply_overrides(
+        Policy.from_settings(runtime.settings), known.settings.get(METADATA_KEY)
+    )
+    address = ConnectionRef(known.nango_connection_id, known.provider_config_key)
+    session = SliceContext(
+        database=runtime.database,
         lease=beginning.lease,
         connection=known,
         run=beginning.run,
-        batcher=Batcher(
-            kit.nango,
+        client=GraphClient(
+            runtime.nango,
             address,
-            lane=RunTrigger.MANUAL if order else _lane(trigger, beginning.run),
-            tenant=known.tenant_id,
+            lane=RunTrigger.MANUAL if request else _choose_lane(trigger, beginning.run),
+            tenant_id=known.tenant_id,
         ),
         policy=policy,
-        order=order or _order(known, began),
-        by_hand=order is not None,
-        began=began,
-        call_seconds=kit.settings.call_seconds,
-        retry_seconds=kit.settings.retry_seconds,
+        request=request or _build_request(known, began),
+        is_foreground=request is not None,
+        started_at=began,
+        call_seconds=runtime.settings.call_seconds,
+        retry_seconds=runtime.settings.retry_seconds,
         erased=beginning.erased,
-        contested=contested,
+        is_tenant_shared=contested,
     )
-    session.batcher.before = session.keep_lease
+    session.client.before_send = session.ensure_lease
     return session
 
 
-def _lane(trigger: RunTrigger, run: Run) -> RunTrigger:
+def _choose_lane(trigger: RunTrigger, run: Run) -> RunTrigger:
     """The lane of a slice's calls: a first load keeps its own until its run has ended.
 
     A person who asks for the connection meanwhile does not wait for the share of first loads.
@@ -204,30 +229,38 @@ def _lane(trigger: RunTrigger, run: Run) -> RunTrigger:
     return RunTrigger.BACKFILL if adopted else trigger
 
 
-def _order(known: Known, now: datetime) -> Order:
-    if known.requested_at is None:
-        return Order(since=now)
-    wanted = known.requested_resources
-    return Order(
-        since=known.requested_at,
+def _build_request(connection: Connection, now: datetime) -> SyncRequest:
+    if connection.requested_at is None:
+        return SyncRequest(requested_at=now)
+    wanted = connection.requested_resources
+    return SyncRequest(
+        requested_at=connection.requested_at,
         manual=True,
         resources=frozenset(wanted) if wanted else None,
-        full=known.requested_full,
+        full=connection.requested_full,
     )
 
 
 def run_to_end(
-    kit: Kit, connection_id: int, order: Order, *, progress: Progress = silent
-) -> Report:
+    runtime: Runtime,
+    connection_id: int,
+    request: SyncRequest,
+    *,
+    on_progress: OnProgress = ignore_progress,
+) -> SyncReport:
     """Sync here and now, whatever the clocks say; waits where a budget is spent, and tells so.
 
     Raises as ``run_slice``.
     """
     while True:
         report = run_slice(
-            kit, connection_id, trigger=RunTrigger.MANUAL, order=order, progress=progress
+            runtime,
+            connection_id,
+            trigger=RunTrigger.MANUAL,
+            request=request,
+            on_progress=on_progress,
         )
         if report.state is not RunState.RUNNING or is_stopping():
             return report
-        progress("", ceil(report.again_in), report.message or "it waits")
-        time.sleep(max(0.05, report.again_in))
+        on_progress("", ceil(report.retry_after), report.message or "it waits")
+        time.sleep(max(0.05, report.retry_after))

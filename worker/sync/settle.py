@@ -5,73 +5,73 @@ from dataclasses import replace
 
 from models.resource import Kind, Resource
 from models.stream import Phase
-from worker.core.crash import crash_point
-from worker.store.cascade import Deletion
+from worker.core.crash import hit_failpoint
+from worker.store.cascade import BatchedDeletion
 from worker.store.deletions import (
-    BATCH,
+    DELETION_BATCH,
     count_live_removals,
+    count_live_rows,
     hold_removals,
-    live_count,
-    some_removals,
+    list_removals,
     withdraw_removals,
 )
-from worker.store.hidden import held_hidden, hold_emptied
+from worker.store.hidden import count_held_hidden, hold_emptying_removals
 from worker.store.lease import Transaction
 from worker.store.streams import Stream, save_stream
-from worker.sync.guard import hidden_away, implausible
-from worker.sync.session import Session
+from worker.sync.guard import check_deletion, explain_hidden_members
+from worker.sync.session import SliceContext
 
 
-def settle_round(session: Session, stream: Stream) -> Stream:
+def apply_round_removals(context: SliceContext, stream: Stream) -> Stream:
     """Apply what a complete round announced, or hold it; the stream as it then stands.
 
     Where the slice is to end before all is applied, the stream is noted in ``session.cut_short``;
     the rest waits in ``sync.removals``, and the next slice settles it first.
     """
-    with session.writing() as tx:
+    with context.open_transaction() as tx:
         held = [
             f"{resource.name}: {why}"
-            for resource in stream.carries
-            for why in _held_back(session, tx, resource)
+            for resource in stream.carried_resources
+            for why in _hold_implausible(context, tx, resource)
         ]
         if held:
             reason = f"waits for approval: {'; '.join(held)}"
             after = replace(stream, phase=Phase.HELD, reason=reason)
             save_stream(tx, stream, after)
             stream = after
-    for resource in stream.carries:
-        if not _settle(session, resource, initial=stream.initial):
-            session.cut_short.add(stream.name)
+    for resource in stream.carried_resources:
+        if not _delete_removed(context, resource, initial=stream.is_initial):
+            context.unfinished_streams.add(stream.name)
             break
     return stream
 
 
-def _held_back(session: Session, tx: Transaction, resource: Resource) -> Iterator[str]:
+def _hold_implausible(context: SliceContext, tx: Transaction, resource: Resource) -> Iterator[str]:
     """Hold what is not to be believed, saying why; the rest may go."""
-    if resource.kind is Kind.EDGE and hold_emptied(tx):
-        yield hidden_away(*held_hidden(tx))
+    if resource.kind is Kind.EDGE and hold_emptying_removals(tx):
+        yield explain_hidden_members(*count_held_hidden(tx))
     going = count_live_removals(tx, resource)
     # To count a large table takes longer than all else that a quiet round does.
-    live = live_count(tx, resource) if going else 0
-    why = implausible(session.policy, going=going, live=live)
+    live = count_live_rows(tx, resource) if going else 0
+    why = check_deletion(context.policy, deleted=going, live_rows=live)
     if why is not None:
         hold_removals(tx, resource)
         yield why
 
 
-def _settle(session: Session, resource: Resource, *, initial: bool) -> bool:
+def _delete_removed(context: SliceContext, resource: Resource, *, initial: bool) -> bool:
     """Apply removals in fenced batches; whether none is left."""
-    deletion, more, after = Deletion(resource), True, ""
+    deletion, more, after = BatchedDeletion(resource), True, ""
     while more:
-        with session.writing() as tx:
-            reasons = some_removals(tx, resource, after=after)
+        with context.open_transaction() as tx:
+            reasons = list_removals(tx, resource, after=after)
             changes, done = deletion.advance(tx, reasons)
-            session.record_all(tx, changes, initial=initial)
+            context.append_all_events(tx, changes, initial=initial)
             if done:
                 withdraw_removals(tx, resource, list(reasons))
-        crash_point("removals-batch")
-        more = not done or len(reasons) == BATCH
+        hit_failpoint("removals-batch")
+        more = not done or len(reasons) == DELETION_BATCH
         after = list(reasons)[-1] if done and reasons else after
-        if more and session.gives_way():
+        if more and context.should_stop():
             return False
     return True

@@ -10,226 +10,242 @@ from dataclasses import dataclass, field
 
 from models.connection import ConnectionStatus
 from models.resources.group_members import GROUP_MEMBERS
-from worker.core.crash import crash_point
-from worker.core.errors import Full, Later, Refused, Restart, Spent, Trouble
-from worker.nango.reply import Reply
-from worker.store.deletions import pending_removals
-from worker.store.hidden import release_announced
+from worker.core.crash import hit_failpoint
+from worker.core.errors import (
+    BudgetExhausted,
+    CursorExpired,
+    MirrorError,
+    ResourceRefused,
+    RetryLater,
+    StorageFull,
+)
+from worker.nango.reply import ApiResponse
+from worker.store.deletions import count_removals
+from worker.store.hidden import release_announced_removals
 from worker.store.lease import Transaction
 from worker.store.quarantine import count_quarantined
 from worker.store.streams import Stream, load_streams, save_stream
-from worker.store.unresolved import any_unresolved, summaries
-from worker.sync.opening import mend, open_connection
-from worker.sync.plan import Step
-from worker.sync.preempt import preemption
-from worker.sync.reread import ask, find_doubts, note_checked, take_answers
-from worker.sync.session import Session
-from worker.sync.streaming import Streaming
-from worker.sync.transitions import released
-from worker.sync.walk import Ask
-from worker.sync.whole import read_returned, read_whole
+from worker.store.unresolved import has_unresolved, summarize_unresolved
+from worker.sync.opening import mark_recovered, open_connection
+from worker.sync.plan import StreamStep
+from worker.sync.preempt import build_preemption_check
+from worker.sync.reread import fetch_answers, load_recheck, save_checked_seq, store_answers
+from worker.sync.session import SliceContext
+from worker.sync.streaming import StreamRunner
+from worker.sync.transitions import release_hold
+from worker.sync.walk import Fetch
+from worker.sync.whole import recheck_groups, recheck_restored_groups
 
 
 @dataclass
-class Outcome:
+class SliceOutcome:
     """How far a slice came."""
 
     streams: dict[str, Stream] = field(default_factory=dict)
-    troubles: dict[str, Trouble] = field(default_factory=dict)
-    unfinished: bool = False
+    errors: dict[str, MirrorError] = field(default_factory=dict)
+    has_more_work: bool = False
     """There is more to do at once."""
-    spent: Spent | None = None
+    budget_error: BudgetExhausted | None = None
     """There is more to do once a budget has calls again."""
-    quarantined: int = 0
+    quarantined_count: int = 0
     """Objects that are kept apart."""
-    cleaned: int = 0
+    cleaned_count: int = 0
     """Objects with values that are not stored as they were sent."""
-    unresolved: dict[str, str] = field(default_factory=dict)
+    unresolved_summaries: dict[str, str] = field(default_factory=dict)
     """What is set apart as Graph does not answer for it, in a sentence for each stream."""
 
 
 @dataclass(frozen=True)
-class Standing:
+class StartingState:
     """The streams as committed, and what waits for them: removals, quarantined objects."""
 
     streams: dict[str, Stream]
-    pending: dict[tuple[str, bool], int]
-    quarantined: dict[tuple[str, bool], int]
-    unresolved: bool
+    pending_removals: dict[tuple[str, bool], int]
+    quarantined_counts: dict[tuple[str, bool], int]
+    has_unresolved: bool
     """Whether Graph does not answer for some parts."""
 
 
-def standing_of(tx: Transaction) -> Standing:
+def load_starting_state(tx: Transaction) -> StartingState:
     """Where a slice begins."""
-    pending = pending_removals(tx)
-    if pending.get((GROUP_MEMBERS.name, True)) and release_announced(tx):
-        pending = pending_removals(tx)
-    found = load_streams(tx.connection, tx.connection_id)
-    streams = {name: _let_go(tx, stream, pending) for name, stream in found.items()}
-    return Standing(streams, pending, count_quarantined(tx), any_unresolved(tx))
+    pending = count_removals(tx)
+    if pending.get((GROUP_MEMBERS.name, True)) and release_announced_removals(tx):
+        pending = count_removals(tx)
+    found = load_streams(tx.db, tx.connection_id)
+    streams = {name: _release_hold_if_empty(tx, stream, pending) for name, stream in found.items()}
+    return StartingState(streams, pending, count_quarantined(tx), has_unresolved(tx))
 
 
-def take_slice(session: Session, standing: Standing, *, seconds: float | None = None) -> Outcome:
+def sync_streams(
+    context: SliceContext, standing: StartingState, *, seconds: float | None = None
+) -> SliceOutcome:
     """Bring the connection forward for at most ``seconds`` (None: until done).
 
-    Raises Broken, Halt, Fenced, Away, Later (the opening call itself could not be answered).
+    Raises ConnectionBroken, ConfigurationError, LeaseLost, ServerUnavailable, RetryLater (the
+    opening call itself could not be answered).
     """
-    streamings = _prepared(session, standing)
-    due = [one for one in streamings if one.step is not Step.WAIT]
-    if due or session.connection.status is ConnectionStatus.BROKEN:
-        _open(session, due)
+    streamings = _build_runners(context, standing)
+    due = [one for one in streamings if one.step is not StreamStep.WAIT]
+    if due or context.connection.status is ConnectionStatus.BROKEN:
+        _open_streams(context, due)
     if due:
-        session.until = None if seconds is None else time.monotonic() + seconds
-        session.is_preempted = preemption(session)
-        _drive(session, due)
-    unfinished = any(one.step is not Step.WAIT for one in streamings)
-    troubles = {one.stream.name: one.trouble for one in streamings if one.trouble is not None}
+        context.deadline = None if seconds is None else time.monotonic() + seconds
+        context.is_preempted = build_preemption_check(context)
+        _run_streams(context, due)
+    unfinished = any(one.step is not StreamStep.WAIT for one in streamings)
+    troubles = {one.stream.name: one.error for one in streamings if one.error is not None}
     streams = {one.stream.name: one.stream for one in streamings}
     if due and not unfinished:
-        troubles |= _clear_doubts(session, streams)
-    spent = next((one for one in troubles.values() if isinstance(one, Spent)), None)
-    return Outcome(streams, troubles, unfinished or bool(session.cut_short), spent)
+        troubles |= run_recheck(context, streams)
+    spent = next((one for one in troubles.values() if isinstance(one, BudgetExhausted)), None)
+    return SliceOutcome(streams, troubles, unfinished or bool(context.unfinished_streams), spent)
 
 
-def look_back(tx: Transaction, session: Session, outcome: Outcome) -> None:
+def update_outcome(tx: Transaction, context: SliceContext, outcome: SliceOutcome) -> None:
     """What has become of held streams and of malformed objects by the end of a slice."""
     if any(stream.is_held for stream in outcome.streams.values()):
-        pending = pending_removals(tx)
-        outcome.streams = {name: _let_go(tx, one, pending) for name, one in outcome.streams.items()}
-    if any(session.quarantined.values()):
+        pending = count_removals(tx)
+        outcome.streams = {
+            name: _release_hold_if_empty(tx, one, pending) for name, one in outcome.streams.items()
+        }
+    if any(context.has_quarantined.values()):
         counts = count_quarantined(tx)
-        outcome.quarantined = sum(n for (_, apart), n in counts.items() if apart)
-        outcome.cleaned = sum(counts.values()) - outcome.quarantined
-    if session.unresolved:
-        found = summaries(tx.connection, tx.connection_id)
-        outcome.unresolved = found.get(tx.connection_id, {})
+        outcome.quarantined_count = sum(n for (_, apart), n in counts.items() if apart)
+        outcome.cleaned_count = sum(counts.values()) - outcome.quarantined_count
+    if context.has_unresolved:
+        found = summarize_unresolved(tx.db, tx.connection_id)
+        outcome.unresolved_summaries = found.get(tx.connection_id, {})
 
 
-def _prepared(session: Session, standing: Standing) -> list[Streaming]:
+def _build_runners(context: SliceContext, standing: StartingState) -> list[StreamRunner]:
     streamings = []
-    session.unresolved = standing.unresolved
-    noted = {resource for resource, _ in standing.quarantined}
+    context.has_unresolved = standing.has_unresolved
+    noted = {resource for resource, _ in standing.quarantined_counts}
     for name, stream in standing.streams.items():
-        session.quarantined[name] = name in noted
-        if not stream.observes(session.began):
-            session.late.add(name)
-        names = [resource.name for resource in stream.carries]
-        waiting = sum(standing.pending.get((one, False), 0) for one in names)
-        streamings.append(Streaming(session, stream, waiting, session.began))
+        context.has_quarantined[name] = name in noted
+        if not stream.can_date_changes(context.started_at):
+            context.unobserved_streams.add(name)
+        names = [resource.name for resource in stream.carried_resources]
+        waiting = sum(standing.pending_removals.get((one, False), 0) for one in names)
+        streamings.append(StreamRunner(context, stream, waiting, context.started_at))
     return streamings
 
 
-def _let_go(tx: Transaction, stream: Stream, pending: Mapping[tuple[str, bool], int]) -> Stream:
+def _release_hold_if_empty(
+    tx: Transaction, stream: Stream, pending: Mapping[tuple[str, bool], int]
+) -> Stream:
     """A held stream goes on once nothing of it waits for an operator any more.
 
     What was held may have gone with something else: memberships with a member whose own stream
     came to its end later.
     """
-    if not stream.is_held or any(pending.get((one.name, True)) for one in stream.carries):
+    if not stream.is_held or any(pending.get((one.name, True)) for one in stream.carried_resources):
         return stream
-    after = released(stream)
+    after = release_hold(stream)
     save_stream(tx, stream, after)
     return after
 
 
-def _open(session: Session, due: list[Streaming]) -> None:
-    links = {one.stream.name: one.opening_target() for one in due}
+def _open_streams(context: SliceContext, due: list[StreamRunner]) -> None:
+    links = {one.stream.name: one.build_opening_path() for one in due}
     targets = {name: target for name, target in links.items() if target is not None}
-    replies = _opened(session, targets)
-    mend(session)
-    crash_point("opened")
+    replies = _send_opening_call(context, targets)
+    mark_recovered(context)
+    hit_failpoint("opened")
     for one in due:
-        one.opened(replies.get(one.stream.name))
+        one.accept_opening(replies.get(one.stream.name))
 
 
-def _opened(session: Session, targets: Mapping[str, str]) -> dict[str, Reply]:
+def _send_opening_call(context: SliceContext, targets: Mapping[str, str]) -> dict[str, ApiResponse]:
     """The opening call; where it takes too long, the organization only.
 
     Each page is then asked for by itself, so that the one that takes so long is found.
     """
     try:
-        return open_connection(session, targets)
-    except Later as trouble:
-        if not trouble.slow or not targets:
+        return open_connection(context, targets)
+    except RetryLater as trouble:
+        if not trouble.needs_smaller_request or not targets:
             raise
-    return open_connection(session, {})
+    return open_connection(context, {})
 
 
-class _Driver:
+class _FetchLoop:
     """Fetches and understands on pools, loads on its own thread; asks no more when time is up."""
 
-    def __init__(self, pool: Executor, calls: Executor, session: Session) -> None:
-        self._pool = pool
-        self._calls = calls
-        self._is_late = session.is_late
-        self._gives_way = session.gives_way
-        self._running: dict[Future[object], tuple[Streaming, int]] = {}
+    def __init__(self, pool: Executor, calls: Executor, context: SliceContext) -> None:
+        self._fetch_pool = pool
+        self._call_pool = calls
+        self._is_time_up = context.is_time_up
+        self._should_stop = context.should_stop
+        self._running: dict[Future[object], tuple[StreamRunner, int]] = {}
 
-    def drive(self, due: list[Streaming]) -> None:
+    def run(self, due: list[StreamRunner]) -> None:
         for one in due:
-            one.follow = self._follow
-            self._submit(one, _guarded(one), anyway=True)
+            one.submit = self._submit_prefetch
+            self._submit_fetch(one, _prepare_fetch(one), ignore_deadline=True)
         while self._running:
             finished, _ = wait(self._running, return_when=FIRST_COMPLETED)
             for future in [one for one in self._running if one in finished]:
                 one, generation = self._running.pop(future)
-                if generation != one.generation or not self._advance(one, future):
-                    self._submit(one, _guarded(one))
-            self._gives_way()
+                if generation != one.generation or not self._handle_finished(one, future):
+                    self._submit_fetch(one, _prepare_fetch(one))
+            self._should_stop()
 
-    def _advance(self, one: Streaming, future: "Future[object]") -> bool:
+    def _handle_finished(self, one: StreamRunner, future: "Future[object]") -> bool:
         """Ask for the page behind, load the one that came; whether one is on its way."""
         reading_ahead = False
         try:
             result = future.result()
-            crash_point("page-fetched")
-            reading_ahead = self._submit(one, one.ahead(result))
-            one.take(result)
-        except Trouble as trouble:
-            one.fail(trouble)
+            hit_failpoint("page-fetched")
+            reading_ahead = self._submit_fetch(one, one.prepare_fetch_ahead(result))
+            one.handle_result(result)
+        except MirrorError as trouble:
+            one.handle_error(trouble)
         return reading_ahead
 
-    def _submit(self, one: Streaming, asked: Ask | None, *, anyway: bool = False) -> bool:
+    def _submit_fetch(
+        self, one: StreamRunner, asked: Fetch | None, *, ignore_deadline: bool = False
+    ) -> bool:
         """Send an ask; every slice takes each stream at least one step further."""
-        if asked is None or (self._is_late() and not anyway):
+        if asked is None or (self._is_time_up() and not ignore_deadline):
             return False
-        self._running[self._pool.submit(asked)] = (one, one.generation)
+        self._running[self._fetch_pool.submit(asked)] = (one, one.generation)
         return True
 
-    def _follow(self, call: Callable[[], Reply]) -> "Future[Reply] | None":
+    def _submit_prefetch(self, call: Callable[[], ApiResponse]) -> "Future[ApiResponse] | None":
         """Send the call for the page behind, before the page in hand is understood."""
-        return None if self._is_late() else self._calls.submit(call)
+        return None if self._is_time_up() else self._call_pool.submit(call)
 
 
-def _drive(session: Session, due: list[Streaming]) -> None:
+def _run_streams(context: SliceContext, due: list[StreamRunner]) -> None:
     number = len(due)
     with (
         ThreadPoolExecutor(number, "fetch") as pool,
         ThreadPoolExecutor(2 * number, "call") as calls,
     ):
-        _Driver(pool, calls, session).drive(due)
+        _FetchLoop(pool, calls, context).run(due)
 
 
-def _guarded(one: Streaming) -> Ask | None:
+def _prepare_fetch(one: StreamRunner) -> Fetch | None:
     """The next ask; a trouble while preparing it is the stream's own."""
     while True:
         try:
-            return one.next_ask()
-        except Trouble as trouble:
-            one.fail(trouble)
+            return one.prepare_fetch()
+        except MirrorError as trouble:
+            one.handle_error(trouble)
 
 
-def _clear_doubts(session: Session, streams: dict[str, Stream]) -> dict[str, Trouble]:
-    doubts = find_doubts(session, streams)
+def run_recheck(context: SliceContext, streams: dict[str, Stream]) -> dict[str, MirrorError]:
+    doubts = load_recheck(context, streams)
     try:
         if doubts:
-            answers = ask(session.batcher, doubts)
-            groups = take_answers(session, doubts, answers, streams)
-            read_returned(session, streams["groups"], sorted(answers.crowded))
-            streams["groups"] = read_whole(session, streams["groups"], groups)
-        note_checked(session, streams["groups"], doubts)
-    except Full:
+            answers = fetch_answers(context.client, doubts)
+            groups = store_answers(context, doubts, answers, streams)
+            recheck_restored_groups(context, streams["groups"], sorted(answers.groups_to_list))
+            streams["groups"] = recheck_groups(context, streams["groups"], groups)
+        save_checked_seq(context, streams["groups"], doubts)
+    except StorageFull:
         raise
-    except (Later, Refused, Restart) as trouble:
+    except (RetryLater, ResourceRefused, CursorExpired) as trouble:
         return {trouble.resource or "group_members": trouble}
     return {}

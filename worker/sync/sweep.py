@@ -14,168 +14,181 @@ from models.resources import RESOURCES
 from models.resources.group_members import GROUP_MEMBERS
 from models.stream import Mode, Phase
 from models.unresolved import Part, PartKind
-from worker.core.crash import crash_point
+from worker.core.crash import hit_failpoint
 from worker.store.candidates import (
     drop_candidates,
+    drop_group_candidates,
     drop_judged_removals,
-    hold_hidden,
-    hold_unseen,
-    leave_groups,
-    leave_unasked,
-    note_found,
-    some_candidates,
+    drop_unasked_candidates,
+    hold_hidden_candidates,
+    hold_unseen_candidates,
+    list_candidates,
+    mark_found,
 )
-from worker.store.cascade import Deletion
-from worker.store.deletions import BATCH, drop_removals, hold_removals, withdraw_removals
-from worker.store.hidden import held_hidden
+from worker.store.cascade import BatchedDeletion
+from worker.store.deletions import DELETION_BATCH, drop_removals, hold_removals, withdraw_removals
+from worker.store.hidden import count_held_hidden
 from worker.store.lease import Transaction
-from worker.store.runs import note_walk
-from worker.store.seen import forget_seen
-from worker.store.staging import ALL_WALKS, STAGED, clear_candidates
+from worker.store.runs import note_full_walks
+from worker.store.seen import delete_seen
+from worker.store.staging import NO_WALK, STAGING_BATCH, clear_candidates
 from worker.store.streams import Stream, save_stream
-from worker.store.unresolved import ALL, resolve
-from worker.sync.guard import hidden_away
-from worker.sync.judging import Candidates, choose_portion, has_had_its_time, record
-from worker.sync.plan import MAX_RESTARTS, next_due
-from worker.sync.session import Session
-from worker.sync.spared import Confirmed, Spared, spare
-from worker.sync.transitions import resynced
+from worker.store.unresolved import WHOLE_RESOURCE, resolve_parts
+from worker.sync.guard import explain_hidden_members
+from worker.sync.judging import (
+    SweepCandidates,
+    append_and_count,
+    choose_batch_to_confirm,
+    is_sweep_time_up,
+)
+from worker.sync.plan import MAX_RESTARTS, compute_next_due
+from worker.sync.session import SliceContext
+from worker.sync.spared import Confirmation, KeptCandidates, decide_kept
+from worker.sync.transitions import is_resync
 
 
-def apply_sweep(session: Session, found: Candidates, confirmed: Confirmed) -> bool:
+def apply_sweep(context: SliceContext, found: SweepCandidates, confirmation: Confirmation) -> bool:
     """Delete candidates in fenced batches, and end the walk; whether it has ended.
 
     Those of which Graph does not say are set apart. Where the walk has not ended, either there is
     more to be read by id (``found.to_confirm``), or the stream is in ``session.cut_short``: the
-    next slice judges again what is left. Raises Restart where a read by id found what the walk
-    missed: it was torn, and nothing has been deleted.
+    next slice judges again what is left. Raises CursorExpired where a read by id found what the
+    walk missed: it was torn, and nothing has been deleted.
     """
     stream, since = found.stream, time.monotonic()
     every = stream.mode is Mode.SEARCH
     last = stream.restarts >= MAX_RESTARTS
-    spared = spare(found.going, confirmed, last=last, best_effort=every)
-    _leave(session, found, spared)
-    for name in found.going:
+    spared = decide_kept(
+        found.delete_counts, confirmation, is_last_attempt=last, is_best_effort=every
+    )
+    _keep_candidates(context, found, spared)
+    for name in found.delete_counts:
         resource, upto = RESOURCES[name], None
-        if every and found.to_confirm.get(name):
-            upto = found.to_confirm[name][-1]
-        if not _delete(session, found, resource, upto, since):
-            session.cut_short.add(stream.name)
+        if every and found.keys_to_confirm.get(name):
+            upto = found.keys_to_confirm[name][-1]
+        if not _delete_candidates(context, found, resource, upto, since):
+            context.unfinished_streams.add(stream.name)
             return False
         if upto is not None:
-            with session.writing() as tx:
-                choose_portion(tx, found, resource)
+            with context.open_transaction() as tx:
+                choose_batch_to_confirm(tx, found, resource)
             return False
-    for name in found.held:
-        _hold(session, RESOURCES[name], hold_unseen)
-    if found.hidden:
-        _hold(session, GROUP_MEMBERS, hold_hidden)
-    _end(session, found, spared)
+    for name in found.hold_reasons:
+        _hold_candidates(context, RESOURCES[name], hold_unseen_candidates)
+    if found.has_hidden_members:
+        _hold_candidates(context, GROUP_MEMBERS, hold_hidden_candidates)
+    _finish_walk(context, found, spared)
     return True
 
 
-def _leave(session: Session, found: Candidates, spared: Spared) -> None:
+def _keep_candidates(context: SliceContext, found: SweepCandidates, spared: KeptCandidates) -> None:
     """Take what stays out of the candidates, and note of what Graph does not say."""
-    if not spared.anything:
+    if not spared.has_any:
         return
-    with session.writing() as tx:
-        for name in found.going:
+    with context.open_transaction() as tx:
+        for name in found.delete_counts:
             resource = RESOURCES[name]
-            apart = {part.key for part in spared.apart if part.resource == name}
-            drop_candidates(tx, resource, spared.kept[name] & apart)
-            note_found(tx, resource, spared.kept[name] - apart)
+            apart = {part.key for part in spared.unanswered if part.resource == name}
+            drop_candidates(tx, resource, spared.kept_keys[name] & apart)
+            mark_found(tx, resource, spared.kept_keys[name] - apart)
             if resource is GROUP_MEMBERS:
-                leave_groups(tx, resource, spared.groups)
-            if name in spared.weak:
-                asked = found.to_confirm.get(name, [])
-                spared.keep_unasked(name, leave_unasked(tx, resource, asked))
-        session.note_unresolved(tx, spared.apart)
+                drop_group_candidates(tx, resource, spared.kept_groups)
+            if name in spared.weak_resources:
+                asked = found.keys_to_confirm.get(name, [])
+                spared.add_unasked(name, drop_unasked_candidates(tx, resource, asked))
+        context.save_unresolved(tx, spared.unanswered)
 
 
-def _delete(
-    session: Session, found: Candidates, resource: Resource, upto: str | None, since: float
+def _delete_candidates(
+    context: SliceContext,
+    found: SweepCandidates,
+    resource: Resource,
+    last_key: str | None,
+    started_monotonic: float,
 ) -> bool:
     """Delete the candidates up to a key, or all; whether they are, as the slice may be to end."""
-    deletion, more, after = Deletion(resource), True, ""
+    deletion, more, after = BatchedDeletion(resource), True, ""
     while more:
-        with session.writing() as tx:
-            some = some_candidates(tx, resource, after=after, upto=upto, limit=BATCH)
+        with context.open_transaction() as tx:
+            some = list_candidates(tx, resource, after=after, up_to=last_key, limit=DELETION_BATCH)
             deleted, done = deletion.advance(tx, some)
             stream = found.stream
             for of, changes in deleted:
-                stream = record(session, tx, stream, of, changes)
+                stream = append_and_count(context, tx, stream, of, changes)
             if done:
                 withdraw_removals(tx, resource, list(some))
                 drop_candidates(tx, resource, some)
         found.stream = stream
-        crash_point("sweep-batch")
-        more = not done or len(some) == BATCH
+        hit_failpoint("sweep-batch")
+        more = not done or len(some) == DELETION_BATCH
         after = list(some)[-1] if done and some else after
-        if more and has_had_its_time(session, found, since):
+        if more and is_sweep_time_up(context, found, started_monotonic):
             return False
     return True
 
 
-def _hold(
-    session: Session,
+def _hold_candidates(
+    context: SliceContext,
     resource: Resource,
     hold: Callable[[Transaction, Resource, str, int], str | None],
 ) -> None:
     """Have candidates wait for an operator, some in each transaction."""
     after: str | None = ""
     while after is not None:
-        with session.writing() as tx:
-            after = hold(tx, resource, after, STAGED)
+        with context.open_transaction() as tx:
+            after = hold(tx, resource, after, STAGING_BATCH)
 
 
-def _end(session: Session, found: Candidates, spared: Spared) -> None:
+def _finish_walk(context: SliceContext, found: SweepCandidates, spared: KeptCandidates) -> None:
     stream = found.stream
-    with session.writing() as tx:
-        for resource in stream.carries:
-            _end_removals(tx, found, resource)
-            more = Part(resource.name, PartKind.DELETIONS, ALL)
-            if session.unresolved and more not in spared.apart:
-                resolve(tx, [more])
-        if found.hidden:
+    with context.open_transaction() as tx:
+        for resource in stream.carried_resources:
+            _finish_removals(tx, found, resource)
+            more = Part(resource.name, PartKind.DELETIONS, WHOLE_RESOURCE)
+            if context.has_unresolved and more not in spared.unanswered:
+                resolve_parts(tx, [more])
+        if found.has_hidden_members:
             name = GROUP_MEMBERS.name
-            whys = [found.held.get(name), hidden_away(*held_hidden(tx))]
-            found.held[name] = "; ".join(filter(None, whys))
-        forget_seen(tx, stream.carries)
-        after = _ended(session, stream, found, spared)
+            whys = [found.hold_reasons.get(name), explain_hidden_members(*count_held_hidden(tx))]
+            found.hold_reasons[name] = "; ".join(filter(None, whys))
+        delete_seen(tx, stream.carried_resources)
+        after = end_walk(context, stream, found, spared)
         save_stream(tx, stream, after)
-        if resynced(stream, after):
-            note_walk(tx, session.run, [of.name for of in stream.carries])
-        left = [of for of in stream.carries if not _cleared(tx, of)]
-    session.tally.walked.append(stream.name)
+        if is_resync(stream, after):
+            note_full_walks(tx, context.run, [of.name for of in stream.carried_resources])
+        left = [of for of in stream.carried_resources if not _clear_some_candidates(tx, of)]
+    context.tally.walked.append(stream.name)
     found.stream = after
     for resource in left:
-        _clear_all(session, resource)
+        _clear_candidates(context, resource)
 
 
-def _end_removals(tx: Transaction, found: Candidates, resource: Resource) -> None:
+def _finish_removals(tx: Transaction, found: SweepCandidates, resource: Resource) -> None:
     """Of what waited for the end of the walk, only what is held goes on to wait."""
-    if resource.name in found.held:
+    if resource.name in found.hold_reasons:
         hold_removals(tx, resource)
-    elif found.hidden and resource is GROUP_MEMBERS:
+    elif found.has_hidden_members and resource is GROUP_MEMBERS:
         drop_judged_removals(tx, resource)
     else:
         drop_removals(tx, resource)
 
 
-def _cleared(tx: Transaction, resource: Resource) -> bool:
-    return clear_candidates(tx, resource, ALL_WALKS, STAGED) < STAGED
+def _clear_some_candidates(tx: Transaction, resource: Resource) -> bool:
+    return clear_candidates(tx, resource, NO_WALK, STAGING_BATCH) < STAGING_BATCH
 
 
-def _clear_all(session: Session, resource: Resource) -> None:
+def _clear_candidates(context: SliceContext, resource: Resource) -> None:
     done = False
     while not done:
-        with session.writing() as tx:
-            done = _cleared(tx, resource)
+        with context.open_transaction() as tx:
+            done = _clear_some_candidates(tx, resource)
 
 
-def _ended(session: Session, stream: Stream, found: Candidates, spared: Spared) -> Stream:
+def end_walk(
+    context: SliceContext, stream: Stream, found: SweepCandidates, spared: KeptCandidates
+) -> Stream:
     """The state after a walk: on to deltas, or to the next snapshot."""
-    policy, now = session.policy, session.began
+    policy, now = context.policy, context.started_at
     resting = Phase.DELTA if stream.follows_delta else Phase.READY
     after = replace(stream, page_no=0, walk_id=stream.walk_id + 1, next_link=None, parts=None)
     after = replace(after, seen_count=0, loop_mark=None, body_digest=None, body_repeats=0)
@@ -185,14 +198,14 @@ def _ended(session: Session, stream: Stream, found: Candidates, spared: Spared) 
         return replace(
             after, phase=resting, incomplete=False, due_at=again, full_due_at=again, reason=reason
         )
-    first_time = stream.initial
-    soon = first_time or spared.is_unlisted or spared.needs_walk
+    first_time = stream.is_initial
+    soon = first_time or spared.has_unlisted or spared.needs_walk
     gap = policy.first_full_walk_seconds if soon else policy.full_walk_seconds
-    interval = policy.interval(stream)
-    due = next_due(stream.due_at, now, interval, session.jitter)
+    interval = policy.get_interval(stream)
+    due = compute_next_due(stream.due_at, now, interval, context.jitter)
     if stream.follows_delta and not stream.resource.children:
         due = now
-    held = "; ".join(f"{name}: {why}" for name, why in found.held.items())
+    held = "; ".join(f"{name}: {why}" for name, why in found.hold_reasons.items())
     return replace(
         after,
         phase=Phase.HELD if held else resting,
@@ -201,12 +214,12 @@ def _ended(session: Session, stream: Stream, found: Candidates, spared: Spared) 
         full_walk_at=stream.walk_started_at,
         fresh_at=stream.walk_started_at,
         due_at=due,
-        full_due_at=now + timedelta(seconds=gap * (0.9 + 0.2 * session.jitter)),
-        reason=f"waits for approval: {held}" if held else _best_effort(stream),
+        full_due_at=now + timedelta(seconds=gap * (0.9 + 0.2 * context.jitter)),
+        reason=f"waits for approval: {held}" if held else _explain_best_effort(stream),
     )
 
 
-def _best_effort(stream: Stream) -> str | None:
+def _explain_best_effort(stream: Stream) -> str | None:
     if stream.mode is Mode.SEARCH:
         return "best effort: the complete list of sites is refused, so search is all there is"
     return None

@@ -1,53 +1,53 @@
 """A stream's sweep within one slice: judged once, then asked about until the walk has ended."""
 
-from worker.core.crash import crash_point
+from worker.core.crash import hit_failpoint
 from worker.store.streams import Stream
-from worker.sync.confirm import still_there
-from worker.sync.judging import Candidates, prepare_sweep
-from worker.sync.session import Session
-from worker.sync.spared import Confirmed
+from worker.sync.confirm import confirm_candidates
+from worker.sync.judging import SweepCandidates, prepare_sweep
+from worker.sync.session import SliceContext
+from worker.sync.spared import Confirmation
 from worker.sync.sweep import apply_sweep
 
 
-class Sweeping:
+class SweepRunner:
     """Asks Graph about candidates, and deletes what is gone."""
 
-    def __init__(self, session: Session, found: Candidates) -> None:
-        self._session = session
-        self._found = found
-        self.incomplete = found.stream.incomplete
+    def __init__(self, context: SliceContext, found: SweepCandidates) -> None:
+        self._context = context
+        self._candidates = found
+        self.is_incomplete = found.stream.incomplete
         """Whether the walk skipped objects, so that nothing is swept."""
 
     @classmethod
-    def begin(cls, session: Session, stream: Stream) -> "Sweeping | None":
+    def start(cls, context: SliceContext, stream: Stream) -> "SweepRunner | None":
         """Judge what the walk did not see; None where the next slice is to begin with that."""
-        found = prepare_sweep(session, stream)
+        found = prepare_sweep(context, stream)
         if found is None:
-            session.cut_short.add(stream.name)
+            context.unfinished_streams.add(stream.name)
             return None
-        crash_point("sweep-prepared")
-        if found.total:
-            session.progress(stream.name, found.total, "confirming deletions of")
-        return cls(session, found)
+        hit_failpoint("sweep-prepared")
+        if found.delete_total:
+            context.on_progress(stream.name, found.delete_total, "confirming deletions of")
+        return cls(context, found)
 
     @property
     def stream(self) -> Stream:
         """The stream as it stands."""
-        return self._found.stream
+        return self._candidates.stream
 
     @property
     def has_candidates(self) -> bool:
         """Whether anything is to be deleted or held."""
-        return bool(self._found.total or self._found.held)
+        return bool(self._candidates.delete_total or self._candidates.hold_reasons)
 
-    def ask(self) -> Confirmed:
+    def confirm(self) -> Confirmation:
         """What Graph says of those that are to be read by id. Touches no database."""
-        return still_there(self._session.batcher, self._found)
+        return confirm_candidates(self._context.client, self._candidates)
 
-    def take(self, confirmed: object) -> bool:
+    def apply(self, confirmed: object) -> bool:
         """Go on with what Graph said; whether the walk has ended."""
-        assert isinstance(confirmed, Confirmed)
-        ended = apply_sweep(self._session, self._found, confirmed)
+        assert isinstance(confirmed, Confirmation)
+        ended = apply_sweep(self._context, self._candidates, confirmed)
         if ended:
-            crash_point("sweep-ended")
+            hit_failpoint("sweep-ended")
         return ended

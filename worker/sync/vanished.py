@@ -12,19 +12,19 @@ from dataclasses import dataclass, field
 
 from models.change_event import ConnectionChange
 from models.connection import ConnectionStatus
-from worker.core.errors import Later, Outage, Spent
-from worker.events.ledger import tell_connection
-from worker.nango.client import Address, NangoClient
-from worker.nango.connections import Presence, list_connections, presence
-from worker.nango.health import FEW
-from worker.store.connections import Known, get, get_all
+from worker.core.errors import BudgetExhausted, Outage, RetryLater
+from worker.events.ledger import append_connection_event
+from worker.nango.client import ConnectionRef, NangoClient
+from worker.nango.connections import ConnectionPresence, check_presence, list_connections
+from worker.nango.health import MAX_UNANSWERED
+from worker.store.connections import Connection, get_connection, get_connections
 from worker.store.engine import Database
-from worker.store.lease import interrupting
-from worker.sync.ending import change_status
+from worker.store.lease import interrupt_writer
+from worker.sync.ending import change_connection_status
 
 
 @dataclass
-class Vanished:
+class MissingOutcome:
     """What has become of the missing connections."""
 
     retired: list[str] = field(default_factory=list)
@@ -33,24 +33,24 @@ class Vanished:
     """Those that have not been asked for yet."""
 
 
-def missing(known: Iterable[Known], present: set[str]) -> list[Known]:
+def find_missing(known: Iterable[Connection], present: set[str]) -> list[Connection]:
     """The connections in use that a listing lacks."""
     return [one for one in known if one.label not in present and not one.is_retired]
 
 
-def retire_vanished(
-    database: Database, nango: NangoClient, absent: list[Known], *, at_once: int
-) -> Vanished:
+def retire_missing(
+    database: Database, nango: NangoClient, missing: list[Connection], *, limit: int
+) -> MissingOutcome:
     """Ask for some of the missing, by chance so that all have their turn; retire what is gone.
 
     When Nango has no more answers for us, the rest waits for the next time; one that cannot be
     asked for now keeps none of the others waiting.
     """
-    chosen = random.sample(absent, min(len(absent), at_once))
-    answers = _answers(nango, chosen)
-    done = Vanished(unconfirmed=len(absent) - len(answers))
-    for one in _gone(nango, chosen, answers):
-        if retire(database, one):
+    chosen = random.sample(missing, min(len(missing), limit))
+    answers = _fetch_presences(nango, chosen)
+    done = MissingOutcome(unconfirmed=len(missing) - len(answers))
+    for one in _find_gone(nango, chosen, answers):
+        if retire_connection(database, one):
             done.retired.append(one.label)
     return done
 
@@ -58,53 +58,55 @@ def retire_vanished(
 def approve_missing(database: Database, nango: NangoClient, ids: Iterable[int]) -> list[str]:
     """Retire exactly these connections on an operator's word; the labels of those that were.
 
-    One that Nango's list shows again stays. Raises Halt, Later.
+    One that Nango's list shows again stays. Raises ConfigurationError, RetryLater.
     """
-    present = {str(row.address) for row in list_connections(nango).rows}
-    with database.begin() as connection:
-        chosen = get_all(connection, ids)
-    return [one.label for one in missing(chosen, present) if retire(database, one)]
+    present = {str(row.ref) for row in list_connections(nango).rows}
+    with database.open_transaction() as db:
+        chosen = get_connections(db, ids)
+    return [one.label for one in find_missing(chosen, present) if retire_connection(database, one)]
 
 
-def _answers(nango: NangoClient, chosen: list[Known]) -> dict[int, Presence]:
+def _fetch_presences(nango: NangoClient, chosen: list[Connection]) -> dict[int, ConnectionPresence]:
     """What Nango says of each, by our id, as far as it answers."""
-    found: dict[int, Presence] = {}
+    found: dict[int, ConnectionPresence] = {}
     unanswered = 0
     for one in chosen:
         try:
-            found[one.id] = presence(
-                nango, Address(one.nango_connection_id, one.provider_config_key)
+            found[one.id] = check_presence(
+                nango, ConnectionRef(one.nango_connection_id, one.provider_config_key)
             )
-        except (Outage, Spent):
+        except (Outage, BudgetExhausted):
             break
-        except Later:
+        except RetryLater:
             unanswered += 1
-            if unanswered == FEW:
+            if unanswered == MAX_UNANSWERED:
                 break
     return found
 
 
-def _gone(nango: NangoClient, chosen: list[Known], answers: dict[int, Presence]) -> list[Known]:
-    gone = [one for one in chosen if answers.get(one.id) is Presence.GONE]
-    nameless = [one for one in chosen if answers.get(one.id) is Presence.NOT_ASKABLE]
+def _find_gone(
+    nango: NangoClient, chosen: list[Connection], answers: dict[int, ConnectionPresence]
+) -> list[Connection]:
+    gone = [one for one in chosen if answers.get(one.id) is ConnectionPresence.GONE]
+    nameless = [one for one in chosen if answers.get(one.id) is ConnectionPresence.NOT_QUERYABLE]
     if nameless:
-        present = {str(row.address) for row in list_connections(nango).rows}
-        gone += missing(nameless, present)
+        present = {str(row.ref) for row in list_connections(nango).rows}
+        gone += find_missing(nameless, present)
     return gone
 
 
-def retire(database: Database, known: Known) -> bool:
+def retire_connection(database: Database, connection: Connection) -> bool:
     """Retire a connection that is gone from Nango, unless it has changed meanwhile."""
-    with interrupting(database, known.id) as tx:
-        now = get(tx.connection, known.id)
-        if now.is_retired or now.label != known.label:
+    with interrupt_writer(database, connection.id) as tx:
+        now = get_connection(tx.db, connection.id)
+        if now.is_retired or now.label != connection.label:
             return False
-        change_status(
+        change_connection_status(
             tx,
             ConnectionStatus.RETIRED,
             "it is gone from Nango; its rows are kept",
             retired_at=tx.moment,
             due_at=None,
         )
-        tell_connection(tx, ConnectionChange.REMOVED, {})
+        append_connection_event(tx, ConnectionChange.REMOVED, {})
     return True

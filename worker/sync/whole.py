@@ -10,32 +10,38 @@ from collections.abc import Iterable
 from models.resource import DeletedReason
 from models.resources.group_members import GROUP_MEMBERS
 from models.resources.groups import GROUPS
-from models.unresolved import Part, PartKind, Unanswered
-from worker.core.errors import Later, Refused, Restart, Torn, Trouble
+from models.unresolved import NoAnswer, Part, PartKind
+from worker.core.errors import (
+    CursorExpired,
+    MalformedResponse,
+    MirrorError,
+    ResourceRefused,
+    RetryLater,
+)
 from worker.core.id_set import IdSet
-from worker.graph.links import target_of
-from worker.graph.memberships import take_members
+from worker.graph.links import path_from_link
+from worker.graph.memberships import add_members
 from worker.graph.page import Page
-from worker.graph.targets import members_target
-from worker.nango.reply import Reply
-from worker.store.beginnings import NOT_SEEN
+from worker.graph.targets import build_members_path
+from worker.nango.reply import ApiResponse
+from worker.store.beginnings import NOT_OBSERVED
 from worker.store.deletions import note_removals, withdraw_removals
-from worker.store.doubts import returned_members
-from worker.store.edges import delete_edges, edge_key, live_members, merge_edges
+from worker.store.doubts import list_restored_endpoint_members
+from worker.store.edges import delete_edges, iterate_live_members, merge_edges, render_edge_key
 from worker.store.lease import Transaction
-from worker.store.quarantine import note_rejects, quarantined, release
+from worker.store.quarantine import list_quarantined_keys, note_rejects, release_quarantined
 from worker.store.streams import Stream
-from worker.store.unresolved import resolve
-from worker.sync.beginnings import beginnings_of_returned
-from worker.sync.confirm import idle_pages
-from worker.sync.erased import pass_over
-from worker.sync.members import members_of
-from worker.sync.parts import GONE, ask_each, trouble_of, unanswered
-from worker.sync.session import Session
-from worker.sync.settle import settle_round
+from worker.store.unresolved import resolve_parts
+from worker.sync.beginnings import find_restored_live_since
+from worker.sync.confirm import count_idle_pages
+from worker.sync.erased import drop_erased
+from worker.sync.members import build_members_part
+from worker.sync.parts import GONE_STATUSES, build_unanswered, error_from_response, fetch_each
+from worker.sync.session import SliceContext
+from worker.sync.settle import apply_round_removals
 
 
-def read_whole(session: Session, stream: Stream, groups: Iterable[str]) -> Stream:
+def recheck_groups(context: SliceContext, stream: Stream, groups: Iterable[str]) -> Stream:
     """Read the members of some groups, and release those whose list is understood.
 
     What a list does not show is a removal like any that a round announces: it waits for the
@@ -43,18 +49,18 @@ def read_whole(session: Session, stream: Stream, groups: Iterable[str]) -> Strea
     group. The stream as it then stands.
     """
     groups = list(groups)
-    first = ask_each(session.batcher, {group: members_target(group) for group in groups})
+    first = fetch_each(context.client, {group: build_members_path(group) for group in groups})
     missing = 0
     for group in groups:
-        members, wrong = _list_members(session, group, first.pop(group))
-        if wrong is None and _missing(session, group, members):
-            confirmed, wrong = _list_again(session, group)
+        members, wrong = _fetch_and_store_members(context, group, first.pop(group))
+        if wrong is None and _has_missing_members(context, group, members):
+            confirmed, wrong = _fetch_members_again(context, group)
             members.update(confirmed)
-        missing += _end_list(session, group, members, wrong)
-    return settle_round(session, stream) if missing else stream
+        missing += _finish_group(context, group, members, wrong)
+    return apply_round_removals(context, stream) if missing else stream
 
 
-def read_returned(session: Session, stream: Stream, groups: Iterable[str]) -> None:
+def recheck_restored_groups(context: SliceContext, stream: Stream, groups: Iterable[str]) -> None:
     """Read the members of groups with many memberships whose ends have both come back.
 
     What a list shows is live again, page by page; what it does not show has ended by itself, and
@@ -62,115 +68,121 @@ def read_returned(session: Session, stream: Stream, groups: Iterable[str]) -> No
     nothing else changes.
     """
     groups = list(groups)
-    first = ask_each(session.batcher, {group: members_target(group) for group in groups})
+    first = fetch_each(context.client, {group: build_members_path(group) for group in groups})
     for group in groups:
         reply = first.pop(group)
         members, wrong = IdSet(), None
-        if reply.status not in GONE:
-            members, wrong = _list_members(session, group, reply, began_with=stream)
+        if reply.status not in GONE_STATUSES:
+            members, wrong = _fetch_and_store_members(context, group, reply, restored_in=stream)
         if wrong is None:
-            _end_unlisted(session, group, members)
+            _end_unlisted_edges(context, group, members)
         else:
-            why = Unanswered(wrong) if isinstance(wrong, str) else unanswered(wrong)
-            with session.writing() as tx:
-                session.note_unresolved(tx, {members_of(group): why})
+            why = NoAnswer(wrong) if isinstance(wrong, str) else build_unanswered(wrong)
+            with context.open_transaction() as tx:
+                context.save_unresolved(tx, {build_members_part(group): why})
 
 
-def _end_unlisted(session: Session, group: str, members: IdSet) -> None:
+def _end_unlisted_edges(context: SliceContext, group: str, members: IdSet) -> None:
     """Give the memberships that did not come back another reason, a batch in each transaction."""
     after: str | None = "00000000-0000-0000-0000-000000000000"
     while after is not None:
-        with session.writing() as tx:
-            some, after = returned_members(tx, group, after)
+        with context.open_transaction() as tx:
+            some, after = list_restored_endpoint_members(tx, group, after)
             gone = [one for one in some if one not in members]
             reasons = {(group, one): DeletedReason.NOT_SEEN.value for one in gone}
-            session.record(tx, GROUP_MEMBERS, delete_edges(tx, reasons), initial=False)
+            context.append_events(tx, GROUP_MEMBERS, delete_edges(tx, reasons), is_initial=False)
 
 
-Fault = str | Trouble
+ListProblem = str | MirrorError
 """Why a list of members is not known to be whole: what is malformed, or what Graph answered."""
 
 
-def _list_again(session: Session, group: str) -> tuple[IdSet, Fault | None]:
-    reply = ask_each(session.batcher, {group: members_target(group)})[group]
-    return _list_members(session, group, reply)
+def _fetch_members_again(context: SliceContext, group: str) -> tuple[IdSet, ListProblem | None]:
+    reply = fetch_each(context.client, {group: build_members_path(group)})[group]
+    return _fetch_and_store_members(context, group, reply)
 
 
-def _list_members(
-    session: Session, group: str, reply: Reply, *, began_with: Stream | None = None
-) -> tuple[IdSet, Fault | None]:
+def _fetch_and_store_members(
+    context: SliceContext, group: str, response: ApiResponse, *, restored_in: Stream | None = None
+) -> tuple[IdSet, ListProblem | None]:
     """The ids of a group's members, each page stored as it comes, and what is wrong.
 
-    Only ids are kept, 16 bytes each: 26 MB for 1.2 million members. With ``began_with``, the stream
-    of groups, memberships that become live began after its last reading.
+    Only ids are kept, 16 bytes each: 26 MB for 1.2 million members. With ``restored_in``, the
+    stream of groups, memberships that become live began after its last reading.
     """
     members = IdSet()
-    wrong: Fault | None = None
+    wrong: ListProblem | None = None
     idle = 0
     while True:
         page, before = Page(), len(members)
         try:
-            target = _take_page(page, group, reply)
+            target = _parse_members(page, group, response)
             for _, member in page.edges:
                 members.add(member)
-            idle = idle_pages(idle, before, len(members))
-        except (Refused, Later, Restart) as trouble:
+            idle = count_idle_pages(idle, before, len(members))
+        except (ResourceRefused, RetryLater, CursorExpired) as trouble:
             return members, trouble
         if page.rejects:
             wrong = page.rejects[0].reason
-        _store_members(session, page, began_with)
+        _store_members(context, page, restored_in)
         if target is None:
             return members, wrong
-        reply = ask_each(session.batcher, {group: target})[group]
+        response = fetch_each(context.client, {group: target})[group]
 
 
-def _take_page(page: Page, group: str, reply: Reply) -> str | None:
+def _parse_members(page: Page, group: str, response: ApiResponse) -> str | None:
     """Understand a page of members; what to ask next. Raises what an answer means otherwise."""
-    trouble = trouble_of(reply, GROUP_MEMBERS.permission)
+    trouble = error_from_response(response, GROUP_MEMBERS.permission)
     if trouble is not None:
         raise trouble
-    link = take_members(page, group, reply.body)
-    return None if link is None else target_of(link)
+    link = add_members(page, group, response.body)
+    return None if link is None else path_from_link(link)
 
 
-def _store_members(session: Session, page: Page, groups: Stream | None) -> None:
-    pass_over(page, GROUP_MEMBERS, session.erased)
-    with session.writing() as tx:
-        began = beginnings_of_returned(session, tx, groups) if groups else NOT_SEEN
-        changes = merge_edges(tx, page.edges, beginnings=began)
-        session.record(tx, GROUP_MEMBERS, changes, initial=False)
-        withdraw_removals(tx, GROUP_MEMBERS, [edge_key(pair) for pair in page.edges])
+def _store_members(context: SliceContext, page: Page, groups: Stream | None) -> None:
+    drop_erased(page, GROUP_MEMBERS, context.erased)
+    with context.open_transaction() as tx:
+        began = find_restored_live_since(context, tx, groups) if groups else NOT_OBSERVED
+        changes = merge_edges(tx, page.edges, live_since=began)
+        context.append_events(tx, GROUP_MEMBERS, changes, is_initial=False)
+        withdraw_removals(tx, GROUP_MEMBERS, [render_edge_key(pair) for pair in page.edges])
 
 
-def _missing(session: Session, group: str, members: IdSet) -> bool:
-    with session.writing() as tx:
-        return any(one not in members for some in live_members(tx, group) for one in some)
+def _has_missing_members(context: SliceContext, group: str, members: IdSet) -> bool:
+    with context.open_transaction() as tx:
+        return any(one not in members for some in iterate_live_members(tx, group) for one in some)
 
 
-def _end_list(session: Session, group: str, members: IdSet, wrong: Fault | None) -> int:
+def _finish_group(
+    context: SliceContext, group: str, members: IdSet, wrong: ListProblem | None
+) -> int:
     """Release a group with what its list does not show; how much that is."""
-    with session.writing() as tx:
+    with context.open_transaction() as tx:
         if wrong is not None:
-            _note(session, tx, group, wrong)
+            _save_problem(context, tx, group, wrong)
             return 0
         missing = 0
-        for some in live_members(tx, group):
-            gone = [edge_key((group, one)) for one in some if one not in members]
+        for some in iterate_live_members(tx, group):
+            gone = [render_edge_key((group, one)) for one in some if one not in members]
             note_removals(tx, GROUP_MEMBERS, dict.fromkeys(gone, DeletedReason.NOT_SEEN.value))
             missing += len(gone)
-        release(tx, GROUPS, [group])
-        if session.unresolved:
-            resolve(tx, [members_of(group), Part(GROUPS.name, PartKind.OBJECT, group)])
+        release_quarantined(tx, GROUPS, [group])
+        if context.has_unresolved:
+            resolve_parts(
+                tx, [build_members_part(group), Part(GROUPS.name, PartKind.OBJECT, group)]
+            )
     return missing
 
 
-def _note(session: Session, tx: Transaction, group: str, wrong: Fault) -> None:
+def _save_problem(context: SliceContext, tx: Transaction, group: str, wrong: ListProblem) -> None:
     """Keep a group apart whose list is not whole: as malformed, or as Graph does not answer."""
     match wrong:
         case str():
             note_rejects(tx, GROUPS, [(group, wrong)])
-            session.quarantined[GROUPS.name] = True
-        case Refused() | Torn() if group in quarantined(tx, GROUPS.name):
+            context.has_quarantined[GROUPS.name] = True
+        case ResourceRefused() | MalformedResponse() if group in list_quarantined_keys(
+            tx, GROUPS.name
+        ):
             note_rejects(tx, GROUPS, [(group, f"its members: {wrong.message}")])
-        case Trouble():
-            session.note_unresolved(tx, {members_of(group): unanswered(wrong)})
+        case MirrorError():
+            context.save_unresolved(tx, {build_members_part(group): build_unanswered(wrong)})

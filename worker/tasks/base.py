@@ -12,69 +12,80 @@ import structlog
 from kombu.exceptions import OperationalError
 from redis import RedisError
 
-from worker.core.errors import Away, Busy, Fenced, Full, Halt, Later, Trouble
-from worker.core.log import logger
+from worker.core.errors import (
+    ConfigurationError,
+    LeaseHeld,
+    LeaseLost,
+    MirrorError,
+    RetryLater,
+    ServerUnavailable,
+    StorageFull,
+)
+from worker.core.log import get_logger
 from worker.core.settings import load_settings
-from worker.nango.ledger import redis_trouble
-from worker.store.orphans import free_orphans
-from worker.sync.run import Kit
-from worker.wiring import close_kit, open_kit
+from worker.nango.ledger import classify_redis_error
+from worker.store.orphans import free_orphaned_leases
+from worker.sync.run import Runtime
+from worker.wiring import close_runtime, open_runtime
 
-_kits: dict[int, Kit] = {}
+_runtimes: dict[int, Runtime] = {}
 
 
-def kit() -> Kit:
+def get_runtime() -> Runtime:
     """This process's kit. A forked child never uses its parent's."""
     pid = os.getpid()
-    if pid not in _kits:
-        _kits.clear()
-        _kits[pid] = open_kit(load_settings())
-        with contextlib.suppress(Away, Later), _kits[pid].database.begin() as connection:
-            free_orphans(connection)
-    return _kits[pid]
+    if pid not in _runtimes:
+        _runtimes.clear()
+        _runtimes[pid] = open_runtime(load_settings())
+        with (
+            contextlib.suppress(ServerUnavailable, RetryLater),
+            _runtimes[pid].database.open_transaction() as db,
+        ):
+            free_orphaned_leases(db)
+    return _runtimes[pid]
 
 
-def drop_kit() -> None:
+def discard_runtime() -> None:
     """Close what this process opened."""
-    found = _kits.pop(os.getpid(), None)
+    found = _runtimes.pop(os.getpid(), None)
     if found is not None:
-        close_kit(found)
+        close_runtime(found)
 
 
 @contextmanager
-def told(action: str, **about: object) -> Iterator[None]:
+def log_task(action: str, **about: object) -> Iterator[None]:
     """Log how a task ended.
 
     Our own troubles are logged and end there: the database says when the connection is due
     again. Anything else is a bug and goes up to Celery.
     """
     with structlog.contextvars.bound_contextvars(action=action, **about):
-        log = logger()
+        log = get_logger()
         try:
             yield
-        except (Busy, Fenced) as trouble:
+        except (LeaseHeld, LeaseLost) as trouble:
             log.info("left to another process", reason=str(trouble))
-        except Halt as trouble:
+        except ConfigurationError as trouble:
             log.critical("halted", reason=str(trouble))
-        except Full as trouble:
+        except StorageFull as trouble:
             log.critical("no room", reason=str(trouble), do="make room; it goes on by itself")
-            _note_shortage(trouble)
-        except Away as trouble:
+            _report_shortage(trouble)
+        except ServerUnavailable as trouble:
             log.warning("a server is away", reason=str(trouble))
-        except Trouble as trouble:
+        except MirrorError as trouble:
             log.warning("not done", reason=str(trouble))
 
 
-def _note_shortage(trouble: Full) -> None:
+def _report_shortage(trouble: StorageFull) -> None:
     """For ``tenant-mirror status``: a database that is full cannot be asked to keep it."""
-    found = _kits.get(os.getpid())
+    found = _runtimes.get(os.getpid())
     if found is not None:
-        found.nango.gate.note_shortage(trouble.message)
+        found.nango.limiter.note_shortage(trouble.message)
 
 
-def send(task: object, queue: str, *arguments: object) -> None:
-    """Send a message. Raises Trouble where Redis does not take it."""
+def send_task(task: object, queue: str, *arguments: object) -> None:
+    """Send a message. Raises MirrorError where Redis does not take it."""
     try:
         task.apply_async(arguments, queue=queue)  # type: ignore[attr-defined]
     except (OperationalError, RedisError) as fault:
-        raise redis_trouble(fault) from fault
+        raise classify_redis_error(fault) from fault

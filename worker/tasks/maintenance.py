@@ -11,113 +11,115 @@ from typing import Any
 from celery import shared_task
 
 from models.sink import SinkStatus
-from worker.core.log import logger
-from worker.events.partitions import be_brief, ensure_partitions
-from worker.events.retention import Fate, Outcome, let_go
-from worker.store.housekeeping import finish_housekeeping, start_housekeeping
+from worker.core.log import get_logger
+from worker.events.partitions import ensure_partitions, set_lock_timeout
+from worker.events.retention import RetentionDecision, RetentionOutcome, drop_expired_months
+from worker.store.housekeeping import finish_maintenance, start_maintenance
 from worker.store.purge import purge_deleted, purge_runs
 from worker.sync.erase import finish_erasures
-from worker.sync.run import Kit
-from worker.tasks.base import kit, told
+from worker.sync.run import Runtime
+from worker.tasks.base import get_runtime, log_task
 
 
 @shared_task(name="maintenance.hourly")
 def hourly() -> None:
     """Keep house, unless another process is at it or it has been done meanwhile."""
-    with told("maintenance"):
-        keep_house_if_due(kit())
+    with log_task("maintenance"):
+        run_maintenance_if_due(get_runtime())
 
 
-def keep_house_if_due(mine: Kit) -> bool:
+def run_maintenance_if_due(runtime: Runtime) -> bool:
     """Whether it was due. A process that is killed leaves it due; one that met a bug does not."""
-    with mine.database.begin() as connection:
-        if not start_housekeeping(connection):
+    with runtime.database.open_transaction() as db:
+        if not start_maintenance(db):
             return False
     try:
-        keep_house(mine)
+        run_maintenance(runtime)
     except Exception:
-        _finish(mine)
+        _finish(runtime)
         raise
-    _finish(mine)
+    _finish(runtime)
     return True
 
 
-def _finish(mine: Kit) -> None:
-    with mine.database.begin() as connection:
-        finish_housekeeping(connection)
+def _finish(runtime: Runtime) -> None:
+    with runtime.database.open_transaction() as db:
+        finish_maintenance(db)
 
 
-def keep_house(mine: Kit) -> None:
+def run_maintenance(runtime: Runtime) -> None:
     """Every chore, whatever becomes of the others. Raises the bugs that were met, at the end."""
     done: dict[str, Any] = {}
     bugs: list[Exception] = []
     for name, chore in CHORES.items():
         try:
-            with told("maintenance", chore=name):
-                done[name] = chore(mine)
+            with log_task("maintenance", chore=name):
+                done[name] = chore(runtime)
         except Exception as bug:  # noqa: BLE001 - raised below, once the others are done
             bugs.append(bug)
-    logger().info("kept house", **done)
+    get_logger().info("kept house", **done)
     if bugs:
         raise ExceptionGroup("housekeeping", bugs)
 
 
-def _made(mine: Kit) -> list[str]:
-    with mine.database.begin() as connection:
-        be_brief(connection)
-        return ensure_partitions(connection)
+def _create_partitions(runtime: Runtime) -> list[str]:
+    with runtime.database.open_transaction() as db:
+        set_lock_timeout(db)
+        return ensure_partitions(db)
 
 
-def _dropped(mine: Kit) -> list[str]:
-    settings = mine.settings
-    outcomes = let_go(mine.database, settings.events_days, settings.events_grace_days)
+def _drop_partitions(runtime: Runtime) -> list[str]:
+    settings = runtime.settings
+    outcomes = drop_expired_months(
+        runtime.database, settings.events_days, settings.events_grace_days
+    )
     for outcome in outcomes:
-        tell(outcome)
-    return [one.month.label for one in outcomes if one.fate is Fate.DROPPED]
+        log_retention(outcome)
+    return [one.month.label for one in outcomes if one.decision is RetentionDecision.DROPPED]
 
 
-def _purged(mine: Kit) -> int:
-    return purge_deleted(mine.database, mine.settings.purge_days)
+def _purge_deleted(runtime: Runtime) -> int:
+    return purge_deleted(runtime.database, runtime.settings.purge_days)
 
 
-def _runs(mine: Kit) -> int:
-    return purge_runs(mine.database)
+def _purge_runs(runtime: Runtime) -> int:
+    return purge_runs(runtime.database)
 
 
-def _erased(mine: Kit) -> int:
-    return finish_erasures(mine.database)
+def _continue_erasures(runtime: Runtime) -> int:
+    return finish_erasures(runtime.database)
 
 
-CHORES: dict[str, Callable[[Kit], Sequence[str] | int]] = {
-    "made": _made,
-    "dropped": _dropped,
-    "purged": _purged,
-    "runs": _runs,
-    "erased": _erased,
+CHORES: dict[str, Callable[[Runtime], Sequence[str] | int]] = {
+    "made": _create_partitions,
+    "dropped": _drop_partitions,
+    "purged": _purge_deleted,
+    "runs": _purge_runs,
+    "erased": _continue_erasures,
 }
 """By the name under which the log tells what was done."""
 
 
-def tell(outcome: Outcome) -> None:
+def log_retention(outcome: RetentionOutcome) -> None:
     """One line for each sink that a month is kept for, or that has lost events of it."""
-    log = logger()
-    if outcome.fate is Fate.BUSY:
+    log = get_logger()
+    if outcome.decision is RetentionDecision.BUSY:
         log.warning(
             "a month of events could not be dropped now: it is being read, and nobody is to wait",
             month=outcome.month.label,
         )
-    for missed in outcome.missed:
-        about = missed.told()
-        if outcome.fate is Fate.DROPPED:
-            log.error("events were dropped before a sink had them", **about, do=AFTERWARDS)
+    for missed in outcome.undelivered:
+        about = missed.to_log()
+        if outcome.decision is RetentionDecision.DROPPED:
+            log.error("events were dropped before a sink had them", **about, do=HINT_AFTER_DROP)
         elif missed.status is SinkStatus.ACTIVE:
             log.error(
                 "events are kept past their days for a sink",
                 **about,
-                dropped_at=outcome.goes_at,
-                do=BEFORE,
+                dropped_at=outcome.expires_at,
+                do=HINT_BEFORE_DROP,
             )
 
 
-BEFORE = "mend the receiver, or say 'tenant-mirror sinks pause' or 'sinks remove'"
-AFTERWARDS = "'tenant-mirror events replay SINK --from snapshot' brings it up to date"
+HINT_BEFORE_DROP = "mend the receiver, or say 'tenant-mirror sinks pause' or 'sinks remove'"
+HINT_AFTER_DROP = "'tenant-mirror events replay SINK --from snapshot' brings it up to date"

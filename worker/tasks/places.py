@@ -3,29 +3,29 @@
 from models.run import RunTrigger
 from worker.store.claims import claim_first_loads
 from worker.store.service import is_halted, is_key_changed
-from worker.sync.run import Kit
+from worker.sync.run import Runtime
 
-CLAIM_GRACE = 120.0
+CLAIM_GRACE_SECONDS = 120.0
 """Seconds after which a claimed connection is due again, if nobody took it up."""
 
 
-def first_loads_allowed(mine: Kit) -> int:
+def count_allowed_first_loads(runtime: Runtime) -> int:
     """How many first loads may be under way; none while Nango's budget has no call for them."""
-    spent = mine.nango.gate.allowance(RunTrigger.BACKFILL) == 0
-    return 0 if spent else mine.settings.first_loads
+    spent = runtime.nango.limiter.read_allowance(RunTrigger.BACKFILL) == 0
+    return 0 if spent else runtime.settings.first_loads
 
 
-def claim_next(mine: Kit) -> list[int]:
+def claim_next(runtime: Runtime) -> list[int]:
     """First loads for the places that are free, under the conditions of the tick.
 
     None while Nango does not work, after a halt, or before the list of a new key was followed.
     """
-    gate = mine.nango.gate
-    first_loads = first_loads_allowed(mine)
-    state, _ = gate.health.look()
+    gate = runtime.nango.limiter
+    first_loads = count_allowed_first_loads(runtime)
+    state, _ = gate.health.read()
     if state.is_out or not first_loads:
         return []
-    with mine.database.begin() as connection:
-        if is_halted(connection) or is_key_changed(connection, gate.fingerprint):
+    with runtime.database.open_transaction() as db:
+        if is_halted(db) or is_key_changed(db, gate.fingerprint):
             return []
-        return claim_first_loads(connection, first_loads=first_loads, grace=CLAIM_GRACE)
+        return claim_first_loads(db, first_loads=first_loads, claim_seconds=CLAIM_GRACE_SECONDS)

@@ -10,16 +10,16 @@ MAINTENANCE: Final = "maintenance"
 BACKFILL: Final = RunTrigger.BACKFILL.value
 """Slices of first loads; served apart, so that they never hold every process."""
 
-PROMPT: Final[tuple[str, ...]] = (RunTrigger.MANUAL.value, RunTrigger.SCHEDULED.value)
+PROMPT_QUEUES: Final[tuple[str, ...]] = (RunTrigger.MANUAL.value, RunTrigger.SCHEDULED.value)
 """Slices that are to begin within seconds: asked for by a person, due by the clock."""
 
-SYNCS: Final[tuple[str, ...]] = (*PROMPT, BACKFILL)
+SLICE_QUEUES: Final[tuple[str, ...]] = (*PROMPT_QUEUES, BACKFILL)
 """All slices."""
 
-QUEUES: Final[tuple[str, ...]] = (*SYNCS, MAINTENANCE)
+ALL_QUEUES: Final[tuple[str, ...]] = (*SLICE_QUEUES, MAINTENANCE)
 
-WORKERS: Final[dict[str, str]] = {
-    "worker": ",".join(PROMPT),
+WORKER_QUEUES: Final[dict[str, str]] = {
+    "worker": ",".join(PROMPT_QUEUES),
     "backfill": BACKFILL,
     "maintenance": MAINTENANCE,
 }

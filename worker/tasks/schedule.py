@@ -6,36 +6,38 @@ A message that is lost costs one claim; two beats by mistake claim different con
 from celery import shared_task
 
 from models.run import RunTrigger
-from worker.core.crash import crash_point
-from worker.core.errors import Halt
-from worker.core.log import logger
-from worker.events.rewind import follow_server
+from worker.core.crash import hit_failpoint
+from worker.core.errors import ConfigurationError
+from worker.core.log import get_logger
+from worker.events.rewind import rewind_if_restored
 from worker.nango.client import NangoClient
 from worker.nango.health import is_silent
-from worker.store.claims import claim_due, count_waiting
-from worker.store.housekeeping import should_send_housekeeping
-from worker.store.orphans import free_orphans
+from worker.store.claims import claim_due, count_unclaimed
+from worker.store.housekeeping import claim_maintenance_message
+from worker.store.orphans import free_orphaned_leases
 from worker.store.service import (
+    claim_discovery,
     is_halted,
     is_key_changed,
     note_halt,
     note_tick,
-    should_discover,
 )
-from worker.store.tick_turn import follow_set_back, take_turn
+from worker.store.tick_turn import claim_tick, shift_timers_back
 from worker.sync.discover import discover
-from worker.sync.run import Kit
-from worker.tasks.base import kit, send, told
+from worker.sync.run import Runtime
+from worker.tasks.base import get_runtime, log_task, send_task
 from worker.tasks.maintenance import hourly
-from worker.tasks.places import CLAIM_GRACE, first_loads_allowed
+from worker.tasks.places import CLAIM_GRACE_SECONDS, count_allowed_first_loads
 from worker.tasks.sync import sync_slice
 
-NEW_KEY_SECONDS = 15
+NEW_KEY_DISCOVERY_SECONDS = 15
 """Seconds between two readings of the list as long as a new key has not shown our connections."""
 
-SET_BACK = "Postgres's clock was set back; what waits for a time of before waits for it no longer"
+CLOCK_SET_BACK_MESSAGE = (
+    "Postgres's clock was set back; what waits for a time of before waits for it no longer"
+)
 
-APPROVAL = "correct NANGO_SECRET_KEY, or run 'tenant-mirror connections approve-missing'"
+APPROVE_HINT = "correct NANGO_SECRET_KEY, or run 'tenant-mirror connections approve-missing'"
 
 
 @shared_task(name="schedule.tick")
@@ -44,105 +46,105 @@ def tick() -> None:
 
     A tick that comes late, or soon after another one, costs a statement.
     """
-    with told("tick"):
-        mine = kit()
-        if not takes_turn(mine):
+    with log_task("tick"):
+        mine = get_runtime()
+        if not try_claim_tick(mine):
             return
-        with told("epoch"):
-            follow_server(mine.database)
-        with told("housekeeping"):
-            with mine.database.begin() as connection:
-                is_due = should_send_housekeeping(connection)
+        with log_task("epoch"):
+            rewind_if_restored(mine.database)
+        with log_task("housekeeping"):
+            with mine.database.open_transaction() as db:
+                is_due = claim_maintenance_message(db)
             if is_due:
-                send(hourly, "maintenance")
-        if _is_to_be_asked(mine.nango):
-            send(ask_nango, "maintenance")
-        claimed, looks = claim(mine)
+                send_task(hourly, "maintenance")
+        if _should_ask_nango(mine.nango):
+            send_task(ask_nango, "maintenance")
+        claimed, looks = claim_due_connections(mine)
         if claimed:
-            crash_point("claimed")
+            hit_failpoint("claimed")
         if looks:
-            send(discover_connections, "maintenance")
+            send_task(discover_connections, "maintenance")
         for connection_id, trigger in claimed:
-            send(sync_slice, trigger.value, connection_id, trigger.value)
+            send_task(sync_slice, trigger.value, connection_id, trigger.value)
         if claimed:
-            crash_point("dispatched")
-            logger().info("dispatched", connections=len(claimed))
+            hit_failpoint("dispatched")
+            get_logger().info("dispatched", connections=len(claimed))
 
 
-def takes_turn(mine: Kit) -> bool:
+def try_claim_tick(runtime: Runtime) -> bool:
     """Whether a tick is to be run now, by Postgres's clock; True for one caller."""
-    with mine.database.begin() as connection:
-        seconds = take_turn(connection, mine.settings.tick_seconds / 2)
+    with runtime.database.open_transaction() as db:
+        seconds = claim_tick(db, runtime.settings.tick_seconds / 2)
         if seconds:
-            follow_set_back(connection, seconds)
+            shift_timers_back(db, seconds)
     if seconds:
-        logger().error(SET_BACK, seconds=round(seconds))
+        get_logger().error(CLOCK_SET_BACK_MESSAGE, seconds=round(seconds))
     return seconds is not None
 
 
-def claim(mine: Kit) -> tuple[list[tuple[int, RunTrigger]], bool]:
+def claim_due_connections(runtime: Runtime) -> tuple[list[tuple[int, RunTrigger]], bool]:
     """What is due and has room in Nango's budget, and whether its list is to be read.
 
     Nothing while Nango itself does not work: what is due stays due. Nor before its list has been
     followed with a key that is new: it may be of another environment, which knows none of ours.
     """
-    gate, settings = mine.nango.gate, mine.settings
-    state, _ = gate.health.look()
-    by_clock = gate.allowance(RunTrigger.SCHEDULED)
-    first_loads = first_loads_allowed(mine)
+    gate, settings = runtime.nango.limiter, runtime.settings
+    state, _ = gate.health.read()
+    by_clock = gate.read_allowance(RunTrigger.SCHEDULED)
+    first_loads = count_allowed_first_loads(runtime)
     claimed: list[tuple[int, RunTrigger]] = []
-    with mine.database.begin() as connection:
-        note_tick(connection)
-        free_orphans(connection)
+    with runtime.database.open_transaction() as db:
+        note_tick(db)
+        free_orphaned_leases(db)
         if state.is_out:
             return [], False
-        new_key = is_key_changed(connection, gate.fingerprint)
+        new_key = is_key_changed(db, gate.fingerprint)
         pause = settings.discovery_seconds
         if new_key:
-            pause = min(pause, NEW_KEY_SECONDS)
-        looks = should_discover(connection, pause)
-        if not (new_key or is_halted(connection)):
+            pause = min(pause, NEW_KEY_DISCOVERY_SECONDS)
+        looks = claim_discovery(db, pause)
+        if not (new_key or is_halted(db)):
             claimed = claim_due(
-                connection,
+                db,
                 limit=settings.dispatch_limit,
-                by_clock=by_clock,
+                scheduled_limit=by_clock,
                 first_loads=first_loads,
-                grace=CLAIM_GRACE,
+                claim_seconds=CLAIM_GRACE_SECONDS,
             )
         sent = sum(trigger is RunTrigger.SCHEDULED for _, trigger in claimed)
-        waiting = count_waiting(connection) if sent == by_clock else 0
-    gate.admit(sent, waiting)
+        waiting = count_unclaimed(db) if sent == by_clock else 0
+    gate.count_dispatched(sent, waiting)
     return claimed, looks
 
 
-def _is_to_be_asked(nango: NangoClient) -> bool:
+def _should_ask_nango(nango: NangoClient) -> bool:
     """Whether it is time for the question if Nango works: in an outage, or where all is silent."""
-    state, now = nango.gate.health.look()
-    return (state.is_out or is_silent(state, now)) and nango.diagnosis.takes_turn()
+    state, now = nango.limiter.health.read()
+    return (state.is_out or is_silent(state, now)) and nango.breaker.claim_check()
 
 
 @shared_task(name="schedule.ask_nango")
 def ask_nango() -> None:
     """Ask Nango the question if it works, and note the answer for all."""
-    with told("ask Nango"):
-        mine = kit()
-        trouble = mine.nango.diagnosis.ask()
-        if isinstance(trouble, Halt):
-            with mine.database.begin() as connection:
-                note_halt(connection, trouble.message)
+    with log_task("ask Nango"):
+        mine = get_runtime()
+        trouble = mine.nango.breaker.check_nango()
+        if isinstance(trouble, ConfigurationError):
+            with mine.database.open_transaction() as db:
+                note_halt(db, trouble.message)
             raise trouble
 
 
 @shared_task(name="schedule.discover")
 def discover_connections() -> None:
     """Follow Nango's list of connections."""
-    with told("discover"):
-        mine = kit()
+    with log_task("discover"):
+        mine = get_runtime()
         found = discover(mine.database, mine.nango, mine.settings)
         if found.held:
-            logger().error("missing connections are held", reason=found.held, do=APPROVAL)
+            get_logger().error("missing connections are held", reason=found.held, do=APPROVE_HINT)
         if any(value for name, value in vars(found).items() if name != "listed"):
-            logger().info(
+            get_logger().info(
                 "connections changed",
                 enrolled=found.enrolled,
                 retired=found.retired,

@@ -3,10 +3,10 @@
 from celery import shared_task
 
 from models.run import RunTrigger
-from worker.core.log import logger
+from worker.core.log import get_logger
 from worker.core.stopping import is_stopping
 from worker.sync.run import run_slice
-from worker.tasks.base import kit, send, told
+from worker.tasks.base import get_runtime, log_task, send_task
 from worker.tasks.places import claim_next
 from worker.tasks.queues import BACKFILL
 
@@ -15,29 +15,29 @@ from worker.tasks.queues import BACKFILL
 def sync_slice(connection_id: int, trigger: str) -> None:
     """Bring a connection forward within the time budget of a slice."""
     try:
-        _take_slice(connection_id, trigger)
+        _run_slice(connection_id, trigger)
     finally:
         if trigger == BACKFILL and not is_stopping():
-            _send_next()
+            _send_first_loads()
 
 
-def _send_next() -> None:
+def _send_first_loads() -> None:
     """The slice of a first load has freed its place: send what waits for one."""
-    with told("first loads"):
-        for connection_id in claim_next(kit()):
-            send(sync_slice, BACKFILL, connection_id, BACKFILL)
+    with log_task("first loads"):
+        for connection_id in claim_next(get_runtime()):
+            send_task(sync_slice, BACKFILL, connection_id, BACKFILL)
 
 
-def _take_slice(connection_id: int, trigger: str) -> None:
-    with told("sync", connection=connection_id, trigger=trigger):
-        mine = kit()
+def _run_slice(connection_id: int, trigger: str) -> None:
+    with log_task("sync", connection=connection_id, trigger=trigger):
+        mine = get_runtime()
         report = run_slice(
             mine,
             connection_id,
             trigger=RunTrigger(trigger),
             seconds=mine.settings.slice_seconds,
         )
-        logger().info(
+        get_logger().info(
             "slice done",
             state=report.state.value,
             calls=report.calls,

@@ -14,12 +14,12 @@ import redis.exceptions
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as kombu_redis
 
-PROBE: Final = "writable"
+WRITE_CHECK_KEY: Final = "writable"
 """A list that is never there. What is pushed to a list only if it is there changes nothing, but
 needs a server that takes writes and has room."""
 
 
-class Transport(kombu_redis.Transport):
+class FailoverTransport(kombu_redis.Transport):
     """The one of kombu, for servers that take writes; their errors count as lost connections."""
 
     connection_errors = (
@@ -31,7 +31,9 @@ class Transport(kombu_redis.Transport):
         """A channel to a server that takes writes now. Raises what it answers with otherwise."""
         channel: Any = super().create_channel(connection)
         try:
-            channel.client.execute_command("LPUSHX", f"{channel.global_keyprefix}{PROBE}", "")
+            channel.client.execute_command(
+                "LPUSHX", f"{channel.global_keyprefix}{WRITE_CHECK_KEY}", ""
+            )
         except redis.exceptions.NoPermissionError:
             # Our user may not ask; the first message that Redis refuses tells the same.
             return channel
@@ -41,7 +43,7 @@ class Transport(kombu_redis.Transport):
         return channel
 
 
-def use_transport() -> None:
+def register_transport() -> None:
     """Have kombu use it for every URL of Redis in this process."""
-    name = f"{__name__}:{Transport.__qualname__}"
+    name = f"{__name__}:{FailoverTransport.__qualname__}"
     TRANSPORT_ALIASES.update(redis=name, rediss=name)

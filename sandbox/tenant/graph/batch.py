@@ -16,12 +16,16 @@ from sandbox.tenant.wire import Request, Response, encode
 
 MAX_ITEMS = 20
 
-Run = Callable[[Request], Response]
-Item = dict[str, Any]
+RunItem = Callable[[Request], Response]
+BatchItem = dict[str, Any]
 
 
 def run_batch(
-    tenant: Directory, request: Request, run: Run, between: Callable[[int], None], rng: Random
+    tenant: Directory,
+    request: Request,
+    run: RunItem,
+    before_next_item: Callable[[int], None],
+    rng: Random,
 ) -> bytes:
     """The body of the reply; `run` answers one item, `between` is called before all but the first.
 
@@ -29,82 +33,90 @@ def run_batch(
     """
     if request.method != "POST":
         raise GraphError(405, "Request_BadRequest", "Specified HTTP method is not allowed.")
-    if tenant.knobs.refuse_batch:
-        raise GraphError(tenant.knobs.refuse_batch, "BadRequest", "Batching is not available.")
+    if tenant.options.batch_error_status:
+        raise GraphError(
+            tenant.options.batch_error_status, "BadRequest", "Batching is not available."
+        )
     answers: dict[str, Response] = {}
-    for done, item in enumerate(_in_order(_items(request.body))):
+    for done, item in enumerate(_sort_by_dependency(_parse_items(request.body))):
         if done:
-            between(done)
+            before_next_item(done)
         failed = [one for one in item.get("dependsOn", ()) if answers[one].status >= 400]
-        answers[item["id"]] = _failed_dependency(failed) if failed else run(_request(item))
-    texts = [_text(name, answer) for name, answer in answers.items() if not answer.lost]
+        answers[item["id"]] = (
+            _build_failed_dependency(failed) if failed else run(_build_request(item))
+        )
+    texts = [
+        _render_answer(name, answer)
+        for name, answer in answers.items()
+        if not answer.omitted_from_batch
+    ]
     rng.shuffle(texts)
     return b'{"responses":[%b]}' % b",".join(texts)
 
 
-def _malformed(message: str) -> GraphError:
+def _build_malformed(message: str) -> GraphError:
     return GraphError(400, "BadRequest", f"Invalid batch payload format. {message}")
 
 
-def _items(body: bytes) -> list[Item]:
+def _parse_items(body: bytes) -> list[BatchItem]:
     try:
         items = json.loads(body)["requests"]
     except (ValueError, KeyError, TypeError):
-        raise _malformed("'requests' is missing.") from None
+        raise _build_malformed("'requests' is missing.") from None
     if not isinstance(items, list) or not items:
-        raise _malformed("'requests' has to be a list of requests.")
+        raise _build_malformed("'requests' has to be a list of requests.")
     if len(items) > MAX_ITEMS:
         raise GraphError(
             400, "BadRequest", f"Number of batch request steps exceeds the maximum of {MAX_ITEMS}."
         )
     for item in items:
         if not isinstance(item, dict) or not _is_item(item):
-            raise _malformed("Every request needs a text each for id, method and url.")
+            raise _build_malformed("Every request needs a text each for id, method and url.")
     names = [item["id"] for item in items]
     if len(set(names)) < len(names):
-        raise _malformed("Request ids have to be unique.")
+        raise _build_malformed("Request ids have to be unique.")
     if any(not set(item.get("dependsOn", ())) <= set(names) for item in items):
-        raise _malformed("'dependsOn' names a request that is not there.")
+        raise _build_malformed("'dependsOn' names a request that is not there.")
     return items
 
 
-def _is_item(item: Item) -> bool:
+def _is_item(item: BatchItem) -> bool:
     texts = all(isinstance(item.get(key), str) and item[key] for key in ("id", "method", "url"))
     depends = item.get("dependsOn", [])
     return texts and isinstance(depends, list) and all(isinstance(one, str) for one in depends)
 
 
-def _in_order(items: list[Item]) -> list[Item]:
+def _sort_by_dependency(items: list[BatchItem]) -> list[BatchItem]:
     """The items, each after those it depends on."""
-    ordered: list[Item] = []
+    ordered: list[BatchItem] = []
     done: set[str] = set()
     while len(ordered) < len(items):
         ready = [i for i in items if i["id"] not in done and done >= set(i.get("dependsOn", ()))]
         if not ready:
-            raise _malformed("The requests depend on each other.")
+            raise _build_malformed("The requests depend on each other.")
         ordered.append(ready[0])
         done.add(ready[0]["id"])
     return ordered
 
 
-def _request(item: Item) -> Request:
+def _build_request(item: BatchItem) -> Request:
     path, _, query = item["url"].partition("?")
     headers = {str(k).lower(): str(v) for k, v in (item.get("headers") or {}).items()}
     path = VERSION + path.removeprefix("/")
     return Request(item["method"].upper(), path, query, headers, item=item["id"])
 
 
-def _failed_dependency(failed: list[str]) -> Response:
+def _build_failed_dependency(failed: list[str]) -> Response:
     content = {"code": "FailedDependency", "message": f"Depends on failed {', '.join(failed)}."}
     return Response(424, encode({"error": content}), {"content-type": "application/json"})
 
 
-def _text(name: str, answer: Response) -> bytes:
-    head = encode({"id": name, "status": answer.status, "headers": _headers(answer)})
-    return head[:-1] + b',"body":%b}' % _body(answer)
+def _render_answer(name: str, answer: Response) -> bytes:
+    head = encode({"id": name, "status": answer.status, "headers": _select_headers(answer)})
+    return head[:-1] + b',"body":%b}' % _render_body(answer)
 
 
-def _body(answer: Response) -> bytes:
+def _render_body(answer: Response) -> bytes:
     """JSON as it is; anything else in base64, as a text."""
     if not answer.body:
         return b"null"
@@ -112,7 +124,7 @@ def _body(answer: Response) -> bytes:
     return answer.body if "json" in kind else encode(b64encode(answer.body).decode())
 
 
-_SHOWN = {
+_HEADER_CASE = {
     "content-type": "Content-Type",
     "odata-version": "OData-Version",
     "location": "Location",
@@ -129,7 +141,9 @@ _SHOWN = {
 }
 
 
-def _headers(answer: Response) -> dict[str, str]:
-    if answer.verbatim:
+def _select_headers(answer: Response) -> dict[str, str]:
+    if answer.keeps_header_case:
         return answer.headers
-    return {_SHOWN[name]: value for name, value in answer.headers.items() if name in _SHOWN}
+    return {
+        _HEADER_CASE[name]: value for name, value in answer.headers.items() if name in _HEADER_CASE
+    }

@@ -6,21 +6,21 @@ from time import monotonic
 from urllib.parse import unquote_plus
 
 from sandbox.tenant.directory import Directory
-from sandbox.tenant.errors import GraphError, bad_request, denied
-from sandbox.tenant.fields import MEMBERS, Fields, unknown_property
-from sandbox.tenant.shelf import View
-from sandbox.tenant.tokens import Cursor, Mode
+from sandbox.tenant.errors import GraphError, build_bad_request, build_denied
+from sandbox.tenant.fields import MEMBERS, ResourceFields, build_unknown_property
+from sandbox.tenant.shelf import Projection
+from sandbox.tenant.tokens import TokenCursor, TokenMode
 from sandbox.tenant.wire import encode
 
-HOST = "https://graph.microsoft.com"
-ROOT = f"{HOST}/v1.0/"
+GRAPH_HOST = "https://graph.microsoft.com"
+GRAPH_ROOT = f"{GRAPH_HOST}/v1.0/"
 TOKENS = ("$skiptoken", "$deltatoken")
 MAX_TOP = 999
 LATEST = "latest"
 
 
 @dataclass(slots=True)
-class Query:
+class GraphQuery:
     """A query string: its parameters, or the link that it is a page of.
 
     A link must come back byte for byte: `token` is set only if its name was not re-encoded, and
@@ -30,10 +30,10 @@ class Query:
     raw: str
     params: dict[str, str]
     token: str | None = None
-    before: str = ""
+    prefix: str = ""
 
     @classmethod
-    def parse(cls, raw: str) -> "Query":
+    def parse(cls, raw: str) -> "GraphQuery":
         pairs = [part.partition("=") for part in raw.split("&") if part]
         params = {unquote_plus(name): unquote_plus(value) for name, _, value in pairs}
         query = cls(raw, params)
@@ -42,11 +42,11 @@ class Query:
                 continue
             before, found, token = raw.rpartition(f"{name}=")
             if not found or "&" in token:
-                raise bad_request("The link was changed; send it as it was given.")
-            query.token, query.before = token, before + found
+                raise build_bad_request("The link was changed; send it as it was given.")
+            query.token, query.prefix = token, before + found
         return query
 
-    def allow(self, *names: str) -> None:
+    def check_parameters(self, *names: str) -> None:
         """Refuse parameters that this call does not know."""
         if self.token is not None:
             return
@@ -58,80 +58,83 @@ class Query:
 
 
 @dataclass(slots=True)
-class Call:
+class GraphCall:
     """What a handler works with; `path` is relative to the version, without a slash in front."""
 
     tenant: Directory
     path: str
-    query: Query
-    refused: frozenset[str] = frozenset()
-    shape: str = ""
+    query: GraphQuery
+    refused_resources: frozenset[str] = frozenset()
+    path_template: str = ""
     """The path with `{id}` for ids."""
 
-    def require(self, *resources: str) -> None:
+    def check_permission(self, *resources: str) -> None:
         for resource in resources:
-            if resource in self.refused or resource in self.tenant.knobs.refused:
-                raise denied()
+            if (
+                resource in self.refused_resources
+                or resource in self.tenant.options.refused_resources
+            ):
+                raise build_denied()
 
     # -- what is asked for ----------------------------------------------------------------------
 
-    def mask(self, fields: Fields) -> int:
-        mask = fields.mask(self.query.params.get("$select"))
-        self.refuse_unknown(fields, mask)
+    def parse_select(self, fields: ResourceFields) -> int:
+        mask = fields.parse_select(self.query.params.get("$select"))
+        self.check_properties(fields, mask)
         return mask
 
-    def refuse_unknown(self, fields: Fields, mask: int) -> None:
+    def check_properties(self, fields: ResourceFields, mask: int) -> None:
         """400 where a selected property is one that this tenant's Graph does not know."""
-        knobs = self.tenant.knobs
-        for name in fields.selected(mask):
+        knobs = self.tenant.options
+        for name in fields.select_names(mask):
             if f"{fields.resource}.{name}" not in knobs.unknown_properties:
                 continue
-            if knobs.names_unknown:
-                raise unknown_property(name, fields.type_name)
+            if knobs.names_unknown_property:
+                raise build_unknown_property(name, fields.type_name)
             raise GraphError(400, "BadRequest", "Parsing OData Select and Expand failed.")
 
-    def top(self, default: int) -> int:
+    def parse_top(self, default: int) -> int:
         text = self.query.params.get("$top")
         if text is None:
             return default
         if not text.isdigit() or not 1 <= int(text) <= MAX_TOP:
-            raise bad_request(
+            raise build_bad_request(
                 f"Invalid page size specified: '{text}'. Must be between 1 and {MAX_TOP} inclusive."
             )
-        knobs, top = self.tenant.knobs, int(text)
-        if knobs.refused_page and top > knobs.refused_page:
-            raise bad_request(
+        knobs, top = self.tenant.options, int(text)
+        if knobs.refuse_top_above and top > knobs.refuse_top_above:
+            raise build_bad_request(
                 f"Invalid page size specified: '{text}'. "
-                f"Must be between 1 and {knobs.refused_page} inclusive."
+                f"Must be between 1 and {knobs.refuse_top_above} inclusive."
             )
-        return min(top, knobs.largest_page)
+        return min(top, knobs.max_page_size)
 
-    def serve(self, size: int, most: int) -> None:
+    def check_page_size(self, size: int, most: int) -> None:
         """504 where a page of `size` is larger than the service has time for; 0: none is."""
         if most and size > most:
             raise GraphError(504, "UnknownError", "")
 
-    def cursor(self, link: str) -> Cursor | None:
+    def read_cursor(self, link: str) -> TokenCursor | None:
         """The cursor in the link's token, None on a first call."""
         token = self.query.token
         if token is None:
             return None
-        return self.tenant.tokens.read(token, f"{link}?{self.query.before}")
+        return self.tenant.tokens.decode(token, f"{link}?{self.query.prefix}")
 
-    def outlived(self, life: float) -> bool:
+    def has_expired_token(self, life: float) -> bool:
         """Whether the call's token was written longer ago than tokens live; 0: they live on."""
-        written = self.tenant.issued.get(self.query.token or "")
+        written = self.tenant.token_issue_times.get(self.query.token or "")
         return life > 0 and written is not None and monotonic() - written > life
 
-    def list_cursor(self, link: str, fields: Fields, default: int) -> Cursor:
-        cursor = self.cursor(link)
+    def read_list_cursor(self, link: str, fields: ResourceFields, default: int) -> TokenCursor:
+        cursor = self.read_cursor(link)
         if cursor is None:
-            mask, top = self.mask(fields), self.top(default)
-            return Cursor(Mode.LIST, self.tenant.page_epoch, mask, top=top)
-        self.refuse_unknown(fields, cursor.mask)
-        if cursor.mode is not Mode.LIST:
-            raise bad_request("The page token is not one of a list.")
-        expired = self.outlived(self.tenant.knobs.page_token_life)
+            mask, top = self.parse_select(fields), self.parse_top(default)
+            return TokenCursor(TokenMode.LIST, self.tenant.page_epoch, mask, page_size=top)
+        self.check_properties(fields, cursor.select_mask)
+        if cursor.mode is not TokenMode.LIST:
+            raise build_bad_request("The page token is not one of a list.")
+        expired = self.has_expired_token(self.tenant.options.page_token_ttl)
         if expired or cursor.epoch != self.tenant.page_epoch:
             raise GraphError(
                 400,
@@ -143,36 +146,38 @@ class Call:
 
     # -- what is answered -----------------------------------------------------------------------
 
-    def link(self, path: str, cursor: Cursor, name: str = "$skiptoken", keep: str = "") -> str:
+    def build_link(
+        self, path: str, cursor: TokenCursor, name: str = "$skiptoken", keep: str = ""
+    ) -> str:
         """An absolute link; `keep` is the query that a list's links repeat."""
         before = f"{keep}&{name}=" if keep else f"{name}="
-        token = self.tenant.tokens.write(cursor, f"{path}?{before}")
-        if self.tenant.knobs.page_token_life or self.tenant.knobs.delta_token_life:
-            self.tenant.issued.setdefault(token, monotonic())
-        return f"{ROOT}{path}?{before}{token}"
+        token = self.tenant.tokens.encode(cursor, f"{path}?{before}")
+        if self.tenant.options.page_token_ttl or self.tenant.options.delta_token_ttl:
+            self.tenant.token_issue_times.setdefault(token, monotonic())
+        return f"{GRAPH_ROOT}{path}?{before}{token}"
 
-    def first_query(self) -> str:
+    def get_first_query(self) -> str:
         """The query of the walk's first call, which later links of a list repeat."""
         if self.query.token is None:
             return self.query.raw
-        return self.query.before.removesuffix("$skiptoken=").removesuffix("&")
+        return self.query.prefix.removesuffix("$skiptoken=").removesuffix("&")
 
 
-def list_view(fields: Fields, mask: int) -> View:
+def build_list_projection(fields: ResourceFields, mask: int) -> Projection:
     """Plain lists show unset properties as null; SharePoint leaves them out."""
-    names = fields.selected(mask) if mask else fields.default or fields.names
-    return View(tuple(n for n in names if n != MEMBERS), fields.resource != "sites")
+    names = fields.select_names(mask) if mask else fields.default_names or fields.generated
+    return Projection(tuple(n for n in names if n != MEMBERS), fields.resource != "sites")
 
 
-def delta_view(fields: Fields, mask: int) -> View:
+def build_delta_projection(fields: ResourceFields, mask: int) -> Projection:
     """Delta pages leave out what was never set, and always have the id."""
-    names = fields.selected(mask) if mask else fields.default or fields.names
-    return View(("id", *(n for n in names if n not in ("id", MEMBERS))), nulls=False)
+    names = fields.select_names(mask) if mask else fields.default_names or fields.generated
+    return Projection(("id", *(n for n in names if n not in ("id", MEMBERS))), with_nulls=False)
 
 
-def page(context: str, texts: Sequence[bytes], **links: str) -> bytes:
+def render_page(context: str, texts: Sequence[bytes], **links: str) -> bytes:
     """A page's body; `links` are annotations such as `nextLink`."""
-    content = {"@odata.context": f"{ROOT}$metadata#{context}"}
+    content = {"@odata.context": f"{GRAPH_ROOT}$metadata#{context}"}
     content |= {f"@odata.{name}": link for name, link in links.items()}
     head = encode(content)[:-1] + b',"value":['
     if not texts:
@@ -184,7 +189,7 @@ def page(context: str, texts: Sequence[bytes], **links: str) -> bytes:
     return b",".join(pieces)
 
 
-def entity(context: str, text: bytes) -> bytes:
+def render_object(context: str, text: bytes) -> bytes:
     """A single object's body."""
-    head = encode({"@odata.context": f"{ROOT}$metadata#{context}/$entity"})
+    head = encode({"@odata.context": f"{GRAPH_ROOT}$metadata#{context}/$entity"})
     return head[:-1] + (b"," + text[1:] if len(text) > 2 else b"}")

@@ -11,7 +11,7 @@ def is_sharepoint(shape: str) -> bool:
     return shape.split("/", maxsplit=1)[0] == "sites"
 
 
-def directory_cost(shape: str, params: Mapping[str, str]) -> int:
+def compute_directory_cost(shape: str, params: Mapping[str, str]) -> int:
     """The cost of a read; of a page too, whatever it holds."""
     cost = _DIRECTORY.get(shape, 1)
     cost -= "$select" in params
@@ -21,5 +21,5 @@ def directory_cost(shape: str, params: Mapping[str, str]) -> int:
     return max(cost, 1)
 
 
-def sharepoint_cost(shape: str) -> int:
+def compute_sharepoint_cost(shape: str) -> int:
     return 1 if shape == _ONE_SITE else 2

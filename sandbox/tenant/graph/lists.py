@@ -2,218 +2,239 @@
 
 from dataclasses import dataclass, replace
 
-from sandbox.tenant.errors import GraphError, not_found
-from sandbox.tenant.fields import GROUPS, SITES, USERS, Fields
-from sandbox.tenant.graph.call import Call, entity, list_view, page
-from sandbox.tenant.graph.loops import following, loops_now
+from sandbox.tenant.errors import GraphError, build_not_found
+from sandbox.tenant.fields import GROUPS, SITES, USERS, ResourceFields
+from sandbox.tenant.graph.call import GraphCall, build_list_projection, render_object, render_page
+from sandbox.tenant.graph.loops import choose_next_cursor, is_looping
 from sandbox.tenant.members import Member
-from sandbox.tenant.shelf import Shelf, State
-from sandbox.tenant.tokens import Cursor
+from sandbox.tenant.shelf import LifecycleState, ObjectStore
+from sandbox.tenant.tokens import TokenCursor
 from sandbox.tenant.wire import encode
 
 
-def empty_now(call: Call, cursor: Cursor) -> bool:
+def is_empty_page(call: GraphCall, cursor: TokenCursor) -> bool:
     """Whether this page of the walk is one of those that are empty for no reason."""
-    every = call.tenant.knobs.empty_page_every
-    if call.tenant.knobs.loop == "empty" and loops_now(call, cursor):
+    every = call.tenant.options.empty_page_every
+    if call.tenant.options.loop == "empty" and is_looping(call, cursor):
         return True
-    return every > 1 and cursor.page % every == every - 1
+    return every > 1 and cursor.page_number % every == every - 1
 
 
-def repeat_now(call: Call, cursor: Cursor) -> bool:
-    every = call.tenant.knobs.repeat_every
-    return every > 0 and cursor.page % every == every - 1
+def is_repeating_page(call: GraphCall, cursor: TokenCursor) -> bool:
+    every = call.tenant.options.repeat_every
+    return every > 0 and cursor.page_number % every == every - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class ListPage:
     """One call of a plain list: where it is in its walk, and how its pages are written."""
 
-    call: Call
+    call: GraphCall
     link: str
     context: str
-    cursor: Cursor
+    cursor: TokenCursor
 
-    def answer(self, texts: list[bytes], at: int | None = None) -> bytes:
+    def render(self, texts: list[bytes], at: int | None = None) -> bytes:
         """A page of a list that goes on at the position `at`, or ends."""
-        planned = None if at is None else replace(self.cursor, at=at, page=self.cursor.page + 1)
-        ahead = following(self.call, self.cursor, planned)
+        planned = (
+            None
+            if at is None
+            else replace(self.cursor, position=at, page_number=self.cursor.page_number + 1)
+        )
+        ahead = choose_next_cursor(self.call, self.cursor, planned)
         if ahead is None:
-            return page(self.context, texts)
-        link = self.call.link(self.link, ahead, keep=self.call.first_query())
-        return page(self.context, texts, nextLink=link)
+            return render_page(self.context, texts)
+        link = self.call.build_link(self.link, ahead, keep=self.call.get_first_query())
+        return render_page(self.context, texts, nextLink=link)
 
-    def nothing(self) -> bytes:
+    def render_empty(self) -> bytes:
         """An empty page after which the list goes on."""
-        return self.answer([], self.cursor.at)
+        return self.render([], self.cursor.position)
 
 
-def repeated(call: Call, cursor: Cursor, texts: list[bytes], at: int) -> tuple[list[bytes], int]:
+def repeat_objects(
+    call: GraphCall, cursor: TokenCursor, texts: list[bytes], at: int
+) -> tuple[list[bytes], int]:
     """The page with its first object twice, and the last one again on the next page."""
-    if repeat_now(call, cursor) and len(texts) > 1:
+    if is_repeating_page(call, cursor) and len(texts) > 1:
         return [*texts, texts[0]], at - 1
     return texts, at
 
 
-def shelf_list(call: Call, link: str, fields: Fields, context: str, size: int) -> bytes:
+def list_objects(
+    call: GraphCall, link: str, fields: ResourceFields, context: str, size: int
+) -> bytes:
     """A list of one resource, `size` objects a page unless there is a `$top`."""
-    call.query.allow("$select", "$top")
-    cursor = call.list_cursor(link, fields, size)
+    call.query.check_parameters("$select", "$top")
+    cursor = call.read_list_cursor(link, fields, size)
     if fields.resource in ("users", "groups"):
-        call.serve(cursor.top, call.tenant.knobs.slow_page)
-    shelf = call.tenant.shelf(fields.resource)
-    listing = Listing(call, link, context, cursor)
-    if empty_now(call, cursor):
-        return listing.nothing()
-    stop = cursor.at + cursor.top
-    texts = shelf.texts(cursor.at, stop, list_view(fields, cursor.mask))
+        call.check_page_size(cursor.page_size, call.tenant.options.time_out_above)
+    shelf = call.tenant.store(fields.resource)
+    listing = ListPage(call, link, context, cursor)
+    if is_empty_page(call, cursor):
+        return listing.render_empty()
+    stop = cursor.position + cursor.page_size
+    texts = shelf.render_live(
+        cursor.position, stop, build_list_projection(fields, cursor.select_mask)
+    )
     if stop >= shelf.total:
-        return listing.answer(texts)
-    texts, stop = repeated(call, cursor, texts, stop)
-    return listing.answer(texts, stop)
+        return listing.render(texts)
+    texts, stop = repeat_objects(call, cursor, texts, stop)
+    return listing.render(texts, stop)
 
 
-def users(call: Call) -> bytes:
-    call.require("users")
-    return shelf_list(call, "users", USERS, "users", call.tenant.knobs.list_page)
+def list_users(call: GraphCall) -> bytes:
+    call.check_permission("users")
+    return list_objects(call, "users", USERS, "users", call.tenant.options.list_page_size)
 
 
-def groups(call: Call) -> bytes:
-    call.require("groups")
-    return shelf_list(call, "groups", GROUPS, "groups", call.tenant.knobs.list_page)
+def list_groups(call: GraphCall) -> bytes:
+    call.check_permission("groups")
+    return list_objects(call, "groups", GROUPS, "groups", call.tenant.options.list_page_size)
 
 
-def live_index(shelf: Shelf, object_id: str) -> int:
+def find_live(shelf: ObjectStore, object_id: str) -> int:
     index = shelf.index_of(object_id)
-    if index is None or shelf.state(index) is not State.LIVE:
-        raise not_found(object_id)
+    if index is None or shelf.state_at(index) is not LifecycleState.LIVE:
+        raise build_not_found(object_id)
     return index
 
 
-def by_id(call: Call, fields: Fields, context: str, object_id: str) -> bytes:
+def get_object(call: GraphCall, fields: ResourceFields, context: str, object_id: str) -> bytes:
     """One object, by id."""
-    call.require(fields.resource)
-    call.query.allow("$select")
-    shelf = call.tenant.shelf(fields.resource)
-    index = live_index(shelf, object_id)
-    return entity(context, shelf.text(index, list_view(fields, call.mask(fields))))
+    call.check_permission(fields.resource)
+    call.query.check_parameters("$select")
+    shelf = call.tenant.store(fields.resource)
+    index = find_live(shelf, object_id)
+    return render_object(
+        context, shelf.render(index, build_list_projection(fields, call.parse_select(fields)))
+    )
 
 
 # -- memberships --------------------------------------------------------------------------------
 
 
-def members(call: Call, group_id: str) -> bytes:
+def list_members(call: GraphCall, group_id: str) -> bytes:
     """/groups/{id}/members: those whose both ends are live, of every type."""
-    call.require("group_members")
-    call.query.allow("$select", "$top")
+    call.check_permission("group_members")
+    call.query.check_parameters("$select", "$top")
     tenant, link = call.tenant, f"groups/{group_id}/members"
-    group = live_index(tenant.groups, group_id)
-    cursor = call.list_cursor(link, USERS, tenant.knobs.member_page or tenant.knobs.list_page)
-    call.serve(cursor.top, tenant.knobs.slow_member_page)
-    listing = Listing(call, link, "directoryObjects", cursor)
-    if empty_now(call, cursor):
-        return listing.nothing()
+    group = find_live(tenant.groups, group_id)
+    cursor = call.read_list_cursor(
+        link, USERS, tenant.options.member_page_size or tenant.options.list_page_size
+    )
+    call.check_page_size(cursor.page_size, tenant.options.time_out_members_above)
+    listing = ListPage(call, link, "directoryObjects", cursor)
+    if is_empty_page(call, cursor):
+        return listing.render_empty()
     texts: list[bytes] = []
-    if not tenant.shows_members(group):
-        return listing.answer(texts)
-    slot, slots = cursor.at, tenant.members.slots(group)
-    while slot < slots and len(texts) < cursor.top:
-        member = tenant.members.at(group, slot)
-        if member and tenant.end_is_live(member):
-            texts.append(_member_text(call, member, cursor.mask))
+    if not tenant.has_visible_members(group):
+        return listing.render(texts)
+    slot, slots = cursor.position, tenant.members.count_slots(group)
+    while slot < slots and len(texts) < cursor.page_size:
+        member = tenant.members.member_at(group, slot)
+        if member and tenant.is_end_live(member):
+            texts.append(_render_member(call, member, cursor.select_mask))
         slot += 1
-    return listing.answer(texts, slot if slot < slots else None)
+    return listing.render(texts, slot if slot < slots else None)
 
 
-def _member_text(call: Call, member: Member, mask: int) -> bytes:
+def _render_member(call: GraphCall, member: Member, mask: int) -> bytes:
     head = encode({"@odata.type": f"#microsoft.graph.{member.type}"})[:-1]
-    view = list_view(USERS, mask)
+    view = build_list_projection(USERS, mask)
     if member.type == "user":
         index = call.tenant.users.index_of(member.id)
         if index is not None:
-            return head + b"," + call.tenant.users.text(index, view)[1:]
+            return head + b"," + call.tenant.users.render(index, view)[1:]
     if member.type == "group":
         index = call.tenant.groups.index_of(member.id)
         if index is not None:
-            names = tuple(n for n in view.names if n in GROUPS.names)
-            return head + b"," + call.tenant.groups.text(index, view._replace(names=names))[1:]
+            names = tuple(n for n in view.names if n in GROUPS.generated)
+            return head + b"," + call.tenant.groups.render(index, view._replace(names=names))[1:]
     return head + b"," + encode({"id": member.id, "displayName": None})[1:]
 
 
-def member_of(call: Call, fields: Fields, object_id: str) -> bytes:
+def list_member_of(call: GraphCall, fields: ResourceFields, object_id: str) -> bytes:
     """/users/{id}/memberOf and /groups/{id}/memberOf: the groups that it is directly in."""
-    call.require("group_members")
-    call.query.allow("$select", "$top")
+    call.check_permission("group_members")
+    call.query.check_parameters("$select", "$top")
     tenant, link = call.tenant, f"{fields.resource}/{object_id}/memberOf"
-    live_index(tenant.shelf(fields.resource), object_id)
-    cursor = call.list_cursor(link, GROUPS, tenant.knobs.list_page)
-    listing = Listing(call, link, "directoryObjects", cursor)
-    if empty_now(call, cursor):
-        return listing.nothing()
-    view = list_view(GROUPS, cursor.mask)
+    find_live(tenant.store(fields.resource), object_id)
+    cursor = call.read_list_cursor(link, GROUPS, tenant.options.list_page_size)
+    listing = ListPage(call, link, "directoryObjects", cursor)
+    if is_empty_page(call, cursor):
+        return listing.render_empty()
+    view = build_list_projection(GROUPS, cursor.select_mask)
     texts: list[bytes] = []
-    for group in tenant.members.groups_of(object_id, cursor.at):
-        if tenant.groups.state(group) is not State.LIVE or not tenant.shows_members(group):
+    for group in tenant.members.find_groups(object_id, cursor.position):
+        if tenant.groups.state_at(
+            group
+        ) is not LifecycleState.LIVE or not tenant.has_visible_members(group):
             continue
-        if len(texts) == cursor.top:
-            return listing.answer(texts, group)
+        if len(texts) == cursor.page_size:
+            return listing.render(texts, group)
         head = b'{"@odata.type":"#microsoft.graph.group",'
-        texts.append(head + tenant.groups.text(group, view)[1:])
-    return listing.answer(texts)
+        texts.append(head + tenant.groups.render(group, view)[1:])
+    return listing.render(texts)
 
 
 # -- sites --------------------------------------------------------------------------------------
 
 
-def all_sites(call: Call) -> bytes:
+def list_all_sites(call: GraphCall) -> bytes:
     """/sites/getAllSites, whose next links have another path."""
-    call.require("sites")
-    if call.tenant.knobs.refuse_get_all_sites:
+    call.check_permission("sites")
+    if call.tenant.options.refuse_get_all_sites:
         raise GraphError(403, "accessDenied", "Access denied")
-    size = call.tenant.knobs.site_page
-    return shelf_list(call, "sites/oneDrive.getAllSites", SITES, "sites", size)
+    size = call.tenant.options.site_page_size
+    return list_objects(call, "sites/oneDrive.getAllSites", SITES, "sites", size)
 
 
-def search_sites(call: Call) -> bytes:
+def search_sites(call: GraphCall) -> bytes:
     """/sites?search=*: from the search index, which does not know personal sites."""
-    call.require("sites")
-    call.query.allow("search", "$select", "$top")
+    call.check_permission("sites")
+    call.query.check_parameters("search", "$select", "$top")
     if call.query.token is None and call.query.params.get("search") != "*":
         raise GraphError(400, "invalidRequest", "Only a search for * is simulated.")
     tenant = call.tenant
-    cursor = call.list_cursor("sites", SITES, tenant.knobs.site_page)
-    listing = Listing(call, "sites", "sites", cursor)
-    if empty_now(call, cursor):
-        return listing.nothing()
-    view, stop = list_view(SITES, cursor.mask), cursor.at + cursor.top
+    cursor = call.read_list_cursor("sites", SITES, tenant.options.site_page_size)
+    listing = ListPage(call, "sites", "sites", cursor)
+    if is_empty_page(call, cursor):
+        return listing.render_empty()
+    view, stop = (
+        build_list_projection(SITES, cursor.select_mask),
+        cursor.position + cursor.page_size,
+    )
     texts = [
-        tenant.sites.text(index, view)
-        for index in range(cursor.at, min(stop, tenant.sites.total))
-        if tenant.sites.state(index) is State.LIVE
-        and not tenant.sites.props(index).get("isPersonalSite")
+        tenant.sites.render(index, view)
+        for index in range(cursor.position, min(stop, tenant.sites.total))
+        if tenant.sites.state_at(index) is LifecycleState.LIVE
+        and not tenant.sites.props_at(index).get("isPersonalSite")
     ]
-    return listing.answer(texts, stop if stop < tenant.sites.total else None)
+    return listing.render(texts, stop if stop < tenant.sites.total else None)
 
 
-def site(call: Call, site_id: str) -> bytes:
+def get_site(call: GraphCall, site_id: str) -> bytes:
     """A site by its composite id, or by its web GUID alone."""
-    call.require("sites")
-    call.query.allow("$select")
+    call.check_permission("sites")
+    call.query.check_parameters("$select")
     shelf = call.tenant.sites
     index = shelf.index_of(site_id.rpartition(",")[2])
-    known = index is not None and shelf.state(index) is State.LIVE
-    if index is None or not known or not _names(shelf.props(index)["id"], site_id):
+    known = index is not None and shelf.state_at(index) is LifecycleState.LIVE
+    if index is None or not known or not _matches_id(shelf.props_at(index)["id"], site_id):
         raise GraphError(404, "itemNotFound", "Requested site could not be found")
-    return entity("sites", shelf.text(index, list_view(SITES, call.mask(SITES))))
+    return render_object(
+        "sites", shelf.render(index, build_list_projection(SITES, call.parse_select(SITES)))
+    )
 
 
-def _names(composite_id: str, asked: str) -> bool:
+def _matches_id(composite_id: str, asked: str) -> bool:
     return "," not in asked or composite_id.lower() == asked.lower()
 
 
-def organization(call: Call) -> bytes:
-    call.require("organization")
-    call.query.allow("$select")
+def get_organization(call: GraphCall) -> bytes:
+    call.check_permission("organization")
+    call.query.check_parameters("$select")
     tenant = call.tenant
     found = {
         "id": tenant.tenant_id,
@@ -227,4 +248,4 @@ def organization(call: Call) -> bytes:
     }
     select = call.query.params.get("$select")
     names = select.split(",") if select else list(found)
-    return page("organization", [encode({name: found.get(name) for name in names})])
+    return render_page("organization", [encode({name: found.get(name) for name in names})])

@@ -2,43 +2,54 @@
 
 from dataclasses import replace
 
-from sandbox.tenant.graph.call import Call
-from sandbox.tenant.tokens import Cursor, Mode
+from sandbox.tenant.graph.call import GraphCall
+from sandbox.tenant.tokens import TokenCursor, TokenMode
 
 
-def loops_now(call: Call, cursor: Cursor) -> bool:
+def is_looping(call: GraphCall, cursor: TokenCursor) -> bool:
     """Whether this page of a walk is where the circle goes, or beyond."""
-    knobs = call.tenant.knobs
-    if not knobs.loop or cursor.mode is Mode.DELTA or cursor.page < knobs.loop_at:
+    knobs = call.tenant.options
+    if (
+        not knobs.loop
+        or cursor.mode is TokenMode.ROUND_START
+        or cursor.page_number < knobs.loop_start_page
+    ):
         return False
-    return not knobs.loop_on or call.shape in knobs.loop_on
+    return not knobs.loop_paths or call.path_template in knobs.loop_paths
 
 
-def following(call: Call, cursor: Cursor, planned: Cursor | None) -> Cursor | None:
+def choose_next_cursor(
+    call: GraphCall, cursor: TokenCursor, planned: TokenCursor | None
+) -> TokenCursor | None:
     """Where the page's next link leads: as planned (None: the walk ends), or in a circle."""
-    if not loops_now(call, cursor):
+    if not is_looping(call, cursor):
         return planned
-    loop = call.tenant.knobs.loop
+    loop = call.tenant.options.loop
     if loop == "same":
         return cursor
     if loop == "cycle":
-        return _cycle(call, cursor, planned)
+        return _continue_cycle(call, cursor, planned)
     if loop == "again":
-        return planned or _from_the_start(cursor)
-    return replace(cursor, page=cursor.page + 1)
+        return planned or _restart(cursor)
+    return replace(cursor, page_number=cursor.page_number + 1)
 
 
-def _cycle(call: Call, cursor: Cursor, planned: Cursor | None) -> Cursor:
-    knobs = call.tenant.knobs
-    name = f"{call.path} {cursor.mode} {cursor.epoch} {cursor.mask} {cursor.base} {cursor.top}"
-    if cursor.page == knobs.loop_at:
-        call.tenant.loops[name] = cursor
-    start = call.tenant.loops.get(name, cursor)
-    if planned is None or cursor.page >= start.page + knobs.loop_length - 1:
+def _continue_cycle(
+    call: GraphCall, cursor: TokenCursor, planned: TokenCursor | None
+) -> TokenCursor:
+    knobs = call.tenant.options
+    name = (
+        f"{call.path} {cursor.mode} {cursor.epoch} {cursor.select_mask} {cursor.next_round_at} "
+        f"{cursor.page_size}"
+    )
+    if cursor.page_number == knobs.loop_start_page:
+        call.tenant.loop_starts[name] = cursor
+    start = call.tenant.loop_starts.get(name, cursor)
+    if planned is None or cursor.page_number >= start.page_number + knobs.loop_length - 1:
         return start
     return planned
 
 
-def _from_the_start(cursor: Cursor) -> Cursor:
-    at = cursor.base if cursor.mode is Mode.ROUND else 0
-    return replace(cursor, at=at, offset=0, page=cursor.page + 1)
+def _restart(cursor: TokenCursor) -> TokenCursor:
+    at = cursor.next_round_at if cursor.mode is TokenMode.ROUND else 0
+    return replace(cursor, position=at, offset=0, page_number=cursor.page_number + 1)

@@ -3,57 +3,60 @@
 import re
 from collections.abc import Callable
 
-from sandbox.tenant.errors import GraphError, bad_request
+from sandbox.tenant.errors import GraphError, build_bad_request
 from sandbox.tenant.fields import ROLE_ASSIGNMENTS, ROLE_DEFINITIONS
-from sandbox.tenant.graph.call import Call, list_view
-from sandbox.tenant.graph.lists import Listing, by_id, empty_now, shelf_list
-from sandbox.tenant.shelf import Props, State
+from sandbox.tenant.graph.call import GraphCall, build_list_projection
+from sandbox.tenant.graph.lists import ListPage, get_object, is_empty_page, list_objects
+from sandbox.tenant.shelf import LifecycleState, Props
 
 _BASE = "roleManagement/directory"
 _FILTER = re.compile(r"\s*(roleDefinitionId|principalId)\s+eq\s+'([^']*)'\s*")
 
 
-def definitions(call: Call) -> bytes:
-    call.require("role_definitions")
-    size = call.tenant.knobs.role_page
+def list_definitions(call: GraphCall) -> bytes:
+    call.check_permission("role_definitions")
+    size = call.tenant.options.role_page_size
     path = f"{_BASE}/roleDefinitions"
-    return shelf_list(call, path, ROLE_DEFINITIONS, path, size)
+    return list_objects(call, path, ROLE_DEFINITIONS, path, size)
 
 
-def definition(call: Call, object_id: str) -> bytes:
-    return by_id(call, ROLE_DEFINITIONS, f"{_BASE}/roleDefinitions", object_id)
+def get_definition(call: GraphCall, object_id: str) -> bytes:
+    return get_object(call, ROLE_DEFINITIONS, f"{_BASE}/roleDefinitions", object_id)
 
 
-def assignment(call: Call, object_id: str) -> bytes:
-    return by_id(call, ROLE_ASSIGNMENTS, f"{_BASE}/roleAssignments", object_id)
+def get_assignment(call: GraphCall, object_id: str) -> bytes:
+    return get_object(call, ROLE_ASSIGNMENTS, f"{_BASE}/roleAssignments", object_id)
 
 
-def assignments(call: Call) -> bytes:
+def list_assignments(call: GraphCall) -> bytes:
     """All of them, or those that a `$filter` on the role or the principal keeps."""
-    call.require("role_assignments")
-    call.query.allow("$select", "$top", "$filter")
+    call.check_permission("role_assignments")
+    call.query.check_parameters("$select", "$top", "$filter")
     tenant, path = call.tenant, f"{_BASE}/roleAssignments"
-    cursor = call.list_cursor(path, ROLE_ASSIGNMENTS, tenant.knobs.role_page)
-    keeps = _filter(call)
-    listing = Listing(call, path, path, cursor)
-    if empty_now(call, cursor):
-        return listing.nothing()
-    shelf, view = tenant.role_assignments, list_view(ROLE_ASSIGNMENTS, cursor.mask)
+    cursor = call.read_list_cursor(path, ROLE_ASSIGNMENTS, tenant.options.role_page_size)
+    keeps = _parse_filter(call)
+    listing = ListPage(call, path, path, cursor)
+    if is_empty_page(call, cursor):
+        return listing.render_empty()
+    shelf, view = (
+        tenant.role_assignments,
+        build_list_projection(ROLE_ASSIGNMENTS, cursor.select_mask),
+    )
     texts: list[bytes] = []
-    for index in range(cursor.at, shelf.total):
-        if shelf.state(index) is not State.LIVE or not keeps(shelf.props(index)):
+    for index in range(cursor.position, shelf.total):
+        if shelf.state_at(index) is not LifecycleState.LIVE or not keeps(shelf.props_at(index)):
             continue
-        if len(texts) == cursor.top:
-            return listing.answer(texts, index)
-        texts.append(shelf.text(index, view))
-    return listing.answer(texts)
+        if len(texts) == cursor.page_size:
+            return listing.render(texts, index)
+        texts.append(shelf.render(index, view))
+    return listing.render(texts)
 
 
-def _filter(call: Call) -> Callable[[Props], bool]:
+def _parse_filter(call: GraphCall) -> Callable[[Props], bool]:
     text = call.query.params.get("$filter")
     if text is None:
-        if call.tenant.knobs.demand_role_filter:
-            raise bad_request("A $filter on roleDefinitionId or principalId is required.")
+        if call.tenant.options.requires_role_filter:
+            raise build_bad_request("A $filter on roleDefinitionId or principalId is required.")
         return lambda _: True
     match = _FILTER.fullmatch(text)
     if match is None:

@@ -8,58 +8,62 @@ from sandbox.tenant.directory import Directory
 from sandbox.tenant.errors import GraphError
 from sandbox.tenant.fields import GROUPS, USERS
 from sandbox.tenant.graph import delta, lists, roles
-from sandbox.tenant.graph.call import Call, Query
-from sandbox.tenant.graph.costs import directory_cost, is_sharepoint, sharepoint_cost
-from sandbox.tenant.ids import guid_from
+from sandbox.tenant.graph.call import GraphCall, GraphQuery
+from sandbox.tenant.graph.costs import (
+    compute_directory_cost,
+    compute_sharepoint_cost,
+    is_sharepoint,
+)
+from sandbox.tenant.ids import guid_from_parts
 from sandbox.tenant.wire import GRAPH_JSON, Request, Response, encode
 
-Handler = Callable[[Call], bytes]
+Handler = Callable[[GraphCall], bytes]
 
 VERSION = "v1.0/"
 _ROLES = "roleManagement/directory"
 _DELTA = "microsoft.graph.delta"
-_PLAIN: dict[str, Handler] = {
-    "users": lists.users,
-    "groups": lists.groups,
-    "users/delta": delta.users_delta,
-    "groups/delta": delta.groups_delta,
+_COLLECTION_ROUTES: dict[str, Handler] = {
+    "users": lists.list_users,
+    "groups": lists.list_groups,
+    "users/delta": delta.serve_users_delta,
+    "groups/delta": delta.serve_groups_delta,
     "sites": lists.search_sites,
-    "sites/getAllSites": lists.all_sites,
-    "sites/oneDrive.getAllSites": lists.all_sites,
-    "organization": lists.organization,
-    f"{_ROLES}/roleDefinitions": roles.definitions,
-    f"{_ROLES}/roleAssignments": roles.assignments,
+    "sites/getAllSites": lists.list_all_sites,
+    "sites/oneDrive.getAllSites": lists.list_all_sites,
+    "organization": lists.get_organization,
+    f"{_ROLES}/roleDefinitions": roles.list_definitions,
+    f"{_ROLES}/roleAssignments": roles.list_assignments,
 }
-_OF_ONE: dict[tuple[str, str], Callable[[Call, str], bytes]] = {
-    ("users", ""): lambda call, one: lists.by_id(call, USERS, "users", one),
-    ("groups", ""): lambda call, one: lists.by_id(call, GROUPS, "groups", one),
-    ("groups", "members"): lists.members,
-    ("users", "memberOf"): lambda call, one: lists.member_of(call, USERS, one),
-    ("groups", "memberOf"): lambda call, one: lists.member_of(call, GROUPS, one),
-    ("sites", ""): lists.site,
-    (f"{_ROLES}/roleDefinitions", ""): roles.definition,
-    (f"{_ROLES}/roleAssignments", ""): roles.assignment,
+_OBJECT_ROUTES: dict[tuple[str, str], Callable[[GraphCall, str], bytes]] = {
+    ("users", ""): lambda call, one: lists.get_object(call, USERS, "users", one),
+    ("groups", ""): lambda call, one: lists.get_object(call, GROUPS, "groups", one),
+    ("groups", "members"): lists.list_members,
+    ("users", "memberOf"): lambda call, one: lists.list_member_of(call, USERS, one),
+    ("groups", "memberOf"): lambda call, one: lists.list_member_of(call, GROUPS, one),
+    ("sites", ""): lists.get_site,
+    (f"{_ROLES}/roleDefinitions", ""): roles.get_definition,
+    (f"{_ROLES}/roleAssignments", ""): roles.get_assignment,
 }
 
 
-def shape_of(path: str) -> str:
+def to_path_template(path: str) -> str:
     """The path as calls are counted by it: ids replaced by `{id}`."""
-    path = _canonical(path)
-    found = _of_one(path)
-    if path in _PLAIN or not found:
+    path = _normalize_path(path)
+    found = _match_object_route(path)
+    if path in _COLLECTION_ROUTES or not found:
         return path
     base, _, rest = found
     return "/".join(filter(None, (base, "{id}", rest)))
 
 
-def _canonical(path: str) -> str:
+def _normalize_path(path: str) -> str:
     path = path.strip("/").removesuffix("()")
     return path.removesuffix(_DELTA) + "delta" if path.endswith(f"/{_DELTA}") else path
 
 
-def _of_one(path: str) -> tuple[str, str, str] | None:
+def _match_object_route(path: str) -> tuple[str, str, str] | None:
     """The collection, the id and what follows it, for a path about one object."""
-    for base, rest in _OF_ONE:
+    for base, rest in _OBJECT_ROUTES:
         head, tail = f"{base}/", f"/{rest}" if rest else ""
         if path.startswith(head) and path.endswith(tail):
             one = path[len(head) : len(path) - len(tail)]
@@ -68,20 +72,20 @@ def _of_one(path: str) -> tuple[str, str, str] | None:
     return None
 
 
-def _handle(call: Call) -> bytes:
-    call.path = _canonical(call.path)
-    plain = _PLAIN.get(call.path)
+def _handle(call: GraphCall) -> bytes:
+    call.path = _normalize_path(call.path)
+    plain = _COLLECTION_ROUTES.get(call.path)
     if plain:
         return plain(call)
-    found = _of_one(call.path)
+    found = _match_object_route(call.path)
     if found is None:
         segment = call.path.split("/", maxsplit=1)[0]
         raise GraphError(400, "BadRequest", f"Resource not found for the segment '{segment}'.")
     base, one, rest = found
-    return _OF_ONE[base, rest](call, one)
+    return _OBJECT_ROUTES[base, rest](call, one)
 
 
-def _path(request: Request) -> str:
+def _check_path(request: Request) -> str:
     if not request.path.startswith(VERSION):
         raise GraphError(400, "BadRequest", "Invalid version.")
     if request.method != "GET":
@@ -89,38 +93,38 @@ def _path(request: Request) -> str:
     return request.path.removeprefix(VERSION)
 
 
-def _charge(tenant: Directory, shape: str, query: Query) -> dict[str, str]:
+def _charge(tenant: Directory, shape: str, query: GraphQuery) -> dict[str, str]:
     """The headers about what the call cost; raises GraphError if that was too much."""
     if is_sharepoint(shape):
-        return tenant.throttle.sharepoint(sharepoint_cost(shape), tenant.knobs)
-    cost = directory_cost(shape, query.params)
-    return tenant.throttle.directory(cost, tenant.knobs, tenant.tenant_id)
+        return tenant.throttle.charge_sharepoint(compute_sharepoint_cost(shape), tenant.options)
+    cost = compute_directory_cost(shape, query.params)
+    return tenant.throttle.charge_directory(cost, tenant.options, tenant.tenant_id)
 
 
-class Graph:
+class GraphService:
     """Answers Graph requests; counts them only to number its request ids."""
 
     def __init__(self) -> None:
         self._served = 0
 
-    def answer(
+    def handle(
         self, tenant: Directory, request: Request, refused: frozenset[str] = frozenset()
     ) -> Response:
         """The reply to one request whose path starts with the version."""
         charged: dict[str, str] = {}
         try:
-            path, query = _path(request), Query.parse(request.query)
-            shape = shape_of(path)
+            path, query = _check_path(request), GraphQuery.parse(request.query)
+            shape = to_path_template(path)
             charged = _charge(tenant, shape, query)
-            body = _handle(Call(tenant, path, query, refused, shape))
+            body = _handle(GraphCall(tenant, path, query, refused, shape))
         except GraphError as error:
             error.headers = charged | error.headers
-            return self.refuse(request, error)
-        return Response(200, body, self.headers(request) | charged)
+            return self.render_error(request, error)
+        return Response(200, body, self.build_headers(request) | charged)
 
-    def headers(self, request: Request) -> dict[str, str]:
+    def build_headers(self, request: Request) -> dict[str, str]:
         self._served += 1
-        request_id = guid_from("request", self._served)
+        request_id = guid_from_parts("request", self._served)
         return {
             "content-type": GRAPH_JSON,
             "request-id": request_id,
@@ -130,10 +134,10 @@ class Graph:
             "cache-control": "no-cache",
         }
 
-    def refuse(self, request: Request, error: GraphError) -> Response:
+    def render_error(self, request: Request, error: GraphError) -> Response:
         """The reply that an error stands for, with Graph's error body."""
-        headers = self.headers(request) | error.headers
-        inner = error.inner | {
+        headers = self.build_headers(request) | error.headers
+        inner = error.inner_error | {
             "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"),
             "request-id": headers["request-id"],
             "client-request-id": headers["client-request-id"],

@@ -5,17 +5,17 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
-from worker.core.errors import Later, Refused, Torn, Trouble
+from worker.core.errors import MalformedResponse, MirrorError, ResourceRefused, RetryLater
 from worker.graph.page import Page
-from worker.graph.verdict import error_codes
-from worker.nango.reply import Reply
+from worker.graph.verdict import list_error_codes
+from worker.nango.reply import ApiResponse
 
-LIMIT: Final = 15
+MAX_CALLS: Final = 15
 
 _CODE = re.compile(r"[A-Za-z0-9_.]{1,64}")
 
 
-class Asked(StrEnum):
+class ProbeCall(StrEnum):
     """The calls, in their order. No tenant gets all: some stand in for others."""
 
     ORGANIZATION = "organization"
@@ -35,10 +35,10 @@ class Asked(StrEnum):
     ROLE_ASSIGNMENTS = "roleAssignments"
     FILTERED = "roleAssignments of one role"
     OTHER_ORGANIZATION = "organization of the other connection"
-    CROSSED = "a link, for the other connection"
+    CROSS_TENANT_LINK = "a link, for the other connection"
 
 
-class Stop(StrEnum):
+class StopReason(StrEnum):
     """Why no more was asked."""
 
     SETTINGS = "Nango refuses our key, address or plan"
@@ -46,69 +46,73 @@ class Stop(StrEnum):
     OTHER_TENANT = "it is another tenant than before"
     THROTTLED = "we were asked to wait"
     SILENT = "two calls running got no useful answer"
-    ENOUGH = f"{LIMIT} calls are enough"
+    ENOUGH = f"{MAX_CALLS} calls are enough"
 
 
 @dataclass(frozen=True)
-class Answer:
+class ProbeAnswer:
     """One request and what came back; of it, only numbers and our own words are ever told."""
 
-    asked: Asked
+    call: ProbeCall
     permission: str = ""
-    reply: Reply | None = None
+    response: ApiResponse | None = None
     page: Page | None = None
-    trouble: Trouble | None = None
+    error: MirrorError | None = None
     seconds: float = 0.0
-    sent: bool = True
+    was_sent: bool = True
 
     @property
-    def ok(self) -> bool:
-        return self.trouble is None
+    def is_success(self) -> bool:
+        return self.error is None
 
     @property
     def status(self) -> int | None:
         """Graph's status; None where nothing of Graph's came back."""
-        return self.reply.status if self.reply else None
+        return self.response.status if self.response else None
 
     @property
     def code(self) -> str:
         """Graph's outermost error code, where it has the form of one."""
-        codes = error_codes(self.reply) if self.reply and not self.reply.ok else []
+        codes = (
+            list_error_codes(self.response)
+            if self.response and not self.response.is_success
+            else []
+        )
         return codes[0] if codes and _CODE.fullmatch(codes[0]) else ""
 
 
 @dataclass
-class Answers:
+class ProbeAnswers:
     """Everything that came back."""
 
-    by: dict[Asked, Answer] = field(default_factory=dict)
+    by_call: dict[ProbeCall, ProbeAnswer] = field(default_factory=dict)
     organizations: list[str] = field(default_factory=list)
     known_tenant: str | None = None
-    stop: Stop | None = None
-    others: list[str] | None = None
+    stop_reason: StopReason | None = None
+    other_organizations: list[str] | None = None
     """The organizations of the other connection; None where none was named."""
-    crossed: list[int | None] = field(default_factory=list)
+    cross_tenant_statuses: list[int | None] = field(default_factory=list)
     """Statuses of links that were sent for the other connection; None: no answer of Graph's."""
 
-    def page(self, asked: Asked) -> Page | None:
-        answer = self.by.get(asked)
+    def get_page(self, asked: ProbeCall) -> Page | None:
+        answer = self.by_call.get(asked)
         return answer.page if answer else None
 
-    def refused(self, asked: Asked, *statuses: int) -> bool:
+    def is_refused(self, asked: ProbeCall, *statuses: int) -> bool:
         """Whether Graph refused it for good, with one of the statuses where some are named."""
-        answer = self.by.get(asked)
-        if answer is None or not isinstance(answer.trouble, Refused):
+        answer = self.by_call.get(asked)
+        if answer is None or not isinstance(answer.error, ResourceRefused):
             return False
-        return not statuses or answer.trouble.status in statuses
+        return not statuses or answer.error.status in statuses
 
 
-def is_passing(trouble: Trouble | None) -> bool:
-    return isinstance(trouble, Later) and not isinstance(trouble, Torn)
+def is_transient(error: MirrorError | None) -> bool:
+    return isinstance(error, RetryLater) and not isinstance(error, MalformedResponse)
 
 
-def items_of(reply: Reply) -> list[dict[str, Any]]:
+def parse_batch_items(response: ApiResponse) -> list[dict[str, Any]]:
     """The answers inside a ``$batch``."""
-    document = reply.document()
+    document = response.parse_json()
     responses = document.get("responses") if isinstance(document, dict) else None
     items = responses if isinstance(responses, list) else []
     return [item for item in items if isinstance(item, dict)]

@@ -16,206 +16,234 @@ from models.resources.role_assignments import ROLE_ASSIGNMENTS
 from models.resources.role_definitions import ROLE_DEFINITIONS
 from models.resources.sites import SITES
 from models.resources.users import USERS
-from worker.core.errors import Away, Broken, Halt, Torn, Trouble
-from worker.graph.decode import decode_page
-from worker.graph.links import VERSION, batch_url, target_of
-from worker.graph.memberships import edges_of
-from worker.graph.page import Page
-from worker.graph.probe.answers import LIMIT, Answer, Answers, Asked, Stop, is_passing, items_of
-from worker.graph.targets import (
-    ORGANIZATION,
-    assignments_link,
-    delta_link,
-    listing_link,
-    members_target,
-    search_link,
-    token_link,
+from worker.core.errors import (
+    ConfigurationError,
+    ConnectionBroken,
+    MalformedResponse,
+    MirrorError,
+    ServerUnavailable,
 )
-from worker.graph.verdict import graph_trouble
-from worker.nango.client import Address, NangoClient
-from worker.nango.reply import Reply
+from worker.graph.decode import decode_page
+from worker.graph.links import VERSION, path_from_link, to_batch_url
+from worker.graph.memberships import parse_members
+from worker.graph.page import Page
+from worker.graph.probe.answers import (
+    MAX_CALLS,
+    ProbeAnswer,
+    ProbeAnswers,
+    ProbeCall,
+    StopReason,
+    is_transient,
+    parse_batch_items,
+)
+from worker.graph.targets import (
+    ORGANIZATION_PATH,
+    build_assignments_url,
+    build_delta_url,
+    build_listing_url,
+    build_members_path,
+    build_search_url,
+    build_token_url,
+)
+from worker.graph.verdict import classify_graph_response
+from worker.nango.client import ConnectionRef, NangoClient
+from worker.nango.reply import ApiResponse
 
 PERMISSION: Final = "Organization.Read.All"
-IN_BATCH: Final = (
-    ORGANIZATION,
+BATCH_PATHS: Final = (
+    ORGANIZATION_PATH,
     f"{VERSION}/users?$select=id&$top=1",
     f"{VERSION}/groups?$select=id&$top=1",
 )
 
-NO_DELTA: Final = (400, 404, 501)
+NO_DELTA_STATUSES: Final = (400, 404, 501)
 """How Graph refuses delta to tenants of a kind that has none."""
 
-Read = Callable[[bytes], Page]
+ParseBody = Callable[[bytes], Page]
 
-Told = Callable[[Asked, int], None]
+OnCall = Callable[[ProbeCall, int], None]
 """Told about each call before it is sent, with its number."""
 
 
-def probe(nango: NangoClient, address: Address, tenant: str | None, told: Told) -> Answers:
+def run_probe(
+    nango: NangoClient, address: ConnectionRef, tenant: str | None, on_call: OnCall
+) -> ProbeAnswers:
     """Ask everything, once each; ``tenant`` is the one that this connection had before.
 
     Raises nothing for what Nango or Graph answer: that is what is looked at.
     """
-    asking = _Asking(nango, address, Answers(known_tenant=tenant), told)
-    asking.organization()
-    asking.batch()
-    asking.users()
-    asking.groups()
-    asking.sites()
-    asking.roles()
+    asking = _Prober(nango, address, ProbeAnswers(known_tenant=tenant), on_call)
+    asking.ask_organization()
+    asking.ask_batch()
+    asking.ask_users()
+    asking.ask_groups()
+    asking.ask_sites()
+    asking.ask_roles()
     return asking.answers
 
 
 @dataclass
-class _Asking:
+class _Prober:
     """One probe under way."""
 
     nango: NangoClient
-    address: Address
-    answers: Answers
-    told: Told
-    before: int = 0
-    fruitless: int = 0
+    address: ConnectionRef
+    answers: ProbeAnswers
+    on_call: OnCall
+    calls_before: int = 0
+    failures_in_a_row: int = 0
 
     def __post_init__(self) -> None:
-        self.before = self.nango.calls
+        self.calls_before = self.nango.calls
 
-    def organization(self) -> None:
-        answer = self._ask(Asked.ORGANIZATION, ORGANIZATION, PERMISSION)
-        if answer is None or answer.reply is None or not answer.ok:
+    def ask_organization(self) -> None:
+        answer = self._ask(ProbeCall.ORGANIZATION, ORGANIZATION_PATH, PERMISSION)
+        if answer is None or answer.response is None or not answer.is_success:
             return
-        found = self.answers.organizations = organizations_of(answer.reply)
+        found = self.answers.organizations = parse_organization_ids(answer.response)
         if self.answers.known_tenant and found and self.answers.known_tenant not in found:
-            self.answers.stop = Stop.OTHER_TENANT
+            self.answers.stop_reason = StopReason.OTHER_TENANT
 
-    def batch(self) -> None:
+    def ask_batch(self) -> None:
         requests = [
-            {"id": str(index), "method": "GET", "url": batch_url(target)}
-            for index, target in enumerate(IN_BATCH)
+            {"id": str(index), "method": "GET", "url": to_batch_url(target)}
+            for index, target in enumerate(BATCH_PATHS)
         ]
         body = {"requests": requests}
-        answer = self._ask(Asked.BATCH, f"{VERSION}/$batch", method="POST", body=body)
-        items = items_of(answer.reply) if answer and answer.reply else []
+        answer = self._ask(ProbeCall.BATCH, f"{VERSION}/$batch", method="POST", body=body)
+        items = parse_batch_items(answer.response) if answer and answer.response else []
         if any(item.get("status") == 429 for item in items):
-            self.answers.stop = Stop.THROTTLED
+            self.answers.stop_reason = StopReason.THROTTLED
 
-    def users(self) -> None:
-        self._next(Asked.USERS_NEXT, self._page(Asked.USERS, listing_link(USERS), USERS), USERS)
-        page = self._page(Asked.TOKEN, token_link(USERS), USERS)
-        page = self._next(Asked.TOKEN_NEXT, page, USERS) or page
+    def ask_users(self) -> None:
+        self._ask_next_page(
+            ProbeCall.USERS_NEXT,
+            self._ask_page(ProbeCall.USERS, build_listing_url(USERS), USERS),
+            USERS,
+        )
+        page = self._ask_page(ProbeCall.TOKEN, build_token_url(USERS), USERS)
+        page = self._ask_next_page(ProbeCall.TOKEN_NEXT, page, USERS) or page
         if page is not None and page.delta_link is not None:
-            self._page(Asked.DELTA, page.delta_link, USERS)
+            self._ask_page(ProbeCall.DELTA, page.delta_link, USERS)
 
-    def groups(self) -> None:
-        first = self._page(Asked.GROUPS, delta_link(GROUPS), GROUPS)
-        self._next(Asked.GROUPS_NEXT, first, GROUPS)
-        if not self.answers.refused(Asked.GROUPS, *NO_DELTA):
+    def ask_groups(self) -> None:
+        first = self._ask_page(ProbeCall.GROUPS, build_delta_url(GROUPS), GROUPS)
+        self._ask_next_page(ProbeCall.GROUPS_NEXT, first, GROUPS)
+        if not self.answers.is_refused(ProbeCall.GROUPS, *NO_DELTA_STATUSES):
             return
-        listed = self._page(Asked.GROUP_LIST, listing_link(GROUPS), GROUPS)
+        listed = self._ask_page(ProbeCall.GROUP_LIST, build_listing_url(GROUPS), GROUPS)
         if listed and listed.rows:
             group, permission = next(iter(listed.rows)), GROUP_MEMBERS.permission
-            read = partial(members_page, group)
-            self._ask(Asked.MEMBERS, members_target(group), permission, read)
+            read = partial(parse_members_page, group)
+            self._ask(ProbeCall.MEMBERS, build_members_path(group), permission, read)
 
-    def sites(self) -> None:
-        self._page(Asked.ALL_SITES, listing_link(SITES), SITES)
-        if self.answers.refused(Asked.ALL_SITES):
-            self._page(Asked.SITE_SEARCH, search_link(SITES), SITES)
+    def ask_sites(self) -> None:
+        self._ask_page(ProbeCall.ALL_SITES, build_listing_url(SITES), SITES)
+        if self.answers.is_refused(ProbeCall.ALL_SITES):
+            self._ask_page(ProbeCall.SITE_SEARCH, build_search_url(SITES), SITES)
 
-    def roles(self) -> None:
-        link = listing_link(ROLE_DEFINITIONS)
-        definitions = self._page(Asked.ROLE_DEFINITIONS, link, ROLE_DEFINITIONS)
-        self._page(Asked.ROLE_ASSIGNMENTS, listing_link(ROLE_ASSIGNMENTS), ROLE_ASSIGNMENTS)
-        if self.answers.refused(Asked.ROLE_ASSIGNMENTS, 400) and definitions and definitions.rows:
-            link = assignments_link(ROLE_ASSIGNMENTS, next(iter(definitions.rows)))
-            self._page(Asked.FILTERED, link, ROLE_ASSIGNMENTS)
+    def ask_roles(self) -> None:
+        link = build_listing_url(ROLE_DEFINITIONS)
+        definitions = self._ask_page(ProbeCall.ROLE_DEFINITIONS, link, ROLE_DEFINITIONS)
+        self._ask_page(
+            ProbeCall.ROLE_ASSIGNMENTS, build_listing_url(ROLE_ASSIGNMENTS), ROLE_ASSIGNMENTS
+        )
+        if (
+            self.answers.is_refused(ProbeCall.ROLE_ASSIGNMENTS, 400)
+            and definitions
+            and definitions.rows
+        ):
+            link = build_assignments_url(ROLE_ASSIGNMENTS, next(iter(definitions.rows)))
+            self._ask_page(ProbeCall.FILTERED, link, ROLE_ASSIGNMENTS)
 
-    def _next(self, asked: Asked, page: Page | None, resource: Resource) -> Page | None:
+    def _ask_next_page(
+        self, asked: ProbeCall, page: Page | None, resource: Resource
+    ) -> Page | None:
         if page is None or page.next_link is None:
             return None
-        return self._page(asked, page.next_link, resource)
+        return self._ask_page(asked, page.next_link, resource)
 
-    def _page(self, asked: Asked, link: str, resource: Resource) -> Page | None:
+    def _ask_page(self, asked: ProbeCall, link: str, resource: Resource) -> Page | None:
         try:
-            target = target_of(link)
-        except Torn as trouble:
-            self.answers.by[asked] = Answer(asked, trouble=trouble, sent=False)
+            target = path_from_link(link)
+        except MalformedResponse as trouble:
+            self.answers.by_call[asked] = ProbeAnswer(asked, error=trouble, was_sent=False)
             return None
         answer = self._ask(asked, target, resource.permission, partial(decode_page, resource))
         return answer.page if answer else None
 
     def _ask(
         self,
-        asked: Asked,
+        asked: ProbeCall,
         target: str,
         permission: str = "",
-        read: Read | None = None,
+        read: ParseBody | None = None,
         **request: Any,
-    ) -> Answer | None:
-        number = self.nango.calls - self.before + 1
-        if self.answers.stop is None and number > LIMIT:
-            self.answers.stop = Stop.ENOUGH
-        if self.answers.stop is not None:
+    ) -> ProbeAnswer | None:
+        number = self.nango.calls - self.calls_before + 1
+        if self.answers.stop_reason is None and number > MAX_CALLS:
+            self.answers.stop_reason = StopReason.ENOUGH
+        if self.answers.stop_reason is not None:
             return None
-        self.told(asked, number)
+        self.on_call(asked, number)
         reply, page, trouble = None, None, None
         started = time.monotonic()
         try:
-            reply = self.nango.proxy(self.address, target, once=True, **request)
-        except Away as away:
+            reply = self.nango.proxy(self.address, target, single_attempt=True, **request)
+        except ServerUnavailable as away:
             away.connection = None
             raise
-        except Trouble as caught:
+        except MirrorError as caught:
             trouble = caught
         seconds = time.monotonic() - started
         if reply is not None:
-            page, trouble = understood(reply, permission, read)
-        answer = Answer(asked, permission, reply, page, trouble, seconds)
-        self.answers.by[asked] = answer
-        self.fruitless = self.fruitless + 1 if is_passing(trouble) else 0
-        self.answers.stop = reason_to_stop(answer, self.fruitless)
+            page, trouble = parse_response(reply, permission, read)
+        answer = ProbeAnswer(asked, permission, reply, page, trouble, seconds)
+        self.answers.by_call[asked] = answer
+        self.failures_in_a_row = self.failures_in_a_row + 1 if is_transient(trouble) else 0
+        self.answers.stop_reason = find_stop_reason(answer, self.failures_in_a_row)
         return answer
 
 
-def understood(
-    reply: Reply, permission: str, read: Read | None
-) -> tuple[Page | None, Trouble | None]:
+def parse_response(
+    response: ApiResponse, permission: str, read: ParseBody | None
+) -> tuple[Page | None, MirrorError | None]:
     """The page in an answer, or the trouble that the answer is."""
-    trouble = graph_trouble(reply, time.time(), permission)
+    trouble = classify_graph_response(response, time.time(), permission)
     if trouble is not None or read is None:
         return None, trouble
     try:
-        return read(reply.body), None
-    except Torn as torn:
+        return read(response.body), None
+    except MalformedResponse as torn:
         return None, torn
 
 
-def members_page(group_id: str, body: bytes) -> Page:
-    """The members of a group, as a page. Raises Torn where the body is none."""
-    edges, link = edges_of(group_id, body)
+def parse_members_page(group_id: str, body: bytes) -> Page:
+    """The members of a group, as a page. Raises MalformedResponse where the body is none."""
+    edges, link = parse_members(group_id, body)
     return Page(count=len(edges), edges=edges, next_link=link)
 
 
-def organizations_of(reply: Reply) -> list[str]:
+def parse_organization_ids(response: ApiResponse) -> list[str]:
     """The ids of the tenants that an answer names, in lower case; never told to anybody."""
-    document = reply.document()
+    document = response.parse_json()
     value = document.get("value") if isinstance(document, dict) else None
     rows = value if isinstance(value, list) else []
     ids = [row.get("id") for row in rows if isinstance(row, dict)]
     return [identity.lower() for identity in ids if isinstance(identity, str)]
 
 
-def reason_to_stop(answer: Answer, fruitless: int) -> Stop | None:
+def find_stop_reason(answer: ProbeAnswer, fruitless: int) -> StopReason | None:
     """Whether an answer forbids to go on: a pause that is asked for is kept."""
-    trouble = answer.trouble
-    if isinstance(trouble, Halt):
-        return Stop.SETTINGS
-    if isinstance(trouble, Broken):
-        return Stop.BROKEN
-    if not is_passing(trouble):
+    trouble = answer.error
+    if isinstance(trouble, ConfigurationError):
+        return StopReason.SETTINGS
+    if isinstance(trouble, ConnectionBroken):
+        return StopReason.BROKEN
+    if not is_transient(trouble):
         return None
     assert trouble is not None
-    named = answer.reply.retry_after(time.time()) if answer.reply else trouble.after
+    named = answer.response.get_retry_after(time.time()) if answer.response else trouble.after
     if answer.status == 429 or (named or 0.0) > 0.0:
-        return Stop.THROTTLED
-    return Stop.SILENT if fruitless > 1 else None
+        return StopReason.THROTTLED
+    return StopReason.SILENT if fruitless > 1 else None

@@ -9,9 +9,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from worker.core.errors import Broken, Torn
+from worker.core.errors import ConnectionBroken, MalformedResponse
 from worker.graph.page import Page
-from worker.graph.probe.answers import Answer, Answers, Asked, Stop, is_passing
+from worker.graph.probe.answers import (
+    ProbeAnswer,
+    ProbeAnswers,
+    ProbeCall,
+    StopReason,
+    is_transient,
+)
 
 
 class Verdict(StrEnum):
@@ -31,62 +37,67 @@ class Finding:
     needed: bool = False
 
 
-Check = Callable[[Answers], Finding | None]
+Check = Callable[[ProbeAnswers], Finding | None]
 """None where the question did not arise."""
 
-AGAIN: Final = "tries again later"
-RETRIED: Final = "marks it refused and tries again every hour"
+TRIES_LATER: Final = "tries again later"
+MARKS_REFUSED: Final = "marks it refused and tries again every hour"
 
 
-def plural(number: int, noun: str) -> str:
+def pluralize(number: int, noun: str) -> str:
     if noun.endswith("y"):
         return f"{number:,} {noun if number == 1 else f'{noun[:-1]}ies'}"
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def usable(answers: Answers, asked: Asked) -> tuple[Verdict, str]:
+def judge_call(answers: ProbeAnswers, asked: ProbeCall) -> tuple[Verdict, str]:
     """Whether a call brought what it should; where not, why in numbers."""
-    answer = answers.by.get(asked)
+    answer = answers.by_call.get(asked)
     if answer is None:
-        return Verdict.UNKNOWN, f"not asked: {answers.stop or 'there was nothing to ask for'}"
-    if answer.ok:
+        return (
+            Verdict.UNKNOWN,
+            f"not asked: {answers.stop_reason or 'there was nothing to ask for'}",
+        )
+    if answer.is_success:
         return Verdict.HOLDS, ""
     told = " ".join(filter(None, [f"status {answer.status}", answer.code]))
-    if isinstance(answer.trouble, Torn):
-        return Verdict.FAILS, _torn(answer)
-    passing = is_passing(answer.trouble)
+    if isinstance(answer.error, MalformedResponse):
+        return Verdict.FAILS, _describe_malformed(answer)
+    passing = is_transient(answer.error)
     if answer.status is not None:
-        unclear = passing or isinstance(answer.trouble, Broken)
+        unclear = passing or isinstance(answer.error, ConnectionBroken)
         return Verdict.UNKNOWN if unclear else Verdict.FAILS, told
-    waits = passing and answers.stop is Stop.THROTTLED
+    waits = passing and answers.stop_reason is StopReason.THROTTLED
     seen = "a budget of calls is used up for now" if waits else "no answer of Graph's"
     return Verdict.UNKNOWN, seen
 
 
-def _torn(answer: Answer) -> str:
-    if not answer.sent:
+def _describe_malformed(answer: ProbeAnswer) -> str:
+    if not answer.was_sent:
         return "not followed: the link does not lead to Graph's v1.0"
-    if answer.reply is None:
+    if answer.response is None:
         return "the answer could not be read"
     return f"status {answer.status}, but not what was asked for"
 
 
-def what_follows(verdict: Verdict, answer: Answer | None, fails: str = RETRIED) -> str:
+def describe_consequence(
+    verdict: Verdict, answer: ProbeAnswer | None, fails: str = MARKS_REFUSED
+) -> str:
     """What Tenant Mirror does where a call brought nothing."""
     if verdict is Verdict.UNKNOWN:
-        return AGAIN
+        return TRIES_LATER
     if answer is not None and answer.status == 403 and answer.permission:
         return f"{fails}; grant {answer.permission} and consent again"
     return fails
 
 
-def described(page: Page, noun: str) -> str:
+def describe_page(page: Page, noun: str) -> str:
     """A page in numbers."""
-    parts = [plural(page.count, noun)]
+    parts = [pluralize(page.count, noun)]
     if page.removed:
         parts.append(f"{len(page.removed):,} of them removed")
     if page.edges:
-        parts.append(plural(len(page.edges), "membership"))
+        parts.append(pluralize(len(page.edges), "membership"))
     for link, what in ((page.next_link, "a next link"), (page.delta_link, "a delta link")):
         if link is not None:
             parts.append(what)

@@ -2,52 +2,52 @@
 
 from typing import Final
 
-from worker.core.errors import Broken, Halt
-from worker.graph.probe.answers import Answers, Asked, Stop, items_of
-from worker.graph.probe.asking import IN_BATCH
+from worker.core.errors import ConfigurationError, ConnectionBroken
+from worker.graph.probe.answers import ProbeAnswers, ProbeCall, StopReason, parse_batch_items
+from worker.graph.probe.asking import BATCH_PATHS
 from worker.graph.probe.findings import (
-    AGAIN,
+    TRIES_LATER,
     Check,
     Finding,
     Verdict,
-    plural,
-    usable,
-    what_follows,
+    describe_consequence,
+    judge_call,
+    pluralize,
 )
 
 
-def connection(answers: Answers) -> Finding:
+def check_connection(answers: ProbeAnswers) -> Finding:
     name = "Nango reaches Graph for this connection"
-    troubles = [answer.trouble for answer in answers.by.values()]
-    if any(isinstance(trouble, Halt) for trouble in troubles):
+    troubles = [answer.error for answer in answers.by_call.values()]
+    if any(isinstance(trouble, ConfigurationError) for trouble in troubles):
         does = "halts everything; 'tenant-mirror sync' says what is wrong"
-        return Finding(name, Verdict.FAILS, str(Stop.SETTINGS), does, needed=True)
-    if any(isinstance(trouble, Broken) for trouble in troubles):
+        return Finding(name, Verdict.FAILS, str(StopReason.SETTINGS), does, needed=True)
+    if any(isinstance(trouble, ConnectionBroken) for trouble in troubles):
         does = "marks the connection broken and tries again after 1, 2, 4 ... minutes"
         seen = "it is unknown to Nango, or its token is refused or not renewed"
         return Finding(name, Verdict.FAILS, seen, does, needed=True)
-    answered = sum(answer.status is not None for answer in answers.by.values())
-    seen = f"Graph answered {answered:,} of {plural(len(answers.by), 'call')}"
+    answered = sum(answer.status is not None for answer in answers.by_call.values())
+    seen = f"Graph answered {answered:,} of {pluralize(len(answers.by_call), 'call')}"
     if not answered:
-        return Finding(name, Verdict.UNKNOWN, seen, AGAIN, needed=True)
+        return Finding(name, Verdict.UNKNOWN, seen, TRIES_LATER, needed=True)
     return Finding(name, Verdict.HOLDS, seen, "asks through Nango only")
 
 
-def organization(answers: Answers) -> Finding:
+def check_organization(answers: ProbeAnswers) -> Finding:
     name = "the organization can be read"
-    verdict, seen = usable(answers, Asked.ORGANIZATION)
+    verdict, seen = judge_call(answers, ProbeCall.ORGANIZATION)
     fails = "reads nothing else, as it cannot know whose tenant it is"
     if verdict is not Verdict.HOLDS:
-        does = what_follows(verdict, answers.by.get(Asked.ORGANIZATION), fails)
+        does = describe_consequence(verdict, answers.by_call.get(ProbeCall.ORGANIZATION), fails)
         return Finding(name, verdict, seen, does, needed=True)
     number = len(answers.organizations)
-    seen = plural(number, "organization")
+    seen = pluralize(number, "organization")
     if number != 1:
         return Finding(name, Verdict.FAILS, seen, fails, needed=True)
     return Finding(name, Verdict.HOLDS, seen, "reads it first in every slice", needed=True)
 
 
-def same_tenant(answers: Answers) -> Finding:
+def check_same_tenant(answers: ProbeAnswers) -> Finding:
     name = "it is the tenant that it was before"
     if answers.known_tenant is None or len(answers.organizations) != 1:
         seen = "nothing to compare with"
@@ -58,24 +58,24 @@ def same_tenant(answers: Answers) -> Finding:
     return Finding(name, Verdict.FAILS, "another one", does, needed=True)
 
 
-def batch(answers: Answers) -> Finding:
+def check_batch(answers: ProbeAnswers) -> Finding:
     name = "$batch is accepted"
-    verdict, seen = usable(answers, Asked.BATCH)
-    answer = answers.by.get(Asked.BATCH)
+    verdict, seen = judge_call(answers, ProbeCall.BATCH)
+    answer = answers.by_call.get(ProbeCall.BATCH)
     if verdict is Verdict.HOLDS and answer is not None:
         return Finding(name, verdict, f"status {answer.status}", "asks up to 20 things in a call")
-    does = AGAIN if verdict is Verdict.UNKNOWN else "falls back to single calls"
+    does = TRIES_LATER if verdict is Verdict.UNKNOWN else "falls back to single calls"
     return Finding(name, verdict, seen, does)
 
 
-def batch_items(answers: Answers) -> Finding:
+def check_batch_items(answers: ProbeAnswers) -> Finding:
     name = "every item of a $batch is answered by its id"
-    verdict, seen = usable(answers, Asked.BATCH)
-    answer = answers.by.get(Asked.BATCH)
-    if verdict is not Verdict.HOLDS or answer is None or answer.reply is None:
+    verdict, seen = judge_call(answers, ProbeCall.BATCH)
+    answer = answers.by_call.get(ProbeCall.BATCH)
+    if verdict is not Verdict.HOLDS or answer is None or answer.response is None:
         return Finding(name, Verdict.UNKNOWN, seen or "no items", "asks one by one")
-    items = items_of(answer.reply)
-    wanted = [str(index) for index in range(len(IN_BATCH))]
+    items = parse_batch_items(answer.response)
+    wanted = [str(index) for index in range(len(BATCH_PATHS))]
     told = [identity for item in items if (identity := item.get("id")) in wanted]
     ours = [item for item in items if item.get("id") in wanted]
     headers = sum(isinstance(item.get("headers"), dict) for item in ours)
@@ -90,4 +90,10 @@ def batch_items(answers: Answers) -> Finding:
     return Finding(name, Verdict.FAILS, seen, "asks again, alone, for what is missing")
 
 
-OPENING: Final[tuple[Check, ...]] = (connection, organization, same_tenant, batch, batch_items)
+CONNECTION_CHECKS: Final[tuple[Check, ...]] = (
+    check_connection,
+    check_organization,
+    check_same_tenant,
+    check_batch,
+    check_batch_items,
+)

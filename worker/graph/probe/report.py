@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from worker.graph.probe.answers import Answer, Answers, Stop
-from worker.graph.probe.crossed import crossed
+from worker.graph.probe.answers import ProbeAnswer, ProbeAnswers, StopReason
+from worker.graph.probe.crossed import check_cross_tenant
 from worker.graph.probe.findings import Finding, Verdict
-from worker.graph.probe.opening import OPENING
-from worker.graph.probe.reads import READS
-from worker.graph.probe.traffic import TRAFFIC
+from worker.graph.probe.opening import CONNECTION_CHECKS
+from worker.graph.probe.reads import READ_CHECKS
+from worker.graph.probe.traffic import TRAFFIC_CHECKS
 
 
 @dataclass(frozen=True)
-class Call:
+class CallSummary:
     """One call in numbers."""
 
     asked: str
@@ -26,18 +26,18 @@ class Call:
     goes_on: str
 
 
-def calls(answers: Answers) -> list[Call]:
+def summarize_calls(answers: ProbeAnswers) -> list[CallSummary]:
     """Every call that was sent, in order."""
-    return [_call(answer) for answer in answers.by.values() if answer.sent]
+    return [_summarize_call(answer) for answer in answers.by_call.values() if answer.was_sent]
 
 
-def _call(answer: Answer) -> Call:
-    size = len(answer.reply.body) if answer.reply else 0
+def _summarize_call(answer: ProbeAnswer) -> CallSummary:
+    size = len(answer.response.body) if answer.response else 0
     page = answer.page
     rows = page.count if page else None
     link = "next" if page and page.next_link else "delta" if page and page.delta_link else ""
-    return Call(
-        asked=str(answer.asked),
+    return CallSummary(
+        asked=str(answer.call),
         status=answer.status,
         code=answer.code,
         milliseconds=round(answer.seconds * 1000),
@@ -48,7 +48,7 @@ def _call(answer: Answer) -> Call:
     )
 
 
-class Outcome(Enum):
+class ProbeOutcome(Enum):
     """Whether the tenant can be mirrored, perhaps by other ways than the preferred ones."""
 
     YES = True
@@ -57,37 +57,40 @@ class Outcome(Enum):
     SETTINGS = "settings"
 
 
-def judged(answers: Answers) -> list[Finding]:
+def run_checks(answers: ProbeAnswers) -> list[Finding]:
     """Every finding, in the order in which people read them."""
-    found = (check(answers) for check in (*OPENING, *READS, *TRAFFIC, crossed))
+    found = (
+        check(answers)
+        for check in (*CONNECTION_CHECKS, *READ_CHECKS, *TRAFFIC_CHECKS, check_cross_tenant)
+    )
     return [finding for finding in found if finding is not None]
 
 
-def outcome(answers: Answers, findings: Sequence[Finding]) -> Outcome:
+def decide_outcome(answers: ProbeAnswers, findings: Sequence[Finding]) -> ProbeOutcome:
     """What the findings that are needed come to."""
     needed = {finding.verdict for finding in findings if finding.needed}
-    if answers.stop is Stop.SETTINGS:
-        return Outcome.SETTINGS
+    if answers.stop_reason is StopReason.SETTINGS:
+        return ProbeOutcome.SETTINGS
     if Verdict.FAILS in needed:
-        return Outcome.NO
-    return Outcome.UNKNOWN if Verdict.UNKNOWN in needed else Outcome.YES
+        return ProbeOutcome.NO
+    return ProbeOutcome.UNKNOWN if Verdict.UNKNOWN in needed else ProbeOutcome.YES
 
 
-def summary(result: Outcome, findings: Sequence[Finding]) -> str:
+def render_summary(result: ProbeOutcome, findings: Sequence[Finding]) -> str:
     """The findings in one sentence."""
     wrong = [finding for finding in findings if finding.verdict is Verdict.FAILS]
     needed = [finding for finding in findings if finding.needed]
-    if result is Outcome.SETTINGS:
+    if result is ProbeOutcome.SETTINGS:
         return "nothing can be said, as our own settings are wrong"
-    if result is Outcome.NO:
-        return f"it cannot be mirrored whole; does not hold: {_named(wrong, needed)}"
-    if result is Outcome.UNKNOWN:
+    if result is ProbeOutcome.NO:
+        return f"it cannot be mirrored whole; does not hold: {_join_names(wrong, needed)}"
+    if result is ProbeOutcome.UNKNOWN:
         unknown = [finding for finding in needed if finding.verdict is Verdict.UNKNOWN]
-        return f"not all could be found out; unknown: {_named(unknown, needed)}"
+        return f"not all could be found out; unknown: {_join_names(unknown, needed)}"
     if wrong:
-        return f"it can be mirrored; does not hold: {_named(wrong, findings)}"
+        return f"it can be mirrored; does not hold: {_join_names(wrong, findings)}"
     return "it can be mirrored, and all that was seen is as assumed"
 
 
-def _named(findings: Sequence[Finding], among: Sequence[Finding]) -> str:
+def _join_names(findings: Sequence[Finding], among: Sequence[Finding]) -> str:
     return "; ".join(finding.name for finding in findings if finding in among)

@@ -4,15 +4,15 @@ import click
 
 from worker.core.settings import SETTINGS, load_settings
 from worker.core.value import SecretStr
-from worker.ops.cli.output import as_json, opened, print_json, print_table
-from worker.store.migrating import Limits
+from worker.ops.cli.output import json_option, open_checked_database, print_json, print_table
+from worker.store.migrating import MigrationLimits
 
 
 @click.command()
 @click.option("--to", "revision", default="head", metavar="REVISION", help="Another revision.")
 @click.option(
     "--wait",
-    default=Limits.concurrent_lock,
+    default=MigrationLimits.concurrent_lock,
     show_default=True,
     type=click.FloatRange(min=0.1, max=86_400),
     metavar="SECONDS",
@@ -26,16 +26,16 @@ def migrate(revision: str, wait: float) -> None:
     """
     from worker.ops.migrate import migrate as run
 
-    with opened(any_schema=True) as (_, database):
-        before, after = run(database, revision, Limits(concurrent_lock=wait))
+    with open_checked_database(any_schema=True) as (_, database):
+        before, after = run(database, revision, MigrationLimits(concurrent_lock=wait))
         if before == after:
-            click.echo(f"{database.place} is at schema {after} already")
+            click.echo(f"{database.server} is at schema {after} already")
         else:
-            click.echo(f"{database.place}: schema {before or 'none'} -> {after or 'none'}")
+            click.echo(f"{database.server}: schema {before or 'none'} -> {after or 'none'}")
 
 
 @click.command()
-@as_json
+@json_option
 def settings(as_json: bool) -> None:  # noqa: FBT001 - click passes options so
     """Every setting with its meaning, default and present value (secrets hidden).
 
@@ -47,9 +47,9 @@ def settings(as_json: bool) -> None:  # noqa: FBT001 - click passes options so
         rows.append(
             {
                 "name": setting.name,
-                "value": _shown(getattr(present, key)),
-                "default": _shown(setting.default),
-                "meaning": setting.meaning,
+                "value": _render_value(getattr(present, key)),
+                "default": _render_value(setting.default),
+                "meaning": setting.description,
             }
         )
     if as_json:
@@ -58,7 +58,7 @@ def settings(as_json: bool) -> None:  # noqa: FBT001 - click passes options so
     print_table("", ["setting", "value", "default", "meaning"], [list(r.values()) for r in rows])
 
 
-def _shown(value: object) -> str | None:
+def _render_value(value: object) -> str | None:
     if isinstance(value, SecretStr):
         return "(hidden)"
     if isinstance(value, tuple):

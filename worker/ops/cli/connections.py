@@ -5,22 +5,26 @@ import sys
 import click
 
 from worker.ops.cli.output import (
-    APPROVE_MISSING,
-    age,
-    as_json,
-    opened,
+    APPROVE_MISSING_HINT,
+    json_option,
+    open_checked_database,
+    open_checked_runtime,
     print_json,
     print_table,
-    ready_kit,
+    render_age,
 )
-from worker.store.connections import find, get_all
-from worker.store.overview import connections_overview, held_samples, streams_overview
-from worker.store.runs import latest_runs
-from worker.store.service import missing_connections
+from worker.store.connections import find_connection, get_connections
+from worker.store.overview import (
+    list_held_samples,
+    load_connections_overview,
+    load_streams_overview,
+)
+from worker.store.runs import list_latest_runs
+from worker.store.service import load_missing_connections
 from worker.sync.discover import Discovery
 from worker.sync.discover import discover as read_list
 from worker.sync.vanished import approve_missing as approve
-from worker.wiring import close_kit
+from worker.wiring import close_runtime
 
 
 @click.group()
@@ -29,11 +33,11 @@ def connections() -> None:
 
 
 @connections.command("list")
-@as_json
-def list_them(as_json: bool) -> None:  # noqa: FBT001
+@json_option
+def list_connections(as_json: bool) -> None:  # noqa: FBT001
     """Every connection, retired ones included."""
-    with opened() as (_, database), database.begin() as connection:
-        rows = connections_overview(connection)
+    with open_checked_database() as (_, database), database.open_transaction() as db:
+        rows = load_connections_overview(db)
     if as_json:
         print_json(rows)
         return
@@ -47,7 +51,7 @@ def list_them(as_json: bool) -> None:  # noqa: FBT001
                 row["nango_connection_id"],
                 row["display_name"],
                 row["status"],
-                age(row["age_seconds"]),
+                render_age(row["age_seconds"]),
                 "; ".join(filter(None, [row["status_reason"], row["settings_problem"]])),
             ]
             for row in rows
@@ -57,15 +61,15 @@ def list_them(as_json: bool) -> None:  # noqa: FBT001
 
 @connections.command()
 @click.argument("connection")
-@as_json
+@json_option
 def show(connection: str, as_json: bool) -> None:  # noqa: FBT001
     """One connection: its streams and its latest runs."""
-    with opened() as (_, database), database.begin() as db:
-        known = find(db, connection)
-        overview = connections_overview(db, known.id)[0]
-        streams = streams_overview(db, known.id)
-        runs = [dict(run) for run in latest_runs(db, known.id)]
-        held = held_samples(db, known.id)
+    with open_checked_database() as (_, database), database.open_transaction() as db:
+        known = find_connection(db, connection)
+        overview = load_connections_overview(db, known.id)[0]
+        streams = load_streams_overview(db, known.id)
+        runs = [dict(run) for run in list_latest_runs(db, known.id)]
+        held = list_held_samples(db, known.id)
     if as_json:
         print_json({**overview, "streams": streams, "runs": runs, "held": held})
         return
@@ -84,7 +88,7 @@ def show(connection: str, as_json: bool) -> None:  # noqa: FBT001
                 s["resource"],
                 s["phase"],
                 s["mode"],
-                age(s["age_seconds"]),
+                render_age(s["age_seconds"]),
                 s["held"],
                 s["quarantined"],
                 "; ".join(filter(None, [s["reason"], s["unresolved"]])),
@@ -135,14 +139,14 @@ def show(connection: str, as_json: bool) -> None:  # noqa: FBT001
 
 
 @connections.command()
-@as_json
+@json_option
 def discover(as_json: bool) -> None:  # noqa: FBT001
     """Read Nango's list now: enrol new connections, retire vanished ones."""
-    kit = ready_kit()
+    kit = open_checked_runtime()
     try:
         found = read_list(kit.database, kit.nango, kit.settings)
     finally:
-        close_kit(kit)
+        close_runtime(kit)
     if as_json:
         print_json(vars(found))
         return
@@ -152,15 +156,15 @@ def discover(as_json: bool) -> None:  # noqa: FBT001
             click.echo(f"  {what}: {label}")
     for label, problem in found.problems.items():
         click.echo(f"  settings of {label}: {problem}; the defaults are used", err=True)
-    _echo_unread(found)
+    _print_problems(found)
 
 
-def _echo_unread(found: Discovery) -> None:
+def _print_problems(found: Discovery) -> None:
     """What of the list could not be followed, and why."""
     if found.unreadable:
         click.echo(f"{found.unreadable:,} rows of Nango's list cannot be read", err=True)
     if found.held:
-        click.echo(f"HELD: {found.held}; none of them is retired. {APPROVE_MISSING}", err=True)
+        click.echo(f"HELD: {found.held}; none of them is retired. {APPROVE_MISSING_HINT}", err=True)
     elif found.unconfirmed:
         click.echo(
             f"{found.unconfirmed:,} connections are missing from Nango's list and are asked for by "
@@ -175,24 +179,24 @@ def _echo_unread(found: Discovery) -> None:
 
 @connections.command("approve-missing")
 @click.option("--yes", is_flag=True, help="Do not ask; for scripts.")
-@as_json
+@json_option
 def approve_missing(yes: bool, as_json: bool) -> None:  # noqa: FBT001
     """Retire the connections that are held because too many of them left Nango's list at once.
 
     Exactly those that are shown, unless the list has them again. Their rows are kept.
     """
-    kit = ready_kit()
+    kit = open_checked_runtime()
     try:
-        with kit.database.begin() as db:
-            held = missing_connections(db)
-            chosen = get_all(db, held.ids) if held else []
+        with kit.database.open_transaction() as db:
+            held = load_missing_connections(db)
+            chosen = get_connections(db, held.ids) if held else []
         if held and not yes:
-            _ask_about(held.reason, [one.label for one in chosen])
+            _confirm_retirement(held.reason, [one.label for one in chosen])
         retired = approve(kit.database, kit.nango, [one.id for one in chosen]) if held else []
         if held:
             read_list(kit.database, kit.nango, kit.settings)
     finally:
-        close_kit(kit)
+        close_runtime(kit)
     if as_json:
         print_json({"held": len(chosen), "retired": retired})
         return
@@ -201,7 +205,7 @@ def approve_missing(yes: bool, as_json: bool) -> None:  # noqa: FBT001
     click.echo(f"{len(retired):,} of {len(chosen):,} held connections retired")
 
 
-def _ask_about(reason: str, labels: list[str]) -> None:
+def _confirm_retirement(reason: str, labels: list[str]) -> None:
     """Raises UsageError where there is nobody to ask."""
     if not sys.stdin.isatty():
         raise click.UsageError("this retires connections; say --yes where nobody can be asked")

@@ -7,24 +7,24 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from worker.ops.cli.output import (
-    PARTIAL,
-    ProgressLines,
-    as_json,
-    opened,
+    EXIT_PARTIAL,
+    ProgressPrinter,
+    json_option,
+    open_checked_database,
     print_json,
     print_table,
 )
-from worker.store.connections import Known, find
+from worker.store.connections import Connection, find_connection
 
 if TYPE_CHECKING:
     from worker.store.engine import Database
-    from worker.sync.erase_rows import Done
-    from worker.sync.subject import Subject
+    from worker.sync.erase_rows import ErasureResult
+    from worker.sync.subject import ErasureTarget
 
-LOOK_SECONDS: Final = 0.25
+POLL_SECONDS: Final = 0.25
 """Between two looks at whether the sinks have had the deletion."""
 
-RESOURCES: Final = ("users", "groups", "sites")
+ERASABLE_RESOURCES: Final = ("users", "groups", "sites")
 
 
 @click.command()
@@ -32,14 +32,14 @@ RESOURCES: Final = ("users", "groups", "sites")
 @click.argument("named", metavar="[OBJECT]", required=False)
 @click.option(
     "--resource",
-    type=click.Choice(RESOURCES),
+    type=click.Choice(ERASABLE_RESOURCES),
     help="What OBJECT is, where its id is known nowhere or in several tables.",
 )
 @click.option("--wait", default=10.0, show_default=True, help="Seconds to wait for sinks.")
 @click.option("--lift", "lifts", is_flag=True, help="Let OBJECT come back with the next full walk.")
 @click.option("--list", "lists", is_flag=True, help="Show the erasures: digests and dates only.")
 @click.option("--yes", is_flag=True, help="Do not ask; for scripts.")
-@as_json
+@json_option
 def erase(  # noqa: PLR0917 - click passes options so
     connection: str,
     named: str | None,
@@ -76,64 +76,74 @@ def erase(  # noqa: PLR0917 - click passes options so
     """  # noqa: D301 - click's mark of a paragraph that is not to be wrapped
     if (named is None) != lists or (lifts and lists):
         raise click.UsageError("say an OBJECT, with or without --lift, or --list without one")
-    with opened() as (_, database):
-        with database.begin() as db:
-            known = find(db, connection)
+    with open_checked_database() as (_, database):
+        with database.open_transaction() as db:
+            known = find_connection(db, connection)
         if lists:
-            _show(database, known, as_json=as_json)
+            _print_erasures(database, known, as_json=as_json)
         elif lifts:
-            _lift(database, known, str(named), as_json=as_json)
+            _lift_erasure(database, known, str(named), as_json=as_json)
         else:
-            subject = _found(database, known, str(named), resource)
+            subject = _find_target(database, known, str(named), resource)
             if not yes:
-                _ask(known, subject)
-            _erase(database, known, subject, wait, as_json=as_json)
+                _confirm_erasure(known, subject)
+            _run_erasure(database, known, subject, wait, as_json=as_json)
 
 
-def _found(database: "Database", known: Known, named: str, resource: str | None) -> "Subject":
-    from worker.sync.subject import locate
+def _find_target(
+    database: "Database", connection: Connection, named: str, resource: str | None
+) -> "ErasureTarget":
+    from worker.sync.subject import find_target
 
-    with database.begin() as connection:
-        return locate(connection, known, named, resource)
+    with database.open_transaction() as db:
+        return find_target(db, connection, named, resource)
 
 
-def _erase(
-    database: "Database", known: Known, subject: "Subject", wait: float, *, as_json: bool
+def _run_erasure(
+    database: "Database",
+    connection: Connection,
+    target: "ErasureTarget",
+    wait: float,
+    *,
+    as_json: bool,
 ) -> None:
-    from worker.sync.erase import also, erase, go_on
+    from worker.sync.erase import continue_erasure, erase, find_related
 
-    progress = ProgressLines(f"{known.id} ({known.label})")
+    progress = ProgressPrinter(f"{connection.id} ({connection.label})")
 
     def told(table: str, rows: int) -> None:
         progress(table, rows, "scrubbing")
 
-    done = erase(database, subject, told)
+    done = erase(database, target, told)
     until = time.monotonic() + wait
-    while done.waits and time.monotonic() < until:
-        time.sleep(LOOK_SECONDS)
-        go_on(database, subject, done, told)
-    others = also(database, subject, done)
-    _report(known, subject, done, others, as_json=as_json)
-    if done.waits:
-        sys.exit(PARTIAL)
+    while done.sinks_behind and time.monotonic() < until:
+        time.sleep(POLL_SECONDS)
+        continue_erasure(database, target, done, told)
+    others = find_related(database, target, done)
+    _print_report(connection, target, done, others, as_json=as_json)
+    if done.sinks_behind:
+        sys.exit(EXIT_PARTIAL)
 
 
-def _ask(known: Known, subject: "Subject") -> None:
+def _confirm_erasure(connection: Connection, target: "ErasureTarget") -> None:
     """Raises UsageError where there is nobody to ask."""
     if not sys.stdin.isatty():
         raise click.UsageError("this deletes data for good; say --yes where nobody can be asked")
-    whose = f"connection {known.id} ({known.label}, {known.display_name or 'never read'})"
-    what = f"{subject.resource} {subject.id} of {whose}"
-    if subject.known:
+    whose = (
+        f"connection {connection.id} ({connection.label}, "
+        f"{connection.display_name or 'never read'})"
+    )
+    what = f"{target.resource} {target.id} of {whose}"
+    if target.is_known:
         click.confirm(f"Erase {what} for good, its change events too?", abort=True, err=True)
     else:
         click.confirm(f"Keep {what}, which is not known yet, away?", abort=True, err=True)
 
 
-def _report(
-    known: Known,
-    subject: "Subject",
-    done: "Done",
+def _print_report(
+    connection: Connection,
+    target: "ErasureTarget",
+    done: "ErasureResult",
     others: list[tuple[int, str, str]],
     *,
     as_json: bool,
@@ -150,21 +160,23 @@ def _report(
     if as_json:
         print_json(
             {
-                "connection": known.label,
-                "id": known.id,
-                "resource": subject.resource,
-                "erased": done.mark,
-                "new": done.new,
-                "rows": done.rows,
-                "waits_for": [{"sink": one.name, "status": one.status} for one in done.waits],
+                "connection": connection.label,
+                "id": connection.id,
+                "resource": target.resource,
+                "erased": done.placeholder,
+                "new": done.is_new,
+                "rows": done.row_counts,
+                "waits_for": [
+                    {"sink": one.name, "status": one.status} for one in done.sinks_behind
+                ],
                 "may_also_be_of_this_person": commands,
             }
         )
         return
-    for table, rows in done.rows.items():
+    for table, rows in done.row_counts.items():
         click.echo(f"  {table}: {rows:,}")
-    click.echo(f"{known.label}: {_outcome(subject, done)}")
-    for one in done.waits:
+    click.echo(f"{connection.label}: {_render_outcome(target, done)}")
+    for one in done.sinks_behind:
         click.echo(
             f"  sink {one.name} ({one.status}) has not had the last event, which names the id "
             "until then, 30 days at most; the hourly maintenance looks again",
@@ -174,39 +186,43 @@ def _report(
         click.echo(f"  may also be of this person: {command['command']}")
 
 
-def _outcome(subject: "Subject", done: "Done") -> str:
-    if not done.new and not done.rows:
-        return f"{subject.resource} {done.mark} was erased before"
-    if not subject.known:
-        return f"{subject.resource} {done.mark} is remembered and stays away; nothing was here"
-    if done.waits:
-        return f"{subject.resource} {done.mark} is erased, all but its id"
-    return f"{subject.resource} {done.mark} is erased"
+def _render_outcome(target: "ErasureTarget", done: "ErasureResult") -> str:
+    if not done.is_new and not done.row_counts:
+        return f"{target.resource} {done.placeholder} was erased before"
+    if not target.is_known:
+        return (
+            f"{target.resource} {done.placeholder} is remembered and stays away; nothing was here"
+        )
+    if done.sinks_behind:
+        return f"{target.resource} {done.placeholder} is erased, all but its id"
+    return f"{target.resource} {done.placeholder} is erased"
 
 
-def _lift(database: "Database", known: Known, named: str, *, as_json: bool) -> None:
-    from worker.sync.erase import lift
-    from worker.sync.subject import digest_in
+def _lift_erasure(
+    database: "Database", connection: Connection, named: str, *, as_json: bool
+) -> None:
+    from worker.sync.erase import lift_erasure
+    from worker.sync.subject import parse_digest
 
-    with database.begin() as connection:
-        digest = digest_in(connection, named)
-    lifted = lift(database, known.id, digest)
+    with database.open_transaction() as db:
+        digest = parse_digest(db, named)
+    lifted = lift_erasure(database, connection.id, digest)
     if as_json:
-        print_json({"connection": known.label, "id": known.id, "lifted": lifted.mark})
+        print_json({"connection": connection.label, "id": connection.id, "lifted": lifted.mark})
         return
     click.echo(
-        f"{known.label}: the erasure of {lifted.resource} {lifted.mark} is lifted; "
+        f"{connection.label}: the erasure of {lifted.resource} {lifted.mark} is lifted; "
         "the next full walk brings it back if Microsoft still has it"
     )
 
 
-def _show(database: "Database", known: Known, *, as_json: bool) -> None:
-    from worker.store.erasure import all_erasures, sinks_behind
+def _print_erasures(database: "Database", connection: Connection, *, as_json: bool) -> None:
+    from worker.store.erasure import list_erasures, list_sinks_behind
 
     rows: list[dict[str, Any]] = []
-    with database.begin() as connection:
-        for one in all_erasures(connection, known.id):
-            behind = sinks_behind(connection, one) if one.pending else []
+    with database.open_transaction() as db:
+        for one in list_erasures(db, connection.id):
+            behind = list_sinks_behind(db, one) if one.pending else []
             rows.append(
                 {
                     "erased": one.mark,
@@ -217,10 +233,12 @@ def _show(database: "Database", known: Known, *, as_json: bool) -> None:
                 }
             )
     if as_json:
-        print_json({"connection": known.label, "id": known.id, "erasures": rows})
+        print_json({"connection": connection.label, "id": connection.id, "erasures": rows})
         return
     print_table(
-        f"{known.label}: {len(rows):,} erasures" if rows else f"{known.label}: nobody is erased",
+        f"{connection.label}: {len(rows):,} erasures"
+        if rows
+        else f"{connection.label}: nobody is erased",
         ["erased", "resource", "since", "scrubbed", "waits for"],
         [
             [

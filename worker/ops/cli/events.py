@@ -7,21 +7,21 @@ from itertools import chain, islice
 
 import click
 
-from worker.core.beginning import Beginning, Numbered, Snapshot, parsed
+from worker.core.beginning import FromSequence, FromSnapshot, StartPosition, parse_start_position
 from worker.events import sink_settings as check
-from worker.events.envelope import Envelopes
-from worker.events.naming import called
-from worker.events.tail import Seen, Tail, Wanted
-from worker.ops.cli.output import as_json, opened
+from worker.events.envelope import EnvelopeBuilder
+from worker.events.naming import describe_object
+from worker.events.tail import EventFilter, Tail, TailedEvent
+from worker.ops.cli.output import json_option, open_checked_database
 from worker.ops.cli.replay import replay
-from worker.ops.following import followed
-from worker.ops.outlet import Outlet
-from worker.ops.spelling import event_line
-from worker.store.connections import find
-from worker.store.sequence import Reach
+from worker.ops.following import follow_events
+from worker.ops.outlet import StdoutWriter
+from worker.ops.spelling import render_event_line
+from worker.store.connections import find_connection
+from worker.store.sequence import ResolvedStart
 
-LAST = 20
-WIDTH = 20
+DEFAULT_LAST = 20
+NAME_WIDTH = 20
 
 _EXAMPLES = """\b
 Examples:
@@ -59,10 +59,10 @@ events.add_command(replay)
 @click.option(
     "--last",
     type=click.IntRange(0, 100_000),
-    help=f"So many that there are already.  [default: {LAST}]",
+    help=f"So many that there are already.  [default: {DEFAULT_LAST}]",
 )
 @click.option("--limit", type=click.IntRange(1), help="End after so many.")
-@as_json
+@json_option
 def tail(
     *,
     follow: bool,
@@ -79,70 +79,76 @@ def tail(
     In the order of time; a connection's events always in their own order. With --json, each line
     is the CloudEvents envelope that a sink gets.
     """
-    beginning = _beginning(start, last)
-    with _ended_quietly(follow=follow) as outlet, opened() as (settings, database):
-        with database.begin() as db:
-            only = frozenset(find(db, named).id for named in connections) or None
-        wanted = Wanted(only, check.resource_filter(resources), check.change_filter(changes))
-        seen = Tail(database, wanted, named=not as_json)
-        told = _begun(seen, beginning, LAST if last is None else last)
+    beginning = _parse_start(start, last)
+    with _open_outlet(follow=follow) as outlet, open_checked_database() as (settings, database):
+        with database.open_transaction() as db:
+            only = frozenset(find_connection(db, named).id for named in connections) or None
+        wanted = EventFilter(
+            only, check.parse_resource_filter(resources), check.parse_change_filter(changes)
+        )
+        seen = Tail(database, wanted, with_names=not as_json)
+        told = _start_tail(seen, beginning, DEFAULT_LAST if last is None else last)
         if follow:
-            told = chain(told, followed(seen, outlet.rest, _say))
+            told = chain(told, follow_events(seen, outlet.wait, _print_notice))
         elif beginning is not None:
-            told = chain(told, seen.news())
-        write = _as_envelope(outlet, settings.event_prefix) if as_json else _as_line(outlet)
+            told = chain(told, seen.read_new())
+        write = (
+            _build_envelope_writer(outlet, settings.event_prefix)
+            if as_json
+            else _build_line_writer(outlet)
+        )
         number = 0
         for number, one in enumerate(islice(told, limit), 1):  # noqa: B007 - how many there were
             write(one)
         outlet.flush()
         if not number and not as_json:
-            _say("there is no such event")
+            _print_notice("there is no such event")
 
 
-def _beginning(start: str | None, last: int | None) -> Beginning | None:
-    """Raises Halt or UsageError for what makes no sense."""
+def _parse_start(start: str | None, last: int | None) -> StartPosition | None:
+    """Raises ConfigurationError or UsageError for what makes no sense."""
     if start is None:
         return None
     if last is not None:
         raise click.UsageError("--from and --last are two ways to begin; say one of them")
-    beginning = parsed(start)
-    if isinstance(beginning, Snapshot):
+    beginning = parse_start_position(start)
+    if isinstance(beginning, FromSnapshot):
         raise click.UsageError("only sinks begin with a snapshot; 'oldest' tells all that is kept")
     return beginning
 
 
-def _begun(seen: Tail, beginning: Beginning | None, last: int) -> Iterable[Seen]:
-    if beginning is None:
-        return seen.last(last)
-    found = seen.begin(beginning)
-    if isinstance(beginning, Numbered):
+def _start_tail(seen: Tail, start: StartPosition | None, last: int) -> Iterable[TailedEvent]:
+    if start is None:
+        return seen.read_last(last)
+    found = seen.seek(start)
+    if isinstance(start, FromSequence):
         for reach in found:
-            _explain(beginning.seq, reach)
+            _explain_start(start.seq, reach)
     return ()
 
 
-def _explain(wanted: int, reach: Reach) -> None:
+def _explain_start(wanted: int, reach: ResolvedStart) -> None:
     """Why it does not begin where it was asked to."""
     if wanted > reach.last:
-        _say(f"event {wanted:,} is still to come; the last is {reach.last:,}")
+        _print_notice(f"event {wanted:,} is still to come; the last is {reach.last:,}")
     elif wanted < reach.oldest:
-        _say(f"events before {reach.oldest:,} are not kept any more; it begins there")
+        _print_notice(f"events before {reach.oldest:,} are not kept any more; it begins there")
 
 
-def _say(line: str) -> None:
+def _print_notice(line: str) -> None:
     click.echo(f"tenant-mirror: {line}", err=True)
 
 
-def _as_line(outlet: Outlet) -> Callable[[Seen], None]:
-    def write(seen: Seen) -> None:
-        told = seen.told
-        outlet.say(
-            event_line(
+def _build_line_writer(outlet: StdoutWriter) -> Callable[[TailedEvent], None]:
+    def write(seen: TailedEvent) -> None:
+        told = seen.event
+        outlet.write_text(
+            render_event_line(
                 f"{told.occurred_at:%Y-%m-%d %H:%M:%S}",
-                f"{seen.owner.name:<{WIDTH}} {told.seq:>8}",
+                f"{seen.source.name:<{NAME_WIDTH}} {told.seq:>8}",
                 told.resource,
                 told.change,
-                called(told, seen.names),
+                describe_object(told, seen.names),
                 changed=told.changed,
             )
         )
@@ -150,22 +156,22 @@ def _as_line(outlet: Outlet) -> Callable[[Seen], None]:
     return write
 
 
-def _as_envelope(outlet: Outlet, prefix: str) -> Callable[[Seen], None]:
+def _build_envelope_writer(outlet: StdoutWriter, prefix: str) -> Callable[[TailedEvent], None]:
     made: dict[tuple[int, str | None, str], Callable[..., bytes]] = {}
 
-    def write(seen: Seen) -> None:
-        key = (seen.owner.id, seen.owner.tenant_id, seen.owner.epoch)
+    def write(seen: TailedEvent) -> None:
+        key = (seen.source.id, seen.source.tenant_id, seen.source.epoch)
         if key not in made:
-            made[key] = Envelopes(prefix, *key).one
-        outlet.write(made[key](seen.told))
+            made[key] = EnvelopeBuilder(prefix, *key).build
+        outlet.write_line(made[key](seen.event))
 
     return write
 
 
 @contextmanager
-def _ended_quietly(*, follow: bool) -> Iterator[Outlet]:
+def _open_outlet(*, follow: bool) -> Iterator[StdoutWriter]:
     """Where lines go. Who is following ends by Ctrl-C; who reads a pipe may leave at any time."""
-    outlet = Outlet()
+    outlet = StdoutWriter()
     if follow:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -176,4 +182,4 @@ def _ended_quietly(*, follow: bool) -> Iterator[Outlet]:
             if not follow:
                 raise
     except BrokenPipeError:
-        outlet.abandon()
+        outlet.discard()

@@ -2,7 +2,7 @@
 
 import click
 
-from worker.ops.cli.output import opened
+from worker.ops.cli.output import open_checked_database
 
 _EXAMPLE = """\b
 Example:
@@ -18,7 +18,7 @@ def grants(role: str) -> None:
     ROLE may then read the schemas directory and analytics, and the change events. Nothing is
     changed here: run what is printed as the owner of the tables.
     """
-    from worker.store.grants import reader_grants
+    from worker.store.grants import render_reader_grants
 
-    with opened() as (_, database), database.begin() as connection:
-        click.echo(reader_grants(connection, role), nl=False)
+    with open_checked_database() as (_, database), database.open_transaction() as db:
+        click.echo(render_reader_grants(db, role), nl=False)

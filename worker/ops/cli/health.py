@@ -8,7 +8,7 @@ from worker.core import heartbeat
 
 
 @click.command()
-@click.argument("name", type=click.Choice(heartbeat.NAMES))
+@click.argument("name", type=click.Choice(heartbeat.PROCESS_NAMES))
 @click.option(
     "--within",
     type=click.FloatRange(min=0),
@@ -23,9 +23,11 @@ def health(name: str, within: float) -> None:
     Beat works while it sends ticks, a worker while its loop consumes messages, a relay while it
     looks after its sinks. Neither Redis nor Postgres is asked.
     """
-    age = heartbeat.seconds_since(name)
+    age = heartbeat.read_heartbeat_age(name)
     if age is None:
-        click.echo(f"{name}: nothing at {heartbeat.path_of(name)} says that it runs", err=True)
+        click.echo(
+            f"{name}: nothing at {heartbeat.build_heartbeat_path(name)} says that it runs", err=True
+        )
         sys.exit(1)
     click.echo(f"{name}: worked {age:.0f} s ago", err=age > within)
     if age > within:

@@ -5,15 +5,17 @@ from itertools import groupby
 from typing import Any
 
 from models.resources import RESOURCES
-from worker.ops.cli.output import age
+from worker.ops.cli.output import render_age
 from worker.store.host_clocks import HostClock
-from worker.store.workers import Worker, unserved
-from worker.tasks.queues import QUEUES
+from worker.store.workers import Worker, list_unserved_queues
+from worker.tasks.queues import ALL_QUEUES
 
 
-def freshness_line(freshness: Mapping[str, Mapping[str, Any]]) -> str:
+def render_freshness(freshness: Mapping[str, Mapping[str, Any]]) -> str:
     """The age of each resource, equal ones together: "users, groups 4 s; sites 25 h LATE"."""
-    shown = [(name, _age_of(freshness[name])) for name in RESOURCES if name in freshness]
+    shown = [
+        (name, _render_freshness_age(freshness[name])) for name in RESOURCES if name in freshness
+    ]
     parts = [
         f"{', '.join(name for name, _ in same)} {shown_age}"
         for shown_age, same in groupby(shown, key=lambda one: one[1])
@@ -21,11 +23,11 @@ def freshness_line(freshness: Mapping[str, Mapping[str, Any]]) -> str:
     return "; ".join(parts)
 
 
-def _age_of(fresh: Mapping[str, Any]) -> str:
-    return f"{age(fresh['age_seconds'])}{' LATE' if fresh['is_late'] else ''}"
+def _render_freshness_age(fresh: Mapping[str, Any]) -> str:
+    return f"{render_age(fresh['age_seconds'])}{' LATE' if fresh['is_late'] else ''}"
 
 
-def worker_lines(workers: Sequence[Worker]) -> Iterator[str]:
+def render_workers(workers: Sequence[Worker]) -> Iterator[str]:
     """A line for each worker, and one for the queues that none consumes."""
     for one in workers:
         queues = ", ".join(one.queues)
@@ -34,14 +36,14 @@ def worker_lines(workers: Sequence[Worker]) -> Iterator[str]:
             number = "process" if one.processes == 1 else "processes"
             yield f"worker {one.name}: {one.processes} {number} for {queues}{holds}"
         else:
-            yield f"worker {one.name}: SILENT for {age(one.seen_seconds_ago)} ({queues})"
-    idle = unserved(workers, QUEUES)
+            yield f"worker {one.name}: SILENT for {render_age(one.seen_seconds_ago)} ({queues})"
+    idle = list_unserved_queues(workers, ALL_QUEUES)
     if idle:
-        sentence = no_worker(idle)
+        sentence = explain_no_worker(idle)
         yield sentence[0].upper() + sentence[1:]
 
 
-def clock_lines(clocks: Sequence[HostClock]) -> Iterator[str]:
+def render_clocks(clocks: Sequence[HostClock]) -> Iterator[str]:
     """A line for each host whose clock is off."""
     for one in clocks:
         yield (
@@ -50,7 +52,7 @@ def clock_lines(clocks: Sequence[HostClock]) -> Iterator[str]:
         )
 
 
-def no_worker(queues: Sequence[str]) -> str:
+def explain_no_worker(queues: Sequence[str]) -> str:
     """That nothing on these queues is done, and what to do."""
     return (
         f"no worker consumes {', '.join(queues)}: start one as the Procfile shows, "

@@ -8,7 +8,7 @@ import click
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-    from worker.ops.metrics import Exporter
+    from worker.ops.metrics import MetricsCollector
 
 
 @click.command()
@@ -29,32 +29,34 @@ def metrics(listen: str | None, output: Path | None) -> None:
         raise click.UsageError("--listen serves and --output writes once; pick one of them")
     from prometheus_client import CollectorRegistry
 
-    from worker.core.log import configure
+    from worker.core.log import configure_logging
     from worker.core.settings import load_settings
-    from worker.ops.metrics import Exporter
+    from worker.ops.metrics import MetricsCollector
     from worker.wiring import open_database
 
     settings = load_settings()
     database = open_database(settings)
     registry = CollectorRegistry(auto_describe=False)
-    configure(settings.log_level, settings.log_format if listen else "console")
-    exporter = Exporter(database, settings)
+    configure_logging(settings.log_level, settings.log_format if listen else "console")
+    exporter = MetricsCollector(database, settings)
     registry.register(exporter)
     try:
         if listen:
-            _serve(listen, registry)
+            _serve_until_stopped(listen, registry)
         else:
-            raise SystemExit(_told_once(registry, exporter, output))
+            raise SystemExit(_write_once(registry, exporter, output))
     finally:
         exporter.close()
         database.close()
 
 
-def _told_once(registry: "CollectorRegistry", exporter: "Exporter", output: Path | None) -> int:
+def _write_once(
+    registry: "CollectorRegistry", exporter: "MetricsCollector", output: Path | None
+) -> int:
     """Print or write the metrics; the exit code. Raises UsageError for a file that cannot be."""
     from prometheus_client import generate_latest, write_to_textfile
 
-    from worker.ops.cli.output import FAILED
+    from worker.ops.cli.output import EXIT_FAILED
 
     if output is None:
         click.echo(generate_latest(registry).decode(), nl=False)
@@ -63,29 +65,29 @@ def _told_once(registry: "CollectorRegistry", exporter: "Exporter", output: Path
             write_to_textfile(str(output), registry)
         except OSError as fault:
             raise click.UsageError(f"cannot write {output}: {fault.strerror}") from None
-    return FAILED if exporter.trouble else 0
+    return EXIT_FAILED if exporter.last_error else 0
 
 
-def _serve(listen: str, registry: "CollectorRegistry") -> None:
+def _serve_until_stopped(listen: str, registry: "CollectorRegistry") -> None:
     import signal
     from threading import Event
 
-    from worker.core.log import logger
-    from worker.ops.metrics_server import serving
+    from worker.core.log import get_logger
+    from worker.ops.metrics_server import serve_metrics
 
-    host, port = _parsed(listen)
+    host, port = _parse_listen_address(listen)
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
-        with serving(host, port, registry) as bound:
-            logger().info("serving metrics", host=host, port=bound)
+        with serve_metrics(host, port, registry) as bound:
+            get_logger().info("serving metrics", host=host, port=bound)
             stop.wait()
     except OSError as fault:
         raise click.UsageError(f"cannot listen at {listen}: {fault.strerror}") from None
 
 
-def _parsed(listen: str) -> tuple[str, int]:
+def _parse_listen_address(listen: str) -> tuple[str, int]:
     """Host and port; an IPv6 address stands in brackets. Raises UsageError."""
     host, _, port = listen.rpartition(":")
     inside = host.removeprefix("[").removesuffix("]")

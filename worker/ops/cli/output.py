@@ -13,42 +13,42 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from models.run import RunState
-from worker.core.errors import Busy, Halt, Trouble, Unknown
+from worker.core.errors import ConfigurationError, LeaseHeld, MirrorError, NotFound
 from worker.core.settings import Settings, load_settings
-from worker.ops.cli.table import drawn, terminal_width
-from worker.ops.schema import check
+from worker.ops.cli.table import detect_terminal_width, render_table
+from worker.ops.schema import check_schema
 from worker.store.engine import Database
 
 if TYPE_CHECKING:
-    from worker.sync.run import Kit
+    from worker.sync.run import Runtime
 
-FAILED, USAGE, PARTIAL, BUSY = 1, 2, 3, 75
+EXIT_FAILED, EXIT_USAGE, EXIT_PARTIAL, EXIT_BUSY = 1, 2, 3, 75
 
-EXIT_OF = {
+EXIT_BY_RUN_STATE = {
     RunState.SUCCEEDED: 0,
-    RunState.PARTIAL: PARTIAL,
-    RunState.HELD: PARTIAL,
-    RunState.FAILED: FAILED,
-    RunState.RUNNING: PARTIAL,
+    RunState.PARTIAL: EXIT_PARTIAL,
+    RunState.HELD: EXIT_PARTIAL,
+    RunState.FAILED: EXIT_FAILED,
+    RunState.RUNNING: EXIT_PARTIAL,
 }
 
-APPROVE_MISSING = (
+APPROVE_MISSING_HINT = (
     "Correct NANGO_SECRET_KEY, or retire them with 'tenant-mirror connections approve-missing'"
 )
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 
-def explain(trouble: Trouble) -> int:
+def print_error(error: MirrorError) -> int:
     """Say what is wrong, on standard error; the exit code."""
-    for line in str(trouble).splitlines():
+    for line in str(error).splitlines():
         click.echo(f"tenant-mirror: {line}", err=True)
-    if isinstance(trouble, Halt | Unknown):
-        return USAGE
-    return BUSY if isinstance(trouble, Busy) else FAILED
+    if isinstance(error, ConfigurationError | NotFound):
+        return EXIT_USAGE
+    return EXIT_BUSY if isinstance(error, LeaseHeld) else EXIT_FAILED
 
 
-def leave_output() -> None:
+def discard_stdout() -> None:
     """What could not be written to standard output goes nowhere, so that the end is quiet."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
@@ -56,32 +56,40 @@ def leave_output() -> None:
 
 
 @contextmanager
-def opened(*, any_schema: bool = False) -> Iterator[tuple[Settings, Database]]:
-    """The settings and the database. Raises Halt where its schema is not this release's."""
+def open_checked_database(*, any_schema: bool = False) -> Iterator[tuple[Settings, Database]]:
+    """The settings and the database.
+
+    Raises ConfigurationError where its schema is not this release's.
+    """
     settings = load_settings()
     if settings.database_url is None:
-        raise Halt("DATABASE_URL is not set; it names the Postgres database of the mirror")
+        raise ConfigurationError(
+            "DATABASE_URL is not set; it names the Postgres database of the mirror"
+        )
     database = Database(settings.database_url.get_secret_value())
     try:
         if not any_schema:
-            check(database)
+            check_schema(database)
         yield settings, database
     finally:
         database.close()
 
 
-def ready_kit() -> "Kit":
-    """What a sync needs. Raises Halt where a setting is missing or the schema is another."""
-    from worker.core.log import configure
-    from worker.wiring import open_kit
+def open_checked_runtime() -> "Runtime":
+    """What a sync needs.
 
-    configure("WARNING", "console")
-    kit = open_kit(load_settings())
-    check(kit.database)
+    Raises ConfigurationError where a setting is missing or the schema is another.
+    """
+    from worker.core.log import configure_logging
+    from worker.wiring import open_runtime
+
+    configure_logging("WARNING", "console")
+    kit = open_runtime(load_settings())
+    check_schema(kit.database)
     return kit
 
 
-def drift_line(drift: Mapping[str, Mapping[str, int]]) -> str:
+def render_drift(drift: Mapping[str, Mapping[str, int]]) -> str:
     """What a full walk found that the deltas had missed."""
     counts = [
         f"{name} {number:,} {kind}"
@@ -93,10 +101,10 @@ def drift_line(drift: Mapping[str, Mapping[str, int]]) -> str:
 
 
 def print_json(value: object) -> None:
-    click.echo(json.dumps(value, indent=2, default=_plain, ensure_ascii=False))
+    click.echo(json.dumps(value, indent=2, default=_to_json_value, ensure_ascii=False))
 
 
-def _plain(value: object) -> object:
+def _to_json_value(value: object) -> object:
     if isinstance(value, datetime):
         return value.isoformat()
     return float(value) if isinstance(value, Decimal) else str(value)
@@ -106,7 +114,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     """A table; figures to the right."""
     if title:
         click.secho(title, italic=True)
-    header, *body = drawn(columns, rows, terminal_width())
+    header, *body = render_table(columns, rows, detect_terminal_width())
     for line in header:
         click.secho(line, bold=True)
     for lines in body:
@@ -114,7 +122,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
             click.echo(line)
 
 
-def age(seconds: Any) -> str:
+def render_age(seconds: Any) -> str:
     """How long ago, for people."""
     if seconds is None:
         return "never"
@@ -125,7 +133,7 @@ def age(seconds: Any) -> str:
     return f"{max(0.0, value):.0f} s"
 
 
-class ProgressLines:
+class ProgressPrinter:
     """Tells how far long work has come, on standard error, every other second."""
 
     def __init__(self, label: str, every: float = 2.0) -> None:
@@ -145,7 +153,7 @@ class ProgressLines:
             click.echo(f"{self._label}: {what} {resource}, {objects:,} so far", err=True)
 
 
-def outcome_line(label: str, state: str, tally: Any, calls: int, seconds: float) -> str:
+def render_outcome(label: str, state: str, tally: Any, calls: int, seconds: float) -> str:
     """One sentence about a finished sync."""
     changes = [
         f"{getattr(tally, kind):,} {kind}"

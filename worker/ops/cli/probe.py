@@ -8,25 +8,42 @@ from typing import Final
 
 import click
 
-from worker.core.log import configure
+from worker.core.log import configure_logging
 from worker.core.settings import MICROSOFT_PROVIDERS, Settings
-from worker.graph.probe.answers import LIMIT, Answers, Asked
-from worker.graph.probe.asking import probe as ask
-from worker.graph.probe.crossed import CROSSED_LIMIT, cross
+from worker.graph.probe.answers import MAX_CALLS, ProbeAnswers, ProbeCall
+from worker.graph.probe.asking import run_probe as ask
+from worker.graph.probe.crossed import MAX_CROSS_TENANT_CALLS, send_across_tenants
 from worker.graph.probe.findings import Finding
-from worker.graph.probe.report import Call, Outcome, calls, judged, outcome, summary
-from worker.nango.client import Address
-from worker.ops.cli.output import FAILED, PARTIAL, USAGE, as_json, opened, print_json, print_table
-from worker.store.connections import Known, find
+from worker.graph.probe.report import (
+    CallSummary,
+    ProbeOutcome,
+    decide_outcome,
+    render_summary,
+    run_checks,
+    summarize_calls,
+)
+from worker.nango.client import ConnectionRef
+from worker.ops.cli.output import (
+    EXIT_FAILED,
+    EXIT_PARTIAL,
+    EXIT_USAGE,
+    json_option,
+    open_checked_database,
+    print_json,
+    print_table,
+)
+from worker.store.connections import Connection, find_connection
 from worker.wiring import open_nango
 
-EXIT_OF: Final = {
-    Outcome.YES: 0,
-    Outcome.NO: FAILED,
-    Outcome.UNKNOWN: PARTIAL,
-    Outcome.SETTINGS: USAGE,
+EXIT_BY_OUTCOME: Final = {
+    ProbeOutcome.YES: 0,
+    ProbeOutcome.NO: EXIT_FAILED,
+    ProbeOutcome.UNKNOWN: EXIT_PARTIAL,
+    ProbeOutcome.SETTINGS: EXIT_USAGE,
 }
-SHARED: Final = "No name, id, link or message of the tenant is in this report: it can be shared."
+SHARING_NOTE: Final = (
+    "No name, id, link or message of the tenant is in this report: it can be shared."
+)
 
 
 @click.command(
@@ -41,7 +58,7 @@ SHARED: Final = "No name, id, link or message of the tenant is in this report: i
     metavar="CONNECTION",
     help="A connection of another tenant: are the links of CONNECTION refused to it?",
 )
-@as_json
+@json_option
 def probe(connection: str, other: str | None, as_json: bool) -> None:  # noqa: FBT001
     r"""Ask the tenant of CONNECTION whether it answers as Tenant Mirror assumes.
 
@@ -59,68 +76,76 @@ def probe(connection: str, other: str | None, as_json: bool) -> None:  # noqa: F
       tenant-mirror probe entra/contoso --json > probe.json
       tenant-mirror probe 3 --other 5
     """
-    with opened() as (settings, database):
-        with database.begin() as db:
-            known = find(db, connection)
-            another = find(db, other) if other is not None else None
-        answers = _asked(settings, known, another)
-    findings = judged(answers)
-    result = outcome(answers, findings)
+    with open_checked_database() as (settings, database):
+        with database.open_transaction() as db:
+            known = find_connection(db, connection)
+            another = find_connection(db, other) if other is not None else None
+        answers = _run_probe(settings, known, another)
+    findings = run_checks(answers)
+    result = decide_outcome(answers, findings)
     if as_json:
-        print_json(_document(known, answers, findings, result))
+        print_json(_build_document(known, answers, findings, result))
     else:
-        _show(known, answers, findings, result)
-    raise SystemExit(EXIT_OF[result])
+        _print_report(known, answers, findings, result)
+    raise SystemExit(EXIT_BY_OUTCOME[result])
 
 
-def _asked(settings: Settings, known: Known, another: Known | None) -> Answers:
-    configure("WARNING", "console")
+def _run_probe(
+    settings: Settings, connection: Connection, another: Connection | None
+) -> ProbeAnswers:
+    configure_logging("WARNING", "console")
     nango = open_nango(settings)
     try:
-        answers = ask(nango, _address(known), known.tenant_id, _tell)
-        if another is not None and answers.stop is None:
-            cross(nango, _address(another), answers, _tell)
+        answers = ask(nango, _build_address(connection), connection.tenant_id, _print_progress)
+        if another is not None and answers.stop_reason is None:
+            send_across_tenants(nango, _build_address(another), answers, _print_progress)
         return answers
     finally:
         nango.close()
 
 
-def _address(known: Known) -> Address:
-    return Address(known.nango_connection_id, known.provider_config_key)
+def _build_address(connection: Connection) -> ConnectionRef:
+    return ConnectionRef(connection.nango_connection_id, connection.provider_config_key)
 
 
-def _tell(asked: Asked, number: int) -> None:
+def _print_progress(asked: ProbeCall, number: int) -> None:
     """Progress, for a person who watches."""
     if sys.stderr.isatty():
-        click.echo(f"asking {asked} ({number} of at most {_most(asked)})", err=True)
+        click.echo(f"asking {asked} ({number} of at most {_get_call_limit(asked)})", err=True)
 
 
-def _most(asked: Asked) -> int:
-    return CROSSED_LIMIT if asked in (Asked.OTHER_ORGANIZATION, Asked.CROSSED) else LIMIT
+def _get_call_limit(asked: ProbeCall) -> int:
+    return (
+        MAX_CROSS_TENANT_CALLS
+        if asked in (ProbeCall.OTHER_ORGANIZATION, ProbeCall.CROSS_TENANT_LINK)
+        else MAX_CALLS
+    )
 
 
-def _document(
-    known: Known, answers: Answers, findings: Sequence[Finding], result: Outcome
+def _build_document(
+    connection: Connection, answers: ProbeAnswers, findings: Sequence[Finding], result: ProbeOutcome
 ) -> dict[str, object]:
     return {
-        "connection": known.id,
-        "provider": _provider(known),
+        "connection": connection.id,
+        "provider": _render_provider(connection),
         "release": version("tenant-mirror"),
-        "can_be_mirrored": {Outcome.YES: True, Outcome.NO: False}.get(result),
-        "summary": summary(result, findings),
-        "stopped": answers.stop,
+        "can_be_mirrored": {ProbeOutcome.YES: True, ProbeOutcome.NO: False}.get(result),
+        "summary": render_summary(result, findings),
+        "stopped": answers.stop_reason,
         "findings": [asdict(finding) for finding in findings],
-        "calls": [asdict(call) for call in calls(answers)],
+        "calls": [asdict(call) for call in summarize_calls(answers)],
     }
 
 
-def _provider(known: Known) -> str:
+def _render_provider(connection: Connection) -> str:
     """Nango's name of it, where it is one that everybody has."""
-    return known.provider if known.provider in MICROSOFT_PROVIDERS else "another"
+    return connection.provider if connection.provider in MICROSOFT_PROVIDERS else "another"
 
 
-def _show(known: Known, answers: Answers, findings: Sequence[Finding], result: Outcome) -> None:
-    click.echo(f"connection {known.id}, provider {_provider(known)}\n")
+def _print_report(
+    connection: Connection, answers: ProbeAnswers, findings: Sequence[Finding], result: ProbeOutcome
+) -> None:
+    click.echo(f"connection {connection.id}, provider {_render_provider(connection)}\n")
     print_table(
         "",
         ["assumption", "verdict", "seen", "what Tenant Mirror does"],
@@ -130,12 +155,12 @@ def _show(known: Known, answers: Answers, findings: Sequence[Finding], result: O
     print_table(
         "calls",
         ["asked", "status", "code", "ms", "bytes", "rows", "bytes a row", "goes on"],
-        [_cells(call) for call in calls(answers)],
+        [_render_call(call) for call in summarize_calls(answers)],
     )
-    if answers.stop is not None:
-        click.echo(f"\nstopped: {answers.stop}")
-    click.echo(f"\nconnection {known.id}: {summary(result, findings)}\n{SHARED}")
+    if answers.stop_reason is not None:
+        click.echo(f"\nstopped: {answers.stop_reason}")
+    click.echo(f"\nconnection {connection.id}: {render_summary(result, findings)}\n{SHARING_NOTE}")
 
 
-def _cells(call: Call) -> list[object]:
+def _render_call(call: CallSummary) -> list[object]:
     return [None if value == "" else value for value in asdict(call).values()]

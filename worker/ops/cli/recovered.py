@@ -4,12 +4,12 @@ import sys
 
 import click
 
-from worker.core.log import configure_at_need
-from worker.events.rewind import Rewound, rewind
-from worker.ops.cli.output import as_json, opened, print_json
+from worker.core.log import configure_logging_lazily
+from worker.events.rewind import RewindResult, rewind_history
+from worker.ops.cli.output import json_option, open_checked_database, print_json
 from worker.store.engine import Database
-from worker.store.epochs import Epoch, look
-from worker.store.sink_admin import sinks_overview
+from worker.store.epochs import Epoch, load_epoch
+from worker.store.sink_admin import list_sinks
 
 _EXAMPLES = """\b
 After a restore, with beat, workers and relays stopped:
@@ -26,7 +26,7 @@ Then start them again.
     is_flag=True,
     help="Do nothing where a restore was noticed since the server was started.",
 )
-@as_json
+@json_option
 def recovered(*, yes: bool, unless_noticed: bool, as_json: bool) -> None:
     """Say that the database was restored from a backup, or replaced by a standby.
 
@@ -38,35 +38,37 @@ def recovered(*, yes: bool, unless_noticed: bool, as_json: bool) -> None:
     and need no command. A copied data directory or volume is not noticed. To say it twice is
     harmless: consumers get one more snapshot.
     """
-    configure_at_need("WARNING", "console")
-    with opened() as (_, database):
-        with database.begin() as db:
-            epoch, sinks = look(db), len(sinks_overview(db))
-        if unless_noticed and _was_noticed(epoch):
-            _tell_noticed(epoch, as_json=as_json)
+    configure_logging_lazily("WARNING", "console")
+    with open_checked_database() as (_, database):
+        with database.open_transaction() as db:
+            epoch, sinks = load_epoch(db), len(list_sinks(db))
+        if unless_noticed and _is_restore_noticed(epoch):
+            _print_noticed(epoch, as_json=as_json)
             return
         if not yes:
-            _ask(epoch, sinks)
-        done = rewind(database)
+            _confirm_new_epoch(epoch, sinks)
+        done = rewind_history(database)
         if as_json:
             print_json({"begun": True, **vars(done)})
         else:
-            _tell(done, database)
+            _print_rewound(done, database)
 
 
-def _was_noticed(epoch: Epoch) -> bool:
+def _is_restore_noticed(epoch: Epoch) -> bool:
     """Whether an epoch began for a restore, and nothing can have been restored since."""
-    return epoch.reason is not None and epoch.since_start and epoch.rewound is None
+    return (
+        epoch.reason is not None and epoch.began_after_server_start and epoch.rewind_reason is None
+    )
 
 
-def _ask(epoch: Epoch, sinks: int) -> None:
+def _confirm_new_epoch(epoch: Epoch, sinks: int) -> None:
     """Raises UsageError where there is nobody to ask."""
     if not sys.stdin.isatty():
         raise click.UsageError(
             "every sink gets a snapshot of every connection; say --yes where nobody can be asked"
         )
     since = f"{epoch.started_at:%Y-%m-%d %H:%M:%S} UTC"
-    if _was_noticed(epoch):
+    if _is_restore_noticed(epoch):
         click.echo(f"a restore was noticed at {since}: {epoch.reason}", err=True)
     every = "every sink gets" if sinks != 1 else "the sink gets"
     what = f"{sinks:,} in all; " if sinks > 1 else ""
@@ -78,7 +80,7 @@ def _ask(epoch: Epoch, sinks: int) -> None:
     )
 
 
-def _tell_noticed(epoch: Epoch, *, as_json: bool) -> None:
+def _print_noticed(epoch: Epoch, *, as_json: bool) -> None:
     if as_json:
         print_json({"begun": False, "epoch": epoch.id, "reason": epoch.reason})
         return
@@ -88,9 +90,9 @@ def _tell_noticed(epoch: Epoch, *, as_json: bool) -> None:
     )
 
 
-def _tell(done: Rewound, database: Database) -> None:
+def _print_rewound(done: RewindResult, database: Database) -> None:
     click.echo(
-        f"{database.place}: epoch {done.epoch} has begun ({done.reason}); the one before was "
+        f"{database.server}: epoch {done.epoch} has begun ({done.reason}); the one before was "
         f"{done.previous_epoch}"
     )
     click.echo(

@@ -4,24 +4,24 @@ import sys
 
 import click
 
-from worker.events.passing_over import refused_event
-from worker.events.passing_over import skip as move_behind
-from worker.ops.cli.output import as_json, opened, print_json
+from worker.events.passing_over import read_refused_event
+from worker.events.passing_over import skip_refused_event as move_behind
+from worker.ops.cli.output import json_option, open_checked_database, print_json
 from worker.store import sink_admin as admin
-from worker.store.connections import find
-from worker.store.refusals import find_refused
+from worker.store.connections import find_connection
+from worker.store.refusals import find_refusal
 from worker.store.retries import retry_refused
 
 
 @click.command()
 @click.argument("name")
 @click.option("--connection", "connections", multiple=True, help="Only this one; may be repeated.")
-@as_json
+@json_option
 def retry(name: str, connections: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT001
     """Try events that the receiver of NAME refuses now, not when their pauses are over."""
-    with opened() as (_, database), database.begin() as db:
-        (sink,) = admin.sinks_overview(db, name)
-        only = {find(db, named).id for named in connections} or None
+    with open_checked_database() as (_, database), database.open_transaction() as db:
+        (sink,) = admin.list_sinks(db, name)
+        only = {find_connection(db, named).id for named in connections} or None
         count = retry_refused(db, sink["id"], only)
     if as_json:
         print_json({"name": name, "connections": count})
@@ -36,22 +36,22 @@ def retry(name: str, connections: tuple[str, ...], as_json: bool) -> None:  # no
 @click.argument("name")
 @click.option("--connection", required=True, help="Whose next event is refused.")
 @click.option("--yes", is_flag=True, help="Do not ask; for scripts.")
-@as_json
+@json_option
 def skip(name: str, connection: str, yes: bool, as_json: bool) -> None:  # noqa: FBT001
     """Pass over ONE event that the receiver of NAME refuses, and go on behind it.
 
     The receiver never gets that event, unless it is replayed: what it holds of that object is then
     out of date. The event stays in the table.
     """
-    with opened() as (_, database):
-        with database.begin() as db:
-            admin.sinks_overview(db, name)
-            refused = find_refused(db, name, find(db, connection).id)
-        told, behind = refused_event(database, refused)
+    with open_checked_database() as (_, database):
+        with database.open_transaction() as db:
+            admin.list_sinks(db, name)
+            refused = find_refusal(db, name, find_connection(db, connection).id)
+        told, behind = read_refused_event(database, refused)
         about = f"event {told.seq:,} of connection {told.connection_id} ({told.event_id}): "
         about += f"{told.resource} {told.change}"
         if not yes:
-            _ask(name, about, refused.reason)
+            _confirm_skip(name, about, refused.reason)
         move_behind(database, refused, behind)
     if as_json:
         facts = {"name": name, "connection_id": told.connection_id, "sequence": told.seq}
@@ -60,7 +60,7 @@ def skip(name: str, connection: str, yes: bool, as_json: bool) -> None:  # noqa:
         click.echo(f"sink '{name}' never gets {about}")
 
 
-def _ask(name: str, about: str, reason: str) -> None:
+def _confirm_skip(name: str, about: str, reason: str) -> None:
     """Raises UsageError where there is nobody to ask."""
     click.echo(f"{about}\n  {reason}", err=True)
     if not sys.stdin.isatty():

@@ -12,17 +12,17 @@ def relay() -> None:
     import signal
     from threading import Event
 
-    from worker.core.log import configure
+    from worker.core.log import configure_logging
     from worker.core.settings import load_settings
-    from worker.core.streams import outlive_full_disk
-    from worker.ops.ending import run_until
-    from worker.ops.patience import when_ready
-    from worker.relay.relay import END_SECONDS, POOL_SIZE, Relay
+    from worker.core.streams import drop_output_on_full_disk
+    from worker.ops.ending import run_until_stopped
+    from worker.ops.patience import wait_for_postgres
+    from worker.relay.relay import POOL_SIZE, SHUTDOWN_SECONDS, Relay
     from worker.wiring import open_database
 
     settings = load_settings()
-    outlive_full_disk()
-    configure(settings.log_level, settings.log_format)
+    drop_output_on_full_disk()
+    configure_logging(settings.log_level, settings.log_format)
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -30,10 +30,10 @@ def relay() -> None:
     def serve() -> None:
         database = open_database(settings, pool_size=POOL_SIZE)
         try:
-            if when_ready(database, stop):
+            if wait_for_postgres(database, stop):
                 Relay(database, settings).run(stop)
         finally:
             database.close()
 
     # A second more, as the relay's own bound is the one that says which sinks are concerned.
-    run_until(stop, serve, END_SECONDS + 1)
+    run_until_stopped(stop, serve, SHUTDOWN_SECONDS + 1)

@@ -7,15 +7,21 @@ from dataclasses import replace
 import click
 
 from models.sink import SinkStatus
-from worker.core.beginning import Beginning, Snapshot, parsed
-from worker.core.errors import Halt
-from worker.ops.cli.output import PARTIAL, as_json, opened, print_json
-from worker.store.connections import find
+from worker.core.beginning import FromSnapshot, StartPosition, parse_start_position
+from worker.core.errors import ConfigurationError
+from worker.ops.cli.output import EXIT_PARTIAL, json_option, open_checked_database, print_json
+from worker.store.connections import find_connection
 from worker.store.engine import Database
-from worker.store.replay import Plan, Target, counted, planned, target
-from worker.store.replay import replay as move_back
+from worker.store.replay import (
+    ReplayPlan,
+    ReplayTarget,
+    count_replayed_events,
+    find_replay_target,
+    plan_replay,
+)
+from worker.store.replay import move_positions_back as move_back
 
-SHOWN = 20
+MAX_LISTED_CONNECTIONS = 20
 """Connections that are told one by one; more are counted."""
 
 _EXAMPLES = """\b
@@ -40,7 +46,7 @@ Examples:
 )
 @click.option("--connection", "connections", multiple=True, help="Only this one; may be repeated.")
 @click.option("--yes", is_flag=True, help="Do not ask; for scripts.")
-@as_json
+@json_option
 def replay(
     *, sink: str, start: str, connections: tuple[str, ...], yes: bool, as_json: bool
 ) -> None:
@@ -50,90 +56,92 @@ def replay(
     sequence has to forget what it remembers first. With snapshot, SINK gets the rows of today as
     'created' events, and then whatever follows them.
     """
-    beginning = parsed(start)
-    with opened() as (_, database):
-        wanted = _target(database, sink, connections)
+    beginning = parse_start_position(start)
+    with open_checked_database() as (_, database):
+        wanted = _find_target(database, sink, connections)
         if not yes:
-            _ask(database, wanted, beginning)
-        with database.begin() as db:
+            _confirm_replay(database, wanted, beginning)
+        with database.open_transaction() as db:
             plan = move_back(db, wanted, beginning)
-        with database.begin() as db:
-            counts = counted(db, wanted, plan)
+        with database.open_transaction() as db:
+            counts = count_replayed_events(db, wanted, plan)
     if as_json:
-        print_json(_facts(wanted, start, plan, counts))
+        print_json(_build_json(wanted, start, plan, counts))
     else:
-        _tell(wanted, beginning, plan, counts, "gets")
-        if plan.again and wanted.status is not SinkStatus.ACTIVE:
+        _print_plan(wanted, beginning, plan, counts, "gets")
+        if plan.replayed and wanted.status is not SinkStatus.ACTIVE:
             click.echo(f"it is {wanted.status}; 'tenant-mirror sinks resume {sink}' lets it go on")
-    sys.exit(PARTIAL if any(one.refused for one in plan.left) else 0)
+    sys.exit(EXIT_PARTIAL if any(one.needs_action for one in plan.skipped) else 0)
 
 
-def _target(database: Database, name: str, connections: Sequence[str]) -> Target:
-    """The sink, and the connections that are meant. Raises Unknown, and Halt where it has none."""
-    with database.begin() as db:
-        found = target(db, name)
-        known = [find(db, named) for named in connections]
+def _find_target(database: Database, name: str, connections: Sequence[str]) -> ReplayTarget:
+    """The sink, and the connections that are meant. Raises NotFound, and Halt where it has none."""
+    with database.open_transaction() as db:
+        found = find_replay_target(db, name)
+        known = [find_connection(db, named) for named in connections]
     for one in known:
         if found.connections is not None and one.id not in found.connections:
-            raise Halt(f"sink '{name}' gets no events of {one.label}")
-    return replace(found, only=frozenset(one.id for one in known) or None)
+            raise ConfigurationError(f"sink '{name}' gets no events of {one.label}")
+    return replace(found, connection_ids=frozenset(one.id for one in known) or None)
 
 
-def _ask(database: Database, sink: Target, beginning: Beginning) -> None:
+def _confirm_replay(database: Database, sink: ReplayTarget, start: StartPosition) -> None:
     """Say what would happen. Raises UsageError where there is nobody to ask."""
-    with database.begin() as db:
-        plan = planned(db, sink, beginning)
-        counts = counted(db, sink, plan)
-    _tell(sink, beginning, plan, counts, "would get", err=True)
-    if not plan.again:
+    with database.open_transaction() as db:
+        plan = plan_replay(db, sink, start)
+        counts = count_replayed_events(db, sink, plan)
+    _print_plan(sink, start, plan, counts, "would get", err=True)
+    if not plan.replayed:
         return
     if not sys.stdin.isatty():
         raise click.UsageError("receivers get it once more; say --yes where nobody can be asked")
     click.confirm(f"Begin anew with sink '{sink.name}' there?", abort=True, err=True)
 
 
-def _tell(
-    sink: Target,
-    beginning: Beginning,
-    plan: Plan,
+def _print_plan(
+    sink: ReplayTarget,
+    start: StartPosition,
+    plan: ReplayPlan,
     counts: Mapping[int, int],
     verb: str,
     *,
     err: bool = False,
 ) -> None:
     """What is delivered again in all, and where it begins; those with most events first."""
-    click.echo(_summary(sink, beginning, plan, counts, verb), err=err)
-    again = sorted(plan.again, key=lambda one: -counts[one.connection_id])
-    for one in again[:SHOWN]:
-        if isinstance(beginning, Snapshot):
+    click.echo(_render_summary(sink, start, plan, counts, verb), err=err)
+    again = sorted(plan.replayed, key=lambda one: -counts[one.connection_id])
+    for one in again[:MAX_LISTED_CONNECTIONS]:
+        if isinstance(start, FromSnapshot):
             about = f"its rows of today, then event {one.first:,} and what follows"
         else:
-            kept = ", the oldest that is kept" if one.oldest else ""
+            kept = ", the oldest that is kept" if one.from_oldest else ""
             about = f"{counts[one.connection_id]:,} events, from {one.first:,}{kept}"
         click.echo(f"  {one.label}: {about}", err=err)
-    _count_more(len(again), err=err)
-    for left in plan.left[:SHOWN]:
-        click.echo(f"  {left.label} is left alone: {left.why}", err=err)
-    _count_more(len(plan.left), err=err)
+    _print_remaining(len(again), err=err)
+    for left in plan.skipped[:MAX_LISTED_CONNECTIONS]:
+        click.echo(f"  {left.label} is left alone: {left.reason}", err=err)
+    _print_remaining(len(plan.skipped), err=err)
 
 
-def _count_more(number: int, *, err: bool) -> None:
-    if number > SHOWN:
-        click.echo(f"  and {number - SHOWN:,} more connections", err=err)
+def _print_remaining(number: int, *, err: bool) -> None:
+    if number > MAX_LISTED_CONNECTIONS:
+        click.echo(f"  and {number - MAX_LISTED_CONNECTIONS:,} more connections", err=err)
 
 
-def _summary(
-    sink: Target, beginning: Beginning, plan: Plan, counts: Mapping[int, int], verb: str
+def _render_summary(
+    sink: ReplayTarget, start: StartPosition, plan: ReplayPlan, counts: Mapping[int, int], verb: str
 ) -> str:
-    of = f"of {len(plan.again):,} connection{'s' if len(plan.again) != 1 else ''}"
-    if not plan.again:
+    of = f"of {len(plan.replayed):,} connection{'s' if len(plan.replayed) != 1 else ''}"
+    if not plan.replayed:
         return f"sink '{sink.name}' gets nothing again"
-    if isinstance(beginning, Snapshot):
+    if isinstance(start, FromSnapshot):
         return f"sink '{sink.name}' {verb} a snapshot {of}"
     return f"sink '{sink.name}' {verb} {sum(counts.values()):,} events again, {of}"
 
 
-def _facts(sink: Target, start: str, plan: Plan, counts: Mapping[int, int]) -> dict[str, object]:
+def _build_json(
+    sink: ReplayTarget, start: str, plan: ReplayPlan, counts: Mapping[int, int]
+) -> dict[str, object]:
     return {
         "sink": sink.name,
         "status": sink.status,
@@ -145,17 +153,17 @@ def _facts(sink: Target, start: str, plan: Plan, counts: Mapping[int, int]) -> d
                 "connection": one.label,
                 "next_seq": one.first,
                 "events": counts[one.connection_id],
-                "oldest_kept": one.oldest,
+                "oldest_kept": one.from_oldest,
             }
-            for one in plan.again
+            for one in plan.replayed
         ],
         "left_alone": [
             {
                 "connection_id": one.connection_id,
                 "connection": one.label,
-                "why": one.why,
-                "refused": one.refused,
+                "why": one.reason,
+                "refused": one.needs_action,
             }
-            for one in plan.left
+            for one in plan.skipped
         ],
     }

@@ -4,16 +4,19 @@ from pathlib import Path
 
 import click
 
-from worker.core.errors import Halt
-from worker.ops.cli.output import as_json, opened, print_json
+from worker.core.errors import ConfigurationError
+from worker.ops.cli.output import json_option, open_checked_database, print_json
 
 
-def signing_secret(path: Path | None) -> str:
-    """The secret in a file, or a new one. Raises Halt, which never shows it, where it is none."""
-    from worker.relay.signature import key_of, new_secret
+def load_signing_secret(path: Path | None) -> str:
+    """The secret in a file, or a new one.
 
-    secret = _read(path) if path else new_secret()
-    key_of(secret)
+    Raises ConfigurationError, which never shows it, where it is none.
+    """
+    from worker.relay.signature import generate_secret, parse_secret
+
+    secret = _read_secret_file(path) if path else generate_secret()
+    parse_secret(secret)
     return secret
 
 
@@ -23,13 +26,13 @@ def show_once(secret: str) -> None:
     click.echo(secret)
 
 
-def _read(path: Path) -> str:
+def _read_secret_file(path: Path) -> str:
     try:
         return path.read_text(encoding="ascii").strip()
     except OSError as fault:
-        raise Halt(f"cannot read {path}: {fault.strerror}") from None
+        raise ConfigurationError(f"cannot read {path}: {fault.strerror}") from None
     except UnicodeDecodeError:
-        raise Halt(f"{path} holds no secret: it must be whsec_ and base64") from None
+        raise ConfigurationError(f"{path} holds no secret: it must be whsec_ and base64") from None
 
 
 @click.command()
@@ -40,7 +43,7 @@ def _read(path: Path) -> str:
     help="Holds the new secret, whsec_...; else one is made and shown once.",
 )
 @click.option("--finish", is_flag=True, help="Sign with the new secret only.")
-@as_json
+@json_option
 def rotate(name: str, *, secret_file: Path | None, finish: bool, as_json: bool) -> None:
     """Replace the signing secret of a webhook in two steps.
 
@@ -51,12 +54,12 @@ def rotate(name: str, *, secret_file: Path | None, finish: bool, as_json: bool) 
 
     if finish and secret_file:
         raise click.UsageError("--finish brings no new secret; leave --secret-file out")
-    secret = None if finish else signing_secret(secret_file)
-    with opened() as (_, database), database.begin() as db:
+    secret = None if finish else load_signing_secret(secret_file)
+    with open_checked_database() as (_, database), database.open_transaction() as db:
         if secret is None:
-            dropped = admin.drop_old_keys(db, name)
+            dropped = admin.drop_old_signing_keys(db, name)
         else:
-            admin.add_key(db, name, secret)
+            admin.add_signing_key(db, name, secret)
     if secret is None:
         if as_json:
             print_json({"name": name, "dropped": dropped})

@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from worker.events.sink_settings import stream_settings
-from worker.ops.cli.output import age
+from worker.events.sink_settings import parse_redis_stream_settings
+from worker.ops.cli.output import render_age
 
 
-def line(row: Mapping[str, Any]) -> list[object]:
+def build_sink_row(row: Mapping[str, Any]) -> list[object]:
     """A sink among all of them."""
     return [
         row["name"],
@@ -15,12 +15,16 @@ def line(row: Mapping[str, Any]) -> list[object]:
         row["status"],
         row["waiting"],
         row["connections_behind"],
-        age(row["age_seconds"]),
-        "; ".join(note for note in (row["status_reason"], refused(row), under_way(row)) if note),
+        render_age(row["age_seconds"]),
+        "; ".join(
+            note
+            for note in (row["status_reason"], describe_refusals(row), describe_snapshots(row))
+            if note
+        ),
     ]
 
 
-def refused(row: Mapping[str, Any]) -> str:
+def describe_refusals(row: Mapping[str, Any]) -> str:
     """What is said of events that the receiver refuses; nothing where there are none."""
     many = row.get("connections_refused", 0)
     if not many:
@@ -31,7 +35,7 @@ def refused(row: Mapping[str, Any]) -> str:
     return f"refused are events of {of}{rest}, last at {when}: {row['refused_reason']}"
 
 
-def refusals(positions: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+def render_refused_events(positions: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """Which event of each connection is refused, why, and when it is tried again."""
     for one in positions:
         if one["failures"]:
@@ -43,7 +47,7 @@ def refusals(positions: Iterable[Mapping[str, Any]]) -> Iterator[str]:
             )
 
 
-def under_way(row: Mapping[str, Any]) -> str:
+def describe_snapshots(row: Mapping[str, Any]) -> str:
     """What is said of snapshots that a sink begins with; nothing once they are through."""
     if not row["snapshots"]:
         return ""
@@ -52,7 +56,7 @@ def under_way(row: Mapping[str, Any]) -> str:
     return f"a snapshot of {of} is under way, {rows:,} rows so far"
 
 
-def place(position: Mapping[str, Any]) -> str:
+def describe_snapshot_progress(position: Mapping[str, Any]) -> str:
     """How far a connection's snapshot has come."""
     snapshot = position["snapshot"]
     if snapshot is None:
@@ -62,9 +66,9 @@ def place(position: Mapping[str, Any]) -> str:
     return f"{snapshot['resource']}, {snapshot['rows']:,} rows"
 
 
-def stream_note(settings: Mapping[str, object], *, is_shared: bool) -> str:
+def describe_stream_bounds(settings: Mapping[str, object], *, is_shared: bool) -> str:
     """What a stream keeps, and where, for who adds one."""
-    made = stream_settings(settings)
+    made = parse_redis_stream_settings(settings)
     kept = f"{made.maxbytes / 1024**2:,.0f} MiB or {made.maxlen:,} events"
     note = (
         "its events hold people's data and stay in Redis whether they are read or not, "

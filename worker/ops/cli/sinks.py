@@ -6,18 +6,24 @@ from pathlib import Path
 from typing import Any
 
 import click
-from sqlalchemy import Connection
+import sqlalchemy as sa
 
 from models.change_event import ChangeKind
 from models.sink import SinkKind, SinkStart, SinkStatus
 from worker.core.steady import ServerClock
 from worker.events import sink_settings as check
-from worker.ops.cli.output import as_json, opened, print_json, print_table
+from worker.ops.cli.output import json_option, open_checked_database, print_json, print_table
 from worker.ops.cli.refused import retry, skip
-from worker.ops.cli.signing import rotate, show_once, signing_secret
-from worker.ops.cli.sink_lines import line, place, refusals, stream_note, under_way
+from worker.ops.cli.signing import load_signing_secret, rotate, show_once
+from worker.ops.cli.sink_lines import (
+    build_sink_row,
+    describe_snapshot_progress,
+    describe_snapshots,
+    describe_stream_bounds,
+    render_refused_events,
+)
 from worker.store import sink_admin as admin
-from worker.store.connections import find
+from worker.store.connections import find_connection
 
 _EXAMPLES = """\b
 Examples:
@@ -84,7 +90,7 @@ for _command in (rotate, retry, skip):
     type=click.Path(path_type=Path, dir_okay=False),
     help="Holds the webhook's signing secret, whsec_...; else one is made and shown once.",
 )
-@as_json
+@json_option
 def add(
     *,
     name: str,
@@ -110,76 +116,76 @@ def add(
             "add --change created, or begin --from now"
         )
     wanted = SinkKind(kind)
-    kept, secrets = _settings(wanted, url, settings)
-    made = _secret(wanted, secret_file, secrets)
+    kept, secrets = _build_settings(wanted, url, settings)
+    made = _add_signing_secret(wanted, secret_file, secrets)
     new = admin.NewSink(
-        name=check.sink_name(name),
+        name=check.check_sink_name(name),
         kind=wanted,
         settings=kept,
         secrets=secrets,
-        resources=check.resource_filter(resources),
-        changes=check.change_filter(changes),
+        resources=check.parse_resource_filter(resources),
+        changes=check.parse_change_filter(changes),
         initial=not no_initial,
         start=SinkStart(start),
     )
-    with opened() as (_, database), database.begin() as db:
-        only = sorted({find(db, named).id for named in connections}) or None
-        sink_id = admin.add(db, new, only)
+    with open_checked_database() as (_, database), database.open_transaction() as db:
+        only = sorted({find_connection(db, named).id for named in connections}) or None
+        sink_id = admin.add_sink(db, new, only)
     if as_json:
         print_json({"id": sink_id, "name": name} | ({"secret": made} if made else {}))
         return
     click.echo(f"sink '{name}' is added; 'tenant-mirror sinks test {name}' tries it")
     if wanted is SinkKind.REDIS_STREAM:
-        click.echo(stream_note(kept, is_shared=url is None), err=True)
+        click.echo(describe_stream_bounds(kept, is_shared=url is None), err=True)
     if made:
         show_once(made)
 
 
-def _settings(
+def _build_settings(
     kind: SinkKind, url: str | None, options: Mapping[str, object]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What is stored openly, and what is not. Raises Halt."""
+    """What is stored openly, and what is not. Raises ConfigurationError."""
     given = {option: value for option, value in options.items() if value is not None}
     if kind is SinkKind.REDIS_STREAM:
-        own = {"url": check.redis_address(url)} if url else {}
-        return check.settings_of(kind, given), own
-    address, query = check.parted(url or "")
-    kept = check.settings_of(kind, {"url": address, **given})
+        own = {"url": check.check_redis_url(url)} if url else {}
+        return check.build_stored_settings(kind, given), own
+    address, query = check.split_query(url or "")
+    kept = check.build_stored_settings(kind, {"url": address, **given})
     return kept, {"query": query} if query else {}
 
 
-def _secret(kind: SinkKind, path: Path | None, secrets: dict[str, Any]) -> str | None:
+def _add_signing_secret(kind: SinkKind, path: Path | None, secrets: dict[str, Any]) -> str | None:
     """Put a webhook's signing secret among the secrets; the one that was made, to be shown."""
     if kind is not SinkKind.WEBHOOK:
         if path is not None:
             raise click.UsageError("--secret-file is for webhooks; a stream is not signed")
         return None
-    secret = signing_secret(path)
+    secret = load_signing_secret(path)
     secrets["keys"] = [secret]
     return None if path else secret
 
 
 @sinks.command("list")
-@as_json
-def list_them(as_json: bool) -> None:  # noqa: FBT001
+@json_option
+def list_command(as_json: bool) -> None:  # noqa: FBT001
     """Every sink: what waits for it, and why it does not move."""
-    with opened() as (_, database), database.begin() as db:
-        rows = admin.sinks_overview(db)
+    with open_checked_database() as (_, database), database.open_transaction() as db:
+        rows = admin.list_sinks(db)
     if as_json:
         print_json(rows)
         return
     columns = ["sink", "kind", "status", "waiting", "connections behind", "delivered", "notes"]
-    print_table("", columns, [line(row) for row in rows])
+    print_table("", columns, [build_sink_row(row) for row in rows])
 
 
 @sinks.command()
 @click.argument("name")
-@as_json
+@json_option
 def show(name: str, as_json: bool) -> None:  # noqa: FBT001
     """One sink: its settings and how far it has come; never its secrets."""
-    with opened() as (_, database), database.begin() as db:
-        (row,) = admin.sinks_overview(db, name)
-        positions = admin.positions_overview(db, name)
+    with open_checked_database() as (_, database), database.open_transaction() as db:
+        (row,) = admin.list_sinks(db, name)
+        positions = admin.list_positions(db, name)
     if as_json:
         print_json({**row, "positions": positions})
         return
@@ -188,18 +194,25 @@ def show(name: str, as_json: bool) -> None:  # noqa: FBT001
         if row[fact]:
             click.echo(f"  {fact.replace('_', ' ')}: {row[fact]}")
     if row["snapshots"]:
-        click.echo(f"  {under_way(row)}")
-    for option, value in check.settings_in_force(row["kind"], row["settings"]).items():
+        click.echo(f"  {describe_snapshots(row)}")
+    for option, value in check.apply_defaults(row["kind"], row["settings"]).items():
         click.echo(f"  {option}: {value}")
     for told in ("resources", "changes", "connections"):
         click.echo(f"  {told}: {', '.join(map(str, row[told])) if row[told] else 'all'}")
     click.echo(f"  first loads: {'delivered' if row['initial'] else 'left out'}\n")
-    click.echo("".join(f"{line}\n\n" for line in refusals(positions)), nl=False)
+    click.echo("".join(f"{line}\n\n" for line in render_refused_events(positions)), nl=False)
     print_table(
         "positions (those that wait most)",
         ["id", "connection", "delivered up to", "of", "waiting", "snapshot"],
         [
-            [str(p["connection_id"]), p["label"], p["seq"], p["event_seq"], p["waiting"], place(p)]
+            [
+                str(p["connection_id"]),
+                p["label"],
+                p["seq"],
+                p["event_seq"],
+                p["waiting"],
+                describe_snapshot_progress(p),
+            ]
             for p in positions
         ],
     )
@@ -207,10 +220,10 @@ def show(name: str, as_json: bool) -> None:  # noqa: FBT001
 
 @sinks.command()
 @click.argument("name")
-@as_json
+@json_option
 def pause(name: str, as_json: bool) -> None:  # noqa: FBT001
     """Stop delivering to a sink; its position stays, and events go on being kept."""
-    before = _changed(name, admin.pause)
+    before = _change_status(name, admin.pause_sink)
     after = SinkStatus.PAUSED if before is SinkStatus.ACTIVE else before
     if as_json:
         print_json({"name": name, "before": before, "status": after})
@@ -222,41 +235,41 @@ def pause(name: str, as_json: bool) -> None:  # noqa: FBT001
 
 @sinks.command()
 @click.argument("name")
-@as_json
+@json_option
 def resume(name: str, as_json: bool) -> None:  # noqa: FBT001
     """Go on where a sink stopped; one that waits for a retry is tried now."""
-    before = _changed(name, admin.resume)
+    before = _change_status(name, admin.resume_sink)
     if as_json:
         print_json({"name": name, "before": before, "status": SinkStatus.ACTIVE})
     else:
         click.echo(f"sink '{name}' was {before}; it goes on where it stopped")
 
 
-def _changed(name: str, change: Callable[[Connection, str], SinkStatus]) -> SinkStatus:
-    with opened() as (_, database), database.begin() as db:
+def _change_status(name: str, change: Callable[[sa.Connection, str], SinkStatus]) -> SinkStatus:
+    with open_checked_database() as (_, database), database.open_transaction() as db:
         return change(db, name)
 
 
 @sinks.command()
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask; for scripts.")
-@as_json
+@json_option
 def remove(name: str, yes: bool, as_json: bool) -> None:  # noqa: FBT001
     """Delete a sink with its position and secrets; the events stay."""
-    with opened() as (_, database):
-        with database.begin() as db:
-            admin.sinks_overview(db, name)
+    with open_checked_database() as (_, database):
+        with database.open_transaction() as db:
+            admin.list_sinks(db, name)
         if not yes:
-            _ask(name)
-        with database.begin() as db:
-            admin.remove(db, name)
+            _confirm_removal(name)
+        with database.open_transaction() as db:
+            admin.remove_sink(db, name)
     if as_json:
         print_json({"name": name, "removed": True})
     else:
         click.echo(f"sink '{name}' is removed")
 
 
-def _ask(name: str) -> None:
+def _confirm_removal(name: str) -> None:
     """Raises UsageError where there is nobody to ask."""
     if not sys.stdin.isatty():
         raise click.UsageError("this deletes its position; say --yes where nobody can be asked")
@@ -265,21 +278,21 @@ def _ask(name: str) -> None:
 
 @sinks.command()
 @click.argument("name")
-@as_json
+@json_option
 def test(name: str, as_json: bool) -> None:  # noqa: FBT001
     """Send one test event now, and say what came back.
 
     Its type is the prefix and '.test'; it has no sequence and moves no position.
     """
-    from worker.relay.trial import try_out
-    from worker.store.host_clocks import clock_difference
+    from worker.relay.trial import send_test_event
+    from worker.store.host_clocks import measure_clock_offset
 
     clock = ServerClock()
-    with opened() as (settings, database):
-        with database.begin() as db:
+    with open_checked_database() as (settings, database):
+        with database.open_transaction() as db:
             sink = admin.find_sink(db, name)
-            clock_difference(db, clock)
-        tried = try_out(sink, settings, clock)
+            measure_clock_offset(db, clock)
+        tried = send_test_event(sink, settings, clock)
     if as_json:
         print_json(tried._asdict())
     else:

@@ -7,53 +7,53 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from worker.core.settings import Settings
-from worker.ops.budgets import budget_of, outage_of, shared_gate
-from worker.ops.cli.health_lines import clock_lines, freshness_line, worker_lines
+from worker.ops.budgets import load_budget, load_outage, open_shared_limiter
+from worker.ops.cli.health_lines import render_clocks, render_freshness, render_workers
 from worker.ops.cli.output import (
-    APPROVE_MISSING,
-    FAILED,
-    age,
-    as_json,
-    drift_line,
-    opened,
+    APPROVE_MISSING_HINT,
+    EXIT_FAILED,
+    json_option,
+    open_checked_database,
     print_json,
     print_table,
+    render_age,
+    render_drift,
 )
-from worker.ops.sink_health import Health, look
-from worker.store.connections import find
-from worker.store.host_clocks import all_hosts_off
-from worker.store.overview import connections_overview, streams_overview
+from worker.ops.sink_health import SinkHealth, load_sink_health
+from worker.store.connections import find_connection
+from worker.store.host_clocks import list_skewed_hosts_and_own
+from worker.store.overview import load_connections_overview, load_streams_overview
 from worker.store.service import (
     MissingConnections,
-    age_of,
-    halt_reason,
-    missing_connections,
+    get_fact_age,
+    get_halt_reason,
+    load_missing_connections,
 )
-from worker.store.workers import list_workers, unserved
-from worker.tasks.queues import QUEUES
+from worker.store.workers import list_unserved_queues, list_workers
+from worker.tasks.queues import ALL_QUEUES
 
 if TYPE_CHECKING:
-    from worker.nango.gate import Gate
+    from worker.nango.gate import RateLimiter
 
 
 @click.command()
 @click.argument("connection", required=False)
-@as_json
+@json_option
 def status(connection: str | None, as_json: bool) -> None:  # noqa: FBT001
     """What is fresh, what is stuck, and why; of CONNECTION, its streams too."""
-    with opened() as (settings, database), database.begin() as connected:
-        chosen = find(connected, connection).id if connection else None
-        rows = connections_overview(connected, chosen)
-        streams = streams_overview(connected, chosen) if chosen is not None else None
-        tick = age_of(connected, "tick")
-        halt = halt_reason(connected)
-        missing = missing_connections(connected)
-        health = look(connected, settings)
+    with open_checked_database() as (settings, database), database.open_transaction() as connected:
+        chosen = find_connection(connected, connection).id if connection else None
+        rows = load_connections_overview(connected, chosen)
+        streams = load_streams_overview(connected, chosen) if chosen is not None else None
+        tick = get_fact_age(connected, "tick")
+        halt = get_halt_reason(connected)
+        missing = load_missing_connections(connected)
+        health = load_sink_health(connected, settings)
         workers = list_workers(connected)
-        clocks = all_hosts_off(connected)
-    _mark_missing(rows, missing)
+        clocks = list_skewed_hosts_and_own(connected)
+    _add_missing_notes(rows, missing)
     alive = tick is not None and tick < 6 * settings.tick_seconds + 30
-    shared = _look_at_budgets(settings, rows)
+    shared = _load_redis_state(settings, rows)
     budget, outage = shared.budget, shared.outage
     if as_json:
         told: dict[str, object] = {
@@ -61,11 +61,11 @@ def status(connection: str | None, as_json: bool) -> None:  # noqa: FBT001
             "tick_age_seconds": tick,
             "halted": halt or (outage["reason"] if outage else None),
             "nango_outage": outage,
-            "no_room": shared.shortage,
-            "redis": shared.unusable,
+            "no_room": shared.storage_problem,
+            "redis": shared.redis_problem,
             "missing_connections": missing and vars(missing),
             "workers": [vars(one) | {"is_alive": one.is_alive} for one in workers],
-            "unserved_queues": unserved(workers, QUEUES),
+            "unserved_queues": list_unserved_queues(workers, ALL_QUEUES),
             "clocks_off": [vars(one) for one in clocks],
             "nango_budget": budget,
             "sinks": health.sinks,
@@ -73,30 +73,30 @@ def status(connection: str | None, as_json: bool) -> None:  # noqa: FBT001
         }
         print_json(told if streams is None else {**told, "streams": streams})
         return
-    said = "alive" if alive else "not running" if tick is None else f"silent for {age(tick)}"
+    said = "alive" if alive else "not running" if tick is None else f"silent for {render_age(tick)}"
     click.echo(f"dispatcher: {said}")
     for line in (
-        *worker_lines(workers),
-        *clock_lines(clocks),
-        *_service_lines(halt, outage, missing),
+        *render_workers(workers),
+        *render_clocks(clocks),
+        *_render_service(halt, outage, missing),
     ):
         click.echo(line)
-    for line in shared.lines():
+    for line in shared.render_lines():
         click.echo(line)
     if budget:
-        click.echo(_budget_line(budget))
-    for alarm in health.alarms():
+        click.echo(_render_budget(budget))
+    for alarm in health.list_alarms():
         click.echo(alarm)
-    _connections_table(rows)
+    _print_connections(rows)
     if streams is not None:
         click.echo()
-        _streams_table(streams)
+        _print_streams(streams)
     elif health.sinks:
         click.echo()
-        _sinks_table(health)
+        _print_sinks(health)
 
 
-def _service_lines(
+def _render_service(
     halt: str | None, outage: Mapping[str, Any] | None, missing: MissingConnections | None
 ) -> Iterator[str]:
     """What holds up more than one connection."""
@@ -104,14 +104,15 @@ def _service_lines(
         yield f"HALTED: {halt}"
     if outage:
         yield (
-            f"NANGO DOES NOT WORK for {age(outage['seconds'])}: {outage['reason']}; nothing is "
+            f"NANGO DOES NOT WORK for {render_age(outage['seconds'])}: {outage['reason']}; "
+            f"nothing is "
             "sent, it is asked every few seconds, and all goes on once it answers"
         )
     if missing:
-        yield f"HELD for {age(missing.seconds)}: {missing.reason}. {APPROVE_MISSING}"
+        yield f"HELD for {render_age(missing.seconds)}: {missing.reason}. {APPROVE_MISSING_HINT}"
 
 
-def _mark_missing(rows: list[dict[str, Any]], missing: MissingConnections | None) -> None:
+def _add_missing_notes(rows: list[dict[str, Any]], missing: MissingConnections | None) -> None:
     """Tell each connection that Nango's list lacks, and that is held instead of retired."""
     for row in rows:
         if missing and row["id"] in missing.ids:
@@ -119,56 +120,63 @@ def _mark_missing(rows: list[dict[str, Any]], missing: MissingConnections | None
 
 
 @dataclass(frozen=True)
-class _Shared:
+class _RedisState:
     """What the workers share through Redis; None where nothing is shared or known."""
 
     budget: dict[str, Any] | None = None
     outage: dict[str, Any] | None = None
-    shortage: str | None = None
+    storage_problem: str | None = None
     """What a worker found to be used up within the last minutes."""
-    unusable: str | None = None
+    redis_problem: str | None = None
     """Why Redis cannot be written to now."""
 
-    def lines(self) -> Iterator[str]:
-        if self.shortage:
-            yield f"NO ROOM: {self.shortage}"
-        if self.unusable and self.unusable != self.shortage:
-            yield f"REDIS: {self.unusable}; until then no work is sent to the workers"
+    def render_lines(self) -> Iterator[str]:
+        if self.storage_problem:
+            yield f"NO ROOM: {self.storage_problem}"
+        if self.redis_problem and self.redis_problem != self.storage_problem:
+            yield f"REDIS: {self.redis_problem}; until then no work is sent to the workers"
 
 
-def _look_at_budgets(settings: Settings, rows: list[dict[str, Any]]) -> _Shared:
+def _load_redis_state(settings: Settings, rows: list[dict[str, Any]]) -> _RedisState:
     """Nango's budget as the workers share it, its outage, and what has no room left.
 
     Each row is told what Graph asks of it.
     """
     for row in rows:
         row["graph_pauses"] = {}
-    gate = shared_gate(settings)
+    gate = open_shared_limiter(settings)
     if gate is None:
-        return _Shared()
-    from worker.core.log import configure_at_need
+        return _RedisState()
+    from worker.core.log import configure_logging_lazily
 
-    configure_at_need("WARNING", "console")
+    configure_logging_lazily("WARNING", "console")
     try:
-        unusable = gate.unusable()
-        return _Shared(_told_by(gate, settings, rows), outage_of(gate), gate.shortage(), unusable)
+        unusable = gate.find_write_error()
+        return _RedisState(
+            _load_budget_and_pauses(gate, settings, rows),
+            load_outage(gate),
+            gate.read_shortage(),
+            unusable,
+        )
     finally:
         gate.close()
 
 
-def _told_by(gate: "Gate", settings: Settings, rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+def _load_budget_and_pauses(
+    limiter: "RateLimiter", settings: Settings, rows: list[dict[str, Any]]
+) -> dict[str, Any] | None:
     labels = [f"{row['provider_config_key']}/{row['nango_connection_id']}" for row in rows]
-    pauses = gate.pauses(labels)
+    pauses = limiter.read_pauses(labels)
     for row, label in zip(rows, labels, strict=True):
         found = pauses.get(label, {})
         row["graph_pauses"] = {service: round(seconds, 1) for service, seconds in found.items()}
-    return budget_of(gate, is_set=settings.nango_calls_per_minute is not None)
+    return load_budget(limiter, is_set=settings.nango_calls_per_minute is not None)
 
 
-def _budget_line(budget: Mapping[str, Any]) -> str:
+def _render_budget(budget: Mapping[str, Any]) -> str:
     """One sentence for people."""
     pause = budget["paused_for_seconds"]
-    paused = f"; PAUSED by Nango for {age(pause)}" if pause else ""
+    paused = f"; PAUSED by Nango for {render_age(pause)}" if pause else ""
     if budget["limit"] is None:
         return f"Nango's budget: not known{paused}"
     source = "as set here" if budget["source"] == "set" else "as Nango tells"
@@ -178,7 +186,7 @@ def _budget_line(budget: Mapping[str, Any]) -> str:
     return f"Nango's budget: {counts} ({source}){paused}"
 
 
-def _connections_table(rows: Sequence[Mapping[str, Any]]) -> None:
+def _print_connections(rows: Sequence[Mapping[str, Any]]) -> None:
     print_table(
         "",
         ["id", "connection", "organization", "status", "fresh", "last run", "events", "attention"],
@@ -188,7 +196,7 @@ def _connections_table(rows: Sequence[Mapping[str, Any]]) -> None:
                 f"{row['provider_config_key']}/{row['nango_connection_id']}",
                 row["display_name"],
                 row["status"],
-                freshness_line(row["freshness"] or {}),
+                render_freshness(row["freshness"] or {}),
                 row["run_state"],
                 row["events"],
                 "; ".join(
@@ -199,7 +207,7 @@ def _connections_table(rows: Sequence[Mapping[str, Any]]) -> None:
                             row["settings_problem"],
                             *row["attention"],
                             *(
-                                f"Graph asks to slow down ({service}) for {age(seconds)}"
+                                f"Graph asks to slow down ({service}) for {render_age(seconds)}"
                                 for service, seconds in row["graph_pauses"].items()
                             ),
                         ],
@@ -211,7 +219,7 @@ def _connections_table(rows: Sequence[Mapping[str, Any]]) -> None:
     )
 
 
-def _streams_table(rows: Sequence[Mapping[str, Any]]) -> None:
+def _print_streams(rows: Sequence[Mapping[str, Any]]) -> None:
     print_table(
         "streams",
         ["resource", "phase", "mode", "fresh", "last full walk", "deltas had missed", "why"],
@@ -220,9 +228,9 @@ def _streams_table(rows: Sequence[Mapping[str, Any]]) -> None:
                 row["resource"],
                 row["phase"],
                 row["mode"],
-                age(row["age_seconds"]),
+                render_age(row["age_seconds"]),
                 f"{row['full_walk_at']:%Y-%m-%d %H:%M}" if row["full_walk_at"] else "",
-                drift_line(row["drift"]) if row["drift"] is not None else "",
+                render_drift(row["drift"]) if row["drift"] is not None else "",
                 "; ".join(filter(None, [row["reason"], row["unresolved"]])),
             ]
             for row in rows
@@ -230,7 +238,7 @@ def _streams_table(rows: Sequence[Mapping[str, Any]]) -> None:
     )
 
 
-def _sinks_table(health: Health) -> None:
+def _print_sinks(health: SinkHealth) -> None:
     print_table(
         "sinks",
         ["sink", "kind", "status", "waiting", "oldest", "notes"],
@@ -240,7 +248,7 @@ def _sinks_table(health: Health) -> None:
                 row["kind"],
                 row["status"],
                 row["waiting"],
-                age(row["lag_seconds"]) if row["waiting"] else "",
+                render_age(row["lag_seconds"]) if row["waiting"] else "",
                 "; ".join(row["notes"]),
             ]
             for row in health.sinks
@@ -250,7 +258,7 @@ def _sinks_table(health: Health) -> None:
 
 @click.command()
 @click.argument("connection")
-@as_json
+@json_option
 def verify(connection: str, as_json: bool) -> None:  # noqa: FBT001
     """Check that the change events of CONNECTION tell its tables.
 
@@ -258,15 +266,15 @@ def verify(connection: str, as_json: bool) -> None:  # noqa: FBT001
     """
     from worker.events.verify import verify as check
 
-    with opened() as (_, database):
-        with database.begin() as db:
-            known = find(db, connection)
-        with database.begin() as db:
+    with open_checked_database() as (_, database):
+        with database.open_transaction() as db:
+            known = find_connection(db, connection)
+        with database.open_transaction() as db:
             found = check(db, known.id)
     if as_json:
         print_json({"connection": known.label, **vars(found)})
     else:
-        back = "from the very first" if found.whole_history else f"back to {found.oldest_at:%F}"
+        back = "from the very first" if found.has_whole_history else f"back to {found.oldest_at:%F}"
         click.echo(
             f"{known.label}: {found.rows:,} live rows and {found.events:,} events, {back}: "
             f"{'all fit' if not found.problem_count else f'{found.problem_count:,} do not fit'}"
@@ -276,4 +284,4 @@ def verify(connection: str, as_json: bool) -> None:  # noqa: FBT001
             click.echo(f"  {problem}")
         for name, why in found.unresolved.items():
             click.echo(f"  not compared with Graph, {name}: {why}")
-    raise SystemExit(FAILED if found.problem_count else 0)
+    raise SystemExit(EXIT_FAILED if found.problem_count else 0)

@@ -7,17 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Final
 
-PAD: Final = 1
+PADDING: Final = 1
 """Blanks on either side of a column, but for the edges of the table."""
-USUAL: Final = 80
+DEFAULT_WIDTH: Final = 80
 """How wide a table may be where no terminal says it."""
 
 _WORD: Final = re.compile(r"\s*\S+\s*")
-ODD: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+CONTROL_CHARACTERS: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 """Control characters: a name in somebody's directory must not steer an operator's terminal."""
 
 
-def terminal_width(environment: Mapping[str, str] = os.environ) -> int:
+def detect_terminal_width(environment: Mapping[str, str] = os.environ) -> int:
     """As COLUMNS says, or else the terminal, if there is one."""
     told = environment.get("COLUMNS", "")
     if told.isdigit() and int(told) > 0:
@@ -29,38 +29,38 @@ def terminal_width(environment: Mapping[str, str] = os.environ) -> int:
             continue
         if width > 0:
             return width
-    return USUAL
+    return DEFAULT_WIDTH
 
 
-def drawn(
+def render_table(
     columns: Sequence[str], rows: Sequence[Sequence[object]], width: int
 ) -> Iterator[Sequence[str]]:
     """The lines of the header, then those of each row; figures to the right."""
-    texts = [list(columns), *([_cell(value) for value in row] for row in rows)]
+    texts = [list(columns), *([_render_cell(value) for value in row] for row in rows)]
     right = [
         bool(rows) and all(isinstance(row[index], int | float) for row in rows)
         for index in range(len(columns))
     ]
-    left_pads = [PAD if index else 0 for index in range(len(columns))]
+    left_pads = [PADDING if index else 0 for index in range(len(columns))]
     right_pads = [*left_pads[1:], 0]
     pads = [one + other for one, other in zip(left_pads, right_pads, strict=True)]
     natural = [
-        min(max(max(map(cells, text.split("\n"))) for text in column) + pad, width)
+        min(max(max(map(measure_display_width, text.split("\n"))) for text in column) + pad, width)
         for column, pad in zip(zip(*texts, strict=True), pads, strict=True)
     ]
-    widths = [max(1, w - pad) for w, pad in zip(narrowed(natural, width), pads, strict=True)]
+    widths = [max(1, w - pad) for w, pad in zip(shrink_columns(natural, width), pads, strict=True)]
     for row in texts:
-        folded = list(map(_folded, row, widths))
+        folded = list(map(_fold, row, widths))
         if row is texts[0]:
             height = max(map(len, folded))
             folded = [[""] * (height - len(lines)) + lines for lines in folded]
         yield [
-            (" " * 2 * PAD).join(map(_padded, parts, widths, right))
+            (" " * 2 * PADDING).join(map(_pad, parts, widths, right))
             for parts in zip_longest(*folded, fillvalue="")
         ]
 
 
-def narrowed(widths: Sequence[int], room: int) -> list[int]:
+def shrink_columns(widths: Sequence[int], room: int) -> list[int]:
     """Take from the widest columns until all fit, then from all alike."""
     found = list(widths)
     while (excess := sum(found) - room) > 0:
@@ -69,13 +69,13 @@ def narrowed(widths: Sequence[int], room: int) -> list[int]:
         if widest == second or not second:
             break
         most = min(excess, widest - second)
-        found = _reduced(found, [one == widest for one in found], excess, most)
+        found = _share_excess(found, [one == widest for one in found], excess, most)
     if (excess := sum(found) - room) > 0:
-        found = _reduced(found, [True] * len(found), excess, excess)
+        found = _share_excess(found, [True] * len(found), excess, excess)
     return found
 
 
-def _reduced(widths: list[int], shrinks: list[bool], excess: int, most: int) -> list[int]:
+def _share_excess(widths: list[int], shrinks: list[bool], excess: int, most: int) -> list[int]:
     """Share an excess among some of the columns, and at most so much to each."""
     found, left = list(widths), sum(shrinks)
     for index, shrink in enumerate(shrinks):
@@ -87,41 +87,41 @@ def _reduced(widths: list[int], shrinks: list[bool], excess: int, most: int) -> 
     return found
 
 
-def cells(text: str) -> int:
+def measure_display_width(text: str) -> int:
     """How many places of a terminal a text takes."""
-    return len(text) if text.isascii() else sum(map(_places, text))
+    return len(text) if text.isascii() else sum(map(_measure_character, text))
 
 
-def _places(letter: str) -> int:
+def _measure_character(letter: str) -> int:
     if unicodedata.category(letter) in ("Mn", "Me", "Cf"):
         return 0
     return 2 if unicodedata.east_asian_width(letter) in "WF" else 1
 
 
-def _folded(text: str, width: int) -> list[str]:
-    return [line for part in text.split("\n") for line in _wrapped(part, width)]
+def _fold(text: str, width: int) -> list[str]:
+    return [line for part in text.split("\n") for line in _wrap(part, width)]
 
 
-def _wrapped(line: str, width: int) -> list[str]:
+def _wrap(line: str, width: int) -> list[str]:
     """Between words where that will do, within those that are too long for any line."""
     done: list[str] = []
     now = ""
     for word in _WORD.findall(line):
-        needs = cells(word.rstrip())
-        if cells(now) + needs <= width:
+        needs = measure_display_width(word.rstrip())
+        if measure_display_width(now) + needs <= width:
             now += word
             continue
         if now:
             done.append(now)
-        *full, now = _chopped(word, width) if needs > width else [word]
+        *full, now = _split_word(word, width) if needs > width else [word]
         done += full
     return [*done, now]
 
 
-def _chopped(word: str, width: int) -> list[str]:
+def _split_word(word: str, width: int) -> list[str]:
     parts, room = [""], width
     for letter in word:
-        needs = cells(letter)
+        needs = measure_display_width(letter)
         if needs > room and parts[-1]:
             parts.append("")
             room = width
@@ -130,17 +130,17 @@ def _chopped(word: str, width: int) -> list[str]:
     return parts
 
 
-def _padded(text: str, width: int, to_right: bool) -> str:  # noqa: FBT001 - mapped over
+def _pad(text: str, width: int, to_right: bool) -> str:  # noqa: FBT001 - mapped over
     bare = text.rstrip()
-    blanks = " " * (width - cells(bare))
+    blanks = " " * (width - measure_display_width(bare))
     return blanks + bare if to_right else bare + blanks
 
 
-def _cell(value: object) -> str:
+def _render_cell(value: object) -> str:
     if value is None:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
-    return ODD.sub("", str(value))
+    return CONTROL_CHARACTERS.sub("", str(value))

@@ -14,24 +14,24 @@ import click
 from sqlalchemy import func, select, update
 
 from models.connection import ConnectionStatus, connections
-from worker.core.disk import tell_full_disk
-from worker.core.errors import Trouble
-from worker.core.log import configure
+from worker.core.disk import warn_if_disk_full
+from worker.core.errors import MirrorError
+from worker.core.log import configure_logging
 from worker.core.settings import load_settings
 from worker.nango.ledger import check_redis
-from worker.ops.budgets import outage_of
+from worker.ops.budgets import load_outage
 from worker.ops.cli.output import print_table
-from worker.ops.local import Place, add_stream, running, start_service
+from worker.ops.local import LocalService, add_default_sink, run_local_service, start_processes
 from worker.ops.migrate import migrate
-from worker.ops.watch import FEW, Watcher
+from worker.ops.watch import MAX_SHOWN_CUSTOMERS, Watcher
 from worker.sync.discover import discover
-from worker.sync.run import Kit
-from worker.wiring import close_kit, open_kit
+from worker.sync.run import Runtime
+from worker.wiring import close_runtime, open_runtime
 
-FOLLOW_SECONDS = 1.0
-MANY_SECONDS = 5.0
+POLL_SECONDS = 1.0
+POLL_MANY_SECONDS = 5.0
 """Between two looks at many customers: each line is about all of them."""
-AWAY_SECONDS = 5.0
+RETRY_SECONDS = 5.0
 
 
 @click.command()
@@ -51,87 +51,89 @@ def up(once: bool) -> None:  # noqa: FBT001
         if stop.is_set():
             return
         stop.set()
-        say("stopping ...")
+        echo_line("stopping ...")
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, finish)
-    configure("WARNING", "console")
+    configure_logging("WARNING", "console")
     started = time.monotonic()
-    with running(load_settings(), say) as place:
+    with run_local_service(load_settings(), echo_line) as place:
         if not stop.is_set():
-            _serve(place, stop, started, once=once)
-    say("stopped; the data are kept for the next start")
+            _run_service(place, stop, started, once=once)
+    echo_line("stopped; the data are kept for the next start")
 
 
-def say(line: str) -> None:
+def echo_line(line: str) -> None:
     click.echo(f"  {line}")
 
 
-def _serve(place: Place, stop: threading.Event, started: float, *, once: bool) -> None:
+def _run_service(place: LocalService, stop: threading.Event, started: float, *, once: bool) -> None:
     os.environ.clear()
     os.environ.update(place.environment)
-    kit = open_kit(load_settings())
+    kit = open_runtime(load_settings())
     try:
-        with _hint("DATABASE_URL", place):
+        with _add_setting_hint("DATABASE_URL", place):
             migrate(kit.database)
-        with _hint("REDIS_URL", place):
+        with _add_setting_hint("REDIS_URL", place):
             check_redis(place.environment["REDIS_URL"])
-        with kit.database.begin() as connection:
-            since: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
-        with _hint("NANGO_SECRET_KEY", place):
+        with kit.database.open_transaction() as db:
+            since: datetime = db.execute(select(func.clock_timestamp())).scalar_one()
+        with _add_setting_hint("NANGO_SECRET_KEY", place):
             found = discover(kit.database, kit.nango, kit.settings)
-        say(f"{found.listed} connections in Nango, {len(found.enrolled)} of them new")
-        if place.simulated:
-            _make_due(kit)
-        stream = add_stream(kit.database) if place.embedded else None
+        echo_line(f"{found.listed} connections in Nango, {len(found.enrolled)} of them new")
+        if place.is_simulated:
+            _request_all(kit)
+        stream = add_default_sink(kit.database) if place.is_embedded else None
         if stream:
-            say(f"change events go to the Redis stream {stream}")
-        outage = partial(outage_of, kit.nango.gate)
-        watcher = Watcher(kit.database, say, since, stop.is_set, outage)
-        watcher.note_due()
-        start_service(place)
-        say("beat, workers and relay are up")
+            echo_line(f"change events go to the Redis stream {stream}")
+        outage = partial(load_outage, kit.nango.limiter)
+        watcher = Watcher(kit.database, echo_line, since, stop.is_set, outage)
+        watcher.record_due()
+        start_processes(place)
+        echo_line("beat, workers and relay are up")
         if found.listed:
-            _show(watcher, place, started)
+            _print_summary(watcher, place, started)
         if not once:
-            _follow(watcher, place, stop)
+            _follow_changes(watcher, place, stop)
     finally:
-        close_kit(kit)
+        close_runtime(kit)
 
 
 @contextmanager
-def _hint(name: str, place: Place) -> Iterator[None]:
+def _add_setting_hint(name: str, place: LocalService) -> Iterator[None]:
     """Say of a server that does not serve us whence its address comes, where a person gave it."""
     try:
         yield
-    except Trouble as trouble:
-        if name in place.given:
-            trouble.message += f"\n{name} is set in this shell; unset it to use {_INSTEAD[name]}"
+    except MirrorError as trouble:
+        if name in place.given_variables:
+            trouble.message += (
+                f"\n{name} is set in this shell; unset it to use {_EMBEDDED_SERVERS[name]}"
+            )
         raise
 
 
-_INSTEAD = {
+_EMBEDDED_SERVERS = {
     "DATABASE_URL": "a Postgres that is started here",
     "REDIS_URL": "a Valkey that is started here",
     "NANGO_SECRET_KEY": "simulated customers",
 }
 
 
-def _make_due(kit: Kit) -> None:
+def _request_all(runtime: Runtime) -> None:
     """Look at the simulated customers now, not when it was planned: somebody watches."""
-    with kit.database.begin() as connection:
-        connection.execute(
+    with runtime.database.open_transaction() as db:
+        db.execute(
             update(connections)
             .where(connections.c.status.in_((ConnectionStatus.ACTIVE, ConnectionStatus.BROKEN)))
             .values(due_at=func.clock_timestamp(), requested_at=func.clock_timestamp())
         )
 
 
-def _show(watcher: Watcher, place: Place, started: float) -> None:
-    states = watcher.until_mirrored()
+def _print_summary(watcher: Watcher, place: LocalService, started: float) -> None:
+    states = watcher.wait_until_mirrored()
     if not states:
         return
-    summary = watcher.summary(states)
+    summary = watcher.build_summary(states)
     click.echo()
     seconds = time.monotonic() - started
     print_table(f"Mirrored, {seconds:.0f} s after the start", summary.columns, summary.rows)
@@ -144,29 +146,31 @@ Look around, in another terminal:
   .venv/bin/tenant-mirror connections show 1
   .venv/bin/tenant-mirror verify 1
   .venv/bin/tenant-mirror events tail --follow
-  .venv/bin/tenant-mirror sinks list{_SEE_TROUBLE if place.simulated else ""}
+  .venv/bin/tenant-mirror sinks list{_SANDBOX_HINT if place.is_simulated else ""}
 """)
 
 
-_SEE_TROUBLE = """
+_SANDBOX_HINT = """
   .venv/bin/tenant-mirror sandbox --help       how to make customers refuse, revoke and delete"""
 
 
-def _follow(watcher: Watcher, place: Place, stop: threading.Event) -> None:
+def _follow_changes(watcher: Watcher, place: LocalService, stop: threading.Event) -> None:
     """Say what changes until somebody stops us; a server that is away is no reason to end."""
     watcher.start_following()
-    say("following the changes; Ctrl-C stops everything")
+    echo_line("following the changes; Ctrl-C stops everything")
     met: str | None = None
-    while not stop.wait(FOLLOW_SECONDS if len(watcher.positions) <= FEW else MANY_SECONDS):
+    while not stop.wait(
+        POLL_SECONDS if len(watcher.positions) <= MAX_SHOWN_CUSTOMERS else POLL_MANY_SECONDS
+    ):
         try:
-            watcher.tell_alarms()
-            watcher.changes(names=place.simulated)
-        except Trouble as trouble:
+            watcher.print_alarms()
+            watcher.print_changes(names=place.is_simulated)
+        except MirrorError as trouble:
             if str(trouble) != met:
-                say(met := str(trouble))
-                tell_full_disk(place.home.path, say)
-            stop.wait(AWAY_SECONDS)
+                echo_line(met := str(trouble))
+                warn_if_disk_full(place.home.path, echo_line)
+            stop.wait(RETRY_SECONDS)
         else:
             if met is not None:
-                say("Postgres answers again")
+                echo_line("Postgres answers again")
             met = None
