@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.bench import Bench, Size, print_progress
-from benchmarks.ground import get_default_home, run_environment
+from benchmarks.environment import get_default_home, run_environment
 from benchmarks.machine import describe_machine
 from benchmarks.processes import ROOT
 from benchmarks.report import BenchmarkRun, find_missed_targets, write

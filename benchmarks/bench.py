@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from benchmarks.ground import Environment
+from benchmarks.environment import Environment
 from benchmarks.processes import MeasurementFailed
 from benchmarks.results import OURS, Sample, Scenario
 

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from benchmarks.ground import Environment
+from benchmarks.environment import Environment
 from benchmarks.processes import ROOT
 
 _PACKAGES = ("celery", "httpx", "msgspec", "psycopg", "redis", "sqlalchemy", "uvicorn")

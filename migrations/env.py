@@ -12,9 +12,9 @@ from sqlalchemy import text
 
 from migrations.scope import is_managed
 from models.tables import metadata
-from worker.store.address import parse_database_url
+from worker.store.database_url import parse_database_url
 from worker.store.engine import create_mirror_engine
-from worker.store.migrating import MigrationLimits, lock_migration
+from worker.store.migration_lock import MigrationLimits, lock_migration
 
 
 def run_migrations_online(db: sa.Connection) -> None:

@@ -9,11 +9,11 @@ from models.lease import leases
 from models.quarantine import quarantine
 from models.resources import RESOURCES
 from models.run import runs
+from models.seen import candidates, removals, seen
 from models.service_state import service_state
 from models.sink import positions, sink_secrets, sinks
 from models.stream import streams
 from models.unresolved import unresolved
-from models.walk_evidence import candidates, removals, seen
 from models.worker import workers
 
 __all__ = [

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import tenant
+from benchmarks import tenant_process
 from benchmarks.bench import Bench, Size
-from benchmarks.ground import Environment
+from benchmarks.environment import Environment
 from benchmarks.processes import MeasurementFailed
 from benchmarks.report import BenchmarkRun, find_missed_targets, write
 from benchmarks.results import (
@@ -54,7 +54,7 @@ def rows(*samples: Sample) -> dict[str, ResultRow]:
 def bench(servers: Servers, home: Path) -> Iterator[Bench]:
     """A tiny run on the servers of the tests; the simulated tenant is a process of its own."""
     pids = {name: servers.supervisor.get_pid(name) or 0 for name in ("postgres", "valkey")}
-    with tenant.run_tenant_process() as tenants:
+    with tenant_process.run_tenant_process() as tenants:
         pids["tenant"] = tenants.pid
         ground = Environment(
             servers.database_url, servers.redis_url, Home(home / "18"), pids, tenants

@@ -16,8 +16,8 @@ import yaml
 from packaging.requirements import Requirement
 
 from worker.app import app
-from worker.core import heartbeat
 from worker.core.errors import ConfigurationError
+from worker.core.process import heartbeat
 from worker.core.settings import SETTINGS, load_settings
 from worker.tasks.queues import ALL_QUEUES
 

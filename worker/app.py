@@ -20,20 +20,20 @@ from celery.signals import (
     worker_shutting_down,
 )
 
-from worker.core import heartbeat
-from worker.core.celery_environment import refuse_celery_variables
+from worker.core.clock import steady_datetime
 from worker.core.errors import ConfigurationError
 from worker.core.log import configure_logging
-from worker.core.redis_pool import parse_and_check_redis_url
-from worker.core.redis_url import parse_redis_url
+from worker.core.process import heartbeat
+from worker.core.process.shutdown import request_stop
+from worker.core.process.stdio import drop_output_on_full_disk
+from worker.core.redis.pool import parse_and_check_redis_url
+from worker.core.redis.url import parse_redis_url
 from worker.core.settings import Settings, load_settings
-from worker.core.steady import steady_datetime
-from worker.core.stopping import request_stop
-from worker.core.streams import drop_output_on_full_disk
 from worker.tasks.base import discard_runtime
-from worker.tasks.presence import WorkerReporter
+from worker.tasks.broker_transport import register_transport
+from worker.tasks.celery_environment import refuse_celery_variables
 from worker.tasks.queues import ALL_QUEUES, MAINTENANCE, SLICE_QUEUES
-from worker.tasks.transport import register_transport
+from worker.tasks.worker_reporter import WorkerReporter
 
 
 def build_broker_url(settings: Settings) -> str:

@@ -5,15 +5,15 @@ import sys
 
 from worker.core.errors import ConfigurationError
 from worker.core.log import get_logger
-from worker.core.memory import tune_malloc
+from worker.core.net.tls import build_ssl_context
+from worker.core.net.transport import TransportConfig
+from worker.core.net.url import is_unencrypted, proxy_from_setting
+from worker.core.process.tuning import GC_THRESHOLD, SWITCH_INTERVAL_SECONDS, tune_malloc
 from worker.core.settings import Settings
-from worker.core.transport import TransportConfig
-from worker.core.trust import build_ssl_context
-from worker.core.url import is_unencrypted, proxy_from_setting
 from worker.nango.client import NangoClient, RetryPolicy
-from worker.nango.gate import open_limiter
+from worker.nango.limiter import open_limiter
 from worker.store.engine import Database
-from worker.sync.run import Runtime
+from worker.sync.runtime import Runtime
 
 
 def open_database(settings: Settings, *, pool_size: int = 1) -> Database:
@@ -48,18 +48,6 @@ def open_nango(settings: Settings) -> NangoClient:
             proxy_from_setting(settings.nango_proxy, "TENANT_MIRROR_NANGO_PROXY"),
         ),
     )
-
-
-GC_THRESHOLD = 10_000
-"""Objects made until Python looks for garbage in circles; a page makes thousands and no circle."""
-
-SWITCH_INTERVAL_SECONDS = 0.0002
-"""How long the interpreter lets a thread run on while another wants to.
-
-Decoding keeps the processor busy beside the loader, which comes back from Postgres dozens of times
-a page; with Python's default of 5 ms it would wait that long each time (measured: a fifth of a
-first load).
-"""
 
 
 def open_runtime(settings: Settings) -> Runtime:

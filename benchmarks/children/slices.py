@@ -4,7 +4,7 @@ from sqlalchemy import text
 
 from benchmarks.meter import Figures, Meter, read_arguments, read_peak_memory, write_figures
 from worker.app import app
-from worker.store.connections import request_resync
+from worker.store.state.connections import request_resync
 from worker.tasks.base import discard_runtime, get_runtime
 from worker.tasks.sync import sync_slice
 

@@ -4,7 +4,7 @@ from typing import Final
 
 from benchmarks.results import Scenario
 from benchmarks.scenarios import (
-    calls,
+    call_counts,
     deletions,
     dispatch,
     fleet,
@@ -28,7 +28,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         mixed,
         latency,
         memory,
-        calls,
+        call_counts,
         startup,
         dispatch,
         relay,

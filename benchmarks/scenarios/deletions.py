@@ -5,7 +5,7 @@ from typing import Any
 from benchmarks.bench import Bench, Size
 from benchmarks.processes import MeasurementFailed
 from benchmarks.results import OURS, Scenario, SpeedTarget
-from benchmarks.scenarios.people import CONTOSO
+from benchmarks.scenarios.checks import CONTOSO
 
 GROWTH = "peak memory, the largest group against the smallest"
 TIME = "time for each membership, the largest group against the smallest"

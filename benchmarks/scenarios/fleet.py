@@ -131,7 +131,7 @@ def _measure_first_loads(bench: Bench, url: str, number: int) -> None:
 
 def _load(bench: Bench, url: str, ids: Sequence[int]) -> Figures:
     asked = {"connections": list(ids)}
-    figures = bench.environment.run_measured("benchmarks.children.loads", asked, url)
+    figures = bench.environment.run_measured("benchmarks.children.first_loads", asked, url)
     if figures["succeeded"] != len(ids):
         raise MeasurementFailed(f"{figures['succeeded']} of {len(ids)} first loads succeeded")
     return figures

@@ -7,8 +7,8 @@ from typing import Any
 from benchmarks.bench import Bench
 from benchmarks.processes import MeasurementFailed
 from benchmarks.results import Scenario, SpeedTarget
-from benchmarks.scenarios.copying import build_copy_parts, export
-from benchmarks.scenarios.people import CONTOSO, check_rows
+from benchmarks.scenarios.checks import CONTOSO, check_rows
+from benchmarks.scenarios.copy_files import build_copy_parts, export
 
 MANY = "memberships, first load, many groups"
 ONE = "memberships, first load, one group of many"

@@ -4,8 +4,8 @@ walks of a connection overlap."""
 from benchmarks.bench import Bench
 from benchmarks.processes import run_measured
 from benchmarks.results import Scenario, SpeedTarget
+from benchmarks.scenarios.checks import CONTOSO, build_arguments, check_rows, warm_pages
 from benchmarks.scenarios.mixed import build_mixed_tenant
-from benchmarks.scenarios.people import CONTOSO, build_arguments, check_rows, warm_pages
 
 SECONDS = 0.2
 DRAIN = "limit: reading alone, page after page"
@@ -35,7 +35,7 @@ def _measure_walk(bench: Bench, count: int) -> None:
         figures = ground.sync(url, "--resource", "users")
         check_rows(bench, url, "users", count)
     limit = -(-count // 999) * SECONDS
-    bare = run_measured("benchmarks.children.drain", build_arguments(bench))
+    bare = run_measured("benchmarks.children.read_limit", build_arguments(bench))
     bench.record(WALK, limit / bare["seconds"], "of the limit", bare, who=DRAIN)
     bench.record(WALK, limit / figures["seconds"], "of the limit", figures)
     calls = figures["report"]["calls"] * SECONDS

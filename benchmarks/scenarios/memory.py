@@ -5,7 +5,7 @@ from typing import Any
 from benchmarks.bench import Bench, Size
 from benchmarks.processes import MeasurementFailed
 from benchmarks.results import OURS, Scenario, SpeedTarget
-from benchmarks.scenarios.people import CONTOSO, check_rows
+from benchmarks.scenarios.checks import CONTOSO, check_rows
 
 GROWTH = "peak memory, the largest tenant against the smallest"
 TIME = "time for each user, the largest tenant against the smallest"

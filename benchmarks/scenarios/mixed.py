@@ -4,7 +4,7 @@ from typing import Any
 
 from benchmarks.bench import Bench
 from benchmarks.results import Scenario
-from benchmarks.scenarios.people import CONTOSO, check_rows
+from benchmarks.scenarios.checks import CONTOSO, check_rows
 
 FIRST = "mixed tenant, first load of everything"
 AGAIN = "mixed tenant, full walk of everything, nothing changed"

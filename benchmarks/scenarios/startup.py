@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.bench import Bench
 from benchmarks.processes import MeasurementFailed
 from benchmarks.results import Scenario, SpeedTarget
-from benchmarks.scenarios.people import CONTOSO
+from benchmarks.scenarios.checks import CONTOSO
 
 HELP = "tenant-mirror --help"
 STATUS = "tenant-mirror status, one connection"

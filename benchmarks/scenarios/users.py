@@ -9,8 +9,7 @@ from benchmarks.bench import Bench
 from benchmarks.peers import Peers
 from benchmarks.processes import MeasurementFailed, measure_processors, run_measured
 from benchmarks.results import Scenario, SpeedTarget
-from benchmarks.scenarios.copying import build_copy_parts, export
-from benchmarks.scenarios.people import (
+from benchmarks.scenarios.checks import (
     CONTOSO,
     build_arguments,
     build_users_path,
@@ -18,6 +17,7 @@ from benchmarks.scenarios.people import (
     check_rows,
     warm_pages,
 )
+from benchmarks.scenarios.copy_files import build_copy_parts, export
 
 FIRST = "users, first load"
 DELTA = "users, second sync by delta, nothing changed"
@@ -73,7 +73,7 @@ class _UsersScenario:
         """The tenant's own rate, too: it is no bottleneck while this is far above ours."""
         warm_pages(self.bench)
         with measure_processors(self.bench.environment.pids) as servers:
-            figures = run_measured("benchmarks.children.drain", build_arguments(self.bench))
+            figures = run_measured("benchmarks.children.read_limit", build_arguments(self.bench))
         self.bench.record_rate(FIRST, self.count, figures | servers, "rows", who=DRAIN)
 
     def measure_decoding(self) -> None:

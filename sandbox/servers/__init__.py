@@ -21,7 +21,7 @@ from sandbox.servers.errors import (
     ServerError,
     StartupFailed,
 )
-from sandbox.servers.home import Home
+from sandbox.servers.home_directory import Home
 from sandbox.servers.postgres import Postgres, start_postgres
 from sandbox.servers.supervisor import Backoff, OnEvent, Supervisor
 from sandbox.servers.valkey import Valkey, start_valkey

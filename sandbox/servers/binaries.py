@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 from sandbox.servers.errors import BinariesMissing
-from sandbox.servers.home import Home
+from sandbox.servers.home_directory import Home
 
 _INSTALL_HINT = "Install it with: pip install 'tenant-mirror[sandbox]'"
 _MACHINES = {"amd64": "x86_64", "x64": "x86_64"}

@@ -7,7 +7,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandbox.servers.identity import ServerUser
+from sandbox.servers.server_user import ServerUser
 
 _LAUNCHER = Path(__file__).with_name("launch.py")
 _LOG_LIMIT = 20 * 1024 * 1024

@@ -14,7 +14,7 @@ from psycopg import sql
 from sandbox.servers.binaries import find_postgres_programs, read_major_version
 from sandbox.servers.child import Child
 from sandbox.servers.errors import HomeUnusable, MajorVersionMismatch, StartupFailed
-from sandbox.servers.home import Home
+from sandbox.servers.home_directory import Home
 from sandbox.servers.supervisor import Supervisor
 
 DATABASE_NAME = "tenant_mirror"

@@ -7,7 +7,7 @@ import redis
 from sandbox.servers.binaries import find_valkey_program, read_major_version
 from sandbox.servers.child import Child
 from sandbox.servers.errors import MajorVersionMismatch
-from sandbox.servers.home import Home
+from sandbox.servers.home_directory import Home
 from sandbox.servers.supervisor import Supervisor
 
 

@@ -12,19 +12,26 @@ The same seed and the same calls give the same directory, byte for byte. `docs/s
 what is simulated.
 """
 
-from sandbox.tenant.calls import CallCounts, LoggedRequest
 from sandbox.tenant.client import Client, WalkResult
-from sandbox.tenant.connections import NangoConnection
-from sandbox.tenant.faults import FaultInjector, FaultRule
-from sandbox.tenant.fields import RESOURCES
-from sandbox.tenant.kinds import ALL_KINDS, BROKEN, EXPIRIES, TRANSIENT
-from sandbox.tenant.knobs import TenantOptions
-from sandbox.tenant.members import Member
-from sandbox.tenant.nango import KEY, Nango
+from sandbox.tenant.defaults import KEY
+from sandbox.tenant.directory.fields import RESOURCES
+from sandbox.tenant.directory.members import Member
+from sandbox.tenant.directory.options import TenantOptions
+from sandbox.tenant.directory.tenant import Tenant
+from sandbox.tenant.directory.truth import (
+    Truth,
+    TruthRow,
+    build_row,
+    compute_checksum,
+    truth_from_rows,
+)
+from sandbox.tenant.faults.fault_kinds import ALL_KINDS, BROKEN, EXPIRIES, TRANSIENT
+from sandbox.tenant.faults.injector import FaultInjector, FaultRule
+from sandbox.tenant.http import Request, Response
+from sandbox.tenant.nango.call_log import CallCounts, LoggedRequest
+from sandbox.tenant.nango.connections import NangoConnection
+from sandbox.tenant.nango.service import Nango
 from sandbox.tenant.server import Server, serve
-from sandbox.tenant.tenant import Tenant
-from sandbox.tenant.truth import Truth, TruthRow, build_row, compute_checksum, truth_from_rows
-from sandbox.tenant.wire import Request, Response
 
 __all__ = [
     "ALL_KINDS",

@@ -1,8 +1,9 @@
 """The demo: three companies that are the same after every restart."""
 
-from sandbox.tenant.ids import guid_from_parts
-from sandbox.tenant.nango import KEY, Nango
-from sandbox.tenant.tenant import Tenant
+from sandbox.tenant.defaults import KEY
+from sandbox.tenant.directory.ids import guid_from_parts
+from sandbox.tenant.directory.tenant import Tenant
+from sandbox.tenant.nango.service import Nango
 
 _COMPANIES = (
     # name, users, groups, members a group, big groups, sites, roles, assignments

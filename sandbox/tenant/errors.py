@@ -1,5 +1,7 @@
 """What Graph and Nango answer when they refuse, as exceptions that carry the reply."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 
 
@@ -51,4 +53,35 @@ def build_denied() -> GraphError:
 def build_rejected_token() -> GraphError:
     return GraphError(
         401, "InvalidAuthenticationToken", "Access token has expired or is not yet valid."
+    )
+
+
+def build_unknown_property(name: str, type_name: str) -> GraphError:
+    return GraphError(
+        400,
+        "BadRequest",
+        "Parsing OData Select and Expand failed: Could not find a property named "
+        f"'{name}' on type 'microsoft.graph.{type_name}'.",
+    )
+
+
+REFRESH_REASON = (
+    "The external API returned an error when trying to refresh the access token. Please try again "
+    "later."
+)
+REFRESH_FAILED = f"Failed to get connection credentials: '{REFRESH_REASON}'"
+REFRESH_BACKOFF = "A recent refresh attempt failed. Backing off before retrying."
+REFRESH_EXHAUSTED = (
+    "Failed to get connection credentials: 'The refresh limit has been reached for this "
+    "connection.'"
+)
+
+
+def build_sharepoint_throttled(status: int, headers: dict[str, str]) -> GraphError:
+    """SharePoint's refusal, whose reason is nested."""
+    if status == 503:
+        return GraphError(503, "serviceNotAvailable", "The service is unavailable.", headers)
+    inner = {"code": "throttledRequest", "innerError": {"code": "quota"}}
+    return GraphError(
+        status, "activityLimitReached", "The request has been throttled", headers, inner
     )

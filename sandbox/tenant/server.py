@@ -13,8 +13,8 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from sandbox.tenant.nango import Nango
-from sandbox.tenant.wire import Request, Response, json_response
+from sandbox.tenant.http import Request, Response, json_response
+from sandbox.tenant.nango.service import Nango
 
 AsgiMessage = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[AsgiMessage]]

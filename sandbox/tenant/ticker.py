@@ -5,8 +5,8 @@ from threading import Event, Thread
 from types import TracebackType
 from typing import Self
 
-from sandbox.tenant.nango import Nango
-from sandbox.tenant.tenant import Tenant
+from sandbox.tenant.directory.tenant import Tenant
+from sandbox.tenant.nango.service import Nango
 
 
 class Ticker:

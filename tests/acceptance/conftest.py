@@ -1,7 +1,6 @@
 """Services to put through it: on the shared servers, or on servers of their own."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,12 +8,11 @@ import redis
 
 from sandbox.servers import Home, Servers, run_servers
 from sandbox.tenant import Nango, Server
-from tests.conftest import DatabaseFactory
+from tests.support.databases import DatabaseFactory
 from tests.support.fault_proxy import FaultProxy
-from tests.support.service import Service
+from tests.support.isolated_environment import IsolatedEnvironment
+from tests.support.service import MakeService, Service
 from worker.store.engine import Database
-
-MakeService = Callable[..., Service]
 
 
 @pytest.fixture
@@ -52,28 +50,6 @@ def nango_proxy(nango_server: Server) -> Iterator[FaultProxy]:
     """In front of Nango."""
     with FaultProxy("127.0.0.1", nango_server.port) as proxy:
         yield proxy
-
-
-@dataclass
-class IsolatedEnvironment:
-    """A service on servers that a test may kill: nobody else uses them."""
-
-    service: Service
-    servers: Servers
-    database: Database
-    nango_proxy: FaultProxy
-
-    def get_pid(self, name: str) -> int:
-        """The process of ``postgres`` or ``valkey``."""
-        pid = self.servers.supervisor.get_pid(name)
-        assert pid is not None, f"{name} does not run"
-        return pid
-
-    def run_redis(self, *command: str) -> object:
-        """One command to Redis; its answer."""
-        with redis.Redis.from_url(self.servers.redis_url) as client:
-            answer: object = client.execute_command(*command)
-            return answer
 
 
 @pytest.fixture(scope="module")

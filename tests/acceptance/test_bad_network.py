@@ -12,10 +12,10 @@ import pytest
 
 from sandbox.servers import Servers
 from sandbox.tenant import Nango, Tenant
-from tests.acceptance.conftest import MakeService
 from tests.support.fault_proxy import Direction, FaultProxy
 from tests.support.mirror import compute_mirror_truth
 from tests.support.service import (
+    MakeService,
     Service,
     assert_survived,
     count_objects,

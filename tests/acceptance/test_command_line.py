@@ -10,8 +10,8 @@ import psycopg
 import pytest
 
 from sandbox.tenant import Nango, Response, Server, Tenant
-from tests.conftest import DatabaseFactory
-from tests.support.forked import run_command
+from tests.support.databases import DatabaseFactory
+from tests.support.fork_server import run_command
 from tests.support.mirror import assert_exact, fetch_scalar
 from worker.store.engine import Database
 

@@ -23,24 +23,24 @@ from sqlalchemy import text
 
 from models.sink import SinkKind, SinkStart
 from sandbox.tenant import Nango, Tenant
-from tests.acceptance.conftest import IsolatedEnvironment
 from tests.support import consumer
 from tests.support.consumer import Fold
-from tests.support.folded import (
+from tests.support.fold import (
     count_steps_back,
     find_differences,
     find_missing,
     read_counters,
     read_stream,
 )
-from tests.support.forked import run_command
-from tests.support.hook import WebhookConsumer
+from tests.support.fork_server import run_command
+from tests.support.isolated_environment import IsolatedEnvironment
 from tests.support.mirror import fetch_scalar, verify_connection
-from tests.support.receiver import WebhookReceiver, run_receiver
 from tests.support.service import is_exact, resend_lost, wait_until
-from worker.core.process_identity import parse_identity
-from worker.store import sink_admin
-from worker.sync.approve import approve_held
+from tests.support.webhook_consumer import WebhookConsumer
+from tests.support.webhook_receiver import WebhookReceiver, run_receiver
+from worker.core.process.identity import parse_identity
+from worker.delivery.store import admin
+from worker.sync.finish.approve import approve_held
 
 STREAM: Final = "directory"
 STREAM_SINK, HOOK_SINK = "stream", "hook"
@@ -302,7 +302,7 @@ class Play:
         later = "select retry_at > clock_timestamp() + interval '8 s' from events.sinks"
         if fetch_scalar(self.ground.database, f"{later} where name = :name", name=HOOK_SINK):
             with self.ground.database.open_transaction() as db:
-                sink_admin.resume_sink(db, HOOK_SINK)
+                admin.resume_sink(db, HOOK_SINK)
 
     def assert_told(self) -> None:
         """Everything that was promised to consumers."""
@@ -356,13 +356,13 @@ def changing(tenants: list[Tenant], rng: Random) -> Iterator[None]:
 
 
 def add_sinks(ground: IsolatedEnvironment, receiver: WebhookReceiver) -> None:
-    stream = sink_admin.NewSink(
+    stream = admin.NewSink(
         STREAM_SINK,
         SinkKind.REDIS_STREAM,
         {"stream": STREAM, "maxlen": 1_000_000},
         start=SinkStart.OLDEST,
     )
-    hook = sink_admin.NewSink(
+    hook = admin.NewSink(
         HOOK_SINK,
         SinkKind.WEBHOOK,
         {
@@ -377,7 +377,7 @@ def add_sinks(ground: IsolatedEnvironment, receiver: WebhookReceiver) -> None:
     )
     with ground.database.open_transaction() as db:
         for one in (stream, hook):
-            sink_admin.add_sink(db, one, None)
+            admin.add_sink(db, one, None)
 
 
 @pytest.fixture

@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 
 from sandbox.tenant import Nango, Tenant
-from tests.acceptance.conftest import MakeService
 from tests.support.fault_proxy import FaultProxy
-from tests.support.forked import run_command
+from tests.support.fork_server import run_command
 from tests.support.mirror import fetch_scalar
-from tests.support.namespaces import wrap_in_pid_namespace
+from tests.support.pid_namespaces import wrap_in_pid_namespace
 from tests.support.service import (
     CELERY,
     WORKER_OPTIONS,
+    MakeService,
     Service,
     assert_survived,
     is_exact,

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from sandbox.tenant import Nango, Server, Tenant
-from tests.support.forked import run_command
+from tests.support.fork_server import run_command
 from tests.support.mirror import fetch_scalar, verify_connection
 from worker.store.engine import Database
 

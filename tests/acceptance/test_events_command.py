@@ -26,22 +26,22 @@ from models.change_event import ChangeKind
 from models.resources import RESOURCES
 from sandbox.servers import Servers
 from sandbox.tenant import Nango, Tenant
-from tests.conftest import Mirror
 from tests.support.fault_proxy import FaultProxy
-from tests.support.forked import COMMAND, run_command
-from tests.support.mirror import fetch_scalar, read_last_seq
+from tests.support.fork_server import COMMAND, run_command
+from tests.support.mirror import Mirror, fetch_scalar, read_last_seq
 from tests.support.service import wait_until
 from worker.core.errors import LeaseLost
-from worker.core.value import SecretStr
-from worker.events.ledger import append_events
-from worker.relay.relay import Relay
-from worker.store import sinks
-from worker.store.change import Change
+from worker.core.parse import SecretStr
+from worker.delivery.relay import Relay
+from worker.delivery.store import sinks
+from worker.delivery.store.admin import list_sinks
+from worker.events.append import append_events
+from worker.events.event import Position
 from worker.store.engine import Database
 from worker.store.lease import interrupt_writer
-from worker.store.sink_admin import list_sinks
-from worker.sync.discover import discover
-from worker.sync.run import Runtime
+from worker.store.mirror.change import Change
+from worker.sync.connections.discover import discover
+from worker.sync.runtime import Runtime
 
 Done = subprocess.CompletedProcess[str]
 LINE = re.compile(
@@ -485,7 +485,7 @@ def test_a_relay_that_serves_the_sink_is_fenced_first(environment: Ground) -> No
         (held,) = sinks.claim_sinks(connection, "test", seconds=60, limit=1)
     assert environment.replay("--from", "oldest", "--yes").returncode == 0
     with environment.database.open_transaction() as db, pytest.raises(LeaseLost):
-        sinks.advance_positions(db, held, [sinks.Position(one, 10, None)], seconds=60)
+        sinks.advance_positions(db, held, [Position(one, 10, None)], seconds=60)
     assert environment.positions() == {one: 0}
     settling = "select retry_at > clock_timestamp() from events.sinks"
     assert fetch_scalar(environment.database, settling) is True, "what it holds in hand comes first"

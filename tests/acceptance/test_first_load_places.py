@@ -5,12 +5,11 @@ from collections.abc import Callable
 import pytest
 
 from sandbox.tenant import Nango, Tenant
-from tests.acceptance.conftest import MakeService
 from tests.support.fault_proxy import FaultProxy
 from tests.support.mirror import fetch_scalar
-from tests.support.service import Service, wait_until
-from worker.store.connections import request_resync
+from tests.support.service import MakeService, Service, wait_until
 from worker.store.engine import Database
+from worker.store.state.connections import request_resync
 
 LOADED = "select count(*) from sync.runs where trigger = 'backfill' and state = 'succeeded'"
 

@@ -9,10 +9,10 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from tests.conftest import DatabaseFactory
-from tests.support.forked import run_command
+from tests.support.databases import DatabaseFactory
+from tests.support.fork_server import run_command
 from worker.events.partitions import ensure_partitions
-from worker.ops.migrate import migrate
+from worker.ops.schema.migrate import migrate
 from worker.store.engine import Database
 
 KEY = "whsec_Y2FuYXJ5Y2FuYXJ5Y2FuYXJ5Y2FuYXJ5"

@@ -14,13 +14,11 @@ from celery import Celery
 from models.sink import SinkKind, SinkStart
 from sandbox.servers import Servers
 from sandbox.tenant import Nango, Tenant
-from tests.acceptance.conftest import MakeService
-from tests.conftest import Mirror
-from tests.support.forked import run_command
+from tests.support.fork_server import run_command
 from tests.support.host_clock import HostClock
-from tests.support.mirror import fetch_scalar
-from tests.support.receiver import WebhookReceiver, run_receiver
+from tests.support.mirror import Mirror, fetch_scalar
 from tests.support.service import (
+    MakeService,
     Service,
     assert_survived,
     count_objects,
@@ -28,9 +26,10 @@ from tests.support.service import (
     make_every_change,
     wait_until,
 )
+from tests.support.webhook_receiver import WebhookReceiver, run_receiver
 from worker.app import build_configuration
 from worker.core.settings import load_settings
-from worker.store import sink_admin
+from worker.delivery.store import admin
 from worker.store.engine import Database
 from worker.tasks.queues import MAINTENANCE
 
@@ -99,9 +98,9 @@ def test_a_beat_and_workers_whose_clocks_differ_work_together(
 def add_webhook(database: Database, receiver: WebhookReceiver) -> None:
     settings = {"url": receiver.url, "batch": 100, "allow_http": True, "allow_private": True}
     secrets = {"keys": [receiver.secret]}
-    new = sink_admin.NewSink("crm", SinkKind.WEBHOOK, settings, secrets, start=SinkStart.OLDEST)
+    new = admin.NewSink("crm", SinkKind.WEBHOOK, settings, secrets, start=SinkStart.OLDEST)
     with database.open_transaction() as db:
-        sink_admin.add_sink(db, new, None)
+        admin.add_sink(db, new, None)
 
 
 def test_webhooks_of_a_host_whose_clock_is_off_are_taken(

@@ -15,7 +15,7 @@ import redis
 
 from sandbox.servers import Servers
 from sandbox.tenant import Nango, Server, Tenant, serve
-from tests.conftest import DatabaseFactory
+from tests.support.databases import DatabaseFactory
 from tests.support.mirror import fetch_scalar
 from tests.support.service import (
     Service,
@@ -25,9 +25,9 @@ from tests.support.service import (
     wait_until,
     wait_until_exact,
 )
-from worker.core.crash import SYNC_FAILPOINTS
-from worker.store.connections import request_resync
+from worker.core.process.failpoints import SYNC_FAILPOINTS
 from worker.store.engine import Database
+from worker.store.state.connections import request_resync
 
 OF_THE_TICK = ("claimed", "dispatched")
 CHILD_AND_PARENT = ("child", "parent")

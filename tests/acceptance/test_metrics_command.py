@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.conftest import DatabaseFactory, Mirror
-from tests.support.forked import COMMAND, run_command
+from tests.support.databases import DatabaseFactory
+from tests.support.fork_server import COMMAND, run_command
+from tests.support.mirror import Mirror
 from worker.ops.metrics import METRICS
 
 NOWHERE = "postgresql://nobody@127.0.0.1:1/none"

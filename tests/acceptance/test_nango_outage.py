@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sandbox.tenant import Nango, Request, Response, Tenant
-from tests.support.forked import run_command
+from tests.support.fork_server import run_command
 from tests.support.mirror import fetch_scalar
 from tests.support.service import Service, assert_survived, is_exact, resend_lost, wait_until
 from worker.store.engine import Database

@@ -11,9 +11,8 @@ from typing import Any
 from sqlalchemy import text
 
 from sandbox.tenant import Nango, Tenant
-from tests.conftest import Mirror
-from tests.support.forked import run_command
-from tests.support.mirror import fetch_scalar
+from tests.support.fork_server import run_command
+from tests.support.mirror import Mirror, fetch_scalar
 from tests.support.service import Service
 from worker.store.engine import Database
 

@@ -18,8 +18,8 @@ from sandbox.tenant import Nango, Request, Response, Server, Tenant, TenantOptio
 from worker.core.errors import NotFound
 from worker.ops.cli import cli
 from worker.store.engine import Database
-from worker.sync.discover import discover
-from worker.sync.run import Runtime
+from worker.sync.connections.discover import discover
+from worker.sync.runtime import Runtime
 
 Probe = Callable[..., Result]
 

@@ -16,13 +16,13 @@ import redis
 from models.sink import SinkKind, SinkStart
 from sandbox.servers import Servers
 from sandbox.tenant import Nango, Tenant
-from tests.acceptance.conftest import IsolatedEnvironment
 from tests.support.fault_proxy import FaultProxy
+from tests.support.isolated_environment import IsolatedEnvironment
 from tests.support.mirror import fetch_scalar
 from tests.support.service import assert_survived, make_every_change, wait_until, wait_until_exact
-from worker.events.sink_settings import build_stored_settings
-from worker.nango.ledger import KEY_PREFIX
-from worker.store import sink_admin
+from worker.delivery.settings import build_stored_settings
+from worker.delivery.store import admin
+from worker.nango.kv_store import KEY_PREFIX
 
 STREAM = "directory"
 Blow = Callable[[IsolatedEnvironment], contextlib.AbstractContextManager[None]]
@@ -77,9 +77,9 @@ class Play:
         self.tenant = Tenant(seed=64, users=200, groups=10, sites=40)
         nango.add_connection("contoso", self.tenant)
         settings = build_stored_settings(SinkKind.REDIS_STREAM, {"stream": STREAM})
-        new = sink_admin.NewSink(STREAM, SinkKind.REDIS_STREAM, settings, start=SinkStart.OLDEST)
+        new = admin.NewSink(STREAM, SinkKind.REDIS_STREAM, settings, start=SinkStart.OLDEST)
         with ground.database.open_transaction() as db:
-            sink_admin.add_sink(db, new, None)
+            admin.add_sink(db, new, None)
         password = urlsplit(ground.servers.redis_url).password
         ground.service.environment["REDIS_URL"] = f"redis://:{password}@127.0.0.1:{proxy.port}/0"
         ground.service.start_all()

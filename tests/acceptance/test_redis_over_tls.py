@@ -9,13 +9,18 @@ import redis
 from models.sink import SinkKind, SinkStart
 from sandbox.servers import Servers
 from sandbox.tenant import Nango, Tenant
-from tests.acceptance.conftest import MakeService
 from tests.support.mirror import fetch_scalar
-from tests.support.service import assert_survived, make_every_change, wait_until, wait_until_exact
+from tests.support.service import (
+    MakeService,
+    assert_survived,
+    make_every_change,
+    wait_until,
+    wait_until_exact,
+)
 from tests.support.tls import Authority, TlsProxy
-from worker.events.sink_settings import build_stored_settings
-from worker.nango.ledger import KEY_PREFIX
-from worker.store import sink_admin
+from worker.delivery.settings import build_stored_settings
+from worker.delivery.store import admin
+from worker.nango.kv_store import KEY_PREFIX
 from worker.store.engine import Database
 
 STREAM = "directory"
@@ -32,8 +37,8 @@ def test_a_service_whose_redis_is_behind_tls_mirrors_and_tells_of_it(
     nango.add_connection("contoso", tenant)
     settings = build_stored_settings(SinkKind.REDIS_STREAM, {"stream": STREAM})
     with database.open_transaction() as db:
-        new = sink_admin.NewSink(STREAM, SinkKind.REDIS_STREAM, settings, start=SinkStart.OLDEST)
-        sink_admin.add_sink(db, new, None)
+        new = admin.NewSink(STREAM, SinkKind.REDIS_STREAM, settings, start=SinkStart.OLDEST)
+        admin.add_sink(db, new, None)
     with (
         TlsProxy(authority.issue("localhost"), parts.port) as proxy,
         redis.Redis.from_url(servers.redis_url) as valkey,

@@ -6,12 +6,12 @@ import pytest
 from sqlalchemy import text
 
 from models.sink import SinkKind
-from tests.conftest import Mirror
-from tests.support.forked import run_command
-from tests.support.refusals import CANARY
+from tests.support.fork_server import run_command
+from tests.support.mirror import Mirror
+from tests.support.postgres_errors import CANARY
 from tests.support.service import Service, wait_until
-from worker.events.sink_settings import build_stored_settings
-from worker.store.sink_admin import NewSink, add_sink
+from worker.delivery.settings import build_stored_settings
+from worker.delivery.store.admin import NewSink, add_sink
 
 STATE = "P0001"
 

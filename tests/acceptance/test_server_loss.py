@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from sandbox.tenant import Nango, Tenant
-from tests.acceptance.conftest import IsolatedEnvironment
+from tests.support.isolated_environment import IsolatedEnvironment
 from tests.support.mirror import fetch_scalar
 from tests.support.service import (
     assert_survived,

@@ -11,10 +11,10 @@ from sqlalchemy import text
 
 from sandbox.servers import Servers
 from sandbox.tenant import Nango, Tenant
-from tests.acceptance.conftest import MakeService
 from tests.support.fault_proxy import FaultProxy
 from tests.support.mirror import fetch_scalar, verify_connection
 from tests.support.service import (
+    MakeService,
     Service,
     assert_survived,
     count_objects,

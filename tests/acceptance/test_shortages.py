@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from models.sink import SinkKind, SinkStart
 from sandbox.tenant import Nango, Tenant
-from tests.acceptance.conftest import IsolatedEnvironment
+from tests.support.isolated_environment import IsolatedEnvironment
 from tests.support.service import (
     CELERY,
     RELAY,
@@ -24,9 +24,9 @@ from tests.support.service import (
     wait_until,
     wait_until_exact,
 )
-from worker.events.sink_settings import build_stored_settings
+from worker.delivery.settings import build_stored_settings
+from worker.delivery.store.admin import NewSink, add_sink
 from worker.ops.cli.status import status
-from worker.store.sink_admin import NewSink, add_sink
 from worker.tasks.queues import MAINTENANCE, SLICE_QUEUES
 
 Look = Callable[[str], bool]

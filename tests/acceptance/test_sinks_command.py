@@ -11,10 +11,9 @@ import pytest
 
 from sandbox.servers import Servers
 from sandbox.tenant import Nango, Tenant
-from tests.conftest import MakeMirror
-from tests.support.forked import run_command
-from tests.support.mirror import fetch_scalar, read_last_seq
-from tests.support.receiver import WebhookReceiver, answer_always, run_receiver
+from tests.support.fork_server import run_command
+from tests.support.mirror import MakeMirror, fetch_scalar, read_last_seq
+from tests.support.webhook_receiver import WebhookReceiver, answer_always, run_receiver
 from worker.store.engine import Database
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.soak.processes import is_alive, list_children
-from tests.support.forked import run_command
+from tests.support.fork_server import run_command
 from tests.support.service import wait_until
 
 CLI = [sys.executable, "-m", "worker.ops.cli"]

@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import text
 
 from sandbox.tenant import Nango, Tenant
-from tests.acceptance.conftest import MakeService
 from tests.support.fault_proxy import FaultProxy
 from tests.support.mirror import fetch_scalar, read_row_versions
 from tests.support.service import (
+    MakeService,
     Service,
     assert_survived,
     count_objects,
@@ -20,7 +20,7 @@ from tests.support.service import (
     make_every_change,
     wait_until,
 )
-from worker.core.process_identity import parse_identity
+from worker.core.process.identity import parse_identity
 from worker.store.engine import Database
 
 HOLDER = "select holder from sync.leases where connection_id = :id"

@@ -12,8 +12,8 @@ import models.resources
 from models.record import list_graph_properties
 from models.resource import BOOKKEEPING, OWNER, Kind, Resource
 from models.resources import RESOURCES, STREAMED
-from models.row import get_shape
 from models.tables import metadata
+from worker.rows.shape import get_shape
 
 ALL = pytest.mark.parametrize("resource", RESOURCES.values(), ids=lambda resource: resource.name)
 ENTITIES = [resource for resource in RESOURCES.values() if resource.kind is not Kind.EDGE]

@@ -7,7 +7,7 @@ import pytest
 from sandbox.servers import Servers
 from sandbox.tenant import Nango
 from tests.integration.test_relay import RelayEnvironment
-from worker.sync.run import Runtime
+from worker.sync.runtime import Runtime
 
 
 @pytest.fixture

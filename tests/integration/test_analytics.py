@@ -7,10 +7,9 @@ import pytest
 from sqlalchemy import text
 
 from sandbox.tenant import Tenant
-from sandbox.tenant.members import MemberType
-from tests.conftest import MakeMirror, Mirror
-from tests.support.mirror import compute_mirror_truth, fetch_scalar
-from worker.ops.migrate import migrate
+from sandbox.tenant.directory.members import MemberType
+from tests.support.mirror import MakeMirror, Mirror, compute_mirror_truth, fetch_scalar
+from worker.ops.schema.migrate import migrate
 
 VIEWS = {
     *("connections", "freshness", "users", "groups", "group_members", "sites"),

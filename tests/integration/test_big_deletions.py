@@ -13,20 +13,21 @@ from sqlalchemy import text
 
 from models.run import RunState
 from sandbox.tenant import Tenant
-from tests.conftest import MakeMirror, Mirror
-from tests.support.forked import run_command
+from tests.support.fork_server import run_command
 from tests.support.mirror import (
+    MakeMirror,
+    Mirror,
     assert_exact,
     fetch_scalar,
     read_events,
     read_last_seq,
     verify_connection,
 )
-from worker.store.cascade import EDGE_BATCH
-from worker.store.connections import find_connection
-from worker.sync.approve import approve_held
-from worker.sync.erase import erase, finish_erasures
-from worker.sync.subject import ErasureTarget, find_target
+from worker.erasure.erase import erase, finish_erasures
+from worker.erasure.target import ErasureTarget, find_target
+from worker.store.mirror.cascade import EDGE_BATCH
+from worker.store.state.connections import find_connection
+from worker.sync.finish.approve import approve_held
 
 CROWD = 2 * EDGE_BATCH + 500
 """Members: more than two transactions take."""

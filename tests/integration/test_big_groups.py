@@ -8,14 +8,20 @@ from sqlalchemy import text
 from models.resources.group_members import GROUP_MEMBERS
 from models.run import RunState
 from sandbox.tenant import Tenant
-from tests.conftest import MakeMirror, Mirror
 from tests.integration.test_quarantine import Spoilt, an_hour_passes, tick
-from tests.support.mirror import assert_exact, fetch_scalar, read_events, read_last_seq
-from worker.store.deletions import note_removals
-from worker.store.doubts import RECHECK_BATCH, list_restored_endpoint_members
-from worker.store.edges import MEMBERS_BATCH, iterate_live_members, render_edge_key
-from worker.store.hidden import hold_emptying_removals
+from tests.support.mirror import (
+    MakeMirror,
+    Mirror,
+    assert_exact,
+    fetch_scalar,
+    read_events,
+    read_last_seq,
+)
 from worker.store.lease import interrupt_writer
+from worker.store.mirror.edges import MEMBERS_BATCH, iterate_live_members, render_edge_key
+from worker.store.mirror.hidden_membership import hold_emptying_removals
+from worker.store.mirror.recheck import RECHECK_BATCH, list_restored_endpoint_members
+from worker.store.sweep.removals import note_removals
 
 CROWD = MEMBERS_BATCH + 300
 

@@ -19,32 +19,38 @@ from models.resources.groups import GROUPS
 from models.resources.users import USERS
 from models.run import RunState, RunTrigger
 from sandbox.tenant import Request, Response, Tenant
-from tests.conftest import MakeMirror, Mirror
 from tests.integration.test_big_deletions import die_at, sync_and_die, transactions
 from tests.integration.test_unconfirmed import Unlisted, noted, tick
-from tests.support.mirror import assert_exact, fetch_scalar, read_events, read_last_seq
-from worker.graph.batch import GraphClient
+from tests.support.mirror import (
+    MakeMirror,
+    Mirror,
+    assert_exact,
+    fetch_scalar,
+    read_events,
+    read_last_seq,
+)
+from worker.graph.client import GraphClient
 from worker.nango.client import ConnectionRef
-from worker.store.candidates import (
+from worker.store.lease import interrupt_writer, release_lease, take_lease
+from worker.store.state.connections import get_connection
+from worker.store.state.runs import resume_or_open
+from worker.store.state.streams import load_streams
+from worker.store.sweep.candidates import (
     drop_unasked_candidates,
     hold_hidden_candidates,
     hold_unseen_candidates,
     list_candidates,
     list_unconfirmed_at,
 )
-from worker.store.connections import get_connection
-from worker.store.deletions import DELETION_BATCH
-from worker.store.lease import interrupt_writer, release_lease, take_lease
-from worker.store.runs import resume_or_open
-from worker.store.staging import Staging, count_candidates
-from worker.store.streams import load_streams
-from worker.sync.approve import approve_held
-from worker.sync.judging import CONFIRM_BATCH, prepare_sweep
+from worker.store.sweep.removals import DELETION_BATCH
+from worker.store.sweep.staging import Staging, count_candidates
+from worker.sync.context import SliceContext
+from worker.sync.finish.approve import approve_held
+from worker.sync.finish.candidates import CONFIRM_BATCH, prepare_sweep
+from worker.sync.finish.keep import Confirmation
+from worker.sync.finish.sweep import apply_sweep
 from worker.sync.plan import SyncRequest
 from worker.sync.policy import Policy
-from worker.sync.session import SliceContext
-from worker.sync.spared import Confirmation
-from worker.sync.sweep import apply_sweep
 
 WALK = 99
 GONE = DELETION_BATCH + 150
@@ -369,12 +375,12 @@ STOPPED = """
 from datetime import datetime, UTC
 from models.run import RunTrigger
 from worker.core.settings import load_settings
-from worker.core.stopping import stop
+from worker.core.process.shutdown import request_stop
 from worker.sync.run import run_slice
-from worker.wiring import open_kit
+from worker.wiring import open_runtime
 
-stop()
-print(run_slice(open_kit(load_settings()), 1, trigger=RunTrigger.SCHEDULED).state.value)
+request_stop()
+print(run_slice(open_runtime(load_settings()), 1, trigger=RunTrigger.SCHEDULED).state.value)
 """
 
 

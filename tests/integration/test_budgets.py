@@ -26,18 +26,19 @@ from sqlalchemy import text
 from models.run import RunState, RunTrigger
 from sandbox.servers import Home, Servers, Supervisor, start_valkey
 from sandbox.tenant import Nango, Request, Response, Tenant
-from sandbox.tenant.limiter import NangoRateLimit
-from tests.support.forked import run_command
+from sandbox.tenant.nango.rate_limit import NangoRateLimit
+from tests.support.fork_server import run_command
 from tests.support.mirror import assert_exact, compute_mirror_truth, fetch_scalar, read_events
 from worker.core.errors import BudgetExhausted, LeaseHeld
 from worker.core.settings import Settings, load_settings
-from worker.graph.batch import GraphClient
+from worker.graph.client import GraphClient
 from worker.nango.client import ConnectionRef
-from worker.nango.reply import ApiResponse
-from worker.store.connections import request_resync
-from worker.sync.discover import discover
-from worker.sync.run import Runtime, run_slice
-from worker.tasks.schedule import claim_due_connections
+from worker.nango.response import ApiResponse
+from worker.store.state.connections import request_resync
+from worker.sync.connections.discover import discover
+from worker.sync.run import run_slice
+from worker.sync.runtime import Runtime
+from worker.tasks.dispatch import claim_due_connections
 from worker.wiring import close_runtime, open_runtime
 
 MANUAL, SCHEDULED, BACKFILL = RunTrigger.MANUAL, RunTrigger.SCHEDULED, RunTrigger.BACKFILL

@@ -10,15 +10,15 @@ from typing import Any
 import httpcore
 import pytest
 
-from tests.support.hostile import BEHAVIOURS, WITH_STATUS, hold_full_port, run_hostile_server
-from worker.core.bounded_net import BoundedBackend
+from tests.support.hostile_server import BEHAVIOURS, WITH_STATUS, hold_full_port, run_hostile_server
 from worker.core.errors import RetryLater
-from worker.core.resolver import Resolver
-from worker.events.sink_settings import parse_webhook_settings
+from worker.core.net.bounded import BoundedBackend
+from worker.core.net.resolver import Resolver
+from worker.delivery.senders.sender import Envelope
+from worker.delivery.senders.signature import generate_secret
+from worker.delivery.senders.webhook import WebhookSender
+from worker.delivery.settings import parse_webhook_settings
 from worker.nango.client import ConnectionRef, NangoClient, RetryPolicy
-from worker.relay.signature import generate_secret
-from worker.relay.target import Envelope
-from worker.relay.webhook import WebhookSender
 
 SLACK = 3.0
 """Seconds that a busy machine may add."""

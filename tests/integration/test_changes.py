@@ -6,11 +6,11 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import text
 
-from models.row import HASH_VERSION
 from models.run import RunState
 from sandbox.tenant import Tenant
-from tests.conftest import MakeMirror, Mirror
 from tests.support.mirror import (
+    MakeMirror,
+    Mirror,
     assert_exact,
     compute_mirror_truth,
     fetch_scalar,
@@ -19,7 +19,8 @@ from tests.support.mirror import (
     read_row_versions,
     verify_connection,
 )
-from worker.sync.approve import approve_held
+from worker.rows.hash import HASH_VERSION
+from worker.sync.finish.approve import approve_held
 
 
 def changes(mirror: Mirror, after: int) -> list[tuple[str, str]]:

@@ -16,21 +16,21 @@ import pytest
 from models.sink import SinkKind
 from sandbox.tenant import Nango, Server
 from tests.support.connect_proxy import ConnectProxy, run_connect_proxy
-from tests.support.hostile import BEHAVIOURS, hold_full_port, run_hostile_server
-from tests.support.receiver import WebhookReceiver, run_receiver
+from tests.support.hostile_server import BEHAVIOURS, hold_full_port, run_hostile_server
 from tests.support.tls import Authority, TlsProxy
-from tests.unit.test_client import everything_said
+from tests.support.webhook_receiver import WebhookReceiver, run_receiver
+from tests.unit.test_nango_client import everything_said
 from worker.core.errors import ConfigurationError, MirrorError, Outage, RetryLater
+from worker.core.net.tls import build_ssl_context
+from worker.core.net.transport import TransportConfig
+from worker.core.net.url import proxy_from_setting
+from worker.core.parse import SecretStr, parse_certificates
 from worker.core.settings import Settings, load_settings
-from worker.core.transport import TransportConfig
-from worker.core.trust import build_ssl_context
-from worker.core.url import proxy_from_setting
-from worker.core.value import SecretStr, parse_certificates
+from worker.delivery.senders.open_sender import open_sender
+from worker.delivery.senders.sender import Envelope
+from worker.delivery.store.sinks import Sink
 from worker.nango.client import NangoClient
-from worker.nango.gate import RateLimiter
-from worker.relay.target import Envelope
-from worker.relay.targets import open_sender
-from worker.store.sinks import Sink
+from worker.nango.limiter import RateLimiter
 from worker.wiring import open_nango
 
 Env = pytest.MonkeyPatch
@@ -563,10 +563,10 @@ def test_a_proxys_password_is_not_in_the_text_of_the_settings() -> None:
 
 WARN = """
 import sys
-from worker.core.log import configure
+from worker.core.log import configure_logging
 from worker.core.settings import load_settings
 from worker.wiring import open_nango
-configure("WARNING", "console")
+configure_logging("WARNING", "console")
 for host in sys.argv[1:]:
     open_nango(load_settings(nango_secret_key="hunter2", nango_host=host)).close()
 """

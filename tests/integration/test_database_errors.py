@@ -12,11 +12,18 @@ import psycopg
 import pytest
 from sqlalchemy import create_engine, text
 
-from tests.conftest import DatabaseFactory
-from tests.support.refusals import CANARY, CREATE_TABLES, DIGITS, PROVOCATIONS, parse_sql_state
-from worker.core.fault_text import redact_database_text, render_error, render_traceback
+from tests.support.databases import DatabaseFactory
+from tests.support.postgres_errors import (
+    CANARY,
+    CREATE_TABLES,
+    DIGITS,
+    PROVOCATIONS,
+    parse_sql_state,
+)
+from worker.core.error_text import redact_database_text, render_error, render_traceback
 from worker.core.log import configure_logging, get_logger
-from worker.store.engine import Database, get_sql_state, is_data_error
+from worker.store.engine import Database
+from worker.store.errors import get_sql_state, is_data_error
 
 
 @pytest.fixture(scope="module")
@@ -159,10 +166,10 @@ def test_sqlalchemy_logs_no_rows_at_debug(people: Database, form: str) -> None:
     script = """
 import sys
 from sqlalchemy import text
-from worker.core.log import configure
+from worker.core.log import configure_logging
 from worker.store.engine import Database
-configure("DEBUG", sys.argv[2])
-with Database(sys.argv[1]).begin() as connection:
+configure_logging("DEBUG", sys.argv[2])
+with Database(sys.argv[1]).open_transaction() as connection:
     list(connection.execute(text("select name, :x from public.people"), {"x": sys.argv[3]}))
 """
     address = people.url.render_as_string(hide_password=False).replace("+psycopg", "")
@@ -179,8 +186,8 @@ with Database(sys.argv[1]).begin() as connection:
 UNCAUGHT = """
 import sys, threading
 import psycopg
-from worker.core.log import guard_stderr
-guard_stderr()
+from worker.core.log import install_exception_hooks
+install_exception_hooks()
 def fail():
     with psycopg.connect(sys.argv[1]) as connection:
         connection.execute("insert into public.people (id, name) values (3, '" + sys.argv[2] + "')")

@@ -6,15 +6,16 @@ import pytest
 
 from models.run import RunState, RunTrigger
 from sandbox.tenant import Request, Response, Tenant
-from tests.conftest import MakeMirror, Mirror
 from tests.support.mirror import (
+    MakeMirror,
+    Mirror,
     assert_exact,
     compute_mirror_truth,
     fetch_scalar,
     read_events,
     read_last_seq,
 )
-from worker.sync.approve import approve_held, reject_held
+from worker.sync.finish.approve import approve_held, reject_held
 from worker.sync.plan import SyncRequest
 from worker.sync.run import run_slice
 

@@ -10,10 +10,11 @@ from sqlalchemy import text
 from models.run import RunState, RunTrigger
 from sandbox.tenant import Nango, Request, Response, Tenant
 from tests.support.mirror import fetch_scalar
-from worker.store.claims import claim_due
-from worker.store.connections import list_all_connections
-from worker.sync.discover import MAX_CONFIRMED, Discovery, discover
-from worker.sync.run import Runtime, run_slice
+from worker.store.state.claims import claim_due
+from worker.store.state.connections import list_all_connections
+from worker.sync.connections.discover import MAX_CONFIRMED, Discovery, discover
+from worker.sync.run import run_slice
+from worker.sync.runtime import Runtime
 
 JSON = {"content-type": "application/json"}
 OAUTH = "microsoft-oauth2-cc"

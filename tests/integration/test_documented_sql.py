@@ -15,12 +15,14 @@ import pytest
 from sqlalchemy import func, select, text
 
 from sandbox.tenant import Server, Tenant
-from tests.conftest import DatabaseFactory, reset_nango
+from tests.support.databases import DatabaseFactory
+from tests.support.nango import reset_nango
 from worker.core.settings import load_settings
 from worker.store.engine import Database
-from worker.sync.discover import discover
+from worker.sync.connections.discover import discover
 from worker.sync.plan import SyncRequest
-from worker.sync.run import Runtime, run_to_end
+from worker.sync.run import run_to_end
+from worker.sync.runtime import Runtime
 from worker.wiring import close_runtime, open_runtime
 
 ROOT = Path(__file__).parents[2]

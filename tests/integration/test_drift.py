@@ -8,11 +8,10 @@ from sqlalchemy import text
 
 from models.run import RunState, RunTrigger
 from sandbox.tenant import Request, Tenant
-from tests.conftest import MakeMirror, Mirror
-from tests.support.mirror import assert_exact, fetch_scalar
+from tests.support.mirror import MakeMirror, Mirror, assert_exact, fetch_scalar
 from worker.ops.cli.output import render_drift
 from worker.ops.cli.status import status
-from worker.sync.books import SyncReport
+from worker.sync.report import SyncReport
 from worker.sync.run import run_slice
 
 NOTHING = {"created": 0, "updated": 0, "deleted": 0, "restored": 0}

@@ -19,20 +19,19 @@ from models.event_type import CONNECTION_RESOURCE, EVENT_TYPES
 from models.resources import RESOURCES
 from models.sink import SinkKind
 from sandbox.tenant import Response, Tenant
-from sandbox.tenant.shelf import LifecycleState
-from tests.conftest import MakeMirror, Mirror
-from tests.support.event_schema import EventValidator
-from tests.support.mirror import assert_exact
-from worker.events.asyncapi import build_document
+from sandbox.tenant.directory.object_store import LifecycleState
+from tests.support.event_validator import EventValidator
+from tests.support.mirror import MakeMirror, Mirror, assert_exact
+from worker.delivery.asyncapi import build_document
+from worker.delivery.senders.sender import Envelope
+from worker.delivery.senders.webhook import build_requests
+from worker.delivery.store.rewind import rewind_history
+from worker.delivery.store.sinks import Sink
+from worker.delivery.store.snapshot import read_snapshot_page
+from worker.delivery.test_event import build_test_envelope
 from worker.events.envelope import CONTENT_TYPE, EnvelopeBuilder, Event
-from worker.events.rewind import rewind_history
-from worker.events.snapshot import read_snapshot_page
-from worker.relay.target import Envelope
-from worker.relay.trial import build_test_envelope
-from worker.relay.webhook import build_requests
-from worker.store.progress import SnapshotProgress
-from worker.store.sinks import Position, Sink
-from worker.sync.discover import discover
+from worker.events.event import Position, SnapshotProgress
+from worker.sync.connections.discover import discover
 
 PREFIX = "com.example.mirror"
 EPOCH = "01935b2c-7a1e-7c3d-9f00-5a0b7c1d2e3f"

@@ -18,9 +18,10 @@ from models.run import RunState, RunTrigger
 from sandbox.servers import Servers
 from sandbox.tenant import Nango, Request, Response, Tenant, build_row
 from sandbox.tenant.graph.service import GraphService
-from tests.conftest import MakeMirror, Mirror
 from tests.support.leases import take_lease
 from tests.support.mirror import (
+    MakeMirror,
+    Mirror,
     assert_exact,
     fetch_scalar,
     read_events,
@@ -30,19 +31,26 @@ from tests.support.mirror import (
 )
 from tests.support.service import wait_until
 from worker.core.errors import LeaseLost, NotFound, ResourceRefused
-from worker.core.value import SecretStr
-from worker.events import scrub
-from worker.relay.relay import Relay
+from worker.core.parse import SecretStr
+from worker.delivery.relay import Relay
+from worker.erasure.erase import (
+    continue_erasure,
+    erase,
+    find_related,
+    finish_erasures,
+    lift_erasure,
+)
+from worker.erasure.rows import ErasureResult
+from worker.erasure.store import events
+from worker.erasure.store.sinks import SINK_WAIT_DAYS
+from worker.erasure.target import ErasureTarget, find_target, parse_digest
 from worker.store import lease
-from worker.store.connections import find_connection
 from worker.store.engine import Database
-from worker.store.erasure import SINK_WAIT_DAYS, get_digests, list_erasures, load_erased
-from worker.sync.approve import approve_held, reject_held
-from worker.sync.discover import discover
-from worker.sync.erase import continue_erasure, erase, find_related, finish_erasures, lift_erasure
-from worker.sync.erase_rows import ErasureResult
+from worker.store.state.connections import find_connection
+from worker.store.state.erasures import get_digests, list_erasures, load_erased
+from worker.sync.connections.discover import discover
+from worker.sync.finish.approve import approve_held, reject_held
 from worker.sync.run import run_slice
-from worker.sync.subject import ErasureTarget, find_target, parse_digest
 from worker.tasks.maintenance import run_maintenance
 
 
@@ -718,7 +726,7 @@ def test_a_large_history_is_scrubbed_in_batches(mirror: Mirror, person: Person) 
     total = read_last_seq(mirror.database)
     assert len(batches) == -(-total // 25)
     assert batches == sorted(batches)
-    assert scrub.BATCH_EVENTS == 20_000
+    assert events.BATCH_EVENTS == 20_000
 
 
 # ---- sinks

@@ -13,13 +13,12 @@ from sqlalchemy import text
 
 from models.run import RunState, RunTrigger
 from sandbox.tenant import Tenant
-from tests.conftest import MakeMirror, Mirror
-from tests.support.mirror import assert_exact, fetch_scalar
+from tests.support.mirror import MakeMirror, Mirror, assert_exact, fetch_scalar
 from worker.ops.cli.connections import connections
 from worker.ops.cli.status import status
 from worker.ops.metrics import MetricsCollector
-from worker.store.connections import request_resync
-from worker.sync.fault import FIRST_FAILURE_PAUSE, MAX_FAILURE_PAUSE, compute_failure_pause
+from worker.store.state.connections import request_resync
+from worker.sync.failure import FIRST_FAILURE_PAUSE, MAX_FAILURE_PAUSE, compute_failure_pause
 from worker.sync.run import run_slice
 
 SECRET = "Roe, Jane (personal)"

@@ -4,8 +4,9 @@ from sqlalchemy import text
 
 from models.run import RunState
 from sandbox.tenant import Tenant
-from tests.conftest import MakeMirror, Mirror
 from tests.support.mirror import (
+    MakeMirror,
+    Mirror,
     assert_exact,
     compute_mirror_truth,
     fetch_scalar,

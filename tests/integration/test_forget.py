@@ -5,16 +5,15 @@ from sqlalchemy import text
 
 from models.run import RunState, RunTrigger
 from sandbox.tenant import Nango, Tenant
-from tests.conftest import Mirror
 from tests.support.leases import take_lease
-from tests.support.mirror import assert_exact, fetch_scalar
+from tests.support.mirror import Mirror, assert_exact, fetch_scalar
 from worker.core.errors import LeaseLost, NotFound, ResourceRefused
 from worker.events.partitions import ensure_partitions
 from worker.store import lease
-from worker.store.connections import update_connection
 from worker.store.engine import Database
-from worker.store.forget import TABLES, forget_connection
-from worker.sync.discover import discover
+from worker.store.state.connections import update_connection
+from worker.store.state.forget import TABLES, forget_connection
+from worker.sync.connections.discover import discover
 from worker.sync.run import run_slice
 
 

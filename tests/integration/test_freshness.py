@@ -10,13 +10,12 @@ from sqlalchemy import text
 from models.resources import RESOURCES
 from models.run import RunTrigger
 from sandbox.tenant import Tenant
-from tests.conftest import MakeMirror, Mirror
-from tests.support.mirror import fetch_scalar
-from worker.ops.cli.health_lines import render_freshness
+from tests.support.mirror import MakeMirror, Mirror, fetch_scalar
 from worker.ops.cli.status import status
-from worker.store.claims import claim_due
-from worker.store.connections import request_resync
-from worker.store.metrics import count_overdue_connections, load_freshness
+from worker.ops.cli.status_lines import render_freshness
+from worker.store.state.claims import claim_due
+from worker.store.state.connections import request_resync
+from worker.store.state.metrics import count_overdue_connections, load_freshness
 from worker.sync.run import run_slice
 
 

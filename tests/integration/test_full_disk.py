@@ -11,11 +11,10 @@ import pytest
 from click.testing import CliRunner
 
 from models.run import RunTrigger
-from sandbox.servers.identity import choose_server_user
+from sandbox.servers.server_user import choose_server_user
 from sandbox.tenant import Tenant
-from tests.conftest import MakeMirror, Mirror
 from tests.integration.test_faults import due_in, execute, newest_run, run_by_the_clock
-from tests.support.mirror import assert_exact
+from tests.support.mirror import MakeMirror, Mirror, assert_exact
 from tests.support.small_disk import fill_disk, mount_small_disk
 from worker.core.errors import StorageFull
 from worker.ops.cli.status import status

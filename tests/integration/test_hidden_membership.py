@@ -8,9 +8,15 @@ import pytest
 from models.run import RunState
 from sandbox.tenant import Request, Response, Tenant
 from sandbox.tenant.graph.service import GraphService
-from tests.conftest import MakeMirror, Mirror
-from tests.support.mirror import assert_exact, fetch_scalar, read_events, read_last_seq
-from worker.sync.approve import approve_held, reject_held
+from tests.support.mirror import (
+    MakeMirror,
+    Mirror,
+    assert_exact,
+    fetch_scalar,
+    read_events,
+    read_last_seq,
+)
+from worker.sync.finish.approve import approve_held, reject_held
 
 HIDDEN = "HiddenMembership"
 

@@ -10,12 +10,18 @@ import pytest
 from models.run import RunState, RunTrigger
 from sandbox.tenant import Request, Response, Server, Tenant
 from sandbox.tenant.graph.service import GraphService
-from tests.conftest import MakeMirror, Mirror
-from tests.support.mirror import assert_exact, compute_mirror_truth, fetch_scalar, read_last_seq
+from tests.support.mirror import (
+    MakeMirror,
+    Mirror,
+    assert_exact,
+    compute_mirror_truth,
+    fetch_scalar,
+    read_last_seq,
+)
 from worker.core.errors import ConfigurationError
 from worker.nango.client import NangoClient, RetryPolicy
-from worker.store.quarantine import MAX_QUARANTINED
-from worker.sync.discover import discover
+from worker.store.state.quarantine import MAX_QUARANTINED
+from worker.sync.connections.discover import discover
 from worker.sync.plan import SyncRequest
 from worker.sync.run import run_slice
 

@@ -8,7 +8,7 @@ from tests.support.mirror import fetch_scalar
 from worker.app import build_configuration
 from worker.core.settings import load_settings
 from worker.store.engine import Database
-from worker.store.housekeeping import (
+from worker.store.service.maintenance import (
     INTERVAL_SECONDS,
     RESEND_SECONDS,
     RUN_SECONDS,
@@ -16,7 +16,7 @@ from worker.store.housekeeping import (
     finish_maintenance,
     start_maintenance,
 )
-from worker.sync.run import Runtime
+from worker.sync.runtime import Runtime
 from worker.tasks.maintenance import run_maintenance_if_due
 
 BURIED = "select count(*) from directory.group_members"

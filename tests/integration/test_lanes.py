@@ -8,15 +8,15 @@ from sqlalchemy import text
 from models.run import RunState, RunTrigger
 from sandbox.tenant import Nango, Tenant
 from tests.support.mirror import fetch_scalar
-from worker.store.claims import claim_due, is_slice_waiting
-from worker.store.connections import request_resync
 from worker.store.lease import take_lease
-from worker.store.service import note_halt
-from worker.store.workers import report_worker
-from worker.sync.discover import discover
-from worker.sync.run import Runtime, run_slice
-from worker.tasks.places import claim_next
-from worker.tasks.schedule import claim_due_connections
+from worker.store.service.facts import note_halt
+from worker.store.service.workers import report_worker
+from worker.store.state.claims import claim_due, is_slice_waiting
+from worker.store.state.connections import request_resync
+from worker.sync.connections.discover import discover
+from worker.sync.run import run_slice
+from worker.sync.runtime import Runtime
+from worker.tasks.dispatch import claim_due_connections, claim_next
 
 MANUAL, SCHEDULED, BACKFILL = RunTrigger.MANUAL, RunTrigger.SCHEDULED, RunTrigger.BACKFILL
 

@@ -9,14 +9,15 @@ from sqlalchemy import text
 from models.run import RunTrigger
 from sandbox.tenant import Nango, Server, Tenant, serve
 from tests.support.mirror import fetch_scalar
+from worker.core.parse import SecretStr
 from worker.core.settings import Settings
-from worker.core.value import SecretStr
-from worker.store.connections import list_all_connections
-from worker.store.service import MissingConnections, load_missing_connections
-from worker.sync.discover import Discovery, discover
-from worker.sync.run import Runtime, run_slice
-from worker.sync.vanished import approve_missing
-from worker.tasks.schedule import claim_due_connections
+from worker.store.service.facts import MissingConnections, load_missing_connections
+from worker.store.state.connections import list_all_connections
+from worker.sync.connections.discover import Discovery, discover
+from worker.sync.connections.missing import approve_missing
+from worker.sync.run import run_slice
+from worker.sync.runtime import Runtime
+from worker.tasks.dispatch import claim_due_connections
 from worker.wiring import close_runtime, open_runtime
 
 OTHER_KEY = "9b0f4f3e-52d4-4a0c-8f0e-6a3c1d7e5b21"

@@ -9,18 +9,24 @@ from sqlalchemy import text
 
 from models.run import RunState, RunTrigger
 from sandbox.tenant import Nango, Request, Response, Tenant
-from tests.conftest import MakeMirror, Mirror
-from tests.support.mirror import assert_exact, compute_mirror_truth, fetch_scalar
+from tests.support.mirror import (
+    MakeMirror,
+    Mirror,
+    assert_exact,
+    compute_mirror_truth,
+    fetch_scalar,
+)
 from worker.core.errors import ConfigurationError, MirrorError, Outage
+from worker.core.parse import SecretStr
 from worker.core.settings import Settings
-from worker.core.value import SecretStr
-from worker.ops.budgets import load_outage
-from worker.store.claims import claim_due
-from worker.store.connections import list_all_connections
-from worker.store.service import get_halt_reason
-from worker.sync.discover import Discovery, discover
-from worker.sync.run import Runtime, run_slice
-from worker.tasks.schedule import claim_due_connections
+from worker.ops.budget_report import load_outage
+from worker.store.service.facts import get_halt_reason
+from worker.store.state.claims import claim_due
+from worker.store.state.connections import list_all_connections
+from worker.sync.connections.discover import Discovery, discover
+from worker.sync.run import run_slice
+from worker.sync.runtime import Runtime
+from worker.tasks.dispatch import claim_due_connections
 from worker.wiring import close_runtime, open_runtime
 
 JSON = {"content-type": "application/json"}

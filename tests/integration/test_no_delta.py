@@ -7,8 +7,9 @@ import pytest
 
 from models.run import RunState, RunTrigger
 from sandbox.tenant import Request, Response, Tenant
-from tests.conftest import MakeMirror, Mirror
 from tests.support.mirror import (
+    MakeMirror,
+    Mirror,
     assert_exact,
     fetch_scalar,
     read_events,

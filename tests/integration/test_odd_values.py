@@ -12,8 +12,9 @@ from models.resources import RESOURCES
 from models.run import RunState, RunTrigger
 from sandbox.tenant import Request, Response, Tenant
 from sandbox.tenant.graph.service import GraphService
-from tests.conftest import MakeMirror, Mirror
 from tests.support.mirror import (
+    MakeMirror,
+    Mirror,
     assert_exact,
     fetch_scalar,
     read_events,
@@ -21,7 +22,7 @@ from tests.support.mirror import (
     read_live_rows,
     verify_connection,
 )
-from worker.store.quarantine import MAX_QUARANTINED
+from worker.store.state.quarantine import MAX_QUARANTINED
 from worker.sync.run import run_slice
 
 SECRET = "hunter2"

@@ -8,14 +8,13 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import text
 
-from tests.conftest import Mirror
 from tests.support.leases import take_lease
-from tests.support.mirror import fetch_scalar
-from tests.support.namespaces import wrap_in_pid_namespace
+from tests.support.mirror import Mirror, fetch_scalar
+from tests.support.pid_namespaces import wrap_in_pid_namespace
 from worker.core.errors import LeaseLost
-from worker.core.process_identity import get_process_table
+from worker.core.process.identity import get_process_table
 from worker.store import lease
-from worker.store.orphans import free_orphaned_leases
+from worker.store.orphaned_leases import free_orphaned_leases
 
 
 @pytest.fixture
@@ -92,9 +91,9 @@ def test_a_living_processs_lease_and_those_of_other_places_stay(
 FREE = """
 import sys
 from worker.store.engine import Database
-from worker.store.orphans import free_orphans
-with Database(sys.argv[1]).begin() as connection:
-    print(free_orphans(connection))
+from worker.store.orphaned_leases import free_orphaned_leases
+with Database(sys.argv[1]).open_transaction() as connection:
+    print(free_orphaned_leases(connection))
 """
 
 

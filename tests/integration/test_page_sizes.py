@@ -7,9 +7,8 @@ from sqlalchemy import text
 
 from models.run import RunState, RunTrigger
 from sandbox.tenant import FaultInjector, Request, Response, Tenant
-from tests.conftest import MakeMirror, Mirror
-from tests.support.mirror import assert_exact, fetch_scalar
-from worker.store.overview import load_connections_overview
+from tests.support.mirror import MakeMirror, Mirror, assert_exact, fetch_scalar
+from worker.store.state.overview import load_connections_overview
 from worker.sync.run import run_slice
 
 

@@ -14,14 +14,14 @@ from sqlalchemy import text
 from models.run import RunState
 from sandbox.servers import Servers
 from sandbox.tenant import Nango, Server, Tenant
-from tests.conftest import DatabaseFactory, MakeMirror
-from tests.support.mirror import assert_exact, fetch_scalar, read_events
+from tests.support.databases import DatabaseFactory
+from tests.support.mirror import MakeMirror, assert_exact, fetch_scalar, read_events
 from tests.support.pgbouncer import Pooler, run_pooler
 from worker.core.errors import ConfigurationError, RetryLater
-from worker.ops.migrate import migrate
-from worker.ops.schema import get_newest_revision
+from worker.ops.schema.migrate import migrate
+from worker.ops.schema.version import get_newest_revision
 from worker.store.engine import Database
-from worker.store.migrating import MigrationLimits
+from worker.store.migration_lock import MigrationLimits
 
 FOREIGN = {
     "timezone": "Asia/Tokyo",

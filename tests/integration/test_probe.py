@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from sandbox.tenant import Nango, Request, Response, Server, Tenant, TenantOptions
-from worker.graph.probe.answers import MAX_CALLS, ProbeAnswers, ProbeCall, StopReason
-from worker.graph.probe.asking import run_probe
-from worker.graph.probe.crossed import MAX_CROSS_TENANT_CALLS, send_across_tenants
-from worker.graph.probe.findings import Finding, Verdict
-from worker.graph.probe.report import ProbeOutcome, decide_outcome, run_checks
 from worker.nango.client import ConnectionRef, NangoClient, RetryPolicy
+from worker.probe.answers import MAX_CALLS, ProbeAnswers, ProbeCall, StopReason
+from worker.probe.cross_tenant import MAX_CROSS_TENANT_CALLS, send_across_tenants
+from worker.probe.findings import Finding, Verdict
+from worker.probe.report import ProbeOutcome, decide_outcome, run_checks
+from worker.probe.requests import run_probe
 
 GRAPH = {"content-type": "application/json", "request-id": "simulated"}
 

@@ -7,15 +7,15 @@ import pytest
 from sqlalchemy import text
 
 from models.resources import RESOURCES
-from tests.conftest import Mirror
 from tests.support.leases import take_lease
-from tests.support.mirror import assert_exact, fetch_scalar, read_last_seq
+from tests.support.mirror import Mirror, assert_exact, fetch_scalar, read_last_seq
 from worker.core.errors import RetryLater
-from worker.store.deletions import delete_objects
-from worker.store.edges import delete_edges, parse_edge_key
-from worker.store.engine import Database, force_index_scans
+from worker.store.engine import Database
 from worker.store.lease import open_write_transaction
-from worker.store.purge import purge_deleted, render_purge_query
+from worker.store.mirror.deletions import delete_objects
+from worker.store.mirror.edges import delete_edges, parse_edge_key
+from worker.store.mirror.purge import purge_deleted, render_purge_query
+from worker.store.planner import force_index_scans
 
 DAYS = 400
 KEY = {"users": "id::text", "group_members": "group_id || '/' || member_id"}

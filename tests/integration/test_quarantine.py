@@ -10,9 +10,15 @@ import pytest
 from models.run import RunState, RunTrigger
 from sandbox.tenant import Request, Response, Tenant
 from sandbox.tenant.graph.service import GraphService
-from tests.conftest import MakeMirror, Mirror
-from tests.support.mirror import assert_exact, fetch_scalar, read_events, read_last_seq
-from worker.store.quarantine import MAX_QUARANTINED
+from tests.support.mirror import (
+    MakeMirror,
+    Mirror,
+    assert_exact,
+    fetch_scalar,
+    read_events,
+    read_last_seq,
+)
+from worker.store.state.quarantine import MAX_QUARANTINED
 from worker.sync.run import run_slice
 
 DELTA, HIDDEN = "groups/delta", "HiddenMembership"

@@ -10,9 +10,8 @@ import pytest
 from models.run import RunState, RunTrigger
 from sandbox.tenant import Request, Response, Tenant
 from sandbox.tenant.graph.service import GraphService
-from tests.conftest import MakeMirror, Mirror
-from tests.support.mirror import assert_exact, fetch_scalar
-from worker.sync.books import SyncReport
+from tests.support.mirror import MakeMirror, Mirror, assert_exact, fetch_scalar
+from worker.sync.report import SyncReport
 from worker.sync.run import run_slice
 
 STALE = "https://graph.microsoft.com/v1.0/users?$skiptoken=stale"

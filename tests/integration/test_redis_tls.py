@@ -19,9 +19,9 @@ from tests.support.tls import Authority, Certificate, TlsProxy
 from worker.app import build_configuration
 from worker.core.errors import ConfigurationError, MirrorError
 from worker.core.settings import load_settings
-from worker.nango.ledger import KEY_PREFIX, RedisStore
-from worker.relay.redis_stream import RedisStreamSender
-from worker.relay.target import Envelope
+from worker.delivery.senders.redis_stream import RedisStreamSender
+from worker.delivery.senders.sender import Envelope
+from worker.nango.kv_store import KEY_PREFIX, RedisStore
 
 Use = Callable[[str], None]
 

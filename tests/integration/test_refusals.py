@@ -8,8 +8,7 @@ import pytest
 
 from models.run import RunState, RunTrigger
 from sandbox.tenant import FaultInjector, Request, Response, Tenant
-from tests.conftest import MakeMirror, Mirror
-from tests.support.mirror import assert_exact, fetch_scalar
+from tests.support.mirror import MakeMirror, Mirror, assert_exact, fetch_scalar
 from worker.sync.run import run_slice
 
 PASSING = ["408", "409", "421", "423", "425", "449", "500", "507"]

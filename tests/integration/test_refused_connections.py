@@ -14,8 +14,8 @@ from sqlalchemy.engine import make_url
 from sandbox.servers import Servers
 from tests.support.refusing_postgres import PASSWORD_REQUEST, build_refusal, run_refusing_postgres
 from worker.core.errors import ConfigurationError, MirrorError, RetryLater, ServerUnavailable
-from worker.store.connecting import connect
 from worker.store.engine import Database
+from worker.store.libpq import connect
 
 
 def trouble_at(url: str) -> MirrorError:

@@ -13,19 +13,18 @@ from sqlalchemy import text
 
 from models.resources import RESOURCES
 from models.sink import SinkKind, SinkStart
-from tests.conftest import Mirror
 from tests.integration.test_relay import RelayEnvironment, by_connection
-from tests.support.mirror import fetch_scalar, read_last_seq
-from tests.support.receiver import ReceivedRequest, WebhookReceiver, run_receiver
+from tests.support.mirror import Mirror, fetch_scalar, read_last_seq
 from tests.support.service import wait_until
+from tests.support.webhook_receiver import ReceivedRequest, WebhookReceiver, run_receiver
+from worker.delivery.deliver import Delivery
+from worker.delivery.relay import Relay
+from worker.delivery.store import admin
+from worker.delivery.store.refusals import retry_refused
+from worker.delivery.store.sinks import claim_sinks
 from worker.ops.cli.sinks import sinks as command
 from worker.ops.cli.status import status
 from worker.ops.metrics import MetricsCollector
-from worker.relay.delivery import Delivery
-from worker.relay.relay import Relay
-from worker.store import sink_admin
-from worker.store.retries import retry_refused
-from worker.store.sinks import claim_sinks
 
 _LIVE = "where deleted_at is null"
 Told = dict[str, Any]
@@ -133,7 +132,7 @@ def test_a_refused_event_holds_up_its_connection_only(
         assert found["retry_at"] > found["failed_at"]
         picky.heal()
         with environment.database.open_transaction() as db:
-            sink_admin.resume_sink(db, "feed")
+            admin.resume_sink(db, "feed")
         wait_until(
             lambda: environment.position(stuck) == read_last_seq(environment.database, stuck)
         )
@@ -199,7 +198,7 @@ def test_a_receiver_that_refuses_everybody_is_told_of_and_not_called_in_a_storm(
         assert len(picky.receiver.requests) < 60, "half of the connections were not even tried"
         picky.heal()
         with environment.database.open_transaction() as db:
-            sink_admin.resume_sink(db, "feed")
+            admin.resume_sink(db, "feed")
         for one in known:
             last = read_last_seq(environment.database, one)
             wait_until(lambda one=one, last=last: environment.position(one) == last)  # type: ignore[misc]
@@ -329,7 +328,7 @@ def test_an_event_that_is_too_large_for_redis_holds_up_its_connection_only(
     finally:
         environment.redis.config_set("proto-max-bulk-len", before["proto-max-bulk-len"])
     with environment.database.open_transaction() as db:
-        sink_admin.resume_sink(db, "feed")
+        admin.resume_sink(db, "feed")
     environment.deliver()
     assert by_connection(environment.received())[first] == list(
         range(1, read_last_seq(environment.database, first) + 1)

@@ -7,8 +7,7 @@ import pytest
 
 from models.run import RunState
 from sandbox.tenant import Request, Response, Tenant
-from tests.conftest import MakeMirror, Mirror
-from tests.support.mirror import assert_exact, fetch_scalar
+from tests.support.mirror import MakeMirror, Mirror, assert_exact, fetch_scalar
 
 RENEWAL = "/connections/contoso"
 SCOPES = {f"environment:{name}" for name in ("connections:list", "connections:read", "proxy")}

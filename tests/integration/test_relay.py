@@ -25,22 +25,22 @@ from models.change_event import ChangeKind
 from models.resources import RESOURCES
 from models.sink import SinkKind, SinkStart, SinkStatus
 from sandbox.tenant import Nango, Tenant
-from tests.conftest import Mirror
 from tests.support.fault_proxy import FaultProxy
-from tests.support.mirror import fetch_scalar, read_last_seq
+from tests.support.mirror import Mirror, fetch_scalar, read_last_seq
 from tests.support.service import wait_until
 from worker.core.errors import ConfigurationError, LeaseLost
+from worker.core.parse import SecretStr
 from worker.core.settings import Settings
-from worker.core.value import SecretStr
-from worker.events.ledger import append_events
-from worker.relay.delivery import Delivery
-from worker.relay.relay import Relay
-from worker.store import sink_admin, sinks
-from worker.store.change import Change
+from worker.delivery.deliver import Delivery
+from worker.delivery.relay import Relay
+from worker.delivery.store import admin, sinks
+from worker.events.append import append_events
+from worker.events.event import Position
 from worker.store.engine import Database
 from worker.store.lease import interrupt_writer
-from worker.sync.discover import discover
-from worker.sync.run import Runtime
+from worker.store.mirror.change import Change
+from worker.sync.connections.discover import discover
+from worker.sync.runtime import Runtime
 
 Told = dict[str, Any]
 NOBODY = "redis://127.0.0.1:1/0"
@@ -301,7 +301,7 @@ def test_a_relay_that_lost_its_lease_cannot_move_a_position(environment: RelayEn
     environment.write(one, 5)
     assert zombie.deliver_round() is False, "it is told of no work"
     with environment.database.open_transaction() as db, pytest.raises(LeaseLost):
-        sinks.advance_positions(db, zombie.sink, [sinks.Position(one, 99, None)], seconds=60)
+        sinks.advance_positions(db, zombie.sink, [Position(one, 99, None)], seconds=60)
     zombie.close()
     assert environment.position(one) == before
 
@@ -322,7 +322,7 @@ def test_a_dead_sink_holds_nobody_else_up(environment: RelayEnvironment) -> None
     assert fetch_scalar(environment.database, paused) is True
     with environment.database.open_transaction() as db:
         db.execute(text("update sync.sink_secrets set secrets = '{}'"))
-        sink_admin.resume_sink(db, "dead")
+        admin.resume_sink(db, "dead")
     with environment.relay():
         wait_until(lambda: len(environment.received("dead")) == last)
     assert fetch_scalar(environment.database, failed) == 0
@@ -448,11 +448,11 @@ def test_a_paused_sink_keeps_its_position(environment: RelayEnvironment) -> None
     environment.add()
     environment.deliver()
     with environment.database.open_transaction() as connection:
-        assert sink_admin.pause_sink(connection, "feed") is SinkStatus.ACTIVE
+        assert admin.pause_sink(connection, "feed") is SinkStatus.ACTIVE
         assert sinks.claim_sinks(connection, "test", seconds=60, limit=9) == []
     environment.write(one, 3)
     with environment.database.open_transaction() as db:
-        sink_admin.resume_sink(db, "feed")
+        admin.resume_sink(db, "feed")
     environment.deliver()
     assert by_connection(environment.received()) == {
         one: list(range(1, read_last_seq(environment.database, one) + 1))

@@ -11,13 +11,13 @@ import pytest
 from models.sink import SinkKind
 from tests.integration.test_relay import RelayEnvironment
 from tests.support.fault_proxy import FaultProxy
-from tests.support.hostile import BEHAVIOURS, WITH_STATUS, hold_full_port, run_hostile_server
+from tests.support.hostile_server import BEHAVIOURS, WITH_STATUS, hold_full_port, run_hostile_server
 from tests.support.mirror import fetch_scalar, read_last_seq
-from tests.support.receiver import run_receiver
 from tests.support.service import wait_until
-from worker.relay.relay import SHUTDOWN_SECONDS, Relay
-from worker.relay.signature import generate_secret
-from worker.store import sink_admin
+from tests.support.webhook_receiver import run_receiver
+from worker.delivery.relay import SHUTDOWN_SECONDS, Relay
+from worker.delivery.senders.signature import generate_secret
+from worker.delivery.store import admin
 
 LONGEST = SHUTDOWN_SECONDS + 5
 """Seconds until a stopped process has gone, on a busy machine."""
@@ -53,12 +53,12 @@ def test_pausing_and_resuming_a_sink_that_hangs_holds_no_more_threads(
         for cycle in range(20):
             wait_until(lambda cycle=cycle: server.accepted_count > cycle)  # type: ignore[misc]
             with environment.database.open_transaction() as connection:
-                sink_admin.pause_sink(connection, "feed")
+                admin.pause_sink(connection, "feed")
             with environment.database.open_transaction() as connection:
-                sink_admin.resume_sink(connection, "feed")
+                admin.resume_sink(connection, "feed")
             assert threads_of_sinks() <= before + 2, f"in cycle {cycle}"
         with environment.database.open_transaction() as db:
-            sink_admin.remove_sink(db, "feed")
+            admin.remove_sink(db, "feed")
         wait_until(lambda: threads_of_sinks() == before)
         stop.set()
         thread.join(LONGEST)

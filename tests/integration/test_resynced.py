@@ -8,9 +8,8 @@ from sqlalchemy import text
 
 from models.run import RunState, RunTrigger
 from sandbox.tenant import Tenant
-from tests.conftest import MakeMirror, Mirror
-from tests.support.mirror import assert_exact, fetch_scalar
-from worker.store.connections import request_resync
+from tests.support.mirror import MakeMirror, Mirror, assert_exact, fetch_scalar
+from worker.store.state.connections import request_resync
 from worker.sync.plan import SyncRequest
 from worker.sync.run import run_slice
 

@@ -19,17 +19,12 @@ from models.resources import RESOURCES
 from models.sink import SinkKind, SinkStart, SinkStatus
 from sandbox.tenant import Nango, Tenant
 from tests.support.mirror import fetch_scalar, read_last_seq
-from worker.core.beginning import FromSnapshot
 from worker.core.log import configure_logging
-from worker.events.ledger import append_events
-from worker.events.partitions import (
-    MonthPartition,
-    add_months,
-    ensure_partitions,
-    has_unpartitioned_events,
-    list_months,
-)
-from worker.events.retention import (
+from worker.delivery.store import admin, sinks
+from worker.delivery.store.lag import find_oldest_undelivered
+from worker.delivery.store.lost_events import LostEvents, UndeliveredRange, list_lost
+from worker.delivery.store.replay import find_replay_target, move_positions_back
+from worker.delivery.store.retention import (
     RetentionDecision,
     RetentionOutcome,
     UndeliveredEvents,
@@ -37,15 +32,20 @@ from worker.events.retention import (
     drop_expired_months,
     list_overdue_months,
 )
-from worker.store import sink_admin, sinks
-from worker.store.change import Change
-from worker.store.dropped import LostEvents, UndeliveredRange, list_lost
+from worker.events.append import append_events
+from worker.events.partitions import (
+    MonthPartition,
+    add_months,
+    ensure_partitions,
+    has_unpartitioned_events,
+    list_months,
+)
+from worker.events.start import FromSnapshot
 from worker.store.engine import Database
 from worker.store.lease import interrupt_writer
-from worker.store.replay import find_replay_target, move_positions_back
-from worker.store.sink_lag import find_oldest_undelivered
-from worker.sync.discover import discover
-from worker.sync.run import Runtime
+from worker.store.mirror.change import Change
+from worker.sync.connections.discover import discover
+from worker.sync.runtime import Runtime
 from worker.tasks.maintenance import run_maintenance
 
 DAYS, GRACE = 400, 30
@@ -305,7 +305,7 @@ def test_a_memory_ends_with_its_sink(environment: Ground, old: MonthPartition) -
     environment.let_go()
     assert len(environment.memories()) == 1
     with environment.database.open_transaction() as db:
-        sink_admin.remove_sink(db, "crm")
+        admin.remove_sink(db, "crm")
     assert environment.memories() == []
     environment.let_go()
     left = "select count(*) from sync.service_state where name like 'events_dropped%'"

@@ -15,27 +15,29 @@ from sqlalchemy import text
 from models.sink import SinkStart, SinkStatus
 from sandbox.servers import Home, Servers, Supervisor, start_postgres
 from sandbox.tenant import Nango, Server, Tenant
-from tests.conftest import FAST_SETTINGS, Mirror
 from tests.integration.test_relay import RelayEnvironment
 from tests.support.consumer import Fold
-from tests.support.folded import build_source, find_differences, find_missing, read_counters
-from tests.support.mirror import assert_exact, fetch_scalar, read_last_seq
+from tests.support.databases import FAST_SETTINGS
+from tests.support.fold import build_source, find_differences, find_missing, read_counters
+from tests.support.mirror import Mirror, assert_exact, fetch_scalar, read_last_seq
 from tests.support.restore import Restorer
 from tests.support.service import wait_until
-from worker.core.beginning import FromSnapshot
 from worker.core.errors import LeaseLost
 from worker.core.settings import load_settings
-from worker.events.rewind import rewind_history, rewind_if_restored
+from worker.delivery.store import admin, sinks
+from worker.delivery.store.replay import find_replay_target, move_positions_back
+from worker.delivery.store.rewind import rewind_history, rewind_if_restored
+from worker.events.epochs import load_epoch, load_epoch_id
+from worker.events.event import Position
+from worker.events.start import FromSnapshot
 from worker.ops.cli.recovered import recovered
-from worker.ops.migrate import migrate
-from worker.store import sink_admin, sinks
+from worker.ops.schema.migrate import migrate
 from worker.store.engine import Database
-from worker.store.epochs import load_epoch, load_epoch_id
 from worker.store.lease import open_write_transaction, take_lease
-from worker.store.replay import find_replay_target, move_positions_back
-from worker.sync.discover import discover
+from worker.sync.connections.discover import discover
 from worker.sync.plan import SyncRequest
-from worker.sync.run import Runtime, run_to_end
+from worker.sync.run import run_to_end
+from worker.sync.runtime import Runtime
 from worker.wiring import close_runtime, open_runtime
 
 
@@ -232,7 +234,7 @@ def test_sinks_of_every_status_and_filter_hear_of_it(
     mirror.sync()
     rewind_history(mirror.database)
     with environment.database.open_transaction() as db:
-        sink_admin.resume_sink(db, "asleep")
+        admin.resume_sink(db, "asleep")
     pending = "select count(*) from events.positions where snapshot is not null"
     with environment.relay():
         wait_until(lambda: fetch_scalar(mirror.database, pending) == 0, 30)
@@ -279,7 +281,7 @@ def test_a_relay_reads_nothing_of_a_database_that_was_replaced(
     environment.write(one, 5)
     restorer.restore_over(url_of(environment.database), archive)
     with environment.database.open_transaction() as db:
-        found = sinks.Backlog(sinks.Position(one, 0, None), 10, None)
+        found = sinks.Backlog(Position(one, 0, None), 10, None)
         db.execute(text("update events.sinks set token = :t"), {"t": delivery.sink.token})
     with pytest.raises(LeaseLost, match="the tables were created again"):
         list(delivery.reader.read_batches([found], ()))

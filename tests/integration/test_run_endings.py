@@ -10,17 +10,17 @@ from sqlalchemy import text
 from models.run import RunState, RunTrigger
 from sandbox.servers import Servers
 from sandbox.tenant import BROKEN, FaultInjector, Tenant
-from sandbox.tenant.wire import Response
-from tests.conftest import MakeMirror, Mirror
-from tests.support.mirror import assert_exact, fetch_scalar
-from tests.support.states import assert_consistent
+from sandbox.tenant.http import Response
+from tests.support.mirror import MakeMirror, Mirror, assert_exact, fetch_scalar
+from tests.support.state_checks import assert_consistent
 from worker.core.errors import ConfigurationError, LeaseLost
 from worker.core.settings import load_settings
-from worker.store.connections import request_resync
 from worker.store.lease import interrupt_writer
-from worker.sync.discover import discover
-from worker.sync.run import Runtime, run_slice
-from worker.sync.session import OnProgress, ignore_progress
+from worker.store.state.connections import request_resync
+from worker.sync.connections.discover import discover
+from worker.sync.context import OnProgress, ignore_progress
+from worker.sync.run import run_slice
+from worker.sync.runtime import Runtime
 from worker.wiring import close_runtime, open_runtime
 
 SCHEDULED = RunTrigger.SCHEDULED

@@ -11,10 +11,10 @@ import pytest
 
 from sandbox.servers import Servers
 from sandbox.tenant import Tenant
-from tests.conftest import DatabaseFactory, MakeMirror
-from tests.support.mirror import assert_exact
+from tests.support.databases import DatabaseFactory
+from tests.support.mirror import MakeMirror, assert_exact
 from worker.core.errors import ConfigurationError, ServerUnavailable
-from worker.ops.migrate import migrate
+from worker.ops.schema.migrate import migrate
 from worker.store.engine import Database
 
 HOSTILE = {

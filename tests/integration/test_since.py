@@ -9,11 +9,10 @@ from sqlalchemy import text
 
 from models.run import RunState
 from sandbox.tenant import Tenant
-from tests.conftest import MakeMirror, Mirror
 from tests.integration.test_quarantine import Spoilt
 from tests.integration.test_refused_parts import answer, refuse, some_groups
-from tests.support.mirror import assert_exact, fetch_scalar
-from worker.ops.migrate import migrate
+from tests.support.mirror import MakeMirror, Mirror, assert_exact, fetch_scalar
+from worker.ops.schema.migrate import migrate
 
 MEMBER = "analytics.group_members where group_id = '{0}' and member_id = '{1}'"
 HELD = "analytics.role_assignments where id = '{0}'"

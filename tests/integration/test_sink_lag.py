@@ -18,17 +18,16 @@ from models.run import RunTrigger
 from models.sink import SinkKind, SinkStart, SinkStatus
 from sandbox.servers import Servers
 from sandbox.tenant import Tenant
-from tests.conftest import MakeMirror, Mirror
-from tests.support.mirror import fetch_scalar, read_last_seq
-from worker.core.value import SecretStr
+from tests.support.mirror import MakeMirror, Mirror, fetch_scalar, read_last_seq
+from worker.core.parse import SecretStr
+from worker.delivery.health import list_notes
+from worker.delivery.store.retention import drop_expired_months
 from worker.events.partitions import MonthPartition
-from worker.events.retention import drop_expired_months
 from worker.ops.cli.status import status
 from worker.ops.metrics import METRICS, MetricsCollector
-from worker.ops.sink_health import list_notes
 from worker.store.engine import Database
-from worker.store.service import note_halt, note_tick
-from worker.sync.discover import discover
+from worker.store.service.facts import note_halt, note_tick
+from worker.sync.connections.discover import discover
 from worker.sync.run import run_slice
 
 Samples = dict[tuple[str, tuple[str, ...]], float]

@@ -10,16 +10,15 @@ from sqlalchemy import Engine, event, text
 
 from models.run import RunState, RunTrigger
 from sandbox.tenant import Request, Response, Tenant
-from tests.conftest import MakeMirror, Mirror
 from tests.support.leases import take_lease
-from tests.support.mirror import assert_exact, fetch_scalar, read_events
+from tests.support.mirror import MakeMirror, Mirror, assert_exact, fetch_scalar, read_events
 from tests.support.service import wait_until
 from worker.core.errors import LeaseHeld, LeaseLost, ResourceRefused, RetryLater, ServerUnavailable
 from worker.nango.client import NangoClient, RetryPolicy
 from worker.store import lease
-from worker.store.connections import request_resync
 from worker.store.engine import Database
-from worker.sync.books import SyncReport
+from worker.store.state.connections import request_resync
+from worker.sync.report import SyncReport
 from worker.sync.run import run_slice
 
 

@@ -12,18 +12,17 @@ from sqlalchemy import text
 from models.resources import RESOURCES
 from models.sink import SinkKind, SinkStart
 from sandbox.tenant import Nango, Tenant
-from tests.conftest import Mirror
 from tests.integration.test_relay import RelayEnvironment, Told, by_connection, differences, fold
-from tests.support.mirror import fetch_scalar, read_last_seq
-from tests.support.receiver import ReceivedRequest, WebhookReceiver, run_receiver
+from tests.support.mirror import Mirror, fetch_scalar, read_last_seq
 from tests.support.service import wait_until
+from tests.support.webhook_receiver import ReceivedRequest, WebhookReceiver, run_receiver
+from worker.delivery.store import admin, sinks
+from worker.delivery.store.read import read_sink_events
+from worker.delivery.store.snapshot import read_snapshot_page
 from worker.events.envelope import EnvelopeBuilder
-from worker.events.reading import read_sink_events
-from worker.events.snapshot import read_snapshot_page
-from worker.store import sink_admin, sinks
+from worker.events.event import Event, SnapshotProgress
 from worker.store.engine import Database
-from worker.store.progress import SnapshotProgress
-from worker.sync.discover import discover
+from worker.sync.connections.discover import discover
 
 ROWS = """
     insert into directory.users (connection_id, id, display_name, first_seen_at, changed_at)
@@ -63,7 +62,7 @@ class Reading:
             told, self.position = read_sink_events(db, self.sink, self.position, 100_000)
         return self._spelt(told)
 
-    def _spelt(self, told: list[sinks.Event]) -> list[Told]:
+    def _spelt(self, told: list[Event]) -> list[Told]:
         make = EnvelopeBuilder("tenantmirror", self.cut.connection_id, None, self.sink.epoch).build
         return [json.loads(make(it)) for it in told]
 
@@ -223,7 +222,7 @@ def test_a_whole_object_is_spelt_as_its_created_event_spells_it(
     created = {it["subject"]: it["data"]["after"] for it in reading.tail()}
     del created["connection/1"]
     with environment.database.open_transaction() as db:
-        sink_admin.remove_sink(db, "all")
+        admin.remove_sink(db, "all")
     environment.add(start=SinkStart.SNAPSHOT)
     (told,) = Reading(environment, size=1_000).snapshot()
     assert {it["subject"]: it["data"]["after"] for it in told} == created
@@ -307,7 +306,7 @@ def test_filters_hold_for_a_snapshot_too(mirror: Mirror, environment: RelayEnvir
     assert {it["data"]["resource"] for it in told} == {"groups"}
     assert differences(mirror.database, "groups", list(fold(told)["groups"].values())) == 0
     with environment.database.open_transaction() as db:
-        sink_admin.remove_sink(db, "groups")
+        admin.remove_sink(db, "groups")
     environment.add("altered", changes=["updated", "deleted"], start=SinkStart.SNAPSHOT)
     mirror.tenant.mutate(25)
     mirror.sync()
@@ -354,7 +353,7 @@ def test_a_sink_of_some_connections_gets_no_snapshot_of_others(
     environment.deliver()
     assert set(by_connection(environment.received())) == {second}
     with environment.database.open_transaction() as db:
-        (row,) = sink_admin.list_sinks(db)
+        (row,) = admin.list_sinks(db)
     assert row["snapshots"] == 0
 
 
@@ -399,8 +398,8 @@ def test_operators_see_how_far_a_snapshot_is(environment: RelayEnvironment) -> N
     reading.page()
     with environment.database.open_transaction() as connection:
         sinks.advance_positions(connection, reading.sink, [reading.position], seconds=60)
-        (row,) = sink_admin.list_sinks(connection)
-        listed = sink_admin.list_positions(connection, "feed")
+        (row,) = admin.list_sinks(connection)
+        listed = admin.list_positions(connection, "feed")
     places = {it["connection_id"]: it for it in listed}
     assert row["id"] == sink_id
     assert (row["snapshots"], row["snapshot_rows"], row["waiting"]) == (2, 4, 0)

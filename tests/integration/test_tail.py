@@ -13,16 +13,17 @@ from models.change_event import ChangeKind
 from models.resources import RESOURCES
 from sandbox.tenant import Nango, Tenant
 from tests.support.mirror import read_last_seq
-from worker.core.beginning import FromOldest, FromSequence, FromTime, StartPosition
-from worker.events.ledger import append_events
-from worker.events.rewind import rewind_history
-from worker.events.tail import EventFilter, Tail, TailedEvent
-from worker.store.change import Change
+from worker.delivery.store.rewind import rewind_history
+from worker.events.append import append_events
+from worker.events.filter import EventFilter
+from worker.events.resolve_start import resolve_start
+from worker.events.start import FromOldest, FromSequence, FromTime, StartPosition
+from worker.events.tail import Tail, TailedEvent
 from worker.store.engine import Database
 from worker.store.lease import interrupt_writer
-from worker.store.sequence import resolve_start
-from worker.sync.discover import discover
-from worker.sync.run import Runtime
+from worker.store.mirror.change import Change
+from worker.sync.connections.discover import discover
+from worker.sync.runtime import Runtime
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 

@@ -9,9 +9,9 @@ from sqlalchemy import text
 
 from models.run import RunState, RunTrigger
 from sandbox.tenant import Nango, Tenant
-from tests.conftest import Mirror
 from tests.support.leases import take_lease
 from tests.support.mirror import (
+    Mirror,
     assert_exact,
     fetch_scalar,
     read_events,
@@ -20,11 +20,12 @@ from tests.support.mirror import (
 )
 from worker.core.errors import LeaseLost, ResourceRefused
 from worker.store import lease
-from worker.store.connections import Connection, list_all_connections
-from worker.store.forget import forget_connection
-from worker.sync.books import SyncReport
-from worker.sync.discover import Discovery, discover
-from worker.sync.run import Runtime, run_slice
+from worker.store.state.connections import Connection, list_all_connections
+from worker.store.state.forget import forget_connection
+from worker.sync.connections.discover import Discovery, discover
+from worker.sync.report import SyncReport
+from worker.sync.run import run_slice
+from worker.sync.runtime import Runtime
 
 
 def look(runtime: Runtime) -> Discovery:

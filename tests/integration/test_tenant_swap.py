@@ -8,10 +8,16 @@ from sqlalchemy import text
 from models.resources import RESOURCES
 from models.run import RunState
 from sandbox.tenant import Request, Tenant
-from tests.conftest import MakeMirror, Mirror
-from tests.support.mirror import assert_exact, fetch_scalar, read_events, read_last_seq
-from worker.sync.books import SyncReport
-from worker.sync.discover import discover
+from tests.support.mirror import (
+    MakeMirror,
+    Mirror,
+    assert_exact,
+    fetch_scalar,
+    read_events,
+    read_last_seq,
+)
+from worker.sync.connections.discover import discover
+from worker.sync.report import SyncReport
 
 PAGES = {"largest_page": 20, "delta_page": 15, "site_page": 4, "role_page": 5}
 KINDS: dict[str, dict[str, object]] = {

@@ -6,19 +6,19 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
-from tests.conftest import Mirror
 from tests.support.leases import take_lease
-from tests.support.mirror import fetch_scalar
+from tests.support.mirror import Mirror, fetch_scalar
 from worker.core.errors import LeaseLost
 from worker.store import lease
 from worker.store.engine import Database
-from worker.store.host_clocks import SKEW_SECONDS, list_skewed_hosts, measure_clock_offset
-from worker.store.service import claim_discovery, is_halted, note_halt, note_tick
-from worker.store.tick_turn import claim_tick, shift_timers_back
-from worker.store.workers import list_workers, report_worker
-from worker.sync.approve import reject_held
-from worker.sync.run import Runtime
-from worker.tasks.schedule import claim_due_connections, try_claim_tick
+from worker.store.service.facts import claim_discovery, is_halted, note_halt, note_tick
+from worker.store.service.host_clocks import SKEW_SECONDS, list_skewed_hosts, measure_clock_offset
+from worker.store.service.tick import claim_tick, shift_timers_back
+from worker.store.service.workers import list_workers, report_worker
+from worker.sync.finish.approve import reject_held
+from worker.sync.runtime import Runtime
+from worker.tasks.dispatch import claim_due_connections
+from worker.tasks.schedule import try_claim_tick
 
 HOUR = 3600
 

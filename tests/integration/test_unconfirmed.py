@@ -10,8 +10,9 @@ from click.testing import CliRunner
 from models.run import RunState, RunTrigger
 from sandbox.tenant import Request, Response, Tenant
 from sandbox.tenant.graph.service import GraphService
-from tests.conftest import MakeMirror, Mirror
 from tests.support.mirror import (
+    MakeMirror,
+    Mirror,
     assert_exact,
     fetch_scalar,
     read_events,
@@ -19,8 +20,8 @@ from tests.support.mirror import (
     verify_connection,
 )
 from worker.ops.cli.status import status as status_command
-from worker.ops.cli.status import verify as verify_command
-from worker.store.unresolved import MAX_UNRESOLVED
+from worker.ops.cli.verify import verify as verify_command
+from worker.store.state.unresolved import MAX_UNRESOLVED
 from worker.sync.run import run_slice
 
 LISTS = {"users": "/users", "sites": "AllSites", "groups": "groups/delta"}

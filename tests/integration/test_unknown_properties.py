@@ -8,8 +8,9 @@ from sqlalchemy import text
 from models.resources import RESOURCES
 from models.run import RunState
 from sandbox.tenant import Tenant
-from tests.conftest import MakeMirror, Mirror
 from tests.support.mirror import (
+    MakeMirror,
+    Mirror,
     assert_exact,
     fetch_scalar,
     read_events,
@@ -17,7 +18,7 @@ from tests.support.mirror import (
     read_live_rows,
     verify_connection,
 )
-from worker.store.overview import load_connections_overview, load_streams_overview
+from worker.store.state.overview import load_connections_overview, load_streams_overview
 
 COLUMNS = {
     "users.employeeType": "employee_type",

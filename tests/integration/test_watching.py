@@ -9,10 +9,11 @@ from sqlalchemy import func, select, text
 from models.run import RunTrigger
 from sandbox.tenant import Nango, Tenant
 from worker.ops.cli.table import render_table
-from worker.ops.watch import MAX_SHOWN_CUSTOMERS, Watcher
-from worker.store.service import note_halt
-from worker.sync.discover import discover
-from worker.sync.run import Runtime, run_slice
+from worker.ops.local.watch import MAX_SHOWN_CUSTOMERS, Watcher
+from worker.store.service.facts import note_halt
+from worker.sync.connections.discover import discover
+from worker.sync.run import run_slice
+from worker.sync.runtime import Runtime
 
 MANY = MAX_SHOWN_CUSTOMERS + 1
 

@@ -16,31 +16,35 @@ import httpx
 import pytest
 
 from models.sink import SinkKind, SinkStart
-from tests.conftest import Mirror
-from tests.support.event_schema import EventValidator
-from tests.support.mirror import fetch_scalar, read_last_seq
-from tests.support.receiver import (
+from tests.support.event_validator import EventValidator
+from tests.support.mirror import Mirror, fetch_scalar, read_last_seq
+from tests.support.service import wait_until
+from tests.support.tls import Authority
+from tests.support.webhook_receiver import (
     ReceivedRequest,
     WebhookReceiver,
     answer_always,
     is_verified,
     run_receiver,
 )
-from tests.support.service import wait_until
-from tests.support.tls import Authority
 from worker.core.errors import ConfigurationError, EventFailed, EventRefused, RetryLater, SinkGone
 from worker.core.settings import Settings, load_settings
-from worker.events.asyncapi import build_document
-from worker.events.sink_settings import build_stored_settings, parse_webhook_settings
-from worker.relay.address import PinnedTransport, is_private_host, is_public
-from worker.relay.relay import POOL_SIZE, Relay
-from worker.relay.signature import build_signature_headers, generate_secret, parse_secret
-from worker.relay.target import Envelope
-from worker.relay.targets import open_sender
-from worker.relay.webhook import RETRY_DELAYS, WebhookSender, build_requests, get_retry_delay
-from worker.store import sink_admin
+from worker.delivery.asyncapi import build_document
+from worker.delivery.relay import POOL_SIZE, Relay
+from worker.delivery.senders.address import PinnedTransport, is_private_host, is_public
+from worker.delivery.senders.open_sender import open_sender
+from worker.delivery.senders.sender import Envelope
+from worker.delivery.senders.signature import build_signature_headers, generate_secret, parse_secret
+from worker.delivery.senders.webhook import (
+    RETRY_DELAYS,
+    WebhookSender,
+    build_requests,
+    get_retry_delay,
+)
+from worker.delivery.settings import build_stored_settings, parse_webhook_settings
+from worker.delivery.store import admin
+from worker.delivery.store.sinks import Sink
 from worker.store.engine import Database
-from worker.store.sinks import Sink
 
 
 @pytest.fixture
@@ -522,7 +526,7 @@ def relayed(mirror: Mirror) -> Iterator[None]:
 def subscribed(mirror: Mirror, receiver: WebhookReceiver, **more: Any) -> None:
     """A webhook that begins with the oldest event."""
     given = {"url": receiver.url, "allow_http": True, "allow_private": True, **more}
-    new = sink_admin.NewSink(
+    new = admin.NewSink(
         "crm",
         SinkKind.WEBHOOK,
         settings=build_stored_settings(SinkKind.WEBHOOK, given),
@@ -530,7 +534,7 @@ def subscribed(mirror: Mirror, receiver: WebhookReceiver, **more: Any) -> None:
         start=SinkStart.OLDEST,
     )
     with mirror.database.open_transaction() as db:
-        sink_admin.add_sink(db, new, None)
+        admin.add_sink(db, new, None)
 
 
 def sequences(receiver: WebhookReceiver) -> list[int]:
@@ -567,7 +571,7 @@ def test_who_is_gone_is_left_alone_until_it_is_resumed(
         receiver.requests.clear()
         receiver.answer = answer_always(204)
         with mirror.database.open_transaction() as db:
-            sink_admin.resume_sink(db, "crm")
+            admin.resume_sink(db, "crm")
         last = read_last_seq(mirror.database)
         wait_until(lambda: len(sequences(receiver)) >= last, 30, "the history")
     assert sequences(receiver) == list(range(1, last + 1))

@@ -13,14 +13,14 @@ import sqlalchemy as sa
 from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import PendingRollbackError
 
-from tests.conftest import DatabaseFactory
+from tests.support.databases import DatabaseFactory
 from tests.support.mirror import fetch_scalar
 from tests.support.schema import describe_schema
 from worker.core.errors import ConfigurationError, NotFound, RetryLater, ServerUnavailable
-from worker.ops.migrate import migrate
-from worker.ops.schema import FOLDER, get_newest_revision, list_revisions, load_revision
+from worker.ops.schema.migrate import migrate
+from worker.ops.schema.version import FOLDER, get_newest_revision, list_revisions, load_revision
 from worker.store.engine import Database
-from worker.store.migrating import MigrationLimits
+from worker.store.migration_lock import MigrationLimits
 
 pytestmark = pytest.mark.timeout(600)
 

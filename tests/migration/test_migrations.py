@@ -11,16 +11,16 @@ from sqlalchemy import create_engine, inspect, text
 from migrations.scope import is_managed
 from models.tables import metadata
 from sandbox.tenant import Nango, Server, Tenant
-from tests.conftest import DatabaseFactory
+from tests.support.databases import DatabaseFactory
 from tests.support.mirror import assert_exact, fetch_scalar
 from worker.core.errors import ConfigurationError
 from worker.core.settings import load_settings
+from worker.delivery.store.rewind import rewind_history, rewind_if_restored
 from worker.events.partitions import ensure_partitions
-from worker.events.rewind import rewind_history, rewind_if_restored
-from worker.ops.migrate import migrate
-from worker.ops.schema import check_schema, get_newest_revision
+from worker.ops.schema.migrate import migrate
+from worker.ops.schema.version import check_schema, get_newest_revision
 from worker.store.engine import Database
-from worker.sync.discover import discover
+from worker.sync.connections.discover import discover
 from worker.sync.plan import SyncRequest
 from worker.sync.run import run_to_end
 from worker.wiring import close_runtime, open_runtime

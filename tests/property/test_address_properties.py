@@ -8,8 +8,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from worker.core.errors import RetryLater
-from worker.relay.address import filter_permitted, is_forbidden, is_private_host, is_public
-from worker.relay.embedded import PREFIX_LENGTHS, extract_ipv4, find_embedded_ipv4
+from worker.delivery.senders.address import (
+    filter_permitted,
+    is_forbidden,
+    is_private_host,
+    is_public,
+)
+from worker.delivery.senders.embedded_ipv4 import PREFIX_LENGTHS, extract_ipv4, find_embedded_ipv4
 
 IPv4 = ipaddress.IPv4Address
 IPv6 = ipaddress.IPv6Address

@@ -24,8 +24,9 @@ from sandbox.tenant import (
     Server,
     Tenant,
 )
-from tests.conftest import DatabaseFactory, Mirror
+from tests.support.databases import DatabaseFactory
 from tests.support.mirror import (
+    Mirror,
     assert_exact,
     fetch_scalar,
     read_events,
@@ -33,17 +34,17 @@ from tests.support.mirror import (
     read_live_rows,
     read_row_versions,
 )
-from tests.support.states import assert_consistent
+from tests.support.state_checks import assert_consistent
 from worker.core.errors import ConfigurationError, LeaseHeld, LeaseLost, MirrorError
+from worker.core.parse import SecretStr
 from worker.core.settings import load_settings
-from worker.core.value import SecretStr
-from worker.events.rewind import rewind_history
-from worker.sync.approve import approve_held, reject_held
-from worker.sync.discover import discover
-from worker.sync.erase import erase, lift_erasure
+from worker.delivery.store.rewind import rewind_history
+from worker.erasure.erase import erase, lift_erasure
+from worker.erasure.target import ErasureTarget, parse_digest
+from worker.sync.connections.discover import discover
+from worker.sync.context import OnProgress, ignore_progress
+from worker.sync.finish.approve import approve_held, reject_held
 from worker.sync.run import run_slice
-from worker.sync.session import OnProgress, ignore_progress
-from worker.sync.subject import ErasureTarget, parse_digest
 from worker.wiring import close_runtime, open_runtime
 
 SEEDS = st.integers(min_value=1, max_value=10**6)

@@ -8,6 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from models.run import RunTrigger
+from worker.core.net.retry_after import MAX_RETRY_AFTER
 from worker.nango.budget import (
     WINDOW,
     AccountBudget,
@@ -19,7 +20,6 @@ from worker.nango.budget import (
     pause_until,
     spend,
 )
-from worker.nango.reply import MAX_RETRY_AFTER
 
 MANUAL, SCHEDULED, BACKFILL = RunTrigger.MANUAL, RunTrigger.SCHEDULED, RunTrigger.BACKFILL
 START = 1_800_000_000.0

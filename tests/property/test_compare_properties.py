@@ -13,8 +13,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 from models.change_event import ChangeKind
 from models.resource import Resource
 from models.resources import RESOURCES
-from models.row import Row, RowShape, get_shape
-from worker.store.compare import (
+from worker.rows.shape import Row, RowShape, get_shape
+from worker.store.mirror.compare import (
     build_created,
     build_deleted,
     build_restored,

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from models.resource import Kind, Resource
 from models.resources import RESOURCES
-from models.row import Row, get_shape
+from worker.rows.shape import Row, get_shape
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=6)
 texts |= st.sampled_from(

@@ -9,17 +9,16 @@ from hypothesis import strategies as st
 
 from models.resource import Resource
 from models.resources import RESOURCES, STREAMED
-from models.row import get_shape
 from sandbox.tenant import Tenant
-from tests.conftest import MakeMirror, Mirror
-from tests.support.mirror import verify_connection
-from worker.events.ledger import append_events
+from tests.support.mirror import MakeMirror, Mirror, verify_connection
+from worker.events.append import append_events
 from worker.graph.decode import decode_changed, decode_object, decode_page
 from worker.graph.page import Page
+from worker.rows.shape import get_shape
 from worker.store.lease import interrupt_writer
-from worker.store.merge import load_rows, merge_rows
-from worker.store.quarantine import note_faults
-from worker.sync.refused import find_edge_resource
+from worker.store.mirror.merge import load_rows, merge_rows
+from worker.store.state.quarantine import note_faults
+from worker.sync.loading.rejected_rows import find_edge_resource
 
 GUID = "0a0b0c0d-0000-4000-8000-00000000000f"
 RELAXED = settings(

@@ -9,19 +9,19 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from models.sink import SinkKind
-from tests.unit.test_client import everything_said
+from tests.unit.test_nango_client import everything_said
 from worker.app import build_broker_url
 from worker.core.errors import MirrorError
 from worker.core.log import redact_secrets
+from worker.core.net.url import proxy_from_setting
+from worker.core.parse import SecretStr
 from worker.core.settings import load_settings
-from worker.core.url import proxy_from_setting
-from worker.core.value import SecretStr
-from worker.events.sink_settings import build_stored_settings, check_redis_url, split_query
+from worker.delivery.senders.redis_stream import open_redis_stream
+from worker.delivery.settings import build_stored_settings, check_redis_url, split_query
+from worker.delivery.store.sinks import Sink
 from worker.nango.client import NangoClient
-from worker.nango.ledger import RedisStore
-from worker.relay.redis_stream import open_redis_stream
+from worker.nango.kv_store import RedisStore
 from worker.store.engine import Database
-from worker.store.sinks import Sink
 
 PIECES = ["Zq7Xv9Kw", "jR4tYb2N", "4096", "hV8m"]
 ODD = list("@/:#?[]%&=\\ '\"<>,;+~$!{}|^`")

@@ -17,7 +17,7 @@ import psycopg
 import pytest
 import redis
 
-import sandbox.servers.home
+import sandbox.servers.home_directory
 from sandbox.servers import (
     Backoff,
     BinariesMissing,
@@ -700,4 +700,4 @@ def test_the_environment_given_is_all_that_a_child_gets(
 
 
 def test_ports_lie_below_those_of_outgoing_connections() -> None:
-    assert sandbox.servers.home._PORTS[1] <= 32768
+    assert sandbox.servers.home_directory._PORTS[1] <= 32768

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from sandbox.tenant import KEY, Nango, Server, Tenant, serve
-from sandbox.tenant.cli import sandbox
+from sandbox.tenant.cli.commands import sandbox
 from sandbox.tenant.demo import build_demo_nango
 from sandbox.tenant.ticker import Ticker
 

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from sandbox.tenant import BROKEN, EXPIRIES, TRANSIENT, Client, Nango, Server, Tenant
-from sandbox.tenant.cli import sandbox
+from sandbox.tenant.cli.commands import sandbox
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from sandbox.tenant import Client, Nango, Tenant, serve
-from sandbox.tenant.fields import GROUPS, USERS
+from sandbox.tenant.directory.fields import GROUPS, USERS
 
 USERS_DELTA = f"users/delta?$select={','.join(USERS.generated)}"
 GROUPS_DELTA = f"groups/delta?$select={','.join(GROUPS.generated)},members"

@@ -18,7 +18,7 @@ from sandbox.tenant import (
     serve,
     truth_from_rows,
 )
-from sandbox.tenant.fields import GROUPS, USERS
+from sandbox.tenant.directory.fields import GROUPS, USERS
 
 USERS_DELTA = f"users/delta?$select={','.join(USERS.generated)}"
 GROUPS_DELTA = f"groups/delta?$select={','.join(GROUPS.generated)},members"

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from sandbox.tenant import Client, Nango, Tenant, TenantOptions, build_row, compute_checksum, serve
-from sandbox.tenant.fields import GROUPS, ROLE_ASSIGNMENTS, ROLE_DEFINITIONS, SITES, USERS
+from sandbox.tenant.directory.fields import GROUPS, ROLE_ASSIGNMENTS, ROLE_DEFINITIONS, SITES, USERS
 
 USER_SELECT = ",".join(USERS.generated)
 

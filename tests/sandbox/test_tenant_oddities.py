@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from sandbox.tenant import Client, Nango, Tenant, TenantOptions
+from sandbox.tenant.directory.options import LoopKind
 from sandbox.tenant.graph.call import GRAPH_ROOT
-from sandbox.tenant.knobs import LoopKind
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from sandbox.tenant import Tenant
 from sandbox.tenant.graph.service import GraphService
-from sandbox.tenant.wire import Request
+from sandbox.tenant.http import Request
 
 
 def ask(tenant: Tenant, path: str, query: str = "") -> tuple[int, bytes]:

@@ -19,9 +19,9 @@ from sandbox.tenant import (
     serve,
     truth_from_rows,
 )
-from sandbox.tenant.fields import RESOURCES, USERS
-from sandbox.tenant.ids import SPACE, Guids
-from sandbox.tenant.truth import normalize_time, render_row
+from sandbox.tenant.directory.fields import RESOURCES, USERS
+from sandbox.tenant.directory.ids import SPACE, Guids
+from sandbox.tenant.directory.truth import normalize_time, render_row
 
 TARGET = f"users?$top=999&$select={','.join(USERS.generated)}"
 

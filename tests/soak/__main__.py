@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from sandbox.tenant import Nango, serve
-from tests.soak.downstream import run_consumers
+from tests.soak.consumers import run_consumers
 from tests.soak.report import SoakReport
 from tests.soak.service import run_soak_service
 from tests.soak.soak import Options, Soak

@@ -19,19 +19,19 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from sqlalchemy import text
 
-from tests.soak.downstream import STREAM, Consumers
+from tests.soak.consumers import STREAM, Consumers
+from tests.soak.fault_schedule import REVOKED, FaultSchedule
 from tests.soak.fleet import Customer, Fleet
 from tests.soak.processes import is_alive
 from tests.soak.service import CONSUMER, LEASE_SECONDS, RELAYS, WORKERS, SoakService
-from tests.soak.weather import REVOKED, FaultSchedule
 from worker.app import build_configuration
 from worker.core.errors import MirrorError
-from worker.core.process_identity import parse_identity
+from worker.core.process.identity import parse_identity
 from worker.core.settings import load_settings
-from worker.relay.delivery import LEASE_SECONDS as SINK_SECONDS
-from worker.store.connections import request_resync
+from worker.delivery.deliver import LEASE_SECONDS as SINK_SECONDS
 from worker.store.lease import interrupt_writer
-from worker.sync.approve import approve_held, reject_held
+from worker.store.state.connections import request_resync
+from worker.sync.finish.approve import approve_held, reject_held
 
 REFUSABLE: Final = ("users", "groups", "role_definitions", "role_assignments")
 """Resources that may be refused for a while and come back whole; sites would go on by search."""

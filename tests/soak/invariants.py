@@ -8,9 +8,9 @@ from sqlalchemy import text
 
 from tests.soak.processes import is_alive
 from tests.support.mirror import verify_connection
-from worker.core.process_identity import parse_identity
+from worker.core.process.identity import parse_identity
 from worker.store.engine import Database
-from worker.tasks.places import CLAIM_GRACE_SECONDS
+from worker.tasks.dispatch import CLAIM_GRACE_SECONDS
 
 MAX_MEGABYTES: Final = 350.0
 """What a process may have, however long it runs: Celery replaces a pool process at 400."""

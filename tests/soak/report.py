@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from tests.soak.calm import QuietPeriod
+from tests.soak.quiet_period import QuietPeriod
 
 
 @dataclass

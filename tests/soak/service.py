@@ -16,8 +16,8 @@ from typing import Final
 
 from sandbox.servers import Backoff, Child, Home, Supervisor, start_postgres, start_valkey
 from tests.soak.processes import list_children, read_megabytes
-from worker.ops.local import RELAY_COMMAND, STOP_SIGNALS
-from worker.ops.migrate import migrate
+from worker.ops.local.service import RELAY_COMMAND, STOP_SIGNALS
+from worker.ops.schema.migrate import migrate
 from worker.store.engine import Database
 from worker.tasks.queues import MAINTENANCE, SLICE_QUEUES
 

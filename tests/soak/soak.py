@@ -13,16 +13,16 @@ from sqlalchemy import text
 
 from models.resources import RESOURCES
 from sandbox.tenant import Nango
-from tests.soak.calm import ExactnessObserver, QuietPeriod
 from tests.soak.chaos import Chaos
-from tests.soak.downstream import Consumers
+from tests.soak.consumers import Consumers
+from tests.soak.fault_schedule import FaultSchedule
 from tests.soak.fleet import BIG_USERS, Fleet
 from tests.soak.invariants import fetch_rows, find_memory_excess
 from tests.soak.logs import LogReader
 from tests.soak.processes import list_children, read_processor_seconds
+from tests.soak.quiet_period import ExactnessObserver, QuietPeriod
 from tests.soak.report import SoakReport, SoakTotals, render_clock
 from tests.soak.service import CONSUMER, PROCESSES, SERVERS, SoakService
-from tests.soak.weather import FaultSchedule
 from worker.core.errors import RetryLater, ServerUnavailable
 
 WARM_UP_SECONDS: Final = 30.0

@@ -1,15 +1,20 @@
 """The mirror as the simulated tenant would describe it, so that the two can be compared."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import func, select, text
 
 from models.resources import RESOURCES
-from sandbox.tenant import Tenant, Truth, compute_checksum
+from sandbox.tenant import Nango, Tenant, Truth, compute_checksum
 from worker.events.verify import Verification, verify
 from worker.store.engine import Database
+from worker.sync.plan import SyncRequest
+from worker.sync.report import SyncReport
+from worker.sync.run import run_to_end
+from worker.sync.runtime import Runtime
 
 
 def to_truth_value(value: Any) -> Any:
@@ -105,3 +110,33 @@ def read_row_versions(database: Database) -> dict[str, str]:
 def fetch_scalar(database: Database, statement: str, **values: Any) -> Any:
     with database.open_transaction() as db:
         return db.execute(text(statement), values).scalar()
+
+
+@dataclass
+class Mirror:
+    """One simulated customer with its mirror."""
+
+    runtime: Runtime
+    nango: Nango
+    tenant: Tenant
+    connection_id: int = 1
+
+    @property
+    def database(self) -> Database:
+        return self.runtime.database
+
+    def sync(self, *resources: str, full: bool = False) -> SyncReport:
+        """A sync by hand, of everything or of some resources."""
+        with self.database.open_transaction() as db:
+            now: datetime = db.execute(select(func.clock_timestamp())).scalar_one()
+        order = SyncRequest(now, manual=True, resources=frozenset(resources) or None, full=full)
+        return run_to_end(self.runtime, self.connection_id, order)
+
+    def take_call_count(self) -> int:
+        """Calls that Nango has counted since the last time."""
+        total = self.nango.calls.total
+        self.nango.calls.reset()
+        return total
+
+
+MakeMirror = Callable[[Tenant], Mirror]

@@ -16,15 +16,15 @@ from pathlib import Path
 from sqlalchemy import text
 
 from sandbox.tenant import Tenant
-from tests.support import forked
+from tests.support import fork_server
 from tests.support.mirror import compute_mirror_truth, live_counts, verify_connection
 from worker.core.errors import ServerUnavailable
 from worker.store.engine import Database
-from worker.tasks.places import CLAIM_GRACE_SECONDS
+from worker.tasks.dispatch import CLAIM_GRACE_SECONDS
 from worker.tasks.queues import MAINTENANCE, SLICE_QUEUES, WORKER_QUEUES
 
-CELERY = [*forked.CELERY, "--app", "worker.app", "--quiet"]
-RELAY = [*forked.COMMAND, "relay"]
+CELERY = [*fork_server.CELERY, "--app", "worker.app", "--quiet"]
+RELAY = [*fork_server.COMMAND, "relay"]
 WORKER_OPTIONS = ["--without-gossip", "--without-mingle", "--loglevel", "WARNING"]
 QUICK_CLOCKS = {
     "TENANT_MIRROR_TICK_SECONDS": "0.4",
@@ -48,7 +48,7 @@ class Service:
         kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")}
         self.environment = {**kept, **QUICK_CLOCKS, **environment}
         self.logs = logs
-        self.processes: dict[str, subprocess.Popen[bytes] | forked.ForkedProcess] = {}
+        self.processes: dict[str, subprocess.Popen[bytes] | fork_server.ForkedProcess] = {}
 
     def start(self, name: str, *arguments: str, **more: str) -> None:
         """Start a program of Celery's; ``more`` is added to its environment."""
@@ -57,8 +57,8 @@ class Service:
     def launch(self, name: str, command: Sequence[str], **more: str) -> None:
         """Start any program as one of the service's processes."""
         environment = {**self.environment, **more}
-        if forked.can_fork(command, environment):
-            self.processes[name] = forked.get_fork_server().start(
+        if fork_server.can_fork(command, environment):
+            self.processes[name] = fork_server.get_fork_server().start(
                 command, environment, self._get_log_path(name)
             )
             return
@@ -277,3 +277,6 @@ def assert_survived(
     assert told in (None, events)
     assert service.find_ended() == {}
     assert service.find_bugs() == []
+
+
+MakeService = Callable[..., Service]

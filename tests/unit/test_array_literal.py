@@ -6,8 +6,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from models.copy_text import encode_array
 from sandbox.servers import Servers
+from worker.rows.copy_format import encode_array
 
 Texts = list[str]
 ODD: list[Texts] = [

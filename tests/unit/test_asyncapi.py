@@ -14,11 +14,11 @@ from sqlalchemy import Column, MetaData, Numeric, Table
 
 from models.event_type import EVENT_TYPES
 from models.resources import RESOURCES
-from tests.support.asyncapi_parts import find_problems, iterate_references
+from tests.support.asyncapi_schema import find_problems, iterate_references
 from worker.core.settings import Settings
-from worker.events.asyncapi import build_document
-from worker.events.event_fields import find_column_schema
-from worker.events.sink_settings import DEFAULT_STREAM
+from worker.delivery.asyncapi import build_document
+from worker.delivery.settings import DEFAULT_STREAM
+from worker.events.schema_fields import find_column_schema
 from worker.ops.cli.asyncapi import asyncapi
 
 PREFIX = Settings.event_prefix

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from worker.core.celery_environment import refuse_celery_variables
 from worker.core.errors import ConfigurationError
+from worker.tasks.celery_environment import refuse_celery_variables
 
 
 @pytest.mark.parametrize(

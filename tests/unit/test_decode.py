@@ -7,12 +7,12 @@ import pytest
 
 from models.resource import DeletedReason, Resource
 from models.resources import RESOURCES
-from models.row import get_shape
 from worker.core.errors import MalformedResponse
 from worker.graph.decode import decode_changed, decode_object, decode_page
-from worker.graph.fragments import count_items
+from worker.graph.json_scanner import count_items
 from worker.graph.memberships import add_members, parse_members
 from worker.graph.page import MAX_ODD_OBJECTS, Page
+from worker.rows.shape import get_shape
 
 USERS, GROUPS, SITES = RESOURCES["users"], RESOURCES["groups"], RESOURCES["sites"]
 ASSIGNMENTS = RESOURCES["role_assignments"]

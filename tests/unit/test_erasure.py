@@ -16,8 +16,7 @@ from models.erasure import ERASED_PREFIX
 from models.resource import DeletedReason
 from models.resources import RESOURCES
 from models.tables import metadata
-from worker.events.envelope import EnvelopeBuilder, Event
-from worker.events.scrub import (
+from worker.erasure.store.events import (
     AffectedEvent,
     ScrubBatch,
     ScrubStep,
@@ -27,14 +26,15 @@ from worker.events.scrub import (
     redact_key,
     should_keep_key,
 )
+from worker.erasure.store.lookup import build_personal_site_path
+from worker.erasure.store.rows import remove_keys
+from worker.erasure.store.text import TEXT_TABLES, extract_names, redact_names
+from worker.erasure.target import parse_object_id
+from worker.events.envelope import EnvelopeBuilder, Event
 from worker.graph.page import IncomingRow, Page, RejectedObject
-from worker.store.erasure import DIGEST_BYTES, ErasedObjects, ErasureDigests, PendingErasure
-from worker.store.free_text import TEXT_TABLES, extract_names, redact_names
-from worker.store.namesakes import build_personal_site_path
-from worker.store.take_out import remove_keys
-from worker.sync.erased import drop_erased, without_erased
-from worker.sync.members import MemberCursor, parse_member_cursor, remove_group
-from worker.sync.subject import parse_object_id
+from worker.store.state.erasures import DIGEST_BYTES, ErasedObjects, ErasureDigests, PendingErasure
+from worker.sync.loading.erased_filter import drop_erased, without_erased
+from worker.sync.sources.members import MemberCursor, parse_member_cursor, remove_group
 
 MINE = ErasureDigests(b"k" * 32)
 ANN, BOB, TEAM = (str(uuid.UUID(int=number)) for number in (0xA, 0xB, 0xC))

@@ -11,11 +11,11 @@ from typing import Any
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from models.event_type import EVENT_TYPES
-from tests.support.event_schema import EventValidator
-from worker.events.asyncapi import build_document
+from tests.support.event_validator import EventValidator
+from worker.delivery.asyncapi import build_document
+from worker.delivery.senders.signature import build_signature_headers, generate_secret, parse_secret
 from worker.events.envelope import EnvelopeBuilder
-from worker.relay.signature import build_signature_headers, generate_secret, parse_secret
-from worker.store.sinks import Event
+from worker.events.event import Event
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "events.md").read_text(encoding="utf-8")
 

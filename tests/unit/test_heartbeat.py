@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from worker.core import heartbeat
+from worker.core.process import heartbeat
 from worker.ops.cli.health import health
 
 

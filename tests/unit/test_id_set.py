@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.core.id_set import IdSet
+from worker.sync.recheck.id_set import IdSet
 
 # Few different bytes, so that one id is often found across the border of two others.
 GUIDS = st.one_of(

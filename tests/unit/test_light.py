@@ -33,7 +33,7 @@ def test_help_loads_click_alone() -> None:
 @pytest.mark.parametrize(
     "imports",
     [
-        "import worker.ops.cli.status, worker.nango.gate, worker.core.log",
+        "import worker.ops.cli.status, worker.nango.limiter, worker.core.log",
         "import worker.ops.cli.events",
         "import worker.ops.cli.sinks",
     ],

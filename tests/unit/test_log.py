@@ -60,9 +60,9 @@ def test_scrubbing_twice_changes_nothing() -> None:
 
 SCRIPT = """
 import logging
-from worker.core.log import configure, logger
-configure("INFO", "json")
-log = logger()
+from worker.core.log import configure_logging, get_logger
+configure_logging("INFO", "json")
+log = get_logger()
 log.info("opened", url="redis://:hunter2@h", count=3)
 log.info("failed", error=ValueError("postgresql://u:hunter2@h"))
 log.info("several", links=["/users?$skiptoken=hunter2"], more={"a": "Bearer hunter2"})
@@ -116,15 +116,15 @@ def test_secrets_in_exceptions_and_collections_are_taken_out(logged: str, event:
 
 AT_NEED = """
 import logging, sys
-from worker.core.log import configure_at_need, logger
-configure_at_need("WARNING", "console")
+from worker.core.log import configure_logging_lazily, get_logger
+configure_logging_lazily("WARNING", "console")
 logging.getLogger("library").info("small talk")
 assert "structlog" not in sys.modules
 {first}
 assert "structlog" in sys.modules
-logger().warning("away", url="redis://:hunter2@h")
+get_logger().warning("away", url="redis://:hunter2@h")
 logging.getLogger("library").warning("Bearer %s", "hunter2")
-logger().info("too much")
+get_logger().info("too much")
 """
 
 

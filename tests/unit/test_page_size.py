@@ -9,8 +9,7 @@ import pytest
 from models.resources import RESOURCES
 from models.stream import Mode, Phase
 from worker.core.errors import MirrorError, ResourceRefused, RetryLater
-from worker.store.streams import Stream
-from worker.sync.members import FIRST_MEMBER_LINK, MemberCursor, parse_member_cursor
+from worker.store.state.streams import Stream
 from worker.sync.page_size import (
     MIDWALK_ATTEMPTS,
     MIN_PAGE_SIZE_WITH_MEMBERS,
@@ -21,7 +20,8 @@ from worker.sync.page_size import (
     is_page_too_large,
     shrink_page,
 )
-from worker.sync.transitions import start_walk
+from worker.sync.sources.members import FIRST_MEMBER_LINK, MemberCursor, parse_member_cursor
+from worker.sync.state import start_walk
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 TOKEN = "https://graph.microsoft.com/v1.0/users/delta?$deltatoken=a"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from models.resource import Kind
 from models.resources import RESOURCES, STREAMED
 from models.stream import Mode, Phase
-from worker.store.streams import Stream
+from worker.store.state.streams import Stream
 from worker.sync.plan import (
     StreamStep,
     SyncRequest,

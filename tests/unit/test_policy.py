@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from models.resources import RESOURCES
 from models.stream import Mode
 from worker.core.settings import load_settings
-from worker.store.streams import Stream
+from worker.store.state.streams import Stream
 from worker.sync.policy import METADATA_KEY, Policy, apply_overrides
 
 DEFAULT = Policy()

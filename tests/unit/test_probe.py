@@ -16,30 +16,31 @@ from worker.core.errors import (
     RetryLater,
 )
 from worker.graph.decode import decode_page
-from worker.graph.probe.answers import ProbeAnswer, ProbeAnswers, ProbeCall, StopReason
-from worker.graph.probe.asking import find_stop_reason, parse_response
-from worker.graph.probe.findings import Finding, Verdict, pluralize
-from worker.graph.probe.opening import (
+from worker.nango.response import ApiResponse
+from worker.probe.answers import ProbeAnswer, ProbeAnswers, ProbeCall, StopReason
+from worker.probe.connection_checks import (
     check_batch_items,
     check_connection,
     check_organization,
     check_same_tenant,
 )
-from worker.graph.probe.reads import (
+from worker.probe.findings import Finding, Verdict, pluralize
+from worker.probe.read_checks import (
     READ_CHECKS,
     check_delta_token,
     check_members,
     check_page_size,
     check_properties,
 )
-from worker.graph.probe.report import (
+from worker.probe.report import (
     ProbeOutcome,
     decide_outcome,
     render_summary,
     run_checks,
     summarize_calls,
 )
-from worker.graph.probe.traffic import (
+from worker.probe.requests import find_stop_reason, parse_response
+from worker.probe.traffic_checks import (
     check_budget,
     check_cost,
     check_headers,
@@ -47,7 +48,6 @@ from worker.graph.probe.traffic import (
     check_permissions,
     check_times,
 )
-from worker.nango.reply import ApiResponse
 
 GUID = "0f3c1b5e-91c4-4a6f-9a51-7f0d1f4b2c33"
 GRAPH = "https://graph.microsoft.com/v1.0"

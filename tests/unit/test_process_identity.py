@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.namespaces import wrap_in_pid_namespace
-from worker.core.process_identity import (
+from tests.support.pid_namespaces import wrap_in_pid_namespace
+from worker.core.process.identity import (
     ProcessIdentity,
     ProcessTable,
     get_process_table,
@@ -21,7 +21,7 @@ from worker.core.process_identity import (
     shorten_identity,
 )
 
-SAY_WHO = "from worker.core.process_identity import this_process as me; print(me()); input()"
+SAY_WHO = "from worker.core.process.identity import identify_this_process as me; print(me()); input()"
 
 
 @pytest.fixture

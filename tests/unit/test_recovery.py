@@ -16,7 +16,7 @@ from worker.core.errors import (
     ResourceRefused,
     RetryLater,
 )
-from worker.store.streams import Stream
+from worker.store.state.streams import Stream
 from worker.sync.recovery import (
     RETRY_PAUSES,
     CheckDelta,

@@ -10,8 +10,8 @@ from io import BufferedIOBase
 import pytest
 
 from worker.core.errors import ServerUnavailable
-from worker.relay.redis_stream import MAX_EVENTS_PER_CALL, RedisStreamSender
-from worker.relay.target import Envelope
+from worker.delivery.senders.redis_stream import MAX_EVENTS_PER_CALL, RedisStreamSender
+from worker.delivery.senders.sender import Envelope
 
 
 @dataclass

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kombu.utils.url import parse_url
 
-from worker.core.redis_pool import build_redis_pool
-from worker.core.redis_url import RedisTls, RedisUrl, parse_redis_url
-from worker.nango.ledger import RedisStore
+from worker.core.redis.pool import build_redis_pool
+from worker.core.redis.url import RedisTls, RedisUrl, parse_redis_url
+from worker.nango.kv_store import RedisStore
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from worker.nango.reply import MAX_RETRY_AFTER, ApiResponse, parse_retry_after
+from worker.core.net.retry_after import MAX_RETRY_AFTER, parse_retry_after
+from worker.nango.response import ApiResponse
 
 NOW = 1_792_567_680.0  # Wed, 21 Oct 2026 07:28:00 GMT
 

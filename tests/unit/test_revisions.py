@@ -3,8 +3,8 @@
 import pytest
 
 from worker.core.errors import NotFound
-from worker.ops.revisions import explain_lock_wait, is_upgrade, resolve_revision
-from worker.store.migrating import LockHolder
+from worker.ops.schema.revisions import explain_lock_wait, is_upgrade, resolve_revision
+from worker.store.migration_lock import LockHolder
 
 KNOWN = ["0001", "0002", "0003"]
 

@@ -8,7 +8,8 @@ import pytest
 
 from models.record import Record
 from models.resources import RESOURCES
-from models.row import HASH_VERSION, Row, get_shape
+from worker.rows.hash import HASH_VERSION
+from worker.rows.shape import Row, get_shape
 
 GUID = "0a1b2c3d-0000-4000-8000-00000000000f"
 OTHER = "9f8e7d6c-0000-4000-8000-00000000000e"

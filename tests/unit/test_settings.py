@@ -9,9 +9,9 @@ import pytest
 
 from worker.app import build_broker_url
 from worker.core.errors import ConfigurationError
+from worker.core.parse import SecretStr
 from worker.core.settings import MICROSOFT_PROVIDERS, SETTINGS, load_settings
-from worker.core.value import SecretStr
-from worker.store.address import parse_database_url
+from worker.store.database_url import parse_database_url
 
 Env = pytest.MonkeyPatch
 

@@ -11,12 +11,12 @@ from psycopg import errors as postgres
 from sqlalchemy.exc import OperationalError as DatabaseError
 
 from sandbox.servers import Servers
-from worker.core.disk import storage_full_from_oserror
 from worker.core.errors import RetryLater, StorageFull
-from worker.nango.gate import RateLimiter
-from worker.nango.ledger import RedisStore, check_redis, classify_redis_error
-from worker.store.engine import _translate_wrapped
-from worker.store.shortage import STATES
+from worker.core.process.disk import storage_full_from_oserror
+from worker.core.redis.errors import classify_redis_error
+from worker.nango.kv_store import RedisStore, check_redis
+from worker.nango.limiter import RateLimiter
+from worker.store.errors import STATES, _translate_wrapped
 
 PLACE = "db.example:5432/mirror"
 PERSON = "Roe, Jane"

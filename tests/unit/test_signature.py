@@ -7,7 +7,7 @@ import hmac
 import pytest
 
 from worker.core.errors import ConfigurationError
-from worker.relay.signature import build_signature_headers, generate_secret, parse_secret
+from worker.delivery.senders.signature import build_signature_headers, generate_secret, parse_secret
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 """The example that the specification's own libraries are tested with, and its signature."""

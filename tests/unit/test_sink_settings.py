@@ -8,16 +8,15 @@ import pytest
 from models.resources import RESOURCES
 from models.sink import SinkKind
 from worker.core.errors import ConfigurationError
-from worker.events.sink_settings import (
+from worker.delivery.settings import (
     build_stored_settings,
     check_redis_url,
     check_sink_name,
-    parse_change_filter,
     parse_redis_stream_settings,
-    parse_resource_filter,
     parse_webhook_settings,
     split_query,
 )
+from worker.events.filter import parse_change_filter, parse_resource_filter
 
 URL = "https://hooks.example.com/events"
 

@@ -11,11 +11,11 @@ import pytest
 
 from sandbox.tenant import Nango
 from tests.soak.__main__ import read_options
-from tests.soak.calm import QuietPeriod
 from tests.soak.fleet import Fleet
 from tests.soak.invariants import IdleRun, find_memory_excess
 from tests.soak.logs import LogReader, parse_line
 from tests.soak.processes import is_alive, list_children, read_megabytes, read_processor_seconds
+from tests.soak.quiet_period import QuietPeriod
 from tests.soak.report import SoakReport, SoakTotals, render_clock
 
 

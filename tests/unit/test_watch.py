@@ -5,8 +5,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.ops.alarms import HALT_RESOLVE_SECONDS, MAX_LISTED, ActiveAlarm, AlarmTracker
-from worker.ops.watch import _render_changes_of_many, build_labels
+from worker.ops.local.alarms import HALT_RESOLVE_SECONDS, MAX_LISTED, AlarmTracker
+from worker.ops.local.watch import _render_changes_of_many, build_labels
+from worker.store.state.alarms import ActiveAlarm
 
 HALT = ("halt", 0)
 HALTED = {HALT: ActiveAlarm("", "HALTED: the key is wrong")}

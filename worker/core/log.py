@@ -14,7 +14,7 @@ import threading
 from collections.abc import MutableMapping
 from typing import Any
 
-from worker.core.fault_text import redact_database_text, render_error, render_traceback
+from worker.core.error_text import redact_database_text, render_error, render_traceback
 
 LOGGER_NAME = "tenant_mirror"
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple, Self
 
-from worker.core import value as read
+from worker.core import parse as read
 from worker.core.errors import ConfigurationError
-from worker.core.url import parse_proxy_url
-from worker.core.value import Certificates, Parser, SecretStr
+from worker.core.net.url import parse_proxy_url
+from worker.core.parse import Certificates, Parser, SecretStr
 
 ENV_PREFIX: Final = "TENANT_MIRROR_"
 MICROSOFT_PROVIDERS: Final = (

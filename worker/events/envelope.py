@@ -4,7 +4,6 @@
 https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md
 """
 
-import uuid
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
@@ -13,20 +12,10 @@ import msgspec
 
 from models.event_type import EVENT_TYPES
 from models.resources import RESOURCES
-from worker.store.sinks import Event
-
-__all__ = [
-    "BATCH_CONTENT_TYPE",
-    "CONTENT_TYPE",
-    "EnvelopeBuilder",
-    "Event",
-    "build_snapshot_event_id",
-]
+from worker.events.event import Event
 
 CONTENT_TYPE: Final = "application/cloudevents+json"
 BATCH_CONTENT_TYPE: Final = "application/cloudevents-batch+json"
-SNAPSHOT_ID_NAMESPACE: Final = uuid.UUID("6a0f6b1e-3f0c-5a57-9c39-0f2d6a0a6e11")
-"""Namespace of the ids of snapshot events, so that one sent twice has the same id."""
 
 _JSON: Final = msgspec.json.Encoder()
 
@@ -112,11 +101,3 @@ def _encode_pair_key(names: tuple[str, ...], object_id: str) -> str:
     """The key of a membership."""
     parts = object_id.split("/", len(names) - 1)
     return _encode(dict(zip(names, parts, strict=True)))
-
-
-def build_snapshot_event_id(
-    connection_id: int, resource: str, object_id: str, seq: int, epoch: str
-) -> str:
-    """The id of a snapshot event: the same however often it is sent."""
-    about = f"{connection_id}/{resource}/{object_id}/{seq}/{epoch}"
-    return str(uuid.uuid5(SNAPSHOT_ID_NAMESPACE, about))

@@ -5,7 +5,7 @@ every event up to it: a commit that comes late is told late, never skipped. Betw
 events are told by their times, as far as they have been committed at the look.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from heapq import merge
@@ -14,12 +14,14 @@ from typing import Any, Final, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy import text
 
-from worker.core.beginning import StartPosition, check_single_connection
-from worker.events.naming import load_object_names
-from worker.events.reading import EVENT_COLUMNS
-from worker.store.engine import Database, force_index_scans, get_driver_connection
-from worker.store.sequence import ResolvedStart, resolve_start
-from worker.store.sinks import Event, Position
+from worker.events.event import Event, Position
+from worker.events.filter import EventFilter
+from worker.events.object_names import load_object_names
+from worker.events.read import EVENT_COLUMNS
+from worker.events.resolve_start import ResolvedStart, resolve_start
+from worker.events.start import StartPosition, check_single_connection
+from worker.store.engine import Database, get_driver_connection
+from worker.store.planner import force_index_scans
 
 MAX_BUFFERED_EVENTS: Final = 8_000
 """Events in memory at once, shared by the connections that are read side by side."""
@@ -88,26 +90,6 @@ class TailedEvent(NamedTuple):
     names: Mapping[str, str]
 
 
-@dataclass(frozen=True)
-class EventFilter:
-    """Which events to tell; None: all."""
-
-    connections: frozenset[int] | None = None
-    resources: Sequence[str] | None = None
-    changes: Sequence[str] | None = None
-
-    @property
-    def connection_ids(self) -> list[int] | None:
-        return None if self.connections is None else sorted(self.connections)
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        return {
-            "resources": None if self.resources is None else list(self.resources),
-            "changes": None if self.changes is None else list(self.changes),
-        }
-
-
 @dataclass
 class Tail:
     """Goes on from wherever it has come; begin with ``last`` or ``begin``.
@@ -116,7 +98,7 @@ class Tail:
     """
 
     database: Database
-    filter: EventFilter = EventFilter()
+    filter: EventFilter = EventFilter()  # noqa: RUF009 - it is frozen
     with_names: bool = False
     max_rows: int = MAX_ROWS
     scan_range: int = SCAN_RANGE

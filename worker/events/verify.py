@@ -19,11 +19,12 @@ from models.base import DIRECTORY
 from models.erasure import ERASED_PREFIX
 from models.resource import OWNER, Kind, Resource
 from models.resources import RESOURCES
-from models.row import HASH_VERSION, get_shape
 from worker.events.undo import ObjectState, undo_event
+from worker.rows.hash import HASH_VERSION
+from worker.rows.shape import get_shape
 from worker.store.engine import get_driver_connection
-from worker.store.erasure import list_ids_being_erased
-from worker.store.unresolved import summarize_unresolved
+from worker.store.state.erasures import list_ids_being_erased
+from worker.store.state.unresolved import summarize_unresolved
 
 MAX_PROBLEMS: Final = 20
 """Problems that are told one by one; more are counted."""

@@ -15,14 +15,14 @@ from msgspec import UNSET, UnsetType
 
 from models.record import Record, Removed
 from models.resource import Resource
-from models.row import get_shape
 from worker.core.errors import MalformedResponse
-from worker.graph.document import describe_error, parse_link_field, scan_page
-from worker.graph.fragments import decode_text, parse_string, split_object
+from worker.graph.json_scanner import decode_text, parse_string, split_object
 from worker.graph.page import MAX_ODD_OBJECTS, IncomingRow, Page, RejectedObject, UndecodedObject
+from worker.graph.page_builder import AddRecord, build_add_record, hash_source
+from worker.graph.page_scanner import describe_error, parse_link_field, scan_page
 from worker.graph.salvage import salvage_record
-from worker.graph.taker import AddRecord, build_add_record, hash_source
-from worker.nango.reply import JSON_ERRORS
+from worker.nango.response import JSON_ERRORS
+from worker.rows.shape import get_shape
 
 _NUL: Final = b"\\u0000"
 """A NUL as JSON spells it, or some other text that looks like one: it is looked at closely."""

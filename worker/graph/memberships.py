@@ -9,10 +9,10 @@ from models.record import MemberReference
 from models.resource import DeletedReason
 from models.resources.group_members import MEMBER_TYPES
 from worker.core.errors import MalformedResponse
-from worker.graph.document import describe_error, parse_link_field, scan_page
 from worker.graph.page import Page, RejectedObject
+from worker.graph.page_scanner import describe_error, parse_link_field, scan_page
 from worker.graph.salvage import parse_member
-from worker.nango.reply import JSON_ERRORS
+from worker.nango.response import JSON_ERRORS
 
 
 def note_members(page: Page, group_id: str, members: list[MemberReference]) -> None:

@@ -13,11 +13,11 @@ from worker.core.errors import (
     ResourceRefused,
     RetryLater,
 )
-from worker.graph.document import scan_page
-from worker.graph.fragments import split_object
+from worker.graph.errors import classify_graph_response
+from worker.graph.json_scanner import split_object
+from worker.graph.page_scanner import scan_page
 from worker.graph.salvage import ValueFaults, salvage_value
-from worker.graph.verdict import classify_graph_response
-from worker.nango.reply import JSON_ERRORS, ApiResponse
+from worker.nango.response import JSON_ERRORS, ApiResponse
 
 ORGANIZATION_PERMISSION: Final = "Organization.Read.All"
 

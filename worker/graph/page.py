@@ -6,8 +6,8 @@ from typing import Final, NamedTuple
 import msgspec
 
 from models.resource import DeletedReason
-from models.row import Row
 from models.unresolved import NoAnswer, Part
+from worker.rows.shape import Row
 
 
 class IncomingRow(NamedTuple):

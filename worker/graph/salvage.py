@@ -17,9 +17,9 @@ import msgspec
 
 from models.record import MemberReference, Record
 from models.resource import Resource
-from worker.graph.document import describe_error
-from worker.graph.fragments import parse_string, split_array, split_object
-from worker.nango.reply import JSON_ERRORS
+from worker.graph.json_scanner import parse_string, split_array, split_object
+from worker.graph.page_scanner import describe_error
+from worker.nango.response import JSON_ERRORS
 
 MAX_DEPTH: Final = 64
 """Levels of nested values: many readers of JSON take no more than a hundred."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from models.run import RunTrigger
-from worker.nango.reply import MAX_RETRY_AFTER
+from worker.core.net.retry_after import MAX_RETRY_AFTER
 
 WINDOW: Final = 60.0
 """Seconds of Nango's fixed window."""

@@ -25,19 +25,19 @@ from worker.core.errors import (
     MirrorError,
     RetryNow,
 )
-from worker.core.transport import TransportConfig
-from worker.nango.diagnosis import HEALTH_CHECK_PATH, CircuitBreaker
-from worker.nango.exchange import ApiRequest, HttpTransport, ResponseObserver
-from worker.nango.gate import DIRECTORY_SERVICE, RateLimiter, find_service
-from worker.nango.health import CHECK_INTERVAL
-from worker.nango.reply import TRANSIENT_STATUSES, ApiResponse, is_timeout
-from worker.nango.verdict import (
+from worker.core.net.transport import TransportConfig
+from worker.nango.circuit_breaker import HEALTH_CHECK_PATH, CircuitBreaker
+from worker.nango.errors import (
     RateLimited,
     SuspectedMisconfiguration,
     classify_nango_response,
     is_from_working_nango,
     to_retry_later,
 )
+from worker.nango.health import CHECK_INTERVAL
+from worker.nango.limiter import DIRECTORY_SERVICE, RateLimiter, find_service
+from worker.nango.response import TRANSIENT_STATUSES, ApiResponse, is_timeout
+from worker.nango.transport import ApiRequest, HttpTransport, ResponseObserver
 
 ATTEMPTS = 5
 SLOW_ATTEMPTS = 3

@@ -15,7 +15,7 @@ import msgspec
 
 from worker.core.errors import ConfigurationError, ConnectionBroken, MalformedResponse
 from worker.nango.client import ConnectionRef, NangoClient
-from worker.nango.reply import JSON_ERRORS, ApiResponse
+from worker.nango.response import JSON_ERRORS, ApiResponse
 
 PAGE_SIZES = (2000, 1000, 0)
 """Older servers cap ``limit`` at 1000, still older ones do not know it (0: do not send it)."""

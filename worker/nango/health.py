@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from worker.core.log import get_logger
-from worker.nango.ledger import KeyValueStore
+from worker.nango.kv_store import KeyValueStore
 
 TRANSIENT_SECONDS: Final = 300.0
 """An outage of a Nango that has worked is passing for so long; then an operator has to look."""

@@ -22,14 +22,14 @@ from models.stream import Phase
 from worker.core.errors import MirrorError
 from worker.core.log import get_logger
 from worker.core.settings import Settings
+from worker.delivery.health import load_sink_health
 from worker.events.partitions import has_unpartitioned_events
-from worker.ops.budgets import load_budget, load_outage, open_shared_limiter
-from worker.ops.schema import check_schema
-from worker.ops.sink_health import load_sink_health
-from worker.store import metrics as counts
+from worker.ops.budget_report import load_budget, load_outage, open_shared_limiter
+from worker.ops.schema.version import check_schema
 from worker.store.engine import Database
-from worker.store.service import get_fact_age, is_halted, load_missing_connections
-from worker.store.workers import list_workers
+from worker.store.service.facts import get_fact_age, is_halted, load_missing_connections
+from worker.store.service.workers import list_workers
+from worker.store.state import metrics as counts
 from worker.tasks.queues import ALL_QUEUES
 
 METRIC_PREFIX: Final = "tenant_mirror"

@@ -1,16 +1,12 @@
-"""COPY: the fastest way in. Lines are made by ``models/copy_text.py``."""
+"""COPY: the fastest way in. Lines are made by ``worker/rows/copy_format.py``."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import islice
 
 import sqlalchemy as sa
 from psycopg import sql
-from sqlalchemy import Boolean
 
-from models.copy_text import build_encoders
-from models.resource import BOOKKEEPING, OWNER, Resource
-from models.row import Row
 from worker.store.engine import get_driver_connection
 
 FIRST_LINES = 100
@@ -43,34 +39,3 @@ def _render_copy(schema: str, table: str, columns: tuple[str, ...]) -> bytes:
         sql.SQL(", ").join(map(sql.Identifier, columns)),
     )
     return composed.as_bytes()
-
-
-def list_mirror_columns(resource: Resource) -> tuple[str, ...]:
-    """The columns of a mirror table in the order in which we write them."""
-    return (OWNER, *resource.column_names, *BOOKKEEPING)
-
-
-@cache
-def build_parameter_converter(resource: Resource) -> Callable[[Row], Row]:
-    """A row as the driver takes it fastest: lists, instants and nested values as text."""
-    texts = [
-        (index, text)
-        for index, text in build_encoders(resource.columns)
-        if not isinstance(resource.columns[index].type, Boolean)
-    ]
-    if not texts:
-        return _keep
-
-    def convert(row: Row) -> Row:
-        values = list(row)
-        for index, text in texts:
-            value = values[index]
-            if value is not None:
-                values[index] = text(value)
-        return tuple(values)
-
-    return convert
-
-
-def _keep(row: Row) -> Row:
-    return row

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import TextClause, text
 
 from worker.core.errors import LeaseHeld, LeaseLost
-from worker.core.process_identity import identify_this_process
+from worker.core.process.identity import identify_this_process
 from worker.store.engine import Database
 
 _NOW = text("select clock_timestamp()")

@@ -12,10 +12,10 @@ from typing import Final
 
 from models.stream import Mode, Phase
 from worker.core.errors import MirrorError, ResourceRefused, RetryLater
-from worker.store.streams import Stream
-from worker.sync.members import parse_member_cursor, shrink_member_pages
-from worker.sync.transitions import replace_round_by_walk, start_walk, switch_to_lists
-from worker.sync.walk import DEFAULT_PAGE_SIZE
+from worker.store.state.streams import Stream
+from worker.sync.sources.members import parse_member_cursor, shrink_member_pages
+from worker.sync.sources.pages import DEFAULT_PAGE_SIZE
+from worker.sync.state import replace_round_by_walk, start_walk, switch_to_lists
 
 MIN_PAGE_SIZE: Final = 1
 """No page can be smaller: if Graph does not answer one object in time, it is not the size."""

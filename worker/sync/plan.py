@@ -8,7 +8,7 @@ from enum import Enum, auto
 
 from models.resource import Kind, Resource
 from models.stream import Mode, Phase
-from worker.store.streams import Stream
+from worker.store.state.streams import Stream
 from worker.sync.policy import Policy
 
 MAX_RESTARTS = 3

@@ -7,7 +7,7 @@ from typing import Any, Final
 from models.resource import Kind
 from models.stream import Mode
 from worker.core.settings import Settings
-from worker.store.streams import Stream
+from worker.store.state.streams import Stream
 
 METADATA_KEY: Final = "tenant_mirror"
 """Our key in a connection's Nango metadata; all other keys are somebody else's."""

@@ -17,13 +17,13 @@ from worker.core.errors import (
     ResourceRefused,
     RetryLater,
 )
-from worker.graph.left_out import can_be_about_property, find_named_properties
-from worker.graph.verdict import LOCKED_STATUS
-from worker.nango.reply import TRANSIENT_STATUSES
-from worker.store.streams import Stream
-from worker.sync.members import parse_member_cursor
+from worker.graph.errors import LOCKED_STATUS
+from worker.graph.unknown_properties import can_be_about_property, find_named_properties
+from worker.nango.response import TRANSIENT_STATUSES
+from worker.store.state.streams import Stream
 from worker.sync.page_size import has_exhausted_attempts, is_page_too_large, shrink_page
-from worker.sync.transitions import (
+from worker.sync.sources.members import parse_member_cursor
+from worker.sync.state import (
     NOT_OFFERED_STATUSES,
     RESTART_PAUSE,
     leave_out_properties,

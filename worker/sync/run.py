@@ -12,7 +12,6 @@ from math import ceil
 
 from models.connection import ConnectionStatus
 from models.run import RunState, RunTrigger
-from worker.core.crash import hit_failpoint
 from worker.core.errors import (
     ConfigurationError,
     ConnectionBroken,
@@ -22,34 +21,26 @@ from worker.core.errors import (
     RetryLater,
     ServerUnavailable,
 )
-from worker.core.settings import Settings
-from worker.core.stopping import is_stopping
-from worker.graph.batch import GraphClient
-from worker.nango.client import ConnectionRef, NangoClient
-from worker.store.connections import Connection, SliceConnection, load_for_slice
+from worker.core.process.failpoints import hit_failpoint
+from worker.core.process.shutdown import is_stopping
+from worker.graph.client import GraphClient
+from worker.nango.client import ConnectionRef
 from worker.store.engine import Database
-from worker.store.erasure import ErasedObjects, load_erased
 from worker.store.lease import Lease, release_lease, return_lease, take_lease
-from worker.store.runs import Run, resume_or_open
-from worker.sync.books import SyncReport, abort_slice, finish_slice
-from worker.sync.fault import fail_run, record_failed_start
-from worker.sync.key_memory import restore_key_health
+from worker.store.state.connections import Connection, SliceConnection, load_for_slice
+from worker.store.state.erasures import ErasedObjects, load_erased
+from worker.store.state.runs import Run, resume_or_open
+from worker.sync.connections.nango_key import restore_key_health
+from worker.sync.context import OnProgress, SliceContext, ignore_progress
+from worker.sync.failure import fail_run, record_failed_start
 from worker.sync.plan import SyncRequest
 from worker.sync.policy import METADATA_KEY, Policy, apply_overrides
-from worker.sync.session import OnProgress, SliceContext, ignore_progress
+from worker.sync.report import SyncReport, abort_slice, finish_slice
+from worker.sync.runtime import Runtime
 from worker.sync.slice import StartingState, load_starting_state, sync_streams
 
 POSTGRES_WAIT_SECONDS = 60.0
 """Seconds that a slice waits for Postgres to come back, so as to give its lease back at once."""
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """What a process has to sync with."""
-
-    database: Database
-    nango: NangoClient
-    settings: Settings
 
 
 def run_slice(

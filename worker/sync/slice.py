@@ -10,31 +10,29 @@ from dataclasses import dataclass, field
 
 from models.connection import ConnectionStatus
 from models.resources.group_members import GROUP_MEMBERS
-from worker.core.crash import hit_failpoint
 from worker.core.errors import (
     BudgetExhausted,
-    CursorExpired,
     MirrorError,
-    ResourceRefused,
     RetryLater,
-    StorageFull,
 )
-from worker.nango.reply import ApiResponse
-from worker.store.deletions import count_removals
-from worker.store.hidden import release_announced_removals
+from worker.core.process.failpoints import hit_failpoint
+from worker.nango.response import ApiResponse
 from worker.store.lease import Transaction
-from worker.store.quarantine import count_quarantined
-from worker.store.streams import Stream, load_streams, save_stream
-from worker.store.unresolved import has_unresolved, summarize_unresolved
-from worker.sync.opening import mark_recovered, open_connection
+from worker.store.mirror.hidden_membership import release_announced_removals
+from worker.store.state.quarantine import count_quarantined
+from worker.store.state.streams import Stream, load_streams, save_stream
+from worker.store.state.unresolved import has_unresolved, summarize_unresolved
+from worker.store.sweep.removals import count_removals
+from worker.sync.connections.identity import mark_recovered, open_connection
+from worker.sync.context import SliceContext
 from worker.sync.plan import StreamStep
-from worker.sync.preempt import build_preemption_check
-from worker.sync.reread import fetch_answers, load_recheck, save_checked_seq, store_answers
-from worker.sync.session import SliceContext
-from worker.sync.streaming import StreamRunner
-from worker.sync.transitions import release_hold
-from worker.sync.walk import Fetch
-from worker.sync.whole import recheck_groups, recheck_restored_groups
+from worker.sync.preemption import build_preemption_check
+from worker.sync.recheck.recheck import (
+    run_recheck,
+)
+from worker.sync.sources.pages import Fetch
+from worker.sync.state import release_hold
+from worker.sync.stream_runner import StreamRunner
 
 
 @dataclass
@@ -233,19 +231,3 @@ def _prepare_fetch(one: StreamRunner) -> Fetch | None:
             return one.prepare_fetch()
         except MirrorError as trouble:
             one.handle_error(trouble)
-
-
-def run_recheck(context: SliceContext, streams: dict[str, Stream]) -> dict[str, MirrorError]:
-    doubts = load_recheck(context, streams)
-    try:
-        if doubts:
-            answers = fetch_answers(context.client, doubts)
-            groups = store_answers(context, doubts, answers, streams)
-            recheck_restored_groups(context, streams["groups"], sorted(answers.groups_to_list))
-            streams["groups"] = recheck_groups(context, streams["groups"], groups)
-        save_checked_seq(context, streams["groups"], doubts)
-    except StorageFull:
-        raise
-    except (RetryLater, ResourceRefused, CursorExpired) as trouble:
-        return {trouble.resource or "group_members": trouble}
-    return {}

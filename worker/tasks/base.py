@@ -22,10 +22,10 @@ from worker.core.errors import (
     StorageFull,
 )
 from worker.core.log import get_logger
+from worker.core.redis.errors import classify_redis_error
 from worker.core.settings import load_settings
-from worker.nango.ledger import classify_redis_error
-from worker.store.orphans import free_orphaned_leases
-from worker.sync.run import Runtime
+from worker.store.orphaned_leases import free_orphaned_leases
+from worker.sync.runtime import Runtime
 from worker.wiring import close_runtime, open_runtime
 
 _runtimes: dict[int, Runtime] = {}

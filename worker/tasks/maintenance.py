@@ -12,12 +12,13 @@ from celery import shared_task
 
 from models.sink import SinkStatus
 from worker.core.log import get_logger
+from worker.delivery.store.retention import RetentionDecision, RetentionOutcome, drop_expired_months
+from worker.erasure.erase import finish_erasures
 from worker.events.partitions import ensure_partitions, set_lock_timeout
-from worker.events.retention import RetentionDecision, RetentionOutcome, drop_expired_months
-from worker.store.housekeeping import finish_maintenance, start_maintenance
-from worker.store.purge import purge_deleted, purge_runs
-from worker.sync.erase import finish_erasures
-from worker.sync.run import Runtime
+from worker.store.mirror.purge import purge_deleted
+from worker.store.service.maintenance import finish_maintenance, start_maintenance
+from worker.store.state.runs import purge_runs
+from worker.sync.runtime import Runtime
 from worker.tasks.base import get_runtime, log_task
 
 

@@ -5,33 +5,25 @@ A message that is lost costs one claim; two beats by mistake claim different con
 
 from celery import shared_task
 
-from models.run import RunTrigger
-from worker.core.crash import hit_failpoint
 from worker.core.errors import ConfigurationError
 from worker.core.log import get_logger
-from worker.events.rewind import rewind_if_restored
+from worker.core.process.failpoints import hit_failpoint
+from worker.delivery.store.rewind import rewind_if_restored
 from worker.nango.client import NangoClient
 from worker.nango.health import is_silent
-from worker.store.claims import claim_due, count_unclaimed
-from worker.store.housekeeping import claim_maintenance_message
-from worker.store.orphans import free_orphaned_leases
-from worker.store.service import (
-    claim_discovery,
-    is_halted,
-    is_key_changed,
+from worker.store.service.facts import (
     note_halt,
-    note_tick,
 )
-from worker.store.tick_turn import claim_tick, shift_timers_back
-from worker.sync.discover import discover
-from worker.sync.run import Runtime
+from worker.store.service.maintenance import claim_maintenance_message
+from worker.store.service.tick import claim_tick, shift_timers_back
+from worker.sync.connections.discover import discover
+from worker.sync.runtime import Runtime
 from worker.tasks.base import get_runtime, log_task, send_task
+from worker.tasks.dispatch import (
+    claim_due_connections,
+)
 from worker.tasks.maintenance import hourly
-from worker.tasks.places import CLAIM_GRACE_SECONDS, count_allowed_first_loads
 from worker.tasks.sync import sync_slice
-
-NEW_KEY_DISCOVERY_SECONDS = 15
-"""Seconds between two readings of the list as long as a new key has not shown our connections."""
 
 CLOCK_SET_BACK_MESSAGE = (
     "Postgres's clock was set back; what waits for a time of before waits for it no longer"
@@ -80,41 +72,6 @@ def try_claim_tick(runtime: Runtime) -> bool:
     if seconds:
         get_logger().error(CLOCK_SET_BACK_MESSAGE, seconds=round(seconds))
     return seconds is not None
-
-
-def claim_due_connections(runtime: Runtime) -> tuple[list[tuple[int, RunTrigger]], bool]:
-    """What is due and has room in Nango's budget, and whether its list is to be read.
-
-    Nothing while Nango itself does not work: what is due stays due. Nor before its list has been
-    followed with a key that is new: it may be of another environment, which knows none of ours.
-    """
-    gate, settings = runtime.nango.limiter, runtime.settings
-    state, _ = gate.health.read()
-    by_clock = gate.read_allowance(RunTrigger.SCHEDULED)
-    first_loads = count_allowed_first_loads(runtime)
-    claimed: list[tuple[int, RunTrigger]] = []
-    with runtime.database.open_transaction() as db:
-        note_tick(db)
-        free_orphaned_leases(db)
-        if state.is_out:
-            return [], False
-        new_key = is_key_changed(db, gate.fingerprint)
-        pause = settings.discovery_seconds
-        if new_key:
-            pause = min(pause, NEW_KEY_DISCOVERY_SECONDS)
-        looks = claim_discovery(db, pause)
-        if not (new_key or is_halted(db)):
-            claimed = claim_due(
-                db,
-                limit=settings.dispatch_limit,
-                scheduled_limit=by_clock,
-                first_loads=first_loads,
-                claim_seconds=CLAIM_GRACE_SECONDS,
-            )
-        sent = sum(trigger is RunTrigger.SCHEDULED for _, trigger in claimed)
-        waiting = count_unclaimed(db) if sent == by_clock else 0
-    gate.count_dispatched(sent, waiting)
-    return claimed, looks
 
 
 def _should_ask_nango(nango: NangoClient) -> bool:

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from sandbox.tenant.directory import Directory
+from sandbox.tenant.directory.state import Directory
 from sandbox.tenant.errors import GraphError
 from sandbox.tenant.graph.service import VERSION
-from sandbox.tenant.wire import Request, Response, encode
+from sandbox.tenant.http import Request, Response, encode
 
 MAX_ITEMS = 20
 

@@ -5,12 +5,17 @@ from dataclasses import dataclass
 from time import monotonic
 from urllib.parse import unquote_plus
 
-from sandbox.tenant.directory import Directory
-from sandbox.tenant.errors import GraphError, build_bad_request, build_denied
-from sandbox.tenant.fields import MEMBERS, ResourceFields, build_unknown_property
-from sandbox.tenant.shelf import Projection
-from sandbox.tenant.tokens import TokenCursor, TokenMode
-from sandbox.tenant.wire import encode
+from sandbox.tenant.directory.fields import MEMBERS, ResourceFields
+from sandbox.tenant.directory.object_store import Projection
+from sandbox.tenant.directory.state import Directory
+from sandbox.tenant.directory.tokens import TokenCursor, TokenMode
+from sandbox.tenant.errors import (
+    GraphError,
+    build_bad_request,
+    build_denied,
+    build_unknown_property,
+)
+from sandbox.tenant.http import encode
 
 GRAPH_HOST = "https://graph.microsoft.com"
 GRAPH_ROOT = f"{GRAPH_HOST}/v1.0/"

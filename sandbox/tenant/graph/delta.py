@@ -7,8 +7,11 @@ the log's end of when that round began, so whatever changed meanwhile is told by
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from sandbox.tenant.directory.fields import GROUPS, MEMBERS, USERS, ResourceFields
+from sandbox.tenant.directory.members import Member
+from sandbox.tenant.directory.object_store import LifecycleState, ObjectStore
+from sandbox.tenant.directory.tokens import TokenCursor, TokenMode
 from sandbox.tenant.errors import GraphError, build_bad_request
-from sandbox.tenant.fields import GROUPS, MEMBERS, USERS, ResourceFields
 from sandbox.tenant.graph.call import (
     GRAPH_ROOT,
     LATEST,
@@ -16,12 +19,8 @@ from sandbox.tenant.graph.call import (
     build_delta_projection,
     render_page,
 )
-from sandbox.tenant.graph.lists import is_empty_page, is_repeating_page
-from sandbox.tenant.graph.loops import choose_next_cursor
-from sandbox.tenant.members import Member
-from sandbox.tenant.shelf import LifecycleState, ObjectStore
-from sandbox.tenant.tokens import TokenCursor, TokenMode
-from sandbox.tenant.wire import encode
+from sandbox.tenant.graph.oddities import choose_next_cursor, is_empty_page, is_repeating_page
+from sandbox.tenant.http import encode
 
 
 @dataclass(slots=True)

@@ -2,27 +2,18 @@
 
 from dataclasses import dataclass, replace
 
+from sandbox.tenant.directory.fields import GROUPS, SITES, USERS, ResourceFields
+from sandbox.tenant.directory.members import Member
+from sandbox.tenant.directory.object_store import LifecycleState, ObjectStore
+from sandbox.tenant.directory.tokens import TokenCursor
 from sandbox.tenant.errors import GraphError, build_not_found
-from sandbox.tenant.fields import GROUPS, SITES, USERS, ResourceFields
 from sandbox.tenant.graph.call import GraphCall, build_list_projection, render_object, render_page
-from sandbox.tenant.graph.loops import choose_next_cursor, is_looping
-from sandbox.tenant.members import Member
-from sandbox.tenant.shelf import LifecycleState, ObjectStore
-from sandbox.tenant.tokens import TokenCursor
-from sandbox.tenant.wire import encode
-
-
-def is_empty_page(call: GraphCall, cursor: TokenCursor) -> bool:
-    """Whether this page of the walk is one of those that are empty for no reason."""
-    every = call.tenant.options.empty_page_every
-    if call.tenant.options.loop == "empty" and is_looping(call, cursor):
-        return True
-    return every > 1 and cursor.page_number % every == every - 1
-
-
-def is_repeating_page(call: GraphCall, cursor: TokenCursor) -> bool:
-    every = call.tenant.options.repeat_every
-    return every > 0 and cursor.page_number % every == every - 1
+from sandbox.tenant.graph.oddities import (
+    choose_next_cursor,
+    is_empty_page,
+    repeat_objects,
+)
+from sandbox.tenant.http import encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +41,6 @@ class ListPage:
     def render_empty(self) -> bytes:
         """An empty page after which the list goes on."""
         return self.render([], self.cursor.position)
-
-
-def repeat_objects(
-    call: GraphCall, cursor: TokenCursor, texts: list[bytes], at: int
-) -> tuple[list[bytes], int]:
-    """The page with its first object twice, and the last one again on the next page."""
-    if is_repeating_page(call, cursor) and len(texts) > 1:
-        return [*texts, texts[0]], at - 1
-    return texts, at
 
 
 def list_objects(

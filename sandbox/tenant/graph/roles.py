@@ -3,11 +3,13 @@
 import re
 from collections.abc import Callable
 
+from sandbox.tenant.directory.fields import ROLE_ASSIGNMENTS, ROLE_DEFINITIONS
+from sandbox.tenant.directory.object_store import LifecycleState
+from sandbox.tenant.directory.templates.template import Props
 from sandbox.tenant.errors import GraphError, build_bad_request
-from sandbox.tenant.fields import ROLE_ASSIGNMENTS, ROLE_DEFINITIONS
 from sandbox.tenant.graph.call import GraphCall, build_list_projection
-from sandbox.tenant.graph.lists import ListPage, get_object, is_empty_page, list_objects
-from sandbox.tenant.shelf import LifecycleState, Props
+from sandbox.tenant.graph.lists import ListPage, get_object, list_objects
+from sandbox.tenant.graph.oddities import is_empty_page
 
 _BASE = "roleManagement/directory"
 _FILTER = re.compile(r"\s*(roleDefinitionId|principalId)\s+eq\s+'([^']*)'\s*")

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from urllib.parse import unquote
 
-from sandbox.tenant.directory import Directory
+from sandbox.tenant.directory.fields import GROUPS, USERS
+from sandbox.tenant.directory.ids import guid_from_parts
+from sandbox.tenant.directory.state import Directory
 from sandbox.tenant.errors import GraphError
-from sandbox.tenant.fields import GROUPS, USERS
 from sandbox.tenant.graph import delta, lists, roles
 from sandbox.tenant.graph.call import GraphCall, GraphQuery
 from sandbox.tenant.graph.costs import (
@@ -14,8 +15,7 @@ from sandbox.tenant.graph.costs import (
     compute_sharepoint_cost,
     is_sharepoint,
 )
-from sandbox.tenant.ids import guid_from_parts
-from sandbox.tenant.wire import GRAPH_JSON, Request, Response, encode
+from sandbox.tenant.http import GRAPH_JSON, Request, Response, encode
 
 Handler = Callable[[GraphCall], bytes]
 

@@ -12,26 +12,26 @@ import click
 
 COMMANDS: Final = {
     "up": ("up:up", "Run everything on this machine and show it; what 'make run' calls."),
-    "migrate": ("admin:migrate", "Bring the database to the schema of this release."),
+    "migrate": ("migrate:migrate", "Bring the database to the schema of this release."),
     "grants": ("grants:grants", "Print the SQL that lets a role of Postgres read the mirror."),
     "connections": ("connections:connections", "List, show and discover connections."),
     "sync": ("sync:sync", "Sync here and now, whatever the clocks say."),
     "resync": ("sync:resync", "Ask the workers to sync a connection now."),
-    "approve": ("sync:approve", "Apply or reject deletions that are held back."),
+    "approve": ("approve:approve", "Apply or reject deletions that are held back."),
     "forget": ("forget:forget", "Delete all data of a retired connection, for good."),
     "erase": ("erase:erase", "Erase a person's data, for good; lift or list erasures."),
     "probe": ("probe:probe", "Ask a tenant, in 15 calls, whether it answers as we assume."),
     "status": ("status:status", "What is fresh, what is stuck, and why."),
     "health": ("health:health", "Say whether a process of this host works; for health checks."),
     "metrics": ("metrics:metrics", "Tell Prometheus how everything is, once or at an address."),
-    "verify": ("status:verify", "Check that the change events tell the tables."),
+    "verify": ("verify:verify", "Check that the change events tell the tables."),
     "relay": ("relay:relay", "Deliver change events to their sinks, until told to stop."),
     "sinks": ("sinks:sinks", "Say where change events are delivered to; pause, test, remove."),
     "events": ("events:events", "Look at change events, and have them delivered once more."),
     "recovered": ("recovered:recovered", "Say that the database was restored, or replaced."),
     "asyncapi": ("asyncapi:asyncapi", "Describe the change events, for those who receive them."),
-    "settings": ("admin:settings", "Every setting with its meaning and present value."),
-    "sandbox": ("sandbox.tenant.cli:sandbox", "A simulated Nango with tenants, to test against."),
+    "settings": ("settings:settings", "Every setting with its meaning and present value."),
+    "sandbox": ("sandbox.tenant.cli.commands:sandbox", "A simulated Nango with tenants, to test against."),
 }
 
 
@@ -98,7 +98,7 @@ def main() -> None:
 
         sys.exit(print_error(trouble))
     except OSError as fault:
-        from worker.core.disk import storage_full_from_oserror
+        from worker.core.process.disk import storage_full_from_oserror
         from worker.ops.cli.output import discard_stdout, print_error
 
         full = storage_full_from_oserror(fault, "standard output")

@@ -13,7 +13,7 @@ def asyncapi(prefix: str | None) -> None:
 
     It has a JSON Schema for each type of event. No server is asked.
     """
-    from worker.events.asyncapi import build_document
+    from worker.delivery.asyncapi import build_document
 
     settings = load_settings(event_prefix=prefix) if prefix else load_settings()
     print_json(build_document(settings.event_prefix))

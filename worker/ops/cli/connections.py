@@ -13,17 +13,17 @@ from worker.ops.cli.output import (
     print_table,
     render_age,
 )
-from worker.store.connections import find_connection, get_connections
-from worker.store.overview import (
+from worker.store.service.facts import load_missing_connections
+from worker.store.state.connections import find_connection, get_connections
+from worker.store.state.overview import (
     list_held_samples,
     load_connections_overview,
     load_streams_overview,
 )
-from worker.store.runs import list_latest_runs
-from worker.store.service import load_missing_connections
-from worker.sync.discover import Discovery
-from worker.sync.discover import discover as read_list
-from worker.sync.vanished import approve_missing as approve
+from worker.store.state.runs import list_latest_runs
+from worker.sync.connections.discover import Discovery
+from worker.sync.connections.discover import discover as read_list
+from worker.sync.connections.missing import approve_missing as approve
 from worker.wiring import close_runtime
 
 

@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from worker.ops.cli.exit_codes import EXIT_PARTIAL
 from worker.ops.cli.output import (
-    EXIT_PARTIAL,
     ProgressPrinter,
     json_option,
     open_checked_database,
     print_json,
     print_table,
 )
-from worker.store.connections import Connection, find_connection
+from worker.store.state.connections import Connection, find_connection
 
 if TYPE_CHECKING:
+    from worker.erasure.rows import ErasureResult
+    from worker.erasure.target import ErasureTarget
     from worker.store.engine import Database
-    from worker.sync.erase_rows import ErasureResult
-    from worker.sync.subject import ErasureTarget
 
 POLL_SECONDS: Final = 0.25
 """Between two looks at whether the sinks have had the deletion."""
@@ -93,7 +93,7 @@ def erase(  # noqa: PLR0917 - click passes options so
 def _find_target(
     database: "Database", connection: Connection, named: str, resource: str | None
 ) -> "ErasureTarget":
-    from worker.sync.subject import find_target
+    from worker.erasure.target import find_target
 
     with database.open_transaction() as db:
         return find_target(db, connection, named, resource)
@@ -107,7 +107,7 @@ def _run_erasure(
     *,
     as_json: bool,
 ) -> None:
-    from worker.sync.erase import continue_erasure, erase, find_related
+    from worker.erasure.erase import continue_erasure, erase, find_related
 
     progress = ProgressPrinter(f"{connection.id} ({connection.label})")
 
@@ -201,8 +201,8 @@ def _render_outcome(target: "ErasureTarget", done: "ErasureResult") -> str:
 def _lift_erasure(
     database: "Database", connection: Connection, named: str, *, as_json: bool
 ) -> None:
-    from worker.sync.erase import lift_erasure
-    from worker.sync.subject import parse_digest
+    from worker.erasure.erase import lift_erasure
+    from worker.erasure.target import parse_digest
 
     with database.open_transaction() as db:
         digest = parse_digest(db, named)
@@ -217,7 +217,8 @@ def _lift_erasure(
 
 
 def _print_erasures(database: "Database", connection: Connection, *, as_json: bool) -> None:
-    from worker.store.erasure import list_erasures, list_sinks_behind
+    from worker.erasure.store.sinks import list_sinks_behind
+    from worker.store.state.erasures import list_erasures
 
     rows: list[dict[str, Any]] = []
     with database.open_transaction() as db:

@@ -7,18 +7,18 @@ from itertools import chain, islice
 
 import click
 
-from worker.core.beginning import FromSequence, FromSnapshot, StartPosition, parse_start_position
-from worker.events import sink_settings as check
 from worker.events.envelope import EnvelopeBuilder
-from worker.events.naming import describe_object
-from worker.events.tail import EventFilter, Tail, TailedEvent
+from worker.events.filter import EventFilter, parse_change_filter, parse_resource_filter
+from worker.events.object_names import describe_object
+from worker.events.resolve_start import ResolvedStart
+from worker.events.start import FromSequence, FromSnapshot, StartPosition, parse_start_position
+from worker.events.tail import Tail, TailedEvent
 from worker.ops.cli.output import json_option, open_checked_database
 from worker.ops.cli.replay import replay
-from worker.ops.following import follow_events
-from worker.ops.outlet import StdoutWriter
-from worker.ops.spelling import render_event_line
-from worker.store.connections import find_connection
-from worker.store.sequence import ResolvedStart
+from worker.ops.event_line import render_event_line
+from worker.ops.follow import follow_events
+from worker.ops.stdout import StdoutWriter
+from worker.store.state.connections import find_connection
 
 DEFAULT_LAST = 20
 NAME_WIDTH = 20
@@ -83,9 +83,7 @@ def tail(
     with _open_outlet(follow=follow) as outlet, open_checked_database() as (settings, database):
         with database.open_transaction() as db:
             only = frozenset(find_connection(db, named).id for named in connections) or None
-        wanted = EventFilter(
-            only, check.parse_resource_filter(resources), check.parse_change_filter(changes)
-        )
+        wanted = EventFilter(only, parse_resource_filter(resources), parse_change_filter(changes))
         seen = Tail(database, wanted, with_names=not as_json)
         told = _start_tail(seen, beginning, DEFAULT_LAST if last is None else last)
         if follow:

@@ -5,8 +5,8 @@ import sys
 import click
 
 from worker.ops.cli.output import ProgressPrinter, json_option, open_checked_database, print_json
-from worker.store.connections import Connection, find_connection
-from worker.store.forget import forget_connection as purge
+from worker.store.state.connections import Connection, find_connection
+from worker.store.state.forget import forget_connection as purge
 
 
 @click.command()

@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from worker.core import heartbeat
+from worker.core.process import heartbeat
 
 
 @click.command()

@@ -56,7 +56,7 @@ def _write_once(
     """Print or write the metrics; the exit code. Raises UsageError for a file that cannot be."""
     from prometheus_client import generate_latest, write_to_textfile
 
-    from worker.ops.cli.output import EXIT_FAILED
+    from worker.ops.cli.exit_codes import EXIT_FAILED
 
     if output is None:
         click.echo(generate_latest(registry).decode(), nl=False)

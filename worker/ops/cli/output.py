@@ -12,25 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from models.run import RunState
 from worker.core.errors import ConfigurationError, LeaseHeld, MirrorError, NotFound
 from worker.core.settings import Settings, load_settings
 from worker.ops.cli.table import detect_terminal_width, render_table
-from worker.ops.schema import check_schema
+from worker.ops.schema.version import check_schema
 from worker.store.engine import Database
 
 if TYPE_CHECKING:
-    from worker.sync.run import Runtime
-
-EXIT_FAILED, EXIT_USAGE, EXIT_PARTIAL, EXIT_BUSY = 1, 2, 3, 75
-
-EXIT_BY_RUN_STATE = {
-    RunState.SUCCEEDED: 0,
-    RunState.PARTIAL: EXIT_PARTIAL,
-    RunState.HELD: EXIT_PARTIAL,
-    RunState.FAILED: EXIT_FAILED,
-    RunState.RUNNING: EXIT_PARTIAL,
-}
+    from worker.sync.runtime import Runtime
+from worker.ops.cli.exit_codes import EXIT_BUSY, EXIT_FAILED, EXIT_USAGE
 
 APPROVE_MISSING_HINT = (
     "Correct NANGO_SECRET_KEY, or retire them with 'tenant-mirror connections approve-missing'"

@@ -10,11 +10,13 @@ import click
 
 from worker.core.log import configure_logging
 from worker.core.settings import MICROSOFT_PROVIDERS, Settings
-from worker.graph.probe.answers import MAX_CALLS, ProbeAnswers, ProbeCall
-from worker.graph.probe.asking import run_probe as ask
-from worker.graph.probe.crossed import MAX_CROSS_TENANT_CALLS, send_across_tenants
-from worker.graph.probe.findings import Finding
-from worker.graph.probe.report import (
+from worker.nango.client import ConnectionRef
+from worker.ops.cli.exit_codes import EXIT_FAILED, EXIT_PARTIAL, EXIT_USAGE
+from worker.ops.cli.output import json_option, open_checked_database, print_json, print_table
+from worker.probe.answers import MAX_CALLS, ProbeAnswers, ProbeCall
+from worker.probe.cross_tenant import MAX_CROSS_TENANT_CALLS, send_across_tenants
+from worker.probe.findings import Finding
+from worker.probe.report import (
     CallSummary,
     ProbeOutcome,
     decide_outcome,
@@ -22,17 +24,8 @@ from worker.graph.probe.report import (
     run_checks,
     summarize_calls,
 )
-from worker.nango.client import ConnectionRef
-from worker.ops.cli.output import (
-    EXIT_FAILED,
-    EXIT_PARTIAL,
-    EXIT_USAGE,
-    json_option,
-    open_checked_database,
-    print_json,
-    print_table,
-)
-from worker.store.connections import Connection, find_connection
+from worker.probe.requests import run_probe as ask
+from worker.store.state.connections import Connection, find_connection
 from worker.wiring import open_nango
 
 EXIT_BY_OUTCOME: Final = {

@@ -5,11 +5,11 @@ import sys
 import click
 
 from worker.core.log import configure_logging_lazily
-from worker.events.rewind import RewindResult, rewind_history
+from worker.delivery.store.admin import list_sinks
+from worker.delivery.store.rewind import RewindResult, rewind_history
+from worker.events.epochs import Epoch, load_epoch
 from worker.ops.cli.output import json_option, open_checked_database, print_json
 from worker.store.engine import Database
-from worker.store.epochs import Epoch, load_epoch
-from worker.store.sink_admin import list_sinks
 
 _EXAMPLES = """\b
 After a restore, with beat, workers and relays stopped:

@@ -13,11 +13,11 @@ def relay() -> None:
     from threading import Event
 
     from worker.core.log import configure_logging
+    from worker.core.process.stdio import drop_output_on_full_disk
     from worker.core.settings import load_settings
-    from worker.core.streams import drop_output_on_full_disk
-    from worker.ops.ending import run_until_stopped
-    from worker.ops.patience import wait_for_postgres
-    from worker.relay.relay import POOL_SIZE, SHUTDOWN_SECONDS, Relay
+    from worker.delivery.relay import POOL_SIZE, SHUTDOWN_SECONDS, Relay
+    from worker.ops.stoppable import run_until_stopped
+    from worker.ops.wait_for_postgres import wait_for_postgres
     from worker.wiring import open_database
 
     settings = load_settings()

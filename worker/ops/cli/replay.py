@@ -7,19 +7,20 @@ from dataclasses import replace
 import click
 
 from models.sink import SinkStatus
-from worker.core.beginning import FromSnapshot, StartPosition, parse_start_position
 from worker.core.errors import ConfigurationError
-from worker.ops.cli.output import EXIT_PARTIAL, json_option, open_checked_database, print_json
-from worker.store.connections import find_connection
-from worker.store.engine import Database
-from worker.store.replay import (
+from worker.delivery.store.replay import (
     ReplayPlan,
     ReplayTarget,
     count_replayed_events,
     find_replay_target,
     plan_replay,
 )
-from worker.store.replay import move_positions_back as move_back
+from worker.delivery.store.replay import move_positions_back as move_back
+from worker.events.start import FromSnapshot, StartPosition, parse_start_position
+from worker.ops.cli.exit_codes import EXIT_PARTIAL
+from worker.ops.cli.output import json_option, open_checked_database, print_json
+from worker.store.engine import Database
+from worker.store.state.connections import find_connection
 
 MAX_LISTED_CONNECTIONS = 20
 """Connections that are told one by one; more are counted."""

@@ -10,20 +10,21 @@ import sqlalchemy as sa
 
 from models.change_event import ChangeKind
 from models.sink import SinkKind, SinkStart, SinkStatus
-from worker.core.steady import ServerClock
-from worker.events import sink_settings as check
+from worker.core.clock import ServerClock
+from worker.delivery import settings as check
+from worker.delivery.store import admin
+from worker.events.filter import parse_change_filter, parse_resource_filter
 from worker.ops.cli.output import json_option, open_checked_database, print_json, print_table
-from worker.ops.cli.refused import retry, skip
-from worker.ops.cli.signing import load_signing_secret, rotate, show_once
-from worker.ops.cli.sink_lines import (
+from worker.ops.cli.refused_events import retry, skip
+from worker.ops.cli.signing_secret import load_signing_secret, rotate, show_once
+from worker.ops.cli.sink_text import (
     build_sink_row,
     describe_snapshot_progress,
     describe_snapshots,
     describe_stream_bounds,
     render_refused_events,
 )
-from worker.store import sink_admin as admin
-from worker.store.connections import find_connection
+from worker.store.state.connections import find_connection
 
 _EXAMPLES = """\b
 Examples:
@@ -123,8 +124,8 @@ def add(
         kind=wanted,
         settings=kept,
         secrets=secrets,
-        resources=check.parse_resource_filter(resources),
-        changes=check.parse_change_filter(changes),
+        resources=parse_resource_filter(resources),
+        changes=parse_change_filter(changes),
         initial=not no_initial,
         start=SinkStart(start),
     )
@@ -284,8 +285,8 @@ def test(name: str, as_json: bool) -> None:  # noqa: FBT001
 
     Its type is the prefix and '.test'; it has no sequence and moves no position.
     """
-    from worker.relay.trial import send_test_event
-    from worker.store.host_clocks import measure_clock_offset
+    from worker.delivery.test_event import send_test_event
+    from worker.store.service.host_clocks import measure_clock_offset
 
     clock = ServerClock()
     with open_checked_database() as (settings, database):

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from worker.core.settings import Settings
-from worker.ops.budgets import load_budget, load_outage, open_shared_limiter
-from worker.ops.cli.health_lines import render_clocks, render_freshness, render_workers
+from worker.delivery.health import SinkHealth, load_sink_health
+from worker.ops.budget_report import load_budget, load_outage, open_shared_limiter
 from worker.ops.cli.output import (
     APPROVE_MISSING_HINT,
-    EXIT_FAILED,
     json_option,
     open_checked_database,
     print_json,
@@ -19,21 +18,21 @@ from worker.ops.cli.output import (
     render_age,
     render_drift,
 )
-from worker.ops.sink_health import SinkHealth, load_sink_health
-from worker.store.connections import find_connection
-from worker.store.host_clocks import list_skewed_hosts_and_own
-from worker.store.overview import load_connections_overview, load_streams_overview
-from worker.store.service import (
+from worker.ops.cli.status_lines import render_clocks, render_freshness, render_workers
+from worker.store.service.facts import (
     MissingConnections,
     get_fact_age,
     get_halt_reason,
     load_missing_connections,
 )
-from worker.store.workers import list_unserved_queues, list_workers
+from worker.store.service.host_clocks import list_skewed_hosts_and_own
+from worker.store.service.workers import list_unserved_queues, list_workers
+from worker.store.state.connections import find_connection
+from worker.store.state.overview import load_connections_overview, load_streams_overview
 from worker.tasks.queues import ALL_QUEUES
 
 if TYPE_CHECKING:
-    from worker.nango.gate import RateLimiter
+    from worker.nango.limiter import RateLimiter
 
 
 @click.command()
@@ -254,34 +253,3 @@ def _print_sinks(health: SinkHealth) -> None:
             for row in health.sinks
         ],
     )
-
-
-@click.command()
-@click.argument("connection")
-@json_option
-def verify(connection: str, as_json: bool) -> None:  # noqa: FBT001
-    """Check that the change events of CONNECTION tell its tables.
-
-    Undoes the events from today's rows backwards, in one snapshot, and checks that each fits.
-    """
-    from worker.events.verify import verify as check
-
-    with open_checked_database() as (_, database):
-        with database.open_transaction() as db:
-            known = find_connection(db, connection)
-        with database.open_transaction() as db:
-            found = check(db, known.id)
-    if as_json:
-        print_json({"connection": known.label, **vars(found)})
-    else:
-        back = "from the very first" if found.has_whole_history else f"back to {found.oldest_at:%F}"
-        click.echo(
-            f"{known.label}: {found.rows:,} live rows and {found.events:,} events, {back}: "
-            f"{'all fit' if not found.problem_count else f'{found.problem_count:,} do not fit'}"
-            f"{f'; {found.erased:,} erased ones passed over' if found.erased else ''}"
-        )
-        for problem in found.problems:
-            click.echo(f"  {problem}")
-        for name, why in found.unresolved.items():
-            click.echo(f"  not compared with Graph, {name}: {why}")
-    raise SystemExit(EXIT_FAILED if found.problem_count else 0)

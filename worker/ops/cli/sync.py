@@ -10,12 +10,8 @@ from models.connection import ConnectionStatus
 from models.resources import RESOURCES
 from models.run import RunState, RunTrigger
 from worker.core.errors import LeaseHeld, MirrorError, ResourceRefused
-from worker.ops.cli.health_lines import explain_no_worker
+from worker.ops.cli.exit_codes import EXIT_BUSY, EXIT_BY_RUN_STATE, EXIT_FAILED, EXIT_PARTIAL
 from worker.ops.cli.output import (
-    EXIT_BUSY,
-    EXIT_BY_RUN_STATE,
-    EXIT_FAILED,
-    EXIT_PARTIAL,
     ProgressPrinter,
     json_option,
     open_checked_database,
@@ -25,18 +21,19 @@ from worker.ops.cli.output import (
     render_drift,
     render_outcome,
 )
-from worker.store.connections import (
+from worker.ops.cli.status_lines import explain_no_worker
+from worker.store.service.workers import list_unserved_queues, list_workers
+from worker.store.state.connections import (
     Connection,
     find_connection,
     list_all_connections,
     request_resync,
 )
-from worker.store.runs import list_latest_runs
-from worker.store.workers import list_unserved_queues, list_workers
-from worker.sync.approve import approve_held, reject_held
-from worker.sync.books import SyncReport
+from worker.store.state.runs import list_latest_runs
 from worker.sync.plan import SyncRequest
-from worker.sync.run import Runtime, run_to_end
+from worker.sync.report import SyncReport
+from worker.sync.run import run_to_end
+from worker.sync.runtime import Runtime
 from worker.tasks.queues import MAINTENANCE
 from worker.wiring import close_runtime
 
@@ -203,17 +200,3 @@ def resync(
 
 def _render_reason(error: str | None) -> str:
     return f", {error}" if error else ""
-
-
-@click.command()
-@click.argument("connection")
-@click.option("--reject", is_flag=True, help="Drop the held deletions and walk everything anew.")
-def approve(connection: str, reject: bool) -> None:  # noqa: FBT001
-    """Apply the deletions of CONNECTION that are held back, exactly those; or --reject them."""
-    with open_checked_database() as (_, database):
-        with database.open_transaction() as db:
-            known = find_connection(db, connection)
-        if reject:
-            click.echo(f"{known.label}: {reject_held(database, known.id):,} deletions rejected")
-        else:
-            click.echo(f"{known.label}: {approve_held(database, known.id):,} rows deleted")

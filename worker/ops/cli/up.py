@@ -14,18 +14,23 @@ import click
 from sqlalchemy import func, select, update
 
 from models.connection import ConnectionStatus, connections
-from worker.core.disk import warn_if_disk_full
 from worker.core.errors import MirrorError
 from worker.core.log import configure_logging
+from worker.core.process.disk import warn_if_disk_full
 from worker.core.settings import load_settings
-from worker.nango.ledger import check_redis
-from worker.ops.budgets import load_outage
+from worker.nango.kv_store import check_redis
+from worker.ops.budget_report import load_outage
 from worker.ops.cli.output import print_table
-from worker.ops.local import LocalService, add_default_sink, run_local_service, start_processes
-from worker.ops.migrate import migrate
-from worker.ops.watch import MAX_SHOWN_CUSTOMERS, Watcher
-from worker.sync.discover import discover
-from worker.sync.run import Runtime
+from worker.ops.local.service import (
+    LocalService,
+    add_default_sink,
+    run_local_service,
+    start_processes,
+)
+from worker.ops.local.watch import MAX_SHOWN_CUSTOMERS, Watcher
+from worker.ops.schema.migrate import migrate
+from worker.sync.connections.discover import discover
+from worker.sync.runtime import Runtime
 from worker.wiring import close_runtime, open_runtime
 
 POLL_SECONDS = 1.0

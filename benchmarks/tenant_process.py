@@ -1,0 +1,248 @@
+"""The simulated tenant in a process of its own, made to be no bottleneck.
+
+Pages that were built once are kept, so that a measured run finds them ready: `warm` walks a list
+ahead of it. The process takes commands as lines of JSON and answers each with one.
+"""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+from benchmarks.processes import ROOT, MeasurementFailed, build_variables, read_processor_seconds
+from sandbox.tenant import Nango, Request, Response, Tenant, TenantOptions, serve
+from sandbox.tenant.graph.service import VERSION, to_path_template
+
+GRAPH = b"https://graph.microsoft.com/v1.0/"
+MAX_CACHED_BYTES = 600_000_000
+"""Bytes of pages; what is beyond is built each time."""
+LOCAL_LINKS_HEADER = "x-local-links"
+"""With this header next links lead here: other tools do not know that they go through a proxy."""
+
+
+class CachingNango(Nango):
+    """The simulated Nango, with pages kept and a delay before each answer."""
+
+    def __init__(self) -> None:
+        super().__init__(rate_limit=None, log_size=0)
+        self.latency = 0.0
+        self.local_prefix = b""
+        self.refused_count = 0
+        self._pages: dict[tuple[str, str, bool], Response] = {}
+        self._cached_bytes = 0
+
+    def handle(self, request: Request) -> Response:
+        """A kept page, or the simulation's answer."""
+        kept = self._get_page(request)
+        return replace(kept, delay=self.latency) if self.latency else kept
+
+    def _get_page(self, request: Request) -> Response:
+        wanted = request.method == "GET" and request.path.startswith("/proxy/")
+        if not wanted or self.rate_limit is not None:
+            answer = super().handle(request)
+            self.refused_count += answer.status == 429
+            return answer
+        local = LOCAL_LINKS_HEADER in request.headers
+        key = (request.headers.get("connection-id", ""), request.target, local)
+        with self.lock:
+            kept = self._pages.get(key)
+            if kept is not None:
+                self._count_call(request)
+                return kept
+        made = super().handle(request)
+        if made.status == 200:
+            if local:
+                made = replace(made, body=made.body.replace(GRAPH, self.local_prefix))
+            if self._cached_bytes < MAX_CACHED_BYTES:
+                self._pages[key] = made
+                self._cached_bytes += len(made.body)
+        return made
+
+    def _count_call(self, request: Request) -> None:
+        """As the simulation counts what it answers itself."""
+        path = request.path.removeprefix("/proxy/").removeprefix(VERSION)
+        self.calls.total += 1
+        self.calls.kinds["proxy"] += 1
+        self.calls.graph[to_path_template(path)] += 1
+
+    def clear_pages(self) -> None:
+        """After a change of a tenant."""
+        self._pages.clear()
+        self._cached_bytes = 0
+
+    def walk(self, connection: str, target: str, *, local: bool = False) -> list[bytes]:
+        """The bodies of a whole list, by its first target; all are kept from now on."""
+        headers = {
+            "authorization": f"Bearer {self.key}",
+            "connection-id": connection,
+            "provider-config-key": "entra",
+        } | ({LOCAL_LINKS_HEADER: "1"} if local else {})
+        bodies, following = [], f"/proxy/v1.0/{target}"
+        while following:
+            path, _, query = following.partition("?")
+            answer = self._get_page(Request("GET", path, query, headers))
+            if answer.status != 200:
+                raise MeasurementFailed(
+                    f"the tenant answers {answer.status}: {answer.body[:300]!r}"
+                )
+            bodies.append(answer.body)
+            link = json.loads(answer.body).get("@odata.nextLink")
+            following = "/proxy/v1.0/" + link.partition("/v1.0/")[2] if link else ""
+        return bodies
+
+
+class TenantCommands:
+    """What the runner may ask of the process."""
+
+    def __init__(self, nango: CachingNango) -> None:
+        self._nango = nango
+
+    def add(self, connection: str, knobs: Mapping[str, Any], **tenant: Any) -> None:
+        self._nango.add_connection(connection, Tenant(options=TenantOptions(**knobs), **tenant))
+
+    def share(self, connections: int, **tenant: Any) -> None:
+        """Many connections of one tenant."""
+        shared = Tenant(**tenant)
+        for number in range(connections):
+            self._nango.add_connection(f"shared-{number:05}", shared)
+
+    def remove(self) -> None:
+        """All connections go, and what was kept of them."""
+        for one in list(self._nango.connections):
+            self._nango.remove_connection(one.connection_id, one.provider_config_key)
+        self._nango.clear_pages()
+        self.latency(0.0)
+        self.limit(None)
+
+    def latency(self, seconds: float) -> None:
+        self._nango.latency = seconds
+
+    def limit(self, calls: int | None, window: float = 60.0) -> None:
+        """Nango's own limit, told and enforced."""
+        self._nango.rate_limit, self._nango.rate_window = calls, window
+        self._nango.enforce_rate_limit = calls is not None
+
+    def warm(self, connection: str, target: str, *, local: bool = False) -> dict[str, int]:
+        bodies = self._nango.walk(connection, target, local=local)
+        return {"pages": len(bodies), "bytes": sum(map(len, bodies))}
+
+    def change(self, connection: str, users: int, seed: int) -> dict[str, float]:
+        """Change one property of so many users, spread over all; the time it was done."""
+        tenant = self._tenant(connection)
+        live = list(tenant.users.iterate_live())
+        for index in Random(seed).sample(live, min(users, len(live))):
+            tenant.update_user(tenant.users.id_at(index), jobTitle=f"Changed {seed}")
+        self._nango.clear_pages()
+        return {"at": time.time()}
+
+    def delete_group(self, connection: str) -> None:
+        """Delete the first group: the big one, where there is one."""
+        tenant = self._tenant(connection)
+        tenant.delete_group(tenant.groups.id_at(0))
+        self._nango.clear_pages()
+
+    def count(self, connection: str) -> dict[str, int]:
+        """How many objects are live."""
+        tenant = self._tenant(connection)
+        with tenant.lock:
+            edges = sum(1 for _ in tenant.iterate_live("group_members"))
+            counts = {
+                name: tenant.store(name).count_live()
+                for name in ("users", "groups", "sites", "role_definitions", "role_assignments")
+            }
+        return counts | {"group_members": edges}
+
+    def calls(self) -> dict[str, Any]:
+        """What was called since the last time."""
+        calls = self._nango.calls
+        with self._nango.lock:
+            told = {"total": calls.total, "graph": dict(calls.graph), "kinds": dict(calls.kinds)}
+            told["refused"] = self._nango.refused_count
+            calls.reset()
+            self._nango.refused_count = 0
+        return told
+
+    def _tenant(self, connection: str) -> Tenant:
+        found = self._nango.find(connection)
+        if found is None:
+            raise MeasurementFailed(f"{connection} is not connected")
+        return found.tenant
+
+
+class TenantProcess:
+    """The running process, as the runner sees it."""
+
+    def __init__(self, process: "subprocess.Popen[str]", url: str, key: str) -> None:
+        self.url, self.key, self.pid = url, key, process.pid
+        self._process = process
+        self._guard = threading.Lock()
+
+    def send(self, what: str, **about: Any) -> Any:
+        """One command; its answer. Raises Failed."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with self._guard:
+            self._process.stdin.write(json.dumps({"what": what, **about}) + "\n")
+            self._process.stdin.flush()
+            answer = json.loads(self._process.stdout.readline() or '{"failed": "it has ended"}')
+        if "failed" in answer:
+            raise MeasurementFailed(f"the simulated tenant, asked to {what}: {answer['failed']}")
+        return answer["done"]
+
+    def connect(
+        self, connection: str, knobs: Mapping[str, Any] | None = None, **tenant: Any
+    ) -> None:
+        """Connect a tenant of the given size."""
+        self.send("add", connection=connection, knobs=dict(knobs or {}), **tenant)
+
+    def cpu(self) -> float:
+        return read_processor_seconds(self.pid)
+
+
+@contextmanager
+def run_tenant_process() -> Iterator[TenantProcess]:
+    """The process, for the length of the block."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.tenant_process"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=build_variables(),
+        cwd=ROOT,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        url, key = process.stdout.readline().split()
+        yield TenantProcess(process, url, key)
+    finally:
+        process.stdin.close()
+        process.wait(30)
+        process.stdout.close()
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    nango = CachingNango()
+    with serve(nango) as server:
+        nango.local_prefix = f"{server.url}/proxy/v1.0/".encode()
+        print(server.url, nango.key, flush=True)
+        commands = TenantCommands(nango)
+        for line in sys.stdin:
+            asked = json.loads(line)
+            try:
+                done = getattr(commands, asked.pop("what"))(**asked)
+                answer = {"done": done}
+            except Exception as fault:  # noqa: BLE001 - the runner shall hear of it
+                answer = {"failed": f"{type(fault).__name__}: {fault}"}
+            print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()

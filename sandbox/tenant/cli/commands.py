@@ -1,0 +1,199 @@
+"""`tenant-mirror sandbox`: serve the simulation, change it, and ask it for the truth."""
+
+import signal
+from contextlib import ExitStack
+from pathlib import Path
+from secrets import randbits
+from threading import Event
+
+import click
+
+from sandbox.tenant.cli.control_client import call_control_api, key_option, url_option
+from sandbox.tenant.cli.customers import COMMANDS
+from sandbox.tenant.defaults import DEFAULT_PORT
+from sandbox.tenant.demo import build_demo_nango, build_sized_nango
+from sandbox.tenant.faults.injector import FaultInjector
+from sandbox.tenant.nango.service import Nango
+from sandbox.tenant.server import serve as serve_nango
+from sandbox.tenant.state_file import StateFile, StateFileError
+from sandbox.tenant.ticker import Ticker
+
+_RATE = click.FloatRange(0, 1)
+_connection = click.option(
+    "--connection", help="One only, by its id or the organization's name; all of them otherwise."
+)
+
+
+_HELP = """A simulated Nango with Microsoft 365 tenants behind it.
+
+'serve' runs one; the other commands talk to one that runs. In a shell that has read the file which
+'make run' names (. .tenant-mirror/env), that is its simulated customers. To see what Tenant Mirror
+does about trouble, with 'tenant-mirror status' after each:
+
+\b
+  sandbox delete Fabrikam 60%        too many deletions at once: held
+  sandbox restore Fabrikam           they return, and nothing was deleted
+  sandbox revoke Tailspin            the customer withdraws consent: broken
+  sandbox consent Tailspin           and gives it again
+  sandbox refuse Contoso sites       a permission is missing: refused
+  sandbox grant Contoso sites        and is granted
+  sandbox disconnect Tailspin        the connection is deleted in Nango: retired
+  sandbox connect Tailspin           and made again
+  sandbox faults 1 --kind nango-401  Nango does not accept our key: HALTED
+  sandbox faults 0                   and accepts it again
+"""
+
+
+@click.group(help=_HELP)
+def sandbox() -> None:
+    """A simulated Nango with Microsoft 365 tenants behind it."""
+
+
+for _command in COMMANDS:
+    sandbox.add_command(_command)
+
+
+@sandbox.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=DEFAULT_PORT, show_default=True, help="0 takes a free port.")
+@key_option
+@click.option("--seed", default=1, show_default=True, help="The same seed, the same tenants.")
+@click.option(
+    "--users",
+    multiple=True,
+    type=click.IntRange(1),
+    help="A tenant with that many users; may be given several times. Without: the demo of three.",
+)
+@click.option(
+    "--mutate-every", type=click.FloatRange(0.001), help="Seconds between random changes."
+)
+@click.option("--mutations", default=1, show_default=True, help="Changes each time.")
+@click.option("--rate-limit", type=int, help="Announce Nango's limit of calls per minute.")
+@click.option("--enforce", is_flag=True, help="Refuse calls beyond that limit with 429.")
+@click.option("--faults", type=_RATE, help="Which share of the calls gets a fault instead.")
+@click.option(
+    "--keep",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A file that keeps what happened: the next start with it goes on, with the same tokens.",
+)
+def serve(
+    *,
+    host: str,
+    port: int,
+    key: str,
+    seed: int,
+    users: tuple[int, ...],
+    mutate_every: float | None,
+    mutations: int,
+    rate_limit: int | None,
+    enforce: bool,
+    faults: float | None,
+    keep: Path | None,
+) -> None:
+    """Serve until interrupted. Prints the URL and the key when it is ready.
+
+    Without --keep, delta tokens of an earlier process are expired (410), as its changes are gone.
+    """
+    epoch = randbits(31)
+    nango = (
+        build_sized_nango(users, seed, key=key, epoch=epoch, rate_limit=rate_limit)
+        if users
+        else build_demo_nango(seed, key=key, epoch=epoch, rate_limit=rate_limit)
+    )
+    nango.enforce_rate_limit = enforce
+    nango.faults = FaultInjector(seed, faults) if faults else None
+    with ExitStack() as running:
+        if keep:
+            running.enter_context(_open_state_file(keep, nango))
+        try:
+            server = running.enter_context(serve_nango(nango, host, port))
+        except OSError as error:
+            raise click.ClickException(f"Cannot listen on {host}:{port}: {error}") from error
+        stop = Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stop.set())
+        if mutate_every:
+            running.enter_context(Ticker(nango, mutate_every, mutations, seed))
+        click.echo(f"sandbox ready url={server.url} key={key}")
+        stop.wait()
+
+
+def _open_state_file(path: Path, nango: Nango) -> StateFile:
+    try:
+        return StateFile(path, nango)
+    except StateFileError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _add_connection_id(connection: str | None, **content: object) -> dict[str, object]:
+    return content | ({"connection_id": connection} if connection else {})
+
+
+@sandbox.command()
+@url_option
+@key_option
+@_connection
+def truth(url: str, key: str, connection: str | None) -> None:
+    """Count and checksum of every resource of every connection."""
+    for connection_id, found in call_control_api("GET", url, key, "truth").items():
+        if connection not in (None, connection_id):
+            continue
+        click.echo(f"{connection_id}  tenant {found['tenant_id']}")
+        for resource, one in found["resources"].items():
+            click.echo(f"  {resource:<17}{one['count']:>9}  {int(one['checksum']):016x}")
+
+
+@sandbox.command()
+@click.argument("n", type=click.IntRange(1))
+@url_option
+@key_option
+@_connection
+def mutate(n: int, url: str, key: str, connection: str | None) -> None:
+    """Make N random changes in each connection's tenant."""
+    done = call_control_api("POST", url, key, "mutate", _add_connection_id(connection, n=n))
+    for connection_id, count in done["mutated"].items():
+        click.echo(f"{connection_id}  {count} changes")
+
+
+@sandbox.command()
+@url_option
+@key_option
+@_connection
+def expire(url: str, key: str, connection: str | None) -> None:
+    """Let every delta token die; the next delta call answers 410."""
+    for connection_id in call_control_api(
+        "POST", url, key, "expire", _add_connection_id(connection)
+    )["expired"]:
+        click.echo(f"{connection_id}  expired")
+
+
+@sandbox.command()
+@click.argument("rate", type=_RATE)
+@click.option("--seed", default=1, show_default=True, help="The same seed, the same faults.")
+@click.option(
+    "--kind",
+    multiple=True,
+    help="transient, expiries, broken, or one by name; may be given several times. Without: the "
+    "first two.",
+)
+@url_option
+@key_option
+def faults(rate: float, seed: int, kind: tuple[str, ...], url: str, key: str) -> None:
+    """Let that share of the calls get a fault instead of an answer; 0 ends it."""
+    asked = {"rate": rate, "seed": seed} | ({"kinds": list(kind)} if kind else {})
+    found = call_control_api("POST", url, key, "faults", asked)
+    click.echo(f"rate  {found['rate']}")
+    for name in found.get("kinds", ()):
+        click.echo(f"kind  {name}")
+
+
+@sandbox.command()
+@url_option
+@key_option
+def calls(url: str, key: str) -> None:
+    """How often what was called."""
+    found = call_control_api("GET", url, key, "calls")
+    click.echo(f"total  {found['total']}")
+    for part in ("kinds", "graph"):
+        for name, count in sorted(found[part].items()):
+            click.echo(f"{part}  {name}  {count}")

@@ -1,0 +1,52 @@
+"""How commands reach a sandbox that runs."""
+
+from typing import Any
+
+import click
+import httpx
+
+from sandbox.tenant.defaults import DEFAULT_PORT, KEY
+
+URL_VARIABLE, KEY_VARIABLE = "TENANT_MIRROR_SANDBOX_URL", "TENANT_MIRROR_SANDBOX_KEY"
+
+url_option = click.option(
+    "--url",
+    default=f"http://127.0.0.1:{DEFAULT_PORT}",
+    show_default=True,
+    envvar=URL_VARIABLE,
+    help="The running sandbox.",
+)
+key_option = click.option(
+    "--key", default=KEY, envvar=KEY_VARIABLE, help="Its key, a version 4 UUID."
+)
+
+
+def call_control_api(method: str, url: str, key: str, path: str, content: Any = None) -> Any:
+    """A call of the control API. Raises ClickException, with what the sandbox says."""
+    try:
+        response = httpx.request(
+            method,
+            f"{url.rstrip('/')}/sandbox/{path}",
+            headers={"Authorization": f"Bearer {key}"},
+            json=content,
+            timeout=600,
+        )
+    except httpx.HTTPError as error:
+        raise click.ClickException(
+            f"No sandbox answers at {url}: {error}. Start one with 'tenant-mirror sandbox serve'; "
+            "to reach the customers of 'make run', read the file that it names (. "
+            ".tenant-mirror/env)"
+        ) from error
+    if response.is_error:
+        raise click.ClickException(
+            f"The sandbox answered {response.status_code}: {_extract_message(response)}"
+        )
+    return response.json()
+
+
+def _extract_message(response: httpx.Response) -> str:
+    """Its sentence, where it has one."""
+    try:
+        return str(response.json()["error"]["message"])
+    except (ValueError, LookupError, TypeError):
+        return response.text

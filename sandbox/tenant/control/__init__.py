@@ -1,0 +1,1 @@
+"""HTTP API that changes the simulation while it runs."""

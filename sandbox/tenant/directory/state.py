@@ -1,0 +1,249 @@
+"""One tenant: what is in its directory, what happened to it, and the truth about it.
+
+All that is served is read from here at the time it is served. Mutations go to a log, which delta
+rounds read from a position on. Every method may be called from any thread.
+"""
+
+from collections.abc import Iterator
+from threading import RLock
+from typing import Any
+
+from sandbox.tenant.directory import truth as truths
+from sandbox.tenant.directory.fields import (
+    GROUPS,
+    RESOURCES,
+    ROLE_ASSIGNMENTS,
+    ROLE_DEFINITIONS,
+    SITES,
+    USERS,
+)
+from sandbox.tenant.directory.ids import guid_from_parts
+from sandbox.tenant.directory.members import Member, Members
+from sandbox.tenant.directory.object_store import LifecycleState, ObjectStore
+from sandbox.tenant.directory.options import TenantOptions
+from sandbox.tenant.directory.resource_units import ResourceUnits
+from sandbox.tenant.directory.templates.groups import HIDDEN_MEMBERSHIP, group_template
+from sandbox.tenant.directory.templates.roles import make_assignment, make_definition
+from sandbox.tenant.directory.templates.sites import site_template
+from sandbox.tenant.directory.templates.template import Props, RenderedTemplates
+from sandbox.tenant.directory.templates.users import user_template
+from sandbox.tenant.directory.tokens import TokenCodec, TokenCursor
+from sandbox.tenant.directory.truth import Truth
+
+LoggedChange = frozenset[str] | Member | None
+"""Properties that changed; a membership that did; None when the object came, went or returned."""
+
+
+class Directory:
+    """The state of a tenant, without the ways to change it."""
+
+    def __init__(
+        self,
+        *,
+        seed: int = 1,
+        users: int = 100,
+        groups: int = 10,
+        members_per_group: int = 8,
+        big_groups: int = 0,
+        big_group_members: int = 0,
+        hidden_groups: bool = True,
+        sites: int = 12,
+        role_definitions: int = 12,
+        role_assignments: int = 8,
+        tenant_id: str | None = None,
+        display_name: str = "Contoso",
+        domain: str = "contoso.example",
+        epoch: int = 1,
+        page_cache: int = 0,
+        options: TenantOptions | None = None,
+    ) -> None:
+        self.seed, self.display_name, self.domain = seed, display_name, domain
+        self.tenant_id = tenant_id or guid_from_parts(seed, "tenant")
+        self.options = options or TenantOptions()
+        self.lock = RLock()
+        self.delta_epoch = self.page_epoch = epoch
+        self.throttle = ResourceUnits()
+        self.loop_starts: dict[str, TokenCursor] = {}
+        """Where the cycles of walks begin."""
+        self.token_issue_times: dict[str, float] = {}
+        """When a token was written, while a knob limits their lives."""
+        self.tokens = TokenCodec(f"{seed}/{self.tenant_id}".encode()[:64])
+        self.users = ObjectStore(
+            seed, USERS, users, user_template(domain), templates=1009, cached_pages=page_cache
+        )
+        self.groups = ObjectStore(
+            seed,
+            GROUPS,
+            groups,
+            group_template(domain, hidden=hidden_groups),
+            templates=251,
+            cached_pages=page_cache,
+        )
+        self.sites = ObjectStore(
+            seed, SITES, sites, site_template(domain), templates=127, cached_pages=page_cache
+        )
+        self.role_definitions = ObjectStore(seed, ROLE_DEFINITIONS)
+        self.role_assignments = ObjectStore(seed, ROLE_ASSIGNMENTS)
+        self._stores = {
+            shelf.fields.resource: shelf
+            for shelf in (
+                self.users,
+                self.groups,
+                self.sites,
+                self.role_definitions,
+                self.role_assignments,
+            )
+        }
+        self.members = Members(
+            seed,
+            self.users,
+            self.groups,
+            average=members_per_group,
+            big=big_groups,
+            big_size=big_group_members,
+        )
+        self.change_log: dict[str, list[tuple[int, LoggedChange]]] = {"users": [], "groups": []}
+        self.mutation_count = 0
+        """Calls of `mutate`, so that each makes other changes."""
+        self._generated_truths: dict[str, tuple[RenderedTemplates, int]] = {}
+        self._make_roles(role_definitions, role_assignments)
+
+    def _make_roles(self, definitions: int, assignments: int) -> None:
+        for number in range(definitions):
+            role = make_definition(self.seed, number, built_in=number % 4 != 3)
+            self.role_definitions.add(role, role["id"])
+        if not (definitions and self.users.generated_count):
+            return
+        for number in range(assignments):
+            role_id = self.role_definitions.id_at(number * 5 % definitions)
+            principal_id = self.users.id_at(number * 17 % self.users.generated_count)
+            scope = (
+                f"/administrativeUnits/{guid_from_parts(self.seed, number)}" if number % 3 else "/"
+            )
+            self._put_assignment(role_id, principal_id, scope)
+
+    def _put_assignment(self, role_id: str, principal_id: str, scope: str) -> str:
+        props = make_assignment(role_id, principal_id, scope, self.tenant_id)
+        index = self.role_assignments.index_of(props["id"])
+        if index is None:
+            self.role_assignments.add(props, props["id"])
+        else:
+            self.role_assignments.edit(index).state = LifecycleState.LIVE
+        return str(props["id"])
+
+    @property
+    def resources(self) -> tuple[str, ...]:
+        """Those that have a shelf."""
+        return tuple(self._stores)
+
+    def store(self, resource: str) -> ObjectStore:
+        """The objects of a resource; group_members have none of their own."""
+        return self._stores[resource]
+
+    def index_of(self, resource: str, object_id: str) -> int:
+        """The index of an object that exists, live or not."""
+        index = self.store(resource).index_of(object_id)
+        if index is None or self.store(resource).state_at(index) is LifecycleState.PURGED:
+            raise LookupError(f"There is no {object_id} in {resource}.")
+        return index
+
+    def is_end_live(self, member: Member) -> bool:
+        """Whether an edge to the member counts; ends that are not simulated always do."""
+        if member.type not in ("user", "group"):
+            return True
+        shelf = self.users if member.type == "user" else self.groups
+        index = shelf.index_of(member.id)
+        return index is not None and shelf.state_at(index) is LifecycleState.LIVE
+
+    def iterate_live_members(self, group: int) -> Iterator[Member]:
+        return (
+            member for member in self.members.iterate_members(group) if self.is_end_live(member)
+        )
+
+    def has_visible_members(self, group: int) -> bool:
+        """Whether anybody may see who is in the group."""
+        if not self.options.hide_hidden_members:
+            return True
+        return self.groups.props_at(group).get("visibility") != HIDDEN_MEMBERSHIP
+
+    # -- the truth ---------------------------------------------------------------------------
+
+    def iterate_live(self, resource: str) -> Iterator[dict[str, Any]]:
+        """The live objects as Graph would list them with every mirrored property selected.
+
+        Of group_members: `groupId`, `@odata.type` and `id` of each live edge.
+        """
+        if resource == "group_members":
+            yield from self._iterate_edges()
+            return
+        shelf = self.store(resource)
+        for index in shelf.iterate_live():
+            yield self.read_object(resource, index)
+
+    def read_object(self, resource: str, index: int) -> Props:
+        shelf = self.store(resource)
+        props = shelf.props_at(index)
+        if resource == "sites":
+            return dict(props)
+        return {name: props.get(name) for name in shelf.fields.generated}
+
+    def _iterate_edges(self, *, hidden: bool = True) -> Iterator[Props]:
+        for group in self.groups.iterate_live():
+            if not hidden and not self.has_visible_members(group):
+                continue
+            group_id = self.groups.id_at(group)
+            for member in self.iterate_live_members(group):
+                kind = f"#microsoft.graph.{member.type}"
+                yield {"groupId": group_id, "@odata.type": kind, "id": member.id}
+
+    def truth(self, *, hidden: bool = True) -> dict[str, Truth]:
+        """Count and checksum of each resource, as `truth` defines them.
+
+        Not `hidden`: without the members that `Knobs.hide_hidden_members` keeps from everybody.
+        """
+        with self.lock:
+            return {
+                resource: self._compute_truth(resource, hidden=hidden) for resource in RESOURCES
+            }
+
+    def _compute_truth(self, resource: str, *, hidden: bool) -> Truth:
+        if resource == "group_members":
+            edges = self._iterate_edges(hidden=hidden)
+            return truths.truth_from_rows(truths.build_row(resource, edge) for edge in edges)
+        shelf = self.store(resource)
+        parts, total = self._compute_generated_truth(resource)
+        for index, entity in shelf.overlay.items():
+            if index < shelf.generated_count:
+                total -= truths.hash_row(parts.render_range(index, index + 1)[0])
+            if entity.state is LifecycleState.LIVE:
+                total += truths.hash_row(
+                    truths.render_row(truths.build_row(resource, entity.props))
+                )
+        return Truth(shelf.count_live(), total % truths.MODULUS)
+
+    def _compute_generated_truth(self, resource: str) -> tuple[RenderedTemplates, int]:
+        """The rows as generated and their sum, which no mutation can change."""
+        found = self._generated_truths.get(resource)
+        if found is None:
+            shelf = self.store(resource)
+            parts = shelf.render_templates(
+                lambda p: truths.render_row(truths.build_row(resource, p))
+            )
+            total = 0
+            for start in range(0, shelf.generated_count, 10_000):
+                texts = parts.render_range(start, min(start + 10_000, shelf.generated_count))
+                total += sum(map(truths.hash_row, texts))
+            found = self._generated_truths[resource] = parts, total
+        return found
+
+    # -- time ----------------------------------------------------------------------------------
+
+    def expire_delta_tokens(self) -> None:
+        """Every delta token, and every page token of a delta round, answers 410 from now on."""
+        with self.lock:
+            self.delta_epoch += 1
+
+    def expire_page_tokens(self) -> None:
+        """Every page token of a list answers 400 Directory_ExpiredPageToken from now on."""
+        with self.lock:
+            self.page_epoch += 1

@@ -1,0 +1,1 @@
+"""Templates of the objects that a simulated tenant holds."""

@@ -1,0 +1,157 @@
+"""What a perfect mirror of a tenant holds: rows, counts and checksums.
+
+Rows follow the mirror's published columns: snake_case of Graph's names, GUIDs in lower case, times
+in UTC with microseconds (further digits are cut off; year 1 is null), unordered lists sorted,
+nested objects as they are, absent as null. A row's text is its compact JSON with sorted keys; a
+resource's checksum is the sum, modulo 2**64, of the first eight bytes (big endian) of each text's
+SHA-256, so the order of rows does not matter.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+
+from sandbox.tenant.directory.fields import FIELDS
+
+TruthRow = dict[str, Any]
+Normalize = Callable[[Any], Any]
+
+MODULUS = 1 << 64
+_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?Z")
+_TYPES = {"servicePrincipal": "service_principal", "orgContact": "org_contact"}
+_MEMBER_TYPES = frozenset({"user", "group", "device", "service_principal", "org_contact"})
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    count: int
+    checksum: int
+
+
+def to_column_name(name: str) -> str:
+    """`onPremisesSyncEnabled` is stored as `on_premises_sync_enabled`."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+def normalize_time(text: str) -> str | None:
+    """A Graph time as the mirror's columns give it back."""
+    match = _TIME.fullmatch(text)
+    if match is None:
+        moment = datetime.fromisoformat(text).astimezone(UTC)
+        return None if moment.year == 1 else moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    seconds, fraction = match.groups()
+    if seconds.startswith("0001-"):
+        return None
+    return f"{seconds}.{(fraction or '')[:6]:0<6}Z"
+
+
+def _is_time(name: str) -> bool:
+    return name.endswith("DateTime") or name == "employeeHireDate"
+
+
+_GUIDS = {
+    "users": {"id"},
+    "groups": {"id"},
+    "role_definitions": {"id"},
+    "role_assignments": {"principalId", "roleDefinitionId"},
+}
+_LISTS = {
+    "businessPhones",
+    "proxyAddresses",
+    "otherMails",
+    "groupTypes",
+    "resourceProvisioningOptions",
+    "resourceScopes",
+}
+
+
+def _choose_normalize(resource: str, name: str) -> Normalize:
+    if name in _GUIDS.get(resource, ()):
+        return str.lower
+    if name in _LISTS:
+        return sorted
+    return normalize_time if _is_time(name) else lambda value: value
+
+
+_COLUMNS: dict[str, list[tuple[str, str, Normalize]]] = {
+    resource: [(n, to_column_name(n), _choose_normalize(resource, n)) for n in fields.generated]
+    for resource, fields in FIELDS.items()
+    if resource != "sites"
+}
+
+
+def _build_plain_row(resource: str, found: Mapping[str, Any]) -> TruthRow:
+    row: TruthRow = {}
+    for name, column, read in _COLUMNS[resource]:
+        value = found.get(name)
+        row[column] = None if value is None else read(value)
+    return row
+
+
+def _build_site_row(site: Mapping[str, Any]) -> TruthRow:
+    _host, collection_id, web_id = site["id"].split(",")
+    collection = site.get("siteCollection") or {}
+    created, modified = site.get("createdDateTime"), site.get("lastModifiedDateTime")
+    return {
+        "id": web_id.lower(),
+        "composite_id": site["id"],
+        "site_collection_id": collection_id.lower(),
+        "hostname": collection.get("hostname") or collection.get("hostName"),
+        "display_name": site.get("displayName"),
+        "name": site.get("name"),
+        "description": site.get("description"),
+        "web_url": site.get("webUrl"),
+        "is_personal_site": site.get("isPersonalSite"),
+        "is_root": "root" in site,
+        "data_location_code": collection.get("dataLocationCode"),
+        "created_date_time": created and normalize_time(created),
+        "last_modified_date_time": modified and normalize_time(modified),
+    }
+
+
+def _build_member_row(edge: Mapping[str, Any]) -> TruthRow:
+    name = edge["@odata.type"].removeprefix("#microsoft.graph.")
+    kind = _TYPES.get(name, name)
+    return {
+        "group_id": edge["groupId"].lower(),
+        "member_id": edge["id"].lower(),
+        "member_type": kind if kind in _MEMBER_TYPES else "other",
+    }
+
+
+def build_row(resource: str, found: Mapping[str, Any]) -> TruthRow:
+    """The mirrored row of a Graph object (of group_members: `groupId`, `@odata.type`, `id`)."""
+    if resource == "sites":
+        return _build_site_row(found)
+    if resource == "group_members":
+        return _build_member_row(found)
+    return _build_plain_row(resource, found)
+
+
+_encode = msgspec.json.Encoder(order="sorted").encode
+
+
+def render_row(row: Mapping[str, Any]) -> bytes:
+    return _encode(row)
+
+
+def hash_row(text: bytes) -> int:
+    return int.from_bytes(sha256(text).digest()[:8])
+
+
+def compute_checksum(rows: Iterable[Mapping[str, Any]]) -> int:
+    """The checksum of rows as `row_of` forms them, in any order."""
+    return sum(hash_row(render_row(row)) for row in rows) % MODULUS
+
+
+def truth_from_rows(rows: Iterable[Mapping[str, Any]]) -> Truth:
+    count = total = 0
+    for row in rows:
+        count += 1
+        total += hash_row(render_row(row))
+    return Truth(count, total % MODULUS)

@@ -1,0 +1,1 @@
+"""Faults that the simulated services inject into their answers."""

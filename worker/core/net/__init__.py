@@ -1,0 +1,1 @@
+"""Connections to other hosts: URLs, TLS, proxies, deadlines."""

@@ -1,0 +1,213 @@
+"""Connections through an HTTP proxy, with CONNECT, each of whose waits ends at a moment.
+
+Below httpcore's pool it looks like any other connection: what is encrypted is so from here to the
+host, and the time that the proxy takes counts like the host's own.
+https://www.rfc-editor.org/rfc/rfc9110#CONNECT
+"""
+
+import base64
+import re
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from ipaddress import ip_address
+from typing import Any, Final
+
+import httpcore
+
+from worker.core.net.bounded import (
+    CONNECT_SECONDS,
+    BoundedBackend,
+    BoundedStream,
+    Deadline,
+    translate_socket_errors,
+)
+from worker.core.net.resolver import RESOLVER, Resolver
+from worker.core.net.url import HttpProxy, bracket_ipv6, is_loopback
+
+MAX_HEAD_BYTES: Final = 16_384
+"""Bytes of a proxy's answer that are read."""
+
+_HEAD_END: Final = b"\r\n\r\n"
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: [^\r\n]*)?(?:\r\n|$)")
+_TRANSIENT_STATUSES: Final = frozenset({408, 425, 429, *range(500, 600)})
+
+
+class TunnelFailed(httpcore.ProxyError):
+    """The proxy is away, too slow, or found no way to the host: that may pass."""
+
+
+class TunnelRefused(httpcore.ProxyError):
+    """The proxy does not do what we ask for: our settings, or its rules, are wrong."""
+
+
+class _Tunnel(BoundedStream):
+    """A connection through a proxy, which is named where TLS is not had in time."""
+
+    def __init__(
+        self, sock: socket.socket, deadline: Deadline, connect_seconds: float, proxy: HttpProxy
+    ) -> None:
+        super().__init__(sock, deadline, connect_seconds)
+        self._proxy = proxy
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.NetworkStream:
+        try:
+            return super().start_tls(ssl_context, server_hostname, timeout)
+        except httpcore.ConnectTimeout as late:
+            hint = f"check {self._proxy.setting} too"
+            raise httpcore.ConnectTimeout(f"{late}, through {self._proxy}; {hint}") from late
+
+
+class ProxiedBackend(BoundedBackend):
+    """Opens connections through a proxy. Safe to use from several threads.
+
+    Hosts are resolved here and the proxy is asked for an address that was judged; or ``by_name``,
+    and then it is the proxy that resolves. Numbers are judged here in both cases.
+    """
+
+    def __init__(
+        self,
+        proxy: HttpProxy,
+        *,
+        filter_addresses: Callable[[str, list[str]], list[str]] | None = None,
+        proxy_resolves: bool = False,
+        connect_seconds: float = CONNECT_SECONDS,
+        resolver: Resolver = RESOLVER,
+    ) -> None:
+        super().__init__(
+            filter_addresses=filter_addresses, connect_seconds=connect_seconds, resolver=resolver
+        )
+        self._proxy = proxy
+        self._proxy_resolves = proxy_resolves
+
+    def _open_connection(
+        self, host: str, port: int, until: float, options: list[Any]
+    ) -> BoundedStream:
+        names = self._list_targets(host, port, until)
+        for number, name in enumerate(names[:-1]):
+            share = (until - time.monotonic()) / (len(names) - number)
+            try:
+                return self._open_tunnel(name, port, time.monotonic() + share, options)
+            except TunnelFailed:
+                continue  # the host has another address
+        return self._open_tunnel(names[-1], port, until, options)
+
+    def _list_targets(self, host: str, port: int, until: float) -> list[str]:
+        """What the proxy is asked for, one after another."""
+        if self._proxy_resolves and (
+            self._filter_addresses is None or not _is_local_or_numeric(host)
+        ):
+            return [host]
+        try:
+            with translate_socket_errors(httpcore.ConnectTimeout, httpcore.ConnectError):
+                return self._resolve(host, port, until)
+        except httpcore.ConnectError as fault:
+            hint = f"; if only the proxy can look it up, set {self._proxy.setting}_RESOLVES to yes"
+            raise httpcore.ConnectError(f"{fault}{hint}") from fault
+
+    def _open_tunnel(self, name: str, port: int, until: float, options: list[Any]) -> BoundedStream:
+        """A connection that ends at the host."""
+        try:
+            with translate_socket_errors(httpcore.ConnectTimeout, httpcore.ConnectError):
+                stream = self._connect_to_proxy(until, options)
+            try:
+                self._send_connect(stream, f"{bracket_ipv6(name)}:{port}", until)
+            except BaseException:
+                stream.close()
+                raise
+        except (httpcore.TimeoutException, httpcore.NetworkError) as fault:
+            late = isinstance(fault, httpcore.TimeoutException)
+            why = "did not answer in time" if late else f"cannot be reached ({fault})"
+            raise TunnelFailed(f"{self._proxy} {why}; check {self._proxy.setting}") from fault
+        return stream
+
+    def _build_stream(self, sock: socket.socket) -> BoundedStream:
+        return _Tunnel(sock, self._deadline, self._connect_seconds, self._proxy)
+
+    def _connect_to_proxy(self, until: float, options: list[Any]) -> BoundedStream:
+        host, port = self._proxy.host, self._proxy.port
+        addresses = self._resolver.resolve(
+            host, port, lambda: self._deadline.require_time_left(until)
+        )
+        return self._connect_to_any(addresses, port, until, options)
+
+    def _send_connect(self, stream: BoundedStream, place: str, until: float) -> None:
+        """Ask for a connection to a host. Raises ProxyFailed, ProxyRefused."""
+        lines = [f"CONNECT {place} HTTP/1.1", f"Host: {place}"]
+        if self._proxy.credentials is not None:
+            login = base64.b64encode(self._proxy.credentials.encode()).decode("ascii")
+            lines.append(f"Proxy-Authorization: Basic {login}")
+        stream.write("\r\n".join([*lines, "", ""]).encode("ascii"), until)
+        status = self._read_status(stream, until)
+        if not 200 <= status < 300:
+            raise self._build_refusal(status, place)
+
+    def _read_status(self, stream: BoundedStream, until: float) -> int:
+        """What the proxy answers, once its head is complete."""
+        head = bytearray()
+        while True:
+            end = head.find(_HEAD_END)
+            if end < 0:
+                self._read_more(stream, head, until)
+                continue
+            match = _STATUS_LINE.match(head)
+            if match is None:
+                raise self._build_protocol_error()
+            status, behind = int(match[1]), head[end + len(_HEAD_END) :]
+            if status >= 200:
+                if behind and status < 300:
+                    raise self._build_protocol_error()
+                return status
+            head = behind
+
+    def _read_more(self, stream: BoundedStream, head: bytearray, until: float) -> None:
+        if len(head) > MAX_HEAD_BYTES or not b"HTTP/1.".startswith(bytes(head[:7])):
+            raise self._build_protocol_error()
+        chunk = stream.read(MAX_HEAD_BYTES, until)
+        if not chunk:
+            why = "ended the connection without an answer"
+            raise TunnelFailed(f"{self._proxy} {why}; check {self._proxy.setting}")
+        head += chunk
+
+    def _build_protocol_error(self) -> TunnelRefused:
+        return TunnelRefused(
+            f"{self._proxy} does not answer like an HTTP proxy; check {self._proxy.setting}"
+        )
+
+    def _build_refusal(self, status: int, place: str) -> httpcore.ProxyError:
+        proxy, setting = self._proxy, self._proxy.setting
+        if status == 407 and proxy.credentials is None:
+            return TunnelRefused(
+                f"{proxy} asks for a user and password (HTTP 407); put them into {setting}: "
+                "http://user:password@host:port"
+            )
+        if status == 407:
+            return TunnelRefused(
+                f"{proxy} does not accept our user and password (HTTP 407); check {setting}"
+            )
+        if status in _TRANSIENT_STATUSES:
+            return TunnelFailed(f"{proxy} finds no way to {place} (HTTP {status})")
+        return TunnelRefused(
+            f"{proxy} refuses connections to {place} (HTTP {status}); let it permit them, "
+            f"or check {setting}"
+        )
+
+
+def _is_local_or_numeric(host: str) -> bool:
+    """Whether a host is a number, however it is spelled, or this machine's own name."""
+    if is_loopback(host):
+        return True
+    with suppress(ValueError):
+        ip_address(host)
+        return True
+    with suppress(OSError):
+        socket.inet_aton(host)
+        return True
+    return False

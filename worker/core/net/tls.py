@@ -1,0 +1,93 @@
+"""Whose certificates are trusted: those of public authorities, and of one's own company.
+
+``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` take the place of the public authorities, which is what
+they mean to OpenSSL. ``TENANT_MIRROR_CA`` adds to what is trusted otherwise.
+"""
+
+import os
+import ssl
+from pathlib import Path
+from typing import Final
+
+import httpx
+
+from worker.core.errors import ConfigurationError
+from worker.core.parse import Certificates
+
+CERT_FILE_VARIABLE: Final = "SSL_CERT_FILE"
+CERT_DIR_VARIABLE: Final = "SSL_CERT_DIR"
+CA_VARIABLE: Final = "TENANT_MIRROR_CA"
+
+_UNKNOWN_AUTHORITY_CODES: Final = frozenset({2, 18, 19, 20, 21})
+_HOST_MISMATCH_CODES: Final = frozenset({62, 63, 64})
+_OUTSIDE_VALIDITY_CODES: Final = frozenset({9, 10})
+"""Results of verifying a certificate. https://docs.openssl.org/master/man3/X509_STORE_CTX_get_error"""
+
+
+def build_ssl_context(extra_ca: Certificates | None = None) -> ssl.SSLContext:
+    """What connections are verified with.
+
+    Raises ConfigurationError, with the name of the variable, where certificates cannot be read.
+    """
+    file, folder = os.environ.get(CERT_FILE_VARIABLE), os.environ.get(CERT_DIR_VARIABLE)
+    if file or folder:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    else:
+        context = httpx.create_ssl_context(trust_env=False)
+    if file:
+        _load_file(context, file)
+    if folder:
+        _load_folder(context, folder)
+    if extra_ca is not None:
+        _load_extra_ca(context, extra_ca)
+    return context
+
+
+def _load_file(context: ssl.SSLContext, path: str) -> None:
+    try:
+        context.load_verify_locations(cafile=path)
+    except ssl.SSLError:
+        raise ConfigurationError(
+            f"{CERT_FILE_VARIABLE}: {path} holds no certificates in PEM"
+        ) from None
+    except OSError as fault:
+        raise ConfigurationError(
+            f"{CERT_FILE_VARIABLE}: cannot read {path}: {fault.strerror}"
+        ) from None
+
+
+def _load_folder(context: ssl.SSLContext, path: str) -> None:
+    """A list of folders, as OpenSSL takes it; certificates are looked up when they are needed."""
+    folders = [one for one in path.split(os.pathsep) if Path(one).is_dir()]
+    if not folders:
+        raise ConfigurationError(f"{CERT_DIR_VARIABLE}: {path} is no folder")
+    for one in folders:
+        context.load_verify_locations(capath=one)
+
+
+def _load_extra_ca(context: ssl.SSLContext, own: Certificates) -> None:
+    try:
+        context.load_verify_locations(cadata=own.pem)
+    except (ssl.SSLError, ValueError):
+        raise ConfigurationError(
+            f"{CA_VARIABLE} holds a certificate that cannot be read; it must be PEM"
+        ) from None
+
+
+def explain_certificate_error(fault: ssl.SSLCertVerificationError) -> str:
+    """What is wrong with a certificate, and what to do about it."""
+    reason = f"certificate verify failed: {fault.verify_message}"
+    if fault.verify_code in _UNKNOWN_AUTHORITY_CODES:
+        instead = (
+            f"{CERT_FILE_VARIABLE} and {CERT_DIR_VARIABLE} take the place of the public authorities"
+        )
+        set_here = os.environ.get(CERT_FILE_VARIABLE) or os.environ.get(CERT_DIR_VARIABLE)
+        return (
+            f"{reason}; if your company's own authority signs it, name a file with that "
+            f"authority's certificate in {CA_VARIABLE}_FILE{f' ({instead})' if set_here else ''}"
+        )
+    if fault.verify_code in _HOST_MISMATCH_CODES:
+        return f"{reason}; check that the address has the name that the certificate is made for"
+    if fault.verify_code in _OUTSIDE_VALIDITY_CODES:
+        return f"{reason}; it has to be renewed there, unless the clock of this machine is wrong"
+    return reason

@@ -1,0 +1,116 @@
+"""URLs that may hold a password. What is wrong with one is told without any piece of it.
+
+Python's own parsers name the piece that they cannot read, and where a password has a character
+that URLs give a meaning to, that piece is a part of the password.
+"""
+
+import re
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import Final
+from urllib.parse import unquote
+
+from worker.core.parse import SecretStr, parse_secret
+
+ENCODING_HINT: Final = (
+    "in a user or password, write % as %25, @ as %40, / as %2F, : as %3A, # as %23, ? as %3F, "
+    "[ as %5B and ] as %5D"
+)
+_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
+_HOST_AND_PORT: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]@:]*)(?::([0-9]{1,5}))?")
+
+
+@dataclass(frozen=True)
+class UrlParts:
+    """A URL taken apart; ``behind`` is everything from the path on."""
+
+    scheme: str
+    user: str | None
+    password: str | None = field(repr=False)
+    host: str
+    port: int | None
+    rest: str = field(repr=False)
+
+
+def split_url(url: str) -> UrlParts:
+    """Take a URL apart. Raises ValueError where it is none, or can be read in two ways."""
+    scheme, found, rest = url.partition("://")
+    if not found or not _SCHEME.fullmatch(scheme):
+        raise ValueError("is not a URL")
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    login, at, place = authority.rpartition("@")
+    behind = rest[len(authority) :]
+    match = _HOST_AND_PORT.fullmatch(place)
+    if match is None or "@" in behind or any(_is_forbidden(letter) for letter in place):
+        raise ValueError(f"has a host or port that cannot be read; {ENCODING_HINT}")
+    host, port = match[1].strip("[]"), match[2]
+    if port is not None and not 0 < int(port) < 65_536:
+        raise ValueError("has a port that does not exist")
+    user, colon, password = login.partition(":")
+    return UrlParts(
+        scheme.lower(),
+        unquote(user) if at else None,
+        unquote(password) if colon else None,
+        host,
+        None if port is None else int(port),
+        behind,
+    )
+
+
+def _is_forbidden(letter: str) -> bool:
+    return letter.isspace() or not letter.isprintable() or letter == "\\"
+
+
+def parse_proxy_url(value: object) -> SecretStr:
+    """Where an HTTP proxy is, perhaps with a user and password."""
+    hidden = parse_secret(value)
+    parts = split_url(hidden.get_secret_value())
+    if parts.scheme != "http":
+        raise ValueError("must start with http://, which is how the proxy itself is spoken to")
+    if not parts.host or parts.port is None or parts.rest not in ("", "/"):
+        raise ValueError("must look like http://proxy.example.com:3128")
+    return hidden
+
+
+@dataclass(frozen=True)
+class HttpProxy:
+    """An HTTP proxy, and the setting that names it."""
+
+    host: str
+    port: int
+    credentials: str | None = field(repr=False)
+    setting: str
+
+    def __str__(self) -> str:
+        """For messages: without user and password."""
+        return f"the proxy {bracket_ipv6(self.host)}:{self.port}"
+
+
+def proxy_from_setting(address: SecretStr | None, setting: str) -> HttpProxy | None:
+    """The proxy that a setting names, if it names one. Raises ValueError."""
+    if address is None:
+        return None
+    parts = split_url(parse_proxy_url(address).get_secret_value())
+    login = None if parts.user is None else f"{parts.user}:{parts.password or ''}"
+    assert parts.port is not None, "proxy_address has seen to it"
+    return HttpProxy(parts.host, parts.port, login, setting)
+
+
+def bracket_ipv6(host: str) -> str:
+    """A host as it stands in a URL."""
+    return f"[{host}]" if ":" in host else host
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine itself, by its name or number."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        name = host.lower().rstrip(".")
+        return name in ("localhost", "localhost.localdomain") or name.endswith(".localhost")
+
+
+def is_unencrypted(url: str) -> bool:
+    """Whether what is sent there can be read by others: it is not encrypted, and leaves us."""
+    parts = split_url(url)
+    return parts.scheme == "http" and not is_loopback(parts.host)

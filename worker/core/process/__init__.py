@@ -1,0 +1,1 @@
+"""This process: signals, identity, memory, standard streams."""

@@ -1,0 +1,70 @@
+"""Standard output and error of processes that must not end because their log has no room.
+
+A line that cannot be written stays in Python's buffer, and every later flush fails again: where a
+worker forks a child, it would end with that. Lines that find no room are dropped and counted, and
+the first line after them says how many were lost.
+"""
+
+import io
+import os
+import sys
+from typing import Any, Final
+
+from worker.core.process.disk import DISK_FULL_ERRNOS
+
+_LOST_LINES: Final = (
+    '{"event": "the log had no room: lines are lost", "level": "error", "lost": %d}\n'
+)
+
+
+class LossyOutput(io.RawIOBase):
+    """Writes to a file descriptor; what finds no room is dropped."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._lost = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._number
+
+    def isatty(self) -> bool:
+        return os.isatty(self._number)
+
+    def write(self, data: Any, /) -> int:
+        line = bytes(data)
+        try:
+            if self._lost:
+                self._write_all((_LOST_LINES % self._lost).encode())
+                self._lost = 0
+            self._write_all(line)
+        except OSError as fault:
+            if fault.errno not in DISK_FULL_ERRNOS:
+                raise
+            self._lost += 1
+        return len(line)
+
+    def _write_all(self, line: bytes) -> None:
+        left = memoryview(line)
+        while left:
+            left = left[os.write(self._number, left) :]
+
+
+def drop_output_on_full_disk() -> None:
+    """Have what this process prints dropped where there is no room for it."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        try:
+            number = stream.fileno()
+        except (AttributeError, OSError, ValueError):
+            continue  # a stream of somebody else's, such as a test's
+        text = io.TextIOWrapper(
+            io.BufferedWriter(LossyOutput(number)),
+            encoding=stream.encoding,
+            errors="backslashreplace",
+            line_buffering=True,
+            write_through=True,
+        )
+        setattr(sys, name, text)

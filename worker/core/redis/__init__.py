@@ -1,0 +1,1 @@
+"""Redis: its URL, connection pools and errors."""

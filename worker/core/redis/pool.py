@@ -1,0 +1,79 @@
+"""Connections to Redis, and what a failed one means."""
+
+import ssl
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from worker.core.errors import ConfigurationError
+from worker.core.redis.url import DEFAULT_PORT, RedisTls, RedisUrl, parse_redis_url
+
+
+def build_redis_pool(
+    url: str, *, retries: int, timeout: float, connect_timeout: float, max_connections: int
+) -> redis.ConnectionPool:
+    """A pool of connections to what the URL names; nothing is opened yet.
+
+    Raises ConfigurationError where the URL, or a file of certificates that it names, cannot be
+    used.
+    """
+    found = parse_and_check_redis_url(url)
+    return redis.ConnectionPool(
+        **_build_pool_arguments(found, connect_timeout),
+        max_connections=max_connections,
+        socket_timeout=timeout,
+        health_check_interval=25,
+        retry=Retry(NoBackoff(), retries),
+    )
+
+
+def parse_and_check_redis_url(url: str) -> RedisUrl:
+    """Raises ConfigurationError where the URL, or a certificate file in it, cannot be used."""
+    try:
+        found = parse_redis_url(url)
+    except ValueError as fault:
+        raise ConfigurationError(f"the URL of Redis {fault}") from None
+    if found.tls is not None:
+        _check_certificate_files(found.tls)
+    return found
+
+
+def _check_certificate_files(tls: RedisTls) -> None:
+    context = ssl.create_default_context()
+    try:
+        if tls.ca_certs or tls.ca_path:
+            context.load_verify_locations(tls.ca_certs, tls.ca_path)
+    except OSError as fault:
+        raise ConfigurationError(
+            f"the certificates of authorities for Redis ({tls.ca_certs or tls.ca_path}) "
+            f"cannot be read: {_render_os_error(fault)}"
+        ) from None
+    try:
+        if tls.certfile:
+            context.load_cert_chain(tls.certfile, tls.keyfile, tls.key_password or "")
+    except OSError as fault:
+        raise ConfigurationError(
+            f"our own certificate for Redis ({tls.certfile}) or its key cannot be read: "
+            f"{_render_os_error(fault)}"
+        ) from None
+
+
+def _render_os_error(fault: OSError) -> str:
+    """``ssl.SSLError`` is one; its own text names a line of OpenSSL."""
+    named = fault.reason if isinstance(fault, ssl.SSLError) else fault.strerror
+    return named or type(fault).__name__
+
+
+def _build_pool_arguments(url: RedisUrl, connect_seconds: float) -> dict[str, Any]:
+    found: dict[str, Any] = {"db": url.db, "username": url.username, "password": url.password}
+    if url.protocol is not None:
+        found["protocol"] = url.protocol
+    if url.path is not None:
+        return found | {"connection_class": redis.UnixDomainSocketConnection, "path": url.path}
+    found |= {"host": url.host, "port": url.port or DEFAULT_PORT}
+    found |= {"socket_connect_timeout": connect_seconds, "socket_keepalive": True}
+    if url.tls is not None:
+        found |= {"connection_class": redis.SSLConnection, **url.tls.to_redis_options()}
+    return found

@@ -1,0 +1,165 @@
+"""What a sink is handed next: batches of one connection each, read ahead of their delivery."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+from models.resources import RESOURCES
+from models.sink import SinkKind
+from worker.core.settings import Settings
+from worker.delivery.senders.sender import Envelope
+from worker.delivery.store.read import read_sink_events
+from worker.delivery.store.sinks import Backlog, Sink
+from worker.delivery.store.snapshot import read_snapshot_page
+from worker.events.envelope import EnvelopeBuilder
+from worker.events.epochs import confirm_epoch
+from worker.events.event import Event, Position
+from worker.store.engine import Database
+
+REDIS_BATCH_EVENTS: Final = 1_000
+"""Events delivered at once."""
+WEBHOOK_BATCH_REQUESTS: Final = 10
+"""Requests to a webhook that are made at once: each takes its time, and a stop waits for them."""
+ROUND_EVENTS: Final = 8_000
+"""Events between two commits of positions; where few connections wait, they share them."""
+MAX_GROUPED_CONNECTIONS: Final = 50
+"""Connections that are read in one transaction, if little waits in each."""
+
+
+def choose_batch_size(sink: Sink) -> int:
+    """How many events a sink is handed at once."""
+    if sink.kind is SinkKind.REDIS_STREAM:
+        return REDIS_BATCH_EVENTS
+    size = sink.settings.get("batch")
+    return WEBHOOK_BATCH_REQUESTS * (size if isinstance(size, int) and size > 0 else 1)
+
+
+def group_backlogs(found: Iterable[Backlog], limit: int) -> Iterator[list[Backlog]]:
+    """The connections, in order: side by side as long as all that waits in them is one batch."""
+    some: list[Backlog] = []
+    room = limit
+    for one in found:
+        is_snapshot = one.position.snapshot is not None
+        size = limit if is_snapshot else one.event_seq - one.position.seq
+        if some and (size > room or len(some) == MAX_GROUPED_CONNECTIONS):
+            yield some
+            some, room = [], limit
+        some.append(one)
+        room -= size
+    if some:
+        yield some
+
+
+class SinkBatch(NamedTuple):
+    """What is delivered next, and the positions before and behind it."""
+
+    envelopes: list[Envelope]
+    events: Sequence[Event]
+    start: Position
+    end: Position
+    failures: int = 0
+    """How often in a row the receiver refused the first of them."""
+
+    @property
+    def connection_id(self) -> int:
+        return self.start.connection_id
+
+    @property
+    def is_snapshot_page(self) -> bool:
+        """Of a snapshot; the position is kept at once, so that only one page ever comes twice."""
+        return self.start.snapshot is not None
+
+    def compute_position(self, delivered_count: int) -> Position:
+        """The position once so many of the events are delivered, from the first on."""
+        if delivered_count >= len(self.events):
+            return self.end
+        return compute_position_after(self.start, self.events[:delivered_count])
+
+
+def compute_position_after(before: Position, delivered: Sequence[Event]) -> Position:
+    """The position behind the first of some events that were read at another position.
+
+    What a snapshot begins and ends with besides its rows is alone or last, and so never between.
+    """
+    if not delivered:
+        return before
+    last = delivered[-1]
+    if before.snapshot is None:
+        return before._replace(seq=last.seq, occurred_at=last.occurred_at)
+    key = tuple(last.object_id.split("/", len(RESOURCES[last.resource].key) - 1))
+    rows = before.snapshot.rows + len(delivered)
+    reached = before.snapshot._replace(resource=last.resource, after=key, rows=rows)
+    return before._replace(snapshot=reached)
+
+
+class BatchReader:
+    """Reads for one sink."""
+
+    def __init__(self, database: Database, sink: Sink, settings: Settings) -> None:
+        self._database = database
+        self._sink = sink
+        self._prefix = settings.event_prefix
+        self._limit = choose_batch_size(sink)
+
+    def read_batches(
+        self, turns: Sequence[Backlog], excluded: Iterable[int]
+    ) -> Iterator[SinkBatch]:
+        """What each connection has waiting, in small batches, up to its share of a round.
+
+        ``excluded`` is looked at meanwhile: of those connections nothing more is read.
+        """
+        share = max(1, ROUND_EVENTS // self._limit // max(1, len(turns)))
+        for some in group_backlogs(turns, self._limit):
+            if len(some) > 1:
+                yield from self._read_tails(some)
+            else:
+                yield from self._read_connection(some[0], share, excluded)
+
+    def _read_tails(self, some: Sequence[Backlog]) -> list[SinkBatch]:
+        """All that waits in some connections, where that is little."""
+        with self._database.open_transaction() as db:
+            found = [
+                read_sink_events(
+                    db, self._sink, one.position, self._limit, initial=one.allows_initial
+                )
+                for one in some
+            ]
+            confirm_epoch(db, self._sink.epoch)
+        return [
+            self._build_batch(one, one.position, *read)
+            for one, read in zip(some, found, strict=True)
+        ]
+
+    def _read_connection(
+        self, one: Backlog, share: int, left_alone: Iterable[int]
+    ) -> Iterator[SinkBatch]:
+        """A connection's share of a round, batch by batch: its snapshot first, then its tail."""
+        position = one.position
+        for _ in range(share):
+            if position.snapshot is None and position.seq >= one.event_seq:
+                return
+            if position.connection_id in left_alone:
+                return
+            with self._database.open_transaction() as db:
+                if position.snapshot is None:
+                    read = read_sink_events(
+                        db, self._sink, position, self._limit, initial=one.allows_initial
+                    )
+                else:
+                    read = read_snapshot_page(db, self._sink, position, self._limit)
+                confirm_epoch(db, self._sink.epoch)
+            ready = self._build_batch(one, position, *read)
+            yield ready
+            position = ready.end
+
+    def _build_batch(
+        self, one: Backlog, before: Position, told: Sequence[Event], position: Position
+    ) -> SinkBatch:
+        """Events as they leave."""
+        if position == before:
+            # Nothing is left of them: retention has dropped what this sink never had.
+            return SinkBatch([], [], before, before._replace(seq=one.event_seq))
+        owner = before.connection_id
+        make = EnvelopeBuilder(self._prefix, owner, one.tenant_id, self._sink.epoch).build
+        events = [Envelope(make(it), it.event_id, owner, it.seq) for it in told]
+        failures = one.failures if before == one.position else 0
+        return SinkBatch(events, told, before, position, failures)

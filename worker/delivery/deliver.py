@@ -1,0 +1,319 @@
+"""Serving one sink: read what waits, deliver it, move the positions on; for ever.
+
+Positions move after delivery and never before, so whoever dies in between has the events
+delivered again, with the same ids.
+"""
+
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from threading import Event
+from typing import Final
+
+import sqlalchemy as sa
+
+from models.sink import SinkKind
+from worker.core.errors import EventRefused, LeaseLost, MirrorError, RetryLater, SinkGone
+from worker.core.log import get_logger
+from worker.core.process.failpoints import hit_failpoint
+from worker.core.settings import Settings
+from worker.delivery.batch_reader import ROUND_EVENTS, BatchReader, SinkBatch
+from worker.delivery.failure_tracker import (
+    MAX_NEW_REFUSALS,
+    FailureTracker,
+    compute_refusal_backoff,
+)
+from worker.delivery.prefetch import DaemonThread, prefetch
+from worker.delivery.senders.open_sender import open_sender
+from worker.delivery.senders.sender import Envelope, EventSender
+from worker.delivery.store.refusals import count_refusals, record_refusal
+from worker.delivery.store.sinks import (
+    Sink,
+    advance_positions,
+    disable_sink,
+    list_backlogs,
+    record_sink_failure,
+    release_sink,
+)
+from worker.events.event import Position
+from worker.store.engine import Database
+
+LEASE_SECONDS: Final = 15.0
+POLL_SECONDS: Final = 0.25
+DATABASE_RETRY_SECONDS: Final = 2.0
+"""Pause after Postgres could not be asked."""
+ROUND_SECONDS: Final = 5.0
+"""After which the connections that wait are looked up anew: a slow sink must hear of new ones."""
+MAX_BACKOFF_SECONDS: Final = 300.0
+
+
+class DeliveryAborted(Exception):
+    """The target did not take a batch."""
+
+    def __init__(self, error: MirrorError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def compute_backoff(failures: int, after: float | None, chance: float) -> float:
+    """Seconds to leave a sink alone after so many failures in a row; ``chance`` is 0 to 1."""
+    growing = min(MAX_BACKOFF_SECONDS, 2.0 ** min(failures - 1, 16))
+    return max(after or 0.0, growing) * (1 + chance / 4)
+
+
+@dataclass
+class _RoundProgress:
+    """What one round has come to."""
+
+    is_only_connection: bool
+    """Only one connection has something to deliver."""
+    positions: dict[int, Position] = field(default_factory=dict)
+    """Reached, and not kept yet."""
+    event_count: int = 0
+    """Events delivered up to them."""
+    excluded: set[int] = field(default_factory=set)
+    """Connections that are left alone for the rest of the round."""
+
+
+class Delivery:
+    """One sink's work, in a thread of its own, until it is ended or the lease is lost."""
+
+    def __init__(
+        self,
+        database: Database,
+        sink: Sink,
+        settings: Settings,
+        stop: Event,
+        *,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """``now`` is the Unix time that requests are signed with."""
+        self.sink = sink
+        self.stop = stop
+        self.round_seconds = ROUND_SECONDS
+        self._database = database
+        self._settings = settings
+        self._now = now
+        self._sender: EventSender | None = None
+        self._failures = sink.failures
+        self._last_connection_id = 0
+        self._deadline = math.inf
+        self._failure_tracker = FailureTracker()
+        self.reader = BatchReader(database, sink, settings)
+        self._reader_thread = DaemonThread(f"reader of {sink.name}")
+        self._log = get_logger().bind(sink=sink.name)
+
+    def run(self) -> None:
+        """Serve the sink; everything that can go wrong ends in a pause or in giving it back."""
+        try:
+            while not self.stop.is_set():
+                self.stop.wait(self._run_round())
+        except LeaseLost as trouble:
+            self._log.info("left to another relay", reason=str(trouble))
+        finally:
+            self.close()
+            self._release_lease()
+
+    def stop_by(self, moment: float) -> None:
+        """Called from another thread: begin nothing new, and give up at ``moment`` what is in hand.
+
+        ``moment`` is of ``time.monotonic``.
+        """
+        self._deadline = moment
+        self.stop.set()
+        target = self._sender
+        if target is not None:
+            target.set_deadline(moment)
+
+    def close(self) -> None:
+        self._reader_thread.close()
+        if self._sender is not None:
+            self._sender.close()
+
+    def _run_round(self) -> float:
+        """One round; how long to wait before the next."""
+        try:
+            return 0.0 if self.deliver_round() else POLL_SECONDS
+        except LeaseLost:
+            raise
+        except DeliveryAborted as fault:
+            if self.stop.is_set() and not isinstance(fault.error, SinkGone):
+                self._log.info("not delivered before the end", reason=str(fault.error))
+                return 0.0  # what we cut off ourselves is no failure of the receiver
+            return self._record_failure(fault.error)
+        except MirrorError as trouble:
+            self._log.warning("the database is away", reason=str(trouble))
+            return max(DATABASE_RETRY_SECONDS, trouble.after or 0.0) * random.random()
+        except Exception as bug:  # noqa: BLE001 - one sink's bug must not end the others
+            self._log.exception("a sink is left alone after a bug")
+            return self._record_failure(MirrorError(f"a bug of ours: {type(bug).__name__}"))
+
+    def deliver_round(self) -> bool:
+        """Some events of each connection that waits; False if none did.
+
+        It begins behind the connection that was tried last: one that always fails holds up none,
+        and neither does one whose snapshot takes many rounds.
+        """
+        with self._database.open_transaction() as db:
+            found = list_backlogs(db, self.sink)
+        turns = sorted(found, key=lambda it: it.position.connection_id <= self._last_connection_id)
+        moved = _RoundProgress(is_only_connection=len(found) == 1)
+        until = time.monotonic() + self.round_seconds
+        try:
+            with closing(
+                prefetch(self._reader_thread, self.reader.read_batches(turns, moved.excluded))
+            ) as reads:
+                for read in reads:
+                    if self.stop.is_set():
+                        break
+                    if read.connection_id not in moved.excluded:
+                        self._deliver_batch(read, moved)
+                    if time.monotonic() > until:
+                        break
+        finally:
+            self._save_positions(moved)
+        return bool(found)
+
+    def _deliver_batch(self, read: SinkBatch, moved: "_RoundProgress") -> None:
+        """Deliver a batch, and note where that leads. Raises Undelivered."""
+        taken, trouble = self._send(read)
+        if taken or trouble is None:
+            moved.positions[read.connection_id] = read.compute_position(taken)
+            moved.event_count += taken
+        if (
+            trouble is not None
+            or moved.event_count >= ROUND_EVENTS
+            or (taken and self._saves_each_batch(read))
+        ):
+            self._save_positions(moved)
+        if trouble is not None:
+            self._isolate_event(read, taken, trouble, alone=moved.is_only_connection)
+            moved.excluded.add(read.connection_id)
+
+    def _saves_each_batch(self, read: SinkBatch) -> bool:
+        """Whether positions are kept after each delivery."""
+        return read.is_snapshot_page or self.sink.kind is SinkKind.WEBHOOK
+
+    def _send(self, read: SinkBatch) -> tuple[int, MirrorError | None]:
+        """How many events were taken, from the first on, and why not the rest."""
+        self._last_connection_id = read.connection_id
+        taken = 0
+        try:
+            if self._sender is None:
+                self._sender = open_sender(self.sink, self._settings, self._now)
+                self._sender.set_deadline(self._deadline)
+            for part in _split_batch(read):
+                try:
+                    self._sender.send(part)
+                finally:
+                    taken += self._sender.sent_count
+        except MirrorError as trouble:
+            return taken, trouble
+        finally:
+            if taken:
+                self._failure_tracker.record_delivered(read.connection_id)
+        if taken:
+            hit_failpoint("events-delivered")
+        return taken, None
+
+    def _isolate_event(
+        self, read: SinkBatch, taken: int, error: MirrorError, *, alone: bool
+    ) -> None:
+        """Let only the connection wait. Raises Undelivered where the whole sink has to."""
+        owner, event = read.connection_id, read.envelopes[taken]
+        failures = read.failures if taken == 0 else 0
+        is_of_event = self._failure_tracker.is_event_at_fault(
+            error, event.event_id, owner, was_refused=failures > 0, is_only_connection=alone
+        )
+        if self._sender is None or self.stop.is_set() or not is_of_event:
+            raise DeliveryAborted(error) from error
+        self._sender.forget_failure()
+        self._record_refusal(read.compute_position(taken), event, failures + 1, error)
+        if self._failure_tracker.is_receiver_at_fault(owner, was_refused=failures > 0):
+            problem = f"{error.message}; so it was for the last {MAX_NEW_REFUSALS} connections"
+            raise DeliveryAborted(RetryLater(problem)) from error
+
+    def _record_refusal(
+        self, position: Position, event: Envelope, failures: int, error: MirrorError
+    ) -> None:
+        owner = position.connection_id
+        with self._database.open_transaction() as db:
+            others = count_refusals(db, self.sink)
+            asked = error.after if isinstance(error, EventRefused) else None
+            seconds = compute_refusal_backoff(failures, others, asked, random.random())
+            record_refusal(
+                db,
+                self.sink,
+                position,
+                event_id=event.event_id,
+                seconds=seconds,
+                reason=error.message,
+            )
+        self._log.warning(
+            "an event is refused",
+            connection=owner,
+            event_id=event.event_id,
+            sequence=event.seq,
+            failures=failures,
+            seconds=round(seconds, 1),
+            reason=error.message,
+        )
+
+    def _save_positions(self, moved: "_RoundProgress") -> None:
+        """Keep the positions that were reached since the last time."""
+        if not moved.positions:
+            return
+        count = moved.event_count
+        with self._database.open_transaction() as db:
+            advance_positions(
+                db,
+                self.sink,
+                moved.positions.values(),
+                seconds=LEASE_SECONDS,
+                delivered=count > 0,
+            )
+        moved.positions, moved.event_count = {}, 0
+        if count and self._failures:
+            self._log.info("the sink takes events again", failures=self._failures)
+            self._failures = 0
+
+    def _record_failure(self, error: MirrorError) -> float:
+        """Tell the operator; how long to leave the sink alone."""
+        reason = str(error)
+        if isinstance(error, SinkGone):
+            self._log.warning("the sink is switched off", reason=reason)
+            with self._open_optional_transaction() as connection:
+                disable_sink(connection, self.sink, reason=reason)
+            self.stop.set()
+            return 0.0
+        self._failures += 1
+        failures, seconds = (
+            self._failures,
+            compute_backoff(self._failures, error.after, random.random()),
+        )
+        self._log.warning("not delivered", failures=failures, seconds=seconds, reason=reason)
+        with self._open_optional_transaction() as db:
+            record_sink_failure(db, self.sink, failures=failures, seconds=seconds, reason=reason)
+        return seconds
+
+    def _release_lease(self) -> None:
+        with self._open_optional_transaction() as db:
+            release_sink(db, self.sink)
+
+    @contextmanager
+    def _open_optional_transaction(self) -> Iterator[sa.Connection]:
+        """A transaction that the work goes on without: the lease lapses by itself."""
+        try:
+            with self._database.open_transaction() as db:
+                yield db
+        except MirrorError as trouble:
+            self._log.warning("not noted: the database is away", reason=str(trouble))
+
+
+def _split_batch(read: SinkBatch) -> list[Sequence[Envelope]]:
+    """What is handed over at once: an event that was refused goes first and alone."""
+    parts = [read.envelopes[:1], read.envelopes[1:]] if read.failures else [read.envelopes]
+    return [part for part in parts if part]

@@ -1,0 +1,181 @@
+"""How the sinks are: how far behind, why one stands still, and what it has lost or will lose."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from models.sink import SinkStatus
+from worker.core.settings import Settings
+from worker.delivery.store.admin import list_sinks
+from worker.delivery.store.lag import find_oldest_undelivered
+from worker.delivery.store.lost_events import LostEvents, list_lost
+from worker.delivery.store.retention import RetentionOutcome, list_overdue_months
+from worker.events.partitions import MonthPartition, read_database_clock
+
+
+def describe_refusals(row: Mapping[str, Any]) -> str:
+    """What is said of events that the receiver refuses; nothing where there are none."""
+    many = row.get("connections_refused", 0)
+    if not many:
+        return ""
+    of = "1 connection" if many == 1 else f"{many:,} connections"
+    rest = " (all that wait)" if many >= row["connections_behind"] else ""
+    when = f"{row['refused_at']:%F %H:%M:%S} UTC"
+    return f"refused are events of {of}{rest}, last at {when}: {row['refused_reason']}"
+
+
+WARN_BEFORE: Final = timedelta(days=14)
+"""How long before events are dropped that a sink lacks an operator is told."""
+MAX_LISTED_CONNECTIONS: Final = 100
+"""Connections that are named one by one where events were lost."""
+_REPORTED_FIELDS: Final = (
+    "name",
+    "kind",
+    "status",
+    "status_reason",
+    "waiting",
+    "connections_behind",
+    "connections_refused",
+    "refused_at",
+    "refused_reason",
+    "snapshots",
+    "served",
+    "failures",
+    "retry_at",
+    "last_delivered_at",
+)
+
+
+@dataclass(frozen=True)
+class SinkHealth:
+    """Every sink, as programs are told of it, and the months that are past their keep."""
+
+    sinks: Sequence[dict[str, Any]]
+    overdue: Sequence[RetentionOutcome]
+
+    def list_alarms(self) -> Iterator[str]:
+        """What people must not overlook, a line each."""
+        for row in self.sinks:
+            if row["kept"]:
+                yield _render_kept(row["name"], row["kept"])
+            for lost in row["lost"]:
+                yield _render_lost(row["name"], lost)
+
+
+def load_sink_health(db: sa.Connection, settings: Settings) -> SinkHealth:
+    """How all sinks are; a few short statements, whatever the number of connections."""
+    now = read_database_clock(db)
+    rows = list_sinks(db)
+    oldest = find_oldest_undelivered(db) if rows else {}
+    memories = list_lost(db) if rows else []
+    past = list_overdue_months(db, settings.events_days, settings.events_grace_days)
+    sinks = []
+    for row in rows:
+        since = oldest.get(row["id"])
+        lost = [_build_lost(one) for one in memories if one.sink_id == row["id"]]
+        told = {name: row[name] for name in _REPORTED_FIELDS} | {
+            "oldest_at": since,
+            "lag_seconds": max(0.0, (now - since).total_seconds()) if since else 0.0,
+            "kept": _build_kept(row, past),
+            "lost": lost,
+        }
+        goes_at = _compute_expiry(since, row["status"], settings)
+        sinks.append({**told, "notes": list(list_notes(told, now, goes_at))})
+    return SinkHealth(sinks, past)
+
+
+def _build_lost(memory: LostEvents) -> dict[str, Any]:
+    return {
+        "month": memory.month,
+        "dropped_at": memory.dropped_at,
+        "events": memory.event_count,
+        "connections": memory.connection_count,
+        "sequences": [
+            {"connection_id": part.connection_id, "first": part.first, "last": part.last}
+            for part in memory.ranges[:MAX_LISTED_CONNECTIONS]
+        ],
+    }
+
+
+def _compute_expiry(since: datetime | None, status: str, settings: Settings) -> datetime | None:
+    """When the oldest event that a sink lacks is dropped, whether the sink has had it or not."""
+    if since is None:
+        return None
+    grace = settings.events_grace_days if status == SinkStatus.ACTIVE else 0
+    return MonthPartition.containing(since).compute_expiry(settings.events_days + grace)
+
+
+def _build_kept(row: Mapping[str, Any], past: Sequence[RetentionOutcome]) -> dict[str, Any] | None:
+    """What is past its keep and still there for an active sink."""
+    missed = [(of, one) for of in past for one in of.undelivered if one.sink_id == row["id"]]
+    if not missed or row["status"] != SinkStatus.ACTIVE:
+        return None
+    connections = {part.connection_id for _, one in missed for part in one.ranges}
+    return {
+        "events": sum(one.event_count for _, one in missed),
+        "connections": len(connections),
+        "since": min(one.since for _, one in missed),
+        "dropped_at": min(of.expires_at for of, _ in missed),
+    }
+
+
+def list_notes(row: Mapping[str, Any], now: datetime, goes_at: datetime | None) -> Iterator[str]:
+    """Why a sink stands still, and what comes of it; nothing of one that is well."""
+    name, reason = row["name"], row["status_reason"]
+    if row["status"] == SinkStatus.PAUSED:
+        yield f"{reason or 'paused'}; 'sinks resume {name}' goes on"
+    elif row["status"] == SinkStatus.DISABLED:
+        yield f"{reason or 'switched off'}; 'sinks resume {name}' goes on"
+    elif row["failures"]:
+        yield f"{_render_failures(row, now)}: {reason}"
+    if told := describe_refusals(row):
+        yield f"{told}; 'sinks show {name}' names them"
+    if row["status"] == SinkStatus.ACTIVE and not row["served"] and not _is_backing_off(row, now):
+        yield "nobody serves it: is 'tenant-mirror relay' running?"
+    if goes_at is not None and goes_at - now <= WARN_BEFORE and not row["kept"]:
+        yield f"events that it lacks, from {row['oldest_at']:%F} on, are dropped on {goes_at:%F}"
+
+
+def _render_failures(row: Mapping[str, Any], now: datetime) -> str:
+    times = "failed once" if row["failures"] == 1 else f"failed {row['failures']} times in a row"
+    if not _is_backing_off(row, now):
+        return times
+    return f"{times}, tried again at {row['retry_at']:%F %H:%M:%S} UTC"
+
+
+def _is_backing_off(row: Mapping[str, Any], now: datetime) -> bool:
+    return row["retry_at"] is not None and row["retry_at"] > now
+
+
+def _render_kept(name: str, kept: Mapping[str, Any]) -> str:
+    return (
+        f"EVENTS KEPT for sink '{name}': {_render_amount(kept)}, from {kept['since']:%F} on, are "
+        f"past "
+        f"their days and not delivered; they are dropped on {kept['dropped_at']:%F}. Mend the "
+        f"receiver, or say 'tenant-mirror sinks pause {name}' or 'sinks remove {name}'"
+    )
+
+
+def _render_lost(name: str, lost: Mapping[str, Any]) -> str:
+    return (
+        f"EVENTS LOST to sink '{name}': {_render_amount(lost)}, of "
+        f"{lost['month']}{_render_sequences(lost)}, were "
+        f"dropped on {lost['dropped_at']:%F} before it had them; "
+        f"'tenant-mirror events replay {name} --from snapshot' brings it up to date"
+    )
+
+
+def _render_amount(about: Mapping[str, Any]) -> str:
+    events, connections = about["events"], about["connections"]
+    of = "1 connection" if connections == 1 else f"{connections:,} connections"
+    return f"{events:,} {'event' if events == 1 else 'events'} of {of}"
+
+
+def _render_sequences(lost: Mapping[str, Any]) -> str:
+    if lost["connections"] != 1:
+        return ""
+    (one,) = lost["sequences"]
+    return f" (connection {one['connection_id']}, {one['first']} to {one['last']})"

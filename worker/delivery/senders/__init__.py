@@ -1,0 +1,1 @@
+"""Send events to a sink: a webhook or a Redis stream."""

@@ -1,0 +1,191 @@
+"""A Redis stream as a sink: an entry for each event, with its id and its envelope.
+
+A batch is one script call: a pipeline would bring a reply for each event, and reading those in
+Python costs more than all the rest. It also keeps a batch whole for whoever reads the stream.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+import redis
+
+from worker.core.errors import ConfigurationError, EventRefused, MirrorError
+from worker.core.parse import SecretStr
+from worker.core.redis.errors import classify_redis_error
+from worker.core.redis.pool import build_redis_pool
+from worker.core.settings import Settings
+from worker.delivery.senders.sender import Envelope
+from worker.delivery.senders.stream_trimmer import StreamTrimmer
+from worker.delivery.settings import DEFAULT_MAXBYTES, check_redis_url, parse_redis_stream_settings
+from worker.delivery.store.sinks import Sink
+
+MAX_EVENTS_PER_CALL: Final = 250
+"""Events of one call: Redis serves nobody else meanwhile (a few milliseconds)."""
+CONNECTION_PLACEHOLDER: Final = "{connection_id}"
+"""Where a stream's name has it, each connection has a stream of its own."""
+
+_APPEND: Final = b"""
+local most = ARGV[1]
+for i = 2, #ARGV, 2 do
+    redis.call('XADD', KEYS[1], 'MAXLEN', '~', most, '*', 'id', ARGV[i], 'event', ARGV[i + 1])
+end
+return #ARGV
+"""
+MIN_BULK_LIMIT: Final = 1024 * 1024
+"""No Redis can be set to take less in one value."""
+_TIMEOUT_SECONDS: Final = 10.0
+_SIZE_CHECK_SECONDS: Final = 1.0
+_WAIT_STEP_SECONDS: Final = 0.25
+
+
+class RedisStreamSender:
+    """Appends events to a stream."""
+
+    def __init__(
+        self, address: str, stream: str, max_length: int, max_bytes: int = DEFAULT_MAXBYTES
+    ) -> None:
+        self._pool = build_redis_pool(
+            address, retries=0, timeout=_TIMEOUT_SECONDS, connect_timeout=5.0, max_connections=1
+        )
+        self._stream = stream
+        self._max_length = b"%d" % max_length
+        self._trimmer = StreamTrimmer(max_bytes)
+        self.sent_count = 0
+        self._deadline = math.inf
+
+    def send(self, events: Sequence[Envelope]) -> None:
+        """Append a batch of one connection's events.
+
+        Raises EventRefused where Redis takes no event of that size, or where the connection's own
+        stream cannot be written; Away where Redis cannot take it now; Halt where it never will.
+        """
+        self.sent_count = 0
+        for start in range(0, len(events), MAX_EVENTS_PER_CALL):
+            self._send_part(events[start : start + MAX_EVENTS_PER_CALL])
+
+    def _send_part(self, part: Sequence[Envelope]) -> None:
+        """Append with one call; where one of the events is too large, what stands before it."""
+        stream = self._stream.replace(CONNECTION_PLACEHOLDER, str(part[0].connection_id))
+        try:
+            self._append(stream, part)
+        except (redis.RedisError, OSError) as fault:
+            large = self._find_too_large(part, fault)
+            if large is None:
+                raise self._translate_error(fault, stream) from fault
+            if large > 0:
+                self._send_part(part[:large])
+            size = len(part[large].body)
+            raise EventRefused(
+                f"Redis takes no event of {size:,} bytes; raise its setting proto-max-bulk-len"
+            ) from fault
+        self.sent_count += len(part)
+
+    def _find_too_large(self, part: Sequence[Envelope], fault: Exception) -> int | None:
+        """The place of the first event that Redis takes for too large; None where that is not it.
+
+        It closes the connection then, mostly before its answer can be read.
+        """
+        told = isinstance(fault, redis.ResponseError) and "bulk length" in str(fault)
+        if not told and not isinstance(fault, redis.ConnectionError):
+            return None
+        large = [n for n, one in enumerate(part) if len(one.body) >= MIN_BULK_LIMIT]
+        return next((n for n in large if not self._accepts_size(len(part[n].body))), None)
+
+    def _accepts_size(self, size: int) -> bool:
+        """Whether Redis would read a value of that size: it judges by the announcement alone."""
+        connection = self._pool.get_connection()
+        try:
+            connection.send_packed_command([b"*2\r\n$4\r\nECHO\r\n$%d\r\n" % size])  # type: ignore[no-untyped-call]
+            if connection.can_read(timeout=_SIZE_CHECK_SECONDS):
+                connection.read_response()
+        except redis.ResponseError as fault:
+            return "bulk length" not in str(fault)
+        except (redis.RedisError, OSError):
+            return True  # it cannot be asked now: its own trouble comes first
+        finally:
+            connection.disconnect()  # type: ignore[no-untyped-call]
+            self._pool.release(connection)
+        return True
+
+    def _translate_error(self, fault: Exception, stream: str) -> MirrorError:
+        """What a failure means; where each connection has its own stream, only that one waits."""
+        kind = EventRefused if CONNECTION_PLACEHOLDER in self._stream else ConfigurationError
+        if isinstance(fault, redis.ResponseError) and "WRONGTYPE" in str(fault):
+            return kind(f"the key {stream!r} in Redis holds something that is no stream")
+        if isinstance(fault, redis.exceptions.NoPermissionError):
+            needs = "it needs EVAL, XADD, XLEN, XTRIM, XINFO GROUPS and MEMORY USAGE there"
+            return kind(f"Redis denies our user the stream {stream!r}; {needs}")
+        return classify_redis_error(fault)
+
+    def forget_failure(self) -> None:
+        """Pauses are planned by who serves the sink."""
+
+    def set_deadline(self, moment: float) -> None:
+        self._deadline = moment
+
+    def close(self) -> None:
+        self._pool.disconnect()
+
+    def _append(self, stream: str, events: Sequence[Envelope]) -> None:
+        connection = self._pool.get_connection()
+
+        def ask(*command: object) -> Any:
+            connection.send_command(*command)  # type: ignore[no-untyped-call]
+            self._wait_for_answer(connection)
+            return connection.read_response()
+
+        try:
+            size = sum(len(one.body) + len(one.event_id) for one in events)
+            self._trimmer.make_room(ask, stream, size)
+            for start in range(0, len(events), MAX_EVENTS_PER_CALL):
+                command = _build_eval(
+                    stream, self._max_length, events[start : start + MAX_EVENTS_PER_CALL]
+                )
+                connection.send_packed_command([command])  # type: ignore[no-untyped-call]
+                # Redis may refuse one call (busy, loading, full) and take the next: never send that
+                # before the answer, else events would stand before those that they follow.
+                self._wait_for_answer(connection)
+                connection.read_response()
+        except BaseException:
+            # A reply that nobody has read would be taken for that of the next batch.
+            connection.disconnect()  # type: ignore[no-untyped-call]
+            raise
+        finally:
+            self._pool.release(connection)
+
+    def _wait_for_answer(self, connection: "redis.connection.ConnectionInterface") -> None:
+        """In slices, so that ``end_by`` takes effect at once."""
+        until = time.monotonic() + _TIMEOUT_SECONDS
+        while not connection.can_read(timeout=_WAIT_STEP_SECONDS):
+            if time.monotonic() >= min(until, self._deadline):
+                raise redis.TimeoutError("no answer in time")
+
+
+def _build_eval(stream: str, most: bytes, events: Sequence[Envelope]) -> bytes:
+    """The call as Redis reads it, put together at once."""
+    head = (b"EVAL", _APPEND, b"1", stream.encode(), most)
+    parts = [b"*%d\r\n" % (len(head) + 2 * len(events))]
+    parts += [b"$%d\r\n%b\r\n" % (len(one), one) for one in head]
+    parts += [
+        b"$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(event_id), event_id.encode(), len(body), body)
+        for body, event_id, _, _ in events
+    ]
+    return b"".join(parts)
+
+
+def open_redis_stream(sink: Sink, settings: Settings) -> RedisStreamSender:
+    """The stream of a sink, on its own server or on ours.
+
+    Raises ConfigurationError for wrong settings.
+    """
+    wanted = parse_redis_stream_settings(sink.settings)
+    address = sink.secrets.get("url") or settings.redis_url
+    if address is None:
+        raise ConfigurationError("the sink names no Redis of its own, and REDIS_URL is not set")
+    if isinstance(address, SecretStr):
+        address = address.get_secret_value()
+    return RedisStreamSender(
+        check_redis_url(address), wanted.stream, wanted.maxlen, wanted.maxbytes
+    )

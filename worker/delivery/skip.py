@@ -1,0 +1,41 @@
+"""Passing over an event that a receiver refuses, because an operator wants it so."""
+
+from worker.core.errors import LeaseHeld, NotFound
+from worker.delivery.store.read import read_sink_events
+from worker.delivery.store.refusals import Refusal, skip_refused
+from worker.delivery.store.snapshot import read_snapshot_page
+from worker.events.event import Event, Position
+from worker.store.engine import Database
+
+
+def read_refused_event(database: Database, refused: Refusal) -> tuple[Event, Position]:
+    """The event, and the position behind it. Raises NotFound where it is not there any more."""
+    position = refused.backlog.position
+    while position.snapshot is not None or position.seq < refused.backlog.event_seq:
+        before = position
+        with database.open_transaction() as db:
+            if position.snapshot is None:
+                initial = refused.backlog.allows_initial
+                told, position = read_sink_events(db, refused.sink, position, 1, initial=initial)
+            else:
+                told, position = read_snapshot_page(db, refused.sink, position, 1)
+        if told:
+            if told[0].event_id == refused.event_id:
+                return told[0], position
+            break
+        if position == before:
+            break
+    raise NotFound(
+        f"event {refused.event_id} is not the next of its connection any more; "
+        f"'tenant-mirror sinks show {refused.sink.name}' says what is refused now"
+    )
+
+
+def skip_refused_event(database: Database, refused: Refusal, position: Position) -> None:
+    """Move the position behind the refused event.
+
+    Raises LeaseHeld where something moved meanwhile.
+    """
+    with database.open_transaction() as db:
+        if not skip_refused(db, refused, position):
+            raise LeaseHeld(f"sink '{refused.sink.name}' went on meanwhile; look again")

@@ -1,0 +1,1 @@
+"""SQL of sinks, their positions and what they missed."""

@@ -1,0 +1,25 @@
+"""Read the events that a sink has yet to deliver."""
+
+import sqlalchemy as sa
+
+from worker.delivery.store.sinks import Sink
+from worker.events.event import Event, Position
+from worker.events.read import read_events_after
+
+
+def read_sink_events(
+    db: sa.Connection, sink: Sink, after: Position, limit: int, *, initial: bool = True
+) -> tuple[list[Event], Position]:
+    """The next events that the sink wants, in order, and the position behind all that was read.
+
+    Whoever has read a connection's ``event_seq`` before sees every event up to it: both were
+    committed together. The position stays where it is if no event is left. ``initial`` says whether
+    the connection lets the events of its first loads out; the sink must want them, too.
+    """
+    found = read_events_after(db, after, limit)
+    if not found:
+        return [], after
+    wanted = found
+    if not (sink.wants_all and initial):
+        wanted = [told for told in found if sink.wants(told) and (initial or not told.initial)]
+    return wanted, Position(after.connection_id, found[-1].seq, found[-1].occurred_at)

@@ -1,0 +1,258 @@
+"""Moving a sink's positions back, so that events are delivered again with the same ids.
+
+Never forward: that would skip events. Whoever serves the sink is fenced first, and claims it again
+with what it finds then.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy import text
+
+from models.sink import SinkStatus
+from worker.core.errors import ConfigurationError, NotFound
+from worker.delivery.store.admin import list_sinks
+from worker.delivery.store.lost_events import forget_lost
+from worker.delivery.store.sinks import CLEAR_REFUSAL, fence_sink
+from worker.events.resolve_start import ResolvedStart, resolve_start
+from worker.events.start import FromSequence, FromSnapshot, StartPosition, check_single_connection
+
+RELAY_STOP_SECONDS: Final = 6.0
+"""By then a relay that was serving the sink has noticed, and ended what it had in hand: else it
+would still send events of now between those of then."""
+
+_LOCK = text("""
+    select coalesce(expires_at > clock_timestamp(), false) as served
+      from events.sinks where id = :id for update
+""")
+_SETTLE = text("""
+    update events.sinks set retry_at = clock_timestamp() + make_interval(secs => :seconds)
+     where id = :id
+""")
+_POSITIONS = text("""
+    select l.connection_id, c.provider_config_key || '/' || c.nango_connection_id as label,
+           coalesce(p.seq, 0) as seq, p.snapshot is not null as under_way, l.event_seq,
+           c.settings -> 'tenant_mirror' -> 'initial_events'
+               is distinct from 'false'::jsonb as initial
+      from events.sinks s
+     cross join sync.leases l
+      join sync.connections c on c.id = l.connection_id
+      left join events.positions p on p.sink_id = s.id and p.connection_id = l.connection_id
+     where s.id = :id and (s.connections is null or l.connection_id = any (s.connections))
+       and (cast(:ids as bigint[]) is null or l.connection_id = any (cast(:ids as bigint[])))
+     order by l.connection_id
+""")
+# The first event's own time is early enough: none that follows it is earlier.
+_MOVE_BACK = text(f"""
+    update events.positions p
+       set seq = :first - 1, updated_at = clock_timestamp(), {CLEAR_REFUSAL},
+           occurred_at = (select e.occurred_at from events.change_events e
+                           where e.connection_id = :connection_id and e.seq = :first)
+     where p.sink_id = :id and p.connection_id = :connection_id and p.seq >= :first
+""")
+_START_SNAPSHOT = text(f"""
+    insert into events.positions (sink_id, connection_id, seq, occurred_at, snapshot)
+    select :id, l.connection_id, l.event_seq, l.last_event_at, '{{}}'::jsonb
+      from sync.leases l where l.connection_id = :connection_id
+        on conflict (sink_id, connection_id) do update
+       set seq = excluded.seq, occurred_at = excluded.occurred_at, updated_at = clock_timestamp(),
+           {CLEAR_REFUSAL},
+           -- A receiver that was to hear of the end of a snapshot still is.
+           snapshot = case when (positions.snapshot -> 'rewound')::boolean
+                           then jsonb_build_object('rewound', true) else excluded.snapshot end
+""")
+_NO_LIMIT = text("set local statement_timeout = 0")
+_COUNT_WANTED = text("""
+    select count(*) from events.change_events
+     where connection_id = :connection_id and seq between :first and :last
+       and (cast(:resources as text[]) is null or resource = any (cast(:resources as text[])))
+       and (cast(:changes as text[]) is null or change = any (cast(:changes as text[])))
+       and (:initial or not initial)
+""")
+
+
+@dataclass(frozen=True)
+class ReplayTarget:
+    """The sink as it is asked to begin again; ``only`` are the connections that are meant."""
+
+    id: int
+    name: str
+    status: SinkStatus
+    resources: list[str] | None
+    changes: list[str] | None
+    connections: list[int] | None
+    initial: bool
+    connection_ids: frozenset[int] | None = None
+
+    def covers(self, connection_id: int) -> bool:
+        return self.connections is None or connection_id in self.connections
+
+
+@dataclass(frozen=True)
+class ReplayedConnection:
+    """A connection whose events are delivered again: from ``first`` to ``last``, both included.
+
+    With a snapshot, ``last`` is its cut and ``first`` follows it: no event is delivered again.
+    """
+
+    connection_id: int
+    label: str
+    first: int
+    last: int
+    allows_initial: bool = True
+    """Whether the connection lets the events of its first loads out."""
+    from_oldest: bool = False
+    """It begins with the oldest event that is kept, and there were others before."""
+
+
+@dataclass(frozen=True)
+class SkippedConnection:
+    """A connection that is left alone, and why."""
+
+    connection_id: int
+    label: str
+    reason: str
+    needs_action: bool = False
+    """Something is to be done about it first."""
+
+
+@dataclass(frozen=True)
+class ReplayPlan:
+    """What a replay comes to."""
+
+    replayed: list[ReplayedConnection]
+    skipped: list[SkippedConnection]
+
+
+def find_replay_target(db: sa.Connection, name: str) -> ReplayTarget:
+    """The sink of that name. Raises NotFound."""
+    (row,) = list_sinks(db, name)
+    return ReplayTarget(
+        id=row["id"],
+        name=name,
+        status=SinkStatus(row["status"]),
+        resources=row["resources"],
+        changes=row["changes"],
+        connections=row["connections"],
+        initial=row["initial"],
+    )
+
+
+def plan_replay(db: sa.Connection, sink: ReplayTarget, start: StartPosition) -> ReplayPlan:
+    """What a replay would do.
+
+    Nothing is changed. Raises ConfigurationError where it makes no sense.
+    """
+    check_single_connection(start, sink.connection_ids)
+    values = {
+        "id": sink.id,
+        "ids": None if sink.connection_ids is None else sorted(sink.connection_ids),
+    }
+    rows = db.execute(_POSITIONS, values).all()
+    if isinstance(start, FromSnapshot):
+        return _plan_snapshots(rows)
+    found = {
+        one.connection_id: one
+        for one in resolve_start(db, start, [row.connection_id for row in rows])
+    }
+    judged = [_plan_connection(row, found[row.connection_id], start) for row in rows]
+    return ReplayPlan(
+        [one for one in judged if isinstance(one, ReplayedConnection)],
+        [one for one in judged if isinstance(one, SkippedConnection)],
+    )
+
+
+def _plan_snapshots(rows: Collection[Any]) -> ReplayPlan:
+    return ReplayPlan(
+        [
+            ReplayedConnection(row.connection_id, row.label, row.event_seq + 1, row.event_seq)
+            for row in rows
+            if row.event_seq
+        ],
+        [
+            SkippedConnection(row.connection_id, row.label, "nothing was mirrored yet")
+            for row in rows
+            if not row.event_seq
+        ],
+    )
+
+
+def _plan_connection(
+    row: Any, reach: ResolvedStart, start: StartPosition
+) -> ReplayedConnection | SkippedConnection:
+    """What becomes of one connection.
+
+    Raises ConfigurationError for an event that is still to come.
+    """
+    one, label = row.connection_id, row.label
+    if isinstance(start, FromSequence) and start.seq > reach.last:
+        raise ConfigurationError(
+            f"event {start.seq:,} of {label} is still to come; the last is {reach.last:,}"
+        )
+    if row.under_way:
+        return SkippedConnection(
+            one,
+            label,
+            "a snapshot is under way; wait for its end, or begin it anew with '--from snapshot'",
+            needs_action=True,
+        )
+    if reach.start > reach.last:
+        return SkippedConnection(one, label, "it has no event since then")
+    if reach.start > row.seq:
+        return SkippedConnection(
+            one, label, f"event {row.seq + 1:,} is next, which is no later than that"
+        )
+    kept = reach.start == reach.oldest > 1
+    return ReplayedConnection(one, label, reach.start, row.seq, row.initial, kept)
+
+
+def move_positions_back(db: sa.Connection, sink: ReplayTarget, start: StartPosition) -> ReplayPlan:
+    """Move the positions.
+
+    What came of it. Raises ConfigurationError, and Unknown where the sink is gone.
+    """
+    locked = db.execute(_LOCK, {"id": sink.id}).one_or_none()
+    if locked is None:
+        raise NotFound(f"sink '{sink.name}' was removed meanwhile")
+    # Under the lock no relay moves a position: what is planned now is what happens.
+    plan = plan_replay(db, sink, start)
+    if plan.replayed:
+        fence_sink(db, sink.id)
+        if locked.served:
+            db.execute(_SETTLE, {"id": sink.id, "seconds": RELAY_STOP_SECONDS})
+        statement = _START_SNAPSHOT if isinstance(start, FromSnapshot) else _MOVE_BACK
+        db.execute(
+            statement,
+            [
+                {"id": sink.id, "connection_id": one.connection_id, "first": one.first}
+                for one in plan.replayed
+            ],
+        )
+    if isinstance(start, FromSnapshot):
+        forget_lost(db, sink.id, [one.connection_id for one in plan.replayed])
+    return plan
+
+
+def count_replayed_events(
+    db: sa.Connection, sink: ReplayTarget, plan: ReplayPlan
+) -> dict[int, int]:
+    """How many events are delivered again, by connection: those that the sink wants."""
+    db.execute(_NO_LIMIT)
+    return {one.connection_id: _count_events(db, sink, one) for one in plan.replayed}
+
+
+def _count_events(db: sa.Connection, sink: ReplayTarget, one: ReplayedConnection) -> int:
+    initial = sink.initial and one.allows_initial
+    if sink.resources is None and sink.changes is None and initial:
+        return one.last - one.first + 1
+    values = {
+        "connection_id": one.connection_id,
+        "first": one.first,
+        "last": one.last,
+        "resources": sink.resources,
+        "changes": sink.changes,
+        "initial": initial,
+    }
+    return int(db.execute(_COUNT_WANTED, values).scalar_one())

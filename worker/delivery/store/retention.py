@@ -1,0 +1,204 @@
+"""Letting go of old events: never past a sink without saying so loudly.
+
+A month whose events are all past their keep is dropped, from the oldest on. One that holds events
+which an active sink has not had is kept for a time of grace, and so is all behind it: no hole ever
+comes into a sequence. What is dropped before a sink had it is remembered in the same transaction.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum, auto
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import text
+
+from models.sink import SinkStatus
+from worker.core.errors import RetryLater
+from worker.delivery.store.lag import force_key_lookups, list_lags, to_arrays
+from worker.delivery.store.lost_events import UndeliveredRange, purge_lost, record_lost
+from worker.events import partitions
+from worker.events.partitions import (
+    MonthPartition,
+    list_months,
+    read_database_clock,
+    set_lock_timeout,
+)
+from worker.store.engine import Database
+
+_LOCK_SINKS = text("select id, name, status from events.sinks order by id for share")
+_SINKS = text("select id, name, status from events.sinks order by id")
+_RANGES = text("""
+    select b.sink_id, b.connection_id, f.seq, e.seq, f.occurred_at
+      from unnest(cast(:sinks as bigint[]), cast(:connections as bigint[]),
+                  cast(:seqs as bigint[])) as b (sink_id, connection_id, seq)
+     cross join lateral (
+           select seq, occurred_at from events.change_events
+            where connection_id = b.connection_id and seq > b.seq
+              and occurred_at >= :first and occurred_at < :end order by seq limit 1) f
+     cross join lateral (
+           select seq from events.change_events
+            where connection_id = b.connection_id
+              and occurred_at >= :first and occurred_at < :end order by seq desc limit 1) e
+""")
+_LOCK_RETENTION = text("select pg_advisory_xact_lock(hashtextextended('events retention', 0))")
+
+
+@dataclass(frozen=True)
+class UndeliveredEvents:
+    """What a sink has not had of a month; counted ahead of the sink's filters."""
+
+    sink_id: int
+    sink: str
+    status: SinkStatus
+    month: MonthPartition
+    ranges: Sequence[UndeliveredRange]
+
+    @property
+    def event_count(self) -> int:
+        return sum(part.event_count for part in self.ranges)
+
+    @property
+    def connection_count(self) -> int:
+        return len(self.ranges)
+
+    @property
+    def since(self) -> datetime:
+        return min(part.since for part in self.ranges)
+
+    def to_log(self) -> dict[str, Any]:
+        """For logs and programs."""
+        return {
+            "sink": self.sink,
+            "status": self.status.value,
+            "month": self.month.label,
+            "events": self.event_count,
+            "connections": self.connection_count,
+            "since": self.since,
+        }
+
+
+class RetentionDecision(Enum):
+    """What becomes of a month that is past its keep."""
+
+    KEPT = auto()
+    DROPPED = auto()
+    BUSY = auto()
+    """It is being read for long, or a sink is; the next hour tries again."""
+
+
+@dataclass(frozen=True)
+class RetentionOutcome:
+    """What became of a month, and who had not had all of it."""
+
+    month: MonthPartition
+    decision: RetentionDecision
+    expires_at: datetime
+    """When it is dropped whoever lacks it."""
+    undelivered: Sequence[UndeliveredEvents] = ()
+
+
+def decide_retention(
+    month: MonthPartition,
+    undelivered: Sequence[UndeliveredEvents],
+    now: datetime,
+    days: int,
+    grace: int,
+) -> RetentionDecision:
+    """Only a sink that is active holds a month, and for a time."""
+    waited_for = any(one.status is SinkStatus.ACTIVE for one in undelivered)
+    return (
+        RetentionDecision.KEPT
+        if waited_for and now < month.compute_expiry(days + grace)
+        else RetentionDecision.DROPPED
+    )
+
+
+def drop_expired_months(database: Database, days: int, grace: int) -> list[RetentionOutcome]:
+    """Drop the months that are past their keep; what became of each that was looked at.
+
+    Each in a transaction of its own, which gives up rather than hold up those who write.
+    """
+    outcomes: list[RetentionOutcome] = []
+    with database.open_transaction() as connection:
+        due = list_expired_months(connection, days)
+        purge_lost(connection)
+    for month in due:
+        try:
+            with database.open_transaction() as db:
+                outcome = _drop_or_keep(db, month, days, grace)
+        except RetryLater:
+            outcome = RetentionOutcome(
+                month, RetentionDecision.BUSY, month.compute_expiry(days + grace)
+            )
+        if outcome is not None:
+            outcomes.append(outcome)
+            if outcome.decision is not RetentionDecision.DROPPED:
+                break
+    return outcomes
+
+
+def _drop_or_keep(
+    db: sa.Connection, month: MonthPartition, days: int, grace: int
+) -> RetentionOutcome | None:
+    """Sinks are held still meanwhile: none is resumed, or set back, behind our back.
+
+    None where another process has dropped the month before. Raises RetryLater.
+    """
+    set_lock_timeout(db)
+    db.execute(_LOCK_RETENTION)
+    if month not in list_months(db):
+        return None
+    missed = find_undelivered(db, month, lock_sinks=True)
+    fate = decide_retention(month, missed, read_database_clock(db), days, grace)
+    if fate is RetentionDecision.DROPPED:
+        for one in missed:
+            record_lost(db, one.sink_id, month.label, one.status, one.ranges)
+        partitions.drop_partition(db, month)
+    return RetentionOutcome(month, fate, month.compute_expiry(days + grace), missed)
+
+
+def list_expired_months(db: sa.Connection, days: int) -> list[MonthPartition]:
+    """The months of which every event is older than ``days``, the oldest first."""
+    now = read_database_clock(db)
+    return [month for month in list_months(db) if month.compute_expiry(days) <= now]
+
+
+def list_overdue_months(db: sa.Connection, days: int, grace: int) -> list[RetentionOutcome]:
+    """The months that are past their keep and still there, with who has not had all of them."""
+    return [
+        RetentionOutcome(
+            month,
+            RetentionDecision.KEPT,
+            month.compute_expiry(days + grace),
+            find_undelivered(db, month),
+        )
+        for month in list_expired_months(db, days)
+    ]
+
+
+def find_undelivered(
+    db: sa.Connection, month: MonthPartition, *, lock_sinks: bool = False
+) -> list[UndeliveredEvents]:
+    """Which sinks have not had all of a month."""
+    sinks = {row.id: row for row in db.execute(_LOCK_SINKS if lock_sinks else _SINKS)}
+    found = _find_ranges(db, month)
+    return [
+        UndeliveredEvents(
+            sink_id, sinks[sink_id].name, SinkStatus(sinks[sink_id].status), month, list(parts)
+        )
+        for sink_id, parts in groupby(found, attrgetter("sink_id"))
+        if sink_id in sinks
+    ]
+
+
+def _find_ranges(db: sa.Connection, month: MonthPartition) -> list[UndeliveredRange]:
+    places = list_lags(db, before=month.end)
+    if not places:
+        return []
+    values = {**to_arrays(places), "sinks": [one.sink_id for one in places], **month._asdict()}
+    with force_key_lookups(db):
+        return sorted(UndeliveredRange(*row) for row in db.execute(_RANGES, values))

@@ -1,0 +1,273 @@
+"""Sinks and their positions: who serves a sink, what waits for it, and how far it has come.
+
+A sink is served under a lease with a fencing token, as connections are written: a relay that was
+stopped past its lease may still deliver what it holds, yet it cannot move a position. Positions
+move after delivery, so what is lost in between is delivered again.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy import text
+
+from models.change_event import ConnectionChange
+from models.sink import SinkKind, SinkStart
+from worker.core.errors import LeaseLost
+from worker.events.epochs import record_new_identity
+from worker.events.event import Event, Position, SnapshotProgress
+
+CLEAR_REFUSAL: Final = """
+    failures = 0, retry_at = null, failed_at = null, reason = null, refused_id = null
+"""
+"""What a position is set to that stands in front of another event, or is to be tried at once."""
+
+
+_CLAIM = text("""
+    update events.sinks
+       set token = token + 1, holder = :holder,
+           expires_at = clock_timestamp() + make_interval(secs => :seconds)
+     where id in (select id from events.sinks
+                   where status = 'active'
+                     and (expires_at is null or expires_at < clock_timestamp())
+                     and (retry_at is null or retry_at <= clock_timestamp())
+                     and not (id = any (cast(:without as bigint[])))
+                   order by expires_at nulls first, id limit :limit for update skip locked)
+ returning id, name, kind, token, settings, resources, changes, connections, initial, start,
+           failures,
+           coalesce((select x.secrets from sync.sink_secrets x where x.sink_id = sinks.id),
+                    '{}'::jsonb) as secrets,
+           (select e.id::text from events.epochs e order by e.id desc limit 1) as epoch
+""")
+_RENEW = text("""
+    update events.sinks set expires_at = clock_timestamp() + make_interval(secs => :seconds)
+     where id = :id and token = :token and status = 'active' and expires_at is not null
+""")
+_RELEASE = text("""
+    update events.sinks set expires_at = null, holder = null where id = :id and token = :token
+""")
+_FENCE = text("""
+    update events.sinks
+       set token = token + 1, expires_at = null, holder = null, failures = 0, retry_at = null
+     where id = :id
+""")
+_RECORD_DELIVERY = text("""
+    update events.sinks
+       set last_delivered_at = case when :delivered then clock_timestamp()
+                                    else last_delivered_at end,
+           failures = case when :delivered then 0 else failures end,
+           retry_at = case when :delivered then null else retry_at end,
+           status_reason = case when :delivered then null else status_reason end,
+           expires_at = case when expires_at is null then null
+                             else clock_timestamp() + make_interval(secs => :seconds) end
+     where id = :id and token = :token
+""")
+_RECORD_FAILURE = text("""
+    update events.sinks
+       set failures = :failures, status_reason = :reason,
+           retry_at = clock_timestamp() + make_interval(secs => :seconds)
+     where id = :id and token = :token
+""")
+_DISABLE = text("""
+    update events.sinks
+       set status = 'disabled', status_reason = :reason, expires_at = null, holder = null
+     where id = :id and token = :token
+""")
+_BACKLOGS = text("""
+    select l.connection_id, l.event_seq, coalesce(p.seq, 0), p.occurred_at, p.snapshot, c.tenant_id,
+           c.settings -> 'tenant_mirror' -> 'initial_events' is distinct from 'false'::jsonb,
+           coalesce(p.failures, 0)
+      from events.sinks s
+     cross join sync.leases l
+      join sync.connections c on c.id = l.connection_id
+      left join events.positions p
+        on p.sink_id = s.id and p.connection_id = l.connection_id
+     where s.id = :id and s.token = :token and s.status = 'active'
+       and (l.event_seq > coalesce(p.seq, 0) or p.snapshot is not null)
+       and (s.connections is null or l.connection_id = any (s.connections))
+       and (p.retry_at is null or p.retry_at <= clock_timestamp())
+     order by l.connection_id
+""")
+_ADVANCE = text(f"""
+    insert into events.positions (sink_id, connection_id, seq, occurred_at, snapshot, updated_at)
+    select :id, l.connection_id, :seq, :at, cast(:snapshot as jsonb), clock_timestamp()
+      from sync.leases l where l.connection_id = :connection_id
+        on conflict (sink_id, connection_id) do update
+       set seq = excluded.seq, occurred_at = excluded.occurred_at, snapshot = excluded.snapshot,
+           updated_at = excluded.updated_at, {CLEAR_REFUSAL}
+""")
+_START_POSITIONS = text("""
+    insert into events.positions (sink_id, connection_id, seq, occurred_at, snapshot)
+    select s.id, l.connection_id, l.event_seq, l.last_event_at,
+           case when s.start = 'snapshot' and l.last_event_at is not null then '{}'::jsonb end
+      from events.sinks s cross join sync.leases l
+     where s.id = :id and s.start in ('now', 'snapshot')
+        on conflict (sink_id, connection_id) do nothing
+""")
+
+
+@dataclass(frozen=True)
+class Sink:
+    """A sink that this process serves, as it was when it was claimed."""
+
+    id: int
+    name: str
+    kind: SinkKind
+    token: int
+    settings: dict[str, Any] = field(default_factory=dict)
+    secrets: dict[str, Any] = field(default_factory=dict, repr=False)
+    resources: frozenset[str] | None = None
+    changes: frozenset[str] | None = None
+    connections: frozenset[int] | None = None
+    initial: bool = True
+    start: SinkStart = SinkStart.NOW
+    failures: int = 0
+    epoch: str = ""
+    """Of the sequence numbers, as the sink was claimed."""
+
+    @property
+    def wants_all(self) -> bool:
+        return self.resources is None and self.changes is None and self.initial
+
+    def wants(self, event: Event) -> bool:
+        """Whether an event is to be delivered here; that history was rewound concerns all."""
+        return event.change == ConnectionChange.REWOUND or (
+            (self.initial or not event.initial)
+            and (self.resources is None or event.resource in self.resources)
+            and (self.changes is None or event.change in self.changes)
+        )
+
+
+class Backlog(NamedTuple):
+    """A connection whose events up to ``event_seq`` wait behind ``position``."""
+
+    position: Position
+    event_seq: int
+    tenant_id: str | None
+    allows_initial: bool = True
+    """Whether the connection's settings let the events of its first loads out."""
+    failures: int = 0
+    """Tries in a row at which the receiver refused the next event."""
+
+
+def claim_sinks(
+    db: sa.Connection,
+    holder: str,
+    *,
+    seconds: float,
+    limit: int,
+    exclude: Sequence[int] = (),
+) -> list[Sink]:
+    """Become the one who serves some sinks that nobody serves and whose pause is over.
+
+    ``exclude`` are the ids of sinks that are left alone.
+    """
+    values = {"holder": holder, "seconds": seconds, "limit": limit, "without": list(exclude)}
+    claimed = db.execute(_CLAIM, values).all()
+    if claimed:
+        record_new_identity(db)
+    return [
+        Sink(
+            id=row.id,
+            name=row.name,
+            kind=SinkKind(row.kind),
+            token=row.token,
+            settings=row.settings,
+            secrets=row.secrets,
+            resources=_to_filter(row.resources),
+            changes=_to_filter(row.changes),
+            connections=_to_filter(row.connections),
+            initial=row.initial,
+            start=SinkStart(row.start),
+            failures=row.failures,
+            epoch=row.epoch,
+        )
+        for row in claimed
+    ]
+
+
+def _to_filter(values: Iterable[Any] | None) -> frozenset[Any] | None:
+    return None if values is None else frozenset(values)
+
+
+def renew_sink(db: sa.Connection, sink: Sink, *, seconds: float) -> bool:
+    """Prolong the lease; False where it is no longer ours, or the sink is not active."""
+    values = {"id": sink.id, "token": sink.token, "seconds": seconds}
+    return db.execute(_RENEW, values).rowcount == 1
+
+
+def release_sink(db: sa.Connection, sink: Sink) -> None:
+    """Give the lease back; harmless where it is no longer ours."""
+    db.execute(_RELEASE, {"id": sink.id, "token": sink.token})
+
+
+def fence_sink(db: sa.Connection, sink_id: int) -> None:
+    """Fence whoever serves a sink, before its settings or positions are changed.
+
+    A relay claims it again at once, with what it finds then.
+    """
+    db.execute(_FENCE, {"id": sink_id})
+
+
+def write_start_positions(db: sa.Connection, sink_id: int) -> int:
+    """Write where a new sink begins with each connection there is; how many were written.
+
+    A connection without a position, and so every later one, begins with its oldest event. Where
+    a sink begins with a snapshot, the last event of now is the cut; what never had one has no rows.
+    """
+    return db.execute(_START_POSITIONS, {"id": sink_id}).rowcount
+
+
+def list_backlogs(db: sa.Connection, sink: Sink) -> list[Backlog]:
+    """The connections with something to deliver now; none where the sink is not ours."""
+    found = []
+    for row in db.execute(_BACKLOGS, {"id": sink.id, "token": sink.token}):
+        connection_id, event_seq, seq, at, snapshot, *about = row
+        progress = None if snapshot is None else SnapshotProgress.from_json(snapshot)
+        found.append(Backlog(Position(connection_id, seq, at, progress), event_seq, *about))
+    return found
+
+
+def advance_positions(
+    db: sa.Connection,
+    sink: Sink,
+    positions: Iterable[Position],
+    *,
+    seconds: float,
+    delivered: bool = True,
+) -> None:
+    """Move positions on, all or none, and prolong the lease. Raises LeaseLost where it is not ours.
+
+    A position that a crash of Postgres forgets is one that is delivered again: no need to wait
+    for the disk.
+    """
+    db.execute(text("set local synchronous_commit = off"))
+    values = {"id": sink.id, "token": sink.token, "seconds": seconds, "delivered": delivered}
+    if db.execute(_RECORD_DELIVERY, values).rowcount != 1:
+        raise LeaseLost(f"sink {sink.name} is served by another process now")
+    moved = [
+        {
+            "id": sink.id,
+            "connection_id": one.connection_id,
+            "seq": one.seq,
+            "at": one.occurred_at,
+            "snapshot": one.snapshot and one.snapshot.as_json,
+        }
+        for one in positions
+    ]
+    if moved:
+        db.execute(_ADVANCE, moved)
+
+
+def record_sink_failure(
+    db: sa.Connection, sink: Sink, *, failures: int, seconds: float, reason: str
+) -> None:
+    """Note that a delivery failed, for people and for whoever serves the sink next."""
+    values = {"id": sink.id, "token": sink.token, "failures": failures}
+    db.execute(_RECORD_FAILURE, {**values, "seconds": seconds, "reason": reason})
+
+
+def disable_sink(db: sa.Connection, sink: Sink, *, reason: str) -> None:
+    """Switch a sink off, as its receiver wants, and give the lease back; its position stays."""
+    db.execute(_DISABLE, {"id": sink.id, "token": sink.token, "reason": reason})

@@ -1,0 +1,239 @@
+"""The rows of a connection as they were at a cut, for a sink that begins with a snapshot.
+
+The cut is an event: the position's. A page is a short transaction of its own, so that a slow
+receiver keeps none open; what was written behind the cut meanwhile is undone with its events,
+which the same transaction sees. So the pages together tell one moment, and the tail goes on
+from there: nothing is missed and nothing comes twice.
+
+Where history was rewound, the cut is the event that tells so, and comes first. An event that tells
+the end comes last: the receiver holds objects of another history, and what it has not been sent
+again by then is no more.
+"""
+
+import uuid
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final, NamedTuple
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy import text
+
+from models.base import DIRECTORY
+from models.change_event import ChangeKind, ConnectionChange
+from models.event_type import CONNECTION_RESOURCE
+from models.resource import OWNER, Resource
+from models.resources import RESOURCES
+from worker.core.log import get_logger
+from worker.delivery.store.sinks import Sink
+from worker.events.event import Event, Position, SnapshotProgress
+from worker.events.read import read_events_after
+from worker.events.undo import CutState, ObjectState, classify_at_cut, undo_event
+from worker.rows.shape import Row, get_shape
+from worker.store.engine import get_driver_connection
+from worker.store.planner import force_index_scans
+from worker.store.sql import get_sql_type
+
+SNAPSHOT_ID_NAMESPACE: Final = uuid.UUID("6a0f6b1e-3f0c-5a57-9c39-0f2d6a0a6e11")
+"""Namespace of the ids of snapshot events, so that one sent twice has the same id."""
+
+
+def build_snapshot_event_id(
+    connection_id: int, resource: str, object_id: str, seq: int, epoch: str
+) -> str:
+    """The id of a snapshot event: the same however often it is sent."""
+    about = f"{connection_id}/{resource}/{object_id}/{seq}/{epoch}"
+    return str(uuid.uuid5(SNAPSHOT_ID_NAMESPACE, about))
+
+
+_SET_SNAPSHOT_ISOLATION: Final = text("set transaction isolation level repeatable read, read only")
+_EVENTS_AFTER_CUT: Final = b"""
+    select object_id, seq, change, before, after
+      from events.change_events
+     where connection_id = %(id)s and seq > %(seq)s and occurred_at >= %(at)s
+       and resource = %(resource)s and object_id = any(%(keys)s::text[])
+     order by seq desc
+"""
+_FETCH_SIZE: Final = 500
+REWOUND: Final = ConnectionChange.REWOUND
+
+
+class _StoredRow(NamedTuple):
+    """A row as it is now."""
+
+    key: tuple[str, ...]
+    first_seen_at: datetime
+    changed_at: datetime
+    live: bool
+    row: Row
+
+
+def read_snapshot_page(
+    db: sa.Connection, sink: Sink, after: Position, limit: int
+) -> tuple[list[Event], Position]:
+    """The next rows, in a transaction of their own, and the position behind them.
+
+    Users and groups come before memberships and assignments. The position of the last page has no
+    snapshot any more.
+    """
+    db.execute(_SET_SNAPSHOT_ISOLATION)
+    force_index_scans(db)
+    progress = after.snapshot or SnapshotProgress()
+    wanted = _list_wanted_resources(sink)
+    told: list[Event] = []
+    if progress.rewound and not progress.resource and wanted:
+        head = _read_rewound_event(db, after)
+        if head:
+            return head, after._replace(snapshot=progress._replace(resource=wanted[0].name))
+    room = limit
+    for resource in _list_remaining(wanted, progress.resource):
+        last = progress.after if resource.name == progress.resource else ()
+        rows = _select_rows(db, after.connection_id, resource, last, room)
+        told += _build_events(db, after, resource, rows, sink.epoch)
+        if len(rows) == room:
+            reached = SnapshotProgress(
+                resource.name, rows[-1].key, progress.rows + len(told), progress.rewound
+            )
+            return told, after._replace(snapshot=reached)
+        room -= len(rows)
+    if progress.rewound and wanted:
+        told += _build_completed_event(after, wanted, sink.epoch)
+    return told, after._replace(snapshot=None)
+
+
+def _read_rewound_event(db: sa.Connection, cut: Position) -> list[Event]:
+    """The event that history was rewound, where it is the cut."""
+    found = read_events_after(db, cut._replace(seq=cut.seq - 1), 1)
+    return [told for told in found if told.seq == cut.seq and told.change == REWOUND]
+
+
+def _build_completed_event(cut: Position, wanted: Sequence[Resource], epoch: str) -> list[Event]:
+    """The end of a snapshot: what a receiver holds besides of these resources is no more."""
+    assert cut.occurred_at is not None, "a connection without events has no snapshot"
+    about = {"resources": [resource.name for resource in wanted]}
+    object_id, change = str(cut.connection_id), ConnectionChange.SNAPSHOT_COMPLETED
+    return [
+        Event(
+            connection_id=cut.connection_id,
+            seq=cut.seq,
+            occurred_at=cut.occurred_at,
+            event_id=build_snapshot_event_id(cut.connection_id, change, object_id, cut.seq, epoch),
+            resource=CONNECTION_RESOURCE,
+            object_id=object_id,
+            change=change,
+            after=msgspec.json.encode(about).decode(),
+            snapshot=True,
+        )
+    ]
+
+
+def _list_wanted_resources(sink: Sink) -> list[Resource]:
+    """The resources that a sink wants a snapshot of, in order."""
+    if sink.changes is not None and ChangeKind.CREATED not in sink.changes:
+        return []
+    everything = RESOURCES.values()
+    return [one for one in everything if sink.resources is None or one.name in sink.resources]
+
+
+def _list_remaining(wanted: Sequence[Resource], reached: str) -> Sequence[Resource]:
+    """From the resource that was reached on."""
+    names = [resource.name for resource in wanted]
+    return wanted[names.index(reached) :] if reached in names else wanted
+
+
+def _select_rows(
+    db: sa.Connection,
+    connection_id: int,
+    resource: Resource,
+    after: tuple[str, ...],
+    limit: int,
+) -> list[_StoredRow]:
+    """The next rows along the key, deleted ones included."""
+    key = ", ".join(resource.key)
+    holes = ", ".join(
+        f"%s::{get_sql_type(column.type)}" for column in resource.columns[: len(resource.key)]
+    )
+    columns = ", ".join(f'"{name}"' for name in resource.column_names)
+    behind = f"and ({key}) > ({holes})" if after else ""
+    statement = (
+        f"select first_seen_at, changed_at, deleted_at is null, {columns}"
+        f" from {DIRECTORY}.{resource.name} where {OWNER} = %s {behind}"
+        f" order by {key} limit %s"
+    )
+    length = len(resource.key)
+    with get_driver_connection(db).cursor() as cursor:
+        cursor.execute(statement, (connection_id, *after, limit))
+        return [_StoredRow(row[3 : 3 + length], row[0], row[1], row[2], row[3:]) for row in cursor]
+
+
+def _build_events(
+    db: sa.Connection,
+    cut: Position,
+    resource: Resource,
+    rows: Sequence[_StoredRow],
+    epoch: str,
+) -> list[Event]:
+    """The rows that were live at the cut, each as a created event would tell it.
+
+    All carry the cut's sequence and time: they tell that moment, whenever they are read.
+    """
+    shape = get_shape(resource)
+    assert cut.occurred_at is not None, "a connection without events has no snapshot"
+    live: dict[str, bytes | None] = {}
+    doubtful: dict[str, ObjectState] = {}
+    for stored in rows:
+        key = "/".join(stored.key)
+        known = classify_at_cut(stored.first_seen_at, stored.changed_at, cut.occurred_at)
+        if known is CutState.ABSENT:
+            continue
+        whole = live[key] = shape.encode_json(stored.row) if stored.live else None
+        if known is CutState.NEEDS_UNDO:
+            doubtful[key] = None if whole is None else msgspec.json.decode(whole)
+    _undo_to_cut(db, cut, resource, doubtful)
+    for key, state in doubtful.items():
+        live[key] = None if state is None else msgspec.json.encode(state)
+    return [
+        Event(
+            connection_id=cut.connection_id,
+            seq=cut.seq,
+            occurred_at=cut.occurred_at,
+            event_id=build_snapshot_event_id(cut.connection_id, resource.name, key, cut.seq, epoch),
+            resource=resource.name,
+            object_id=key,
+            change=ChangeKind.CREATED,
+            after=whole.decode(),
+            snapshot=True,
+        )
+        for key, whole in live.items()
+        if whole is not None
+    ]
+
+
+def _undo_to_cut(
+    db: sa.Connection, cut: Position, resource: Resource, states: dict[str, ObjectState]
+) -> None:
+    """Bring some objects back to the cut, through all of their events behind it."""
+    if not states:
+        return
+    with get_driver_connection(db).cursor(name="behind_the_cut") as cursor:
+        cursor.itersize = _FETCH_SIZE
+        cursor.execute(
+            _EVENTS_AFTER_CUT,
+            {
+                "id": cut.connection_id,
+                "seq": cut.seq,
+                "at": cut.occurred_at,
+                "resource": resource.name,
+                "keys": list(states),
+            },
+        )
+        for key, seq, change, before, after in cursor:
+            problem, states[key] = undo_event(change, states[key], before, after)
+            if problem:
+                get_logger().warning(
+                    "an event does not tell what a snapshot holds; run 'tenant-mirror verify'",
+                    connection=cut.connection_id,
+                    resource=resource.name,
+                    event=seq,
+                    problem=problem,
+                )

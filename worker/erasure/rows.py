@@ -1,0 +1,141 @@
+"""Deleting an erased object's rows: its memberships first, batch by batch where there are many.
+
+The last transaction takes the row, and what our bookkeeping has of the object, and tells its end.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from models.change_event import ChangeKind
+from models.resources import RESOURCES
+from worker.core.process.failpoints import hit_failpoint
+from worker.erasure.store.progress import create_digests, save_erasure
+from worker.erasure.store.rows import ErasedRows, MembershipErasure, erase_bookkeeping, erase_rows
+from worker.erasure.store.sinks import SinkBehind
+from worker.erasure.store.text import extract_names, redact_texts
+from worker.erasure.target import ErasureTarget
+from worker.events.append import append_events
+from worker.store.engine import Database
+from worker.store.lease import Transaction, interrupt_writer
+from worker.store.mirror.change import Change
+from worker.store.state.connections import get_connection
+from worker.store.state.erasures import PendingErasure, find_erasure
+from worker.store.state.streams import load_streams, save_stream
+from worker.sync.sources.members import remove_group
+
+
+@dataclass
+class ErasureResult:
+    """What an erasure did."""
+
+    placeholder: str
+    """Stands in the place of the id."""
+    is_new: bool = False
+    """It was not erased before."""
+    row_counts: dict[str, int] = field(default_factory=dict)
+    """How many rows were deleted or scrubbed this time, by table."""
+    names: set[str] = field(default_factory=set)
+    """What the object was called; for the eyes of who asked, and never kept."""
+    sinks_behind: list[SinkBehind] = field(default_factory=list)
+    """Sinks that have not had every deletion."""
+
+
+def erase_target_rows(database: Database, target: ErasureTarget) -> ErasureResult:
+    """Everything but the events, its row in the last transaction; slices under way are fenced."""
+    with database.open_transaction() as db:
+        get_connection(db, target.connection_id)
+    taken = _erase_memberships(database, target)
+    done = _erase_object(database, target)
+    table = "directory.group_members"
+    if taken.row_count:
+        done.row_counts[table] = done.row_counts.get(table, 0) + taken.row_count
+        done.is_new = taken.is_new
+    return done
+
+
+class ErasedMemberships(NamedTuple):
+    """What went before the last transaction."""
+
+    row_count: int
+    is_new: bool
+    """It was not erased before."""
+
+
+def _erase_memberships(database: Database, target: ErasureTarget) -> ErasedMemberships:
+    """End and delete all but the last memberships of an object that has very many.
+
+    The erasure is remembered from the first batch on: syncs pass over the object, and maintenance
+    goes on where this is interrupted.
+    """
+    crowd = MembershipErasure(RESOURCES[target.resource], target.id)
+    rows, new = 0, False
+    while True:
+        with interrupt_writer(database, target.connection_id) as tx:
+            taken = crowd.erase_batch(tx)
+            if not taken.edges:
+                return ErasedMemberships(rows, new)
+            append_events(tx, taken.build_deletions(), run_id=None)
+            digest = create_digests(tx.db).digest(target.id)
+            before = find_erasure(tx.db, tx.connection_id, digest)
+            new = new or before is None
+            known = before.pending.assignments if before and before.pending else []
+            pending = PendingErasure(id=target.id, assignments=known, rows=True)
+            save_erasure(tx, digest, target.resource, pending)
+        rows += len(taken.edges)
+        hit_failpoint("memberships-erased")
+
+
+def _erase_object(database: Database, target: ErasureTarget) -> ErasureResult:
+    with interrupt_writer(database, target.connection_id) as tx:
+        mine = create_digests(tx.db)
+        before = find_erasure(tx.db, tx.connection_id, mine.digest(target.id))
+        taken = erase_rows(tx, RESOURCES[target.resource], target.id)
+        done = ErasureResult(mine.render_mark(target.id), before is None, dict(taken.counts))
+        done.names = extract_names(taken.row or {})
+        done.row_counts |= _redact_bookkeeping(tx, target, taken, done.names)
+        if before is None or taken.has_rows or (before.pending and before.pending.rows):
+            pending = _append_deletion(tx, target, taken)
+            if pending and before and before.pending:
+                pending.assignments += before.pending.assignments
+            save_erasure(tx, mine.digest(target.id), target.resource, pending)
+    return done
+
+
+def _redact_bookkeeping(
+    tx: Transaction, target: ErasureTarget, taken: ErasedRows, names: set[str]
+) -> dict[str, int]:
+    keys = {target.id, *(key for key, _ in taken.assignments)}
+    counts = erase_bookkeeping(tx, keys) | redact_texts(tx, names | keys)
+    if RESOURCES[target.resource].children:
+        _move_member_cursor(tx, target)
+    return counts
+
+
+def _move_member_cursor(tx: Transaction, target: ErasureTarget) -> None:
+    """A walk through members may stand at a group that is gone: it goes on behind it."""
+    stream = load_streams(tx.db, tx.connection_id)[target.resource]
+    after = replace(
+        stream,
+        next_link=_remove_group(stream.next_link, target.id),
+        loop_mark=_remove_group(stream.loop_mark, target.id),
+    )
+    if after != stream:
+        save_stream(tx, stream, after)
+
+
+def _remove_group(link: str | None, group: str) -> str | None:
+    return None if link is None else remove_group(link, group)
+
+
+def _append_deletion(
+    tx: Transaction, target: ErasureTarget, taken: ErasedRows
+) -> PendingErasure | None:
+    """Tell that it ended, and nothing of what it was; what is to be scrubbed now.
+
+    As with every deletion, whatever pointed at it ends before it.
+    """
+    if not (target.is_known or taken.has_rows):
+        return None
+    closing = (RESOURCES[target.resource], [Change(ChangeKind.DELETED, target.id)])
+    append_events(tx, [*taken.build_deletions(), closing], run_id=None)
+    return PendingErasure(id=target.id, assignments=[key for key, _ in taken.assignments])

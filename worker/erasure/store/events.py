@@ -1,0 +1,231 @@
+"""Scrubbing events: what they tell of an erased object goes, that they happened stays.
+
+Sequence, id, time, resource and change of an event are kept; its key becomes a digest, and what
+the object was before and after is gone. A deletion keeps its key while a sink has not had it:
+its receiver could not know otherwise whom to delete.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from typing import Any, Final, NamedTuple
+
+import sqlalchemy as sa
+from msgspec.structs import replace
+from sqlalchemy import text
+
+from models.change_event import ChangeKind
+from models.resources.group_members import GROUP_MEMBERS
+from models.resources.role_assignments import ROLE_ASSIGNMENTS
+from worker.erasure.store.text import extract_names
+from worker.store.engine import get_driver_connection
+from worker.store.planner import force_index_scans
+from worker.store.state.erasures import Erasure, ErasureDigests, PendingErasure
+
+BATCH_EVENTS: Final = 20_000
+"""Events that are looked at in one transaction."""
+
+_IS_AFFECTED: Final = """
+       (resource = any(%(own)s::text[]) and object_id = %(key)s
+        or resource = 'group_members' and (split_part(object_id, '/', 1) = %(key)s
+                                           or split_part(object_id, '/', 2) = %(key)s)
+        or resource = 'role_assignments' and (object_id = any(%(assignments)s::text[])
+                                              or before ->> 'principal_id' = %(key)s
+                                              or after ->> 'principal_id' = %(key)s))
+"""
+_SELECT_AFFECTED: Final = f"""
+    select seq, occurred_at, resource, object_id, change, before, after
+      from events.change_events
+     where connection_id = %(id)s and seq > %(after)s and seq <= %(upto)s and {_IS_AFFECTED}
+     order by seq
+""".encode()
+_SCRUB: Final = """
+    update events.change_events set object_id = %s, changed = null, before = null, after = null
+     where connection_id = %s and seq = %s and occurred_at = %s
+"""
+_FIRST = text("select min(seq) from events.change_events where connection_id = :id")
+_BOUNDS = text("select min(seq), max(seq) from events.change_events where connection_id = :id")
+_FIND_RESOURCE: Final = f"""
+    select resource from events.change_events
+     where connection_id = %(id)s and seq > %(after)s and seq <= %(upto)s and {_IS_AFFECTED}
+     order by resource = any(%(own)s::text[]) desc limit 1
+""".encode()
+
+
+class ScrubStep(Enum):
+    """What scrubbing has to do next."""
+
+    NEXT_BATCH = "the next batch of events"
+    RESTART = "all of them once more, as a role assignment became known late"
+    WAIT_FOR_SINKS = "a sink has not had every deletion"
+    REDACT_KEPT_KEYS = "the keys that were kept for sinks, which have had them"
+    FINISHED = "nothing"
+
+
+def choose_next_step(pending: PendingErasure, last_seq: int, *, waits: bool) -> ScrubStep:
+    """How scrubbing goes on from where it is. Pure."""
+    if pending.upto < last_seq:
+        return ScrubStep.NEXT_BATCH
+    if pending.again:
+        return ScrubStep.RESTART
+    if pending.kept_from is None:
+        return ScrubStep.FINISHED
+    return ScrubStep.WAIT_FOR_SINKS if waits else ScrubStep.REDACT_KEPT_KEYS
+
+
+def begin_next_pass(pending: PendingErasure, move: ScrubStep) -> PendingErasure:
+    """The state with which another pass begins."""
+    if move is ScrubStep.RESTART:
+        return replace(pending, upto=0, again=False)
+    assert move is ScrubStep.REDACT_KEPT_KEYS
+    assert pending.kept_from is not None
+    return replace(pending, upto=pending.kept_from - 1, kept_from=None)
+
+
+class AffectedEvent(NamedTuple):
+    """An event about the object."""
+
+    seq: int
+    occurred_at: datetime
+    resource: str
+    object_id: str
+    change: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+
+    def collect_names(self, resource: str) -> set[str]:
+        """What the object was called then."""
+        if self.resource != resource:
+            return set()
+        return extract_names(self.before or {}) | extract_names(self.after or {})
+
+
+@dataclass
+class ScrubBatch:
+    """Events of one range that are about the object."""
+
+    upto: int
+    events: list[AffectedEvent] = field(default_factory=list)
+
+    def collect_names(self, resource: str) -> set[str]:
+        return set().union(*(one.collect_names(resource) for one in self.events))
+
+
+def redact_key(resource: str, object_id: str, target: str, digests: ErasureDigests) -> str:
+    """An event's key without the erased id; the other side of a membership stays."""
+    if resource != GROUP_MEMBERS.name:
+        return digests.render_mark(object_id)
+    parts = object_id.split("/")
+    return "/".join(digests.render_mark(part) if part == target else part for part in parts)
+
+
+def _require_pending(erasure: Erasure) -> tuple[PendingErasure, int]:
+    assert erasure.pending is not None
+    assert erasure.last_seq is not None
+    return erasure.pending, erasure.last_seq
+
+
+def read_scrub_batch(db: sa.Connection, erasure: Erasure, limit: int = BATCH_EVENTS) -> ScrubBatch:
+    """The events about the object among the next ones."""
+    pending, last_seq = _require_pending(erasure)
+    after = pending.upto
+    if after == 0:
+        first = db.execute(_FIRST, {"id": erasure.connection_id}).scalar()
+        after = last_seq if first is None else first - 1
+    batch = ScrubBatch(min(last_seq, after + limit))
+    values = {
+        "id": erasure.connection_id,
+        "own": [erasure.resource],
+        "key": pending.id,
+        "assignments": pending.assignments,
+        "after": after,
+        "upto": batch.upto,
+    }
+    force_index_scans(db)
+    with get_driver_connection(db).cursor() as cursor:
+        cursor.execute(_SELECT_AFFECTED, values)
+        batch.events = [AffectedEvent(*row) for row in cursor.fetchall()]
+    return batch
+
+
+def scrub_batch(
+    db: sa.Connection,
+    erasure: Erasure,
+    batch: ScrubBatch,
+    digests: ErasureDigests,
+    delivered_seq: int | None,
+) -> PendingErasure:
+    """Scrub some events; the state behind them.
+
+    Every waiting sink has had what comes up to ``delivered_seq``; None where no sink waits.
+    """
+    pending, _ = _require_pending(erasure)
+    kept = [one.seq for one in batch.events if should_keep_key(one, delivered_seq)]
+    rows = [
+        (
+            one.object_id
+            if should_keep_key(one, delivered_seq)
+            else redact_key(one.resource, one.object_id, pending.id, digests),
+            erasure.connection_id,
+            one.seq,
+            one.occurred_at,
+        )
+        for one in batch.events
+    ]
+    force_index_scans(db)
+    with get_driver_connection(db).cursor() as cursor:
+        if rows:
+            cursor.executemany(_SCRUB, rows)
+    return advance_pending(pending, batch, kept)
+
+
+def should_keep_key(found: AffectedEvent, floor: int | None) -> bool:
+    """Whether a sink still has to be told whom to delete."""
+    return floor is not None and found.change == ChangeKind.DELETED and found.seq > floor
+
+
+def advance_pending(
+    pending: PendingErasure, batch: ScrubBatch, kept: Sequence[int]
+) -> PendingErasure:
+    """The state behind a batch.
+
+    The event of an assignment's creation names its principal, later ones need not. So one that
+    becomes known by another event may have been told of before.
+    """
+    known = set(pending.assignments)
+    assignments, again = list(pending.assignments), pending.again
+    for one in batch.events:
+        if one.resource == ROLE_ASSIGNMENTS.name and one.object_id not in known:
+            known.add(one.object_id)
+            assignments.append(one.object_id)
+            again = again or one.change != ChangeKind.CREATED
+    firsts = [*kept[:1], *([] if pending.kept_from is None else [pending.kept_from])]
+    return replace(
+        pending,
+        upto=batch.upto,
+        assignments=assignments,
+        again=again,
+        kept_from=min(firsts, default=None),
+    )
+
+
+def find_resource_in_events(
+    db: sa.Connection, connection_id: int, key: str, own: Sequence[str]
+) -> str | None:
+    """The resource, of ``own``, of an object that events tell of.
+
+    Another one where only memberships or role assignments name it; None where nothing does.
+    """
+    first, last = db.execute(_BOUNDS, {"id": connection_id}).one()
+    best: str | None = None
+    values = {"id": connection_id, "key": key, "own": list(own), "assignments": []}
+    force_index_scans(db)
+    with get_driver_connection(db).cursor() as cursor:
+        for after in range((first or 1) - 1, last or 0, BATCH_EVENTS):
+            cursor.execute(_FIND_RESOURCE, {**values, "after": after, "upto": after + BATCH_EVENTS})
+            found = cursor.fetchone()
+            if found and found[0] in own:
+                return str(found[0])
+            best = best or (found and found[0])
+    return best

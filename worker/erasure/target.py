@@ -1,0 +1,109 @@
+"""What somebody wants erased: by id, or a user by principal name or mail."""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+import sqlalchemy as sa
+
+from models.erasure import ERASED_PREFIX
+from worker.core.errors import NotFound
+from worker.erasure.store.events import find_resource_in_events
+from worker.erasure.store.lookup import find_referenced_resource, find_stored_resource, find_users
+from worker.erasure.store.rows import find_bookkeeping_resource
+from worker.store.state.connections import Connection
+from worker.store.state.erasures import DIGEST_BYTES, find_digests, find_erasure
+
+ERASABLE_RESOURCES: Final = ("users", "groups", "sites")
+"""Resources whose objects are people, or may be named after people."""
+
+_GUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+@dataclass(frozen=True)
+class ErasureTarget:
+    """What is to be erased."""
+
+    connection_id: int
+    resource: str
+    id: str
+    is_known: bool = True
+    """Tables or events tell of it; else it is only to be remembered."""
+
+
+def parse_object_id(named: str) -> str | None:
+    """The id in what a person typed: a GUID, or a site's composite id, which ends in one."""
+    last = named.strip().lower().rpartition(",")[2]
+    return last if _GUID.fullmatch(last) else None
+
+
+def find_target(
+    db: sa.Connection, connection: Connection, named: str, resource: str | None
+) -> ErasureTarget:
+    """Find what is meant. Raises NotFound, saying why, where nothing or more than one is.
+
+    An id that is known nowhere is taken where its ``resource`` is said: it will stay away.
+    """
+    key = parse_object_id(named)
+    if key is None:
+        return ErasureTarget(connection.id, "users", _find_user(db, connection, named, resource))
+    choice = (resource,) if resource else ERASABLE_RESOURCES
+    stored = find_stored_resource(db, connection.id, key, choice)
+    if stored is not None:
+        return ErasureTarget(connection.id, stored, key)
+    before = _find_erased_resource(db, connection.id, key)
+    if before is not None:
+        return ErasureTarget(connection.id, before, key)
+    told = find_resource_in_events(db, connection.id, key, choice)
+    found = told if told in ERASABLE_RESOURCES else None
+    pointing = find_referenced_resource(db, connection.id, key)
+    if found or told or pointing:
+        return ErasureTarget(connection.id, resource or found or pointing or "users", key)
+    apart = find_bookkeeping_resource(db, connection.id, key)
+    if resource is None and apart not in ERASABLE_RESOURCES:
+        raise NotFound(
+            f"nothing here tells of {key}; say --resource {'|'.join(ERASABLE_RESOURCES)} to have "
+            f"it stay "
+            "away should it ever come",
+            connection=connection.label,
+        )
+    return ErasureTarget(connection.id, resource or str(apart), key, is_known=False)
+
+
+def _find_user(db: sa.Connection, connection: Connection, named: str, resource: str | None) -> str:
+    if resource not in (None, "users"):
+        raise NotFound(f"{resource} are found by id only", connection=connection.label)
+    found = find_users(db, connection.id, named)
+    if not found:
+        raise NotFound(
+            f"no user here has the principal name or mail '{named}'; if the user is gone from "
+            "the tables, say the id",
+            connection=connection.label,
+        )
+    if len(found) > 1:
+        those = ", ".join(f"{one.id} ({'live' if one.is_live else 'deleted'})" for one in found)
+        raise NotFound(
+            f"several users have that name, say the id: {those}", connection=connection.label
+        )
+    return found[0].id
+
+
+def _find_erased_resource(db: sa.Connection, connection_id: int, key: str) -> str | None:
+    mine = find_digests(db)
+    erasure = mine and find_erasure(db, connection_id, mine.digest(key))
+    return erasure.resource if erasure else None
+
+
+def parse_digest(db: sa.Connection, named: str) -> bytes:
+    """The digest of an erased object by its id, or as ``--list`` shows it. Raises NotFound."""
+    key, mine = parse_object_id(named), find_digests(db)
+    if mine is None:
+        raise NotFound("nobody was ever erased here")
+    if key is not None:
+        return mine.digest(key)
+    shown = named.strip().lower().removeprefix(ERASED_PREFIX)
+    if len(shown) != 2 * DIGEST_BYTES or set(shown) - set("0123456789abcdef"):
+        raise NotFound(
+            f"'{named}' is neither an id nor a digest; no name is kept of who was erased"
+        )
+    return bytes.fromhex(shown)

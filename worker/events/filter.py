@@ -1,0 +1,56 @@
+"""Filters of events by resource and kind of change."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from models.change_event import ChangeKind, ConnectionChange
+from models.event_type import CONNECTION_RESOURCE
+from models.resources import RESOURCES
+from worker.core.errors import ConfigurationError
+
+
+def parse_resource_filter(names: Iterable[str]) -> list[str] | None:
+    """The resources to deliver.
+
+    None named: all. Raises ConfigurationError for one that does not exist.
+    """
+    return _parse_choices("resource", names, (*RESOURCES, CONNECTION_RESOURCE))
+
+
+def parse_change_filter(names: Iterable[str]) -> list[str] | None:
+    """The changes to deliver.
+
+    None named: all. Raises ConfigurationError for one that does not exist.
+    """
+    return _parse_choices("change", names, (*ChangeKind, *ConnectionChange))
+
+
+def _parse_choices(what: str, names: Iterable[str], known: tuple[str, ...]) -> list[str] | None:
+    wanted = list(dict.fromkeys(names))
+    for name in wanted:
+        if name not in known:
+            raise ConfigurationError(
+                f"there is no {what} '{name}'; choose from {', '.join(map(str, known))}"
+            )
+    return wanted or None
+
+
+@dataclass(frozen=True)
+class EventFilter:
+    """Which events to tell; None: all."""
+
+    connections: frozenset[int] | None = None
+    resources: Sequence[str] | None = None
+    changes: Sequence[str] | None = None
+
+    @property
+    def connection_ids(self) -> list[int] | None:
+        return None if self.connections is None else sorted(self.connections)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return {
+            "resources": None if self.resources is None else list(self.resources),
+            "changes": None if self.changes is None else list(self.changes),
+        }

@@ -1,0 +1,96 @@
+"""Where to begin in a connection's sequence of events: what is kept, what a time comes to."""
+
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy import text
+
+from worker.core.errors import ConfigurationError
+from worker.events.start import FromAge, FromSequence, FromTime, StartPosition
+from worker.store.planner import force_index_scans
+
+_NOW = text("select clock_timestamp()")
+_KEPT = text("""
+    select l.connection_id, l.event_seq, coalesce(kept.seq, l.event_seq + 1) as oldest
+      from sync.leases l
+      left join lateral (
+           select e.seq from events.change_events e
+            where e.connection_id = l.connection_id order by e.seq limit 1) kept on true
+     where cast(:ids as bigint[]) is null or l.connection_id = any (cast(:ids as bigint[]))
+     order by l.connection_id
+""")
+# Halves the range until one is left: times never run against the numbers, and there is no index
+# on times. A number without an event is one that retention has dropped.
+_FIRST_SINCE = text("""
+    with recursive search (connection_id, low, high) as (
+        select * from unnest(cast(:ids as bigint[]), cast(:lows as bigint[]),
+                             cast(:highs as bigint[]))
+         union all
+        select s.connection_id,
+               case when coalesce(e.occurred_at < :moment, true) then s.middle + 1 else s.low end,
+               case when coalesce(e.occurred_at < :moment, true) then s.high else s.middle end
+          from (select *, low + (high - low) / 2 as middle from search where low < high) s
+          left join lateral (
+               select c.occurred_at from events.change_events c
+                where c.connection_id = s.connection_id and c.seq = s.middle) e on true)
+    select connection_id, low from search where low >= high
+""")
+
+
+class ResolvedStart(NamedTuple):
+    """What there is of a connection's events, and where to begin."""
+
+    connection_id: int
+    oldest: int
+    """The first number that is kept; one above ``last`` if none is."""
+    last: int
+    start: int
+    """To begin with; one above ``last`` where no event is so late yet."""
+
+
+def resolve_start(
+    db: sa.Connection, start: StartPosition, ids: Collection[int] | None = None
+) -> list[ResolvedStart]:
+    """Where to begin with each connection, or with some.
+
+    Raises ConfigurationError for a time to come.
+
+    Never before the oldest that is kept.
+    """
+    force_index_scans(db)
+    values = {"ids": None if ids is None else sorted(ids)}
+    kept = [(row.connection_id, row.oldest, row.event_seq) for row in db.execute(_KEPT, values)]
+    first = _find_first_sequences(db, start, kept)
+    return [
+        ResolvedStart(one, oldest, last, max(oldest, first.get(one, oldest)))
+        for one, oldest, last in kept
+    ]
+
+
+def _find_first_sequences(
+    db: sa.Connection, start: StartPosition, kept: list[tuple[int, int, int]]
+) -> dict[int, int]:
+    """What a number or a time comes to, by connection; empty: the oldest."""
+    if isinstance(start, FromSequence):
+        return {one: start.seq for one, _, _ in kept}
+    if not isinstance(start, FromTime | FromAge):
+        return {}
+    values = {
+        "ids": [one for one, _, _ in kept],
+        "lows": [oldest for _, oldest, _ in kept],
+        "highs": [last + 1 for _, _, last in kept],
+        "moment": _resolve_time(db, start),
+    }
+    return {row.connection_id: row.low for row in db.execute(_FIRST_SINCE, values)}
+
+
+def _resolve_time(db: sa.Connection, beginning: FromTime | FromAge) -> datetime:
+    """By the database's clock, which gave the events their times."""
+    now: datetime = db.execute(_NOW).scalar_one()
+    if isinstance(beginning, FromAge):
+        return now - beginning.age
+    if beginning.moment > now + timedelta(seconds=1):
+        raise ConfigurationError(f"{beginning.moment:%Y-%m-%dT%H:%M:%SZ} is still to come")
+    return beginning.moment

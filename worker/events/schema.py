@@ -1,0 +1,206 @@
+"""What events look like, as JSON Schema: read off the registry and its tables.
+
+Draft 7, which AsyncAPI builds on. Objects stay open: receivers let unknown fields pass.
+"""
+
+from typing import Final
+
+from sqlalchemy.dialects.postgresql import JSONB
+
+from models.change_event import ChangeKind, ConnectionChange
+from models.event_type import CONNECTION_RESOURCE, EVENT_TYPES
+from models.resource import Resource
+from models.resources import RESOURCES
+from worker.events.schema_fields import (
+    ATTRIBUTES,
+    CONNECTION_EVENT_FIELDS,
+    NULL,
+    OPTIONAL_CONNECTION_EVENT_FIELDS,
+    Schema,
+    build_column_schema,
+    build_object_schema,
+    build_ref,
+    find_column_schema,
+)
+
+TEST_EVENT: Final = "test"
+"""The type of the event that ``tenant-mirror sinks test`` sends."""
+
+_BEFORE_DESCRIPTION: Final = "as it was; null where the object was erased"
+
+
+def list_event_types() -> list[str]:
+    """Every type without the prefix, once, in the registry's order; the test event last."""
+    return [*dict.fromkeys(EVENT_TYPES.values()), TEST_EVENT]
+
+
+def build_schemas(prefix: str) -> dict[str, Schema]:
+    """Every schema by its name; that of a whole event has the event's type without the prefix."""
+    found = dict(ATTRIBUTES)
+    for resource in RESOURCES.values():
+        found |= _build_column_types(resource) | _build_object_schemas(resource)
+    for (owner, change), name in EVENT_TYPES.items():
+        if name not in found:
+            found[name] = _build_event_schema(f"{prefix}.{name}", owner, change)
+    found[TEST_EVENT] = _build_test_event_schema(f"{prefix}.{TEST_EVENT}")
+    return found
+
+
+def _build_column_types(resource: Resource) -> dict[str, Schema]:
+    """The types that a resource's columns have, by name."""
+    plain = (column for column in resource.columns if not isinstance(column.type, JSONB))
+    return dict(find_column_schema(column) for column in plain)
+
+
+def _build_object_schemas(resource: Resource) -> dict[str, Schema]:
+    """A resource's objects as wholes, some columns of one, and what an erasure leaves."""
+    columns = {
+        str(column.name): build_column_schema(resource, column) for column in resource.columns
+    }
+    return {
+        resource.name: {
+            "type": "object",
+            "description": f"{resource.table.comment}; as it is stored",
+            "properties": columns,
+            "required": list(columns),
+        },
+        f"{resource.name}.some": {
+            "type": "object",
+            "description": "the changed columns",
+            "properties": {name: columns[name] for name in _list_non_key_columns(resource)},
+            "minProperties": 1,
+        },
+        f"{resource.name}.erased": _build_erased_schema(resource),
+    }
+
+
+def _list_non_key_columns(resource: Resource) -> list[str]:
+    return [name for name in resource.column_names if name not in resource.key]
+
+
+def _build_event_schema(event_type: str, owner: str, change: str) -> Schema:
+    """A whole event: CloudEvents in structured mode."""
+    data = (
+        _build_connection_data(change)
+        if owner == CONNECTION_RESOURCE
+        else {"anyOf": [_build_object_data(RESOURCES[owner], change), build_ref(f"{owner}.erased")]}
+    )
+    return build_object_schema(
+        specversion={"const": "1.0"},
+        id=build_ref("id"),
+        source=build_ref("source"),
+        type={"const": event_type},
+        subject={
+            "type": "string",
+            "pattern": f"^{owner}/",
+            "description": "resource and key",
+        },
+        time=build_ref("time"),
+        datacontenttype={"const": "application/json"},
+        sequence=build_ref("sequence"),
+        epoch=build_ref("epoch"),
+        partitionkey=build_ref("partitionkey"),
+        data=data,
+    )
+
+
+def _build_object_data(resource: Resource, change: str) -> Schema:
+    """What happened to an object of the directory."""
+    whole, some = build_ref(resource.name), build_ref(f"{resource.name}.some")
+    changed, before, after = {
+        ChangeKind.CREATED: (NULL, NULL, whole),
+        ChangeKind.RESTORED: (NULL, NULL, whole),
+        ChangeKind.UPDATED: (_build_changed_schema(resource), some, some),
+        ChangeKind.DELETED: (
+            NULL,
+            {"oneOf": [whole, NULL], "description": _BEFORE_DESCRIPTION},
+            NULL,
+        ),
+    }[ChangeKind(change)]
+    fresh = change in (ChangeKind.CREATED, ChangeKind.RESTORED)
+    return build_object_schema(
+        connection_id=build_ref("connection_id"),
+        tenant_id=build_ref("tenant_id"),
+        resource={"const": resource.name},
+        key=_build_key_schema(resource),
+        changed=changed,
+        before=before,
+        after=after,
+        initial=build_ref("initial"),
+        snapshot=build_ref("snapshot") if fresh else {"const": False},
+    )
+
+
+def _build_key_schema(resource: Resource) -> Schema:
+    columns = (column for column in resource.columns if column.primary_key)
+    return build_object_schema(
+        **{str(column.name): build_column_schema(resource, column) for column in columns}
+    )
+
+
+def _build_changed_schema(resource: Resource) -> Schema:
+    return {
+        "type": "array",
+        "items": {"enum": _list_non_key_columns(resource)},
+        "minItems": 1,
+        "uniqueItems": True,
+        "description": "the columns that changed; before and after have just these",
+    }
+
+
+def _build_erased_schema(resource: Resource) -> Schema:
+    """An event that an erasure went over: that it happened is left, and nothing else."""
+    some = {"type": ["array", "null"], "items": {"enum": _list_non_key_columns(resource)}}
+    left = build_object_schema(
+        connection_id=build_ref("connection_id"),
+        tenant_id=build_ref("tenant_id"),
+        resource={"const": resource.name},
+        key=_build_erased_key_schema(resource),
+        changed=some,
+        before=NULL,
+        after=NULL,
+        initial=build_ref("initial"),
+        snapshot=build_ref("snapshot"),
+    )
+    about = "what is left of an event after the erasure of the person whom it told of"
+    return {"description": about, **left}
+
+
+def _build_erased_key_schema(resource: Resource) -> Schema:
+    """A key of which one part, or each, is no longer the id."""
+    plain = _build_key_schema(resource)["properties"]
+    either = {name: {"oneOf": [part, build_ref("mark")]} for name, part in plain.items()}
+    ways = [build_object_schema(**{**either, name: build_ref("mark")}) for name in plain]
+    return ways[0] if len(ways) == 1 else {"anyOf": ways}
+
+
+def _build_connection_data(change: str) -> Schema:
+    """What happened to the connection itself."""
+    always = CONNECTION_EVENT_FIELDS.get(change, {})
+    return build_object_schema(
+        connection_id=build_ref("connection_id"),
+        tenant_id=build_ref("tenant_id"),
+        resource={"const": CONNECTION_RESOURCE},
+        key=build_object_schema(connection_id=build_ref("partitionkey")),
+        changed=NULL,
+        before=NULL,
+        after={
+            "type": "object",
+            "properties": always | OPTIONAL_CONNECTION_EVENT_FIELDS.get(change, {}),
+            "required": list(always),
+        },
+        initial={"const": False},
+        snapshot={"const": change == ConnectionChange.SNAPSHOT_COMPLETED},
+    )
+
+
+def _build_test_event_schema(event_type: str) -> Schema:
+    return build_object_schema(
+        specversion={"const": "1.0"},
+        id=build_ref("id"),
+        source={"type": "string", "format": "uri-reference", "pattern": "^/sinks/."},
+        type={"const": event_type},
+        time=build_ref("time"),
+        datacontenttype={"const": "application/json"},
+        data=build_object_schema(sink={"type": "string"}),
+    )

@@ -1,0 +1,175 @@
+"""The single values in events, as JSON Schema: attributes, columns by their type, keys."""
+
+from typing import Any, Final, TypeAlias
+
+import msgspec
+from sqlalchemy import ARRAY, Boolean, Column, DateTime, Integer, Text, Uuid
+from sqlalchemy.dialects.postgresql import JSONB
+
+from models.change_event import ConnectionChange
+from models.erasure import ERASED_PREFIX
+from models.record import Nested, Sent
+from models.resource import Resource
+from models.resources import RESOURCES
+from worker.rows.shape import MAX_KEY_LENGTH
+
+Schema: TypeAlias = dict[str, Any]
+
+NULL: Final[Schema] = {"type": "null"}
+_GUID_PATTERN: Final = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
+_TIME_PATTERN: Final = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d"
+
+_COLUMN_TYPES: Final[tuple[tuple[Any, str, Schema], ...]] = (
+    (Uuid, "guid", {"type": ["string", "null"], "format": "uuid", "pattern": _GUID_PATTERN}),
+    (
+        DateTime,
+        "instant",
+        {
+            "type": ["string", "null"],
+            "format": "date-time",
+            "pattern": _TIME_PATTERN + r"(\.\d{1,6})?Z$",
+            "description": "in UTC; up to six digits behind the second",
+        },
+    ),
+    (Boolean, "flag", {"type": ["boolean", "null"]}),
+    (ARRAY, "texts", {"type": ["array", "null"], "items": {"type": "string"}}),
+    (Integer, "whole_number", {"type": ["integer", "null"]}),
+    (Text, "text", {"type": ["string", "null"]}),
+)
+"""How events spell the types of columns; ``jsonb`` is told by the record that fills it."""
+
+_KEY_TYPES: Final[tuple[tuple[Any, str, Schema], ...]] = (
+    (Uuid, "guid_key", {"type": "string", "format": "uuid", "pattern": _GUID_PATTERN}),
+    (Text, "text_key", {"type": "string", "minLength": 1, "maxLength": MAX_KEY_LENGTH}),
+)
+ATTRIBUTES: Final[dict[str, Schema]] = {
+    "id": {
+        "type": "string",
+        "format": "uuid",
+        "description": "of this event, whoever gets it and however often",
+    },
+    "source": {
+        "type": "string",
+        "format": "uri-reference",
+        "pattern": "^/connections/[1-9][0-9]*$",
+        "description": "the connection: one customer's authorisation",
+    },
+    "time": {
+        "type": "string",
+        "format": "date-time",
+        "pattern": _TIME_PATTERN + r"\.\d{6}Z$",
+        "description": "when the mirror took the change up; never runs against the sequence",
+    },
+    "sequence": {
+        "type": "string",
+        "pattern": "^[0-9]{19}$",
+        "description": "1, 2, 3 and so on within the source; as text of a fixed width",
+    },
+    "epoch": {
+        "type": "string",
+        "format": "uuid",
+        "pattern": _GUID_PATTERN,
+        "description": (
+            "of the sequence, which is counted anew where history was rewound; as text, a later"
+            " epoch is greater"
+        ),
+    },
+    "partitionkey": {
+        "type": "string",
+        "pattern": "^[1-9][0-9]*$",
+        "description": "the connection's id: whoever spreads the work spreads it by this",
+    },
+    "initial": {
+        "type": "boolean",
+        "description": "part of a first load: the object was there before we were",
+    },
+    "snapshot": {"type": "boolean", "description": "tells what is, not what changed"},
+    "mark": {
+        "type": "string",
+        "pattern": f"^{ERASED_PREFIX}[0-9a-f]+$",
+        "description": "a digest in place of an id that was erased",
+    },
+    "connection_id": {"type": "integer", "minimum": 1},
+    "tenant_id": {
+        "type": ["string", "null"],
+        "format": "uuid",
+        "pattern": _GUID_PATTERN,
+        "description": "of Microsoft; null until the first sync has learnt it",
+    },
+}
+CONNECTION_EVENT_FIELDS: Final[dict[str, Schema]] = {
+    ConnectionChange.ADDED: {
+        "nango_connection_id": {"type": "string"},
+        "provider_config_key": {"type": "string"},
+        "provider": {"type": "string"},
+    },
+    ConnectionChange.BROKEN: {"reason": {"type": "string", "description": "for people"}},
+    ConnectionChange.RESYNCED: {
+        "resources": {
+            "type": "array",
+            "items": {"enum": list(RESOURCES)},
+            "minItems": 1,
+            "description": "what was read anew, whole",
+        },
+    },
+    ConnectionChange.REWOUND: {
+        "epoch": {"type": "string", "format": "uuid"},
+        "previous_epoch": {"type": "string", "format": "uuid"},
+        "reason": {"type": "string", "description": "for people"},
+        "last_connection": {
+            "type": "integer",
+            "description": "connections with a greater number are not known any more",
+        },
+    },
+    ConnectionChange.SNAPSHOT_COMPLETED: {
+        "resources": {
+            "type": "array",
+            "items": {"enum": list(RESOURCES)},
+            "description": "of which the snapshot had every object",
+        },
+    },
+}
+"""What is always said of a connection; anything else may be said besides."""
+OPTIONAL_CONNECTION_EVENT_FIELDS: Final[dict[str, Schema]] = {
+    ConnectionChange.REMOVED: {
+        "continued_by": {
+            "type": "integer",
+            "description": "the connection that goes on with this tenant's history",
+        }
+    },
+}
+
+
+def build_ref(name: str) -> Schema:
+    """A pointer to one of the schemas."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+_UndecodedList: TypeAlias = Sent[Nested]
+_DecodedList: TypeAlias = Sent[list[dict[str, Any]]]
+_SCHEMA_TYPES: Final[dict[Any, Any]] = {_UndecodedList: _DecodedList}
+"""What a column may hold, where its record's type is only what is read the quick way."""
+
+
+def find_column_schema(column: Column[Any]) -> tuple[str, Schema]:
+    """How events spell the values of a column: the schema and its name."""
+    for kind, name, schema in _KEY_TYPES if column.primary_key else _COLUMN_TYPES:
+        if isinstance(column.type, kind):
+            return name, schema
+    raise TypeError(
+        f"{column.table.name}.{column.name} is of type {column.type}; "
+        "say in worker/events/schema_fields.py how events spell it"
+    )
+
+
+def build_column_schema(resource: Resource, column: Column[Any]) -> Schema:
+    if isinstance(column.type, JSONB):
+        fields = {field.name: field.type for field in msgspec.structs.fields(resource.record)}
+        kind = fields.get(str(column.name), Any)
+        return msgspec.json.schema(_SCHEMA_TYPES.get(kind, kind))
+    return build_ref(find_column_schema(column)[0])
+
+
+def build_object_schema(**properties: Schema) -> Schema:
+    """An object that has all of these, always."""
+    return {"type": "object", "properties": properties, "required": list(properties)}

@@ -1,0 +1,78 @@
+"""A body read by hand, where it cannot be decoded in one go."""
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, Final
+
+import msgspec
+
+from worker.core.errors import MalformedResponse
+from worker.graph.json_scanner import count_items, decode_text, iter_array, split_object
+from worker.nango.response import JSON_ERRORS
+
+_decode: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+class ItemScanner:
+    """The elements of a list, each still a text; none is taken out before it is asked for."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._taken = 0
+
+    def __iter__(self) -> Iterator[str]:
+        """Raises MalformedResponse where it is no list."""
+        try:
+            for item in iter_array(self._text):
+                self._taken += 1
+                yield item
+        except ValueError:
+            why = "the answer has no 'value' list; nothing of it was used"
+            raise MalformedResponse(why, after=60) from None
+
+    def count_left(self) -> int:
+        """How many have not been taken out."""
+        return max(0, count_items(self._text) - self._taken)
+
+
+def scan_page(body: bytes) -> tuple[dict[str, str], ItemScanner]:
+    """A page and its list of objects, each still a text.
+
+    Raises MalformedResponse where the body is none.
+    """
+    try:
+        document = _scan_body(body)
+    except ValueError:
+        raise MalformedResponse(
+            "the answer is not JSON; nothing of it was used", after=60
+        ) from None
+    return document, ItemScanner(document.get("value", ""))
+
+
+def _scan_body(body: bytes) -> dict[str, str]:
+    """Decoded where that can be done, as reading by hand takes its time."""
+    with suppress(*JSON_ERRORS):
+        return {name: decode_text(bytes(raw)) for name, raw in _decode(body).items()}
+    return split_object(decode_text(body))
+
+
+def parse_link_field(document: dict[str, str], name: str) -> str | None:
+    """One of a page's links.
+
+    Raises MalformedResponse where it is no text, or none that can be kept.
+    """
+    try:
+        link: Any = json.loads(document.get(name, "null"))
+        if link is None:
+            return None
+        if isinstance(link, str) and link.encode() and "\0" not in link:
+            return link
+    except (ValueError, RecursionError):
+        pass
+    raise MalformedResponse(f"{name} is not a link; nothing of the page was used", after=60)
+
+
+def describe_error(fault: Exception) -> str:
+    """The reason without the offending value, which may be personal data."""
+    return str(fault).split("\n", 1)[0][:200]

@@ -1,0 +1,56 @@
+"""Properties that a tenant's Graph does not know: what a refusal names, and rows without them.
+
+Graph refuses a whole request for one such name in ``$select``, usually with a sentence that tells
+it: "Could not find a property named 'x' on type 'microsoft.graph.user'."
+"""
+
+import re
+from collections.abc import Collection
+from typing import Final
+
+from models.resource import Resource
+from worker.core.errors import ResourceRefused
+from worker.graph.page import Page
+from worker.rows.shape import get_shape
+
+PROPERTY_REFUSAL_STATUSES: Final = frozenset({400, 501})
+"""Statuses with which Graph refuses a property; 501 where it is for single objects only."""
+
+_WORD: Final = re.compile(r"[A-Za-z]\w*")
+
+
+def find_named_properties(
+    resource: Resource, refusal: ResourceRefused, known: Collection[str]
+) -> list[str]:
+    """The properties that a refusal names, of those which a request can do without.
+
+    ``known`` are left out already. In quotes any name counts; outside of them only one that is no
+    English word, such as ``jobTitle``.
+    """
+    if refusal.status not in PROPERTY_REFUSAL_STATUSES:
+        return []
+    rest = [name for name in resource.optional if name not in known]
+    quoted = set(re.findall(r"[\'\"\u2018\u2019`]([A-Za-z]\w*)", refusal.graph_message))
+    words = {word for word in _WORD.findall(refusal.graph_message) if word != word.lower()}
+    found = [name for name in rest if name in quoted]
+    return found or [name for name in rest if name in words]
+
+
+def can_be_about_property(resource: Resource, refusal: ResourceRefused) -> bool:
+    """Whether a refusal that names nothing may be about a property all the same."""
+    if refusal.status not in PROPERTY_REFUSAL_STATUSES or not resource.optional:
+        return False
+    said = refusal.graph_message.lower()
+    return not said or "propert" in said or "select" in said
+
+
+def clear_columns(page: Page, resource: Resource, columns: int) -> None:
+    """Make rows say nothing about some columns, given as bits."""
+    shape = get_shape(resource)
+    for key, item in page.rows.items():
+        if not item.present & columns:
+            continue
+        row = tuple(None if columns >> i & 1 else value for i, value in enumerate(item.row))
+        page.rows[key] = item._replace(
+            row=row, present=item.present & ~columns, hash=shape.hash_row(row), source_hash=None
+        )

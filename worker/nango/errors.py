@@ -1,0 +1,298 @@
+"""Whose answer is it, Graph's or Nango's, and what does Nango's mean?
+
+Nango passes Graph's answers through and mixes its own errors in with misleading statuses (an
+unknown connection is a 400). The order of the tests is what tells them apart; see
+https://nango.dev/docs/reference/api for the documented part.
+"""
+
+from typing import Any
+
+import httpx
+
+from worker.core.errors import (
+    BudgetExhausted,
+    ConfigurationError,
+    ConnectionBroken,
+    MalformedResponse,
+    MirrorError,
+    RetryLater,
+    RetryNow,
+)
+from worker.core.net.transport import CertificateError, ProxyRefusal
+from worker.nango.response import ApiResponse, is_timeout
+
+
+class RateLimited(RetryNow):
+    """Nango's own rate limit, which is the whole account's."""
+
+
+class UnexpectedHtml(RetryNow):
+    """HTML in place of an answer."""
+
+
+class SuspectedMisconfiguration(ConfigurationError):
+    """What a wrong key or address looks like, and also a passing fault or a firewall's refusal.
+
+    The client decides which: it knows whether Nango has worked, and can ask Nango itself.
+    """
+
+
+class InterceptedResponse(MalformedResponse):
+    """Something in between answered this one request; Nango answers others."""
+
+
+class SuspectedGlobalFailure(SuspectedMisconfiguration):
+    """What is doubted concerns every call: whether others get through is asked at once."""
+
+
+class SuspectedInvalidKey(SuspectedGlobalFailure):
+    """The key is refused in a way that a Nango without its database refuses every key."""
+
+
+class SuspectedNetworkRefusal(SuspectedGlobalFailure):
+    """The way to Nango: its certificate is not trusted, or the proxy does not let us through."""
+
+
+GRAPH_HEADERS = ("request-id", "x-ms-ags-diagnostic", "client-request-id")
+
+_TIMEOUT_CODES = frozenset({"ETIMEDOUT", "ESOCKETTIMEDOUT", "ECONNABORTED"})
+"""What Nango calls a request to Graph that took too long."""
+
+_CHECK_KEY = (
+    "check NANGO_SECRET_KEY: it must be the API key of the environment with the connections"
+)
+_RECREATE_INTEGRATION = "recreate it from one of Nango's Microsoft providers"
+_NANGO_ERRORS: dict[str, tuple[type[MirrorError], str]] = {
+    "missing_auth_header": (SuspectedInvalidKey, f"Nango got no key; {_CHECK_KEY}"),
+    "malformed_auth_header": (SuspectedInvalidKey, f"Nango could not read the key; {_CHECK_KEY}"),
+    "invalid_secret_key_format": (
+        SuspectedInvalidKey,
+        f"Nango says that the key is not one of its keys; {_CHECK_KEY}",
+    ),
+    "unknown_account": (ConfigurationError, f"Nango does not know the key; {_CHECK_KEY}"),
+    "forbidden": (
+        ConfigurationError,
+        (
+            "Nango's key lacks a scope; it needs environment:connections:list, "
+            "environment:connections:read and environment:proxy"
+        ),
+    ),
+    "plan_limit": (
+        ConfigurationError,
+        "Nango's plan has no proxy calls left; upgrade it or wait for renewal",
+    ),
+    "unknown_provider_config": (
+        ConnectionBroken,
+        "Nango no longer has this integration; restore it or delete the connection",
+    ),
+    "connection_refresh_backoff": (
+        ConnectionBroken,
+        "Nango could not renew the connection's token a moment ago; if it lasts, reconnect it",
+    ),
+    "invalid_credentials": (
+        ConnectionBroken,
+        "Nango could not renew the connection's token; if it lasts, the customer must reconnect",
+    ),
+    "unknown_connection": (ConnectionBroken, "Nango does not know this connection"),
+    "unsupported_provider": (
+        ConnectionBroken,
+        f"Nango cannot proxy for this integration; {_RECREATE_INTEGRATION}",
+    ),
+    "unknown_provider": (
+        ConnectionBroken,
+        f"Nango does not know the integration's provider; {_RECREATE_INTEGRATION}",
+    ),
+    "missing_api_url": (
+        ConnectionBroken,
+        f"Nango knows no address of Graph; {_RECREATE_INTEGRATION}",
+    ),
+    "base_url_override_disabled": (
+        ConnectionBroken,
+        f"Nango may not reach Graph's address for this integration; {_RECREATE_INTEGRATION}",
+    ),
+    "base_url_override_not_allowed": (
+        RetryNow,
+        "Nango could not resolve or was not allowed to reach Graph's host",
+    ),
+}
+
+
+_KEY_REFUSED_CODES = frozenset(
+    code for code, (kind, _) in _NANGO_ERRORS.items() if kind is SuspectedInvalidKey
+) | {"unknown_account"}
+
+
+def is_from_working_nango(response: ApiResponse) -> bool:
+    """Whether only a Nango that accepts our key gives such an answer, or Graph behind it."""
+    if _has_graph_headers(response):
+        return True
+    if response.is_success:
+        return _classify_html(response) is None and response.body.lstrip()[:1] in (b"{", b"[")
+    document = response.parse_json()
+    code = _get_text(_get_error(document), "code")
+    if response.status >= 500 and not is_from_graph(response):
+        named = document.get("code") if isinstance(document, dict) else None
+        return isinstance(named, str)  # Nango found the connection, and no way to Graph
+    return (
+        bool(code)
+        and code not in _KEY_REFUSED_CODES
+        and (response.status != 401 or is_from_graph(response))
+    )
+
+
+def is_from_graph(response: ApiResponse) -> bool:
+    """Whether the answer is Graph's own, by its headers or the shape of its body."""
+    if _has_graph_headers(response):
+        return True
+    error = _get_error(response.parse_json())
+    code = error.get("code")
+    if not isinstance(code, str):
+        return False
+    return "innerError" in error or "innererror" in error or not _is_nango_code(code)
+
+
+def _has_graph_headers(response: ApiResponse) -> bool:
+    return any(name in response.headers for name in GRAPH_HEADERS)
+
+
+def _is_nango_code(code: str) -> bool:
+    return code in _NANGO_ERRORS or code == code.lower()
+
+
+def _get_error(document: Any) -> dict[str, Any]:
+    error = document.get("error") if isinstance(document, dict) else None
+    return error if isinstance(error, dict) else {}
+
+
+def _get_text(error: dict[str, Any], name: str) -> str:
+    value = error.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def classify_nango_response(response: ApiResponse, now: float) -> MirrorError | None:
+    """Nango's own failure, or None where the answer is Graph's (of whatever status)."""
+    if response.is_success:
+        return None if _has_graph_headers(response) else _classify_html(response)
+    if is_from_graph(response):
+        return None
+    document = response.parse_json()
+    error = _get_error(document)
+    code, message = _get_text(error, "code"), _get_text(error, "message")
+    if response.status == 429 or code == "too_many_request":
+        after = max(1.0, response.get_retry_after(now) or 0.0)
+        return RateLimited("Nango's own rate limit is reached", after=after)
+    if code in _NANGO_ERRORS:
+        kind, sentence = _NANGO_ERRORS[code]
+        return kind(sentence)
+    if code == "server_error":
+        return _classify_server_error(message)
+    return _classify_by_status(response, document, code)
+
+
+def _classify_server_error(message: str) -> MirrorError:
+    if "credentials" in message or "refresh limit" in message:
+        return ConnectionBroken(
+            "Nango could not renew the connection's token; if it lasts, the customer must reconnect"
+        )
+    return ConnectionBroken("Nango does not know this connection")
+
+
+def _classify_by_status(response: ApiResponse, document: Any, code: str) -> MirrorError | None:
+    if response.status >= 500:
+        named = document.get("code") if isinstance(document, dict) else None
+        reason = f" ({named})" if isinstance(named, str) else ""
+        retry = RetryNow(f"Nango got no answer from Graph{reason}; HTTP {response.status}")
+        retry.needs_smaller_request = is_timeout(response) or named in _TIMEOUT_CODES
+        return retry
+    if response.status == 401:
+        return SuspectedMisconfiguration(f"Nango refused the key (HTTP 401); {_CHECK_KEY}")
+    if response.status in (408, 409, 421, 423, 425, 449):
+        return RetryNow(f"the request did not get through to Graph; HTTP {response.status}")
+    if response.status in (413, 414, 431):
+        return MalformedResponse(
+            f"a request is too large for Nango; HTTP {response.status}", after=3600
+        )
+    if not code:
+        return SuspectedMisconfiguration(
+            f"an HTTP {response.status} that is neither Nango's nor Graph's; check NANGO_HOST and "
+            "what stands in front of it (a firewall, a gateway)"
+        )
+    return _classify_by_code(code[:60], _get_error(document))
+
+
+def _classify_by_code(code: str, error: dict[str, Any]) -> MirrorError:
+    """What else Nango says; its code tells it from Graph, whose refusals can cost a cursor."""
+    about_id = code == "invalid_headers" and _is_about_connection_id(error.get("errors"))
+    if code == "invalid_uri_params" or about_id:
+        return ConnectionBroken(
+            f"Nango's proxy does not accept the connection's id ({code}); "
+            "connect it again under an id of letters, digits and hyphens"
+        )
+    if code.startswith("invalid_"):
+        return SuspectedMisconfiguration(
+            f"Nango refused our request ({code}); this is a fault of Tenant Mirror"
+        )
+    return ConnectionBroken(f"Nango refused the request ({code}); its log tells why")
+
+
+def _is_about_connection_id(faults: Any) -> bool:
+    """Whether Nango names the headers that hold a connection's own words, or none at all."""
+    listed = faults if isinstance(faults, list) else []
+    paths = [fault.get("path") for fault in listed if isinstance(fault, dict)]
+    named = {part for path in paths if isinstance(path, list) for part in map(str, path)}
+    return not named or not named.isdisjoint(("connection-id", "provider-config-key"))
+
+
+def _classify_html(response: ApiResponse) -> MirrorError | None:
+    """A page of HTML with 200 is Nango's dashboard, or a gateway's on the way."""
+    kind = response.headers.get("content-type", "")
+    if "html" in kind or response.body[:1] == b"<":
+        return UnexpectedHtml("a web page came instead of an answer of Nango or Graph")
+    return None
+
+
+def classify_transport_error(fault: httpx.HTTPError | httpx.InvalidURL) -> MirrorError:
+    """What an httpx failure means for us. Every exception of httpx has a place here."""
+    name = type(fault).__name__
+    match fault:
+        case httpx.TooManyRedirects() | httpx.UnsupportedProtocol() | httpx.InvalidURL():
+            return ConfigurationError(f"NANGO_HOST cannot be used ({name}); check the address")
+        case CertificateError() | ProxyRefusal():
+            return SuspectedNetworkRefusal(f"Nango cannot be reached: {fault}")
+        case httpx.ConnectError() | httpx.ConnectTimeout() | httpx.ProxyError():
+            return RetryNow(
+                f"Nango cannot be reached ({name}: {fault}); check NANGO_HOST if it lasts"
+            )
+        case httpx.TransportError() | httpx.DecodingError():
+            retry = RetryNow(f"the connection to Nango failed ({name})")
+            retry.needs_smaller_request = isinstance(fault, httpx.ReadTimeout)
+            return retry
+        case _:
+            return MalformedResponse(f"Nango's answer could not be read ({name})")
+
+
+def to_retry_later(
+    trouble: RetryNow, pause: float, *, has_worked: bool = False
+) -> RetryLater | ConfigurationError:
+    """The same trouble once trying in place is over.
+
+    ``has_worked`` says that the address answered like Nango before: then a web page is a passing
+    fault of something in between.
+    """
+    if isinstance(trouble, UnexpectedHtml) and not has_worked:
+        return ConfigurationError(
+            "NANGO_HOST answers with a web page instead of Nango's API; check the address"
+        )
+    kind = BudgetExhausted if isinstance(trouble, RateLimited) else RetryLater
+    later = kind(
+        trouble.message,
+        connection=trouble.connection,
+        resource=trouble.resource,
+        after=max(pause, trouble.after or 0.0),
+    )
+    later.status, later.has_exhausted_retries, later.needs_smaller_request = (
+        trouble.status,
+        True,
+        trouble.needs_smaller_request,
+    )
+    return later

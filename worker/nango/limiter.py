@@ -1,0 +1,260 @@
+"""The gate in front of every call: two budgets that all workers share.
+
+Nango's account-wide one (``budget``), and for each connection the pauses that Graph asks for,
+SharePoint's apart from the directory's. A throttled customer never slows another one down.
+https://learn.microsoft.com/graph/throttling
+"""
+
+import hashlib
+import random
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import msgspec
+
+from models.run import RunTrigger
+from worker.core.net.retry_after import MAX_RETRY_AFTER, parse_http_date
+from worker.core.settings import Settings
+from worker.nango.budget import (
+    WINDOW,
+    AccountBudget,
+    BudgetRules,
+    ReportedWindow,
+    compute_allowance,
+    count_dispatched,
+    learn_window,
+    pause_until,
+    roll_window,
+    spend,
+)
+from worker.nango.health import NangoHealth
+from worker.nango.kv_store import InMemoryStore, KeyValueStore, RedisStore
+from worker.nango.response import ApiResponse
+
+AccountUpdate = Callable[[AccountBudget, float], AccountBudget]
+
+SLOWDOWN_SHARE: Final = 0.8
+"""Share of a customer's Graph budget from which we slow down, before Graph has to say 429."""
+
+UNITS_WINDOW: Final = 10.0
+"""Seconds of the directory's window of resource units."""
+
+LIST_UNITS: Final = 2.0
+"""Resource units that a page of a list costs at SharePoint."""
+
+DIRECTORY_SERVICE: Final = "directory"
+SHAREPOINT_SERVICE: Final = "sharepoint"
+SERVICES: Final = (DIRECTORY_SERVICE, SHAREPOINT_SERVICE)
+
+SHORTAGE_TTL: Final = 150
+"""How long a shortage is told after it was last met; what is due is tried again every minute."""
+
+_ACCOUNT_TTL: Final = 3600
+_SHORTAGE_KEY: Final = "shortage"
+_EXHAUSTED_MESSAGE: Final = "Nango's budget of calls a minute is spent for now"
+
+
+def find_service(target: str) -> str:
+    """Which of a customer's budgets a call draws on."""
+    path = target.split("?", 1)[0].rstrip("/")
+    return SHAREPOINT_SERVICE if path.split("/", 3)[2:3] == ["sites"] else DIRECTORY_SERVICE
+
+
+class RateLimiter:
+    """Tells when the next call may go out, and learns from every reply."""
+
+    def __init__(
+        self,
+        store: KeyValueStore | None = None,
+        *,
+        account: str = "",
+        rules: BudgetRules | None = None,
+    ) -> None:
+        self._ledger = store or InMemoryStore()
+        self._rules = rules or BudgetRules()
+        self._account = f"account:{_hash_text(f'{account} {self._rules.calls_per_minute}')}"
+        self.fingerprint = _hash_text(account)
+        """Stands for the address and the key, where neither may be written."""
+        self.health = NangoHealth(self._ledger, f"nango:{self.fingerprint}")
+
+    def close(self) -> None:
+        self._ledger.close()
+
+    def try_acquire(self, connection: str, path: str, lane: RunTrigger) -> tuple[float, str]:
+        """Book one call and answer 0, or the seconds to wait first and why (nothing is booked)."""
+        pause = _build_pause_key(connection, find_service(path))
+        while True:
+            now, (held, until) = self._ledger.read([self._account, pause])
+            left = _decode_pause(until, now)
+            if left > 0:
+                return left, f"Graph asks to slow down ({find_service(path)})"
+            before = _decode_account(held)
+            after, seconds = spend(before, now, lane, self._rules)
+            if after == before or self._save(held, after, now):
+                return seconds, _EXHAUSTED_MESSAGE
+
+    def learn_window(self, response: ApiResponse, wall: float) -> None:
+        """Take in Nango's own headers; they are on Graph's answers, too."""
+        told = _parse_window(response, wall)
+        if told is not None:
+            self._update(lambda account, now: learn_window(account, now, told, self._rules))
+
+    def pause_account(self, seconds: float) -> None:
+        """Nango's own 429: nobody asks until then."""
+        self._update(lambda account, now: pause_until(account, now + seconds + random.random()))
+
+    def pause_connection(
+        self, connection: str, path: str, response: ApiResponse, wall: float
+    ) -> None:
+        """Slow a customer's calls down as Graph asks for, before it has to refuse them."""
+        seconds = parse_pause(response, wall)
+        if seconds <= 0:
+            return
+        key = _build_pause_key(connection, find_service(path))
+        while True:
+            now, (held,) = self._ledger.read([key])
+            until = now + min(seconds, MAX_RETRY_AFTER)
+            if until <= now + _decode_pause(held, now):
+                return
+            lives = max(1, int(until - now) + 1)
+            if self._ledger.compare_and_swap(key, held, repr(until).encode(), lives):
+                return
+
+    def read_pauses(self, connections: Iterable[str]) -> dict[str, dict[str, float]]:
+        """Seconds for which Graph wants the calls of these connections held back, by service."""
+        keys = {
+            _build_pause_key(address, service): (address, service)
+            for address in connections
+            for service in SERVICES
+        }
+        now, values = self._ledger.read(list(keys)) if keys else (0.0, [])
+        found: dict[str, dict[str, float]] = {}
+        for (address, service), held in zip(keys.values(), values, strict=True):
+            if (left := _decode_pause(held, now)) > 0:
+                found.setdefault(address, {})[service] = left
+        return found
+
+    def read_allowance(self, lane: RunTrigger) -> int | None:
+        """How many connections of a lane may be sent on their way; None: all that are due."""
+        now, (held,) = self._ledger.read([self._account])
+        return compute_allowance(_decode_account(held), now, lane, self._rules)
+
+    def count_dispatched(self, number: int, waiting: int) -> None:
+        """The dispatcher sent so many on their way by the clock, and left so many."""
+        if number or waiting:
+            self._update(lambda a, now: count_dispatched(a, now, self._rules, number, waiting))
+
+    def read_account(self) -> tuple[AccountBudget, float]:
+        """The state of Nango's budget, for people, and the time it is of."""
+        now, (held,) = self._ledger.read([self._account])
+        return roll_window(_decode_account(held), now, self._rules), now
+
+    def note_shortage(self, reason: str) -> None:
+        """A disk or memory that we stand on was found to be used up."""
+        _, (held,) = self._ledger.read([_SHORTAGE_KEY])
+        self._ledger.compare_and_swap(
+            _SHORTAGE_KEY, held, reason.encode(errors="replace"), SHORTAGE_TTL
+        )
+
+    def read_shortage(self) -> str | None:
+        """What was found to be used up within the last minutes."""
+        _, (held,) = self._ledger.read([_SHORTAGE_KEY])
+        return None if held is None else held.decode(errors="replace")
+
+    def find_write_error(self) -> str | None:
+        """Why the shared budgets cannot be written now; None while they can be."""
+        return self._ledger.find_write_error()
+
+    def _update(self, change: AccountUpdate) -> None:
+        while True:
+            now, (held,) = self._ledger.read([self._account])
+            before = _decode_account(held)
+            after = change(before, now)
+            if after == before or self._save(held, after, now):
+                return
+
+    def _save(self, held: bytes | None, after: AccountBudget, now: float) -> bool:
+        """A pause outlives the hour after which a silent account is forgotten."""
+        lives = _ACCOUNT_TTL + int(max(0.0, after.paused_until - now))
+        return self._ledger.compare_and_swap(self._account, held, msgspec.json.encode(after), lives)
+
+
+def open_limiter(settings: Settings, key: str) -> RateLimiter:
+    """The budgets, shared through Redis where an address is set."""
+    address = settings.redis_url
+    rules = BudgetRules(settings.nango_calls_per_minute, settings.first_load_percent / 100)
+    ledger = InMemoryStore() if address is None else RedisStore(address.get_secret_value())
+    return RateLimiter(ledger, account=f"{settings.nango_host} {key}", rules=rules)
+
+
+def parse_pause(response: ApiResponse, now: float) -> float:
+    """Seconds that Graph wants us to hold this customer's calls back; 0 for none.
+
+    A refusal's Retry-After where it names the whole scope (else only its own stream waits), and
+    SharePoint's RateLimit headers (the longer of both). Ahead of a refusal: the more of the budget
+    is used up the longer, from half a second at 80 % to the whole window at 100 %.
+    """
+    reset = _get_number(response, "ratelimit-reset")
+    if response.status in (429, 503):
+        whole = reset is not None or "x-ms-throttle-scope" in response.headers
+        return max(response.get_retry_after(now) or 0.0, reset or 0.0) if whole else 0.0
+    used = _get_number(response, "x-ms-throttle-limit-percentage")
+    if used is not None and used >= SLOWDOWN_SHARE:
+        share = min(1.0, (used - SLOWDOWN_SHARE) / (1 - SLOWDOWN_SHARE))
+        return 0.5 + (UNITS_WINDOW - 0.5) * share**2
+    left = _get_number(response, "ratelimit-remaining")
+    if left is not None and reset is not None:
+        return min(reset, 60.0) * min(1.0, LIST_UNITS / max(left, 1.0))
+    return 0.0
+
+
+def _parse_window(response: ApiResponse, wall: float) -> ReportedWindow | None:
+    """What Nango says of its window, where that makes sense.
+
+    Both times are whole seconds, so the end is taken to be as late as it may be. The clock is the
+    answer's own; ours only where that has none, or one by which no window could end then.
+    """
+    limit, left = (
+        _get_number(response, "x-ratelimit-limit"),
+        _get_number(response, "x-ratelimit-remaining"),
+    )
+    reset = _get_number(response, "x-ratelimit-reset")
+    if limit is None or left is None or reset is None or limit < 1:
+        return None
+    there = parse_http_date(response.headers.get("date"))
+    clocks = [wall] if there is None else [there, wall]
+    lasting = [int(reset) + 1 - int(clock) for clock in clocks]
+    seconds = next((one for one in lasting if 0 < one <= 2 * WINDOW), lasting[0])
+    return ReportedWindow(int(limit), int(left), int(reset), float(seconds))
+
+
+def _get_number(response: ApiResponse, name: str) -> float | None:
+    try:
+        value = float(response.headers[name])
+    except (KeyError, ValueError):
+        return None
+    return value if 0 <= value < 1e12 else None
+
+
+def _decode_account(held: bytes | None) -> AccountBudget:
+    try:
+        return msgspec.json.decode(held or b"{}", type=AccountBudget)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return AccountBudget()
+
+
+def _decode_pause(held: bytes | None, now: float) -> float:
+    """Seconds of a pause that are left; one that is longer than any came from a wrong clock."""
+    try:
+        left = float(held or 0) - now
+    except ValueError:
+        return 0.0
+    return left if 0 < left <= MAX_RETRY_AFTER + _ACCOUNT_TTL else 0.0
+
+
+def _build_pause_key(connection: str, service: str) -> str:
+    return f"pause:{service}:{_hash_text(connection)}"
+
+
+def _hash_text(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()

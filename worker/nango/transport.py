@@ -1,0 +1,167 @@
+"""One exchange over HTTP: a request goes out, its answer comes in, and may be watched meanwhile."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from http import HTTPStatus
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any, Final, Protocol
+
+import httpx
+import msgspec
+
+from worker.core.errors import ConfigurationError, MalformedResponse, MirrorError, RetryNow
+from worker.core.net.bounded import BoundedBackend
+from worker.core.net.proxy import ProxiedBackend
+from worker.core.net.transport import (
+    DEADLINE_EXTENSION,
+    BoundedTransport,
+    TransportConfig,
+    find_content_encoding,
+)
+from worker.nango.errors import classify_transport_error
+from worker.nango.response import ApiResponse
+
+MAX_BODY = 64 * 1024 * 1024
+MAX_OBSERVED_BYTES = 64 * 1024
+"""How much of an answer is watched; a link that is further behind is seen at its end."""
+
+
+_GZIP_MAGIC: Final = b"\x1f\x8b"
+"""How what gzip has packed begins."""
+
+
+class ResponseObserver(Protocol):
+    """Follows one request while it is under way, on the thread that sends it."""
+
+    def mark_sent(self) -> None:
+        """The request has gone out."""
+
+    def observe(self, head: bytes) -> bool:
+        """See what has come so far of an answer with 200; whether that was enough.
+
+        Begins anew where the answer breaks off and the request is sent once more.
+        """
+
+
+@dataclass(frozen=True)
+class ApiRequest:
+    """What goes out; ``path`` has its query and is sent byte for byte."""
+
+    method: str
+    path: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: object = None
+    observer: ResponseObserver | None = None
+
+
+class HttpTransport:
+    """The connections to one host, kept open. Safe to use from several threads."""
+
+    def __init__(self, host: str, key: str, way: TransportConfig | None = None) -> None:
+        """Raises ConfigurationError."""
+        proxy = None if way is None else way.proxy
+        self._base = _parse_base_url(host)
+        self._prefix = self._base.raw_path.rstrip(b"/")
+        self._http = httpx.Client(
+            headers={"Authorization": f"Bearer {key}", "Accept-Encoding": "identity"},
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+            transport=BoundedTransport(
+                BoundedBackend() if proxy is None else ProxiedBackend(proxy, proxy_resolves=True),
+                ssl_context=None if way is None else way.ssl_context,
+                max_connections=16,
+                keepalive_seconds=45.0,
+            ),
+            follow_redirects=False,
+            trust_env=False,
+        )
+
+    def close(self) -> None:
+        self._http.close()
+
+    def send(
+        self, request: ApiRequest, until: float, on_headers: Callable[[ApiResponse], None]
+    ) -> ApiResponse:
+        """Send it and receive the answer; ``on_headers`` has its head before anybody sees its body.
+
+        All of it, from the lookup of the name to the last byte, ends at ``until``.
+        Raises RetryNow, MalformedResponse, ConfigurationError.
+        """
+        url = self._base.copy_with(raw_path=self._prefix + request.path)
+        options = _build_options(request, until)
+        try:
+            with self._http.stream(request.method, url, **options) as response:
+                head = ApiResponse(response.status_code, b"", _lower_names(response.headers))
+                on_headers(head)
+                watch = request.observer if head.status == HTTPStatus.OK else None
+                return replace(head, body=_read_body(response, until, watch))
+        except (httpx.HTTPError, httpx.InvalidURL) as fault:
+            raise classify_transport_error(fault) from fault
+
+
+def _build_options(request: ApiRequest, until: float) -> dict[str, Any]:
+    extensions: dict[str, Any] = {DEADLINE_EXTENSION: until}
+    options: dict[str, Any] = {"headers": request.headers, "extensions": extensions}
+    if request.body is not None:
+        options["content"] = msgspec.json.encode(request.body)
+        options["headers"] = {**request.headers, "Content-Type": "application/json"}
+    if request.observer is not None:
+        extensions["trace"] = _build_trace(request.observer)
+    return options
+
+
+def _read_body(response: httpx.Response, until: float, observer: ResponseObserver | None) -> bytes:
+    data = bytearray()
+    packed = find_content_encoding(response)
+    for chunk in response.iter_raw():
+        if packed is not None:
+            raise _classify_compressed(packed, chunk)
+        data += chunk
+        if observer is not None and (
+            observer.observe(bytes(data)) or len(data) >= MAX_OBSERVED_BYTES
+        ):
+            observer = None
+        if len(data) > MAX_BODY:
+            torn = MalformedResponse(f"an answer of more than {MAX_BODY >> 20} MB", after=600)
+            torn.needs_smaller_request = True
+            raise torn
+        if time.monotonic() > until:
+            retry = RetryNow("Nango's answer took too long")
+            retry.needs_smaller_request = True
+            raise retry
+    return bytes(data)
+
+
+def _classify_compressed(how: str, beginning: bytes) -> MirrorError:
+    """What it means that an answer came packed, which was not asked for; it is never unpacked."""
+    if how in ("gzip", "x-gzip") and not beginning.startswith(_GZIP_MAGIC):
+        return RetryNow("an answer says that it is packed, and is not")
+    return MalformedResponse(
+        f"an answer came packed ({how}), which was not asked for, and could become more than "
+        f"{MAX_BODY >> 20} MB; check what stands in front of Nango",
+        after=600,
+    )
+
+
+def _build_trace(observer: ResponseObserver) -> Callable[[str, object], None]:
+    """For httpcore, which names each step of a request; this is the last before the answer."""
+
+    def trace(step: str, _: object) -> None:
+        if step.endswith(".send_request_body.complete"):
+            observer.mark_sent()
+
+    return trace
+
+
+def _parse_base_url(host: str) -> httpx.URL:
+    try:
+        url = httpx.URL(host)
+    except httpx.InvalidURL:
+        raise ConfigurationError("NANGO_HOST is not an address") from None
+    if url.port is not None and not 0 < url.port < 65_536:
+        raise ConfigurationError("NANGO_HOST has a port that there is not")
+    return url
+
+
+def _lower_names(headers: httpx.Headers) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}

@@ -1,0 +1,50 @@
+"""Nango's budget as the workers share it, for people and for metrics."""
+
+from typing import TYPE_CHECKING, Any
+
+from worker.core.settings import Settings
+
+if TYPE_CHECKING:
+    from worker.nango.limiter import RateLimiter
+
+
+def open_shared_limiter(settings: Settings) -> "RateLimiter | None":
+    """The way to the budgets; None where none are shared. Redis is only loaded where there is one.
+
+    It is closed by whoever asked for it.
+    """
+    if settings.redis_url is None or settings.nango_secret_key is None:
+        return None
+    from worker.nango.limiter import open_limiter
+
+    return open_limiter(settings, settings.nango_secret_key.get_secret_value())
+
+
+def load_outage(limiter: "RateLimiter") -> dict[str, Any] | None:
+    """Since when Nango does not work for anybody, and why; None while it works."""
+    state, now = limiter.health.read()
+    if not state.is_out:
+        return None
+    seconds = round(max(0.0, now - state.outage_since), 1)
+    return {"seconds": seconds, "reason": state.reason}
+
+
+def load_budget(limiter: "RateLimiter", *, is_set: bool) -> dict[str, Any] | None:
+    """What is left of this minute; None where nothing is known."""
+    account, now = limiter.read_account()
+    pause = max(0.0, account.paused_until - now)
+    if account.limit is None and not pause:
+        return None
+    begun = account.calls > 0 or account.window > 0
+    return {
+        "limit": account.limit,
+        "left": account.left if account.limit is not None else None,
+        "resets_in_seconds": round(account.resets_at - now, 1) if begun else None,
+        "paused_for_seconds": round(pause, 1),
+        "source": "set" if is_set else "learnt",
+        "calls": {
+            "by_hand": account.by_hand,
+            "by_clock": account.by_clock,
+            "first_loads": account.first_loads,
+        },
+    }

@@ -1,0 +1,78 @@
+"""Signing secrets of webhooks: made or brought along, shown once, replaced without a gap."""
+
+from pathlib import Path
+
+import click
+
+from worker.core.errors import ConfigurationError
+from worker.ops.cli.output import json_option, open_checked_database, print_json
+
+
+def load_signing_secret(path: Path | None) -> str:
+    """The secret in a file, or a new one.
+
+    Raises ConfigurationError, which never shows it, where it is none.
+    """
+    from worker.delivery.senders.signature import generate_secret, parse_secret
+
+    secret = _read_secret_file(path) if path else generate_secret()
+    parse_secret(secret)
+    return secret
+
+
+def show_once(secret: str) -> None:
+    """On standard output alone, so that a script can take it."""
+    click.echo("its signing secret, for the receiver; it is not shown again:", err=True)
+    click.echo(secret)
+
+
+def _read_secret_file(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except OSError as fault:
+        raise ConfigurationError(f"cannot read {path}: {fault.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path} holds no secret: it must be whsec_ and base64") from None
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--secret-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Holds the new secret, whsec_...; else one is made and shown once.",
+)
+@click.option("--finish", is_flag=True, help="Sign with the new secret only.")
+@json_option
+def rotate(name: str, *, secret_file: Path | None, finish: bool, as_json: bool) -> None:
+    """Replace the signing secret of a webhook in two steps.
+
+    First, requests carry a signature by the new secret and one by the former, so that the receiver
+    can change over when it likes. Then, --finish drops the former.
+    """
+    from worker.delivery.store import admin
+
+    if finish and secret_file:
+        raise click.UsageError("--finish brings no new secret; leave --secret-file out")
+    secret = None if finish else load_signing_secret(secret_file)
+    with open_checked_database() as (_, database), database.open_transaction() as db:
+        if secret is None:
+            dropped = admin.drop_old_signing_keys(db, name)
+        else:
+            admin.add_signing_key(db, name, secret)
+    if secret is None:
+        if as_json:
+            print_json({"name": name, "dropped": dropped})
+        else:
+            click.echo(f"sink '{name}' signs with one secret now; former ones dropped: {dropped}")
+        return
+    made = None if secret_file else secret
+    if as_json:
+        print_json({"name": name} | ({"secret": made} if made else {}))
+        return
+    click.echo(
+        f"sink '{name}' signs with the new and the former secret; when the receiver has the new "
+        f"one: 'tenant-mirror sinks rotate {name} --finish'"
+    )
+    if made:
+        show_once(made)

@@ -1,0 +1,72 @@
+"""How the commands about sinks show how far one has come."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from worker.delivery.health import describe_refusals
+from worker.delivery.settings import parse_redis_stream_settings
+from worker.ops.cli.output import render_age
+
+
+def build_sink_row(row: Mapping[str, Any]) -> list[object]:
+    """A sink among all of them."""
+    return [
+        row["name"],
+        row["kind"],
+        row["status"],
+        row["waiting"],
+        row["connections_behind"],
+        render_age(row["age_seconds"]),
+        "; ".join(
+            note
+            for note in (row["status_reason"], describe_refusals(row), describe_snapshots(row))
+            if note
+        ),
+    ]
+
+
+def render_refused_events(positions: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Which event of each connection is refused, why, and when it is tried again."""
+    for one in positions:
+        if one["failures"]:
+            times = "once" if one["failures"] == 1 else f"{one['failures']} times"
+            again = f"tried again at {one['retry_at']:%F %H:%M:%S} UTC"
+            yield (
+                f"{one['label']}: the event behind {one['seq']:,} is refused "
+                f"({one['refused_id']}), {times}; {again}\n  {one['reason']}"
+            )
+
+
+def describe_snapshots(row: Mapping[str, Any]) -> str:
+    """What is said of snapshots that a sink begins with; nothing once they are through."""
+    if not row["snapshots"]:
+        return ""
+    rows, many = row["snapshot_rows"], row["snapshots"]
+    of = "1 connection" if many == 1 else f"{many} connections"
+    return f"a snapshot of {of} is under way, {rows:,} rows so far"
+
+
+def describe_snapshot_progress(position: Mapping[str, Any]) -> str:
+    """How far a connection's snapshot has come."""
+    snapshot = position["snapshot"]
+    if snapshot is None:
+        return ""
+    if not snapshot:
+        return "waits"
+    return f"{snapshot['resource']}, {snapshot['rows']:,} rows"
+
+
+def describe_stream_bounds(settings: Mapping[str, object], *, is_shared: bool) -> str:
+    """What a stream keeps, and where, for who adds one."""
+    made = parse_redis_stream_settings(settings)
+    kept = f"{made.maxbytes / 1024**2:,.0f} MiB or {made.maxlen:,} events"
+    note = (
+        "its events hold people's data and stay in Redis whether they are read or not, "
+        f"up to {kept} for each stream (--maxbytes, --maxlen)"
+    )
+    if is_shared:
+        note += (
+            ". That is the Redis of REDIS_URL, which carries the service's messages as well: "
+            "give the stream one of its own with --url"
+        )
+    return note

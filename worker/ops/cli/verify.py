@@ -1,0 +1,47 @@
+"""Check that replaying the change events reproduces the tables."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from worker.ops.cli.exit_codes import EXIT_FAILED
+from worker.ops.cli.output import (
+    json_option,
+    open_checked_database,
+    print_json,
+)
+from worker.store.state.connections import find_connection
+
+if TYPE_CHECKING:
+    pass
+
+
+@click.command()
+@click.argument("connection")
+@json_option
+def verify(connection: str, as_json: bool) -> None:  # noqa: FBT001
+    """Check that the change events of CONNECTION tell its tables.
+
+    Undoes the events from today's rows backwards, in one snapshot, and checks that each fits.
+    """
+    from worker.events.verify import verify as check
+
+    with open_checked_database() as (_, database):
+        with database.open_transaction() as db:
+            known = find_connection(db, connection)
+        with database.open_transaction() as db:
+            found = check(db, known.id)
+    if as_json:
+        print_json({"connection": known.label, **vars(found)})
+    else:
+        back = "from the very first" if found.has_whole_history else f"back to {found.oldest_at:%F}"
+        click.echo(
+            f"{known.label}: {found.rows:,} live rows and {found.events:,} events, {back}: "
+            f"{'all fit' if not found.problem_count else f'{found.problem_count:,} do not fit'}"
+            f"{f'; {found.erased:,} erased ones passed over' if found.erased else ''}"
+        )
+        for problem in found.problems:
+            click.echo(f"  {problem}")
+        for name, why in found.unresolved.items():
+            click.echo(f"  not compared with Graph, {name}: {why}")
+    raise SystemExit(EXIT_FAILED if found.problem_count else 0)

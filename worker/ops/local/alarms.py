@@ -1,0 +1,64 @@
+"""What stands still, for people who watch a screen: said when it begins, and when it is over.
+
+Looking is a query; what of it is news is decided without one.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from worker.store.state.alarms import ActiveAlarm, AlarmKey
+
+MAX_LISTED: Final = 5
+"""Customers that are named one by one when they come to stand still, or go on, at once."""
+HALT_RESOLVE_SECONDS: Final = 45.0
+"""How long what is over must stay away: a halt lapses and is met again at the next attempt."""
+
+
+@dataclass
+class AlarmTracker:
+    """Knows what was said."""
+
+    announced: dict[AlarmKey, ActiveAlarm] = field(default_factory=dict)
+    missing_since: dict[AlarmKey, float] = field(default_factory=dict)
+    """Since when what was said is no longer found."""
+
+    def render_changes(self, found: Mapping[AlarmKey, ActiveAlarm], now: float) -> Iterator[str]:
+        """A line for what is new or has changed, and for what is over. Pure but for its memory."""
+        new = {key: one for key, one in found.items() if self.announced.get(key) != one}
+        self.announced.update(new)
+        over = [key for key in self.announced if key not in found and self._is_resolved(key, now)]
+        self.missing_since = {key: at for key, at in self.missing_since.items() if key not in found}
+        yield from _render_lines({key: one.render() for key, one in new.items()})
+        yield from _render_lines(
+            {key: _render_resolved(key, self.announced.pop(key)) for key in over}
+        )
+        for key in over:
+            self.missing_since.pop(key, None)
+
+    def _is_resolved(self, key: AlarmKey, now: float) -> bool:
+        since = self.missing_since.setdefault(key, now)
+        return now - since >= (HALT_RESOLVE_SECONDS if key[0] == "halt" else 0)
+
+
+def _render_lines(lines: Mapping[AlarmKey, str]) -> Iterator[str]:
+    """Those about everything, then each customer, or of many the first ones and a number."""
+    for (_, connection), line in lines.items():
+        if not connection:
+            yield line
+    each = [line for (_, connection), line in lines.items() if connection]
+    yield from each[:MAX_LISTED]
+    if len(each) > MAX_LISTED:
+        yield f"and {len(each) - MAX_LISTED:,} more like these; 'tenant-mirror status' has them all"
+
+
+def _render_resolved(key: AlarmKey, standing: ActiveAlarm) -> str:
+    match key[0]:
+        case "halt":
+            return "no longer HALTED: all goes on"
+        case "outage":
+            return "Nango works again: all goes on"
+        case "missing":
+            return "no connections are missing from Nango's list any more"
+        case _:
+            return f"{standing.connection_name}: goes on"

@@ -1,0 +1,86 @@
+"""Variables of a shell that are our own: from the ``env`` file that an earlier start wrote.
+
+Such a shell is where people look at a running mirror, and where they type ``make run`` the next
+day. Those values name servers that this start brings up itself, not servers to use instead.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from worker.core.parse import SecretStr
+from worker.core.settings import Settings
+
+SANDBOX_URL: Final = "TENANT_MIRROR_SANDBOX_URL"
+SANDBOX_KEY: Final = "TENANT_MIRROR_SANDBOX_KEY"
+
+DEMO_INTERVALS: Final = {
+    "TENANT_MIRROR_DELTA_SECONDS": "5",
+    "TENANT_MIRROR_ROLES_SECONDS": "15",
+    "TENANT_MIRROR_SITES_SECONDS": "30",
+    "TENANT_MIRROR_TICK_SECONDS": "1",
+}
+"""Clocks of the simulated customers, so that one can watch; real ones keep the defaults."""
+
+
+@dataclass(frozen=True)
+class GeneratedSecrets:
+    """What the home has generated: who shows one of them has it from us. None: not yet made."""
+
+    postgres: str | None
+    valkey: str | None
+    sandbox: str | None
+
+
+@dataclass(frozen=True)
+class GivenSettings:
+    """What a person has really given."""
+
+    settings: Settings
+    ignored_variables: tuple[str, ...]
+    """Variables of the environment that are our own."""
+
+
+def drop_own_values(
+    settings: Settings, environ: Mapping[str, str], own: GeneratedSecrets
+) -> GivenSettings:
+    """The settings without what an ``env`` file of this home has put into the shell. Pure."""
+    ignored: list[str] = []
+    if own.postgres is not None and _password_from_url(settings.database_url) == own.postgres:
+        ignored.append("DATABASE_URL")
+        settings = replace(settings, database_url=None)
+    if own.valkey is not None and _password_from_url(settings.redis_url) == own.valkey:
+        ignored.append("REDIS_URL")
+        settings = replace(settings, redis_url=None)
+    key = settings.nango_secret_key
+    if key is not None and key.get_secret_value() == own.sandbox:
+        ignored.append("NANGO_SECRET_KEY")
+        settings = replace(settings, nango_secret_key=None)
+    if own.sandbox is not None and environ.get(SANDBOX_KEY) == own.sandbox:
+        if environ.get("NANGO_HOST") == environ.get(SANDBOX_URL, ""):
+            ignored.append("NANGO_HOST")
+            settings = replace(settings, nango_host=Settings.nango_host)
+        ignored += [name for name, value in DEMO_INTERVALS.items() if environ.get(name) == value]
+    return GivenSettings(settings, tuple(ignored))
+
+
+def _password_from_url(address: SecretStr | None) -> str | None:
+    if address is None:
+        return None
+    try:
+        password = urlsplit(address.get_secret_value()).password
+    except ValueError:
+        return None
+    return None if password is None else unquote(password)
+
+
+def render_notice(ignored: tuple[str, ...], place: object) -> str | None:
+    """What is said about them; the clocks are told by the servers that they belong to."""
+    names = [name for name in ignored if name not in DEMO_INTERVALS]
+    if not names:
+        return None
+    return (
+        f"{', '.join(names)} in this shell come from {place}: they name the servers that are "
+        "started here now, and are not taken for servers of your own"
+    )

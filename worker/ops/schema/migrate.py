@@ -1,0 +1,116 @@
+"""Bringing the database to the schema of this release, or to another one."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Engine, Index, PrimaryKeyConstraint, UniqueConstraint
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from models.tables import metadata
+from worker.core.errors import ConfigurationError, RetryLater
+from worker.events.partitions import ensure_partitions
+from worker.ops.schema.revisions import explain_lock_wait, is_upgrade, resolve_revision
+from worker.ops.schema.version import FOLDER, list_revisions
+from worker.store.engine import Database, create_mirror_engine, get_driver_connection
+from worker.store.errors import get_sql_state, translate_error
+from worker.store.indexes import rebuild_invalid_indexes
+from worker.store.migration_lock import LockWaitObserver, MigrationLimits, lock_migration
+from worker.store.schema_version import load_revision_in
+
+GAVE_UP_STATES = ("40P01", "55P03", "57014")
+"""SQL states of a statement that waited too long, or that was canceled."""
+
+
+def migrate(
+    database: Database, revision: str = "head", limits: MigrationLimits | None = None
+) -> tuple[str | None, str | None]:
+    """Migrate, up or down.
+
+    The revisions before and after. Raises ServerUnavailable, ConfigurationError, RetryLater,
+    NotFound.
+
+    Runs under an advisory lock with timeouts, so that two at a time and a busy database are safe.
+    Where it is interrupted, it goes on from there when it is run again.
+    """
+    # A pooler may have few sessions, and migrating takes two.
+    database.close()
+    engine = create_mirror_engine(database.url)
+    try:
+        with lock_migration(engine, limits) as observer, _explain_lock_wait(engine, observer):
+            return _run_migrations(engine, revision)
+    except (SQLAlchemyError, psycopg.Error) as fault:
+        origin = _find_database_error(fault)
+        if origin is None:
+            raise
+        raise translate_error(origin, database.server) from None
+    finally:
+        engine.dispose()
+
+
+def _run_migrations(engine: Engine, asked: str) -> tuple[str | None, str | None]:
+    before = _read_revision(engine)
+    wanted = resolve_revision(asked, before, list_revisions())
+    up = is_upgrade(before, wanted)
+    if up and before is not None:
+        _rebuild_indexes(engine)
+    if wanted != before:
+        with engine.connect() as connection:
+            config = _build_alembic_config()
+            config.attributes["connection"] = connection
+            (command.upgrade if up else command.downgrade)(config, wanted or "base")
+    if wanted is not None:
+        with engine.begin() as db:
+            ensure_partitions(db)
+    return before, wanted
+
+
+def _build_alembic_config() -> Config:
+    config = Config(str(FOLDER / "alembic.ini"))
+    config.set_main_option("script_location", str(FOLDER))
+    return config
+
+
+def _read_revision(engine: Engine) -> str | None:
+    """The revision that the database has. Raises ConfigurationError on a server that is too old."""
+    with engine.connect() as db:
+        version = get_driver_connection(db).info.server_version
+        if version < 150_000:
+            raise ConfigurationError(
+                f"Postgres {version // 10_000} is too old; Tenant Mirror needs 15 or newer"
+            )
+        return load_revision_in(db)
+
+
+def _rebuild_indexes(engine: Engine) -> None:
+    """Build indexes that an interrupted migration left invalid, of this release or an earlier."""
+    names = {
+        str(item.name)
+        for table in metadata.tables.values()
+        for item in (*table.indexes, *table.constraints)
+        if isinstance(item, Index | PrimaryKeyConstraint | UniqueConstraint)
+    }
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
+        rebuild_invalid_indexes(db, names)
+
+
+@contextmanager
+def _explain_lock_wait(engine: Engine, observer: LockWaitObserver) -> Iterator[None]:
+    """A statement that gave up for want of a lock or a snapshot is explained. Raises RetryLater."""
+    try:
+        yield
+    except (SQLAlchemyError, psycopg.Error) as fault:
+        origin, holders = _find_database_error(fault), observer.holders
+        if origin is None or get_sql_state(origin) not in GAVE_UP_STATES or not holders:
+            raise
+        raise RetryLater(explain_lock_wait(holders, _read_revision(engine)), after=60) from None
+
+
+def _find_database_error(fault: Exception) -> Exception | None:
+    """The first database error: once the connection is lost, leaving a block fails as well."""
+    found: BaseException | None = fault
+    while found is not None and not isinstance(found, DBAPIError | psycopg.Error):
+        found = found.__context__
+    return found

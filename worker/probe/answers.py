@@ -1,0 +1,118 @@
+"""The calls of a probe and what came back, before anybody judges it."""
+
+import re
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+from worker.core.errors import MalformedResponse, MirrorError, ResourceRefused, RetryLater
+from worker.graph.errors import list_error_codes
+from worker.graph.page import Page
+from worker.nango.response import ApiResponse
+
+MAX_CALLS: Final = 15
+
+_CODE = re.compile(r"[A-Za-z0-9_.]{1,64}")
+
+
+class ProbeCall(StrEnum):
+    """The calls, in their order. No tenant gets all: some stand in for others."""
+
+    ORGANIZATION = "organization"
+    BATCH = "$batch of three"
+    USERS = "users"
+    USERS_NEXT = "users, next page"
+    TOKEN = "users/delta from now"  # noqa: S105 - not a password
+    TOKEN_NEXT = "users/delta from now, next page"  # noqa: S105
+    DELTA = "users/delta, delta link"
+    GROUPS = "groups/delta"
+    GROUPS_NEXT = "groups/delta, next page"
+    GROUP_LIST = "groups"
+    MEMBERS = "members of one group"
+    ALL_SITES = "sites/getAllSites"
+    SITE_SEARCH = "sites?search=*"
+    ROLE_DEFINITIONS = "roleDefinitions"
+    ROLE_ASSIGNMENTS = "roleAssignments"
+    FILTERED = "roleAssignments of one role"
+    OTHER_ORGANIZATION = "organization of the other connection"
+    CROSS_TENANT_LINK = "a link, for the other connection"
+
+
+class StopReason(StrEnum):
+    """Why no more was asked."""
+
+    SETTINGS = "Nango refuses our key, address or plan"
+    BROKEN = "the connection cannot be used"
+    OTHER_TENANT = "it is another tenant than before"
+    THROTTLED = "we were asked to wait"
+    SILENT = "two calls running got no useful answer"
+    ENOUGH = f"{MAX_CALLS} calls are enough"
+
+
+@dataclass(frozen=True)
+class ProbeAnswer:
+    """One request and what came back; of it, only numbers and our own words are ever told."""
+
+    call: ProbeCall
+    permission: str = ""
+    response: ApiResponse | None = None
+    page: Page | None = None
+    error: MirrorError | None = None
+    seconds: float = 0.0
+    was_sent: bool = True
+
+    @property
+    def is_success(self) -> bool:
+        return self.error is None
+
+    @property
+    def status(self) -> int | None:
+        """Graph's status; None where nothing of Graph's came back."""
+        return self.response.status if self.response else None
+
+    @property
+    def code(self) -> str:
+        """Graph's outermost error code, where it has the form of one."""
+        codes = (
+            list_error_codes(self.response)
+            if self.response and not self.response.is_success
+            else []
+        )
+        return codes[0] if codes and _CODE.fullmatch(codes[0]) else ""
+
+
+@dataclass
+class ProbeAnswers:
+    """Everything that came back."""
+
+    by_call: dict[ProbeCall, ProbeAnswer] = field(default_factory=dict)
+    organizations: list[str] = field(default_factory=list)
+    known_tenant: str | None = None
+    stop_reason: StopReason | None = None
+    other_organizations: list[str] | None = None
+    """The organizations of the other connection; None where none was named."""
+    cross_tenant_statuses: list[int | None] = field(default_factory=list)
+    """Statuses of links that were sent for the other connection; None: no answer of Graph's."""
+
+    def get_page(self, asked: ProbeCall) -> Page | None:
+        answer = self.by_call.get(asked)
+        return answer.page if answer else None
+
+    def is_refused(self, asked: ProbeCall, *statuses: int) -> bool:
+        """Whether Graph refused it for good, with one of the statuses where some are named."""
+        answer = self.by_call.get(asked)
+        if answer is None or not isinstance(answer.error, ResourceRefused):
+            return False
+        return not statuses or answer.error.status in statuses
+
+
+def is_transient(error: MirrorError | None) -> bool:
+    return isinstance(error, RetryLater) and not isinstance(error, MalformedResponse)
+
+
+def parse_batch_items(response: ApiResponse) -> list[dict[str, Any]]:
+    """The answers inside a ``$batch``."""
+    document = response.parse_json()
+    responses = document.get("responses") if isinstance(document, dict) else None
+    items = responses if isinstance(responses, list) else []
+    return [item for item in items if isinstance(item, dict)]

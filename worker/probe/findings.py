@@ -1,0 +1,98 @@
+"""What a finding is, and what all of them have in common. Pure.
+
+A finding holds numbers and words of ours. Of what Graph and Nango sent, the only text that is told
+is an error code that has the form of one: no message, name, id, link or header's value.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from worker.core.errors import ConnectionBroken, MalformedResponse
+from worker.graph.page import Page
+from worker.probe.answers import ProbeAnswer, ProbeAnswers, ProbeCall, StopReason, is_transient
+
+
+class Verdict(StrEnum):
+    HOLDS = "holds"
+    FAILS = "does not hold"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One assumption. Where it is ``needed`` and does not hold, something is not mirrored."""
+
+    name: str
+    verdict: Verdict
+    seen: str
+    does: str
+    needed: bool = False
+
+
+Check = Callable[[ProbeAnswers], Finding | None]
+"""None where the question did not arise."""
+
+TRIES_LATER: Final = "tries again later"
+MARKS_REFUSED: Final = "marks it refused and tries again every hour"
+
+
+def pluralize(number: int, noun: str) -> str:
+    if noun.endswith("y"):
+        return f"{number:,} {noun if number == 1 else f'{noun[:-1]}ies'}"
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def judge_call(answers: ProbeAnswers, asked: ProbeCall) -> tuple[Verdict, str]:
+    """Whether a call brought what it should; where not, why in numbers."""
+    answer = answers.by_call.get(asked)
+    if answer is None:
+        return (
+            Verdict.UNKNOWN,
+            f"not asked: {answers.stop_reason or 'there was nothing to ask for'}",
+        )
+    if answer.is_success:
+        return Verdict.HOLDS, ""
+    told = " ".join(filter(None, [f"status {answer.status}", answer.code]))
+    if isinstance(answer.error, MalformedResponse):
+        return Verdict.FAILS, _describe_malformed(answer)
+    passing = is_transient(answer.error)
+    if answer.status is not None:
+        unclear = passing or isinstance(answer.error, ConnectionBroken)
+        return Verdict.UNKNOWN if unclear else Verdict.FAILS, told
+    waits = passing and answers.stop_reason is StopReason.THROTTLED
+    seen = "a budget of calls is used up for now" if waits else "no answer of Graph's"
+    return Verdict.UNKNOWN, seen
+
+
+def _describe_malformed(answer: ProbeAnswer) -> str:
+    if not answer.was_sent:
+        return "not followed: the link does not lead to Graph's v1.0"
+    if answer.response is None:
+        return "the answer could not be read"
+    return f"status {answer.status}, but not what was asked for"
+
+
+def describe_consequence(
+    verdict: Verdict, answer: ProbeAnswer | None, fails: str = MARKS_REFUSED
+) -> str:
+    """What Tenant Mirror does where a call brought nothing."""
+    if verdict is Verdict.UNKNOWN:
+        return TRIES_LATER
+    if answer is not None and answer.status == 403 and answer.permission:
+        return f"{fails}; grant {answer.permission} and consent again"
+    return fails
+
+
+def describe_page(page: Page, noun: str) -> str:
+    """A page in numbers."""
+    parts = [pluralize(page.count, noun)]
+    if page.removed:
+        parts.append(f"{len(page.removed):,} of them removed")
+    if page.edges:
+        parts.append(pluralize(len(page.edges), "membership"))
+    for link, what in ((page.next_link, "a next link"), (page.delta_link, "a delta link")):
+        if link is not None:
+            parts.append(what)
+    return ", ".join(parts)

@@ -1,0 +1,239 @@
+"""Whether each resource can be read in the way that we prefer. Pure."""
+
+from functools import partial
+from typing import Final
+
+from models.resources.sites import SITES
+from models.resources.users import USERS
+from worker.probe.answers import ProbeAnswers, ProbeCall
+from worker.probe.findings import (
+    TRIES_LATER,
+    Check,
+    Finding,
+    Verdict,
+    describe_consequence,
+    describe_page,
+    judge_call,
+    pluralize,
+)
+from worker.probe.requests import NO_DELTA_STATUSES
+from worker.rows.shape import get_shape
+
+
+def check_read(
+    answers: ProbeAnswers, *, name: str, asked: ProbeCall, noun: str, does: str
+) -> Finding | None:
+    """A page that a resource cannot be mirrored without."""
+    verdict, seen = judge_call(answers, asked)
+    page = answers.get_page(asked)
+    if page is not None:
+        return Finding(name, verdict, describe_page(page, noun), does, needed=True)
+    return Finding(
+        name, verdict, seen, describe_consequence(verdict, answers.by_call.get(asked)), needed=True
+    )
+
+
+def check_next_page(
+    answers: ProbeAnswers, *, name: str, first: ProbeCall, asked: ProbeCall, noun: str
+) -> Finding | None:
+    """A next link that is sent back byte for byte brings the next page."""
+    before, page = answers.get_page(first), answers.get_page(asked)
+    if before is not None and before.next_link is None:
+        return Finding(name, Verdict.UNKNOWN, "there is one page only", "follows next links")
+    verdict, seen = judge_call(answers, asked)
+    if page is not None:
+        return Finding(name, verdict, describe_page(page, noun), "follows next links as they are")
+    does = describe_consequence(verdict, answers.by_call.get(asked), "begins that walk anew, later")
+    return Finding(name, verdict, seen, does, needed=before is not None)
+
+
+def check_page_size(answers: ProbeAnswers) -> Finding:
+    name = f"{USERS.page_size} users come on a page"
+    page = answers.get_page(ProbeCall.USERS)
+    if page is None:
+        return Finding(name, Verdict.UNKNOWN, judge_call(answers, ProbeCall.USERS)[1], TRIES_LATER)
+    seen = describe_page(page, "user")
+    if page.count >= (USERS.page_size or 0):
+        return Finding(name, Verdict.HOLDS, seen, "loads with the fewest calls")
+    if page.next_link is None:
+        return Finding(name, Verdict.UNKNOWN, seen, "takes pages of any size")
+    return Finding(name, Verdict.FAILS, seen, "takes pages of any size, in more calls")
+
+
+def check_properties(answers: ProbeAnswers) -> Finding:
+    name = "every property that we select is sent"
+    page = answers.get_page(ProbeCall.USERS)
+    if page is None or not page.rows:
+        return Finding(name, Verdict.UNKNOWN, "no users to look at", TRIES_LATER)
+    names, bits = get_shape(USERS).names, 0
+    for incoming in page.rows.values():
+        bits |= incoming.present
+    missing = [name for index, name in enumerate(names) if not bits >> index & 1]
+    seen = f"{len(names) - len(missing)} of {len(names)}"
+    if not missing:
+        return Finding(name, Verdict.HOLDS, seen, "mirrors them all")
+    return Finding(name, Verdict.FAILS, f"{seen}; never {', '.join(missing)}", "stores null")
+
+
+def check_delta_token(answers: ProbeAnswers) -> Finding:
+    name = "users/delta starts from now"
+    tokens = (ProbeCall.TOKEN, ProbeCall.TOKEN_NEXT)
+    last = [asked for asked in tokens if asked in answers.by_call]
+    verdict, seen = judge_call(answers, last[-1] if last else ProbeCall.TOKEN)
+    pages = [page for asked in tokens if (page := answers.get_page(asked)) is not None]
+    if verdict is Verdict.HOLDS:
+        rows = pluralize(sum(page.count for page in pages), "row")
+        seen = f"{pluralize(len(pages), 'page')} with {rows}"
+        if pages[-1].delta_link is not None:
+            does = "lists users, then follows their changes from this token"
+            return Finding(name, verdict, f"a delta link after {seen}", does, needed=True)
+        if pages[-1].next_link is None:
+            seen, does = f"neither link after {seen}", "waits ten minutes and asks again"
+            return Finding(name, Verdict.FAILS, seen, does, needed=True)
+        return Finding(name, Verdict.UNKNOWN, f"not yet after {seen}", "reads up to 100 pages")
+    if answers.is_refused(ProbeCall.TOKEN, *NO_DELTA_STATUSES):
+        return Finding(name, verdict, seen, "reads the whole list of users each time")
+    does = describe_consequence(verdict, answers.by_call.get(ProbeCall.TOKEN))
+    return Finding(name, verdict, seen, does, needed=True)
+
+
+def check_delta_link(answers: ProbeAnswers) -> Finding:
+    name = "a delta link can be sent back"
+    verdict, seen = judge_call(answers, ProbeCall.DELTA)
+    page = answers.get_page(ProbeCall.DELTA)
+    if page is not None:
+        return Finding(name, verdict, describe_page(page, "user"), "reads changes only")
+    does = describe_consequence(verdict, None, "reads everything anew where a delta link is lost")
+    return Finding(name, verdict, seen, does)
+
+
+def check_groups_delta(answers: ProbeAnswers) -> Finding:
+    name = "groups/delta brings groups"
+    verdict, seen = judge_call(answers, ProbeCall.GROUPS)
+    page = answers.get_page(ProbeCall.GROUPS)
+    if page is not None:
+        seen, does = describe_page(page, "group"), "loads groups by delta"
+        return Finding(name, verdict, seen, does, needed=True)
+    if answers.is_refused(ProbeCall.GROUPS, *NO_DELTA_STATUSES):
+        return Finding(name, verdict, seen, "lists groups and the members of each")
+    does = describe_consequence(verdict, answers.by_call.get(ProbeCall.GROUPS))
+    return Finding(name, verdict, seen, does, needed=True)
+
+
+def check_group_listing(
+    answers: ProbeAnswers, *, name: str, asked: ProbeCall, noun: str
+) -> Finding | None:
+    """What is read where groups have no delta."""
+    if not answers.is_refused(ProbeCall.GROUPS, *NO_DELTA_STATUSES):
+        return None
+    listed = answers.get_page(ProbeCall.GROUP_LIST)
+    if asked is ProbeCall.MEMBERS and listed is not None and not listed.rows:
+        return None
+    return check_read(answers, name=name, asked=asked, noun=noun, does="reads it whole each time")
+
+
+def check_members(answers: ProbeAnswers) -> Finding | None:
+    name = "groups/delta brings memberships"
+    if answers.is_refused(ProbeCall.GROUPS, *NO_DELTA_STATUSES):
+        return None
+    found = [answers.get_page(asked) for asked in (ProbeCall.GROUPS, ProbeCall.GROUPS_NEXT)]
+    pages = [page for page in found if page is not None]
+    edges = sum(len(page.edges) + len(page.removed_edges) for page in pages)
+    seen = f"{pluralize(edges, 'membership')} in {pluralize(sum(p.count for p in pages), 'group')}"
+    if edges:
+        return Finding(name, Verdict.HOLDS, seen, "needs no call for the members of a group")
+    return Finding(name, Verdict.UNKNOWN, seen, "takes groups for empty until members are told")
+
+
+def check_all_sites(answers: ProbeAnswers) -> Finding:
+    name = "all sites are listed"
+    page = answers.get_page(ProbeCall.ALL_SITES)
+    verdict, seen = judge_call(answers, ProbeCall.ALL_SITES)
+    if page is not None:
+        return Finding(name, verdict, describe_page(page, "site"), "mirrors them all", needed=True)
+    if verdict is Verdict.FAILS and answers.is_refused(ProbeCall.ALL_SITES):
+        does = "falls back to the search, which may leave some out"
+        if answers.is_refused(ProbeCall.ALL_SITES, 403):
+            does += f"; app-only access with {SITES.permission} lists them all"
+        return Finding(name, verdict, seen, does)
+    return Finding(name, verdict, seen, describe_consequence(verdict, None), needed=True)
+
+
+def check_site_search(answers: ProbeAnswers) -> Finding | None:
+    if not answers.is_refused(ProbeCall.ALL_SITES):
+        return None
+    does = "mirrors what it finds; deletes a site only when its id is gone"
+    name = "sites are found by search"
+    return check_read(answers, name=name, asked=ProbeCall.SITE_SEARCH, noun="site", does=does)
+
+
+def check_assignments(answers: ProbeAnswers) -> Finding:
+    name = "role assignments are listed without a filter"
+    verdict, seen = judge_call(answers, ProbeCall.ROLE_ASSIGNMENTS)
+    page = answers.get_page(ProbeCall.ROLE_ASSIGNMENTS)
+    if page is not None:
+        seen = describe_page(page, "role assignment")
+        return Finding(name, verdict, seen, "reads the whole list", needed=True)
+    if answers.is_refused(ProbeCall.ROLE_ASSIGNMENTS, 400):
+        return Finding(name, verdict, seen, "asks for each role definition, on a slower clock")
+    does = describe_consequence(verdict, answers.by_call.get(ProbeCall.ROLE_ASSIGNMENTS))
+    return Finding(name, verdict, seen, does, needed=True)
+
+
+def check_filtered_assignments(answers: ProbeAnswers) -> Finding | None:
+    if not answers.is_refused(ProbeCall.ROLE_ASSIGNMENTS, 400):
+        return None
+    name, noun = "role assignments are listed by role definition", "role assignment"
+    does = "asks so for every role definition"
+    return check_read(answers, name=name, asked=ProbeCall.FILTERED, noun=noun, does=does)
+
+
+READ_CHECKS: Final[tuple[Check, ...]] = (
+    partial(
+        check_read,
+        name="users are listed with all our properties",
+        asked=ProbeCall.USERS,
+        noun="user",
+        does="loads users by list",
+    ),
+    check_page_size,
+    check_properties,
+    partial(
+        check_next_page,
+        name="the next page of a list comes",
+        first=ProbeCall.USERS,
+        asked=ProbeCall.USERS_NEXT,
+        noun="user",
+    ),
+    check_delta_token,
+    check_delta_link,
+    check_groups_delta,
+    partial(
+        check_group_listing, name="groups are listed", asked=ProbeCall.GROUP_LIST, noun="group"
+    ),
+    partial(
+        check_group_listing,
+        name="the members of a group are listed",
+        asked=ProbeCall.MEMBERS,
+        noun="member",
+    ),
+    check_members,
+    partial(
+        check_next_page,
+        name="the next page of a delta comes",
+        first=ProbeCall.GROUPS,
+        asked=ProbeCall.GROUPS_NEXT,
+        noun="group",
+    ),
+    check_all_sites,
+    check_site_search,
+    partial(
+        check_read,
+        name="role definitions are listed",
+        asked=ProbeCall.ROLE_DEFINITIONS,
+        noun="role definition",
+        does="reads the whole list",
+    ),
+    check_assignments,
+    check_filtered_assignments,
+)

@@ -1,0 +1,249 @@
+"""What a probe asks: at most 15 calls, all of them reads, and none is sent twice.
+
+Nothing is stored, so a probe may run beside a sync.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from models.resource import Resource
+from models.resources.group_members import GROUP_MEMBERS
+from models.resources.groups import GROUPS
+from models.resources.role_assignments import ROLE_ASSIGNMENTS
+from models.resources.role_definitions import ROLE_DEFINITIONS
+from models.resources.sites import SITES
+from models.resources.users import USERS
+from worker.core.errors import (
+    ConfigurationError,
+    ConnectionBroken,
+    MalformedResponse,
+    MirrorError,
+    ServerUnavailable,
+)
+from worker.graph.decode import decode_page
+from worker.graph.errors import classify_graph_response
+from worker.graph.links import VERSION, path_from_link, to_batch_url
+from worker.graph.memberships import parse_members
+from worker.graph.page import Page
+from worker.graph.urls import (
+    ORGANIZATION_PATH,
+    build_assignments_url,
+    build_delta_url,
+    build_listing_url,
+    build_members_path,
+    build_search_url,
+    build_token_url,
+)
+from worker.nango.client import ConnectionRef, NangoClient
+from worker.nango.response import ApiResponse
+from worker.probe.answers import (
+    MAX_CALLS,
+    ProbeAnswer,
+    ProbeAnswers,
+    ProbeCall,
+    StopReason,
+    is_transient,
+    parse_batch_items,
+)
+
+PERMISSION: Final = "Organization.Read.All"
+BATCH_PATHS: Final = (
+    ORGANIZATION_PATH,
+    f"{VERSION}/users?$select=id&$top=1",
+    f"{VERSION}/groups?$select=id&$top=1",
+)
+
+NO_DELTA_STATUSES: Final = (400, 404, 501)
+"""How Graph refuses delta to tenants of a kind that has none."""
+
+ParseBody = Callable[[bytes], Page]
+
+OnCall = Callable[[ProbeCall, int], None]
+"""Told about each call before it is sent, with its number."""
+
+
+def run_probe(
+    nango: NangoClient, address: ConnectionRef, tenant: str | None, on_call: OnCall
+) -> ProbeAnswers:
+    """Ask everything, once each; ``tenant`` is the one that this connection had before.
+
+    Raises nothing for what Nango or Graph answer: that is what is looked at.
+    """
+    asking = _Prober(nango, address, ProbeAnswers(known_tenant=tenant), on_call)
+    asking.ask_organization()
+    asking.ask_batch()
+    asking.ask_users()
+    asking.ask_groups()
+    asking.ask_sites()
+    asking.ask_roles()
+    return asking.answers
+
+
+@dataclass
+class _Prober:
+    """One probe under way."""
+
+    nango: NangoClient
+    address: ConnectionRef
+    answers: ProbeAnswers
+    on_call: OnCall
+    calls_before: int = 0
+    failures_in_a_row: int = 0
+
+    def __post_init__(self) -> None:
+        self.calls_before = self.nango.calls
+
+    def ask_organization(self) -> None:
+        answer = self._ask(ProbeCall.ORGANIZATION, ORGANIZATION_PATH, PERMISSION)
+        if answer is None or answer.response is None or not answer.is_success:
+            return
+        found = self.answers.organizations = parse_organization_ids(answer.response)
+        if self.answers.known_tenant and found and self.answers.known_tenant not in found:
+            self.answers.stop_reason = StopReason.OTHER_TENANT
+
+    def ask_batch(self) -> None:
+        requests = [
+            {"id": str(index), "method": "GET", "url": to_batch_url(target)}
+            for index, target in enumerate(BATCH_PATHS)
+        ]
+        body = {"requests": requests}
+        answer = self._ask(ProbeCall.BATCH, f"{VERSION}/$batch", method="POST", body=body)
+        items = parse_batch_items(answer.response) if answer and answer.response else []
+        if any(item.get("status") == 429 for item in items):
+            self.answers.stop_reason = StopReason.THROTTLED
+
+    def ask_users(self) -> None:
+        self._ask_next_page(
+            ProbeCall.USERS_NEXT,
+            self._ask_page(ProbeCall.USERS, build_listing_url(USERS), USERS),
+            USERS,
+        )
+        page = self._ask_page(ProbeCall.TOKEN, build_token_url(USERS), USERS)
+        page = self._ask_next_page(ProbeCall.TOKEN_NEXT, page, USERS) or page
+        if page is not None and page.delta_link is not None:
+            self._ask_page(ProbeCall.DELTA, page.delta_link, USERS)
+
+    def ask_groups(self) -> None:
+        first = self._ask_page(ProbeCall.GROUPS, build_delta_url(GROUPS), GROUPS)
+        self._ask_next_page(ProbeCall.GROUPS_NEXT, first, GROUPS)
+        if not self.answers.is_refused(ProbeCall.GROUPS, *NO_DELTA_STATUSES):
+            return
+        listed = self._ask_page(ProbeCall.GROUP_LIST, build_listing_url(GROUPS), GROUPS)
+        if listed and listed.rows:
+            group, permission = next(iter(listed.rows)), GROUP_MEMBERS.permission
+            read = partial(parse_members_page, group)
+            self._ask(ProbeCall.MEMBERS, build_members_path(group), permission, read)
+
+    def ask_sites(self) -> None:
+        self._ask_page(ProbeCall.ALL_SITES, build_listing_url(SITES), SITES)
+        if self.answers.is_refused(ProbeCall.ALL_SITES):
+            self._ask_page(ProbeCall.SITE_SEARCH, build_search_url(SITES), SITES)
+
+    def ask_roles(self) -> None:
+        link = build_listing_url(ROLE_DEFINITIONS)
+        definitions = self._ask_page(ProbeCall.ROLE_DEFINITIONS, link, ROLE_DEFINITIONS)
+        self._ask_page(
+            ProbeCall.ROLE_ASSIGNMENTS, build_listing_url(ROLE_ASSIGNMENTS), ROLE_ASSIGNMENTS
+        )
+        if (
+            self.answers.is_refused(ProbeCall.ROLE_ASSIGNMENTS, 400)
+            and definitions
+            and definitions.rows
+        ):
+            link = build_assignments_url(ROLE_ASSIGNMENTS, next(iter(definitions.rows)))
+            self._ask_page(ProbeCall.FILTERED, link, ROLE_ASSIGNMENTS)
+
+    def _ask_next_page(
+        self, asked: ProbeCall, page: Page | None, resource: Resource
+    ) -> Page | None:
+        if page is None or page.next_link is None:
+            return None
+        return self._ask_page(asked, page.next_link, resource)
+
+    def _ask_page(self, asked: ProbeCall, link: str, resource: Resource) -> Page | None:
+        try:
+            target = path_from_link(link)
+        except MalformedResponse as trouble:
+            self.answers.by_call[asked] = ProbeAnswer(asked, error=trouble, was_sent=False)
+            return None
+        answer = self._ask(asked, target, resource.permission, partial(decode_page, resource))
+        return answer.page if answer else None
+
+    def _ask(
+        self,
+        asked: ProbeCall,
+        target: str,
+        permission: str = "",
+        read: ParseBody | None = None,
+        **request: Any,
+    ) -> ProbeAnswer | None:
+        number = self.nango.calls - self.calls_before + 1
+        if self.answers.stop_reason is None and number > MAX_CALLS:
+            self.answers.stop_reason = StopReason.ENOUGH
+        if self.answers.stop_reason is not None:
+            return None
+        self.on_call(asked, number)
+        reply, page, trouble = None, None, None
+        started = time.monotonic()
+        try:
+            reply = self.nango.proxy(self.address, target, single_attempt=True, **request)
+        except ServerUnavailable as away:
+            away.connection = None
+            raise
+        except MirrorError as caught:
+            trouble = caught
+        seconds = time.monotonic() - started
+        if reply is not None:
+            page, trouble = parse_response(reply, permission, read)
+        answer = ProbeAnswer(asked, permission, reply, page, trouble, seconds)
+        self.answers.by_call[asked] = answer
+        self.failures_in_a_row = self.failures_in_a_row + 1 if is_transient(trouble) else 0
+        self.answers.stop_reason = find_stop_reason(answer, self.failures_in_a_row)
+        return answer
+
+
+def parse_response(
+    response: ApiResponse, permission: str, read: ParseBody | None
+) -> tuple[Page | None, MirrorError | None]:
+    """The page in an answer, or the trouble that the answer is."""
+    trouble = classify_graph_response(response, time.time(), permission)
+    if trouble is not None or read is None:
+        return None, trouble
+    try:
+        return read(response.body), None
+    except MalformedResponse as torn:
+        return None, torn
+
+
+def parse_members_page(group_id: str, body: bytes) -> Page:
+    """The members of a group, as a page. Raises MalformedResponse where the body is none."""
+    edges, link = parse_members(group_id, body)
+    return Page(count=len(edges), edges=edges, next_link=link)
+
+
+def parse_organization_ids(response: ApiResponse) -> list[str]:
+    """The ids of the tenants that an answer names, in lower case; never told to anybody."""
+    document = response.parse_json()
+    value = document.get("value") if isinstance(document, dict) else None
+    rows = value if isinstance(value, list) else []
+    ids = [row.get("id") for row in rows if isinstance(row, dict)]
+    return [identity.lower() for identity in ids if isinstance(identity, str)]
+
+
+def find_stop_reason(answer: ProbeAnswer, fruitless: int) -> StopReason | None:
+    """Whether an answer forbids to go on: a pause that is asked for is kept."""
+    trouble = answer.error
+    if isinstance(trouble, ConfigurationError):
+        return StopReason.SETTINGS
+    if isinstance(trouble, ConnectionBroken):
+        return StopReason.BROKEN
+    if not is_transient(trouble):
+        return None
+    assert trouble is not None
+    named = answer.response.get_retry_after(time.time()) if answer.response else trouble.after
+    if answer.status == 429 or (named or 0.0) > 0.0:
+        return StopReason.THROTTLED
+    return StopReason.SILENT if fruitless > 1 else None

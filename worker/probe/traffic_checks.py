@@ -1,0 +1,203 @@
+"""What the calls of a probe were like: links, headers, budgets, permissions, times. Pure.
+
+Values of headers are told only where they are numbers.
+"""
+
+import re
+import time
+from collections.abc import Iterator
+from statistics import median
+from typing import Final
+from urllib.parse import urlsplit
+
+from worker.core.errors import MalformedResponse
+from worker.core.net.retry_after import parse_http_date
+from worker.graph.links import MAX_LINK_LENGTH, path_from_link
+from worker.nango.errors import GRAPH_HEADERS
+from worker.nango.response import ApiResponse
+from worker.probe.answers import ProbeAnswers, is_transient
+from worker.probe.findings import Check, Finding, Verdict, pluralize
+
+TOKEN_PARAMETERS: Final = ("$skiptoken", "$deltatoken", "token")
+UNITS_HEADER: Final = "x-ms-resource-unit"
+PERCENTAGE_HEADER: Final = "x-ms-throttle-limit-percentage"
+THROTTLE_HEADERS: Final = (
+    PERCENTAGE_HEADER,
+    "x-ms-throttle-scope",
+    "x-ms-throttle-information",
+    "ratelimit-limit",
+    "ratelimit-remaining",
+)
+BUDGET_HEADERS: Final = ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset")
+
+_NUMBER = re.compile(r"\d{1,12}(\.\d{1,9})?")
+
+
+def get_plain_number(response: ApiResponse, name: str) -> float | None:
+    """A header's value where it is a plain number."""
+    value = response.headers.get(name, "")
+    return float(value) if _NUMBER.fullmatch(value) else None
+
+
+def _list_responses(answers: ProbeAnswers) -> list[ApiResponse]:
+    return [answer.response for answer in answers.by_call.values() if answer.response is not None]
+
+
+def check_objects(answers: ProbeAnswers) -> Finding:
+    name = "every object can be understood"
+    pages = [answer.page for answer in answers.by_call.values() if answer.page is not None]
+    count, rejects = sum(page.count for page in pages), sum(len(page.rejects) for page in pages)
+    seen = f"{pluralize(count, 'object')} on {pluralize(len(pages), 'page')}, {rejects:,} malformed"
+    does = "keeps malformed objects out and reads them again by id"
+    if not count:
+        return Finding(name, Verdict.UNKNOWN, seen, does)
+    return Finding(name, Verdict.FAILS if rejects else Verdict.HOLDS, seen, does)
+
+
+def _iter_links(answers: ProbeAnswers) -> Iterator[str]:
+    for answer in answers.by_call.values():
+        for link in (answer.page.next_link, answer.page.delta_link) if answer.page else ():
+            if link is not None:
+                yield link
+
+
+def _is_graph_link(link: str) -> bool:
+    try:
+        path_from_link(link)
+    except MalformedResponse:
+        return False
+    return True
+
+
+def _find_token_name(link: str) -> str:
+    """Which of the known tokens a link carries; its value stays where it is."""
+    try:
+        query = urlsplit(link).query.lower()
+    except ValueError:
+        return "none that we know"
+    named = (name for name in TOKEN_PARAMETERS if f"&{name}=" in f"&{query.replace('%24', '$')}")
+    return next(named, "none that we know")
+
+
+def check_links(answers: ProbeAnswers) -> Finding:
+    name = "links lead to Graph's v1.0"
+    found = list(_iter_links(answers))
+    does = f"sends them back as they are, up to {MAX_LINK_LENGTH:,} letters"
+    if not found:
+        return Finding(name, Verdict.UNKNOWN, "no links", does)
+    good = sum(map(_is_graph_link, found))
+    tokens = ", ".join(sorted({_find_token_name(link) for link in found}))
+    longest = max(map(len, found))
+    seen = (
+        f"{good} of {pluralize(len(found), 'link')}; longest {longest:,} letters; token: {tokens}"
+    )
+    if good == len(found):
+        return Finding(name, Verdict.HOLDS, seen, does)
+    return Finding(name, Verdict.FAILS, seen, "never follows a link elsewhere; tries again later")
+
+
+def check_headers(answers: ProbeAnswers) -> Finding:
+    name = "Graph's headers come through on a success"
+    good = [reply for reply in _list_responses(answers) if reply.is_success]
+    told = sum(any(header in reply.headers for header in GRAPH_HEADERS) for reply in good)
+    framed = sum("content-length" in reply.headers for reply in good)
+    json = sum(_is_json(reply) for reply in good)
+    seen = f"on {told} of {len(good)}; {framed} with a length, {json} said to be JSON"
+    does = "needs none of them: goes by status and body"
+    if not good:
+        return Finding(name, Verdict.UNKNOWN, seen, does)
+    return Finding(name, Verdict.HOLDS if told == len(good) else Verdict.FAILS, seen, does)
+
+
+def _is_json(response: ApiResponse) -> bool:
+    return response.headers.get("content-type", "").lower().startswith("application/json")
+
+
+def check_cost(answers: ProbeAnswers) -> Finding:
+    name = "Graph tells what calls cost"
+    replies = _list_responses(answers)
+    units = [
+        found for reply in replies if (found := get_plain_number(reply, UNITS_HEADER)) is not None
+    ]
+    shares = [
+        found
+        for reply in replies
+        if (found := get_plain_number(reply, PERCENTAGE_HEADER)) is not None
+    ]
+    throttling = sum(
+        any(header in reply.headers for header in THROTTLE_HEADERS) for reply in replies
+    )
+    seen = f"{pluralize(round(sum(units)), 'resource unit')} on {pluralize(len(units), 'call')}"
+    if shares:
+        seen += f", {max(shares) * 100:.0f} % of the limit at most"
+    seen += f"; throttling headers on {throttling}"
+    if not replies:
+        return Finding(name, Verdict.UNKNOWN, "no answers", "keeps every Retry-After")
+    if units:
+        does = "slows down from 80 % of the limit on, and keeps every Retry-After"
+        return Finding(name, Verdict.HOLDS, seen, does)
+    return Finding(name, Verdict.FAILS, seen, "keeps every Retry-After, which is all it needs")
+
+
+def check_budget(answers: ProbeAnswers) -> Finding:
+    name = "Nango tells its limit"
+    found = [
+        reply
+        for reply in _list_responses(answers)
+        if get_plain_number(reply, BUDGET_HEADERS[0]) is not None
+    ]
+    if not _list_responses(answers):
+        return Finding(name, Verdict.UNKNOWN, "no answers", "waits as Nango's 429 says")
+    if not found:
+        return Finding(name, Verdict.FAILS, "on no answer", "waits as Nango's 429 says")
+    limit, left, reset = (get_plain_number(found[-1], header) for header in BUDGET_HEADERS)
+    seen = f"{limit:,.0f} calls in a window"
+    if left is not None:
+        seen += f", {left:,.0f} left"
+    if reset is not None:
+        there = parse_http_date(found[-1].headers.get("date"))
+        clock = time.time() if there is None else there
+        seen += f", renewed in {max(0.0, min(reset - clock, 86_400.0)):,.0f} s"
+    return Finding(name, Verdict.HOLDS, seen, "shares them between all workers")
+
+
+def check_permissions(answers: ProbeAnswers) -> Finding:
+    name = "no permission is missing"
+    lacking = [a for a in answers.by_call.values() if a.status == 403 and a.permission]
+    asked = [answer for answer in answers.by_call.values() if answer.status is not None]
+    if lacking:
+        resources = ", ".join(answer.call for answer in lacking)
+        wanted = ", ".join(dict.fromkeys(answer.permission for answer in lacking))
+        seen, does = f"status 403 for {resources}", f"leaves them out until you grant {wanted}"
+        return Finding(name, Verdict.FAILS, seen, does)
+    seen = f"status 403 for none of {pluralize(len(asked), 'call')}"
+    if answers.stop_reason is not None:
+        return Finding(name, Verdict.UNKNOWN, f"{seen}; not all was asked", "goes on")
+    does = "cannot see whether Member.Read.Hidden is granted: Graph leaves such members out"
+    return Finding(name, Verdict.HOLDS, seen, does)
+
+
+def check_times(answers: ProbeAnswers) -> Finding:
+    name = "calls are answered in time"
+    sent = [answer for answer in answers.by_call.values() if answer.was_sent]
+    silent = sum(answer.response is None or is_transient(answer.error) for answer in sent)
+    if not sent:
+        return Finding(name, Verdict.UNKNOWN, "no calls", "asks again")
+    taken = sorted(answer.seconds * 1000 for answer in sent)
+    seen = (
+        f"median {median(taken):,.0f} ms, slowest {taken[-1]:,.0f} ms of "
+        f"{pluralize(len(sent), 'call')}, {silent} without a usable answer"
+    )
+    verdict = Verdict.FAILS if silent else Verdict.HOLDS
+    return Finding(name, verdict, seen, "tries a call again, up to five times and a minute")
+
+
+TRAFFIC_CHECKS: Final[tuple[Check, ...]] = (
+    check_objects,
+    check_links,
+    check_headers,
+    check_cost,
+    check_budget,
+    check_permissions,
+    check_times,
+)

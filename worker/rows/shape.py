@@ -1,0 +1,254 @@
+"""The object as we store it: values in column order, their JSON and their content hash.
+
+One shape for each resource, made from its table. Rows come from Graph (through a record) and
+from Postgres; both give the same Python values, so that comparing them is plain equality.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from operator import itemgetter
+from typing import Any, Final, TypeAlias
+
+import msgspec
+from msgspec import UNSET
+from sqlalchemy import ARRAY, DateTime, Text, Uuid
+from sqlalchemy.dialects.postgresql import JSONB
+
+from models.record import Record
+from models.resource import Kind, Resource
+from worker.rows.copy_format import build_encoders, encode_line, encode_lines
+from worker.rows.hash import hash_bytes
+
+Row: TypeAlias = tuple[Any, ...]
+"""Values in the order of ``Resource.columns``."""
+
+
+MAX_KEY_LENGTH: Final = 400
+"""Letters of a key that is a text; an index entry of Postgres has room for 2,700 bytes."""
+
+MAX_INDEXED_BYTES: Final = 2_600
+"""Bytes of a text in an index; compression may let longer ones in, but nobody can rely on that."""
+
+_GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_encoder = msgspec.json.Encoder(order="deterministic")
+_encode = _encoder.encode
+
+
+def _parse_guid(value: str) -> str:
+    lowered = value.lower()
+    if _GUID.fullmatch(lowered) is None:
+        raise ValueError("expected a GUID")
+    return lowered
+
+
+def _parse_opaque_id(value: str) -> str:
+    if not 0 < len(value) <= MAX_KEY_LENGTH:
+        raise ValueError(f"expected an id of 1 to {MAX_KEY_LENGTH} letters")
+    return value
+
+
+def _parse_timestamp(value: str) -> datetime | None:
+    """Parse an instant; digits beyond microseconds are cut, year 1 is how Graph says never."""
+    try:
+        parsed = datetime.fromisoformat(value)
+        if parsed.year == 1:
+            return None
+        if parsed.tzinfo is UTC:
+            return parsed
+        return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError("expected an instant") from None
+
+
+def _check_indexable(value: str) -> str:
+    if len(value) > MAX_INDEXED_BYTES // 4 and len(value.encode()) > MAX_INDEXED_BYTES:
+        raise ValueError(f"longer than the {MAX_INDEXED_BYTES} bytes that an index takes")
+    return value
+
+
+def _sort_texts(values: list[str]) -> list[str]:
+    return sorted(values)
+
+
+def _sort_json(values: Any) -> Any:
+    if isinstance(values, list):
+        return sorted(values, key=_encode)
+    return values
+
+
+def _choose_parser(column: Any) -> Callable[[Any], Any] | None:
+    if isinstance(column.type, Uuid):
+        return _parse_guid
+    if isinstance(column.type, DateTime):
+        return _parse_timestamp
+    if column.primary_key:
+        return _parse_opaque_id
+    return _check_indexable if isinstance(column.type, Text) and _is_indexed(column) else None
+
+
+def _is_indexed(column: Any) -> bool:
+    return any(column.name in index.columns for index in column.table.indexes)
+
+
+def _choose_sorter(column: Any) -> Callable[[Any], Any] | None:
+    if isinstance(column.type, JSONB):
+        return _sort_json
+    if isinstance(column.type, ARRAY):
+        return _sort_texts
+    return None
+
+
+def _choose_by_position(
+    resource: Resource, choose: Callable[[Any], Callable[[Any], Any] | None]
+) -> list[tuple[int, Callable[[Any], Any]]]:
+    chosen = ((index, choose(column)) for index, column in enumerate(resource.columns))
+    return [(index, function) for index, function in chosen if function is not None]
+
+
+class RowShape:
+    """Turns records into rows and rows into JSON and hashes, for one resource."""
+
+    def __init__(self, resource: Resource) -> None:
+        self.resource = resource
+        self.names = resource.column_names
+        self.all_columns = (1 << len(self.names)) - 1
+        self._conversions = _choose_by_position(resource, _choose_parser)
+        self._key = self._conversions[0][1]
+        self._unordered = _choose_by_position(resource, _choose_sorter)
+        self._encoders = build_encoders(resource.columns)
+        self._nested = [isinstance(column.type, JSONB) for column in resource.columns]
+        stored = sorted(self.names, key=lambda name: (len(name), name))
+        self._in_jsonb_order = itemgetter(*(self.names.index(name) for name in stored))
+        self._struct = msgspec.defstruct(
+            f"{resource.name}_row", [(name, Any) for name in stored], gc=False
+        )
+        fields = msgspec.structs.fields(resource.record)
+        position = {field.name: index for index, field in enumerate(fields)}
+        sent_as = {field.name: field.encode_name for field in fields}
+        self.properties = [sent_as.get(name, name) for name in self.names]
+        self._graph_names = {*sent_as.values(), *self.names}
+        self._pick_columns = (
+            itemgetter(*(position[name] for name in self.names))
+            if resource.derive is None and resource.kind is not Kind.EDGE
+            else None
+        )
+
+    def parse_key(self, identity: str) -> str:
+        """A plain object's key, by its id. Raises ValueError where that cannot be one."""
+        return str(self._key(identity))
+
+    def row_from_record(self, record: Record) -> tuple[Row, int]:
+        """The row and a bit for each column that Graph sent.
+
+        Raises ValueError, naming the column, where a value cannot be stored.
+        """
+        values, present = self._extract_sent(record)
+        index = 0
+        try:
+            for index, convert in self._conversions:
+                value = values[index]
+                if value is not None:
+                    values[index] = convert(value)
+        except ValueError as fault:
+            raise ValueError(f"{self.names[index]}: not storable ({fault})") from None
+        return tuple(values), present
+
+    def row_without_unstorable(self, record: Record) -> tuple[Row, int, dict[str, str]]:
+        """The row with nulls for what cannot be stored, and why, by property.
+
+        Raises ValueError where the key cannot be stored.
+        """
+        values, present = self._extract_sent(record)
+        faults = {}
+        for index, convert in self._conversions:
+            value = values[index]
+            try:
+                values[index] = None if value is None else convert(value)
+            except ValueError as fault:
+                if not index:
+                    raise ValueError(f"{self.names[0]}: not storable ({fault})") from None
+                values[index] = None
+                faults[self.properties[index]] = f"{fault}; it is stored as null"
+        return tuple(values), present, faults
+
+    def list_sent_properties(self, present: int) -> set[str]:
+        """The properties that are told by so many columns: all but those that are absent."""
+        pairs = enumerate(self.properties)
+        return set(self._graph_names) - {name for i, name in pairs if not present >> i & 1}
+
+    def _extract_sent(self, record: Record) -> tuple[list[Any], int]:
+        """Values as they were sent, null where they were not, and a bit for each that was."""
+        values = self._extract_values(record)
+        if UNSET not in values:
+            return values, self.all_columns
+        present = sum(1 << i for i, value in enumerate(values) if value is not UNSET)
+        return [None if value is UNSET else value for value in values], present
+
+    def _extract_values(self, record: Record) -> list[Any]:
+        if self._pick_columns is not None:
+            return list(self._pick_columns(msgspec.structs.astuple(record)))
+        derived = self.resource.derive(record) if self.resource.derive else {}
+        return [derived[name] if name in derived else getattr(record, name) for name in self.names]
+
+    def encode_line(self, row: Row) -> bytes:
+        """The columns as COPY takes them, without our bookkeeping."""
+        return encode_line(list(row), self._encoders)
+
+    def encode_json(self, row: Row) -> bytes:
+        """The whole object, keys being column names: ``after`` of a created event.
+
+        In the order in which jsonb keeps keys: sorting them was a third of its work.
+        """
+        return _encode(self._struct(*self._in_jsonb_order(row)))
+
+    def encode_lines(self, rows: Sequence[Row]) -> list[bytes]:
+        """The COPY lines of many rows."""
+        return [line.encode() for line in encode_lines(rows, self.resource.columns)]
+
+    def encode_json_lines(self, rows: Sequence[Row]) -> list[bytes]:
+        """The JSON of many rows."""
+        objects = [self._struct(*self._in_jsonb_order(row)) for row in rows]
+        return _encoder.encode_lines(objects).split(b"\n")[:-1]
+
+    def canonicalize(self, row: Row) -> Row:
+        """The row with every unordered list sorted, as it is compared and hashed."""
+        values: list[Any] | None = None
+        for index, arrange in self._unordered:
+            value = row[index]
+            if value is not None and len(value) > 1:
+                values = list(row) if values is None else values
+                values[index] = arrange(value)
+        return row if values is None else tuple(values)
+
+    def find_differences(self, old: Row, new: Row) -> list[str]:
+        """The columns in which two canonical rows differ.
+
+        Nested values are compared as JSON, as the hash sees them: Python takes 1 for true.
+        """
+        columns = zip(self.names, self._nested, old, new, strict=True)
+        return [
+            name
+            for name, nested, a, b in columns
+            if (_encode(a) != _encode(b) if nested else a != b)
+        ]
+
+    def hash_row(self, row: Row) -> bytes:
+        """A versioned content hash; the order of unordered lists does not count."""
+        return hash_bytes(_encode(self.canonicalize(row)))
+
+    @staticmethod
+    def hash_source(source: Any) -> bytes:
+        """A versioned hash of the bytes that an object was sent as."""
+        return hash_bytes(source)
+
+    def encode_columns(self, row: Row, names: Sequence[str]) -> bytes:
+        """The named columns as JSON: ``before`` and ``after`` of an updated event."""
+        return _encode({name: row[self.names.index(name)] for name in names})
+
+
+@cache
+def get_shape(resource: Resource) -> RowShape:
+    """The one shape of a resource."""
+    return RowShape(resource)

@@ -1,0 +1,234 @@
+"""Errors of Postgres as they may leave a transaction: without rows, parameters and statements.
+
+The driver's message quotes them ("Failing row contains ...", "COPY users, line 3: ..."), and so do
+the result that it keeps and SQLAlchemy's wrapper. What leaves is another error of the same class.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+import psycopg
+from sqlalchemy.exc import DBAPIError
+
+from worker.core.error_text import SAFE_MESSAGE_FLAG, summarize_database_error
+from worker.core.errors import (
+    ConfigurationError,
+    MirrorError,
+    RetryLater,
+    ServerUnavailable,
+    StorageFull,
+)
+from worker.store.libpq import InvalidConnectionParameters
+
+_PROCEDURAL_SOURCES: Final = "pl"
+"""How files of Postgres begin that raise what functions ask them to."""
+
+
+def strip_values(fault: psycopg.Error) -> psycopg.Error:
+    """The same error with its SQL state and names only, and no trace of what it came from."""
+    if getattr(fault, SAFE_MESSAGE_FLAG, False):
+        return fault
+    cleaned = type(fault)(summarize_database_error(fault))
+    cleaned.sqlstate = fault.sqlstate
+    setattr(cleaned, SAFE_MESSAGE_FLAG, True)
+    return cleaned
+
+
+def strip_text(fault: UnicodeError) -> UnicodeError:
+    """The same failure without the text that could not be encoded or decoded."""
+    return UnicodeError(str(fault))
+
+
+def summarize_error(fault: psycopg.Error) -> str:
+    """What went wrong, in the server's words; in ours where an operator's function may speak.
+
+    A trigger can raise any SQL state, and quote rows with it.
+    """
+    if (fault.diag.source_file or "").startswith(_PROCEDURAL_SOURCES):
+        return f"{type(fault).__name__}, {summarize_database_error(fault)}"
+    line = str(fault).strip().split("\n", 1)[0]
+    said = line.rpartition(":  ")[2] or type(fault).__name__
+    return f"{said}, SQL state {fault.sqlstate}" if fault.sqlstate else said
+
+
+_DRIVER_ERRORS = (
+    psycopg.DataError,
+    psycopg.IntegrityError,
+    psycopg.ProgrammingError,
+    psycopg.NotSupportedError,
+)
+"""Errors that the driver raises by itself, without a SQL state, before anything is sent."""
+
+_POOLER_LOGIN_MESSAGES: Final = (
+    "does not exist",
+    "authentication failed",
+    "no pg_hba.conf entry",
+    "no password supplied",
+    "no such database",
+    "no such user",
+    "user not found",
+    "endpoint ID is not specified",
+)
+"""How poolers, which speak English alone, keep us out where their SQL state says nothing of it."""
+
+_VAGUE_STATES: Final = ("", "08P01", "XX000")
+"""What poolers answer with, whatever the reason; Postgres itself always says more."""
+
+_PARAMETER_STATES: Final = ("42704", "22", "42601", "42602", "55P02", "0A000")
+"""Answers to a connection that asks for a setting which is unknown, wrong, or not to be changed."""
+
+READ_ONLY_STATE: Final = "25006"
+"""A primary that has become a standby; the connections to it would go on to fail."""
+
+_UNAVAILABLE_STATES = ("08", "53", "57P", READ_ONLY_STATE, "25P03", "25P04", "58000")
+"""Lost or overloaded, a standby, a session that was cut for idling."""
+
+
+_DATA_STATES: Final = ("21", "22", "23", "44", "54")
+"""Classes of SQL states that are about the values which were sent, not about the statement."""
+
+
+def translate_error(fault: Exception, place: str) -> Exception:
+    """A database error as it may leave a transaction: as a trouble, or with its names only."""
+    try:
+        if isinstance(fault, psycopg.Error):
+            return _classify_error(fault, place)
+        return _translate_wrapped(fault, place)
+    except psycopg.Error as bug:
+        return strip_values(bug)
+
+
+def _translate_wrapped(fault: Exception, place: str) -> MirrorError:
+    """SQLAlchemy's wrapper of a database error, as one of ours."""
+    if isinstance(fault, DBAPIError) and isinstance(fault.orig, psycopg.Error):
+        return _classify_error(fault.orig, place)
+    return ServerUnavailable(f"Postgres at {place} has no free connection", after=30)
+
+
+def _classify_error(fault: psycopg.Error, place: str) -> MirrorError:
+    """What a psycopg failure means. Bugs of ours (a broken statement) pass through as they are."""
+    state = fault.sqlstate or ""
+    if _is_parameter_refused(fault, state):
+        return ConfigurationError(
+            f"Postgres at {place} refuses what the connection asks for ({summarize_error(fault)}); "
+            "take it out of DATABASE_URL and out of the PG... variables of the environment"
+        )
+    if _is_login_refused(fault, state):
+        return ConfigurationError(
+            f"Postgres at {place} does not let us in: {summarize_error(fault)}"
+        )
+    if state in ("42P01", "3F000", "42703"):
+        return ConfigurationError(
+            f"Postgres at {place} lacks our tables (SQL state {state}); run 'tenant-mirror migrate'"
+        )
+    if state == "42501":
+        return ConfigurationError(
+            f"Postgres at {place} denies our role a right: {summarize_error(fault)}"
+        )
+    if (trouble := _classify_temporary(fault, state, place)) is not None:
+        return trouble
+    is_lost = fault.pgconn is not None or not (state or isinstance(fault, _DRIVER_ERRORS))
+    if state.startswith(_UNAVAILABLE_STATES) or is_lost:
+        return ServerUnavailable(
+            f"Postgres at {place} cannot be reached: {summarize_error(fault)}", after=10
+        )
+    raise fault
+
+
+def _classify_temporary(fault: psycopg.Error, state: str, place: str) -> MirrorError | None:
+    """What passes by itself, or once somebody has made room."""
+    if state in ("40001", "40P01", "55P03", "57014"):
+        return RetryLater(
+            f"Postgres had to give up a statement ({summarize_error(fault)})", after=5
+        )
+    return classify_resource_error(state, place, summarize_error(fault))
+
+
+def get_sql_state(fault: BaseException) -> str | None:
+    """The SQL state of a database error, also of one that SQLAlchemy wraps; else None."""
+    origin = fault.orig if isinstance(fault, DBAPIError) else fault
+    return origin.sqlstate if isinstance(origin, psycopg.Error) else None
+
+
+def is_data_error(fault: BaseException) -> bool:
+    """Whether a failure is about values that Postgres or the driver does not take."""
+    if isinstance(fault, UnicodeError | OverflowError | RecursionError):
+        return True
+    origin = fault.orig if isinstance(fault, DBAPIError) else fault
+    if not isinstance(origin, psycopg.Error):
+        return False
+    state = origin.sqlstate or ""
+    return state.startswith(_DATA_STATES) if state else isinstance(origin, psycopg.DataError)
+
+
+def _is_login_refused(fault: psycopg.Error, state: str) -> bool:
+    if state not in _VAGUE_STATES:
+        return state.startswith("28") or state == "3D000"
+    asked = fault.pgconn is not None and fault.pgconn.needs_password
+    return asked or _has_vague_words(fault, state, _POOLER_LOGIN_MESSAGES)
+
+
+def _is_parameter_refused(fault: psycopg.Error, state: str) -> bool:
+    """Whether a connection was refused for its parameters, not for who asks."""
+    if isinstance(fault, InvalidConnectionParameters):
+        return True
+    if fault.pgconn is not None and state.startswith(_PARAMETER_STATES):
+        return True
+    return _has_vague_words(fault, state, ("startup parameter",))
+
+
+def _has_vague_words(fault: psycopg.Error, state: str, words: Iterable[str]) -> bool:
+    """Only of errors whose state says nothing."""
+    vague = state == "" or (state in _VAGUE_STATES and fault.pgconn is not None)
+    return vague and any(word in str(fault) for word in words)
+
+
+STORAGE_FULL_PAUSE: Final = 60.0
+"""Pause before the next attempt: each one asks Graph for a page that may not find room."""
+DISK_FAILURE_PAUSE: Final = 300.0
+
+_NO_ROOM: Final = {
+    "53100": (
+        "no space left on a disk of Postgres at {place}{detail}; make room there or enlarge it, "
+        "and all goes on by itself"
+    ),
+    "53200": (
+        "Postgres at {place} has no memory left{detail}; give it more, or lower its work_mem and "
+        "max_connections"
+    ),
+    "53400": (
+        "Postgres at {place} has reached a limit of its configuration, such as "
+        "temp_file_limit{detail}; raise it"
+    ),
+}
+_DISK_FAILURES: Final = {
+    "58030": (
+        "a disk of Postgres at {place} fails to read or write{detail}; see Postgres's own log, and "
+        "check that disk"
+    ),
+    "XX001": (
+        "Postgres at {place} has damaged data{detail}; see its log, and restore it from a backup"
+    ),
+    "XX002": "an index of Postgres at {place} is damaged{detail}; rebuild it with REINDEX",
+}
+STATES: Final = (*_NO_ROOM, *_DISK_FAILURES)
+
+_FILE: Final = re.compile(
+    r"\"((?:base|global|pg_tblspc|pg_wal|pg_xact|pg_multixact|pg_subtrans|pg_logical|pg_replslot)"
+    r"/[A-Za-z0-9_./-]{1,200})\""
+)
+"""A file below the server's data directory. ``pg_tblspc`` is a tablespace: another disk, mostly."""
+
+
+def classify_resource_error(state: str, place: str, text: str) -> MirrorError | None:
+    """The trouble that a SQL state stands for, if it is one of these; ``text`` is the message."""
+    sentence = _NO_ROOM.get(state) or _DISK_FAILURES.get(state)
+    if sentence is None:
+        return None
+    found = _FILE.search(text)
+    detail = f" (SQL state {state}{f', file {found[1]}' if found else ''})"
+    message = sentence.format(place=place, detail=detail)
+    if state in _NO_ROOM:
+        return StorageFull(message, after=STORAGE_FULL_PAUSE)
+    return RetryLater(message, after=DISK_FAILURE_PAUSE)

@@ -1,0 +1,1 @@
+"""Rows of the mirrored tables: compare, merge, delete."""

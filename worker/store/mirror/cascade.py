@@ -1,0 +1,107 @@
+"""Deleting objects with any number of memberships, a bounded number of these in each transaction.
+
+Memberships end before their group or member does: batch by batch, each with its events in a fenced
+transaction of its own, the last batch together with the object's tombstone. After an interruption
+the work goes on with what is still live. If the object turns out to exist after all, its ended
+memberships (reason ``cascade``) count as doubtful and are asked of Graph again.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from models.resource import Kind, Resource
+from models.resources.group_members import GROUP_MEMBERS
+from worker.rows.copy_format import encode_array
+from worker.store.engine import get_driver_connection
+from worker.store.lease import Transaction
+from worker.store.mirror.change import Change
+from worker.store.mirror.deletions import delete_objects, drop_ended_removals
+from worker.store.mirror.edges import build_edge_deletion
+
+EDGE_BATCH: Final = 2_000
+"""Memberships that end in one transaction."""
+
+_ZERO: Final = "00000000-0000-0000-0000-000000000000"
+
+# Groups are read along the key from where the batch before ended: in a large group all that is
+# dead already would otherwise be read again for each batch.
+_SOME = f"""
+    (select member.group_id, member.member_id
+       from unnest(%(groups)s::text::uuid[]) with ordinality as k(id, number)
+      cross join lateral (
+            select group_id, member_id from directory.group_members
+             where connection_id = %(owner)s and group_id = k.id and deleted_at is null
+               and member_id >= case when k.number = 1 then %(place)s::uuid
+                                     else '{_ZERO}'::uuid end
+             order by member_id limit {EDGE_BATCH}) as member
+      limit {EDGE_BATCH})
+     union all
+    (select member.group_id, member.member_id
+       from unnest(%(members)s::text::uuid[]) as k(id)
+      cross join lateral (
+            select group_id, member_id from directory.group_members
+             where connection_id = %(owner)s and member_id = k.id and deleted_at is null
+             limit {EDGE_BATCH}) as member
+      limit {EDGE_BATCH})
+      limit {EDGE_BATCH}
+"""
+_COUNT = f"select count(*) from ({_SOME}) as chosen"
+_END = f"""
+    with chosen as materialized ({_SOME})
+    update directory.group_members t
+       set deleted_at = %(moment)s, deleted_reason = 'cascade', changed_at = %(moment)s
+      from chosen
+     where t.connection_id = %(owner)s and t.group_id = chosen.group_id
+       and t.member_id = chosen.member_id and t.deleted_at is null
+ returning t.group_id, t.member_id, t.member_type
+"""
+
+# One index probe a membership: without statistics the planner may read the whole table.
+_FORCE_PROBES = b"set local enable_hashjoin = off; set local enable_mergejoin = off"
+_RESET_PLANNER = b"set local enable_hashjoin to default; set local enable_mergejoin to default"
+
+
+class BatchedDeletion:
+    """Deletes objects of one resource, over as many transactions as their memberships need."""
+
+    def __init__(self, resource: Resource) -> None:
+        self._resource = resource
+        self._cursor = (_ZERO, _ZERO)
+
+    def advance(
+        self, tx: Transaction, reasons: Mapping[str, str]
+    ) -> tuple[list[tuple[Resource, list[Change]]], bool]:
+        """Delete the given keys (key to reason); the changes, and whether all are deleted.
+
+        Where they are not, some of their memberships have ended: commit, and call this again.
+        """
+        if self._resource.kind is Kind.ENTITY and (edges := self._end_batch(tx, reasons)):
+            drop_ended_removals(tx, edges)
+            return [(GROUP_MEMBERS, edges)], False
+        return delete_objects(tx, self._resource, reasons) if reasons else [], True
+
+    def _end_batch(self, tx: Transaction, reasons: Mapping[str, str]) -> list[Change]:
+        """End ``EDGE_BATCH`` memberships.
+
+        None where fewer are live, which end with their objects.
+        """
+        ids = sorted(reasons)
+        group, member = self._cursor
+        left = [one for one in ids if one >= group]
+        values = {
+            "groups": encode_array(left),
+            "members": encode_array(ids),
+            "place": member if group in reasons else _ZERO,
+            "owner": tx.connection_id,
+            "moment": tx.moment,
+        }
+        with get_driver_connection(tx.db).cursor() as cursor:
+            found = cursor.execute(_COUNT, values).fetchone()
+            if not found or found[0] < EDGE_BATCH:
+                return []
+            cursor.execute(_FORCE_PROBES)
+            ended = cursor.execute(_END, values).fetchall()
+            cursor.execute(_RESET_PLANNER)
+        reached = [(g, m) for g, m, _ in ended if g in reasons]
+        self._cursor = max([self._cursor, *reached])
+        return [build_edge_deletion((g, m), kind) for g, m, kind in ended]

@@ -1,0 +1,94 @@
+"""Taking rows out: a deleted row stays as a tombstone, with the reason, until it is purged."""
+
+from collections.abc import Mapping
+
+from sqlalchemy import text
+
+from models.base import DIRECTORY
+from models.resource import OWNER, Kind, Resource
+from models.resources.group_members import GROUP_MEMBERS
+from worker.rows.shape import get_shape
+from worker.store.engine import get_driver_connection
+from worker.store.lease import Transaction
+from worker.store.mirror import compare
+from worker.store.mirror.change import Change
+from worker.store.mirror.edges import delete_edges, end_edges_of, parse_edge_key
+from worker.store.mirror.merge import load_rows
+from worker.store.mirror.write import update_each
+from worker.store.state.quarantine import delete_faults
+
+
+def delete_objects(
+    tx: Transaction, resource: Resource, reasons: Mapping[str, str]
+) -> list[tuple[Resource, list[Change]]]:
+    """Tombstone the given keys (key to reason), memberships of users and groups with them.
+
+    A key that is unknown only ends its memberships (they may have come before it did); one that
+    is dead already gets the new reason, silently. Memberships that go along wait for nobody.
+    ``cascade.Deletion`` leaves no more of them to this than one transaction should have.
+    """
+    if resource.kind is Kind.EDGE:
+        pairs = {parse_edge_key(key): reason for key, reason in reasons.items()}
+        return [(resource, delete_edges(tx, pairs))]
+    shape = get_shape(resource)
+    stored = load_rows(tx, resource, list(reasons))
+    live = [key for key, old in stored.items() if old.is_live]
+    _tombstone(tx, resource, {key: reasons[key] for key in live})
+    delete_faults(tx, resource, list(stored))
+    _correct_reason(
+        tx, resource, {key: reasons[key] for key, old in stored.items() if not old.is_live}
+    )
+    changes = [compare.build_deleted(shape, key, stored[key].row) for key in live]
+    edges = end_edges_of(tx, reasons) if resource.kind is Kind.ENTITY else []
+    drop_ended_removals(tx, edges)
+    return [(GROUP_MEMBERS, edges), (resource, changes)]
+
+
+def drop_ended_removals(tx: Transaction, edges: list[Change]) -> None:
+    """Forget held removals of memberships that have ended with one of their ends."""
+    if edges:
+        values = {"id": tx.connection_id, "resource": GROUP_MEMBERS.name}
+        tx.db.execute(_DROP_ENDED, {**values, "keys": [edge.key for edge in edges]})
+
+
+def _tombstone(tx: Transaction, resource: Resource, reasons: Mapping[str, str]) -> None:
+    """Make tombstones of live rows. Each has an event, so each must be there."""
+    statement = (
+        f"update {DIRECTORY}.{resource.name} set deleted_reason = %s, row_hash = null,"
+        " source_hash = null, changed_at = %s, deleted_at = %s"
+        f" where {OWNER} = %s and {resource.key[0]} = %s and deleted_at is null"
+    )
+    where = (tx.moment, tx.moment, tx.connection_id)
+    update_each(tx, resource, statement, [(reason, *where, key) for key, reason in reasons.items()])
+
+
+def _correct_reason(tx: Transaction, resource: Resource, reasons: Mapping[str, str]) -> None:
+    """Give tombstones another reason, without an event.
+
+    Those that have it already stay as they are, so fewer rows than keys may be updated.
+    """
+    statement = (
+        f"update {DIRECTORY}.{resource.name} set deleted_reason = %s, row_hash = null,"
+        f" source_hash = null where {OWNER} = %s and {resource.key[0]} = %s"
+        " and deleted_at is not null and deleted_reason is distinct from %s"
+    )
+    values = [(reason, tx.connection_id, key, reason) for key, reason in reasons.items()]
+    if values:
+        with get_driver_connection(tx.db).cursor() as cursor:
+            cursor.executemany(statement, values)
+
+
+_DROP_ENDED = text("""
+    delete from sync.removals
+     where connection_id = :id and resource = :resource and held
+       and key = any(cast(:keys as text[]))
+""")
+
+
+_LIVE = "select count(*) from {schema}.{table} where connection_id = :id and deleted_at is null"
+
+
+def count_live_rows(tx: Transaction, resource: Resource) -> int:
+    """Rows of a resource that are live now."""
+    statement = _LIVE.format(schema=DIRECTORY, table=resource.name)
+    return int(tx.db.execute(text(statement), {"id": tx.connection_id}).scalar_one())

@@ -1,0 +1,194 @@
+"""Compare a page with what is stored and write what differs. Unchanged rows are never written."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+from models.base import DIRECTORY
+from models.resource import OWNER, Resource
+from worker.rows.copy_format import encode_array
+from worker.rows.hash import HASH_BYTES, HASH_VERSION
+from worker.rows.shape import Row, get_shape
+from worker.store.engine import get_driver_connection
+from worker.store.lease import Transaction
+from worker.store.mirror import compare
+from worker.store.mirror.change import Change
+from worker.store.mirror.live_since import NOT_OBSERVED, LiveSince
+from worker.store.mirror.write import (
+    StorableRow,
+    bind_source_hash,
+    insert_rows,
+    require_row_count,
+    update_each,
+    update_rows,
+)
+from worker.store.sql import get_key_array_type
+
+
+class StoredRow(NamedTuple):
+    """A row as it stands."""
+
+    row: Row
+    is_live: bool
+
+
+class _StoredHashes(NamedTuple):
+    """What is known of a row that is stored already."""
+
+    hash: bytes | None
+    is_live: bool
+    source: bytes | None
+
+
+class _Statements(NamedTuple):
+    changed: str
+    hashes: str
+    rows: str
+    rehash: str
+
+
+def _render_probe(table: str, key: str, array: str, wanted: str) -> str:
+    """One index probe a key.
+
+    A table without statistics would otherwise be scanned whole: the planner takes the rows of a
+    connection to be few, and reads them all.
+    """
+    return (
+        f"select found.* from unnest(%s::text::{array}) as k(key) cross join lateral"
+        f" (select {wanted} from {table} where {OWNER} = %s and {key} = k.key limit 1) as found"
+    )
+
+
+@cache
+def _build_statements(resource: Resource) -> _Statements:
+    table = f"{DIRECTORY}.{resource.name}"
+    key = resource.key[0]
+    array = get_key_array_type(resource)
+    columns = ", ".join(f'"{name}"' for name in resource.column_names)
+    return _Statements(
+        f"""
+        select k.key from unnest(%s::text::{array}) with ordinality as k(key, number)
+          left join lateral (
+               select source_hash, row_hash, deleted_at from {table}
+                where {OWNER} = %s and {key} = k.key limit 1) as found on true
+         where found.deleted_at is not null
+            or (found.source_hash = found.row_hash ||
+                substr(%s::bytea, k.number::int * {HASH_BYTES} - {HASH_BYTES - 1}, {HASH_BYTES})
+               ) is not true
+        """,
+        _render_probe(
+            table, key, array, f"{key}, row_hash, deleted_at is null as live, source_hash"
+        ),
+        _render_probe(table, key, array, f"deleted_at is null as live, {columns}"),
+        f"update {table} set row_hash = %s, source_hash = %s where {OWNER} = %s and {key} = %s",
+    )
+
+
+def merge_rows(
+    tx: Transaction,
+    resource: Resource,
+    arriving: Mapping[str, StorableRow],
+    *,
+    assume_new: bool = False,
+    live_since: LiveSince = NOT_OBSERVED,
+) -> list[Change]:
+    """Bring the mirror's rows in line with a page; the changes, in the page's order.
+
+    ``assume_new`` takes all objects for new, as in a first load they are. ``live_since`` says since
+    when those are live that come.
+    Raises NotAllNew where one is not: the transaction is lost and the page must be compared.
+    """
+    if not arriving:
+        return []
+    if assume_new:
+        insert_rows(tx, resource, arriving.items(), live_since)
+        return _build_created(resource, arriving.items())
+    known = _load_hashes(tx, resource, list(arriving))
+    new = [(key, item) for key, item in arriving.items() if key not in known]
+    if new:
+        insert_rows(tx, resource, new, live_since)
+    changes = _build_created(resource, new)
+    doubtful, same = {}, []
+    for key, item in arriving.items():
+        if (old := known.get(key)) is None:
+            continue
+        if (old.hash, old.is_live) != (item.hash, True):
+            doubtful[key] = item
+        elif (
+            item.source_hash is not None
+            and bind_source_hash(item.hash, item.source_hash) != old.source
+        ):
+            same.append((item.hash, item.source_hash, tx.connection_id, key))
+    _save_hashes(tx, resource, same)
+    outdated = {key for key in doubtful if _has_old_version(known[key].hash)}
+    return changes + _compare_columns(tx, resource, doubtful, outdated, live_since)
+
+
+def _build_created(resource: Resource, arriving: Iterable[tuple[str, StorableRow]]) -> list[Change]:
+    json = get_shape(resource).encode_json
+    return [compare.build_created(key, item.json or json(item.row)) for key, item in arriving]
+
+
+def _has_old_version(digest: bytes | None) -> bool:
+    """Whether a hash was made by the recipe of an earlier release."""
+    return digest is not None and not digest.startswith(HASH_VERSION)
+
+
+def _compare_columns(
+    tx: Transaction,
+    resource: Resource,
+    arriving: Mapping[str, StorableRow],
+    outdated: Collection[str],
+    live_since: LiveSince,
+) -> list[Change]:
+    """Rows whose hash differs or that were deleted: column by column."""
+    if not arriving:
+        return []
+    shape = get_shape(resource)
+    stored = load_rows(tx, resource, list(arriving))
+    require_row_count(tx, resource, len(arriving), len(stored))
+    outcomes, same = [], []
+    for key, item in arriving.items():
+        old = stored[key]
+        if old.is_live:
+            outcome = compare.build_updated(shape, key, old.row, item.row, item.present)
+        else:
+            outcome = compare.build_restored(shape, key, item.row)
+        if outcome is not None:
+            outcomes.append(outcome._replace(source_hash=item.source_hash))
+        elif key in outdated or item.source_hash is not None:
+            same.append((shape.hash_row(old.row), item.source_hash, tx.connection_id, key))
+    _save_hashes(tx, resource, same)
+    return update_rows(tx, resource, outcomes, live_since)
+
+
+def _save_hashes(tx: Transaction, resource: Resource, same: Sequence[tuple[Any, ...]]) -> None:
+    """Store hashes of rows whose content stays as it is: row, source, connection and key."""
+    values = [(digest, bind_source_hash(digest, source), *where) for digest, source, *where in same]
+    update_each(tx, resource, _build_statements(resource).rehash, values)
+
+
+def find_changed_keys(
+    tx: Transaction, resource: Resource, sources: Mapping[str, bytes]
+) -> set[str]:
+    """The keys whose rows are not live and made of just those bytes: key to hash of the source.
+
+    Postgres compares, so that of a page in which nothing changed nothing is sent back.
+    """
+    values = (encode_array(list(sources)), tx.connection_id, b"".join(sources.values()))
+    with get_driver_connection(tx.db).cursor() as cursor:
+        cursor.execute(_build_statements(resource).changed, values)
+        return {key for (key,) in cursor.fetchall()}
+
+
+def _load_hashes(tx: Transaction, resource: Resource, keys: list[str]) -> dict[str, _StoredHashes]:
+    with get_driver_connection(tx.db).cursor() as cursor:
+        cursor.execute(_build_statements(resource).hashes, (encode_array(keys), tx.connection_id))
+        return {row[0]: _StoredHashes(*row[1:]) for row in cursor.fetchall()}
+
+
+def load_rows(tx: Transaction, resource: Resource, keys: list[str]) -> dict[str, StoredRow]:
+    """Whole rows by key, deleted ones included."""
+    with get_driver_connection(tx.db).cursor() as cursor:
+        cursor.execute(_build_statements(resource).rows, (encode_array(keys), tx.connection_id))
+        return {row[1]: StoredRow(row[1:], row[0]) for row in cursor.fetchall()}

@@ -1,0 +1,213 @@
+"""Updates of rows that were read under the lease, each of which must still be there."""
+
+from binascii import hexlify
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from functools import cache
+from typing import Any, Protocol
+
+from psycopg.errors import UniqueViolation
+from sqlalchemy import Boolean
+
+from models.base import DIRECTORY
+from models.resource import BOOKKEEPING, OWNER, Resource
+from worker.core.errors import RetryLater
+from worker.rows.copy_format import build_encoders
+from worker.rows.shape import Row, get_shape
+from worker.store.copy import copy_lines
+from worker.store.engine import get_driver_connection
+from worker.store.lease import Transaction
+from worker.store.mirror import compare
+from worker.store.mirror.change import Change
+from worker.store.mirror.live_since import NOT_OBSERVED, LiveSince
+from worker.store.sql import get_sql_type
+
+
+def list_mirror_columns(resource: Resource) -> tuple[str, ...]:
+    """The columns of a mirror table in the order in which we write them."""
+    return (OWNER, *resource.column_names, *BOOKKEEPING)
+
+
+@cache
+def build_parameter_converter(resource: Resource) -> Callable[[Row], Row]:
+    """A row as the driver takes it fastest: lists, instants and nested values as text."""
+    texts = [
+        (index, text)
+        for index, text in build_encoders(resource.columns)
+        if not isinstance(resource.columns[index].type, Boolean)
+    ]
+    if not texts:
+        return _keep
+
+    def convert(row: Row) -> Row:
+        values = list(row)
+        for index, text in texts:
+            value = values[index]
+            if value is not None:
+                values[index] = text(value)
+        return tuple(values)
+
+    return convert
+
+
+def _keep(row: Row) -> Row:
+    return row
+
+
+RETRY_SECONDS = 5
+
+
+def update_each(
+    tx: Transaction, resource: Resource, statement: str, values: Sequence[tuple[Any, ...]]
+) -> None:
+    """Run an update once for each tuple of values; each must affect exactly one row.
+
+    Raises RetryLater where a row is missing: an event would describe a row that does not exist. The
+    transaction is rolled back, and the page is compared again with what is stored then.
+    """
+    if not values:
+        return
+    with get_driver_connection(tx.db).cursor() as cursor:
+        cursor.executemany(statement, values)
+        affected = cursor.rowcount
+    require_row_count(tx, resource, len(values), affected)
+
+
+def require_row_count(tx: Transaction, resource: Resource, expected: int, found: int) -> None:
+    """Raise RetryLater where fewer stored rows are there than this transaction has read before."""
+    if found != expected:
+        raise RetryLater(
+            f"{expected} stored rows were to be changed, but {found} were found;"
+            " nothing was written, and the work is repeated",
+            connection=str(tx.connection_id),
+            resource=resource.name,
+            after=RETRY_SECONDS,
+        )
+
+
+class StorableRow(Protocol):
+    """A decoded object, as ``graph/decode.py`` gives it."""
+
+    @property
+    def row(self) -> Row: ...
+    @property
+    def present(self) -> int: ...
+    @property
+    def json(self) -> bytes: ...
+    @property
+    def hash(self) -> bytes: ...
+    @property
+    def source_hash(self) -> bytes | None: ...
+    @property
+    def line(self) -> bytes: ...
+
+
+class RowExists(Exception):
+    """A page that was taken for new holds an object that is stored already."""
+
+
+@cache
+def _render_update(resource: Resource, names: tuple[str, ...], *, restored: bool) -> str:
+    """Sets some columns of a row, which is live from then on."""
+    beginning = " live_since = %s," if restored else ""
+    kinds = {str(column.name): get_sql_type(column.type) for column in resource.columns}
+    assignments = ", ".join(f'"{name}" = %s::{kinds[name]}' for name in names)
+    return (
+        f"update {DIRECTORY}.{resource.name} set {assignments},"
+        f" row_hash = %s, source_hash = %s, changed_at = %s,{beginning}"
+        f" deleted_at = null, deleted_reason = null where {OWNER} = %s and {resource.key[0]} = %s"
+    )
+
+
+def bind_source_hash(row_hash: bytes, source: bytes | None) -> bytes | None:
+    """The source hash as it is stored: behind the hash of the row that was made of it.
+
+    A writer that does not know this column (an earlier release) changes ``row_hash`` alone. The
+    two then differ, the source counts as unknown, and the next full walk reads the object again.
+    """
+    return None if source is None else row_hash + source
+
+
+def insert_rows(
+    tx: Transaction,
+    resource: Resource,
+    items: Iterable[tuple[str, StorableRow]],
+    live_since: LiveSince,
+) -> None:
+    """Store new rows, by key."""
+    shape = get_shape(resource)
+    owner, moment = str(tx.connection_id).encode(), tx.moment.isoformat().encode()
+    tail = b"\t%b\t%b\t\\N\t\\N\t" % (moment, moment)
+    lines = (
+        b"%b\t%b%b%b\t%b\t%b\n"
+        % (
+            *(owner, item.line or shape.encode_line(item.row), tail),
+            *(
+                _encode_bytea(item.hash),
+                _encode_bytea(bind_source_hash(item.hash, item.source_hash)),
+                _encode_timestamp(live_since.get(key)),
+            ),
+        )
+        for key, item in items
+    )
+    copy_new_lines(tx, resource, lines)
+
+
+def _encode_bytea(digest: bytes | None) -> bytes:
+    """Bytes, or null, as COPY takes them."""
+    return b"\\N" if digest is None else b"\\\\x" + hexlify(digest)
+
+
+def _encode_timestamp(moment: datetime | None) -> bytes:
+    return b"\\N" if moment is None else moment.isoformat().encode()
+
+
+def copy_new_lines(tx: Transaction, resource: Resource, lines: Iterable[bytes]) -> None:
+    """COPY new rows into the mirror. Raises NotAllNew where one is there already."""
+    columns = list_mirror_columns(resource)
+    try:
+        copy_lines(tx.db, DIRECTORY, resource.name, columns, lines)
+    except UniqueViolation:
+        raise RowExists from None
+
+
+def update_rows(
+    tx: Transaction,
+    resource: Resource,
+    writes: Sequence[compare.RowWrite],
+    live_since: LiveSince = NOT_OBSERVED,
+) -> list[Change]:
+    """Store the given outcomes, each of an existing row; ``live_since`` are of those restored.
+
+    Of rows that stay live, only columns that differ in any of them: a statement of all columns
+    costs several times as much to read, for Postgres and for the driver.
+    """
+    altered = [one for one in writes if one.change.changed is not None]
+    revived = [one for one in writes if one.change.changed is None]
+    differing = {name for one in altered for name in one.change.changed or ()}
+    rest = resource.column_names[1:]
+    changing = tuple(name for name in rest if name in differing)
+    _update_columns(tx, resource, altered, changing)
+    _update_columns(tx, resource, revived, rest, live_since)
+    return [outcome.change for outcome in writes]
+
+
+def _update_columns(
+    tx: Transaction,
+    resource: Resource,
+    outcomes: Sequence[compare.RowWrite],
+    names: tuple[str, ...],
+    live_since: LiveSince | None = None,
+) -> None:
+    if not outcomes:
+        return
+    parameters = build_parameter_converter(resource)
+    places = [resource.column_names.index(name) for name in names]
+    values = []
+    for one in outcomes:
+        row = parameters(one.row)
+        since = () if live_since is None else (live_since.get(one.change.key),)
+        kept = (one.row_hash, bind_source_hash(one.row_hash, one.source_hash), tx.moment, *since)
+        values.append((*(row[place] for place in places), *kept, tx.connection_id, one.row[0]))
+    statement = _render_update(resource, names, restored=live_since is not None)
+    update_each(tx, resource, statement, values)

@@ -1,0 +1,1 @@
+"""Facts about the service itself: workers, clocks, ticks, maintenance."""

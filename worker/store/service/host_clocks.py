@@ -1,0 +1,115 @@
+"""Hosts whose clocks differ from Postgres's, as their processes report it.
+
+Nothing that processes share goes by a host's clock. What is left of it is for people and for
+others' servers: the times of log lines, and whether a certificate is in force.
+"""
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy import text
+
+from worker.core.clock import ServerClock
+from worker.core.log import get_logger
+from worker.core.process.identity import identify_this_process
+
+SKEW_SECONDS: Final = 2.0
+"""A difference that is reported; a smaller one may come of the way to Postgres and back."""
+
+MAX_ROUND_TRIP_SECONDS: Final = 1.0
+"""An answer that took longer says too little about the clock."""
+
+REPORT_VALID_SECONDS: Final = 20.0
+"""An older report is of a process that has ended, or does not report any more."""
+
+_NOW = text("select extract(epoch from clock_timestamp())::float8")
+_REPORT = text("""
+    insert into sync.service_state (name, value, updated_at)
+    values (:name, cast(:value as jsonb), clock_timestamp())
+    on conflict (name) do update set value = excluded.value, updated_at = excluded.updated_at
+""")
+_WITHDRAW = text("""
+    delete from sync.service_state
+     where name = :name
+        or starts_with(name, 'clock:') and updated_at < clock_timestamp() - interval '1 day'
+""")
+_LIST = text("""
+    select distinct on (value ->> 'host') value ->> 'host' as host,
+           (value ->> 'seconds')::float8 as seconds
+      from sync.service_state
+     where starts_with(name, 'clock:')
+       and updated_at > clock_timestamp() - make_interval(secs => :seconds)
+     order by value ->> 'host', abs((value ->> 'seconds')::float8) desc
+""")
+
+
+@dataclass(frozen=True)
+class HostClock:
+    """A host whose clock is off."""
+
+    host: str
+    seconds: float
+    """By which it is ahead of Postgres's; negative where it is behind."""
+
+    def __str__(self) -> str:
+        side = "ahead of" if self.seconds > 0 else "behind"
+        return f"the clock of host {self.host} is {abs(self.seconds):,.0f} s {side} Postgres's"
+
+
+def measure_clock_offset(db: sa.Connection, server: ServerClock | None = None) -> float | None:
+    """Seconds by which this host's clock is ahead of Postgres's; None where that took too long.
+
+    ``server`` is set by the same answer.
+    """
+    here, began = time.time(), time.monotonic()
+    there = float(db.execute(_NOW).scalar_one())
+    took = time.monotonic() - began
+    if took > MAX_ROUND_TRIP_SECONDS:
+        return None
+    if server is not None:
+        server.observe(there, began + took / 2)
+    return here + took / 2 - there
+
+
+def list_skewed_hosts(db: sa.Connection) -> list[HostClock]:
+    """The hosts whose clocks are off now, by name."""
+    rows = db.execute(_LIST, {"seconds": REPORT_VALID_SECONDS})
+    return [HostClock(row.host, row.seconds) for row in rows]
+
+
+def list_skewed_hosts_and_own(db: sa.Connection) -> list[HostClock]:
+    """The same, and this host, which may be one on which no worker runs."""
+    found = list_skewed_hosts(db)
+    here = identify_this_process().host
+    seconds = measure_clock_offset(db) or 0.0
+    if abs(seconds) < SKEW_SECONDS or here in [one.host for one in found]:
+        return found
+    return [*found, HostClock(here, round(seconds, 1))]
+
+
+class ClockReport:
+    """Reports for one process whether the clock of its host is off, as long as it is."""
+
+    def __init__(self) -> None:
+        self.server_clock = ServerClock()
+        """Postgres's clock, as last seen."""
+        self._is_off: bool | None = None
+
+    def report(self, db: sa.Connection) -> None:
+        seconds = measure_clock_offset(db, self.server_clock)
+        if seconds is None:
+            return
+        clock = HostClock(identify_this_process().host, round(seconds, 1))
+        is_off = abs(seconds) >= SKEW_SECONDS
+        name = f"clock:{identify_this_process()}"
+        if is_off:
+            value = json.dumps({"host": clock.host, "seconds": clock.seconds})
+            db.execute(_REPORT, {"name": name, "value": value})
+        elif self._is_off is not False:
+            db.execute(_WITHDRAW, {"name": name})
+        if is_off and not self._is_off:
+            get_logger().warning(f"{clock}; have its time set by NTP")
+        self._is_off = is_off

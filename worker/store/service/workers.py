@@ -1,0 +1,91 @@
+"""Which workers consume which queues, and which connections they hold."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy import text
+
+from worker.core.process.identity import parse_identity, shorten_identity
+
+REPORT_VALID_SECONDS = 15.0
+"""A worker that has not reported for so long consumes nothing: it ended, hangs or is frozen."""
+
+_REPORT = text("""
+    insert into sync.workers (name, queues, processes, seen_at)
+    values (:name, :queues, :processes, clock_timestamp())
+    on conflict (name) do update set queues = excluded.queues, processes = excluded.processes,
+                                     seen_at = excluded.seen_at
+""")
+_DROP_OLD = text("""
+    delete from sync.workers where seen_at < clock_timestamp() - interval '1 day'
+""")
+_LEAVE = text("delete from sync.workers where name = :name")
+_DROP_PREDECESSORS = text("""
+    delete from sync.workers
+     where starts_with(name, :start) and seen_at < clock_timestamp() - make_interval(secs => :alive)
+""")
+_LIST = text("""
+    select w.name, w.queues, cardinality(w.processes) as processes,
+           extract(epoch from clock_timestamp() - w.seen_at)::float8 as seconds,
+           array(select c.provider_config_key || '/' || c.nango_connection_id
+                   from sync.leases l join sync.connections c on c.id = l.connection_id
+                  where l.expires_at > clock_timestamp() and l.holder = any(w.processes)
+                  order by l.connection_id) as holds
+      from sync.workers w order by w.name
+""")
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A worker as it last reported."""
+
+    name: str
+    """Its node name and pid. Workers in containers of one host name may have the same."""
+    queues: list[str]
+    processes: int
+    seen_seconds_ago: float
+    holds: list[str]
+    """Connections that its processes sync now."""
+
+    @property
+    def is_alive(self) -> bool:
+        return self.seen_seconds_ago < REPORT_VALID_SECONDS
+
+
+def report_worker(
+    db: sa.Connection, name: str, queues: Sequence[str], processes: Sequence[str]
+) -> None:
+    """Record that a worker consumes ``queues`` now; ``processes`` as leases name their holders."""
+    values = {"name": name, "queues": list(queues), "processes": list(processes)}
+    db.execute(_REPORT, values)
+    db.execute(_DROP_OLD)
+
+
+def remove_worker(db: sa.Connection, name: str) -> None:
+    """Record that a worker has stopped consuming."""
+    db.execute(_LEAVE, {"name": name})
+
+
+def remove_predecessors(db: sa.Connection, name: str) -> None:
+    """Forget silent workers whose node name and pid the worker ``name`` has.
+
+    A container that is started again has both of them again, and a pid namespace of its own, so
+    nothing but its silence shows that the one before has ended.
+    """
+    identity = parse_identity(name)
+    if identity is not None:
+        values = {"start": f"{identity.host}:{identity.pid}:", "alive": REPORT_VALID_SECONDS}
+        db.execute(_DROP_PREDECESSORS, values)
+
+
+def list_workers(db: sa.Connection) -> list[Worker]:
+    """Every worker that reported within a day, by name."""
+    rows = db.execute(_LIST).all()
+    return [Worker(shorten_identity(name), *values) for name, *values in rows]
+
+
+def list_unserved_queues(workers: Collection[Worker], queues: Sequence[str]) -> list[str]:
+    """The queues that no worker consumes."""
+    served = {queue for worker in workers if worker.is_alive for queue in worker.queues}
+    return [queue for queue in queues if queue not in served]

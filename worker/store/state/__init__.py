@@ -1,0 +1,1 @@
+"""Connections, streams, runs and the other state of syncing."""

@@ -1,0 +1,233 @@
+"""Connections as we know them: enrolled, claimed when due, broken, retired."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy import Row, Select, bindparam, exists, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+
+from models.connection import ConnectionStatus, connections
+from worker.core.errors import NotFound
+from worker.store.lease import Transaction
+
+FORGOTTEN_KEY: Final = "forgotten"
+"""Key beside a connection's settings: its data are being purged."""
+
+FAILING_KEY: Final = "failing"
+"""Key beside a connection's settings: Nango's list showed an error of its token."""
+
+SYNCED_STATUSES: Final = (ConnectionStatus.ACTIVE, ConnectionStatus.BROKEN)
+"""Statuses of connections that are synced."""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A connection's row."""
+
+    id: int
+    nango_connection_id: str
+    provider_config_key: str
+    provider: str
+    tenant_id: str | None
+    display_name: str | None
+    status: ConnectionStatus
+    status_reason: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    settings_problem: str | None = None
+    broken_count: int = 0
+    due_at: datetime | None = None
+    requested_at: datetime | None = None
+    requested_resources: list[str] | None = None
+    requested_full: bool = False
+
+    @property
+    def label(self) -> str:
+        return f"{self.provider_config_key}/{self.nango_connection_id}"
+
+    @property
+    def is_retired(self) -> bool:
+        return self.status is ConnectionStatus.RETIRED
+
+    @property
+    def is_being_forgotten(self) -> bool:
+        """Somebody has begun to forget it: it never comes back."""
+        return bool(self.settings.get(FORGOTTEN_KEY))
+
+
+_COLUMNS = tuple(connections.c[name] for name in Connection.__dataclass_fields__)
+
+
+def _connection_from_row(row: Row[Any]) -> Connection:
+    values = {name: getattr(row, name) for name in Connection.__dataclass_fields__}
+    values["status"] = ConnectionStatus(values["status"])
+    return Connection(**values)
+
+
+def get_connection(db: sa.Connection, connection_id: int) -> Connection:
+    """One connection. Raises NotFound where there is none."""
+    row = db.execute(select(*_COLUMNS).where(connections.c.id == connection_id)).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no connection {connection_id}")
+    return _connection_from_row(row)
+
+
+def get_connections(db: sa.Connection, ids: Iterable[int]) -> list[Connection]:
+    """Those of the connections that there still are, by id."""
+    statement = select(*_COLUMNS).where(connections.c.id.in_(list(ids)))
+    return [_connection_from_row(row) for row in db.execute(statement.order_by(connections.c.id))]
+
+
+class SliceConnection(NamedTuple):
+    """A connection as a slice finds it."""
+
+    connection: Connection
+    moment: datetime
+    """The database's time: what was asked for until then has been seen."""
+    shares_tenant: bool
+    """Whether another connection has the same tenant, of whatever status."""
+
+
+_OTHER = connections.alias("other")
+_SAME_TENANT = exists().where(
+    _OTHER.c.tenant_id == connections.c.tenant_id, _OTHER.c.id != connections.c.id
+)
+_LOOK: Select[Any] = select(
+    *_COLUMNS,
+    func.clock_timestamp().label("moment"),
+    _SAME_TENANT.label("contested"),
+).where(connections.c.id == bindparam("number"))
+
+
+def load_for_slice(db: sa.Connection, connection_id: int) -> SliceConnection:
+    """One connection, and what else a slice begins with. Raises NotFound where there is none."""
+    row = db.execute(_LOOK, {"number": connection_id}).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no connection {connection_id}")
+    return SliceConnection(_connection_from_row(row), row.moment, row.contested)
+
+
+def find_connection(db: sa.Connection, named: str) -> Connection:
+    """A connection by what a person typed: our id, Nango's id, or ``integration/id``.
+
+    Raises NotFound, saying why, where none or several match.
+    """
+    column = connections.c
+    if named.isascii() and named.isdigit():
+        return get_connection(db, int(named[:18]))
+    integration, slash, rest = named.partition("/")
+    condition = column.nango_connection_id == named
+    if slash:
+        condition |= (column.provider_config_key == integration) & (
+            column.nango_connection_id == rest
+        )
+    rows = db.execute(select(*_COLUMNS).where(condition).order_by(column.id)).all()
+    matches = [_connection_from_row(row) for row in rows]
+    if not matches:
+        raise NotFound(
+            f"there is no connection '{named}'; 'tenant-mirror connections list' shows them all"
+        )
+    return _choose_match(named, [one for one in matches if not one.is_retired] or matches)
+
+
+def _choose_match(named: str, matches: list[Connection]) -> Connection:
+    """The one that is meant. Retired connections may share an address, ids are never shared."""
+    if len(matches) == 1:
+        return matches[0]
+    if len({one.label for one in matches}) == len(matches):
+        options = ", ".join(one.label for one in matches)
+        raise NotFound(f"'{named}' could be any of {options}; say integration/id")
+    options = ", ".join(f"{one.id} ({one.label}, {one.status})" for one in matches)
+    raise NotFound(f"'{named}' could be any of {options}; say the number")
+
+
+def list_all_connections(
+    db: sa.Connection, statuses: Sequence[ConnectionStatus] = ()
+) -> list[Connection]:
+    """Connections by id, of the given statuses (or all)."""
+    statement = select(*_COLUMNS).order_by(connections.c.id)
+    if statuses:
+        statement = statement.where(connections.c.status.in_(statuses))
+    return [_connection_from_row(row) for row in db.execute(statement)]
+
+
+def request_resync(
+    db: sa.Connection, connection_id: int, resources: list[str] | None, *, full: bool
+) -> datetime:
+    """Ask the workers for a resync now; the database time of the request."""
+    moment: datetime = db.execute(
+        update(connections)
+        .where(connections.c.id == connection_id)
+        .values(
+            requested_at=func.clock_timestamp(),
+            requested_resources=resources,
+            requested_full=full,
+            due_at=func.clock_timestamp(),
+        )
+        .returning(connections.c.requested_at)
+    ).scalar_one()
+    return moment
+
+
+_RESCHEDULE = text("""
+    update sync.connections
+       set requested_at = case when requested_at <= :since and :done then null
+                               else requested_at end,
+           requested_full = requested_full
+                            and not coalesce(requested_at <= :since and :done, false),
+           requested_resources = case when requested_at <= :since and :done then null
+                                      else requested_resources end,
+           due_at = case when requested_at > :since and status in ('active', 'broken')
+                         then clock_timestamp() else :due_at end,
+           waiting_since = null
+     where id = :id
+""")
+
+
+def reschedule(tx: Transaction, due_at: datetime, since: datetime, *, done: bool) -> None:
+    """Have the connection due then, and cross off what an operator asked for up to ``since``.
+
+    A newer request is due at once.
+    """
+    values = {"id": tx.connection_id, "due_at": due_at, "since": since, "done": done}
+    tx.db.execute(_RESCHEDULE, values)
+
+
+def update_connection(tx: Transaction, **values: Any) -> None:
+    """Change the connection of a write transaction.
+
+    A new time at which it is due counts from now: it has not waited yet.
+    """
+    if "due_at" in values:
+        values.setdefault("waiting_since", None)
+    tx.db.execute(update(connections).where(connections.c.id == tx.connection_id).values(**values))
+
+
+def list_same_tenant(tx: Transaction, tenant_id: str) -> list[Connection]:
+    """The other connections of the same tenant, of whatever status, by id."""
+    statement = select(*_COLUMNS).where(
+        connections.c.tenant_id == tenant_id, connections.c.id != tx.connection_id
+    )
+    return [
+        _connection_from_row(row) for row in tx.db.execute(statement.order_by(connections.c.id))
+    ]
+
+
+def enrol_connection(
+    db: sa.Connection, nango_connection_id: str, provider_config_key: str, provider: str
+) -> int | None:
+    """Our id of a new connection, due at once; None where somebody else has just enrolled it."""
+    row = insert(connections).values(
+        nango_connection_id=nango_connection_id,
+        provider_config_key=provider_config_key,
+        provider=provider,
+        due_at=func.clock_timestamp(),
+    )
+    key = [connections.c.provider_config_key, connections.c.nango_connection_id]
+    statement = row.on_conflict_do_nothing(
+        index_elements=key, index_where=connections.c.status != ConnectionStatus.RETIRED.value
+    )
+    found: int | None = db.execute(statement.returning(connections.c.id)).scalar()
+    return found

@@ -1,0 +1,154 @@
+"""Erasures: who was erased is remembered by a keyed digest, never by the id itself.
+
+The key is random, made at the first erasure and kept in the database: a worker that lacked it
+would bring people back. Ids are random as well, so a digest cannot be turned back by trying.
+"""
+
+import hmac
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy import text
+
+from models.erasure import ERASED_PREFIX
+from worker.core.errors import ConfigurationError
+
+DIGEST_BYTES: Final = 16
+"""Bytes of a digest: enough that no two objects ever share one."""
+
+
+_KEY = text("select value ->> 'key' from sync.service_state where name = 'erasure_key'")
+_DIGESTS = text("select digest from sync.erasures where connection_id = :id")
+_COLUMNS = "connection_id, digest, resource, created_at, last_seq, pending, scrubbed_at"
+_ONE = text(f"""
+    select {_COLUMNS} from sync.erasures where connection_id = :id and digest = :digest for update
+""")
+_ALL = text(f"select {_COLUMNS} from sync.erasures where connection_id = :id order by created_at")
+
+
+@dataclass(frozen=True)
+class ErasureDigests:
+    """Makes digests of ids.
+
+    An id is unique whatever it is of, so a principal or a member need not be tried as a user, as
+    a group and so on.
+    """
+
+    key: bytes = field(repr=False)
+
+    def digest(self, object_id: str) -> bytes:
+        return hmac.digest(self.key, object_id.lower().encode(), "sha256")[:DIGEST_BYTES]
+
+    def render_mark(self, object_id: str) -> str:
+        """What takes an id's place in the keys of events."""
+        return render_mark(self.digest(object_id))
+
+
+@dataclass(frozen=True)
+class ErasedObjects:
+    """The erased objects of one connection; false where there are none."""
+
+    digests: ErasureDigests = ErasureDigests(b"")
+    known_digests: frozenset[bytes] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.known_digests)
+
+    def __contains__(self, object_id: object) -> bool:
+        return isinstance(object_id, str) and self.digests.digest(object_id) in self.known_digests
+
+
+class PendingErasure(msgspec.Struct, kw_only=True):
+    """Who is being erased, and how far the events are scrubbed."""
+
+    id: str
+    upto: int = 0
+    """Events up to this one have been looked at."""
+    assignments: list[str] = []
+    """Role assignments of whom it is about, as far as they are known."""
+    again: bool = False
+    """An assignment became known late: earlier events may tell of it."""
+    kept_from: int | None = None
+    """The first deletion that keeps its key for a sink."""
+    rows: bool = False
+    """Its rows are still being deleted: events are scrubbed after that."""
+
+
+@dataclass(frozen=True)
+class Erasure:
+    """A row of the table."""
+
+    connection_id: int
+    digest: bytes
+    resource: str
+    created_at: datetime
+    last_seq: int | None
+    pending: PendingErasure | None
+    scrubbed_at: datetime | None
+
+    @property
+    def mark(self) -> str:
+        return render_mark(self.digest)
+
+
+def render_mark(digest: bytes) -> str:
+    return f"{ERASED_PREFIX}{digest.hex()}"
+
+
+def find_digests(db: sa.Connection) -> ErasureDigests | None:
+    """The digests of the key; None where nothing was ever erased."""
+    found = db.execute(_KEY).scalar()
+    return ErasureDigests(bytes.fromhex(found)) if found else None
+
+
+def get_digests(db: sa.Connection) -> ErasureDigests:
+    """The digests of the key. Raises ConfigurationError where it has got lost."""
+    found = find_digests(db)
+    if found is None:
+        raise ConfigurationError(
+            "the key of the erasures is missing in sync.service_state, so that nobody can tell "
+            "who was erased; restore the row 'erasure_key' from a backup"
+        )
+    return found
+
+
+def load_erased(db: sa.Connection, connection_id: int) -> ErasedObjects:
+    """Whom a sync passes over. Raises ConfigurationError where the key is missing."""
+    known = frozenset(
+        bytes(found) for found in db.execute(_DIGESTS, {"id": connection_id}).scalars()
+    )
+    return ErasedObjects(get_digests(db), known) if known else ErasedObjects()
+
+
+def find_erasure(db: sa.Connection, connection_id: int, digest: bytes) -> Erasure | None:
+    """One erasure, locked until the end of the transaction."""
+    values = {"id": connection_id, "digest": digest}
+    row = db.execute(_ONE, values).one_or_none()
+    return None if row is None else _erasure_from_row(row)
+
+
+def list_erasures(db: sa.Connection, connection_id: int) -> list[Erasure]:
+    """The erasures of a connection, the oldest first."""
+    return [_erasure_from_row(row) for row in db.execute(_ALL, {"id": connection_id})]
+
+
+def _erasure_from_row(row: Any) -> Erasure:
+    pending = None if row.pending is None else msgspec.convert(row.pending, PendingErasure)
+    return Erasure(
+        row.connection_id,
+        bytes(row.digest),
+        row.resource,
+        row.created_at,
+        row.last_seq,
+        pending,
+        row.scrubbed_at,
+    )
+
+
+def list_ids_being_erased(db: sa.Connection, connection_id: int) -> frozenset[str]:
+    """The ids whose events are being scrubbed: of the objects, and of their role assignments."""
+    pending = (one.pending for one in list_erasures(db, connection_id))
+    return frozenset(key for one in pending if one for key in (one.id, *one.assignments))

@@ -1,0 +1,182 @@
+"""Purging what a retired connection left: rows, events, bookkeeping, and at last its own row.
+
+Batch by batch along each table's key, so that nobody waits for it and an interrupted one goes on
+where it ended. The first step takes the connection out of everybody's reach: no discovery revives
+it and no new connection takes it over while half of its rows are gone.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import sqlalchemy as sa
+from psycopg.sql import SQL, Composed, Identifier
+from sqlalchemy import text
+
+from models.base import DIRECTORY, EVENTS, SYNC
+from models.resource import OWNER
+from models.resources import RESOURCES
+from worker.core.errors import NotFound, ResourceRefused
+from worker.store.engine import Database, get_driver_connection
+from worker.store.lease import interrupt_writer, interrupt_writer_in
+from worker.store.planner import force_index_scans
+from worker.store.state.connections import FORGOTTEN_KEY, get_connection, update_connection
+
+BATCH: Final = 10_000
+
+OnForgetProgress = Callable[[str, int], None]
+"""Told about each batch: the table, and how many of its rows have gone so far."""
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A table that holds rows of connections, and its key behind the connection."""
+
+    schema: str
+    table: str
+    key: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.schema}.{self.table}"
+
+    def render_boundary(self, *, after: bool) -> Composed:
+        """The last key of the next batch."""
+        return SQL(
+            "select {key} from {table} where {rows} order by {key} offset %s limit 1"
+        ).format(
+            key=self._key(),
+            table=self._table(),
+            rows=self._render_condition(after=after, upto=False),
+        )
+
+    def render_deletion(self, *, after: bool, upto: bool) -> Composed:
+        return SQL("delete from {table} where {rows}").format(
+            table=self._table(), rows=self._render_condition(after=after, upto=upto)
+        )
+
+    def _table(self) -> Identifier:
+        return Identifier(self.schema, self.table)
+
+    def _key(self) -> Composed:
+        return SQL(", ").join(map(Identifier, self.key))
+
+    def _render_condition(self, *, after: bool, upto: bool) -> Composed:
+        holes = SQL(", ").join([SQL("%s")] * len(self.key))
+        rows = SQL("{} = %s").format(Identifier(OWNER))
+        for wanted, sign in ((after, ">"), (upto, "<=")):
+            if wanted:
+                rows += SQL(" and ({}) {} ({})").format(self._key(), SQL(sign), holes)
+        return rows
+
+
+TABLES: Final = (
+    *(_Table(DIRECTORY, resource.name, resource.key) for resource in RESOURCES.values()),
+    _Table(EVENTS, "change_events", ("seq",)),
+    _Table(EVENTS, "positions", ("sink_id",)),
+    _Table(SYNC, "seen", ("resource", "walk_id", "page_no")),
+    _Table(SYNC, "removals", ("resource", "key")),
+    _Table(SYNC, "candidates", ("resource", "key")),
+    _Table(SYNC, "quarantine", ("resource", "key")),
+    _Table(SYNC, "unresolved", ("resource", "kind", "key")),
+    _Table(SYNC, "erasures", ("digest",)),
+    _Table(SYNC, "runs", ("id",)),
+    _Table(SYNC, "streams", ("resource",)),
+)
+"""Everywhere but the lease and the connection itself, which go last."""
+
+
+def forget_connection(
+    database: Database, connection_id: int, on_progress: OnForgetProgress, *, batch: int = BATCH
+) -> dict[str, int]:
+    """Purge a retired connection; how many rows of each table went, this time.
+
+    Raises ResourceRefused where it is not retired, Unknown where there is none.
+    """
+    _mark_forgotten(database, connection_id)
+    gone = {
+        place.name: _empty_table(database, place, connection_id, on_progress, batch)
+        for place in TABLES
+    }
+    gone["sync.leases"] = gone["sync.connections"] = _delete_connection(
+        database, connection_id, gone
+    )
+    return gone
+
+
+def _mark_forgotten(database: Database, connection_id: int) -> None:
+    with database.open_transaction() as db:
+        get_connection(db, connection_id)
+    with interrupt_writer(database, connection_id) as tx:
+        known = get_connection(tx.db, connection_id)
+        if not known.is_retired:
+            raise ResourceRefused(
+                f"it is {known.status}, and only a retired connection is forgotten; delete it in "
+                "Nango, and the next 'tenant-mirror connections discover' retires it",
+                connection=known.label,
+            )
+        update_connection(
+            tx,
+            settings={FORGOTTEN_KEY: True},
+            settings_problem=None,
+            tenant_id=None,
+            status_reason=f"being forgotten; go on with 'tenant-mirror forget {connection_id}'",
+        )
+
+
+def _empty_table(
+    database: Database, place: _Table, connection_id: int, told: OnForgetProgress, batch: int
+) -> int:
+    """Delete a table's rows of the connection along the key, a transaction a batch."""
+    gone = 0
+    last: tuple[Any, ...] | None = None
+    while True:
+        with database.open_transaction() as db:
+            boundary, deleted = _delete_batch(db, place, connection_id, last, batch)
+        gone += deleted
+        if deleted:
+            told(place.name, gone)
+        if boundary is None:
+            return gone
+        last = boundary
+
+
+def _delete_batch(
+    db: sa.Connection,
+    place: _Table,
+    connection_id: int,
+    last: tuple[Any, ...] | None,
+    batch: int,
+) -> tuple[tuple[Any, ...] | None, int]:
+    """The key that a batch ended at, None at the end of the table; and how many rows went."""
+    values = (connection_id, *(last or ()))
+    after = last is not None
+    force_index_scans(db)
+    with get_driver_connection(db).cursor() as cursor:
+        cursor.execute(place.render_boundary(after=after), (*values, batch - 1))
+        boundary = cursor.fetchone()
+        statement = place.render_deletion(after=after, upto=boundary is not None)
+        cursor.execute(statement, (*values, *(boundary or ())))
+        return boundary, cursor.rowcount
+
+
+def _delete_connection(database: Database, connection_id: int, gone: dict[str, int]) -> int:
+    """What somebody wrote meanwhile, then the connection: nothing of it is left after this.
+
+    Zero where another process has ended it before.
+    """
+    with database.open_transaction() as db:
+        try:
+            get_connection(db, connection_id)
+        except NotFound:
+            return 0
+        with interrupt_writer_in(db, connection_id):
+            force_index_scans(db)
+            with get_driver_connection(db).cursor() as cursor:
+                for place in TABLES:
+                    cursor.execute(place.render_deletion(after=False, upto=False), (connection_id,))
+                    gone[place.name] += cursor.rowcount
+            values = {"id": connection_id}
+            db.execute(text("delete from sync.leases where connection_id = :id"), values)
+            db.execute(text("delete from sync.connections where id = :id"), values)
+    return 1

@@ -1,0 +1,170 @@
+"""The history of syncs. A run goes on over several slices until it ends."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import func, select, text, update
+
+from models.run import RunState, RunTrigger, runs
+from worker.store.engine import Database
+from worker.store.lease import Transaction
+
+
+@dataclass
+class Tally:
+    """What a run did, counted."""
+
+    pages: int = 0
+    objects: int = 0
+    created: int = 0
+    updated: int = 0
+    deleted: int = 0
+    restored: int = 0
+    rejected: int = 0
+    by_resource: dict[str, dict[str, int]] = field(default_factory=dict)
+    walked: list[str] = field(default_factory=list)
+    """Streams whose full walk has ended."""
+
+
+PURGE_BATCH = 5000
+_RUNS = text("""
+    delete from sync.runs where id in (
+        select id from sync.runs
+         where finished_at < now() - make_interval(days => :days)
+            or (finished_at < now() - make_interval(days => :quiet) and state = 'succeeded'
+                and created + updated + deleted + restored = 0)
+         limit :batch)
+""")
+RUN_DAYS = 90
+UNCHANGED_RUN_DAYS = 7
+
+
+def purge_runs(database: Database) -> int:
+    """Forget finished runs of long ago, those that changed nothing sooner; how many."""
+    purged = 0
+    while True:
+        with database.open_transaction() as db:
+            gone = db.execute(
+                _RUNS, {"days": RUN_DAYS, "quiet": UNCHANGED_RUN_DAYS, "batch": PURGE_BATCH}
+            ).rowcount
+        purged += gone
+        if gone < PURGE_BATCH:
+            return purged
+
+
+_RESUME_OR_OPEN = text("""
+    with resumed as (
+        update sync.runs set slices = slices + 1
+         where connection_id = :id and state = 'running' returning id, trigger, started_at),
+    opened as (
+        insert into sync.runs (connection_id, trigger, slices)
+        select :id, :trigger, 1 where not exists (select from resumed)
+     returning id, trigger, started_at)
+    select *, true as adopted from resumed union all select *, false from opened
+""")
+_NOTE_WALK = text("""
+    update sync.runs
+       set resources = coalesce(resources, '{}'::jsonb)
+                       || jsonb_build_object(cast(:name as text), true)
+     where id = :id
+""")
+_END_RUNNING = text("""
+    with running as (
+        select id, resources from sync.runs where connection_id = :id and state = 'running')
+    update sync.runs r
+       set state = :state, finished_at = now(), error = :error, resources = null
+      from running where r.id = running.id
+ returning r.id, running.resources as walks
+""")
+_FAILURES_IN_A_ROW = text("""
+    select count(*) filter (where all_failed)
+      from (select bool_and(state = 'failed') over (order by id desc) as all_failed
+              from (select id, state from sync.runs
+                     where connection_id = :id and state <> 'running'
+                     order by id desc limit :limit) newest) newest
+""")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run under way."""
+
+    id: int
+    trigger: RunTrigger
+    started_at: datetime
+    is_resumed: bool = False
+    """Whether an earlier slice opened it."""
+
+
+def resume_or_open(tx: Transaction, trigger: RunTrigger) -> Run:
+    """Adopt the run that is under way, else open one."""
+    values = {"id": tx.connection_id, "trigger": trigger.value}
+    row = tx.db.execute(_RESUME_OR_OPEN, values).one()
+    return Run(row.id, RunTrigger(row.trigger), row.started_at, row.adopted)
+
+
+def add_to_run(tx: Transaction, run: Run, tally: Tally, calls: int) -> list[str]:
+    """Add what a slice did; the resources that have been read anew since the run began."""
+    walks = tx.db.execute(
+        update(runs)
+        .where(runs.c.id == run.id)
+        .values(
+            calls=runs.c.calls + calls,
+            pages=runs.c.pages + tally.pages,
+            objects=runs.c.objects + tally.objects,
+            created=runs.c.created + tally.created,
+            updated=runs.c.updated + tally.updated,
+            deleted=runs.c.deleted + tally.deleted,
+            restored=runs.c.restored + tally.restored,
+            rejected=runs.c.rejected + tally.rejected,
+        )
+        .returning(runs.c.resources)
+    ).scalar()
+    return sorted(walks or {})
+
+
+def note_full_walks(tx: Transaction, run: Run, names: list[str]) -> None:
+    """These resources have been read anew: known to the run's end, whoever comes to it."""
+    for name in names:
+        tx.db.execute(_NOTE_WALK, {"id": run.id, "name": name})
+
+
+def finish_run(
+    tx: Transaction,
+    run: Run,
+    state: RunState,
+    *,
+    error: str | None = None,
+    resources: dict[str, Any] | None = None,
+) -> None:
+    tx.db.execute(
+        update(runs)
+        .where(runs.c.id == run.id)
+        .values(state=state.value, finished_at=func.now(), error=error, resources=resources)
+    )
+
+
+def end_running_run(tx: Transaction, state: RunState, error: str) -> tuple[int, list[str]] | None:
+    """End the run under way from outside a slice; its id and what has been read anew in it."""
+    values = {"id": tx.connection_id, "state": state.value, "error": error}
+    row = tx.db.execute(_END_RUNNING, values).one_or_none()
+    return None if row is None else (row.id, sorted(row.walks or {}))
+
+
+def count_consecutive_failures(tx: Transaction, limit: int) -> int:
+    """How many of the newest runs that have ended failed, without another one between them."""
+    values = {"id": tx.connection_id, "limit": limit}
+    return int(tx.db.execute(_FAILURES_IN_A_ROW, values).scalar_one())
+
+
+def list_latest_runs(db: sa.Connection, connection_id: int, limit: int = 10) -> list[Any]:
+    """The newest runs of a connection, newest first."""
+    statement = (
+        select(runs)
+        .where(runs.c.connection_id == connection_id)
+        .order_by(runs.c.id.desc())
+        .limit(limit)
+    )
+    return list(db.execute(statement).mappings())

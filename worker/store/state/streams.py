@@ -1,0 +1,149 @@
+"""The durable state of each stream: enough to go on anywhere."""
+
+import dataclasses
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy import BigInteger, bindparam, select
+from sqlalchemy.dialects.postgresql import insert
+
+from models.resource import Resource
+from models.resources import RESOURCES, STREAMED
+from models.stream import Mode, Phase, streams
+from worker.core.errors import LeaseLost
+from worker.store.lease import Transaction
+
+DEFAULT_INTERVAL: Final = 300
+"""Seconds between two reads of a stream that has not noted its own interval yet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """One resource of one connection, as committed. Columns are explained in models/stream.py."""
+
+    resource: Resource
+    phase: Phase = Phase.READY
+    refused_phase: Phase | None = None
+    mode: Mode = Mode.PLAIN
+    walk_id: int = 0
+    page_no: int = 0
+    next_link: str | None = None
+    delta_link: str | None = None
+    delta_link_at: datetime | None = None
+    parts: list[str] | None = None
+    select_hash: str | None = None
+    left_out: list[str] | None = None
+    left_out_at: datetime | None = None
+    page_size: int | None = None
+    page_size_at: datetime | None = None
+    slow_pages: int = 0
+    seen_count: int = 0
+    loop_mark: str | None = None
+    body_digest: str | None = None
+    body_repeats: int = 0
+    restarts: int = 0
+    incomplete: bool = False
+    walk_started_at: datetime | None = None
+    first_complete_at: datetime | None = None
+    full_walk_at: datetime | None = None
+    fresh_at: datetime | None = None
+    due_at: datetime | None = None
+    full_due_at: datetime | None = None
+    interval_seconds: float | None = None
+    checked_seq: int = 0
+    drift: dict[str, dict[str, int]] | None = None
+    reason: str | None = None
+    out_of_budget: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.resource.name
+
+    @property
+    def left_out_columns(self) -> int:
+        """A bit for each column that Graph tells nothing of at present."""
+        return self.resource.columns_of(self.left_out) if self.left_out else 0
+
+    @property
+    def is_initial(self) -> bool:
+        """No walk has ever been complete: events of now belong to the first load."""
+        return self.first_complete_at is None
+
+    def can_date_changes(self, moment: datetime) -> bool:
+        """Whether what is new at a moment was absent shortly before, so that it began about then.
+
+        Not in a first load, and not where the last complete reading is so old that it was late: the
+        same limit as that of the view ``analytics.freshness``.
+        """
+        if self.is_initial or self.fresh_at is None:
+            return False
+        interval = self.interval_seconds or DEFAULT_INTERVAL
+        late_after = max(3 * interval, interval + 600)
+        return moment - self.fresh_at <= timedelta(seconds=late_after)
+
+    @property
+    def is_held(self) -> bool:
+        return self.phase is Phase.HELD
+
+    @property
+    def follows_delta(self) -> bool:
+        """Whether there is a cursor to follow; one that is kept while delta is refused is not."""
+        return self.delta_link is not None and self.mode is not Mode.LIST_ONLY
+
+    @property
+    def carried_resources(self) -> tuple[Resource, ...]:
+        """The resources that this stream's walk brings: itself, and edges inside it."""
+        inside = (r for r in RESOURCES.values() if r.parent == self.name)
+        return (self.resource, *inside)
+
+
+_COLUMN_NAMES = tuple(f.name for f in dataclasses.fields(Stream) if f.name != "resource")
+
+
+def load_streams(db: sa.Connection, connection_id: int) -> dict[str, Stream]:
+    """The state of every stream, those that never began included."""
+    rows = db.execute(select(streams).where(streams.c.connection_id == connection_id))
+    found = {row.resource: row for row in rows}
+    return {
+        resource.name: _stream_from_row(resource, found.get(resource.name)) for resource in STREAMED
+    }
+
+
+def _stream_from_row(resource: Resource, row: object) -> Stream:
+    if row is None:
+        return Stream(resource=resource)
+    values = {name: getattr(row, name) for name in _COLUMN_NAMES}
+    values["phase"], values["mode"] = Phase(values["phase"]), Mode(values["mode"])
+    if values["refused_phase"] is not None:
+        values["refused_phase"] = Phase(values["refused_phase"])
+    return Stream(resource=resource, **values)
+
+
+_NEW = insert(streams).values(
+    {
+        name: bindparam(name, type_=streams.c[name].type)
+        for name in ("connection_id", "resource", *_COLUMN_NAMES)
+    }
+)
+_SAVE = _NEW.on_conflict_do_update(
+    index_elements=[streams.c.connection_id, streams.c.resource],
+    set_={name: _NEW.excluded[name] for name in _COLUMN_NAMES},
+    where=(streams.c.walk_id == bindparam("walk_before", type_=BigInteger))
+    & (streams.c.page_no == bindparam("page_before", type_=BigInteger)),
+).returning(streams.c.resource)
+"""Put together once: it runs with every page."""
+
+
+def save_stream(tx: Transaction, before: Stream, after: Stream) -> None:
+    """Commit a step. Raises LeaseLost where the stream is no longer where the step began."""
+    values = {name: getattr(after, name) for name in _COLUMN_NAMES}
+    where = {"walk_before": before.walk_id, "page_before": before.page_no}
+    key = {"connection_id": tx.connection_id, "resource": after.name}
+    if tx.db.execute(_SAVE, {**values, **where, **key}).first() is None:
+        raise LeaseLost(
+            "the stream moved on under another process",
+            connection=str(tx.connection_id),
+            resource=after.name,
+        )

@@ -1,0 +1,247 @@
+"""Parts that Graph does not answer for, with the reason and the next attempt. Bounded.
+
+What is noted here stays as it is: no sweep deletes any row of it. It is asked for again after a
+pause that grows with each attempt, and the note goes once there is an answer.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy import text
+
+from models.base import DIRECTORY
+from models.resource import OWNER, Kind, Resource
+from models.resources import RESOURCES
+from models.unresolved import NoAnswer, Part, PartKind
+from worker.core.errors import RetryLater
+from worker.store.engine import get_driver_connection
+from worker.store.lease import Transaction
+from worker.store.sql import get_key_array_type
+
+MAX_UNRESOLVED: Final = 1000
+"""Parts of a connection that are noted; more are no longer single refusals."""
+
+FIRST_PAUSE: Final = 60
+"""Seconds until a part is first asked for again; doubled with each attempt."""
+
+LONGEST_PAUSE: Final = 6 * 3600
+
+RETRY_BATCH: Final = 200
+"""Parts of one kind that are asked for again in one run."""
+
+WHOLE_RESOURCE: Final = "all"
+"""The key of a note about a whole resource."""
+
+_NOTE = text("""
+    insert into sync.unresolved (connection_id, resource, kind, key, reason, retry_at)
+    select :id, t.resource, t.kind, t.key, t.reason,
+           now() + make_interval(secs => greatest(:pause, t.after))
+      from unnest(cast(:resources as text[]), cast(:kinds as text[]), cast(:keys as text[]),
+                  cast(:reasons as text[]), cast(:afters as float8[]))
+           as t(resource, kind, key, reason, after)
+    on conflict (connection_id, resource, kind, key) do update
+       set reason = excluded.reason, last_seen_at = now(),
+           attempts = unresolved.attempts + 1,
+           retry_at = greatest(excluded.retry_at, now() + make_interval(
+               secs => least(:longest, :pause * 2 ^ least(unresolved.attempts, 10))))
+""")
+_COUNT = text("select count(*) from sync.unresolved where connection_id = :id")
+_ANY = text("select exists (select from sync.unresolved where connection_id = :id)")
+_RESOLVE = text("""
+    delete from sync.unresolved u
+     using unnest(cast(:resources as text[]), cast(:kinds as text[]), cast(:keys as text[]))
+           as t(resource, kind, key)
+     where u.connection_id = :id
+       and (u.resource, u.kind, u.key) = (t.resource, t.kind, t.key)
+""")
+_SHOWN = text("""
+    delete from sync.unresolved
+     where connection_id = :id and resource = :resource and key = any(cast(:keys as text[]))
+       and (kind = 'object' or kind = 'unlisted' and :listed)
+""")
+_OTHER_DEFINITIONS = text("""
+    delete from sync.unresolved
+     where connection_id = :id and kind = 'assignments' and key <> all(cast(:keys as text[]))
+""")
+_KEYS = text("""
+    select key from sync.unresolved
+     where connection_id = :id and resource = :resource and kind = any(cast(:kinds as text[]))
+""")
+_DUE = text("""
+    select kind, key from sync.unresolved
+     where connection_id = :id and resource = :resource and kind = any(cast(:kinds as text[]))
+       and (:whenever or retry_at <= now())
+     order by retry_at limit :limit
+""")
+_OBJECTS: Final = (PartKind.OBJECT, PartKind.UNLISTED)
+
+_SUMMARY = text("""
+    with parts as (
+        select u.*, case when kind in ('members', 'member_of') then 'groups'
+                         when kind = 'assignments' then 'role_assignments'
+                         else resource end as stream
+          from sync.unresolved u
+         where cast(:id as bigint) is null or connection_id = :id),
+    placed as (
+        select *, count(*) over (partition by connection_id, stream) as number,
+               row_number() over (partition by connection_id, stream
+                                  order by first_seen_at, kind, key) as place
+          from parts)
+    select connection_id, stream, kind, resource, key, reason, number
+      from placed where place <= :shown order by connection_id, stream, place
+""")
+NAMED_PARTS: Final = 3
+"""Parts of a stream that are named one by one; of more, only how many there are."""
+
+
+def note_unresolved(tx: Transaction, parts: Mapping[Part, NoAnswer]) -> None:
+    """Remember parts without an answer.
+
+    Raises RetryLater, so that nothing is written, at the bound.
+
+    So many are no longer single refusals, and a sweep must not end without knowing each of them.
+    """
+    if not parts:
+        return
+    values = {
+        **_to_columns(parts),
+        "id": tx.connection_id,
+        "reasons": [why.reason for why in parts.values()],
+        "afters": [why.retry_after for why in parts.values()],
+        "pause": FIRST_PAUSE,
+        "longest": LONGEST_PAUSE,
+    }
+    tx.db.execute(_NOTE, values)
+    if tx.db.execute(_COUNT, values).scalar_one() > MAX_UNRESOLVED:
+        why = next(iter(parts.values())).reason
+        raise RetryLater(
+            f"Graph does not answer for more than {MAX_UNRESOLVED} parts ({why})", after=3600
+        )
+
+
+def resolve_parts(tx: Transaction, parts: Collection[Part]) -> None:
+    """Forget parts that have been answered for."""
+    if parts:
+        tx.db.execute(_RESOLVE, {"id": tx.connection_id, **_to_columns(parts)})
+
+
+def resolve_objects(
+    tx: Transaction, resource: Resource, keys: Collection[str], *, listed: bool
+) -> None:
+    """Forget objects that a page has shown.
+
+    What lists did not show waits until a complete one does: deltas tell of it all the same.
+    """
+    if keys:
+        values = {"id": tx.connection_id, "resource": resource.name, "keys": list(keys)}
+        tx.db.execute(_SHOWN, {**values, "listed": listed})
+
+
+def resolve_deleted(tx: Transaction) -> None:
+    """Forget parts of objects that have been deleted meanwhile."""
+    for resource in RESOURCES.values():
+        if resource.kind is Kind.EDGE:
+            continue
+        kind = get_key_array_type(resource).removesuffix("[]")
+        statement = (
+            "delete from sync.unresolved u where u.connection_id = %s and u.resource = %s"
+            f" and exists (select from {DIRECTORY}.{resource.name} t"
+            f" where t.{OWNER} = u.connection_id and t.deleted_at is not null"
+            f" and t.{resource.key[0]} = case when u.kind <> 'deletions' then u.key::{kind} end)"
+        )
+        with get_driver_connection(tx.db).cursor() as cursor:
+            cursor.execute(statement, (tx.connection_id, resource.name))
+
+
+def resolve_assignments(tx: Transaction, definitions: Collection[str]) -> None:
+    """Forget the assignments of all role definitions but those that a walk goes through."""
+    values = {"id": tx.connection_id, "keys": list(definitions)}
+    tx.db.execute(_OTHER_DEFINITIONS, values)
+
+
+def has_unresolved(tx: Transaction) -> bool:
+    """Whether anything waits for an answer."""
+    return bool(tx.db.execute(_ANY, {"id": tx.connection_id}).scalar())
+
+
+def list_unresolved_keys(tx: Transaction, resource: str, *kinds: PartKind) -> set[str]:
+    """The objects of which parts of the given kinds wait."""
+    values = {"id": tx.connection_id, "resource": resource, "kinds": [k.value for k in kinds]}
+    return set(tx.db.execute(_KEYS, values).scalars())
+
+
+def list_due_parts(
+    tx: Transaction, resource: str, *kinds: PartKind, ignore_pauses: bool
+) -> dict[str, PartKind]:
+    """Objects whose parts are to be asked for again now; ``ignore_pauses`` ignores the pauses."""
+    values = {"id": tx.connection_id, "resource": resource, "kinds": [k.value for k in kinds]}
+    rows = tx.db.execute(_DUE, {**values, "whenever": ignore_pauses, "limit": RETRY_BATCH})
+    return {row.key: PartKind(row.kind) for row in rows}
+
+
+class SweepExclusions(NamedTuple):
+    """What no sweep may judge, as Graph does not answer for it."""
+
+    keys: set[str]
+    """The objects; of memberships, the groups."""
+    definitions: set[str]
+    """Role definitions whose assignments are not known."""
+
+
+def load_sweep_exclusions(tx: Transaction, resource: Resource) -> SweepExclusions:
+    """What of a resource no sweep may judge. Bounded, as all that is noted here."""
+    keys = list_unresolved_keys(tx, resource.parent or resource.name, *_OBJECTS)
+    if resource.kind is Kind.EDGE:
+        keys |= list_unresolved_keys(tx, resource.parent, PartKind.MEMBERS)
+    if resource.name != "role_assignments":
+        return SweepExclusions(keys, set())
+    return SweepExclusions(keys, list_unresolved_keys(tx, "role_definitions", PartKind.ASSIGNMENTS))
+
+
+def summarize_unresolved(
+    db: sa.Connection, connection_id: int | None = None
+) -> dict[int, dict[str, str]]:
+    """What is set apart, in a sentence for each stream of each connection that has any."""
+    rows = db.execute(_SUMMARY, {"id": connection_id, "shown": NAMED_PARTS}).all()
+    told: dict[int, dict[str, list[str]]] = {}
+    numbers: dict[tuple[int, str], int] = {}
+    for row in rows:
+        part = Part(row.resource, PartKind(row.kind), row.key)
+        streams = told.setdefault(row.connection_id, {})
+        streams.setdefault(row.stream, []).append(f"{describe_part(part)}: {row.reason}")
+        numbers[row.connection_id, row.stream] = row.number
+    return {
+        number: {
+            name: _render_summary(lines, numbers[number, name]) for name, lines in streams.items()
+        }
+        for number, streams in told.items()
+    }
+
+
+def _render_summary(lines: list[str], number: int) -> str:
+    more = f"; and {number - len(lines)} more" if number > len(lines) else ""
+    kept = "1 part is" if number == 1 else f"{number} parts are"
+    return f"{kept} set apart, kept as stored and asked for again ({'; '.join(lines)}{more})"
+
+
+def describe_part(part: Part) -> str:
+    """A part in words."""
+    noun = part.resource.removesuffix("s").replace("_", " ")
+    return {
+        PartKind.OBJECT: f"{noun} {part.key}",
+        PartKind.UNLISTED: f"{noun} {part.key}",
+        PartKind.DELETIONS: "deletions",
+        PartKind.MEMBERS: f"members of {noun} {part.key}",
+        PartKind.MEMBER_OF: f"groups of {noun} {part.key}",
+        PartKind.ASSIGNMENTS: f"assignments of {noun} {part.key}",
+    }[part.kind]
+
+
+def _to_columns(parts: Iterable[Part]) -> dict[str, list[str]]:
+    listed = list(parts)
+    return {
+        "resources": [part.resource for part in listed],
+        "kinds": [part.kind.value for part in listed],
+        "keys": [part.key for part in listed],
+    }

@@ -1,0 +1,1 @@
+"""Evidence of a walk: seen keys, removals and the candidates for deletion."""

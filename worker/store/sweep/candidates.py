@@ -1,0 +1,152 @@
+"""The candidates of a sweep, once they are staged: reading, sparing and holding them in place."""
+
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from models.resource import Kind, Resource
+from worker.rows.copy_format import encode_array
+from worker.store.lease import Transaction
+from worker.store.planner import prefer_hash_joins
+from worker.store.sql import OF_RESOURCE, execute_for_resource, fetch_for_resource, get_next_key
+from worker.store.state.unresolved import load_sweep_exclusions
+
+_TO_DELETE: Final = f"{OF_RESOURCE} and not hidden and not found"
+_UNCONFIRMED: Final = f"{_TO_DELETE} and coalesce(announced, 'not_seen') = 'not_seen'"
+
+_PLACED = f"""
+    select key from (select key, row_number() over (order by key) - 1 as place
+                       from sync.candidates where {_UNCONFIRMED}) as doubtful
+     where place = any(%(places)s) order by key
+"""
+_NEXT = f"select key from sync.candidates where {_UNCONFIRMED} order by key limit %(limit)s"
+_SOME = f"""
+    select key, coalesce(announced, 'not_seen') from sync.candidates
+     where {_TO_DELETE} and key > %(after)s and key <= coalesce(%(upto)s, key)
+     order by key limit %(limit)s
+"""
+_DROP = f"delete from sync.candidates where {OF_RESOURCE} and key = any(%(keys)s::text::text[])"
+_FIND = f"""
+    update sync.candidates set found = true where {OF_RESOURCE} and key =
+    any(%(keys)s::text::text[])
+"""
+_LEAVE_GROUPS = f"""
+    delete from sync.candidates where {OF_RESOURCE}
+       and split_part(key, '/', 1) = any(%(keys)s::text::text[])
+"""
+_LEAVE_UNASKED = f"""
+    delete from sync.candidates where {_UNCONFIRMED} and key <> all(%(keys)s::text::text[])
+"""
+_HOLD = f"""
+    with chosen as materialized (
+         select key from sync.candidates
+          where {OF_RESOURCE} and {{which}} and key > %(after)s order by key limit %(limit)s),
+    noted as (
+         insert into sync.removals (connection_id, resource, key, reason, held)
+         select %(id)s, %(resource)s, key, 'not_seen', true from chosen
+             on conflict (connection_id, resource, key) do update
+            set reason = excluded.reason, held = true)
+    select key, (select count(*) from chosen) from chosen order by key desc limit 1
+"""
+_HOLD_UNSEEN = _HOLD.format(which="unseen and not hidden")
+_HOLD_HIDDEN = _HOLD.format(which="hidden")
+_DROP_REMOVALS = f"""
+    delete from sync.removals r where {OF_RESOURCE}
+       and not exists (select from sync.candidates c
+            where c.connection_id = r.connection_id and c.resource = r.resource
+              and c.key = r.key and c.hidden)
+"""
+_WITHDRAW = f"""
+    delete from sync.removals where {OF_RESOURCE} and not held and reason = 'not_seen'
+       and {{owner}} = any(%(keys)s::text::text[])
+"""
+_WITHDRAW_OBJECTS = _WITHDRAW.format(owner="key")
+_WITHDRAW_EDGES = _WITHDRAW.format(owner="split_part(key, '/', 1)")
+_WITHDRAW_ASSIGNMENTS = """
+    delete from sync.removals r using directory.role_assignments t
+     where r.connection_id = %(id)s and r.resource = %(resource)s and not r.held
+       and r.reason = 'not_seen' and t.connection_id = r.connection_id and t.id = r.key
+       and t.role_definition_id::text = any(%(keys)s::text::text[])
+"""
+
+
+def list_unconfirmed_at(tx: Transaction, resource: Resource, places: Sequence[int]) -> list[str]:
+    """The doubtful candidates at these places, counted from 0 in the order of their keys."""
+    return [row[0] for row in fetch_for_resource(tx, _PLACED, resource.name, places=list(places))]
+
+
+def list_unconfirmed(tx: Transaction, resource: Resource, limit: int) -> list[str]:
+    """The first doubtful candidates."""
+    return [row[0] for row in fetch_for_resource(tx, _NEXT, resource.name, limit=limit)]
+
+
+def list_candidates(
+    tx: Transaction, resource: Resource, *, after: str, up_to: str | None, limit: int
+) -> dict[str, str]:
+    """The next ones that are to be deleted, in order behind a key: key to reason."""
+    return dict(fetch_for_resource(tx, _SOME, resource.name, after=after, upto=up_to, limit=limit))
+
+
+def drop_candidates(tx: Transaction, resource: Resource, keys: Collection[str]) -> None:
+    """These are deleted, or are not to be deleted after all."""
+    if keys:
+        execute_for_resource(tx, _DROP, resource, keys=encode_array(list(keys)))
+
+
+def mark_found(tx: Transaction, resource: Resource, keys: Collection[str]) -> None:
+    """A read by id found these: for the rest of the walk they stay, and nobody asks again."""
+    if keys:
+        execute_for_resource(tx, _FIND, resource, keys=encode_array(list(keys)))
+
+
+def drop_group_candidates(tx: Transaction, resource: Resource, groups: Collection[str]) -> None:
+    """Leave the memberships of these groups alone."""
+    if groups:
+        execute_for_resource(tx, _LEAVE_GROUPS, resource, keys=encode_array(list(groups)))
+
+
+def drop_unasked_candidates(
+    tx: Transaction, resource: Resource, confirmed_keys: Collection[str]
+) -> int:
+    """Leave the doubtful ones alone that nobody asked Graph about; how many those are."""
+    return execute_for_resource(
+        tx, _LEAVE_UNASKED, resource, keys=encode_array(list(confirmed_keys))
+    )
+
+
+def hold_unseen_candidates(
+    tx: Transaction, resource: Resource, after: str, limit: int
+) -> str | None:
+    """Have the next unseen rows wait for an operator; the last one's key.
+
+    None where there were fewer than ``limit``.
+    """
+    return get_next_key(
+        fetch_for_resource(tx, _HOLD_UNSEEN, resource.name, after=after, limit=limit), limit
+    )
+
+
+def hold_hidden_candidates(
+    tx: Transaction, resource: Resource, after: str, limit: int
+) -> str | None:
+    """The same for the last memberships of hidden groups."""
+    return get_next_key(
+        fetch_for_resource(tx, _HOLD_HIDDEN, resource.name, after=after, limit=limit), limit
+    )
+
+
+def drop_judged_removals(tx: Transaction, resource: Resource) -> None:
+    """Forget the removals that waited for the walk's end; not those of hidden memberships."""
+    prefer_hash_joins(tx.db)
+    execute_for_resource(tx, _DROP_REMOVALS, resource)
+
+
+def withdraw_unanswered_removals(tx: Transaction, resource: Resource) -> None:
+    """Forget removals of what was only not seen, where Graph does not answer for it."""
+    unanswered = load_sweep_exclusions(tx, resource)
+    by_key = _WITHDRAW_EDGES if resource.kind is Kind.EDGE else _WITHDRAW_OBJECTS
+    for keys, statement in (
+        (unanswered.keys, by_key),
+        (unanswered.definitions, _WITHDRAW_ASSIGNMENTS),
+    ):
+        if keys:
+            execute_for_resource(tx, statement, resource, keys=encode_array(sorted(keys)))

@@ -1,0 +1,226 @@
+"""Staging what a sweep would delete in ``sync.candidates``: no list of it is ever in memory.
+
+Candidates are the live rows that a complete walk did not see, and the removals that a round
+announced and that wait for the same end. They are staged some at a time, each time in a transaction
+of its own where there are many. What a sweep that was interrupted has left is thrown away first;
+only which objects a read by id has found stays, until the walk is over.
+"""
+
+from functools import cache
+from typing import Final, NamedTuple
+
+from models.base import DIRECTORY
+from models.resource import OWNER, Kind, Resource
+from worker.rows.copy_format import encode_array
+from worker.store.lease import Transaction
+from worker.store.mirror.edges import parse_edge_key
+from worker.store.mirror.hidden_membership import list_emptied_groups, mark_hidden_candidates
+from worker.store.planner import prefer_hash_joins
+from worker.store.sql import (
+    OF_RESOURCE,
+    execute_for_resource,
+    fetch_for_resource,
+    get_next_key,
+    get_sql_type,
+)
+from worker.store.state.erasures import list_ids_being_erased
+from worker.store.state.quarantine import list_quarantined_keys
+from worker.store.state.unresolved import load_sweep_exclusions
+from worker.store.sweep.seen import WALK_KEYS
+
+STAGING_BATCH: Final = 100_000
+"""Candidates that are staged, or noted as held, in one transaction.
+
+The keys that a walk saw are read once for each so many, whatever their number.
+"""
+
+_CLEAR = f"""
+    with old as materialized (
+         select key from sync.candidates
+          where {OF_RESOURCE} and not (found and walk_id = %(walk)s) limit %(limit)s)
+    delete from sync.candidates c using old where {OF_RESOURCE} and c.key = old.key
+"""
+_ANNOUNCE = f"""
+    with chosen as materialized (
+         select key, reason from sync.removals
+          where {OF_RESOURCE} and not held and key > %(after)s order by key limit %(limit)s),
+    noted as (
+         insert into sync.candidates (connection_id, resource, key, walk_id, announced)
+         select %(id)s, %(resource)s, key, %(walk)s, reason from chosen
+             on conflict (connection_id, resource, key) do update
+            set announced = excluded.announced)
+    select key, (select count(*) from chosen) from chosen order by key desc limit 1
+"""
+_COUNT = f"""
+    select count(*) filter (where announced is null and not hidden),
+           count(*) filter (where announced is not null and hidden),
+           count(*) filter (where not hidden and not found),
+           count(*) filter (where hidden),
+           count(*) filter (where not hidden and not found
+                                  and coalesce(announced, 'not_seen') = 'not_seen')
+      from sync.candidates where {OF_RESOURCE}
+"""
+
+
+class CandidateCounts(NamedTuple):
+    """How many candidates of a resource there are."""
+
+    unexplained: int
+    """Those that no round announced; the last memberships of hidden groups are not among them."""
+    announced_hidden: int
+    """Last memberships of hidden groups of which a round told."""
+    to_delete: int
+    """Those that would be deleted."""
+    hidden: int
+    """Last memberships of hidden groups."""
+    unconfirmed: int
+    """Of those that would be deleted, how many were only not seen."""
+
+
+NO_WALK: Final = -1
+"""No walk's number: of no walk anything is kept."""
+
+
+class Staging:
+    """Stages the candidates of one resource, over as many transactions as their number needs.
+
+    Those of groups are staged before those of their memberships.
+    """
+
+    def __init__(self, resource: Resource, walk_id: int, limit: int = STAGING_BATCH) -> None:
+        self._resource, self._walk_id, self._limit = resource, walk_id, limit
+        self._cursor: str | None = None
+        self._emptied_groups: list[str] | None = None
+        self._steps = [self._clear, self._stage_unseen, self._stage_announced]
+        if resource.kind is Kind.EDGE:
+            self._steps.append(self._mark_hidden)
+
+    def advance(self, tx: Transaction) -> bool:
+        """Go on; whether all are staged. Where they are not, commit, and call this again."""
+        while self._steps:
+            if not self._steps[0](tx):
+                return False
+            self._steps.pop(0)
+            self._cursor = None
+        return True
+
+    def _clear(self, tx: Transaction) -> bool:
+        return clear_candidates(tx, self._resource, self._walk_id, self._limit) < self._limit
+
+    def _stage_unseen(self, tx: Transaction) -> bool:
+        self._cursor = stage_unseen(tx, self._resource, self._walk_id, self._cursor, self._limit)
+        return self._cursor is None
+
+    def _stage_announced(self, tx: Transaction) -> bool:
+        values = {"walk": self._walk_id, "after": self._cursor or "", "limit": self._limit}
+        self._cursor = get_next_key(
+            fetch_for_resource(tx, _ANNOUNCE, self._resource.name, **values), self._limit
+        )
+        return self._cursor is None
+
+    def _mark_hidden(self, tx: Transaction) -> bool:
+        if self._emptied_groups is None:
+            self._emptied_groups = list_emptied_groups(tx, self._walk_id)
+        if self._emptied_groups:
+            self._cursor = mark_hidden_candidates(
+                tx, self._emptied_groups, self._walk_id, self._cursor, self._limit
+            )
+        return self._cursor is None
+
+
+def clear_candidates(tx: Transaction, resource: Resource, walk_id: int, limit: int) -> int:
+    """Throw candidates away, all but what reads by id found for this walk; how many this time."""
+    return execute_for_resource(tx, _CLEAR, resource, walk=walk_id, limit=limit)
+
+
+@cache
+def _render_unseen(
+    resource: Resource, *, after: bool, exclusions: bool, parent_candidates: bool
+) -> str:
+    """Keys are compared as the texts that they are noted as: that is cheaper than to read them."""
+    columns = [f"t.{name}" for name in resource.key]
+    texts = [f"{column}::text" for column in columns]
+    key, order = " || '/' || ".join(texts), ", ".join(columns)
+    where = ""
+    if after:
+        kinds = [get_sql_type(column.type) for column in resource.columns[: len(columns)]]
+        place = ", ".join(f"%({name})s::{kind}" for name, kind in zip("ab", kinds, strict=False))
+        where += f" and ({order}) > ({place})"
+    if exclusions:
+        where += _render_exclusion(texts[0], "apart")
+        if resource.kind is Kind.EDGE:
+            where += _render_exclusion(texts[1], "erasing")
+        if resource.name == "role_assignments":
+            where += _render_exclusion("t.role_definition_id::text", "definitions")
+    if parent_candidates:
+        where += f"""
+           and not exists (select from sync.candidates p
+                where p.connection_id = %(id)s and p.resource = '{resource.parent}'
+                  and p.key = {texts[0]})"""
+    back = order.replace("t.", "").replace(",", " desc,")
+    return f"""
+        with chosen as materialized (
+             select {order}, {key} as key from {DIRECTORY}.{resource.name} t
+              where t.{OWNER} = %(id)s and t.deleted_at is null
+                and not exists (select from ({WALK_KEYS}) as s where s.key = {key}){where}
+              order by {order} limit %(limit)s),
+        noted as (
+             insert into sync.candidates (connection_id, resource, key, walk_id, unseen)
+             select %(id)s, %(resource)s, key, %(walk)s, true from chosen
+                 on conflict (connection_id, resource, key) do update set unseen = true)
+        select key, (select count(*) from chosen) from chosen order by {back} desc limit 1
+    """
+
+
+def _render_exclusion(column: str, keys: str) -> str:
+    return f"""
+           and not exists (select from unnest(%({keys})s::text::text[]) as a(key)
+                where a.key = {column})"""
+
+
+def stage_unseen(
+    tx: Transaction, resource: Resource, walk_id: int, after: str | None, limit: int
+) -> str | None:
+    """Stage the next live rows, by key, that a complete walk did not see; the last one's key.
+
+    None where there were fewer than ``limit``. Malformed ones count as seen, and so do those that
+    are being erased, of which a walk keeps nothing, and what Graph does not answer for.
+    Memberships of groups that are candidates themselves are left out: they end with their groups,
+    and a large one may have any number of them.
+    """
+    prefer_hash_joins(tx.db)
+    malformed = list_quarantined_keys(tx, resource.parent or resource.name)
+    unanswered = load_sweep_exclusions(tx, resource)
+    erasing = list_ids_being_erased(tx.db, tx.connection_id)
+    apart = malformed | unanswered.keys | erasing
+    values = {
+        "apart": encode_array(sorted(apart)),
+        "erasing": encode_array(sorted(erasing)),
+        "definitions": encode_array(sorted(unanswered.definitions)),
+        "walk": walk_id,
+        "limit": limit,
+        **_build_cursor(resource, after),
+    }
+    statement = _render_unseen(
+        resource,
+        after=after is not None,
+        exclusions=bool(apart or unanswered.definitions),
+        parent_candidates=resource.kind is Kind.EDGE and _has_candidates(tx, resource.parent),
+    )
+    return get_next_key(fetch_for_resource(tx, statement, resource.name, **values), limit)
+
+
+def _build_cursor(resource: Resource, after: str | None) -> dict[str, str]:
+    if after is None or resource.kind is not Kind.EDGE:
+        return {"a": after or ""}
+    return dict(zip("ab", parse_edge_key(after), strict=True))
+
+
+def _has_candidates(tx: Transaction, resource: str) -> bool:
+    statement = f"select exists (select from sync.candidates where {OF_RESOURCE})"
+    return bool(fetch_for_resource(tx, statement, resource)[0][0])
+
+
+def count_candidates(tx: Transaction, resource: Resource) -> CandidateCounts:
+    """How many there are, now that all are staged."""
+    return CandidateCounts(*fetch_for_resource(tx, _COUNT, resource.name)[0])

@@ -1,0 +1,1 @@
+"""Connections as Nango lists them: enrol, identify, retire."""

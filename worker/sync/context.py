@@ -1,0 +1,159 @@
+"""What every step of a slice has at hand: the lease, the run, the way to Graph, the order."""
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from operator import itemgetter
+from threading import Lock
+
+from models.resource import Resource
+from models.unresolved import NoAnswer, Part
+from worker.core.process.shutdown import is_stopping
+from worker.events.append import append_events
+from worker.graph.client import GraphClient
+from worker.store.engine import Database
+from worker.store.lease import (
+    Lease,
+    Transaction,
+    open_read_transaction,
+    open_write_transaction,
+    release_lease_in,
+    renew_lease,
+)
+from worker.store.mirror.change import Change
+from worker.store.state.connections import Connection
+from worker.store.state.erasures import ErasedObjects
+from worker.store.state.runs import Run, Tally
+from worker.store.state.unresolved import note_unresolved
+from worker.sync.plan import SyncRequest
+from worker.sync.policy import Policy
+
+OnProgress = Callable[[str, int, str], None]
+"""Told about each committed page: resource, objects so far, what is being done.
+
+Of a wait: no resource, its seconds, and what is waited for.
+"""
+
+
+def ignore_progress(_resource: str, _objects: int, _what: str) -> None:
+    """Nobody watches."""
+
+
+@dataclass
+class SliceContext:
+    """One slice's hold on one connection."""
+
+    database: Database
+    lease: Lease
+    connection: Connection
+    run: Run
+    client: GraphClient
+    policy: Policy
+    request: SyncRequest
+    started_at: datetime
+    call_seconds: float
+    retry_seconds: float
+    """Longest pause that is waited in place."""
+    is_foreground: bool = False
+    on_progress: OnProgress = ignore_progress
+    tally: Tally = field(default_factory=Tally)
+    started_monotonic: float = field(default_factory=time.monotonic)
+    renewed_monotonic: float = field(default_factory=time.monotonic)
+    renewal_lock: Lock = field(default_factory=Lock)
+    has_quarantined: dict[str, bool] = field(default_factory=dict)
+    has_unresolved: bool = False
+    unobserved_streams: set[str] = field(default_factory=set)
+    """Streams whose last complete reading, as the slice began, was no measure of beginnings."""
+    """Whether there may be parts that Graph does not answer for."""
+    erased: ErasedObjects = field(default_factory=ErasedObjects)
+    is_tenant_shared: bool = False
+    """Whether another connection has the same tenant."""
+    is_lease_released: bool = False
+    """Whether the lease was given back."""
+    deadline: float | None = None
+    """When the slice's time is up, on the monotonic clock."""
+    is_preempted: Callable[[], bool] = lambda: False
+    """Whether others wait for the process; asked on the slice's own thread only."""
+    unfinished_streams: set[str] = field(default_factory=set)
+    """Streams of which deletions are left for the next slice."""
+    jitter: float = field(default_factory=random.random)
+
+    @contextmanager
+    def open_transaction(self) -> Iterator[Transaction]:
+        """A fenced write; the lease is renewed from its beginning."""
+        renewed = time.monotonic()
+        with open_write_transaction(self.database, self.lease) as tx:
+            yield tx
+        self.renewed_monotonic = renewed
+
+    @contextmanager
+    def open_read_transaction(self) -> Iterator[Transaction]:
+        """A look at what only we change."""
+        with open_read_transaction(self.database, self.lease) as tx:
+            yield tx
+
+    @contextmanager
+    def open_final_transaction(self) -> Iterator[Transaction]:
+        """The last write of a slice, which gives the lease back."""
+        with open_write_transaction(self.database, self.lease) as tx:
+            yield tx
+            release_lease_in(tx.db, self.lease)
+        self.is_lease_released = True
+
+    @property
+    def now(self) -> datetime:
+        """Now, by the database's clock."""
+        return self.started_at + timedelta(seconds=time.monotonic() - self.started_monotonic)
+
+    def is_time_up(self) -> bool:
+        """Whether the slice is to end: its time is up, or the worker stops."""
+        return is_stopping() or (self.deadline is not None and time.monotonic() >= self.deadline)
+
+    def should_stop(self) -> bool:
+        """The same, between two steps of the slice's own thread: also where others wait for it."""
+        if not self.is_time_up() and self.is_preempted():
+            self.deadline = time.monotonic()
+        return self.is_time_up()
+
+    def ensure_lease(self) -> None:
+        """See that the lease outlives the next call, without a heartbeat thread.
+
+        A statement is only sent where the last commit is too long ago; a worker that hangs
+        stops renewing and loses the lease. Called before every request, on whatever thread
+        sends it. Raises LeaseLost.
+        """
+        with self.renewal_lock:
+            left = self.lease.seconds - (time.monotonic() - self.renewed_monotonic)
+            if left < self.call_seconds + 10 or left < self.lease.seconds / 2:
+                renew_lease(self.database, self.lease)
+                self.renewed_monotonic = time.monotonic()
+
+    def save_unresolved(self, tx: Transaction, parts: Mapping[Part, NoAnswer]) -> None:
+        """Set parts apart for which Graph does not answer."""
+        if not parts:
+            return
+        parts = {part: why for part, why in parts.items() if part.key not in self.erased}
+        note_unresolved(tx, parts)
+        self.has_unresolved = self.has_unresolved or bool(parts)
+
+    def append_events(
+        self, tx: Transaction, resource: Resource, changes: list[Change], *, is_initial: bool
+    ) -> None:
+        """Write the events of some changes and count them."""
+        self.append_all_events(tx, [(resource, changes)], initial=is_initial)
+
+    def append_all_events(
+        self, tx: Transaction, changes: Sequence[tuple[Resource, list[Change]]], *, initial: bool
+    ) -> None:
+        """The same for several resources."""
+        append_events(tx, changes, run_id=self.run.id, initial=initial)
+        for resource, some in changes:
+            counts = self.tally.by_resource.setdefault(resource.name, {})
+            for kind, number in Counter(map(itemgetter(0), some)).items():
+                name = kind.value
+                counts[name] = counts.get(name, 0) + number
+                setattr(self.tally, name, getattr(self.tally, name) + number)

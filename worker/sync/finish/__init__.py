@@ -1,0 +1,1 @@
+"""End a walk or a round: confirm what is missing, guard, delete."""

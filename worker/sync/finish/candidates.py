@@ -1,0 +1,198 @@
+"""Judging what a complete walk did not see: what may go, and what has to be read by id first.
+
+Nothing is deleted on weak evidence. A sweep needs a ``Complete``, which only the committed end
+of a walk gives. A total that is not believable is held for an operator, and so are the last
+memberships of groups whose members may only be hidden from us. The candidates themselves are in
+``sync.candidates``; here are only their numbers, and the keys of those to be read by id.
+"""
+
+import time
+from dataclasses import dataclass, field
+from typing import Final
+
+from models.resource import Kind, Resource
+from models.stream import Mode, Phase
+from worker.core.process.shutdown import is_stopping
+from worker.store.lease import Transaction
+from worker.store.mirror.change import Change
+from worker.store.mirror.deletions import count_live_rows
+from worker.store.mirror.merge import load_rows
+from worker.store.state.streams import Stream, save_stream
+from worker.store.state.unresolved import resolve_assignments
+from worker.store.sweep.candidates import (
+    list_unconfirmed,
+    list_unconfirmed_at,
+    withdraw_unanswered_removals,
+)
+from worker.store.sweep.removals import DELETION_BATCH, count_live_removals
+from worker.store.sweep.seen import count_seen, null_unsent_columns
+from worker.store.sweep.staging import Staging, count_candidates
+from worker.sync.context import SliceContext
+from worker.sync.guard import check_deletion, sample
+from worker.sync.state import add_drift
+
+CONFIRM_BATCH: Final = 500
+"""Objects that are read by id at a time where all of them are."""
+
+
+@dataclass(frozen=True)
+class Complete:
+    """Proof that a walk reached its end: without one, nothing is ever swept."""
+
+    walk_id: int
+    is_best_effort: bool
+
+    @classmethod
+    def from_stream(cls, stream: Stream) -> "Complete":
+        """The proof is the committed phase; a walk that skipped objects gives none."""
+        if stream.phase is not Phase.SWEEPING or stream.incomplete:
+            raise ValueError("the walk is not complete")
+        return cls(stream.walk_id, is_best_effort=stream.mode is Mode.SEARCH)
+
+
+@dataclass
+class SweepCandidates:
+    """What a sweep would delete, what waits for approval, and what must be read by id.
+
+    ``stream`` is the stream as it stands once the rows that were seen have been cleared.
+    """
+
+    stream: Stream
+    started_monotonic: float = field(default_factory=time.monotonic)
+    delete_counts: dict[str, int] = field(default_factory=dict)
+    """How many would be deleted, by resource."""
+    hold_reasons: dict[str, str] = field(default_factory=dict)
+    """Why those of a resource wait for approval."""
+    has_hidden_members: bool = False
+    """Whether last memberships of hidden groups are to be held."""
+    keys_to_confirm: dict[str, list[str]] = field(default_factory=dict)
+    doubtful_counts: dict[str, int] = field(default_factory=dict)
+    """How many candidates of each resource those to confirm stand for."""
+    addresses: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def delete_total(self) -> int:
+        return sum(self.delete_counts.values())
+
+
+def prepare_sweep(context: SliceContext, stream: Stream) -> SweepCandidates | None:
+    """Clear what no page carried, then find and judge what the walk did not see.
+
+    None where the worker stops meanwhile: the next slice begins with it again.
+    """
+    found = SweepCandidates(stream)
+    if not _clear_unsent(context, found):
+        return None
+    if found.stream.incomplete:
+        return found
+    complete = Complete.from_stream(found.stream)
+    for resource in stream.carried_resources:
+        if context.has_unresolved:
+            with context.open_transaction() as tx:
+                _withdraw_unanswered(tx, found.stream, resource)
+        staging, done = Staging(resource, complete.walk_id), False
+        while not done:
+            with context.open_transaction() as tx:
+                done = staging.advance(tx)
+                if done:
+                    _judge_resource(context, tx, found, resource, complete)
+            if not done and is_stopping():
+                return None
+    return found
+
+
+def _withdraw_unanswered(tx: Transaction, stream: Stream, resource: Resource) -> None:
+    """What was only not seen, and Graph does not answer for, waits by itself."""
+    if stream.name == "role_assignments":
+        resolve_assignments(tx, stream.parts or [])
+    withdraw_unanswered_removals(tx, resource)
+
+
+def _judge_resource(
+    context: SliceContext,
+    tx: Transaction,
+    found: SweepCandidates,
+    resource: Resource,
+    complete: Complete,
+) -> None:
+    """Take the candidates of one resource, or hold them where they are too many to believe."""
+    numbers = count_candidates(tx, resource)
+    found.has_hidden_members = found.has_hidden_members or numbers.hidden > 0
+    explained = count_live_removals(tx, resource) - numbers.announced_hidden
+    going = numbers.unexplained + explained
+    empty = numbers.unexplained > 0 and not complete.is_best_effort
+    empty = empty and count_seen(tx, resource, complete.walk_id) == 0
+    live = count_live_rows(tx, resource) if going else 0
+    why = check_deletion(context.policy, deleted=going, live_rows=live, is_empty_answer=empty)
+    if why is not None:
+        found.hold_reasons[resource.name] = why
+    elif numbers.to_delete:
+        found.delete_counts[resource.name] = numbers.to_delete
+        if complete.is_best_effort:
+            choose_batch_to_confirm(tx, found, resource)
+        elif numbers.unconfirmed:
+            places = list(sample(range(numbers.unconfirmed)))
+            _set_to_confirm(
+                tx, found, resource, list_unconfirmed_at(tx, resource, places), numbers.unconfirmed
+            )
+
+
+def choose_batch_to_confirm(tx: Transaction, found: SweepCandidates, resource: Resource) -> bool:
+    """Choose the next to be read by id where all of them are; whether there are any."""
+    keys = list_unconfirmed(tx, resource, CONFIRM_BATCH)
+    if not keys:
+        found.keys_to_confirm.pop(resource.name, None)
+        return False
+    _set_to_confirm(tx, found, resource, keys, len(keys))
+    return True
+
+
+def _set_to_confirm(
+    tx: Transaction, found: SweepCandidates, resource: Resource, keys: list[str], doubtful: int
+) -> None:
+    """Sites are read by Graph's composite id, not by our key."""
+    found.keys_to_confirm[resource.name] = keys
+    found.doubtful_counts[resource.name] = doubtful
+    if resource.kind is Kind.EDGE or resource.address in resource.key:
+        return
+    position = resource.column_names.index(resource.address)
+    found.addresses = {
+        key: stored.row[position] or key for key, stored in load_rows(tx, resource, keys).items()
+    }
+
+
+def _clear_unsent(context: SliceContext, found: SweepCandidates) -> bool:
+    """Null what no page carried; whether all is done, as the slice may be to end before."""
+    more = True
+    while more:
+        with context.open_transaction() as tx:
+            resource, walk = found.stream.resource, found.stream.walk_id
+            changes = null_unsent_columns(tx, resource, walk, DELETION_BATCH)
+            after = append_and_count(context, tx, found.stream, resource, changes)
+        found.stream = after
+        more = len(changes) == DELETION_BATCH
+        if more and context.should_stop():
+            return False
+    return True
+
+
+def append_and_count(
+    context: SliceContext, tx: Transaction, stream: Stream, of: Resource, changes: list[Change]
+) -> Stream:
+    """Tell of changes, and count them where the walk compares."""
+    context.append_events(tx, of, changes, is_initial=stream.is_initial)
+    after = add_drift(stream, of, changes)
+    if after != stream:
+        save_stream(tx, stream, after)
+    return after
+
+
+def is_sweep_time_up(context: SliceContext, found: SweepCandidates, since: float) -> bool:
+    """Whether a sweep that deletes since then is to leave the rest to the next slice.
+
+    That begins with the judging: so that the deleting never falls far behind it, it goes on for as
+    long as judging took, unless the worker stops.
+    """
+    if is_stopping():
+        return True
+    return context.should_stop() and time.monotonic() - since >= since - found.started_monotonic

@@ -1,0 +1,63 @@
+"""Reading candidates by id before a sweep is believed. Touches no database."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from models.resource import Kind, Resource
+from models.resources import RESOURCES
+from models.resources.group_members import GROUP_MEMBERS
+from models.unresolved import Part, PartKind
+from worker.graph.client import MAX_BATCH_ITEMS, GraphClient
+from worker.store.mirror.edges import parse_edge_key
+from worker.sync.finish.candidates import SweepCandidates
+from worker.sync.finish.keep import Confirmation
+from worker.sync.guard import sample
+from worker.sync.sources.by_id import classify_objects
+from worker.sync.sources.member_lists import find_members
+from worker.sync.sources.members import build_members_part
+
+MAX_GROUPS_READ: Final = MAX_BATCH_ITEMS
+"""Groups whose members are read to confirm memberships: one ``$batch``."""
+
+
+def confirm_candidates(client: GraphClient, found: SweepCandidates) -> Confirmation:
+    """What Graph says of the candidates.
+
+    Raises RetryLater where it can be asked for nothing now.
+    """
+    confirmed = Confirmation()
+    for name, keys in found.keys_to_confirm.items():
+        resource = RESOURCES[name]
+        if len(keys) < found.doubtful_counts[name]:
+            confirmed.sampled_resources.add(name)
+        if resource.kind is Kind.EDGE:
+            _confirm_edges(client, keys, confirmed)
+        else:
+            _confirm_objects(client, resource, keys, found.addresses, confirmed)
+    return confirmed
+
+
+def _confirm_objects(
+    client: GraphClient,
+    resource: Resource,
+    keys: list[str],
+    addresses: Mapping[str, str],
+    confirmed: Confirmation,
+) -> None:
+    """A locked object is one that lists leave out: that does not make a walk torn."""
+    present, unknown, locked = classify_objects(client, resource, keys, addresses)
+    confirmed.existing[resource.name] = present
+    confirmed.asked_counts[resource.name] = len(keys)
+    for key, why in (unknown | locked).items():
+        confirmed.unanswered[Part(resource.name, PartKind.OBJECT, key)] = why
+
+
+def _confirm_edges(client: GraphClient, keys: list[str], confirmed: Confirmation) -> None:
+    """Members of some of the groups concerned, as Graph lists them now."""
+    groups = sorted({parse_edge_key(key)[0] for key in keys})
+    chosen = sample(groups, all_up_to=MAX_GROUPS_READ, size=MAX_GROUPS_READ)
+    if len(chosen) < len(groups):
+        confirmed.sampled_resources.add(GROUP_MEMBERS.name)
+    confirmed.existing[GROUP_MEMBERS.name], unknown = find_members(client, chosen, set(keys))
+    confirmed.asked_counts[GROUP_MEMBERS.name] = len(chosen)
+    confirmed.unanswered |= {build_members_part(group): why for group, why in unknown.items()}

@@ -1,0 +1,119 @@
+"""What a sweep leaves alone, once its candidates have been read by id. Pure."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from models.resource import Kind
+from models.resources import RESOURCES
+from models.resources.groups import GROUPS
+from models.unresolved import NoAnswer, Part, PartKind
+from worker.core.errors import CursorExpired
+from worker.store.mirror.edges import parse_edge_key
+from worker.store.state.unresolved import WHOLE_RESOURCE
+
+MAX_UNLISTED: Final = 20
+"""Objects that exist although several complete lists did not show them; of more, the list lies."""
+
+
+@dataclass
+class Confirmation:
+    """What reads by id said of the candidates of a sweep.
+
+    ``present`` are those that exist, by resource; ``apart`` are the parts of which Graph does not
+    say. ``sampled`` are the resources of which only some were asked about, and ``asked`` counts
+    how many.
+    """
+
+    existing: dict[str, set[str]] = field(default_factory=dict)
+    unanswered: dict[Part, NoAnswer] = field(default_factory=dict)
+    asked_counts: dict[str, int] = field(default_factory=dict)
+    sampled_resources: set[str] = field(default_factory=set)
+
+
+@dataclass
+class KeptCandidates:
+    """What stays, and what is set apart."""
+
+    kept_keys: dict[str, set[str]] = field(default_factory=dict)
+    """Candidates that stay, by resource."""
+    kept_groups: set[str] = field(default_factory=set)
+    """Groups whose memberships stay."""
+    weak_resources: set[str] = field(default_factory=set)
+    """Resources of which only what was asked about may go: too little of the sample answered."""
+    unanswered: dict[Part, NoAnswer] = field(default_factory=dict)
+
+    @property
+    def has_any(self) -> bool:
+        return bool(self.kept_groups or self.weak_resources or self.unanswered) or any(
+            self.kept_keys.values()
+        )
+
+    @property
+    def needs_walk(self) -> bool:
+        """Whether only another complete list can tell what became of something."""
+        return any(part.kind is PartKind.DELETIONS for part in self.unanswered)
+
+    @property
+    def has_unlisted(self) -> bool:
+        """Whether something exists that the complete list did not show."""
+        return any(part.kind is PartKind.UNLISTED for part in self.unanswered)
+
+    def add_unasked(self, name: str, number: int) -> None:
+        """Note that so many candidates of a weak resource stay, as nobody asked about them."""
+        if number:
+            why = f"{number} of them could not be confirmed; the next walk asks again"
+            self.unanswered[Part(name, PartKind.DELETIONS, WHOLE_RESOURCE)] = NoAnswer(why)
+
+
+def decide_kept(
+    resources: Iterable[str],
+    confirmed: Confirmation,
+    *,
+    is_last_attempt: bool,
+    is_best_effort: bool,
+) -> KeptCandidates:
+    """What stays of the deletions of the resources ``resources``, of which some were asked about.
+
+    Raises CursorExpired where the walk missed what exists; not where it is the ``is_last_attempt``
+    of several that missed the same few objects: then the list does not show them, and they are set
+    apart.
+    """
+    missed = {} if is_best_effort else {n: keys for n, keys in confirmed.existing.items() if keys}
+    number = sum(len(keys) for keys in missed.values())
+    single = (
+        is_last_attempt
+        and number <= MAX_UNLISTED
+        and confirmed.sampled_resources.isdisjoint(missed)
+    )
+    if number and not single:
+        raise CursorExpired(f"the walk missed {number} objects that exist; it is begun again")
+    spared = KeptCandidates(unanswered=dict(confirmed.unanswered))
+    for name, keys in missed.items():
+        why = NoAnswer("the walk missed it, though Graph has it by id")
+        spared.unanswered |= {_build_part(name, key): why for key in keys}
+    for name in resources:
+        kept = {part.key for part in spared.unanswered if _is_object_of(name, part)}
+        spared.kept_keys[name] = kept | confirmed.existing.get(name, set())
+        if _is_weakly_confirmed(name, confirmed):
+            spared.weak_resources.add(name)
+    spared.kept_groups = {part.key for part in spared.unanswered if part.kind is PartKind.MEMBERS}
+    return spared
+
+
+def _build_part(name: str, key: str) -> Part:
+    if RESOURCES[name].kind is Kind.EDGE:
+        return Part(GROUPS.name, PartKind.MEMBERS, parse_edge_key(key)[0])
+    return Part(name, PartKind.UNLISTED, key)
+
+
+def _is_object_of(name: str, part: Part) -> bool:
+    return part.resource == name and part.kind in (PartKind.OBJECT, PartKind.UNLISTED)
+
+
+def _is_weakly_confirmed(name: str, confirmed: Confirmation) -> bool:
+    """Whether of a sample fewer than half were answered for: the rest may not go on that."""
+    owner = RESOURCES[name].parent or name
+    kind = PartKind.MEMBERS if RESOURCES[name].kind is Kind.EDGE else PartKind.OBJECT
+    silent = sum(part.resource == owner and part.kind is kind for part in confirmed.unanswered)
+    return name in confirmed.sampled_resources and 2 * silent > confirmed.asked_counts.get(name, 0)

@@ -1,0 +1,230 @@
+"""Sweeping: deleting what a complete walk did not see, once it is judged and read by id.
+
+In fenced batches, each with its events; what is to wait for an operator is noted in batches, too.
+An interrupted sweep is judged again by the next slice, and goes on with what is still live.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+
+from models.resource import Resource
+from models.resources import RESOURCES
+from models.resources.group_members import GROUP_MEMBERS
+from models.stream import Mode, Phase
+from models.unresolved import Part, PartKind
+from worker.core.process.failpoints import hit_failpoint
+from worker.store.lease import Transaction
+from worker.store.mirror.cascade import BatchedDeletion
+from worker.store.mirror.hidden_membership import count_held_hidden
+from worker.store.state.runs import note_full_walks
+from worker.store.state.streams import Stream, save_stream
+from worker.store.state.unresolved import WHOLE_RESOURCE, resolve_parts
+from worker.store.sweep.candidates import (
+    drop_candidates,
+    drop_group_candidates,
+    drop_judged_removals,
+    drop_unasked_candidates,
+    hold_hidden_candidates,
+    hold_unseen_candidates,
+    list_candidates,
+    mark_found,
+)
+from worker.store.sweep.removals import (
+    DELETION_BATCH,
+    drop_removals,
+    hold_removals,
+    withdraw_removals,
+)
+from worker.store.sweep.seen import delete_seen
+from worker.store.sweep.staging import NO_WALK, STAGING_BATCH, clear_candidates
+from worker.sync.context import SliceContext
+from worker.sync.finish.candidates import (
+    SweepCandidates,
+    append_and_count,
+    choose_batch_to_confirm,
+    is_sweep_time_up,
+)
+from worker.sync.finish.keep import Confirmation, KeptCandidates, decide_kept
+from worker.sync.guard import explain_hidden_members
+from worker.sync.plan import MAX_RESTARTS, compute_next_due
+from worker.sync.state import is_resync
+
+
+def apply_sweep(context: SliceContext, found: SweepCandidates, confirmation: Confirmation) -> bool:
+    """Delete candidates in fenced batches, and end the walk; whether it has ended.
+
+    Those of which Graph does not say are set apart. Where the walk has not ended, either there is
+    more to be read by id (``found.to_confirm``), or the stream is in ``session.cut_short``: the
+    next slice judges again what is left. Raises CursorExpired where a read by id found what the
+    walk missed: it was torn, and nothing has been deleted.
+    """
+    stream, since = found.stream, time.monotonic()
+    every = stream.mode is Mode.SEARCH
+    last = stream.restarts >= MAX_RESTARTS
+    spared = decide_kept(
+        found.delete_counts, confirmation, is_last_attempt=last, is_best_effort=every
+    )
+    _keep_candidates(context, found, spared)
+    for name in found.delete_counts:
+        resource, upto = RESOURCES[name], None
+        if every and found.keys_to_confirm.get(name):
+            upto = found.keys_to_confirm[name][-1]
+        if not _delete_candidates(context, found, resource, upto, since):
+            context.unfinished_streams.add(stream.name)
+            return False
+        if upto is not None:
+            with context.open_transaction() as tx:
+                choose_batch_to_confirm(tx, found, resource)
+            return False
+    for name in found.hold_reasons:
+        _hold_candidates(context, RESOURCES[name], hold_unseen_candidates)
+    if found.has_hidden_members:
+        _hold_candidates(context, GROUP_MEMBERS, hold_hidden_candidates)
+    _finish_walk(context, found, spared)
+    return True
+
+
+def _keep_candidates(context: SliceContext, found: SweepCandidates, spared: KeptCandidates) -> None:
+    """Take what stays out of the candidates, and note of what Graph does not say."""
+    if not spared.has_any:
+        return
+    with context.open_transaction() as tx:
+        for name in found.delete_counts:
+            resource = RESOURCES[name]
+            apart = {part.key for part in spared.unanswered if part.resource == name}
+            drop_candidates(tx, resource, spared.kept_keys[name] & apart)
+            mark_found(tx, resource, spared.kept_keys[name] - apart)
+            if resource is GROUP_MEMBERS:
+                drop_group_candidates(tx, resource, spared.kept_groups)
+            if name in spared.weak_resources:
+                asked = found.keys_to_confirm.get(name, [])
+                spared.add_unasked(name, drop_unasked_candidates(tx, resource, asked))
+        context.save_unresolved(tx, spared.unanswered)
+
+
+def _delete_candidates(
+    context: SliceContext,
+    found: SweepCandidates,
+    resource: Resource,
+    last_key: str | None,
+    started_monotonic: float,
+) -> bool:
+    """Delete the candidates up to a key, or all; whether they are, as the slice may be to end."""
+    deletion, more, after = BatchedDeletion(resource), True, ""
+    while more:
+        with context.open_transaction() as tx:
+            some = list_candidates(tx, resource, after=after, up_to=last_key, limit=DELETION_BATCH)
+            deleted, done = deletion.advance(tx, some)
+            stream = found.stream
+            for of, changes in deleted:
+                stream = append_and_count(context, tx, stream, of, changes)
+            if done:
+                withdraw_removals(tx, resource, list(some))
+                drop_candidates(tx, resource, some)
+        found.stream = stream
+        hit_failpoint("sweep-batch")
+        more = not done or len(some) == DELETION_BATCH
+        after = list(some)[-1] if done and some else after
+        if more and is_sweep_time_up(context, found, started_monotonic):
+            return False
+    return True
+
+
+def _hold_candidates(
+    context: SliceContext,
+    resource: Resource,
+    hold: Callable[[Transaction, Resource, str, int], str | None],
+) -> None:
+    """Have candidates wait for an operator, some in each transaction."""
+    after: str | None = ""
+    while after is not None:
+        with context.open_transaction() as tx:
+            after = hold(tx, resource, after, STAGING_BATCH)
+
+
+def _finish_walk(context: SliceContext, found: SweepCandidates, spared: KeptCandidates) -> None:
+    stream = found.stream
+    with context.open_transaction() as tx:
+        for resource in stream.carried_resources:
+            _finish_removals(tx, found, resource)
+            more = Part(resource.name, PartKind.DELETIONS, WHOLE_RESOURCE)
+            if context.has_unresolved and more not in spared.unanswered:
+                resolve_parts(tx, [more])
+        if found.has_hidden_members:
+            name = GROUP_MEMBERS.name
+            whys = [found.hold_reasons.get(name), explain_hidden_members(*count_held_hidden(tx))]
+            found.hold_reasons[name] = "; ".join(filter(None, whys))
+        delete_seen(tx, stream.carried_resources)
+        after = end_walk(context, stream, found, spared)
+        save_stream(tx, stream, after)
+        if is_resync(stream, after):
+            note_full_walks(tx, context.run, [of.name for of in stream.carried_resources])
+        left = [of for of in stream.carried_resources if not _clear_some_candidates(tx, of)]
+    context.tally.walked.append(stream.name)
+    found.stream = after
+    for resource in left:
+        _clear_candidates(context, resource)
+
+
+def _finish_removals(tx: Transaction, found: SweepCandidates, resource: Resource) -> None:
+    """Of what waited for the end of the walk, only what is held goes on to wait."""
+    if resource.name in found.hold_reasons:
+        hold_removals(tx, resource)
+    elif found.has_hidden_members and resource is GROUP_MEMBERS:
+        drop_judged_removals(tx, resource)
+    else:
+        drop_removals(tx, resource)
+
+
+def _clear_some_candidates(tx: Transaction, resource: Resource) -> bool:
+    return clear_candidates(tx, resource, NO_WALK, STAGING_BATCH) < STAGING_BATCH
+
+
+def _clear_candidates(context: SliceContext, resource: Resource) -> None:
+    done = False
+    while not done:
+        with context.open_transaction() as tx:
+            done = _clear_some_candidates(tx, resource)
+
+
+def end_walk(
+    context: SliceContext, stream: Stream, found: SweepCandidates, spared: KeptCandidates
+) -> Stream:
+    """The state after a walk: on to deltas, or to the next snapshot."""
+    policy, now = context.policy, context.started_at
+    resting = Phase.DELTA if stream.follows_delta else Phase.READY
+    after = replace(stream, page_no=0, walk_id=stream.walk_id + 1, next_link=None, parts=None)
+    after = replace(after, seen_count=0, loop_mark=None, body_digest=None, body_repeats=0)
+    if stream.incomplete:
+        reason = "Graph sent an object without a readable id, so nothing was swept"
+        again = now + timedelta(seconds=3600)
+        return replace(
+            after, phase=resting, incomplete=False, due_at=again, full_due_at=again, reason=reason
+        )
+    first_time = stream.is_initial
+    soon = first_time or spared.has_unlisted or spared.needs_walk
+    gap = policy.first_full_walk_seconds if soon else policy.full_walk_seconds
+    interval = policy.get_interval(stream)
+    due = compute_next_due(stream.due_at, now, interval, context.jitter)
+    if stream.follows_delta and not stream.resource.children:
+        due = now
+    held = "; ".join(f"{name}: {why}" for name, why in found.hold_reasons.items())
+    return replace(
+        after,
+        phase=Phase.HELD if held else resting,
+        restarts=0,
+        first_complete_at=stream.first_complete_at or now,
+        full_walk_at=stream.walk_started_at,
+        fresh_at=stream.walk_started_at,
+        due_at=due,
+        full_due_at=now + timedelta(seconds=gap * (0.9 + 0.2 * context.jitter)),
+        reason=f"waits for approval: {held}" if held else _explain_best_effort(stream),
+    )
+
+
+def _explain_best_effort(stream: Stream) -> str | None:
+    if stream.mode is Mode.SEARCH:
+        return "best effort: the complete list of sites is refused, so search is all there is"
+    return None

@@ -1,0 +1,1 @@
+"""Load one fetched page in one transaction."""

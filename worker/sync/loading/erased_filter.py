@@ -1,0 +1,48 @@
+"""Passing over what was erased, wherever it comes in. A connection without erasures pays nothing.
+
+What is passed over counts as read, so a walk stays complete; nothing of it is stored, so no sweep
+misses it.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+from models.resource import Resource
+from models.resources.role_assignments import ROLE_ASSIGNMENTS
+from worker.graph.page import Page
+from worker.store.mirror.edges import Pair
+from worker.store.state.erasures import ErasedObjects
+
+V = TypeVar("V")
+
+_PRINCIPAL = ROLE_ASSIGNMENTS.column_names.index("principal_id")
+
+
+def drop_erased(page: Page, resource: Resource, erased: ErasedObjects) -> None:
+    """Take whatever is about erased objects out of a page, before anything of it is stored."""
+    if not erased:
+        return
+    page.unchanged = [key for key in page.unchanged if key not in erased]
+    for key in [key for key in page.rows if key in erased]:
+        del page.rows[key]
+    if resource is ROLE_ASSIGNMENTS:
+        for key in [key for key, one in page.rows.items() if one.row[_PRINCIPAL] in erased]:
+            del page.rows[key]
+    page.faults = {key: why for key, why in page.faults.items() if key in page.rows}
+    page.removed = {key: why for key, why in page.removed.items() if key not in erased}
+    page.conflicts = {key for key in page.conflicts if key not in erased}
+    page.rejects = [one for one in page.rejects if one.key not in erased]
+    page.edges = without_erased(page.edges, erased)
+    page.removed_edges = without_erased(page.removed_edges, erased)
+
+
+def without_erased(edges: Mapping[Pair, V], erased: ErasedObjects) -> dict[Pair, V]:
+    """The memberships without those that have an erased end."""
+    if not erased:
+        return dict(edges)
+    gone = _select_erased((end for pair in edges for end in pair), erased)
+    return {pair: value for pair, value in edges.items() if gone.isdisjoint(pair)}
+
+
+def _select_erased(ends: Iterable[str], erased: ErasedObjects) -> set[str]:
+    return {end for end in set(ends) if end in erased}

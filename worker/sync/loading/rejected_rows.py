@@ -1,0 +1,120 @@
+"""Objects that Postgres refuses are found and set apart, so that they cost themselves alone.
+
+What is known to be refused is cleaned before it comes here (``graph/salvage.py``). This is for the
+rest: limits of another release of Postgres, an index or a constraint that an operator has added.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, NoReturn
+
+from models.resource import Resource
+from models.resources import RESOURCES
+from worker.core.log import get_logger
+from worker.events.append import append_events
+from worker.graph.page import Page, RejectedObject
+from worker.store.errors import get_sql_state, is_data_error
+from worker.store.mirror.edges import merge_edges
+from worker.store.mirror.merge import merge_rows
+from worker.store.mirror.write import RowExists
+from worker.sync.context import SliceContext
+
+MAX_REJECTED_ROWS: Final = 20
+"""Objects of a page that may be refused; beyond, and beyond half of it, the fault is ours."""
+
+
+class _RollBack(Exception):
+    """Everything was taken; nothing of it is to stay."""
+
+
+def _raise_roll_back() -> NoReturn:
+    raise _RollBack
+
+
+def find_edge_resource(resource: Resource) -> Resource | None:
+    """The resource whose objects come within those of this one."""
+    return next((one for one in RESOURCES.values() if one.parent == resource.name), None)
+
+
+def quarantine_rejected_rows(
+    context: SliceContext, resource: Resource, page: Page, fault: Exception
+) -> bool:
+    """Find the objects of a page that Postgres refuses, and make rejects of them.
+
+    False where the failure is not about data, or not about single objects: then it is a fault
+    of ours, and the page stays as it is.
+    """
+    if not _is_data_error(fault):
+        return False
+    objects = list(dict.fromkeys([*page.rows, *(group for group, _ in page.edges)]))
+    if not objects or _try_store(context, resource, page, ()) is not None:
+        return False
+    refused = dict(_bisect(context, resource, page, objects, accepted=[]))
+    if not refused or len(refused) > max(MAX_REJECTED_ROWS, len(objects) // 2):
+        return False
+    for key, state in refused.items():
+        reason = f"Postgres refuses a value of it (SQL state {state})"
+        page.drop(key)
+        _drop_members(page, key)
+        page.rejects.append(RejectedObject(key, reason))
+        get_logger().warning(
+            "an object is kept apart, as Postgres refuses it",
+            connection=context.connection.label,
+            resource=resource.name,
+            sql_state=state,
+        )
+    return True
+
+
+def _is_data_error(fault: Exception) -> bool:
+    return isinstance(fault, RowExists) or is_data_error(fault)
+
+
+def _drop_members(page: Page, key: str) -> None:
+    page.edges = {pair: kind for pair, kind in page.edges.items() if pair[0] != key}
+    page.removed_edges = {pair: why for pair, why in page.removed_edges.items() if pair[0] != key}
+
+
+def _bisect(
+    context: SliceContext,
+    resource: Resource,
+    page: Page,
+    objects: Sequence[str],
+    *,
+    accepted: list[str],
+) -> Iterator[tuple[str, str]]:
+    """The refused ones among some objects, each with the SQL state, by halving.
+
+    Others are ``accepted``. All are tried along with them, as two may be refused only together.
+    """
+    state = _try_store(context, resource, page, [*accepted, *objects])
+    if state is None:
+        accepted += objects
+    elif len(objects) == 1:
+        yield objects[0], state
+    else:
+        middle = len(objects) // 2
+        yield from _bisect(context, resource, page, objects[:middle], accepted=accepted)
+        yield from _bisect(context, resource, page, objects[middle:], accepted=accepted)
+
+
+def _try_store(
+    context: SliceContext, resource: Resource, page: Page, objects: Iterable[str]
+) -> str | None:
+    """The SQL state with which Postgres refuses some objects of a page; nothing is stored."""
+    chosen = set(objects)
+    edges = find_edge_resource(resource)
+    try:
+        with context.open_transaction() as tx:
+            rows = {key: one for key, one in page.rows.items() if key in chosen}
+            changes = [(resource, merge_rows(tx, resource, rows))]
+            if edges is not None:
+                pairs = {pair: kind for pair, kind in page.edges.items() if pair[0] in chosen}
+                changes.append((edges, merge_edges(tx, pairs)))
+            append_events(tx, changes, run_id=context.run.id)
+            _raise_roll_back()
+    except _RollBack:
+        return None
+    except Exception as fault:
+        if not _is_data_error(fault):
+            raise
+        return get_sql_state(fault) or "23505"

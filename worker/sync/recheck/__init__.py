@@ -1,0 +1,1 @@
+"""Read single objects again whose state is in doubt."""

@@ -1,0 +1,112 @@
+"""Objects that were set apart or noted in quarantine, and have been read again by their ids."""
+
+from collections.abc import Mapping
+
+from models.resource import DeletedReason, Resource
+from models.unresolved import NoAnswer, Part, PartKind
+from worker.graph.page import Page
+from worker.rows.shape import get_shape
+from worker.store.lease import Transaction
+from worker.store.mirror.cascade import BatchedDeletion
+from worker.store.mirror.merge import merge_rows
+from worker.store.state.quarantine import (
+    delete_quarantined,
+    list_quarantined_keys,
+    note_faults,
+    note_rejects,
+    postpone_retry,
+    release_quarantined,
+)
+from worker.store.state.unresolved import resolve_parts
+from worker.store.sweep.removals import note_removals
+from worker.sync.context import SliceContext
+from worker.sync.loading.erased_filter import drop_erased
+from worker.sync.loading.rejected_rows import quarantine_rejected_rows
+
+
+def store_objects(
+    context: SliceContext,
+    resource: Resource,
+    found: Mapping[str, Page | NoAnswer | None],
+    parts: Mapping[str, PartKind],
+) -> bool:
+    """Store objects that were set apart; whether deletions wait to be settled.
+
+    ``parts`` says which of them Graph had not answered for. Those that are gone wait for the
+    guard: a sweep judged each of them, but never all of them together. Each has a transaction of
+    its own: what Postgres refuses of one costs no other.
+    """
+    waits: dict[str, NoAnswer] = {}
+    for key, page in found.items():
+        if isinstance(page, NoAnswer):
+            waits[key] = page
+        elif page is None and key not in parts:
+            _delete(context, resource, key)
+        else:
+            _store_or_quarantine(context, resource, key, page, parts.get(key))
+    with context.open_transaction() as tx:
+        noted = waits.keys() - parts.keys()
+        apart = noted & list_quarantined_keys(tx, resource.name) if noted else set()
+        note_rejects(tx, resource, [(key, waits[key].reason) for key in sorted(apart)])
+        postpone_retry(tx, resource, sorted(noted - apart))
+        again = {Part(resource.name, parts[k], k): why for k, why in waits.items() if k in parts}
+        context.save_unresolved(tx, again)
+    return any(page is None and key in parts for key, page in found.items())
+
+
+def _store_or_quarantine(
+    context: SliceContext, resource: Resource, key: str, page: Page | None, kind: PartKind | None
+) -> None:
+    try:
+        _store_answer(context, resource, key, page, kind)
+    except Exception as fault:
+        if page is None or not quarantine_rejected_rows(context, resource, page, fault):
+            raise
+        _store_answer(context, resource, key, page, kind)
+
+
+def _store_answer(
+    context: SliceContext, resource: Resource, key: str, page: Page | None, kind: PartKind | None
+) -> None:
+    with context.open_transaction() as tx:
+        if page is None:
+            note_removals(tx, resource, {key: DeletedReason.NOT_SEEN})
+        elif page.rejects:
+            note_rejects(tx, resource, [(key, page.rejects[0].reason)])
+            context.has_quarantined[resource.name] = True
+        else:
+            _store_page(context, tx, resource, page)
+            if not resource.children and kind is None:
+                release_quarantined(tx, resource, [key])
+        if kind is not None:
+            _resolve_part(context, tx, Part(resource.name, kind, key), exists=page is not None)
+
+
+def _store_page(context: SliceContext, tx: Transaction, resource: Resource, page: Page) -> None:
+    drop_erased(page, resource, context.erased)
+    changes = merge_rows(tx, resource, page.rows)
+    context.append_events(tx, resource, changes, is_initial=False)
+    whole = dict.fromkeys(page.rows, get_shape(resource).all_columns)
+    note_faults(tx, resource, whole, page.faults)
+    if page.faults:
+        context.has_quarantined[resource.name] = True
+
+
+def _delete(context: SliceContext, resource: Resource, key: str) -> None:
+    """Delete an object that Graph does not have, with its memberships, in fenced batches."""
+    deletion, done = BatchedDeletion(resource), False
+    while not done:
+        with context.open_transaction() as tx:
+            changes, done = deletion.advance(tx, {key: DeletedReason.NOT_SEEN.value})
+            context.append_all_events(tx, changes, initial=False)
+            if done:
+                delete_quarantined(tx, resource, [key])
+
+
+def _resolve_part(context: SliceContext, tx: Transaction, part: Part, *, exists: bool) -> None:
+    """What a list does not show waits until a list does, or it is gone."""
+    if part.kind is PartKind.UNLISTED and exists:
+        why = NoAnswer("the walk missed it, though Graph has it by id")
+        context.save_unresolved(tx, {part: why})
+    else:
+        resolve_parts(tx, [part])

@@ -1,0 +1,35 @@
+"""What every end of a run has in common, and the end of one whose connection goes out of use."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from models.change_event import ConnectionChange
+from models.connection import ConnectionStatus
+from models.run import RunState
+from worker.events.append import append_connection_event
+from worker.store.lease import Transaction
+from worker.store.state.connections import SYNCED_STATUSES, update_connection
+from worker.store.state.runs import end_running_run
+
+
+def append_resynced_event(tx: Transaction, run_id: int, walks: Sequence[str]) -> None:
+    """Record that resources were read as a whole in a run that ends, however it ended."""
+    if walks:
+        about: dict[str, object] = {"resources": list(walks)}
+        append_connection_event(tx, ConnectionChange.RESYNCED, about, run_id=run_id)
+
+
+def change_connection_status(
+    tx: Transaction, status: ConnectionStatus, reason: str | None, **values: Any
+) -> None:
+    """Give the connection of a write transaction another status.
+
+    No slice takes a connection that is not in use, so a run under way would never end: it ends
+    here, as partial, with ``reason``.
+    """
+    update_connection(tx, status=status, status_reason=reason, **values)
+    if status in SYNCED_STATUSES:
+        return
+    ended = end_running_run(tx, RunState.PARTIAL, reason or f"the connection is {status}")
+    if ended is not None:
+        append_resynced_event(tx, *ended)

@@ -1,0 +1,1 @@
+"""Fetch pages and objects from Microsoft Graph."""

@@ -1,0 +1,114 @@
+"""Fetch role assignments one role definition at a time."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from models.resources import RESOURCES
+from models.unresolved import Part, PartKind
+from worker.core.errors import (
+    ConnectionBroken,
+    CursorExpired,
+    MalformedResponse,
+    MirrorError,
+    ResourceRefused,
+    RetryLater,
+)
+from worker.graph.client import MAX_BATCH_ITEMS, GraphClient
+from worker.graph.links import path_from_link
+from worker.graph.page import Page
+from worker.graph.urls import build_assignments_url, build_listing_url
+from worker.store.state.streams import Stream
+from worker.sync.sources.by_id import GONE_STATUSES
+from worker.sync.sources.pages import fetch_page, parse_response
+from worker.sync.sources.partial_failures import fetch_each, isolate_walk_errors
+
+DEFINITIONS_PER_PAGE: Final = MAX_BATCH_ITEMS
+"""Role definitions asked for in one ``$batch``: one page of a filtered walk."""
+
+
+def fetch_definition_ids(client: GraphClient) -> list[str]:
+    """The ids of all role definitions, in order: what a filtered walk goes through."""
+    stream = Stream(resource=RESOURCES["role_definitions"])
+    link: str | None = build_listing_url(stream.resource, stream.resource.optional)
+    found: set[str] = set()
+    seen: set[str] = set()
+    while link is not None:
+        if link in seen:
+            raise CursorExpired("Graph's next links go in circles", resource=stream.name)
+        seen.add(link)
+        page = fetch_page(client, stream, link)
+        if page.rejects:
+            raise MalformedResponse(
+                "a role definition cannot be read", after=3600, resource=stream.name
+            )
+        found |= page.rows.keys()
+        link = page.next_link
+    return sorted(found)
+
+
+def fetch_assignment_page(client: GraphClient, stream: Stream) -> tuple[Page, list[str]]:
+    """A page of a filtered walk, and the role definitions that the walk goes through.
+
+    Raises CursorExpired where those are not the same at its end.
+    """
+    parts = stream.parts if stream.page_no else fetch_definition_ids(client)
+    parts = parts or []
+    start = stream.page_no * DEFINITIONS_PER_PAGE
+    page = fetch_assignments(client, stream, parts[start : start + DEFINITIONS_PER_PAGE])
+    if start + DEFINITIONS_PER_PAGE < len(parts):
+        page.next_link = f"part:{stream.page_no + 1}"
+    elif fetch_definition_ids(client) != parts:
+        raise CursorExpired("the role definitions changed while their assignments were read")
+    return page, parts
+
+
+def build_assignments_part(definition: str) -> Part:
+    """The assignments of a role definition, as a part."""
+    return Part("role_definitions", PartKind.ASSIGNMENTS, definition)
+
+
+def fetch_assignments(client: GraphClient, stream: Stream, definitions: Sequence[str]) -> Page:
+    """The assignments of some role definitions, each to its very end, as one page.
+
+    A definition whose query Graph refuses is set apart; one that is gone has none. Raises what an
+    answer means where it is about all of them.
+    """
+    whole = Page()
+    links = {one: build_assignments_url(stream.resource, one) for one in definitions}
+    first = stream.page_no == 0
+    for _ in range(1000):
+        if not links:
+            return whole
+        links = _fetch_next_pages(client, stream, whole, links, first=first)
+        first = False
+    raise CursorExpired("Graph's next links go in circles", resource=stream.name)
+
+
+def _fetch_next_pages(
+    client: GraphClient, stream: Stream, whole: Page, links: Mapping[str, str], *, first: bool
+) -> dict[str, str]:
+    """Add the next page of each definition's assignments; the links of those that go on."""
+    replies = fetch_each(client, {one: path_from_link(link) for one, link in links.items()})
+    upcoming: dict[str, str] = {}
+    troubles: dict[str, MirrorError] = {}
+    for one, reply in replies.items():
+        if reply.status in GONE_STATUSES:
+            continue
+        try:
+            page = parse_response(stream, reply)
+            if page.next_link == links[one]:
+                raise MalformedResponse("Graph's next links go in circles", after=600)
+        except (ResourceRefused, RetryLater, ConnectionBroken) as trouble:
+            troubles[one] = trouble
+            continue
+        whole.rows |= page.rows
+        whole.rejects += page.rejects
+        whole.skipped += page.skipped
+        whole.count += page.count
+        if page.next_link is None:
+            whole.answered_parts.append(build_assignments_part(one))
+        else:
+            upcoming[one] = page.next_link
+    apart = isolate_walk_errors(troubles, len(links), is_first_page=first)
+    whole.unanswered_parts |= {build_assignments_part(one): why for one, why in apart.items()}
+    return upcoming

@@ -1,0 +1,71 @@
+"""Find out by id which objects still exist in Graph."""
+
+from collections.abc import Mapping
+from enum import Enum, auto
+from typing import Final, NamedTuple
+
+from models.resource import Resource
+from models.unresolved import NoAnswer
+from worker.graph.client import GraphClient
+from worker.graph.urls import build_object_path
+from worker.nango.response import ApiResponse
+from worker.sync.sources.partial_failures import error_from_response, fetch_each, isolate_errors
+
+
+class ExistingObjects(NamedTuple):
+    """Which of some objects exist, and of which Graph does not say."""
+
+    present: set[str]
+    unknown: dict[str, NoAnswer]
+
+
+def find_existing(client: GraphClient, resource: Resource, keys: list[str]) -> ExistingObjects:
+    """Those of the keys that Graph has, locked ones included."""
+    present, unknown, locked = classify_objects(client, resource, keys, {})
+    return ExistingObjects(present | locked.keys(), unknown)
+
+
+def classify_objects(
+    client: GraphClient, resource: Resource, keys: list[str], addresses: Mapping[str, str]
+) -> tuple[set[str], dict[str, NoAnswer], dict[str, NoAnswer]]:
+    """Those that are there, those of which Graph does not say, and those that are locked."""
+    replies = fetch_each(
+        client, {key: build_object_path(resource, addresses.get(key, key)) for key in keys}
+    )
+    meaning = {key: classify_presence(reply) for key, reply in replies.items()}
+    present = {key for key, what in meaning.items() if what is ObjectPresence.EXISTS}
+    locked = {
+        key: NoAnswer("Graph answers 423, it is locked")
+        for key, what in meaning.items()
+        if what is ObjectPresence.LOCKED
+    }
+    troubles = {
+        key: trouble
+        for key, what in meaning.items()
+        if what is ObjectPresence.UNKNOWN
+        and (trouble := error_from_response(replies[key], resource.permission)) is not None
+    }
+    return present, isolate_errors(troubles, len(keys)), locked
+
+
+GONE_STATUSES: Final = frozenset({404, 410})
+LOCKED_STATUS: Final = 423
+
+
+class ObjectPresence(Enum):
+    """What a read by id says of an object."""
+
+    EXISTS = auto()
+    GONE = auto()
+    LOCKED = auto()
+    """It is there, and says nothing else."""
+    UNKNOWN = auto()
+
+
+def classify_presence(response: ApiResponse) -> ObjectPresence:
+    """What the answer to a read by id means."""
+    if response.is_success:
+        return ObjectPresence.EXISTS
+    if response.status in GONE_STATUSES:
+        return ObjectPresence.GONE
+    return ObjectPresence.LOCKED if response.status == LOCKED_STATUS else ObjectPresence.UNKNOWN

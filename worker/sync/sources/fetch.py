@@ -1,0 +1,82 @@
+"""Asking for the pages of a walk or round, one page ahead of the loader.
+
+The asks run on threads of the pool and only talk to Graph; they are put together on the loader's
+thread.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from models.stream import Mode
+from worker.graph.links import path_from_link
+from worker.graph.page import Page
+from worker.nango.response import ApiResponse
+from worker.store.state.streams import Stream
+from worker.store.sweep.seen import list_live_ids
+from worker.sync.context import SliceContext
+from worker.sync.sources.assignments import fetch_assignment_page
+from worker.sync.sources.members import MemberCursor, fetch_member_page, parse_member_cursor
+from worker.sync.sources.pages import Fetch, parse_page
+from worker.sync.sources.prefetch import PendingPage, Prefetch, Submit
+
+
+@dataclass
+class FetchedPage:
+    """A page with its place in the walk, and the list a filtered walk goes through."""
+
+    stream: Stream
+    page: Page
+    definition_ids: list[str] | None = None
+    pending_page: PendingPage | None = None
+
+
+def get_link(stream: Stream) -> str:
+    """Where the next page of a stream is."""
+    link = stream.next_link or stream.delta_link
+    assert link is not None, "a page is only asked for where there is a link"
+    return link
+
+
+def prepare_page_fetch(
+    context: SliceContext,
+    submit: Submit,
+    stream: Stream,
+    opening_response: ApiResponse | None,
+    pending_page: PendingPage | None,
+) -> Fetch:
+    """The ask for a stream's next page.
+
+    ``opening_response`` or ``pending_page`` may be its answer already.
+    """
+    if stream.mode is Mode.BY_DEFINITION:
+        return lambda: FetchedPage(stream, *fetch_assignment_page(context.client, stream))
+    place = parse_member_cursor(stream.next_link)
+    if place is not None:
+        return _prepare_member_fetch(context, stream, place)
+    link = get_link(stream)
+    if pending_page is not None and pending_page.link == link:
+        return lambda: _fetch_page(stream, pending_page.prefetch, pending_page.future.result)
+    onward = Prefetch(context.client, submit)
+    get = context.client.get
+    return lambda: _fetch_page(
+        stream, onward, lambda: opening_response or get(path_from_link(link), observer=onward)
+    )
+
+
+def _fetch_page(
+    stream: Stream, onward: Prefetch, receive: Callable[[], ApiResponse]
+) -> FetchedPage:
+    """Understand a page while the one behind it is on its way."""
+    onward.mark_awaited()
+    reply = receive()
+    coming = onward.finish(reply)
+    return FetchedPage(stream, parse_page(stream, reply), pending_page=coming)
+
+
+def _prepare_member_fetch(context: SliceContext, stream: Stream, place: MemberCursor) -> Fetch:
+    """Which groups come next is looked up here, on the loader's thread."""
+    batcher, top = context.client, stream.page_size
+    with context.database.open_transaction() as db:
+        number = context.lease.connection_id
+        groups = list_live_ids(db, number, stream.resource, place.after, place.free_slots)
+    return lambda: FetchedPage(stream, fetch_member_page(batcher, place, groups, top=top))

@@ -1,0 +1,122 @@
+"""Reading: what a step asks of Graph. Runs beside the loader and touches no database."""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from models.stream import Mode, Phase
+from worker.core.errors import (
+    MalformedResponse,
+)
+from worker.core.process.shutdown import sleep_unless_stopping
+from worker.graph.client import GraphClient
+from worker.graph.decode import decode_page
+from worker.graph.errors import classify_graph_response
+from worker.graph.links import path_from_link
+from worker.graph.page import Page
+from worker.graph.unknown_properties import clear_columns
+from worker.graph.urls import (
+    build_delta_url,
+    build_listing_url,
+    build_search_url,
+    build_token_url,
+)
+from worker.nango.response import ApiResponse
+from worker.store.state.streams import Stream
+from worker.sync.sources.members import FIRST_MEMBER_LINK
+
+Fetch = Callable[[], object]
+"""What is done on a thread of the pool: it only talks to Graph."""
+
+
+DEFAULT_PAGE_SIZE: Final = 200
+"""Objects on a page where Graph chooses: in delta enumerations and among sites."""
+
+
+def delay_fetch(seconds: float, ask: Fetch) -> Fetch:
+    """The same ask, sent a little later; a process that stops waits no longer."""
+
+    def waiting() -> object:
+        sleep_unless_stopping(seconds)
+        return ask()
+
+    return waiting
+
+
+def build_first_link(stream: Stream) -> str:
+    """Where a full walk of a stream starts."""
+    without, top = stream.left_out or (), stream.page_size
+    if stream.mode is Mode.SEARCH:
+        return build_search_url(stream.resource, without, top=top)
+    if stream.resource.children and stream.mode is not Mode.LIST_ONLY:
+        return build_delta_url(stream.resource, without, top=top)
+    return build_listing_url(stream.resource, without, top=top)
+
+
+def build_token_path(stream: Stream) -> str:
+    """What is asked for a delta token, which has the page size of its rounds."""
+    small = stream.page_size is not None and stream.page_size < DEFAULT_PAGE_SIZE
+    top = stream.page_size if small else None
+    return path_from_link(build_token_url(stream.resource, stream.left_out or (), top=top))
+
+
+def parse_response(
+    stream: Stream, response: ApiResponse, *, expects_unchanged: bool = False
+) -> Page:
+    """A page out of an answer, over known ground ``expects_unchanged``.
+
+    Raises what the answer means where it is none.
+    """
+    trouble = classify_graph_response(response, time.time(), stream.resource.permission)
+    if trouble is not None:
+        trouble.resource = stream.name
+        raise trouble
+    page = decode_page(
+        stream.resource, response.body, is_first_load=stream.is_initial, is_rewalk=expects_unchanged
+    )
+    if stream.left_out:
+        clear_columns(page, stream.resource, stream.left_out_columns)
+    if page.next_link is not None and page.delta_link is not None:
+        page.delta_link = None
+    for link in (page.next_link, page.delta_link):
+        if link is not None:
+            path_from_link(link)
+    return page
+
+
+def fetch_page(client: GraphClient, stream: Stream, link: str) -> Page:
+    """One page of a walk or round."""
+    return parse_page(stream, client.get(path_from_link(link)))
+
+
+def parse_page(stream: Stream, response: ApiResponse) -> Page:
+    """A page of a walk or round out of its answer, with where the walk goes on."""
+    again = stream.phase is Phase.LISTING and not stream.is_initial
+    page = parse_response(stream, response, expects_unchanged=again)
+    if page.is_last and stream.mode is Mode.LIST_ONLY and stream.resource.children:
+        page.next_link = FIRST_MEMBER_LINK
+    return page
+
+
+def fetch_delta_token(
+    client: GraphClient, stream: Stream, opening_response: ApiResponse | None = None
+) -> str:
+    """A delta link that starts now. Pages before it are empty, but may be several."""
+    page = parse_response(stream, opening_response or client.get(build_token_path(stream)))
+    for _ in range(100):
+        if page.delta_link is not None:
+            return page.delta_link
+        if page.next_link is None:
+            break
+        page = parse_response(stream, client.get(path_from_link(page.next_link)))
+    raise MalformedResponse(
+        "Graph gave no delta link for $deltatoken=latest", after=600, resource=stream.name
+    )
+
+
+def fetch_smallest_page(client: GraphClient, stream: Stream) -> None:
+    """Ask for the smallest page there is. Raises what an answer means where it is none."""
+    resource = stream.resource
+    parse_response(
+        stream, client.get(path_from_link(build_listing_url(resource, resource.optional, top=1)))
+    )

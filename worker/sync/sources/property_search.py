@@ -1,0 +1,71 @@
+"""Find which selected properties Graph refuses, by halving the list."""
+
+from collections.abc import Collection, Iterator, Mapping
+
+from models.stream import Mode
+from worker.core.errors import (
+    ResourceRefused,
+)
+from worker.graph.client import GraphClient
+from worker.graph.errors import classify_graph_response
+from worker.graph.links import path_from_link
+from worker.graph.unknown_properties import PROPERTY_REFUSAL_STATUSES
+from worker.graph.urls import build_listing_url, build_search_url, build_token_url
+from worker.store.state.streams import Stream
+
+
+def find_refused_requests(client: GraphClient, targets: Mapping[str, str]) -> set[str]:
+    """The names among ``targets`` whose requests are refused as such requests are.
+
+    Raises what another answer means.
+    """
+    found = set()
+    for name, reply in client.get_all(targets).items():
+        trouble = classify_graph_response(reply, 0.0)
+        if isinstance(trouble, ResourceRefused) and trouble.status in PROPERTY_REFUSAL_STATUSES:
+            found.add(name)
+        elif trouble is not None:
+            raise trouble
+    return found
+
+
+def find_refused_properties(client: GraphClient, stream: Stream) -> list[str]:
+    """The properties that Graph refuses to this stream: parts of the list are halved.
+
+    A few calls: the parts of one size travel in one ``$batch``. None where Graph takes the request
+    with all of them, or refuses it without any.
+    """
+    optional = [one for one in stream.resource.optional if one not in (stream.left_out or ())]
+    ends = {"none": _build_request_with(stream, ()), "all": _build_request_with(stream, optional)}
+    if find_refused_requests(client, ends) != {"all"}:
+        return []
+    found: list[str] = []
+    parts = list(_split_in_half(optional)) or [optional]
+    while parts:
+        asked = {
+            str(number): _build_request_with(stream, part) for number, part in enumerate(parts)
+        }
+        refused = [parts[int(number)] for number in find_refused_requests(client, asked)]
+        found += [part[0] for part in refused if len(part) == 1]
+        parts = [half for part in refused for half in _split_in_half(part)]
+    return found
+
+
+def _split_in_half(names: list[str]) -> Iterator[list[str]]:
+    """Both halves of a list; none of one that cannot be halved."""
+    cut = len(names) // 2
+    if cut:
+        yield from (names[:cut], names[cut:])
+
+
+def _build_request_with(stream: Stream, names: Collection[str]) -> str:
+    """A small request of the kind that was refused, with these optional properties."""
+    resource = stream.resource
+    without = [one for one in resource.optional if one not in names]
+    if resource.delta_path and stream.mode is Mode.PLAIN:
+        return path_from_link(build_token_url(resource, without))
+    if stream.mode is Mode.SEARCH:
+        return path_from_link(build_search_url(resource, without))
+    return path_from_link(
+        build_listing_url(resource, without, top=1 if resource.page_size else None)
+    )

@@ -1,0 +1,238 @@
+"""How a stream's state changes when a walk begins or something goes wrong. Pure."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from models.change_event import ChangeKind
+from models.resource import Kind, Resource
+from models.stream import Mode, Phase
+from worker.core.errors import ResourceRefused
+from worker.core.net.retry_after import MAX_RETRY_AFTER
+from worker.store.mirror.change import Change
+from worker.store.state.streams import Stream
+from worker.sync.plan import MAX_RESTARTS, compute_select_hash
+from worker.sync.sources.pages import build_first_link
+
+REFUSED_PAUSE: Final = 3600.0
+RESTART_PAUSE: Final = 3600.0
+NOT_OFFERED_STATUSES: Final = frozenset({400, 404, 501})
+"""Statuses with which Graph refuses what a tenant does not have, or a link that it cannot read."""
+
+Drift = dict[str, dict[str, int]]
+"""Changes of each kind, by resource."""
+
+
+def start_walk(
+    stream: Stream, moment: datetime, token: str | None, *, is_drift_measured: bool = False
+) -> Stream:
+    """A full walk begins: a new walk id, nothing seen; a token given now covers all of it.
+
+    Where it ``is_drift_measured``, what it changes is counted from here on, its restarts included.
+    """
+    unfinished = stream.drift if stream.restarts else None
+    after = replace(
+        _reset_walk(stream),
+        phase=Phase.LISTING,
+        next_link=build_first_link(stream),
+        walk_started_at=moment,
+        select_hash=stream.select_hash
+        if _should_keep_cursor(stream)
+        else _compute_select_hash(stream),
+        drift=_build_empty_drift(stream) if is_drift_measured else unfinished,
+        reason=None,
+    )
+    return replace(after, delta_link=token, delta_link_at=moment) if token else after
+
+
+def _compute_select_hash(stream: Stream) -> str:
+    return compute_select_hash(stream.resource, stream.left_out or ())
+
+
+def _should_keep_cursor(stream: Stream) -> bool:
+    """Whether the cursor of before stays until the walk is complete, with its properties."""
+    kept = bool(stream.resource.children) or stream.mode is Mode.LIST_ONLY
+    return kept and stream.delta_link is not None
+
+
+def _build_empty_drift(stream: Stream) -> Drift:
+    return {one.name: dict.fromkeys(map(str, ChangeKind), 0) for one in stream.carried_resources}
+
+
+def add_drift(stream: Stream, resource: Resource, changes: Iterable[Change]) -> Stream:
+    """Add what a walk that compares has changed to what the deltas had missed."""
+    if stream.drift is None or stream.phase not in (Phase.LISTING, Phase.SWEEPING):
+        return stream
+    drift = {name: dict(counts) for name, counts in stream.drift.items()}
+    counts = drift.setdefault(resource.name, dict.fromkeys(map(str, ChangeKind), 0))
+    for change in changes:
+        counts[change.kind.value] += 1
+    return replace(stream, drift=drift)
+
+
+def get_drift(stream: Stream, since: datetime, ended_streams: Sequence[str]) -> Drift | None:
+    """What the deltas had missed.
+
+    Only where a walk that compares began ``since``, or its stream is in ``ended_streams``.
+    """
+    under_way = stream.phase in (Phase.LISTING, Phase.SWEEPING)
+    recent = stream.full_walk_at is not None and stream.full_walk_at >= since
+    return stream.drift if (recent or stream.name in ended_streams) and not under_way else None
+
+
+def is_resync(stream: Stream, after: Stream) -> bool:
+    """Whether a full walk that has just ended stood in for deltas that could not be followed.
+
+    The cursor was lost, too old, or made for other properties. Not a first load, nor a walk whose
+    deletions are in doubt, nor one that was only to find what the deltas had missed.
+    """
+    done = not stream.incomplete and not after.is_held and after.follows_delta
+    return done and not stream.is_initial and stream.drift is None
+
+
+def _reset_walk(stream: Stream) -> Stream:
+    return replace(
+        stream,
+        walk_id=stream.walk_id + 1,
+        page_no=0,
+        next_link=None,
+        seen_count=0,
+        loop_mark=None,
+        body_digest=None,
+        body_repeats=0,
+        incomplete=False,
+        parts=None,
+    )
+
+
+def restart_walk(stream: Stream, moment: datetime) -> Stream | None:
+    """The cursor is gone: a full walk is to begin; None once that was tried too often.
+
+    A listing keeps the delta token that was taken before it, as that still covers a new one.
+    """
+    if stream.restarts >= MAX_RESTARTS:
+        return None
+    listing = stream.phase in (Phase.LISTING, Phase.SWEEPING)
+    apart = not stream.resource.children or stream.mode is Mode.LIST_ONLY
+    keeps = listing and stream.delta_link is not None and apart
+    after = replace(
+        _reset_walk(stream),
+        restarts=stream.restarts + 1,
+        due_at=moment,
+        drift=stream.drift if listing else None,
+    )
+    if keeps:
+        return start_walk(after, stream.walk_started_at or moment, None)
+    return replace(after, phase=Phase.READY, delta_link=None)
+
+
+def repeat_walk(stream: Stream, moment: datetime) -> Stream | None:
+    """Graph refuses a page of a full walk: it begins again; None once that was tried too often.
+
+    The delta cursor stays as it is: nothing was said about it.
+    """
+    if stream.restarts >= MAX_RESTARTS:
+        return None
+    after = replace(stream, restarts=stream.restarts + 1, due_at=moment)
+    return start_walk(after, stream.walk_started_at or moment, None)
+
+
+def switch_mode(stream: Stream, trouble: ResourceRefused, moment: datetime) -> Stream | None:
+    """How else a refused resource can be read, if at all."""
+    mode = _choose_other_mode(stream, trouble.status)
+    if mode is None:
+        return None
+    after = replace(_reset_walk(stream), mode=mode, phase=Phase.READY, due_at=moment)
+    return replace(after, drift=None)
+
+
+def _choose_other_mode(stream: Stream, status: int) -> Mode | None:
+    if stream.mode is not Mode.PLAIN:
+        return None
+    if stream.name == "role_assignments" and status == 400:
+        return Mode.BY_DEFINITION
+    if stream.name == "sites" and status in (400, 403, 404, 501):
+        return Mode.SEARCH
+    if (
+        stream.name in ("users", "groups")
+        and status in NOT_OFFERED_STATUSES
+        and _is_delta_start(stream)
+    ):
+        return Mode.LIST_ONLY
+    return None
+
+
+def _is_delta_start(stream: Stream) -> bool:
+    """Whether what was refused was the start of a delta enumeration."""
+    if stream.resource.children:
+        return stream.phase is Phase.LISTING and stream.page_no == 0
+    return stream.phase is not Phase.LISTING
+
+
+def leave_out_properties(stream: Stream, names: Collection[str], moment: datetime) -> Stream:
+    """Some properties are not known to the tenant's Graph: all is asked for without them.
+
+    A cursor is bound to its properties: for others, a full walk brings a new one.
+    """
+    names = sorted({*(stream.left_out or ()), *names})
+    after = replace(stream, left_out=names, left_out_at=moment, due_at=moment)
+    if stream.phase is Phase.LISTING and not _takes_token_first(stream):
+        since = stream.walk_started_at or moment
+        return start_walk(after, since, None, is_drift_measured=stream.drift is not None)
+    resting = stream.phase if stream.phase in (Phase.DELTA, Phase.HELD) else Phase.READY
+    return replace(_reset_walk(after), phase=resting)
+
+
+def _takes_token_first(stream: Stream) -> bool:
+    """Whether a token is taken ahead of each listing; it is bound to properties, too."""
+    entity = stream.resource.kind is Kind.ENTITY and not stream.resource.children
+    return entity and stream.mode is Mode.PLAIN
+
+
+def replace_round_by_walk(stream: Stream) -> Stream:
+    """A full walk takes the place of a round that cannot be finished, and brings a new cursor."""
+    return replace(_reset_walk(stream), phase=Phase.READY, select_hash=None, drift=None)
+
+
+def return_to_plain(stream: Stream) -> Stream:
+    """The plain way is tried again: from the cursor that was kept, where there is one."""
+    resting = Phase.DELTA if stream.delta_link else Phase.READY
+    return replace(stream, mode=Mode.PLAIN, phase=Phase.HELD if stream.is_held else resting)
+
+
+def switch_to_lists(stream: Stream, moment: datetime) -> Stream:
+    """The tenant no longer offers delta: lists take its place, and the cursor waits."""
+    after = replace(_reset_walk(stream), mode=Mode.LIST_ONLY, phase=Phase.READY)
+    return replace(after, due_at=moment, drift=None)
+
+
+def mark_refused(stream: Stream, moment: datetime, trouble: ResourceRefused) -> Stream:
+    """Not permitted: marked, and tried again after a pause.
+
+    A stream with a cursor goes on from it; without one it begins again in the plain way.
+    """
+    if _can_continue(stream):
+        after = replace(stream, phase=Phase.REFUSED, refused_phase=stream.phase)
+    else:
+        after = replace(_reset_walk(stream), phase=Phase.REFUSED, refused_phase=None)
+        after = replace(after, mode=Mode.PLAIN, drift=None)
+    return postpone(after, moment, REFUSED_PAUSE, trouble.message)
+
+
+def _can_continue(stream: Stream) -> bool:
+    """Whether there is somewhere to go on from: a cursor, or a plain walk under way."""
+    under_way = stream.phase in (Phase.LISTING, Phase.SWEEPING) and stream.page_no > 0
+    return stream.delta_link is not None or (under_way and stream.mode is not Mode.SEARCH)
+
+
+def postpone(stream: Stream, moment: datetime, seconds: float, reason: str) -> Stream:
+    """The stream waits where it is, and says why."""
+    pause = timedelta(seconds=min(seconds, MAX_RETRY_AFTER))
+    return replace(stream, due_at=moment + pause, reason=reason)
+
+
+def release_hold(stream: Stream) -> Stream:
+    """Nothing is held any more."""
+    resting = Phase.DELTA if stream.follows_delta else Phase.READY
+    return replace(stream, phase=resting, reason=None)
