@@ -40,7 +40,7 @@ class Example:
 
 
 def examples() -> Iterator[Example]:
-    for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))):
+    for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))):
         for number, block in enumerate(BLOCKS.findall(path.read_text(encoding="utf-8")), start=1):
             for statement in filter(None, map(str.strip, block.split(";\n"))):
                 yield Example(f"{path.name}-{number}", statement)
@@ -151,24 +151,24 @@ def world(cluster: DatabaseFactory, nango_server: Server) -> Iterator[World]:
     settings = load_settings(
         database_url=url, nango_host=nango_server.url, nango_secret_key=nango.key
     )
-    kit = open_runtime(settings)
+    runtime = open_runtime(settings)
     customers = []
     for number, name in enumerate(("contoso", "fabrikam"), start=1):
         customer = Customer(number, Tenant(seed=40 + number, users=40, groups=6, sites=4))
         customer.live()
         silent = {"tenant_mirror": {"initial_events": False}} if number == 2 else None
         nango.add_connection(name, customer.tenant, metadata=silent)
-        discover(kit.database, kit.nango, settings)
-        sync(kit, number)
+        discover(runtime.database, runtime.nango, settings)
+        sync(runtime, number)
         customers.append(customer)
-    with kit.database.open_transaction() as session:
+    with runtime.database.open_transaction() as session:
         session.execute(text("delete from events.change_events where connection_id = 2"))
     for customer in customers:
         for step in customer.steps():
             step()
-            sync(kit, customer.number)
-    yield World(kit.database, customers)
-    close_runtime(kit)
+            sync(runtime, customer.number)
+    yield World(runtime.database, customers)
+    close_runtime(runtime)
     cluster.drop(url)
 
 
@@ -323,6 +323,6 @@ def test_every_expected_answer_has_its_example() -> None:
 
 def test_statements_stand_in_blocks_that_are_marked_as_sql() -> None:
     """So that none is overlooked by these tests."""
-    for path in (ROOT / "README.md", *ROOT.glob("docs/*.md")):
+    for path in (ROOT / "README.md", *ROOT.glob("docs/**/*.md")):
         rest = BLOCKS.sub("", path.read_text(encoding="utf-8"))
         assert re.findall(r"^\s*(?:select|with recursive) .*$", rest, re.MULTILINE) == [], path
