@@ -1,1 +1,1 @@
-"""Speed, measured side by side: ours, other tools and the limits of the machine in one run."""
+"""The benchmark: measures us, other tools and the limits of the machine in one run."""

@@ -47,14 +47,14 @@ def _choose_scenarios(only: Sequence[str] | None, size: Size) -> list[Scenario]:
 
 
 def _build_file_name(size: Size, only: Sequence[Scenario]) -> str:
-    """Of the files: a part of the scenarios never takes the place of the whole."""
+    """Return the name of the files; a partial run never replaces a complete one."""
     if only:
         return "-".join(("part", size.value, *(one.name for one in only)))
     return "latest" if size is Size.FULL else size.value
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what was asked for; the exit code."""
+    """Run the requested scenarios; return the exit code."""
     asked = _build_parser().parse_args(arguments)
     size = Size.QUICK if asked.quick else Size.TINY if asked.tiny else Size.FULL
     scenarios, start = _choose_scenarios(asked.only, size), time.monotonic()

@@ -1,4 +1,4 @@
-"""A run of the benchmark: its size, its rounds, and what they brought."""
+"""A run of the benchmark: its size, its rounds and its samples."""
 
 import sys
 import time
@@ -15,50 +15,50 @@ Contestant = Callable[[], None]
 
 
 class Size(StrEnum):
-    """How much is measured."""
+    """The size of a benchmark run."""
 
     FULL = "full"
     QUICK = "quick"
-    """A look, within two minutes; figures are not for comparison."""
+    """Within two minutes; figures are not comparable."""
     TINY = "tiny"
-    """To see that everything runs to its end."""
+    """Only to check that everything runs."""
 
 
 @dataclass
 class Bench:
-    """What scenarios are given."""
+    """The context of the scenarios: options, environment, samples and notes."""
 
     environment: Environment
     size: Size
     round_count: int
     runs_peers: bool = True
-    """Whether other tools run, too."""
+    """Whether other tools are measured, too."""
     installs_peers: bool = True
-    """Whether those that are missing are installed first."""
+    """Whether missing tools are installed first."""
     samples: list[Sample] = field(default_factory=list)
     notes: dict[str, list[str]] = field(default_factory=dict)
-    """What the table has to say of a scenario besides its figures."""
+    """Notes on each scenario for the table."""
     scenario: str = ""
     round: int = 0
 
     def pick(self, *, full: int, quick: int, tiny: int) -> int:
-        """How many, at this size."""
+        """Return the number for this size."""
         return {Size.FULL: full, Size.QUICK: quick, Size.TINY: tiny}[self.size]
 
     def iterate_rounds(self) -> Iterator[int]:
-        """Everybody runs once in each round."""
+        """Yield the rounds; each contestant runs once a round."""
         for number in range(self.round_count):
             self.round = number
             yield number
 
     def run_in_turn(self, contestants: Sequence[Contestant]) -> None:
-        """Let everybody run, another one first in each round; who fails is told of."""
+        """Run all contestants, another one first in each round; failures become notes."""
         first = self.round % len(contestants)
         for contestant in (*contestants[first:], *contestants[:first]):
             try:
                 contestant()
-            except MeasurementFailed as fault:
-                self.add_note(str(fault))
+            except MeasurementFailed as error:
+                self.add_note(str(error))
 
     def record(
         self,
@@ -70,7 +70,7 @@ class Bench:
         who: str = OURS,
         more_is_better: bool = True,
     ) -> None:
-        """Keep a figure."""
+        """Record a figure."""
         kept = {
             name: value
             for name, value in (figures or {}).items()
@@ -84,18 +84,18 @@ class Bench:
     def record_rate(
         self, line: str, count: int, figures: Mapping[str, Any], what: str, *, who: str = OURS
     ) -> None:
-        """Keep how many of something a second were done."""
+        """Record a rate per second."""
         self.record(line, count / figures["seconds"], f"{what}/s", figures, who=who)
 
     def add_note(self, text: str) -> None:
-        """Keep a remark, once."""
+        """Add a note, once."""
         told = self.notes.setdefault(self.scenario, [])
         if text not in told:
             told.append(text)
             print_progress(f"  {text}")
 
     def run_scenario(self, scenario: Scenario) -> None:
-        """One scenario from begin to end; what fails in it is a remark, and the rest goes on."""
+        """Run one scenario; its failure becomes a note, and the others still run."""
         self.scenario, self.round = scenario.name, 0
         missing = scenario.find_missing()
         if missing:
@@ -106,13 +106,13 @@ class Bench:
         try:
             self.environment.tenant_process.send("remove")
             scenario.run(self)
-        except MeasurementFailed as fault:
-            self.add_note(f"FAILED: {fault}")
+        except MeasurementFailed as error:
+            self.add_note(f"FAILED: {error}")
         except Exception as bug:  # noqa: BLE001 - what the others brought must not be lost
             self.add_note(f"FAILED: {type(bug).__name__}: {bug}")
         print_progress(f"  ({time.monotonic() - start:.1f} s)")
 
 
 def print_progress(line: str) -> None:
-    """What happens, for whoever waits."""
+    """Print progress for people."""
     print(line, file=sys.stderr, flush=True)

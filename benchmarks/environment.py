@@ -1,4 +1,4 @@
-"""What every scenario stands on: real servers, fresh databases, the simulated tenant."""
+"""The environment of every scenario: real servers, fresh databases, the simulated tenant."""
 
 import os
 import secrets
@@ -29,11 +29,11 @@ from worker.sync.connections.discover import discover
 from worker.wiring import close_runtime, open_runtime
 
 POSTGRES_SETTINGS: Final = {"shared_buffers": "1GB", "max_wal_size": "8GB"}
-"""For everybody the same. All that makes a commit durable stays as it is: on."""
+"""The same for all contestants. Durability of commits stays on."""
 
 
 def get_default_home() -> Path:
-    """On a real disk: what is synced to memory would flatter everybody."""
+    """Return a directory on a real disk; one in memory would make all figures too good."""
     if os.geteuid() == 0:
         return Path("/var/lib/tenant-mirror-benchmarks")
     return ROOT / "benchmarks" / ".home"
@@ -41,7 +41,7 @@ def get_default_home() -> Path:
 
 @dataclass
 class Environment:
-    """The running servers. Databases are clones of templates, so that each run begins alike."""
+    """The running servers. Databases are clones of templates, so that all runs start equal."""
 
     admin_url: str
     redis_url: str
@@ -69,7 +69,7 @@ class Environment:
             database.close()
 
     def build_settings(self, url: str) -> Settings:
-        """Ours, as the environment of a process would give them."""
+        """Return our settings, as from the environment of a process."""
         return load_settings(
             database_url=url,
             redis_url=self.redis_url,
@@ -78,7 +78,7 @@ class Environment:
         )
 
     def build_variables(self, url: str, **more: str) -> dict[str, str]:
-        """Of a process of ours that works on this database."""
+        """Return the environment of one of our processes for this database."""
         return build_variables(
             DATABASE_URL=url,
             REDIS_URL=self.redis_url,
@@ -101,7 +101,7 @@ class Environment:
             connection.execute(statement)
 
     def clone(self, url: str) -> str:
-        """A copy of a database that nobody is connected to."""
+        """Copy a database without connections; return the copy's URL."""
         return self._create("copy", url.rpartition("/")[2])
 
     def drop(self, url: str) -> None:
@@ -111,7 +111,7 @@ class Environment:
 
     @contextmanager
     def use_clone(self, url: str) -> Iterator[str]:
-        """A clone for the length of the block; no checkpoint of the copying falls into it."""
+        """Clone a database for the block, with the checkpoint of the copy before it."""
         made = self.clone(url)
         self.flush_servers()
         try:
@@ -120,7 +120,7 @@ class Environment:
             self.drop(made)
 
     def flush_servers(self) -> None:
-        """Write out what is dirty and empty the broker, so that no run pays for the one before."""
+        """Write dirty pages and empty the broker, so that no run pays for the previous one."""
         self._run("checkpoint")
         with redis.Redis.from_url(self.redis_url) as client:
             client.flushall()
@@ -132,17 +132,17 @@ class Environment:
     # -- our own work -----------------------------------------------------------------------------
 
     def create_enrolled(self, base: str | None = None) -> str:
-        """A database in which all connections of the simulated Nango are enrolled."""
+        """Create a database with all connections of the simulated Nango enrolled."""
         url = self.clone(base or self.migrated_url)
-        kit = open_runtime(self.build_settings(url))
+        runtime = open_runtime(self.build_settings(url))
         try:
-            discover(kit.database, kit.nango, kit.settings)
+            discover(runtime.database, runtime.nango, runtime.settings)
         finally:
-            close_runtime(kit)
+            close_runtime(runtime)
         return url
 
     def run_command(self, url: str, *words: str, **more: str) -> Figures:
-        """A command of ours in a fresh process; its figures, with those of the servers."""
+        """Run one of our commands in a new process; return its and the servers' figures."""
         asked = {"words": list(words)}
         figures = self.run_measured("benchmarks.children.command", asked, url, **more)
         if figures["code"]:
@@ -150,7 +150,7 @@ class Environment:
         return figures
 
     def sync(self, url: str, *words: str, connection: str = "1", **more: str) -> Figures:
-        """One sync; `report` is what the command prints. Raises Failed unless it succeeded."""
+        """Run one sync; `report` is the command's output. Raises MeasurementFailed on failure."""
         figures = self.run_command(url, "sync", connection, "--json", *words, **more)
         report = figures["report"] = figures.pop("printed")[0]
         if report["state"] != "succeeded":
@@ -160,13 +160,13 @@ class Environment:
         return figures
 
     def run_measured(self, module: str, asked: Mapping[str, Any], url: str, **more: str) -> Figures:
-        """A program of this folder with our settings, and what it cost the servers."""
+        """Run a program of this package with our settings; return its and the servers' figures."""
         with measure_processors(self.pids) as servers:
             figures = run_measured(module, asked, env=self.build_variables(url, **more))
         return figures | servers
 
     def query(self, url: str, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        """A query of the runner's own."""
+        """Run a query of the runner."""
         with psycopg.connect(url, autocommit=True) as connection:
             cursor = connection.execute(statement.encode(), values or None)
             return cursor.fetchall() if cursor.description else []
@@ -174,7 +174,7 @@ class Environment:
 
 @contextmanager
 def run_environment(folder: Path) -> Iterator[Environment]:
-    """Start everything, for the length of the block; data of earlier runs are thrown away."""
+    """Run everything during the block; data of earlier runs are deleted."""
     home = Home(folder)
     with home.hold_lock():
         shutil.rmtree(folder / "postgres", ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Where and with what it was measured: figures mean little without."""
+"""Describes the machine and versions of a measurement."""
 
 import importlib.metadata
 import os
@@ -14,7 +14,7 @@ _PACKAGES = ("celery", "httpx", "msgspec", "psycopg", "redis", "sqlalchemy", "uv
 
 
 def describe_machine(ground: Environment) -> dict[str, Any]:
-    """The commit, the machine and the versions."""
+    """Return the commit, the machine and the versions."""
     return {
         "commit": _read_commit(),
         "processor": _read_processor(),
@@ -30,7 +30,7 @@ def describe_machine(ground: Environment) -> dict[str, Any]:
 
 
 def _read_commit() -> str:
-    """The commit, with a mark where files differ from it."""
+    """Return the commit, marked if files differ from it."""
     found = _git("rev-parse", "--short=12", "HEAD")
     if not found:
         return "unknown"
@@ -59,7 +59,7 @@ def _read_processor() -> str:
 
 
 def _find_file_system(path: Path) -> str:
-    """Of the servers' data: what is kept in memory only would flatter."""
+    """Return the file system of a path; one in memory would make figures too good."""
     try:
         mounts = Path("/proc/mounts").read_text(encoding="utf-8").splitlines()
     except OSError:

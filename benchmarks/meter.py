@@ -1,4 +1,4 @@
-"""What a piece of work took: time, processor, memory. Standard library only: peers use it too."""
+"""Measures time, processor and memory. Standard library only, as the peers use it, too."""
 
 import gc
 import json
@@ -14,7 +14,7 @@ Figures = dict[str, Any]
 
 
 class Meter:
-    """Measures a ``with`` block in its own process; `figures` holds the outcome."""
+    """Measures a ``with`` block in its own process; `figures` holds the result."""
 
     def __init__(self) -> None:
         self.figures: Figures = {}
@@ -36,9 +36,9 @@ class Meter:
 
 
 def read_peak_memory() -> float:
-    """The most memory that this process ever had.
+    """Return the peak memory of this process.
 
-    Not what `getrusage` says: that begins with the memory of whoever started us.
+    Not from `getrusage`, which starts with the parent's memory.
     """
     with suppress(OSError):
         for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
@@ -48,11 +48,11 @@ def read_peak_memory() -> float:
 
 
 def read_arguments() -> Figures:
-    """What the runner asked of this program: JSON in its second argument."""
+    """Return the runner's arguments: JSON in the second argument of the program."""
     asked: Figures = json.loads(sys.argv[2])
     return asked
 
 
 def write_figures(figures: Figures, to: str | None = None) -> None:
-    """Hand the outcome to the runner, in the file that the first argument names."""
+    """Write the figures for the runner into the file that the first argument names."""
     Path(to or sys.argv[1]).write_text(json.dumps(figures), encoding="utf-8")

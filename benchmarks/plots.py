@@ -1,4 +1,4 @@
-"""Bar charts as SVG, by hand: a few rectangles are not worth a plotting library."""
+"""Renders bar charts as SVG by hand; a few rectangles need no plotting library."""
 
 from collections.abc import Sequence
 from html import escape
@@ -10,7 +10,7 @@ _COLOURS = {"ours": "#2f6f4f", "limit": "#9aa5b1", "peer": "#c98b4b"}
 
 
 def render_bars(scenario: Scenario, rows: Sequence[ResultRow]) -> str | None:
-    """A group of bars for each line in which there is something to compare; None if in none."""
+    """Render a group of bars for each line with several contestants; None if there is none."""
     groups = [
         [row for row in rows if row.line == line] for line in dict.fromkeys(r.line for r in rows)
     ]
@@ -31,7 +31,7 @@ def render_bars(scenario: Scenario, rows: Sequence[ResultRow]) -> str | None:
 
 
 def _render_bar(scenario: Scenario, row: ResultRow, y: int, scale: float) -> list[str]:
-    """A bar to the median, a thin line from the least to the most, the target as a mark."""
+    """Render a bar to the median, a thin line from minimum to maximum, and a mark at the target."""
     values = [one.value for one in row.samples]
     middle = y + _ROW // 2
     left, right = (_LABEL + value * scale for value in (min(values), max(values)))

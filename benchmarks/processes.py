@@ -1,4 +1,4 @@
-"""Other processes: start one that measures itself, and see what the servers spend meanwhile."""
+"""Starts processes that measure themselves, and measures those of the servers meanwhile."""
 
 import json
 import os
@@ -18,11 +18,11 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class MeasurementFailed(Exception):
-    """A measured program did not do its work; the message is the end of what it said."""
+    """A measured program failed; the message is the end of its output."""
 
 
 def build_variables(**more: str) -> dict[str, str]:
-    """A short environment: no setting of the caller's reaches what is measured."""
+    """Return a short environment without the caller's settings."""
     kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG", "TMPDIR")}
     return {**kept, "PYTHONPATH": str(ROOT), **more}
 
@@ -35,7 +35,7 @@ def run_measured(
     python: str = sys.executable,
     timeout: float = 1800,
 ) -> Figures:
-    """Run a program of ours in a process of its own; the figures that it tells. Raises Failed."""
+    """Run a program in its own process; return its figures. Raises MeasurementFailed."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         out = Path(folder) / "figures.json"
         try:
@@ -58,7 +58,7 @@ def run_measured(
 
 
 def read_processor_seconds(pid: int, *, family: bool = False) -> float:
-    """Processor time of a process and of its children that ended; with those that live, too."""
+    """Return the processor time of a process and its ended children; `family` adds living ones."""
     total = 0.0
     with suppress(OSError):
         status = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
@@ -79,7 +79,7 @@ def list_children(pid: int) -> list[int]:
 
 
 def read_peak_of(pid: int) -> float:
-    """The most memory that a living process ever had, in MB."""
+    """Return the peak memory of a living process, in MB."""
     with suppress(OSError):
         for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
             if line.startswith("VmHWM:"):
@@ -88,13 +88,13 @@ def read_peak_of(pid: int) -> float:
 
 
 def read_child_peaks(pid: int) -> list[float]:
-    """The same for each living child."""
+    """Return the peak memory of each living child, in MB."""
     return [read_peak_of(child) for child in list_children(pid)]
 
 
 @contextmanager
 def measure_processors(pids: Mapping[str, int]) -> Iterator[Figures]:
-    """Fills in how much processor time each of these process families took in the block."""
+    """Measure the processor time of each of these process families during the block."""
     before = {name: read_processor_seconds(pid, family=True) for name, pid in pids.items()}
     figures: Figures = {}
     yield figures
@@ -103,7 +103,7 @@ def measure_processors(pids: Mapping[str, int]) -> Iterator[Figures]:
 
 
 def wait_until(holds: Any, seconds: float, what: str, pause: float = 0.05) -> None:
-    """Wait for something to become true. Raises Failed."""
+    """Wait until `holds` returns true. Raises MeasurementFailed after `seconds`."""
     end = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > end:

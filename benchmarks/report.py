@@ -1,4 +1,4 @@
-"""The outcome as tables for people and as JSON for programs."""
+"""Writes the results as tables for people and JSON for programs."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ TABLE_HEAD = (
 
 @dataclass(frozen=True)
 class BenchmarkRun:
-    """All that a run of the benchmark brought."""
+    """The results of a run of the benchmark."""
 
     machine: Mapping[str, Any]
     scenarios: Sequence[Scenario]
@@ -43,7 +43,7 @@ class BenchmarkRun:
 
 
 def write(folder: Path, name: str, outcome: BenchmarkRun) -> Path:
-    """Table, JSON and plots; the path of the table."""
+    """Write the table, the JSON and the plots; return the path of the table."""
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob(f"{name}[.-]*"):
         old.unlink()
@@ -115,7 +115,7 @@ def _render_row(
 
 
 def _is_for(target: SpeedTarget, who: str) -> bool:
-    """A ratio stands beside the one that it is taken against."""
+    """Whether a row shows a target; a ratio is shown in the row of the peer."""
     return target.against == who if target.against else who == OURS
 
 
@@ -125,7 +125,7 @@ def _render_figure(row: ResultRow, name: str) -> str:
 
 
 def find_missed_targets(outcome: BenchmarkRun) -> list[str]:
-    """The targets that were not reached."""
+    """Return the targets that were missed."""
     return [
         f"{target.line}: {target.render()}"
         for scenario in outcome.scenarios

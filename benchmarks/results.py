@@ -1,4 +1,4 @@
-"""What was measured, what it was measured against, and what had been promised."""
+"""Samples, scenarios and targets of the benchmark, and their evaluation."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -14,26 +14,26 @@ class Sample:
 
     scenario: str
     line: str
-    """What was done, in words."""
+    """The name of the measured work."""
     who: str
     round: int
     value: float
     unit: str
     more_is_better: bool = True
     figures: dict[str, Any] = field(default_factory=dict)
-    """Processor seconds and memory, where they were taken."""
+    """Processor seconds and memory, if measured."""
 
 
 @dataclass(frozen=True)
 class SpeedTarget:
-    """What is to be reached: by ours alone, or by ours against somebody in the same run."""
+    """A target: a figure of ours, or our ratio to a peer of the same run."""
 
     line: str
     at_least: float | None = None
     at_most: float | None = None
     against: str | None = None
     any_size: bool = False
-    """Whether it holds whatever the size; else it is judged at full size only."""
+    """Whether it applies to all sizes; else to the full size only."""
 
     def render(self) -> str:
         sign, bound = ("≥", self.at_least) if self.at_least is not None else ("≤", self.at_most)
@@ -54,14 +54,14 @@ class Scenario:
     run: Callable[[Any], None]
     targets: tuple[SpeedTarget, ...] = ()
     find_missing: Callable[[], str | None] = lambda: None
-    """What is not built yet, if anything."""
+    """Returns what the scenario needs and is not built yet, or None."""
     quick: bool = True
-    """Whether it is a part of the quick run."""
+    """Whether it is part of the quick run."""
 
 
 @dataclass(frozen=True)
 class ResultRow:
-    """All runs of somebody on a line."""
+    """All runs of one contestant on a line."""
 
     line: str
     who: str
@@ -77,18 +77,18 @@ class ResultRow:
 
     @property
     def spread(self) -> float:
-        """From the least to the most, as a share of the median."""
+        """The range as a share of the median."""
         values = [one.value for one in self.samples]
         return (max(values) - min(values)) / self.median if self.median else 0.0
 
     def median_of(self, name: str) -> float | None:
-        """The median of something that was taken beside it."""
+        """Return the median of another figure of these runs."""
         found = [one.figures[name] for one in self.samples if one.figures.get(name) is not None]
         return median(found) if found else None
 
 
 def group_samples(samples: Iterable[Sample]) -> list[ResultRow]:
-    """By line and contestant, in the order in which they came; ours first."""
+    """Group samples by line and contestant, in order of appearance; ours first."""
     lines: dict[str, dict[str, list[Sample]]] = {}
     for one in samples:
         lines.setdefault(one.line, {}).setdefault(one.who, []).append(one)
@@ -100,7 +100,7 @@ def group_samples(samples: Iterable[Sample]) -> list[ResultRow]:
 
 
 def compute_ratio(ours: ResultRow, other: ResultRow) -> float | None:
-    """How many times as fast we are: the median over the rounds that both ran in."""
+    """Return how many times as fast we are: the median over the rounds of both."""
     theirs = {one.round: one.value for one in other.samples}
     pairs = [(one.value, theirs[one.round]) for one in ours.samples if one.round in theirs]
     if not ours.samples[0].more_is_better:
@@ -110,7 +110,7 @@ def compute_ratio(ours: ResultRow, other: ResultRow) -> float | None:
 
 
 def judge_target(target: SpeedTarget, rows: Iterable[ResultRow], *, full: bool) -> str:
-    """Whether a target was reached."""
+    """Return in words whether a target was reached."""
     found = {row.who: row for row in rows if row.line == target.line}
     if OURS not in found or (target.against and target.against not in found):
         return "not measured"
@@ -123,7 +123,7 @@ def judge_target(target: SpeedTarget, rows: Iterable[ResultRow], *, full: bool) 
 
 
 def format_number(value: float) -> str:
-    """A number for people."""
+    """Return a number for people."""
     if value == int(value) and abs(value) < 1e12:
         return f"{int(value):,}"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -1,4 +1,4 @@
-"""The service as it runs in production: beat, workers and relay, as processes."""
+"""Runs the service as in production: beat, workers and relay, as processes."""
 
 import signal
 import sys
@@ -17,7 +17,7 @@ _GRACE: Final = ((signal.SIGTERM, 60.0), (signal.SIGKILL, 5.0))
 
 
 def build_relay_command() -> list[str]:
-    """The relay's process."""
+    """Return the command of the relay."""
     return [sys.executable, "-c", "from worker.ops.cli import main; main()", "relay"]
 
 
@@ -47,7 +47,7 @@ def _build_commands(concurrency: int) -> dict[str, list[str]]:
 def run_service(
     environment: Mapping[str, str], logs: Path, *, concurrency: int = 2, relay: bool = False
 ) -> Iterator[Supervisor]:
-    """Beat and the workers (and the relay) for the length of the block."""
+    """Run beat and the workers (and the relay) during the block."""
     commands = _build_commands(concurrency)
     if relay:
         commands["relay"] = build_relay_command()

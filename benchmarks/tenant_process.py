@@ -1,7 +1,7 @@
-"""The simulated tenant in a process of its own, made to be no bottleneck.
+"""The simulated tenant in its own process, fast enough to be no bottleneck.
 
-Pages that were built once are kept, so that a measured run finds them ready: `warm` walks a list
-ahead of it. The process takes commands as lines of JSON and answers each with one.
+Pages are cached, and `warm` walks a list before a measured run to cache them. The process reads
+commands as lines of JSON and answers each with one.
 """
 
 import json
@@ -21,13 +21,13 @@ from sandbox.tenant.graph.service import VERSION, to_path_template
 
 GRAPH = b"https://graph.microsoft.com/v1.0/"
 MAX_CACHED_BYTES = 600_000_000
-"""Bytes of pages; what is beyond is built each time."""
+"""Bytes of cached pages; others are built each time."""
 LOCAL_LINKS_HEADER = "x-local-links"
-"""With this header next links lead here: other tools do not know that they go through a proxy."""
+"""With this header next links point here, as other tools do not know that Nango is a proxy."""
 
 
 class CachingNango(Nango):
-    """The simulated Nango, with pages kept and a delay before each answer."""
+    """The simulated Nango with a page cache and a delay before each response."""
 
     def __init__(self) -> None:
         super().__init__(rate_limit=None, log_size=0)
@@ -38,7 +38,7 @@ class CachingNango(Nango):
         self._cached_bytes = 0
 
     def handle(self, request: Request) -> Response:
-        """A kept page, or the simulation's answer."""
+        """Return a cached page, or the simulation's response."""
         kept = self._get_page(request)
         return replace(kept, delay=self.latency) if self.latency else kept
 
@@ -65,19 +65,19 @@ class CachingNango(Nango):
         return made
 
     def _count_call(self, request: Request) -> None:
-        """As the simulation counts what it answers itself."""
+        """Count a call like the simulation counts its own."""
         path = request.path.removeprefix("/proxy/").removeprefix(VERSION)
         self.calls.total += 1
         self.calls.kinds["proxy"] += 1
         self.calls.graph[to_path_template(path)] += 1
 
     def clear_pages(self) -> None:
-        """After a change of a tenant."""
+        """Clear the cache, after a change of a tenant."""
         self._pages.clear()
         self._cached_bytes = 0
 
     def walk(self, connection: str, target: str, *, local: bool = False) -> list[bytes]:
-        """The bodies of a whole list, by its first target; all are kept from now on."""
+        """Return the bodies of a whole list, from its first target; all are cached."""
         headers = {
             "authorization": f"Bearer {self.key}",
             "connection-id": connection,
@@ -98,7 +98,7 @@ class CachingNango(Nango):
 
 
 class TenantCommands:
-    """What the runner may ask of the process."""
+    """The commands that the runner can send."""
 
     def __init__(self, nango: CachingNango) -> None:
         self._nango = nango
@@ -107,13 +107,13 @@ class TenantCommands:
         self._nango.add_connection(connection, Tenant(options=TenantOptions(**knobs), **tenant))
 
     def share(self, connections: int, **tenant: Any) -> None:
-        """Many connections of one tenant."""
+        """Add many connections of one tenant."""
         shared = Tenant(**tenant)
         for number in range(connections):
             self._nango.add_connection(f"shared-{number:05}", shared)
 
     def remove(self) -> None:
-        """All connections go, and what was kept of them."""
+        """Remove all connections and their cached pages."""
         for one in list(self._nango.connections):
             self._nango.remove_connection(one.connection_id, one.provider_config_key)
         self._nango.clear_pages()
@@ -124,7 +124,7 @@ class TenantCommands:
         self._nango.latency = seconds
 
     def limit(self, calls: int | None, window: float = 60.0) -> None:
-        """Nango's own limit, told and enforced."""
+        """Set Nango's own rate limit, reported and enforced."""
         self._nango.rate_limit, self._nango.rate_window = calls, window
         self._nango.enforce_rate_limit = calls is not None
 
@@ -133,7 +133,7 @@ class TenantCommands:
         return {"pages": len(bodies), "bytes": sum(map(len, bodies))}
 
     def change(self, connection: str, users: int, seed: int) -> dict[str, float]:
-        """Change one property of so many users, spread over all; the time it was done."""
+        """Change one property of so many users, spread over all; return the time."""
         tenant = self._tenant(connection)
         live = list(tenant.users.iterate_live())
         for index in Random(seed).sample(live, min(users, len(live))):
@@ -142,13 +142,13 @@ class TenantCommands:
         return {"at": time.time()}
 
     def delete_group(self, connection: str) -> None:
-        """Delete the first group: the big one, where there is one."""
+        """Delete the first group, which is the big one if there is one."""
         tenant = self._tenant(connection)
         tenant.delete_group(tenant.groups.id_at(0))
         self._nango.clear_pages()
 
     def count(self, connection: str) -> dict[str, int]:
-        """How many objects are live."""
+        """Return the numbers of live objects."""
         tenant = self._tenant(connection)
         with tenant.lock:
             edges = sum(1 for _ in tenant.iterate_live("group_members"))
@@ -159,7 +159,7 @@ class TenantCommands:
         return counts | {"group_members": edges}
 
     def calls(self) -> dict[str, Any]:
-        """What was called since the last time."""
+        """Return the calls since the last time."""
         calls = self._nango.calls
         with self._nango.lock:
             told = {"total": calls.total, "graph": dict(calls.graph), "kinds": dict(calls.kinds)}
@@ -176,7 +176,7 @@ class TenantCommands:
 
 
 class TenantProcess:
-    """The running process, as the runner sees it."""
+    """The runner's side of the running process."""
 
     def __init__(self, process: "subprocess.Popen[str]", url: str, key: str) -> None:
         self.url, self.key, self.pid = url, key, process.pid
@@ -184,7 +184,7 @@ class TenantProcess:
         self._guard = threading.Lock()
 
     def send(self, what: str, **about: Any) -> Any:
-        """One command; its answer. Raises Failed."""
+        """Send one command; return its answer. Raises MeasurementFailed."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with self._guard:
@@ -207,7 +207,7 @@ class TenantProcess:
 
 @contextmanager
 def run_tenant_process() -> Iterator[TenantProcess]:
-    """The process, for the length of the block."""
+    """Run the process during the block."""
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.tenant_process"],
         stdin=subprocess.PIPE,
@@ -239,8 +239,8 @@ def main() -> None:
             try:
                 done = getattr(commands, asked.pop("what"))(**asked)
                 answer = {"done": done}
-            except Exception as fault:  # noqa: BLE001 - the runner shall hear of it
-                answer = {"failed": f"{type(fault).__name__}: {fault}"}
+            except Exception as error:  # noqa: BLE001 - the runner shall hear of it
+                answer = {"failed": f"{type(error).__name__}: {error}"}
             print(json.dumps(answer), flush=True)
 
 

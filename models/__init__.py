@@ -1,1 +1,1 @@
-"""Tables and records: what Graph sends and what Postgres keeps. No network, no sessions."""
+"""Table definitions and records of Graph objects. No network, no sessions."""

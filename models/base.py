@@ -1,4 +1,4 @@
-"""The metadata every table hangs on, and the four schemas that make grants simple."""
+"""The shared metadata of all tables, and the four schemas, which keep grants simple."""
 
 from typing import Final
 
@@ -8,10 +8,10 @@ DIRECTORY: Final = "directory"
 """The mirror itself: one table for each Graph resource."""
 
 SYNC: Final = "sync"
-"""Our own bookkeeping."""
+"""Bookkeeping of the service."""
 
 EVENTS: Final = "events"
-"""Change events and where they go."""
+"""Change events, epochs, sinks and positions."""
 
 ANALYTICS: Final = "analytics"
 """Views for people."""

@@ -1,4 +1,4 @@
-"""Change events: the mirror's history, in one gap-free sequence for each connection."""
+"""Table of change events: the mirror's history, a gap-free sequence for each connection."""
 
 from enum import StrEnum
 
@@ -19,7 +19,7 @@ from models.base import EVENTS, metadata
 
 
 class ChangeKind(StrEnum):
-    """What became of an object."""
+    """A change of an object."""
 
     CREATED = "created"
     UPDATED = "updated"
@@ -28,18 +28,18 @@ class ChangeKind(StrEnum):
 
 
 class ConnectionChange(StrEnum):
-    """What became of a connection; a fold of the mirror passes over these."""
+    """A change of a connection; consumers that rebuild rows from events skip these."""
 
     ADDED = "added"
     REMOVED = "removed"
     BROKEN = "broken"
     RECOVERED = "recovered"
     RESYNCED = "resynced"
-    """Changes could no longer be followed, and everything has been read anew."""
+    """Deltas could no longer be followed, and everything was read again."""
     REWOUND = "rewound"
-    """The database was restored or promoted: another epoch begins with this event."""
+    """The database was restored or promoted: a new epoch begins with this event."""
     SNAPSHOT_COMPLETED = "snapshot_completed"
-    """A sink has had the whole snapshot that follows a ``rewound``; sent, never stored."""
+    """A sink has received the whole snapshot after a ``rewound``; delivered, never stored."""
 
 
 change_events = Table(

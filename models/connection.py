@@ -1,4 +1,4 @@
-"""One Nango connection is one customer's Microsoft tenant as we may see it."""
+"""Table of Nango connections. Each is one customer's authorization to a Microsoft tenant."""
 
 from enum import StrEnum
 
@@ -24,13 +24,13 @@ from models.base import SYNC, metadata
 class ConnectionStatus(StrEnum):
     ACTIVE = "active"
     PAUSED = "paused"
-    """Switched off by its settings in Nango."""
+    """Disabled by its settings in Nango."""
     BROKEN = "broken"
-    """Needs a person: revoked, or authorised to another tenant."""
+    """Needs an operator: revoked, or authorized to another tenant."""
     DUPLICATE = "duplicate"
     """Another live connection already mirrors this tenant."""
     RETIRED = "retired"
-    """Gone from Nango; its rows are kept until somebody forgets them."""
+    """No longer in Nango; its rows are kept until an operator runs ``forget``."""
 
 
 connections = Table(

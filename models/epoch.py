@@ -1,4 +1,4 @@
-"""Epochs of the change events: a restored or promoted database begins another one."""
+"""Table of epochs of the change events; a restored or promoted database begins a new one."""
 
 from sqlalchemy import BigInteger, Column, DateTime, Table, Text, Uuid, text
 

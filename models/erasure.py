@@ -1,4 +1,4 @@
-"""Objects that were erased: remembered by a keyed digest, so that no sync brings them back."""
+"""Table of erased objects, stored as keyed digests, so that no sync mirrors them again."""
 
 from typing import Final
 
@@ -19,7 +19,7 @@ from models.base import SYNC, metadata
 from models.connection import connections
 
 ERASED_PREFIX: Final = "erased:"
-"""Stands before the digest that takes the place of an erased id in the keys of events."""
+"""Prefix of the digest that replaces an erased id in the keys of events."""
 
 erasures = Table(
     "erasures",

@@ -1,4 +1,4 @@
-"""The names under which change events leave: one for each resource and change."""
+"""Event type names, one for each resource and change."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -8,7 +8,7 @@ from models.change_event import ChangeKind, ConnectionChange
 from models.resources import RESOURCES
 
 CONNECTION_RESOURCE: Final = "connection"
-"""Resource of the events that tell of the connection itself."""
+"""Resource of events about the connection itself."""
 
 _MEMBERSHIP_VERBS: Final = {
     ChangeKind.CREATED: "member_added",
@@ -23,7 +23,7 @@ _ASSIGNMENT_VERBS: Final = {
     ChangeKind.DELETED: "unassigned",
 }
 _VERBS: Final = {"group_members": _MEMBERSHIP_VERBS, "role_assignments": _ASSIGNMENT_VERBS}
-"""What is a relation is said to come and go, rather than to be created and deleted."""
+"""Verbs for relations, which are added and removed rather than created and deleted."""
 
 
 def _build_event_types() -> dict[tuple[str, str], str]:
@@ -44,4 +44,4 @@ def _get_verb(resource: str, kind: ChangeKind) -> str:
 
 
 EVENT_TYPES: Final[Mapping[tuple[str, str], str]] = MappingProxyType(_build_event_types())
-"""``user.created`` and the like, by resource and change; a prefix goes before."""
+"""Type names such as ``user.created``, without prefix, by resource and change."""

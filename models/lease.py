@@ -1,6 +1,6 @@
-"""Who may write a connection, and how far its event sequence has come.
+"""Table of leases: which process may write a connection, and its last event sequence number.
 
-Kept apart from ``connections`` because every commit touches this row: it stays narrow and hot.
+Separate from ``connections`` because every commit updates this row: it stays narrow.
 """
 
 from sqlalchemy import BigInteger, Column, DateTime, ForeignKey, Table, Text
@@ -22,7 +22,7 @@ leases = Table(
     Column("holder", Text, comment="process that holds it, for people"),
     Column("expires_at", DateTime(timezone=True), comment="null while free"),
     Column("event_seq", BigInteger, nullable=False, server_default="0"),
-    # The latest moment that a write was given, since there are events.
+    # Time of the latest write transaction since the first event.
     Column("last_event_at", DateTime(timezone=True)),
     schema=SYNC,
     comment="One writer a connection: a lease with a fencing token, and the event counter",

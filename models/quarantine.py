@@ -1,4 +1,4 @@
-"""Objects that Graph sent and that could not be understood, as a whole or in some value."""
+"""Table of malformed objects from Graph: not decodable as a whole, or in some values."""
 
 from sqlalchemy import (
     BigInteger,

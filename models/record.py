@@ -1,7 +1,7 @@
-"""Objects as Graph sends them, decoded and validated.
+"""Base records of decoded and validated Graph objects.
 
-Absent, null and value are three things: a property that Graph left out stays ``UNSET``.
-Unknown properties and annotations are ignored, because Graph adds them without notice.
+A property can be absent, null or a value; an absent one stays ``UNSET``. Unknown properties and
+annotations are ignored, because Graph adds them without notice.
 """
 
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
@@ -18,16 +18,16 @@ Guid: TypeAlias = Annotated[
     str,
     msgspec.Meta(pattern=r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\Z"),
 ]
-"""A GUID in either case; stored in lower case."""
+"""A GUID in upper or lower case; stored in lower case."""
 
 Timestamp: TypeAlias = str
-"""An ISO 8601 instant. Graph sends 0 to 7 fraction digits, which no stock decoder truncates."""
+"""An ISO 8601 time. Graph sends 0 to 7 fraction digits, which no standard decoder truncates."""
 
 
 def _build_json_type(levels: int) -> Any:
-    """JSON of so many levels, without fractions: Postgres gives some back in other digits.
+    """Return a type of JSON with so many levels and no fractions, whose digits Postgres may change.
 
-    What has them or is deeper is read by ``graph/salvage.py``. The type doubles with each level.
+    ``graph/salvage.py`` reads fractions and deeper JSON. The type doubles with each level.
     """
     kind: Any = str | int | bool | None
     for _ in range(levels):
@@ -37,13 +37,13 @@ def _build_json_type(levels: int) -> Any:
 
 if TYPE_CHECKING:
     Nested: TypeAlias = list[dict[str, Any]]
-    """A collection of complex values, kept as Graph sent it."""
+    """A collection of complex values, stored as Graph sent it."""
 else:
     Nested = list[dict[str, _build_json_type(4)]]
 
 
 class Removed(msgspec.Struct, frozen=True, gc=False):
-    """Why Graph took an object out: ``changed`` can be restored, ``deleted`` is for good.
+    """Why Graph removed an object: ``changed`` can be restored, ``deleted`` is permanent.
 
     https://learn.microsoft.com/graph/delta-query-overview
     """
@@ -55,7 +55,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False
     """One Graph object. Subclasses declare the mirrored properties, in Graph's own types."""
 
     id: str
-    """Whether it is a GUID is judged where the row is made, by the type of its column."""
+    """``RowShape`` checks whether it is a GUID, by the type of its column."""
 
     removed: Removed | UnsetType = msgspec.field(name="@removed", default=UNSET)
 
@@ -69,6 +69,6 @@ class MemberReference(msgspec.Struct, frozen=True, gc=False):
 
 
 def list_graph_properties(record: type[Record]) -> tuple[str, ...]:
-    """The Graph names of a record's properties, in declared order: what ``$select`` asks for."""
+    """Return the Graph names of a record's properties for ``$select``, in declared order."""
     fields = msgspec.structs.fields(record)
     return tuple(field.encode_name for field in fields if "@" not in field.encode_name)

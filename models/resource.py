@@ -1,4 +1,4 @@
-"""What a mirrored Graph resource declares. Everything else reads the registry."""
+"""Declaration of a mirrored Graph resource, and the columns of its table."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -36,7 +36,7 @@ BOOKKEEPING: Final = (
 
 
 class Kind(StrEnum):
-    """How a resource reaches us."""
+    """How a resource is read from Graph."""
 
     ENTITY = "entity"
     """Objects with a delta function."""
@@ -45,7 +45,7 @@ class Kind(StrEnum):
     """Pairs that arrive inside their parent as ``members@delta``."""
 
     SNAPSHOT = "snapshot"
-    """A list without delta: read whole, on its own clock."""
+    """A list without delta: read completely, at its own interval."""
 
 
 class DeletedReason(StrEnum):
@@ -67,10 +67,10 @@ class Clock:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Resource:
-    """One kind of Graph object that we mirror.
+    """One kind of mirrored Graph object.
 
-    ``path`` lists it, ``get_object`` reads one (``{id}`` stands for ``address`` of the row), and
-    ``permission`` is the least privileged application permission that both need.
+    ``path`` lists the objects, ``by_id`` reads one (``{id}`` is replaced by the row's ``address``
+    column), and ``permission`` is the least privileged application permission that both need.
     """
 
     name: str
@@ -90,7 +90,7 @@ class Resource:
     event_noun: str = ""
     derive: Callable[[Any], Mapping[str, object]] | None = None
     derived_from: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Columns that need a Graph property which is no column itself."""
+    """Derived columns by the Graph property that they are computed from."""
 
     @cached_property
     def key(self) -> tuple[str, ...]:
@@ -99,7 +99,7 @@ class Resource:
 
     @cached_property
     def columns(self) -> tuple[Column[Any], ...]:
-        """The mirrored columns, key first, without our bookkeeping."""
+        """The mirrored columns, key first, without bookkeeping columns."""
         ours = {OWNER, *BOOKKEEPING}
         return tuple(c for c in self.table.columns if c.name not in ours)
 
@@ -109,16 +109,16 @@ class Resource:
 
     @cached_property
     def is_plain(self) -> bool:
-        """Whether an object's row follows from its own bytes, and its key from its id."""
+        """Whether an object's row depends only on its own bytes, and its key only on its id."""
         return self.kind is not Kind.EDGE and not self.children and self.derive is None
 
     @cached_property
     def optional(self) -> tuple[str, ...]:
-        """The Graph properties that a request can do without: neither key nor relation."""
+        """The Graph properties that a request may leave out: neither key nor relation."""
         return list_graph_properties(self.record)[1:] if self.select else ()
 
     def columns_of(self, properties: Collection[str]) -> int:
-        """A bit for each column that is made of one of these Graph properties."""
+        """Return a bit for each column that comes from one of these Graph properties."""
         names = {name for one in properties for name in self.derived_from.get(one, ())}
         fields = msgspec.structs.fields(self.record)
         names |= {one.name for one in fields if one.encode_name in properties}
@@ -126,16 +126,16 @@ class Resource:
 
     @cached_property
     def selected(self) -> tuple[str, ...]:
-        """The Graph properties to ask for, the key first; relations that carry edges last."""
+        """The Graph properties to request, the key first; relations that carry edges last."""
         return (*list_graph_properties(self.record), *self.children)
 
 
 def mirror_table(name: str, *items: SchemaItem, comment: str) -> Table:
-    """A table of the mirror: the connection, the given columns, then our bookkeeping.
+    """Return a mirror table: the connection, the given columns, then bookkeeping columns.
 
-    No further index may start with the connection: while statistics lag behind a first load, the
-    planner takes such an index for as good as the key, and reads a whole tenant for each probe.
-    The index of deleted rows is for the purge, which looks for old ones in all connections.
+    No other index may start with the connection: while statistics are outdated during a first load,
+    the planner rates such an index as good as the key and reads a whole tenant for each probe.
+    The index of deleted rows is for the purge, which searches old ones in all connections.
     """
     return Table(
         name,
@@ -168,13 +168,13 @@ def mirror_table(name: str, *items: SchemaItem, comment: str) -> Table:
 
 
 def build_deleted_index(name: str) -> Index:
-    """Tells at once whether any row of a connection is deleted; most often none is.
+    """Return an index that shows quickly whether a connection has any deleted row.
 
-    No probe by id may name its condition: see ``mirror_table`` on indexes of a connection.
+    No query by id may use its condition: see ``mirror_table`` on indexes of a connection.
     """
     return Index(f"ix_{name}_deleted", OWNER, postgresql_where=text("deleted_at is not null"))
 
 
 def guid_key(name: str) -> Column[str]:
-    """A GUID that is part of the primary key."""
+    """Return a GUID column that is part of the primary key."""
     return Column(name, Uuid(as_uuid=False), primary_key=True)

@@ -1,4 +1,4 @@
-"""One attempt to bring a connection up to date; it may span several slices."""
+"""Table of runs. A run is one attempt to sync a connection; it may span several slices."""
 
 from enum import StrEnum
 
@@ -25,14 +25,14 @@ class RunState(StrEnum):
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     PARTIAL = "partial"
-    """Something is missing: a refused resource, a malformed object, a stream that waits."""
+    """Something is missing: a refused resource, a malformed object, or a waiting stream."""
     HELD = "held"
     """A deletion waits for an operator."""
     FAILED = "failed"
 
 
 class RunTrigger(StrEnum):
-    """Why a run started; also the queue its slices travel on."""
+    """Why a run started; also the queue of its slices."""
 
     MANUAL = "manual"
     SCHEDULED = "scheduled"

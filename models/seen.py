@@ -1,6 +1,7 @@
-"""What a walk saw and what a round announced. Ordinary, logged tables: a sweep trusts them.
+"""Tables of keys that a walk saw, announced removals, and deletion candidates.
 
-An unlogged table is empty after a crash, and a sweep against it would delete the mirror.
+They are logged, because an unlogged table is empty after a crash, and a sweep based on it would
+delete the mirror.
 """
 
 from sqlalchemy import (

@@ -1,4 +1,4 @@
-"""Facts about the service as a whole that outlive a process."""
+"""Table of facts about the service as a whole that outlive a process."""
 
 from sqlalchemy import Column, DateTime, Table, Text, text
 from sqlalchemy.dialects.postgresql import JSONB

@@ -1,4 +1,4 @@
-"""Where change events are delivered to, and how far each sink has come."""
+"""Tables of sinks, their secrets, and their positions in each connection's events."""
 
 from enum import StrEnum
 
@@ -29,19 +29,19 @@ class SinkKind(StrEnum):
 class SinkStatus(StrEnum):
     ACTIVE = "active"
     PAUSED = "paused"
-    """By an operator; its position stays."""
+    """Paused by an operator; its position stays."""
     DISABLED = "disabled"
-    """By the receiver, who answered 410."""
+    """Disabled by the receiver, which answered 410."""
 
 
 class SinkStart(StrEnum):
-    """Where a new sink begins."""
+    """Where a new sink starts."""
 
     NOW = "now"
     OLDEST = "oldest"
-    """With the oldest event that is kept."""
+    """The oldest stored event."""
     SNAPSHOT = "snapshot"
-    """With the rows of today as ``created`` events, and whatever follows them."""
+    """The current rows as ``created`` events, followed by later events."""
 
 
 sinks = Table(

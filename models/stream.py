@@ -1,4 +1,4 @@
-"""One resource of one connection: its phase, its cursor, its clock."""
+"""Table of streams. A stream is one resource of one connection: phase, cursor and due times."""
 
 from enum import StrEnum
 
@@ -22,7 +22,7 @@ from models.connection import connections
 
 
 class Phase(StrEnum):
-    """Where a stream stands. Committing ``SWEEPING`` is the durable proof of a complete walk."""
+    """State of a stream. Committing ``SWEEPING`` is the durable proof of a complete walk."""
 
     READY = "ready"
     LISTING = "listing"
@@ -37,11 +37,11 @@ class Mode(StrEnum):
 
     PLAIN = "plain"
     BY_DEFINITION = "by_definition"
-    """Role assignments where Graph demands a filter: one query for each role definition."""
+    """Role assignments if Graph demands a filter: one query for each role definition."""
     SEARCH = "search"
-    """Sites where the complete listing is refused: best effort, never complete."""
+    """Sites if the complete list is refused: best effort, never complete."""
     LIST_ONLY = "list_only"
-    """Users and groups where the tenant offers no delta."""
+    """Users and groups if the tenant offers no delta."""
 
 
 streams = Table(

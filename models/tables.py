@@ -1,4 +1,4 @@
-"""Every table at once, for migrations: importing this fills the metadata."""
+"""All tables, for migrations: importing this module fills the metadata."""
 
 from models.base import metadata
 from models.change_event import change_events

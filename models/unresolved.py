@@ -1,4 +1,4 @@
-"""Parts of a resource that Graph does not answer for: they stay as they are and are asked again."""
+"""Table of parts that Graph does not answer for: they stay as they are and are retried."""
 
 from enum import StrEnum
 from typing import NamedTuple
@@ -10,24 +10,24 @@ from models.connection import connections
 
 
 class PartKind(StrEnum):
-    """What of an object is not known."""
+    """What is not known of an object."""
 
     OBJECT = "object"
-    """Whether it still exists, or what it is now: a read by id was refused, or it is locked."""
+    """Whether it exists, or its current state: a read by id was refused, or it is locked."""
     UNLISTED = "unlisted"
     """It exists, but complete lists do not show it."""
     DELETIONS = "deletions"
-    """Whether all the objects exist that a list did not show: too many to note each of them."""
+    """Whether the objects missing from a list still exist: too many to store each of them."""
     MEMBERS = "members"
-    """Who the members of a group are."""
+    """The members of a group."""
     MEMBER_OF = "member_of"
-    """Which groups a user or a group is in."""
+    """The groups of a user or a group."""
     ASSIGNMENTS = "assignments"
-    """Who holds a role: the assignments of one definition."""
+    """The assignments of one role definition."""
 
 
 class Part(NamedTuple):
-    """A part of a tenant: the object's resource and key, and what of it is meant."""
+    """A part of a tenant: an object's resource and key, and what is not known of it."""
 
     resource: str
     kind: PartKind
@@ -35,7 +35,7 @@ class Part(NamedTuple):
 
 
 class NoAnswer(NamedTuple):
-    """Why nothing is known of a part, and the seconds that Graph asks to wait."""
+    """Why Graph does not answer for a part, and how many seconds it asks to wait."""
 
     reason: str
     retry_after: float = 0.0

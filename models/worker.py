@@ -1,4 +1,4 @@
-"""Celery workers that consume queues."""
+"""Table of Celery workers that consume queues."""
 
 from sqlalchemy import Column, DateTime, Table, Text
 from sqlalchemy.dialects.postgresql import ARRAY

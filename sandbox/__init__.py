@@ -1,1 +1,1 @@
-"""Servers and customers to try things on: never part of a production install."""
+"""Embedded servers and simulated customers; not used by production installs."""

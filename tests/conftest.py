@@ -36,7 +36,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files with the longest tests go first, so that none is left for the end."""
-    items.sort(key=lambda item: item.path.parent.name not in ("property", "acceptance"))
+    items.sort(key=_get_turn)
+
+
+def _get_turn(item: pytest.Item) -> int:
+    if item.path.name == "test_any_history.py":
+        return 0
+    return 1 if item.path.parent.name in ("property", "acceptance") else 2
 
 
 @pytest.fixture(scope="session")

@@ -56,11 +56,11 @@ def bench(servers: Servers, home: Path) -> Iterator[Bench]:
     pids = {name: servers.supervisor.get_pid(name) or 0 for name in ("postgres", "valkey")}
     with tenant_process.run_tenant_process() as tenants:
         pids["tenant"] = tenants.pid
-        ground = Environment(
+        environment = Environment(
             servers.database_url, servers.redis_url, Home(home / "18"), pids, tenants
         )
-        yield Bench(ground, Size.TINY, round_count=1, runs_peers=False, installs_peers=False)
-        ground.drop_all()
+        yield Bench(environment, Size.TINY, round_count=1, runs_peers=False, installs_peers=False)
+        environment.drop_all()
 
 
 @pytest.mark.parametrize("name", ["users", "groups", "deletions", "dispatch"])

@@ -1,8 +1,8 @@
-"""The Celery application: the configuration that survived every broker fault we tried.
+"""The Celery application and its configuration, which was tested against broker faults.
 
-Early acknowledgement, no prefetch, no result backend, messages of ids only. With late
-acknowledgement Celery 5.7 ends its own worker when Redis goes away; the database re-sends what a
-lost message carried, so nothing leans on Redis keeping it.
+Messages are acknowledged early, not prefetched, carry ids only, and have no result backend. With
+late acknowledgement Celery 5.7 ends its own worker when Redis goes away. The database sends lost
+messages again, so nothing depends on Redis keeping them.
 """
 
 import os
@@ -37,9 +37,9 @@ from worker.tasks.worker_reporter import WorkerReporter
 
 
 def build_broker_url(settings: Settings) -> str:
-    """The broker as Celery spells it, with all that TLS needs.
+    """Return Celery's broker URL, with all TLS options.
 
-    Without a ``REDIS_URL`` the address is one that cannot be mistaken for a real one.
+    Without a ``REDIS_URL``, return an address that cannot be mistaken for a real one.
     """
     if settings.redis_url is None:
         return "redis://REDIS_URL-is-not-set:6379/0"
@@ -47,7 +47,7 @@ def build_broker_url(settings: Settings) -> str:
 
 
 def build_configuration(settings: Settings) -> dict[str, Any]:
-    """Celery's configuration, as data that tests can hold against Procfile and compose."""
+    """Return Celery's configuration as data, which tests compare with Procfile and compose."""
     register_transport()
     tick = settings.tick_seconds
     return {
@@ -64,9 +64,9 @@ def build_configuration(settings: Settings) -> dict[str, Any]:
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_transport_options": {
-            # Nothing leans on an acknowledgement reaching Redis. One that fails while the line is
-            # cut would keep its place in the pool for ever, and a worker with none left stands
-            # still while it looks well.
+            # Nothing depends on an acknowledgement reaching Redis. One that fails while the
+            # network is cut would hold its pooled connection forever, and a worker without a free
+            # connection stops working while it looks healthy.
             "ack_emulation": False,
             "socket_timeout": 10,
             "socket_connect_timeout": 5,
@@ -81,15 +81,15 @@ def build_configuration(settings: Settings) -> dict[str, Any]:
         "worker_send_task_events": False,
         "beat_scheduler": "celery.beat:Scheduler",
         "beat_max_loop_interval": min(5.0, tick),
-        # Who can write to the broker must not be able to stop or steer a process by that.
+        # Write access to the broker must not allow anyone to stop or control a process.
         "worker_enable_remote_control": False,
         "beat_enable_remote_control": False,
         "task_create_missing_queues": False,
         "task_default_queue": MAINTENANCE,
         "task_queues": {name: {"exchange": name, "routing_key": name} for name in ALL_QUEUES},
         "task_routes": {"sync.*": {"queue": SLICE_QUEUES[1]}, "*": {"queue": MAINTENANCE}},
-        # No message expires: its time would be of beat's clock, and judged by a worker's. One that
-        # comes late finds in the database that its turn was taken (worker/tasks/schedule.py).
+        # No message expires: beat's clock would set the time and a worker's clock would judge it.
+        # A late message finds in the database that its turn was taken (worker/tasks/schedule.py).
         "beat_schedule": {
             "tick": {
                 "task": "schedule.tick",
@@ -107,7 +107,7 @@ def make_app() -> Celery:
     settings = load_settings()
     if settings.redis_url is not None:
         parse_and_check_redis_url(settings.redis_url.get_secret_value())
-    # Celery would load Django where the environment names a project's settings.
+    # Without fixups, because Celery loads Django if the environment names Django settings.
     application = Celery("tenant_mirror", fixups=[])
     application.config_from_object(build_configuration(settings))
     application.steps["consumer"].add(WorkerReporter)
@@ -123,7 +123,7 @@ def _configure_logging(**_: Any) -> None:
 
 @beat_init.connect
 def _watch_published_ticks(**_: Any) -> None:
-    """Beat works while Redis takes what it sends."""
+    """Write beat's heartbeat after each published message: beat works while Redis accepts them."""
     after_task_publish.connect(_write_beat_heartbeat)
 
 
@@ -133,7 +133,7 @@ def _write_beat_heartbeat(**_: Any) -> None:
 
 @worker_shutting_down.connect
 def _request_stop(**_: Any) -> None:
-    """A warm shutdown: slices under way end after the page that they are at."""
+    """On a warm shutdown, have running slices end after their current page."""
     request_stop()
 
 
@@ -144,7 +144,7 @@ def _close_runtime(**_: Any) -> None:
 
 
 def _make_app_or_exit() -> Celery:
-    """Celery imports this module: a wrong setting ends it with a sentence, not a traceback."""
+    """Return the application; on a wrong setting, exit with a sentence instead of a traceback."""
     try:
         return make_app()
     except ConfigurationError as halt:

@@ -1,4 +1,4 @@
-"""What each process is built from. Nothing is opened before the fork: call these after it."""
+"""Open the database, Nango client and runtime of a process. Call these only after a fork."""
 
 import gc
 import sys
@@ -17,7 +17,7 @@ from worker.sync.runtime import Runtime
 
 
 def open_database(settings: Settings, *, pool_size: int = 1) -> Database:
-    """The mirror's database. Raises ConfigurationError where no address is set."""
+    """Return the mirror's database. Raises ConfigurationError if ``DATABASE_URL`` is not set."""
     if settings.database_url is None:
         raise ConfigurationError(
             "DATABASE_URL is not set; it names the Postgres database of the mirror"
@@ -26,7 +26,7 @@ def open_database(settings: Settings, *, pool_size: int = 1) -> Database:
 
 
 def open_nango(settings: Settings) -> NangoClient:
-    """The way to Nango. Raises ConfigurationError where no key is set."""
+    """Return the Nango client. Raises ConfigurationError if ``NANGO_SECRET_KEY`` is not set."""
     if settings.nango_secret_key is None:
         raise ConfigurationError(
             "NANGO_SECRET_KEY is not set; it is the API key of your Nango environment"
@@ -51,7 +51,7 @@ def open_nango(settings: Settings) -> NangoClient:
 
 
 def open_runtime(settings: Settings) -> Runtime:
-    """Everything that a sync needs."""
+    """Tune the interpreter and return everything that a sync needs."""
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     gc.set_threshold(GC_THRESHOLD)
     tune_malloc()

@@ -1,1 +1,1 @@
-"""Programs that are measured: each runs in a process of its own and tells what it took."""
+"""Measured programs: each runs in its own process and writes its figures."""

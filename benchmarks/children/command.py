@@ -1,5 +1,5 @@
-"""A command of ours, run as the console script runs it. Its clock starts after the imports, like
-those of the other tools."""
+"""Runs one of our commands like the console script. The clock starts after the imports, as for
+the other tools."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""COPY of ready-made lines, a transaction a page: what no loader into these tables can beat."""
+"""Measures COPY of prepared lines, a transaction a page: the limit of loading these tables."""
 
 from itertools import islice
 from pathlib import Path
@@ -14,7 +14,7 @@ def _read_pages(file: str, size: int) -> list[bytes]:
 
 
 def main() -> None:
-    """Each part is a statement and a file of lines; the n-th pages of all go in together."""
+    """Each part is a statement and a file of lines; the n-th pages of all are one transaction."""
     asked = read_arguments()
     parts = [(one["statement"], _read_pages(one["file"], asked["page"])) for one in asked["parts"]]
     with psycopg.connect(asked["database"]) as connection, Meter() as meter:

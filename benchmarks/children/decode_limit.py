@@ -1,4 +1,4 @@
-"""Decoding alone: pages that lie in memory become rows, events' JSON, hashes and COPY lines."""
+"""Measures decoding alone: pages in memory become rows, JSON of events, hashes and COPY lines."""
 
 from benchmarks.children.pages import read_bodies
 from benchmarks.meter import Meter, read_arguments, write_figures
@@ -10,7 +10,7 @@ def main() -> None:
     asked = read_arguments()
     fetched = list(read_bodies(asked))
     resource = RESOURCES[asked["resource"]]
-    decode_page(resource, fetched[0], is_first_load=True)  # compiles what is compiled once
+    decode_page(resource, fetched[0], is_first_load=True)  # builds the cached decoders
     with Meter() as meter:
         rows = sum(decode_page(resource, body, is_first_load=True).count for body in fetched)
     write_figures({**meter.figures, "rows": rows})

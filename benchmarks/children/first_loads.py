@@ -1,4 +1,4 @@
-"""First loads of some connections, one after another, as the command `sync` does them."""
+"""Runs first loads of some connections, one after another, like the command `sync`."""
 
 from datetime import UTC, datetime
 
@@ -11,13 +11,13 @@ from worker.wiring import close_runtime, open_runtime
 
 
 def main() -> None:
-    """The figures, and how many loads succeeded."""
+    """Write the figures, and how many loads succeeded."""
     connections = read_arguments()["connections"]
-    kit = open_runtime(load_settings())
-    order = SyncRequest(datetime.now(UTC), manual=True)
+    runtime = open_runtime(load_settings())
+    request = SyncRequest(datetime.now(UTC), manual=True)
     with Meter() as meter:
-        reports = [run_to_end(kit, number, order) for number in connections]
-    close_runtime(kit)
+        reports = [run_to_end(runtime, number, request) for number in connections]
+    close_runtime(runtime)
     succeeded = sum(one.state is RunState.SUCCEEDED for one in reports)
     write_figures({**meter.figures, "succeeded": succeeded})
 

@@ -1,4 +1,4 @@
-"""The pages of a list, read with the least code there is."""
+"""Reads the pages of a list with as little code as possible."""
 
 import http.client
 import re
@@ -10,7 +10,7 @@ _NEXT = re.compile(rb'"@odata\.nextLink":"([^"]+)"')
 
 
 def read_bodies(asked: dict[str, Any]) -> Iterator[bytes]:
-    """Each page's body, from `target` on; ends the program where one is refused."""
+    """Yield each page's body, from `target` on; end the program if one is refused."""
     place = urlsplit(asked["url"])
     line = http.client.HTTPConnection(place.hostname or "", place.port)
     target = f"/proxy/v1.0/{asked['target']}"

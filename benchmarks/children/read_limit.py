@@ -1,4 +1,4 @@
-"""The bare reader: fetches every page of a list and throws it away. What no reader can beat."""
+"""Fetches every page of a list and drops it: the limit of reading."""
 
 from benchmarks.children.pages import read_bodies
 from benchmarks.meter import Meter, read_arguments, write_figures

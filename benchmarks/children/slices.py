@@ -1,4 +1,4 @@
-"""Slices of one connection as a worker's process takes them: Celery and the task are loaded."""
+"""Runs slices of one connection like a worker's process, with Celery and the task loaded."""
 
 from sqlalchemy import text
 
@@ -12,7 +12,7 @@ _RUN = text("select state, calls from sync.runs where connection_id = :id order 
 
 
 def _run_to_end(connection_id: int, trigger: str) -> Figures:
-    """Slices until the run has ended."""
+    """Run slices until the run has ended; return the figures."""
     with Meter() as meter:
         state, calls, slices = "running", 0, 0
         while state == "running":
@@ -25,7 +25,7 @@ def _run_to_end(connection_id: int, trigger: str) -> Figures:
 
 
 def main() -> None:
-    """The run's figures; memory is that of the whole process, a full walk included if asked for."""
+    """Write the run's figures; memory is the whole process's, with a full walk if requested."""
     asked = read_arguments()
     connection_id = asked["connection_id"]
     app.finalize()

@@ -1,4 +1,4 @@
-"""The tick as the maintenance worker runs it, several times over, with a real broker behind it."""
+"""Runs the tick several times, like the maintenance worker, with a real broker."""
 
 import time
 

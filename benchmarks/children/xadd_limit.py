@@ -1,4 +1,4 @@
-"""XADD alone, pipelined: the entries of one stream are read, then appended to another."""
+"""Measures pipelined XADD alone: reads the entries of a stream and appends them to another."""
 
 from typing import Any
 

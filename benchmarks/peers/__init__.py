@@ -1,4 +1,4 @@
-"""Other tools at the same work, each installed in an environment of its own."""
+"""Other tools with the same task, each installed in its own environment."""
 
 import subprocess
 import sys
@@ -14,14 +14,14 @@ ENVIRONMENTS = HERE.parent / ".venv-peers"
 
 
 class Peers:
-    """Installs what is missing, once for each version of a requirements file."""
+    """Runs the peers, and installs missing ones, once for each version of a requirements file."""
 
     def __init__(self, *, install: bool) -> None:
         self._install = install
         self._failures: dict[str, str] = {}
 
     def run(self, name: str, module: str, asked: Mapping[str, Any]) -> Figures:
-        """One run of a peer. Raises Failed, also where it cannot be installed."""
+        """Run a peer. Raises MeasurementFailed, also if it cannot be installed."""
         python = self._get_python(name)
         return run_measured(f"benchmarks.peers.{module}", asked, python=str(python))
 
@@ -30,8 +30,8 @@ class Peers:
             raise MeasurementFailed(self._failures[name])
         try:
             return self._ensure_installed(name)
-        except (MeasurementFailed, OSError, subprocess.SubprocessError) as fault:
-            self._failures[name] = f"{name} is not installed: {str(fault)[-300:]}"
+        except (MeasurementFailed, OSError, subprocess.SubprocessError) as error:
+            self._failures[name] = f"{name} is not installed: {str(error)[-300:]}"
             raise MeasurementFailed(self._failures[name]) from None
 
     def _ensure_installed(self, name: str) -> Path:

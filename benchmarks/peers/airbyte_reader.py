@@ -1,4 +1,4 @@
-"""The Airbyte CDK's declarative source as a reader: its records go nowhere."""
+"""Reads with the Airbyte CDK's declarative source and drops the records."""
 
 import logging
 from typing import Any
@@ -65,7 +65,7 @@ def _build_catalog() -> Any:
 
 
 def main() -> None:
-    """Each record becomes the line that a destination would be given."""
+    """Serialize each record as for a destination."""
     logging.disable(logging.CRITICAL)
     catalog, rows = _build_catalog(), 0
     with Meter() as meter:

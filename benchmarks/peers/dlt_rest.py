@@ -1,4 +1,4 @@
-"""dlt with its REST source into Postgres, merging by id."""
+"""Runs dlt with its REST source into Postgres, merging by id."""
 
 import os
 import tempfile

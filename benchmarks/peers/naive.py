@@ -1,4 +1,4 @@
-"""The script that most people write: httpx, and `session.merge` of each object."""
+"""A naive script, as most people write it: httpx, and `session.merge` of each object."""
 
 import re
 from typing import Any
@@ -15,7 +15,7 @@ def _to_snake_case(name: str) -> str:
 
 
 def main() -> None:
-    """Only the first pages, as it is slow."""
+    """Load only the first pages, as it is slow."""
     asked = read_arguments()
     names: list[str] = asked["params"]["$select"].split(",")
     columns = [

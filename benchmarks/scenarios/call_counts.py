@@ -1,4 +1,4 @@
-"""Calls to Nango, the scarce resource: counted by the simulated Nango, not by us."""
+"""Counts calls to Nango, the scarce resource, at the simulated Nango."""
 
 from typing import Any
 
@@ -15,19 +15,19 @@ MANY_GROUPS = 50_000
 
 
 def run(bench: Bench) -> None:
-    """Once: the numbers do not vary."""
+    """Run once, as the numbers do not vary."""
     bench.round = 0
     users = bench.pick(full=20_000, quick=5_000, tiny=1200)
-    ground = bench.environment
-    ground.tenant_process.connect(CONTOSO, users=users, groups=20, sites=5, seed=14)
-    base = ground.create_enrolled()
-    with ground.use_clone(base) as url:
-        used = _count_calls(ground, url, "--resource", "users")
+    environment = bench.environment
+    environment.tenant_process.connect(CONTOSO, users=users, groups=20, sites=5, seed=14)
+    base = environment.create_enrolled()
+    with environment.use_clone(base) as url:
+        used = _count_calls(environment, url, "--resource", "users")
         bench.record(USERS, used - -(-users // 999), "calls", more_is_better=False)
-        ground.sync(url)
+        environment.sync(url)
         bench.record(QUIET, _measure_quiet_tick(bench, url), "calls", more_is_better=False)
-    ground.drop(base)
-    ground.tenant_process.send("remove")
+    environment.drop(base)
+    environment.tenant_process.send("remove")
     _measure_groups(bench, bench.pick(full=MANY_GROUPS, quick=2_000, tiny=50))
 
 
@@ -38,29 +38,34 @@ def _count_calls(ground: Environment, url: str, *words: str) -> int:
 
 
 def _measure_quiet_tick(bench: Bench, url: str) -> int:
-    """A slice by the clock, with users and groups due, and nothing changed since."""
-    ground = bench.environment
-    ground.query(
+    """Count the calls of a scheduled slice with users and groups due and no changes."""
+    environment = bench.environment
+    environment.query(
         url, "update sync.streams set due_at = now() where resource in ('users', 'groups')"
     )
-    ground.tenant_process.send("calls")
+    environment.tenant_process.send("calls")
     asked: dict[str, Any] = {"connection_id": 1, "trigger": "scheduled"}
-    figures = ground.run_measured("benchmarks.children.slices", asked, url)
+    figures = environment.run_measured("benchmarks.children.slices", asked, url)
     if figures["state"] != "succeeded":
         raise MeasurementFailed(f"the quiet tick ended {figures['state']}")
-    return int(ground.tenant_process.send("calls")["kinds"]["proxy"])
+    return int(environment.tenant_process.send("calls")["kinds"]["proxy"])
 
 
 def _measure_groups(bench: Bench, groups: int) -> None:
-    ground = bench.environment
-    ground.tenant_process.connect(CONTOSO, users=2000, groups=groups, members_per_group=8, seed=15)
-    base = ground.create_enrolled()
-    ground.sync(base, "--resource", "users")
-    with ground.use_clone(base) as url:
+    environment = bench.environment
+    environment.tenant_process.connect(
+        CONTOSO, users=2000, groups=groups, members_per_group=8, seed=15
+    )
+    base = environment.create_enrolled()
+    environment.sync(base, "--resource", "users")
+    with environment.use_clone(base) as url:
         bench.record(
-            GROUPS, _count_calls(ground, url, "--resource", "groups"), "calls", more_is_better=False
+            GROUPS,
+            _count_calls(environment, url, "--resource", "groups"),
+            "calls",
+            more_is_better=False,
         )
-    ground.drop(base)
+    environment.drop(base)
     bench.add_note(f"{groups:,} groups with 8 members on average")
 
 

@@ -1,4 +1,4 @@
-"""Users of one tenant: what several scenarios need to know of their list, and checks."""
+"""Helpers of several scenarios: the list of users, and checks of rows and events."""
 
 from typing import Any
 
@@ -12,14 +12,14 @@ CONTOSO = "contoso"
 
 
 def build_users_path() -> str:
-    """The list of users as we ask for it, within Graph."""
+    """Return the Graph path of the list of users, as we request it."""
     return build_listing_url(RESOURCES["users"]).partition("/v1.0/")[2]
 
 
 def build_arguments(
     bench: Bench, connection: str = CONTOSO, *, local: bool = False
 ) -> dict[str, Any]:
-    """How a program that is measured reaches the list through Nango."""
+    """Return the arguments with which a measured program reads the list through Nango."""
     query = build_users_path().partition("?")[2]
     headers = {
         "Authorization": f"Bearer {bench.environment.tenant_process.key}",
@@ -36,7 +36,7 @@ def build_arguments(
 
 
 def warm_pages(bench: Bench, *, local: bool = False) -> None:
-    """Have the tenant's pages ready."""
+    """Let the tenant process cache its pages."""
     about = {"connection": CONTOSO, "target": build_users_path()}
     bench.environment.tenant_process.send("warm", **about)
     if local:
@@ -44,7 +44,7 @@ def warm_pages(bench: Bench, *, local: bool = False) -> None:
 
 
 def check_rows(bench: Bench, url: str, resource: str, wanted: int) -> None:
-    """What was measured was done: the rows are there. Raises Failed."""
+    """Raise MeasurementFailed unless the rows exist."""
     found = bench.environment.query(
         url, f"select count(*) from directory.{resource} where deleted_at is null"
     )
@@ -53,7 +53,7 @@ def check_rows(bench: Bench, url: str, resource: str, wanted: int) -> None:
 
 
 def check_events(bench: Bench, url: str, wanted: int, *, after: int = 0) -> int:
-    """Each change has its event. The last one's number; raises Failed."""
+    """Return the last event's number. Raises MeasurementFailed unless each change has its event."""
     statement = (
         "select count(*), coalesce(max(seq), 0) from events.change_events"
         " where resource <> 'connection' and seq > %s"

@@ -1,4 +1,4 @@
-"""COPY lines for the limits: the rows of a first load, as Postgres itself writes them."""
+"""Exports COPY lines for the limits: the rows of a first load, as Postgres writes them."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ TABLES = {
 
 
 def export(ground: Environment, url: str, folder: Path, *, resource: str = "users") -> None:
-    """Write the rows of a resource and their events into files, in the order of their coming."""
+    """Write the rows of a resource and their events into files, in the order of insertion."""
     for table, order in ((resource, ""), ("change_events", " order by seq")):
         name = TABLES[table][0]
         condition = " where resource <> 'connection'" if table == "change_events" else ""
@@ -35,7 +35,7 @@ def export(ground: Environment, url: str, folder: Path, *, resource: str = "user
 
 
 def _list_columns(ground: Environment, url: str, table: str) -> str:
-    """All columns that can be written."""
+    """Return all writable columns."""
     statement = (
         "select string_agg(quote_ident(attname), ', ' order by attnum) from pg_attribute"
         " where attrelid = %s::regclass and attnum > 0 and not attisdropped"
@@ -45,7 +45,7 @@ def _list_columns(ground: Environment, url: str, table: str) -> str:
 
 
 def build_copy_parts(folder: Path, tables: tuple[str, ...]) -> list[dict[str, Any]]:
-    """What ``children/copy_limit.py`` is to write, by table."""
+    """Return what ``children/copy_limit.py`` has to write, by table."""
     return [
         {
             "statement": (folder / f"{table}.statement").read_text(),

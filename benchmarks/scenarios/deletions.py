@@ -1,4 +1,4 @@
-"""The deletion of one big group: time and memory by the number of its members."""
+"""Measures the deletion of a big group: time and memory by number of members."""
 
 from typing import Any
 
@@ -16,14 +16,14 @@ def _name_rate(count: int) -> str:
 
 
 def choose_sizes(size: Size) -> tuple[int, int]:
-    """How many members the groups have."""
+    """Return the numbers of members of the groups."""
     if size is Size.FULL:
         return 30_000, 300_000
     return (5_000, 20_000) if size is Size.QUICK else (300, 3000)
 
 
 def run(bench: Bench) -> None:
-    """Once only: the larger group takes a minute to load."""
+    """Run once, as the larger group takes a minute to load."""
     bench.round = 0
     small, large = (_measure_deletion(bench, count) for count in choose_sizes(bench.size))
     bench.record(GROWTH, large["peak_mb"] / small["peak_mb"], "x", more_is_better=False)
@@ -33,20 +33,20 @@ def run(bench: Bench) -> None:
 
 
 def _measure_deletion(bench: Bench, count: int) -> dict[str, Any]:
-    ground = bench.environment
-    ground.tenant_process.send("remove")
-    ground.tenant_process.connect(
+    environment = bench.environment
+    environment.tenant_process.send("remove")
+    environment.tenant_process.connect(
         CONTOSO, users=count, groups=1, big_groups=1, big_group_members=count, sites=2, seed=14
     )
-    base = ground.create_enrolled()
-    ground.sync(base)
-    ground.tenant_process.send("delete_group", connection=CONTOSO)
-    with ground.use_clone(base) as url:
-        figures = ground.sync(url, "--resource", "groups")
+    base = environment.create_enrolled()
+    environment.sync(base)
+    environment.tenant_process.send("delete_group", connection=CONTOSO)
+    with environment.use_clone(base) as url:
+        figures = environment.sync(url, "--resource", "groups")
         live = "select count(*) from directory.group_members where deleted_at is null"
-        if left := ground.query(url, live)[0][0]:
+        if left := environment.query(url, live)[0][0]:
             raise MeasurementFailed(f"{left:,} memberships of the deleted group are live")
-    ground.drop(base)
+    environment.drop(base)
     bench.record_rate(_name_rate(count), count, figures, "memberships")
     return {**figures, "each": figures["seconds"] / count}
 

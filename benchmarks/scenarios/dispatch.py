@@ -1,4 +1,4 @@
-"""A tick with thousands of connections enrolled, all of them due."""
+"""Measures a tick with thousands of enrolled connections, all due."""
 
 from typing import Any
 
@@ -23,31 +23,33 @@ _LOADED = """
 def run(bench: Bench) -> None:
     count = bench.pick(full=10_000, quick=1_000, tiny=50)
     ticks = bench.pick(full=10, quick=5, tiny=2)
-    ground = bench.environment
-    ground.tenant_process.send("share", connections=count, users=10, groups=1, sites=1, seed=17)
-    url = ground.create_enrolled()
-    ground.query(url, _LOADED)
-    ground.query(
+    environment = bench.environment
+    environment.tenant_process.send(
+        "share", connections=count, users=10, groups=1, sites=1, seed=17
+    )
+    url = environment.create_enrolled()
+    environment.query(url, _LOADED)
+    environment.query(
         url,
         "insert into sync.leases (connection_id) select id from sync.connections"
         " on conflict do nothing",
     )
-    ground.query(url, "update sync.connections set due_at = now()")
-    ground.query(url, "analyze")
-    ground.flush_servers()
-    figures = ground.run_measured("benchmarks.children.ticks", {"ticks": ticks}, url)
-    broker: Any = redis.Redis.from_url(ground.redis_url)
+    environment.query(url, "update sync.connections set due_at = now()")
+    environment.query(url, "analyze")
+    environment.flush_servers()
+    figures = environment.run_measured("benchmarks.children.ticks", {"ticks": ticks}, url)
+    broker: Any = redis.Redis.from_url(environment.redis_url)
     sent = sum(broker.llen(key) for key in broker.keys("tenant-mirror:scheduled*"))
     broker.close()
     if not sent:
         raise MeasurementFailed("the ticks sent nothing on its way")
     for bench.round, seconds in enumerate(figures["ticks"]):
         bench.record(TICK, seconds, "s", more_is_better=False)
-    ground.query(url, "update sync.connections set due_at = now() + interval '1 hour'")
-    figures = ground.run_measured("benchmarks.children.ticks", {"ticks": ticks}, url)
+    environment.query(url, "update sync.connections set due_at = now() + interval '1 hour'")
+    figures = environment.run_measured("benchmarks.children.ticks", {"ticks": ticks}, url)
     for bench.round, seconds in enumerate(figures["ticks"]):
         bench.record(IDLE, seconds, "s", more_is_better=False)
-    ground.drop(url)
+    environment.drop(url)
     bench.add_note(f"{count:,} connections enrolled; {sent:,} sent in {ticks} ticks")
 
 

@@ -1,7 +1,7 @@
-"""A thousand small connections under Nango's budget: real beat and workers, real limit.
+"""A thousand small connections under Nango's budget, with real beat, workers and limit.
 
-Loaded first, then asked for at moments that are spread, then all at once without a limit, and at
-last all at once with one. Every wait is bounded and tells how far it has come.
+They are loaded, then due at spread times, then all due at once without a limit, and finally all due
+at once with one. Every wait is bounded and prints its progress.
 """
 
 import tempfile
@@ -47,7 +47,7 @@ _DELAYS = """
 """
 _LAST = "select coalesce(max(id), 0) from sync.runs"
 _QUIET = "update sync.connections set due_at = now() + interval '1 day'"
-"""Nothing is due, so that no slice of before is under way when due moments are set."""
+"""Makes nothing due, so that no earlier slice runs when due times are set."""
 _STREAMS = "update sync.streams set due_at = now() where resource in ('users', 'groups')"
 _DUE = """
     create table bench_due as
@@ -59,7 +59,7 @@ _SPREAD = "update sync.connections c set due_at = d.due_at from bench_due d wher
 
 @dataclass(frozen=True)
 class LoadedFleet:
-    """The loaded connections, and the processes that serve them."""
+    """The loaded connections and the processes that serve them."""
 
     bench: Bench
     url: str
@@ -70,17 +70,17 @@ class LoadedFleet:
         self.bench.environment.query(self.url, statement)
 
     def make_streams_due(self) -> int:
-        """All streams are due as soon as their connections are; the last run until now."""
+        """Make all streams due with their connections; return the id of the last run."""
         self.execute(_QUIET)
         self.execute(_STREAMS)
         return int(self.bench.environment.query(self.url, _LAST)[0][0])
 
     def count_done(self, before: int) -> int:
-        """Connections that have been brought up to date since."""
+        """Return the number of connections synced since the run ``before``."""
         return int(self.bench.environment.query(self.url, _DONE, before)[0][0])
 
     def list_pids(self) -> dict[str, int]:
-        """The processes whose work is a slice's."""
+        """Return the processes that take part in a slice."""
         names = ("worker", "maintenance", "beat")
         ours = {name: self.supervisor.get_pid(name) or 0 for name in names}
         return self.bench.environment.pids | ours
@@ -88,31 +88,31 @@ class LoadedFleet:
 
 def run(bench: Bench) -> None:
     bench.round = 0
-    ground, number = bench.environment, bench.pick(full=1000, quick=60, tiny=4)
+    environment, number = bench.environment, bench.pick(full=1000, quick=60, tiny=4)
     for one in range(number):
-        ground.tenant_process.connect(
+        environment.tenant_process.connect(
             f"customer-{one:04}", users=5, groups=1, sites=1, role_assignments=1, seed=1000 + one
         )
-    url = ground.create_enrolled()
+    url = environment.create_enrolled()
     _measure_first_loads(bench, url, number)
-    ground.flush_servers()
+    environment.flush_servers()
     with (
         tempfile.TemporaryDirectory() as logs,
-        run_service(ground.build_variables(url), Path(logs)) as by,
+        run_service(environment.build_variables(url), Path(logs)) as by,
     ):
         fleet = LoadedFleet(bench, url, number, by)
         _warm_up(fleet)
         _measure_delays(fleet)
         _measure_unlimited(fleet)
         _measure_throttled(fleet)
-    ground.drop(url)
+    environment.drop(url)
     bench.add_note(
         f"{number:,} connections of 5 users; two worker processes; budget {BUDGET} a minute"
     )
 
 
 def _measure_first_loads(bench: Bench, url: str, number: int) -> None:
-    """A part of them in one process, which is measured; the rest in two, to save time."""
+    """Load a part in one measured process, and the rest in two, to save time."""
     found = bench.environment.query(url, "select id from sync.connections order by id")
     ids = [one for (one,) in found]
     measured, rest = ids[: (number + 3) // 4], ids[(number + 3) // 4 :]
@@ -142,7 +142,7 @@ def _count(bench: Bench, url: str) -> int:
 
 
 def _warm_up(fleet: LoadedFleet) -> None:
-    """Every process has loaded what it needs and taken a slice."""
+    """Wait until every process has loaded its code and run a slice."""
     before = fleet.make_streams_due()
     wanted = min(fleet.number, 20)
     fleet.execute(f"update sync.connections set due_at = now() where id <= {wanted}")
@@ -150,7 +150,7 @@ def _warm_up(fleet: LoadedFleet) -> None:
 
 
 def _measure_delays(fleet: LoadedFleet) -> None:
-    """Due at moments that are spread evenly; how long each waits for its slice."""
+    """Make connections due at evenly spread times; measure how long each waits for its slice."""
     bench, before = fleet.bench, fleet.make_streams_due()
     spread = bench.pick(full=120, quick=8, tiny=1)
     fleet.execute(_DUE.format(spread=spread))
@@ -164,7 +164,7 @@ def _measure_delays(fleet: LoadedFleet) -> None:
 
 
 def _measure_unlimited(fleet: LoadedFleet) -> None:
-    """All due at once, nothing in their way: what the machine can do."""
+    """Make all due at once without a limit, to measure the machine."""
     bench, before = fleet.bench, fleet.make_streams_due()
     with measure_processors(fleet.list_pids()) as spent:
         fleet.execute("update sync.connections set due_at = now()")
@@ -181,7 +181,7 @@ def _measure_unlimited(fleet: LoadedFleet) -> None:
 
 
 def _measure_throttled(fleet: LoadedFleet) -> None:
-    """All due at once: how long whole windows of Nango's take, from one's first to another's."""
+    """Make all due at once with the limit; measure the rate over whole windows of Nango."""
     bench, tenants = fleet.bench, fleet.bench.environment.tenant_process
     window = bench.pick(full=60, quick=6, tiny=2)
     limit = bench.pick(full=BUDGET, quick=20, tiny=2)
@@ -210,7 +210,7 @@ def _measure_throttled(fleet: LoadedFleet) -> None:
 
 
 def _wait_for_count(count: Callable[[], int], wanted: int, seconds: float, what: str) -> None:
-    """Until so many are done, saying now and then how many are. Raises Failed."""
+    """Wait until so many are done, printing progress. Raises MeasurementFailed."""
     start = said = time.monotonic()
     while (done := count()) < wanted:
         now = time.monotonic()

@@ -1,4 +1,4 @@
-"""How long a change in a tenant takes to be a row: real beat, workers and clocks."""
+"""Measures how long a change takes to become a row, with real beat, workers and intervals."""
 
 import tempfile
 import time
@@ -36,7 +36,7 @@ def run(bench: Bench) -> None:
         TENANT_MIRROR_DELTA_SECONDS=str(INTERVAL),
         TENANT_MIRROR_TICK_SECONDS=str(TICK),
     )
-    # What was loaded just now is due by the longer clock of before.
+    # The first load has set due times by the longer default interval.
     ground.query(
         url, "update sync.streams set due_at = now() where resource in ('users', 'groups')"
     )

@@ -1,4 +1,4 @@
-"""Groups with their members: many groups of some, and one group of many."""
+"""Groups with their members: many small groups, and one big group."""
 
 import tempfile
 from pathlib import Path
@@ -28,11 +28,11 @@ def run(bench: Bench) -> None:
 
 
 def _measure_tenant(bench: Bench, line: str, **tenant: Any) -> None:
-    ground = bench.environment
-    ground.tenant_process.connect(CONTOSO, sites=2, seed=12, **tenant)
-    base = ground.create_enrolled()
-    ground.sync(base, "--resource", "users")
-    counts = ground.tenant_process.send("count", connection=CONTOSO)
+    environment = bench.environment
+    environment.tenant_process.connect(CONTOSO, sites=2, seed=12, **tenant)
+    base = environment.create_enrolled()
+    environment.sync(base, "--resource", "users")
+    counts = environment.tenant_process.send("count", connection=CONTOSO)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         _measure_first_load(bench, base, counts["group_members"], line, Path(folder), counted=False)
         for _ in bench.iterate_rounds():
@@ -46,28 +46,28 @@ def _measure_tenant(bench: Bench, line: str, **tenant: Any) -> None:
                     ),
                 ]
             )
-    ground.drop(base)
+    environment.drop(base)
 
 
 def _measure_first_load(
     bench: Bench, base: str, edges: int, line: str, folder: Path, *, counted: bool = True
 ) -> None:
-    ground = bench.environment
-    with ground.use_clone(base) as url:
-        ground.tenant_process.send("calls")
-        figures = ground.sync(url, "--resource", "groups")
+    environment = bench.environment
+    with environment.use_clone(base) as url:
+        environment.tenant_process.send("calls")
+        figures = environment.sync(url, "--resource", "groups")
         check_rows(bench, url, "group_members", edges)
-        if not counted:  # to warm up, and to have the rows for the limit
+        if not counted:  # warms up, and exports the rows for the limit
             _export(bench, url, folder)
             return
         bench.record_rate(line, edges, figures, "edges")
         if line != MANY:
             return
-        asked = ground.tenant_process.send("calls")
+        asked = environment.tenant_process.send("calls")
         pages = max(1, asked["graph"].get("groups/delta", 0))
         bench.record(CALLS, asked["kinds"]["proxy"] / pages, "calls", more_is_better=False)
-        ground.flush_servers()
-        figures = ground.sync(url, "--resource", "groups", "--full")
+        environment.flush_servers()
+        figures = environment.sync(url, "--resource", "groups", "--full")
         bench.record_rate(QUIET, edges, figures, "edges")
 
 

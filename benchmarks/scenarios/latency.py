@@ -1,4 +1,4 @@
-"""200 ms before each answer: how near one walk comes to what the network allows, and whether the
+"""200 ms before each response: how close a walk comes to the network's limit, and whether the
 walks of a connection overlap."""
 
 from benchmarks.bench import Bench
@@ -25,14 +25,14 @@ def run(bench: Bench) -> None:
 
 
 def _measure_walk(bench: Bench, count: int) -> None:
-    ground = bench.environment
-    ground.tenant_process.send("remove")
-    ground.tenant_process.connect(CONTOSO, users=count, groups=2, sites=2, seed=11)
-    base = ground.create_enrolled()
+    environment = bench.environment
+    environment.tenant_process.send("remove")
+    environment.tenant_process.connect(CONTOSO, users=count, groups=2, sites=2, seed=11)
+    base = environment.create_enrolled()
     warm_pages(bench)
-    ground.tenant_process.send("latency", seconds=SECONDS)
-    with ground.use_clone(base) as url:
-        figures = ground.sync(url, "--resource", "users")
+    environment.tenant_process.send("latency", seconds=SECONDS)
+    with environment.use_clone(base) as url:
+        figures = environment.sync(url, "--resource", "users")
         check_rows(bench, url, "users", count)
     limit = -(-count // 999) * SECONDS
     bare = run_measured("benchmarks.children.read_limit", build_arguments(bench))
@@ -40,24 +40,24 @@ def _measure_walk(bench: Bench, count: int) -> None:
     bench.record(WALK, limit / figures["seconds"], "of the limit", figures)
     calls = figures["report"]["calls"] * SECONDS
     bench.record(CALLS, calls / figures["seconds"], "of the limit", figures)
-    ground.drop(base)
+    environment.drop(base)
 
 
 def _measure_mixed(bench: Bench, size: int) -> None:
-    """Calls of each resource are counted; the longest chain of them is the least it can take."""
-    ground = bench.environment
-    ground.tenant_process.send("remove")
-    ground.tenant_process.connect(CONTOSO, **build_mixed_tenant(size))
-    base = ground.create_enrolled()
-    ground.tenant_process.send("latency", seconds=SECONDS)
-    ground.tenant_process.send("calls")
-    with ground.use_clone(base) as url:
-        figures = ground.sync(url)
-    told = ground.tenant_process.send("calls")["graph"]
+    """Measure a mixed tenant against its lower bound, the longest chain of calls of a resource."""
+    environment = bench.environment
+    environment.tenant_process.send("remove")
+    environment.tenant_process.connect(CONTOSO, **build_mixed_tenant(size))
+    base = environment.create_enrolled()
+    environment.tenant_process.send("latency", seconds=SECONDS)
+    environment.tenant_process.send("calls")
+    with environment.use_clone(base) as url:
+        figures = environment.sync(url)
+    told = environment.tenant_process.send("calls")["graph"]
     longest = max(count for shape, count in told.items() if "batch" not in shape) * SECONDS
     ratio = figures["seconds"] / longest
     bench.record(MIXED, ratio, "s a second", figures, more_is_better=False)
-    ground.drop(base)
+    environment.drop(base)
 
 
 SCENARIO = Scenario(

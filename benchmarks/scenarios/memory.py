@@ -1,4 +1,4 @@
-"""Memory and time of a worker's process by the size of the tenant."""
+"""Measures memory and time of a worker's process by size of the tenant."""
 
 from typing import Any
 
@@ -20,14 +20,14 @@ def _name_rate(count: int) -> str:
 
 
 def choose_sizes(size: Size) -> tuple[int, ...]:
-    """How many users the tenants have."""
+    """Return the numbers of users of the tenants."""
     if size is Size.FULL:
         return 10_000, 100_000, 1_000_000
     return (2_000, 20_000) if size is Size.QUICK else (300, 1200)
 
 
 def run(bench: Bench) -> None:
-    """Once only: the largest takes minutes, and memory hardly varies."""
+    """Run once, as the largest takes minutes and memory hardly varies."""
     bench.round = 0
     found = {count: _measure_first_load(bench, count) for count in choose_sizes(bench.size)}
     least, most = min(found), max(found)
@@ -41,17 +41,17 @@ def run(bench: Bench) -> None:
 
 
 def _measure_first_load(bench: Bench, count: int) -> dict[str, Any]:
-    ground = bench.environment
-    ground.tenant_process.send("remove")
-    ground.tenant_process.connect(CONTOSO, users=count, groups=2, sites=2, seed=11)
-    base = ground.create_enrolled()
-    with ground.use_clone(base) as url:
+    environment = bench.environment
+    environment.tenant_process.send("remove")
+    environment.tenant_process.connect(CONTOSO, users=count, groups=2, sites=2, seed=11)
+    base = environment.create_enrolled()
+    with environment.use_clone(base) as url:
         asked = {"connection_id": 1, "trigger": "backfill", "walk_again": True}
-        figures = ground.run_measured("benchmarks.children.slices", asked, url)
+        figures = environment.run_measured("benchmarks.children.slices", asked, url)
         if figures["state"] != "succeeded":
             raise MeasurementFailed(f"the first load of {count:,} users ended {figures['state']}")
         check_rows(bench, url, "users", count)
-    ground.drop(base)
+    environment.drop(base)
     bench.record(_name_peak(count), figures["peak_mb"], "MB", figures, more_is_better=False)
     bench.record_rate(_name_rate(count), count, figures, "rows")
     return figures

@@ -1,4 +1,4 @@
-"""Everything of a mixed tenant, as a first sync brings it."""
+"""Measures the first sync of a mixed tenant."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ AGAIN = "mixed tenant, full walk of everything, nothing changed"
 
 
 def build_mixed_tenant(size: int) -> dict[str, Any]:
-    """A tenant with everything in proportion to its users."""
+    """Return the parameters of a tenant with everything in proportion to its users."""
     return {
         "users": size,
         "groups": size // 20,
@@ -27,20 +27,20 @@ def build_mixed_tenant(size: int) -> dict[str, Any]:
 
 def run(bench: Bench) -> None:
     size = bench.pick(full=30_000, quick=3_000, tiny=300)
-    ground = bench.environment
-    ground.tenant_process.connect(CONTOSO, **build_mixed_tenant(size))
-    counts = ground.tenant_process.send("count", connection=CONTOSO)
+    environment = bench.environment
+    environment.tenant_process.connect(CONTOSO, **build_mixed_tenant(size))
+    counts = environment.tenant_process.send("count", connection=CONTOSO)
     objects = sum(counts.values())
-    base = ground.create_enrolled()
+    base = environment.create_enrolled()
     for _ in bench.iterate_rounds():
-        with ground.use_clone(base) as url:
-            figures = ground.sync(url)
+        with environment.use_clone(base) as url:
+            figures = environment.sync(url)
             for resource, count in counts.items():
                 check_rows(bench, url, resource, count)
             bench.record_rate(FIRST, objects, figures, "rows")
-            ground.flush_servers()
-            bench.record_rate(AGAIN, objects, ground.sync(url, "--full"), "rows")
-    ground.drop(base)
+            environment.flush_servers()
+            bench.record_rate(AGAIN, objects, environment.sync(url, "--full"), "rows")
+    environment.drop(base)
     told = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items())
     bench.add_note(told)
 

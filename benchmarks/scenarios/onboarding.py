@@ -1,7 +1,7 @@
-"""Customers who arrive together: how fast they are loaded, and what it costs those who are there.
+"""Customers who arrive together: how fast they are loaded, and how much others are delayed.
 
-Small ones first, as fast as the machine can; then large ones beside them, while the small ones are
-followed by the clock and a person asks for one of them.
+Small ones first, as fast as the machine can; then large ones, while the small ones are synced on
+schedule and a person requests one of them.
 """
 
 import tempfile

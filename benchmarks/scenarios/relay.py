@@ -1,4 +1,4 @@
-"""Events to a Redis stream with the real relay: how many a second, and how soon after a commit."""
+"""Events to a Redis stream with the real relay: rate, and delay after the commit."""
 
 import json
 import subprocess
@@ -48,29 +48,34 @@ _LEASE = """
 
 def run(bench: Bench) -> None:
     number = bench.pick(full=200_000, quick=30_000, tiny=500)
-    ground = bench.environment
-    base = ground.clone(ground.migrated_url)
-    ground.query(base, _CONNECTION)
+    environment = bench.environment
+    base = environment.clone(environment.migrated_url)
+    environment.query(base, _CONNECTION)
     _commit_events(base, 1, number)
-    ground.run_command(
+    environment.run_command(
         base, "sinks", "add", "bench", "--kind", "redis-stream", "--stream", "bench",
         "--from", "oldest",
     )  # fmt: skip
-    client: Any = redis.Redis.from_url(ground.redis_url)
+    client: Any = redis.Redis.from_url(environment.redis_url)
     for _ in bench.iterate_rounds():
-        with ground.use_clone(base) as url:
+        with environment.use_clone(base) as url:
             _measure_drain(bench, url, client, number)
-            asked = {"redis": ground.redis_url, "stream": "bench", "to": "limit", "at_once": 1000}
+            asked = {
+                "redis": environment.redis_url,
+                "stream": "bench",
+                "to": "limit",
+                "at_once": 1000,
+            }
             figures = run_measured("benchmarks.children.xadd_limit", asked)
             bench.record_rate(DRAIN, figures["entries"], figures, "events", who=LIMIT)
             _measure_steady(bench, url, client, number)
     client.close()
-    ground.drop(base)
+    environment.drop(base)
     bench.add_note(f"{number:,} events of one connection wait; then 200 a second, ten in a commit")
 
 
 def _commit_events(url: str, first: int, last: int) -> float:
-    """Commit some events; when that was done."""
+    """Commit some events; return the time of the commit."""
     with psycopg.connect(url) as connection:
         connection.execute(_WRITE, (first, last))
         connection.execute(_LEASE, (last,))
@@ -93,7 +98,7 @@ def _stop_relay(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _measure_drain(bench: Bench, url: str, client: Any, number: int) -> None:
-    """The stream's own times tell how long it took: its ids are milliseconds."""
+    """Measure the drain by the stream's ids, which are milliseconds."""
     with measure_processors(bench.environment.pids) as servers:
         process = _start_relay(bench, url)
         wait_until(lambda: client.xlen("bench") >= number, 120, "all events in the stream")
@@ -106,12 +111,12 @@ def _measure_drain(bench: Bench, url: str, client: Any, number: int) -> None:
 
 
 def _measure_steady(bench: Bench, url: str, client: Any, written: int) -> None:
-    """Ten events a commit, twenty commits a second."""
+    """Measure delays at ten events a commit and twenty commits a second."""
     commits = bench.pick(full=400, quick=80, tiny=10)
     process = _start_relay(bench, url)
     client.delete("bench")
     at: dict[int, float] = {}
-    time.sleep(3)  # it has claimed its sink
+    time.sleep(3)  # until the relay has claimed its sink
     with psycopg.connect(url) as connection:
         for number in range(commits):
             first = written + 1 + number * 10

@@ -1,4 +1,4 @@
-"""How long a person waits for the command line."""
+"""Measures the start of the command line."""
 
 import subprocess
 import sys
@@ -29,7 +29,7 @@ def run(bench: Bench) -> None:
 
 
 def _time_command(words: list[str], environment: dict[str, str]) -> float:
-    """From the start of the process to its end."""
+    """Return the seconds from the start of the process to its end."""
     program = Path(sys.executable).with_name("tenant-mirror")
     start = time.perf_counter()
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Users end to end at zero latency: first load, nothing changed, 1 % changed; peers and limits."""
+"""Users end to end at zero latency: first load, no changes, 1 % changed; peers and limits."""
 
 import tempfile
 from dataclasses import dataclass
@@ -42,25 +42,25 @@ class _UsersScenario:
     # -- ours ---------------------------------------------------------------------------------
 
     def measure_ours(self) -> None:
-        bench, ground = self.bench, self.bench.environment
+        bench, environment = self.bench, self.bench.environment
         warm_pages(bench)
-        with ground.use_clone(self.base) as url:
+        with environment.use_clone(self.base) as url:
             bench.record_rate(FIRST, self.count, self._sync(url), "rows")
             check_rows(bench, url, "users", self.count)
             last = check_events(bench, url, self.count)
             if bench.round == 0:
-                export(ground, url, self.folder)
-            ground.flush_servers()
+                export(environment, url, self.folder)
+            environment.flush_servers()
             figures = self._sync(url)
             bench.record(DELTA, figures["seconds"], "s", figures, more_is_better=False)
-            ground.flush_servers()
+            environment.flush_servers()
             bench.record_rate(WALK, self.count, self._sync(url, "--full"), "rows")
             check_events(bench, url, 0, after=last)
             changed = max(1, self.count // 100)
             seed = 1000 + bench.round
-            ground.tenant_process.send("change", connection=CONTOSO, users=changed, seed=seed)
+            environment.tenant_process.send("change", connection=CONTOSO, users=changed, seed=seed)
             warm_pages(bench)
-            ground.flush_servers()
+            environment.flush_servers()
             bench.record_rate(CHANGED, self.count, self._sync(url, "--full"), "rows")
             check_events(bench, url, changed, after=last)
 
@@ -70,7 +70,7 @@ class _UsersScenario:
     # -- limits -------------------------------------------------------------------------------
 
     def measure_reading(self) -> None:
-        """The tenant's own rate, too: it is no bottleneck while this is far above ours."""
+        """Also the simulated tenant's rate, which must be far above ours to be no bottleneck."""
         warm_pages(self.bench)
         with measure_processors(self.bench.environment.pids) as servers:
             figures = run_measured("benchmarks.children.read_limit", build_arguments(self.bench))
@@ -83,7 +83,7 @@ class _UsersScenario:
         self.bench.record_rate(FIRST, figures["rows"], figures, "rows", who=DECODE)
 
     def measure_copy(self, who: str, *tables: str) -> None:
-        """The very rows of our first load, with the same commits."""
+        """Copy the rows of our first load, with the same commits."""
         if not (self.folder / "users.copy").exists():
             raise MeasurementFailed(f"{who}: there is no first load to take the rows from")
         with self.bench.environment.use_clone(self.base) as url:
@@ -116,14 +116,14 @@ class _UsersScenario:
         self.bench.record_rate(FIRST, self.count, figures, "rows", who=READER)
 
     def _run_peer(self, peers: Peers, name: str, module: str, **more: Any) -> list[dict[str, Any]]:
-        ground = self.bench.environment
+        environment = self.bench.environment
         warm_pages(self.bench, local=True)
-        with ground.use_clone(ground.empty_url) as url:
+        with environment.use_clone(environment.empty_url) as url:
             wanted = build_arguments(self.bench, local=True) | {"database": url, **more}
-            with measure_processors(ground.pids) as servers:
+            with measure_processors(environment.pids) as servers:
                 figures = peers.run(name, module, wanted)
             table = "bench.users" if name == "dlt" else "users"
-            rows = int(ground.query(url, f"select count(*) from {table}")[0][0])
+            rows = int(environment.query(url, f"select count(*) from {table}")[0][0])
         if rows != figures.get("rows", self.count):
             raise MeasurementFailed(f"{name}: {rows:,} rows are there, which are not all")
         runs: list[dict[str, Any]] = figures["runs"]
@@ -160,7 +160,7 @@ def run(bench: Bench) -> None:
 
 
 def _warm_up(story: _UsersScenario) -> None:
-    """A first load that does not count: programs and pages are read into memory."""
+    """Run an unmeasured first load, which reads programs and pages into memory."""
     warm_pages(story.bench)
     with story.bench.environment.use_clone(story.base) as url:
         story.bench.environment.sync(url, "--resource", "users")

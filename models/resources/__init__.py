@@ -1,4 +1,4 @@
-"""The registry: every Graph resource that we mirror, in the order people read them."""
+"""The registry of all mirrored Graph resources, in display order."""
 
 from typing import Final
 
@@ -16,4 +16,4 @@ RESOURCES: Final[dict[str, Resource]] = {
 }
 
 STREAMED: Final[tuple[Resource, ...]] = tuple(r for r in RESOURCES.values() if not r.parent)
-"""Resources with a walk of their own; an edge travels with its parent."""
+"""Resources with their own walk; edges are read with their parent."""

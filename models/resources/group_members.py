@@ -1,4 +1,4 @@
-"""Direct memberships: the pair is the key. They arrive inside groups as ``members@delta``.
+"""Direct memberships, keyed by group and member. They arrive in groups as ``members@delta``.
 
 https://learn.microsoft.com/graph/delta-query-groups
 """

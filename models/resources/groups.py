@@ -1,6 +1,6 @@
 """Groups. https://learn.microsoft.com/graph/api/resources/group
 
-A groups delta that selects ``members`` brings the memberships inside the group objects.
+A groups delta that selects ``members`` returns the memberships inside the group objects.
 """
 
 from msgspec import UNSET, UnsetType, field

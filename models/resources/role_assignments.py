@@ -1,4 +1,4 @@
-"""Directory role assignments: who holds which role over what. Graph has no delta for them.
+"""Directory role assignments: principal, role and scope. Graph has no delta for them.
 
 https://learn.microsoft.com/graph/api/resources/unifiedroleassignment
 """

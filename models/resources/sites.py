@@ -1,7 +1,7 @@
 """SharePoint sites, keyed by the web GUID. https://learn.microsoft.com/graph/api/resources/site
 
-Graph's own id is ``host,site-collection GUID,web GUID``, but its delta has been seen to answer
-with the bare web GUID; the GUID is what stays the same.
+Graph's own id is ``host,site-collection GUID,web GUID``, but its delta was observed to return the
+bare web GUID; only the web GUID is stable.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from models.resource import Clock, Kind, Resource, guid_key, mirror_table
 
 
 class SiteCollection(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
-    """Where a site lives; Graph spells the host name in two ways."""
+    """The location of a site; Graph names the host property in two ways."""
 
     hostname: str | None = None
     host_name: str | None = None
@@ -36,7 +36,7 @@ class Site(Record, frozen=True, kw_only=True, gc=False):
 
 
 def site_columns(site: Site) -> Mapping[str, object]:
-    """The columns that are read out of the composite id and the nested facets."""
+    """Return the columns that come from the composite id and the nested facets."""
     parts = site.id.split(",")
     composite = len(parts) == 3
     place = site.site_collection or SiteCollection()

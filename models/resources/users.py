@@ -1,6 +1,6 @@
 """Users. https://learn.microsoft.com/graph/api/resources/user
 
-Left out on purpose: properties that Graph refuses in a list or delta ``$select`` (aboutMe,
+Intentionally left out: properties that Graph refuses in a list or delta ``$select`` (aboutMe,
 birthday, hireDate, interests, mySite, skills, mailboxSettings ... answer 501), signInActivity
 (another licence, another page size) and licenseAssignmentStates (not tracked by delta).
 """

@@ -1,6 +1,6 @@
 """Embedded PostgreSQL and Valkey, without Docker, under a small supervisor of our own.
 
-    with embedded(Home.find(checkout)) as servers:
+    with run_servers(Home.find(checkout)) as servers:
         print(servers.database_url, servers.redis_url)
 
 `start_postgres` and `start_valkey` start one alone; `Supervisor` keeps any program running.
@@ -50,7 +50,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Servers:
-    """Where the running servers are; the supervisor may be given more children."""
+    """The addresses of the running servers; the supervisor may start more children."""
 
     database_url: str = field(repr=False)
     redis_url: str = field(repr=False)
@@ -65,7 +65,7 @@ def run_servers(
     bin_dir: Path | None = None,
     on_event: OnEvent | None = None,
 ) -> Iterator[Servers]:
-    """Lock the home, run both servers for the length of the block, and stop them in order.
+    """Lock the home, run both servers during the block, and stop them in order.
 
     Raises ServerError.
     """

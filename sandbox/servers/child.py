@@ -19,11 +19,11 @@ StopSignals = Sequence[tuple[signal.Signals, float]]
 class Child:
     """One program that a supervisor keeps running.
 
-    `env` is the whole environment; None hands ours on. `ready` is asked again and again until it
-    says yes; None counts the start itself as ready. It should return within a second or two.
+    `env` is the whole environment; None passes ours on. `is_ready` is polled until it returns True,
+    and should return within a second or two; None means ready at the start.
     `log` receives stdout and stderr; None shares ours. `stop_signals` are sent to the program
     itself, not to its group, each followed by its seconds of grace; then the group is killed. The
-    first is also what the child gets when the supervisor's process dies. `keep_fds` stay open.
+    child also gets the first one if the supervisor's process dies. `keep_fds` stay open.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Child:
 
 
 def spawn(child: Child) -> subprocess.Popen[bytes]:
-    """Start the program in a session of its own. The calling thread must outlive it.
+    """Start the program in its own session. The calling thread must outlive it.
 
     Linux ties the signal on the parent's death to the thread that started the child.
     Raises OSError.
@@ -75,7 +75,7 @@ def spawn(child: Child) -> subprocess.Popen[bytes]:
 
 
 def stop_process(process: subprocess.Popen[bytes], signals: StopSignals) -> None:
-    """Ask politely, in steps, then kill what is left of the group. Returns when it is gone."""
+    """Send the stop signals in turn, then kill the rest of the group. Returns when it is gone."""
     for number, grace in signals:
         if process.poll() is not None:
             break
@@ -87,8 +87,8 @@ def stop_process(process: subprocess.Popen[bytes], signals: StopSignals) -> None
 
 
 def kill_group(process: subprocess.Popen[bytes]) -> None:
-    """Kill whatever lives in the child's process group, itself included."""
-    # PermissionError: macOS says so of a group of zombies.
+    """Kill the child's process group, the child included."""
+    # PermissionError: macOS raises it for a group of zombies.
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
 
@@ -106,7 +106,7 @@ def get_log_size(log: Path | None) -> int:
 
 
 def read_last_lines(log: Path | None, start: int, count: int = 5) -> str:
-    """The end of what a log got since it had the size `start`, to stand under an error message."""
+    """Return the last lines written to a log after the size `start`, for an error message."""
     size = get_log_size(log)
     if log is None or size == 0:
         return ""
@@ -117,7 +117,7 @@ def read_last_lines(log: Path | None, start: int, count: int = 5) -> str:
 
 
 def _rotate(log: Path) -> None:
-    """Keep one old log, so that a program started again and again cannot fill the disk."""
+    """Keep one old log only, so that repeated restarts cannot fill the disk."""
     with suppress(FileNotFoundError):
         if log.stat().st_size > _LOG_LIMIT:
             log.replace(log.with_suffix(log.suffix + ".1"))

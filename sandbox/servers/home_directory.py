@@ -1,4 +1,4 @@
-"""The directory that keeps data, passwords and ports of the embedded servers."""
+"""The home directory with the data, passwords and ports of the embedded servers."""
 
 import contextlib
 import fcntl
@@ -19,15 +19,15 @@ from sandbox.servers.server_user import ServerUser, choose_server_user
 HOME_VARIABLE = "TENANT_MIRROR_HOME"
 ROOT_HOME = Path("/var/lib/tenant-mirror")
 
-# Below the range that the kernel hands to outgoing connections (32768 and up on Linux), so that
-# a port that was chosen once is rarely found taken at the next start.
+# Below the kernel's range for outgoing connections (32768 and up on Linux), so that a port that
+# was chosen once is rarely taken at the next start.
 _PORTS = (15000, 32000)
 
 
 class Home:
     """The directory that holds the embedded servers' data, passwords, ports and logs.
 
-    It is made when it is locked. One process at a time may hold it.
+    It is created when it is locked. One process at a time may hold the lock.
     """
 
     def __init__(self, path: Path) -> None:
@@ -37,21 +37,21 @@ class Home:
 
     @classmethod
     def find(cls, checkout: Path) -> "Home":
-        """TENANT_MIRROR_HOME, else a system directory as root, else one in the checkout."""
+        """Return TENANT_MIRROR_HOME, else for root a system directory, else one in the checkout."""
         if given := os.environ.get(HOME_VARIABLE):
             return cls(Path(given))
         return cls(ROOT_HOME if os.geteuid() == 0 else checkout / ".tenant-mirror")
 
     @property
     def server_user(self) -> ServerUser:
-        """The user that the servers run as. Raises NoPasswdEntry or HomeRefused."""
+        """The user that the servers run as. Raises PasswdEntryMissing or HomeUnusable."""
         if self._identity is None:
             self._identity = choose_server_user(self.path / "postgres")
         return self._identity
 
     @contextmanager
     def hold_lock(self, *, patience: float = 15) -> Iterator["Home"]:
-        """Hold the home for the length of the block; see `lock`."""
+        """Hold the lock during the block; see `lock`."""
         self.lock(timeout=patience)
         try:
             yield self
@@ -59,12 +59,12 @@ class Home:
             self.unlock()
 
     def lock(self, *, timeout: float = 15) -> None:
-        """Make the directory and take its lock, for the process's life or until `unlock`.
+        """Create the directory and take its lock, until `unlock` or the end of the process.
 
         A living holder is reported at once. Servers whose supervisor was killed keep the lock
-        until they have stopped: `patience` seconds are given to them.
+        until they have stopped, for which this waits `timeout` seconds.
 
-        Raises DirectoryInUse, HomeRefused or NoPasswdEntry.
+        Raises DirectoryInUse, HomeUnusable or PasswdEntryMissing.
         """
         if self._lock_fd is not None:
             raise DirectoryInUse(f"{self.path} is already in use by this very process.")
@@ -79,20 +79,20 @@ class Home:
         self._lock_fd = fd
 
     def unlock(self) -> None:
-        """Let go of the lock. A server that still runs keeps it until it has stopped."""
+        """Release the lock. A server that still runs keeps it until it has stopped."""
         fd, self._lock_fd = self._lock_fd, None
         if fd is not None:
             os.close(fd)
 
     @property
     def lock_fd(self) -> int:
-        """The lock's descriptor, to hand on to servers. Raises HomeRefused unless locked."""
+        """The lock's descriptor, which servers inherit. Raises HomeUnusable unless locked."""
         if self._lock_fd is None:
             raise HomeUnusable(f"{self.path} is not locked: call lock() before starting servers.")
         return self._lock_fd
 
     def make_directory(self, name: str, owner: ServerUser | None = None) -> Path:
-        """A private directory (0700) in the home, made if need be, owned by `owner` or us."""
+        """Return a private directory (0700) in the home, created if needed, of `owner` or us."""
         path = self.path / name
         if not path.is_dir():
             path.mkdir(mode=0o700)
@@ -101,7 +101,7 @@ class Home:
         return path
 
     def write_private(self, name: str, text: str, owner: ServerUser | None = None) -> Path:
-        """Write a file that only `owner` (or we) can read, whole or not at all."""
+        """Write a file atomically that only `owner` (or we) can read."""
         path, temporary = self.path / name, self.path / f".{name}.{secrets.token_hex(4)}"
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
@@ -120,7 +120,7 @@ class Home:
     def get_secret(
         self, name: str, make: Callable[[], str] = lambda: secrets.token_urlsafe(24)
     ) -> str:
-        """The secret kept under this name, made on first use; safe inside a URL."""
+        """Return the secret of this name, created on first use; safe inside a URL."""
         path = self.path / f"{name}.password"
         with contextlib.suppress(FileNotFoundError):
             return path.read_text(encoding="utf-8").strip()
@@ -132,7 +132,7 @@ class Home:
         return (self.path / f"{name}.password").is_file()
 
     def reserve_port(self, name: str) -> int:
-        """The port kept under this name while it is free, else a new free one, kept from now on."""
+        """Return the stored port of this name if it is free, else store a new free one."""
         ports = self._read_ports()
         kept = ports.get(name)
         if kept is not None and _is_free(kept):
@@ -152,14 +152,14 @@ class Home:
         return {name: port for name, port in kept.items() if isinstance(port, int)}
 
     def _open_lock_file(self, identity: ServerUser) -> int:
-        """Make the directory if need be, and open its lock file."""
+        """Create the directory if needed, and open its lock file."""
         try:
             self._check_reachable(identity)
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if not self.path.exists():
                 self.path.mkdir(mode=0o700)
                 if identity.is_other_user:
-                    self.path.chmod(0o711)  # the servers' user passes through, and sees no names
+                    self.path.chmod(0o711)  # the servers' user may enter, but not list it
             self._check_owner(self.path.stat())
             self._check_reachable(identity)
             return os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
@@ -170,7 +170,7 @@ class Home:
             ) from error
 
     def _check_reachable(self, identity: ServerUser) -> None:
-        """Whether the servers' user gets as far as the directory exists today."""
+        """Raise HomeUnusable unless the servers' user can enter the existing part of the path."""
         made = next(path for path in (self.path, *self.path.parents) if path.is_dir())
         blocked = (
             identity.find_blocked(made.resolve(strict=True)) if identity.is_other_user else None
@@ -241,7 +241,7 @@ def _is_alive(pid: int) -> bool:
 
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        # As the servers do themselves: a port in TIME_WAIT is free.
+        # Like the servers themselves: a port in TIME_WAIT is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))

@@ -1,7 +1,7 @@
-"""Become a child's user, ask to be signalled when our parent dies, and become the program.
+"""Change the user, request a signal for the parent's death, and exec the program.
 
-A program of its own and not a `preexec_fn`, which may deadlock in a process that has threads. It
-is run by path with `-I -S`, and so imports nothing of ours.
+A separate program and not a `preexec_fn`, which may deadlock in a process with threads. It is run
+by path with `-I -S`, and so imports no module of ours.
 
 Usage: launch.py PARENT_PID SIGNAL UID:GID|- PROGRAM ARGUMENT...
 """
@@ -15,7 +15,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def _load_prctl() -> Callable[[int], object]:
-    """What asks for the signal. Linux only; elsewhere a child outlives a killed supervisor."""
+    """Return prctl's signal request. Linux only; elsewhere children outlive a killed supervisor."""
     if not sys.platform.startswith("linux"):
         return lambda _number: None
     try:
@@ -27,20 +27,20 @@ def _load_prctl() -> Callable[[int], object]:
 
 
 def main(arguments: list[str]) -> None:
-    """Does not return. Exits with 127 when the program cannot be run."""
+    """Run the program. Never returns; exits with 127 if the program cannot be run."""
     parent, number, owner, *command = arguments
-    # Loaded before the change of user, who may not be able to read our Python, ...
+    # Loaded before the change of user, as the new one may not be able to read our Python, ...
     ask_for = _load_prctl()
     if owner != "-":
         uid, gid = map(int, owner.split(":"))
         os.setgroups([gid])
         os.setgid(gid)
         os.setuid(uid)
-    # ... and asked for after it, because it clears the wish.
+    # ... and requested after it, because the change clears the request.
     ask_for(int(number))
     if os.getppid() != int(parent):
         sys.exit("the supervisor is gone")
-    # Python ignores these at its start, and a program inherits what is ignored.
+    # Python ignores these signals at its start, and the program would inherit that.
     for name in ("SIGPIPE", "SIGXFSZ"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_DFL)

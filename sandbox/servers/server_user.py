@@ -15,7 +15,7 @@ _PASSED_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
 
 
 class SubprocessUser(TypedDict, total=False):
-    """The arguments of `subprocess` that change the user; none when it stays the same."""
+    """The arguments of `subprocess` that change the user; empty if it stays the same."""
 
     user: int
     group: int
@@ -24,7 +24,7 @@ class SubprocessUser(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class ServerUser:
-    """The user that the servers run as: ourselves, or as root one without privileges."""
+    """The user that the servers run as: ourselves, or for root one without privileges."""
 
     name: str
     uid: int
@@ -40,7 +40,7 @@ class ServerUser:
         return {"user": self.uid, "group": self.gid, "extra_groups": []}
 
     def build_environment(self, home: Path) -> Mapping[str, str]:
-        """A short environment: nothing of ours, and no PG* variable, reaches a server."""
+        """Return a short environment, without our variables and PG* ones."""
         kept = {key: os.environ[key] for key in _PASSED_VARIABLES if key in os.environ}
         return {"PATH": os.defpath, **kept, "HOME": str(home), "LC_ALL": "C", "TZ": "UTC"}
 
@@ -54,16 +54,16 @@ class ServerUser:
         return bool(found.st_mode & stat.S_IXOTH)
 
     def find_blocked(self, directory: Path) -> Path | None:
-        """The first directory on the way down that this user may not pass through."""
+        """Return the first directory of the path that this user cannot enter."""
         way = [*reversed(directory.parents), directory]
         return next((step for step in way if not self.can_enter(step)), None)
 
 
 def choose_server_user(data: Path | None = None) -> ServerUser:
-    """Who runs the servers; as root the owner of existing `data`, so that an upgrade keeps it.
+    """Return the user of the servers; for root the owner of existing `data`, for upgrades.
 
-    Raises NoPasswdEntry when the user has no entry in the user database, and HomeRefused when
-    the data belong to somebody else. Creates no users.
+    Raises PasswdEntryMissing if the user has no entry in the user database, and HomeUnusable if
+    the data belong to another user. Creates no users.
     """
     if os.geteuid() != 0:
         return _get_current_user(data)
@@ -97,7 +97,7 @@ def _get_current_user(data: Path | None) -> ServerUser:
 def _read_owner(data: Path | None) -> int | None:
     try:
         return data.stat().st_uid if data is not None else None
-    except OSError:  # not there yet, or not ours to look at: making the home tells more
+    except OSError:  # missing or unreadable: creating the home reports more
         return None
 
 

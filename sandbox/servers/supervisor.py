@@ -31,9 +31,9 @@ OnEvent = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Backoff:
-    """How long to wait before a child that died is started again: doubling, within bounds.
+    """The pause before a dead child is restarted: it doubles, within bounds.
 
-    A child that was up for `settled` seconds has a clean record.
+    It is reset after `reset_after` seconds of uptime.
     """
 
     initial: float = 1
@@ -46,7 +46,7 @@ class Backoff:
 
 @dataclass(eq=False)
 class _ChildState:
-    """A child and what has become of it."""
+    """A child and its state."""
 
     child: Child
     first_start: Future[None] | None
@@ -59,10 +59,10 @@ class _ChildState:
 
 
 class Supervisor:
-    """Starts children in order, restarts one that dies, stops them in the reverse order.
+    """Starts children in order, restarts those that die, stops them in the reverse order.
 
-    One thread does all of it, from the first start to the end of `stop`: the signal that a child
-    gets when its parent dies is tied to the thread that started it. `on_event` is called in that
+    One thread does all of it, from the first start to the end of `stop`: the signal for the
+    parent's death is tied to the thread that started the child. `on_event` is called in that
     thread with plain lines.
     """
 
@@ -88,10 +88,10 @@ class Supervisor:
         self.stop()
 
     def start(self, *children: Child) -> None:
-        """Start each child once the one before it is ready; returns when all are.
+        """Start each child once the one before it is ready; return when all are.
 
-        Raises NotReady for a child that ends or stays silent before it was ready for the first
-        time; it is stopped, those before it run on. Raises ServerError after `stop`.
+        Raises StartupFailed for a child that ends or does not answer before it was ready for the
+        first time; it is stopped, those before it keep running. Raises ServerError after `stop`.
         """
         for child in children:
             started: Future[None] = Future()
@@ -103,7 +103,7 @@ class Supervisor:
             started.result()
 
     def stop(self) -> None:
-        """Stop all children, the last started first. May be called twice, and from any thread."""
+        """Stop all children in reverse order. May be called twice, and from any thread."""
         if os.getpid() != self._owner_pid:  # a forked copy has no children
             return
         with self._lock:
@@ -116,7 +116,7 @@ class Supervisor:
         atexit.unregister(self.stop)
 
     def get_pid(self, name: str) -> int | None:
-        """The process id of a child that runs now."""
+        """Return the process id of a running child, or None."""
         processes = [slot.process for slot in list(self._children) if slot.child.name == name]
         running = [process for process in processes if process and process.returncode is None]
         return running[0].pid if running else None
@@ -126,7 +126,7 @@ class Supervisor:
 
     def _start_thread(self) -> None:
         if self._thread is None:
-            # A daemon, so that a program that forgets `stop` can end; atexit stops it in order.
+            # A daemon, so that a program without `stop` can end; atexit stops the children.
             self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
             self._thread.start()
             atexit.register(self.stop)
@@ -179,7 +179,7 @@ class Supervisor:
         except Exception:  # noqa: BLE001 (the check is the caller's; to us it just says no)
             _log.debug("%s: the readiness check failed", slot.child.name, exc_info=True)
             ready = False
-        # The answer may be another program's, on the same port, if ours has died meanwhile.
+        # If ours has died meanwhile, another program may have answered on the same port.
         if ready and slot.process.poll() is None:
             self._mark_ready(slot, time.monotonic())
         elif now - slot.since > slot.child.ready_timeout:
@@ -196,9 +196,9 @@ class Supervisor:
     def _record_death(
         self, slot: _ChildState, now: float, what: str, why: ServerError | None = None
     ) -> None:
-        """Note a death, and when to try again; the first start is not tried again."""
+        """Record a death and the next restart; a failed first start is not retried."""
         if slot.process is not None:
-            kill_group(slot.process)  # what it left behind would be in the next one's way
+            kill_group(slot.process)  # processes that it left behind would block the next one
         if slot.ready and now - slot.since > self._backoff.reset_after:
             slot.deaths = 0
         slot.process, slot.ready = None, False

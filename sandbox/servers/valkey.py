@@ -27,9 +27,9 @@ class Valkey:
 
 
 def start_valkey(home: Home, supervisor: Supervisor) -> Valkey:
-    """Start Valkey on the data in the home and wait until it answers. The home must be locked.
+    """Start Valkey on the home's data and wait until it answers. The home must be locked.
 
-    Raises a ServerError: BinariesMissing, WrongMajorVersion, NoPasswdEntry, HomeRefused, NotReady.
+    Raises BinariesMissing, MajorVersionMismatch, PasswdEntryMissing, HomeUnusable, StartupFailed.
     """
     _ = home.lock_fd
     program = find_valkey_program(home)
@@ -54,7 +54,7 @@ def start_valkey(home: Home, supervisor: Supervisor) -> Valkey:
 
 
 def _configure(home: Home, data: Path, server: Valkey) -> Path:
-    """The configuration file; the password is in it because arguments can be seen by all."""
+    """Write the configuration file. It holds the password, as all users can see arguments."""
     lines = [
         "bind 127.0.0.1",
         f"port {server.port}",
@@ -65,7 +65,7 @@ def _configure(home: Home, data: Path, server: Valkey) -> Path:
         "appendonly yes",
         "appendfsync everysec",
         'save ""',
-        # A queue that forgets messages under memory pressure would be worse than one that is full.
+        # A full queue is better than one that drops messages under memory pressure.
         "maxmemory-policy noeviction",
     ]
     return home.write_private("valkey.conf", "\n".join(lines) + "\n", home.server_user)
@@ -77,7 +77,7 @@ def _quote(path: Path) -> str:
 
 
 def _check_version(home: Home, data: Path, major: int) -> None:
-    """A newer server reads an older one's data, but not the other way round."""
+    """Check that the data are not of a newer server, which an older one cannot read."""
     stamp = home.path / "valkey.version"
     written = int(stamp.read_text(encoding="ascii")) if stamp.exists() else major
     if written > major:

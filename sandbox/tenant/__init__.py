@@ -8,8 +8,8 @@
         tenant.update_user(user_id, jobTitle="Clerk")
         assert tenant.truth()["users"] == Truth(count, checksum)
 
-The same seed and the same calls give the same directory, byte for byte. `docs/sandbox.md` says
-what is simulated.
+The same seed and the same calls give the same directory, byte for byte. `docs/sandbox.md`
+describes what is simulated.
 """
 
 from sandbox.tenant.client import Client, WalkResult

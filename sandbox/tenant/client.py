@@ -1,4 +1,4 @@
-"""A small client of the simulation, for trying it out and for tests. It is no consumer to copy."""
+"""A small client of the simulation, for experiments and tests; not a model for consumers."""
 
 from collections.abc import Iterator
 from types import TracebackType
@@ -13,7 +13,7 @@ PageBody = dict[str, Any]
 
 
 class WalkResult(NamedTuple):
-    """A walk that ended: every object in the order of its coming, and the delta link if any."""
+    """A finished walk: every object in the order received, and the delta link, if any."""
 
     objects: list[dict[str, Any]]
     pages: int
@@ -50,12 +50,12 @@ class Client:
         self.http.close()
 
     def get(self, target: str, **headers: str) -> httpx.Response:
-        """GET a link that Graph gave, or a target such as `users?$top=5`, byte for byte."""
+        """GET a link from Graph, or a target such as `users?$top=5`, byte for byte."""
         target = target.removeprefix(GRAPH_HOST).removeprefix("/v1.0").removeprefix("/")
         return self.http.get(f"/proxy/v1.0/{target}", headers=headers)
 
     def iterate_pages(self, target: str) -> Iterator[PageBody]:
-        """The pages from there on; raises httpx.HTTPStatusError for a refusal."""
+        """Yield the pages from `target` on. Raises httpx.HTTPStatusError for a refusal."""
         following: str | None = target
         while following:
             page: PageBody = self.get(following).raise_for_status().json()
@@ -63,7 +63,7 @@ class Client:
             following = page.get("@odata.nextLink")
 
     def walk(self, target: str) -> WalkResult:
-        """Every page from there on."""
+        """Read all pages from `target` on."""
         objects: list[dict[str, Any]] = []
         pages, delta_link = 0, None
         for page in self.iterate_pages(target):
@@ -73,7 +73,7 @@ class Client:
         return WalkResult(objects, pages, delta_link)
 
     def send_batch(self, *requests: str | dict[str, Any]) -> list[dict[str, Any]]:
-        """The answers of one `$batch`, as they came. A URL is a GET; ids are "1", "2", ..."""
+        """Send one `$batch`, return its responses. A URL is a GET; ids are "1", "2", ..."""
         items = [
             {"id": str(n), "method": "GET"} | ({"url": one} if isinstance(one, str) else one)
             for n, one in enumerate(requests, 1)

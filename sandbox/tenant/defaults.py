@@ -4,4 +4,4 @@ DEFAULT_PORT = 3003
 
 
 KEY = "5a4d0b0c-7e1a-4c3e-9d2b-1f0e6c8a2b47"
-"""The key of a server that was not given one."""
+"""The default API key."""

@@ -1,4 +1,4 @@
-"""The demo: three companies that are the same after every restart."""
+"""The demo: three companies, the same after every restart."""
 
 from sandbox.tenant.defaults import KEY
 from sandbox.tenant.directory.ids import guid_from_parts
@@ -17,7 +17,7 @@ _BIG_GROUP = 3000
 def build_demo_nango(
     seed: int = 1, *, key: str = KEY, epoch: int = 1, rate_limit: int | None = None
 ) -> Nango:
-    """Contoso with 20,000 users, and two small ones; ids depend on the seed alone."""
+    """Build Contoso with 20,000 users and two small companies; ids depend on the seed alone."""
     nango = Nango(key, rate_limit=rate_limit, seed=seed)
     for number, company in enumerate(_COMPANIES):
         name, users, groups, members, big, sites, roles, assignments = company
@@ -28,7 +28,7 @@ def build_demo_nango(
             members_per_group=members,
             big_groups=big,
             big_group_members=_BIG_GROUP,
-            # The last member of a hidden one leaves sooner or later, and the customer is held.
+            # Sooner or later the last member of a hidden group leaves, and deletions are held back.
             hidden_groups=False,
             sites=sites,
             role_definitions=roles,
@@ -49,7 +49,7 @@ def build_sized_nango(
     epoch: int = 1,
     rate_limit: int | None = None,
 ) -> Nango:
-    """One tenant for each number of users; all else in proportion."""
+    """Build one tenant for each number of users, with all else in proportion."""
     nango = Nango(key, rate_limit=rate_limit, seed=seed)
     for number, count in enumerate(users):
         tenant = Tenant(

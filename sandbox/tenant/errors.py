@@ -1,4 +1,4 @@
-"""What Graph and Nango answer when they refuse, as exceptions that carry the reply."""
+"""Refusals of Graph and Nango, as exceptions that carry the response."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 
 class GraphError(Exception):
-    """A refusal of Graph's; the reply has Graph's error body."""
+    """A refusal by Graph; the response has Graph's error body."""
 
     def __init__(
         self,
@@ -22,7 +22,7 @@ class GraphError(Exception):
 
 
 class NangoError(Exception):
-    """A refusal of Nango's own; `extra` joins code and message in the error object."""
+    """A refusal by Nango; `extra` is added to code and message in the error object."""
 
     def __init__(self, status: int, code: str, message: str | None = None, **extra: object) -> None:
         super().__init__(message or code)
@@ -78,7 +78,7 @@ REFRESH_EXHAUSTED = (
 
 
 def build_sharepoint_throttled(status: int, headers: dict[str, str]) -> GraphError:
-    """SharePoint's refusal, whose reason is nested."""
+    """Return SharePoint's refusal, whose reason is nested."""
     if status == 503:
         return GraphError(503, "serviceNotAvailable", "The service is unavailable.", headers)
     inner = {"code": "throttledRequest", "innerError": {"code": "quota"}}

@@ -1,4 +1,4 @@
-"""A request and a response as the simulated servers see them, and their error bodies."""
+"""HTTP requests and responses of the simulated servers, and their error bodies."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +18,7 @@ encode = msgspec.json.Encoder().encode
 
 @dataclass(slots=True)
 class Request:
-    """One HTTP request; `path` and `query` are as they came, nothing decoded."""
+    """One HTTP request; `path` and `query` are not decoded."""
 
     method: str
     path: str
@@ -27,7 +27,7 @@ class Request:
     """Names in lower case."""
     body: bytes = b""
     item: str | None = None
-    """The id within its `$batch`, for an item of one."""
+    """The item's id within its `$batch`; None for other requests."""
     connection_id: str | None = None
     """The connection that a Graph request goes through."""
 
@@ -38,7 +38,7 @@ class Request:
 
 @dataclass(slots=True)
 class Response:
-    """A reply. `delay` holds it back; `chunked` decides how the body is framed."""
+    """A response. `delay` is in seconds; `chunked` selects the framing of the body."""
 
     status: int = 200
     body: bytes = b""
@@ -46,15 +46,15 @@ class Response:
     delay: float = 0.0
     chunked: bool = True
     cut_after: int | None = None
-    """So many bytes of the body are sent, then the connection is closed."""
+    """Bytes of the body to send before the connection is closed."""
     reset: bool = False
-    """The connection is reset: after the cut, or without one before a byte was sent."""
+    """Whether the connection is reset: after `cut_after` bytes, else before the first byte."""
     trickle_delay: float = 0.0
-    """Seconds before each of the pieces in which the body is sent."""
+    """Seconds before each piece of the body."""
     omitted_from_batch: bool = False
-    """Of an item of a batch: it is missing from the answers."""
+    """Whether this batch item is missing from the batch's response."""
     keeps_header_case: bool = False
-    """Of an item of a batch: its headers are shown as they are spelt here."""
+    """Whether this batch item's headers keep their case."""
 
 
 def json_response(content: Any, status: int = 200, **headers: str) -> Response:

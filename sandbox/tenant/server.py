@@ -1,4 +1,4 @@
-"""The simulation on a port: a bare ASGI application under uvicorn, in a thread of its own."""
+"""Serves the simulation: an ASGI application under uvicorn, in its own thread."""
 
 import asyncio
 import logging
@@ -13,6 +13,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from sandbox.tenant.control.api import ControlApi
 from sandbox.tenant.http import Request, Response, json_response
 from sandbox.tenant.nango.service import Nango
 
@@ -27,7 +28,7 @@ _NO_LINGER = struct.pack("ii", 1, 0)  # closing then sends a reset
 
 
 class AsgiApp:
-    """The ASGI application; `Nango.handle` has all the behaviour."""
+    """The ASGI application. `Nango.handle` implements the behaviour."""
 
     def __init__(self, nango: Nango) -> None:
         self._nango = nango
@@ -52,7 +53,7 @@ class AsgiApp:
         if response.reset:
             _reset(scope["state"]["transport"])
             await asyncio.sleep(0)  # so that uvicorn has seen it
-        # A reply that stays without its end makes uvicorn close the connection.
+        # uvicorn closes the connection if a response is not completed.
 
     def _handle(self, request: Request) -> Response:
         try:
@@ -75,7 +76,7 @@ def _build_start(response: Response) -> AsgiMessage:
     headers = [(k.encode("latin-1"), v.encode("latin-1")) for k, v in response.headers.items()]
     if not response.chunked:
         headers.append((b"content-length", str(len(response.body)).encode()))
-    # Without a Content-Length the server frames the body in chunks, as Graph does.
+    # Without a Content-Length the server sends the body in chunks, as Graph does.
     return {"type": "http.response.start", "status": response.status, "headers": headers}
 
 
@@ -96,7 +97,7 @@ async def _send(response: Response, send: Send) -> None:
 
 
 async def _send_part(response: Response, send: Send) -> None:
-    """The beginning of a reply that never ends."""
+    """Send the beginning of a response that is never completed."""
     await send(_build_start(response))
     part = response.body[: response.cut_after]
     if part:
@@ -110,17 +111,17 @@ def _reset(transport: asyncio.Transport) -> None:
 
 
 class ResettableHttpProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP, which lets the application get at the connection to break it."""
+    """uvicorn's HTTP protocol, which gives the application the connection, to break it."""
 
     def on_message_begin(self) -> None:
-        """Hand the connection to the request that begins."""
+        """Pass the connection to the new request."""
         super().on_message_begin()
         self.scope["state"]["transport"] = self.transport
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that is running."""
+    """A running server."""
 
     url: str
     nango: Nango
@@ -131,7 +132,7 @@ class Server:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    # With its protocol named: asyncio turns Nagle's delay off only on such sockets.
+    # With an explicit protocol: asyncio disables Nagle's algorithm only on such sockets.
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -146,7 +147,8 @@ def _listen(host: str, port: int) -> socket.socket:
 
 @contextmanager
 def serve(nango: Nango, host: str = "127.0.0.1", port: int = 0) -> Iterator[Server]:
-    """Serve while the context is open; port 0 takes a free one. The URL answers at once."""
+    """Serve during the block; port 0 picks a free one. The URL answers at once."""
+    nango.mount("/sandbox/", ControlApi(nango).handle)
     listener = _listen(host, port)
     config = uvicorn.Config(
         AsgiApp(nango),
@@ -155,7 +157,7 @@ def serve(nango: Nango, host: str = "127.0.0.1", port: int = 0) -> Iterator[Serv
         ws="none",
         lifespan="off",
         log_config=None,
-        # It would report every reply that is cut short by the end of the server.
+        # Otherwise it logs every response that is cut off by the end of the server.
         log_level="critical",
         access_log=False,
         server_header=False,
@@ -169,7 +171,7 @@ def serve(nango: Nango, host: str = "127.0.0.1", port: int = 0) -> Iterator[Serv
         name = f"[{host}]" if ":" in host else host
         yield Server(f"http://{name}:{listener.getsockname()[1]}", nango)
     finally:
-        # Nobody waits for the replies any more.
+        # No client waits for responses any more.
         server.should_exit = server.force_exit = True
         thread.join(timeout=10)
         listener.close()

@@ -1,30 +1,25 @@
-"""Tenants in a file, so that a sandbox that is started again goes on with them.
+"""Saves tenants in a file, so that a restarted sandbox continues with them.
 
-Only what changed is written, before the next request is answered: whatever a consumer was told is
-in the file, also after a kill, and its delta tokens stay valid.
+Only changes are written, before the next request is answered: everything that a consumer received
+is in the file, also after a kill, and its delta tokens stay valid.
 """
-
-from __future__ import annotations
 
 import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Self
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
 import msgspec
 
 from sandbox.tenant.directory.members import Member
 from sandbox.tenant.directory.object_store import LifecycleState, StoredObject
-
-if TYPE_CHECKING:
-    from pathlib import Path
-    from types import TracebackType
-
-    from sandbox.tenant.directory.state import LoggedChange
-    from sandbox.tenant.directory.tenant import Tenant
-    from sandbox.tenant.nango.connections import NangoConnection
-    from sandbox.tenant.nango.service import Nango
+from sandbox.tenant.directory.state import LoggedChange
+from sandbox.tenant.directory.tenant import Tenant
+from sandbox.tenant.nango.connections import NangoConnection
+from sandbox.tenant.nango.service import Nango
 
 _log = logging.getLogger("sandbox.tenant")
 
@@ -45,18 +40,18 @@ _TABLES = """
 _REFRESH_FIELDS = ("fails", "exhausted", "rejected", "revoked")
 
 LogLengths = dict[str, int]
-"""How much of each log is in the file."""
+"""The saved length of each log."""
 
 
 class StateFileError(Exception):
-    """The file cannot be used; the message says why and what to do."""
+    """The file cannot be used. The message says why and what to do."""
 
 
 class StateFile:
-    """A file with everything that happened to a Nango's tenants. A context manager."""
+    """A file with all changes of a Nango's tenants. A context manager."""
 
     def __init__(self, path: Path, nango: Nango) -> None:
-        """Bring the tenants to what the file holds. Raises KeptError."""
+        """Restore the tenants from the file. Raises StateFileError."""
         self._path, self._nango = path, nango
         self._log_lengths: dict[str, LogLengths] = {}
         self._failing = False
@@ -70,16 +65,16 @@ class StateFile:
                 for connection in list(nango.connections):
                     self._restore_tenant(connection)
                 unless_all_is_well.pop_all()
-        except sqlite3.OperationalError as fault:
+        except sqlite3.OperationalError as error:
             raise StateFileError(
-                f"{path} cannot be used ({fault}); another sandbox may have it, or its folder "
+                f"{path} cannot be used ({error}); another sandbox may have it, or its folder "
                 "cannot be written to"
-            ) from fault
-        except (sqlite3.Error, msgspec.MsgspecError, LookupError, TypeError, ValueError) as fault:
+            ) from error
+        except (sqlite3.Error, msgspec.MsgspecError, LookupError, TypeError, ValueError) as error:
             raise StateFileError(
-                f"{path} does not hold these simulated tenants ({fault}); delete it to begin with "
+                f"{path} does not hold these simulated tenants ({error}); delete it to begin with "
                 "new ones"
-            ) from fault
+            ) from error
 
     def __enter__(self) -> Self:
         self._nango.on_change = self.save
@@ -98,17 +93,17 @@ class StateFile:
             self._file.close()
 
     def save(self) -> None:
-        """Write what has changed since the last time.
+        """Write what has changed since the last call.
 
-        Where that fails (a full disk), the tenants live on, and it is tried again at each change.
+        After an error (a full disk) the tenants continue, and each change tries again.
         """
         with self._nango.lock:
             try:
                 self._save_all()
-            except sqlite3.Error as fault:
+            except sqlite3.Error as error:
                 if not self._failing:
                     _log.warning(
-                        "%s cannot be written (%s): changes are kept later", self._path, fault
+                        "%s cannot be written (%s): changes are kept later", self._path, error
                     )
                 self._failing = True
             else:
@@ -119,7 +114,7 @@ class StateFile:
         (version,) = self._file.execute("pragma user_version").fetchone()
         if version not in (0, _VERSION):
             raise ValueError(f"it has format {version}, this release writes {_VERSION}")
-        # The disk need not have it before the next request is answered: a kill loses nothing.
+        # A kill of the process loses nothing, even if the disk has not been written yet.
         self._file.execute("pragma synchronous = off")
         self._file.executescript(_TABLES)
         self._file.execute(f"pragma user_version = {_VERSION}")
@@ -207,7 +202,7 @@ def _build_owner_key(connection: NangoConnection) -> str:
 
 
 def _render_shape(tenant: Tenant) -> str:
-    """What the tenant was made with; what is not in the file follows from it."""
+    """Return the parameters of the tenant, from which everything not in the file follows."""
     made = (
         tenant.users.generated_count,
         tenant.groups.generated_count,

@@ -1,4 +1,4 @@
-"""Mutations on a timer: a directory that is at work."""
+"""Mutates tenants on a timer."""
 
 from random import Random
 from threading import Event, Thread
@@ -10,9 +10,9 @@ from sandbox.tenant.nango.service import Nango
 
 
 class Ticker:
-    """Mutates one connection's tenant, chosen at random, every so many seconds.
+    """Mutates one random connection's tenant every so many seconds.
 
-    A context manager; the thread ends with it.
+    A context manager; its thread ends with it.
     """
 
     def __init__(self, nango: Nango, every: float, n: int = 1, seed: int = 1) -> None:
@@ -41,7 +41,7 @@ class Ticker:
                 self._mutate(self._rng.choice(connections).tenant)
 
     def _mutate(self, tenant: Tenant) -> None:
-        """No request is answered between the changes and the time when they are kept."""
+        """Change the tenant and save it, without answering requests in between."""
         with self._nango.lock:
             tenant.mutate(self._n, self._rng)
             self._nango.on_change()

@@ -268,13 +268,13 @@ def swept_members(mirror: Mirror, number: int) -> int:
         )
     saw(mirror, GROUPS, live_keys(mirror, GROUPS))
     saw(mirror, GROUP_MEMBERS, live_keys(mirror, GROUP_MEMBERS)[:1])
-    with session_of(mirror) as session:
-        with session.open_read_transaction() as tx:
+    with session_of(mirror) as context:
+        with context.open_read_transaction() as tx:
             stream = load_streams(tx.db, 1)["groups"]
         tracemalloc.start()
-        found = prepare_sweep(session, stream)
+        found = prepare_sweep(context, stream)
         assert found is not None
-        assert apply_sweep(session, found, Confirmation())
+        assert apply_sweep(context, found, Confirmation())
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     live = "select count(*) from directory.group_members where deleted_at is null"
@@ -285,19 +285,19 @@ def swept_members(mirror: Mirror, number: int) -> int:
 @contextmanager
 def session_of(mirror: Mirror) -> Iterator[SliceContext]:
     """A slice's hold on the connection."""
-    kit = mirror.runtime
+    runtime = mirror.runtime
     with mirror.database.open_transaction() as db:
-        known = get_connection(db, 1)
+        connection = get_connection(db, 1)
         lease, tx = take_lease(db, 1, 600)
         run, now = resume_or_open(tx, RunTrigger.MANUAL), tx.moment
-    address = ConnectionRef(known.nango_connection_id, known.provider_config_key)
+    address = ConnectionRef(connection.nango_connection_id, connection.provider_config_key)
     yield SliceContext(
         database=mirror.database,
         lease=lease,
-        connection=known,
+        connection=connection,
         run=run,
-        client=GraphClient(kit.nango, address, lane=RunTrigger.MANUAL),
-        policy=Policy.from_settings(kit.settings),
+        client=GraphClient(runtime.nango, address, lane=RunTrigger.MANUAL),
+        policy=Policy.from_settings(runtime.settings),
         request=SyncRequest(now),
         started_at=now,
         call_seconds=10,

@@ -260,17 +260,17 @@ def test_people_need_not_wait_while_the_clock_and_first_loads_do(
 ) -> None:
     limit(8, 20.0)
     nango.add_connection("contoso", Tenant(seed=1, users=9))
-    (kit,) = kits(1, retry_seconds=0)
+    (runtime,) = kits(1, retry_seconds=0)
     contoso = ConnectionRef("contoso", "entra")
-    kit.nango.proxy(contoso, USERS, lane=BACKFILL)
+    runtime.nango.proxy(contoso, USERS, lane=BACKFILL)
     for _ in range(6):
-        kit.nango.proxy(contoso, USERS, lane=SCHEDULED)
+        runtime.nango.proxy(contoso, USERS, lane=SCHEDULED)
     with pytest.raises(BudgetExhausted) as waits:
-        kit.nango.proxy(contoso, USERS, lane=SCHEDULED)
+        runtime.nango.proxy(contoso, USERS, lane=SCHEDULED)
     assert 10 < (waits.value.after or 0) <= 22
-    assert kit.nango.proxy(contoso, USERS, lane=MANUAL).is_success
+    assert runtime.nango.proxy(contoso, USERS, lane=MANUAL).is_success
     with pytest.raises(BudgetExhausted):
-        kit.nango.proxy(contoso, USERS, lane=MANUAL)
+        runtime.nango.proxy(contoso, USERS, lane=MANUAL)
 
 
 def test_nangos_own_429_holds_everybody_for_as_long_as_it_says(nango: Nango, kits: Kits) -> None:
@@ -292,8 +292,8 @@ def test_nangos_own_429_holds_everybody_for_as_long_as_it_says(nango: Nango, kit
             time.sleep(0.01)
         time.sleep(0.2)  # its answer is on its way
         later = [
-            pool.submit(kit.nango.proxy, ConnectionRef("fabrikam", "entra"), USERS)
-            for kit in (one, other)
+            pool.submit(runtime.nango.proxy, ConnectionRef("fabrikam", "entra"), USERS)
+            for runtime in (one, other)
         ]
         assert all(call.result().is_success for call in (first, *later))
     refused_at, *others = [moment for moment, _ in watch.calls]
@@ -308,7 +308,8 @@ def test_an_operators_bound_holds_whatever_nango_tells(
     one, other = kits(2, nango_calls_per_minute=12, retry_seconds=0)
     ids = enrol(one, nango, {"c1": paged(1, groups=24), "c2": paged(2, groups=24)})
     reports = [
-        run_slice(kit, ids[name], trigger=BACKFILL) for kit, name in ((one, "c1"), (other, "c2"))
+        run_slice(runtime, ids[name], trigger=BACKFILL)
+        for runtime, name in ((one, "c1"), (other, "c2"))
     ]
     assert nango.calls.total == 12
     assert {report.state for report in reports} == {RunState.RUNNING}
@@ -318,8 +319,8 @@ def test_an_operators_bound_holds_whatever_nango_tells(
 def test_without_a_limit_nothing_is_held_back(nango: Nango, kits: Kits) -> None:
     one, other = kits(2, retry_seconds=0)
     ids = enrol(one, nango, {"c1": paged(1, groups=60), "c2": paged(2, groups=60)})
-    for kit, name in ((one, "c1"), (other, "c2")):
-        assert run_slice(kit, ids[name], trigger=BACKFILL).state is RunState.SUCCEEDED
+    for runtime, name in ((one, "c1"), (other, "c2")):
+        assert run_slice(runtime, ids[name], trigger=BACKFILL).state is RunState.SUCCEEDED
     assert one.nango.limiter.read_allowance(SCHEDULED) is None
 
 
@@ -389,19 +390,19 @@ def test_a_redis_that_is_killed_holds_nobody_up(
 def test_a_run_that_waits_goes_on_as_the_same_run_when_the_budget_is_back(
     nango: Nango, kits: Kits, limit: Limit
 ) -> None:
-    (kit,) = kits(1, retry_seconds=0)
+    (runtime,) = kits(1, retry_seconds=0)
     tenant = paged(4, groups=24)
-    ids = enrol(kit, nango, {"contoso": tenant})
+    ids = enrol(runtime, nango, {"contoso": tenant})
     limit(7, 2.0)
     waits = 0
     for _ in range(30):
-        report = run_slice(kit, ids["contoso"], trigger=BACKFILL)
+        report = run_slice(runtime, ids["contoso"], trigger=BACKFILL)
         if report.state is not RunState.RUNNING:
             break
         waits += 1
         assert report.message == "Nango's budget of calls a minute is spent for now"
         due = fetch_scalar(
-            kit.database,
+            runtime.database,
             "select extract(epoch from due_at - clock_timestamp()) from sync.connections",
         )
         assert float(due) == pytest.approx(report.retry_after, abs=1.2)
@@ -409,21 +410,21 @@ def test_a_run_that_waits_goes_on_as_the_same_run_when_the_budget_is_back(
     assert report.state is RunState.SUCCEEDED
     assert waits >= 2
     runs = "select count(*), max(slices), max(calls) from sync.runs"
-    with kit.database.open_transaction() as db:
+    with runtime.database.open_transaction() as db:
         number, slices, calls = db.execute(text(runs)).one()
     assert (number, slices) == (1, waits + 1)
     assert calls >= 12, "two windows and more"
-    assert_exact(kit.database, tenant)
-    created = [(one["resource"], one["object_id"]) for one in read_events(kit.database)]
+    assert_exact(runtime.database, tenant)
+    created = [(one["resource"], one["object_id"]) for one in read_events(runtime.database)]
     assert len(created) == len(set(created)) == sum(t.count for t in tenant.truth().values())
 
 
 def test_a_sync_by_hand_waits_and_says_so(
     nango: Nango, kits: Kits, limit: Limit, settings: Settings, servers: Servers
 ) -> None:
-    (kit,) = kits(1)
+    (runtime,) = kits(1)
     tenant = paged(5, groups=24)
-    enrol(kit, nango, {"contoso": tenant})
+    enrol(runtime, nango, {"contoso": tenant})
     limit(7, 3.0)
     done = tenant_mirror(settings, servers, "sync", "contoso", "--json")
     assert done.returncode == 0, done.stderr
@@ -434,8 +435,8 @@ def test_a_sync_by_hand_waits_and_says_so(
         head, _, seconds = line.partition("; goes on in ")
         assert head == "entra/contoso: Nango's budget of calls a minute is spent for now"
         assert 1 <= int(seconds.removesuffix(" s")) <= 5
-    assert_exact(kit.database, tenant)
-    assert fetch_scalar(kit.database, "select count(*) from sync.runs") == 1
+    assert_exact(runtime.database, tenant)
+    assert fetch_scalar(runtime.database, "select count(*) from sync.runs") == 1
 
 
 def tenant_mirror(
@@ -461,49 +462,49 @@ def tenant_mirror(
 def test_a_spent_budget_dispatches_only_what_people_asked_for(
     nango: Nango, kits: Kits, limit: Limit
 ) -> None:
-    (kit,) = kits(1)
-    ids = enrol(kit, nango, {f"c{seed}": Tenant(seed=seed, users=1) for seed in range(4)})
+    (runtime,) = kits(1)
+    ids = enrol(runtime, nango, {f"c{seed}": Tenant(seed=seed, users=1) for seed in range(4)})
     for name in ("c0", "c1"):
-        run_slice(kit, ids[name], trigger=BACKFILL)
-    with kit.database.open_transaction() as connection:
+        run_slice(runtime, ids[name], trigger=BACKFILL)
+    with runtime.database.open_transaction() as connection:
         connection.execute(text("update sync.connections set due_at = now()"))
     limit(3, 30.0)
-    while kit.nango.limiter.read_allowance(MANUAL) != 0:
-        kit.nango.proxy(ConnectionRef("c0", "entra"), USERS)
-    assert claim_due_connections(kit)[0] == []
-    with kit.database.open_transaction() as db:
+    while runtime.nango.limiter.read_allowance(MANUAL) != 0:
+        runtime.nango.proxy(ConnectionRef("c0", "entra"), USERS)
+    assert claim_due_connections(runtime)[0] == []
+    with runtime.database.open_transaction() as db:
         request_resync(db, ids["c1"], None, full=False)
-    assert claim_due_connections(kit)[0] == [(ids["c1"], MANUAL)]
+    assert claim_due_connections(runtime)[0] == [(ids["c1"], MANUAL)]
 
 
 def test_no_more_is_dispatched_than_there_is_room_for(
     nango: Nango, kits: Kits, limit: Limit
 ) -> None:
     """Each is counted as a call to come until it has called."""
-    (kit,) = kits(1)
-    ids = enrol(kit, nango, {f"c{seed}": Tenant(seed=seed, users=1) for seed in range(8)})
+    (runtime,) = kits(1)
+    ids = enrol(runtime, nango, {f"c{seed}": Tenant(seed=seed, users=1) for seed in range(8)})
     for one in ids.values():
-        run_slice(kit, one, trigger=BACKFILL)
+        run_slice(runtime, one, trigger=BACKFILL)
     limit(6, 30.0)
-    kit.nango.proxy(ConnectionRef("c0", "entra"), USERS)
-    with kit.database.open_transaction() as db:
+    runtime.nango.proxy(ConnectionRef("c0", "entra"), USERS)
+    with runtime.database.open_transaction() as db:
         db.execute(text("update sync.connections set due_at = now()"))
         db.execute(text("update sync.streams set due_at = now() where resource = 'users'"))
-    claimed, _ = claim_due_connections(kit)
+    claimed, _ = claim_due_connections(runtime)
     assert [trigger for _, trigger in claimed] == [SCHEDULED] * 5
-    assert claim_due_connections(kit)[0] == []
-    run_slice(kit, claimed[0][0], trigger=SCHEDULED)
-    assert claim_due_connections(kit)[0] == []
-    account, _ = kit.nango.limiter.read_account()
+    assert claim_due_connections(runtime)[0] == []
+    run_slice(runtime, claimed[0][0], trigger=SCHEDULED)
+    assert claim_due_connections(runtime)[0] == []
+    account, _ = runtime.nango.limiter.read_account()
     assert (account.left, account.by_clock) == (4, 1)
     assert account.undispatched == 3
 
 
 def test_a_crowd_of_first_loads_does_not_hide_who_is_due(nango: Nango, kits: Kits) -> None:
-    (kit,) = kits(1, dispatch_limit=10, first_loads=2)
-    ids = enrol(kit, nango, {f"c{seed}": Tenant(seed=seed, users=1) for seed in range(2)})
-    run_slice(kit, ids["c0"], trigger=BACKFILL)
-    with kit.database.open_transaction() as db:
+    (runtime,) = kits(1, dispatch_limit=10, first_loads=2)
+    ids = enrol(runtime, nango, {f"c{seed}": Tenant(seed=seed, users=1) for seed in range(2)})
+    run_slice(runtime, ids["c0"], trigger=BACKFILL)
+    with runtime.database.open_transaction() as db:
         db.execute(
             text(
                 "insert into sync.connections (nango_connection_id, provider_config_key, provider,"
@@ -514,7 +515,7 @@ def test_a_crowd_of_first_loads_does_not_hide_who_is_due(nango: Nango, kits: Kit
         db.execute(
             text("update sync.connections set due_at = now() where id = :id"), {"id": ids["c0"]}
         )
-    claimed, _ = claim_due_connections(kit)
+    claimed, _ = claim_due_connections(runtime)
     assert Counter(trigger for _, trigger in claimed) == {SCHEDULED: 1, BACKFILL: 2}
 
 
@@ -547,15 +548,15 @@ THEIR_STREAMS = """
 
 
 def test_a_tick_with_ten_thousand_due_is_short(kits: Kits) -> None:
-    (kit,) = kits(1)
-    with kit.database.open_transaction() as db:
+    (runtime,) = kits(1)
+    with runtime.database.open_transaction() as db:
         db.execute(text(TEN_THOUSAND))
         db.execute(text("insert into sync.leases (connection_id) select id from sync.connections"))
         db.execute(text(THEIR_STREAMS))
     began = time.monotonic()
-    claimed, _ = claim_due_connections(kit)
+    claimed, _ = claim_due_connections(runtime)
     took = time.monotonic() - began
-    assert len(claimed) == kit.settings.dispatch_limit
+    assert len(claimed) == runtime.settings.dispatch_limit
     assert took < 5, "0.2 s on two cores; this is for a plan that has gone wrong"
 
 
@@ -593,13 +594,13 @@ def test_a_throttled_customer_is_slowed_before_graph_refuses_and_slows_nobody_el
 
 def test_sharepoint_is_paced_by_itself(nango: Nango, kits: Kits) -> None:
     """The directory of the same customer does not wait for it, nor is it refused."""
-    (kit,) = kits(1)
+    (runtime,) = kits(1)
     tenant = paged(7, groups=30)
     tenant.options.site_page_size = 1
     for number in range(12):
         tenant.create_site(name=f"s{number}")
     tenant.options.sharepoint_units, tenant.options.sharepoint_unit_window = 12, 5.0
-    ids = enrol(kit, nango, {"contoso": tenant})
+    ids = enrol(runtime, nango, {"contoso": tenant})
     watch = Watch(nango)
     paths: list[tuple[float, str]] = []
 
@@ -607,7 +608,7 @@ def test_sharepoint_is_paced_by_itself(nango: Nango, kits: Kits) -> None:
         paths.append((time.monotonic(), request.path))
 
     nango.before_graph = note
-    while run_slice(kit, ids["contoso"], trigger=BACKFILL).state is RunState.RUNNING:
+    while run_slice(runtime, ids["contoso"], trigger=BACKFILL).state is RunState.RUNNING:
         time.sleep(0.1)
     assert watch.refused == 0
     groups, sites = (
@@ -615,25 +616,25 @@ def test_sharepoint_is_paced_by_itself(nango: Nango, kits: Kits) -> None:
         for word in ("groups", "sites")
     )
     assert groups < sites / 2
-    assert_exact(kit.database, tenant, ids["contoso"])
+    assert_exact(runtime.database, tenant, ids["contoso"])
 
 
 def test_a_pause_of_sharepoint_keeps_sites_out_of_a_batch_with_others(
     nango: Nango, kits: Kits
 ) -> None:
-    (kit,) = kits(1, retry_seconds=0)
+    (runtime,) = kits(1, retry_seconds=0)
     tenant = paged(7)
-    ids = enrol(kit, nango, {"contoso": tenant})
+    ids = enrol(runtime, nango, {"contoso": tenant})
     asked = ApiResponse(429, b"", {"retry-after": "40"} | {"ratelimit-reset": "40"})
     contoso = ConnectionRef("contoso", "entra")
-    kit.nango.note_throttling(contoso, "/v1.0/sites/getAllSites", asked)
-    report = run_slice(kit, ids["contoso"], trigger=BACKFILL)
+    runtime.nango.note_throttling(contoso, "/v1.0/sites/getAllSites", asked)
+    report = run_slice(runtime, ids["contoso"], trigger=BACKFILL)
     assert nango.calls.graph["sites/getAllSites"] == 0
     assert report.state is RunState.RUNNING
     assert report.message == "Graph asks to slow down (sharepoint)"
     assert 35 < report.retry_after <= 40
     live = "select count(*) from directory.users where deleted_at is null"
-    assert fetch_scalar(kit.database, live) == tenant.truth()["users"].count
+    assert fetch_scalar(runtime.database, live) == tenant.truth()["users"].count
 
 
 def test_graphs_429_without_a_scope_holds_only_its_own_stream(nango: Nango, kits: Kits) -> None:
@@ -669,9 +670,9 @@ def test_graphs_429_without_a_scope_holds_only_its_own_stream(nango: Nango, kits
 def test_throttled_items_of_a_batch_are_sent_again_by_themselves(
     nango: Nango, kits: Kits, after: str | None, least: float
 ) -> None:
-    (kit,) = kits(1)
+    (runtime,) = kits(1)
     tenant = Tenant(seed=1, users=6)
-    enrol(kit, nango, {"contoso": tenant})
+    enrol(runtime, nango, {"contoso": tenant})
     nango.calls.reset()
     first, *others = [tenant.users.id_at(index) for index in range(6)]
     refusals = 1
@@ -685,11 +686,11 @@ def test_throttled_items_of_a_batch_are_sent_again_by_themselves(
         return Response(429, b"{}", JSON | ({"retry-after": sent} if sent is not None else {}))
 
     nango.before_graph = throttle
-    batcher = GraphClient(kit.nango, ConnectionRef("contoso", "entra"))
+    client = GraphClient(runtime.nango, ConnectionRef("contoso", "entra"))
     began = time.monotonic()
-    replies = batcher.get_all({one: f"/v1.0/users/{one}?$select=id" for one in (first, *others)})
+    replies = client.get_all({one: f"/v1.0/users/{one}?$select=id" for one in (first, *others)})
     assert least <= time.monotonic() - began < least + 4
-    assert {reply.status for reply in replies.values()} == {200}
+    assert {response.status for response in replies.values()} == {200}
     assert nango.calls.total == 2
     assert nango.calls.graph["users/{id}"] == 7, "the six, and the throttled one again"
 
@@ -697,9 +698,9 @@ def test_throttled_items_of_a_batch_are_sent_again_by_themselves(
 def test_answers_of_a_batch_stand_although_the_rest_cannot_be_sent_again(
     nango: Nango, kits: Kits
 ) -> None:
-    (kit,) = kits(1, nango_calls_per_minute=2)
+    (runtime,) = kits(1, nango_calls_per_minute=2)
     tenant = Tenant(seed=1, users=3)
-    enrol(kit, nango, {"contoso": tenant})  # the first of two calls
+    enrol(runtime, nango, {"contoso": tenant})  # the first of two calls
     ids = [tenant.users.id_at(index) for index in range(3)]
 
     def throttle(request: Request) -> Response | None:
@@ -707,16 +708,16 @@ def test_answers_of_a_batch_stand_although_the_rest_cannot_be_sent_again(
         return Response(429, b"{}", JSON | {"retry-after": "0"}) if refused else None
 
     nango.before_graph = throttle
-    batcher = GraphClient(kit.nango, ConnectionRef("contoso", "entra"))
-    replies = batcher.get_all({one: f"/v1.0/users/{one}?$select=id" for one in ids})
+    client = GraphClient(runtime.nango, ConnectionRef("contoso", "entra"))
+    replies = client.get_all({one: f"/v1.0/users/{one}?$select=id" for one in ids})
     assert [replies[one].status for one in ids] == [429, 200, 200]
     assert nango.calls.total == 2
 
 
 def test_a_long_pause_for_an_item_ends_only_its_streams_part(nango: Nango, kits: Kits) -> None:
-    (kit,) = kits(1)
+    (runtime,) = kits(1)
     tenant = paged(3)
-    ids = enrol(kit, nango, {"contoso": tenant})
+    ids = enrol(runtime, nango, {"contoso": tenant})
 
     def throttle(request: Request) -> Response | None:
         if request.item is not None and request.path.endswith("/groups/delta"):
@@ -725,11 +726,11 @@ def test_a_long_pause_for_an_item_ends_only_its_streams_part(nango: Nango, kits:
 
     nango.before_graph = throttle
     began = time.monotonic()
-    report = run_slice(kit, ids["contoso"], trigger=BACKFILL)
+    report = run_slice(runtime, ids["contoso"], trigger=BACKFILL)
     assert time.monotonic() - began < 10, "nobody waited for it"
     assert (report.state, report.message) == (RunState.PARTIAL, "groups: Graph answered 429")
     assert nango.calls.graph["groups/delta"] == 1
-    live = compute_mirror_truth(kit.database, ids["contoso"])
+    live = compute_mirror_truth(runtime.database, ids["contoso"])
     truth = tenant.truth()
     assert {name for name in truth if live[name] != truth[name]} == {"groups", "group_members"}
 
@@ -740,16 +741,16 @@ def test_a_long_pause_for_an_item_ends_only_its_streams_part(nango: Nango, kits:
 def test_status_shows_the_budget_and_who_is_slowed(
     nango: Nango, kits: Kits, limit: Limit, settings: Settings, servers: Servers
 ) -> None:
-    (kit,) = kits(1)
-    enrol(kit, nango, {"contoso": Tenant(seed=1, users=3)})
+    (runtime,) = kits(1)
+    enrol(runtime, nango, {"contoso": Tenant(seed=1, users=3)})
     assert "budget" not in tenant_mirror(settings, servers, "status").stdout
     limit(50, 30.0)
     contoso = ConnectionRef("contoso", "entra")
-    kit.nango.proxy(contoso, USERS)
-    kit.nango.note_throttling(
+    runtime.nango.proxy(contoso, USERS)
+    runtime.nango.note_throttling(
         contoso, USERS, ApiResponse(200, b"", {"x-ms-throttle-limit-percentage": "1.2"})
     )
-    kit.nango.limiter.pause_account(25)
+    runtime.nango.limiter.pause_account(25)
     shown = tenant_mirror(settings, servers, "status")
     assert shown.returncode == 0, shown.stderr
     (line,) = [one for one in shown.stdout.splitlines() if "Nango's budget" in one]
@@ -769,8 +770,8 @@ def test_status_shows_the_budget_and_who_is_slowed(
 def test_status_tells_an_operators_bound_as_such(
     nango: Nango, kits: Kits, settings: Settings, servers: Servers
 ) -> None:
-    (kit,) = kits(1, nango_calls_per_minute=40)
-    enrol(kit, nango, {"contoso": Tenant(seed=1, users=3)})
+    (runtime,) = kits(1, nango_calls_per_minute=40)
+    enrol(runtime, nango, {"contoso": Tenant(seed=1, users=3)})
     bound = {"TENANT_MIRROR_NANGO_CALLS_PER_MINUTE": "40"}
     shown = tenant_mirror(settings, servers, "status", **bound)
     assert "Nango's budget: 39 of 40 calls left for" in shown.stdout
@@ -781,8 +782,8 @@ def test_status_tells_an_operators_bound_as_such(
 def test_status_without_redis_says_nothing_of_budgets(
     nango: Nango, kits: Kits, settings: Settings, servers: Servers, address: str
 ) -> None:
-    (kit,) = kits(1)
-    enrol(kit, nango, {"contoso": Tenant(seed=1, users=3)})
+    (runtime,) = kits(1)
+    enrol(runtime, nango, {"contoso": Tenant(seed=1, users=3)})
     shown = tenant_mirror(settings, servers, "status", "--json", REDIS_URL=address)
     assert shown.returncode == 0, shown.stderr
     assert json.loads(shown.stdout)["nango_budget"] is None

@@ -247,15 +247,15 @@ REFUSED = [
     ({"login": "a:b"}, "asks for a user and password .HTTP 407.; put them into"),
     ({"status": 403}, rf"refuses connections to {NAME}:443 .HTTP 403."),
     ({"status": 405}, "refuses connections"),
-    ({"raw": b"220 mail.example ESMTP\r\n"}, "does not answer like an HTTP proxy"),
-    ({"raw": b"HTTP/1.1 200 OK\r\n\r\n<html>"}, "does not answer like an HTTP proxy"),
-    ({"raw": b"HTTP/1.1 200 OK\r\n" + b"X-Long: a\r\n" * 4000}, "does not answer like"),
+    ({"raw_answer": b"220 mail.example ESMTP\r\n"}, "does not answer like an HTTP proxy"),
+    ({"raw_answer": b"HTTP/1.1 200 OK\r\n\r\n<html>"}, "does not answer like an HTTP proxy"),
+    ({"raw_answer": b"HTTP/1.1 200 OK\r\n" + b"X-Long: a\r\n" * 4000}, "does not answer like"),
 ]
 PASSING = [
     ({"status": 502}, rf"finds no way to {NAME}:443 .HTTP 502."),
     ({"status": 503}, "finds no way"),
-    ({"places": {}}, "finds no way"),
-    ({"raw": b""}, "ended the connection without an answer"),
+    ({"hosts": {}}, "finds no way"),
+    ({"raw_answer": b""}, "ended the connection without an answer"),
 ]
 
 
@@ -310,11 +310,11 @@ def test_a_proxy_that_begins_to_refuse_a_nango_that_has_worked_is_an_outage(
         build_ssl_context(parse_certificates(company.path.read_text())),
         proxy_from_setting(SecretStr(proxy.url), "TENANT_MIRROR_NANGO_PROXY"),
     )
-    gate, host = RateLimiter(), f"https://{NAME}"
-    worked = NangoClient(host, nango.key, limiter=gate, way=way)
+    limiter, host = RateLimiter(), f"https://{NAME}"
+    worked = NangoClient(host, nango.key, limiter=limiter, way=way)
     assert worked.get("/connections?limit=1").status == 200
     proxy.login = "a:b"
-    later = NangoClient(host, nango.key, limiter=gate, way=way)
+    later = NangoClient(host, nango.key, limiter=limiter, way=way)
     with pytest.raises(Outage, match="HTTP 407"):
         later.get("/connections?limit=1")
     for one in (worked, later):

@@ -50,16 +50,16 @@ def test_what_leaves_a_transaction_has_the_sql_state_and_no_row(
 ) -> None:
     with pytest.raises(Exception) as caught:
         PROVOCATIONS[name](people)
-    fault = caught.value
-    trace = "".join(traceback.format_exception(fault))
-    for said in (str(fault), repr(fault), trace, repr(vars(fault)), str(pickle.dumps(fault))):
+    error = caught.value
+    trace = "".join(traceback.format_exception(error))
+    for said in (str(error), repr(error), trace, repr(vars(error)), str(pickle.dumps(error))):
         assert quotes(said) == []
     assert parse_sql_state(name) in trace
-    assert fault.__cause__ is None
-    assert fault.__suppress_context__
-    if isinstance(fault, psycopg.Error) and parse_sql_state(name):
-        assert get_sql_state(fault) == parse_sql_state(name)
-        assert get_sql_state(pickle.loads(pickle.dumps(fault))) == parse_sql_state(name)  # noqa: S301 - ours
+    assert error.__cause__ is None
+    assert error.__suppress_context__
+    if isinstance(error, psycopg.Error) and parse_sql_state(name):
+        assert get_sql_state(error) == parse_sql_state(name)
+        assert get_sql_state(pickle.loads(pickle.dumps(error))) == parse_sql_state(name)  # noqa: S301 - ours
 
 
 @pytest.mark.parametrize(
@@ -105,8 +105,8 @@ def raw_faults(url: str) -> Iterator[tuple[str, Exception]]:
                 else:
                     with engine.begin() as wrapped:
                         wrapped.execute(text(statement.replace("'{}'", ":name")), {"name": CANARY})
-            except Exception as fault:  # noqa: BLE001 - that is what is looked for
-                yield state, fault
+            except Exception as error:  # noqa: BLE001 - that is what is looked for
+                yield state, error
     engine.dispose()
 
 
@@ -124,14 +124,14 @@ def log_everything(url: str) -> None:
     configure_logging("DEBUG", "json")
     library = logging.getLogger("library")
     for state, raw in raw_faults(url):
-        for fault in chained(raw):
+        for error in chained(raw):
             about = {"state": state}
-            get_logger().error("ended", exc_info=fault, **about)
-            get_logger().warning("failed", error=fault, errors=[fault], more={"a": fault}, **about)
-            library.error("%s ended", state, exc_info=fault)
-            library.error("%s failed: %r, %s", state, fault, fault)
-            library.error("%(state)s failed: %(fault)r", {"fault": fault, "state": state})
-            library.error(f"{state} raised unexpected: {raw!r}", exc_info=fault)
+            get_logger().error("ended", exc_info=error, **about)
+            get_logger().warning("failed", error=error, errors=[error], more={"a": error}, **about)
+            library.error("%s ended", state, exc_info=error)
+            library.error("%s failed: %r, %s", state, error, error)
+            library.error("%(state)s failed: %(fault)r", {"fault": error, "state": state})
+            library.error(f"{state} raised unexpected: {raw!r}", exc_info=error)
             library.error(f"{state} failed: {raw}")
 
 
@@ -220,9 +220,9 @@ def test_what_nothing_catches_is_printed_without_the_row(people: Database) -> No
 def test_text_that_quotes_an_error_is_cut(people: Database) -> None:
     """Where only the text of a failure is left, as in what a child process sent its parent."""
     url = people.url.render_as_string(hide_password=False).replace("+psycopg", "")
-    for _, fault in raw_faults(url):
-        trace = "".join(traceback.format_exception(fault))
+    for _, error in raw_faults(url):
+        trace = "".join(traceback.format_exception(error))
         for said in (trace, repr(trace), f"beside {trace}"):
             assert quotes(redact_database_text(said)) == []
-        assert quotes(render_traceback(fault)) == []
-        assert quotes(render_error(fault)) == []
+        assert quotes(render_traceback(error)) == []
+        assert quotes(render_error(error)) == []

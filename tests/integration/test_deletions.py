@@ -121,13 +121,13 @@ def test_a_rejection_leaves_alone_what_a_round_under_way_has_announced(mirror: M
         if fetch_scalar(mirror.database, announced):
             raise InterruptedError
 
-    order = SyncRequest(fetch_scalar(mirror.database, "select clock_timestamp()"), manual=True)
+    request = SyncRequest(fetch_scalar(mirror.database, "select clock_timestamp()"), manual=True)
     with pytest.raises(InterruptedError):
         run_slice(
             mirror.runtime,
             mirror.connection_id,
             trigger=RunTrigger.SCHEDULED,
-            request=order,
+            request=request,
             on_progress=stop_once_it_is_announced,
         )
     assert reject_held(mirror.database, mirror.connection_id) == 0

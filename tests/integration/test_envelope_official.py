@@ -29,8 +29,8 @@ from worker.delivery.store.rewind import rewind_history
 from worker.delivery.store.sinks import Sink
 from worker.delivery.store.snapshot import read_snapshot_page
 from worker.delivery.test_event import build_test_envelope
-from worker.events.envelope import CONTENT_TYPE, EnvelopeBuilder, Event
-from worker.events.event import Position, SnapshotProgress
+from worker.events.envelope import CONTENT_TYPE, EnvelopeBuilder
+from worker.events.event import Event, Position, SnapshotProgress
 from worker.sync.connections.discover import discover
 
 PREFIX = "com.example.mirror"

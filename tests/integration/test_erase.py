@@ -443,7 +443,7 @@ def test_an_assignment_that_becomes_known_late_is_scrubbed_from_its_beginning(
 
 
 def test_an_interrupted_erasure_goes_on_where_it_was(mirror: Mirror, person: Person) -> None:
-    subject = found(mirror, person.id)
+    target = found(mirror, person.id)
     say(mirror, person)
     batches = 0
 
@@ -454,7 +454,7 @@ def test_an_interrupted_erasure_goes_on_where_it_was(mirror: Mirror, person: Per
             raise SimulatedKill
 
     with pytest.raises(SimulatedKill):
-        erase(mirror.database, subject, die_later, batch_size=20)
+        erase(mirror.database, target, die_later, batch_size=20)
     assert verify_connection(mirror.database).problems == [], "what is being erased is passed over"
     with mirror.database.open_transaction() as db:
         (one,) = list_erasures(db, 1)
@@ -593,9 +593,9 @@ def test_personal_sites_are_named_and_erased_by_id(
     )
     key = site.rpartition(",")[2].lower()
     mirror.sync()
-    subject = found(mirror, person.id)
-    done = erase(mirror.database, subject, silent)
-    assert find_related(mirror.database, subject, done) == [(1, "sites", key)]
+    target = found(mirror, person.id)
+    done = erase(mirror.database, target, silent)
+    assert find_related(mirror.database, target, done) == [(1, "sites", key)]
     assert found(mirror, site) == ErasureTarget(1, "sites", key)
     erased(mirror, site)
     assert traces(mirror.database, [*person.names, key, "adele_vance"]) == {}
@@ -616,9 +616,9 @@ def test_rows_of_the_same_person_in_another_connection_are_named(
                values (2, :id, now(), now())""",
         ):
             db.execute(text(statement), {"id": person.id} if ":id" in statement else {})
-    subject = found(mirror, person.id)
-    done = erase(mirror.database, subject, silent)
-    assert find_related(mirror.database, subject, done) == [(2, "users", person.id)]
+    target = found(mirror, person.id)
+    done = erase(mirror.database, target, silent)
+    assert find_related(mirror.database, target, done) == [(2, "users", person.id)]
 
 
 def test_a_tenant_without_delta_passes_over_whom_it_erased(make_mirror: MakeMirror) -> None:
@@ -721,8 +721,8 @@ def test_an_erasure_survives_that_the_customer_connects_anew(
 
 def test_a_large_history_is_scrubbed_in_batches(mirror: Mirror, person: Person) -> None:
     batches: list[int] = []
-    subject = found(mirror, person.id)
-    erase(mirror.database, subject, lambda _table, rows: batches.append(rows), batch_size=25)
+    target = found(mirror, person.id)
+    erase(mirror.database, target, lambda _table, rows: batches.append(rows), batch_size=25)
     total = read_last_seq(mirror.database)
     assert len(batches) == -(-total // 25)
     assert batches == sorted(batches)
@@ -899,12 +899,12 @@ def test_the_receiver_learns_whom_to_delete_and_then_the_key_goes(
     stop, relay = Event(), Relay(database, settings)
     thread = Thread(target=relay.run, args=(stop,))
     thread.start()
-    subject = found(mirror, person.id)
+    target = found(mirror, person.id)
     try:
         reached = "select seq from events.positions"
         wait_until(lambda: fetch_scalar(database, reached) == read_last_seq(database))
-        done = erase(database, subject, silent)
-        wait_until(lambda: not continue_erasure(database, subject, done, silent))
+        done = erase(database, target, silent)
+        wait_until(lambda: not continue_erasure(database, target, done, silent))
     finally:
         stop.set()
         thread.join()

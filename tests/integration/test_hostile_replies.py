@@ -309,13 +309,16 @@ def test_a_wrong_key_halts_with_what_to_check(mirror: Mirror) -> None:
 def test_a_web_page_where_nango_never_answered_halts(mirror: Mirror, nango_server: Server) -> None:
     mirror.nango.before_response = lambda _: WEB_PAGE
     stranger = NangoClient(nango_server.url, mirror.nango.key, retry_policy=RetryPolicy(2, 0.1))
-    kit = replace(mirror.runtime, nango=stranger)
+    runtime = replace(mirror.runtime, nango=stranger)
     with pytest.raises(ConfigurationError, match="NANGO_HOST"):
         run_slice(
-            kit, 1, trigger=RunTrigger.MANUAL, request=SyncRequest(datetime.now(UTC), manual=True)
+            runtime,
+            1,
+            trigger=RunTrigger.MANUAL,
+            request=SyncRequest(datetime.now(UTC), manual=True),
         )
     with pytest.raises(ConfigurationError, match="NANGO_HOST"):
-        discover(kit.database, stranger, kit.settings)
+        discover(runtime.database, stranger, runtime.settings)
     stranger.close()
 
 

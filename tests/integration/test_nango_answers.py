@@ -125,14 +125,14 @@ def both(mirror: Mirror) -> Mirror:
 
 @pytest.mark.parametrize("name", FOREIGN)
 def test_a_strange_answer_to_one_connection_stops_no_other(both: Mirror, name: str) -> None:
-    kit = both.runtime
+    runtime = both.runtime
     answer_with(both.nango, FOREIGN[name], is_for("contoso"))
-    assert by_clock(kit, 1) is RunState.PARTIAL
-    assert halted(kit) is None
-    assert load_outage(kit.nango.limiter) is None
-    assert statuses(kit) == {"contoso": "active", "fabrikam": "active"}
-    assert by_clock(kit, 2) is RunState.SUCCEEDED
-    assert fetch_scalar(kit.database, "select error from sync.runs where state = 'partial'")
+    assert by_clock(runtime, 1) is RunState.PARTIAL
+    assert halted(runtime) is None
+    assert load_outage(runtime.nango.limiter) is None
+    assert statuses(runtime) == {"contoso": "active", "fabrikam": "active"}
+    assert by_clock(runtime, 2) is RunState.SUCCEEDED
+    assert fetch_scalar(runtime.database, "select error from sync.runs where state = 'partial'")
     both.nango.before_response = None
     assert both.sync().state is RunState.SUCCEEDED
     assert_exact(both.database, both.tenant)
@@ -175,33 +175,33 @@ def test_a_single_customer_with_a_strange_answer_does_not_stop_the_service(mirro
 
 @pytest.mark.parametrize("name", PASSING)
 def test_what_befalls_all_once_the_key_has_worked_is_passing(both: Mirror, name: str) -> None:
-    kit = both.runtime
+    runtime = both.runtime
     answer_with(both.nango, PASSING[name], everything)
     for number in (1, 2, 1, 2):
-        assert by_clock(kit, number) is RunState.PARTIAL
+        assert by_clock(runtime, number) is RunState.PARTIAL
     with pytest.raises(MirrorError) as caught:
-        look(kit)
+        look(runtime)
     assert not isinstance(caught.value, ConfigurationError)
-    assert halted(kit) is None
-    assert statuses(kit) == {"contoso": "active", "fabrikam": "active"}
+    assert halted(runtime) is None
+    assert statuses(runtime) == {"contoso": "active", "fabrikam": "active"}
     both.nango.before_response = None
     assert both.sync().state is RunState.SUCCEEDED
     assert_exact(both.database, both.tenant)
-    assert by_clock(kit, 2) is RunState.SUCCEEDED
+    assert by_clock(runtime, 2) is RunState.SUCCEEDED
 
 
 def test_an_outage_of_nango_is_known_to_all_and_costs_no_calls(both: Mirror) -> None:
-    kit = both.runtime
+    runtime = both.runtime
     answer_with(both.nango, PASSING["no-database"], everything)
     both.sync()
-    outage = load_outage(kit.nango.limiter)
+    outage = load_outage(runtime.nango.limiter)
     assert outage is not None
     assert "NANGO_SECRET_KEY" in outage["reason"]
-    assert claim_due_connections(kit) == ([], False), "nothing is sent on its way"
+    assert claim_due_connections(runtime) == ([], False), "nothing is sent on its way"
     both.nango.before_response = None
-    assert kit.nango.breaker.check_nango() is None
-    assert load_outage(kit.nango.limiter) is None
-    with kit.database.open_transaction() as db:
+    assert runtime.nango.breaker.check_nango() is None
+    assert load_outage(runtime.nango.limiter) is None
+    with runtime.database.open_transaction() as db:
         assert len(claim_due(db, limit=9, first_loads=4, claim_seconds=60)) >= 1
 
 

@@ -23,7 +23,7 @@ def tenant() -> Tenant:
     return Tenant(seed=51, users=130, groups=40, sites=4, big_groups=1, big_group_members=60)
 
 
-@pytest.mark.parametrize("knob", ["slow_page", "refused_page"])
+@pytest.mark.parametrize("knob", ["time_out_above", "refuse_top_above"])
 @pytest.mark.parametrize("size", [500, 40])
 def test_a_listing_that_is_too_large_is_read_in_smaller_pages(
     make_mirror: MakeMirror, tenant: Tenant, knob: str, size: int

@@ -35,11 +35,11 @@ def send_a_message(url: str) -> None:
 
 
 def keep_a_budget(url: str) -> None:
-    ledger = RedisStore(url)
+    store = RedisStore(url)
     try:
-        ledger.compare_and_swap("by-tls", None, b"1", 60)
+        store.compare_and_swap("by-tls", None, b"1", 60)
     finally:
-        ledger.close()
+        store.close()
 
 
 def deliver_an_event(url: str) -> None:

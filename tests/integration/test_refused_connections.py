@@ -82,45 +82,45 @@ def test_a_refusal_for_who_we_are_or_what_we_ask_for_is_a_wrong_configuration(
     answer: bytes, meaning: str
 ) -> None:
     with run_refusing_postgres(answer) as port:
-        trouble = trouble_at(address(port))
-    assert isinstance(trouble, ConfigurationError)
-    assert meaning in str(trouble)
-    assert "hunter2" not in str(trouble)
+        error = trouble_at(address(port))
+    assert isinstance(error, ConfigurationError)
+    assert meaning in str(error)
+    assert "hunter2" not in str(error)
 
 
 @pytest.mark.parametrize("answer", PASSING.values(), ids=PASSING)
 def test_a_refusal_that_passes_is_a_server_that_is_away(answer: bytes) -> None:
     with run_refusing_postgres(answer) as port:
-        trouble = trouble_at(address(port))
-    assert isinstance(trouble, ServerUnavailable)
+        error = trouble_at(address(port))
+    assert isinstance(error, ServerUnavailable)
 
 
 def test_a_server_whose_disk_fails_is_waited_for() -> None:
     with run_refusing_postgres(build_refusal("58030", "Datei konnte nicht gelesen werden")) as port:
-        trouble = trouble_at(address(port))
-    assert isinstance(trouble, RetryLater)
-    assert "a disk of Postgres" in str(trouble)
+        error = trouble_at(address(port))
+    assert isinstance(error, RetryLater)
+    assert "a disk of Postgres" in str(error)
 
 
 def test_a_refusal_behind_the_question_for_a_password_counts_as_well() -> None:
     with run_refusing_postgres(PASSWORD_REQUEST, build_refusal("28P01", "Passwort falsch")) as port:
-        trouble = trouble_at(address(port))
-    assert isinstance(trouble, ConfigurationError)
-    assert "does not let us in: Passwort falsch" in str(trouble)
+        error = trouble_at(address(port))
+    assert isinstance(error, ConfigurationError)
+    assert "does not let us in: Passwort falsch" in str(error)
 
 
 def test_a_password_that_is_wanted_and_not_given_is_a_wrong_configuration() -> None:
     with run_refusing_postgres(PASSWORD_REQUEST, b"") as port:
-        trouble = trouble_at(f"postgresql://u@127.0.0.1:{port}/d?passfile=/nowhere")
-    assert isinstance(trouble, ConfigurationError)
-    assert KEPT_OUT in str(trouble)
+        error = trouble_at(f"postgresql://u@127.0.0.1:{port}/d?passfile=/nowhere")
+    assert isinstance(error, ConfigurationError)
+    assert KEPT_OUT in str(error)
 
 
 def test_the_message_of_the_server_is_shown_in_one_line_without_what_libpq_adds() -> None:
     with run_refusing_postgres(build_refusal("28P01", "falsch", "SCHWERWIEGEND")) as port:
-        trouble = trouble_at(address(port))
+        error = trouble_at(address(port))
         place = f"127.0.0.1:{port}/d"
-    assert str(trouble) == f"Postgres at {place} does not let us in: falsch, SQL state 28P01"
+    assert str(error) == f"Postgres at {place} does not let us in: falsch, SQL state 28P01"
 
 
 def test_a_command_says_it_in_one_line() -> None:
@@ -150,9 +150,9 @@ def test_errors_of_statements_read_as_before(servers: Servers) -> None:
 @pytest.mark.parametrize("more", ["?sslmode=nowhere", "?sslmode=require&sslrootcert=/nowhere.pem"])
 def test_parameters_that_make_no_sense_are_a_wrong_configuration(more: str) -> None:
     with run_refusing_postgres(build_refusal("57P03", "later")) as port:
-        trouble = trouble_at(address(port, more))
-    assert isinstance(trouble, ConfigurationError)
-    assert UNGRANTED in str(trouble)
+        error = trouble_at(address(port, more))
+    assert isinstance(error, ConfigurationError)
+    assert UNGRANTED in str(error)
 
 
 # ---- several hosts
@@ -199,9 +199,9 @@ def test_of_several_hosts_that_refuse_one_that_passes_counts(closed: int) -> Non
             assert isinstance(trouble_at(f"postgresql://u:p@{hosts}/d"), ServerUnavailable)
         for ports in ((closed, refuses), (refuses, closed)):
             hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
-            trouble = trouble_at(f"postgresql://u:p@{hosts}/d")
-            assert isinstance(trouble, ConfigurationError)
-            assert "fehlgeschlagen" in str(trouble)
+            error = trouble_at(f"postgresql://u:p@{hosts}/d")
+            assert isinstance(error, ConfigurationError)
+            assert "fehlgeschlagen" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -266,6 +266,6 @@ def test_a_password_and_the_protection_of_the_line_may_come_from_variables(
         assert db.exec_driver_sql("select 1").scalar_one() == 1
     database.close()
     monkeypatch.setenv("PGSSLMODE", "require")
-    trouble = trouble_at(bare)
-    assert isinstance(trouble, ServerUnavailable)
-    assert "SSL" in str(trouble)
+    error = trouble_at(bare)
+    assert isinstance(error, ServerUnavailable)
+    assert "SSL" in str(error)

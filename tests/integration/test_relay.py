@@ -28,7 +28,7 @@ from sandbox.tenant import Nango, Tenant
 from tests.support.fault_proxy import FaultProxy
 from tests.support.mirror import Mirror, fetch_scalar, read_last_seq
 from tests.support.service import wait_until
-from worker.core.errors import ConfigurationError, LeaseLost
+from worker.core.errors import LeaseLost, SinkMisconfigured
 from worker.core.parse import SecretStr
 from worker.core.settings import Settings
 from worker.delivery.deliver import Delivery
@@ -476,4 +476,4 @@ def test_a_sink_without_any_redis_says_what_is_missing(environment: RelayEnviron
     with pytest.raises(Exception, match="REDIS_URL is not set") as fault:
         delivery.deliver_round()
     delivery.close()
-    assert isinstance(fault.value.__cause__, ConfigurationError)
+    assert isinstance(fault.value.__cause__, SinkMisconfigured)

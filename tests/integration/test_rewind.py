@@ -451,39 +451,41 @@ def check_promotion(
         settings = load_settings(
             database_url=url, nango_host=server.url, nango_secret_key=nango.key, call_seconds=10
         )
-        kit = open_runtime(settings)
-        return kit, RelayEnvironment(kit, nango, servers.redis_url)
+        runtime = open_runtime(settings)
+        return runtime, RelayEnvironment(runtime, nango, servers.redis_url)
 
-    kit, ground = opened(primary)
-    sync_all(kit)
-    ground.add()
-    consumer = Consumer(ground)
+    runtime, environment = opened(primary)
+    sync_all(runtime)
+    environment.add()
+    consumer = Consumer(environment)
     consumer.catch_up()
-    reached = fetch_scalar(kit.database, "select pg_current_wal_lsn()")
+    reached = fetch_scalar(runtime.database, "select pg_current_wal_lsn()")
     behind = Database(standby)
     wait_until(lambda: fetch_scalar(behind, f"select pg_last_wal_replay_lsn() >= '{reached}'"), 30)
     assert rewind_if_restored(behind) is None, "a standby is left alone"
     restorer.disconnect_standby(standby)
     passing = tenant.create_user()
     tenant.mutate(10)
-    sync_all(kit)
+    sync_all(runtime)
     consumer.catch_up()
     epoch = consumer.fold.epoch("/connections/1")
-    close_runtime(kit)
-    ground.database.close()
+    close_runtime(runtime)
+    environment.database.close()
     fetch_scalar(behind, "select pg_promote()")
     wait_until(lambda: not fetch_scalar(behind, "select pg_is_in_recovery()"), 60)
     behind.close()
     tenant.delete_user(passing)
-    kit, promoted = opened(standby)
-    promoted.mark = ground.mark
+    runtime, promoted = opened(standby)
+    promoted.mark = environment.mark
     consumer.ground = promoted
-    sync_all(kit)
+    sync_all(runtime)
     consumer.catch_up()
     consumer.assert_equal()
-    assert_exact(kit.database, tenant)
+    assert_exact(runtime.database, tenant)
     assert consumer.fold.epoch("/connections/1") > epoch
-    reason = fetch_scalar(kit.database, "select reason from events.epochs order by id desc limit 1")
+    reason = fetch_scalar(
+        runtime.database, "select reason from events.epochs order by id desc limit 1"
+    )
     assert "another timeline" in reason
     promoted.database.close()
-    close_runtime(kit)
+    close_runtime(runtime)

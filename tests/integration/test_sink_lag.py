@@ -346,10 +346,10 @@ def test_the_number_of_series_does_not_grow_with_connections(environment: Ground
     before = environment.scraped().keys()
     for number in range(3):
         environment.mirror.nango.add_connection(f"more-{number}", Tenant(seed=number, users=1))
-    kit = environment.mirror.runtime
-    discover(kit.database, kit.nango, kit.settings)
+    runtime = environment.mirror.runtime
+    discover(runtime.database, runtime.nango, runtime.settings)
     for number in (2, 3, 4):
-        run_slice(kit, number, trigger=RunTrigger.BACKFILL)
+        run_slice(runtime, number, trigger=RunTrigger.BACKFILL)
     assert environment.scraped().keys() == before
 
 

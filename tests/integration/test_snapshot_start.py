@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
+from structlog.testing import capture_logs
 
 from models.resources import RESOURCES
 from models.sink import SinkKind, SinkStart
@@ -191,6 +192,27 @@ def test_each_kind_of_change_behind_the_cut_is_undone(
     assert wanted <= set(seen)
     assert unlike_kept(mirror.database, told) == {}
     assert unlike_mirror(mirror.database, told + tail) == {}
+
+
+def test_an_event_that_does_not_fit_is_named_in_the_log_and_ends_nothing(
+    mirror: Mirror, environment: RelayEnvironment
+) -> None:
+    user = mirror.tenant.users.id_at(0)
+    environment.add(start=SinkStart.SNAPSHOT)
+    reading = Reading(environment, size=1_000)
+    mirror.tenant.update_user(user, jobTitle="Once")
+    mirror.sync()
+    with mirror.database.open_transaction() as db:
+        statement = """
+            update events.change_events set after = jsonb_build_object('job_title', 'never')
+             where seq > :cut and resource = 'users' returning seq
+        """
+        seq = db.execute(text(statement), {"cut": reading.cut.seq}).scalar_one()
+    with capture_logs() as logs:
+        assert list(reading.snapshot())
+    (line,) = (line for line in logs if line["log_level"] == "warning")
+    assert (line["connection"], line["resource"], line["seq"]) == (1, "users", seq)
+    assert "verify" in line["event"]
 
 
 def test_what_is_written_at_the_very_moment_of_the_cut_is_known_by_its_events(

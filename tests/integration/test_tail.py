@@ -110,7 +110,7 @@ def test_a_connection_whose_events_are_all_gone_begins_with_the_next(
         assert resolve_start(db, FromSequence(9), [2])[0].start == 9
 
 
-@pytest.mark.parametrize("beginning", [FromOldest(), FromTime(LONG_AGO)])
+@pytest.mark.parametrize("start", [FromOldest(), FromTime(LONG_AGO)])
 def test_all_events_are_told_once_in_the_order_of_time(
     database: Database, owners: list[int], start: StartPosition
 ) -> None:

@@ -19,11 +19,11 @@ from tests.support.mirror import (
 from worker.sync.connections.discover import discover
 from worker.sync.report import SyncReport
 
-PAGES = {"largest_page": 20, "delta_page": 15, "site_page": 4, "role_page": 5}
+PAGES = {"max_page_size": 20, "delta_page_size": 15, "site_page_size": 4, "role_page_size": 5}
 KINDS: dict[str, dict[str, object]] = {
     "usual": {},
-    "without delta": {"no_delta": True, "demand_role_filter": True},
-    "without $batch": {"refuse_batch": 400},
+    "without delta": {"no_delta": True, "requires_role_filter": True},
+    "without $batch": {"batch_error_status": 400},
 }
 STRIDE = {"without $batch": 7, "without delta": 2}
 """Not at every call, where so many are alike."""

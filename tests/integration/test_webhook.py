@@ -27,7 +27,7 @@ from tests.support.webhook_receiver import (
     is_verified,
     run_receiver,
 )
-from worker.core.errors import ConfigurationError, EventFailed, EventRefused, RetryLater, SinkGone
+from worker.core.errors import EventFailed, EventRefused, RetryLater, SinkGone, SinkMisconfigured
 from worker.core.settings import Settings, load_settings
 from worker.delivery.asyncapi import build_document
 from worker.delivery.relay import POOL_SIZE, Relay
@@ -465,9 +465,9 @@ def test_a_stored_sink_is_opened(receiver: WebhookReceiver, plain: Settings) -> 
 def test_a_stored_sink_without_a_secret_is_refused(
     receiver: WebhookReceiver, plain: Settings
 ) -> None:
-    with pytest.raises(ConfigurationError, match="sink 'crm' has no signing secret"):
+    with pytest.raises(SinkMisconfigured, match="sink 'crm' has no signing secret"):
         open_sender(stored(receiver), plain)
-    with pytest.raises(ConfigurationError, match="whsec_"):
+    with pytest.raises(SinkMisconfigured, match="whsec_"):
         open_sender(stored(receiver, keys=["hunter2"]), plain)
 
 

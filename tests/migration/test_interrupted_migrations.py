@@ -93,8 +93,8 @@ def refusal(database: Database, revision: str) -> str:
     """What a brief migration says while somebody holds it up; nothing where it is not held up."""
     try:
         migrate(database, revision, BRIEF)
-    except RetryLater as trouble:
-        return trouble.message
+    except RetryLater as error:
+        return error.message
     return ""
 
 

@@ -94,16 +94,16 @@ def test_a_tenant_is_mirrored_on_the_oldest_postgres(
         nango_host=nango_server.url,
         nango_secret_key=nango.key,
     )
-    kit = open_runtime(settings)
+    runtime = open_runtime(settings)
     tenant = Tenant(seed=8, users=1500, groups=30, sites=9)
     nango.add_connection("old", tenant)
-    discover(kit.database, kit.nango, settings)
+    discover(runtime.database, runtime.nango, settings)
     for step in range(3):
-        now = fetch_scalar(kit.database, "select clock_timestamp()")
-        run_to_end(kit, 1, SyncRequest(now, manual=True, full=step == 2))
-        assert_exact(kit.database, tenant)
+        now = fetch_scalar(runtime.database, "select clock_timestamp()")
+        run_to_end(runtime, 1, SyncRequest(now, manual=True, full=step == 2))
+        assert_exact(runtime.database, tenant)
         tenant.mutate(40)
-    close_runtime(kit)
+    close_runtime(runtime)
 
 
 def test_there_is_one_head_and_every_migration_is_numbered() -> None:

@@ -83,9 +83,9 @@ class World:
         )
         self.erased: set[str] = set()
         self.backup: tuple[str, frozenset[str]] | None = None
-        kit = open_runtime(self.settings)
-        discover(kit.database, nango=kit.nango, settings=self.settings)
-        self.mirror = Mirror(kit, nango, self.tenant)
+        runtime = open_runtime(self.settings)
+        discover(runtime.database, nango=runtime.nango, settings=self.settings)
+        self.mirror = Mirror(runtime, nango, self.tenant)
 
     def close(self) -> None:
         self.mirror.nango.faults = None

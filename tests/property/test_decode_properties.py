@@ -83,7 +83,7 @@ def told(page: Page | None) -> Any:
 def judged(resource: Resource, body: bytes) -> Page | None:
     """The page, checked for what must hold for every page; None where it is torn."""
     page = read(resource, body)
-    first, again = read(resource, body, first=True), read(resource, body, again=True)
+    first, again = read(resource, body, is_first_load=True), read(resource, body, is_rewalk=True)
     assert told(page) == told(first) == told(again)
     if page is None:
         return None

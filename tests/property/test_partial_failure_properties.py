@@ -27,15 +27,15 @@ ANSWERS = st.sampled_from(["gone", "there", "silent"])
 
 
 def refusal(status: int, code: str = "x") -> ResourceRefused:
-    trouble = ResourceRefused(f"Graph answers {status}")
-    trouble.status, trouble.code = status, code
-    return trouble
+    error = ResourceRefused(f"Graph answers {status}")
+    error.status, error.code = status, code
+    return error
 
 
 def passing(status: int) -> RetryLater:
-    trouble = RetryLater(f"Graph answered {status}")
-    trouble.status = status
-    return trouble
+    error = RetryLater(f"Graph answered {status}")
+    error.status = status
+    return error
 
 
 TROUBLES = st.sampled_from(
@@ -107,7 +107,7 @@ def test_a_walk_sets_apart_what_is_not_everybodys_refusal(
 
 
 @pytest.mark.parametrize("number", [2, SHARED_CAUSE_MIN])
-@pytest.mark.parametrize("trouble", [refusal(403), passing(503)])
+@pytest.mark.parametrize("error", [refusal(403), passing(503)])
 def test_what_all_groups_meet_at_the_beginning_is_the_streams(
     number: int, error: MirrorError
 ) -> None:

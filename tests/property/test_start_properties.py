@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.core.errors import ConfigurationError
+from worker.core.errors import InvalidInput
 from worker.events.start import MAX_BIGINT, FromAge, FromSequence, FromTime, parse_start_position
 
 pieces = st.sampled_from(
@@ -22,7 +22,7 @@ def test_anything_is_understood_or_refused_with_a_sentence(text: str) -> None:
     meant: object
     try:
         meant = parse_start_position(text)
-    except ConfigurationError as refused:
+    except InvalidInput as refused:
         meant = str(refused)
     if isinstance(meant, str):
         assert 20 < len(meant) < 300

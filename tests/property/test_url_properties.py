@@ -95,11 +95,11 @@ def said_by(use: Callable[[str], None], address: str) -> str:
     """What a failure tells; only a Trouble may leave."""
     try:
         use(address)
-    except MirrorError as fault:
-        return everything_said(fault)
-    except ValueError as fault:
+    except MirrorError as error:
+        return everything_said(error)
+    except ValueError as error:
         assert use is use_proxy
-        return everything_said(fault)
+        return everything_said(error)
     return ""
 
 

@@ -160,9 +160,9 @@ def printed(command: list[str], **options: Any) -> str:
 REPORT = """
 import sys
 from pathlib import Path
-from sandbox.servers import Home, ServerError, embedded
+from sandbox.servers import Home, ServerError, run_servers
 try:
-    with embedded(Home(Path(sys.argv[1]))) as servers:
+    with run_servers(Home(Path(sys.argv[1]))) as servers:
         import psycopg, redis
         with psycopg.connect(servers.database_url) as session:
             print(session.execute("select current_user, version()").fetchone())
@@ -276,8 +276,8 @@ def test_a_killed_valkey_comes_back_with_its_data_and_url(home: Home) -> None:
 def test_a_killed_supervisor_takes_its_servers_along_and_the_next_start_waits(home: Home) -> None:
     script = (
         "import sys, time; from pathlib import Path\n"
-        "from sandbox.servers import Home, embedded\n"
-        "with embedded(Home(Path(sys.argv[1]))) as s:\n"
+        "from sandbox.servers import Home, run_servers\n"
+        "with run_servers(Home(Path(sys.argv[1]))) as s:\n"
         "    print(s.database_url, flush=True); time.sleep(60)\n"
     )
     with subprocess.Popen(
@@ -593,7 +593,7 @@ def test_a_child_that_dies_before_it_is_ready_is_reported_with_its_last_words(
     log.write_text("words of an earlier run\n")
     code = "import sys; print('no such tenant'); sys.exit(4)"
     with Supervisor() as supervisor, pytest.raises(StartupFailed) as caught:
-        supervisor.start(python_child("tenant", code, ready=lambda: False, log=log))
+        supervisor.start(python_child("tenant", code, is_ready=lambda: False, log=log))
     assert "tenant exited with 4" in str(caught.value)
     assert str(caught.value).endswith("\n  no such tenant")
     assert "earlier" not in str(caught.value)
@@ -604,7 +604,7 @@ def test_a_child_that_stays_silent_is_stopped_and_the_others_run_on() -> None:
         supervisor.start(python_child("a", SLEEP))
         with pytest.raises(StartupFailed, match=r"b was not ready within 0\.2 s"):
             supervisor.start(
-                python_child("b", SLEEP, ready=lambda: False, ready_timeout=0.2),
+                python_child("b", SLEEP, is_ready=lambda: False, ready_timeout=0.2),
             )
         assert supervisor.get_pid("a") is not None
         assert supervisor.get_pid("b") is None
@@ -613,7 +613,7 @@ def test_a_child_that_stays_silent_is_stopped_and_the_others_run_on() -> None:
 def test_a_program_that_does_not_exist_is_reported(directory: Path) -> None:
     log = directory / "log"
     missing = Child(name="x", argv=[str(directory / "x")], is_ready=lambda: False, log=log)
-    nowhere = python_child("x", SLEEP, cwd=directory / "nowhere", ready=lambda: False)
+    nowhere = python_child("x", SLEEP, cwd=directory / "nowhere", is_ready=lambda: False)
     with Supervisor() as supervisor:
         with pytest.raises(StartupFailed, match=r"exited with 127[\s\S]*No such file"):
             supervisor.start(missing)
@@ -631,7 +631,7 @@ def test_a_check_that_raises_means_not_yet() -> None:
         return True
 
     with Supervisor() as supervisor:
-        supervisor.start(python_child("a", SLEEP, ready=ready))
+        supervisor.start(python_child("a", SLEEP, is_ready=ready))
         assert len(calls) == 3
 
 
@@ -661,7 +661,7 @@ def test_what_a_child_ignores_or_leaves_behind_is_killed(directory: Path) -> Non
                 "stubborn",
                 code,
                 log=log,
-                ready=lambda: log.read_text() == "up\n",
+                is_ready=lambda: log.read_text() == "up\n",
                 stop_signals=((signal.SIGTERM, 0.2),),
             ),
         )
@@ -692,7 +692,7 @@ def test_the_environment_given_is_all_that_a_child_gets(
     with Supervisor() as supervisor:
         supervisor.start(
             python_child(
-                "a", code, env={"GIVEN": "1"}, log=log, ready=lambda: "]" in log.read_text()
+                "a", code, env={"GIVEN": "1"}, log=log, is_ready=lambda: "]" in log.read_text()
             ),
         )
     assert "NANGO" not in log.read_text()

@@ -11,7 +11,7 @@ from typing import NamedTuple, Self
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sandbox.tenant import Client, Nango, Server, Tenant, serve
@@ -66,7 +66,8 @@ def told(tenant: Tenant) -> Told:
 
 
 @settings(max_examples=6, deadline=None)
-@given(st.lists(st.integers(0, 40), min_size=1, max_size=4))
+@example(rounds=[4, 2, 24, 3])
+@given(rounds=st.lists(st.integers(0, 40), min_size=1, max_size=4))
 def test_a_tenant_is_what_it_had_become_without_a_restart(
     tmp_path_factory: pytest.TempPathFactory, rounds: list[int]
 ) -> None:

@@ -108,10 +108,10 @@ class Chaos:
         except (NothingToHit, LookupError):
             self.faults_skipped[name] += 1
             return
-        except (MirrorError, redis.RedisError, OperationalError, OSError) as trouble:
+        except (MirrorError, redis.RedisError, OperationalError, OSError) as error:
             # Blows fall on a service that is down already, too.
             self.faults_skipped[name] += 1
-            self._note(f"{name}: not possible ({type(trouble).__name__})")
+            self._note(f"{name}: not possible ({type(error).__name__})")
             return
         self.faults_injected[name] += 1
         self._note(f"{name}: {what}")

@@ -10,14 +10,18 @@ BIG_USERS: Final = 3000
 OPTION_SETS: Final[tuple[dict[str, object], ...]] = (
     {},
     {},
-    {"delta_page": 20, "list_page": 25, "member_slice": 10},
+    {"delta_page_size": 20, "list_page_size": 25, "members_per_entry": 10},
     {"empty_page_every": 3, "repeat_every": 4},
     {"removals_on_delete": True},
     {"readd_on_restore": False},
-    {"tombstones_first": True, "expired_code": "resyncRequired", "expired_location": False},
-    {"demand_role_filter": True},
+    {
+        "initial_tombstones": True,
+        "expired_delta_code": "resyncRequired",
+        "expired_token_location": False,
+    },
+    {"requires_role_filter": True},
     {"mutations_between_items": 1},
-    {"site_page": 5, "role_page": 5},
+    {"site_page_size": 5, "role_page_size": 5},
 )
 """How tenants differ from Graph's usual behaviour; customers take them in turn."""
 

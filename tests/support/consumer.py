@@ -244,8 +244,8 @@ def follow(url: str, stream: str, fold: Fold, is_stopped: Callable[[], bool]) ->
     while not is_stopped():
         try:
             begin = _read_batch(client, stream, fold, begin)
-        except redis.ResponseError as fault:
-            if not str(fault).startswith("NOGROUP"):
+        except redis.ResponseError as error:
+            if not str(error).startswith("NOGROUP"):
                 time.sleep(0.2)
             with suppress(redis.RedisError):
                 client.xgroup_create(stream, GROUP, id="0", mkstream=True)

@@ -129,8 +129,8 @@ class Mirror:
         """A sync by hand, of everything or of some resources."""
         with self.database.open_transaction() as db:
             now: datetime = db.execute(select(func.clock_timestamp())).scalar_one()
-        order = SyncRequest(now, manual=True, resources=frozenset(resources) or None, full=full)
-        return run_to_end(self.runtime, self.connection_id, order)
+        request = SyncRequest(now, manual=True, resources=frozenset(resources) or None, full=full)
+        return run_to_end(self.runtime, self.connection_id, request)
 
     def take_call_count(self) -> int:
         """Calls that Nango has counted since the last time."""

@@ -98,8 +98,8 @@ def _provoke_deadlock(database: Database) -> None:
                 db.execute(change, {"name": CANARY, "i": first})
                 both.wait()
                 db.execute(change, {"name": CANARY, "i": second})
-        except Exception as fault:  # noqa: BLE001 - raised below
-            faults.append(fault)
+        except Exception as error:  # noqa: BLE001 - raised below
+            faults.append(error)
 
     threads = [threading.Thread(target=lock, args=order) for order in ((1, 2), (2, 1))]
     for thread in threads:

@@ -108,9 +108,9 @@ def test_a_strange_answer_before_any_call_has_worked_halts_without_a_question(
 
 
 def test_a_strange_answer_is_its_requests_own_where_nango_answers(process: Process) -> None:
-    trouble = process.breaker.classify_suspected(SuspectedMisconfiguration("an HTTP 403"))
-    assert isinstance(trouble, MalformedResponse)
-    assert trouble.after
+    error = process.breaker.classify_suspected(SuspectedMisconfiguration("an HTTP 403"))
+    assert isinstance(error, MalformedResponse)
+    assert error.after
     assert process.asked == 1
     process.breaker.classify_suspected(SuspectedMisconfiguration("an HTTP 403"))
     assert process.asked == 1, "the answer of a moment ago counts"
@@ -157,9 +157,9 @@ def test_a_key_that_stays_refused_becomes_a_matter_for_the_operator(process: Pro
     process.answer = NO_DATABASE
     assert type(process.breaker.classify_suspected(SuspectedInvalidKey("refused"))) is Outage
     process.ledger.now += TRANSIENT_SECONDS + 1
-    trouble = process.breaker.check_nango()
-    assert isinstance(trouble, ConfigurationError)
-    assert "NANGO_SECRET_KEY" in str(trouble)
+    error = process.breaker.check_nango()
+    assert isinstance(error, ConfigurationError)
+    assert "NANGO_SECRET_KEY" in str(error)
     process.answer = LISTED
     assert process.breaker.check_nango() is None
     process.answer = NO_DATABASE

@@ -432,7 +432,7 @@ def test_an_assignment_whose_id_is_no_key_is_a_reject(identity: str) -> None:
     assert [reject.key for reject in page.rejects] == [None]
 
 
-@pytest.mark.parametrize("how", [{}, {"first": True}])
+@pytest.mark.parametrize("how", [{}, {"is_first_load": True}])
 def test_a_nested_value_of_any_depth_costs_at_most_itself(how: dict[str, bool]) -> None:
     for depth in (1, 2, 5, 60, 70, 200, 800, 950, 1000, 3000, 100_000):
         nested = "[" * depth + "]" * depth

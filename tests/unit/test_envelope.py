@@ -9,7 +9,8 @@ import pytest
 from models.event_type import EVENT_TYPES
 from models.resources import RESOURCES
 from worker.delivery.store.snapshot import build_snapshot_event_id
-from worker.events.envelope import EnvelopeBuilder, Event
+from worker.events.envelope import EnvelopeBuilder
+from worker.events.event import Event
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ID = "0d7f2c1e-0000-4000-8000-000000000001"

@@ -30,7 +30,8 @@ from worker.erasure.store.lookup import build_personal_site_path
 from worker.erasure.store.rows import remove_keys
 from worker.erasure.store.text import TEXT_TABLES, extract_names, redact_names
 from worker.erasure.target import parse_object_id
-from worker.events.envelope import EnvelopeBuilder, Event
+from worker.events.envelope import EnvelopeBuilder
+from worker.events.event import Event
 from worker.graph.page import IncomingRow, Page, RejectedObject
 from worker.store.state.erasures import DIGEST_BYTES, ErasedObjects, ErasureDigests, PendingErasure
 from worker.sync.loading.erased_filter import drop_erased, without_erased

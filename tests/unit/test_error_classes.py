@@ -113,10 +113,10 @@ NANGO_TROUBLES: list[tuple[int, Any, type[MirrorError], str]] = [
 def test_an_error_of_nango_is_ours_and_names_the_remedy(
     status: int, content: Any, kind: type[MirrorError], remedy: str
 ) -> None:
-    trouble = classify_nango_response(answer(status, content), NOW)
-    assert isinstance(trouble, kind)
-    assert remedy in str(trouble)
-    assert "secret" not in str(trouble)
+    error = classify_nango_response(answer(status, content), NOW)
+    assert isinstance(error, kind)
+    assert remedy in str(error)
+    assert "secret" not in str(error)
 
 
 @pytest.mark.parametrize(
@@ -131,8 +131,8 @@ def test_an_error_of_nango_is_ours_and_names_the_remedy(
 )
 def test_a_refusal_by_nango_itself_is_never_taken_for_graphs(code: str) -> None:
     """As Graph's, a 400 in a delta round would throw the cursor away."""
-    trouble = classify_nango_response(answer(400, ours(code, "x")), NOW)
-    assert type(trouble) is ConnectionBroken
+    error = classify_nango_response(answer(400, ours(code, "x")), NOW)
+    assert type(error) is ConnectionBroken
 
 
 @pytest.mark.parametrize("body", [b"", b"<html></html>"])
@@ -160,8 +160,8 @@ def test_a_gateways_answer_to_one_request_does_not_stop_everything(
 )
 @pytest.mark.parametrize("status", [400, 429, 500])
 def test_an_odd_body_is_still_judged(status: int, body: bytes) -> None:
-    trouble = classify_nango_response(answer(status, body), NOW)
-    assert isinstance(trouble, MirrorError)
+    error = classify_nango_response(answer(status, body), NOW)
+    assert isinstance(error, MirrorError)
 
 
 @pytest.mark.parametrize("body", [b"[]", b"7", b"null", b'"x"', b'{"error": 7}', b'{"error": []}'])
@@ -180,13 +180,13 @@ def test_a_body_of_an_odd_shape_is_still_judged(body: bytes) -> None:
     ],
 )
 def test_nangos_rate_limit_waits_at_least_a_second(headers: dict[str, str], after: float) -> None:
-    trouble = classify_nango_response(answer(429, ours("too_many_request"), **headers), NOW)
-    assert trouble is not None
-    assert trouble.after == after
+    error = classify_nango_response(answer(429, ours("too_many_request"), **headers), NOW)
+    assert error is not None
+    assert error.after == after
 
 
 @pytest.mark.parametrize(
-    "reply",
+    "response",
     [
         answer(200, b"<!doctype html><html></html>", content_type="text/html; charset=UTF-8"),
         answer(200, b"<html></html>"),
@@ -196,19 +196,19 @@ def test_nangos_rate_limit_waits_at_least_a_second(headers: dict[str, str], afte
 def test_a_web_page_is_a_wrong_address_unless_nango_answered_there_before(
     response: ApiResponse,
 ) -> None:
-    trouble = classify_nango_response(response, NOW)
-    assert isinstance(trouble, RetryNow)
-    ended = to_retry_later(trouble, 1.0)
+    error = classify_nango_response(response, NOW)
+    assert isinstance(error, RetryNow)
+    ended = to_retry_later(error, 1.0)
     assert isinstance(ended, ConfigurationError)
     assert "NANGO_HOST" in str(ended)
-    assert type(to_retry_later(trouble, 1.0, has_worked=True)) is RetryLater
+    assert type(to_retry_later(error, 1.0, has_worked=True)) is RetryLater
 
 
 # ---- whose answer
 
 
 @pytest.mark.parametrize(
-    "reply",
+    "response",
     [
         answer(404, b"", request_id="x"),
         answer(500, b"<html></html>", x_ms_ags_diagnostic="{}"),
@@ -263,9 +263,9 @@ def test_a_lost_cursor_begins_the_walk_again(status: int, content: Any) -> None:
     "status", [408, 409, 421, 423, 425, 429, 449, 500, 502, 503, 504, 507, 599]
 )
 def test_a_busy_graph_is_asked_later(status: int) -> None:
-    trouble = classify_graph_response(answer(status, theirs("x"), retry_after="41"), NOW)
-    assert type(trouble) is RetryLater
-    assert trouble.after == 41.0
+    error = classify_graph_response(answer(status, theirs("x"), retry_after="41"), NOW)
+    assert type(error) is RetryLater
+    assert error.after == 41.0
     unsaid = classify_graph_response(answer(status), NOW)
     assert unsaid is not None
     assert unsaid.after is not None
@@ -282,28 +282,28 @@ def test_a_busy_graph_is_asked_later(status: int) -> None:
     ],
 )
 def test_a_rejected_token_breaks_the_connection(status: int, code: str) -> None:
-    trouble = classify_graph_response(answer(status, theirs(code)), NOW)
-    assert type(trouble) is ConnectionBroken
-    assert "reconnect" in str(trouble)
+    error = classify_graph_response(answer(status, theirs(code)), NOW)
+    assert type(error) is ConnectionBroken
+    assert "reconnect" in str(error)
 
 
 def test_a_403_names_the_permission() -> None:
-    reply = answer(403, theirs("Authorization_RequestDenied"))
-    trouble = classify_graph_response(reply, NOW, "User.Read.All")
-    assert isinstance(trouble, ResourceRefused)
-    assert "User.Read.All" in str(trouble)
-    assert "Authorization_RequestDenied" in str(trouble)
-    assert (trouble.status, trouble.code) == (403, "Authorization_RequestDenied")
+    response = answer(403, theirs("Authorization_RequestDenied"))
+    error = classify_graph_response(response, NOW, "User.Read.All")
+    assert isinstance(error, ResourceRefused)
+    assert "User.Read.All" in str(error)
+    assert "Authorization_RequestDenied" in str(error)
+    assert (error.status, error.code) == (403, "Authorization_RequestDenied")
 
 
 @pytest.mark.parametrize("status", [400, 402, 404, 405, 406, 501])
 def test_what_a_tenant_does_not_offer_is_refused(status: int) -> None:
-    trouble = classify_graph_response(
+    error = classify_graph_response(
         answer(status, theirs("Request_BadRequest")), NOW, "User.Read.All"
     )
-    assert isinstance(trouble, ResourceRefused)
-    assert trouble.status == status
-    assert "permission" not in str(trouble)
+    assert isinstance(error, ResourceRefused)
+    assert error.status == status
+    assert "permission" not in str(error)
 
 
 def test_a_request_that_was_not_run_is_asked_later() -> None:
@@ -330,9 +330,9 @@ def test_codes_are_found_at_every_depth_and_not_without_end() -> None:
 
 @pytest.mark.parametrize("code", [7, None, [], {}])
 def test_a_code_that_is_no_text_is_ignored(code: object) -> None:
-    reply = answer(400, {"error": {"code": code, "innerError": [], "innererror": "x"}})
-    assert list_error_codes(reply) == []
-    assert isinstance(classify_graph_response(reply, NOW), ResourceRefused)
+    response = answer(400, {"error": {"code": code, "innerError": [], "innererror": "x"}})
+    assert list_error_codes(response) == []
+    assert isinstance(classify_graph_response(response, NOW), ResourceRefused)
 
 
 def test_an_error_body_nested_without_end_is_judged_by_its_status() -> None:
@@ -341,9 +341,9 @@ def test_an_error_body_nested_without_end_is_judged_by_its_status() -> None:
 
 
 def test_when_trying_in_place_is_over_the_stream_waits() -> None:
-    trouble = to_retry_later(RetryNow("busy", connection="c", resource="users", after=90.0), 20.0)
-    assert type(trouble) is RetryLater
-    assert (trouble.after, trouble.connection, trouble.resource) == (90.0, "c", "users")
+    error = to_retry_later(RetryNow("busy", connection="c", resource="users", after=90.0), 20.0)
+    assert type(error) is RetryLater
+    assert (error.after, error.connection, error.resource) == (90.0, "c", "users")
     assert to_retry_later(RetryNow("busy"), 20.0).after == 20.0
 
 
@@ -401,11 +401,11 @@ def test_every_failure_of_httpx_has_a_place() -> None:
 
 @pytest.mark.parametrize("kind", _httpx_failures(), ids=lambda kind: kind.__name__)
 def test_a_failure_of_httpx_becomes_ours(kind: type[Exception]) -> None:
-    trouble = classify_transport_error(_raised(kind))
-    assert type(trouble) is HTTPX[kind.__name__]
-    assert "secret" not in str(trouble)
+    error = classify_transport_error(_raised(kind))
+    assert type(error) is HTTPX[kind.__name__]
+    assert "secret" not in str(error)
     if kind in (httpx.ConnectError, httpx.ConnectTimeout, httpx.InvalidURL):
-        assert "NANGO_HOST" in str(trouble)
+        assert "NANGO_HOST" in str(error)
 
 
 # ---- Postgres
@@ -446,17 +446,17 @@ def _wrapped(fault: psycopg.Error) -> DBAPIError:
 
 @pytest.mark.parametrize("state", sorted(STATES.keys() - {*IN_TROUBLE, "42501"}))
 def test_a_failure_of_postgres_becomes_ours_or_passes_as_a_bug(state: str) -> None:
-    fault = STATES[state]("said Postgres\nDETAIL: secret")
+    error = STATES[state]("said Postgres\nDETAIL: secret")
     expected = next((told for start, told in BY_STATE.items() if state.startswith(start)), None)
     if expected is None:
         with pytest.raises(psycopg.Error) as caught:
-            _translate_wrapped(_wrapped(fault), PLACE)
-        assert caught.value is fault
+            _translate_wrapped(_wrapped(error), PLACE)
+        assert caught.value is error
         return
-    trouble = _translate_wrapped(_wrapped(fault), PLACE)
-    assert type(trouble) is expected[0]
-    assert expected[1] in str(trouble)
-    assert "secret" not in str(trouble)
+    translated = _translate_wrapped(_wrapped(error), PLACE)
+    assert type(translated) is expected[0]
+    assert expected[1] in str(translated)
+    assert "secret" not in str(translated)
 
 
 @pytest.mark.parametrize("start", list(BY_STATE))
@@ -474,10 +474,10 @@ def test_a_missing_privilege_is_a_matter_of_configuration() -> None:
 
 
 def test_a_failure_without_a_state_is_a_lost_connection() -> None:
-    trouble = _translate_wrapped(_wrapped(psycopg.OperationalError("connection refused")), PLACE)
-    assert type(trouble) is ServerUnavailable
-    assert PLACE in str(trouble)
-    assert trouble.after
+    error = _translate_wrapped(_wrapped(psycopg.OperationalError("connection refused")), PLACE)
+    assert type(error) is ServerUnavailable
+    assert PLACE in str(error)
+    assert error.after
 
 
 @pytest.mark.parametrize(
@@ -491,8 +491,8 @@ def test_a_failure_without_a_state_is_a_lost_connection() -> None:
 )
 def test_a_door_that_stays_shut_is_a_wrong_setting(said: str) -> None:
     """A pooler's answer, where its SQL state says nothing."""
-    fault = psycopg.OperationalError(f'connection to server at "h", port 5432 failed: {said}')
-    assert type(_translate_wrapped(_wrapped(fault), PLACE)) is ConfigurationError
+    error = psycopg.OperationalError(f'connection to server at "h", port 5432 failed: {said}')
+    assert type(_translate_wrapped(_wrapped(error), PLACE)) is ConfigurationError
 
 
 def test_a_pool_without_a_free_connection_is_away() -> None:

@@ -46,8 +46,8 @@ def test_every_error_is_said_to_mean_something() -> None:
 def test_an_error_survives_pickling_with_its_identity(
     kind: type[MirrorError], protocol: int
 ) -> None:
-    trouble = kind("busy", connection="entra/contoso", resource="users", after=2.5)
-    again = pickle.loads(pickle.dumps(trouble, protocol))  # noqa: S301
+    error = kind("busy", connection="entra/contoso", resource="users", after=2.5)
+    again = pickle.loads(pickle.dumps(error, protocol))  # noqa: S301
     assert type(again) is kind
     assert (again.message, again.connection, again.resource, again.after) == (
         "busy",
@@ -55,13 +55,13 @@ def test_an_error_survives_pickling_with_its_identity(
         "users",
         2.5,
     )
-    assert str(again) == str(trouble)
+    assert str(again) == str(error)
 
 
 def test_an_identity_that_was_filled_in_later_survives() -> None:
-    trouble = MalformedResponse("torn")
-    trouble.connection, trouble.resource = "c", "groups"
-    assert str(copy.copy(trouble)) == "c/groups: torn"
+    error = MalformedResponse("torn")
+    error.connection, error.resource = "c", "groups"
+    assert str(copy.copy(error)) == "c/groups: torn"
 
 
 def test_a_refusal_keeps_its_status_and_code() -> None:

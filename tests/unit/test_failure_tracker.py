@@ -78,17 +78,17 @@ def test_a_named_pause_is_the_receivers_word_about_itself() -> None:
 
 def is_of_event(blame: FailureTracker, trouble: Exception, connection: int, **more: bool) -> bool:
     assert isinstance(trouble, RetryLater | ConfigurationError | ServerUnavailable)
-    given = {"was_refused": False, "alone": False, **more}
+    given = {"was_refused": False, "is_only_connection": False, **more}
     return blame.is_event_at_fault(trouble, f"event of {connection}", connection, **given)
 
 
 def test_a_refusal_is_of_the_event_and_an_outage_never() -> None:
     blame = FailureTracker()
     assert is_of_event(blame, EventRefused("422"), 1)
-    for trouble in (RetryLater("401"), ConfigurationError("no secret"), ServerUnavailable("Redis")):
-        assert not is_of_event(blame, trouble, 1)
+    for error in (RetryLater("401"), ConfigurationError("no secret"), ServerUnavailable("Redis")):
+        assert not is_of_event(blame, error, 1)
         blame.record_delivered(2)
-        assert not is_of_event(blame, trouble, 1, was_refused=True, alone=True)
+        assert not is_of_event(blame, error, 1, was_refused=True, is_only_connection=True)
 
 
 def test_a_failure_is_of_the_event_once_others_were_taken_in_between() -> None:
@@ -114,8 +114,8 @@ def test_what_is_taken_of_the_same_connection_proves_nothing() -> None:
 
 def test_a_failure_of_who_is_alone_holds_up_none_that_comes_later() -> None:
     blame = FailureTracker()
-    assert not is_of_event(blame, EventFailed("500"), 1, alone=True)
-    assert is_of_event(blame, EventFailed("500"), 1, alone=True)
+    assert not is_of_event(blame, EventFailed("500"), 1, is_only_connection=True)
+    assert is_of_event(blame, EventFailed("500"), 1, is_only_connection=True)
 
 
 def test_an_event_that_was_refused_before_may_fail_in_any_way() -> None:

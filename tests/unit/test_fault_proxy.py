@@ -37,8 +37,8 @@ class Echo:
                     session.sendall(chunk)
                 self.endings.append("end")
                 session.sendall(b"goodbye")
-            except OSError as fault:
-                self.endings.append(type(fault).__name__)
+            except OSError as error:
+                self.endings.append(type(error).__name__)
         self.ended.set()
 
 

@@ -23,7 +23,7 @@ Answer = Callable[[list[dict[str, Any]]], Any]
 
 
 @pytest.fixture
-def batcher(nango: Nango, nango_server: Server) -> Iterator[GraphClient]:
+def client(nango: Nango, nango_server: Server) -> Iterator[GraphClient]:
     nango.log.clear()
     client = NangoClient(nango_server.url, nango.key, retry_policy=RetryPolicy(2.0, 0.1))
     yield GraphClient(client, ConnectionRef("contoso", "entra"), tenant_id=HOME)
@@ -118,7 +118,7 @@ def test_each_answer_is_judged_by_itself(nango: Nango, client: GraphClient) -> N
 
     script(nango, answer)
     replies = client.get_all(TARGETS)
-    assert [reply.status for reply in replies.values()] == [429, 404, 200]
+    assert [response.status for response in replies.values()] == [429, 404, 200]
     assert replies["a"].get_retry_after(0.0) == 0.249
 
 
@@ -147,7 +147,7 @@ def test_a_refused_envelope_is_not_tried_again(
 
 def test_an_envelope_of_424_is_read_all_the_same(nango: Nango, client: GraphClient) -> None:
     script(nango, lambda asked: {"responses": [item(one, 429) for one in asked]}, status=424)
-    assert {reply.status for reply in client.get_all(TARGETS).values()} == {429}
+    assert {response.status for response in client.get_all(TARGETS).values()} == {429}
 
 
 def test_no_envelope_holds_more_than_graph_takes(nango: Nango, client: GraphClient) -> None:
@@ -220,7 +220,7 @@ def test_an_envelope_that_fails_raises_what_a_single_call_would(
 
 def test_an_answer_without_a_body_is_an_empty_one(nango: Nango, client: GraphClient) -> None:
     script(nango, lambda asked: {"responses": [{"id": one["id"], "status": 204} for one in asked]})
-    assert {reply.body for reply in client.get_all(TARGETS).values()} == {b""}
+    assert {response.body for response in client.get_all(TARGETS).values()} == {b""}
 
 
 @pytest.mark.parametrize(
@@ -261,13 +261,13 @@ def test_what_comes_with_another_organization_is_dropped(
 def test_the_first_organization_is_the_tenant_from_then_on(
     nango: Nango, nango_server: Server
 ) -> None:
-    client = NangoClient(nango_server.url, nango.key)
-    batcher = GraphClient(client, ConnectionRef("contoso", "entra"))
+    nango_client = NangoClient(nango_server.url, nango.key)
+    client = GraphClient(nango_client, ConnectionRef("contoso", "entra"))
     script(nango, all_well).tenants = [HOME.upper(), ELSEWHERE]
-    assert batcher.open(TARGETS)[0].tenant_id == HOME
+    assert client.open(TARGETS)[0].tenant_id == HOME
     with pytest.raises(ConnectionBroken, match="another Microsoft tenant"):
-        batcher.get_all(TARGETS)
-    client.close()
+        client.get_all(TARGETS)
+    nango_client.close()
 
 
 def test_throttled_items_are_judged_again_when_they_are_sent_again(
@@ -289,7 +289,7 @@ def test_nothing_is_used_while_the_organization_is_throttled(
 ) -> None:
     made = script(nango, all_well)
     made.statuses = [429]
-    assert {reply.status for reply in patient.get_all(TARGETS).values()} == {200}
+    assert {response.status for response in patient.get_all(TARGETS).values()} == {200}
     assert made.asked == ["/$batch", "/$batch"], "all of it was sent again"
     made.statuses = [503] * 9
     with pytest.raises(RetryLater):

@@ -260,7 +260,7 @@ def test_sites_are_sharepoints() -> None:
 
 
 @pytest.fixture(params=["local", "shared"])
-def ledger(request: pytest.FixtureRequest, servers: Servers) -> Iterator[KeyValueStore]:
+def store(request: pytest.FixtureRequest, servers: Servers) -> Iterator[KeyValueStore]:
     if request.param == "local":
         yield InMemoryStore()
         return
@@ -273,51 +273,51 @@ def ledger(request: pytest.FixtureRequest, servers: Servers) -> Iterator[KeyValu
 
 
 def test_a_throttled_customer_slows_nobody_else_and_no_other_service(store: KeyValueStore) -> None:
-    gate = RateLimiter(store)
+    limiter = RateLimiter(store)
     busy = ApiResponse(200, b"", {"x-ms-throttle-limit-percentage": "0.95"})
-    gate.pause_connection("entra/contoso", USERS, busy, time.time())
-    seconds, why = gate.try_acquire("entra/contoso", USERS, SCHEDULED)
+    limiter.pause_connection("entra/contoso", USERS, busy, time.time())
+    seconds, why = limiter.try_acquire("entra/contoso", USERS, SCHEDULED)
     assert 5 < seconds <= 5.9
     assert "slow down" in why
-    assert gate.try_acquire("entra/contoso", "/v1.0/sites/getAllSites", SCHEDULED)[0] == 0
-    assert gate.try_acquire("entra/fabrikam", USERS, SCHEDULED)[0] == 0
+    assert limiter.try_acquire("entra/contoso", "/v1.0/sites/getAllSites", SCHEDULED)[0] == 0
+    assert limiter.try_acquire("entra/fabrikam", USERS, SCHEDULED)[0] == 0
 
 
 def test_a_shorter_pause_does_not_end_a_longer_one(store: KeyValueStore) -> None:
-    gate = RateLimiter(store)
+    limiter = RateLimiter(store)
     for used in ("1.8", "0.8"):
-        reply = ApiResponse(200, b"", {"x-ms-throttle-limit-percentage": used})
-        gate.pause_connection("entra/contoso", USERS, reply, time.time())
-    assert gate.try_acquire("entra/contoso", USERS, SCHEDULED)[0] > 8
+        response = ApiResponse(200, b"", {"x-ms-throttle-limit-percentage": used})
+        limiter.pause_connection("entra/contoso", USERS, response, time.time())
+    assert limiter.try_acquire("entra/contoso", USERS, SCHEDULED)[0] > 8
 
 
 def test_replies_teach_the_budget(store: KeyValueStore) -> None:
-    gate = RateLimiter(store)
-    assert gate.read_allowance(SCHEDULED) is None
-    gate.learn_window(ApiResponse(200, b"", headers(200, 2, 50)), time.time())
-    assert gate.read_allowance(SCHEDULED) == 2
-    assert [gate.try_acquire("a", USERS, MANUAL)[0] for _ in range(2)] == [0, 0]
-    assert 40 < gate.try_acquire("a", USERS, MANUAL)[0] <= 51
+    limiter = RateLimiter(store)
+    assert limiter.read_allowance(SCHEDULED) is None
+    limiter.learn_window(ApiResponse(200, b"", headers(200, 2, 50)), time.time())
+    assert limiter.read_allowance(SCHEDULED) == 2
+    assert [limiter.try_acquire("a", USERS, MANUAL)[0] for _ in range(2)] == [0, 0]
+    assert 40 < limiter.try_acquire("a", USERS, MANUAL)[0] <= 51
 
 
 def test_a_servers_clock_that_is_off_does_not_matter(store: KeyValueStore) -> None:
-    gate = RateLimiter(store)
+    limiter = RateLimiter(store)
     late = time.time() - 1800
     told = headers(200, 0, 20 - 1800) | {
         "date": time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(late))
     }
-    gate.learn_window(ApiResponse(200, b"", told), time.time())
-    assert 17 < gate.try_acquire("a", USERS, MANUAL)[0] < 23
+    limiter.learn_window(ApiResponse(200, b"", told), time.time())
+    assert 17 < limiter.try_acquire("a", USERS, MANUAL)[0] < 23
 
 
 @pytest.mark.parametrize("off", [4, -4, 3600, -3600, 7200, -7200, 10 * 86_400])
 def test_a_hosts_clock_that_is_off_does_not_matter(store: KeyValueStore, off: int) -> None:
-    gate = RateLimiter(store)
+    limiter = RateLimiter(store)
     told = headers(200, 0, 20) | {
         "date": time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time()))
     }
-    gate.learn_window(ApiResponse(200, b"", told), time.time() + off)
-    assert 17 < gate.try_acquire("a", USERS, MANUAL)[0] < 23
+    limiter.learn_window(ApiResponse(200, b"", told), time.time() + off)
+    assert 17 < limiter.try_acquire("a", USERS, MANUAL)[0] < 23
 
 
 @pytest.mark.parametrize("off", [7200, -7200])
@@ -325,12 +325,12 @@ def test_a_date_by_which_no_window_could_end_then_is_passed_over(
     store: KeyValueStore, off: int
 ) -> None:
     """It is of another server than the one that counts."""
-    gate = RateLimiter(store)
+    limiter = RateLimiter(store)
     told = headers(200, 0, 20) | {
         "date": time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + off))
     }
-    gate.learn_window(ApiResponse(200, b"", told), time.time())
-    assert 17 < gate.try_acquire("a", USERS, MANUAL)[0] < 23
+    limiter.learn_window(ApiResponse(200, b"", told), time.time())
+    assert 17 < limiter.try_acquire("a", USERS, MANUAL)[0] < 23
 
 
 def test_what_first_loads_wanted_at_a_time_to_come_is_forgotten_in_time() -> None:
@@ -348,32 +348,32 @@ def test_an_operators_bound_has_a_ledger_of_its_own(store: KeyValueStore) -> Non
 
 
 def test_pauses_are_told_by_connection_and_service(store: KeyValueStore) -> None:
-    gate = RateLimiter(store)
-    reply = ApiResponse(429, b"", {"retry-after": "7", "ratelimit-reset": "31"})
-    gate.pause_connection("entra/contoso", "/v1.0/sites/getAllSites", reply, time.time())
-    found = gate.read_pauses(["entra/contoso", "entra/fabrikam"])
+    limiter = RateLimiter(store)
+    response = ApiResponse(429, b"", {"retry-after": "7", "ratelimit-reset": "31"})
+    limiter.pause_connection("entra/contoso", "/v1.0/sites/getAllSites", response, time.time())
+    found = limiter.read_pauses(["entra/contoso", "entra/fabrikam"])
     assert found.keys() == {"entra/contoso"}
     assert found["entra/contoso"].keys() == {"sharepoint"}
     assert 30 < found["entra/contoso"]["sharepoint"] <= 31
-    assert gate.read_pauses([]) == {}
+    assert limiter.read_pauses([]) == {}
 
 
 @pytest.mark.parametrize("odd", ["", "-1", "nan", "inf", "soon", "1e400"])
 def test_odd_headers_teach_nothing(store: KeyValueStore, odd: str) -> None:
-    gate = RateLimiter(store)
-    gate.learn_window(
+    limiter = RateLimiter(store)
+    limiter.learn_window(
         ApiResponse(200, b"", headers(200, 5, 50) | {"x-ratelimit-remaining": odd}), time.time()
     )
-    assert gate.read_allowance(SCHEDULED) is None
+    assert limiter.read_allowance(SCHEDULED) is None
 
 
 def test_threads_together_never_spend_more_than_there_is(store: KeyValueStore) -> None:
-    gate = RateLimiter(store)
-    gate.learn_window(ApiResponse(200, b"", headers(200, 40, 50)), time.time())
+    limiter = RateLimiter(store)
+    limiter.learn_window(ApiResponse(200, b"", headers(200, 40, 50)), time.time())
     passed: list[float] = []
 
     def run() -> None:
-        passed.extend(gate.try_acquire("a", USERS, MANUAL)[0] for _ in range(10))
+        passed.extend(limiter.try_acquire("a", USERS, MANUAL)[0] for _ in range(10))
 
     threads = [threading.Thread(target=run) for _ in range(8)]
     for thread in threads:
@@ -397,31 +397,31 @@ def test_two_processes_share_one_budget(servers: Servers) -> None:
 def test_a_flushed_redis_opens_the_gate_until_the_next_reply(servers: Servers) -> None:
     broker = redis.Redis.from_url(servers.redis_url)
     broker.flushall()
-    gate = RateLimiter(RedisStore(servers.redis_url))
-    gate.learn_window(ApiResponse(200, b"", headers(200, 0, 50)), time.time())
-    assert gate.try_acquire("a", USERS, MANUAL)[0] > 0
+    limiter = RateLimiter(RedisStore(servers.redis_url))
+    limiter.learn_window(ApiResponse(200, b"", headers(200, 0, 50)), time.time())
+    assert limiter.try_acquire("a", USERS, MANUAL)[0] > 0
     broker.flushall()
-    assert gate.try_acquire("a", USERS, MANUAL)[0] == 0
-    gate.learn_window(ApiResponse(200, b"", headers(200, 0, 50)), time.time())
-    assert gate.try_acquire("a", USERS, MANUAL)[0] > 0
+    assert limiter.try_acquire("a", USERS, MANUAL)[0] == 0
+    limiter.learn_window(ApiResponse(200, b"", headers(200, 0, 50)), time.time())
+    assert limiter.try_acquire("a", USERS, MANUAL)[0] > 0
 
 
 def test_what_somebody_else_wrote_under_our_keys_is_started_over(servers: Servers) -> None:
     broker = redis.Redis.from_url(servers.redis_url)
     broker.flushall()
-    gate = RateLimiter(RedisStore(servers.redis_url))
-    gate.learn_window(ApiResponse(200, b"", headers(200, 9, 50)), time.time())
+    limiter = RateLimiter(RedisStore(servers.redis_url))
+    limiter.learn_window(ApiResponse(200, b"", headers(200, 9, 50)), time.time())
     for key in broker.scan_iter(f"{KEY_PREFIX}*"):
         broker.set(key, b"\xff{")
-    assert gate.try_acquire("a", USERS, MANUAL)[0] == 0
+    assert limiter.try_acquire("a", USERS, MANUAL)[0] == 0
 
 
 def test_without_redis_a_process_keeps_its_own_budget() -> None:
-    gate = RateLimiter(RedisStore("redis://127.0.0.1:9/0"))
-    gate.learn_window(ApiResponse(200, b"", headers(200, 1, 50)), time.time())
-    assert gate.try_acquire("a", USERS, MANUAL)[0] == 0
+    limiter = RateLimiter(RedisStore("redis://127.0.0.1:9/0"))
+    limiter.learn_window(ApiResponse(200, b"", headers(200, 1, 50)), time.time())
+    assert limiter.try_acquire("a", USERS, MANUAL)[0] == 0
     began = time.monotonic()
-    assert gate.try_acquire("a", USERS, MANUAL)[0] > 0
+    assert limiter.try_acquire("a", USERS, MANUAL)[0] > 0
     assert time.monotonic() - began < 0.5, "Redis is left alone for a while"
 
 
@@ -433,22 +433,22 @@ def _all(kind: type[BaseException]) -> Iterator[type[BaseException]]:
 
 @pytest.mark.parametrize("kind", sorted(set(_all(redis.RedisError)), key=str), ids=str)
 def test_every_failure_of_redis_has_a_meaning(kind: type[redis.RedisError]) -> None:
-    fault = kind.__new__(kind)
+    error = kind.__new__(kind)
     refused = redis.AuthenticationError | redis.exceptions.AuthorizationError
     wants: type[MirrorError] = ServerUnavailable
-    if isinstance(fault, refused | redis.exceptions.NoPermissionError):
+    if isinstance(error, refused | redis.exceptions.NoPermissionError):
         wants = ConfigurationError
-    elif isinstance(fault, redis.exceptions.OutOfMemoryError):
+    elif isinstance(error, redis.exceptions.OutOfMemoryError):
         wants = StorageFull
-    assert type(classify_redis_error(fault)) is wants
+    assert type(classify_redis_error(error)) is wants
 
 
 def test_a_redis_that_cannot_write_to_its_disk_is_full() -> None:
-    trouble = classify_redis_error(
+    error = classify_redis_error(
         redis.ResponseError("MISCONF Redis is configured to save RDB snapshots")
     )
-    assert isinstance(trouble, StorageFull)
-    assert "make room on that disk" in str(trouble)
+    assert isinstance(error, StorageFull)
+    assert "make room on that disk" in str(error)
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ get_logger().info("too much")
 
 
 @pytest.mark.parametrize(
-    "first", ["logger().warning('first')", "logging.getLogger('library').warning('first')"]
+    "first", ["get_logger().warning('first')", "logging.getLogger('library').warning('first')"]
 )
 def test_logging_that_is_put_off_logs_the_same_from_the_first_line(first: str) -> None:
     done = subprocess.run(

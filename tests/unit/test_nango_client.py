@@ -148,9 +148,9 @@ def test_cookies_of_one_tenant_are_not_sent_with_the_next_call(
 
 def test_the_reply_has_its_headers_in_lower_case(client: NangoClient, nango: Nango) -> None:
     script(nango, Response(404, b"x", {"Request-Id": "a", "Retry-AFTER": "3"}))
-    reply = client.proxy(CONTOSO, "/v1.0/users")
-    assert (reply.status, reply.body) == (404, b"x")
-    assert (reply.headers["request-id"], reply.headers["retry-after"]) == ("a", "3")
+    response = client.proxy(CONTOSO, "/v1.0/users")
+    assert (response.status, response.body) == (404, b"x")
+    assert (response.headers["request-id"], response.headers["retry-after"]) == ("a", "3")
 
 
 # ---- trying again
@@ -239,8 +239,8 @@ def test_nangos_429_and_graphs_429_are_told_apart(make: Make, nango: Nango) -> N
 
 def test_a_501_is_not_tried_again(client: NangoClient, nango: Nango) -> None:
     script(nango, error(501, "NotImplemented", request_id="x"))
-    reply = client.proxy(CONTOSO, "/v1.0/users")
-    assert isinstance(classify_graph_response(reply, 0.0), ResourceRefused)
+    response = client.proxy(CONTOSO, "/v1.0/users")
+    assert isinstance(classify_graph_response(response, 0.0), ResourceRefused)
     assert client.calls == 1
 
 
@@ -274,8 +274,8 @@ def test_what_is_asked_once_brings_whatever_graph_answers(
     client: NangoClient, nango: Nango, status: int
 ) -> None:
     script(nango, error(status, "Busy", request_id="x", retry_after="0"), PAGE)
-    reply = users_once(client)
-    assert (reply.status, reply.headers["retry-after"]) == (status, "0")
+    response = users_once(client)
+    assert (response.status, response.headers["retry-after"]) == (status, "0")
     assert client.calls == nango.calls.total == 1
 
 
@@ -448,10 +448,10 @@ def long_page(size: int = 8_000, **how: Any) -> Response:
 
 
 def test_an_answer_is_seen_while_it_is_arriving(client: NangoClient, nango: Nango) -> None:
-    script(nango, long_page(trickle=0.02))
+    script(nango, long_page(trickle_delay=0.02))
     watcher = Watcher(b"0000200 ")
-    reply = client.proxy(CONTOSO, "/v1.0/users", observer=watcher)
-    assert reply.body == long_page().body
+    response = client.proxy(CONTOSO, "/v1.0/users", observer=watcher)
+    assert response.body == long_page().body
     assert [len(head) for head in watcher.heads] == [1000, 2000], "as much as was wanted"
     assert watcher.sends == 1
 
@@ -474,7 +474,7 @@ def test_a_refusal_is_not_watched(client: NangoClient, nango: Nango, status: int
 
 
 def test_an_answer_that_breaks_off_is_watched_anew(client: NangoClient, nango: Nango) -> None:
-    script(nango, long_page(cut=4_000), long_page())
+    script(nango, long_page(cut_after=4_000), long_page())
     watcher = Watcher(b"0000001 ")
     assert client.proxy(CONTOSO, "/v1.0/users", observer=watcher).body == long_page().body
     assert watcher.sends == len(watcher.heads) == 2

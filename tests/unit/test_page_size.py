@@ -32,15 +32,15 @@ def listing(name: str = "users", **values: Any) -> Stream:
 
 
 def slow() -> RetryLater:
-    trouble = RetryLater("Graph answered 504", after=30.0)
-    trouble.needs_smaller_request = True
-    return trouble
+    error = RetryLater("Graph answered 504", after=30.0)
+    error.needs_smaller_request = True
+    return error
 
 
 def refusal(said: str) -> ResourceRefused:
-    trouble = ResourceRefused("Graph answers 400 Request_BadRequest")
-    trouble.status, trouble.graph_message = 400, said
-    return trouble
+    error = ResourceRefused("Graph answers 400 Request_BadRequest")
+    error.status, error.graph_message = 400, said
+    return error
 
 
 def sizes(stream: Stream, error: MirrorError) -> list[int]:
@@ -116,7 +116,7 @@ def test_a_refused_size_is_the_one_that_graph_names_or_half(said: str, size: int
 
 
 @pytest.mark.parametrize(
-    ("stream", "trouble"),
+    ("stream", "error"),
     [
         (listing(), refusal("Could not find a property named 'x'")),
         (listing(), refusal("Stop")),

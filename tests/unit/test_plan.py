@@ -72,10 +72,8 @@ def step(one: Stream, request: SyncRequest = CLOCK, pending: int = 0) -> StreamS
         ("role_assignments", StreamStep.START_WALK),
     ],
 )
-def test_a_stream_that_never_began_begins(
-    name: str, first: StreamStep, request: SyncRequest
-) -> None:
-    assert step(stream(name), request) is first
+def test_a_stream_that_never_began_begins(name: str, first: StreamStep, order: SyncRequest) -> None:
+    assert step(stream(name), order) is first
 
 
 def test_users_without_delta_are_listed_without_a_token() -> None:
@@ -265,14 +263,14 @@ def test_a_full_order_goes_on_until_a_full_walk_began_after_it() -> None:
     ],
 )
 def test_an_order_covers_what_it_names(named: str, name: str, *, wanted: bool) -> None:
-    order = SyncRequest(NOW, manual=True, resources=frozenset({named}))
-    assert order.covers(stream(name)) is wanted
-    assert (step(stream(name), order) is not StreamStep.WAIT) is wanted
+    request = SyncRequest(NOW, manual=True, resources=frozenset({named}))
+    assert request.covers(stream(name)) is wanted
+    assert (step(stream(name), request) is not StreamStep.WAIT) is wanted
 
 
 def test_an_order_for_one_resource_leaves_what_is_due_of_others() -> None:
-    order = SyncRequest(NOW, manual=True, resources=frozenset({"sites"}))
-    assert step(in_delta(due_at=AGO), order) is StreamStep.WAIT
+    request = SyncRequest(NOW, manual=True, resources=frozenset({"sites"}))
+    assert step(in_delta(due_at=AGO), request) is StreamStep.WAIT
 
 
 # ---- removals that wait
@@ -282,8 +280,8 @@ def test_an_order_for_one_resource_leaves_what_is_due_of_others() -> None:
 @pytest.mark.parametrize(
     "order", [CLOCK, MANUAL, FULL, SyncRequest(NOW, True, frozenset({"sites"}))]
 )
-def test_removals_of_a_complete_round_are_settled_first(phase: Phase, request: SyncRequest) -> None:
-    assert step(in_delta(phase=phase), request, pending=3) is StreamStep.APPLY_REMOVALS
+def test_removals_of_a_complete_round_are_settled_first(phase: Phase, order: SyncRequest) -> None:
+    assert step(in_delta(phase=phase), order, pending=3) is StreamStep.APPLY_REMOVALS
 
 
 @pytest.mark.parametrize(
@@ -408,7 +406,7 @@ streams = st.builds(
 )
 orders = st.builds(
     SyncRequest,
-    since=st.just(NOW),
+    requested_at=st.just(NOW),
     manual=st.booleans(),
     resources=st.none() | st.frozensets(st.sampled_from(list(RESOURCES))),
     full=st.booleans(),
@@ -418,9 +416,9 @@ orders = st.builds(
 @given(one=streams, order=orders, pending=st.integers(0, 5))
 @settings(max_examples=300, deadline=None)
 def test_any_state_has_a_step_that_it_can_take(
-    one: Stream, request: SyncRequest, pending: int
+    one: Stream, order: SyncRequest, pending: int
 ) -> None:
-    found = step(one, request, pending)
+    found = step(one, order, pending)
     assert isinstance(found, StreamStep)
     if found is StreamStep.FETCH_PAGE and one.phase is not Phase.LISTING:
         assert one.next_link or one.delta_link
@@ -436,8 +434,8 @@ def test_any_state_has_a_step_that_it_can_take(
 def test_a_manual_order_never_waits_for_a_stream_that_was_never_fresh(
     one: Stream, *, full: bool, pending: int
 ) -> None:
-    order = SyncRequest(NOW, manual=True, full=full)
-    assert step(replace(one, fresh_at=None), order, pending) is not StreamStep.WAIT
+    request = SyncRequest(NOW, manual=True, full=full)
+    assert step(replace(one, fresh_at=None), request, pending) is not StreamStep.WAIT
 
 
 # ---- clocks

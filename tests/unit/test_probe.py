@@ -66,16 +66,19 @@ def answered(*answers: ProbeAnswer, **more: Any) -> ProbeAnswers:
 
 def a_page(asked: ProbeCall, rows: list[dict[str, Any]] | None = None, **links: str) -> ProbeAnswer:
     body = {"value": rows or []} | {f"@odata.{name}": link for name, link in links.items()}
-    reply = a_reply(200, body, request_id="1")
-    return ProbeAnswer(asked, response=reply, page=decode_page(USERS, reply.body))
+    response = a_reply(200, body, request_id="1")
+    return ProbeAnswer(asked, response=response, page=decode_page(USERS, response.body))
 
 
 def refused(
     asked: ProbeCall, status: int, code: str = "Denied", permission: str = ""
 ) -> ProbeAnswer:
-    reply = a_reply(status, {"error": {"code": code, "message": "of Zanzibar"}})
+    response = a_reply(status, {"error": {"code": code, "message": "of Zanzibar"}})
     return ProbeAnswer(
-        asked, permission, reply, *parse_response(reply, permission, partial(decode_page, USERS))
+        asked,
+        permission,
+        response,
+        *parse_response(response, permission, partial(decode_page, USERS)),
     )
 
 
@@ -100,7 +103,7 @@ def test_only_what_has_the_form_of_a_code_is_told(code: str, told: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("trouble", "fruitless", "stop"),
+    ("error", "fruitless", "stop"),
     [
         (None, 0, None),
         (ConfigurationError("x"), 0, StopReason.SETTINGS),
@@ -130,8 +133,8 @@ def test_a_probe_goes_on_only_where_nobody_asked_it_to_wait(
 def test_a_pause_that_an_answer_asks_for_is_kept(
     status: int, told: dict[str, str], fruitless: int, stop: StopReason | None
 ) -> None:
-    reply = a_reply(status, **told)
-    answer = ProbeAnswer(ProbeCall.USERS, "", reply, *parse_response(reply, "", None))
+    response = a_reply(status, **told)
+    answer = ProbeAnswer(ProbeCall.USERS, "", response, *parse_response(response, "", None))
     assert answer.status == status
     assert find_stop_reason(answer, fruitless) is stop
 
@@ -144,8 +147,8 @@ def test_there_is_no_status_where_nothing_of_graphs_came_back() -> None:
 
 
 def test_an_answer_that_is_no_page_does_not_hold() -> None:
-    reply = a_reply(200, {"values": []})
-    answer = ProbeAnswer(ProbeCall.USERS, "", reply, *parse_response(reply, "", read_users))
+    response = a_reply(200, {"values": []})
+    answer = ProbeAnswer(ProbeCall.USERS, "", response, *parse_response(response, "", read_users))
     found = finding("users are listed with all our properties", answered(answer))
     assert (found.verdict, found.needed) == (Verdict.FAILS, True)
     assert found.seen == "status 200, but not what was asked for"
@@ -331,7 +334,7 @@ def test_nothing_answered_is_neither_yes_nor_no() -> None:
 
 
 @pytest.mark.parametrize(
-    ("trouble", "stop", "result"),
+    ("error", "stop", "result"),
     [
         (ConfigurationError("x"), StopReason.SETTINGS, ProbeOutcome.SETTINGS),
         (ConnectionBroken("x"), StopReason.BROKEN, ProbeOutcome.NO),
@@ -341,7 +344,7 @@ def test_nothing_answered_is_neither_yes_nor_no() -> None:
 def test_a_connection_that_cannot_be_used_is_told_as_such(
     error: MirrorError, stop: StopReason, result: ProbeOutcome
 ) -> None:
-    answers = answered(ProbeAnswer(ProbeCall.ORGANIZATION, error=error), stop=stop)
+    answers = answered(ProbeAnswer(ProbeCall.ORGANIZATION, error=error), stop_reason=stop)
     findings = run_checks(answers)
     assert decide_outcome(answers, findings) is result
     assert check_connection(answers).verdict is not Verdict.HOLDS

@@ -21,7 +21,9 @@ from worker.core.process.identity import (
     shorten_identity,
 )
 
-SAY_WHO = "from worker.core.process.identity import identify_this_process as me; print(me()); input()"
+SAY_WHO = (
+    "from worker.core.process.identity import identify_this_process as me; print(me()); input()"
+)
 
 
 @pytest.fixture

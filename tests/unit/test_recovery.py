@@ -38,15 +38,15 @@ def in_round(name: str = "users") -> Stream:
 
 
 def refusal(status: int) -> ResourceRefused:
-    trouble = ResourceRefused("Graph says no")
-    trouble.status, trouble.graph_message = status, "Not in this tenant"
-    return trouble
+    error = ResourceRefused("Graph says no")
+    error.status, error.graph_message = status, "Not in this tenant"
+    return error
 
 
 def locked() -> RetryLater:
-    trouble = RetryLater("Graph answered 423", after=30.0)
-    trouble.status = 423
-    return trouble
+    error = RetryLater("Graph answered 423", after=30.0)
+    error.status = 423
+    return error
 
 
 def decide(
@@ -56,7 +56,7 @@ def decide(
 
 
 @pytest.mark.parametrize(
-    "trouble", [locked(), *(refusal(status) for status in (400, 402, 403, 404, 405, 415))]
+    "error", [locked(), *(refusal(status) for status in (400, 402, 403, 404, 405, 415))]
 )
 def test_what_is_refused_amid_answers_is_tried_a_few_times(error: MirrorError) -> None:
     recovery = StreamRecovery(in_round(), NOW)
@@ -199,7 +199,7 @@ def test_no_run_of_refusals_drops_a_cursor_or_goes_on_without_end(
 
 
 def test_what_was_tried_in_place_or_has_a_pause_of_its_own_waits() -> None:
-    for name in ("tried", "named"):
+    for name in ("has_exhausted_retries", "has_retry_after"):
         busy = RetryLater("Graph answered 503", after=300.0)
         busy.status = 503
         setattr(busy, name, True)

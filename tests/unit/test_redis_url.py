@@ -107,8 +107,8 @@ urls = st.builds(
     tls=st.none()
     | st.builds(
         RedisTls,
-        verified=st.just(True),
-        check_hostname=st.booleans(),
+        verifies_certificate=st.just(True),
+        verifies_hostname=st.booleans(),
         ca_certs=st.none() | words,
         key_password=st.none() | words,
     ),
@@ -146,7 +146,7 @@ def test_a_unix_socket_serves_budgets_too(tmp_path: Path) -> None:
     url = f"unix://{tmp_path}/valkey.sock?db=3"
     pool = build_redis_pool(url, retries=0, timeout=1, connect_timeout=1, max_connections=1)
     assert pool.make_connection().db == 3  # type: ignore[attr-defined]
-    ledger = RedisStore(url)
-    assert ledger.compare_and_swap("key", None, b"1", 60)
-    assert ledger.read(["key"])[1] == [b"1"], "kept by this process, as nothing listens there"
-    ledger.close()
+    store = RedisStore(url)
+    assert store.compare_and_swap("key", None, b"1", 60)
+    assert store.read(["key"])[1] == [b"1"], "kept by this process, as nothing listens there"
+    store.close()

@@ -41,13 +41,13 @@ def trouble_of(state: str, said: str) -> Exception:
     ],
 )
 def test_a_shortage_is_told_by_the_sql_state_in_any_language(state: str, said: str) -> None:
-    trouble = trouble_of(state, f"{said}\nCONTEXT: COPY users: {PERSON}")
-    assert isinstance(trouble, RetryLater)
-    assert trouble.after
-    assert PLACE in str(trouble)
-    assert f"SQL state {state}" in str(trouble)
-    assert PERSON not in str(trouble)
-    assert "cannot be reached" not in str(trouble)
+    error = trouble_of(state, f"{said}\nCONTEXT: COPY users: {PERSON}")
+    assert isinstance(error, RetryLater)
+    assert error.after
+    assert PLACE in str(error)
+    assert f"SQL state {state}" in str(error)
+    assert PERSON not in str(error)
+    assert "cannot be reached" not in str(error)
 
 
 @pytest.mark.parametrize(
@@ -67,9 +67,9 @@ def test_a_shortage_says_what_to_do(state: str, words: str) -> None:
 
 @pytest.mark.parametrize("state", ["53100", "53200", "53400"])
 def test_what_is_used_up_is_full_and_tried_again_in_a_minute(state: str) -> None:
-    trouble = trouble_of(state, "x")
-    assert type(trouble) is StorageFull
-    assert trouble.after == 60
+    error = trouble_of(state, "x")
+    assert type(error) is StorageFull
+    assert error.after == 60
 
 
 @pytest.mark.parametrize(
@@ -108,16 +108,16 @@ def test_nothing_else_is_taken_from_the_servers_message(said: str) -> None:
     ],
 )
 def test_a_redis_without_room_is_told_by_its_code(said: str, words: str) -> None:
-    trouble = classify_redis_error(redis.ResponseError(said))
-    assert type(trouble) is StorageFull
-    assert words in str(trouble)
-    assert trouble.after
+    error = classify_redis_error(redis.ResponseError(said))
+    assert type(error) is StorageFull
+    assert words in str(error)
+    assert error.after
 
 
 def test_a_message_that_finds_no_room_is_told_through_kombu() -> None:
-    fault = OperationalError("OOM command not allowed")
-    fault.__cause__ = redis.exceptions.OutOfMemoryError("command not allowed")
-    assert type(classify_redis_error(fault)) is StorageFull
+    error = OperationalError("OOM command not allowed")
+    error.__cause__ = redis.exceptions.OutOfMemoryError("command not allowed")
+    assert type(classify_redis_error(error)) is StorageFull
 
 
 @pytest.mark.parametrize("said", ["ERR a ROOM with OOM-proof walls", "ERR MISCONFIGURED", ""])
@@ -127,16 +127,16 @@ def test_another_answer_of_redis_is_no_shortage(said: str) -> None:
 
 def test_a_redis_that_takes_nothing_in_is_found_by_writing(servers: Servers) -> None:
     with redis.Redis.from_url(servers.redis_url) as broker:
-        gate = RateLimiter(RedisStore(servers.redis_url))
+        limiter = RateLimiter(RedisStore(servers.redis_url))
         try:
-            assert gate.find_write_error() is None
+            assert limiter.find_write_error() is None
             broker.config_set("maxmemory", "1")
-            assert "memory of Redis is used up" in (gate.find_write_error() or "")
+            assert "memory of Redis is used up" in (limiter.find_write_error() or "")
             with pytest.raises(StorageFull):
                 check_redis(servers.redis_url)
         finally:
             broker.config_set("maxmemory", "0")
-            gate.close()
+            limiter.close()
         check_redis(servers.redis_url)
 
 
@@ -156,9 +156,9 @@ def test_what_one_process_found_used_up_is_told_to_the_others(servers: Servers) 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_of_this_host_is_told_with_the_file(number: int) -> None:
-    trouble = storage_full_from_oserror(OSError(number, "Kein Platz", "/var/log/worker.log"))
-    assert trouble is not None
-    assert re.match(r"/var/log/worker\.log cannot be written: no space left", str(trouble))
+    error = storage_full_from_oserror(OSError(number, "Kein Platz", "/var/log/worker.log"))
+    assert error is not None
+    assert re.match(r"/var/log/worker\.log cannot be written: no space left", str(error))
 
 
 def test_another_failure_of_a_file_is_no_full_disk() -> None:

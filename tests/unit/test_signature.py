@@ -6,7 +6,7 @@ import hmac
 
 import pytest
 
-from worker.core.errors import ConfigurationError
+from worker.core.errors import InvalidInput, SinkMisconfigured
 from worker.delivery.senders.signature import build_signature_headers, generate_secret, parse_secret
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -92,12 +92,12 @@ def test_new_secrets_differ_and_can_be_read() -> None:
     ],
 )
 def test_what_is_no_secret_is_refused_and_never_shown(secret: str, why: str) -> None:
-    with pytest.raises(ConfigurationError, match=why) as refused:
+    with pytest.raises(InvalidInput, match=why) as refused:
         parse_secret(secret)
     rest = secret.removeprefix("whsec_")
     assert not rest or rest not in str(refused.value)
 
 
 def test_nothing_leaves_unsigned() -> None:
-    with pytest.raises(ConfigurationError, match="secret"):
+    with pytest.raises(SinkMisconfigured, match="secret"):
         build_signature_headers([], MESSAGE, MOMENT, BODY)

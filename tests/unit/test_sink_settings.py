@@ -7,7 +7,7 @@ import pytest
 
 from models.resources import RESOURCES
 from models.sink import SinkKind
-from worker.core.errors import ConfigurationError
+from worker.core.errors import InvalidInput
 from worker.delivery.settings import (
     build_stored_settings,
     check_redis_url,
@@ -84,7 +84,7 @@ def test_what_was_stored_is_accepted_again(kind: SinkKind) -> None:
     ],
 )
 def test_bad_settings_of_a_webhook_are_refused(given: dict[str, Any], why: str) -> None:
-    with pytest.raises(ConfigurationError, match=why) as refused:
+    with pytest.raises(InvalidInput, match=why) as refused:
         parse_webhook_settings(given)
     assert "hunter2" not in str(refused.value)
 
@@ -109,7 +109,7 @@ def test_unencrypted_is_possible_where_it_is_allowed() -> None:
     ],
 )
 def test_bad_settings_of_a_stream_are_refused(given: dict[str, Any], why: str) -> None:
-    with pytest.raises(ConfigurationError, match=why):
+    with pytest.raises(InvalidInput, match=why):
         parse_redis_stream_settings(given)
 
 
@@ -130,7 +130,7 @@ def test_addresses_of_redis(url: str) -> None:
 
 @pytest.mark.parametrize("url", ["", "http://hunter2", "redis://a b:hunter2@x", "hunter2"])
 def test_what_is_no_redis_is_refused_and_not_shown(url: str) -> None:
-    with pytest.raises(ConfigurationError) as refused:
+    with pytest.raises(InvalidInput) as refused:
         check_redis_url(url)
     assert "hunter2" not in str(refused.value)
 
@@ -142,7 +142,7 @@ def test_a_query_goes_with_the_secrets() -> None:
 
 @pytest.mark.parametrize("url", [URL + "?code=hunter2#x", URL + "?hun ter2", "https://x:y/?a=1"])
 def test_bad_queries_are_refused(url: str) -> None:
-    with pytest.raises(ConfigurationError, match="url") as refused:
+    with pytest.raises(InvalidInput, match="url") as refused:
         split_query(url)
     assert "ter2" not in str(refused.value)
 
@@ -154,7 +154,7 @@ def test_names(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "CRM", "-crm", "a b", "crm\n", "x" * 64, "größe", "a/b"])
 def test_bad_names_are_refused(name: str) -> None:
-    with pytest.raises(ConfigurationError, match="name"):
+    with pytest.raises(InvalidInput, match="name"):
         check_sink_name(name)
 
 
@@ -168,7 +168,7 @@ def test_filters_name_what_exists_once() -> None:
     assert parse_resource_filter(every) == every
     assert parse_resource_filter(["users", "users"]) == ["users"]
     assert parse_change_filter(["deleted", "broken"]) == ["deleted", "broken"]
-    with pytest.raises(ConfigurationError, match=r"no resource 'people'; choose from .*users"):
+    with pytest.raises(InvalidInput, match=r"no resource 'people'; choose from .*users"):
         parse_resource_filter(["people"])
-    with pytest.raises(ConfigurationError, match=r"no change 'moved'; choose from created"):
+    with pytest.raises(InvalidInput, match=r"no change 'moved'; choose from created"):
         parse_change_filter(["created", "moved"])

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from worker.core.errors import ConfigurationError
+from worker.core.errors import InvalidInput
 from worker.events.start import (
     MAX_BIGINT,
     FromAge,
@@ -63,13 +63,13 @@ def test_what_is_said_is_understood(said: str, meant: StartPosition) -> None:
     ],
 )
 def test_what_makes_no_sense_is_refused_with_what_would(said: str, why: str) -> None:
-    with pytest.raises(ConfigurationError, match=why):
+    with pytest.raises(InvalidInput, match=why):
         parse_start_position(said)
 
 
 def test_a_number_belongs_to_one_connection() -> None:
     for only in (None, frozenset[int](), frozenset({1, 2})):
-        with pytest.raises(ConfigurationError, match="belongs to one connection"):
+        with pytest.raises(InvalidInput, match="belongs to one connection"):
             check_single_connection(FromSequence(42), only)
         check_single_connection(FromOldest(), only)
     check_single_connection(FromSequence(42), frozenset({1}))

@@ -72,9 +72,9 @@ NOTHING = {"created": 0, "updated": 0, "deleted": 0, "restored": 0}
 
 
 def refusal(status: int) -> ResourceRefused:
-    trouble = ResourceRefused("Graph says no")
-    trouble.status = status
-    return trouble
+    error = ResourceRefused("Graph says no")
+    error.status = status
+    return error
 
 
 def assert_from_the_start(before: Stream, after: Stream) -> None:

@@ -43,7 +43,8 @@ def test_another_failure_is_not_passed_over() -> None:
 def test_a_process_prints_and_flushes_on(place: str) -> None:
     """As a worker does before it forks; without it the first flush raises, and every later one."""
     code = (
-        "import sys; from worker.core.process.stdio import drop_output_on_full_disk; drop_output_on_full_disk();"
+        "import sys; from worker.core.process.stdio import drop_output_on_full_disk;"
+        " drop_output_on_full_disk();"
         f" print('Zo\\u00eb', file=sys.{place}); sys.stdout.flush(); sys.stderr.flush()"
     )
     with Path("/dev/full").open("w") as full:

@@ -43,7 +43,7 @@ def held(first: str) -> int:
 
 @pytest.mark.skipif(not GLIBC, reason="only glibc can be told")
 def test_what_is_freed_goes_back_though_small_things_lie_between() -> None:
-    assert held("assert give_back_what_is_freed()") < 10_000_000 < held("")
+    assert held("assert tune_malloc()") < 10_000_000 < held("")
 
 
 @pytest.mark.skipif(GLIBC, reason="this C library can be told")

@@ -21,9 +21,9 @@ MISSING = "Could not find a property named '{}' on type 'microsoft.graph.user'."
 
 
 def refusal(said: str, status: int = 400) -> ResourceRefused:
-    trouble = ResourceRefused("Graph answers 400 BadRequest; the tenant does not offer this")
-    trouble.status, trouble.graph_message = status, said
-    return trouble
+    error = ResourceRefused("Graph answers 400 BadRequest; the tenant does not offer this")
+    error.status, error.graph_message = status, said
+    return error
 
 
 @given(st.sampled_from(USERS.optional))

@@ -1,1 +1,1 @@
-"""What every other room may use: errors, settings, logs."""
+"""Shared code that every other package may import: errors, settings, logs."""

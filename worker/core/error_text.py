@@ -1,8 +1,8 @@
-"""Failures as text that may be shown: what a database says about rows stays out of it.
+"""Renders errors as text without personal data from the database.
 
-The message of a database error quotes rows and parameters, and a wrapper quotes the message. Of
-such errors only the class, the SQL state and names (schema, table, column, constraint, type) are
-shown. They are known by the packages that their classes come from, so nothing is loaded here.
+The message of a database error quotes rows and parameters, and wrappers quote the message. Of such
+errors only the class, the SQL state and names (schema, table, column, constraint, type) are shown.
+They are recognized by the package of their class, so no driver is imported here.
 """
 
 import re
@@ -11,15 +11,15 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 SAFE_MESSAGE_FLAG: Final = "names_only"
-"""An attribute of database errors whose message was made by ``summarize_database_error``."""
+"""An attribute of database errors whose message ``summarize_database_error`` made."""
 
 _DATABASE_PACKAGES: Final = ("psycopg", "sqlalchemy")
 _DIAGNOSTIC_NAMES: Final = ("schema", "table", "column", "constraint", "datatype")
 _QUOTED_DATA: Final = re.compile(
-    # What an error says, behind its class at the beginning of a line or in brackets ...
+    # The message of an error, after its class at the start of a line or in brackets ...
     r"((?:^|\\n)(?:psycopg|sqlalchemy)[\w.]*: (?!SQL state |no SQL state)"
     r"|\((?:psycopg|sqlalchemy)[\w.]+\) (?!SQL state |no SQL state))[\s\S]*"
-    # ... and the lines behind the first, with what that one says; "\\n" is of a quoted text.
+    # ... and the lines after the first one, with its message; "\\n" is in a quoted text.
     r"|(?:: [^\n]*?)?((?:^|\n|\\n)\s*(?:DETAIL|CONTEXT|HINT|QUERY|STATEMENT|LINE \d+): )[\s\S]*"
     r"|(\[(?:SQL|parameters): )[\s\S]*",
     re.MULTILINE,
@@ -29,7 +29,7 @@ _CONTEXT: Final = "During handling of the above exception, another exception occ
 
 
 def is_database_error(fault: BaseException) -> bool:
-    """Whether the message may quote rows: errors of the driver, and those that wrap one."""
+    """Whether the message may quote rows: errors of the driver, and their wrappers."""
     kinds = type(fault).__mro__
     if not any(kind.__module__.partition(".")[0] in _DATABASE_PACKAGES for kind in kinds):
         return False
@@ -37,7 +37,7 @@ def is_database_error(fault: BaseException) -> bool:
 
 
 def summarize_database_error(fault: BaseException) -> str:
-    """The SQL state of a database error, and the names that Postgres gives with it."""
+    """Return the SQL state of a database error and the names that Postgres sends with it."""
     origin = _get_driver_error(fault)
     diag = getattr(origin, "diag", None)
     state = getattr(origin, "sqlstate", None)
@@ -50,7 +50,7 @@ def summarize_database_error(fault: BaseException) -> str:
 
 
 def render_message(fault: BaseException) -> str:
-    """The message, or what may be told of it."""
+    """Return the message; of database errors only the safe part."""
     if is_database_error(fault):
         origin = _get_driver_error(fault)
         return (
@@ -62,7 +62,7 @@ def render_message(fault: BaseException) -> str:
 
 
 def render_error(fault: BaseException) -> str:
-    """Class and message, as at the end of a traceback."""
+    """Return class and message, as at the end of a traceback."""
     kind = type(_get_driver_error(_unwrap_billiard(fault)))
     name = kind.__qualname__
     if kind.__module__ not in ("builtins", "__main__"):
@@ -72,7 +72,7 @@ def render_error(fault: BaseException) -> str:
 
 
 def render_traceback(fault: BaseException, seen: frozenset[int] = frozenset()) -> str:
-    """The traceback, with those of the causes and of the members of a group."""
+    """Return the traceback, with those of its causes and of the members of a group."""
     fault = _unwrap_billiard(fault)
     seen |= {id(fault)}
     parts = []
@@ -95,7 +95,7 @@ def render_traceback(fault: BaseException, seen: frozenset[int] = frozenset()) -
 
 
 def redact_database_text(text: str, fault: BaseException | None = None) -> str:
-    """A text without what database errors say: those of a failure, and what looks like one."""
+    """Remove the messages of database errors from a text: those of ``fault``, and lookalikes."""
     for one in _iterate_related_errors(fault) if fault is not None else ():
         if is_database_error(one) or isinstance(one, UnicodeError):
             for told in (repr(one), str(one)):
@@ -107,7 +107,7 @@ def redact_database_text(text: str, fault: BaseException | None = None) -> str:
 def _iterate_related_errors(
     fault: BaseException | None, seen: set[int] | None = None
 ) -> Iterator[BaseException]:
-    """A failure, those that led to it, those that it holds and what they wrap."""
+    """Yield an error, its causes, the members of a group, and the errors that they wrap."""
     seen = set() if seen is None else seen
     if fault is None or id(fault) in seen:
         return
@@ -122,13 +122,13 @@ def _iterate_related_errors(
 
 
 def _get_driver_error(fault: BaseException) -> BaseException:
-    """The driver's error below that of a wrapper."""
+    """Return the driver's error inside a wrapper."""
     origin = getattr(fault, "orig", None) if is_database_error(fault) else None
     return origin if isinstance(origin, BaseException) else fault
 
 
 def _unwrap_billiard(fault: BaseException) -> BaseException:
-    """The failure of a task, which billiard carries in one of its own."""
+    """Return the task's error, which billiard wraps in its own."""
     inner = getattr(fault, "exc", None)
     is_wrapper = type(fault).__module__.startswith("billiard")
     return inner if is_wrapper and isinstance(inner, BaseException) else fault

@@ -1,34 +1,37 @@
-"""Every failure says what to do next.
+"""The errors of the project. The class of an error decides what happens next.
 
-    Trouble
-    ├── Retry        try the same call again soon, in place
-    ├── Later        the stream waits until then, the others go on
-    │   ├── Spent    a budget of calls is used up; the work goes on when there is more
-    │   ├── Outage   Nango itself does not work; nothing is sent for anybody until it does
-    │   ├── Full     a disk or the memory of a server that we stand on is used up
-    │   ├── Torn     the reply makes no sense; nothing of it was used
-    │   ├── EventRefused    a receiver refuses one event; its connection's events wait
-    │   └── EventFailed     a receiver failed at one event; whose fault it is, is not known yet
-    ├── Restart      the cursor is gone: full walk, sweep, no invented events
-    ├── Refused      this resource is not permitted or not offered here
-    ├── Broken       the connection needs a person
-    ├── Halt         our own configuration is wrong; everything stops asking
-    ├── Reject       one object is malformed
-    ├── Unknown      what a person named does not exist
-    ├── Busy         another process holds the connection
-    ├── Fenced       our lease was taken over; nothing more may be written
-    ├── Gone         a receiver wants no more change events
-    └── Away         Postgres or Redis cannot be reached now
+    MirrorError
+    ├── RetryNow                send the same call again soon, in place
+    ├── RetryLater              this stream waits, the other streams go on
+    │   ├── BudgetExhausted     a budget of calls is used up; the work goes on with the next one
+    │   ├── Outage              Nango itself is down; no calls are sent until it is back
+    │   ├── StorageFull         a disk, or the memory of a server that we use, is full
+    │   ├── MalformedResponse   a response cannot be understood; nothing of it was used
+    │   ├── EventRefused        a receiver refuses one event; its connection's events wait
+    │   └── EventFailed         a receiver failed at one event; the cause is not known yet
+    ├── CursorExpired           Graph no longer knows the cursor: full walk, sweep
+    ├── ResourceRefused         the tenant does not permit or offer this resource
+    ├── ConnectionBroken        a person has to repair the connection
+    ├── ConfigurationError      our own configuration is wrong; all calls stop
+    ├── InvalidInput            what a person typed or sent is refused; nothing else happens
+    ├── MalformedObject         one object is malformed
+    ├── NotFound                something that a person named does not exist
+    ├── LeaseHeld               another process holds the connection's lease
+    ├── LeaseLost               another process took over our lease; nothing more may be written
+    ├── SinkMisconfigured       the settings of one sink cannot be used; its events wait
+    ├── SinkGone                a receiver wants no more change events
+    └── ServerUnavailable       Postgres or Redis cannot be reached now
 
-Foreign errors become one of these at the edge, in one table: ``nango/verdict.py`` and
-``graph/verdict.py`` for HTTP, ``store/engine.py`` for Postgres, ``nango/ledger.py`` for Redis.
+Foreign errors are translated once, at the edge: in ``nango/errors.py`` and ``graph/errors.py`` for
+HTTP, ``store/errors.py`` for Postgres, ``core/redis/errors.py`` for Redis.
 """
 
 
 class MirrorError(Exception):
-    """Something went wrong, to whom, and what to do about it.
+    """The base of all errors, with the connection and resource that failed.
 
-    ``connection`` and ``resource`` are filled in where they are known, never guessed.
+    ``connection`` and ``resource`` are filled in where they are known, never guessed. ``after`` is
+    the pause in seconds before the next attempt.
     """
 
     def __init__(
@@ -45,7 +48,7 @@ class MirrorError(Exception):
         self.resource = resource
         self.after = after
         self.needs_smaller_request = False
-        """Whether the service ran out of time or room: a smaller request may succeed."""
+        """Whether the service ran out of time or memory, so that a smaller request may succeed."""
 
     def __str__(self) -> str:
         about = "/".join(part for part in (self.connection, self.resource) if part)
@@ -53,73 +56,77 @@ class MirrorError(Exception):
 
 
 class RetryNow(MirrorError):
-    """Try the same call again; ``after`` seconds if the service named a pause."""
+    """The same call may be sent again, ``after`` seconds later if the service named a pause."""
 
     status: int = 0
-    """Graph's, where it answered."""
+    """Graph's HTTP status; 0 where Graph did not answer."""
 
 
 class RetryLater(MirrorError):
-    """Not now: ask again in ``after`` seconds; ``status`` is Graph's where it answered."""
+    """Ask again in ``after`` seconds; ``status`` is Graph's where it answered."""
 
     status: int = 0
     has_retry_after: bool = False
     """Whether the service named the pause."""
     has_exhausted_retries: bool = False
-    """Whether it was tried again in place, as often as that is worth."""
+    """Whether all retries in place were used up."""
 
 
 class BudgetExhausted(RetryLater):
-    """A budget of calls is used up for ``after`` seconds; nothing is wrong."""
+    """A budget of calls is used up for ``after`` seconds. This is no failure."""
 
 
 class Outage(RetryLater):
-    """Nango itself does not work now: this is nothing about the connection that met it."""
+    """Nango itself is down; the connection that met this is not the cause."""
 
 
 class StorageFull(RetryLater):
-    """A disk or the memory of a server that we stand on is used up: all goes on once it is not."""
+    """A disk, or the memory of a server that we use, is full. Work resumes once there is space."""
 
 
 class MalformedResponse(RetryLater):
-    """A reply that cannot be understood or trusted; nothing of it was used."""
+    """A response cannot be understood or trusted; nothing of it was used."""
 
 
 class EventRefused(RetryLater):
-    """The receiver of a sink refuses one event: the events of its connection wait behind it."""
+    """The receiver of a sink refuses one event; later events of its connection wait behind it."""
 
 
 class EventFailed(RetryLater):
-    """The receiver of a sink failed at one event: the receiver's fault, or that of the event."""
+    """The receiver of a sink failed at one event; the cause may be the receiver or the event."""
 
 
 class CursorExpired(MirrorError):
-    """The cursor is no longer known to Graph."""
+    """Graph no longer knows the cursor."""
 
 
 class ResourceRefused(MirrorError):
-    """The tenant does not permit or offer this; ``status`` and ``code`` are Graph's."""
+    """The tenant does not permit or offer this resource; ``status`` and ``code`` are Graph's."""
 
     status: int = 0
     code: str = ""
     graph_message: str = ""
-    """Graph's own message, to be searched for names of properties; never shown or logged."""
+    """Graph's message, searched for names of properties; never shown or logged."""
 
 
 class ConnectionBroken(MirrorError):
-    """The connection cannot be used until a person mends it."""
+    """The connection cannot be used until a person repairs it."""
 
 
 class ConfigurationError(MirrorError):
     """Our own configuration is wrong."""
 
 
+class InvalidInput(MirrorError):
+    """What a person typed or sent cannot be used: that command or request is refused."""
+
+
 class MalformedObject(MirrorError):
-    """One object cannot be understood."""
+    """One object cannot be decoded."""
 
 
 class NotFound(MirrorError):
-    """What a person named does not exist."""
+    """Something that a person named does not exist."""
 
 
 class LeaseHeld(MirrorError):
@@ -127,7 +134,11 @@ class LeaseHeld(MirrorError):
 
 
 class LeaseLost(MirrorError):
-    """The lease went to somebody else."""
+    """Another process took over the lease."""
+
+
+class SinkMisconfigured(MirrorError):
+    """The settings of one sink cannot be used; its events wait until somebody corrects them."""
 
 
 class SinkGone(MirrorError):
@@ -135,4 +146,4 @@ class SinkGone(MirrorError):
 
 
 class ServerUnavailable(MirrorError):
-    """A server that we stand on cannot be reached."""
+    """Postgres or Redis cannot be reached."""

@@ -1,10 +1,10 @@
-"""Logs: one JSON object a line, with the connection and run bound; secrets never get in.
+"""Logging: one JSON object a line, with the connection and run bound, and without secrets.
 
-We log ids, counts and our own sentences. Bodies, tokens, links and URLs with a query are not
-ours to log, and what libraries log is cut down to warnings for the same reason. Database errors
-quote rows and parameters: of those, only what ``fault_text`` shows is logged, in tracebacks too.
+We log ids, counts and our own sentences. Bodies, tokens, links and URLs with a query must not be
+logged, which is why libraries log warnings only. Database errors quote rows and parameters: of
+those, only what ``error_text`` renders is logged, in tracebacks too.
 
-structlog is loaded with the first line: a command that logs nothing does not wait for it.
+structlog is imported with the first line, so commands that log nothing start faster.
 """
 
 import logging
@@ -27,7 +27,7 @@ _SECRET = re.compile(
 
 
 def redact_secrets(text: str) -> str:
-    """Take passwords, bearer keys and cursor tokens out of a text."""
+    """Remove passwords, bearer keys and cursor tokens from a text."""
     return _SECRET.sub(lambda m: f"{m[1] or m[2] or m[3]}***{'@' if m[1] else ''}", text)
 
 
@@ -57,16 +57,16 @@ def _render_exc_info(exc_info: Any) -> str:
 
 
 def _redact_record(record: logging.LogRecord) -> bool:
-    """Put together what a library logs without the messages of database errors."""
+    """Render a library's log record without the messages of database errors."""
     if isinstance(record.msg, str):
         record.args = _render_arguments(record.args)
-        fault = record.exc_info[1] if record.exc_info else None
-        record.msg, record.args = redact_database_text(record.getMessage(), fault), ()
+        error = record.exc_info[1] if record.exc_info else None
+        record.msg, record.args = redact_database_text(record.getMessage(), error), ()
     return True
 
 
 def _render_arguments(arguments: Any) -> Any:
-    """Arguments of a line; exceptions among them as text."""
+    """Return the arguments of a record, with exceptions as safe text."""
     match arguments:
         case tuple():
             return tuple(_render_arguments(one) for one in arguments)
@@ -78,7 +78,7 @@ def _render_arguments(arguments: Any) -> Any:
 
 
 def install_exception_hooks() -> None:
-    """Have failures that nothing catches printed without what a database says about rows."""
+    """Print uncaught exceptions without the messages of database errors."""
     sys.excepthook = lambda _kind, fault, _at: _print_redacted(fault)
     threading.excepthook = lambda args: _print_redacted(args.exc_value)
     sys.unraisablehook = lambda args: _print_redacted(args.exc_value)
@@ -90,7 +90,7 @@ def _print_redacted(fault: BaseException | None) -> None:
 
 
 def configure_logging(level: str = "INFO", fmt: str = "json") -> None:
-    """Send our events and the libraries' warnings to standard error; all of theirs at DEBUG."""
+    """Log our events and the libraries' warnings to stderr; at DEBUG, all of theirs."""
     import structlog  # noqa: PLC0415
 
     ours: int = logging.getLevelName(level)
@@ -131,7 +131,7 @@ def configure_logging(level: str = "INFO", fmt: str = "json") -> None:
 
 
 class _LazyHandler(logging.Handler):
-    """Configures logging when there is something to log, and has that logged."""
+    """Configures logging at the first record, then logs it."""
 
     def __init__(self, level: str, fmt: str) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ class _LazyHandler(logging.Handler):
 
 
 def configure_logging_lazily(level: str, fmt: str) -> None:
-    """The same as configure, put off until the first line."""
+    """Call ``configure_logging`` at the first record."""
     root = logging.getLogger()
     root.handlers[:] = [_LazyHandler(level, fmt)]
     root.setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""How the text of a setting becomes a value. Raises ValueError, in words that show no value."""
+"""Parsers for the texts of settings. All raise ValueError with a message that shows no value."""
 
 import re
 from collections.abc import Callable
@@ -16,7 +16,7 @@ _WHOLE: Final = re.compile(r"\s*[+-]?[0-9]+(?:_[0-9]+)*(?:\.0+)?\s*", re.ASCII)
 
 @final
 class SecretStr:
-    """A text that is not shown: neither printed nor in the text of what holds it."""
+    """A text that neither its own ``repr`` nor that of its container shows."""
 
     __slots__ = ("_text",)
 
@@ -47,7 +47,7 @@ _PEM: Final = re.compile(
 @final
 @dataclass(frozen=True)
 class Certificates:
-    """Certificates of authorities; what stands around them in their file is left out."""
+    """PEM certificates of authorities, without other text of their file."""
 
     pem: str = field(repr=False)
 
@@ -57,7 +57,7 @@ class Certificates:
 
 
 def build_int_parser(at_least: int, at_most: int | None = None) -> Parser:
-    """A whole number."""
+    """Return a parser for integers within bounds."""
 
     def read(value: object) -> int:
         return int(_check_bounds(_to_int(value), at_least=at_least, at_most=at_most))
@@ -68,7 +68,7 @@ def build_int_parser(at_least: int, at_most: int | None = None) -> Parser:
 def build_float_parser(
     *, above: float | None = None, at_least: float | None = None, at_most: float | None = None
 ) -> Parser:
-    """A number, which is none of those that are not."""
+    """Return a parser for finite numbers within bounds."""
 
     def read(value: object) -> float:
         return _check_bounds(_to_float(value), above=above, at_least=at_least, at_most=at_most)
@@ -77,7 +77,7 @@ def build_float_parser(
 
 
 def build_pattern_parser(pattern: str) -> Parser:
-    """A text of one shape."""
+    """Return a parser for texts that match a pattern."""
 
     def read(value: object) -> str:
         written = parse_text(value)
@@ -89,12 +89,12 @@ def build_pattern_parser(pattern: str) -> Parser:
 
 
 def parse_secret(value: object) -> SecretStr:
-    """A text that is not shown."""
+    """Parse a text that must not be shown."""
     return value if isinstance(value, SecretStr) else SecretStr(parse_text(value))
 
 
 def build_secret_url_parser(*schemes: str) -> Parser:
-    """A URL that may hold a password."""
+    """Return a parser for URLs that may hold a password."""
 
     def read(value: object) -> SecretStr:
         hidden = parse_secret(value)
@@ -110,14 +110,14 @@ def build_secret_url_parser(*schemes: str) -> Parser:
 
 
 def parse_redis_address(value: object) -> SecretStr:
-    """A URL of a Redis server."""
+    """Parse the URL of a Redis server."""
     hidden = parse_secret(value)
     parse_redis_url(hidden.get_secret_value())
     return hidden
 
 
 def parse_certificates(value: object) -> Certificates:
-    """Certificates in PEM."""
+    """Parse certificates in PEM format."""
     if isinstance(value, Certificates):
         return value
     found = _PEM.findall(parse_text(value))
@@ -127,7 +127,7 @@ def parse_certificates(value: object) -> Certificates:
 
 
 def parse_base_url(value: object) -> str:
-    """A URL that paths can be appended to."""
+    """Parse a URL that paths can be appended to."""
     written = parse_text(value)
     if not _is_base_url(written):
         raise ValueError("must look like https://api.nango.dev or http://host:3003/path")
@@ -135,7 +135,7 @@ def parse_base_url(value: object) -> str:
 
 
 def parse_list(value: object) -> tuple[str, ...]:
-    """Texts with commas between them."""
+    """Parse a comma-separated list."""
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
     if not isinstance(value, tuple | list):
@@ -144,7 +144,7 @@ def parse_list(value: object) -> tuple[str, ...]:
 
 
 def parse_path(value: object) -> Path:
-    """A file or a folder."""
+    """Parse the path of a file or folder."""
     return value if isinstance(value, Path) else Path(parse_text(value))
 
 
@@ -187,7 +187,7 @@ def _check_bounds(
     at_least: float | None = None,
     at_most: float | None = None,
 ) -> float:
-    """Asks what must hold rather than what must not, which what is no number would pass."""
+    """Raise ValueError unless every bound holds; NaN fails, as all its comparisons are false."""
     if at_most is not None and not value <= at_most:
         raise ValueError(f"input should be less than or equal to {at_most}")
     if at_least is not None and not value >= at_least:

@@ -1,4 +1,4 @@
-"""Settings: read once from the environment, validated, never guessed.
+"""Settings, read once from the environment and validated.
 
 A name ``X`` may be given as ``X_FILE`` instead, naming a file that holds the value (for secrets).
 """
@@ -26,7 +26,7 @@ MICROSOFT_PROVIDERS: Final = (
 
 
 class _Meta(NamedTuple):
-    """How a setting is read, what it means, and its name unless that follows from the field's."""
+    """A setting's parser and meaning, and its name where it differs from the field's."""
 
     parser: Parser
     description: str
@@ -35,7 +35,7 @@ class _Meta(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Everything that can be set from outside; load_settings makes them."""
+    """All settings. Created by ``load_settings``."""
 
     database_url: Annotated[
         SecretStr | None,
@@ -217,7 +217,11 @@ class Settings:
         ),
     ] = "tenantmirror"
     log_level: Annotated[
-        str, _Meta(read.build_pattern_parser("^(DEBUG|INFO|WARNING|ERROR)$"), "how much")
+        str,
+        _Meta(
+            read.build_pattern_parser("^(DEBUG|INFO|WARNING|ERROR)$"),
+            "least level of what is logged",
+        ),
     ] = "INFO"
     log_format: Annotated[
         str, _Meta(read.build_pattern_parser("^(json|console)$"), "json or console")
@@ -225,10 +229,10 @@ class Settings:
 
 
 class Setting(NamedTuple):
-    """One of the settings, for those who list them."""
+    """One setting, for documentation and the CLI."""
 
     name: str
-    """Of the environment variable."""
+    """The name of the environment variable."""
     default: object
     parser: Parser
     description: str
@@ -246,10 +250,9 @@ SETTINGS: Final[Mapping[str, Setting]] = {
 
 
 def load_settings(**overrides: object) -> Settings:
-    """Read the settings; an argument stands before the environment.
+    """Read the settings; arguments take precedence over the environment.
 
-    Raises ConfigurationError with one line for each mistake; a bad value is named, a secret one
-    never shown.
+    Raises ConfigurationError with one line for each mistake; secret values are never shown.
     """
     given: dict[str, Any] = _read_environment(os.environ) | overrides
     values: dict[str, Any] = {}
@@ -258,8 +261,8 @@ def load_settings(**overrides: object) -> Settings:
         if key in given:
             try:
                 values[key] = _parse(given.pop(key), setting)
-            except ValueError as fault:
-                complaints.append(f"{setting.name}: {fault}")
+            except ValueError as error:
+                complaints.append(f"{setting.name}: {error}")
     if complaints:
         raise ConfigurationError("\n".join(complaints))
     return Settings(**values, **given)
@@ -291,14 +294,14 @@ def _read_value_file(name: str, path: str) -> str:
         return Path(path).read_text(encoding="utf-8").removesuffix("\n")
     except UnicodeDecodeError:
         raise ConfigurationError(f"{name}_FILE: {path} is not a text in UTF-8") from None
-    except (OSError, ValueError) as fault:
-        why = fault.strerror if isinstance(fault, OSError) else "no file has such a name"
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "no file has such a name"
         shown = path if _looks_like_path(path) else f"what it names ({name} takes the value itself)"
         raise ConfigurationError(f"{name}_FILE: cannot read {shown}: {why}") from None
 
 
 def _looks_like_path(text: str) -> bool:
-    """Whether it is a path, missing or not, and not the secret that belongs into the file."""
+    """Whether a text is a path (which may be missing), and not a secret by mistake."""
     try:
         return "://" not in text and "/" in text and Path(text).parent.is_dir()
     except (OSError, ValueError):

@@ -1,1 +1,1 @@
-"""Change events on their way to whoever asked for them."""
+"""Deliver change events to sinks."""

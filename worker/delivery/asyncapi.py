@@ -1,6 +1,7 @@
-"""The AsyncAPI document: where events go and what they look like, for people and generators.
+"""Build the AsyncAPI document: channels and schemas of the events, for people and generators.
 
-Made from the registry, so that it cannot fall behind it. https://www.asyncapi.com/docs/reference/specification/v3.0.0
+Built from the registry, so that it is always current.
+https://www.asyncapi.com/docs/reference/specification/v3.0.0
 """
 
 from typing import Any, Final
@@ -11,7 +12,7 @@ from worker.events.schema import build_schemas, list_event_types
 from worker.events.schema_fields import Schema, build_ref
 
 VERSION: Final = "1.1.0"
-"""Of what events look like. The second number rises with what is added, the first with the rest."""
+"""Version of the event format: additions raise the minor number, other changes the major."""
 
 REDIS_CHANNEL: Final = "stream"
 WEBHOOK_CHANNEL: Final = "webhook"
@@ -60,7 +61,7 @@ _ENTRY_FIELDS: Final[Schema] = {
 
 
 def build_document(prefix: str) -> dict[str, Any]:
-    """The AsyncAPI 3 document of an installation whose event types begin with ``prefix``."""
+    """Return the AsyncAPI 3 document for event types that begin with ``prefix``."""
     return {
         "asyncapi": "3.0.0",
         "info": _INFO,

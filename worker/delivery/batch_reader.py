@@ -1,4 +1,4 @@
-"""What a sink is handed next: batches of one connection each, read ahead of their delivery."""
+"""Read a sink's next batches, of one connection each, ahead of their delivery."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
@@ -16,17 +16,17 @@ from worker.events.event import Event, Position
 from worker.store.engine import Database
 
 REDIS_BATCH_EVENTS: Final = 1_000
-"""Events delivered at once."""
+"""Events in a batch for Redis."""
 WEBHOOK_BATCH_REQUESTS: Final = 10
-"""Requests to a webhook that are made at once: each takes its time, and a stop waits for them."""
+"""Requests in a batch for a webhook: each takes time, and a stop waits for them."""
 ROUND_EVENTS: Final = 8_000
-"""Events between two commits of positions; where few connections wait, they share them."""
+"""Events between two commits of positions; the connections of a round share them."""
 MAX_GROUPED_CONNECTIONS: Final = 50
-"""Connections that are read in one transaction, if little waits in each."""
+"""Connections that are read in one transaction if each has a small backlog."""
 
 
 def choose_batch_size(sink: Sink) -> int:
-    """How many events a sink is handed at once."""
+    """Return how many events a sink gets in one batch."""
     if sink.kind is SinkKind.REDIS_STREAM:
         return REDIS_BATCH_EVENTS
     size = sink.settings.get("batch")
@@ -34,7 +34,7 @@ def choose_batch_size(sink: Sink) -> int:
 
 
 def group_backlogs(found: Iterable[Backlog], limit: int) -> Iterator[list[Backlog]]:
-    """The connections, in order: side by side as long as all that waits in them is one batch."""
+    """Yield the connections in order, in groups whose whole backlog is at most one batch."""
     some: list[Backlog] = []
     room = limit
     for one in found:
@@ -50,14 +50,14 @@ def group_backlogs(found: Iterable[Backlog], limit: int) -> Iterator[list[Backlo
 
 
 class SinkBatch(NamedTuple):
-    """What is delivered next, and the positions before and behind it."""
+    """The next events to deliver, and the positions before and after them."""
 
     envelopes: list[Envelope]
     events: Sequence[Event]
     start: Position
     end: Position
     failures: int = 0
-    """How often in a row the receiver refused the first of them."""
+    """How often in a row the receiver refused the first event."""
 
     @property
     def connection_id(self) -> int:
@@ -65,20 +65,21 @@ class SinkBatch(NamedTuple):
 
     @property
     def is_snapshot_page(self) -> bool:
-        """Of a snapshot; the position is kept at once, so that only one page ever comes twice."""
+        """Whether it is of a snapshot, whose position is saved after each page."""
         return self.start.snapshot is not None
 
     def compute_position(self, delivered_count: int) -> Position:
-        """The position once so many of the events are delivered, from the first on."""
+        """Return the position after the first ``delivered_count`` events."""
         if delivered_count >= len(self.events):
             return self.end
         return compute_position_after(self.start, self.events[:delivered_count])
 
 
 def compute_position_after(before: Position, delivered: Sequence[Event]) -> Position:
-    """The position behind the first of some events that were read at another position.
+    """Return the position after ``delivered`` events that were read at ``before``.
 
-    What a snapshot begins and ends with besides its rows is alone or last, and so never between.
+    The begin and end events of a snapshot are alone or last in their batch, so no position falls
+    between.
     """
     if not delivered:
         return before
@@ -92,7 +93,7 @@ def compute_position_after(before: Position, delivered: Sequence[Event]) -> Posi
 
 
 class BatchReader:
-    """Reads for one sink."""
+    """Reads batches for one sink."""
 
     def __init__(self, database: Database, sink: Sink, settings: Settings) -> None:
         self._database = database
@@ -103,9 +104,9 @@ class BatchReader:
     def read_batches(
         self, turns: Sequence[Backlog], excluded: Iterable[int]
     ) -> Iterator[SinkBatch]:
-        """What each connection has waiting, in small batches, up to its share of a round.
+        """Yield each connection's backlog in small batches, up to its share of a round.
 
-        ``excluded`` is looked at meanwhile: of those connections nothing more is read.
+        ``excluded`` may grow meanwhile: nothing more is read of those connections.
         """
         share = max(1, ROUND_EVENTS // self._limit // max(1, len(turns)))
         for some in group_backlogs(turns, self._limit):
@@ -115,7 +116,7 @@ class BatchReader:
                 yield from self._read_connection(some[0], share, excluded)
 
     def _read_tails(self, some: Sequence[Backlog]) -> list[SinkBatch]:
-        """All that waits in some connections, where that is little."""
+        """Read the whole backlog of some connections, if it is small."""
         with self._database.open_transaction() as db:
             found = [
                 read_sink_events(
@@ -132,7 +133,7 @@ class BatchReader:
     def _read_connection(
         self, one: Backlog, share: int, left_alone: Iterable[int]
     ) -> Iterator[SinkBatch]:
-        """A connection's share of a round, batch by batch: its snapshot first, then its tail."""
+        """Yield a connection's share of a round, by batch: its snapshot first, then its tail."""
         position = one.position
         for _ in range(share):
             if position.snapshot is None and position.seq >= one.event_seq:
@@ -154,9 +155,9 @@ class BatchReader:
     def _build_batch(
         self, one: Backlog, before: Position, told: Sequence[Event], position: Position
     ) -> SinkBatch:
-        """Events as they leave."""
+        """Return the events as envelopes, with their positions."""
         if position == before:
-            # Nothing is left of them: retention has dropped what this sink never had.
+            # Retention has dropped the events before this sink got them.
             return SinkBatch([], [], before, before._replace(seq=one.event_seq))
         owner = before.connection_id
         make = EnvelopeBuilder(self._prefix, owner, one.tenant_id, self._sink.epoch).build

@@ -1,7 +1,7 @@
-"""Serving one sink: read what waits, deliver it, move the positions on; for ever.
+"""Serve one sink: read its backlog, deliver it and advance the positions, in a loop.
 
-Positions move after delivery and never before, so whoever dies in between has the events
-delivered again, with the same ids.
+Positions advance only after delivery, so after a crash in between, events are delivered again, with
+the same ids.
 """
 
 import math
@@ -44,14 +44,14 @@ from worker.store.engine import Database
 LEASE_SECONDS: Final = 15.0
 POLL_SECONDS: Final = 0.25
 DATABASE_RETRY_SECONDS: Final = 2.0
-"""Pause after Postgres could not be asked."""
+"""Seconds to pause after Postgres was unavailable."""
 ROUND_SECONDS: Final = 5.0
-"""After which the connections that wait are looked up anew: a slow sink must hear of new ones."""
+"""Seconds after which the backlogs are listed again: a slow sink must include new ones."""
 MAX_BACKOFF_SECONDS: Final = 300.0
 
 
 class DeliveryAborted(Exception):
-    """The target did not take a batch."""
+    """The sink did not take a batch."""
 
     def __init__(self, error: MirrorError) -> None:
         super().__init__(str(error))
@@ -59,27 +59,27 @@ class DeliveryAborted(Exception):
 
 
 def compute_backoff(failures: int, after: float | None, chance: float) -> float:
-    """Seconds to leave a sink alone after so many failures in a row; ``chance`` is 0 to 1."""
+    """Return the seconds to pause a sink after failures in a row; ``chance`` is 0 to 1."""
     growing = min(MAX_BACKOFF_SECONDS, 2.0 ** min(failures - 1, 16))
     return max(after or 0.0, growing) * (1 + chance / 4)
 
 
 @dataclass
 class _RoundProgress:
-    """What one round has come to."""
+    """The progress of one round."""
 
     is_only_connection: bool
-    """Only one connection has something to deliver."""
+    """Whether only one connection has a backlog."""
     positions: dict[int, Position] = field(default_factory=dict)
-    """Reached, and not kept yet."""
+    """Positions reached and not saved yet."""
     event_count: int = 0
-    """Events delivered up to them."""
+    """Events delivered up to these positions."""
     excluded: set[int] = field(default_factory=set)
-    """Connections that are left alone for the rest of the round."""
+    """Connections that are skipped for the rest of the round."""
 
 
 class Delivery:
-    """One sink's work, in a thread of its own, until it is ended or the lease is lost."""
+    """Serves one sink in its own thread, until it is stopped or the lease is lost."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class Delivery:
         *,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """``now`` is the Unix time that requests are signed with."""
+        """``now`` returns the Unix time to sign requests with."""
         self.sink = sink
         self.stop = stop
         self.round_seconds = ROUND_SECONDS
@@ -107,20 +107,20 @@ class Delivery:
         self._log = get_logger().bind(sink=sink.name)
 
     def run(self) -> None:
-        """Serve the sink; everything that can go wrong ends in a pause or in giving it back."""
+        """Serve the sink; every error ends in a pause or in giving up the lease."""
         try:
             while not self.stop.is_set():
                 self.stop.wait(self._run_round())
-        except LeaseLost as trouble:
-            self._log.info("left to another relay", reason=str(trouble))
+        except LeaseLost as error:
+            self._log.info("left to another relay", reason=str(error))
         finally:
             self.close()
             self._release_lease()
 
     def stop_by(self, moment: float) -> None:
-        """Called from another thread: begin nothing new, and give up at ``moment`` what is in hand.
+        """Start nothing new, and abort the request under way at ``moment``.
 
-        ``moment`` is of ``time.monotonic``.
+        Called from another thread; ``moment`` is of ``time.monotonic``.
         """
         self._deadline = moment
         self.stop.set()
@@ -134,28 +134,28 @@ class Delivery:
             self._sender.close()
 
     def _run_round(self) -> float:
-        """One round; how long to wait before the next."""
+        """Run one round; return the seconds to wait before the next."""
         try:
             return 0.0 if self.deliver_round() else POLL_SECONDS
         except LeaseLost:
             raise
-        except DeliveryAborted as fault:
-            if self.stop.is_set() and not isinstance(fault.error, SinkGone):
-                self._log.info("not delivered before the end", reason=str(fault.error))
-                return 0.0  # what we cut off ourselves is no failure of the receiver
-            return self._record_failure(fault.error)
-        except MirrorError as trouble:
-            self._log.warning("the database is away", reason=str(trouble))
-            return max(DATABASE_RETRY_SECONDS, trouble.after or 0.0) * random.random()
+        except DeliveryAborted as error:
+            if self.stop.is_set() and not isinstance(error.error, SinkGone):
+                self._log.info("not delivered before the end", reason=str(error.error))
+                return 0.0  # an abort by this process is no failure of the receiver
+            return self._record_failure(error.error)
+        except MirrorError as error:
+            self._log.warning("the database is away", reason=str(error))
+            return max(DATABASE_RETRY_SECONDS, error.after or 0.0) * random.random()
         except Exception as bug:  # noqa: BLE001 - one sink's bug must not end the others
             self._log.exception("a sink is left alone after a bug")
             return self._record_failure(MirrorError(f"a bug of ours: {type(bug).__name__}"))
 
     def deliver_round(self) -> bool:
-        """Some events of each connection that waits; False if none did.
+        """Deliver some events of each connection with a backlog; False if there is none.
 
-        It begins behind the connection that was tried last: one that always fails holds up none,
-        and neither does one whose snapshot takes many rounds.
+        Begins after the connection that was tried last: neither one that always fails nor one whose
+        snapshot takes many rounds delays the others.
         """
         with self._database.open_transaction() as db:
             found = list_backlogs(db, self.sink)
@@ -178,27 +178,27 @@ class Delivery:
         return bool(found)
 
     def _deliver_batch(self, read: SinkBatch, moved: "_RoundProgress") -> None:
-        """Deliver a batch, and note where that leads. Raises Undelivered."""
-        taken, trouble = self._send(read)
-        if taken or trouble is None:
+        """Deliver a batch and record its position. Raises DeliveryAborted."""
+        taken, error = self._send(read)
+        if taken or error is None:
             moved.positions[read.connection_id] = read.compute_position(taken)
             moved.event_count += taken
         if (
-            trouble is not None
+            error is not None
             or moved.event_count >= ROUND_EVENTS
             or (taken and self._saves_each_batch(read))
         ):
             self._save_positions(moved)
-        if trouble is not None:
-            self._isolate_event(read, taken, trouble, alone=moved.is_only_connection)
+        if error is not None:
+            self._isolate_event(read, taken, error, alone=moved.is_only_connection)
             moved.excluded.add(read.connection_id)
 
     def _saves_each_batch(self, read: SinkBatch) -> bool:
-        """Whether positions are kept after each delivery."""
+        """Whether positions are saved after each batch."""
         return read.is_snapshot_page or self.sink.kind is SinkKind.WEBHOOK
 
     def _send(self, read: SinkBatch) -> tuple[int, MirrorError | None]:
-        """How many events were taken, from the first on, and why not the rest."""
+        """Send a batch; return how many events were taken, and the error for the rest."""
         self._last_connection_id = read.connection_id
         taken = 0
         try:
@@ -210,8 +210,8 @@ class Delivery:
                     self._sender.send(part)
                 finally:
                     taken += self._sender.sent_count
-        except MirrorError as trouble:
-            return taken, trouble
+        except MirrorError as error:
+            return taken, error
         finally:
             if taken:
                 self._failure_tracker.record_delivered(read.connection_id)
@@ -222,7 +222,7 @@ class Delivery:
     def _isolate_event(
         self, read: SinkBatch, taken: int, error: MirrorError, *, alone: bool
     ) -> None:
-        """Let only the connection wait. Raises Undelivered where the whole sink has to."""
+        """Pause only the connection. Raises DeliveryAborted if the whole sink has to wait."""
         owner, event = read.connection_id, read.envelopes[taken]
         failures = read.failures if taken == 0 else 0
         is_of_event = self._failure_tracker.is_event_at_fault(
@@ -263,7 +263,7 @@ class Delivery:
         )
 
     def _save_positions(self, moved: "_RoundProgress") -> None:
-        """Keep the positions that were reached since the last time."""
+        """Save the positions that were reached since the last save."""
         if not moved.positions:
             return
         count = moved.event_count
@@ -281,7 +281,7 @@ class Delivery:
             self._failures = 0
 
     def _record_failure(self, error: MirrorError) -> float:
-        """Tell the operator; how long to leave the sink alone."""
+        """Record the failure for the operator; return the seconds to pause the sink."""
         reason = str(error)
         if isinstance(error, SinkGone):
             self._log.warning("the sink is switched off", reason=reason)
@@ -305,15 +305,15 @@ class Delivery:
 
     @contextmanager
     def _open_optional_transaction(self) -> Iterator[sa.Connection]:
-        """A transaction that the work goes on without: the lease lapses by itself."""
+        """Open a transaction whose failure is only logged: the lease expires by itself."""
         try:
             with self._database.open_transaction() as db:
                 yield db
-        except MirrorError as trouble:
-            self._log.warning("not noted: the database is away", reason=str(trouble))
+        except MirrorError as error:
+            self._log.warning("not noted: the database is away", reason=str(error))
 
 
 def _split_batch(read: SinkBatch) -> list[Sequence[Envelope]]:
-    """What is handed over at once: an event that was refused goes first and alone."""
+    """Split a batch for sending: an event that was refused before goes first and alone."""
     parts = [read.envelopes[:1], read.envelopes[1:]] if read.failures else [read.envelopes]
     return [part for part in parts if part]

@@ -1,4 +1,4 @@
-"""How the sinks are: how far behind, why one stands still, and what it has lost or will lose."""
+"""The health of sinks: lag, why one is stopped, and the events that it has lost or will lose."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from worker.events.partitions import MonthPartition, read_database_clock
 
 
 def describe_refusals(row: Mapping[str, Any]) -> str:
-    """What is said of events that the receiver refuses; nothing where there are none."""
+    """Return a sentence on refused events, or an empty string."""
     many = row.get("connections_refused", 0)
     if not many:
         return ""
@@ -28,9 +28,9 @@ def describe_refusals(row: Mapping[str, Any]) -> str:
 
 
 WARN_BEFORE: Final = timedelta(days=14)
-"""How long before events are dropped that a sink lacks an operator is told."""
+"""How long before undelivered events are dropped the operator is warned."""
 MAX_LISTED_CONNECTIONS: Final = 100
-"""Connections that are named one by one where events were lost."""
+"""Most connections that are listed individually for lost events."""
 _REPORTED_FIELDS: Final = (
     "name",
     "kind",
@@ -51,13 +51,13 @@ _REPORTED_FIELDS: Final = (
 
 @dataclass(frozen=True)
 class SinkHealth:
-    """Every sink, as programs are told of it, and the months that are past their keep."""
+    """Every sink's health as reported to programs, and the months past their retention."""
 
     sinks: Sequence[dict[str, Any]]
     overdue: Sequence[RetentionOutcome]
 
     def list_alarms(self) -> Iterator[str]:
-        """What people must not overlook, a line each."""
+        """Yield what operators must not overlook, one line each."""
         for row in self.sinks:
             if row["kept"]:
                 yield _render_kept(row["name"], row["kept"])
@@ -66,7 +66,7 @@ class SinkHealth:
 
 
 def load_sink_health(db: sa.Connection, settings: Settings) -> SinkHealth:
-    """How all sinks are; a few short statements, whatever the number of connections."""
+    """Return the health of all sinks, in a few short statements however many connections exist."""
     now = read_database_clock(db)
     rows = list_sinks(db)
     oldest = find_oldest_undelivered(db) if rows else {}
@@ -101,7 +101,7 @@ def _build_lost(memory: LostEvents) -> dict[str, Any]:
 
 
 def _compute_expiry(since: datetime | None, status: str, settings: Settings) -> datetime | None:
-    """When the oldest event that a sink lacks is dropped, whether the sink has had it or not."""
+    """Return when a sink's oldest undelivered event is dropped, delivered or not."""
     if since is None:
         return None
     grace = settings.events_grace_days if status == SinkStatus.ACTIVE else 0
@@ -109,7 +109,7 @@ def _compute_expiry(since: datetime | None, status: str, settings: Settings) -> 
 
 
 def _build_kept(row: Mapping[str, Any], past: Sequence[RetentionOutcome]) -> dict[str, Any] | None:
-    """What is past its keep and still there for an active sink."""
+    """Return the events past their retention that are kept for an active sink, if any."""
     missed = [(of, one) for of in past for one in of.undelivered if one.sink_id == row["id"]]
     if not missed or row["status"] != SinkStatus.ACTIVE:
         return None
@@ -123,7 +123,7 @@ def _build_kept(row: Mapping[str, Any], past: Sequence[RetentionOutcome]) -> dic
 
 
 def list_notes(row: Mapping[str, Any], now: datetime, goes_at: datetime | None) -> Iterator[str]:
-    """Why a sink stands still, and what comes of it; nothing of one that is well."""
+    """Yield why a sink is stopped and the consequences; nothing for a healthy one."""
     name, reason = row["name"], row["status_reason"]
     if row["status"] == SinkStatus.PAUSED:
         yield f"{reason or 'paused'}; 'sinks resume {name}' goes on"
@@ -153,9 +153,8 @@ def _is_backing_off(row: Mapping[str, Any], now: datetime) -> bool:
 def _render_kept(name: str, kept: Mapping[str, Any]) -> str:
     return (
         f"EVENTS KEPT for sink '{name}': {_render_amount(kept)}, from {kept['since']:%F} on, are "
-        f"past "
-        f"their days and not delivered; they are dropped on {kept['dropped_at']:%F}. Mend the "
-        f"receiver, or say 'tenant-mirror sinks pause {name}' or 'sinks remove {name}'"
+        f"past their days and not delivered; they are dropped on {kept['dropped_at']:%F}. Fix the "
+        f"receiver, or run 'tenant-mirror sinks pause {name}' or 'sinks remove {name}'"
     )
 
 

@@ -1,4 +1,4 @@
-"""Reading ahead, in a thread that never keeps the process from ending."""
+"""Read ahead in a daemon thread, which never delays the end of the process."""
 
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, wait
@@ -12,14 +12,14 @@ _Work = Callable[[], None]
 
 
 class Executor(Protocol):
-    """What runs functions beside the caller, as executors do."""
+    """Runs functions in parallel, as ``concurrent.futures`` executors do."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any) -> Future[Any]:
-        """Run it; what comes of it is in the future."""
+        """Run ``fn`` and return the future of its result."""
 
 
 def prefetch(executor: Executor, items: Iterator[T]) -> Generator[T, None, None]:
-    """The items, each being made while the one before is worked on."""
+    """Yield the items, producing each while the caller handles the one before."""
     coming = executor.submit(next, items, None)
     try:
         while (item := coming.result()) is not None:
@@ -30,10 +30,10 @@ def prefetch(executor: Executor, items: Iterator[T]) -> Generator[T, None, None]
 
 
 class DaemonThread:
-    """One thread that does what it is given, in order, begun with the first.
+    """One thread that runs submitted functions in order, started by the first.
 
-    Those of ``ThreadPoolExecutor`` are waited for when the interpreter ends, also one that waits
-    for a Postgres that does not answer.
+    The interpreter waits at its end for threads of ``ThreadPoolExecutor``, even for one that waits
+    for an unresponsive Postgres.
     """
 
     def __init__(self, name: str) -> None:
@@ -47,8 +47,8 @@ class DaemonThread:
         def work() -> None:
             try:
                 result = fn(*args)
-            except BaseException as fault:  # noqa: BLE001 - raised again where it is waited for
-                found.set_exception(fault)
+            except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+                found.set_exception(error)
             else:
                 found.set_result(result)
 
@@ -59,7 +59,7 @@ class DaemonThread:
         return found
 
     def close(self) -> None:
-        """Wait for what it was given, and end it."""
+        """Finish the submitted functions and end the thread."""
         self._queue.put(None)
         if self._thread is not None:
             self._thread.join()

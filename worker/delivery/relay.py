@@ -1,7 +1,7 @@
-"""The relay: claims sinks, serves each in a thread, and keeps their leases.
+"""The relay: claims sinks, serves each in a thread, and renews their leases.
 
-Several relays share the sinks among them; when one dies, its sinks go to the others once their
-leases have lapsed.
+Several relays share the sinks; when one dies, the others take its sinks once their leases have
+expired.
 """
 
 import time
@@ -25,16 +25,18 @@ TICK_SECONDS: Final = 1.0
 RENEW_SECONDS: Final = 4.0
 JOIN_SECONDS: Final = 0.5
 MAX_SINKS: Final = 16
-"""Sinks of one relay."""
+"""Most sinks that one relay serves."""
 POOL_SIZE: Final = 2 * MAX_SINKS + 1
-"""Connections to Postgres, at most: a sink reads on while it commits where it is."""
+"""Most connections to Postgres: each sink reads ahead while it commits its position."""
 SHUTDOWN_GRACE_SECONDS: Final = 4.0
-"""What is in hand has so long to be delivered once the relay is stopped; then it is given up, and
-delivered again by who serves the sink next."""
+"""Seconds that a stopped relay has to finish requests under way.
+
+Then they are aborted, and the next relay to serve the sink delivers the events again.
+"""
 SHUTDOWN_SECONDS: Final = 7.0
-"""After which a stopped relay has ended, whatever its sinks or Postgres do."""
+"""Seconds after which a stopped relay has ended, even if its sinks or Postgres hang."""
 MAX_CLAIMS_PER_TICK: Final = 2
-"""Sinks claimed at one look, so that relays that start together share them."""
+"""Most sinks claimed in one tick, so that relays that start together share them."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class _RunningDelivery:
 
 
 class Relay:
-    """All that one process serves."""
+    """Serves the sinks that one process has claimed."""
 
     def __init__(
         self, database: Database, settings: Settings, *, renew_seconds: float = RENEW_SECONDS
@@ -57,13 +59,13 @@ class Relay:
         self._clock = ClockReport()
 
     def run(self, stop: Event) -> None:
-        """Serve sinks until told to stop; requests under way have a grace to be finished."""
+        """Serve sinks until ``stop`` is set; requests under way get a grace period."""
         try:
             while not stop.is_set():
                 try:
                     self._tick()
-                except MirrorError as trouble:
-                    get_logger().warning("sinks cannot be looked after", reason=str(trouble))
+                except MirrorError as error:
+                    get_logger().warning("sinks cannot be looked after", reason=str(error))
                 heartbeat.write_heartbeat("relay")
                 stop.wait(min(TICK_SECONDS, self._renew_seconds))
         finally:
@@ -76,16 +78,16 @@ class Relay:
             with self._database.open_transaction() as db:
                 self._clock.report(db)
             self._renewed_at = time.monotonic()
-        # Before a sink is claimed: events of another history belong to another epoch.
+        # Before claiming sinks: after a restore, events belong to a new epoch.
         rewind_if_restored(self._database)
         free = min(MAX_CLAIMS_PER_TICK, MAX_SINKS - len(self._running))
         if free > 0:
             self._claim_sinks(free)
 
     def _renew_leases(self) -> None:
-        """Keep the leases; a delivery that lost its lease gives up the request under way.
+        """Renew the leases; a delivery that lost its lease aborts the request under way.
 
-        It could not move a position any more, and its sink may be served by another relay.
+        It can no longer advance a position, and another relay may serve its sink.
         """
         for one in self._running:
             with self._database.open_transaction() as db:
@@ -96,7 +98,7 @@ class Relay:
 
     def _claim_sinks(self, limit: int) -> None:
         with self._database.open_transaction() as db:
-            # One that was paused and resumed waits until its former thread has ended.
+            # A sink that was paused and resumed waits until its former thread has ended.
             without = [one.delivery.sink.id for one in self._running]
             sinks = claim_sinks(
                 db, get_holder_name(), seconds=LEASE_SECONDS, limit=limit, exclude=without
@@ -111,7 +113,7 @@ class Relay:
             get_logger().info("serving a sink", sink=sink.name)
 
     def _shut_down(self) -> None:
-        """Let requests under way be finished, under the lease: no other relay sends them, too."""
+        """Finish requests under way while holding the leases, so that no relay sends them twice."""
         stopped = time.monotonic()
         for one in self._running:
             one.delivery.stop_by(stopped + SHUTDOWN_GRACE_SECONDS)
@@ -122,9 +124,7 @@ class Relay:
                 return
             self._running = left
             if time.monotonic() - self._renewed_at >= self._renew_seconds:
-                with suppress(
-                    MirrorError
-                ):  # without the lease, events come once more, and that is all
+                with suppress(MirrorError):  # without the lease, events are only delivered again
                     self._renew_leases()
                 self._renewed_at = time.monotonic()
             left[0].thread.join(JOIN_SECONDS)

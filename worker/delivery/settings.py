@@ -1,6 +1,6 @@
-"""What may be set for a sink, by kind: anything else is refused with a sentence.
+"""The settings of sinks, by kind; anything else is refused with an explanation.
 
-The same check stands before a sink is stored and before one is used, as rows can be edited by hand.
+The same check runs before a sink is stored and before one is used, as rows can be edited by hand.
 """
 
 import re
@@ -10,7 +10,7 @@ from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
 from models.sink import SinkKind
-from worker.core.errors import ConfigurationError
+from worker.core.errors import InvalidInput
 from worker.core.redis.url import parse_redis_url
 
 NAME_PATTERN: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -20,13 +20,13 @@ DEFAULT_MAXLEN: Final = 1_000_000
 DEFAULT_MAXBYTES: Final = 256 * 1024 * 1024
 MIN_MAXBYTES: Final = 1024 * 1024
 MAX_BATCH: Final = 100
-"""Events in one request to a webhook."""
+"""Most events in one request to a webhook."""
 MAX_TIMEOUT_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class WebhookSettings:
-    """How events are posted. What ``url`` had behind a question mark is kept with the secrets."""
+    """The settings of a webhook. The query of its ``url`` is stored with the secrets."""
 
     url: str
     batch: int = 1
@@ -34,29 +34,29 @@ class WebhookSettings:
     allow_http: bool = False
     allow_private: bool = False
     direct: bool = False
-    """Not through the proxy that is set for webhooks."""
+    """Whether requests bypass the proxy that is set for webhooks."""
 
     @property
     def host(self) -> str:
-        """Who receives: as much of the address as may be said anywhere."""
+        """The host of the URL: the part of it that may be shown."""
         return urlsplit(self.url).netloc
 
 
 @dataclass(frozen=True, slots=True)
 class RedisStreamSettings:
-    """Where events are added. The server's URL, if it is another than ours, is with the secrets."""
+    """The settings of a Redis stream. Another server's URL is stored with the secrets."""
 
     stream: str = DEFAULT_STREAM
     maxlen: int = DEFAULT_MAXLEN
     maxbytes: int = DEFAULT_MAXBYTES
-    """Of one stream's entries."""
+    """Most bytes of one stream's entries."""
 
 
 def build_stored_settings(kind: SinkKind, given: Mapping[str, object]) -> dict[str, Any]:
-    """The settings of a sink with all defaults, as they are stored. Raises ConfigurationError.
+    """Return the settings to store for a sink, defaults included. Raises InvalidInput.
 
-    A stream's bytes are stored where they are not the default: relays of the release before refuse
-    a setting that they do not know.
+    A stream's ``maxbytes`` is stored only if it is not the default: relays of the previous release
+    refuse a setting that they do not know.
     """
     if kind is SinkKind.WEBHOOK:
         return asdict(parse_webhook_settings(given))
@@ -67,14 +67,14 @@ def build_stored_settings(kind: SinkKind, given: Mapping[str, object]) -> dict[s
 
 
 def apply_defaults(kind: str, stored: Mapping[str, object]) -> Mapping[str, object]:
-    """What a sink works with, for people: what is stored, and a default that is not."""
+    """Return the effective settings of a sink for display: those stored, and an omitted default."""
     if kind == SinkKind.REDIS_STREAM:
         return {**stored, "maxbytes": stored.get("maxbytes", DEFAULT_MAXBYTES)}
     return stored
 
 
 def parse_webhook_settings(given: Mapping[str, object]) -> WebhookSettings:
-    """Raises ConfigurationError where something is missing, unknown or out of bounds."""
+    """Return the settings. Raises InvalidInput if any is missing, unknown or out of bounds."""
     _reject_unknown(SinkKind.WEBHOOK, given, WebhookSettings.__slots__)
     made = WebhookSettings(
         url=_parse_text(given, "url", ""),
@@ -89,11 +89,11 @@ def parse_webhook_settings(given: Mapping[str, object]) -> WebhookSettings:
 
 
 def parse_redis_stream_settings(given: Mapping[str, object]) -> RedisStreamSettings:
-    """Raises ConfigurationError where something is unknown or out of bounds."""
+    """Return the settings. Raises InvalidInput if any is unknown or out of bounds."""
     _reject_unknown(SinkKind.REDIS_STREAM, given, RedisStreamSettings.__slots__)
     stream = _parse_text(given, "stream", DEFAULT_STREAM)
     if not STREAM_PATTERN.fullmatch(stream):
-        raise ConfigurationError("stream must be 1 to 200 plain characters without blanks")
+        raise InvalidInput("stream must be 1 to 200 plain characters without blanks")
     return RedisStreamSettings(
         stream,
         _parse_integer(given, "maxlen", DEFAULT_MAXLEN, (1, 2**53)),
@@ -102,34 +102,34 @@ def parse_redis_stream_settings(given: Mapping[str, object]) -> RedisStreamSetti
 
 
 def split_query(url: str) -> tuple[str, str]:
-    """A webhook's URL without its query, and the query, which may hold a key.
+    """Return a webhook's URL without its query, and the query, which may hold a key.
 
-    Raises ConfigurationError.
+    Raises InvalidInput.
     """
     _parse_url(url)
     if "#" in url:
-        raise ConfigurationError("url must have no '#': what follows is never sent")
+        raise InvalidInput("url must have no '#': what follows is never sent")
     address, _, query = url.partition("?")
     if "@" in address.partition("://")[2].partition("/")[2]:
-        raise ConfigurationError(
+        raise InvalidInput(
             "url has an '@' in its path; write it as %40 there, and give no password"
         )
     return address, query
 
 
 def check_redis_url(url: str) -> str:
-    """Raises ConfigurationError, which never shows it, where it is no address of a Redis server."""
+    """Return a Redis URL. Raises InvalidInput, without showing it, if it is invalid."""
     try:
         parse_redis_url(url)
-    except ValueError as fault:
-        raise ConfigurationError(f"url {fault}") from None
+    except ValueError as error:
+        raise InvalidInput(f"url {error}") from None
     return url
 
 
 def check_sink_name(name: str) -> str:
-    """Raises ConfigurationError where a name cannot be typed and logged with ease."""
+    """Return a sink's name. Raises InvalidInput if it is hard to type or log."""
     if not NAME_PATTERN.fullmatch(name):
-        raise ConfigurationError(
+        raise InvalidInput(
             "a sink's name is 1 to 63 of a-z, 0-9, '.', '_' and '-', with a letter or digit first"
         )
     return name
@@ -138,32 +138,30 @@ def check_sink_name(name: str) -> str:
 def _check_address(made: WebhookSettings) -> None:
     parts = _parse_url(made.url)
     if parts.scheme not in ("https", "http") or not parts.hostname:
-        raise ConfigurationError("url must look like https://hooks.example.com/path")
+        raise InvalidInput("url must look like https://hooks.example.com/path")
     if parts.username is not None or parts.password is not None:
-        raise ConfigurationError(
-            "url must hold no user or password; every request is signed instead"
-        )
+        raise InvalidInput("url must hold no user or password; every request is signed instead")
     if parts.query or parts.fragment or "#" in made.url:
-        raise ConfigurationError(
+        raise InvalidInput(
             "url must end with its path here; a query is kept apart, a fragment is not sent"
         )
     if parts.scheme == "http" and not made.allow_http:
-        raise ConfigurationError(
+        raise InvalidInput(
             "url must start with https://; only allow_http lets events leave unencrypted, "
             "for receivers on your own network"
         )
 
 
 def _parse_url(url: str) -> SplitResult:
-    """Raises ConfigurationError where it is no URL, or one that programs read differently."""
+    """Return a URL's parts. Raises InvalidInput if it is no URL, or programs disagree on it."""
     odd = any(letter.isspace() or not letter.isprintable() or letter == "\\" for letter in url)
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise ConfigurationError("url is not a URL") from None
+        raise InvalidInput("url is not a URL") from None
     if odd or not url.isascii() or port == 0:
-        raise ConfigurationError("url holds characters or a port that no URL has")
+        raise InvalidInput("url holds characters or a port that no URL has")
     return parts
 
 
@@ -171,13 +169,13 @@ def _reject_unknown(kind: SinkKind, given: Mapping[str, object], known: Iterable
     names = list(known)
     for name in given:
         if name not in names:
-            raise ConfigurationError(f"a {kind} has no setting '{name}'; it has {', '.join(names)}")
+            raise InvalidInput(f"a {kind} has no setting '{name}'; it has {', '.join(names)}")
 
 
 def _parse_text(given: Mapping[str, object], name: str, default: str) -> str:
     value = given.get(name, default)
     if not isinstance(value, str) or not value:
-        raise ConfigurationError(f"{name} must be given, as a text")
+        raise InvalidInput(f"{name} must be given, as a text")
     return value
 
 
@@ -187,7 +185,7 @@ def _parse_integer(
     value = given.get(name, default)
     low, high = bounds
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise ConfigurationError(f"{name} must be a whole number from {low} to {high}")
+        raise InvalidInput(f"{name} must be a whole number from {low} to {high}")
     return value
 
 
@@ -198,12 +196,12 @@ def _parse_seconds(given: Mapping[str, object], name: str, default: float) -> fl
         or not isinstance(value, int | float)
         or not 1 <= value <= MAX_TIMEOUT_SECONDS
     ):
-        raise ConfigurationError(f"{name} must be 1 to {MAX_TIMEOUT_SECONDS:.0f} seconds")
+        raise InvalidInput(f"{name} must be 1 to {MAX_TIMEOUT_SECONDS:.0f} seconds")
     return float(value)
 
 
 def _parse_boolean(given: Mapping[str, object], name: str) -> bool:
     value = given.get(name, False)
     if not isinstance(value, bool):
-        raise ConfigurationError(f"{name} must be true or false")
+        raise InvalidInput(f"{name} must be true or false")
     return value

@@ -1,4 +1,4 @@
-"""Passing over an event that a receiver refuses, because an operator wants it so."""
+"""Skip an event that a receiver refuses, at an operator's request."""
 
 from worker.core.errors import LeaseHeld, NotFound
 from worker.delivery.store.read import read_sink_events
@@ -9,7 +9,7 @@ from worker.store.engine import Database
 
 
 def read_refused_event(database: Database, refused: Refusal) -> tuple[Event, Position]:
-    """The event, and the position behind it. Raises NotFound where it is not there any more."""
+    """Return the event and the position after it. Raises NotFound if it is not next any more."""
     position = refused.backlog.position
     while position.snapshot is not None or position.seq < refused.backlog.event_seq:
         before = position
@@ -32,9 +32,9 @@ def read_refused_event(database: Database, refused: Refusal) -> tuple[Event, Pos
 
 
 def skip_refused_event(database: Database, refused: Refusal, position: Position) -> None:
-    """Move the position behind the refused event.
+    """Advance the position past the refused event.
 
-    Raises LeaseHeld where something moved meanwhile.
+    Raises LeaseHeld if a position changed meanwhile.
     """
     with database.open_transaction() as db:
         if not skip_refused(db, refused, position):

@@ -1,4 +1,4 @@
-"""One event that tells nothing, to see whether a sink works."""
+"""Send one test event, to check that a sink works."""
 
 import time
 import uuid
@@ -16,7 +16,7 @@ from worker.delivery.store.sinks import Sink
 
 
 class SinkTestResult(NamedTuple):
-    """What came of it; ``status`` is a webhook's answer."""
+    """The result of a test; ``status`` is the HTTP status of a webhook's response."""
 
     name: str
     event_id: str
@@ -25,7 +25,7 @@ class SinkTestResult(NamedTuple):
 
 
 def send_test_event(sink: Sink, settings: Settings, clock: ServerClock) -> SinkTestResult:
-    """Deliver one test event, of now by ``clock``. Raises whatever a delivery raises."""
+    """Deliver one test event, dated by ``clock``. Raises as a delivery does."""
     event_id = str(uuid.uuid4())
     target = open_sender(sink, settings, clock.time)
     body = build_test_envelope(event_id, sink.name, settings, clock)
@@ -42,7 +42,7 @@ def send_test_event(sink: Sink, settings: Settings, clock: ServerClock) -> SinkT
 def build_test_envelope(
     event_id: str, name: str, settings: Settings, clock: ServerClock | None = None
 ) -> bytes:
-    """An envelope without a connection, and so without a sequence."""
+    """Return an envelope without a connection, and so without a sequence."""
     moment = f"{datetime.fromtimestamp((clock or ServerClock()).time(), UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
     return msgspec.json.encode(
         {

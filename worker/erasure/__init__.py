@@ -1,1 +1,1 @@
-"""Erase a person or another object from rows, events and bookkeeping."""
+"""Erase a person or another object from rows, events and bookkeeping tables."""

@@ -1,10 +1,10 @@
-"""Erasing an object for good: what it was goes, that it was there stays, and it stays away.
+"""Erase an object permanently: its data goes, the fact that it existed stays.
 
-First its memberships go, batch by batch where there are many, and a digest is remembered that
-keeps syncs from bringing it back. Then, in one transaction, its row and what our bookkeeping has
-of it go, and the end is told. Then its events are scrubbed, batch by batch. After an interruption
-the work goes on where it was. Deletions keep their keys until every sink has had them: a receiver
-has to know whom to delete.
+First its memberships are deleted, in batches if there are many, and a digest is stored that keeps
+syncs from bringing it back. Then, in one transaction, its row and its bookkeeping rows are deleted,
+and a deletion event is appended. Then its events are redacted in batches. An interrupted erasure
+continues where it was. Deletion events keep their keys until every sink has received them: a
+receiver has to know which object to delete.
 """
 
 from models.resources import RESOURCES
@@ -35,7 +35,7 @@ def erase(
     *,
     batch_size: int = BATCH_EVENTS,
 ) -> ErasureResult:
-    """Erase an object, or go on with it. Raises NotFound where there is no such connection."""
+    """Erase an object, or continue its erasure. Raises NotFound if there is no such connection."""
     done = erase_target_rows(database, target)
     hit_failpoint("erasure-begun")
     continue_erasure(database, target, done, on_progress, batch=batch_size)
@@ -50,7 +50,7 @@ def continue_erasure(
     *,
     batch: int = BATCH_EVENTS,
 ) -> list[SinkBehind]:
-    """Scrub what is left of an erasure; the sinks that are still waited for."""
+    """Redact the rest of an erasure; return the sinks that it still waits for."""
     with database.open_transaction() as db:
         digest = get_digests(db).digest(target.id)
     scrubbing = EventRedactor(
@@ -63,7 +63,7 @@ def continue_erasure(
 
 
 def finish_erasures(database: Database) -> int:
-    """Go on with every erasure that was interrupted or waited for a sink; how many events."""
+    """Continue every erasure that was interrupted or waited for a sink; return the event count."""
     with database.open_transaction() as db:
         found = list_unfinished_erasures(db)
     events = 0
@@ -82,7 +82,7 @@ def finish_erasures(database: Database) -> int:
 
 
 def _finish_rows(database: Database, connection_id: int, digest: bytes) -> None:
-    """Delete what an interrupted erasure has left of its object's rows."""
+    """Delete the rows that an interrupted erasure has left."""
     with database.open_transaction() as db:
         erasure = find_unfinished_rows(db, connection_id, digest)
     if erasure and erasure.pending:
@@ -94,9 +94,9 @@ def _finish_rows(database: Database, connection_id: int, digest: bytes) -> None:
 def find_related(
     database: Database, target: ErasureTarget, done: ErasureResult
 ) -> list[tuple[int, str, str]]:
-    """What may also be about the same person: connection, resource and id.
+    """Return what may concern the same person: connection, resource and id.
 
-    Personal sites of a user, and rows that other connections of the tenant have of the object.
+    Personal sites of a user, and rows of the object in other connections of the tenant.
     """
     number, resource = target.connection_id, target.resource
     with database.open_transaction() as db:
@@ -109,23 +109,23 @@ def find_related(
 
 
 def lift_erasure(database: Database, connection_id: int, digest: bytes) -> Erasure:
-    """Let an erased object come back with the next full walk, which is asked for.
+    """Allow an erased object again, and request a full walk, which brings it back.
 
-    Raises NotFound where it is not erased, Refused while its erasure is under way.
+    Raises NotFound if it is not erased, ResourceRefused while its erasure is under way.
     """
     with interrupt_writer(database, connection_id) as tx:
-        known = get_connection(tx.db, connection_id)
+        connection = get_connection(tx.db, connection_id)
         erasure = find_erasure(tx.db, connection_id, digest)
         if erasure is None:
             raise NotFound(
                 "there is no such erasure; 'tenant-mirror erase CONNECTION --list' shows them all",
-                connection=known.label,
+                connection=connection.label,
             )
         if erasure.pending is not None:
             still = f"{erasure.mark} is not scrubbed yet: {_explain_pending(tx, erasure)}"
-            raise ResourceRefused(still, connection=known.label)
+            raise ResourceRefused(still, connection=connection.label)
         delete_erasure(tx, erasure)
-        if known.status in SYNCED_STATUSES:
+        if connection.status in SYNCED_STATUSES:
             wanted = [
                 name
                 for name in list_touched_resources(erasure.resource)

@@ -24,12 +24,12 @@ from worker.store.lease import interrupt_writer
 from worker.store.state.erasures import Erasure, find_erasure, get_digests
 
 OnErasureProgress = Callable[[str, int], None]
-"""Told about each batch: the table, and how many of its rows have been scrubbed so far."""
+"""Called after each batch with the table and how many of its rows are redacted so far."""
 
 
 @dataclass
 class EventRedactor:
-    """Takes an erasure's events to their end, in short transactions."""
+    """Redacts the events of an erasure, in short transactions."""
 
     database: Database
     connection_id: int
@@ -37,11 +37,11 @@ class EventRedactor:
     on_progress: OnErasureProgress
     batch_size: int = BATCH_EVENTS
     redacted_names: set[str] = field(default_factory=set)
-    """What sentences have been rid of."""
+    """Names that have been removed from texts."""
     event_count: int = 0
 
     def run(self) -> list[SinkBehind]:
-        """Until the end, or until only sinks are waited for: those."""
+        """Redact until done, or until only sinks are waited for; return these."""
         while True:
             with self.database.open_transaction() as db:
                 erasure = find_erasure(db, self.connection_id, self.digest)
@@ -67,7 +67,7 @@ class EventRedactor:
         hit_failpoint("events-scrubbed")
 
     def _write_batch(self, batch: ScrubBatch, erasure: Erasure) -> None:
-        """Scrub a batch, unless somebody else has meanwhile."""
+        """Redact a batch, unless another process has meanwhile."""
         with self.database.open_transaction() as db:
             now = find_erasure(db, self.connection_id, self.digest)
             if now != erasure:
@@ -80,7 +80,7 @@ class EventRedactor:
         self.on_progress("events.change_events", self.event_count)
 
     def _redact_texts(self, names: set[str]) -> None:
-        """Take out what the object was called once; nobody is fenced where nothing names it."""
+        """Remove the object's former names from texts; fence no run if no text has them."""
         new = names - self.redacted_names
         if not new:
             return

@@ -1,6 +1,6 @@
-"""Deleting an erased object's rows: its memberships first, batch by batch where there are many.
+"""Delete an erased object's rows: memberships first, in batches if there are many.
 
-The last transaction takes the row, and what our bookkeeping has of the object, and tells its end.
+The last transaction deletes the row and its bookkeeping rows, and appends the deletion event.
 """
 
 from dataclasses import dataclass, field, replace
@@ -26,22 +26,22 @@ from worker.sync.sources.members import remove_group
 
 @dataclass
 class ErasureResult:
-    """What an erasure did."""
+    """The result of an erasure."""
 
     placeholder: str
-    """Stands in the place of the id."""
+    """Replaces the id."""
     is_new: bool = False
-    """It was not erased before."""
+    """Whether it was not erased before."""
     row_counts: dict[str, int] = field(default_factory=dict)
-    """How many rows were deleted or scrubbed this time, by table."""
+    """How many rows were deleted or redacted this time, by table."""
     names: set[str] = field(default_factory=set)
-    """What the object was called; for the eyes of who asked, and never kept."""
+    """The object's names, shown to the operator and never stored."""
     sinks_behind: list[SinkBehind] = field(default_factory=list)
-    """Sinks that have not had every deletion."""
+    """Sinks that have not received every deletion."""
 
 
 def erase_target_rows(database: Database, target: ErasureTarget) -> ErasureResult:
-    """Everything but the events, its row in the last transaction; slices under way are fenced."""
+    """Erase all but the events, the row in the last transaction; fence slices under way."""
     with database.open_transaction() as db:
         get_connection(db, target.connection_id)
     taken = _erase_memberships(database, target)
@@ -54,18 +54,18 @@ def erase_target_rows(database: Database, target: ErasureTarget) -> ErasureResul
 
 
 class ErasedMemberships(NamedTuple):
-    """What went before the last transaction."""
+    """The memberships erased before the last transaction."""
 
     row_count: int
     is_new: bool
-    """It was not erased before."""
+    """Whether the object was not erased before."""
 
 
 def _erase_memberships(database: Database, target: ErasureTarget) -> ErasedMemberships:
-    """End and delete all but the last memberships of an object that has very many.
+    """Delete all but the last memberships of an object that has very many, with their events.
 
-    The erasure is remembered from the first batch on: syncs pass over the object, and maintenance
-    goes on where this is interrupted.
+    The erasure is stored with the first batch: syncs skip the object, and maintenance continues
+    after an interruption.
     """
     crowd = MembershipErasure(RESOURCES[target.resource], target.id)
     rows, new = 0, False
@@ -112,7 +112,7 @@ def _redact_bookkeeping(
 
 
 def _move_member_cursor(tx: Transaction, target: ErasureTarget) -> None:
-    """A walk through members may stand at a group that is gone: it goes on behind it."""
+    """Move a member cursor past the erased group, so that the walk continues after it."""
     stream = load_streams(tx.db, tx.connection_id)[target.resource]
     after = replace(
         stream,
@@ -130,9 +130,9 @@ def _remove_group(link: str | None, group: str) -> str | None:
 def _append_deletion(
     tx: Transaction, target: ErasureTarget, taken: ErasedRows
 ) -> PendingErasure | None:
-    """Tell that it ended, and nothing of what it was; what is to be scrubbed now.
+    """Append the deletion event without the object's data; return what is to be redacted.
 
-    As with every deletion, whatever pointed at it ends before it.
+    As with every deletion, its memberships and assignments end before it.
     """
     if not (target.is_known or taken.has_rows):
         return None

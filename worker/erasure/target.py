@@ -1,4 +1,4 @@
-"""What somebody wants erased: by id, or a user by principal name or mail."""
+"""Find the object to erase: by id, or a user by principal name or mail."""
 
 import re
 from dataclasses import dataclass
@@ -22,17 +22,17 @@ _GUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 @dataclass(frozen=True)
 class ErasureTarget:
-    """What is to be erased."""
+    """The object to erase."""
 
     connection_id: int
     resource: str
     id: str
     is_known: bool = True
-    """Tables or events tell of it; else it is only to be remembered."""
+    """Whether tables or events mention it; else only its erasure is stored."""
 
 
 def parse_object_id(named: str) -> str | None:
-    """The id in what a person typed: a GUID, or a site's composite id, which ends in one."""
+    """Return the id in an operator's input: a GUID, or a site's composite id, which ends in one."""
     last = named.strip().lower().rpartition(",")[2]
     return last if _GUID.fullmatch(last) else None
 
@@ -40,9 +40,9 @@ def parse_object_id(named: str) -> str | None:
 def find_target(
     db: sa.Connection, connection: Connection, named: str, resource: str | None
 ) -> ErasureTarget:
-    """Find what is meant. Raises NotFound, saying why, where nothing or more than one is.
+    """Return the object meant. Raises NotFound, with the reason, if none or several match.
 
-    An id that is known nowhere is taken where its ``resource`` is said: it will stay away.
+    An unknown id is accepted if its ``resource`` is given: syncs will skip it.
     """
     key = parse_object_id(named)
     if key is None:
@@ -95,7 +95,7 @@ def _find_erased_resource(db: sa.Connection, connection_id: int, key: str) -> st
 
 
 def parse_digest(db: sa.Connection, named: str) -> bytes:
-    """The digest of an erased object by its id, or as ``--list`` shows it. Raises NotFound."""
+    """Return the digest of an erased object, by id or as ``--list`` shows it. Raises NotFound."""
     key, mine = parse_object_id(named), find_digests(db)
     if mine is None:
         raise NotFound("nobody was ever erased here")

@@ -1,1 +1,1 @@
-"""Change events: written with the rows they tell of, checked against them, and delivered."""
+"""Change events: written in one transaction with their rows, verified, and read for delivery."""

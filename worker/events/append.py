@@ -1,6 +1,6 @@
-"""Appending change events, in the transaction that writes the rows.
+"""Appending change events in the transaction that writes the rows.
 
-``seq`` goes on from the lease row, under its lock: commit order and sequence are one thing.
+``seq`` continues from the lease row, under its lock: commit order and sequence order are the same.
 """
 
 import secrets
@@ -33,7 +33,7 @@ _COLUMNS: Final = (
     "run_id",
 )
 CONNECTION: Final = "connection"
-"""Resource of the events that tell of the connection itself; a fold passes over them."""
+"""Resource of events about the connection itself; consumers that rebuild rows skip them."""
 
 
 def append_events(
@@ -43,9 +43,9 @@ def append_events(
     run_id: int | None,
     initial: bool = False,
 ) -> None:
-    """Write one event for each change, resource by resource, in order.
+    """Append one event for each change, resource by resource, in order.
 
-    All in one COPY: each costs a few round trips, in which the reading thread takes its turn.
+    One COPY writes all of them, as each COPY costs several round trips.
     """
     lines = [
         _number_events(tx, resource.name, some, run_id=run_id, initial=initial)
@@ -65,7 +65,7 @@ def _number_events(
     run_id: int | None,
     initial: bool,
 ) -> Iterator[bytes]:
-    """The events as COPY lines, numbered on from the connection's last."""
+    """Return the events as COPY lines, numbered from the connection's last event."""
     first = tx.seq + 1
     tx.seq += len(changes)
     return _encode_lines(tx, resource, changes, first, run_id, initial=initial)
@@ -95,9 +95,9 @@ def _encode_lines(
 
 
 def _generate_id_prefix() -> str:
-    """What the ids of a transaction's events begin with; their last twelve digits are the seq.
+    """Return the prefix of event ids in a transaction; the last twelve digits are the seq.
 
-    A UUID of version 8: 74 random bits, and a number that the connection gives only once. Postgres
+    A UUID of version 8: 74 random bits and a number that is unique in the connection. Postgres
     would draw fresh bits for every event. https://www.rfc-editor.org/rfc/rfc9562#section-5.8
     """
     bits = secrets.randbits(74)
@@ -116,7 +116,7 @@ def append_connection_event(
     *,
     run_id: int | None = None,
 ) -> None:
-    """One event about the connection itself."""
+    """Append one event about the connection itself."""
     told = Change(change, str(tx.connection_id), after=msgspec.json.encode(after))
     lines = _number_events(tx, CONNECTION, [told], run_id=run_id, initial=False)
     copy_lines(tx.db, EVENTS, "change_events", _COLUMNS, lines)

@@ -1,6 +1,6 @@
-"""A change event as consumers get it: CloudEvents 1.0 in JSON.
+"""Envelopes of change events: CloudEvents 1.0 in JSON.
 
-``before`` and ``after`` are spliced in as Postgres spells them; nothing is decoded on the way.
+``before`` and ``after`` are inserted as Postgres's JSON text, without decoding.
 https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md
 """
 
@@ -21,7 +21,7 @@ _JSON: Final = msgspec.json.Encoder()
 
 
 class EnvelopeBuilder:
-    """Makes envelopes of one connection's events; ``epoch`` is that of their numbers."""
+    """Builds envelopes of one connection's events; ``epoch`` is that of their sequence."""
 
     def __init__(self, prefix: str, connection_id: int, tenant_id: str | None, epoch: str) -> None:
         self._type_subjects = _build_type_subjects(prefix)
@@ -34,7 +34,7 @@ class EnvelopeBuilder:
         self._cached_time = ""
 
     def build(self, event: Event) -> bytes:
-        """The envelope of an event, as UTF-8 JSON."""
+        """Return the envelope of an event as UTF-8 JSON."""
         (
             _,
             seq,
@@ -70,7 +70,7 @@ class EnvelopeBuilder:
 
 @lru_cache(maxsize=8)
 def _build_type_subjects(prefix: str) -> dict[tuple[str, str], str]:
-    """The type and the beginning of the subject, by resource and change."""
+    """Return the type and the start of the subject, by resource and change."""
     return {
         (resource, change): f'{_encode(f"{prefix}.{name}")},"subject":"{resource}/'
         for (resource, change), name in EVENT_TYPES.items()
@@ -87,7 +87,7 @@ def _render_time(moment: datetime) -> str:
 
 
 def _escape_json(text: str) -> str:
-    """A text as it is spelt between the quotation marks of JSON."""
+    """Return a text escaped for a JSON string, without quotation marks."""
     if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
         return text
     return _encode(text)[1:-1]
@@ -98,6 +98,6 @@ _RESOURCE_KEYS: Final = {resource.name: resource.key for resource in RESOURCES.v
 
 
 def _encode_pair_key(names: tuple[str, ...], object_id: str) -> str:
-    """The key of a membership."""
+    """Return the JSON key of a membership."""
     parts = object_id.split("/", len(names) - 1)
     return _encode(dict(zip(names, parts, strict=True)))

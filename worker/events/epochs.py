@@ -1,8 +1,8 @@
-"""The epoch that sequence numbers count in, and the server and database that it belongs to.
+"""Epochs of sequence numbers, and detection of restored or promoted databases.
 
-A restore or a failover can take history back; numbers are then given again. What tells is
-compared with what was recorded: the server's system identifier, its timeline, the database and the
-table of events. Where the server keeps one of them to itself, the others are compared.
+A restore or a failover can rewind history; sequence numbers are then reused in a new epoch. It is
+detected by comparing recorded facts: the server's system identifier, its timeline, the database's
+and the event table's oid. If the server does not reveal one, the others are compared.
 """
 
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ from worker.store.errors import get_sql_state
 
 _READABLE_KEY: Final = "readable facts about the server"
 _UNREADABLE_STATES: Final = ("42501", "42883", "0A000", "55000")
-"""Denied, not there, not supported, not in this state."""
+"""SQL states: permission denied, undefined function, not supported, wrong state."""
 
 _EXPRESSIONS: Final = {
     "system_identifier": "(pg_catalog.pg_control_system()).system_identifier",
-    # Of the WAL that is being written. pg_control_checkpoint() tells that of the last checkpoint,
-    # which a promoted server makes minutes later.
+    # The timeline of the current WAL. pg_control_checkpoint() returns that of the last checkpoint,
+    # which a promoted server writes minutes later.
     "timeline": (
         "case when not pg_catalog.pg_is_in_recovery() then"
         " ('x' || left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8))::bit(32)"
@@ -64,7 +64,7 @@ _LOCK_EPOCH = text("select pg_advisory_xact_lock(hashtextextended('events epoch'
 
 
 class ServerIdentity(NamedTuple):
-    """What tells one history from another; None where it is not known."""
+    """Facts that identify a database's history; None if not known."""
 
     system_identifier: int | None = None
     timeline: int | None = None
@@ -82,7 +82,7 @@ _DIFFERENCES: Final = {
 
 @dataclass(frozen=True)
 class Epoch:
-    """The current epoch, what was recorded with it, and what the server says now."""
+    """The current epoch, with the recorded and the observed server identity."""
 
     id: str
     started_at: datetime
@@ -91,22 +91,22 @@ class Epoch:
     observed: ServerIdentity
     is_standby: bool
     began_after_server_start: bool
-    """Whether it began after the server was started."""
+    """Whether the epoch began after the server's last start."""
 
     @property
     def has_unrecorded_identity(self) -> bool:
-        """Whether the server has told something that was not recorded yet."""
+        """Whether the server reports a fact that is not recorded yet."""
         pairs = zip(self.recorded, self.observed, strict=True)
         return any(kept is None and now is not None for kept, now in pairs)
 
     @property
     def rewind_reason(self) -> str | None:
-        """Why history may have been rewound; None where it was not, as far as the server tells."""
+        """Why history may have been rewound; None if no fact differs."""
         return None if self.is_standby else describe_difference(self.recorded, self.observed)
 
 
 def describe_difference(recorded: ServerIdentity, seen: ServerIdentity) -> str | None:
-    """How the database differs from the one that was recorded; what is not known says nothing."""
+    """Return how the database differs from the recorded one, or None; ignores unknown facts."""
     for name, kept, now in zip(ServerIdentity._fields, recorded, seen, strict=True):
         if kept is not None and now is not None and kept != now:
             return _DIFFERENCES[name]
@@ -114,7 +114,7 @@ def describe_difference(recorded: ServerIdentity, seen: ServerIdentity) -> str |
 
 
 def load_epoch(db: sa.Connection) -> Epoch:
-    """The current epoch, and what the server says of itself. Cheap enough for every batch."""
+    """Return the current epoch with the server's identity. Cheap enough for every batch."""
     readable = _list_readable_facts(db)
     seen = ", ".join(
         f"{expression if name in readable else 'null::bigint'} as seen_{name}"
@@ -133,15 +133,12 @@ def load_epoch(db: sa.Connection) -> Epoch:
 
 
 def load_epoch_id(db: sa.Connection) -> str:
-    """The id of the current epoch."""
+    """Return the id of the current epoch."""
     return str(db.execute(_CURRENT).scalar_one())
 
 
 def confirm_epoch(db: sa.Connection, epoch: str) -> None:
-    """See that what was read before, in the same transaction, is of this epoch.
-
-    Raises LeaseLost.
-    """
+    """Raise LeaseLost if data read before in this transaction may be of another epoch."""
     found = load_epoch(db)
     if found.id != epoch:
         raise LeaseLost("another epoch of the change events has begun")
@@ -150,31 +147,31 @@ def confirm_epoch(db: sa.Connection, epoch: str) -> None:
 
 
 def lock_epoch(db: sa.Connection) -> Epoch:
-    """The current epoch; no other process changes it until the transaction ends."""
+    """Return the current epoch, locked until the transaction ends."""
     db.execute(_LOCK_EPOCH)
     return load_epoch(db)
 
 
 def record_identity(db: sa.Connection, epoch: Epoch) -> None:
-    """Keep what the server says of itself, where that was not known."""
+    """Record the facts about the server that were unknown."""
     db.execute(_RECORD, {"id": epoch.id, **epoch.observed._asdict()})
 
 
 def record_new_identity(db: sa.Connection) -> None:
-    """Keep what the server says of itself before the first event leaves."""
+    """Record unknown facts about the server, before the first event is delivered."""
     epoch = load_epoch(db)
     if epoch.has_unrecorded_identity and not epoch.rewind_reason:
         record_identity(db, epoch)
 
 
 def begin_epoch(db: sa.Connection, reason: str, seen: ServerIdentity) -> str:
-    """Begin another epoch; its id is greater than all before."""
+    """Begin a new epoch and return its id, which is greater than all before."""
     values = {"reason": reason, **seen._asdict()}
     return str(db.execute(_BEGIN, values).scalar_one())
 
 
 def _list_readable_facts(db: sa.Connection) -> frozenset[str]:
-    """What this server tells our role; asked once for each session."""
+    """Return the facts that the role may read, determined once for each session."""
     info = db.info
     if _READABLE_KEY not in info:
         found = {name for name, one in _EXPRESSIONS.items() if _can_read(db, name, one)}
@@ -187,14 +184,14 @@ def _can_read(db: sa.Connection, name: str, expression: str) -> bool:
     try:
         with db.begin_nested():
             db.execute(text(f"select {expression}"))
-    except DBAPIError as fault:
-        if get_sql_state(fault) not in _UNREADABLE_STATES:
+    except DBAPIError as error:
+        if get_sql_state(error) not in _UNREADABLE_STATES:
             raise
         get_logger().info(
             "the server does not tell our role a sign of a restore; after a restore or failover"
             " run 'tenant-mirror recovered'",
             sign=name,
-            reason=get_sql_state(fault),
+            reason=get_sql_state(error),
         )
         return False
     return True

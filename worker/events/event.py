@@ -1,4 +1,4 @@
-"""How far a snapshot has come that a sink gets, as its position keeps it."""
+"""Change events as read for delivery, and the positions and snapshot progress of sinks."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -8,15 +8,15 @@ import msgspec
 
 
 class SnapshotProgress(NamedTuple):
-    """How far a snapshot has come: the last key of a resource, and how many rows are delivered."""
+    """Progress of a snapshot: the last key of a resource, and the number of rows delivered."""
 
     resource: str = ""
-    """Empty before the first."""
+    """Empty before the first resource."""
     after: tuple[str, ...] = ()
-    """Empty before the resource's first."""
+    """Empty before the resource's first row."""
     rows: int = 0
     rewound: bool = False
-    """History was rewound: the receiver holds what may not be so, and is to know the end."""
+    """Whether history was rewound: the receiver may hold wrong data and is notified at the end."""
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "SnapshotProgress":
@@ -24,7 +24,7 @@ class SnapshotProgress(NamedTuple):
 
     @property
     def as_json(self) -> str:
-        """As JSON, with ``rewound`` only where it is set."""
+        """As JSON, with ``rewound`` only if it is set."""
         kept = {name: value for name, value in self._asdict().items() if name != "rewound"}
         return msgspec.json.encode({**kept, "rewound": True} if self.rewound else kept).decode()
 
@@ -47,9 +47,9 @@ class Event(NamedTuple):
 
 
 class Position(NamedTuple):
-    """How far a sink has come with a connection; ``occurred_at`` is that event's time.
+    """The last event delivered to a sink for a connection; ``occurred_at`` is its time.
 
-    While a snapshot is under way, that event is its cut, and the tail waits behind it.
+    While a snapshot is running, that event is the snapshot's cut; later events are read afterwards.
     """
 
     connection_id: int

@@ -7,21 +7,21 @@ from typing import Any
 from models.change_event import ChangeKind, ConnectionChange
 from models.event_type import CONNECTION_RESOURCE
 from models.resources import RESOURCES
-from worker.core.errors import ConfigurationError
+from worker.core.errors import InvalidInput
 
 
 def parse_resource_filter(names: Iterable[str]) -> list[str] | None:
-    """The resources to deliver.
+    """Return the resources to deliver, or None for all if none is named.
 
-    None named: all. Raises ConfigurationError for one that does not exist.
+    Raises InvalidInput for an unknown one.
     """
     return _parse_choices("resource", names, (*RESOURCES, CONNECTION_RESOURCE))
 
 
 def parse_change_filter(names: Iterable[str]) -> list[str] | None:
-    """The changes to deliver.
+    """Return the changes to deliver, or None for all if none is named.
 
-    None named: all. Raises ConfigurationError for one that does not exist.
+    Raises InvalidInput for an unknown one.
     """
     return _parse_choices("change", names, (*ChangeKind, *ConnectionChange))
 
@@ -30,7 +30,7 @@ def _parse_choices(what: str, names: Iterable[str], known: tuple[str, ...]) -> l
     wanted = list(dict.fromkeys(names))
     for name in wanted:
         if name not in known:
-            raise ConfigurationError(
+            raise InvalidInput(
                 f"there is no {what} '{name}'; choose from {', '.join(map(str, known))}"
             )
     return wanted or None
@@ -38,7 +38,7 @@ def _parse_choices(what: str, names: Iterable[str], known: tuple[str, ...]) -> l
 
 @dataclass(frozen=True)
 class EventFilter:
-    """Which events to tell; None: all."""
+    """Which events to read; None means all."""
 
     connections: frozenset[int] | None = None
     resources: Sequence[str] | None = None

@@ -1,4 +1,4 @@
-"""What people call the objects that events tell of."""
+"""Display names of the objects that events concern."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -13,7 +13,7 @@ from worker.events.event import Event
 from worker.store.engine import get_driver_connection
 
 NAME_COLUMNS: Final = ("display_name", "user_principal_name", "name", "reason")
-"""Columns that name an object, the best first; a broken connection has a reason."""
+"""Columns that name an object, best first; a broken connection has a reason."""
 
 _GUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _NAMED_RESOURCES: Final = ("users", "groups", "sites", "role_definitions")
@@ -27,7 +27,7 @@ _SELECT_NAMES: Final = " union all ".join(
 def load_object_names(
     db: sa.Connection, connection_id: int, events: Collection[Event]
 ) -> Mapping[str, str]:
-    """The names, as they are today, of all objects that some events of a connection tell of."""
+    """Return the current names of all objects that a connection's events mention, by id."""
     ids = sorted(
         {one for event in events for one in _list_mentioned_ids(event) if _GUID.fullmatch(one)}
     )
@@ -39,7 +39,7 @@ def load_object_names(
 
 
 def describe_object(event: Event, names: Mapping[str, str]) -> str:
-    """What an event is about, for people: names where they are known, else ids."""
+    """Return a description of an event's object: names if known, else ids."""
     if event.resource == "group_members":
         group, _, member = event.object_id.partition("/")
         return f"{names.get(member, member)} in {names.get(group, group)}"
@@ -61,6 +61,6 @@ def _list_mentioned_ids(event: Event) -> Iterator[str]:
 
 
 def _decode_state(event: Event) -> dict[str, Any]:
-    """What an event holds of its object."""
+    """Return the object's columns in an event."""
     found = msgspec.json.decode(event.after or event.before or "{}")
     return found if isinstance(found, dict) else {}

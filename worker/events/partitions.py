@@ -1,6 +1,6 @@
-"""Monthly partitions of the change events, made ahead; a default one catches what is beyond.
+"""Monthly partitions of the change events, created ahead of time, with a default partition.
 
-A write never fails for want of a month: the default partition takes what no other does.
+A write never fails because a month is missing: the default partition takes its rows.
 """
 
 import re
@@ -19,11 +19,11 @@ _PARTITION_NAMES = text("""
 _NAME_PATTERN: Final = re.compile(r"change_events_(\d{4})_(\d{2})")
 
 LOCK_TIMEOUT_SECONDS: Final = 1
-"""How long others may have to wait behind us while we wait for a table."""
+"""How long other sessions may queue behind a wait for the table's lock."""
 
 
 class MonthPartition(NamedTuple):
-    """A partition: the events from ``first`` up to, but not including, ``end``."""
+    """A partition with the events from ``first`` up to, but not including, ``end``."""
 
     first: datetime
     end: datetime
@@ -42,18 +42,18 @@ class MonthPartition(NamedTuple):
         return f"events.change_events_{self.first:%Y_%m}"
 
     def compute_expiry(self, days: int) -> datetime:
-        """When every event in it is older than ``days``."""
+        """Return when all its events are older than ``days``."""
         return self.end + timedelta(days=days)
 
 
 def add_months(month: datetime, number: int = 1) -> datetime:
-    """The first instant of a later month."""
+    """Return the start of a later month."""
     years, index = divmod(month.month - 1 + number, 12)
     return datetime(month.year + years, index + 1, 1, tzinfo=UTC)
 
 
 def list_months(db: sa.Connection) -> list[MonthPartition]:
-    """The months that have a partition, the oldest first."""
+    """Return the months that have a partition, the oldest first."""
     found = (_NAME_PATTERN.fullmatch(name) for name in db.execute(_PARTITION_NAMES).scalars())
     return sorted(
         MonthPartition.containing(datetime(int(name[1]), int(name[2]), 1, tzinfo=UTC))
@@ -63,24 +63,23 @@ def list_months(db: sa.Connection) -> list[MonthPartition]:
 
 
 def read_database_clock(db: sa.Connection) -> datetime:
-    """Now, by the database's clock."""
+    """Return the database's current time."""
     now: datetime = db.execute(text("select now()")).scalar_one()
     return now
 
 
 def set_lock_timeout(db: sa.Connection) -> None:
-    """Rather give up than let others queue behind our wait for a lock.
+    """Limit waits for locks, so that other sessions do not queue behind them.
 
-    Raises RetryLater from then.
+    Statements that wait longer raise RetryLater.
     """
     db.execute(text(f"set local lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'"))
 
 
 def ensure_partitions(db: sa.Connection, ahead: int = 3) -> list[str]:
-    """Make the partitions of this month and the next few; the names of the new ones.
+    """Create missing partitions of this month and the next ones, and return their names.
 
-    Rows of a month that already lie in the default partition stay there: the month's partition
-    is then not made, and the next month's is.
+    A month with rows in the default partition is skipped: they stay there.
     """
     return [month.table for month in _find_missing(db, ahead) if _create_partition(db, month)]
 
@@ -98,11 +97,10 @@ def _has_partition(db: sa.Connection, month: MonthPartition) -> bool:
 
 
 def _create_partition(db: sa.Connection, month: MonthPartition) -> bool:
-    """Make a table and attach it, so that writers go on meanwhile; False where that cannot be.
+    """Create a table and attach it, and return True; False if that is impossible or already done.
 
-    Another process may have made it while this one waited for the lock.
-
-    With ``create table ... partition of`` they would wait for every reader of the whole table.
+    Another process may have created it while this one waited for the lock. With ``create table ...
+    partition of``, writers would wait for every reader of the whole table.
     """
     db.execute(text("lock table events.change_events_default in access exclusive mode"))
     if _has_partition(db, month) or _has_events_in_default(db, month):
@@ -130,11 +128,11 @@ def _has_events_in_default(db: sa.Connection, month: MonthPartition) -> bool:
 
 
 def has_unpartitioned_events(db: sa.Connection) -> bool:
-    """Whether events lie in the default partition, which retention never empties."""
+    """Whether the default partition, which retention never empties, has events."""
     found = db.execute(text("select exists (select from events.change_events_default)"))
     return bool(found.scalar_one())
 
 
 def drop_partition(db: sa.Connection, month: MonthPartition) -> None:
-    """Drop a month for good. Whoever reads or writes events waits until the commit."""
+    """Drop a month's events. Readers and writers of events wait until the commit."""
     db.execute(text(f"drop table {month.table}"))

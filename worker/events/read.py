@@ -1,4 +1,4 @@
-"""Reading change events on, for delivery."""
+"""Reading of change events after a position, for delivery."""
 
 from typing import Final
 
@@ -12,7 +12,7 @@ EVENT_COLUMNS: Final = """
     connection_id, seq, occurred_at, event_id::text, resource, object_id, change, changed,
     before::text, after::text, initial
 """
-"""Of an event as it is told."""
+"""Columns of an ``Event``."""
 _EVENTS: Final = f"""
     select {EVENT_COLUMNS}
       from events.change_events
@@ -21,11 +21,11 @@ _EVENTS: Final = f"""
 """
 _AFTER_SEQ: Final = _EVENTS.format(since="").encode()
 _AFTER_SEQ_AND_TIME: Final = _EVENTS.format(since="and occurred_at >= %(at)s").encode()
-"""No later event is earlier, so Postgres leaves out the months before."""
+"""Later events never have earlier times, so Postgres skips the partitions of earlier months."""
 
 
 def read_events_after(db: sa.Connection, after: Position, limit: int) -> list[Event]:
-    """The next events of a connection, in order."""
+    """Return the next events of a connection, in order."""
     values = {"id": after.connection_id, "seq": after.seq, "at": after.occurred_at, "limit": limit}
     force_index_scans(db)
     with get_driver_connection(db).cursor() as cursor:

@@ -1,4 +1,4 @@
-"""Where to begin in a connection's sequence of events: what is kept, what a time comes to."""
+"""Resolution of a start position to a sequence number for each connection."""
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
@@ -7,11 +7,11 @@ from typing import NamedTuple
 import sqlalchemy as sa
 from sqlalchemy import text
 
-from worker.core.errors import ConfigurationError
+from worker.core.errors import InvalidInput
 from worker.events.start import FromAge, FromSequence, FromTime, StartPosition
+from worker.store.engine import load_server_time
 from worker.store.planner import force_index_scans
 
-_NOW = text("select clock_timestamp()")
 _KEPT = text("""
     select l.connection_id, l.event_seq, coalesce(kept.seq, l.event_seq + 1) as oldest
       from sync.leases l
@@ -21,8 +21,8 @@ _KEPT = text("""
      where cast(:ids as bigint[]) is null or l.connection_id = any (cast(:ids as bigint[]))
      order by l.connection_id
 """)
-# Halves the range until one is left: times never run against the numbers, and there is no index
-# on times. A number without an event is one that retention has dropped.
+# A binary search, as times never decrease along the sequence and have no index. Retention has
+# dropped numbers without an event.
 _FIRST_SINCE = text("""
     with recursive search (connection_id, low, high) as (
         select * from unnest(cast(:ids as bigint[]), cast(:lows as bigint[]),
@@ -40,24 +40,22 @@ _FIRST_SINCE = text("""
 
 
 class ResolvedStart(NamedTuple):
-    """What there is of a connection's events, and where to begin."""
+    """The range of a connection's stored events, and where to start."""
 
     connection_id: int
     oldest: int
-    """The first number that is kept; one above ``last`` if none is."""
+    """First number that is stored; ``last + 1`` if there is none."""
     last: int
     start: int
-    """To begin with; one above ``last`` where no event is so late yet."""
+    """Number to start with; ``last + 1`` if no event is late enough."""
 
 
 def resolve_start(
     db: sa.Connection, start: StartPosition, ids: Collection[int] | None = None
 ) -> list[ResolvedStart]:
-    """Where to begin with each connection, or with some.
+    """Return where to start for each connection (or those in ``ids``).
 
-    Raises ConfigurationError for a time to come.
-
-    Never before the oldest that is kept.
+    Never before the oldest stored event. Raises InvalidInput for a time in the future.
     """
     force_index_scans(db)
     values = {"ids": None if ids is None else sorted(ids)}
@@ -72,7 +70,7 @@ def resolve_start(
 def _find_first_sequences(
     db: sa.Connection, start: StartPosition, kept: list[tuple[int, int, int]]
 ) -> dict[int, int]:
-    """What a number or a time comes to, by connection; empty: the oldest."""
+    """Return the sequence number of a number or time, by connection; empty for the oldest."""
     if isinstance(start, FromSequence):
         return {one: start.seq for one, _, _ in kept}
     if not isinstance(start, FromTime | FromAge):
@@ -87,10 +85,10 @@ def _find_first_sequences(
 
 
 def _resolve_time(db: sa.Connection, beginning: FromTime | FromAge) -> datetime:
-    """By the database's clock, which gave the events their times."""
-    now: datetime = db.execute(_NOW).scalar_one()
+    """Return the start time by the database's clock, which also sets the events' times."""
+    now = load_server_time(db)
     if isinstance(beginning, FromAge):
         return now - beginning.age
     if beginning.moment > now + timedelta(seconds=1):
-        raise ConfigurationError(f"{beginning.moment:%Y-%m-%dT%H:%M:%SZ} is still to come")
+        raise InvalidInput(f"{beginning.moment:%Y-%m-%dT%H:%M:%SZ} is still to come")
     return beginning.moment

@@ -1,6 +1,6 @@
-"""What events look like, as JSON Schema: read off the registry and its tables.
+"""JSON Schemas of events, built from the registry and its tables.
 
-Draft 7, which AsyncAPI builds on. Objects stay open: receivers let unknown fields pass.
+Draft 7, which AsyncAPI uses. Objects allow additional properties: receivers ignore unknown fields.
 """
 
 from typing import Final
@@ -30,12 +30,12 @@ _BEFORE_DESCRIPTION: Final = "as it was; null where the object was erased"
 
 
 def list_event_types() -> list[str]:
-    """Every type without the prefix, once, in the registry's order; the test event last."""
+    """Return all event types without the prefix, in the registry's order; the test event last."""
     return [*dict.fromkeys(EVENT_TYPES.values()), TEST_EVENT]
 
 
 def build_schemas(prefix: str) -> dict[str, Schema]:
-    """Every schema by its name; that of a whole event has the event's type without the prefix."""
+    """Return all schemas by name; an event's schema has its type, without the prefix, as name."""
     found = dict(ATTRIBUTES)
     for resource in RESOURCES.values():
         found |= _build_column_types(resource) | _build_object_schemas(resource)
@@ -47,13 +47,13 @@ def build_schemas(prefix: str) -> dict[str, Schema]:
 
 
 def _build_column_types(resource: Resource) -> dict[str, Schema]:
-    """The types that a resource's columns have, by name."""
+    """Return the schemas of a resource's column types, by name."""
     plain = (column for column in resource.columns if not isinstance(column.type, JSONB))
     return dict(find_column_schema(column) for column in plain)
 
 
 def _build_object_schemas(resource: Resource) -> dict[str, Schema]:
-    """A resource's objects as wholes, some columns of one, and what an erasure leaves."""
+    """Return schemas of a whole object, of some columns, and of an event after an erasure."""
     columns = {
         str(column.name): build_column_schema(resource, column) for column in resource.columns
     }
@@ -79,7 +79,7 @@ def _list_non_key_columns(resource: Resource) -> list[str]:
 
 
 def _build_event_schema(event_type: str, owner: str, change: str) -> Schema:
-    """A whole event: CloudEvents in structured mode."""
+    """Return the schema of an event in CloudEvents' structured mode."""
     data = (
         _build_connection_data(change)
         if owner == CONNECTION_RESOURCE
@@ -105,7 +105,7 @@ def _build_event_schema(event_type: str, owner: str, change: str) -> Schema:
 
 
 def _build_object_data(resource: Resource, change: str) -> Schema:
-    """What happened to an object of the directory."""
+    """Return the schema of ``data`` for a change of an object."""
     whole, some = build_ref(resource.name), build_ref(f"{resource.name}.some")
     changed, before, after = {
         ChangeKind.CREATED: (NULL, NULL, whole),
@@ -149,7 +149,7 @@ def _build_changed_schema(resource: Resource) -> Schema:
 
 
 def _build_erased_schema(resource: Resource) -> Schema:
-    """An event that an erasure went over: that it happened is left, and nothing else."""
+    """Return the schema of ``data`` after an erasure, which keeps only that an event happened."""
     some = {"type": ["array", "null"], "items": {"enum": _list_non_key_columns(resource)}}
     left = build_object_schema(
         connection_id=build_ref("connection_id"),
@@ -167,7 +167,7 @@ def _build_erased_schema(resource: Resource) -> Schema:
 
 
 def _build_erased_key_schema(resource: Resource) -> Schema:
-    """A key of which one part, or each, is no longer the id."""
+    """Return the schema of a key in which at least one id was erased."""
     plain = _build_key_schema(resource)["properties"]
     either = {name: {"oneOf": [part, build_ref("mark")]} for name, part in plain.items()}
     ways = [build_object_schema(**{**either, name: build_ref("mark")}) for name in plain]
@@ -175,7 +175,7 @@ def _build_erased_key_schema(resource: Resource) -> Schema:
 
 
 def _build_connection_data(change: str) -> Schema:
-    """What happened to the connection itself."""
+    """Return the schema of ``data`` for a change of the connection itself."""
     always = CONNECTION_EVENT_FIELDS.get(change, {})
     return build_object_schema(
         connection_id=build_ref("connection_id"),

@@ -1,4 +1,4 @@
-"""The single values in events, as JSON Schema: attributes, columns by their type, keys."""
+"""JSON Schemas of single values in events: attributes, columns by type, and keys."""
 
 from typing import Any, Final, TypeAlias
 
@@ -36,7 +36,7 @@ _COLUMN_TYPES: Final[tuple[tuple[Any, str, Schema], ...]] = (
     (Integer, "whole_number", {"type": ["integer", "null"]}),
     (Text, "text", {"type": ["string", "null"]}),
 )
-"""How events spell the types of columns; ``jsonb`` is told by the record that fills it."""
+"""Schemas of column types in events; the schema of ``jsonb`` comes from its record."""
 
 _KEY_TYPES: Final[tuple[tuple[Any, str, Schema], ...]] = (
     (Uuid, "guid_key", {"type": "string", "format": "uuid", "pattern": _GUID_PATTERN}),
@@ -129,7 +129,7 @@ CONNECTION_EVENT_FIELDS: Final[dict[str, Schema]] = {
         },
     },
 }
-"""What is always said of a connection; anything else may be said besides."""
+"""Required fields of events about a connection; other fields may be added."""
 OPTIONAL_CONNECTION_EVENT_FIELDS: Final[dict[str, Schema]] = {
     ConnectionChange.REMOVED: {
         "continued_by": {
@@ -141,18 +141,18 @@ OPTIONAL_CONNECTION_EVENT_FIELDS: Final[dict[str, Schema]] = {
 
 
 def build_ref(name: str) -> Schema:
-    """A pointer to one of the schemas."""
+    """Return a reference to one of the schemas."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
 _UndecodedList: TypeAlias = Sent[Nested]
 _DecodedList: TypeAlias = Sent[list[dict[str, Any]]]
 _SCHEMA_TYPES: Final[dict[Any, Any]] = {_UndecodedList: _DecodedList}
-"""What a column may hold, where its record's type is only what is read the quick way."""
+"""Full types of columns whose record type covers only values of the fast decoder."""
 
 
 def find_column_schema(column: Column[Any]) -> tuple[str, Schema]:
-    """How events spell the values of a column: the schema and its name."""
+    """Return the name and the schema of a column's values in events."""
     for kind, name, schema in _KEY_TYPES if column.primary_key else _COLUMN_TYPES:
         if isinstance(column.type, kind):
             return name, schema
@@ -171,5 +171,5 @@ def build_column_schema(resource: Resource, column: Column[Any]) -> Schema:
 
 
 def build_object_schema(**properties: Schema) -> Schema:
-    """An object that has all of these, always."""
+    """Return the schema of an object that requires all of these properties."""
     return {"type": "object", "properties": properties, "required": list(properties)}

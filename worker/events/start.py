@@ -1,6 +1,6 @@
-"""Where in the change events to begin, as a person says it: a number, a time, an age, ``oldest``.
+"""Parsing of start positions in the change events: a number, a time, an age, ``oldest``.
 
-Pure: what it comes to for a connection is looked up in ``store/sequence.py``.
+Pure: ``resolve_start.py`` resolves a position for each connection.
 """
 
 import re
@@ -9,40 +9,40 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from worker.core.errors import ConfigurationError
+from worker.core.errors import InvalidInput
 
 MAX_BIGINT: Final = 2**63 - 1
-"""Of Postgres's numbers."""
+"""Largest ``bigint`` of Postgres."""
 MAX_AGE_DAYS: Final = 36_500
 
 
 @dataclass(frozen=True, slots=True)
 class FromOldest:
-    """With the oldest event that is kept."""
+    """Start with the oldest stored event."""
 
 
 @dataclass(frozen=True, slots=True)
 class FromSnapshot:
-    """With what is there today, and whatever follows it."""
+    """Start with a snapshot of the current rows, followed by later events."""
 
 
 @dataclass(frozen=True, slots=True)
 class FromSequence:
-    """With the event of that number in a connection's sequence."""
+    """Start with the event that has this number in a connection's sequence."""
 
     seq: int
 
 
 @dataclass(frozen=True, slots=True)
 class FromTime:
-    """With the first event at or after a moment."""
+    """Start with the first event at or after a time."""
 
     moment: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class FromAge:
-    """With the first event that is no older."""
+    """Start with the first event that is not older than ``age``."""
 
     age: timedelta
 
@@ -62,7 +62,7 @@ _UNITS: Final = {
 
 
 def parse_start_position(value: str) -> StartPosition:
-    """What a person means by it; times without a zone are UTC. Raises ConfigurationError."""
+    """Parse what a person typed; times without a zone are UTC. Raises InvalidInput."""
     wanted = value.strip()
     if wanted.lower() == "oldest":
         return FromOldest()
@@ -77,9 +77,9 @@ def parse_start_position(value: str) -> StartPosition:
 
 
 def check_single_connection(start: StartPosition, only: Collection[int] | None) -> None:
-    """Raises ConfigurationError for a number without the one connection that it belongs to."""
+    """Raise InvalidInput for a number unless exactly one connection is given."""
     if isinstance(start, FromSequence) and (only is None or len(only) != 1):
-        raise ConfigurationError(
+        raise InvalidInput(
             f"a number such as {start.seq} belongs to one connection; name it with "
             "--connection, or begin with a time"
         )
@@ -87,13 +87,13 @@ def check_single_connection(start: StartPosition, only: Collection[int] | None) 
 
 def _parse_sequence(digits: str) -> FromSequence:
     if len(digits) > len(str(MAX_BIGINT)) or not 1 <= int(digits) <= MAX_BIGINT:
-        raise ConfigurationError(f"an event's number is 1 to {MAX_BIGINT:,}")
+        raise InvalidInput(f"an event's number is 1 to {MAX_BIGINT:,}")
     return FromSequence(int(digits))
 
 
 def _parse_age(number: int, unit: str) -> FromAge:
     if number > timedelta(days=MAX_AGE_DAYS) // _UNITS[unit]:
-        raise ConfigurationError(
+        raise InvalidInput(
             f"an age is at most {MAX_AGE_DAYS:,} days; 'oldest' begins with all there is"
         )
     return FromAge(number * _UNITS[unit])
@@ -102,7 +102,7 @@ def _parse_age(number: int, unit: str) -> FromAge:
 def _parse_time(wanted: str) -> FromTime:
     moment = _parse_datetime(wanted) if _DATE_FIRST.match(wanted) else None
     if moment is None:
-        raise ConfigurationError(
+        raise InvalidInput(
             f"'{wanted[:40]}' is no place to begin; say the number of an event (42), a time "
             "(2026-11-22 or 2026-11-22T10:00Z), an age (30m, 2h, 7d) or 'oldest'"
         )
@@ -110,7 +110,7 @@ def _parse_time(wanted: str) -> FromTime:
 
 
 def _parse_datetime(written: str) -> datetime | None:
-    """In UTC; None where it is no time."""
+    """Return a time in UTC; None if it is not a time."""
     try:
         moment = datetime.fromisoformat(written)
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)

@@ -1,8 +1,8 @@
-"""Looking at change events, without any sink: the last ones, from somewhere on, and as they come.
+"""Tailing change events without a sink: the last ones, from a start position, or as they arrive.
 
-Each connection has a position of its own, and those who have read a connection's ``event_seq`` see
-every event up to it: a commit that comes late is told late, never skipped. Between connections
-events are told by their times, as far as they have been committed at the look.
+Each connection has its own position, and all events up to its ``event_seq`` are committed: a late
+commit is read late, never skipped. Events of several connections are merged by time, as far as
+they are committed when read.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -24,11 +24,11 @@ from worker.store.engine import Database, get_driver_connection
 from worker.store.planner import force_index_scans
 
 MAX_BUFFERED_EVENTS: Final = 8_000
-"""Events in memory at once, shared by the connections that are read side by side."""
+"""Most events in memory, shared by the connections that are read in parallel."""
 MIN_ROWS, MAX_ROWS = 8, 500
-"""Events of one query."""
+"""Fewest and most events of one query."""
 SCAN_RANGE: Final = 20_000
-"""Numbers that one query looks through where few of them may be wanted."""
+"""Sequence numbers that one query scans if a filter may match few of them."""
 
 _SOURCES = text("""
     select l.connection_id, l.event_seq, c.tenant_id,
@@ -56,7 +56,7 @@ _NEXT: Final = f"""
 """
 _AFTER: Final = _NEXT.format(since="").encode()
 _SINCE: Final = _NEXT.format(since="and occurred_at >= %(at)s").encode()
-"""No later event is earlier, so Postgres leaves out the months before."""
+"""Later events never have earlier times, so Postgres skips the partitions of earlier months."""
 _LAST: Final = f"""
     select {EVENT_COLUMNS}
       from (select found.* from unnest(%(ids)s::bigint[]) as owner (id)
@@ -76,14 +76,14 @@ class EventSource(NamedTuple):
 
     id: int
     name: str
-    """Of the organisation where it is known, else Nango's connection id."""
+    """The organisation's name if known, else Nango's connection id."""
     tenant_id: str | None
     epoch: str
-    """Of the numbers of its events."""
+    """Epoch of its sequence numbers."""
 
 
 class TailedEvent(NamedTuple):
-    """An event, whose it is, and the names of the objects that it tells of, by id."""
+    """An event, its connection, and the names of the objects it mentions, by id."""
 
     event: Event
     source: EventSource
@@ -92,9 +92,9 @@ class TailedEvent(NamedTuple):
 
 @dataclass
 class Tail:
-    """Goes on from wherever it has come; begin with ``last`` or ``begin``.
+    """Reads events after its positions; start with ``read_last`` or ``seek``.
 
-    ``named`` looks up what people call the objects, as they are called today.
+    ``with_names`` looks up the current names of objects.
     """
 
     database: Database
@@ -105,10 +105,10 @@ class Tail:
     positions: dict[int, Position] = field(default_factory=dict)
     _epoch: str = ""
     _reader_count: int = 0
-    """Connections that are read side by side."""
+    """Connections that are read in parallel."""
 
     def read_last(self, number: int) -> list[TailedEvent]:
-        """The last events there are, in the order of time; what follows them is news."""
+        """Return the last events, ordered by time; ``read_new`` continues after them."""
         with self.database.open_transaction() as db:
             db.execute(_SET_SNAPSHOT_ISOLATION)
             db.execute(_DISABLE_STATEMENT_TIMEOUT)
@@ -126,9 +126,9 @@ class Tail:
         ]
 
     def seek(self, start: StartPosition) -> list[ResolvedStart]:
-        """Begin somewhere.
+        """Set the start position, and return where that is for each connection.
 
-        Where that is, by connection. Raises ConfigurationError where it makes no sense.
+        Raises InvalidInput if the position is invalid.
         """
         only = self.filter.connections
         check_single_connection(start, only)
@@ -140,9 +140,9 @@ class Tail:
         return found
 
     def read_new(self) -> Iterator[TailedEvent]:
-        """Everything up to now that was not told; a position moves when its event is taken.
+        """Yield all events up to now that were not read; a position moves as its event is taken.
 
-        May be asked again after any trouble, and goes on behind what was taken.
+        After an error it can be called again, and continues after the events taken.
         """
         with self.database.open_transaction() as db:
             owners = self._load_sources(db)
@@ -167,9 +167,9 @@ class Tail:
         return owners
 
     def _reset_after_rewind(self, db: sa.Connection, epoch: str) -> None:
-        """Where history was rewound, numbers are given again: go on with the event that tells so.
+        """If the epoch has changed, continue with each connection's ``rewound`` event.
 
-        A connection that came later begins with its first event.
+        A connection without one, which was added later, starts with its first event.
         """
         before, self._epoch = self._epoch, epoch
         if before in ("", epoch):
@@ -180,11 +180,11 @@ class Tail:
         }
 
     def _get_position(self, connection_id: int) -> Position:
-        """A connection that came meanwhile begins with its first event."""
+        """Return a position; a connection added meanwhile starts with its first event."""
         return self.positions.get(connection_id) or Position(connection_id, 0, None)
 
     def _read_connection(self, owner: EventSource, upto: int) -> Iterator[TailedEvent]:
-        """A connection's events that are wanted, behind its position, in short transactions."""
+        """Yield a connection's filtered events after its position, using short transactions."""
         _, seq, at, _ = self._get_position(owner.id)
         sparse = self.filter.resources is not None or self.filter.changes is not None
         while seq < upto:

@@ -1,6 +1,6 @@
-"""Change events backwards: what an object was before them. Pure.
+"""Pure undo of change events: the state of an object before them.
 
-``verify`` undoes all of them to see that they fit; a snapshot undoes those behind its cut.
+``verify`` undoes all events to check that they fit; a snapshot undoes those after its cut.
 """
 
 from datetime import datetime
@@ -10,11 +10,11 @@ from typing import Any
 from models.change_event import ChangeKind
 
 ObjectState = dict[str, Any] | None
-"""An object's columns at some time, or None where it was not live."""
+"""An object's columns at some time, or None if it was not live."""
 
 
 class CutState(Enum):
-    """What a row of now says about its object at an earlier event."""
+    """What a current row shows about its object at an earlier event."""
 
     UNCHANGED = "it has not been written since"
     ABSENT = "it was first seen later"
@@ -22,10 +22,10 @@ class CutState(Enum):
 
 
 def classify_at_cut(first_seen_at: datetime, changed_at: datetime, cut_at: datetime) -> CutState:
-    """Where to learn what an object was right after the event of ``cut_at``.
+    """Return how to determine the state of an object right after the event at ``cut_at``.
 
-    Rows are written at the moment of their events, and no event is earlier than one before it.
-    Several may share a moment, so what was written at the cut's is not known without its events.
+    Rows and their events have the same time, and times never decrease along the sequence. Several
+    events may share a time, so a row written at ``cut_at`` needs its events.
     """
     if first_seen_at > cut_at:
         return CutState.ABSENT
@@ -35,7 +35,7 @@ def classify_at_cut(first_seen_at: datetime, changed_at: datetime, cut_at: datet
 def undo_event(
     change: str, state: ObjectState, before: Any, after: Any
 ) -> tuple[str | None, ObjectState]:
-    """One event backwards: what does not fit, and the state before it."""
+    """Undo one event; return a problem (or None) and the state before the event."""
     if change in (ChangeKind.CREATED, ChangeKind.RESTORED):
         return (None if state == after else f"({change}) does not give what follows it"), None
     if change == ChangeKind.DELETED:

@@ -1,8 +1,8 @@
-"""Do the events tell the tables? Undo them from today's rows, backwards, and see that each fits.
+"""Verification of events against rows: undo events from the current rows and check that each fits.
 
-One snapshot, streamed object by object, so that memory stays flat. Told are also a gap in the
-sequence, a row without history, and a row whose content is not what its hash says. What was
-erased, or is being erased, is passed over: its events tell no more what it was.
+It reads one database snapshot, object by object, so that memory stays constant. It also reports
+gaps in the sequence, rows without history, and rows whose content does not match their hash.
+Objects that were or are being erased are skipped: their events no longer hold their content.
 """
 
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ from worker.store.state.erasures import list_ids_being_erased
 from worker.store.state.unresolved import summarize_unresolved
 
 MAX_PROBLEMS: Final = 20
-"""Problems that are told one by one; more are counted."""
+"""Problems that are listed; the rest are only counted."""
 
 _SEQUENCE_STATS = text("""
     select count(*) as number, min(seq) as first, max(seq) as last, min(occurred_at) as oldest,
@@ -38,7 +38,7 @@ _SEQUENCE_STATS = text("""
 
 @dataclass
 class Verification:
-    """What was checked and what does not fit."""
+    """The result: what was checked, and the problems found."""
 
     rows: int = 0
     events: int = 0
@@ -49,13 +49,13 @@ class Verification:
     problems: list[str] = field(default_factory=list)
     problem_count: int = 0
     erased: int = 0
-    """Events that were passed over, as what they told of was erased."""
+    """Events that were skipped because their objects were erased."""
     unresolved: dict[str, str] = field(default_factory=dict)
-    """What may differ from the tenant, as Graph does not answer for it: no fault of the events."""
+    """Parts that may differ from the tenant because Graph does not answer for them; no problem."""
 
     @property
     def has_whole_history(self) -> bool:
-        """Whether events reach back to the first."""
+        """Whether all events since the first are stored."""
         return self.first_seq in (None, 1)
 
     def add_problem(self, problem: str) -> None:
@@ -159,13 +159,13 @@ def _check_resource(
 
 def _check_hash(resource: Resource, row: Any, found: Verification) -> None:
     if resource.kind is Kind.EDGE or (row[3] and not row[3].startswith(HASH_VERSION)):
-        return  # the recipe of an earlier release; the next full walk makes it anew
+        return  # an earlier release's hash version; the next full walk renews it
     if row[3] != get_shape(resource).hash_row(row[1]):
         found.add_problem(f"{resource.name} {row[0]}: its content is not what its hash says")
 
 
 def _check_has_event(resource: Resource, row: Any, found: Verification) -> None:
-    """A live row without any event, although the history is whole."""
+    """Report a live row without any event, if the history is complete."""
     if row[2] and found.has_whole_history:
         found.add_problem(f"{resource.name} {row[0]}: it is live, but no event tells of it")
 

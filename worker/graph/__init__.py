@@ -1,1 +1,1 @@
-"""Microsoft Graph: links, walks, batches, and bytes understood. Knows nothing of Postgres."""
+"""Microsoft Graph: links, ``$batch`` and decoding. Does not depend on Postgres."""

@@ -1,6 +1,6 @@
-"""The envelope of a ``$batch``: the organization and other requests in, their answers out. Pure.
+"""Builds ``$batch`` bodies of the organization and other requests, and parses the responses. Pure.
 
-Answers come in any order and each is judged by itself; one may be missing.
+Responses come in any order and each is classified by itself; some may be missing.
 https://learn.microsoft.com/graph/json-batching
 """
 
@@ -34,14 +34,14 @@ class _BatchBody(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class BatchResult:
-    """What one ``$batch`` brought: the organization that answered, and answers by name."""
+    """The result of one ``$batch``: the organization's response, and the others by name."""
 
     organization: ApiResponse
     responses: dict[str, ApiResponse]
 
     @property
     def has_tenant_proof(self) -> bool:
-        """Whether the organization answered at all, so that it can be judged."""
+        """Whether the organization was answered rather than throttled."""
         return not _is_throttled(self.organization)
 
     @property
@@ -49,9 +49,9 @@ class BatchResult:
         return {name for name, one in self.responses.items() if _is_throttled(one)}
 
     def compute_pause(self, attempt: int, max_pause: float) -> float | None:
-        """Seconds before what was throttled goes out again; None: nothing was.
+        """Return the seconds before throttled requests are sent again; None if none was throttled.
 
-        Only a service that throttles may ask for more than the ``max_pause`` pause.
+        Only a pause that the service asked for may exceed ``max_pause``.
         """
         replies = [self.organization, *self.responses.values()]
         pauses = [_compute_pause(one, attempt, max_pause) for one in replies if _is_throttled(one)]
@@ -59,7 +59,7 @@ class BatchResult:
 
 
 def build_batch(targets: Mapping[str, str]) -> dict[str, object]:
-    """The body of a ``$batch`` that asks for the targets (by name) and for the organization."""
+    """Return the body of a ``$batch`` for the targets (by name) and the organization."""
     numbered = [(_ORGANIZATION_ID, ORGANIZATION_PATH), *_number_names(targets.values())]
     return {
         "requests": [
@@ -70,7 +70,7 @@ def build_batch(targets: Mapping[str, str]) -> dict[str, object]:
 
 
 def parse_batch(targets: Mapping[str, str], response: ApiResponse) -> BatchResult | None:
-    """The answers to the targets; None where they cannot be read, or none tells the tenant."""
+    """Return the responses to the targets; None if unreadable, or without the organization's."""
     date = response.headers.get("date")
     items = {item.id: _to_response(item, date) for item in _parse_items(response)}
     organization = items.get(_ORGANIZATION_ID)
@@ -92,7 +92,7 @@ def _parse_items(response: ApiResponse) -> list[_Item]:
 
 
 def _salvage_items(body: bytes) -> list[_Item]:
-    """The items of an envelope of which some body cannot be read; that one is judged by itself."""
+    """Parse the items one by one if some body is malformed; that item fails by itself later."""
     try:
         items = split_array(split_object(decode_text(body)).get("responses", ""))
     except ValueError:
@@ -112,7 +112,7 @@ def _salvage_item(text: str) -> _Item | None:
 
 
 def _to_response(item: _Item, date: str | None) -> ApiResponse:
-    """The body keeps its bytes: rows are known again by them. It was made when the whole was."""
+    """Return an item as a response. Its body keeps its bytes, whose hash detects unchanged rows."""
     headers = {name.lower(): str(value) for name, value in (item.headers or {}).items()}
     if date is not None:
         headers.setdefault("date", date)

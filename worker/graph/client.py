@@ -1,13 +1,13 @@
-"""All requests of one connection, each with proof of the tenant that answered it.
+"""Sends all Graph requests of one connection and proves which tenant answered each.
 
-A customer may authorise a connection for another tenant at any moment, so what a call means is
-only known together with the organization that answered. ``POST /$batch`` brings both: it is one
-call of Nango with one token, so its items are all of one tenant. Where a tenant or a gateway
-refuses the envelope, or it cannot be read, the same requests go one by one, and the organization
-is asked before and after them. An odd body of one item costs no other.
+Customers may authorise a connection for another tenant at any moment, so a response only counts
+together with the organization that answered. ``POST /$batch`` brings both: it is one call of Nango
+with one token, so all its items are of one tenant. If a tenant or a gateway refuses ``$batch``, or
+its response cannot be read, the requests are sent one by one, with the organization before and
+after them. A malformed body of one item does not affect the others.
 
-Only a link whose token is bound to its tenant goes alone: Graph refuses it to any other one, and
-a refusal is believed once the organization has been asked.
+Only a link whose token is bound to its tenant is sent alone: Graph refuses it to any other tenant,
+and such a refusal only counts after the organization has been checked.
 https://learn.microsoft.com/graph/json-batching
 """
 
@@ -33,14 +33,14 @@ from worker.nango.response import ApiResponse
 from worker.nango.transport import ResponseObserver
 
 MAX_BATCH_ITEMS: Final = 19
-"""Requests in one ``$batch``: Graph takes twenty, and one is the organization."""
+"""Requests in one ``$batch``: Graph accepts twenty, and one is the organization."""
 
 MAX_RESENDS: Final = 3
-"""How often throttled requests of one ``$batch`` are sent again before their streams wait."""
+"""Resends of throttled requests of one ``$batch`` before their streams wait."""
 
 
 class GraphClient:
-    """Asks Graph for one connection. Remembers its tenant, and whether ``$batch`` works.
+    """The Graph client of one connection. Remembers its tenant, and whether ``$batch`` works.
 
     Safe to use from several threads.
     """
@@ -58,16 +58,16 @@ class GraphClient:
         self._lane = lane
         self._tenant = tenant_id
         self.before_send: Callable[[], None] | None = None
-        """Called ahead of every request, on its thread: the lease must outlive the answer."""
+        """Called before every request, on its thread, to extend the lease beyond the response."""
         self._batch_usable = True
         self._renewals = 0
         self._renewing = Lock()
 
     def open(self, paths: Mapping[str, str]) -> tuple[Organization, dict[str, ApiResponse]]:
-        """The organization, with as many other answers as ``$batch`` gives along with it.
+        """Return the organization, and the responses to ``paths`` from the same ``$batch``.
 
-        Where it is refused, only the organization is answered. What Graph wants held back
-        although the rest may go is left out. Where no tenant was known, this one is it from now on.
+        If ``$batch`` is refused, there are no responses. Paths of a throttled service are left out.
+        If no tenant was known, this one is remembered.
         """
         waits = self._nango.is_held_back
         ready = {name: one for name, one in paths.items() if not waits(self._connection, one)}
@@ -77,22 +77,22 @@ class GraphClient:
         return organization or self._fetch_organization(), replies
 
     def get(self, path: str, *, observer: ResponseObserver | None = None) -> ApiResponse:
-        """One answer; ``observer`` sees it while it is still arriving, before anybody judged it.
+        """Return one response; ``observer`` sees it while it arrives, before the tenant is checked.
 
-        Raises ConnectionBroken where another tenant answers, and what a call raises.
+        Raises ConnectionBroken if another tenant answers, and the errors of ``NangoClient.proxy``.
         """
         if is_tenant_bound(path):
             return self._get_bound_link(path, observer)
-        reply = self._get_with_proof({path: path}, observer)[path]
-        if reply.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:  # for an item of a ``$batch``
+        response = self._get_with_proof({path: path}, observer)[path]
+        if response.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:  # for an item of a ``$batch``
             return self._get_one_by_one({path: path}, observer)[path]
-        return reply
+        return response
 
     def get_all(self, paths: Mapping[str, str]) -> dict[str, ApiResponse]:
-        """Answers by name, for targets by name; every name is answered.
+        """Return responses by name, for paths by name; every name gets one.
 
-        Raises ConnectionBroken where another tenant answers, and what a call raises when the
-        envelope itself fails.
+        Raises ConnectionBroken if another tenant answers, and the errors of ``NangoClient.proxy``
+        if the ``$batch`` itself fails.
         """
         replies: dict[str, ApiResponse] = {}
         names = list(paths)
@@ -101,33 +101,33 @@ class GraphClient:
             replies |= self._get_with_proof({name: paths[name] for name in chunk})
         return replies
 
-    # ---- alone
+    # ---- requests sent alone
 
     def _get_bound_link(self, target: str, observer: ResponseObserver | None) -> ApiResponse:
-        """A link that is bound to its tenant; what is refused may be so to another one."""
-        reply = self._send(target, observer)
-        if not 400 <= reply.status < 500:
-            return reply
+        """Send a tenant-bound link alone; check the tenant after a refusal."""
+        response = self._send(target, observer)
+        if not 400 <= response.status < 500:
+            return response
         renewals = self._renewals
         self._fetch_organization()
-        if is_token_rejected(reply) and self._renewals > renewals:
-            reply = self._send(target, observer)
-        return replace(reply, is_tenant_proven=True)
+        if is_token_rejected(response) and self._renewals > renewals:
+            response = self._send(target, observer)
+        return replace(response, is_tenant_proven=True)
 
     def _fetch_organization(self) -> Organization:
-        """Ask for it alone.
+        """Request the organization alone.
 
-        Raises ConnectionBroken where it is another one, or the token is rejected.
+        Raises ConnectionBroken if it is another tenant's, or the token is rejected.
         """
         renewals = self._renewals
         try:
-            reply = self._send(ORGANIZATION_PATH)
-            if is_token_rejected(reply) and self._renew(renewals):
-                reply = self._send(ORGANIZATION_PATH)
-        except RetryLater as trouble:
-            trouble.status = 0  # it says nothing about the request that it is asked for
+            response = self._send(ORGANIZATION_PATH)
+            if is_token_rejected(response) and self._renew(renewals):
+                response = self._send(ORGANIZATION_PATH)
+        except RetryLater as error:
+            error.status = 0  # this status is not about the caller's request
             raise
-        return self._check_tenant(reply)
+        return self._check_tenant(response)
 
     def _check_tenant(self, response: ApiResponse) -> Organization:
         organization = parse_organization(response, self._tenant)
@@ -135,10 +135,10 @@ class GraphClient:
         return organization
 
     def _renew(self, renewals: int) -> bool:
-        """Have Nango renew a token that Graph rejects; whether there is a new one to try.
+        """Have Nango renew a token that Graph rejects; return whether there is a new one to try.
 
-        ``renewals`` is how many there had been when the rejected call was sent: calls side by side
-        are all rejected, and one renewal serves them.
+        ``renewals`` is their number when the rejected call was sent: concurrent calls are all
+        rejected, and one renewal serves them all.
         """
         with self._renewing:
             if self._renewals == renewals:
@@ -156,12 +156,12 @@ class GraphClient:
         if self.before_send is not None:
             self.before_send()
 
-    # ---- with the organization
+    # ---- requests sent with the organization
 
     def _get_with_proof(
         self, paths: dict[str, str], observer: ResponseObserver | None = None
     ) -> dict[str, ApiResponse]:
-        """The answers of the connection's own tenant."""
+        """Return the responses, proven to be of the connection's own tenant."""
         replies = self._send_batch_with_retries(paths, observer)[1] if self._batch_usable else {}
         missing = {name: one for name, one in paths.items() if name not in replies}
         if missing:
@@ -171,7 +171,7 @@ class GraphClient:
     def _get_one_by_one(
         self, paths: dict[str, str], observer: ResponseObserver | None
     ) -> dict[str, ApiResponse]:
-        """One by one, between two looks at the organization; again where its token was renewed."""
+        """Send each alone, between two checks of the organization; again if a token was renewed."""
         self._fetch_organization()
         renewals = self._renewals
         replies = {name: self._send(target, observer) for name, target in paths.items()}
@@ -184,9 +184,9 @@ class GraphClient:
     def _send_batch_with_retries(
         self, paths: dict[str, str], observer: ResponseObserver | None = None
     ) -> tuple[Organization | None, dict[str, ApiResponse]]:
-        """The organization with the answers of its tenant; none where ``$batch`` is of no use.
+        """Return the organization and its tenant's responses; None if ``$batch`` cannot be used.
 
-        What was throttled is sent again by itself while that is soon, and judged again with the
+        Throttled requests are sent again while the pause is short, and checked against the
         organization of that call.
         """
         organization, came = None, None
@@ -198,7 +198,7 @@ class GraphClient:
             except RetryLater:
                 if organization is None:
                     raise
-                break  # what has been answered stands; the rest says itself when to come back
+                break  # keep what was answered; the throttled responses hold their own Retry-After
             if came is not None and came.has_tenant_proof:
                 organization = self._check_tenant(came.organization)
                 replies |= _mark_tenant_proven(came.responses)
@@ -210,7 +210,7 @@ class GraphClient:
         return organization, replies
 
     def _wait_to_resend(self, came: BatchResult | None, attempt: int, until: float) -> bool:
-        """Wait until what was throttled may be sent again; not where that is not soon."""
+        """Wait until throttled requests may be sent again; return False if the wait is too long."""
         longest = self._nango.retry_policy.max_pause
         pause = came.compute_pause(attempt, longest) if came is not None else None
         if pause is None or attempt == MAX_RESENDS or pause > longest:
@@ -223,24 +223,24 @@ class GraphClient:
     def _send_batch(
         self, paths: dict[str, str], observer: ResponseObserver | None
     ) -> BatchResult | None:
-        """One ``$batch``, with a new token where Graph rejects the one that Nango has.
+        """Send one ``$batch``, again with a new token if Graph rejects Nango's.
 
-        None where it is refused, or proves no tenant.
+        Returns None if it is refused, or proves no tenant.
         """
         renewals = self._renewals
         try:
-            reply = self._post(paths, observer)
+            response = self._post(paths, observer)
         except InterceptedResponse:  # a firewall may let single requests pass
             self._batch_usable = False
             return None
-        if is_token_rejected(reply):
+        if is_token_rejected(response):
             self._fetch_organization()
             if self._renewals > renewals:
-                reply = self._post(paths, observer)
-        if not reply.is_success and reply.status != HTTPStatus.FAILED_DEPENDENCY:
+                response = self._post(paths, observer)
+        if not response.is_success and response.status != HTTPStatus.FAILED_DEPENDENCY:
             self._batch_usable = False
             return None
-        came = self._parse_batch(paths, reply)
+        came = self._parse_batch(paths, response)
         if came is not None and is_token_rejected(came.organization) and self._renew(renewals):
             came = self._parse_batch(paths, self._post(paths, observer))
         return came
@@ -258,7 +258,7 @@ class GraphClient:
         )
 
     def _parse_batch(self, paths: dict[str, str], response: ApiResponse) -> BatchResult | None:
-        """What came in an envelope, once the customer's budget knows of it."""
+        """Parse a ``$batch`` response, after recording the throttling of its items."""
         came = parse_batch(paths, response)
         if came is not None:
             self._nango.note_throttling(self._connection, ORGANIZATION_PATH, came.organization)
@@ -268,4 +268,4 @@ class GraphClient:
 
 
 def _mark_tenant_proven(replies: Mapping[str, ApiResponse]) -> dict[str, ApiResponse]:
-    return {name: replace(reply, is_tenant_proven=True) for name, reply in replies.items()}
+    return {name: replace(response, is_tenant_proven=True) for name, response in replies.items()}

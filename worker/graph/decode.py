@@ -1,7 +1,7 @@
-"""Bytes to rows, removals, edges and rejects. No I/O, and nothing that Graph sends is trusted.
+"""Decodes pages into rows, removals, edges and rejects. No I/O; Graph's data is not trusted.
 
-A page is decoded in one go; only where that fails is it taken apart object by object, and an
-object property by property, so that one odd value costs itself and not its object or its page.
+A page is decoded as a whole; only if that fails is it decoded object by object, and an object
+property by property, so that one malformed value loses neither its object nor its page.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from worker.nango.response import JSON_ERRORS
 from worker.rows.shape import get_shape
 
 _NUL: Final = b"\\u0000"
-"""A NUL as JSON spells it, or some other text that looks like one: it is looked at closely."""
+"""A NUL escaped in JSON, or another text that looks like one; such pages are salvaged."""
 
 _LINK_FIELDS: Final[tuple[tuple[str, Any, Any], ...]] = (
     ("next_link", str | None, msgspec.field(name="@odata.nextLink", default=None)),
@@ -34,7 +34,7 @@ _LINK_FIELDS: Final[tuple[tuple[str, Any, Any], ...]] = (
 
 
 class _ObjectId(msgspec.Struct):
-    """As much of an object as tells which it is."""
+    """The id and removal of an object."""
 
     id: str
     removed: Removed | UnsetType = msgspec.field(name="@removed", default=UNSET)
@@ -45,7 +45,7 @@ _decode_object_id = msgspec.json.Decoder(_ObjectId).decode
 
 @cache
 def _build_page_decoder(kind: type) -> msgspec.json.Decoder[Any]:
-    """Decodes a page of objects of a kind."""
+    """Return a decoder for pages of objects of a type."""
     shape = msgspec.defstruct(
         f"{kind.__name__}Page",
         [("value", list[kind]), *_LINK_FIELDS],  # type: ignore[valid-type]
@@ -62,11 +62,11 @@ def _build_record_decoder(resource: Resource) -> Callable[[msgspec.Raw], Record]
 def decode_page(
     resource: Resource, body: bytes, *, is_first_load: bool = False, is_rewalk: bool = False
 ) -> Page:
-    """Understand one page of a listing or of a delta round.
+    """Decode one page of a listing or of a delta round.
 
-    Of ``is_first_load`` loads, rows are spelt out for storing them; of walks that go over all of a
-    resource ``is_rewalk``, plain objects are left unread: most of them will be what they were.
-    Raises MalformedResponse where the body is not a page at all; single bad objects become rejects.
+    With ``is_first_load``, rows get their JSON and COPY lines; with ``is_rewalk`` (another full
+    walk of a resource), plain objects stay undecoded, as most of them will be unchanged.
+    Raises MalformedResponse if the body is no page; single malformed objects become rejects.
     """
     if _NUL not in body:
         with suppress(*JSON_ERRORS):
@@ -79,7 +79,7 @@ def decode_page(
 
 
 def decode_object(resource: Resource, body: bytes) -> Page:
-    """One object read by its id, as a page of one. Raises MalformedResponse where it is none."""
+    """Decode one object, as a page of one. Raises MalformedResponse if the body is none."""
     page = _decode_item_by_item(resource, b'{"value":[' + body + b"]}")
     if page.count != 1:
         raise MalformedResponse("the answer is not one object; nothing of it was used", after=60)
@@ -99,9 +99,9 @@ def _decode_plain(resource: Resource, body: bytes) -> Page:
 
 
 def _decode_with_copy(resource: Resource, body: bytes) -> Page:
-    """Everything is understood and spelt out, all objects together.
+    """Decode all objects together, with their JSON and COPY lines.
 
-    A page with anything odd is taken object by object.
+    A page with anything odd is decoded object by object.
     """
     whole = _build_page_decoder(msgspec.Raw).decode(body)
     page = Page(next_link=whole.next_link, delta_link=whole.delta_link)
@@ -126,7 +126,7 @@ def _decode_with_copy(resource: Resource, body: bytes) -> Page:
 
 
 def _decode_keys_only(resource: Resource, body: bytes) -> Page:
-    """Nothing is understood but the ids. A page with anything odd is read at once after all."""
+    """Decode only the ids. A page with anything odd is decoded completely."""
     whole = _build_page_decoder(msgspec.Raw).decode(body)
     page = Page(next_link=whole.next_link, delta_link=whole.delta_link)
     heads = [_decode_object_id(raw) for raw in whole.value]
@@ -141,7 +141,7 @@ def _decode_keys_only(resource: Resource, body: bytes) -> Page:
 
 
 def _parse_keys(resource: Resource, heads: Sequence[_ObjectId]) -> dict[str, None]:
-    """The keys of objects, each once; none where one is no key at all."""
+    """Return the keys of objects, each once; empty if one of them is invalid."""
     key_of = get_shape(resource).parse_key
     try:
         return dict.fromkeys([key_of(head.id) for head in heads])
@@ -150,7 +150,7 @@ def _parse_keys(resource: Resource, heads: Sequence[_ObjectId]) -> dict[str, Non
 
 
 def decode_changed(page: Page, resource: Resource, changed: Collection[str]) -> None:
-    """Understand what was left unread and was sent in other bytes than before."""
+    """Decode the undecoded objects whose bytes have ``changed``; the others are unchanged."""
     take, record_of = build_add_record(page, resource), _build_record_decoder(resource)
     for key, (_, raw) in page.undecoded.items():
         if key not in changed:
@@ -194,17 +194,17 @@ def _decode_item_by_item(resource: Resource, body: bytes) -> Page:
 
 
 def _salvage_object(page: Page, resource: Resource, take: AddRecord, text: str) -> None:
-    """Take an object that cannot be decoded as a whole, or is better looked at closely."""
+    """Add an object property by property, as it is or may be malformed."""
     try:
         record, faults = salvage_record(resource, text)
-    except ValueError as fault:
-        page.rejects.append(RejectedObject(_find_key(resource, text), describe_error(fault)))
+    except ValueError as error:
+        page.rejects.append(RejectedObject(_find_key(resource, text), describe_error(error)))
     else:
         take(record, None, faults)
 
 
 def _find_key(resource: Resource, text: str) -> str | None:
-    """An object's key, where that much can be read and stored."""
+    """Return an object's key if it can be read and stored."""
     try:
         identity = parse_string(split_object(text).get("id", ""))
         row, _, _ = get_shape(resource).row_without_unstorable(resource.record(id=identity))
@@ -216,7 +216,7 @@ def _find_key(resource: Resource, text: str) -> str | None:
 
 
 def _finish_page(page: Page, count: int) -> Page:
-    """Count, and digest what was said, so that a walk that repeats itself is noticed."""
+    """Set the count and the digest, by which a repeating walk is detected."""
     page.count = count
     if count:
         hashes = [incoming.hash for incoming in page.rows.values()]

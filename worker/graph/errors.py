@@ -1,8 +1,8 @@
-"""What an answer of Graph means for the stream that asked.
+"""Classifies Graph's responses into our errors.
 
 https://learn.microsoft.com/graph/errors, /graph/delta-query-overview and /graph/throttling.
-Codes are compared in lower case at every depth of ``innerError``. A message never decides what an
-answer means.
+Codes are compared in lower case at every depth of ``innerError``. Messages are never used to
+classify.
 """
 
 import re
@@ -30,7 +30,7 @@ _EXPIRED_CURSOR_CODES = frozenset(
     }
 )
 LOCKED_STATUS: Final = 423
-"""What was asked for is locked: it exists, and can be read once the lock is released.
+"""The resource is locked: it exists, and can be read once the lock is released.
 
 Not in ``TRANSIENT_STATUSES``, because a lock outlasts the pauses that are waited in place.
 """
@@ -39,11 +39,11 @@ _REJECTED_TOKEN_CODES = frozenset({"invalidauthenticationtoken", "authentication
 
 
 _UNPRINTABLE: Final = re.compile(r"[^\x21-\x7e]+")
-"""No code has these; reasons are stored, and Postgres does not take all that JSON can hold."""
+"""Removed from codes: they are stored, and Postgres cannot store all that JSON can hold."""
 
 
 def list_error_codes(response: ApiResponse) -> list[str]:
-    """Every error code in the body, outermost first."""
+    """Return every error code in the body, outermost first."""
     document = response.parse_json()
     error = document.get("error") if isinstance(document, dict) else None
     return [code for code in _iter_codes(error) if code]
@@ -60,7 +60,7 @@ def _iter_codes(error: Any, depth: int = 0) -> Iterator[str]:
 
 
 def is_token_rejected(response: ApiResponse) -> bool:
-    """Whether Graph says that it does not take the token."""
+    """Whether Graph rejects the token."""
     if response.is_success or response.status in TRANSIENT_STATUSES:
         return False
     return response.status == 401 or not _REJECTED_TOKEN_CODES.isdisjoint(
@@ -71,10 +71,10 @@ def is_token_rejected(response: ApiResponse) -> bool:
 def classify_graph_response(  # noqa: PLR0911 - one return a verdict
     response: ApiResponse, now: float, permission: str = ""
 ) -> MirrorError | None:
-    """Why the answer is of no use, or None where it is a success.
+    """Return the error of a response, or None for a success.
 
-    A rejected token is the connection's trouble, unless the tenant is known to accept it: then it
-    is this resource alone that refuses it.
+    A rejected token is an error of the connection, unless the tenant is known to accept it: then
+    only this resource refuses it.
     """
     if response.is_success:
         return None

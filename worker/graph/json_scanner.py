@@ -1,7 +1,7 @@
-"""JSON taken apart into its members without reading them, however deep or odd they are.
+"""Splits JSON into its members without decoding them.
 
-Decoders refuse a whole body for one lone surrogate, control character or nesting too deep. Here
-each member stays the text that it was sent as, so that it can be judged by itself.
+Decoders reject a whole body for one lone surrogate, control character or too deep nesting. Here
+each member keeps its original text, so that it can be decoded by itself.
 """
 
 import json
@@ -19,22 +19,22 @@ _TOKEN: Final = re.compile(
     re.VERBOSE | re.DOTALL | re.ASCII,
 )
 _NON_BRACKETS: Final = re.compile(r"""(?:[^][{}"]+|"[^"\\]*(?:\\.[^"\\]*)*")*+""", re.DOTALL)
-"""All up to the next bracket: what is deeper than the parts is only counted."""
+"""All up to the next bracket: below the members, only nesting is counted."""
 
 _STRING: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _INNERMOST_BRACKETS: Final = re.compile(r"[\[{][^][}{]*[\]}]")
 _MAX_FLATTENED: Final = 64
-"""Levels of nesting that are counted through."""
+"""Levels of nesting that are counted one by one."""
 
 _WHITESPACE: Final = " \t\r\n"
 _PAIRS: Final = {"]": "[", "}": "{"}
 
 
 def decode_text(body: bytes) -> str:
-    """The text of a body, whatever its bytes are.
+    """Return the text of a body with any bytes.
 
-    A surrogate that was encoded by itself, or a byte that is not UTF-8, becomes a lone surrogate:
-    it spoils one value, not the body.
+    A surrogate encoded by itself, or a byte that is not UTF-8, becomes a lone surrogate, so that
+    only one value is malformed, not the body.
     """
     try:
         return body.decode("utf-8", "surrogatepass")
@@ -43,19 +43,19 @@ def decode_text(body: bytes) -> str:
 
 
 def split_array(text: str) -> list[str]:
-    """The elements of an array. Raises ValueError where the text is none."""
+    """Return the elements of an array. Raises ValueError if the text is none."""
     return list(iter_array(text))
 
 
 def iter_array(text: str) -> Iterator[str]:
-    """The elements of an array, one after another. Raises ValueError where the text is none."""
+    """Yield the elements of an array. Raises ValueError if the text is none."""
     return (text[start:end] for start, end, _ in _scan_parts(text, "["))
 
 
 def count_items(text: str) -> int:
-    """How many elements an array has, without taking them out of it: in no time.
+    """Count the elements of an array quickly, without extracting them.
 
-    Of an array whose elements are nested beyond bounds, not all are counted.
+    If elements are nested too deep, not all are counted.
     """
     flat = _STRING.sub("0", text).strip(_WHITESPACE)[1:-1]
     for _ in range(_MAX_FLATTENED):
@@ -66,9 +66,9 @@ def count_items(text: str) -> int:
 
 
 def split_object(text: str) -> dict[str, str]:
-    """The members of an object, by name; the last of a name counts.
+    """Return the members of an object by name; the last of equal names counts.
 
-    Raises ValueError where the text is none.
+    Raises ValueError if the text is no object.
     """
     members = {}
     for start, end, colon in _scan_parts(text, "{"):
@@ -84,14 +84,14 @@ def split_object(text: str) -> dict[str, str]:
 
 
 def parse_string(text: str) -> str:
-    """A JSON string as it was sent, lone surrogates and control characters included."""
+    """Parse a JSON string, lone surrogates and control characters included."""
     if not text.lstrip(_WHITESPACE).startswith('"'):
         raise ValueError("expected a text")
     return str(json.loads(text, strict=False))
 
 
 def _scan_parts(text: str, kind: str) -> Iterator[tuple[int, int, int | None]]:
-    """Where each part of the outermost array or object is, and the colon within it."""
+    """Yield start, end and colon of each element or member of the outermost value."""
     start, colon, values, parts = 0, None, 0, 0
     for place, group, depth in _scan_tokens(text):
         if depth == 0:
@@ -114,7 +114,7 @@ def _scan_parts(text: str, kind: str) -> Iterator[tuple[int, int, int | None]]:
 
 
 def _scan_tokens(text: str) -> Iterator[tuple[int, str, int]]:
-    """The end of each token, its group, and how deep it is; of deeper parts only brackets."""
+    """Yield the end, group and depth of each token; below the members only of brackets."""
     open_now: list[str] = []
     place, end = 0, len(text.rstrip(_WHITESPACE))
     while place < end:

@@ -1,8 +1,8 @@
-"""Links that Graph hands us are input from outside: checked, then used byte for byte.
+"""Next and delta links of Graph: untrusted input that is checked, then used byte for byte.
 
 Paging links are opaque (https://learn.microsoft.com/graph/paging). Following one to a foreign
-host would send a customer's token there, so host, scheme and path are tested first; the query
-is never taken apart, because decoding and encoding it again breaks tokens.
+host would send a customer's token there, so host, scheme and path are checked first; the query
+is never parsed, because decoding and encoding it again breaks tokens.
 """
 
 import re
@@ -34,9 +34,9 @@ _DOT_SEGMENT = re.compile(r"(^|/)(\.|%2e){1,2}(/|$)", re.IGNORECASE)
 
 
 def path_from_link(link: str) -> str:
-    """The path and query to send to the proxy for a next or delta link.
+    """Return the path and query to send to the proxy for a next or delta link.
 
-    Raises MalformedResponse where the link points anywhere but to Graph's v1.0.
+    Raises MalformedResponse if the link does not point to Graph's v1.0.
     """
     if len(link) > MAX_LINK_LENGTH or not _PRINTABLE.fullmatch(link) or "\\" in link:
         raise MalformedResponse("Graph sent a link that cannot be sent back", after=3600)
@@ -62,10 +62,10 @@ def path_from_link(link: str) -> str:
 
 
 def is_tenant_bound(target: str) -> bool:
-    """Whether a target carries a token that is bound to its tenant, so that it may go alone.
+    """Whether a link's token is bound to its tenant, so that it may be sent alone.
 
-    Only those of the directory's lists and deltas are. SharePoint's name a place that other
-    tenants have, too, and what roles are paged with is not documented.
+    Only tokens of the directory's lists and deltas are. SharePoint's contain a position that is
+    valid in other tenants, too, and the paging tokens of roles are not documented.
     """
     path, _, query = target.partition("?")
     return _DIRECTORY.match(path) is not None and any(
@@ -75,9 +75,9 @@ def is_tenant_bound(target: str) -> bool:
 
 
 def peek_next_link(body: bytes) -> str | None:
-    """The next link of a page that nobody has understood yet, so that it can be asked for at once.
+    """Find the next link in an undecoded page, so that it can be prefetched.
 
-    A guess, though a good one: ``decode_page`` has the last word.
+    A good guess only: the link from ``decode_page`` is authoritative.
     """
     start = body.find(_NEXT_LINK)
     found = _LINK.match(body, start + len(_NEXT_LINK)) if start >= 0 else None
@@ -87,5 +87,5 @@ def peek_next_link(body: bytes) -> str | None:
 
 
 def to_batch_url(target: str) -> str:
-    """A target as ``$batch`` wants it: relative to the version."""
+    """Return a path relative to the API version, as ``$batch`` expects it."""
     return target.removeprefix(VERSION)

@@ -1,4 +1,4 @@
-"""Memberships, as they come within a group and as a list of their own."""
+"""Parses memberships, inside a group and as a list of members."""
 
 from contextlib import suppress
 
@@ -16,7 +16,7 @@ from worker.nango.response import JSON_ERRORS
 
 
 def note_members(page: Page, group_id: str, members: list[MemberReference]) -> None:
-    """What a group says of its members, in its order: the last word counts."""
+    """Add the members of a group's delta; the last entry of a member counts."""
     for member in members:
         pair = (group_id, member.id.lower())
         if isinstance(member.removed, UnsetType):
@@ -28,10 +28,10 @@ def note_members(page: Page, group_id: str, members: list[MemberReference]) -> N
 
 
 def parse_members(group_id: str, body: bytes) -> tuple[dict[tuple[str, str], str], str | None]:
-    """The memberships and the next link in one page of ``/groups/{id}/members``.
+    """Return the memberships and the next link of one page of ``/groups/{id}/members``.
 
-    Rows may carry nothing but type and id, where a permission is missing: they are pairs, and
-    never say anything about the member itself.
+    Rows may carry only type and id if a permission is missing. They are used as pairs of ids, never
+    as data of the member.
     """
     try:
         listed = msgspec.json.decode(body, type=_Members)
@@ -41,8 +41,8 @@ def parse_members(group_id: str, body: bytes) -> tuple[dict[tuple[str, str], str
         link = parse_link_field(document, "@odata.nextLink")
         try:
             members = [parse_member(text) for text in value]
-        except ValueError as fault:
-            why = describe_error(fault)
+        except ValueError as error:
+            why = describe_error(error)
             raise MalformedResponse(f"a list of members cannot be read ({why})", after=60) from None
     edges = {
         (group_id, member.id.lower()): MEMBER_TYPES.get(member.odata_type, "other")
@@ -52,10 +52,10 @@ def parse_members(group_id: str, body: bytes) -> tuple[dict[tuple[str, str], str
 
 
 def add_members(page: Page, group_id: str, body: bytes) -> str | None:
-    """Add one page of ``/groups/{id}/members``; the link to the next one.
+    """Add one page of ``/groups/{id}/members``; return the next link.
 
-    A member that cannot be understood is a reject of its group. Raises MalformedResponse where the
-    body is not a page at all.
+    A member that cannot be parsed becomes a reject of its group. Raises MalformedResponse if the
+    body is no page.
     """
     with suppress(MalformedResponse):
         edges, link = parse_members(group_id, body)
@@ -68,8 +68,8 @@ def add_members(page: Page, group_id: str, body: bytes) -> str | None:
             break
         try:
             member = parse_member(text)
-        except ValueError as fault:
-            page.rejects.append(RejectedObject(group_id, f"a member: {describe_error(fault)}"))
+        except ValueError as error:
+            page.rejects.append(RejectedObject(group_id, f"a member: {describe_error(error)}"))
         else:
             note_members(page, group_id, [member])
     return parse_link_field(document, "@odata.nextLink")

@@ -1,4 +1,4 @@
-"""Whose tenant answers: the organization that goes along with every request, judged."""
+"""Checks the organization of a response, which proves the tenant that answered."""
 
 import time
 from typing import Final
@@ -23,7 +23,7 @@ ORGANIZATION_PERMISSION: Final = "Organization.Read.All"
 
 
 class Organization(msgspec.Struct):
-    """A tenant, as Graph names it."""
+    """A tenant's organization in Graph."""
 
     id: Guid
     display_name: str | None = None
@@ -34,11 +34,11 @@ class Organization(msgspec.Struct):
 
 
 def parse_organization(response: ApiResponse, expected_tenant: str | None) -> Organization:
-    """The organization in an answer.
+    """Return the organization in a response.
 
     ``expected_tenant`` is the tenant that it must be, if one is known.
 
-    Raises ConnectionBroken (another tenant, no access), Later, Torn.
+    Raises ConnectionBroken (another tenant, no access), RetryLater, MalformedResponse.
     """
     found = _decode_response(response)
     if expected_tenant is not None and found.tenant_id != expected_tenant:
@@ -50,15 +50,15 @@ def parse_organization(response: ApiResponse, expected_tenant: str | None) -> Or
 
 
 def _decode_response(response: ApiResponse) -> Organization:
-    trouble = classify_graph_response(response, time.time(), ORGANIZATION_PERMISSION)
-    if isinstance(trouble, ResourceRefused):
-        raise ConnectionBroken(f"whose tenant it is cannot be read: {trouble.message}")
-    if isinstance(trouble, RetryLater):
-        trouble.status = 0  # it says nothing about the requests that went along
-    if isinstance(trouble, CursorExpired):
+    error = classify_graph_response(response, time.time(), ORGANIZATION_PERMISSION)
+    if isinstance(error, ResourceRefused):
+        raise ConnectionBroken(f"whose tenant it is cannot be read: {error.message}")
+    if isinstance(error, RetryLater):
+        error.status = 0  # this status is not about the other requests of the batch
+    if isinstance(error, CursorExpired):
         raise MalformedResponse(f"Graph answers {response.status} for the organization", after=300)
-    if trouble is not None:
-        raise trouble
+    if error is not None:
+        raise error
     try:
         listed = [_salvage_organization(text) for text in scan_page(response.body)[1]]
     except (MalformedResponse, KeyError, *JSON_ERRORS, ValueError):
@@ -71,7 +71,7 @@ def _decode_response(response: ApiResponse) -> Organization:
 
 
 def _salvage_organization(text: str) -> Organization:
-    """A name that is odd costs itself alone."""
+    """Parse the organization, without a malformed name."""
     sent = split_object(text)
     identity = msgspec.json.decode(sent["id"].encode(), type=Guid)
     return Organization(

@@ -1,4 +1,4 @@
-"""A page of a walk, as far as it is understood. Plain data."""
+"""A decoded page of a walk. Plain data."""
 
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -11,10 +11,10 @@ from worker.rows.shape import Row
 
 
 class IncomingRow(NamedTuple):
-    """A row as it came, a bit for each column that was sent, and the hash of its content.
+    """A decoded row, a bit for each column that was sent, and the hash of its content.
 
-    Where the row is likely to be new, its JSON and its COPY line, too; and where the object told
-    all of the row, the hash of the bytes that it was sent as.
+    For rows that are probably new, also the JSON and the COPY line; if the object sent all
+    columns, also the hash of its bytes.
     """
 
     row: Row
@@ -26,18 +26,18 @@ class IncomingRow(NamedTuple):
 
 
 class UndecodedObject(NamedTuple):
-    """An object that is taken for what it was as long as its bytes are what they were."""
+    """An undecoded object, which counts as unchanged if the hash of its bytes is unchanged."""
 
     source_hash: bytes
     raw: msgspec.Raw
 
 
 MAX_ODD_OBJECTS: Final = 1_000
-"""Objects of a page that are taken apart or set apart one by one: more than Graph's pages have."""
+"""Most odd objects of a page that are salvaged or rejected; more than Graph's pages have."""
 
 
 class RejectedObject(NamedTuple):
-    """An object that cannot be understood; ``key`` is its id where that much is readable."""
+    """An object that cannot be decoded; ``key`` is its id if that is readable."""
 
     key: str | None
     reason: str
@@ -47,9 +47,9 @@ class RejectedObject(NamedTuple):
 class Page:
     """One page of a walk.
 
-    Of a walk that goes over known ground, objects are ``unread`` until it is known which of them
-    were sent as before: these are the ``same``, the others become rows or rejects. Of several
-    lists side by side, those that Graph refuses are ``apart``, and those read whole ``answered``.
+    In a repeated walk, objects are ``undecoded`` until their hashes are compared: equal ones become
+    ``unchanged``, the others rows or rejects. Of several lists read side by side,
+    ``unanswered_parts`` are those that Graph refuses, and ``answered_parts`` those read completely.
     """
 
     count: int = 0
@@ -61,28 +61,28 @@ class Page:
     removed_edges: dict[tuple[str, str], DeletedReason] = field(default_factory=dict)
     rejects: list[RejectedObject] = field(default_factory=list)
     skipped: int = 0
-    """Objects that were not read, as too many before them on the page were odd."""
+    """Objects that were not decoded, as the page had too many odd ones before them."""
     conflicts: set[str] = field(default_factory=set)
     unanswered_parts: dict[Part, NoAnswer] = field(default_factory=dict)
     answered_parts: list[Part] = field(default_factory=list)
     faults: dict[str, dict[str, str]] = field(default_factory=dict)
-    """By key and property, what was wrong with values that were cleaned or left out of rows."""
+    """By key and property, the faults of values that were cleaned or left out of rows."""
     next_link: str | None = None
     delta_link: str | None = None
     digest: str = ""
 
     @property
     def is_over_odd_limit(self) -> bool:
-        """Whether the rest of it is passed over: each odd object costs a thousand sound ones."""
+        """Whether to skip the rest: an odd object costs as much time as a thousand sound ones."""
         return len(self.rejects) + len(self.faults) >= MAX_ODD_OBJECTS
 
     @property
     def keys(self) -> list[str]:
-        """Of all objects that were met and understood, now or before."""
+        """The keys of all objects decoded from this page or unchanged."""
         return [*self.unchanged, *self.rows]
 
     def drop(self, key: str) -> None:
-        """Take an object's row out."""
+        """Remove an object's row."""
         self.rows.pop(key, None)
         self.faults.pop(key, None)
 

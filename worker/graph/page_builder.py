@@ -1,4 +1,4 @@
-"""Puts records into a page: rows with their hashes, removals, memberships, and what is odd."""
+"""Adds records to a page: rows with their hashes, removals, memberships, faults and rejects."""
 
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
@@ -21,7 +21,7 @@ _DELETED_REASONS: Final = {
 
 
 class AddRecord(Protocol):
-    """Puts a record into a page, with its bytes, if known, and what was wrong with its values."""
+    """Adds a record to a page, with its bytes, if known, and the faults of its values."""
 
     def __call__(
         self, record: Record, raw: msgspec.Raw | None, faults: Mapping[str, str] | None = None
@@ -29,12 +29,12 @@ class AddRecord(Protocol):
 
 
 def hash_source(shape: RowShape, raw: msgspec.Raw | None, present: int) -> bytes | None:
-    """The hash of an object's bytes, where they told all of its row."""
+    """Return the hash of an object's bytes if they held all columns, else None."""
     return shape.hash_source(raw) if raw is not None and present == shape.all_columns else None
 
 
 def build_add_record(page: Page, resource: Resource) -> AddRecord:
-    """Puts records into a page; made once a page, as it runs once an object."""
+    """Return a function that adds records to a page. Built once a page, called once an object."""
     shape, put = get_shape(resource), _build_put_row(page, resource)
     from_record = shape.row_from_record
 
@@ -57,11 +57,11 @@ PutRow = Callable[[Record, msgspec.Raw | None, Row, int, Mapping[str, str] | Non
 def _put_cleaned(
     page: Page, shape: RowShape, put: PutRow, record: Record, faults: Mapping[str, str]
 ) -> None:
-    """Put a row without what cannot be stored; where its key cannot be, it is a reject."""
+    """Add a row without values that cannot be stored; a reject if that is its key."""
     try:
         row, present, more = shape.row_without_unstorable(record)
-    except ValueError as fault:
-        page.rejects.append(RejectedObject(None, describe_error(fault)))
+    except ValueError as error:
+        page.rejects.append(RejectedObject(None, describe_error(error)))
     else:
         put(record, None, row, present, merge_faults(faults, more))
 
@@ -100,7 +100,7 @@ def _build_put_row(page: Page, resource: Resource) -> PutRow:
 def _note_faults(
     page: Page, shape: RowShape, key: str, present: int, faults: Mapping[str, str]
 ) -> None:
-    """Faults of an object that may come twice in a page: what was sent last counts."""
+    """Record faults of an object; if it comes twice in a page, the later values count."""
     told = shape.list_sent_properties(present)
     before = {name: why for name, why in page.faults.get(key, {}).items() if name not in told}
     if before or faults:
@@ -117,7 +117,7 @@ def _note_removal(page: Page, key: str, removed: Removed | UnsetType) -> None:
 
 
 def _merge_duplicate(before: IncomingRow, row: Row, present: int) -> tuple[Row, int]:
-    """An object that comes twice in a page: what was sent last counts, column by column."""
+    """Merge an object that comes twice in a page: the later value of each column counts."""
     merged = tuple(
         new if present >> index & 1 else old
         for index, (old, new) in enumerate(zip(before.row, row, strict=True))

@@ -1,4 +1,4 @@
-"""A body read by hand, where it cannot be decoded in one go."""
+"""Scans a page item by item if it cannot be decoded as a whole."""
 
 import json
 from collections.abc import Iterator
@@ -15,14 +15,14 @@ _decode: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class ItemScanner:
-    """The elements of a list, each still a text; none is taken out before it is asked for."""
+    """Yields the elements of a list as undecoded texts, one at a time."""
 
     def __init__(self, text: str) -> None:
         self._text = text
         self._taken = 0
 
     def __iter__(self) -> Iterator[str]:
-        """Raises MalformedResponse where it is no list."""
+        """Yield the elements. Raises MalformedResponse if the text is no list."""
         try:
             for item in iter_array(self._text):
                 self._taken += 1
@@ -32,14 +32,14 @@ class ItemScanner:
             raise MalformedResponse(why, after=60) from None
 
     def count_left(self) -> int:
-        """How many have not been taken out."""
+        """Return the number of elements not yet yielded."""
         return max(0, count_items(self._text) - self._taken)
 
 
 def scan_page(body: bytes) -> tuple[dict[str, str], ItemScanner]:
-    """A page and its list of objects, each still a text.
+    """Return a page's fields and its objects, all as undecoded texts.
 
-    Raises MalformedResponse where the body is none.
+    Raises MalformedResponse if the body is no page.
     """
     try:
         document = _scan_body(body)
@@ -51,16 +51,16 @@ def scan_page(body: bytes) -> tuple[dict[str, str], ItemScanner]:
 
 
 def _scan_body(body: bytes) -> dict[str, str]:
-    """Decoded where that can be done, as reading by hand takes its time."""
+    """Return a body's members as texts; with msgspec if possible, as scanning is slower."""
     with suppress(*JSON_ERRORS):
         return {name: decode_text(bytes(raw)) for name, raw in _decode(body).items()}
     return split_object(decode_text(body))
 
 
 def parse_link_field(document: dict[str, str], name: str) -> str | None:
-    """One of a page's links.
+    """Return one of a page's links, or None.
 
-    Raises MalformedResponse where it is no text, or none that can be kept.
+    Raises MalformedResponse if it is no text, or one that cannot be stored.
     """
     try:
         link: Any = json.loads(document.get(name, "null"))
@@ -74,5 +74,5 @@ def parse_link_field(document: dict[str, str], name: str) -> str | None:
 
 
 def describe_error(fault: Exception) -> str:
-    """The reason without the offending value, which may be personal data."""
+    """Return the message of an error without the value, which may be personal data."""
     return str(fault).split("\n", 1)[0][:200]

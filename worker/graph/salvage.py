@@ -1,8 +1,8 @@
-"""An object of which some value is odd: that value is cleaned or null, the others stay exact.
+"""Salvages objects with malformed values: those are cleaned or null, the others stay exact.
 
 Graph passes on what directories hold: texts with NUL characters or half a surrogate pair, lists
-with holes, dates that never were. What cannot be stored must not cost the object. Every fault is
-named by its property, never by its value, which may be personal data.
+with nulls, impossible dates. One unstorable value must not lose the object. Every fault is recorded
+by its property, never by its value, which may be personal data.
 """
 
 import json
@@ -22,20 +22,20 @@ from worker.graph.page_scanner import describe_error
 from worker.nango.response import JSON_ERRORS
 
 MAX_DEPTH: Final = 64
-"""Levels of nested values: many readers of JSON take no more than a hundred."""
+"""Levels of nested values; many JSON parsers accept no more than a hundred."""
 
 _EXACT_LIMIT: Final = 1e15
-"""Floats from here on are given back by Postgres in other digits, so they become integers."""
+"""Postgres returns floats from here on in other digits, so they become integers."""
 
 _SURROGATES: Final = dict.fromkeys(range(0xD800, 0xE000), "\N{REPLACEMENT CHARACTER}")
 _CLEAN_TABLE: Final = {0: None, **_SURROGATES}
 
 _REQUIRED: Final = ("id", "@removed", "members@delta")
-"""Without these it is not known what an object says."""
+"""Properties without which an object has no meaning."""
 
 
 class ValueFaults:
-    """What was wrong with a property, in the order in which it was met."""
+    """The faults of a property, in the order in which they were found."""
 
     def __init__(self) -> None:
         self._seen: dict[str, None] = {}
@@ -48,9 +48,9 @@ class ValueFaults:
 
 
 def salvage_record(resource: Resource, text: str) -> tuple[Record, dict[str, str]]:
-    """An object out of its text, and what was wrong with which property.
+    """Parse an object; return it and its faults by property.
 
-    Raises ValueError where it cannot be known which object that is or what became of it.
+    Raises ValueError if its id, its removal or its members cannot be read.
     """
     sent = split_object(text)
     values, faults = {}, {}
@@ -71,7 +71,7 @@ def salvage_record(resource: Resource, text: str) -> tuple[Record, dict[str, str
 
 
 def merge_faults(some: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
-    """Faults of two kinds, by property."""
+    """Merge two mappings of faults by property."""
     faults = dict(some)
     for name, fault in more.items():
         faults[name] = f"{faults[name]}; {fault}" if name in faults else fault
@@ -79,7 +79,7 @@ def merge_faults(some: Mapping[str, str], more: Mapping[str, str]) -> dict[str, 
 
 
 def parse_member(text: str) -> MemberReference:
-    """A member out of its text; only its id and whether it left must be in order."""
+    """Parse a member; only its id and its removal must be well-formed."""
     with_any_type = split_object(text)
     values = {
         field.name: _decode_required(field, with_any_type[field.encode_name])
@@ -98,8 +98,8 @@ def _decode_required(field: Any, text: str) -> Any:
         if name == "members@delta":
             return [parse_member(item) for item in split_array(text)]
         value = _build_decoder(field.type)(text.encode())
-    except (*JSON_ERRORS, ValueError) as fault:
-        raise ValueError(f"{name}: {describe_error(fault)}") from None
+    except (*JSON_ERRORS, ValueError) as error:
+        raise ValueError(f"{name}: {describe_error(error)}") from None
     if name == "id" and "\0" in value:
         raise ValueError("id: it holds a NUL character")
     return value
@@ -111,12 +111,12 @@ def _build_decoder(kind: Any) -> Callable[[bytes], Any]:
 
 
 def salvage_value(kind: Any, text: str, faults: ValueFaults) -> Any:
-    """A value of a type. What cannot be had is null, and it is noted why."""
+    """Parse a value of a type. Unusable values become null, and the fault is recorded."""
     if "\\u0000" not in text:
         try:
             return _build_decoder(kind)(text.encode())
-        except msgspec.ValidationError as fault:
-            reason = describe_error(fault)
+        except msgspec.ValidationError as error:
+            reason = describe_error(error)
         except (*JSON_ERRORS, ValueError):
             reason = "it is no proper JSON"
     else:
@@ -129,13 +129,13 @@ def salvage_value(kind: Any, text: str, faults: ValueFaults) -> Any:
 
 
 def _strip_optional(kind: Any) -> Any:
-    """The type of a property, without being absent or null."""
+    """Return the type of a property without None and UnsetType."""
     choice = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
     return next(one for one in choice if one not in (msgspec.UnsetType, type(None)))
 
 
 def _salvage_plain(kind: Any, text: str, faults: ValueFaults) -> Any:
-    """What can be kept of a value that its decoder refused. Raises ValueError where nothing can."""
+    """Return the usable part of a value that its decoder rejected, or raise ValueError."""
     if kind is str:
         return clean_text(parse_string(text), faults)
     origin = get_origin(kind) or kind
@@ -159,7 +159,7 @@ def _keep_kind(values: list[Any], kind: type, faults: ValueFaults) -> list[Any]:
 
 
 def _salvage_struct(kind: type[msgspec.Struct], text: str, faults: ValueFaults) -> msgspec.Struct:
-    """A nested struct, property by property."""
+    """Parse a nested struct, property by property."""
     sent = split_object(text)
     values: dict[str, Any] = {}
     for field in msgspec.structs.fields(kind):
@@ -172,7 +172,7 @@ def _salvage_struct(kind: type[msgspec.Struct], text: str, faults: ValueFaults) 
 
 
 def _parse_nested(text: str, faults: ValueFaults) -> Any:
-    """Any JSON that Postgres stores and gives back as it is."""
+    """Parse any JSON into a value that Postgres stores and returns unchanged."""
 
     def integer(digits: str) -> int | None:
         try:
@@ -222,7 +222,7 @@ def _clean_object(value: Mapping[str, Any], faults: ValueFaults, levels: int) ->
 
 
 def clean_text(text: str, faults: ValueFaults) -> str:
-    """A text as Postgres can hold it: without NUL, without half a surrogate pair."""
+    """Remove NUL and replace lone surrogates, which Postgres cannot store."""
     if "\0" in text:
         faults.note("a NUL character; it was removed")
     cleaned = text.translate(_CLEAN_TABLE) if not text.isascii() or "\0" in text else text

@@ -1,7 +1,7 @@
-"""Properties that a tenant's Graph does not know: what a refusal names, and rows without them.
+"""Properties that a tenant's Graph does not know: finds their names and clears their columns.
 
-Graph refuses a whole request for one such name in ``$select``, usually with a sentence that tells
-it: "Could not find a property named 'x' on type 'microsoft.graph.user'."
+Graph refuses a whole request for one unknown name in ``$select``, usually with a message that
+contains it: "Could not find a property named 'x' on type 'microsoft.graph.user'."
 """
 
 import re
@@ -14,7 +14,7 @@ from worker.graph.page import Page
 from worker.rows.shape import get_shape
 
 PROPERTY_REFUSAL_STATUSES: Final = frozenset({400, 501})
-"""Statuses with which Graph refuses a property; 501 where it is for single objects only."""
+"""Statuses with which Graph refuses a property; 501 if it is for single objects only."""
 
 _WORD: Final = re.compile(r"[A-Za-z]\w*")
 
@@ -22,10 +22,10 @@ _WORD: Final = re.compile(r"[A-Za-z]\w*")
 def find_named_properties(
     resource: Resource, refusal: ResourceRefused, known: Collection[str]
 ) -> list[str]:
-    """The properties that a refusal names, of those which a request can do without.
+    """Return the optional properties that a refusal names.
 
-    ``known`` are left out already. In quotes any name counts; outside of them only one that is no
-    English word, such as ``jobTitle``.
+    ``known`` ones are left out of requests already. In quotes any name counts; elsewhere only one
+    with capitals, such as ``jobTitle``, which is no English word.
     """
     if refusal.status not in PROPERTY_REFUSAL_STATUSES:
         return []
@@ -37,7 +37,7 @@ def find_named_properties(
 
 
 def can_be_about_property(resource: Resource, refusal: ResourceRefused) -> bool:
-    """Whether a refusal that names nothing may be about a property all the same."""
+    """Whether a refusal without a name may be about a property."""
     if refusal.status not in PROPERTY_REFUSAL_STATUSES or not resource.optional:
         return False
     said = refusal.graph_message.lower()
@@ -45,7 +45,7 @@ def can_be_about_property(resource: Resource, refusal: ResourceRefused) -> bool:
 
 
 def clear_columns(page: Page, resource: Resource, columns: int) -> None:
-    """Make rows say nothing about some columns, given as bits."""
+    """Mark some columns, given as bits, as not sent in all rows."""
     shape = get_shape(resource)
     for key, item in page.rows.items():
         if not item.present & columns:

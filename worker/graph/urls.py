@@ -1,4 +1,4 @@
-"""The first links of every walk, and the paths of single reads. Read off the registry."""
+"""Builds the first URLs of walks and the paths of single reads, from the registry."""
 
 from collections.abc import Collection
 from typing import Final
@@ -22,7 +22,7 @@ def _build_select(resource: Resource, without: Collection[str], *, children: boo
 def build_listing_url(
     resource: Resource, without: Collection[str] = (), *, top: int | None = None
 ) -> str:
-    """The first page of a plain listing, ``without`` some properties; ``top`` objects a page."""
+    """Return the first URL of a plain listing; ``top`` objects a page."""
     query = [_build_select(resource, without, children=False)] if resource.select else []
     if top or resource.page_size:
         query.append(f"$top={top or resource.page_size}")
@@ -32,7 +32,7 @@ def build_listing_url(
 def build_search_url(
     resource: Resource, without: Collection[str] = (), *, top: int | None = None
 ) -> str:
-    """Sites by search: all that is left where the complete listing is refused."""
+    """Return the URL of a site search, the fallback if the complete listing is refused."""
     size = f"&$top={top}" if top else ""
     return f"{GRAPH_URL}{SITE_SEARCH_PATH}&{_build_select(resource, without, children=False)}{size}"
 
@@ -40,7 +40,7 @@ def build_search_url(
 def build_delta_url(
     resource: Resource, without: Collection[str] = (), *, top: int | None = None
 ) -> str:
-    """The first page of a delta enumeration from the start."""
+    """Return the first URL of a delta walk from the start."""
     size = f"&$top={top}" if top else ""
     return (
         f"{GRAPH_URL}{resource.delta_path}?{_build_select(resource, without, children=True)}{size}"
@@ -50,12 +50,12 @@ def build_delta_url(
 def build_token_url(
     resource: Resource, without: Collection[str] = (), *, top: int | None = None
 ) -> str:
-    """Asks for a delta link that starts now."""
+    """Return the URL that asks for a delta link from now on."""
     return f"{build_delta_url(resource, without, top=top)}&$deltatoken=latest"
 
 
 def build_assignments_url(resource: Resource, role_definition_id: str) -> str:
-    """The assignments of one role definition, where Graph demands the filter."""
+    """Return the URL of one role definition's assignments, for tenants that require the filter."""
     condition = quote(f"roleDefinitionId eq '{role_definition_id}'", safe="'")
     return f"{GRAPH_URL}{resource.path}?$filter={condition}"
 
@@ -63,7 +63,7 @@ def build_assignments_url(resource: Resource, role_definition_id: str) -> str:
 def build_object_path(
     resource: Resource, identity: str, *, full: bool = False, without: Collection[str] = ()
 ) -> str:
-    """One object by id: only whether it is there, or as a whole ``without`` some properties."""
+    """Return the path of one object: with its id only, or ``full`` with all properties."""
     path = f"{VERSION}{resource.by_id.replace('{id}', quote(identity, safe=','))}"
     if not resource.select:
         return path
@@ -71,10 +71,10 @@ def build_object_path(
 
 
 def build_members_path(group_id: str, *, top: int | None = None) -> str:
-    """The direct members of a group, ``top`` on a page."""
+    """Return the path of a group's direct members; ``top`` a page."""
     return f"{VERSION}/groups/{group_id}/members?$select=id&$top={top or 999}"
 
 
 def build_member_of_path(kind: str, identity: str) -> str:
-    """The groups that a user or a group is a direct member of."""
+    """Return the path of the groups that a user or group is a direct member of."""
     return f"{VERSION}/{kind}/{identity}/memberOf?$select=id&$top=999"

@@ -1,1 +1,1 @@
-"""The Nango proxy: one request at a time, every failure one of our errors."""
+"""The client of the Nango proxy; every failure is one of our errors."""

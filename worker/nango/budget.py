@@ -1,8 +1,8 @@
-"""Nango's account-wide budget of calls, as decisions about a small state. Pure.
+"""Nango's account-wide budget of calls, as pure functions of a small state.
 
-Nango gives an account a number of calls in a fixed window of a minute, whatever the key, the
-connection or the endpoint, and says on every reply how many are left. First loads keep a share of
-it so that they come forward; the rest is for what is due by the clock, and people come first.
+Nango gives an account a number of calls in a fixed window of a minute, across all keys, connections
+and endpoints, and reports on every response how many are left. A share is reserved for first loads
+so that they progress; the rest is for scheduled syncs, and people's commands come first.
 https://nango.dev/docs/implementation-guides/platform/rate-limits
 """
 
@@ -13,12 +13,12 @@ from models.run import RunTrigger
 from worker.core.net.retry_after import MAX_RETRY_AFTER
 
 WINDOW: Final = 60.0
-"""Seconds of Nango's fixed window."""
+"""Length in seconds of Nango's fixed window."""
 
 
 @dataclass(frozen=True)
 class BudgetRules:
-    """What an operator sets: our own bound on calls a minute, the share kept for first loads."""
+    """The operator's settings: our own limit on calls a minute, the share for first loads."""
 
     calls_per_minute: int | None = None
     first_load_share: float = 0.25
@@ -26,44 +26,44 @@ class BudgetRules:
 
 @dataclass(frozen=True)
 class ReportedWindow:
-    """What a reply told about the window that its call was counted in."""
+    """The window that a call was counted in, as its response reported it."""
 
     limit: int
     left: int
     window: int
-    """The second at which it ends by Nango's clock; it stands for the window."""
+    """The second at which it ends by Nango's clock; identifies the window."""
     seconds: float
-    """How long it lasts from now on at most; nothing where it is over."""
+    """The most seconds that it lasts from now; 0 or less if it is over."""
 
 
 @dataclass(frozen=True)
 class AccountBudget:
-    """What is known of the account's window. Times are Unix seconds.
+    """The known state of the account's window. Times are Unix seconds.
 
-    ``limit`` is None until a reply has told it; then nothing is held back.
+    ``limit`` is None until a response has reported it; until then no call waits.
     """
 
     limit: int | None = None
     left: int = 0
     resets_at: float = 0.0
     window: int = 0
-    """Nango's word for this window; 0 until a reply has told it."""
+    """Nango's id of this window; 0 until a response has reported it."""
     window_before: int = 0
     paused_until: float = 0.0
     by_hand: int = 0
     by_clock: int = 0
     first_loads: int = 0
-    """Calls in this window: of people and discovery, of what was due, of first loads."""
+    """Calls in this window: of people and discovery, of scheduled syncs, of first loads."""
     others_before: int = 0
-    """What all but first loads needed in the window before."""
+    """Calls that all but first loads needed in the previous window."""
     waited: int = 0
-    """Calls of theirs that had to wait in this window."""
+    """Calls of all but first loads that had to wait in this window."""
     undispatched: int = 0
-    """The most connections that were due and that the dispatcher had to leave."""
+    """The most due connections that the dispatcher could not dispatch."""
     wanted_at: float = 0.0
-    """When a first load last asked for a call."""
+    """The last time a first load asked for a call."""
     admitted: int = 0
-    """Connections that the dispatcher sent on their way by the clock in this window."""
+    """Scheduled connections that the dispatcher dispatched in this window."""
 
     @property
     def non_backfill(self) -> int:
@@ -75,11 +75,10 @@ class AccountBudget:
 
 
 def roll_window(account: AccountBudget, now: float, rules: BudgetRules) -> AccountBudget:
-    """The state at ``now``: a new window where the last one is over.
+    """Return the state at ``now``: a new window if the last one is over.
 
-    A time that is further away than any window or pause is long was taken from a clock that has
-    been set back since: it is not waited for. Where a whole window of calls told no limit, Nango
-    has none any more.
+    A time further away than the longest window or pause came from a clock that was set back since,
+    and is ignored. If no response of a whole window reported a limit, Nango no longer has one.
     """
     if account.paused_until > now + MAX_RETRY_AFTER + WINDOW:
         account = replace(account, paused_until=0.0)
@@ -98,7 +97,7 @@ def roll_window(account: AccountBudget, now: float, rules: BudgetRules) -> Accou
 def _start_window(
     account: AccountBudget, rules: BudgetRules, limit: int | None, *, resets_at: float
 ) -> AccountBudget:
-    """The window behind this one, with all of its calls left."""
+    """Return the next window, with all of its calls left."""
     needed = account.non_backfill
     if account.limit is not None:
         wanted = needed + account.waited + account.undispatched
@@ -117,7 +116,7 @@ def _start_window(
 def spend(
     account: AccountBudget, now: float, lane: RunTrigger, rules: BudgetRules
 ) -> tuple[AccountBudget, float]:
-    """Take one call out of the budget, or the seconds after which to ask again (nothing taken)."""
+    """Book one call, or book nothing and return the seconds after which to ask again."""
     account = roll_window(account, now, rules)
     if lane is RunTrigger.BACKFILL:
         account = replace(account, wanted_at=now)
@@ -140,7 +139,7 @@ def _book_call(account: AccountBudget, lane: RunTrigger) -> AccountBudget:
 
 
 def _compute_share(limit: int, rules: BudgetRules) -> int:
-    """Calls of a window that are kept for first loads: one at least, and never all."""
+    """Return the calls of a window reserved for first loads: at least one, and never all."""
     if rules.first_load_share <= 0:
         return 0
     return min(max(1, int(limit * rules.first_load_share)), limit - 1)
@@ -149,9 +148,9 @@ def _compute_share(limit: int, rules: BudgetRules) -> int:
 def _compute_reserved(
     account: AccountBudget, now: float, lane: RunTrigger, rules: BudgetRules
 ) -> int:
-    """Calls that this lane must leave for the other ones: never all, so that nobody starves.
+    """Return the calls that this lane must leave for the others: never all, so that none starves.
 
-    A first load that waits asks again in the next window, hence the two windows of memory.
+    A waiting first load asks again in the next window, so requests count for two windows.
     """
     limit = max(1, account.limit or 0)
     share, kept = _compute_share(limit, rules), 0
@@ -165,11 +164,11 @@ def _compute_reserved(
 def learn_window(
     account: AccountBudget, now: float, reported: ReportedWindow, rules: BudgetRules
 ) -> AccountBudget:
-    """Take in what a reply told: the limit, what is left of it, and when the window ends.
+    """Update the state from a response: the limit, the calls left, and the end of the window.
 
-    The lower of the two counts stands: calls under way are not in Nango's yet, and others may
-    use the account beside us. What a late reply tells of a window that is over is passed by.
-    An operator's own bound keeps its window, but not against Nango's word that nothing is left.
+    The lower of Nango's and our count is used: calls under way are not in Nango's yet, and others
+    may use the account, too. A late response about an earlier window is ignored. An operator's own
+    limit keeps its window, unless Nango reports that no calls are left.
     """
     account = roll_window(account, now, rules)
     ends = now + min(reported.seconds, 2 * WINDOW)
@@ -189,14 +188,14 @@ def learn_window(
 
 
 def _find_oldest_window(account: AccountBudget) -> int:
-    """The earliest window that may be this one; the two differ by more than by rounding."""
+    """Return the earliest reported window that may be this one, allowing for rounding."""
     if account.window:
         return account.window - 1
     return account.window_before + 2 if account.window_before else 0
 
 
 def _estimate_left(account: AccountBudget, told: ReportedWindow) -> int:
-    """What is left as far as we know: calls under way are not in Nango's count yet."""
+    """Return the calls left, less those under way, which Nango has not counted yet."""
     if account.limit == told.limit:
         return account.left
     free = told.limit - account.calls
@@ -204,16 +203,16 @@ def _estimate_left(account: AccountBudget, told: ReportedWindow) -> int:
 
 
 def pause_until(account: AccountBudget, until: float) -> AccountBudget:
-    """Nobody asks before ``until``."""
+    """Allow no call before ``until``."""
     return replace(account, paused_until=max(account.paused_until, until))
 
 
 def compute_allowance(
     account: AccountBudget, now: float, lane: RunTrigger, rules: BudgetRules
 ) -> int | None:
-    """How many more connections of a lane may be sent on their way; None: as many as are due.
+    """Return how many more connections of a lane may be dispatched; None for all that are due.
 
-    One that is due by the clock and has not called yet counts as a call to come.
+    A dispatched connection that has not called yet counts as one call.
     """
     account = roll_window(account, now, rules)
     if now < account.paused_until:
@@ -229,9 +228,9 @@ def compute_allowance(
 def count_dispatched(
     account: AccountBudget, now: float, rules: BudgetRules, number: int, waiting: int
 ) -> AccountBudget:
-    """Note that the dispatcher sent ``number`` connections on their way by the clock.
+    """Record that ``number`` scheduled connections were dispatched.
 
-    So many as are ``waiting`` were due, too, but there was no room for them.
+    ``waiting`` more were due, but exceeded the allowance.
     """
     account = roll_window(account, now, rules)
     most = max(account.undispatched, waiting)

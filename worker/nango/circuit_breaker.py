@@ -1,9 +1,9 @@
-"""Is it Nango, or only this request? One cheap question to Nango itself decides.
+"""The circuit breaker: a health check decides whether Nango is down or one request failed.
 
-A firewall may refuse one path with an empty 403, and a Nango without its database refuses every
-key; both look like a wrong address or key of ours. So an answer that is neither Nango's nor
-Graph's, and a call without any answer, are never taken for the state of the whole service before
-Nango has been asked for one row of its list of connections.
+A firewall may refuse one path with an empty 403, and Nango refuses every key while its database is
+down; both look like a wrong address or key. So a response that is neither Nango's nor Graph's, or
+a call without response, only opens the breaker if the health check fails, too: a request for one
+row of Nango's list of connections.
 """
 
 from collections.abc import Callable
@@ -29,19 +29,19 @@ from worker.nango.response import ApiResponse
 
 HEALTH_CHECK_PATH: Final = "/connections?limit=1"
 HEALTH_CHECK_SECONDS: Final = 10.0
-"""How long the answer to it may take."""
+"""Time limit of a health check."""
 
 INTERCEPTED_PAUSE: Final = 60.0
-"""Seconds for which a request that something in between refuses is left alone."""
+"""Seconds until a request that a gateway or firewall refused is sent again."""
 
 RECOVERED_PAUSE: Final = 5.0
-"""The same where the key or the way was refused, and was accepted a moment later."""
+"""The same where the key or the connection was refused, and accepted a moment later."""
 
 
 class CircuitBreaker:
-    """Decides for one process; what is known is shared by all through ``health``.
+    """The circuit breaker of one process; all processes share its state through ``health``.
 
-    ``send`` sends the question, once, with a deadline in seconds; it raises MirrorError.
+    ``send`` sends the health check once, with a time limit in seconds. It raises MirrorError.
     """
 
     def __init__(
@@ -52,10 +52,10 @@ class CircuitBreaker:
         self._pause = check_interval
 
     def require_closed(self, *, manual: bool) -> None:
-        """Called ahead of every call. While Nango is in doubt, it is asked the question first.
+        """Called before every call. While an outage is suspected, it sends a health check first.
 
-        One of all workers asks, every few seconds; a person's command asks by itself. Raises
-        Outage, or Halt where the key or the address is wrong by all that is known.
+        Of all workers, one sends it every few seconds; a person's command sends its own. Raises
+        Outage, or ConfigurationError if the key or the address is most likely wrong.
         """
         if not self._health.needs_check():
             self._health.note_sent()
@@ -65,45 +65,45 @@ class CircuitBreaker:
             return
         if not (manual or self._health.claim_check(self._pause)):
             raise self._build_error(state, now)
-        trouble = self.check_nango()
-        if trouble is not None:
-            raise trouble
+        error = self.check_nango()
+        if error is not None:
+            raise error
 
     def claim_check(self) -> bool:
-        """Whether the caller is the one to ask the question now."""
+        """Whether the caller should send the health check now."""
         return self._health.claim_check(self._pause)
 
     def check_nango(self) -> MirrorError | None:
-        """Ask the question and note the answer for all; what is wrong, or None where it works."""
+        """Send the health check, record the result for all, and return the error or None."""
         try:
-            trouble = self._classify_check(self._send(HEALTH_CHECK_SECONDS))
-        except MirrorError as fault:
-            trouble = fault
-        if trouble is None:
+            error = self._classify_check(self._send(HEALTH_CHECK_SECONDS))
+        except MirrorError as raised:
+            error = raised
+        if error is None:
             self._health.note_worked(force=True)
             return None
-        ended = to_retry_later(trouble, 0.0) if isinstance(trouble, RetryNow) else trouble
+        ended = to_retry_later(error, 0.0) if isinstance(error, RetryNow) else error
         halts = isinstance(ended, ConfigurationError)
-        lasting = isinstance(trouble, ConfigurationError) and not isinstance(
-            trouble, SuspectedMisconfiguration
+        lasting = isinstance(error, ConfigurationError) and not isinstance(
+            error, SuspectedMisconfiguration
         )
         state, now = self._health.note_outage(ended.message, halts=halts, lasting=lasting)
         return self._build_error(state, now)
 
     def has_worked(self) -> bool:
-        """Whether this key has ever worked at this address, as far as is known."""
+        """Whether this key is known to have ever worked at this address."""
         return self._health.read()[0].has_worked
 
     def classify_suspected(self, doubtful: SuspectedMisconfiguration) -> MirrorError:
-        """What an answer that is neither Nango's nor Graph's means: for all, or for its request."""
+        """Return the error for a response of neither Nango nor Graph: for all calls or this one."""
         state, now = self._health.read()
         if not state.has_worked:
             return doubtful
         of_all = isinstance(doubtful, SuspectedGlobalFailure)
         if of_all or now - state.worked_at > RECENT_SECONDS:
-            trouble = self.check_nango()
-            if trouble is not None:
-                return trouble
+            error = self.check_nango()
+            if error is not None:
+                return error
         pause = RECOVERED_PAUSE if of_all else INTERCEPTED_PAUSE
         message = f"{doubtful.message}; other calls get through, so only this waits"
         return InterceptedResponse(message, after=pause)

@@ -1,4 +1,4 @@
-"""One proxied request to Graph, or one question to Nango itself.
+"""The Nango client: sends proxied requests to Graph, and requests to Nango's own API.
 
 Built after the fork, one for each process. ``Retries: 0`` is always sent: Nango's own retries
 ignore Retry-After for app-only connections and would hold our request open unseen.
@@ -41,10 +41,10 @@ from worker.nango.transport import ApiRequest, HttpTransport, ResponseObserver
 
 ATTEMPTS = 5
 SLOW_ATTEMPTS = 3
-"""Attempts at a request that the service has no time for: a smaller one is worth more."""
+"""Attempts at a request that times out in the service; a smaller request helps more."""
 
 USER_AGENT = "NONISV|TenantMirror|TenantMirror/0.1"
-"""Decorated as SharePoint asks, so that the traffic is not throttled as anonymous."""
+"""In the form that SharePoint asks for, so that it does not throttle us as anonymous traffic."""
 
 _KEY_PATTERN = re.compile(r"[!-~]+")
 _HEADER_PATTERN = re.compile(r"[!-~]([ -~]*[!-~])?")
@@ -52,13 +52,13 @@ _HEADER_PATTERN = re.compile(r"[!-~]([ -~]*[!-~])?")
 
 @dataclass(frozen=True)
 class ConnectionRef:
-    """How Nango knows a connection."""
+    """Identifies a connection in Nango."""
 
     connection_id: str
     provider_config_key: str
 
     def build_headers(self) -> dict[str, str]:
-        """Raises ConnectionBroken where no header can carry what somebody chose as an id."""
+        """Return the headers. Raises ConnectionBroken if no header can carry one of the ids."""
         if not (
             _HEADER_PATTERN.fullmatch(self.connection_id)
             and _HEADER_PATTERN.fullmatch(self.provider_config_key)
@@ -77,7 +77,7 @@ class ConnectionRef:
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How long one request may take, tries and pauses together, and the longest single pause."""
+    """Time limit for one request with all attempts and pauses, and the longest single pause."""
 
     deadline: float = 60.0
     max_pause: float = 20.0
@@ -85,7 +85,7 @@ class RetryPolicy:
 
 @dataclass(frozen=True)
 class _ApiCall:
-    """A request, and on whose budgets it goes; without an address it is for Nango itself."""
+    """A request and the budgets that it uses; without a connection it goes to Nango itself."""
 
     method: str
     path: str
@@ -97,11 +97,11 @@ class _ApiCall:
     batched_path: str | None = None
     observer: ResponseObserver | None = None
     response_seen: Event = field(default_factory=Event)
-    """Set once an attempt has brought an answer of a Nango that works, whatever it says."""
+    """Set once an attempt has brought a response that proves that Nango works."""
 
     @property
     def charged_path(self) -> str:
-        """What says which of the customer's budgets pays."""
+        """The path that decides which of the customer's budgets is used."""
         return self.batched_path or self.path
 
     @property
@@ -110,7 +110,7 @@ class _ApiCall:
 
 
 class NangoClient:
-    """Talks to one Nango environment. Safe to use from several threads."""
+    """Sends requests to one Nango environment. Safe to use from several threads."""
 
     def __init__(
         self,
@@ -138,11 +138,11 @@ class NangoClient:
 
     @property
     def calls(self) -> int:
-        """Requests sent so far, failed ones included: what Nango counts."""
+        """Requests sent so far, failed ones included, as Nango counts them."""
         return self._calls
 
     def close(self) -> None:
-        """Let go of the connections, those of the budgets included."""
+        """Close the connections to Nango and to the store of the budgets."""
         self._transport.close()
         self.limiter.close()
 
@@ -159,17 +159,17 @@ class NangoClient:
         batched_path: str | None = None,
         observer: ResponseObserver | None = None,
     ) -> ApiResponse:
-        """Send a request to Graph through the proxy; ``path`` is a path with its query.
+        """Send a request to Graph through the proxy; ``path`` includes the query.
 
-        The target goes out byte for byte. Answers of Graph come back whatever their status;
-        Nango's own failures and those of the network are raised. Waits for the budgets and
-        retries in place as long as the pause that is asked for is short; ``lane`` says on whose
-        behalf the budget is spent. With ``single_attempt`` the request is sent once, and Graph's
-        passing statuses come back, too. ``batched_path`` is a target within a ``$batch``: its
-        budget is waited for.
-        ``observer`` sees the beginning of an answer early, once the gate has heeded its headers.
+        The path is sent byte for byte. Returns Graph's responses of any status; raises Nango's own
+        errors and those of the network. Waits for the budgets and retries in place while the
+        requested pause is short; ``lane`` decides which share of the budget is used. With
+        ``single_attempt`` the request is sent once, and Graph's transient statuses are returned,
+        too. ``batched_path`` is a path within a ``$batch``; its budget is waited for.
+        ``observer`` sees the start of the body early, after the limiter has read the headers.
 
-        Raises RetryLater (out of tries), Spent, Outage, Broken, Halt, Torn.
+        Raises RetryLater (out of attempts), BudgetExhausted, Outage, ConnectionBroken,
+        ConfigurationError, MalformedResponse.
         """
         own = {
             "Retries": "0",
@@ -193,22 +193,22 @@ class NangoClient:
                 observer,
             )
             return self._send_with_retries(asked)
-        except MirrorError as trouble:
-            trouble.connection = trouble.connection or str(connection)
+        except MirrorError as error:
+            error.connection = error.connection or str(connection)
             raise
 
     def get(self, path: str) -> ApiResponse:
-        """GET Nango's own API. Nango's own 400 and 404 come back for the caller to judge."""
+        """GET Nango's own API. Returns Nango's 400 and 404, too."""
         return self._send_with_retries(_ApiCall("GET", path))
 
     def note_throttling(
         self, connection: ConnectionRef, target: str, response: ApiResponse
     ) -> None:
-        """Let the customer's budget know what an answer, also one inside a ``$batch``, told."""
+        """Record the throttling headers of a response, also of one inside a ``$batch``."""
         self.limiter.pause_connection(str(connection), target, response, self._clock())
 
     def is_held_back(self, connection: ConnectionRef, target: str) -> bool:
-        """Whether Graph wants this target held back, and not what goes along in a ``$batch``."""
+        """Whether Graph throttles this path's service, but not the others of a ``$batch``."""
         if find_service(target) == DIRECTORY_SERVICE:
             return False
         return find_service(target) in self.limiter.read_pauses([str(connection)]).get(
@@ -225,11 +225,11 @@ class NangoClient:
         def give_up(state: RetryCallState) -> bool:
             if state.outcome is None:
                 return False
-            fault = state.outcome.exception()
-            named = fault.after or 0.0 if isinstance(fault, RetryNow) else 0.0
+            error = state.outcome.exception()
+            named = error.after or 0.0 if isinstance(error, RetryNow) else 0.0
             slow = (
-                isinstance(fault, RetryNow)
-                and fault.needs_smaller_request
+                isinstance(error, RetryNow)
+                and error.needs_smaller_request
                 and state.attempt_number >= SLOW_ATTEMPTS
             )
             late = time.monotonic() + state.upcoming_sleep >= until
@@ -245,48 +245,48 @@ class NangoClient:
             return retrying(self._send_once, asked, until)
         except SuspectedMisconfiguration as doubtful:
             raise self.breaker.classify_suspected(doubtful) from None
-        except RetryNow as trouble:
+        except RetryNow as error:
             if not asked.response_seen.is_set():
                 self.limiter.health.note_unanswered(time.monotonic() - began)
-            # Who asks once has not waited in vain: only a pause that was named is told.
+            # With a single attempt there was no retry, so only a requested pause is passed on.
             least = 0.0 if asked.single_attempt else patience.max_pause
-            raise to_retry_later(trouble, least, has_worked=self.breaker.has_worked()) from None
+            raise to_retry_later(error, least, has_worked=self.breaker.has_worked()) from None
 
     def _send_once(self, asked: "_ApiCall", until: float) -> ApiResponse:
         self._wait_for_budget(asked, until)
-        reply = self._send(asked, until)
+        response = self._send(asked, until)
         now = self._clock()
-        if is_from_working_nango(reply):
+        if is_from_working_nango(response):
             asked.response_seen.set()
             self.limiter.health.note_worked()
-            if asked.connection is None and reply.status in (400, 404):
-                return reply
-        trouble = classify_nango_response(reply, now)
-        if isinstance(trouble, RateLimited):
-            self.limiter.pause_account(trouble.after or 1.0)
-        if trouble is not None:
-            raise trouble
+            if asked.connection is None and response.status in (400, 404):
+                return response
+        error = classify_nango_response(response, now)
+        if isinstance(error, RateLimited):
+            self.limiter.pause_account(error.after or 1.0)
+        if error is not None:
+            raise error
         if asked.connection is not None:
-            if reply.status != HTTPStatus.OK:
-                self.limiter.pause_connection(asked.connection, asked.path, reply, now)
+            if response.status != HTTPStatus.OK:
+                self.limiter.pause_connection(asked.connection, asked.path, response, now)
             if not asked.single_attempt:
-                _raise_if_transient(reply, now)
-        return reply
+                _raise_if_transient(response, now)
+        return response
 
     def _send_health_check(self, seconds: float) -> ApiResponse:
-        """Sent whatever the budget: it is one call of all workers in a few seconds."""
+        """Send a health check, regardless of the budget: all workers send one in a few seconds."""
         until = time.monotonic() + min(seconds, self.retry_policy.deadline)
         return self._send(_ApiCall("GET", HEALTH_CHECK_PATH), until)
 
     def _wait_for_budget(self, asked: "_ApiCall", until: float) -> None:
-        """Wait for the budgets, if that is short. Raises BudgetExhausted where it is not."""
+        """Wait for the budgets if the wait is short, else raise BudgetExhausted."""
         while True:
             seconds, why = self.limiter.try_acquire(
                 asked.connection or "", asked.charged_path, asked.lane
             )
             if seconds <= 0:
                 return
-            # The call itself needs its time, too.
+            # Leave time for the call itself.
             latest = until - self.retry_policy.deadline / 2
             if seconds > self.retry_policy.max_pause or time.monotonic() + seconds > latest:
                 raise BudgetExhausted(why, after=seconds)
@@ -303,9 +303,9 @@ class NangoClient:
         )
 
     def _learn_from_headers(self, asked: "_ApiCall", head: ApiResponse) -> None:
-        """What the headers tell counts for the next call, which may leave before the body is here.
+        """Update the budgets from the headers, as the next call may go out before the body arrives.
 
-        Whether a refusal is Graph's own or Nango's is only known from its body.
+        Whether a refusal is Graph's or Nango's is only known from its body.
         """
         now = self._clock()
         self.limiter.learn_window(head, now)
@@ -314,7 +314,7 @@ class NangoClient:
 
 
 def _raise_if_transient(response: ApiResponse, now: float) -> None:
-    """A passing status is worth trying again; 501 says that it never will."""
+    """Raise RetryNow for a transient status. 501 is not transient."""
     if response.status in TRANSIENT_STATUSES:
         after = response.get_retry_after(now)
         retry = RetryNow(f"Graph answered {response.status}", after=after)
@@ -327,8 +327,8 @@ _backoff = wait_random_exponential(multiplier=0.5, max=10)
 
 
 def _compute_pause(state: RetryCallState) -> float:
-    """What the service asked for, else a growing pause with jitter."""
-    fault = state.outcome.exception() if state.outcome else None
-    if isinstance(fault, RetryNow) and fault.after is not None:
-        return fault.after + 0.1 * _backoff(state)
+    """Return the pause that the service asked for, else exponential backoff with jitter."""
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, RetryNow) and error.after is not None:
+        return error.after + 0.1 * _backoff(state)
     return _backoff(state)

@@ -1,8 +1,8 @@
-"""Nango's list of connections.
+"""Reads Nango's list of connections.
 
-Newest first with offset paging and no total: rows may repeat or slip while one reads, so the
-list is deduplicated, and an absence in it proves nothing until the connection itself is asked for.
-A row that cannot be read is such an absence; the other rows count.
+The list is newest first, with offset paging and no total: rows may repeat or slip between pages, so
+it is deduplicated, and a missing row proves nothing until the connection itself is requested. A row
+that cannot be read counts as missing; the other rows are used.
 https://nango.dev/docs/reference/api/connection/list
 """
 
@@ -18,15 +18,15 @@ from worker.nango.client import ConnectionRef, NangoClient
 from worker.nango.response import JSON_ERRORS, ApiResponse
 
 PAGE_SIZES = (2000, 1000, 0)
-"""Older servers cap ``limit`` at 1000, still older ones do not know it (0: do not send it)."""
+"""Older servers cap ``limit`` at 1000, still older ones do not support it (0: not sent)."""
 
 MAX_PAGES = 1000
 MAX_NAME_LENGTH = 1000
-"""Characters of an id that can be kept and looked up; Nango's own have 255 at most."""
+"""Most characters of an id that can be stored and indexed; Nango's own have at most 255."""
 
 
 class ListedConnection(msgspec.Struct, frozen=True):
-    """A row of Nango's list; what is not ours is ignored."""
+    """A row of Nango's list; unused fields are ignored."""
 
     id: int
     connection_id: str
@@ -34,7 +34,7 @@ class ListedConnection(msgspec.Struct, frozen=True):
     provider: str = ""
     metadata: dict[str, Any] | None = None
     is_failing: bool = False
-    """Nango's latest try to renew the connection's token failed: a hint, no proof."""
+    """Whether Nango's last attempt to refresh the token failed: a hint, no proof."""
 
     @property
     def ref(self) -> ConnectionRef:
@@ -43,7 +43,7 @@ class ListedConnection(msgspec.Struct, frozen=True):
 
 @dataclass
 class ConnectionListing:
-    """What a reading of the list brought: each connection once, and how many rows made no sense."""
+    """The result of reading the list: each connection once, and the number of unreadable rows."""
 
     rows: list[ListedConnection] = field(default_factory=list)
     unreadable: int = 0
@@ -54,7 +54,7 @@ class _Page(msgspec.Struct, frozen=True):
 
 
 class _Row(msgspec.Struct, frozen=True):
-    """Without these three a row is nothing; all else may be missing or odd."""
+    """The three required fields of a row; all others may be missing or malformed."""
 
     id: int
     connection_id: str
@@ -65,10 +65,10 @@ class _Row(msgspec.Struct, frozen=True):
 
 
 def list_connections(nango: NangoClient) -> ConnectionListing:
-    """Every connection of the environment, once each.
+    """Return every connection of the environment, each once.
 
-    Raises ConfigurationError where the key or the address is wrong, Later where Nango does not
-    answer, Torn where not one row can be read.
+    Raises ConfigurationError if the key or the address is wrong, RetryLater if Nango does not
+    answer, MalformedResponse if no row can be read.
     """
     for size in PAGE_SIZES:
         found = _read_all(nango, size)
@@ -84,7 +84,7 @@ def list_connections(nango: NangoClient) -> ConnectionListing:
 
 
 def _read_all(nango: NangoClient, size: int) -> ConnectionListing | None:
-    """The rows of all pages; None where the server does not take pages of this size.
+    """Return the rows of all pages; None if the server rejects this page size.
 
     A server that ignores ``limit`` or ``page`` sends everything, or the same page for ever.
     """
@@ -92,12 +92,12 @@ def _read_all(nango: NangoClient, size: int) -> ConnectionListing | None:
     unreadable = 0
     for page_no in range(MAX_PAGES):
         query = f"?{urlencode({'limit': size, 'page': page_no})}" if size else ""
-        reply = nango.get(f"/connections{query}")
-        if reply.status == 404:
+        response = nango.get(f"/connections{query}")
+        if response.status == 404:
             raise ConfigurationError("NANGO_HOST does not answer like Nango (404 for /connections)")
-        if reply.status == 400:
+        if response.status == 400:
             return None
-        raw = _decode(reply)
+        raw = _decode(response)
         rows = [row for row in map(_parse_row, raw) if row is not None]
         unreadable += len(raw) - len(rows)
         fresh = [row for row in rows if row.id not in found]
@@ -108,7 +108,7 @@ def _read_all(nango: NangoClient, size: int) -> ConnectionListing | None:
 
 
 def _keep_newest(rows: list[ListedConnection]) -> list[ListedConnection]:
-    """One row an address: who connects anew under the same id while we read is listed twice."""
+    """Keep one row a connection: one that is created again while we read is listed twice."""
     newest: dict[ConnectionRef, ListedConnection] = {}
     for row in rows:
         if row.ref not in newest or newest[row.ref].id < row.id:
@@ -119,9 +119,9 @@ def _keep_newest(rows: list[ListedConnection]) -> list[ListedConnection]:
 def _decode(response: ApiResponse) -> list[msgspec.Raw]:
     try:
         return msgspec.json.decode(response.body, type=_Page).connections
-    except JSON_ERRORS as fault:
+    except JSON_ERRORS as error:
         raise MalformedResponse(
-            f"Nango's list of connections cannot be read ({fault})", after=60
+            f"Nango's list of connections cannot be read ({error})", after=60
         ) from None
 
 
@@ -143,7 +143,7 @@ def _parse_row(raw: msgspec.Raw) -> ListedConnection | None:
 
 
 def _is_storable(name: str) -> bool:
-    """Postgres takes no NUL, and no index takes a name of several kilobytes."""
+    """Whether Postgres can store and index a name: without NUL, and not kilobytes long."""
     return 0 < len(name) <= MAX_NAME_LENGTH and "\x00" not in name
 
 
@@ -154,37 +154,37 @@ def _is_failing(errors: Any) -> bool:
 
 
 class ConnectionPresence(StrEnum):
-    """What Nango says of one connection that is asked for by name."""
+    """Nango's answer to a request for one connection."""
 
     PRESENT = "there"
     GONE = "gone"
     NOT_QUERYABLE = "not askable"
-    """Nango's import takes ids that the rest of its API refuses before it looks for them."""
+    """Nango's import accepts ids that the rest of its API rejects before any lookup."""
 
 
 def is_gone(nango: NangoClient, address: ConnectionRef) -> bool:
-    """Whether Nango itself says that the connection is no longer there.
+    """Whether Nango itself reports that the connection no longer exists.
 
-    Raises as ``check_presence``.
+    Raises the errors of ``check_presence``.
     """
     return check_presence(nango, address) is ConnectionPresence.GONE
 
 
 def check_presence(nango: NangoClient, address: ConnectionRef) -> ConnectionPresence:
-    """Ask for one connection by its name; any other answer does not prove that it is gone.
+    """Request one connection by its id; only Nango's own 404 proves that it is gone.
 
     Raises ConfigurationError, RetryLater.
     """
     try:
-        reply = nango.get(_build_path(address))
+        response = nango.get(_build_path(address))
     except ConnectionBroken:
         return (
             ConnectionPresence.PRESENT
-        )  # Nango has trouble with its token, so it has the connection
-    document = reply.parse_json()
+        )  # Nango could not refresh its token, so the connection exists
+    document = response.parse_json()
     error = document.get("error") if isinstance(document, dict) else None
     code = error.get("code") if isinstance(error, dict) else None
-    match reply.status, code:
+    match response.status, code:
         case (404, "not_found" | "unknown_connection") | (400, "unknown_provider_config"):
             return ConnectionPresence.GONE
         case 400, "invalid_uri_params":
@@ -194,11 +194,11 @@ def check_presence(nango: NangoClient, address: ConnectionRef) -> ConnectionPres
 
 
 def renew_token(nango: NangoClient, address: ConnectionRef) -> bool:
-    """Have Nango fetch a new token for a connection; whether Nango says that it has one.
+    """Have Nango fetch a new token for a connection; return whether Nango reports one.
 
     A key without the scope ``environment:connections:read_credentials`` renews nothing, though
-    Nango answers 200. With it the answer holds the token, which is dropped unread.
-    Raises ConnectionBroken (it cannot be renewed), Halt, Later.
+    Nango answers 200. With the scope the response holds the token, which is dropped unread.
+    Raises ConnectionBroken (it cannot be renewed), ConfigurationError, RetryLater.
     """
     return nango.get(_build_path(address, force_refresh="true")).is_success
 

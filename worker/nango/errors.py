@@ -1,7 +1,7 @@
-"""Whose answer is it, Graph's or Nango's, and what does Nango's mean?
+"""Classifies responses of the proxy: Graph's or Nango's own, and what Nango's mean.
 
-Nango passes Graph's answers through and mixes its own errors in with misleading statuses (an
-unknown connection is a 400). The order of the tests is what tells them apart; see
+Nango passes Graph's responses through and mixes in its own errors, with misleading statuses (an
+unknown connection is a 400). The order of the checks distinguishes them; see
 https://nango.dev/docs/reference/api for the documented part.
 """
 
@@ -23,40 +23,40 @@ from worker.nango.response import ApiResponse, is_timeout
 
 
 class RateLimited(RetryNow):
-    """Nango's own rate limit, which is the whole account's."""
+    """Nango's own rate limit, which is shared by the whole account."""
 
 
 class UnexpectedHtml(RetryNow):
-    """HTML in place of an answer."""
+    """The response is an HTML page."""
 
 
 class SuspectedMisconfiguration(ConfigurationError):
-    """What a wrong key or address looks like, and also a passing fault or a firewall's refusal.
+    """Either a wrong key or address, or a transient fault or a firewall.
 
-    The client decides which: it knows whether Nango has worked, and can ask Nango itself.
+    The client decides which: it knows whether Nango has worked before, and can send a health check.
     """
 
 
 class InterceptedResponse(MalformedResponse):
-    """Something in between answered this one request; Nango answers others."""
+    """A gateway or firewall answered this request in Nango's place; Nango answers others."""
 
 
 class SuspectedGlobalFailure(SuspectedMisconfiguration):
-    """What is doubted concerns every call: whether others get through is asked at once."""
+    """A suspected fault that concerns every call, so that a health check is sent at once."""
 
 
 class SuspectedInvalidKey(SuspectedGlobalFailure):
-    """The key is refused in a way that a Nango without its database refuses every key."""
+    """The key is refused, which Nango also does to every key while its database is down."""
 
 
 class SuspectedNetworkRefusal(SuspectedGlobalFailure):
-    """The way to Nango: its certificate is not trusted, or the proxy does not let us through."""
+    """Nango's certificate is not trusted, or the HTTP proxy refuses the connection."""
 
 
 GRAPH_HEADERS = ("request-id", "x-ms-ags-diagnostic", "client-request-id")
 
 _TIMEOUT_CODES = frozenset({"ETIMEDOUT", "ESOCKETTIMEDOUT", "ECONNABORTED"})
-"""What Nango calls a request to Graph that took too long."""
+"""Nango's codes for a request to Graph that timed out."""
 
 _CHECK_KEY = (
     "check NANGO_SECRET_KEY: it must be the API key of the environment with the connections"
@@ -123,7 +123,7 @@ _KEY_REFUSED_CODES = frozenset(
 
 
 def is_from_working_nango(response: ApiResponse) -> bool:
-    """Whether only a Nango that accepts our key gives such an answer, or Graph behind it."""
+    """Whether a response proves that Nango works and accepts our key; Graph's responses do, too."""
     if _has_graph_headers(response):
         return True
     if response.is_success:
@@ -132,7 +132,7 @@ def is_from_working_nango(response: ApiResponse) -> bool:
     code = _get_text(_get_error(document), "code")
     if response.status >= 500 and not is_from_graph(response):
         named = document.get("code") if isinstance(document, dict) else None
-        return isinstance(named, str)  # Nango found the connection, and no way to Graph
+        return isinstance(named, str)  # Nango found the connection, but cannot reach Graph
     return (
         bool(code)
         and code not in _KEY_REFUSED_CODES
@@ -141,7 +141,7 @@ def is_from_working_nango(response: ApiResponse) -> bool:
 
 
 def is_from_graph(response: ApiResponse) -> bool:
-    """Whether the answer is Graph's own, by its headers or the shape of its body."""
+    """Whether the response is Graph's own, by its headers or the shape of its body."""
     if _has_graph_headers(response):
         return True
     error = _get_error(response.parse_json())
@@ -170,7 +170,7 @@ def _get_text(error: dict[str, Any], name: str) -> str:
 
 
 def classify_nango_response(response: ApiResponse, now: float) -> MirrorError | None:
-    """Nango's own failure, or None where the answer is Graph's (of whatever status)."""
+    """Return the error of a response by Nango itself; None for any response of Graph."""
     if response.is_success:
         return None if _has_graph_headers(response) else _classify_html(response)
     if is_from_graph(response):
@@ -221,7 +221,7 @@ def _classify_by_status(response: ApiResponse, document: Any, code: str) -> Mirr
 
 
 def _classify_by_code(code: str, error: dict[str, Any]) -> MirrorError:
-    """What else Nango says; its code tells it from Graph, whose refusals can cost a cursor."""
+    """Classify other responses by Nango's code, so that none counts as Graph's expired cursor."""
     about_id = code == "invalid_headers" and _is_about_connection_id(error.get("errors"))
     if code == "invalid_uri_params" or about_id:
         return ConnectionBroken(
@@ -236,7 +236,7 @@ def _classify_by_code(code: str, error: dict[str, Any]) -> MirrorError:
 
 
 def _is_about_connection_id(faults: Any) -> bool:
-    """Whether Nango names the headers that hold a connection's own words, or none at all."""
+    """Whether Nango rejects the headers that hold the connection's ids, or names no header."""
     listed = faults if isinstance(faults, list) else []
     paths = [fault.get("path") for fault in listed if isinstance(fault, dict)]
     named = {part for path in paths if isinstance(path, list) for part in map(str, path)}
@@ -244,7 +244,7 @@ def _is_about_connection_id(faults: Any) -> bool:
 
 
 def _classify_html(response: ApiResponse) -> MirrorError | None:
-    """A page of HTML with 200 is Nango's dashboard, or a gateway's on the way."""
+    """Classify an HTML page. With status 200 it is Nango's dashboard, or a gateway's page."""
     kind = response.headers.get("content-type", "")
     if "html" in kind or response.body[:1] == b"<":
         return UnexpectedHtml("a web page came instead of an answer of Nango or Graph")
@@ -252,7 +252,7 @@ def _classify_html(response: ApiResponse) -> MirrorError | None:
 
 
 def classify_transport_error(fault: httpx.HTTPError | httpx.InvalidURL) -> MirrorError:
-    """What an httpx failure means for us. Every exception of httpx has a place here."""
+    """Translate an httpx error into one of ours. Covers every exception of httpx."""
     name = type(fault).__name__
     match fault:
         case httpx.TooManyRedirects() | httpx.UnsupportedProtocol() | httpx.InvalidURL():
@@ -274,10 +274,10 @@ def classify_transport_error(fault: httpx.HTTPError | httpx.InvalidURL) -> Mirro
 def to_retry_later(
     trouble: RetryNow, pause: float, *, has_worked: bool = False
 ) -> RetryLater | ConfigurationError:
-    """The same trouble once trying in place is over.
+    """Return the error to raise once the retries in place are used up.
 
-    ``has_worked`` says that the address answered like Nango before: then a web page is a passing
-    fault of something in between.
+    ``has_worked``: the address has answered like Nango before, so a web page is a gateway's
+    transient fault.
     """
     if isinstance(trouble, UnexpectedHtml) and not has_worked:
         return ConfigurationError(

@@ -1,10 +1,10 @@
-"""What all workers know of Nango as a whole: when it last worked, and since when it does not.
+"""The health of Nango, shared by all workers: when it last worked, and since when it is down.
 
-One answer to one connection says nothing about the others, and one call without an answer says
-little about Nango. So what may concern everybody is decided here, for all workers at once: while
-an outage lasts, nothing is sent but one cheap question every few seconds.
+A response about one connection proves nothing about the others, and one call without a response
+proves little about Nango. So outages are decided here, for all workers at once: during an outage
+nothing is sent but one health check every few seconds.
 
-The deciding functions are pure; times are Unix seconds of the ledger's clock.
+The functions that decide are pure; times are Unix seconds of the store's clock.
 """
 
 import time
@@ -18,47 +18,47 @@ from worker.core.log import get_logger
 from worker.nango.kv_store import KeyValueStore
 
 TRANSIENT_SECONDS: Final = 300.0
-"""An outage of a Nango that has worked is passing for so long; then an operator has to look."""
+"""Seconds for which an outage counts as transient if Nango worked before it."""
 
 CHECK_INTERVAL: Final = 5.0
-"""Seconds between two questions whether Nango is back."""
+"""Seconds between two health checks."""
 
 LONG_CHECK_INTERVAL: Final = 30.0
-"""The same once the outage is no longer taken for a passing one."""
+"""The same once the outage no longer counts as transient."""
 
 MAX_UNANSWERED: Final = 3
-"""Calls in a row that Nango left without an answer before it is asked the cheap question."""
+"""Unanswered calls in a row before a health check is sent."""
 
 SILENT_SECONDS: Final = 15.0
-"""Seconds without any answer, although calls were sent, before the dispatcher asks it."""
+"""Seconds without a response, although calls were sent, until the dispatcher checks."""
 
 RECENT_SECONDS: Final = 5.0
-"""An answer to somebody else within so many seconds says that Nango works."""
+"""A response to any other process within so many seconds proves that Nango works."""
 
 _LONG_AGO: Final = 1.0
 _KEPT_SECONDS: Final = 30 * 86_400
 _NOTE_INTERVAL: Final = 1.0
-"""Seconds for which a process neither reads nor notes the same again."""
+"""Seconds for which a process neither reads nor records the same state again."""
 
 
 @dataclass(frozen=True)
 class HealthState:
-    """What is known. Times are 0 where something never happened."""
+    """The shared state. Times are 0 if an event never happened."""
 
     worked_at: float = 0.0
-    """The latest answer that only a Nango gives that knows the key."""
+    """The latest response that proves that Nango accepts the key."""
     sent_at: float = 0.0
-    """The latest call, to within seconds."""
+    """The time of the latest call, accurate to seconds."""
     unanswered: int = 0
-    """Calls in a row that ended without an answer."""
+    """Calls in a row that ended without a response."""
     outage_since: float = 0.0
     asked_at: float = 0.0
-    """The latest cheap question of this outage."""
+    """The time of the latest health check of this outage."""
     reason: str = ""
     halts: bool = False
-    """Whether it looks like a fault of our configuration, such as a wrong key."""
+    """Whether the outage looks like a configuration error, such as a wrong key."""
     lasting: bool = False
-    """Whether it can be nothing else: Nango itself says that it does not know the key."""
+    """Whether it certainly is one: Nango itself reports that it does not know the key."""
 
     @property
     def has_worked(self) -> bool:
@@ -70,17 +70,17 @@ class HealthState:
 
     @property
     def needs_check(self) -> bool:
-        """Whether the question is to be asked before anything else is sent."""
+        """Whether a health check must be sent before anything else."""
         return self.is_out or self.unanswered >= MAX_UNANSWERED
 
 
 def mark_working(state: HealthState, now: float) -> HealthState:
-    """Nango answered: whatever was wrong is over."""
+    """Return the state after a response of Nango, which ends an outage."""
     return HealthState(worked_at=now, sent_at=state.sent_at)
 
 
 def count_unanswered(state: HealthState, began: float) -> HealthState:
-    """A call that ``began`` then has ended without an answer, unless somebody else got one."""
+    """Count an unanswered call, unless another call got a response after it ``began``."""
     if state.worked_at >= began:
         return state
     return replace(state, unanswered=state.unanswered + 1)
@@ -89,7 +89,7 @@ def count_unanswered(state: HealthState, began: float) -> HealthState:
 def mark_outage(
     state: HealthState, now: float, reason: str, *, halts: bool, lasting: bool
 ) -> HealthState:
-    """The question was not answered as by a Nango that works."""
+    """Return the state after a failed health check."""
     since = state.outage_since or now
     return HealthState(
         worked_at=state.worked_at,
@@ -104,7 +104,7 @@ def mark_outage(
 
 
 def compute_check_wait(state: HealthState, now: float, pause: float) -> float:
-    """Seconds until the question may be asked again; longer pauses once it has lasted."""
+    """Return the seconds until the next health check; longer once the outage has lasted."""
     if not state.is_out:
         return 0.0
     late = state.lasting or now - state.outage_since > TRANSIENT_SECONDS
@@ -113,21 +113,21 @@ def compute_check_wait(state: HealthState, now: float, pause: float) -> float:
 
 
 def is_transient_outage(state: HealthState, now: float) -> bool:
-    """Whether what looks like a wrong key or address is more likely a fault that goes away."""
+    """Whether an apparently wrong key or address is more likely a transient fault."""
     return state.has_worked and not (state.is_out and now - state.outage_since > TRANSIENT_SECONDS)
 
 
 def is_silent(state: HealthState, now: float) -> bool:
-    """Whether calls were sent and none has been answered for some time."""
+    """Whether calls were sent and none was answered for some time."""
     if state.sent_at <= max(state.worked_at, state.asked_at):
         return False
     return now - max(state.worked_at, state.asked_at) > SILENT_SECONDS
 
 
 def clamp_to_clock(state: HealthState, now: float) -> HealthState:
-    """The state after the ledger's clock was set back: what it has of the future was long ago.
+    """Return the state with future times replaced, after the store's clock was set back.
 
-    Otherwise neither a question would be asked nor silence be noticed before that time comes.
+    Otherwise no health check would be sent, nor silence noticed, before those times come.
     """
     return replace(
         state,
@@ -139,7 +139,7 @@ def clamp_to_clock(state: HealthState, now: float) -> HealthState:
 
 
 class NangoHealth:
-    """The state, shared by all who use the same ledger. Safe to use from several threads."""
+    """The state, shared by all users of the same store. Safe to use from several threads."""
 
     def __init__(self, store: KeyValueStore, key: str) -> None:
         self._store = store
@@ -150,27 +150,27 @@ class NangoHealth:
         self._sent_until = 0.0
 
     def read(self) -> tuple[HealthState, float]:
-        """The state and the time it is of."""
+        """Return the state and the time at which it was read."""
         now, (held,) = self._store.read([self._key])
         self._seen = _decode_state(held, now)
         self._seen_until = time.monotonic() + _NOTE_INTERVAL
         return self._seen, now
 
     def needs_check(self) -> bool:
-        """The same question for every call, so its answer may be a second old."""
+        """Whether a health check is due. Asked before every call, so cached for a second."""
         if time.monotonic() >= self._seen_until:
             self.read()
         return self._seen.needs_check
 
     def note_sent(self) -> None:
-        """A call goes out."""
+        """Record that a call goes out."""
         if time.monotonic() < self._sent_until:
             return
         self._sent_until = time.monotonic() + _NOTE_INTERVAL
         self._update(lambda state, now: replace(state, sent_at=now))
 
     def note_worked(self, *, force: bool = False) -> None:
-        """Nango, or Graph behind it, answered; noted once a second, unless that is news."""
+        """Record a response of Nango or Graph, at most once a second unless it ends an outage."""
         quiet = not (force or self._seen.is_out or self._seen.unanswered)
         if quiet and time.monotonic() < self._noted_until:
             return
@@ -181,11 +181,11 @@ class NangoHealth:
             get_logger().warning("Nango answers again", out_for_seconds=seconds)
 
     def note_unanswered(self, seconds: float) -> None:
-        """A call of so many seconds has ended without an answer."""
+        """Record that a call of so many seconds has ended without a response."""
         self._update(lambda state, now: count_unanswered(state, now - seconds))
 
     def note_outage(self, reason: str, *, halts: bool, lasting: bool) -> tuple[HealthState, float]:
-        """The cheap question was not answered as by a Nango that works; the state, and the time."""
+        """Record a failed health check; return the state and the time."""
 
         def change(state: HealthState, now: float) -> HealthState:
             return mark_outage(state, now, reason, halts=halts, lasting=lasting)
@@ -196,7 +196,7 @@ class NangoHealth:
         return change(before, now), now
 
     def claim_check(self, pause: float) -> bool:
-        """Whether the caller is the one to ask now, of all who share the state."""
+        """Whether the caller, of all that share the state, should send the health check now."""
         while True:
             now, (held,) = self._store.read([self._key])
             state = _decode_state(held, now)
@@ -206,9 +206,9 @@ class NangoHealth:
                 return True
 
     def restore_worked_at(self, worked_at: float) -> None:
-        """Take in from elsewhere that the key has worked, where that is not known here.
+        """Set ``worked_at`` from another source, if it is not known here.
 
-        ``worked_at`` is of another server's clock, which may be ahead of the ledger's.
+        It comes from another server's clock, which may be ahead of the store's.
         """
         self._update(
             lambda s, now: s if s.has_worked else replace(s, worked_at=min(worked_at, now))
@@ -217,7 +217,7 @@ class NangoHealth:
     def _update(
         self, change: Callable[[HealthState, float], HealthState]
     ) -> tuple[HealthState, float]:
-        """Replace the state; the one before, and the time."""
+        """Replace the state; return the previous one and the time."""
         while True:
             now, (held,) = self._store.read([self._key])
             before = _decode_state(held, now)

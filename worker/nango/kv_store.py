@@ -1,8 +1,8 @@
-"""Where the budgets are kept: in Redis, shared by all workers, or in this process where it is away.
+"""Stores the budgets: in Redis, shared by all workers, or in this process while Redis is down.
 
-Only small values, each replaced as a whole by compare-and-swap, so that the rules stay in Python
-and are the same in both places. Redis may lose everything at any time: the next replies tell it
-again.
+It holds small values, each replaced as a whole by compare-and-swap, so that the rules stay in
+Python and are the same in both stores. Redis may lose everything at any time: the next responses
+fill it again.
 """
 
 import time
@@ -29,22 +29,22 @@ return 1
 
 
 class KeyValueStore(Protocol):
-    """Values by key, with the time they were read at."""
+    """Values by key, read with the store's time."""
 
     def read(self, keys: list[str]) -> tuple[float, list[bytes | None]]:
-        """The Unix time and the values; None for what is not known."""
+        """Return the Unix time and the values; None for missing ones."""
 
     def compare_and_swap(self, key: str, old: bytes | None, new: bytes, seconds: int) -> bool:
-        """Replace a value that is still ``old``; whether it was. It lives for ``seconds``."""
+        """Replace a value if it is still ``old``; return whether. It expires after ``seconds``."""
 
     def find_write_error(self) -> str | None:
-        """Why nothing can be written for others to see; None while it can be."""
+        """Return why nothing can be written for other processes; None while it can."""
 
     def close(self) -> None: ...
 
 
 class InMemoryStore:
-    """The budgets of one process, by a clock that nobody sets while it runs."""
+    """The budgets of one process, by a monotonic clock."""
 
     def __init__(self) -> None:
         self._values: dict[str, tuple[bytes, float]] = {}
@@ -66,10 +66,10 @@ class InMemoryStore:
             return True
 
     def find_write_error(self) -> None:
-        """There are no others."""
+        """Return None: no other process reads this store."""
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: there are no connections."""
 
     def _get_live(self, key: str, now: float) -> bytes | None:
         value, until = self._values.get(key, (None, 0.0))
@@ -77,7 +77,7 @@ class InMemoryStore:
 
 
 class RedisStore:
-    """The budgets in Redis; this process's own while Redis is away."""
+    """The budgets in Redis; in this process while Redis is down."""
 
     def __init__(self, url: str) -> None:
         pool = build_redis_pool(
@@ -96,8 +96,8 @@ class RedisStore:
                 pipe.mget([KEY_PREFIX + key for key in keys])
                 (seconds, micros), values = pipe.execute()
                 return seconds + micros / 1e6, list(values)
-            except (redis.RedisError, OSError) as fault:
-                self._mark_unavailable(fault)
+            except (redis.RedisError, OSError) as error:
+                self._mark_unavailable(error)
         return self._fallback.read(keys)
 
     def compare_and_swap(self, key: str, old: bytes | None, new: bytes, seconds: int) -> bool:
@@ -106,25 +106,25 @@ class RedisStore:
                 return bool(
                     self._swap_script(keys=[KEY_PREFIX + key], args=[old or b"", new, seconds])
                 )
-            except (redis.RedisError, OSError) as fault:
-                self._mark_unavailable(fault)
+            except (redis.RedisError, OSError) as error:
+                self._mark_unavailable(error)
         return self._fallback.compare_and_swap(key, old, new, seconds)
 
     def check_write(self) -> None:
-        """A value that lives for a second. Raises MirrorError where Redis does not take it.
+        """Write a value that expires after a second. Raises MirrorError if Redis rejects it.
 
-        A Redis that is full still answers what is read: only a write tells.
+        A full Redis still answers reads, so only a write shows it.
         """
         try:
             self._redis.set(f"{KEY_PREFIX}written", b"", ex=1)
-        except (redis.RedisError, OSError) as fault:
-            raise classify_redis_error(fault) from fault
+        except (redis.RedisError, OSError) as error:
+            raise classify_redis_error(error) from error
 
     def find_write_error(self) -> str | None:
         try:
             self.check_write()
-        except MirrorError as trouble:
-            return trouble.message
+        except MirrorError as error:
+            return error.message
         return None
 
     def close(self) -> None:
@@ -134,7 +134,7 @@ class RedisStore:
         return time.monotonic() >= self._away_until
 
     def _mark_unavailable(self, fault: Exception) -> None:
-        """Leave Redis alone for a while; then connect anew, as the address may lead elsewhere."""
+        """Pause the use of Redis, then reconnect, as its host may resolve differently by then."""
         self._away_until = time.monotonic() + REDIS_RETRY_SECONDS
         self._redis.connection_pool.disconnect(inuse_connections=False)
         get_logger().warning(
@@ -145,9 +145,9 @@ class RedisStore:
 
 
 def check_redis(url: str) -> None:
-    """Write a value that lives for a second. Raises MirrorError where Redis does not take it."""
-    ledger = RedisStore(url)
+    """Write a value that expires after a second. Raises MirrorError if Redis rejects it."""
+    store = RedisStore(url)
     try:
-        ledger.check_write()
+        store.check_write()
     finally:
-        ledger.close()
+        store.close()

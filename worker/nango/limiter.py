@@ -1,7 +1,7 @@
-"""The gate in front of every call: two budgets that all workers share.
+"""The rate limiter in front of every call: two kinds of budgets that all workers share.
 
-Nango's account-wide one (``budget``), and for each connection the pauses that Graph asks for,
-SharePoint's apart from the directory's. A throttled customer never slows another one down.
+Nango's account-wide budget (``budget``), and for each connection the pauses that Graph asks for,
+SharePoint's separate from the directory's. A throttled customer never slows another one down.
 https://learn.microsoft.com/graph/throttling
 """
 
@@ -34,10 +34,10 @@ from worker.nango.response import ApiResponse
 AccountUpdate = Callable[[AccountBudget, float], AccountBudget]
 
 SLOWDOWN_SHARE: Final = 0.8
-"""Share of a customer's Graph budget from which we slow down, before Graph has to say 429."""
+"""Used share of a customer's Graph budget from which we slow down, before Graph sends 429."""
 
 UNITS_WINDOW: Final = 10.0
-"""Seconds of the directory's window of resource units."""
+"""Length in seconds of the directory's window of resource units."""
 
 LIST_UNITS: Final = 2.0
 """Resource units that a page of a list costs at SharePoint."""
@@ -47,7 +47,7 @@ SHAREPOINT_SERVICE: Final = "sharepoint"
 SERVICES: Final = (DIRECTORY_SERVICE, SHAREPOINT_SERVICE)
 
 SHORTAGE_TTL: Final = 150
-"""How long a shortage is told after it was last met; what is due is tried again every minute."""
+"""Seconds for which a shortage is reported after its last occurrence; retries come each minute."""
 
 _ACCOUNT_TTL: Final = 3600
 _SHORTAGE_KEY: Final = "shortage"
@@ -55,13 +55,13 @@ _EXHAUSTED_MESSAGE: Final = "Nango's budget of calls a minute is spent for now"
 
 
 def find_service(target: str) -> str:
-    """Which of a customer's budgets a call draws on."""
+    """Return the service whose budget a call uses."""
     path = target.split("?", 1)[0].rstrip("/")
     return SHAREPOINT_SERVICE if path.split("/", 3)[2:3] == ["sites"] else DIRECTORY_SERVICE
 
 
 class RateLimiter:
-    """Tells when the next call may go out, and learns from every reply."""
+    """Decides when the next call may go out, and learns from every response."""
 
     def __init__(
         self,
@@ -74,14 +74,14 @@ class RateLimiter:
         self._rules = rules or BudgetRules()
         self._account = f"account:{_hash_text(f'{account} {self._rules.calls_per_minute}')}"
         self.fingerprint = _hash_text(account)
-        """Stands for the address and the key, where neither may be written."""
+        """A hash of the address and the key, neither of which may be written."""
         self.health = NangoHealth(self._ledger, f"nango:{self.fingerprint}")
 
     def close(self) -> None:
         self._ledger.close()
 
     def try_acquire(self, connection: str, path: str, lane: RunTrigger) -> tuple[float, str]:
-        """Book one call and answer 0, or the seconds to wait first and why (nothing is booked)."""
+        """Book one call and return 0, or book nothing and return the wait in seconds and why."""
         pause = _build_pause_key(connection, find_service(path))
         while True:
             now, (held, until) = self._ledger.read([self._account, pause])
@@ -94,19 +94,19 @@ class RateLimiter:
                 return seconds, _EXHAUSTED_MESSAGE
 
     def learn_window(self, response: ApiResponse, wall: float) -> None:
-        """Take in Nango's own headers; they are on Graph's answers, too."""
+        """Learn from Nango's rate limit headers, which Graph's responses carry, too."""
         told = _parse_window(response, wall)
         if told is not None:
             self._update(lambda account, now: learn_window(account, now, told, self._rules))
 
     def pause_account(self, seconds: float) -> None:
-        """Nango's own 429: nobody asks until then."""
+        """Pause all calls after Nango's own 429."""
         self._update(lambda account, now: pause_until(account, now + seconds + random.random()))
 
     def pause_connection(
         self, connection: str, path: str, response: ApiResponse, wall: float
     ) -> None:
-        """Slow a customer's calls down as Graph asks for, before it has to refuse them."""
+        """Pause a customer's calls as Graph's response asks, or before Graph has to refuse them."""
         seconds = parse_pause(response, wall)
         if seconds <= 0:
             return
@@ -121,7 +121,7 @@ class RateLimiter:
                 return
 
     def read_pauses(self, connections: Iterable[str]) -> dict[str, dict[str, float]]:
-        """Seconds for which Graph wants the calls of these connections held back, by service."""
+        """Return the seconds for which Graph pauses these connections, by service."""
         keys = {
             _build_pause_key(address, service): (address, service)
             for address in connections
@@ -135,34 +135,34 @@ class RateLimiter:
         return found
 
     def read_allowance(self, lane: RunTrigger) -> int | None:
-        """How many connections of a lane may be sent on their way; None: all that are due."""
+        """Return how many connections of a lane may be dispatched; None for all that are due."""
         now, (held,) = self._ledger.read([self._account])
         return compute_allowance(_decode_account(held), now, lane, self._rules)
 
     def count_dispatched(self, number: int, waiting: int) -> None:
-        """The dispatcher sent so many on their way by the clock, and left so many."""
+        """Record how many due connections were dispatched, and how many had to wait."""
         if number or waiting:
             self._update(lambda a, now: count_dispatched(a, now, self._rules, number, waiting))
 
     def read_account(self) -> tuple[AccountBudget, float]:
-        """The state of Nango's budget, for people, and the time it is of."""
+        """Return the state of Nango's budget and the time it was read, for people."""
         now, (held,) = self._ledger.read([self._account])
         return roll_window(_decode_account(held), now, self._rules), now
 
     def note_shortage(self, reason: str) -> None:
-        """A disk or memory that we stand on was found to be used up."""
+        """Record that a disk, or the memory of a server, is full."""
         _, (held,) = self._ledger.read([_SHORTAGE_KEY])
         self._ledger.compare_and_swap(
             _SHORTAGE_KEY, held, reason.encode(errors="replace"), SHORTAGE_TTL
         )
 
     def read_shortage(self) -> str | None:
-        """What was found to be used up within the last minutes."""
+        """Return the shortage recorded within the last minutes, or None."""
         _, (held,) = self._ledger.read([_SHORTAGE_KEY])
         return None if held is None else held.decode(errors="replace")
 
     def find_write_error(self) -> str | None:
-        """Why the shared budgets cannot be written now; None while they can be."""
+        """Return why the shared budgets cannot be written; None while they can."""
         return self._ledger.find_write_error()
 
     def _update(self, change: AccountUpdate) -> None:
@@ -174,25 +174,25 @@ class RateLimiter:
                 return
 
     def _save(self, held: bytes | None, after: AccountBudget, now: float) -> bool:
-        """A pause outlives the hour after which a silent account is forgotten."""
+        """Save the state, for as long as its pause if that exceeds the usual hour."""
         lives = _ACCOUNT_TTL + int(max(0.0, after.paused_until - now))
         return self._ledger.compare_and_swap(self._account, held, msgspec.json.encode(after), lives)
 
 
 def open_limiter(settings: Settings, key: str) -> RateLimiter:
-    """The budgets, shared through Redis where an address is set."""
+    """Return the limiter; its budgets are shared through Redis if a URL is set."""
     address = settings.redis_url
     rules = BudgetRules(settings.nango_calls_per_minute, settings.first_load_percent / 100)
-    ledger = InMemoryStore() if address is None else RedisStore(address.get_secret_value())
-    return RateLimiter(ledger, account=f"{settings.nango_host} {key}", rules=rules)
+    store = InMemoryStore() if address is None else RedisStore(address.get_secret_value())
+    return RateLimiter(store, account=f"{settings.nango_host} {key}", rules=rules)
 
 
 def parse_pause(response: ApiResponse, now: float) -> float:
-    """Seconds that Graph wants us to hold this customer's calls back; 0 for none.
+    """Return the seconds to pause this customer's calls; 0 for none.
 
-    A refusal's Retry-After where it names the whole scope (else only its own stream waits), and
-    SharePoint's RateLimit headers (the longer of both). Ahead of a refusal: the more of the budget
-    is used up the longer, from half a second at 80 % to the whole window at 100 %.
+    From a refusal: its Retry-After if it names the whole scope (else only its own stream waits), or
+    SharePoint's RateLimit headers, whichever is longer. Before a refusal: the more of the budget is
+    used the longer, from half a second at 80 % to the whole window at 100 %.
     """
     reset = _get_number(response, "ratelimit-reset")
     if response.status in (429, 503):
@@ -209,10 +209,10 @@ def parse_pause(response: ApiResponse, now: float) -> float:
 
 
 def _parse_window(response: ApiResponse, wall: float) -> ReportedWindow | None:
-    """What Nango says of its window, where that makes sense.
+    """Return the window that Nango's headers report, or None if they make no sense.
 
-    Both times are whole seconds, so the end is taken to be as late as it may be. The clock is the
-    answer's own; ours only where that has none, or one by which no window could end then.
+    Both times are whole seconds, so the latest possible end is used. Time is that of the response's
+    Date; our clock only if that is missing or does not fit the window.
     """
     limit, left = (
         _get_number(response, "x-ratelimit-limit"),
@@ -244,7 +244,7 @@ def _decode_account(held: bytes | None) -> AccountBudget:
 
 
 def _decode_pause(held: bytes | None, now: float) -> float:
-    """Seconds of a pause that are left; one that is longer than any came from a wrong clock."""
+    """Return the seconds left of a pause; 0 if too long, as its clock was wrong then."""
     try:
         left = float(held or 0) - now
     except ValueError:

@@ -1,4 +1,4 @@
-"""What came back from one call: a status, headers and the bytes, not yet understood."""
+"""An HTTP response: status, headers and the undecoded body."""
 
 import re
 from collections.abc import Mapping
@@ -10,38 +10,38 @@ import msgspec
 from worker.core.net.retry_after import find_reference_time, parse_retry_after
 
 JSON_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises where bytes are not the JSON that is looked for."""
+"""What msgspec raises for bytes that are not the expected JSON."""
 
 TRANSIENT_STATUSES: Final = frozenset({408, 409, 421, 425, 429, 449, *range(500, 600)} - {501})
-"""Statuses of a condition that passes: the same request may succeed when it is sent again."""
+"""Transient statuses: the same request may succeed later."""
 
 
 @dataclass(frozen=True)
 class ApiResponse:
-    """An answer. Header names are lower case."""
+    """A response. Header names are lower case."""
 
     status: int
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
     is_tenant_proven: bool = False
-    """Whether the connection's own tenant is known to accept the token that it was asked with."""
+    """Whether the connection's own tenant is known to have accepted the token of this request."""
 
     @property
     def is_success(self) -> bool:
         return 200 <= self.status < 300
 
     def parse_json(self) -> Any:
-        """The body as plain JSON values, or None where it is not JSON."""
+        """Return the body as plain JSON values, or None if it is not JSON."""
         try:
             return msgspec.json.decode(self.body)
         except JSON_ERRORS:
             return None
 
     def get_retry_after(self, now: float) -> float | None:
-        """Seconds to wait as the service says: an integer, a decimal or an HTTP date.
+        """Return the seconds of Retry-After: an integer, a decimal or an HTTP date.
 
-        A date counts from the answer's own ``Date``; from ``now`` (Unix time) only where it has
-        none that goes with it. None where nothing usable was sent.
+        A date counts from the response's own ``Date``; from ``now`` (Unix time) only if that is
+        missing or does not fit. None if nothing usable was sent.
         """
         named = self.headers.get("retry-after")
         return parse_retry_after(named, find_reference_time(named, self.headers.get("date"), now))
@@ -51,7 +51,7 @@ _TIMEOUT_TEXT: Final = re.compile(rb"time[ds]?[ -]?out|took too long", re.IGNORE
 
 
 def is_timeout(response: ApiResponse) -> bool:
-    """Whether the service says that it had no time for this request."""
+    """Whether the service reports a timeout of this request."""
     if response.status in (408, 504, 524, 598, 599):
         return True
     return response.status in (500, 502, 503) and bool(_TIMEOUT_TEXT.search(response.body[:4000]))

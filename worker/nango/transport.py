@@ -1,4 +1,4 @@
-"""One exchange over HTTP: a request goes out, its answer comes in, and may be watched meanwhile."""
+"""Sends one HTTP request and reads its response; an observer may watch the body arrive."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -24,29 +24,29 @@ from worker.nango.response import ApiResponse
 
 MAX_BODY = 64 * 1024 * 1024
 MAX_OBSERVED_BYTES = 64 * 1024
-"""How much of an answer is watched; a link that is further behind is seen at its end."""
+"""Bytes of a response shown to an observer; a link after them is found at the end."""
 
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
-"""How what gzip has packed begins."""
+"""The first bytes of gzip data."""
 
 
 class ResponseObserver(Protocol):
     """Follows one request while it is under way, on the thread that sends it."""
 
     def mark_sent(self) -> None:
-        """The request has gone out."""
+        """Called once the request has been sent."""
 
     def observe(self, head: bytes) -> bool:
-        """See what has come so far of an answer with 200; whether that was enough.
+        """Look at what has arrived of a response with 200. Returns whether that was enough.
 
-        Begins anew where the answer breaks off and the request is sent once more.
+        Starts again from the beginning if the request is retried.
         """
 
 
 @dataclass(frozen=True)
 class ApiRequest:
-    """What goes out; ``path`` has its query and is sent byte for byte."""
+    """A request; ``path`` includes the query and is sent byte for byte."""
 
     method: str
     path: bytes
@@ -56,7 +56,7 @@ class ApiRequest:
 
 
 class HttpTransport:
-    """The connections to one host, kept open. Safe to use from several threads."""
+    """Pooled connections to one host. Safe to use from several threads."""
 
     def __init__(self, host: str, key: str, way: TransportConfig | None = None) -> None:
         """Raises ConfigurationError."""
@@ -82,9 +82,9 @@ class HttpTransport:
     def send(
         self, request: ApiRequest, until: float, on_headers: Callable[[ApiResponse], None]
     ) -> ApiResponse:
-        """Send it and receive the answer; ``on_headers`` has its head before anybody sees its body.
+        """Send a request and read the response; ``on_headers`` is called before the body is read.
 
-        All of it, from the lookup of the name to the last byte, ends at ``until``.
+        Everything, from the DNS lookup to the last byte, ends at ``until``.
         Raises RetryNow, MalformedResponse, ConfigurationError.
         """
         url = self._base.copy_with(raw_path=self._prefix + request.path)
@@ -95,8 +95,8 @@ class HttpTransport:
                 on_headers(head)
                 watch = request.observer if head.status == HTTPStatus.OK else None
                 return replace(head, body=_read_body(response, until, watch))
-        except (httpx.HTTPError, httpx.InvalidURL) as fault:
-            raise classify_transport_error(fault) from fault
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise classify_transport_error(error) from error
 
 
 def _build_options(request: ApiRequest, until: float) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def _read_body(response: httpx.Response, until: float, observer: ResponseObserve
 
 
 def _classify_compressed(how: str, beginning: bytes) -> MirrorError:
-    """What it means that an answer came packed, which was not asked for; it is never unpacked."""
+    """Return the error for a compressed response, which we never ask for and never decompress."""
     if how in ("gzip", "x-gzip") and not beginning.startswith(_GZIP_MAGIC):
         return RetryNow("an answer says that it is packed, and is not")
     return MalformedResponse(
@@ -144,7 +144,7 @@ def _classify_compressed(how: str, beginning: bytes) -> MirrorError:
 
 
 def _build_trace(observer: ResponseObserver) -> Callable[[str, object], None]:
-    """For httpcore, which names each step of a request; this is the last before the answer."""
+    """Return a trace hook for httpcore that reports when the request has been sent."""
 
     def trace(step: str, _: object) -> None:
         if step.endswith(".send_request_body.complete"):

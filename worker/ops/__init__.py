@@ -1,1 +1,1 @@
-"""What operators touch: the command line, migrations, and the whole thing on one machine."""
+"""The operators' tools: the command line, migrations, and the local service."""

@@ -1,4 +1,4 @@
-"""Nango's budget as the workers share it, for people and for metrics."""
+"""Reads Nango's budget, which the workers share, for people and metrics."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +9,9 @@ if TYPE_CHECKING:
 
 
 def open_shared_limiter(settings: Settings) -> "RateLimiter | None":
-    """The way to the budgets; None where none are shared. Redis is only loaded where there is one.
+    """Return the limiter, or None if budgets are not shared. Imports Redis only if it is used.
 
-    It is closed by whoever asked for it.
+    The caller closes it.
     """
     if settings.redis_url is None or settings.nango_secret_key is None:
         return None
@@ -21,7 +21,7 @@ def open_shared_limiter(settings: Settings) -> "RateLimiter | None":
 
 
 def load_outage(limiter: "RateLimiter") -> dict[str, Any] | None:
-    """Since when Nango does not work for anybody, and why; None while it works."""
+    """Return since when Nango is down, and why; None while it works."""
     state, now = limiter.health.read()
     if not state.is_out:
         return None
@@ -30,7 +30,7 @@ def load_outage(limiter: "RateLimiter") -> dict[str, Any] | None:
 
 
 def load_budget(limiter: "RateLimiter", *, is_set: bool) -> dict[str, Any] | None:
-    """What is left of this minute; None where nothing is known."""
+    """Return what is left of this minute's budget; None if nothing is known."""
     account, now = limiter.read_account()
     pause = max(0.0, account.paused_until - now)
     if account.limit is None and not pause:

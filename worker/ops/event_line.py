@@ -1,4 +1,4 @@
-"""How a change event is told to a person: one line, whatever is in the names."""
+"""Renders a change event as one line for people, with any characters in names."""
 
 from collections.abc import Iterable
 
@@ -13,9 +13,9 @@ def render_event_line(
     changed: Iterable[str] | None,
     width: int = 10,
 ) -> str:
-    """``when``, whose it is, the change, the object's name, and the columns that changed.
+    """Return ``when``, the owner, the change, the object's name, and the changed columns.
 
-    ``width`` aligns what follows the owner.
+    ``width`` is that of the owner's column.
     """
     columns = f" ({', '.join(changed)})" if changed else ""
     return to_one_line(
@@ -24,7 +24,7 @@ def render_event_line(
 
 
 def to_one_line(said: str) -> str:
-    """Without letters that would break the line, or steer the terminal: names come from outside."""
+    """Replace characters that break the line or control the terminal: names come from outside."""
     return said if said.isprintable() else "".join(map(_replace_unprintable, said))
 
 

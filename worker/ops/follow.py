@@ -1,4 +1,4 @@
-"""Following change events for as long as somebody looks, through losses of Postgres."""
+"""Follows change events without end, through outages of Postgres."""
 
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -13,17 +13,17 @@ RETRY_SECONDS: Final = 1.0
 def follow_events(
     tail: Tail, wait: Callable[[float], None], echo: Callable[[str], None]
 ) -> Iterator[TailedEvent]:
-    """What there is and what will come, without an end; ``wait`` waits between two looks.
+    """Yield present and future events without end; ``wait`` is called between two reads.
 
-    ``echo`` is told when Postgres goes away, and when it is back.
+    ``echo`` is called when Postgres goes down, and when it is back.
     """
     away = False
     while True:
         try:
             yield from tail.read_new()
-        except (ServerUnavailable, RetryLater) as trouble:
+        except (ServerUnavailable, RetryLater) as error:
             if not away:
-                echo(f"{trouble}; it goes on as soon as that works again")
+                echo(f"{error}; it goes on as soon as that works again")
             away = True
             wait(RETRY_SECONDS)
             continue

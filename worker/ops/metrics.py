@@ -1,7 +1,7 @@
-"""Metrics for Prometheus, read from the database whenever somebody asks.
+"""Metrics for Prometheus, read from the database at every scrape.
 
-Labels have few values: what an operator has named (sinks), and words of ours. No connection, no
-tenant, no person is named.
+Labels have few values: the operator's names of sinks, and our own words. No connection, tenant or
+person is named.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -77,7 +77,7 @@ METRICS: Final = {f"{METRIC_PREFIX}_{name}": labels for name, (_, labels) in _DE
 
 @dataclass
 class MetricSamples:
-    """The values of one moment, by metric, with those of its labels."""
+    """The values of one scrape, by metric and label values."""
 
     values: dict[str, dict[tuple[str, ...], float]] = field(default_factory=dict)
 
@@ -85,7 +85,7 @@ class MetricSamples:
         self.values.setdefault(name, {})[labels] = float(value)
 
     def set_counts(self, name: str, wanted: Iterable[str], found: Mapping[str, int]) -> None:
-        """A value for each that is wanted: 0 rather than nothing."""
+        """Set a value for each of ``wanted``; 0 if not found."""
         for label in wanted:
             self.set(name, found.get(label, 0), label)
 
@@ -100,11 +100,11 @@ class MetricSamples:
 
 
 class MetricsCollector(Collector):
-    """Reads everything at each scrape, one scrape after another."""
+    """Reads all metrics at each scrape; scrapes do not overlap."""
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self.last_error: MirrorError | None = None
-        """Why the last reading failed."""
+        """The error of the last scrape."""
         self._database = database
         self._settings = settings
         self._gate = open_shared_limiter(settings)
@@ -120,7 +120,7 @@ class MetricsCollector(Collector):
             self._gate.close()
 
     def _read(self) -> MetricSamples:
-        """What there is to tell; that the database cannot be read is told as well."""
+        """Return all samples; if the database cannot be read, a sample reports that."""
         readings = MetricSamples()
         readings.set("up", 1)
         try:
@@ -129,9 +129,9 @@ class MetricsCollector(Collector):
                 counts.set_statement_timeout(db)
                 for read in (_read_service, _read_mirror, _read_events):
                     read(db, self._settings, readings)
-        except MirrorError as trouble:
-            self.last_error = trouble
-            get_logger().warning("metrics cannot be read", reason=str(trouble))
+        except MirrorError as error:
+            self.last_error = error
+            get_logger().warning("metrics cannot be read", reason=str(error))
             readings = MetricSamples()
             readings.set("up", 0)
         else:

@@ -1,4 +1,4 @@
-"""A small HTTP server for /metrics, and nothing else."""
+"""A small HTTP server for /metrics only."""
 
 import socket
 from collections.abc import Iterable, Iterator
@@ -18,7 +18,7 @@ class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
     def server_bind(self) -> None:
-        """Without asking the name service for our own name, which may take long."""
+        """Bind without looking up our own host name, which may take long."""
         socket_ = self.socket
         socket_.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         socket_.bind(self.server_address)
@@ -33,15 +33,15 @@ class _Server6(_Server):
 
 class _Handler(WSGIRequestHandler):
     timeout = 10
-    """Seconds until somebody who connects and says nothing is let go."""
+    """Seconds after which an idle connection is closed."""
 
     def log_message(self, *_: object) -> None:
-        """Each scrape is not worth a line."""
+        """Do not log scrapes."""
 
 
 @contextmanager
 def serve_metrics(host: str, port: int, registry: CollectorRegistry) -> Iterator[int]:
-    """Serve meanwhile; the port, which 0 leaves to the system. Raises OSError."""
+    """Serve during the block; yields the port, which the system picks for 0. Raises OSError."""
     metrics = make_wsgi_app(registry)
 
     def answer(environ: "WSGIEnvironment", start: "StartResponse") -> Iterable[bytes]:

@@ -1,4 +1,4 @@
-"""Standard output for as many lines as there are, whoever reads them and for how long."""
+"""Writes lines to stdout until its reader leaves."""
 
 import os
 import select
@@ -11,7 +11,7 @@ _CLOSED_EVENTS: Final = select.POLLERR | select.POLLHUP
 
 
 class StdoutWriter:
-    """Writes lines. Raises BrokenPipeError once nobody reads them any more."""
+    """Writes lines. Raises BrokenPipeError once the reader has left."""
 
     def __init__(self) -> None:
         self._to = sys.stdout.buffer
@@ -19,19 +19,19 @@ class StdoutWriter:
         self._poll = _poll_for_close(self._to.fileno())
 
     def write_line(self, line: bytes) -> None:
-        """A line of bytes, as it is."""
+        """Write a line of bytes unchanged."""
         self._to.write(line)
         self._to.write(b"\n")
 
     def write_text(self, line: str) -> None:
-        """A line of text, in the terminal's encoding."""
+        """Write a line of text in the terminal's encoding."""
         self.write_line(line.encode(self._encoding, "replace"))
 
     def flush(self) -> None:
         self._to.flush()
 
     def wait(self, seconds: float) -> None:
-        """Wait. Whoever reads a pipe may leave while there is nothing to write."""
+        """Wait, and notice if the reader of a pipe leaves meanwhile."""
         self.flush()
         if self._poll is None:
             time.sleep(seconds)
@@ -39,14 +39,14 @@ class StdoutWriter:
             raise BrokenPipeError
 
     def discard(self) -> None:
-        """Nobody reads: what is left goes nowhere, and the end is quiet."""
+        """Discard the rest once the reader has left, so that the process ends without a message."""
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self._to.fileno())
         os.close(nowhere)
 
 
 def _poll_for_close(number: int) -> "select.poll | None":
-    """Tells when the other end of a pipe or socket is closed; files and terminals have none."""
+    """Return a poll for the closing of a pipe or socket; None for files and terminals."""
     mode = os.fstat(number).st_mode
     if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
         return None

@@ -1,4 +1,4 @@
-"""Work that ends within a time once it is told to stop, wherever it waits at that moment."""
+"""Runs work that ends within a time limit after a stop request, even while it waits."""
 
 from collections.abc import Callable
 from threading import Event, Thread
@@ -9,24 +9,24 @@ POLL_SECONDS = 0.5
 
 
 def run_until_stopped(stop: Event, work: Callable[[], None], seconds: float) -> None:
-    """Do the work in a thread; return when it is done, at the latest ``seconds`` after ``stop``.
+    """Run ``work`` in a thread; return when it is done, at most ``seconds`` after ``stop``.
 
-    Work that is not done by then waits for something that cannot be interrupted, such as a server
-    that takes a question and never answers. It is left behind as if the process had been killed,
-    and ends with the process. Raises what the work raises.
+    Work that takes longer waits for something that cannot be interrupted, such as a server that
+    never answers. Its thread is abandoned and ends with the process, as if that had been killed.
+    Raises the errors of ``work``.
     """
     faults: list[BaseException] = []
 
     def run() -> None:
         try:
             work()
-        except BaseException as fault:  # noqa: BLE001 - raised again by who waits
-            faults.append(fault)
+        except BaseException as error:  # noqa: BLE001 - raised again by who waits
+            faults.append(error)
 
     thread = Thread(target=run, name="work", daemon=True)
     thread.start()
     while thread.is_alive() and not stop.is_set():
-        # A signal is handled between two waits at the latest.
+        # Signals are handled between two waits.
         thread.join(POLL_SECONDS)
     thread.join(seconds)
     if faults:

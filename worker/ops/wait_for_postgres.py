@@ -1,4 +1,4 @@
-"""Waiting for a Postgres that is not there yet, for processes that run for ever."""
+"""Waits for Postgres at the start of processes that run for ever."""
 
 from threading import Event
 from typing import Final
@@ -12,15 +12,15 @@ RETRY_SECONDS: Final = 2.0
 
 
 def wait_for_postgres(database: Database, stop: Event) -> bool:
-    """Wait until Postgres answers.
+    """Wait until Postgres answers; return False if ``stop`` was set before.
 
-    False if told to stop before. Raises ConfigurationError for another schema.
+    Raises ConfigurationError for another schema.
     """
     while not stop.is_set():
         try:
             check_schema(database)
-        except ServerUnavailable as trouble:
-            get_logger().warning("waiting for Postgres", reason=str(trouble))
+        except ServerUnavailable as error:
+            get_logger().warning("waiting for Postgres", reason=str(error))
             stop.wait(RETRY_SECONDS)
         else:
             return True

@@ -1,5 +1,5 @@
-"""Does one tenant, through this Nango, answer as we assume? Asked in at most 15 reads.
+"""Checks with at most 15 reads whether a tenant, through this Nango, answers as we assume.
 
-``asking`` sends them; the rest is pure and judges what came back. What leaves this package, in
-``report``, holds numbers and words of ours, so that people can share it.
+``requests`` sends them; the other modules are pure and check the responses. The report holds only
+numbers and our own words, so that people can share it.
 """

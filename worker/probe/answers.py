@@ -1,4 +1,4 @@
-"""The calls of a probe and what came back, before anybody judges it."""
+"""The calls of a probe and their responses."""
 
 import re
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ _CODE = re.compile(r"[A-Za-z0-9_.]{1,64}")
 
 
 class ProbeCall(StrEnum):
-    """The calls, in their order. No tenant gets all: some stand in for others."""
+    """The calls, in order. No tenant gets all of them, as some are fallbacks."""
 
     ORGANIZATION = "organization"
     BATCH = "$batch of three"
@@ -39,7 +39,7 @@ class ProbeCall(StrEnum):
 
 
 class StopReason(StrEnum):
-    """Why no more was asked."""
+    """Why a probe stopped early."""
 
     SETTINGS = "Nango refuses our key, address or plan"
     BROKEN = "the connection cannot be used"
@@ -51,7 +51,7 @@ class StopReason(StrEnum):
 
 @dataclass(frozen=True)
 class ProbeAnswer:
-    """One request and what came back; of it, only numbers and our own words are ever told."""
+    """One request and its response, of which only numbers and our own words are ever shown."""
 
     call: ProbeCall
     permission: str = ""
@@ -67,12 +67,12 @@ class ProbeAnswer:
 
     @property
     def status(self) -> int | None:
-        """Graph's status; None where nothing of Graph's came back."""
+        """Graph's status; None if Graph did not answer."""
         return self.response.status if self.response else None
 
     @property
     def code(self) -> str:
-        """Graph's outermost error code, where it has the form of one."""
+        """Graph's outermost error code, if it has the form of one."""
         codes = (
             list_error_codes(self.response)
             if self.response and not self.response.is_success
@@ -83,23 +83,23 @@ class ProbeAnswer:
 
 @dataclass
 class ProbeAnswers:
-    """Everything that came back."""
+    """All responses of a probe."""
 
     by_call: dict[ProbeCall, ProbeAnswer] = field(default_factory=dict)
     organizations: list[str] = field(default_factory=list)
     known_tenant: str | None = None
     stop_reason: StopReason | None = None
     other_organizations: list[str] | None = None
-    """The organizations of the other connection; None where none was named."""
+    """The organizations of the other connection; None if none was named."""
     cross_tenant_statuses: list[int | None] = field(default_factory=list)
-    """Statuses of links that were sent for the other connection; None: no answer of Graph's."""
+    """Statuses of links sent through the other connection; None if Graph did not answer."""
 
     def get_page(self, asked: ProbeCall) -> Page | None:
         answer = self.by_call.get(asked)
         return answer.page if answer else None
 
     def is_refused(self, asked: ProbeCall, *statuses: int) -> bool:
-        """Whether Graph refused it for good, with one of the statuses where some are named."""
+        """Whether Graph refused a call permanently, with one of ``statuses`` if any are given."""
         answer = self.by_call.get(asked)
         if answer is None or not isinstance(answer.error, ResourceRefused):
             return False
@@ -111,7 +111,7 @@ def is_transient(error: MirrorError | None) -> bool:
 
 
 def parse_batch_items(response: ApiResponse) -> list[dict[str, Any]]:
-    """The answers inside a ``$batch``."""
+    """Return the items of a ``$batch`` response."""
     document = response.parse_json()
     responses = document.get("responses") if isinstance(document, dict) else None
     items = responses if isinstance(responses, list) else []

@@ -1,4 +1,4 @@
-"""Whether the connection can be used at all, whose tenant it is, and how ``$batch`` does. Pure."""
+"""Checks the connection, its tenant, and whether ``$batch`` works. Pure."""
 
 from typing import Final
 
@@ -19,10 +19,10 @@ from worker.probe.requests import BATCH_PATHS
 def check_connection(answers: ProbeAnswers) -> Finding:
     name = "Nango reaches Graph for this connection"
     troubles = [answer.error for answer in answers.by_call.values()]
-    if any(isinstance(trouble, ConfigurationError) for trouble in troubles):
+    if any(isinstance(error, ConfigurationError) for error in troubles):
         does = "halts everything; 'tenant-mirror sync' says what is wrong"
         return Finding(name, Verdict.FAILS, str(StopReason.SETTINGS), does, needed=True)
-    if any(isinstance(trouble, ConnectionBroken) for trouble in troubles):
+    if any(isinstance(error, ConnectionBroken) for error in troubles):
         does = "marks the connection broken and tries again after 1, 2, 4 ... minutes"
         seen = "it is unknown to Nango, or its token is refused or not renewed"
         return Finding(name, Verdict.FAILS, seen, does, needed=True)

@@ -1,6 +1,6 @@
-"""Does Graph refuse one tenant's links to another tenant? Only such links may go alone.
+"""Checks that Graph refuses one tenant's links to another tenant. Only such links are sent alone.
 
-All other requests prove their tenant by the organization that travels with them in a ``$batch``.
+All other requests prove their tenant by the organization in the same ``$batch``.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from worker.probe.findings import Finding, Verdict, pluralize
 from worker.probe.requests import PERMISSION, OnCall, parse_organization_ids, parse_response
 
 MAX_CROSS_TENANT_CALLS = 5
-"""Calls for the other connection: its organization and up to four links."""
+"""Calls through the other connection: its organization and up to four links."""
 
 FINDING_NAME = "links are refused to another tenant"
 
@@ -23,27 +23,27 @@ FINDING_NAME = "links are refused to another tenant"
 def send_across_tenants(
     nango: NangoClient, other: ConnectionRef, answers: ProbeAnswers, told: OnCall
 ) -> None:
-    """Send the links that the probe was given through a connection of another tenant.
+    """Send the links that the probe received through a connection of another tenant.
 
-    Raises nothing for what Nango or Graph answer.
+    Errors of Nango or Graph are recorded, not raised.
     """
     answers.other_organizations = []
     told(ProbeCall.OTHER_ORGANIZATION, 1)
-    reply = _send(nango, other, ORGANIZATION_PATH)
-    if reply is not None and parse_response(reply, PERMISSION, None)[1] is None:
-        answers.other_organizations = parse_organization_ids(reply)
+    response = _send(nango, other, ORGANIZATION_PATH)
+    if response is not None and parse_response(response, PERMISSION, None)[1] is None:
+        answers.other_organizations = parse_organization_ids(response)
     if not answers.other_organizations or set(answers.other_organizations) & set(
         answers.organizations
     ):
         return
     for number, target in enumerate(list(_iter_bound_paths(answers))[: MAX_CROSS_TENANT_CALLS - 1]):
         told(ProbeCall.CROSS_TENANT_LINK, number + 2)
-        reply = _send(nango, other, target)
-        answers.cross_tenant_statuses.append(reply.status if reply is not None else None)
+        response = _send(nango, other, target)
+        answers.cross_tenant_statuses.append(response.status if response is not None else None)
 
 
 def _iter_bound_paths(answers: ProbeAnswers) -> Iterator[str]:
-    """The links that a sync sends alone, each kind once."""
+    """Yield the links that a sync sends alone, one of each kind."""
     for answer in answers.by_call.values():
         for link in (answer.page.next_link, answer.page.delta_link) if answer.page else ():
             try:
@@ -60,11 +60,11 @@ def _send(nango: NangoClient, other: ConnectionRef, target: str) -> ApiResponse 
     except ServerUnavailable:
         raise
     except MirrorError:
-        return None  # neither answered nor refused by Graph: the finding says so
+        return None  # neither answered nor refused by Graph; the finding reports that
 
 
 def check_cross_tenant(answers: ProbeAnswers) -> Finding | None:
-    """None where no other connection was named."""
+    """Return the finding; None if no other connection was named."""
     if answers.other_organizations is None:
         return None
     does = "sends next and delta links of users and groups alone, all else with the organization"

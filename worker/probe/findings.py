@@ -1,7 +1,7 @@
-"""What a finding is, and what all of them have in common. Pure.
+"""The findings of a probe, and helpers for all checks. Pure.
 
-A finding holds numbers and words of ours. Of what Graph and Nango sent, the only text that is told
-is an error code that has the form of one: no message, name, id, link or header's value.
+A finding holds numbers and our own words. The only text of Graph and Nango in it is an error code
+in the form of one: no message, name, id, link or header's value.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One assumption. Where it is ``needed`` and does not hold, something is not mirrored."""
+    """One checked assumption. If a ``needed`` one does not hold, something is not mirrored."""
 
     name: str
     verdict: Verdict
@@ -32,7 +32,7 @@ class Finding:
 
 
 Check = Callable[[ProbeAnswers], Finding | None]
-"""None where the question did not arise."""
+"""Returns None if the check does not apply."""
 
 TRIES_LATER: Final = "tries again later"
 MARKS_REFUSED: Final = "marks it refused and tries again every hour"
@@ -45,7 +45,7 @@ def pluralize(number: int, noun: str) -> str:
 
 
 def judge_call(answers: ProbeAnswers, asked: ProbeCall) -> tuple[Verdict, str]:
-    """Whether a call brought what it should; where not, why in numbers."""
+    """Return the verdict on a call, and the reason in numbers."""
     answer = answers.by_call.get(asked)
     if answer is None:
         return (
@@ -77,7 +77,7 @@ def _describe_malformed(answer: ProbeAnswer) -> str:
 def describe_consequence(
     verdict: Verdict, answer: ProbeAnswer | None, fails: str = MARKS_REFUSED
 ) -> str:
-    """What Tenant Mirror does where a call brought nothing."""
+    """Return what Tenant Mirror does if a call failed."""
     if verdict is Verdict.UNKNOWN:
         return TRIES_LATER
     if answer is not None and answer.status == 403 and answer.permission:
@@ -86,7 +86,7 @@ def describe_consequence(
 
 
 def describe_page(page: Page, noun: str) -> str:
-    """A page in numbers."""
+    """Return a page in numbers."""
     parts = [pluralize(page.count, noun)]
     if page.removed:
         parts.append(f"{len(page.removed):,} of them removed")

@@ -1,4 +1,4 @@
-"""Whether each resource can be read in the way that we prefer. Pure."""
+"""Checks whether each resource can be read in the preferred way. Pure."""
 
 from functools import partial
 from typing import Final
@@ -23,7 +23,7 @@ from worker.rows.shape import get_shape
 def check_read(
     answers: ProbeAnswers, *, name: str, asked: ProbeCall, noun: str, does: str
 ) -> Finding | None:
-    """A page that a resource cannot be mirrored without."""
+    """Check a page without which a resource cannot be mirrored."""
     verdict, seen = judge_call(answers, asked)
     page = answers.get_page(asked)
     if page is not None:
@@ -36,7 +36,7 @@ def check_read(
 def check_next_page(
     answers: ProbeAnswers, *, name: str, first: ProbeCall, asked: ProbeCall, noun: str
 ) -> Finding | None:
-    """A next link that is sent back byte for byte brings the next page."""
+    """Check that a next link, sent back byte for byte, returns the next page."""
     before, page = answers.get_page(first), answers.get_page(asked)
     if before is not None and before.next_link is None:
         return Finding(name, Verdict.UNKNOWN, "there is one page only", "follows next links")
@@ -123,7 +123,7 @@ def check_groups_delta(answers: ProbeAnswers) -> Finding:
 def check_group_listing(
     answers: ProbeAnswers, *, name: str, asked: ProbeCall, noun: str
 ) -> Finding | None:
-    """What is read where groups have no delta."""
+    """Check the listing that is read if groups have no delta."""
     if not answers.is_refused(ProbeCall.GROUPS, *NO_DELTA_STATUSES):
         return None
     listed = answers.get_page(ProbeCall.GROUP_LIST)

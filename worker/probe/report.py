@@ -1,4 +1,4 @@
-"""What a probe tells: the findings, the calls in numbers, and what they come to. Pure."""
+"""The report of a probe: the findings, the calls in numbers, and the outcome. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class CallSummary:
 
 
 def summarize_calls(answers: ProbeAnswers) -> list[CallSummary]:
-    """Every call that was sent, in order."""
+    """Return a summary of every call that was sent, in order."""
     return [_summarize_call(answer) for answer in answers.by_call.values() if answer.was_sent]
 
 
@@ -49,7 +49,7 @@ def _summarize_call(answer: ProbeAnswer) -> CallSummary:
 
 
 class ProbeOutcome(Enum):
-    """Whether the tenant can be mirrored, perhaps by other ways than the preferred ones."""
+    """Whether the tenant can be mirrored, perhaps only with fallbacks."""
 
     YES = True
     NO = False
@@ -58,7 +58,7 @@ class ProbeOutcome(Enum):
 
 
 def run_checks(answers: ProbeAnswers) -> list[Finding]:
-    """Every finding, in the order in which people read them."""
+    """Return all findings, in the order in which they are shown."""
     found = (
         check(answers)
         for check in (*CONNECTION_CHECKS, *READ_CHECKS, *TRAFFIC_CHECKS, check_cross_tenant)
@@ -67,7 +67,7 @@ def run_checks(answers: ProbeAnswers) -> list[Finding]:
 
 
 def decide_outcome(answers: ProbeAnswers, findings: Sequence[Finding]) -> ProbeOutcome:
-    """What the findings that are needed come to."""
+    """Return the outcome, from the findings that are needed."""
     needed = {finding.verdict for finding in findings if finding.needed}
     if answers.stop_reason is StopReason.SETTINGS:
         return ProbeOutcome.SETTINGS
@@ -77,7 +77,7 @@ def decide_outcome(answers: ProbeAnswers, findings: Sequence[Finding]) -> ProbeO
 
 
 def render_summary(result: ProbeOutcome, findings: Sequence[Finding]) -> str:
-    """The findings in one sentence."""
+    """Return the findings in one sentence."""
     wrong = [finding for finding in findings if finding.verdict is Verdict.FAILS]
     needed = [finding for finding in findings if finding.needed]
     if result is ProbeOutcome.SETTINGS:

@@ -1,6 +1,6 @@
-"""What a probe asks: at most 15 calls, all of them reads, and none is sent twice.
+"""Sends the requests of a probe: at most 15 reads, each sent once.
 
-Nothing is stored, so a probe may run beside a sync.
+Nothing is stored, so a probe may run during a sync.
 """
 
 import time
@@ -57,20 +57,20 @@ BATCH_PATHS: Final = (
 )
 
 NO_DELTA_STATUSES: Final = (400, 404, 501)
-"""How Graph refuses delta to tenants of a kind that has none."""
+"""Statuses with which Graph refuses delta to types of tenants without it."""
 
 ParseBody = Callable[[bytes], Page]
 
 OnCall = Callable[[ProbeCall, int], None]
-"""Told about each call before it is sent, with its number."""
+"""Called with each call and its number before it is sent."""
 
 
 def run_probe(
     nango: NangoClient, address: ConnectionRef, tenant: str | None, on_call: OnCall
 ) -> ProbeAnswers:
-    """Ask everything, once each; ``tenant`` is the one that this connection had before.
+    """Send every request once; ``tenant`` is the one that this connection had before.
 
-    Raises nothing for what Nango or Graph answer: that is what is looked at.
+    Errors of Nango or Graph are recorded, not raised.
     """
     asking = _Prober(nango, address, ProbeAnswers(known_tenant=tenant), on_call)
     asking.ask_organization()
@@ -84,7 +84,7 @@ def run_probe(
 
 @dataclass
 class _Prober:
-    """One probe under way."""
+    """The state of a running probe."""
 
     nango: NangoClient
     address: ConnectionRef
@@ -166,8 +166,8 @@ class _Prober:
     def _ask_page(self, asked: ProbeCall, link: str, resource: Resource) -> Page | None:
         try:
             target = path_from_link(link)
-        except MalformedResponse as trouble:
-            self.answers.by_call[asked] = ProbeAnswer(asked, error=trouble, was_sent=False)
+        except MalformedResponse as error:
+            self.answers.by_call[asked] = ProbeAnswer(asked, error=error, was_sent=False)
             return None
         answer = self._ask(asked, target, resource.permission, partial(decode_page, resource))
         return answer.page if answer else None
@@ -186,21 +186,21 @@ class _Prober:
         if self.answers.stop_reason is not None:
             return None
         self.on_call(asked, number)
-        reply, page, trouble = None, None, None
+        response, page, error = None, None, None
         started = time.monotonic()
         try:
-            reply = self.nango.proxy(self.address, target, single_attempt=True, **request)
+            response = self.nango.proxy(self.address, target, single_attempt=True, **request)
         except ServerUnavailable as away:
             away.connection = None
             raise
         except MirrorError as caught:
-            trouble = caught
+            error = caught
         seconds = time.monotonic() - started
-        if reply is not None:
-            page, trouble = parse_response(reply, permission, read)
-        answer = ProbeAnswer(asked, permission, reply, page, trouble, seconds)
+        if response is not None:
+            page, error = parse_response(response, permission, read)
+        answer = ProbeAnswer(asked, permission, response, page, error, seconds)
         self.answers.by_call[asked] = answer
-        self.failures_in_a_row = self.failures_in_a_row + 1 if is_transient(trouble) else 0
+        self.failures_in_a_row = self.failures_in_a_row + 1 if is_transient(error) else 0
         self.answers.stop_reason = find_stop_reason(answer, self.failures_in_a_row)
         return answer
 
@@ -208,10 +208,10 @@ class _Prober:
 def parse_response(
     response: ApiResponse, permission: str, read: ParseBody | None
 ) -> tuple[Page | None, MirrorError | None]:
-    """The page in an answer, or the trouble that the answer is."""
-    trouble = classify_graph_response(response, time.time(), permission)
-    if trouble is not None or read is None:
-        return None, trouble
+    """Return the page in a response, or its error."""
+    error = classify_graph_response(response, time.time(), permission)
+    if error is not None or read is None:
+        return None, error
     try:
         return read(response.body), None
     except MalformedResponse as torn:
@@ -219,13 +219,13 @@ def parse_response(
 
 
 def parse_members_page(group_id: str, body: bytes) -> Page:
-    """The members of a group, as a page. Raises MalformedResponse where the body is none."""
+    """Parse the members of a group as a page. Raises MalformedResponse if the body is none."""
     edges, link = parse_members(group_id, body)
     return Page(count=len(edges), edges=edges, next_link=link)
 
 
 def parse_organization_ids(response: ApiResponse) -> list[str]:
-    """The ids of the tenants that an answer names, in lower case; never told to anybody."""
+    """Return the tenant ids in a response, in lower case. They are never shown."""
     document = response.parse_json()
     value = document.get("value") if isinstance(document, dict) else None
     rows = value if isinstance(value, list) else []
@@ -234,16 +234,16 @@ def parse_organization_ids(response: ApiResponse) -> list[str]:
 
 
 def find_stop_reason(answer: ProbeAnswer, fruitless: int) -> StopReason | None:
-    """Whether an answer forbids to go on: a pause that is asked for is kept."""
-    trouble = answer.error
-    if isinstance(trouble, ConfigurationError):
+    """Return why the probe must stop after this response, such as a requested pause, or None."""
+    error = answer.error
+    if isinstance(error, ConfigurationError):
         return StopReason.SETTINGS
-    if isinstance(trouble, ConnectionBroken):
+    if isinstance(error, ConnectionBroken):
         return StopReason.BROKEN
-    if not is_transient(trouble):
+    if not is_transient(error):
         return None
-    assert trouble is not None
-    named = answer.response.get_retry_after(time.time()) if answer.response else trouble.after
+    assert error is not None
+    named = answer.response.get_retry_after(time.time()) if answer.response else error.after
     if answer.status == 429 or (named or 0.0) > 0.0:
         return StopReason.THROTTLED
     return StopReason.SILENT if fruitless > 1 else None

@@ -1,6 +1,6 @@
-"""What the calls of a probe were like: links, headers, budgets, permissions, times. Pure.
+"""Checks of a probe's traffic: links, headers, budgets, permissions, times. Pure.
 
-Values of headers are told only where they are numbers.
+Values of headers are reported only if they are numbers.
 """
 
 import re
@@ -34,7 +34,7 @@ _NUMBER = re.compile(r"\d{1,12}(\.\d{1,9})?")
 
 
 def get_plain_number(response: ApiResponse, name: str) -> float | None:
-    """A header's value where it is a plain number."""
+    """Return a header's value if it is a plain number, else None."""
     value = response.headers.get(name, "")
     return float(value) if _NUMBER.fullmatch(value) else None
 
@@ -70,7 +70,7 @@ def _is_graph_link(link: str) -> bool:
 
 
 def _find_token_name(link: str) -> str:
-    """Which of the known tokens a link carries; its value stays where it is."""
+    """Return the name of the known token in a link, never its value."""
     try:
         query = urlsplit(link).query.lower()
     except ValueError:
@@ -98,10 +98,10 @@ def check_links(answers: ProbeAnswers) -> Finding:
 
 def check_headers(answers: ProbeAnswers) -> Finding:
     name = "Graph's headers come through on a success"
-    good = [reply for reply in _list_responses(answers) if reply.is_success]
-    told = sum(any(header in reply.headers for header in GRAPH_HEADERS) for reply in good)
-    framed = sum("content-length" in reply.headers for reply in good)
-    json = sum(_is_json(reply) for reply in good)
+    good = [response for response in _list_responses(answers) if response.is_success]
+    told = sum(any(header in response.headers for header in GRAPH_HEADERS) for response in good)
+    framed = sum("content-length" in response.headers for response in good)
+    json = sum(_is_json(response) for response in good)
     seen = f"on {told} of {len(good)}; {framed} with a length, {json} said to be JSON"
     does = "needs none of them: goes by status and body"
     if not good:
@@ -117,15 +117,17 @@ def check_cost(answers: ProbeAnswers) -> Finding:
     name = "Graph tells what calls cost"
     replies = _list_responses(answers)
     units = [
-        found for reply in replies if (found := get_plain_number(reply, UNITS_HEADER)) is not None
+        found
+        for response in replies
+        if (found := get_plain_number(response, UNITS_HEADER)) is not None
     ]
     shares = [
         found
-        for reply in replies
-        if (found := get_plain_number(reply, PERCENTAGE_HEADER)) is not None
+        for response in replies
+        if (found := get_plain_number(response, PERCENTAGE_HEADER)) is not None
     ]
     throttling = sum(
-        any(header in reply.headers for header in THROTTLE_HEADERS) for reply in replies
+        any(header in response.headers for header in THROTTLE_HEADERS) for response in replies
     )
     seen = f"{pluralize(round(sum(units)), 'resource unit')} on {pluralize(len(units), 'call')}"
     if shares:
@@ -142,9 +144,9 @@ def check_cost(answers: ProbeAnswers) -> Finding:
 def check_budget(answers: ProbeAnswers) -> Finding:
     name = "Nango tells its limit"
     found = [
-        reply
-        for reply in _list_responses(answers)
-        if get_plain_number(reply, BUDGET_HEADERS[0]) is not None
+        response
+        for response in _list_responses(answers)
+        if get_plain_number(response, BUDGET_HEADERS[0]) is not None
     ]
     if not _list_responses(answers):
         return Finding(name, Verdict.UNKNOWN, "no answers", "waits as Nango's 429 says")

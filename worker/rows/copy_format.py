@@ -1,6 +1,6 @@
-"""Values as COPY's text format spells them. https://www.postgresql.org/docs/current/sql-copy.html
+"""Encoding of values in COPY's text format. https://www.postgresql.org/docs/current/sql-copy.html
 
-Lines are made where there is time for it: beside the loader, while Postgres takes the last page.
+Lines are built in the decoding thread, while Postgres loads the previous page.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -20,13 +20,13 @@ ValueEncoder = Callable[[Any], str]
 
 
 def build_encoders(columns: Iterable[Column[Any]]) -> list[tuple[int, ValueEncoder]]:
-    """How the columns that are not text become text, by position."""
+    """Return encoders of the columns that are not text, with their positions."""
     chosen = ((index, find_encoder(column)) for index, column in enumerate(columns))
     return [(index, convert) for index, convert in chosen if convert is not None]
 
 
 def find_encoder(column: Column[Any]) -> ValueEncoder | None:
-    """How one column's values become text that Postgres reads; None where they are text."""
+    """Return the encoder of a column's values to Postgres text; None if they are text."""
     return next(
         (convert for kind, convert in _VALUE_ENCODERS if isinstance(column.type, kind)), None
     )
@@ -37,7 +37,7 @@ def _encode_boolean(value: bool) -> str:  # noqa: FBT001 - a value of a column
 
 
 def _encode_timestamp(value: datetime) -> str:
-    """ISO 8601; four times as fast as ``isoformat``."""
+    """Return ISO 8601 text, four times as fast as ``isoformat``."""
     return _encode(value)[1:-1].decode()
 
 
@@ -46,7 +46,7 @@ def encode_json(value: Any) -> str:
 
 
 def encode_array(values: list[str]) -> str:
-    """A list of texts as Postgres writes an array: like JSON, but for brackets and escapes."""
+    """Return an array literal of Postgres: like JSON, except brackets and escapes."""
     text = _encode(values)
     if b"\\" not in text:
         return f"{{{text[1:-1].decode()}}}"
@@ -63,24 +63,24 @@ _VALUE_ENCODERS: Final[tuple[tuple[Any, ValueEncoder], ...]] = (
 
 
 def escape(text: str) -> str:
-    """A text as COPY wants it between two tabs."""
+    """Escape a text for a COPY field."""
     return text.translate(_ESCAPES)
 
 
 def escape_json(text: bytes) -> bytes:
-    """JSON as COPY wants it: it holds no raw control characters, only backslashes."""
+    """Escape JSON for a COPY field: it has no raw control characters, only backslashes."""
     return text.replace(b"\\", b"\\\\") if b"\\" in text else text
 
 
 def encode_lines(rows: Sequence[Sequence[Any]], columns: Iterable[Column[Any]]) -> list[str]:
-    """Many rows at once, as ``encode_line`` spells each: by column, in two thirds of the time."""
+    """Encode many rows as ``encode_line`` does, but by column, in two thirds of the time."""
     together = zip(columns, zip(*rows, strict=True), strict=bool(rows))
     spelt = [_find_column_encoder(column)(values) for column, values in together]
     return ["\t".join(values) for values in zip(*spelt, strict=True)]
 
 
 def _find_column_encoder(column: Column[Any]) -> Callable[[Sequence[Any]], list[str]]:
-    """How a column's values are spelt, all together."""
+    """Return the encoder of all values of a column at once."""
     return next(
         (spell for kind, spell in _COLUMN_ENCODERS if isinstance(column.type, kind)), _encode_texts
     )
@@ -95,7 +95,7 @@ def _encode_texts(values: Sequence[Any]) -> list[str]:
 
 
 def _encode_scalars(values: Sequence[Any]) -> list[str]:
-    """Instants and booleans: in JSON they hold neither commas nor escapes."""
+    """Encode times and booleans, whose JSON has neither commas nor escapes."""
     text = _encode(values)[1:-1].decode().replace('"', "").replace("null", NULL)
     return text.replace("true", "t").replace("false", "f").split(",")
 
@@ -104,7 +104,7 @@ def _encode_arrays(values: Sequence[Any]) -> list[str]:
     text = _join_json_lines(values)
     if "\\" in text:
         return [NULL if value is None else escape(encode_array(value)) for value in values]
-    # A line ends where a value does: JSON has no raw newlines.
+    # Each line is one value, as JSON has no raw newlines.
     text = text.replace("\n[", "\n{").replace("]\n", "}\n").replace("\nnull", f"\n{NULL}")
     return text[1:-1].split("\n")
 
@@ -115,7 +115,7 @@ def _encode_documents(values: Sequence[Any]) -> list[str]:
 
 
 def _join_json_lines(values: Sequence[Any]) -> str:
-    """Values as lines of JSON, with a newline ahead of the first, too."""
+    """Return values as lines of JSON, with a newline before the first as well."""
     return "\n" + _encoder.encode_lines(values).decode()
 
 
@@ -128,7 +128,7 @@ _COLUMN_ENCODERS: Final[tuple[tuple[Any, Callable[[Sequence[Any]], list[str]]], 
 
 
 def _needs_no_escapes(joined: str, nulls: int, number: int) -> bool:
-    """Whether so many values with tabs between them need no escapes; nulls are spelt already."""
+    """Whether tab-separated values need no escapes; nulls are encoded already."""
     return (
         joined.count("\\") == nulls
         and joined.count("\t") == number - 1
@@ -138,7 +138,7 @@ def _needs_no_escapes(joined: str, nulls: int, number: int) -> bool:
 
 
 def encode_line(values: list[Any], convert: list[tuple[int, ValueEncoder]]) -> bytes:
-    """A row's columns, tab-separated. ``values`` is used up."""
+    """Return a row's columns, tab-separated. Changes ``values``."""
     for index, text in convert:
         value = values[index]
         if value is not None:

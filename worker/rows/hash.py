@@ -4,9 +4,9 @@ import hashlib
 from typing import Any, Final
 
 HASH_VERSION: Final = b"\x02"
-"""First byte of every hash: a new recipe is a new version, never a flood of false changes.
+"""First byte of every hash. A new hash method needs a new version, to avoid false changes.
 
-Whatever makes other rows of the same bytes is a new recipe, too.
+So does any change that decodes the same bytes to other rows.
 """
 
 HASH_BYTES: Final = 16

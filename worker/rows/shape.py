@@ -1,7 +1,7 @@
-"""The object as we store it: values in column order, their JSON and their content hash.
+"""Shapes of stored objects: values in column order, their JSON and their content hash.
 
-One shape for each resource, made from its table. Rows come from Graph (through a record) and
-from Postgres; both give the same Python values, so that comparing them is plain equality.
+Each resource has one shape, built from its table. Rows come from Graph (through a record) and from
+Postgres; both have the same Python values, so that they can be compared for equality.
 """
 
 import re
@@ -26,10 +26,10 @@ Row: TypeAlias = tuple[Any, ...]
 
 
 MAX_KEY_LENGTH: Final = 400
-"""Letters of a key that is a text; an index entry of Postgres has room for 2,700 bytes."""
+"""Most characters of a text key; an index entry of Postgres holds up to 2,700 bytes."""
 
 MAX_INDEXED_BYTES: Final = 2_600
-"""Bytes of a text in an index; compression may let longer ones in, but nobody can rely on that."""
+"""Most bytes of an indexed text; compression may allow more, but not reliably."""
 
 _GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _encoder = msgspec.json.Encoder(order="deterministic")
@@ -50,7 +50,7 @@ def _parse_opaque_id(value: str) -> str:
 
 
 def _parse_timestamp(value: str) -> datetime | None:
-    """Parse an instant; digits beyond microseconds are cut, year 1 is how Graph says never."""
+    """Parse a time; digits beyond microseconds are cut, and year 1 is Graph's value for never."""
     try:
         parsed = datetime.fromisoformat(value)
         if parsed.year == 1:
@@ -108,7 +108,7 @@ def _choose_by_position(
 
 
 class RowShape:
-    """Turns records into rows and rows into JSON and hashes, for one resource."""
+    """Converts records to rows, and rows to JSON and hashes, for one resource."""
 
     def __init__(self, resource: Resource) -> None:
         self.resource = resource
@@ -136,13 +136,13 @@ class RowShape:
         )
 
     def parse_key(self, identity: str) -> str:
-        """A plain object's key, by its id. Raises ValueError where that cannot be one."""
+        """Return a plain object's key from its id. Raises ValueError if the id is invalid."""
         return str(self._key(identity))
 
     def row_from_record(self, record: Record) -> tuple[Row, int]:
-        """The row and a bit for each column that Graph sent.
+        """Return the row and a bit for each column that Graph sent.
 
-        Raises ValueError, naming the column, where a value cannot be stored.
+        Raises ValueError, naming the column, if a value cannot be stored.
         """
         values, present = self._extract_sent(record)
         index = 0
@@ -151,14 +151,14 @@ class RowShape:
                 value = values[index]
                 if value is not None:
                     values[index] = convert(value)
-        except ValueError as fault:
-            raise ValueError(f"{self.names[index]}: not storable ({fault})") from None
+        except ValueError as error:
+            raise ValueError(f"{self.names[index]}: not storable ({error})") from None
         return tuple(values), present
 
     def row_without_unstorable(self, record: Record) -> tuple[Row, int, dict[str, str]]:
-        """The row with nulls for what cannot be stored, and why, by property.
+        """Return the row with nulls for unstorable values, sent bits, and faults by property.
 
-        Raises ValueError where the key cannot be stored.
+        Raises ValueError if the key cannot be stored.
         """
         values, present = self._extract_sent(record)
         faults = {}
@@ -166,20 +166,20 @@ class RowShape:
             value = values[index]
             try:
                 values[index] = None if value is None else convert(value)
-            except ValueError as fault:
+            except ValueError as error:
                 if not index:
-                    raise ValueError(f"{self.names[0]}: not storable ({fault})") from None
+                    raise ValueError(f"{self.names[0]}: not storable ({error})") from None
                 values[index] = None
-                faults[self.properties[index]] = f"{fault}; it is stored as null"
+                faults[self.properties[index]] = f"{error}; it is stored as null"
         return tuple(values), present, faults
 
     def list_sent_properties(self, present: int) -> set[str]:
-        """The properties that are told by so many columns: all but those that are absent."""
+        """Return the Graph properties that were sent: all except those of absent columns."""
         pairs = enumerate(self.properties)
         return set(self._graph_names) - {name for i, name in pairs if not present >> i & 1}
 
     def _extract_sent(self, record: Record) -> tuple[list[Any], int]:
-        """Values as they were sent, null where they were not, and a bit for each that was."""
+        """Return the values, None for those not sent, and a bit for each that was sent."""
         values = self._extract_values(record)
         if UNSET not in values:
             return values, self.all_columns
@@ -193,27 +193,27 @@ class RowShape:
         return [derived[name] if name in derived else getattr(record, name) for name in self.names]
 
     def encode_line(self, row: Row) -> bytes:
-        """The columns as COPY takes them, without our bookkeeping."""
+        """Return the columns in COPY format, without bookkeeping columns."""
         return encode_line(list(row), self._encoders)
 
     def encode_json(self, row: Row) -> bytes:
-        """The whole object, keys being column names: ``after`` of a created event.
+        """Return the whole object by column name, as in ``after`` of a created event.
 
-        In the order in which jsonb keeps keys: sorting them was a third of its work.
+        Keys are in jsonb's order: sorting them took a third of jsonb's parsing time.
         """
         return _encode(self._struct(*self._in_jsonb_order(row)))
 
     def encode_lines(self, rows: Sequence[Row]) -> list[bytes]:
-        """The COPY lines of many rows."""
+        """Return the COPY lines of many rows."""
         return [line.encode() for line in encode_lines(rows, self.resource.columns)]
 
     def encode_json_lines(self, rows: Sequence[Row]) -> list[bytes]:
-        """The JSON of many rows."""
+        """Return the JSON of many rows."""
         objects = [self._struct(*self._in_jsonb_order(row)) for row in rows]
         return _encoder.encode_lines(objects).split(b"\n")[:-1]
 
     def canonicalize(self, row: Row) -> Row:
-        """The row with every unordered list sorted, as it is compared and hashed."""
+        """Return the row with unordered lists sorted, for comparing and hashing."""
         values: list[Any] | None = None
         for index, arrange in self._unordered:
             value = row[index]
@@ -223,9 +223,9 @@ class RowShape:
         return row if values is None else tuple(values)
 
     def find_differences(self, old: Row, new: Row) -> list[str]:
-        """The columns in which two canonical rows differ.
+        """Return the columns in which two canonical rows differ.
 
-        Nested values are compared as JSON, as the hash sees them: Python takes 1 for true.
+        Nested values are compared as JSON, like their hash: in Python, 1 equals True.
         """
         columns = zip(self.names, self._nested, old, new, strict=True)
         return [
@@ -235,20 +235,20 @@ class RowShape:
         ]
 
     def hash_row(self, row: Row) -> bytes:
-        """A versioned content hash; the order of unordered lists does not count."""
+        """Return a versioned content hash, independent of the order of unordered lists."""
         return hash_bytes(_encode(self.canonicalize(row)))
 
     @staticmethod
     def hash_source(source: Any) -> bytes:
-        """A versioned hash of the bytes that an object was sent as."""
+        """Return a versioned hash of the bytes of an object as sent."""
         return hash_bytes(source)
 
     def encode_columns(self, row: Row, names: Sequence[str]) -> bytes:
-        """The named columns as JSON: ``before`` and ``after`` of an updated event."""
+        """Return the named columns as JSON: ``before`` and ``after`` of an updated event."""
         return _encode({name: row[self.names.index(name)] for name in names})
 
 
 @cache
 def get_shape(resource: Resource) -> RowShape:
-    """The one shape of a resource."""
+    """Return the shape of a resource, built once."""
     return RowShape(resource)

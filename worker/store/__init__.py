@@ -1,1 +1,1 @@
-"""Everything that is written to Postgres, and the only place besides ``events`` that holds SQL."""
+"""Postgres access: connections, leases, mirror rows, sweeps, sync state and service facts."""

@@ -1,4 +1,4 @@
-"""COPY: the fastest way in. Lines are made by ``worker/rows/copy_format.py``."""
+"""Bulk inserts with COPY. ``worker/rows/copy_format.py`` encodes the lines."""
 
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -10,10 +10,10 @@ from psycopg import sql
 from worker.store.engine import get_driver_connection
 
 FIRST_LINES = 100
-"""Lines that are sent first, and at least, so that Postgres soon has something to do."""
+"""Lines of the first chunk, and the fewest of any chunk, so that Postgres starts early."""
 
 CHUNK_BYTES = 100_000
-"""Bytes that are sent at once, where lines are short: each sending has its own cost."""
+"""Target size of a chunk in bytes when lines are short: each write has a fixed cost."""
 
 
 def copy_lines(
@@ -21,7 +21,7 @@ def copy_lines(
 ) -> None:
     """Append rows to a table; each line ends with a newline.
 
-    Lines may be made as they are asked for: Postgres works on some while the next are made.
+    ``lines`` may be a generator: Postgres works on one chunk while the next is built.
     """
     made, number = iter(lines), FIRST_LINES
     statement = _render_copy(schema, table, tuple(columns))

@@ -1,8 +1,8 @@
-"""The database's URL: with our driver, one host or several, and nothing decided by the environment.
+"""Parsing of ``DATABASE_URL``: one host or several, always with the psycopg driver.
 
-libpq fills what a URL leaves open from variables. Who we are and how the line is protected may come
-from them (``PGUSER``, ``PGPASSWORD``, ``PGPASSFILE``, ``PGSSLMODE``, ``PGSSLROOTCERT`` ...); where
-we connect to may not.
+libpq fills gaps in a URL from environment variables. Credentials and TLS settings may come from
+them (``PGUSER``, ``PGPASSWORD``, ``PGPASSFILE``, ``PGSSLMODE``, ``PGSSLROOTCERT`` ...), the server
+may not.
 """
 
 import re
@@ -30,14 +30,13 @@ _SERVER_VARIABLES: Final = {
     "PGTARGETSESSIONATTRS": ("target_session_attrs",),
     "PGLOADBALANCEHOSTS": ("load_balance_hosts",),
 }
-"""Variables of libpq that name a server or choose one, and the parts of a URL before which they
-have no effect."""
+"""Variables of libpq that name or choose a server, and the URL parts that override them."""
 
 
 def parse_database_url(url_text: str) -> URL:
-    """The address with our driver. Raises ConfigurationError where it is not a Postgres address.
+    """Return the URL with the psycopg driver. Raises ConfigurationError if it is not for Postgres.
 
-    Of several hosts the one that takes writes is used, unless the address asks for another.
+    Of several hosts, the one that accepts writes is used, unless the URL asks for another.
     """
     try:
         url_text.encode()
@@ -68,10 +67,9 @@ def parse_database_url(url_text: str) -> URL:
 
 
 def _refuse_unencoded_password(url: URL) -> None:
-    """Refuse an address whose password holds a character that it should have encoded.
+    """Raise ConfigurationError if the password holds a character that should be encoded.
 
-    Raises ConfigurationError.
-    Its end would be taken for a host, a database or an option, which messages name.
+    The password's end would be parsed as a host, a database or an option, which messages name.
     """
     after = f"{url.host or ''}{url.database or ''}{''.join(url.query)}"
     known = {one.keyword.decode() for one in Conninfo.get_defaults()}
@@ -82,7 +80,7 @@ def _refuse_unencoded_password(url: URL) -> None:
 
 
 def describe_server(url: URL) -> str:
-    """Where the database is, without the password."""
+    """Return hosts, ports and the database name, without the password."""
     listed = url.query.get("host")
     if not listed:
         return f"{url.host or 'local socket'}:{url.port or 5432}/{url.database}"
@@ -95,10 +93,7 @@ def describe_server(url: URL) -> str:
 
 
 def refuse_environment_overrides(url: URL, environ: Mapping[str, str]) -> None:
-    """Refuse variables that would change where we connect to.
-
-    Raises ConfigurationError, which names the variable.
-    """
+    """Raise ConfigurationError, naming the variable, if one would change the server."""
     given = set(url.query)
     given |= {"host"} if url.host else set()
     given |= {"port"} if url.port else set()
@@ -112,7 +107,7 @@ def refuse_environment_overrides(url: URL, environ: Mapping[str, str]) -> None:
 
 
 def _split_hosts(address: str) -> tuple[str, list[tuple[str, str]]]:
-    """An address without its hosts where there are several, and those with their ports."""
+    """Return the address and its hosts with ports; several hosts are cut out of the address."""
     found = _AUTHORITY.fullmatch(address)
     login, at, listed = found[2].rpartition("@") if found else ("", "", "")
     if found is None or "," not in listed:

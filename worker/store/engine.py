@@ -1,13 +1,14 @@
-"""The way to Postgres: one small pool for each process, every timeout set, errors translated.
+"""Connections to Postgres: a small pool per process, all timeouts set, errors translated.
 
 Pooled connections must never cross a fork: the child would read answers meant for its parent.
-A connection that was opened by another process is refused at checkout.
+Checkout refuses a connection that another process opened.
 """
 
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
@@ -15,7 +16,7 @@ import psycopg
 import sqlalchemy as sa
 from psycopg.adapt import Loader
 from psycopg.types.json import set_json_loads
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -35,30 +36,31 @@ from worker.store.libpq import connect
 from worker.store.session_settings import CONNECT_ARGS, begin_transaction, configure_session
 
 _IS_DIRECT: Final = "own"
-"""Whether no pooler stands between a pooled connection and its session on Postgres."""
+"""Key in ``info``: whether the connection has its own Postgres session, without a pooler."""
 
 
 _LAST_USED: Final = "worked"
-"""When a pooled connection was last seen to be alive."""
+"""Key in ``info``: when the connection was last known to be alive."""
 
 PING_AFTER_SECONDS: Final = 1.0
-"""How long after a transaction that went well its connection is taken to be alive, unasked."""
+"""How long after a successful transaction a connection is used without a ping."""
 
 
 class _GuidAsText(Loader):
-    """GUIDs stay text: they are keys to look up, and making objects of them costs time."""
+    """Loads GUIDs as text: they are lookup keys, and UUID objects would cost time."""
 
     def load(self, data: Any) -> str:
         return bytes(data).decode("ascii")
 
 
+_SERVER_TIME: Final = text("select clock_timestamp()")
+
+
 def create_mirror_engine(url: URL, **pool: Any) -> Engine:
-    """An engine whose transactions have our settings.
+    """Return an engine whose transactions use ``session_settings``.
 
-    To connect raises ConfigurationError where it is refused.
-
-    ``PGOPTIONS`` is not for us, and a pooler would refuse it; options in the address are kept, as
-    some hosts tell their customers apart by them.
+    Connecting raises ConfigurationError if the server refuses it. ``PGOPTIONS`` is ignored, because
+    a pooler would refuse it. Options in the URL are kept: some hosts identify customers by them.
     """
     refuse_environment_overrides(url, os.environ)
     arguments = {"options": "", **CONNECT_ARGS}
@@ -66,7 +68,7 @@ def create_mirror_engine(url: URL, **pool: Any) -> Engine:
         del arguments["options"]
     engine = create_engine(url, connect_args=arguments, hide_parameters=True, **pool)
     event.listen(engine, "do_connect", lambda _, __, args, parameters: connect(*args, **parameters))
-    # The driver looks things up as it connects: our settings go first.
+    # SQLAlchemy runs queries when it connects: the session settings must come first.
     event.listen(engine, "connect", _prepare_connection, insert=True)
     event.listen(engine, "begin", _begin)
     return engine
@@ -87,51 +89,58 @@ class Database:
 
     @property
     def server(self) -> str:
-        """Where the database is, without the password."""
+        """Hosts, ports and the database name, without the password."""
         return describe_server(self.url)
 
     @contextmanager
     def open_transaction(self) -> Iterator[sa.Connection]:
-        """A transaction: committed at the end, rolled back by any exception.
+        """Open a transaction, committed at the end and rolled back by any exception.
 
-        Raises ServerUnavailable where Postgres cannot be reached, Halt where it does not let us in.
+        Raises ServerUnavailable if Postgres cannot be reached, ConfigurationError if it refuses the
+        login.
         """
         try:
             with self._engine.begin() as db:
                 info = db.info
                 yield db
             info[_LAST_USED] = time.monotonic()
-        except (DBAPIError, PoolTimeout, psycopg.Error) as fault:
-            if get_sql_state(fault) == READ_ONLY_STATE:
+        except (DBAPIError, PoolTimeout, psycopg.Error) as error:
+            if get_sql_state(error) == READ_ONLY_STATE:
                 self._engine.dispose()
-            raise translate_error(fault, self.server) from None
-        except UnicodeError as fault:
-            raise strip_text(fault) from None
+            raise translate_error(error, self.server) from None
+        except UnicodeError as error:
+            raise strip_text(error) from None
 
     def close(self) -> None:
         self._engine.dispose()
 
     def _check_connection(self, raw: Any, record: Any, proxy: Any) -> None:
-        """Refuse a connection from before a fork, and one that died since it was last used."""
+        """Refuse a connection from before a fork, or one that has died since its last use."""
         if record.info["pid"] != os.getpid():
             record.dbapi_connection = proxy.dbapi_connection = None
             raise DisconnectionError("a pooled connection crossed a fork")
         if time.monotonic() - record.info[_LAST_USED] > self._trusted_seconds:
             try:
                 self._engine.dialect.do_ping(raw)
-            except psycopg.Error as fault:
-                raise DisconnectionError("a pooled connection has died") from fault
+            except psycopg.Error as error:
+                raise DisconnectionError("a pooled connection has died") from error
 
 
 def get_driver_connection(db: sa.Connection) -> psycopg.Connection[Any]:
-    """The psycopg connection below, for COPY."""
+    """Return the underlying psycopg connection, for COPY."""
     raw = db.connection.driver_connection
     assert isinstance(raw, psycopg.Connection)
     return raw
 
 
+def load_server_time(db: sa.Connection) -> datetime:
+    """Return the time of the database server, which is the clock of the whole service."""
+    now: datetime = db.execute(_SERVER_TIME).scalar_one()
+    return now
+
+
 def is_own_session(db: sa.Connection) -> bool:
-    """Whether the session on Postgres is ours alone; a pooler's is shared with other clients."""
+    """Whether the connection has its own Postgres session; a pooler shares one among clients."""
     return bool(db.info[_IS_DIRECT])
 
 
@@ -141,10 +150,10 @@ def _begin(db: sa.Connection) -> None:
     raw = get_driver_connection(db)
     try:
         begin_transaction(raw)
-    except psycopg.Error as fault:
-        # SQLAlchemy does not see this statement: unasked, it would roll back what is cut off.
+    except psycopg.Error as error:
+        # SQLAlchemy does not see this statement and would roll back on the dead connection.
         if raw.closed:
-            db.invalidate(fault)
+            db.invalidate(error)
         raise
 
 

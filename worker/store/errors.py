@@ -1,7 +1,7 @@
-"""Errors of Postgres as they may leave a transaction: without rows, parameters and statements.
+"""Translation of Postgres errors, which removes rows, parameters and statements from them.
 
-The driver's message quotes them ("Failing row contains ...", "COPY users, line 3: ..."), and so do
-the result that it keeps and SQLAlchemy's wrapper. What leaves is another error of the same class.
+The driver's message quotes those ("Failing row contains ...", "COPY users, line 3: ..."), and so do
+the result that it keeps and SQLAlchemy's wrapper. Callers get a new error of the same class.
 """
 
 import re
@@ -22,11 +22,11 @@ from worker.core.errors import (
 from worker.store.libpq import InvalidConnectionParameters
 
 _PROCEDURAL_SOURCES: Final = "pl"
-"""How files of Postgres begin that raise what functions ask them to."""
+"""Prefix of Postgres source files (``pl_exec.c`` ...) that raise errors of SQL functions."""
 
 
 def strip_values(fault: psycopg.Error) -> psycopg.Error:
-    """The same error with its SQL state and names only, and no trace of what it came from."""
+    """Return the error with only its SQL state and names, without a link to the original."""
     if getattr(fault, SAFE_MESSAGE_FLAG, False):
         return fault
     cleaned = type(fault)(summarize_database_error(fault))
@@ -36,14 +36,14 @@ def strip_values(fault: psycopg.Error) -> psycopg.Error:
 
 
 def strip_text(fault: UnicodeError) -> UnicodeError:
-    """The same failure without the text that could not be encoded or decoded."""
+    """Return the error without the text that could not be encoded or decoded."""
     return UnicodeError(str(fault))
 
 
 def summarize_error(fault: psycopg.Error) -> str:
-    """What went wrong, in the server's words; in ours where an operator's function may speak.
+    """Return the server's message, or only class and names if a SQL function raised the error.
 
-    A trigger can raise any SQL state, and quote rows with it.
+    An operator's trigger can raise any SQL state, and its message can quote rows.
     """
     if (fault.diag.source_file or "").startswith(_PROCEDURAL_SOURCES):
         return f"{type(fault).__name__}, {summarize_database_error(fault)}"
@@ -70,27 +70,27 @@ _POOLER_LOGIN_MESSAGES: Final = (
     "user not found",
     "endpoint ID is not specified",
 )
-"""How poolers, which speak English alone, keep us out where their SQL state says nothing of it."""
+"""Texts of poolers (always English) that refuse a login with an unspecific SQL state."""
 
 _VAGUE_STATES: Final = ("", "08P01", "XX000")
-"""What poolers answer with, whatever the reason; Postgres itself always says more."""
+"""SQL states that poolers use for any reason; Postgres itself is always more specific."""
 
 _PARAMETER_STATES: Final = ("42704", "22", "42601", "42602", "55P02", "0A000")
-"""Answers to a connection that asks for a setting which is unknown, wrong, or not to be changed."""
+"""SQL states of a refused connection parameter: unknown, wrong, or not allowed to change."""
 
 READ_ONLY_STATE: Final = "25006"
-"""A primary that has become a standby; the connections to it would go on to fail."""
+"""A primary that has become a standby; its pooled connections would keep failing."""
 
 _UNAVAILABLE_STATES = ("08", "53", "57P", READ_ONLY_STATE, "25P03", "25P04", "58000")
-"""Lost or overloaded, a standby, a session that was cut for idling."""
+"""Server lost or overloaded, a standby, or a session ended for idling."""
 
 
 _DATA_STATES: Final = ("21", "22", "23", "44", "54")
-"""Classes of SQL states that are about the values which were sent, not about the statement."""
+"""Classes of SQL states that concern the values sent, not the statement."""
 
 
 def translate_error(fault: Exception, place: str) -> Exception:
-    """A database error as it may leave a transaction: as a trouble, or with its names only."""
+    """Return a database error as a MirrorError, or the same error with its names only."""
     try:
         if isinstance(fault, psycopg.Error):
             return _classify_error(fault, place)
@@ -100,14 +100,14 @@ def translate_error(fault: Exception, place: str) -> Exception:
 
 
 def _translate_wrapped(fault: Exception, place: str) -> MirrorError:
-    """SQLAlchemy's wrapper of a database error, as one of ours."""
+    """Translate an error that SQLAlchemy has wrapped."""
     if isinstance(fault, DBAPIError) and isinstance(fault.orig, psycopg.Error):
         return _classify_error(fault.orig, place)
     return ServerUnavailable(f"Postgres at {place} has no free connection", after=30)
 
 
 def _classify_error(fault: psycopg.Error, place: str) -> MirrorError:
-    """What a psycopg failure means. Bugs of ours (a broken statement) pass through as they are."""
+    """Return the MirrorError for a psycopg error; raise bugs (such as bad SQL) unchanged."""
     state = fault.sqlstate or ""
     if _is_parameter_refused(fault, state):
         return ConfigurationError(
@@ -126,8 +126,8 @@ def _classify_error(fault: psycopg.Error, place: str) -> MirrorError:
         return ConfigurationError(
             f"Postgres at {place} denies our role a right: {summarize_error(fault)}"
         )
-    if (trouble := _classify_temporary(fault, state, place)) is not None:
-        return trouble
+    if (error := _classify_temporary(fault, state, place)) is not None:
+        return error
     is_lost = fault.pgconn is not None or not (state or isinstance(fault, _DRIVER_ERRORS))
     if state.startswith(_UNAVAILABLE_STATES) or is_lost:
         return ServerUnavailable(
@@ -137,7 +137,7 @@ def _classify_error(fault: psycopg.Error, place: str) -> MirrorError:
 
 
 def _classify_temporary(fault: psycopg.Error, state: str, place: str) -> MirrorError | None:
-    """What passes by itself, or once somebody has made room."""
+    """Return the MirrorError for a temporary error or a lack of resources, else None."""
     if state in ("40001", "40P01", "55P03", "57014"):
         return RetryLater(
             f"Postgres had to give up a statement ({summarize_error(fault)})", after=5
@@ -146,13 +146,13 @@ def _classify_temporary(fault: psycopg.Error, state: str, place: str) -> MirrorE
 
 
 def get_sql_state(fault: BaseException) -> str | None:
-    """The SQL state of a database error, also of one that SQLAlchemy wraps; else None."""
+    """Return the SQL state of a database error, wrapped by SQLAlchemy or not; else None."""
     origin = fault.orig if isinstance(fault, DBAPIError) else fault
     return origin.sqlstate if isinstance(origin, psycopg.Error) else None
 
 
 def is_data_error(fault: BaseException) -> bool:
-    """Whether a failure is about values that Postgres or the driver does not take."""
+    """Whether an error concerns values that Postgres or the driver does not accept."""
     if isinstance(fault, UnicodeError | OverflowError | RecursionError):
         return True
     origin = fault.orig if isinstance(fault, DBAPIError) else fault
@@ -170,7 +170,7 @@ def _is_login_refused(fault: psycopg.Error, state: str) -> bool:
 
 
 def _is_parameter_refused(fault: psycopg.Error, state: str) -> bool:
-    """Whether a connection was refused for its parameters, not for who asks."""
+    """Whether a connection was refused for its parameters, not its credentials."""
     if isinstance(fault, InvalidConnectionParameters):
         return True
     if fault.pgconn is not None and state.startswith(_PARAMETER_STATES):
@@ -179,13 +179,13 @@ def _is_parameter_refused(fault: psycopg.Error, state: str) -> bool:
 
 
 def _has_vague_words(fault: psycopg.Error, state: str, words: Iterable[str]) -> bool:
-    """Only of errors whose state says nothing."""
+    """Whether an error without a specific SQL state contains one of the texts."""
     vague = state == "" or (state in _VAGUE_STATES and fault.pgconn is not None)
     return vague and any(word in str(fault) for word in words)
 
 
 STORAGE_FULL_PAUSE: Final = 60.0
-"""Pause before the next attempt: each one asks Graph for a page that may not find room."""
+"""Seconds before the next attempt: each one fetches a page that may not fit on the disk."""
 DISK_FAILURE_PAUSE: Final = 300.0
 
 _NO_ROOM: Final = {
@@ -218,11 +218,11 @@ _FILE: Final = re.compile(
     r"\"((?:base|global|pg_tblspc|pg_wal|pg_xact|pg_multixact|pg_subtrans|pg_logical|pg_replslot)"
     r"/[A-Za-z0-9_./-]{1,200})\""
 )
-"""A file below the server's data directory. ``pg_tblspc`` is a tablespace: another disk, mostly."""
+"""A file in the server's data directory. ``pg_tblspc`` is a tablespace, mostly another disk."""
 
 
 def classify_resource_error(state: str, place: str, text: str) -> MirrorError | None:
-    """The trouble that a SQL state stands for, if it is one of these; ``text`` is the message."""
+    """Return the MirrorError for a full or failing disk, else None; ``text`` is the message."""
     sentence = _NO_ROOM.get(state) or _DISK_FAILURES.get(state)
     if sentence is None:
         return None

@@ -1,11 +1,11 @@
-"""The rights of people who read the mirror: the directory, the views and the change events."""
+"""SQL grants for a role that reads the mirror: directory, views and change events."""
 
 from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy import text
 
-from worker.core.errors import ConfigurationError, NotFound
+from worker.core.errors import InvalidInput, NotFound
 
 _FACTS: Final = text("""
     select quote_ident(r.rolname) as reader, quote_ident(o.rolname) as owner,
@@ -36,9 +36,10 @@ commit;
 
 
 def render_reader_grants(db: sa.Connection, role: str) -> str:
-    """SQL that gives an existing role the rights of a reader, and takes those of former releases.
+    """Return SQL that grants a role a reader's rights and revokes those of earlier releases.
 
-    Raises NotFound where there is no such role, Halt where rights cannot be kept from it.
+    Raises NotFound if the role does not exist, InvalidInput if it is a superuser or owner,
+    whose rights cannot be limited.
     """
     facts = db.execute(_FACTS, {"role": role}).one()
     if facts.reader is None:
@@ -47,7 +48,7 @@ def render_reader_grants(db: sa.Connection, role: str) -> str:
             "'create role analyst login', and name it here"
         )
     if facts.is_owner:
-        raise ConfigurationError(
+        raise InvalidInput(
             f"the role '{role}' is a superuser, or it is or belongs to {facts.owner}, which owns "
             "the tables: it reads everything, secrets included. Name another role"
         )

@@ -1,7 +1,7 @@
-"""Indexes that are built beside readers and writers, and what an interrupted build leaves.
+"""Repair of indexes that an interrupted ``create index concurrently`` left invalid.
 
-``create index concurrently`` waits for every older transaction. Where it is ended meanwhile, an
-invalid index stays: writers keep it up, no query uses it, and ``if not exists`` takes it for whole.
+That statement waits for every older transaction. If it is ended while waiting, an invalid index
+remains: writers maintain it, no query uses it, and ``if not exists`` counts it as existing.
 """
 
 from collections.abc import Collection
@@ -20,19 +20,20 @@ _INVALID = text("""
        and regexp_replace(c.relname, '_cc(new|old)[0-9]*$', '') = any(cast(:names as text[]))
      order by c.relname desc
 """)
-"""Also those that ``reindex concurrently`` makes beside an index and drops in the end."""
+"""Includes the temporary indexes that ``reindex concurrently`` creates and finally drops."""
 
 
 def drop_invalid_index(db: sa.Connection, schema: str, name: str) -> None:
-    """Drop what an interrupted build of an index left. Not within a transaction."""
+    """Drop what an interrupted build of an index left. Must run outside a transaction."""
     for left in _find_invalid_indexes(db, [schema], [name]):
         db.execute(text(f"drop index concurrently if exists {left}"))
 
 
 def rebuild_invalid_indexes(db: sa.Connection, names: Collection[str]) -> list[str]:
-    """Build those of our indexes that are invalid; their names. Not within a transaction.
+    """Rebuild the given indexes that are invalid, and return their names.
 
-    They are not dropped first: a process that is killed in between would leave none.
+    Must run outside a transaction. They are not dropped first: a process that is killed in between
+    would leave no index.
     """
     rebuilt = []
     for left in _find_invalid_indexes(db, SCHEMAS, names):
@@ -47,6 +48,6 @@ def rebuild_invalid_indexes(db: sa.Connection, names: Collection[str]) -> list[s
 def _find_invalid_indexes(
     db: sa.Connection, schemas: Collection[str], names: Collection[str]
 ) -> list[str]:
-    """Invalid indexes with their schema; what a rebuild left comes before the index itself."""
+    """Return invalid indexes as ``schema.name``, leftovers of a rebuild before their index."""
     values = {"schemas": list(schemas), "names": list(names)}
     return [f"{schema}.{name}" for schema, name in db.execute(_INVALID, values)]

@@ -1,8 +1,8 @@
-"""One writer a connection: a lease with a fencing token, on the database's clock.
+"""Leases: one writer per connection, with a fencing token, on the database's clock.
 
-Every write transaction locks the lease row first, by renewing it where the token is its own, so
-a process that was stopped past its lease and wakes up cannot write. The same row counts the
-change events: commits of a connection come one after another, and so do their numbers.
+Every write transaction first locks the lease row by renewing it under its own token. So a process
+that was suspended past its lease cannot write when it wakes up. The same row counts the change
+events: commits of a connection are serialized, and so are their sequence numbers.
 """
 
 from collections.abc import Iterator
@@ -91,9 +91,9 @@ class Lease:
 class Transaction:
     """A write transaction that holds the lease row.
 
-    ``moment`` is the database's time, and never before one that was given since the first event,
-    also where the clock is set back: what is stored without an event has its place among them.
-    ``seq`` is the last number given.
+    ``moment`` is the database's time. Once there is an event it never decreases, even if the clock
+    is set back, so that rows stored without an event sort correctly among the events.
+    ``seq`` is the last sequence number assigned.
     """
 
     db: sa.Connection
@@ -102,22 +102,22 @@ class Transaction:
     seq: int
 
     def read_clock(self) -> datetime:
-        """The database's clock as it stands, for what is to wait: it may be behind ``moment``."""
+        """Return the database's current time, for due times: it may be behind ``moment``."""
         now: datetime = self.db.execute(_NOW).scalar_one()
         return now
 
 
 def get_holder_name() -> str:
-    """This process, as leases name their holders."""
+    """Return this process's name as a lease holder."""
     return str(identify_this_process())
 
 
 def take_lease(
     db: sa.Connection, connection_id: int, seconds: float
 ) -> tuple[Lease, "Transaction"]:
-    """Become the writer of a connection, and write under the lease at once. Raises LeaseHeld.
+    """Take the lease of a connection, and return it with its first write transaction.
 
-    Nobody has become anything unless the transaction commits.
+    The lease is taken only once the transaction commits. Raises LeaseHeld.
     """
     values = {"id": connection_id, "seconds": seconds, "holder": get_holder_name()}
     taken = db.execute(_TAKE, values).one_or_none()
@@ -135,9 +135,9 @@ def take_lease(
 
 
 def renew_lease(database: Database, lease: Lease) -> None:
-    """Prolong the lease. Raises LeaseLost where somebody else has it.
+    """Renew the lease. Raises LeaseLost if another process has taken it.
 
-    A page that is being written holds the row; its commit renews the lease by itself.
+    A page that is being written holds the row; its commit renews the lease as well.
     """
     values = {"id": lease.connection_id, "token": lease.token, "seconds": lease.seconds}
     with database.open_transaction() as db:
@@ -148,7 +148,7 @@ def renew_lease(database: Database, lease: Lease) -> None:
 
 
 def return_lease(database: Database, lease: Lease) -> None:
-    """Give the lease back before the work was done: the connection is due at once."""
+    """Release the lease before the work is done, and make the connection due at once."""
     with database.open_transaction() as db:
         values = {"id": lease.connection_id, "token": lease.token}
         if db.execute(_RELEASE, values).rowcount:
@@ -156,21 +156,21 @@ def return_lease(database: Database, lease: Lease) -> None:
 
 
 def release_lease(database: Database, lease: Lease) -> None:
-    """Give the lease back; harmless where it is no longer ours."""
+    """Release the lease; does nothing if another process has taken it."""
     with database.open_transaction() as db:
         release_lease_in(db, lease)
 
 
 def release_lease_in(db: sa.Connection, lease: Lease) -> None:
-    """Give the lease back as this transaction commits."""
+    """Release the lease when this transaction commits."""
     db.execute(_RELEASE, {"id": lease.connection_id, "token": lease.token})
 
 
 @contextmanager
 def open_write_transaction(database: Database, lease: Lease) -> Iterator[Transaction]:
-    """A write transaction under the lease; the lease is renewed from its beginning.
+    """Open a write transaction under the lease, which renews the lease at its start.
 
-    Raises LeaseLost, with nothing written, where the token is no longer ours.
+    Raises LeaseLost, with nothing written, if the token has changed.
     """
     with database.open_transaction() as db:
         transaction = _load_transaction(db, lease, _RENEW_AND_LOCK)
@@ -182,7 +182,7 @@ def open_write_transaction(database: Database, lease: Lease) -> Iterator[Transac
 
 @contextmanager
 def open_read_transaction(database: Database, lease: Lease) -> Iterator[Transaction]:
-    """A look at what only the holder of the lease changes. Raises LeaseLost."""
+    """Open a transaction to read what only the lease holder changes. Raises LeaseLost."""
     with database.open_transaction() as db:
         yield _load_transaction(db, lease, _LOOK)
 
@@ -199,10 +199,10 @@ def _load_transaction(db: sa.Connection, lease: Lease, statement: TextClause) ->
 def block_writers(
     database: Database, connection_id: int, *, wait_seconds: int
 ) -> Iterator[sa.Connection]:
-    """A transaction during which no slice can write the connection; none is fenced by it.
+    """Open a transaction during which no slice can write the connection.
 
-    The token stays, so a slice that waits for the lock goes on afterwards. A connection without
-    a lease row has no slice. Raises RetryLater where the lock is not free within ``wait_seconds``.
+    The token stays, so a slice that waits for the lock continues afterwards. A connection without
+    a lease row has no slice. Raises RetryLater if the lock is not free within ``wait_seconds``.
     """
     with database.open_transaction() as db:
         db.execute(text(f"set local lock_timeout = '{wait_seconds}s'"))
@@ -212,9 +212,10 @@ def block_writers(
 
 @contextmanager
 def interrupt_writer(database: Database, connection_id: int) -> Iterator[Transaction]:
-    """A write from outside a run (retire, approve, forget): takes the lock, bumps the token.
+    """Open a write transaction from outside a run (retire, approve, forget).
 
-    Whatever slice was under way is fenced and starts over from what is committed.
+    It takes the lock and increments the token, so a running slice is fenced and restarts from what
+    is committed.
     """
     with database.open_transaction() as db, interrupt_writer_in(db, connection_id) as transaction:
         yield transaction
@@ -222,7 +223,7 @@ def interrupt_writer(database: Database, connection_id: int) -> Iterator[Transac
 
 @contextmanager
 def interrupt_writer_in(db: sa.Connection, connection_id: int) -> Iterator[Transaction]:
-    """Another connection's lock and fence, inside a transaction that is under way."""
+    """Do as ``interrupt_writer`` for another connection, inside an open transaction."""
     db.execute(_ENSURE, {"id": connection_id})
     row = db.execute(_LOCK, {"id": connection_id}).one()
     transaction = Transaction(db, connection_id, row.moment, row.event_seq)

@@ -1,7 +1,7 @@
-"""A connection to Postgres, and why there is none: by SQL state, in every language.
+"""Connecting to Postgres with errors that carry a SQL state, in any server language.
 
-While a connection is made, libpq hands over a text alone; the state is in it where libpq is asked
-to be verbose. psycopg has no call for that yet, so libpq's own is used, found in psycopg's library.
+While connecting, libpq returns only a text, which includes the SQL state if libpq is set to be
+verbose. psycopg has no call for that yet, so libpq's own is called from psycopg's library.
 """
 
 import ctypes
@@ -26,10 +26,10 @@ _VERBOSE: Final = 2
 """libpq's PGVerbosity."""
 
 _STATE: Final = re.compile(r"(?<=:  )([0-9A-Z]{5}): ")
-"""A severity in the server's language, a colon, two blanks, the state."""
+"""Matches the severity in the server's language, a colon, two blanks, and the state."""
 
 _TEMPORARY_STATES: Final = ("08", "53", "57P")
-"""States of a server that lets us in later."""
+"""SQL states of a server that may accept connections later."""
 
 _FILES: Final = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 
@@ -37,36 +37,36 @@ _refusals: ContextVar[list[psycopg.Error] | None] = ContextVar("refusals", defau
 
 
 class InvalidConnectionParameters(psycopg.ProgrammingError):
-    """What the connection is to be made with makes no sense; no server was asked."""
+    """The connection parameters are invalid; no server was contacted."""
 
 
 def connect(*arguments: Any, **parameters: Any) -> psycopg.Connection[Any]:
-    """As ``psycopg.connect``, with errors that have the state of the server's refusal.
+    """Connect like ``psycopg.connect``, with errors that carry the server's SQL state.
 
-    Of several servers that refuse, one that may let us in later is the one that counts. Raises
-    WrongParameters where no server could be asked in that way.
+    If several servers refuse, the error of one that may accept later is raised. Raises
+    InvalidConnectionParameters if no server could be contacted with these parameters.
     """
     with _collect_refusals() as refusals:
         try:
             return _VerboseConnection.connect(*arguments, **parameters)
         except InvalidConnectionParameters:
             raise
-        except psycopg.ProgrammingError as fault:
-            if fault.sqlstate is None:
-                raise InvalidConnectionParameters(str(fault)) from None
+        except psycopg.ProgrammingError as error:
+            if error.sqlstate is None:
+                raise InvalidConnectionParameters(str(error)) from None
             raise
-        except psycopg.Error as fault:
+        except psycopg.Error as error:
             if not refusals:
                 raise
             passing = [
                 one for one in refusals if (one.sqlstate or "").startswith(_TEMPORARY_STATES)
             ]
-            raise (passing or refusals)[-1] from fault
+            raise (passing or refusals)[-1] from error
 
 
 @contextmanager
 def _collect_refusals() -> Iterator[list[psycopg.Error]]:
-    """What servers answer meanwhile that let us not in."""
+    """Collect the errors of servers that refuse the connection meanwhile."""
     refusals: list[psycopg.Error] = []
     token = _refusals.set(refusals)
     try:
@@ -82,7 +82,7 @@ class _VerboseConnection(psycopg.Connection[Any]):
 
 
 def _connect_verbosely(conninfo: str) -> PQGenConn[Any]:
-    """As psycopg's own generator, with libpq made verbose until the connection stands."""
+    """Do as psycopg's own generator, with libpq verbose until the connection is open."""
     raw = pq.PGconn.connect_start(conninfo.encode())
     _set_verbosity(raw, _VERBOSE)
     if raw.status == pq.ConnStatus.BAD:
@@ -101,7 +101,7 @@ _WAITS: Final = {pq.PollingStatus.READING: Wait.R, pq.PollingStatus.WRITING: Wai
 
 
 def _build_error(raw: Any, unsent: str | None = None) -> psycopg.Error:
-    """Why there is no connection; ``unsent`` is what libpq may not have understood."""
+    """Return the error of a failed connection; ``unsent`` is a conninfo that may be invalid."""
     said = raw.get_error_message()
     found = _STATE.findall(said)
     options = {one.keyword.decode(): one.val for one in raw.info if one.val}
@@ -144,7 +144,7 @@ def _set_verbosity(raw: Any, level: int) -> None:
 
 @functools.cache
 def _find_verbosity_setter() -> Callable[[int, int], int] | None:
-    """``PQsetErrorVerbosity`` of the very libpq that psycopg uses; None where it is not found."""
+    """Return ``PQsetErrorVerbosity`` of the libpq that psycopg uses; None if not found."""
     module = sys.modules[pq.PGconn.__module__].__file__ or ""
     for name in (module, ctypes.util.find_library("pq")):
         try:

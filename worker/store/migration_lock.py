@@ -1,12 +1,12 @@
-"""A migration beside others: one migrator at a time, limits on its waits, and who holds it up.
+"""The migration lock: one migrator at a time, limited waits, and a report of blocking sessions.
 
-A statement that waits cannot ask what it waits for, and once it has given up the answer is gone.
-So a second connection, the guard, holds the lock of migrators and looks at the waits meanwhile.
+A waiting statement cannot query what blocks it, and after its timeout the answer is gone. So a
+second connection, the guard, holds the migration lock and polls for blocking sessions.
 
-An index that is built concurrently waits for each transaction that has a snapshot at one moment of
-the build, and until that transaction ends. So the guard has none open: the lock belongs to its
-session, and each look is a transaction of its own. Behind a transaction pooler a session would not
-keep the lock; there the guard's transaction does, and looks are few.
+A concurrent index build waits for every transaction that has a snapshot at certain moments of the
+build, until that transaction ends. So the guard keeps none open: its session holds the lock, and
+each poll is its own transaction. Behind a transaction pooler a session would not keep the lock;
+there the guard's transaction holds it, and polls are rare.
 """
 
 import threading
@@ -29,8 +29,8 @@ HOLDERS_VALID_SECONDS: Final = 5.0
 _TRY_LOCK: Final = f"select pg_try_advisory_lock({ADVISORY_LOCK})".encode()
 _TRY_LOCK_IN_TRANSACTION: Final = f"select pg_try_advisory_xact_lock({ADVISORY_LOCK})".encode()
 
-# Of a statement in a transaction the process is known. What runs outside of one may run in any
-# session of a pooler, and is known by its text.
+# A statement in a transaction is found by its process id. A statement outside a transaction may run
+# in any session of a pooler, so it is found by its text.
 _WAITS: Final = """
     select w.pid, extract(epoch from clock_timestamp() - w.waitstart)::float8,
            b.pid, a.application_name, a.usename::text, a.state,
@@ -50,8 +50,8 @@ _WAITS: Final = """
 class MigrationLimits:
     """How long the statements of a migration may wait and run, in seconds.
 
-    In a transaction, what waits for a lock makes others wait behind it. What is done concurrently,
-    outside of transactions, makes nobody wait: it may wait longer, and run as long as it takes.
+    In a transaction, a statement that waits for a lock blocks others behind it. Concurrent
+    statements outside transactions block no one, so they may wait longer and run without limit.
     """
 
     lock: float = 4
@@ -69,23 +69,23 @@ class MigrationLimits:
 
 @dataclass(frozen=True)
 class LockHolder:
-    """A session that holds what a migration waits for; 0 as process: a prepared transaction."""
+    """A session that blocks a migration; ``pid`` is 0 for a prepared transaction."""
 
     pid: int
     application: str | None
     role: str | None
     state: str | None
     seconds: float | None
-    """Age of its transaction; None where our role may not see it."""
+    """Age of its transaction; None if the role may not see it."""
 
 
 @contextmanager
 def lock_migration(
     engine: Engine, limits: MigrationLimits | None = None
 ) -> Iterator["LockWaitObserver"]:
-    """Keep other migrators out, and limit and observe the waits of the engine's connections.
+    """Hold the migration lock, and limit and observe the waits of the engine's connections.
 
-    Raises psycopg.Error where the lock was lost meanwhile.
+    Raises psycopg.Error if the lock is lost meanwhile.
     """
     bounds = limits or MigrationLimits()
     event.listen(engine, "begin", lambda connection: _set_limits(connection, bounds))
@@ -102,10 +102,10 @@ def lock_migration(
 
 
 def _lock(guard: sa.Connection) -> None:
-    """Keep other migrators out, however long it takes.
+    """Take the migration lock, without a time limit.
 
-    A migrator that waits asks again and again, because the index that the first one builds
-    concurrently waits for every statement that is under way.
+    It polls instead of blocking, because a concurrent index build of the first migrator would wait
+    for the blocked statement.
     """
     while not _try_lock(guard):
         guard.rollback()
@@ -113,7 +113,7 @@ def _lock(guard: sa.Connection) -> None:
 
 
 def _try_lock(guard: sa.Connection) -> bool:
-    """Without parameters: a statement that has some keeps its snapshot until the next one."""
+    """Try to take the lock. No parameters: with some, a statement keeps its snapshot open."""
     session = get_driver_connection(guard)
     if is_own_session(guard):
         return session.execute(_TRY_LOCK).fetchone() == (True,)
@@ -123,10 +123,10 @@ def _try_lock(guard: sa.Connection) -> bool:
 
 
 def _set_limits(db: sa.Connection, limits: MigrationLimits) -> None:
-    """What runs outside a transaction, such as a concurrent index, has the limits of its session.
+    """Set timeouts for the transaction, or for the session if there is no transaction.
 
-    The session of a pooler is shared with other clients and stays as it is; there the guard ends
-    what waits too long.
+    A pooler's session is shared with other clients and is not changed; there the guard cancels a
+    statement that waits too long.
     """
     if _is_in_transaction(db):
         _set_timeouts(db, "local", limits.transaction_timeouts)
@@ -144,7 +144,7 @@ def _is_in_transaction(db: sa.Connection) -> bool:
 
 
 class LockWaitObserver:
-    """Looks at what a migration waits for, over the guard's connection, in a thread."""
+    """Polls, in a thread, for sessions that block a migration, on the guard's connection."""
 
     def __init__(self, guard: sa.Connection, limits: MigrationLimits) -> None:
         self._session = get_driver_connection(guard)
@@ -158,11 +158,11 @@ class LockWaitObserver:
 
     @property
     def holders(self) -> tuple[LockHolder, ...]:
-        """Who holds up a statement, or did a moment ago; the oldest transaction first."""
+        """Sessions that block a statement, or did a moment ago; the oldest transaction first."""
         return self._holders if time.monotonic() - self._seen_at < HOLDERS_VALID_SECONDS else ()
 
     def note_process(self, db: sa.Connection) -> None:
-        """Note the process that serves a connection, where it is known for some time."""
+        """Record the backend pid of a connection, unless a pooler may change it."""
         if not (_is_in_transaction(db) or is_own_session(db)):
             self._pid = 0
             return
@@ -172,7 +172,7 @@ class LockWaitObserver:
 
     @contextmanager
     def observe(self) -> Iterator[None]:
-        """Raises psycopg.Error where the guard's connection, and so the lock, was lost."""
+        """Poll meanwhile. Raises psycopg.Error if the guard's connection and its lock are lost."""
         thread = threading.Thread(target=self._run, name="migration-waits", daemon=True)
         thread.start()
         try:
@@ -189,14 +189,14 @@ class LockWaitObserver:
         while not self._over.wait(pause):
             try:
                 self._poll()
-            except psycopg.Error as fault:
-                self._lost = fault
+            except psycopg.Error as error:
+                self._lost = error
                 return
 
     def _poll(self) -> None:
         rows = self._session.execute(_WAITS.format(pid=self._pid).encode()).fetchall()
         if self._own:
-            # A build that waits for this very statement goes on in a moment.
+            # A build that waits only for this statement continues at once.
             rows = [row for row in rows if row[2] != self._session.info.backend_pid]
         if not rows:
             return

@@ -1,7 +1,7 @@
-"""Leases of processes that are dead: freed at once instead of left to lapse.
+"""Release of leases whose process is dead, without waiting until they expire.
 
-Only a shortcut, and only for a process that could be looked up from here: one of the same boot of
-the same machine and of the same pid namespace. All others' leases lapse.
+This works only for processes of the same machine, the same boot and the same pid namespace. All
+other leases expire.
 """
 
 import sqlalchemy as sa
@@ -26,7 +26,7 @@ _FREE = text("""
 
 
 def free_orphaned_leases(db: sa.Connection) -> int:
-    """Have the connections due at once that a process held which is dead; how many."""
+    """Free leases held by dead processes, make their connections due, and return the count."""
     freed = 0
     processes = get_process_table()
     for row in db.execute(_HELD, {"end": f":{processes.namespace}"}).all():

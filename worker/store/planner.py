@@ -1,4 +1,4 @@
-"""Hints to the query planner for one transaction."""
+"""Query planner settings for one transaction."""
 
 from typing import Final
 
@@ -8,28 +8,28 @@ from sqlalchemy import text
 from worker.store.engine import get_driver_connection
 
 _OTHER_SCANS: Final = ("enable_sort", "enable_bitmapscan", "enable_seqscan")
-"""Ways to rows other than along an index."""
+"""Planner settings of all methods other than plain index scans."""
 
 
 def prefer_hash_joins(db: sa.Connection) -> None:
-    """For the rest of the transaction, plan joins of whole walks by hash.
+    """Plan joins of whole walks without nested loops, for the rest of the transaction.
 
-    A table that was filled a moment ago has no statistics yet; a planner that takes it for empty
-    picks nested loops, which are quadratic here.
+    A table that was just filled has no statistics yet. The planner assumes it is empty and picks
+    nested loops, which are quadratic here.
     """
     db.execute(text("set local enable_nestloop = off"))
 
 
 def force_index_scans(db: sa.Connection) -> None:
-    """For the rest of the transaction, find rows by an index and in its order.
+    """Read rows by an index and in its order, for the rest of the transaction.
 
-    Without fresh statistics the planner would read and sort all that is left, for each batch.
+    Without fresh statistics the planner would read and sort all remaining rows for each batch.
     """
     _set_scan_methods(db, "off")
 
 
 def reset_planner(db: sa.Connection) -> None:
-    """The planner is free again."""
+    """Undo ``force_index_scans``."""
     _set_scan_methods(db, "default")
 
 

@@ -8,7 +8,7 @@ _VERSION = text("select version_num from sync.schema_version")
 
 
 def load_revision_in(db: sa.Connection) -> str | None:
-    """The same, in a transaction."""
+    """Return the revision, or None if the database has none."""
     if not db.execute(_PRESENT).scalar_one():
         return None
     found = db.execute(_VERSION).scalar()

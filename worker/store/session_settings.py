@@ -1,13 +1,13 @@
-"""What Postgres is set to while we work, regardless of the server, roles, poolers and environment.
+"""Postgres settings of every session, independent of server, role, pooler and environment.
 
 No startup options are sent: poolers refuse or drop them. Settings that change what is read or
-written go out together with each ``begin_transaction`` and hold until the transaction ends. So
-they also hold behind a transaction pooler, where each transaction may get a server session that
-another client has set otherwise, and nothing of ours stays in that session. Postgres answers with
-the time zone that is set then, as a sign that it took them: that costs no round trip.
+written are sent with each ``begin_transaction`` and hold until the transaction ends. So they also
+hold behind a transaction pooler, where each transaction may get a session that another client has
+configured differently, and they leave nothing in that session. Postgres returns the time zone as
+proof that it applied them, which costs no extra round trip.
 
-``default_transaction_read_only`` is left alone: an administrator sets it to keep writers out, and a
-write then fails instead of storing something else.
+``default_transaction_read_only`` is not changed: an administrator sets it to keep writers out, and
+a write then fails instead of storing something else.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ _TRANSACTION_SETTINGS: Final = {
     "statement_timeout": "60s",
     "lock_timeout": "10s",
     "idle_in_transaction_session_timeout": "120s",
-    # How values are written and read as text.
+    # The text format of values.
     "client_encoding": "UTF8",
     "TimeZone": "UTC",
     "DateStyle": "ISO, MDY",
@@ -31,23 +31,23 @@ _TRANSACTION_SETTINGS: Final = {
     "standard_conforming_strings": "on",
     "array_nulls": "on",
     "transform_null_equals": "off",
-    # Every name in our SQL has its schema.
+    # All SQL here uses schema-qualified names.
     "search_path": "pg_catalog",
 }
 
 _SESSION_SETTINGS: Final = {
     "idle_session_timeout": "0",
-    # So that the server notices a client whose host is gone, and frees its locks.
+    # The server notices a client whose host is gone, and frees its locks.
     "tcp_keepalives_idle": "30",
     "tcp_keepalives_interval": "10",
     "tcp_keepalives_count": "3",
     "tcp_user_timeout": "60000",
 }
-"""What matters between transactions; behind a pooler that is the pooler's own affair."""
+"""Settings that matter between transactions; a pooler manages its own."""
 
 
 def _render_set_local(settings: Mapping[str, str]) -> str:
-    """Takes no snapshot, so the isolation level of the transaction can still be raised."""
+    """Return ``set local`` statements, which take no snapshot: isolation can still be raised."""
     return "; ".join(f"set local {name} = '{value}'" for name, value in settings.items())
 
 
@@ -55,7 +55,7 @@ def _render_set_config(settings: Mapping[str, str]) -> str:
     return ", ".join(f"pg_catalog.set_config('{n}', '{v}', false)" for n, v in settings.items())
 
 
-# "statement_timeout" is the first to be set: a short one that somebody else left ends with it.
+# "statement_timeout" comes first: it replaces a short one that another client left.
 _BEGIN: Final = (
     "begin isolation level read committed; "
     f"{_render_set_local(_TRANSACTION_SETTINGS)}; set local role to default; show timezone"
@@ -68,10 +68,10 @@ _CONFIGURE: Final = (
 )
 
 CONNECT_ARGS: Final[dict[str, Any]] = {
-    # As a connection parameter it wins over PGCLIENTENCODING; poolers accept it.
+    # A connection parameter overrides PGCLIENTENCODING; poolers accept this one.
     "client_encoding": "utf8",
-    # A plan that was kept from when a table was empty is ruinous once it is full; planning each
-    # time costs a fraction of a millisecond, and behind a pooler there is no session to keep it.
+    # A plan cached while a table was empty is very slow once it is full. Planning each time costs
+    # a fraction of a millisecond, and behind a pooler no session would keep the plan.
     "prepare_threshold": None,
     "connect_timeout": 5,
     "keepalives_idle": 30,
@@ -83,11 +83,11 @@ CONNECT_ARGS: Final[dict[str, Any]] = {
 
 
 def configure_session(raw: psycopg.Connection[Any]) -> bool:
-    """Refuse a database that is not UTF8, and set a session that is ours; whether it is.
+    """Configure the session, and return whether it is our own rather than a pooler's.
 
-    The process that answers to us is the one that Postgres names only where no pooler stands
-    between: the session of a pooler is shared, and is left as it is.
-    Raises ConfigurationError, with the connection closed.
+    Without a pooler, the backend pid equals the one that Postgres reports. A pooler's session is
+    shared and is not changed. Closes the connection and raises ConfigurationError if the database
+    is not UTF8.
     """
     encoding = raw.info.parameter_status("server_encoding")
     if encoding != "UTF8":
@@ -97,16 +97,16 @@ def configure_session(raw: psycopg.Connection[Any]) -> bool:
             f"the database {name} is encoded as {encoding}; Tenant Mirror needs UTF8: create it "
             "with \"create database ... encoding 'UTF8' template template0\""
         )
-    # We send "begin" ourselves, together with the settings.
+    # begin_transaction sends "begin" itself, together with the settings.
     raw.autocommit = True
     found = _execute_batch(raw, (_CONFIGURE % raw.info.backend_pid).encode())
     return bool(found)
 
 
 def begin_transaction(raw: psycopg.Connection[Any]) -> None:
-    """Begin a transaction with our settings, in one round trip.
+    """Begin a transaction with the settings above, in one round trip.
 
-    Raises ConfigurationError where none holds.
+    Raises ConfigurationError if Postgres did not apply them.
     """
     if not raw.autocommit:
         raw.autocommit = True
@@ -118,7 +118,7 @@ def begin_transaction(raw: psycopg.Connection[Any]) -> None:
 
 
 def _execute_batch(raw: psycopg.Connection[Any], statements: bytes) -> list[tuple[Any, ...]]:
-    """Run statements in one round trip; the rows of the one that has some."""
+    """Run statements in one round trip, and return the rows of the last one that has rows."""
     rows: list[tuple[Any, ...]] = []
     with raw.cursor() as cursor:
         cursor.execute(statements)

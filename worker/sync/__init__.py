@@ -1,1 +1,1 @@
-"""Bringing a connection up to date: the order of the steps, and what each decides."""
+"""Sync one connection: the order of the steps, and the decision of each step."""

@@ -1,4 +1,4 @@
-"""What every step of a slice has at hand: the lease, the run, the way to Graph, the order."""
+"""The state that every step of a slice shares: lease, run, Graph client, request."""
 
 import random
 import time
@@ -33,19 +33,19 @@ from worker.sync.plan import SyncRequest
 from worker.sync.policy import Policy
 
 OnProgress = Callable[[str, int, str], None]
-"""Told about each committed page: resource, objects so far, what is being done.
+"""Called after each committed page with resource, objects so far, and the current activity.
 
-Of a wait: no resource, its seconds, and what is waited for.
+During a wait: an empty resource, the seconds to wait, and the reason.
 """
 
 
 def ignore_progress(_resource: str, _objects: int, _what: str) -> None:
-    """Nobody watches."""
+    """Ignore the progress of a slice."""
 
 
 @dataclass
 class SliceContext:
-    """One slice's hold on one connection."""
+    """The state of one slice, which holds the lease of one connection."""
 
     database: Database
     lease: Lease
@@ -57,7 +57,7 @@ class SliceContext:
     started_at: datetime
     call_seconds: float
     retry_seconds: float
-    """Longest pause that is waited in place."""
+    """Longest pause before a retry within the slice."""
     is_foreground: bool = False
     on_progress: OnProgress = ignore_progress
     tally: Tally = field(default_factory=Tally)
@@ -66,25 +66,25 @@ class SliceContext:
     renewal_lock: Lock = field(default_factory=Lock)
     has_quarantined: dict[str, bool] = field(default_factory=dict)
     has_unresolved: bool = False
+    """Whether there may be parts that Graph gave no answer for."""
     unobserved_streams: set[str] = field(default_factory=set)
-    """Streams whose last complete reading, as the slice began, was no measure of beginnings."""
-    """Whether there may be parts that Graph does not answer for."""
+    """Streams that could not date changes when the slice began (``Stream.can_date_changes``)."""
     erased: ErasedObjects = field(default_factory=ErasedObjects)
     is_tenant_shared: bool = False
     """Whether another connection has the same tenant."""
     is_lease_released: bool = False
-    """Whether the lease was given back."""
+    """Whether the lease was released."""
     deadline: float | None = None
     """When the slice's time is up, on the monotonic clock."""
     is_preempted: Callable[[], bool] = lambda: False
-    """Whether others wait for the process; asked on the slice's own thread only."""
+    """Whether other work waits for the process; called on the slice's own thread only."""
     unfinished_streams: set[str] = field(default_factory=set)
-    """Streams of which deletions are left for the next slice."""
+    """Streams that leave deletions for the next slice."""
     jitter: float = field(default_factory=random.random)
 
     @contextmanager
     def open_transaction(self) -> Iterator[Transaction]:
-        """A fenced write; the lease is renewed from its beginning."""
+        """Open a fenced write transaction; a commit renews the lease from its start."""
         renewed = time.monotonic()
         with open_write_transaction(self.database, self.lease) as tx:
             yield tx
@@ -92,13 +92,13 @@ class SliceContext:
 
     @contextmanager
     def open_read_transaction(self) -> Iterator[Transaction]:
-        """A look at what only we change."""
+        """Open a transaction that reads data which only the lease holder changes."""
         with open_read_transaction(self.database, self.lease) as tx:
             yield tx
 
     @contextmanager
     def open_final_transaction(self) -> Iterator[Transaction]:
-        """The last write of a slice, which gives the lease back."""
+        """Open the last write transaction of a slice, which releases the lease."""
         with open_write_transaction(self.database, self.lease) as tx:
             yield tx
             release_lease_in(tx.db, self.lease)
@@ -106,25 +106,28 @@ class SliceContext:
 
     @property
     def now(self) -> datetime:
-        """Now, by the database's clock."""
+        """The current time, by the database's clock."""
         return self.started_at + timedelta(seconds=time.monotonic() - self.started_monotonic)
 
     def is_time_up(self) -> bool:
-        """Whether the slice is to end: its time is up, or the worker stops."""
+        """Whether the slice must end: its time is up, or the worker stops."""
         return is_stopping() or (self.deadline is not None and time.monotonic() >= self.deadline)
 
     def should_stop(self) -> bool:
-        """The same, between two steps of the slice's own thread: also where others wait for it."""
+        """Whether the slice must end because its time is up or other work waits for the process.
+
+        Called between two steps, on the slice's own thread only.
+        """
         if not self.is_time_up() and self.is_preempted():
             self.deadline = time.monotonic()
         return self.is_time_up()
 
     def ensure_lease(self) -> None:
-        """See that the lease outlives the next call, without a heartbeat thread.
+        """Renew the lease if it might expire during the next call.
 
-        A statement is only sent where the last commit is too long ago; a worker that hangs
-        stops renewing and loses the lease. Called before every request, on whatever thread
-        sends it. Raises LeaseLost.
+        Replaces a heartbeat thread: a worker that hangs stops renewing and loses the lease. Sends a
+        statement only if the last commit is too long ago. Called before every request, on the
+        thread that sends it. Raises LeaseLost.
         """
         with self.renewal_lock:
             left = self.lease.seconds - (time.monotonic() - self.renewed_monotonic)
@@ -133,7 +136,7 @@ class SliceContext:
                 self.renewed_monotonic = time.monotonic()
 
     def save_unresolved(self, tx: Transaction, parts: Mapping[Part, NoAnswer]) -> None:
-        """Set parts apart for which Graph does not answer."""
+        """Record the parts that Graph gave no answer for."""
         if not parts:
             return
         parts = {part: why for part, why in parts.items() if part.key not in self.erased}
@@ -143,13 +146,13 @@ class SliceContext:
     def append_events(
         self, tx: Transaction, resource: Resource, changes: list[Change], *, is_initial: bool
     ) -> None:
-        """Write the events of some changes and count them."""
+        """Append the events of a resource's changes and count them."""
         self.append_all_events(tx, [(resource, changes)], initial=is_initial)
 
     def append_all_events(
         self, tx: Transaction, changes: Sequence[tuple[Resource, list[Change]]], *, initial: bool
     ) -> None:
-        """The same for several resources."""
+        """Append the events of several resources' changes and count them."""
         append_events(tx, changes, run_id=self.run.id, initial=initial)
         for resource, some in changes:
             counts = self.tally.by_resource.setdefault(resource.name, {})

@@ -1,4 +1,4 @@
-"""A slice that ended in a fault of ours: close its run, and wait before the next attempt."""
+"""Close the run of a slice that raised an unexpected error, and delay the next attempt."""
 
 from datetime import timedelta
 
@@ -19,14 +19,14 @@ from worker.sync.context import SliceContext
 from worker.sync.run_end import append_resynced_event
 
 FIRST_FAILURE_PAUSE = 300
-"""Seconds until the next attempt after the first fault; doubled for each further failure."""
+"""Seconds until the next attempt after the first failure; doubled for each further failure."""
 
 MAX_FAILURE_PAUSE = 6 * 3600
-"""Seconds until the next attempt at most."""
+"""Most seconds until the next attempt."""
 
 
 def fail_run(context: SliceContext, fault: Exception, calls: int) -> None:
-    """Close the run as failed and move the next attempt, in one transaction under the lease.
+    """Close the run as failed and delay the next attempt, in one transaction under the lease.
 
     The caller raises ``fault`` again, so an error here is only logged: by its type, because its
     message may hold rows as well.
@@ -52,9 +52,10 @@ def record_failed_start(
     is_foreground: bool,
     lease_seconds: float,
 ) -> None:
-    """Record the fault of a slice that could not begin as its run; logged where that fails too.
+    """Record a failed run for a slice that could not start.
 
-    ``lease_seconds`` is how long a lease lasts. The caller raises ``fault`` again.
+    ``lease_seconds`` is how long a lease lasts. The caller raises ``fault`` again, so an error here
+    is only logged.
     """
     try:
         with database.open_transaction() as db:
@@ -74,13 +75,13 @@ def record_failed_start(
 
 
 def compute_failure_pause(failures: int) -> int:
-    """Seconds to wait after so many failures in a row, the newest included."""
+    """Return the seconds to wait after this many failures in a row, the newest included."""
     doublings = min(max(failures, 1) - 1, _MAX_DOUBLINGS)
     return min(MAX_FAILURE_PAUSE, FIRST_FAILURE_PAUSE << doublings)
 
 
 _MAX_DOUBLINGS = (MAX_FAILURE_PAUSE // FIRST_FAILURE_PAUSE).bit_length()
-"""After so many, the pause is the longest one."""
+"""Doublings after which the pause is ``MAX_FAILURE_PAUSE``."""
 
 
 def _close(context: SliceContext, error: str, calls: int) -> None:
@@ -101,7 +102,7 @@ def _compute_pause(tx: Transaction) -> timedelta:
 
 
 def _describe_error(fault: Exception) -> str:
-    """What is stored and shown. Never the message: it may hold rows or personal data."""
+    """Return the text that is stored and shown, without the message: it may hold personal data."""
     return f"a fault of Tenant Mirror ({_describe_type(fault)}); its log has the traceback"
 
 

@@ -1,7 +1,7 @@
-"""Is this deletion believable? Pure.
+"""Check whether a deletion is plausible. Pure functions.
 
-A customer may really delete half a directory, but a fault that looks like it is likelier, and
-waiting for a person costs less than a wrong deletion.
+A customer may really delete half a directory, but a fault that looks the same is more likely, and
+waiting for an operator costs less than a wrong deletion.
 """
 
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ T = TypeVar("T")
 def check_deletion(
     policy: Policy, *, deleted: int, live_rows: int, is_empty_answer: bool = False
 ) -> str | None:
-    """Why a deletion of ``deleted`` out of ``read_live_rows`` rows must wait for approval, or None.
+    """Return why deleting ``deleted`` of ``live_rows`` rows needs approval, or None.
 
-    Held: more than a share *and* more than a number of rows; or an answer that was
-    ``is_empty_answer`` for a table that is not.
+    It does if it exceeds both a share and a number of rows, or if Graph returned nothing for a
+    table that has rows (``is_empty_answer``).
     """
     if not deleted:
         return None
@@ -36,10 +36,11 @@ def check_deletion(
 def check_missing_connections(
     missing: int, in_use: int, *, min_missing: int, percent: float, has_new_key: bool
 ) -> str | None:
-    """Why so many customers that Nango's list lacks must wait for approval, or None.
+    """Return why connections missing from Nango's list need approval, or None.
 
-    Held: more than a number of customers *and* more than a share of them; or all of them, be it
-    one, where the list was read with another key or address than the one before.
+    They do if they exceed both a number and a share of the connections in use, or if all are
+    missing (even a single one) and the list was read with another key or address than the one
+    before.
     """
     if not missing:
         return None
@@ -54,7 +55,7 @@ def check_missing_connections(
 
 
 def explain_hidden_members(groups: int, members: int) -> str:
-    """Why the last memberships of groups with hidden membership must wait for approval."""
+    """Return why the last memberships of groups with hidden membership need approval."""
     those = "a group" if groups == 1 else f"{groups} groups"
     return (
         f"all {members} members that are left of {those} with hidden membership would be deleted; "
@@ -64,7 +65,7 @@ def explain_hidden_members(groups: int, members: int) -> str:
 
 
 def sample(keys: Sequence[T], *, all_up_to: int = 200, size: int = 100) -> Sequence[T]:
-    """The keys to read by id before a sweep is believed: all, or an even sample of very many."""
+    """Return the keys to read by id before a sweep: all of them, or an even sample of many."""
     if len(keys) <= all_up_to:
         return keys
     step = len(keys) / size

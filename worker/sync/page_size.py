@@ -1,8 +1,8 @@
-"""How many objects a stream asks for on a page: fewer where Graph runs out of time. Pure.
+"""Choose a stream's page size: smaller pages where Graph times out. Pure functions.
 
 A size is halved once the attempts at a page are used up, and doubled at most once a day, by a walk
-that begins after one has ended at the smaller size. A next link has the size of its walk, so a walk
-begins again for another one.
+that begins after one has ended at the smaller size. A next link is bound to its walk's page size,
+so a change of size restarts the walk.
 """
 
 import re
@@ -18,26 +18,26 @@ from worker.sync.sources.pages import DEFAULT_PAGE_SIZE
 from worker.sync.state import replace_round_by_walk, start_walk, switch_to_lists
 
 MIN_PAGE_SIZE: Final = 1
-"""No page can be smaller: if Graph does not answer one object in time, it is not the size."""
+"""The smallest page: if Graph times out on one object, the size is not the cause."""
 
 MIN_PAGE_SIZE_WITH_MEMBERS: Final = 25
-"""Groups on a page with their members.
+"""Fewest groups on a page with their members.
 
-With fewer, the list of groups and then their members, twenty groups to a call, costs no more calls,
-and each answer is small however large a group is.
+Below this, listing the groups first and then their members, twenty groups to a call, costs no more
+calls, and each response stays small however large a group is.
 """
 
 MIDWALK_ATTEMPTS: Final = 3
-"""Slices in a row that must fail at one page of a walk before the walk begins again for it."""
+"""Slices in a row that must fail at one page before the walk restarts with smaller pages."""
 
 GROWTH_INTERVAL: Final = timedelta(days=1)
-"""Time between two changes of a size upwards."""
+"""Time between two increases of a page size."""
 
 STALE_ROUND_AGE: Final = timedelta(days=1)
-"""Age of a round that cannot be finished; then a full walk with smaller pages takes its place."""
+"""Age at which a round that cannot be finished is replaced by a full walk with smaller pages."""
 
 MEMBER_LISTS_PERIOD: Final = timedelta(days=7)
-"""How long members are read by list before groups are asked for with their members again."""
+"""How long members are read by list before groups are requested with their members again."""
 
 _ABOUT_SIZE: Final = re.compile(r"page ?size|\$?\btop\b|maxpagesize|page limit", re.IGNORECASE)
 _SIZE_LIMIT: Final = re.compile(
@@ -48,7 +48,7 @@ _SIZE_LIMIT: Final = re.compile(
 
 
 def get_page_size(stream: Stream) -> int:
-    """How many objects are asked for, or expected, on a page."""
+    """Return how many objects are requested, or expected, on a page."""
     if stream.page_size is not None:
         return stream.page_size
     lists = not (stream.resource.children and stream.mode is not Mode.LIST_ONLY)
@@ -56,7 +56,7 @@ def get_page_size(stream: Stream) -> int:
 
 
 def is_page_too_large(stream: Stream, error: MirrorError) -> bool:
-    """Whether a trouble says that a page is too large for Graph."""
+    """Whether an error means that the page is too large for Graph."""
     if not _has_page_size(stream):
         return False
     if isinstance(error, RetryLater):
@@ -72,7 +72,7 @@ def _has_page_size(stream: Stream) -> bool:
 
 
 def _find_size_limit(stream: Stream, error: MirrorError) -> int | None:
-    """The size to try where Graph refuses the one that was asked for."""
+    """Return the page size to try if Graph refuses the requested one, else None."""
     if not isinstance(error, ResourceRefused) or error.status != 400:
         return None
     if stream.phase is not Phase.LISTING or not _ABOUT_SIZE.search(error.graph_message):
@@ -83,10 +83,10 @@ def _find_size_limit(stream: Stream, error: MirrorError) -> int | None:
 
 
 def has_exhausted_attempts(stream: Stream, error: MirrorError, now: datetime) -> bool:
-    """Whether a page that is too large was tried often enough to ask for smaller ones.
+    """Whether a page that is too large was tried often enough to request smaller ones.
 
-    At the start of a walk nothing is lost, nor among members. On its way pages of this size have
-    been answered, and a round along a cursor is not given up for a passing fault.
+    At the start of a walk, or while it reads members, a restart loses nothing. Later in a walk
+    Graph has answered pages of this size, and a delta round is not given up for a transient fault.
     """
     if isinstance(error, ResourceRefused):
         return True
@@ -98,7 +98,7 @@ def has_exhausted_attempts(stream: Stream, error: MirrorError, now: datetime) ->
 
 
 def shrink_page(stream: Stream, error: MirrorError, moment: datetime) -> Stream | None:
-    """The stream with smaller pages; None where they cannot be smaller."""
+    """Return the stream with smaller pages, or None if they cannot be smaller."""
     size = _find_size_limit(stream, error) or get_page_size(stream) // 2
     with_members = bool(stream.resource.children) and stream.mode is not Mode.LIST_ONLY
     if with_members and size < MIN_PAGE_SIZE_WITH_MEMBERS:
@@ -116,7 +116,7 @@ def shrink_page(stream: Stream, error: MirrorError, moment: datetime) -> Stream 
 
 
 def grow_page(stream: Stream, now: datetime) -> Stream:
-    """The stream as a new walk begins: with larger pages where it is time to try."""
+    """Return the stream for a new walk, with larger pages if it is time to try them."""
     at, size = stream.page_size_at, stream.page_size
     if size is None or at is None or now - at < GROWTH_INTERVAL:
         return stream
@@ -127,7 +127,7 @@ def grow_page(stream: Stream, now: datetime) -> Stream:
 
 
 def is_listing_members(stream: Stream, now: datetime) -> bool:
-    """Whether members are read by list because groups with them were too large lately."""
+    """Whether members are read by list because pages of groups with members were too large."""
     at = stream.page_size_at
     lists = bool(stream.resource.children) and stream.mode is Mode.LIST_ONLY
     return lists and stream.page_size is None and at is not None and now - at < MEMBER_LISTS_PERIOD

@@ -1,4 +1,4 @@
-"""What is to be done next for a stream. Pure: state, order and time in, a step out."""
+"""Choose the next step of a stream. Pure functions of state, request and time."""
 
 import hashlib
 from collections.abc import Collection
@@ -12,28 +12,28 @@ from worker.store.state.streams import Stream
 from worker.sync.policy import Policy
 
 MAX_RESTARTS = 3
-"""Walks of a stream that may be begun again before it waits."""
+"""Restarts of a stream's walk before the stream waits."""
 
 
 class StreamStep(Enum):
-    """One thing to do for a stream."""
+    """The next action for a stream."""
 
     WAIT = auto()
     TAKE_TOKEN = auto()
-    """Take a delta token, then begin a listing that it covers."""
+    """Fetch a delta token, then start a listing that it covers."""
     START_WALK = auto()
-    """Begin a full walk."""
+    """Start a full walk."""
     FETCH_PAGE = auto()
-    """Read the next page of the walk or round."""
+    """Fetch the next page of the walk or round."""
     APPLY_REMOVALS = auto()
     """A round is complete: apply the removals that it announced."""
     SWEEP = auto()
-    """A walk is complete: delete what it did not see."""
+    """A walk is complete: delete the rows that it did not see."""
 
 
 @dataclass(frozen=True)
 class SyncRequest:
-    """What was asked for: by the clocks, or by a person at ``since``."""
+    """What to sync: on schedule, or at a person's request made at ``requested_at``."""
 
     requested_at: datetime
     manual: bool = False
@@ -41,7 +41,7 @@ class SyncRequest:
     full: bool = False
 
     def covers(self, stream: Stream) -> bool:
-        """Whether the order is about this stream; an edge is asked for by its own name too."""
+        """Whether the request includes this stream; an edge can also be named itself."""
         if self.resources is None:
             return True
         return any(resource.name in self.resources for resource in stream.carried_resources)
@@ -50,7 +50,7 @@ class SyncRequest:
 def choose_step(  # noqa: PLR0911 - one return a step
     stream: Stream, request: SyncRequest, now: datetime, policy: Policy, pending_removals: int
 ) -> StreamStep:
-    """The next step of a stream; ``count_removals`` counts removals that wait for their round."""
+    """Return a stream's next step; ``pending_removals`` counts removals that await their round."""
     at_rest = stream.phase in (Phase.DELTA, Phase.HELD) and stream.next_link is None
     if pending_removals and at_rest:
         return StreamStep.APPLY_REMOVALS
@@ -71,7 +71,7 @@ def choose_step(  # noqa: PLR0911 - one return a step
 
 
 def resume_refused(stream: Stream) -> Stream:
-    """A refused stream as it goes on: where it was refused, its cursor included."""
+    """Return a refused stream in the phase in which it was refused, its cursor included."""
     if stream.phase is not Phase.REFUSED:
         return stream
     phase = stream.refused_phase or Phase.READY
@@ -108,7 +108,7 @@ def _has_full_walk_since(stream: Stream, since: datetime) -> bool:
 
 
 def _is_cursor_outdated(stream: Stream, now: datetime, policy: Policy) -> bool:
-    """Whether the cursor is of no more use: too old, or made for other properties."""
+    """Whether the cursor is unusable: too old, or bound to other properties."""
     if stream.select_hash != compute_select_hash(stream.resource, stream.left_out or ()):
         return True
     age = timedelta(days=policy.cursor_days)
@@ -116,9 +116,9 @@ def _is_cursor_outdated(stream: Stream, now: datetime, policy: Policy) -> bool:
 
 
 def _is_ready_for_full_walk(stream: Stream, request: SyncRequest, now: datetime) -> bool:
-    """Whether a full walk is due and a round of changes began after it fell due.
+    """Whether a full walk is due and a delta round began after it fell due.
 
-    The round comes first, so that the walk finds what the deltas have missed, and no more.
+    The round comes first, so that the walk finds only what the deltas have missed.
     """
     since = _find_walk_due_time(stream, request, now)
     return since is not None and stream.fresh_at is not None and stream.fresh_at >= since
@@ -134,7 +134,7 @@ def _find_walk_due_time(stream: Stream, request: SyncRequest, now: datetime) -> 
 def should_measure_drift(
     stream: Stream, request: SyncRequest, now: datetime, policy: Policy
 ) -> bool:
-    """Whether a full walk that begins now tells what the deltas have missed."""
+    """Whether a full walk that begins now measures what the deltas have missed."""
     up_to_date = stream.phase is Phase.DELTA and stream.delta_link is not None
     return (
         up_to_date
@@ -144,11 +144,11 @@ def should_measure_drift(
 
 
 def should_retry_plain(stream: Stream, request: SyncRequest) -> bool:
-    """Whether what was refused before is asked for again: ahead of every walk.
+    """Whether to return to plain mode, which was refused before: ahead of every walk.
 
-    The question travels with the opening ``$batch`` and costs next to nothing, and one passing
-    refusal never leaves a stream with the poorer way for long. A search that was under way when
-    a person asked is begun anew, as it can never be complete.
+    The request travels with the opening ``$batch`` and costs next to nothing, so one transient
+    refusal never leaves a stream in a poorer mode for long. A search that was under way when a
+    person asked for a sync is restarted, as a search can never be complete.
     """
     if stream.phase in (Phase.READY, Phase.HELD):
         return stream.mode is not Mode.PLAIN
@@ -160,9 +160,10 @@ def should_retry_plain(stream: Stream, request: SyncRequest) -> bool:
 def should_retry_left_out(
     stream: Stream, request: SyncRequest, now: datetime, policy: Policy
 ) -> bool:
-    """Whether a walk that begins now asks again for properties that were left out.
+    """Whether a walk that begins now requests the left-out properties again.
 
-    So does each regular full walk; of what is always walked in full, one in as much time.
+    Each regular full walk does; a stream that is always walked in full does so at the same
+    interval.
     """
     if not stream.left_out or stream.left_out_at is None:
         return False
@@ -172,7 +173,7 @@ def should_retry_left_out(
 
 
 def compute_select_hash(resource: Resource, without: Collection[str] = ()) -> str:
-    """Digest of the properties asked for: Graph ties them into the cursor."""
+    """Return a digest of the selected properties: Graph binds a cursor to them."""
     names = [name for name in resource.selected if name not in without]
     return hashlib.blake2b(",".join(names).encode(), digest_size=8).hexdigest()
 
@@ -180,7 +181,7 @@ def compute_select_hash(resource: Resource, without: Collection[str] = ()) -> st
 def compute_next_due(
     due: datetime | None, now: datetime, interval: float, jitter: float
 ) -> datetime:
-    """The previous due time plus the interval, so that the clock does not drift.
+    """Return the previous due time plus the interval, so that the schedule does not drift.
 
     ``jitter`` (0 to 1) spreads a stream that was far behind over a tenth of its interval.
     """
@@ -193,7 +194,7 @@ def compute_next_due(
 def compute_due_after_round(
     stream: Stream, now: datetime, interval: float, jitter: float
 ) -> datetime:
-    """When a stream whose round has just ended is due: at once where a full walk follows."""
+    """Return when a stream is due after a round: at once if a full walk follows."""
     if stream.full_due_at and stream.fresh_at and stream.full_due_at <= stream.fresh_at:
         return now
     return compute_next_due(stream.due_at, now, interval, jitter)

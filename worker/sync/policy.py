@@ -1,4 +1,4 @@
-"""The clocks and bounds of one connection: defaults, and what its settings in Nango say."""
+"""The intervals and limits of one connection: defaults, and overrides from its Nango metadata."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -10,12 +10,12 @@ from worker.core.settings import Settings
 from worker.store.state.streams import Stream
 
 METADATA_KEY: Final = "tenant_mirror"
-"""Our key in a connection's Nango metadata; all other keys are somebody else's."""
+"""Tenant Mirror's key in a connection's Nango metadata; other keys belong to other software."""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """Seconds, shares and counts that a sync of one connection goes by."""
+    """The intervals (seconds), shares and counts that govern the sync of one connection."""
 
     delta_seconds: float = 300
     listing_seconds: float = 3600
@@ -29,7 +29,7 @@ class Policy:
     guard_rows: int = 50
     enabled: bool = True
     initial_events: bool = True
-    """Whether sinks get the events of first loads; whoever delivers reads it from the settings."""
+    """Whether sinks get the events of first loads; the delivery reads it from the settings."""
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "Policy":
@@ -37,7 +37,7 @@ class Policy:
         return cls(**{name: getattr(settings, name) for name in names})
 
     def get_interval(self, stream: Stream) -> float:
-        """Seconds between two reads of a stream."""
+        """Return the seconds between two reads of a stream."""
         if stream.mode is Mode.LIST_ONLY:
             return max(self.listing_seconds, self.delta_seconds)
         if stream.resource.kind is Kind.ENTITY:
@@ -65,10 +65,10 @@ _BOUNDS: Final[Mapping[str, tuple[type, float, float]]] = {
 
 
 def apply_overrides(policy: Policy, wanted: Any) -> tuple[Policy, str | None]:
-    """The policy with a customer's settings, and what is wrong with them.
+    """Return the policy with a customer's overrides, and what is wrong with these, if anything.
 
-    Anyone with access to Nango's metadata can write these: each is checked by itself, and a bad
-    one is reported while the default stands.
+    Anyone with access to Nango's metadata can write them: each is checked by itself, and an invalid
+    one is reported while the default applies.
     """
     if wanted is None:
         return policy, None

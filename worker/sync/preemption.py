@@ -1,8 +1,8 @@
-"""Preemption: a long slice ends early where a person or the clock waits for its process.
+"""Preemption: end a long slice early where manual or scheduled work waits for its process.
 
 A slice may take a minute, and as many large customers as there are processes would hold all of
-them. What was sent and finds no process is seen in the database, so it does not matter on which
-host it waits. First loads have processes of their own and give way to nobody.
+them. The database shows which dispatched slices have no process yet, so it does not matter on which
+host they wait. First loads have their own processes and are never preempted.
 """
 
 import time
@@ -14,17 +14,20 @@ from worker.store.state.claims import is_slice_waiting
 from worker.sync.context import SliceContext
 
 MIN_SLICE_SECONDS: Final = 3.0
-"""How long a slice lasts at least: each costs an opening call of Nango's budget."""
+"""Seconds that a slice lasts at least: each costs an opening call of Nango's budget."""
 
 MAX_WAIT_SECONDS: Final = 0.5
-"""Seconds that what was sent may wait: an idle process takes it up within milliseconds."""
+"""Seconds that a dispatched slice may wait: an idle process takes it within milliseconds."""
 
 CHECK_INTERVAL: Final = 1.0
-"""Between two looks at the database."""
+"""Seconds between two checks of the database."""
 
 
 def build_preemption_check(context: SliceContext) -> Callable[[], bool]:
-    """Whether the slice is to end now; asked by the slice's own thread between two pages."""
+    """Return a function that checks whether the slice must end now.
+
+    It is called on the slice's own thread, between two pages.
+    """
     if context.is_foreground or context.run.trigger is RunTrigger.BACKFILL:
         return lambda: False
     next_look = context.started_monotonic + MIN_SLICE_SECONDS

@@ -1,7 +1,8 @@
-"""What a stream does about a failure of its own within a slice. Pure.
+"""Decide how a stream recovers from an error of its own within a slice. Pure logic.
 
 A refusal is final only once it has outlasted a few attempts, because Graph refuses single requests
-in passing. No refusal drops a delta cursor; only Graph's own word that it is lost does (Restart).
+transiently. No refusal drops a delta cursor; only Graph's statement that it is lost does
+(CursorExpired).
 """
 
 from collections.abc import Collection
@@ -36,44 +37,44 @@ from worker.sync.state import (
 )
 
 RETRY_PAUSES: Final = (0.5, 1.0, 2.0)
-"""Seconds before each further attempt at what was refused."""
+"""Seconds before each further attempt at a refused request."""
 
 TIME_UP_PAUSE: Final = 60.0
-"""Seconds that a stream waits where no time is left in the slice for a further attempt."""
+"""Seconds that a stream waits if the slice has no time left for another attempt."""
 
 
 @dataclass(frozen=True)
 class RetryRequest:
-    """Send the same request again after a pause."""
+    """Send the same request again after a pause, in seconds."""
 
     pause: float
 
 
 @dataclass(frozen=True)
 class CheckDelta:
-    """Ask for a new delta token: whether the tenant offers delta at all."""
+    """Request a new delta token, to find out whether the tenant offers delta at all."""
 
 
 @dataclass(frozen=True)
 class FindRefusedProperties:
-    """Find out which properties are refused."""
+    """Find out which properties Graph refuses."""
 
 
 @dataclass(frozen=True)
 class CheckPageSize:
-    """Ask for a page of one object: whether it is the size that Graph has no time for."""
+    """Request a page of one object, to find out whether the page size causes the timeouts."""
 
 
 @dataclass(frozen=True)
 class ContinueFrom:
-    """Go on at once in another state; where it is another walk, nothing counts as seen."""
+    """Continue at once in another state; a new walk forgets which rows were seen."""
 
     stream: Stream
 
 
 @dataclass(frozen=True)
 class StopStream:
-    """The stream is done in this slice."""
+    """Stop the stream for this slice."""
 
     stream: Stream
 
@@ -84,7 +85,7 @@ RecoveryAction: TypeAlias = (
 
 
 class StreamRecovery:
-    """Decides for one stream during one slice; remembers what was tried."""
+    """Decides for one stream during one slice, and remembers what was tried."""
 
     def __init__(self, stream: Stream, began: datetime) -> None:
         self._started_at = began
@@ -97,13 +98,13 @@ class StreamRecovery:
         self._is_checking_page_size = False
 
     def note_success(self) -> None:
-        """An answer was of use: refusals from now on are unexpected."""
+        """Record a usable response: refusals from now on are unexpected."""
         self._attempts, self._expects_refusal = 0, False
 
     def decide(
         self, stream: Stream, error: MirrorError, moment: datetime, *, is_time_up: bool
     ) -> RecoveryAction:
-        """What to do about a trouble; ``is_time_up`` says that no time is left in the slice."""
+        """Return how to recover from an error; ``is_time_up``: the slice has no time left."""
         if self._is_checking_page_size:
             self._is_checking_page_size = False
             return _postpone(replace(stream, slow_pages=stream.slow_pages + 1), error, moment)
@@ -120,7 +121,7 @@ class StreamRecovery:
         return self._decide_final(stream, error, moment)
 
     def _decide_final(self, stream: Stream, error: MirrorError, moment: datetime) -> RecoveryAction:
-        """What to do about a trouble that does not pass."""
+        """Return how to recover from an error that persists."""
         if isinstance(error, CursorExpired):
             return self._continue_or_wait(stream, restart_walk(stream, self._started_at), error)
         if isinstance(error, ResourceRefused):
@@ -128,7 +129,7 @@ class StreamRecovery:
         return _postpone(stream, error, moment)
 
     def _is_first_answer(self, error: MirrorError) -> bool:
-        """Whether an answer inside a ``$batch`` is the first one; a single call tries by itself."""
+        """Whether it is the first failure in a ``$batch``; single calls retry by themselves."""
         return (
             isinstance(error, RetryLater)
             and not error.has_exhausted_retries
@@ -138,10 +139,10 @@ class StreamRecovery:
     def _decide_page_size(
         self, stream: Stream, error: MirrorError, moment: datetime, *, late: bool
     ) -> RecoveryAction:
-        """Ask for smaller pages once the attempts at this size are used up.
+        """Request smaller pages once the attempts at this size are used up.
 
-        Where Graph has no time for one object either, it is not the size. Where none is left to
-        ask for that, a second slice that ends like this tells as much.
+        If Graph times out on one object as well, the size is not the cause. If there is no time to
+        check that, a second slice that ends the same way counts as proof.
         """
         self._attempts = 0
         ready = has_exhausted_attempts(stream, error, self._started_at)
@@ -153,7 +154,7 @@ class StreamRecovery:
         return _postpone(replace(stream, slow_pages=stream.slow_pages + 1), error, moment)
 
     def shrink_pages(self, stream: Stream, error: MirrorError, moment: datetime) -> RecoveryAction:
-        """It is the size: smaller pages, where there are any."""
+        """Continue with smaller pages, if there are any: the size is the cause."""
         self._is_checking_page_size = False
         after = shrink_page(stream, error, self._started_at)
         return ContinueFrom(after) if after else self._decide_final(stream, error, moment)
@@ -161,7 +162,7 @@ class StreamRecovery:
     def _search_properties(
         self, stream: Stream, trouble: ResourceRefused
     ) -> FindRefusedProperties | None:
-        """A refusal that may be about a property is looked into, once in a slice."""
+        """Search for refused properties, once in a slice, if the refusal may be about one."""
         unclear = _selects_properties(stream) and can_be_about_property(stream.resource, trouble)
         if self._has_searched or not unclear:
             return None
@@ -169,14 +170,14 @@ class StreamRecovery:
         return FindRefusedProperties()
 
     def leave_out(self, stream: Stream, names: Collection[str]) -> ContinueFrom:
-        """Go on without properties that Graph does not know."""
+        """Continue without properties that Graph does not know."""
         self._attempts, self._refusal = 0, None
         return ContinueFrom(leave_out_properties(stream, names, self._started_at))
 
     def accept_token(self, stream: Stream) -> tuple[Stream, ResourceRefused] | None:
-        """A new delta token was given although the cursor is refused: the stream as it waits.
+        """Return the waiting stream after Graph gave a new token but refuses the cursor.
 
-        None where the cursor was refused an attempt before as well: a full walk begins, once.
+        None if the cursor was refused an attempt before as well: then a full walk begins, once.
         """
         refusal, self._refusal = self._refusal, None
         assert refusal is not None, "a token is asked for because of a refusal"
@@ -221,7 +222,7 @@ class StreamRecovery:
     def _continue_or_wait(
         self, stream: Stream, after: Stream | None, error: MirrorError
     ) -> RecoveryAction:
-        """A full walk, sweeping as usual; bounded, so that it cannot go on for ever."""
+        """Continue with a full walk; ``after`` is None once it was restarted too often."""
         if after is not None:
             return ContinueFrom(after)
         waits = postpone(stream, self._started_at, RESTART_PAUSE, error.message)
@@ -229,29 +230,29 @@ class StreamRecovery:
 
 
 def _is_following_delta(stream: Stream) -> bool:
-    """Whether a round of changes was asked for."""
+    """Whether the failed request was for a delta round."""
     return stream.follows_delta and stream.phase in (Phase.DELTA, Phase.HELD)
 
 
 def _postpone(stream: Stream, error: MirrorError, moment: datetime) -> StopStream:
-    """The stream waits where it is, for as long as was asked."""
+    """Keep the stream where it is and wait for as long as the error asks."""
     pause = error.after if isinstance(error, RetryLater) else 300.0
     waits = postpone(stream, moment, pause or 60.0, error.message)
     return StopStream(replace(waits, out_of_budget=isinstance(error, BudgetExhausted)))
 
 
 def _find_named_properties(stream: Stream, trouble: ResourceRefused) -> list[str]:
-    """The properties that a refusal names and a request can do without."""
+    """Return the optional properties that a refusal names."""
     if not _selects_properties(stream):
         return []
     return find_named_properties(stream.resource, trouble, stream.left_out or ())
 
 
 def _selects_properties(stream: Stream) -> bool:
-    """Whether its requests name properties: those for members and assignments do not."""
+    """Whether the stream's requests name properties; member and assignment requests do not."""
     return parse_member_cursor(stream.next_link) is None and bool(stream.resource.optional)
 
 
 def _is_under_way(stream: Stream) -> bool:
-    """Whether requests like the one that was refused have been answered before."""
+    """Whether Graph has answered requests like the refused one before."""
     return _is_following_delta(stream) or (stream.phase is Phase.LISTING and stream.page_no > 0)

@@ -1,4 +1,4 @@
-"""Closing the books of a slice: what became of it, and when the connection is asked again."""
+"""Finish a slice: record its result, and schedule the connection's next slice."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -31,12 +31,12 @@ from worker.sync.slice import SliceOutcome, update_outcome
 from worker.sync.state import get_drift
 
 MAX_BROKEN_PAUSE = 6 * 3600
-"""Seconds after which a broken connection is asked again at the latest."""
+"""Most seconds until a broken connection is tried again."""
 
 
 @dataclass
 class SyncReport:
-    """What became of a slice or run, for people and for exit codes."""
+    """The result of a slice or run, for operators and exit codes."""
 
     connection_label: str
     state: RunState
@@ -45,11 +45,11 @@ class SyncReport:
     tally: Tally = field(default_factory=Tally)
     calls: int = 0
     retry_after: float = 0.0
-    """Seconds until there is more to do, where the run is not at its end."""
+    """Seconds until there is more to do, if the run has not ended."""
 
 
 def finish_slice(context: SliceContext, outcome: SliceOutcome, calls: int) -> SyncReport:
-    """Add up a slice; end the run unless there is more to do."""
+    """Add a slice's counts to its run; end the run unless there is more to do."""
     wait = None if outcome.has_more_work else _find_budget_wait(context, outcome)
     under_way = outcome.has_more_work or wait is not None
     with context.open_final_transaction() as tx:
@@ -75,9 +75,9 @@ def finish_slice(context: SliceContext, outcome: SliceOutcome, calls: int) -> Sy
 
 
 def _find_budget_wait(context: SliceContext, outcome: SliceOutcome) -> BudgetExhausted | None:
-    """What the run waits for, where the budget of calls is used up for a part of it.
+    """Return what the run waits for if a call budget is used up for a part of it, else None.
 
-    A stream may have found that out in an earlier slice and not be due again yet.
+    A stream may have used it up in an earlier slice and not be due again yet.
     """
     if outcome.budget_error is not None:
         return outcome.budget_error
@@ -93,7 +93,7 @@ def _find_budget_wait(context: SliceContext, outcome: SliceOutcome) -> BudgetExh
 
 
 def _compute_next_due(context: SliceContext, outcome: SliceOutcome) -> datetime:
-    """When the next stream is due, or the budget that the slice has used up is back."""
+    """Return when the next stream is due, or when the used-up budget has calls again."""
     dues = [stream.due_at for stream in outcome.streams.values() if stream.due_at]
     if outcome.budget_error is not None:
         dues.append(context.now + timedelta(seconds=outcome.budget_error.after or 1.0))
@@ -113,20 +113,20 @@ def _build_message(context: SliceContext, outcome: SliceOutcome) -> str | None:
 
 
 def _list_problems(context: SliceContext, outcome: SliceOutcome) -> Iterator[str]:
-    """What kept resources from being brought up to date, now or at an earlier try."""
+    """Yield what kept resources from being up to date, in this slice or an earlier one."""
     for name, stream in outcome.streams.items():
-        trouble = outcome.errors.get(name)
-        if trouble is not None:
-            yield f"{name}: {trouble.message}"
+        error = outcome.errors.get(name)
+        if error is not None:
+            yield f"{name}: {error.message}"
         elif _is_waiting(context, stream):
             yield f"{name}: {stream.reason}"
         elif _is_left_open(context, stream):
             yield f"{name}: not read to its end, as it was not asked for; the next run goes on"
         if _has_gaps(context, stream, outcome):
             yield f"{name}: {outcome.unresolved_summaries[name]}"
-    for name, trouble in outcome.errors.items():
+    for name, error in outcome.errors.items():
         if name not in outcome.streams:
-            yield f"{name}: {trouble.message}"
+            yield f"{name}: {error.message}"
 
 
 def _decide_state(context: SliceContext, outcome: SliceOutcome) -> RunState:
@@ -141,27 +141,27 @@ def _decide_state(context: SliceContext, outcome: SliceOutcome) -> RunState:
 
 
 def _is_waiting(context: SliceContext, stream: Stream) -> bool:
-    """Whether a stream that was asked for is not up to date, for a reason of an earlier try."""
+    """Whether a requested stream is not up to date because of an earlier failure."""
     at_rest = stream.phase is Phase.READY and stream.mode is Mode.SEARCH
     wanted = context.request.covers(stream) and not stream.is_held
     return wanted and stream.reason is not None and not at_rest
 
 
 def _is_left_open(context: SliceContext, stream: Stream) -> bool:
-    """Whether the run began as a wider one and ends before this stream's walk does."""
+    """Whether the run began with more resources and ends before this stream's walk does."""
     reading = stream.phase in (Phase.LISTING, Phase.SWEEPING) or stream.next_link is not None
     return context.run.is_resumed and reading and not context.request.covers(stream)
 
 
 def _has_gaps(context: SliceContext, stream: Stream, outcome: SliceOutcome) -> bool:
-    """Whether Graph does not answer for parts of a stream that was asked for."""
+    """Whether Graph gives no answer for parts of a requested stream."""
     return context.request.covers(stream) and stream.name in outcome.unresolved_summaries
 
 
 def _build_resource_report(
     context: SliceContext, stream: Stream, error: MirrorError | None, apart: str | None
 ) -> dict[str, Any]:
-    """What a run tells about one resource."""
+    """Return a run's report on one resource."""
     counts = {
         resource.name: context.tally.by_resource[resource.name]
         for resource in stream.carried_resources
@@ -179,7 +179,10 @@ def _build_resource_report(
 
 
 def abort_slice(context: SliceContext, error: MirrorError, calls: int) -> SyncReport:
-    """The slice ended as a whole: say why, and when the connection is asked again."""
+    """Record why the whole slice failed, and schedule the next attempt.
+
+    Raises ``error`` again if it is ConfigurationError or StorageFull.
+    """
     message = error.message
     state = _decide_abort_state(error)
     by_hand = context.is_foreground
@@ -211,17 +214,17 @@ def _decide_abort_state(error: MirrorError) -> RunState:
 
 
 def _mark_broken(context: SliceContext, tx: Transaction, message: str) -> None:
-    """Mark the connection as broken; it is asked again after a growing pause."""
-    known = context.connection
-    pause = min(MAX_BROKEN_PAUSE, 60 * 2 ** min(known.broken_count, 10))
+    """Mark the connection as broken, and retry it after a growing pause."""
+    connection = context.connection
+    pause = min(MAX_BROKEN_PAUSE, 60 * 2 ** min(connection.broken_count, 10))
     update_connection(
         tx,
         status=ConnectionStatus.BROKEN,
         status_reason=message,
-        broken_count=known.broken_count + 1,
+        broken_count=connection.broken_count + 1,
         due_at=context.started_at + timedelta(seconds=pause),
     )
-    if known.status is not ConnectionStatus.BROKEN:
+    if connection.status is not ConnectionStatus.BROKEN:
         append_connection_event(
             tx, ConnectionChange.BROKEN, {"reason": message}, run_id=context.run.id
         )

@@ -1,6 +1,6 @@
 """A run: bring one connection up to date, slice by slice.
 
-Reads as the whole story: take the lease, adopt or open the run, take a slice, close the books.
+A slice takes the lease, resumes or opens the run, syncs the streams, and records the result.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ from worker.sync.runtime import Runtime
 from worker.sync.slice import StartingState, load_starting_state, sync_streams
 
 POSTGRES_WAIT_SECONDS = 60.0
-"""Seconds that a slice waits for Postgres to come back, so as to give its lease back at once."""
+"""Seconds that a slice waits for Postgres to return, so as to release its lease at once."""
 
 
 def run_slice(
@@ -52,42 +52,43 @@ def run_slice(
     seconds: float | None = None,
     on_progress: OnProgress = ignore_progress,
 ) -> SyncReport:
-    """Bring a connection forward for at most ``seconds`` (None: until it is done).
+    """Sync a connection for at most ``seconds`` (None: until it is done).
 
-    Without an ``request``, the clocks and what an operator requested decide.
-    Raises LeaseHeld (another process holds the lease), Refused (not a connection to sync), Away,
-    Halt, Fenced. Any other exception is a fault of ours, another Trouble included: the run is
-    closed as failed, and the exception is raised again.
+    Without a ``request``, the schedule and an operator's stored request decide. Raises LeaseHeld
+    (another process holds the lease), ResourceRefused (the connection is not to be synced),
+    NotFound, ServerUnavailable, ConfigurationError, StorageFull, LeaseLost. After any other
+    exception, another MirrorError included, the run is closed as failed, and the exception is
+    raised again.
     """
     try:
-        beginning = _start_slice(
+        start = _start_slice(
             runtime, connection_id, trigger, 0.0 if request else POSTGRES_WAIT_SECONDS
         )
     except MirrorError:
         raise
-    except Exception as fault:
+    except Exception as error:
         seconds, by_hand = runtime.settings.lease_seconds, request is not None
         record_failed_start(
             runtime.database,
             connection_id,
             trigger,
-            fault,
+            error,
             is_foreground=by_hand,
             lease_seconds=seconds,
         )
         raise
     hit_failpoint("lease-taken")
     calls = runtime.nango.calls
-    session = _build_context(runtime, beginning, trigger, request)
-    session.on_progress = on_progress
-    with _hold_lease(session):
+    context = _build_context(runtime, start, trigger, request)
+    context.on_progress = on_progress
+    with _hold_lease(context):
         hit_failpoint("run-opened")
         try:
-            return _run_slice_to_report(runtime, session, beginning.starting_state, seconds, calls)
+            return _run_slice_to_report(runtime, context, start.starting_state, seconds, calls)
         except (LeaseLost, ServerUnavailable):
             raise
-        except Exception as fault:
-            fail_run(session, fault, runtime.nango.calls - calls)
+        except Exception as error:
+            fail_run(context, error, runtime.nango.calls - calls)
             raise
 
 
@@ -98,17 +99,17 @@ def _run_slice_to_report(
     seconds: float | None,
     calls: int,
 ) -> SyncReport:
-    """Take the slice and close its books."""
+    """Sync the streams and record the result of the slice."""
     try:
         outcome = sync_streams(context, standing, seconds=seconds)
-    except (ConnectionBroken, RetryLater, ResourceRefused, ConfigurationError) as trouble:
-        return abort_slice(context, trouble, runtime.nango.calls - calls)
+    except (ConnectionBroken, RetryLater, ResourceRefused, ConfigurationError) as error:
+        return abort_slice(context, error, runtime.nango.calls - calls)
     return finish_slice(context, outcome, runtime.nango.calls - calls)
 
 
 @dataclass(frozen=True)
 class _SliceStart:
-    """All that a slice begins with."""
+    """The state that a slice starts with."""
 
     loaded: SliceConnection
     lease: Lease
@@ -120,10 +121,10 @@ class _SliceStart:
 def _start_slice(
     runtime: Runtime, connection_id: int, trigger: RunTrigger, patience: float
 ) -> _SliceStart:
-    """Take the lease, open or adopt the run, and see where everything stands: all or nothing.
+    """Take the lease, open or resume the run, and load the state: all or nothing.
 
-    A slice that finds Postgres away waits, so that its claim need not lapse.
-    Raises ServerUnavailable, NotFound, ResourceRefused, LeaseHeld.
+    Waits while Postgres is unavailable, so that the slice keeps its claim. Raises
+    ServerUnavailable, NotFound, ResourceRefused, LeaseHeld.
     """
     until = time.monotonic() + patience
     while True:
@@ -154,7 +155,7 @@ def _check_is_syncable(connection: Connection) -> None:
 
 @contextlib.contextmanager
 def _hold_lease(context: SliceContext) -> Iterator[None]:
-    """Whatever happens, the lease does not outlive the slice."""
+    """Release the lease when the slice ends, even by an error."""
     database, lease = context.database, context.lease
     try:
         yield
@@ -162,7 +163,7 @@ def _hold_lease(context: SliceContext) -> Iterator[None]:
         _return_lease_when_up(database, lease)
         raise
     finally:
-        # A lease that cannot be given back now lapses by itself.
+        # A lease that cannot be released now expires by itself.
         with contextlib.suppress(ServerUnavailable, RetryLater):
             if not context.is_lease_released:
                 release_lease(database, lease)
@@ -170,7 +171,7 @@ def _hold_lease(context: SliceContext) -> Iterator[None]:
 
 
 def _return_lease_when_up(database: Database, lease: Lease) -> None:
-    """Once Postgres is there again, free the lease and have the connection due at once."""
+    """Release the lease once Postgres is back, and make the connection due at once."""
     until = time.monotonic() + min(POSTGRES_WAIT_SECONDS, lease.seconds)
     while time.monotonic() < until and not is_stopping():
         with contextlib.suppress(ServerUnavailable, RetryLater):
@@ -182,24 +183,24 @@ def _return_lease_when_up(database: Database, lease: Lease) -> None:
 def _build_context(
     runtime: Runtime, beginning: _SliceStart, trigger: RunTrigger, request: SyncRequest | None
 ) -> SliceContext:
-    known, began, contested = beginning.loaded
+    connection, began, contested = beginning.loaded
     policy, _ = apply_overrides(
-        Policy.from_settings(runtime.settings), known.settings.get(METADATA_KEY)
+        Policy.from_settings(runtime.settings), connection.settings.get(METADATA_KEY)
     )
-    address = ConnectionRef(known.nango_connection_id, known.provider_config_key)
-    session = SliceContext(
+    address = ConnectionRef(connection.nango_connection_id, connection.provider_config_key)
+    context = SliceContext(
         database=runtime.database,
         lease=beginning.lease,
-        connection=known,
+        connection=connection,
         run=beginning.run,
         client=GraphClient(
             runtime.nango,
             address,
             lane=RunTrigger.MANUAL if request else _choose_lane(trigger, beginning.run),
-            tenant_id=known.tenant_id,
+            tenant_id=connection.tenant_id,
         ),
         policy=policy,
-        request=request or _build_request(known, began),
+        request=request or _build_request(connection, began),
         is_foreground=request is not None,
         started_at=began,
         call_seconds=runtime.settings.call_seconds,
@@ -207,12 +208,12 @@ def _build_context(
         erased=beginning.erased,
         is_tenant_shared=contested,
     )
-    session.client.before_send = session.ensure_lease
-    return session
+    context.client.before_send = context.ensure_lease
+    return context
 
 
 def _choose_lane(trigger: RunTrigger, run: Run) -> RunTrigger:
-    """The lane of a slice's calls: a first load keeps its own until its run has ended.
+    """Return the rate-limit lane of a slice: a first load keeps its own until its run has ended.
 
     A person who asks for the connection meanwhile does not wait for the share of first loads.
     """
@@ -239,7 +240,7 @@ def run_to_end(
     *,
     on_progress: OnProgress = ignore_progress,
 ) -> SyncReport:
-    """Sync here and now, whatever the clocks say; waits where a budget is spent, and tells so.
+    """Sync now, regardless of the schedule; report and wait while a call budget is used up.
 
     Raises as ``run_slice``.
     """

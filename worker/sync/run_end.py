@@ -1,4 +1,4 @@
-"""What every end of a run has in common, and the end of one whose connection goes out of use."""
+"""The steps that every end of a run shares, and the end of a run whose connection is retired."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from worker.store.state.runs import end_running_run
 
 
 def append_resynced_event(tx: Transaction, run_id: int, walks: Sequence[str]) -> None:
-    """Record that resources were read as a whole in a run that ends, however it ended."""
+    """Append an event for the resources that a run walked in full, however the run ended."""
     if walks:
         about: dict[str, object] = {"resources": list(walks)}
         append_connection_event(tx, ConnectionChange.RESYNCED, about, run_id=run_id)
@@ -22,10 +22,10 @@ def append_resynced_event(tx: Transaction, run_id: int, walks: Sequence[str]) ->
 def change_connection_status(
     tx: Transaction, status: ConnectionStatus, reason: str | None, **values: Any
 ) -> None:
-    """Give the connection of a write transaction another status.
+    """Change the status of the connection of a write transaction.
 
-    No slice takes a connection that is not in use, so a run under way would never end: it ends
-    here, as partial, with ``reason``.
+    No slice takes a connection that is not in use, so its open run would never end: it ends here,
+    as partial, with ``reason``.
     """
     update_connection(tx, status=status, status_reason=reason, **values)
     if status in SYNCED_STATUSES:

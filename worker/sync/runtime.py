@@ -9,7 +9,7 @@ from worker.store.engine import Database
 
 @dataclass(frozen=True)
 class Runtime:
-    """What a process has to sync with."""
+    """The resources of one process."""
 
     database: Database
     nango: NangoClient

@@ -1,6 +1,6 @@
-"""One slice: open, then take every due stream forward until done or out of time.
+"""One slice: open the connection, then advance every due stream until done or out of time.
 
-The streams are fetched side by side, each one page ahead; commits come one after another.
+The streams are fetched in parallel, each one page ahead; commits come one after another.
 """
 
 import time
@@ -37,35 +37,35 @@ from worker.sync.stream_runner import StreamRunner
 
 @dataclass
 class SliceOutcome:
-    """How far a slice came."""
+    """The result of a slice."""
 
     streams: dict[str, Stream] = field(default_factory=dict)
     errors: dict[str, MirrorError] = field(default_factory=dict)
     has_more_work: bool = False
-    """There is more to do at once."""
+    """Whether there is more to do at once."""
     budget_error: BudgetExhausted | None = None
-    """There is more to do once a budget has calls again."""
+    """Set if there is more to do once a budget has calls again."""
     quarantined_count: int = 0
-    """Objects that are kept apart."""
+    """Objects that are in quarantine."""
     cleaned_count: int = 0
-    """Objects with values that are not stored as they were sent."""
+    """Objects with values that are not stored as Graph sent them."""
     unresolved_summaries: dict[str, str] = field(default_factory=dict)
-    """What is set apart as Graph does not answer for it, in a sentence for each stream."""
+    """For each stream, a sentence on the parts that Graph gives no answer for."""
 
 
 @dataclass(frozen=True)
 class StartingState:
-    """The streams as committed, and what waits for them: removals, quarantined objects."""
+    """The streams as committed, with their pending removals and quarantined objects."""
 
     streams: dict[str, Stream]
     pending_removals: dict[tuple[str, bool], int]
     quarantined_counts: dict[tuple[str, bool], int]
     has_unresolved: bool
-    """Whether Graph does not answer for some parts."""
+    """Whether Graph gives no answer for some parts."""
 
 
 def load_starting_state(tx: Transaction) -> StartingState:
-    """Where a slice begins."""
+    """Return the state in which a slice begins."""
     pending = count_removals(tx)
     if pending.get((GROUP_MEMBERS.name, True)) and release_announced_removals(tx):
         pending = count_removals(tx)
@@ -77,10 +77,10 @@ def load_starting_state(tx: Transaction) -> StartingState:
 def sync_streams(
     context: SliceContext, standing: StartingState, *, seconds: float | None = None
 ) -> SliceOutcome:
-    """Bring the connection forward for at most ``seconds`` (None: until done).
+    """Sync the due streams for at most ``seconds`` (None: until done).
 
     Raises ConnectionBroken, ConfigurationError, LeaseLost, ServerUnavailable, RetryLater (the
-    opening call itself could not be answered).
+    opening call itself failed).
     """
     streamings = _build_runners(context, standing)
     due = [one for one in streamings if one.step is not StreamStep.WAIT]
@@ -100,7 +100,7 @@ def sync_streams(
 
 
 def update_outcome(tx: Transaction, context: SliceContext, outcome: SliceOutcome) -> None:
-    """What has become of held streams and of malformed objects by the end of a slice."""
+    """Update the outcome with held streams, malformed objects and unresolved parts."""
     if any(stream.is_held for stream in outcome.streams.values()):
         pending = count_removals(tx)
         outcome.streams = {
@@ -132,10 +132,10 @@ def _build_runners(context: SliceContext, standing: StartingState) -> list[Strea
 def _release_hold_if_empty(
     tx: Transaction, stream: Stream, pending: Mapping[tuple[str, bool], int]
 ) -> Stream:
-    """A held stream goes on once nothing of it waits for an operator any more.
+    """Release a held stream if none of its removals waits for an operator any more.
 
-    What was held may have gone with something else: memberships with a member whose own stream
-    came to its end later.
+    Held removals may have gone with other rows: memberships with a member whose own stream finished
+    later.
     """
     if not stream.is_held or any(pending.get((one.name, True)) for one in stream.carried_resources):
         return stream
@@ -155,20 +155,20 @@ def _open_streams(context: SliceContext, due: list[StreamRunner]) -> None:
 
 
 def _send_opening_call(context: SliceContext, targets: Mapping[str, str]) -> dict[str, ApiResponse]:
-    """The opening call; where it takes too long, the organization only.
+    """Send the opening call; if it takes too long, request the organization only.
 
-    Each page is then asked for by itself, so that the one that takes so long is found.
+    Each page is then requested by itself, so that the slow one is found.
     """
     try:
         return open_connection(context, targets)
-    except RetryLater as trouble:
-        if not trouble.needs_smaller_request or not targets:
+    except RetryLater as error:
+        if not error.needs_smaller_request or not targets:
             raise
     return open_connection(context, {})
 
 
 class _FetchLoop:
-    """Fetches and understands on pools, loads on its own thread; asks no more when time is up."""
+    """Fetches and decodes on pools, loads on its own thread; sends no more when time is up."""
 
     def __init__(self, pool: Executor, calls: Executor, context: SliceContext) -> None:
         self._fetch_pool = pool
@@ -190,28 +190,28 @@ class _FetchLoop:
             self._should_stop()
 
     def _handle_finished(self, one: StreamRunner, future: "Future[object]") -> bool:
-        """Ask for the page behind, load the one that came; whether one is on its way."""
+        """Fetch the following page, load the finished one; return whether a fetch is under way."""
         reading_ahead = False
         try:
             result = future.result()
             hit_failpoint("page-fetched")
             reading_ahead = self._submit_fetch(one, one.prepare_fetch_ahead(result))
             one.handle_result(result)
-        except MirrorError as trouble:
-            one.handle_error(trouble)
+        except MirrorError as error:
+            one.handle_error(error)
         return reading_ahead
 
     def _submit_fetch(
         self, one: StreamRunner, asked: Fetch | None, *, ignore_deadline: bool = False
     ) -> bool:
-        """Send an ask; every slice takes each stream at least one step further."""
+        """Submit a fetch; each stream's first ignores the deadline, so that it progresses."""
         if asked is None or (self._is_time_up() and not ignore_deadline):
             return False
         self._running[self._fetch_pool.submit(asked)] = (one, one.generation)
         return True
 
     def _submit_prefetch(self, call: Callable[[], ApiResponse]) -> "Future[ApiResponse] | None":
-        """Send the call for the page behind, before the page in hand is understood."""
+        """Send the call for the following page before the current one is decoded."""
         return None if self._is_time_up() else self._call_pool.submit(call)
 
 
@@ -225,9 +225,9 @@ def _run_streams(context: SliceContext, due: list[StreamRunner]) -> None:
 
 
 def _prepare_fetch(one: StreamRunner) -> Fetch | None:
-    """The next ask; a trouble while preparing it is the stream's own."""
+    """Return the next fetch; an error while preparing it belongs to the stream."""
     while True:
         try:
             return one.prepare_fetch()
-        except MirrorError as trouble:
-            one.handle_error(trouble)
+        except MirrorError as error:
+            one.handle_error(error)

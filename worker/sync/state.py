@@ -1,4 +1,4 @@
-"""How a stream's state changes when a walk begins or something goes wrong. Pure."""
+"""The changes of a stream's state when a walk begins or fails. Pure functions."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
@@ -18,18 +18,19 @@ from worker.sync.sources.pages import build_first_link
 REFUSED_PAUSE: Final = 3600.0
 RESTART_PAUSE: Final = 3600.0
 NOT_OFFERED_STATUSES: Final = frozenset({400, 404, 501})
-"""Statuses with which Graph refuses what a tenant does not have, or a link that it cannot read."""
+"""Statuses for features that the tenant lacks, or for links that Graph cannot read."""
 
 Drift = dict[str, dict[str, int]]
-"""Changes of each kind, by resource."""
+"""Count of each kind of change, by resource."""
 
 
 def start_walk(
     stream: Stream, moment: datetime, token: str | None, *, is_drift_measured: bool = False
 ) -> Stream:
-    """A full walk begins: a new walk id, nothing seen; a token given now covers all of it.
+    """Return the stream at the start of a full walk: a new walk id, no rows seen.
 
-    Where it ``is_drift_measured``, what it changes is counted from here on, its restarts included.
+    A ``token`` given now covers the whole walk. With ``is_drift_measured``, the walk's changes are
+    counted from here on, its restarts included.
     """
     unfinished = stream.drift if stream.restarts else None
     after = replace(
@@ -51,7 +52,7 @@ def _compute_select_hash(stream: Stream) -> str:
 
 
 def _should_keep_cursor(stream: Stream) -> bool:
-    """Whether the cursor of before stays until the walk is complete, with its properties."""
+    """Whether the previous cursor and its properties are kept until the walk is complete."""
     kept = bool(stream.resource.children) or stream.mode is Mode.LIST_ONLY
     return kept and stream.delta_link is not None
 
@@ -61,7 +62,7 @@ def _build_empty_drift(stream: Stream) -> Drift:
 
 
 def add_drift(stream: Stream, resource: Resource, changes: Iterable[Change]) -> Stream:
-    """Add what a walk that compares has changed to what the deltas had missed."""
+    """Add the changes of a walk that measures drift to the stream's drift."""
     if stream.drift is None or stream.phase not in (Phase.LISTING, Phase.SWEEPING):
         return stream
     drift = {name: dict(counts) for name, counts in stream.drift.items()}
@@ -72,9 +73,10 @@ def add_drift(stream: Stream, resource: Resource, changes: Iterable[Change]) -> 
 
 
 def get_drift(stream: Stream, since: datetime, ended_streams: Sequence[str]) -> Drift | None:
-    """What the deltas had missed.
+    """Return the changes that the deltas had missed.
 
-    Only where a walk that compares began ``since``, or its stream is in ``ended_streams``.
+    None unless a walk that measures drift began after ``since``, or its stream is in
+    ``ended_streams``.
     """
     under_way = stream.phase in (Phase.LISTING, Phase.SWEEPING)
     recent = stream.full_walk_at is not None and stream.full_walk_at >= since
@@ -82,10 +84,10 @@ def get_drift(stream: Stream, since: datetime, ended_streams: Sequence[str]) -> 
 
 
 def is_resync(stream: Stream, after: Stream) -> bool:
-    """Whether a full walk that has just ended stood in for deltas that could not be followed.
+    """Whether a full walk that has just ended replaced deltas that could not be followed.
 
-    The cursor was lost, too old, or made for other properties. Not a first load, nor a walk whose
-    deletions are in doubt, nor one that was only to find what the deltas had missed.
+    The cursor was lost, too old, or bound to other properties. False for a first load, for a walk
+    that is incomplete or whose deletions are held, and for one that only measured drift.
     """
     done = not stream.incomplete and not after.is_held and after.follows_delta
     return done and not stream.is_initial and stream.drift is None
@@ -107,9 +109,10 @@ def _reset_walk(stream: Stream) -> Stream:
 
 
 def restart_walk(stream: Stream, moment: datetime) -> Stream | None:
-    """The cursor is gone: a full walk is to begin; None once that was tried too often.
+    """Return the stream for a new full walk after its cursor expired.
 
-    A listing keeps the delta token that was taken before it, as that still covers a new one.
+    None if that was tried too often. A listing keeps the delta token that was taken before it, as
+    that still covers a new one.
     """
     if stream.restarts >= MAX_RESTARTS:
         return None
@@ -128,9 +131,9 @@ def restart_walk(stream: Stream, moment: datetime) -> Stream | None:
 
 
 def repeat_walk(stream: Stream, moment: datetime) -> Stream | None:
-    """Graph refuses a page of a full walk: it begins again; None once that was tried too often.
+    """Return the stream with its walk restarted, after Graph refused one of its pages.
 
-    The delta cursor stays as it is: nothing was said about it.
+    None if that was tried too often. The delta cursor stays: the refusal was not about it.
     """
     if stream.restarts >= MAX_RESTARTS:
         return None
@@ -139,7 +142,7 @@ def repeat_walk(stream: Stream, moment: datetime) -> Stream | None:
 
 
 def switch_mode(stream: Stream, trouble: ResourceRefused, moment: datetime) -> Stream | None:
-    """How else a refused resource can be read, if at all."""
+    """Return the stream in another mode that can read a refused resource, or None."""
     mode = _choose_other_mode(stream, trouble.status)
     if mode is None:
         return None
@@ -164,16 +167,16 @@ def _choose_other_mode(stream: Stream, status: int) -> Mode | None:
 
 
 def _is_delta_start(stream: Stream) -> bool:
-    """Whether what was refused was the start of a delta enumeration."""
+    """Whether the refused request was the start of a delta enumeration."""
     if stream.resource.children:
         return stream.phase is Phase.LISTING and stream.page_no == 0
     return stream.phase is not Phase.LISTING
 
 
 def leave_out_properties(stream: Stream, names: Collection[str], moment: datetime) -> Stream:
-    """Some properties are not known to the tenant's Graph: all is asked for without them.
+    """Return the stream without properties that the tenant's Graph does not know.
 
-    A cursor is bound to its properties: for others, a full walk brings a new one.
+    A cursor is bound to its properties: a full walk brings a new one.
     """
     names = sorted({*(stream.left_out or ()), *names})
     after = replace(stream, left_out=names, left_out_at=moment, due_at=moment)
@@ -185,32 +188,35 @@ def leave_out_properties(stream: Stream, names: Collection[str], moment: datetim
 
 
 def _takes_token_first(stream: Stream) -> bool:
-    """Whether a token is taken ahead of each listing; it is bound to properties, too."""
+    """Whether a token, which is bound to properties as well, is taken before each listing."""
     entity = stream.resource.kind is Kind.ENTITY and not stream.resource.children
     return entity and stream.mode is Mode.PLAIN
 
 
 def replace_round_by_walk(stream: Stream) -> Stream:
-    """A full walk takes the place of a round that cannot be finished, and brings a new cursor."""
+    """Return the stream for a full walk instead of a round that cannot be finished.
+
+    The walk brings a new cursor.
+    """
     return replace(_reset_walk(stream), phase=Phase.READY, select_hash=None, drift=None)
 
 
 def return_to_plain(stream: Stream) -> Stream:
-    """The plain way is tried again: from the cursor that was kept, where there is one."""
+    """Return the stream in plain mode, with the cursor that was kept, if any."""
     resting = Phase.DELTA if stream.delta_link else Phase.READY
     return replace(stream, mode=Mode.PLAIN, phase=Phase.HELD if stream.is_held else resting)
 
 
 def switch_to_lists(stream: Stream, moment: datetime) -> Stream:
-    """The tenant no longer offers delta: lists take its place, and the cursor waits."""
+    """Return the stream in list mode, as the tenant no longer offers delta; the cursor is kept."""
     after = replace(_reset_walk(stream), mode=Mode.LIST_ONLY, phase=Phase.READY)
     return replace(after, due_at=moment, drift=None)
 
 
 def mark_refused(stream: Stream, moment: datetime, trouble: ResourceRefused) -> Stream:
-    """Not permitted: marked, and tried again after a pause.
+    """Return the stream as refused, to be tried again after a pause.
 
-    A stream with a cursor goes on from it; without one it begins again in the plain way.
+    A stream with a cursor continues from it; without one it restarts in plain mode.
     """
     if _can_continue(stream):
         after = replace(stream, phase=Phase.REFUSED, refused_phase=stream.phase)
@@ -221,18 +227,18 @@ def mark_refused(stream: Stream, moment: datetime, trouble: ResourceRefused) -> 
 
 
 def _can_continue(stream: Stream) -> bool:
-    """Whether there is somewhere to go on from: a cursor, or a plain walk under way."""
+    """Whether the stream has a position to continue from: a cursor, or a walk under way."""
     under_way = stream.phase in (Phase.LISTING, Phase.SWEEPING) and stream.page_no > 0
     return stream.delta_link is not None or (under_way and stream.mode is not Mode.SEARCH)
 
 
 def postpone(stream: Stream, moment: datetime, seconds: float, reason: str) -> Stream:
-    """The stream waits where it is, and says why."""
+    """Return the stream with a later due time and the reason."""
     pause = timedelta(seconds=min(seconds, MAX_RETRY_AFTER))
     return replace(stream, due_at=moment + pause, reason=reason)
 
 
 def release_hold(stream: Stream) -> Stream:
-    """Nothing is held any more."""
+    """Return the stream without a hold."""
     resting = Phase.DELTA if stream.follows_delta else Phase.READY
     return replace(stream, phase=resting, reason=None)

@@ -1,7 +1,7 @@
-"""One stream's way through a slice: from step to step, reading ahead by one page.
+"""Run one stream through a slice, step by step, fetching one page ahead.
 
-``ask`` runs on a thread of the pool and only talks to Graph; ``answer`` runs on the loader's
-thread and only talks to Postgres.
+Each ``Fetch`` runs on a pool thread and only talks to Graph; its result is handled on the loader's
+thread, which only talks to Postgres.
 """
 
 from collections.abc import Callable
@@ -71,11 +71,11 @@ SLICE_ENDING_ERRORS = (
     StorageFull,
     Outage,
 )
-"""Troubles that are not about one stream: they end the slice."""
+"""Errors that are not about a single stream: they end the slice."""
 
 
 class StreamRunner:
-    """Takes one stream as far as it goes."""
+    """Runs one stream as far as it gets in a slice."""
 
     def __init__(
         self, context: SliceContext, stream: Stream, pending_removals: int, now: datetime
@@ -107,13 +107,13 @@ class StreamRunner:
     def step(self) -> StreamStep:
         if self._is_done:
             return StreamStep.WAIT
-        session = self.context
+        context = self.context
         return choose_step(
-            self.stream, session.request, self._started_at, session.policy, self.pending_removals
+            self.stream, context.request, self._started_at, context.policy, self.pending_removals
         )
 
     def build_opening_path(self) -> str | None:
-        """What the opening ``$batch`` can bring for this stream."""
+        """Return the path to request for this stream in the opening ``$batch``, if any."""
         step = self._prepare_step()
         if step is StreamStep.TAKE_TOKEN:
             return build_token_path(self.stream)
@@ -130,27 +130,27 @@ class StreamRunner:
         return None if parse_member_cursor(link) else path_from_link(link)
 
     def accept_opening(self, response: ApiResponse | None) -> None:
-        """The answer that the opening call brought.
+        """Accept the response from the opening call.
 
-        A walk begins only now that the tenant is known to be the same: a slice that could not
-        begin leaves its streams as they were.
+        A walk begins only now that the tenant is known to be the same: a slice that fails to open
+        leaves its streams as they were.
         """
         if self.step is StreamStep.START_WALK:
             self._start_walk(None)
         self._opening_response = response
 
     def prepare_fetch(self) -> Fetch | None:
-        """Do what needs no call, then say what to ask next; None where nothing is left."""
+        """Do the steps that need no call; return the next fetch, or None if none is left."""
         ask, pause, self._pause_seconds = self._prepare_next(), self._pause_seconds, 0.0
         return ask if ask is None or not pause else delay_fetch(pause, ask)
 
     def _prepare_step(self) -> StreamStep:
-        """The next step; a walk tries larger pages, and a regular one what was left out."""
-        session, step = self.context, self.step
+        """Return the next step; before a walk, try larger pages and left-out properties again."""
+        context, step = self.context, self.step
         if step in (StreamStep.TAKE_TOKEN, StreamStep.START_WALK):
             self.stream = grow_page(self.stream, self._started_at)
             if should_retry_left_out(
-                self.stream, session.request, self._started_at, session.policy
+                self.stream, context.request, self._started_at, context.policy
             ):
                 self.stream = replace(self.stream, left_out=None)
         return StreamStep.TAKE_TOKEN if self._is_checking_delta else step
@@ -181,7 +181,7 @@ class StreamRunner:
             self.pending_removals = 0
 
     def prepare_fetch_ahead(self, result: object) -> Fetch | None:
-        """The ask for the page behind the one that just came, before that is loaded."""
+        """Return the fetch for the page after ``result``, before ``result`` is loaded."""
         if not isinstance(result, FetchedPage) or result.page.next_link in (
             None,
             FIRST_MEMBER_LINK,
@@ -196,7 +196,7 @@ class StreamRunner:
         return prepare_page_fetch(self.context, self.submit, later, None, result.pending_page)
 
     def handle_result(self, result: object) -> None:
-        """Commit what an ask brought."""
+        """Commit the result of a fetch."""
         self.recovery.note_success()
         if isinstance(result, FetchedPage):
             self._load(result)
@@ -205,7 +205,7 @@ class StreamRunner:
             answer(result)
 
     def handle_error(self, error: MirrorError) -> None:
-        """What a trouble means for this stream alone; others are raised again."""
+        """Recover from an error of this stream; raise errors that end the slice."""
         error.resource = error.resource or self.stream.name
         self.generation += 1
         if isinstance(error, SLICE_ENDING_ERRORS):
@@ -241,15 +241,15 @@ class StreamRunner:
 
     def _prepare_token_fetch(self) -> Fetch:
         opened, self._opening_response = self._opening_response, None
-        stream, batcher = self.stream, self.context.client
+        stream, client = self.stream, self.context.client
         probing, self._is_checking_delta = self._is_checking_delta, False
         self._on_result = lambda token: (self._handle_token if probing else self._start_walk)(
             str(token)
         )
-        return lambda: fetch_delta_token(batcher, stream, opened)
+        return lambda: fetch_delta_token(client, stream, opened)
 
     def _prepare_property_search(self, refusal: MirrorError) -> Fetch:
-        batcher, stream = self.context.client, self.stream
+        client, stream = self.context.client, self.stream
 
         def answer(names: object) -> None:
             assert isinstance(names, list)
@@ -260,10 +260,10 @@ class StreamRunner:
                 self.handle_error(refusal)
 
         self._on_result = answer
-        return lambda: find_refused_properties(batcher, stream)
+        return lambda: find_refused_properties(client, stream)
 
     def _prepare_size_check(self, slow: MirrorError) -> Fetch:
-        batcher, stream = self.context.client, self.stream
+        client, stream = self.context.client, self.stream
 
         def answer(_: object) -> None:
             self._prepare_check = None
@@ -271,7 +271,7 @@ class StreamRunner:
             self._apply_action(self.recovery.shrink_pages(stream, slow, moment), slow)
 
         self._on_result = answer
-        return lambda: fetch_smallest_page(batcher, stream)
+        return lambda: fetch_smallest_page(client, stream)
 
     def _prepare_sweep(self) -> Fetch | None:
         if self._sweep_runner is None:
@@ -285,7 +285,7 @@ class StreamRunner:
         return self._sweep_runner.confirm
 
     def _prefetch_first_round(self) -> PendingPage | None:
-        """The round behind a first load, asked for while nothing is likely to be swept."""
+        """Prefetch the round after a first load, while the sweep is likely to find nothing."""
         stream = self.stream
         leads_on = stream.is_initial and not stream.incomplete and not stream.resource.children
         if not leads_on or stream.delta_link is None:
@@ -293,10 +293,10 @@ class StreamRunner:
         return Prefetch(self.context.client, self.submit).send(stream.delta_link)
 
     def _start_walk(self, token: str | None) -> None:
-        """A token that covers the walk is committed before the walk's first page is sent."""
-        session = self.context
-        tells = should_measure_drift(self.stream, session.request, self._started_at, session.policy)
-        after = start_walk(self.stream, session.started_at, token, is_drift_measured=tells)
+        """Commit the token that covers the walk before the walk's first page is requested."""
+        context = self.context
+        tells = should_measure_drift(self.stream, context.request, self._started_at, context.policy)
+        after = start_walk(self.stream, context.started_at, token, is_drift_measured=tells)
         with self.context.open_transaction() as tx:
             delete_seen(tx, self.stream.carried_resources)
             delete_unreadable(tx, self.stream.resource)
@@ -305,7 +305,7 @@ class StreamRunner:
         hit_failpoint("walk-begun")
 
     def _handle_token(self, token: str) -> None:
-        """The tenant offers delta, but refuses the cursor: it is kept, or replaced by a walk."""
+        """Keep the refused cursor or start a full walk: the tenant does offer delta."""
         decision = self.recovery.accept_token(self.stream)
         if decision is None:
             self._start_walk(None if self.stream.resource.children else token)

@@ -1,5 +1,5 @@
-"""Celery's side: thin tasks that unpack an id and make one call.
+"""Celery tasks: each unpacks an id and makes one call.
 
-Postgres holds the truth and Redis only carries hints: a message may be lost, doubled or late
+Postgres holds the state and Redis only carries hints: a message may be lost, duplicated or late
 without harm.
 """

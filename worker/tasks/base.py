@@ -1,6 +1,6 @@
-"""What every task shares: the process's kit, bound log context, and errors that end in a log.
+"""Shared by every task: the process's runtime, log context, and errors that end in a log line.
 
-The kit is built on first use, which is after the fork.
+The runtime is opened on first use, which is after the fork.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from worker.core.errors import (
     StorageFull,
 )
 from worker.core.log import get_logger
-from worker.core.redis.errors import classify_redis_error
+from worker.core.redis.errors import REDIS_RETRY_SECONDS, classify_redis_error
 from worker.core.settings import load_settings
 from worker.store.orphaned_leases import free_orphaned_leases
 from worker.sync.runtime import Runtime
@@ -32,7 +32,7 @@ _runtimes: dict[int, Runtime] = {}
 
 
 def get_runtime() -> Runtime:
-    """This process's kit. A forked child never uses its parent's."""
+    """Return this process's runtime; a forked child never uses its parent's."""
     pid = os.getpid()
     if pid not in _runtimes:
         _runtimes.clear()
@@ -46,7 +46,7 @@ def get_runtime() -> Runtime:
 
 
 def discard_runtime() -> None:
-    """Close what this process opened."""
+    """Close this process's runtime."""
     found = _runtimes.pop(os.getpid(), None)
     if found is not None:
         close_runtime(found)
@@ -56,36 +56,43 @@ def discard_runtime() -> None:
 def log_task(action: str, **about: object) -> Iterator[None]:
     """Log how a task ended.
 
-    Our own troubles are logged and end there: the database says when the connection is due
-    again. Anything else is a bug and goes up to Celery.
+    A MirrorError is logged and ends here: the database schedules the connection's next attempt. Any
+    other exception is a bug and propagates to Celery.
     """
     with structlog.contextvars.bound_contextvars(action=action, **about):
         log = get_logger()
         try:
             yield
-        except (LeaseHeld, LeaseLost) as trouble:
-            log.info("left to another process", reason=str(trouble))
-        except ConfigurationError as trouble:
-            log.critical("halted", reason=str(trouble))
-        except StorageFull as trouble:
-            log.critical("no room", reason=str(trouble), do="make room; it goes on by itself")
-            _report_shortage(trouble)
-        except ServerUnavailable as trouble:
-            log.warning("a server is away", reason=str(trouble))
-        except MirrorError as trouble:
-            log.warning("not done", reason=str(trouble))
+        except (LeaseHeld, LeaseLost) as error:
+            log.info("left to another process", reason=str(error))
+        except ConfigurationError as error:
+            log.critical("halted", reason=str(error))
+        except StorageFull as error:
+            log.critical("no room", reason=str(error), do="make room; it goes on by itself")
+            _report_shortage(error)
+        except ServerUnavailable as error:
+            log.warning("a server is away", reason=str(error))
+        except MirrorError as error:
+            log.warning("not done", reason=str(error))
 
 
 def _report_shortage(trouble: StorageFull) -> None:
-    """For ``tenant-mirror status``: a database that is full cannot be asked to keep it."""
+    """Record a full disk outside Postgres, for ``tenant-mirror status``."""
     found = _runtimes.get(os.getpid())
     if found is not None:
         found.nango.limiter.note_shortage(trouble.message)
 
 
 def send_task(task: object, queue: str, *arguments: object) -> None:
-    """Send a message. Raises MirrorError where Redis does not take it."""
+    """Send a message. Raises MirrorError if Redis does not accept it or is unavailable."""
     try:
         task.apply_async(arguments, queue=queue)  # type: ignore[attr-defined]
-    except (OperationalError, RedisError) as fault:
-        raise classify_redis_error(fault) from fault
+    except (OperationalError, RedisError) as error:
+        raise classify_redis_error(error) from error
+    except AttributeError as error:
+        # After a refused write, kombu now and then uses the channel that it has just closed.
+        if error.name != "client" or error.obj is not None:
+            raise
+        raise ServerUnavailable(
+            "the connection to Redis was closed while a message was sent", after=REDIS_RETRY_SECONDS
+        ) from error

@@ -1,11 +1,11 @@
-"""Celery's way to Redis, for servers that change their roles.
+"""Celery's Redis transport for servers that change their roles.
 
-In a failover a primary answers that it is a replica (``READONLY``), that it loads (``LOADING``),
-that its own primary is away (``MASTERDOWN``), or that a wait has ended with its role
-(``UNBLOCKED``); the address may lead to another server by then. kombu takes such an answer for an
-error in a command: a worker ends with it, and a producer sends the next message over the same
-connection. Here every error that Redis answers with means that the connection is given up and
-made again, after a pause, at the address as it is then.
+In a failover a primary answers that it is a replica (``READONLY``), that it is loading
+(``LOADING``), that its own primary is down (``MASTERDOWN``), or that a blocking call has ended with
+its role (``UNBLOCKED``); the address may lead to another server by then. kombu takes such an answer
+for an error in a command: a worker ends with it, and a producer sends the next message over the
+same connection. Here every error that Redis answers with closes the connection, which is opened
+again after a pause, at the address as it is then.
 """
 
 from typing import Any, Final
@@ -20,7 +20,7 @@ needs a server that takes writes and has room."""
 
 
 class FailoverTransport(kombu_redis.Transport):
-    """The one of kombu, for servers that take writes; their errors count as lost connections."""
+    """kombu's transport, only for writable servers; their errors count as lost connections."""
 
     connection_errors = (
         *kombu_redis.Transport.connection_errors,
@@ -28,14 +28,14 @@ class FailoverTransport(kombu_redis.Transport):
     )
 
     def create_channel(self, connection: Any) -> Any:
-        """A channel to a server that takes writes now. Raises what it answers with otherwise."""
+        """Return a channel to a server that accepts writes now. Raises its error otherwise."""
         channel: Any = super().create_channel(connection)
         try:
             channel.client.execute_command(
                 "LPUSHX", f"{channel.global_keyprefix}{WRITE_CHECK_KEY}", ""
             )
         except redis.exceptions.NoPermissionError:
-            # Our user may not ask; the first message that Redis refuses tells the same.
+            # The user may not run LPUSHX; the first refused message shows the same error.
             return channel
         except BaseException:
             channel.close()
@@ -44,6 +44,6 @@ class FailoverTransport(kombu_redis.Transport):
 
 
 def register_transport() -> None:
-    """Have kombu use it for every URL of Redis in this process."""
+    """Make kombu use this transport for every Redis URL in this process."""
     name = f"{__name__}:{FailoverTransport.__qualname__}"
     TRANSPORT_ALIASES.update(redis=name, rediss=name)

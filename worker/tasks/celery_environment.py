@@ -1,7 +1,7 @@
-"""Variables by which Celery would be set up otherwise than we do. Pure.
+"""Refuse environment variables that would override Tenant Mirror's Celery settings. Pure.
 
-Celery lets ``CELERY_BROKER_URL`` and its like win over what an application sets, and its command
-line takes every option from a variable (``CELERY_WORKER_POOL``, ``BROKER_URL``) without a word.
+Celery lets ``CELERY_BROKER_URL`` and similar ones override an application's settings, and its
+command line silently reads every option from a variable (``CELERY_WORKER_POOL``, ``BROKER_URL``).
 """
 
 from collections.abc import Mapping
@@ -24,11 +24,11 @@ _CLICK_ALIASES: Final = {
     "CELERY_LOADER": "LOADER",
     "CELERY_CONFIG_MODULE": "CONFIG_MODULE",
 }
-"""Other variables out of which Celery's command line makes those, and the options that do."""
+"""Variables that Celery's command line sets, and the variable of the option behind each."""
 
 
 def refuse_celery_variables(environ: Mapping[str, str]) -> None:
-    """Refuse variables that would override our Celery settings.
+    """Refuse variables that would override Tenant Mirror's Celery settings.
 
     Raises ConfigurationError, which names them.
     """

@@ -1,8 +1,8 @@
-"""Housekeeping: partitions ahead, tombstones and events past their keep.
+"""Maintenance: create partitions, purge expired deleted rows and events.
 
-A tick sends it where the last one ended an hour ago, by the database. Erasures that were
-interrupted, or that waited for a sink, go on. A chore that fails is told and leaves the others
-alone; the next hour tries it again.
+A tick dispatches it if the last one, by the database, ended an hour ago. Interrupted erasures, and
+those that waited for a sink, continue. A failed chore is logged and does not affect the others; it
+runs again an hour later.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,13 +24,16 @@ from worker.tasks.base import get_runtime, log_task
 
 @shared_task(name="maintenance.hourly")
 def hourly() -> None:
-    """Keep house, unless another process is at it or it has been done meanwhile."""
+    """Run maintenance, unless another process runs it or has just done so."""
     with log_task("maintenance"):
         run_maintenance_if_due(get_runtime())
 
 
 def run_maintenance_if_due(runtime: Runtime) -> bool:
-    """Whether it was due. A process that is killed leaves it due; one that met a bug does not."""
+    """Run maintenance if it is due, and return whether it was.
+
+    A process that is killed leaves it due; one that met a bug does not.
+    """
     with runtime.database.open_transaction() as db:
         if not start_maintenance(db):
             return False
@@ -49,7 +52,7 @@ def _finish(runtime: Runtime) -> None:
 
 
 def run_maintenance(runtime: Runtime) -> None:
-    """Every chore, whatever becomes of the others. Raises the bugs that were met, at the end."""
+    """Run every chore, even if others fail. Raises the bugs that occurred, at the end."""
     done: dict[str, Any] = {}
     bugs: list[Exception] = []
     for name, chore in CHORES.items():
@@ -98,11 +101,11 @@ CHORES: dict[str, Callable[[Runtime], Sequence[str] | int]] = {
     "runs": _purge_runs,
     "erased": _continue_erasures,
 }
-"""By the name under which the log tells what was done."""
+"""The chores, by the name under which their result is logged."""
 
 
 def log_retention(outcome: RetentionOutcome) -> None:
-    """One line for each sink that a month is kept for, or that has lost events of it."""
+    """Log each sink that a month of events is kept for, or that has lost events of it."""
     log = get_logger()
     if outcome.decision is RetentionDecision.BUSY:
         log.warning(
@@ -122,5 +125,5 @@ def log_retention(outcome: RetentionOutcome) -> None:
             )
 
 
-HINT_BEFORE_DROP = "mend the receiver, or say 'tenant-mirror sinks pause' or 'sinks remove'"
+HINT_BEFORE_DROP = "fix the receiver, or run 'tenant-mirror sinks pause' or 'sinks remove'"
 HINT_AFTER_DROP = "'tenant-mirror events replay SINK --from snapshot' brings it up to date"

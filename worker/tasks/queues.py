@@ -1,17 +1,17 @@
-"""The queues, and what travels on each."""
+"""The Celery queues, and the messages of each."""
 
 from typing import Final
 
 from models.run import RunTrigger
 
 MAINTENANCE: Final = "maintenance"
-"""Ticks, discovery and housekeeping; served apart, so that they never wait behind slices."""
+"""Ticks, discovery and maintenance; served separately, so that they never wait behind slices."""
 
 BACKFILL: Final = RunTrigger.BACKFILL.value
-"""Slices of first loads; served apart, so that they never hold every process."""
+"""Slices of first loads; served separately, so that they never occupy every process."""
 
 PROMPT_QUEUES: Final[tuple[str, ...]] = (RunTrigger.MANUAL.value, RunTrigger.SCHEDULED.value)
-"""Slices that are to begin within seconds: asked for by a person, due by the clock."""
+"""Slices that must begin within seconds: requested by a person, or due."""
 
 SLICE_QUEUES: Final[tuple[str, ...]] = (*PROMPT_QUEUES, BACKFILL)
 """All slices."""
@@ -23,4 +23,4 @@ WORKER_QUEUES: Final[dict[str, str]] = {
     "backfill": BACKFILL,
     "maintenance": MAINTENANCE,
 }
-"""The workers by name, each with the queues that it consumes."""
+"""The queues that each worker consumes, by worker name."""

@@ -1,6 +1,6 @@
-"""The tick: claim what is due in the database, then send one message for each.
+"""The tick: claim due connections in the database, then send one message for each.
 
-A message that is lost costs one claim; two beats by mistake claim different connections.
+A lost message costs one claim; two accidental beats claim different connections.
 """
 
 from celery import shared_task
@@ -34,24 +34,24 @@ APPROVE_HINT = "correct NANGO_SECRET_KEY, or run 'tenant-mirror connections appr
 
 @shared_task(name="schedule.tick")
 def tick() -> None:
-    """Claim what is due and send it on its way; read Nango's list, keep house where that is due.
+    """Claim and dispatch due connections, and start discovery and maintenance if they are due.
 
     A tick that comes late, or soon after another one, costs a statement.
     """
     with log_task("tick"):
-        mine = get_runtime()
-        if not try_claim_tick(mine):
+        runtime = get_runtime()
+        if not try_claim_tick(runtime):
             return
         with log_task("epoch"):
-            rewind_if_restored(mine.database)
+            rewind_if_restored(runtime.database)
         with log_task("housekeeping"):
-            with mine.database.open_transaction() as db:
+            with runtime.database.open_transaction() as db:
                 is_due = claim_maintenance_message(db)
             if is_due:
                 send_task(hourly, "maintenance")
-        if _should_ask_nango(mine.nango):
+        if _should_ask_nango(runtime.nango):
             send_task(ask_nango, "maintenance")
-        claimed, looks = claim_due_connections(mine)
+        claimed, looks = claim_due_connections(runtime)
         if claimed:
             hit_failpoint("claimed")
         if looks:
@@ -64,7 +64,7 @@ def tick() -> None:
 
 
 def try_claim_tick(runtime: Runtime) -> bool:
-    """Whether a tick is to be run now, by Postgres's clock; True for one caller."""
+    """Whether to run a tick now, by Postgres's clock; True for one caller only."""
     with runtime.database.open_transaction() as db:
         seconds = claim_tick(db, runtime.settings.tick_seconds / 2)
         if seconds:
@@ -75,29 +75,29 @@ def try_claim_tick(runtime: Runtime) -> bool:
 
 
 def _should_ask_nango(nango: NangoClient) -> bool:
-    """Whether it is time for the question if Nango works: in an outage, or where all is silent."""
+    """Whether it is time to check if Nango works: in an outage, or when it is silent."""
     state, now = nango.limiter.health.read()
     return (state.is_out or is_silent(state, now)) and nango.breaker.claim_check()
 
 
 @shared_task(name="schedule.ask_nango")
 def ask_nango() -> None:
-    """Ask Nango the question if it works, and note the answer for all."""
+    """Check if Nango works, and share the result with all processes."""
     with log_task("ask Nango"):
-        mine = get_runtime()
-        trouble = mine.nango.breaker.check_nango()
-        if isinstance(trouble, ConfigurationError):
-            with mine.database.open_transaction() as db:
-                note_halt(db, trouble.message)
-            raise trouble
+        runtime = get_runtime()
+        error = runtime.nango.breaker.check_nango()
+        if isinstance(error, ConfigurationError):
+            with runtime.database.open_transaction() as db:
+                note_halt(db, error.message)
+            raise error
 
 
 @shared_task(name="schedule.discover")
 def discover_connections() -> None:
-    """Follow Nango's list of connections."""
+    """Apply Nango's list of connections."""
     with log_task("discover"):
-        mine = get_runtime()
-        found = discover(mine.database, mine.nango, mine.settings)
+        runtime = get_runtime()
+        found = discover(runtime.database, runtime.nango, runtime.settings)
         if found.held:
             get_logger().error("missing connections are held", reason=found.held, do=APPROVE_HINT)
         if any(value for name, value in vars(found).items() if name != "listed"):

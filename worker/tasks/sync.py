@@ -1,4 +1,4 @@
-"""One slice of one connection."""
+"""The task that runs one slice of one connection."""
 
 from celery import shared_task
 
@@ -13,7 +13,7 @@ from worker.tasks.queues import BACKFILL
 
 @shared_task(name="sync.slice")
 def sync_slice(connection_id: int, trigger: str) -> None:
-    """Bring a connection forward within the time budget of a slice."""
+    """Sync a connection within the time limit of a slice."""
     try:
         _run_slice(connection_id, trigger)
     finally:
@@ -22,7 +22,7 @@ def sync_slice(connection_id: int, trigger: str) -> None:
 
 
 def _send_first_loads() -> None:
-    """The slice of a first load has freed its place: send what waits for one."""
+    """Dispatch waiting first loads to the slot that a slice has freed."""
     with log_task("first loads"):
         for connection_id in claim_next(get_runtime()):
             send_task(sync_slice, BACKFILL, connection_id, BACKFILL)
@@ -30,12 +30,12 @@ def _send_first_loads() -> None:
 
 def _run_slice(connection_id: int, trigger: str) -> None:
     with log_task("sync", connection=connection_id, trigger=trigger):
-        mine = get_runtime()
+        runtime = get_runtime()
         report = run_slice(
-            mine,
+            runtime,
             connection_id,
             trigger=RunTrigger(trigger),
-            seconds=mine.settings.slice_seconds,
+            seconds=runtime.settings.slice_seconds,
         )
         get_logger().info(
             "slice done",

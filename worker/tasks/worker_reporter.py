@@ -1,4 +1,4 @@
-"""A worker reports which queues it consumes, from the loop that consumes them.
+"""Report the queues that a worker consumes, from the loop that consumes them.
 
 A worker whose loop hangs, or that is frozen or cut off from Redis, reports nothing.
 """
@@ -57,25 +57,25 @@ class WorkerReporter(bootsteps.StartStopStep):
     def _report_to_database(
         self, db: sa.Connection, name: str, queues: list[str], processes: list[str]
     ) -> None:
-        """Also free what children of this worker held that were killed.
+        """Report the worker, and free the leases of its killed children.
 
-        In a container of its own nobody else can know that they are dead.
+        In a container of its own, no other process can know that they are dead.
         """
         report_worker(db, name, queues, processes)
         free_orphaned_leases(db)
         self._clock_report.report(db)
 
     def _write(self, write: Callable[[sa.Connection], None]) -> None:
-        """Write over a connection of its own: none is left open when a child is forked."""
+        """Write on a new connection, so that none is open when a child is forked."""
         try:
             with self._database.open_transaction() as db:
                 write(db)
-        except MirrorError as trouble:
-            get_logger().warning("the worker could not report", reason=str(trouble))
+        except MirrorError as error:
+            get_logger().warning("the worker could not report", reason=str(error))
         finally:
             self._database.close()
 
 
 def _get_worker_name(consumer: Any) -> str:
-    """Containers may share a host name, a node name, and the number of a process."""
+    """Return a unique name: containers may share host name, node name and process number."""
     return f"{consumer.hostname}:{identify_this_process().id_without_host}"

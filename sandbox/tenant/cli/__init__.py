@@ -1,1 +1,1 @@
-"""Commands of the simulation."""
+"""The commands of the simulation."""

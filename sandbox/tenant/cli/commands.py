@@ -1,4 +1,4 @@
-"""`tenant-mirror sandbox`: serve the simulation, change it, and ask it for the truth."""
+"""`tenant-mirror sandbox`: serves the simulation, changes it, and reports the truth."""
 
 import signal
 from contextlib import ExitStack

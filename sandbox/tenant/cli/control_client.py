@@ -1,4 +1,4 @@
-"""How commands reach a sandbox that runs."""
+"""The client of a running sandbox's control API."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ key_option = click.option(
 
 
 def call_control_api(method: str, url: str, key: str, path: str, content: Any = None) -> Any:
-    """A call of the control API. Raises ClickException, with what the sandbox says."""
+    """Call the control API. Raises ClickException with the sandbox's message."""
     try:
         response = httpx.request(
             method,
@@ -45,7 +45,7 @@ def call_control_api(method: str, url: str, key: str, path: str, content: Any = 
 
 
 def _extract_message(response: httpx.Response) -> str:
-    """Its sentence, where it has one."""
+    """Return the message of an error response, or its text."""
     try:
         return str(response.json()["error"]["message"])
     except (ValueError, LookupError, TypeError):

@@ -1,4 +1,4 @@
-"""`tenant-mirror sandbox`, what happens to one customer: deletions, consent, permissions."""
+"""`tenant-mirror sandbox`, commands for one customer: deletions, consent, permissions."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ _customer = click.argument("customer")
 
 
 class Amount(click.ParamType[dict[str, int]]):
-    """A number, or a share such as 60%."""
+    """A number, or a percentage such as 60%."""
 
     name = "N|N%"
 

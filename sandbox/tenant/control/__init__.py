@@ -1,1 +1,1 @@
-"""HTTP API that changes the simulation while it runs."""
+"""The HTTP API that changes the running simulation."""

@@ -1,30 +1,26 @@
-"""The sandbox's own API, under /sandbox/ and behind the same key.
+"""The sandbox's control API, under /sandbox/ and protected by the same key.
 
-Truth, random changes, expiries and faults; what happens to one customer is in ``customers``.
+Truth, random changes, expiries and faults; ``customers`` has the acts on one customer.
 """
-
-from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sandbox.tenant.control import customers
 from sandbox.tenant.errors import NangoError
 from sandbox.tenant.faults.fault_kinds import BROKEN, EXPIRIES, TRANSIENT
 from sandbox.tenant.faults.injector import FaultInjector
 from sandbox.tenant.http import Request, Response, json_response
-
-if TYPE_CHECKING:
-    from sandbox.tenant.nango.connections import NangoConnection
-    from sandbox.tenant.nango.service import Nango
+from sandbox.tenant.nango.connections import NangoConnection
+from sandbox.tenant.nango.service import Nango
 
 Action = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class ControlApi:
-    """What no real server has: ways to change a tenant and to ask for the truth."""
+    """Changes tenants and reports the truth, which no real server can."""
 
     def __init__(self, nango: Nango) -> None:
         self._nango = nango
@@ -55,7 +51,7 @@ class ControlApi:
         return json_response(act(asked))
 
     def _select_connections(self, asked: dict[str, Any]) -> list[NangoConnection]:
-        """The connection that is named, or all of them."""
+        """Return the named connection, or all."""
         name = asked.get("connection_id")
         return (
             list(self._nango.connections)
@@ -68,7 +64,7 @@ class ControlApi:
             c.connection_id: {
                 "tenant_id": c.tenant.tenant_id,
                 "resources": {
-                    # As text: the sums are larger than what every JSON reader keeps exactly.
+                    # As text: many JSON parsers do not keep numbers of this size exactly.
                     resource: {"count": truth.count, "checksum": str(truth.checksum)}
                     for resource, truth in c.tenant.truth().items()
                 },
@@ -109,7 +105,7 @@ class ControlApi:
         }
 
     def _set_faults(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """Faults at random from now on; with a rate of 0, none."""
+        """Inject random faults from now on; none with a rate of 0."""
         self._nango.faults = _parse_faults(asked)
         return self._report_faults(asked)
 

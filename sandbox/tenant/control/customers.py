@@ -1,21 +1,17 @@
-"""What happens to customers in production, on demand, for the control API and its commands.
+"""Simulates events of production for one customer, for the control API and its commands.
 
-Every act answers with what it did, so that a command can say it.
+Every function returns what it did, so that a command can print it.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sandbox.tenant.directory.object_store import LifecycleState
 from sandbox.tenant.errors import NangoError
-
-if TYPE_CHECKING:
-    from sandbox.tenant.nango.connections import NangoConnection
-    from sandbox.tenant.nango.service import Nango
+from sandbox.tenant.nango.connections import NangoConnection
+from sandbox.tenant.nango.service import Nango
 
 REFUSABLE = ("users", "groups", "sites", "role_definitions", "role_assignments", "organization")
-"""What a permission is for, and may be refused."""
+"""Resources whose permission can be refused."""
 
 DELETABLE = ("users", "groups", "sites")
 
@@ -23,7 +19,7 @@ JsonObject = dict[str, Any]
 
 
 def find_connections(nango: Nango, name: object) -> list[NangoConnection]:
-    """Those that a person means: an id or the beginning of one, or the name of the organization."""
+    """Return the connections with this id, prefix of an id, or name of the organization."""
     everybody = [*nango.connections, *nango.disconnected]
     if name is None:
         return everybody
@@ -45,7 +41,7 @@ def _list_names(connection: NangoConnection) -> tuple[str, ...]:
 
 
 def list_customers(nango: Nango) -> JsonObject:
-    """Every customer, and what was done to it."""
+    """List every customer and its simulated problems."""
     return {
         "customers": [
             {
@@ -69,7 +65,7 @@ def _list_problems(nango: Nango, connection: NangoConnection) -> list[str]:
 
 
 def delete_objects(nango: Nango, asked: JsonObject) -> JsonObject:
-    """Delete a number of live objects, or a share of them in percent, in the order of their age."""
+    """Delete a number of live objects, or a share in percent, oldest first."""
     (connection,) = _find_connection(nango, asked)
     tenant, resource = connection.tenant, _parse_resource(asked, DELETABLE, "users")
     with tenant.lock:
@@ -89,7 +85,7 @@ def delete_objects(nango: Nango, asked: JsonObject) -> JsonObject:
 
 
 def restore_objects(nango: Nango, asked: JsonObject) -> JsonObject:
-    """Restore every user or group that was deleted and can be; sites have no way back."""
+    """Restore every deleted user or group that can be restored; sites cannot."""
     (connection,) = _find_connection(nango, asked)
     tenant, resource = connection.tenant, _parse_resource(asked, DELETABLE[:2], "users")
     with tenant.lock:
@@ -108,7 +104,7 @@ def restore_objects(nango: Nango, asked: JsonObject) -> JsonObject:
 
 
 def set_permission(nango: Nango, asked: JsonObject) -> JsonObject:
-    """Refuse a resource to a connection, or grant it again: 403 from Graph."""
+    """Refuse a resource to a connection, with 403 from Graph, or grant it again."""
     (connection,) = _find_connection(nango, asked)
     resource, granted = _parse_resource(asked, REFUSABLE, ""), _parse_flag(asked, "granted")
     (connection.refused_resources.discard if granted else connection.refused_resources.add)(
@@ -118,7 +114,7 @@ def set_permission(nango: Nango, asked: JsonObject) -> JsonObject:
 
 
 def set_consent(nango: Nango, asked: JsonObject) -> JsonObject:
-    """Withdraw the customer's consent, so that no token can be had, or give it again."""
+    """Withdraw the customer's consent, so that no token can be fetched, or give it again."""
     (connection,) = _find_connection(nango, asked)
     given = _parse_flag(asked, "given")
     if given:
@@ -129,7 +125,7 @@ def set_consent(nango: Nango, asked: JsonObject) -> JsonObject:
 
 
 def set_connected(nango: Nango, asked: JsonObject) -> JsonObject:
-    """Delete the connection in Nango, or make it again."""
+    """Delete the connection in Nango, or create it again."""
     (connection,) = _find_connection(nango, asked)
     connected = _parse_flag(asked, "connected")
     if connected and connection in nango.disconnected:

@@ -1,7 +1,7 @@
-"""Which properties each resource has: what is generated, returned by default, or refused.
+"""The properties of each resource: generated, returned by default, or refused.
 
-Lists and their defaults follow Graph's v1.0 reference. Names that Graph knows but that these
-tenants never set are accepted in a `$select` and stay null.
+Lists and their defaults follow Graph's v1.0 reference. Names that Graph knows but these tenants
+never set are accepted in a `$select` and stay null.
 """
 
 from typing import NamedTuple
@@ -30,7 +30,7 @@ class ResourceFields(NamedTuple):
         return self.generated + self.never_set
 
     def parse_select(self, select: str | None) -> int:
-        """The mask of a `$select`; 0 means that there was none."""
+        """Return the mask of a `$select`; 0 if there was none."""
         if not select:
             return 0
         mask = 0

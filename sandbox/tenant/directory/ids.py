@@ -1,8 +1,8 @@
-"""GUIDs that are computed, not stored: index to id and back in constant time.
+"""Computed GUIDs: index to id and back in constant time, without storage.
 
 Every generated object has an index. Its id is a prefix (one of a few, so that ids spread over
 the whole GUID space) and twelve decimal digits, an affine permutation of the index keyed by the
-seed. Digits only, so that the same text may stand in an upper-case GUID, a SID or an address.
+seed. Only digits, so that the same text fits in an upper-case GUID, a SID or an address.
 """
 
 from hashlib import blake2b
@@ -14,7 +14,7 @@ PREFIX_LENGTH = 24
 
 
 class KeyPermutation:
-    """The permutation of one kind of object."""
+    """The permutation of one type of object."""
 
     def __init__(self, seed: int, kind: str) -> None:
         digest = blake2b(f"{seed}/{kind}".encode(), digest_size=16).digest()
@@ -37,7 +37,7 @@ class KeyPermutation:
 
 
 class Guids:
-    """The ids of one kind of object: `id_at(index)` and `index_of(id)` undo each other."""
+    """The ids of one type of object: `id_at(index)` and `index_of(id)` are inverse."""
 
     def __init__(self, seed: int, kind: str, prefixes: int = 1) -> None:
         self.keys = KeyPermutation(seed, kind)
@@ -46,7 +46,7 @@ class Guids:
         self._made: dict[int, str] = {}
 
     def prefix_at(self, number: int) -> str:
-        """The first 24 characters shared by the objects made from one template."""
+        """Return the first 24 characters of the ids of one template's objects."""
         made = self._made.get(number)
         if made is None:
             h = blake2b(f"{self._seed}/{self._kind}/{number}".encode(), digest_size=8).hexdigest()
@@ -58,7 +58,7 @@ class Guids:
         return self.prefix_at(index % self.prefixes) + self.keys.key_at(index).decode()
 
     def index_of(self, guid: str) -> int | None:
-        """The index whose id this is, in either case; None for a GUID that was never made."""
+        """Return the index of an id in either case; None for a GUID that was not generated."""
         tail = guid[PREFIX_LENGTH:]
         if len(tail) != DIGITS or not (tail.isascii() and tail.isdigit()):
             return None
@@ -69,6 +69,6 @@ class Guids:
 
 
 def guid_from_parts(*parts: object) -> str:
-    """A version 4 GUID that depends on nothing but the parts."""
+    """Return a version 4 GUID that depends only on the parts."""
     h = blake2b("/".join(map(str, parts)).encode(), digest_size=16).hexdigest()
     return f"{h[:8]}-{h[8:12]}-4{h[13:16]}-{'89ab'[int(h[16], 16) % 4]}{h[17:20]}-{h[20:]}"

@@ -1,8 +1,7 @@
-"""Who is in which group: edges computed from (group, slot), with an overlay of changes.
+"""Memberships: edges computed from (group, slot), with an overlay of changes.
 
-A slot keeps its number for ever, so that a walk that is cut into slices misses nobody when the
-group changes meanwhile. Membership here is membership on paper; whether an edge is live also
-depends on its ends.
+A slot keeps its number for ever, so that a walk in slices misses no member when the group changes
+meanwhile. These are stored memberships; whether an edge is live also depends on its ends.
 """
 
 from collections.abc import Iterator
@@ -40,7 +39,7 @@ class _MemberChanges:
 
 
 class Members:
-    """`average` members a group (none to twice that); the first `big` groups have `big_size`."""
+    """Memberships: 0 to twice `average` a group; the first `big` groups have `big_size`."""
 
     def __init__(
         self,
@@ -57,7 +56,7 @@ class Members:
         self._foreign_ids = {kind: Guids(seed, kind) for kind in _FOREIGN_TYPES}
         self._changes: dict[int, _MemberChanges] = {}
         self.unsaved: set[int] = set()
-        """Groups whose members changed since they were last kept (`state.Kept`)."""
+        """Groups whose members changed since they were last saved (`StateFile`)."""
         count = max(users.generated_count, 1)
         self._stride = count * 618 // 1000 or 1
         while gcd(self._stride, count) != 1:
@@ -66,11 +65,11 @@ class Members:
 
     @property
     def parameters(self) -> tuple[int, int, int]:
-        """The numbers that the generated memberships follow from."""
+        """The parameters of the generated memberships."""
         return self._average, self._big, self._big_size
 
     def count_generated(self, group: int) -> int:
-        """How many slots the group was made with."""
+        """Return the number of slots that were generated for a group."""
         if group >= self._groups.generated_count:
             return 0
         size = self._big_size if group < self._big else group * 7919 % (2 * self._average + 1)
@@ -82,12 +81,12 @@ class Members:
 
     def _type_at(self, slot: int) -> MemberType:
         kind = _TYPE_BY_OFFSET.get(slot % _TYPE_CYCLE, "user")
-        # Past that many the groups would repeat, or contain themselves.
+        # With more, the groups would repeat, or contain themselves.
         too_many = kind == "group" and slot // _TYPE_CYCLE >= self._groups.generated_count - 1
         return "user" if too_many else kind
 
     def member_at(self, group: int, slot: int) -> Member | None:
-        """Who is in the slot; None once removed."""
+        """Return the member in a slot; None once removed."""
         changes, size = self._changes.get(group), self.count_generated(group)
         if changes and slot in changes.removed:
             return None
@@ -109,7 +108,7 @@ class Members:
                 yield member
 
     def slot_of(self, group: int, member_id: str) -> int | None:
-        """The slot that holds the member; None for those who are not in the group."""
+        """Return the slot of a member; None if it is not in the group."""
         changes = self._changes.get(group)
         if changes and member_id.lower() in changes.slots:
             return changes.slots[member_id.lower()]
@@ -139,13 +138,13 @@ class Members:
         return None
 
     def find_groups(self, member_id: str, start: int = 0) -> Iterator[int]:
-        """The groups from `start` on that have the member, on paper."""
+        """Yield the groups from `start` on that store the member, live or not."""
         for group in range(start, self._groups.total):
             if self.slot_of(group, member_id) is not None:
                 yield group
 
     def add(self, group: int, member: Member) -> bool:
-        """False if the member is there already."""
+        """Add a member; return False if it is in the group already."""
         if self.slot_of(group, member.id) is not None:
             return False
         changes = self._changes.setdefault(group, _MemberChanges())
@@ -155,7 +154,7 @@ class Members:
         return True
 
     def remove(self, group: int, member_id: str) -> Member | None:
-        """The member that was removed, None if there was none."""
+        """Remove a member and return it; None if it is not in the group."""
         slot = self.slot_of(group, member_id)
         if slot is None:
             return None
@@ -167,12 +166,12 @@ class Members:
         return member
 
     def get_changes(self, group: int) -> tuple[list[int], list[Member]]:
-        """The slots that were removed, and the members that were added, in the order of slots."""
+        """Return the removed slots and the added members, in the order of slots."""
         changes = self._changes.get(group, _MemberChanges())
         return sorted(changes.removed), list(changes.added)
 
     def restore_changes(self, group: int, removed: list[int], added: list[Member]) -> None:
-        """A group's changes as they were kept."""
+        """Restore a group's saved changes."""
         first, gone = self.count_generated(group), set(removed)
         slots = {m.id.lower(): n for n, m in enumerate(added, first) if n not in gone}
         self._changes[group] = _MemberChanges(gone, added, slots)

@@ -1,15 +1,10 @@
-"""Random changes as a working directory sees them: mostly updates, some joiners and leavers."""
-
-from __future__ import annotations
+"""Plausible random changes of a directory: mostly updates, some joiners and leavers."""
 
 from random import Random
-from typing import TYPE_CHECKING
 
+from sandbox.tenant.directory.mutations import MutableDirectory
 from sandbox.tenant.directory.object_store import LifecycleState, ObjectStore
 from sandbox.tenant.directory.templates.sample_names import DEPARTMENTS, JOBS, SURNAMES, draw_time
-
-if TYPE_CHECKING:
-    from sandbox.tenant.directory.tenant import Tenant
 
 _TRIES = 20
 
@@ -17,7 +12,7 @@ _TRIES = 20
 class RandomChanges:
     """Changes one tenant at random; the same `rng` makes the same changes."""
 
-    def __init__(self, tenant: Tenant, rng: Random) -> None:
+    def __init__(self, tenant: MutableDirectory, rng: Random) -> None:
         self._tenant, self._rng = tenant, rng
         self._steps = {
             self._update_user: 30,
@@ -35,7 +30,7 @@ class RandomChanges:
         }
 
     def apply_next(self) -> None:
-        """One change; a step that has nothing to work on becomes a new user."""
+        """Make one change. If it has no object to change, a user is created instead."""
         (step,) = self._rng.choices(tuple(self._steps), tuple(self._steps.values()))
         try:
             step()
@@ -43,9 +38,10 @@ class RandomChanges:
             self._create_user()
 
     def _pick(self, shelf: ObjectStore, state: LifecycleState = LifecycleState.LIVE) -> int:
-        """Any object in that state."""
+        """Return a random object in this state."""
         if state is not LifecycleState.LIVE:
-            gone = [i for i, entity in shelf.overlay.items() if entity.state is state]
+            # Sorted, as a tenant that was read from its file has them in another order.
+            gone = sorted(i for i, entity in shelf.overlay.items() if entity.state is state)
             return self._rng.choice(gone)
         for _ in range(_TRIES if shelf.total else 0):
             index = self._rng.randrange(shelf.total)

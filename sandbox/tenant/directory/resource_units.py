@@ -1,7 +1,7 @@
-"""Resource units: what calls cost a tenant, and what Graph says when they cost too much.
+"""Resource units: the costs of calls, and Graph's responses when they exceed the budget.
 
-The directory and SharePoint, which has the sites, have a budget each. SharePoint counts the calls
-that it refuses, the directory does not.
+The directory and SharePoint (sites) each have a budget. SharePoint counts refused calls, the
+directory does not.
 """
 
 from sandbox.tenant.budget_window import BudgetWindow
@@ -20,7 +20,7 @@ class ResourceUnits:
         self._directory, self._sharepoint = BudgetWindow(), BudgetWindow()
 
     def charge_directory(self, cost: int, options: TenantOptions, tenant_id: str) -> dict[str, str]:
-        """Charge a call; the headers of its reply. Raises GraphError for one too many."""
+        """Charge a call and return its headers. Raises GraphError beyond the budget."""
         headers = {"x-ms-resource-unit": str(cost)}
         limit, window = options.resource_units, self._directory
         if not limit:
@@ -40,7 +40,7 @@ class ResourceUnits:
         return headers
 
     def charge_sharepoint(self, cost: int, options: TenantOptions) -> dict[str, str]:
-        """Charge a call about sites; the headers of its reply. Raises GraphError likewise."""
+        """Charge a call about sites and return its headers. Raises GraphError beyond the budget."""
         limit, window = options.sharepoint_units, self._sharepoint
         if not limit:
             return {}

@@ -1,7 +1,7 @@
-"""One tenant: what is in its directory, what happened to it, and the truth about it.
+"""The state of one tenant: its directory, its log of changes, and the truth.
 
-All that is served is read from here at the time it is served. Mutations go to a log, which delta
-rounds read from a position on. Every method may be called from any thread.
+Responses read the state at the time they are served. Mutations go to a log, which delta rounds read
+from a position on. Every method may be called from any thread.
 """
 
 from collections.abc import Iterator
@@ -19,23 +19,23 @@ from sandbox.tenant.directory.fields import (
 )
 from sandbox.tenant.directory.ids import guid_from_parts
 from sandbox.tenant.directory.members import Member, Members
-from sandbox.tenant.directory.object_store import LifecycleState, ObjectStore
+from sandbox.tenant.directory.object_store import LifecycleState, ObjectStore, RenderedTemplates
 from sandbox.tenant.directory.options import TenantOptions
 from sandbox.tenant.directory.resource_units import ResourceUnits
 from sandbox.tenant.directory.templates.groups import HIDDEN_MEMBERSHIP, group_template
 from sandbox.tenant.directory.templates.roles import make_assignment, make_definition
 from sandbox.tenant.directory.templates.sites import site_template
-from sandbox.tenant.directory.templates.template import Props, RenderedTemplates
+from sandbox.tenant.directory.templates.template import Props
 from sandbox.tenant.directory.templates.users import user_template
 from sandbox.tenant.directory.tokens import TokenCodec, TokenCursor
 from sandbox.tenant.directory.truth import Truth
 
 LoggedChange = frozenset[str] | Member | None
-"""Properties that changed; a membership that did; None when the object came, went or returned."""
+"""Changed properties, or a changed membership; None for a creation, deletion or restore."""
 
 
 class Directory:
-    """The state of a tenant, without the ways to change it."""
+    """The state of a tenant, without mutations."""
 
     def __init__(
         self,
@@ -64,9 +64,9 @@ class Directory:
         self.delta_epoch = self.page_epoch = epoch
         self.throttle = ResourceUnits()
         self.loop_starts: dict[str, TokenCursor] = {}
-        """Where the cycles of walks begin."""
+        """The cursors at which loops of walks begin."""
         self.token_issue_times: dict[str, float] = {}
-        """When a token was written, while a knob limits their lives."""
+        """When each token was issued, if an option limits their lifetimes."""
         self.tokens = TokenCodec(f"{seed}/{self.tenant_id}".encode()[:64])
         self.users = ObjectStore(
             seed, USERS, users, user_template(domain), templates=1009, cached_pages=page_cache
@@ -104,7 +104,7 @@ class Directory:
         )
         self.change_log: dict[str, list[tuple[int, LoggedChange]]] = {"users": [], "groups": []}
         self.mutation_count = 0
-        """Calls of `mutate`, so that each makes other changes."""
+        """Calls of `mutate`, so that each makes different changes."""
         self._generated_truths: dict[str, tuple[RenderedTemplates, int]] = {}
         self._make_roles(role_definitions, role_assignments)
 
@@ -133,22 +133,22 @@ class Directory:
 
     @property
     def resources(self) -> tuple[str, ...]:
-        """Those that have a shelf."""
+        """The resources with an object store."""
         return tuple(self._stores)
 
     def store(self, resource: str) -> ObjectStore:
-        """The objects of a resource; group_members have none of their own."""
+        """Return the objects of a resource; group_members have none."""
         return self._stores[resource]
 
     def index_of(self, resource: str, object_id: str) -> int:
-        """The index of an object that exists, live or not."""
+        """Return the index of an existing object, live or not."""
         index = self.store(resource).index_of(object_id)
         if index is None or self.store(resource).state_at(index) is LifecycleState.PURGED:
             raise LookupError(f"There is no {object_id} in {resource}.")
         return index
 
     def is_end_live(self, member: Member) -> bool:
-        """Whether an edge to the member counts; ends that are not simulated always do."""
+        """Whether the member is live; members that are not simulated always are."""
         if member.type not in ("user", "group"):
             return True
         shelf = self.users if member.type == "user" else self.groups
@@ -161,7 +161,7 @@ class Directory:
         )
 
     def has_visible_members(self, group: int) -> bool:
-        """Whether anybody may see who is in the group."""
+        """Whether Graph shows the members of a group."""
         if not self.options.hide_hidden_members:
             return True
         return self.groups.props_at(group).get("visibility") != HIDDEN_MEMBERSHIP
@@ -169,9 +169,9 @@ class Directory:
     # -- the truth ---------------------------------------------------------------------------
 
     def iterate_live(self, resource: str) -> Iterator[dict[str, Any]]:
-        """The live objects as Graph would list them with every mirrored property selected.
+        """Yield the live objects as Graph lists them with every mirrored property selected.
 
-        Of group_members: `groupId`, `@odata.type` and `id` of each live edge.
+        For group_members: `groupId`, `@odata.type` and `id` of each live edge.
         """
         if resource == "group_members":
             yield from self._iterate_edges()
@@ -197,9 +197,9 @@ class Directory:
                 yield {"groupId": group_id, "@odata.type": kind, "id": member.id}
 
     def truth(self, *, hidden: bool = True) -> dict[str, Truth]:
-        """Count and checksum of each resource, as `truth` defines them.
+        """Return count and checksum of each resource, as the module `truth` defines them.
 
-        Not `hidden`: without the members that `Knobs.hide_hidden_members` keeps from everybody.
+        Without `hidden`, members that `TenantOptions.hide_hidden_members` hides are left out.
         """
         with self.lock:
             return {
@@ -222,7 +222,7 @@ class Directory:
         return Truth(shelf.count_live(), total % truths.MODULUS)
 
     def _compute_generated_truth(self, resource: str) -> tuple[RenderedTemplates, int]:
-        """The rows as generated and their sum, which no mutation can change."""
+        """Return the generated rows and their sum, which mutations do not change."""
         found = self._generated_truths.get(resource)
         if found is None:
             shelf = self.store(resource)
@@ -239,11 +239,11 @@ class Directory:
     # -- time ----------------------------------------------------------------------------------
 
     def expire_delta_tokens(self) -> None:
-        """Every delta token, and every page token of a delta round, answers 410 from now on."""
+        """Let all delta tokens, and page tokens of delta rounds, get 410 from now on."""
         with self.lock:
             self.delta_epoch += 1
 
     def expire_page_tokens(self) -> None:
-        """Every page token of a list answers 400 Directory_ExpiredPageToken from now on."""
+        """Let all page tokens of lists get 400 Directory_ExpiredPageToken from now on."""
         with self.lock:
             self.page_epoch += 1

@@ -1,8 +1,7 @@
 """Opaque page and delta tokens.
 
-A token is its whole state and a checksum over the link that it stands in, so a link that was
-rebuilt or re-encoded on its way back is refused. The text holds `.`, `-`, `_` and `%2B`, which a
-careless client breaks.
+A token holds its whole state and a checksum over its link, so a link that a client rebuilt or
+re-encoded is refused. Its text holds `.`, `-`, `_` and `%2B`, which careless clients break.
 """
 
 import base64
@@ -21,9 +20,9 @@ class TokenMode(IntEnum):
     LIST = 1
     """A page of a plain list."""
     INITIAL = 2
-    """A page of a delta round that enumerates everything."""
+    """A page of a first delta round, over all objects."""
     ROUND = 3
-    """A page of a delta round over what changed."""
+    """A page of a delta round over changes."""
     ROUND_START = 4
     """The start of a delta round."""
 
@@ -35,7 +34,7 @@ class TokenCursor:
     select_mask: int
     """The selected properties."""
     next_round_at: int = 0
-    """Where the next round starts in the log."""
+    """The log position at which the next round starts."""
     position: int = 0
     """A position in the list or in the log."""
     offset: int = 0
@@ -46,7 +45,7 @@ class TokenCursor:
 
 
 class TokenCodec:
-    """Writes and reads one tenant's links; `secret` ties a token to its tenant."""
+    """Encodes and decodes one tenant's tokens; `secret` binds a token to its tenant."""
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
@@ -57,14 +56,14 @@ class TokenCodec:
         ).digest()
 
     def encode(self, cursor: TokenCursor, link: str) -> str:
-        """The token that ends `link`, which is all of the URL before it."""
+        """Return the token for `link`, the part of the URL before the token."""
         payload = _LAYOUT.pack(*astuple(cursor))
         text = base64.b64encode(payload + self._compute_mac(payload, link)).decode()
         text = text.rstrip("=").replace("+", "%2B").replace("/", "_")
         return f"{text[:4]}.{text[4:]}%2B-_"
 
     def decode(self, token: str, link: str) -> TokenCursor:
-        """The cursor, if token and link are byte for byte what was written."""
+        """Return the cursor, if token and link are unchanged byte for byte."""
         text = token.replace(".", "", 1).removesuffix("%2B-_").replace("%2B", "+").replace("_", "/")
         try:
             data = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)

@@ -1,4 +1,4 @@
-"""What a perfect mirror of a tenant holds: rows, counts and checksums.
+"""The truth: rows, counts and checksums of a perfect mirror of a tenant.
 
 Rows follow the mirror's published columns: snake_case of Graph's names, GUIDs in lower case, times
 in UTC with microseconds (further digits are cut off; year 1 is null), unordered lists sorted,
@@ -34,12 +34,12 @@ class Truth:
 
 
 def to_column_name(name: str) -> str:
-    """`onPremisesSyncEnabled` is stored as `on_premises_sync_enabled`."""
+    """Convert `onPremisesSyncEnabled` to `on_premises_sync_enabled`."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
 
 def normalize_time(text: str) -> str | None:
-    """A Graph time as the mirror's columns give it back."""
+    """Return a Graph time in the form of the mirror's columns."""
     match = _TIME.fullmatch(text)
     if match is None:
         moment = datetime.fromisoformat(text).astimezone(UTC)
@@ -125,7 +125,7 @@ def _build_member_row(edge: Mapping[str, Any]) -> TruthRow:
 
 
 def build_row(resource: str, found: Mapping[str, Any]) -> TruthRow:
-    """The mirrored row of a Graph object (of group_members: `groupId`, `@odata.type`, `id`)."""
+    """Return the mirrored row of an object (group_members: `groupId`, `@odata.type`, `id`)."""
     if resource == "sites":
         return _build_site_row(found)
     if resource == "group_members":
@@ -145,7 +145,7 @@ def hash_row(text: bytes) -> int:
 
 
 def compute_checksum(rows: Iterable[Mapping[str, Any]]) -> int:
-    """The checksum of rows as `row_of` forms them, in any order."""
+    """Return the checksum of rows of `build_row`, in any order."""
     return sum(hash_row(render_row(row)) for row in rows) % MODULUS
 
 

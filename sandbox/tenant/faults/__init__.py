@@ -1,1 +1,1 @@
-"""Faults that the simulated services inject into their answers."""
+"""Faults that the simulated services inject into their responses."""

@@ -1,7 +1,7 @@
-"""What may go wrong with one reply, by name.
+"""The kinds of faults, by name.
 
-`TRANSIENT` goes away when one tries again. `EXPIRIES` end a cursor, so that a walk begins again.
-`BROKEN` says that a connection or the whole installation is of no use for now.
+`TRANSIENT` ones pass with a retry. `EXPIRIES` expire a cursor, so that a walk restarts. `BROKEN`
+ones mean that a connection or the whole installation cannot be used for now.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ def is_connections(request: Request) -> bool:
 
 
 def _is_top_level(request: Request) -> bool:
-    """A request with a connection of its own, so not one within a batch."""
+    """Whether a request was sent by itself, not within a batch."""
     return request.item is None
 
 
@@ -59,7 +59,7 @@ def _is_page_link(request: Request) -> bool:
 
 
 _KINDS: dict[str, tuple[AppliesTo, FaultResponse]] = {
-    # Graph throttles.
+    # Graph throttles the request.
     "429-integer": (_is_graph, fault_responses.throttle_in_whole_seconds),
     "429-decimal": (_is_graph, fault_responses.throttle_in_decimals),
     "429-date": (_is_graph, fault_responses.throttle_until_date),
@@ -67,7 +67,7 @@ _KINDS: dict[str, tuple[AppliesTo, FaultResponse]] = {
     "429-absent": (_is_graph, lambda hit: fault_responses.throttle(hit, None)),
     "429-lower-case": (_is_graph, fault_responses.throttle_in_lower_case),
     "429-sharepoint": (_is_graph, fault_responses.throttle_sharepoint),
-    # Graph fails.
+    # Graph fails with an error of its own.
     "500": (
         _is_graph,
         fault_responses.build_graph_error(
@@ -121,7 +121,7 @@ _KINDS: dict[str, tuple[AppliesTo, FaultResponse]] = {
             449, "RetryWith", "Retry after the operation has completed."
         ),
     ),
-    # Something in between answers, or nothing does.
+    # A gateway answers, or no response comes.
     "html-200": (_is_top_level, fault_responses.build_html(200, b"Welcome")),
     "html-502": (_is_top_level, fault_responses.build_html(502, b"502 Bad Gateway")),
     "html-503": (_is_top_level, fault_responses.build_html(503, b"503 Service Unavailable")),
@@ -141,7 +141,7 @@ _KINDS: dict[str, tuple[AppliesTo, FaultResponse]] = {
     "empty-403": (_is_top_level, fault_responses.build_empty(403)),
     "foreign-403": (_is_top_level, fault_responses.build_gateway_error(403)),
     "redirected": (_is_top_level, fault_responses.build_empty(302)),
-    # Nango fails.
+    # Nango itself fails.
     "nango-429": (_is_top_level, fault_responses.build_rate_limited),
     "nango-500": (_is_top_level, fault_responses.build_nango_fault(500, "generic_error_support")),
     "nango-reset": (
@@ -152,7 +152,7 @@ _KINDS: dict[str, tuple[AppliesTo, FaultResponse]] = {
         _is_proxied,
         fault_responses.build_network_error("ECONNREFUSED", "connect ECONNREFUSED 20.190.1.1:443"),
     ),
-    # Cursors end.
+    # Cursors expire.
     "delta-gone": (
         _is_delta_link,
         fault_responses.expire_token("syncStateNotFound", location=True),
@@ -169,7 +169,7 @@ _KINDS: dict[str, tuple[AppliesTo, FaultResponse]] = {
             "request.",
         ),
     ),
-    # A connection, or all of them, is of no use.
+    # A connection, or all of them, cannot be used.
     "refresh-failed": (
         _is_proxied,
         fault_responses.build_nango_fault(400, "server_error", REFRESH_FAILED),
@@ -242,7 +242,7 @@ TRANSIENT = ALL_KINDS - BROKEN - EXPIRIES
 
 
 def can_apply(kind: str, request: Request) -> bool:
-    """Whether that may happen to this request."""
+    """Whether a fault of this kind may happen to this request."""
     return _KINDS[kind][0](request)
 
 

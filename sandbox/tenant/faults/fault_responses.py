@@ -1,4 +1,4 @@
-"""How a reply is spoilt: what Graph, Nango and all in between send when things go wrong."""
+"""Builds faulty responses, as Graph, Nango and gateways in between send them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ _HTML = b"<!doctype html><html><head><title>%b</title></head><body>%b</body></ht
 
 @dataclass(slots=True)
 class FaultContext:
-    """One request that gets a fault, and what a fault may need."""
+    """One request that gets a fault, and the parameters of the fault."""
 
     request: Request
     rng: Random
     get_response: Callable[[], Response]
-    """The reply that there would have been."""
+    """Returns the response without the fault."""
     build_refusal: Callable[[GraphError], Response]
     max_retry_after: float
     """The longest Retry-After, in seconds."""
@@ -34,7 +34,7 @@ class FaultContext:
 FaultResponse = Callable[[FaultContext], Response]
 
 
-# -- Graph's replies ------------------------------------------------------------------------------
+# -- responses of Graph ---------------------------------------------------------------------------
 
 
 def build_graph_error(status: int, code: str, message: str, **headers: str) -> FaultResponse:
@@ -93,7 +93,7 @@ def expire_token(code: str, status: int = 410, *, location: bool = False) -> Fau
     return make
 
 
-# -- replies of what stands in between ------------------------------------------------------------
+# -- responses of gateways and networks -----------------------------------------------------------
 
 
 def build_html(status: int, title: bytes) -> FaultResponse:
@@ -105,7 +105,7 @@ def build_empty(status: int) -> FaultResponse:
 
 
 def build_gateway_error(status: int) -> FaultResponse:
-    """JSON of a gateway in front of Nango, which is neither Nango's nor Graph's."""
+    """Return JSON of a gateway in front of Nango, in neither Nango's nor Graph's format."""
     return lambda _: json_response({"message": "Forbidden"}, status)
 
 
@@ -152,13 +152,13 @@ def omit_batch_item(hit: FaultContext) -> Response:
 
 
 def fail_batch_424(hit: FaultContext) -> Response:
-    """Every item is throttled, and the envelope says 424."""
+    """Throttle every item, with 424 as the status of the whole batch."""
     response = hit.get_response()
     response.status = 424
     return response
 
 
-# -- Nango's replies ------------------------------------------------------------------------------
+# -- responses of Nango ---------------------------------------------------------------------------
 
 
 def build_network_error(code: str, message: str) -> FaultResponse:

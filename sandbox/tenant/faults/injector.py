@@ -1,11 +1,11 @@
-"""Which requests get a fault instead of their answer: at random from a seed, or by a script.
+"""Decides which requests get a fault: at random from a seed, or by rules.
 
-    nango.faults = Faults(seed=7, rate=0.1)
-    nango.faults = Faults.script([("users/delta", "429-zero", 2), (is_mine, "cut")])
+    nango.faults = FaultInjector(seed=7, rate=0.1)
+    nango.faults = FaultInjector.from_rules([("users/delta", "429-zero", 2), (is_mine, "cut")])
     nango.faults = None
 
-The same seed gives the same request the same faults, whatever else happens meanwhile: what counts
-is the request and how often it was made, not the order of all requests.
+The same seed gives the same request the same faults: they depend on the request and how often it
+was made, not on the order of all requests.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ BuildRefusal = Callable[[GraphError], Response]
 
 @dataclass(slots=True)
 class FaultRule:
-    """A line of a script: the first `times` requests that match, after `skip` others, get it."""
+    """A rule: after `skip` matching requests, the next `times` ones get the fault."""
 
     matches: str | RequestMatcher
-    """A part of the request's path and query, or a function of the request."""
+    """A substring of the request's path and query, or a function of the request."""
     fault: str | Response | Callable[[Request], Response]
-    """The name of a kind, a reply, or what makes one."""
+    """The name of a kind, a response, or a function that returns one."""
     times: int | None = 1
-    """None: always."""
+    """None for always."""
     skip: int = 0
 
     def take_turn(self, request: Request) -> bool:
-        """Whether it is this request's turn; counts it if so."""
+        """Count a matching request; return whether it gets the fault."""
         if self.times == 0 or not self._matches(request):
             return False
         if self.skip:
@@ -72,10 +72,10 @@ FaultRuleSpec = (
 
 
 class FaultInjector:
-    """Install it as `nango.faults`; it may be replaced or changed at any time.
+    """Injects faults. Install it as `nango.faults`; it may be replaced or changed at any time.
 
-    A request within a `$batch` is hit by itself, with `item_rate`. Retry-After stays below
-    `retry_after` seconds, so that a test need not wait.
+    Each item of a `$batch` gets faults by itself, with `item_rate`. Retry-After stays below
+    `retry_after` seconds, so that tests need not wait.
     """
 
     def __init__(
@@ -94,23 +94,24 @@ class FaultInjector:
         self.item_rate = rate if item_rate is None else item_rate
         self.kinds = _check_kinds(kinds)
         self.connections = connections
-        """Whether Nango's /connections are hit at random too."""
+        """Whether requests to Nango's /connections get random faults, too."""
         self.retry_after, self.stall = retry_after, stall
         self.rules = [line if isinstance(line, FaultRule) else FaultRule(*line) for line in rules]
         _check_kinds(step.fault for step in self.rules if isinstance(step.fault, str))
         self.hits: Counter[str] = Counter()
-        """How often each kind happened; replies of a script count as "scripted"."""
+        """The number of faults of each kind; responses of rules count as "scripted"."""
         self.recent: deque[tuple[str, Request]] = deque(maxlen=1000)
-        """The latest of them, oldest first."""
+        """The latest faults, oldest first."""
         self._request_counts: Counter[bytes] = Counter()
 
     @classmethod
     def from_rules(
         cls, steps: Iterable[FaultRuleSpec], *, retry_after: float = 0.5, stall: float = 0.5
     ) -> FaultInjector:
-        """Nothing at random; each line is `(matches, fault)`, `(matches, fault, times)` or a Step.
+        """Build an injector without random faults.
 
-        The first line that fits a request decides.
+        Each rule is `(matches, fault)`, `(matches, fault, times)` or a FaultRule. The first rule
+        that matches a request decides.
         """
         return cls(rate=0.0, retry_after=retry_after, stall=stall, rules=steps)
 
@@ -119,7 +120,7 @@ class FaultInjector:
         return self.hits.total()
 
     def respond(self, request: Request, answer: GetResponse, refuse: BuildRefusal) -> Response:
-        """The reply to a request: a fault, or what `answer` gives."""
+        """Return the response to a request: a fault, or the result of `answer`."""
         rng = self._make_rng(request)
         fault = self._apply_rules(request) or self._draw_kind(request, rng)
         if fault is None:
@@ -148,7 +149,7 @@ class FaultInjector:
         return rng.choice(possible) if possible else None
 
     def _make_rng(self, request: Request) -> Random:
-        """A generator of this request's own."""
+        """Return the random generator of this request."""
         text = f"{request.connection_id} {request.method} {request.target} {request.item is None}"
         key = blake2b(text.encode() + request.body, digest_size=12).digest()
         self._request_counts[key] += 1
@@ -156,7 +157,7 @@ class FaultInjector:
 
 
 def _check_kinds(kinds: Iterable[str]) -> tuple[str, ...]:
-    """The kinds in an order that does not depend on the process."""
+    """Return the kinds in an order that does not depend on the process."""
     found = sorted(set(kinds))
     unknown = set(found) - ALL_KINDS
     if unknown:

@@ -1,1 +1,1 @@
-"""Microsoft Graph as the simulated tenants answer it."""
+"""The simulated Microsoft Graph."""

@@ -1,6 +1,6 @@
 """`$batch`: up to 20 requests in one, answered in any order.
 
-Items run in the order in which they were sent, except that an item waits for those it depends on.
+Items run in the order of the request, except that an item waits for those it depends on.
 """
 
 import json
@@ -27,9 +27,10 @@ def run_batch(
     before_next_item: Callable[[int], None],
     rng: Random,
 ) -> bytes:
-    """The body of the reply; `run` answers one item, `between` is called before all but the first.
+    """Return the response body; `run` answers one item.
 
-    Raises GraphError for a batch that is refused or malformed as a whole.
+    `before_next_item` is called before all but the first. Raises GraphError for a batch that is
+    refused or malformed as a whole.
     """
     if request.method != "POST":
         raise GraphError(405, "Request_BadRequest", "Specified HTTP method is not allowed.")
@@ -87,7 +88,7 @@ def _is_item(item: BatchItem) -> bool:
 
 
 def _sort_by_dependency(items: list[BatchItem]) -> list[BatchItem]:
-    """The items, each after those it depends on."""
+    """Return the items, each after those it depends on."""
     ordered: list[BatchItem] = []
     done: set[str] = set()
     while len(ordered) < len(items):
@@ -117,7 +118,7 @@ def _render_answer(name: str, answer: Response) -> bytes:
 
 
 def _render_body(answer: Response) -> bytes:
-    """JSON as it is; anything else in base64, as a text."""
+    """Return JSON unchanged, and anything else as a base64 string."""
     if not answer.body:
         return b"null"
     kind = answer.headers.get("content-type", "application/json")

@@ -1,4 +1,4 @@
-"""One Graph call: the tenant, the path, the query, and the view that it asks for."""
+"""One Graph call: the tenant, the path, the query, and the requested projection."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,10 +26,10 @@ LATEST = "latest"
 
 @dataclass(slots=True)
 class GraphQuery:
-    """A query string: its parameters, or the link that it is a page of.
+    """A query string: its parameters, or the token of a link.
 
     A link must come back byte for byte: `token` is set only if its name was not re-encoded, and
-    `before` is all that stands in front of it.
+    `before` is everything before it.
     """
 
     raw: str
@@ -52,7 +52,7 @@ class GraphQuery:
         return query
 
     def check_parameters(self, *names: str) -> None:
-        """Refuse parameters that this call does not know."""
+        """Raise GraphError for unknown parameters of this call."""
         if self.token is not None:
             return
         for name in self.params:
@@ -64,7 +64,7 @@ class GraphQuery:
 
 @dataclass(slots=True)
 class GraphCall:
-    """What a handler works with; `path` is relative to the version, without a slash in front."""
+    """The input of a handler; `path` is relative to the version, without a leading slash."""
 
     tenant: Directory
     path: str
@@ -81,7 +81,7 @@ class GraphCall:
             ):
                 raise build_denied()
 
-    # -- what is asked for ----------------------------------------------------------------------
+    # -- requests -------------------------------------------------------------------------------
 
     def parse_select(self, fields: ResourceFields) -> int:
         mask = fields.parse_select(self.query.params.get("$select"))
@@ -89,7 +89,7 @@ class GraphCall:
         return mask
 
     def check_properties(self, fields: ResourceFields, mask: int) -> None:
-        """400 where a selected property is one that this tenant's Graph does not know."""
+        """Raise 400 if this tenant's Graph does not know a selected property."""
         knobs = self.tenant.options
         for name in fields.select_names(mask):
             if f"{fields.resource}.{name}" not in knobs.unknown_properties:
@@ -115,19 +115,19 @@ class GraphCall:
         return min(top, knobs.max_page_size)
 
     def check_page_size(self, size: int, most: int) -> None:
-        """504 where a page of `size` is larger than the service has time for; 0: none is."""
+        """Raise 504 if a page of `size` is larger than `most`; 0 for no limit."""
         if most and size > most:
             raise GraphError(504, "UnknownError", "")
 
     def read_cursor(self, link: str) -> TokenCursor | None:
-        """The cursor in the link's token, None on a first call."""
+        """Return the cursor in the link's token; None on a first call."""
         token = self.query.token
         if token is None:
             return None
         return self.tenant.tokens.decode(token, f"{link}?{self.query.prefix}")
 
     def has_expired_token(self, life: float) -> bool:
-        """Whether the call's token was written longer ago than tokens live; 0: they live on."""
+        """Whether the call's token is older than `life` seconds; 0 for no expiry."""
         written = self.tenant.token_issue_times.get(self.query.token or "")
         return life > 0 and written is not None and monotonic() - written > life
 
@@ -149,12 +149,12 @@ class GraphCall:
             )
         return cursor
 
-    # -- what is answered -----------------------------------------------------------------------
+    # -- responses ------------------------------------------------------------------------------
 
     def build_link(
         self, path: str, cursor: TokenCursor, name: str = "$skiptoken", keep: str = ""
     ) -> str:
-        """An absolute link; `keep` is the query that a list's links repeat."""
+        """Return an absolute link; `keep` is the query that a list's links repeat."""
         before = f"{keep}&{name}=" if keep else f"{name}="
         token = self.tenant.tokens.encode(cursor, f"{path}?{before}")
         if self.tenant.options.page_token_ttl or self.tenant.options.delta_token_ttl:
@@ -162,32 +162,32 @@ class GraphCall:
         return f"{GRAPH_ROOT}{path}?{before}{token}"
 
     def get_first_query(self) -> str:
-        """The query of the walk's first call, which later links of a list repeat."""
+        """Return the query of the walk's first call, which a list's later links repeat."""
         if self.query.token is None:
             return self.query.raw
         return self.query.prefix.removesuffix("$skiptoken=").removesuffix("&")
 
 
 def build_list_projection(fields: ResourceFields, mask: int) -> Projection:
-    """Plain lists show unset properties as null; SharePoint leaves them out."""
+    """Return a list's projection: unset properties are null, but absent for SharePoint."""
     names = fields.select_names(mask) if mask else fields.default_names or fields.generated
     return Projection(tuple(n for n in names if n != MEMBERS), fields.resource != "sites")
 
 
 def build_delta_projection(fields: ResourceFields, mask: int) -> Projection:
-    """Delta pages leave out what was never set, and always have the id."""
+    """Return a delta's projection: without properties never set, always with the id."""
     names = fields.select_names(mask) if mask else fields.default_names or fields.generated
     return Projection(("id", *(n for n in names if n not in ("id", MEMBERS))), with_nulls=False)
 
 
 def render_page(context: str, texts: Sequence[bytes], **links: str) -> bytes:
-    """A page's body; `links` are annotations such as `nextLink`."""
+    """Return a page's body; `links` are annotations such as `nextLink`."""
     content = {"@odata.context": f"{GRAPH_ROOT}$metadata#{context}"}
     content |= {f"@odata.{name}": link for name, link in links.items()}
     head = encode(content)[:-1] + b',"value":['
     if not texts:
         return head + b"]}"
-    # A page may have a megabyte, which one join copies only once.
+    # A page may have a megabyte, which a single join copies only once.
     pieces = list(texts)
     pieces[0] = head + pieces[0]
     pieces[-1] += b"]}"
@@ -195,6 +195,6 @@ def render_page(context: str, texts: Sequence[bytes], **links: str) -> bytes:
 
 
 def render_object(context: str, text: bytes) -> bytes:
-    """A single object's body."""
+    """Return a single object's body."""
     head = encode({"@odata.context": f"{GRAPH_ROOT}$metadata#{context}/$entity"})
     return head[:-1] + (b"," + text[1:] if len(text) > 2 else b"}")

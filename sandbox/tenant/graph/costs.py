@@ -1,4 +1,4 @@
-"""What a call costs in resource units."""
+"""Costs of calls in resource units."""
 
 from collections.abc import Mapping
 
@@ -7,12 +7,12 @@ _ONE_SITE = "sites/{id}"
 
 
 def is_sharepoint(shape: str) -> bool:
-    """Whether SharePoint answers, and not the directory."""
+    """Whether SharePoint answers, rather than the directory."""
     return shape.split("/", maxsplit=1)[0] == "sites"
 
 
 def compute_directory_cost(shape: str, params: Mapping[str, str]) -> int:
-    """The cost of a read; of a page too, whatever it holds."""
+    """Return the cost of a read. A page costs the same with any content."""
     cost = _DIRECTORY.get(shape, 1)
     cost -= "$select" in params
     cost += "$expand" in params

@@ -1,7 +1,7 @@
-"""users/delta and groups/delta: rounds over everything, and over what the log says since.
+"""users/delta and groups/delta: rounds over all objects, and over the changes in the log.
 
-A page shows objects as they are when it is served. The link at the end of a first round starts at
-the log's end of when that round began, so whatever changed meanwhile is told by the next round.
+A page shows objects as they are when it is served. The delta link of a first round starts at the
+log position at which that round began, so the next round reports what changed meanwhile.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from sandbox.tenant.http import encode
 
 @dataclass(slots=True)
 class DeltaPage:
-    """What one page holds, and where the walk goes on (`done`: nowhere)."""
+    """The content of one page, and where the walk continues (`is_last`: nowhere)."""
 
     texts: list[bytes]
     next_position: int
@@ -98,7 +98,7 @@ def _read_cursor(call: GraphCall, fields: ResourceFields, link: str) -> TokenCur
 
 
 def choose_page_size(call: GraphCall, cursor: TokenCursor) -> int:
-    """Objects on a page: a `$top` is heeded where it is smaller than the service's own size."""
+    """Return the objects on a page: `$top` if it is smaller than the service's own size."""
     return min(
         cursor.page_size or call.tenant.options.delta_page_size, call.tenant.options.delta_page_size
     )
@@ -184,7 +184,7 @@ def _read_changed_users(call: GraphCall, cursor: TokenCursor) -> DeltaPage:
 
 @dataclass(slots=True)
 class _GroupPage:
-    """The groups of one page and the members to tell of, in the order they came up."""
+    """The groups of one page and the members to report, in the order they were added."""
 
     call: GraphCall
     cursor: TokenCursor
@@ -204,7 +204,7 @@ class _GroupPage:
         )
 
     def add_group(self, group: int, offset: int) -> int:
-        """Tell of a group and a slice of its members; where the next slice starts, 0 at the end."""
+        """Add a group and a slice of its members; return the next slice's start, 0 at the end."""
         tenant, entry = self.call.tenant, self.found.setdefault(group, {})
         if not self.with_members or tenant.groups.state_at(group) is not LifecycleState.LIVE:
             return 0
@@ -241,7 +241,7 @@ class _GroupPage:
         return b'%b,"members@delta":[%b]}' % (text[:-1], b",".join(entries))
 
     def _render_member(self, group: int, member: Member) -> bytes | None:
-        """The edge as it is now; nothing for one that a dead end hides."""
+        """Render the edge as it is now; None if an end is deleted."""
         tenant = self.call.tenant
         text = f'{{"@odata.type":"#microsoft.graph.{member.type}","id":"{member.id}"'
         on_paper = tenant.members.slot_of(group, member.id) is not None

@@ -18,7 +18,7 @@ from sandbox.tenant.http import encode
 
 @dataclass(frozen=True, slots=True)
 class ListPage:
-    """One call of a plain list: where it is in its walk, and how its pages are written."""
+    """One page of a plain list: its position in the walk, and how it is rendered."""
 
     call: GraphCall
     link: str
@@ -26,7 +26,7 @@ class ListPage:
     cursor: TokenCursor
 
     def render(self, texts: list[bytes], at: int | None = None) -> bytes:
-        """A page of a list that goes on at the position `at`, or ends."""
+        """Render a page of a list that continues at the position `at`, or ends."""
         planned = (
             None
             if at is None
@@ -39,14 +39,14 @@ class ListPage:
         return render_page(self.context, texts, nextLink=link)
 
     def render_empty(self) -> bytes:
-        """An empty page after which the list goes on."""
+        """Render an empty page after which the list continues."""
         return self.render([], self.cursor.position)
 
 
 def list_objects(
     call: GraphCall, link: str, fields: ResourceFields, context: str, size: int
 ) -> bytes:
-    """A list of one resource, `size` objects a page unless there is a `$top`."""
+    """Return a page of a list, with `size` objects unless there is a `$top`."""
     call.query.check_parameters("$select", "$top")
     cursor = call.read_list_cursor(link, fields, size)
     if fields.resource in ("users", "groups"):
@@ -83,7 +83,7 @@ def find_live(shelf: ObjectStore, object_id: str) -> int:
 
 
 def get_object(call: GraphCall, fields: ResourceFields, context: str, object_id: str) -> bytes:
-    """One object, by id."""
+    """Return one object by id."""
     call.check_permission(fields.resource)
     call.query.check_parameters("$select")
     shelf = call.tenant.store(fields.resource)
@@ -97,7 +97,7 @@ def get_object(call: GraphCall, fields: ResourceFields, context: str, object_id:
 
 
 def list_members(call: GraphCall, group_id: str) -> bytes:
-    """/groups/{id}/members: those whose both ends are live, of every type."""
+    """/groups/{id}/members: members of every type, if both ends of the edge are live."""
     call.check_permission("group_members")
     call.query.check_parameters("$select", "$top")
     tenant, link = call.tenant, f"groups/{group_id}/members"
@@ -137,7 +137,7 @@ def _render_member(call: GraphCall, member: Member, mask: int) -> bytes:
 
 
 def list_member_of(call: GraphCall, fields: ResourceFields, object_id: str) -> bytes:
-    """/users/{id}/memberOf and /groups/{id}/memberOf: the groups that it is directly in."""
+    """/users/{id}/memberOf and /groups/{id}/memberOf: the groups with it as a direct member."""
     call.check_permission("group_members")
     call.query.check_parameters("$select", "$top")
     tenant, link = call.tenant, f"{fields.resource}/{object_id}/memberOf"
@@ -173,7 +173,7 @@ def list_all_sites(call: GraphCall) -> bytes:
 
 
 def search_sites(call: GraphCall) -> bytes:
-    """/sites?search=*: from the search index, which does not know personal sites."""
+    """/sites?search=*: from the search index, which lacks personal sites."""
     call.check_permission("sites")
     call.query.check_parameters("search", "$select", "$top")
     if call.query.token is None and call.query.params.get("search") != "*":
@@ -197,7 +197,7 @@ def search_sites(call: GraphCall) -> bytes:
 
 
 def get_site(call: GraphCall, site_id: str) -> bytes:
-    """A site by its composite id, or by its web GUID alone."""
+    """Return a site by its composite id, or by its web GUID alone."""
     call.check_permission("sites")
     call.query.check_parameters("$select")
     shelf = call.tenant.sites

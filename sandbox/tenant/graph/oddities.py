@@ -1,4 +1,4 @@
-"""Walks that go in circles and never end, as `Knobs.loop` wants them."""
+"""Odd pages of walks, as set in `TenantOptions`: empty, repeated, or in endless loops."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ from sandbox.tenant.graph.call import GraphCall
 
 
 def is_empty_page(call: GraphCall, cursor: TokenCursor) -> bool:
-    """Whether this page of the walk is one of those that are empty for no reason."""
+    """Whether this page of the walk is served empty although there are more objects."""
     every = call.tenant.options.empty_page_every
     if call.tenant.options.loop == "empty" and is_looping(call, cursor):
         return True
@@ -22,14 +22,14 @@ def is_repeating_page(call: GraphCall, cursor: TokenCursor) -> bool:
 def repeat_objects(
     call: GraphCall, cursor: TokenCursor, texts: list[bytes], at: int
 ) -> tuple[list[bytes], int]:
-    """The page with its first object twice, and the last one again on the next page."""
+    """Return the page with its first object twice, and its last one again on the next page."""
     if is_repeating_page(call, cursor) and len(texts) > 1:
         return [*texts, texts[0]], at - 1
     return texts, at
 
 
 def is_looping(call: GraphCall, cursor: TokenCursor) -> bool:
-    """Whether this page of a walk is where the circle goes, or beyond."""
+    """Whether this page of a walk is in the loop or after its start."""
     knobs = call.tenant.options
     if (
         not knobs.loop
@@ -43,7 +43,7 @@ def is_looping(call: GraphCall, cursor: TokenCursor) -> bool:
 def choose_next_cursor(
     call: GraphCall, cursor: TokenCursor, planned: TokenCursor | None
 ) -> TokenCursor | None:
-    """Where the page's next link leads: as planned (None: the walk ends), or in a circle."""
+    """Return the next link's cursor: as planned (None: the walk ends), or back into the loop."""
     if not is_looping(call, cursor):
         return planned
     loop = call.tenant.options.loop

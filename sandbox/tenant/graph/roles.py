@@ -1,4 +1,4 @@
-"""roleManagement/directory: definitions and assignments, with or without the demanded filter."""
+"""roleManagement/directory: definitions and assignments, with or without a required filter."""
 
 import re
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def get_assignment(call: GraphCall, object_id: str) -> bytes:
 
 
 def list_assignments(call: GraphCall) -> bytes:
-    """All of them, or those that a `$filter` on the role or the principal keeps."""
+    """List all assignments, or those that match a `$filter` on the role or the principal."""
     call.check_permission("role_assignments")
     call.query.check_parameters("$select", "$top", "$filter")
     tenant, path = call.tenant, f"{_BASE}/roleAssignments"

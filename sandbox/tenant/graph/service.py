@@ -1,4 +1,4 @@
-"""Microsoft Graph v1.0 in front of one tenant: routes a request, answers as Graph does."""
+"""Simulates Microsoft Graph v1.0 for one tenant: routes requests and answers as Graph does."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -47,7 +47,7 @@ _OBJECT_ROUTES: dict[tuple[str, str], Callable[[GraphCall, str], bytes]] = {
 
 
 def to_path_template(path: str) -> str:
-    """The path as calls are counted by it: ids replaced by `{id}`."""
+    """Return the path with ids replaced by `{id}`, by which calls are counted."""
     path = _normalize_path(path)
     found = _match_object_route(path)
     if path in _COLLECTION_ROUTES or not found:
@@ -62,7 +62,7 @@ def _normalize_path(path: str) -> str:
 
 
 def _match_object_route(path: str) -> tuple[str, str, str] | None:
-    """The collection, the id and what follows it, for a path about one object."""
+    """Return the collection, the id and the rest of a path about one object."""
     for base, rest in _OBJECT_ROUTES:
         head, tail = f"{base}/", f"/{rest}" if rest else ""
         if path.startswith(head) and path.endswith(tail):
@@ -94,7 +94,7 @@ def _check_path(request: Request) -> str:
 
 
 def _charge(tenant: Directory, shape: str, query: GraphQuery) -> dict[str, str]:
-    """The headers about what the call cost; raises GraphError if that was too much."""
+    """Return the headers about the call's cost. Raises GraphError if it exceeds the budget."""
     if is_sharepoint(shape):
         return tenant.throttle.charge_sharepoint(compute_sharepoint_cost(shape), tenant.options)
     cost = compute_directory_cost(shape, query.params)
@@ -102,7 +102,7 @@ def _charge(tenant: Directory, shape: str, query: GraphQuery) -> dict[str, str]:
 
 
 class GraphService:
-    """Answers Graph requests; counts them only to number its request ids."""
+    """Answers Graph requests. Counts them only to number the request ids."""
 
     def __init__(self) -> None:
         self._served = 0
@@ -110,7 +110,7 @@ class GraphService:
     def handle(
         self, tenant: Directory, request: Request, refused: frozenset[str] = frozenset()
     ) -> Response:
-        """The reply to one request whose path starts with the version."""
+        """Return the response to one request whose path starts with the version."""
         charged: dict[str, str] = {}
         try:
             path, query = _check_path(request), GraphQuery.parse(request.query)
@@ -135,7 +135,7 @@ class GraphService:
         }
 
     def render_error(self, request: Request, error: GraphError) -> Response:
-        """The reply that an error stands for, with Graph's error body."""
+        """Return an error as a response with Graph's error body."""
         headers = self.build_headers(request) | error.headers
         inner = error.inner_error | {
             "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"),

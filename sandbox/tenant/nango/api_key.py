@@ -1,4 +1,4 @@
-"""Nango's keys: whether one is good at all, and what it may do."""
+"""Checks Nango's API keys and their scopes."""
 
 import re
 from collections.abc import Set as AbstractSet
@@ -14,12 +14,12 @@ REQUIRED_SCOPES = {
     "metadata": "environment:connections:update",
     "proxy": "environment:proxy",
 }
-"""What each kind of call needs."""
+"""The scope that each kind of call requires."""
 READ_CREDENTIALS = "environment:connections:read_credentials"
 
 
 def check_key(header: str | None, key: str) -> None:
-    """Raise NangoError unless the header carries the key."""
+    """Raise NangoError unless the header holds the key."""
     if not header:
         code, what = "missing_auth_header", "The request is missing the Authorization header."
     elif not header.startswith("Bearer ") or " " in header.removeprefix("Bearer ").strip():
@@ -35,7 +35,7 @@ def check_key(header: str | None, key: str) -> None:
 
 
 def has_scope(scopes: AbstractSet[str] | None, scope: str) -> bool:
-    """Whether a key with these scopes may do that; None may do everything."""
+    """Whether a key with these scopes has `scope`; None has all."""
     if scopes is None or scope in scopes:
         return True
     parts = scope.split(":")

@@ -1,4 +1,4 @@
-"""What was called: counters, and the entries of an optional log."""
+"""Counters of calls, and the entries of the request log."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from sandbox.tenant.http import Request
 
 @dataclass(frozen=True, slots=True)
 class LoggedRequest:
-    """One request that was answered, and how."""
+    """One answered request and its status."""
 
     request: Request
     status: int
@@ -16,13 +16,13 @@ class LoggedRequest:
 
 @dataclass(slots=True)
 class CallCounts:
-    """How often what was called. The sandbox's own API does not count."""
+    """Numbers of calls, without those of the control API."""
 
     total: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
-    """connections, connection, health, proxy, other"""
+    """By kind: connections, connection, health, proxy, other."""
     graph: Counter[str] = field(default_factory=Counter)
-    """The paths within Graph, ids as `{id}`, items of a batch included."""
+    """By Graph path, with ids as `{id}`; batch items included."""
 
     def reset(self) -> None:
         self.total = 0

@@ -23,7 +23,7 @@ _DEFAULT_LIMIT = 10_000
 
 @dataclass(slots=True)
 class NangoConnection:
-    """One row of Nango's; `tenant` may be replaced, as when a customer authorises another one."""
+    """A connection; `tenant` may be replaced, as when a customer authorises another one."""
 
     id: int
     connection_id: str
@@ -35,9 +35,9 @@ class NangoConnection:
     errors: list[dict[str, str]] = field(default_factory=list)
     tags: dict[str, str] = field(default_factory=dict)
     refused_resources: set[str] = field(default_factory=set)
-    """Resources that Graph refuses to this connection."""
+    """Resources that Graph refuses this connection."""
     refresh: TokenRefresh = field(default_factory=TokenRefresh)
-    """Whether Nango can renew its token."""
+    """The refresh state of its token."""
 
     @property
     def refresh_fails(self) -> bool:
@@ -61,7 +61,7 @@ class NangoConnection:
 
 
 def is_valid_connection_id(name: str) -> bool:
-    """Whether Nango's API takes this as a connection's id; its import takes any string."""
+    """Whether Nango's API accepts this connection id; its import accepts any string."""
     return _CONNECTION_ID.fullmatch(name) is not None
 
 
@@ -109,7 +109,7 @@ def _matches(connection: NangoConnection, params: dict[str, str]) -> bool:
 
 
 def list_connections(connections: list[NangoConnection], query: str) -> dict[str, Any]:
-    """The rows of a page, newest first; without a limit a silent cut, as Nango makes it."""
+    """Return a page's rows, newest first; without a limit silently truncated, as by Nango."""
     params = _parse_params(query, _LIST_PARAMS)
     limit = _parse_number(params, "limit", 1, _MAX_LIMIT, _DEFAULT_LIMIT)
     start = _parse_number(params, "page", 0, 10**9, 0) * limit
@@ -126,7 +126,7 @@ def get_connection(
     *,
     with_credentials: bool,
 ) -> dict[str, Any]:
-    """One connection; credentials are never shown, but demanded for a key that may read them."""
+    """Return one connection; credentials only for a key whose scope may read them."""
     params = _parse_params(query, _GET_PARAMS)
     if not is_valid_connection_id(unquote(path)):
         message = "Invalid string: must match pattern"

@@ -1,4 +1,4 @@
-"""POST and PATCH /connections/metadata: replace a connection's metadata, or join some to it."""
+"""POST and PATCH /connections/metadata: replace or merge connections' metadata."""
 
 import json
 from collections.abc import Callable
@@ -12,7 +12,7 @@ Find = Callable[[str, str], NangoConnection | None]
 
 
 def set_metadata(request: Request, find: Find) -> Response:
-    """One unknown connection, and nothing is changed."""
+    """Set the metadata of connections; of none if one is unknown."""
     asked = _parse_body(request.body)
     given, key, metadata = (
         asked[name] for name in ("connection_id", "provider_config_key", "metadata")

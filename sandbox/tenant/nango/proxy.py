@@ -1,30 +1,41 @@
-"""/proxy/...: finds the connection, forwards what Nango forwards, answers as Graph answered."""
+"""/proxy/...: finds the connection, forwards as Nango does, and returns Graph's response."""
 
-from __future__ import annotations
-
+from collections.abc import Callable
 from random import Random
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from sandbox.tenant.directory.tenant import Tenant
 from sandbox.tenant.errors import GraphError, NangoError, build_rejected_token
+from sandbox.tenant.faults.injector import FaultInjector
 from sandbox.tenant.graph.batch import run_batch
 from sandbox.tenant.graph.call import GRAPH_HOST
 from sandbox.tenant.graph.service import VERSION, GraphService, to_path_template
 from sandbox.tenant.http import Request, Response
-from sandbox.tenant.nango.connections import is_valid_connection_id
-
-if TYPE_CHECKING:
-    from sandbox.tenant.directory.tenant import Tenant
-    from sandbox.tenant.nango.connections import NangoConnection
-    from sandbox.tenant.nango.service import Nango
+from sandbox.tenant.nango.call_log import CallCounts
+from sandbox.tenant.nango.connections import NangoConnection, is_valid_connection_id
 
 _PREFIX = "nango-proxy-"
 _BATCH = f"{VERSION}$batch"
 
 
-class NangoProxy:
-    """Nango's proxy. Nothing of a query is decoded or rebuilt on its way."""
+class ProxyHost(Protocol):
+    """What the proxy asks of the Nango that it belongs to."""
 
-    def __init__(self, nango: Nango, rng: Random) -> None:
+    integrations: dict[str, str]
+    calls: CallCounts
+    faults: FaultInjector | None
+    before_graph: Callable[[Request], Response | None] | None
+    buffers_responses: bool
+
+    def find(
+        self, connection_id: str, provider_config_key: str = "entra"
+    ) -> NangoConnection | None: ...
+
+
+class NangoProxy:
+    """Nango's proxy. Queries are neither decoded nor rebuilt."""
+
+    def __init__(self, nango: ProxyHost, rng: Random) -> None:
         self._nango, self._rng = nango, rng
         self._graph = GraphService()
 
@@ -45,13 +56,13 @@ class NangoProxy:
             request.body,
             connection_id=connection.connection_id,
         )
-        # Changes from other threads wait, so that a page is of one moment.
+        # Changes from other threads wait, so that a page is consistent.
         with connection.tenant.lock:
             response = self._run_hook(inner) or self._serve_or_fail(
                 connection, connection.tenant, inner
             )
         if self._nango.buffers_responses and response.cut_after is not None:
-            return Response(500, chunked=False)  # Nango had not the whole body to pass on
+            return Response(500, chunked=False)  # Nango did not receive the whole body
         if self._nango.buffers_responses and response.status < 300:
             response.chunked = False
             kept = response.headers.get("content-type", "application/json")
@@ -88,7 +99,7 @@ class NangoProxy:
         return connection
 
     def _run_hook(self, request: Request) -> Response | None:
-        """The hook's answer; before it has one, it may give the connection to another tenant."""
+        """Return the hook's response, if any. The hook may replace the connection's tenant."""
         self._nango.calls.graph[to_path_template(request.path.removeprefix(VERSION))] += 1
         hook = self._nango.before_graph
         return hook(request) if hook else None
@@ -96,7 +107,7 @@ class NangoProxy:
     def _serve_or_fail(
         self, connection: NangoConnection, tenant: Tenant, request: Request
     ) -> Response:
-        """One Graph request, alone or from within a batch, with the token of one tenant."""
+        """Answer one Graph request, alone or within a batch, with the token of one tenant."""
         faults = self._nango.faults
         if faults is None:
             return self._serve(connection, tenant, request)
@@ -116,7 +127,7 @@ class NangoProxy:
     def _serve_batch(
         self, connection: NangoConnection, tenant: Tenant, request: Request
     ) -> Response:
-        """Nango sends one token, so all items are the same tenant's."""
+        """Answer a batch. Nango sends one token, so all items are of the same tenant."""
 
         def between(done: int) -> None:
             if tenant.options.before_next_item:
@@ -139,7 +150,7 @@ class NangoProxy:
 
 
 def _merge_delivery(answers: list[Response], response: Response) -> Response:
-    """The reply to a batch; how an answer inside it travels, all of it travels."""
+    """Apply the delays and cuts of items to the response of the whole batch."""
     response.delay = max((one.delay for one in answers), default=0.0)
     response.trickle_delay = max((one.trickle_delay for one in answers), default=0.0)
     response.cut_after = min(

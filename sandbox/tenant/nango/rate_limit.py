@@ -1,4 +1,4 @@
-"""Nango's limit of calls: a point each, in windows of fixed length."""
+"""Nango's rate limit: a number of calls in windows of fixed length."""
 
 from math import floor
 from time import time
@@ -27,7 +27,7 @@ class NangoRateLimit:
         }
 
     def build_refusal(self, request: Request, limit: int) -> Response | None:
-        """The 429 for a call beyond the limit; its Retry-After may be 0."""
+        """Return the 429 for a call beyond the limit, or None; its Retry-After may be 0."""
         if self._window.spent <= limit:
             return None
         where = {"method": request.method, "path": request.path}

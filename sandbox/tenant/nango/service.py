@@ -1,4 +1,4 @@
-"""Nango in front of the tenants: keys, connections, the proxy, and Nango's own errors."""
+"""The simulated Nango: keys, connections, the proxy, and Nango's own errors."""
 
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from threading import RLock
 
-from sandbox.tenant.control.api import ControlApi
 from sandbox.tenant.defaults import KEY
 from sandbox.tenant.directory.tenant import Tenant
 from sandbox.tenant.errors import GraphError, NangoError
@@ -25,16 +24,18 @@ from sandbox.tenant.nango.proxy import NangoProxy
 from sandbox.tenant.nango.rate_limit import NangoRateLimit
 
 RequestHook = Callable[[Request], Response | None]
+RequestHandler = Callable[[Request], Response]
 
+_MOUNTED = "mounted"
 _MAX_TARGET = 16 * 1024
 _DASHBOARD = b"<!doctype html><html><head><title>Nango</title></head><body></body></html>"
 
 
 class Nango:
-    """A simulated Nango server. `handle` is all of it; `server.serve` puts it on a port.
+    """A simulated Nango server. `handle` answers requests; `server.serve` opens a port.
 
-    `before_response` sees every request first, `before_graph` every Graph request, items of a
-    batch included (`request.item`); either may answer in the simulation's place.
+    `before_response` is called first for every request, `before_graph` for every Graph request,
+    batch items included (`request.item`). Either may return a response in the simulation's place.
     """
 
     def __init__(
@@ -46,13 +47,13 @@ class Nango:
         seed: int = 1,
     ) -> None:
         self.key, self.rate_limit = key, rate_limit
-        """Calls a window, told in headers; None: off."""
+        """Calls in a window, reported in headers; None for no limit."""
         self.enforce_rate_limit = False
-        """Whether calls beyond the limit are refused with 429."""
+        """Whether calls beyond the limit get 429."""
         self.rate_window = 60.0
-        """Seconds."""
+        """Length of a window in seconds."""
         self.scopes: set[str] | None = None
-        """What the key may do; None: everything."""
+        """The scopes of the key; None for all."""
         self.connections: list[NangoConnection] = []
         self.integrations: dict[str, str] = {}
         self.calls = CallCounts()
@@ -62,16 +63,16 @@ class Nango:
         self.before_graph: RequestHook | None = None
         self.faults: FaultInjector | None = None
         self.buffers_responses = False
-        """Upstream answers with a Content-Length: only a few headers of a success survive."""
+        """Whether Graph sends a Content-Length, so that few headers of a success are passed on."""
         self.on_change: Callable[[], None] = lambda: None
-        """Called after a change by the control API or a ticker, before the next request."""
+        """Called after each change by the control API or a ticker, before the next request."""
         self.disconnected: list[NangoConnection] = []
-        """Connections that the control API took out of the list."""
+        """Connections that the control API removed from the list."""
         self.lock = RLock()
         self._connections_by_id: dict[tuple[str, str], NangoConnection] = {}
         self._next_id = 1
         self._limiter = NangoRateLimit()
-        self._control = ControlApi(self)
+        self._mounted: dict[str, RequestHandler] = {}
         self._proxy = NangoProxy(self, Random(seed))
 
     # -- connections ----------------------------------------------------------------------------
@@ -87,7 +88,7 @@ class Nango:
         created: str | None = None,
         refused: Iterable[str] = (),
     ) -> NangoConnection:
-        """Connect a tenant. Each connection is a minute younger than the one before."""
+        """Connect a tenant. Each connection is a minute newer than the one before."""
         with self.lock:
             if self.find(connection_id, provider_config_key):
                 raise ValueError(f"{connection_id} is connected already")
@@ -110,7 +111,7 @@ class Nango:
             return connection
 
     def remove_connection(self, connection_id: str, provider_config_key: str = "entra") -> None:
-        """Disconnect; the integration stays."""
+        """Remove a connection; its integration stays."""
         with self.lock:
             connection = self.find(connection_id, provider_config_key)
             if connection is None:
@@ -119,7 +120,7 @@ class Nango:
             del self._connections_by_id[connection_id, provider_config_key]
 
     def disconnect(self, connection: NangoConnection) -> None:
-        """Take a connection out of the list until `reconnect`."""
+        """Remove a connection from the list until `reconnect`."""
         with self.lock:
             self.remove_connection(connection.connection_id, connection.provider_config_key)
             self.disconnected.append(connection)
@@ -139,8 +140,12 @@ class Nango:
 
     # -- requests -------------------------------------------------------------------------------
 
+    def mount(self, prefix: str, handler: RequestHandler) -> None:
+        """Answer paths with a prefix by ``handler``: behind the key, uncounted and unlimited."""
+        self._mounted[prefix] = handler
+
     def handle(self, request: Request) -> Response:
-        """Answer one request; safe to call from any thread."""
+        """Answer one request. Safe to call from any thread."""
         with self.lock:
             response = self._dispatch(request)
             if self.log.maxlen:
@@ -148,10 +153,11 @@ class Nango:
             return response
 
     def _dispatch(self, request: Request) -> Response:
-        if request.path.startswith("/sandbox/"):
-            return self._save_before_response(
-                request, self._authorize_and_run(request, self._control.handle, "sandbox")
-            )
+        for prefix, handler in self._mounted.items():
+            if request.path.startswith(prefix):
+                return self._save_before_response(
+                    request, self._authorize_and_run(request, handler, _MOUNTED)
+                )
         self.calls.total += 1
         kind, act = self._route(request)
         self.calls.kinds[kind] += 1
@@ -185,12 +191,12 @@ class Nango:
     def _authorize_and_run(
         self, request: Request, act: Callable[[Request], Response], kind: str
     ) -> Response:
-        """The action's reply if the key may have it, with the rate limit's headers."""
+        """Return the action's response if the key permits it, with the rate limit's headers."""
         try:
             check_key(request.headers.get("authorization"), self.key)
         except NangoError as error:
             return build_nango_error(error)
-        if kind == "sandbox":
+        if kind == _MOUNTED:
             return _respond_or_refuse(request, act)
         headers, refusal = self._apply_rate_limit(request)
         response = refusal or _respond_or_refuse(
@@ -200,13 +206,13 @@ class Nango:
         return response
 
     def _save_before_response(self, request: Request, response: Response) -> Response:
-        """The answer, sent once what it changed is kept."""
+        """Return the response after its changes have been saved."""
         if request.method != "GET" and response.status < 300:
             self.on_change()
         return response
 
     def _apply_rate_limit(self, request: Request) -> tuple[dict[str, str], Response | None]:
-        """The limit's headers, and the 429 of a call that is one too many."""
+        """Return the limit's headers, and the 429 for a call beyond the limit."""
         if self.rate_limit is None:
             return {}, None
         self._limiter.count_call(self.rate_window)
@@ -241,7 +247,7 @@ class Nango:
         )
 
     def _serve_dashboard(self, request: Request) -> Response:
-        """Unknown GET paths show the dashboard, so a wrong base URL looks like success."""
+        """Return the dashboard for unknown GET paths, so that a wrong URL looks like success."""
         if request.method == "GET":
             return Response(200, _DASHBOARD, {"content-type": "text/html; charset=UTF-8"})
         return build_nango_error(NangoError(404, "not_found", "Not found"))

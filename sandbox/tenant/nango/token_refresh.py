@@ -1,4 +1,4 @@
-"""Tokens that cannot be renewed: what Nango answers, and for how long it does not try again."""
+"""Simulates failing token refreshes: Nango's responses, and its pauses between attempts."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from sandbox.tenant.errors import (
 
 @dataclass(slots=True)
 class TokenRefresh:
-    """Whether a connection's token can be renewed.
+    """The refresh state of a connection's token.
 
-    Once renewing failed, Nango does not try again for `backoff` seconds, even if it would work by
-    then, and the connection's row keeps its error until it did.
+    After a failure, Nango does not retry for `backoff` seconds, even if it would succeed by then,
+    and the connection's row keeps its error until a retry succeeds.
     """
 
     fails: bool = False
     backoff: float = 30.0
     exhausted: bool = False
-    """Nango gave up on the connection, after failures on several days."""
+    """Whether Nango gave up on the connection, after failures on several days."""
     attempts: int = 0
-    """How often Nango tried and failed."""
+    """Failed attempts."""
     rejected: bool = False
-    """Graph takes the token no longer, although Nango holds it for good: until it is renewed."""
+    """Whether Graph rejects the token, which Nango considers valid, until it is renewed."""
     revoked: bool = False
-    """Graph takes no new token either."""
+    """Whether Graph rejects renewed tokens, too."""
     forced_count: int = 0
-    """How often a new token was asked for (`force_refresh=true`) and fetched."""
+    """Forced refreshes (`force_refresh=true`) that succeeded."""
     _next_try: float = field(default=0.0, repr=False)
     _errors: list[dict[str, str]] = field(default_factory=list, repr=False)
 
     @property
     def errors(self) -> list[dict[str, str]]:
-        """What the connection's row shows."""
+        """The errors in the connection's row."""
         return [] if self.exhausted else self._errors
 
     def require_token(self) -> None:
-        """A token for a call; raises NangoError if there is none."""
+        """Raise NangoError if there is no token for a call."""
         if self.exhausted:
             raise NangoError(424, "server_error", REFRESH_EXHAUSTED)
         if monotonic() < self._next_try:
@@ -57,7 +57,7 @@ class TokenRefresh:
         raise NangoError(400, "server_error", REFRESH_FAILED)
 
     def add_credentials(self, row: dict[str, object], *, force: bool = False) -> None:
-        """The credentials for somebody who reads the connection itself, new ones by `force`."""
+        """Add the credentials to a connection's row, refreshed if `force`."""
         try:
             self.require_token()
             if force:
@@ -68,6 +68,6 @@ class TokenRefresh:
             raise NangoError(424, "invalid_credentials", REFRESH_REASON, payload=payload) from None
 
     def reauthorize(self) -> None:
-        """The customer authorised the connection again: all is well at once."""
+        """Simulate a new authorisation by the customer, which resets all errors."""
         self.fails = self.exhausted = self.rejected = self.revoked = False
         self._next_try, self._errors = 0.0, []

@@ -1,11 +1,11 @@
-"""Connections whose every wait ends at a moment, for httpcore.
+"""A network backend for httpcore in which every wait ends at a deadline.
 
 httpcore applies its time limits to each single read and write. A peer that sends a byte now and
-then (a head that trickles, 1xx answers without end, extensions of a chunk) keeps such a call
-going for ever. Here the ``timeout`` that httpcore hands through is a moment of ``time.monotonic``:
-all reads and writes of one request have the same, so their sum is bounded.
+then (a slow head, endless 1xx responses, chunk extensions) keeps such a call going for ever. Here
+the ``timeout`` that httpcore passes on is a deadline of ``time.monotonic``: all reads and writes of
+one request share it, so their sum is bounded.
 
-Waits are made in slices, so that ``end_by`` takes effect on what other threads are waiting for.
+Waits are made in slices, so that ``set_deadline`` takes effect on waits of other threads.
 """
 
 import math
@@ -27,15 +27,15 @@ from worker.core.net.tls import explain_certificate_error
 T = TypeVar("T")
 
 CONNECT_SECONDS: Final = 10.0
-"""For the name, the connection and TLS, together, where the deadline is not earlier."""
+"""Time limit for DNS, TCP connection and TLS handshake together, within the deadline."""
 
 
 class UntrustedCertificate(httpcore.ConnectError):
-    """The host's certificate is not one that we trust."""
+    """We do not trust the host's certificate."""
 
 
 class Deadline:
-    """The moment at which everything of a backend ends, whatever its own deadline is."""
+    """The deadline of a whole backend, on top of the deadlines of its requests."""
 
     def __init__(self) -> None:
         self._latest = math.inf
@@ -44,7 +44,7 @@ class Deadline:
         self._latest = min(self._latest, moment)
 
     def require_time_left(self, deadline: float | None) -> float:
-        """Seconds until then, more than 0. Raises TimeoutError where there are none."""
+        """Return the seconds left, more than 0. Raises TimeoutError if there are none."""
         until = self._latest if deadline is None else min(deadline, self._latest)
         left = until - time.monotonic()
         if left <= 0:
@@ -54,7 +54,7 @@ class Deadline:
     def run_interruptibly(
         self, sock: socket.socket, deadline: float | None, work: Callable[[], T]
     ) -> T:
-        """Do what waits for a socket. A call on a socket that ran out of time may be repeated."""
+        """Repeat ``work``, which waits for a socket, until it succeeds or the time is up."""
         while True:
             sock.settimeout(min(POLL_SECONDS, self.require_time_left(deadline)))
             try:
@@ -64,7 +64,7 @@ class Deadline:
 
 
 class BoundedStream(httpcore.NetworkStream):
-    """A connection; ``timeout`` is a moment everywhere."""
+    """A connection; every ``timeout`` is a deadline of ``time.monotonic``."""
 
     def __init__(self, sock: socket.socket, deadline: Deadline, connect_seconds: float) -> None:
         self._socket = sock
@@ -122,9 +122,9 @@ class BoundedStream(httpcore.NetworkStream):
 
 
 class BoundedBackend(httpcore.NetworkBackend):
-    """Opens connections; ``timeout`` is a moment everywhere. Safe to use from several threads.
+    """Opens connections; every ``timeout`` is a deadline. Safe to use from several threads.
 
-    ``permitted`` picks, from the addresses of a host, those that may be connected to.
+    ``filter_addresses`` returns those addresses of a host that may be connected to.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class BoundedBackend(httpcore.NetworkBackend):
         self._deadline = Deadline()
 
     def set_deadline(self, moment: float) -> None:
-        """From then on every wait of every connection fails, also those under way."""
+        """Let every wait of every connection fail from ``moment`` on, also those under way."""
         self._deadline.set_deadline(moment)
 
     def connect_tcp(
@@ -158,14 +158,14 @@ class BoundedBackend(httpcore.NetworkBackend):
     def _open_connection(
         self, host: str, port: int, until: float, options: list[Any]
     ) -> BoundedStream:
-        """A connection that ends at the host."""
+        """Open a connection to the host."""
         with translate_socket_errors(httpcore.ConnectTimeout, httpcore.ConnectError):
             return self._connect_to_any(self._resolve(host, port, until), port, until, options)
 
     def _connect_to_any(
         self, addresses: list[str], port: int, until: float, options: list[Any]
     ) -> BoundedStream:
-        """A connection to one of some addresses, in their order."""
+        """Connect to the first address that accepts, and wrap the socket in a stream."""
         sock = self._connect_first(addresses, port, until)
         for option in options:
             sock.setsockopt(*option)
@@ -176,14 +176,14 @@ class BoundedBackend(httpcore.NetworkBackend):
         return BoundedStream(sock, self._deadline, self._connect_seconds)
 
     def _resolve(self, host: str, port: int, until: float) -> list[str]:
-        """The addresses that may be connected to, at least one."""
+        """Return the addresses that may be connected to, at least one."""
         found = self._resolver.resolve(host, port, lambda: self._deadline.require_time_left(until))
         return found if self._filter_addresses is None else self._filter_addresses(host, found)
 
     def _connect_first(self, addresses: list[str], port: int, until: float) -> socket.socket:
-        """A connection to the first address that takes one; none has more than its share of time.
+        """Connect to the first address that accepts; each gets an equal share of the time.
 
-        Raises what the last one raised.
+        Raises the error of the last one.
         """
         for number, address in enumerate(addresses[:-1]):
             share = self._deadline.require_time_left(until) / (len(addresses) - number)
@@ -220,7 +220,7 @@ def cap_deadline(deadline: float | None, seconds: float) -> float:
 
 
 def _is_readable(sock: socket.socket) -> bool:
-    """Whether a read would not wait; an idle connection is then at its end."""
+    """Whether a read would return at once; an idle connection is then closed."""
     if sock.fileno() < 0:
         return True
     poll = select.poll()
@@ -230,7 +230,7 @@ def _is_readable(sock: socket.socket) -> bool:
 
 @contextmanager
 def _close_on_error(sock: socket.socket) -> Iterator[None]:
-    """The socket is closed if anything fails."""
+    """Close the socket if the block raises."""
     try:
         yield
     except BaseException:
@@ -242,9 +242,9 @@ def _close_on_error(sock: socket.socket) -> Iterator[None]:
 def translate_socket_errors(late: type[Exception], failed: type[Exception]) -> Iterator[None]:
     try:
         yield
-    except TimeoutError as fault:
-        raise late(str(fault) or "the time is over") from fault
-    except ssl.SSLCertVerificationError as fault:
-        raise UntrustedCertificate(explain_certificate_error(fault)) from fault
-    except OSError as fault:
-        raise failed(str(fault)) from fault
+    except TimeoutError as error:
+        raise late(str(error) or "the time is over") from error
+    except ssl.SSLCertVerificationError as error:
+        raise UntrustedCertificate(explain_certificate_error(error)) from error
+    except OSError as error:
+        raise failed(str(error)) from error

@@ -1,7 +1,7 @@
-"""Connections through an HTTP proxy, with CONNECT, each of whose waits ends at a moment.
+"""Connections through an HTTP proxy with CONNECT; every wait ends at a deadline.
 
-Below httpcore's pool it looks like any other connection: what is encrypted is so from here to the
-host, and the time that the proxy takes counts like the host's own.
+To httpcore's pool it looks like any other connection: TLS runs end to end from here to the host,
+and the time that the proxy takes counts against the same deadline.
 https://www.rfc-editor.org/rfc/rfc9110#CONNECT
 """
 
@@ -28,7 +28,7 @@ from worker.core.net.resolver import RESOLVER, Resolver
 from worker.core.net.url import HttpProxy, bracket_ipv6, is_loopback
 
 MAX_HEAD_BYTES: Final = 16_384
-"""Bytes of a proxy's answer that are read."""
+"""Most bytes of a proxy's response head that are read."""
 
 _HEAD_END: Final = b"\r\n\r\n"
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: [^\r\n]*)?(?:\r\n|$)")
@@ -36,15 +36,15 @@ _TRANSIENT_STATUSES: Final = frozenset({408, 425, 429, *range(500, 600)})
 
 
 class TunnelFailed(httpcore.ProxyError):
-    """The proxy is away, too slow, or found no way to the host: that may pass."""
+    """The proxy is down, too slow, or cannot reach the host. This may pass."""
 
 
 class TunnelRefused(httpcore.ProxyError):
-    """The proxy does not do what we ask for: our settings, or its rules, are wrong."""
+    """The proxy refuses the request: our settings, or its rules, are wrong."""
 
 
 class _Tunnel(BoundedStream):
-    """A connection through a proxy, which is named where TLS is not had in time."""
+    """A connection through a proxy. Errors of a TLS handshake that times out name the proxy."""
 
     def __init__(
         self, sock: socket.socket, deadline: Deadline, connect_seconds: float, proxy: HttpProxy
@@ -68,8 +68,8 @@ class _Tunnel(BoundedStream):
 class ProxiedBackend(BoundedBackend):
     """Opens connections through a proxy. Safe to use from several threads.
 
-    Hosts are resolved here and the proxy is asked for an address that was judged; or ``by_name``,
-    and then it is the proxy that resolves. Numbers are judged here in both cases.
+    Hosts are resolved here and the proxy gets an address that passed ``filter_addresses``. With
+    ``proxy_resolves`` the proxy gets the name and resolves it. Numeric hosts are always filtered.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class ProxiedBackend(BoundedBackend):
         return self._open_tunnel(names[-1], port, until, options)
 
     def _list_targets(self, host: str, port: int, until: float) -> list[str]:
-        """What the proxy is asked for, one after another."""
+        """Return the hosts or addresses to ask the proxy for, one after another."""
         if self._proxy_resolves and (
             self._filter_addresses is None or not _is_local_or_numeric(host)
         ):
@@ -108,12 +108,12 @@ class ProxiedBackend(BoundedBackend):
         try:
             with translate_socket_errors(httpcore.ConnectTimeout, httpcore.ConnectError):
                 return self._resolve(host, port, until)
-        except httpcore.ConnectError as fault:
+        except httpcore.ConnectError as error:
             hint = f"; if only the proxy can look it up, set {self._proxy.setting}_RESOLVES to yes"
-            raise httpcore.ConnectError(f"{fault}{hint}") from fault
+            raise httpcore.ConnectError(f"{error}{hint}") from error
 
     def _open_tunnel(self, name: str, port: int, until: float, options: list[Any]) -> BoundedStream:
-        """A connection that ends at the host."""
+        """Open a connection through the proxy to the host."""
         try:
             with translate_socket_errors(httpcore.ConnectTimeout, httpcore.ConnectError):
                 stream = self._connect_to_proxy(until, options)
@@ -122,10 +122,10 @@ class ProxiedBackend(BoundedBackend):
             except BaseException:
                 stream.close()
                 raise
-        except (httpcore.TimeoutException, httpcore.NetworkError) as fault:
-            late = isinstance(fault, httpcore.TimeoutException)
-            why = "did not answer in time" if late else f"cannot be reached ({fault})"
-            raise TunnelFailed(f"{self._proxy} {why}; check {self._proxy.setting}") from fault
+        except (httpcore.TimeoutException, httpcore.NetworkError) as error:
+            late = isinstance(error, httpcore.TimeoutException)
+            why = "did not answer in time" if late else f"cannot be reached ({error})"
+            raise TunnelFailed(f"{self._proxy} {why}; check {self._proxy.setting}") from error
         return stream
 
     def _build_stream(self, sock: socket.socket) -> BoundedStream:
@@ -139,7 +139,7 @@ class ProxiedBackend(BoundedBackend):
         return self._connect_to_any(addresses, port, until, options)
 
     def _send_connect(self, stream: BoundedStream, place: str, until: float) -> None:
-        """Ask for a connection to a host. Raises ProxyFailed, ProxyRefused."""
+        """Ask the proxy for a connection to a host. Raises TunnelFailed, TunnelRefused."""
         lines = [f"CONNECT {place} HTTP/1.1", f"Host: {place}"]
         if self._proxy.credentials is not None:
             login = base64.b64encode(self._proxy.credentials.encode()).decode("ascii")
@@ -150,7 +150,7 @@ class ProxiedBackend(BoundedBackend):
             raise self._build_refusal(status, place)
 
     def _read_status(self, stream: BoundedStream, until: float) -> int:
-        """What the proxy answers, once its head is complete."""
+        """Return the status of the proxy's response, once its head is complete."""
         head = bytearray()
         while True:
             end = head.find(_HEAD_END)
@@ -201,7 +201,7 @@ class ProxiedBackend(BoundedBackend):
 
 
 def _is_local_or_numeric(host: str) -> bool:
-    """Whether a host is a number, however it is spelled, or this machine's own name."""
+    """Whether a host is a numeric address in any notation, or this machine's own name."""
     if is_loopback(host):
         return True
     with suppress(ValueError):

@@ -1,8 +1,8 @@
-"""Addresses of names, looked up within a time limit.
+"""DNS lookups with a time limit.
 
-``getaddrinfo`` takes as long as the system's resolver wants and cannot be interrupted. It runs in a
-thread of its own, and who asks waits no longer than the limit. While one lookup of a name is under
-way, others for the same name wait for it, so a resolver that hangs holds one thread for each name.
+``getaddrinfo`` takes as long as the system's resolver wants and cannot be interrupted. It runs in
+its own thread, and the caller waits no longer than the limit. Concurrent lookups of one name share
+a thread, so a resolver that hangs holds one thread for each name.
 """
 
 import ipaddress
@@ -14,9 +14,9 @@ from threading import Lock, Thread
 from typing import Any, Final
 
 Lookup = Callable[[str, int], Sequence[Any]]
-"""Entries as ``socket.getaddrinfo`` has them."""
+"""Returns entries like ``socket.getaddrinfo``."""
 POLL_SECONDS: Final = 0.25
-"""How long is waited at once, before the time that is left is looked at again."""
+"""Seconds between two checks of the time that is left."""
 
 
 def _system_lookup(host: str, port: int) -> Sequence[Any]:
@@ -24,22 +24,22 @@ def _system_lookup(host: str, port: int) -> Sequence[Any]:
 
 
 class Resolver:
-    """Looks names up. Safe to use from several threads."""
+    """Resolves host names. Safe to use from several threads."""
 
     def __init__(self, lookup: Lookup = _system_lookup) -> None:
         self._lookup = lookup
         self.reset()
 
     def reset(self) -> None:
-        """Drop the lookups under way: after a fork their threads are in the other process."""
+        """Drop the lookups under way: after a fork their threads exist in the parent only."""
         self._lock = Lock()
         self._pending: dict[tuple[str, int], Future[Sequence[Any]]] = {}
 
     def resolve(self, host: str, port: int, time_left: Callable[[], float]) -> list[str]:
-        """The addresses of a host, each once, in the resolver's order.
+        """Return the addresses of a host, each once, in the resolver's order.
 
-        ``time_left`` says how many seconds are left, and raises TimeoutError once there are none;
-        it is asked again and again. Raises OSError where the name has no address.
+        ``time_left`` is polled: it returns the seconds that are left, and raises TimeoutError once
+        there are none. Raises OSError if the name has no address.
         """
         if _is_ip_address(host):
             return [host]
@@ -48,12 +48,12 @@ class Resolver:
             wait((coming,), timeout=min(POLL_SECONDS, time_left()))
         try:
             found = coming.result()
-        except (OSError, UnicodeError) as fault:
-            raise OSError(f"{host} has no address; check the name") from fault
+        except (OSError, UnicodeError) as error:
+            raise OSError(f"{host} has no address; check the name") from error
         return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
     def _get_or_start_lookup(self, host: str, port: int) -> "Future[Sequence[Any]]":
-        """The lookup under way, or one that begins now."""
+        """Return the lookup under way, or start one."""
         with self._lock:
             coming = self._pending.get((host, port))
             if coming is None:
@@ -67,9 +67,9 @@ class Resolver:
     def _run_lookup(self, host: str, port: int, coming: "Future[Sequence[Any]]") -> None:
         try:
             found = self._lookup(host, port)
-        except Exception as fault:  # noqa: BLE001 - raised again where it is waited for
+        except Exception as error:  # noqa: BLE001 - raised again where it is waited for
             self._discard_pending(host, port)
-            coming.set_exception(fault)
+            coming.set_exception(error)
         else:
             self._discard_pending(host, port)
             coming.set_result(found)
@@ -88,6 +88,6 @@ def _is_ip_address(host: str) -> bool:
 
 
 RESOLVER: Final = Resolver()
-"""That of this process: its bound on threads holds for all who look names up."""
+"""The resolver of this process; shared, so that the limit on threads holds for all lookups."""
 
 os.register_at_fork(after_in_child=RESOLVER.reset)

@@ -5,11 +5,11 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 
 MAX_RETRY_AFTER: Final = 86_400.0
-"""Seconds; a service that asks for more is asked again after a day all the same."""
+"""Seconds. A service that asks for a longer pause is asked again after a day."""
 
 
 def parse_http_date(value: str | None) -> float | None:
-    """The Unix time of a Date header; None where there is none that can be read."""
+    """Return the Unix time of a Date header, or None if it is missing or unreadable."""
     try:
         return None if value is None else parsedate_to_datetime(value).timestamp()
     except (ValueError, OverflowError):
@@ -17,10 +17,10 @@ def parse_http_date(value: str | None) -> float | None:
 
 
 def find_reference_time(named: str | None, date: str | None, now: float) -> float:
-    """The time that a Retry-After date counts from: the answer's Date, or ``now`` by our clock.
+    """Return the time that a Retry-After date counts from: the response's Date, or our ``now``.
 
-    The two dates are of one clock, so our own need not agree with it. Where they are further apart
-    than any pause is long, they are not.
+    Both dates come from the server's clock, which our clock need not agree with. Where they are
+    further apart than the longest pause, they are not from one clock, and ``now`` is used.
     """
     until, there = parse_http_date(named), parse_http_date(date)
     if until is None or there is None or abs(until - there) > MAX_RETRY_AFTER:

@@ -1,7 +1,7 @@
-"""Whose certificates are trusted: those of public authorities, and of one's own company.
+"""Trusted certificate authorities: the public ones, and those of the operator's company.
 
-``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` take the place of the public authorities, which is what
-they mean to OpenSSL. ``TENANT_MIRROR_CA`` adds to what is trusted otherwise.
+``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` replace the public authorities, as in OpenSSL.
+``TENANT_MIRROR_CA`` adds authorities to those trusted already.
 """
 
 import os
@@ -21,13 +21,13 @@ CA_VARIABLE: Final = "TENANT_MIRROR_CA"
 _UNKNOWN_AUTHORITY_CODES: Final = frozenset({2, 18, 19, 20, 21})
 _HOST_MISMATCH_CODES: Final = frozenset({62, 63, 64})
 _OUTSIDE_VALIDITY_CODES: Final = frozenset({9, 10})
-"""Results of verifying a certificate. https://docs.openssl.org/master/man3/X509_STORE_CTX_get_error"""
+"""OpenSSL's verify codes. https://docs.openssl.org/master/man3/X509_STORE_CTX_get_error"""
 
 
 def build_ssl_context(extra_ca: Certificates | None = None) -> ssl.SSLContext:
-    """What connections are verified with.
+    """Return the SSL context that verifies connections.
 
-    Raises ConfigurationError, with the name of the variable, where certificates cannot be read.
+    Raises ConfigurationError, with the name of the variable, if certificates cannot be read.
     """
     file, folder = os.environ.get(CERT_FILE_VARIABLE), os.environ.get(CERT_DIR_VARIABLE)
     if file or folder:
@@ -50,14 +50,14 @@ def _load_file(context: ssl.SSLContext, path: str) -> None:
         raise ConfigurationError(
             f"{CERT_FILE_VARIABLE}: {path} holds no certificates in PEM"
         ) from None
-    except OSError as fault:
+    except OSError as error:
         raise ConfigurationError(
-            f"{CERT_FILE_VARIABLE}: cannot read {path}: {fault.strerror}"
+            f"{CERT_FILE_VARIABLE}: cannot read {path}: {error.strerror}"
         ) from None
 
 
 def _load_folder(context: ssl.SSLContext, path: str) -> None:
-    """A list of folders, as OpenSSL takes it; certificates are looked up when they are needed."""
+    """Load a list of folders, in OpenSSL's notation. OpenSSL reads the files when needed."""
     folders = [one for one in path.split(os.pathsep) if Path(one).is_dir()]
     if not folders:
         raise ConfigurationError(f"{CERT_DIR_VARIABLE}: {path} is no folder")
@@ -75,7 +75,7 @@ def _load_extra_ca(context: ssl.SSLContext, own: Certificates) -> None:
 
 
 def explain_certificate_error(fault: ssl.SSLCertVerificationError) -> str:
-    """What is wrong with a certificate, and what to do about it."""
+    """Return what is wrong with a certificate, and what to do about it."""
     reason = f"certificate verify failed: {fault.verify_message}"
     if fault.verify_code in _UNKNOWN_AUTHORITY_CODES:
         instead = (

@@ -1,4 +1,4 @@
-"""How httpx reaches a host: each request, with its answer, ends at one moment."""
+"""The httpx transport: each request and its response end at one deadline."""
 
 import re
 import ssl
@@ -17,17 +17,17 @@ from worker.core.net.tls import build_ssl_context
 from worker.core.net.url import HttpProxy
 
 DEADLINE_EXTENSION: Final = "deadline"
-"""Extension of a request: the moment of ``time.monotonic`` at which its answer must be read."""
+"""Request extension: the ``time.monotonic`` by which the response must have been read."""
 DEFAULT_SECONDS: Final = 60.0
-"""For a request that names no moment."""
+"""Time limit of a request without a deadline."""
 
 
 class CertificateError(httpx.ConnectError):
-    """The host's certificate is not one that we trust."""
+    """We do not trust the host's certificate."""
 
 
 class ProxyRefusal(httpx.ProxyError):
-    """The proxy does not do what we ask for: our settings, or its rules, are wrong."""
+    """The proxy refuses the request: our settings, or its rules, are wrong."""
 
 
 _HTTPX_ERRORS: Final[dict[type[Exception], type[httpx.HTTPError]]] = {
@@ -50,9 +50,9 @@ _HTTPCORE_ERRORS: Final = tuple(_HTTPX_ERRORS)
 
 
 def find_content_encoding(response: httpx.Response) -> str | None:
-    """The encoding of an answer that was to come as it is.
+    """Return the content encoding of a response that should have none, or None.
 
-    It is never unpacked: a few bytes can become gigabytes.
+    Such a body is never decompressed: a few bytes can become gigabytes.
     """
     named = response.headers.get("content-encoding", "").strip().lower()
     return None if named in ("", "identity") else re.sub(r"[^a-z0-9,. _-]", "?", named)[:40]
@@ -60,17 +60,17 @@ def find_content_encoding(response: httpx.Response) -> str | None:
 
 @dataclass(frozen=True)
 class TransportConfig:
-    """How hosts are reached."""
+    """The TLS and proxy configuration of a transport."""
 
     ssl_context: ssl.SSLContext | None = None
-    """Has authorities of one's own; else the public ones are trusted."""
+    """Trusts extra certificate authorities; without it, only the public ones are trusted."""
     proxy: HttpProxy | None = None
     proxy_resolves: bool = False
-    """The proxy gets names of webhooks, and has to keep them from leading inside."""
+    """The proxy resolves the names of webhooks, and has to block those of internal hosts."""
 
 
 class BoundedTransport(httpx.BaseTransport):
-    """Connections to hosts, kept open. Safe to use from several threads."""
+    """Pooled connections to hosts. Safe to use from several threads."""
 
     def __init__(
         self,
@@ -80,9 +80,9 @@ class BoundedTransport(httpx.BaseTransport):
         max_connections: int,
         keepalive_seconds: float,
     ) -> None:
-        """``ssl_context`` has authorities of one's own; else it is the public ones.
+        """Without ``ssl_context`` the public authorities are trusted.
 
-        Raises ConfigurationError where the environment names authorities that cannot be read.
+        Raises ConfigurationError if the environment names certificates that cannot be read.
         """
         self._backend = backend
         self._pool = httpcore.ConnectionPool(
@@ -97,7 +97,7 @@ class BoundedTransport(httpx.BaseTransport):
         now = time.monotonic()
         deadline = float(request.extensions.get(DEADLINE_EXTENSION, now + DEFAULT_SECONDS))
         left = max(0.01, deadline - now)
-        # The pool counts seconds, the backend takes moments.
+        # The pool takes seconds, the backend takes deadlines.
         timeouts = {"pool": left, **dict.fromkeys(("connect", "read", "write"), deadline)}
         with _translate_httpcore_errors():
             response = self._pool.handle_request(
@@ -122,7 +122,7 @@ class BoundedTransport(httpx.BaseTransport):
         )
 
     def set_deadline(self, moment: float) -> None:
-        """From then on every request fails, also those under way in other threads."""
+        """Let every request fail from ``moment`` on, also those under way in other threads."""
         self._backend.set_deadline(moment)
 
     def close(self) -> None:
@@ -145,6 +145,6 @@ class _ResponseBody(httpx.SyncByteStream):
 def _translate_httpcore_errors() -> Iterator[None]:
     try:
         yield
-    except _HTTPCORE_ERRORS as fault:
-        found = next(there for here, there in _HTTPX_ERRORS.items() if isinstance(fault, here))
-        raise found(str(fault)) from fault
+    except _HTTPCORE_ERRORS as error:
+        found = next(there for here, there in _HTTPX_ERRORS.items() if isinstance(error, here))
+        raise found(str(error)) from error

@@ -1,7 +1,7 @@
-"""URLs that may hold a password. What is wrong with one is told without any piece of it.
+"""URLs that may hold a password. Error messages quote no part of the URL.
 
-Python's own parsers name the piece that they cannot read, and where a password has a character
-that URLs give a meaning to, that piece is a part of the password.
+Python's own parsers quote the part that they cannot read. Where a password has a character with a
+meaning in URLs, that part belongs to the password.
 """
 
 import re
@@ -22,7 +22,7 @@ _HOST_AND_PORT: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]@:]*)(?::([0-9]{1
 
 @dataclass(frozen=True)
 class UrlParts:
-    """A URL taken apart; ``behind`` is everything from the path on."""
+    """The parts of a URL; ``rest`` is everything from the path on."""
 
     scheme: str
     user: str | None
@@ -33,7 +33,7 @@ class UrlParts:
 
 
 def split_url(url: str) -> UrlParts:
-    """Take a URL apart. Raises ValueError where it is none, or can be read in two ways."""
+    """Split a URL into its parts. Raises ValueError if it is invalid or ambiguous."""
     scheme, found, rest = url.partition("://")
     if not found or not _SCHEME.fullmatch(scheme):
         raise ValueError("is not a URL")
@@ -62,7 +62,7 @@ def _is_forbidden(letter: str) -> bool:
 
 
 def parse_proxy_url(value: object) -> SecretStr:
-    """Where an HTTP proxy is, perhaps with a user and password."""
+    """Parse the URL of an HTTP proxy, which may hold a user and password."""
     hidden = parse_secret(value)
     parts = split_url(hidden.get_secret_value())
     if parts.scheme != "http":
@@ -82,12 +82,12 @@ class HttpProxy:
     setting: str
 
     def __str__(self) -> str:
-        """For messages: without user and password."""
+        """Return the address for messages, without user and password."""
         return f"the proxy {bracket_ipv6(self.host)}:{self.port}"
 
 
 def proxy_from_setting(address: SecretStr | None, setting: str) -> HttpProxy | None:
-    """The proxy that a setting names, if it names one. Raises ValueError."""
+    """Return the proxy that a setting names, or None. Raises ValueError."""
     if address is None:
         return None
     parts = split_url(parse_proxy_url(address).get_secret_value())
@@ -97,12 +97,12 @@ def proxy_from_setting(address: SecretStr | None, setting: str) -> HttpProxy | N
 
 
 def bracket_ipv6(host: str) -> str:
-    """A host as it stands in a URL."""
+    """Return a host as a URL writes it: IPv6 addresses in brackets."""
     return f"[{host}]" if ":" in host else host
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine itself, by its name or number."""
+    """Whether a host is this machine, by name or address."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -111,6 +111,6 @@ def is_loopback(host: str) -> bool:
 
 
 def is_unencrypted(url: str) -> bool:
-    """Whether what is sent there can be read by others: it is not encrypted, and leaves us."""
+    """Whether a connection to a URL leaves this machine unencrypted, so that others can read it."""
     parts = split_url(url)
     return parts.scheme == "http" and not is_loopback(parts.host)

@@ -1,4 +1,4 @@
-"""A full disk of this host."""
+"""Detects full disks of this host."""
 
 import errno
 import shutil
@@ -9,13 +9,13 @@ from typing import Final
 from worker.core.errors import StorageFull
 
 DISK_FULL_ERRNOS: Final = (errno.ENOSPC, errno.EDQUOT)
-"""Numbers of errors."""
+"""Error numbers of a full disk or an exhausted quota."""
 
 
 def storage_full_from_oserror(fault: OSError, place: object = None) -> StorageFull | None:
-    """What a failed write means where a disk, or our share of it, is used up; else None.
+    """Return StorageFull for a full disk or an exhausted quota, else None.
 
-    ``place`` says what was written where the operating system does not.
+    ``place`` names what was written where the operating system does not.
     """
     if fault.errno not in DISK_FULL_ERRNOS:
         return None
@@ -26,11 +26,11 @@ def storage_full_from_oserror(fault: OSError, place: object = None) -> StorageFu
 
 
 MIN_FREE_BYTES: Final = 32 * 1024 * 1024
-"""Bytes below which a disk counts as full: Postgres wants 16 MiB at once for its log of changes."""
+"""Free bytes below which a disk counts as full: Postgres allocates WAL in segments of 16 MiB."""
 
 
 def warn_if_disk_full(path: Path, say: Callable[[str], None]) -> None:
-    """Say so where the disk that a directory lies on is full."""
+    """Call ``say`` with a warning if the disk of a directory is full."""
     try:
         free = shutil.disk_usage(path).free
     except OSError:

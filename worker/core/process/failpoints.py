@@ -1,9 +1,9 @@
-"""Places to die at, for tests: a promise to survive is worth what was killed to check it.
+"""Failpoints: places at which tests kill the process, to check that it recovers.
 
-Nothing happens unless ``TENANT_MIRROR_CRASH_AT`` names a point (``page-fetched``, or ``:3`` behind
-it for the third time that a process passes). ``TENANT_MIRROR_CRASH_MARK`` names a file that is
-made when it happens, so that it happens once; ``TENANT_MIRROR_CRASH_WHO=parent`` kills the
-worker's main process along with the child.
+They do nothing unless ``TENANT_MIRROR_CRASH_AT`` names one (``page-fetched``; ``page-fetched:3``
+crashes at the third pass of a process). ``TENANT_MIRROR_CRASH_MARK`` names a file that is created
+at the crash, so that it happens only once; ``TENANT_MIRROR_CRASH_WHO=parent`` also kills the
+worker's main process.
 """
 
 import os
@@ -33,22 +33,22 @@ SYNC_FAILPOINTS: Final = (
     "books-closed",
     "lease-released",
 )
-"""Every point, in the order in which a connection's work passes them."""
+"""The failpoints of a sync, in the order in which it passes them."""
 
 RELAY_FAILPOINTS: Final = ("events-delivered",)
-"""Those that a relay passes."""
+"""The failpoints of a relay."""
 
 ERASURE_FAILPOINTS: Final = ("memberships-erased", "erasure-begun", "events-scrubbed")
-"""Those that an erasure passes."""
+"""The failpoints of an erasure."""
 
 _VARIABLE: Final = "TENANT_MIRROR_CRASH_AT"
 _hit_counts: Counter[str] = Counter()
 
 
 def hit_failpoint(name: str) -> None:
-    """Die here if that is what the environment asks for.
+    """Kill the process if the environment names this failpoint.
 
-    Raises ConfigurationError for a point there is not.
+    Raises ConfigurationError if the environment names an unknown failpoint.
     """
     wanted = os.environ.get(_VARIABLE)
     if not wanted:

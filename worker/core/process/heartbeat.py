@@ -1,7 +1,7 @@
-"""Signs of life of a process, for the health check of its container: a file that it keeps writing.
+"""Heartbeats for the health check of a container: a file that the process keeps writing.
 
-A file and no message: a check needs neither Redis nor Postgres, takes no part in their failures,
-and opens no way to control a process. Times are monotonic, so a clock that is set changes nothing.
+It is a file and no message, so the check needs neither Redis nor Postgres, does not fail with them,
+and opens no way to control a process. Times are monotonic, so setting the clock has no effect.
 """
 
 import os
@@ -15,7 +15,7 @@ PROCESS_NAMES: Final = ("beat", "worker", "backfill", "maintenance", "relay")
 
 
 def write_heartbeat(name: str) -> None:
-    """Write that this process works now. A disk that is full or read-only is not its failure."""
+    """Record that this process works now. A full or read-only disk is ignored."""
     path = build_heartbeat_path(name)
     part = path.with_name(f"{path.name}.{os.getpid()}")
     try:
@@ -23,13 +23,13 @@ def write_heartbeat(name: str) -> None:
         part.write_text(f"{time.monotonic():.3f}", encoding="ascii")
         part.replace(path)
     except OSError:
-        # The health check will say that nothing is noted, and where.
+        # The health check reports the missing heartbeat and its path.
         with suppress(OSError):
             part.unlink()
 
 
 def read_heartbeat_age(name: str) -> float | None:
-    """How long ago a process of this host last noted that it works; None where none has."""
+    """Return the seconds since a process of this host wrote its heartbeat; None if none did."""
     try:
         noted = float(build_heartbeat_path(name).read_text(encoding="ascii"))
     except (OSError, ValueError):
@@ -39,5 +39,5 @@ def read_heartbeat_age(name: str) -> float | None:
 
 
 def build_heartbeat_path(name: str) -> Path:
-    """For each user a folder of its own, in the folder for temporary files (``TMPDIR``)."""
+    """Return a path in a folder of this user, inside the temporary folder (``TMPDIR``)."""
     return Path(tempfile.gettempdir()) / f"tenant-mirror-{os.getuid()}" / name

@@ -1,9 +1,8 @@
-"""Which process this is, and whether another one is certainly dead.
+"""Identities of processes across machines, and checks whether a process is dead.
 
-Host name and pid do not tell two processes apart: containers may share a host name, each of them
-counts its pids from 1, and a pid is given again once its process has ended. So a process is named
-by the boot of its machine and its pid namespace, too, and by the moment at which it started. Only
-a process of the same boot and the same pid namespace can look another one up.
+Host name and pid do not identify a process: containers may share a host name, each counts its pids
+from 1, and pids are reused. So an identity also holds the boot of its machine, its pid namespace
+and its start time. Only a process of the same boot and pid namespace can look another one up.
 """
 
 import hashlib
@@ -22,27 +21,27 @@ _DEAD_STATES: Final = ("Z", "X", "x")
 
 @dataclass(frozen=True)
 class ProcessIdentity:
-    """One process among those of all machines. As text: ``host:pid:started:place``."""
+    """Identifies a process across machines. As text: ``host:pid:start_time:namespace``."""
 
     host: str
-    """For people only: two machines or containers may have the same one."""
+    """For people only: machines or containers may share a host name."""
     pid: int
     start_time: str
-    """When it started, as its system counts; ``-`` where that is not known."""
+    """When it started, in its system's unit; ``-`` if unknown."""
     namespace: str
-    """A digest of the machine's boot and the pid namespace; ``-`` where they are not known."""
+    """A digest of the machine's boot id and the pid namespace; ``-`` if unknown."""
 
     def __str__(self) -> str:
         return f"{self.host}:{self.id_without_host}"
 
     @property
     def id_without_host(self) -> str:
-        """All but the host's name."""
+        """The identity without the host name."""
         return f"{self.pid}:{self.start_time}:{self.namespace}"
 
 
 def parse_identity(written: str) -> ProcessIdentity | None:
-    """An identity from its text; None for anything else, such as ``host:pid`` of old releases."""
+    """Parse an identity; None for anything else, such as ``host:pid`` of old releases."""
     parts = written.rsplit(":", 3)
     if len(parts) != 4 or not (parts[1].isascii() and parts[1].isdigit()):
         return None
@@ -51,19 +50,19 @@ def parse_identity(written: str) -> ProcessIdentity | None:
 
 
 def shorten_identity(written: str) -> str:
-    """``host:pid``, for people who look at one machine."""
+    """Return ``host:pid``, for people who look at one machine."""
     found = parse_identity(written)
     return written if found is None else f"{found.host}:{found.pid}"
 
 
 class ProcessTable:
-    """The processes that this process can look up: those of its own pid namespace."""
+    """Looks up the processes of this process's own pid namespace."""
 
     def __init__(self, proc: Path = PROC) -> None:
         self._proc = proc
         self.namespace = _compute_namespace(proc)
         self._is_own_namespace = _read_stat_fields(proc / "self" / "stat")[:1] == [str(os.getpid())]
-        """Whether /proc has our pids, and not those of an outer namespace."""
+        """Whether /proc shows our pid namespace, and not an outer one."""
 
     def identify(self, pid: int) -> ProcessIdentity:
         return ProcessIdentity(
@@ -71,7 +70,7 @@ class ProcessTable:
         )
 
     def is_dead(self, other: ProcessIdentity) -> bool:
-        """Whether a process has certainly ended. False where this process cannot know."""
+        """Whether a process has certainly ended. False if this process cannot know."""
         if _UNKNOWN in (self.namespace, other.namespace) or other.namespace != self.namespace:
             return False
         if not _is_pid_alive(other.pid) or self._read_state(other.pid) in _DEAD_STATES:
@@ -84,7 +83,7 @@ class ProcessTable:
         return fields[2] if len(fields) > 2 else None
 
     def _read_start_time(self, pid: int) -> str | None:
-        """In clock ticks since the machine started. A pid that is given again has another one."""
+        """Return the start in clock ticks since boot. It differs when a pid is reused."""
         if platform.system() == "Darwin":
             return _run_command("ps", "-o", "lstart=", "-p", str(pid)).replace(":", ".") or None
         fields = _read_stat_fields(self._proc / str(pid) / "stat") if self._is_own_namespace else []
@@ -95,7 +94,7 @@ _tables: dict[int, ProcessTable] = {}
 
 
 def get_process_table() -> ProcessTable:
-    """The table as this process sees it. A forked child may be in another namespace."""
+    """Return this process's table. A forked child may be in another namespace."""
     pid = os.getpid()
     if pid not in _tables:
         _tables.clear()
@@ -108,8 +107,8 @@ def identify_this_process() -> ProcessIdentity:
 
 
 def _compute_namespace(proc: Path) -> str:
-    """What processes have in common that can look each other up."""
-    if platform.system() == "Darwin":  # it has no namespaces
+    """Return a digest that is equal for processes that can look each other up."""
+    if platform.system() == "Darwin":  # macOS has no namespaces
         boot, namespace = _run_command("sysctl", "-n", "kern.bootsessionuuid"), "none"
     else:
         boot = _read_text(proc / "sys" / "kernel" / "random" / "boot_id")
@@ -130,7 +129,7 @@ def _is_pid_alive(pid: int) -> bool:
 
 
 def _read_stat_fields(stat: Path) -> list[str]:
-    """The fields of ``/proc/PID/stat``; a program's name may have spaces and brackets in it."""
+    """Return the fields of ``/proc/PID/stat``; a program's name may hold spaces and brackets."""
     before, _, after = _read_text(stat).rpartition(")")
     return [before.partition(" ")[0], before.partition("(")[2], *after.split()] if after else []
 
@@ -150,7 +149,7 @@ def _read_link(file: Path) -> str:
 
 
 def _run_command(*command: str) -> str:
-    """What a program of the system prints; nothing where it is not there or fails."""
+    """Return the output of a system program; empty if it is missing or fails."""
     try:
         done = subprocess.run(
             command,

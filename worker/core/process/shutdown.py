@@ -1,7 +1,7 @@
-"""Whether this process's worker has been told to stop: slices then end after their page.
+"""The stop request of a worker. Once it is set, slices end after their page.
 
-The parent hears the signal, its children do the work: one shared byte, made before the fork,
-carries the word.
+The parent receives the signal and its children do the work, so one byte of shared memory, made
+before the fork, passes the request on.
 """
 
 import mmap
@@ -11,7 +11,7 @@ _flag = mmap.mmap(-1, 1)
 
 
 def request_stop() -> None:
-    """Say it, to this process and all that it forked."""
+    """Ask this process and all its forked children to stop."""
     _flag[0] = 1
 
 
@@ -20,7 +20,7 @@ def is_stopping() -> bool:
 
 
 def sleep_unless_stopping(seconds: float) -> None:
-    """Wait, but no longer than until this process is to stop."""
+    """Sleep, but end early once this process has to stop."""
     until = time.monotonic() + seconds
     while not is_stopping() and (left := until - time.monotonic()) > 0:
         time.sleep(min(left, 0.1))

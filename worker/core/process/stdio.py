@@ -1,8 +1,8 @@
-"""Standard output and error of processes that must not end because their log has no room.
+"""Standard output and error that survive a full disk.
 
-A line that cannot be written stays in Python's buffer, and every later flush fails again: where a
-worker forks a child, it would end with that. Lines that find no room are dropped and counted, and
-the first line after them says how many were lost.
+A line that cannot be written stays in Python's buffer, so every later flush fails again, and a
+worker would end when it forks a child. Lines that cannot be written are dropped and counted, and
+the next line that can be written is preceded by their number.
 """
 
 import io
@@ -18,7 +18,7 @@ _LOST_LINES: Final = (
 
 
 class LossyOutput(io.RawIOBase):
-    """Writes to a file descriptor; what finds no room is dropped."""
+    """Writes to a file descriptor; lines are dropped while the disk is full."""
 
     def __init__(self, number: int) -> None:
         self._number = number
@@ -40,8 +40,8 @@ class LossyOutput(io.RawIOBase):
                 self._write_all((_LOST_LINES % self._lost).encode())
                 self._lost = 0
             self._write_all(line)
-        except OSError as fault:
-            if fault.errno not in DISK_FULL_ERRNOS:
+        except OSError as error:
+            if error.errno not in DISK_FULL_ERRNOS:
                 raise
             self._lost += 1
         return len(line)
@@ -53,13 +53,13 @@ class LossyOutput(io.RawIOBase):
 
 
 def drop_output_on_full_disk() -> None:
-    """Have what this process prints dropped where there is no room for it."""
+    """Replace this process's stdout and stderr so that output is dropped on a full disk."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         try:
             number = stream.fileno()
         except (AttributeError, OSError, ValueError):
-            continue  # a stream of somebody else's, such as a test's
+            continue  # replaced by other code, such as a test's capture
         text = io.TextIOWrapper(
             io.BufferedWriter(LossyOutput(number)),
             encoding=stream.encoding,

@@ -10,7 +10,7 @@ from worker.core.errors import ConfigurationError, MirrorError, ServerUnavailabl
 
 
 def find_certificate_error(fault: BaseException | None) -> str | None:
-    """Why the server's certificate was refused, in OpenSSL's words; None where that is not it."""
+    """Return OpenSSL's reason for rejecting the server's certificate; None for other errors."""
     while fault is not None:
         if isinstance(fault, ssl.SSLCertVerificationError):
             return fault.verify_message
@@ -19,9 +19,9 @@ def find_certificate_error(fault: BaseException | None) -> str | None:
 
 
 REDIS_RETRY_SECONDS: Final = 5.0
-"""How long Redis is left alone after it failed."""
+"""Pause before the next attempt after Redis failed."""
 FULL_RETRY_SECONDS: Final = 30.0
-"""Pause before the next attempt at a Redis that is full."""
+"""Pause before the next attempt while Redis is full."""
 
 _FULL_MESSAGES: Final = {
     "OOM": (
@@ -33,12 +33,12 @@ _FULL_MESSAGES: Final = {
         "that disk, and see Redis's own log"
     ),
 }
-"""By the code that begins Redis's answer; within a script it may stand behind a dash."""
+"""By the error code at the start of Redis's reply; errors of a script put a dash before it."""
 _FULL_CODE: Final = re.compile(r"(?:^|\s-)(OOM|MISCONF)\b")
 
 
 def _find_full_message(fault: Exception) -> str | None:
-    """What a Redis that has no room answers, as a sentence; kombu wraps its answers."""
+    """Return a sentence if Redis is out of memory or disk, else None. kombu wraps its errors."""
     for one in (fault, fault.__cause__):
         if isinstance(one, redis.exceptions.OutOfMemoryError):
             return _FULL_MESSAGES["OOM"]
@@ -48,7 +48,7 @@ def _find_full_message(fault: Exception) -> str | None:
 
 
 def classify_redis_error(fault: Exception) -> MirrorError:
-    """What a failure of Redis means for us."""
+    """Translate an error of redis-py or kombu into one of ours."""
     name = _get_error_code(fault)
     if (refused := find_certificate_error(fault)) is not None:
         return ConfigurationError(
@@ -74,7 +74,7 @@ def classify_redis_error(fault: Exception) -> MirrorError:
 
 
 def _get_error_code(fault: Exception) -> str:
-    """What kind of failure it is: Redis's own code where redis-py has no class for it."""
+    """Return redis-py's class, or Redis's own error code where redis-py has no class for it."""
     code = str(fault).partition(" ")[0]
     is_code = type(fault) is redis.ResponseError and code.isalpha() and code.isupper()
     return code if is_code and code != "ERR" else type(fault).__name__

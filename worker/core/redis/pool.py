@@ -1,4 +1,4 @@
-"""Connections to Redis, and what a failed one means."""
+"""Connection pools for Redis."""
 
 import ssl
 from typing import Any
@@ -14,10 +14,9 @@ from worker.core.redis.url import DEFAULT_PORT, RedisTls, RedisUrl, parse_redis_
 def build_redis_pool(
     url: str, *, retries: int, timeout: float, connect_timeout: float, max_connections: int
 ) -> redis.ConnectionPool:
-    """A pool of connections to what the URL names; nothing is opened yet.
+    """Return a connection pool for a URL; nothing is opened yet.
 
-    Raises ConfigurationError where the URL, or a file of certificates that it names, cannot be
-    used.
+    Raises ConfigurationError if the URL, or a certificate file in it, cannot be used.
     """
     found = parse_and_check_redis_url(url)
     return redis.ConnectionPool(
@@ -30,11 +29,11 @@ def build_redis_pool(
 
 
 def parse_and_check_redis_url(url: str) -> RedisUrl:
-    """Raises ConfigurationError where the URL, or a certificate file in it, cannot be used."""
+    """Raise ConfigurationError if the URL, or a certificate file in it, cannot be used."""
     try:
         found = parse_redis_url(url)
-    except ValueError as fault:
-        raise ConfigurationError(f"the URL of Redis {fault}") from None
+    except ValueError as error:
+        raise ConfigurationError(f"the URL of Redis {error}") from None
     if found.tls is not None:
         _check_certificate_files(found.tls)
     return found
@@ -45,23 +44,23 @@ def _check_certificate_files(tls: RedisTls) -> None:
     try:
         if tls.ca_certs or tls.ca_path:
             context.load_verify_locations(tls.ca_certs, tls.ca_path)
-    except OSError as fault:
+    except OSError as error:
         raise ConfigurationError(
             f"the certificates of authorities for Redis ({tls.ca_certs or tls.ca_path}) "
-            f"cannot be read: {_render_os_error(fault)}"
+            f"cannot be read: {_render_os_error(error)}"
         ) from None
     try:
         if tls.certfile:
             context.load_cert_chain(tls.certfile, tls.keyfile, tls.key_password or "")
-    except OSError as fault:
+    except OSError as error:
         raise ConfigurationError(
             f"our own certificate for Redis ({tls.certfile}) or its key cannot be read: "
-            f"{_render_os_error(fault)}"
+            f"{_render_os_error(error)}"
         ) from None
 
 
 def _render_os_error(fault: OSError) -> str:
-    """``ssl.SSLError`` is one; its own text names a line of OpenSSL."""
+    """Return the error's text; for ``ssl.SSLError``, without the line of OpenSSL's source."""
     named = fault.reason if isinstance(fault, ssl.SSLError) else fault.strerror
     return named or type(fault).__name__
 

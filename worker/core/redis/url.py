@@ -1,4 +1,4 @@
-"""One reading of a Redis URL, for all that use it: the broker, the budgets, streams of events.
+"""Parses Redis URLs, for the broker, the call budgets and the event streams alike.
 
     redis://user:password@host:6379/0
     rediss://user:password@host:6380/0?ssl_ca_certs=/etc/ca.pem
@@ -19,7 +19,7 @@ DEFAULT_PORT: Final = 6379
 _CERT_REQS: Final = {
     "required": "required",
     "cert_required": "required",
-    # A client that asks for a certificate if there is one always gets one, and checks it.
+    # Servers always send a certificate, so "optional" means that it is checked.
     "optional": "required",
     "cert_optional": "required",
     "none": "none",
@@ -46,12 +46,12 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class RedisTls:
-    """What a connection by TLS checks and shows. Files are named, and read when it connects."""
+    """TLS options of a connection. Certificate files are read when it connects."""
 
     verifies_certificate: bool = True
     """Whether the certificate must come from a trusted authority."""
     verifies_hostname: bool = True
-    """Whether it must be for the host that the URL names."""
+    """Whether the certificate must match the URL's host."""
     ca_certs: str | None = None
     ca_path: str | None = None
     certfile: str | None = None
@@ -59,7 +59,7 @@ class RedisTls:
     key_password: str | None = field(default=None, repr=False)
 
     def to_redis_options(self) -> dict[str, Any]:
-        """As redis-py takes them; kombu passes the same on to it."""
+        """Return the options as redis-py takes them; kombu passes them on unchanged."""
         return {
             "ssl_cert_reqs": "required" if self.verifies_certificate else "none",
             "ssl_check_hostname": self.verifies_certificate and self.verifies_hostname,
@@ -71,7 +71,7 @@ class RedisTls:
         }
 
     def to_query(self) -> dict[str, str]:
-        """As a URL spells them, without what is the default."""
+        """Return the options as a URL query, without defaults."""
         found = {
             name: str(value) for name, value in self.to_redis_options().items() if value is not None
         }
@@ -87,24 +87,24 @@ class RedisUrl:
     host: str = "localhost"
     port: int | None = None
     path: str | None = None
-    """Of a Unix socket, which is used instead of the host."""
+    """Path of a Unix socket, used instead of the host."""
     db: int = 0
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     tls: RedisTls | None = None
     protocol: int | None = None
-    """Of the answers: 2 or 3; None for the client's own choice."""
+    """RESP version, 2 or 3; None for the client's default."""
 
     @property
     def location(self) -> str:
-        """Where the server is, without the password."""
+        """The server's address, without the password."""
         if self.path is not None:
             return f"unix://{self.path}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port or DEFAULT_PORT}/{self.db}"
 
     def to_broker_url(self) -> str:
-        """The URL as kombu reads it: every part quoted, all of TLS written out."""
+        """Return the URL as kombu parses it: every part quoted, all TLS options written out."""
         login = _build_userinfo(self.username, self.password)
         if self.path is not None:
             query = f"?virtual_host={self.db}" if self.db else ""
@@ -117,7 +117,7 @@ class RedisUrl:
 
 
 def parse_redis_url(text: str) -> RedisUrl:
-    """Raises ValueError, in words that show nothing of the text, where it cannot be used."""
+    """Parse a Redis URL. Raises ValueError with a message that quotes nothing of the text."""
     parts = _split(text)
     options = _Options(parts.query)
     socket = parts.scheme == "unix"
@@ -197,7 +197,7 @@ def _parse_tls(options: "_Options") -> RedisTls:
 
 
 class _Options:
-    """What stands behind the question mark; each option is taken once."""
+    """The query of a URL; each option may be taken once."""
 
     def __init__(self, query: str) -> None:
         pairs = parse_qsl(query, keep_blank_values=True)

@@ -1,7 +1,7 @@
-"""Which addresses events may be posted to, and connections that go nowhere else.
+"""Decide which addresses events may be posted to, and connect only to those.
 
-A name is resolved here, judged, and the connection made to the very address that was judged: a
-name that answers differently a moment later leads nobody inside.
+A name is resolved and checked here, and the connection is made to the checked address: a name that
+resolves differently a moment later leads to no internal host.
 """
 
 import ipaddress
@@ -24,7 +24,7 @@ _GLOBAL_UNICAST_IPV6: Final = ipaddress.IPv6Network("2000::/3")
 _IPV4_CARRYING: Final = tuple(
     ipaddress.IPv6Network(network) for network in ("::ffff:0:0/96", "64:ff9b::/96", "2002::/16")
 )
-"""Forms in which the internet's hosts are reached, too: they are judged by what they carry."""
+"""Forms that reach internet hosts, too: their embedded IPv4 address is checked."""
 _TEREDO: Final = ipaddress.IPv6Network("2001::/32")
 
 _CLOUD_NETWORKS: Final = tuple(
@@ -40,7 +40,7 @@ _CLOUD_NETWORKS: Final = tuple(
         "fd00:a9fe:a9fe::1/128",  # metadata of Akamai
     )
 )
-"""Where clouds answer their own machines, beside link-local addresses."""
+"""Addresses of cloud services for their own machines, besides link-local ones."""
 
 _METADATA_IPV4: Final = frozenset(
     ipaddress.IPv4Address(address)
@@ -54,14 +54,14 @@ _METADATA_IPV4: Final = frozenset(
         "192.0.0.192",
     )
 )
-"""Looked for behind any prefix: a translator of one's own may have any."""
+"""Metadata addresses that are refused behind any prefix, as a local translator may use any."""
 
 _MAX_ADDRESSES: Final = 4
-"""Addresses of a name that are tried; more only make a dead receiver slower."""
+"""Addresses of a name that are tried; more would only make an unreachable receiver slower."""
 
 
 def is_public(address: _Address) -> bool:
-    """Whether anybody on the internet could be there; what carries an IPv4 address is judged by it.
+    """Whether the address is public; one with an embedded IPv4 address is judged by that.
 
     https://www.iana.org/assignments/iana-ipv6-special-registry
     """
@@ -75,12 +75,12 @@ def is_public(address: _Address) -> bool:
 
 
 def is_private_host(address: _Address) -> bool:
-    """Whether a receiver on one's own network, or on the internet, could be there."""
+    """Whether the address can be a receiver's, on the local network or the internet."""
     return not is_forbidden(address)
 
 
 def is_forbidden(address: _Address) -> bool:
-    """Whether no receiver is ever there: where clouds keep the keys of their machines, and no host.
+    """Whether the address is never a receiver's: a cloud's metadata service, or no host.
 
     Link-local addresses and those of metadata services, in every form that leads there.
     """
@@ -96,9 +96,9 @@ def is_forbidden(address: _Address) -> bool:
 
 
 def filter_permitted(host: str, addresses: list[str], *, allow_private: bool) -> list[str]:
-    """Those of a host's addresses that may be connected to.
+    """Return those of a host's addresses that may be connected to.
 
-    Raises RetryLater where there is none.
+    Raises RetryLater if there is none.
     """
     allowed = is_private_host if allow_private else is_public
     plain = [number.partition("%")[0] for number in addresses]
@@ -121,7 +121,7 @@ def _explain_rejection(numbers: list[str]) -> str:
 
 
 def build_transport_config(settings: Settings) -> TransportConfig:
-    """How receivers are reached as it is set. Raises ConfigurationError."""
+    """Return how receivers are reached, from the settings. Raises ConfigurationError."""
     return TransportConfig(
         build_ssl_context(settings.ca),
         proxy_from_setting(settings.webhook_proxy, "TENANT_MIRROR_WEBHOOK_PROXY"),
@@ -130,9 +130,9 @@ def build_transport_config(settings: Settings) -> TransportConfig:
 
 
 class PinnedTransport(BoundedTransport):
-    """Connects to permitted addresses only; certificates are still those of the name.
+    """Connects to permitted addresses only; certificates are still checked for the name.
 
-    A proxy is asked for the address that was judged, unless it has to look names up itself.
+    A proxy is given the checked address, unless it has to resolve names itself.
     """
 
     def __init__(
@@ -143,9 +143,9 @@ class PinnedTransport(BoundedTransport):
         proxy: HttpProxy | None = None,
         proxy_resolves: bool = False,
     ) -> None:
-        """``ssl_context`` has authorities of one's own.
+        """``ssl_context`` holds private authorities; without it, the public ones apply.
 
-        Else it is the public ones. Raises ConfigurationError.
+        Raises ConfigurationError.
         """
         judge = partial(filter_permitted, allow_private=allow_private)
         super().__init__(

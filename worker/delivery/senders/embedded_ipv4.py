@@ -1,7 +1,7 @@
-"""IPv4 addresses that stand inside of IPv6 addresses. No I/O.
+"""Find IPv4 addresses embedded in IPv6 addresses. No I/O.
 
-A gateway on the way (NAT64, 6to4, Teredo, ISATAP), or the system itself, connects to the IPv4
-address that such an address carries, so it is that one which decides where a connection ends.
+A gateway on the way (NAT64, 6to4, Teredo, ISATAP), or the system itself, connects to the embedded
+IPv4 address, so that one decides where a connection ends.
 """
 
 import ipaddress
@@ -9,10 +9,10 @@ from typing import Final
 
 _MASK_32: Final = (1 << 32) - 1
 _BITS_AFTER_U_OCTET: Final = 56
-"""Bits behind the octet 64 to 71, which RFC 6052 leaves out of an embedded address."""
+"""Bits after bits 64 to 71, which RFC 6052 leaves out of an embedded address."""
 
 PREFIX_LENGTHS: Final = (32, 40, 48, 56, 64, 96)
-"""Where RFC 6052 lets a translator put an IPv4 address: behind a prefix of so many bits.
+"""Prefix lengths, in bits, after which RFC 6052 lets a translator embed an IPv4 address.
 
 https://www.rfc-editor.org/rfc/rfc6052#section-2.2
 """
@@ -27,14 +27,14 @@ _IPV4_IN_LAST_32_BITS: Final = tuple(
     )
 )
 _LOCAL_NAT64: Final = ipaddress.IPv6Network("64:ff9b:1::/48")
-"""For translators of one's own, at any length of prefix. https://www.rfc-editor.org/rfc/rfc8215"""
+"""For local translators, with any prefix length. https://www.rfc-editor.org/rfc/rfc8215"""
 _ISATAP: Final = 0x00005EFE
 _ISATAP_FLAGS: Final = 0x03000000
 _NOT_COMPATIBLE: Final = frozenset(ipaddress.IPv6Address(own) for own in ("::", "::1"))
 
 
 def extract_ipv4(address: ipaddress.IPv6Address, length: int) -> ipaddress.IPv4Address:
-    """What stands behind a translator's prefix of so many bits."""
+    """Return the IPv4 address after a translator's prefix of ``length`` bits."""
     number = int(address)
     if length < 96:
         low = number & ((1 << _BITS_AFTER_U_OCTET) - 1)
@@ -45,7 +45,7 @@ def extract_ipv4(address: ipaddress.IPv6Address, length: int) -> ipaddress.IPv4A
 
 
 def find_embedded_ipv4(address: ipaddress.IPv6Address) -> list[ipaddress.IPv4Address]:
-    """The IPv4 addresses that an address is known to lead to; a Teredo address names two."""
+    """Return the IPv4 addresses that an address may lead to; a Teredo address holds two."""
     if (
         any(address in network for network in _IPV4_IN_LAST_32_BITS)
         and address not in _NOT_COMPATIBLE

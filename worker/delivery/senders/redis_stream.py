@@ -1,7 +1,7 @@
 """A Redis stream as a sink: an entry for each event, with its id and its envelope.
 
 A batch is one script call: a pipeline would bring a reply for each event, and reading those in
-Python costs more than all the rest. It also keeps a batch whole for whoever reads the stream.
+Python costs more than everything else. Readers of the stream also see a batch as a whole.
 """
 
 import math
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import redis
 
-from worker.core.errors import ConfigurationError, EventRefused, MirrorError
+from worker.core.errors import EventRefused, MirrorError, SinkMisconfigured
 from worker.core.parse import SecretStr
 from worker.core.redis.errors import classify_redis_error
 from worker.core.redis.pool import build_redis_pool
@@ -22,9 +22,9 @@ from worker.delivery.settings import DEFAULT_MAXBYTES, check_redis_url, parse_re
 from worker.delivery.store.sinks import Sink
 
 MAX_EVENTS_PER_CALL: Final = 250
-"""Events of one call: Redis serves nobody else meanwhile (a few milliseconds)."""
+"""Most events in one call, during which Redis serves no other client (a few milliseconds)."""
 CONNECTION_PLACEHOLDER: Final = "{connection_id}"
-"""Where a stream's name has it, each connection has a stream of its own."""
+"""In a stream's name, replaced by the connection's id: a stream for each connection."""
 
 _APPEND: Final = b"""
 local most = ARGV[1]
@@ -34,7 +34,7 @@ end
 return #ARGV
 """
 MIN_BULK_LIMIT: Final = 1024 * 1024
-"""No Redis can be set to take less in one value."""
+"""The smallest limit on one value that Redis can be set to."""
 _TIMEOUT_SECONDS: Final = 10.0
 _SIZE_CHECK_SECONDS: Final = 1.0
 _WAIT_STEP_SECONDS: Final = 0.25
@@ -58,34 +58,35 @@ class RedisStreamSender:
     def send(self, events: Sequence[Envelope]) -> None:
         """Append a batch of one connection's events.
 
-        Raises EventRefused where Redis takes no event of that size, or where the connection's own
-        stream cannot be written; Away where Redis cannot take it now; Halt where it never will.
+        Raises EventRefused if Redis takes no event of that size, or if the connection's own stream
+        cannot be written; ServerUnavailable or RetryLater if Redis cannot take it now;
+        SinkMisconfigured or ConfigurationError if it never will.
         """
         self.sent_count = 0
         for start in range(0, len(events), MAX_EVENTS_PER_CALL):
             self._send_part(events[start : start + MAX_EVENTS_PER_CALL])
 
     def _send_part(self, part: Sequence[Envelope]) -> None:
-        """Append with one call; where one of the events is too large, what stands before it."""
+        """Append with one call; if one event is too large, append those before it."""
         stream = self._stream.replace(CONNECTION_PLACEHOLDER, str(part[0].connection_id))
         try:
             self._append(stream, part)
-        except (redis.RedisError, OSError) as fault:
-            large = self._find_too_large(part, fault)
+        except (redis.RedisError, OSError) as error:
+            large = self._find_too_large(part, error)
             if large is None:
-                raise self._translate_error(fault, stream) from fault
+                raise self._translate_error(error, stream) from error
             if large > 0:
                 self._send_part(part[:large])
             size = len(part[large].body)
             raise EventRefused(
                 f"Redis takes no event of {size:,} bytes; raise its setting proto-max-bulk-len"
-            ) from fault
+            ) from error
         self.sent_count += len(part)
 
     def _find_too_large(self, part: Sequence[Envelope], fault: Exception) -> int | None:
-        """The place of the first event that Redis takes for too large; None where that is not it.
+        """Return the index of the first event that is too large for Redis, or None.
 
-        It closes the connection then, mostly before its answer can be read.
+        Redis then closes the connection, mostly before its answer can be read.
         """
         told = isinstance(fault, redis.ResponseError) and "bulk length" in str(fault)
         if not told and not isinstance(fault, redis.ConnectionError):
@@ -94,24 +95,24 @@ class RedisStreamSender:
         return next((n for n in large if not self._accepts_size(len(part[n].body))), None)
 
     def _accepts_size(self, size: int) -> bool:
-        """Whether Redis would read a value of that size: it judges by the announcement alone."""
+        """Whether Redis accepts a value of that size: it decides by the announced length alone."""
         connection = self._pool.get_connection()
         try:
             connection.send_packed_command([b"*2\r\n$4\r\nECHO\r\n$%d\r\n" % size])  # type: ignore[no-untyped-call]
             if connection.can_read(timeout=_SIZE_CHECK_SECONDS):
                 connection.read_response()
-        except redis.ResponseError as fault:
-            return "bulk length" not in str(fault)
+        except redis.ResponseError as error:
+            return "bulk length" not in str(error)
         except (redis.RedisError, OSError):
-            return True  # it cannot be asked now: its own trouble comes first
+            return True  # Redis is unavailable: report that error instead
         finally:
             connection.disconnect()  # type: ignore[no-untyped-call]
             self._pool.release(connection)
         return True
 
     def _translate_error(self, fault: Exception, stream: str) -> MirrorError:
-        """What a failure means; where each connection has its own stream, only that one waits."""
-        kind = EventRefused if CONNECTION_PLACEHOLDER in self._stream else ConfigurationError
+        """Return the error; with a stream for each connection, it pauses only that one."""
+        kind = EventRefused if CONNECTION_PLACEHOLDER in self._stream else SinkMisconfigured
         if isinstance(fault, redis.ResponseError) and "WRONGTYPE" in str(fault):
             return kind(f"the key {stream!r} in Redis holds something that is no stream")
         if isinstance(fault, redis.exceptions.NoPermissionError):
@@ -120,7 +121,7 @@ class RedisStreamSender:
         return classify_redis_error(fault)
 
     def forget_failure(self) -> None:
-        """Pauses are planned by who serves the sink."""
+        """Do nothing: ``Delivery`` plans the pauses."""
 
     def set_deadline(self, moment: float) -> None:
         self._deadline = moment
@@ -144,19 +145,19 @@ class RedisStreamSender:
                     stream, self._max_length, events[start : start + MAX_EVENTS_PER_CALL]
                 )
                 connection.send_packed_command([command])  # type: ignore[no-untyped-call]
-                # Redis may refuse one call (busy, loading, full) and take the next: never send that
-                # before the answer, else events would stand before those that they follow.
+                # Redis may refuse one call (busy, loading, full) and take the next: wait for each
+                # answer before sending the next, else events would be out of order.
                 self._wait_for_answer(connection)
                 connection.read_response()
         except BaseException:
-            # A reply that nobody has read would be taken for that of the next batch.
+            # An unread reply would be taken for that of the next batch.
             connection.disconnect()  # type: ignore[no-untyped-call]
             raise
         finally:
             self._pool.release(connection)
 
     def _wait_for_answer(self, connection: "redis.connection.ConnectionInterface") -> None:
-        """In slices, so that ``end_by`` takes effect at once."""
+        """Wait in short steps, so that ``set_deadline`` takes effect at once."""
         until = time.monotonic() + _TIMEOUT_SECONDS
         while not connection.can_read(timeout=_WAIT_STEP_SECONDS):
             if time.monotonic() >= min(until, self._deadline):
@@ -164,7 +165,7 @@ class RedisStreamSender:
 
 
 def _build_eval(stream: str, most: bytes, events: Sequence[Envelope]) -> bytes:
-    """The call as Redis reads it, put together at once."""
+    """Return the whole EVAL command in Redis's wire format."""
     head = (b"EVAL", _APPEND, b"1", stream.encode(), most)
     parts = [b"*%d\r\n" % (len(head) + 2 * len(events))]
     parts += [b"$%d\r\n%b\r\n" % (len(one), one) for one in head]
@@ -176,14 +177,14 @@ def _build_eval(stream: str, most: bytes, events: Sequence[Envelope]) -> bytes:
 
 
 def open_redis_stream(sink: Sink, settings: Settings) -> RedisStreamSender:
-    """The stream of a sink, on its own server or on ours.
+    """Return the sender for a sink's stream, on its own server or on that of ``REDIS_URL``.
 
-    Raises ConfigurationError for wrong settings.
+    Raises InvalidInput for invalid settings, SinkMisconfigured if no server is set.
     """
     wanted = parse_redis_stream_settings(sink.settings)
     address = sink.secrets.get("url") or settings.redis_url
     if address is None:
-        raise ConfigurationError("the sink names no Redis of its own, and REDIS_URL is not set")
+        raise SinkMisconfigured("the sink names no Redis of its own, and REDIS_URL is not set")
     if isinstance(address, SecretStr):
         address = address.get_secret_value()
     return RedisStreamSender(

@@ -1,30 +1,32 @@
-"""Keeps a Redis stream within a number of bytes: a bound on entries says nothing of their size."""
+"""Keep a Redis stream within a number of bytes: a limit on entries does not bound their size."""
 
 from collections.abc import Callable
 from typing import Any, Final
 
 PENDING_BYTES: Final = 100
-"""What a consumer group takes for each entry that was read and not acknowledged, about. That is no
-event's content, and trimming would not free it."""
+"""Approximate bytes that a consumer group takes for each unacknowledged entry.
+
+They are no event's content, and trimming would not free them.
+"""
 _MEASURE_FRACTION: Final = 16
-"""The stream is measured whenever so large a part of its bytes was added."""
+"""The stream is measured after this fraction (1/16) of its bytes was added."""
 _MAX_TRIMS: Final = 20
-"""The oldest entries may be smaller than the average, so trimming may have to be repeated."""
+"""Most trims in a row: the oldest entries may be smaller than the average."""
 
 
 class StreamTrimmer:
-    """Makes room in streams before events are added to them."""
+    """Makes room in streams before events are added."""
 
     def __init__(self, most: int) -> None:
         self._max_bytes = most
         self._step = most // _MEASURE_FRACTION
         self._added_bytes: dict[str, int] = {}
-        """Bytes that were added to a stream since it was measured."""
+        """Bytes added to each stream since it was measured."""
 
     def make_room(self, execute: Callable[..., Any], stream: str, size: int) -> None:
-        """Trim the oldest entries where ``size`` bytes more would be too many.
+        """Trim the oldest entries if ``size`` more bytes would exceed the limit.
 
-        ``execute`` sends a command to Redis and returns its answer; what it raises passes.
+        ``execute`` sends a command to Redis and returns its answer; its errors propagate.
         """
         added = self._added_bytes.get(stream)
         if added is not None and added + size <= self._step:
@@ -39,13 +41,13 @@ class StreamTrimmer:
             if used <= room:
                 return
             length = ask("XLEN", stream)
-            # Each round leaves a tenth less than the average entry says, so it comes to an end.
+            # Each trim keeps a tenth less than the average size suggests, so that it converges.
             keep = length * room * 9 // (used * 10)
             ask("XTRIM", stream, "MAXLEN", "=", keep)
 
 
 def _measure_bytes(ask: Callable[..., Any], stream: str) -> int:
-    """Bytes of a stream's entries; 0 where there is none."""
+    """Return the bytes of a stream's entries; 0 if there are none."""
     used = ask("MEMORY", "USAGE", stream, "SAMPLES", 0)
     if not isinstance(used, int) or used < PENDING_BYTES:
         return 0
@@ -54,7 +56,7 @@ def _measure_bytes(ask: Callable[..., Any], stream: str) -> int:
 
 
 def _count_pending(group: Any) -> int:
-    """Of a group as Redis describes it: names and values in turn, or a map where RESP3 is used."""
+    """Return a group's pending entries; Redis describes it as a list, or as a map with RESP3."""
     if isinstance(group, dict):
         return int(group[b"pending"])
     return int(group[group.index(b"pending") + 1])

@@ -1,6 +1,6 @@
-"""Posts change events to a receiver, signed the Standard Webhooks way.
+"""Post change events to a receiver, signed per Standard Webhooks.
 
-Neither bodies nor the url's path or query get into an error: a receiver's address may hold a key.
+Neither bodies nor the URL's path or query get into an error: a receiver's address may hold a key.
 https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 """
 
@@ -13,12 +13,12 @@ from typing import Final, NamedTuple
 import httpx
 
 from worker.core.errors import (
-    ConfigurationError,
     EventFailed,
     EventRefused,
     MirrorError,
     RetryLater,
     SinkGone,
+    SinkMisconfigured,
 )
 from worker.core.net.retry_after import find_reference_time, parse_retry_after
 from worker.core.net.transport import DEADLINE_EXTENSION, TransportConfig
@@ -38,27 +38,29 @@ _CONNECT_ERRORS: Final = (
 )
 
 RETRY_DELAYS: Final = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
-"""Seconds from a failure to the next try; the first try has no wait, the last repeats.
+"""Seconds from each failure to the next attempt; the last one repeats.
 
-Whoever keeps the pause lets chance prolong it, so that sinks that failed together do not return so.
+The caller adds random jitter, so that sinks that failed together do not retry together.
 """
 
 
 MIN_RETRY_DELAY: Final = 1.0
 MAX_DRAINED_BYTES: Final = 65_536
-"""Of an answer's body, so that the connection can be used again; none of it is kept."""
+"""Bytes of a response body that are read and discarded to reuse the connection."""
 
 BATCH_ID_NAMESPACE: Final = uuid.UUID("0b8d2d1c-5d53-5b1e-9d43-7a1c4b7c8f02")
-"""Namespace of the ids of requests with several events: the same events, the same id."""
+"""Namespace of the ids of requests with several events: the same events have the same id."""
 
 _RECEIVER_STATUSES: Final = frozenset(
     {401, 402, 403, 404, 405, 406, 407, 408, 411, 412, 414, 415, 417, 421, 425, 426, 428, 429, 431}
 )
-"""4xx that tell of the secret, the address, the kind of request or the receiver's load: any event
-would get them. Every other 4xx tells of the events in the request."""
+"""4xx statuses about the secret, the address, the kind of request or the receiver's load.
+
+Any event would get them. Every other 4xx is about the events in the request.
+"""
 
 GROW_AFTER_REQUESTS: Final = 50
-"""Requests with fewer events than are set, before twice as many are tried."""
+"""Requests with reduced batches before twice as many events are tried."""
 
 _ADVICE: Final = {
     401: "check that the receiver has the sink's present secret",
@@ -71,16 +73,16 @@ _ADVICE: Final = {
 
 
 class WebhookResponse(NamedTuple):
-    """What came back."""
+    """A receiver's response."""
 
     status: int
     retry_after: str | None = None
     date: str | None = None
-    """The receiver's clock."""
+    """The time by the receiver's clock."""
 
 
 class WebhookRequest(NamedTuple):
-    """One request's worth of events."""
+    """One request with its events."""
 
     message_id: str
     content_type: str
@@ -88,12 +90,12 @@ class WebhookRequest(NamedTuple):
 
 
 def get_retry_delay(failures: int) -> float:
-    """Seconds to wait after so many failures in a row."""
+    """Return the seconds to wait after this many failures in a row."""
     return float(RETRY_DELAYS[min(max(failures, 1), len(RETRY_DELAYS)) - 1])
 
 
 def build_requests(events: Sequence[Envelope], batch: int) -> Iterator[WebhookRequest]:
-    """The requests that carry some events, in order."""
+    """Yield the requests that carry the events, in order."""
     if batch == 1:
         for one in events:
             yield WebhookRequest(one.event_id, CONTENT_TYPE, one.body)
@@ -109,7 +111,7 @@ def build_requests(events: Sequence[Envelope], batch: int) -> Iterator[WebhookRe
 def classify_webhook_response(
     answer: WebhookResponse, after: float, now: float
 ) -> MirrorError | None:
-    """What an answer means; None: the events are delivered. ``after`` is the planned pause."""
+    """Return the error of a response; None if delivered. ``after`` is the planned pause."""
     status = answer.status
     if 200 <= status < 300:
         return None
@@ -137,12 +139,12 @@ def classify_webhook_response(
 
 
 def is_event_refusal(status: int) -> bool:
-    """Whether a status tells of the events in the request, not of the receiver."""
+    """Whether a status is about the events in the request, not about the receiver."""
     return 400 <= status < 500 and status != 410 and status not in _RECEIVER_STATUSES
 
 
 class WebhookSender:
-    """One receiver. Made by the thread that uses it."""
+    """Posts to one receiver. Created by the thread that uses it."""
 
     def __init__(
         self,
@@ -155,9 +157,9 @@ class WebhookSender:
         way: TransportConfig | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """``failures`` in a row are known from before; ``now`` is the Unix time to sign with.
+        """``failures`` is the earlier count in a row; ``now`` returns the Unix time to sign with.
 
-        Raises ConfigurationError where a secret is none.
+        Raises InvalidInput if a secret is invalid.
         """
         self._now = now
         self._name = name
@@ -185,28 +187,28 @@ class WebhookSender:
         )
 
     def send(self, events: Sequence[Envelope]) -> None:
-        """Post the events in order; the first failure ends it."""
+        """Post the events in order, up to the first failure."""
         self.sent_count = 0
         while self.sent_count < len(events):
             self._send_part(events[self.sent_count : self.sent_count + self._batch_size])
 
     def _send_part(self, part: Sequence[Envelope]) -> None:
-        """Post one request; where it is refused, its halves, until one event stands alone."""
+        """Post one request; if it is refused, post its halves, down to single events."""
         (message,) = build_requests(part, self._settings.batch)
-        trouble = self._post(message)
-        if trouble is None:
+        error = self._post(message)
+        if error is None:
             self._record_sent(len(part))
             return
-        if not isinstance(trouble, EventRefused) or len(part) == 1:
-            raise trouble
+        if not isinstance(error, EventRefused) or len(part) == 1:
+            raise error
         half = len(part) // 2
         self._send_part(part[:half])
         self._send_part(part[half:])
-        # No event was refused, so it was their number.
+        # No single event was refused, so the batch was too large.
         self._batch_size, self._reduced_requests = min(self._batch_size, half), 0
 
     def _record_sent(self, count: int) -> None:
-        """A request was taken. After many that were smaller than is set, larger ones are tried."""
+        """Record a successful request; after many reduced ones, try larger batches."""
         self._failures = 0
         self.sent_count += count
         if self._batch_size < self._settings.batch:
@@ -231,10 +233,10 @@ class WebhookSender:
         self.response = None
         try:
             self.response = self._send_request(message)
-        except RetryLater as trouble:
-            found: MirrorError | None = RetryLater(trouble.message, after=after)
-        except (httpx.HTTPError, httpx.InvalidURL) as fault:
-            found = _classify_network_error(fault, self._settings.timeout, after)
+        except RetryLater as error:
+            found: MirrorError | None = RetryLater(error.message, after=after)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            found = _classify_network_error(error, self._settings.timeout, after)
         else:
             found = classify_webhook_response(self.response, after, self._now())
         if found is None:
@@ -267,7 +269,7 @@ class WebhookSender:
 
 
 def _classify_network_error(fault: Exception, seconds: float, after: float) -> MirrorError:
-    """What it means that no answer came. Once a connection stands, an event may be the cause."""
+    """Return the error if no response came; once connected, an event may be the cause."""
     reached = not isinstance(fault, _CONNECT_ERRORS)
     kind = EventFailed if reached else RetryLater
     if isinstance(fault, httpx.TimeoutException):
@@ -276,7 +278,7 @@ def _classify_network_error(fault: Exception, seconds: float, after: float) -> M
 
 
 def _drain_body(response: httpx.Response) -> None:
-    """Read the rest of a short answer. The status has said everything, so nothing here fails."""
+    """Read the rest of a short response. The status decides, so nothing here fails."""
     size = 0
     try:
         for chunk in response.iter_raw():
@@ -288,21 +290,22 @@ def _drain_body(response: httpx.Response) -> None:
 
 
 def _render_network_error(fault: Exception) -> str:
-    """The first line of a network error; httpx puts no addresses into those."""
+    """Return the first line of a network error, in which httpx puts no addresses."""
     return str(fault).strip().split("\n", 1)[0][:400] or type(fault).__name__
 
 
 def open_webhook(
     sink: Sink, settings: Settings, now: Callable[[], float] = time.time
 ) -> WebhookSender:
-    """The receiver of a sink.
+    """Return the sender for a sink's receiver.
 
-    Raises ConfigurationError where its settings or secrets make no sense.
+    Raises InvalidInput if its settings or secrets are invalid, SinkMisconfigured if it has no
+    secret, ConfigurationError if certificates cannot be read.
     """
     keys = sink.secrets.get("keys")
     query = sink.secrets.get("query", "")
     if not isinstance(keys, list) or not keys:
-        raise ConfigurationError(
+        raise SinkMisconfigured(
             f"sink '{sink.name}' has no signing secret; remove it and add it anew"
         )
     return WebhookSender(

@@ -1,1 +1,1 @@
-"""SQL of sinks, their positions and what they missed."""
+"""SQL of sinks, their positions and the events they lost."""

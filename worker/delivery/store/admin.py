@@ -1,6 +1,6 @@
-"""What operators do with sinks: add, look, pause, resume, remove.
+"""Manage sinks for operators: add, list, pause, resume, remove.
 
-Whoever serves a sink is fenced first, and claims it again with what it finds then.
+A change fences the relay that serves the sink; a relay then claims it again with its new state.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import text
 
 from models.sink import SinkKind, SinkStart, SinkStatus
-from worker.core.errors import ConfigurationError, NotFound
+from worker.core.errors import InvalidInput, NotFound
 from worker.delivery.store.refusals import retry_refused
 from worker.delivery.store.sinks import Sink, fence_sink, write_start_positions
 
@@ -87,7 +87,7 @@ _REMOVE = text("delete from events.sinks where id = :id")
 
 @dataclass(frozen=True)
 class NewSink:
-    """A sink as somebody asks for it; everything in it has been checked."""
+    """A sink to be added; all values have been checked."""
 
     name: str
     kind: SinkKind
@@ -100,16 +100,16 @@ class NewSink:
 
 
 def add_sink(db: sa.Connection, new: NewSink, connections: list[int] | None) -> int:
-    """Store a sink and where it begins; its id. Raises ConfigurationError where the name is taken.
+    """Store a sink and its start; return its id. Raises InvalidInput if the name is taken.
 
-    ``connections`` are the only ones whose events it gets; None: all, and those to come.
+    It gets events of these ``connections`` only; None: of all, later ones included.
     """
     values = {**asdict(new), "connections": connections}
     secrets = msgspec.json.encode(values.pop("secrets")).decode()
     values["settings"] = msgspec.json.encode(new.settings).decode()
     sink_id = db.execute(_ADD, values).scalar()
     if sink_id is None:
-        raise ConfigurationError(
+        raise InvalidInput(
             f"there is a sink '{new.name}' already; remove it first, or pick another name"
         )
     db.execute(_ADD_SECRETS, {"id": sink_id, "secrets": secrets})
@@ -118,7 +118,7 @@ def add_sink(db: sa.Connection, new: NewSink, connections: list[int] | None) -> 
 
 
 def find_sink(db: sa.Connection, name: str) -> Sink:
-    """A sink with its secrets, for a test; nobody's lease is touched. Raises NotFound."""
+    """Return a sink with its secrets, for a test, without touching its lease. Raises NotFound."""
     row = db.execute(_FIND, {"name": name}).one_or_none()
     if row is None:
         raise _build_not_found(name)
@@ -136,7 +136,7 @@ def find_sink(db: sa.Connection, name: str) -> Sink:
 
 
 def list_sinks(db: sa.Connection, name: str | None = None) -> list[dict[str, Any]]:
-    """All sinks or one, without secrets. Raises NotFound where the one does not exist."""
+    """Return all sinks or one, without secrets. Raises NotFound if that one does not exist."""
     rows = [dict(row) for row in db.execute(_LIST_SINKS, {"name": name}).mappings()]
     if name is not None and not rows:
         raise _build_not_found(name)
@@ -144,17 +144,17 @@ def list_sinks(db: sa.Connection, name: str | None = None) -> list[dict[str, Any
 
 
 def list_positions(db: sa.Connection, name: str, limit: int = 50) -> list[dict[str, Any]]:
-    """How far a sink has come with each connection; those that wait most first.
+    """Return a sink's position in each connection, the largest backlogs first.
 
-    Before them come those whose next event is refused, and snapshots under way.
-    ``snapshot`` is null where none is under way, else the resource it has come to and its rows.
+    Before them come those whose next event is refused, and snapshots under way. ``snapshot`` is
+    null if none is under way, else the resource it has reached and its rows.
     """
     rows = db.execute(_LIST_POSITIONS, {"name": name, "limit": limit}).mappings()
     return [dict(row) for row in rows]
 
 
 def pause_sink(db: sa.Connection, name: str) -> SinkStatus:
-    """Stop a sink where it is; its status before. One that its receiver disabled stays that."""
+    """Pause a sink and return its previous status; a disabled one stays disabled."""
     sink_id, before = _lock_sink(db, name)
     if before is SinkStatus.ACTIVE:
         fence_sink(db, sink_id)
@@ -163,7 +163,7 @@ def pause_sink(db: sa.Connection, name: str) -> SinkStatus:
 
 
 def resume_sink(db: sa.Connection, name: str) -> SinkStatus:
-    """Go on where it stopped, without waiting for a retry that is due later; its status before."""
+    """Resume a sink at once, without waiting for a later retry; return its previous status."""
     sink_id, before = _lock_sink(db, name)
     fence_sink(db, sink_id)
     retry_refused(db, sink_id)
@@ -172,13 +172,13 @@ def resume_sink(db: sa.Connection, name: str) -> SinkStatus:
 
 
 def add_signing_key(db: sa.Connection, name: str, key: str) -> None:
-    """Sign with a new secret, and with the former until it is dropped.
+    """Sign with a new secret, and with the old one until it is dropped.
 
-    Raises ConfigurationError.
+    Raises InvalidInput.
     """
     sink_id, keys = _load_signing_keys(db, name)
     if len(keys) > 1:
-        raise ConfigurationError(
+        raise InvalidInput(
             f"sink '{name}' signs with two secrets already; "
             f"'tenant-mirror sinks rotate {name} --finish' drops the former"
         )
@@ -186,7 +186,7 @@ def add_signing_key(db: sa.Connection, name: str, key: str) -> None:
 
 
 def drop_old_signing_keys(db: sa.Connection, name: str) -> int:
-    """Sign with the newest secret only; how many were dropped."""
+    """Sign with the newest secret only; return how many were dropped."""
     sink_id, keys = _load_signing_keys(db, name)
     _save_signing_keys(db, sink_id, keys[:1])
     return len(keys) - 1
@@ -206,14 +206,14 @@ def _lock_sink(db: sa.Connection, name: str) -> tuple[int, SinkStatus]:
 
 
 def _load_signing_keys(db: sa.Connection, name: str) -> tuple[int, list[str]]:
-    """A webhook's secrets, the newest first.
+    """Return a webhook's id and secrets, the newest first.
 
-    Raises ConfigurationError where a sink signs nothing.
+    Raises InvalidInput if the sink is no webhook.
     """
     sink_id, _ = _lock_sink(db, name)
     row = db.execute(_KEYS, {"id": sink_id}).one()
     if row.kind != SinkKind.WEBHOOK:
-        raise ConfigurationError(f"sink '{name}' is a {row.kind}; only webhooks are signed")
+        raise InvalidInput(f"sink '{name}' is a {row.kind}; only webhooks are signed")
     return sink_id, list(row.signing_keys or [])
 
 

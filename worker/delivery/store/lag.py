@@ -1,7 +1,7 @@
-"""How old the oldest event is that a sink has not had. Cheap for ten thousand connections.
+"""Find the oldest undelivered event of each sink. Cheap for ten thousand connections.
 
-There is no index on times. But no event of a connection is earlier than the one before, so its
-position says what its next event cannot be older than: few have to be looked at.
+There is no index on times. But no event of a connection is earlier than the one before, so each
+position bounds the time of its next event: few have to be looked up.
 """
 
 from collections.abc import Iterable, Iterator
@@ -43,9 +43,9 @@ _FIRST_LOOKUPS: Final = 100
 
 
 class ConnectionLag(NamedTuple):
-    """A connection of which a sink has not had everything: nothing behind ``seq``.
+    """A connection with undelivered events for a sink: those after ``seq``.
 
-    A snapshot that is under way needs what came after its cut, which ``seq`` then is.
+    A snapshot that is under way needs the events after its cut, which ``seq`` then is.
     """
 
     sink_id: int
@@ -56,20 +56,20 @@ class ConnectionLag(NamedTuple):
 
 
 def list_lags(db: sa.Connection, before: datetime | None = None) -> list[ConnectionLag]:
-    """Where sinks of any status are behind; only where the next event may be from ``before``."""
+    """Return where sinks of any status lag; only if the next event may be before ``before``."""
     return [ConnectionLag(*row) for row in db.execute(_BEHIND, {"before": before})]
 
 
 @contextmanager
 def force_key_lookups(db: sa.Connection) -> Iterator[None]:
-    """Look events up by their key and in no other way, until the end of the block."""
+    """Look events up by their key only, until the end of the block."""
     force_index_scans(db)
     yield
     reset_planner(db)
 
 
 def find_oldest_undelivered(db: sa.Connection) -> dict[int, datetime]:
-    """When the oldest event that waits happened, by sink; not told for one that has had all."""
+    """Return the time of each sink's oldest undelivered event; omit sinks without any."""
     found = list_lags(db)
     if not found:
         return {}
@@ -82,7 +82,7 @@ def find_oldest_undelivered(db: sa.Connection) -> dict[int, datetime]:
 
 
 def _find_oldest(db: sa.Connection, places: list[ConnectionLag]) -> datetime | None:
-    """Places are in the order of ``since``: a few say where the others need not be looked for."""
+    """Look up the first few, sorted by ``since``: they rule out most of the others."""
     oldest = _select_oldest(db, places[:_FIRST_LOOKUPS], None)
     rest = [one for one in places[_FIRST_LOOKUPS:] if oldest is None or one.not_before < oldest]
     return _select_oldest(db, rest, oldest) or oldest if rest else oldest
@@ -96,7 +96,7 @@ def _select_oldest(
 
 
 def to_arrays(places: Iterable[ConnectionLag]) -> dict[str, list[int] | list[datetime]]:
-    """Places as arrays, to be unnested."""
+    """Return the lags as arrays, to be unnested."""
     some = list(places)
     return {
         "connections": [one.connection_id for one in some],

@@ -1,6 +1,7 @@
-"""What retention dropped before a sink had it: remembered until that is made good, or nobody asks.
+"""Events that retention dropped before a sink got them, until it has a snapshot or is removed.
 
-A row of ``sync.service_state`` for each sink and month, written in the transaction of the drop.
+Holds a row of ``sync.service_state`` for each sink and month, written in the transaction of the
+drop.
 """
 
 from collections.abc import Collection, Iterable
@@ -42,7 +43,7 @@ _PURGE = text("""
 
 
 class UndeliveredRange(NamedTuple):
-    """Events of one connection in one month that a sink has not had."""
+    """Events of one connection in one month that a sink has not received."""
 
     sink_id: int
     connection_id: int
@@ -56,12 +57,12 @@ class UndeliveredRange(NamedTuple):
 
 
 class LostEvents(NamedTuple):
-    """Events of a month that a sink never had and nobody can give it any more."""
+    """Events of a month that a sink never received and that no longer exist."""
 
     sink_id: int
     month: str
     status: str
-    """The sink's, when they were dropped."""
+    """The sink's status when they were dropped."""
     dropped_at: datetime
     ranges: list[UndeliveredRange]
 
@@ -77,7 +78,7 @@ class LostEvents(NamedTuple):
 def record_lost(
     db: sa.Connection, sink_id: int, month: str, status: str, parts: Iterable[UndeliveredRange]
 ) -> None:
-    """Note that a month goes without a sink having had these events of it."""
+    """Record the events of a month that are dropped before a sink got them."""
     value = {
         "sink_id": sink_id,
         "month": month,
@@ -92,7 +93,7 @@ def record_lost(
 
 
 def list_lost(db: sa.Connection) -> list[LostEvents]:
-    """What was dropped before a sink had it, for as long as there is that sink."""
+    """Return the events that were dropped before a sink got them, for existing sinks."""
     return [
         LostEvents(
             row.sink_id,
@@ -111,17 +112,17 @@ def _parse_range(sink_id: int, part: dict[str, Any]) -> UndeliveredRange:
 
 
 def forget_lost(db: sa.Connection, sink_id: int, connections: Collection[int]) -> None:
-    """A sink gets a snapshot of these connections: what it missed of them no longer matters."""
+    """Forget a sink's lost events of these connections, as it gets a snapshot of them."""
     names = f"{_NAME_PREFIX}{sink_id}:"
     db.execute(_FORGET, {"names": names, "ids": list(connections)})
     db.execute(_PURGE, {"names": names})
 
 
 def forget_all_lost(db: sa.Connection) -> None:
-    """Every sink gets a snapshot of all connections."""
+    """Forget all lost events, as every sink gets a snapshot of all connections."""
     db.execute(_FORGET_ALL, {"names": _NAME_PREFIX})
 
 
 def purge_lost(db: sa.Connection) -> None:
-    """Forget what was remembered for sinks that are gone."""
+    """Forget the lost events of removed sinks."""
     db.execute(_PURGE, {"names": _NAME_PREFIX})

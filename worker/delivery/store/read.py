@@ -10,11 +10,12 @@ from worker.events.read import read_events_after
 def read_sink_events(
     db: sa.Connection, sink: Sink, after: Position, limit: int, *, initial: bool = True
 ) -> tuple[list[Event], Position]:
-    """The next events that the sink wants, in order, and the position behind all that was read.
+    """Return the next events that the sink wants, in order, and the position after the last one.
 
-    Whoever has read a connection's ``event_seq`` before sees every event up to it: both were
-    committed together. The position stays where it is if no event is left. ``initial`` says whether
-    the connection lets the events of its first loads out; the sink must want them, too.
+    A caller that has read a connection's ``event_seq`` before sees every event up to it: both were
+    committed together. The position also passes events that the sink does not want, and does not
+    change if no event is left. ``initial`` says whether the connection's settings allow events of
+    first loads; the sink must want them, too.
     """
     found = read_events_after(db, after, limit)
     if not found:

@@ -1,6 +1,6 @@
-"""Events that a receiver refuses: noted at the position of their connection, never passed over.
+"""Events that a receiver refuses: recorded at their connection's position, never skipped.
 
-The position stays in front of the refused event. Only an operator moves it behind.
+The position stays before the refused event. Only an operator advances it.
 """
 
 from collections.abc import Collection
@@ -54,7 +54,7 @@ _SKIP = text(f"""
 
 @dataclass(frozen=True)
 class Refusal:
-    """A connection whose next event is refused, and which event that is."""
+    """A connection whose next event is refused, with that event."""
 
     sink: Sink
     backlog: Backlog
@@ -63,7 +63,7 @@ class Refusal:
 
 
 def count_refusals(db: sa.Connection, sink: Sink) -> int:
-    """Connections whose next event the receiver refuses."""
+    """Return how many connections have a next event that the receiver refuses."""
     return int(db.execute(_COUNT, {"id": sink.id}).scalar_one())
 
 
@@ -76,9 +76,9 @@ def record_refusal(
     seconds: float,
     reason: str,
 ) -> None:
-    """Note that the event behind a position was refused, and when it is tried again.
+    """Record that the event after a position was refused, and when it is retried.
 
-    Raises LeaseLost where the sink is not ours.
+    Raises LeaseLost if this process does not serve the sink.
     """
     if db.execute(_LOCK_SERVED_SINK, {"id": sink.id, "token": sink.token}).first() is None:
         raise LeaseLost(f"sink {sink.name} is served by another process now")
@@ -96,7 +96,7 @@ def record_refusal(
 
 
 def find_refusal(db: sa.Connection, name: str, connection_id: int) -> Refusal:
-    """The event that a sink's receiver refuses. Raises NotFound where there is none."""
+    """Return the event that a sink's receiver refuses. Raises NotFound if there is none."""
     row = db.execute(_FIND, {"name": name, "connection_id": connection_id}).one_or_none()
     if row is None:
         raise NotFound(
@@ -126,7 +126,7 @@ def _build_backlog(row: Any) -> Backlog:
 
 
 def skip_refused(db: sa.Connection, refused: Refusal, position: Position) -> bool:
-    """Move the position behind a refused event; False where it is not refused any more."""
+    """Advance the position past a refused event; False if it is no longer refused."""
     sink_id = refused.sink.id
     if db.execute(_LOCK, {"id": sink_id}).first() is None:
         return False
@@ -155,6 +155,6 @@ _RETRY = text(f"""
 def retry_refused(
     db: sa.Connection, sink_id: int, connection_ids: Collection[int] | None = None
 ) -> int:
-    """Have refused events tried at once, with short pauses again; of how many connections."""
+    """Retry refused events at once, with short pauses again; return how many connections."""
     ids = None if connection_ids is None else sorted(connection_ids)
     return db.execute(_RETRY, {"id": sink_id, "ids": ids}).rowcount

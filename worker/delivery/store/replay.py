@@ -1,7 +1,7 @@
-"""Moving a sink's positions back, so that events are delivered again with the same ids.
+"""Move a sink's positions back, so that events are delivered again with the same ids.
 
-Never forward: that would skip events. Whoever serves the sink is fenced first, and claims it again
-with what it finds then.
+Never forward: that would skip events. The relay that serves the sink is fenced first; a relay then
+claims it again with its new positions.
 """
 
 from collections.abc import Collection
@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import text
 
 from models.sink import SinkStatus
-from worker.core.errors import ConfigurationError, NotFound
+from worker.core.errors import InvalidInput, NotFound
 from worker.delivery.store.admin import list_sinks
 from worker.delivery.store.lost_events import forget_lost
 from worker.delivery.store.sinks import CLEAR_REFUSAL, fence_sink
@@ -20,8 +20,10 @@ from worker.events.resolve_start import ResolvedStart, resolve_start
 from worker.events.start import FromSequence, FromSnapshot, StartPosition, check_single_connection
 
 RELAY_STOP_SECONDS: Final = 6.0
-"""By then a relay that was serving the sink has noticed, and ended what it had in hand: else it
-would still send events of now between those of then."""
+"""Seconds after which a fenced relay has noticed and aborted its delivery.
+
+Otherwise it would still send current events among replayed ones.
+"""
 
 _LOCK = text("""
     select coalesce(expires_at > clock_timestamp(), false) as served
@@ -44,7 +46,7 @@ _POSITIONS = text("""
        and (cast(:ids as bigint[]) is null or l.connection_id = any (cast(:ids as bigint[])))
      order by l.connection_id
 """)
-# The first event's own time is early enough: none that follows it is earlier.
+# The first event's own time is early enough: no later event has an earlier time.
 _MOVE_BACK = text(f"""
     update events.positions p
        set seq = :first - 1, updated_at = clock_timestamp(), {CLEAR_REFUSAL},
@@ -75,7 +77,7 @@ _COUNT_WANTED = text("""
 
 @dataclass(frozen=True)
 class ReplayTarget:
-    """The sink as it is asked to begin again; ``only`` are the connections that are meant."""
+    """The sink to replay; ``connection_ids`` limits the replay to some connections."""
 
     id: int
     name: str
@@ -92,7 +94,7 @@ class ReplayTarget:
 
 @dataclass(frozen=True)
 class ReplayedConnection:
-    """A connection whose events are delivered again: from ``first`` to ``last``, both included.
+    """A connection whose events are delivered again: from ``first`` to ``last``, inclusive.
 
     With a snapshot, ``last`` is its cut and ``first`` follows it: no event is delivered again.
     """
@@ -102,32 +104,32 @@ class ReplayedConnection:
     first: int
     last: int
     allows_initial: bool = True
-    """Whether the connection lets the events of its first loads out."""
+    """Whether the connection's settings allow the events of its first loads."""
     from_oldest: bool = False
-    """It begins with the oldest event that is kept, and there were others before."""
+    """Whether it starts with the oldest kept event although there were older ones."""
 
 
 @dataclass(frozen=True)
 class SkippedConnection:
-    """A connection that is left alone, and why."""
+    """A connection that is not replayed, and why."""
 
     connection_id: int
     label: str
     reason: str
     needs_action: bool = False
-    """Something is to be done about it first."""
+    """Whether an operator has to act first."""
 
 
 @dataclass(frozen=True)
 class ReplayPlan:
-    """What a replay comes to."""
+    """The effect of a replay."""
 
     replayed: list[ReplayedConnection]
     skipped: list[SkippedConnection]
 
 
 def find_replay_target(db: sa.Connection, name: str) -> ReplayTarget:
-    """The sink of that name. Raises NotFound."""
+    """Return the sink of that name. Raises NotFound."""
     (row,) = list_sinks(db, name)
     return ReplayTarget(
         id=row["id"],
@@ -141,9 +143,9 @@ def find_replay_target(db: sa.Connection, name: str) -> ReplayTarget:
 
 
 def plan_replay(db: sa.Connection, sink: ReplayTarget, start: StartPosition) -> ReplayPlan:
-    """What a replay would do.
+    """Return what a replay would do.
 
-    Nothing is changed. Raises ConfigurationError where it makes no sense.
+    Changes nothing. Raises InvalidInput if the start is invalid.
     """
     check_single_connection(start, sink.connection_ids)
     values = {
@@ -182,13 +184,13 @@ def _plan_snapshots(rows: Collection[Any]) -> ReplayPlan:
 def _plan_connection(
     row: Any, reach: ResolvedStart, start: StartPosition
 ) -> ReplayedConnection | SkippedConnection:
-    """What becomes of one connection.
+    """Return the plan for one connection.
 
-    Raises ConfigurationError for an event that is still to come.
+    Raises InvalidInput for an event that does not exist yet.
     """
     one, label = row.connection_id, row.label
     if isinstance(start, FromSequence) and start.seq > reach.last:
-        raise ConfigurationError(
+        raise InvalidInput(
             f"event {start.seq:,} of {label} is still to come; the last is {reach.last:,}"
         )
     if row.under_way:
@@ -209,14 +211,14 @@ def _plan_connection(
 
 
 def move_positions_back(db: sa.Connection, sink: ReplayTarget, start: StartPosition) -> ReplayPlan:
-    """Move the positions.
+    """Move the positions and return what was done.
 
-    What came of it. Raises ConfigurationError, and Unknown where the sink is gone.
+    Raises InvalidInput, and NotFound if the sink is removed.
     """
     locked = db.execute(_LOCK, {"id": sink.id}).one_or_none()
     if locked is None:
         raise NotFound(f"sink '{sink.name}' was removed meanwhile")
-    # Under the lock no relay moves a position: what is planned now is what happens.
+    # Under the lock no relay moves a position, so the plan stays valid.
     plan = plan_replay(db, sink, start)
     if plan.replayed:
         fence_sink(db, sink.id)
@@ -238,7 +240,7 @@ def move_positions_back(db: sa.Connection, sink: ReplayTarget, start: StartPosit
 def count_replayed_events(
     db: sa.Connection, sink: ReplayTarget, plan: ReplayPlan
 ) -> dict[int, int]:
-    """How many events are delivered again, by connection: those that the sink wants."""
+    """Return how many events that the sink wants are delivered again, by connection."""
     db.execute(_NO_LIMIT)
     return {one.connection_id: _count_events(db, sink, one) for one in plan.replayed}
 

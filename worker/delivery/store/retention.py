@@ -1,8 +1,9 @@
-"""Letting go of old events: never past a sink without saying so loudly.
+"""Drop old events, and report loudly if a sink has not received them.
 
-A month whose events are all past their keep is dropped, from the oldest on. One that holds events
-which an active sink has not had is kept for a time of grace, and so is all behind it: no hole ever
-comes into a sequence. What is dropped before a sink had it is remembered in the same transaction.
+A month whose events are all past their retention is dropped, from the oldest on. One with events
+that an active sink has not received is kept for a grace period, and so are all later ones: a
+sequence never gets a gap. Events dropped before a sink got them are recorded in the same
+transaction.
 """
 
 from collections.abc import Sequence
@@ -49,7 +50,7 @@ _LOCK_RETENTION = text("select pg_advisory_xact_lock(hashtextextended('events re
 
 @dataclass(frozen=True)
 class UndeliveredEvents:
-    """What a sink has not had of a month; counted ahead of the sink's filters."""
+    """Events of a month that a sink has not received; counted before the sink's filters."""
 
     sink_id: int
     sink: str
@@ -70,7 +71,7 @@ class UndeliveredEvents:
         return min(part.since for part in self.ranges)
 
     def to_log(self) -> dict[str, Any]:
-        """For logs and programs."""
+        """Return the fields for logs and programs."""
         return {
             "sink": self.sink,
             "status": self.status.value,
@@ -82,22 +83,22 @@ class UndeliveredEvents:
 
 
 class RetentionDecision(Enum):
-    """What becomes of a month that is past its keep."""
+    """The decision on a month that is past its retention."""
 
     KEPT = auto()
     DROPPED = auto()
     BUSY = auto()
-    """It is being read for long, or a sink is; the next hour tries again."""
+    """A long read of it, or of a sink, blocks the drop; the next hour tries again."""
 
 
 @dataclass(frozen=True)
 class RetentionOutcome:
-    """What became of a month, and who had not had all of it."""
+    """The decision on a month, and the sinks that have not received all of it."""
 
     month: MonthPartition
     decision: RetentionDecision
     expires_at: datetime
-    """When it is dropped whoever lacks it."""
+    """When it is dropped even if sinks have not received it."""
     undelivered: Sequence[UndeliveredEvents] = ()
 
 
@@ -108,7 +109,7 @@ def decide_retention(
     days: int,
     grace: int,
 ) -> RetentionDecision:
-    """Only a sink that is active holds a month, and for a time."""
+    """Return whether a month is kept: only for an active sink, and for the grace period."""
     waited_for = any(one.status is SinkStatus.ACTIVE for one in undelivered)
     return (
         RetentionDecision.KEPT
@@ -118,9 +119,9 @@ def decide_retention(
 
 
 def drop_expired_months(database: Database, days: int, grace: int) -> list[RetentionOutcome]:
-    """Drop the months that are past their keep; what became of each that was looked at.
+    """Drop the months past their retention; return the outcome of each that was checked.
 
-    Each in a transaction of its own, which gives up rather than hold up those who write.
+    Each has its own transaction, which gives up rather than block writers.
     """
     outcomes: list[RetentionOutcome] = []
     with database.open_transaction() as connection:
@@ -144,9 +145,9 @@ def drop_expired_months(database: Database, days: int, grace: int) -> list[Reten
 def _drop_or_keep(
     db: sa.Connection, month: MonthPartition, days: int, grace: int
 ) -> RetentionOutcome | None:
-    """Sinks are held still meanwhile: none is resumed, or set back, behind our back.
+    """Drop or keep a month, with sinks locked: none is resumed, or moved back, meanwhile.
 
-    None where another process has dropped the month before. Raises RetryLater.
+    None if another process has dropped the month before. Raises RetryLater.
     """
     set_lock_timeout(db)
     db.execute(_LOCK_RETENTION)
@@ -162,13 +163,13 @@ def _drop_or_keep(
 
 
 def list_expired_months(db: sa.Connection, days: int) -> list[MonthPartition]:
-    """The months of which every event is older than ``days``, the oldest first."""
+    """Return the months whose events are all older than ``days``, the oldest first."""
     now = read_database_clock(db)
     return [month for month in list_months(db) if month.compute_expiry(days) <= now]
 
 
 def list_overdue_months(db: sa.Connection, days: int, grace: int) -> list[RetentionOutcome]:
-    """The months that are past their keep and still there, with who has not had all of them."""
+    """Return the existing months past their retention, with their undelivered events."""
     return [
         RetentionOutcome(
             month,
@@ -183,7 +184,7 @@ def list_overdue_months(db: sa.Connection, days: int, grace: int) -> list[Retent
 def find_undelivered(
     db: sa.Connection, month: MonthPartition, *, lock_sinks: bool = False
 ) -> list[UndeliveredEvents]:
-    """Which sinks have not had all of a month."""
+    """Return the sinks that have not received all of a month."""
     sinks = {row.id: row for row in db.execute(_LOCK_SINKS if lock_sinks else _SINKS)}
     found = _find_ranges(db, month)
     return [

@@ -1,9 +1,9 @@
-"""Beginning another epoch, once the database was restored, promoted or replaced.
+"""Begin a new epoch after the database was restored, promoted or replaced.
 
-All in one transaction: the epoch, an event for each connection that history was rewound, and
-every sink's position, which goes to a snapshot that begins with that event. Sinks and connections
-are fenced with tokens that no earlier history gave: a process that holds one from before the
-restore can neither write nor move a position.
+All in one transaction: the epoch, a ``rewound`` event for each connection, and every sink's
+position, which gets a snapshot that begins with that event. Sinks and connections are fenced with
+tokens that no earlier history used: a process that holds one from before the restore can neither
+write nor move a position.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from worker.store.engine import Database
 OPERATOR_REASON: Final = "an operator said that the database was restored"
 
 _NO_LIMIT = text("set local statement_timeout = 0")
-# Microseconds since 1970: above every token of any history, each of which grew by ones.
+# Microseconds since 1970: above every token of any history, as tokens grow by one.
 _NEXT_FENCE: Final = (
     "greatest(token + 1, (extract(epoch from clock_timestamp()) * 1000000)::bigint)"
 )
@@ -55,7 +55,7 @@ _FENCE_SINKS = text(f"""
            retry_at = case when expires_at > clock_timestamp()
                            then clock_timestamp() + make_interval(secs => :seconds) end
 """)
-# Whether a sink's filters let any object through as it is created.
+# Whether a sink's filters pass any ``created`` event.
 _TAKES_SNAPSHOTS: Final = """
     (s.changes is null or 'created' = any (s.changes))
     and (s.resources is null or exists (select from unnest(s.resources) r where r <> :resource))
@@ -70,7 +70,7 @@ _START_SNAPSHOTS = text(f"""
        set seq = excluded.seq, occurred_at = excluded.occurred_at, snapshot = excluded.snapshot,
            updated_at = clock_timestamp(), {CLEAR_REFUSAL}
 """)
-# A sink of endings only is told by its next event, and misses none before that.
+# A sink without ``created`` events gets the event next, and misses none before it.
 _MOVE_BEFORE_REWOUND = text(f"""
     update events.positions p
        set seq = least(p.seq, l.event_seq - 1), snapshot = null, updated_at = clock_timestamp(),
@@ -83,7 +83,7 @@ _LAST_CONNECTION = text("select coalesce(max(id), 0) from sync.connections")
 
 @dataclass(frozen=True)
 class RewindResult:
-    """Another epoch, and for whom it began."""
+    """A new epoch, and how many connections and sinks it affects."""
 
     epoch: str
     previous_epoch: str
@@ -93,9 +93,9 @@ class RewindResult:
 
 
 def rewind_if_restored(database: Database) -> RewindResult | None:
-    """Begin another epoch where the server says that history was rewound. Cheap where it was not.
+    """Begin a new epoch if the server shows that history was rewound; cheap if not.
 
-    Any process may ask at any time; one of them does it.
+    Any process may call it at any time; only one of them acts.
     """
     with database.open_transaction() as connection:
         if _needs_nothing(load_epoch(connection)):
@@ -114,13 +114,13 @@ def rewind_if_restored(database: Database) -> RewindResult | None:
 
 
 def _try_creating_partitions(database: Database) -> None:
-    """An old backup has none for this month. Only a help: events find a place all the same."""
+    """Create partitions, which an old backup lacks; events are stored without them, too."""
     try:
         with database.open_transaction() as db:
             set_lock_timeout(db)
             ensure_partitions(db)
-    except MirrorError as trouble:
-        get_logger().warning("partitions for events could not be made", reason=str(trouble))
+    except MirrorError as error:
+        get_logger().warning("partitions for events could not be made", reason=str(error))
 
 
 def _needs_nothing(epoch: Epoch) -> bool:
@@ -128,7 +128,7 @@ def _needs_nothing(epoch: Epoch) -> bool:
 
 
 def rewind_history(database: Database, reason: str = OPERATOR_REASON) -> RewindResult:
-    """Begin another epoch because a person said so."""
+    """Begin a new epoch at an operator's request."""
     _try_creating_partitions(database)
     with database.open_transaction() as db:
         epoch = lock_epoch(db)
@@ -136,7 +136,7 @@ def rewind_history(database: Database, reason: str = OPERATOR_REASON) -> RewindR
 
 
 def _begin_next_epoch(db: sa.Connection, epoch: Epoch, reason: str) -> RewindResult:
-    """Raises RetryLater where others hold what is needed for too long: nothing has changed then."""
+    """Begin the epoch. Raises RetryLater, with no change, if locks are held for too long."""
     db.execute(_NO_LIMIT)
     sinks = db.execute(_FENCE_SINKS, {"seconds": RELAY_STOP_SECONDS}).rowcount
     db.execute(_HOLD_LEASES)

@@ -1,8 +1,8 @@
-"""Sinks and their positions: who serves a sink, what waits for it, and how far it has come.
+"""Sinks and their positions: leases, backlogs and delivery progress.
 
 A sink is served under a lease with a fencing token, as connections are written: a relay that was
-stopped past its lease may still deliver what it holds, yet it cannot move a position. Positions
-move after delivery, so what is lost in between is delivered again.
+stopped past its lease may still deliver its batch, but it cannot move a position. Positions move
+after delivery, so events lost in between are delivered again.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,7 +21,7 @@ from worker.events.event import Event, Position, SnapshotProgress
 CLEAR_REFUSAL: Final = """
     failures = 0, retry_at = null, failed_at = null, reason = null, refused_id = null
 """
-"""What a position is set to that stands in front of another event, or is to be tried at once."""
+"""The columns of a position that moves to another event, or whose event is retried at once."""
 
 
 _CLAIM = text("""
@@ -109,7 +109,7 @@ _START_POSITIONS = text("""
 
 @dataclass(frozen=True)
 class Sink:
-    """A sink that this process serves, as it was when it was claimed."""
+    """A sink that this process serves, as it was when claimed."""
 
     id: int
     name: str
@@ -124,14 +124,14 @@ class Sink:
     start: SinkStart = SinkStart.NOW
     failures: int = 0
     epoch: str = ""
-    """Of the sequence numbers, as the sink was claimed."""
+    """The epoch of the sequence numbers when the sink was claimed."""
 
     @property
     def wants_all(self) -> bool:
         return self.resources is None and self.changes is None and self.initial
 
     def wants(self, event: Event) -> bool:
-        """Whether an event is to be delivered here; that history was rewound concerns all."""
+        """Whether the sink wants an event; ``rewound`` events go to every sink."""
         return event.change == ConnectionChange.REWOUND or (
             (self.initial or not event.initial)
             and (self.resources is None or event.resource in self.resources)
@@ -140,15 +140,15 @@ class Sink:
 
 
 class Backlog(NamedTuple):
-    """A connection whose events up to ``event_seq`` wait behind ``position``."""
+    """A connection with undelivered events: those after ``position`` up to ``event_seq``."""
 
     position: Position
     event_seq: int
     tenant_id: str | None
     allows_initial: bool = True
-    """Whether the connection's settings let the events of its first loads out."""
+    """Whether the connection's settings allow the events of its first loads."""
     failures: int = 0
-    """Tries in a row at which the receiver refused the next event."""
+    """How often in a row the receiver refused the next event."""
 
 
 def claim_sinks(
@@ -159,9 +159,9 @@ def claim_sinks(
     limit: int,
     exclude: Sequence[int] = (),
 ) -> list[Sink]:
-    """Become the one who serves some sinks that nobody serves and whose pause is over.
+    """Claim sinks that no relay serves and whose pause is over.
 
-    ``exclude`` are the ids of sinks that are left alone.
+    Skips the sinks with an id in ``exclude``.
     """
     values = {"holder": holder, "seconds": seconds, "limit": limit, "without": list(exclude)}
     claimed = db.execute(_CLAIM, values).all()
@@ -192,35 +192,36 @@ def _to_filter(values: Iterable[Any] | None) -> frozenset[Any] | None:
 
 
 def renew_sink(db: sa.Connection, sink: Sink, *, seconds: float) -> bool:
-    """Prolong the lease; False where it is no longer ours, or the sink is not active."""
+    """Renew the lease; False if it is lost, or the sink is not active."""
     values = {"id": sink.id, "token": sink.token, "seconds": seconds}
     return db.execute(_RENEW, values).rowcount == 1
 
 
 def release_sink(db: sa.Connection, sink: Sink) -> None:
-    """Give the lease back; harmless where it is no longer ours."""
+    """Release the lease; no effect if it is lost."""
     db.execute(_RELEASE, {"id": sink.id, "token": sink.token})
 
 
 def fence_sink(db: sa.Connection, sink_id: int) -> None:
-    """Fence whoever serves a sink, before its settings or positions are changed.
+    """Fence the relay that serves a sink, before its settings or positions are changed.
 
-    A relay claims it again at once, with what it finds then.
+    A relay claims it again at once, with its new state.
     """
     db.execute(_FENCE, {"id": sink_id})
 
 
 def write_start_positions(db: sa.Connection, sink_id: int) -> int:
-    """Write where a new sink begins with each connection there is; how many were written.
+    """Write a new sink's start position in each existing connection; return how many.
 
-    A connection without a position, and so every later one, begins with its oldest event. Where
-    a sink begins with a snapshot, the last event of now is the cut; what never had one has no rows.
+    A connection without a position, such as every later one, starts with its oldest event. If a
+    sink starts with a snapshot, the connection's last event is the cut; a connection without events
+    has no rows.
     """
     return db.execute(_START_POSITIONS, {"id": sink_id}).rowcount
 
 
 def list_backlogs(db: sa.Connection, sink: Sink) -> list[Backlog]:
-    """The connections with something to deliver now; none where the sink is not ours."""
+    """Return the connections with a backlog that is due; none if this process lost the sink."""
     found = []
     for row in db.execute(_BACKLOGS, {"id": sink.id, "token": sink.token}):
         connection_id, event_seq, seq, at, snapshot, *about = row
@@ -237,10 +238,10 @@ def advance_positions(
     seconds: float,
     delivered: bool = True,
 ) -> None:
-    """Move positions on, all or none, and prolong the lease. Raises LeaseLost where it is not ours.
+    """Advance all positions or none, and renew the lease. Raises LeaseLost.
 
-    A position that a crash of Postgres forgets is one that is delivered again: no need to wait
-    for the disk.
+    A position that a crash of Postgres loses only repeats a delivery, so there is no wait for the
+    disk.
     """
     db.execute(text("set local synchronous_commit = off"))
     values = {"id": sink.id, "token": sink.token, "seconds": seconds, "delivered": delivered}
@@ -263,11 +264,11 @@ def advance_positions(
 def record_sink_failure(
     db: sa.Connection, sink: Sink, *, failures: int, seconds: float, reason: str
 ) -> None:
-    """Note that a delivery failed, for people and for whoever serves the sink next."""
+    """Record a failed delivery, for operators and for the relay that serves the sink next."""
     values = {"id": sink.id, "token": sink.token, "failures": failures}
     db.execute(_RECORD_FAILURE, {**values, "seconds": seconds, "reason": reason})
 
 
 def disable_sink(db: sa.Connection, sink: Sink, *, reason: str) -> None:
-    """Switch a sink off, as its receiver wants, and give the lease back; its position stays."""
+    """Disable a sink because its receiver wants no events; release the lease, keep its position."""
     db.execute(_DISABLE, {"id": sink.id, "token": sink.token, "reason": reason})

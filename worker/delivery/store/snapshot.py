@@ -1,13 +1,13 @@
-"""The rows of a connection as they were at a cut, for a sink that begins with a snapshot.
+"""Read a connection's rows as of a cut, for a sink that starts with a snapshot.
 
-The cut is an event: the position's. A page is a short transaction of its own, so that a slow
-receiver keeps none open; what was written behind the cut meanwhile is undone with its events,
-which the same transaction sees. So the pages together tell one moment, and the tail goes on
-from there: nothing is missed and nothing comes twice.
+The cut is the event at the position. A page is a short transaction of its own, so that a slow
+receiver keeps none open; changes after the cut are undone with their events, which the same
+transaction sees. So the pages together show one moment, and the tail continues from there: no event
+is missing or repeated.
 
-Where history was rewound, the cut is the event that tells so, and comes first. An event that tells
-the end comes last: the receiver holds objects of another history, and what it has not been sent
-again by then is no more.
+After a rewind, the cut is the ``rewound`` event, which comes first. A ``snapshot_completed`` event
+comes last: objects that the receiver holds from another history, and that it has not received again
+by then, no longer exist.
 """
 
 import uuid
@@ -41,7 +41,7 @@ SNAPSHOT_ID_NAMESPACE: Final = uuid.UUID("6a0f6b1e-3f0c-5a57-9c39-0f2d6a0a6e11")
 def build_snapshot_event_id(
     connection_id: int, resource: str, object_id: str, seq: int, epoch: str
 ) -> str:
-    """The id of a snapshot event: the same however often it is sent."""
+    """Return the id of a snapshot event: the same however often it is sent."""
     about = f"{connection_id}/{resource}/{object_id}/{seq}/{epoch}"
     return str(uuid.uuid5(SNAPSHOT_ID_NAMESPACE, about))
 
@@ -59,7 +59,7 @@ REWOUND: Final = ConnectionChange.REWOUND
 
 
 class _StoredRow(NamedTuple):
-    """A row as it is now."""
+    """A row as currently stored."""
 
     key: tuple[str, ...]
     first_seen_at: datetime
@@ -71,10 +71,10 @@ class _StoredRow(NamedTuple):
 def read_snapshot_page(
     db: sa.Connection, sink: Sink, after: Position, limit: int
 ) -> tuple[list[Event], Position]:
-    """The next rows, in a transaction of their own, and the position behind them.
+    """Return the next rows as events, read in one transaction, and the position after them.
 
-    Users and groups come before memberships and assignments. The position of the last page has no
-    snapshot any more.
+    Users and groups come before memberships and assignments. The position after the last page has
+    no snapshot.
     """
     db.execute(_SET_SNAPSHOT_ISOLATION)
     force_index_scans(db)
@@ -102,13 +102,13 @@ def read_snapshot_page(
 
 
 def _read_rewound_event(db: sa.Connection, cut: Position) -> list[Event]:
-    """The event that history was rewound, where it is the cut."""
+    """Return the ``rewound`` event if it is the cut."""
     found = read_events_after(db, cut._replace(seq=cut.seq - 1), 1)
     return [told for told in found if told.seq == cut.seq and told.change == REWOUND]
 
 
 def _build_completed_event(cut: Position, wanted: Sequence[Resource], epoch: str) -> list[Event]:
-    """The end of a snapshot: what a receiver holds besides of these resources is no more."""
+    """Return the end event of a snapshot: other objects of these resources no longer exist."""
     assert cut.occurred_at is not None, "a connection without events has no snapshot"
     about = {"resources": [resource.name for resource in wanted]}
     object_id, change = str(cut.connection_id), ConnectionChange.SNAPSHOT_COMPLETED
@@ -128,7 +128,7 @@ def _build_completed_event(cut: Position, wanted: Sequence[Resource], epoch: str
 
 
 def _list_wanted_resources(sink: Sink) -> list[Resource]:
-    """The resources that a sink wants a snapshot of, in order."""
+    """Return the resources of a sink's snapshot, in order."""
     if sink.changes is not None and ChangeKind.CREATED not in sink.changes:
         return []
     everything = RESOURCES.values()
@@ -136,7 +136,7 @@ def _list_wanted_resources(sink: Sink) -> list[Resource]:
 
 
 def _list_remaining(wanted: Sequence[Resource], reached: str) -> Sequence[Resource]:
-    """From the resource that was reached on."""
+    """Return the resources from the reached one on."""
     names = [resource.name for resource in wanted]
     return wanted[names.index(reached) :] if reached in names else wanted
 
@@ -148,7 +148,7 @@ def _select_rows(
     after: tuple[str, ...],
     limit: int,
 ) -> list[_StoredRow]:
-    """The next rows along the key, deleted ones included."""
+    """Return the next rows by key, deleted ones included."""
     key = ", ".join(resource.key)
     holes = ", ".join(
         f"%s::{get_sql_type(column.type)}" for column in resource.columns[: len(resource.key)]
@@ -173,9 +173,9 @@ def _build_events(
     rows: Sequence[_StoredRow],
     epoch: str,
 ) -> list[Event]:
-    """The rows that were live at the cut, each as a created event would tell it.
+    """Return a created event for each row that was live at the cut.
 
-    All carry the cut's sequence and time: they tell that moment, whenever they are read.
+    All carry the cut's sequence and time: they describe that moment, whenever they are read.
     """
     shape = get_shape(resource)
     assert cut.occurred_at is not None, "a connection without events has no snapshot"
@@ -212,7 +212,7 @@ def _build_events(
 def _undo_to_cut(
     db: sa.Connection, cut: Position, resource: Resource, states: dict[str, ObjectState]
 ) -> None:
-    """Bring some objects back to the cut, through all of their events behind it."""
+    """Restore objects to their state at the cut, by undoing all of their later events."""
     if not states:
         return
     with get_driver_connection(db).cursor(name="behind_the_cut") as cursor:
@@ -234,6 +234,6 @@ def _undo_to_cut(
                     "an event does not tell what a snapshot holds; run 'tenant-mirror verify'",
                     connection=cut.connection_id,
                     resource=resource.name,
-                    event=seq,
+                    seq=seq,
                     problem=problem,
                 )

@@ -1,8 +1,8 @@
-"""Scrubbing events: what they tell of an erased object goes, that they happened stays.
+"""Redact events: their data about an erased object goes, the fact that they happened stays.
 
-Sequence, id, time, resource and change of an event are kept; its key becomes a digest, and what
-the object was before and after is gone. A deletion keeps its key while a sink has not had it:
-its receiver could not know otherwise whom to delete.
+Sequence, id, time, resource and change of an event are kept; its key becomes a digest, and the
+object's state before and after is removed. A deletion keeps its key while a sink has not received
+it: its receiver could not know otherwise which object to delete.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from worker.store.planner import force_index_scans
 from worker.store.state.erasures import Erasure, ErasureDigests, PendingErasure
 
 BATCH_EVENTS: Final = 20_000
-"""Events that are looked at in one transaction."""
+"""Events that are checked in one transaction."""
 
 _IS_AFFECTED: Final = """
        (resource = any(%(own)s::text[]) and object_id = %(key)s
@@ -54,7 +54,7 @@ _FIND_RESOURCE: Final = f"""
 
 
 class ScrubStep(Enum):
-    """What scrubbing has to do next."""
+    """The next step of redacting an erasure's events."""
 
     NEXT_BATCH = "the next batch of events"
     RESTART = "all of them once more, as a role assignment became known late"
@@ -64,7 +64,7 @@ class ScrubStep(Enum):
 
 
 def choose_next_step(pending: PendingErasure, last_seq: int, *, waits: bool) -> ScrubStep:
-    """How scrubbing goes on from where it is. Pure."""
+    """Return the next step of redacting. Pure."""
     if pending.upto < last_seq:
         return ScrubStep.NEXT_BATCH
     if pending.again:
@@ -75,7 +75,7 @@ def choose_next_step(pending: PendingErasure, last_seq: int, *, waits: bool) -> 
 
 
 def begin_next_pass(pending: PendingErasure, move: ScrubStep) -> PendingErasure:
-    """The state with which another pass begins."""
+    """Return the state with which another pass begins."""
     if move is ScrubStep.RESTART:
         return replace(pending, upto=0, again=False)
     assert move is ScrubStep.REDACT_KEPT_KEYS
@@ -95,7 +95,7 @@ class AffectedEvent(NamedTuple):
     after: dict[str, Any] | None
 
     def collect_names(self, resource: str) -> set[str]:
-        """What the object was called then."""
+        """Return the object's names at that time."""
         if self.resource != resource:
             return set()
         return extract_names(self.before or {}) | extract_names(self.after or {})
@@ -113,7 +113,7 @@ class ScrubBatch:
 
 
 def redact_key(resource: str, object_id: str, target: str, digests: ErasureDigests) -> str:
-    """An event's key without the erased id; the other side of a membership stays."""
+    """Return an event's key without the erased id; the other end of a membership stays."""
     if resource != GROUP_MEMBERS.name:
         return digests.render_mark(object_id)
     parts = object_id.split("/")
@@ -127,7 +127,7 @@ def _require_pending(erasure: Erasure) -> tuple[PendingErasure, int]:
 
 
 def read_scrub_batch(db: sa.Connection, erasure: Erasure, limit: int = BATCH_EVENTS) -> ScrubBatch:
-    """The events about the object among the next ones."""
+    """Return the next events that are about the object."""
     pending, last_seq = _require_pending(erasure)
     after = pending.upto
     if after == 0:
@@ -156,9 +156,9 @@ def scrub_batch(
     digests: ErasureDigests,
     delivered_seq: int | None,
 ) -> PendingErasure:
-    """Scrub some events; the state behind them.
+    """Redact some events; return the state after them.
 
-    Every waiting sink has had what comes up to ``delivered_seq``; None where no sink waits.
+    Every waiting sink has received the events up to ``delivered_seq``; None if no sink waits.
     """
     pending, _ = _require_pending(erasure)
     kept = [one.seq for one in batch.events if should_keep_key(one, delivered_seq)]
@@ -181,17 +181,17 @@ def scrub_batch(
 
 
 def should_keep_key(found: AffectedEvent, floor: int | None) -> bool:
-    """Whether a sink still has to be told whom to delete."""
+    """Whether a sink still needs the key to know which object to delete."""
     return floor is not None and found.change == ChangeKind.DELETED and found.seq > floor
 
 
 def advance_pending(
     pending: PendingErasure, batch: ScrubBatch, kept: Sequence[int]
 ) -> PendingErasure:
-    """The state behind a batch.
+    """Return the state after a batch.
 
-    The event of an assignment's creation names its principal, later ones need not. So one that
-    becomes known by another event may have been told of before.
+    The creation event of an assignment names its principal, later ones need not. So an assignment
+    found by another event may have earlier ones that were passed over: the pass is repeated.
     """
     known = set(pending.assignments)
     assignments, again = list(pending.assignments), pending.again
@@ -213,9 +213,9 @@ def advance_pending(
 def find_resource_in_events(
     db: sa.Connection, connection_id: int, key: str, own: Sequence[str]
 ) -> str | None:
-    """The resource, of ``own``, of an object that events tell of.
+    """Return the resource, one of ``own``, of an object that events mention.
 
-    Another one where only memberships or role assignments name it; None where nothing does.
+    Another one if only memberships or role assignments name it; None if no event does.
     """
     first, last = db.execute(_BOUNDS, {"id": connection_id}).one()
     best: str | None = None

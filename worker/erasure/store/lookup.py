@@ -1,4 +1,4 @@
-"""Whom a person means: an object by its id or address, and what else may be about the same one."""
+"""Find the object that an operator names, and others that may concern the same person."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -42,14 +42,14 @@ _OTHER_CONNECTIONS = """
 
 
 class NamedUser(NamedTuple):
-    """A user of some name."""
+    """A user found by name."""
 
     id: str
     is_live: bool
 
 
 def find_users(db: sa.Connection, connection_id: int, name: str) -> list[NamedUser]:
-    """Users by principal name or mail, those that are live first."""
+    """Return the users with a principal name or mail, live ones first."""
     values = {"id": connection_id, "name": name}
     return [NamedUser(*row) for row in db.execute(_USERS_BY_NAME, values)]
 
@@ -57,7 +57,7 @@ def find_users(db: sa.Connection, connection_id: int, name: str) -> list[NamedUs
 def find_stored_resource(
     db: sa.Connection, connection_id: int, key: str, resources: Sequence[str]
 ) -> str | None:
-    """The first of some resources that has a row of this id, deleted or not."""
+    """Return the first of some resources that has a row of this id, deleted or not."""
     for name in resources:
         statement = text(
             f"select 1 from {DIRECTORY}.{name} where {OWNER} = :id and id = cast(:key as uuid)"
@@ -68,14 +68,14 @@ def find_stored_resource(
 
 
 def find_referenced_resource(db: sa.Connection, connection_id: int, key: str) -> str | None:
-    """What an id is of that only memberships or role assignments name."""
+    """Return the resource of an id that only memberships or role assignments name."""
     values = {"id": connection_id, "key": key}
     found: str | None = db.execute(_REFERENCED_RESOURCE, values).scalar()
     return found
 
 
 def find_personal_sites(db: sa.Connection, connection_id: int, names: Collection[str]) -> list[str]:
-    """Sites that look like a person's own: of the same name, or at an address made of theirs."""
+    """Return sites that look like a person's: of the same name, or with it in their URL."""
     lowered = sorted(name.lower() for name in names)
     paths = sorted({build_personal_site_path(name) for name in lowered if "@" in name})
     values = {"id": connection_id, "names": lowered, "paths": paths}
@@ -83,13 +83,13 @@ def find_personal_sites(db: sa.Connection, connection_id: int, names: Collection
 
 
 def build_personal_site_path(principal_name: str) -> str:
-    """How OneDrive spells a principal name in the address of a personal site."""
+    """Return a principal name as OneDrive writes it in a personal site's URL."""
     return re.sub(r"[^0-9a-z]", "_", principal_name.lower())
 
 
 def list_connections_with_object(
     db: sa.Connection, connection_id: int, resource: str, key: str
 ) -> list[int]:
-    """Other connections of the same tenant that have rows of the object, such as retired ones."""
+    """Return the tenant's other connections with rows of the object, such as retired ones."""
     statement = text(_OTHER_CONNECTIONS.format(table=f"{DIRECTORY}.{resource}", owner=OWNER))
     return list(db.execute(statement, {"id": connection_id, "key": key}).scalars())

@@ -45,18 +45,18 @@ _REMOVE = text("delete from sync.erasures where connection_id = :id and digest =
 
 
 def create_digests(db: sa.Connection) -> ErasureDigests:
-    """The digests of the one key, which is made where there is none yet."""
+    """Return the digests of the erasure key, which is created if there is none."""
     db.execute(_MAKE_KEY, {"key": secrets.token_hex(32)})
     return get_digests(db)
 
 
 def list_unfinished_erasures(db: sa.Connection) -> list[tuple[int, bytes]]:
-    """Erasures of any connection that are not scrubbed to the end, the oldest first."""
+    """Return the unfinished erasures of all connections, the oldest first."""
     return [(row.connection_id, bytes(row.digest)) for row in db.execute(_UNFINISHED)]
 
 
 def find_unfinished_rows(db: sa.Connection, connection_id: int, digest: bytes) -> Erasure | None:
-    """The erasure, where its rows are still being deleted."""
+    """Return the erasure if its rows are still being deleted."""
     found = find_erasure(db, connection_id, digest)
     return found if found and found.pending and found.pending.rows else None
 
@@ -64,7 +64,7 @@ def find_unfinished_rows(db: sa.Connection, connection_id: int, digest: bytes) -
 def save_erasure(
     tx: Transaction, digest: bytes, resource: str, pending: PendingErasure | None
 ) -> None:
-    """Remember an erasure; without ``pending`` there is nothing to scrub."""
+    """Store an erasure; without ``pending`` there are no events to redact."""
     values = {
         "id": tx.connection_id,
         "digest": digest,
@@ -77,14 +77,14 @@ def save_erasure(
 
 
 def save_progress(db: sa.Connection, erasure: Erasure, pending: PendingErasure) -> None:
-    """Remember how far the events are scrubbed."""
+    """Save how far the events are redacted."""
     values = {"id": erasure.connection_id, "digest": erasure.digest}
     text_of = msgspec.json.encode(pending).decode()
     db.execute(_SAVE, {**values, "pending": text_of})
 
 
 def finish_erasure(db: sa.Connection, erasure: Erasure) -> None:
-    """Everything is scrubbed: forget who it was."""
+    """Mark the erasure as finished and forget the object's id."""
     values = {"id": erasure.connection_id, "digest": erasure.digest}
     db.execute(_FINISH, values)
 

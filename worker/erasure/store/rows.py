@@ -1,6 +1,6 @@
-"""Taking an object out for good: its row, what points at it, and what our bookkeeping has of it.
+"""Delete an object's row, the rows that point at it, and its bookkeeping rows.
 
-Nothing is left that a sync, a sweep or an operator's word could go on from.
+Leaves nothing that a sync, a sweep or an approval could continue from.
 """
 
 from collections.abc import Collection, Sequence
@@ -94,7 +94,7 @@ _BOOKKEEPING_RESOURCE = text("""
 
 @dataclass
 class ErasedRows:
-    """What went, for the events and the operator."""
+    """The deleted rows, for the events and the operator."""
 
     row: dict[str, Any] | None = None
     """The object's columns."""
@@ -102,14 +102,14 @@ class ErasedRows:
     """Memberships, each with whether it was live."""
     assignments: list[tuple[str, bool]] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
-    """Rows of each table."""
+    """Deleted rows, by table."""
 
     @property
     def has_rows(self) -> bool:
         return self.row is not None or bool(self.edges or self.assignments)
 
     def build_deletions(self) -> list[tuple[Resource, list[Change]]]:
-        """The deletions of what pointed at the object and was live, without what it was."""
+        """Return the deletions of live rows that pointed at the object, without their data."""
         return [
             (of, [Change(ChangeKind.DELETED, key) for key, live in found if live])
             for of, found in (
@@ -121,15 +121,15 @@ class ErasedRows:
 
 @dataclass
 class MembershipErasure:
-    """The memberships of an object that has more of them than one transaction takes."""
+    """The memberships of an object that has more of them than fit in one transaction."""
 
     resource: Resource
     key: str
     cursor: str = _ZERO
-    """Members of a group are read along the key, from where the batch before ended."""
+    """Members of a group are read by key, from where the last batch ended."""
 
     def erase_batch(self, tx: Transaction) -> ErasedRows:
-        """Delete ``LIMIT`` memberships physically; none where fewer are left."""
+        """Delete ``EDGE_BATCH`` memberships physically; none if fewer are left."""
         taken = ErasedRows()
         if self.resource.kind is not Kind.ENTITY:
             return taken
@@ -157,7 +157,7 @@ class MembershipErasure:
 def erase_rows(tx: Transaction, resource: Resource, key: str) -> ErasedRows:
     """Delete an object's rows physically, with its memberships and role assignments.
 
-    ``MembershipErasure`` leaves no more memberships to this than one transaction should have.
+    ``MembershipErasure`` has left at most as many memberships as fit in one transaction.
     """
     taken = ErasedRows()
     stored = load_rows(tx, resource, [key]).get(key)
@@ -185,7 +185,7 @@ def erase_rows(tx: Transaction, resource: Resource, key: str) -> ErasedRows:
 
 
 def erase_bookkeeping(tx: Transaction, keys: Collection[str]) -> dict[str, int]:
-    """Delete what our bookkeeping has of some ids; how many rows of each table were touched."""
+    """Delete some ids from the bookkeeping tables; return the changed rows of each table."""
     values = {"id": tx.connection_id, "keys": list(keys)}
     counts = {
         "sync.removals": tx.db.execute(_REMOVALS, values).rowcount,
@@ -199,7 +199,7 @@ def erase_bookkeeping(tx: Transaction, keys: Collection[str]) -> dict[str, int]:
 
 
 def _erase_seen_keys(tx: Transaction, gone: Collection[str]) -> int:
-    """Take ids out of what a walk under way has seen: a sweep asks for what is stored only."""
+    """Remove ids from the evidence of a walk under way, as a sweep only checks stored rows."""
     values = {"id": tx.connection_id, "keys": list(gone)}
     pages = tx.db.execute(_SEEN_PAGES, values).all()
     for resource, walk_id, page_no in pages:
@@ -213,14 +213,14 @@ def _erase_seen_keys(tx: Transaction, gone: Collection[str]) -> int:
 def remove_keys(
     keys: Sequence[str], properties: Sequence[int] | None, gone: Collection[str]
 ) -> tuple[list[str], list[int] | None]:
-    """A page of evidence without some ids, on either side of a pair."""
+    """Return a page of evidence without some ids, on either side of a pair."""
     kept = [n for n, key in enumerate(keys) if not any(part in gone for part in key.split("/"))]
     bits = None if properties is None else [properties[n] for n in kept]
     return [keys[n] for n in kept], bits
 
 
 def _move_snapshots_back(tx: Transaction, gone: Collection[str]) -> int:
-    """Snapshots that have come to a row which is gone: they go on behind the row before it."""
+    """Move snapshots that have reached a deleted row back to the row before it."""
     changed = 0
     for sink_id, stored in tx.db.execute(_SNAPSHOTS, {"id": tx.connection_id}).all():
         reached = SnapshotProgress.from_json(stored)
@@ -237,7 +237,7 @@ def _move_snapshots_back(tx: Transaction, gone: Collection[str]) -> int:
 def _find_previous_key(
     db: sa.Connection, connection_id: int, reached: SnapshotProgress
 ) -> tuple[str, ...]:
-    """The key of the last row before the one that a snapshot has come to."""
+    """Return the key of the last row before the one that a snapshot has reached."""
     resource = RESOURCES[reached.resource]
     key = ", ".join(resource.key)
     holes = ", ".join(
@@ -255,7 +255,7 @@ def _find_previous_key(
 
 
 def find_bookkeeping_resource(db: sa.Connection, connection_id: int, key: str) -> str | None:
-    """The resource of an object that only our bookkeeping knows."""
+    """Return the resource of an object that only the bookkeeping tables mention."""
     values = {"id": connection_id, "key": key}
     found: str | None = db.execute(_BOOKKEEPING_RESOURCE, values).scalar()
     return found

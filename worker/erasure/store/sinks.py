@@ -1,4 +1,4 @@
-"""Sinks that have not yet delivered events about an erased object."""
+"""Find sinks that have not yet delivered the events about an erased object."""
 
 from typing import Final, NamedTuple
 
@@ -10,7 +10,7 @@ from models.resources import RESOURCES
 from worker.store.state.erasures import Erasure
 
 SINK_WAIT_DAYS: Final = 30
-"""How long deletions keep their keys for a sink that has not had them."""
+"""Days that deletions keep their keys for a sink that has not received them."""
 
 
 _BEHIND = text("""
@@ -29,7 +29,7 @@ _BEHIND = text("""
 
 
 class SinkBehind(NamedTuple):
-    """A sink that has not had every deletion."""
+    """A sink that has not received every deletion."""
 
     name: str
     status: str
@@ -37,10 +37,10 @@ class SinkBehind(NamedTuple):
 
 
 def list_sinks_behind(db: sa.Connection, erasure: Erasure) -> list[SinkBehind]:
-    """Sinks that want the deletions and have not had all of them; none after so many days.
+    """Return the sinks that want the deletions and lack some; none after ``SINK_WAIT_DAYS``.
 
-    One that was added later never told its receiver of the object, and one that its receiver has
-    switched off tells nobody. A paused one goes on some day.
+    A sink that was added later never sent its receiver the object, and a disabled one sends
+    nothing. A paused one may resume.
     """
     values = {
         "id": erasure.connection_id,
@@ -52,7 +52,7 @@ def list_sinks_behind(db: sa.Connection, erasure: Erasure) -> list[SinkBehind]:
 
 
 def list_touched_resources(resource: str) -> list[str]:
-    """The resources whose events may tell of an object: its own, and those that point at it."""
+    """Return the resources with events about an object: its own, and those pointing at it."""
     if RESOURCES[resource].kind is Kind.ENTITY:
         return [resource, "group_members", "role_assignments"]
     return [resource]

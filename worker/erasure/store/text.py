@@ -1,6 +1,6 @@
-"""Sentences that may name somebody: run errors, reasons. An erasure takes the names out of them.
+"""Remove an erased object's names from stored texts: run errors and reasons.
 
-Our own sentences name nobody; what Graph, Nango or Postgres answered is quoted in some of them.
+Tenant Mirror's own texts contain no names, but some quote responses of Graph, Nango or Postgres.
 """
 
 import re
@@ -22,7 +22,7 @@ from worker.store.lease import Transaction
 
 REPLACEMENT: Final = "erased"
 MIN_NAME_LENGTH: Final = 4
-"""Letters of a name; a shorter one would be found in other words."""
+"""Shortest name in letters; a shorter one would match inside other texts."""
 
 NAME_COLUMNS: Final = (
     "user_principal_name",
@@ -34,11 +34,11 @@ NAME_COLUMNS: Final = (
     "web_url",
     "composite_id",
 )
-"""Columns that say who or what an object is."""
+"""Columns that name an object."""
 
 
 class TextTable(NamedTuple):
-    """A table with sentences in it, and the columns that hold them."""
+    """A table with texts, and the columns that hold them."""
 
     table: Table
     columns: tuple[str, ...]
@@ -62,7 +62,7 @@ TEXT_TABLES: Final = (
 
 
 def extract_names(columns: Mapping[str, Any]) -> set[str]:
-    """What somebody may be called by, out of some columns of the object."""
+    """Return the names of an object, from its columns."""
     found: set[str] = set()
     for name in NAME_COLUMNS:
         value = columns.get(name)
@@ -75,7 +75,7 @@ def _is_distinctive(text: str) -> bool:
 
 
 def redact_names(value: Any, names: Collection[str]) -> Any:
-    """A sentence, or JSON with sentences in it, without some names."""
+    """Return a text, or JSON with texts in it, without some names."""
     return _replace(value, _build_pattern(names)) if names else value
 
 
@@ -96,12 +96,12 @@ def _replace(value: Any, pattern: "re.Pattern[str]") -> Any:
 
 
 def has_mentions(db: sa.Connection, connection_id: int, names: Collection[str]) -> bool:
-    """Whether any sentence of a connection has one of the names in it."""
+    """Whether any text of a connection contains one of the names."""
     return any(_find_changes(db, connection_id, place, names) for place in TEXT_TABLES)
 
 
 def redact_texts(tx: Transaction, names: Collection[str]) -> dict[str, int]:
-    """Take names out of every sentence of a connection; rows changed in each table."""
+    """Remove names from every text of a connection; return the changed rows of each table."""
     counts = {}
     for place in TEXT_TABLES:
         changes = _find_changes(tx.db, tx.connection_id, place, names)
@@ -115,7 +115,7 @@ def redact_texts(tx: Transaction, names: Collection[str]) -> dict[str, int]:
 def _find_changes(
     db: sa.Connection, connection_id: int, place: TextTable, names: Collection[str]
 ) -> list[tuple[Sequence[Any], dict[str, Any]]]:
-    """Rows that have a name in them: which, and what they are to say instead."""
+    """Return the rows that contain a name, each with its new values."""
     if not names:
         return []
     columns = [place.table.c[name] for name in place.columns]

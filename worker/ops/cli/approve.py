@@ -1,4 +1,4 @@
-"""Apply or reject the deletions that are held back."""
+"""The command ``approve``: applies or rejects deletions that are held back."""
 
 import click
 

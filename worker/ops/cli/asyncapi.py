@@ -1,4 +1,4 @@
-"""The description of the events that leave, for those who receive them."""
+"""The command ``asyncapi``: describes the change events for their consumers."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""Commands about connections."""
+"""The commands of the group ``connections``."""
 
 import sys
 
@@ -142,11 +142,11 @@ def show(connection: str, as_json: bool) -> None:  # noqa: FBT001
 @json_option
 def discover(as_json: bool) -> None:  # noqa: FBT001
     """Read Nango's list now: enrol new connections, retire vanished ones."""
-    kit = open_checked_runtime()
+    runtime = open_checked_runtime()
     try:
-        found = read_list(kit.database, kit.nango, kit.settings)
+        found = read_list(runtime.database, runtime.nango, runtime.settings)
     finally:
-        close_runtime(kit)
+        close_runtime(runtime)
     if as_json:
         print_json(vars(found))
         return
@@ -160,7 +160,7 @@ def discover(as_json: bool) -> None:  # noqa: FBT001
 
 
 def _print_problems(found: Discovery) -> None:
-    """What of the list could not be followed, and why."""
+    """Print which parts of Nango's list could not be applied, and why."""
     if found.unreadable:
         click.echo(f"{found.unreadable:,} rows of Nango's list cannot be read", err=True)
     if found.held:
@@ -185,18 +185,20 @@ def approve_missing(yes: bool, as_json: bool) -> None:  # noqa: FBT001
 
     Exactly those that are shown, unless the list has them again. Their rows are kept.
     """
-    kit = open_checked_runtime()
+    runtime = open_checked_runtime()
     try:
-        with kit.database.open_transaction() as db:
+        with runtime.database.open_transaction() as db:
             held = load_missing_connections(db)
             chosen = get_connections(db, held.ids) if held else []
         if held and not yes:
             _confirm_retirement(held.reason, [one.label for one in chosen])
-        retired = approve(kit.database, kit.nango, [one.id for one in chosen]) if held else []
+        retired = (
+            approve(runtime.database, runtime.nango, [one.id for one in chosen]) if held else []
+        )
         if held:
-            read_list(kit.database, kit.nango, kit.settings)
+            read_list(runtime.database, runtime.nango, runtime.settings)
     finally:
-        close_runtime(kit)
+        close_runtime(runtime)
     if as_json:
         print_json({"held": len(chosen), "retired": retired})
         return
@@ -206,9 +208,9 @@ def approve_missing(yes: bool, as_json: bool) -> None:  # noqa: FBT001
 
 
 def _confirm_retirement(reason: str, labels: list[str]) -> None:
-    """Raises UsageError where there is nobody to ask."""
+    """Ask for confirmation. Raises UsageError without a terminal."""
     if not sys.stdin.isatty():
-        raise click.UsageError("this retires connections; say --yes where nobody can be asked")
+        raise click.UsageError("this retires connections; pass --yes to confirm without a terminal")
     for label in labels:
         click.echo(f"  {label}", err=True)
     click.confirm(f"{reason}. Retire these {len(labels):,}?", abort=True, err=True)

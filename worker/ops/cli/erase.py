@@ -1,4 +1,4 @@
-"""The command that erases a person's data, shows who was erased, and lets them come back."""
+"""The command ``erase``: erases a person's data, lists erasures, and lifts them."""
 
 import sys
 import time
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from worker.store.engine import Database
 
 POLL_SECONDS: Final = 0.25
-"""Between two looks at whether the sinks have had the deletion."""
+"""Seconds between two checks whether the sinks have received the deletion."""
 
 ERASABLE_RESOURCES: Final = ("users", "groups", "sites")
 
@@ -84,10 +84,10 @@ def erase(  # noqa: PLR0917 - click passes options so
         elif lifts:
             _lift_erasure(database, known, str(named), as_json=as_json)
         else:
-            subject = _find_target(database, known, str(named), resource)
+            target = _find_target(database, known, str(named), resource)
             if not yes:
-                _confirm_erasure(known, subject)
-            _run_erasure(database, known, subject, wait, as_json=as_json)
+                _confirm_erasure(known, target)
+            _run_erasure(database, known, target, wait, as_json=as_json)
 
 
 def _find_target(
@@ -126,9 +126,9 @@ def _run_erasure(
 
 
 def _confirm_erasure(connection: Connection, target: "ErasureTarget") -> None:
-    """Raises UsageError where there is nobody to ask."""
+    """Ask for confirmation. Raises UsageError without a terminal."""
     if not sys.stdin.isatty():
-        raise click.UsageError("this deletes data for good; say --yes where nobody can be asked")
+        raise click.UsageError("this deletes data; pass --yes to confirm without a terminal")
     whose = (
         f"connection {connection.id} ({connection.label}, "
         f"{connection.display_name or 'never read'})"

@@ -1,4 +1,4 @@
-"""Commands about the change events themselves: look at them, deliver them once more."""
+"""The commands of the group ``events``."""
 
 import signal
 from collections.abc import Callable, Iterable, Iterator
@@ -104,7 +104,7 @@ def tail(
 
 
 def _parse_start(start: str | None, last: int | None) -> StartPosition | None:
-    """Raises ConfigurationError or UsageError for what makes no sense."""
+    """Parse where to start. Raises ConfigurationError or UsageError if that is invalid."""
     if start is None:
         return None
     if last is not None:
@@ -126,7 +126,7 @@ def _start_tail(seen: Tail, start: StartPosition | None, last: int) -> Iterable[
 
 
 def _explain_start(wanted: int, reach: ResolvedStart) -> None:
-    """Why it does not begin where it was asked to."""
+    """Print why the output does not start at the requested place."""
     if wanted > reach.last:
         _print_notice(f"event {wanted:,} is still to come; the last is {reach.last:,}")
     elif wanted < reach.oldest:
@@ -168,7 +168,7 @@ def _build_envelope_writer(outlet: StdoutWriter, prefix: str) -> Callable[[Taile
 
 @contextmanager
 def _open_outlet(*, follow: bool) -> Iterator[StdoutWriter]:
-    """Where lines go. Who is following ends by Ctrl-C; who reads a pipe may leave at any time."""
+    """Open stdout for lines. Ctrl-C ends following; the reader of a pipe may leave at any time."""
     outlet = StdoutWriter()
     if follow:
         signal.signal(signal.SIGTERM, signal.default_int_handler)

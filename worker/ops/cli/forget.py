@@ -1,4 +1,4 @@
-"""The command that purges what a retired connection left."""
+"""The command ``forget``: purges the data of a retired connection."""
 
 import sys
 
@@ -36,9 +36,9 @@ def forget(connection: str, yes: bool, as_json: bool) -> None:  # noqa: FBT001
 
 
 def _confirm_forget(connection: Connection) -> None:
-    """Raises UsageError where there is nobody to ask."""
+    """Ask for confirmation. Raises UsageError without a terminal."""
     if not sys.stdin.isatty():
-        raise click.UsageError("this deletes data for good; say --yes where nobody can be asked")
+        raise click.UsageError("this deletes data; pass --yes to confirm without a terminal")
     who = (
         f"connection {connection.id} ({connection.label}, "
         f"{connection.display_name or 'never read'})"

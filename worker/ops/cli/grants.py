@@ -1,4 +1,4 @@
-"""The command that prints the rights of people who read the mirror."""
+"""The command ``grants``: prints the SQL that lets a role read the mirror."""
 
 import click
 

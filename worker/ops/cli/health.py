@@ -1,4 +1,4 @@
-"""The health check of a container: whether the process that it is for still works."""
+"""The command ``health``: a container's health check."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: printed once, written to a file, or served."""
+"""The command ``metrics``: prints, writes or serves metrics for Prometheus."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,7 +53,7 @@ def metrics(listen: str | None, output: Path | None) -> None:
 def _write_once(
     registry: "CollectorRegistry", exporter: "MetricsCollector", output: Path | None
 ) -> int:
-    """Print or write the metrics; the exit code. Raises UsageError for a file that cannot be."""
+    """Print or write the metrics; return the exit code. Raises UsageError for an unusable file."""
     from prometheus_client import generate_latest, write_to_textfile
 
     from worker.ops.cli.exit_codes import EXIT_FAILED
@@ -63,8 +63,8 @@ def _write_once(
     else:
         try:
             write_to_textfile(str(output), registry)
-        except OSError as fault:
-            raise click.UsageError(f"cannot write {output}: {fault.strerror}") from None
+        except OSError as error:
+            raise click.UsageError(f"cannot write {output}: {error.strerror}") from None
     return EXIT_FAILED if exporter.last_error else 0
 
 
@@ -83,12 +83,12 @@ def _serve_until_stopped(listen: str, registry: "CollectorRegistry") -> None:
         with serve_metrics(host, port, registry) as bound:
             get_logger().info("serving metrics", host=host, port=bound)
             stop.wait()
-    except OSError as fault:
-        raise click.UsageError(f"cannot listen at {listen}: {fault.strerror}") from None
+    except OSError as error:
+        raise click.UsageError(f"cannot listen at {listen}: {error.strerror}") from None
 
 
 def _parse_listen_address(listen: str) -> tuple[str, int]:
-    """Host and port; an IPv6 address stands in brackets. Raises UsageError."""
+    """Parse host and port; an IPv6 address is in brackets. Raises UsageError."""
     host, _, port = listen.rpartition(":")
     inside = host.removeprefix("[").removesuffix("]")
     if not inside or (":" in inside) != host.startswith("[") or not port.isdecimal():

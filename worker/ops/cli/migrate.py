@@ -1,4 +1,4 @@
-"""Commands about the installation: the schema and the settings."""
+"""The command ``migrate``."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""How the command line speaks: tables for people, JSON for programs, sentences for troubles."""
+"""Output of the command line: tables for people, JSON for programs, sentences for errors."""
 
 import json
 import os
@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from worker.core.errors import ConfigurationError, LeaseHeld, MirrorError, NotFound
+from worker.core.errors import (
+    ConfigurationError,
+    InvalidInput,
+    LeaseHeld,
+    MirrorError,
+    NotFound,
+    SinkMisconfigured,
+)
 from worker.core.settings import Settings, load_settings
 from worker.ops.cli.table import detect_terminal_width, render_table
 from worker.ops.schema.version import check_schema
@@ -30,16 +37,16 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON f
 
 
 def print_error(error: MirrorError) -> int:
-    """Say what is wrong, on standard error; the exit code."""
+    """Print an error to stderr and return the exit code."""
     for line in str(error).splitlines():
         click.echo(f"tenant-mirror: {line}", err=True)
-    if isinstance(error, ConfigurationError | NotFound):
+    if isinstance(error, ConfigurationError | InvalidInput | NotFound | SinkMisconfigured):
         return EXIT_USAGE
     return EXIT_BUSY if isinstance(error, LeaseHeld) else EXIT_FAILED
 
 
 def discard_stdout() -> None:
-    """What could not be written to standard output goes nowhere, so that the end is quiet."""
+    """Discard what could not be written to stdout, so that the process ends without a message."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
@@ -47,9 +54,9 @@ def discard_stdout() -> None:
 
 @contextmanager
 def open_checked_database(*, any_schema: bool = False) -> Iterator[tuple[Settings, Database]]:
-    """The settings and the database.
+    """Open the settings and the database.
 
-    Raises ConfigurationError where its schema is not this release's.
+    Raises ConfigurationError if the schema is not this release's.
     """
     settings = load_settings()
     if settings.database_url is None:
@@ -66,21 +73,21 @@ def open_checked_database(*, any_schema: bool = False) -> Iterator[tuple[Setting
 
 
 def open_checked_runtime() -> "Runtime":
-    """What a sync needs.
+    """Return the runtime of a sync.
 
-    Raises ConfigurationError where a setting is missing or the schema is another.
+    Raises ConfigurationError if a setting is missing or the schema is not this release's.
     """
     from worker.core.log import configure_logging
     from worker.wiring import open_runtime
 
     configure_logging("WARNING", "console")
-    kit = open_runtime(load_settings())
-    check_schema(kit.database)
-    return kit
+    runtime = open_runtime(load_settings())
+    check_schema(runtime.database)
+    return runtime
 
 
 def render_drift(drift: Mapping[str, Mapping[str, int]]) -> str:
-    """What a full walk found that the deltas had missed."""
+    """Return what a full walk found that the deltas had missed."""
     counts = [
         f"{name} {number:,} {kind}"
         for name, kinds in drift.items()
@@ -101,7 +108,7 @@ def _to_json_value(value: object) -> object:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table; figures to the right."""
+    """Print a table with right-aligned numbers."""
     if title:
         click.secho(title, italic=True)
     header, *body = render_table(columns, rows, detect_terminal_width())
@@ -113,7 +120,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
 
 
 def render_age(seconds: Any) -> str:
-    """How long ago, for people."""
+    """Return an age for people."""
     if seconds is None:
         return "never"
     value = float(seconds)
@@ -124,7 +131,7 @@ def render_age(seconds: Any) -> str:
 
 
 class ProgressPrinter:
-    """Tells how far long work has come, on standard error, every other second."""
+    """Prints the progress of long work to stderr, every other second."""
 
     def __init__(self, label: str, every: float = 2.0) -> None:
         self._label = label
@@ -132,7 +139,7 @@ class ProgressPrinter:
         self._last = time.monotonic()
 
     def __call__(self, resource: str, objects: int, what: str) -> None:
-        """Without a resource it is a wait, of ``objects`` seconds: said at once."""
+        """Print progress. Without a resource it is a wait of ``objects`` seconds, printed now."""
         now = time.monotonic()
         if not resource:
             self._last = now
@@ -144,7 +151,7 @@ class ProgressPrinter:
 
 
 def render_outcome(label: str, state: str, tally: Any, calls: int, seconds: float) -> str:
-    """One sentence about a finished sync."""
+    """Return a sentence about a finished sync."""
     changes = [
         f"{getattr(tally, kind):,} {kind}"
         for kind in ("created", "updated", "deleted", "restored")

@@ -1,4 +1,4 @@
-"""The command that asks one tenant whether it answers as we assume."""
+"""The command ``probe``: checks whether a tenant answers as we assume."""
 
 import sys
 from collections.abc import Sequence
@@ -102,7 +102,7 @@ def _build_address(connection: Connection) -> ConnectionRef:
 
 
 def _print_progress(asked: ProbeCall, number: int) -> None:
-    """Progress, for a person who watches."""
+    """Print progress for people."""
     if sys.stderr.isatty():
         click.echo(f"asking {asked} ({number} of at most {_get_call_limit(asked)})", err=True)
 
@@ -131,7 +131,7 @@ def _build_document(
 
 
 def _render_provider(connection: Connection) -> str:
-    """Nango's name of it, where it is one that everybody has."""
+    """Return Nango's provider name if it is a standard one."""
     return connection.provider if connection.provider in MICROSOFT_PROVIDERS else "another"
 
 

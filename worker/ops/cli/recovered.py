@@ -1,4 +1,4 @@
-"""The command that tells consumers that the database was restored or replaced."""
+"""The command ``recovered``: tells consumers that the database was restored or replaced."""
 
 import sys
 
@@ -55,17 +55,18 @@ def recovered(*, yes: bool, unless_noticed: bool, as_json: bool) -> None:
 
 
 def _is_restore_noticed(epoch: Epoch) -> bool:
-    """Whether an epoch began for a restore, and nothing can have been restored since."""
+    """Whether an epoch began because of a restore, and no other restore can have followed."""
     return (
         epoch.reason is not None and epoch.began_after_server_start and epoch.rewind_reason is None
     )
 
 
 def _confirm_new_epoch(epoch: Epoch, sinks: int) -> None:
-    """Raises UsageError where there is nobody to ask."""
+    """Ask for confirmation. Raises UsageError without a terminal."""
     if not sys.stdin.isatty():
         raise click.UsageError(
-            "every sink gets a snapshot of every connection; say --yes where nobody can be asked"
+            "every sink gets a snapshot of every connection; pass --yes to confirm without a "
+            "terminal"
         )
     since = f"{epoch.started_at:%Y-%m-%d %H:%M:%S} UTC"
     if _is_restore_noticed(epoch):

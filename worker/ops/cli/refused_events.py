@@ -1,4 +1,4 @@
-"""Commands about events that a receiver refuses."""
+"""The commands ``retry`` and ``skip``, for events that a receiver refuses."""
 
 import sys
 
@@ -60,8 +60,10 @@ def skip(name: str, connection: str, yes: bool, as_json: bool) -> None:  # noqa:
 
 
 def _confirm_skip(name: str, about: str, reason: str) -> None:
-    """Raises UsageError where there is nobody to ask."""
+    """Ask for confirmation. Raises UsageError without a terminal."""
     click.echo(f"{about}\n  {reason}", err=True)
     if not sys.stdin.isatty():
-        raise click.UsageError("this event is never delivered; say --yes where nobody can be asked")
+        raise click.UsageError(
+            "this event is never delivered; pass --yes to confirm without a terminal"
+        )
     click.confirm(f"Go on without it at sink '{name}'?", abort=True, err=True)

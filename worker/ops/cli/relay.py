@@ -1,4 +1,4 @@
-"""The process that delivers change events."""
+"""The command ``relay``: runs the process that delivers change events."""
 
 import click
 
@@ -35,5 +35,5 @@ def relay() -> None:
         finally:
             database.close()
 
-    # A second more, as the relay's own bound is the one that says which sinks are concerned.
+    # A second longer than the relay's own limit, whose message names the sinks concerned.
     run_until_stopped(stop, serve, SHUTDOWN_SECONDS + 1)

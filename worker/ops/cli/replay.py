@@ -1,4 +1,4 @@
-"""The command that has events delivered once more."""
+"""The command ``events replay``, which delivers events again."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from dataclasses import replace
 import click
 
 from models.sink import SinkStatus
-from worker.core.errors import ConfigurationError
+from worker.core.errors import InvalidInput
 from worker.delivery.store.replay import (
     ReplayPlan,
     ReplayTarget,
@@ -23,7 +23,7 @@ from worker.store.engine import Database
 from worker.store.state.connections import find_connection
 
 MAX_LISTED_CONNECTIONS = 20
-"""Connections that are told one by one; more are counted."""
+"""Connections that are listed one by one; others are only counted."""
 
 _EXAMPLES = """\b
 Examples:
@@ -76,18 +76,18 @@ def replay(
 
 
 def _find_target(database: Database, name: str, connections: Sequence[str]) -> ReplayTarget:
-    """The sink, and the connections that are meant. Raises NotFound, and Halt where it has none."""
+    """Return the sink and its connections. Raises NotFound, and InvalidInput if it has none."""
     with database.open_transaction() as db:
         found = find_replay_target(db, name)
         known = [find_connection(db, named) for named in connections]
     for one in known:
         if found.connections is not None and one.id not in found.connections:
-            raise ConfigurationError(f"sink '{name}' gets no events of {one.label}")
+            raise InvalidInput(f"sink '{name}' gets no events of {one.label}")
     return replace(found, connection_ids=frozenset(one.id for one in known) or None)
 
 
 def _confirm_replay(database: Database, sink: ReplayTarget, start: StartPosition) -> None:
-    """Say what would happen. Raises UsageError where there is nobody to ask."""
+    """Print the plan and ask. Raises UsageError without a terminal."""
     with database.open_transaction() as db:
         plan = plan_replay(db, sink, start)
         counts = count_replayed_events(db, sink, plan)
@@ -95,7 +95,9 @@ def _confirm_replay(database: Database, sink: ReplayTarget, start: StartPosition
     if not plan.replayed:
         return
     if not sys.stdin.isatty():
-        raise click.UsageError("receivers get it once more; say --yes where nobody can be asked")
+        raise click.UsageError(
+            "receivers get it once more; pass --yes to confirm without a terminal"
+        )
     click.confirm(f"Begin anew with sink '{sink.name}' there?", abort=True, err=True)
 
 
@@ -108,7 +110,7 @@ def _print_plan(
     *,
     err: bool = False,
 ) -> None:
-    """What is delivered again in all, and where it begins; those with most events first."""
+    """Print what is delivered again and from where; connections with most events first."""
     click.echo(_render_summary(sink, start, plan, counts, verb), err=err)
     again = sorted(plan.replayed, key=lambda one: -counts[one.connection_id])
     for one in again[:MAX_LISTED_CONNECTIONS]:

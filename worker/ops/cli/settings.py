@@ -1,4 +1,4 @@
-"""Show the settings that are in force."""
+"""The command ``settings``: shows the settings in force."""
 
 import click
 

@@ -1,17 +1,17 @@
-"""Signing secrets of webhooks: made or brought along, shown once, replaced without a gap."""
+"""Signing secrets of webhooks: loaded or generated, shown once, and rotated without a gap."""
 
 from pathlib import Path
 
 import click
 
-from worker.core.errors import ConfigurationError
+from worker.core.errors import InvalidInput
 from worker.ops.cli.output import json_option, open_checked_database, print_json
 
 
 def load_signing_secret(path: Path | None) -> str:
-    """The secret in a file, or a new one.
+    """Load the secret from a file, or generate one.
 
-    Raises ConfigurationError, which never shows it, where it is none.
+    Raises InvalidInput, which never shows it, if the file holds no valid secret.
     """
     from worker.delivery.senders.signature import generate_secret, parse_secret
 
@@ -21,7 +21,7 @@ def load_signing_secret(path: Path | None) -> str:
 
 
 def show_once(secret: str) -> None:
-    """On standard output alone, so that a script can take it."""
+    """Print the secret to stdout alone, so that a script can read it."""
     click.echo("its signing secret, for the receiver; it is not shown again:", err=True)
     click.echo(secret)
 
@@ -29,10 +29,10 @@ def show_once(secret: str) -> None:
 def _read_secret_file(path: Path) -> str:
     try:
         return path.read_text(encoding="ascii").strip()
-    except OSError as fault:
-        raise ConfigurationError(f"cannot read {path}: {fault.strerror}") from None
+    except OSError as error:
+        raise InvalidInput(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise ConfigurationError(f"{path} holds no secret: it must be whsec_ and base64") from None
+        raise InvalidInput(f"{path} holds no secret: it must be whsec_ and base64") from None
 
 
 @click.command()

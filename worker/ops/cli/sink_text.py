@@ -1,4 +1,4 @@
-"""How the commands about sinks show how far one has come."""
+"""Renders sinks and their progress for people."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from worker.ops.cli.output import render_age
 
 
 def build_sink_row(row: Mapping[str, Any]) -> list[object]:
-    """A sink among all of them."""
+    """Return a sink's row of the table."""
     return [
         row["name"],
         row["kind"],
@@ -26,7 +26,7 @@ def build_sink_row(row: Mapping[str, Any]) -> list[object]:
 
 
 def render_refused_events(positions: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """Which event of each connection is refused, why, and when it is tried again."""
+    """Yield each connection's refused event, the reason, and the next attempt."""
     for one in positions:
         if one["failures"]:
             times = "once" if one["failures"] == 1 else f"{one['failures']} times"
@@ -38,7 +38,7 @@ def render_refused_events(positions: Iterable[Mapping[str, Any]]) -> Iterator[st
 
 
 def describe_snapshots(row: Mapping[str, Any]) -> str:
-    """What is said of snapshots that a sink begins with; nothing once they are through."""
+    """Return the progress of a sink's first snapshots; empty once they are complete."""
     if not row["snapshots"]:
         return ""
     rows, many = row["snapshot_rows"], row["snapshots"]
@@ -47,7 +47,7 @@ def describe_snapshots(row: Mapping[str, Any]) -> str:
 
 
 def describe_snapshot_progress(position: Mapping[str, Any]) -> str:
-    """How far a connection's snapshot has come."""
+    """Return the progress of a connection's snapshot."""
     snapshot = position["snapshot"]
     if snapshot is None:
         return ""
@@ -57,7 +57,7 @@ def describe_snapshot_progress(position: Mapping[str, Any]) -> str:
 
 
 def describe_stream_bounds(settings: Mapping[str, object], *, is_shared: bool) -> str:
-    """What a stream keeps, and where, for who adds one."""
+    """Return what a new stream keeps, and where."""
     made = parse_redis_stream_settings(settings)
     kept = f"{made.maxbytes / 1024**2:,.0f} MiB or {made.maxlen:,} events"
     note = (

@@ -1,4 +1,4 @@
-"""Commands about sinks: where change events are delivered to."""
+"""The commands of the group ``sinks``."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -145,7 +145,7 @@ def add(
 def _build_settings(
     kind: SinkKind, url: str | None, options: Mapping[str, object]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What is stored openly, and what is not. Raises ConfigurationError."""
+    """Return the sink's settings and its secrets. Raises ConfigurationError."""
     given = {option: value for option, value in options.items() if value is not None}
     if kind is SinkKind.REDIS_STREAM:
         own = {"url": check.check_redis_url(url)} if url else {}
@@ -156,7 +156,7 @@ def _build_settings(
 
 
 def _add_signing_secret(kind: SinkKind, path: Path | None, secrets: dict[str, Any]) -> str | None:
-    """Put a webhook's signing secret among the secrets; the one that was made, to be shown."""
+    """Add a webhook's signing secret to the secrets; return it if it was generated, to show it."""
     if kind is not SinkKind.WEBHOOK:
         if path is not None:
             raise click.UsageError("--secret-file is for webhooks; a stream is not signed")
@@ -271,9 +271,11 @@ def remove(name: str, yes: bool, as_json: bool) -> None:  # noqa: FBT001
 
 
 def _confirm_removal(name: str) -> None:
-    """Raises UsageError where there is nobody to ask."""
+    """Ask for confirmation. Raises UsageError without a terminal."""
     if not sys.stdin.isatty():
-        raise click.UsageError("this deletes its position; say --yes where nobody can be asked")
+        raise click.UsageError(
+            "this deletes its position; pass --yes to confirm without a terminal"
+        )
     click.confirm(f"Delete sink '{name}' with its position and secrets?", abort=True, err=True)
 
 

@@ -1,4 +1,4 @@
-"""Commands that look: what is fresh, what is stuck, and whether the events tell the tables."""
+"""The command ``status``: shows what is fresh, what is stuck, and why."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -98,7 +98,7 @@ def status(connection: str | None, as_json: bool) -> None:  # noqa: FBT001
 def _render_service(
     halt: str | None, outage: Mapping[str, Any] | None, missing: MissingConnections | None
 ) -> Iterator[str]:
-    """What holds up more than one connection."""
+    """Yield lines about what holds up more than one connection."""
     if halt:
         yield f"HALTED: {halt}"
     if outage:
@@ -112,7 +112,7 @@ def _render_service(
 
 
 def _add_missing_notes(rows: list[dict[str, Any]], missing: MissingConnections | None) -> None:
-    """Tell each connection that Nango's list lacks, and that is held instead of retired."""
+    """Add a note to each connection missing from Nango's list and held instead of retired."""
     for row in rows:
         if missing and row["id"] in missing.ids:
             row["attention"] = [*row["attention"], "missing from Nango's list; held"]
@@ -120,14 +120,14 @@ def _add_missing_notes(rows: list[dict[str, Any]], missing: MissingConnections |
 
 @dataclass(frozen=True)
 class _RedisState:
-    """What the workers share through Redis; None where nothing is shared or known."""
+    """What the workers share through Redis; None for what is not shared or known."""
 
     budget: dict[str, Any] | None = None
     outage: dict[str, Any] | None = None
     storage_problem: str | None = None
-    """What a worker found to be used up within the last minutes."""
+    """The shortage that a worker met within the last minutes."""
     redis_problem: str | None = None
-    """Why Redis cannot be written to now."""
+    """Why Redis cannot be written now."""
 
     def render_lines(self) -> Iterator[str]:
         if self.storage_problem:
@@ -137,28 +137,28 @@ class _RedisState:
 
 
 def _load_redis_state(settings: Settings, rows: list[dict[str, Any]]) -> _RedisState:
-    """Nango's budget as the workers share it, its outage, and what has no room left.
+    """Load Nango's shared budget, its outage, and shortages of disk or memory.
 
-    Each row is told what Graph asks of it.
+    Adds the pauses that Graph asks for to each row.
     """
     for row in rows:
         row["graph_pauses"] = {}
-    gate = open_shared_limiter(settings)
-    if gate is None:
+    limiter = open_shared_limiter(settings)
+    if limiter is None:
         return _RedisState()
     from worker.core.log import configure_logging_lazily
 
     configure_logging_lazily("WARNING", "console")
     try:
-        unusable = gate.find_write_error()
+        unusable = limiter.find_write_error()
         return _RedisState(
-            _load_budget_and_pauses(gate, settings, rows),
-            load_outage(gate),
-            gate.read_shortage(),
+            _load_budget_and_pauses(limiter, settings, rows),
+            load_outage(limiter),
+            limiter.read_shortage(),
             unusable,
         )
     finally:
-        gate.close()
+        limiter.close()
 
 
 def _load_budget_and_pauses(
@@ -173,7 +173,7 @@ def _load_budget_and_pauses(
 
 
 def _render_budget(budget: Mapping[str, Any]) -> str:
-    """One sentence for people."""
+    """Return the budget in one sentence for people."""
     pause = budget["paused_for_seconds"]
     paused = f"; PAUSED by Nango for {render_age(pause)}" if pause else ""
     if budget["limit"] is None:

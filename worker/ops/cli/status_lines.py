@@ -1,4 +1,4 @@
-"""How freshness and workers are shown to a person."""
+"""Renders freshness, workers and clocks for people."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
@@ -12,7 +12,7 @@ from worker.tasks.queues import ALL_QUEUES
 
 
 def render_freshness(freshness: Mapping[str, Mapping[str, Any]]) -> str:
-    """The age of each resource, equal ones together: "users, groups 4 s; sites 25 h LATE"."""
+    """Return each resource's age, equal ones together: "users, groups 4 s; sites 25 h LATE"."""
     shown = [
         (name, _render_freshness_age(freshness[name])) for name in RESOURCES if name in freshness
     ]
@@ -28,7 +28,7 @@ def _render_freshness_age(fresh: Mapping[str, Any]) -> str:
 
 
 def render_workers(workers: Sequence[Worker]) -> Iterator[str]:
-    """A line for each worker, and one for the queues that none consumes."""
+    """Yield a line for each worker, and one for the queues without a worker."""
     for one in workers:
         queues = ", ".join(one.queues)
         if one.is_alive:
@@ -44,7 +44,7 @@ def render_workers(workers: Sequence[Worker]) -> Iterator[str]:
 
 
 def render_clocks(clocks: Sequence[HostClock]) -> Iterator[str]:
-    """A line for each host whose clock is off."""
+    """Yield a line for each host whose clock is wrong."""
     for one in clocks:
         yield (
             f"CLOCK: {one}; have its time set by NTP. Its log lines have wrong times, and "
@@ -53,7 +53,7 @@ def render_clocks(clocks: Sequence[HostClock]) -> Iterator[str]:
 
 
 def explain_no_worker(queues: Sequence[str]) -> str:
-    """That nothing on these queues is done, and what to do."""
+    """Return that no worker consumes these queues, and what to do."""
     return (
         f"no worker consumes {', '.join(queues)}: start one as the Procfile shows, "
         "or look why it is silent"

@@ -1,10 +1,8 @@
-"""Commands that bring connections up to date."""
+"""The commands ``sync`` and ``resync``."""
 
 import time
-from datetime import datetime
 
 import click
-from sqlalchemy import func, select
 
 from models.connection import ConnectionStatus
 from models.resources import RESOURCES
@@ -22,6 +20,7 @@ from worker.ops.cli.output import (
     render_outcome,
 )
 from worker.ops.cli.status_lines import explain_no_worker
+from worker.store.engine import load_server_time
 from worker.store.service.workers import list_unserved_queues, list_workers
 from worker.store.state.connections import (
     Connection,
@@ -71,9 +70,9 @@ def sync(
     """
     if (connection is None) != everything:
         raise click.UsageError("name a CONNECTION, or say --all")
-    kit = open_checked_runtime()
+    runtime = open_checked_runtime()
     try:
-        with kit.database.open_transaction() as db:
+        with runtime.database.open_transaction() as db:
             chosen = (
                 [find_connection(db, connection)]
                 if connection
@@ -81,9 +80,9 @@ def sync(
             )
         if not chosen:
             click.echo("no connections; try 'tenant-mirror connections discover'", err=True)
-        results = [_sync_one(kit, known, resources, full=full) for known in chosen]
+        results = [_sync_one(runtime, known, resources, full=full) for known in chosen]
     finally:
-        close_runtime(kit)
+        close_runtime(runtime)
     if as_json:
         print_json([found for found, _ in results])
     raise SystemExit(_pick_exit_code([code for _, code in results]))
@@ -95,13 +94,13 @@ def _sync_one(
     started = time.monotonic()
     try:
         with runtime.database.open_transaction() as db:
-            now: datetime = db.execute(select(func.clock_timestamp())).scalar_one()
-        order = SyncRequest(now, manual=True, resources=frozenset(resources) or None, full=full)
-        report = _run_when_lease_free(runtime, connection, order)
-    except MirrorError as trouble:
-        trouble.connection = trouble.connection or connection.label
+            now = load_server_time(db)
+        request = SyncRequest(now, manual=True, resources=frozenset(resources) or None, full=full)
+        report = _run_when_lease_free(runtime, connection, request)
+    except MirrorError as error:
+        error.connection = error.connection or connection.label
         failed: dict[str, object] = {"connection": connection.label, "state": "failed"}
-        return {**failed, "message": trouble.message}, print_error(trouble)
+        return {**failed, "message": error.message}, print_error(error)
     seconds = time.monotonic() - started
     click.echo(
         render_outcome(connection.label, report.state, report.tally, report.calls, seconds),
@@ -133,7 +132,7 @@ def _report_to_dict(report: SyncReport, seconds: float) -> dict[str, object]:
 def _run_when_lease_free(
     runtime: Runtime, connection: Connection, request: SyncRequest
 ) -> SyncReport:
-    """Wait for the lease for a while, saying who has it."""
+    """Run the sync, waiting a while for the lease and printing its holder."""
     until = time.monotonic() + LEASE_WAIT_SECONDS
     said = False
     while True:

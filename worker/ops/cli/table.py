@@ -1,4 +1,4 @@
-"""Tables for people, as wide as their terminal: what does not fit is folded, nothing is cut off."""
+"""Tables for people, as wide as their terminal. Long cells are wrapped, never cut off."""
 
 import os
 import re
@@ -8,17 +8,17 @@ from itertools import zip_longest
 from typing import Final
 
 PADDING: Final = 1
-"""Blanks on either side of a column, but for the edges of the table."""
+"""Blanks on either side of a column, except at the edges of the table."""
 DEFAULT_WIDTH: Final = 80
-"""How wide a table may be where no terminal says it."""
+"""Width of a table without a terminal."""
 
 _WORD: Final = re.compile(r"\s*\S+\s*")
 CONTROL_CHARACTERS: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
-"""Control characters: a name in somebody's directory must not steer an operator's terminal."""
+"""Control characters: names in a directory must not control an operator's terminal."""
 
 
 def detect_terminal_width(environment: Mapping[str, str] = os.environ) -> int:
-    """As COLUMNS says, or else the terminal, if there is one."""
+    """Return COLUMNS, or else the width of the terminal, if there is one."""
     told = environment.get("COLUMNS", "")
     if told.isdigit() and int(told) > 0:
         return int(told)
@@ -35,7 +35,7 @@ def detect_terminal_width(environment: Mapping[str, str] = os.environ) -> int:
 def render_table(
     columns: Sequence[str], rows: Sequence[Sequence[object]], width: int
 ) -> Iterator[Sequence[str]]:
-    """The lines of the header, then those of each row; figures to the right."""
+    """Yield the lines of the header, then those of each row; numbers are right-aligned."""
     texts = [list(columns), *([_render_cell(value) for value in row] for row in rows)]
     right = [
         bool(rows) and all(isinstance(row[index], int | float) for row in rows)
@@ -61,7 +61,7 @@ def render_table(
 
 
 def shrink_columns(widths: Sequence[int], room: int) -> list[int]:
-    """Take from the widest columns until all fit, then from all alike."""
+    """Shrink the widest columns until all fit, then all alike."""
     found = list(widths)
     while (excess := sum(found) - room) > 0:
         widest = max(found)
@@ -76,7 +76,7 @@ def shrink_columns(widths: Sequence[int], room: int) -> list[int]:
 
 
 def _share_excess(widths: list[int], shrinks: list[bool], excess: int, most: int) -> list[int]:
-    """Share an excess among some of the columns, and at most so much to each."""
+    """Share an excess among the columns that shrink, at most ``most`` to each."""
     found, left = list(widths), sum(shrinks)
     for index, shrink in enumerate(shrinks):
         if shrink:
@@ -88,7 +88,7 @@ def _share_excess(widths: list[int], shrinks: list[bool], excess: int, most: int
 
 
 def measure_display_width(text: str) -> int:
-    """How many places of a terminal a text takes."""
+    """Return the terminal columns that a text takes."""
     return len(text) if text.isascii() else sum(map(_measure_character, text))
 
 
@@ -103,7 +103,7 @@ def _fold(text: str, width: int) -> list[str]:
 
 
 def _wrap(line: str, width: int) -> list[str]:
-    """Between words where that will do, within those that are too long for any line."""
+    """Wrap between words, and within words that are too long for a line."""
     done: list[str] = []
     now = ""
     for word in _WORD.findall(line):

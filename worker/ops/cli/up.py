@@ -1,4 +1,4 @@
-"""The whole service on this machine, to look at; what ``make run`` calls."""
+"""The command ``up``: runs the whole service on this machine, for ``make run``."""
 
 import os
 import signal
@@ -6,14 +6,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from functools import partial
 from types import FrameType
 
 import click
-from sqlalchemy import func, select, update
 
-from models.connection import ConnectionStatus, connections
 from worker.core.errors import MirrorError
 from worker.core.log import configure_logging
 from worker.core.process.disk import warn_if_disk_full
@@ -29,13 +26,15 @@ from worker.ops.local.service import (
 )
 from worker.ops.local.watch import MAX_SHOWN_CUSTOMERS, Watcher
 from worker.ops.schema.migrate import migrate
+from worker.store.engine import load_server_time
+from worker.store.state.connections import request_all_resyncs
 from worker.sync.connections.discover import discover
 from worker.sync.runtime import Runtime
 from worker.wiring import close_runtime, open_runtime
 
 POLL_SECONDS = 1.0
 POLL_MANY_SECONDS = 5.0
-"""Between two looks at many customers: each line is about all of them."""
+"""Seconds between two progress lines of many customers."""
 RETRY_SECONDS = 5.0
 
 
@@ -62,9 +61,9 @@ def up(once: bool) -> None:  # noqa: FBT001
         signal.signal(number, finish)
     configure_logging("WARNING", "console")
     started = time.monotonic()
-    with run_local_service(load_settings(), echo_line) as place:
+    with run_local_service(load_settings(), echo_line) as service:
         if not stop.is_set():
-            _run_service(place, stop, started, once=once)
+            _run_service(service, stop, started, once=once)
     echo_line("stopped; the data are kept for the next start")
 
 
@@ -75,24 +74,24 @@ def echo_line(line: str) -> None:
 def _run_service(place: LocalService, stop: threading.Event, started: float, *, once: bool) -> None:
     os.environ.clear()
     os.environ.update(place.environment)
-    kit = open_runtime(load_settings())
+    runtime = open_runtime(load_settings())
     try:
         with _add_setting_hint("DATABASE_URL", place):
-            migrate(kit.database)
+            migrate(runtime.database)
         with _add_setting_hint("REDIS_URL", place):
             check_redis(place.environment["REDIS_URL"])
-        with kit.database.open_transaction() as db:
-            since: datetime = db.execute(select(func.clock_timestamp())).scalar_one()
+        with runtime.database.open_transaction() as db:
+            since = load_server_time(db)
         with _add_setting_hint("NANGO_SECRET_KEY", place):
-            found = discover(kit.database, kit.nango, kit.settings)
+            found = discover(runtime.database, runtime.nango, runtime.settings)
         echo_line(f"{found.listed} connections in Nango, {len(found.enrolled)} of them new")
         if place.is_simulated:
-            _request_all(kit)
-        stream = add_default_sink(kit.database) if place.is_embedded else None
+            _request_all(runtime)
+        stream = add_default_sink(runtime.database) if place.is_embedded else None
         if stream:
             echo_line(f"change events go to the Redis stream {stream}")
-        outage = partial(load_outage, kit.nango.limiter)
-        watcher = Watcher(kit.database, echo_line, since, stop.is_set, outage)
+        outage = partial(load_outage, runtime.nango.limiter)
+        watcher = Watcher(runtime.database, echo_line, since, stop.is_set, outage)
         watcher.record_due()
         start_processes(place)
         echo_line("beat, workers and relay are up")
@@ -101,17 +100,17 @@ def _run_service(place: LocalService, stop: threading.Event, started: float, *, 
         if not once:
             _follow_changes(watcher, place, stop)
     finally:
-        close_runtime(kit)
+        close_runtime(runtime)
 
 
 @contextmanager
 def _add_setting_hint(name: str, place: LocalService) -> Iterator[None]:
-    """Say of a server that does not serve us whence its address comes, where a person gave it."""
+    """Add to a server's error which setting its address comes from, if a person set it."""
     try:
         yield
-    except MirrorError as trouble:
+    except MirrorError as error:
         if name in place.given_variables:
-            trouble.message += (
+            error.message += (
                 f"\n{name} is set in this shell; unset it to use {_EMBEDDED_SERVERS[name]}"
             )
         raise
@@ -125,13 +124,9 @@ _EMBEDDED_SERVERS = {
 
 
 def _request_all(runtime: Runtime) -> None:
-    """Look at the simulated customers now, not when it was planned: somebody watches."""
+    """Make all syncs of the simulated customers due now, as a person watches."""
     with runtime.database.open_transaction() as db:
-        db.execute(
-            update(connections)
-            .where(connections.c.status.in_((ConnectionStatus.ACTIVE, ConnectionStatus.BROKEN)))
-            .values(due_at=func.clock_timestamp(), requested_at=func.clock_timestamp())
-        )
+        request_all_resyncs(db)
 
 
 def _print_summary(watcher: Watcher, place: LocalService, started: float) -> None:
@@ -160,7 +155,7 @@ _SANDBOX_HINT = """
 
 
 def _follow_changes(watcher: Watcher, place: LocalService, stop: threading.Event) -> None:
-    """Say what changes until somebody stops us; a server that is away is no reason to end."""
+    """Print changes until stopped, also through outages of a server."""
     watcher.start_following()
     echo_line("following the changes; Ctrl-C stops everything")
     met: str | None = None
@@ -170,9 +165,9 @@ def _follow_changes(watcher: Watcher, place: LocalService, stop: threading.Event
         try:
             watcher.print_alarms()
             watcher.print_changes(names=place.is_simulated)
-        except MirrorError as trouble:
-            if str(trouble) != met:
-                echo_line(met := str(trouble))
+        except MirrorError as error:
+            if str(error) != met:
+                echo_line(met := str(error))
                 warn_if_disk_full(place.home.path, echo_line)
             stop.wait(RETRY_SECONDS)
         else:

@@ -1,4 +1,4 @@
-"""Check that replaying the change events reproduces the tables."""
+"""The command ``verify``: checks that replaying the change events reproduces the tables."""
 
 from typing import TYPE_CHECKING
 

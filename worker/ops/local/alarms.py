@@ -1,6 +1,6 @@
-"""What stands still, for people who watch a screen: said when it begins, and when it is over.
+"""Alarms for people who watch a screen: printed when something stops, and when it is over.
 
-Looking is a query; what of it is news is decided without one.
+The alarms are read by a query elsewhere; deciding what is new needs no database.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,21 +10,21 @@ from typing import Final
 from worker.store.state.alarms import ActiveAlarm, AlarmKey
 
 MAX_LISTED: Final = 5
-"""Customers that are named one by one when they come to stand still, or go on, at once."""
+"""Customers that are named one by one when several stop, or go on, at once."""
 HALT_RESOLVE_SECONDS: Final = 45.0
-"""How long what is over must stay away: a halt lapses and is met again at the next attempt."""
+"""Seconds without an alarm until it counts as over: a halt expires and recurs at the next try."""
 
 
 @dataclass
 class AlarmTracker:
-    """Knows what was said."""
+    """Remembers the alarms that were printed."""
 
     announced: dict[AlarmKey, ActiveAlarm] = field(default_factory=dict)
     missing_since: dict[AlarmKey, float] = field(default_factory=dict)
-    """Since when what was said is no longer found."""
+    """Since when printed alarms are no longer found."""
 
     def render_changes(self, found: Mapping[AlarmKey, ActiveAlarm], now: float) -> Iterator[str]:
-        """A line for what is new or has changed, and for what is over. Pure but for its memory."""
+        """Yield a line for each new, changed or resolved alarm. Pure except for its state."""
         new = {key: one for key, one in found.items() if self.announced.get(key) != one}
         self.announced.update(new)
         over = [key for key in self.announced if key not in found and self._is_resolved(key, now)]
@@ -42,7 +42,7 @@ class AlarmTracker:
 
 
 def _render_lines(lines: Mapping[AlarmKey, str]) -> Iterator[str]:
-    """Those about everything, then each customer, or of many the first ones and a number."""
+    """Yield the lines about all customers, then of the first ones, then a count of the others."""
     for (_, connection), line in lines.items():
         if not connection:
             yield line

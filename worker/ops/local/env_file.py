@@ -1,7 +1,7 @@
-"""Variables of a shell that are our own: from the ``env`` file that an earlier start wrote.
+"""Detects variables in a shell that come from the ``env`` file of an earlier start.
 
-Such a shell is where people look at a running mirror, and where they type ``make run`` the next
-day. Those values name servers that this start brings up itself, not servers to use instead.
+People source it to look at a running mirror, and type ``make run`` in the same shell the next day.
+Those values name servers that this start brings up itself, not servers to use instead.
 """
 
 from collections.abc import Mapping
@@ -21,12 +21,12 @@ DEMO_INTERVALS: Final = {
     "TENANT_MIRROR_SITES_SECONDS": "30",
     "TENANT_MIRROR_TICK_SECONDS": "1",
 }
-"""Clocks of the simulated customers, so that one can watch; real ones keep the defaults."""
+"""Intervals for the simulated customers, short enough to watch; real ones keep the defaults."""
 
 
 @dataclass(frozen=True)
 class GeneratedSecrets:
-    """What the home has generated: who shows one of them has it from us. None: not yet made."""
+    """Secrets that the home directory generated; None if not yet made. They identify our values."""
 
     postgres: str | None
     valkey: str | None
@@ -35,17 +35,17 @@ class GeneratedSecrets:
 
 @dataclass(frozen=True)
 class GivenSettings:
-    """What a person has really given."""
+    """The settings that a person really gave."""
 
     settings: Settings
     ignored_variables: tuple[str, ...]
-    """Variables of the environment that are our own."""
+    """Variables of the environment that came from our ``env`` file."""
 
 
 def drop_own_values(
     settings: Settings, environ: Mapping[str, str], own: GeneratedSecrets
 ) -> GivenSettings:
-    """The settings without what an ``env`` file of this home has put into the shell. Pure."""
+    """Return the settings without those from this home's ``env`` file. Pure."""
     ignored: list[str] = []
     if own.postgres is not None and _password_from_url(settings.database_url) == own.postgres:
         ignored.append("DATABASE_URL")
@@ -76,7 +76,7 @@ def _password_from_url(address: SecretStr | None) -> str | None:
 
 
 def render_notice(ignored: tuple[str, ...], place: object) -> str | None:
-    """What is said about them; the clocks are told by the servers that they belong to."""
+    """Return the notice about ignored servers, or None; intervals alone are not worth one."""
     names = [name for name in ignored if name not in DEMO_INTERVALS]
     if not names:
         return None

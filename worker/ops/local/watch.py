@@ -1,4 +1,4 @@
-"""What a person sees while everything runs: progress, a summary, then changes and troubles."""
+"""What people see while everything runs: progress, a summary, then changes and alarms."""
 
 import time
 from collections import Counter
@@ -8,9 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy import text
 
-from models.base import DIRECTORY
 from models.resources import RESOURCES
 from worker.events.event import Event, Position
 from worker.events.object_names import describe_object, load_object_names
@@ -19,56 +17,28 @@ from worker.ops.event_line import render_event_line, to_one_line
 from worker.ops.local.alarms import AlarmTracker
 from worker.store.engine import Database
 from worker.store.state.alarms import load_alarms
+from worker.store.state.watch import (
+    count_live_rows,
+    load_due_ids,
+    load_first_load_progress,
+    load_last_events,
+    load_run_totals,
+)
 
 MAX_SHOWN_CUSTOMERS: Final = 5
-"""Customers that are shown one by one; of more, their sums are shown, and what is wrong."""
+"""Customers that are shown one by one; with more, sums and problems are shown."""
 MAX_NAMED_CUSTOMERS: Final = 3
-"""Customers that are named where many have changed."""
+"""Customers that are named if many have changed."""
 PROGRESS_SECONDS: Final = 2.0
 DUE_SOON_SECONDS: Final = 20
-"""What is due within that time is waited for at the start."""
-
-_STATE = text("""
-    select c.id, coalesce(c.display_name, c.nango_connection_id) as name, c.status,
-           c.status_reason,
-           (select jsonb_object_agg(resource, jsonb_build_array(phase, seen_count))
-              from sync.streams s where s.connection_id = c.id) as streams,
-           (select count(*) from sync.runs r where r.connection_id = c.id
-               and r.finished_at >= :since) as finished,
-           not exists (select from sync.runs r where r.connection_id = c.id
-                          and r.finished_at is not null) as is_first
-      from sync.connections c
-     where c.status in ('active', 'broken') order by c.id
-""")
-_RUNS = text("""
-    select connection_id, sum(calls) as calls, sum(objects) as objects,
-           extract(epoch from max(coalesce(finished_at, now())) - min(started_at)) as seconds,
-           (array_agg(state order by id desc))[1] as state
-      from sync.runs r where started_at >= :since and id <= (
-           select min(ended.id) from sync.runs ended
-            where ended.connection_id = r.connection_id and ended.finished_at >= :since)
-     group by connection_id
-""")
-"""Up to the first run that ended: while a large customer is mirrored, small ones are due again."""
-
-_POSITIONS = text("""
-    select l.connection_id, l.event_seq, coalesce(c.display_name, c.nango_connection_id)
-      from sync.leases l join sync.connections c on c.id = l.connection_id
-     order by l.connection_id
-""")
-
-_DUE = text("""
-    select c.id from sync.connections c
-     where c.status in ('active', 'broken')
-       and c.due_at <= clock_timestamp() + make_interval(secs => :soon)
-""")
+"""Streams due within so many seconds are waited for at the start."""
 
 ConnectionState = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class MirrorSummary:
-    """The table of what was mirrored."""
+    """The table of mirrored objects."""
 
     columns: list[str]
     rows: list[list[object]]
@@ -76,27 +46,26 @@ class MirrorSummary:
 
 @dataclass
 class Watcher:
-    """Follows a database and says what happens."""
+    """Follows a database and prints what happens."""
 
     database: Database
     echo: Callable[[str], None]
     since: datetime
     is_stopped: Callable[[], bool]
     load_outage: Callable[[], Mapping[str, Any] | None] = lambda: None
-    """Since when Nango does not work for anybody, and why."""
+    """Returns since when Nango is down, and why."""
     positions: dict[int, int] = field(default_factory=dict)
     alarms: AlarmTracker = field(default_factory=AlarmTracker)
     due_ids: frozenset[int] = frozenset()
-    """What was due when the service was started."""
+    """Connections that were due when the service was started."""
 
     def record_due(self) -> None:
-        """Call before the service starts: what it claims is no longer due, and not yet done."""
+        """Call before the service starts, as claimed streams are no longer due, but not done."""
         with self.database.open_transaction() as db:
-            found = db.execute(_DUE, {"soon": DUE_SOON_SECONDS}).scalars()
-            self.due_ids = frozenset(found)
+            self.due_ids = load_due_ids(db, DUE_SOON_SECONDS)
 
     def wait_until_mirrored(self) -> list[ConnectionState]:
-        """Progress until each connection that is due has ended a run since we began; all states."""
+        """Print progress until each due connection has finished a run; return all states."""
         told: dict[int, tuple[Any, ...]] = {}
         last = 0.0
         while not self.is_stopped():
@@ -111,18 +80,17 @@ class Watcher:
         return []
 
     def _is_done(self, row: ConnectionState) -> bool:
-        """Whether nothing of it is to be waited for: a pause of hours is not."""
+        """Whether a connection need not be waited for, which includes pauses of hours."""
         return bool(row["finished"]) or not (row["is_first"] or row["id"] in self.due_ids)
 
     def _load_states(self) -> list[ConnectionState]:
         with self.database.open_transaction() as db:
-            found = db.execute(_STATE, {"since": self.since}).mappings()
-            return [dict(row) for row in found]
+            return load_first_load_progress(db, self.since)
 
     def _print_progress(
         self, states: Sequence[ConnectionState], told: dict[int, tuple[Any, ...]]
     ) -> None:
-        """Say what is new: for each customer, or for many in one line (told under 0)."""
+        """Print news of each customer, or of many in one line (kept under the id 0)."""
         if len(states) > MAX_SHOWN_CUSTOMERS:
             line = _render_total_progress(states, sum(map(self._is_done, states)))
             if told.get(0) != (line,):
@@ -137,12 +105,11 @@ class Watcher:
                 self.echo(f"{names[row['id']]}: {', '.join(sorted(parts))}")
 
     def build_summary(self, states: Sequence[ConnectionState]) -> MirrorSummary:
-        """What was mirrored: a column a customer, or their sums where they are many."""
+        """Return what was mirrored: a column a customer, or sums if there are many."""
         ids = [state["id"] for state in states]
         with self.database.open_transaction() as db:
-            found = db.execute(_RUNS, {"since": self.since}).mappings()
-            runs = {row["connection_id"]: dict(row) for row in found}
-            live = {name: _count_live_rows(db, name, ids) for name in RESOURCES}
+            runs = load_run_totals(db, self.since)
+            live = {name: count_live_rows(db, name, ids) for name in RESOURCES}
         return (
             _build_summary_by_customer
             if len(states) <= MAX_SHOWN_CUSTOMERS
@@ -150,12 +117,12 @@ class Watcher:
         )(states, runs, live)
 
     def start_following(self) -> None:
-        """From now on, changes are news."""
+        """Begin to report changes from now on."""
         with self.database.open_transaction() as db:
-            self.positions = {row[0]: row[1] for row in db.execute(_POSITIONS)}
+            self.positions = {row[0]: row[1] for row in load_last_events(db)}
 
     def print_alarms(self) -> None:
-        """Say what stands still since the last look, and what goes on again."""
+        """Print what has stopped since the last call, and what has resumed."""
         outage = self.load_outage()
         with self.database.open_transaction() as db:
             found = load_alarms(db, self.since, outage)
@@ -163,9 +130,9 @@ class Watcher:
             self.echo(to_one_line(line))
 
     def print_changes(self, *, names: bool, limit: int = 8) -> None:
-        """Say what has changed since the last look; names of people only where asked."""
+        """Print what has changed since the last call; names of people only if ``names``."""
         with self.database.open_transaction() as db:
-            rows = [(*row,) for row in db.execute(_POSITIONS)]
+            rows = load_last_events(db)
             moved = [row for row in rows if row[1] > self.positions.get(row[0], 0)]
             before = {row[0]: self.positions.get(row[0], 0) for row in moved}
             self.positions |= {row[0]: row[1] for row in moved}
@@ -190,14 +157,14 @@ class Watcher:
     def _load_events(
         self, db: sa.Connection, connection_id: int, before: int, limit: int
     ) -> list[tuple[Event, str]]:
-        """The next events, and what their objects are called."""
+        """Return the next events with the names of their objects."""
         events = read_events_after(db, Position(connection_id, before, None), limit)
         names = load_object_names(db, connection_id, events)
         return [(event, describe_object(event, names)) for event in events]
 
 
 def build_labels(states: Sequence[ConnectionState]) -> dict[int, str]:
-    """The customers' names, with our id where two have the same."""
+    """Return the customers' names, with our id if two have the same."""
     number = Counter(state["name"] for state in states)
     return {
         state["id"]: to_one_line(
@@ -229,14 +196,6 @@ def _render_total_progress(states: Sequence[ConnectionState], done: int) -> str:
     )
     under_way = f"; {seen:,} objects of the others so far" if seen else ""
     return f"{done:,} of {len(states):,} customers are up to date{under_way}"
-
-
-def _count_live_rows(db: sa.Connection, table: str, ids: list[int]) -> dict[int, int]:
-    statement = text(
-        f"select connection_id, count(*) from {DIRECTORY}.{table}"
-        " where connection_id = any(:ids) and deleted_at is null group by connection_id"
-    )
-    return {row[0]: row[1] for row in db.execute(statement, {"ids": ids})}
 
 
 def _build_summary_by_customer(
@@ -272,14 +231,14 @@ def _build_summary_of_all(
 
 
 def _render_state(state: ConnectionState, run: ConnectionState | None) -> str:
-    """Of the run since we began; of one that was not due, how it stands."""
+    """Return the state of the run since the start; of a customer that was not due, its status."""
     if run is not None:
         return str(run["state"])
     return "not due yet" if state["status"] == "active" else str(state["status"])
 
 
 def _render_changes_of_many(moved: Sequence[tuple[str, int]]) -> str:
-    """One line for all, with those that changed most."""
+    """Return one line for all, with those that changed most."""
     most = sorted(moved, key=lambda one: -one[1])[:MAX_NAMED_CUSTOMERS]
     first = ", ".join(f"{name} {number:,}" for name, number in most)
     total = render_change_count(sum(number for _, number in moved))

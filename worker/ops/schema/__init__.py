@@ -1,1 +1,1 @@
-"""Which revision of the schema a database has, and how to bring it up to date."""
+"""The schema's revision in a database, and migrations."""

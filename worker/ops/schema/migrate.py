@@ -1,4 +1,4 @@
-"""Bringing the database to the schema of this release, or to another one."""
+"""Migrates a database to the schema of this release or to another revision."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,28 +21,27 @@ from worker.store.migration_lock import LockWaitObserver, MigrationLimits, lock_
 from worker.store.schema_version import load_revision_in
 
 GAVE_UP_STATES = ("40P01", "55P03", "57014")
-"""SQL states of a statement that waited too long, or that was canceled."""
+"""SQL states of a statement that waited too long or was canceled."""
 
 
 def migrate(
     database: Database, revision: str = "head", limits: MigrationLimits | None = None
 ) -> tuple[str | None, str | None]:
-    """Migrate, up or down.
+    """Migrate up or down, and return the revisions before and after.
 
-    The revisions before and after. Raises ServerUnavailable, ConfigurationError, RetryLater,
-    NotFound.
+    Raises ServerUnavailable, ConfigurationError, RetryLater, NotFound.
 
-    Runs under an advisory lock with timeouts, so that two at a time and a busy database are safe.
-    Where it is interrupted, it goes on from there when it is run again.
+    Runs under an advisory lock with timeouts, so that concurrent runs and busy databases are safe.
+    After an interruption, the next run continues where it stopped.
     """
-    # A pooler may have few sessions, and migrating takes two.
+    # A pooler may have few sessions, and a migration needs two.
     database.close()
     engine = create_mirror_engine(database.url)
     try:
         with lock_migration(engine, limits) as observer, _explain_lock_wait(engine, observer):
             return _run_migrations(engine, revision)
-    except (SQLAlchemyError, psycopg.Error) as fault:
-        origin = _find_database_error(fault)
+    except (SQLAlchemyError, psycopg.Error) as error:
+        origin = _find_database_error(error)
         if origin is None:
             raise
         raise translate_error(origin, database.server) from None
@@ -74,7 +73,7 @@ def _build_alembic_config() -> Config:
 
 
 def _read_revision(engine: Engine) -> str | None:
-    """The revision that the database has. Raises ConfigurationError on a server that is too old."""
+    """Return the database's revision. Raises ConfigurationError if the server is too old."""
     with engine.connect() as db:
         version = get_driver_connection(db).info.server_version
         if version < 150_000:
@@ -85,7 +84,7 @@ def _read_revision(engine: Engine) -> str | None:
 
 
 def _rebuild_indexes(engine: Engine) -> None:
-    """Build indexes that an interrupted migration left invalid, of this release or an earlier."""
+    """Rebuild indexes that an interrupted migration of this or an earlier release left invalid."""
     names = {
         str(item.name)
         for table in metadata.tables.values()
@@ -98,18 +97,18 @@ def _rebuild_indexes(engine: Engine) -> None:
 
 @contextmanager
 def _explain_lock_wait(engine: Engine, observer: LockWaitObserver) -> Iterator[None]:
-    """A statement that gave up for want of a lock or a snapshot is explained. Raises RetryLater."""
+    """Turn the timeout of a statement that waited for a lock or snapshot into RetryLater."""
     try:
         yield
-    except (SQLAlchemyError, psycopg.Error) as fault:
-        origin, holders = _find_database_error(fault), observer.holders
+    except (SQLAlchemyError, psycopg.Error) as error:
+        origin, holders = _find_database_error(error), observer.holders
         if origin is None or get_sql_state(origin) not in GAVE_UP_STATES or not holders:
             raise
         raise RetryLater(explain_lock_wait(holders, _read_revision(engine)), after=60) from None
 
 
 def _find_database_error(fault: Exception) -> Exception | None:
-    """The first database error: once the connection is lost, leaving a block fails as well."""
+    """Return the first database error; a lost connection also makes leaving a block fail."""
     found: BaseException | None = fault
     while found is not None and not isinstance(found, DBAPIError | psycopg.Error):
         found = found.__context__

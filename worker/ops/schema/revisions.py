@@ -1,4 +1,4 @@
-"""Which revision a migration is to reach, and why it did not."""
+"""Resolves the target revision of a migration, and explains why it was not reached."""
 
 from collections.abc import Sequence
 
@@ -7,11 +7,11 @@ from worker.ops.event_line import to_one_line
 from worker.store.migration_lock import LockHolder
 
 MAX_SHOWN_HOLDERS = 3
-"""Holders that are named; the others are counted."""
+"""Lock holders that are named; others are only counted."""
 
 
 def resolve_revision(requested: str, current: str | None, known: Sequence[str]) -> str | None:
-    """The revision that somebody asks for; None for no schema. Raises ConfigurationError, NotFound.
+    """Return the requested revision; None for no schema. Raises ConfigurationError, NotFound.
 
     ``known`` are the numbers of this release's revisions, in order.
     """
@@ -36,12 +36,12 @@ def resolve_revision(requested: str, current: str | None, known: Sequence[str]) 
 
 
 def is_upgrade(present: str | None, wanted: str | None) -> bool:
-    """Whether the way leads up, or nowhere."""
+    """Whether the migration goes up or nowhere."""
     return (present or "") <= (wanted or "")
 
 
 def explain_lock_wait(holders: Sequence[LockHolder], schema: str | None) -> str:
-    """What a migration that gave up waited for, and what to do."""
+    """Return what a migration waited for in vain, and what to do."""
     sessions = "another session" if len(holders) == 1 else f"{len(holders)} other sessions"
     lines = [f"the migration gave up at schema {schema or 'none'}: it waited for {sessions}"]
     lines += [_render_holder(holder) for holder in holders[:MAX_SHOWN_HOLDERS]]

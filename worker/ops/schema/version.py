@@ -1,4 +1,4 @@
-"""Which schema the database has and which this release needs; light enough for every command."""
+"""The database's revision and that of this release; imports little, as every command uses it."""
 
 from pathlib import Path
 
@@ -11,27 +11,24 @@ FOLDER = Path(next(iter(migrations.__path__)))
 
 
 def list_revisions() -> list[str]:
-    """The revisions of this release, in order: they are numbered."""
+    """Return the revisions of this release, in order of their numbers."""
     names = (path.name for path in (FOLDER / "versions").glob("[0-9]*.py"))
     return sorted(name.split("_", 1)[0] for name in names)
 
 
 def get_newest_revision() -> str:
-    """The revision that this release works with."""
+    """Return the revision that this release needs."""
     return list_revisions()[-1]
 
 
 def load_revision(database: Database) -> str | None:
-    """The revision that the database has.
-
-    None where it has none. Raises ServerUnavailable, ConfigurationError.
-    """
+    """Return the database's revision, or None. Raises ServerUnavailable, ConfigurationError."""
     with database.open_transaction() as db:
         return load_revision_in(db)
 
 
 def check_schema(database: Database) -> None:
-    """Refuse to work on another schema than ours. Raises ConfigurationError."""
+    """Raise ConfigurationError if the database's schema is not this release's."""
     found, wanted = load_revision(database), get_newest_revision()
     if found != wanted:
         raise ConfigurationError(

@@ -1,9 +1,9 @@
-"""Deleting objects with any number of memberships, a bounded number of these in each transaction.
+"""Deletion of objects with any number of memberships, a bounded number per transaction.
 
-Memberships end before their group or member does: batch by batch, each with its events in a fenced
-transaction of its own, the last batch together with the object's tombstone. After an interruption
-the work goes on with what is still live. If the object turns out to exist after all, its ended
-memberships (reason ``cascade``) count as doubtful and are asked of Graph again.
+Memberships end before their group or member: in batches, each with its events in its own fenced
+transaction, the last batch together with the object's tombstone. After an interruption the deletion
+continues with the memberships that are still live. If the object turns out to exist, its ended
+memberships (reason ``cascade``) are checked with Graph again.
 """
 
 from collections.abc import Mapping
@@ -23,8 +23,8 @@ EDGE_BATCH: Final = 2_000
 
 _ZERO: Final = "00000000-0000-0000-0000-000000000000"
 
-# Groups are read along the key from where the batch before ended: in a large group all that is
-# dead already would otherwise be read again for each batch.
+# Groups are read along the key from the end of the previous batch. Otherwise each batch would read
+# all memberships of a large group that have already ended.
 _SOME = f"""
     (select member.group_id, member.member_id
        from unnest(%(groups)s::text::uuid[]) with ordinality as k(id, number)
@@ -56,7 +56,7 @@ _END = f"""
  returning t.group_id, t.member_id, t.member_type
 """
 
-# One index probe a membership: without statistics the planner may read the whole table.
+# One index probe per membership: without statistics the planner may read the whole table.
 _FORCE_PROBES = b"set local enable_hashjoin = off; set local enable_mergejoin = off"
 _RESET_PLANNER = b"set local enable_hashjoin to default; set local enable_mergejoin to default"
 
@@ -71,9 +71,9 @@ class BatchedDeletion:
     def advance(
         self, tx: Transaction, reasons: Mapping[str, str]
     ) -> tuple[list[tuple[Resource, list[Change]]], bool]:
-        """Delete the given keys (key to reason); the changes, and whether all are deleted.
+        """Delete the given keys (key to reason); return the changes, and whether all are deleted.
 
-        Where they are not, some of their memberships have ended: commit, and call this again.
+        If not, only some of their memberships have ended: commit, and call this again.
         """
         if self._resource.kind is Kind.ENTITY and (edges := self._end_batch(tx, reasons)):
             drop_ended_removals(tx, edges)
@@ -81,9 +81,9 @@ class BatchedDeletion:
         return delete_objects(tx, self._resource, reasons) if reasons else [], True
 
     def _end_batch(self, tx: Transaction, reasons: Mapping[str, str]) -> list[Change]:
-        """End ``EDGE_BATCH`` memberships.
+        """End ``EDGE_BATCH`` memberships, and return the changes.
 
-        None where fewer are live, which end with their objects.
+        Ends none if fewer are live: those end together with their objects.
         """
         ids = sorted(reasons)
         group, member = self._cursor

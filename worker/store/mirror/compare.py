@@ -1,7 +1,7 @@
-"""What an incoming object does to the row that is stored. Pure.
+"""Pure comparison of an incoming object with the stored row.
 
-The stored row is whole and known under the lock, so the outcome and its hash are computed here
-and not in SQL: a row's hash is always the hash of what is stored.
+The whole stored row is read under the lock, so the new row and its hash are computed here and not
+in SQL: a row's hash is always the hash of what is stored.
 """
 
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from worker.store.mirror.change import Change
 
 
 class RowWrite(NamedTuple):
-    """The row to store, its hash, what to tell, and the hash of the bytes that told all of it."""
+    """The row to store, its hash, its change, and the hash of the bytes it was decoded from."""
 
     row: Row
     row_hash: bytes
@@ -21,7 +21,7 @@ class RowWrite(NamedTuple):
 
 
 def merge_columns(old: Row, new: Row, present: int) -> Row:
-    """Columns that were sent replace, columns that were absent stay."""
+    """Return the old row with the columns that were sent replaced."""
     return tuple(value if present >> index & 1 else old[index] for index, value in enumerate(new))
 
 
@@ -30,13 +30,13 @@ def build_created(key: str, json: bytes) -> Change:
 
 
 def build_restored(shape: RowShape, key: str, new: Row) -> RowWrite:
-    """A deleted key that comes back starts from nulls: nothing is revived from memory."""
+    """Return the write for a deleted key that returns; old column values are not restored."""
     change = Change(ChangeKind.RESTORED, key, after=shape.encode_json(new))
     return RowWrite(new, shape.hash_row(new), change)
 
 
 def build_updated(shape: RowShape, key: str, old: Row, new: Row, present: int) -> RowWrite | None:
-    """The outcome for a live row, or None where nothing that counts has changed."""
+    """Return the write for a live row, or None if nothing has changed."""
     row = merge_columns(old, new, present)
     names = shape.find_differences(shape.canonicalize(old), shape.canonicalize(row))
     if not names:

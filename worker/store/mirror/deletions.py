@@ -1,4 +1,4 @@
-"""Taking rows out: a deleted row stays as a tombstone, with the reason, until it is purged."""
+"""Deletion of rows: a deleted row stays as a tombstone, with a reason, until it is purged."""
 
 from collections.abc import Mapping
 
@@ -21,11 +21,11 @@ from worker.store.state.quarantine import delete_faults
 def delete_objects(
     tx: Transaction, resource: Resource, reasons: Mapping[str, str]
 ) -> list[tuple[Resource, list[Change]]]:
-    """Tombstone the given keys (key to reason), memberships of users and groups with them.
+    """Tombstone the given keys (key to reason), and end the memberships of users and groups.
 
-    A key that is unknown only ends its memberships (they may have come before it did); one that
-    is dead already gets the new reason, silently. Memberships that go along wait for nobody.
-    ``cascade.Deletion`` leaves no more of them to this than one transaction should have.
+    An unknown key only ends its memberships, which may have arrived before it. A deleted key gets
+    the new reason without an event. Held removals of the ended memberships are dropped.
+    ``cascade.BatchedDeletion`` ends memberships first, so that few are left for one transaction.
     """
     if resource.kind is Kind.EDGE:
         pairs = {parse_edge_key(key): reason for key, reason in reasons.items()}
@@ -45,14 +45,14 @@ def delete_objects(
 
 
 def drop_ended_removals(tx: Transaction, edges: list[Change]) -> None:
-    """Forget held removals of memberships that have ended with one of their ends."""
+    """Delete held removals of memberships that have ended with their user or group."""
     if edges:
         values = {"id": tx.connection_id, "resource": GROUP_MEMBERS.name}
         tx.db.execute(_DROP_ENDED, {**values, "keys": [edge.key for edge in edges]})
 
 
 def _tombstone(tx: Transaction, resource: Resource, reasons: Mapping[str, str]) -> None:
-    """Make tombstones of live rows. Each has an event, so each must be there."""
+    """Turn live rows into tombstones. Each has an event, so each must exist."""
     statement = (
         f"update {DIRECTORY}.{resource.name} set deleted_reason = %s, row_hash = null,"
         " source_hash = null, changed_at = %s, deleted_at = %s"
@@ -63,9 +63,9 @@ def _tombstone(tx: Transaction, resource: Resource, reasons: Mapping[str, str]) 
 
 
 def _correct_reason(tx: Transaction, resource: Resource, reasons: Mapping[str, str]) -> None:
-    """Give tombstones another reason, without an event.
+    """Give tombstones a new reason, without an event.
 
-    Those that have it already stay as they are, so fewer rows than keys may be updated.
+    Rows that already have it are not updated, so fewer rows than keys may change.
     """
     statement = (
         f"update {DIRECTORY}.{resource.name} set deleted_reason = %s, row_hash = null,"
@@ -89,6 +89,6 @@ _LIVE = "select count(*) from {schema}.{table} where connection_id = :id and del
 
 
 def count_live_rows(tx: Transaction, resource: Resource) -> int:
-    """Rows of a resource that are live now."""
+    """Return how many rows of a resource are live."""
     statement = _LIVE.format(schema=DIRECTORY, table=resource.name)
     return int(tx.db.execute(text(statement), {"id": tx.connection_id}).scalar_one())

@@ -1,7 +1,7 @@
-"""Memberships. An edge is live only while neither of its ends is deleted here.
+"""Storing memberships. An edge is live only while neither its group nor its member is deleted.
 
-An edge that arrives for a deleted end is stored but not live (reason ``end_edges_of``); when the
-end comes back, its memberships are read from Graph again, never revived from memory.
+An edge that arrives for a deleted endpoint is stored but not live (reason ``cascade``). When the
+endpoint returns, its memberships are read from Graph again and not restored from stored rows.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,7 +23,7 @@ from worker.store.mirror.write import copy_new_lines, update_each
 Pair = tuple[str, str]
 """A group's id and a member's."""
 
-# One index probe a pair: see store/merge.py on tables without statistics.
+# One index probe per pair: see mirror/merge.py on tables without statistics.
 _KNOWN = """
     select found.* from unnest(%s::text::uuid[], %s::text::uuid[]) as k(group_id, member_id)
      cross join lateral (
@@ -84,7 +84,7 @@ class StoredEdge(NamedTuple):
 
 
 def render_edge_key(pair: Pair) -> str:
-    """How a membership is named in events and evidence."""
+    """Return the key of a membership in events, seen keys and removals."""
     return f"{pair[0]}/{pair[1]}"
 
 
@@ -100,11 +100,11 @@ def merge_edges(
     assume_new: bool = False,
     live_since: LiveSince = NOT_OBSERVED,
 ) -> list[Change]:
-    """Store memberships that Graph reports: pair to member type.
+    """Store memberships that Graph reports (pair to member type), and return the changes.
 
-    ``assume_new`` takes all of them for new, as in a first load they are. ``live_since`` says since
-    when those are live that come.
-    Raises NotAllNew where one is not: the transaction is lost and the page must be compared.
+    ``assume_new`` inserts all without comparing, for a first load. ``live_since`` gives the time
+    since when new ones are live. Raises RowExists if an assumed new one is stored already: the
+    transaction is lost and the page must be compared.
     """
     if not arriving:
         return []
@@ -135,7 +135,7 @@ def merge_edges(
 
 
 def _choose_member_type(old: StoredEdge, sent: str) -> str:
-    """The type of a member; that it is some other is no news."""
+    """Return the type of a member; ``other`` does not replace a known type."""
     return old.member_type if sent == "other" else sent
 
 
@@ -149,7 +149,7 @@ def _insert(
     ended: set[str],
     began: Mapping[str, datetime | None],
 ) -> list[Change]:
-    """Store memberships that are new. Only those are told that are live."""
+    """Store new memberships, and return changes for those that are live."""
     dead = {pair: kind for pair, kind in fresh.items() if not ended.isdisjoint(pair)}
     live = {pair: kind for pair, kind in fresh.items() if pair not in dead} if dead else fresh
     if fresh:
@@ -167,7 +167,7 @@ def _render_lines(
     *,
     deleted_endpoint: bool = False,
 ) -> Iterator[bytes]:
-    """The lines of memberships that are stored for the first time, live unless an end is not."""
+    """Return the COPY lines of new memberships; not live if an endpoint is deleted."""
     moment = tx.moment.isoformat()
     fate = (moment, DeletedReason.CASCADE.value) if deleted_endpoint else (NULL, NULL)
     owner, rest = tx.connection_id, "\t".join((moment, moment, *fate, NULL, NULL))
@@ -180,7 +180,7 @@ def _render_lines(
 
 
 def _build_type_change(pair: Pair, old_type: str, new_type: str) -> Change:
-    """An event about a membership whose member is now known to be of another type."""
+    """Return the change of a membership whose member has another type now."""
     return Change(
         ChangeKind.UPDATED,
         render_edge_key(pair),
@@ -191,7 +191,7 @@ def _build_type_change(pair: Pair, old_type: str, new_type: str) -> Change:
 
 
 def delete_edges(tx: Transaction, reasons: Mapping[Pair, str]) -> list[Change]:
-    """End memberships; unknown ones are a no-op, dead ones only get the new reason."""
+    """End memberships; unknown ones are ignored, ended ones only get the new reason."""
     if not reasons:
         return []
     changes, altered = [], []
@@ -207,7 +207,7 @@ def delete_edges(tx: Transaction, reasons: Mapping[Pair, str]) -> list[Change]:
 
 
 def end_edges_of(tx: Transaction, ended: Iterable[str]) -> list[Change]:
-    """End every membership of the given users and groups, on both sides."""
+    """End all memberships of the given users and groups, as member and as group."""
     ids = list(ended)
     if not ids:
         return []
@@ -217,12 +217,12 @@ def end_edges_of(tx: Transaction, ended: Iterable[str]) -> list[Change]:
 
 
 def build_edge_deletion(pair: Pair, member_type: str) -> Change:
-    """What is told of a membership that has ended."""
+    """Return the change of a membership that has ended."""
     return _build_change(ChangeKind.DELETED, pair, member_type)
 
 
 def load_edges(tx: Transaction, pairs: Iterable[Pair]) -> dict[Pair, StoredEdge]:
-    """The given memberships as they stand, dead ones included."""
+    """Return the given memberships as stored, ended ones included."""
     listed = list(pairs)
     columns = [encode_array([pair[side] for pair in listed]) for side in (0, 1)]
     with get_driver_connection(tx.db).cursor() as cursor:
@@ -231,7 +231,7 @@ def load_edges(tx: Transaction, pairs: Iterable[Pair]) -> dict[Pair, StoredEdge]
 
 
 def iterate_live_members(tx: Transaction, group_id: str) -> Iterator[list[str]]:
-    """The ids of all live members of a group, ``MEMBERS_BATCH`` at a time, in order."""
+    """Yield the ids of all live members of a group, ``MEMBERS_BATCH`` at a time, in order."""
     after = "00000000-0000-0000-0000-000000000000"
     while True:
         with get_driver_connection(tx.db).cursor() as cursor:
@@ -245,7 +245,7 @@ def iterate_live_members(tx: Transaction, group_id: str) -> Iterator[list[str]]:
 
 
 def _find_deleted_endpoints(tx: Transaction, arriving: Mapping[Pair, str]) -> set[str]:
-    """The ends that are deleted here. A member is looked for where its type says that it is."""
+    """Return the deleted endpoints; members are looked up in the table of their type."""
     with get_driver_connection(tx.db).cursor() as cursor:
         cursor.execute(_ANY_DELETED_ENDPOINT, (tx.connection_id, tx.connection_id))
         if cursor.fetchone() == (False,):
@@ -262,7 +262,7 @@ def _find_deleted_endpoints(tx: Transaction, arriving: Mapping[Pair, str]) -> se
 
 
 def _build_change(kind: ChangeKind, pair: Pair, member_type: str) -> Change:
-    """An event; its JSON as ``RowShape.json`` has it. GUIDs and our words need no escapes."""
+    """Return a change with JSON as by ``RowShape.encode_json``; GUIDs and types need no escapes."""
     group_id, member_id = pair
     text = (
         f'{{"group_id":"{group_id}","member_id":"{member_id}","member_type":"{member_type}"}}'

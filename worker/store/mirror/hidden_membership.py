@@ -1,7 +1,7 @@
-"""Groups with hidden membership: Graph shows their members only to who may read hidden ones.
+"""Groups with hidden membership: Graph shows their members only with an extra permission.
 
-Without the permission Graph does not refuse, it shows no member; that looks like a group that
-has lost them all.
+Without the permission Graph does not refuse but returns no members, which looks like a group that
+has lost all of them.
 """
 
 from collections.abc import Collection
@@ -32,7 +32,7 @@ _GROUPS = """
                  where r.connection_id = %(id)s and r.resource = 'groups' and not r.held
                    and r.key = losing.id))
 """
-# What Graph announces of members that it says are deleted is explained, and left out.
+# An announced removal whose member is announced as deleted too is explained, and left out.
 _UNEXPLAINED = """
     (r.reason is null or r.reason = 'not_seen' or not exists (
                 select from sync.removals m
@@ -72,7 +72,7 @@ _LOSING = """
            select from sync.candidates c
             where c.connection_id = %(id)s and c.resource = 'groups' and c.key = g.id::text)
 """
-# A group keeps its members where one of them is neither a candidate nor waits.
+# A group is not emptied if one of its members is neither a candidate nor a removal.
 _KEEPING = """
     select distinct m.group_id::text from directory.group_members m
      where m.connection_id = %(id)s and m.group_id = any(%(groups)s::text::uuid[])
@@ -162,17 +162,17 @@ _AMONG = """
 
 
 def find_hidden_groups(tx: Transaction, groups: Collection[str]) -> set[str]:
-    """Those of some groups whose membership is hidden."""
+    """Return those of the given groups whose membership is hidden."""
     values = (encode_array(list(groups)), tx.connection_id, HIDDEN_MEMBERSHIP)
     with get_driver_connection(tx.db).cursor() as cursor:
         return {row[0] for row in cursor.execute(_AMONG, values).fetchall()}
 
 
 def list_emptied_groups(tx: Transaction, walk_id: int) -> list[str]:
-    """The hidden groups that a sweep would leave without any member.
+    """Return the hidden groups that a sweep would leave without any member.
 
-    What goes is what has been staged, and what waits in ``sync.removals``. Groups that go as a
-    whole do not count. None where the walk saw a hidden membership.
+    Counts staged candidates and waiting ``sync.removals`` as deleted. Groups that are deleted
+    themselves do not count. Returns none if the walk saw any hidden membership.
     """
     prefer_hash_joins(tx.db)
     values = {"id": tx.connection_id, "visibility": HIDDEN_MEMBERSHIP}
@@ -188,10 +188,10 @@ def list_emptied_groups(tx: Transaction, walk_id: int) -> list[str]:
 def mark_hidden_candidates(
     tx: Transaction, groups: Collection[str], walk_id: int, after: str | None, limit: int
 ) -> str | None:
-    """Mark the next members of such groups among the candidates: they are to be held.
+    """Mark the next memberships of such groups as hidden candidates, which are to be held.
 
-    Not what Graph announces of members that it says are deleted: that explains it. The last one's
-    key; None where there were fewer than ``limit``.
+    Skips announced removals whose member is announced as deleted too. Returns the last key, or None
+    if there were fewer than ``limit``.
     """
     group, _, member = (after or f"{_ZERO}/{_ZERO}").partition("/")
     values = {
@@ -208,11 +208,11 @@ def mark_hidden_candidates(
 
 
 def hold_emptying_removals(tx: Transaction) -> bool:
-    """Hold the removals that would leave hidden groups without any member; whether there are any.
+    """Hold removals that would empty hidden groups, and return whether any were held.
 
-    Judged as by ``list_emptied_groups``, but by what waits alone. What Graph announced is not held
-    while a hidden group keeps a member; what was only not seen still is, because a stored member
-    does not prove that the list was complete.
+    Uses the rule of ``list_emptied_groups``, but only ``sync.removals``. Announced removals are not
+    held while any hidden group keeps a member. Those with reason ``not_seen`` still are, because a
+    stored member does not prove that the list was complete.
     """
     values = {"id": tx.connection_id, "visibility": HIDDEN_MEMBERSHIP}
     with get_driver_connection(tx.db).cursor() as cursor:
@@ -232,9 +232,9 @@ def _select_boolean(tx: Transaction, statement: str, **values: int) -> bool:
 
 
 def release_announced_removals(tx: Transaction) -> bool:
-    """Let held removals that Graph announced be judged again once a hidden group keeps a member.
+    """Release held announced removals once a hidden group keeps a member; return whether any were.
 
-    Not where memberships of other groups are held too: those were too many, and an operator
+    Does nothing if memberships of other groups are held too: those were too many, and an operator
     decides about all of them.
     """
     with get_driver_connection(tx.db).cursor() as cursor:
@@ -245,7 +245,7 @@ def release_announced_removals(tx: Transaction) -> bool:
 
 
 def count_held_hidden(tx: Transaction) -> tuple[int, int]:
-    """How many hidden groups have memberships that wait for an operator, and how many those are."""
+    """Return how many hidden groups have held memberships, and how many memberships are held."""
     with get_driver_connection(tx.db).cursor() as cursor:
         row = cursor.execute(_HELD, (HIDDEN_MEMBERSHIP, tx.connection_id)).fetchone()
     return (row[0], row[1]) if row else (0, 0)

@@ -1,4 +1,4 @@
-"""When rows began to be live: known only of those whose absence was seen shortly before."""
+"""Since when rows are live: known only if they were observed to be absent shortly before."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from worker.store.mirror.hidden_membership import find_hidden_groups
 
 @dataclass(frozen=True)
 class LiveSince:
-    """When rows that become live in a transaction began to be.
+    """The ``live_since`` times of rows that become live in a transaction.
 
-    ``at`` is null where the last complete reading was the first or is long ago. ``unknown`` are
-    objects that Graph did not tell of until now, or groups whose members it did not tell of.
-    ``listed`` says that a full walk brings them: it may show the members of hidden groups for the
+    ``at`` is None in a first load, or if the last complete read is too long ago. ``unobserved`` are
+    objects that Graph did not show before, or groups whose members it did not show.
+    ``is_full_walk`` says that a full walk reads them: it may show members of hidden groups for the
     first time, once the permission is granted.
     """
 
@@ -24,13 +24,13 @@ class LiveSince:
     is_full_walk: bool = False
 
     def get(self, key: str) -> datetime | None:
-        """When an object began to be."""
+        """Return since when an object is live, or None if unknown."""
         return None if key in self.unobserved else self.at
 
     def load_for_members(
         self, tx: Transaction, groups: Collection[str]
     ) -> dict[str, datetime | None]:
-        """For each group, when its new members became members."""
+        """Return for each group since when its new members are members, or None if unknown."""
         moments = {group: self.get(group) for group in groups}
         if self.at is not None and self.is_full_walk and groups:
             moments |= dict.fromkeys(find_hidden_groups(tx, groups))
@@ -38,4 +38,4 @@ class LiveSince:
 
 
 NOT_OBSERVED: Final = LiveSince()
-"""The beginning of nothing is known."""
+"""No row's start is known."""

@@ -1,4 +1,4 @@
-"""Compare a page with what is stored and write what differs. Unchanged rows are never written."""
+"""Merging of a page: compare it with the stored rows and write only those that differ."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
@@ -26,14 +26,14 @@ from worker.store.sql import get_key_array_type
 
 
 class StoredRow(NamedTuple):
-    """A row as it stands."""
+    """A stored row, and whether it is live."""
 
     row: Row
     is_live: bool
 
 
 class _StoredHashes(NamedTuple):
-    """What is known of a row that is stored already."""
+    """The hashes of a stored row, and whether it is live."""
 
     hash: bytes | None
     is_live: bool
@@ -48,10 +48,10 @@ class _Statements(NamedTuple):
 
 
 def _render_probe(table: str, key: str, array: str, wanted: str) -> str:
-    """One index probe a key.
+    """Return a query with one index probe per key.
 
-    A table without statistics would otherwise be scanned whole: the planner takes the rows of a
-    connection to be few, and reads them all.
+    Without statistics the planner would otherwise scan the whole table: it assumes that a
+    connection has few rows, and reads them all.
     """
     return (
         f"select found.* from unnest(%s::text::{array}) as k(key) cross join lateral"
@@ -92,11 +92,11 @@ def merge_rows(
     assume_new: bool = False,
     live_since: LiveSince = NOT_OBSERVED,
 ) -> list[Change]:
-    """Bring the mirror's rows in line with a page; the changes, in the page's order.
+    """Store the differences between a page and the mirror, and return the changes.
 
-    ``assume_new`` takes all objects for new, as in a first load they are. ``live_since`` says since
-    when those are live that come.
-    Raises NotAllNew where one is not: the transaction is lost and the page must be compared.
+    ``assume_new`` inserts all objects without comparing, for a first load. ``live_since`` gives the
+    time since when new ones are live. Raises RowExists if an assumed new one is stored already: the
+    transaction is lost and the page must be compared.
     """
     if not arriving:
         return []
@@ -130,7 +130,7 @@ def _build_created(resource: Resource, arriving: Iterable[tuple[str, StorableRow
 
 
 def _has_old_version(digest: bytes | None) -> bool:
-    """Whether a hash was made by the recipe of an earlier release."""
+    """Whether a hash has an earlier release's version."""
     return digest is not None and not digest.startswith(HASH_VERSION)
 
 
@@ -141,7 +141,7 @@ def _compare_columns(
     outdated: Collection[str],
     live_since: LiveSince,
 ) -> list[Change]:
-    """Rows whose hash differs or that were deleted: column by column."""
+    """Compare rows whose hash differs or that were deleted column by column, and write them."""
     if not arriving:
         return []
     shape = get_shape(resource)
@@ -163,7 +163,7 @@ def _compare_columns(
 
 
 def _save_hashes(tx: Transaction, resource: Resource, same: Sequence[tuple[Any, ...]]) -> None:
-    """Store hashes of rows whose content stays as it is: row, source, connection and key."""
+    """Store hashes of rows with unchanged content: row, source, connection and key."""
     values = [(digest, bind_source_hash(digest, source), *where) for digest, source, *where in same]
     update_each(tx, resource, _build_statements(resource).rehash, values)
 
@@ -171,9 +171,9 @@ def _save_hashes(tx: Transaction, resource: Resource, same: Sequence[tuple[Any, 
 def find_changed_keys(
     tx: Transaction, resource: Resource, sources: Mapping[str, bytes]
 ) -> set[str]:
-    """The keys whose rows are not live and made of just those bytes: key to hash of the source.
+    """Return the keys (with source hash) whose rows are not live or come from other bytes.
 
-    Postgres compares, so that of a page in which nothing changed nothing is sent back.
+    Postgres compares, so that it sends nothing back for a page without changes.
     """
     values = (encode_array(list(sources)), tx.connection_id, b"".join(sources.values()))
     with get_driver_connection(tx.db).cursor() as cursor:
@@ -188,7 +188,7 @@ def _load_hashes(tx: Transaction, resource: Resource, keys: list[str]) -> dict[s
 
 
 def load_rows(tx: Transaction, resource: Resource, keys: list[str]) -> dict[str, StoredRow]:
-    """Whole rows by key, deleted ones included."""
+    """Return whole rows by key, deleted ones included."""
     with get_driver_connection(tx.db).cursor() as cursor:
         cursor.execute(_build_statements(resource).rows, (encode_array(keys), tx.connection_id))
         return {row[1]: StoredRow(row[1:], row[0]) for row in cursor.fetchall()}

@@ -1,4 +1,4 @@
-"""Deleted rows are kept for a while, then they go for good."""
+"""Purge of tombstones after their retention time."""
 
 from collections.abc import Collection
 
@@ -15,14 +15,14 @@ from worker.store.planner import force_index_scans
 from worker.store.state.runs import PURGE_BATCH
 
 LOCK_WAIT_SECONDS = 2
-"""How long to wait for the transaction that is writing a connection."""
+"""How long to wait for a transaction that writes the connection."""
 
 
 def purge_deleted(database: Database, days: int) -> int:
-    """Remove rows that have been deleted for longer than ``days``; how many.
+    """Purge rows that have been deleted for longer than ``days``, and return how many.
 
-    In batches. The rows of each connection go in a transaction of their own that holds the lock
-    of its lease row: a slice that has read a tombstone can rely on it until it commits.
+    It runs in batches. Each connection's rows are purged in a separate transaction that locks its
+    lease row: a slice that has read a tombstone can rely on it until it commits.
     """
     return sum(_purge_table(database, name, days) for name in RESOURCES)
 
@@ -34,14 +34,14 @@ def _purge_table(database: Database, table: str, days: int) -> int:
         for connection_id, places in found.items():
             try:
                 purged += _delete_rows(database, table, days, connection_id, places)
-            except RetryLater as trouble:
+            except RetryLater as error:
                 busy.add(connection_id)
                 get_logger().warning(
                     "deleted rows were not purged: the connection is being written;"
                     " the next hour tries again",
                     connection=connection_id,
                     resource=table,
-                    reason=trouble.message,
+                    reason=error.message,
                 )
         if sum(map(len, found.values())) < PURGE_BATCH:
             return purged
@@ -50,9 +50,9 @@ def _purge_table(database: Database, table: str, days: int) -> int:
 def _find_deleted_rows(
     database: Database, table: str, days: int, skipped: Collection[int]
 ) -> dict[int, list[str]]:
-    """Where rows to purge are, by connection. No lock is held while they are looked for.
+    """Return the locations of rows to purge, by connection, without holding a lock.
 
-    By the index of deleted rows: there may be a hundred million that are live.
+    Uses the index of deleted rows: there may be a hundred million live ones.
     """
     found: dict[int, list[str]] = {}
     with database.open_transaction() as db:
@@ -64,7 +64,7 @@ def _find_deleted_rows(
 
 
 def render_purge_query(table: str) -> TextClause:
-    """The query for rows to purge, of connections but some."""
+    """Return the query for rows to purge, which skips the connections in ``but``."""
     return text(
         f"select {OWNER}, ctid::text as place from {DIRECTORY}.{table}"
         " where deleted_at < now() - make_interval(days => :days)"
@@ -75,7 +75,7 @@ def render_purge_query(table: str) -> TextClause:
 def _delete_rows(
     database: Database, table: str, days: int, connection_id: int, places: list[str]
 ) -> int:
-    """Delete the rows at the given places that are still to be purged; how many."""
+    """Delete the rows at the given locations if still due, and return how many."""
     statement = text(
         f"delete from {DIRECTORY}.{table} where ctid = any(cast(:places as tid[]))"
         f" and {OWNER} = :id and deleted_at < now() - make_interval(days => :days)"

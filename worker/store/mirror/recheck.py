@@ -1,4 +1,4 @@
-"""Memberships and users about which Graph has to be asked again, as it does not tell all."""
+"""Memberships and users to check with Graph again, because deltas do not report all changes."""
 
 from typing import Final
 
@@ -8,10 +8,10 @@ from worker.store.mirror.edges import Pair
 from worker.store.planner import prefer_hash_joins
 
 RECHECK_BATCH = 2000
-"""Memberships that are asked about in one run, and of a group that are read at a time."""
+"""Memberships that are checked in one run, or read at a time for one group."""
 
 FULL_SCAN_EVENTS = 5000
-"""Events from which on the whole table is looked at, rather than what they tell of."""
+"""Number of new events above which the whole table is searched, not only their rows."""
 
 _ENDPOINTS_LIVE: Final = """
        e.connection_id = %(id)s and e.deleted_reason = 'cascade'
@@ -40,7 +40,7 @@ _RETURNED_MEMBERS = f"""
      where {_ENDPOINTS_LIVE} and group_id = %(group)s and member_id > %(after)s
      order by member_id limit {RECHECK_BATCH}
 """
-# One anti-join for each type: a case within one query would be judged edge by edge.
+# One anti-join for each type: a case expression in one query would be evaluated per edge.
 _UNKNOWN_MEMBERS = " union all ".join(
     f"""
     select e.group_id, e.member_id, e.member_type
@@ -69,9 +69,9 @@ _RESTORED_UNSEEN_USERS = f"""
 
 
 def list_restored_endpoint_edges(tx: Transaction) -> dict[Pair, str]:
-    """Memberships that ended with one of their ends, both of which are live again.
+    """Return memberships that ended by ``cascade`` and whose two endpoints are live again.
 
-    Not those of groups whose members Graph did not show: such a group is read as a whole.
+    Skips groups whose members Graph did not show: such a group is read completely.
     """
     with get_driver_connection(tx.db).cursor() as cursor:
         cursor.execute(_RETURNED, {"id": tx.connection_id})
@@ -81,7 +81,7 @@ def list_restored_endpoint_edges(tx: Transaction) -> dict[Pair, str]:
 def list_restored_endpoint_members(
     tx: Transaction, group: str, after: str
 ) -> tuple[list[str], str | None]:
-    """Some such memberships of one group, by member, and where to go on; None at their end."""
+    """Return some such members of one group, and the key to continue after; None at the end."""
     values = {"id": tx.connection_id, "group": group, "after": after}
     with get_driver_connection(tx.db).cursor() as cursor:
         cursor.execute(_RETURNED_MEMBERS, values)
@@ -90,11 +90,11 @@ def list_restored_endpoint_members(
 
 
 def list_unknown_member_edges(tx: Transaction, since: int) -> dict[Pair, str]:
-    """Live memberships of users and groups that are not mirrored at all.
+    """Return live memberships of users and groups that are not mirrored.
 
-    Such a member is either about to arrive, or was deleted before it was ever seen here: its
-    membership came first, and Graph reports no end of it. Only memberships told of after event
-    ``since`` are looked at, so that the cost follows the change.
+    Such a member will arrive soon, or was deleted before it was mirrored: its membership came
+    first, and Graph does not report its end. Only memberships with events after ``since`` are
+    checked, so that the cost depends on the number of changes.
     """
     few = tx.seq - since <= FULL_SCAN_EVENTS
     statement = f"{_UNKNOWN_MEMBERS.format(recent=_RECENT if few else '')} limit {RECHECK_BATCH}"
@@ -106,9 +106,9 @@ def list_unknown_member_edges(tx: Transaction, since: int) -> dict[Pair, str]:
 
 
 def list_restored_unseen_users(tx: Transaction, since: int) -> list[str]:
-    """Users that are new here but older than our first load: restored, and never seen before.
+    """Return users that are new here but older than the first load: restored, never seen before.
 
-    Graph does not always report the memberships that such a user brings back.
+    Graph does not always report the restored memberships of such a user.
     """
     with get_driver_connection(tx.db).cursor() as cursor:
         cursor.execute(_RESTORED_UNSEEN_USERS, (tx.connection_id, since))

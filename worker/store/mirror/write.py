@@ -1,4 +1,4 @@
-"""Updates of rows that were read under the lease, each of which must still be there."""
+"""Inserts and updates of mirror rows; each updated row must still exist."""
 
 from binascii import hexlify
 from collections.abc import Callable, Iterable, Sequence
@@ -24,13 +24,13 @@ from worker.store.sql import get_sql_type
 
 
 def list_mirror_columns(resource: Resource) -> tuple[str, ...]:
-    """The columns of a mirror table in the order in which we write them."""
+    """Return the columns of a mirror table in the order in which they are written."""
     return (OWNER, *resource.column_names, *BOOKKEEPING)
 
 
 @cache
 def build_parameter_converter(resource: Resource) -> Callable[[Row], Row]:
-    """A row as the driver takes it fastest: lists, instants and nested values as text."""
+    """Return a function that encodes lists, times and nested values as text: fastest to send."""
     texts = [
         (index, text)
         for index, text in build_encoders(resource.columns)
@@ -62,7 +62,7 @@ def update_each(
 ) -> None:
     """Run an update once for each tuple of values; each must affect exactly one row.
 
-    Raises RetryLater where a row is missing: an event would describe a row that does not exist. The
+    Raises RetryLater if a row is missing: an event would describe a row that does not exist. The
     transaction is rolled back, and the page is compared again with what is stored then.
     """
     if not values:
@@ -74,7 +74,7 @@ def update_each(
 
 
 def require_row_count(tx: Transaction, resource: Resource, expected: int, found: int) -> None:
-    """Raise RetryLater where fewer stored rows are there than this transaction has read before."""
+    """Raise RetryLater if the number of stored rows found is not the ``expected`` one."""
     if found != expected:
         raise RetryLater(
             f"{expected} stored rows were to be changed, but {found} were found;"
@@ -103,12 +103,12 @@ class StorableRow(Protocol):
 
 
 class RowExists(Exception):
-    """A page that was taken for new holds an object that is stored already."""
+    """A page that was assumed to be new contains an object that is stored already."""
 
 
 @cache
 def _render_update(resource: Resource, names: tuple[str, ...], *, restored: bool) -> str:
-    """Sets some columns of a row, which is live from then on."""
+    """Return an update that sets some columns of a row and makes it live."""
     beginning = " live_since = %s," if restored else ""
     kinds = {str(column.name): get_sql_type(column.type) for column in resource.columns}
     assignments = ", ".join(f'"{name}" = %s::{kinds[name]}' for name in names)
@@ -120,10 +120,10 @@ def _render_update(resource: Resource, names: tuple[str, ...], *, restored: bool
 
 
 def bind_source_hash(row_hash: bytes, source: bytes | None) -> bytes | None:
-    """The source hash as it is stored: behind the hash of the row that was made of it.
+    """Return the source hash as it is stored: the row's hash followed by the source's.
 
-    A writer that does not know this column (an earlier release) changes ``row_hash`` alone. The
-    two then differ, the source counts as unknown, and the next full walk reads the object again.
+    A writer of an earlier release, without this column, changes only ``row_hash``. The two then
+    differ, the source counts as unknown, and the next full walk decodes the object again.
     """
     return None if source is None else row_hash + source
 
@@ -134,7 +134,7 @@ def insert_rows(
     items: Iterable[tuple[str, StorableRow]],
     live_since: LiveSince,
 ) -> None:
-    """Store new rows, by key."""
+    """Insert new rows with COPY; ``items`` are pairs of key and row."""
     shape = get_shape(resource)
     owner, moment = str(tx.connection_id).encode(), tx.moment.isoformat().encode()
     tail = b"\t%b\t%b\t\\N\t\\N\t" % (moment, moment)
@@ -154,7 +154,7 @@ def insert_rows(
 
 
 def _encode_bytea(digest: bytes | None) -> bytes:
-    """Bytes, or null, as COPY takes them."""
+    """Return bytes, or null, in COPY format."""
     return b"\\N" if digest is None else b"\\\\x" + hexlify(digest)
 
 
@@ -163,7 +163,7 @@ def _encode_timestamp(moment: datetime | None) -> bytes:
 
 
 def copy_new_lines(tx: Transaction, resource: Resource, lines: Iterable[bytes]) -> None:
-    """COPY new rows into the mirror. Raises NotAllNew where one is there already."""
+    """COPY new rows into the mirror. Raises RowExists if one is stored already."""
     columns = list_mirror_columns(resource)
     try:
         copy_lines(tx.db, DIRECTORY, resource.name, columns, lines)
@@ -177,10 +177,10 @@ def update_rows(
     writes: Sequence[compare.RowWrite],
     live_since: LiveSince = NOT_OBSERVED,
 ) -> list[Change]:
-    """Store the given outcomes, each of an existing row; ``live_since`` are of those restored.
+    """Update existing rows, and return their changes; ``live_since`` applies to restored ones.
 
-    Of rows that stay live, only columns that differ in any of them: a statement of all columns
-    costs several times as much to read, for Postgres and for the driver.
+    For rows that stay live, the statement has only the columns that differ in any of them: one with
+    all columns costs Postgres and the driver several times as much to parse.
     """
     altered = [one for one in writes if one.change.changed is not None]
     revived = [one for one in writes if one.change.changed is None]

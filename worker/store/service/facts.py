@@ -1,4 +1,4 @@
-"""Facts about the service as a whole that outlive a process."""
+"""Facts about the service as a whole, stored beyond the life of a process."""
 
 import json
 from dataclasses import dataclass
@@ -46,60 +46,60 @@ _NONE_MISSING = text("delete from sync.service_state where name = 'missing-conne
 _HALT = text("select value ->> 'reason' from sync.service_state where name = 'halt'")
 
 HALT_SECONDS = 60
-"""How long nobody asks Nango after it said that our configuration is wrong."""
+"""How long no process calls Nango after a response that the configuration is wrong."""
 
 
 def note_tick(db: sa.Connection) -> None:
-    """The dispatcher is alive."""
+    """Record that a tick ran."""
     db.execute(_NOTE, {"name": "tick", "value": "{}"})
 
 
 def get_fact_age(db: sa.Connection, name: str) -> float | None:
-    """Seconds since a fact was noted; None where it never was."""
+    """Return the seconds since a fact was recorded; None if it never was."""
     seconds = db.execute(_AGE, {"name": name}).scalar()
     return None if seconds is None else float(seconds)
 
 
 def claim_discovery(db: sa.Connection, seconds: float) -> bool:
-    """Whether it is time to read Nango's list; says so to one caller only."""
+    """Whether it is time to read Nango's list; true for one caller per interval."""
     return db.execute(_CLAIM, {"name": "discover", "seconds": seconds}).first() is not None
 
 
 def note_halt(db: sa.Connection, reason: str) -> None:
-    """Our own configuration is wrong: everything stops asking for a while."""
+    """Record that the configuration is wrong: all calls pause for ``HALT_SECONDS``."""
     db.execute(_NOTE, {"name": "halt", "value": json.dumps({"reason": reason})})
 
 
 def note_key(db: sa.Connection, fingerprint: str) -> None:
-    """Nango has accepted the key that the fingerprint stands for."""
+    """Record that Nango has accepted the key with this fingerprint."""
     value = json.dumps({"fingerprint": fingerprint})
     db.execute(_NOTE, {"name": "nango-key", "value": value})
 
 
 def get_key_accepted_at(db: sa.Connection, fingerprint: str) -> float | None:
-    """When Nango is known to have accepted this key, in Unix seconds; None: never."""
+    """Return when Nango last accepted this key, in Unix seconds; None if it never did."""
     found = db.execute(_KEY, {"fingerprint": fingerprint}).scalar()
     return None if found is None else float(found)
 
 
 def is_key_changed(db: sa.Connection, fingerprint: str) -> bool:
-    """Whether Nango's list was last followed with another key, or at another address."""
+    """Whether Nango's list was last read with another key, or from another address."""
     found = db.execute(_KEY_CHANGED, {"fingerprint": fingerprint})
     return bool(found.scalar())
 
 
 @dataclass(frozen=True)
 class MissingConnections:
-    """Connections that Nango's list lacks, too many at once to be believed."""
+    """Connections that Nango's list lacks: too many at once to be plausible."""
 
     reason: str
     ids: tuple[int, ...]
     seconds: float = 0.0
-    """Since when they are held."""
+    """Seconds since they were first held."""
 
 
 def note_missing(db: sa.Connection, missing: MissingConnections | None) -> None:
-    """Keep what is held, from the time when it was first held; None: nothing is."""
+    """Store which connections are held, keeping the time of the first; None clears them."""
     if missing is None:
         db.execute(_NONE_MISSING)
         return
@@ -108,7 +108,7 @@ def note_missing(db: sa.Connection, missing: MissingConnections | None) -> None:
 
 
 def load_missing_connections(db: sa.Connection) -> MissingConnections | None:
-    """The connections that are held instead of retired, if any."""
+    """Return the connections that are held instead of retired, if any."""
     row = db.execute(_MISSING).one_or_none()
     if row is None:
         return None
@@ -122,7 +122,7 @@ def is_halted(db: sa.Connection) -> bool:
 
 
 def get_halt_reason(db: sa.Connection) -> str | None:
-    """Why everything has stopped asking, where it has."""
+    """Return why all calls are paused, or None if they are not."""
     if not is_halted(db):
         return None
     reason = db.execute(_HALT).scalar()

@@ -1,7 +1,7 @@
-"""Hosts whose clocks differ from Postgres's, as their processes report it.
+"""Hosts whose clocks differ from Postgres's, as their processes report.
 
-Nothing that processes share goes by a host's clock. What is left of it is for people and for
-others' servers: the times of log lines, and whether a certificate is in force.
+Processes share no data that depends on a host's clock. It only affects the times of log lines and
+whether a server's certificate counts as valid.
 """
 
 import json
@@ -17,13 +17,13 @@ from worker.core.log import get_logger
 from worker.core.process.identity import identify_this_process
 
 SKEW_SECONDS: Final = 2.0
-"""A difference that is reported; a smaller one may come of the way to Postgres and back."""
+"""Smallest difference that is reported; the round trip may cause smaller ones."""
 
 MAX_ROUND_TRIP_SECONDS: Final = 1.0
-"""An answer that took longer says too little about the clock."""
+"""A measurement with a longer round trip is too imprecise."""
 
 REPORT_VALID_SECONDS: Final = 20.0
-"""An older report is of a process that has ended, or does not report any more."""
+"""Age from which a report counts as outdated: its process ended or hangs."""
 
 _NOW = text("select extract(epoch from clock_timestamp())::float8")
 _REPORT = text("""
@@ -48,11 +48,11 @@ _LIST = text("""
 
 @dataclass(frozen=True)
 class HostClock:
-    """A host whose clock is off."""
+    """A host whose clock differs from Postgres's."""
 
     host: str
     seconds: float
-    """By which it is ahead of Postgres's; negative where it is behind."""
+    """Seconds ahead of Postgres's clock; negative if behind."""
 
     def __str__(self) -> str:
         side = "ahead of" if self.seconds > 0 else "behind"
@@ -60,9 +60,9 @@ class HostClock:
 
 
 def measure_clock_offset(db: sa.Connection, server: ServerClock | None = None) -> float | None:
-    """Seconds by which this host's clock is ahead of Postgres's; None where that took too long.
+    """Return the seconds this host's clock is ahead of Postgres's; None if the query took too long.
 
-    ``server`` is set by the same answer.
+    The same answer sets ``server``.
     """
     here, began = time.time(), time.monotonic()
     there = float(db.execute(_NOW).scalar_one())
@@ -75,13 +75,13 @@ def measure_clock_offset(db: sa.Connection, server: ServerClock | None = None) -
 
 
 def list_skewed_hosts(db: sa.Connection) -> list[HostClock]:
-    """The hosts whose clocks are off now, by name."""
+    """Return the hosts whose clocks differ now, by name."""
     rows = db.execute(_LIST, {"seconds": REPORT_VALID_SECONDS})
     return [HostClock(row.host, row.seconds) for row in rows]
 
 
 def list_skewed_hosts_and_own(db: sa.Connection) -> list[HostClock]:
-    """The same, and this host, which may be one on which no worker runs."""
+    """Return the same hosts plus this one, on which perhaps no worker runs."""
     found = list_skewed_hosts(db)
     here = identify_this_process().host
     seconds = measure_clock_offset(db) or 0.0
@@ -91,11 +91,11 @@ def list_skewed_hosts_and_own(db: sa.Connection) -> list[HostClock]:
 
 
 class ClockReport:
-    """Reports for one process whether the clock of its host is off, as long as it is."""
+    """Reports, for one process, while the clock of its host differs."""
 
     def __init__(self) -> None:
         self.server_clock = ServerClock()
-        """Postgres's clock, as last seen."""
+        """Postgres's clock, as last measured."""
         self._is_off: bool | None = None
 
     def report(self, db: sa.Connection) -> None:

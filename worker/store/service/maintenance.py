@@ -1,7 +1,7 @@
-"""When housekeeping is due, by what the database remembers of the last time.
+"""Schedule of the hourly maintenance, kept in the database.
 
-No clock of beat is asked: one that is restarted often would never come to an hour. A message that
-is lost is sent again, and one that comes late or twice begins nothing.
+Beat's clock is not used: a beat that restarts often would never reach an hour. A lost message is
+sent again; a late or duplicate one starts nothing.
 """
 
 from typing import Final
@@ -10,15 +10,15 @@ import sqlalchemy as sa
 from sqlalchemy import text
 
 INTERVAL_SECONDS: Final = 3600
-"""From the end of one run to the next."""
+"""From the end of one run to the start of the next."""
 
 RUN_SECONDS: Final = 360
-"""Longer than any run: Celery ends it sooner. One that has not ended by then was killed."""
+"""Longer than any run, as Celery's time limit is shorter: later, a run counts as killed."""
 
 RESEND_SECONDS: Final = 120
-"""After this, a message that began nothing counts as lost."""
+"""Time after which a message that started no run counts as lost."""
 
-# A moment in the future, from before a clock was set back, is no reason to wait for it.
+# A time in the future, from before the clock was set back, counts as not recent.
 _RECENT: Final = "between clock_timestamp() - make_interval(secs => {}) and clock_timestamp()"
 _DUE: Final = f"""
     not exists (select from sync.service_state
@@ -31,7 +31,7 @@ _DUE: Final = f"""
                                         where ended.name = 'housekeeping-finished'
                                           and ended.updated_at >= begun.updated_at))
 """
-# On a conflict the row is read as it is then, so of two at a time one is let through.
+# On a conflict Postgres rereads the row, so only one of two concurrent callers succeeds.
 _SEND: Final = text(f"""
     insert into sync.service_state (name, updated_at)
     select 'housekeeping-sent', clock_timestamp() where {_DUE}
@@ -57,15 +57,15 @@ _FINISH: Final = text("""
 
 
 def claim_maintenance_message(db: sa.Connection) -> bool:
-    """Whether it is time to send the message; says so to one tick only."""
+    """Whether it is time to send the message; true for one tick only."""
     return db.execute(_SEND).first() is not None
 
 
 def start_maintenance(db: sa.Connection) -> bool:
-    """Whether it is due and nobody is at it; says so to one process only, which is at it then."""
+    """Whether maintenance is due and not running; true for one process, which must run it."""
     return db.execute(_START).first() is not None
 
 
 def finish_maintenance(db: sa.Connection) -> None:
-    """It is done until the interval is over."""
+    """Record the end of the run: the next is due after ``INTERVAL_SECONDS``."""
     db.execute(_FINISH)

@@ -1,7 +1,7 @@
-"""Whose turn it is to run a tick, and what is done once Postgres's clock was set back.
+"""Claims of ticks, and the correction of timers after Postgres's clock was set back.
 
-A message for a tick may come late, doubled, or in a pile of thousands after an outage. What is
-late is seen here and nowhere else, by one clock: Postgres's.
+Tick messages may come late, twice, or by the thousands after an outage. Only this module decides
+which are late, by one clock: Postgres's.
 """
 
 from typing import Final
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy import TextClause, text
 
 CLOCK_STEP_SECONDS: Final = 1.0
-"""Less is waited for."""
+"""Smallest step back that is corrected; smaller ones pass by waiting."""
 
 _TURN = text("""
     with before as (
@@ -47,13 +47,13 @@ _TIMERS: Final = (
     ("events.sinks", "expires_at"),
     ("events.positions", "retry_at"),
 )
-"""Times that are waited for, or that an age counts from."""
+"""Columns with due times, or with times from which an age is computed."""
 
 
 def claim_tick(db: sa.Connection, seconds: float) -> float | None:
-    """Take the turn of a tick, unless one was taken within ``seconds``. None: it was.
+    """Claim a tick. Return None if one was claimed within ``seconds``.
 
-    Otherwise the seconds by which Postgres's clock was set back since the last one, 0 for none.
+    Otherwise return the seconds by which Postgres's clock was set back since the last tick, or 0.
     """
     row = db.execute(_TURN, {"seconds": seconds}).one_or_none()
     if row is None:
@@ -62,10 +62,10 @@ def claim_tick(db: sa.Connection, seconds: float) -> float | None:
 
 
 def shift_timers_back(db: sa.Connection, seconds: float) -> None:
-    """Postgres's clock was set back: have nothing wait until it is as late again as it was.
+    """Shift all due times after Postgres's clock was set back, so that nothing waits longer.
 
-    Slices under way reckon by the time before, so they are fenced and due at once. One that is
-    committing a page right now is not: its streams may wait longer, once.
+    Running slices use the earlier time, so they are fenced and their connections are due at once.
+    A slice that is just committing a page is not fenced: its streams may wait longer once.
     """
     db.execute(_FENCE)
     for table, column in _TIMERS:

@@ -1,4 +1,4 @@
-"""Which workers consume which queues, and which connections they hold."""
+"""Reports of workers: the queues they consume and the connections they hold."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from sqlalchemy import text
 from worker.core.process.identity import parse_identity, shorten_identity
 
 REPORT_VALID_SECONDS = 15.0
-"""A worker that has not reported for so long consumes nothing: it ended, hangs or is frozen."""
+"""Age from which a worker counts as dead: it ended, hangs or is suspended."""
 
 _REPORT = text("""
     insert into sync.workers (name, queues, processes, seen_at)
@@ -46,7 +46,7 @@ class Worker:
     processes: int
     seen_seconds_ago: float
     holds: list[str]
-    """Connections that its processes sync now."""
+    """Connections that its processes are syncing."""
 
     @property
     def is_alive(self) -> bool:
@@ -56,7 +56,7 @@ class Worker:
 def report_worker(
     db: sa.Connection, name: str, queues: Sequence[str], processes: Sequence[str]
 ) -> None:
-    """Record that a worker consumes ``queues`` now; ``processes`` as leases name their holders."""
+    """Record that a worker consumes ``queues``; ``processes`` are names of lease holders."""
     values = {"name": name, "queues": list(queues), "processes": list(processes)}
     db.execute(_REPORT, values)
     db.execute(_DROP_OLD)
@@ -68,10 +68,10 @@ def remove_worker(db: sa.Connection, name: str) -> None:
 
 
 def remove_predecessors(db: sa.Connection, name: str) -> None:
-    """Forget silent workers whose node name and pid the worker ``name`` has.
+    """Delete silent workers that have the same node name and pid as the worker ``name``.
 
-    A container that is started again has both of them again, and a pid namespace of its own, so
-    nothing but its silence shows that the one before has ended.
+    A restarted container has the same node name and pid but a new pid namespace, so only missing
+    reports show that its predecessor has ended.
     """
     identity = parse_identity(name)
     if identity is not None:
@@ -80,12 +80,12 @@ def remove_predecessors(db: sa.Connection, name: str) -> None:
 
 
 def list_workers(db: sa.Connection) -> list[Worker]:
-    """Every worker that reported within a day, by name."""
+    """Return the workers that reported within a day, by name."""
     rows = db.execute(_LIST).all()
     return [Worker(shorten_identity(name), *values) for name, *values in rows]
 
 
 def list_unserved_queues(workers: Collection[Worker], queues: Sequence[str]) -> list[str]:
-    """The queues that no worker consumes."""
+    """Return the queues that no live worker consumes."""
     served = {queue for worker in workers if worker.is_alive for queue in worker.queues}
     return [queue for queue in queues if queue not in served]

@@ -1,4 +1,4 @@
-"""Conditions that need an operator: held, broken, refused."""
+"""Conditions that need an operator: held, broken, refused and retired."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ _STUCK = text("""
 """)
 
 AlarmKey = tuple[str, int]
-"""What kind of thing stands still, and the connection that it is about; 0: all of them."""
+"""The kind of alarm and the connection id; 0 for an alarm about all connections."""
 
 
 @dataclass(frozen=True)
 class ActiveAlarm:
-    """One thing that stands still."""
+    """One condition that needs an operator."""
 
     connection_name: str
     reason: str
@@ -39,7 +39,7 @@ class ActiveAlarm:
 def load_alarms(
     db: sa.Connection, since: datetime, outage: Mapping[str, Any] | None = None
 ) -> dict[AlarmKey, ActiveAlarm]:
-    """All that stands still now; what was retired before ``since`` is no news."""
+    """Return all current alarms, without connections that were retired before ``since``."""
     found: dict[AlarmKey, ActiveAlarm] = {}
     if (reason := get_halt_reason(db)) is not None:
         found["halt", 0] = ActiveAlarm("", f"HALTED: {reason}; it is tried again every minute")

@@ -1,4 +1,4 @@
-"""Claims: which connections are due, in which lane, and who may take them up."""
+"""Claims of due connections: which ones, on which queue, and how many at a time."""
 
 import sqlalchemy as sa
 from sqlalchemy import text
@@ -15,8 +15,8 @@ _END_SILENT_COPIES = text("""
        and state_change < clock_timestamp() - make_interval(secs => :seconds)
 """)
 SILENT_COPY_SECONDS = 120.0
-"""How long a COPY may wait for its client. No timeout of Postgres's ends one whose client says
-nothing: a process that was stopped in the middle would keep its connection locked for good."""
+"""How long a COPY may wait for its client. No timeout of Postgres ends a COPY with a silent client:
+a suspended process would keep its connection locked forever."""
 
 _FREE_LAPSED_LEASES = text("""
     with unheld as (
@@ -36,8 +36,8 @@ _IS_FIRST_LOAD = """
         and (s.first_complete_at is not null or s.phase not in ('ready', 'listing', 'sweeping')
              or s.due_at > clock_timestamp())) < cardinality(cast(:streamed as text[]))
 """
-"""Whether a first load of a stream is to go on now. One that is refused, that follows a cursor
-without having been complete, or that waits for its time does not keep the others in this lane."""
+"""Condition: some stream's first load can continue now. A stream that is refused, follows a cursor
+without ever having been complete, or is not due does not keep the connection on this queue."""
 
 _DUE = f"""
     due as (
@@ -75,8 +75,8 @@ _FREE_SLOTS = f"""
                as free)
 """
 """How many more first loads may be claimed: one for each process that serves them, but never all
-processes of a worker that serves other slices as well. Those under way count, and so do those
-that are claimed and not begun."""
+processes of a worker that also serves other slices. First loads that are running, or claimed and
+not started, are subtracted."""
 
 _CLAIM = text(f"""
     with {_DUE}, {_FREE_SLOTS},
@@ -141,15 +141,14 @@ def claim_due(
     claim_seconds: float,
     scheduled_limit: int | None = None,
 ) -> list[tuple[int, RunTrigger]]:
-    """Claim connections that are due, most urgent first, and say on which queue they travel.
+    """Claim due connections, and return their ids and queues, the most urgent first.
 
-    A connection travels as a first load until all of its streams have been complete once, so that
-    first loads stay within their places and their share of Nango's budget to their end.
-    At most ``limit``, of which no more than ``scheduled_limit`` are due by their clocks: that is
-    what Nango's budget has room for. Each queue is ranked by itself, so that a thousand customers
-    who wait for their first load hide nobody. Due is also what holds a lapsed lease: its worker
-    died. A claim lasts ``claim_seconds`` seconds: if its message is lost, the connection is due
-    again then.
+    A connection counts as a first load until all of its streams have been complete once, so that
+    first loads stay within their slots and their share of Nango's budget. Claims at most ``limit``
+    connections, of which at most ``scheduled_limit`` are scheduled: Nango's budget has room for
+    those. Each queue is ranked separately, so that a thousand first loads do not block others.
+    Connections with an expired lease are due as well: their worker died. A claim lasts
+    ``claim_seconds``: if its message is lost, the connection is due again then.
     """
     db.execute(_END_SILENT_COPIES, {"seconds": SILENT_COPY_SECONDS})
     db.execute(_FREE_LAPSED_LEASES)
@@ -165,9 +164,9 @@ def claim_due(
 
 
 def claim_first_loads(db: sa.Connection, *, first_loads: int, claim_seconds: float) -> list[int]:
-    """Claim as many first loads as there are free places for, those first that wait longest.
+    """Claim as many first loads as there are free slots, those that wait longest first.
 
-    Places are counted by one process at a time, so that several never fill the same one.
+    A lock lets only one process count the slots at a time, so that no slot is filled twice.
     """
     db.execute(_LOCK_FIRST_LOADS)
     found = db.execute(_CLAIM_FIRST_LOADS, _build_values(first_loads, claim_seconds))
@@ -175,9 +174,9 @@ def claim_first_loads(db: sa.Connection, *, first_loads: int, claim_seconds: flo
 
 
 def is_slice_waiting(db: sa.Connection, *, seconds: float) -> bool:
-    """Whether a slice that is no first load was sent, and no process took it for that many seconds.
+    """Whether a slice other than a first load was sent and not started for that many seconds.
 
-    What is due and not sent waits for Nango's budget, not for a process.
+    Connections that are due but not sent wait for Nango's budget, not for a process.
     """
     values = {"patience": seconds, "streamed": _STREAMED_NAMES}
     return bool(db.execute(_AWAITED, values).scalar_one())
@@ -190,5 +189,5 @@ def _build_values(first_loads: int, grace: float) -> dict[str, object]:
 
 
 def count_unclaimed(db: sa.Connection) -> int:
-    """Connections that are due by their clocks and not claimed."""
+    """Return how many connections are due by their schedule and not claimed."""
     return int(db.execute(_WAITING, {"streamed": _STREAMED_NAMES}).scalar_one())

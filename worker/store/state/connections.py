@@ -1,4 +1,4 @@
-"""Connections as we know them: enrolled, claimed when due, broken, retired."""
+"""Rows of connections: loading, enrolling, requesting resyncs and rescheduling."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -14,10 +14,10 @@ from worker.core.errors import NotFound
 from worker.store.lease import Transaction
 
 FORGOTTEN_KEY: Final = "forgotten"
-"""Key beside a connection's settings: its data are being purged."""
+"""Key in a connection's settings: its data is being purged."""
 
 FAILING_KEY: Final = "failing"
-"""Key beside a connection's settings: Nango's list showed an error of its token."""
+"""Key in a connection's settings: Nango's list showed an error of its token."""
 
 SYNCED_STATUSES: Final = (ConnectionStatus.ACTIVE, ConnectionStatus.BROKEN)
 """Statuses of connections that are synced."""
@@ -53,7 +53,7 @@ class Connection:
 
     @property
     def is_being_forgotten(self) -> bool:
-        """Somebody has begun to forget it: it never comes back."""
+        """Whether an operator has started to forget it; it never returns."""
         return bool(self.settings.get(FORGOTTEN_KEY))
 
 
@@ -67,7 +67,7 @@ def _connection_from_row(row: Row[Any]) -> Connection:
 
 
 def get_connection(db: sa.Connection, connection_id: int) -> Connection:
-    """One connection. Raises NotFound where there is none."""
+    """Return one connection. Raises NotFound if it does not exist."""
     row = db.execute(select(*_COLUMNS).where(connections.c.id == connection_id)).one_or_none()
     if row is None:
         raise NotFound(f"there is no connection {connection_id}")
@@ -75,19 +75,19 @@ def get_connection(db: sa.Connection, connection_id: int) -> Connection:
 
 
 def get_connections(db: sa.Connection, ids: Iterable[int]) -> list[Connection]:
-    """Those of the connections that there still are, by id."""
+    """Return the connections that still exist, by id."""
     statement = select(*_COLUMNS).where(connections.c.id.in_(list(ids)))
     return [_connection_from_row(row) for row in db.execute(statement.order_by(connections.c.id))]
 
 
 class SliceConnection(NamedTuple):
-    """A connection as a slice finds it."""
+    """A connection as loaded at the start of a slice."""
 
     connection: Connection
     moment: datetime
-    """The database's time: what was asked for until then has been seen."""
+    """The database's time: the slice handles requests made up to then."""
     shares_tenant: bool
-    """Whether another connection has the same tenant, of whatever status."""
+    """Whether another connection, of any status, has the same tenant."""
 
 
 _OTHER = connections.alias("other")
@@ -102,7 +102,7 @@ _LOOK: Select[Any] = select(
 
 
 def load_for_slice(db: sa.Connection, connection_id: int) -> SliceConnection:
-    """One connection, and what else a slice begins with. Raises NotFound where there is none."""
+    """Return a connection with the facts a slice needs. Raises NotFound if it does not exist."""
     row = db.execute(_LOOK, {"number": connection_id}).one_or_none()
     if row is None:
         raise NotFound(f"there is no connection {connection_id}")
@@ -110,9 +110,9 @@ def load_for_slice(db: sa.Connection, connection_id: int) -> SliceConnection:
 
 
 def find_connection(db: sa.Connection, named: str) -> Connection:
-    """A connection by what a person typed: our id, Nango's id, or ``integration/id``.
+    """Return a connection by our id, Nango's id, or ``integration/id``, as typed by a person.
 
-    Raises NotFound, saying why, where none or several match.
+    Raises NotFound, with the reason, if none or several match.
     """
     column = connections.c
     if named.isascii() and named.isdigit():
@@ -133,7 +133,7 @@ def find_connection(db: sa.Connection, named: str) -> Connection:
 
 
 def _choose_match(named: str, matches: list[Connection]) -> Connection:
-    """The one that is meant. Retired connections may share an address, ids are never shared."""
+    """Return the only match, else raise NotFound with the options; only ids are always unique."""
     if len(matches) == 1:
         return matches[0]
     if len({one.label for one in matches}) == len(matches):
@@ -146,17 +146,26 @@ def _choose_match(named: str, matches: list[Connection]) -> Connection:
 def list_all_connections(
     db: sa.Connection, statuses: Sequence[ConnectionStatus] = ()
 ) -> list[Connection]:
-    """Connections by id, of the given statuses (or all)."""
+    """Return the connections with the given statuses (or all), by id."""
     statement = select(*_COLUMNS).order_by(connections.c.id)
     if statuses:
         statement = statement.where(connections.c.status.in_(statuses))
     return [_connection_from_row(row) for row in db.execute(statement)]
 
 
+def request_all_resyncs(db: sa.Connection) -> None:
+    """Request a sync of every active or broken connection now."""
+    db.execute(
+        update(connections)
+        .where(connections.c.status.in_((ConnectionStatus.ACTIVE, ConnectionStatus.BROKEN)))
+        .values(due_at=func.clock_timestamp(), requested_at=func.clock_timestamp())
+    )
+
+
 def request_resync(
     db: sa.Connection, connection_id: int, resources: list[str] | None, *, full: bool
 ) -> datetime:
-    """Ask the workers for a resync now; the database time of the request."""
+    """Request a resync now, and return the database time of the request."""
     moment: datetime = db.execute(
         update(connections)
         .where(connections.c.id == connection_id)
@@ -187,7 +196,7 @@ _RESCHEDULE = text("""
 
 
 def reschedule(tx: Transaction, due_at: datetime, since: datetime, *, done: bool) -> None:
-    """Have the connection due then, and cross off what an operator asked for up to ``since``.
+    """Set the next due time, and if ``done`` clear an operator's request made up to ``since``.
 
     A newer request is due at once.
     """
@@ -196,9 +205,9 @@ def reschedule(tx: Transaction, due_at: datetime, since: datetime, *, done: bool
 
 
 def update_connection(tx: Transaction, **values: Any) -> None:
-    """Change the connection of a write transaction.
+    """Update the connection of a write transaction.
 
-    A new time at which it is due counts from now: it has not waited yet.
+    A new ``due_at`` also clears ``waiting_since``, as the connection has not waited yet.
     """
     if "due_at" in values:
         values.setdefault("waiting_since", None)
@@ -206,7 +215,7 @@ def update_connection(tx: Transaction, **values: Any) -> None:
 
 
 def list_same_tenant(tx: Transaction, tenant_id: str) -> list[Connection]:
-    """The other connections of the same tenant, of whatever status, by id."""
+    """Return the other connections of the same tenant, of any status, by id."""
     statement = select(*_COLUMNS).where(
         connections.c.tenant_id == tenant_id, connections.c.id != tx.connection_id
     )
@@ -218,7 +227,7 @@ def list_same_tenant(tx: Transaction, tenant_id: str) -> list[Connection]:
 def enrol_connection(
     db: sa.Connection, nango_connection_id: str, provider_config_key: str, provider: str
 ) -> int | None:
-    """Our id of a new connection, due at once; None where somebody else has just enrolled it."""
+    """Store a new connection, due at once, and return its id; None if it is already enrolled."""
     row = insert(connections).values(
         nango_connection_id=nango_connection_id,
         provider_config_key=provider_config_key,

@@ -1,7 +1,7 @@
-"""Erasures: who was erased is remembered by a keyed digest, never by the id itself.
+"""Erasures: an erased object is stored as a keyed digest, never by its id.
 
-The key is random, made at the first erasure and kept in the database: a worker that lacked it
-would bring people back. Ids are random as well, so a digest cannot be turned back by trying.
+The key is random, created at the first erasure and kept in the database: a worker without it would
+mirror erased people again. Ids are random too, so a digest cannot be reversed by trying ids.
 """
 
 import hmac
@@ -17,7 +17,7 @@ from models.erasure import ERASED_PREFIX
 from worker.core.errors import ConfigurationError
 
 DIGEST_BYTES: Final = 16
-"""Bytes of a digest: enough that no two objects ever share one."""
+"""Bytes of a digest: enough that no two objects share one."""
 
 
 _KEY = text("select value ->> 'key' from sync.service_state where name = 'erasure_key'")
@@ -31,10 +31,9 @@ _ALL = text(f"select {_COLUMNS} from sync.erasures where connection_id = :id ord
 
 @dataclass(frozen=True)
 class ErasureDigests:
-    """Makes digests of ids.
+    """Computes digests of ids.
 
-    An id is unique whatever it is of, so a principal or a member need not be tried as a user, as
-    a group and so on.
+    Ids are unique across resources, so a principal or member need not be checked per resource.
     """
 
     key: bytes = field(repr=False)
@@ -43,13 +42,13 @@ class ErasureDigests:
         return hmac.digest(self.key, object_id.lower().encode(), "sha256")[:DIGEST_BYTES]
 
     def render_mark(self, object_id: str) -> str:
-        """What takes an id's place in the keys of events."""
+        """Return the text that replaces an id in the keys of events."""
         return render_mark(self.digest(object_id))
 
 
 @dataclass(frozen=True)
 class ErasedObjects:
-    """The erased objects of one connection; false where there are none."""
+    """The erased objects of one connection; false if there are none."""
 
     digests: ErasureDigests = ErasureDigests(b"")
     known_digests: frozenset[bytes] = frozenset()
@@ -62,17 +61,17 @@ class ErasedObjects:
 
 
 class PendingErasure(msgspec.Struct, kw_only=True):
-    """Who is being erased, and how far the events are scrubbed."""
+    """The object that is being erased, and the progress of scrubbing its events."""
 
     id: str
     upto: int = 0
-    """Events up to this one have been looked at."""
+    """Sequence number up to which events have been scrubbed."""
     assignments: list[str] = []
-    """Role assignments of whom it is about, as far as they are known."""
+    """Known role assignments of the object."""
     again: bool = False
-    """An assignment became known late: earlier events may tell of it."""
+    """An assignment was found late, so earlier events may concern it."""
     kept_from: int | None = None
-    """The first deletion that keeps its key for a sink."""
+    """Sequence number of the first deletion that keeps its key for a sink."""
     rows: bool = False
     """Its rows are still being deleted: events are scrubbed after that."""
 
@@ -99,13 +98,13 @@ def render_mark(digest: bytes) -> str:
 
 
 def find_digests(db: sa.Connection) -> ErasureDigests | None:
-    """The digests of the key; None where nothing was ever erased."""
+    """Return digests with the stored key; None if nothing was ever erased."""
     found = db.execute(_KEY).scalar()
     return ErasureDigests(bytes.fromhex(found)) if found else None
 
 
 def get_digests(db: sa.Connection) -> ErasureDigests:
-    """The digests of the key. Raises ConfigurationError where it has got lost."""
+    """Return digests with the stored key. Raises ConfigurationError if the key is missing."""
     found = find_digests(db)
     if found is None:
         raise ConfigurationError(
@@ -116,7 +115,7 @@ def get_digests(db: sa.Connection) -> ErasureDigests:
 
 
 def load_erased(db: sa.Connection, connection_id: int) -> ErasedObjects:
-    """Whom a sync passes over. Raises ConfigurationError where the key is missing."""
+    """Return the objects that a sync skips. Raises ConfigurationError if the key is missing."""
     known = frozenset(
         bytes(found) for found in db.execute(_DIGESTS, {"id": connection_id}).scalars()
     )
@@ -124,14 +123,14 @@ def load_erased(db: sa.Connection, connection_id: int) -> ErasedObjects:
 
 
 def find_erasure(db: sa.Connection, connection_id: int, digest: bytes) -> Erasure | None:
-    """One erasure, locked until the end of the transaction."""
+    """Return one erasure, locked until the end of the transaction, or None."""
     values = {"id": connection_id, "digest": digest}
     row = db.execute(_ONE, values).one_or_none()
     return None if row is None else _erasure_from_row(row)
 
 
 def list_erasures(db: sa.Connection, connection_id: int) -> list[Erasure]:
-    """The erasures of a connection, the oldest first."""
+    """Return the erasures of a connection, the oldest first."""
     return [_erasure_from_row(row) for row in db.execute(_ALL, {"id": connection_id})]
 
 
@@ -149,6 +148,6 @@ def _erasure_from_row(row: Any) -> Erasure:
 
 
 def list_ids_being_erased(db: sa.Connection, connection_id: int) -> frozenset[str]:
-    """The ids whose events are being scrubbed: of the objects, and of their role assignments."""
+    """Return the ids whose events are being scrubbed: objects and their role assignments."""
     pending = (one.pending for one in list_erasures(db, connection_id))
     return frozenset(key for one in pending if one for key in (one.id, *one.assignments))

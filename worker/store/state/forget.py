@@ -1,8 +1,8 @@
-"""Purging what a retired connection left: rows, events, bookkeeping, and at last its own row.
+"""Purge of a retired connection: its rows, events and bookkeeping, and finally its own row.
 
-Batch by batch along each table's key, so that nobody waits for it and an interrupted one goes on
-where it ended. The first step takes the connection out of everybody's reach: no discovery revives
-it and no new connection takes it over while half of its rows are gone.
+It runs in batches along each table's key, so that it blocks no one and an interrupted purge can
+continue. The first step marks the connection as forgotten, so that no discovery revives it and no
+new connection takes it over while half of its rows are gone.
 """
 
 from collections.abc import Callable
@@ -25,12 +25,12 @@ from worker.store.state.connections import FORGOTTEN_KEY, get_connection, update
 BATCH: Final = 10_000
 
 OnForgetProgress = Callable[[str, int], None]
-"""Told about each batch: the table, and how many of its rows have gone so far."""
+"""Called after each batch with the table and the number of its rows deleted so far."""
 
 
 @dataclass(frozen=True)
 class _Table:
-    """A table that holds rows of connections, and its key behind the connection."""
+    """A table with rows of connections, and its key columns after the connection."""
 
     schema: str
     table: str
@@ -41,7 +41,7 @@ class _Table:
         return f"{self.schema}.{self.table}"
 
     def render_boundary(self, *, after: bool) -> Composed:
-        """The last key of the next batch."""
+        """Return the query for the last key of the next batch."""
         return SQL(
             "select {key} from {table} where {rows} order by {key} offset %s limit 1"
         ).format(
@@ -83,15 +83,15 @@ TABLES: Final = (
     _Table(SYNC, "runs", ("id",)),
     _Table(SYNC, "streams", ("resource",)),
 )
-"""Everywhere but the lease and the connection itself, which go last."""
+"""All tables but the lease and the connection itself, which are deleted last."""
 
 
 def forget_connection(
     database: Database, connection_id: int, on_progress: OnForgetProgress, *, batch: int = BATCH
 ) -> dict[str, int]:
-    """Purge a retired connection; how many rows of each table went, this time.
+    """Purge a retired connection, and return how many rows of each table were deleted this time.
 
-    Raises ResourceRefused where it is not retired, Unknown where there is none.
+    Raises ResourceRefused if it is not retired, NotFound if it does not exist.
     """
     _mark_forgotten(database, connection_id)
     gone = {
@@ -108,12 +108,13 @@ def _mark_forgotten(database: Database, connection_id: int) -> None:
     with database.open_transaction() as db:
         get_connection(db, connection_id)
     with interrupt_writer(database, connection_id) as tx:
-        known = get_connection(tx.db, connection_id)
-        if not known.is_retired:
+        connection = get_connection(tx.db, connection_id)
+        if not connection.is_retired:
             raise ResourceRefused(
-                f"it is {known.status}, and only a retired connection is forgotten; delete it in "
+                f"it is {connection.status}, and only a retired connection is forgotten; delete "
+                f"it in "
                 "Nango, and the next 'tenant-mirror connections discover' retires it",
-                connection=known.label,
+                connection=connection.label,
             )
         update_connection(
             tx,
@@ -127,7 +128,7 @@ def _mark_forgotten(database: Database, connection_id: int) -> None:
 def _empty_table(
     database: Database, place: _Table, connection_id: int, told: OnForgetProgress, batch: int
 ) -> int:
-    """Delete a table's rows of the connection along the key, a transaction a batch."""
+    """Delete the connection's rows of a table along its key, one transaction per batch."""
     gone = 0
     last: tuple[Any, ...] | None = None
     while True:
@@ -148,7 +149,7 @@ def _delete_batch(
     last: tuple[Any, ...] | None,
     batch: int,
 ) -> tuple[tuple[Any, ...] | None, int]:
-    """The key that a batch ended at, None at the end of the table; and how many rows went."""
+    """Return the last key of a batch (None at the end of the table) and the rows deleted."""
     values = (connection_id, *(last or ()))
     after = last is not None
     force_index_scans(db)
@@ -161,9 +162,9 @@ def _delete_batch(
 
 
 def _delete_connection(database: Database, connection_id: int, gone: dict[str, int]) -> int:
-    """What somebody wrote meanwhile, then the connection: nothing of it is left after this.
+    """Delete rows that were written meanwhile, then the connection itself.
 
-    Zero where another process has ended it before.
+    Returns 1, or 0 if another process has deleted it before.
     """
     with database.open_transaction() as db:
         try:

@@ -1,4 +1,4 @@
-"""Counts over all connections, for metrics. None grows with the rows of a tenant's mirror."""
+"""Counts over all connections, for metrics. No query's cost grows with a tenant's rows."""
 
 from typing import Final, NamedTuple
 
@@ -37,7 +37,7 @@ _AGES = text("""
       from analytics.freshness f join sync.connections c on c.id = f.connection_id
      where c.status in ('active', 'broken') group by f.resource
 """)
-# Runs have no index on times, but their numbers grow with them: halve until the first is found.
+# Runs have no index on times, but their ids grow with time: a binary search finds the first.
 _RUNS = text("""
     with recursive search (low, high) as (
         select min(id), max(id) + 1 from sync.runs
@@ -62,9 +62,9 @@ _HELD = text("select resource, count(*) from sync.removals where held group by r
 
 
 def set_statement_timeout(db: sa.Connection) -> None:
-    """Rather no answer than a late one, for the rest of the transaction.
+    """Limit statements to 10 seconds for the rest of the transaction.
 
-    Raises RetryLater from then.
+    Statements that take longer raise RetryLater.
     """
     db.execute(_BRIEF)
 
@@ -74,33 +74,33 @@ def count_connections_by_status(db: sa.Connection) -> dict[str, int]:
 
 
 def count_overdue_connections(db: sa.Connection, seconds: float) -> int:
-    """Connections that fell due so long ago, without a slice that ended since or is at work.
+    """Return how many connections have been due for so long without a finished or running slice.
 
-    Claims do not count: a claim without a worker behind it brings nothing.
+    A claim alone does not count as progress: perhaps no worker serves it.
     """
     return int(db.execute(_OVERDUE, {"seconds": seconds}).scalar_one())
 
 
 def count_failing_connections(db: sa.Connection) -> int:
-    """Connections in use whose last ended run failed, however long ago that was."""
+    """Return how many synced connections have a failed last run, however old it is."""
     return int(db.execute(_FAILING).scalar_one())
 
 
 def count_streams_by_phase(db: sa.Connection) -> dict[tuple[str, str], int]:
-    """Streams of connections that are not retired, by resource and phase."""
+    """Return the numbers of streams of active, broken and paused connections."""
     found = db.execute(_STREAMS)
     return {(resource, phase): number for resource, phase, number in found}
 
 
 class Freshness(NamedTuple):
-    """How fresh one resource is over all connections in use, as ``analytics.freshness`` has it."""
+    """Freshness of a resource over all synced connections, as in ``analytics.freshness``."""
 
     oldest_seconds: float | None
-    """Seconds since the oldest rows were read; None where none were."""
+    """Seconds since the oldest rows were read; None if none were."""
     never_read: int
-    """Connections where it was never read as a whole."""
+    """Connections where it was never read completely."""
     late: int
-    """Connections where it is older than its own interval allows, never read included."""
+    """Connections where it is older than its interval allows, or was never read."""
 
 
 def load_freshness(db: sa.Connection) -> dict[str, Freshness]:
@@ -108,7 +108,7 @@ def load_freshness(db: sa.Connection) -> dict[str, Freshness]:
 
 
 def count_runs_by_state(db: sa.Connection, seconds: float) -> dict[str, int]:
-    """Runs that began in the last so many seconds."""
+    """Return the numbers of runs that started in the last ``seconds``."""
     return _load_counts(db, _RUNS, seconds=seconds)
 
 
@@ -121,7 +121,7 @@ def count_unresolved_parts(db: sa.Connection) -> dict[str, int]:
 
 
 def count_inexact_objects(db: sa.Connection) -> dict[str, int]:
-    """Objects with values that are not stored as they were sent."""
+    """Return the numbers of objects with values that are not stored as they were sent."""
     return _load_counts(db, _INEXACT)
 
 

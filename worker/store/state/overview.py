@@ -1,4 +1,4 @@
-"""What operators look at: connections, their streams and their last runs."""
+"""Overviews for operators: connections, their streams and their last runs."""
 
 from typing import Any
 
@@ -68,7 +68,7 @@ _STREAMS = text(f"""
 def load_connections_overview(
     db: sa.Connection, connection_id: int | None = None
 ) -> list[dict[str, Any]]:
-    """One line a connection: status, freshness, the last run, what needs attention."""
+    """Return one row per connection: status, freshness, last run, what needs attention."""
     rows = db.execute(_CONNECTIONS, {"id": connection_id}).mappings()
     apart = summarize_unresolved(db, connection_id)
     found = [dict(row) for row in rows]
@@ -86,13 +86,13 @@ _HELD = text("""
 def list_held_samples(
     db: sa.Connection, connection_id: int, limit: int = 10
 ) -> list[dict[str, Any]]:
-    """Some of the deletions that wait for approval."""
+    """Return some of the deletions that wait for approval."""
     values = {"id": connection_id, "limit": limit}
     return [dict(row) for row in db.execute(_HELD, values).mappings()]
 
 
 def load_streams_overview(db: sa.Connection, connection_id: int) -> list[dict[str, Any]]:
-    """The streams of a connection; ``unresolved`` says what Graph does not answer for."""
+    """Return the streams of a connection; ``unresolved`` is what Graph does not answer for."""
     rows = db.execute(_STREAMS, {"id": connection_id}).mappings()
     apart = summarize_unresolved(db, connection_id).get(connection_id, {})
     return [{**row, "unresolved": apart.get(row["resource"])} for row in rows]

@@ -1,7 +1,7 @@
-"""Malformed objects and values with their reason. Bounded, and without personal data.
+"""Quarantine: malformed objects and values with a reason. Bounded, and without personal data.
 
-An object that is kept apart has no row, or one that stays as it was. Of one that is not, the row
-is stored, but for some properties whose values Postgres cannot hold.
+An object with ``kept_apart`` has no row, or its row stays as it was. Without it, the row is stored
+except for some properties whose values Postgres cannot hold.
 """
 
 import hashlib
@@ -15,16 +15,16 @@ from worker.rows.shape import get_shape
 from worker.store.lease import Transaction
 
 MAX_QUARANTINED = 1000
-"""Objects of a connection's resource that are remembered; of more, only that there are more."""
+"""Objects stored for a connection's resource; beyond that, only that there are more."""
 
 OVERFLOW_KEY = "unreadable:more"
-"""Stands for what is beyond the bound: only a full walk can tell what became of it."""
+"""Key for objects beyond the bound; only a full walk can resolve them."""
 
 QUICK_ATTEMPTS = 3
-"""Attempts up to which an object that comes again is read at once; then its pauses count."""
+"""Attempts below which a reappearing object is read at once; then its pauses apply."""
 
 FIRST_PAUSE = 3600
-"""Seconds until an object is first read again; doubled with each attempt, a week at most."""
+"""Seconds until an object is first read again; doubled per attempt, at most a week."""
 
 _NOTE = text("""
     insert into sync.quarantine (
@@ -110,9 +110,9 @@ _UNREADABLE = text("""
 def note_rejects(
     tx: Transaction, resource: Resource, rejects: Iterable[tuple[str | None, str]]
 ) -> None:
-    """Remember malformed objects: key (None where unreadable) and reason.
+    """Store malformed objects: key (None if unreadable) and reason.
 
-    Each key once; of too many, that there are more.
+    Beyond the bound, store only that there are more.
     """
     named = {key or _build_unreadable_key(reason): reason for key, reason in rejects}
     noted = [_note(tx, resource, key, reason, None) for key, reason in named.items()]
@@ -121,12 +121,12 @@ def note_rejects(
 
 
 def _build_unreadable_key(reason: str) -> str:
-    """Stands for all objects without a readable key that have the same fault."""
+    """Return a shared key for all objects without a readable key that have the same fault."""
     return f"unreadable:{hashlib.blake2b(reason.encode(), digest_size=8).hexdigest()}"
 
 
 def note_unread(tx: Transaction, resource: Resource, number: int) -> None:
-    """Remember that objects were not read, as too many before them were malformed."""
+    """Record that objects were not read because too many before them were malformed."""
     if number:
         _note(
             tx, resource, OVERFLOW_KEY, f"{number:,} more objects of one page were not read", None
@@ -140,7 +140,7 @@ def _note(
     reason: str,
     properties: Mapping[str, str] | None,
 ) -> bool:
-    """Remember an object; whether that was within the bound."""
+    """Store an object, and return whether it was within the bound."""
     values = {
         "id": tx.connection_id,
         "resource": resource.name,
@@ -160,10 +160,10 @@ def note_faults(
     present: Mapping[str, int],
     faults: Mapping[str, Mapping[str, str]],
 ) -> None:
-    """Remember values of stored rows that are not what was sent, and forget those that are now.
+    """Store faults of values in stored rows, and delete faults that are resolved.
 
-    ``present`` gives, for each object that was read, a bit for each column that was sent: what is
-    wrong with others is still so. ``faults`` has key, property and what was wrong.
+    ``present`` gives, for each object that was read, a bit for each column that was sent: faults of
+    other columns remain. ``faults`` maps keys to properties and their faults.
     """
     known = _load_faults(tx, resource, list(present))
     within = True
@@ -195,24 +195,24 @@ def _load_faults(
 
 
 def _delete_faults(tx: Transaction, resource: Resource, key: str) -> None:
-    """All values are right. An object with members stays apart until these are read."""
+    """Delete all faults of an object. With ``kept_apart`` it stays until its members are read."""
     values = {"id": tx.connection_id, "resource": resource.name, "key": key, "keys": [key]}
     tx.db.execute(_WITHOUT_FAULTS, values)
     tx.db.execute(_END_FAULTS, values)
 
 
 def delete_faults(tx: Transaction, resource: Resource, keys: Sequence[str]) -> None:
-    """Objects are deleted, and with them what was wrong with their values."""
+    """Delete the faults of deleted objects."""
     values = {"id": tx.connection_id, "resource": resource.name, "keys": list(keys)}
     tx.db.execute(_END_FAULTS, values)
 
 
 def note_reappeared(tx: Transaction, resource: Resource, keys: Sequence[str]) -> None:
-    """Objects came on a page and were understood, which releases them.
+    """Release objects that came on a page and could be decoded.
 
-    Not those with children: what was malformed may have told of memberships that this page does
-    not tell again. They are due to be read by id, unless that has failed several times: then a
-    large group that changes often would be read in vain again and again.
+    Objects with children are not released: the malformed one may have carried memberships that this
+    page does not repeat. They are due to be read by id, unless that has failed several times, so
+    that a large group that changes often is not read in vain again and again.
     """
     if not resource.children:
         release_quarantined(tx, resource, keys)
@@ -222,7 +222,7 @@ def note_reappeared(tx: Transaction, resource: Resource, keys: Sequence[str]) ->
 
 
 def release_quarantined(tx: Transaction, resource: Resource, keys: Sequence[str]) -> None:
-    """Objects that were kept apart have been understood since; single values may be wrong still."""
+    """Release objects that could be decoded; faults of single values remain."""
     if keys:
         values = {"id": tx.connection_id, "resource": resource.name, "keys": list(keys)}
         tx.db.execute(_RELEASE, values)
@@ -230,37 +230,37 @@ def release_quarantined(tx: Transaction, resource: Resource, keys: Sequence[str]
 
 
 def postpone_retry(tx: Transaction, resource: Resource, keys: Sequence[str]) -> None:
-    """Objects could not be read again now: what is noted of them stays as it is."""
+    """Postpone the next attempt of objects that could not be read now."""
     if keys:
         values = {"id": tx.connection_id, "resource": resource.name, "keys": list(keys)}
         tx.db.execute(_POSTPONE, {**values, "pause": FIRST_PAUSE})
 
 
 def delete_quarantined(tx: Transaction, resource: Resource, keys: Sequence[str]) -> None:
-    """Forget objects that are gone."""
+    """Delete the entries of objects that no longer exist."""
     if keys:
         values = {"id": tx.connection_id, "resource": resource.name, "keys": list(keys)}
         tx.db.execute(_FORGET, values)
 
 
 def delete_unreadable(tx: Transaction, resource: Resource) -> None:
-    """A full walk begins: what it meets anew will be noted anew."""
+    """Delete entries without a readable key at the start of a full walk, which finds them again."""
     tx.db.execute(_UNREADABLE, {"id": tx.connection_id, "resource": resource.name})
 
 
 def count_quarantined(tx: Transaction) -> dict[tuple[str, bool], int]:
-    """How many objects are noted, by resource and whether they are kept apart."""
+    """Return how many objects are stored, by resource and ``kept_apart``."""
     rows = tx.db.execute(_COUNT, {"id": tx.connection_id})
     return {(row.resource, row.kept_apart): row.number for row in rows}
 
 
 def list_quarantined_keys(tx: Transaction, resource: str) -> set[str]:
-    """The keys of all objects that are kept apart."""
+    """Return the keys of all objects with ``kept_apart``."""
     values = {"id": tx.connection_id, "resource": resource}
     return set(tx.db.execute(_KEYS, values).scalars())
 
 
 def list_due_retries(tx: Transaction, resource: Resource, *, ignore_pauses: bool) -> list[str]:
-    """Keys to read again by id now; ``ignore_pauses`` ignores the pauses."""
+    """Return keys that are due to be read by id; ``ignore_pauses`` returns any keys."""
     values = {"id": tx.connection_id, "resource": resource.name, "whenever": ignore_pauses}
     return [row.key for row in tx.db.execute(_DUE, values)]

@@ -1,4 +1,4 @@
-"""The history of syncs. A run goes on over several slices until it ends."""
+"""The history of runs. A run spans one or more slices."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,7 +14,7 @@ from worker.store.lease import Transaction
 
 @dataclass
 class Tally:
-    """What a run did, counted."""
+    """Counts of what a run did."""
 
     pages: int = 0
     objects: int = 0
@@ -25,7 +25,7 @@ class Tally:
     rejected: int = 0
     by_resource: dict[str, dict[str, int]] = field(default_factory=dict)
     walked: list[str] = field(default_factory=list)
-    """Streams whose full walk has ended."""
+    """Streams whose full walk is complete."""
 
 
 PURGE_BATCH = 5000
@@ -42,7 +42,7 @@ UNCHANGED_RUN_DAYS = 7
 
 
 def purge_runs(database: Database) -> int:
-    """Forget finished runs of long ago, those that changed nothing sooner; how many."""
+    """Delete old finished runs, those without changes sooner, and return how many."""
     purged = 0
     while True:
         with database.open_transaction() as db:
@@ -89,7 +89,7 @@ _FAILURES_IN_A_ROW = text("""
 
 @dataclass(frozen=True)
 class Run:
-    """A run under way."""
+    """An unfinished run."""
 
     id: int
     trigger: RunTrigger
@@ -99,14 +99,14 @@ class Run:
 
 
 def resume_or_open(tx: Transaction, trigger: RunTrigger) -> Run:
-    """Adopt the run that is under way, else open one."""
+    """Resume the connection's unfinished run, or open a new one."""
     values = {"id": tx.connection_id, "trigger": trigger.value}
     row = tx.db.execute(_RESUME_OR_OPEN, values).one()
     return Run(row.id, RunTrigger(row.trigger), row.started_at, row.adopted)
 
 
 def add_to_run(tx: Transaction, run: Run, tally: Tally, calls: int) -> list[str]:
-    """Add what a slice did; the resources that have been read anew since the run began."""
+    """Add a slice's counts, and return the resources fully walked since the run began."""
     walks = tx.db.execute(
         update(runs)
         .where(runs.c.id == run.id)
@@ -126,7 +126,7 @@ def add_to_run(tx: Transaction, run: Run, tally: Tally, calls: int) -> list[str]
 
 
 def note_full_walks(tx: Transaction, run: Run, names: list[str]) -> None:
-    """These resources have been read anew: known to the run's end, whoever comes to it."""
+    """Record that these resources were fully walked, for the slice that finishes the run."""
     for name in names:
         tx.db.execute(_NOTE_WALK, {"id": run.id, "name": name})
 
@@ -147,20 +147,20 @@ def finish_run(
 
 
 def end_running_run(tx: Transaction, state: RunState, error: str) -> tuple[int, list[str]] | None:
-    """End the run under way from outside a slice; its id and what has been read anew in it."""
+    """End the unfinished run from outside a slice; return its id and fully walked resources."""
     values = {"id": tx.connection_id, "state": state.value, "error": error}
     row = tx.db.execute(_END_RUNNING, values).one_or_none()
     return None if row is None else (row.id, sorted(row.walks or {}))
 
 
 def count_consecutive_failures(tx: Transaction, limit: int) -> int:
-    """How many of the newest runs that have ended failed, without another one between them."""
+    """Return how many of the newest finished runs failed in a row."""
     values = {"id": tx.connection_id, "limit": limit}
     return int(tx.db.execute(_FAILURES_IN_A_ROW, values).scalar_one())
 
 
 def list_latest_runs(db: sa.Connection, connection_id: int, limit: int = 10) -> list[Any]:
-    """The newest runs of a connection, newest first."""
+    """Return the newest runs of a connection, newest first."""
     statement = (
         select(runs)
         .where(runs.c.connection_id == connection_id)

@@ -1,4 +1,4 @@
-"""The durable state of each stream: enough to go on anywhere."""
+"""The durable state of each stream, from which any process can continue."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from worker.core.errors import LeaseLost
 from worker.store.lease import Transaction
 
 DEFAULT_INTERVAL: Final = 300
-"""Seconds between two reads of a stream that has not noted its own interval yet."""
+"""Seconds between two reads of a stream whose own interval is not stored yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,19 +63,19 @@ class Stream:
 
     @property
     def left_out_columns(self) -> int:
-        """A bit for each column that Graph tells nothing of at present."""
+        """A bit for each column whose property is left out at present."""
         return self.resource.columns_of(self.left_out) if self.left_out else 0
 
     @property
     def is_initial(self) -> bool:
-        """No walk has ever been complete: events of now belong to the first load."""
+        """Whether no walk has been complete yet, so that events belong to the first load."""
         return self.first_complete_at is None
 
     def can_date_changes(self, moment: datetime) -> bool:
-        """Whether what is new at a moment was absent shortly before, so that it began about then.
+        """Whether a new object was absent shortly before ``moment``, so that it is really new.
 
-        Not in a first load, and not where the last complete reading is so old that it was late: the
-        same limit as that of the view ``analytics.freshness``.
+        False in a first load, and if the last complete read is late by the limit of the view
+        ``analytics.freshness``.
         """
         if self.is_initial or self.fresh_at is None:
             return False
@@ -89,12 +89,12 @@ class Stream:
 
     @property
     def follows_delta(self) -> bool:
-        """Whether there is a cursor to follow; one that is kept while delta is refused is not."""
+        """Whether there is a cursor to follow; one kept while delta is refused does not count."""
         return self.delta_link is not None and self.mode is not Mode.LIST_ONLY
 
     @property
     def carried_resources(self) -> tuple[Resource, ...]:
-        """The resources that this stream's walk brings: itself, and edges inside it."""
+        """The resources that this stream's walk reads: itself, and edges inside it."""
         inside = (r for r in RESOURCES.values() if r.parent == self.name)
         return (self.resource, *inside)
 
@@ -103,7 +103,7 @@ _COLUMN_NAMES = tuple(f.name for f in dataclasses.fields(Stream) if f.name != "r
 
 
 def load_streams(db: sa.Connection, connection_id: int) -> dict[str, Stream]:
-    """The state of every stream, those that never began included."""
+    """Return the state of every stream, including those that never started."""
     rows = db.execute(select(streams).where(streams.c.connection_id == connection_id))
     found = {row.resource: row for row in rows}
     return {
@@ -133,11 +133,11 @@ _SAVE = _NEW.on_conflict_do_update(
     where=(streams.c.walk_id == bindparam("walk_before", type_=BigInteger))
     & (streams.c.page_no == bindparam("page_before", type_=BigInteger)),
 ).returning(streams.c.resource)
-"""Put together once: it runs with every page."""
+"""Built once, because it runs with every page."""
 
 
 def save_stream(tx: Transaction, before: Stream, after: Stream) -> None:
-    """Commit a step. Raises LeaseLost where the stream is no longer where the step began."""
+    """Save a step. Raises LeaseLost if the stream is no longer at ``before``."""
     values = {name: getattr(after, name) for name in _COLUMN_NAMES}
     where = {"walk_before": before.walk_id, "page_before": before.page_no}
     key = {"connection_id": tx.connection_id, "resource": after.name}

@@ -1,7 +1,7 @@
-"""A customer who connects anew gets the row and the history of the connection that was retired.
+"""Takeover: a customer who connects again gets the row and history of the retired connection.
 
-Two rows change in one transaction, under the locks of both. What decides about a tenant takes the
-tenant's own lock first, so that of two new connections one is first.
+Both rows change in one transaction, under both locks. Decisions about a tenant take the tenant's
+lock first, so that of two new connections one is first.
 """
 
 from sqlalchemy import func, text
@@ -12,7 +12,7 @@ from worker.store.state.connections import Connection, get_connection, update_co
 
 _LOCK_TENANT = text("select pg_advisory_xact_lock(hashtextextended(:tenant, 0))")
 
-# What was mirrored at any time; `added` and the like are not about the tenant.
+# Whether anything was ever mirrored; `added` and the like do not concern the tenant.
 _HISTORY = """
     (exists (select from sync.streams s
               where s.connection_id = {id} and s.first_complete_at is not null)
@@ -43,7 +43,7 @@ _FORGET_CURSORS = text("""
 
 
 def lock_tenant(tx: Transaction, tenant_id: str) -> None:
-    """Until the commit, nobody else decides which connection mirrors the tenant."""
+    """Lock the decision which connection mirrors the tenant, until the commit."""
     tx.db.execute(_LOCK_TENANT, {"tenant": tenant_id})
 
 
@@ -53,7 +53,7 @@ def has_history(tx: Transaction) -> bool:
 
 
 def find_predecessor(tx: Transaction, tenant_id: str) -> int | None:
-    """The connection of the tenant that was retired last and has a history."""
+    """Return the tenant's last retired connection that has a history, or None."""
     values = {"tenant": tenant_id, "id": tx.connection_id}
     found: int | None = tx.db.execute(_PREDECESSOR, values).scalar()
     return found
@@ -62,12 +62,12 @@ def find_predecessor(tx: Transaction, tenant_id: str) -> int | None:
 def hand_over(
     retiring: Transaction, continuing: Transaction, *, name: str | None, reason: str
 ) -> Connection:
-    """``continuing`` goes on in the place of ``retiring``, which retires; the row that goes on.
+    """Give ``continuing`` the identity of ``retiring``, which retires; return the continuing row.
 
-    The new connection may belong to another app registration and see other things, so no cursor
-    and no half-finished evidence is trusted: everything is walked and compared. Rows stay.
+    The new connection may belong to another app registration and see other objects, so cursors and
+    unfinished walks are discarded: everything is walked and compared again. Rows stay.
     """
-    known = get_connection(retiring.db, retiring.connection_id)
+    connection = get_connection(retiring.db, retiring.connection_id)
     update_connection(
         retiring,
         status=ConnectionStatus.RETIRED,
@@ -82,11 +82,11 @@ def hand_over(
     )
     update_connection(
         continuing,
-        nango_connection_id=known.nango_connection_id,
-        provider_config_key=known.provider_config_key,
-        provider=known.provider,
-        settings=known.settings,
-        settings_problem=known.settings_problem,
+        nango_connection_id=connection.nango_connection_id,
+        provider_config_key=connection.provider_config_key,
+        provider=connection.provider,
+        settings=connection.settings,
+        settings_problem=connection.settings_problem,
         display_name=name,
         status=ConnectionStatus.ACTIVE,
         status_reason=None,

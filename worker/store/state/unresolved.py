@@ -1,7 +1,7 @@
-"""Parts that Graph does not answer for, with the reason and the next attempt. Bounded.
+"""Parts of a tenant that Graph does not answer for, with reason and next attempt. Bounded.
 
-What is noted here stays as it is: no sweep deletes any row of it. It is asked for again after a
-pause that grows with each attempt, and the note goes once there is an answer.
+Rows of these parts stay as they are: no sweep deletes them. Each part is requested again after a
+pause that grows with each attempt, and its entry is deleted once Graph answers.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -20,18 +20,18 @@ from worker.store.lease import Transaction
 from worker.store.sql import get_key_array_type
 
 MAX_UNRESOLVED: Final = 1000
-"""Parts of a connection that are noted; more are no longer single refusals."""
+"""Parts stored for a connection; more are no longer single refusals."""
 
 FIRST_PAUSE: Final = 60
-"""Seconds until a part is first asked for again; doubled with each attempt."""
+"""Seconds until a part is first requested again; doubled with each attempt."""
 
 LONGEST_PAUSE: Final = 6 * 3600
 
 RETRY_BATCH: Final = 200
-"""Parts of one kind that are asked for again in one run."""
+"""Parts of one kind that are requested again in one run."""
 
 WHOLE_RESOURCE: Final = "all"
-"""The key of a note about a whole resource."""
+"""The key of an entry about a whole resource."""
 
 _NOTE = text("""
     insert into sync.unresolved (connection_id, resource, kind, key, reason, retry_at)
@@ -92,15 +92,13 @@ _SUMMARY = text("""
       from placed where place <= :shown order by connection_id, stream, place
 """)
 NAMED_PARTS: Final = 3
-"""Parts of a stream that are named one by one; of more, only how many there are."""
+"""Parts of a stream that are named; the rest are only counted."""
 
 
 def note_unresolved(tx: Transaction, parts: Mapping[Part, NoAnswer]) -> None:
-    """Remember parts without an answer.
+    """Store parts without an answer. Above the bound raises RetryLater, so nothing is written.
 
-    Raises RetryLater, so that nothing is written, at the bound.
-
-    So many are no longer single refusals, and a sweep must not end without knowing each of them.
+    So many are no longer single refusals, and a sweep must know each of them before it ends.
     """
     if not parts:
         return
@@ -121,7 +119,7 @@ def note_unresolved(tx: Transaction, parts: Mapping[Part, NoAnswer]) -> None:
 
 
 def resolve_parts(tx: Transaction, parts: Collection[Part]) -> None:
-    """Forget parts that have been answered for."""
+    """Delete parts that Graph has answered for."""
     if parts:
         tx.db.execute(_RESOLVE, {"id": tx.connection_id, **_to_columns(parts)})
 
@@ -129,9 +127,10 @@ def resolve_parts(tx: Transaction, parts: Collection[Part]) -> None:
 def resolve_objects(
     tx: Transaction, resource: Resource, keys: Collection[str], *, listed: bool
 ) -> None:
-    """Forget objects that a page has shown.
+    """Delete the parts of objects that a page has shown.
 
-    What lists did not show waits until a complete one does: deltas tell of it all the same.
+    ``unlisted`` parts are deleted only if a complete list shows them (``listed``), as deltas report
+    such objects anyway.
     """
     if keys:
         values = {"id": tx.connection_id, "resource": resource.name, "keys": list(keys)}
@@ -139,7 +138,7 @@ def resolve_objects(
 
 
 def resolve_deleted(tx: Transaction) -> None:
-    """Forget parts of objects that have been deleted meanwhile."""
+    """Delete the parts of objects that have been deleted meanwhile."""
     for resource in RESOURCES.values():
         if resource.kind is Kind.EDGE:
             continue
@@ -155,18 +154,18 @@ def resolve_deleted(tx: Transaction) -> None:
 
 
 def resolve_assignments(tx: Transaction, definitions: Collection[str]) -> None:
-    """Forget the assignments of all role definitions but those that a walk goes through."""
+    """Delete ``assignments`` parts of all role definitions except those that a walk reads."""
     values = {"id": tx.connection_id, "keys": list(definitions)}
     tx.db.execute(_OTHER_DEFINITIONS, values)
 
 
 def has_unresolved(tx: Transaction) -> bool:
-    """Whether anything waits for an answer."""
+    """Whether any part waits for an answer."""
     return bool(tx.db.execute(_ANY, {"id": tx.connection_id}).scalar())
 
 
 def list_unresolved_keys(tx: Transaction, resource: str, *kinds: PartKind) -> set[str]:
-    """The objects of which parts of the given kinds wait."""
+    """Return the objects with waiting parts of the given kinds."""
     values = {"id": tx.connection_id, "resource": resource, "kinds": [k.value for k in kinds]}
     return set(tx.db.execute(_KEYS, values).scalars())
 
@@ -174,23 +173,23 @@ def list_unresolved_keys(tx: Transaction, resource: str, *kinds: PartKind) -> se
 def list_due_parts(
     tx: Transaction, resource: str, *kinds: PartKind, ignore_pauses: bool
 ) -> dict[str, PartKind]:
-    """Objects whose parts are to be asked for again now; ``ignore_pauses`` ignores the pauses."""
+    """Return objects whose parts are due to be requested; ``ignore_pauses`` returns any."""
     values = {"id": tx.connection_id, "resource": resource, "kinds": [k.value for k in kinds]}
     rows = tx.db.execute(_DUE, {**values, "whenever": ignore_pauses, "limit": RETRY_BATCH})
     return {row.key: PartKind(row.kind) for row in rows}
 
 
 class SweepExclusions(NamedTuple):
-    """What no sweep may judge, as Graph does not answer for it."""
+    """Objects that no sweep may judge, because Graph does not answer for them."""
 
     keys: set[str]
-    """The objects; of memberships, the groups."""
+    """The objects; for memberships, the groups."""
     definitions: set[str]
     """Role definitions whose assignments are not known."""
 
 
 def load_sweep_exclusions(tx: Transaction, resource: Resource) -> SweepExclusions:
-    """What of a resource no sweep may judge. Bounded, as all that is noted here."""
+    """Return what no sweep of a resource may judge; bounded by ``MAX_UNRESOLVED``."""
     keys = list_unresolved_keys(tx, resource.parent or resource.name, *_OBJECTS)
     if resource.kind is Kind.EDGE:
         keys |= list_unresolved_keys(tx, resource.parent, PartKind.MEMBERS)
@@ -202,7 +201,7 @@ def load_sweep_exclusions(tx: Transaction, resource: Resource) -> SweepExclusion
 def summarize_unresolved(
     db: sa.Connection, connection_id: int | None = None
 ) -> dict[int, dict[str, str]]:
-    """What is set apart, in a sentence for each stream of each connection that has any."""
+    """Return a sentence for each stream with unresolved parts, by connection and stream."""
     rows = db.execute(_SUMMARY, {"id": connection_id, "shown": NAMED_PARTS}).all()
     told: dict[int, dict[str, list[str]]] = {}
     numbers: dict[tuple[int, str], int] = {}
@@ -226,7 +225,7 @@ def _render_summary(lines: list[str], number: int) -> str:
 
 
 def describe_part(part: Part) -> str:
-    """A part in words."""
+    """Return a part in words."""
     noun = part.resource.removesuffix("s").replace("_", " ")
     return {
         PartKind.OBJECT: f"{noun} {part.key}",

@@ -1,4 +1,4 @@
-"""The candidates of a sweep, once they are staged: reading, sparing and holding them in place."""
+"""Staged deletion candidates of a sweep: listing, dropping and holding them."""
 
 from collections.abc import Collection, Sequence
 from typing import Final
@@ -70,36 +70,36 @@ _WITHDRAW_ASSIGNMENTS = """
 
 
 def list_unconfirmed_at(tx: Transaction, resource: Resource, places: Sequence[int]) -> list[str]:
-    """The doubtful candidates at these places, counted from 0 in the order of their keys."""
+    """Return the unconfirmed candidates at these positions, counted from 0 in key order."""
     return [row[0] for row in fetch_for_resource(tx, _PLACED, resource.name, places=list(places))]
 
 
 def list_unconfirmed(tx: Transaction, resource: Resource, limit: int) -> list[str]:
-    """The first doubtful candidates."""
+    """Return the first unconfirmed candidates, by key."""
     return [row[0] for row in fetch_for_resource(tx, _NEXT, resource.name, limit=limit)]
 
 
 def list_candidates(
     tx: Transaction, resource: Resource, *, after: str, up_to: str | None, limit: int
 ) -> dict[str, str]:
-    """The next ones that are to be deleted, in order behind a key: key to reason."""
+    """Return the next candidates to delete after a key, in key order: key to reason."""
     return dict(fetch_for_resource(tx, _SOME, resource.name, after=after, upto=up_to, limit=limit))
 
 
 def drop_candidates(tx: Transaction, resource: Resource, keys: Collection[str]) -> None:
-    """These are deleted, or are not to be deleted after all."""
+    """Remove candidates that were deleted, or are not to be deleted after all."""
     if keys:
         execute_for_resource(tx, _DROP, resource, keys=encode_array(list(keys)))
 
 
 def mark_found(tx: Transaction, resource: Resource, keys: Collection[str]) -> None:
-    """A read by id found these: for the rest of the walk they stay, and nobody asks again."""
+    """Mark candidates that a read by id found: for this walk they stay and are not read again."""
     if keys:
         execute_for_resource(tx, _FIND, resource, keys=encode_array(list(keys)))
 
 
 def drop_group_candidates(tx: Transaction, resource: Resource, groups: Collection[str]) -> None:
-    """Leave the memberships of these groups alone."""
+    """Remove the memberships of these groups from the candidates."""
     if groups:
         execute_for_resource(tx, _LEAVE_GROUPS, resource, keys=encode_array(list(groups)))
 
@@ -107,7 +107,7 @@ def drop_group_candidates(tx: Transaction, resource: Resource, groups: Collectio
 def drop_unasked_candidates(
     tx: Transaction, resource: Resource, confirmed_keys: Collection[str]
 ) -> int:
-    """Leave the doubtful ones alone that nobody asked Graph about; how many those are."""
+    """Drop unconfirmed candidates that Graph was not asked about, and return how many."""
     return execute_for_resource(
         tx, _LEAVE_UNASKED, resource, keys=encode_array(list(confirmed_keys))
     )
@@ -116,9 +116,9 @@ def drop_unasked_candidates(
 def hold_unseen_candidates(
     tx: Transaction, resource: Resource, after: str, limit: int
 ) -> str | None:
-    """Have the next unseen rows wait for an operator; the last one's key.
+    """Hold the next unseen rows for an operator, and return the last one's key.
 
-    None where there were fewer than ``limit``.
+    Returns None if there were fewer than ``limit``.
     """
     return get_next_key(
         fetch_for_resource(tx, _HOLD_UNSEEN, resource.name, after=after, limit=limit), limit
@@ -128,20 +128,20 @@ def hold_unseen_candidates(
 def hold_hidden_candidates(
     tx: Transaction, resource: Resource, after: str, limit: int
 ) -> str | None:
-    """The same for the last memberships of hidden groups."""
+    """Do as ``hold_unseen_candidates`` for the last memberships of hidden groups."""
     return get_next_key(
         fetch_for_resource(tx, _HOLD_HIDDEN, resource.name, after=after, limit=limit), limit
     )
 
 
 def drop_judged_removals(tx: Transaction, resource: Resource) -> None:
-    """Forget the removals that waited for the walk's end; not those of hidden memberships."""
+    """Delete the removals that waited for the walk's end, except those of hidden memberships."""
     prefer_hash_joins(tx.db)
     execute_for_resource(tx, _DROP_REMOVALS, resource)
 
 
 def withdraw_unanswered_removals(tx: Transaction, resource: Resource) -> None:
-    """Forget removals of what was only not seen, where Graph does not answer for it."""
+    """Delete ``not_seen`` removals of objects that Graph does not answer for."""
     unanswered = load_sweep_exclusions(tx, resource)
     by_key = _WITHDRAW_EDGES if resource.kind is Kind.EDGE else _WITHDRAW_OBJECTS
     for keys, statement in (

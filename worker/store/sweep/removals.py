@@ -1,4 +1,4 @@
-"""Removals that a delta round announced, until the round is complete."""
+"""Removals that a delta round announced, stored until the round is complete."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ from worker.store.planner import prefer_hash_joins
 from worker.store.sql import get_key_array_type
 
 DELETION_BATCH = 500
-"""Deletions in one transaction: large sweeps go in fenced batches."""
+"""Deletions in one transaction: large sweeps run in fenced batches."""
 
 
 _NOTE = text("""
@@ -46,7 +46,7 @@ _DROP = text("""
 
 
 def note_removals(tx: Transaction, resource: Resource, reasons: Mapping[str, str]) -> None:
-    """Remember deletions until their round is complete and believed."""
+    """Store removals until their round is complete and judged."""
     if reasons:
         tx.db.execute(
             _NOTE,
@@ -60,7 +60,7 @@ def note_removals(tx: Transaction, resource: Resource, reasons: Mapping[str, str
 
 
 def withdraw_removals(tx: Transaction, resource: Resource, keys: list[str]) -> int:
-    """An object that appears again is not removed after all."""
+    """Delete the removals of objects that appear again, and return how many."""
     if not keys:
         return 0
     values = {"id": tx.connection_id, "resource": resource.name, "keys": keys}
@@ -68,13 +68,13 @@ def withdraw_removals(tx: Transaction, resource: Resource, keys: list[str]) -> i
 
 
 def count_removals(tx: Transaction) -> dict[tuple[str, bool], int]:
-    """How many removals wait, by resource and whether they are held."""
+    """Return how many removals wait, by resource and whether they are held."""
     rows = tx.db.execute(_COUNTS, {"id": tx.connection_id})
     return {(row.resource, row.held): row.number for row in rows}
 
 
 def count_live_removals(tx: Transaction, resource: Resource) -> int:
-    """Removals, not held yet, that would really delete a row: what the guard judges."""
+    """Return how many removals, not held yet, would delete a live row: the guard judges these."""
     if resource.kind is Kind.EDGE:
         match = (
             "t.group_id = split_part(r.key, '/', 1)::uuid"
@@ -96,7 +96,7 @@ def count_live_removals(tx: Transaction, resource: Resource) -> int:
 def list_removals(
     tx: Transaction, resource: Resource, *, after: str = "", held: bool = False
 ) -> dict[str, str]:
-    """The next ``DELETION_BATCH`` removals that wait, in order behind a key: key to reason."""
+    """Return the next ``DELETION_BATCH`` removals after a key, in key order: key to reason."""
     values = {
         "id": tx.connection_id,
         "resource": resource.name,
@@ -112,6 +112,6 @@ def hold_removals(tx: Transaction, resource: Resource) -> None:
 
 
 def drop_removals(tx: Transaction, resource: Resource, *, held: bool = False) -> None:
-    """Forget deletions that wait: all of a resource, or only those that are ``held``."""
+    """Delete the waiting removals of a resource: all, or only those that are ``held``."""
     values = {"id": tx.connection_id, "resource": resource.name, "held": held}
     tx.db.execute(_DROP, values)

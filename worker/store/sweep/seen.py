@@ -1,4 +1,4 @@
-"""What a full walk saw, one row a page, and what follows from it once the walk is complete."""
+"""Keys that a full walk saw, one row per page, and their use once the walk is complete."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
@@ -32,11 +32,11 @@ WALK_KEYS = """
     select unnest(keys) as key from sync.seen
      where connection_id = %(id)s and resource = %(resource)s and walk_id = %(walk)s
 """
-"""The keys that a walk saw, as texts."""
+"""Query of the keys that a walk saw, as text."""
 
 
 class SeenKeys(NamedTuple):
-    """The keys of a page and, unless all were sent, which columns each carried."""
+    """The keys of a page and, unless all columns were sent, the sent columns of each as bits."""
 
     resource: Resource
     keys: Sequence[str]
@@ -44,7 +44,7 @@ class SeenKeys(NamedTuple):
 
 
 def note_seen(tx: Transaction, walk_id: int, page_no: int, seen: Iterable[SeenKeys]) -> None:
-    """Remember what a page of a walk showed."""
+    """Store the keys that a page of a walk showed."""
     with get_driver_connection(tx.db).cursor() as cursor:
         cursor.executemany(
             _NOTE,
@@ -65,7 +65,7 @@ def _encode_present(seen: SeenKeys) -> list[int] | None:
 
 
 def delete_seen(tx: Transaction, resources: Sequence[Resource]) -> None:
-    """Drop the evidence of walks that are over."""
+    """Delete the seen keys of finished walks."""
     names = [resource.name for resource in resources]
     tx.db.execute(_FORGET, {"id": tx.connection_id, "resources": names})
 
@@ -99,7 +99,7 @@ def _render_unsent(resource: Resource) -> str:
 def null_unsent_columns(
     tx: Transaction, resource: Resource, walk_id: int, limit: int = 500
 ) -> list[Change]:
-    """Null the columns that no page of a complete walk carried; empty when all are done."""
+    """Set columns that no page of a complete walk sent to null; return no changes when done."""
     values = {
         "id": tx.connection_id,
         "resource": resource.name,
@@ -140,7 +140,7 @@ def _null_columns(tx: Transaction, resource: Resource, present: Mapping[str, int
 def list_live_ids(
     db: sa.Connection, connection_id: int, resource: Resource, after: str, limit: int
 ) -> list[str]:
-    """The next live objects behind an id, in order: a walk through what is stored."""
+    """Return the ids of the next live objects after an id, in order."""
     statement = (
         f"select id from {DIRECTORY}.{resource.name} where {OWNER} = %s and id > %s::uuid"
         f" and deleted_at is null order by {OWNER}, id limit %s"
@@ -157,6 +157,6 @@ _SEEN_COUNT = text("""
 
 
 def count_seen(tx: Transaction, resource: Resource, walk_id: int) -> int:
-    """How many objects the walk has met, repeated ones counted again."""
+    """Return how many objects the walk has seen, counting repeated ones again."""
     values = {"id": tx.connection_id, "resource": resource.name, "walk": walk_id}
     return int(tx.db.execute(_SEEN_COUNT, values).scalar_one())

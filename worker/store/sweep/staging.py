@@ -1,9 +1,8 @@
-"""Staging what a sweep would delete in ``sync.candidates``: no list of it is ever in memory.
+"""Staging of a sweep's deletion candidates in ``sync.candidates``, never in memory.
 
-Candidates are the live rows that a complete walk did not see, and the removals that a round
-announced and that wait for the same end. They are staged some at a time, each time in a transaction
-of its own where there are many. What a sweep that was interrupted has left is thrown away first;
-only which objects a read by id has found stays, until the walk is over.
+Candidates are the live rows that a complete walk did not see, and the removals that the same round
+announced. They are staged in batches; large numbers take several transactions. Leftovers of an
+interrupted sweep are cleared first, except which objects a read by id has found during this walk.
 """
 
 from functools import cache
@@ -29,9 +28,9 @@ from worker.store.state.unresolved import load_sweep_exclusions
 from worker.store.sweep.seen import WALK_KEYS
 
 STAGING_BATCH: Final = 100_000
-"""Candidates that are staged, or noted as held, in one transaction.
+"""Candidates that are staged, or held, in one transaction.
 
-The keys that a walk saw are read once for each so many, whatever their number.
+Each batch reads all keys that the walk saw once, however many there are.
 """
 
 _CLEAR = f"""
@@ -63,28 +62,28 @@ _COUNT = f"""
 
 
 class CandidateCounts(NamedTuple):
-    """How many candidates of a resource there are."""
+    """Counts of a resource's candidates."""
 
     unexplained: int
-    """Those that no round announced; the last memberships of hidden groups are not among them."""
+    """Candidates that no round announced, without the last memberships of hidden groups."""
     announced_hidden: int
-    """Last memberships of hidden groups of which a round told."""
+    """Last memberships of hidden groups that a round announced."""
     to_delete: int
-    """Those that would be deleted."""
+    """Candidates that would be deleted."""
     hidden: int
     """Last memberships of hidden groups."""
     unconfirmed: int
-    """Of those that would be deleted, how many were only not seen."""
+    """Candidates that would be deleted only because the walk did not see them."""
 
 
 NO_WALK: Final = -1
-"""No walk's number: of no walk anything is kept."""
+"""A number that no walk has: nothing is kept when candidates are cleared."""
 
 
 class Staging:
-    """Stages the candidates of one resource, over as many transactions as their number needs.
+    """Stages the candidates of one resource, over as many transactions as necessary.
 
-    Those of groups are staged before those of their memberships.
+    Stage groups before their memberships.
     """
 
     def __init__(self, resource: Resource, walk_id: int, limit: int = STAGING_BATCH) -> None:
@@ -96,7 +95,7 @@ class Staging:
             self._steps.append(self._mark_hidden)
 
     def advance(self, tx: Transaction) -> bool:
-        """Go on; whether all are staged. Where they are not, commit, and call this again."""
+        """Stage the next batch. Return whether all are staged; if not, commit and call again."""
         while self._steps:
             if not self._steps[0](tx):
                 return False
@@ -129,7 +128,7 @@ class Staging:
 
 
 def clear_candidates(tx: Transaction, resource: Resource, walk_id: int, limit: int) -> int:
-    """Throw candidates away, all but what reads by id found for this walk; how many this time."""
+    """Delete candidates, except those found by id in this walk, and return how many."""
     return execute_for_resource(tx, _CLEAR, resource, walk=walk_id, limit=limit)
 
 
@@ -137,7 +136,7 @@ def clear_candidates(tx: Transaction, resource: Resource, walk_id: int, limit: i
 def _render_unseen(
     resource: Resource, *, after: bool, exclusions: bool, parent_candidates: bool
 ) -> str:
-    """Keys are compared as the texts that they are noted as: that is cheaper than to read them."""
+    """Return the statement. It compares keys as text, as stored: parsing them costs more."""
     columns = [f"t.{name}" for name in resource.key]
     texts = [f"{column}::text" for column in columns]
     key, order = " || '/' || ".join(texts), ", ".join(columns)
@@ -181,12 +180,12 @@ def _render_exclusion(column: str, keys: str) -> str:
 def stage_unseen(
     tx: Transaction, resource: Resource, walk_id: int, after: str | None, limit: int
 ) -> str | None:
-    """Stage the next live rows, by key, that a complete walk did not see; the last one's key.
+    """Stage the next live rows that a complete walk did not see, and return the last one's key.
 
-    None where there were fewer than ``limit``. Malformed ones count as seen, and so do those that
-    are being erased, of which a walk keeps nothing, and what Graph does not answer for.
-    Memberships of groups that are candidates themselves are left out: they end with their groups,
-    and a large one may have any number of them.
+    Returns None if there were fewer than ``limit``. Malformed objects count as seen, and so do
+    objects that are being erased (a walk stores nothing of them) or that Graph does not answer for.
+    Memberships of groups that are candidates are skipped: they end with their groups, which may
+    have any number of members.
     """
     prefer_hash_joins(tx.db)
     malformed = list_quarantined_keys(tx, resource.parent or resource.name)
@@ -222,5 +221,5 @@ def _has_candidates(tx: Transaction, resource: str) -> bool:
 
 
 def count_candidates(tx: Transaction, resource: Resource) -> CandidateCounts:
-    """How many there are, now that all are staged."""
+    """Return the counts, once all candidates are staged."""
     return CandidateCounts(*fetch_for_resource(tx, _COUNT, resource.name)[0])

@@ -1,7 +1,6 @@
-"""Nango's list of connections against ours: enrol the new, retire the vanished.
+"""Compare Nango's list of connections with the stored ones: enrol new, retire missing ones.
 
-What is decided here is decided again under the connection's lock: a slice may have moved it
-meanwhile.
+Every decision is repeated under the connection's lock, as a slice may have changed it meanwhile.
 """
 
 from collections.abc import Iterable
@@ -37,12 +36,12 @@ from worker.sync.policy import METADATA_KEY, Policy, apply_overrides
 from worker.sync.run_end import change_connection_status
 
 MAX_CONFIRMED: Final = 20
-"""Missing connections that one discovery asks for; an empty list must not cost a call each."""
+"""Most missing connections that one discovery confirms, as each costs a call to Nango."""
 
 
 @dataclass
 class Discovery:
-    """What a reading of Nango's list led to, by label."""
+    """The result of reading Nango's list, by connection label."""
 
     listed: int = 0
     enrolled: list[str] = field(default_factory=list)
@@ -50,19 +49,19 @@ class Discovery:
     retired: list[str] = field(default_factory=list)
     paused: list[str] = field(default_factory=list)
     woken: list[str] = field(default_factory=list)
-    """Duplicates whose tenant nobody mirrors any more, and broken ones that Nango says are well."""
+    """Duplicates whose tenant is no longer mirrored, and broken ones whose error Nango cleared."""
     problems: dict[str, str] = field(default_factory=dict)
     unreadable: int = 0
-    """Rows of the list that make no sense."""
+    """Malformed rows of the list."""
     held: str | None = None
-    """Why the missing connections are not even asked for: too many are missing at once."""
+    """Why the missing connections are not even confirmed: too many are missing at once."""
     unconfirmed: int = 0
-    """Connections that are missing from the list and not asked for yet."""
+    """Connections that are missing from the list and not confirmed yet."""
 
 
 @dataclass(frozen=True)
 class _NangoState:
-    """What Nango says of a connection, as far as it is for us."""
+    """The state of a connection in Nango, as far as it matters here."""
 
     metadata: Any
     policy: Policy
@@ -86,14 +85,14 @@ class _NangoState:
         }
 
     def is_unchanged(self, connection: Connection) -> bool:
-        """Whether it makes no difference to what was kept the last time."""
+        """Whether it equals the stored state."""
         policy, _ = apply_overrides(Policy(), connection.settings.get(METADATA_KEY))
         kept = (policy, connection.settings_problem, connection.settings.get(FAILING_KEY, False))
         return kept == (self.policy, self.problem, self.is_failing)
 
 
 def discover(database: Database, nango: NangoClient, settings: Settings) -> Discovery:
-    """Read Nango's list once and follow it.
+    """Read Nango's list once and apply it.
 
     Raises ConfigurationError, RetryLater, ServerUnavailable.
     """
@@ -113,7 +112,7 @@ def discover(database: Database, nango: NangoClient, settings: Settings) -> Disc
             note_key(db, nango.limiter.fingerprint)
     done.unconfirmed = len(absent)
     if strange:
-        return done  # this may be the list of another environment: nothing of it is followed
+        return done  # this may be the list of another environment: none of it is applied
     for row in reversed(ours):
         _follow_row(database, known.get(str(row.ref)), row, done)
     if done.held is None:
@@ -126,7 +125,7 @@ def discover(database: Database, nango: NangoClient, settings: Settings) -> Disc
 def _check_missing(
     db: sa.Connection, nango: NangoClient, settings: Settings, absent: list[Connection], used: int
 ) -> str | None:
-    """Why the missing connections are held instead of retired, which is noted for operators."""
+    """Return why missing connections are held instead of retired; store it for operators."""
     reason = check_missing_connections(
         len(absent),
         used,
@@ -146,9 +145,9 @@ def _is_ours(row: ListedConnection, settings: Settings) -> bool:
 
 
 def _index_by_label(found: Iterable[Connection]) -> dict[str, Connection]:
-    """One connection an address. Retired ones may share it with whoever took their place.
+    """Return one connection for each label; a retired one may share it with its successor.
 
-    The one in use goes first, then one that knows its tenant, then the oldest.
+    Prefers the one in use, then one with a known tenant, then the oldest.
     """
     best: dict[str, Connection] = {}
     for one in sorted(found, key=lambda one: (one.is_retired, one.tenant_id is None, one.id)):
@@ -160,7 +159,7 @@ def _index_by_label(found: Iterable[Connection]) -> dict[str, Connection]:
 def _follow_row(
     database: Database, connection: Connection | None, row: ListedConnection, discovery: Discovery
 ) -> None:
-    """Enrol a connection, or bring what Nango says of it up to date."""
+    """Enrol a connection, or update it from Nango's row."""
     wanted, label = _NangoState.from_row(row), str(row.ref)
     if wanted.problem:
         discovery.problems[label] = wanted.problem
@@ -180,13 +179,15 @@ def _update_connection(
 ) -> None:
     label = str(row.ref)
     with interrupt_writer(database, connection_id) as tx:
-        known = get_connection(tx.db, connection_id)
+        connection = get_connection(tx.db, connection_id)
         changes = (
-            {} if known.is_being_forgotten or known.label != label else _find_changes(known, wanted)
+            {}
+            if connection.is_being_forgotten or connection.label != label
+            else _find_changes(connection, wanted)
         )
         if not changes:
             return
-        if known.is_retired:
+        if connection.is_retired:
             append_connection_event(tx, ConnectionChange.ADDED, _build_added_data(row))
             done.returned.append(label)
         _apply_changes(tx, changes)
@@ -224,10 +225,11 @@ def _build_added_data(row: ListedConnection) -> dict[str, object]:
 
 
 def _find_changes(connection: Connection, wanted: _NangoState) -> dict[str, Any]:
-    """What has to be changed about a connection that we know; empty when nothing has.
+    """Return the columns to change of a known connection; empty if none.
 
-    Once Nango's list no longer shows the error that it showed, the pause of a broken connection
-    is over. An error that was never shown says nothing: there is more than one way to be broken.
+    Once Nango's list no longer shows an error that it showed before, the pause of a broken
+    connection ends. An error that was never shown proves nothing: a connection can break in other
+    ways.
     """
     changes = {} if wanted.is_unchanged(connection) else wanted.columns
     cleared = connection.settings.get(FAILING_KEY, False) and not wanted.is_failing
@@ -260,7 +262,7 @@ def _find_status_changes(connection: Connection | None, policy: Policy) -> dict[
 
 
 def _wake_duplicates(database: Database, present: set[str], done: Discovery) -> None:
-    """Of each tenant that nobody mirrors any more, the oldest duplicate is looked at again."""
+    """Activate the oldest duplicate of each tenant that is no longer mirrored."""
     with database.open_transaction() as db:
         found = list_all_connections(db)
     kept = {

@@ -1,8 +1,8 @@
-"""A slice's first call: the organization and the first page of everything due, in one.
+"""A slice's opening call: the organization and the first page of every due stream, in one.
 
-The organization is judged first, as it is with every later call (``graph/batch``). Unless it
-answers 200 and is the tenant it has always been, all else that came with it is dropped unread: no
-byte of one tenant ever reaches another's rows.
+The organization is checked first, as in every later call (``graph/batch``). Unless it is a 200 with
+the connection's tenant, the other responses are discarded unread: no data of one tenant ever
+reaches another's rows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,10 +28,10 @@ from worker.sync.context import SliceContext
 
 
 def open_connection(context: SliceContext, targets: Mapping[str, str]) -> dict[str, ApiResponse]:
-    """Send the opening call; the answers by stream, once the tenant is known to be the same.
+    """Send the opening call; return the responses by stream, once the tenant is verified.
 
-    Raises ConnectionBroken (another tenant, no access), Refused (another row mirrors it), Later,
-    Halt.
+    Raises ConnectionBroken (another tenant, no access), ResourceRefused (another connection mirrors
+    the tenant), RetryLater, ConfigurationError.
     """
     organization, replies = context.client.open(targets)
     _check_tenant(context, organization.tenant_id, organization.display_name)
@@ -39,25 +39,28 @@ def open_connection(context: SliceContext, targets: Mapping[str, str]) -> dict[s
 
 
 def _check_tenant(context: SliceContext, tenant: str, name: str | None) -> None:
-    """A tenant is mirrored once, and by one row for ever.
+    """Check that only this connection mirrors the tenant.
 
-    Raises ResourceRefused, with the connection marked, where another mirrors the tenant already,
-    or where a retired one that has its history goes on in this one's place.
+    Raises ResourceRefused, with the connection marked, if another connection mirrors the tenant
+    already, or if a retired one that has the tenant's history continues in its place.
     """
-    known = context.connection
-    if (known.tenant_id, known.display_name) == (tenant, name) and not context.is_tenant_shared:
+    connection = context.connection
+    if (connection.tenant_id, connection.display_name) == (
+        tenant,
+        name,
+    ) and not context.is_tenant_shared:
         return
     refusal = None
     with context.open_transaction() as tx:
         others = list_same_tenant(tx, tenant)
-        if others or known.tenant_id is None:
+        if others or connection.tenant_id is None:
             lock_tenant(tx, tenant)
             refusal = _resolve_tenant_conflict(context, tx, tenant, name)
-        if refusal is None and (known.tenant_id, known.display_name) != (tenant, name):
+        if refusal is None and (connection.tenant_id, connection.display_name) != (tenant, name):
             update_connection(tx, tenant_id=tenant, display_name=name)
     if refusal is not None:
         raise ResourceRefused(refusal)
-    context.connection = replace(known, tenant_id=tenant, display_name=name)
+    context.connection = replace(connection, tenant_id=tenant, display_name=name)
 
 
 def _resolve_tenant_conflict(
@@ -76,9 +79,10 @@ def _resolve_tenant_conflict(
 def _find_rival(
     others: Sequence[Connection], connection_id: int, *, is_new: bool
 ) -> Connection | None:
-    """Who keeps the tenant: before a connection that never mirrored it everybody, else the older.
+    """Return the connection that keeps the tenant, if it is not this one.
 
-    One that is paused keeps it, too: its rows are still shown, and it may go on at any time.
+    Any other one precedes a connection that never mirrored the tenant; otherwise the older one
+    does. A paused one keeps it, too: its rows are still shown, and it may resume at any time.
     """
     for other in others:
         older = other.status in SYNCED_STATUSES and other.id < connection_id
@@ -107,9 +111,9 @@ def _mark_duplicate(tx: Transaction, other: Connection, tenant: str, name: str |
 def _hand_over_to_retired(
     context: SliceContext, tx: Transaction, retired: int, tenant: str, name: str | None
 ) -> str:
-    """The retired row goes on with this connection's address; this row retires in its place.
+    """Give the retired connection this one's Nango reference, and retire this one.
 
-    Raises RetryLater where the retired one came back or was forgotten a moment ago.
+    Raises RetryLater if the retired one was just reactivated or forgotten.
     """
     reason = f"connection {retired} has this tenant's history and took its place"
     with interrupt_writer_in(tx.db, retired) as other:
@@ -129,11 +133,11 @@ def _hand_over_to_retired(
 
 
 def mark_recovered(context: SliceContext) -> None:
-    """The connection works: if it was broken, say so once."""
-    known = context.connection
-    if known.status is not ConnectionStatus.BROKEN:
+    """Mark a broken connection as active again, with an event."""
+    connection = context.connection
+    if connection.status is not ConnectionStatus.BROKEN:
         return
     with context.open_transaction() as tx:
         update_connection(tx, status=ConnectionStatus.ACTIVE, status_reason=None, broken_count=0)
         append_connection_event(tx, ConnectionChange.RECOVERED, {}, run_id=context.run.id)
-    context.connection = replace(known, status=ConnectionStatus.ACTIVE, status_reason=None)
+    context.connection = replace(connection, status=ConnectionStatus.ACTIVE, status_reason=None)

@@ -1,9 +1,9 @@
-"""Connections that are missing from Nango's list: confirmed one by one, then retired.
+"""Confirm one by one the connections that are missing from Nango's list, then retire them.
 
-One absence in a list proves nothing, so a missing connection is asked for by name, and only a few
-at a time; only when Nango itself says that it is gone is it retired. Its rows stay until somebody
-forgets them. One whose name Nango's API does not accept cannot be asked for: it is gone if a second
-listing lacks it, too.
+One absence from a list proves nothing, so a missing connection is queried by name, a few at a time,
+and retired only if Nango confirms that it is gone. Its rows stay until an operator forgets it. One
+whose name Nango's API does not accept cannot be queried: it is gone if a second listing lacks it,
+too.
 """
 
 import random
@@ -25,26 +25,26 @@ from worker.sync.run_end import change_connection_status
 
 @dataclass
 class MissingOutcome:
-    """What has become of the missing connections."""
+    """The result of confirming missing connections."""
 
     retired: list[str] = field(default_factory=list)
-    """By label."""
+    """Labels of the retired connections."""
     unconfirmed: int = 0
-    """Those that have not been asked for yet."""
+    """Connections that have not been queried yet."""
 
 
 def find_missing(known: Iterable[Connection], present: set[str]) -> list[Connection]:
-    """The connections in use that a listing lacks."""
+    """Return the connections in use that a listing lacks."""
     return [one for one in known if one.label not in present and not one.is_retired]
 
 
 def retire_missing(
     database: Database, nango: NangoClient, missing: list[Connection], *, limit: int
 ) -> MissingOutcome:
-    """Ask for some of the missing, by chance so that all have their turn; retire what is gone.
+    """Query some missing connections, chosen at random, and retire those that are gone.
 
-    When Nango has no more answers for us, the rest waits for the next time; one that cannot be
-    asked for now keeps none of the others waiting.
+    If Nango's budget or Nango itself gives out, the rest waits for the next discovery; a connection
+    that cannot be queried now does not delay the others.
     """
     chosen = random.sample(missing, min(len(missing), limit))
     answers = _fetch_presences(nango, chosen)
@@ -56,7 +56,7 @@ def retire_missing(
 
 
 def approve_missing(database: Database, nango: NangoClient, ids: Iterable[int]) -> list[str]:
-    """Retire exactly these connections on an operator's word; the labels of those that were.
+    """Retire exactly these connections after an operator's approval; return their labels.
 
     One that Nango's list shows again stays. Raises ConfigurationError, RetryLater.
     """
@@ -67,7 +67,7 @@ def approve_missing(database: Database, nango: NangoClient, ids: Iterable[int]) 
 
 
 def _fetch_presences(nango: NangoClient, chosen: list[Connection]) -> dict[int, ConnectionPresence]:
-    """What Nango says of each, by our id, as far as it answers."""
+    """Query each connection in Nango; return the results by id, as far as Nango answers."""
     found: dict[int, ConnectionPresence] = {}
     unanswered = 0
     for one in chosen:

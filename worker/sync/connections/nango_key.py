@@ -1,7 +1,7 @@
-"""What Postgres remembers of Nango's key: one that has worked is not wrong for one refusal.
+"""Remember in Postgres that Nango's key has worked: one refusal does not make it invalid.
 
-The workers share that through Redis, which may be empty after a restart of the machine, at the
-very moment at which Nango may not have reached its own database yet.
+The workers share this through Redis, which may be empty after a restart of the machine, just when
+Nango may not have reached its own database yet.
 """
 
 import sqlalchemy as sa
@@ -11,7 +11,7 @@ from worker.store.service.facts import get_key_accepted_at
 
 
 def restore_key_health(db: sa.Connection, nango: NangoClient) -> None:
-    """Have the client know that its key has worked, if it did."""
+    """Record in the Nango client that its key has worked, if it has."""
     health = nango.limiter.health
     if health.read()[0].has_worked:
         return

@@ -1,1 +1,1 @@
-"""End a walk or a round: confirm what is missing, guard, delete."""
+"""End a walk or a round: confirm missing rows, guard against implausible deletions, delete."""

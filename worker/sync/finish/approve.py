@@ -1,6 +1,6 @@
-"""An operator's word on deletions that were held: apply exactly those, or drop them.
+"""Apply or drop held deletions at an operator's decision.
 
-Both come from outside a run, so they take the lease lock and fence whatever is under way.
+Both come from outside a run, so they take the lease lock and fence the run under way.
 """
 
 from dataclasses import replace
@@ -23,7 +23,7 @@ from worker.sync.state import release_hold
 
 
 def approve_held(database: Database, connection_id: int) -> int:
-    """Delete what is held, in fenced batches; how many rows went, memberships included."""
+    """Delete the held rows in fenced batches; return how many, memberships included."""
     deleted = 0
     for resource in RESOURCES.values():
         deletion, more = BatchedDeletion(resource), True
@@ -42,9 +42,10 @@ def approve_held(database: Database, connection_id: int) -> int:
 
 
 def reject_held(database: Database, connection_id: int) -> int:
-    """Drop what is held and have its streams walked anew; how many deletions were dropped.
+    """Drop the held deletions and schedule full walks; return how many were dropped.
 
-    What a round under way has announced stays: nobody has judged it, and Graph tells it only once.
+    Removals that a round under way has announced stay: the guard has not checked them yet, and
+    Graph announces them only once.
     """
     with interrupt_writer(database, connection_id) as tx:
         dropped = sum(n for (_, held), n in count_removals(tx).items() if held)
@@ -55,7 +56,7 @@ def reject_held(database: Database, connection_id: int) -> int:
 
 
 def _release_streams(tx: Transaction, *, needs_full_walk: bool) -> None:
-    """Let the held streams go on; at once."""
+    """Release the held streams and make them due at once."""
     now = tx.read_clock()
     for stream in load_streams(tx.db, tx.connection_id).values():
         if stream.is_held:

@@ -1,9 +1,9 @@
-"""Judging what a complete walk did not see: what may go, and what has to be read by id first.
+"""Judge the rows that a complete walk did not see: which to delete, which to read by id first.
 
-Nothing is deleted on weak evidence. A sweep needs a ``Complete``, which only the committed end
-of a walk gives. A total that is not believable is held for an operator, and so are the last
-memberships of groups whose members may only be hidden from us. The candidates themselves are in
-``sync.candidates``; here are only their numbers, and the keys of those to be read by id.
+Nothing is deleted on weak evidence. A sweep needs a ``Complete``, which only the committed end of a
+walk gives. An implausible total is held for an operator, and so are the last memberships of groups
+whose members may only be hidden. The candidates themselves are in ``sync.candidates``; this module
+holds their counts, and the keys of those to be read by id.
 """
 
 import time
@@ -32,19 +32,19 @@ from worker.sync.guard import check_deletion, sample
 from worker.sync.state import add_drift
 
 CONFIRM_BATCH: Final = 500
-"""Objects that are read by id at a time where all of them are."""
+"""Objects read by id at a time if all of them have to be."""
 
 
 @dataclass(frozen=True)
 class Complete:
-    """Proof that a walk reached its end: without one, nothing is ever swept."""
+    """Proof that a walk reached its end: nothing is swept without one."""
 
     walk_id: int
     is_best_effort: bool
 
     @classmethod
     def from_stream(cls, stream: Stream) -> "Complete":
-        """The proof is the committed phase; a walk that skipped objects gives none."""
+        """Return the proof of a committed end. Raises ValueError if the walk skipped objects."""
         if stream.phase is not Phase.SWEEPING or stream.incomplete:
             raise ValueError("the walk is not complete")
         return cls(stream.walk_id, is_best_effort=stream.mode is Mode.SEARCH)
@@ -52,22 +52,22 @@ class Complete:
 
 @dataclass
 class SweepCandidates:
-    """What a sweep would delete, what waits for approval, and what must be read by id.
+    """The rows that a sweep would delete, hold for approval, or read by id.
 
-    ``stream`` is the stream as it stands once the rows that were seen have been cleared.
+    ``stream`` is the stream after the columns that no page sent have been cleared.
     """
 
     stream: Stream
     started_monotonic: float = field(default_factory=time.monotonic)
     delete_counts: dict[str, int] = field(default_factory=dict)
-    """How many would be deleted, by resource."""
+    """Rows to be deleted, by resource."""
     hold_reasons: dict[str, str] = field(default_factory=dict)
-    """Why those of a resource wait for approval."""
+    """Why the candidates of a resource wait for approval."""
     has_hidden_members: bool = False
-    """Whether last memberships of hidden groups are to be held."""
+    """Whether last memberships of groups with hidden members are held."""
     keys_to_confirm: dict[str, list[str]] = field(default_factory=dict)
     doubtful_counts: dict[str, int] = field(default_factory=dict)
-    """How many candidates of each resource those to confirm stand for."""
+    """How many candidates of each resource ``keys_to_confirm`` samples."""
     addresses: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -76,9 +76,9 @@ class SweepCandidates:
 
 
 def prepare_sweep(context: SliceContext, stream: Stream) -> SweepCandidates | None:
-    """Clear what no page carried, then find and judge what the walk did not see.
+    """Clear the columns that no page sent, then find and judge the rows the walk did not see.
 
-    None where the worker stops meanwhile: the next slice begins with it again.
+    None if the slice ends meanwhile: the next slice starts over.
     """
     found = SweepCandidates(stream)
     if not _clear_unsent(context, found):
@@ -102,7 +102,7 @@ def prepare_sweep(context: SliceContext, stream: Stream) -> SweepCandidates | No
 
 
 def _withdraw_unanswered(tx: Transaction, stream: Stream, resource: Resource) -> None:
-    """What was only not seen, and Graph does not answer for, waits by itself."""
+    """Withdraw removals of rows that were only not seen because Graph gave no answer."""
     if stream.name == "role_assignments":
         resolve_assignments(tx, stream.parts or [])
     withdraw_unanswered_removals(tx, resource)
@@ -115,7 +115,7 @@ def _judge_resource(
     resource: Resource,
     complete: Complete,
 ) -> None:
-    """Take the candidates of one resource, or hold them where they are too many to believe."""
+    """Count the deletions of one resource, or hold them if they are implausible."""
     numbers = count_candidates(tx, resource)
     found.has_hidden_members = found.has_hidden_members or numbers.hidden > 0
     explained = count_live_removals(tx, resource) - numbers.announced_hidden
@@ -138,7 +138,7 @@ def _judge_resource(
 
 
 def choose_batch_to_confirm(tx: Transaction, found: SweepCandidates, resource: Resource) -> bool:
-    """Choose the next to be read by id where all of them are; whether there are any."""
+    """Choose the next batch to read by id; return whether there is one."""
     keys = list_unconfirmed(tx, resource, CONFIRM_BATCH)
     if not keys:
         found.keys_to_confirm.pop(resource.name, None)
@@ -150,7 +150,7 @@ def choose_batch_to_confirm(tx: Transaction, found: SweepCandidates, resource: R
 def _set_to_confirm(
     tx: Transaction, found: SweepCandidates, resource: Resource, keys: list[str], doubtful: int
 ) -> None:
-    """Sites are read by Graph's composite id, not by our key."""
+    """Set the keys to read by id; sites are read by Graph's composite id, not by their key."""
     found.keys_to_confirm[resource.name] = keys
     found.doubtful_counts[resource.name] = doubtful
     if resource.kind is Kind.EDGE or resource.address in resource.key:
@@ -162,7 +162,7 @@ def _set_to_confirm(
 
 
 def _clear_unsent(context: SliceContext, found: SweepCandidates) -> bool:
-    """Null what no page carried; whether all is done, as the slice may be to end before."""
+    """Clear the columns that no page sent; return False if the slice ends before that is done."""
     more = True
     while more:
         with context.open_transaction() as tx:
@@ -179,7 +179,7 @@ def _clear_unsent(context: SliceContext, found: SweepCandidates) -> bool:
 def append_and_count(
     context: SliceContext, tx: Transaction, stream: Stream, of: Resource, changes: list[Change]
 ) -> Stream:
-    """Tell of changes, and count them where the walk compares."""
+    """Append the events of changes, and count them if the walk measures drift."""
     context.append_events(tx, of, changes, is_initial=stream.is_initial)
     after = add_drift(stream, of, changes)
     if after != stream:
@@ -188,10 +188,10 @@ def append_and_count(
 
 
 def is_sweep_time_up(context: SliceContext, found: SweepCandidates, since: float) -> bool:
-    """Whether a sweep that deletes since then is to leave the rest to the next slice.
+    """Whether a sweep that deletes since ``since`` must leave the rest to the next slice.
 
-    That begins with the judging: so that the deleting never falls far behind it, it goes on for as
-    long as judging took, unless the worker stops.
+    The next slice judges again first. So deleting goes on for at least as long as judging took,
+    unless the worker stops: otherwise it would never catch up.
     """
     if is_stopping():
         return True

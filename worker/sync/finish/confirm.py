@@ -1,4 +1,4 @@
-"""Reading candidates by id before a sweep is believed. Touches no database."""
+"""Read candidates by id before a sweep deletes them. Touches no database."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -21,9 +21,9 @@ MAX_GROUPS_READ: Final = MAX_BATCH_ITEMS
 
 
 def confirm_candidates(client: GraphClient, found: SweepCandidates) -> Confirmation:
-    """What Graph says of the candidates.
+    """Return which candidates Graph still has.
 
-    Raises RetryLater where it can be asked for nothing now.
+    Raises RetryLater if no request can be sent now.
     """
     confirmed = Confirmation()
     for name, keys in found.keys_to_confirm.items():
@@ -44,7 +44,7 @@ def _confirm_objects(
     addresses: Mapping[str, str],
     confirmed: Confirmation,
 ) -> None:
-    """A locked object is one that lists leave out: that does not make a walk torn."""
+    """Read objects by id; locked ones do not prove a gap in the walk, as lists leave them out."""
     present, unknown, locked = classify_objects(client, resource, keys, addresses)
     confirmed.existing[resource.name] = present
     confirmed.asked_counts[resource.name] = len(keys)
@@ -53,7 +53,7 @@ def _confirm_objects(
 
 
 def _confirm_edges(client: GraphClient, keys: list[str], confirmed: Confirmation) -> None:
-    """Members of some of the groups concerned, as Graph lists them now."""
+    """Read the current member lists of some of the groups concerned."""
     groups = sorted({parse_edge_key(key)[0] for key in keys})
     chosen = sample(groups, all_up_to=MAX_GROUPS_READ, size=MAX_GROUPS_READ)
     if len(chosen) < len(groups):

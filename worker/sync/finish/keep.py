@@ -1,4 +1,4 @@
-"""What a sweep leaves alone, once its candidates have been read by id. Pure."""
+"""Decide which candidates a sweep keeps after they have been read by id. Pure functions."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,16 +13,16 @@ from worker.store.mirror.edges import parse_edge_key
 from worker.store.state.unresolved import WHOLE_RESOURCE
 
 MAX_UNLISTED: Final = 20
-"""Objects that exist although several complete lists did not show them; of more, the list lies."""
+"""Most objects that may exist although several complete walks missed them."""
 
 
 @dataclass
 class Confirmation:
-    """What reads by id said of the candidates of a sweep.
+    """The results of reading a sweep's candidates by id.
 
-    ``present`` are those that exist, by resource; ``apart`` are the parts of which Graph does not
-    say. ``sampled`` are the resources of which only some were asked about, and ``asked`` counts
-    how many.
+    ``existing`` holds those that exist, by resource; ``unanswered`` the parts that Graph gave no
+    answer for; ``sampled_resources`` those of which only a sample was read; ``asked_counts`` how
+    many were.
     """
 
     existing: dict[str, set[str]] = field(default_factory=dict)
@@ -33,14 +33,14 @@ class Confirmation:
 
 @dataclass
 class KeptCandidates:
-    """What stays, and what is set apart."""
+    """The candidates that stay, and the unanswered parts."""
 
     kept_keys: dict[str, set[str]] = field(default_factory=dict)
     """Candidates that stay, by resource."""
     kept_groups: set[str] = field(default_factory=set)
     """Groups whose memberships stay."""
     weak_resources: set[str] = field(default_factory=set)
-    """Resources of which only what was asked about may go: too little of the sample answered."""
+    """Resources with too few answers in the sample: only sampled rows may be deleted."""
     unanswered: dict[Part, NoAnswer] = field(default_factory=dict)
 
     @property
@@ -51,16 +51,16 @@ class KeptCandidates:
 
     @property
     def needs_walk(self) -> bool:
-        """Whether only another complete list can tell what became of something."""
+        """Whether only another complete walk can confirm some deletions."""
         return any(part.kind is PartKind.DELETIONS for part in self.unanswered)
 
     @property
     def has_unlisted(self) -> bool:
-        """Whether something exists that the complete list did not show."""
+        """Whether an object exists that the complete walk missed."""
         return any(part.kind is PartKind.UNLISTED for part in self.unanswered)
 
     def add_unasked(self, name: str, number: int) -> None:
-        """Note that so many candidates of a weak resource stay, as nobody asked about them."""
+        """Record that candidates of a weak resource stay, as they were not read by id."""
         if number:
             why = f"{number} of them could not be confirmed; the next walk asks again"
             self.unanswered[Part(name, PartKind.DELETIONS, WHOLE_RESOURCE)] = NoAnswer(why)
@@ -73,11 +73,11 @@ def decide_kept(
     is_last_attempt: bool,
     is_best_effort: bool,
 ) -> KeptCandidates:
-    """What stays of the deletions of the resources ``resources``, of which some were asked about.
+    """Return which deletions of ``resources`` are dropped after some were read by id.
 
-    Raises CursorExpired where the walk missed what exists; not where it is the ``is_last_attempt``
-    of several that missed the same few objects: then the list does not show them, and they are set
-    apart.
+    Raises CursorExpired if the walk missed objects that exist. At the ``is_last_attempt`` of
+    several walks that missed the same few objects, these are recorded as unlisted instead: the list
+    does not show them.
     """
     missed = {} if is_best_effort else {n: keys for n, keys in confirmed.existing.items() if keys}
     number = sum(len(keys) for keys in missed.values())
@@ -112,7 +112,7 @@ def _is_object_of(name: str, part: Part) -> bool:
 
 
 def _is_weakly_confirmed(name: str, confirmed: Confirmation) -> bool:
-    """Whether of a sample fewer than half were answered for: the rest may not go on that."""
+    """Whether fewer than half of a sample were answered: too few to delete the rest."""
     owner = RESOURCES[name].parent or name
     kind = PartKind.MEMBERS if RESOURCES[name].kind is Kind.EDGE else PartKind.OBJECT
     silent = sum(part.resource == owner and part.kind is kind for part in confirmed.unanswered)

@@ -1,4 +1,4 @@
-"""Settling: what a complete round announced is applied, or held for an operator."""
+"""Apply the removals that a complete round announced, or hold them for an operator."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,10 +23,10 @@ from worker.sync.guard import check_deletion, explain_hidden_members
 
 
 def apply_round_removals(context: SliceContext, stream: Stream) -> Stream:
-    """Apply what a complete round announced, or hold it; the stream as it then stands.
+    """Apply the removals that a complete round announced, or hold them; return the stream.
 
-    Where the slice is to end before all is applied, the stream is noted in ``session.cut_short``;
-    the rest waits in ``sync.removals``, and the next slice settles it first.
+    If the slice ends before all are applied, the stream is added to ``context.unfinished_streams``;
+    the rest stays in ``sync.removals``, and the next slice applies it first.
     """
     with context.open_transaction() as tx:
         held = [
@@ -47,11 +47,11 @@ def apply_round_removals(context: SliceContext, stream: Stream) -> Stream:
 
 
 def _hold_implausible(context: SliceContext, tx: Transaction, resource: Resource) -> Iterator[str]:
-    """Hold what is not to be believed, saying why; the rest may go."""
+    """Hold implausible removals and yield the reasons; the others may be applied."""
     if resource.kind is Kind.EDGE and hold_emptying_removals(tx):
         yield explain_hidden_members(*count_held_hidden(tx))
     going = count_live_removals(tx, resource)
-    # To count a large table takes longer than all else that a quiet round does.
+    # Counting a large table takes longer than the rest of a quiet round.
     live = count_live_rows(tx, resource) if going else 0
     why = check_deletion(context.policy, deleted=going, live_rows=live)
     if why is not None:
@@ -60,7 +60,7 @@ def _hold_implausible(context: SliceContext, tx: Transaction, resource: Resource
 
 
 def _delete_removed(context: SliceContext, resource: Resource, *, initial: bool) -> bool:
-    """Apply removals in fenced batches; whether none is left."""
+    """Apply removals in fenced batches; return whether none is left."""
     deletion, more, after = BatchedDeletion(resource), True, ""
     while more:
         with context.open_transaction() as tx:

@@ -1,7 +1,7 @@
-"""Sweeping: deleting what a complete walk did not see, once it is judged and read by id.
+"""Sweep: delete the rows that a complete walk did not see, after they were judged and confirmed.
 
-In fenced batches, each with its events; what is to wait for an operator is noted in batches, too.
-An interrupted sweep is judged again by the next slice, and goes on with what is still live.
+Deletes in fenced batches, each with its events; holds for an operator are written in batches, too.
+An interrupted sweep is judged again by the next slice, and continues with the rows still live.
 """
 
 import time
@@ -53,12 +53,12 @@ from worker.sync.state import is_resync
 
 
 def apply_sweep(context: SliceContext, found: SweepCandidates, confirmation: Confirmation) -> bool:
-    """Delete candidates in fenced batches, and end the walk; whether it has ended.
+    """Delete candidates in fenced batches and end the walk; return whether it has ended.
 
-    Those of which Graph does not say are set apart. Where the walk has not ended, either there is
-    more to be read by id (``found.to_confirm``), or the stream is in ``session.cut_short``: the
-    next slice judges again what is left. Raises CursorExpired where a read by id found what the
-    walk missed: it was torn, and nothing has been deleted.
+    Candidates that Graph gave no answer for are recorded as unresolved. If the walk has not ended,
+    either more must be read by id (``found.keys_to_confirm``), or the stream is in
+    ``context.unfinished_streams`` and the next slice judges the rest again. Raises CursorExpired,
+    with nothing deleted, if a read by id found an object that the walk missed.
     """
     stream, since = found.stream, time.monotonic()
     every = stream.mode is Mode.SEARCH
@@ -87,7 +87,7 @@ def apply_sweep(context: SliceContext, found: SweepCandidates, confirmation: Con
 
 
 def _keep_candidates(context: SliceContext, found: SweepCandidates, spared: KeptCandidates) -> None:
-    """Take what stays out of the candidates, and note of what Graph does not say."""
+    """Drop the candidates that stay, and record the unanswered parts."""
     if not spared.has_any:
         return
     with context.open_transaction() as tx:
@@ -111,7 +111,7 @@ def _delete_candidates(
     last_key: str | None,
     started_monotonic: float,
 ) -> bool:
-    """Delete the candidates up to a key, or all; whether they are, as the slice may be to end."""
+    """Delete the candidates up to a key, or all; return False if the slice ends before."""
     deletion, more, after = BatchedDeletion(resource), True, ""
     while more:
         with context.open_transaction() as tx:
@@ -137,7 +137,7 @@ def _hold_candidates(
     resource: Resource,
     hold: Callable[[Transaction, Resource, str, int], str | None],
 ) -> None:
-    """Have candidates wait for an operator, some in each transaction."""
+    """Hold candidates for an operator, a batch in each transaction."""
     after: str | None = ""
     while after is not None:
         with context.open_transaction() as tx:
@@ -169,7 +169,7 @@ def _finish_walk(context: SliceContext, found: SweepCandidates, spared: KeptCand
 
 
 def _finish_removals(tx: Transaction, found: SweepCandidates, resource: Resource) -> None:
-    """Of what waited for the end of the walk, only what is held goes on to wait."""
+    """Drop the removals that waited for the end of the walk, except those that are held."""
     if resource.name in found.hold_reasons:
         hold_removals(tx, resource)
     elif found.has_hidden_members and resource is GROUP_MEMBERS:
@@ -192,7 +192,7 @@ def _clear_candidates(context: SliceContext, resource: Resource) -> None:
 def end_walk(
     context: SliceContext, stream: Stream, found: SweepCandidates, spared: KeptCandidates
 ) -> Stream:
-    """The state after a walk: on to deltas, or to the next snapshot."""
+    """Return the stream after a walk: on to deltas, or to the next snapshot."""
     policy, now = context.policy, context.started_at
     resting = Phase.DELTA if stream.follows_delta else Phase.READY
     after = replace(stream, page_no=0, walk_id=stream.walk_id + 1, next_link=None, parts=None)

@@ -1,4 +1,4 @@
-"""A stream's sweep within one slice: judged once, then asked about until the walk has ended."""
+"""A stream's sweep within one slice: judge once, then confirm and delete until the walk ends."""
 
 from worker.core.process.failpoints import hit_failpoint
 from worker.store.state.streams import Stream
@@ -10,7 +10,7 @@ from worker.sync.finish.sweep import apply_sweep
 
 
 class SweepRunner:
-    """Asks Graph about candidates, and deletes what is gone."""
+    """Confirms candidates with Graph, and deletes those that are gone."""
 
     def __init__(self, context: SliceContext, found: SweepCandidates) -> None:
         self._context = context
@@ -20,7 +20,7 @@ class SweepRunner:
 
     @classmethod
     def start(cls, context: SliceContext, stream: Stream) -> "SweepRunner | None":
-        """Judge what the walk did not see; None where the next slice is to begin with that."""
+        """Judge the rows that the walk did not see; None if the slice ends before that is done."""
         found = prepare_sweep(context, stream)
         if found is None:
             context.unfinished_streams.add(stream.name)
@@ -32,7 +32,7 @@ class SweepRunner:
 
     @property
     def stream(self) -> Stream:
-        """The stream as it stands."""
+        """The current stream."""
         return self._candidates.stream
 
     @property
@@ -41,11 +41,11 @@ class SweepRunner:
         return bool(self._candidates.delete_total or self._candidates.hold_reasons)
 
     def confirm(self) -> Confirmation:
-        """What Graph says of those that are to be read by id. Touches no database."""
+        """Read the candidates that need it by id. Touches no database."""
         return confirm_candidates(self._context.client, self._candidates)
 
     def apply(self, confirmed: object) -> bool:
-        """Go on with what Graph said; whether the walk has ended."""
+        """Apply the results of ``confirm``; return whether the walk has ended."""
         assert isinstance(confirmed, Confirmation)
         ended = apply_sweep(self._context, self._candidates, confirmed)
         if ended:

@@ -1,7 +1,7 @@
-"""Passing over what was erased, wherever it comes in. A connection without erasures pays nothing.
+"""Drop erased objects from everything that is loaded. Costs nothing without erasures.
 
-What is passed over counts as read, so a walk stays complete; nothing of it is stored, so no sweep
-misses it.
+Dropped objects count as read, so a walk stays complete; nothing of them is stored, so no sweep
+misses them.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,7 +19,7 @@ _PRINCIPAL = ROLE_ASSIGNMENTS.column_names.index("principal_id")
 
 
 def drop_erased(page: Page, resource: Resource, erased: ErasedObjects) -> None:
-    """Take whatever is about erased objects out of a page, before anything of it is stored."""
+    """Remove everything about erased objects from a page before it is stored."""
     if not erased:
         return
     page.unchanged = [key for key in page.unchanged if key not in erased]
@@ -37,7 +37,7 @@ def drop_erased(page: Page, resource: Resource, erased: ErasedObjects) -> None:
 
 
 def without_erased(edges: Mapping[Pair, V], erased: ErasedObjects) -> dict[Pair, V]:
-    """The memberships without those that have an erased end."""
+    """Return the memberships whose ends are both not erased."""
     if not erased:
         return dict(edges)
     gone = _select_erased((end for pair in edges for end in pair), erased)

@@ -1,8 +1,7 @@
-"""When what a page or an answer brings began: known where its absence was seen shortly before.
+"""Find since when loaded rows are live: known if their absence was observed shortly before.
 
-What a first load brings was there before, for an unknown time. The same holds for what Graph did
-not tell of until now, although its resource was mirrored: objects that were malformed, members and
-assignments that it did not answer for.
+Rows of a first load existed before, for an unknown time. So did rows of a mirrored resource that
+Graph did not return until now: malformed objects, and members and assignments of unanswered parts.
 """
 
 from models.resources.groups import GROUPS
@@ -17,10 +16,10 @@ from worker.sync.context import SliceContext
 
 
 def find_rows_live_since(context: SliceContext, tx: Transaction, stream: Stream) -> LiveSince:
-    """Of the objects that a stream's page brings.
+    """Return since when the objects of a stream's page are live.
 
-    Assignments that Graph had not answered for are not told from new ones: while any are noted, no
-    beginning is known.
+    New assignments cannot be distinguished from those of a role that Graph had not answered for:
+    while any such role is recorded, the time is unknown.
     """
     if not stream.can_date_changes(tx.moment):
         return NOT_OBSERVED
@@ -33,7 +32,7 @@ def find_rows_live_since(context: SliceContext, tx: Transaction, stream: Stream)
 
 
 def find_members_live_since(context: SliceContext, tx: Transaction, groups: Stream) -> LiveSince:
-    """Of the memberships that come with groups."""
+    """Return since when the memberships that come with groups are live."""
     if not groups.can_date_changes(tx.moment):
         return NOT_OBSERVED
     unknown: set[str] = set()
@@ -45,9 +44,9 @@ def find_members_live_since(context: SliceContext, tx: Transaction, groups: Stre
 
 
 def find_restored_live_since(context: SliceContext, tx: Transaction, groups: Stream) -> LiveSince:
-    """Of the memberships of users and groups that came back in this slice.
+    """Return since when the memberships of users and groups restored in this slice are live.
 
-    When they did is known from the rounds before, which may have been the first for long.
+    The rounds before date the restoration, and they may have been the first for a long time.
     """
     if context.unobserved_streams & {"users", "groups"}:
         return NOT_OBSERVED

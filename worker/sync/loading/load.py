@@ -1,4 +1,4 @@
-"""One page: rows, memberships, events, evidence and the cursor, in one transaction."""
+"""Load one page: rows, memberships, events, evidence and cursor, in one transaction."""
 
 from dataclasses import replace
 from typing import Final
@@ -33,10 +33,10 @@ CONFLICT_REASON: Final = "came both live and removed in one page; it is read aga
 def load_page(
     context: SliceContext, stream: Stream, page: Page, *, has_pending_removals: bool
 ) -> Stream:
-    """Commit a page and the cursor behind it; the stream as it then stands.
+    """Commit a page and its cursor; return the stream after it.
 
-    ``has_pending_removals`` says that removals wait: an object which shows up again withdraws its
-    own. Raises LeaseLost, CursorExpired (the walk goes in circles).
+    With ``has_pending_removals``, an object that reappears withdraws its pending removal. Raises
+    LeaseLost, CursorExpired (the next links form a loop).
     """
     after = _commit_or_quarantine(context, stream, page, withdraw=has_pending_removals)
     hit_failpoint("page-committed")
@@ -52,15 +52,15 @@ def load_page(
 def _commit_or_quarantine(
     context: SliceContext, stream: Stream, page: Page, *, withdraw: bool
 ) -> Stream:
-    """Commit a page, without the objects that Postgres refuses."""
+    """Commit a page without the objects that Postgres refuses."""
     hopeful = stream.phase is Phase.LISTING and stream.is_initial
     try:
         try:
             return _commit(context, stream, page, withdraw=withdraw, assume_new=hopeful)
         except RowExists:
             return _commit(context, stream, page, withdraw=withdraw, assume_new=False)
-    except Exception as fault:
-        if not quarantine_rejected_rows(context, stream.resource, page, fault):
+    except Exception as error:
+        if not quarantine_rejected_rows(context, stream.resource, page, error):
             raise
     return _commit(context, stream, page, withdraw=withdraw, assume_new=False)
 
@@ -73,7 +73,7 @@ def _commit(
         _decode_changed(tx, stream.resource, page)
         drop_erased(page, stream.resource, context.erased)
         after = advance_page(context, stream, page)
-        # A group comes with each page that has members of it.
+        # A group is repeated on each page that has some of its members.
         new_rows = assume_new and edges is None
         begun = find_rows_live_since(context, tx, stream)
         rows = merge_rows(tx, stream.resource, page.rows, assume_new=new_rows, live_since=begun)
@@ -102,7 +102,7 @@ def _commit(
 
 
 def _decode_changed(tx: Transaction, resource: Resource, page: Page) -> None:
-    """Read what was left unread and is not what it was."""
+    """Decode the objects whose source has changed; the others were left undecoded."""
     if page.undecoded:
         sources = {key: unread.source_hash for key, unread in page.undecoded.items()}
         decode_changed(page, resource, find_changed_keys(tx, resource, sources))
@@ -139,7 +139,7 @@ def _note_rejects(context: SliceContext, tx: Transaction, stream: Stream, page: 
 def _note_seen(tx: Transaction, stream: Stream, edges: Resource | None, page: Page) -> None:
     everything = (1 << len(stream.resource.columns)) - 1
     told = stream.left_out_columns
-    """Of these Graph says nothing at present, which is no reason to clear them."""
+    """Left-out columns count as sent: their absence is no reason to clear them."""
     present = [everything] * len(page.unchanged) + [
         one.present | told for one in page.rows.values()
     ]
@@ -151,7 +151,7 @@ def _note_seen(tx: Transaction, stream: Stream, edges: Resource | None, page: Pa
 
 
 def advance_page(context: SliceContext, stream: Stream, page: Page) -> Stream:
-    """The stream's state once this page is committed."""
+    """Return the stream's state after this page is committed."""
     repeats = count_repeats(stream, page)
     began = context.started_at if stream.page_no == 0 else stream.walk_started_at
     after = replace(
@@ -173,12 +173,12 @@ def advance_page(context: SliceContext, stream: Stream, page: Page) -> Stream:
 
 
 def has_unknown_objects(page: Page) -> bool:
-    """Whether it is not known of which objects the page told: then absence proves nothing."""
+    """Whether the page held objects that cannot be identified: then absence proves nothing."""
     return page.skipped > 0 or any(one.key is None for one in page.rejects)
 
 
 def complete_walk(context: SliceContext, after: Stream, page: Page) -> Stream:
-    """The durable Complete: phase ``sweeping`` is committed with the last page."""
+    """Return the stream at the end of a walk; ``sweeping`` is committed with the last page."""
     brings_delta = after.resource.children and after.mode is not Mode.LIST_ONLY
     if brings_delta and page.delta_link is None:
         raise MalformedResponse("Graph ended a delta enumeration without a delta link", after=600)
@@ -216,7 +216,7 @@ def complete_round(context: SliceContext, after: Stream, page: Page) -> Stream:
 
 
 def count_repeats(stream: Stream, page: Page) -> int:
-    """How often the same page came in a row. Raises CursorExpired where a walk goes in circles."""
+    """Return how often one page came in a row. Raises CursorExpired if next links form a loop."""
     same = bool(page.digest) and page.digest == stream.body_digest
     repeats = stream.body_repeats + 1 if same else 0
     if page.next_link is None:
@@ -232,6 +232,6 @@ def count_repeats(stream: Stream, page: Page) -> int:
 
 
 def choose_loop_mark(stream: Stream, page: Page) -> str | None:
-    """Brent's rule: remember a link at pages 1, 2, 4, 8 ...; meeting it again is a loop."""
+    """Return the link of page 1, 2, 4, 8 ...; meeting it again is a loop (Brent's algorithm)."""
     number = stream.page_no + 1
     return page.next_link if number & (number - 1) == 0 else stream.loop_mark

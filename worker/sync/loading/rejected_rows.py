@@ -1,7 +1,7 @@
-"""Objects that Postgres refuses are found and set apart, so that they cost themselves alone.
+"""Find and quarantine the objects of a page that Postgres refuses, so that the rest loads.
 
-What is known to be refused is cleaned before it comes here (``graph/salvage.py``). This is for the
-rest: limits of another release of Postgres, an index or a constraint that an operator has added.
+Values that are known to be refused are cleaned before (``graph/salvage.py``). This covers the rest:
+limits of another release of Postgres, an index or a constraint that an operator has added.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,11 +19,11 @@ from worker.store.mirror.write import RowExists
 from worker.sync.context import SliceContext
 
 MAX_REJECTED_ROWS: Final = 20
-"""Objects of a page that may be refused; beyond, and beyond half of it, the fault is ours."""
+"""Objects of a page that may be refused; beyond both this and half of it, the fault is a bug."""
 
 
 class _RollBack(Exception):
-    """Everything was taken; nothing of it is to stay."""
+    """All rows were accepted; roll the transaction back."""
 
 
 def _raise_roll_back() -> NoReturn:
@@ -31,17 +31,17 @@ def _raise_roll_back() -> NoReturn:
 
 
 def find_edge_resource(resource: Resource) -> Resource | None:
-    """The resource whose objects come within those of this one."""
+    """Return the resource whose objects are nested in those of this one, if any."""
     return next((one for one in RESOURCES.values() if one.parent == resource.name), None)
 
 
 def quarantine_rejected_rows(
     context: SliceContext, resource: Resource, page: Page, fault: Exception
 ) -> bool:
-    """Find the objects of a page that Postgres refuses, and make rejects of them.
+    """Find the objects of a page that Postgres refuses, and mark them as rejects.
 
-    False where the failure is not about data, or not about single objects: then it is a fault
-    of ours, and the page stays as it is.
+    False if the failure is not about data or not about single objects: then it is a bug, and the
+    page stays as it is.
     """
     if not _is_data_error(fault):
         return False
@@ -82,9 +82,9 @@ def _bisect(
     *,
     accepted: list[str],
 ) -> Iterator[tuple[str, str]]:
-    """The refused ones among some objects, each with the SQL state, by halving.
+    """Yield the refused objects among some, each with its SQL state, by halving.
 
-    Others are ``accepted``. All are tried along with them, as two may be refused only together.
+    The others are added to ``accepted`` and tried along, as two may be refused only together.
     """
     state = _try_store(context, resource, page, [*accepted, *objects])
     if state is None:
@@ -100,7 +100,7 @@ def _bisect(
 def _try_store(
     context: SliceContext, resource: Resource, page: Page, objects: Iterable[str]
 ) -> str | None:
-    """The SQL state with which Postgres refuses some objects of a page; nothing is stored."""
+    """Return the SQL state with which Postgres refuses some objects, or None; store nothing."""
     chosen = set(objects)
     edges = find_edge_resource(resource)
     try:
@@ -114,7 +114,7 @@ def _try_store(
             _raise_roll_back()
     except _RollBack:
         return None
-    except Exception as fault:
-        if not _is_data_error(fault):
+    except Exception as error:
+        if not _is_data_error(error):
             raise
-        return get_sql_state(fault) or "23505"
+        return get_sql_state(error) or "23505"

@@ -1,1 +1,1 @@
-"""Read single objects again whose state is in doubt."""
+"""Read uncertain objects and memberships again."""

@@ -1,8 +1,8 @@
-"""Reading the members of whole groups, whatever their size, and what that settles.
+"""Read all members of whole groups, of any size, and store the result.
 
-What was malformed about a group may have told of members that came or went, and a group whose
-members Graph did not answer for was left as it was. Both are read with all their members. So is a
-group with many memberships that ended with one of their ends and may have come back with it.
+A malformed group object may have announced member changes, and a group whose members Graph did not
+answer for was left unchanged. Both are read with all their members. So is a group with many
+memberships that ended with one of their ends and may have been restored with it.
 """
 
 from collections.abc import Iterable
@@ -48,11 +48,10 @@ from worker.sync.sources.partial_failures import build_unanswered, error_from_re
 
 
 def recheck_groups(context: SliceContext, stream: Stream, groups: Iterable[str]) -> Stream:
-    """Read the members of some groups, and release those whose list is understood.
+    """Read the members of some groups, and release those whose list is valid; return the stream.
 
-    What a list does not show is a removal like any that a round announces: it waits for the
-    last of them, and is held where it is not believable. A list that Graph refuses costs only its
-    group. The stream as it then stands.
+    Members that a list does not show become removals like those of a round: they are applied after
+    the last group, and held if they are implausible. A refused list affects only its own group.
     """
     groups = list(groups)
     first = fetch_each(context.client, {group: build_members_path(group) for group in groups})
@@ -67,19 +66,18 @@ def recheck_groups(context: SliceContext, stream: Stream, groups: Iterable[str])
 
 
 def recheck_restored_groups(context: SliceContext, stream: Stream, groups: Iterable[str]) -> None:
-    """Read the members of groups with many memberships whose ends have both come back.
+    """Read the members of groups with many memberships whose ends have both been restored.
 
-    What a list shows is live again, page by page; what it does not show has ended by itself, and
-    is not asked for again. A group that is gone has no members. Of one whose list is not whole,
-    nothing else changes.
+    Listed members become live again, page by page; the others have ended and are not checked again.
+    A deleted group has no members. A group whose list is incomplete loses no memberships.
     """
     groups = list(groups)
     first = fetch_each(context.client, {group: build_members_path(group) for group in groups})
     for group in groups:
-        reply = first.pop(group)
+        response = first.pop(group)
         members, wrong = IdSet(), None
-        if reply.status not in GONE_STATUSES:
-            members, wrong = _fetch_and_store_members(context, group, reply, restored_in=stream)
+        if response.status not in GONE_STATUSES:
+            members, wrong = _fetch_and_store_members(context, group, response, restored_in=stream)
         if wrong is None:
             _end_unlisted_edges(context, group, members)
         else:
@@ -89,7 +87,7 @@ def recheck_restored_groups(context: SliceContext, stream: Stream, groups: Itera
 
 
 def _end_unlisted_edges(context: SliceContext, group: str, members: IdSet) -> None:
-    """Give the memberships that did not come back another reason, a batch in each transaction."""
+    """Set the reason of memberships that were not restored, a batch in each transaction."""
     after: str | None = "00000000-0000-0000-0000-000000000000"
     while after is not None:
         with context.open_transaction() as tx:
@@ -100,21 +98,21 @@ def _end_unlisted_edges(context: SliceContext, group: str, members: IdSet) -> No
 
 
 ListProblem = str | MirrorError
-"""Why a list of members is not known to be whole: what is malformed, or what Graph answered."""
+"""Why a list of members may be incomplete: what is malformed, or the error from Graph."""
 
 
 def _fetch_members_again(context: SliceContext, group: str) -> tuple[IdSet, ListProblem | None]:
-    reply = fetch_each(context.client, {group: build_members_path(group)})[group]
-    return _fetch_and_store_members(context, group, reply)
+    response = fetch_each(context.client, {group: build_members_path(group)})[group]
+    return _fetch_and_store_members(context, group, response)
 
 
 def _fetch_and_store_members(
     context: SliceContext, group: str, response: ApiResponse, *, restored_in: Stream | None = None
 ) -> tuple[IdSet, ListProblem | None]:
-    """The ids of a group's members, each page stored as it comes, and what is wrong.
+    """Store a group's members page by page; return their ids and the problem, if any.
 
     Only ids are kept, 16 bytes each: 26 MB for 1.2 million members. With ``restored_in``, the
-    stream of groups, memberships that become live began after its last reading.
+    stream of groups, memberships that become live are dated after its last read.
     """
     members = IdSet()
     wrong: ListProblem | None = None
@@ -126,8 +124,8 @@ def _fetch_and_store_members(
             for _, member in page.edges:
                 members.add(member)
             idle = count_idle_pages(idle, before, len(members))
-        except (ResourceRefused, RetryLater, CursorExpired) as trouble:
-            return members, trouble
+        except (ResourceRefused, RetryLater, CursorExpired) as error:
+            return members, error
         if page.rejects:
             wrong = page.rejects[0].reason
         _store_members(context, page, restored_in)
@@ -137,10 +135,10 @@ def _fetch_and_store_members(
 
 
 def _parse_members(page: Page, group: str, response: ApiResponse) -> str | None:
-    """Understand a page of members; what to ask next. Raises what an answer means otherwise."""
-    trouble = error_from_response(response, GROUP_MEMBERS.permission)
-    if trouble is not None:
-        raise trouble
+    """Decode a page of members; return the next path. Raises the error of a failed response."""
+    error = error_from_response(response, GROUP_MEMBERS.permission)
+    if error is not None:
+        raise error
     link = add_members(page, group, response.body)
     return None if link is None else path_from_link(link)
 
@@ -162,7 +160,7 @@ def _has_missing_members(context: SliceContext, group: str, members: IdSet) -> b
 def _finish_group(
     context: SliceContext, group: str, members: IdSet, wrong: ListProblem | None
 ) -> int:
-    """Release a group with what its list does not show; how much that is."""
+    """Release a group and record removals of unlisted members; return how many."""
     with context.open_transaction() as tx:
         if wrong is not None:
             _save_problem(context, tx, group, wrong)
@@ -181,7 +179,7 @@ def _finish_group(
 
 
 def _save_problem(context: SliceContext, tx: Transaction, group: str, wrong: ListProblem) -> None:
-    """Keep a group apart whose list is not whole: as malformed, or as Graph does not answer."""
+    """Keep a group whose list is incomplete in quarantine, or as an unanswered part."""
     match wrong:
         case str():
             note_rejects(tx, GROUPS, [(group, wrong)])

@@ -1,4 +1,4 @@
-"""Objects that were set apart or noted in quarantine, and have been read again by their ids."""
+"""Store objects that were quarantined or unanswered, and have been read again by id."""
 
 from collections.abc import Mapping
 
@@ -30,11 +30,11 @@ def store_objects(
     found: Mapping[str, Page | NoAnswer | None],
     parts: Mapping[str, PartKind],
 ) -> bool:
-    """Store objects that were set apart; whether deletions wait to be settled.
+    """Store objects that were read again; return whether removals wait to be applied.
 
-    ``parts`` says which of them Graph had not answered for. Those that are gone wait for the
-    guard: a sweep judged each of them, but never all of them together. Each has a transaction of
-    its own: what Postgres refuses of one costs no other.
+    ``parts`` names those that Graph had not answered for. Deleted ones of these wait for the guard:
+    a sweep judged each of them, but never all together. Each object has its own transaction: one
+    that Postgres refuses affects no other.
     """
     waits: dict[str, NoAnswer] = {}
     for key, page in found.items():
@@ -59,8 +59,8 @@ def _store_or_quarantine(
 ) -> None:
     try:
         _store_answer(context, resource, key, page, kind)
-    except Exception as fault:
-        if page is None or not quarantine_rejected_rows(context, resource, page, fault):
+    except Exception as error:
+        if page is None or not quarantine_rejected_rows(context, resource, page, error):
             raise
         _store_answer(context, resource, key, page, kind)
 
@@ -104,7 +104,7 @@ def _delete(context: SliceContext, resource: Resource, key: str) -> None:
 
 
 def _resolve_part(context: SliceContext, tx: Transaction, part: Part, *, exists: bool) -> None:
-    """What a list does not show waits until a list does, or it is gone."""
+    """Resolve a part, except an existing object that the walk missed: it waits for a list."""
     if part.kind is PartKind.UNLISTED and exists:
         why = NoAnswer("the walk missed it, though Graph has it by id")
         context.save_unresolved(tx, {part: why})

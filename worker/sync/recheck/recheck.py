@@ -1,13 +1,13 @@
-"""What must be asked for again: memberships of ends that came back, and objects set apart.
+"""Recheck memberships of restored ends, and quarantined or unanswered objects.
 
-A restored user's or group's memberships are never revived from memory. The edges that its
-deletion ended still say so (reason ``cascade``); as soon as both ends are live again, Graph is
-asked, and the answer turns each into a live edge or into one that is gone for good. A group with
-many of them is read page by page, see ``whole.py``.
+Memberships of a restored user or group are never revived from stored rows. The edges that its
+deletion ended have the reason ``cascade``; once both ends are live again, Graph is asked, and its
+response makes each edge live or ends it. A group with many such edges is read page by page
+(``groups.py``).
 
-Objects are set apart because they are malformed, or because Graph does not answer for them. What
-was malformed about a group may have told of members that came or went. So a quarantined group is
-read with all its members, and only then released.
+Objects are quarantined because they are malformed, or unanswered because Graph gave no answer. A
+malformed group object may have announced member changes, so a quarantined group is read with all
+its members and only then released.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -65,17 +65,17 @@ from worker.sync.sources.member_lists import fetch_member_groups
 from worker.sync.sources.partial_failures import build_unanswered, error_from_response, fetch_each
 
 MAX_MEMBERS_ASKED = 20
-"""Memberships of one group from which on the group is read, rather than each member."""
+"""Most memberships of one group that are read per member; beyond, the group is read."""
 
 
 @dataclass
 class Recheck:
-    """What is not certain.
+    """The memberships and objects that are uncertain.
 
-    Memberships of ends that came back and of members that are not mirrored, by pair; users that
-    were restored before they were ever seen; objects set apart by resource, with their addresses.
-    ``parts`` says which of those Graph did not answer for, by resource, and what of them;
-    ``groups`` are those whose members it did not show.
+    Memberships of restored ends and of members that are not mirrored, by pair; users restored
+    before they were ever mirrored; addresses of quarantined and unanswered objects, by resource.
+    ``unresolved_kinds`` names the part of each unanswered one; ``unresolved_groups`` are groups
+    whose members Graph did not answer for.
     """
 
     restored_edges: dict[Pair, str] = field(default_factory=dict)
@@ -101,11 +101,11 @@ class Recheck:
 
 @dataclass
 class RecheckAnswers:
-    """What Graph said about them; a key without an object is gone, or Graph did not answer."""
+    """The answers from Graph; a key without an object is deleted or unanswered."""
 
     edges: dict[str, str] = field(default_factory=dict)
     groups_to_list: set[str] = field(default_factory=set)
-    """Groups whose own lists have to tell of the memberships in doubt."""
+    """Groups whose own lists must be read for the uncertain memberships."""
     gone_members: set[str] = field(default_factory=set)
     objects: dict[str, dict[str, Page | NoAnswer | None]] = field(default_factory=dict)
     unanswered: dict[Part, NoAnswer] = field(default_factory=dict)
@@ -113,7 +113,7 @@ class RecheckAnswers:
 
 
 def load_recheck(context: SliceContext, streams: Mapping[str, Stream]) -> Recheck:
-    """What to ask again, once no walk that might answer it is under way."""
+    """Return what to recheck, unless a walk that might resolve it is under way."""
     doubts = Recheck()
     with context.open_read_transaction() as tx:
         if context.has_unresolved:
@@ -161,7 +161,7 @@ def _load_objects(context: SliceContext, tx: Transaction, stream: Stream, doubts
 
 
 def _is_at_rest(stream: Stream) -> bool:
-    """Complete before, and nothing under way now."""
+    """Whether the stream was completed before and nothing is under way."""
     resting = stream.phase in (Phase.DELTA, Phase.READY, Phase.HELD)
     return resting and stream.next_link is None and not stream.is_initial
 
@@ -175,7 +175,7 @@ def _load_addresses(tx: Transaction, resource: Resource, keys: list[str]) -> dic
 
 
 def fetch_answers(client: GraphClient, doubts: Recheck) -> RecheckAnswers:
-    """Read them all. Touches no database. Raises RetryLater where nothing can be read now."""
+    """Read everything uncertain from Graph; use no database. Raises RetryLater if it cannot."""
     answers = RecheckAnswers()
     _fetch_memberships(client, doubts, answers)
     _fetch_unknown_members(client, doubts, answers)
@@ -196,7 +196,7 @@ def fetch_answers(client: GraphClient, doubts: Recheck) -> RecheckAnswers:
 
 
 def _fetch_memberships(client: GraphClient, doubts: Recheck, answers: RecheckAnswers) -> None:
-    """Ask each member for its groups, unless the lists of these have to be read anyway."""
+    """Read each member's groups, except for groups whose lists have to be read anyway."""
     crowded = _find_large_groups(doubts.restored_edges)
     kinds = {
         pair[1]: kind for pair, kind in doubts.restored_edges.items() if pair[0] not in crowded
@@ -216,7 +216,7 @@ def _fetch_memberships(client: GraphClient, doubts: Recheck, answers: RecheckAns
 
 
 def _fetch_unknown_members(client: GraphClient, doubts: Recheck, answers: RecheckAnswers) -> None:
-    """Which users and groups that are not mirrored Graph does not have."""
+    """Find the users and groups that are neither mirrored nor in Graph."""
     for name in ("users", "groups"):
         keys = [
             member for (_, member), kind in doubts.unknown_members.items() if f"{kind}s" == name
@@ -238,11 +238,9 @@ def _find_large_groups(pairs: Iterable[Pair]) -> set[str]:
 def _parse_object(resource: Resource, response: ApiResponse) -> Page | NoAnswer | None:
     if response.status in GONE_STATUSES:
         return None
-    trouble = error_from_response(response, resource.permission)
+    error = error_from_response(response, resource.permission)
     try:
-        return (
-            decode_object(resource, response.body) if trouble is None else build_unanswered(trouble)
-        )
+        return decode_object(resource, response.body) if error is None else build_unanswered(error)
     except MirrorError as unreadable:
         return build_unanswered(unreadable)
 
@@ -250,7 +248,7 @@ def _parse_object(resource: Resource, response: ApiResponse) -> Page | NoAnswer 
 def store_answers(
     context: SliceContext, doubts: Recheck, answers: RecheckAnswers, streams: dict[str, Stream]
 ) -> list[str]:
-    """Store what Graph said; the groups that are to be read with all their members."""
+    """Store the answers; return the groups to read with all their members."""
     _store_memberships(context, doubts, answers, streams["groups"])
     if doubts.unknown_members:
         ended = dict.fromkeys(doubts.unknown_members, DeletedReason.CASCADE.value)
@@ -275,7 +273,7 @@ def store_answers(
 def _store_memberships(
     context: SliceContext, doubts: Recheck, answers: RecheckAnswers, groups: Stream
 ) -> None:
-    """A membership ends where its member's list lacks it."""
+    """Store the rechecked memberships; end those that the member's list lacks."""
     if not (doubts.restored_edges or answers.edges or answers.unanswered or answers.answered_parts):
         return
     with context.open_transaction() as tx:
@@ -296,7 +294,7 @@ def _store_memberships(
 
 
 def save_checked_seq(context: SliceContext, groups: Stream, doubts: Recheck) -> None:
-    """Remember how far memberships have been checked; not where there were too many at once."""
+    """Save up to where memberships were checked, unless there were too many at once."""
     if doubts.checked_seq > groups.checked_seq and len(doubts.unknown_members) < RECHECK_BATCH:
         with context.open_transaction() as tx:
             now = load_streams(tx.db, tx.connection_id)[groups.name]
@@ -314,6 +312,6 @@ def run_recheck(context: SliceContext, streams: dict[str, Stream]) -> dict[str, 
         save_checked_seq(context, streams["groups"], doubts)
     except StorageFull:
         raise
-    except (RetryLater, ResourceRefused, CursorExpired) as trouble:
-        return {trouble.resource or "group_members": trouble}
+    except (RetryLater, ResourceRefused, CursorExpired) as error:
+        return {error.resource or "group_members": error}
     return {}

@@ -23,11 +23,11 @@ from worker.sync.sources.pages import fetch_page, parse_response
 from worker.sync.sources.partial_failures import fetch_each, isolate_walk_errors
 
 DEFINITIONS_PER_PAGE: Final = MAX_BATCH_ITEMS
-"""Role definitions asked for in one ``$batch``: one page of a filtered walk."""
+"""Role definitions requested in one ``$batch``: one page of a filtered walk."""
 
 
 def fetch_definition_ids(client: GraphClient) -> list[str]:
-    """The ids of all role definitions, in order: what a filtered walk goes through."""
+    """Return the ids of all role definitions, sorted: the parts of a filtered walk."""
     stream = Stream(resource=RESOURCES["role_definitions"])
     link: str | None = build_listing_url(stream.resource, stream.resource.optional)
     found: set[str] = set()
@@ -47,9 +47,9 @@ def fetch_definition_ids(client: GraphClient) -> list[str]:
 
 
 def fetch_assignment_page(client: GraphClient, stream: Stream) -> tuple[Page, list[str]]:
-    """A page of a filtered walk, and the role definitions that the walk goes through.
+    """Return a page of a filtered walk, and the role definitions that the walk covers.
 
-    Raises CursorExpired where those are not the same at its end.
+    Raises CursorExpired if the role definitions have changed by the walk's end.
     """
     parts = stream.parts if stream.page_no else fetch_definition_ids(client)
     parts = parts or []
@@ -63,15 +63,15 @@ def fetch_assignment_page(client: GraphClient, stream: Stream) -> tuple[Page, li
 
 
 def build_assignments_part(definition: str) -> Part:
-    """The assignments of a role definition, as a part."""
+    """Return the part for the assignments of a role definition."""
     return Part("role_definitions", PartKind.ASSIGNMENTS, definition)
 
 
 def fetch_assignments(client: GraphClient, stream: Stream, definitions: Sequence[str]) -> Page:
-    """The assignments of some role definitions, each to its very end, as one page.
+    """Return the complete assignments of some role definitions as one page.
 
-    A definition whose query Graph refuses is set apart; one that is gone has none. Raises what an
-    answer means where it is about all of them.
+    A definition whose query Graph refuses becomes an unanswered part; a deleted one has none.
+    Raises the error of a response that concerns all of them.
     """
     whole = Page()
     links = {one: build_assignments_url(stream.resource, one) for one in definitions}
@@ -87,19 +87,19 @@ def fetch_assignments(client: GraphClient, stream: Stream, definitions: Sequence
 def _fetch_next_pages(
     client: GraphClient, stream: Stream, whole: Page, links: Mapping[str, str], *, first: bool
 ) -> dict[str, str]:
-    """Add the next page of each definition's assignments; the links of those that go on."""
+    """Add each definition's next page of assignments; return the next links that remain."""
     replies = fetch_each(client, {one: path_from_link(link) for one, link in links.items()})
     upcoming: dict[str, str] = {}
     troubles: dict[str, MirrorError] = {}
-    for one, reply in replies.items():
-        if reply.status in GONE_STATUSES:
+    for one, response in replies.items():
+        if response.status in GONE_STATUSES:
             continue
         try:
-            page = parse_response(stream, reply)
+            page = parse_response(stream, response)
             if page.next_link == links[one]:
                 raise MalformedResponse("Graph's next links go in circles", after=600)
-        except (ResourceRefused, RetryLater, ConnectionBroken) as trouble:
-            troubles[one] = trouble
+        except (ResourceRefused, RetryLater, ConnectionBroken) as error:
+            troubles[one] = error
             continue
         whole.rows |= page.rows
         whole.rejects += page.rejects

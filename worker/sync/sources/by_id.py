@@ -13,14 +13,14 @@ from worker.sync.sources.partial_failures import error_from_response, fetch_each
 
 
 class ExistingObjects(NamedTuple):
-    """Which of some objects exist, and of which Graph does not say."""
+    """Which of some objects exist, and for which Graph gave no answer."""
 
     present: set[str]
     unknown: dict[str, NoAnswer]
 
 
 def find_existing(client: GraphClient, resource: Resource, keys: list[str]) -> ExistingObjects:
-    """Those of the keys that Graph has, locked ones included."""
+    """Return which of the keys exist in Graph, locked objects included."""
     present, unknown, locked = classify_objects(client, resource, keys, {})
     return ExistingObjects(present | locked.keys(), unknown)
 
@@ -28,11 +28,11 @@ def find_existing(client: GraphClient, resource: Resource, keys: list[str]) -> E
 def classify_objects(
     client: GraphClient, resource: Resource, keys: list[str], addresses: Mapping[str, str]
 ) -> tuple[set[str], dict[str, NoAnswer], dict[str, NoAnswer]]:
-    """Those that are there, those of which Graph does not say, and those that are locked."""
+    """Return the keys of objects that exist, those without an answer, and the locked ones."""
     replies = fetch_each(
         client, {key: build_object_path(resource, addresses.get(key, key)) for key in keys}
     )
-    meaning = {key: classify_presence(reply) for key, reply in replies.items()}
+    meaning = {key: classify_presence(response) for key, response in replies.items()}
     present = {key for key, what in meaning.items() if what is ObjectPresence.EXISTS}
     locked = {
         key: NoAnswer("Graph answers 423, it is locked")
@@ -40,10 +40,10 @@ def classify_objects(
         if what is ObjectPresence.LOCKED
     }
     troubles = {
-        key: trouble
+        key: error
         for key, what in meaning.items()
         if what is ObjectPresence.UNKNOWN
-        and (trouble := error_from_response(replies[key], resource.permission)) is not None
+        and (error := error_from_response(replies[key], resource.permission)) is not None
     }
     return present, isolate_errors(troubles, len(keys)), locked
 
@@ -53,17 +53,17 @@ LOCKED_STATUS: Final = 423
 
 
 class ObjectPresence(Enum):
-    """What a read by id says of an object."""
+    """The result of reading an object by id."""
 
     EXISTS = auto()
     GONE = auto()
     LOCKED = auto()
-    """It is there, and says nothing else."""
+    """It exists, but cannot be read."""
     UNKNOWN = auto()
 
 
 def classify_presence(response: ApiResponse) -> ObjectPresence:
-    """What the answer to a read by id means."""
+    """Return whether the object exists, from the response to a read by id."""
     if response.is_success:
         return ObjectPresence.EXISTS
     if response.status in GONE_STATUSES:

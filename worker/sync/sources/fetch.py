@@ -1,7 +1,6 @@
-"""Asking for the pages of a walk or round, one page ahead of the loader.
+"""Fetch the pages of a walk or round, one page ahead of the loader.
 
-The asks run on threads of the pool and only talk to Graph; they are put together on the loader's
-thread.
+Fetches run on pool threads and only talk to Graph; they are prepared on the loader's thread.
 """
 
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from worker.sync.sources.prefetch import PendingPage, Prefetch, Submit
 
 @dataclass
 class FetchedPage:
-    """A page with its place in the walk, and the list a filtered walk goes through."""
+    """A page with the stream it was fetched for, and the role definitions of a filtered walk."""
 
     stream: Stream
     page: Page
@@ -31,7 +30,7 @@ class FetchedPage:
 
 
 def get_link(stream: Stream) -> str:
-    """Where the next page of a stream is."""
+    """Return the link of the stream's next page."""
     link = stream.next_link or stream.delta_link
     assert link is not None, "a page is only asked for where there is a link"
     return link
@@ -44,9 +43,9 @@ def prepare_page_fetch(
     opening_response: ApiResponse | None,
     pending_page: PendingPage | None,
 ) -> Fetch:
-    """The ask for a stream's next page.
+    """Return the fetch for a stream's next page.
 
-    ``opening_response`` or ``pending_page`` may be its answer already.
+    ``opening_response`` or ``pending_page`` may already hold the response.
     """
     if stream.mode is Mode.BY_DEFINITION:
         return lambda: FetchedPage(stream, *fetch_assignment_page(context.client, stream))
@@ -66,17 +65,17 @@ def prepare_page_fetch(
 def _fetch_page(
     stream: Stream, onward: Prefetch, receive: Callable[[], ApiResponse]
 ) -> FetchedPage:
-    """Understand a page while the one behind it is on its way."""
+    """Decode a page while the following one is being fetched."""
     onward.mark_awaited()
-    reply = receive()
-    coming = onward.finish(reply)
-    return FetchedPage(stream, parse_page(stream, reply), pending_page=coming)
+    response = receive()
+    coming = onward.finish(response)
+    return FetchedPage(stream, parse_page(stream, response), pending_page=coming)
 
 
 def _prepare_member_fetch(context: SliceContext, stream: Stream, place: MemberCursor) -> Fetch:
-    """Which groups come next is looked up here, on the loader's thread."""
-    batcher, top = context.client, stream.page_size
+    """Return the fetch for a member page; the next groups are read here, on the loader's thread."""
+    client, top = context.client, stream.page_size
     with context.database.open_transaction() as db:
         number = context.lease.connection_id
         groups = list_live_ids(db, number, stream.resource, place.after, place.free_slots)
-    return lambda: FetchedPage(stream, fetch_member_page(batcher, place, groups, top=top))
+    return lambda: FetchedPage(stream, fetch_member_page(client, place, groups, top=top))

@@ -18,17 +18,17 @@ from worker.sync.sources.by_id import GONE_STATUSES
 from worker.sync.sources.partial_failures import error_from_response, fetch_each, isolate_errors
 
 MAX_IDLE_PAGES: Final = 50
-"""Pages of a list running that bring nothing new: then its next links go in circles."""
+"""Consecutive pages of a list without new entries after which its next links form a loop."""
 
 
 SelectMembers = Callable[[str, Mapping[Pair, str]], dict[str, str]]
-"""The memberships that are wanted, edge key to member type, in a page of one list."""
+"""Return the wanted memberships, edge key to member type, of a page of one list."""
 
 
 class MemberListReader:
-    """Reads several lists side by side, page by page; one that fails costs only itself.
+    """Reads several lists in parallel, page by page; a failure affects only its own list.
 
-    Of a list only the memberships that ``named`` picks out are kept, and 16 bytes for each page.
+    It keeps the memberships that ``named`` selects, and 16 bytes for each page.
     """
 
     def __init__(self, client: GraphClient, named: SelectMembers) -> None:
@@ -43,12 +43,12 @@ class MemberListReader:
         idle = dict.fromkeys(targets, 0)
         while targets:
             upcoming, troubles = {}, {}
-            for one, reply in fetch_each(self._client, targets).items():
+            for one, response in fetch_each(self._client, targets).items():
                 try:
-                    link, is_new = self._add_page(one, reply)
+                    link, is_new = self._add_page(one, response)
                     idle[one] = count_idle_pages(idle[one], 0, int(is_new))
-                except MirrorError as trouble:
-                    troubles[one] = trouble
+                except MirrorError as error:
+                    troubles[one] = error
                     continue
                 if link is not None:
                     upcoming[one] = link
@@ -56,13 +56,13 @@ class MemberListReader:
             targets = upcoming
 
     def _add_page(self, one: str, response: ApiResponse) -> tuple[str | None, bool]:
-        """The next target, and whether the page is another than all before it."""
+        """Add a page; return the next path, and whether the page is new in its list."""
         if response.status in GONE_STATUSES:
             self.gone_owners.add(one)
             return None, True
-        trouble = error_from_response(response, GROUP_MEMBERS.permission)
-        if trouble is not None:
-            raise trouble
+        error = error_from_response(response, GROUP_MEMBERS.permission)
+        if error is not None:
+            raise error
         edges, link = parse_members(one, response.body)
         self.edges |= self._select(one, edges)
         if link is None:
@@ -71,7 +71,7 @@ class MemberListReader:
         return path_from_link(link), self._is_new_page(one, edges)
 
     def _is_new_page(self, one: str, edges: Collection[Pair]) -> bool:
-        """An empty page never is; a list that goes in circles shows the same pages again."""
+        """Whether a page is not empty and differs from all before it, as in a loop none does."""
         pages = self._page_digests.setdefault(one, set())
         digest = hashlib.blake2b(repr(sorted(edges)).encode(), digest_size=16).digest()
         is_new = bool(edges) and digest not in pages
@@ -82,9 +82,9 @@ class MemberListReader:
 def find_members(
     client: GraphClient, groups: Iterable[str], wanted: Collection[str]
 ) -> tuple[set[str], dict[str, NoAnswer]]:
-    """Those of the ``wanted`` memberships, by edge key, that the lists of the groups show.
+    """Return which of the ``wanted`` memberships, by edge key, the groups' lists show.
 
-    A group that is gone has none. The second value names groups of which Graph does not say.
+    A deleted group has none. The second value names the groups that Graph gave no answer for.
     """
 
     def named(_: str, edges: Mapping[Pair, str]) -> dict[str, str]:
@@ -97,10 +97,9 @@ def find_members(
 
 
 def count_idle_pages(idle: int, before: int, now: int) -> int:
-    """How many pages running have not made a list grow, counting the latest one.
+    """Return how many consecutive pages have not made a list grow, the latest included.
 
-    Single pages may be empty. Raises MalformedResponse where so many are that the list will never
-    end.
+    Single pages may be empty. Raises MalformedResponse after so many that the list will never end.
     """
     idle = 0 if now > before else idle + 1
     if idle > MAX_IDLE_PAGES:
@@ -114,8 +113,8 @@ def count_idle_pages(idle: int, before: int, now: int) -> int:
 class MemberGroups:
     """The groups that some members are directly in: edge key to member type.
 
-    Of ``others`` only the groups' own lists tell, as they are no users or groups, or are gone;
-    of the ``unknown`` Graph does not say.
+    For ``unlisted_members``, only the groups' own lists show memberships, as they are no users or
+    groups, or are deleted; for ``unknown``, Graph gave no answer.
     """
 
     edges: dict[str, str]
@@ -124,7 +123,7 @@ class MemberGroups:
 
 
 def fetch_member_groups(client: GraphClient, members: Mapping[str, str]) -> MemberGroups:
-    """The groups that each member (id to member type) is directly in."""
+    """Return the groups that each member (id to member type) is directly in."""
     others = {one for one, kind in members.items() if kind not in ("user", "group")}
 
     def named(one: str, edges: Mapping[Pair, str]) -> dict[str, str]:

@@ -1,8 +1,8 @@
-"""Member pages: how memberships are read where a tenant has no delta.
+"""Member pages: read memberships by list where a tenant has no delta.
 
-After the list of groups come their members, 19 groups side by side: each page is one
-``$batch``, so a page stays small however large a group is. The place in the walk is kept in the
-stream's next link: the last group that was begun, and a next link for each that is not done.
+After the list of groups come their members, 19 groups in parallel: each page is one ``$batch``, so
+a page stays small however large a group is. The position in the walk is kept in the stream's next
+link: the last group that was begun, and a next link for each unfinished one.
 """
 
 import hashlib
@@ -39,20 +39,20 @@ MEMBERS_PER_PAGE: Final = 999
 """Members on a page."""
 
 MIN_MEMBERS_PER_PAGE: Final = 100
-"""Members on a page from which on it is not the size, if Graph does not answer one group."""
+"""Members on a page at which the size no longer explains a timeout for one group."""
 
 _LINK_PREFIX: Final = "members:"
 
 
 class MemberCursor(msgspec.Struct, frozen=True):
-    """Where a walk through the members of all groups stands."""
+    """The position of a walk through the members of all groups."""
 
     after: str = "00000000-0000-0000-0000-000000000000"
     under_way: dict[str, str] = msgspec.field(default_factory=dict)
 
     @property
     def free_slots(self) -> int:
-        """How many further groups go into the next page."""
+        """How many further groups fit into the next page."""
         return max(0, MAX_BATCH_ITEMS - len(self.under_way))
 
     @property
@@ -61,23 +61,23 @@ class MemberCursor(msgspec.Struct, frozen=True):
 
 
 FIRST_MEMBER_LINK: Final = MemberCursor().link
-"""Follows the last page of the list of groups: that has to be committed first."""
+"""Follows the last page of the list of groups, which has to be committed first."""
 
 
 def parse_member_cursor(link: str | None) -> MemberCursor | None:
-    """The place in a stream's next link, if it is one."""
+    """Return the member cursor in a stream's next link, or None."""
     if link is None or not link.startswith(_LINK_PREFIX):
         return None
     return msgspec.json.decode(link.removeprefix(_LINK_PREFIX), type=MemberCursor)
 
 
 def build_members_part(group: str) -> Part:
-    """The members of a group, as a part."""
+    """Return the part for the members of a group."""
     return Part(GROUPS.name, PartKind.MEMBERS, group)
 
 
 def remove_group(link: str, group: str) -> str:
-    """A place that stands at a group, or has it under way, for when that group is gone."""
+    """Return the member cursor in ``link`` without a group that is deleted."""
     place = parse_member_cursor(link)
     if place is None:
         return link
@@ -87,7 +87,7 @@ def remove_group(link: str, group: str) -> str:
 
 
 def shrink_member_pages(link: str, top: int) -> str:
-    """The same place with a smaller page size: groups under way are read again from the start."""
+    """Return the cursor for a smaller page size: groups under way are read again from the start."""
     place = parse_member_cursor(link)
     if place is None:
         return link
@@ -100,23 +100,23 @@ def shrink_member_pages(link: str, top: int) -> str:
 def fetch_member_page(
     client: GraphClient, place: MemberCursor, groups: Sequence[str], *, top: int | None = None
 ) -> Page:
-    """The next members of the groups under way, and the first of the given ones behind them.
+    """Return the next members of the groups under way, and the first of the given groups.
 
-    A group that is gone meanwhile is noted as not seen, whatever the list said of it: the sweep
-    asks for it again. One whose members Graph refuses is set apart. Raises what an answer means
-    where it is about all groups.
+    A group deleted meanwhile is recorded as not seen, although the list showed it: the sweep reads
+    it by id. A group whose members Graph refuses becomes an unanswered part. Raises the error of a
+    response that concerns all groups.
     """
     targets = {group: path_from_link(link) for group, link in place.under_way.items()}
     targets |= {group: build_members_path(group, top=top) for group in groups}
     page, under_way = Page(), {}
     troubles: dict[str, MirrorError] = {}
-    for group, reply in fetch_each(client, targets).items():
+    for group, response in fetch_each(client, targets).items():
         try:
-            link = _add_members(page, group, reply, place.under_way.get(group))
-        except (ResourceRefused, RetryLater, ConnectionBroken) as trouble:
-            if trouble.needs_smaller_request and (top or MEMBERS_PER_PAGE) > MIN_MEMBERS_PER_PAGE:
-                raise  # smaller pages are asked for before a group is set apart
-            troubles[group] = trouble
+            link = _add_members(page, group, response, place.under_way.get(group))
+        except (ResourceRefused, RetryLater, ConnectionBroken) as error:
+            if error.needs_smaller_request and (top or MEMBERS_PER_PAGE) > MIN_MEMBERS_PER_PAGE:
+                raise  # smaller pages are tried before a group is recorded as unanswered
+            troubles[group] = error
             continue
         if link is not None:
             under_way[group] = link
@@ -133,13 +133,13 @@ def fetch_member_page(
 
 
 def _add_members(page: Page, group: str, response: ApiResponse, before: str | None) -> str | None:
-    """Add a page of a group's members, asked for by the link ``before``; the link to the next."""
+    """Add a page of a group's members, requested by the link ``before``; return its next link."""
     if response.status == 404 or (response.status == 410 and before is None):
         page.removed[group] = DeletedReason.NOT_SEEN
         return None
-    trouble = error_from_response(response, GROUP_MEMBERS.permission)
-    if trouble is not None:
-        raise trouble
+    error = error_from_response(response, GROUP_MEMBERS.permission)
+    if error is not None:
+        raise error
     link = add_members(page, group, response.body)
     if link is not None:
         path_from_link(link)

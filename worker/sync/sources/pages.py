@@ -1,4 +1,4 @@
-"""Reading: what a step asks of Graph. Runs beside the loader and touches no database."""
+"""Fetch and decode pages from Graph. Runs beside the loader and touches no database."""
 
 import time
 from collections.abc import Callable
@@ -26,15 +26,15 @@ from worker.store.state.streams import Stream
 from worker.sync.sources.members import FIRST_MEMBER_LINK
 
 Fetch = Callable[[], object]
-"""What is done on a thread of the pool: it only talks to Graph."""
+"""A function that runs on a pool thread and only talks to Graph."""
 
 
 DEFAULT_PAGE_SIZE: Final = 200
-"""Objects on a page where Graph chooses: in delta enumerations and among sites."""
+"""Objects on a page if Graph chooses: in delta enumerations and for sites."""
 
 
 def delay_fetch(seconds: float, ask: Fetch) -> Fetch:
-    """The same ask, sent a little later; a process that stops waits no longer."""
+    """Return a fetch that runs after a pause; a stopping process does not wait."""
 
     def waiting() -> object:
         sleep_unless_stopping(seconds)
@@ -44,7 +44,7 @@ def delay_fetch(seconds: float, ask: Fetch) -> Fetch:
 
 
 def build_first_link(stream: Stream) -> str:
-    """Where a full walk of a stream starts."""
+    """Return the URL at which a full walk of a stream starts."""
     without, top = stream.left_out or (), stream.page_size
     if stream.mode is Mode.SEARCH:
         return build_search_url(stream.resource, without, top=top)
@@ -54,7 +54,7 @@ def build_first_link(stream: Stream) -> str:
 
 
 def build_token_path(stream: Stream) -> str:
-    """What is asked for a delta token, which has the page size of its rounds."""
+    """Return the path that requests a delta token with the page size of its rounds."""
     small = stream.page_size is not None and stream.page_size < DEFAULT_PAGE_SIZE
     top = stream.page_size if small else None
     return path_from_link(build_token_url(stream.resource, stream.left_out or (), top=top))
@@ -63,14 +63,15 @@ def build_token_path(stream: Stream) -> str:
 def parse_response(
     stream: Stream, response: ApiResponse, *, expects_unchanged: bool = False
 ) -> Page:
-    """A page out of an answer, over known ground ``expects_unchanged``.
+    """Return the page in a response.
 
-    Raises what the answer means where it is none.
+    With ``expects_unchanged``, most objects are expected to be stored already. Raises the error
+    that the response means if it holds no page.
     """
-    trouble = classify_graph_response(response, time.time(), stream.resource.permission)
-    if trouble is not None:
-        trouble.resource = stream.name
-        raise trouble
+    error = classify_graph_response(response, time.time(), stream.resource.permission)
+    if error is not None:
+        error.resource = stream.name
+        raise error
     page = decode_page(
         stream.resource, response.body, is_first_load=stream.is_initial, is_rewalk=expects_unchanged
     )
@@ -85,12 +86,12 @@ def parse_response(
 
 
 def fetch_page(client: GraphClient, stream: Stream, link: str) -> Page:
-    """One page of a walk or round."""
+    """Return one page of a walk or round."""
     return parse_page(stream, client.get(path_from_link(link)))
 
 
 def parse_page(stream: Stream, response: ApiResponse) -> Page:
-    """A page of a walk or round out of its answer, with where the walk goes on."""
+    """Return the page in a response of a walk or round, with its next link."""
     again = stream.phase is Phase.LISTING and not stream.is_initial
     page = parse_response(stream, response, expects_unchanged=again)
     if page.is_last and stream.mode is Mode.LIST_ONLY and stream.resource.children:
@@ -101,7 +102,7 @@ def parse_page(stream: Stream, response: ApiResponse) -> Page:
 def fetch_delta_token(
     client: GraphClient, stream: Stream, opening_response: ApiResponse | None = None
 ) -> str:
-    """A delta link that starts now. Pages before it are empty, but may be several."""
+    """Return a delta link that starts now; several empty pages may precede it."""
     page = parse_response(stream, opening_response or client.get(build_token_path(stream)))
     for _ in range(100):
         if page.delta_link is not None:
@@ -115,7 +116,7 @@ def fetch_delta_token(
 
 
 def fetch_smallest_page(client: GraphClient, stream: Stream) -> None:
-    """Ask for the smallest page there is. Raises what an answer means where it is none."""
+    """Request a page of one object. Raises the error of the response if it fails."""
     resource = stream.resource
     parse_response(
         stream, client.get(path_from_link(build_listing_url(resource, resource.optional, top=1)))

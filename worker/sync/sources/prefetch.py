@@ -1,4 +1,4 @@
-"""The call behind a page: sent as soon as its link is seen, while the page is still arriving."""
+"""Prefetch the next page: send its call as soon as its link arrives, before the page has."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, wait
@@ -11,27 +11,27 @@ from worker.graph.links import path_from_link, peek_next_link
 from worker.nango.response import ApiResponse
 
 Submit = Callable[[Callable[[], ApiResponse]], "Future[ApiResponse] | None"]
-"""Sends a call beside whatever is being done; None where there is no time left for it."""
+"""Run a call in parallel; None if there is no time left for it."""
 
 SEND_WAIT_SECONDS: Final = 0.02
-"""How long a page stands back for the call behind it; only a budget holds one for longer."""
+"""How long a page waits for the next call to be sent; only a call budget holds one for longer."""
 
 
 @dataclass(frozen=True)
 class PendingPage:
-    """An answer that has been asked for before the page ahead of it was understood."""
+    """A page that was requested before the page ahead of it was decoded."""
 
     link: str
     future: "Future[ApiResponse]"
     prefetch: "Prefetch"
-    """What goes on behind it."""
+    """Prefetches the page after this one."""
 
 
 class Prefetch:
-    """Watches one page come, and sends the call behind it.
+    """Watches one page arrive, and sends the call for the next one.
 
-    A page that nobody waits for yet sends nothing: while one page is being understood, one more
-    may come and lie there whole, but no third is asked for.
+    A page that is not awaited yet sends nothing: while one page is decoded, one more may arrive and
+    wait, but no third is requested.
     """
 
     def __init__(self, client: GraphClient, follow: Submit) -> None:
@@ -44,26 +44,26 @@ class Prefetch:
         self._pending_page: PendingPage | None = None
 
     def mark_sent(self) -> None:
-        """The page has been asked for."""
+        """Record that the page has been requested."""
         self._sent_event.set()
 
     def observe(self, head: bytes) -> bool:
-        """Take the link, where what has come of the page tells it already."""
+        """Send the next call if the bytes so far contain its link; return whether they do."""
         link = peek_next_link(head)
         if link is not None:
             _wait_until_sent(self._send_once(link))
         return link is not None
 
     def mark_awaited(self) -> None:
-        """From now on somebody waits for the page."""
+        """Record that the page is awaited, and send the next call if its link is known."""
         with self._lock:
             self._is_awaited = True
         self._send_once(self._next_link)
 
     def finish(self, response: ApiResponse) -> PendingPage | None:
-        """The page is whole: what comes behind it, where its bytes tell.
+        """Return the pending page after this complete one, if its bytes contain a next link.
 
-        What was sent for another link, told by an answer that broke off, is let go of first.
+        A call sent for another link, seen in a response that broke off, is discarded first.
         """
         link = peek_next_link(response.body) if response.is_success else None
         guess = self._pending_page
@@ -72,12 +72,12 @@ class Prefetch:
             self._pending_page = None
         coming = self._send_once(link)
         _wait_until_sent(coming)
-        # The HTTP client's circles keep this object for a while; not what comes behind it, too.
+        # The HTTP client's reference cycles keep this object alive; release the next page.
         self._pending_page = None
         return coming
 
     def send(self, link: str) -> PendingPage | None:
-        """Send a call whose link is known for certain, where there is time."""
+        """Send a call whose link is certain, if there is time."""
         onward = Prefetch(self._client, self._submit)
         reply = self._submit(lambda: self._client.get(path_from_link(link), observer=onward))
         if reply is None:
@@ -86,14 +86,14 @@ class Prefetch:
         return PendingPage(link, reply, onward)
 
     def wait_until_sent(self) -> None:
-        """Wait until the page has been asked for.
+        """Wait until the page has been requested.
 
-        Whoever reads or decodes another one meanwhile would keep the interpreter from it.
+        Reading or decoding another page meanwhile would keep the interpreter from sending it.
         """
         self._sent_event.wait(SEND_WAIT_SECONDS)
 
     def _send_once(self, link: str | None) -> PendingPage | None:
-        """Send the call unless that has been done; what is on its way."""
+        """Send the call unless that is done; return the pending page."""
         with self._lock:
             self._next_link = link
             if link is not None and self._is_awaited and self._pending_page is None:

@@ -15,25 +15,25 @@ from worker.store.state.streams import Stream
 
 
 def find_refused_requests(client: GraphClient, targets: Mapping[str, str]) -> set[str]:
-    """The names among ``targets`` whose requests are refused as such requests are.
+    """Return the names of ``targets`` whose requests are refused because of a property.
 
-    Raises what another answer means.
+    Raises the error of any other failed response.
     """
     found = set()
-    for name, reply in client.get_all(targets).items():
-        trouble = classify_graph_response(reply, 0.0)
-        if isinstance(trouble, ResourceRefused) and trouble.status in PROPERTY_REFUSAL_STATUSES:
+    for name, response in client.get_all(targets).items():
+        error = classify_graph_response(response, 0.0)
+        if isinstance(error, ResourceRefused) and error.status in PROPERTY_REFUSAL_STATUSES:
             found.add(name)
-        elif trouble is not None:
-            raise trouble
+        elif error is not None:
+            raise error
     return found
 
 
 def find_refused_properties(client: GraphClient, stream: Stream) -> list[str]:
-    """The properties that Graph refuses to this stream: parts of the list are halved.
+    """Return the properties that Graph refuses to this stream, found by halving the list.
 
-    A few calls: the parts of one size travel in one ``$batch``. None where Graph takes the request
-    with all of them, or refuses it without any.
+    Takes a few calls: the parts of one size travel in one ``$batch``. Empty if Graph accepts the
+    request with all of them, or refuses it without any.
     """
     optional = [one for one in stream.resource.optional if one not in (stream.left_out or ())]
     ends = {"none": _build_request_with(stream, ()), "all": _build_request_with(stream, optional)}
@@ -52,14 +52,14 @@ def find_refused_properties(client: GraphClient, stream: Stream) -> list[str]:
 
 
 def _split_in_half(names: list[str]) -> Iterator[list[str]]:
-    """Both halves of a list; none of one that cannot be halved."""
+    """Yield both halves of a list; nothing if it has one item."""
     cut = len(names) // 2
     if cut:
         yield from (names[:cut], names[cut:])
 
 
 def _build_request_with(stream: Stream, names: Collection[str]) -> str:
-    """A small request of the kind that was refused, with these optional properties."""
+    """Return the path of a small request of the refused kind, with these optional properties."""
     resource = stream.resource
     without = [one for one in resource.optional if one not in names]
     if resource.delta_path and stream.mode is Mode.PLAIN:

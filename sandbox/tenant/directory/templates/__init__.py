@@ -1,1 +1,1 @@
-"""Templates of the objects that a simulated tenant holds."""
+"""Templates of a simulated tenant's objects."""

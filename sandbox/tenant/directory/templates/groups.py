@@ -1,4 +1,4 @@
-"""Groups: Microsoft 365 groups, security groups, dynamic ones, and some from on premises."""
+"""Templates of groups: Microsoft 365, security, dynamic, and some from on premises."""
 
 from random import Random
 
@@ -9,7 +9,7 @@ HIDDEN_MEMBERSHIP = "HiddenMembership"
 
 
 def group_template(domain: str, *, hidden: bool = True) -> MakeTemplate:
-    """The template maker for one tenant's groups; some have hidden memberships, or none."""
+    """Return the template maker for one tenant's groups; if `hidden`, some hide memberships."""
 
     def make(rng: Random, object_id: str) -> Props:
         unified = rng.random() < 0.5

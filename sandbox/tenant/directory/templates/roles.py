@@ -1,4 +1,4 @@
-"""Role definitions and assignments. There are few of them, so they are made in full."""
+"""Role definitions and assignments. They are few, so each is generated completely."""
 
 import base64
 from hashlib import blake2b
@@ -11,7 +11,7 @@ from sandbox.tenant.directory.templates.template import Props
 
 def make_definition(seed: int, number: int, *, built_in: bool) -> Props:
     rng = Random(f"{seed}/role/{number}")
-    # Built-in roles have the same ids in every tenant, and are their own template.
+    # Built-in roles have the same ids in every tenant, and are their own templates.
     object_id = (
         guid_from_parts("built-in", number) if built_in else guid_from_parts(seed, "role", number)
     )
@@ -38,7 +38,7 @@ def make_definition(seed: int, number: int, *, built_in: bool) -> Props:
 
 
 def build_assignment_id(role_id: str, principal_id: str, scope: str) -> str:
-    """An opaque text of 45 characters that is stable for one role, principal and scope."""
+    """Return an opaque id of 45 characters that depends on role, principal and scope."""
     digest = blake2b(f"{role_id}/{principal_id}/{scope}".encode(), digest_size=32).digest()
     return base64.urlsafe_b64encode(digest).decode().rstrip("=") + "-1"
 

@@ -6,7 +6,7 @@ from sandbox.tenant.directory.fields import split
 
 
 def draw_time(rng: Random, year: int | None = None) -> str:
-    """A time as Graph writes it, with 0, 2, 3 or 7 digits of a second."""
+    """Return a random time in Graph's format, with 0, 2, 3 or 7 digits after the second."""
     digits = rng.choice((0, 0, 0, 2, 3, 7))
     fraction = f".{rng.randrange(10**digits):0{digits}d}" if digits else ""
     return (

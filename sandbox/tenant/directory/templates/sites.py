@@ -1,7 +1,7 @@
-"""Sites, with the unevenness of SharePoint's answers.
+"""Templates of sites, with the irregularities of SharePoint's responses.
 
-Some GUIDs are in upper case, some collections spell `hostName`, many sites lack a display name or
-their dates.
+Some GUIDs are in upper case, some collections write `hostName`, many sites lack a display name or
+dates.
 """
 
 from random import Random
@@ -12,7 +12,7 @@ from sandbox.tenant.directory.templates.template import KEY_PLACEHOLDER, MakeTem
 
 
 def site_template(domain: str) -> MakeTemplate:
-    """The template maker for one tenant's sites."""
+    """Return the template maker for one tenant's sites."""
     company = domain.split(".", maxsplit=1)[0]
 
     def make(rng: Random, web_id: str) -> Props:

@@ -1,8 +1,7 @@
-"""Users as a directory of a few years holds them: members, guests, and accounts of services.
+"""Templates of users, as in a directory of a few years: members, guests, service accounts.
 
-Everything that differs between two users of one template is made of the key, so that a user is a
-template with one text filled in. In a list that is sorted later, what tells two items apart must
-stand before the key.
+Users of one template differ only by their key, so that a user is a template with one text filled
+in. In lists that are sorted later, items must differ before the key.
 """
 
 from random import Random
@@ -28,7 +27,7 @@ NEVER_CHANGED = "0001-01-01T00:00:00Z"
 
 
 def user_template(domain: str) -> MakeTemplate:
-    """The template maker for one tenant's users."""
+    """Return the template maker for one tenant's users."""
 
     def make(rng: Random, object_id: str) -> Props:
         kind = rng.choices(("member", "guest", "service"), (86, 10, 4))[0]
@@ -48,7 +47,7 @@ def user_template(domain: str) -> MakeTemplate:
 
 
 def _build_local_part(given: str) -> str:
-    """The part before the @; letters outside ASCII do not belong there."""
+    """Return the part before the @, in ASCII."""
     letters = "".join(c for c in given.lower() if c.isascii() and c.isalpha())
     return f"{letters or 'user'}.{KEY_PLACEHOLDER}"
 
@@ -127,7 +126,7 @@ def _make_member(rng: Random, given: str, domain: str) -> Props:
 
 
 def _make_on_premises(rng: Random, surname: str, domain: str) -> Props:
-    """What Entra Connect adds to a user that comes from a directory on premises."""
+    """Return the properties that Entra Connect adds to a user from on premises."""
     unit = rng.choice(DEPARTMENTS)
     path = ",".join(f"DC={part}" for part in domain.split("."))
     return {
