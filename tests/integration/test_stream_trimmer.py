@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from sandbox.servers import Servers
-from worker.core.errors import ConfigurationError
+from worker.core.errors import SinkMisconfigured
 from worker.delivery.senders.redis_stream import RedisStreamSender
 from worker.delivery.senders.sender import Envelope
 
@@ -129,7 +129,7 @@ def test_a_user_without_the_right_to_measure_is_refused_before_anything_is_added
     login = feed.url.rpartition("@")[2]
     target = RedisStreamSender(f"redis://{user}:secret@{login}", feed.name, LENGTH, MIB)
     for _ in range(2):
-        with pytest.raises(ConfigurationError, match="MEMORY USAGE"):
+        with pytest.raises(SinkMisconfigured, match="MEMORY USAGE"):
             feed.add(target, 1, 10)
     assert feed.ids() == []
     target.close()

@@ -528,7 +528,7 @@ def test_a_user_without_an_entry_is_refused_plainly(directory: Path, readable_py
     own.mkdir(mode=0o700)
     os.chown(own, uid, uid)
     said = run_as(readable_python, uid, uid, REPORT, str(own / "home"))
-    assert said.startswith(f"NoPasswdEntry User id {uid} has no entry in the user database")
+    assert said.startswith(f"PasswdEntryMissing User id {uid} has no entry in the user database")
     assert not (own / "home").exists()
 
 
