@@ -459,7 +459,7 @@ def check_promotion(
     environment.add()
     consumer = Consumer(environment)
     consumer.catch_up()
-    reached = fetch_scalar(runtime.database, "select pg_current_wal_lsn()")
+    reached = fetch_scalar(runtime.database, "select pg_current_wal_insert_lsn()")
     behind = Database(standby)
     wait_until(lambda: fetch_scalar(behind, f"select pg_last_wal_replay_lsn() >= '{reached}'"), 30)
     assert rewind_if_restored(behind) is None, "a standby is left alone"
