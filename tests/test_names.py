@@ -33,6 +33,14 @@ def test_a_public_class_name_means_one_thing() -> None:
     assert {name: found for name, found in places.items() if len(found) > 1} == {}
 
 
+def test_the_first_line_of_every_module_says_what_it_holds() -> None:
+    lines = {
+        str(path): (ast.get_docstring(tree) or "").partition("\n")[0]
+        for path, tree in trees("models", "sandbox", "tests/support", "worker").items()
+    }
+    assert [path for path, line in lines.items() if len(line) < 15 or "TODO" in line] == []
+
+
 def test_sql_is_only_in_rooms_named_store_and_in_events() -> None:
     outside = {
         f"{path}:{node.lineno}"

@@ -1,3 +1,5 @@
+"""Find the programs of PostgreSQL and Valkey, and copy them where their user can run them."""
+
 import importlib.metadata
 import importlib.util
 import platform

@@ -1,3 +1,5 @@
+"""A supervised child process: how it starts, becomes ready and stops."""
+
 import os
 import signal
 import subprocess

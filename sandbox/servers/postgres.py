@@ -1,3 +1,5 @@
+"""Start an embedded PostgreSQL."""
+
 import secrets
 import shutil
 import signal

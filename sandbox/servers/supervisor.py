@@ -1,3 +1,5 @@
+"""Start child processes in order, restart those that die, and stop them in reverse order."""
+
 import atexit
 import logging
 import os

@@ -1,3 +1,5 @@
+"""Start an embedded Valkey."""
+
 import signal
 from dataclasses import dataclass
 from pathlib import Path

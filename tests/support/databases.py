@@ -1,4 +1,4 @@
-"""TODO docstring of tests.support.databases."""
+"""Databases of tests, copied from a migrated template."""
 
 import uuid
 from pathlib import Path

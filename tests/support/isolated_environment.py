@@ -1,4 +1,4 @@
-"""TODO docstring of tests.support.isolated_environment."""
+"""Servers, database and service of an acceptance test that shares them with no other test."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""TODO docstring of tests.support.nango."""
+"""The simulated Nango that the tests of one process share."""
 
 from sandbox.tenant import Nango, Server
 
