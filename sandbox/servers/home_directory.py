@@ -179,8 +179,7 @@ class Home:
             raise HomeUnusable(
                 f"As root, the servers run as '{identity.name}', and that user may not pass "
                 f"through {blocked}. Set {HOME_VARIABLE} to a directory that it can reach (the "
-                f"default "
-                f"is {ROOT_HOME}), or start this as an ordinary user.",
+                f"default is {ROOT_HOME}), or start this as an ordinary user.",
             )
 
     def _check_owner(self, found: os.stat_result) -> None:

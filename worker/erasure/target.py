@@ -63,8 +63,7 @@ def find_target(
     if resource is None and apart not in ERASABLE_RESOURCES:
         raise NotFound(
             f"nothing here tells of {key}; say --resource {'|'.join(ERASABLE_RESOURCES)} to have "
-            f"it stay "
-            "away should it ever come",
+            "it stay away should it ever come",
             connection=connection.label,
         )
     return ErasureTarget(connection.id, resource or str(apart), key, is_known=False)

@@ -95,13 +95,13 @@ def run_slice(
 def _run_slice_to_report(
     runtime: Runtime,
     context: SliceContext,
-    standing: StartingState,
+    starting_state: StartingState,
     seconds: float | None,
     calls: int,
 ) -> SyncReport:
     """Sync the streams and record the result of the slice."""
     try:
-        outcome = sync_streams(context, standing, seconds=seconds)
+        outcome = sync_streams(context, starting_state, seconds=seconds)
     except (ConnectionBroken, RetryLater, ResourceRefused, ConfigurationError) as error:
         return abort_slice(context, error, runtime.nango.calls - calls)
     return finish_slice(context, outcome, runtime.nango.calls - calls)
@@ -181,22 +181,22 @@ def _return_lease_when_up(database: Database, lease: Lease) -> None:
 
 
 def _build_context(
-    runtime: Runtime, beginning: _SliceStart, trigger: RunTrigger, request: SyncRequest | None
+    runtime: Runtime, start: _SliceStart, trigger: RunTrigger, request: SyncRequest | None
 ) -> SliceContext:
-    connection, began, contested = beginning.loaded
+    connection, began, contested = start.loaded
     policy, _ = apply_overrides(
         Policy.from_settings(runtime.settings), connection.settings.get(METADATA_KEY)
     )
     address = ConnectionRef(connection.nango_connection_id, connection.provider_config_key)
     context = SliceContext(
         database=runtime.database,
-        lease=beginning.lease,
+        lease=start.lease,
         connection=connection,
-        run=beginning.run,
+        run=start.run,
         client=GraphClient(
             runtime.nango,
             address,
-            lane=RunTrigger.MANUAL if request else _choose_lane(trigger, beginning.run),
+            lane=RunTrigger.MANUAL if request else _choose_lane(trigger, start.run),
             tenant_id=connection.tenant_id,
         ),
         policy=policy,
@@ -205,7 +205,7 @@ def _build_context(
         started_at=began,
         call_seconds=runtime.settings.call_seconds,
         retry_seconds=runtime.settings.retry_seconds,
-        erased=beginning.erased,
+        erased=start.erased,
         is_tenant_shared=contested,
     )
     context.client.before_send = context.ensure_lease

@@ -75,14 +75,14 @@ def load_starting_state(tx: Transaction) -> StartingState:
 
 
 def sync_streams(
-    context: SliceContext, standing: StartingState, *, seconds: float | None = None
+    context: SliceContext, starting_state: StartingState, *, seconds: float | None = None
 ) -> SliceOutcome:
     """Sync the due streams for at most ``seconds`` (None: until done).
 
     Raises ConnectionBroken, ConfigurationError, LeaseLost, ServerUnavailable, RetryLater (the
     opening call itself failed).
     """
-    streamings = _build_runners(context, standing)
+    streamings = _build_runners(context, starting_state)
     due = [one for one in streamings if one.step is not StreamStep.WAIT]
     if due or context.connection.status is ConnectionStatus.BROKEN:
         _open_streams(context, due)
@@ -115,16 +115,16 @@ def update_outcome(tx: Transaction, context: SliceContext, outcome: SliceOutcome
         outcome.unresolved_summaries = found.get(tx.connection_id, {})
 
 
-def _build_runners(context: SliceContext, standing: StartingState) -> list[StreamRunner]:
+def _build_runners(context: SliceContext, starting_state: StartingState) -> list[StreamRunner]:
     streamings = []
-    context.has_unresolved = standing.has_unresolved
-    noted = {resource for resource, _ in standing.quarantined_counts}
-    for name, stream in standing.streams.items():
+    context.has_unresolved = starting_state.has_unresolved
+    noted = {resource for resource, _ in starting_state.quarantined_counts}
+    for name, stream in starting_state.streams.items():
         context.has_quarantined[name] = name in noted
         if not stream.can_date_changes(context.started_at):
             context.unobserved_streams.add(name)
         names = [resource.name for resource in stream.carried_resources]
-        waiting = sum(standing.pending_removals.get((one, False), 0) for one in names)
+        waiting = sum(starting_state.pending_removals.get((one, False), 0) for one in names)
         streamings.append(StreamRunner(context, stream, waiting, context.started_at))
     return streamings
 

@@ -104,8 +104,7 @@ def _render_service(
     if outage:
         yield (
             f"NANGO DOES NOT WORK for {render_age(outage['seconds'])}: {outage['reason']}; "
-            f"nothing is "
-            "sent, it is asked every few seconds, and all goes on once it answers"
+            "nothing is sent, it is asked every few seconds, and all goes on once it answers"
         )
     if missing:
         yield f"HELD for {render_age(missing.seconds)}: {missing.reason}. {APPROVE_MISSING_HINT}"

@@ -112,8 +112,7 @@ def _mark_forgotten(database: Database, connection_id: int) -> None:
         if not connection.is_retired:
             raise ResourceRefused(
                 f"it is {connection.status}, and only a retired connection is forgotten; delete "
-                f"it in "
-                "Nango, and the next 'tenant-mirror connections discover' retires it",
+                "it in Nango, and the next 'tenant-mirror connections discover' retires it",
                 connection=connection.label,
             )
         update_connection(
