@@ -13,115 +13,19 @@ from models.record import list_graph_properties
 from models.resource import BOOKKEEPING, OWNER, Kind, Resource
 from models.resources import RESOURCES, STREAMED
 from models.tables import metadata
+from tests.support.samples import read_samples
+from worker.graph.urls import build_delta_url, build_listing_url
 from worker.rows.shape import get_shape
+from worker.sync.plan import compute_select_hash
 
 ALL = pytest.mark.parametrize("resource", RESOURCES.values(), ids=lambda resource: resource.name)
 ENTITIES = [resource for resource in RESOURCES.values() if resource.kind is not Kind.EDGE]
 WITH_RECORDS = pytest.mark.parametrize("resource", ENTITIES, ids=lambda resource: resource.name)
+STREAMS = pytest.mark.parametrize("resource", STREAMED, ids=lambda resource: resource.name)
 DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 STAMP = "TIMESTAMP WITH TIME ZONE"
-COLUMNS: dict[str, dict[str, str]] = {
-    "users": {
-        "id": "UUID",
-        "user_principal_name": "TEXT",
-        "display_name": "TEXT",
-        "given_name": "TEXT",
-        "surname": "TEXT",
-        "mail": "TEXT",
-        "mail_nickname": "TEXT",
-        "job_title": "TEXT",
-        "department": "TEXT",
-        "company_name": "TEXT",
-        "office_location": "TEXT",
-        "employee_id": "TEXT",
-        "employee_type": "TEXT",
-        "employee_hire_date": STAMP,
-        "user_type": "TEXT",
-        "account_enabled": "BOOLEAN",
-        "created_date_time": STAMP,
-        "business_phones": "TEXT[]",
-        "mobile_phone": "TEXT",
-        "city": "TEXT",
-        "state": "TEXT",
-        "country": "TEXT",
-        "postal_code": "TEXT",
-        "street_address": "TEXT",
-        "usage_location": "TEXT",
-        "preferred_language": "TEXT",
-        "proxy_addresses": "TEXT[]",
-        "other_mails": "TEXT[]",
-        "on_premises_sync_enabled": "BOOLEAN",
-        "on_premises_immutable_id": "TEXT",
-        "on_premises_sam_account_name": "TEXT",
-        "on_premises_distinguished_name": "TEXT",
-        "on_premises_security_identifier": "TEXT",
-        "on_premises_last_sync_date_time": STAMP,
-        "external_user_state": "TEXT",
-        "last_password_change_date_time": STAMP,
-        "assigned_licenses": "JSONB",
-    },
-    "groups": {
-        "id": "UUID",
-        "display_name": "TEXT",
-        "description": "TEXT",
-        "mail": "TEXT",
-        "mail_nickname": "TEXT",
-        "mail_enabled": "BOOLEAN",
-        "security_enabled": "BOOLEAN",
-        "group_types": "TEXT[]",
-        "visibility": "TEXT",
-        "is_assignable_to_role": "BOOLEAN",
-        "membership_rule": "TEXT",
-        "membership_rule_processing_state": "TEXT",
-        "created_date_time": STAMP,
-        "renewed_date_time": STAMP,
-        "expiration_date_time": STAMP,
-        "classification": "TEXT",
-        "proxy_addresses": "TEXT[]",
-        "on_premises_sync_enabled": "BOOLEAN",
-        "on_premises_security_identifier": "TEXT",
-        "resource_provisioning_options": "TEXT[]",
-        "security_identifier": "TEXT",
-    },
-    "group_members": {"group_id": "UUID", "member_id": "UUID", "member_type": "TEXT"},
-    "sites": {
-        "id": "UUID",
-        "composite_id": "TEXT",
-        "site_collection_id": "UUID",
-        "hostname": "TEXT",
-        "display_name": "TEXT",
-        "name": "TEXT",
-        "description": "TEXT",
-        "web_url": "TEXT",
-        "is_personal_site": "BOOLEAN",
-        "is_root": "BOOLEAN",
-        "data_location_code": "TEXT",
-        "created_date_time": STAMP,
-        "last_modified_date_time": STAMP,
-    },
-    "role_definitions": {
-        "id": "UUID",
-        "display_name": "TEXT",
-        "description": "TEXT",
-        "is_built_in": "BOOLEAN",
-        "is_enabled": "BOOLEAN",
-        "template_id": "TEXT",
-        "version": "TEXT",
-        "resource_scopes": "TEXT[]",
-        "role_permissions": "JSONB",
-    },
-    "role_assignments": {
-        "id": "TEXT",
-        "principal_id": "UUID",
-        "role_definition_id": "UUID",
-        "directory_scope_id": "TEXT",
-        "app_scope_id": "TEXT",
-        "condition": "TEXT",
-        "principal_organization_id": "TEXT",
-    },
-}
-KEYS = dict.fromkeys(COLUMNS, ("id",)) | {"group_members": ("group_id", "member_id")}
+SAMPLES = read_samples()
 REFUSED_BY_GRAPH = {
     "aboutMe",
     "birthday",
@@ -149,20 +53,20 @@ def spelled(column: Any) -> str:
 
 def test_the_mirror_has_these_tables() -> None:
     directory = {table.name for table in metadata.tables.values() if table.schema == "directory"}
-    assert directory == COLUMNS.keys() == RESOURCES.keys()
+    assert directory == SAMPLES.keys() == RESOURCES.keys()
 
 
 @ALL
 def test_the_columns_are_a_contract(resource: Resource) -> None:
     found = {str(column.name): spelled(column) for column in resource.columns}
-    assert found == COLUMNS[resource.name]
-    assert list(found) == list(COLUMNS[resource.name])
+    assert found == SAMPLES[resource.name].columns
+    assert list(found) == list(SAMPLES[resource.name].columns)
 
 
 @ALL
 def test_every_table_has_the_owner_first_and_our_bookkeeping_last(resource: Resource) -> None:
     names = [str(column.name) for column in resource.table.columns]
-    assert names == [OWNER, *COLUMNS[resource.name], *BOOKKEEPING]
+    assert names == [OWNER, *SAMPLES[resource.name].columns, *BOOKKEEPING]
     types = {str(column.name): spelled(column) for column in resource.table.columns}
     assert types[OWNER] == "BIGINT"
     assert types["row_hash"] == "BYTEA"
@@ -174,8 +78,8 @@ def test_every_table_has_the_owner_first_and_our_bookkeeping_last(resource: Reso
 @ALL
 def test_the_key_is_graphs_behind_the_connection(resource: Resource) -> None:
     primary = tuple(str(column.name) for column in resource.table.primary_key.columns)
-    assert primary == (OWNER, *KEYS[resource.name])
-    assert resource.key == KEYS[resource.name]
+    assert primary == (OWNER, *SAMPLES[resource.name].key)
+    assert resource.key == SAMPLES[resource.name].key
     assert resource.column_names[: len(resource.key)] == resource.key
 
 
@@ -205,10 +109,10 @@ def test_every_column_comes_from_a_property_or_is_derived(resource: Resource) ->
 
 @WITH_RECORDS
 def test_every_property_has_a_column_or_is_read_by_the_derivation(resource: Resource) -> None:
-    own = {"id", "removed", *(resource.children)}
-    properties = {field.name for field in msgspec.structs.fields(resource.record)} - own
-    beyond = properties - set(resource.column_names)
-    assert beyond == ({"root", "site_collection"} if resource.name == "sites" else set())
+    known = {"id", "removed", *resource.children, *resource.column_names}
+    fields = msgspec.structs.fields(resource.record)
+    beyond = {field.encode_name for field in fields if field.name not in known}
+    assert beyond == set(resource.derived_from)
 
 
 @WITH_RECORDS
@@ -253,9 +157,25 @@ def test_what_is_asked_for_is_what_is_kept(resource: Resource) -> None:
     assert len(set(resource.selected)) == len(resource.selected)
 
 
-def test_groups_are_asked_for_their_members_and_nobody_else() -> None:
-    assert [name for name, one in RESOURCES.items() if one.children] == ["groups"]
-    assert RESOURCES["groups"].selected[-1] == "members"
+@ALL
+def test_only_the_parent_of_an_edge_is_asked_for_a_relation(resource: Resource) -> None:
+    is_parent = any(one.parent == resource.name for one in RESOURCES.values())
+    assert bool(resource.children) is is_parent
+    assert resource.selected[len(resource.selected) - len(resource.children) :] == resource.children
+
+
+@STREAMS
+def test_the_urls_are_pinned_letter_by_letter(resource: Resource) -> None:
+    sample = SAMPLES[resource.name]
+    assert build_listing_url(resource) == sample.list_url
+    assert (build_delta_url(resource) if resource.delta_path else "") == sample.delta_url
+
+
+@STREAMS
+def test_the_cursor_of_a_delta_belongs_to_pinned_properties(resource: Resource) -> None:
+    """Another hash starts a full walk of this resource in every tenant."""
+    pinned = SAMPLES[resource.name].select_hash
+    assert (compute_select_hash(resource) if resource.delta_path else "") == pinned
 
 
 def test_nothing_that_graph_refuses_is_asked_for() -> None:
@@ -280,9 +200,9 @@ def test_the_registry_names_each_resource_as_it_names_itself() -> None:
 
 
 def test_an_edge_travels_with_its_parent() -> None:
-    assert {resource.name for resource in STREAMED} == RESOURCES.keys() - {"group_members"}
     for resource in RESOURCES.values():
         assert (resource.kind is Kind.EDGE) is bool(resource.parent)
+        assert (resource in STREAMED) is not bool(resource.parent)
         if resource.parent:
             assert RESOURCES[resource.parent].children
 
@@ -303,18 +223,9 @@ def test_every_resource_says_what_it_needs(resource: Resource) -> None:
         assert resource.clock.full
 
 
-PERMISSIONS = {
-    "users": "User.Read.All",
-    "groups": "Group.Read.All",
-    "group_members": "GroupMember.Read.All",
-    "sites": "Sites.Read.All",
-    "role_definitions": "RoleManagement.Read.Directory",
-    "role_assignments": "RoleManagement.Read.Directory",
-}
-
-
 def test_the_permissions_are_the_ones_that_operators_are_told() -> None:
-    assert {name: one.permission for name, one in RESOURCES.items()} == PERMISSIONS
+    told = {name: sample.permission for name, sample in SAMPLES.items()}
+    assert {name: one.permission for name, one in RESOURCES.items()} == told
 
 
 @ALL
@@ -326,7 +237,7 @@ def test_every_resource_has_a_shape(resource: Resource) -> None:
     assert shape.all_columns < 1 << 63, "the bits of what was sent are kept in a bigint"
 
 
-@pytest.mark.parametrize("resource", RESOURCES.values(), ids=list(RESOURCES))
+@ALL
 def test_only_the_key_starts_with_the_connection(resource: Resource) -> None:
     """Else a planner without statistics reads a whole tenant for each probe."""
     for index in resource.table.indexes:
