@@ -34,9 +34,9 @@ def open_nango(settings: Settings) -> NangoClient:
     key = settings.nango_secret_key.get_secret_value()
     if is_unencrypted(settings.nango_host):
         get_logger().warning(
-            "the way to Nango is not encrypted: others on it can read the key and all data; "
-            "let NANGO_HOST begin with https://",
+            "unencrypted connection to Nango: the API key and all data can be read on the way",
             nango_host=settings.nango_host,
+            hint="set NANGO_HOST to an address that begins with https://",
         )
     return NangoClient(
         settings.nango_host,

@@ -53,7 +53,7 @@ PROMPT: Final = 8.0
 """Seconds within which the stream has what was committed. It takes a fraction of one, and much
 less than a webhook that hangs; a loaded machine has to pass as well."""
 
-ENDED = re.compile("left to another relay|serving a sink no more")
+ENDED = re.compile("sink lease held by another relay|sink lease lost")
 HOLDER = "select holder from events.sinks where name = :name and expires_at > clock_timestamp()"
 LAPSE = text("update events.sinks set expires_at = '2000-01-01' where holder = :holder")
 HELD = text("select distinct connection_id from sync.streams where phase = 'held'")

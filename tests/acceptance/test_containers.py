@@ -51,7 +51,7 @@ def test_workers_in_containers_of_one_host_name_leave_each_others_work_alone(
     service.start_beat()
     wait_until(lambda: is_exact(database, tenant), 90, what="the first load")
     for name in ("worker", "twin", "maintenance"):
-        assert "left to another process" not in service.read_log(name), name
+        assert "lease held by another process" not in service.read_log(name), name
     assert fetch_scalar(database, "select count(*) from sync.runs where trigger = 'backfill'") == 1
     service.kill("twin")
     wait_until(lambda: len(living_workers(service)) == 2, what="one line less")

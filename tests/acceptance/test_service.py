@@ -141,7 +141,7 @@ def test_messages_that_come_many_times_and_two_workers_at_one_connection_do_no_h
 
     def refused() -> bool:
         logs = service.read_log("worker") + service.read_log("other")
-        return "left to another process" in logs
+        return "lease held by another process" in logs
 
     wait_until(refused, what="the refusal of a second slice")
     nango_proxy.heal()

@@ -125,7 +125,7 @@ def test_a_full_disk_of_postgres_is_named_and_gone_on_from(
         assert "no space left" in json.loads(told("--json"))["no_room"]
         assert "last run failed: no space left" in told()
         wait_until(
-            lambda: '"no room"' in environment.service.read_log("worker"),
+            lambda: '"storage full"' in environment.service.read_log("worker"),
             what="the line in the log",
         )
     wait_until_exact(environment.database, tenant, what="what had to wait")

@@ -102,7 +102,9 @@ def test_a_worker_that_wakes_up_past_its_lease_writes_nothing(
     assert_survived(service, database, tenant, told=count_objects(tenant))
     rows, walks = read_row_versions(database), fetch_scalar(database, WALKS, id=1)
     wake(service, zombie, whole=whole)
-    wait_until(lambda: "left to another process" in service.read_log("worker"), what="the refusal")
+    wait_until(
+        lambda: "lease held by another process" in service.read_log("worker"), what="the refusal"
+    )
     assert read_row_versions(database) == rows
     assert fetch_scalar(database, WALKS, id=1) >= walks
     make_every_change(tenant)

@@ -384,8 +384,8 @@ def test_nothing_is_dropped_in_silence(
     assert not environment.there(old)
     lines = [line for line in logged() if line["level"] == "error"]
     counts = {"failing": 4, "paused": 4, "switched-off": 4, "narrow": 1, "halfway": 2}
-    assert {line["sink"]: line["events"] for line in lines} == counts
-    assert all("--from snapshot" in line["do"] for line in lines)
+    assert {line["sink"]: line["event_count"] for line in lines} == counts
+    assert all("--from snapshot" in line["hint"] for line in lines)
     names = {number: name for name, number in lacking.items()}
     assert {
         names[memory.sink_id]: memory.event_count for memory in environment.memories()
@@ -405,9 +405,9 @@ def test_a_month_that_is_kept_is_told_each_hour(
     for _ in range(2):
         run_maintenance(mine)
         (line,) = [line for line in logged() if line["level"] == "error"]
-        assert (line["sink"], line["month"], line["events"]) == ("crm", late.label, 4)
-        assert "sinks pause" in line["do"]
-        assert line["chore"] == "dropped"
+        assert (line["sink"], line["month"], line["event_count"]) == ("crm", late.label, 4)
+        assert "sinks pause" in line["hint"]
+        assert line["chore"] == "partitions_dropped"
     assert environment.there(late)
 
 
@@ -433,10 +433,10 @@ def test_a_chore_that_fails_stops_no_other(
     other.close()
     lines = logged()
     told = [(line["level"], line.get("chore")) for line in lines]
-    assert ("warning", "made") in told
-    done = next(line for line in lines if line["event"] == "kept house")
-    assert "made" not in done
-    assert (done["dropped"], done["runs"]) == ([], 1)
+    assert ("warning", "partitions_created") in told
+    done = next(line for line in lines if line["event"] == "maintenance done")
+    assert "partitions_created" not in done
+    assert (done["partitions_dropped"], done["runs_purged"]) == ([], 1)
     run_maintenance(runtime)
     assert (environment.there(coming), environment.there(old)) == (True, False), (
         "the next hour does it"

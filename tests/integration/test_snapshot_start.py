@@ -211,8 +211,8 @@ def test_an_event_that_does_not_fit_is_named_in_the_log_and_ends_nothing(
     with capture_logs() as logs:
         assert list(reading.snapshot())
     (line,) = (line for line in logs if line["log_level"] == "warning")
-    assert (line["connection"], line["resource"], line["seq"]) == (1, "users", seq)
-    assert "verify" in line["event"]
+    assert (line["connection_id"], line["resource"], line["sequence"]) == (1, "users", seq)
+    assert "verify" in line["hint"]
 
 
 def test_what_is_written_at_the_very_moment_of_the_cut_is_known_by_its_events(

@@ -17,7 +17,7 @@ EXPECTED: Final = (
     "beat: Connection error",
     "beat pidbox connection error",
     "Couldn't ack",
-    "halted",
+    "suspended by a configuration error",
 )
 """What is said at ERROR or above about killed processes, lost brokers and a refused key."""
 

@@ -23,7 +23,7 @@ from tests.soak.report import SoakReport, SoakTotals, render_clock
     ("text", "surprising"),
     [
         ('{"level": "info", "event": "slice done"}', False),
-        ('{"level": "warning", "event": "a server is away"}', False),
+        ('{"level": "warning", "event": "server unavailable"}', False),
         ('{"level": "error", "event": "something we never thought of"}', True),
         ('{"level": "warning", "event": "x", "exception": "Traceback\\nKeyError: 3"}', True),
         ('{"level": "error", "event": "consumer: Cannot connect to redis://x: Error 111"}', False),

@@ -112,7 +112,7 @@ class Delivery:
             while not self.stop.is_set():
                 self.stop.wait(self._run_round())
         except LeaseLost as error:
-            self._log.info("left to another relay", reason=str(error))
+            self._log.info("sink lease held by another relay", reason=str(error))
         finally:
             self.close()
             self._release_lease()
@@ -141,15 +141,15 @@ class Delivery:
             raise
         except DeliveryAborted as error:
             if self.stop.is_set() and not isinstance(error.error, SinkGone):
-                self._log.info("not delivered before the end", reason=str(error.error))
+                self._log.info("delivery interrupted by shutdown", reason=str(error.error))
                 return 0.0  # an abort by this process is no failure of the receiver
             return self._record_failure(error.error)
         except MirrorError as error:
-            self._log.warning("the database is away", reason=str(error))
+            self._log.warning("database unavailable", reason=str(error))
             return max(DATABASE_RETRY_SECONDS, error.after or 0.0) * random.random()
         except Exception as bug:  # noqa: BLE001 - one sink's bug must not end the others
-            self._log.exception("a sink is left alone after a bug")
-            return self._record_failure(MirrorError(f"a bug of ours: {type(bug).__name__}"))
+            self._log.exception("delivery failed with an unexpected error")
+            return self._record_failure(MirrorError(_describe_bug(bug)))
 
     def deliver_round(self) -> bool:
         """Deliver some events of each connection with a backlog; False if there is none.
@@ -253,12 +253,12 @@ class Delivery:
                 reason=error.message,
             )
         self._log.warning(
-            "an event is refused",
-            connection=owner,
+            "event refused",
+            connection_id=owner,
             event_id=event.event_id,
             sequence=event.seq,
             failures=failures,
-            seconds=round(seconds, 1),
+            retry_in_seconds=round(seconds, 1),
             reason=error.message,
         )
 
@@ -277,16 +277,16 @@ class Delivery:
             )
         moved.positions, moved.event_count = {}, 0
         if count and self._failures:
-            self._log.info("the sink takes events again", failures=self._failures)
+            self._log.info("sink recovered", failures=self._failures)
             self._failures = 0
 
     def _record_failure(self, error: MirrorError) -> float:
         """Record the failure for the operator; return the seconds to pause the sink."""
         reason = str(error)
         if isinstance(error, SinkGone):
-            self._log.warning("the sink is switched off", reason=reason)
-            with self._open_optional_transaction() as connection:
-                disable_sink(connection, self.sink, reason=reason)
+            self._log.warning("sink disabled", reason=reason)
+            with self._open_optional_transaction() as db:
+                disable_sink(db, self.sink, reason=reason)
             self.stop.set()
             return 0.0
         self._failures += 1
@@ -294,7 +294,12 @@ class Delivery:
             self._failures,
             compute_backoff(self._failures, error.after, random.random()),
         )
-        self._log.warning("not delivered", failures=failures, seconds=seconds, reason=reason)
+        self._log.warning(
+            "delivery failed",
+            failures=failures,
+            retry_in_seconds=round(seconds, 1),
+            reason=reason,
+        )
         with self._open_optional_transaction() as db:
             record_sink_failure(db, self.sink, failures=failures, seconds=seconds, reason=reason)
         return seconds
@@ -310,7 +315,12 @@ class Delivery:
             with self._database.open_transaction() as db:
                 yield db
         except MirrorError as error:
-            self._log.warning("not noted: the database is away", reason=str(error))
+            self._log.warning("sink state not saved: database unavailable", reason=str(error))
+
+
+def _describe_bug(bug: Exception) -> str:
+    """Return the text that is stored and shown, without the message: it may hold personal data."""
+    return f"internal error of Tenant Mirror ({type(bug).__name__}); see the relay's log"
 
 
 def _split_batch(read: SinkBatch) -> list[Sequence[Envelope]]:

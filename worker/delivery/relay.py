@@ -65,7 +65,7 @@ class Relay:
                 try:
                     self._tick()
                 except MirrorError as error:
-                    get_logger().warning("sinks cannot be looked after", reason=str(error))
+                    get_logger().warning("relay tick failed", reason=str(error))
                 heartbeat.write_heartbeat("relay")
                 stop.wait(min(TICK_SECONDS, self._renew_seconds))
         finally:
@@ -93,7 +93,7 @@ class Relay:
             with self._database.open_transaction() as db:
                 kept = renew_sink(db, one.delivery.sink, seconds=LEASE_SECONDS)
             if not kept and not one.delivery.stop.is_set():
-                get_logger().info("serving a sink no more", sink=one.delivery.sink.name)
+                get_logger().info("sink lease lost", sink=one.delivery.sink.name)
                 one.delivery.stop_by(time.monotonic())
 
     def _claim_sinks(self, limit: int) -> None:
@@ -110,7 +110,7 @@ class Relay:
             thread = Thread(target=delivery.run, name=f"sink {sink.name}", daemon=True)
             thread.start()
             self._running.append(_RunningDelivery(delivery, thread))
-            get_logger().info("serving a sink", sink=sink.name)
+            get_logger().info("sink claimed", sink=sink.name)
 
     def _shut_down(self) -> None:
         """Finish requests under way while holding the leases, so that no relay sends them twice."""
@@ -119,8 +119,8 @@ class Relay:
             one.delivery.stop_by(stopped + SHUTDOWN_GRACE_SECONDS)
         while left := [one for one in self._running if one.thread.is_alive()]:
             if time.monotonic() >= stopped + SHUTDOWN_SECONDS:
-                names = ", ".join(one.delivery.sink.name for one in left)
-                get_logger().warning("sinks are left in the middle of a delivery", sinks=names)
+                names = [one.delivery.sink.name for one in left]
+                get_logger().warning("deliveries abandoned at shutdown", sinks=names)
                 return
             self._running = left
             if time.monotonic() - self._renewed_at >= self._renew_seconds:

@@ -74,8 +74,8 @@ def finish_erasures(database: Database) -> int:
         events += scrubbing.event_count
         if waits:
             get_logger().warning(
-                "an erasure waits for sinks that have not had it",
-                connection=connection_id,
+                "erasure waits for sinks",
+                connection_id=connection_id,
                 sinks=[one.name for one in waits],
             )
     return events

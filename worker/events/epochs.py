@@ -188,10 +188,10 @@ def _can_read(db: sa.Connection, name: str, expression: str) -> bool:
         if get_sql_state(error) not in _UNREADABLE_STATES:
             raise
         get_logger().info(
-            "the server does not tell our role a sign of a restore; after a restore or failover"
-            " run 'tenant-mirror recovered'",
-            sign=name,
-            reason=get_sql_state(error),
+            "a fact that identifies the database cannot be read",
+            fact=name,
+            sql_state=get_sql_state(error),
+            hint="run 'tenant-mirror recovered' after a restore or failover",
         )
         return False
     return True

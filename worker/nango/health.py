@@ -178,7 +178,7 @@ class NangoHealth:
         before, now = self._update(mark_working)
         if before.is_out:
             seconds = round(now - before.outage_since, 1)
-            get_logger().warning("Nango answers again", out_for_seconds=seconds)
+            get_logger().warning("Nango recovered", outage_seconds=seconds)
 
     def note_unanswered(self, seconds: float) -> None:
         """Record that a call of so many seconds has ended without a response."""
@@ -192,7 +192,7 @@ class NangoHealth:
 
         before, now = self._update(change)
         if not before.is_out:
-            get_logger().error("Nango does not work; nothing is sent until it does", reason=reason)
+            get_logger().error("Nango unavailable: calls are suspended", reason=reason)
         return change(before, now), now
 
     def claim_check(self, pause: float) -> bool:

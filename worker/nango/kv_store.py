@@ -138,9 +138,9 @@ class RedisStore:
         self._away_until = time.monotonic() + REDIS_RETRY_SECONDS
         self._redis.connection_pool.disconnect(inuse_connections=False)
         get_logger().warning(
-            "budgets are not shared now",
+            "Redis unavailable: rate-limit budgets are not shared",
             reason=str(classify_redis_error(fault)),
-            seconds=REDIS_RETRY_SECONDS,
+            retry_in_seconds=REDIS_RETRY_SECONDS,
         )
 
 

@@ -37,8 +37,8 @@ def fail_run(context: SliceContext, fault: Exception, calls: int) -> None:
         _close(context, _describe_error(fault), calls)
     except Exception as problem:  # noqa: BLE001 - the caller raises the first fault
         get_logger().warning(
-            "the run of a failed slice could not be closed",
-            run=context.run.id,
+            "failed run not closed",
+            run_id=context.run.id,
             reason=_describe_type(problem),
         )
 
@@ -70,7 +70,9 @@ def record_failed_start(
             release_lease_in(db, lease)
     except Exception as problem:  # noqa: BLE001 - the caller raises the first fault
         get_logger().warning(
-            "a slice that could not begin was not recorded", reason=_describe_type(problem)
+            "failed start of a slice not recorded",
+            connection_id=connection_id,
+            reason=_describe_type(problem),
         )
 
 

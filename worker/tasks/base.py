@@ -47,40 +47,44 @@ def get_runtime() -> Runtime:
 
 def discard_runtime() -> None:
     """Close this process's runtime."""
-    found = _runtimes.pop(os.getpid(), None)
-    if found is not None:
-        close_runtime(found)
+    runtime = _runtimes.pop(os.getpid(), None)
+    if runtime is not None:
+        close_runtime(runtime)
 
 
 @contextmanager
-def log_task(action: str, **about: object) -> Iterator[None]:
+def log_task(action: str, **fields: object) -> Iterator[None]:
     """Log how a task ended.
 
     A MirrorError is logged and ends here: the database schedules the connection's next attempt. Any
     other exception is a bug and propagates to Celery.
     """
-    with structlog.contextvars.bound_contextvars(action=action, **about):
+    with structlog.contextvars.bound_contextvars(action=action, **fields):
         log = get_logger()
         try:
             yield
         except (LeaseHeld, LeaseLost) as error:
-            log.info("left to another process", reason=str(error))
+            log.info("lease held by another process", reason=str(error))
         except ConfigurationError as error:
-            log.critical("halted", reason=str(error))
+            log.critical("suspended by a configuration error", reason=str(error))
         except StorageFull as error:
-            log.critical("no room", reason=str(error), do="make room; it goes on by itself")
+            log.critical(
+                "storage full",
+                reason=str(error),
+                hint="free some space; the service then continues by itself",
+            )
             _report_shortage(error)
         except ServerUnavailable as error:
-            log.warning("a server is away", reason=str(error))
+            log.warning("server unavailable", reason=str(error))
         except MirrorError as error:
-            log.warning("not done", reason=str(error))
+            log.warning("task failed", reason=str(error))
 
 
-def _report_shortage(trouble: StorageFull) -> None:
+def _report_shortage(error: StorageFull) -> None:
     """Record a full disk outside Postgres, for ``tenant-mirror status``."""
-    found = _runtimes.get(os.getpid())
-    if found is not None:
-        found.nango.limiter.note_shortage(trouble.message)
+    runtime = _runtimes.get(os.getpid())
+    if runtime is not None:
+        runtime.nango.limiter.note_shortage(error.message)
 
 
 def send_task(task: object, queue: str, *arguments: object) -> None:

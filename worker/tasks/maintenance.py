@@ -61,9 +61,9 @@ def run_maintenance(runtime: Runtime) -> None:
                 done[name] = chore(runtime)
         except Exception as bug:  # noqa: BLE001 - raised below, once the others are done
             bugs.append(bug)
-    get_logger().info("kept house", **done)
+    get_logger().info("maintenance done", **done)
     if bugs:
-        raise ExceptionGroup("housekeeping", bugs)
+        raise ExceptionGroup("maintenance chores failed", bugs)
 
 
 def _create_partitions(runtime: Runtime) -> list[str]:
@@ -95,11 +95,11 @@ def _continue_erasures(runtime: Runtime) -> int:
 
 
 CHORES: dict[str, Callable[[Runtime], Sequence[str] | int]] = {
-    "made": _create_partitions,
-    "dropped": _drop_partitions,
-    "purged": _purge_deleted,
-    "runs": _purge_runs,
-    "erased": _continue_erasures,
+    "partitions_created": _create_partitions,
+    "partitions_dropped": _drop_partitions,
+    "rows_purged": _purge_deleted,
+    "runs_purged": _purge_runs,
+    "events_redacted": _continue_erasures,
 }
 """The chores, by the name under which their result is logged."""
 
@@ -109,19 +109,20 @@ def log_retention(outcome: RetentionOutcome) -> None:
     log = get_logger()
     if outcome.decision is RetentionDecision.BUSY:
         log.warning(
-            "a month of events could not be dropped now: it is being read, and nobody is to wait",
+            "partition not dropped: it is being read",
             month=outcome.month.label,
+            hint="the next maintenance tries again",
         )
     for missed in outcome.undelivered:
-        about = missed.to_log()
+        fields = missed.to_log()
         if outcome.decision is RetentionDecision.DROPPED:
-            log.error("events were dropped before a sink had them", **about, do=HINT_AFTER_DROP)
+            log.error("undelivered events dropped", **fields, hint=HINT_AFTER_DROP)
         elif missed.status is SinkStatus.ACTIVE:
             log.error(
-                "events are kept past their days for a sink",
-                **about,
+                "events kept past retention for a sink",
+                **fields,
                 dropped_at=outcome.expires_at,
-                do=HINT_BEFORE_DROP,
+                hint=HINT_BEFORE_DROP,
             )
 
 

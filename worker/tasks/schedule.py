@@ -25,9 +25,7 @@ from worker.tasks.dispatch import (
 from worker.tasks.maintenance import hourly
 from worker.tasks.sync import sync_slice
 
-CLOCK_SET_BACK_MESSAGE = (
-    "Postgres's clock was set back; what waits for a time of before waits for it no longer"
-)
+CLOCK_SET_BACK_MESSAGE = "Postgres's clock was set back; pending timers were shifted with it"
 
 APPROVE_HINT = "correct NANGO_SECRET_KEY, or run 'tenant-mirror connections approve-missing'"
 
@@ -42,9 +40,9 @@ def tick() -> None:
         runtime = get_runtime()
         if not try_claim_tick(runtime):
             return
-        with log_task("epoch"):
+        with log_task("epoch check"):
             rewind_if_restored(runtime.database)
-        with log_task("housekeeping"):
+        with log_task("maintenance dispatch"):
             with runtime.database.open_transaction() as db:
                 is_due = claim_maintenance_message(db)
             if is_due:
@@ -60,7 +58,7 @@ def tick() -> None:
             send_task(sync_slice, trigger.value, connection_id, trigger.value)
         if claimed:
             hit_failpoint("dispatched")
-            get_logger().info("dispatched", connections=len(claimed))
+            get_logger().info("slices dispatched", connection_count=len(claimed))
 
 
 def try_claim_tick(runtime: Runtime) -> bool:
@@ -70,7 +68,7 @@ def try_claim_tick(runtime: Runtime) -> bool:
         if seconds:
             shift_timers_back(db, seconds)
     if seconds:
-        get_logger().error(CLOCK_SET_BACK_MESSAGE, seconds=round(seconds))
+        get_logger().error(CLOCK_SET_BACK_MESSAGE, set_back_seconds=round(seconds))
     return seconds is not None
 
 
@@ -83,7 +81,7 @@ def _should_ask_nango(nango: NangoClient) -> bool:
 @shared_task(name="schedule.ask_nango")
 def ask_nango() -> None:
     """Check if Nango works, and share the result with all processes."""
-    with log_task("ask Nango"):
+    with log_task("Nango health check"):
         runtime = get_runtime()
         error = runtime.nango.breaker.check_nango()
         if isinstance(error, ConfigurationError):
@@ -95,19 +93,21 @@ def ask_nango() -> None:
 @shared_task(name="schedule.discover")
 def discover_connections() -> None:
     """Apply Nango's list of connections."""
-    with log_task("discover"):
+    with log_task("discovery"):
         runtime = get_runtime()
         found = discover(runtime.database, runtime.nango, runtime.settings)
         if found.held:
-            get_logger().error("missing connections are held", reason=found.held, do=APPROVE_HINT)
+            get_logger().error(
+                "retirement of missing connections held", reason=found.held, hint=APPROVE_HINT
+            )
         if any(value for name, value in vars(found).items() if name != "listed"):
             get_logger().info(
                 "connections changed",
                 enrolled=found.enrolled,
                 retired=found.retired,
                 returned=found.returned,
-                woken=found.woken,
-                unreadable=found.unreadable,
+                rescheduled=found.woken,
+                unreadable_rows=found.unreadable,
                 unconfirmed=found.unconfirmed,
-                problems=found.problems,
+                setting_problems=found.problems,
             )

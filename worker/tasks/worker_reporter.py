@@ -71,7 +71,7 @@ class WorkerReporter(bootsteps.StartStopStep):
             with self._database.open_transaction() as db:
                 write(db)
         except MirrorError as error:
-            get_logger().warning("the worker could not report", reason=str(error))
+            get_logger().warning("worker report failed", reason=str(error))
         finally:
             self._database.close()
 

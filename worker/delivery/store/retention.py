@@ -71,13 +71,13 @@ class UndeliveredEvents:
         return min(part.since for part in self.ranges)
 
     def to_log(self) -> dict[str, Any]:
-        """Return the fields for logs and programs."""
+        """Return the fields of log lines."""
         return {
             "sink": self.sink,
-            "status": self.status.value,
+            "sink_status": self.status.value,
             "month": self.month.label,
-            "events": self.event_count,
-            "connections": self.connection_count,
+            "event_count": self.event_count,
+            "connection_count": self.connection_count,
             "since": self.since,
         }
 

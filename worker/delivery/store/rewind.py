@@ -108,7 +108,12 @@ def rewind_if_restored(database: Database) -> RewindResult | None:
             record_identity(db, epoch)
     if done is not None:
         get_logger().error(
-            "history was rewound: another epoch of the change events has begun", **vars(done)
+            "history rewound: a new epoch of the change events has begun",
+            epoch=done.epoch,
+            previous_epoch=done.previous_epoch,
+            reason=done.reason,
+            connection_count=done.connections,
+            sink_count=done.sinks,
         )
     return done
 
@@ -120,7 +125,7 @@ def _try_creating_partitions(database: Database) -> None:
             set_lock_timeout(db)
             ensure_partitions(db)
     except MirrorError as error:
-        get_logger().warning("partitions for events could not be made", reason=str(error))
+        get_logger().warning("event partitions not created", reason=str(error))
 
 
 def _needs_nothing(epoch: Epoch) -> bool:

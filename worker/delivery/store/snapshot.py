@@ -231,9 +231,10 @@ def _undo_to_cut(
             problem, states[key] = undo_event(change, states[key], before, after)
             if problem:
                 get_logger().warning(
-                    "an event does not tell what a snapshot holds; run 'tenant-mirror verify'",
-                    connection=cut.connection_id,
+                    "event contradicts the mirror while a snapshot is read",
+                    connection_id=cut.connection_id,
                     resource=resource.name,
-                    seq=seq,
-                    problem=problem,
+                    sequence=seq,
+                    reason=problem,
+                    hint="run 'tenant-mirror verify'",
                 )

@@ -37,11 +37,11 @@ def _purge_table(database: Database, table: str, days: int) -> int:
             except RetryLater as error:
                 busy.add(connection_id)
                 get_logger().warning(
-                    "deleted rows were not purged: the connection is being written;"
-                    " the next hour tries again",
-                    connection=connection_id,
+                    "deleted rows not purged: the connection is being written",
+                    connection_id=connection_id,
                     resource=table,
                     reason=error.message,
+                    hint="the next maintenance tries again",
                 )
         if sum(map(len, found.values())) < PURGE_BATCH:
             return purged

@@ -111,5 +111,10 @@ class ClockReport:
         elif self._is_off is not False:
             db.execute(_WITHDRAW, {"name": name})
         if is_off and not self._is_off:
-            get_logger().warning(f"{clock}; have its time set by NTP")
+            get_logger().warning(
+                "host clock differs from Postgres's",
+                host=clock.host,
+                offset_seconds=clock.seconds,
+                hint="synchronize the clock of the host by NTP",
+            )
         self._is_off = is_off

@@ -57,8 +57,8 @@ def quarantine_rejected_rows(
         _drop_members(page, key)
         page.rejects.append(RejectedObject(key, reason))
         get_logger().warning(
-            "an object is kept apart, as Postgres refuses it",
-            connection=context.connection.label,
+            "object quarantined: Postgres rejects it",
+            connection_id=context.connection.id,
             resource=resource.name,
             sql_state=state,
         )
