@@ -89,9 +89,9 @@ class Bench:
 
     def add_note(self, text: str) -> None:
         """Add a note, once."""
-        told = self.notes.setdefault(self.scenario, [])
-        if text not in told:
-            told.append(text)
+        notes = self.notes.setdefault(self.scenario, [])
+        if text not in notes:
+            notes.append(text)
             print_progress(f"  {text}")
 
     def run_scenario(self, scenario: Scenario) -> None:

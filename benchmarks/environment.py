@@ -57,8 +57,8 @@ class Environment:
         with self.open_database(self.migrated_url) as database:
             migrate(database)
         with psycopg.connect(self.admin_url) as connection:
-            found = connection.execute("show server_version").fetchone()
-            self.postgres_version = str(found[0]) if found else ""
+            version = connection.execute("show server_version").fetchone()
+            self.postgres_version = str(version[0]) if version else ""
 
     @contextmanager
     def open_database(self, url: str, *, pool_size: int = 1) -> Iterator[Database]:

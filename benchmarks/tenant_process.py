@@ -162,11 +162,11 @@ class TenantCommands:
         """Return the calls since the last time."""
         calls = self._nango.calls
         with self._nango.lock:
-            told = {"total": calls.total, "graph": dict(calls.graph), "kinds": dict(calls.kinds)}
-            told["refused"] = self._nango.refused_count
+            report = {"total": calls.total, "graph": dict(calls.graph), "kinds": dict(calls.kinds)}
+            report["refused"] = self._nango.refused_count
             calls.reset()
             self._nango.refused_count = 0
-        return told
+        return report
 
     def _tenant(self, connection: str) -> Tenant:
         found = self._nango.find(connection)

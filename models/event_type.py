@@ -32,11 +32,11 @@ def _build_event_types() -> dict[tuple[str, str], str]:
         for resource in RESOURCES.values()
         for kind in ChangeKind
     }
-    told = {
+    connection_types = {
         (CONNECTION_RESOURCE, change.value): f"{CONNECTION_RESOURCE}.{change}"
         for change in ConnectionChange
     }
-    return names | told
+    return names | connection_types
 
 
 def _get_verb(resource: str, kind: ChangeKind) -> str:

@@ -45,8 +45,8 @@ def main() -> None:
                     break
                 page = client.get(address, params=params).raise_for_status().json()
                 with Session(engine) as session:
-                    for found in page["value"]:
-                        session.merge(User(**{_to_snake_case(k): found.get(k) for k in names}))
+                    for row in page["value"]:
+                        session.merge(User(**{_to_snake_case(k): row.get(k) for k in names}))
                     session.commit()
                 rows += len(page["value"])
                 address, params = page.get("@odata.nextLink"), None

@@ -176,8 +176,8 @@ def _measure_unlimited(fleet: LoadedFleet) -> None:
     ours = sum(spent[f"{name}_cpu"] for name in ("worker", "maintenance", "beat"))
     each = {name: 1000 * spent[f"{name}_cpu"] / fleet.number for name in fleet.list_pids()}
     bench.record(FREE, 60 * (len(ended) - 1) / seconds, "a minute", {**spent, "cpu": ours})
-    told = ", ".join(f"{name} {one:.1f}" for name, one in each.items())
-    bench.add_note(f"processor time of a quiet slice without a limit, ms: {told}")
+    figures = ", ".join(f"{name} {one:.1f}" for name, one in each.items())
+    bench.add_note(f"processor time of a quiet slice without a limit, ms: {figures}")
 
 
 def _measure_throttled(fleet: LoadedFleet) -> None:

@@ -53,8 +53,8 @@ def _measure_mixed(bench: Bench, size: int) -> None:
     environment.tenant_process.send("calls")
     with environment.use_clone(base) as url:
         figures = environment.sync(url)
-    told = environment.tenant_process.send("calls")["graph"]
-    longest = max(count for shape, count in told.items() if "batch" not in shape) * SECONDS
+    calls = environment.tenant_process.send("calls")["graph"]
+    longest = max(count for shape, count in calls.items() if "batch" not in shape) * SECONDS
     ratio = figures["seconds"] / longest
     bench.record(MIXED, ratio, "s a second", figures, more_is_better=False)
     environment.drop(base)

@@ -41,8 +41,8 @@ def run(bench: Bench) -> None:
             environment.flush_servers()
             bench.record_rate(AGAIN, objects, environment.sync(url, "--full"), "rows")
     environment.drop(base)
-    told = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items())
-    bench.add_note(told)
+    changes = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items())
+    bench.add_note(changes)
 
 
 SCENARIO = Scenario("mixed", "everything of a mixed tenant, no latency", run)

@@ -182,16 +182,16 @@ class Home:
                 f"default is {ROOT_HOME}), or start this as an ordinary user.",
             )
 
-    def _check_owner(self, found: os.stat_result) -> None:
-        if not stat.S_ISDIR(found.st_mode):
+    def _check_owner(self, status: os.stat_result) -> None:
+        if not stat.S_ISDIR(status.st_mode):
             raise HomeUnusable(f"{self.path} is not a directory. Set {HOME_VARIABLE} to one.")
-        if found.st_uid != os.geteuid():
+        if status.st_uid != os.geteuid():
             raise HomeUnusable(
-                f"{self.path} belongs to user id {found.st_uid}, and this runs as user id "
+                f"{self.path} belongs to user id {status.st_uid}, and this runs as user id "
                 f"{os.geteuid()}. Start this as its owner, or set {HOME_VARIABLE} to another "
                 f"directory.",
             )
-        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise HomeUnusable(
                 f"Other users may write to {self.path}, so passwords are not safe in it. "
                 f"Run 'chmod go-w' on it, or set {HOME_VARIABLE} to a directory of its own.",

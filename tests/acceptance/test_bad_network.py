@@ -103,7 +103,7 @@ def test_a_first_load_whose_copies_and_commits_are_cut(
     for blow in blows:
         strikes(postgres_proxy, blow)
     wait_until_exact(database, tenant, seconds=60, what="the rest of the load")
-    assert_survived(postgres_service, database, tenant, told=count_objects(tenant))
+    assert_survived(postgres_service, database, tenant, created=count_objects(tenant))
 
 
 @pytest.mark.timeout(360)
@@ -173,7 +173,7 @@ def test_a_bad_line_to_nango(
     lasts(5, FaultProxy.black_hole)(nango_proxy)
     lasts(2, FaultProxy.refuse)(nango_proxy)
     wait_until_exact(database, tenant, seconds=90, what="the load")
-    assert_survived(service, database, tenant, told=objects)
+    assert_survived(service, database, tenant, created=objects)
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ def test_a_minute_of_silence_during_a_first_load(
     wait_until(lambda: compute_mirror_truth(database)["users"].count > 0, what="the first page")
     lasts(60, blow)(lines.proxies[away])
     wait_until_exact(database, tenant, seconds=200, what="the load")
-    assert_survived(lines.service, database, tenant, told=count_objects(tenant))
+    assert_survived(lines.service, database, tenant, created=count_objects(tenant))
     make_every_change(tenant)
     wait_until_exact(database, tenant, seconds=150, what="the changes")
     assert_survived(lines.service, database, tenant)

@@ -44,7 +44,7 @@ def test_postgres_restarted_at_once_during_a_first_load_and_during_deltas(
     wait_until(lambda: bool(fetch_scalar(environment.database, SOME)), what="some pages")
     restarted(environment, "postgres", signal.SIGQUIT)
     wait_until_exact(environment.database, tenant, seconds=60, what="the rest of the load")
-    assert_survived(environment.service, environment.database, tenant, told=objects)
+    assert_survived(environment.service, environment.database, tenant, created=objects)
     for number in (signal.SIGQUIT, signal.SIGKILL):
         make_every_change(tenant)
         restarted(environment, "postgres", number)
@@ -65,7 +65,7 @@ def test_a_broker_that_is_killed_cut_off_and_emptied(
     wait_until(lambda: bool(fetch_scalar(environment.database, SOME)), what="some pages")
     restarted(environment, "valkey", signal.SIGKILL)
     wait_until_exact(environment.database, tenant, seconds=60, what="the rest of the load")
-    assert_survived(environment.service, environment.database, tenant, told=objects)
+    assert_survived(environment.service, environment.database, tenant, created=objects)
     blows: list[Callable[[], object]] = [
         lambda: restarted(environment, "valkey", signal.SIGKILL),
         lambda: environment.run_redis("CLIENT", "KILL", "TYPE", "normal"),
@@ -97,4 +97,6 @@ def test_a_message_that_the_broker_forgot_is_sent_again(
         wait_until_exact(environment.database, tenant, what="the first load")
     else:
         wait_until(lambda: is_exact(environment.database, tenant), 180, what="the first load")
-    assert_survived(environment.service, environment.database, tenant, told=count_objects(tenant))
+    assert_survived(
+        environment.service, environment.database, tenant, created=count_objects(tenant)
+    )

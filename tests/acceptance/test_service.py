@@ -146,7 +146,7 @@ def test_messages_that_come_many_times_and_two_workers_at_one_connection_do_no_h
     wait_until(refused, what="the refusal of a second slice")
     nango_proxy.heal()
     wait_until(lambda: is_exact(database, tenant), what="the first load")
-    assert_survived(service, database, tenant, told=count_objects(tenant))
+    assert_survived(service, database, tenant, created=count_objects(tenant))
     for _ in range(3):
         make_every_change(tenant)
         send_slices(servers.redis_url, 12)
@@ -193,7 +193,7 @@ def test_a_worker_that_is_asked_to_end_during_a_large_first_load_ends_and_loses_
     nango_proxy.heal()
     service.start_worker()
     wait_until(lambda: is_exact(database, tenant), 90, what="the rest of the load")
-    assert_survived(service, database, tenant, told=count_objects(tenant))
+    assert_survived(service, database, tenant, created=count_objects(tenant))
     assert rows < 20_000
     pages = user_pages(nango)
     assert len(pages) >= 20

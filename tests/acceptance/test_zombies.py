@@ -99,7 +99,7 @@ def test_a_worker_that_wakes_up_past_its_lease_writes_nothing(
     nango_proxy.heal()
     service.start_worker("other")
     wait_until(lambda: is_exact(database, tenant), 60, what="the rest of the load")
-    assert_survived(service, database, tenant, told=count_objects(tenant))
+    assert_survived(service, database, tenant, created=count_objects(tenant))
     rows, walks = read_row_versions(database), fetch_scalar(database, WALKS, id=1)
     wake(service, zombie, whole=whole)
     wait_until(

@@ -133,8 +133,8 @@ class Consumers:
                 yield f"{name}: connection {connection_id} stands at {had} of {last}"
         with self._service.database.open_transaction() as db:
             for row in admin.list_sinks(db):
-                told = {key: row[key] for key in ("status", "status_reason", "waiting", "holder")}
-                yield f"sink {row['name']}: {told}"
+                lag = {key: row[key] for key in ("status", "status_reason", "waiting", "holder")}
+                yield f"sink {row['name']}: {lag}"
 
     def _find_problems(self) -> Iterator[str]:
         for name, fold in ((STREAM, self.fold), (WEBHOOK, self.webhook.fold)):

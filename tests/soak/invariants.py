@@ -46,12 +46,12 @@ def fetch_rows(database: Database, statement: Any, **values: Any) -> list[dict[s
 
 def find_broken_histories(database: Database) -> Iterator[str]:
     """Events that do not tell the rows, of any connection, retired ones included."""
-    for known in fetch_rows(database, text("select id from sync.connections order by id")):
-        found = verify_connection(database, known["id"])
-        for problem in found.problems:
-            yield f"connection {known['id']}: {problem}"
-        if found.problem_count > len(found.problems):
-            yield f"connection {known['id']}: {found.problem_count} problems in all"
+    for connection in fetch_rows(database, text("select id from sync.connections order by id")):
+        verification = verify_connection(database, connection["id"])
+        for problem in verification.problems:
+            yield f"connection {connection['id']}: {problem}"
+        if verification.problem_count > len(verification.problems):
+            yield f"connection {connection['id']}: {verification.problem_count} problems in all"
 
 
 def find_broken_sequences(database: Database) -> Iterator[str]:

@@ -75,10 +75,10 @@ class LogLine:
         """The message without its numbers and ids, for counting."""
         first = self.message.strip().partition("\n")[0][:160]
         last = self.traceback.rstrip('"\n ').rpartition("\n")[2][:160]
-        told = f"{first} / {last}" if last else first
+        text = f"{first} / {last}" if last else first
         for pattern, name in _PARTS:
-            told = pattern.sub(name, told)
-        return f"{self.level or 'plain text'}: {told}"
+            text = pattern.sub(name, text)
+        return f"{self.level or 'plain text'}: {text}"
 
     @property
     def is_counted(self) -> bool:
@@ -91,13 +91,13 @@ class LogLine:
 def parse_line(text: str) -> LogLine:
     """Ours are JSON objects; anything else is something that was printed."""
     try:
-        found = json.loads(text)
+        record = json.loads(text)
     except ValueError:
-        found = None
-    if not isinstance(found, dict):
+        record = None
+    if not isinstance(record, dict):
         return LogLine("", text)
-    told = " ".join(str(found[name]) for name in ("event", "reason") if found.get(name))
-    return LogLine(str(found.get("level", "")), told, str(found.get("exception", "")))
+    message = " ".join(str(record[name]) for name in ("event", "reason") if record.get(name))
+    return LogLine(str(record.get("level", "")), message, str(record.get("exception", "")))
 
 
 @dataclass

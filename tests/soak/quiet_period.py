@@ -165,14 +165,14 @@ class ExactnessObserver:
 
     def _find_differences(self, customer: Customer) -> list[str]:
         """What keeps a customer's mirror from being exact."""
-        known = self._find_connection(customer)
-        if known is None:
+        row = self._find_connection(customer)
+        if row is None:
             return ["it is not enrolled"]
-        if known["status"] != "active":
-            return [f"it is {known['status']}: {known['status_reason']}"]
+        if row["status"] != "active":
+            return [f"it is {row['status']}: {row['status_reason']}"]
         return list(
             _describe_differences(
-                customer.tenant.truth(), compute_mirror_truth(self._database, known["id"])
+                customer.tenant.truth(), compute_mirror_truth(self._database, row["id"])
             )
         )
 
@@ -182,18 +182,18 @@ class ExactnessObserver:
 
     def _summarize(self, customer: Customer) -> str:
         """What a connection is waiting for, in a line."""
-        known = self._find_connection(customer)
-        if known is None:
+        connection = self._find_connection(customer)
+        if connection is None:
             return f"{customer.name} is not enrolled"
-        (run,) = fetch_rows(self._database, _LATEST, id=known["id"])[:1] or [{}]
+        (run,) = fetch_rows(self._database, _LATEST, id=connection["id"])[:1] or [{}]
         waiting = [
             f"{row['resource']} is {row['phase']} ({row['reason']})"
-            for row in fetch_rows(self._database, _STREAMS, id=known["id"])
+            for row in fetch_rows(self._database, _STREAMS, id=connection["id"])
             if row["reason"] or row["phase"] in ("listing", "sweeping", "held", "refused")
         ]
-        due = "never" if known["due_in"] is None else f"in {known['due_in']:.0f} s"
+        due = "never" if connection["due_in"] is None else f"in {connection['due_in']:.0f} s"
         return (
-            f"{customer.name} is {known['status']}, due {due}; "
+            f"{customer.name} is {connection['status']}, due {due}; "
             f"{'; '.join(waiting) or 'no stream waits'}; its latest run is "
             f"{run.get('state')}: {run.get('error')}; {'; '.join(self._find_differences(customer))}"
         )
@@ -205,14 +205,16 @@ class ExactnessObserver:
             "did not become exact"
         )
         yield from self._find_differences(customer)
-        known = self._find_connection(customer)
-        if known is None:
+        connection = self._find_connection(customer)
+        if connection is None:
             return
-        yield f"connection: {known}"
+        yield f"connection: {connection}"
         for statement in (_STREAMS, _LATEST, _REST):
-            yield from (str(row) for row in fetch_rows(self._database, statement, id=known["id"]))
+            yield from (
+                str(row) for row in fetch_rows(self._database, statement, id=connection["id"])
+            )
         for name in PROCESSES:
-            words = (f'"connection": {known["id"]},',)
+            words = (f'"connection_id": {connection["id"]},',)
             yield from (
                 f"{name}: {line}"
                 for line in read_tail(self._service.home.get_log_path(name), words)

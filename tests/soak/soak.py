@@ -236,5 +236,5 @@ class Soak:
             for pid, line in self.logs.dead_processes.items()
             if pid not in self.service.killed_pids
         ]
-        fault = [f"the soak itself failed: {self.failure}"] if self.failure else []
-        return [*fault, *died, *find_memory_excess(self.service.peaks), *surprises]
+        problems = [f"the soak itself failed: {self.failure}"] if self.failure else []
+        return [*problems, *died, *find_memory_excess(self.service.peaks), *surprises]

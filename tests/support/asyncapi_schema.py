@@ -114,8 +114,8 @@ _VALIDATOR = jsonschema.Draft7Validator(DOCUMENT, format_checker=jsonschema.Form
 def find_problems(document: Part) -> list[str]:
     """What is wrong with a document: its form, and what its references lead to."""
     found = [
-        f"{list(fault.absolute_path)}: {fault.message}"
-        for fault in _VALIDATOR.iter_errors(document)
+        f"{list(error.absolute_path)}: {error.message}"
+        for error in _VALIDATOR.iter_errors(document)
     ]
     found += [f"{pointer} leads nowhere" for pointer in find_dangling(document)]
     for name, operation in document.get("operations", {}).items():

@@ -92,7 +92,7 @@ class Fold:
     @property
     def errors(self) -> list[str]:
         """What no sequence of true events can bring about."""
-        return [told for (told,) in self._all("select complaint from complaints")]
+        return [complaint for (complaint,) in self._all("select complaint from complaints")]
 
     @property
     def gaps(self) -> dict[str, int]:
@@ -103,10 +103,10 @@ class Fold:
         if "sequence" not in event:  # somebody tries the sink
             return
         source, epoch = event["source"], event["epoch"]
-        known = str(self._row("select epoch from sources where source = ?", source) or "")
-        if epoch < known:  # from somebody who has not heard of the new epoch
+        stored_epoch = str(self._row("select epoch from sources where source = ?", source) or "")
+        if epoch < stored_epoch:  # from somebody who has not heard of the new epoch
             return
-        if epoch > known:
+        if epoch > stored_epoch:
             self._begin_epoch(event)
         last = int(self._row("select last from sources where source = ?", source) or 0)
         if not event["data"]["snapshot"]:
@@ -270,16 +270,16 @@ def _read_batch(client: Any, stream: str, fold: Fold, begin: str) -> str:
 
 def main() -> None:
     """Follow the stream until a signal says otherwise."""
-    told: list[int] = []
+    numbers: list[int] = []
 
     def stop(number: int, _frame: FrameType | None) -> None:
-        told.append(number)
+        numbers.append(number)
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     stream, path = sys.argv[1:]
     fold = Fold(path)
-    follow(os.environ["STREAM_URL"], stream, fold, lambda: bool(told))
+    follow(os.environ["STREAM_URL"], stream, fold, lambda: bool(numbers))
     fold.close()
 
 

@@ -44,9 +44,9 @@ class EventValidator:
                 registry=self._registry,
                 format_checker=jsonschema.FormatChecker(),
             )
-        return [_render_error(fault) for fault in self._made[pointer].iter_errors(event)]
+        return [_render_error(error) for error in self._made[pointer].iter_errors(event)]
 
 
-def _render_error(fault: jsonschema.ValidationError) -> str:
-    best = jsonschema.exceptions.best_match([fault]) or fault
+def _render_error(error: jsonschema.ValidationError) -> str:
+    best = jsonschema.exceptions.best_match([error]) or error
     return f"{'.'.join(map(str, best.absolute_path))}: {best.message}"

@@ -54,11 +54,11 @@ def live_counts(database: Database, connection_id: int = 1) -> dict[str, int]:
 
 def compute_mirror_truth(database: Database, connection_id: int = 1) -> dict[str, Truth]:
     """Count and checksum of every mirrored table."""
-    found = {}
+    truth = {}
     for resource in RESOURCES:
         rows = list(read_live_rows(database, resource, connection_id))
-        found[resource] = Truth(len(rows), compute_checksum(rows))
-    return found
+        truth[resource] = Truth(len(rows), compute_checksum(rows))
+    return truth
 
 
 def assert_exact(database: Database, tenant: Tenant, connection_id: int = 1) -> None:
@@ -98,13 +98,13 @@ def read_last_seq(database: Database, connection_id: int = 1) -> int:
 def read_row_versions(database: Database) -> dict[str, str]:
     """The physical versions of all rows of the mirror and its events: any write changes them."""
     tables = [f"directory.{name}" for name in RESOURCES] + ["events.change_events"]
-    found = {}
+    by_row = {}
     with database.open_transaction() as db:
         for table in tables:
             versions = f"select tableoid || '.' || ctid || '.' || xmin as v from {table}"
             statement = f"select md5(string_agg(v, ',' order by v)) from ({versions}) as t"
-            found[table] = str(db.execute(text(statement)).scalar())
-    return found
+            by_row[table] = str(db.execute(text(statement)).scalar())
+    return by_row
 
 
 def fetch_scalar(database: Database, statement: str, **values: Any) -> Any:

@@ -37,27 +37,27 @@ def run_pooler(database_url: str, folder: Path, **settings: object) -> Iterator[
         pytest.skip("PgBouncer is not installed: apt-get install pgbouncer (.ci/run does)")
     home = Home(folder)
     with home.hold_lock(), Supervisor() as supervisor:
-        found = Pooler(home.reserve_port("pgbouncer"))
+        pooler = Pooler(home.reserve_port("pgbouncer"))
         file = home.write_private(
-            "pgbouncer.ini", _render_ini(database_url, found, settings), home.server_user
+            "pgbouncer.ini", _render_ini(database_url, pooler, settings), home.server_user
         )
         supervisor.start(
             Child(
                 name="pgbouncer",
                 argv=[PROGRAM, str(file)],
                 user=home.server_user,
-                is_ready=lambda: _is_answering(found.build_url(database_url)),
+                is_ready=lambda: _is_answering(pooler.build_url(database_url)),
                 log=home.get_log_path("pgbouncer"),
             )
         )
-        yield found
+        yield pooler
 
 
-def _render_ini(database_url: str, found: Pooler, settings: dict[str, object]) -> str:
+def _render_ini(database_url: str, pooler: Pooler, settings: dict[str, object]) -> str:
     server = make_url(database_url)
     ours = {
         "listen_addr": "127.0.0.1",
-        "listen_port": found.port,
+        "listen_port": pooler.port,
         "unix_socket_dir": "",
         "auth_type": "any",
         "default_pool_size": 2,

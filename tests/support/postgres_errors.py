@@ -89,7 +89,7 @@ _add_copy("23505 copy", f"8\t{CANARY}", "people")
 def _provoke_deadlock(database: Database) -> None:
     """Two transactions that each want the row of the other."""
     both = threading.Barrier(2, timeout=20)
-    faults: list[Exception] = []
+    errors: list[Exception] = []
 
     def lock(first: int, second: int) -> None:
         change = text("update public.people set data = to_jsonb(cast(:name as text)) where id = :i")
@@ -99,14 +99,14 @@ def _provoke_deadlock(database: Database) -> None:
                 both.wait()
                 db.execute(change, {"name": CANARY, "i": second})
         except Exception as error:  # noqa: BLE001 - raised below
-            faults.append(error)
+            errors.append(error)
 
     threads = [threading.Thread(target=lock, args=order) for order in ((1, 2), (2, 1))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    raise faults[0]
+    raise errors[0]
 
 
 def _provoke_serialization_failure(database: Database) -> None:

@@ -200,8 +200,8 @@ def count_created(database: Database, connection_id: int = 1) -> tuple[int, int]
         " where connection_id = :id and change = 'created' and resource <> 'connection'"
     )
     with database.open_transaction() as db:
-        told, objects = db.execute(statement, {"id": connection_id}).one()
-    return told, objects
+        events, objects = db.execute(statement, {"id": connection_id}).one()
+    return events, objects
 
 
 def make_every_change(tenant: Tenant) -> None:
@@ -261,12 +261,12 @@ def assert_survived(
     database: Database,
     tenant: Tenant,
     *,
-    told: int | None = None,
+    created: int | None = None,
     connection_id: int = 1,
 ) -> None:
     """Exact; events gap-free from 1 and none doubled; nobody died, and nothing unexpected came up.
 
-    ``told`` says how many objects were created, where nothing was deleted meanwhile.
+    ``created`` says how many objects were created, where nothing was deleted meanwhile.
     """
     assert compute_mirror_truth(database, connection_id) == tenant.truth()
     found = verify_connection(database, connection_id)
@@ -274,7 +274,7 @@ def assert_survived(
     assert (found.first_seq, found.last_seq) == (1, found.events)
     events, objects = count_created(database, connection_id)
     assert events == objects
-    assert told in (None, events)
+    assert created in (None, events)
     assert service.find_ended() == {}
     assert service.find_bugs() == []
 

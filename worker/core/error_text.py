@@ -28,107 +28,107 @@ _CAUSE: Final = "The above exception was the direct cause of the following excep
 _CONTEXT: Final = "During handling of the above exception, another exception occurred:"
 
 
-def is_database_error(fault: BaseException) -> bool:
+def is_database_error(error: BaseException) -> bool:
     """Whether the message may quote rows: errors of the driver, and their wrappers."""
-    kinds = type(fault).__mro__
+    kinds = type(error).__mro__
     if not any(kind.__module__.partition(".")[0] in _DATABASE_PACKAGES for kind in kinds):
         return False
-    return hasattr(fault, "diag") or hasattr(fault, "orig") or hasattr(fault, "statement")
+    return hasattr(error, "diag") or hasattr(error, "orig") or hasattr(error, "statement")
 
 
-def summarize_database_error(fault: BaseException) -> str:
+def summarize_database_error(error: BaseException) -> str:
     """Return the SQL state of a database error and the names that Postgres sends with it."""
-    origin = _get_driver_error(fault)
+    origin = _get_driver_error(error)
     diag = getattr(origin, "diag", None)
     state = getattr(origin, "sqlstate", None)
-    told = [f"SQL state {state}" if state else "no SQL state"]
+    parts = [f"SQL state {state}" if state else "no SQL state"]
     for name in _DIAGNOSTIC_NAMES:
         value = getattr(diag, f"{name}_name", None)
         if value:
-            told.append(f"{name} {value}")
-    return ", ".join(told)
+            parts.append(f"{name} {value}")
+    return ", ".join(parts)
 
 
-def render_message(fault: BaseException) -> str:
+def render_message(error: BaseException) -> str:
     """Return the message; of database errors only the safe part."""
-    if is_database_error(fault):
-        origin = _get_driver_error(fault)
+    if is_database_error(error):
+        origin = _get_driver_error(error)
         return (
             str(origin)
             if getattr(origin, SAFE_MESSAGE_FLAG, False)
             else summarize_database_error(origin)
         )
-    return str(_unwrap_billiard(fault))
+    return str(_unwrap_billiard(error))
 
 
-def render_error(fault: BaseException) -> str:
+def render_error(error: BaseException) -> str:
     """Return class and message, as at the end of a traceback."""
-    kind = type(_get_driver_error(_unwrap_billiard(fault)))
+    kind = type(_get_driver_error(_unwrap_billiard(error)))
     name = kind.__qualname__
     if kind.__module__ not in ("builtins", "__main__"):
         name = f"{kind.__module__}.{name}"
-    said = render_message(fault)
+    said = render_message(error)
     return f"{name}: {said}" if said else name
 
 
-def render_traceback(fault: BaseException, seen: frozenset[int] = frozenset()) -> str:
+def render_traceback(error: BaseException, seen: frozenset[int] = frozenset()) -> str:
     """Return the traceback, with those of its causes and of the members of a group."""
-    fault = _unwrap_billiard(fault)
-    seen |= {id(fault)}
+    error = _unwrap_billiard(error)
+    seen |= {id(error)}
     parts = []
-    before = fault.__cause__ or (None if fault.__suppress_context__ else fault.__context__)
+    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     if before is not None and id(before) not in seen:
-        link = _CAUSE if fault.__cause__ is not None else _CONTEXT
+        link = _CAUSE if error.__cause__ is not None else _CONTEXT
         parts += [render_traceback(before, seen), "", link, ""]
-    if fault.__traceback__ is not None:
-        frames = "".join(traceback.format_tb(fault.__traceback__)).rstrip("\n")
+    if error.__traceback__ is not None:
+        frames = "".join(traceback.format_tb(error.__traceback__)).rstrip("\n")
         parts += ["Traceback (most recent call last):", frames]
-    parts.append(render_error(fault))
-    if not is_database_error(fault):
-        parts += getattr(fault, "__notes__", [])
-    if isinstance(fault, BaseExceptionGroup):
-        for number, one in enumerate(fault.exceptions, start=1):
+    parts.append(render_error(error))
+    if not is_database_error(error):
+        parts += getattr(error, "__notes__", [])
+    if isinstance(error, BaseExceptionGroup):
+        for number, one in enumerate(error.exceptions, start=1):
             if id(one) not in seen:
                 inner = render_traceback(one, seen).replace("\n", "\n  | ")
-                parts.append(f"  +- {number} of {len(fault.exceptions)}\n  | {inner}")
+                parts.append(f"  +- {number} of {len(error.exceptions)}\n  | {inner}")
     return "\n".join(map(str, parts))
 
 
-def redact_database_text(text: str, fault: BaseException | None = None) -> str:
-    """Remove the messages of database errors from a text: those of ``fault``, and lookalikes."""
-    for one in _iterate_related_errors(fault) if fault is not None else ():
+def redact_database_text(text: str, error: BaseException | None = None) -> str:
+    """Remove the messages of database errors from a text: those of ``error``, and lookalikes."""
+    for one in _iterate_related_errors(error) if error is not None else ():
         if is_database_error(one) or isinstance(one, UnicodeError):
-            for told in (repr(one), str(one)):
-                if told:
-                    text = text.replace(told, render_error(one))
+            for message in (repr(one), str(one)):
+                if message:
+                    text = text.replace(message, render_error(one))
     return _QUOTED_DATA.sub(lambda found: f"{found[1] or found[2] or found[3]}***", text)
 
 
 def _iterate_related_errors(
-    fault: BaseException | None, seen: set[int] | None = None
+    error: BaseException | None, seen: set[int] | None = None
 ) -> Iterator[BaseException]:
     """Yield an error, its causes, the members of a group, and the errors that they wrap."""
     seen = set() if seen is None else seen
-    if fault is None or id(fault) in seen:
+    if error is None or id(error) in seen:
         return
-    seen.add(id(fault))
-    yield fault
-    inner: list[Any] = [fault.__cause__, fault.__context__, getattr(fault, "orig", None)]
-    inner.append(_unwrap_billiard(fault))
-    inner += fault.exceptions if isinstance(fault, BaseExceptionGroup) else ()
+    seen.add(id(error))
+    yield error
+    inner: list[Any] = [error.__cause__, error.__context__, getattr(error, "orig", None)]
+    inner.append(_unwrap_billiard(error))
+    inner += error.exceptions if isinstance(error, BaseExceptionGroup) else ()
     for one in inner:
         if isinstance(one, BaseException):
             yield from _iterate_related_errors(one, seen)
 
 
-def _get_driver_error(fault: BaseException) -> BaseException:
+def _get_driver_error(error: BaseException) -> BaseException:
     """Return the driver's error inside a wrapper."""
-    origin = getattr(fault, "orig", None) if is_database_error(fault) else None
-    return origin if isinstance(origin, BaseException) else fault
+    origin = getattr(error, "orig", None) if is_database_error(error) else None
+    return origin if isinstance(origin, BaseException) else error
 
 
-def _unwrap_billiard(fault: BaseException) -> BaseException:
+def _unwrap_billiard(error: BaseException) -> BaseException:
     """Return the task's error, which billiard wraps in its own."""
-    inner = getattr(fault, "exc", None)
-    is_wrapper = type(fault).__module__.startswith("billiard")
-    return inner if is_wrapper and isinstance(inner, BaseException) else fault
+    inner = getattr(error, "exc", None)
+    is_wrapper = type(error).__module__.startswith("billiard")
+    return inner if is_wrapper and isinstance(inner, BaseException) else error

@@ -84,9 +84,9 @@ def install_exception_hooks() -> None:
     sys.unraisablehook = lambda args: _print_redacted(args.exc_value)
 
 
-def _print_redacted(fault: BaseException | None) -> None:
-    if fault is not None and sys.stderr is not None and not isinstance(fault, SystemExit):
-        sys.stderr.write(redact_secrets(redact_database_text(render_traceback(fault))) + "\n")
+def _print_redacted(error: BaseException | None) -> None:
+    if error is not None and sys.stderr is not None and not isinstance(error, SystemExit):
+        sys.stderr.write(redact_secrets(redact_database_text(render_traceback(error))) + "\n")
 
 
 def configure_logging(level: str = "INFO", fmt: str = "json") -> None:

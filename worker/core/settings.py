@@ -275,7 +275,7 @@ def _parse(given: object, setting: Setting) -> object:
 
 
 def _read_environment(environ: Mapping[str, str]) -> dict[str, object]:
-    found: dict[str, object] = {}
+    given: dict[str, object] = {}
     for key, setting in SETTINGS.items():
         value, path = environ.get(setting.name), environ.get(f"{setting.name}_FILE")
         if value and path:
@@ -283,10 +283,10 @@ def _read_environment(environ: Mapping[str, str]) -> dict[str, object]:
                 f"{setting.name} and {setting.name}_FILE are both set; keep one of them"
             )
         if path:
-            found[key] = _read_value_file(setting.name, path)
+            given[key] = _read_value_file(setting.name, path)
         elif value:
-            found[key] = value
-    return found
+            given[key] = value
+    return given
 
 
 def _read_value_file(name: str, path: str) -> str:

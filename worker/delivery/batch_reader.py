@@ -33,11 +33,11 @@ def choose_batch_size(sink: Sink) -> int:
     return WEBHOOK_BATCH_REQUESTS * (size if isinstance(size, int) and size > 0 else 1)
 
 
-def group_backlogs(found: Iterable[Backlog], limit: int) -> Iterator[list[Backlog]]:
+def group_backlogs(backlogs: Iterable[Backlog], limit: int) -> Iterator[list[Backlog]]:
     """Yield the connections in order, in groups whose whole backlog is at most one batch."""
     some: list[Backlog] = []
     room = limit
-    for one in found:
+    for one in backlogs:
         is_snapshot = one.position.snapshot is not None
         size = limit if is_snapshot else one.event_seq - one.position.seq
         if some and (size > room or len(some) == MAX_GROUPED_CONNECTIONS):
@@ -153,7 +153,7 @@ class BatchReader:
             position = ready.end
 
     def _build_batch(
-        self, one: Backlog, before: Position, told: Sequence[Event], position: Position
+        self, one: Backlog, before: Position, events_read: Sequence[Event], position: Position
     ) -> SinkBatch:
         """Return the events as envelopes, with their positions."""
         if position == before:
@@ -161,6 +161,6 @@ class BatchReader:
             return SinkBatch([], [], before, before._replace(seq=one.event_seq))
         owner = before.connection_id
         make = EnvelopeBuilder(self._prefix, owner, one.tenant_id, self._sink.epoch).build
-        events = [Envelope(make(it), it.event_id, owner, it.seq) for it in told]
+        events = [Envelope(make(it), it.event_id, owner, it.seq) for it in events_read]
         failures = one.failures if before == one.position else 0
-        return SinkBatch(events, told, before, position, failures)
+        return SinkBatch(events, events_read, before, position, failures)

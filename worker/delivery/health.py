@@ -76,14 +76,14 @@ def load_sink_health(db: sa.Connection, settings: Settings) -> SinkHealth:
     for row in rows:
         since = oldest.get(row["id"])
         lost = [_build_lost(one) for one in memories if one.sink_id == row["id"]]
-        told = {name: row[name] for name in _REPORTED_FIELDS} | {
+        report = {name: row[name] for name in _REPORTED_FIELDS} | {
             "oldest_at": since,
             "lag_seconds": max(0.0, (now - since).total_seconds()) if since else 0.0,
             "kept": _build_kept(row, past),
             "lost": lost,
         }
         goes_at = _compute_expiry(since, row["status"], settings)
-        sinks.append({**told, "notes": list(list_notes(told, now, goes_at))})
+        sinks.append({**report, "notes": list(list_notes(report, now, goes_at))})
     return SinkHealth(sinks, past)
 
 
@@ -131,8 +131,8 @@ def list_notes(row: Mapping[str, Any], now: datetime, goes_at: datetime | None) 
         yield f"{reason or 'switched off'}; 'sinks resume {name}' goes on"
     elif row["failures"]:
         yield f"{_render_failures(row, now)}: {reason}"
-    if told := describe_refusals(row):
-        yield f"{told}; 'sinks show {name}' names them"
+    if refusals := describe_refusals(row):
+        yield f"{refusals}; 'sinks show {name}' names them"
     if row["status"] == SinkStatus.ACTIVE and not row["served"] and not _is_backing_off(row, now):
         yield "nobody serves it: is 'tenant-mirror relay' running?"
     if goes_at is not None and goes_at - now <= WARN_BEFORE and not row["kept"]:

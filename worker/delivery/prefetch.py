@@ -42,21 +42,21 @@ class DaemonThread:
         self._thread: Thread | None = None
 
     def submit(self, fn: Callable[..., Any], /, *args: Any) -> Future[Any]:
-        found: Future[Any] = Future()
+        future: Future[Any] = Future()
 
         def work() -> None:
             try:
                 result = fn(*args)
             except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
-                found.set_exception(error)
+                future.set_exception(error)
             else:
-                found.set_result(result)
+                future.set_result(result)
 
         if self._thread is None:
             self._thread = Thread(target=self._run, name=self._name, daemon=True)
             self._thread.start()
         self._queue.put(work)
-        return found
+        return future
 
     def close(self) -> None:
         """Finish the submitted functions and end the thread."""

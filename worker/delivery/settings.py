@@ -165,8 +165,8 @@ def _parse_url(url: str) -> SplitResult:
     return parts
 
 
-def _reject_unknown(kind: SinkKind, given: Mapping[str, object], known: Iterable[str]) -> None:
-    names = list(known)
+def _reject_unknown(kind: SinkKind, given: Mapping[str, object], allowed: Iterable[str]) -> None:
+    names = list(allowed)
     for name in given:
         if name not in names:
             raise InvalidInput(f"a {kind} has no setting '{name}'; it has {', '.join(names)}")

@@ -16,12 +16,12 @@ def read_refused_event(database: Database, refused: Refusal) -> tuple[Event, Pos
         with database.open_transaction() as db:
             if position.snapshot is None:
                 initial = refused.backlog.allows_initial
-                told, position = read_sink_events(db, refused.sink, position, 1, initial=initial)
+                events, position = read_sink_events(db, refused.sink, position, 1, initial=initial)
             else:
-                told, position = read_snapshot_page(db, refused.sink, position, 1)
-        if told:
-            if told[0].event_id == refused.event_id:
-                return told[0], position
+                events, position = read_snapshot_page(db, refused.sink, position, 1)
+        if events:
+            if events[0].event_id == refused.event_id:
+                return events[0], position
             break
         if position == before:
             break

@@ -78,8 +78,8 @@ def _erase_memberships(database: Database, target: ErasureTarget) -> ErasedMembe
             digest = create_digests(tx.db).digest(target.id)
             before = find_erasure(tx.db, tx.connection_id, digest)
             new = new or before is None
-            known = before.pending.assignments if before and before.pending else []
-            pending = PendingErasure(id=target.id, assignments=known, rows=True)
+            assignments = before.pending.assignments if before and before.pending else []
+            pending = PendingErasure(id=target.id, assignments=assignments, rows=True)
             save_erasure(tx, digest, target.resource, pending)
         rows += len(taken.edges)
         hit_failpoint("memberships-erased")

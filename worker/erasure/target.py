@@ -54,10 +54,10 @@ def find_target(
     before = _find_erased_resource(db, connection.id, key)
     if before is not None:
         return ErasureTarget(connection.id, before, key)
-    told = find_resource_in_events(db, connection.id, key, choice)
-    found = told if told in ERASABLE_RESOURCES else None
+    mentioned = find_resource_in_events(db, connection.id, key, choice)
+    found = mentioned if mentioned in ERASABLE_RESOURCES else None
     pointing = find_referenced_resource(db, connection.id, key)
-    if found or told or pointing:
+    if found or mentioned or pointing:
         return ErasureTarget(connection.id, resource or found or pointing or "users", key)
     apart = find_bookkeeping_resource(db, connection.id, key)
     if resource is None and apart not in ERASABLE_RESOURCES:

@@ -117,6 +117,6 @@ def append_connection_event(
     run_id: int | None = None,
 ) -> None:
     """Append one event about the connection itself."""
-    told = Change(change, str(tx.connection_id), after=msgspec.json.encode(after))
-    lines = _number_events(tx, CONNECTION, [told], run_id=run_id, initial=False)
+    event = Change(change, str(tx.connection_id), after=msgspec.json.encode(after))
+    lines = _number_events(tx, CONNECTION, [event], run_id=run_id, initial=False)
     copy_lines(tx.db, EVENTS, "change_events", _COLUMNS, lines)

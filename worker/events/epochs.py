@@ -139,11 +139,11 @@ def load_epoch_id(db: sa.Connection) -> str:
 
 def confirm_epoch(db: sa.Connection, epoch: str) -> None:
     """Raise LeaseLost if data read before in this transaction may be of another epoch."""
-    found = load_epoch(db)
-    if found.id != epoch:
+    current = load_epoch(db)
+    if current.id != epoch:
         raise LeaseLost("another epoch of the change events has begun")
-    if found.rewind_reason:
-        raise LeaseLost(f"another epoch of the change events is to begin: {found.rewind_reason}")
+    if current.rewind_reason:
+        raise LeaseLost(f"another epoch of the change events is to begin: {current.rewind_reason}")
 
 
 def lock_epoch(db: sa.Connection) -> Epoch:
@@ -176,8 +176,8 @@ def _list_readable_facts(db: sa.Connection) -> frozenset[str]:
     if _READABLE_KEY not in info:
         found = {name for name, one in _EXPRESSIONS.items() if _can_read(db, name, one)}
         info[_READABLE_KEY] = frozenset(found)
-    known: frozenset[str] = info[_READABLE_KEY]
-    return known
+    facts: frozenset[str] = info[_READABLE_KEY]
+    return facts
 
 
 def _can_read(db: sa.Connection, name: str, expression: str) -> bool:

@@ -26,12 +26,12 @@ def parse_change_filter(names: Iterable[str]) -> list[str] | None:
     return _parse_choices("change", names, (*ChangeKind, *ConnectionChange))
 
 
-def _parse_choices(what: str, names: Iterable[str], known: tuple[str, ...]) -> list[str] | None:
+def _parse_choices(what: str, names: Iterable[str], allowed: tuple[str, ...]) -> list[str] | None:
     wanted = list(dict.fromkeys(names))
     for name in wanted:
-        if name not in known:
+        if name not in allowed:
             raise InvalidInput(
-                f"there is no {what} '{name}'; choose from {', '.join(map(str, known))}"
+                f"there is no {what} '{name}'; choose from {', '.join(map(str, allowed))}"
             )
     return wanted or None
 

@@ -43,13 +43,13 @@ def describe_object(event: Event, names: Mapping[str, str]) -> str:
     if event.resource == "group_members":
         group, _, member = event.object_id.partition("/")
         return f"{names.get(member, member)} in {names.get(group, group)}"
-    held = _decode_state(event)
-    if event.resource == "role_assignments" and held.get("principal_id"):
-        who, role = str(held["principal_id"]), str(held.get("role_definition_id"))
+    state = _decode_state(event)
+    if event.resource == "role_assignments" and state.get("principal_id"):
+        who, role = str(state["principal_id"]), str(state.get("role_definition_id"))
         return f"{names.get(who, who)} as {names.get(role, role)}"
-    known = names.get(event.object_id)
-    named = next((str(held[name]) for name in NAME_COLUMNS if held.get(name)), None)
-    return known or named or ("" if event.resource == CONNECTION_RESOURCE else event.object_id)
+    found_name = names.get(event.object_id)
+    label = next((str(state[name]) for name in NAME_COLUMNS if state.get(name)), None)
+    return found_name or label or ("" if event.resource == CONNECTION_RESOURCE else event.object_id)
 
 
 def _list_mentioned_ids(event: Event) -> Iterator[str]:
@@ -62,5 +62,5 @@ def _list_mentioned_ids(event: Event) -> Iterator[str]:
 
 def _decode_state(event: Event) -> dict[str, Any]:
     """Return the object's columns in an event."""
-    found = msgspec.json.decode(event.after or event.before or "{}")
-    return found if isinstance(found, dict) else {}
+    state = msgspec.json.decode(event.after or event.before or "{}")
+    return state if isinstance(state, dict) else {}

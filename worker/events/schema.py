@@ -36,14 +36,14 @@ def list_event_types() -> list[str]:
 
 def build_schemas(prefix: str) -> dict[str, Schema]:
     """Return all schemas by name; an event's schema has its type, without the prefix, as name."""
-    found = dict(ATTRIBUTES)
+    schemas = dict(ATTRIBUTES)
     for resource in RESOURCES.values():
-        found |= _build_column_types(resource) | _build_object_schemas(resource)
+        schemas |= _build_column_types(resource) | _build_object_schemas(resource)
     for (owner, change), name in EVENT_TYPES.items():
-        if name not in found:
-            found[name] = _build_event_schema(f"{prefix}.{name}", owner, change)
-    found[TEST_EVENT] = _build_test_event_schema(f"{prefix}.{TEST_EVENT}")
-    return found
+        if name not in schemas:
+            schemas[name] = _build_event_schema(f"{prefix}.{name}", owner, change)
+    schemas[TEST_EVENT] = _build_test_event_schema(f"{prefix}.{TEST_EVENT}")
+    return schemas
 
 
 def _build_column_types(resource: Resource) -> dict[str, Schema]:

@@ -114,15 +114,15 @@ class Tail:
             db.execute(_DISABLE_STATEMENT_TIMEOUT)
             owners = self._load_sources(db)
             self.positions = {owner.id: Position(owner.id, seq, None) for owner, seq in owners}
-            found = self._select_last(db, number) if number else []
+            events = self._select_last(db, number) if number else []
             by_id = {owner.id: owner for owner, _ in owners}
             names = {
-                one: self._load_names(db, one, [told for told in found if told[0] == one])
-                for one in {told.connection_id for told in found}
+                one: self._load_names(db, one, [event for event in events if event[0] == one])
+                for one in {event.connection_id for event in events}
             }
         return [
-            TailedEvent(told, by_id[told.connection_id], names[told.connection_id])
-            for told in found
+            TailedEvent(event, by_id[event.connection_id], names[event.connection_id])
+            for event in events
         ]
 
     def seek(self, start: StartPosition) -> list[ResolvedStart]:
@@ -133,11 +133,11 @@ class Tail:
         only = self.filter.connections
         check_single_connection(start, only)
         with self.database.open_transaction() as db:
-            found = resolve_start(db, start, only)
+            starts = resolve_start(db, start, only)
         self.positions = {
-            one.connection_id: Position(one.connection_id, one.start - 1, None) for one in found
+            one.connection_id: Position(one.connection_id, one.start - 1, None) for one in starts
         }
-        return found
+        return starts
 
     def read_new(self) -> Iterator[TailedEvent]:
         """Yield all events up to now that were not read; a position moves as its event is taken.
@@ -174,9 +174,9 @@ class Tail:
         before, self._epoch = self._epoch, epoch
         if before in ("", epoch):
             return
-        found = db.execute(_REWOUND, {"epoch": epoch})
+        rows = db.execute(_REWOUND, {"epoch": epoch})
         self.positions = {
-            row.connection_id: Position(row.connection_id, row.seq - 1, None) for row in found
+            row.connection_id: Position(row.connection_id, row.seq - 1, None) for row in rows
         }
 
     def _get_position(self, connection_id: int) -> Position:
@@ -192,13 +192,13 @@ class Tail:
             batch = min(max(MAX_BUFFERED_EVENTS // self._reader_count, MIN_ROWS), self.max_rows)
             values = {"id": owner.id, "seq": seq, "upto": end, "at": at, "limit": batch}
             with self.database.open_transaction() as db:
-                found = self._select_next(db, values)
-                names = self._load_names(db, owner.id, found)
-            for told in found:
-                yield TailedEvent(told, owner, names)
-            if found:
-                at = found[-1].occurred_at
-            seq = found[-1].seq if len(found) == batch else end
+                events = self._select_next(db, values)
+                names = self._load_names(db, owner.id, events)
+            for event in events:
+                yield TailedEvent(event, owner, names)
+            if events:
+                at = events[-1].occurred_at
+            seq = events[-1].seq if len(events) == batch else end
         self._reader_count -= 1
 
     def _select_next(self, db: sa.Connection, values: dict[str, Any]) -> list[Event]:
@@ -216,9 +216,9 @@ class Tail:
             return [Event(*row) for row in cursor.fetchall()]
 
     def _load_names(
-        self, db: sa.Connection, connection_id: int, told: Collection[Event]
+        self, db: sa.Connection, connection_id: int, events: Collection[Event]
     ) -> Mapping[str, str]:
-        return load_object_names(db, connection_id, told) if self.with_names else {}
+        return load_object_names(db, connection_id, events) if self.with_names else {}
 
 
 def _get_sort_key(seen: TailedEvent) -> tuple[datetime, int, int]:

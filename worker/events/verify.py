@@ -68,24 +68,24 @@ def verify(db: sa.Connection, connection_id: int) -> Verification:
     """Check a connection's events against its rows."""
     db.execute(text("set transaction isolation level repeatable read, read only"))
     db.execute(text("set local statement_timeout = 0"))
-    found = Verification()
+    result = Verification()
     leaving = list_ids_being_erased(db, connection_id)
-    _check_sequence(db, connection_id, found)
-    found.unresolved = summarize_unresolved(db, connection_id).get(connection_id, {})
+    _check_sequence(db, connection_id, result)
+    result.unresolved = summarize_unresolved(db, connection_id).get(connection_id, {})
     for resource in RESOURCES.values():
-        _check_resource(db, connection_id, resource, leaving, found)
-    return found
+        _check_resource(db, connection_id, resource, leaving, result)
+    return result
 
 
-def _check_sequence(db: sa.Connection, connection_id: int, found: Verification) -> None:
+def _check_sequence(db: sa.Connection, connection_id: int, result: Verification) -> None:
     row = db.execute(_SEQUENCE_STATS, {"id": connection_id}).one()
-    found.events, found.oldest_at = row.number, row.oldest
-    found.first_seq, found.last_seq = row.first, row.last
+    result.events, result.oldest_at = row.number, row.oldest
+    result.first_seq, result.last_seq = row.first, row.last
     if row.number and row.number != row.last - row.first + 1:
         missing = row.last - row.first + 1 - row.number
-        found.add_problem(f"the sequence {row.first} to {row.last} lacks {missing} events")
+        result.add_problem(f"the sequence {row.first} to {row.last} lacks {missing} events")
     if (row.counted or 0) != (row.last or 0):
-        found.add_problem(f"the counter stands at {row.counted}, the last event at {row.last}")
+        result.add_problem(f"the counter stands at {row.counted}, the last event at {row.last}")
 
 
 def _build_key_sql(resource: Resource) -> str:
@@ -127,7 +127,7 @@ def _check_resource(
     connection_id: int,
     resource: Resource,
     erasing: frozenset[str],
-    found: Verification,
+    result: Verification,
 ) -> None:
     shape = get_shape(resource)
     rows = _stream_rows(db, connection_id, resource)
@@ -135,49 +135,49 @@ def _check_resource(
     live = 0
     for key, events in groupby(_stream_events(db, connection_id, resource), lambda e: e[0]):
         if ERASED_PREFIX in key or not erasing.isdisjoint(key.split("/")):
-            found.erased += sum(1 for _ in events)
+            result.erased += sum(1 for _ in events)
             continue
         while row is not None and row[0] < key:
-            _check_has_event(resource, row, found)
+            _check_has_event(resource, row, result)
             live += row[2]
             row = next(rows, None)
         state: ObjectState = None
         if row is not None and row[0] == key:
             if row[2]:
                 state = msgspec.json.decode(shape.encode_json(row[1]))
-                _check_hash(resource, row, found)
+                _check_hash(resource, row, result)
                 live += 1
             row = next(rows, None)
-        _check_events(resource, key, state, events, found)
+        _check_events(resource, key, state, events, result)
     while row is not None:
-        _check_has_event(resource, row, found)
+        _check_has_event(resource, row, result)
         live += row[2]
         row = next(rows, None)
-    found.by_resource[resource.name] = live
-    found.rows += live
+    result.by_resource[resource.name] = live
+    result.rows += live
 
 
-def _check_hash(resource: Resource, row: Any, found: Verification) -> None:
+def _check_hash(resource: Resource, row: Any, result: Verification) -> None:
     if resource.kind is Kind.EDGE or (row[3] and not row[3].startswith(HASH_VERSION)):
         return  # an earlier release's hash version; the next full walk renews it
     if row[3] != get_shape(resource).hash_row(row[1]):
-        found.add_problem(f"{resource.name} {row[0]}: its content is not what its hash says")
+        result.add_problem(f"{resource.name} {row[0]}: its content is not what its hash says")
 
 
-def _check_has_event(resource: Resource, row: Any, found: Verification) -> None:
+def _check_has_event(resource: Resource, row: Any, result: Verification) -> None:
     """Report a live row without any event, if the history is complete."""
-    if row[2] and found.has_whole_history:
-        found.add_problem(f"{resource.name} {row[0]}: it is live, but no event tells of it")
+    if row[2] and result.has_whole_history:
+        result.add_problem(f"{resource.name} {row[0]}: it is live, but no event tells of it")
 
 
 def _check_events(
-    resource: Resource, key: str, state: ObjectState, events: Iterator[Any], found: Verification
+    resource: Resource, key: str, state: ObjectState, events: Iterator[Any], result: Verification
 ) -> None:
     where = f"{resource.name} {key}"
     for _, seq, change, before, after in events:
         problem, state = undo_event(change, state, before, after)
         if problem:
-            found.add_problem(f"{where}: event {seq} {problem}")
+            result.add_problem(f"{where}: event {seq} {problem}")
             return
-    if state is not None and found.has_whole_history:
-        found.add_problem(f"{where}: it was live before its first event")
+    if state is not None and result.has_whole_history:
+        result.add_problem(f"{where}: it was live before its first event")

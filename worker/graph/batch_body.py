@@ -97,8 +97,8 @@ def _salvage_items(body: bytes) -> list[_Item]:
         items = split_array(split_object(decode_text(body)).get("responses", ""))
     except ValueError:
         return []
-    found = [_salvage_item(text) for text in items]
-    return [item for item in found if item is not None]
+    salvaged = [_salvage_item(text) for text in items]
+    return [item for item in salvaged if item is not None]
 
 
 def _salvage_item(text: str) -> _Item | None:

@@ -221,10 +221,10 @@ def _finish_page(page: Page, count: int) -> Page:
     if count:
         hashes = [incoming.hash for incoming in page.rows.values()]
         hashes += [unread.source_hash for unread in page.undecoded.values()]
-        told = hashlib.blake2b(b"".join(hashes), digest_size=16)
-        told.update(repr((sorted(page.removed), sorted(page.edges))).encode())
-        told.update(repr((sorted(page.removed_edges), page.rejects)).encode())
-        page.digest = told.hexdigest()
+        digest = hashlib.blake2b(b"".join(hashes), digest_size=16)
+        digest.update(repr((sorted(page.removed), sorted(page.edges))).encode())
+        digest.update(repr((sorted(page.removed_edges), page.rejects)).encode())
+        page.digest = digest.hexdigest()
     for key in page.conflicts:
         page.removed.pop(key, None)
         page.drop(key)

@@ -101,8 +101,8 @@ def _note_faults(
     page: Page, shape: RowShape, key: str, present: int, faults: Mapping[str, str]
 ) -> None:
     """Record faults of an object; if it comes twice in a page, the later values count."""
-    told = shape.list_sent_properties(present)
-    before = {name: why for name, why in page.faults.get(key, {}).items() if name not in told}
+    sent = shape.list_sent_properties(present)
+    before = {name: why for name, why in page.faults.get(key, {}).items() if name not in sent}
     if before or faults:
         page.faults[key] = {**before, **faults}
     else:

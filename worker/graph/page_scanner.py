@@ -73,6 +73,6 @@ def parse_link_field(document: dict[str, str], name: str) -> str | None:
     raise MalformedResponse(f"{name} is not a link; nothing of the page was used", after=60)
 
 
-def describe_error(fault: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """Return the message of an error without the value, which may be personal data."""
-    return str(fault).split("\n", 1)[0][:200]
+    return str(error).split("\n", 1)[0][:200]

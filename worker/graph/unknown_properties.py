@@ -20,16 +20,16 @@ _WORD: Final = re.compile(r"[A-Za-z]\w*")
 
 
 def find_named_properties(
-    resource: Resource, refusal: ResourceRefused, known: Collection[str]
+    resource: Resource, refusal: ResourceRefused, left_out: Collection[str]
 ) -> list[str]:
     """Return the optional properties that a refusal names.
 
-    ``known`` ones are left out of requests already. In quotes any name counts; elsewhere only one
-    with capitals, such as ``jobTitle``, which is no English word.
+    Requests already omit those ``left_out``. In quotes any name counts; elsewhere only one with
+    capitals, such as ``jobTitle``, which is no English word.
     """
     if refusal.status not in PROPERTY_REFUSAL_STATUSES:
         return []
-    rest = [name for name in resource.optional if name not in known]
+    rest = [name for name in resource.optional if name not in left_out]
     quoted = set(re.findall(r"[\'\"\u2018\u2019`]([A-Za-z]\w*)", refusal.graph_message))
     words = {word for word in _WORD.findall(refusal.graph_message) if word != word.lower()}
     found = [name for name in rest if name in quoted]

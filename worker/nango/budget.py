@@ -194,12 +194,12 @@ def _find_oldest_window(account: AccountBudget) -> int:
     return account.window_before + 2 if account.window_before else 0
 
 
-def _estimate_left(account: AccountBudget, told: ReportedWindow) -> int:
+def _estimate_left(account: AccountBudget, window: ReportedWindow) -> int:
     """Return the calls left, less those under way, which Nango has not counted yet."""
-    if account.limit == told.limit:
+    if account.limit == window.limit:
         return account.left
-    free = told.limit - account.calls
-    return free if free > 0 else told.left
+    free = window.limit - account.calls
+    return free if free > 0 else window.left
 
 
 def pause_until(account: AccountBudget, until: float) -> AccountBudget:

@@ -71,13 +71,13 @@ def list_connections(nango: NangoClient) -> ConnectionListing:
     answer, MalformedResponse if no row can be read.
     """
     for size in PAGE_SIZES:
-        found = _read_all(nango, size)
-        if found is not None:
-            if found.unreadable and not found.rows:
+        listing = _read_all(nango, size)
+        if listing is not None:
+            if listing.unreadable and not listing.rows:
                 raise MalformedResponse(
                     "no row of Nango's list of connections can be read", after=60
                 )
-            return ConnectionListing(_keep_newest(found.rows), found.unreadable)
+            return ConnectionListing(_keep_newest(listing.rows), listing.unreadable)
     raise ConfigurationError(
         "Nango refuses to list its connections; check NANGO_HOST and the key's scopes"
     )
@@ -88,7 +88,7 @@ def _read_all(nango: NangoClient, size: int) -> ConnectionListing | None:
 
     A server that ignores ``limit`` or ``page`` sends everything, or the same page for ever.
     """
-    found: dict[int, ListedConnection] = {}
+    by_id: dict[int, ListedConnection] = {}
     unreadable = 0
     for page_no in range(MAX_PAGES):
         query = f"?{urlencode({'limit': size, 'page': page_no})}" if size else ""
@@ -100,11 +100,11 @@ def _read_all(nango: NangoClient, size: int) -> ConnectionListing | None:
         raw = _decode(response)
         rows = [row for row in map(_parse_row, raw) if row is not None]
         unreadable += len(raw) - len(rows)
-        fresh = [row for row in rows if row.id not in found]
-        found.update({row.id: row for row in fresh})
+        fresh = [row for row in rows if row.id not in by_id]
+        by_id.update({row.id: row for row in fresh})
         if not fresh or len(raw) != size:
             break
-    return ConnectionListing(list(found.values()), unreadable)
+    return ConnectionListing(list(by_id.values()), unreadable)
 
 
 def _keep_newest(rows: list[ListedConnection]) -> list[ListedConnection]:

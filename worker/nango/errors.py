@@ -251,48 +251,48 @@ def _classify_html(response: ApiResponse) -> MirrorError | None:
     return None
 
 
-def classify_transport_error(fault: httpx.HTTPError | httpx.InvalidURL) -> MirrorError:
+def classify_transport_error(error: httpx.HTTPError | httpx.InvalidURL) -> MirrorError:
     """Translate an httpx error into one of ours. Covers every exception of httpx."""
-    name = type(fault).__name__
-    match fault:
+    name = type(error).__name__
+    match error:
         case httpx.TooManyRedirects() | httpx.UnsupportedProtocol() | httpx.InvalidURL():
             return ConfigurationError(f"NANGO_HOST cannot be used ({name}); check the address")
         case CertificateError() | ProxyRefusal():
-            return SuspectedNetworkRefusal(f"Nango cannot be reached: {fault}")
+            return SuspectedNetworkRefusal(f"Nango cannot be reached: {error}")
         case httpx.ConnectError() | httpx.ConnectTimeout() | httpx.ProxyError():
             return RetryNow(
-                f"Nango cannot be reached ({name}: {fault}); check NANGO_HOST if it lasts"
+                f"Nango cannot be reached ({name}: {error}); check NANGO_HOST if it lasts"
             )
         case httpx.TransportError() | httpx.DecodingError():
             retry = RetryNow(f"the connection to Nango failed ({name})")
-            retry.needs_smaller_request = isinstance(fault, httpx.ReadTimeout)
+            retry.needs_smaller_request = isinstance(error, httpx.ReadTimeout)
             return retry
         case _:
             return MalformedResponse(f"Nango's answer could not be read ({name})")
 
 
 def to_retry_later(
-    trouble: RetryNow, pause: float, *, has_worked: bool = False
+    error: RetryNow, pause: float, *, has_worked: bool = False
 ) -> RetryLater | ConfigurationError:
     """Return the error to raise once the retries in place are used up.
 
     ``has_worked``: the address has answered like Nango before, so a web page is a gateway's
     transient fault.
     """
-    if isinstance(trouble, UnexpectedHtml) and not has_worked:
+    if isinstance(error, UnexpectedHtml) and not has_worked:
         return ConfigurationError(
             "NANGO_HOST answers with a web page instead of Nango's API; check the address"
         )
-    kind = BudgetExhausted if isinstance(trouble, RateLimited) else RetryLater
+    kind = BudgetExhausted if isinstance(error, RateLimited) else RetryLater
     later = kind(
-        trouble.message,
-        connection=trouble.connection,
-        resource=trouble.resource,
-        after=max(pause, trouble.after or 0.0),
+        error.message,
+        connection=error.connection,
+        resource=error.resource,
+        after=max(pause, error.after or 0.0),
     )
     later.status, later.has_exhausted_retries, later.needs_smaller_request = (
-        trouble.status,
+        error.status,
         True,
-        trouble.needs_smaller_request,
+        error.needs_smaller_request,
     )
     return later

@@ -133,13 +133,13 @@ class RedisStore:
     def _is_available(self) -> bool:
         return time.monotonic() >= self._away_until
 
-    def _mark_unavailable(self, fault: Exception) -> None:
+    def _mark_unavailable(self, error: Exception) -> None:
         """Pause the use of Redis, then reconnect, as its host may resolve differently by then."""
         self._away_until = time.monotonic() + REDIS_RETRY_SECONDS
         self._redis.connection_pool.disconnect(inuse_connections=False)
         get_logger().warning(
             "Redis unavailable: rate-limit budgets are not shared",
-            reason=str(classify_redis_error(fault)),
+            reason=str(classify_redis_error(error)),
             retry_in_seconds=REDIS_RETRY_SECONDS,
         )
 

@@ -95,9 +95,9 @@ class RateLimiter:
 
     def learn_window(self, response: ApiResponse, wall: float) -> None:
         """Learn from Nango's rate limit headers, which Graph's responses carry, too."""
-        told = _parse_window(response, wall)
-        if told is not None:
-            self._update(lambda account, now: learn_window(account, now, told, self._rules))
+        window = _parse_window(response, wall)
+        if window is not None:
+            self._update(lambda account, now: learn_window(account, now, window, self._rules))
 
     def pause_account(self, seconds: float) -> None:
         """Pause all calls after Nango's own 429."""
@@ -128,11 +128,11 @@ class RateLimiter:
             for service in SERVICES
         }
         now, values = self._ledger.read(list(keys)) if keys else (0.0, [])
-        found: dict[str, dict[str, float]] = {}
+        pauses: dict[str, dict[str, float]] = {}
         for (address, service), held in zip(keys.values(), values, strict=True):
             if (left := _decode_pause(held, now)) > 0:
-                found.setdefault(address, {})[service] = left
-        return found
+                pauses.setdefault(address, {})[service] = left
+        return pauses
 
     def read_allowance(self, lane: RunTrigger) -> int | None:
         """Return how many connections of a lane may be dispatched; None for all that are due."""

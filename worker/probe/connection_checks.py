@@ -18,11 +18,11 @@ from worker.probe.requests import BATCH_PATHS
 
 def check_connection(answers: ProbeAnswers) -> Finding:
     name = "Nango reaches Graph for this connection"
-    troubles = [answer.error for answer in answers.by_call.values()]
-    if any(isinstance(error, ConfigurationError) for error in troubles):
+    errors = [answer.error for answer in answers.by_call.values()]
+    if any(isinstance(error, ConfigurationError) for error in errors):
         does = "halts everything; 'tenant-mirror sync' says what is wrong"
         return Finding(name, Verdict.FAILS, str(StopReason.SETTINGS), does, needed=True)
-    if any(isinstance(error, ConnectionBroken) for error in troubles):
+    if any(isinstance(error, ConnectionBroken) for error in errors):
         does = "marks the connection broken and tries again after 1, 2, 4 ... minutes"
         seen = "it is unknown to Nango, or its token is refused or not renewed"
         return Finding(name, Verdict.FAILS, seen, does, needed=True)
@@ -76,16 +76,16 @@ def check_batch_items(answers: ProbeAnswers) -> Finding:
         return Finding(name, Verdict.UNKNOWN, seen or "no items", "asks one by one")
     items = parse_batch_items(answer.response)
     wanted = [str(index) for index in range(len(BATCH_PATHS))]
-    told = [identity for item in items if (identity := item.get("id")) in wanted]
+    answered = [identity for item in items if (identity := item.get("id")) in wanted]
     ours = [item for item in items if item.get("id") in wanted]
     headers = sum(isinstance(item.get("headers"), dict) for item in ours)
     good = sum(item.get("status") == 200 for item in ours)
-    order = "in the order asked" if told == wanted else "in another order"
+    order = "in the order asked" if answered == wanted else "in another order"
     seen = (
-        f"{len(set(told))} of {len(wanted)} answered, {order}; "
+        f"{len(set(answered))} of {len(wanted)} answered, {order}; "
         f"{good} with status 200, {headers} with headers of their own"
     )
-    if sorted(told) == wanted:
+    if sorted(answered) == wanted:
         return Finding(name, Verdict.HOLDS, seen, "goes by the ids, so any order will do")
     return Finding(name, Verdict.FAILS, seen, "asks again, alone, for what is missing")
 

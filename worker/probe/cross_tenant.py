@@ -21,14 +21,14 @@ FINDING_NAME = "links are refused to another tenant"
 
 
 def send_across_tenants(
-    nango: NangoClient, other: ConnectionRef, answers: ProbeAnswers, told: OnCall
+    nango: NangoClient, other: ConnectionRef, answers: ProbeAnswers, on_call: OnCall
 ) -> None:
     """Send the links that the probe received through a connection of another tenant.
 
     Errors of Nango or Graph are recorded, not raised.
     """
     answers.other_organizations = []
-    told(ProbeCall.OTHER_ORGANIZATION, 1)
+    on_call(ProbeCall.OTHER_ORGANIZATION, 1)
     response = _send(nango, other, ORGANIZATION_PATH)
     if response is not None and parse_response(response, PERMISSION, None)[1] is None:
         answers.other_organizations = parse_organization_ids(response)
@@ -37,7 +37,7 @@ def send_across_tenants(
     ):
         return
     for number, target in enumerate(list(_iter_bound_paths(answers))[: MAX_CROSS_TENANT_CALLS - 1]):
-        told(ProbeCall.CROSS_TENANT_LINK, number + 2)
+        on_call(ProbeCall.CROSS_TENANT_LINK, number + 2)
         response = _send(nango, other, target)
         answers.cross_tenant_statuses.append(response.status if response is not None else None)
 

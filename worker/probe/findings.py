@@ -54,13 +54,13 @@ def judge_call(answers: ProbeAnswers, asked: ProbeCall) -> tuple[Verdict, str]:
         )
     if answer.is_success:
         return Verdict.HOLDS, ""
-    told = " ".join(filter(None, [f"status {answer.status}", answer.code]))
+    description = " ".join(filter(None, [f"status {answer.status}", answer.code]))
     if isinstance(answer.error, MalformedResponse):
         return Verdict.FAILS, _describe_malformed(answer)
     passing = is_transient(answer.error)
     if answer.status is not None:
         unclear = passing or isinstance(answer.error, ConnectionBroken)
-        return Verdict.UNKNOWN if unclear else Verdict.FAILS, told
+        return Verdict.UNKNOWN if unclear else Verdict.FAILS, description
     waits = passing and answers.stop_reason is StopReason.THROTTLED
     seen = "a budget of calls is used up for now" if waits else "no answer of Graph's"
     return Verdict.UNKNOWN, seen

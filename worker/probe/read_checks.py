@@ -136,8 +136,8 @@ def check_members(answers: ProbeAnswers) -> Finding | None:
     name = "groups/delta brings memberships"
     if answers.is_refused(ProbeCall.GROUPS, *NO_DELTA_STATUSES):
         return None
-    found = [answers.get_page(asked) for asked in (ProbeCall.GROUPS, ProbeCall.GROUPS_NEXT)]
-    pages = [page for page in found if page is not None]
+    answered = [answers.get_page(asked) for asked in (ProbeCall.GROUPS, ProbeCall.GROUPS_NEXT)]
+    pages = [page for page in answered if page is not None]
     edges = sum(len(page.edges) + len(page.removed_edges) for page in pages)
     seen = f"{pluralize(edges, 'membership')} in {pluralize(sum(p.count for p in pages), 'group')}"
     if edges:

@@ -59,11 +59,11 @@ class ProbeOutcome(Enum):
 
 def run_checks(answers: ProbeAnswers) -> list[Finding]:
     """Return all findings, in the order in which they are shown."""
-    found = (
+    findings = (
         check(answers)
         for check in (*CONNECTION_CHECKS, *READ_CHECKS, *TRAFFIC_CHECKS, check_cross_tenant)
     )
-    return [finding for finding in found if finding is not None]
+    return [finding for finding in findings if finding is not None]
 
 
 def decide_outcome(answers: ProbeAnswers, findings: Sequence[Finding]) -> ProbeOutcome:

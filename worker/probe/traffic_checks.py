@@ -81,17 +81,17 @@ def _find_token_name(link: str) -> str:
 
 def check_links(answers: ProbeAnswers) -> Finding:
     name = "links lead to Graph's v1.0"
-    found = list(_iter_links(answers))
+    links = list(_iter_links(answers))
     does = f"sends them back as they are, up to {MAX_LINK_LENGTH:,} letters"
-    if not found:
+    if not links:
         return Finding(name, Verdict.UNKNOWN, "no links", does)
-    good = sum(map(_is_graph_link, found))
-    tokens = ", ".join(sorted({_find_token_name(link) for link in found}))
-    longest = max(map(len, found))
+    good = sum(map(_is_graph_link, links))
+    tokens = ", ".join(sorted({_find_token_name(link) for link in links}))
+    longest = max(map(len, links))
     seen = (
-        f"{good} of {pluralize(len(found), 'link')}; longest {longest:,} letters; token: {tokens}"
+        f"{good} of {pluralize(len(links), 'link')}; longest {longest:,} letters; token: {tokens}"
     )
-    if good == len(found):
+    if good == len(links):
         return Finding(name, Verdict.HOLDS, seen, does)
     return Finding(name, Verdict.FAILS, seen, "never follows a link elsewhere; tries again later")
 
@@ -99,14 +99,16 @@ def check_links(answers: ProbeAnswers) -> Finding:
 def check_headers(answers: ProbeAnswers) -> Finding:
     name = "Graph's headers come through on a success"
     good = [response for response in _list_responses(answers) if response.is_success]
-    told = sum(any(header in response.headers for header in GRAPH_HEADERS) for response in good)
+    with_headers = sum(
+        any(header in response.headers for header in GRAPH_HEADERS) for response in good
+    )
     framed = sum("content-length" in response.headers for response in good)
     json = sum(_is_json(response) for response in good)
-    seen = f"on {told} of {len(good)}; {framed} with a length, {json} said to be JSON"
+    seen = f"on {with_headers} of {len(good)}; {framed} with a length, {json} said to be JSON"
     does = "needs none of them: goes by status and body"
     if not good:
         return Finding(name, Verdict.UNKNOWN, seen, does)
-    return Finding(name, Verdict.HOLDS if told == len(good) else Verdict.FAILS, seen, does)
+    return Finding(name, Verdict.HOLDS if with_headers == len(good) else Verdict.FAILS, seen, does)
 
 
 def _is_json(response: ApiResponse) -> bool:

@@ -72,8 +72,8 @@ def _refuse_unencoded_password(url: URL) -> None:
     The password's end would be parsed as a host, a database or an option, which messages name.
     """
     after = f"{url.host or ''}{url.database or ''}{''.join(url.query)}"
-    known = {one.keyword.decode() for one in Conninfo.get_defaults()}
-    if "@" in after or not known.issuperset(url.query):
+    keywords = {one.keyword.decode() for one in Conninfo.get_defaults()}
+    if "@" in after or not keywords.issuperset(url.query):
         raise ConfigurationError(
             f"DATABASE_URL has a host, database or option that is none; {ENCODING_HINT}"
         )

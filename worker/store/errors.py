@@ -25,31 +25,31 @@ _PROCEDURAL_SOURCES: Final = "pl"
 """Prefix of Postgres source files (``pl_exec.c`` ...) that raise errors of SQL functions."""
 
 
-def strip_values(fault: psycopg.Error) -> psycopg.Error:
+def strip_values(error: psycopg.Error) -> psycopg.Error:
     """Return the error with only its SQL state and names, without a link to the original."""
-    if getattr(fault, SAFE_MESSAGE_FLAG, False):
-        return fault
-    cleaned = type(fault)(summarize_database_error(fault))
-    cleaned.sqlstate = fault.sqlstate
+    if getattr(error, SAFE_MESSAGE_FLAG, False):
+        return error
+    cleaned = type(error)(summarize_database_error(error))
+    cleaned.sqlstate = error.sqlstate
     setattr(cleaned, SAFE_MESSAGE_FLAG, True)
     return cleaned
 
 
-def strip_text(fault: UnicodeError) -> UnicodeError:
+def strip_text(error: UnicodeError) -> UnicodeError:
     """Return the error without the text that could not be encoded or decoded."""
-    return UnicodeError(str(fault))
+    return UnicodeError(str(error))
 
 
-def summarize_error(fault: psycopg.Error) -> str:
+def summarize_error(error: psycopg.Error) -> str:
     """Return the server's message, or only class and names if a SQL function raised the error.
 
     An operator's trigger can raise any SQL state, and its message can quote rows.
     """
-    if (fault.diag.source_file or "").startswith(_PROCEDURAL_SOURCES):
-        return f"{type(fault).__name__}, {summarize_database_error(fault)}"
-    line = str(fault).strip().split("\n", 1)[0]
-    said = line.rpartition(":  ")[2] or type(fault).__name__
-    return f"{said}, SQL state {fault.sqlstate}" if fault.sqlstate else said
+    if (error.diag.source_file or "").startswith(_PROCEDURAL_SOURCES):
+        return f"{type(error).__name__}, {summarize_database_error(error)}"
+    line = str(error).strip().split("\n", 1)[0]
+    said = line.rpartition(":  ")[2] or type(error).__name__
+    return f"{said}, SQL state {error.sqlstate}" if error.sqlstate else said
 
 
 _DRIVER_ERRORS = (
@@ -89,34 +89,34 @@ _DATA_STATES: Final = ("21", "22", "23", "44", "54")
 """Classes of SQL states that concern the values sent, not the statement."""
 
 
-def translate_error(fault: Exception, place: str) -> Exception:
+def translate_error(error: Exception, place: str) -> Exception:
     """Return a database error as a MirrorError, or the same error with its names only."""
     try:
-        if isinstance(fault, psycopg.Error):
-            return _classify_error(fault, place)
-        return _translate_wrapped(fault, place)
+        if isinstance(error, psycopg.Error):
+            return _classify_error(error, place)
+        return _translate_wrapped(error, place)
     except psycopg.Error as bug:
         return strip_values(bug)
 
 
-def _translate_wrapped(fault: Exception, place: str) -> MirrorError:
+def _translate_wrapped(error: Exception, place: str) -> MirrorError:
     """Translate an error that SQLAlchemy has wrapped."""
-    if isinstance(fault, DBAPIError) and isinstance(fault.orig, psycopg.Error):
-        return _classify_error(fault.orig, place)
+    if isinstance(error, DBAPIError) and isinstance(error.orig, psycopg.Error):
+        return _classify_error(error.orig, place)
     return ServerUnavailable(f"Postgres at {place} has no free connection", after=30)
 
 
-def _classify_error(fault: psycopg.Error, place: str) -> MirrorError:
+def _classify_error(error: psycopg.Error, place: str) -> MirrorError:
     """Return the MirrorError for a psycopg error; raise bugs (such as bad SQL) unchanged."""
-    state = fault.sqlstate or ""
-    if _is_parameter_refused(fault, state):
+    state = error.sqlstate or ""
+    if _is_parameter_refused(error, state):
         return ConfigurationError(
-            f"Postgres at {place} refuses what the connection asks for ({summarize_error(fault)}); "
+            f"Postgres at {place} refuses what the connection asks for ({summarize_error(error)}); "
             "take it out of DATABASE_URL and out of the PG... variables of the environment"
         )
-    if _is_login_refused(fault, state):
+    if _is_login_refused(error, state):
         return ConfigurationError(
-            f"Postgres at {place} does not let us in: {summarize_error(fault)}"
+            f"Postgres at {place} does not let us in: {summarize_error(error)}"
         )
     if state in ("42P01", "3F000", "42703"):
         return ConfigurationError(
@@ -124,64 +124,64 @@ def _classify_error(fault: psycopg.Error, place: str) -> MirrorError:
         )
     if state == "42501":
         return ConfigurationError(
-            f"Postgres at {place} denies our role a right: {summarize_error(fault)}"
+            f"Postgres at {place} denies our role a right: {summarize_error(error)}"
         )
-    if (error := _classify_temporary(fault, state, place)) is not None:
-        return error
-    is_lost = fault.pgconn is not None or not (state or isinstance(fault, _DRIVER_ERRORS))
+    if (temporary := _classify_temporary(error, state, place)) is not None:
+        return temporary
+    is_lost = error.pgconn is not None or not (state or isinstance(error, _DRIVER_ERRORS))
     if state.startswith(_UNAVAILABLE_STATES) or is_lost:
         return ServerUnavailable(
-            f"Postgres at {place} cannot be reached: {summarize_error(fault)}", after=10
+            f"Postgres at {place} cannot be reached: {summarize_error(error)}", after=10
         )
-    raise fault
+    raise error
 
 
-def _classify_temporary(fault: psycopg.Error, state: str, place: str) -> MirrorError | None:
+def _classify_temporary(error: psycopg.Error, state: str, place: str) -> MirrorError | None:
     """Return the MirrorError for a temporary error or a lack of resources, else None."""
     if state in ("40001", "40P01", "55P03", "57014"):
         return RetryLater(
-            f"Postgres had to give up a statement ({summarize_error(fault)})", after=5
+            f"Postgres had to give up a statement ({summarize_error(error)})", after=5
         )
-    return classify_resource_error(state, place, summarize_error(fault))
+    return classify_resource_error(state, place, summarize_error(error))
 
 
-def get_sql_state(fault: BaseException) -> str | None:
+def get_sql_state(error: BaseException) -> str | None:
     """Return the SQL state of a database error, wrapped by SQLAlchemy or not; else None."""
-    origin = fault.orig if isinstance(fault, DBAPIError) else fault
+    origin = error.orig if isinstance(error, DBAPIError) else error
     return origin.sqlstate if isinstance(origin, psycopg.Error) else None
 
 
-def is_data_error(fault: BaseException) -> bool:
+def is_data_error(error: BaseException) -> bool:
     """Whether an error concerns values that Postgres or the driver does not accept."""
-    if isinstance(fault, UnicodeError | OverflowError | RecursionError):
+    if isinstance(error, UnicodeError | OverflowError | RecursionError):
         return True
-    origin = fault.orig if isinstance(fault, DBAPIError) else fault
+    origin = error.orig if isinstance(error, DBAPIError) else error
     if not isinstance(origin, psycopg.Error):
         return False
     state = origin.sqlstate or ""
     return state.startswith(_DATA_STATES) if state else isinstance(origin, psycopg.DataError)
 
 
-def _is_login_refused(fault: psycopg.Error, state: str) -> bool:
+def _is_login_refused(error: psycopg.Error, state: str) -> bool:
     if state not in _VAGUE_STATES:
         return state.startswith("28") or state == "3D000"
-    asked = fault.pgconn is not None and fault.pgconn.needs_password
-    return asked or _has_vague_words(fault, state, _POOLER_LOGIN_MESSAGES)
+    asked = error.pgconn is not None and error.pgconn.needs_password
+    return asked or _has_vague_words(error, state, _POOLER_LOGIN_MESSAGES)
 
 
-def _is_parameter_refused(fault: psycopg.Error, state: str) -> bool:
+def _is_parameter_refused(error: psycopg.Error, state: str) -> bool:
     """Whether a connection was refused for its parameters, not its credentials."""
-    if isinstance(fault, InvalidConnectionParameters):
+    if isinstance(error, InvalidConnectionParameters):
         return True
-    if fault.pgconn is not None and state.startswith(_PARAMETER_STATES):
+    if error.pgconn is not None and state.startswith(_PARAMETER_STATES):
         return True
-    return _has_vague_words(fault, state, ("startup parameter",))
+    return _has_vague_words(error, state, ("startup parameter",))
 
 
-def _has_vague_words(fault: psycopg.Error, state: str, words: Iterable[str]) -> bool:
+def _has_vague_words(error: psycopg.Error, state: str, words: Iterable[str]) -> bool:
     """Whether an error without a specific SQL state contains one of the texts."""
-    vague = state == "" or (state in _VAGUE_STATES and fault.pgconn is not None)
-    return vague and any(word in str(fault) for word in words)
+    vague = state == "" or (state in _VAGUE_STATES and error.pgconn is not None)
+    return vague and any(word in str(error) for word in words)
 
 
 STORAGE_FULL_PAUSE: Final = 60.0

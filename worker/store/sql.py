@@ -30,9 +30,9 @@ def fetch_for_resource(
         return cursor.fetchall()
 
 
-def get_next_key(found: list[tuple[Any, ...]], limit: int) -> str | None:
+def get_next_key(rows: list[tuple[Any, ...]], limit: int) -> str | None:
     """Return the last key of a full batch, to continue after it; None at the end."""
-    return str(found[0][0]) if found and found[0][1] == limit else None
+    return str(rows[0][0]) if rows and rows[0][1] == limit else None
 
 
 def get_key_array_type(resource: Resource) -> str:
@@ -43,5 +43,5 @@ def get_key_array_type(resource: Resource) -> str:
 def get_sql_type(kind: TypeEngine[Any]) -> str:
     """Return Postgres's name of a mirrored column's type."""
     names = {ARRAY: "text[]", JSONB: "jsonb", DateTime: "timestamptz", Uuid: "uuid"}
-    found = [name for of, name in names.items() if isinstance(kind, of)]
-    return found[0] if found else str(kind).lower()
+    matches = [name for of, name in names.items() if isinstance(kind, of)]
+    return matches[0] if matches else str(kind).lower()

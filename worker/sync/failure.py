@@ -25,16 +25,16 @@ MAX_FAILURE_PAUSE = 6 * 3600
 """Most seconds until the next attempt."""
 
 
-def fail_run(context: SliceContext, fault: Exception, calls: int) -> None:
+def fail_run(context: SliceContext, error: Exception, calls: int) -> None:
     """Close the run as failed and delay the next attempt, in one transaction under the lease.
 
-    The caller raises ``fault`` again, so an error here is only logged: by its type, because its
-    message may hold rows as well.
+    The caller raises ``error`` again, so another error here is only logged: by its type, because
+    its message may hold rows as well.
     """
     if context.is_lease_released:
         return
     try:
-        _close(context, _describe_error(fault), calls)
+        _close(context, _describe_error(error), calls)
     except Exception as problem:  # noqa: BLE001 - the caller raises the first fault
         get_logger().warning(
             "failed run not closed",
@@ -47,22 +47,22 @@ def record_failed_start(
     database: Database,
     connection_id: int,
     trigger: RunTrigger,
-    fault: Exception,
+    error: Exception,
     *,
     is_foreground: bool,
     lease_seconds: float,
 ) -> None:
     """Record a failed run for a slice that could not start.
 
-    ``lease_seconds`` is how long a lease lasts. The caller raises ``fault`` again, so an error here
-    is only logged.
+    ``lease_seconds`` is how long a lease lasts. The caller raises ``error`` again, so another error
+    here is only logged.
     """
     try:
         with database.open_transaction() as db:
             lease, tx = take_lease(db, connection_id, lease_seconds)
             run = resume_or_open(tx, trigger)
             walks = add_to_run(tx, run, Tally(), 0)
-            finish_run(tx, run, RunState.FAILED, error=_describe_error(fault))
+            finish_run(tx, run, RunState.FAILED, error=_describe_error(error))
             append_resynced_event(tx, run.id, walks)
             if not is_foreground:
                 now = tx.read_clock()
@@ -103,12 +103,12 @@ def _compute_pause(tx: Transaction) -> timedelta:
     )
 
 
-def _describe_error(fault: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     """Return the text that is stored and shown, without the message: it may hold personal data."""
-    return f"a fault of Tenant Mirror ({_describe_type(fault)}); its log has the traceback"
+    return f"a fault of Tenant Mirror ({_describe_type(error)}); its log has the traceback"
 
 
-def _describe_type(fault: Exception) -> str:
-    state = get_sql_state(fault)
-    name = type(fault).__name__
+def _describe_type(error: Exception) -> str:
+    state = get_sql_state(error)
+    name = type(error).__name__
     return f"{name}, SQL state {state}" if state else name

@@ -78,8 +78,8 @@ def _find_size_limit(stream: Stream, error: MirrorError) -> int | None:
     if stream.phase is not Phase.LISTING or not _ABOUT_SIZE.search(error.graph_message):
         return None
     size = get_page_size(stream)
-    told = [int(number) for number in _SIZE_LIMIT.findall(error.graph_message) if len(number) < 9]
-    return max((one for one in told if MIN_PAGE_SIZE <= one < size), default=size // 2)
+    limits = [int(number) for number in _SIZE_LIMIT.findall(error.graph_message) if len(number) < 9]
+    return max((one for one in limits if MIN_PAGE_SIZE <= one < size), default=size // 2)
 
 
 def has_exhausted_attempts(stream: Stream, error: MirrorError, now: datetime) -> bool:

@@ -160,10 +160,10 @@ class StreamRecovery:
         return ContinueFrom(after) if after else self._decide_final(stream, error, moment)
 
     def _search_properties(
-        self, stream: Stream, trouble: ResourceRefused
+        self, stream: Stream, error: ResourceRefused
     ) -> FindRefusedProperties | None:
         """Search for refused properties, once in a slice, if the refusal may be about one."""
-        unclear = _selects_properties(stream) and can_be_about_property(stream.resource, trouble)
+        unclear = _selects_properties(stream) and can_be_about_property(stream.resource, error)
         if self._has_searched or not unclear:
             return None
         self._has_searched = True
@@ -194,29 +194,29 @@ class StreamRecovery:
             return False
         return error.status == 403 or (_is_under_way(stream) and error.status != 501)
 
-    def _handle_refusal(self, stream: Stream, trouble: ResourceRefused) -> RecoveryAction:
+    def _handle_refusal(self, stream: Stream, error: ResourceRefused) -> RecoveryAction:
         self._expects_refusal = False
         if self._refusal is not None:
             first, self._refusal = self._refusal, None
-            if trouble.status in NOT_OFFERED_STATUSES:
+            if error.status in NOT_OFFERED_STATUSES:
                 return ContinueFrom(switch_to_lists(stream, self._started_at))
             return StopStream(mark_refused(stream, self._started_at, first))
-        if trouble.status in NOT_OFFERED_STATUSES and _is_following_delta(stream):
+        if error.status in NOT_OFFERED_STATUSES and _is_following_delta(stream):
             if self._was_listed:
                 return ContinueFrom(switch_to_lists(stream, self._started_at))
-            self._refusal = trouble
+            self._refusal = error
             return CheckDelta()
         if (
-            trouble.status in NOT_OFFERED_STATUSES
+            error.status in NOT_OFFERED_STATUSES
             and stream.phase is Phase.LISTING
             and stream.page_no
         ):
-            return self._continue_or_wait(stream, repeat_walk(stream, self._started_at), trouble)
-        after = switch_mode(stream, trouble, self._started_at)
+            return self._continue_or_wait(stream, repeat_walk(stream, self._started_at), error)
+        after = switch_mode(stream, error, self._started_at)
         return (
             ContinueFrom(after)
             if after
-            else StopStream(mark_refused(stream, self._started_at, trouble))
+            else StopStream(mark_refused(stream, self._started_at, error))
         )
 
     def _continue_or_wait(
@@ -241,11 +241,11 @@ def _postpone(stream: Stream, error: MirrorError, moment: datetime) -> StopStrea
     return StopStream(replace(waits, out_of_budget=isinstance(error, BudgetExhausted)))
 
 
-def _find_named_properties(stream: Stream, trouble: ResourceRefused) -> list[str]:
+def _find_named_properties(stream: Stream, error: ResourceRefused) -> list[str]:
     """Return the optional properties that a refusal names."""
     if not _selects_properties(stream):
         return []
-    return find_named_properties(stream.resource, trouble, stream.left_out or ())
+    return find_named_properties(stream.resource, error, stream.left_out or ())
 
 
 def _selects_properties(stream: Stream) -> bool:

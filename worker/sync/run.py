@@ -131,12 +131,12 @@ def _start_slice(
         try:
             with runtime.database.open_transaction() as db:
                 restore_key_health(db, runtime.nango)
-                found = load_for_slice(db, connection_id)
-                _check_is_syncable(found.connection)
+                start_rows = load_for_slice(db, connection_id)
+                _check_is_syncable(start_rows.connection)
                 lease, tx = take_lease(db, connection_id, runtime.settings.lease_seconds)
                 run = resume_or_open(tx, trigger)
                 erased = load_erased(db, connection_id)
-                return _SliceStart(found, lease, run, erased, load_starting_state(tx))
+                return _SliceStart(start_rows, lease, run, erased, load_starting_state(tx))
         except ServerUnavailable:
             if time.monotonic() >= until or is_stopping():
                 raise

@@ -91,12 +91,12 @@ def sync_streams(
         context.is_preempted = build_preemption_check(context)
         _run_streams(context, due)
     unfinished = any(one.step is not StreamStep.WAIT for one in streamings)
-    troubles = {one.stream.name: one.error for one in streamings if one.error is not None}
+    errors = {one.stream.name: one.error for one in streamings if one.error is not None}
     streams = {one.stream.name: one.stream for one in streamings}
     if due and not unfinished:
-        troubles |= run_recheck(context, streams)
-    spent = next((one for one in troubles.values() if isinstance(one, BudgetExhausted)), None)
-    return SliceOutcome(streams, troubles, unfinished or bool(context.unfinished_streams), spent)
+        errors |= run_recheck(context, streams)
+    spent = next((one for one in errors.values() if isinstance(one, BudgetExhausted)), None)
+    return SliceOutcome(streams, errors, unfinished or bool(context.unfinished_streams), spent)
 
 
 def update_outcome(tx: Transaction, context: SliceContext, outcome: SliceOutcome) -> None:

@@ -141,9 +141,9 @@ def repeat_walk(stream: Stream, moment: datetime) -> Stream | None:
     return start_walk(after, stream.walk_started_at or moment, None)
 
 
-def switch_mode(stream: Stream, trouble: ResourceRefused, moment: datetime) -> Stream | None:
+def switch_mode(stream: Stream, error: ResourceRefused, moment: datetime) -> Stream | None:
     """Return the stream in another mode that can read a refused resource, or None."""
-    mode = _choose_other_mode(stream, trouble.status)
+    mode = _choose_other_mode(stream, error.status)
     if mode is None:
         return None
     after = replace(_reset_walk(stream), mode=mode, phase=Phase.READY, due_at=moment)
@@ -213,7 +213,7 @@ def switch_to_lists(stream: Stream, moment: datetime) -> Stream:
     return replace(after, due_at=moment, drift=None)
 
 
-def mark_refused(stream: Stream, moment: datetime, trouble: ResourceRefused) -> Stream:
+def mark_refused(stream: Stream, moment: datetime, error: ResourceRefused) -> Stream:
     """Return the stream as refused, to be tried again after a pause.
 
     A stream with a cursor continues from it; without one it restarts in plain mode.
@@ -223,7 +223,7 @@ def mark_refused(stream: Stream, moment: datetime, trouble: ResourceRefused) -> 
     else:
         after = replace(_reset_walk(stream), phase=Phase.REFUSED, refused_phase=None)
         after = replace(after, mode=Mode.PLAIN, drift=None)
-    return postpone(after, moment, REFUSED_PAUSE, trouble.message)
+    return postpone(after, moment, REFUSED_PAUSE, error.message)
 
 
 def _can_continue(stream: Stream) -> bool:

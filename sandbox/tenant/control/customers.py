@@ -141,10 +141,10 @@ def _find_connection(nango: Nango, asked: JsonObject) -> list[NangoConnection]:
     return find_connections(nango, asked["connection_id"])
 
 
-def _parse_resource(asked: JsonObject, known: tuple[str, ...], default: str) -> str:
+def _parse_resource(asked: JsonObject, allowed: tuple[str, ...], default: str) -> str:
     resource = str(asked.get("resource", default))
-    if resource not in known:
-        raise NangoError(400, "invalid_body", f"'resource' has to be one of {', '.join(known)}.")
+    if resource not in allowed:
+        raise NangoError(400, "invalid_body", f"'resource' has to be one of {', '.join(allowed)}.")
     return resource
 
 

@@ -85,10 +85,10 @@ _COLUMNS: dict[str, list[tuple[str, str, Normalize]]] = {
 }
 
 
-def _build_plain_row(resource: str, found: Mapping[str, Any]) -> TruthRow:
+def _build_plain_row(resource: str, properties: Mapping[str, Any]) -> TruthRow:
     row: TruthRow = {}
     for name, column, read in _COLUMNS[resource]:
-        value = found.get(name)
+        value = properties.get(name)
         row[column] = None if value is None else read(value)
     return row
 
@@ -124,13 +124,13 @@ def _build_member_row(edge: Mapping[str, Any]) -> TruthRow:
     }
 
 
-def build_row(resource: str, found: Mapping[str, Any]) -> TruthRow:
+def build_row(resource: str, properties: Mapping[str, Any]) -> TruthRow:
     """Return the mirrored row of an object (group_members: `groupId`, `@odata.type`, `id`)."""
     if resource == "sites":
-        return _build_site_row(found)
+        return _build_site_row(properties)
     if resource == "group_members":
-        return _build_member_row(found)
-    return _build_plain_row(resource, found)
+        return _build_member_row(properties)
+    return _build_plain_row(resource, properties)
 
 
 _encode = msgspec.json.Encoder(order="sorted").encode

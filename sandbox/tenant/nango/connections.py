@@ -113,9 +113,9 @@ def list_connections(connections: list[NangoConnection], query: str) -> dict[str
     params = _parse_params(query, _LIST_PARAMS)
     limit = _parse_number(params, "limit", 1, _MAX_LIMIT, _DEFAULT_LIMIT)
     start = _parse_number(params, "page", 0, 10**9, 0) * limit
-    found = sorted(connections, key=lambda c: (c.created[:19], c.id), reverse=True)
-    found = [c for c in found if _matches(c, params)][start : start + limit]
-    return {"connections": [c.to_row() | {"created": c.created} for c in found]}
+    ordered = sorted(connections, key=lambda c: (c.created[:19], c.id), reverse=True)
+    ordered = [c for c in ordered if _matches(c, params)][start : start + limit]
+    return {"connections": [c.to_row() | {"created": c.created} for c in ordered]}
 
 
 def get_connection(
@@ -142,7 +142,7 @@ def get_connection(
     for connection in connections:
         if connection.connection_id == name and connection.provider_config_key == key:
             created = connection.created.replace("+00:00", "")[:19] + ".000+00:00"
-            found = connection.to_row() | {
+            row = connection.to_row() | {
                 "connection_config": {"tenantId": connection.tenant.tenant_id},
                 "webhook_url_override": None,
                 "created_at": created,
@@ -151,8 +151,6 @@ def get_connection(
                 "credentials": {},
             }
             if with_credentials:
-                connection.refresh.add_credentials(
-                    found, force=params.get("force_refresh") == "true"
-                )
-            return found
+                connection.refresh.add_credentials(row, force=params.get("force_refresh") == "true")
+            return row
     raise NangoError(404, "not_found", "Failed to find connection")

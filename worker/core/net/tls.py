@@ -74,10 +74,10 @@ def _load_extra_ca(context: ssl.SSLContext, own: Certificates) -> None:
         ) from None
 
 
-def explain_certificate_error(fault: ssl.SSLCertVerificationError) -> str:
+def explain_certificate_error(error: ssl.SSLCertVerificationError) -> str:
     """Return what is wrong with a certificate, and what to do about it."""
-    reason = f"certificate verify failed: {fault.verify_message}"
-    if fault.verify_code in _UNKNOWN_AUTHORITY_CODES:
+    reason = f"certificate verify failed: {error.verify_message}"
+    if error.verify_code in _UNKNOWN_AUTHORITY_CODES:
         instead = (
             f"{CERT_FILE_VARIABLE} and {CERT_DIR_VARIABLE} take the place of the public authorities"
         )
@@ -86,8 +86,8 @@ def explain_certificate_error(fault: ssl.SSLCertVerificationError) -> str:
             f"{reason}; if your company's own authority signs it, name a file with that "
             f"authority's certificate in {CA_VARIABLE}_FILE{f' ({instead})' if set_here else ''}"
         )
-    if fault.verify_code in _HOST_MISMATCH_CODES:
+    if error.verify_code in _HOST_MISMATCH_CODES:
         return f"{reason}; check that the address has the name that the certificate is made for"
-    if fault.verify_code in _OUTSIDE_VALIDITY_CODES:
+    if error.verify_code in _OUTSIDE_VALIDITY_CODES:
         return f"{reason}; it has to be renewed there, unless the clock of this machine is wrong"
     return reason

@@ -146,5 +146,5 @@ def _translate_httpcore_errors() -> Iterator[None]:
     try:
         yield
     except _HTTPCORE_ERRORS as error:
-        found = next(there for here, there in _HTTPX_ERRORS.items() if isinstance(error, here))
-        raise found(str(error)) from error
+        error_type = next(there for here, there in _HTTPX_ERRORS.items() if isinstance(error, here))
+        raise error_type(str(error)) from error

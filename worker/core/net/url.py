@@ -34,8 +34,8 @@ class UrlParts:
 
 def split_url(url: str) -> UrlParts:
     """Split a URL into its parts. Raises ValueError if it is invalid or ambiguous."""
-    scheme, found, rest = url.partition("://")
-    if not found or not _SCHEME.fullmatch(scheme):
+    scheme, separator, rest = url.partition("://")
+    if not separator or not _SCHEME.fullmatch(scheme):
         raise ValueError("is not a URL")
     authority = re.split("[/?#]", rest, maxsplit=1)[0]
     login, at, place = authority.rpartition("@")

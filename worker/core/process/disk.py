@@ -12,16 +12,16 @@ DISK_FULL_ERRNOS: Final = (errno.ENOSPC, errno.EDQUOT)
 """Error numbers of a full disk or an exhausted quota."""
 
 
-def storage_full_from_oserror(fault: OSError, place: object = None) -> StorageFull | None:
+def storage_full_from_oserror(error: OSError, place: object = None) -> StorageFull | None:
     """Return StorageFull for a full disk or an exhausted quota, else None.
 
     ``place`` names what was written where the operating system does not.
     """
-    if fault.errno not in DISK_FULL_ERRNOS:
+    if error.errno not in DISK_FULL_ERRNOS:
         return None
-    where = fault.filename or place
+    where = error.filename or place
     what = f"{where} cannot be written" if where else "a file cannot be written"
-    why = "our quota on its disk" if fault.errno == errno.EDQUOT else "its disk"
+    why = "our quota on its disk" if error.errno == errno.EDQUOT else "its disk"
     return StorageFull(f"{what}: no space left, {why} is full on this host; make room there")
 
 

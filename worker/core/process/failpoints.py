@@ -54,9 +54,9 @@ def hit_failpoint(name: str) -> None:
     if not wanted:
         return
     point, _, count = wanted.partition(":")
-    known = SYNC_FAILPOINTS + RELAY_FAILPOINTS + ERASURE_FAILPOINTS
-    if point not in known:
-        raise ConfigurationError(f"{_VARIABLE}: {point!r} is not one of {', '.join(known)}")
+    points = SYNC_FAILPOINTS + RELAY_FAILPOINTS + ERASURE_FAILPOINTS
+    if point not in points:
+        raise ConfigurationError(f"{_VARIABLE}: {point!r} is not one of {', '.join(points)}")
     if point != name:
         return
     _hit_counts[name] += 1

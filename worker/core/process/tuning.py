@@ -34,8 +34,8 @@ def tune_malloc() -> bool:
         _M_MMAP_THRESHOLD: MMAP_THRESHOLD_BYTES,
         _M_TRIM_THRESHOLD: TRIM_THRESHOLD_BYTES,
     }
-    told = [library.mallopt(option, value) == 1 for option, value in wanted.items()]
-    return all(told)
+    results = [library.mallopt(option, value) == 1 for option, value in wanted.items()]
+    return all(results)
 
 
 GC_THRESHOLD = 10_000

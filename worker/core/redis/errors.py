@@ -9,12 +9,12 @@ import redis
 from worker.core.errors import ConfigurationError, MirrorError, ServerUnavailable, StorageFull
 
 
-def find_certificate_error(fault: BaseException | None) -> str | None:
+def find_certificate_error(error: BaseException | None) -> str | None:
     """Return OpenSSL's reason for rejecting the server's certificate; None for other errors."""
-    while fault is not None:
-        if isinstance(fault, ssl.SSLCertVerificationError):
-            return fault.verify_message
-        fault = fault.__cause__ or fault.__context__
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return error.verify_message
+        error = error.__cause__ or error.__context__
     return None
 
 
@@ -37,9 +37,9 @@ _FULL_MESSAGES: Final = {
 _FULL_CODE: Final = re.compile(r"(?:^|\s-)(OOM|MISCONF)\b")
 
 
-def _find_full_message(fault: Exception) -> str | None:
+def _find_full_message(error: Exception) -> str | None:
     """Return a sentence if Redis is out of memory or disk, else None. kombu wraps its errors."""
-    for one in (fault, fault.__cause__):
+    for one in (error, error.__cause__):
         if isinstance(one, redis.exceptions.OutOfMemoryError):
             return _FULL_MESSAGES["OOM"]
         if isinstance(one, redis.ResponseError) and (found := _FULL_CODE.search(str(one))):
@@ -47,17 +47,17 @@ def _find_full_message(fault: Exception) -> str | None:
     return None
 
 
-def classify_redis_error(fault: Exception) -> MirrorError:
+def classify_redis_error(error: Exception) -> MirrorError:
     """Translate an error of redis-py or kombu into one of ours."""
-    name = _get_error_code(fault)
-    if (refused := find_certificate_error(fault)) is not None:
+    name = _get_error_code(error)
+    if (refused := find_certificate_error(error)) is not None:
         return ConfigurationError(
             f"the certificate of Redis is refused ({refused}), and no password was sent; name its "
             "authority with ssl_ca_certs in the URL, and the host that the certificate is for"
         )
-    if (sentence := _find_full_message(fault)) is not None:
+    if (sentence := _find_full_message(error)) is not None:
         return StorageFull(sentence, after=FULL_RETRY_SECONDS)
-    match fault:
+    match error:
         case redis.AuthenticationError() | redis.exceptions.AuthorizationError():
             return ConfigurationError(
                 f"Redis does not let us in ({name}); check the password in REDIS_URL"
@@ -73,8 +73,8 @@ def classify_redis_error(fault: Exception) -> MirrorError:
             )
 
 
-def _get_error_code(fault: Exception) -> str:
+def _get_error_code(error: Exception) -> str:
     """Return redis-py's class, or Redis's own error code where redis-py has no class for it."""
-    code = str(fault).partition(" ")[0]
-    is_code = type(fault) is redis.ResponseError and code.isalpha() and code.isupper()
-    return code if is_code and code != "ERR" else type(fault).__name__
+    code = str(error).partition(" ")[0]
+    is_code = type(error) is redis.ResponseError and code.isalpha() and code.isupper()
+    return code if is_code and code != "ERR" else type(error).__name__

@@ -18,9 +18,9 @@ def build_redis_pool(
 
     Raises ConfigurationError if the URL, or a certificate file in it, cannot be used.
     """
-    found = parse_and_check_redis_url(url)
+    parsed = parse_and_check_redis_url(url)
     return redis.ConnectionPool(
-        **_build_pool_arguments(found, connect_timeout),
+        **_build_pool_arguments(parsed, connect_timeout),
         max_connections=max_connections,
         socket_timeout=timeout,
         health_check_interval=25,
@@ -31,12 +31,12 @@ def build_redis_pool(
 def parse_and_check_redis_url(url: str) -> RedisUrl:
     """Raise ConfigurationError if the URL, or a certificate file in it, cannot be used."""
     try:
-        found = parse_redis_url(url)
+        parsed = parse_redis_url(url)
     except ValueError as error:
         raise ConfigurationError(f"the URL of Redis {error}") from None
-    if found.tls is not None:
-        _check_certificate_files(found.tls)
-    return found
+    if parsed.tls is not None:
+        _check_certificate_files(parsed.tls)
+    return parsed
 
 
 def _check_certificate_files(tls: RedisTls) -> None:
@@ -59,20 +59,20 @@ def _check_certificate_files(tls: RedisTls) -> None:
         ) from None
 
 
-def _render_os_error(fault: OSError) -> str:
+def _render_os_error(error: OSError) -> str:
     """Return the error's text; for ``ssl.SSLError``, without the line of OpenSSL's source."""
-    named = fault.reason if isinstance(fault, ssl.SSLError) else fault.strerror
-    return named or type(fault).__name__
+    named = error.reason if isinstance(error, ssl.SSLError) else error.strerror
+    return named or type(error).__name__
 
 
 def _build_pool_arguments(url: RedisUrl, connect_seconds: float) -> dict[str, Any]:
-    found: dict[str, Any] = {"db": url.db, "username": url.username, "password": url.password}
+    arguments: dict[str, Any] = {"db": url.db, "username": url.username, "password": url.password}
     if url.protocol is not None:
-        found["protocol"] = url.protocol
+        arguments["protocol"] = url.protocol
     if url.path is not None:
-        return found | {"connection_class": redis.UnixDomainSocketConnection, "path": url.path}
-    found |= {"host": url.host, "port": url.port or DEFAULT_PORT}
-    found |= {"socket_connect_timeout": connect_seconds, "socket_keepalive": True}
+        return arguments | {"connection_class": redis.UnixDomainSocketConnection, "path": url.path}
+    arguments |= {"host": url.host, "port": url.port or DEFAULT_PORT}
+    arguments |= {"socket_connect_timeout": connect_seconds, "socket_keepalive": True}
     if url.tls is not None:
-        found |= {"connection_class": redis.SSLConnection, **url.tls.to_redis_options()}
-    return found
+        arguments |= {"connection_class": redis.SSLConnection, **url.tls.to_redis_options()}
+    return arguments

@@ -72,12 +72,12 @@ class RedisTls:
 
     def to_query(self) -> dict[str, str]:
         """Return the options as a URL query, without defaults."""
-        found = {
+        query = {
             name: str(value) for name, value in self.to_redis_options().items() if value is not None
         }
         if self.verifies_hostname or not self.verifies_certificate:
-            del found["ssl_check_hostname"]
-        return found
+            del query["ssl_check_hostname"]
+        return query
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ def parse_redis_url(text: str) -> RedisUrl:
     socket = parts.scheme == "unix"
     username = _unquote_optional(parts.username) or options.take("username")
     password = _unquote_optional(parts.password) or options.take("password")
-    found = RedisUrl(
+    parsed = RedisUrl(
         host="" if socket else unquote(parts.hostname or "localhost"),
         port=parts.port,
         path=_parse_socket_path(parts) if socket else None,
@@ -133,8 +133,8 @@ def parse_redis_url(text: str) -> RedisUrl:
         tls=_parse_tls(options) if parts.scheme == "rediss" else None,
         protocol=options.take_choice("protocol", {"2": 2, "3": 3}),
     )
-    options.reject_unknown(has_tls=found.tls is not None)
-    return found
+    options.reject_unknown(has_tls=parsed.tls is not None)
+    return parsed
 
 
 def _split(text: str) -> SplitResult:
@@ -182,7 +182,7 @@ def _parse_database_number(parts: SplitResult, options: "_Options") -> int:
 def _parse_tls(options: "_Options") -> RedisTls:
     reqs = options.take_choice("ssl_cert_reqs", _CERT_REQS)
     check = options.take_choice("ssl_check_hostname", _BOOLEANS)
-    found = RedisTls(
+    tls = RedisTls(
         verifies_certificate=reqs != "none",
         verifies_hostname=check is not False,
         ca_certs=options.take("ssl_ca_certs"),
@@ -191,9 +191,9 @@ def _parse_tls(options: "_Options") -> RedisTls:
         keyfile=options.take("ssl_keyfile"),
         key_password=options.take("ssl_password"),
     )
-    if found.keyfile and not found.certfile:
+    if tls.keyfile and not tls.certfile:
         raise ValueError("names ssl_keyfile without ssl_certfile")
-    return found
+    return tls
 
 
 class _Options:
@@ -222,8 +222,8 @@ class _Options:
             if name in _TLS_OPTIONS and not has_tls:
                 raise ValueError(f"has the option {name}, which needs rediss://")
         if self._left:
-            known = ", ".join((*_PLAIN_OPTIONS, *_TLS_OPTIONS))
-            raise ValueError(f"has an option that is not one of {known}")
+            options = ", ".join((*_PLAIN_OPTIONS, *_TLS_OPTIONS))
+            raise ValueError(f"has an option that is not one of {options}")
 
 
 def _build_userinfo(username: str | None, password: str | None) -> str:

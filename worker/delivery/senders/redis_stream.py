@@ -83,13 +83,13 @@ class RedisStreamSender:
             ) from error
         self.sent_count += len(part)
 
-    def _find_too_large(self, part: Sequence[Envelope], fault: Exception) -> int | None:
+    def _find_too_large(self, part: Sequence[Envelope], error: Exception) -> int | None:
         """Return the index of the first event that is too large for Redis, or None.
 
         Redis then closes the connection, mostly before its answer can be read.
         """
-        told = isinstance(fault, redis.ResponseError) and "bulk length" in str(fault)
-        if not told and not isinstance(fault, redis.ConnectionError):
+        is_size_error = isinstance(error, redis.ResponseError) and "bulk length" in str(error)
+        if not is_size_error and not isinstance(error, redis.ConnectionError):
             return None
         large = [n for n, one in enumerate(part) if len(one.body) >= MIN_BULK_LIMIT]
         return next((n for n in large if not self._accepts_size(len(part[n].body))), None)
@@ -110,15 +110,15 @@ class RedisStreamSender:
             self._pool.release(connection)
         return True
 
-    def _translate_error(self, fault: Exception, stream: str) -> MirrorError:
+    def _translate_error(self, error: Exception, stream: str) -> MirrorError:
         """Return the error; with a stream for each connection, it pauses only that one."""
         kind = EventRefused if CONNECTION_PLACEHOLDER in self._stream else SinkMisconfigured
-        if isinstance(fault, redis.ResponseError) and "WRONGTYPE" in str(fault):
+        if isinstance(error, redis.ResponseError) and "WRONGTYPE" in str(error):
             return kind(f"the key {stream!r} in Redis holds something that is no stream")
-        if isinstance(fault, redis.exceptions.NoPermissionError):
+        if isinstance(error, redis.exceptions.NoPermissionError):
             needs = "it needs EVAL, XADD, XLEN, XTRIM, XINFO GROUPS and MEMORY USAGE there"
             return kind(f"Redis denies our user the stream {stream!r}; {needs}")
-        return classify_redis_error(fault)
+        return classify_redis_error(error)
 
     def forget_failure(self) -> None:
         """Do nothing: ``Delivery`` plans the pauses."""

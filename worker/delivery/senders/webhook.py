@@ -234,15 +234,15 @@ class WebhookSender:
         try:
             self.response = self._send_request(message)
         except RetryLater as error:
-            found: MirrorError | None = RetryLater(error.message, after=after)
+            failure: MirrorError | None = RetryLater(error.message, after=after)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            found = _classify_network_error(error, self._settings.timeout, after)
+            failure = _classify_network_error(error, self._settings.timeout, after)
         else:
-            found = classify_webhook_response(self.response, after, self._now())
-        if found is None:
+            failure = classify_webhook_response(self.response, after, self._now())
+        if failure is None:
             return None
         self._failures += 1
-        return type(found)(self._name_sink(found.message), after=found.after)
+        return type(failure)(self._name_sink(failure.message), after=failure.after)
 
     def _name_sink(self, problem: str) -> str:
         return f"sink '{self._name}' ({self._settings.host}): {problem}"
@@ -264,17 +264,19 @@ class WebhookSender:
             _drain_body(response)
         finally:
             response.close()
-        told = response.headers
-        return WebhookResponse(response.status_code, told.get("retry-after"), told.get("date"))
+        received = response.headers
+        return WebhookResponse(
+            response.status_code, received.get("retry-after"), received.get("date")
+        )
 
 
-def _classify_network_error(fault: Exception, seconds: float, after: float) -> MirrorError:
+def _classify_network_error(error: Exception, seconds: float, after: float) -> MirrorError:
     """Return the error if no response came; once connected, an event may be the cause."""
-    reached = not isinstance(fault, _CONNECT_ERRORS)
+    reached = not isinstance(error, _CONNECT_ERRORS)
     kind = EventFailed if reached else RetryLater
-    if isinstance(fault, httpx.TimeoutException):
+    if isinstance(error, httpx.TimeoutException):
         return kind(f"the receiver did not answer within {seconds:g} s", after=after)
-    return kind(f"the receiver cannot be reached ({_render_network_error(fault)})", after=after)
+    return kind(f"the receiver cannot be reached ({_render_network_error(error)})", after=after)
 
 
 def _drain_body(response: httpx.Response) -> None:
@@ -289,9 +291,9 @@ def _drain_body(response: httpx.Response) -> None:
         return
 
 
-def _render_network_error(fault: Exception) -> str:
+def _render_network_error(error: Exception) -> str:
     """Return the first line of a network error, in which httpx puts no addresses."""
-    return str(fault).strip().split("\n", 1)[0][:400] or type(fault).__name__
+    return str(error).strip().split("\n", 1)[0][:400] or type(error).__name__
 
 
 def open_webhook(

@@ -17,10 +17,10 @@ def read_sink_events(
     change if no event is left. ``initial`` says whether the connection's settings allow events of
     first loads; the sink must want them, too.
     """
-    found = read_events_after(db, after, limit)
-    if not found:
+    events = read_events_after(db, after, limit)
+    if not events:
         return [], after
-    wanted = found
+    wanted = events
     if not (sink.wants_all and initial):
-        wanted = [told for told in found if sink.wants(told) and (initial or not told.initial)]
-    return wanted, Position(after.connection_id, found[-1].seq, found[-1].occurred_at)
+        wanted = [event for event in events if sink.wants(event) and (initial or not event.initial)]
+    return wanted, Position(after.connection_id, events[-1].seq, events[-1].occurred_at)

@@ -80,7 +80,7 @@ def read_snapshot_page(
     force_index_scans(db)
     progress = after.snapshot or SnapshotProgress()
     wanted = _list_wanted_resources(sink)
-    told: list[Event] = []
+    events: list[Event] = []
     if progress.rewound and not progress.resource and wanted:
         head = _read_rewound_event(db, after)
         if head:
@@ -89,22 +89,22 @@ def read_snapshot_page(
     for resource in _list_remaining(wanted, progress.resource):
         last = progress.after if resource.name == progress.resource else ()
         rows = _select_rows(db, after.connection_id, resource, last, room)
-        told += _build_events(db, after, resource, rows, sink.epoch)
+        events += _build_events(db, after, resource, rows, sink.epoch)
         if len(rows) == room:
             reached = SnapshotProgress(
-                resource.name, rows[-1].key, progress.rows + len(told), progress.rewound
+                resource.name, rows[-1].key, progress.rows + len(events), progress.rewound
             )
-            return told, after._replace(snapshot=reached)
+            return events, after._replace(snapshot=reached)
         room -= len(rows)
     if progress.rewound and wanted:
-        told += _build_completed_event(after, wanted, sink.epoch)
-    return told, after._replace(snapshot=None)
+        events += _build_completed_event(after, wanted, sink.epoch)
+    return events, after._replace(snapshot=None)
 
 
 def _read_rewound_event(db: sa.Connection, cut: Position) -> list[Event]:
     """Return the ``rewound`` event if it is the cut."""
-    found = read_events_after(db, cut._replace(seq=cut.seq - 1), 1)
-    return [told for told in found if told.seq == cut.seq and told.change == REWOUND]
+    events = read_events_after(db, cut._replace(seq=cut.seq - 1), 1)
+    return [event for event in events if event.seq == cut.seq and event.change == REWOUND]
 
 
 def _build_completed_event(cut: Position, wanted: Sequence[Resource], epoch: str) -> list[Event]:
@@ -183,11 +183,11 @@ def _build_events(
     doubtful: dict[str, ObjectState] = {}
     for stored in rows:
         key = "/".join(stored.key)
-        known = classify_at_cut(stored.first_seen_at, stored.changed_at, cut.occurred_at)
-        if known is CutState.ABSENT:
+        state_at_cut = classify_at_cut(stored.first_seen_at, stored.changed_at, cut.occurred_at)
+        if state_at_cut is CutState.ABSENT:
             continue
         whole = live[key] = shape.encode_json(stored.row) if stored.live else None
-        if known is CutState.NEEDS_UNDO:
+        if state_at_cut is CutState.NEEDS_UNDO:
             doubtful[key] = None if whole is None else msgspec.json.decode(whole)
     _undo_to_cut(db, cut, resource, doubtful)
     for key, state in doubtful.items():

@@ -180,9 +180,9 @@ def scrub_batch(
     return advance_pending(pending, batch, kept)
 
 
-def should_keep_key(found: AffectedEvent, floor: int | None) -> bool:
+def should_keep_key(event: AffectedEvent, floor: int | None) -> bool:
     """Whether a sink still needs the key to know which object to delete."""
-    return floor is not None and found.change == ChangeKind.DELETED and found.seq > floor
+    return floor is not None and event.change == ChangeKind.DELETED and event.seq > floor
 
 
 def advance_pending(

@@ -111,8 +111,8 @@ class ErasedRows:
     def build_deletions(self) -> list[tuple[Resource, list[Change]]]:
         """Return the deletions of live rows that pointed at the object, without their data."""
         return [
-            (of, [Change(ChangeKind.DELETED, key) for key, live in found if live])
-            for of, found in (
+            (of, [Change(ChangeKind.DELETED, key) for key, live in keys if live])
+            for of, keys in (
                 (GROUP_MEMBERS, self.edges),
                 (ROLE_ASSIGNMENTS, self.assignments),
             )

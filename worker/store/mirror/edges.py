@@ -108,15 +108,15 @@ def merge_edges(
     """
     if not arriving:
         return []
-    known = {} if assume_new else load_edges(tx, arriving)
+    stored = {} if assume_new else load_edges(tx, arriving)
     ended = _find_deleted_endpoints(tx, arriving)
-    fresh = {pair: kind for pair, kind in arriving.items() if pair not in known}
-    returning = [pair for pair, old in known.items() if not old.is_live]
+    fresh = {pair: kind for pair, kind in arriving.items() if pair not in stored}
+    returning = [pair for pair, old in stored.items() if not old.is_live]
     began = live_since.load_for_members(tx, {group for group, _ in (*fresh, *returning)})
     changes = _insert(tx, fresh, ended, began)
     altered: list[tuple[object, ...]] = []
     revived: list[tuple[object, ...]] = []
-    for pair, old in known.items():
+    for pair, old in stored.items():
         kind = _choose_member_type(old, arriving[pair])
         if not ended.isdisjoint(pair):
             if not old.is_live and old.reason != DeletedReason.CASCADE:

@@ -103,14 +103,14 @@ def merge_rows(
     if assume_new:
         insert_rows(tx, resource, arriving.items(), live_since)
         return _build_created(resource, arriving.items())
-    known = _load_hashes(tx, resource, list(arriving))
-    new = [(key, item) for key, item in arriving.items() if key not in known]
+    stored = _load_hashes(tx, resource, list(arriving))
+    new = [(key, item) for key, item in arriving.items() if key not in stored]
     if new:
         insert_rows(tx, resource, new, live_since)
     changes = _build_created(resource, new)
     doubtful, same = {}, []
     for key, item in arriving.items():
-        if (old := known.get(key)) is None:
+        if (old := stored.get(key)) is None:
             continue
         if (old.hash, old.is_live) != (item.hash, True):
             doubtful[key] = item
@@ -120,7 +120,7 @@ def merge_rows(
         ):
             same.append((item.hash, item.source_hash, tx.connection_id, key))
     _save_hashes(tx, resource, same)
-    outdated = {key for key in doubtful if _has_old_version(known[key].hash)}
+    outdated = {key for key in doubtful if _has_old_version(stored[key].hash)}
     return changes + _compare_columns(tx, resource, doubtful, outdated, live_since)
 
 

@@ -30,8 +30,8 @@ def purge_deleted(database: Database, days: int) -> int:
 def _purge_table(database: Database, table: str, days: int) -> int:
     purged, busy = 0, set[int]()
     while True:
-        found = _find_deleted_rows(database, table, days, busy)
-        for connection_id, places in found.items():
+        rows_by_connection = _find_deleted_rows(database, table, days, busy)
+        for connection_id, places in rows_by_connection.items():
             try:
                 purged += _delete_rows(database, table, days, connection_id, places)
             except RetryLater as error:
@@ -43,7 +43,7 @@ def _purge_table(database: Database, table: str, days: int) -> int:
                     reason=error.message,
                     hint="the next maintenance tries again",
                 )
-        if sum(map(len, found.values())) < PURGE_BATCH:
+        if sum(map(len, rows_by_connection.values())) < PURGE_BATCH:
             return purged
 
 
@@ -54,13 +54,13 @@ def _find_deleted_rows(
 
     Uses the index of deleted rows: there may be a hundred million live ones.
     """
-    found: dict[int, list[str]] = {}
+    rows_by_connection: dict[int, list[str]] = {}
     with database.open_transaction() as db:
         force_index_scans(db)
         values = {"days": days, "but": list(skipped), "batch": PURGE_BATCH}
         for owner, place in db.execute(render_purge_query(table), values):
-            found.setdefault(owner, []).append(place)
-    return found
+            rows_by_connection.setdefault(owner, []).append(place)
+    return rows_by_connection
 
 
 def render_purge_query(table: str) -> TextClause:

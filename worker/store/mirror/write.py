@@ -73,11 +73,11 @@ def update_each(
     require_row_count(tx, resource, len(values), affected)
 
 
-def require_row_count(tx: Transaction, resource: Resource, expected: int, found: int) -> None:
+def require_row_count(tx: Transaction, resource: Resource, expected: int, row_count: int) -> None:
     """Raise RetryLater if the number of stored rows found is not the ``expected`` one."""
-    if found != expected:
+    if row_count != expected:
         raise RetryLater(
-            f"{expected} stored rows were to be changed, but {found} were found;"
+            f"{expected} stored rows were to be changed, but {row_count} were found;"
             " nothing was written, and the work is repeated",
             connection=str(tx.connection_id),
             resource=resource.name,

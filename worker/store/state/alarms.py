@@ -40,20 +40,20 @@ def load_alarms(
     db: sa.Connection, since: datetime, outage: Mapping[str, Any] | None = None
 ) -> dict[AlarmKey, ActiveAlarm]:
     """Return all current alarms, without connections that were retired before ``since``."""
-    found: dict[AlarmKey, ActiveAlarm] = {}
+    alarms: dict[AlarmKey, ActiveAlarm] = {}
     if (reason := get_halt_reason(db)) is not None:
-        found["halt", 0] = ActiveAlarm("", f"HALTED: {reason}; it is tried again every minute")
+        alarms["halt", 0] = ActiveAlarm("", f"HALTED: {reason}; it is tried again every minute")
     if outage is not None:
         why = f"NANGO DOES NOT WORK: {outage['reason']}; it is asked every few seconds"
-        found["outage", 0] = ActiveAlarm("", why)
+        alarms["outage", 0] = ActiveAlarm("", why)
     if (missing := load_missing_connections(db)) is not None:
-        found["missing", 0] = ActiveAlarm("", f"HELD: {missing.reason}")
+        alarms["missing", 0] = ActiveAlarm("", f"HELD: {missing.reason}")
     for row in db.execute(_STUCK, {"since": since}).mappings():
         what, why = row["resource"], row["reason"] or row["phase"]
         if what is None:
             what, why = row["status"], row["status_reason"] or "no reason is known"
-            found[what, row["id"]] = ActiveAlarm(row["name"], f"{what.upper()}: {why}")
+            alarms[what, row["id"]] = ActiveAlarm(row["name"], f"{what.upper()}: {why}")
         else:
             state = str(row["phase"]).upper()
-            found[what, row["id"]] = ActiveAlarm(row["name"], f"{what} {state}: {why}")
-    return found
+            alarms[what, row["id"]] = ActiveAlarm(row["name"], f"{what} {state}: {why}")
+    return alarms

@@ -116,10 +116,10 @@ def get_digests(db: sa.Connection) -> ErasureDigests:
 
 def load_erased(db: sa.Connection, connection_id: int) -> ErasedObjects:
     """Return the objects that a sync skips. Raises ConfigurationError if the key is missing."""
-    known = frozenset(
-        bytes(found) for found in db.execute(_DIGESTS, {"id": connection_id}).scalars()
+    digests = frozenset(
+        bytes(digest) for digest in db.execute(_DIGESTS, {"id": connection_id}).scalars()
     )
-    return ErasedObjects(get_digests(db), known) if known else ErasedObjects()
+    return ErasedObjects(get_digests(db), digests) if digests else ErasedObjects()
 
 
 def find_erasure(db: sa.Connection, connection_id: int, digest: bytes) -> Erasure | None:

@@ -125,7 +125,7 @@ def _mark_forgotten(database: Database, connection_id: int) -> None:
 
 
 def _empty_table(
-    database: Database, place: _Table, connection_id: int, told: OnForgetProgress, batch: int
+    database: Database, place: _Table, connection_id: int, on_progress: OnForgetProgress, batch: int
 ) -> int:
     """Delete the connection's rows of a table along its key, one transaction per batch."""
     gone = 0
@@ -135,7 +135,7 @@ def _empty_table(
             boundary, deleted = _delete_batch(db, place, connection_id, last, batch)
         gone += deleted
         if deleted:
-            told(place.name, gone)
+            on_progress(place.name, gone)
         if boundary is None:
             return gone
         last = boundary

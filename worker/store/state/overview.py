@@ -71,10 +71,10 @@ def load_connections_overview(
     """Return one row per connection: status, freshness, last run, what needs attention."""
     rows = db.execute(_CONNECTIONS, {"id": connection_id}).mappings()
     apart = summarize_unresolved(db, connection_id)
-    found = [dict(row) for row in rows]
-    for row in found:
+    overview = [dict(row) for row in rows]
+    for row in overview:
         row["attention"] += [f"{name}: {why}" for name, why in apart.get(row["id"], {}).items()]
-    return found
+    return overview
 
 
 _HELD = text("""

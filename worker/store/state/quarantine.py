@@ -165,10 +165,10 @@ def note_faults(
     ``present`` gives, for each object that was read, a bit for each column that was sent: faults of
     other columns remain. ``faults`` maps keys to properties and their faults.
     """
-    known = _load_faults(tx, resource, list(present))
+    stored = _load_faults(tx, resource, list(present))
     within = True
-    for key in [*known.keys() - faults.keys(), *faults]:
-        before, new = known.get(key, {}), faults.get(key, {})
+    for key in [*stored.keys() - faults.keys(), *faults]:
+        before, new = stored.get(key, {}), faults.get(key, {})
         fresh = get_shape(resource).list_sent_properties(present[key])
         left = {name: why for name, why in before.items() if name not in fresh}
         if new:

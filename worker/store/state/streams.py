@@ -105,9 +105,10 @@ _COLUMN_NAMES = tuple(f.name for f in dataclasses.fields(Stream) if f.name != "r
 def load_streams(db: sa.Connection, connection_id: int) -> dict[str, Stream]:
     """Return the state of every stream, including those that never started."""
     rows = db.execute(select(streams).where(streams.c.connection_id == connection_id))
-    found = {row.resource: row for row in rows}
+    by_resource = {row.resource: row for row in rows}
     return {
-        resource.name: _stream_from_row(resource, found.get(resource.name)) for resource in STREAMED
+        resource.name: _stream_from_row(resource, by_resource.get(resource.name))
+        for resource in STREAMED
     }
 
 

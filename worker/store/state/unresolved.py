@@ -203,18 +203,18 @@ def summarize_unresolved(
 ) -> dict[int, dict[str, str]]:
     """Return a sentence for each stream with unresolved parts, by connection and stream."""
     rows = db.execute(_SUMMARY, {"id": connection_id, "shown": NAMED_PARTS}).all()
-    told: dict[int, dict[str, list[str]]] = {}
+    summaries: dict[int, dict[str, list[str]]] = {}
     numbers: dict[tuple[int, str], int] = {}
     for row in rows:
         part = Part(row.resource, PartKind(row.kind), row.key)
-        streams = told.setdefault(row.connection_id, {})
+        streams = summaries.setdefault(row.connection_id, {})
         streams.setdefault(row.stream, []).append(f"{describe_part(part)}: {row.reason}")
         numbers[row.connection_id, row.stream] = row.number
     return {
         number: {
             name: _render_summary(lines, numbers[number, name]) for name, lines in streams.items()
         }
-        for number, streams in told.items()
+        for number, streams in summaries.items()
     }
 
 

@@ -103,9 +103,9 @@ def discover(database: Database, nango: NangoClient, settings: Settings) -> Disc
     done = Discovery(listed=len(ours), unreadable=listing.unreadable)
     present = {str(row.ref) for row in listing.rows}
     with database.open_transaction() as db:
-        known = _index_by_label(list_all_connections(db))
-        absent = find_missing(known.values(), present)
-        used = sum(not one.is_retired for one in known.values())
+        connections = _index_by_label(list_all_connections(db))
+        absent = find_missing(connections.values(), present)
+        used = sum(not one.is_retired for one in connections.values())
         done.held = _check_missing(db, nango, settings, absent, used)
         strange = done.held is not None and len(absent) == used
         if not strange:
@@ -114,7 +114,7 @@ def discover(database: Database, nango: NangoClient, settings: Settings) -> Disc
     if strange:
         return done  # this may be the list of another environment: none of it is applied
     for row in reversed(ours):
-        _follow_row(database, known.get(str(row.ref)), row, done)
+        _follow_row(database, connections.get(str(row.ref)), row, done)
     if done.held is None:
         vanished = retire_missing(database, nango, absent, limit=MAX_CONFIRMED)
         done.retired, done.unconfirmed = vanished.retired, vanished.unconfirmed
@@ -144,13 +144,13 @@ def _is_ours(row: ListedConnection, settings: Settings) -> bool:
     return row.provider in MICROSOFT_PROVIDERS
 
 
-def _index_by_label(found: Iterable[Connection]) -> dict[str, Connection]:
+def _index_by_label(connections: Iterable[Connection]) -> dict[str, Connection]:
     """Return one connection for each label; a retired one may share it with its successor.
 
     Prefers the one in use, then one with a known tenant, then the oldest.
     """
     best: dict[str, Connection] = {}
-    for one in sorted(found, key=lambda one: (one.is_retired, one.tenant_id is None, one.id)):
+    for one in sorted(connections, key=lambda one: (one.is_retired, one.tenant_id is None, one.id)):
         if not one.is_being_forgotten:
             best.setdefault(one.label, one)
     return best
@@ -264,11 +264,13 @@ def _find_status_changes(connection: Connection | None, policy: Policy) -> dict[
 def _wake_duplicates(database: Database, present: set[str], done: Discovery) -> None:
     """Activate the oldest duplicate of each tenant that is no longer mirrored."""
     with database.open_transaction() as db:
-        found = list_all_connections(db)
+        connections = list_all_connections(db)
     kept = {
-        one.tenant_id for one in found if one.status in (*SYNCED_STATUSES, ConnectionStatus.PAUSED)
+        one.tenant_id
+        for one in connections
+        if one.status in (*SYNCED_STATUSES, ConnectionStatus.PAUSED)
     }
-    for one in found:
+    for one in connections:
         idle = one.status is ConnectionStatus.DUPLICATE and one.label in present
         if idle and one.tenant_id not in kept and _wake(database, one):
             kept.add(one.tenant_id)

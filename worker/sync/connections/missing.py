@@ -33,9 +33,9 @@ class MissingOutcome:
     """Connections that have not been queried yet."""
 
 
-def find_missing(known: Iterable[Connection], present: set[str]) -> list[Connection]:
+def find_missing(connections: Iterable[Connection], present: set[str]) -> list[Connection]:
     """Return the connections in use that a listing lacks."""
-    return [one for one in known if one.label not in present and not one.is_retired]
+    return [one for one in connections if one.label not in present and not one.is_retired]
 
 
 def retire_missing(
@@ -68,11 +68,11 @@ def approve_missing(database: Database, nango: NangoClient, ids: Iterable[int]) 
 
 def _fetch_presences(nango: NangoClient, chosen: list[Connection]) -> dict[int, ConnectionPresence]:
     """Query each connection in Nango; return the results by id, as far as Nango answers."""
-    found: dict[int, ConnectionPresence] = {}
+    presences: dict[int, ConnectionPresence] = {}
     unanswered = 0
     for one in chosen:
         try:
-            found[one.id] = check_presence(
+            presences[one.id] = check_presence(
                 nango, ConnectionRef(one.nango_connection_id, one.provider_config_key)
             )
         except (Outage, BudgetExhausted):
@@ -81,7 +81,7 @@ def _fetch_presences(nango: NangoClient, chosen: list[Connection]) -> dict[int, 
             unanswered += 1
             if unanswered == MAX_UNANSWERED:
                 break
-    return found
+    return presences
 
 
 def _find_gone(

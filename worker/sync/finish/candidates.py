@@ -80,25 +80,25 @@ def prepare_sweep(context: SliceContext, stream: Stream) -> SweepCandidates | No
 
     None if the slice ends meanwhile: the next slice starts over.
     """
-    found = SweepCandidates(stream)
-    if not _clear_unsent(context, found):
+    candidates = SweepCandidates(stream)
+    if not _clear_unsent(context, candidates):
         return None
-    if found.stream.incomplete:
-        return found
-    complete = Complete.from_stream(found.stream)
+    if candidates.stream.incomplete:
+        return candidates
+    complete = Complete.from_stream(candidates.stream)
     for resource in stream.carried_resources:
         if context.has_unresolved:
             with context.open_transaction() as tx:
-                _withdraw_unanswered(tx, found.stream, resource)
+                _withdraw_unanswered(tx, candidates.stream, resource)
         staging, done = Staging(resource, complete.walk_id), False
         while not done:
             with context.open_transaction() as tx:
                 done = staging.advance(tx)
                 if done:
-                    _judge_resource(context, tx, found, resource, complete)
+                    _judge_resource(context, tx, candidates, resource, complete)
             if not done and is_stopping():
                 return None
-    return found
+    return candidates
 
 
 def _withdraw_unanswered(tx: Transaction, stream: Stream, resource: Resource) -> None:
@@ -111,13 +111,13 @@ def _withdraw_unanswered(tx: Transaction, stream: Stream, resource: Resource) ->
 def _judge_resource(
     context: SliceContext,
     tx: Transaction,
-    found: SweepCandidates,
+    candidates: SweepCandidates,
     resource: Resource,
     complete: Complete,
 ) -> None:
     """Count the deletions of one resource, or hold them if they are implausible."""
     numbers = count_candidates(tx, resource)
-    found.has_hidden_members = found.has_hidden_members or numbers.hidden > 0
+    candidates.has_hidden_members = candidates.has_hidden_members or numbers.hidden > 0
     explained = count_live_removals(tx, resource) - numbers.announced_hidden
     going = numbers.unexplained + explained
     empty = numbers.unexplained > 0 and not complete.is_best_effort
@@ -125,51 +125,57 @@ def _judge_resource(
     live = count_live_rows(tx, resource) if going else 0
     why = check_deletion(context.policy, deleted=going, live_rows=live, is_empty_answer=empty)
     if why is not None:
-        found.hold_reasons[resource.name] = why
+        candidates.hold_reasons[resource.name] = why
     elif numbers.to_delete:
-        found.delete_counts[resource.name] = numbers.to_delete
+        candidates.delete_counts[resource.name] = numbers.to_delete
         if complete.is_best_effort:
-            choose_batch_to_confirm(tx, found, resource)
+            choose_batch_to_confirm(tx, candidates, resource)
         elif numbers.unconfirmed:
             places = list(sample(range(numbers.unconfirmed)))
             _set_to_confirm(
-                tx, found, resource, list_unconfirmed_at(tx, resource, places), numbers.unconfirmed
+                tx,
+                candidates,
+                resource,
+                list_unconfirmed_at(tx, resource, places),
+                numbers.unconfirmed,
             )
 
 
-def choose_batch_to_confirm(tx: Transaction, found: SweepCandidates, resource: Resource) -> bool:
+def choose_batch_to_confirm(
+    tx: Transaction, candidates: SweepCandidates, resource: Resource
+) -> bool:
     """Choose the next batch to read by id; return whether there is one."""
     keys = list_unconfirmed(tx, resource, CONFIRM_BATCH)
     if not keys:
-        found.keys_to_confirm.pop(resource.name, None)
+        candidates.keys_to_confirm.pop(resource.name, None)
         return False
-    _set_to_confirm(tx, found, resource, keys, len(keys))
+    _set_to_confirm(tx, candidates, resource, keys, len(keys))
     return True
 
 
 def _set_to_confirm(
-    tx: Transaction, found: SweepCandidates, resource: Resource, keys: list[str], doubtful: int
+    tx: Transaction, candidates: SweepCandidates, resource: Resource, keys: list[str], doubtful: int
 ) -> None:
     """Set the keys to read by id; sites are read by Graph's composite id, not by their key."""
-    found.keys_to_confirm[resource.name] = keys
-    found.doubtful_counts[resource.name] = doubtful
+    candidates.keys_to_confirm[resource.name] = keys
+    candidates.doubtful_counts[resource.name] = doubtful
     if resource.kind is Kind.EDGE or resource.address in resource.key:
         return
     position = resource.column_names.index(resource.address)
-    found.addresses = {
+    candidates.addresses = {
         key: stored.row[position] or key for key, stored in load_rows(tx, resource, keys).items()
     }
 
 
-def _clear_unsent(context: SliceContext, found: SweepCandidates) -> bool:
+def _clear_unsent(context: SliceContext, candidates: SweepCandidates) -> bool:
     """Clear the columns that no page sent; return False if the slice ends before that is done."""
     more = True
     while more:
         with context.open_transaction() as tx:
-            resource, walk = found.stream.resource, found.stream.walk_id
+            resource, walk = candidates.stream.resource, candidates.stream.walk_id
             changes = null_unsent_columns(tx, resource, walk, DELETION_BATCH)
-            after = append_and_count(context, tx, found.stream, resource, changes)
-        found.stream = after
+            after = append_and_count(context, tx, candidates.stream, resource, changes)
+        candidates.stream = after
         more = len(changes) == DELETION_BATCH
         if more and context.should_stop():
             return False
@@ -187,7 +193,7 @@ def append_and_count(
     return after
 
 
-def is_sweep_time_up(context: SliceContext, found: SweepCandidates, since: float) -> bool:
+def is_sweep_time_up(context: SliceContext, candidates: SweepCandidates, since: float) -> bool:
     """Whether a sweep that deletes since ``since`` must leave the rest to the next slice.
 
     The next slice judges again first. So deleting goes on for at least as long as judging took,
@@ -195,4 +201,6 @@ def is_sweep_time_up(context: SliceContext, found: SweepCandidates, since: float
     """
     if is_stopping():
         return True
-    return context.should_stop() and time.monotonic() - since >= since - found.started_monotonic
+    return (
+        context.should_stop() and time.monotonic() - since >= since - candidates.started_monotonic
+    )

@@ -20,20 +20,20 @@ MAX_GROUPS_READ: Final = MAX_BATCH_ITEMS
 """Groups whose members are read to confirm memberships: one ``$batch``."""
 
 
-def confirm_candidates(client: GraphClient, found: SweepCandidates) -> Confirmation:
+def confirm_candidates(client: GraphClient, candidates: SweepCandidates) -> Confirmation:
     """Return which candidates Graph still has.
 
     Raises RetryLater if no request can be sent now.
     """
     confirmed = Confirmation()
-    for name, keys in found.keys_to_confirm.items():
+    for name, keys in candidates.keys_to_confirm.items():
         resource = RESOURCES[name]
-        if len(keys) < found.doubtful_counts[name]:
+        if len(keys) < candidates.doubtful_counts[name]:
             confirmed.sampled_resources.add(name)
         if resource.kind is Kind.EDGE:
             _confirm_edges(client, keys, confirmed)
         else:
-            _confirm_objects(client, resource, keys, found.addresses, confirmed)
+            _confirm_objects(client, resource, keys, candidates.addresses, confirmed)
     return confirmed
 
 

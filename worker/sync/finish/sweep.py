@@ -52,7 +52,9 @@ from worker.sync.plan import MAX_RESTARTS, compute_next_due
 from worker.sync.state import is_resync
 
 
-def apply_sweep(context: SliceContext, found: SweepCandidates, confirmation: Confirmation) -> bool:
+def apply_sweep(
+    context: SliceContext, candidates: SweepCandidates, confirmation: Confirmation
+) -> bool:
     """Delete candidates in fenced batches and end the walk; return whether it has ended.
 
     Candidates that Graph gave no answer for are recorded as unresolved. If the walk has not ended,
@@ -60,38 +62,40 @@ def apply_sweep(context: SliceContext, found: SweepCandidates, confirmation: Con
     ``context.unfinished_streams`` and the next slice judges the rest again. Raises CursorExpired,
     with nothing deleted, if a read by id found an object that the walk missed.
     """
-    stream, since = found.stream, time.monotonic()
+    stream, since = candidates.stream, time.monotonic()
     every = stream.mode is Mode.SEARCH
     last = stream.restarts >= MAX_RESTARTS
     spared = decide_kept(
-        found.delete_counts, confirmation, is_last_attempt=last, is_best_effort=every
+        candidates.delete_counts, confirmation, is_last_attempt=last, is_best_effort=every
     )
-    _keep_candidates(context, found, spared)
-    for name in found.delete_counts:
+    _keep_candidates(context, candidates, spared)
+    for name in candidates.delete_counts:
         resource, upto = RESOURCES[name], None
-        if every and found.keys_to_confirm.get(name):
-            upto = found.keys_to_confirm[name][-1]
-        if not _delete_candidates(context, found, resource, upto, since):
+        if every and candidates.keys_to_confirm.get(name):
+            upto = candidates.keys_to_confirm[name][-1]
+        if not _delete_candidates(context, candidates, resource, upto, since):
             context.unfinished_streams.add(stream.name)
             return False
         if upto is not None:
             with context.open_transaction() as tx:
-                choose_batch_to_confirm(tx, found, resource)
+                choose_batch_to_confirm(tx, candidates, resource)
             return False
-    for name in found.hold_reasons:
+    for name in candidates.hold_reasons:
         _hold_candidates(context, RESOURCES[name], hold_unseen_candidates)
-    if found.has_hidden_members:
+    if candidates.has_hidden_members:
         _hold_candidates(context, GROUP_MEMBERS, hold_hidden_candidates)
-    _finish_walk(context, found, spared)
+    _finish_walk(context, candidates, spared)
     return True
 
 
-def _keep_candidates(context: SliceContext, found: SweepCandidates, spared: KeptCandidates) -> None:
+def _keep_candidates(
+    context: SliceContext, candidates: SweepCandidates, spared: KeptCandidates
+) -> None:
     """Drop the candidates that stay, and record the unanswered parts."""
     if not spared.has_any:
         return
     with context.open_transaction() as tx:
-        for name in found.delete_counts:
+        for name in candidates.delete_counts:
             resource = RESOURCES[name]
             apart = {part.key for part in spared.unanswered if part.resource == name}
             drop_candidates(tx, resource, spared.kept_keys[name] & apart)
@@ -99,14 +103,14 @@ def _keep_candidates(context: SliceContext, found: SweepCandidates, spared: Kept
             if resource is GROUP_MEMBERS:
                 drop_group_candidates(tx, resource, spared.kept_groups)
             if name in spared.weak_resources:
-                asked = found.keys_to_confirm.get(name, [])
+                asked = candidates.keys_to_confirm.get(name, [])
                 spared.add_unasked(name, drop_unasked_candidates(tx, resource, asked))
         context.save_unresolved(tx, spared.unanswered)
 
 
 def _delete_candidates(
     context: SliceContext,
-    found: SweepCandidates,
+    candidates: SweepCandidates,
     resource: Resource,
     last_key: str | None,
     started_monotonic: float,
@@ -117,17 +121,17 @@ def _delete_candidates(
         with context.open_transaction() as tx:
             some = list_candidates(tx, resource, after=after, up_to=last_key, limit=DELETION_BATCH)
             deleted, done = deletion.advance(tx, some)
-            stream = found.stream
+            stream = candidates.stream
             for of, changes in deleted:
                 stream = append_and_count(context, tx, stream, of, changes)
             if done:
                 withdraw_removals(tx, resource, list(some))
                 drop_candidates(tx, resource, some)
-        found.stream = stream
+        candidates.stream = stream
         hit_failpoint("sweep-batch")
         more = not done or len(some) == DELETION_BATCH
         after = list(some)[-1] if done and some else after
-        if more and is_sweep_time_up(context, found, started_monotonic):
+        if more and is_sweep_time_up(context, candidates, started_monotonic):
             return False
     return True
 
@@ -144,35 +148,40 @@ def _hold_candidates(
             after = hold(tx, resource, after, STAGING_BATCH)
 
 
-def _finish_walk(context: SliceContext, found: SweepCandidates, spared: KeptCandidates) -> None:
-    stream = found.stream
+def _finish_walk(
+    context: SliceContext, candidates: SweepCandidates, spared: KeptCandidates
+) -> None:
+    stream = candidates.stream
     with context.open_transaction() as tx:
         for resource in stream.carried_resources:
-            _finish_removals(tx, found, resource)
+            _finish_removals(tx, candidates, resource)
             more = Part(resource.name, PartKind.DELETIONS, WHOLE_RESOURCE)
             if context.has_unresolved and more not in spared.unanswered:
                 resolve_parts(tx, [more])
-        if found.has_hidden_members:
+        if candidates.has_hidden_members:
             name = GROUP_MEMBERS.name
-            whys = [found.hold_reasons.get(name), explain_hidden_members(*count_held_hidden(tx))]
-            found.hold_reasons[name] = "; ".join(filter(None, whys))
+            whys = [
+                candidates.hold_reasons.get(name),
+                explain_hidden_members(*count_held_hidden(tx)),
+            ]
+            candidates.hold_reasons[name] = "; ".join(filter(None, whys))
         delete_seen(tx, stream.carried_resources)
-        after = end_walk(context, stream, found, spared)
+        after = end_walk(context, stream, candidates, spared)
         save_stream(tx, stream, after)
         if is_resync(stream, after):
             note_full_walks(tx, context.run, [of.name for of in stream.carried_resources])
         left = [of for of in stream.carried_resources if not _clear_some_candidates(tx, of)]
     context.tally.walked.append(stream.name)
-    found.stream = after
+    candidates.stream = after
     for resource in left:
         _clear_candidates(context, resource)
 
 
-def _finish_removals(tx: Transaction, found: SweepCandidates, resource: Resource) -> None:
+def _finish_removals(tx: Transaction, candidates: SweepCandidates, resource: Resource) -> None:
     """Drop the removals that waited for the end of the walk, except those that are held."""
-    if resource.name in found.hold_reasons:
+    if resource.name in candidates.hold_reasons:
         hold_removals(tx, resource)
-    elif found.has_hidden_members and resource is GROUP_MEMBERS:
+    elif candidates.has_hidden_members and resource is GROUP_MEMBERS:
         drop_judged_removals(tx, resource)
     else:
         drop_removals(tx, resource)
@@ -190,7 +199,7 @@ def _clear_candidates(context: SliceContext, resource: Resource) -> None:
 
 
 def end_walk(
-    context: SliceContext, stream: Stream, found: SweepCandidates, spared: KeptCandidates
+    context: SliceContext, stream: Stream, candidates: SweepCandidates, spared: KeptCandidates
 ) -> Stream:
     """Return the stream after a walk: on to deltas, or to the next snapshot."""
     policy, now = context.policy, context.started_at
@@ -210,7 +219,7 @@ def end_walk(
     due = compute_next_due(stream.due_at, now, interval, context.jitter)
     if stream.follows_delta and not stream.resource.children:
         due = now
-    held = "; ".join(f"{name}: {why}" for name, why in found.hold_reasons.items())
+    held = "; ".join(f"{name}: {why}" for name, why in candidates.hold_reasons.items())
     return replace(
         after,
         phase=Phase.HELD if held else resting,

@@ -12,23 +12,23 @@ from worker.sync.finish.sweep import apply_sweep
 class SweepRunner:
     """Confirms candidates with Graph, and deletes those that are gone."""
 
-    def __init__(self, context: SliceContext, found: SweepCandidates) -> None:
+    def __init__(self, context: SliceContext, candidates: SweepCandidates) -> None:
         self._context = context
-        self._candidates = found
-        self.is_incomplete = found.stream.incomplete
+        self._candidates = candidates
+        self.is_incomplete = candidates.stream.incomplete
         """Whether the walk skipped objects, so that nothing is swept."""
 
     @classmethod
     def start(cls, context: SliceContext, stream: Stream) -> "SweepRunner | None":
         """Judge the rows that the walk did not see; None if the slice ends before that is done."""
-        found = prepare_sweep(context, stream)
-        if found is None:
+        candidates = prepare_sweep(context, stream)
+        if candidates is None:
             context.unfinished_streams.add(stream.name)
             return None
         hit_failpoint("sweep-prepared")
-        if found.delete_total:
-            context.on_progress(stream.name, found.delete_total, "confirming deletions of")
-        return cls(context, found)
+        if candidates.delete_total:
+            context.on_progress(stream.name, candidates.delete_total, "confirming deletions of")
+        return cls(context, candidates)
 
     @property
     def stream(self) -> Stream:

@@ -36,14 +36,14 @@ def find_edge_resource(resource: Resource) -> Resource | None:
 
 
 def quarantine_rejected_rows(
-    context: SliceContext, resource: Resource, page: Page, fault: Exception
+    context: SliceContext, resource: Resource, page: Page, error: Exception
 ) -> bool:
     """Find the objects of a page that Postgres refuses, and mark them as rejects.
 
     False if the failure is not about data or not about single objects: then it is a bug, and the
     page stays as it is.
     """
-    if not _is_data_error(fault):
+    if not _is_data_error(error):
         return False
     objects = list(dict.fromkeys([*page.rows, *(group for group, _ in page.edges)]))
     if not objects or _try_store(context, resource, page, ()) is not None:
@@ -65,8 +65,8 @@ def quarantine_rejected_rows(
     return True
 
 
-def _is_data_error(fault: Exception) -> bool:
-    return isinstance(fault, RowExists) or is_data_error(fault)
+def _is_data_error(error: Exception) -> bool:
+    return isinstance(error, RowExists) or is_data_error(error)
 
 
 def _drop_members(page: Page, key: str) -> None:

@@ -27,7 +27,7 @@ from worker.sync.loading.rejected_rows import quarantine_rejected_rows
 def store_objects(
     context: SliceContext,
     resource: Resource,
-    found: Mapping[str, Page | NoAnswer | None],
+    objects: Mapping[str, Page | NoAnswer | None],
     parts: Mapping[str, PartKind],
 ) -> bool:
     """Store objects that were read again; return whether removals wait to be applied.
@@ -37,7 +37,7 @@ def store_objects(
     that Postgres refuses affects no other.
     """
     waits: dict[str, NoAnswer] = {}
-    for key, page in found.items():
+    for key, page in objects.items():
         if isinstance(page, NoAnswer):
             waits[key] = page
         elif page is None and key not in parts:
@@ -51,7 +51,7 @@ def store_objects(
         postpone_retry(tx, resource, sorted(noted - apart))
         again = {Part(resource.name, parts[k], k): why for k, why in waits.items() if k in parts}
         context.save_unresolved(tx, again)
-    return any(page is None and key in parts for key, page in found.items())
+    return any(page is None and key in parts for key, page in objects.items())
 
 
 def _store_or_quarantine(

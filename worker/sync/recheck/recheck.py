@@ -255,8 +255,8 @@ def store_answers(
         ended = {pair: why for pair, why in ended.items() if pair[1] in answers.gone_members}
         with context.open_transaction() as tx:
             context.append_events(tx, GROUP_MEMBERS, delete_edges(tx, ended), is_initial=False)
-    for name, found in answers.objects.items():
-        if store_objects(context, RESOURCES[name], found, doubts.unresolved_kinds.get(name, {})):
+    for name, objects in answers.objects.items():
+        if store_objects(context, RESOURCES[name], objects, doubts.unresolved_kinds.get(name, {})):
             streams[name] = apply_round_removals(context, streams[name])
     groups = answers.objects.get(GROUPS.name, {})
     there = {key for key, page in groups.items() if isinstance(page, Page) and not page.rejects}

@@ -30,7 +30,7 @@ def fetch_definition_ids(client: GraphClient) -> list[str]:
     """Return the ids of all role definitions, sorted: the parts of a filtered walk."""
     stream = Stream(resource=RESOURCES["role_definitions"])
     link: str | None = build_listing_url(stream.resource, stream.resource.optional)
-    found: set[str] = set()
+    ids: set[str] = set()
     seen: set[str] = set()
     while link is not None:
         if link in seen:
@@ -41,9 +41,9 @@ def fetch_definition_ids(client: GraphClient) -> list[str]:
             raise MalformedResponse(
                 "a role definition cannot be read", after=3600, resource=stream.name
             )
-        found |= page.rows.keys()
+        ids |= page.rows.keys()
         link = page.next_link
-    return sorted(found)
+    return sorted(ids)
 
 
 def fetch_assignment_page(client: GraphClient, stream: Stream) -> tuple[Page, list[str]]:
@@ -90,7 +90,7 @@ def _fetch_next_pages(
     """Add each definition's next page of assignments; return the next links that remain."""
     replies = fetch_each(client, {one: path_from_link(link) for one, link in links.items()})
     upcoming: dict[str, str] = {}
-    troubles: dict[str, MirrorError] = {}
+    errors: dict[str, MirrorError] = {}
     for one, response in replies.items():
         if response.status in GONE_STATUSES:
             continue
@@ -99,7 +99,7 @@ def _fetch_next_pages(
             if page.next_link == links[one]:
                 raise MalformedResponse("Graph's next links go in circles", after=600)
         except (ResourceRefused, RetryLater, ConnectionBroken) as error:
-            troubles[one] = error
+            errors[one] = error
             continue
         whole.rows |= page.rows
         whole.rejects += page.rejects
@@ -109,6 +109,6 @@ def _fetch_next_pages(
             whole.answered_parts.append(build_assignments_part(one))
         else:
             upcoming[one] = page.next_link
-    apart = isolate_walk_errors(troubles, len(links), is_first_page=first)
+    apart = isolate_walk_errors(errors, len(links), is_first_page=first)
     whole.unanswered_parts |= {build_assignments_part(one): why for one, why in apart.items()}
     return upcoming

@@ -39,13 +39,13 @@ def classify_objects(
         for key, what in meaning.items()
         if what is ObjectPresence.LOCKED
     }
-    troubles = {
+    errors = {
         key: error
         for key, what in meaning.items()
         if what is ObjectPresence.UNKNOWN
         and (error := error_from_response(replies[key], resource.permission)) is not None
     }
-    return present, isolate_errors(troubles, len(keys)), locked
+    return present, isolate_errors(errors, len(keys)), locked
 
 
 GONE_STATUSES: Final = frozenset({404, 410})

@@ -42,17 +42,17 @@ class MemberListReader:
     def read(self, targets: dict[str, str]) -> None:
         idle = dict.fromkeys(targets, 0)
         while targets:
-            upcoming, troubles = {}, {}
+            upcoming, errors = {}, {}
             for one, response in fetch_each(self._client, targets).items():
                 try:
                     link, is_new = self._add_page(one, response)
                     idle[one] = count_idle_pages(idle[one], 0, int(is_new))
                 except MirrorError as error:
-                    troubles[one] = error
+                    errors[one] = error
                     continue
                 if link is not None:
                     upcoming[one] = link
-            self.unknown |= isolate_errors(troubles, len(targets))
+            self.unknown |= isolate_errors(errors, len(targets))
             targets = upcoming
 
     def _add_page(self, one: str, response: ApiResponse) -> tuple[str | None, bool]:

@@ -109,24 +109,24 @@ def fetch_member_page(
     targets = {group: path_from_link(link) for group, link in place.under_way.items()}
     targets |= {group: build_members_path(group, top=top) for group in groups}
     page, under_way = Page(), {}
-    troubles: dict[str, MirrorError] = {}
+    errors: dict[str, MirrorError] = {}
     for group, response in fetch_each(client, targets).items():
         try:
             link = _add_members(page, group, response, place.under_way.get(group))
         except (ResourceRefused, RetryLater, ConnectionBroken) as error:
             if error.needs_smaller_request and (top or MEMBERS_PER_PAGE) > MIN_MEMBERS_PER_PAGE:
                 raise  # smaller pages are tried before a group is recorded as unanswered
-            troubles[group] = error
+            errors[group] = error
             continue
         if link is not None:
             under_way[group] = link
         elif group not in page.removed:
             page.answered_parts.append(build_members_part(group))
-    apart = isolate_walk_errors(troubles, len(targets), is_first_page=place == MemberCursor())
+    apart = isolate_walk_errors(errors, len(targets), is_first_page=place == MemberCursor())
     page.unanswered_parts = {build_members_part(group): why for group, why in apart.items()}
     if page.edges:
-        told = repr(sorted(page.edges)).encode()
-        page.digest = hashlib.blake2b(told, digest_size=16).hexdigest()
+        pairs = repr(sorted(page.edges)).encode()
+        page.digest = hashlib.blake2b(pairs, digest_size=16).hexdigest()
     if under_way or len(groups) == place.free_slots:
         page.next_link = MemberCursor(groups[-1] if groups else place.after, under_way).link
     return page

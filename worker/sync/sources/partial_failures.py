@@ -70,33 +70,33 @@ def build_unanswered(error: MirrorError) -> NoAnswer:
     return NoAnswer(error.message, error.after or 0.0)
 
 
-def isolate_errors(troubles: Mapping[str, MirrorError], asked: int) -> dict[str, NoAnswer]:
+def isolate_errors(errors: Mapping[str, MirrorError], asked: int) -> dict[str, NoAnswer]:
     """Return the unanswered parts; their errors do not concern the resource, which was just read.
 
     Raises ConnectionBroken if all that was ``asked`` failed, as nothing then proves the token.
     """
-    for error in troubles.values():
-        if isinstance(error, ConnectionBroken) and len(troubles) == asked:
+    for error in errors.values():
+        if isinstance(error, ConnectionBroken) and len(errors) == asked:
             raise error
-    return {name: build_unanswered(error) for name, error in troubles.items()}
+    return {name: build_unanswered(error) for name, error in errors.items()}
 
 
 def isolate_walk_errors(
-    troubles: Mapping[str, MirrorError], asked: int, *, is_first_page: bool
+    errors: Mapping[str, MirrorError], asked: int, *, is_first_page: bool
 ) -> dict[str, NoAnswer]:
     """Return the unanswered parts of one page of a walk, out of ``asked`` requests.
 
     Raises the error if it concerns the whole resource: if Graph throttles, or if all parts got the
     same answer and are many, or several on the ``is_first_page`` of the walk.
     """
-    for error in troubles.values():
+    for error in errors.values():
         if isinstance(error, RetryLater) and error.status in THROTTLED_STATUSES:
             raise error
-    alike = len({_build_cause_key(error) for error in troubles.values()}) == 1
+    alike = len({_build_cause_key(error) for error in errors.values()}) == 1
     several = asked >= SHARED_CAUSE_MIN or (is_first_page and asked > 1)
-    if alike and several and len(troubles) == asked:
-        raise next(iter(troubles.values()))
-    return isolate_errors(troubles, asked)
+    if alike and several and len(errors) == asked:
+        raise next(iter(errors.values()))
+    return isolate_errors(errors, asked)
 
 
 def _build_cause_key(error: MirrorError) -> tuple[object, ...]:

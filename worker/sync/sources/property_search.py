@@ -19,14 +19,14 @@ def find_refused_requests(client: GraphClient, targets: Mapping[str, str]) -> se
 
     Raises the error of any other failed response.
     """
-    found = set()
+    refused = set()
     for name, response in client.get_all(targets).items():
         error = classify_graph_response(response, 0.0)
         if isinstance(error, ResourceRefused) and error.status in PROPERTY_REFUSAL_STATUSES:
-            found.add(name)
+            refused.add(name)
         elif error is not None:
             raise error
-    return found
+    return refused
 
 
 def find_refused_properties(client: GraphClient, stream: Stream) -> list[str]:
@@ -39,16 +39,16 @@ def find_refused_properties(client: GraphClient, stream: Stream) -> list[str]:
     ends = {"none": _build_request_with(stream, ()), "all": _build_request_with(stream, optional)}
     if find_refused_requests(client, ends) != {"all"}:
         return []
-    found: list[str] = []
+    properties: list[str] = []
     parts = list(_split_in_half(optional)) or [optional]
     while parts:
         asked = {
             str(number): _build_request_with(stream, part) for number, part in enumerate(parts)
         }
         refused = [parts[int(number)] for number in find_refused_requests(client, asked)]
-        found += [part[0] for part in refused if len(part) == 1]
+        properties += [part[0] for part in refused if len(part) == 1]
         parts = [half for part in refused for half in _split_in_half(part)]
-    return found
+    return properties
 
 
 def _split_in_half(names: list[str]) -> Iterator[list[str]]:
