@@ -27,7 +27,6 @@ def run(database_url: str, nango: Nango, nango_server: Server) -> Run:
         "NANGO_HOST": nango_server.url,
         "NANGO_SECRET_KEY": nango.key,
         "TENANT_MIRROR_RETRY_SECONDS": "0.1",
-        "COLUMNS": "200",
     }
 
     def call(

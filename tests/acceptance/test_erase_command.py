@@ -28,7 +28,6 @@ def run(database_url: str, nango: Nango, nango_server: Server) -> Run:
         "DATABASE_URL": database_url,
         "NANGO_HOST": nango_server.url,
         "NANGO_SECRET_KEY": nango.key,
-        "COLUMNS": "200",
     }
 
     def call(

@@ -45,7 +45,7 @@ class Readable:
     url: str
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return run_command(arguments, {"DATABASE_URL": self.url, "COLUMNS": "200"})
+        return run_command(arguments, {"DATABASE_URL": self.url})
 
     def as_owner(self, statement: str) -> None:
         with psycopg.connect(self.url) as connection:

@@ -91,7 +91,7 @@ def test_a_beat_and_workers_whose_clocks_differ_work_together(
     wait_until(lambda: is_exact(database, tenant), what="the changes")
     assert abs(clocks_off(service)[0] + beat) < 2
     side = "behind" if beat > 0 else "ahead of"
-    assert f"{abs(beat):,} s {side} Postgres's" in status(service, COLUMNS="200")
+    assert f"{abs(beat):,} s {side} Postgres's" in status(service)
     assert_survived(service, database, tenant)
 
 

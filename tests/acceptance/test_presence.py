@@ -34,7 +34,6 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None
 
 
 def test_a_queue_without_a_worker_is_named_at_once(service: Service, mirror: Mirror) -> None:
-    service.environment["COLUMNS"] = "200"
     shown = call(service, "status").stdout
     assert "No worker consumes manual, scheduled, backfill, maintenance: start one as the Proc" in (
         shown

@@ -51,7 +51,6 @@ def environment(database_url: str, nango: Nango, nango_server: Server) -> dict[s
         "DATABASE_URL": database_url,
         "NANGO_HOST": nango_server.url,
         "NANGO_SECRET_KEY": nango.key,
-        "COLUMNS": "230",
     }
 
 

@@ -35,10 +35,9 @@ Look = Callable[[str], bool]
 @pytest.fixture
 def told(environment: IsolatedEnvironment) -> Callable[..., str]:
     """What `status` answers to an operator, or to a program."""
-    variables = {**environment.service.environment, "COLUMNS": "400"}
 
     def ask(*arguments: str) -> str:
-        return CliRunner().invoke(status, [*arguments], env=variables).output
+        return CliRunner().invoke(status, [*arguments], env=environment.service.environment).output
 
     return ask
 

@@ -25,7 +25,7 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 def run(database_url: str) -> Run:
     """Runs tenant-mirror as a process of its own."""
     base = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")}
-    base |= {"DATABASE_URL": database_url, "COLUMNS": "200"}
+    base["DATABASE_URL"] = database_url
 
     def call(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return run_command(["sinks", *arguments], {**base, **environment})

@@ -25,7 +25,7 @@ class Up:
     def __init__(self, folder: Path, **more: str) -> None:
         self.folder, self.output = folder, folder.with_suffix(".out")
         kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")}
-        self._environment = {**kept, "TENANT_MIRROR_HOME": str(folder), "COLUMNS": "200", **more}
+        self._environment = {**kept, "TENANT_MIRROR_HOME": str(folder), **more}
         with self.output.open("w") as output:
             self.process = subprocess.Popen(
                 [*CLI, "up"], env=self._environment, stdout=output, stderr=subprocess.STDOUT

@@ -451,7 +451,6 @@ def tenant_mirror(
         "NANGO_HOST": settings.nango_host,
         "NANGO_SECRET_KEY": settings.nango_secret_key.get_secret_value(),
         "TENANT_MIRROR_RETRY_SECONDS": "0",
-        "COLUMNS": "200",
     }
     return run_command(arguments, kept | environment, seconds=100)
 

@@ -212,7 +212,7 @@ def test_a_walk_by_the_clock_costs_its_pages_and_a_token_more_than_a_tick(mirror
 def test_status_of_a_connection_tells_what_was_missed(mirror: Mirror, database_url: str) -> None:
     miss(mirror)
     mirror.sync("users", full=True)
-    environment = {"DATABASE_URL": database_url, "COLUMNS": "200"}
+    environment = {"DATABASE_URL": database_url}
     shown = CliRunner().invoke(status, ["1"], env=environment, catch_exceptions=False)
     assert "users 1 created" in shown.output
     assert render_drift({"users": NOTHING}) == "nothing"

@@ -83,7 +83,7 @@ def failing(mirror: Mirror) -> float:
 
 def attention(database_url: str) -> list[str]:
     """What the commands show to operators; all of them agree."""
-    environment = {"DATABASE_URL": database_url, "COLUMNS": "400"}
+    environment = {"DATABASE_URL": database_url}
     output = {}
     for command, arguments in (
         (status, []),

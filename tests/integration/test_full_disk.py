@@ -40,7 +40,7 @@ def refusing(mirror: Mirror, table: str, state: str = "53100") -> Iterator[None]
 
 
 def told_by_status(database_url: str) -> str:
-    environment = {"DATABASE_URL": database_url, "COLUMNS": "400"}
+    environment = {"DATABASE_URL": database_url}
     return CliRunner().invoke(status, [], env=environment, catch_exceptions=False).output
 
 

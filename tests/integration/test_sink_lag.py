@@ -67,7 +67,7 @@ class Ground:
         return sink_id
 
     def shown(self, *arguments: str, **more: str) -> str:
-        environment = {"DATABASE_URL": self.url, "COLUMNS": "250", **more}
+        environment = {"DATABASE_URL": self.url, **more}
         done = CliRunner().invoke(status, arguments, env=environment, catch_exceptions=False)
         assert done.exit_code == 0
         return done.output

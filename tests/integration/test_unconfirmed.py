@@ -294,7 +294,7 @@ def test_commands_name_what_is_set_apart(mirror: Mirror, database_url: str) -> N
     silent = site_ids(mirror.tenant)[0]
     Unlisted(mirror, "sites", {silent: 403})
     assert mirror.sync().state is RunState.PARTIAL
-    environment = {"DATABASE_URL": database_url, "COLUMNS": "400"}
+    environment = {"DATABASE_URL": database_url}
 
     def run(command: Any, *arguments: str) -> str:
         done = CliRunner().invoke(command, arguments, env=environment, catch_exceptions=False)

@@ -64,9 +64,10 @@ def test_the_summary_fits_however_many_customers_there_are(
     watcher = screen.watcher()
     screen.sync()
     summary = watcher.build_summary(watcher.wait_until_mirrored())
-    lines = [line for row in render_table(summary.columns, summary.rows, width) for line in row]
-    assert max(map(len, lines)) <= width
-    assert len(lines) == len(summary.rows) + 1, "nothing is folded"
+    table = render_table(summary.columns, summary.rows, width)
+    assert max(map(len, [*table.header, *table.body])) <= width
+    assert len(table.header) == 1, "no header is folded"
+    assert len(table.body) == len(summary.rows), "no row is folded"
     users = sum(one.tenant.truth()["users"].count for one in screen.nango.connections)
     counts = {str(row[0]): row[1:] for row in summary.rows}
     assert sum(int(str(count)) for count in counts["users"]) == users

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-HEAVY = {"alembic", "celery", "httpx", "prometheus_client", "structlog", "tenacity"}
+HEAVY = {"alembic", "celery", "httpx", "prometheus_client", "rich", "structlog", "tenacity"}
 
 SCRIPT = """
 import sys

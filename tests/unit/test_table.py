@@ -1,116 +1,192 @@
-"""Tables fit the terminal; what does not fit is folded, and nothing is cut off."""
+"""Tables in pipes and on terminals: whole values, no line wider than the terminal."""
+
+import io
+import os
+import pty
+import struct
+import sys
+import termios
+from fcntl import ioctl
 
 import click
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
-from worker.ops.cli import table
 from worker.ops.cli.output import print_table
-from worker.ops.cli.table import (
-    detect_terminal_width,
-    measure_display_width,
-    render_table,
-    shrink_columns,
+from worker.ops.cli.table import render_table
+from worker.ops.cli.table_layout import (
+    MIN_PROSE_WIDTH,
+    ColumnSize,
+    TableLayout,
+    add_widths,
+    choose_layout,
+    detect_width,
 )
+from worker.ops.event_line import to_one_line
 
-COLUMNS = ["id", "connection", "last run"]
-ROWS: list[list[object]] = [[1, "entra/contoso", None], [12345, "b", "a held one"]]
+COLUMNS = ["id", "connection", "last run", "why"]
+LONG_ID = "entra/62e8e08e-bb85-4dcc-8d49-bb50177be443"
+ROWS: list[list[object]] = [
+    [1, LONG_ID, None, ""],
+    [12345, "b", "a held one", "150 of 400 users would be deleted; approve them"],
+]
 
 
-def lines(rows: list[list[object]], width: int = 80) -> list[str]:
-    return [line.rstrip() for row in render_table(COLUMNS, rows, width) for line in row]
+def lines(rows: list[list[object]], width: int | None = None) -> list[str]:
+    table = render_table(COLUMNS, rows, width, prose=("why",))
+    return [*table.header, *table.body]
 
 
-def test_columns_are_as_wide_as_their_widest_cell_and_figures_stand_to_the_right() -> None:
-    assert lines(ROWS) == [
-        "    id  connection     last run",
-        "     1  entra/contoso  -",
-        "12,345  b              a held one",
+def test_a_row_is_one_line_where_there_is_room() -> None:
+    expected = [
+        "    id  connection                                  last run    why",
+        f"     1  {LONG_ID}  -",
+        f"12,345  b{' ' * 43}a held one  150 of 400 users would be deleted; approve them",
+    ]
+    assert lines(ROWS) == lines(ROWS, 200) == expected
+
+
+def test_prose_is_folded_between_words_where_it_keeps_a_readable_width() -> None:
+    assert lines(ROWS, 96) == [
+        "    id  connection                                  last run    why",
+        f"     1  {LONG_ID}  -",
+        "12,345  b                                           a held one  150 of 400 users would be",
+        " " * 64 + "deleted; approve them",
     ]
 
 
-def test_a_cell_that_is_too_wide_is_folded_between_words_and_within_long_ones() -> None:
-    assert lines([[7, "entra/" + "x" * 20, "one two three"]], width=28) == [
-        "id  connection  last run",
-        " 7  entra/xxxx  one two",
-        "    xxxxxxxxxx  three",
-        "    xxxxxx",
+def test_what_has_no_room_beside_a_row_is_printed_below_it() -> None:
+    assert lines(ROWS, 66) == [
+        "    id  connection                                  last run",
+        f"     1  {LONG_ID}  -",
+        "12,345  b                                           a held one",
+        "    why: 150 of 400 users would be deleted; approve them",
+    ]
+    assert lines(ROWS, 55)[2:] == [
+        "12,345  b",
+        "    last run: a held one",
+        "    why: 150 of 400 users would be deleted; approve",
+        "      them",
     ]
 
 
-def test_the_last_line_of_a_folded_header_stands_above_its_cells() -> None:
-    assert lines([[7, "ab", "c"]], width=20) == [
-        "    connect  last",
-        "id  ion      run",
-        " 7  ab       c",
-    ]
+def test_short_values_share_the_line_below_a_row() -> None:
+    table = render_table(["connection", "state", "calls"], [["x" * 30, "failed", 12]], 36)
+    assert table.body == ["x" * 30, "    state: failed   calls: 12"]
+
+
+def test_a_header_is_folded_before_anything_else() -> None:
+    table = render_table(["sink", "connections behind", "of"], [["stream", 3, 4]], 24)
+    assert table.header == ["        connections", "sink         behind  of"]
+    assert table.body == ["stream            3   4"]
 
 
 def test_without_rows_there_is_the_header() -> None:
-    assert lines([]) == ["id  connection  last run"]
-
-
-def test_a_line_break_in_a_cell_is_kept_and_what_steers_a_terminal_is_not() -> None:
-    assert lines([[1, "a\nb", "\x1b[31mred\x07"]])[1:] == [" 1  a           [31mred", "    b"]
-
-
-def test_a_name_is_no_markup() -> None:
-    assert lines([[1, "[bold]x[/bold]", ":smile:"]])[1] == " 1  [bold]x[/bold]  :smile:"
+    assert lines([]) == ["id  connection  last run  why"]
 
 
 @pytest.mark.parametrize(
-    ("text", "places"), [("abc", 3), ("größe", 5), ("日本", 4), ("e\N{COMBINING ACUTE ACCENT}", 1)]
-)
-def test_a_text_takes_the_places_that_a_terminal_gives_it(text: str, places: int) -> None:
-    assert measure_display_width(text) == places
-
-
-@pytest.mark.parametrize(
-    ("widths", "room", "found"),
+    ("cell", "shown"),
     [
-        ([10, 20], 30, [10, 20]),
-        ([10, 40], 30, [10, 20]),
-        ([10, 40, 30], 40, [10, 15, 15]),
-        ([10, 10, 10], 15, [5, 5, 5]),
+        (True, "yes"),
+        ("[bold]x[/bold] :smile:", "[bold]x[/bold] :smile:"),
+        ("a\nb\u00a0c", "a b c"),
+        ("\x1b[31mred\x07", "\ufffd[31mred\ufffd"),
+        ("left\u202eright", "left\ufffdright"),
     ],
 )
-def test_the_widest_columns_give_way_first(widths: list[int], room: int, found: list[int]) -> None:
-    assert shrink_columns(widths, room) == found
+def test_a_cell_is_one_line_without_markup_or_control_characters(cell: object, shown: str) -> None:
+    assert render_table(["n", "end"], [[cell, "x"]], None).body == [f"{shown}  x"]
 
 
-@given(st.lists(st.integers(1, 200), min_size=1, max_size=12), st.integers(12, 200))
-def test_columns_never_take_more_room_than_there_is(widths: list[int], room: int) -> None:
-    found = shrink_columns(widths, room)
-    assert sum(found) == min(sum(widths), room)
-    assert all(0 <= now <= before for now, before in zip(found, widths, strict=True))
+def test_an_empty_cell_is_a_dash_so_that_programs_count_the_columns_right() -> None:
+    assert render_table(["a", "b", "c"], [["", None, None]], None).body == ["-  -"]
 
 
-@given(st.lists(st.text(max_size=60), min_size=3, max_size=3), st.integers(40, 120))
-def test_nothing_is_cut_off_and_no_line_is_too_long(texts: list[str], width: int) -> None:
-    row: list[object] = list(texts)
-    _, body = render_table(COLUMNS, [row], width)
-    assert all(measure_display_width(line) <= width for line in body)
-    printed = "".join(body)
-    shown = "".join(table.CONTROL_CHARACTERS.sub("", text) for text in texts)
-    assert sorted("".join(printed.split())) == sorted("".join(shown.split()))
+@pytest.mark.parametrize("name", ["größe", "日本", "e\N{COMBINING ACUTE ACCENT}"])
+def test_columns_are_aligned_whatever_a_terminal_makes_of_a_name(name: str) -> None:
+    first, second = render_table(["name", "end"], [[name, "x"], ["abcdefgh", "x"]], None).body
+    assert cell_len(first) == cell_len(second) == 11
 
 
-def test_the_terminal_says_how_wide_a_table_may_be() -> None:
-    assert detect_terminal_width({"COLUMNS": "132"}) == 132
-    assert detect_terminal_width({"COLUMNS": "wide"}) == detect_terminal_width({})
+sizes = st.builds(
+    lambda narrow, more, prose: ColumnSize(narrow + more, narrow, prose),
+    st.integers(1, 200),
+    st.integers(0, 30),
+    st.booleans(),
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(sizes, min_size=1, max_size=12), st.integers(20, 300))
+def test_a_layout_fits_or_leaves_the_first_column_alone(
+    columns: list[ColumnSize], width: int
+) -> None:
+    layout = choose_layout(columns, width)
+    inline = [size for index, size in enumerate(columns) if index not in layout.below]
+    assert 0 not in layout.below
+    if layout == TableLayout():
+        least = [size.full for size in inline]
+    elif layout.wraps_prose:
+        least = [min(s.narrow, MIN_PROSE_WIDTH if s.is_prose else s.narrow) for s in inline]
+    else:
+        least = [size.narrow for size in inline]
+    assert len(inline) == 1 or add_widths(least) <= width
+    assert choose_layout(columns, None) == TableLayout()
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(st.lists(st.text(max_size=60), min_size=4, max_size=4), max_size=3),
+    st.integers(70, 200),
+)
+def test_nothing_is_cut_off_and_no_line_is_too_long(texts: list[list[str]], width: int) -> None:
+    rows: list[list[object]] = [[str(number), *row[1:]] for number, row in enumerate(texts)]
+    shown = render_table(COLUMNS, rows, width, prose=("why",))
+    assert all(cell_len(line) <= width for line in [*shown.header, *shown.body])
+    printed = sorted("".join("".join(shown.body).split()))
+    for row in rows:
+        for cell in "".join("".join(map(to_one_line, map(str, row))).split()):
+            printed.remove(cell)
+    assert set(printed) <= set("-:whylastrunconnection")
+
+
+def test_a_pipe_has_no_width_unless_columns_is_set() -> None:
+    pipe = io.StringIO()
+    assert detect_width(pipe, {}) is None
+    assert detect_width(pipe, {"COLUMNS": "132"}) == 132
+    assert detect_width(pipe, {"COLUMNS": "wide"}) is None
 
 
 def test_a_title_stands_above_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
 
     def show() -> None:
-        print_table("streams", COLUMNS, ROWS[:1])
+        print_table("streams", COLUMNS[:3], [[1, "entra/contoso", None]])
 
-    printed = CliRunner().invoke(click.command()(show)).output
-    assert [line.rstrip() for line in printed.splitlines()] == [
+    assert CliRunner().invoke(click.command()(show)).output.splitlines() == [
         "streams",
         "id  connection     last run",
-        " 1  entra/contoso  -",
+        " 1  entra/contoso",
     ]
+
+
+def test_a_terminal_says_how_wide_it_is_and_gets_bold_headers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    ours, theirs = pty.openpty()
+    ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 66, 0, 0))
+    with os.fdopen(theirs, "w") as terminal:
+        monkeypatch.setattr(sys, "stdout", terminal)
+        print_table("", COLUMNS, ROWS, prose=("why",))
+        terminal.flush()
+        header, *body = lines(ROWS, 66)
+        printed = b""
+        while printed.count(b"\n") < 1 + len(body):
+            printed += os.read(ours, 65_536)
+    os.close(ours)
+    assert printed.decode().splitlines() == [f"\x1b[1m{header}\x1b[0m", *body]

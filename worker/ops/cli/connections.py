@@ -12,6 +12,9 @@ from worker.ops.cli.output import (
     print_json,
     print_table,
     render_age,
+    render_changes,
+    render_time,
+    render_value,
 )
 from worker.store.service.facts import load_missing_connections
 from worker.store.state.connections import find_connection, get_connections
@@ -56,6 +59,7 @@ def list_connections(as_json: bool) -> None:  # noqa: FBT001
             ]
             for row in rows
         ],
+        prose=("organization", "why"),
     )
 
 
@@ -73,10 +77,11 @@ def show(connection: str, as_json: bool) -> None:  # noqa: FBT001
     if as_json:
         print_json({**overview, "streams": streams, "runs": runs, "held": held})
         return
-    click.echo(f"{known.label}: {known.display_name or 'not read yet'}, {known.status}")
+    name = render_value(known.display_name or "not read yet")
+    click.echo(f"{known.label}: {name}, {known.status}")
     for fact in ("tenant_id", "status_reason", "settings_problem", "holder"):
         if overview[fact]:
-            click.echo(f"  {fact.replace('_', ' ')}: {overview[fact]}")
+            click.echo(f"  {fact.replace('_', ' ')}: {render_value(overview[fact])}")
     for matter in overview["attention"]:
         click.echo(f"  attention: {matter}")
     click.echo(f"  change events: {overview['events']:,}\n")
@@ -95,6 +100,7 @@ def show(connection: str, as_json: bool) -> None:  # noqa: FBT001
             ]
             for s in streams
         ],
+        prose=("why",),
     )
     if held:
         click.echo()
@@ -102,39 +108,26 @@ def show(connection: str, as_json: bool) -> None:  # noqa: FBT001
             "deletions that wait for 'tenant-mirror approve' (some of them)",
             ["resource", "key", "reason", "of"],
             [[h["resource"], h["key"], h["reason"], h["number"]] for h in held],
+            prose=("reason",),
         )
     click.echo()
     print_table(
         "latest runs",
-        [
-            "run",
-            "trigger",
-            "state",
-            "started",
-            "calls",
-            "objects",
-            "created",
-            "updated",
-            "deleted",
-            "restored",
-            "why",
-        ],
+        ["run", "trigger", "state", "started (UTC)", "calls", "objects", "changes", "why"],
         [
             [
                 str(r["id"]),
                 r["trigger"],
                 r["state"],
-                f"{r['started_at']:%Y-%m-%d %H:%M:%S}",
+                render_time(r["started_at"]),
                 r["calls"],
                 r["objects"],
-                r["created"],
-                r["updated"],
-                r["deleted"],
-                r["restored"],
-                r["error"] or "",
+                render_changes(r),
+                r["error"],
             ]
             for r in runs
         ],
+        prose=("changes", "why"),
     )
 
 

@@ -13,6 +13,7 @@ from worker.ops.cli.output import (
     open_checked_database,
     print_json,
     print_table,
+    render_time,
 )
 from worker.store.state.connections import Connection, find_connection
 
@@ -240,13 +241,13 @@ def _print_erasures(database: "Database", connection: Connection, *, as_json: bo
         f"{connection.label}: {len(rows):,} erasures"
         if rows
         else f"{connection.label}: nobody is erased",
-        ["erased", "resource", "since", "scrubbed", "waits for"],
+        ["erased", "resource", "since (UTC)", "scrubbed (UTC)", "waits for"],
         [
             [
                 one["erased"],
                 one["resource"],
-                f"{one['since']:%F %T}",
-                f"{one['scrubbed_at']:%F %T}" if one["scrubbed_at"] else "under way",
+                render_time(one["since"]),
+                render_time(one["scrubbed_at"]) or "under way",
                 ", ".join(one["waits_for"]) or None,
             ]
             for one in rows

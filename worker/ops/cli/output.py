@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
@@ -21,7 +21,9 @@ from worker.core.errors import (
     SinkMisconfigured,
 )
 from worker.core.settings import Settings, load_settings
-from worker.ops.cli.table import detect_terminal_width, render_table
+from worker.ops.cli.table import render_table
+from worker.ops.cli.table_layout import detect_width
+from worker.ops.event_line import to_one_line
 from worker.ops.schema.version import check_schema
 from worker.store.engine import Database
 
@@ -107,16 +109,31 @@ def _to_json_value(value: object) -> object:
     return float(value) if isinstance(value, Decimal) else str(value)
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table with right-aligned numbers."""
+def print_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    prose: Collection[str] = (),
+) -> None:
+    """Print a table; ``prose`` names the columns that may be folded between words."""
     if title:
         click.secho(title, italic=True)
-    header, *body = render_table(columns, rows, detect_terminal_width())
+    header, body = render_table(columns, rows, detect_width(sys.stdout), prose)
     for line in header:
         click.secho(line, bold=True)
-    for lines in body:
-        for line in lines:
-            click.echo(line)
+    for line in body:
+        click.echo(line)
+
+
+def render_time(moment: datetime | None) -> str | None:
+    """Return a time of the database, which is in UTC, to the second."""
+    return None if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}"
+
+
+def render_value(value: object) -> str:
+    """Return one line of text, with the zone of a time."""
+    return f"{render_time(value)} UTC" if isinstance(value, datetime) else to_one_line(str(value))
 
 
 def render_age(seconds: Any) -> str:
@@ -148,6 +165,12 @@ class ProgressPrinter:
         if now - self._last >= self._every:
             self._last = now
             click.echo(f"{self._label}: {what} {resource}, {objects:,} so far", err=True)
+
+
+def render_changes(counts: Mapping[str, int]) -> str:
+    """Return what a run changed: "2 created, 1 deleted"; empty if it changed nothing."""
+    kinds = ("created", "updated", "deleted", "restored")
+    return ", ".join(f"{counts[kind]:,} {kind}" for kind in kinds if counts[kind])
 
 
 def render_outcome(label: str, state: str, tally: Any, calls: int, seconds: float) -> str:

@@ -143,6 +143,7 @@ def _print_report(
         "",
         ["assumption", "verdict", "seen", "what Tenant Mirror does"],
         [[f.name, f.verdict.value, f.seen, f.does] for f in findings],
+        prose=("assumption", "seen", "what Tenant Mirror does"),
     )
     click.echo()
     print_table(

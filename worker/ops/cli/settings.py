@@ -28,7 +28,12 @@ def settings(as_json: bool) -> None:  # noqa: FBT001 - click passes options so
     if as_json:
         print_json(rows)
         return
-    print_table("", ["setting", "value", "default", "meaning"], [list(r.values()) for r in rows])
+    print_table(
+        "",
+        ["setting", "value", "default", "meaning"],
+        [list(row.values()) for row in rows],
+        prose=("meaning",),
+    )
 
 
 def _render_value(value: object) -> str | None:

@@ -14,7 +14,13 @@ from worker.core.clock import ServerClock
 from worker.delivery import settings as check
 from worker.delivery.store import admin
 from worker.events.filter import parse_change_filter, parse_resource_filter
-from worker.ops.cli.output import json_option, open_checked_database, print_json, print_table
+from worker.ops.cli.output import (
+    json_option,
+    open_checked_database,
+    print_json,
+    print_table,
+    render_value,
+)
 from worker.ops.cli.refused_events import retry, skip
 from worker.ops.cli.signing_secret import load_signing_secret, rotate, show_once
 from worker.ops.cli.sink_text import (
@@ -176,7 +182,7 @@ def list_command(as_json: bool) -> None:  # noqa: FBT001
         print_json(rows)
         return
     columns = ["sink", "kind", "status", "waiting", "connections behind", "delivered", "notes"]
-    print_table("", columns, [build_sink_row(row) for row in rows])
+    print_table("", columns, [build_sink_row(row) for row in rows], prose=("notes",))
 
 
 @sinks.command()
@@ -193,7 +199,7 @@ def show(name: str, as_json: bool) -> None:  # noqa: FBT001
     click.echo(f"{name}: {row['kind']}, {row['status']}, {row['waiting']:,} events wait")
     for fact in ("status_reason", "failures", "retry_at", "last_delivered_at", "holder"):
         if row[fact]:
-            click.echo(f"  {fact.replace('_', ' ')}: {row[fact]}")
+            click.echo(f"  {fact.replace('_', ' ')}: {render_value(row[fact])}")
     if row["snapshots"]:
         click.echo(f"  {describe_snapshots(row)}")
     for option, value in check.apply_defaults(row["kind"], row["settings"]).items():

@@ -17,6 +17,7 @@ from worker.ops.cli.output import (
     print_table,
     render_age,
     render_drift,
+    render_time,
 )
 from worker.ops.cli.status_lines import render_clocks, render_freshness, render_workers
 from worker.store.service.facts import (
@@ -214,25 +215,27 @@ def _print_connections(rows: Sequence[Mapping[str, Any]]) -> None:
             ]
             for row in rows
         ],
+        prose=("organization", "fresh", "attention"),
     )
 
 
 def _print_streams(rows: Sequence[Mapping[str, Any]]) -> None:
     print_table(
         "streams",
-        ["resource", "phase", "mode", "fresh", "last full walk", "deltas had missed", "why"],
+        ["resource", "phase", "mode", "fresh", "last full walk (UTC)", "deltas had missed", "why"],
         [
             [
                 row["resource"],
                 row["phase"],
                 row["mode"],
                 render_age(row["age_seconds"]),
-                f"{row['full_walk_at']:%Y-%m-%d %H:%M}" if row["full_walk_at"] else "",
-                render_drift(row["drift"]) if row["drift"] is not None else "",
+                render_time(row["full_walk_at"]),
+                render_drift(row["drift"]) if row["drift"] is not None else None,
                 "; ".join(filter(None, [row["reason"], row["unresolved"]])),
             ]
             for row in rows
         ],
+        prose=("deltas had missed", "why"),
     )
 
 
@@ -246,9 +249,10 @@ def _print_sinks(health: SinkHealth) -> None:
                 row["kind"],
                 row["status"],
                 row["waiting"],
-                render_age(row["lag_seconds"]) if row["waiting"] else "",
+                render_age(row["lag_seconds"]) if row["waiting"] else None,
                 "; ".join(row["notes"]),
             ]
             for row in health.sinks
         ],
+        prose=("notes",),
     )

@@ -1,146 +1,169 @@
-"""Tables for people, as wide as their terminal. Long cells are wrapped, never cut off."""
+"""Tables for people, drawn by rich.
 
-import os
-import re
-import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import zip_longest
-from typing import Final
+In a pipe each row is one line, so that grep and awk find whole values. On a terminal a table takes
+the width that there is, and what finds no room is printed below its row. Nothing is cut off.
 
-PADDING: Final = 1
-"""Blanks on either side of a column, except at the edges of the table."""
-DEFAULT_WIDTH: Final = 80
-"""Width of a table without a terminal."""
+rich is imported when a table is drawn: it takes longer than most commands.
+"""
 
-_WORD: Final = re.compile(r"\s*\S+\s*")
-CONTROL_CHARACTERS: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
-"""Control characters: names in a directory must not control an operator's terminal."""
+from collections.abc import Collection, Iterator, Sequence
+from io import StringIO
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from worker.ops.cli.table_layout import GAP, ColumnSize, TableLayout, add_widths, choose_layout
+from worker.ops.event_line import to_one_line
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_INDENT: Final = " " * 4
+_HANGING: Final = " " * 2
+_BETWEEN: Final = " " * 3
+_MIN_WIDTH_BELOW: Final = 20
+_MIN_HEADER_WIDTH: Final = 10
+"""A header is not folded into narrower lines."""
+_NO_VALUE: Final = "-"
 
 
-def detect_terminal_width(environment: Mapping[str, str] = os.environ) -> int:
-    """Return COLUMNS, or else the width of the terminal, if there is one."""
-    told = environment.get("COLUMNS", "")
-    if told.isdigit() and int(told) > 0:
-        return int(told)
-    for stream in range(3):
-        try:
-            width = os.get_terminal_size(stream).columns
-        except OSError:
-            continue
-        if width > 0:
-            return width
-    return DEFAULT_WIDTH
+class RenderedTable(NamedTuple):
+    """The lines of a table."""
+
+    header: list[str]
+    body: list[str]
+
+
+class _Column(NamedTuple):
+    header: str
+    cells: list[str]
+    is_numeric: bool
+    is_prose: bool
 
 
 def render_table(
-    columns: Sequence[str], rows: Sequence[Sequence[object]], width: int
-) -> Iterator[Sequence[str]]:
-    """Yield the lines of the header, then those of each row; numbers are right-aligned."""
-    texts = [list(columns), *([_render_cell(value) for value in row] for row in rows)]
-    right = [
-        bool(rows) and all(isinstance(row[index], int | float) for row in rows)
-        for index in range(len(columns))
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    width: int | None,
+    prose: Collection[str] = (),
+) -> RenderedTable:
+    """Return the lines of a table; ``prose`` names the columns that may be folded between words.
+
+    Columns of numbers are right-aligned.
+    """
+    table = [
+        _build_column(name, [row[index] for row in rows], name in prose, index == len(columns) - 1)
+        for index, name in enumerate(columns)
     ]
-    left_pads = [PADDING if index else 0 for index in range(len(columns))]
-    right_pads = [*left_pads[1:], 0]
-    pads = [one + other for one, other in zip(left_pads, right_pads, strict=True)]
-    natural = [
-        min(max(max(map(measure_display_width, text.split("\n"))) for text in column) + pad, width)
-        for column, pad in zip(zip(*texts, strict=True), pads, strict=True)
-    ]
-    widths = [max(1, w - pad) for w, pad in zip(shrink_columns(natural, width), pads, strict=True)]
-    for row in texts:
-        folded = list(map(_fold, row, widths))
-        if row is texts[0]:
-            height = max(map(len, folded))
-            folded = [[""] * (height - len(lines)) + lines for lines in folded]
-        yield [
-            (" " * 2 * PADDING).join(map(_pad, parts, widths, right))
-            for parts in zip_longest(*folded, fillvalue="")
-        ]
+    layout = choose_layout(list(map(_measure_column, table)), width)
+    inline = [column for index, column in enumerate(table) if index not in layout.below]
+    header, lines = _draw(inline, layout, width)
+    if not layout.below or width is None:
+        return RenderedTable(header, lines)
+    hidden = [table[index] for index in sorted(layout.below)]
+    body: list[str] = []
+    for number, line in enumerate(lines):
+        body += [line, *_render_below(hidden, number, width)]
+    return RenderedTable(header, body)
 
 
-def shrink_columns(widths: Sequence[int], room: int) -> list[int]:
-    """Shrink the widest columns until all fit, then all alike."""
-    found = list(widths)
-    while (excess := sum(found) - room) > 0:
-        widest = max(found)
-        second = max((one for one in found if one != widest), default=0)
-        if widest == second or not second:
-            break
-        most = min(excess, widest - second)
-        found = _share_excess(found, [one == widest for one in found], excess, most)
-    if (excess := sum(found) - room) > 0:
-        found = _share_excess(found, [True] * len(found), excess, excess)
-    return found
+def _build_column(name: str, values: list[object], is_prose: bool, is_last: bool) -> _Column:  # noqa: FBT001
+    given = [value for value in values if value is not None]
+    return _Column(
+        to_one_line(name),
+        [_render_cell(value, "" if is_last else _NO_VALUE) for value in values],
+        bool(given) and all(isinstance(one, float) or type(one) is int for one in given),
+        is_prose,
+    )
 
 
-def _share_excess(widths: list[int], shrinks: list[bool], excess: int, most: int) -> list[int]:
-    """Share an excess among the columns that shrink, at most ``most`` to each."""
-    found, left = list(widths), sum(shrinks)
-    for index, shrink in enumerate(shrinks):
-        if shrink:
-            taken = min(most, widths[index], round(excess / left))
-            found[index] -= taken
-            excess -= taken
-            left -= 1
-    return found
-
-
-def measure_display_width(text: str) -> int:
-    """Return the terminal columns that a text takes."""
-    return len(text) if text.isascii() else sum(map(_measure_character, text))
-
-
-def _measure_character(letter: str) -> int:
-    if unicodedata.category(letter) in ("Mn", "Me", "Cf"):
-        return 0
-    return 2 if unicodedata.east_asian_width(letter) in "WF" else 1
-
-
-def _fold(text: str, width: int) -> list[str]:
-    return [line for part in text.split("\n") for line in _wrap(part, width)]
-
-
-def _wrap(line: str, width: int) -> list[str]:
-    """Wrap between words, and within words that are too long for a line."""
-    done: list[str] = []
-    now = ""
-    for word in _WORD.findall(line):
-        needs = measure_display_width(word.rstrip())
-        if measure_display_width(now) + needs <= width:
-            now += word
-            continue
-        if now:
-            done.append(now)
-        *full, now = _split_word(word, width) if needs > width else [word]
-        done += full
-    return [*done, now]
-
-
-def _split_word(word: str, width: int) -> list[str]:
-    parts, room = [""], width
-    for letter in word:
-        needs = measure_display_width(letter)
-        if needs > room and parts[-1]:
-            parts.append("")
-            room = width
-        parts[-1] += letter
-        room -= needs
-    return parts
-
-
-def _pad(text: str, width: int, to_right: bool) -> str:  # noqa: FBT001 - mapped over
-    bare = text.rstrip()
-    blanks = " " * (width - measure_display_width(bare))
-    return blanks + bare if to_right else bare + blanks
-
-
-def _render_cell(value: object) -> str:
-    if value is None:
-        return "-"
+def _render_cell(value: object, empty: str) -> str:
+    """Return one line: names in a directory must not control an operator's terminal."""
+    if value is None or value == "":
+        return empty
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
-    return CONTROL_CHARACTERS.sub("", str(value))
+    return to_one_line(str(value))
+
+
+def _measure_column(column: _Column) -> ColumnSize:
+    from rich.cells import cell_len
+
+    body = max(map(cell_len, column.cells), default=0)
+    header = cell_len(column.header)
+    word = max(map(cell_len, column.header.split()), default=0)
+    narrow = max(body, word, min(header, _MIN_HEADER_WIDTH))
+    return ColumnSize(max(body, header), narrow, column.is_prose)
+
+
+def _draw(
+    columns: Sequence[_Column], layout: TableLayout, width: int | None
+) -> tuple[list[str], list[str]]:
+    """Return the lines of the header and of the body."""
+    from rich.table import Table
+    from rich.text import Text
+
+    sizes = list(map(_measure_column, columns))
+    needed = add_widths(size.narrow if layout.folds_headers else size.full for size in sizes)
+    console = _open_console(width if layout.wraps_prose and width else needed)
+    table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False)
+    headers = [
+        _fold(console, column.header, size.narrow) if layout.folds_headers else [column.header]
+        for column, size in zip(columns, sizes, strict=True)
+    ]
+    height = max(map(len, headers))
+    for column, header in zip(columns, headers, strict=True):
+        table.add_column(
+            Text("\n" * (height - len(header)) + "\n".join(header)),
+            justify="right" if column.is_numeric else "left",
+            no_wrap=not (layout.wraps_prose and column.is_prose),
+            overflow="fold",
+        )
+    if layout.wraps_prose:
+        for row in zip(*(column.cells for column in columns), strict=True):
+            table.add_row(*map(Text, row))
+    elif columns[0].cells:
+        # Every row is one line: with one cell for a whole column, rich is four times as fast.
+        table.add_row(*(Text("\n".join(column.cells)) for column in columns))
+    lines = [
+        "".join(segment.text for segment in line).rstrip()
+        for line in console.render_lines(table, pad=False)
+    ]
+    return lines[:height], lines[height:]
+
+
+def _render_below(columns: Sequence[_Column], number: int, width: int) -> Iterator[str]:
+    """Yield what of a row found no room beside it, each cell with the name of its column."""
+    from rich.cells import cell_len
+
+    room = max(width - len(_INDENT + _HANGING), _MIN_WIDTH_BELOW)
+    lines: list[str] = []
+    for column in columns:
+        if column.cells[number] in ("", _NO_VALUE):
+            continue
+        part = f"{column.header}: {column.cells[number]}"
+        if lines and cell_len(lines[-1] + _BETWEEN + part) <= room:
+            lines[-1] += _BETWEEN + part
+        else:
+            lines.append(part)
+    for line in lines:
+        first, *others = _fold(_open_console(room), line, room)
+        yield _INDENT + first
+        yield from (_INDENT + _HANGING + other for other in others)
+
+
+def _fold(console: "Console", text: str, width: int) -> list[str]:
+    """Fold between words, and within words that are longer than a line."""
+    from rich.text import Text
+
+    lines = Text(text).wrap(console, width, overflow="fold")
+    return [line.plain.rstrip() for line in lines] or [""]
+
+
+def _open_console(width: int) -> "Console":
+    """Open a console that interprets neither markup nor emoji codes and colours nothing."""
+    from rich.console import Console
+
+    return Console(
+        file=StringIO(), width=width, color_system=None, markup=False, emoji=False, highlight=False
+    )
