@@ -52,7 +52,7 @@ class Removed(msgspec.Struct, frozen=True, gc=False):
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
-    """One Graph object. Subclasses declare the mirrored properties, in Graph's own types."""
+    """One Graph object. Each resource adds its properties, in Graph's own types."""
 
     id: str
     """``RowShape`` checks whether it is a GUID, by the type of its column."""
@@ -66,9 +66,3 @@ class MemberReference(msgspec.Struct, frozen=True, gc=False):
     id: Guid
     odata_type: str = msgspec.field(name="@odata.type", default="")
     removed: Removed | UnsetType = msgspec.field(name="@removed", default=UNSET)
-
-
-def list_graph_properties(record: type[Record]) -> tuple[str, ...]:
-    """Return the Graph names of a record's properties for ``$select``, in declared order."""
-    fields = msgspec.structs.fields(record)
-    return tuple(field.encode_name for field in fields if "@" not in field.encode_name)

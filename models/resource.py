@@ -1,27 +1,17 @@
-"""Declaration of a mirrored Graph resource, and the columns of its table."""
+"""Declaration of a mirrored Graph resource, and what follows from it."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
 
 import msgspec
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    DateTime,
-    Index,
-    LargeBinary,
-    Table,
-    Text,
-    Uuid,
-    text,
-)
-from sqlalchemy.schema import SchemaItem
+from msgspec import UNSET, UnsetType
 
-from models.base import DIRECTORY, metadata
-from models.record import Record, list_graph_properties
+from models.property import Property
+from models.record import MemberReference, Record
+from models.source import Fallback, Mode, Source
 
 OWNER: Final = "connection_id"
 BOOKKEEPING: Final = (
@@ -34,18 +24,8 @@ BOOKKEEPING: Final = (
     "live_since",
 )
 
-
-class Kind(StrEnum):
-    """How a resource is read from Graph."""
-
-    ENTITY = "entity"
-    """Objects with a delta function."""
-
-    EDGE = "edge"
-    """Pairs that arrive inside their parent as ``members@delta``."""
-
-    SNAPSHOT = "snapshot"
-    """A list without delta: read completely, at its own interval."""
+ServiceName: TypeAlias = Literal["directory", "sharepoint"]
+"""Services behind Graph that throttle on their own."""
 
 
 class DeletedReason(StrEnum):
@@ -57,124 +37,167 @@ class DeletedReason(StrEnum):
     CASCADE = "cascade"
 
 
-@dataclass(frozen=True)
-class Clock:
-    """Default seconds between two reads of a resource, and between two full walks."""
+class Verbs(NamedTuple):
+    """The names of an object's changes in event types, behind the resource's ``event_noun``."""
 
-    interval: int
-    full: int | None = None
+    created: str = "created"
+    updated: str = "updated"
+    deleted: str = "deleted"
+    restored: str = "restored"
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Resource:
-    """One kind of mirrored Graph object.
+OBJECT_VERBS: Final = Verbs()
 
-    ``path`` lists the objects, ``by_id`` reads one (``{id}`` is replaced by the row's ``address``
-    column), and ``permission`` is the least privileged application permission that both need.
-    """
+
+class PartialIndex(NamedTuple):
+    """An index of a connection's rows that meet a condition."""
 
     name: str
-    kind: Kind
-    table: Table
+    where: str
+
+
+DELETED_INDEX: Final = PartialIndex("deleted", "deleted_at is not null")
+"""Shows quickly whether a connection has any deleted row.
+
+No query by id may use its condition: see ``models/mirror.py`` on indexes of a connection.
+"""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Resource:
+    """One kind of mirrored Graph object. Table, record, requests, rows and events come from it."""
+
+    name: str
+    meaning: str
     permission: str
-    record: type[Record] = Record
-    path: str = ""
-    delta_path: str = ""
+    """The least privileged application permission that all requests need."""
+    source: Source
+    properties: tuple[Property, ...]
+    """In the order of the columns, which row hashes depend on; the key first."""
+    event_noun: str
+    graph_type: str = ""
+    """Graph's name of the type; none for an edge."""
     by_id: str = ""
+    """Reads one object: ``{id}`` stands for the row's ``address`` column."""
     address: str = "id"
-    select: bool = True
-    page_size: int | None = None
-    clock: Clock | None = None
-    children: tuple[str, ...] = ()
+    fallbacks: tuple[Fallback, ...] = ()
+    service: ServiceName = "directory"
+    """The service that throttles its requests."""
+    relations: tuple[str, ...] = ()
+    """Properties that carry edges, as ``members@delta`` does."""
     parent: str = ""
-    event_noun: str = ""
+    """The resource whose walk brings these edges; empty for objects."""
     derive: Callable[[Any], Mapping[str, object]] | None = None
-    derived_from: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Derived columns by the Graph property that they are computed from."""
+    """Computes the derived columns from a record."""
+    indexes: tuple[PartialIndex, ...] = ()
+    verbs: Verbs = OBJECT_VERBS
+    labels: tuple[str, ...] = ()
+    """Columns that name an object to people, best first."""
+    phrase: str = ""
+    """How to name an object that has no label, such as ``{member_id} in {group_id}``."""
+    erasable: bool = False
+    """Whether an operator can erase its objects: they are people, or may be named after them."""
+
+    def __repr__(self) -> str:
+        return f"<Resource {self.name}>"
+
+    @cached_property
+    def columns(self) -> tuple[Property, ...]:
+        """The mirrored columns, key first, without bookkeeping columns."""
+        return tuple(one for one in self.properties if one.is_column)
+
+    @cached_property
+    def column_names(self) -> tuple[str, ...]:
+        return tuple(column.name for column in self.columns)
+
+    @cached_property
+    def key_columns(self) -> tuple[Property, ...]:
+        return tuple(column for column in self.columns if column.key)
 
     @cached_property
     def key(self) -> tuple[str, ...]:
         """The Graph key: the primary key without the connection."""
-        return tuple(str(c.name) for c in self.table.primary_key.columns if c.name != OWNER)
+        return tuple(column.name for column in self.key_columns)
 
     @cached_property
-    def columns(self) -> tuple[Column[Any], ...]:
-        """The mirrored columns, key first, without bookkeeping columns."""
-        ours = {OWNER, *BOOKKEEPING}
-        return tuple(c for c in self.table.columns if c.name not in ours)
-
-    @cached_property
-    def column_names(self) -> tuple[str, ...]:
-        return tuple(str(column.name) for column in self.columns)
+    def is_edge(self) -> bool:
+        """Whether its rows are pairs that arrive inside their parent's objects."""
+        return bool(self.parent)
 
     @cached_property
     def is_plain(self) -> bool:
         """Whether an object's row depends only on its own bytes, and its key only on its id."""
-        return self.kind is not Kind.EDGE and not self.children and self.derive is None
+        return not self.is_edge and not self.relations and self.derive is None
 
     @cached_property
-    def optional(self) -> tuple[str, ...]:
-        """The Graph properties that a request may leave out: neither key nor relation."""
-        return list_graph_properties(self.record)[1:] if self.select else ()
+    def sent(self) -> tuple[Property, ...]:
+        """The properties that Graph sends with an object; every record has an id."""
+        return tuple(
+            p for p in self.properties if not (self.is_edge or p.derived or p.name == "id")
+        )
 
-    def columns_of(self, properties: Collection[str]) -> int:
-        """Return a bit for each column that comes from one of these Graph properties."""
-        names = {name for one in properties for name in self.derived_from.get(one, ())}
-        fields = msgspec.structs.fields(self.record)
-        names |= {one.name for one in fields if one.encode_name in properties}
-        return sum(1 << i for i, name in enumerate(self.column_names) if name in names)
+    @cached_property
+    def record(self) -> type[Record]:
+        """The type that an object is decoded to. Any property may be absent or null."""
+        fields: list[tuple[str, Any, Any]] = [
+            (
+                one.name,
+                one.type.python | UnsetType | None,
+                msgspec.field(name=one.graph_name, default=UNSET),
+            )
+            for one in self.sent
+        ]
+        edges = list[MemberReference] | UnsetType
+        fields += [
+            (name, edges, msgspec.field(name=f"{name}@delta", default=UNSET))
+            for name in self.relations
+        ]
+        made = msgspec.defstruct(
+            self.graph_type or self.name,
+            fields,
+            bases=(Record,),
+            module=__name__,
+            frozen=True,
+            kw_only=True,
+            gc=False,
+        )
+        return cast("type[Record]", made)
 
     @cached_property
     def selected(self) -> tuple[str, ...]:
         """The Graph properties to request, the key first; relations that carry edges last."""
-        return (*list_graph_properties(self.record), *self.children)
+        return ("id", *(one.graph_name for one in self.sent), *self.relations)
 
+    @cached_property
+    def optional(self) -> tuple[str, ...]:
+        """The Graph properties that a request may leave out: neither key nor relation."""
+        return tuple(one.graph_name for one in self.sent) if self.source.select else ()
 
-def mirror_table(name: str, *items: SchemaItem, comment: str) -> Table:
-    """Return a mirror table: the connection, the given columns, then bookkeeping columns.
+    def columns_of(self, properties: Collection[str]) -> int:
+        """Return a bit for each column that comes from one of these Graph properties."""
+        sent = {one.name for one in self.properties if one.graph_name in properties}
+        return sum(
+            1 << i
+            for i, column in enumerate(self.columns)
+            if (not column.derived and column.name in sent)
+            or not sent.isdisjoint(column.derived_from)
+        )
 
-    No other index may start with the connection: while statistics are outdated during a first load,
-    the planner rates such an index as good as the key and reads a whole tenant for each probe.
-    The index of deleted rows is for the purge, which searches old ones in all connections.
-    """
-    return Table(
-        name,
-        metadata,
-        Column(OWNER, BigInteger, primary_key=True, autoincrement=False),
-        *items,
-        Column("first_seen_at", DateTime(timezone=True), nullable=False),
-        Column("changed_at", DateTime(timezone=True), nullable=False),
-        Column("deleted_at", DateTime(timezone=True), comment="null while live"),
-        Column("deleted_reason", Text),
-        Column("row_hash", LargeBinary, comment="versioned digest of the stored values"),
-        Column(
-            "source_hash",
-            LargeBinary,
-            comment="versioned digest of the bytes that the row was made of, where they told all",
-        ),
-        Column(
-            "live_since",
-            DateTime(timezone=True),
-            comment="when it was seen to become live; null where that was not seen",
-        ),
-        Index(
-            f"ix_{name}_deleted_at",
-            "deleted_at",
-            postgresql_where=text("deleted_at is not null"),
-        ),
-        schema=DIRECTORY,
-        comment=comment,
-    )
+    @cached_property
+    def sources(self) -> Mapping[Mode, Source]:
+        """All ways to read the resource, by the name of the way."""
+        ways = (self.source, *(fallback.source for fallback in self.fallbacks))
+        return {way.mode: way for way in ways}
 
+    def find_fallback(self, status: int, *, at_delta_start: bool) -> Source | None:
+        """Return another way to read the resource after a refusal of the plain one, or None."""
+        for fallback in self.fallbacks:
+            if status in fallback.statuses and (at_delta_start or not fallback.at_delta_start):
+                return fallback.source
+        return None
 
-def build_deleted_index(name: str) -> Index:
-    """Return an index that shows quickly whether a connection has any deleted row.
-
-    No query by id may use its condition: see ``mirror_table`` on indexes of a connection.
-    """
-    return Index(f"ix_{name}_deleted", OWNER, postgresql_where=text("deleted_at is not null"))
-
-
-def guid_key(name: str) -> Column[str]:
-    """Return a GUID column that is part of the primary key."""
-    return Column(name, Uuid(as_uuid=False), primary_key=True)
+    @cached_property
+    def partition(self) -> Property | None:
+        """The property by which a walk may go, one query for each object that it references."""
+        names = {way.filtered_by for way in self.sources.values()} - {""}
+        return next((one for one in self.properties if one.name in names), None)

@@ -19,6 +19,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from models.base import SYNC, metadata
 from models.connection import connections
+from models.source import Mode
 
 
 class Phase(StrEnum):
@@ -30,18 +31,6 @@ class Phase(StrEnum):
     DELTA = "delta"
     REFUSED = "refused"
     HELD = "held"
-
-
-class Mode(StrEnum):
-    """How a stream is read."""
-
-    PLAIN = "plain"
-    BY_DEFINITION = "by_definition"
-    """Role assignments if Graph demands a filter: one query for each role definition."""
-    SEARCH = "search"
-    """Sites if the complete list is refused: best effort, never complete."""
-    LIST_ONLY = "list_only"
-    """Users and groups if the tenant offers no delta."""
 
 
 streams = Table(

@@ -6,6 +6,7 @@ from models.connection import connections
 from models.epoch import epochs
 from models.erasure import erasures
 from models.lease import leases
+from models.mirror import get_table
 from models.quarantine import quarantine
 from models.resources import RESOURCES
 from models.run import runs
@@ -16,8 +17,10 @@ from models.stream import streams
 from models.unresolved import unresolved
 from models.worker import workers
 
+MIRROR_TABLES = tuple(get_table(resource) for resource in RESOURCES.values())
+
 __all__ = [
-    "RESOURCES",
+    "MIRROR_TABLES",
     "candidates",
     "change_events",
     "connections",

@@ -186,7 +186,7 @@ def test_the_recipe_for_a_resource_runs_and_stands_in_one_place() -> None:
     done = subprocess.run(
         [sys.executable, "-c", code + shown], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == ["id", "displayName", "visibility"]
+    assert done.stdout.split() == ["id", "displayName", "description", "visibility"]
     for page in ("README.md", "CONTRIBUTING.md"):
         assert recipe.removeprefix("docs/") in read(page)
     assert [page for page in PAGES if "--rev-id" in read_text(page)] == [ROOT / recipe]

@@ -1,7 +1,9 @@
 """The registry of all mirrored Graph resources, in display order."""
 
-from typing import Final
+from collections.abc import Iterator
+from typing import Final, NamedTuple
 
+from models.property import Property
 from models.resource import Resource
 from models.resources.group_members import GROUP_MEMBERS
 from models.resources.groups import GROUPS
@@ -15,5 +17,48 @@ RESOURCES: Final[dict[str, Resource]] = {
     for resource in (USERS, GROUPS, GROUP_MEMBERS, SITES, ROLE_DEFINITIONS, ROLE_ASSIGNMENTS)
 }
 
-STREAMED: Final[tuple[Resource, ...]] = tuple(r for r in RESOURCES.values() if not r.parent)
+STREAMED: Final[tuple[Resource, ...]] = tuple(r for r in RESOURCES.values() if not r.is_edge)
 """Resources with their own walk; edges are read with their parent."""
+
+
+class Reference(NamedTuple):
+    """A property that holds ids of another resource's objects."""
+
+    resource: Resource
+    property: Property
+
+
+REFERENCES: Final[dict[str, tuple[Reference, ...]]] = {
+    name: tuple(
+        Reference(resource, one)
+        for resource in RESOURCES.values()
+        for one in resource.properties
+        if name in one.references
+    )
+    for name in RESOURCES
+}
+"""The properties that point at each resource, in display order."""
+
+EDGE_ENDS: Final = frozenset(
+    name for name, found in REFERENCES.items() if any(one.resource.is_edge for one in found)
+)
+"""Names of the resources whose objects edges connect."""
+
+
+def _list_unknown_names(resource: Resource) -> Iterator[str]:
+    """Yield what a resource names that is not declared."""
+    properties = {one.name for one in resource.properties}
+    own = {*resource.labels, *(one for p in resource.properties for one in p.derived_from)}
+    own |= {way.filtered_by for way in resource.sources.values() if way.filtered_by}
+    yield from sorted(own - properties)
+    others = {resource.parent} if resource.is_edge else set()
+    others |= {one for p in resource.properties for one in p.references}
+    yield from sorted(others - RESOURCES.keys())
+
+
+for _resource in RESOURCES.values():
+    if _unknown := list(_list_unknown_names(_resource)):
+        raise ValueError(
+            f"models/resources/{_resource.name}.py names {', '.join(_unknown)}, unknown"
+        )
+    _ = _resource.record  # built here, before threads ask for it

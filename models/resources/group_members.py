@@ -5,27 +5,9 @@ https://learn.microsoft.com/graph/delta-query-groups
 
 from typing import Final
 
-from sqlalchemy import Column, Index, Text, text
-
-from models.resource import Kind, Resource, guid_key, mirror_table
-
-group_members = mirror_table(
-    "group_members",
-    guid_key("group_id"),
-    guid_key("member_id"),
-    Column(
-        "member_type",
-        Text,
-        comment="user, group, device, service_principal, org_contact or other",
-    ),
-    Index(None, "member_id", "connection_id"),
-    Index(
-        "ix_group_members_cascaded",
-        "connection_id",
-        postgresql_where=text("deleted_reason = 'cascade'"),
-    ),
-    comment="Direct members of groups; live only while neither end is deleted here",
-)
+from models.property import guid, text
+from models.resource import PartialIndex, Resource, Verbs
+from models.source import Source
 
 MEMBER_TYPES: Final = {
     "#microsoft.graph.user": "user",
@@ -35,12 +17,19 @@ MEMBER_TYPES: Final = {
     "#microsoft.graph.orgContact": "org_contact",
 }
 
-GROUP_MEMBERS = Resource(
+GROUP_MEMBERS: Final = Resource(
     name="group_members",
-    kind=Kind.EDGE,
-    table=group_members,
-    path="/groups/{id}/members",
+    meaning="Direct members of groups; live only while neither end is deleted here",
     permission="GroupMember.Read.All",
     parent="groups",
+    source=Source(path="/groups/{id}/members", page_size=999, intervals=()),
     event_noun="group",
+    verbs=Verbs("member_added", "member_updated", "member_removed", restored="member_added"),
+    phrase="{member_id} in {group_id}",
+    indexes=(PartialIndex("cascaded", "deleted_reason = 'cascade'"),),
+    properties=(
+        guid("group_id", "the group", key=True, references=("groups",)),
+        guid("member_id", "the member", key=True, references=("users", "groups"), indexed=True),
+        text("member_type", "user, group, device, service_principal, org_contact or other"),
+    ),
 )

@@ -3,44 +3,48 @@
 https://learn.microsoft.com/graph/api/resources/unifiedroleassignment
 """
 
-from msgspec import UNSET
-from sqlalchemy import Column, Index, Text, Uuid
+from typing import Final
 
-from models.record import Guid, Record, Sent
-from models.resource import Clock, Kind, Resource, mirror_table
+from models.property import guid, text
+from models.resource import Resource, Verbs
+from models.source import Fallback, Mode, Source
 
+_PATH: Final = "/roleManagement/directory/roleAssignments"
 
-class RoleAssignment(Record, frozen=True, kw_only=True, gc=False):
-    principal_id: Sent[Guid] = UNSET
-    role_definition_id: Sent[Guid] = UNSET
-    directory_scope_id: Sent[str] = UNSET
-    app_scope_id: Sent[str] = UNSET
-    condition: Sent[str] = UNSET
-    principal_organization_id: Sent[str] = UNSET
-
-
-role_assignments = mirror_table(
-    "role_assignments",
-    Column("id", Text, primary_key=True),
-    Column("principal_id", Uuid(as_uuid=False)),
-    Column("role_definition_id", Uuid(as_uuid=False)),
-    Column("directory_scope_id", Text),
-    Column("app_scope_id", Text),
-    Column("condition", Text),
-    Column("principal_organization_id", Text),
-    Index(None, "principal_id", "connection_id"),
-    comment="Directory roles held by users, groups and service principals",
-)
-
-ROLE_ASSIGNMENTS = Resource(
+ROLE_ASSIGNMENTS: Final = Resource(
     name="role_assignments",
-    kind=Kind.SNAPSHOT,
-    table=role_assignments,
-    record=RoleAssignment,
-    path="/roleManagement/directory/roleAssignments",
-    by_id="/roleManagement/directory/roleAssignments/{id}",
-    select=False,
+    meaning="Directory roles held by users, groups and service principals",
+    graph_type="unifiedRoleAssignment",
     permission="RoleManagement.Read.Directory",
-    clock=Clock(interval=15 * 60),
+    by_id=f"{_PATH}/{{id}}",
+    source=Source(path=_PATH, select=False, intervals=("roles_seconds",)),
+    fallbacks=(
+        Fallback(
+            statuses=frozenset({400}),
+            source=Source(
+                mode=Mode.BY_DEFINITION,
+                path=_PATH,
+                select=False,
+                intervals=("roles_filtered_seconds",),
+                filtered_by="role_definition_id",
+            ),
+        ),
+    ),
     event_noun="role",
+    verbs=Verbs("assigned", "assignment_updated", "unassigned", restored="assigned"),
+    phrase="{principal_id} as {role_definition_id}",
+    properties=(
+        text("id", "id of the assignment; opaque text", key=True),
+        guid(
+            "principal_id",
+            "the user, group or service principal that holds the role",
+            references=("users", "groups"),
+            indexed=True,
+        ),
+        guid("role_definition_id", "the role", references=("role_definitions",)),
+        text("directory_scope_id", "part of the directory in which it holds; / is all of it"),
+        text("app_scope_id", "part of an application in which it holds"),
+        text("condition", "condition under which it holds"),
+        text("principal_organization_id", "tenant of the principal"),
+    ),
 )

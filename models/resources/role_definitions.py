@@ -3,48 +3,32 @@
 https://learn.microsoft.com/graph/api/resources/unifiedroledefinition
 """
 
-from msgspec import UNSET
-from sqlalchemy import ARRAY, Boolean, Column, Text
-from sqlalchemy.dialects.postgresql import JSONB
+from typing import Final
 
-from models.record import Nested, Record, Sent
-from models.resource import Clock, Kind, Resource, guid_key, mirror_table
+from models.property import boolean, documents, guid, text, texts
+from models.resource import Resource
+from models.source import Source
 
+_PATH: Final = "/roleManagement/directory/roleDefinitions"
 
-class RoleDefinition(Record, frozen=True, kw_only=True, gc=False):
-    display_name: Sent[str] = UNSET
-    description: Sent[str] = UNSET
-    is_built_in: Sent[bool] = UNSET
-    is_enabled: Sent[bool] = UNSET
-    template_id: Sent[str] = UNSET
-    version: Sent[str] = UNSET
-    resource_scopes: Sent[list[str]] = UNSET
-    role_permissions: Sent[Nested] = UNSET
-
-
-role_definitions = mirror_table(
-    "role_definitions",
-    guid_key("id"),
-    Column("display_name", Text),
-    Column("description", Text),
-    Column("is_built_in", Boolean),
-    Column("is_enabled", Boolean),
-    Column("template_id", Text),
-    Column("version", Text),
-    Column("resource_scopes", ARRAY(Text)),
-    Column("role_permissions", JSONB),
-    comment="Built-in and custom directory roles",
-)
-
-ROLE_DEFINITIONS = Resource(
+ROLE_DEFINITIONS: Final = Resource(
     name="role_definitions",
-    kind=Kind.SNAPSHOT,
-    table=role_definitions,
-    record=RoleDefinition,
-    path="/roleManagement/directory/roleDefinitions",
-    by_id="/roleManagement/directory/roleDefinitions/{id}",
-    select=False,
+    meaning="Built-in and custom directory roles",
+    graph_type="unifiedRoleDefinition",
     permission="RoleManagement.Read.Directory",
-    clock=Clock(interval=15 * 60),
+    by_id=f"{_PATH}/{{id}}",
+    source=Source(path=_PATH, select=False, intervals=("roles_seconds",)),
     event_noun="role_definition",
+    labels=("display_name",),
+    properties=(
+        guid("id", "id of the role", key=True),
+        text("display_name", "name of the role"),
+        text("description", "what the role is for"),
+        boolean("is_built_in", "whether Microsoft defined it"),
+        boolean("is_enabled", "whether it can be assigned"),
+        text("template_id", "id of its template, the same in all tenants"),
+        text("version", "version of the definition"),
+        texts("resource_scopes", "scopes in which it can be assigned", unordered=True),
+        documents("role_permissions", "allowed actions, with their conditions", unordered=True),
+    ),
 )

@@ -5,14 +5,14 @@ bare web GUID; only the web GUID is stable.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET
-from sqlalchemy import Boolean, Column, DateTime, Text, Uuid
 
-from models.record import Record, Sent, Timestamp
-from models.resource import Clock, Kind, Resource, guid_key, mirror_table
+from models.property import boolean, facet, guid, text, timestamp
+from models.resource import Resource
+from models.source import Fallback, Mode, Source
 
 
 class SiteCollection(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
@@ -23,19 +23,7 @@ class SiteCollection(msgspec.Struct, frozen=True, kw_only=True, rename="camel", 
     data_location_code: str | None = None
 
 
-class Site(Record, frozen=True, kw_only=True, gc=False):
-    display_name: Sent[str] = UNSET
-    name: Sent[str] = UNSET
-    description: Sent[str] = UNSET
-    web_url: Sent[str] = UNSET
-    is_personal_site: Sent[bool] = UNSET
-    root: Sent[dict[str, Any]] = UNSET
-    site_collection: Sent[SiteCollection] = UNSET
-    created_date_time: Sent[Timestamp] = UNSET
-    last_modified_date_time: Sent[Timestamp] = UNSET
-
-
-def site_columns(site: Site) -> Mapping[str, object]:
+def derive_columns(site: Any) -> Mapping[str, object]:
     """Return the columns that come from the composite id and the nested facets."""
     parts = site.id.split(",")
     composite = len(parts) == 3
@@ -51,35 +39,60 @@ def site_columns(site: Site) -> Mapping[str, object]:
     }
 
 
-sites = mirror_table(
-    "sites",
-    guid_key("id"),
-    Column("composite_id", Text, comment="host,site-collection GUID,web GUID: Graph's own id"),
-    Column("site_collection_id", Uuid(as_uuid=False)),
-    Column("hostname", Text),
-    Column("display_name", Text),
-    Column("name", Text),
-    Column("description", Text),
-    Column("web_url", Text),
-    Column("is_personal_site", Boolean),
-    Column("is_root", Boolean),
-    Column("data_location_code", Text),
-    Column("created_date_time", DateTime(timezone=True)),
-    Column("last_modified_date_time", DateTime(timezone=True)),
-    comment="SharePoint sites and OneDrive personal sites",
-)
-
-SITES = Resource(
+SITES: Final = Resource(
     name="sites",
-    kind=Kind.SNAPSHOT,
-    table=sites,
-    record=Site,
-    path="/sites/getAllSites",
+    meaning="SharePoint sites and OneDrive personal sites",
+    graph_type="site",
+    permission="Sites.Read.All",
     by_id="/sites/{id}",
     address="composite_id",
-    permission="Sites.Read.All",
-    clock=Clock(interval=6 * 3600),
+    service="sharepoint",
+    source=Source(path="/sites/getAllSites", intervals=("sites_seconds",)),
+    fallbacks=(
+        Fallback(
+            statuses=frozenset({400, 403, 404, 501}),
+            source=Source(
+                mode=Mode.SEARCH,
+                path="/sites?search=*",
+                intervals=("sites_seconds",),
+                best_effort="the complete list of sites is refused, so search is all there is",
+            ),
+        ),
+    ),
+    derive=derive_columns,
     event_noun="site",
-    derive=site_columns,
-    derived_from={"root": ("is_root",), "siteCollection": ("data_location_code",)},
+    labels=("display_name", "name"),
+    erasable=True,
+    properties=(
+        guid("id", "GUID of the web", key=True),
+        text(
+            "composite_id",
+            "host,site-collection GUID,web GUID: Graph's own id",
+            derived=True,
+            identifies=True,
+        ),
+        guid("site_collection_id", "GUID of the site collection", derived=True),
+        text("hostname", "host of the site's address", derived=True),
+        text("display_name", "title", identifies=True),
+        text("name", "last part of the address", identifies=True),
+        text("description", "description", personal=True),
+        text("web_url", "address in a browser", identifies=True),
+        boolean("is_personal_site", "whether it is a person's OneDrive"),
+        facet("root", dict[str, Any], "present on the root site of a site collection"),
+        boolean(
+            "is_root",
+            "whether it is the root site of its site collection",
+            derived=True,
+            derived_from=("root",),
+        ),
+        facet("site_collection", SiteCollection, "host and location of the data"),
+        text(
+            "data_location_code",
+            "location of the data in a multi-geo tenant",
+            derived=True,
+            derived_from=("site_collection",),
+        ),
+        timestamp("created_date_time", "when it was created"),
+        timestamp("last_modified_date_time", "when it was last modified"),
+    ),
 )

@@ -5,107 +5,77 @@ birthday, hireDate, interests, mySite, skills, mailboxSettings ... answer 501), 
 (another licence, another page size) and licenseAssignmentStates (not tracked by delta).
 """
 
-from msgspec import UNSET
-from sqlalchemy import ARRAY, Boolean, Column, DateTime, Index, Text
-from sqlalchemy.dialects.postgresql import JSONB
+from typing import Final
 
-from models.record import Nested, Record, Sent, Timestamp
-from models.resource import Clock, Kind, Resource, build_deleted_index, guid_key, mirror_table
+from models.property import boolean, documents, guid, text, texts, timestamp
+from models.resource import DELETED_INDEX, Resource
+from models.source import Fallback, Mode, Source
 
-
-class User(Record, frozen=True, kw_only=True, gc=False):
-    user_principal_name: Sent[str] = UNSET
-    display_name: Sent[str] = UNSET
-    given_name: Sent[str] = UNSET
-    surname: Sent[str] = UNSET
-    mail: Sent[str] = UNSET
-    mail_nickname: Sent[str] = UNSET
-    job_title: Sent[str] = UNSET
-    department: Sent[str] = UNSET
-    company_name: Sent[str] = UNSET
-    office_location: Sent[str] = UNSET
-    employee_id: Sent[str] = UNSET
-    employee_type: Sent[str] = UNSET
-    employee_hire_date: Sent[Timestamp] = UNSET
-    user_type: Sent[str] = UNSET
-    account_enabled: Sent[bool] = UNSET
-    created_date_time: Sent[Timestamp] = UNSET
-    business_phones: Sent[list[str]] = UNSET
-    mobile_phone: Sent[str] = UNSET
-    city: Sent[str] = UNSET
-    state: Sent[str] = UNSET
-    country: Sent[str] = UNSET
-    postal_code: Sent[str] = UNSET
-    street_address: Sent[str] = UNSET
-    usage_location: Sent[str] = UNSET
-    preferred_language: Sent[str] = UNSET
-    proxy_addresses: Sent[list[str]] = UNSET
-    other_mails: Sent[list[str]] = UNSET
-    on_premises_sync_enabled: Sent[bool] = UNSET
-    on_premises_immutable_id: Sent[str] = UNSET
-    on_premises_sam_account_name: Sent[str] = UNSET
-    on_premises_distinguished_name: Sent[str] = UNSET
-    on_premises_security_identifier: Sent[str] = UNSET
-    on_premises_last_sync_date_time: Sent[Timestamp] = UNSET
-    external_user_state: Sent[str] = UNSET
-    last_password_change_date_time: Sent[Timestamp] = UNSET
-    assigned_licenses: Sent[Nested] = UNSET
-
-
-users = mirror_table(
-    "users",
-    guid_key("id"),
-    Column("user_principal_name", Text),
-    Column("display_name", Text),
-    Column("given_name", Text),
-    Column("surname", Text),
-    Column("mail", Text),
-    Column("mail_nickname", Text),
-    Column("job_title", Text),
-    Column("department", Text),
-    Column("company_name", Text),
-    Column("office_location", Text),
-    Column("employee_id", Text),
-    Column("employee_type", Text),
-    Column("employee_hire_date", DateTime(timezone=True)),
-    Column("user_type", Text),
-    Column("account_enabled", Boolean),
-    Column("created_date_time", DateTime(timezone=True)),
-    Column("business_phones", ARRAY(Text)),
-    Column("mobile_phone", Text),
-    Column("city", Text),
-    Column("state", Text),
-    Column("country", Text),
-    Column("postal_code", Text),
-    Column("street_address", Text),
-    Column("usage_location", Text),
-    Column("preferred_language", Text),
-    Column("proxy_addresses", ARRAY(Text)),
-    Column("other_mails", ARRAY(Text)),
-    Column("on_premises_sync_enabled", Boolean),
-    Column("on_premises_immutable_id", Text),
-    Column("on_premises_sam_account_name", Text),
-    Column("on_premises_distinguished_name", Text),
-    Column("on_premises_security_identifier", Text),
-    Column("on_premises_last_sync_date_time", DateTime(timezone=True)),
-    Column("external_user_state", Text),
-    Column("last_password_change_date_time", DateTime(timezone=True)),
-    Column("assigned_licenses", JSONB),
-    Index(None, "user_principal_name", "connection_id"),
-    build_deleted_index("users"),
-    comment="Microsoft Entra users, one row for each connection and user id",
-)
-
-USERS = Resource(
+USERS: Final = Resource(
     name="users",
-    kind=Kind.ENTITY,
-    table=users,
-    record=User,
-    path="/users",
-    delta_path="/users/delta",
-    by_id="/users/{id}",
-    page_size=999,
+    meaning="Microsoft Entra users, one row for each connection and user id",
+    graph_type="user",
     permission="User.Read.All",
-    clock=Clock(interval=5 * 60, full=7 * 24 * 3600),
+    by_id="/users/{id}",
+    source=Source(
+        path="/users",
+        delta_path="/users/delta",
+        page_size=999,
+        intervals=("delta_seconds",),
+    ),
+    fallbacks=(
+        Fallback(
+            statuses=frozenset({400, 404, 501}),
+            at_delta_start=True,
+            source=Source(
+                mode=Mode.LIST_ONLY,
+                path="/users",
+                page_size=999,
+                intervals=("listing_seconds", "delta_seconds"),
+            ),
+        ),
+    ),
     event_noun="user",
+    labels=("display_name", "user_principal_name"),
+    erasable=True,
+    indexes=(DELETED_INDEX,),
+    properties=(
+        guid("id", "id in Microsoft Entra", key=True),
+        text("user_principal_name", "name to sign in with", identifies=True, indexed=True),
+        text("display_name", "name in address books", identifies=True),
+        text("given_name", "first name", personal=True),
+        text("surname", "last name", personal=True),
+        text("mail", "primary mail address", identifies=True),
+        text("mail_nickname", "mail alias", personal=True),
+        text("job_title", "job title", personal=True),
+        text("department", "department", personal=True),
+        text("company_name", "company"),
+        text("office_location", "office", personal=True),
+        text("employee_id", "number given by the employer", personal=True),
+        text("employee_type", "kind of employment, such as Contractor", personal=True),
+        timestamp("employee_hire_date", "date of hire", personal=True),
+        text("user_type", "Member or Guest"),
+        boolean("account_enabled", "whether sign-in is allowed"),
+        timestamp("created_date_time", "when it was created in Microsoft Entra"),
+        texts("business_phones", "phone numbers at work", unordered=True, personal=True),
+        text("mobile_phone", "mobile phone number", personal=True),
+        text("city", "city", personal=True),
+        text("state", "state or province", personal=True),
+        text("country", "country", personal=True),
+        text("postal_code", "postal code", personal=True),
+        text("street_address", "street address", personal=True),
+        text("usage_location", "country where licences are used, two letters"),
+        text("preferred_language", "language, such as en-US", personal=True),
+        texts("proxy_addresses", "all mail addresses", unordered=True, identifies=True),
+        texts("other_mails", "further mail addresses", unordered=True, identifies=True),
+        boolean("on_premises_sync_enabled", "whether it is synchronized from Active Directory"),
+        text("on_premises_immutable_id", "source anchor of Active Directory", personal=True),
+        text("on_premises_sam_account_name", "account name in Active Directory", personal=True),
+        text("on_premises_distinguished_name", "path in Active Directory", personal=True),
+        text("on_premises_security_identifier", "SID in Active Directory", personal=True),
+        timestamp("on_premises_last_sync_date_time", "last synchronization from Active Directory"),
+        text("external_user_state", "state of a guest's invitation, such as PendingAcceptance"),
+        timestamp("last_password_change_date_time", "last change of the password"),
+        documents("assigned_licenses", "licences, with their disabled plans", unordered=True),
+    ),
 )

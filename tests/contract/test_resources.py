@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy.dialects import postgresql
 
 import models.resources
-from models.record import list_graph_properties
-from models.resource import BOOKKEEPING, OWNER, Kind, Resource
+from models.mirror import get_table
+from models.resource import BOOKKEEPING, OWNER, Resource
 from models.resources import RESOURCES, STREAMED
 from models.tables import metadata
 from tests.support.samples import read_samples
@@ -19,7 +19,7 @@ from worker.rows.shape import get_shape
 from worker.sync.plan import compute_select_hash
 
 ALL = pytest.mark.parametrize("resource", RESOURCES.values(), ids=lambda resource: resource.name)
-ENTITIES = [resource for resource in RESOURCES.values() if resource.kind is not Kind.EDGE]
+ENTITIES = [resource for resource in RESOURCES.values() if not resource.is_edge]
 WITH_RECORDS = pytest.mark.parametrize("resource", ENTITIES, ids=lambda resource: resource.name)
 STREAMS = pytest.mark.parametrize("resource", STREAMED, ids=lambda resource: resource.name)
 DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
@@ -58,16 +58,17 @@ def test_the_mirror_has_these_tables() -> None:
 
 @ALL
 def test_the_columns_are_a_contract(resource: Resource) -> None:
-    found = {str(column.name): spelled(column) for column in resource.columns}
+    table = get_table(resource)
+    found = {name: spelled(table.columns[name]) for name in resource.column_names}
     assert found == SAMPLES[resource.name].columns
     assert list(found) == list(SAMPLES[resource.name].columns)
 
 
 @ALL
 def test_every_table_has_the_owner_first_and_our_bookkeeping_last(resource: Resource) -> None:
-    names = [str(column.name) for column in resource.table.columns]
+    names = [str(column.name) for column in get_table(resource).columns]
     assert names == [OWNER, *SAMPLES[resource.name].columns, *BOOKKEEPING]
-    types = {str(column.name): spelled(column) for column in resource.table.columns}
+    types = {str(column.name): spelled(column) for column in get_table(resource).columns}
     assert types[OWNER] == "BIGINT"
     assert types["row_hash"] == "BYTEA"
     assert types["deleted_reason"] == "TEXT"
@@ -77,7 +78,7 @@ def test_every_table_has_the_owner_first_and_our_bookkeeping_last(resource: Reso
 
 @ALL
 def test_the_key_is_graphs_behind_the_connection(resource: Resource) -> None:
-    primary = tuple(str(column.name) for column in resource.table.primary_key.columns)
+    primary = tuple(str(column.name) for column in get_table(resource).primary_key.columns)
     assert primary == (OWNER, *SAMPLES[resource.name].key)
     assert resource.key == SAMPLES[resource.name].key
     assert resource.column_names[: len(resource.key)] == resource.key
@@ -86,15 +87,15 @@ def test_the_key_is_graphs_behind_the_connection(resource: Resource) -> None:
 @ALL
 def test_only_keys_and_our_times_are_never_null(resource: Resource) -> None:
     """Graph may leave out anything but an id."""
-    required = {str(c.name) for c in resource.table.columns if not c.nullable}
+    required = {str(c.name) for c in get_table(resource).columns if not c.nullable}
     assert required == {OWNER, *resource.key, "first_seen_at", "changed_at"}
 
 
 @ALL
 def test_a_table_is_named_after_its_resource_and_explained(resource: Resource) -> None:
-    assert resource.table.name == resource.name
-    assert resource.table.schema == "directory"
-    assert resource.table.comment
+    assert get_table(resource).name == resource.name
+    assert get_table(resource).schema == "directory"
+    assert get_table(resource).comment
 
 
 # ---- records and select
@@ -105,14 +106,15 @@ def test_every_column_comes_from_a_property_or_is_derived(resource: Resource) ->
     properties = {field.name for field in msgspec.structs.fields(resource.record)}
     derived = set(resource.derive(resource.record(id="x"))) if resource.derive else set()
     assert set(resource.column_names) <= properties | derived
+    assert {one.name for one in resource.properties if one.derived} == derived - {"id"}
 
 
 @WITH_RECORDS
 def test_every_property_has_a_column_or_is_read_by_the_derivation(resource: Resource) -> None:
-    known = {"id", "removed", *resource.children, *resource.column_names}
+    known = {"id", "removed", *resource.relations, *resource.column_names}
     fields = msgspec.structs.fields(resource.record)
-    beyond = {field.encode_name for field in fields if field.name not in known}
-    assert beyond == set(resource.derived_from)
+    beyond = {field.name for field in fields if field.name not in known}
+    assert beyond == {name for one in resource.properties for name in one.derived_from}
 
 
 @WITH_RECORDS
@@ -138,7 +140,7 @@ def _field(resource: Resource, name: str) -> str:
 
 @WITH_RECORDS
 def test_every_property_may_be_null_but_never_the_id(resource: Resource) -> None:
-    for name in list_graph_properties(resource.record):
+    for name in ("id", *(one.graph_name for one in resource.sent)):
         content = {"id": "0a0b0c0d-0000-4000-8000-000000000001"} | {name: None}
         if name == "id":
             with pytest.raises(msgspec.ValidationError):
@@ -152,7 +154,9 @@ def test_every_property_may_be_null_but_never_the_id(resource: Resource) -> None
 @WITH_RECORDS
 def test_what_is_asked_for_is_what_is_kept(resource: Resource) -> None:
     """A property that is kept and not asked for would be null for ever."""
-    assert resource.selected == (*list_graph_properties(resource.record), *resource.children)
+    fields = msgspec.structs.fields(resource.record)
+    kept = [field.encode_name for field in fields if "@" not in field.encode_name]
+    assert resource.selected == (*kept, *resource.relations)
     assert resource.selected[0] == "id"
     assert len(set(resource.selected)) == len(resource.selected)
 
@@ -160,22 +164,24 @@ def test_what_is_asked_for_is_what_is_kept(resource: Resource) -> None:
 @ALL
 def test_only_the_parent_of_an_edge_is_asked_for_a_relation(resource: Resource) -> None:
     is_parent = any(one.parent == resource.name for one in RESOURCES.values())
-    assert bool(resource.children) is is_parent
-    assert resource.selected[len(resource.selected) - len(resource.children) :] == resource.children
+    assert bool(resource.relations) is is_parent
+    assert (
+        resource.selected[len(resource.selected) - len(resource.relations) :] == resource.relations
+    )
 
 
 @STREAMS
 def test_the_urls_are_pinned_letter_by_letter(resource: Resource) -> None:
     sample = SAMPLES[resource.name]
     assert build_listing_url(resource) == sample.list_url
-    assert (build_delta_url(resource) if resource.delta_path else "") == sample.delta_url
+    assert (build_delta_url(resource) if resource.source.follows_delta else "") == sample.delta_url
 
 
 @STREAMS
 def test_the_cursor_of_a_delta_belongs_to_pinned_properties(resource: Resource) -> None:
     """Another hash starts a full walk of this resource in every tenant."""
     pinned = SAMPLES[resource.name].select_hash
-    assert (compute_select_hash(resource) if resource.delta_path else "") == pinned
+    assert (compute_select_hash(resource) if resource.source.follows_delta else "") == pinned
 
 
 def test_nothing_that_graph_refuses_is_asked_for() -> None:
@@ -201,26 +207,23 @@ def test_the_registry_names_each_resource_as_it_names_itself() -> None:
 
 def test_an_edge_travels_with_its_parent() -> None:
     for resource in RESOURCES.values():
-        assert (resource.kind is Kind.EDGE) is bool(resource.parent)
-        assert (resource in STREAMED) is not bool(resource.parent)
+        assert (resource in STREAMED) is not resource.is_edge
         if resource.parent:
-            assert RESOURCES[resource.parent].children
+            assert RESOURCES[resource.parent].relations
 
 
 @ALL
 def test_every_resource_says_what_it_needs(resource: Resource) -> None:
     assert resource.permission.count(".") >= 1
-    assert resource.path.startswith("/")
+    assert all(way.path.startswith("/") for way in resource.sources.values())
     assert resource.event_noun
-    if resource.kind is not Kind.EDGE:
+    if not resource.is_edge:
         assert "{id}" in resource.by_id
         assert resource.address in resource.column_names
-        assert resource.clock is not None
-        assert resource.clock.interval > 0
-    if resource.kind is Kind.ENTITY:
-        assert resource.delta_path.startswith(f"{resource.path}/delta")
-        assert resource.clock is not None
-        assert resource.clock.full
+        assert resource.graph_type
+        assert all(way.intervals for way in resource.sources.values())
+        if resource.source.follows_delta:
+            assert resource.source.delta_path == f"{resource.source.path}/delta"
 
 
 def test_the_permissions_are_the_ones_that_operators_are_told() -> None:
@@ -240,7 +243,7 @@ def test_every_resource_has_a_shape(resource: Resource) -> None:
 @ALL
 def test_only_the_key_starts_with_the_connection(resource: Resource) -> None:
     """Else a planner without statistics reads a whole tenant for each probe."""
-    for index in resource.table.indexes:
+    for index in get_table(resource).indexes:
         first = next(iter(index.columns)).name
         partial = index.dialect_options["postgresql"]["where"] is not None
         assert first != "connection_id" or partial

@@ -61,7 +61,7 @@ def test_every_way_of_decoding_makes_the_same_row(resource: Resource) -> None:
 @STREAMS
 def test_a_sample_has_every_property(resource: Resource) -> None:
     """So that the hash pins the place of every column."""
-    assert set(SAMPLES[resource.name].sent) >= set(resource.selected) - set(resource.children)
+    assert set(SAMPLES[resource.name].sent) >= set(resource.selected) - set(resource.relations)
     ((_, incoming),) = decode_page(resource, SAMPLES[resource.name].body).rows.items()
     assert incoming.present == get_shape(resource).all_columns
 

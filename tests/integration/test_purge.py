@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import text
 
+from models.resource import BOOKKEEPING
 from models.resources import RESOURCES
 from tests.support.leases import take_lease
 from tests.support.mirror import Mirror, assert_exact, fetch_scalar, read_last_seq
@@ -38,11 +39,8 @@ def bury(database: Database, table: str, connection_id: int = 1) -> None:
 
 def copy_to(database: Database, table: str, connection_id: int) -> None:
     """Another connection, without a lease, has the same rows."""
-    columns = ", ".join(
-        f'"{column.name}"'
-        for column in RESOURCES[table].table.columns
-        if column.name != "connection_id"
-    )
+    names = (*RESOURCES[table].column_names, *BOOKKEEPING)
+    columns = ", ".join(f'"{name}"' for name in names)
     execute(
         database,
         f"insert into directory.{table} (connection_id, {columns})"

@@ -7,10 +7,9 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import ARRAY, Boolean, DateTime, Uuid
-from sqlalchemy.dialects.postgresql import JSONB
 
 from models.change_event import ChangeKind
+from models.property import BOOLEAN, DOCUMENTS, GUID, TEXTS, TIMESTAMP, Property, ValueType
 from models.resource import Resource
 from models.resources import RESOURCES
 from worker.rows.shape import Row, RowShape, get_shape
@@ -39,19 +38,18 @@ nested = st.lists(
 )
 
 
-def values(column: Any) -> st.SearchStrategy[Any]:
+def values(column: Property) -> st.SearchStrategy[Any]:
     """Values of a column, few enough to be equal now and then."""
-    known: dict[type, st.SearchStrategy[Any]] = {
-        JSONB: nested,
-        ARRAY: st.lists(texts, max_size=3),
-        DateTime: st.sampled_from(
+    known: dict[ValueType, st.SearchStrategy[Any]] = {
+        DOCUMENTS: nested,
+        TEXTS: st.lists(texts, max_size=3),
+        TIMESTAMP: st.sampled_from(
             [datetime(2024, 2, 29, tzinfo=UTC), datetime(9, 1, 1, tzinfo=UTC)]
         ),
-        Boolean: st.booleans(),
-        Uuid: st.just(KEY),
+        BOOLEAN: st.booleans(),
+        GUID: st.just(KEY),
     }
-    found = [one for kind, one in known.items() if isinstance(column.type, kind)]
-    return st.none() | (found[0] if found else texts)
+    return st.none() | known.get(column.type, texts)
 
 
 def rows(resource: Resource) -> st.SearchStrategy[Row]:

@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import ARRAY, Boolean, DateTime
-from sqlalchemy.dialects.postgresql import JSONB
 
-from models.resource import Kind, Resource
+from models.property import BOOLEAN, DOCUMENTS, TEXTS, TIMESTAMP, ValueType
+from models.resource import Resource
 from models.resources import RESOURCES
 from worker.rows.shape import Row, get_shape
 
@@ -17,27 +16,23 @@ texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=
 texts |= st.sampled_from(
     ["", "\\N", "null", "true,false", "]", "[", "\n[", "]\n", "a\tb", "\r", "{}"]
 )
-VALUES: dict[Any, st.SearchStrategy[Any]] = {
-    JSONB: st.lists(
+VALUES: dict[ValueType, st.SearchStrategy[Any]] = {
+    DOCUMENTS: st.lists(
         st.dictionaries(texts, texts | st.none() | st.booleans(), max_size=2), max_size=2
     ),
-    ARRAY: st.lists(texts, max_size=3),
-    DateTime: st.datetimes(timezones=st.just(UTC)),
-    Boolean: st.booleans(),
+    TEXTS: st.lists(texts, max_size=3),
+    TIMESTAMP: st.datetimes(timezones=st.just(UTC)),
+    BOOLEAN: st.booleans(),
 }
 
 
 def rows(resource: Resource) -> st.SearchStrategy[Row]:
-    def of(kind: Any) -> st.SearchStrategy[Any]:
-        fitting = (values for known, values in VALUES.items() if isinstance(kind, known))
-        return next(fitting, texts)
-
     others = resource.columns[1:]
-    return st.tuples(texts, *(st.none() | of(column.type) for column in others))
+    return st.tuples(texts, *(st.none() | VALUES.get(column.type, texts) for column in others))
 
 
 @pytest.mark.parametrize(
-    "resource", [r for r in RESOURCES.values() if r.kind is not Kind.EDGE], ids=lambda one: one.name
+    "resource", [r for r in RESOURCES.values() if not r.is_edge], ids=lambda one: one.name
 )
 @given(data=st.data())
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -134,7 +134,7 @@ def test_a_hostile_value_costs_itself(
     stage: Mirror, resource: Resource, data: st.DataObject
 ) -> None:
     whole = others(resource, stage.tenant)
-    spoilt = [name for name in whole if name not in ("id", *resource.children)]
+    spoilt = [name for name in whole if name not in ("id", *resource.relations)]
     name = data.draw(st.sampled_from(spoilt))
     body = written({**whole, name: data.draw(anything)})
     page = f'{{"value":[{body}]}}'.encode()

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from models.resources import RESOURCES
-from models.stream import Mode, Phase
+from models.source import Mode
+from models.stream import Phase
 from worker.core.errors import MirrorError, ResourceRefused, RetryLater
 from worker.store.state.streams import Stream
 from worker.sync.page_size import (

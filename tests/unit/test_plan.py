@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.resource import Kind
 from models.resources import RESOURCES, STREAMED
-from models.stream import Mode, Phase
+from models.source import Mode
+from models.stream import Phase
 from worker.store.state.streams import Stream
 from worker.sync.plan import (
     StreamStep,
@@ -423,8 +423,7 @@ def test_any_state_has_a_step_that_it_can_take(
     if found is StreamStep.FETCH_PAGE and one.phase is not Phase.LISTING:
         assert one.next_link or one.delta_link
     if found is StreamStep.TAKE_TOKEN:
-        assert one.resource.kind is Kind.ENTITY
-        assert one.mode is Mode.PLAIN
+        assert one.source.takes_token
     if found is StreamStep.APPLY_REMOVALS:
         assert pending
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.resources import RESOURCES
-from models.stream import Mode
+from models.source import Mode
 from worker.core.settings import load_settings
 from worker.store.state.streams import Stream
 from worker.sync.policy import METADATA_KEY, Policy, apply_overrides

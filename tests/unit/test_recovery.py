@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.resources import RESOURCES
-from models.stream import Mode, Phase
+from models.source import Mode
+from models.stream import Phase
 from worker.core.errors import (
     CursorExpired,
     MalformedResponse,

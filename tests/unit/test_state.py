@@ -8,7 +8,8 @@ import pytest
 
 from models.change_event import ChangeKind
 from models.resources import RESOURCES
-from models.stream import Mode, Phase
+from models.source import Mode
+from models.stream import Phase
 from worker.core.errors import ResourceRefused
 from worker.store.mirror.change import Change
 from worker.store.state.streams import Stream

@@ -106,7 +106,7 @@ def _redact_bookkeeping(
 ) -> dict[str, int]:
     keys = {target.id, *(key for key, _ in taken.assignments)}
     counts = erase_bookkeeping(tx, keys) | redact_texts(tx, names | keys)
-    if RESOURCES[target.resource].children:
+    if RESOURCES[target.resource].relations:
         _move_member_cursor(tx, target)
     return counts
 

@@ -1,14 +1,13 @@
-"""JSON Schemas of events, built from the registry and its tables.
+"""JSON Schemas of events, built from the registry.
 
 Draft 7, which AsyncAPI uses. Objects allow additional properties: receivers ignore unknown fields.
 """
 
 from typing import Final
 
-from sqlalchemy.dialects.postgresql import JSONB
-
 from models.change_event import ChangeKind, ConnectionChange
 from models.event_type import CONNECTION_RESOURCE, EVENT_TYPES
+from models.property import DOCUMENTS
 from models.resource import Resource
 from models.resources import RESOURCES
 from worker.events.schema_fields import (
@@ -48,19 +47,17 @@ def build_schemas(prefix: str) -> dict[str, Schema]:
 
 def _build_column_types(resource: Resource) -> dict[str, Schema]:
     """Return the schemas of a resource's column types, by name."""
-    plain = (column for column in resource.columns if not isinstance(column.type, JSONB))
+    plain = (column for column in resource.columns if column.type is not DOCUMENTS)
     return dict(find_column_schema(column) for column in plain)
 
 
 def _build_object_schemas(resource: Resource) -> dict[str, Schema]:
     """Return schemas of a whole object, of some columns, and of an event after an erasure."""
-    columns = {
-        str(column.name): build_column_schema(resource, column) for column in resource.columns
-    }
+    columns = {column.name: build_column_schema(column) for column in resource.columns}
     return {
         resource.name: {
             "type": "object",
-            "description": f"{resource.table.comment}; as it is stored",
+            "description": f"{resource.meaning}; as it is stored",
             "properties": columns,
             "required": list(columns),
         },
@@ -132,9 +129,8 @@ def _build_object_data(resource: Resource, change: str) -> Schema:
 
 
 def _build_key_schema(resource: Resource) -> Schema:
-    columns = (column for column in resource.columns if column.primary_key)
     return build_object_schema(
-        **{str(column.name): build_column_schema(resource, column) for column in columns}
+        **{column.name: build_column_schema(column) for column in resource.key_columns}
     )
 
 

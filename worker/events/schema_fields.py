@@ -2,14 +2,18 @@
 
 from typing import Any, Final, TypeAlias
 
-import msgspec
-from sqlalchemy import ARRAY, Boolean, Column, DateTime, Integer, Text, Uuid
-from sqlalchemy.dialects.postgresql import JSONB
-
 from models.change_event import ConnectionChange
 from models.erasure import ERASED_PREFIX
-from models.record import Nested, Sent
-from models.resource import Resource
+from models.property import (
+    BOOLEAN,
+    DOCUMENTS,
+    GUID,
+    TEXT,
+    TEXTS,
+    TIMESTAMP,
+    Property,
+    ValueType,
+)
 from models.resources import RESOURCES
 from worker.rows.shape import MAX_KEY_LENGTH
 
@@ -19,29 +23,27 @@ NULL: Final[Schema] = {"type": "null"}
 _GUID_PATTERN: Final = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 _TIME_PATTERN: Final = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d"
 
-_COLUMN_TYPES: Final[tuple[tuple[Any, str, Schema], ...]] = (
-    (Uuid, "guid", {"type": ["string", "null"], "format": "uuid", "pattern": _GUID_PATTERN}),
-    (
-        DateTime,
-        "instant",
-        {
-            "type": ["string", "null"],
-            "format": "date-time",
-            "pattern": _TIME_PATTERN + r"(\.\d{1,6})?Z$",
-            "description": "in UTC; up to six digits behind the second",
-        },
-    ),
-    (Boolean, "flag", {"type": ["boolean", "null"]}),
-    (ARRAY, "texts", {"type": ["array", "null"], "items": {"type": "string"}}),
-    (Integer, "whole_number", {"type": ["integer", "null"]}),
-    (Text, "text", {"type": ["string", "null"]}),
-)
-"""Schemas of column types in events; the schema of ``jsonb`` comes from its record."""
+_COLUMN_TYPES: Final[dict[ValueType, Schema]] = {
+    GUID: {"type": ["string", "null"], "format": "uuid", "pattern": _GUID_PATTERN},
+    TIMESTAMP: {
+        "type": ["string", "null"],
+        "format": "date-time",
+        "pattern": _TIME_PATTERN + r"(\.\d{1,6})?Z$",
+        "description": "in UTC; up to six digits behind the second",
+    },
+    BOOLEAN: {"type": ["boolean", "null"]},
+    TEXTS: {"type": ["array", "null"], "items": {"type": "string"}},
+    TEXT: {"type": ["string", "null"]},
+}
+_KEY_TYPES: Final[dict[ValueType, Schema]] = {
+    GUID: {"type": "string", "format": "uuid", "pattern": _GUID_PATTERN},
+    TEXT: {"type": "string", "minLength": 1, "maxLength": MAX_KEY_LENGTH},
+}
+_DOCUMENTS: Final[Schema] = {
+    "anyOf": [{"type": "array", "items": {"type": "object"}}, {"type": "null"}]
+}
+"""Lists of complex values as Graph sends them; this schema has no name of its own."""
 
-_KEY_TYPES: Final[tuple[tuple[Any, str, Schema], ...]] = (
-    (Uuid, "guid_key", {"type": "string", "format": "uuid", "pattern": _GUID_PATTERN}),
-    (Text, "text_key", {"type": "string", "minLength": 1, "maxLength": MAX_KEY_LENGTH}),
-)
 ATTRIBUTES: Final[dict[str, Schema]] = {
     "id": {
         "type": "string",
@@ -145,28 +147,16 @@ def build_ref(name: str) -> Schema:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-_UndecodedList: TypeAlias = Sent[Nested]
-_DecodedList: TypeAlias = Sent[list[dict[str, Any]]]
-_SCHEMA_TYPES: Final[dict[Any, Any]] = {_UndecodedList: _DecodedList}
-"""Full types of columns whose record type covers only values of the fast decoder."""
-
-
-def find_column_schema(column: Column[Any]) -> tuple[str, Schema]:
+def find_column_schema(column: Property) -> tuple[str, Schema]:
     """Return the name and the schema of a column's values in events."""
-    for kind, name, schema in _KEY_TYPES if column.primary_key else _COLUMN_TYPES:
-        if isinstance(column.type, kind):
-            return name, schema
-    raise TypeError(
-        f"{column.table.name}.{column.name} is of type {column.type}; "
-        "say in worker/events/schema_fields.py how events spell it"
-    )
+    if column.key:
+        return f"{column.type.name}_key", _KEY_TYPES[column.type]
+    return column.type.name, _COLUMN_TYPES[column.type]
 
 
-def build_column_schema(resource: Resource, column: Column[Any]) -> Schema:
-    if isinstance(column.type, JSONB):
-        fields = {field.name: field.type for field in msgspec.structs.fields(resource.record)}
-        kind = fields.get(str(column.name), Any)
-        return msgspec.json.schema(_SCHEMA_TYPES.get(kind, kind))
+def build_column_schema(column: Property) -> Schema:
+    if column.type is DOCUMENTS:
+        return _DOCUMENTS
     return build_ref(find_column_schema(column)[0])
 
 

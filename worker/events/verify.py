@@ -17,7 +17,7 @@ from sqlalchemy import text
 
 from models.base import DIRECTORY
 from models.erasure import ERASED_PREFIX
-from models.resource import OWNER, Kind, Resource
+from models.resource import OWNER, Resource
 from models.resources import RESOURCES
 from worker.events.undo import ObjectState, undo_event
 from worker.rows.hash import HASH_VERSION
@@ -158,7 +158,7 @@ def _check_resource(
 
 
 def _check_hash(resource: Resource, row: Any, result: Verification) -> None:
-    if resource.kind is Kind.EDGE or (row[3] and not row[3].startswith(HASH_VERSION)):
+    if resource.is_edge or (row[3] and not row[3].startswith(HASH_VERSION)):
         return  # an earlier release's hash version; the next full walk renews it
     if row[3] != get_shape(resource).hash_row(row[1]):
         result.add_problem(f"{resource.name} {row[0]}: its content is not what its hash says")

@@ -70,7 +70,7 @@ def _build_put_row(page: Page, resource: Resource) -> PutRow:
     shape = get_shape(resource)
     hash_of = shape.hash_row
     rows, removed, conflicts = page.rows, page.removed, page.conflicts
-    has_members = bool(resource.children)
+    has_members = bool(resource.relations)
 
     def put(
         record: Record,

@@ -5,6 +5,7 @@ from typing import Final
 from urllib.parse import quote
 
 from models.resource import Resource
+from models.resources.group_members import GROUP_MEMBERS
 from worker.graph.links import VERSION
 
 GRAPH_HOST: Final = "https://graph.microsoft.com"
@@ -13,8 +14,8 @@ ORGANIZATION_PATH: Final = f"{VERSION}/organization?$select=id,displayName"
 SITE_SEARCH_PATH: Final = "/sites?search=*"
 
 
-def _build_select(resource: Resource, without: Collection[str], *, children: bool) -> str:
-    left_out = {*without} if children else {*without, *resource.children}
+def _build_select(resource: Resource, without: Collection[str], *, relations: bool) -> str:
+    left_out = {*without} if relations else {*without, *resource.relations}
     names = [name for name in resource.selected if name not in left_out]
     return f"$select={','.join(names)}"
 
@@ -23,10 +24,10 @@ def build_listing_url(
     resource: Resource, without: Collection[str] = (), *, top: int | None = None
 ) -> str:
     """Return the first URL of a plain listing; ``top`` objects a page."""
-    query = [_build_select(resource, without, children=False)] if resource.select else []
-    if top or resource.page_size:
-        query.append(f"$top={top or resource.page_size}")
-    return f"{GRAPH_URL}{resource.path}{'?' if query else ''}{'&'.join(query)}"
+    query = [_build_select(resource, without, relations=False)] if resource.source.select else []
+    if top or resource.source.page_size:
+        query.append(f"$top={top or resource.source.page_size}")
+    return f"{GRAPH_URL}{resource.source.path}{'?' if query else ''}{'&'.join(query)}"
 
 
 def build_search_url(
@@ -34,7 +35,9 @@ def build_search_url(
 ) -> str:
     """Return the URL of a site search, the fallback if the complete listing is refused."""
     size = f"&$top={top}" if top else ""
-    return f"{GRAPH_URL}{SITE_SEARCH_PATH}&{_build_select(resource, without, children=False)}{size}"
+    return (
+        f"{GRAPH_URL}{SITE_SEARCH_PATH}&{_build_select(resource, without, relations=False)}{size}"
+    )
 
 
 def build_delta_url(
@@ -42,9 +45,8 @@ def build_delta_url(
 ) -> str:
     """Return the first URL of a delta walk from the start."""
     size = f"&$top={top}" if top else ""
-    return (
-        f"{GRAPH_URL}{resource.delta_path}?{_build_select(resource, without, children=True)}{size}"
-    )
+    select = _build_select(resource, without, relations=True)
+    return f"{GRAPH_URL}{resource.source.delta_path}?{select}{size}"
 
 
 def build_token_url(
@@ -57,7 +59,7 @@ def build_token_url(
 def build_assignments_url(resource: Resource, role_definition_id: str) -> str:
     """Return the URL of one role definition's assignments, for tenants that require the filter."""
     condition = quote(f"roleDefinitionId eq '{role_definition_id}'", safe="'")
-    return f"{GRAPH_URL}{resource.path}?$filter={condition}"
+    return f"{GRAPH_URL}{resource.source.path}?$filter={condition}"
 
 
 def build_object_path(
@@ -65,14 +67,16 @@ def build_object_path(
 ) -> str:
     """Return the path of one object: with its id only, or ``full`` with all properties."""
     path = f"{VERSION}{resource.by_id.replace('{id}', quote(identity, safe=','))}"
-    if not resource.select:
+    if not resource.source.select:
         return path
-    return f"{path}?{_build_select(resource, without, children=False) if full else '$select=id'}"
+    return f"{path}?{_build_select(resource, without, relations=False) if full else '$select=id'}"
 
 
 def build_members_path(group_id: str, *, top: int | None = None) -> str:
     """Return the path of a group's direct members; ``top`` a page."""
-    return f"{VERSION}/groups/{group_id}/members?$select=id&$top={top or 999}"
+    source = GROUP_MEMBERS.source
+    path = source.path.replace("{id}", group_id)
+    return f"{VERSION}{path}?$select=id&$top={top or source.page_size}"
 
 
 def build_member_of_path(kind: str, identity: str) -> str:

@@ -48,12 +48,12 @@ def check_next_page(
 
 
 def check_page_size(answers: ProbeAnswers) -> Finding:
-    name = f"{USERS.page_size} users come on a page"
+    name = f"{USERS.source.page_size} users come on a page"
     page = answers.get_page(ProbeCall.USERS)
     if page is None:
         return Finding(name, Verdict.UNKNOWN, judge_call(answers, ProbeCall.USERS)[1], TRIES_LATER)
     seen = describe_page(page, "user")
-    if page.count >= (USERS.page_size or 0):
+    if page.count >= (USERS.source.page_size or 0):
         return Finding(name, Verdict.HOLDS, seen, "loads with the fewest calls")
     if page.next_link is None:
         return Finding(name, Verdict.UNKNOWN, seen, "takes pages of any size")

@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ARRAY, Boolean, Column, DateTime
-from sqlalchemy.dialects.postgresql import JSONB
+
+from models.property import BOOLEAN, DOCUMENTS, TEXTS, TIMESTAMP, Property, ValueType
 
 NULL: Final = "\\N"
 _ESCAPES: Final = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
@@ -19,17 +19,10 @@ _encode = _encoder.encode
 ValueEncoder = Callable[[Any], str]
 
 
-def build_encoders(columns: Iterable[Column[Any]]) -> list[tuple[int, ValueEncoder]]:
+def build_encoders(columns: Iterable[Property]) -> list[tuple[int, ValueEncoder]]:
     """Return encoders of the columns that are not text, with their positions."""
-    chosen = ((index, find_encoder(column)) for index, column in enumerate(columns))
+    chosen = ((index, _VALUE_ENCODERS.get(column.type)) for index, column in enumerate(columns))
     return [(index, convert) for index, convert in chosen if convert is not None]
-
-
-def find_encoder(column: Column[Any]) -> ValueEncoder | None:
-    """Return the encoder of a column's values to Postgres text; None if they are text."""
-    return next(
-        (convert for kind, convert in _VALUE_ENCODERS if isinstance(column.type, kind)), None
-    )
 
 
 def _encode_boolean(value: bool) -> str:  # noqa: FBT001 - a value of a column
@@ -54,12 +47,13 @@ def encode_array(values: list[str]) -> str:
     return '{"' + '","'.join(quoted) + '"}'
 
 
-_VALUE_ENCODERS: Final[tuple[tuple[Any, ValueEncoder], ...]] = (
-    (JSONB, encode_json),
-    (ARRAY, encode_array),
-    (DateTime, _encode_timestamp),
-    (Boolean, _encode_boolean),
-)
+_VALUE_ENCODERS: Final[dict[ValueType, ValueEncoder]] = {
+    DOCUMENTS: encode_json,
+    TEXTS: encode_array,
+    TIMESTAMP: _encode_timestamp,
+    BOOLEAN: _encode_boolean,
+}
+"""Encoders of single values to Postgres's text; values of other types are text already."""
 
 
 def escape(text: str) -> str:
@@ -72,18 +66,13 @@ def escape_json(text: bytes) -> bytes:
     return text.replace(b"\\", b"\\\\") if b"\\" in text else text
 
 
-def encode_lines(rows: Sequence[Sequence[Any]], columns: Iterable[Column[Any]]) -> list[str]:
+def encode_lines(rows: Sequence[Sequence[Any]], columns: Iterable[Property]) -> list[str]:
     """Encode many rows as ``encode_line`` does, but by column, in two thirds of the time."""
     together = zip(columns, zip(*rows, strict=True), strict=bool(rows))
-    spelt = [_find_column_encoder(column)(values) for column, values in together]
+    spelt = [
+        _COLUMN_ENCODERS.get(column.type, _encode_texts)(values) for column, values in together
+    ]
     return ["\t".join(values) for values in zip(*spelt, strict=True)]
-
-
-def _find_column_encoder(column: Column[Any]) -> Callable[[Sequence[Any]], list[str]]:
-    """Return the encoder of all values of a column at once."""
-    return next(
-        (spell for kind, spell in _COLUMN_ENCODERS if isinstance(column.type, kind)), _encode_texts
-    )
 
 
 def _encode_texts(values: Sequence[Any]) -> list[str]:
@@ -119,12 +108,13 @@ def _join_json_lines(values: Sequence[Any]) -> str:
     return "\n" + _encoder.encode_lines(values).decode()
 
 
-_COLUMN_ENCODERS: Final[tuple[tuple[Any, Callable[[Sequence[Any]], list[str]]], ...]] = (
-    (JSONB, _encode_documents),
-    (ARRAY, _encode_arrays),
-    (DateTime, _encode_scalars),
-    (Boolean, _encode_scalars),
-)
+_COLUMN_ENCODERS: Final[dict[ValueType, Callable[[Sequence[Any]], list[str]]]] = {
+    DOCUMENTS: _encode_documents,
+    TEXTS: _encode_arrays,
+    TIMESTAMP: _encode_scalars,
+    BOOLEAN: _encode_scalars,
+}
+"""Encoders of all values of a column at once."""
 
 
 def _needs_no_escapes(joined: str, nulls: int, number: int) -> bool:

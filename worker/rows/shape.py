@@ -1,7 +1,7 @@
 """Shapes of stored objects: values in column order, their JSON and their content hash.
 
-Each resource has one shape, built from its table. Rows come from Graph (through a record) and from
-Postgres; both have the same Python values, so that they can be compared for equality.
+Each resource has one shape, built from its declaration. Rows come from Graph (through a record) and
+from Postgres; both have the same Python values, so that they can be compared for equality.
 """
 
 import re
@@ -13,11 +13,10 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 from msgspec import UNSET
-from sqlalchemy import ARRAY, DateTime, Text, Uuid
-from sqlalchemy.dialects.postgresql import JSONB
 
+from models.property import DOCUMENTS, GUID, TEXT, TIMESTAMP, Property
 from models.record import Record
-from models.resource import Kind, Resource
+from models.resource import Resource
 from worker.rows.copy_format import build_encoders, encode_line, encode_lines
 from worker.rows.hash import hash_bytes
 
@@ -78,30 +77,24 @@ def _sort_json(values: Any) -> Any:
     return values
 
 
-def _choose_parser(column: Any) -> Callable[[Any], Any] | None:
-    if isinstance(column.type, Uuid):
+def _choose_parser(column: Property) -> Callable[[Any], Any] | None:
+    if column.type is GUID:
         return _parse_guid
-    if isinstance(column.type, DateTime):
+    if column.type is TIMESTAMP:
         return _parse_timestamp
-    if column.primary_key:
+    if column.key:
         return _parse_opaque_id
-    return _check_indexable if isinstance(column.type, Text) and _is_indexed(column) else None
+    return _check_indexable if column.type is TEXT and column.indexed else None
 
 
-def _is_indexed(column: Any) -> bool:
-    return any(column.name in index.columns for index in column.table.indexes)
-
-
-def _choose_sorter(column: Any) -> Callable[[Any], Any] | None:
-    if isinstance(column.type, JSONB):
-        return _sort_json
-    if isinstance(column.type, ARRAY):
-        return _sort_texts
-    return None
+def _choose_sorter(column: Property) -> Callable[[Any], Any] | None:
+    if not column.unordered:
+        return None
+    return _sort_json if column.type is DOCUMENTS else _sort_texts
 
 
 def _choose_by_position(
-    resource: Resource, choose: Callable[[Any], Callable[[Any], Any] | None]
+    resource: Resource, choose: Callable[[Property], Callable[[Any], Any] | None]
 ) -> list[tuple[int, Callable[[Any], Any]]]:
     chosen = ((index, choose(column)) for index, column in enumerate(resource.columns))
     return [(index, function) for index, function in chosen if function is not None]
@@ -118,7 +111,7 @@ class RowShape:
         self._key = self._conversions[0][1]
         self._unordered = _choose_by_position(resource, _choose_sorter)
         self._encoders = build_encoders(resource.columns)
-        self._nested = [isinstance(column.type, JSONB) for column in resource.columns]
+        self._nested = [column.type is DOCUMENTS for column in resource.columns]
         stored = sorted(self.names, key=lambda name: (len(name), name))
         self._in_jsonb_order = itemgetter(*(self.names.index(name) for name in stored))
         self._struct = msgspec.defstruct(
@@ -131,7 +124,7 @@ class RowShape:
         self._graph_names = {*sent_as.values(), *self.names}
         self._pick_columns = (
             itemgetter(*(position[name] for name in self.names))
-            if resource.derive is None and resource.kind is not Kind.EDGE
+            if resource.derive is None and not resource.is_edge
             else None
         )
 

@@ -2,10 +2,6 @@
 
 from typing import Any, Final
 
-from sqlalchemy import ARRAY, DateTime, Uuid
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.types import TypeEngine
-
 from models.resource import Resource
 from worker.store.engine import get_driver_connection
 from worker.store.lease import Transaction
@@ -37,11 +33,4 @@ def get_next_key(rows: list[tuple[Any, ...]], limit: int) -> str | None:
 
 def get_key_array_type(resource: Resource) -> str:
     """Return the SQL type of an array of keys."""
-    return "uuid[]" if isinstance(resource.columns[0].type, Uuid) else "text[]"
-
-
-def get_sql_type(kind: TypeEngine[Any]) -> str:
-    """Return Postgres's name of a mirrored column's type."""
-    names = {ARRAY: "text[]", JSONB: "jsonb", DateTime: "timestamptz", Uuid: "uuid"}
-    matches = [name for of, name in names.items() if isinstance(kind, of)]
-    return matches[0] if matches else str(kind).lower()
+    return f"{resource.key_columns[0].type.sql}[]"

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum, auto
 
-from models.resource import Kind, Resource
-from models.stream import Mode, Phase
+from models.resource import Resource
+from models.source import Mode
+from models.stream import Phase
 from worker.store.state.streams import Stream
 from worker.sync.policy import Policy
 
@@ -83,12 +84,7 @@ def resume_refused(stream: Stream) -> Stream:
 
 
 def _choose_first_step(stream: Stream) -> StreamStep:
-    lists_first = stream.resource.kind is Kind.ENTITY and not stream.resource.children
-    return (
-        StreamStep.TAKE_TOKEN
-        if lists_first and stream.mode is Mode.PLAIN
-        else StreamStep.START_WALK
-    )
+    return StreamStep.TAKE_TOKEN if stream.source.takes_token else StreamStep.START_WALK
 
 
 def _is_wanted(stream: Stream, request: SyncRequest, now: datetime) -> bool:

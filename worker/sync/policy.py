@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
-from models.resource import Kind
-from models.stream import Mode
 from worker.core.settings import Settings
 from worker.store.state.streams import Stream
 
@@ -38,18 +36,7 @@ class Policy:
 
     def get_interval(self, stream: Stream) -> float:
         """Return the seconds between two reads of a stream."""
-        if stream.mode is Mode.LIST_ONLY:
-            return max(self.listing_seconds, self.delta_seconds)
-        if stream.resource.kind is Kind.ENTITY:
-            return self.delta_seconds
-        if stream.name == "sites":
-            return self.sites_seconds
-        if stream.mode is Mode.BY_DEFINITION:
-            return self.roles_filtered_seconds
-        if stream.name in ("role_definitions", "role_assignments"):
-            return self.roles_seconds
-        clock = stream.resource.clock
-        return clock.interval if clock else self.roles_seconds
+        return max(float(getattr(self, name)) for name in stream.source.intervals)
 
 
 _BOUNDS: Final[Mapping[str, tuple[type, float, float]]] = {

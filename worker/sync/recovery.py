@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, TypeAlias
 
-from models.stream import Mode, Phase
+from models.source import Mode
+from models.stream import Phase
 from worker.core.errors import (
     BudgetExhausted,
     CursorExpired,

@@ -8,7 +8,8 @@ from typing import Any
 from models.change_event import ConnectionChange
 from models.connection import ConnectionStatus
 from models.run import RunState
-from models.stream import Mode, Phase
+from models.source import Mode
+from models.stream import Phase
 from worker.core.errors import (
     BudgetExhausted,
     ConfigurationError,

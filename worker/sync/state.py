@@ -6,8 +6,9 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from models.change_event import ChangeKind
-from models.resource import Kind, Resource
-from models.stream import Mode, Phase
+from models.resource import Resource
+from models.source import Mode
+from models.stream import Phase
 from worker.core.errors import ResourceRefused
 from worker.core.net.retry_after import MAX_RETRY_AFTER
 from worker.store.mirror.change import Change
@@ -53,7 +54,7 @@ def _compute_select_hash(stream: Stream) -> str:
 
 def _should_keep_cursor(stream: Stream) -> bool:
     """Whether the previous cursor and its properties are kept until the walk is complete."""
-    kept = bool(stream.resource.children) or stream.mode is Mode.LIST_ONLY
+    kept = bool(stream.resource.relations) or stream.mode is Mode.LIST_ONLY
     return kept and stream.delta_link is not None
 
 
@@ -117,7 +118,7 @@ def restart_walk(stream: Stream, moment: datetime) -> Stream | None:
     if stream.restarts >= MAX_RESTARTS:
         return None
     listing = stream.phase in (Phase.LISTING, Phase.SWEEPING)
-    apart = not stream.resource.children or stream.mode is Mode.LIST_ONLY
+    apart = not stream.resource.relations or stream.mode is Mode.LIST_ONLY
     keeps = listing and stream.delta_link is not None and apart
     after = replace(
         _reset_walk(stream),
@@ -168,7 +169,7 @@ def _choose_other_mode(stream: Stream, status: int) -> Mode | None:
 
 def _is_delta_start(stream: Stream) -> bool:
     """Whether the refused request was the start of a delta enumeration."""
-    if stream.resource.children:
+    if stream.resource.relations:
         return stream.phase is Phase.LISTING and stream.page_no == 0
     return stream.phase is not Phase.LISTING
 
@@ -189,8 +190,7 @@ def leave_out_properties(stream: Stream, names: Collection[str], moment: datetim
 
 def _takes_token_first(stream: Stream) -> bool:
     """Whether a token, which is bound to properties as well, is taken before each listing."""
-    entity = stream.resource.kind is Kind.ENTITY and not stream.resource.children
-    return entity and stream.mode is Mode.PLAIN
+    return stream.source.takes_token
 
 
 def replace_round_by_walk(stream: Stream) -> Stream:

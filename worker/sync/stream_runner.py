@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import assert_never
 
-from models.stream import Mode
+from models.source import Mode
 from worker.core.errors import (
     ConfigurationError,
     ConnectionBroken,
@@ -287,7 +287,7 @@ class StreamRunner:
     def _prefetch_first_round(self) -> PendingPage | None:
         """Prefetch the round after a first load, while the sweep is likely to find nothing."""
         stream = self.stream
-        leads_on = stream.is_initial and not stream.incomplete and not stream.resource.children
+        leads_on = stream.is_initial and not stream.incomplete and not stream.resource.relations
         if not leads_on or stream.delta_link is None:
             return None
         return Prefetch(self.context.client, self.submit).send(stream.delta_link)
@@ -308,7 +308,7 @@ class StreamRunner:
         """Keep the refused cursor or start a full walk: the tenant does offer delta."""
         decision = self.recovery.accept_token(self.stream)
         if decision is None:
-            self._start_walk(None if self.stream.resource.children else token)
+            self._start_walk(None if self.stream.resource.relations else token)
         else:
             self._stop(*decision)
 

@@ -32,7 +32,6 @@ from worker.events.undo import CutState, ObjectState, classify_at_cut, undo_even
 from worker.rows.shape import Row, get_shape
 from worker.store.engine import get_driver_connection
 from worker.store.planner import force_index_scans
-from worker.store.sql import get_sql_type
 
 SNAPSHOT_ID_NAMESPACE: Final = uuid.UUID("6a0f6b1e-3f0c-5a57-9c39-0f2d6a0a6e11")
 """Namespace of the ids of snapshot events, so that one sent twice has the same id."""
@@ -150,9 +149,7 @@ def _select_rows(
 ) -> list[_StoredRow]:
     """Return the next rows by key, deleted ones included."""
     key = ", ".join(resource.key)
-    holes = ", ".join(
-        f"%s::{get_sql_type(column.type)}" for column in resource.columns[: len(resource.key)]
-    )
+    holes = ", ".join(f"%s::{column.type.sql}" for column in resource.key_columns)
     columns = ", ".join(f'"{name}"' for name in resource.column_names)
     behind = f"and ({key}) > ({holes})" if after else ""
     statement = (

@@ -12,8 +12,8 @@ from sqlalchemy import text
 
 from models.base import DIRECTORY
 from models.change_event import ChangeKind
-from models.resource import OWNER, Kind, Resource
-from models.resources import RESOURCES
+from models.resource import OWNER, Resource
+from models.resources import EDGE_ENDS, RESOURCES
 from models.resources.group_members import GROUP_MEMBERS
 from models.resources.role_assignments import ROLE_ASSIGNMENTS
 from worker.events.event import SnapshotProgress
@@ -23,7 +23,6 @@ from worker.store.mirror.cascade import EDGE_BATCH
 from worker.store.mirror.change import Change
 from worker.store.mirror.edges import render_edge_key
 from worker.store.mirror.merge import load_rows
-from worker.store.sql import get_sql_type
 
 _EDGES = tuple(
     f"""
@@ -131,7 +130,7 @@ class MembershipErasure:
     def erase_batch(self, tx: Transaction) -> ErasedRows:
         """Delete ``EDGE_BATCH`` memberships physically; none if fewer are left."""
         taken = ErasedRows()
-        if self.resource.kind is not Kind.ENTITY:
+        if self.resource.name not in EDGE_ENDS:
             return taken
         values = {"owner": tx.connection_id, "id": self.key, "place": self.cursor}
         with get_driver_connection(tx.db).cursor() as cursor:
@@ -170,7 +169,7 @@ def erase_rows(tx: Transaction, resource: Resource, key: str) -> ErasedRows:
                 (tx.connection_id, key),
             )
             taken.counts[f"{DIRECTORY}.{resource.name}"] = cursor.rowcount
-        if resource.kind is Kind.ENTITY:
+        if resource.name in EDGE_ENDS:
             for statement in _EDGES:
                 cursor.execute(statement, (tx.connection_id, key))
                 taken.edges += [(render_edge_key((g, m)), live) for g, m, live in cursor.fetchall()]
@@ -240,9 +239,7 @@ def _find_previous_key(
     """Return the key of the last row before the one that a snapshot has reached."""
     resource = RESOURCES[reached.resource]
     key = ", ".join(resource.key)
-    holes = ", ".join(
-        f"%s::{get_sql_type(column.type)}" for column in resource.columns[: len(resource.key)]
-    )
+    holes = ", ".join(f"%s::{column.type.sql}" for column in resource.key_columns)
     statement = (
         f"select {key} from {DIRECTORY}.{resource.name}"
         f" where {OWNER} = %s and ({key}) < ({holes})"

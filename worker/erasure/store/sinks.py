@@ -5,8 +5,7 @@ from typing import Final, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy import text
 
-from models.resource import Kind
-from models.resources import RESOURCES
+from models.resources import EDGE_ENDS
 from worker.store.state.erasures import Erasure
 
 SINK_WAIT_DAYS: Final = 30
@@ -53,6 +52,6 @@ def list_sinks_behind(db: sa.Connection, erasure: Erasure) -> list[SinkBehind]:
 
 def list_touched_resources(resource: str) -> list[str]:
     """Return the resources with events about an object: its own, and those pointing at it."""
-    if RESOURCES[resource].kind is Kind.ENTITY:
+    if resource in EDGE_ENDS:
         return [resource, "group_members", "role_assignments"]
     return [resource]

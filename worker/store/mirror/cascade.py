@@ -9,7 +9,8 @@ memberships (reason ``cascade``) are checked with Graph again.
 from collections.abc import Mapping
 from typing import Final
 
-from models.resource import Kind, Resource
+from models.resource import Resource
+from models.resources import EDGE_ENDS
 from models.resources.group_members import GROUP_MEMBERS
 from worker.rows.copy_format import encode_array
 from worker.store.engine import get_driver_connection
@@ -75,7 +76,7 @@ class BatchedDeletion:
 
         If not, only some of their memberships have ended: commit, and call this again.
         """
-        if self._resource.kind is Kind.ENTITY and (edges := self._end_batch(tx, reasons)):
+        if self._resource.name in EDGE_ENDS and (edges := self._end_batch(tx, reasons)):
             drop_ended_removals(tx, edges)
             return [(GROUP_MEMBERS, edges)], False
         return delete_objects(tx, self._resource, reasons) if reasons else [], True

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from sqlalchemy import text
 
 from models.base import DIRECTORY
-from models.resource import OWNER, Kind, Resource
+from models.resource import OWNER, Resource
+from models.resources import EDGE_ENDS
 from models.resources.group_members import GROUP_MEMBERS
 from worker.rows.shape import get_shape
 from worker.store.engine import get_driver_connection
@@ -27,7 +28,7 @@ def delete_objects(
     the new reason without an event. Held removals of the ended memberships are dropped.
     ``cascade.BatchedDeletion`` ends memberships first, so that few are left for one transaction.
     """
-    if resource.kind is Kind.EDGE:
+    if resource.is_edge:
         pairs = {parse_edge_key(key): reason for key, reason in reasons.items()}
         return [(resource, delete_edges(tx, pairs))]
     shape = get_shape(resource)
@@ -39,7 +40,7 @@ def delete_objects(
         tx, resource, {key: reasons[key] for key, old in stored.items() if not old.is_live}
     )
     changes = [compare.build_deleted(shape, key, stored[key].row) for key in live]
-    edges = end_edges_of(tx, reasons) if resource.kind is Kind.ENTITY else []
+    edges = end_edges_of(tx, reasons) if resource.name in EDGE_ENDS else []
     drop_ended_removals(tx, edges)
     return [(GROUP_MEMBERS, edges), (resource, changes)]
 

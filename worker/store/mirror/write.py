@@ -7,9 +7,9 @@ from functools import cache
 from typing import Any, Protocol
 
 from psycopg.errors import UniqueViolation
-from sqlalchemy import Boolean
 
 from models.base import DIRECTORY
+from models.property import BOOLEAN
 from models.resource import BOOKKEEPING, OWNER, Resource
 from worker.core.errors import RetryLater
 from worker.rows.copy_format import build_encoders
@@ -20,7 +20,6 @@ from worker.store.lease import Transaction
 from worker.store.mirror import compare
 from worker.store.mirror.change import Change
 from worker.store.mirror.live_since import NOT_OBSERVED, LiveSince
-from worker.store.sql import get_sql_type
 
 
 def list_mirror_columns(resource: Resource) -> tuple[str, ...]:
@@ -34,7 +33,7 @@ def build_parameter_converter(resource: Resource) -> Callable[[Row], Row]:
     texts = [
         (index, text)
         for index, text in build_encoders(resource.columns)
-        if not isinstance(resource.columns[index].type, Boolean)
+        if resource.columns[index].type is not BOOLEAN
     ]
     if not texts:
         return _keep
@@ -110,7 +109,7 @@ class RowExists(Exception):
 def _render_update(resource: Resource, names: tuple[str, ...], *, restored: bool) -> str:
     """Return an update that sets some columns of a row and makes it live."""
     beginning = " live_since = %s," if restored else ""
-    kinds = {str(column.name): get_sql_type(column.type) for column in resource.columns}
+    kinds = {column.name: column.type.sql for column in resource.columns}
     assignments = ", ".join(f'"{name}" = %s::{kinds[name]}' for name in names)
     return (
         f"update {DIRECTORY}.{resource.name} set {assignments},"

@@ -214,7 +214,7 @@ def note_reappeared(tx: Transaction, resource: Resource, keys: Sequence[str]) ->
     page does not repeat. They are due to be read by id, unless that has failed several times, so
     that a large group that changes often is not read in vain again and again.
     """
-    if not resource.children:
+    if not resource.relations:
         release_quarantined(tx, resource, keys)
     elif keys:
         values = {"id": tx.connection_id, "resource": resource.name, "keys": list(keys)}

@@ -11,7 +11,8 @@ from sqlalchemy.dialects.postgresql import insert
 
 from models.resource import Resource
 from models.resources import RESOURCES, STREAMED
-from models.stream import Mode, Phase, streams
+from models.source import Mode, Source
+from models.stream import Phase, streams
 from worker.core.errors import LeaseLost
 from worker.store.lease import Transaction
 
@@ -60,6 +61,11 @@ class Stream:
     @property
     def name(self) -> str:
         return self.resource.name
+
+    @property
+    def source(self) -> Source:
+        """The way in which it is read at present."""
+        return self.resource.sources.get(self.mode, self.resource.source)
 
     @property
     def left_out_columns(self) -> int:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import text
 
 from models.base import DIRECTORY
-from models.resource import OWNER, Kind, Resource
+from models.resource import OWNER, Resource
 from models.resources import RESOURCES
 from models.unresolved import NoAnswer, Part, PartKind
 from worker.core.errors import RetryLater
@@ -140,7 +140,7 @@ def resolve_objects(
 def resolve_deleted(tx: Transaction) -> None:
     """Delete the parts of objects that have been deleted meanwhile."""
     for resource in RESOURCES.values():
-        if resource.kind is Kind.EDGE:
+        if resource.is_edge:
             continue
         kind = get_key_array_type(resource).removesuffix("[]")
         statement = (
@@ -191,7 +191,7 @@ class SweepExclusions(NamedTuple):
 def load_sweep_exclusions(tx: Transaction, resource: Resource) -> SweepExclusions:
     """Return what no sweep of a resource may judge; bounded by ``MAX_UNRESOLVED``."""
     keys = list_unresolved_keys(tx, resource.parent or resource.name, *_OBJECTS)
-    if resource.kind is Kind.EDGE:
+    if resource.is_edge:
         keys |= list_unresolved_keys(tx, resource.parent, PartKind.MEMBERS)
     if resource.name != "role_assignments":
         return SweepExclusions(keys, set())

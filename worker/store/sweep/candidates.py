@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from models.resource import Kind, Resource
+from models.resource import Resource
 from worker.rows.copy_format import encode_array
 from worker.store.lease import Transaction
 from worker.store.planner import prefer_hash_joins
@@ -143,7 +143,7 @@ def drop_judged_removals(tx: Transaction, resource: Resource) -> None:
 def withdraw_unanswered_removals(tx: Transaction, resource: Resource) -> None:
     """Delete ``not_seen`` removals of objects that Graph does not answer for."""
     unanswered = load_sweep_exclusions(tx, resource)
-    by_key = _WITHDRAW_EDGES if resource.kind is Kind.EDGE else _WITHDRAW_OBJECTS
+    by_key = _WITHDRAW_EDGES if resource.is_edge else _WITHDRAW_OBJECTS
     for keys, statement in (
         (unanswered.keys, by_key),
         (unanswered.definitions, _WITHDRAW_ASSIGNMENTS),

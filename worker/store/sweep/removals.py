@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from sqlalchemy import text
 
 from models.base import DIRECTORY
-from models.resource import OWNER, Kind, Resource
+from models.resource import OWNER, Resource
 from worker.store.engine import get_driver_connection
 from worker.store.lease import Transaction
 from worker.store.planner import prefer_hash_joins
@@ -75,7 +75,7 @@ def count_removals(tx: Transaction) -> dict[tuple[str, bool], int]:
 
 def count_live_removals(tx: Transaction, resource: Resource) -> int:
     """Return how many removals, not held yet, would delete a live row: the guard judges these."""
-    if resource.kind is Kind.EDGE:
+    if resource.is_edge:
         match = (
             "t.group_id = split_part(r.key, '/', 1)::uuid"
             " and t.member_id = split_part(r.key, '/', 2)::uuid"

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Final, NamedTuple
 
 from models.base import DIRECTORY
-from models.resource import OWNER, Kind, Resource
+from models.resource import OWNER, Resource
 from worker.rows.copy_format import encode_array
 from worker.store.lease import Transaction
 from worker.store.mirror.edges import parse_edge_key
@@ -20,7 +20,6 @@ from worker.store.sql import (
     execute_for_resource,
     fetch_for_resource,
     get_next_key,
-    get_sql_type,
 )
 from worker.store.state.erasures import list_ids_being_erased
 from worker.store.state.quarantine import list_quarantined_keys
@@ -91,7 +90,7 @@ class Staging:
         self._cursor: str | None = None
         self._emptied_groups: list[str] | None = None
         self._steps = [self._clear, self._stage_unseen, self._stage_announced]
-        if resource.kind is Kind.EDGE:
+        if resource.is_edge:
             self._steps.append(self._mark_hidden)
 
     def advance(self, tx: Transaction) -> bool:
@@ -142,12 +141,12 @@ def _render_unseen(
     key, order = " || '/' || ".join(texts), ", ".join(columns)
     where = ""
     if after:
-        kinds = [get_sql_type(column.type) for column in resource.columns[: len(columns)]]
+        kinds = [column.type.sql for column in resource.key_columns]
         place = ", ".join(f"%({name})s::{kind}" for name, kind in zip("ab", kinds, strict=False))
         where += f" and ({order}) > ({place})"
     if exclusions:
         where += _render_exclusion(texts[0], "apart")
-        if resource.kind is Kind.EDGE:
+        if resource.is_edge:
             where += _render_exclusion(texts[1], "erasing")
         if resource.name == "role_assignments":
             where += _render_exclusion("t.role_definition_id::text", "definitions")
@@ -204,13 +203,13 @@ def stage_unseen(
         resource,
         after=after is not None,
         exclusions=bool(apart or unanswered.definitions),
-        parent_candidates=resource.kind is Kind.EDGE and _has_candidates(tx, resource.parent),
+        parent_candidates=resource.is_edge and _has_candidates(tx, resource.parent),
     )
     return get_next_key(fetch_for_resource(tx, statement, resource.name, **values), limit)
 
 
 def _build_cursor(resource: Resource, after: str | None) -> dict[str, str]:
-    if after is None or resource.kind is not Kind.EDGE:
+    if after is None or not resource.is_edge:
         return {"a": after or ""}
     return dict(zip("ab", parse_edge_key(after), strict=True))
 

@@ -10,8 +10,9 @@ import time
 from dataclasses import dataclass, field
 from typing import Final
 
-from models.resource import Kind, Resource
-from models.stream import Mode, Phase
+from models.resource import Resource
+from models.source import Mode
+from models.stream import Phase
 from worker.core.process.shutdown import is_stopping
 from worker.store.lease import Transaction
 from worker.store.mirror.change import Change
@@ -159,7 +160,7 @@ def _set_to_confirm(
     """Set the keys to read by id; sites are read by Graph's composite id, not by their key."""
     candidates.keys_to_confirm[resource.name] = keys
     candidates.doubtful_counts[resource.name] = doubtful
-    if resource.kind is Kind.EDGE or resource.address in resource.key:
+    if resource.is_edge or resource.address in resource.key:
         return
     position = resource.column_names.index(resource.address)
     candidates.addresses = {

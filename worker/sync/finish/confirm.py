@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from models.resource import Kind, Resource
+from models.resource import Resource
 from models.resources import RESOURCES
 from models.resources.group_members import GROUP_MEMBERS
 from models.unresolved import Part, PartKind
@@ -30,7 +30,7 @@ def confirm_candidates(client: GraphClient, candidates: SweepCandidates) -> Conf
         resource = RESOURCES[name]
         if len(keys) < candidates.doubtful_counts[name]:
             confirmed.sampled_resources.add(name)
-        if resource.kind is Kind.EDGE:
+        if resource.is_edge:
             _confirm_edges(client, keys, confirmed)
         else:
             _confirm_objects(client, resource, keys, candidates.addresses, confirmed)

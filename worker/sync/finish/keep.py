@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from models.resource import Kind
 from models.resources import RESOURCES
 from models.resources.groups import GROUPS
 from models.unresolved import NoAnswer, Part, PartKind
@@ -102,7 +101,7 @@ def decide_kept(
 
 
 def _build_part(name: str, key: str) -> Part:
-    if RESOURCES[name].kind is Kind.EDGE:
+    if RESOURCES[name].is_edge:
         return Part(GROUPS.name, PartKind.MEMBERS, parse_edge_key(key)[0])
     return Part(name, PartKind.UNLISTED, key)
 
@@ -114,6 +113,6 @@ def _is_object_of(name: str, part: Part) -> bool:
 def _is_weakly_confirmed(name: str, confirmed: Confirmation) -> bool:
     """Whether fewer than half of a sample were answered: too few to delete the rest."""
     owner = RESOURCES[name].parent or name
-    kind = PartKind.MEMBERS if RESOURCES[name].kind is Kind.EDGE else PartKind.OBJECT
+    kind = PartKind.MEMBERS if RESOURCES[name].is_edge else PartKind.OBJECT
     silent = sum(part.resource == owner and part.kind is kind for part in confirmed.unanswered)
     return name in confirmed.sampled_resources and 2 * silent > confirmed.asked_counts.get(name, 0)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from models.resource import Kind, Resource
+from models.resource import Resource
 from models.stream import Phase
 from worker.core.process.failpoints import hit_failpoint
 from worker.store.lease import Transaction
@@ -48,7 +48,7 @@ def apply_round_removals(context: SliceContext, stream: Stream) -> Stream:
 
 def _hold_implausible(context: SliceContext, tx: Transaction, resource: Resource) -> Iterator[str]:
     """Hold implausible removals and yield the reasons; the others may be applied."""
-    if resource.kind is Kind.EDGE and hold_emptying_removals(tx):
+    if resource.is_edge and hold_emptying_removals(tx):
         yield explain_hidden_members(*count_held_hidden(tx))
     going = count_live_removals(tx, resource)
     # Counting a large table takes longer than the rest of a quiet round.

@@ -12,7 +12,8 @@ from datetime import timedelta
 from models.resource import Resource
 from models.resources import RESOURCES
 from models.resources.group_members import GROUP_MEMBERS
-from models.stream import Mode, Phase
+from models.source import Mode
+from models.stream import Phase
 from models.unresolved import Part, PartKind
 from worker.core.process.failpoints import hit_failpoint
 from worker.store.lease import Transaction
@@ -217,7 +218,7 @@ def end_walk(
     gap = policy.first_full_walk_seconds if soon else policy.full_walk_seconds
     interval = policy.get_interval(stream)
     due = compute_next_due(stream.due_at, now, interval, context.jitter)
-    if stream.follows_delta and not stream.resource.children:
+    if stream.follows_delta and not stream.resource.relations:
         due = now
     held = "; ".join(f"{name}: {why}" for name, why in candidates.hold_reasons.items())
     return replace(

@@ -5,7 +5,8 @@ Graph did not return until now: malformed objects, and members and assignments o
 """
 
 from models.resources.groups import GROUPS
-from models.stream import Mode, Phase
+from models.source import Mode
+from models.stream import Phase
 from models.unresolved import PartKind
 from worker.store.lease import Transaction
 from worker.store.mirror.live_since import NOT_OBSERVED, LiveSince

@@ -4,7 +4,8 @@ from dataclasses import replace
 from typing import Final
 
 from models.resource import Resource
-from models.stream import Mode, Phase
+from models.source import Mode
+from models.stream import Phase
 from worker.core.errors import CursorExpired, MalformedResponse
 from worker.core.process.failpoints import hit_failpoint
 from worker.graph.decode import decode_changed
@@ -179,7 +180,7 @@ def has_unknown_objects(page: Page) -> bool:
 
 def complete_walk(context: SliceContext, after: Stream, page: Page) -> Stream:
     """Return the stream at the end of a walk; ``sweeping`` is committed with the last page."""
-    brings_delta = after.resource.children and after.mode is not Mode.LIST_ONLY
+    brings_delta = after.resource.relations and after.mode is not Mode.LIST_ONLY
     if brings_delta and page.delta_link is None:
         raise MalformedResponse("Graph ended a delta enumeration without a delta link", after=600)
     ended = replace(after, phase=Phase.SWEEPING, next_link=None)

@@ -76,7 +76,7 @@ def _store_answer(
             context.has_quarantined[resource.name] = True
         else:
             _store_page(context, tx, resource, page)
-            if not resource.children and kind is None:
+            if not resource.relations and kind is None:
                 release_quarantined(tx, resource, [key])
         if kind is not None:
             _resolve_part(context, tx, Part(resource.name, kind, key), exists=page is not None)

@@ -145,7 +145,7 @@ def _load_objects(context: SliceContext, tx: Transaction, stream: Stream, doubts
     resource, now = stream.resource, context.request.manual
     keys: list[str] = []
     if context.has_quarantined.get(resource.name) and (
-        not resource.children or _is_at_rest(stream)
+        not resource.relations or _is_at_rest(stream)
     ):
         keys += list_due_retries(tx, resource, ignore_pauses=now)
     if context.has_unresolved and _is_at_rest(stream):

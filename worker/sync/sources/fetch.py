@@ -6,7 +6,7 @@ Fetches run on pool threads and only talk to Graph; they are prepared on the loa
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from models.stream import Mode
+from models.source import Mode
 from worker.graph.links import path_from_link
 from worker.graph.page import Page
 from worker.nango.response import ApiResponse

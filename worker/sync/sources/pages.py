@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from models.stream import Mode, Phase
+from models.source import Mode
+from models.stream import Phase
 from worker.core.errors import (
     MalformedResponse,
 )
@@ -48,7 +49,7 @@ def build_first_link(stream: Stream) -> str:
     without, top = stream.left_out or (), stream.page_size
     if stream.mode is Mode.SEARCH:
         return build_search_url(stream.resource, without, top=top)
-    if stream.resource.children and stream.mode is not Mode.LIST_ONLY:
+    if stream.resource.relations and stream.mode is not Mode.LIST_ONLY:
         return build_delta_url(stream.resource, without, top=top)
     return build_listing_url(stream.resource, without, top=top)
 
@@ -94,7 +95,7 @@ def parse_page(stream: Stream, response: ApiResponse) -> Page:
     """Return the page in a response of a walk or round, with its next link."""
     again = stream.phase is Phase.LISTING and not stream.is_initial
     page = parse_response(stream, response, expects_unchanged=again)
-    if page.is_last and stream.mode is Mode.LIST_ONLY and stream.resource.children:
+    if page.is_last and stream.mode is Mode.LIST_ONLY and stream.resource.relations:
         page.next_link = FIRST_MEMBER_LINK
     return page
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping
 
-from models.stream import Mode
+from models.source import Mode
 from worker.core.errors import (
     ResourceRefused,
 )
@@ -62,10 +62,10 @@ def _build_request_with(stream: Stream, names: Collection[str]) -> str:
     """Return the path of a small request of the refused kind, with these optional properties."""
     resource = stream.resource
     without = [one for one in resource.optional if one not in names]
-    if resource.delta_path and stream.mode is Mode.PLAIN:
+    if resource.source.delta_path and stream.mode is Mode.PLAIN:
         return path_from_link(build_token_url(resource, without))
     if stream.mode is Mode.SEARCH:
         return path_from_link(build_search_url(resource, without))
     return path_from_link(
-        build_listing_url(resource, without, top=1 if resource.page_size else None)
+        build_listing_url(resource, without, top=1 if resource.source.page_size else None)
     )

@@ -1,0 +1,110 @@
+"""One property of a Graph resource: its name, type and meaning, written once."""
+
+from dataclasses import dataclass
+from typing import Any, Final, TypedDict, Unpack
+
+from models.record import Guid, Nested, Timestamp
+
+
+@dataclass(frozen=True, eq=False)
+class ValueType:
+    """How values are decoded and stored; ``name`` is the type's name in the event schemas."""
+
+    name: str
+    python: Any
+    sql: str
+    """Postgres's name of the column type; empty if the property has no column."""
+
+
+GUID: Final = ValueType("guid", Guid, "uuid")
+TEXT: Final = ValueType("text", str, "text")
+BOOLEAN: Final = ValueType("flag", bool, "boolean")
+TIMESTAMP: Final = ValueType("instant", Timestamp, "timestamptz")
+TEXTS: Final = ValueType("texts", list[str], "text[]")
+DOCUMENTS: Final = ValueType("documents", Nested, "jsonb")
+
+
+class Marks(TypedDict, total=False):
+    """What can be declared of a property besides its name, type and meaning."""
+
+    sent_as: str
+    key: bool
+    indexed: bool
+    personal: bool
+    identifies: bool
+    derived: bool
+    derived_from: tuple[str, ...]
+    references: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Property:
+    """A property as declared. Its meaning is the comment of its column and part of the docs."""
+
+    name: str
+    type: ValueType
+    meaning: str
+    sent_as: str = ""
+    """Graph's name, where it is not ``name`` in camel case."""
+    key: bool = False
+    """Part of Graph's key. The columns of the key come first."""
+    indexed: bool = False
+    """Rows are looked up by it."""
+    personal: bool = False
+    """It can say something about a person."""
+    identifies: bool = False
+    """It names the object; an erasure removes it from texts as well."""
+    unordered: bool = False
+    """A list whose order means nothing: Graph may send it in another one."""
+    derived: bool = False
+    """A column that the resource's ``derive`` computes; Graph does not know it."""
+    derived_from: tuple[str, ...] = ()
+    """The properties that a derived column is lost without."""
+    references: tuple[str, ...] = ()
+    """The resources whose ids it holds."""
+
+    @property
+    def graph_name(self) -> str:
+        first, *rest = self.name.split("_")
+        return self.sent_as or first + "".join(word.title() for word in rest)
+
+    @property
+    def is_column(self) -> bool:
+        return bool(self.type.sql)
+
+    @property
+    def is_personal(self) -> bool:
+        return self.personal or self.identifies
+
+
+def guid(name: str, meaning: str, **marks: Unpack[Marks]) -> Property:
+    return Property(name=name, type=GUID, meaning=meaning, **marks)
+
+
+def text(name: str, meaning: str, **marks: Unpack[Marks]) -> Property:
+    return Property(name=name, type=TEXT, meaning=meaning, **marks)
+
+
+def boolean(name: str, meaning: str, **marks: Unpack[Marks]) -> Property:
+    return Property(name=name, type=BOOLEAN, meaning=meaning, **marks)
+
+
+def timestamp(name: str, meaning: str, **marks: Unpack[Marks]) -> Property:
+    return Property(name=name, type=TIMESTAMP, meaning=meaning, **marks)
+
+
+def texts(name: str, meaning: str, *, unordered: bool, **marks: Unpack[Marks]) -> Property:
+    return Property(name=name, type=TEXTS, meaning=meaning, unordered=unordered, **marks)
+
+
+def documents(name: str, meaning: str, *, unordered: bool, **marks: Unpack[Marks]) -> Property:
+    """Return a property with a list of complex values, which is stored as Graph sent it."""
+    return Property(name=name, type=DOCUMENTS, meaning=meaning, unordered=unordered, **marks)
+
+
+def facet(name: str, python: Any, meaning: str, **marks: Unpack[Marks]) -> Property:
+    """Return a property that is requested and decoded, but has no column of its own.
+
+    ``derive`` computes columns from it.
+    """
+    return Property(name=name, type=ValueType("facet", python, ""), meaning=meaning, **marks)
