@@ -10,6 +10,7 @@ from worker.core.net.transport import TransportConfig
 from worker.core.net.url import is_unencrypted, proxy_from_setting
 from worker.core.process.tuning import GC_THRESHOLD, SWITCH_INTERVAL_SECONDS, tune_malloc
 from worker.core.settings import Settings
+from worker.graph.throttle import GraphThrottle
 from worker.nango.client import NangoClient, RetryPolicy
 from worker.nango.limiter import open_limiter
 from worker.store.engine import Database
@@ -41,6 +42,7 @@ def open_nango(settings: Settings) -> NangoClient:
     return NangoClient(
         settings.nango_host,
         key,
+        throttle=GraphThrottle(),
         retry_policy=RetryPolicy(settings.call_seconds, settings.retry_seconds),
         limiter=open_limiter(settings, key),
         way=TransportConfig(

@@ -32,6 +32,7 @@ from tests.support.mirror import assert_exact, compute_mirror_truth, fetch_scala
 from worker.core.errors import BudgetExhausted, LeaseHeld
 from worker.core.settings import Settings, load_settings
 from worker.graph.client import GraphClient
+from worker.graph.throttle import SERVICES
 from worker.nango.client import ConnectionRef
 from worker.nango.response import ApiResponse
 from worker.store.state.connections import request_resync
@@ -659,7 +660,7 @@ def test_graphs_429_without_a_scope_holds_only_its_own_stream(nango: Nango, kits
     """
     with one.database.open_transaction() as db:
         assert db.execute(text(due), {"id": ids["contoso"]}).all() == [("users", True)]
-    assert one.nango.limiter.read_pauses(["entra/contoso"]) == {}
+    assert one.nango.limiter.read_pauses(["entra/contoso"], SERVICES) == {}
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from worker.delivery.senders.sender import Envelope
 from worker.delivery.senders.signature import generate_secret
 from worker.delivery.senders.webhook import WebhookSender
 from worker.delivery.settings import parse_webhook_settings
+from worker.graph.throttle import GraphThrottle
 from worker.nango.client import ConnectionRef, NangoClient, RetryPolicy
 
 SLACK = 3.0
@@ -37,7 +38,9 @@ def post(url: str, *, body: bytes = b"{}", latest: float = math.inf) -> None:
 
 def ask(host: str) -> None:
     """One call to Graph with a deadline of a second, tries and pauses together."""
-    client = NangoClient(host, "key", retry_policy=RetryPolicy(deadline=1.0, max_pause=0.5))
+    client = NangoClient(
+        host, "key", throttle=GraphThrottle(), retry_policy=RetryPolicy(deadline=1.0, max_pause=0.5)
+    )
     try:
         client.proxy(ConnectionRef("contoso", "microsoft"), "/v1.0/users")
     finally:

@@ -29,6 +29,7 @@ from worker.core.settings import Settings, load_settings
 from worker.delivery.senders.open_sender import open_sender
 from worker.delivery.senders.sender import Envelope
 from worker.delivery.store.sinks import Sink
+from worker.graph.throttle import GraphThrottle
 from worker.nango.client import NangoClient
 from worker.nango.limiter import RateLimiter
 from worker.wiring import open_nango
@@ -311,10 +312,10 @@ def test_a_proxy_that_begins_to_refuse_a_nango_that_has_worked_is_an_outage(
         proxy_from_setting(SecretStr(proxy.url), "TENANT_MIRROR_NANGO_PROXY"),
     )
     limiter, host = RateLimiter(), f"https://{NAME}"
-    worked = NangoClient(host, nango.key, limiter=limiter, way=way)
+    worked = NangoClient(host, nango.key, throttle=GraphThrottle(), limiter=limiter, way=way)
     assert worked.get("/connections?limit=1").status == 200
     proxy.login = "a:b"
-    later = NangoClient(host, nango.key, limiter=limiter, way=way)
+    later = NangoClient(host, nango.key, throttle=GraphThrottle(), limiter=limiter, way=way)
     with pytest.raises(Outage, match="HTTP 407"):
         later.get("/connections?limit=1")
     for one in (worked, later):

@@ -19,6 +19,7 @@ from tests.support.mirror import (
     read_last_seq,
 )
 from worker.core.errors import ConfigurationError
+from worker.graph.throttle import GraphThrottle
 from worker.nango.client import NangoClient, RetryPolicy
 from worker.store.state.quarantine import MAX_QUARANTINED
 from worker.sync.connections.discover import discover
@@ -308,7 +309,12 @@ def test_a_wrong_key_halts_with_what_to_check(mirror: Mirror) -> None:
 
 def test_a_web_page_where_nango_never_answered_halts(mirror: Mirror, nango_server: Server) -> None:
     mirror.nango.before_response = lambda _: WEB_PAGE
-    stranger = NangoClient(nango_server.url, mirror.nango.key, retry_policy=RetryPolicy(2, 0.1))
+    stranger = NangoClient(
+        nango_server.url,
+        mirror.nango.key,
+        throttle=GraphThrottle(),
+        retry_policy=RetryPolicy(2, 0.1),
+    )
     runtime = replace(mirror.runtime, nango=stranger)
     with pytest.raises(ConfigurationError, match="NANGO_HOST"):
         run_slice(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from sandbox.tenant import Nango, Request, Response, Server, Tenant, TenantOptions
+from worker.graph.throttle import GraphThrottle
 from worker.nango.client import ConnectionRef, NangoClient, RetryPolicy
 from worker.probe.answers import MAX_CALLS, ProbeAnswers, ProbeCall, StopReason
 from worker.probe.cross_tenant import MAX_CROSS_TENANT_CALLS, send_across_tenants
@@ -55,7 +56,9 @@ class Asker:
 
 @pytest.fixture
 def ask(nango: Nango, nango_server: Server) -> Iterator[Asker]:
-    client = NangoClient(nango_server.url, nango.key, retry_policy=RetryPolicy(5.0, 1.0))
+    client = NangoClient(
+        nango_server.url, nango.key, throttle=GraphThrottle(), retry_policy=RetryPolicy(5.0, 1.0)
+    )
     yield Asker(nango, client)
     client.close()
 

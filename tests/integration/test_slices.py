@@ -14,6 +14,7 @@ from tests.support.leases import take_lease
 from tests.support.mirror import MakeMirror, Mirror, assert_exact, fetch_scalar, read_events
 from tests.support.service import wait_until
 from worker.core.errors import LeaseHeld, LeaseLost, ResourceRefused, RetryLater, ServerUnavailable
+from worker.graph.throttle import GraphThrottle
 from worker.nango.client import NangoClient, RetryPolicy
 from worker.store import lease
 from worker.store.engine import Database
@@ -287,13 +288,17 @@ def test_postgres_away_is_told_plainly(mirror: Mirror) -> None:
 
 
 def test_nango_away_leaves_everything_as_it_was(mirror: Mirror) -> None:
-    nowhere = NangoClient("http://127.0.0.1:9", "key", retry_policy=RetryPolicy(2, 0.1))
+    nowhere = NangoClient(
+        "http://127.0.0.1:9", "key", throttle=GraphThrottle(), retry_policy=RetryPolicy(2, 0.1)
+    )
     report = run_slice(replace(mirror.runtime, nango=nowhere), 1, trigger=RunTrigger.MANUAL)
     nowhere.close()
     assert report.state is RunState.PARTIAL or report.calls == 0
     mirror.sync()
     assert_exact(mirror.database, mirror.tenant)
-    nowhere = NangoClient("http://127.0.0.1:9", "key", retry_policy=RetryPolicy(2, 0.1))
+    nowhere = NangoClient(
+        "http://127.0.0.1:9", "key", throttle=GraphThrottle(), retry_policy=RetryPolicy(2, 0.1)
+    )
     with pytest.raises(RetryLater):
         nowhere.get("/connections")
     nowhere.close()

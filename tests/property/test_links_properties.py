@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sandbox.tenant import Nango, Request, Response, serve
 from worker.core.errors import MalformedResponse
 from worker.graph.links import HOSTS, path_from_link
+from worker.graph.throttle import GraphThrottle
 from worker.nango.client import ConnectionRef, NangoClient
 
 GRAPH = "https://graph.microsoft.com"
@@ -61,7 +62,7 @@ def reached() -> Iterator[tuple[NangoClient, Nango]]:
     nango = Nango(rate_limit=None, log_size=1)
     nango.before_response = _page
     with serve(nango) as server:
-        client = NangoClient(server.url, nango.key)
+        client = NangoClient(server.url, nango.key, throttle=GraphThrottle())
         yield client, nango
         client.close()
 

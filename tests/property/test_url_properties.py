@@ -19,6 +19,7 @@ from worker.core.settings import load_settings
 from worker.delivery.senders.redis_stream import open_redis_stream
 from worker.delivery.settings import build_stored_settings, check_redis_url, split_query
 from worker.delivery.store.sinks import Sink
+from worker.graph.throttle import GraphThrottle
 from worker.nango.client import NangoClient
 from worker.nango.kv_store import RedisStore
 from worker.store.engine import Database
@@ -64,7 +65,7 @@ def use_stream(address: str) -> None:
 
 def use_nango(address: str) -> None:
     host = load_settings(nango_host=address).nango_host
-    NangoClient(host, "key").close()
+    NangoClient(host, "key", throttle=GraphThrottle()).close()
 
 
 def use_proxy(address: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from sandbox.tenant import Nango, Request, Response, Server, Tenant
 from worker.core.errors import ConfigurationError, MalformedResponse, MirrorError
+from worker.graph.throttle import GraphThrottle
 from worker.nango.client import ConnectionRef, NangoClient, RetryPolicy
 from worker.nango.connections import is_gone, list_connections
 
@@ -18,7 +19,9 @@ JSON = {"content-type": "application/json"}
 @pytest.fixture
 def client(nango: Nango, nango_server: Server) -> Iterator[NangoClient]:
     nango.log.clear()
-    opened = NangoClient(nango_server.url, nango.key, retry_policy=RetryPolicy(2.0, 0.1))
+    opened = NangoClient(
+        nango_server.url, nango.key, throttle=GraphThrottle(), retry_policy=RetryPolicy(2.0, 0.1)
+    )
     yield opened
     opened.close()
 

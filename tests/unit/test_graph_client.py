@@ -10,6 +10,7 @@ from sandbox.tenant import Nango, Request, Response, Server
 from worker.core.errors import ConnectionBroken, MalformedResponse, MirrorError, RetryLater
 from worker.graph.batch_body import parse_batch
 from worker.graph.client import MAX_BATCH_ITEMS, GraphClient
+from worker.graph.throttle import GraphThrottle
 from worker.nango.client import ConnectionRef, NangoClient, RetryPolicy
 from worker.nango.response import ApiResponse
 
@@ -25,7 +26,9 @@ Answer = Callable[[list[dict[str, Any]]], Any]
 @pytest.fixture
 def client(nango: Nango, nango_server: Server) -> Iterator[GraphClient]:
     nango.log.clear()
-    client = NangoClient(nango_server.url, nango.key, retry_policy=RetryPolicy(2.0, 0.1))
+    client = NangoClient(
+        nango_server.url, nango.key, throttle=GraphThrottle(), retry_policy=RetryPolicy(2.0, 0.1)
+    )
     yield GraphClient(client, ConnectionRef("contoso", "entra"), tenant_id=HOME)
     client.close()
 
@@ -33,7 +36,9 @@ def client(nango: Nango, nango_server: Server) -> Iterator[GraphClient]:
 @pytest.fixture
 def patient(nango: Nango, nango_server: Server) -> Iterator[GraphClient]:
     """Sends again what was throttled."""
-    client = NangoClient(nango_server.url, nango.key, retry_policy=RetryPolicy(5.0, 1.0))
+    client = NangoClient(
+        nango_server.url, nango.key, throttle=GraphThrottle(), retry_policy=RetryPolicy(5.0, 1.0)
+    )
     yield GraphClient(client, ConnectionRef("contoso", "entra"), tenant_id=HOME)
     client.close()
 
@@ -261,7 +266,7 @@ def test_what_comes_with_another_organization_is_dropped(
 def test_the_first_organization_is_the_tenant_from_then_on(
     nango: Nango, nango_server: Server
 ) -> None:
-    nango_client = NangoClient(nango_server.url, nango.key)
+    nango_client = NangoClient(nango_server.url, nango.key, throttle=GraphThrottle())
     client = GraphClient(nango_client, ConnectionRef("contoso", "entra"))
     script(nango, all_well).tenants = [HOME.upper(), ELSEWHERE]
     assert client.open(TARGETS)[0].tenant_id == HOME

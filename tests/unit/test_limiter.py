@@ -10,6 +10,7 @@ import redis
 from models.run import RunTrigger
 from sandbox.servers import Servers
 from worker.core.errors import ConfigurationError, MirrorError, ServerUnavailable, StorageFull
+from worker.core.net.retry_after import MAX_RETRY_AFTER
 from worker.core.redis.errors import classify_redis_error
 from worker.nango.budget import (
     WINDOW,
@@ -24,13 +25,14 @@ from worker.nango.budget import (
     spend,
 )
 from worker.nango.kv_store import KEY_PREFIX, InMemoryStore, KeyValueStore, RedisStore
-from worker.nango.limiter import RateLimiter, find_service, parse_pause
+from worker.nango.limiter import RateLimiter
 from worker.nango.response import ApiResponse
 
 MANUAL, SCHEDULED, BACKFILL = RunTrigger.MANUAL, RunTrigger.SCHEDULED, RunTrigger.BACKFILL
 RULES = BudgetRules()
 NOW = 1_800_000_000.0
-USERS = "/v1.0/users?$select=id"
+DIRECTORY = "directory"
+SERVICES = (DIRECTORY, "sharepoint")
 
 
 def window(left: int, limit: int = 200, **more: float) -> AccountBudget:
@@ -228,37 +230,6 @@ def test_of_a_small_budget_a_first_load_has_one_call() -> None:
 # ---- a customer's budget
 
 
-@pytest.mark.parametrize(
-    ("status", "sent", "seconds"),
-    [
-        (200, {}, 0),
-        (200, {"x-ms-throttle-limit-percentage": "0.79"}, 0),
-        (200, {"x-ms-throttle-limit-percentage": "0.8"}, 0.5),
-        (200, {"x-ms-throttle-limit-percentage": "0.9"}, 2.875),
-        (200, {"x-ms-throttle-limit-percentage": "1.0"}, 10),
-        (200, {"x-ms-throttle-limit-percentage": "900"}, 10),
-        (200, {"x-ms-throttle-limit-percentage": "much"}, 0),
-        (200, {"ratelimit-remaining": "5", "ratelimit-reset": "20"}, 8),
-        (200, {"ratelimit-remaining": "0", "ratelimit-reset": "900"}, 60),
-        (429, {"retry-after": "7"}, 0),
-        (429, {"retry-after": "7", "x-ms-throttle-scope": "Tenant_Application/Read/a/b"}, 7),
-        (429, {"retry-after": "7", "ratelimit-reset": "31"}, 31),
-        (503, {"retry-after": "40", "ratelimit-reset": "31"}, 40),
-    ],
-)
-def test_graph_is_heeded_before_it_refuses(
-    status: int, sent: dict[str, str], seconds: float
-) -> None:
-    assert parse_pause(ApiResponse(status, b"", sent), NOW) == pytest.approx(seconds)
-
-
-def test_sites_are_sharepoints() -> None:
-    assert find_service("/v1.0/sites/getAllSites?$select=id") == "sharepoint"
-    assert find_service("/v1.0/sites?search=*") == "sharepoint"
-    assert find_service("/v1.0/users?$filter=a/sites") == "directory"
-    assert find_service("/v1.0/$batch") == "directory"
-
-
 @pytest.fixture(params=["local", "shared"])
 def store(request: pytest.FixtureRequest, servers: Servers) -> Iterator[KeyValueStore]:
     if request.param == "local":
@@ -274,21 +245,19 @@ def store(request: pytest.FixtureRequest, servers: Servers) -> Iterator[KeyValue
 
 def test_a_throttled_customer_slows_nobody_else_and_no_other_service(store: KeyValueStore) -> None:
     limiter = RateLimiter(store)
-    busy = ApiResponse(200, b"", {"x-ms-throttle-limit-percentage": "0.95"})
-    limiter.pause_connection("entra/contoso", USERS, busy, time.time())
-    seconds, why = limiter.try_acquire("entra/contoso", USERS, SCHEDULED)
-    assert 5 < seconds <= 5.9
+    limiter.pause_connection("entra/contoso", DIRECTORY, 5.8)
+    seconds, why = limiter.try_acquire("entra/contoso", DIRECTORY, SCHEDULED)
+    assert 5 < seconds <= 5.8
     assert "slow down" in why
-    assert limiter.try_acquire("entra/contoso", "/v1.0/sites/getAllSites", SCHEDULED)[0] == 0
-    assert limiter.try_acquire("entra/fabrikam", USERS, SCHEDULED)[0] == 0
+    assert limiter.try_acquire("entra/contoso", "sharepoint", SCHEDULED)[0] == 0
+    assert limiter.try_acquire("entra/fabrikam", DIRECTORY, SCHEDULED)[0] == 0
 
 
 def test_a_shorter_pause_does_not_end_a_longer_one(store: KeyValueStore) -> None:
     limiter = RateLimiter(store)
-    for used in ("1.8", "0.8"):
-        response = ApiResponse(200, b"", {"x-ms-throttle-limit-percentage": used})
-        limiter.pause_connection("entra/contoso", USERS, response, time.time())
-    assert limiter.try_acquire("entra/contoso", USERS, SCHEDULED)[0] > 8
+    for seconds in (10, 0.5):
+        limiter.pause_connection("entra/contoso", DIRECTORY, seconds)
+    assert limiter.try_acquire("entra/contoso", DIRECTORY, SCHEDULED)[0] > 8
 
 
 def test_replies_teach_the_budget(store: KeyValueStore) -> None:
@@ -296,8 +265,8 @@ def test_replies_teach_the_budget(store: KeyValueStore) -> None:
     assert limiter.read_allowance(SCHEDULED) is None
     limiter.learn_window(ApiResponse(200, b"", headers(200, 2, 50)), time.time())
     assert limiter.read_allowance(SCHEDULED) == 2
-    assert [limiter.try_acquire("a", USERS, MANUAL)[0] for _ in range(2)] == [0, 0]
-    assert 40 < limiter.try_acquire("a", USERS, MANUAL)[0] <= 51
+    assert [limiter.try_acquire("a", DIRECTORY, MANUAL)[0] for _ in range(2)] == [0, 0]
+    assert 40 < limiter.try_acquire("a", DIRECTORY, MANUAL)[0] <= 51
 
 
 def test_a_servers_clock_that_is_off_does_not_matter(store: KeyValueStore) -> None:
@@ -307,7 +276,7 @@ def test_a_servers_clock_that_is_off_does_not_matter(store: KeyValueStore) -> No
         "date": time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(late))
     }
     limiter.learn_window(ApiResponse(200, b"", told), time.time())
-    assert 17 < limiter.try_acquire("a", USERS, MANUAL)[0] < 23
+    assert 17 < limiter.try_acquire("a", DIRECTORY, MANUAL)[0] < 23
 
 
 @pytest.mark.parametrize("off", [4, -4, 3600, -3600, 7200, -7200, 10 * 86_400])
@@ -317,7 +286,7 @@ def test_a_hosts_clock_that_is_off_does_not_matter(store: KeyValueStore, off: in
         "date": time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time()))
     }
     limiter.learn_window(ApiResponse(200, b"", told), time.time() + off)
-    assert 17 < limiter.try_acquire("a", USERS, MANUAL)[0] < 23
+    assert 17 < limiter.try_acquire("a", DIRECTORY, MANUAL)[0] < 23
 
 
 @pytest.mark.parametrize("off", [7200, -7200])
@@ -330,7 +299,7 @@ def test_a_date_by_which_no_window_could_end_then_is_passed_over(
         "date": time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + off))
     }
     limiter.learn_window(ApiResponse(200, b"", told), time.time())
-    assert 17 < limiter.try_acquire("a", USERS, MANUAL)[0] < 23
+    assert 17 < limiter.try_acquire("a", DIRECTORY, MANUAL)[0] < 23
 
 
 def test_what_first_loads_wanted_at_a_time_to_come_is_forgotten_in_time() -> None:
@@ -343,19 +312,33 @@ def test_what_first_loads_wanted_at_a_time_to_come_is_forgotten_in_time() -> Non
 def test_an_operators_bound_has_a_ledger_of_its_own(store: KeyValueStore) -> None:
     """Else it would stay in force after it has been taken away."""
     bound = RateLimiter(store, rules=BudgetRules(calls_per_minute=1))
-    assert [bound.try_acquire("a", USERS, MANUAL)[0] > 0 for _ in range(2)] == [False, True]
-    assert RateLimiter(store).try_acquire("a", USERS, MANUAL)[0] == 0
+    assert [bound.try_acquire("a", DIRECTORY, MANUAL)[0] > 0 for _ in range(2)] == [False, True]
+    assert RateLimiter(store).try_acquire("a", DIRECTORY, MANUAL)[0] == 0
 
 
 def test_pauses_are_told_by_connection_and_service(store: KeyValueStore) -> None:
     limiter = RateLimiter(store)
-    response = ApiResponse(429, b"", {"retry-after": "7", "ratelimit-reset": "31"})
-    limiter.pause_connection("entra/contoso", "/v1.0/sites/getAllSites", response, time.time())
-    found = limiter.read_pauses(["entra/contoso", "entra/fabrikam"])
+    limiter.pause_connection("entra/contoso", "sharepoint", 31)
+    found = limiter.read_pauses(["entra/contoso", "entra/fabrikam"], SERVICES)
     assert found.keys() == {"entra/contoso"}
     assert found["entra/contoso"].keys() == {"sharepoint"}
     assert 30 < found["entra/contoso"]["sharepoint"] <= 31
-    assert limiter.read_pauses([]) == {}
+    assert limiter.read_pauses([], SERVICES) == {}
+
+
+def test_a_pause_is_kept_under_the_key_that_workers_of_other_versions_read(
+    store: KeyValueStore,
+) -> None:
+    RateLimiter(store).pause_connection("entra/contoso", "sharepoint", 31)
+    _, (held,) = store.read(["pause:sharepoint:bc71d584701f55845e8cc35d"])
+    assert held is not None
+
+
+def test_no_pause_is_kept_for_longer_than_the_longest(store: KeyValueStore) -> None:
+    limiter = RateLimiter(store)
+    limiter.pause_connection("entra/contoso", "sharepoint", 1e9)
+    pauses = limiter.read_pauses(["entra/contoso"], ["sharepoint"])
+    assert pauses["entra/contoso"]["sharepoint"] <= MAX_RETRY_AFTER
 
 
 @pytest.mark.parametrize("odd", ["", "-1", "nan", "inf", "soon", "1e400"])
@@ -373,7 +356,7 @@ def test_threads_together_never_spend_more_than_there_is(store: KeyValueStore) -
     passed: list[float] = []
 
     def run() -> None:
-        passed.extend(limiter.try_acquire("a", USERS, MANUAL)[0] for _ in range(10))
+        passed.extend(limiter.try_acquire("a", DIRECTORY, MANUAL)[0] for _ in range(10))
 
     threads = [threading.Thread(target=run) for _ in range(8)]
     for thread in threads:
@@ -390,8 +373,8 @@ def test_two_processes_share_one_budget(servers: Servers) -> None:
     redis.Redis.from_url(servers.redis_url).flushall()
     one, other = (RateLimiter(RedisStore(servers.redis_url), account="x") for _ in range(2))
     one.learn_window(ApiResponse(200, b"", headers(200, 1, 50)), time.time())
-    assert other.try_acquire("a", USERS, MANUAL)[0] == 0
-    assert one.try_acquire("a", USERS, MANUAL)[0] > 0
+    assert other.try_acquire("a", DIRECTORY, MANUAL)[0] == 0
+    assert one.try_acquire("a", DIRECTORY, MANUAL)[0] > 0
 
 
 def test_a_flushed_redis_opens_the_gate_until_the_next_reply(servers: Servers) -> None:
@@ -399,11 +382,11 @@ def test_a_flushed_redis_opens_the_gate_until_the_next_reply(servers: Servers) -
     broker.flushall()
     limiter = RateLimiter(RedisStore(servers.redis_url))
     limiter.learn_window(ApiResponse(200, b"", headers(200, 0, 50)), time.time())
-    assert limiter.try_acquire("a", USERS, MANUAL)[0] > 0
+    assert limiter.try_acquire("a", DIRECTORY, MANUAL)[0] > 0
     broker.flushall()
-    assert limiter.try_acquire("a", USERS, MANUAL)[0] == 0
+    assert limiter.try_acquire("a", DIRECTORY, MANUAL)[0] == 0
     limiter.learn_window(ApiResponse(200, b"", headers(200, 0, 50)), time.time())
-    assert limiter.try_acquire("a", USERS, MANUAL)[0] > 0
+    assert limiter.try_acquire("a", DIRECTORY, MANUAL)[0] > 0
 
 
 def test_what_somebody_else_wrote_under_our_keys_is_started_over(servers: Servers) -> None:
@@ -413,15 +396,15 @@ def test_what_somebody_else_wrote_under_our_keys_is_started_over(servers: Server
     limiter.learn_window(ApiResponse(200, b"", headers(200, 9, 50)), time.time())
     for key in broker.scan_iter(f"{KEY_PREFIX}*"):
         broker.set(key, b"\xff{")
-    assert limiter.try_acquire("a", USERS, MANUAL)[0] == 0
+    assert limiter.try_acquire("a", DIRECTORY, MANUAL)[0] == 0
 
 
 def test_without_redis_a_process_keeps_its_own_budget() -> None:
     limiter = RateLimiter(RedisStore("redis://127.0.0.1:9/0"))
     limiter.learn_window(ApiResponse(200, b"", headers(200, 1, 50)), time.time())
-    assert limiter.try_acquire("a", USERS, MANUAL)[0] == 0
+    assert limiter.try_acquire("a", DIRECTORY, MANUAL)[0] == 0
     began = time.monotonic()
-    assert limiter.try_acquire("a", USERS, MANUAL)[0] > 0
+    assert limiter.try_acquire("a", DIRECTORY, MANUAL)[0] > 0
     assert time.monotonic() - began < 0.5, "Redis is left alone for a while"
 
 

@@ -7,6 +7,7 @@ import pytest
 from sandbox.tenant import Nango, Request, Response, Server
 from worker.core.errors import MalformedResponse
 from worker.graph.links import HOSTS, MAX_LINK_LENGTH, path_from_link, peek_next_link, to_batch_url
+from worker.graph.throttle import GraphThrottle
 from worker.nango.client import ConnectionRef, NangoClient
 
 GRAPH = "https://graph.microsoft.com"
@@ -188,7 +189,7 @@ def url(nango_server: Server) -> str:
 def client(nango: Nango, url: str) -> Iterator[NangoClient]:
     nango.log.clear()
     nango.before_response = _page
-    opened = NangoClient(url, nango.key)
+    opened = NangoClient(url, nango.key, throttle=GraphThrottle())
     yield opened
     opened.close()
 
@@ -215,7 +216,7 @@ def test_a_long_link_reaches_nango_whole(client: NangoClient, nango: Nango) -> N
 
 def test_a_host_under_a_base_path_keeps_it(nango: Nango, url: str) -> None:
     nango.before_response = _page
-    client = NangoClient(f"{url}/some/base/", nango.key)
+    client = NangoClient(f"{url}/some/base/", nango.key, throttle=GraphThrottle())
     client.proxy(ConnectionRef("contoso", "entra"), "/v1.0/users?$skiptoken=%2B+")
     client.close()
     assert nango.log[-1].request.target == "/some/base/proxy/v1.0/users?$skiptoken=%2B+"

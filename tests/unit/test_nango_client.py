@@ -24,6 +24,7 @@ from worker.core.errors import (
     RetryLater,
 )
 from worker.graph.errors import classify_graph_response
+from worker.graph.throttle import GraphThrottle
 from worker.nango.client import ATTEMPTS, ConnectionRef, NangoClient, RetryPolicy
 from worker.nango.response import ApiResponse
 from worker.nango.transport import MAX_BODY, MAX_OBSERVED_BYTES
@@ -47,7 +48,7 @@ def make(nango: Nango, url: str) -> Iterator[Make]:
     opened: list[NangoClient] = []
 
     def client(key: str = nango.key, host: str = url, patience: RetryPolicy = QUICK) -> NangoClient:
-        opened.append(NangoClient(host, key, retry_policy=patience))
+        opened.append(NangoClient(host, key, throttle=GraphThrottle(), retry_policy=patience))
         return opened[-1]
 
     nango.log.clear()
@@ -96,7 +97,7 @@ def everything_said(fault: BaseException) -> str:
 
 def test_the_headers_that_nango_needs_are_sent(client: NangoClient, nango: Nango) -> None:
     script(nango, PAGE)
-    client.proxy(CONTOSO, "/v1.0/users?$top=1", headers={"ConsistencyLevel": "eventual"})
+    client.proxy(CONTOSO, "/v1.0/users?$top=1")
     request = nango.log[-1].request
     assert (request.method, request.target) == ("GET", "/proxy/v1.0/users?$top=1")
     headers = request.headers
@@ -107,7 +108,6 @@ def test_the_headers_that_nango_needs_are_sent(client: NangoClient, nango: Nango
     assert headers["nango-proxy-accept"] == "application/json"
     assert headers["nango-proxy-user-agent"].startswith("NONISV|")
     assert headers["nango-proxy-x-ms-throttle-priority"] == "low"
-    assert headers["nango-proxy-consistencylevel"] == "eventual"
     assert str(uuid.UUID(headers["nango-proxy-client-request-id"]))
     assert "nango-proxy-authorization" not in headers
 
@@ -180,7 +180,9 @@ def test_a_pause_as_a_date_is_honoured(nango: Nango, url: str) -> None:
     nango.log.clear()
     now = 1_792_567_680.0  # Wed, 21 Oct 2026 07:28:00 GMT
     script(nango, error(503, "Busy", retry_after="Wed, 21 Oct 2026 07:30:00 GMT"))
-    client = NangoClient(url, nango.key, retry_policy=QUICK, clock=lambda: now)
+    client = NangoClient(
+        url, nango.key, throttle=GraphThrottle(), retry_policy=QUICK, clock=lambda: now
+    )
     with pytest.raises(RetryLater) as caught:
         users(client)
     client.close()
@@ -438,7 +440,7 @@ class Watcher:
         self.heads.append(head)
         if self.client is not None:
             self.held_back, _ = self.client.limiter.try_acquire(
-                str(CONTOSO), "/v1.0/x", RunTrigger.MANUAL
+                str(CONTOSO), "directory", RunTrigger.MANUAL
             )
         return self.enough in head
 
@@ -591,7 +593,7 @@ def test_calls_that_fail_are_counted(client: NangoClient, nango: Nango) -> None:
 
 
 def test_a_closed_client_opens_nothing(nango: Nango, url: str) -> None:
-    client = NangoClient(url, nango.key)
+    client = NangoClient(url, nango.key, throttle=GraphThrottle())
     client.close()
     with pytest.raises(RuntimeError):
         users(client)

@@ -7,6 +7,7 @@ import pytest
 
 from sandbox.tenant import Nango, Response, Server
 from worker.graph.client import GraphClient
+from worker.graph.throttle import GraphThrottle
 from worker.nango.client import ConnectionRef, NangoClient, RetryPolicy
 from worker.nango.response import ApiResponse
 from worker.sync.sources.prefetch import Prefetch
@@ -37,7 +38,9 @@ class Calls:
 @pytest.fixture
 def calls(nango: Nango, nango_server: Server) -> Iterator[Calls]:
     nango.before_response = lambda _: ENDED
-    client = NangoClient(nango_server.url, nango.key, retry_policy=RetryPolicy(5.0, 0.1))
+    client = NangoClient(
+        nango_server.url, nango.key, throttle=GraphThrottle(), retry_policy=RetryPolicy(5.0, 0.1)
+    )
     with ThreadPoolExecutor(2) as pool:
         yield Calls(GraphClient(client, ConnectionRef("contoso", "entra")), pool)
     client.close()

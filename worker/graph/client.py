@@ -25,6 +25,7 @@ from worker.graph.batch_body import BatchResult, build_batch, parse_batch
 from worker.graph.errors import is_token_rejected
 from worker.graph.links import VERSION, is_tenant_bound
 from worker.graph.organization import Organization, parse_organization
+from worker.graph.throttle import DIRECTORY_SERVICE
 from worker.graph.urls import ORGANIZATION_PATH
 from worker.nango.client import ConnectionRef, NangoClient
 from worker.nango.connections import renew_token
@@ -69,12 +70,19 @@ class GraphClient:
         If ``$batch`` is refused, there are no responses. Paths of a throttled service are left out.
         If no tenant was known, this one is remembered.
         """
-        waits = self._nango.is_held_back
-        ready = {name: one for name, one in paths.items() if not waits(self._connection, one)}
+        ready = {name: one for name, one in paths.items() if not self._is_held_back(one)}
         organization, replies = (
             self._send_batch_with_retries(ready) if self._batch_usable and ready else (None, {})
         )
         return organization or self._fetch_organization(), replies
+
+    def _is_held_back(self, path: str) -> bool:
+        """Whether Graph throttles this path's service, but not the others of a ``$batch``."""
+        service = self._nango.throttle.find_service(path)
+        if service == DIRECTORY_SERVICE:
+            return False
+        connection = str(self._connection)
+        return connection in self._nango.limiter.read_pauses([connection], [service])
 
     def get(self, path: str, *, observer: ResponseObserver | None = None) -> ApiResponse:
         """Return one response; ``observer`` sees it while it arrives, before the tenant is checked.

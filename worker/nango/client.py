@@ -9,7 +9,7 @@ import random
 import re
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from threading import Event, Lock
@@ -35,16 +35,14 @@ from worker.nango.errors import (
     to_retry_later,
 )
 from worker.nango.health import CHECK_INTERVAL
-from worker.nango.limiter import DIRECTORY_SERVICE, RateLimiter, find_service
+from worker.nango.limiter import RateLimiter
 from worker.nango.response import TRANSIENT_STATUSES, ApiResponse, is_timeout
+from worker.nango.throttle_policy import ThrottlePolicy
 from worker.nango.transport import ApiRequest, HttpTransport, ResponseObserver
 
 ATTEMPTS = 5
 SLOW_ATTEMPTS = 3
 """Attempts at a request that times out in the service; a smaller request helps more."""
-
-USER_AGENT = "NONISV|TenantMirror|TenantMirror/0.1"
-"""In the form that SharePoint asks for, so that it does not throttle us as anonymous traffic."""
 
 _KEY_PATTERN = re.compile(r"[!-~]+")
 _HEADER_PATTERN = re.compile(r"[!-~]([ -~]*[!-~])?")
@@ -117,6 +115,7 @@ class NangoClient:
         host: str,
         key: str,
         *,
+        throttle: ThrottlePolicy,
         retry_policy: RetryPolicy | None = None,
         limiter: RateLimiter | None = None,
         clock: Callable[[], float] = time.time,
@@ -124,6 +123,7 @@ class NangoClient:
     ) -> None:
         self.retry_policy = retry_policy or RetryPolicy()
         self.limiter = limiter or RateLimiter()
+        self.throttle = throttle
         self._clock = clock
         self._calls = 0
         self._lock = Lock()
@@ -153,7 +153,6 @@ class NangoClient:
         *,
         method: str = "GET",
         body: object = None,
-        headers: Mapping[str, str] | None = None,
         lane: RunTrigger = RunTrigger.MANUAL,
         single_attempt: bool = False,
         batched_path: str | None = None,
@@ -174,10 +173,11 @@ class NangoClient:
         own = {
             "Retries": "0",
             "Nango-Proxy-Accept": "application/json",
-            "Nango-Proxy-User-Agent": USER_AGENT,
-            "Nango-Proxy-X-Ms-Throttle-Priority": "low",
             "Nango-Proxy-Client-Request-Id": str(uuid.uuid4()),
-            **{f"Nango-Proxy-{name}": value for name, value in (headers or {}).items()},
+            **{
+                f"Nango-Proxy-{name}": value
+                for name, value in self.throttle.request_headers.items()
+            },
         }
         try:
             sent = connection.build_headers() | own
@@ -205,14 +205,15 @@ class NangoClient:
         self, connection: ConnectionRef, target: str, response: ApiResponse
     ) -> None:
         """Record the throttling headers of a response, also of one inside a ``$batch``."""
-        self.limiter.pause_connection(str(connection), target, response, self._clock())
+        self._pause_if_throttled(str(connection), target, response, self._clock())
 
-    def is_held_back(self, connection: ConnectionRef, target: str) -> bool:
-        """Whether Graph throttles this path's service, but not the others of a ``$batch``."""
-        if find_service(target) == DIRECTORY_SERVICE:
-            return False
-        return find_service(target) in self.limiter.read_pauses([str(connection)]).get(
-            str(connection), {}
+    def _pause_if_throttled(
+        self, connection: str, path: str, response: ApiResponse, now: float
+    ) -> None:
+        self.limiter.pause_connection(
+            connection,
+            self.throttle.find_service(path),
+            self.throttle.parse_pause(response, now),
         )
 
     def _send_with_retries(self, asked: "_ApiCall") -> ApiResponse:
@@ -268,7 +269,7 @@ class NangoClient:
             raise error
         if asked.connection is not None:
             if response.status != HTTPStatus.OK:
-                self.limiter.pause_connection(asked.connection, asked.path, response, now)
+                self._pause_if_throttled(asked.connection, asked.path, response, now)
             if not asked.single_attempt:
                 _raise_if_transient(response, now)
         return response
@@ -280,10 +281,9 @@ class NangoClient:
 
     def _wait_for_budget(self, asked: "_ApiCall", until: float) -> None:
         """Wait for the budgets if the wait is short, else raise BudgetExhausted."""
+        service = self.throttle.find_service(asked.charged_path)
         while True:
-            seconds, why = self.limiter.try_acquire(
-                asked.connection or "", asked.charged_path, asked.lane
-            )
+            seconds, why = self.limiter.try_acquire(asked.connection or "", service, asked.lane)
             if seconds <= 0:
                 return
             # Leave time for the call itself.
@@ -310,7 +310,7 @@ class NangoClient:
         now = self._clock()
         self.limiter.learn_window(head, now)
         if asked.connection is not None and head.status == HTTPStatus.OK:
-            self.limiter.pause_connection(asked.connection, asked.path, head, now)
+            self._pause_if_throttled(asked.connection, asked.path, head, now)
 
 
 def _raise_if_transient(response: ApiResponse, now: float) -> None:

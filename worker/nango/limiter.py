@@ -1,13 +1,13 @@
 """The rate limiter in front of every call: two kinds of budgets that all workers share.
 
 Nango's account-wide budget (``budget``), and for each connection the pauses that Graph asks for,
-SharePoint's separate from the directory's. A throttled customer never slows another one down.
-https://learn.microsoft.com/graph/throttling
+one for each of its services (``throttle_policy``). A throttled customer never slows another one
+down.
 """
 
 import hashlib
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 import msgspec
@@ -33,31 +33,12 @@ from worker.nango.response import ApiResponse
 
 AccountUpdate = Callable[[AccountBudget, float], AccountBudget]
 
-SLOWDOWN_SHARE: Final = 0.8
-"""Used share of a customer's Graph budget from which we slow down, before Graph sends 429."""
-
-UNITS_WINDOW: Final = 10.0
-"""Length in seconds of the directory's window of resource units."""
-
-LIST_UNITS: Final = 2.0
-"""Resource units that a page of a list costs at SharePoint."""
-
-DIRECTORY_SERVICE: Final = "directory"
-SHAREPOINT_SERVICE: Final = "sharepoint"
-SERVICES: Final = (DIRECTORY_SERVICE, SHAREPOINT_SERVICE)
-
 SHORTAGE_TTL: Final = 150
 """Seconds for which a shortage is reported after its last occurrence; retries come each minute."""
 
 _ACCOUNT_TTL: Final = 3600
 _SHORTAGE_KEY: Final = "shortage"
 _EXHAUSTED_MESSAGE: Final = "Nango's budget of calls a minute is spent for now"
-
-
-def find_service(target: str) -> str:
-    """Return the service whose budget a call uses."""
-    path = target.split("?", 1)[0].rstrip("/")
-    return SHAREPOINT_SERVICE if path.split("/", 3)[2:3] == ["sites"] else DIRECTORY_SERVICE
 
 
 class RateLimiter:
@@ -80,14 +61,14 @@ class RateLimiter:
     def close(self) -> None:
         self._ledger.close()
 
-    def try_acquire(self, connection: str, path: str, lane: RunTrigger) -> tuple[float, str]:
+    def try_acquire(self, connection: str, service: str, lane: RunTrigger) -> tuple[float, str]:
         """Book one call and return 0, or book nothing and return the wait in seconds and why."""
-        pause = _build_pause_key(connection, find_service(path))
+        pause = _build_pause_key(connection, service)
         while True:
             now, (held, until) = self._ledger.read([self._account, pause])
             left = _decode_pause(until, now)
             if left > 0:
-                return left, f"Graph asks to slow down ({find_service(path)})"
+                return left, f"Graph asks to slow down ({service})"
             before = _decode_account(held)
             after, seconds = spend(before, now, lane, self._rules)
             if after == before or self._save(held, after, now):
@@ -103,14 +84,11 @@ class RateLimiter:
         """Pause all calls after Nango's own 429."""
         self._update(lambda account, now: pause_until(account, now + seconds + random.random()))
 
-    def pause_connection(
-        self, connection: str, path: str, response: ApiResponse, wall: float
-    ) -> None:
-        """Pause a customer's calls as Graph's response asks, or before Graph has to refuse them."""
-        seconds = parse_pause(response, wall)
+    def pause_connection(self, connection: str, service: str, seconds: float) -> None:
+        """Pause a customer's calls of one service; a longer pause stays. 0 for no pause."""
         if seconds <= 0:
             return
-        key = _build_pause_key(connection, find_service(path))
+        key = _build_pause_key(connection, service)
         while True:
             now, (held,) = self._ledger.read([key])
             until = now + min(seconds, MAX_RETRY_AFTER)
@@ -120,12 +98,14 @@ class RateLimiter:
             if self._ledger.compare_and_swap(key, held, repr(until).encode(), lives):
                 return
 
-    def read_pauses(self, connections: Iterable[str]) -> dict[str, dict[str, float]]:
+    def read_pauses(
+        self, connections: Iterable[str], services: Collection[str]
+    ) -> dict[str, dict[str, float]]:
         """Return the seconds for which Graph pauses these connections, by service."""
         keys = {
             _build_pause_key(address, service): (address, service)
             for address in connections
-            for service in SERVICES
+            for service in services
         }
         now, values = self._ledger.read(list(keys)) if keys else (0.0, [])
         pauses: dict[str, dict[str, float]] = {}
@@ -187,27 +167,6 @@ def open_limiter(settings: Settings, key: str) -> RateLimiter:
     return RateLimiter(store, account=f"{settings.nango_host} {key}", rules=rules)
 
 
-def parse_pause(response: ApiResponse, now: float) -> float:
-    """Return the seconds to pause this customer's calls; 0 for none.
-
-    From a refusal: its Retry-After if it names the whole scope (else only its own stream waits), or
-    SharePoint's RateLimit headers, whichever is longer. Before a refusal: the more of the budget is
-    used the longer, from half a second at 80 % to the whole window at 100 %.
-    """
-    reset = _get_number(response, "ratelimit-reset")
-    if response.status in (429, 503):
-        whole = reset is not None or "x-ms-throttle-scope" in response.headers
-        return max(response.get_retry_after(now) or 0.0, reset or 0.0) if whole else 0.0
-    used = _get_number(response, "x-ms-throttle-limit-percentage")
-    if used is not None and used >= SLOWDOWN_SHARE:
-        share = min(1.0, (used - SLOWDOWN_SHARE) / (1 - SLOWDOWN_SHARE))
-        return 0.5 + (UNITS_WINDOW - 0.5) * share**2
-    left = _get_number(response, "ratelimit-remaining")
-    if left is not None and reset is not None:
-        return min(reset, 60.0) * min(1.0, LIST_UNITS / max(left, 1.0))
-    return 0.0
-
-
 def _parse_window(response: ApiResponse, wall: float) -> ReportedWindow | None:
     """Return the window that Nango's headers report, or None if they make no sense.
 
@@ -215,10 +174,10 @@ def _parse_window(response: ApiResponse, wall: float) -> ReportedWindow | None:
     Date; our clock only if that is missing or does not fit the window.
     """
     limit, left = (
-        _get_number(response, "x-ratelimit-limit"),
-        _get_number(response, "x-ratelimit-remaining"),
+        response.get_number("x-ratelimit-limit"),
+        response.get_number("x-ratelimit-remaining"),
     )
-    reset = _get_number(response, "x-ratelimit-reset")
+    reset = response.get_number("x-ratelimit-reset")
     if limit is None or left is None or reset is None or limit < 1:
         return None
     there = parse_http_date(response.headers.get("date"))
@@ -226,14 +185,6 @@ def _parse_window(response: ApiResponse, wall: float) -> ReportedWindow | None:
     lasting = [int(reset) + 1 - int(clock) for clock in clocks]
     seconds = next((one for one in lasting if 0 < one <= 2 * WINDOW), lasting[0])
     return ReportedWindow(int(limit), int(left), int(reset), float(seconds))
-
-
-def _get_number(response: ApiResponse, name: str) -> float | None:
-    try:
-        value = float(response.headers[name])
-    except (KeyError, ValueError):
-        return None
-    return value if 0 <= value < 1e12 else None
 
 
 def _decode_account(held: bytes | None) -> AccountBudget:

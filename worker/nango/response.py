@@ -46,6 +46,14 @@ class ApiResponse:
         named = self.headers.get("retry-after")
         return parse_retry_after(named, find_reference_time(named, self.headers.get("date"), now))
 
+    def get_number(self, name: str) -> float | None:
+        """Return the value of a numeric header; None if it is missing or no usable number."""
+        try:
+            value = float(self.headers[name])
+        except (KeyError, ValueError):
+            return None
+        return value if 0 <= value < 1e12 else None
+
 
 _TIMEOUT_TEXT: Final = re.compile(rb"time[ds]?[ -]?out|took too long", re.IGNORECASE)
 

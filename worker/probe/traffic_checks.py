@@ -13,21 +13,13 @@ from urllib.parse import urlsplit
 from worker.core.errors import MalformedResponse
 from worker.core.net.retry_after import parse_http_date
 from worker.graph.links import MAX_LINK_LENGTH, path_from_link
+from worker.graph.throttle import PERCENTAGE_HEADER, THROTTLE_HEADERS, UNITS_HEADER
 from worker.nango.errors import GRAPH_HEADERS
 from worker.nango.response import ApiResponse
 from worker.probe.answers import ProbeAnswers, is_transient
 from worker.probe.findings import Check, Finding, Verdict, pluralize
 
 TOKEN_PARAMETERS: Final = ("$skiptoken", "$deltatoken", "token")
-UNITS_HEADER: Final = "x-ms-resource-unit"
-PERCENTAGE_HEADER: Final = "x-ms-throttle-limit-percentage"
-THROTTLE_HEADERS: Final = (
-    PERCENTAGE_HEADER,
-    "x-ms-throttle-scope",
-    "x-ms-throttle-information",
-    "ratelimit-limit",
-    "ratelimit-remaining",
-)
 BUDGET_HEADERS: Final = ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset")
 
 _NUMBER = re.compile(r"\d{1,12}(\.\d{1,9})?")

@@ -8,6 +8,7 @@ import click
 
 from worker.core.settings import Settings
 from worker.delivery.health import SinkHealth, load_sink_health
+from worker.graph.throttle import SERVICES
 from worker.ops.budget_report import load_budget, load_outage, open_shared_limiter
 from worker.ops.cli.output import (
     APPROVE_MISSING_HINT,
@@ -165,7 +166,7 @@ def _load_budget_and_pauses(
     limiter: "RateLimiter", settings: Settings, rows: list[dict[str, Any]]
 ) -> dict[str, Any] | None:
     labels = [f"{row['provider_config_key']}/{row['nango_connection_id']}" for row in rows]
-    pauses = limiter.read_pauses(labels)
+    pauses = limiter.read_pauses(labels, SERVICES)
     for row, label in zip(rows, labels, strict=True):
         found = pauses.get(label, {})
         row["graph_pauses"] = {service: round(seconds, 1) for service, seconds in found.items()}
