@@ -46,8 +46,9 @@ def test_sql_is_only_in_rooms_named_store_and_in_events() -> None:
         f"{path}:{node.lineno}"
         for path, tree in trees("worker").items()
         if "store" not in path.parts and path.parts[1] != "events"
+        for imported in [imported_from_sqlalchemy(tree)]
         for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and is_statement(node, imported_from_sqlalchemy(tree))
+        if isinstance(node, ast.Call) and is_statement(node, imported)
     }
     assert outside == set()
 
