@@ -125,9 +125,9 @@ def test_what_is_known_nowhere_is_refused_unless_it_is_said_what_it_is(
 ) -> None:
     for arguments, told in (
         (("erase", "nobody", person), "no connection 'nobody'"),
-        (("erase", "contoso", NOBODY, "--yes"), "say --resource users|groups|sites"),
+        (("erase", "contoso", NOBODY, "--yes"), "pass --resource users|groups|sites"),
         (("erase", "contoso", "nobody@contoso.example", "--yes"), "no user here has"),
-        (("erase", "contoso", person, "--lift"), "nobody was ever erased"),
+        (("erase", "contoso", person, "--lift"), "no object of this connection was erased"),
         (("erase", "contoso"), "say an OBJECT"),
         (("erase", "contoso", person, "--list"), "say an OBJECT"),
     ):

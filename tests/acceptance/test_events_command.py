@@ -292,8 +292,8 @@ def test_a_mistake_is_named(environment: Ground) -> None:
     for arguments, why in (
         ("--from 42", "belongs to one connection"),
         ("--from 42 --connection 1 --connection 2", "belongs to one connection"),
-        ("--from noon", "no place to begin"),
-        ("--from 2999-01-01", "is still to come"),
+        ("--from noon", "invalid start"),
+        ("--from 2999-01-01", "is in the future"),
         ("--from snapshot", "only sinks begin with a snapshot"),
         ("--from 1h --last 3", "say one of them"),
         ("--connection nobody", "there is no connection 'nobody'"),
@@ -457,7 +457,7 @@ def test_positions_never_move_forward(environment: Ground) -> None:
     assert "gets nothing again" in again.stdout
     missing = environment.replay("--from", "99", "--connection", str(first), "--yes")
     assert missing.returncode == 2
-    assert "event 99 of entra/customer-0 is still to come; the last is 16" in missing.stderr
+    assert "event 99 of entra/customer-0 does not exist yet; the last is 16" in missing.stderr
     assert environment.positions() == {first: 1, second: 1}
 
 

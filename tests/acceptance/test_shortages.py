@@ -192,5 +192,5 @@ def test_a_command_whose_output_has_no_room_says_so(words: list[str]) -> None:
     assert done.returncode == 1
     assert done.stderr == (
         "tenant-mirror: standard output cannot be written: no space left, its disk is full on this"
-        " host; make room there\n"
+        " host; free some space there\n"
     )

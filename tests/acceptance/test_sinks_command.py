@@ -129,8 +129,11 @@ def test_a_snapshot_under_way_is_told(
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (("--kind", "webhook"), "url must be given"),
-        (("--kind", "webhook", "--url", "https://u:hunter2@example.com/"), "no user or password"),
+        (("--kind", "webhook"), "url must be a non-empty text"),
+        (
+            ("--kind", "webhook", "--url", "https://u:hunter2@example.com/"),
+            "not contain a user or password",
+        ),
         (("--kind", "redis-stream", "--batch", "5"), "no setting 'batch'"),
         (("--kind", "redis-stream", "--url", "https://hunter2"), "redis://"),
         (("--kind", "redis-stream", "--secret-file", "x"), "not signed"),

@@ -160,7 +160,7 @@ def test_an_authority_of_the_same_name_is_refused(
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(stranger.path))
     with pytest.raises(
-        ConfigurationError, match=r"TENANT_MIRROR_CA_FILE \(SSL_CERT_FILE .* take the place"
+        ConfigurationError, match=r"TENANT_MIRROR_CA_FILE \(SSL_CERT_FILE .* replace"
     ):
         ask(f"https://localhost:{behind.port}")
     assert nango.calls.total == 0
@@ -196,7 +196,7 @@ def test_own_authorities_add_to_those_that_are_trusted_otherwise(
     [
         ("SSL_CERT_FILE", None, "SSL_CERT_FILE: cannot read"),
         ("SSL_CERT_FILE", "no certificate", "SSL_CERT_FILE: .* holds no certificates"),
-        ("SSL_CERT_DIR", None, "SSL_CERT_DIR: .* is no folder"),
+        ("SSL_CERT_DIR", None, "SSL_CERT_DIR: .* is not a directory"),
         ("TENANT_MIRROR_CA_FILE", None, "TENANT_MIRROR_CA_FILE: cannot read"),
         ("TENANT_MIRROR_CA_FILE", "no certificate", "TENANT_MIRROR_CA: must hold certificates"),
         (
@@ -248,15 +248,15 @@ REFUSED = [
     ({"login": "a:b"}, "asks for a user and password .HTTP 407.; put them into"),
     ({"status": 403}, rf"refuses connections to {NAME}:443 .HTTP 403."),
     ({"status": 405}, "refuses connections"),
-    ({"raw_answer": b"220 mail.example ESMTP\r\n"}, "does not answer like an HTTP proxy"),
-    ({"raw_answer": b"HTTP/1.1 200 OK\r\n\r\n<html>"}, "does not answer like an HTTP proxy"),
-    ({"raw_answer": b"HTTP/1.1 200 OK\r\n" + b"X-Long: a\r\n" * 4000}, "does not answer like"),
+    ({"raw_answer": b"220 mail.example ESMTP\r\n"}, "does not respond like an HTTP proxy"),
+    ({"raw_answer": b"HTTP/1.1 200 OK\r\n\r\n<html>"}, "does not respond like an HTTP proxy"),
+    ({"raw_answer": b"HTTP/1.1 200 OK\r\n" + b"X-Long: a\r\n" * 4000}, "does not respond like"),
 ]
 PASSING = [
-    ({"status": 502}, rf"finds no way to {NAME}:443 .HTTP 502."),
-    ({"status": 503}, "finds no way"),
-    ({"hosts": {}}, "finds no way"),
-    ({"raw_answer": b""}, "ended the connection without an answer"),
+    ({"status": 502}, rf"cannot reach {NAME}:443 .HTTP 502."),
+    ({"status": 503}, "cannot reach"),
+    ({"hosts": {}}, "cannot reach"),
+    ({"raw_answer": b""}, "closed the connection without a response"),
 ]
 
 
@@ -282,7 +282,7 @@ def test_a_proxy_that_cannot_do_it_now_is_a_passing_fault(
 
 def test_a_wrong_password_of_the_proxy_is_never_shown(ask: Ask, proxy: ConnectProxy) -> None:
     proxy.login = "somebody:else"
-    with pytest.raises(ConfigurationError, match="does not accept our user and password") as caught:
+    with pytest.raises(ConfigurationError, match="rejects the user and password") as caught:
         ask(f"https://{NAME}", nango_proxy=through(proxy, IN_URL))
     assert proxy.logins[0] == LOGIN
     said = everything_said(caught.value)

@@ -385,13 +385,13 @@ def test_a_user_is_found_by_principal_name_or_mail(
 def test_who_cannot_be_told_apart_or_found_is_refused(mirror: Mirror, person: Person) -> None:
     other = person.tenant.create_user(mail="adele.quill@mail.contoso.example")
     mirror.sync()
-    with pytest.raises(NotFound, match=f"say the id: .*{other}"):
+    with pytest.raises(NotFound, match=f"pass the id: .*{other}"):
         found(mirror, "adele.quill@mail.contoso.example")
     with pytest.raises(NotFound, match="no user here has"):
         found(mirror, "nobody@contoso.example")
-    with pytest.raises(NotFound, match="by id only"):
+    with pytest.raises(NotFound, match="only be named by id"):
         found(mirror, "nobody@contoso.example", "groups")
-    with pytest.raises(NotFound, match="nothing here tells of"):
+    with pytest.raises(NotFound, match="no row or event mentions"):
         found(mirror, "00000000-1111-2222-3333-444444444444")
 
 

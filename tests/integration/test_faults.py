@@ -122,7 +122,8 @@ def test_a_fault_in_a_slice_closes_its_run_and_is_shown_without_the_rows(
     state, error = newest_run(mirror)
     assert state == RunState.FAILED
     assert error == (
-        f"a fault of Tenant Mirror ({kind}, SQL state {sql_state}); its log has the traceback"
+        f"internal error of Tenant Mirror ({kind}, SQL state {sql_state});"
+        " the log has the traceback"
     )
     assert attention(database_url) == [f"last run failed: {error}"]
     assert fetch_scalar(mirror.database, "select holder is null from sync.leases") is True
@@ -175,7 +176,7 @@ def test_a_fault_outside_the_database_is_named_by_its_type(
         run_slice(mirror.runtime, 1, trigger=RunTrigger.BACKFILL, on_progress=fail)
     assert raised.value is fault
     kind = type(fault).__name__
-    error = f"a fault of Tenant Mirror ({kind}); its log has the traceback"
+    error = f"internal error of Tenant Mirror ({kind}); the log has the traceback"
     assert newest_run(mirror) == ("failed", error)
     assert 240 < due_in(mirror) <= 300
     run_slice(mirror.runtime, 1, trigger=RunTrigger.BACKFILL)

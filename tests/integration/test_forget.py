@@ -117,7 +117,7 @@ def test_a_live_connection_is_refused_untouched(mirror: Mirror, status: str) -> 
         update_connection(tx, status=status)
     before = counts(mirror.database, 1)
     with pytest.raises(
-        ResourceRefused, match=f"it is {status}, and only a retired .* delete it in Nango"
+        ResourceRefused, match=f"it is {status}, but only a retired .* delete it in Nango"
     ):
         forget_connection(mirror.database, 1, silent)
     assert counts(mirror.database, 1) == before

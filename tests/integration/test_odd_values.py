@@ -345,7 +345,7 @@ def test_an_object_that_postgres_refuses_costs_itself_alone(
     refuse(mirror, "users", f"new.display_name = '{SECRET}'", state)
     assert tick(mirror) is RunState.PARTIAL
     assert fetch_scalar(mirror.database, "select count(*) from directory.users") == 38
-    found = f"Postgres refuses a value of it (SQL state {state})"
+    found = f"Postgres rejects one of its values (SQL state {state})"
     assert apart(mirror) == dict.fromkeys(bad, found)
     assert mirror.sync(full=True).state is RunState.PARTIAL, "not even a read by id ends the slice"
     assert verify_connection(mirror.database).problems == []

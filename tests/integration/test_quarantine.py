@@ -255,7 +255,7 @@ def said(status: int, body: object) -> Response:
     ("answer", "reason"),
     [
         (said(200, {"no": "value"}), "no 'value' list"),
-        (said(200, LOOP), "circles"),
+        (said(200, LOOP), "a cycle"),
         (said(200, ABROAD), "another host"),
         (said(404, {"error": {"code": "Request_ResourceNotFound"}}), "404"),
         (said(403, {"error": {"code": "Authorization_RequestDenied"}}), "GroupMember.Read.All"),

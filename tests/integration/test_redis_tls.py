@@ -164,7 +164,7 @@ def test_our_own_certificate_is_shown_where_the_url_names_one(
 def test_a_refused_certificate_is_explained(environment: Ground) -> None:
     with (
         environment.proxy(environment.unknown.issue("localhost")) as impostor,
-        pytest.raises(ConfigurationError, match="certificate of Redis is refused") as refused,
+        pytest.raises(ConfigurationError, match="certificate of Redis was rejected") as refused,
     ):
         deliver_an_event(environment.url(impostor))
     assert "self-signed" in str(refused.value) or "issuer" in str(refused.value)

@@ -32,8 +32,8 @@ def address(port: int, more: str = "") -> str:
     return f"postgresql://u:hunter2@127.0.0.1:{port}/d{more}"
 
 
-KEPT_OUT = "does not let us in"
-UNGRANTED = "refuses what the connection asks for"
+KEPT_OUT = "refused the login"
+UNGRANTED = "rejects a connection parameter"
 REFUSALS = {
     "28P01 German": (
         build_refusal("28P01", "Passwort-Authentifizierung für Benutzer »u« fehlgeschlagen"),
@@ -58,7 +58,7 @@ REFUSALS = {
     "55P02": (build_refusal("55P02", "Parameter kann nicht geändert werden"), UNGRANTED),
     "42501": (
         build_refusal("42501", "keine Berechtigung für Datenbank d"),
-        "denies our role a right",
+        "denies the role a permission",
     ),
     "pooler without a state of its own": (build_refusal("08P01", "no such user: u"), KEPT_OUT),
     "pooler with an internal state": (build_refusal("XX000", "Tenant or user not found"), KEPT_OUT),
@@ -106,7 +106,7 @@ def test_a_refusal_behind_the_question_for_a_password_counts_as_well() -> None:
     with run_refusing_postgres(PASSWORD_REQUEST, build_refusal("28P01", "Passwort falsch")) as port:
         error = trouble_at(address(port))
     assert isinstance(error, ConfigurationError)
-    assert "does not let us in: Passwort falsch" in str(error)
+    assert "refused the login: Passwort falsch" in str(error)
 
 
 def test_a_password_that_is_wanted_and_not_given_is_a_wrong_configuration() -> None:
@@ -120,7 +120,7 @@ def test_the_message_of_the_server_is_shown_in_one_line_without_what_libpq_adds(
     with run_refusing_postgres(build_refusal("28P01", "falsch", "SCHWERWIEGEND")) as port:
         error = trouble_at(address(port))
         place = f"127.0.0.1:{port}/d"
-    assert str(error) == f"Postgres at {place} does not let us in: falsch, SQL state 28P01"
+    assert str(error) == f"Postgres at {place} refused the login: falsch, SQL state 28P01"
 
 
 def test_a_command_says_it_in_one_line() -> None:

@@ -317,7 +317,7 @@ def test_a_dead_sink_holds_nobody_else_up(environment: RelayEnvironment) -> None
         failed = "select failures from events.sinks where name = 'dead'"
         wait_until(lambda: fetch_scalar(environment.database, failed) >= 1)
     noted = "select status || ' ' || status_reason from events.sinks where name = 'dead'"
-    assert fetch_scalar(environment.database, noted).startswith("active Redis cannot be used now")
+    assert fetch_scalar(environment.database, noted).startswith("active Redis is unavailable")
     paused = "select retry_at > clock_timestamp() from events.sinks where name = 'dead'"
     assert fetch_scalar(environment.database, paused) is True
     with environment.database.open_transaction() as db:
@@ -369,7 +369,7 @@ def test_a_key_that_is_no_stream_is_told_to_the_operator(environment: RelayEnvir
     with environment.relay():
         reason = "select status_reason from events.sinks"
         wait_until(lambda: fetch_scalar(environment.database, reason) is not None)
-    assert "no stream" in fetch_scalar(environment.database, reason)
+    assert "not a stream" in fetch_scalar(environment.database, reason)
     assert environment.position(one) == 0
 
 

@@ -126,7 +126,7 @@ def test_lag_is_the_age_of_the_oldest_event_that_waits(environment: Ground) -> N
     assert 7200 <= told["far"]["lag_seconds"] < 7800
     assert told["near"]["served"] is True
     assert told["near"]["notes"] == []
-    assert told["far"]["notes"] == ["nobody serves it: is 'tenant-mirror relay' running?"]
+    assert told["far"]["notes"] == ["no relay serves it: is 'tenant-mirror relay' running?"]
     shown = environment.shown()
     assert "2 h" in shown
     assert "is 'tenant-mirror relay' running?" in shown
@@ -172,7 +172,7 @@ ROW = {
     ("row", "expected"),
     [
         ({}, []),
-        ({"served": False}, ["nobody serves it: is 'tenant-mirror relay' running?"]),
+        ({"served": False}, ["no relay serves it: is 'tenant-mirror relay' running?"]),
         (
             {"status": "paused", "served": False, "status_reason": "paused by an operator"},
             ["paused by an operator; 'sinks resume crm' goes on"],
@@ -190,7 +190,7 @@ ROW = {
             {"failures": 2, "retry_at": NOW, "status_reason": "no route", "served": False},
             [
                 "failed 2 times in a row: no route",
-                "nobody serves it: is 'tenant-mirror relay' running?",
+                "no relay serves it: is 'tenant-mirror relay' running?",
             ],
         ),
     ],
@@ -203,7 +203,7 @@ def test_events_that_are_soon_dropped_are_warned_of() -> None:
     row = {**ROW, "oldest_at": datetime(2025, 10, 3, tzinfo=UTC)}
     goes_at = NOW + timedelta(days=14)
     (note,) = list_notes(row, NOW, goes_at)
-    assert note == "events that it lacks, from 2025-10-03 on, are dropped on 2026-12-06"
+    assert note == "undelivered events from 2025-10-03 on are dropped on 2026-12-06"
     assert list(list_notes(row, NOW, goes_at + timedelta(seconds=1))) == []
 
 

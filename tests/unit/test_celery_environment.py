@@ -60,7 +60,9 @@ def test_beat_and_workers_refuse_to_start_with_one_in_a_sentence(
     )
     assert done.returncode == 1
     (line,) = done.stderr.strip().splitlines()
-    assert line.startswith(f"Error: {variable} would set up Celery otherwise")
+    assert line.startswith(
+        f"Error: {variable} would override Tenant Mirror's configuration of Celery"
+    )
 
 
 def test_a_wrong_setting_ends_beat_and_workers_in_a_sentence() -> None:
@@ -90,5 +92,5 @@ def test_the_command_that_runs_everything_refuses_them_as_well(tmp_path: Path) -
     )
     assert done.returncode == 2
     (line,) = done.stderr.strip().splitlines()
-    assert "CELERY_BROKER_URL would set up Celery otherwise" in line
+    assert "CELERY_BROKER_URL would override" in line
     assert not list(tmp_path.iterdir())

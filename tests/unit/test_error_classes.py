@@ -421,15 +421,15 @@ BY_STATE: dict[str, tuple[type[MirrorError], str]] = {
     "XX002": (RetryLater, "REINDEX"),
     "53": (ServerUnavailable, "cannot be reached"),
     "57P": (ServerUnavailable, "cannot be reached"),
-    "28": (ConfigurationError, "does not let us in"),
-    "3D000": (ConfigurationError, "does not let us in"),
+    "28": (ConfigurationError, "refused the login"),
+    "3D000": (ConfigurationError, "refused the login"),
     "42P01": (ConfigurationError, "tenant-mirror migrate"),
     "3F000": (ConfigurationError, "tenant-mirror migrate"),
     "42703": (ConfigurationError, "tenant-mirror migrate"),
-    "40001": (RetryLater, "give up"),
-    "40P01": (RetryLater, "give up"),
-    "55P03": (RetryLater, "give up"),
-    "57014": (RetryLater, "give up"),
+    "40001": (RetryLater, "cancelled"),
+    "40P01": (RetryLater, "cancelled"),
+    "55P03": (RetryLater, "cancelled"),
+    "57014": (RetryLater, "cancelled"),
 }
 IN_TROUBLE = ("25006", "25P03", "25P04", "58000")
 """A standby after a failover, a session that was cut for idling."""

@@ -431,7 +431,7 @@ def test_a_redis_that_cannot_write_to_its_disk_is_full() -> None:
         redis.ResponseError("MISCONF Redis is configured to save RDB snapshots")
     )
     assert isinstance(error, StorageFull)
-    assert "make room on that disk" in str(error)
+    assert "space on that disk" in str(error)
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_what_is_understood(text: str, found: RedisUrl) -> None:
         ("", "must start with redis://"),
         ("hunter2", "must start with redis://"),
         ("http://:hunter2@h", "must start with redis://"),
-        ("redis://:hun#ter2@h", "holds a '#'"),
+        ("redis://:hun#ter2@h", "contains a '#'"),
         ("redis://:hunter2/@h", "is not a URL"),
         ("redis://:hunter2@h:port", "is not a URL"),
         ("redis://:hunter2@h:0", "port 0"),
@@ -82,7 +82,7 @@ def test_what_is_understood(text: str, found: RedisUrl) -> None:
         ("sentinel://:hunter2@a:26379", "Sentinels"),
         ("sentinel://a:26379;sentinel://b:26379", "Sentinels"),
         ("redis+sentinel://a,b/mymaster", "Sentinels"),
-        ("redis://:hunter 2@h", "a blank"),
+        ("redis://:hunter 2@h", "a space"),
     ],
 )
 def test_what_cannot_be_used_is_refused_and_not_shown(text: str, reason: str) -> None:

@@ -49,14 +49,14 @@ def test_what_was_stored_is_accepted_again(kind: SinkKind) -> None:
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        ({}, "url must be given"),
-        ({"url": ""}, "url must be given"),
-        ({"url": 7}, "url must be given"),
+        ({}, "url must be a non-empty text"),
+        ({"url": ""}, "url must be a non-empty text"),
+        ({"url": 7}, "url must be a non-empty text"),
         ({"url": "hooks.example.com"}, "url must look like"),
         ({"url": "ftp://hooks.example.com/"}, "url must look like"),
         ({"url": "https:///events"}, "url must look like"),
-        ({"url": "https://user:hunter2@example.com/"}, "no user or password"),
-        ({"url": "https://hunter2@example.com/"}, "no user or password"),
+        ({"url": "https://user:hunter2@example.com/"}, "not contain a user or password"),
+        ({"url": "https://hunter2@example.com/"}, "not contain a user or password"),
         ({"url": URL + "?code=hunter2"}, "query"),
         ({"url": URL + "#part"}, "fragment"),
         ({"url": URL + "#"}, "fragment"),
@@ -99,7 +99,7 @@ def test_unencrypted_is_possible_where_it_is_allowed() -> None:
     ("given", "why"),
     [
         ({"stream": ""}, "stream must be"),
-        ({"stream": "two words"}, "without blanks"),
+        ({"stream": "two words"}, "without spaces"),
         ({"stream": "x" * 201}, "1 to 200"),
         ({"maxlen": 0}, "maxlen must be"),
         ({"maxlen": "many"}, "maxlen must be"),

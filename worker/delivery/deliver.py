@@ -233,7 +233,9 @@ class Delivery:
         self._sender.forget_failure()
         self._record_refusal(read.compute_position(taken), event, failures + 1, error)
         if self._failure_tracker.is_receiver_at_fault(owner, was_refused=failures > 0):
-            problem = f"{error.message}; so it was for the last {MAX_NEW_REFUSALS} connections"
+            problem = (
+                f"{error.message}; the last {MAX_NEW_REFUSALS} connections failed in the same way"
+            )
             raise DeliveryAborted(RetryLater(problem)) from error
 
     def _record_refusal(

@@ -134,9 +134,9 @@ def list_notes(row: Mapping[str, Any], now: datetime, goes_at: datetime | None) 
     if refusals := describe_refusals(row):
         yield f"{refusals}; 'sinks show {name}' names them"
     if row["status"] == SinkStatus.ACTIVE and not row["served"] and not _is_backing_off(row, now):
-        yield "nobody serves it: is 'tenant-mirror relay' running?"
+        yield "no relay serves it: is 'tenant-mirror relay' running?"
     if goes_at is not None and goes_at - now <= WARN_BEFORE and not row["kept"]:
-        yield f"events that it lacks, from {row['oldest_at']:%F} on, are dropped on {goes_at:%F}"
+        yield f"undelivered events from {row['oldest_at']:%F} on are dropped on {goes_at:%F}"
 
 
 def _render_failures(row: Mapping[str, Any], now: datetime) -> str:

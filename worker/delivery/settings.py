@@ -93,7 +93,7 @@ def parse_redis_stream_settings(given: Mapping[str, object]) -> RedisStreamSetti
     _reject_unknown(SinkKind.REDIS_STREAM, given, RedisStreamSettings.__slots__)
     stream = _parse_text(given, "stream", DEFAULT_STREAM)
     if not STREAM_PATTERN.fullmatch(stream):
-        raise InvalidInput("stream must be 1 to 200 plain characters without blanks")
+        raise InvalidInput("stream must be 1 to 200 plain characters without spaces")
     return RedisStreamSettings(
         stream,
         _parse_integer(given, "maxlen", DEFAULT_MAXLEN, (1, 2**53)),
@@ -108,7 +108,7 @@ def split_query(url: str) -> tuple[str, str]:
     """
     _parse_url(url)
     if "#" in url:
-        raise InvalidInput("url must have no '#': what follows is never sent")
+        raise InvalidInput("url must not contain '#': a fragment is never sent")
     address, _, query = url.partition("?")
     if "@" in address.partition("://")[2].partition("/")[2]:
         raise InvalidInput(
@@ -140,7 +140,7 @@ def _check_address(made: WebhookSettings) -> None:
     if parts.scheme not in ("https", "http") or not parts.hostname:
         raise InvalidInput("url must look like https://hooks.example.com/path")
     if parts.username is not None or parts.password is not None:
-        raise InvalidInput("url must hold no user or password; every request is signed instead")
+        raise InvalidInput("url must not contain a user or password; requests are signed instead")
     if parts.query or parts.fragment or "#" in made.url:
         raise InvalidInput(
             "url must end with its path here; a query is kept apart, a fragment is not sent"
@@ -161,7 +161,7 @@ def _parse_url(url: str) -> SplitResult:
     except ValueError:
         raise InvalidInput("url is not a URL") from None
     if odd or not url.isascii() or port == 0:
-        raise InvalidInput("url holds characters or a port that no URL has")
+        raise InvalidInput("url contains invalid characters or an invalid port")
     return parts
 
 
@@ -175,7 +175,7 @@ def _reject_unknown(kind: SinkKind, given: Mapping[str, object], allowed: Iterab
 def _parse_text(given: Mapping[str, object], name: str, default: str) -> str:
     value = given.get(name, default)
     if not isinstance(value, str) or not value:
-        raise InvalidInput(f"{name} must be given, as a text")
+        raise InvalidInput(f"{name} must be a non-empty text")
     return value
 
 

@@ -26,7 +26,7 @@ def read_refused_event(database: Database, refused: Refusal) -> tuple[Event, Pos
         if position == before:
             break
     raise NotFound(
-        f"event {refused.event_id} is not the next of its connection any more; "
+        f"event {refused.event_id} is no longer the next event of its connection; "
         f"'tenant-mirror sinks show {refused.sink.name}' says what is refused now"
     )
 
@@ -38,4 +38,6 @@ def skip_refused_event(database: Database, refused: Refusal, position: Position)
     """
     with database.open_transaction() as db:
         if not skip_refused(db, refused, position):
-            raise LeaseHeld(f"sink '{refused.sink.name}' went on meanwhile; look again")
+            raise LeaseHeld(
+                f"sink '{refused.sink.name}' continued meanwhile; run the command again"
+            )

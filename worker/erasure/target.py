@@ -62,8 +62,8 @@ def find_target(
     apart = find_bookkeeping_resource(db, connection.id, key)
     if resource is None and apart not in ERASABLE_RESOURCES:
         raise NotFound(
-            f"nothing here tells of {key}; say --resource {'|'.join(ERASABLE_RESOURCES)} to have "
-            "it stay away should it ever come",
+            f"no row or event mentions {key}; pass --resource {'|'.join(ERASABLE_RESOURCES)} to "
+            "keep it from being mirrored if it appears later",
             connection=connection.label,
         )
     return ErasureTarget(connection.id, resource or str(apart), key, is_known=False)
@@ -71,18 +71,18 @@ def find_target(
 
 def _find_user(db: sa.Connection, connection: Connection, named: str, resource: str | None) -> str:
     if resource not in (None, "users"):
-        raise NotFound(f"{resource} are found by id only", connection=connection.label)
+        raise NotFound(f"{resource} can only be named by id", connection=connection.label)
     found = find_users(db, connection.id, named)
     if not found:
         raise NotFound(
             f"no user here has the principal name or mail '{named}'; if the user is gone from "
-            "the tables, say the id",
+            "the tables, pass the id",
             connection=connection.label,
         )
     if len(found) > 1:
         those = ", ".join(f"{one.id} ({'live' if one.is_live else 'deleted'})" for one in found)
         raise NotFound(
-            f"several users have that name, say the id: {those}", connection=connection.label
+            f"several users have that name, pass the id: {those}", connection=connection.label
         )
     return found[0].id
 
@@ -97,12 +97,12 @@ def parse_digest(db: sa.Connection, named: str) -> bytes:
     """Return the digest of an erased object, by id or as ``--list`` shows it. Raises NotFound."""
     key, mine = parse_object_id(named), find_digests(db)
     if mine is None:
-        raise NotFound("nobody was ever erased here")
+        raise NotFound("no object of this connection was erased")
     if key is not None:
         return mine.digest(key)
     shown = named.strip().lower().removeprefix(ERASED_PREFIX)
     if len(shown) != 2 * DIGEST_BYTES or set(shown) - set("0123456789abcdef"):
         raise NotFound(
-            f"'{named}' is neither an id nor a digest; no name is kept of who was erased"
+            f"'{named}' is neither an id nor a digest; names of erased objects are not kept"
         )
     return bytes.fromhex(shown)

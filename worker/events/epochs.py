@@ -141,9 +141,9 @@ def confirm_epoch(db: sa.Connection, epoch: str) -> None:
     """Raise LeaseLost if data read before in this transaction may be of another epoch."""
     current = load_epoch(db)
     if current.id != epoch:
-        raise LeaseLost("another epoch of the change events has begun")
+        raise LeaseLost("a new epoch of the change events has begun")
     if current.rewind_reason:
-        raise LeaseLost(f"another epoch of the change events is to begin: {current.rewind_reason}")
+        raise LeaseLost(f"a new epoch of the change events must begin: {current.rewind_reason}")
 
 
 def lock_epoch(db: sa.Connection) -> Epoch:

@@ -90,5 +90,5 @@ def _resolve_time(db: sa.Connection, beginning: FromTime | FromAge) -> datetime:
     if isinstance(beginning, FromAge):
         return now - beginning.age
     if beginning.moment > now + timedelta(seconds=1):
-        raise InvalidInput(f"{beginning.moment:%Y-%m-%dT%H:%M:%SZ} is still to come")
+        raise InvalidInput(f"{beginning.moment:%Y-%m-%dT%H:%M:%SZ} is in the future")
     return beginning.moment

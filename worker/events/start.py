@@ -81,7 +81,7 @@ def check_single_connection(start: StartPosition, only: Collection[int] | None) 
     if isinstance(start, FromSequence) and (only is None or len(only) != 1):
         raise InvalidInput(
             f"a number such as {start.seq} belongs to one connection; name it with "
-            "--connection, or begin with a time"
+            "--connection, or start with a time"
         )
 
 
@@ -94,7 +94,7 @@ def _parse_sequence(digits: str) -> FromSequence:
 def _parse_age(number: int, unit: str) -> FromAge:
     if number > timedelta(days=MAX_AGE_DAYS) // _UNITS[unit]:
         raise InvalidInput(
-            f"an age is at most {MAX_AGE_DAYS:,} days; 'oldest' begins with all there is"
+            f"an age is at most {MAX_AGE_DAYS:,} days; 'oldest' starts with the oldest event"
         )
     return FromAge(number * _UNITS[unit])
 
@@ -103,7 +103,7 @@ def _parse_time(wanted: str) -> FromTime:
     moment = _parse_datetime(wanted) if _DATE_FIRST.match(wanted) else None
     if moment is None:
         raise InvalidInput(
-            f"'{wanted[:40]}' is no place to begin; say the number of an event (42), a time "
+            f"invalid start '{wanted[:40]}': expected the number of an event (42), a time "
             "(2026-11-22 or 2026-11-22T10:00Z), an age (30m, 2h, 7d) or 'oldest'"
         )
     return FromTime(moment)

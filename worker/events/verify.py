@@ -85,7 +85,7 @@ def _check_sequence(db: sa.Connection, connection_id: int, result: Verification)
         missing = row.last - row.first + 1 - row.number
         result.add_problem(f"the sequence {row.first} to {row.last} lacks {missing} events")
     if (row.counted or 0) != (row.last or 0):
-        result.add_problem(f"the counter stands at {row.counted}, the last event at {row.last}")
+        result.add_problem(f"the counter is {row.counted}, the last event at {row.last}")
 
 
 def _build_key_sql(resource: Resource) -> str:
@@ -161,13 +161,13 @@ def _check_hash(resource: Resource, row: Any, result: Verification) -> None:
     if resource.is_edge or (row[3] and not row[3].startswith(HASH_VERSION)):
         return  # an earlier release's hash version; the next full walk renews it
     if row[3] != get_shape(resource).hash_row(row[1]):
-        result.add_problem(f"{resource.name} {row[0]}: its content is not what its hash says")
+        result.add_problem(f"{resource.name} {row[0]}: its content does not match its hash")
 
 
 def _check_has_event(resource: Resource, row: Any, result: Verification) -> None:
     """Report a live row without any event, if the history is complete."""
     if row[2] and result.has_whole_history:
-        result.add_problem(f"{resource.name} {row[0]}: it is live, but no event tells of it")
+        result.add_problem(f"{resource.name} {row[0]}: it is live, but has no event")
 
 
 def _check_events(

@@ -82,7 +82,7 @@ def decode_object(resource: Resource, body: bytes) -> Page:
     """Decode one object, as a page of one. Raises MalformedResponse if the body is none."""
     page = _decode_item_by_item(resource, b'{"value":[' + body + b"]}")
     if page.count != 1:
-        raise MalformedResponse("the answer is not one object; nothing of it was used", after=60)
+        raise MalformedResponse("the response is not one object; it was discarded", after=60)
     return page
 
 

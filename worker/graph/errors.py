@@ -91,9 +91,9 @@ def classify_graph_response(  # noqa: PLR0911 - one return a verdict
     if is_token_rejected(response) and not response.is_tenant_proven:
         return ConnectionBroken("Graph rejects the connection's token; the customer must reconnect")
     if response.status == 424:
-        return RetryLater("Graph did not run the request, as another failed", after=5.0)
+        return RetryLater("Graph did not run the request because another one failed", after=5.0)
     if 300 <= response.status < 400:
-        return MalformedResponse(f"Graph answered {response.status}, a redirection", after=600)
+        return MalformedResponse(f"Graph answered {response.status}, a redirect", after=600)
     refused = _build_refusal(response.status, codes[0] if codes else "", permission)
     refused.graph_message = _get_message(response)
     return refused

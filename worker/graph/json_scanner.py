@@ -122,17 +122,19 @@ def _scan_tokens(text: str) -> Iterator[tuple[int, str, int]]:
         if depth > 1 and (inner := _NON_BRACKETS.match(text, place)):
             place = inner.end()
         token = _TOKEN.match(text, place)
-        _require(token is not None and (depth > 0 or place == 0), "it is not JSON")
+        _require(token is not None and (depth > 0 or place == 0), "an invalid token")
         assert token is not None
         place, group = token.end(), str(token.lastgroup)
         if group == "closing":
-            _require(depth > 0 and open_now.pop() == _PAIRS[text[place - 1]], "its brackets")
+            _require(
+                depth > 0 and open_now.pop() == _PAIRS[text[place - 1]], "brackets do not match"
+            )
         elif group == "opening":
             open_now.append(text[place - 1])
         yield place, group, depth
-    _require(place > 0 and not open_now, "its end")
+    _require(place > 0 and not open_now, "it is truncated")
 
 
 def _require(condition: bool, what: str) -> None:  # noqa: FBT001 - an assertion about the text
     if not condition:
-        raise ValueError(f"what was sent is not as it should be ({what})")
+        raise ValueError(f"malformed JSON ({what})")

@@ -39,7 +39,7 @@ def path_from_link(link: str) -> str:
     Raises MalformedResponse if the link does not point to Graph's v1.0.
     """
     if len(link) > MAX_LINK_LENGTH or not _PRINTABLE.fullmatch(link) or "\\" in link:
-        raise MalformedResponse("Graph sent a link that cannot be sent back", after=3600)
+        raise MalformedResponse("Graph sent a link that cannot be used in a request", after=3600)
     try:
         parts = urlsplit(link)
         port = parts.port

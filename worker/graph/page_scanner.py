@@ -44,9 +44,7 @@ def scan_page(body: bytes) -> tuple[dict[str, str], ItemScanner]:
     try:
         document = _scan_body(body)
     except ValueError:
-        raise MalformedResponse(
-            "the answer is not JSON; nothing of it was used", after=60
-        ) from None
+        raise MalformedResponse("the response is not JSON; it was discarded", after=60) from None
     return document, ItemScanner(document.get("value", ""))
 
 
@@ -70,7 +68,7 @@ def parse_link_field(document: dict[str, str], name: str) -> str | None:
             return link
     except (ValueError, RecursionError):
         pass
-    raise MalformedResponse(f"{name} is not a link; nothing of the page was used", after=60)
+    raise MalformedResponse(f"{name} is not a link; the page was discarded", after=60)
 
 
 def describe_error(error: Exception) -> str:

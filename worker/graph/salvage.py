@@ -142,11 +142,11 @@ def _salvage_plain(kind: Any, text: str, faults: ValueFaults) -> Any:
     if isinstance(origin, type) and issubclass(origin, msgspec.Struct):
         return _salvage_struct(origin, text, faults)
     if origin not in (list, dict):
-        raise ValueError("nothing of it can be kept")
+        raise ValueError("no part of it can be kept")
     item = get_args(kind)[0] if origin is list else None
     value = _parse_nested(text, faults)
     if not isinstance(value, origin):
-        raise ValueError("nothing of it can be kept")  # noqa: TRY004 - no argument is wrong
+        raise ValueError("no part of it can be kept")  # noqa: TRY004 - no argument is wrong
     return value if item is None else _keep_kind(value, get_origin(item) or item, faults)
 
 
@@ -154,7 +154,7 @@ def _keep_kind(values: list[Any], kind: type, faults: ValueFaults) -> list[Any]:
     kept = [value for value in values if isinstance(value, kind)]
     if len(kept) < len(values):
         what = "text" if kind is str else "object"
-        faults.note(f"an element is no {what}; it was left out")
+        faults.note(f"an element is not {what}; it was omitted")
     return kept
 
 

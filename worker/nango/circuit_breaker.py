@@ -117,11 +117,11 @@ class CircuitBreaker:
         if isinstance(document, dict) and "connections" in document:
             return None
         return classify_nango_response(response, 0.0) or MalformedResponse(
-            "what answers in Nango's place is not Nango"
+            "another server than Nango answers at NANGO_HOST"
         )
 
     def _build_error(self, state: HealthState, now: float) -> MirrorError:
         if state.halts and (state.lasting or not is_transient_outage(state, now)):
             return ConfigurationError(state.reason)
         after = compute_check_wait(state, now, self._pause)
-        return Outage(f"Nango does not work now: {state.reason}", after=after)
+        return Outage(f"Nango is unavailable: {state.reason}", after=after)

@@ -62,7 +62,8 @@ class ConnectionRef:
             and _HEADER_PATTERN.fullmatch(self.provider_config_key)
         ):
             raise ConnectionBroken(
-                "its id cannot be sent in a header; connect it again under a plain one"
+                "its id cannot be sent in an HTTP header; connect it again with an id of letters, "
+                "digits and hyphens"
             )
         return {
             "Connection-Id": self.connection_id,
@@ -133,7 +134,7 @@ class NangoClient:
             min(CHECK_INTERVAL, self.retry_policy.max_pause),
         )
         if not _KEY_PATTERN.fullmatch(key):
-            raise ConfigurationError("NANGO_SECRET_KEY holds characters that no key has")
+            raise ConfigurationError("NANGO_SECRET_KEY contains characters that no API key has")
         self._transport = HttpTransport(host, key, way)
 
     @property

@@ -94,7 +94,9 @@ def _read_all(nango: NangoClient, size: int) -> ConnectionListing | None:
         query = f"?{urlencode({'limit': size, 'page': page_no})}" if size else ""
         response = nango.get(f"/connections{query}")
         if response.status == 404:
-            raise ConfigurationError("NANGO_HOST does not answer like Nango (404 for /connections)")
+            raise ConfigurationError(
+                "NANGO_HOST does not respond like Nango (404 for /connections); check the address"
+            )
         if response.status == 400:
             return None
         raw = _decode(response)

@@ -207,7 +207,7 @@ def _classify_by_status(response: ApiResponse, document: Any, code: str) -> Mirr
     if response.status == 401:
         return SuspectedMisconfiguration(f"Nango refused the key (HTTP 401); {_CHECK_KEY}")
     if response.status in (408, 409, 421, 423, 425, 449):
-        return RetryNow(f"the request did not get through to Graph; HTTP {response.status}")
+        return RetryNow(f"the request did not reach Graph; HTTP {response.status}")
     if response.status in (413, 414, 431):
         return MalformedResponse(
             f"a request is too large for Nango; HTTP {response.status}", after=3600
@@ -232,7 +232,7 @@ def _classify_by_code(code: str, error: dict[str, Any]) -> MirrorError:
         return SuspectedMisconfiguration(
             f"Nango refused our request ({code}); this is a fault of Tenant Mirror"
         )
-    return ConnectionBroken(f"Nango refused the request ({code}); its log tells why")
+    return ConnectionBroken(f"Nango refused the request ({code}); see Nango's log")
 
 
 def _is_about_connection_id(faults: Any) -> bool:
@@ -247,7 +247,7 @@ def _classify_html(response: ApiResponse) -> MirrorError | None:
     """Classify an HTML page. With status 200 it is Nango's dashboard, or a gateway's page."""
     kind = response.headers.get("content-type", "")
     if "html" in kind or response.body[:1] == b"<":
-        return UnexpectedHtml("a web page came instead of an answer of Nango or Graph")
+        return UnexpectedHtml("received a web page instead of a response of Nango or Graph")
     return None
 
 

@@ -122,11 +122,11 @@ def _read_body(response: httpx.Response, until: float, observer: ResponseObserve
         ):
             observer = None
         if len(data) > MAX_BODY:
-            torn = MalformedResponse(f"an answer of more than {MAX_BODY >> 20} MB", after=600)
+            torn = MalformedResponse(f"a response exceeds {MAX_BODY >> 20} MB", after=600)
             torn.needs_smaller_request = True
             raise torn
         if time.monotonic() > until:
-            retry = RetryNow("Nango's answer took too long")
+            retry = RetryNow("Nango's response took too long")
             retry.needs_smaller_request = True
             raise retry
     return bytes(data)
@@ -135,10 +135,10 @@ def _read_body(response: httpx.Response, until: float, observer: ResponseObserve
 def _classify_compressed(how: str, beginning: bytes) -> MirrorError:
     """Return the error for a compressed response, which we never ask for and never decompress."""
     if how in ("gzip", "x-gzip") and not beginning.startswith(_GZIP_MAGIC):
-        return RetryNow("an answer says that it is packed, and is not")
+        return RetryNow("a response is declared as compressed, but is not")
     return MalformedResponse(
-        f"an answer came packed ({how}), which was not asked for, and could become more than "
-        f"{MAX_BODY >> 20} MB; check what stands in front of Nango",
+        f"a response is compressed ({how}) without being requested, and may exceed "
+        f"{MAX_BODY >> 20} MB; check the proxies in front of Nango",
         after=600,
     )
 
@@ -159,7 +159,7 @@ def _parse_base_url(host: str) -> httpx.URL:
     except httpx.InvalidURL:
         raise ConfigurationError("NANGO_HOST is not an address") from None
     if url.port is not None and not 0 < url.port < 65_536:
-        raise ConfigurationError("NANGO_HOST has a port that there is not")
+        raise ConfigurationError("NANGO_HOST has an invalid port")
     return url
 
 

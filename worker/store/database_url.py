@@ -42,7 +42,7 @@ def parse_database_url(url_text: str) -> URL:
         url_text.encode()
     except UnicodeEncodeError:
         raise ConfigurationError(
-            "DATABASE_URL holds bytes that are not UTF-8; write them as %.."
+            "DATABASE_URL contains bytes that are not UTF-8; percent-encode them"
         ) from None
     single, hosts = _split_hosts(url_text)
     try:
@@ -75,7 +75,7 @@ def _refuse_unencoded_password(url: URL) -> None:
     keywords = {one.keyword.decode() for one in Conninfo.get_defaults()}
     if "@" in after or not keywords.issuperset(url.query):
         raise ConfigurationError(
-            f"DATABASE_URL has a host, database or option that is none; {ENCODING_HINT}"
+            f"DATABASE_URL has a host, database or option that is invalid; {ENCODING_HINT}"
         )
 
 

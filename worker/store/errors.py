@@ -111,20 +111,21 @@ def _classify_error(error: psycopg.Error, place: str) -> MirrorError:
     state = error.sqlstate or ""
     if _is_parameter_refused(error, state):
         return ConfigurationError(
-            f"Postgres at {place} refuses what the connection asks for ({summarize_error(error)}); "
-            "take it out of DATABASE_URL and out of the PG... variables of the environment"
+            f"Postgres at {place} rejects a connection parameter ({summarize_error(error)}); "
+            "remove it from DATABASE_URL and from the PG... variables of the environment"
         )
     if _is_login_refused(error, state):
         return ConfigurationError(
-            f"Postgres at {place} does not let us in: {summarize_error(error)}"
+            f"Postgres at {place} refused the login: {summarize_error(error)}"
         )
     if state in ("42P01", "3F000", "42703"):
         return ConfigurationError(
-            f"Postgres at {place} lacks our tables (SQL state {state}); run 'tenant-mirror migrate'"
+            f"Postgres at {place} has no tables of Tenant Mirror (SQL state {state}); "
+            "run 'tenant-mirror migrate'"
         )
     if state == "42501":
         return ConfigurationError(
-            f"Postgres at {place} denies our role a right: {summarize_error(error)}"
+            f"Postgres at {place} denies the role a permission: {summarize_error(error)}"
         )
     if (temporary := _classify_temporary(error, state, place)) is not None:
         return temporary
@@ -139,9 +140,7 @@ def _classify_error(error: psycopg.Error, place: str) -> MirrorError:
 def _classify_temporary(error: psycopg.Error, state: str, place: str) -> MirrorError | None:
     """Return the MirrorError for a temporary error or a lack of resources, else None."""
     if state in ("40001", "40P01", "55P03", "57014"):
-        return RetryLater(
-            f"Postgres had to give up a statement ({summarize_error(error)})", after=5
-        )
+        return RetryLater(f"Postgres cancelled a statement ({summarize_error(error)})", after=5)
     return classify_resource_error(state, place, summarize_error(error))
 
 
@@ -190,8 +189,8 @@ DISK_FAILURE_PAUSE: Final = 300.0
 
 _NO_ROOM: Final = {
     "53100": (
-        "no space left on a disk of Postgres at {place}{detail}; make room there or enlarge it, "
-        "and all goes on by itself"
+        "no space left on a disk of Postgres at {place}{detail}; free some space or enlarge it; "
+        "the service then continues by itself"
     ),
     "53200": (
         "Postgres at {place} has no memory left{detail}; give it more, or lower its work_mem and "

@@ -44,7 +44,7 @@ def render_reader_grants(db: sa.Connection, role: str) -> str:
     facts = db.execute(_FACTS, {"role": role}).one()
     if facts.reader is None:
         raise NotFound(
-            f"Postgres has no role '{role}'; make it first, for example with "
+            f"Postgres has no role '{role}'; create it first, for example with "
             "'create role analyst login', and name it here"
         )
     if facts.is_owner:

@@ -105,7 +105,7 @@ def _compute_pause(tx: Transaction) -> timedelta:
 
 def _describe_error(error: Exception) -> str:
     """Return the text that is stored and shown, without the message: it may hold personal data."""
-    return f"a fault of Tenant Mirror ({_describe_type(error)}); its log has the traceback"
+    return f"internal error of Tenant Mirror ({_describe_type(error)}); the log has the traceback"
 
 
 def _describe_type(error: Exception) -> str:

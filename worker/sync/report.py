@@ -122,7 +122,7 @@ def _list_problems(context: SliceContext, outcome: SliceOutcome) -> Iterator[str
         elif _is_waiting(context, stream):
             yield f"{name}: {stream.reason}"
         elif _is_left_open(context, stream):
-            yield f"{name}: not read to its end, as it was not asked for; the next run goes on"
+            yield f"{name}: not read completely, as it was not requested; the next run continues"
         if _has_gaps(context, stream, outcome):
             yield f"{name}: {outcome.unresolved_summaries[name]}"
     for name, error in outcome.errors.items():

@@ -39,7 +39,7 @@ def refuse_celery_variables(environ: Mapping[str, str]) -> None:
     )
     if found:
         raise ConfigurationError(
-            f"{', '.join(found)} would set up Celery otherwise than Tenant Mirror needs it; unset "
+            f"{', '.join(found)} would override Tenant Mirror's configuration of Celery; unset "
             "it (the broker is REDIS_URL)"
         )
 

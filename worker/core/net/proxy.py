@@ -172,13 +172,13 @@ class ProxiedBackend(BoundedBackend):
             raise self._build_protocol_error()
         chunk = stream.read(MAX_HEAD_BYTES, until)
         if not chunk:
-            why = "ended the connection without an answer"
+            why = "closed the connection without a response"
             raise TunnelFailed(f"{self._proxy} {why}; check {self._proxy.setting}")
         head += chunk
 
     def _build_protocol_error(self) -> TunnelRefused:
         return TunnelRefused(
-            f"{self._proxy} does not answer like an HTTP proxy; check {self._proxy.setting}"
+            f"{self._proxy} does not respond like an HTTP proxy; check {self._proxy.setting}"
         )
 
     def _build_refusal(self, status: int, place: str) -> httpcore.ProxyError:
@@ -190,13 +190,13 @@ class ProxiedBackend(BoundedBackend):
             )
         if status == 407:
             return TunnelRefused(
-                f"{proxy} does not accept our user and password (HTTP 407); check {setting}"
+                f"{proxy} rejects the user and password (HTTP 407); check {setting}"
             )
         if status in _TRANSIENT_STATUSES:
-            return TunnelFailed(f"{proxy} finds no way to {place} (HTTP {status})")
+            return TunnelFailed(f"{proxy} cannot reach {place} (HTTP {status})")
         return TunnelRefused(
-            f"{proxy} refuses connections to {place} (HTTP {status}); let it permit them, "
-            f"or check {setting}"
+            f"{proxy} refuses connections to {place} (HTTP {status}); allow them "
+            f"there, or check {setting}"
         )
 
 

@@ -60,7 +60,7 @@ def _load_folder(context: ssl.SSLContext, path: str) -> None:
     """Load a list of folders, in OpenSSL's notation. OpenSSL reads the files when needed."""
     folders = [one for one in path.split(os.pathsep) if Path(one).is_dir()]
     if not folders:
-        raise ConfigurationError(f"{CERT_DIR_VARIABLE}: {path} is no folder")
+        raise ConfigurationError(f"{CERT_DIR_VARIABLE}: {path} is not a directory")
     for one in folders:
         context.load_verify_locations(capath=one)
 
@@ -78,16 +78,14 @@ def explain_certificate_error(error: ssl.SSLCertVerificationError) -> str:
     """Return what is wrong with a certificate, and what to do about it."""
     reason = f"certificate verify failed: {error.verify_message}"
     if error.verify_code in _UNKNOWN_AUTHORITY_CODES:
-        instead = (
-            f"{CERT_FILE_VARIABLE} and {CERT_DIR_VARIABLE} take the place of the public authorities"
-        )
+        instead = f"{CERT_FILE_VARIABLE} and {CERT_DIR_VARIABLE} replace the public authorities"
         set_here = os.environ.get(CERT_FILE_VARIABLE) or os.environ.get(CERT_DIR_VARIABLE)
         return (
             f"{reason}; if your company's own authority signs it, name a file with that "
             f"authority's certificate in {CA_VARIABLE}_FILE{f' ({instead})' if set_here else ''}"
         )
     if error.verify_code in _HOST_MISMATCH_CODES:
-        return f"{reason}; check that the address has the name that the certificate is made for"
+        return f"{reason}; check that the certificate is issued for the host name of the address"
     if error.verify_code in _OUTSIDE_VALIDITY_CODES:
-        return f"{reason}; it has to be renewed there, unless the clock of this machine is wrong"
+        return f"{reason}; renew it on that server, or correct the clock of this machine"
     return reason

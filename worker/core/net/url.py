@@ -45,7 +45,7 @@ def split_url(url: str) -> UrlParts:
         raise ValueError(f"has a host or port that cannot be read; {ENCODING_HINT}")
     host, port = match[1].strip("[]"), match[2]
     if port is not None and not 0 < int(port) < 65_536:
-        raise ValueError("has a port that does not exist")
+        raise ValueError("has an invalid port")
     user, colon, password = login.partition(":")
     return UrlParts(
         scheme.lower(),
@@ -66,7 +66,7 @@ def parse_proxy_url(value: object) -> SecretStr:
     hidden = parse_secret(value)
     parts = split_url(hidden.get_secret_value())
     if parts.scheme != "http":
-        raise ValueError("must start with http://, which is how the proxy itself is spoken to")
+        raise ValueError("must start with http://, the protocol to the proxy itself")
     if not parts.host or parts.port is None or parts.rest not in ("", "/"):
         raise ValueError("must look like http://proxy.example.com:3128")
     return hidden

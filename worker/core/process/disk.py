@@ -21,8 +21,8 @@ def storage_full_from_oserror(error: OSError, place: object = None) -> StorageFu
         return None
     where = error.filename or place
     what = f"{where} cannot be written" if where else "a file cannot be written"
-    why = "our quota on its disk" if error.errno == errno.EDQUOT else "its disk"
-    return StorageFull(f"{what}: no space left, {why} is full on this host; make room there")
+    why = "the quota of the service on its disk" if error.errno == errno.EDQUOT else "its disk"
+    return StorageFull(f"{what}: no space left, {why} is full on this host; free some space there")
 
 
 MIN_FREE_BYTES: Final = 32 * 1024 * 1024
@@ -38,5 +38,5 @@ def warn_if_disk_full(path: Path, say: Callable[[str], None]) -> None:
     if free < MIN_FREE_BYTES:
         say(
             f"the disk of {path} is full on this host ({free // 1024 // 1024} MiB are free): "
-            "make room there, and all goes on by itself"
+            "free some space there; the service then continues by itself"
         )

@@ -12,9 +12,7 @@ from typing import Any, Final
 
 from worker.core.process.disk import DISK_FULL_ERRNOS
 
-_LOST_LINES: Final = (
-    '{"event": "the log had no room: lines are lost", "level": "error", "lost": %d}\n'
-)
+_LOST_LINES: Final = '{"event": "log lines lost: no space left", "level": "error", "lost": %d}\n'
 
 
 class LossyOutput(io.RawIOBase):

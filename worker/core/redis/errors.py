@@ -25,12 +25,12 @@ FULL_RETRY_SECONDS: Final = 30.0
 
 _FULL_MESSAGES: Final = {
     "OOM": (
-        "the memory of Redis is used up (it answers OOM); raise its maxmemory, or take out what "
-        "fills it"
+        "the memory of Redis is used up (it answers OOM); raise its maxmemory, or remove "
+        "data from it"
     ),
     "MISCONF": (
-        "Redis cannot write to its disk and takes nothing in (it answers MISCONF); make room on "
-        "that disk, and see Redis's own log"
+        "Redis cannot write to its disk and accepts no writes (it answers MISCONF); free some "
+        "space on that disk, and see Redis's own log"
     ),
 }
 """By the error code at the start of Redis's reply; errors of a script put a dash before it."""
@@ -52,25 +52,24 @@ def classify_redis_error(error: Exception) -> MirrorError:
     name = _get_error_code(error)
     if (refused := find_certificate_error(error)) is not None:
         return ConfigurationError(
-            f"the certificate of Redis is refused ({refused}), and no password was sent; name its "
-            "authority with ssl_ca_certs in the URL, and the host that the certificate is for"
+            f"the certificate of Redis was rejected ({refused}), and no password was sent; set "
+            "ssl_ca_certs in the URL to the file of its authority, and use the host name that the "
+            "certificate is issued for"
         )
     if (sentence := _find_full_message(error)) is not None:
         return StorageFull(sentence, after=FULL_RETRY_SECONDS)
     match error:
         case redis.AuthenticationError() | redis.exceptions.AuthorizationError():
             return ConfigurationError(
-                f"Redis does not let us in ({name}); check the password in REDIS_URL"
+                f"Redis rejected the credentials ({name}); check the user and password in REDIS_URL"
             )
         case redis.exceptions.NoPermissionError():
             return ConfigurationError(
-                "Redis denies our user a command; the budgets need GET, MGET, SET, TIME, EVALSHA "
-                "and SCRIPT LOAD on tenant-mirror:budget:*"
+                "Redis denies the user a command; the rate-limit budgets need GET, MGET, SET, "
+                "TIME, EVALSHA and SCRIPT LOAD on tenant-mirror:budget:*"
             )
         case _:
-            return ServerUnavailable(
-                f"Redis cannot be used now ({name})", after=REDIS_RETRY_SECONDS
-            )
+            return ServerUnavailable(f"Redis is unavailable ({name})", after=REDIS_RETRY_SECONDS)
 
 
 def _get_error_code(error: Exception) -> str:

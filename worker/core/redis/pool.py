@@ -46,7 +46,7 @@ def _check_certificate_files(tls: RedisTls) -> None:
             context.load_verify_locations(tls.ca_certs, tls.ca_path)
     except OSError as error:
         raise ConfigurationError(
-            f"the certificates of authorities for Redis ({tls.ca_certs or tls.ca_path}) "
+            f"the CA certificates for Redis ({tls.ca_certs or tls.ca_path}) "
             f"cannot be read: {_render_os_error(error)}"
         ) from None
     try:
@@ -54,7 +54,7 @@ def _check_certificate_files(tls: RedisTls) -> None:
             context.load_cert_chain(tls.certfile, tls.keyfile, tls.key_password or "")
     except OSError as error:
         raise ConfigurationError(
-            f"our own certificate for Redis ({tls.certfile}) or its key cannot be read: "
+            f"the client certificate for Redis ({tls.certfile}) or its key cannot be read: "
             f"{_render_os_error(error)}"
         ) from None
 

@@ -139,14 +139,14 @@ def parse_redis_url(text: str) -> RedisUrl:
 
 def _split(text: str) -> SplitResult:
     if any(letter.isspace() or not letter.isprintable() or letter == "\\" for letter in text):
-        raise ValueError("holds a blank, a backslash or a control character; write it as %..")
+        raise ValueError("contains a space, a backslash or a control character; percent-encode it")
     scheme = text.partition("://")[0].lower()
     if "sentinel" in scheme.split("+"):
-        raise ValueError(f"names Sentinels, which are not asked; {_SINGLE_ADDRESS_HINT}")
+        raise ValueError(f"names Sentinels, which are not supported; {_SINGLE_ADDRESS_HINT}")
     if scheme not in SCHEMES:
         raise ValueError(f"must start with {', '.join(f'{one}://' for one in SCHEMES)}")
     if "#" in text:
-        raise ValueError("holds a '#'; in a password, write it as %23")
+        raise ValueError("contains a '#'; in a password, write it as %23")
     try:
         parts = urlsplit(text)
         hosts = parts.netloc.rpartition("@")[2]
@@ -172,7 +172,7 @@ def _parse_database_number(parts: SplitResult, options: "_Options") -> int:
     written = options.take("db")
     in_path = "" if parts.scheme == "unix" else parts.path.strip("/")
     if written is not None and in_path and written != in_path:
-        raise ValueError("names two databases, one behind the host and one as 'db'")
+        raise ValueError("names two databases, one after the host and one as 'db'")
     number = written or in_path or "0"
     if not (number.isascii() and number.isdigit() and len(number) < 10):
         raise ValueError("must name the database by its number, as in redis://host:6379/0")

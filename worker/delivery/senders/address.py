@@ -104,19 +104,19 @@ def filter_permitted(host: str, addresses: list[str], *, allow_private: bool) ->
     plain = [number.partition("%")[0] for number in addresses]
     good = [number for number in plain if allowed(ipaddress.ip_address(number))]
     if not good:
-        raise RetryLater(f"{host} leads to {', '.join(plain)}, {_explain_rejection(plain)}")
+        raise RetryLater(f"{host} resolves to {', '.join(plain)}, {_explain_rejection(plain)}")
     return good[:_MAX_ADDRESSES]
 
 
 def _explain_rejection(numbers: list[str]) -> str:
     if all(is_forbidden(ipaddress.ip_address(number)) for number in numbers):
         return (
-            "which is link-local, a cloud's metadata service or no host at all; "
-            "events are never sent there, so correct the url of the sink or the name's addresses"
+            "which is link-local, a cloud's metadata service or not a host; events are never sent "
+            "there: correct the url of the sink or the DNS records"
         )
     return (
         "which is not on the internet; "
-        "only the sink's setting allow_private lets events go to one's own network"
+        "the sink's setting allow_private permits delivery to a private network"
     )
 
 

@@ -79,7 +79,7 @@ class RedisStreamSender:
                 self._send_part(part[:large])
             size = len(part[large].body)
             raise EventRefused(
-                f"Redis takes no event of {size:,} bytes; raise its setting proto-max-bulk-len"
+                f"Redis rejects an event of {size:,} bytes; raise its setting proto-max-bulk-len"
             ) from error
         self.sent_count += len(part)
 
@@ -114,10 +114,10 @@ class RedisStreamSender:
         """Return the error; with a stream for each connection, it pauses only that one."""
         kind = EventRefused if CONNECTION_PLACEHOLDER in self._stream else SinkMisconfigured
         if isinstance(error, redis.ResponseError) and "WRONGTYPE" in str(error):
-            return kind(f"the key {stream!r} in Redis holds something that is no stream")
+            return kind(f"the key {stream!r} in Redis is not a stream")
         if isinstance(error, redis.exceptions.NoPermissionError):
             needs = "it needs EVAL, XADD, XLEN, XTRIM, XINFO GROUPS and MEMORY USAGE there"
-            return kind(f"Redis denies our user the stream {stream!r}; {needs}")
+            return kind(f"Redis denies the user access to the stream {stream!r}; {needs}")
         return classify_redis_error(error)
 
     def forget_failure(self) -> None:
@@ -184,7 +184,7 @@ def open_redis_stream(sink: Sink, settings: Settings) -> RedisStreamSender:
     wanted = parse_redis_stream_settings(sink.settings)
     address = sink.secrets.get("url") or settings.redis_url
     if address is None:
-        raise SinkMisconfigured("the sink names no Redis of its own, and REDIS_URL is not set")
+        raise SinkMisconfigured("the sink has no url, and REDIS_URL is not set")
     if isinstance(address, SecretStr):
         address = address.get_secret_value()
     return RedisStreamSender(

@@ -63,12 +63,12 @@ GROW_AFTER_REQUESTS: Final = 50
 """Requests with reduced batches before twice as many events are tried."""
 
 _ADVICE: Final = {
-    401: "check that the receiver has the sink's present secret",
-    403: "check that the receiver has the sink's present secret",
+    401: "check that the receiver has the sink's current secret",
+    403: "check that the receiver has the sink's current secret",
     404: "check the path of the sink's url",
     405: "check the path of the sink's url; events are posted",
-    413: "let the receiver take larger requests",
-    415: "let the receiver take CloudEvents in JSON",
+    413: "configure the receiver to accept larger requests",
+    415: "configure the receiver to accept CloudEvents in JSON",
 }
 
 
@@ -117,19 +117,19 @@ def classify_webhook_response(
         return None
     if status == 410:
         return SinkGone(
-            "the receiver answered 410: it wants no more events; "
-            "'tenant-mirror sinks resume' takes it up again"
+            "the receiver answered 410 and wants no more events; "
+            "'tenant-mirror sinks resume' enables it again"
         )
     if 300 <= status < 400:
         return RetryLater(
-            f"the receiver answered {status}, a redirect, and none is followed; "
-            "set the url that it leads to",
+            f"the receiver answered {status}, a redirect, and redirects are not "
+            "followed; set the url to its target",
             after=after,
         )
     clock = find_reference_time(answer.retry_after, answer.date, now)
     named = parse_retry_after(answer.retry_after, clock) if status in (413, 429, 503) else None
     wait = None if named is None else max(named, MIN_RETRY_DELAY)
-    advice = _ADVICE.get(status, "look into the receiver's log")
+    advice = _ADVICE.get(status, "see the receiver's log")
     if is_event_refusal(status):
         return EventRefused(f"the receiver answered {status}; {advice}", after=wait)
     if named is not None:
@@ -308,7 +308,7 @@ def open_webhook(
     query = sink.secrets.get("query", "")
     if not isinstance(keys, list) or not keys:
         raise SinkMisconfigured(
-            f"sink '{sink.name}' has no signing secret; remove it and add it anew"
+            f"sink '{sink.name}' has no signing secret; remove it and add it again"
         )
     return WebhookSender(
         sink.name,

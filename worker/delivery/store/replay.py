@@ -191,13 +191,13 @@ def _plan_connection(
     one, label = row.connection_id, row.label
     if isinstance(start, FromSequence) and start.seq > reach.last:
         raise InvalidInput(
-            f"event {start.seq:,} of {label} is still to come; the last is {reach.last:,}"
+            f"event {start.seq:,} of {label} does not exist yet; the last is {reach.last:,}"
         )
     if row.under_way:
         return SkippedConnection(
             one,
             label,
-            "a snapshot is under way; wait for its end, or begin it anew with '--from snapshot'",
+            "a snapshot is under way; wait for its end, or restart it with '--from snapshot'",
             needs_action=True,
         )
     if reach.start > reach.last:

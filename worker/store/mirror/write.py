@@ -76,7 +76,7 @@ def require_row_count(tx: Transaction, resource: Resource, expected: int, row_co
     """Raise RetryLater if the number of stored rows found is not the ``expected`` one."""
     if row_count != expected:
         raise RetryLater(
-            f"{expected} stored rows were to be changed, but {row_count} were found;"
+            f"{expected} stored rows were expected, but {row_count} were found;"
             " nothing was written, and the work is repeated",
             connection=str(tx.connection_id),
             resource=resource.name,

@@ -138,9 +138,9 @@ def _choose_match(named: str, matches: list[Connection]) -> Connection:
         return matches[0]
     if len({one.label for one in matches}) == len(matches):
         options = ", ".join(one.label for one in matches)
-        raise NotFound(f"'{named}' could be any of {options}; say integration/id")
+        raise NotFound(f"'{named}' is ambiguous: {options}; pass integration/id")
     options = ", ".join(f"{one.id} ({one.label}, {one.status})" for one in matches)
-    raise NotFound(f"'{named}' could be any of {options}; say the number")
+    raise NotFound(f"'{named}' is ambiguous: {options}; pass the number")
 
 
 def list_all_connections(

@@ -108,8 +108,8 @@ def get_digests(db: sa.Connection) -> ErasureDigests:
     found = find_digests(db)
     if found is None:
         raise ConfigurationError(
-            "the key of the erasures is missing in sync.service_state, so that nobody can tell "
-            "who was erased; restore the row 'erasure_key' from a backup"
+            "the key of the erasures is missing in sync.service_state, so erased objects "
+            "cannot be recognized; restore the row 'erasure_key' from a backup"
         )
     return found
 

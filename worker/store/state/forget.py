@@ -111,8 +111,8 @@ def _mark_forgotten(database: Database, connection_id: int) -> None:
         connection = get_connection(tx.db, connection_id)
         if not connection.is_retired:
             raise ResourceRefused(
-                f"it is {connection.status}, and only a retired connection is forgotten; delete "
-                "it in Nango, and the next 'tenant-mirror connections discover' retires it",
+                f"it is {connection.status}, but only a retired connection can be forgotten; "
+                "delete it in Nango, and the next 'tenant-mirror connections discover' retires it",
                 connection=connection.label,
             )
         update_connection(
@@ -120,7 +120,7 @@ def _mark_forgotten(database: Database, connection_id: int) -> None:
             settings={FORGOTTEN_KEY: True},
             settings_problem=None,
             tenant_id=None,
-            status_reason=f"being forgotten; go on with 'tenant-mirror forget {connection_id}'",
+            status_reason=f"being forgotten; continue with 'tenant-mirror forget {connection_id}'",
         )
 
 

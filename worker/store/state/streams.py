@@ -150,7 +150,7 @@ def save_stream(tx: Transaction, before: Stream, after: Stream) -> None:
     key = {"connection_id": tx.connection_id, "resource": after.name}
     if tx.db.execute(_SAVE, {**values, **where, **key}).first() is None:
         raise LeaseLost(
-            "the stream moved on under another process",
+            "another process has changed the stream",
             connection=str(tx.connection_id),
             resource=after.name,
         )

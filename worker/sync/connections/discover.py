@@ -72,7 +72,9 @@ class _NangoState:
     def from_row(cls, row: ListedConnection) -> "_NangoState":
         metadata = (row.metadata or {}).get(METADATA_KEY)
         if b"\\u0000" in msgspec.json.encode(metadata):
-            problem = f"metadata key {METADATA_KEY} holds a NUL, which Postgres cannot keep"
+            problem = (
+                f"metadata key {METADATA_KEY} contains a NUL character, which Postgres cannot store"
+            )
             return cls(None, Policy(), problem, row.is_failing)
         return cls(metadata, *apply_overrides(Policy(), metadata), row.is_failing)
 
@@ -243,7 +245,7 @@ def _find_status_changes(connection: Connection | None, policy: Policy) -> dict[
     if not policy.enabled:
         if status is ConnectionStatus.PAUSED:
             return {}
-        reason = f"switched off by the metadata key {METADATA_KEY} in Nango"
+        reason = f"paused by the metadata key {METADATA_KEY} in Nango"
         return {
             "status": ConnectionStatus.PAUSED,
             "status_reason": reason,

@@ -119,7 +119,7 @@ def _hand_over_to_retired(
     with interrupt_writer_in(tx.db, retired) as other:
         found = get_connection(tx.db, retired)
         if not found.is_retired or found.tenant_id != tenant:
-            raise RetryLater(f"connection {retired} of the same tenant changes just now", after=5)
+            raise RetryLater(f"connection {retired} of the same tenant is being changed", after=5)
         heir = hand_over(tx, other, name=name, reason=reason)
         append_connection_event(tx, ConnectionChange.REMOVED, {"continued_by": retired})
         about: dict[str, object] = {

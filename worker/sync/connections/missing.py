@@ -104,7 +104,7 @@ def retire_connection(database: Database, connection: Connection) -> bool:
         change_connection_status(
             tx,
             ConnectionStatus.RETIRED,
-            "it is gone from Nango; its rows are kept",
+            "it was deleted in Nango; its rows are kept",
             retired_at=tx.moment,
             due_at=None,
         )

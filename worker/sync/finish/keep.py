@@ -86,10 +86,10 @@ def decide_kept(
         and confirmed.sampled_resources.isdisjoint(missed)
     )
     if number and not single:
-        raise CursorExpired(f"the walk missed {number} objects that exist; it is begun again")
+        raise CursorExpired(f"the walk missed {number} existing objects; it restarts")
     spared = KeptCandidates(unanswered=dict(confirmed.unanswered))
     for name, keys in missed.items():
-        why = NoAnswer("the walk missed it, though Graph has it by id")
+        why = NoAnswer("the walk missed it, but Graph returns it by id")
         spared.unanswered |= {_build_part(name, key): why for key in keys}
     for name in resources:
         kept = {part.key for part in spared.unanswered if _is_object_of(name, part)}

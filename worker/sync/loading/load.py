@@ -228,7 +228,7 @@ def count_repeats(stream: Stream, page: Page) -> int:
         or stream.page_no >= MAX_PAGES
     )
     if circling:
-        raise CursorExpired("Graph's next links go in circles; the walk is begun again")
+        raise CursorExpired("Graph's next links form a cycle; the walk restarts")
     return repeats
 
 

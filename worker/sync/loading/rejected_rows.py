@@ -52,7 +52,7 @@ def quarantine_rejected_rows(
     if not refused or len(refused) > max(MAX_REJECTED_ROWS, len(objects) // 2):
         return False
     for key, state in refused.items():
-        reason = f"Postgres refuses a value of it (SQL state {state})"
+        reason = f"Postgres rejects one of its values (SQL state {state})"
         page.drop(key)
         _drop_members(page, key)
         page.rejects.append(RejectedObject(key, reason))

@@ -106,7 +106,7 @@ def _delete(context: SliceContext, resource: Resource, key: str) -> None:
 def _resolve_part(context: SliceContext, tx: Transaction, part: Part, *, exists: bool) -> None:
     """Resolve a part, except an existing object that the walk missed: it waits for a list."""
     if part.kind is PartKind.UNLISTED and exists:
-        why = NoAnswer("the walk missed it, though Graph has it by id")
+        why = NoAnswer("the walk missed it, but Graph returns it by id")
         context.save_unresolved(tx, {part: why})
     else:
         resolve_parts(tx, [part])

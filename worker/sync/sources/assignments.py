@@ -34,7 +34,7 @@ def fetch_definition_ids(client: GraphClient) -> list[str]:
     seen: set[str] = set()
     while link is not None:
         if link in seen:
-            raise CursorExpired("Graph's next links go in circles", resource=stream.name)
+            raise CursorExpired("Graph's next links form a cycle", resource=stream.name)
         seen.add(link)
         page = fetch_page(client, stream, link)
         if page.rejects:
@@ -81,7 +81,7 @@ def fetch_assignments(client: GraphClient, stream: Stream, definitions: Sequence
             return whole
         links = _fetch_next_pages(client, stream, whole, links, first=first)
         first = False
-    raise CursorExpired("Graph's next links go in circles", resource=stream.name)
+    raise CursorExpired("Graph's next links form a cycle", resource=stream.name)
 
 
 def _fetch_next_pages(
@@ -97,7 +97,7 @@ def _fetch_next_pages(
         try:
             page = parse_response(stream, response)
             if page.next_link == links[one]:
-                raise MalformedResponse("Graph's next links go in circles", after=600)
+                raise MalformedResponse("Graph's next links form a cycle", after=600)
         except (ResourceRefused, RetryLater, ConnectionBroken) as error:
             errors[one] = error
             continue

@@ -35,7 +35,7 @@ def classify_objects(
     meaning = {key: classify_presence(response) for key, response in replies.items()}
     present = {key for key, what in meaning.items() if what is ObjectPresence.EXISTS}
     locked = {
-        key: NoAnswer("Graph answers 423, it is locked")
+        key: NoAnswer("Graph answers 423: the object is locked")
         for key, what in meaning.items()
         if what is ObjectPresence.LOCKED
     }

@@ -104,7 +104,7 @@ def count_idle_pages(idle: int, before: int, now: int) -> int:
     idle = 0 if now > before else idle + 1
     if idle > MAX_IDLE_PAGES:
         raise MalformedResponse(
-            "Graph's next links go in circles", resource="group_members", after=600
+            "Graph's next links form a cycle", resource="group_members", after=600
         )
     return idle
 

@@ -144,5 +144,5 @@ def _add_members(page: Page, group: str, response: ApiResponse, before: str | No
     if link is not None:
         path_from_link(link)
     if link is not None and link == before:
-        raise MalformedResponse("Graph's next links go in circles", after=600)
+        raise MalformedResponse("Graph's next links form a cycle", after=600)
     return link
