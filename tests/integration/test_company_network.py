@@ -583,7 +583,7 @@ def test_a_key_that_would_travel_in_the_clear_is_warned_of() -> None:
         text=True,
         timeout=60,
     )
-    assert done.stderr.count("not encrypted") == len(CLEAR)
+    assert done.stderr.count("unencrypted connection to Nango") == len(CLEAR)
     assert all(host in done.stderr for host in CLEAR)
     assert not any(host in done.stderr for host in COVERED)
     assert "hunter2" not in done.stderr + done.stdout
