@@ -53,8 +53,6 @@ class Scenario:
     title: str
     run: Callable[[Any], None]
     targets: tuple[SpeedTarget, ...] = ()
-    find_missing: Callable[[], str | None] = lambda: None
-    """Returns what the scenario needs and is not built yet, or None."""
     quick: bool = True
     """Whether it is part of the quick run."""
 

@@ -47,6 +47,6 @@ SCENARIO = Scenario(
     run,
     targets=(
         SpeedTarget(HELP, at_most=0.3, any_size=True),
-        SpeedTarget(STATUS, at_most=0.5, any_size=True),
+        SpeedTarget(STATUS, at_most=0.6, any_size=True),
     ),
 )

@@ -1,5 +1,6 @@
 """Metrics as node_exporter and Prometheus meet them."""
 
+import gzip
 import json
 import os
 import signal
@@ -116,6 +117,11 @@ def test_metrics_are_served_until_told_to_stop(
     with serving(database_url, "127.0.0.1:0") as (process, address):
         for _ in range(2):
             assert read(fetched(f"{address}/metrics"))["tenant_mirror_up"] == 1
+        wanted = {"Accept": "application/openmetrics-text", "Accept-Encoding": "gzip"}
+        request = urllib.request.Request(f"{address}/metrics", headers=wanted)  # noqa: S310
+        with urllib.request.urlopen(request, timeout=20) as reply:  # noqa: S310 - our own address
+            assert reply.headers["content-type"].startswith("application/openmetrics-text")
+            assert gzip.decompress(reply.read()).endswith(b"# EOF\n")
         with pytest.raises(urllib.error.HTTPError, match="404"):
             fetched(f"{address}/else")
         process.send_signal(number)

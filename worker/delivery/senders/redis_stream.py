@@ -26,7 +26,7 @@ MAX_EVENTS_PER_CALL: Final = 250
 CONNECTION_PLACEHOLDER: Final = "{connection_id}"
 """In a stream's name, replaced by the connection's id: a stream for each connection."""
 
-_APPEND: Final = b"""
+APPEND_SCRIPT: Final = b"""
 local most = ARGV[1]
 for i = 2, #ARGV, 2 do
     redis.call('XADD', KEYS[1], 'MAXLEN', '~', most, '*', 'id', ARGV[i], 'event', ARGV[i + 1])
@@ -50,7 +50,7 @@ class RedisStreamSender:
             address, retries=0, timeout=_TIMEOUT_SECONDS, connect_timeout=5.0, max_connections=1
         )
         self._stream = stream
-        self._max_length = b"%d" % max_length
+        self.max_length = b"%d" % max_length
         self._trimmer = StreamTrimmer(max_bytes)
         self.sent_count = 0
         self._deadline = math.inf
@@ -141,10 +141,8 @@ class RedisStreamSender:
             size = sum(len(one.body) + len(one.event_id) for one in events)
             self._trimmer.make_room(ask, stream, size)
             for start in range(0, len(events), MAX_EVENTS_PER_CALL):
-                command = _build_eval(
-                    stream, self._max_length, events[start : start + MAX_EVENTS_PER_CALL]
-                )
-                connection.send_packed_command([command])  # type: ignore[no-untyped-call]
+                part = events[start : start + MAX_EVENTS_PER_CALL]
+                self.write_call(connection, stream, part)
                 # Redis may refuse one call (busy, loading, full) and take the next: wait for each
                 # answer before sending the next, else events would be out of order.
                 self._wait_for_answer(connection)
@@ -156,6 +154,16 @@ class RedisStreamSender:
         finally:
             self._pool.release(connection)
 
+    def write_call(
+        self,
+        connection: "redis.connection.ConnectionInterface",
+        stream: str,
+        events: Sequence[Envelope],
+    ) -> None:
+        """Write the call that appends events; ``benchmarks`` compare it with redis-py's packing."""
+        command = _build_eval(stream, self.max_length, events)
+        connection.send_packed_command([command])  # type: ignore[no-untyped-call]
+
     def _wait_for_answer(self, connection: "redis.connection.ConnectionInterface") -> None:
         """Wait in short steps, so that ``set_deadline`` takes effect at once."""
         until = time.monotonic() + _TIMEOUT_SECONDS
@@ -166,7 +174,7 @@ class RedisStreamSender:
 
 def _build_eval(stream: str, most: bytes, events: Sequence[Envelope]) -> bytes:
     """Return the whole EVAL command in Redis's wire format."""
-    head = (b"EVAL", _APPEND, b"1", stream.encode(), most)
+    head = (b"EVAL", APPEND_SCRIPT, b"1", stream.encode(), most)
     parts = [b"*%d\r\n" % (len(head) + 2 * len(events))]
     parts += [b"$%d\r\n%b\r\n" % (len(one), one) for one in head]
     parts += [
