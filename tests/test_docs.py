@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 import pytest
 
-from worker.core.settings import SETTINGS, Setting
+from worker.core.config import Setting
+from worker.core.settings import SETTINGS
 from worker.ops.cli import COMMANDS, cli
 
 ROOT = Path(__file__).parent.parent

@@ -11,7 +11,6 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from threading import Event, Thread
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +19,7 @@ import pytest
 import redis
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
+from msgspec import structs
 from sqlalchemy import text
 
 from models.change_event import ChangeKind
@@ -31,7 +31,7 @@ from tests.support.fork_server import COMMAND, run_command
 from tests.support.mirror import Mirror, fetch_scalar, read_last_seq
 from tests.support.service import wait_until
 from worker.core.errors import LeaseLost
-from worker.core.parse import SecretStr
+from worker.core.secret import SecretStr
 from worker.delivery.relay import Relay
 from worker.delivery.store import sinks
 from worker.delivery.store.admin import list_sinks
@@ -157,7 +157,7 @@ class Ground:
     @contextmanager
     def relay(self) -> Iterator[None]:
         """A relay at work, in a thread."""
-        settings = replace(self.kit.settings, redis_url=SecretStr(self.redis_url))
+        settings = structs.replace(self.kit.settings, redis_url=SecretStr(self.redis_url))
         stop = Event()
         thread = Thread(target=Relay(self.database, settings).run, args=(stop,))
         thread.start()

@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import groupby
 
 import pytest
+from msgspec import structs
 from sqlalchemy import text
 
 from models.run import RunState
@@ -97,7 +98,7 @@ def test_a_big_group_that_a_walk_does_not_see_ends_in_batches(crowded: Mirror) -
 
 
 def test_a_big_group_that_was_held_ends_in_batches_once_approved(crowded: Mirror) -> None:
-    wary = replace(crowded.runtime.settings, guard_rows=0, guard_percent=1)
+    wary = structs.replace(crowded.runtime.settings, guard_rows=0, guard_percent=1)
     crowded.runtime = replace(crowded.runtime, settings=wary)
     mark = read_last_seq(crowded.database)
     crowded.tenant.delete_group(biggest(crowded))

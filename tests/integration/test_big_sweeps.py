@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 from sqlalchemy import text
 
 from models.resource import Resource
@@ -160,7 +161,7 @@ def test_candidates_are_held_a_bounded_number_at_a_time(mirror: Mirror, limit: i
 
 def wary(mirror: Mirror, percent: int) -> Mirror:
     mirror.runtime = replace(
-        mirror.runtime, settings=replace(mirror.runtime.settings, guard_percent=percent)
+        mirror.runtime, settings=structs.replace(mirror.runtime.settings, guard_percent=percent)
     )
     return mirror
 

@@ -21,6 +21,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import redis
+from msgspec import structs
 from sqlalchemy import text
 
 from models.run import RunState, RunTrigger
@@ -78,7 +79,7 @@ def kits(settings: Settings, servers: Servers, broker: object) -> Iterator[Kits]
 
     def make(number: int = 1, **more: object) -> list[Runtime]:
         values = {"redis_url": servers.redis_url, "retry_seconds": 10, "call_seconds": 30}
-        changed = load_settings(**{**vars(settings), **values, **more})
+        changed = load_settings(**{**structs.asdict(settings), **values, **more})
         opened.extend(open_runtime(changed) for _ in range(number))
         return opened[-number:]
 

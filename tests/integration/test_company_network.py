@@ -24,7 +24,7 @@ from worker.core.errors import ConfigurationError, MirrorError, Outage, RetryLat
 from worker.core.net.tls import build_ssl_context
 from worker.core.net.transport import TransportConfig
 from worker.core.net.url import proxy_from_setting
-from worker.core.parse import SecretStr, parse_certificates
+from worker.core.secret import Certificates, SecretStr
 from worker.core.settings import Settings, load_settings
 from worker.delivery.senders.open_sender import open_sender
 from worker.delivery.senders.sender import Envelope
@@ -180,7 +180,7 @@ def test_own_authorities_add_to_those_that_are_trusted_otherwise(
     company: Authority, stranger: Authority, monkeypatch: Env
 ) -> None:
     public = build_ssl_context().cert_store_stats()["x509_ca"]
-    own = parse_certificates(company.path.read_text())
+    own = Certificates.from_text(company.path.read_text())
     assert public > 50
     assert build_ssl_context(own).cert_store_stats()["x509_ca"] == public + 1
     monkeypatch.setenv("SSL_CERT_FILE", str(stranger.path))
@@ -308,7 +308,7 @@ def test_a_proxy_that_begins_to_refuse_a_nango_that_has_worked_is_an_outage(
     proxy: ConnectProxy, company: Authority, nango: Nango
 ) -> None:
     way = TransportConfig(
-        build_ssl_context(parse_certificates(company.path.read_text())),
+        build_ssl_context(Certificates.from_text(company.path.read_text())),
         proxy_from_setting(SecretStr(proxy.url), "TENANT_MIRROR_NANGO_PROXY"),
     )
     limiter, host = RateLimiter(), f"https://{NAME}"

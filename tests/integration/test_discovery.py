@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
+from msgspec import structs
 from sqlalchemy import text
 
 from models.run import RunState, RunTrigger
@@ -153,7 +154,7 @@ def test_many_missing_connections_are_asked_for_a_few_at_a_time(
     runtime: Runtime, nango: Nango
 ) -> None:
     """Here an operator has said that any number may vanish at once."""
-    lenient = replace(runtime, settings=replace(runtime.settings, guard_connections=10_000))
+    lenient = replace(runtime, settings=structs.replace(runtime.settings, guard_connections=10_000))
     tenant = Tenant(seed=1, users=1)
     for number in range(MAX_CONFIRMED * 2 + 5):
         nango.add_connection(f"c{number}", tenant)
@@ -245,7 +246,7 @@ def test_integrations_that_are_no_longer_ours_cost_no_calls(runtime: Runtime, na
     nango.add_connection("a", Tenant(seed=1, users=1))
     look(runtime)
     nango.calls.reset()
-    others = replace(runtime.settings, nango_integrations=("else",))
+    others = structs.replace(runtime.settings, nango_integrations=("else",))
     discover(runtime.database, runtime.nango, others)
     assert nango.calls.total == 1
     assert statuses(runtime) == {"a": "active"}

@@ -1,7 +1,6 @@
 """Whatever is told fits CloudEvents, by the official package, and our AsyncAPI document."""
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +12,7 @@ from cloudevents.core.v1.event import CloudEvent
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from msgspec import structs
 from sqlalchemy import text
 
 from models.event_type import CONNECTION_RESOURCE, EVENT_TYPES
@@ -177,7 +177,7 @@ def test_a_snapshot_fits_as_well(mirror: Mirror) -> None:
 
 
 def test_the_test_event_fits_too(mirror: Mirror) -> None:
-    settings = replace(mirror.runtime.settings, event_prefix=PREFIX)
+    settings = structs.replace(mirror.runtime.settings, event_prefix=PREFIX)
     body = build_test_envelope("7c9b2f64-0d7e-4d52-9a39-0f3a0e0a5b11", "crm", settings)
     assert parsed(body).get_type() == f"{PREFIX}.test"
     assert JUDGE.find_problems(json.loads(body), "/components/schemas/test") == []

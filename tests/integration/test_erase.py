@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import redis
+from msgspec import structs
 from sqlalchemy import text
 
 from models.erasure import ERASED_PREFIX
@@ -31,7 +32,7 @@ from tests.support.mirror import (
 )
 from tests.support.service import wait_until
 from worker.core.errors import LeaseLost, NotFound, ResourceRefused
-from worker.core.parse import SecretStr
+from worker.core.secret import SecretStr
 from worker.delivery.relay import Relay
 from worker.erasure.erase import (
     continue_erasure,
@@ -895,7 +896,7 @@ def test_the_receiver_learns_whom_to_delete_and_then_the_key_goes(
     with mirror.database.open_transaction() as db:
         db.execute(setting, {"stream": stream})
     database = Database(mirror.database.url.render_as_string(hide_password=False), pool_size=3)
-    settings = replace(mirror.runtime.settings, redis_url=SecretStr(servers.redis_url))
+    settings = structs.replace(mirror.runtime.settings, redis_url=SecretStr(servers.redis_url))
     stop, relay = Event(), Relay(database, settings)
     thread = Thread(target=relay.run, args=(stop,))
     thread.start()

@@ -1,15 +1,15 @@
 """Too many customers missing from Nango's list at once are held for an operator, not retired."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
+from msgspec import structs
 from sqlalchemy import text
 
 from models.run import RunTrigger
 from sandbox.tenant import Nango, Server, Tenant, serve
 from tests.support.mirror import fetch_scalar
-from worker.core.parse import SecretStr
+from worker.core.secret import SecretStr
 from worker.core.settings import Settings
 from worker.store.service.facts import MissingConnections, load_missing_connections
 from worker.store.state.connections import list_all_connections
@@ -62,7 +62,7 @@ def staging(staging_server: Server, settings: Settings) -> Iterator[Runtime]:
     for one in list(staging_server.nango.connections):
         staging_server.nango.remove_connection(one.connection_id)
     key, host = SecretStr(OTHER_KEY), staging_server.url
-    opened = open_runtime(replace(settings, nango_secret_key=key, nango_host=host))
+    opened = open_runtime(structs.replace(settings, nango_secret_key=key, nango_host=host))
     yield opened
     close_runtime(opened)
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import msgspec
 import pytest
+from msgspec import structs
 from sqlalchemy import text
 
 from models.run import RunState, RunTrigger
@@ -17,7 +18,7 @@ from tests.support.mirror import (
     fetch_scalar,
 )
 from worker.core.errors import ConfigurationError, MirrorError, Outage
-from worker.core.parse import SecretStr
+from worker.core.secret import SecretStr
 from worker.core.settings import Settings
 from worker.ops.budget_report import load_outage
 from worker.store.service.facts import get_halt_reason
@@ -238,7 +239,7 @@ def test_a_restart_does_not_forget_that_the_key_has_worked(both: Mirror, again: 
 
 
 def test_another_key_has_to_prove_itself(both: Mirror, settings: Settings) -> None:
-    changed = open_runtime(replace(settings, nango_secret_key=SecretStr("other")))
+    changed = open_runtime(structs.replace(settings, nango_secret_key=SecretStr("other")))
     answer_with(both.nango, PASSING["no-database"], everything)
     with pytest.raises(ConfigurationError, match="NANGO_SECRET_KEY"):
         look(changed)
@@ -297,7 +298,7 @@ def test_a_first_answer_that_is_strange_still_halts(make_mirror: MakeMirror) -> 
     """Where no call has ever worked, the address is likelier wrong than passing trouble."""
     mirror = make_mirror(Tenant(seed=3, users=3))
     settings = mirror.runtime.settings
-    other = open_runtime(replace(settings, nango_host=settings.nango_host + "/elsewhere"))
+    other = open_runtime(structs.replace(settings, nango_host=settings.nango_host + "/elsewhere"))
     answer_with(mirror.nango, FOREIGN["404-page"], everything)
     with pytest.raises(ConfigurationError, match="NANGO_HOST"):
         look(other)

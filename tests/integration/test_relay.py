@@ -11,13 +11,13 @@ from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from threading import Event, Thread
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import redis
+from msgspec import structs
 from sqlalchemy import insert, text
 
 from models import sink as tables
@@ -29,7 +29,7 @@ from tests.support.fault_proxy import FaultProxy
 from tests.support.mirror import Mirror, fetch_scalar, read_last_seq
 from tests.support.service import wait_until
 from worker.core.errors import LeaseLost, SinkMisconfigured
-from worker.core.parse import SecretStr
+from worker.core.secret import SecretStr
 from worker.core.settings import Settings
 from worker.delivery.deliver import Delivery
 from worker.delivery.relay import Relay
@@ -55,7 +55,7 @@ class RelayEnvironment:
         self.database = Database(
             runtime.database.url.render_as_string(hide_password=False), pool_size=9
         )
-        self.settings: Settings = replace(runtime.settings, redis_url=SecretStr(redis_url))
+        self.settings: Settings = structs.replace(runtime.settings, redis_url=SecretStr(redis_url))
         self.redis: Any = redis.Redis.from_url(redis_url)
         self.mark = uuid.uuid4().hex[:8]
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import structlog
+from msgspec import structs
 from sqlalchemy import insert, text
 
 from models import sink as tables
@@ -400,7 +401,7 @@ def test_a_month_that_is_kept_is_told_each_hour(
     mine = Runtime(
         runtime.database,
         runtime.nango,
-        replace(runtime.settings, events_grace_days=GRACE_OF_LATE),
+        structs.replace(runtime.settings, events_grace_days=GRACE_OF_LATE),
     )
     for _ in range(2):
         run_maintenance(mine)

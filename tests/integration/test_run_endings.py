@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import redis
+from msgspec import structs
 from sqlalchemy import text
 
 from models.run import RunState, RunTrigger
@@ -153,7 +154,7 @@ def poor(half: Mirror, servers: Servers) -> Iterator[Runtime]:
     with redis.Redis.from_url(servers.redis_url) as client:
         client.flushall()
     changes = {"nango_calls_per_minute": 3, "redis_url": servers.redis_url}
-    opened = open_runtime(load_settings(**{**vars(half.runtime.settings), **changes}))
+    opened = open_runtime(load_settings(**{**structs.asdict(half.runtime.settings), **changes}))
     yield opened
     close_runtime(opened)
 

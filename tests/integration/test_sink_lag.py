@@ -2,13 +2,13 @@
 
 import json
 import re
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from msgspec import structs
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import insert, text
@@ -19,7 +19,7 @@ from models.sink import SinkKind, SinkStart, SinkStatus
 from sandbox.servers import Servers
 from sandbox.tenant import Tenant
 from tests.support.mirror import MakeMirror, Mirror, fetch_scalar, read_last_seq
-from worker.core.parse import SecretStr
+from worker.core.secret import SecretStr
 from worker.delivery.health import list_notes
 from worker.delivery.store.retention import drop_expired_months
 from worker.events.partitions import MonthPartition
@@ -79,7 +79,7 @@ class Ground:
         return samples(self.exposed())
 
     def exposed(self, **more: Any) -> str:
-        settings = replace(self.mirror.runtime.settings, **more)
+        settings = structs.replace(self.mirror.runtime.settings, **more)
         exporter = MetricsCollector(self.database, settings)
         registry = CollectorRegistry(auto_describe=False)
         registry.register(exporter)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from msgspec import structs
 from sqlalchemy import text
 
 from models.run import RunState, RunTrigger
@@ -36,7 +37,7 @@ from tests.support.mirror import (
 )
 from tests.support.state_checks import assert_consistent
 from worker.core.errors import ConfigurationError, LeaseHeld, LeaseLost, MirrorError
-from worker.core.parse import SecretStr
+from worker.core.secret import SecretStr
 from worker.core.settings import load_settings
 from worker.delivery.store.rewind import rewind_history
 from worker.erasure.erase import erase, lift_erasure
@@ -113,7 +114,9 @@ class World:
         copy, erased = self.backup
         close_runtime(self.mirror.runtime)
         self.cluster.drop(self.url)
-        self.settings = replace(self.settings, database_url=SecretStr(self.cluster.clone(copy)))
+        self.settings = structs.replace(
+            self.settings, database_url=SecretStr(self.cluster.clone(copy))
+        )
         self.mirror = replace(self.mirror, runtime=open_runtime(self.settings))
         self.erased = set(erased)
         rewind_history(self.mirror.database)

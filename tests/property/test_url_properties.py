@@ -14,7 +14,7 @@ from worker.app import build_broker_url
 from worker.core.errors import MirrorError
 from worker.core.log import redact_secrets
 from worker.core.net.url import proxy_from_setting
-from worker.core.parse import SecretStr
+from worker.core.secret import SecretStr
 from worker.core.settings import load_settings
 from worker.delivery.senders.redis_stream import open_redis_stream
 from worker.delivery.settings import build_stored_settings, check_redis_url, split_query

@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.core.settings import Settings, load_settings
+from worker.core.settings import SETTINGS, Settings, load_settings
 from worker.ops.local.env_file import (
     DEMO_INTERVALS,
     SANDBOX_KEY,
@@ -44,7 +44,7 @@ def test_all_that_the_file_exports_is_passed_over(monkeypatch: pytest.MonkeyPatc
     assert given.settings.database_url is None
     assert given.settings.redis_url is None
     assert given.settings.nango_secret_key is None
-    assert given.settings.nango_host == Settings.nango_host
+    assert given.settings.nango_host == SETTINGS["nango_host"].default
     said = render_notice(given.ignored_variables, "/home/me/env") or ""
     assert all(name in said for name in (*SERVERS, "/home/me/env"))
     assert not any(secret in said for secret in ("pg", "valkey", str(OWN.sandbox)))

@@ -5,14 +5,18 @@ A name ``X`` may be given as ``X_FILE`` instead, naming a file that holds the va
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Final, NamedTuple, Self
+from typing import Annotated, Final, Literal, NamedTuple
+from urllib.parse import urlsplit
 
-from worker.core import parse as read
+import msgspec
+from msgspec import Meta
+
+from worker.core.config import Mistake, Setting, build_rule, list_settings, load_values
 from worker.core.errors import ConfigurationError
-from worker.core.net.url import parse_proxy_url
-from worker.core.parse import Certificates, Parser, SecretStr
+from worker.core.net.url import check_base_url, check_proxy_url
+from worker.core.redis.url import parse_redis_url
+from worker.core.secret import Certificates, SecretStr
 
 ENV_PREFIX: Final = "TENANT_MIRROR_"
 MICROSOFT_PROVIDERS: Final = (
@@ -25,228 +29,195 @@ MICROSOFT_PROVIDERS: Final = (
 )
 
 
-class _Meta(NamedTuple):
-    """A setting's parser and meaning, and its name where it differs from the field's."""
-
-    parser: Parser
-    description: str
-    name: str | None = None
+_DATABASE_SCHEMES: Final = ("postgres", "postgresql", "postgresql+psycopg")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
+def _check_database_url(url: SecretStr) -> SecretStr:
+    try:
+        scheme = urlsplit(url.get_secret_value()).scheme
+    except ValueError:
+        raise ValueError("is not a URL") from None
+    if scheme not in _DATABASE_SCHEMES:
+        raise ValueError(f"must start with {', '.join(f'{one}://' for one in _DATABASE_SCHEMES)}")
+    return url
+
+
+def _check_redis_url(url: SecretStr) -> SecretStr:
+    parse_redis_url(url.get_secret_value())
+    return url
+
+
+PositiveInt = Annotated[int, Meta(ge=1)]
+NaturalInt = Annotated[int, Meta(ge=0)]
+PositiveFloat = Annotated[float, Meta(gt=0)]
+DatabaseUrl = Annotated[SecretStr, build_rule(check=_check_database_url)]
+RedisAddress = Annotated[SecretStr, build_rule(check=_check_redis_url)]
+ProxyUrl = Annotated[SecretStr, build_rule(check=check_proxy_url)]
+BaseUrl = Annotated[str, build_rule(check=check_base_url, is_hidden=True)]
+EventPrefix = Annotated[
+    str,
+    Meta(pattern=r"\A[a-z0-9]+(\.[a-z0-9-]+)*\Z"),
+    build_rule(allowed="words of a-z and 0-9 with dots between them, such as com.example"),
+]
+
+
+def _name_variable(field: str) -> str:
+    return f"{ENV_PREFIX}{field.upper()}"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, rename=_name_variable):
     """All settings. Created by ``load_settings``."""
 
     database_url: Annotated[
-        SecretStr | None,
-        _Meta(
-            read.build_secret_url_parser("postgres", "postgresql", "postgresql+psycopg"),
-            "Postgres 15 or newer, encoded as UTF8: postgresql://user:password@host:port/database",
-            "DATABASE_URL",
+        DatabaseUrl | None,
+        Meta(
+            description="Postgres 15 or newer, encoded as UTF8: "
+            "postgresql://user:password@host:port/database"
         ),
-    ] = None
+    ] = msgspec.field(default=None, name="DATABASE_URL")
     redis_url: Annotated[
-        SecretStr | None,
-        _Meta(
-            read.parse_redis_address,
-            "Redis 6.2 or newer, or Valkey: redis://, rediss:// or unix://",
-            "REDIS_URL",
-        ),
-    ] = None
-    nango_host: Annotated[str, _Meta(read.parse_base_url, "where Nango answers", "NANGO_HOST")] = (
-        "https://api.nango.dev"
+        RedisAddress | None,
+        Meta(description="Redis 6.2 or newer, or Valkey: redis://, rediss:// or unix://"),
+    ] = msgspec.field(default=None, name="REDIS_URL")
+    nango_host: Annotated[BaseUrl, Meta(description="where Nango answers")] = msgspec.field(
+        default="https://api.nango.dev", name="NANGO_HOST"
     )
     nango_secret_key: Annotated[
-        SecretStr | None,
-        _Meta(read.parse_secret, "Nango's environment API key", "NANGO_SECRET_KEY"),
-    ] = None
+        SecretStr | None, Meta(description="Nango's environment API key")
+    ] = msgspec.field(default=None, name="NANGO_SECRET_KEY")
     nango_integrations: Annotated[
         tuple[str, ...],
-        _Meta(
-            read.parse_list,
-            "provider config keys to enrol, with commas; empty: all Microsoft providers",
-            "NANGO_INTEGRATIONS",
+        Meta(
+            description="provider config keys to enrol, with commas; empty: all Microsoft providers"
         ),
-    ] = ()
+    ] = msgspec.field(default=(), name="NANGO_INTEGRATIONS")
     ca: Annotated[
         Certificates | None,
-        _Meta(
-            read.parse_certificates,
-            "certificates of further authorities to trust, as PEM; ..._CA_FILE names their file",
+        Meta(
+            description="certificates of further authorities to trust, as PEM; "
+            "..._CA_FILE names their file"
         ),
     ] = None
     nango_proxy: Annotated[
-        SecretStr | None,
-        _Meta(parse_proxy_url, "HTTP proxy on the way to Nango: http://user:password@host:port"),
+        ProxyUrl | None,
+        Meta(description="HTTP proxy on the way to Nango: http://user:password@host:port"),
     ] = None
     webhook_proxy: Annotated[
-        SecretStr | None, _Meta(parse_proxy_url, "HTTP proxy on the way to webhooks")
+        ProxyUrl | None, Meta(description="HTTP proxy on the way to webhooks")
     ] = None
     webhook_proxy_resolves: Annotated[
-        str,
-        _Meta(
-            read.build_pattern_parser("^(yes|no)$"),
-            "yes: that proxy looks up the names of receivers, and has to keep them from leading "
-            "inside",
+        Literal["yes", "no"],
+        Meta(
+            description="yes: that proxy looks up the names of receivers, and has to keep them "
+            "from leading inside"
         ),
     ] = "no"
-    home: Annotated[
-        Path | None, _Meta(read.parse_path, "where the embedded servers keep their data")
-    ] = None
-    delta_seconds: Annotated[
-        int, _Meta(read.build_int_parser(1), "seconds between two delta rounds")
-    ] = 300
+    home: Annotated[Path | None, Meta(description="where the embedded servers keep their data")] = (
+        None
+    )
+    delta_seconds: Annotated[PositiveInt, Meta(description="seconds between two delta rounds")] = (
+        300
+    )
     listing_seconds: Annotated[
-        int,
-        _Meta(
-            read.build_int_parser(1), "the same where a tenant has no delta and is listed in full"
-        ),
+        PositiveInt,
+        Meta(description="the same where a tenant has no delta and is listed in full"),
     ] = 3600
     roles_seconds: Annotated[
-        int, _Meta(read.build_int_parser(1), "seconds between two reads of the roles")
+        PositiveInt, Meta(description="seconds between two reads of the roles")
     ] = 900
     roles_filtered_seconds: Annotated[
-        int,
-        _Meta(
-            read.build_int_parser(1),
-            "the same where Graph demands a query for each role definition",
-        ),
+        PositiveInt,
+        Meta(description="the same where Graph demands a query for each role definition"),
     ] = 3600
     sites_seconds: Annotated[
-        int, _Meta(read.build_int_parser(1), "seconds between two reads of the sites")
+        PositiveInt, Meta(description="seconds between two reads of the sites")
     ] = 21_600
     full_walk_seconds: Annotated[
-        int, _Meta(read.build_int_parser(60), "seconds between two full walks of users and groups")
+        int, Meta(ge=60, description="seconds between two full walks of users and groups")
     ] = 604_800
     first_full_walk_seconds: Annotated[
-        int,
-        _Meta(
-            read.build_int_parser(60), "seconds from a first load to the first full walk after it"
-        ),
+        int, Meta(ge=60, description="seconds from a first load to the first full walk after it")
     ] = 86_400
     cursor_days: Annotated[
-        float,
-        _Meta(
-            read.build_float_parser(above=0, at_most=7),
-            "age at which a delta cursor is no longer trusted",
-        ),
+        float, Meta(gt=0, le=7, description="age at which a delta cursor is no longer trusted")
     ] = 6.0
     discovery_seconds: Annotated[
-        int, _Meta(read.build_int_parser(1), "seconds between two readings of Nango")
+        PositiveInt, Meta(description="seconds between two readings of Nango")
     ] = 180
     tick_seconds: Annotated[
-        float, _Meta(read.build_float_parser(above=0), "seconds between two looks at what is due")
+        PositiveFloat, Meta(description="seconds between two looks at what is due")
     ] = 2.0
     slice_seconds: Annotated[
-        float, _Meta(read.build_float_parser(above=0, at_most=75), "time budget of one worker task")
+        float, Meta(gt=0, le=75, description="time budget of one worker task")
     ] = 60.0
-    lease_seconds: Annotated[
-        int, _Meta(read.build_int_parser(5), "life of a connection's lease")
-    ] = 180
-    call_seconds: Annotated[
-        float, _Meta(read.build_float_parser(above=0), "deadline of one call to Nango")
-    ] = 60.0
+    lease_seconds: Annotated[int, Meta(ge=5, description="life of a connection's lease")] = 180
+    call_seconds: Annotated[PositiveFloat, Meta(description="deadline of one call to Nango")] = 60.0
     retry_seconds: Annotated[
-        float, _Meta(read.build_float_parser(at_least=0), "longest pause that is waited in place")
+        float, Meta(ge=0, description="longest pause that is waited in place")
     ] = 20.0
     nango_calls_per_minute: Annotated[
-        int | None,
-        _Meta(
-            read.build_int_parser(1),
-            "bound on calls to Nango; unset: learnt from Nango's own headers",
-        ),
+        PositiveInt | None,
+        Meta(description="bound on calls to Nango; unset: learnt from Nango's own headers"),
     ] = None
     first_load_percent: Annotated[
         float,
-        _Meta(
-            read.build_float_parser(at_least=0, at_most=100),
-            "share of Nango's budget that is kept for first loads",
-        ),
+        Meta(ge=0, le=100, description="share of Nango's budget that is kept for first loads"),
     ] = 25.0
-    dispatch_limit: Annotated[
-        int, _Meta(read.build_int_parser(1), "connections claimed in one tick")
-    ] = 200
+    dispatch_limit: Annotated[PositiveInt, Meta(description="connections claimed in one tick")] = (
+        200
+    )
     first_loads: Annotated[
-        int,
-        _Meta(
-            read.build_int_parser(1),
-            "first loads under way at once at most, and no more than processes serve them",
+        PositiveInt,
+        Meta(
+            description="first loads under way at once at most, "
+            "and no more than processes serve them"
         ),
     ] = 100
     guard_percent: Annotated[
         float,
-        _Meta(
-            read.build_float_parser(above=0, at_most=100),
-            "share of a resource whose deletion is held for approval",
-        ),
+        Meta(gt=0, le=100, description="share of a resource whose deletion is held for approval"),
     ] = 20.0
     guard_rows: Annotated[
-        int, _Meta(read.build_int_parser(0), "deletions that are never held for their share")
+        NaturalInt, Meta(description="deletions that are never held for their share")
     ] = 50
     guard_connections: Annotated[
-        int,
-        _Meta(
-            read.build_int_parser(0), "connections that may vanish from Nango at once, never held"
-        ),
+        NaturalInt,
+        Meta(description="connections that may vanish from Nango at once, never held"),
     ] = 1
     guard_connections_percent: Annotated[
         float,
-        _Meta(
-            read.build_float_parser(above=0, at_most=100),
-            "share of the connections whose vanishing at once is held for approval",
+        Meta(
+            gt=0,
+            le=100,
+            description="share of the connections whose vanishing at once is held for approval",
         ),
     ] = 20.0
-    purge_days: Annotated[
-        int, _Meta(read.build_int_parser(1), "days that deleted rows are kept")
-    ] = 400
-    events_days: Annotated[
-        int, _Meta(read.build_int_parser(1), "days that change events are kept")
-    ] = 400
+    purge_days: Annotated[PositiveInt, Meta(description="days that deleted rows are kept")] = 400
+    events_days: Annotated[PositiveInt, Meta(description="days that change events are kept")] = 400
     events_grace_days: Annotated[
-        int,
-        _Meta(
-            read.build_int_parser(0),
-            "days more that they are kept for an active sink that lacks them",
-        ),
+        NaturalInt,
+        Meta(description="days more that they are kept for an active sink that lacks them"),
     ] = 30
     event_prefix: Annotated[
-        str,
-        _Meta(
-            read.build_pattern_parser(r"^[a-z0-9]+(\.[a-z0-9-]+)*$"),
-            "what the types of delivered events begin with, such as com.example",
-        ),
+        EventPrefix,
+        Meta(description="what the types of delivered events begin with, such as com.example"),
     ] = "tenantmirror"
     log_level: Annotated[
-        str,
-        _Meta(
-            read.build_pattern_parser("^(DEBUG|INFO|WARNING|ERROR)$"),
-            "least level of what is logged",
-        ),
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"],
+        Meta(description="least level of what is logged"),
     ] = "INFO"
-    log_format: Annotated[
-        str, _Meta(read.build_pattern_parser("^(json|console)$"), "json or console")
-    ] = "json"
+    log_format: Annotated[Literal["json", "console"], Meta(description="json or console")] = "json"
 
 
-class Setting(NamedTuple):
-    """One setting, for documentation and the CLI."""
-
-    name: str
-    """The name of the environment variable."""
-    default: object
-    parser: Parser
-    description: str
-
-    @classmethod
-    def from_field(cls, field: str) -> Self:
-        about: _Meta = Settings.__annotations__[field].__metadata__[0]
-        name = about.name or f"{ENV_PREFIX}{field.upper()}"
-        return cls(name, getattr(Settings, field), about.parser, about.description)
+SETTINGS: Final[Mapping[str, Setting]] = list_settings(Settings)
 
 
-SETTINGS: Final[Mapping[str, Setting]] = {
-    one.name: Setting.from_field(one.name) for one in fields(Settings)
-}
+class _GivenValues(NamedTuple):
+    """The texts of the environment by the name of the variable, and what is wrong with it."""
+
+    texts: dict[str, str]
+    from_files: set[str]
+    mistakes: list[Mistake]
 
 
 def load_settings(**overrides: object) -> Settings:
@@ -254,50 +225,46 @@ def load_settings(**overrides: object) -> Settings:
 
     Raises ConfigurationError with one line for each mistake; secret values are never shown.
     """
-    given: dict[str, Any] = _read_environment(os.environ) | overrides
-    values: dict[str, Any] = {}
-    complaints: list[str] = []
-    for key, setting in SETTINGS.items():
-        if key in given:
-            try:
-                values[key] = _parse(given.pop(key), setting)
-            except ValueError as error:
-                complaints.append(f"{setting.name}: {error}")
-    if complaints:
-        raise ConfigurationError("\n".join(complaints))
-    return Settings(**values, **given)
+    if unknown := overrides.keys() - SETTINGS.keys():
+        raise TypeError(f"no such settings: {', '.join(sorted(unknown))}")
+    given = _read_environment(os.environ)
+    named = {SETTINGS[field].name: value for field, value in overrides.items()}
+    loaded = load_values(
+        Settings, given.texts | named, parses_text=True, unquoted=given.from_files - named.keys()
+    )
+    mistakes = given.mistakes + loaded.mistakes
+    if mistakes:
+        raise ConfigurationError("\n".join(f"{one.name}: {one.problem}" for one in mistakes))
+    return Settings(**loaded.values)
 
 
-def _parse(given: object, setting: Setting) -> object:
-    if given is None and setting.default is None:
-        return None
-    return setting.parser(given)
-
-
-def _read_environment(environ: Mapping[str, str]) -> dict[str, object]:
-    given: dict[str, object] = {}
-    for key, setting in SETTINGS.items():
-        value, path = environ.get(setting.name), environ.get(f"{setting.name}_FILE")
+def _read_environment(environ: Mapping[str, str]) -> _GivenValues:
+    given = _GivenValues({}, set(), [])
+    for name in (setting.name for setting in SETTINGS.values()):
+        value, path = environ.get(name), environ.get(f"{name}_FILE")
         if value and path:
-            raise ConfigurationError(
-                f"{setting.name} and {setting.name}_FILE are both set; keep one of them"
-            )
-        if path:
-            given[key] = _read_value_file(setting.name, path)
+            given.mistakes.append(Mistake(name, f"{name}_FILE is set as well; keep one of them"))
         elif value:
-            given[key] = value
+            given.texts[name] = value
+        elif path:
+            try:
+                given.texts[name] = _read_value_file(name, path)
+            except ValueError as error:
+                given.mistakes.append(Mistake(f"{name}_FILE", str(error)))
+            given.from_files.add(name)
     return given
 
 
 def _read_value_file(name: str, path: str) -> str:
+    """Return the content of a file without its last line break. Raises ValueError."""
     try:
         return Path(path).read_text(encoding="utf-8").removesuffix("\n")
     except UnicodeDecodeError:
-        raise ConfigurationError(f"{name}_FILE: {path} is not a text in UTF-8") from None
+        raise ValueError(f"{path} is not a text in UTF-8") from None
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "no file has such a name"
         shown = path if _looks_like_path(path) else f"what it names ({name} takes the value itself)"
-        raise ConfigurationError(f"{name}_FILE: cannot read {shown}: {why}") from None
+        raise ValueError(f"cannot read {shown}: {why}") from None
 
 
 def _looks_like_path(text: str) -> bool:

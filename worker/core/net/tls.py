@@ -12,7 +12,7 @@ from typing import Final
 import httpx
 
 from worker.core.errors import ConfigurationError
-from worker.core.parse import Certificates
+from worker.core.secret import Certificates
 
 CERT_FILE_VARIABLE: Final = "SSL_CERT_FILE"
 CERT_DIR_VARIABLE: Final = "SSL_CERT_DIR"

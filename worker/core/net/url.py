@@ -8,9 +8,9 @@ import re
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Final
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
-from worker.core.parse import SecretStr, parse_secret
+from worker.core.secret import SecretStr
 
 ENCODING_HINT: Final = (
     "in a user or password, write % as %25, @ as %40, / as %2F, : as %3A, # as %23, ? as %3F, "
@@ -61,15 +61,32 @@ def _is_forbidden(letter: str) -> bool:
     return letter.isspace() or not letter.isprintable() or letter == "\\"
 
 
-def parse_proxy_url(value: object) -> SecretStr:
-    """Parse the URL of an HTTP proxy, which may hold a user and password."""
-    hidden = parse_secret(value)
-    parts = split_url(hidden.get_secret_value())
+def check_proxy_url(address: SecretStr) -> SecretStr:
+    """Return the URL of an HTTP proxy, which may hold a user and password. Raises ValueError."""
+    parts = split_url(address.get_secret_value())
     if parts.scheme != "http":
         raise ValueError("must start with http://, the protocol to the proxy itself")
     if not parts.host or parts.port is None or parts.rest not in ("", "/"):
         raise ValueError("must look like http://proxy.example.com:3128")
-    return hidden
+    return address
+
+
+def check_base_url(url: str) -> str:
+    """Return a URL that paths can be appended to, without a slash at its end. Raises ValueError."""
+    if not _is_base_url(url):
+        raise ValueError("must look like https://api.nango.dev or http://host:3003/path")
+    return url.rstrip("/")
+
+
+def _is_base_url(url: str) -> bool:
+    """Whether paths can be appended: no user, query, fragment, blank or control character."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    odd = any(letter in "@?#\\" or letter.isspace() or not letter.isprintable() for letter in url)
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0 and not odd
 
 
 @dataclass(frozen=True)
@@ -90,9 +107,9 @@ def proxy_from_setting(address: SecretStr | None, setting: str) -> HttpProxy | N
     """Return the proxy that a setting names, or None. Raises ValueError."""
     if address is None:
         return None
-    parts = split_url(parse_proxy_url(address).get_secret_value())
+    parts = split_url(check_proxy_url(address).get_secret_value())
     login = None if parts.user is None else f"{parts.user}:{parts.password or ''}"
-    assert parts.port is not None, "proxy_address has seen to it"
+    assert parts.port is not None, "check_proxy_url accepts no URL without a port"
     return HttpProxy(parts.host, parts.port, login, setting)
 
 

@@ -12,9 +12,9 @@ from typing import Any, Final
 import redis
 
 from worker.core.errors import EventRefused, MirrorError, SinkMisconfigured
-from worker.core.parse import SecretStr
 from worker.core.redis.errors import classify_redis_error
 from worker.core.redis.pool import build_redis_pool
+from worker.core.secret import SecretStr
 from worker.core.settings import Settings
 from worker.delivery.senders.sender import Envelope
 from worker.delivery.senders.stream_trimmer import StreamTrimmer

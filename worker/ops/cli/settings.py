@@ -2,7 +2,7 @@
 
 import click
 
-from worker.core.parse import SecretStr
+from worker.core.secret import SecretStr
 from worker.core.settings import SETTINGS, load_settings
 from worker.ops.cli.output import json_option, print_json, print_table
 

@@ -5,12 +5,14 @@ Those values name servers that this start brings up itself, not servers to use i
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from worker.core.parse import SecretStr
-from worker.core.settings import Settings
+from msgspec.structs import replace
+
+from worker.core.secret import SecretStr
+from worker.core.settings import SETTINGS, Settings
 
 SANDBOX_URL: Final = "TENANT_MIRROR_SANDBOX_URL"
 SANDBOX_KEY: Final = "TENANT_MIRROR_SANDBOX_KEY"
@@ -60,7 +62,7 @@ def drop_own_values(
     if own.sandbox is not None and environ.get(SANDBOX_KEY) == own.sandbox:
         if environ.get("NANGO_HOST") == environ.get(SANDBOX_URL, ""):
             ignored.append("NANGO_HOST")
-            settings = replace(settings, nango_host=Settings.nango_host)
+            settings = replace(settings, nango_host=SETTINGS["nango_host"].default)
         ignored += [name for name, value in DEMO_INTERVALS.items() if environ.get(name) == value]
     return GivenSettings(settings, tuple(ignored))
 
