@@ -7,10 +7,12 @@ from pathlib import Path
 
 import click
 import pytest
+from msgspec import inspect
 
-from worker.core.config import Setting
+from worker.core.config import Setting, list_settings
 from worker.core.settings import SETTINGS
 from worker.ops.cli import COMMANDS, cli
+from worker.sync.policy import CustomerSettings
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -157,6 +159,21 @@ def test_every_setting_is_in_the_reference() -> None:
         assert row == render_setting(setting), "write: | " + " | ".join(render_setting(setting))
     known = {f"`{setting.name}`" for setting in SETTINGS.values()}
     assert {name for name in rows if name.isupper()} - known == set()
+
+
+def test_every_setting_of_a_customer_is_in_the_reference_with_its_bounds() -> None:
+    documented = [cells for cells in list_cells("docs/reference/settings.md") if len(cells) == 4]
+    rows = {cells[0].strip("`"): cells[1:] for cells in documented[1:]}
+    declared = list_settings(CustomerSettings)
+    assert rows.keys() == declared.keys()
+    for name, (low, high, default) in rows.items():
+        kind = declared[name].type
+        if isinstance(kind, inspect.IntType):
+            assert (low, high) == (f"{kind.ge:,}", f"{kind.le:,}")
+            assert default == f"{SETTINGS[name].default:,g}"
+        else:
+            assert (low, high) == ("`false`", "`true`")
+            assert default.startswith("`true`; `false` ")
 
 
 def test_every_command_is_in_the_reference() -> None:

@@ -64,7 +64,7 @@ def test_wishes_within_bounds_are_granted() -> None:
         ("guard_percent", 0, "from 1 to 100"),
         ("guard_percent", 101, "from 1 to 100"),
         ("guard_percent", 12.5, "whole number"),
-        ("guard_rows", -1, "from 0"),
+        ("guard_rows", -1, "from 0 to 1000000, not -1"),
         pytest.param("guard_rows", 10**400, "from 0", id="guard_rows-huge"),
         ("enabled", "yes", "true or false"),
         ("enabled", 1, "true or false"),
@@ -74,6 +74,8 @@ def test_wishes_within_bounds_are_granted() -> None:
         ("first_full_walk_seconds", 60, "not a setting"),
         ("nonsense", 1, "not a setting"),
         ("", 1, "not a setting"),
+        ("\ud800", 1, "not a setting"),
+        ("delta_seconds", "\x00\ud800", "not '\\x00\\ud800'"),
     ],
 )
 def test_a_bad_wish_is_told_and_the_default_stands(name: str, value: Any, told: str) -> None:
@@ -81,14 +83,19 @@ def test_a_bad_wish_is_told_and_the_default_stands(name: str, value: Any, told: 
     assert policy == DEFAULT
     assert problem is not None
     assert told in problem
-    assert name[:40] in problem
+    assert repr(name[:40])[1:-1] in problem
+    assert problem.isprintable()
 
 
 def test_a_bad_wish_does_not_cost_a_good_one() -> None:
     policy, problem = apply_overrides(DEFAULT, {"delta_seconds": "x", "guard_rows": 7, "zzz": 1})
     assert (policy.delta_seconds, policy.guard_rows) == (300, 7)
     assert problem is not None
-    assert len(problem.split("; ")) == 2
+    assert problem == (
+        "delta_seconds must be a whole number from 60 to 86400, not 'x'; 'zzz' is not a setting "
+        "(enabled, delta_seconds, roles_seconds, sites_seconds, full_walk_seconds, guard_percent, "
+        "guard_rows, initial_events)"
+    )
 
 
 @pytest.mark.parametrize("wanted", ["x", 7, True, [], [{"enabled": False}], 1.5])

@@ -1,9 +1,12 @@
 """The intervals and limits of one connection: defaults, and overrides from its Nango metadata."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from worker.core.config import load_values
 from worker.core.settings import Settings
 from worker.store.state.streams import Stream
 
@@ -39,16 +42,17 @@ class Policy:
         return max(float(getattr(self, name)) for name in stream.source.intervals)
 
 
-_BOUNDS: Final[Mapping[str, tuple[type, float, float]]] = {
-    "enabled": (bool, 0, 1),
-    "initial_events": (bool, 0, 1),
-    "delta_seconds": (int, 60, 86_400),
-    "roles_seconds": (int, 60, 604_800),
-    "sites_seconds": (int, 300, 604_800),
-    "full_walk_seconds": (int, 3600, 2_592_000),
-    "guard_percent": (int, 1, 100),
-    "guard_rows": (int, 0, 1_000_000),
-}
+class CustomerSettings(msgspec.Struct):
+    """What a customer's Nango metadata may set; what is unset follows the service's settings."""
+
+    enabled: bool | UnsetType = UNSET
+    delta_seconds: Annotated[int, Meta(ge=60, le=86_400)] | UnsetType = UNSET
+    roles_seconds: Annotated[int, Meta(ge=60, le=604_800)] | UnsetType = UNSET
+    sites_seconds: Annotated[int, Meta(ge=300, le=604_800)] | UnsetType = UNSET
+    full_walk_seconds: Annotated[int, Meta(ge=3600, le=2_592_000)] | UnsetType = UNSET
+    guard_percent: Annotated[int, Meta(ge=1, le=100)] | UnsetType = UNSET
+    guard_rows: Annotated[int, Meta(ge=0, le=1_000_000)] | UnsetType = UNSET
+    initial_events: bool | UnsetType = UNSET
 
 
 def apply_overrides(policy: Policy, wanted: Any) -> tuple[Policy, str | None]:
@@ -61,22 +65,5 @@ def apply_overrides(policy: Policy, wanted: Any) -> tuple[Policy, str | None]:
         return policy, None
     if not isinstance(wanted, dict):
         return policy, f"metadata key {METADATA_KEY} must hold an object"
-    problems, values = [], {}
-    for name, value in wanted.items():
-        problem = _find_problem(str(name), value)
-        if problem:
-            problems.append(problem)
-        else:
-            values[str(name)] = value
-    return replace(policy, **values), "; ".join(problems) or None
-
-
-def _find_problem(name: str, value: object) -> str | None:
-    if name not in _BOUNDS:
-        return f"{name[:40]!r} is not a setting ({', '.join(_BOUNDS)})"
-    kind, low, high = _BOUNDS[name]
-    if type(value) is not kind:
-        return f"{name} must be {'true or false' if kind is bool else 'a whole number'}"
-    if not low <= value <= high:  # type: ignore[operator]
-        return f"{name} must be from {low:g} to {high:g}"
-    return None
+    values, mistakes = load_values(CustomerSettings, wanted)
+    return replace(policy, **values), "; ".join(map(str, mistakes)) or None
