@@ -129,12 +129,13 @@ def test_a_snapshot_under_way_is_told(
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (("--kind", "webhook"), "url must be a non-empty text"),
+        (("--kind", "webhook"), "url must be given"),
         (
             ("--kind", "webhook", "--url", "https://u:hunter2@example.com/"),
             "not contain a user or password",
         ),
-        (("--kind", "redis-stream", "--batch", "5"), "no setting 'batch'"),
+        (("--kind", "redis-stream", "--batch", "5"), "'batch' is not a setting of"),
+        (("--kind", "webhook", "--url", "http://u:hunter2@a/", "--batch", "0"), "from 1 to 100"),
         (("--kind", "redis-stream", "--url", "https://hunter2"), "redis://"),
         (("--kind", "redis-stream", "--secret-file", "x"), "not signed"),
         (("--kind", "redis-stream", "--resource", "people"), "choose from"),

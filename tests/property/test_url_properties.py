@@ -17,7 +17,7 @@ from worker.core.net.url import proxy_from_setting
 from worker.core.secret import SecretStr
 from worker.core.settings import load_settings
 from worker.delivery.senders.redis_stream import open_redis_stream
-from worker.delivery.settings import build_stored_settings, check_redis_url, split_query
+from worker.delivery.settings import build_stored_sink
 from worker.delivery.store.sinks import Sink
 from worker.graph.throttle import GraphThrottle
 from worker.nango.client import NangoClient
@@ -58,7 +58,7 @@ def use_redis(address: str) -> None:
 
 
 def use_stream(address: str) -> None:
-    check_redis_url(address)
+    build_stored_sink(SinkKind.REDIS_STREAM, address, {})
     sink = Sink(1, "s", SinkKind.REDIS_STREAM, 1, settings={}, secrets={"url": address})
     open_redis_stream(sink, load_settings()).close()
 
@@ -75,8 +75,7 @@ def use_proxy(address: str) -> None:
 
 
 def use_webhook(address: str) -> None:
-    url, _ = split_query(address)
-    build_stored_settings(SinkKind.WEBHOOK, {"url": url, "allow_http": True})
+    build_stored_sink(SinkKind.WEBHOOK, address, {"allow_http": True})
 
 
 USES: list[tuple[Callable[[str], None], str]] = [

@@ -32,7 +32,6 @@ _QUOTED_TYPES: Final = (
     inspect.BoolType,
     inspect.LiteralType,
     inspect.StrType,
-    inspect.VarTupleType,
 )
 
 
@@ -81,7 +80,10 @@ class Setting:
     @property
     def is_hidden(self) -> bool:
         """Whether no message may quote the value."""
-        return self.rule.is_hidden or not isinstance(self.type, _QUOTED_TYPES)
+        kind = self.type
+        while isinstance(kind, inspect.VarTupleType):
+            kind = _unwrap_type(kind.item_type)[0]
+        return self.rule.is_hidden or not isinstance(kind, _QUOTED_TYPES)
 
 
 class Mistake(NamedTuple):

@@ -14,11 +14,14 @@ import redis
 from worker.core.errors import EventRefused, MirrorError, SinkMisconfigured
 from worker.core.redis.errors import classify_redis_error
 from worker.core.redis.pool import build_redis_pool
-from worker.core.secret import SecretStr
 from worker.core.settings import Settings
 from worker.delivery.senders.sender import Envelope
 from worker.delivery.senders.stream_trimmer import StreamTrimmer
-from worker.delivery.settings import DEFAULT_MAXBYTES, check_redis_url, parse_redis_stream_settings
+from worker.delivery.settings import (
+    DEFAULT_MAXBYTES,
+    parse_redis_stream_secrets,
+    parse_redis_stream_settings,
+)
 from worker.delivery.store.sinks import Sink
 
 MAX_EVENTS_PER_CALL: Final = 250
@@ -189,12 +192,8 @@ def open_redis_stream(sink: Sink, settings: Settings) -> RedisStreamSender:
 
     Raises InvalidInput for invalid settings, SinkMisconfigured if no server is set.
     """
-    wanted = parse_redis_stream_settings(sink.settings)
-    address = sink.secrets.get("url") or settings.redis_url
+    own = parse_redis_stream_settings(sink.settings)
+    address = parse_redis_stream_secrets(sink.secrets).url or settings.redis_url
     if address is None:
         raise SinkMisconfigured("the sink has no url, and REDIS_URL is not set")
-    if isinstance(address, SecretStr):
-        address = address.get_secret_value()
-    return RedisStreamSender(
-        check_redis_url(address), wanted.stream, wanted.maxlen, wanted.maxbytes
-    )
+    return RedisStreamSender(address.get_secret_value(), own.stream, own.maxlen, own.maxbytes)

@@ -26,7 +26,11 @@ from worker.core.settings import Settings
 from worker.delivery.senders.address import PinnedTransport, build_transport_config
 from worker.delivery.senders.sender import Envelope
 from worker.delivery.senders.signature import build_signature_headers, parse_secret
-from worker.delivery.settings import WebhookSettings, parse_webhook_settings
+from worker.delivery.settings import (
+    WebhookSettings,
+    parse_webhook_secrets,
+    parse_webhook_settings,
+)
 from worker.delivery.store.sinks import Sink
 from worker.events.envelope import BATCH_CONTENT_TYPE, CONTENT_TYPE
 
@@ -304,17 +308,16 @@ def open_webhook(
     Raises InvalidInput if its settings or secrets are invalid, SinkMisconfigured if it has no
     secret, ConfigurationError if certificates cannot be read.
     """
-    keys = sink.secrets.get("keys")
-    query = sink.secrets.get("query", "")
-    if not isinstance(keys, list) or not keys:
+    secrets = parse_webhook_secrets(sink.secrets)
+    if not secrets.keys:
         raise SinkMisconfigured(
             f"sink '{sink.name}' has no signing secret; remove it and add it again"
         )
     return WebhookSender(
         sink.name,
         parse_webhook_settings(sink.settings),
-        [str(key) for key in keys],
-        query=str(query),
+        [key.get_secret_value() for key in secrets.keys],
+        query=secrets.query.get_secret_value(),
         failures=sink.failures,
         way=build_transport_config(settings),
         now=now,

@@ -1,7 +1,7 @@
 """The commands of the group ``sinks``."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +123,8 @@ def add(
             "add --change created, or begin --from now"
         )
     wanted = SinkKind(kind)
-    kept, secrets = _build_settings(wanted, url, settings)
+    given = {option: value for option, value in settings.items() if value is not None}
+    kept, secrets = check.build_stored_sink(wanted, url, given)
     made = _add_signing_secret(wanted, secret_file, secrets)
     new = admin.NewSink(
         name=check.check_sink_name(name),
@@ -146,19 +147,6 @@ def add(
         click.echo(describe_stream_bounds(kept, is_shared=url is None), err=True)
     if made:
         show_once(made)
-
-
-def _build_settings(
-    kind: SinkKind, url: str | None, options: Mapping[str, object]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the sink's settings and its secrets. Raises ConfigurationError."""
-    given = {option: value for option, value in options.items() if value is not None}
-    if kind is SinkKind.REDIS_STREAM:
-        own = {"url": check.check_redis_url(url)} if url else {}
-        return check.build_stored_settings(kind, given), own
-    address, query = check.split_query(url or "")
-    kept = check.build_stored_settings(kind, {"url": address, **given})
-    return kept, {"query": query} if query else {}
 
 
 def _add_signing_secret(kind: SinkKind, path: Path | None, secrets: dict[str, Any]) -> str | None:
