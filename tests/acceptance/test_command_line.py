@@ -150,13 +150,19 @@ def test_forgetting_asks_on_a_terminal(run: Run, nango: Nango, database: Databas
     assert fetch_scalar(database, "select count(*) from directory.users") == 0
 
 
-def test_a_live_connection_is_not_forgotten(run: Run, nango: Nango, database: Database) -> None:
+def test_a_live_connection_is_not_forgotten_and_a_paused_one_not_synced(
+    run: Run, nango: Nango, database: Database
+) -> None:
     nango.add_connection("contoso", Tenant(seed=31, users=5))
     run("connections", "discover")
     done = run("forget", "contoso", "--yes")
     assert done.returncode == 1
     assert "delete it in Nango" in done.stderr
     assert fetch_scalar(database, "select status from sync.connections") == "active"
+    fetch_scalar(database, "update sync.connections set status = 'paused' returning id")
+    done = run("resync", "contoso")
+    assert done.returncode == 1
+    assert "it is paused, so it is not synced" in done.stderr
 
 
 def test_of_connections_with_one_address_the_live_one_is_meant(

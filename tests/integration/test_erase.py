@@ -31,7 +31,7 @@ from tests.support.mirror import (
     verify_connection,
 )
 from tests.support.service import wait_until
-from worker.core.errors import LeaseLost, NotFound, ResourceRefused
+from worker.core.errors import LeaseLost, NotFound, StateConflict
 from worker.core.secret import SecretStr
 from worker.delivery.relay import Relay
 from worker.erasure.erase import (
@@ -464,7 +464,7 @@ def test_an_interrupted_erasure_goes_on_where_it_was(mirror: Mirror, person: Per
     mirror.sync(full=True)
     assert_exact_without(mirror, person.tenant, person.id)
     mark = read_last_seq(mirror.database)
-    with pytest.raises(ResourceRefused, match=r"not scrubbed yet.*goes on with it"):
+    with pytest.raises(StateConflict, match=r"not scrubbed yet.*goes on with it"):
         lifted(mirror, person.id)
     done = erase(mirror.database, found(mirror, person.id), silent, batch_size=20)
     assert (done.is_new, read_last_seq(mirror.database)) == (False, mark), "its end is told once"
@@ -784,7 +784,7 @@ def test_deletions_keep_their_keys_until_every_sink_has_had_them(
         "sync.erasures.pending",
     }
     assert verify_connection(mirror.database).problems == []
-    with pytest.raises(ResourceRefused, match=r"wait until sink 'feed' \(active\) has had"):
+    with pytest.raises(StateConflict, match=r"wait until sink 'feed' \(active\) has had"):
         lifted(mirror, person.id)
     run_maintenance(mirror.runtime)
     assert [e for e in read_events(mirror.database) if person.id in e["object_id"]] == left

@@ -7,7 +7,7 @@ from models.run import RunState, RunTrigger
 from sandbox.tenant import Nango, Tenant
 from tests.support.leases import take_lease
 from tests.support.mirror import Mirror, assert_exact, fetch_scalar
-from worker.core.errors import LeaseLost, NotFound, ResourceRefused
+from worker.core.errors import LeaseLost, NotFound, StateConflict
 from worker.events.partitions import ensure_partitions
 from worker.store import lease
 from worker.store.engine import Database
@@ -117,7 +117,7 @@ def test_a_live_connection_is_refused_untouched(mirror: Mirror, status: str) -> 
         update_connection(tx, status=status)
     before = counts(mirror.database, 1)
     with pytest.raises(
-        ResourceRefused, match=f"it is {status}, but only a retired .* delete it in Nango"
+        StateConflict, match=f"it is {status}, but only a retired .* delete it in Nango"
     ):
         forget_connection(mirror.database, 1, silent)
     assert counts(mirror.database, 1) == before

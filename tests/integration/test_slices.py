@@ -13,7 +13,7 @@ from sandbox.tenant import Request, Response, Tenant
 from tests.support.leases import take_lease
 from tests.support.mirror import MakeMirror, Mirror, assert_exact, fetch_scalar, read_events
 from tests.support.service import wait_until
-from worker.core.errors import LeaseHeld, LeaseLost, ResourceRefused, RetryLater, ServerUnavailable
+from worker.core.errors import LeaseHeld, LeaseLost, RetryLater, ServerUnavailable, StateConflict
 from worker.graph.throttle import GraphThrottle
 from worker.nango.client import NangoClient, RetryPolicy
 from worker.store import lease
@@ -229,7 +229,7 @@ def test_who_is_refused_has_taken_no_lease_and_opened_no_run(mirror: Mirror) -> 
     runs = fetch_scalar(mirror.database, "select count(*) from sync.runs")
     with mirror.database.open_transaction() as db:
         db.execute(text("update sync.connections set status = 'paused'"))
-    with pytest.raises(ResourceRefused):
+    with pytest.raises(StateConflict):
         run_slice(mirror.runtime, 1, trigger=RunTrigger.SCHEDULED)
     assert fetch_scalar(mirror.database, "select token from sync.leases") == before
     assert fetch_scalar(mirror.database, "select count(*) from sync.runs") == runs

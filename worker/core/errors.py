@@ -14,6 +14,7 @@
     ├── ConnectionBroken        a person has to repair the connection
     ├── ConfigurationError      our own configuration is wrong; all calls stop
     ├── InvalidInput            what a person typed or sent is refused; nothing else happens
+    ├── StateConflict           a person asked for what the present state does not allow
     ├── MalformedObject         one object is malformed
     ├── NotFound                something that a person named does not exist
     ├── LeaseHeld               another process holds the connection's lease
@@ -119,6 +120,10 @@ class ConfigurationError(MirrorError):
 
 class InvalidInput(MirrorError):
     """What a person typed or sent cannot be used: that command or request is refused."""
+
+
+class StateConflict(MirrorError):
+    """The present state of a connection or erasure does not allow what a person asked for."""
 
 
 class MalformedObject(MirrorError):

@@ -8,7 +8,7 @@ receiver has to know which object to delete.
 """
 
 from models.resources import RESOURCES
-from worker.core.errors import NotFound, ResourceRefused
+from worker.core.errors import NotFound, StateConflict
 from worker.core.log import get_logger
 from worker.core.process.failpoints import hit_failpoint
 from worker.erasure.redact import EventRedactor, OnErasureProgress
@@ -111,7 +111,7 @@ def find_related(
 def lift_erasure(database: Database, connection_id: int, digest: bytes) -> Erasure:
     """Allow an erased object again, and request a full walk, which brings it back.
 
-    Raises NotFound if it is not erased, ResourceRefused while its erasure is under way.
+    Raises NotFound if it is not erased, StateConflict while its erasure is under way.
     """
     with interrupt_writer(database, connection_id) as tx:
         connection = get_connection(tx.db, connection_id)
@@ -123,7 +123,7 @@ def lift_erasure(database: Database, connection_id: int, digest: bytes) -> Erasu
             )
         if erasure.pending is not None:
             still = f"{erasure.mark} is not scrubbed yet: {_explain_pending(tx, erasure)}"
-            raise ResourceRefused(still, connection=connection.label)
+            raise StateConflict(still, connection=connection.label)
         delete_erasure(tx, erasure)
         if connection.status in SYNCED_STATUSES:
             wanted = [

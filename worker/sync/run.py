@@ -20,6 +20,7 @@ from worker.core.errors import (
     ResourceRefused,
     RetryLater,
     ServerUnavailable,
+    StateConflict,
 )
 from worker.core.process.failpoints import hit_failpoint
 from worker.core.process.shutdown import is_stopping
@@ -55,7 +56,7 @@ def run_slice(
     """Sync a connection for at most ``seconds`` (None: until it is done).
 
     Without a ``request``, the schedule and an operator's stored request decide. Raises LeaseHeld
-    (another process holds the lease), ResourceRefused (the connection is not to be synced),
+    (another process holds the lease), StateConflict (the connection is not to be synced),
     NotFound, ServerUnavailable, ConfigurationError, StorageFull, LeaseLost. After any other
     exception, another MirrorError included, the run is closed as failed, and the exception is
     raised again.
@@ -124,7 +125,7 @@ def _start_slice(
     """Take the lease, open or resume the run, and load the state: all or nothing.
 
     Waits while Postgres is unavailable, so that the slice keeps its claim. Raises
-    ServerUnavailable, NotFound, ResourceRefused, LeaseHeld.
+    ServerUnavailable, NotFound, StateConflict, LeaseHeld.
     """
     until = time.monotonic() + patience
     while True:
@@ -146,7 +147,7 @@ def _start_slice(
 def _check_is_syncable(connection: Connection) -> None:
     if connection.status in (ConnectionStatus.ACTIVE, ConnectionStatus.BROKEN):
         return
-    raise ResourceRefused(
+    raise StateConflict(
         f"it is {connection.status}, so it is not synced"
         f"{f': {connection.status_reason}' if connection.status_reason else ''}",
         connection=connection.label,

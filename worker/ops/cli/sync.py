@@ -7,7 +7,7 @@ import click
 from models.connection import ConnectionStatus
 from models.resources import RESOURCES
 from models.run import RunState, RunTrigger
-from worker.core.errors import LeaseHeld, MirrorError, ResourceRefused
+from worker.core.errors import LeaseHeld, MirrorError, StateConflict
 from worker.ops.cli.exit_codes import EXIT_BUSY, EXIT_BY_RUN_STATE, EXIT_FAILED, EXIT_PARTIAL
 from worker.ops.cli.output import (
     ProgressPrinter,
@@ -172,8 +172,8 @@ def resync(
         with database.open_transaction() as db:
             known = find_connection(db, connection)
             if known.status not in (ConnectionStatus.ACTIVE, ConnectionStatus.BROKEN):
-                raise ResourceRefused(
-                    f"it is {known.status}, so nobody syncs it", connection=known.label
+                raise StateConflict(
+                    f"it is {known.status}, so it is not synced", connection=known.label
                 )
             asked = request_resync(db, known.id, list(resources) or None, full=full)
             idle = list_unserved_queues(list_workers(db), (RunTrigger.MANUAL.value, MAINTENANCE))

@@ -16,7 +16,7 @@ from sqlalchemy import text
 from models.base import DIRECTORY, EVENTS, SYNC
 from models.resource import OWNER
 from models.resources import RESOURCES
-from worker.core.errors import NotFound, ResourceRefused
+from worker.core.errors import NotFound, StateConflict
 from worker.store.engine import Database, get_driver_connection
 from worker.store.lease import interrupt_writer, interrupt_writer_in
 from worker.store.planner import force_index_scans
@@ -91,7 +91,7 @@ def forget_connection(
 ) -> dict[str, int]:
     """Purge a retired connection, and return how many rows of each table were deleted this time.
 
-    Raises ResourceRefused if it is not retired, NotFound if it does not exist.
+    Raises StateConflict if it is not retired, NotFound if it does not exist.
     """
     _mark_forgotten(database, connection_id)
     gone = {
@@ -110,7 +110,7 @@ def _mark_forgotten(database: Database, connection_id: int) -> None:
     with interrupt_writer(database, connection_id) as tx:
         connection = get_connection(tx.db, connection_id)
         if not connection.is_retired:
-            raise ResourceRefused(
+            raise StateConflict(
                 f"it is {connection.status}, but only a retired connection can be forgotten; "
                 "delete it in Nango, and the next 'tenant-mirror connections discover' retires it",
                 connection=connection.label,
