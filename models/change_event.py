@@ -39,7 +39,7 @@ class ConnectionChange(StrEnum):
     REWOUND = "rewound"
     """The database was restored or promoted: a new epoch begins with this event."""
     SNAPSHOT_COMPLETED = "snapshot_completed"
-    """A sink has received the whole snapshot after a ``rewound``; delivered, never stored."""
+    """A sink has received the whole snapshot; delivered, never stored."""
 
 
 change_events = Table(

@@ -148,7 +148,9 @@ def test_all_pages_tell_the_cut_while_everything_goes_on_changing(
     assert {int(it["sequence"]) for it in told} == {reading.cut.seq}
     assert {it["data"]["snapshot"] for it in told} == {True}
     assert {it["data"]["initial"] for it in told} == {False}
-    assert {it["type"].rpartition(".")[2] for it in told} == {"created", "member_added", "assigned"}
+    kinds = [it["type"].rpartition(".")[2] for it in told]
+    assert set(kinds[:-1]) == {"created", "member_added", "assigned"}
+    assert kinds[-1] == "snapshot_completed"
     assert len({it["id"] for it in told}) == len(told)
     tail = reading.tail()
     assert int(tail[0]["sequence"]) == reading.cut.seq + 1
@@ -246,7 +248,8 @@ def test_a_whole_object_is_spelt_as_its_created_event_spells_it(
     with environment.database.open_transaction() as db:
         admin.remove_sink(db, "all")
     environment.add(start=SinkStart.SNAPSHOT)
-    (told,) = Reading(environment, size=1_000).snapshot()
+    (page,) = Reading(environment, size=1_000).snapshot()
+    told = page[:-1]
     assert {it["subject"]: it["data"]["after"] for it in told} == created
     kinds = [it["data"]["resource"] for it in told]
     assert kinds == sorted(kinds, key=list(RESOURCES).index), "memberships come after their ends"
@@ -325,7 +328,8 @@ def test_filters_hold_for_a_snapshot_too(mirror: Mirror, environment: RelayEnvir
     environment.add("groups", resources=["groups"], initial=False, start=SinkStart.SNAPSHOT)
     environment.deliver()
     told = environment.received("groups")
-    assert {it["data"]["resource"] for it in told} == {"groups"}
+    assert {it["data"]["resource"] for it in told[:-1]} == {"groups"}
+    assert told[-1]["data"]["after"] == {"resources": ["groups"]}
     assert differences(mirror.database, "groups", list(fold(told)["groups"].values())) == 0
     with environment.database.open_transaction() as db:
         admin.remove_sink(db, "groups")
@@ -359,9 +363,26 @@ def test_each_connection_has_a_cut_of_its_own(environment: RelayEnvironment) -> 
     environment.deliver()
     found = by_connection(environment.received())
     for one, rows in ((first, 30), (second, 5)):
-        assert found[one] == [cuts[one]] * rows + [cuts[one] + 1, cuts[one] + 2]
+        completed = [cuts[one]]
+        assert found[one] == [cuts[one]] * rows + completed + [cuts[one] + 1, cuts[one] + 2]
     assert found[third] == [1, 2], "what never had an event has no rows"
     assert found[later] == [1], "a later one begins with its first event"
+
+
+def test_a_snapshot_without_objects_tells_which_event_comes_next(
+    environment: RelayEnvironment,
+) -> None:
+    (only,) = environment.enrol(1)
+    cut = read_last_seq(environment.database, only)
+    assert cut > 0
+    environment.add(start=SinkStart.SNAPSHOT)
+    environment.write(only, 2)
+    environment.deliver()
+    (completed, *tail) = environment.received()
+    assert completed["type"] == "tenantmirror.connection.snapshot_completed"
+    assert completed["data"]["after"] == {"resources": list(RESOURCES)}
+    assert int(completed["sequence"]) == cut
+    assert [int(it["sequence"]) for it in tail] == [cut + 1, cut + 2]
 
 
 def test_a_sink_of_some_connections_gets_no_snapshot_of_others(
@@ -389,7 +410,8 @@ def test_a_long_snapshot_leaves_room_for_others(environment: RelayEnvironment) -
     told = environment.received()
     places = [n for n, it in enumerate(told) if it["data"]["connection_id"] == second]
     assert max(places) < 5_000
-    assert len(told) == 12_000 + 3
+    completed = 2
+    assert len(told) == 12_000 + completed + 3
 
 
 def test_a_slow_receiver_hears_of_others_before_a_snapshot_ends(
@@ -407,8 +429,10 @@ def test_a_slow_receiver_hears_of_others_before_a_snapshot_ends(
         pass
     delivery.close()
     owners = [one.events[0]["data"]["connection_id"] for one in receiver.requests]
-    assert owners.index(second) == 20, "one turn each"
-    assert len(owners) == 61
+    turns = [first] * 10 + [second] + [first] * 10 + [second]
+    assert owners[:22] == turns, "one turn each: ten requests, or what there is"
+    completed = 2
+    assert len(owners) == 60 + completed + 1
 
 
 def test_operators_see_how_far_a_snapshot_is(environment: RelayEnvironment) -> None:
@@ -439,7 +463,8 @@ def test_a_page_goes_on_where_the_last_one_ended_within_pairs_and_texts(
 ) -> None:
     environment.add(start=SinkStart.SNAPSHOT)
     reading = Reading(environment, size=1)
-    subjects = [it["subject"] for page in reading.snapshot() for it in page]
+    *subjects, completed = [it["subject"] for page in reading.snapshot() for it in page]
+    assert completed == "connection/1"
     assert len(subjects) == len(set(subjects))
     live = sum(
         fetch_scalar(

@@ -5,9 +5,10 @@ receiver keeps none open; changes after the cut are undone with their events, wh
 transaction sees. So the pages together show one moment, and the tail continues from there: no event
 is missing or repeated.
 
-After a rewind, the cut is the ``rewound`` event, which comes first. A ``snapshot_completed`` event
-comes last: objects that the receiver holds from another history, and that it has not received again
-by then, no longer exist.
+A ``snapshot_completed`` event comes last. It carries the cut even where no object was live, so that
+the receiver knows which event comes next. Objects that the receiver holds from before, and that it
+has not received again by then, no longer exist. After a rewind, the cut is the ``rewound`` event,
+which comes first.
 """
 
 import uuid
@@ -95,7 +96,7 @@ def read_snapshot_page(
             )
             return events, after._replace(snapshot=reached)
         room -= len(rows)
-    if progress.rewound and wanted:
+    if wanted:
         events += _build_completed_event(after, wanted, sink.epoch)
     return events, after._replace(snapshot=None)
 
