@@ -3,6 +3,7 @@
 The environment is cleared first: a test never touches a server that somebody has given.
 """
 
+import gc
 import os
 import shutil
 import tempfile
@@ -16,6 +17,7 @@ from sandbox.tenant import Nango, Server, Tenant, serve
 from tests.support.databases import FAST_SETTINGS, POSTGRES_15, DatabaseFactory
 from tests.support.mirror import MakeMirror, Mirror
 from tests.support.nango import reset_nango
+from worker.core.process.tuning import GC_THRESHOLD
 from worker.core.settings import Settings, load_settings
 from worker.store.engine import Database
 from worker.sync.connections.discover import discover
@@ -37,6 +39,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files with the longest tests go first, so that none is left for the end."""
     items.sort(key=_get_turn)
+
+
+def pytest_collection_finish() -> None:
+    """Leave the tests that were collected, half a million objects, out of every collection."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD)
 
 
 def _get_turn(item: pytest.Item) -> int:

@@ -5,9 +5,11 @@ the same main function as its command. Only the second or more of imports is not
 """
 
 import contextlib
+import gc
 import importlib
 import json
 import os
+import pkgutil
 import select
 import signal
 import socket
@@ -22,6 +24,7 @@ from threading import Lock
 from typing import Any, Final
 
 from worker.core.process import shutdown
+from worker.ops import cli
 
 ROOT: Final = Path(__file__).parents[2]
 COMMAND: Final = [sys.executable, "-c", "from worker.ops.cli import main; main()"]
@@ -29,18 +32,42 @@ COMMAND: Final = [sys.executable, "-c", "from worker.ops.cli import main; main()
 CELERY: Final = [sys.executable, "-m", "celery"]
 
 _PRELOADED: Final = (
+    "celery.app.amqp",
+    "celery.app.control",
+    "celery.app.events",
+    "celery.app.log",
+    "celery.app.routes",
     "celery.apps.beat",
     "celery.apps.worker",
+    "celery.backends.base",
     "celery.bin.beat",
+    "celery.bin.celery",
     "celery.bin.worker",
     "celery.concurrency.prefork",
+    "celery.events",
     "celery.fixups.django",
+    "celery.worker.autoscale",
+    "celery.worker.components",
     "celery.worker.consumer",
+    "celery.worker.consumer.delayed_delivery",
+    "celery.worker.strategy",
+    "kombu.transport.redis",
     "structlog.stdlib",
-    "worker.ops.cli",
+    "worker.core.process.disk",
+    "worker.core.process.stdio",
     "worker.delivery.relay",
+    "worker.delivery.store.lag",
+    "worker.delivery.store.rewind",
+    "worker.erasure.erase",
+    "worker.ops.cli",
+    "worker.store.mirror.purge",
+    "worker.store.service.maintenance",
+    "worker.store.service.tick",
+    "worker.sync.connections.discover",
     "worker.sync.run",
     "worker.tasks.base",
+    "worker.tasks.broker_transport",
+    "worker.tasks.celery_environment",
     "worker.tasks.worker_reporter",
     "worker.wiring",
 )
@@ -166,8 +193,11 @@ def can_fork(command: Sequence[str], environment: Mapping[str, str]) -> bool:
 
 def _serve(connection: socket.socket) -> Program | None:
     """Serve until the tests are gone. In a child, the program that it is to run."""
-    for name in _PRELOADED:
+    for name in (*_PRELOADED, *_list_commands()):
         importlib.import_module(name)
+    # A collection in a child would copy every page that it shares with this process.
+    gc.collect()
+    gc.freeze()
     codes: dict[int, int] = {}
     received = b""
     while True:
@@ -191,6 +221,12 @@ def _serve(connection: socket.socket) -> Program | None:
                 _reap(codes)
                 answer = {"code": codes.get(request["poll"])}
             connection.sendall(json.dumps(answer).encode() + b"\n")
+
+
+def _list_commands() -> list[str]:
+    """The modules of our commands, which a command imports when it is called."""
+    found = pkgutil.iter_modules(cli.__path__, f"{cli.__name__}.")
+    return [module.name for module in found if not module.name.endswith("__main__")]
 
 
 def _fork() -> int:
