@@ -6,6 +6,7 @@ The environment is cleared first: a test never touches a server that somebody ha
 import gc
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,10 @@ for _name in list(os.environ):
     _ours = ("DATABASE_URL", "REDIS_URL", "NANGO_", "TENANT_MIRROR_", "CELERY_", "PG")
     if _name.startswith(_ours):
         del os.environ[_name]
+
+# A shell starts what it runs in the background with SIGINT ignored, and programs inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

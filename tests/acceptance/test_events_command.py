@@ -578,7 +578,9 @@ def test_a_snapshot_under_way_is_let_through_or_begun_anew(
         wait_until(lambda: environment.positions() == {1: present + 1})
     told = [json.loads(event) for event in environment.received()[before:]]
     assert [event["data"]["snapshot"] for event in told] == [True] * (len(told) - 1) + [False]
-    assert len(told) - 1 == sum(truth.count for truth in mirror.tenant.truth().values())
+    objects = [event for event in told[:-1] if event["data"]["resource"] != "connection"]
+    assert len(objects) == sum(truth.count for truth in mirror.tenant.truth().values())
+    assert told[-2]["type"].endswith("connection.snapshot_completed")
 
 
 def test_nobody_is_taken_for_another_sink(environment: Ground) -> None:
