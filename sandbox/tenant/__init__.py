@@ -14,7 +14,6 @@ describes what is simulated.
 
 from sandbox.tenant.client import Client, WalkResult
 from sandbox.tenant.defaults import KEY
-from sandbox.tenant.directory.fields import RESOURCES
 from sandbox.tenant.directory.members import Member
 from sandbox.tenant.directory.options import TenantOptions
 from sandbox.tenant.directory.tenant import Tenant
@@ -38,7 +37,6 @@ __all__ = [
     "BROKEN",
     "EXPIRIES",
     "KEY",
-    "RESOURCES",
     "TRANSIENT",
     "CallCounts",
     "Client",

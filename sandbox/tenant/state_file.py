@@ -208,6 +208,7 @@ def _render_shape(tenant: Tenant) -> str:
         tenant.groups.generated_count,
         tenant.sites.generated_count,
         tenant.members.parameters,
+        *(shelf.generated_count for shelf in tenant.others if shelf.generated_count),
     )
     return _encode([tenant.seed, tenant.tenant_id, *made])
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.resources import RESOURCES
 from sandbox.tenant import (
     Client,
     Nango,
@@ -19,7 +20,7 @@ from sandbox.tenant import (
     serve,
     truth_from_rows,
 )
-from sandbox.tenant.directory.fields import RESOURCES, USERS
+from sandbox.tenant.directory.fields import USERS
 from sandbox.tenant.directory.ids import SPACE, Guids
 from sandbox.tenant.directory.truth import normalize_time, render_row
 

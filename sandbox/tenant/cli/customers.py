@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from sandbox.tenant.cli.control_client import call_control_api, key_option, url_option
-from sandbox.tenant.control.customers import DELETABLE, REFUSABLE
+from sandbox.tenant.control.customers import DELETABLE, REFUSABLE, RESTORABLE
 
 _customer = click.argument("customer")
 
@@ -63,7 +63,7 @@ def delete(customer: str, amount: dict[str, int], resource: str, url: str, key: 
 @_customer
 @click.option(
     "--resource",
-    type=click.Choice(DELETABLE[:2]),
+    type=click.Choice(RESTORABLE),
     default="users",
     show_default=True,
     help="Of which.",

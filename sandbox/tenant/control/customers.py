@@ -5,15 +5,17 @@ Every function returns what it did, so that a command can print it.
 
 from typing import Any
 
+from sandbox.tenant.directory.fields import FIELDS, OTHERS
 from sandbox.tenant.directory.object_store import LifecycleState
 from sandbox.tenant.errors import NangoError
 from sandbox.tenant.nango.connections import NangoConnection
 from sandbox.tenant.nango.service import Nango
 
-REFUSABLE = ("users", "groups", "sites", "role_definitions", "role_assignments", "organization")
+REFUSABLE = (*FIELDS, "organization")
 """Resources whose permission can be refused."""
 
-DELETABLE = ("users", "groups", "sites")
+RESTORABLE = ("users", "groups")
+DELETABLE = (*RESTORABLE, "sites", *(one.resource for one in OTHERS))
 
 JsonObject = dict[str, Any]
 
@@ -79,15 +81,17 @@ def delete_objects(nango: Nango, asked: JsonObject) -> JsonObject:
                     tenant.delete_user(str(props["id"]))
                 case "groups":
                     tenant.delete_group(str(props["id"]))
-                case _:
+                case "sites":
                     tenant.delete_site(str(props["id"]))
+                case _:
+                    tenant.delete_object(resource, str(props["id"]))
     return _build_result(connection, resource=resource, deleted=number, left=len(live) - number)
 
 
 def restore_objects(nango: Nango, asked: JsonObject) -> JsonObject:
-    """Restore every deleted user or group that can be restored; sites cannot."""
+    """Restore every deleted user or group that can be restored; others cannot."""
     (connection,) = _find_connection(nango, asked)
-    tenant, resource = connection.tenant, _parse_resource(asked, DELETABLE[:2], "users")
+    tenant, resource = connection.tenant, _parse_resource(asked, RESTORABLE, "users")
     with tenant.lock:
         shelf = tenant.store(resource)
         gone = [

@@ -1,11 +1,14 @@
 """The properties of each resource: generated, returned by default, or refused.
 
-Lists and their defaults follow Graph's v1.0 reference. Names that Graph knows but these tenants
-never set are accepted in a `$select` and stay null.
+Generated are the properties that the mirror's declarations name. Defaults follow Graph's v1.0
+reference. Names that Graph knows but these tenants never set are accepted in a `$select` and stay
+null.
 """
 
 from typing import NamedTuple
 
+from models.resource import Resource
+from models.resources import RESOURCES, STREAMED
 from sandbox.tenant.errors import GraphError, build_unknown_property
 
 MEMBERS = "members"
@@ -18,12 +21,24 @@ def split(text: str) -> tuple[str, ...]:
 class ResourceFields(NamedTuple):
     """The properties of one resource; bit n of a select mask is `known[n]`."""
 
-    resource: str
-    type_name: str
+    declared: Resource
     generated: tuple[str, ...]
     default_names: tuple[str, ...] = ()
     never_set: tuple[str, ...] = ()
     unselectable: tuple[str, ...] = ()
+
+    @property
+    def resource(self) -> str:
+        return self.declared.name
+
+    @property
+    def type_name(self) -> str:
+        return self.declared.graph_type
+
+    @property
+    def shows_unset(self) -> bool:
+        """Whether lists show unset properties as null; SharePoint leaves them out."""
+        return self.declared.service != "sharepoint"
 
     @property
     def known(self) -> tuple[str, ...]:
@@ -47,18 +62,21 @@ class ResourceFields(NamedTuple):
         return tuple(name for bit, name in enumerate(self.known) if mask >> bit & 1)
 
 
-USERS = ResourceFields(
-    "users",
-    "user",
-    generated=split(
-        "id userPrincipalName displayName givenName surname mail mailNickname jobTitle "
-        "department companyName officeLocation employeeId employeeType employeeHireDate "
-        "userType accountEnabled createdDateTime businessPhones mobilePhone city state country "
-        "postalCode streetAddress usageLocation preferredLanguage proxyAddresses otherMails "
-        "onPremisesSyncEnabled onPremisesImmutableId onPremisesSamAccountName "
-        "onPremisesDistinguishedName onPremisesSecurityIdentifier onPremisesLastSyncDateTime "
-        "externalUserState lastPasswordChangeDateTime assignedLicenses"
-    ),
+def build_fields(
+    declared: Resource,
+    *,
+    default_names: tuple[str, ...] = (),
+    never_set: tuple[str, ...] = (),
+    unselectable: tuple[str, ...] = (),
+) -> ResourceFields:
+    """Return the fields of a resource: generated are the properties that the mirror asks for."""
+    generated = declared.selected[: len(declared.selected) - len(declared.relations)]
+    others = (*declared.relations, *never_set)
+    return ResourceFields(declared, generated, default_names, others, unselectable)
+
+
+USERS = build_fields(
+    RESOURCES["users"],
     default_names=split(
         "businessPhones displayName givenName jobTitle mail mobilePhone officeLocation "
         "preferredLanguage surname userPrincipalName id"
@@ -74,60 +92,29 @@ USERS = ResourceFields(
     ),
 )
 
-GROUPS = ResourceFields(
-    "groups",
-    "group",
-    generated=split(
-        "id displayName description mail mailNickname mailEnabled securityEnabled groupTypes "
-        "visibility isAssignableToRole membershipRule membershipRuleProcessingState "
-        "createdDateTime renewedDateTime expirationDateTime classification proxyAddresses "
-        "onPremisesSyncEnabled onPremisesSecurityIdentifier resourceProvisioningOptions "
-        "securityIdentifier"
-    ),
-    never_set=(
-        MEMBERS,
-        *split(
-            "deletedDateTime onPremisesLastSyncDateTime onPremisesSamAccountName theme "
-            "preferredLanguage preferredDataLocation"
-        ),
+GROUPS = build_fields(
+    RESOURCES["groups"],
+    never_set=split(
+        "deletedDateTime onPremisesLastSyncDateTime onPremisesSamAccountName theme "
+        "preferredLanguage preferredDataLocation"
     ),
 )
 
-SITES = ResourceFields(
-    "sites",
-    "site",
-    generated=split(
-        "id displayName name description webUrl isPersonalSite root siteCollection "
-        "createdDateTime lastModifiedDateTime"
-    ),
+SITES = build_fields(
+    RESOURCES["sites"],
     never_set=("eTag", "sharepointIds", "parentReference", "createdBy", "lastModifiedBy"),
 )
 
-ROLE_DEFINITIONS = ResourceFields(
-    "role_definitions",
-    "unifiedRoleDefinition",
-    generated=split(
-        "id displayName description isBuiltIn isEnabled templateId version resourceScopes "
-        "rolePermissions"
-    ),
-    never_set=("inheritsPermissionsFrom",),
+ROLE_DEFINITIONS = build_fields(
+    RESOURCES["role_definitions"], never_set=("inheritsPermissionsFrom",)
 )
 
-ROLE_ASSIGNMENTS = ResourceFields(
-    "role_assignments",
-    "unifiedRoleAssignment",
-    generated=split(
-        "id principalId roleDefinitionId directoryScopeId appScopeId condition "
-        "principalOrganizationId"
-    ),
-)
+ROLE_ASSIGNMENTS = build_fields(RESOURCES["role_assignments"])
 
-FIELDS = {f.resource: f for f in (USERS, GROUPS, SITES, ROLE_DEFINITIONS, ROLE_ASSIGNMENTS)}
-RESOURCES = (
-    "users",
-    "groups",
-    "group_members",
-    "sites",
-    "role_definitions",
-    "role_assignments",
-)
+_SIMULATED = (USERS, GROUPS, SITES, ROLE_DEFINITIONS, ROLE_ASSIGNMENTS)
+_SIMULATED_NAMES = frozenset(one.resource for one in _SIMULATED)
+
+OTHERS = tuple(build_fields(one) for one in STREAMED if one.name not in _SIMULATED_NAMES)
+"""Resources without templates, options or oddities of their own: all follows from their types."""
+
+FIELDS = {one.resource: one for one in (*_SIMULATED, *OTHERS)}

@@ -62,7 +62,7 @@ class MutableDirectory(Directory):
                 raise ValueError(f"{given} is taken")
             made = _apply_properties(shelf.generate(shelf.total), props)
             index = shelf.add(made, str(given) if given is not None else None)
-            self.change_log[resource].append((index, None))
+            self._log_change(resource, index)
             return str(made["id"])
 
     def _update(self, resource: str, object_id: str, props: Props) -> None:
@@ -172,8 +172,24 @@ class MutableDirectory(Directory):
     def unassign_role(self, assignment_id: str) -> None:
         self._remove("role_assignments", assignment_id)
 
+    # -- any resource -----------------------------------------------------------------------
+
+    def create_object(self, resource: str, **props: object) -> str:
+        """Create an object like the generated ones, except for `props`; return its id."""
+        return self._create(resource, props)
+
+    def update_object(self, resource: str, object_id: str, **props: object) -> None:
+        self._update(resource, object_id, props)
+
+    def delete_object(self, resource: str, object_id: str) -> None:
+        self._remove(resource, object_id)
+
+    def _log_change(self, resource: str, index: int) -> None:
+        if resource in self.change_log:
+            self.change_log[resource].append((index, None))
+
     def _remove(self, resource: str, object_id: str) -> None:
         with self.lock:
-            self.store(resource).edit(
-                self.index_of(resource, object_id)
-            ).state = LifecycleState.PURGED
+            index = self.index_of(resource, object_id)
+            self.store(resource).edit(index).state = LifecycleState.PURGED
+            self._log_change(resource, index)

@@ -4,6 +4,7 @@ from random import Random
 
 from sandbox.tenant.directory.mutations import MutableDirectory
 from sandbox.tenant.directory.object_store import LifecycleState, ObjectStore
+from sandbox.tenant.directory.templates.generic import draw_change
 from sandbox.tenant.directory.templates.sample_names import DEPARTMENTS, JOBS, SURNAMES, draw_time
 
 _TRIES = 20
@@ -28,6 +29,8 @@ class RandomChanges:
             self._change_site: 5,
             self._change_role: 5,
         }
+        if any(shelf.total for shelf in tenant.others):
+            self._steps[self._change_other] = 5
 
     def apply_next(self) -> None:
         """Make one change. If it has no object to change, a user is created instead."""
@@ -142,3 +145,15 @@ class RandomChanges:
         else:
             role_id = self._pick_id(tenant.role_definitions)
             tenant.assign_role(role_id, self._pick_id(tenant.users))
+
+    def _change_other(self) -> None:
+        rng, tenant = self._rng, self._tenant
+        shelf = rng.choice(tenant.others)
+        resource, choice = shelf.fields.resource, rng.random()
+        if choice < 0.3:
+            tenant.create_object(resource)
+        elif choice < 0.5:
+            tenant.delete_object(resource, self._pick_id(shelf))
+        else:
+            change = draw_change(rng, shelf.fields.declared)
+            tenant.update_object(resource, self._pick_id(shelf), **change)

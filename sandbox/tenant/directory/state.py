@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from threading import RLock
 from typing import Any
 
+from models.resources import RESOURCES
 from sandbox.tenant.directory import truth as truths
 from sandbox.tenant.directory.fields import (
+    FIELDS,
     GROUPS,
-    RESOURCES,
+    OTHERS,
     ROLE_ASSIGNMENTS,
     ROLE_DEFINITIONS,
     SITES,
@@ -22,6 +24,7 @@ from sandbox.tenant.directory.members import Member, Members
 from sandbox.tenant.directory.object_store import LifecycleState, ObjectStore, RenderedTemplates
 from sandbox.tenant.directory.options import TenantOptions
 from sandbox.tenant.directory.resource_units import ResourceUnits
+from sandbox.tenant.directory.templates.generic import generic_template
 from sandbox.tenant.directory.templates.groups import HIDDEN_MEMBERSHIP, group_template
 from sandbox.tenant.directory.templates.roles import make_assignment, make_definition
 from sandbox.tenant.directory.templates.sites import site_template
@@ -50,6 +53,7 @@ class Directory:
         sites: int = 12,
         role_definitions: int = 12,
         role_assignments: int = 8,
+        others: int = 0,
         tenant_id: str | None = None,
         display_name: str = "Contoso",
         domain: str = "contoso.example",
@@ -84,6 +88,18 @@ class Directory:
         )
         self.role_definitions = ObjectStore(seed, ROLE_DEFINITIONS)
         self.role_assignments = ObjectStore(seed, ROLE_ASSIGNMENTS)
+        self.others = tuple(
+            ObjectStore(
+                seed,
+                one,
+                others,
+                generic_template(one.declared),
+                templates=61,
+                cached_pages=page_cache,
+            )
+            for one in OTHERS
+        )
+        """The objects of resources that have no templates of their own."""
         self._stores = {
             shelf.fields.resource: shelf
             for shelf in (
@@ -92,6 +108,7 @@ class Directory:
                 self.sites,
                 self.role_definitions,
                 self.role_assignments,
+                *self.others,
             )
         }
         self.members = Members(
@@ -102,7 +119,9 @@ class Directory:
             big=big_groups,
             big_size=big_group_members,
         )
-        self.change_log: dict[str, list[tuple[int, LoggedChange]]] = {"users": [], "groups": []}
+        self.change_log: dict[str, list[tuple[int, LoggedChange]]] = {
+            name: [] for name, fields in FIELDS.items() if fields.declared.source.follows_delta
+        }
         self.mutation_count = 0
         """Calls of `mutate`, so that each makes different changes."""
         self._generated_truths: dict[str, tuple[RenderedTemplates, int]] = {}

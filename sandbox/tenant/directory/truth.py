@@ -11,12 +11,15 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from hashlib import sha256
 from typing import Any
 
 import msgspec
 
-from sandbox.tenant.directory.fields import FIELDS
+from models.property import BOOLEAN, DOCUMENTS, GUID, TEXT, TEXTS, TIMESTAMP, ValueType
+from models.resource import Resource
+from models.resources import RESOURCES
 
 TruthRow = dict[str, Any]
 Normalize = Callable[[Any], Any]
@@ -33,11 +36,6 @@ class Truth:
     checksum: int
 
 
-def to_column_name(name: str) -> str:
-    """Convert `onPremisesSyncEnabled` to `on_premises_sync_enabled`."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
-
-
 def normalize_time(text: str) -> str | None:
     """Return a Graph time in the form of the mirror's columns."""
     match = _TIME.fullmatch(text)
@@ -50,44 +48,29 @@ def normalize_time(text: str) -> str | None:
     return f"{seconds}.{(fraction or '')[:6]:0<6}Z"
 
 
-def _is_time(name: str) -> bool:
-    return name.endswith("DateTime") or name == "employeeHireDate"
+def _keep(value: Any) -> Any:
+    return value
 
 
-_GUIDS = {
-    "users": {"id"},
-    "groups": {"id"},
-    "role_definitions": {"id"},
-    "role_assignments": {"principalId", "roleDefinitionId"},
-}
-_LISTS = {
-    "businessPhones",
-    "proxyAddresses",
-    "otherMails",
-    "groupTypes",
-    "resourceProvisioningOptions",
-    "resourceScopes",
+_NORMALIZE: dict[ValueType, Normalize] = {
+    GUID: str.lower,
+    TEXT: _keep,
+    BOOLEAN: _keep,
+    TIMESTAMP: normalize_time,
+    TEXTS: sorted,
+    DOCUMENTS: _keep,
 }
 
 
-def _choose_normalize(resource: str, name: str) -> Normalize:
-    if name in _GUIDS.get(resource, ()):
-        return str.lower
-    if name in _LISTS:
-        return sorted
-    return normalize_time if _is_time(name) else lambda value: value
+@cache
+def _list_columns(declared: Resource) -> list[tuple[str, str, Normalize]]:
+    return [(one.graph_name, one.name, _NORMALIZE[one.type]) for one in declared.columns]
 
 
-_COLUMNS: dict[str, list[tuple[str, str, Normalize]]] = {
-    resource: [(n, to_column_name(n), _choose_normalize(resource, n)) for n in fields.generated]
-    for resource, fields in FIELDS.items()
-    if resource != "sites"
-}
-
-
-def _build_plain_row(resource: str, properties: Mapping[str, Any]) -> TruthRow:
+def build_plain_row(declared: Resource, properties: Mapping[str, Any]) -> TruthRow:
+    """Return the row of an object whose columns are its properties."""
     row: TruthRow = {}
-    for name, column, read in _COLUMNS[resource]:
+    for name, column, read in _list_columns(declared):
         value = properties.get(name)
         row[column] = None if value is None else read(value)
     return row
@@ -130,7 +113,7 @@ def build_row(resource: str, properties: Mapping[str, Any]) -> TruthRow:
         return _build_site_row(properties)
     if resource == "group_members":
         return _build_member_row(properties)
-    return _build_plain_row(resource, properties)
+    return build_plain_row(RESOURCES[resource], properties)
 
 
 _encode = msgspec.json.Encoder(order="sorted").encode

@@ -171,7 +171,7 @@ class GraphCall:
 def build_list_projection(fields: ResourceFields, mask: int) -> Projection:
     """Return a list's projection: unset properties are null, but absent for SharePoint."""
     names = fields.select_names(mask) if mask else fields.default_names or fields.generated
-    return Projection(tuple(n for n in names if n != MEMBERS), fields.resource != "sites")
+    return Projection(tuple(n for n in names if n != MEMBERS), fields.shows_unset)
 
 
 def build_delta_projection(fields: ResourceFields, mask: int) -> Projection:

@@ -2,13 +2,18 @@
 
 from collections.abc import Mapping
 
+from models.resources import STREAMED
+
 _DIRECTORY = {"users": 2, "groups/{id}/members": 3, "users/{id}/memberOf": 2}
+_SHAREPOINT_PATHS = frozenset(
+    one.source.path.split("/")[1] for one in STREAMED if one.service == "sharepoint"
+)
 _ONE_SITE = "sites/{id}"
 
 
 def is_sharepoint(shape: str) -> bool:
     """Whether SharePoint answers, rather than the directory."""
-    return shape.split("/", maxsplit=1)[0] == "sites"
+    return shape.split("/", maxsplit=1)[0] in _SHAREPOINT_PATHS
 
 
 def compute_directory_cost(shape: str, params: Mapping[str, str]) -> int:

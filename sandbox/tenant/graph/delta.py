@@ -35,7 +35,13 @@ class DeltaPage:
 
 def serve_users_delta(call: GraphCall) -> bytes:
     call.check_permission("users")
-    return _serve_delta(call, USERS, _read_all_users, _read_changed_users)
+    return _serve_delta(call, USERS, _read_all_objects, _read_changed_objects)
+
+
+def serve_others_delta(call: GraphCall, fields: ResourceFields) -> bytes:
+    """Return a page of a resource that has no options or oddities of its own."""
+    call.check_permission(fields.resource)
+    return _serve_delta(call, fields, _read_all_objects, _read_changed_objects)
 
 
 def serve_groups_delta(call: GraphCall) -> bytes:
@@ -43,13 +49,13 @@ def serve_groups_delta(call: GraphCall) -> bytes:
     return _serve_delta(call, GROUPS, _read_all_groups, _read_changed_groups)
 
 
-ReadDeltaPage = Callable[[GraphCall, TokenCursor], DeltaPage]
+ReadDeltaPage = Callable[[GraphCall, ResourceFields, TokenCursor], DeltaPage]
 
 
 def _serve_delta(
     call: GraphCall, fields: ResourceFields, everything: ReadDeltaPage, changed: ReadDeltaPage
 ) -> bytes:
-    link, knobs = f"{fields.resource}/delta", call.tenant.options
+    link, knobs = fields.declared.source.delta_path.strip("/"), call.tenant.options
     if knobs.no_delta:
         raise GraphError(
             knobs.no_delta_status,
@@ -66,7 +72,7 @@ def _serve_delta(
         return _render_answer(
             call, fields, link, cursor, DeltaPage([], cursor.position, cursor.offset)
         )
-    leaf = (everything if cursor.mode is TokenMode.INITIAL else changed)(call, cursor)
+    leaf = (everything if cursor.mode is TokenMode.INITIAL else changed)(call, fields, cursor)
     call.check_page_size(len(leaf.texts), knobs.time_out_above)
     return _render_answer(call, fields, link, cursor, leaf)
 
@@ -144,14 +150,14 @@ def _render_tombstone(shelf: ObjectStore, index: int) -> bytes:
     return encode({"id": shelf.id_at(index), "@removed": {"reason": reason}})
 
 
-# -- users --------------------------------------------------------------------------------------
+# -- users and others ---------------------------------------------------------------------------
 
 
-def _read_all_users(call: GraphCall, cursor: TokenCursor) -> DeltaPage:
-    shelf, knobs = call.tenant.users, call.tenant.options
+def _read_all_objects(call: GraphCall, fields: ResourceFields, cursor: TokenCursor) -> DeltaPage:
+    shelf, knobs = call.tenant.store(fields.resource), call.tenant.options
     stop = min(cursor.position + choose_page_size(call, cursor), shelf.total)
     texts = shelf.render_live(
-        cursor.position, stop, build_delta_projection(USERS, cursor.select_mask)
+        cursor.position, stop, build_delta_projection(fields, cursor.select_mask)
     )
     if knobs.initial_tombstones and shelf.overlay:
         gone = (
@@ -161,9 +167,11 @@ def _read_all_users(call: GraphCall, cursor: TokenCursor) -> DeltaPage:
     return DeltaPage(texts, stop, is_last=stop >= shelf.total)
 
 
-def _read_changed_users(call: GraphCall, cursor: TokenCursor) -> DeltaPage:
-    shelf, log = call.tenant.users, call.tenant.change_log["users"]
-    view = build_delta_projection(USERS, cursor.select_mask)
+def _read_changed_objects(
+    call: GraphCall, fields: ResourceFields, cursor: TokenCursor
+) -> DeltaPage:
+    shelf, log = call.tenant.store(fields.resource), call.tenant.change_log[fields.resource]
+    view = build_delta_projection(fields, cursor.select_mask)
     tracked, at, found = frozenset(view.names), cursor.position, dict[int, None]()
     while at < len(log) and len(found) < choose_page_size(call, cursor):
         index, change = log[at]
@@ -252,7 +260,7 @@ class _GroupPage:
         return f'{text},"@removed":{{"reason":"deleted"}}}}'.encode()
 
 
-def _read_all_groups(call: GraphCall, cursor: TokenCursor) -> DeltaPage:
+def _read_all_groups(call: GraphCall, _: ResourceFields, cursor: TokenCursor) -> DeltaPage:
     shelf, knobs = call.tenant.groups, call.tenant.options
     groups, at, offset = _GroupPage(call, cursor), cursor.position, cursor.offset
     while at < shelf.total and not groups.is_full():
@@ -264,7 +272,7 @@ def _read_all_groups(call: GraphCall, cursor: TokenCursor) -> DeltaPage:
     return DeltaPage(groups.render(), at, offset, is_last=at >= shelf.total)
 
 
-def _read_changed_groups(call: GraphCall, cursor: TokenCursor) -> DeltaPage:
+def _read_changed_groups(call: GraphCall, _: ResourceFields, cursor: TokenCursor) -> DeltaPage:
     log = call.tenant.change_log["groups"]
     tracked = frozenset(build_delta_projection(GROUPS, cursor.select_mask).names)
     groups, at, offset = _GroupPage(call, cursor), cursor.position, cursor.offset

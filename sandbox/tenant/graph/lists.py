@@ -75,6 +75,13 @@ def list_groups(call: GraphCall) -> bytes:
     return list_objects(call, "groups", GROUPS, "groups", call.tenant.options.list_page_size)
 
 
+def list_others(call: GraphCall, fields: ResourceFields) -> bytes:
+    """Return a page of a resource that has no options or oddities of its own."""
+    call.check_permission(fields.resource)
+    path = fields.declared.source.path.strip("/")
+    return list_objects(call, path, fields, path, call.tenant.options.list_page_size)
+
+
 def find_live(shelf: ObjectStore, object_id: str) -> int:
     index = shelf.index_of(object_id)
     if index is None or shelf.state_at(index) is not LifecycleState.LIVE:

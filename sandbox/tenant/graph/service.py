@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from urllib.parse import unquote
 
-from sandbox.tenant.directory.fields import GROUPS, USERS
+from sandbox.tenant.directory.fields import GROUPS, OTHERS, USERS, ResourceFields
 from sandbox.tenant.directory.ids import guid_from_parts
 from sandbox.tenant.directory.state import Directory
 from sandbox.tenant.errors import GraphError
@@ -44,6 +45,26 @@ _OBJECT_ROUTES: dict[tuple[str, str], Callable[[GraphCall, str], bytes]] = {
     (f"{_ROLES}/roleDefinitions", ""): roles.get_definition,
     (f"{_ROLES}/roleAssignments", ""): roles.get_assignment,
 }
+
+
+def _add_other_routes() -> None:
+    """Serve every other resource at the paths that its declaration names."""
+    for fields in OTHERS:
+        source = fields.declared.source
+        _COLLECTION_ROUTES[source.path.strip("/")] = partial(lists.list_others, fields=fields)
+        if source.follows_delta:
+            _COLLECTION_ROUTES[source.delta_path.strip("/")] = partial(
+                delta.serve_others_delta, fields=fields
+            )
+        base = fields.declared.by_id.strip("/").removesuffix("/{id}")
+        _OBJECT_ROUTES[base, ""] = partial(_get_other, fields=fields, base=base)
+
+
+def _get_other(call: GraphCall, one: str, *, fields: ResourceFields, base: str) -> bytes:
+    return lists.get_object(call, fields, base, one)
+
+
+_add_other_routes()
 
 
 def to_path_template(path: str) -> str:
