@@ -1,6 +1,7 @@
 """The registry of all mirrored Graph resources, in display order."""
 
 from collections.abc import Iterator
+from string import Formatter
 from typing import Final, NamedTuple
 
 from models.property import Property
@@ -39,6 +40,19 @@ REFERENCES: Final[dict[str, tuple[Reference, ...]]] = {
 }
 """The properties that point at each resource, in display order."""
 
+EDGES: Final[tuple[Resource, ...]] = tuple(r for r in RESOURCES.values() if r.is_edge)
+
+ERASABLE: Final[tuple[str, ...]] = tuple(name for name, one in RESOURCES.items() if one.erasable)
+"""Names of the resources whose objects are people, or may be named after people."""
+
+ERASABLE_REFERENCES: Final[dict[str, tuple[Property, ...]]] = {
+    resource.name: tuple(
+        one for one in resource.columns if not set(one.references).isdisjoint(ERASABLE)
+    )
+    for resource in RESOURCES.values()
+}
+"""Columns with ids of objects that can be erased. A row is erased with an object it names."""
+
 EDGE_ENDS: Final = frozenset(
     name for name, found in REFERENCES.items() if any(one.resource.is_edge for one in found)
 )
@@ -48,7 +62,12 @@ EDGE_ENDS: Final = frozenset(
 def _list_unknown_names(resource: Resource) -> Iterator[str]:
     """Yield what a resource names that is not declared."""
     properties = {one.name for one in resource.properties}
-    own = {*resource.labels, *(one for p in resource.properties for one in p.derived_from)}
+    phrased = {name for _, name, _, _ in Formatter().parse(resource.phrase) if name}
+    own = {
+        *resource.labels,
+        *phrased,
+        *(one for p in resource.properties for one in p.derived_from),
+    }
     own |= {way.filtered_by for way in resource.sources.values() if way.filtered_by}
     yield from sorted(own - properties)
     others = {resource.parent} if resource.is_edge else set()

@@ -3,6 +3,8 @@
 The last transaction deletes the row and its bookkeeping rows, and appends the deletion event.
 """
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -10,7 +12,7 @@ from models.change_event import ChangeKind
 from models.resources import RESOURCES
 from worker.core.process.failpoints import hit_failpoint
 from worker.erasure.store.progress import create_digests, save_erasure
-from worker.erasure.store.rows import ErasedRows, MembershipErasure, erase_bookkeeping, erase_rows
+from worker.erasure.store.rows import EdgeErasure, ErasedRows, erase_bookkeeping, erase_rows
 from worker.erasure.store.sinks import SinkBehind
 from worker.erasure.store.text import extract_names, redact_texts
 from worker.erasure.target import ErasureTarget
@@ -46,9 +48,8 @@ def erase_target_rows(database: Database, target: ErasureTarget) -> ErasureResul
         get_connection(db, target.connection_id)
     taken = _erase_memberships(database, target)
     done = _erase_object(database, target)
-    table = "directory.group_members"
-    if taken.row_count:
-        done.row_counts[table] = done.row_counts.get(table, 0) + taken.row_count
+    for table, rows in taken.row_counts.items():
+        done.row_counts[table] = done.row_counts.get(table, 0) + rows
         done.is_new = taken.is_new
     return done
 
@@ -56,7 +57,8 @@ def erase_target_rows(database: Database, target: ErasureTarget) -> ErasureResul
 class ErasedMemberships(NamedTuple):
     """The memberships erased before the last transaction."""
 
-    row_count: int
+    row_counts: Mapping[str, int]
+    """How many, by table."""
     is_new: bool
     """Whether the object was not erased before."""
 
@@ -67,21 +69,21 @@ def _erase_memberships(database: Database, target: ErasureTarget) -> ErasedMembe
     The erasure is stored with the first batch: syncs skip the object, and maintenance continues
     after an interruption.
     """
-    crowd = MembershipErasure(RESOURCES[target.resource], target.id)
-    rows, new = 0, False
+    crowd = EdgeErasure(RESOURCES[target.resource], target.id)
+    rows, new = Counter[str](), False
     while True:
         with interrupt_writer(database, target.connection_id) as tx:
             taken = crowd.erase_batch(tx)
-            if not taken.edges:
+            if not taken.pointing:
                 return ErasedMemberships(rows, new)
             append_events(tx, taken.build_deletions(), run_id=None)
             digest = create_digests(tx.db).digest(target.id)
             before = find_erasure(tx.db, tx.connection_id, digest)
             new = new or before is None
-            assignments = before.pending.assignments if before and before.pending else []
-            pending = PendingErasure(id=target.id, assignments=assignments, rows=True)
+            known = before.pending.referring if before and before.pending else []
+            pending = PendingErasure(id=target.id, referring=known, rows=True)
             save_erasure(tx, digest, target.resource, pending)
-        rows += len(taken.edges)
+        rows.update(taken.counts)
         hit_failpoint("memberships-erased")
 
 
@@ -96,7 +98,7 @@ def _erase_object(database: Database, target: ErasureTarget) -> ErasureResult:
         if before is None or taken.has_rows or (before.pending and before.pending.rows):
             pending = _append_deletion(tx, target, taken)
             if pending and before and before.pending:
-                pending.assignments += before.pending.assignments
+                pending.referring += before.pending.referring
             save_erasure(tx, mine.digest(target.id), target.resource, pending)
     return done
 
@@ -104,7 +106,7 @@ def _erase_object(database: Database, target: ErasureTarget) -> ErasureResult:
 def _redact_bookkeeping(
     tx: Transaction, target: ErasureTarget, taken: ErasedRows, names: set[str]
 ) -> dict[str, int]:
-    keys = {target.id, *(key for key, _ in taken.assignments)}
+    keys = {target.id, *taken.referring}
     counts = erase_bookkeeping(tx, keys) | redact_texts(tx, names | keys)
     if RESOURCES[target.resource].relations:
         _move_member_cursor(tx, target)
@@ -138,4 +140,4 @@ def _append_deletion(
         return None
     closing = (RESOURCES[target.resource], [Change(ChangeKind.DELETED, target.id)])
     append_events(tx, [*taken.build_deletions(), closing], run_id=None)
-    return PendingErasure(id=target.id, assignments=[key for key, _ in taken.assignments])
+    return PendingErasure(id=target.id, referring=taken.referring)

@@ -7,15 +7,13 @@ from typing import Final
 import sqlalchemy as sa
 
 from models.erasure import ERASED_PREFIX
+from models.resources import ERASABLE
 from worker.core.errors import NotFound
 from worker.erasure.store.events import find_resource_in_events
 from worker.erasure.store.lookup import find_referenced_resource, find_stored_resource, find_users
 from worker.erasure.store.rows import find_bookkeeping_resource
 from worker.store.state.connections import Connection
 from worker.store.state.erasures import DIGEST_BYTES, find_digests, find_erasure
-
-ERASABLE_RESOURCES: Final = ("users", "groups", "sites")
-"""Resources whose objects are people, or may be named after people."""
 
 _GUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -47,7 +45,7 @@ def find_target(
     key = parse_object_id(named)
     if key is None:
         return ErasureTarget(connection.id, "users", _find_user(db, connection, named, resource))
-    choice = (resource,) if resource else ERASABLE_RESOURCES
+    choice = (resource,) if resource else ERASABLE
     stored = find_stored_resource(db, connection.id, key, choice)
     if stored is not None:
         return ErasureTarget(connection.id, stored, key)
@@ -55,14 +53,14 @@ def find_target(
     if before is not None:
         return ErasureTarget(connection.id, before, key)
     mentioned = find_resource_in_events(db, connection.id, key, choice)
-    found = mentioned if mentioned in ERASABLE_RESOURCES else None
+    found = mentioned if mentioned in ERASABLE else None
     pointing = find_referenced_resource(db, connection.id, key)
     if found or mentioned or pointing:
         return ErasureTarget(connection.id, resource or found or pointing or "users", key)
     apart = find_bookkeeping_resource(db, connection.id, key)
-    if resource is None and apart not in ERASABLE_RESOURCES:
+    if resource is None and apart not in ERASABLE:
         raise NotFound(
-            f"no row or event mentions {key}; pass --resource {'|'.join(ERASABLE_RESOURCES)} to "
+            f"no row or event mentions {key}; pass --resource {'|'.join(ERASABLE)} to "
             "keep it from being mirrored if it appears later",
             connection=connection.label,
         )

@@ -1,7 +1,9 @@
 """Display names of the objects that events concern."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from itertools import zip_longest
+from string import Formatter
 from typing import Any, Final
 
 import msgspec
@@ -9,18 +11,29 @@ import sqlalchemy as sa
 
 from models.base import DIRECTORY
 from models.event_type import CONNECTION_RESOURCE
+from models.property import GUID
+from models.resource import OWNER
+from models.resources import RESOURCES
 from worker.events.event import Event
 from worker.store.engine import get_driver_connection
 
-NAME_COLUMNS: Final = ("display_name", "user_principal_name", "name", "reason")
+NAME_COLUMNS: Final = (
+    *dict.fromkeys(
+        name
+        for names in zip_longest(*(one.labels for one in RESOURCES.values()))
+        for name in names
+        if name
+    ),
+    "reason",
+)
 """Columns that name an object, best first; a broken connection has a reason."""
 
-_GUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_NAMED_RESOURCES: Final = ("users", "groups", "sites", "role_definitions")
+_GUID_TEXT: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SELECT_NAMES: Final = " union all ".join(
-    f"select id::text, display_name from {DIRECTORY}.{resource}"
-    " where connection_id = %(id)s and id = any (%(ids)s::uuid[]) and display_name <> ''"
-    for resource in _NAMED_RESOURCES
+    f"select id::text, {one.labels[0]} from {DIRECTORY}.{one.name}"
+    f" where {OWNER} = %(id)s and id = any (%(ids)s::uuid[]) and {one.labels[0]} <> ''"
+    for one in RESOURCES.values()
+    if one.labels and one.key_columns[0].type is GUID
 ).encode()
 
 
@@ -29,7 +42,7 @@ def load_object_names(
 ) -> Mapping[str, str]:
     """Return the current names of all objects that a connection's events mention, by id."""
     ids = sorted(
-        {one for event in events for one in _list_mentioned_ids(event) if _GUID.fullmatch(one)}
+        {one for event in events for one in _list_mentioned_ids(event) if _GUID_TEXT.fullmatch(one)}
     )
     if not ids:
         return {}
@@ -40,24 +53,30 @@ def load_object_names(
 
 def describe_object(event: Event, names: Mapping[str, str]) -> str:
     """Return a description of an event's object: names if known, else ids."""
-    if event.resource == "group_members":
-        group, _, member = event.object_id.partition("/")
-        return f"{names.get(member, member)} in {names.get(group, group)}"
+    resource = RESOURCES.get(event.resource)
+    parts = _list_phrase_parts(event)
+    if resource and parts:
+        named_parts = {name: names.get(one, one) for name, one in parts.items()}
+        return resource.phrase.format_map(named_parts)
     state = _decode_state(event)
-    if event.resource == "role_assignments" and state.get("principal_id"):
-        who, role = str(state["principal_id"]), str(state.get("role_definition_id"))
-        return f"{names.get(who, who)} as {names.get(role, role)}"
-    found_name = names.get(event.object_id)
-    label = next((str(state[name]) for name in NAME_COLUMNS if state.get(name)), None)
-    return found_name or label or ("" if event.resource == CONNECTION_RESOURCE else event.object_id)
+    known = names.get(event.object_id)
+    named = next((str(state[name]) for name in NAME_COLUMNS if state.get(name)), None)
+    return known or named or ("" if event.resource == CONNECTION_RESOURCE else event.object_id)
 
 
-def _list_mentioned_ids(event: Event) -> Iterator[str]:
-    if event.resource == "role_assignments":
-        held = _decode_state(event)
-        yield from (str(held.get(name)) for name in ("principal_id", "role_definition_id"))
-    else:
-        yield from event.object_id.split("/")
+def _list_mentioned_ids(event: Event) -> Iterable[str]:
+    return _list_phrase_parts(event).values() or [event.object_id]
+
+
+def _list_phrase_parts(event: Event) -> dict[str, str]:
+    """Return the ids that an object's phrase names, by column; none if the event lacks one."""
+    resource = RESOURCES.get(event.resource)
+    if resource is None or not resource.phrase:
+        return {}
+    names = [name for _, name, _, _ in Formatter().parse(resource.phrase) if name]
+    key = dict(zip(resource.key, event.object_id.split("/"), strict=False))
+    known = key if key.keys() >= set(names) else {**_decode_state(event), **key}
+    return {name: str(known[name]) for name in names} if all(map(known.get, names)) else {}
 
 
 def _decode_state(event: Event) -> dict[str, Any]:

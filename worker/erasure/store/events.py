@@ -5,7 +5,7 @@ object's state before and after is removed. A deletion keeps its key while a sin
 it: its receiver could not know otherwise which object to delete.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -16,24 +16,46 @@ from msgspec.structs import replace
 from sqlalchemy import text
 
 from models.change_event import ChangeKind
-from models.resources.group_members import GROUP_MEMBERS
-from models.resources.role_assignments import ROLE_ASSIGNMENTS
+from models.property import Property
+from models.resource import Resource
+from models.resources import EDGES, ERASABLE_REFERENCES, RESOURCES
 from worker.erasure.store.text import extract_names
 from worker.store.engine import get_driver_connection
 from worker.store.planner import force_index_scans
 from worker.store.state.erasures import Erasure, ErasureDigests, PendingErasure
 
+_EDGE_NAMES: Final = frozenset(one.name for one in EDGES)
+_REFERRING: Final = frozenset(
+    name for name, columns in ERASABLE_REFERENCES.items() if columns and name not in _EDGE_NAMES
+)
+"""Resources whose rows name an object in a column that is not part of their key."""
+
 BATCH_EVENTS: Final = 20_000
 """Events that are checked in one transaction."""
 
-_IS_AFFECTED: Final = """
-       (resource = any(%(own)s::text[]) and object_id = %(key)s
-        or resource = 'group_members' and (split_part(object_id, '/', 1) = %(key)s
-                                           or split_part(object_id, '/', 2) = %(key)s)
-        or resource = 'role_assignments' and (object_id = any(%(assignments)s::text[])
-                                              or before ->> 'principal_id' = %(key)s
-                                              or after ->> 'principal_id' = %(key)s))
-"""
+
+def _build_reference_condition(resource: Resource, columns: Collection[Property]) -> str:
+    """Return a condition for the events of rows that name the object."""
+    if resource.is_edge:
+        places = [resource.key.index(one.name) + 1 for one in columns]
+        named = [f"split_part(object_id, '/', {place}) = %(key)s" for place in places]
+    else:
+        states = [f"{state} ->> '{one.name}'" for one in columns for state in ("before", "after")]
+        named = ["object_id = any(%(referring)s::text[])", *(f"{one} = %(key)s" for one in states)]
+    return f"resource = '{resource.name}' and ({' or '.join(named)})"
+
+
+def _build_condition() -> str:
+    own = "resource = any(%(own)s::text[]) and object_id = %(key)s"
+    others = (
+        _build_reference_condition(RESOURCES[name], columns)
+        for name, columns in ERASABLE_REFERENCES.items()
+        if columns
+    )
+    return f"({' or '.join([own, *others])})"
+
+
+_IS_AFFECTED: Final = _build_condition()
 _SELECT_AFFECTED: Final = f"""
     select seq, occurred_at, resource, object_id, change, before, after
       from events.change_events
@@ -57,7 +79,7 @@ class ScrubStep(Enum):
     """The next step of redacting an erasure's events."""
 
     NEXT_BATCH = "the next batch of events"
-    RESTART = "all of them once more, as a role assignment became known late"
+    RESTART = "all of them once more, as a row that names the object became known late"
     WAIT_FOR_SINKS = "a sink has not had every deletion"
     REDACT_KEPT_KEYS = "the keys that were kept for sinks, which have had them"
     FINISHED = "nothing"
@@ -113,8 +135,8 @@ class ScrubBatch:
 
 
 def redact_key(resource: str, object_id: str, target: str, digests: ErasureDigests) -> str:
-    """Return an event's key without the erased id; the other end of a membership stays."""
-    if resource != GROUP_MEMBERS.name:
+    """Return an event's key without the erased id; the other end of an edge stays."""
+    if resource not in _EDGE_NAMES:
         return digests.render_mark(object_id)
     parts = object_id.split("/")
     return "/".join(digests.render_mark(part) if part == target else part for part in parts)
@@ -138,7 +160,7 @@ def read_scrub_batch(db: sa.Connection, erasure: Erasure, limit: int = BATCH_EVE
         "id": erasure.connection_id,
         "own": [erasure.resource],
         "key": pending.id,
-        "assignments": pending.assignments,
+        "referring": pending.referring,
         "after": after,
         "upto": batch.upto,
     }
@@ -190,21 +212,21 @@ def advance_pending(
 ) -> PendingErasure:
     """Return the state after a batch.
 
-    The creation event of an assignment names its principal, later ones need not. So an assignment
+    The creation event of a role assignment names its principal, later ones need not. So one that is
     found by another event may have earlier ones that were passed over: the pass is repeated.
     """
-    known = set(pending.assignments)
-    assignments, again = list(pending.assignments), pending.again
+    known = set(pending.referring)
+    referring, again = list(pending.referring), pending.again
     for one in batch.events:
-        if one.resource == ROLE_ASSIGNMENTS.name and one.object_id not in known:
+        if one.resource in _REFERRING and one.object_id not in known:
             known.add(one.object_id)
-            assignments.append(one.object_id)
+            referring.append(one.object_id)
             again = again or one.change != ChangeKind.CREATED
     firsts = [*kept[:1], *([] if pending.kept_from is None else [pending.kept_from])]
     return replace(
         pending,
         upto=batch.upto,
-        assignments=assignments,
+        referring=referring,
         again=again,
         kept_from=min(firsts, default=None),
     )
@@ -215,11 +237,11 @@ def find_resource_in_events(
 ) -> str | None:
     """Return the resource, one of ``own``, of an object that events mention.
 
-    Another one if only memberships or role assignments name it; None if no event does.
+    Another one if only rows that reference it name it; None if no event does.
     """
     first, last = db.execute(_BOUNDS, {"id": connection_id}).one()
     best: str | None = None
-    values = {"id": connection_id, "key": key, "own": list(own), "assignments": []}
+    values = {"id": connection_id, "key": key, "own": list(own), "referring": []}
     force_index_scans(db)
     with get_driver_connection(db).cursor() as cursor:
         for after in range((first or 1) - 1, last or 0, BATCH_EVENTS):

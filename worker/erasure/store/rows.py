@@ -13,46 +13,19 @@ from sqlalchemy import text
 from models.base import DIRECTORY
 from models.change_event import ChangeKind
 from models.resource import OWNER, Resource
-from models.resources import EDGE_ENDS, RESOURCES
-from models.resources.group_members import GROUP_MEMBERS
-from models.resources.role_assignments import ROLE_ASSIGNMENTS
+from models.resources import EDGES, REFERENCES, RESOURCES
 from worker.events.event import SnapshotProgress
 from worker.store.engine import get_driver_connection
 from worker.store.lease import Transaction
 from worker.store.mirror.cascade import EDGE_BATCH
 from worker.store.mirror.change import Change
-from worker.store.mirror.edges import render_edge_key
 from worker.store.mirror.merge import load_rows
 
-_EDGES = tuple(
-    f"""
-    delete from directory.group_members where connection_id = %s and {side} = %s::uuid
- returning group_id, member_id, deleted_at is null
-"""
-    for side in ("group_id", "member_id")
-)
 _ZERO = "00000000-0000-0000-0000-000000000000"
-_SOME_MEMBERS = """
-    select group_id, member_id from directory.group_members
-     where connection_id = %(owner)s and group_id = %(id)s and member_id >= %(place)s
-     order by member_id limit %(limit)s
-"""
-_SOME_GROUPS = """
-    select group_id, member_id from directory.group_members
-     where connection_id = %(owner)s and member_id = %(id)s limit %(limit)s
-"""
-_DELETE_EDGE = """
-    delete from directory.group_members
-     where connection_id = %s and group_id = %s and member_id = %s
- returning group_id, member_id, deleted_at is null
-"""
-_ASSIGNMENTS = """
-    delete from directory.role_assignments where connection_id = %s and principal_id = %s::uuid
- returning id, deleted_at is null
-"""
-_MENTIONS_KEYS = """
+_EDGE_NAMES = ", ".join(f"'{one.name}'" for one in EDGES)
+_MENTIONS_KEYS = f"""
     (key = any(:keys)
-     or resource = 'group_members'
+     or resource in ({_EDGE_NAMES})
         and (split_part(key, '/', 1) = any(:keys) or split_part(key, '/', 2) = any(:keys)))
 """
 _REMOVALS = text(f"delete from sync.removals where connection_id = :id and {_MENTIONS_KEYS}")
@@ -97,89 +70,112 @@ class ErasedRows:
 
     row: dict[str, Any] | None = None
     """The object's columns."""
-    edges: list[tuple[str, bool]] = field(default_factory=list)
-    """Memberships, each with whether it was live."""
-    assignments: list[tuple[str, bool]] = field(default_factory=list)
+    pointing: dict[Resource, list[tuple[str, bool]]] = field(default_factory=dict)
+    """Keys of rows that named the object, each with whether it was live."""
     counts: dict[str, int] = field(default_factory=dict)
     """Deleted rows, by table."""
 
     @property
     def has_rows(self) -> bool:
-        return self.row is not None or bool(self.edges or self.assignments)
+        return self.row is not None or any(self.pointing.values())
+
+    @property
+    def referring(self) -> list[str]:
+        """The keys, except of edges, whose keys name the object themselves."""
+        listed = (found for of, found in self.pointing.items() if not of.is_edge)
+        return [key for found in listed for key, _ in found]
+
+    def add(self, of: Resource, found: Sequence[Sequence[Any]]) -> None:
+        """Add deleted rows: the columns of the key, then whether the row was live."""
+        if found:
+            known = self.pointing.setdefault(of, [])
+            known += [("/".join(key), live) for *key, live in found]
+            self.counts[f"{DIRECTORY}.{of.name}"] = len(known)
 
     def build_deletions(self) -> list[tuple[Resource, list[Change]]]:
         """Return the deletions of live rows that pointed at the object, without their data."""
         return [
             (of, [Change(ChangeKind.DELETED, key) for key, live in keys if live])
-            for of, keys in (
-                (GROUP_MEMBERS, self.edges),
-                (ROLE_ASSIGNMENTS, self.assignments),
-            )
+            for of, keys in self.pointing.items()
         ]
 
 
 @dataclass
-class MembershipErasure:
-    """The memberships of an object that has more of them than fit in one transaction."""
+class EdgeErasure:
+    """The edges of an object that has more of them than fit in one transaction."""
 
     resource: Resource
     key: str
     cursor: str = _ZERO
-    """Members of a group are read by key, from where the last batch ended."""
+    """Edges whose key begins with the object are read by key, from where the last batch ended."""
 
     def erase_batch(self, tx: Transaction) -> ErasedRows:
-        """Delete ``EDGE_BATCH`` memberships physically; none if fewer are left."""
+        """Delete ``EDGE_BATCH`` edges of one resource physically; none if fewer are left."""
         taken = ErasedRows()
-        if self.resource.name not in EDGE_ENDS:
-            return taken
+        for edge in EDGES:
+            found = [one for one in REFERENCES[self.resource.name] if one.resource is edge]
+            if not taken.pointing and found:
+                self._erase_edges(tx, taken, edge, [one.property.name for one in found])
+        return taken
+
+    def _erase_edges(
+        self, tx: Transaction, taken: ErasedRows, edge: Resource, columns: list[str]
+    ) -> None:
         values = {"owner": tx.connection_id, "id": self.key, "place": self.cursor}
+        place, pairs = self.cursor, list[tuple[Any, ...]]()
         with get_driver_connection(tx.db).cursor() as cursor:
-            cursor.execute(_SOME_MEMBERS, {**values, "limit": EDGE_BATCH})
-            pairs = cursor.fetchall()
-            place = pairs[-1][1] if pairs else self.cursor
-            cursor.execute(_SOME_GROUPS, {**values, "limit": EDGE_BATCH - len(pairs)})
-            pairs += cursor.fetchall()
+            for column in columns:
+                left = EDGE_BATCH - len(pairs)
+                cursor.execute(_build_batch_query(edge, column), {**values, "limit": left})
+                pairs += cursor.fetchall()
+                if column == edge.key[0] and pairs:
+                    place = pairs[-1][1]
             if len(pairs) < EDGE_BATCH:
-                return taken
-            cursor.executemany(
-                _DELETE_EDGE, [(tx.connection_id, *pair) for pair in pairs], returning=True
-            )
+                return
+            where = [(tx.connection_id, *pair) for pair in pairs]
+            cursor.executemany(_build_deletion(edge, *edge.key), where, returning=True)
             more: bool | None = True
             while more:
-                taken.edges += [(render_edge_key((g, m)), live) for g, m, live in cursor.fetchall()]
+                taken.add(edge, cursor.fetchall())
                 more = cursor.nextset()
         self.cursor = place
-        taken.counts = {f"{DIRECTORY}.group_members": len(taken.edges)}
-        return taken
+
+
+def _build_batch_query(edge: Resource, column: str) -> str:
+    first, second = edge.key
+    by_key = f" and {second} >= %(place)s order by {second}" if column == first else ""
+    return (
+        f"select {first}, {second} from {DIRECTORY}.{edge.name}"
+        f" where {OWNER} = %(owner)s and {column} = %(id)s{by_key} limit %(limit)s"
+    )
+
+
+def _build_deletion(resource: Resource, *columns: str) -> str:
+    """Return a statement that deletes a connection's rows by the values of some columns."""
+    types = {one.name: one.type.sql for one in resource.columns}
+    where = " and ".join(f"{one} = %s::{types[one]}" for one in columns)
+    key = ", ".join(resource.key)
+    return (
+        f"delete from {DIRECTORY}.{resource.name} where {OWNER} = %s and {where}"
+        f" returning {key}, deleted_at is null"
+    )
 
 
 def erase_rows(tx: Transaction, resource: Resource, key: str) -> ErasedRows:
-    """Delete an object's rows physically, with its memberships and role assignments.
+    """Delete an object's rows physically, with those that name it, such as its role assignments.
 
-    ``MembershipErasure`` has left at most as many memberships as fit in one transaction.
+    ``EdgeErasure`` has left at most as many edges as fit in one transaction.
     """
     taken = ErasedRows()
     stored = load_rows(tx, resource, [key]).get(key)
     with get_driver_connection(tx.db).cursor() as cursor:
         if stored is not None:
             taken.row = dict(zip(resource.column_names, stored.row, strict=True))
-            cursor.execute(
-                f"delete from {DIRECTORY}.{resource.name}"
-                f" where {OWNER} = %s and {resource.key[0]} = %s",
-                (tx.connection_id, key),
-            )
-            taken.counts[f"{DIRECTORY}.{resource.name}"] = cursor.rowcount
-        if resource.name in EDGE_ENDS:
-            for statement in _EDGES:
-                cursor.execute(statement, (tx.connection_id, key))
-                taken.edges += [(render_edge_key((g, m)), live) for g, m, live in cursor.fetchall()]
-            cursor.execute(_ASSIGNMENTS, (tx.connection_id, key))
-            taken.assignments = cursor.fetchall()
-    found = {
-        f"{DIRECTORY}.group_members": len(taken.edges),
-        f"{DIRECTORY}.role_assignments": len(taken.assignments),
-    }
-    taken.counts |= {table: number for table, number in found.items() if number}
+            cursor.execute(_build_deletion(resource, resource.key[0]), (tx.connection_id, key))
+            taken.counts[f"{DIRECTORY}.{resource.name}"] = len(cursor.fetchall())
+        for of, column in REFERENCES[resource.name]:
+            cursor.execute(_build_deletion(of, column.name), (tx.connection_id, key))
+            taken.add(of, cursor.fetchall())
     return taken
 
 

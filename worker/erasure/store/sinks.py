@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy import text
 
-from models.resources import EDGE_ENDS
+from models.resources import REFERENCES
 from worker.store.state.erasures import Erasure
 
 SINK_WAIT_DAYS: Final = 30
@@ -52,6 +52,5 @@ def list_sinks_behind(db: sa.Connection, erasure: Erasure) -> list[SinkBehind]:
 
 def list_touched_resources(resource: str) -> list[str]:
     """Return the resources with events about an object: its own, and those pointing at it."""
-    if resource in EDGE_ENDS:
-        return [resource, "group_members", "role_assignments"]
-    return [resource]
+    pointing = (one.resource.name for one in REFERENCES[resource])
+    return list(dict.fromkeys([resource, *pointing]))

@@ -14,7 +14,7 @@ from sqlalchemy import Column, Table, Text, cast, or_, select, update
 from models.connection import connections
 from models.quarantine import quarantine
 from models.resource import OWNER
-from models.resources import RESOURCES
+from models.resources import ERASABLE, RESOURCES
 from models.run import runs
 from models.stream import streams
 from models.unresolved import unresolved
@@ -24,15 +24,10 @@ REPLACEMENT: Final = "erased"
 MIN_NAME_LENGTH: Final = 4
 """Shortest name in letters; a shorter one would match inside other texts."""
 
-NAME_COLUMNS: Final = (
-    "user_principal_name",
-    "mail",
-    "display_name",
-    "proxy_addresses",
-    "other_mails",
-    "name",
-    "web_url",
-    "composite_id",
+NAME_COLUMNS: Final = tuple(
+    dict.fromkeys(
+        one.name for name in ERASABLE for one in RESOURCES[name].columns if one.identifies
+    )
 )
 """Columns that name an object."""
 

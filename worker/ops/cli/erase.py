@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from models.resources import ERASABLE
 from worker.ops.cli.exit_codes import EXIT_PARTIAL
 from worker.ops.cli.output import (
     ProgressPrinter,
@@ -25,15 +26,13 @@ if TYPE_CHECKING:
 POLL_SECONDS: Final = 0.25
 """Seconds between two checks whether the sinks have received the deletion."""
 
-ERASABLE_RESOURCES: Final = ("users", "groups", "sites")
-
 
 @click.command()
 @click.argument("connection")
 @click.argument("named", metavar="[OBJECT]", required=False)
 @click.option(
     "--resource",
-    type=click.Choice(ERASABLE_RESOURCES),
+    type=click.Choice(ERASABLE),
     help="What OBJECT is, where its id is known nowhere or in several tables.",
 )
 @click.option("--wait", default=10.0, show_default=True, help="Seconds to wait for sinks.")

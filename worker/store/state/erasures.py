@@ -66,10 +66,10 @@ class PendingErasure(msgspec.Struct, kw_only=True):
     id: str
     upto: int = 0
     """Sequence number up to which events have been scrubbed."""
-    assignments: list[str] = []
-    """Known role assignments of the object."""
+    referring: list[str] = msgspec.field(name="assignments", default_factory=list)
+    """Keys of known rows that name the object, such as its role assignments."""
     again: bool = False
-    """An assignment was found late, so earlier events may concern it."""
+    """Such a row was found late, so earlier events may concern it."""
     kept_from: int | None = None
     """Sequence number of the first deletion that keeps its key for a sink."""
     rows: bool = False
@@ -150,4 +150,4 @@ def _erasure_from_row(row: Any) -> Erasure:
 def list_ids_being_erased(db: sa.Connection, connection_id: int) -> frozenset[str]:
     """Return the ids whose events are being scrubbed: objects and their role assignments."""
     pending = (one.pending for one in list_erasures(db, connection_id))
-    return frozenset(key for one in pending if one for key in (one.id, *one.assignments))
+    return frozenset(key for one in pending if one for key in (one.id, *one.referring))

@@ -5,10 +5,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import text
 
+from models.resources import EDGES
 from worker.store.state.unresolved import summarize_unresolved
 
 _LEFT_OUT = "'left out, as Graph does not know it here: ' || array_to_string(left_out, ', ')"
 _SMALL_PAGES = "'reads pages of ' || page_size || ', as Graph does not answer larger ones'"
+_EDGES_WITH_PARENTS = ", ".join(f"('{one.name}', '{one.parent}')" for one in EDGES)
 _NOTE = f"{_LEFT_OUT}, {_SMALL_PAGES}"
 _CONNECTIONS = text(f"""
     select c.id, c.provider_config_key, c.nango_connection_id, c.provider, c.tenant_id,
@@ -57,7 +59,7 @@ _STREAMS = text(f"""
            case when phase not in ('listing', 'sweeping') then drift end as drift,
            (select count(*) from sync.removals r where r.connection_id = s.connection_id
                and (r.resource = s.resource or
-                    r.resource = 'group_members' and s.resource = 'groups')
+                    (r.resource, s.resource) in ({_EDGES_WITH_PARENTS}))
                and r.held) as held,
            (select count(*) from sync.quarantine q where q.connection_id = s.connection_id
                and q.resource = s.resource) as quarantined

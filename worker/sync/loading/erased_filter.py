@@ -8,14 +8,18 @@ from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from models.resource import Resource
-from models.resources.role_assignments import ROLE_ASSIGNMENTS
+from models.resources import ERASABLE_REFERENCES, RESOURCES
 from worker.graph.page import Page
 from worker.store.mirror.edges import Pair
 from worker.store.state.erasures import ErasedObjects
 
 V = TypeVar("V")
 
-_PRINCIPAL = ROLE_ASSIGNMENTS.column_names.index("principal_id")
+_REFERENCE_PLACES = {
+    name: [RESOURCES[name].column_names.index(one.name) for one in columns]
+    for name, columns in ERASABLE_REFERENCES.items()
+}
+"""Positions of the values in a row that may be ids of erased objects."""
 
 
 def drop_erased(page: Page, resource: Resource, erased: ErasedObjects) -> None:
@@ -25,8 +29,8 @@ def drop_erased(page: Page, resource: Resource, erased: ErasedObjects) -> None:
     page.unchanged = [key for key in page.unchanged if key not in erased]
     for key in [key for key in page.rows if key in erased]:
         del page.rows[key]
-    if resource is ROLE_ASSIGNMENTS:
-        for key in [key for key, one in page.rows.items() if one.row[_PRINCIPAL] in erased]:
+    for place in _REFERENCE_PLACES[resource.name]:
+        for key in [key for key, one in page.rows.items() if one.row[place] in erased]:
             del page.rows[key]
     page.faults = {key: why for key, why in page.faults.items() if key in page.rows}
     page.removed = {key: why for key, why in page.removed.items() if key not in erased}
