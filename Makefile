@@ -43,6 +43,9 @@ check: venv lint-sql ## lint, format check, types, import contracts, migrations
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 
+docs: venv ## write the pages of the reference that follow from the declarations
+	@PYTHONPATH=. $(BIN)/python scripts/reference.py
+
 lint-sql: venv ## lint the SQL of the migrations (rules: .squawk.toml)
 	@sql=$$($(BIN)/alembic -c migrations/alembic.ini upgrade head --sql 2>/dev/null) && \
 	    printf '%s\n' "$$sql" | $(BIN)/squawk --stdin-filepath migrations.sql

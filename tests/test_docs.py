@@ -1,6 +1,7 @@
 """The documents name only what exists, and name all of it."""
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -185,6 +186,15 @@ def test_every_command_is_in_the_reference() -> None:
         assert isinstance(command, click.Group)
         for name in command.commands:
             assert f"{group} {name}" in named or f"`{name}`" in text, f"{group} {name}"
+
+
+@pytest.mark.parametrize(
+    ("page", "render"),
+    [("reference/resources.md", "render_resources"), ("asyncapi.json", "render_asyncapi")],
+)
+def test_what_follows_from_the_declarations_is_up_to_date(page: str, render: str) -> None:
+    scripted = runpy.run_path(str(ROOT / "scripts" / "reference.py"))
+    assert read_text(DOCS / page) == scripted[render](), "run: make docs"
 
 
 # ---- examples

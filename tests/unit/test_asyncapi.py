@@ -16,13 +16,13 @@ from models.event_type import EVENT_TYPES
 from models.property import DOCUMENTS, Property, ValueType
 from models.resources import RESOURCES
 from tests.support.asyncapi_schema import find_problems, iterate_references
-from worker.core.settings import Settings
+from worker.core.settings import SETTINGS
 from worker.delivery.asyncapi import build_document
 from worker.delivery.settings import DEFAULT_STREAM
 from worker.events.schema_fields import build_column_schema
 from worker.ops.cli.asyncapi import asyncapi
 
-PREFIX = Settings.event_prefix
+PREFIX = str(SETTINGS["event_prefix"].default)
 PUBLISHED = Path(__file__).parents[2] / "docs" / "asyncapi.json"
 MADE = build_document(PREFIX)
 SCHEMAS = MADE["components"]["schemas"]

@@ -17,7 +17,9 @@ from worker.delivery.senders.signature import build_signature_headers, generate_
 from worker.events.envelope import EnvelopeBuilder
 from worker.events.event import Event
 
-DOCUMENT = (Path(__file__).parents[2] / "docs" / "events.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+DOCUMENT = (DOCS / "events.md").read_text(encoding="utf-8")
+RESOURCES_PAGE = (DOCS / "reference" / "resources.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[str]:
@@ -25,7 +27,8 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_types_are_told_whole() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \| `([\w.]+)` \|$", DOCUMENT, re.MULTILINE)
+    pages = RESOURCES_PAGE + DOCUMENT
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \| `([\w.]+)` \|$", pages, re.MULTILINE)
     assert {(resource, change): name for resource, change, name in rows} == dict(EVENT_TYPES)
     assert len(rows) == len(EVENT_TYPES)
 
