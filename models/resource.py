@@ -197,7 +197,17 @@ class Resource:
         return None
 
     @cached_property
+    def listing(self) -> Source:
+        """The way to read it where the tenant offers no delta."""
+        return next(fallback.source for fallback in self.fallbacks if fallback.at_delta_start)
+
+    @cached_property
     def partition(self) -> Property | None:
         """The property by which a walk may go, one query for each object that it references."""
         names = {way.filtered_by for way in self.sources.values()} - {""}
         return next((one for one in self.properties if one.name in names), None)
+
+    @cached_property
+    def partitioned_by(self) -> str:
+        """Name of the resource whose objects such a walk goes through; empty if there is none."""
+        return self.partition.references[0] if self.partition else ""

@@ -59,7 +59,7 @@ EDGE_ENDS: Final = frozenset(
 """Names of the resources whose objects edges connect."""
 
 
-def _list_unknown_names(resource: Resource) -> Iterator[str]:
+def list_unknown_names(resource: Resource) -> Iterator[str]:
     """Yield what a resource names that is not declared."""
     properties = {one.name for one in resource.properties}
     phrased = {name for _, name, _, _ in Formatter().parse(resource.phrase) if name}
@@ -75,8 +75,18 @@ def _list_unknown_names(resource: Resource) -> Iterator[str]:
     yield from sorted(others - RESOURCES.keys())
 
 
+def _check_fallbacks(resource: Resource) -> None:
+    listed = [one for one in resource.fallbacks if one.at_delta_start]
+    if resource.source.follows_delta is not bool(listed):
+        raise ValueError(
+            f"models/resources/{resource.name}.py needs a fallback for tenants without delta"
+            " if it has a delta path, and none otherwise"
+        )
+
+
 for _resource in RESOURCES.values():
-    if _unknown := list(_list_unknown_names(_resource)):
+    _check_fallbacks(_resource)
+    if _unknown := list(list_unknown_names(_resource)):
         raise ValueError(
             f"models/resources/{_resource.name}.py names {', '.join(_unknown)}, unknown"
         )

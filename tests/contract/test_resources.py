@@ -2,7 +2,8 @@
 
 import importlib
 import pkgutil
-from typing import Any
+from dataclasses import fields
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -10,13 +11,16 @@ from sqlalchemy.dialects import postgresql
 
 import models.resources
 from models.mirror import get_table
+from models.property import guid, text
 from models.resource import BOOKKEEPING, OWNER, Resource
-from models.resources import RESOURCES, STREAMED
+from models.resources import EDGE_ENDS, REFERENCES, RESOURCES, STREAMED, list_unknown_names
+from models.source import IntervalName, Source
 from models.tables import metadata
 from tests.support.samples import read_samples
 from worker.graph.urls import build_delta_url, build_listing_url
 from worker.rows.shape import get_shape
 from worker.sync.plan import compute_select_hash
+from worker.sync.policy import Policy
 
 ALL = pytest.mark.parametrize("resource", RESOURCES.values(), ids=lambda resource: resource.name)
 ENTITIES = [resource for resource in RESOURCES.values() if not resource.is_edge]
@@ -112,8 +116,8 @@ def test_every_column_comes_from_a_property_or_is_derived(resource: Resource) ->
 @WITH_RECORDS
 def test_every_property_has_a_column_or_is_read_by_the_derivation(resource: Resource) -> None:
     known = {"id", "removed", *resource.relations, *resource.column_names}
-    fields = msgspec.structs.fields(resource.record)
-    beyond = {field.name for field in fields if field.name not in known}
+    found = msgspec.structs.fields(resource.record)
+    beyond = {field.name for field in found if field.name not in known}
     assert beyond == {name for one in resource.properties for name in one.derived_from}
 
 
@@ -134,8 +138,8 @@ def test_only_the_id_is_required(resource: Resource) -> None:
 
 
 def _field(resource: Resource, name: str) -> str:
-    fields = msgspec.structs.fields(resource.record)
-    return next(field.name for field in fields if field.encode_name == name)
+    found = msgspec.structs.fields(resource.record)
+    return next(field.name for field in found if field.encode_name == name)
 
 
 @WITH_RECORDS
@@ -154,8 +158,8 @@ def test_every_property_may_be_null_but_never_the_id(resource: Resource) -> None
 @WITH_RECORDS
 def test_what_is_asked_for_is_what_is_kept(resource: Resource) -> None:
     """A property that is kept and not asked for would be null for ever."""
-    fields = msgspec.structs.fields(resource.record)
-    kept = [field.encode_name for field in fields if "@" not in field.encode_name]
+    found = msgspec.structs.fields(resource.record)
+    kept = [field.encode_name for field in found if "@" not in field.encode_name]
     assert resource.selected == (*kept, *resource.relations)
     assert resource.selected[0] == "id"
     assert len(set(resource.selected)) == len(resource.selected)
@@ -224,6 +228,44 @@ def test_every_resource_says_what_it_needs(resource: Resource) -> None:
         assert all(way.intervals for way in resource.sources.values())
         if resource.source.follows_delta:
             assert resource.source.delta_path == f"{resource.source.path}/delta"
+
+
+def test_every_interval_is_a_setting() -> None:
+    assert set(get_args(IntervalName)) <= {field.name for field in fields(Policy)}
+
+
+def test_a_property_may_have_another_name_in_graph() -> None:
+    named = [guid("owner_id", "owner"), text("owner_id", "owner", sent_as="ownerRef")]
+    assert [one.graph_name for one in named] == ["ownerId", "ownerRef"]
+
+
+def test_what_a_declaration_names_must_be_declared() -> None:
+    shift = Resource(
+        name="shifts",
+        meaning="Shifts",
+        permission="Schedule.Read.All",
+        source=Source(path="/shifts", intervals=("listing_seconds",), filtered_by="team_id"),
+        event_noun="shift",
+        labels=("title",),
+        phrase="{user_id} on {day}",
+        properties=(
+            guid("id", "id", key=True),
+            guid("user_id", "who works", references=("users", "people")),
+            text("day", "day", derived=True, derived_from=("start",)),
+        ),
+    )
+    assert list(list_unknown_names(shift)) == ["start", "team_id", "title", "people"]
+
+
+def test_a_resource_knows_what_points_at_it() -> None:
+    found = {
+        name: [f"{one.resource.name}.{one.property.name}" for one in pointing]
+        for name, pointing in REFERENCES.items()
+    }
+    assert found["users"] == ["group_members.member_id", "role_assignments.principal_id"]
+    assert found["groups"] == ["group_members.group_id", *found["users"]]
+    assert found["role_definitions"] == ["role_assignments.role_definition_id"]
+    assert {"users", "groups"} == EDGE_ENDS
 
 
 def test_the_permissions_are_the_ones_that_operators_are_told() -> None:

@@ -163,3 +163,9 @@ def test_a_slice_that_could_not_read_ends_the_wait(mirror: Mirror) -> None:
     execute(mirror, "update sync.streams set due_at = null")
     run_slice(mirror.runtime, 1, trigger=RunTrigger.SCHEDULED)
     assert overdue(mirror) == 0
+
+
+def test_a_new_table_of_the_mirror_appears_in_freshness(mirror: Mirror) -> None:
+    execute(mirror, "create table directory.devices (connection_id bigint)")
+    assert set(viewed(mirror)) == {*RESOURCES, "devices"}
+    assert viewed(mirror)["devices"] == (None, False), "never read, and not late yet"

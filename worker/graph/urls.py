@@ -6,12 +6,12 @@ from urllib.parse import quote
 
 from models.resource import Resource
 from models.resources.group_members import GROUP_MEMBERS
+from models.source import Source
 from worker.graph.links import VERSION
 
 GRAPH_HOST: Final = "https://graph.microsoft.com"
 GRAPH_URL: Final = f"{GRAPH_HOST}{VERSION}"
 ORGANIZATION_PATH: Final = f"{VERSION}/organization?$select=id,displayName"
-SITE_SEARCH_PATH: Final = "/sites?search=*"
 
 
 def _build_select(resource: Resource, without: Collection[str], *, relations: bool) -> str:
@@ -21,23 +21,19 @@ def _build_select(resource: Resource, without: Collection[str], *, relations: bo
 
 
 def build_listing_url(
-    resource: Resource, without: Collection[str] = (), *, top: int | None = None
+    resource: Resource,
+    without: Collection[str] = (),
+    *,
+    source: Source | None = None,
+    top: int | None = None,
 ) -> str:
-    """Return the first URL of a plain listing; ``top`` objects a page."""
-    query = [_build_select(resource, without, relations=False)] if resource.source.select else []
-    if top or resource.source.page_size:
-        query.append(f"$top={top or resource.source.page_size}")
-    return f"{GRAPH_URL}{resource.source.path}{'?' if query else ''}{'&'.join(query)}"
-
-
-def build_search_url(
-    resource: Resource, without: Collection[str] = (), *, top: int | None = None
-) -> str:
-    """Return the URL of a site search, the fallback if the complete listing is refused."""
-    size = f"&$top={top}" if top else ""
-    return (
-        f"{GRAPH_URL}{SITE_SEARCH_PATH}&{_build_select(resource, without, relations=False)}{size}"
-    )
+    """Return the first URL of a list, by the plain source unless told; ``top`` objects a page."""
+    source = source or resource.source
+    query = [_build_select(resource, without, relations=False)] if source.select else []
+    if top or source.page_size:
+        query.append(f"$top={top or source.page_size}")
+    joint = "&" if "?" in source.path else "?"
+    return f"{GRAPH_URL}{source.path}{joint if query else ''}{'&'.join(query)}"
 
 
 def build_delta_url(
@@ -56,9 +52,10 @@ def build_token_url(
     return f"{build_delta_url(resource, without, top=top)}&$deltatoken=latest"
 
 
-def build_assignments_url(resource: Resource, role_definition_id: str) -> str:
-    """Return the URL of one role definition's assignments, for tenants that require the filter."""
-    condition = quote(f"roleDefinitionId eq '{role_definition_id}'", safe="'")
+def build_filtered_url(resource: Resource, part: str) -> str:
+    """Return the URL of the objects whose partition property holds an id."""
+    assert resource.partition is not None, "only a partitioned resource is read in parts"
+    condition = quote(f"{resource.partition.graph_name} eq '{part}'", safe="'")
     return f"{GRAPH_URL}{resource.source.path}?$filter={condition}"
 
 

@@ -16,6 +16,7 @@ from models.resources.role_assignments import ROLE_ASSIGNMENTS
 from models.resources.role_definitions import ROLE_DEFINITIONS
 from models.resources.sites import SITES
 from models.resources.users import USERS
+from models.source import Mode
 from worker.core.errors import (
     ConfigurationError,
     ConnectionBroken,
@@ -30,11 +31,10 @@ from worker.graph.memberships import parse_members
 from worker.graph.page import Page
 from worker.graph.urls import (
     ORGANIZATION_PATH,
-    build_assignments_url,
     build_delta_url,
+    build_filtered_url,
     build_listing_url,
     build_members_path,
-    build_search_url,
     build_token_url,
 )
 from worker.nango.client import ConnectionRef, NangoClient
@@ -140,7 +140,11 @@ class _Prober:
     def ask_sites(self) -> None:
         self._ask_page(ProbeCall.ALL_SITES, build_listing_url(SITES), SITES)
         if self.answers.is_refused(ProbeCall.ALL_SITES):
-            self._ask_page(ProbeCall.SITE_SEARCH, build_search_url(SITES), SITES)
+            self._ask_page(
+                ProbeCall.SITE_SEARCH,
+                build_listing_url(SITES, source=SITES.sources[Mode.SEARCH]),
+                SITES,
+            )
 
     def ask_roles(self) -> None:
         link = build_listing_url(ROLE_DEFINITIONS)
@@ -153,7 +157,7 @@ class _Prober:
             and definitions
             and definitions.rows
         ):
-            link = build_assignments_url(ROLE_ASSIGNMENTS, next(iter(definitions.rows)))
+            link = build_filtered_url(ROLE_ASSIGNMENTS, next(iter(definitions.rows)))
             self._ask_page(ProbeCall.FILTERED, link, ROLE_ASSIGNMENTS)
 
     def _ask_next_page(

@@ -10,7 +10,6 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from models.source import Mode
 from models.stream import Phase
 from worker.core.errors import MirrorError, ResourceRefused, RetryLater
 from worker.store.state.streams import Stream
@@ -52,8 +51,8 @@ def get_page_size(stream: Stream) -> int:
     """Return how many objects are requested, or expected, on a page."""
     if stream.page_size is not None:
         return stream.page_size
-    lists = not (stream.resource.relations and stream.mode is not Mode.LIST_ONLY)
-    return (stream.resource.source.page_size if lists else None) or DEFAULT_PAGE_SIZE
+    usual = None if stream.source.walks_by_delta else stream.source.page_size
+    return usual or DEFAULT_PAGE_SIZE
 
 
 def is_page_too_large(stream: Stream, error: MirrorError) -> bool:
@@ -67,7 +66,7 @@ def is_page_too_large(stream: Stream, error: MirrorError) -> bool:
 
 def _has_page_size(stream: Stream) -> bool:
     """Whether the stream reads pages whose size it can choose."""
-    if not stream.resource.source.select:
+    if not stream.source.select:
         return False
     return stream.phase is Phase.LISTING or (stream.follows_delta and stream.phase is Phase.DELTA)
 
@@ -101,8 +100,7 @@ def has_exhausted_attempts(stream: Stream, error: MirrorError, now: datetime) ->
 def shrink_page(stream: Stream, error: MirrorError, moment: datetime) -> Stream | None:
     """Return the stream with smaller pages, or None if they cannot be smaller."""
     size = _find_size_limit(stream, error) or get_page_size(stream) // 2
-    with_members = bool(stream.resource.relations) and stream.mode is not Mode.LIST_ONLY
-    if with_members and size < MIN_PAGE_SIZE_WITH_MEMBERS:
+    if stream.source.walks_by_delta and size < MIN_PAGE_SIZE_WITH_MEMBERS:
         apart = switch_to_lists(stream, moment)
         return replace(apart, page_size=None, page_size_at=moment, slow_pages=0)
     if size < MIN_PAGE_SIZE:
@@ -130,5 +128,9 @@ def grow_page(stream: Stream, now: datetime) -> Stream:
 def is_listing_members(stream: Stream, now: datetime) -> bool:
     """Whether members are read by list because pages of groups with members were too large."""
     at = stream.page_size_at
-    lists = bool(stream.resource.relations) and stream.mode is Mode.LIST_ONLY
-    return lists and stream.page_size is None and at is not None and now - at < MEMBER_LISTS_PERIOD
+    return (
+        stream.source.relations_apart
+        and stream.page_size is None
+        and at is not None
+        and now - at < MEMBER_LISTS_PERIOD
+    )

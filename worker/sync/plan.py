@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from enum import Enum, auto
 
 from models.resource import Resource
-from models.source import Mode
 from models.stream import Phase
 from worker.store.state.streams import Stream
 from worker.sync.policy import Policy
@@ -147,10 +146,10 @@ def should_retry_plain(stream: Stream, request: SyncRequest) -> bool:
     person asked for a sync is restarted, as a search can never be complete.
     """
     if stream.phase in (Phase.READY, Phase.HELD):
-        return stream.mode is not Mode.PLAIN
+        return stream.uses_fallback
     began = stream.walk_started_at
     older = request.manual and began is not None and began < request.requested_at
-    return stream.mode is Mode.SEARCH and older
+    return bool(stream.source.best_effort) and older
 
 
 def should_retry_left_out(

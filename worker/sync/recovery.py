@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, TypeAlias
 
-from models.source import Mode
 from models.stream import Phase
 from worker.core.errors import (
     BudgetExhausted,
@@ -92,8 +91,8 @@ class StreamRecovery:
         self._started_at = began
         self._attempts = 0
         self._was_refused = stream.phase is Phase.REFUSED
-        self._was_listed = stream.mode is Mode.LIST_ONLY
-        self._expects_refusal = self._was_refused or stream.mode is not Mode.PLAIN
+        self._was_listed = stream.uses_fallback and not stream.source.follows_delta
+        self._expects_refusal = self._was_refused or stream.uses_fallback
         self._refusal: ResourceRefused | None = None
         self._has_searched = False
         self._is_checking_page_size = False

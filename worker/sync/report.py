@@ -8,7 +8,6 @@ from typing import Any
 from models.change_event import ConnectionChange
 from models.connection import ConnectionStatus
 from models.run import RunState
-from models.source import Mode
 from models.stream import Phase
 from worker.core.errors import (
     BudgetExhausted,
@@ -143,7 +142,7 @@ def _decide_state(context: SliceContext, outcome: SliceOutcome) -> RunState:
 
 def _is_waiting(context: SliceContext, stream: Stream) -> bool:
     """Whether a requested stream is not up to date because of an earlier failure."""
-    at_rest = stream.phase is Phase.READY and stream.mode is Mode.SEARCH
+    at_rest = stream.phase is Phase.READY and stream.source.best_effort != ""
     wanted = context.request.covers(stream) and not stream.is_held
     return wanted and stream.reason is not None and not at_rest
 

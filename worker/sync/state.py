@@ -7,7 +7,7 @@ from typing import Final
 
 from models.change_event import ChangeKind
 from models.resource import Resource
-from models.source import Mode
+from models.source import Source
 from models.stream import Phase
 from worker.core.errors import ResourceRefused
 from worker.core.net.retry_after import MAX_RETRY_AFTER
@@ -54,8 +54,7 @@ def _compute_select_hash(stream: Stream) -> str:
 
 def _should_keep_cursor(stream: Stream) -> bool:
     """Whether the previous cursor and its properties are kept until the walk is complete."""
-    kept = bool(stream.resource.relations) or stream.mode is Mode.LIST_ONLY
-    return kept and stream.delta_link is not None
+    return not stream.source.takes_token and stream.delta_link is not None
 
 
 def _build_empty_drift(stream: Stream) -> Drift:
@@ -118,8 +117,7 @@ def restart_walk(stream: Stream, moment: datetime) -> Stream | None:
     if stream.restarts >= MAX_RESTARTS:
         return None
     listing = stream.phase in (Phase.LISTING, Phase.SWEEPING)
-    apart = not stream.resource.relations or stream.mode is Mode.LIST_ONLY
-    keeps = listing and stream.delta_link is not None and apart
+    keeps = listing and stream.delta_link is not None and not stream.source.walks_by_delta
     after = replace(
         _reset_walk(stream),
         restarts=stream.restarts + 1,
@@ -144,32 +142,20 @@ def repeat_walk(stream: Stream, moment: datetime) -> Stream | None:
 
 def switch_mode(stream: Stream, error: ResourceRefused, moment: datetime) -> Stream | None:
     """Return the stream in another mode that can read a refused resource, or None."""
-    mode = _choose_other_mode(stream, error.status)
-    if mode is None:
+    if stream.uses_fallback:
         return None
-    after = replace(_reset_walk(stream), mode=mode, phase=Phase.READY, due_at=moment)
-    return replace(after, drift=None)
+    other = stream.resource.find_fallback(error.status, at_delta_start=_is_delta_start(stream))
+    return _switch_source(stream, other, moment) if other else None
 
 
-def _choose_other_mode(stream: Stream, status: int) -> Mode | None:
-    if stream.mode is not Mode.PLAIN:
-        return None
-    if stream.name == "role_assignments" and status == 400:
-        return Mode.BY_DEFINITION
-    if stream.name == "sites" and status in (400, 403, 404, 501):
-        return Mode.SEARCH
-    if (
-        stream.name in ("users", "groups")
-        and status in NOT_OFFERED_STATUSES
-        and _is_delta_start(stream)
-    ):
-        return Mode.LIST_ONLY
-    return None
+def _switch_source(stream: Stream, source: Source, moment: datetime) -> Stream:
+    after = replace(_reset_walk(stream), mode=source.mode, phase=Phase.READY)
+    return replace(after, due_at=moment, drift=None)
 
 
 def _is_delta_start(stream: Stream) -> bool:
     """Whether the refused request was the start of a delta enumeration."""
-    if stream.resource.relations:
+    if stream.source.walks_by_delta:
         return stream.phase is Phase.LISTING and stream.page_no == 0
     return stream.phase is not Phase.LISTING
 
@@ -177,20 +163,16 @@ def _is_delta_start(stream: Stream) -> bool:
 def leave_out_properties(stream: Stream, names: Collection[str], moment: datetime) -> Stream:
     """Return the stream without properties that the tenant's Graph does not know.
 
-    A cursor is bound to its properties: a full walk brings a new one.
+    A cursor is bound to its properties, and so is a token that is taken before a listing: a full
+    walk brings a new one.
     """
     names = sorted({*(stream.left_out or ()), *names})
     after = replace(stream, left_out=names, left_out_at=moment, due_at=moment)
-    if stream.phase is Phase.LISTING and not _takes_token_first(stream):
+    if stream.phase is Phase.LISTING and not stream.source.takes_token:
         since = stream.walk_started_at or moment
         return start_walk(after, since, None, is_drift_measured=stream.drift is not None)
     resting = stream.phase if stream.phase in (Phase.DELTA, Phase.HELD) else Phase.READY
     return replace(_reset_walk(after), phase=resting)
-
-
-def _takes_token_first(stream: Stream) -> bool:
-    """Whether a token, which is bound to properties as well, is taken before each listing."""
-    return stream.source.takes_token
 
 
 def replace_round_by_walk(stream: Stream) -> Stream:
@@ -204,13 +186,14 @@ def replace_round_by_walk(stream: Stream) -> Stream:
 def return_to_plain(stream: Stream) -> Stream:
     """Return the stream in plain mode, with the cursor that was kept, if any."""
     resting = Phase.DELTA if stream.delta_link else Phase.READY
-    return replace(stream, mode=Mode.PLAIN, phase=Phase.HELD if stream.is_held else resting)
+    return replace(
+        stream, mode=stream.resource.source.mode, phase=Phase.HELD if stream.is_held else resting
+    )
 
 
 def switch_to_lists(stream: Stream, moment: datetime) -> Stream:
     """Return the stream in list mode, as the tenant no longer offers delta; the cursor is kept."""
-    after = replace(_reset_walk(stream), mode=Mode.LIST_ONLY, phase=Phase.READY)
-    return replace(after, due_at=moment, drift=None)
+    return _switch_source(stream, stream.resource.listing, moment)
 
 
 def mark_refused(stream: Stream, moment: datetime, error: ResourceRefused) -> Stream:
@@ -222,14 +205,14 @@ def mark_refused(stream: Stream, moment: datetime, error: ResourceRefused) -> St
         after = replace(stream, phase=Phase.REFUSED, refused_phase=stream.phase)
     else:
         after = replace(_reset_walk(stream), phase=Phase.REFUSED, refused_phase=None)
-        after = replace(after, mode=Mode.PLAIN, drift=None)
+        after = replace(after, mode=stream.resource.source.mode, drift=None)
     return postpone(after, moment, REFUSED_PAUSE, error.message)
 
 
 def _can_continue(stream: Stream) -> bool:
     """Whether the stream has a position to continue from: a cursor, or a walk under way."""
     under_way = stream.phase in (Phase.LISTING, Phase.SWEEPING) and stream.page_no > 0
-    return stream.delta_link is not None or (under_way and stream.mode is not Mode.SEARCH)
+    return stream.delta_link is not None or (under_way and not stream.source.best_effort)
 
 
 def postpone(stream: Stream, moment: datetime, seconds: float, reason: str) -> Stream:

@@ -9,7 +9,6 @@ from dataclasses import replace
 from datetime import datetime
 from typing import assert_never
 
-from models.source import Mode
 from worker.core.errors import (
     ConfigurationError,
     ConnectionBroken,
@@ -119,7 +118,7 @@ class StreamRunner:
             return build_token_path(self.stream)
         if (
             step not in (StreamStep.START_WALK, StreamStep.FETCH_PAGE)
-            or self.stream.mode is Mode.BY_DEFINITION
+            or self.stream.source.filtered_by
         ):
             return None
         link = (
@@ -287,7 +286,7 @@ class StreamRunner:
     def _prefetch_first_round(self) -> PendingPage | None:
         """Prefetch the round after a first load, while the sweep is likely to find nothing."""
         stream = self.stream
-        leads_on = stream.is_initial and not stream.incomplete and not stream.resource.relations
+        leads_on = stream.is_initial and not stream.incomplete and stream.source.takes_token
         if not leads_on or stream.delta_link is None:
             return None
         return Prefetch(self.context.client, self.submit).send(stream.delta_link)
@@ -308,7 +307,7 @@ class StreamRunner:
         """Keep the refused cursor or start a full walk: the tenant does offer delta."""
         decision = self.recovery.accept_token(self.stream)
         if decision is None:
-            self._start_walk(None if self.stream.resource.relations else token)
+            self._start_walk(token if self.stream.source.takes_token else None)
         else:
             self._stop(*decision)
 

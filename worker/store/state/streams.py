@@ -68,6 +68,11 @@ class Stream:
         return self.resource.sources.get(self.mode, self.resource.source)
 
     @property
+    def uses_fallback(self) -> bool:
+        """Whether the plain way was refused, so that it is read in another one."""
+        return self.source is not self.resource.source
+
+    @property
     def left_out_columns(self) -> int:
         """A bit for each column whose property is left out at present."""
         return self.resource.columns_of(self.left_out) if self.left_out else 0
@@ -96,7 +101,7 @@ class Stream:
     @property
     def follows_delta(self) -> bool:
         """Whether there is a cursor to follow; one kept while delta is refused does not count."""
-        return self.delta_link is not None and self.mode is not Mode.LIST_ONLY
+        return self.delta_link is not None and self.source.follows_delta
 
     @property
     def carried_resources(self) -> tuple[Resource, ...]:

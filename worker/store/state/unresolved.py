@@ -62,7 +62,8 @@ _SHOWN = text("""
 """)
 _OTHER_DEFINITIONS = text("""
     delete from sync.unresolved
-     where connection_id = :id and kind = 'assignments' and key <> all(cast(:keys as text[]))
+     where connection_id = :id and resource = :resource and kind = 'assignments'
+       and key <> all(cast(:keys as text[]))
 """)
 _KEYS = text("""
     select key from sync.unresolved
@@ -153,9 +154,9 @@ def resolve_deleted(tx: Transaction) -> None:
             cursor.execute(statement, (tx.connection_id, resource.name))
 
 
-def resolve_assignments(tx: Transaction, definitions: Collection[str]) -> None:
+def resolve_assignments(tx: Transaction, parent: str, definitions: Collection[str]) -> None:
     """Delete ``assignments`` parts of all role definitions except those that a walk reads."""
-    values = {"id": tx.connection_id, "keys": list(definitions)}
+    values = {"id": tx.connection_id, "resource": parent, "keys": list(definitions)}
     tx.db.execute(_OTHER_DEFINITIONS, values)
 
 
@@ -184,8 +185,8 @@ class SweepExclusions(NamedTuple):
 
     keys: set[str]
     """The objects; for memberships, the groups."""
-    definitions: set[str]
-    """Role definitions whose assignments are not known."""
+    parts: set[str]
+    """Objects that a partitioned walk goes through and got no answer for."""
 
 
 def load_sweep_exclusions(tx: Transaction, resource: Resource) -> SweepExclusions:
@@ -193,9 +194,10 @@ def load_sweep_exclusions(tx: Transaction, resource: Resource) -> SweepExclusion
     keys = list_unresolved_keys(tx, resource.parent or resource.name, *_OBJECTS)
     if resource.is_edge:
         keys |= list_unresolved_keys(tx, resource.parent, PartKind.MEMBERS)
-    if resource.name != "role_assignments":
+    if not resource.partition:
         return SweepExclusions(keys, set())
-    return SweepExclusions(keys, list_unresolved_keys(tx, "role_definitions", PartKind.ASSIGNMENTS))
+    parts = list_unresolved_keys(tx, resource.partitioned_by, PartKind.ASSIGNMENTS)
+    return SweepExclusions(keys, parts)
 
 
 def summarize_unresolved(

@@ -3,7 +3,8 @@
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from models.resource import Resource
+from models.base import DIRECTORY
+from models.resource import OWNER, Resource
 from worker.rows.copy_format import encode_array
 from worker.store.lease import Transaction
 from worker.store.planner import prefer_hash_joins
@@ -61,11 +62,11 @@ _WITHDRAW = f"""
 """
 _WITHDRAW_OBJECTS = _WITHDRAW.format(owner="key")
 _WITHDRAW_EDGES = _WITHDRAW.format(owner="split_part(key, '/', 1)")
-_WITHDRAW_ASSIGNMENTS = """
-    delete from sync.removals r using directory.role_assignments t
+_WITHDRAW_PARTS = f"""
+    delete from sync.removals r using {DIRECTORY}.{{resource}} t
      where r.connection_id = %(id)s and r.resource = %(resource)s and not r.held
-       and r.reason = 'not_seen' and t.connection_id = r.connection_id and t.id = r.key
-       and t.role_definition_id::text = any(%(keys)s::text::text[])
+       and r.reason = 'not_seen' and t.{OWNER} = r.connection_id and t.{{key}}::text = r.key
+       and t.{{partition}}::text = any(%(keys)s::text::text[])
 """
 
 
@@ -143,10 +144,13 @@ def drop_judged_removals(tx: Transaction, resource: Resource) -> None:
 def withdraw_unanswered_removals(tx: Transaction, resource: Resource) -> None:
     """Delete ``not_seen`` removals of objects that Graph does not answer for."""
     unanswered = load_sweep_exclusions(tx, resource)
-    by_key = _WITHDRAW_EDGES if resource.is_edge else _WITHDRAW_OBJECTS
-    for keys, statement in (
-        (unanswered.keys, by_key),
-        (unanswered.definitions, _WITHDRAW_ASSIGNMENTS),
-    ):
-        if keys:
-            execute_for_resource(tx, statement, resource, keys=encode_array(sorted(keys)))
+    if unanswered.keys:
+        by_key = _WITHDRAW_EDGES if resource.is_edge else _WITHDRAW_OBJECTS
+        keys = encode_array(sorted(unanswered.keys))
+        execute_for_resource(tx, by_key, resource, keys=keys)
+    if unanswered.parts and resource.partition:
+        statement = _WITHDRAW_PARTS.format(
+            resource=resource.name, key=resource.key[0], partition=resource.partition.name
+        )
+        keys = encode_array(sorted(unanswered.parts))
+        execute_for_resource(tx, statement, resource, keys=keys)

@@ -148,8 +148,8 @@ def _render_unseen(
         where += _render_exclusion(texts[0], "apart")
         if resource.is_edge:
             where += _render_exclusion(texts[1], "erasing")
-        if resource.name == "role_assignments":
-            where += _render_exclusion("t.role_definition_id::text", "definitions")
+        if resource.partition:
+            where += _render_exclusion(f"t.{resource.partition.name}::text", "parts")
     if parent_candidates:
         where += f"""
            and not exists (select from sync.candidates p
@@ -194,7 +194,7 @@ def stage_unseen(
     values = {
         "apart": encode_array(sorted(apart)),
         "erasing": encode_array(sorted(erasing)),
-        "definitions": encode_array(sorted(unanswered.definitions)),
+        "parts": encode_array(sorted(unanswered.parts)),
         "walk": walk_id,
         "limit": limit,
         **_build_cursor(resource, after),
@@ -202,7 +202,7 @@ def stage_unseen(
     statement = _render_unseen(
         resource,
         after=after is not None,
-        exclusions=bool(apart or unanswered.definitions),
+        exclusions=bool(apart or unanswered.parts),
         parent_candidates=resource.is_edge and _has_candidates(tx, resource.parent),
     )
     return get_next_key(fetch_for_resource(tx, statement, resource.name, **values), limit)

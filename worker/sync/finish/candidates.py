@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from models.resource import Resource
-from models.source import Mode
 from models.stream import Phase
 from worker.core.process.shutdown import is_stopping
 from worker.store.lease import Transaction
@@ -48,7 +47,7 @@ class Complete:
         """Return the proof of a committed end. Raises ValueError if the walk skipped objects."""
         if stream.phase is not Phase.SWEEPING or stream.incomplete:
             raise ValueError("the walk is not complete")
-        return cls(stream.walk_id, is_best_effort=stream.mode is Mode.SEARCH)
+        return cls(stream.walk_id, is_best_effort=bool(stream.source.best_effort))
 
 
 @dataclass
@@ -104,8 +103,8 @@ def prepare_sweep(context: SliceContext, stream: Stream) -> SweepCandidates | No
 
 def _withdraw_unanswered(tx: Transaction, stream: Stream, resource: Resource) -> None:
     """Withdraw removals of rows that were only not seen because Graph gave no answer."""
-    if stream.name == "role_assignments":
-        resolve_assignments(tx, stream.parts or [])
+    if stream.resource.partition:
+        resolve_assignments(tx, stream.resource.partitioned_by, stream.parts or [])
     withdraw_unanswered_removals(tx, resource)
 
 

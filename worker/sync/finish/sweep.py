@@ -12,7 +12,6 @@ from datetime import timedelta
 from models.resource import Resource
 from models.resources import RESOURCES
 from models.resources.group_members import GROUP_MEMBERS
-from models.source import Mode
 from models.stream import Phase
 from models.unresolved import Part, PartKind
 from worker.core.process.failpoints import hit_failpoint
@@ -64,7 +63,7 @@ def apply_sweep(
     with nothing deleted, if a read by id found an object that the walk missed.
     """
     stream, since = candidates.stream, time.monotonic()
-    every = stream.mode is Mode.SEARCH
+    every = bool(stream.source.best_effort)
     last = stream.restarts >= MAX_RESTARTS
     spared = decide_kept(
         candidates.delete_counts, confirmation, is_last_attempt=last, is_best_effort=every
@@ -218,7 +217,7 @@ def end_walk(
     gap = policy.first_full_walk_seconds if soon else policy.full_walk_seconds
     interval = policy.get_interval(stream)
     due = compute_next_due(stream.due_at, now, interval, context.jitter)
-    if stream.follows_delta and not stream.resource.relations:
+    if stream.follows_delta and stream.source.takes_token:
         due = now
     held = "; ".join(f"{name}: {why}" for name, why in candidates.hold_reasons.items())
     return replace(
@@ -235,6 +234,5 @@ def end_walk(
 
 
 def _explain_best_effort(stream: Stream) -> str | None:
-    if stream.mode is Mode.SEARCH:
-        return "best effort: the complete list of sites is refused, so search is all there is"
-    return None
+    why = stream.source.best_effort
+    return f"best effort: {why}" if why else None

@@ -5,7 +5,6 @@ Graph did not return until now: malformed objects, and members and assignments o
 """
 
 from models.resources.groups import GROUPS
-from models.source import Mode
 from models.stream import Phase
 from models.unresolved import PartKind
 from worker.store.lease import Transaction
@@ -24,8 +23,9 @@ def find_rows_live_since(context: SliceContext, tx: Transaction, stream: Stream)
     """
     if not stream.can_date_changes(tx.moment):
         return NOT_OBSERVED
-    if stream.mode is Mode.BY_DEFINITION and context.has_unresolved:
-        apart = list_unresolved_keys(tx, "role_definitions", PartKind.ASSIGNMENTS)
+    if stream.source.filtered_by and context.has_unresolved:
+        parent = stream.resource.partitioned_by
+        apart = list_unresolved_keys(tx, parent, PartKind.ASSIGNMENTS)
         if apart:
             return NOT_OBSERVED
     noted = context.has_quarantined.get(stream.name)

@@ -4,7 +4,6 @@ from dataclasses import replace
 from typing import Final
 
 from models.resource import Resource
-from models.source import Mode
 from models.stream import Phase
 from worker.core.errors import CursorExpired, MalformedResponse
 from worker.core.process.failpoints import hit_failpoint
@@ -180,8 +179,7 @@ def has_unknown_objects(page: Page) -> bool:
 
 def complete_walk(context: SliceContext, after: Stream, page: Page) -> Stream:
     """Return the stream at the end of a walk; ``sweeping`` is committed with the last page."""
-    brings_delta = after.resource.relations and after.mode is not Mode.LIST_ONLY
-    if brings_delta and page.delta_link is None:
+    if after.source.walks_by_delta and page.delta_link is None:
         raise MalformedResponse("Graph ended a delta enumeration without a delta link", after=600)
     ended = replace(after, phase=Phase.SWEEPING, next_link=None)
     if page.delta_link is None:

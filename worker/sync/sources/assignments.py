@@ -16,7 +16,7 @@ from worker.core.errors import (
 from worker.graph.client import MAX_BATCH_ITEMS, GraphClient
 from worker.graph.links import path_from_link
 from worker.graph.page import Page
-from worker.graph.urls import build_assignments_url, build_listing_url
+from worker.graph.urls import build_filtered_url, build_listing_url
 from worker.store.state.streams import Stream
 from worker.sync.sources.by_id import GONE_STATUSES
 from worker.sync.sources.pages import fetch_page, parse_response
@@ -26,9 +26,9 @@ DEFINITIONS_PER_PAGE: Final = MAX_BATCH_ITEMS
 """Role definitions requested in one ``$batch``: one page of a filtered walk."""
 
 
-def fetch_definition_ids(client: GraphClient) -> list[str]:
+def fetch_definition_ids(client: GraphClient, assignments: Stream) -> list[str]:
     """Return the ids of all role definitions, sorted: the parts of a filtered walk."""
-    stream = Stream(resource=RESOURCES["role_definitions"])
+    stream = Stream(resource=RESOURCES[assignments.resource.partitioned_by])
     link: str | None = build_listing_url(stream.resource, stream.resource.optional)
     ids: set[str] = set()
     seen: set[str] = set()
@@ -51,20 +51,20 @@ def fetch_assignment_page(client: GraphClient, stream: Stream) -> tuple[Page, li
 
     Raises CursorExpired if the role definitions have changed by the walk's end.
     """
-    parts = stream.parts if stream.page_no else fetch_definition_ids(client)
+    parts = stream.parts if stream.page_no else fetch_definition_ids(client, stream)
     parts = parts or []
     start = stream.page_no * DEFINITIONS_PER_PAGE
     page = fetch_assignments(client, stream, parts[start : start + DEFINITIONS_PER_PAGE])
     if start + DEFINITIONS_PER_PAGE < len(parts):
         page.next_link = f"part:{stream.page_no + 1}"
-    elif fetch_definition_ids(client) != parts:
+    elif fetch_definition_ids(client, stream) != parts:
         raise CursorExpired("the role definitions changed while their assignments were read")
     return page, parts
 
 
-def build_assignments_part(definition: str) -> Part:
+def build_assignments_part(stream: Stream, definition: str) -> Part:
     """Return the part for the assignments of a role definition."""
-    return Part("role_definitions", PartKind.ASSIGNMENTS, definition)
+    return Part(stream.resource.partitioned_by, PartKind.ASSIGNMENTS, definition)
 
 
 def fetch_assignments(client: GraphClient, stream: Stream, definitions: Sequence[str]) -> Page:
@@ -74,7 +74,7 @@ def fetch_assignments(client: GraphClient, stream: Stream, definitions: Sequence
     Raises the error of a response that concerns all of them.
     """
     whole = Page()
-    links = {one: build_assignments_url(stream.resource, one) for one in definitions}
+    links = {one: build_filtered_url(stream.resource, one) for one in definitions}
     first = stream.page_no == 0
     for _ in range(1000):
         if not links:
@@ -106,9 +106,11 @@ def _fetch_next_pages(
         whole.skipped += page.skipped
         whole.count += page.count
         if page.next_link is None:
-            whole.answered_parts.append(build_assignments_part(one))
+            whole.answered_parts.append(build_assignments_part(stream, one))
         else:
             upcoming[one] = page.next_link
     apart = isolate_walk_errors(errors, len(links), is_first_page=first)
-    whole.unanswered_parts |= {build_assignments_part(one): why for one, why in apart.items()}
+    whole.unanswered_parts |= {
+        build_assignments_part(stream, one): why for one, why in apart.items()
+    }
     return upcoming

@@ -6,7 +6,6 @@ Fetches run on pool threads and only talk to Graph; they are prepared on the loa
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from models.source import Mode
 from worker.graph.links import path_from_link
 from worker.graph.page import Page
 from worker.nango.response import ApiResponse
@@ -47,7 +46,7 @@ def prepare_page_fetch(
 
     ``opening_response`` or ``pending_page`` may already hold the response.
     """
-    if stream.mode is Mode.BY_DEFINITION:
+    if stream.source.filtered_by:
         return lambda: FetchedPage(stream, *fetch_assignment_page(context.client, stream))
     place = parse_member_cursor(stream.next_link)
     if place is not None:

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from models.source import Mode
 from models.stream import Phase
 from worker.core.errors import (
     MalformedResponse,
@@ -19,7 +18,6 @@ from worker.graph.unknown_properties import clear_columns
 from worker.graph.urls import (
     build_delta_url,
     build_listing_url,
-    build_search_url,
     build_token_url,
 )
 from worker.nango.response import ApiResponse
@@ -47,11 +45,9 @@ def delay_fetch(seconds: float, ask: Fetch) -> Fetch:
 def build_first_link(stream: Stream) -> str:
     """Return the URL at which a full walk of a stream starts."""
     without, top = stream.left_out or (), stream.page_size
-    if stream.mode is Mode.SEARCH:
-        return build_search_url(stream.resource, without, top=top)
-    if stream.resource.relations and stream.mode is not Mode.LIST_ONLY:
+    if stream.source.walks_by_delta:
         return build_delta_url(stream.resource, without, top=top)
-    return build_listing_url(stream.resource, without, top=top)
+    return build_listing_url(stream.resource, without, source=stream.source, top=top)
 
 
 def build_token_path(stream: Stream) -> str:
@@ -95,7 +91,7 @@ def parse_page(stream: Stream, response: ApiResponse) -> Page:
     """Return the page in a response of a walk or round, with its next link."""
     again = stream.phase is Phase.LISTING and not stream.is_initial
     page = parse_response(stream, response, expects_unchanged=again)
-    if page.is_last and stream.mode is Mode.LIST_ONLY and stream.resource.relations:
+    if page.is_last and stream.source.relations_apart:
         page.next_link = FIRST_MEMBER_LINK
     return page
 

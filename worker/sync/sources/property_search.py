@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterator, Mapping
 
-from models.source import Mode
 from worker.core.errors import (
     ResourceRefused,
 )
@@ -10,7 +9,7 @@ from worker.graph.client import GraphClient
 from worker.graph.errors import classify_graph_response
 from worker.graph.links import path_from_link
 from worker.graph.unknown_properties import PROPERTY_REFUSAL_STATUSES
-from worker.graph.urls import build_listing_url, build_search_url, build_token_url
+from worker.graph.urls import build_listing_url, build_token_url
 from worker.store.state.streams import Stream
 
 
@@ -62,10 +61,8 @@ def _build_request_with(stream: Stream, names: Collection[str]) -> str:
     """Return the path of a small request of the refused kind, with these optional properties."""
     resource = stream.resource
     without = [one for one in resource.optional if one not in names]
-    if resource.source.delta_path and stream.mode is Mode.PLAIN:
+    source = stream.source
+    if source.follows_delta:
         return path_from_link(build_token_url(resource, without))
-    if stream.mode is Mode.SEARCH:
-        return path_from_link(build_search_url(resource, without))
-    return path_from_link(
-        build_listing_url(resource, without, top=1 if resource.source.page_size else None)
-    )
+    top = 1 if source.page_size else None
+    return path_from_link(build_listing_url(resource, without, source=source, top=top))
