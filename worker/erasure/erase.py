@@ -14,7 +14,7 @@ from worker.core.process.failpoints import hit_failpoint
 from worker.erasure.redact import EventRedactor, OnErasureProgress
 from worker.erasure.rows import ErasureResult, erase_target_rows
 from worker.erasure.store.events import BATCH_EVENTS
-from worker.erasure.store.lookup import find_personal_sites, list_connections_with_object
+from worker.erasure.store.lookup import find_namesakes, list_connections_with_object
 from worker.erasure.store.progress import (
     delete_erasure,
     find_unfinished_rows,
@@ -101,9 +101,9 @@ def find_related(
     number, resource = target.connection_id, target.resource
     with database.open_transaction() as db:
         others = list_connections_with_object(db, number, resource, target.id)
-        sites = find_personal_sites(db, number, done.names) if resource == "users" else []
+        namesakes = find_namesakes(db, number, resource, done.names)
     return [
-        *((number, "sites", site) for site in sites),
+        *((number, kind, one) for kind, one in namesakes),
         *((other, resource, target.id) for other in others),
     ]
 

@@ -10,7 +10,12 @@ from models.erasure import ERASED_PREFIX
 from models.resources import ERASABLE
 from worker.core.errors import NotFound
 from worker.erasure.store.events import find_resource_in_events
-from worker.erasure.store.lookup import find_referenced_resource, find_stored_resource, find_users
+from worker.erasure.store.lookup import (
+    PEOPLE,
+    find_referenced_resource,
+    find_stored_resource,
+    find_users,
+)
 from worker.erasure.store.rows import find_bookkeeping_resource
 from worker.store.state.connections import Connection
 from worker.store.state.erasures import DIGEST_BYTES, find_digests, find_erasure
@@ -44,7 +49,7 @@ def find_target(
     """
     key = parse_object_id(named)
     if key is None:
-        return ErasureTarget(connection.id, "users", _find_user(db, connection, named, resource))
+        return ErasureTarget(connection.id, PEOPLE, _find_user(db, connection, named, resource))
     choice = (resource,) if resource else ERASABLE
     stored = find_stored_resource(db, connection.id, key, choice)
     if stored is not None:
@@ -56,7 +61,7 @@ def find_target(
     found = mentioned if mentioned in ERASABLE else None
     pointing = find_referenced_resource(db, connection.id, key)
     if found or mentioned or pointing:
-        return ErasureTarget(connection.id, resource or found or pointing or "users", key)
+        return ErasureTarget(connection.id, resource or found or pointing or PEOPLE, key)
     apart = find_bookkeeping_resource(db, connection.id, key)
     if resource is None and apart not in ERASABLE:
         raise NotFound(
@@ -68,7 +73,7 @@ def find_target(
 
 
 def _find_user(db: sa.Connection, connection: Connection, named: str, resource: str | None) -> str:
-    if resource not in (None, "users"):
+    if resource not in (None, PEOPLE):
         raise NotFound(f"{resource} can only be named by id", connection=connection.label)
     found = find_users(db, connection.id, named)
     if not found:

@@ -8,11 +8,17 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+from models.resources import RESOURCES
 from worker.nango.response import ApiResponse
 
 DIRECTORY_SERVICE: Final = "directory"
 SHAREPOINT_SERVICE: Final = "sharepoint"
 SERVICES: Final = (DIRECTORY_SERVICE, SHAREPOINT_SERVICE)
+
+_SERVICES_BY_ROOT: Final = {
+    one.source.path.split("/")[1]: one.service for one in RESOURCES.values()
+}
+"""Services by the first part of a path behind the version."""
 
 UNITS_HEADER: Final = "x-ms-resource-unit"
 PERCENTAGE_HEADER: Final = "x-ms-throttle-limit-percentage"
@@ -52,8 +58,8 @@ class GraphThrottle:
 
     def find_service(self, path: str) -> str:
         """Return the service whose budget a request uses; ``path`` may include the query."""
-        plain = path.split("?", 1)[0].rstrip("/")
-        return SHAREPOINT_SERVICE if plain.split("/", 3)[2:3] == ["sites"] else DIRECTORY_SERVICE
+        _, _, root, *_ = f"{path.partition('?')[0]}//".split("/")
+        return _SERVICES_BY_ROOT.get(root, DIRECTORY_SERVICE)
 
     def parse_pause(self, response: ApiResponse, now: float) -> float:
         """Return the seconds to pause this customer's calls of the service; 0 for none.

@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExec
 from dataclasses import dataclass, field
 
 from models.connection import ConnectionStatus
-from models.resources.group_members import GROUP_MEMBERS
+from models.resources import EDGES
 from worker.core.errors import (
     BudgetExhausted,
     MirrorError,
@@ -67,7 +67,7 @@ class StartingState:
 def load_starting_state(tx: Transaction) -> StartingState:
     """Return the state in which a slice begins."""
     pending = count_removals(tx)
-    if pending.get((GROUP_MEMBERS.name, True)) and release_announced_removals(tx):
+    if any(pending.get((edge.name, True)) for edge in EDGES) and release_announced_removals(tx):
         pending = count_removals(tx)
     found = load_streams(tx.db, tx.connection_id)
     streams = {name: _release_hold_if_empty(tx, stream, pending) for name, stream in found.items()}

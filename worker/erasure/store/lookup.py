@@ -2,13 +2,16 @@
 
 import re
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import text
 
 from models.base import DIRECTORY
 from models.resource import OWNER
+
+PEOPLE: Final = "users"
+"""The resource whose objects are people, who are known by names as well as by ids."""
 
 _USERS_BY_NAME = text("""
     select id, deleted_at is null as live from directory.users
@@ -74,12 +77,16 @@ def find_referenced_resource(db: sa.Connection, connection_id: int, key: str) ->
     return found
 
 
-def find_personal_sites(db: sa.Connection, connection_id: int, names: Collection[str]) -> list[str]:
-    """Return sites that look like a person's: of the same name, or with it in their URL."""
+def find_namesakes(
+    db: sa.Connection, connection_id: int, resource: str, names: Collection[str]
+) -> list[tuple[str, str]]:
+    """Return what looks like a person's, as resource and id: sites with the name or URL."""
+    if resource != PEOPLE:
+        return []
     lowered = sorted(name.lower() for name in names)
     paths = sorted({build_personal_site_path(name) for name in lowered if "@" in name})
     values = {"id": connection_id, "names": lowered, "paths": paths}
-    return list(db.execute(_SITES, values).scalars())
+    return [("sites", site) for site in db.execute(_SITES, values).scalars()]
 
 
 def build_personal_site_path(principal_name: str) -> str:

@@ -11,13 +11,12 @@ from typing import Final
 
 from models.resource import Resource
 from models.resources import EDGE_ENDS
-from models.resources.group_members import GROUP_MEMBERS
 from worker.rows.copy_format import encode_array
 from worker.store.engine import get_driver_connection
 from worker.store.lease import Transaction
 from worker.store.mirror.change import Change
 from worker.store.mirror.deletions import delete_objects, drop_ended_removals
-from worker.store.mirror.edges import build_edge_deletion
+from worker.store.mirror.edges import EDGE, build_edge_deletion
 
 EDGE_BATCH: Final = 2_000
 """Memberships that end in one transaction."""
@@ -78,7 +77,7 @@ class BatchedDeletion:
         """
         if self._resource.name in EDGE_ENDS and (edges := self._end_batch(tx, reasons)):
             drop_ended_removals(tx, edges)
-            return [(GROUP_MEMBERS, edges)], False
+            return [(EDGE, edges)], False
         return delete_objects(tx, self._resource, reasons) if reasons else [], True
 
     def _end_batch(self, tx: Transaction, reasons: Mapping[str, str]) -> list[Change]:

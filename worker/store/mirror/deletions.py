@@ -7,13 +7,12 @@ from sqlalchemy import text
 from models.base import DIRECTORY
 from models.resource import OWNER, Resource
 from models.resources import EDGE_ENDS
-from models.resources.group_members import GROUP_MEMBERS
 from worker.rows.shape import get_shape
 from worker.store.engine import get_driver_connection
 from worker.store.lease import Transaction
 from worker.store.mirror import compare
 from worker.store.mirror.change import Change
-from worker.store.mirror.edges import delete_edges, end_edges_of, parse_edge_key
+from worker.store.mirror.edges import EDGE, delete_edges, end_edges_of, parse_edge_key
 from worker.store.mirror.merge import load_rows
 from worker.store.mirror.write import update_each
 from worker.store.state.quarantine import delete_faults
@@ -42,13 +41,13 @@ def delete_objects(
     changes = [compare.build_deleted(shape, key, stored[key].row) for key in live]
     edges = end_edges_of(tx, reasons) if resource.name in EDGE_ENDS else []
     drop_ended_removals(tx, edges)
-    return [(GROUP_MEMBERS, edges), (resource, changes)]
+    return [(EDGE, edges), (resource, changes)]
 
 
 def drop_ended_removals(tx: Transaction, edges: list[Change]) -> None:
     """Delete held removals of memberships that have ended with their user or group."""
     if edges:
-        values = {"id": tx.connection_id, "resource": GROUP_MEMBERS.name}
+        values = {"id": tx.connection_id, "resource": EDGE.name}
         tx.db.execute(_DROP_ENDED, {**values, "keys": [edge.key for edge in edges]})
 
 

@@ -7,7 +7,7 @@ endpoint returns, its memberships are read from Graph again and not restored fro
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from itertools import chain
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from models.change_event import ChangeKind
 from models.resource import DeletedReason
@@ -74,7 +74,11 @@ _MEMBERS = """
 """
 MEMBERS_BATCH = 2_000
 """Members of a group that are read at a time."""
-_SHAPE = get_shape(GROUP_MEMBERS)
+
+EDGE: Final = GROUP_MEMBERS
+"""The resource of the memberships."""
+
+_SHAPE = get_shape(EDGE)
 
 
 class StoredEdge(NamedTuple):

@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from models.base import DIRECTORY
 from models.resource import OWNER, Resource
-from models.resources import RESOURCES
+from models.resources import EDGE_ENDS, EDGES, RESOURCES, STREAMED
 from models.unresolved import NoAnswer, Part, PartKind
 from worker.core.errors import RetryLater
 from worker.store.engine import get_driver_connection
@@ -77,11 +77,30 @@ _DUE = text("""
 """)
 _OBJECTS: Final = (PartKind.OBJECT, PartKind.UNLISTED)
 
-_SUMMARY = text("""
+
+def _render_names(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in sorted(names))
+
+
+def _build_stream_expression() -> str:
+    """Return an SQL expression for the stream that a part belongs to."""
+    cases = [
+        f"when kind in ('members', 'member_of') and resource in ({_render_names(EDGE_ENDS)})"
+        f" then '{edge.parent}'"
+        for edge in EDGES
+    ]
+    cases += [
+        f"when kind = 'assignments' and resource in ({_render_names(one.partition.references)})"
+        f" then '{one.name}'"
+        for one in STREAMED
+        if one.partition
+    ]
+    return f"case {' '.join(cases)} else resource end"
+
+
+_SUMMARY = text(f"""
     with parts as (
-        select u.*, case when kind in ('members', 'member_of') then 'groups'
-                         when kind = 'assignments' then 'role_assignments'
-                         else resource end as stream
+        select u.*, {_build_stream_expression()} as stream
           from sync.unresolved u
          where cast(:id as bigint) is null or connection_id = :id),
     placed as (

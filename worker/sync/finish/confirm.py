@@ -5,7 +5,6 @@ from typing import Final
 
 from models.resource import Resource
 from models.resources import RESOURCES
-from models.resources.group_members import GROUP_MEMBERS
 from models.unresolved import Part, PartKind
 from worker.graph.client import MAX_BATCH_ITEMS, GraphClient
 from worker.store.mirror.edges import parse_edge_key
@@ -31,7 +30,7 @@ def confirm_candidates(client: GraphClient, candidates: SweepCandidates) -> Conf
         if len(keys) < candidates.doubtful_counts[name]:
             confirmed.sampled_resources.add(name)
         if resource.is_edge:
-            _confirm_edges(client, keys, confirmed)
+            _confirm_edges(client, resource, keys, confirmed)
         else:
             _confirm_objects(client, resource, keys, candidates.addresses, confirmed)
     return confirmed
@@ -52,12 +51,14 @@ def _confirm_objects(
         confirmed.unanswered[Part(resource.name, PartKind.OBJECT, key)] = why
 
 
-def _confirm_edges(client: GraphClient, keys: list[str], confirmed: Confirmation) -> None:
+def _confirm_edges(
+    client: GraphClient, resource: Resource, keys: list[str], confirmed: Confirmation
+) -> None:
     """Read the current member lists of some of the groups concerned."""
     groups = sorted({parse_edge_key(key)[0] for key in keys})
     chosen = sample(groups, all_up_to=MAX_GROUPS_READ, size=MAX_GROUPS_READ)
     if len(chosen) < len(groups):
-        confirmed.sampled_resources.add(GROUP_MEMBERS.name)
-    confirmed.existing[GROUP_MEMBERS.name], unknown = find_members(client, chosen, set(keys))
-    confirmed.asked_counts[GROUP_MEMBERS.name] = len(chosen)
+        confirmed.sampled_resources.add(resource.name)
+    confirmed.existing[resource.name], unknown = find_members(client, chosen, set(keys))
+    confirmed.asked_counts[resource.name] = len(chosen)
     confirmed.unanswered |= {build_members_part(group): why for group, why in unknown.items()}

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from models.resources import RESOURCES
-from models.resources.groups import GROUPS
 from models.unresolved import NoAnswer, Part, PartKind
 from worker.core.errors import CursorExpired
 from worker.store.mirror.edges import parse_edge_key
@@ -102,7 +101,7 @@ def decide_kept(
 
 def _build_part(name: str, key: str) -> Part:
     if RESOURCES[name].is_edge:
-        return Part(GROUPS.name, PartKind.MEMBERS, parse_edge_key(key)[0])
+        return Part(RESOURCES[name].parent, PartKind.MEMBERS, parse_edge_key(key)[0])
     return Part(name, PartKind.UNLISTED, key)
 
 

@@ -11,7 +11,6 @@ from datetime import timedelta
 
 from models.resource import Resource
 from models.resources import RESOURCES
-from models.resources.group_members import GROUP_MEMBERS
 from models.stream import Phase
 from models.unresolved import Part, PartKind
 from worker.core.process.failpoints import hit_failpoint
@@ -82,8 +81,8 @@ def apply_sweep(
             return False
     for name in candidates.hold_reasons:
         _hold_candidates(context, RESOURCES[name], hold_unseen_candidates)
-    if candidates.has_hidden_members:
-        _hold_candidates(context, GROUP_MEMBERS, hold_hidden_candidates)
+    for edge in _list_edges_with_hidden(candidates):
+        _hold_candidates(context, edge, hold_hidden_candidates)
     _finish_walk(context, candidates, spared)
     return True
 
@@ -100,7 +99,7 @@ def _keep_candidates(
             apart = {part.key for part in spared.unanswered if part.resource == name}
             drop_candidates(tx, resource, spared.kept_keys[name] & apart)
             mark_found(tx, resource, spared.kept_keys[name] - apart)
-            if resource is GROUP_MEMBERS:
+            if resource.is_edge:
                 drop_group_candidates(tx, resource, spared.kept_groups)
             if name in spared.weak_resources:
                 asked = candidates.keys_to_confirm.get(name, [])
@@ -148,6 +147,12 @@ def _hold_candidates(
             after = hold(tx, resource, after, STAGING_BATCH)
 
 
+def _list_edges_with_hidden(candidates: SweepCandidates) -> list[Resource]:
+    """Return the edges of which Graph hides some, so that their absence proves nothing."""
+    carried = candidates.stream.carried_resources
+    return [of for of in carried if of.is_edge and candidates.has_hidden_members]
+
+
 def _finish_walk(
     context: SliceContext, candidates: SweepCandidates, spared: KeptCandidates
 ) -> None:
@@ -158,13 +163,10 @@ def _finish_walk(
             more = Part(resource.name, PartKind.DELETIONS, WHOLE_RESOURCE)
             if context.has_unresolved and more not in spared.unanswered:
                 resolve_parts(tx, [more])
-        if candidates.has_hidden_members:
-            name = GROUP_MEMBERS.name
-            whys = [
-                candidates.hold_reasons.get(name),
-                explain_hidden_members(*count_held_hidden(tx)),
-            ]
-            candidates.hold_reasons[name] = "; ".join(filter(None, whys))
+        for edge in _list_edges_with_hidden(candidates):
+            why = candidates.hold_reasons.get(edge.name)
+            whys = [why, explain_hidden_members(*count_held_hidden(tx))]
+            candidates.hold_reasons[edge.name] = "; ".join(filter(None, whys))
         delete_seen(tx, stream.carried_resources)
         after = end_walk(context, stream, candidates, spared)
         save_stream(tx, stream, after)
@@ -181,7 +183,7 @@ def _finish_removals(tx: Transaction, candidates: SweepCandidates, resource: Res
     """Drop the removals that waited for the end of the walk, except those that are held."""
     if resource.name in candidates.hold_reasons:
         hold_removals(tx, resource)
-    elif candidates.has_hidden_members and resource is GROUP_MEMBERS:
+    elif candidates.has_hidden_members and resource.is_edge:
         drop_judged_removals(tx, resource)
     else:
         drop_removals(tx, resource)

@@ -4,7 +4,7 @@ Rows of a first load existed before, for an unknown time. So did rows of a mirro
 Graph did not return until now: malformed objects, and members and assignments of unanswered parts.
 """
 
-from models.resources.groups import GROUPS
+from models.resources import EDGE_ENDS
 from models.stream import Phase
 from models.unresolved import PartKind
 from worker.store.lease import Transaction
@@ -40,7 +40,7 @@ def find_members_live_since(context: SliceContext, tx: Transaction, groups: Stre
     if context.has_quarantined.get(groups.name):
         unknown |= list_quarantined_keys(tx, groups.name)
     if context.has_unresolved:
-        unknown |= list_unresolved_keys(tx, GROUPS.name, PartKind.MEMBERS)
+        unknown |= list_unresolved_keys(tx, groups.name, PartKind.MEMBERS)
     return LiveSince(tx.moment, unknown, is_full_walk=groups.phase is Phase.LISTING)
 
 
@@ -49,6 +49,6 @@ def find_restored_live_since(context: SliceContext, tx: Transaction, groups: Str
 
     The rounds before date the restoration, and they may have been the first for a long time.
     """
-    if context.unobserved_streams & {"users", "groups"}:
+    if context.unobserved_streams & EDGE_ENDS:
         return NOT_OBSERVED
     return find_members_live_since(context, tx, groups)
