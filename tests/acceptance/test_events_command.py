@@ -89,11 +89,11 @@ class Following:
         return self.process.returncode, time.monotonic() - began, said.decode()
 
 
-class Ground:
+class EventsEnvironment:
     """Some customers with events, a Redis, and the command line."""
 
     def __init__(self, runtime: Runtime, nango: Nango, database_url: str, redis_url: str) -> None:
-        self.kit, self.nango = runtime, nango
+        self.runtime, self.nango = runtime, nango
         self.database = Database(database_url, pool_size=9)
         self.redis: Any = redis.Redis.from_url(redis_url)
         self.redis_url = redis_url
@@ -126,7 +126,7 @@ class Ground:
         for number in range(begun, begun + count):
             tenant = Tenant(seed=number, users=1, groups=0, sites=0)
             self.nango.add_connection(f"customer-{number}", tenant)
-        discover(self.kit.database, self.kit.nango, self.kit.settings)
+        discover(self.runtime.database, self.runtime.nango, self.runtime.settings)
         with self.database.open_transaction() as db:
             found = db.execute(text("select id from sync.connections order by id"))
             return list(found.scalars())
@@ -157,7 +157,7 @@ class Ground:
     @contextmanager
     def relay(self) -> Iterator[None]:
         """A relay at work, in a thread."""
-        settings = structs.replace(self.kit.settings, redis_url=SecretStr(self.redis_url))
+        settings = structs.replace(self.runtime.settings, redis_url=SecretStr(self.redis_url))
         stop = Event()
         thread = Thread(target=Relay(self.database, settings).run, args=(stop,))
         thread.start()
@@ -200,8 +200,8 @@ class Ground:
 @pytest.fixture
 def environment(
     runtime: Runtime, nango: Nango, database_url: str, servers: Servers
-) -> Iterator[Ground]:
-    made = Ground(runtime, nango, database_url, servers.redis_url)
+) -> Iterator[EventsEnvironment]:
+    made = EventsEnvironment(runtime, nango, database_url, servers.redis_url)
     yield made
     made.close()
 
@@ -212,7 +212,9 @@ def spelt(line: str) -> re.Match[str]:
     return found
 
 
-def test_the_last_events_are_told_in_order_with_names(mirror: Mirror, environment: Ground) -> None:
+def test_the_last_events_are_told_in_order_with_names(
+    mirror: Mirror, environment: EventsEnvironment
+) -> None:
     mirror.tenant.mutate(30)
     mirror.sync()
     last = read_last_seq(environment.database)
@@ -234,7 +236,9 @@ def test_the_last_events_are_told_in_order_with_names(mirror: Mirror, environmen
     assert re.fullmatch(r"  \D.* in \D.*", member["rest"]), "people have names, not ids"
 
 
-def test_what_is_told_for_programs_is_what_a_sink_gets(mirror: Mirror, environment: Ground) -> None:
+def test_what_is_told_for_programs_is_what_a_sink_gets(
+    mirror: Mirror, environment: EventsEnvironment
+) -> None:
     mirror.tenant.mutate(25)
     mirror.sync()
     environment.add()
@@ -249,7 +253,7 @@ def test_what_is_told_for_programs_is_what_a_sink_gets(mirror: Mirror, environme
     assert json.loads(prefixed.stdout.splitlines()[0])["type"].startswith("com.example.")
 
 
-def test_only_what_was_asked_for_is_told(mirror: Mirror, environment: Ground) -> None:
+def test_only_what_was_asked_for_is_told(mirror: Mirror, environment: EventsEnvironment) -> None:
     mirror.tenant.mutate(40)
     mirror.sync()
     options = ("--resource", "users", "--resource", "groups", "--change", "updated")
@@ -266,7 +270,7 @@ def test_only_what_was_asked_for_is_told(mirror: Mirror, environment: Ground) ->
     assert len(environment.tail("--from", "oldest", "--limit", "7")) == 7
 
 
-def test_a_tail_begins_where_it_is_told(environment: Ground) -> None:
+def test_a_tail_begins_where_it_is_told(environment: EventsEnvironment) -> None:
     first, second = environment.enrol(2)
     for one in (first, second, first, second):
         environment.write(one, 3)
@@ -287,7 +291,7 @@ def test_a_tail_begins_where_it_is_told(environment: Ground) -> None:
     assert environment.told("--last", "3") == everything[-3:]
 
 
-def test_a_mistake_is_named(environment: Ground) -> None:
+def test_a_mistake_is_named(environment: EventsEnvironment) -> None:
     environment.enrol(2)
     for arguments, why in (
         ("--from 42", "belongs to one connection"),
@@ -307,7 +311,7 @@ def test_a_mistake_is_named(environment: Ground) -> None:
         assert "Traceback" not in done.stderr
 
 
-def test_what_is_not_kept_or_still_to_come_is_said(environment: Ground) -> None:
+def test_what_is_not_kept_or_still_to_come_is_said(environment: EventsEnvironment) -> None:
     (one,) = environment.enrol(1)
     environment.write(one, 9)
     with environment.database.open_transaction() as db:
@@ -323,7 +327,7 @@ def test_what_is_not_kept_or_still_to_come_is_said(environment: Ground) -> None:
     assert "there is no such event" in late.stderr
 
 
-def test_following_never_skips_a_late_commit(environment: Ground) -> None:
+def test_following_never_skips_a_late_commit(environment: EventsEnvironment) -> None:
     first, second = environment.enrol(2)
     tail = environment.follow("--json")
     assert tail.events(2) == [(first, 1), (second, 1)]
@@ -339,7 +343,7 @@ def test_following_never_skips_a_late_commit(environment: Ground) -> None:
     assert tail.events(1_500) == [(third, seq) for seq in range(2, 1_502)]
 
 
-def test_following_tells_within_a_second_and_ends_at_once(environment: Ground) -> None:
+def test_following_tells_within_a_second_and_ends_at_once(environment: EventsEnvironment) -> None:
     (one,) = environment.enrol(1)
     tail = environment.follow()
     assert spelt(tail.line())["resource"] == "connection"
@@ -355,7 +359,7 @@ def test_following_tells_within_a_second_and_ends_at_once(environment: Ground) -
     assert seconds < 1
 
 
-def test_following_outlives_the_loss_of_postgres(environment: Ground) -> None:
+def test_following_outlives_the_loss_of_postgres(environment: EventsEnvironment) -> None:
     (one,) = environment.enrol(1)
     url = environment.environment["DATABASE_URL"]
     place = urlsplit(url)
@@ -378,7 +382,7 @@ def test_following_outlives_the_loss_of_postgres(environment: Ground) -> None:
         assert tail.interrupt()[0] == 0
 
 
-def test_a_closed_pipe_ends_it_quietly(environment: Ground) -> None:
+def test_a_closed_pipe_ends_it_quietly(environment: EventsEnvironment) -> None:
     (one,) = environment.enrol(1)
     environment.write(one, 3_000)
     command = " ".join(f"'{part}'" for part in COMMAND)
@@ -405,7 +409,7 @@ def test_a_closed_pipe_ends_it_quietly(environment: Ground) -> None:
 
 
 def test_replayed_events_arrive_again_with_the_same_ids_and_then_the_tail(
-    environment: Ground,
+    environment: EventsEnvironment,
 ) -> None:
     one, _ = environment.enrol(2)
     environment.write(one, 30)
@@ -434,7 +438,7 @@ def test_replayed_events_arrive_again_with_the_same_ids_and_then_the_tail(
     assert [int(json.loads(event)["sequence"]) for event in got[31:]] == [*range(11, 37)]
 
 
-def test_positions_never_move_forward(environment: Ground) -> None:
+def test_positions_never_move_forward(environment: EventsEnvironment) -> None:
     first, second = environment.enrol(2)
     environment.write(first, 10)
     environment.write(second, 10)
@@ -461,7 +465,7 @@ def test_positions_never_move_forward(environment: Ground) -> None:
     assert environment.positions() == {first: 1, second: 1}
 
 
-def test_what_retention_has_dropped_is_not_replayed(environment: Ground) -> None:
+def test_what_retention_has_dropped_is_not_replayed(environment: EventsEnvironment) -> None:
     (one,) = environment.enrol(1)
     environment.write(one, 9)
     environment.add()
@@ -476,7 +480,7 @@ def test_what_retention_has_dropped_is_not_replayed(environment: Ground) -> None
         assert environment.positions() == {one: 4}
 
 
-def test_a_relay_that_serves_the_sink_is_fenced_first(environment: Ground) -> None:
+def test_a_relay_that_serves_the_sink_is_fenced_first(environment: EventsEnvironment) -> None:
     (one,) = environment.enrol(1)
     environment.write(one, 9)
     environment.add()
@@ -491,7 +495,7 @@ def test_a_relay_that_serves_the_sink_is_fenced_first(environment: Ground) -> No
     assert fetch_scalar(environment.database, settling) is True, "what it holds in hand comes first"
 
 
-def test_a_sink_is_told_only_what_it_wants_again(environment: Ground) -> None:
+def test_a_sink_is_told_only_what_it_wants_again(environment: EventsEnvironment) -> None:
     first, _ = environment.enrol(2)
     environment.write(first, 5)
     environment.write(first, 3, kind=ChangeKind.DELETED)
@@ -507,7 +511,7 @@ def test_a_sink_is_told_only_what_it_wants_again(environment: Ground) -> None:
     assert environment.received()[3:] == environment.received()[:3]
 
 
-def test_a_paused_sink_is_moved_and_waits_to_be_resumed(environment: Ground) -> None:
+def test_a_paused_sink_is_moved_and_waits_to_be_resumed(environment: EventsEnvironment) -> None:
     (one,) = environment.enrol(1)
     environment.write(one, 9)
     environment.add()
@@ -519,7 +523,7 @@ def test_a_paused_sink_is_moved_and_waits_to_be_resumed(environment: Ground) -> 
     assert environment.positions() == {one: 0}
 
 
-def test_a_replay_asks_first(environment: Ground) -> None:
+def test_a_replay_asks_first(environment: EventsEnvironment) -> None:
     (one,) = environment.enrol(1)
     environment.write(one, 9)
     environment.add()
@@ -534,7 +538,7 @@ def test_a_replay_asks_first(environment: Ground) -> None:
         assert environment.positions() == {one: position}
 
 
-def asked(ground: Ground, answer: str) -> int:
+def asked(ground: EventsEnvironment, answer: str) -> int:
     """The exit code, where a person answers at a terminal."""
     ours, theirs = pty.openpty()
     try:
@@ -548,7 +552,7 @@ def asked(ground: Ground, answer: str) -> int:
 
 
 def test_a_snapshot_under_way_is_let_through_or_begun_anew(
-    mirror: Mirror, environment: Ground
+    mirror: Mirror, environment: EventsEnvironment
 ) -> None:
     environment.add()
     environment.deliver()
@@ -583,13 +587,13 @@ def test_a_snapshot_under_way_is_let_through_or_begun_anew(
     assert told[-2]["type"].endswith("connection.snapshot_completed")
 
 
-def test_nobody_is_taken_for_another_sink(environment: Ground) -> None:
+def test_nobody_is_taken_for_another_sink(environment: EventsEnvironment) -> None:
     done = environment.replay("--from", "oldest", "--yes")
     assert done.returncode == 2
     assert "there is no sink 'feed'; 'tenant-mirror sinks list'" in done.stderr
 
 
-def test_help_teaches_with_examples(environment: Ground) -> None:
+def test_help_teaches_with_examples(environment: EventsEnvironment) -> None:
     for command, example in (("tail", "--follow --resource users"), ("replay", "crm --from 2h")):
         done = environment.run("events", command, "--help")
         assert done.returncode == 0

@@ -58,7 +58,7 @@ USES: dict[str, tuple[Use, str]] = {
 """What uses Redis, and the key that it leaves there."""
 
 
-class Ground:
+class TlsEnvironment:
     """Valkey without keys, its password, and authorities."""
 
     def __init__(self, servers: Servers, folder: Path) -> None:
@@ -95,15 +95,17 @@ class Ground:
 
 
 @pytest.fixture(scope="module")
-def environment(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
-    made = Ground(servers, tmp_path_factory.mktemp("authorities"))
+def environment(
+    servers: Servers, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TlsEnvironment]:
+    made = TlsEnvironment(servers, tmp_path_factory.mktemp("authorities"))
     yield made
     made.valkey.flushall()
     made.valkey.close()
 
 
 @pytest.fixture(scope="module")
-def honest(environment: Ground) -> Iterator[TlsProxy]:
+def honest(environment: TlsEnvironment) -> Iterator[TlsProxy]:
     """For the name that it is reached by, from an authority that we know."""
     with environment.proxy(environment.known.issue("localhost")) as proxy:
         yield proxy
@@ -114,7 +116,7 @@ every_use = pytest.mark.parametrize("use", USES)
 
 @every_use
 def test_a_server_with_a_certificate_of_a_named_authority_is_used(
-    environment: Ground, honest: TlsProxy, use: str
+    environment: TlsEnvironment, honest: TlsProxy, use: str
 ) -> None:
     assert environment.is_served(use, environment.url(honest, options=environment.trusted))
 
@@ -122,7 +124,7 @@ def test_a_server_with_a_certificate_of_a_named_authority_is_used(
 @every_use
 @pytest.mark.parametrize("names_an_authority", [False, True])
 def test_a_server_of_an_unknown_authority_is_refused_and_gets_no_password(
-    environment: Ground, use: str, names_an_authority: bool
+    environment: TlsEnvironment, use: str, names_an_authority: bool
 ) -> None:
     options = environment.trusted if names_an_authority else {}
     with environment.proxy(environment.unknown.issue("localhost")) as impostor:
@@ -132,7 +134,7 @@ def test_a_server_of_an_unknown_authority_is_refused_and_gets_no_password(
 
 @every_use
 def test_a_server_with_the_certificate_of_another_host_is_refused_and_gets_no_password(
-    environment: Ground, use: str
+    environment: TlsEnvironment, use: str
 ) -> None:
     with environment.proxy(environment.known.issue("redis.example.com")) as impostor:
         url = environment.url(impostor, options=environment.trusted)
@@ -142,7 +144,7 @@ def test_a_server_with_the_certificate_of_another_host_is_refused_and_gets_no_pa
 
 @every_use
 def test_checks_are_only_left_out_where_the_url_asks_for_it(
-    environment: Ground, honest: TlsProxy, use: str
+    environment: TlsEnvironment, honest: TlsProxy, use: str
 ) -> None:
     assert environment.is_served(use, environment.url(honest, options={"ssl_cert_reqs": "none"}))
     any_host = {**environment.trusted, "ssl_check_hostname": "false"}
@@ -151,7 +153,7 @@ def test_checks_are_only_left_out_where_the_url_asks_for_it(
 
 @every_use
 def test_our_own_certificate_is_shown_where_the_url_names_one(
-    environment: Ground, use: str
+    environment: TlsEnvironment, use: str
 ) -> None:
     ours = environment.known.issue("tenant-mirror")
     certificate = environment.known.issue("localhost")
@@ -161,7 +163,7 @@ def test_our_own_certificate_is_shown_where_the_url_names_one(
         assert not environment.is_served(use, environment.url(proxy, options=environment.trusted))
 
 
-def test_a_refused_certificate_is_explained(environment: Ground) -> None:
+def test_a_refused_certificate_is_explained(environment: TlsEnvironment) -> None:
     with (
         environment.proxy(environment.unknown.issue("localhost")) as impostor,
         pytest.raises(ConfigurationError, match="certificate of Redis was rejected") as refused,
@@ -174,7 +176,7 @@ def test_a_refused_certificate_is_explained(environment: Ground) -> None:
 @pytest.mark.parametrize("use", [keep_a_budget, deliver_an_event])
 @pytest.mark.parametrize("option", ["ssl_ca_certs", "ssl_certfile"])
 def test_a_file_of_certificates_that_cannot_be_read_is_named(
-    environment: Ground, honest: TlsProxy, tmp_path: Path, use: Use, option: str
+    environment: TlsEnvironment, honest: TlsProxy, tmp_path: Path, use: Use, option: str
 ) -> None:
     options = {option: tmp_path / "file.pem"}
     with pytest.raises(ConfigurationError, match=str(options[option])):

@@ -50,7 +50,7 @@ class RelayEnvironment:
     """A database with a Redis beside it, and what a consumer reads there."""
 
     def __init__(self, runtime: Runtime, nango: Nango, redis_url: str) -> None:
-        self.kit, self.nango = runtime, nango
+        self.runtime, self.nango = runtime, nango
         self.redis_url = redis_url
         self.database = Database(
             runtime.database.url.render_as_string(hide_password=False), pool_size=9
@@ -86,7 +86,7 @@ class RelayEnvironment:
         for number in range(begun, begun + count):
             tenant = Tenant(seed=number, users=1, groups=0, sites=0)
             self.nango.add_connection(f"customer-{number}", tenant)
-        discover(self.kit.database, self.kit.nango, self.kit.settings)
+        discover(self.runtime.database, self.runtime.nango, self.runtime.settings)
         with self.database.open_transaction() as db:
             found = db.execute(text("select id from sync.connections order by id"))
             return list(found.scalars())
@@ -471,7 +471,7 @@ def test_a_sink_without_any_redis_says_what_is_missing(environment: RelayEnviron
     (one,) = environment.enrol(1)
     environment.write(one, 1)
     environment.add()
-    environment.settings = environment.kit.settings
+    environment.settings = environment.runtime.settings
     delivery = environment.claim()
     with pytest.raises(Exception, match="REDIS_URL is not set") as fault:
         delivery.deliver_round()

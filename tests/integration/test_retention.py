@@ -55,7 +55,7 @@ OLD = 500
 Rows = list[dict[str, Any]]
 
 
-class Ground:
+class RetentionEnvironment:
     """Two customers whose events happened when a test says."""
 
     def __init__(self, runtime: Runtime, nango: Nango) -> None:
@@ -142,12 +142,12 @@ class Ground:
 
 
 @pytest.fixture
-def environment(runtime: Runtime, nango: Nango) -> Ground:
-    return Ground(runtime, nango)
+def environment(runtime: Runtime, nango: Nango) -> RetentionEnvironment:
+    return RetentionEnvironment(runtime, nango)
 
 
 @pytest.fixture
-def old(environment: Ground) -> MonthPartition:
+def old(environment: RetentionEnvironment) -> MonthPartition:
     """A month past its keep and every grace, with three events of the first customer."""
     month = environment.month(OLD)
     environment.age_first(1, days=OLD)
@@ -157,7 +157,7 @@ def old(environment: Ground) -> MonthPartition:
 
 
 @pytest.fixture
-def late(environment: Ground) -> MonthPartition:
+def late(environment: RetentionEnvironment) -> MonthPartition:
     """A month past its keep, yet within the grace, with three events of the first customer."""
     days = DAYS + 31 + 15
     month = environment.month(days)
@@ -192,7 +192,7 @@ def logged() -> Iterator[Callable[[], Rows]]:
 
 
 def test_a_month_that_nobody_waits_for_goes_without_a_word(
-    environment: Ground, old: MonthPartition
+    environment: RetentionEnvironment, old: MonthPartition
 ) -> None:
     sink = environment.sink("crm")
     environment.write(3)
@@ -210,7 +210,7 @@ def test_a_month_that_nobody_waits_for_goes_without_a_word(
 
 
 def test_a_month_that_an_active_sink_lacks_is_kept_through_the_grace(
-    environment: Ground, late: MonthPartition
+    environment: RetentionEnvironment, late: MonthPartition
 ) -> None:
     sink = environment.sink("crm")
     environment.write(2, days=1)
@@ -238,7 +238,7 @@ def test_a_month_that_an_active_sink_lacks_is_kept_through_the_grace(
 
 
 def test_after_the_grace_it_goes_and_that_is_remembered(
-    environment: Ground, old: MonthPartition
+    environment: RetentionEnvironment, old: MonthPartition
 ) -> None:
     sink = environment.sink("crm")
     environment.write(2, days=1)
@@ -256,7 +256,7 @@ def test_after_the_grace_it_goes_and_that_is_remembered(
 
 @pytest.mark.parametrize("status", [SinkStatus.PAUSED, SinkStatus.DISABLED])
 def test_a_sink_that_stands_still_by_intent_holds_nothing_and_is_told_of(
-    environment: Ground, late: MonthPartition, status: SinkStatus
+    environment: RetentionEnvironment, late: MonthPartition, status: SinkStatus
 ) -> None:
     environment.sink("crm", status=status)
     (outcome,) = environment.let_go(grace=GRACE_OF_LATE)
@@ -265,7 +265,7 @@ def test_a_sink_that_stands_still_by_intent_holds_nothing_and_is_told_of(
 
 
 def test_a_snapshot_under_way_needs_what_came_after_its_cut(
-    environment: Ground, late: MonthPartition
+    environment: RetentionEnvironment, late: MonthPartition
 ) -> None:
     sink = environment.sink("crm", start=SinkStart.SNAPSHOT)
     environment.has_had_all(sink)
@@ -280,7 +280,7 @@ def test_a_snapshot_under_way_needs_what_came_after_its_cut(
 
 
 def test_a_sink_only_waits_for_connections_that_it_follows(
-    environment: Ground, late: MonthPartition
+    environment: RetentionEnvironment, late: MonthPartition
 ) -> None:
     sink = environment.sink("crm", connections=[2])
     environment.has_had(sink, 1, 2)
@@ -290,7 +290,7 @@ def test_a_sink_only_waits_for_connections_that_it_follows(
 
 
 def test_no_later_month_goes_before_one_that_is_kept(
-    environment: Ground, late: MonthPartition
+    environment: RetentionEnvironment, late: MonthPartition
 ) -> None:
     """A hole in the middle of a sequence would look like loss to whoever verifies it."""
     later = environment.month(DAYS + 31 + 15 - 40)
@@ -301,7 +301,9 @@ def test_no_later_month_goes_before_one_that_is_kept(
     assert environment.there(later)
 
 
-def test_a_memory_ends_with_its_sink(environment: Ground, old: MonthPartition) -> None:
+def test_a_memory_ends_with_its_sink(
+    environment: RetentionEnvironment, old: MonthPartition
+) -> None:
     environment.sink("crm")
     environment.let_go()
     assert len(environment.memories()) == 1
@@ -313,7 +315,9 @@ def test_a_memory_ends_with_its_sink(environment: Ground, old: MonthPartition) -
     assert fetch_scalar(environment.database, left) == 0
 
 
-def test_a_snapshot_makes_good_what_was_lost(environment: Ground, old: MonthPartition) -> None:
+def test_a_snapshot_makes_good_what_was_lost(
+    environment: RetentionEnvironment, old: MonthPartition
+) -> None:
     environment.sink("other")
     environment.sink("crm")
     environment.let_go()
@@ -328,7 +332,7 @@ def test_a_snapshot_makes_good_what_was_lost(environment: Ground, old: MonthPart
 
 
 def test_a_reader_is_neither_waited_for_nor_harmed(
-    environment: Ground, old: MonthPartition
+    environment: RetentionEnvironment, old: MonthPartition
 ) -> None:
     environment.sink("crm")
     other = Database(environment.database.url.render_as_string(hide_password=False))
@@ -345,7 +349,7 @@ def test_a_reader_is_neither_waited_for_nor_harmed(
 
 
 def test_two_that_keep_house_at_once_drop_a_month_once(
-    environment: Ground, old: MonthPartition
+    environment: RetentionEnvironment, old: MonthPartition
 ) -> None:
     environment.sink("crm")
     found: list[list[RetentionOutcome]] = []
@@ -368,7 +372,10 @@ def test_two_that_keep_house_at_once_drop_a_month_once(
 
 
 def test_nothing_is_dropped_in_silence(
-    environment: Ground, runtime: Runtime, old: MonthPartition, logged: Callable[[], Rows]
+    environment: RetentionEnvironment,
+    runtime: Runtime,
+    old: MonthPartition,
+    logged: Callable[[], Rows],
 ) -> None:
     """Whoever lacks an event that goes: the log says it at once, and the memory ever after."""
     had = environment.sink("had")
@@ -394,7 +401,10 @@ def test_nothing_is_dropped_in_silence(
 
 
 def test_a_month_that_is_kept_is_told_each_hour(
-    environment: Ground, runtime: Runtime, late: MonthPartition, logged: Callable[[], Rows]
+    environment: RetentionEnvironment,
+    runtime: Runtime,
+    late: MonthPartition,
+    logged: Callable[[], Rows],
 ) -> None:
     environment.sink("crm")
     environment.sink("waiting", status=SinkStatus.PAUSED)
@@ -413,7 +423,10 @@ def test_a_month_that_is_kept_is_told_each_hour(
 
 
 def test_a_chore_that_fails_stops_no_other(
-    environment: Ground, runtime: Runtime, old: MonthPartition, logged: Callable[[], Rows]
+    environment: RetentionEnvironment,
+    runtime: Runtime,
+    old: MonthPartition,
+    logged: Callable[[], Rows],
 ) -> None:
     """No month can be made or dropped while somebody holds the table; the rest goes on."""
     coming = MonthPartition.containing(
@@ -444,7 +457,7 @@ def test_a_chore_that_fails_stops_no_other(
     )
 
 
-def test_a_write_never_fails_for_want_of_a_month(environment: Ground) -> None:
+def test_a_write_never_fails_for_want_of_a_month(environment: RetentionEnvironment) -> None:
     now: datetime = fetch_scalar(environment.database, "select now()")
     this, coming = MonthPartition.containing(now), MonthPartition.containing(add_months(now, 2))
     with environment.database.open_transaction() as connection:
@@ -460,7 +473,7 @@ def test_a_write_never_fails_for_want_of_a_month(environment: Ground) -> None:
     assert environment.write(1) == seq + 1
 
 
-def test_a_month_is_made_while_others_write(environment: Ground) -> None:
+def test_a_month_is_made_while_others_write(environment: RetentionEnvironment) -> None:
     """Even one who has written and not committed yet holds up no partition, nor the reverse."""
     coming = MonthPartition.containing(
         add_months(fetch_scalar(environment.database, "select now()"), 3)
@@ -488,7 +501,9 @@ def test_a_month_is_made_while_others_write(environment: Ground) -> None:
     assert made == parent
 
 
-def test_what_is_overdue_can_be_looked_at(environment: Ground, late: MonthPartition) -> None:
+def test_what_is_overdue_can_be_looked_at(
+    environment: RetentionEnvironment, late: MonthPartition
+) -> None:
     environment.sink("crm", status=SinkStatus.PAUSED)
     with environment.database.open_transaction() as connection:
         (outcome,) = list_overdue_months(connection, DAYS, GRACE)
@@ -498,7 +513,7 @@ def test_what_is_overdue_can_be_looked_at(environment: Ground, late: MonthPartit
 
 
 def test_the_oldest_event_that_waits_is_found_among_many(
-    environment: Ground, late: MonthPartition
+    environment: RetentionEnvironment, late: MonthPartition
 ) -> None:
     """The position of a quiet customer is old and its next event new; another's is the reverse."""
     behind, even = environment.sink("behind"), environment.sink("even")
@@ -521,7 +536,7 @@ def test_the_oldest_event_that_waits_is_found_among_many(
 
 
 def test_a_sink_is_not_moved_behind_the_back_of_who_decides(
-    environment: Ground, late: MonthPartition
+    environment: RetentionEnvironment, late: MonthPartition
 ) -> None:
     """It is set back to the first event in the moment between the look and the drop."""
     sink = environment.sink("crm")

@@ -18,7 +18,7 @@ MEMBER = "analytics.group_members where group_id = '{0}' and member_id = '{1}'"
 HELD = "analytics.role_assignments where id = '{0}'"
 
 
-class Told:
+class SinceViews:
     """What the views say, and the moments around it."""
 
     def __init__(self, mirror: Mirror) -> None:
@@ -53,8 +53,8 @@ class Told:
 
 
 @pytest.fixture
-def told(mirror: Mirror) -> Told:
-    return Told(mirror)
+def told(mirror: Mirror) -> SinceViews:
+    return SinceViews(mirror)
 
 
 def assert_known(row: Mapping[str, Any], after: datetime, before: datetime) -> None:
@@ -79,7 +79,7 @@ def test_the_day_of_a_first_load_is_not_told_as_a_beginning(mirror: Mirror, view
 
 
 @pytest.mark.parametrize("full", [False, True])
-def test_what_comes_later_began_then(told: Told, full: bool) -> None:
+def test_what_comes_later_began_then(told: SinceViews, full: bool) -> None:
     before = told.now()
     told.tenant.add_member(told.group, told.outside)
     told.tenant.add_member(told.group, "00000000-0000-4000-8000-0000000000aa", "servicePrincipal")
@@ -95,7 +95,7 @@ def test_what_comes_later_began_then(told: Told, full: bool) -> None:
 
 
 @pytest.mark.parametrize("full", [False, True])
-def test_removed_and_added_again_counts_from_the_second_time(told: Told, full: bool) -> None:
+def test_removed_and_added_again_counts_from_the_second_time(told: SinceViews, full: bool) -> None:
     tenant, mirror = told.tenant, told.mirror
     first = tenant.assign_role(told.role, told.outside, "/administrativeUnits/x")
     mirror.sync()
@@ -115,7 +115,7 @@ def test_removed_and_added_again_counts_from_the_second_time(told: Told, full: b
     assert_exact(mirror.database, tenant)
 
 
-def test_removed_and_added_between_two_readings_is_no_new_beginning(told: Told) -> None:
+def test_removed_and_added_between_two_readings_is_no_new_beginning(told: SinceViews) -> None:
     told.tenant.remove_member(told.group, told.inside)
     told.tenant.add_member(told.group, told.inside)
     told.mirror.sync()
@@ -124,7 +124,9 @@ def test_removed_and_added_between_two_readings_is_no_new_beginning(told: Told) 
 
 @pytest.mark.parametrize("readd", [False, True])
 @pytest.mark.parametrize("what", ["user", "group"])
-def test_memberships_of_who_is_restored_began_with_that(told: Told, what: str, readd: bool) -> None:
+def test_memberships_of_who_is_restored_began_with_that(
+    told: SinceViews, what: str, readd: bool
+) -> None:
     """Whether Graph reports them again, or has to be asked."""
     tenant, mirror = told.tenant, told.mirror
     tenant.options.readd_on_restore = readd
@@ -143,7 +145,7 @@ def test_memberships_of_who_is_restored_began_with_that(told: Told, what: str, r
     assert_exact(mirror.database, tenant)
 
 
-def test_a_change_within_the_span_moves_no_beginning(told: Told) -> None:
+def test_a_change_within_the_span_moves_no_beginning(told: SinceViews) -> None:
     before = told.now()
     assignment = told.tenant.assign_role(told.role, told.outside, "/administrativeUnits/x")
     told.mirror.sync()
@@ -155,7 +157,7 @@ def test_a_change_within_the_span_moves_no_beginning(told: Told) -> None:
     assert fetch_scalar(told.mirror.database, changed) == 1
 
 
-def test_what_began_while_nothing_was_read_has_no_known_beginning(told: Told) -> None:
+def test_what_began_while_nothing_was_read_has_no_known_beginning(told: SinceViews) -> None:
     """After an outage, of a day here, it may have begun at any time in it."""
     told.execute("update sync.streams set fresh_at = fresh_at - interval '1 day'")
     told.tenant.add_member(told.group, told.outside)
@@ -165,7 +167,7 @@ def test_what_began_while_nothing_was_read_has_no_known_beginning(told: Told) ->
     assert_unknown(told.row(HELD, assignment))
 
 
-def test_what_comes_back_after_an_outage_has_no_known_beginning(told: Told) -> None:
+def test_what_comes_back_after_an_outage_has_no_known_beginning(told: SinceViews) -> None:
     told.tenant.add_member(told.group, told.outside)
     told.mirror.sync()
     told.tenant.remove_member(told.group, told.outside)
@@ -178,7 +180,7 @@ def test_what_comes_back_after_an_outage_has_no_known_beginning(told: Told) -> N
 
 @pytest.mark.parametrize("readd", [False, True])
 def test_memberships_that_came_back_during_an_outage_have_no_known_beginning(
-    told: Told, readd: bool
+    told: SinceViews, readd: bool
 ) -> None:
     tenant = told.tenant
     tenant.options.readd_on_restore = readd
@@ -210,7 +212,7 @@ def test_members_that_graph_did_not_answer_for_have_no_known_beginning(
     tenant = Tenant(seed=73, users=60, groups=30, sites=2)
     tenant.options.no_delta = True
     mirror = make_mirror(tenant)
-    told = Told(mirror)
+    told = SinceViews(mirror)
     refuse(mirror, answer(403), f"{told.group}/members")
     assert mirror.sync().state is RunState.PARTIAL
     mirror.nango.before_graph = None
@@ -224,7 +226,7 @@ def test_members_that_graph_did_not_answer_for_have_no_known_beginning(
 
 def test_members_that_were_malformed_have_no_known_beginning(make_mirror: MakeMirror) -> None:
     mirror = make_mirror(Tenant(seed=3, users=60, groups=8, sites=2))
-    told = Told(mirror)
+    told = SinceViews(mirror)
     spoilt = Spoilt(mirror, {told.group: told.inside})
     mirror.sync()
     assert spoilt.spoilt > 0
@@ -235,7 +237,7 @@ def test_members_that_were_malformed_have_no_known_beginning(make_mirror: MakeMi
 
 def test_an_assignment_that_was_malformed_has_no_known_beginning(make_mirror: MakeMirror) -> None:
     mirror = make_mirror(Tenant(seed=3, users=60, groups=8, sites=2))
-    told = Told(mirror)
+    told = SinceViews(mirror)
     assignment = next(mirror.tenant.iterate_live("role_assignments"))
     role = assignment["roleDefinitionId"]
     assert role is not None
@@ -253,7 +255,7 @@ def test_hidden_members_that_a_permission_reveals_have_no_known_beginning(
     tenant = Tenant(seed=3, users=60, groups=8, sites=2)
     tenant.options.hide_hidden_members = True
     mirror = make_mirror(tenant)
-    told = Told(mirror)
+    told = SinceViews(mirror)
     told.group = tenant.create_group(visibility="HiddenMembership")
     tenant.add_member(told.group, told.inside)
     mirror.sync()
@@ -262,7 +264,7 @@ def test_hidden_members_that_a_permission_reveals_have_no_known_beginning(
     assert_unknown(told.member(told.inside))
 
 
-def test_what_an_earlier_release_revives_has_no_known_beginning(told: Told) -> None:
+def test_what_an_earlier_release_revives_has_no_known_beginning(told: SinceViews) -> None:
     """It does not know the column, and leaves the beginning of the span that ended."""
     told.tenant.add_member(told.group, told.outside)
     told.mirror.sync()
@@ -293,7 +295,7 @@ def upgraded_again(mirror: Mirror) -> None:
     migrate(mirror.database)
 
 
-def test_an_upgrade_takes_beginnings_from_the_events(told: Told) -> None:
+def test_an_upgrade_takes_beginnings_from_the_events(told: SinceViews) -> None:
     tenant, mirror = told.tenant, told.mirror
     tenant.assign_role(told.role, told.outside, "/administrativeUnits/x")
     tenant.add_member(told.group, told.outside)
@@ -314,7 +316,7 @@ def test_an_upgrade_takes_beginnings_from_the_events(told: Told) -> None:
     assert known(mirror) == noted
 
 
-def test_an_upgrade_knows_without_events_what_never_changed(told: Told) -> None:
+def test_an_upgrade_knows_without_events_what_never_changed(told: SinceViews) -> None:
     before = told.now()
     told.tenant.add_member(told.group, told.outside)
     told.tenant.remove_member(told.group, told.inside)
@@ -330,7 +332,7 @@ def test_an_upgrade_knows_without_events_what_never_changed(told: Told) -> None:
 
 def test_events_that_sinks_do_not_get_change_no_beginning(make_mirror: MakeMirror) -> None:
     mirror = make_mirror(Tenant(seed=3, users=60, groups=8, sites=2))
-    told = Told(mirror)
+    told = SinceViews(mirror)
     told.execute(
         "update sync.connections"
         """ set settings = '{"tenant_mirror": {"initial_events": false}}'"""

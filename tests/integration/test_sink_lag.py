@@ -35,7 +35,7 @@ NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
-class Ground:
+class SinkEnvironment:
     """A mirrored customer, whose sinks stand as a test says."""
 
     def __init__(self, mirror: Mirror) -> None:
@@ -98,16 +98,16 @@ def samples(exposition: str) -> Samples:
 
 
 @pytest.fixture
-def environment(mirror: Mirror) -> Ground:
-    return Ground(mirror)
+def environment(mirror: Mirror) -> SinkEnvironment:
+    return SinkEnvironment(mirror)
 
 
-def test_a_service_without_sinks_tells_of_none(environment: Ground) -> None:
+def test_a_service_without_sinks_tells_of_none(environment: SinkEnvironment) -> None:
     assert environment.told() == {}
     assert "sinks" not in environment.shown()
 
 
-def test_lag_is_the_age_of_the_oldest_event_that_waits(environment: Ground) -> None:
+def test_lag_is_the_age_of_the_oldest_event_that_waits(environment: SinkEnvironment) -> None:
     last = read_last_seq(environment.database)
     environment.run(
         "update events.change_events set occurred_at = occurred_at - interval '2 hours'"
@@ -140,14 +140,14 @@ def test_lag_is_the_age_of_the_oldest_event_that_waits(environment: Ground) -> N
     assert scraped["tenant_mirror_sink_status", ("far", "paused")] == 0
 
 
-def test_secrets_and_settings_stay_out(environment: Ground) -> None:
+def test_secrets_and_settings_stay_out(environment: SinkEnvironment) -> None:
     environment.sink("crm", 1)
     everything = environment.shown("--json") + environment.shown() + environment.exposed()
     assert "whsec" not in everything
     assert "a.example" not in everything
 
 
-def test_a_sink_that_fails_says_why_and_when_it_goes_on(environment: Ground) -> None:
+def test_a_sink_that_fails_says_why_and_when_it_goes_on(environment: SinkEnvironment) -> None:
     reason = "crm: the receiver answered 500"
     later = datetime.now(UTC) + timedelta(minutes=5)
     environment.sink("crm", 1, failures=4, retry_at=later, status_reason=reason)
@@ -207,7 +207,7 @@ def test_events_that_are_soon_dropped_are_warned_of() -> None:
     assert list(list_notes(row, NOW, goes_at + timedelta(seconds=1))) == []
 
 
-def test_what_is_kept_and_what_was_lost_cannot_be_overlooked(environment: Ground) -> None:
+def test_what_is_kept_and_what_was_lost_cannot_be_overlooked(environment: SinkEnvironment) -> None:
     old = aged(environment, days=450)
     environment.sink("crm", 2)
     settings = {"TENANT_MIRROR_EVENTS_GRACE_DAYS": "200"}
@@ -236,7 +236,7 @@ def test_what_is_kept_and_what_was_lost_cannot_be_overlooked(environment: Ground
     assert told["sequences"] == [{"connection_id": 1, "first": 3, "last": number + 2}]
 
 
-def aged(ground: Ground, days: int) -> MonthPartition:
+def aged(ground: SinkEnvironment, days: int) -> MonthPartition:
     """All that was ever told happened long ago."""
     now: datetime = fetch_scalar(ground.database, "select now()")
     month = MonthPartition.containing(now - timedelta(days=days))
@@ -251,7 +251,7 @@ def aged(ground: Ground, days: int) -> MonthPartition:
     return month
 
 
-def busy(ground: Ground) -> None:
+def busy(ground: SinkEnvironment) -> None:
     """Something of everything that is counted."""
     ground.mirror.tenant.options.refused_resources = {"sites"}
     ground.mirror.sync(full=True)
@@ -275,7 +275,7 @@ def busy(ground: Ground) -> None:
         note_halt(db, "a wrong key")
 
 
-def test_what_is_counted(environment: Ground) -> None:
+def test_what_is_counted(environment: SinkEnvironment) -> None:
     environment.run("update sync.runs set started_at = now() - interval '2 hours'")
     busy(environment)
     scraped = environment.scraped()
@@ -310,7 +310,7 @@ def test_what_is_counted(environment: Ground) -> None:
 def test_runs_of_the_last_hour_are_found_by_halving(
     make_mirror: MakeMirror, begun: list[int]
 ) -> None:
-    ground = Ground(make_mirror(Tenant(seed=3, users=1)))
+    ground = SinkEnvironment(make_mirror(Tenant(seed=3, users=1)))
     for minutes in begun:
         ground.run(
             "insert into sync.runs (connection_id, trigger, state, started_at)"
@@ -329,7 +329,9 @@ def documented() -> dict[str, list[str]]:
     return {name: re.findall(r"`(\w+)`", labels) for name, labels in rows}
 
 
-def test_every_metric_is_exposed_and_documented(environment: Ground, servers: Servers) -> None:
+def test_every_metric_is_exposed_and_documented(
+    environment: SinkEnvironment, servers: Servers
+) -> None:
     busy(environment)
     shared = {"redis_url": SecretStr(servers.redis_url), "nango_calls_per_minute": 100}
     families = list(text_string_to_metric_families(environment.exposed(**shared)))
@@ -341,7 +343,7 @@ def test_every_metric_is_exposed_and_documented(environment: Ground, servers: Se
     assert documented() == {name: list(labels) for name, labels in METRICS.items()}
 
 
-def test_the_number_of_series_does_not_grow_with_connections(environment: Ground) -> None:
+def test_the_number_of_series_does_not_grow_with_connections(environment: SinkEnvironment) -> None:
     busy(environment)
     before = environment.scraped().keys()
     for number in range(3):
@@ -353,7 +355,9 @@ def test_the_number_of_series_does_not_grow_with_connections(environment: Ground
     assert environment.scraped().keys() == before
 
 
-def test_a_database_that_is_away_is_one_metric_and_no_traceback(environment: Ground) -> None:
+def test_a_database_that_is_away_is_one_metric_and_no_traceback(
+    environment: SinkEnvironment,
+) -> None:
     exporter = MetricsCollector(
         Database("postgresql://nobody@127.0.0.1:1/none"), environment.mirror.runtime.settings
     )

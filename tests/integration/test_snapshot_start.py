@@ -481,7 +481,7 @@ def test_a_connection_may_keep_its_first_loads_to_itself(
     wish = {"tenant_mirror": {"initial_events": False}}
     nango.add_connection("quiet", Tenant(seed=90, users=1, groups=0, sites=0), metadata=wish)
     nango.add_connection("open", Tenant(seed=91, users=1, groups=0, sites=0))
-    discover(environment.kit.database, environment.kit.nango, environment.kit.settings)
+    discover(environment.runtime.database, environment.runtime.nango, environment.runtime.settings)
     named = "select id from sync.connections where nango_connection_id = :name"
     quiet, spoken = (
         fetch_scalar(environment.database, named, name=name) for name in ("quiet", "open")

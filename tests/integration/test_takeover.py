@@ -348,7 +348,7 @@ class Customer:
     """Connects, disconnects, changes, and is discovered and synced, in any order."""
 
     def __init__(self, runtime: Runtime, nango: Nango, seed: int) -> None:
-        self.kit, self.nango, self.random = runtime, nango, random.Random(seed)
+        self.runtime, self.nango, self.random = runtime, nango, random.Random(seed)
         self.tenant = Tenant(seed=seed, users=12, groups=3, sites=2)
         self.made = 0
 
@@ -358,7 +358,7 @@ class Customer:
 
     def connect_again(self) -> None:
         """Under a name that was used before."""
-        gone = {one.nango_connection_id for one in known(self.kit).values()} - self.names()
+        gone = {one.nango_connection_id for one in known(self.runtime).values()} - self.names()
         if gone:
             self.nango.add_connection(self.random.choice(sorted(gone)), self.tenant)
 
@@ -373,12 +373,12 @@ class Customer:
         self.tenant.mutate(3, self.random)
 
     def look(self) -> None:
-        look(self.kit)
+        look(self.runtime)
 
     def sync(self) -> None:
-        for one in known(self.kit).values():
+        for one in known(self.runtime).values():
             if one.status.value in ("active", "broken"):
-                run_slice(self.kit, one.id, trigger=RunTrigger.SCHEDULED, seconds=0.0)
+                run_slice(self.runtime, one.id, trigger=RunTrigger.SCHEDULED, seconds=0.0)
 
     def any_day(self) -> None:
         deeds = (self.connect, self.connect_again, self.disconnect, self.change)

@@ -27,44 +27,46 @@ def server() -> Iterator[Server]:
         yield server
 
 
-class Said(NamedTuple):
+class CommandResult(NamedTuple):
     code: int
     text: str
 
 
-def say(server: Server, *words: str, key: str = KEY) -> Said:
+def run_command(server: Server, *words: str, key: str = KEY) -> CommandResult:
     result = CliRunner().invoke(sandbox, [*words, "--url", server.url, "--key", key])
-    return Said(result.exit_code, result.output)
+    return CommandResult(result.exit_code, result.output)
 
 
 def test_truth_shows_every_resource(server: Server) -> None:
-    code, text = say(server, "truth")
+    code, text = run_command(server, "truth")
     assert code == 0
     truth = server.nango.connections[0].tenant.truth()["users"]
     assert f"users{truth.count:>21}  {truth.checksum:016x}" in text
     assert text.count("role_assignments") == 2
-    assert say(server, "truth", "--connection", "c2").text.count("role_assignments") == 1
+    assert run_command(server, "truth", "--connection", "c2").text.count("role_assignments") == 1
 
 
 def test_mutate_changes_one_tenant_or_all(server: Server) -> None:
     one, two = (c.tenant.truth() for c in server.nango.connections)
-    assert say(server, "mutate", "20", "--connection", "c2") == (0, "c2  20 changes\n")
+    assert run_command(server, "mutate", "20", "--connection", "c2") == (0, "c2  20 changes\n")
     after = [c.tenant.truth() for c in server.nango.connections]
     assert after[0] == one
     assert after[1] != two
-    assert say(server, "mutate", "5").text == "c1  5 changes\nc2  5 changes\n"
+    assert run_command(server, "mutate", "5").text == "c1  5 changes\nc2  5 changes\n"
 
 
 def test_expire_and_calls_talk_to_the_server(server: Server) -> None:
     epoch = server.nango.connections[0].tenant.delta_epoch
-    assert say(server, "expire").code == 0
+    assert run_command(server, "expire").code == 0
     assert server.nango.connections[0].tenant.delta_epoch == epoch + 1
-    assert say(server, "calls").text == "total  0\n"
+    assert run_command(server, "calls").text == "total  0\n"
 
 
 def test_mistakes_are_told_plainly(server: Server) -> None:
-    assert "401" in say(server, "truth", key="00000000-0000-4000-8000-000000000000").text
-    assert "There is no connection c9" in say(server, "mutate", "1", "--connection", "c9").text
+    assert "401" in run_command(server, "truth", key="00000000-0000-4000-8000-000000000000").text
+    assert (
+        "There is no connection c9" in run_command(server, "mutate", "1", "--connection", "c9").text
+    )
     lost = CliRunner().invoke(sandbox, ["truth", "--url", "http://127.0.0.1:9"])
     assert lost.exit_code == 1
     assert "No sandbox answers" in lost.output

@@ -54,15 +54,17 @@ def test_delta_tokens_stay_valid_and_tell_only_what_is_new(tmp_path: Path) -> No
         assert [one["id"] for one in client.walk(links["users"]).objects] == [user_id]
 
 
-class Told(NamedTuple):
+class TenantState(NamedTuple):
     truth: object
     logs: object
     members: object
 
 
-def told(tenant: Tenant) -> Told:
+def read_state(tenant: Tenant) -> TenantState:
     groups = [tenant.groups.id_at(n) for n in tenant.groups.iterate_live()]
-    return Told(tenant.truth(), tenant.change_log, [tenant.members_of(one) for one in groups])
+    return TenantState(
+        tenant.truth(), tenant.change_log, [tenant.members_of(one) for one in groups]
+    )
 
 
 @settings(max_examples=6, deadline=None)
@@ -76,7 +78,7 @@ def test_a_tenant_is_what_it_had_become_without_a_restart(
     for number in rounds:
         nango = made()
         with StateFile(file, nango):
-            assert told(tenant_of(nango)) == told(unbroken)
+            assert read_state(tenant_of(nango)) == read_state(unbroken)
             for tenant in (tenant_of(nango), unbroken):
                 tenant.mutate(number)
                 group = tenant.groups.id_at(next(tenant.groups.iterate_live()))
@@ -85,7 +87,7 @@ def test_a_tenant_is_what_it_had_become_without_a_restart(
                     tenant.remove_member(group, member.id)
                     tenant.add_member(group, member.id, member.type)
             nango.on_change()
-            assert told(tenant_of(nango)) == told(unbroken)
+            assert read_state(tenant_of(nango)) == read_state(unbroken)
 
 
 def test_what_an_operator_did_to_a_connection_is_kept(tmp_path: Path) -> None:
@@ -199,7 +201,7 @@ def test_a_full_disk_loses_nothing_once_there_is_room(tmp_path: Path) -> None:
             filler.unlink()
             tenant_of(nango).mutate(1)
             nango.on_change()
-            truth = told(tenant_of(nango))
+            truth = read_state(tenant_of(nango))
         nango = made()
         with StateFile(disk / "kept", nango):
-            assert told(tenant_of(nango)) == truth
+            assert read_state(tenant_of(nango)) == truth

@@ -1,4 +1,4 @@
-"""The soak: a fleet of changing tenants, and everything that can befall the service, for hours.
+"""The soak test: a fleet of changing tenants under random faults, kills and restarts, for hours.
 
     .venv/bin/python -m tests.soak --hours 2
 

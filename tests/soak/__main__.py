@@ -1,4 +1,4 @@
-"""`python -m tests.soak`: options in, report out; 1 where something did not hold."""
+"""`python -m tests.soak`: runs the soak test, prints its report, exits with 1 if a check failed."""
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-"""What befalls the service: one blow every few seconds, drawn from a seeded generator.
+"""Injects a failure every few seconds, drawn from a seeded generator: kills, restarts, lost leases.
 
 A blow that needs mending later (a connection that is cut, a process that is stopped) puts that
 on a list; `rest` does all of it at once, before a calm.

@@ -1,4 +1,4 @@
-"""Downstream of the service: a consumer of the stream, and a webhook whose receiver has moods.
+"""The consumers of the soak test: one of the Redis stream, and a webhook receiver that can fail.
 
 Both fold what they get, and at each calm both have to hold exactly what the mirror holds. A Redis
 that lost its memory lost entries: the consumer misses them, and an operator has them delivered

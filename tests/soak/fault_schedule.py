@@ -1,4 +1,4 @@
-"""Bad weather between the service and Nango: a share of the answers fails, tokens are revoked."""
+"""Schedules faults of Nango and Graph: a share of the responses fails, tokens are revoked."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable

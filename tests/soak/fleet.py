@@ -1,4 +1,4 @@
-"""The customers: tenants of many sizes and habits, connected to one simulated Nango."""
+"""The simulated customers: tenants of many sizes, connected to one simulated Nango."""
 
 from dataclasses import dataclass
 from random import Random

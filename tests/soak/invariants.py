@@ -1,4 +1,4 @@
-"""What must hold of the database whenever nothing is under way."""
+"""Invariants of the database while no slice is running."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

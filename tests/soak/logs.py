@@ -1,4 +1,4 @@
-"""What the processes' logs hold that nobody expects: errors, tracebacks, lines of no form."""
+"""Finds unexpected lines in the logs of processes: errors, tracebacks, malformed lines."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What Linux says of processes: who is whose child, and how much memory each has."""
+"""Reads child processes, memory and processor time from /proc."""
 
 import os
 from contextlib import suppress

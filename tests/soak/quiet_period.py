@@ -1,4 +1,4 @@
-"""A calm: nothing changes and nothing fails; everything has to become exact, then hold.
+"""A quiet period: changes and faults pause, mirrors must become exact, invariants are checked.
 
 Operators are still there: they approve deletions that were held, and ask for a resync of
 connections that wait on purpose (one that was broken is asked again after a growing pause, a

@@ -1,4 +1,4 @@
-"""The report, in Markdown: what was done, what came of it, what was found."""
+"""Renders the report of the soak test in Markdown."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""The whole service as processes under a process manager: servers, beat, workers, relays.
+"""Runs the whole service as processes: servers, beat, workers, relays.
 
 Whatever dies is started again within a second or so. A death that nobody announced is kept.
 """

@@ -1,4 +1,4 @@
-"""The soak itself: strike, change, look, calm; until the time is up or something did not hold."""
+"""Runs the soak test: injects faults, changes tenants, checks, until time is up or one fails."""
 
 import os
 import time

@@ -1,1 +1,1 @@
-"""What tests share: the simulated tenant beside the mirror, and the comparison of the two."""
+"""Shared helpers of the tests: the simulated tenant, servers, and comparisons with the mirror."""

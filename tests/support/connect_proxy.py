@@ -1,4 +1,4 @@
-"""The proxy of a company's network, which connects to hosts by CONNECT."""
+"""An HTTP proxy of a company's network, which tunnels connections with CONNECT."""
 
 import base64
 import contextlib

@@ -1,4 +1,4 @@
-"""A consumer, as somebody downstream would write it: nothing of ours is imported.
+"""A consumer of change events as an integrator would write it; it imports nothing of the project.
 
     STREAM_URL=redis://... python tests/support/consumer.py STREAM FILE
 

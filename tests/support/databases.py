@@ -1,4 +1,4 @@
-"""Databases of tests, copied from a migrated template."""
+"""Test databases, copied from a migrated template."""
 
 import uuid
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Judges events by the AsyncAPI document, with an implementation that is not ours."""
+"""Validates events against the AsyncAPI document, with an independent JSON Schema library."""
 
 from typing import Any
 

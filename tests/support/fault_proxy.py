@@ -1,4 +1,4 @@
-"""A small TCP proxy that misbehaves on demand: what networks do to a connection, without a network.
+"""A TCP proxy that cuts, delays, resets and half-closes connections on demand.
 
     with FaultProxy("127.0.0.1", 5432) as proxy:
         connect_to(proxy.port)

@@ -1,4 +1,4 @@
-"""What consumers hold against what the mirror holds, and how events came to them."""
+"""Compares the contents of consumers with the mirror, and checks the order of delivered events."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping

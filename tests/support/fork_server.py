@@ -1,4 +1,4 @@
-"""Programs of the service, started by a process that has imported what all of them import.
+"""Starts programs of the service by forking a process that has imported their modules.
 
 A program is a process of its own: it has its own session, environment, log and exit code, and runs
 the same main function as its command. Only the second or more of imports is not spent each time.

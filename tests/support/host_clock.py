@@ -1,4 +1,4 @@
-"""Hosts whose clocks are off: real processes with a wall clock of their own.
+"""Simulates hosts with wrong clocks: real processes with a shifted wall clock.
 
 ``host_clock.c`` answers in the place of the C library's clock, and can be set while the processes
 run. libfaketime would do, but with the monotonic clock left alone ``time.sleep`` fails under it.

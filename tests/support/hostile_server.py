@@ -1,4 +1,4 @@
-"""A server on a real socket that answers without ever coming to an end."""
+"""A server on a real socket whose responses never end."""
 
 import contextlib
 import socket

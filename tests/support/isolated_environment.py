@@ -1,4 +1,4 @@
-"""Servers, database and service of an acceptance test that shares them with no other test."""
+"""Servers, database and service of one acceptance test, not shared with other tests."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Being the writer of a connection, as a slice is, without one."""
+"""Takes the lease of a connection and writes as a slice does, without running one."""
 
 from worker.store import lease
 from worker.store.engine import Database

@@ -1,4 +1,4 @@
-"""The mirror as the simulated tenant would describe it, so that the two can be compared."""
+"""Renders the mirror in the form of the simulated tenant's truth, to compare the two."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

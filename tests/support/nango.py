@@ -1,4 +1,4 @@
-"""The simulated Nango that the tests of one process share."""
+"""The simulated Nango shared by the tests of one process."""
 
 from sandbox.tenant import Nango, Server
 

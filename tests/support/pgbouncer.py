@@ -1,4 +1,4 @@
-"""A real PgBouncer before the Postgres of the tests."""
+"""A real PgBouncer in front of the tests' Postgres."""
 
 import shutil
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Processes in pid namespaces of their own, as in containers that share a host name."""
+"""Processes in separate pid namespaces, as in containers that share a host name."""
 
 import functools
 import shutil

@@ -1,4 +1,4 @@
-"""Real errors of Postgres and its driver about a row that holds a person."""
+"""Provokes real errors of Postgres and its driver about a row with personal data."""
 
 import threading
 from collections.abc import Callable

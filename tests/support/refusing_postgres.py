@@ -1,4 +1,4 @@
-"""A server that speaks Postgres's protocol as far as a refusal, in any language."""
+"""A server that speaks Postgres's protocol and refuses connections, in any language."""
 
 import socketserver
 import struct

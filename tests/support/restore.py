@@ -1,4 +1,4 @@
-"""Dumps, restores and standbys, with the embedded server's own programs."""
+"""Dumps, restores and standbys, with the programs of the embedded server."""
 
 import os
 import subprocess

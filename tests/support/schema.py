@@ -1,4 +1,4 @@
-"""What a database's schema is, in lines that two databases can be compared by."""
+"""Renders the schema of a database as lines, to compare two databases."""
 
 from sqlalchemy import text
 

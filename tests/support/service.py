@@ -1,4 +1,4 @@
-"""The service as it runs, for acceptance tests: real beat and workers as processes.
+"""Runs the service for acceptance tests: real beat and workers as processes.
 
 ``assert_survived`` is what all of them come to: whatever befell the service, the mirror is exact,
 its events tell it without a gap, and no process has died of anything but our own hand.

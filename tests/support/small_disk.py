@@ -1,4 +1,4 @@
-"""Disks that are really full: small ones in memory, where the machine lets us mount them."""
+"""Small in-memory file systems that can be filled, if the machine permits mounting them."""
 
 import os
 import subprocess

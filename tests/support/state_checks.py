@@ -1,4 +1,4 @@
-"""What must be true of connections, runs and streams whenever no slice is at work."""
+"""Invariants of connections, runs and streams while no slice is running."""
 
 from collections.abc import Iterator
 

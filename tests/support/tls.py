@@ -1,4 +1,4 @@
-"""Certificates made for a test, and a TLS server in front of a plain one.
+"""Generates certificates for tests, and serves TLS in front of a plain server.
 
 authority = Authority(folder)
 with TlsProxy(authority.certificate("localhost"), port) as proxy:

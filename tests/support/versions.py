@@ -1,4 +1,4 @@
-"""Other versions of PostgreSQL and Python, where the machine has them or a registry gives them."""
+"""Finds other versions of PostgreSQL and Python on the machine or in a package registry."""
 
 import json
 import platform

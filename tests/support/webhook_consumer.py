@@ -1,4 +1,4 @@
-"""Who stands behind a webhook: verifies each request, folds its events, and has moods."""
+"""A webhook receiver that verifies requests, folds their events, and can fail on purpose."""
 
 import time
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""A receiver of webhooks that checks every signature with the official package."""
+"""A webhook receiver that verifies every signature with the official package."""
 
 import json
 import ssl
