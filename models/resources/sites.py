@@ -55,7 +55,7 @@ SITES: Final = Resource(
                 mode=Mode.SEARCH,
                 path="/sites?search=*",
                 intervals=("sites_seconds",),
-                best_effort="the complete list of sites is refused, so search is all there is",
+                best_effort="the complete list of sites is refused; sites are found by search",
             ),
         ),
     ),

@@ -175,11 +175,11 @@ ROW = {
         ({"served": False}, ["no relay serves it: is 'tenant-mirror relay' running?"]),
         (
             {"status": "paused", "served": False, "status_reason": "paused by an operator"},
-            ["paused by an operator; 'sinks resume crm' goes on"],
+            ["paused by an operator; 'sinks resume crm' continues it"],
         ),
         (
             {"status": "disabled", "served": False, "status_reason": "it answered 410"},
-            ["it answered 410; 'sinks resume crm' goes on"],
+            ["it answered 410; 'sinks resume crm' continues it"],
         ),
         ({"failures": 1, "status_reason": "no route"}, ["failed once: no route"]),
         (

@@ -301,7 +301,7 @@ def test_commands_name_what_is_set_apart(mirror: Mirror, database_url: str) -> N
         assert done.exit_code == 0
         return done.output
 
-    told = f"1 part is set apart, kept as stored and asked for again (site {silent}: Graph answers"
+    told = f"1 part is unresolved, kept as stored and requested again (site {silent}: Graph answers"
     (row,) = json.loads(run(status_command, "--json"))["connections"]
     assert [matter.startswith(f"sites: {told}") for matter in row["attention"]] == [True]
     assert told in run(status_command)

@@ -127,7 +127,7 @@ def test_a_halt_is_said_once_with_its_reason(screen: Screen) -> None:
         note_halt(db, "Nango does not know the key")
     for _ in range(2):
         watcher.print_alarms()
-    assert screen.lines == ["HALTED: Nango does not know the key; it is tried again every minute"]
+    assert screen.lines == ["HALTED: Nango does not know the key; it is retried every minute"]
 
 
 def test_what_a_customer_stands_still_for_is_said_and_its_end(screen: Screen) -> None:
@@ -153,6 +153,6 @@ def test_an_outage_is_said(screen: Screen) -> None:
     watcher.load_outage = lambda: None
     watcher.print_alarms()
     assert screen.lines == [
-        "NANGO DOES NOT WORK: no call is answered; it is asked every few seconds",
+        "NANGO DOES NOT WORK: no call is answered; it is checked every few seconds",
         "Nango works again: all goes on",
     ]

@@ -126,13 +126,13 @@ def list_notes(row: Mapping[str, Any], now: datetime, goes_at: datetime | None) 
     """Yield why a sink is stopped and the consequences; nothing for a healthy one."""
     name, reason = row["name"], row["status_reason"]
     if row["status"] == SinkStatus.PAUSED:
-        yield f"{reason or 'paused'}; 'sinks resume {name}' goes on"
+        yield f"{reason or 'paused'}; 'sinks resume {name}' continues it"
     elif row["status"] == SinkStatus.DISABLED:
-        yield f"{reason or 'switched off'}; 'sinks resume {name}' goes on"
+        yield f"{reason or 'disabled'}; 'sinks resume {name}' continues it"
     elif row["failures"]:
         yield f"{_render_failures(row, now)}: {reason}"
     if refusals := describe_refusals(row):
-        yield f"{refusals}; 'sinks show {name}' names them"
+        yield f"{refusals}; 'sinks show {name}' lists them"
     if row["status"] == SinkStatus.ACTIVE and not row["served"] and not _is_backing_off(row, now):
         yield "no relay serves it: is 'tenant-mirror relay' running?"
     if goes_at is not None and goes_at - now <= WARN_BEFORE and not row["kept"]:
@@ -153,8 +153,8 @@ def _is_backing_off(row: Mapping[str, Any], now: datetime) -> bool:
 def _render_kept(name: str, kept: Mapping[str, Any]) -> str:
     return (
         f"EVENTS KEPT for sink '{name}': {_render_amount(kept)}, from {kept['since']:%F} on, are "
-        f"past their days and not delivered; they are dropped on {kept['dropped_at']:%F}. Fix the "
-        f"receiver, or run 'tenant-mirror sinks pause {name}' or 'sinks remove {name}'"
+        f"past their retention and not delivered; they are dropped on {kept['dropped_at']:%F}. "
+        f"Fix the receiver, or run 'tenant-mirror sinks pause {name}' or 'sinks remove {name}'"
     )
 
 
@@ -162,8 +162,8 @@ def _render_lost(name: str, lost: Mapping[str, Any]) -> str:
     return (
         f"EVENTS LOST to sink '{name}': {_render_amount(lost)}, of "
         f"{lost['month']}{_render_sequences(lost)}, were "
-        f"dropped on {lost['dropped_at']:%F} before it had them; "
-        f"'tenant-mirror events replay {name} --from snapshot' brings it up to date"
+        f"dropped on {lost['dropped_at']:%F} before it received them; "
+        f"'tenant-mirror events replay {name} --from snapshot' restores it"
     )
 
 

@@ -23,7 +23,7 @@ def check_deletion(
     if not deleted:
         return None
     if is_empty_answer:
-        return f"Graph answered with nothing, and all {deleted} rows would be deleted"
+        return f"Graph returned no objects, so all {deleted} rows would be deleted"
     share = 100 * deleted / live_rows if live_rows else 0.0
     if deleted > policy.guard_rows and share > policy.guard_percent:
         return (

@@ -104,12 +104,12 @@ def _build_message(context: SliceContext, outcome: SliceOutcome) -> str | None:
     problems = "; ".join(_list_problems(context, outcome))
     if problems or not (outcome.quarantined_count or outcome.cleaned_count):
         return problems or None
-    apart = f"{outcome.quarantined_count} malformed objects are kept apart" * bool(
+    apart = f"{outcome.quarantined_count} malformed objects are quarantined" * bool(
         outcome.quarantined_count
     )
     cleaned = f"{outcome.cleaned_count} objects have values that cannot be stored as they were sent"
     noted = "; ".join(filter(None, (apart, cleaned * bool(outcome.cleaned_count))))
-    return f"{noted}: see sync.quarantine; they are read again by their id"
+    return f"{noted}: see sync.quarantine; they are read again by id"
 
 
 def _list_problems(context: SliceContext, outcome: SliceOutcome) -> Iterator[str]:

@@ -127,4 +127,4 @@ def log_retention(outcome: RetentionOutcome) -> None:
 
 
 HINT_BEFORE_DROP = "fix the receiver, or run 'tenant-mirror sinks pause' or 'sinks remove'"
-HINT_AFTER_DROP = "'tenant-mirror events replay SINK --from snapshot' brings it up to date"
+HINT_AFTER_DROP = "'tenant-mirror events replay SINK --from snapshot' restores it"

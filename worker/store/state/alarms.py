@@ -42,16 +42,16 @@ def load_alarms(
     """Return all current alarms, without connections that were retired before ``since``."""
     alarms: dict[AlarmKey, ActiveAlarm] = {}
     if (reason := get_halt_reason(db)) is not None:
-        alarms["halt", 0] = ActiveAlarm("", f"HALTED: {reason}; it is tried again every minute")
+        alarms["halt", 0] = ActiveAlarm("", f"HALTED: {reason}; it is retried every minute")
     if outage is not None:
-        why = f"NANGO DOES NOT WORK: {outage['reason']}; it is asked every few seconds"
+        why = f"NANGO DOES NOT WORK: {outage['reason']}; it is checked every few seconds"
         alarms["outage", 0] = ActiveAlarm("", why)
     if (missing := load_missing_connections(db)) is not None:
         alarms["missing", 0] = ActiveAlarm("", f"HELD: {missing.reason}")
     for row in db.execute(_STUCK, {"since": since}).mappings():
         what, why = row["resource"], row["reason"] or row["phase"]
         if what is None:
-            what, why = row["status"], row["status_reason"] or "no reason is known"
+            what, why = row["status"], row["status_reason"] or "no reason is stored"
             alarms[what, row["id"]] = ActiveAlarm(row["name"], f"{what.upper()}: {why}")
         else:
             state = str(row["phase"]).upper()

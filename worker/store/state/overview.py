@@ -8,8 +8,8 @@ from sqlalchemy import text
 from models.resources import EDGES
 from worker.store.state.unresolved import summarize_unresolved
 
-_LEFT_OUT = "'left out, as Graph does not know it here: ' || array_to_string(left_out, ', ')"
-_SMALL_PAGES = "'reads pages of ' || page_size || ', as Graph does not answer larger ones'"
+_LEFT_OUT = "'omitted, Graph does not know it in this tenant: ' || array_to_string(left_out, ', ')"
+_SMALL_PAGES = "'reads pages of ' || page_size || ', Graph does not answer larger ones'"
 _EDGES_WITH_PARENTS = ", ".join(f"('{one.name}', '{one.parent}')" for one in EDGES)
 _NOTE = f"{_LEFT_OUT}, {_SMALL_PAGES}"
 _CONNECTIONS = text(f"""
@@ -20,7 +20,7 @@ _CONNECTIONS = text(f"""
            f.fresh_at, extract(epoch from clock_timestamp() - f.fresh_at) as age_seconds,
            f.freshness, coalesce(s.attention, '{{}}') ||
                case when e.state = 'failed' and e.error is distinct from c.status_reason
-                    then array['last run failed: ' || coalesce(e.error, 'no reason is known')]
+                    then array['last run failed: ' || coalesce(e.error, 'no reason is stored')]
                     else '{{}}' end as attention,
            r.id as run_id, r.state as run_state, r.trigger as run_trigger,
            r.started_at as run_started_at, r.finished_at as run_finished_at,

@@ -242,7 +242,7 @@ def summarize_unresolved(
 def _render_summary(lines: list[str], number: int) -> str:
     more = f"; and {number - len(lines)} more" if number > len(lines) else ""
     kept = "1 part is" if number == 1 else f"{number} parts are"
-    return f"{kept} set apart, kept as stored and asked for again ({'; '.join(lines)}{more})"
+    return f"{kept} unresolved, kept as stored and requested again ({'; '.join(lines)}{more})"
 
 
 def describe_part(part: Part) -> str:

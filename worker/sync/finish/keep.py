@@ -60,7 +60,7 @@ class KeptCandidates:
     def add_unasked(self, name: str, number: int) -> None:
         """Record that candidates of a weak resource stay, as they were not read by id."""
         if number:
-            why = f"{number} of them could not be confirmed; the next walk asks again"
+            why = f"{number} of them could not be confirmed; the next walk retries them"
             self.unanswered[Part(name, PartKind.DELETIONS, WHOLE_RESOURCE)] = NoAnswer(why)
 
 
