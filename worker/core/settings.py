@@ -79,7 +79,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename=_name_variable)
         RedisAddress | None,
         Meta(description="Redis 6.2 or newer, or Valkey: redis://, rediss:// or unix://"),
     ] = msgspec.field(default=None, name="REDIS_URL")
-    nango_host: Annotated[BaseUrl, Meta(description="where Nango answers")] = msgspec.field(
+    nango_host: Annotated[BaseUrl, Meta(description="address of Nango")] = msgspec.field(
         default="https://api.nango.dev", name="NANGO_HOST"
     )
     nango_secret_key: Annotated[
@@ -88,46 +88,43 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename=_name_variable)
     nango_integrations: Annotated[
         tuple[str, ...],
         Meta(
-            description="provider config keys to enrol, with commas; empty: all Microsoft providers"
+            description="provider config keys to enrol, separated by commas; empty: all "
+            "Microsoft providers"
         ),
     ] = msgspec.field(default=(), name="NANGO_INTEGRATIONS")
     ca: Annotated[
         Certificates | None,
         Meta(
-            description="certificates of further authorities to trust, as PEM; "
-            "..._CA_FILE names their file"
+            description="certificates of additional trusted authorities, as PEM; ..._CA_FILE "
+            "names a file"
         ),
     ] = None
     nango_proxy: Annotated[
         ProxyUrl | None,
-        Meta(description="HTTP proxy on the way to Nango: http://user:password@host:port"),
+        Meta(description="HTTP proxy for calls to Nango: http://user:password@host:port"),
     ] = None
-    webhook_proxy: Annotated[
-        ProxyUrl | None, Meta(description="HTTP proxy on the way to webhooks")
-    ] = None
+    webhook_proxy: Annotated[ProxyUrl | None, Meta(description="HTTP proxy for webhooks")] = None
     webhook_proxy_resolves: Annotated[
         Literal["yes", "no"],
         Meta(
-            description="yes: that proxy looks up the names of receivers, and has to keep them "
-            "from leading inside"
+            description="yes: that proxy resolves the names of receivers, and has to refuse "
+            "internal addresses"
         ),
     ] = "no"
-    home: Annotated[Path | None, Meta(description="where the embedded servers keep their data")] = (
-        None
-    )
+    home: Annotated[Path | None, Meta(description="data directory of the embedded servers")] = None
     delta_seconds: Annotated[PositiveInt, Meta(description="seconds between two delta rounds")] = (
         300
     )
     listing_seconds: Annotated[
         PositiveInt,
-        Meta(description="the same where a tenant has no delta and is listed in full"),
+        Meta(description="the same for a tenant without delta, which is listed in full"),
     ] = 3600
     roles_seconds: Annotated[
         PositiveInt, Meta(description="seconds between two reads of the roles")
     ] = 900
     roles_filtered_seconds: Annotated[
         PositiveInt,
-        Meta(description="the same where Graph demands a query for each role definition"),
+        Meta(description="the same if Graph requires a query for each role definition"),
     ] = 3600
     sites_seconds: Annotated[
         PositiveInt, Meta(description="seconds between two reads of the sites")
@@ -139,29 +136,38 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename=_name_variable)
         int, Meta(ge=60, description="seconds from a first load to the first full walk after it")
     ] = 86_400
     cursor_days: Annotated[
-        float, Meta(gt=0, le=7, description="age at which a delta cursor is no longer trusted")
+        float,
+        Meta(gt=0, le=7, description="age in days from which a delta cursor is no longer used"),
     ] = 6.0
     discovery_seconds: Annotated[
-        PositiveInt, Meta(description="seconds between two readings of Nango")
+        PositiveInt, Meta(description="seconds between two discoveries of connections in Nango")
     ] = 180
     tick_seconds: Annotated[
-        PositiveFloat, Meta(description="seconds between two looks at what is due")
+        PositiveFloat, Meta(description="seconds between two ticks, which dispatch due connections")
     ] = 2.0
     slice_seconds: Annotated[
-        float, Meta(gt=0, le=75, description="time budget of one worker task")
+        float, Meta(gt=0, le=75, description="time budget of one worker task, in seconds")
     ] = 60.0
-    lease_seconds: Annotated[int, Meta(ge=5, description="life of a connection's lease")] = 180
-    call_seconds: Annotated[PositiveFloat, Meta(description="deadline of one call to Nango")] = 60.0
+    lease_seconds: Annotated[
+        int, Meta(ge=5, description="seconds that a connection's lease lasts")
+    ] = 180
+    call_seconds: Annotated[
+        PositiveFloat, Meta(description="deadline of one call to Nango, in seconds")
+    ] = 60.0
     retry_seconds: Annotated[
-        float, Meta(ge=0, description="longest pause that is waited in place")
+        float, Meta(ge=0, description="longest pause before a retry within a slice, in seconds")
     ] = 20.0
     nango_calls_per_minute: Annotated[
         PositiveInt | None,
-        Meta(description="bound on calls to Nango; unset: learnt from Nango's own headers"),
+        Meta(description="limit of calls to Nango; unset: learnt from Nango's headers"),
     ] = None
     first_load_percent: Annotated[
         float,
-        Meta(ge=0, le=100, description="share of Nango's budget that is kept for first loads"),
+        Meta(
+            ge=0,
+            le=100,
+            description="percentage of Nango's budget that is reserved for first loads",
+        ),
     ] = 25.0
     dispatch_limit: Annotated[PositiveInt, Meta(description="connections claimed in one tick")] = (
         200
@@ -169,44 +175,60 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename=_name_variable)
     first_loads: Annotated[
         PositiveInt,
         Meta(
-            description="first loads under way at once at most, "
-            "and no more than processes serve them"
+            description="most first loads at the same time; the number of processes that serve "
+            "them is a limit, too"
         ),
     ] = 100
     guard_percent: Annotated[
         float,
-        Meta(gt=0, le=100, description="share of a resource whose deletion is held for approval"),
+        Meta(
+            gt=0,
+            le=100,
+            description="percentage of a resource above which a deletion is held for approval",
+        ),
     ] = 20.0
     guard_rows: Annotated[
-        NaturalInt, Meta(description="deletions that are never held for their share")
+        NaturalInt,
+        Meta(description="number of deletions up to which they are not held for their percentage"),
     ] = 50
     guard_connections: Annotated[
         NaturalInt,
-        Meta(description="connections that may vanish from Nango at once, never held"),
+        Meta(
+            description="number of connections that may disappear from Nango at once without "
+            "being held"
+        ),
     ] = 1
     guard_connections_percent: Annotated[
         float,
         Meta(
             gt=0,
             le=100,
-            description="share of the connections whose vanishing at once is held for approval",
+            description="percentage of the connections above which their disappearance at once "
+            "is held",
         ),
     ] = 20.0
-    purge_days: Annotated[PositiveInt, Meta(description="days that deleted rows are kept")] = 400
-    events_days: Annotated[PositiveInt, Meta(description="days that change events are kept")] = 400
+    purge_days: Annotated[PositiveInt, Meta(description="retention of deleted rows, in days")] = 400
+    events_days: Annotated[PositiveInt, Meta(description="retention of change events, in days")] = (
+        400
+    )
     events_grace_days: Annotated[
         NaturalInt,
-        Meta(description="days more that they are kept for an active sink that lacks them"),
+        Meta(
+            description="additional retention, in days, of events that an active sink has not "
+            "received"
+        ),
     ] = 30
     event_prefix: Annotated[
         EventPrefix,
-        Meta(description="what the types of delivered events begin with, such as com.example"),
+        Meta(description="prefix of the types of delivered events, such as com.example"),
     ] = "tenantmirror"
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"],
-        Meta(description="least level of what is logged"),
+        Meta(description="log level: DEBUG, INFO, WARNING or ERROR"),
     ] = "INFO"
-    log_format: Annotated[Literal["json", "console"], Meta(description="json or console")] = "json"
+    log_format: Annotated[
+        Literal["json", "console"], Meta(description="log format: json or console")
+    ] = "json"
 
 
 SETTINGS: Final[Mapping[str, Setting]] = list_settings(Settings)
