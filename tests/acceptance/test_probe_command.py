@@ -214,7 +214,7 @@ def test_a_code_of_graphs_is_told(probe: Probe, enrolled: Tenant, nango: Nango) 
     assert done.exit_code == 1
     assert "status 403 Authorization_RequestDenied" in done.stdout
     assert "Sites.Read.All" in done.stdout
-    assert "cannot be mirrored whole; does not hold: sites are found by search" in done.stdout
+    assert "cannot be mirrored completely; does not hold: sites are found by search" in done.stdout
     assert_nothing_leaks(done.output, enrolled, nango)
 
 

@@ -22,10 +22,10 @@ _INFO: Final[dict[str, Any]] = {
     "title": "Tenant Mirror: change events",
     "version": VERSION,
     "description": (
-        "What changed in mirrored Microsoft 365 directories, as CloudEvents 1.0 in JSON, in "
-        "structured mode. At least once, and in order for each source: drop an event whose id you "
-        "have had. A new epoch of a source tells that its history was rewound: a snapshot follows. "
-        "Let unknown types and fields pass."
+        "Changes of mirrored Microsoft 365 directories, as CloudEvents 1.0 in JSON, in structured "
+        "mode. Delivered at least once, and in order for each source: drop an event whose id you "
+        "have processed. A new epoch of a source means that its history was rewound: a snapshot "
+        "follows. Ignore unknown types and fields."
     ),
     "license": {
         "name": "Apache 2.0",
@@ -37,12 +37,12 @@ _SIGNATURE_HEADERS: Final[Schema] = {
     "properties": {
         "webhook-id": {
             "type": "string",
-            "description": "the event's id; of a batch, an id that the same events always have",
+            "description": "the event's id; for a batch, the same id for the same events",
         },
         "webhook-timestamp": {
             "type": "string",
             "pattern": "^[0-9]+$",
-            "description": "seconds since 1970, of this attempt; refuse what is minutes old",
+            "description": "seconds since 1970, of this attempt; refuse old requests",
         },
         "webhook-signature": {
             "type": "string",
@@ -56,7 +56,7 @@ _ENTRY_FIELDS: Final[Schema] = {
     "type": "object",
     "properties": {"id": build_ref("id")},
     "required": ["id"],
-    "description": "the fields of an entry beside its field 'event', which holds the payload",
+    "description": "the other fields of an entry; its field 'event' holds the payload",
 }
 
 
@@ -97,7 +97,7 @@ def _build_redis_channel(prefix: str) -> dict[str, Any]:
         "address": DEFAULT_STREAM,
         "title": "Redis stream",
         "description": (
-            "An entry for each event. A sink may name another stream, and one for each connection."
+            "An entry for each event. A sink may name another stream, or one for each connection."
         ),
         "messages": _build_messages(prefix, "entry"),
     }
@@ -107,7 +107,7 @@ def _build_webhook_channel(prefix: str) -> dict[str, Any]:
     batch = {
         "name": BATCH_MESSAGE,
         "title": "several events of one connection, in order",
-        "summary": "Take all of it or none.",
+        "summary": "Accept all of it or none.",
         "contentType": BATCH_CONTENT_TYPE,
         "traits": [{"$ref": "#/components/messageTraits/signed"}],
         "payload": {
@@ -120,7 +120,7 @@ def _build_webhook_channel(prefix: str) -> dict[str, Any]:
     return {
         "address": None,
         "title": "Webhook",
-        "description": "A POST to the url of the sink: one event, or a batch where that is set.",
+        "description": "A POST to the url of the sink: one event, or a batch if the sink has one.",
         "messages": {**_build_messages(prefix, "signed"), BATCH_MESSAGE: batch},
     }
 

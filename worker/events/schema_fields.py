@@ -29,7 +29,7 @@ _COLUMN_TYPES: Final[dict[ValueType, Schema]] = {
         "type": ["string", "null"],
         "format": "date-time",
         "pattern": _TIME_PATTERN + r"(\.\d{1,6})?Z$",
-        "description": "in UTC; up to six digits behind the second",
+        "description": "in UTC; up to six digits after the second",
     },
     BOOLEAN: {"type": ["boolean", "null"]},
     TEXTS: {"type": ["array", "null"], "items": {"type": "string"}},
@@ -48,7 +48,7 @@ ATTRIBUTES: Final[dict[str, Schema]] = {
     "id": {
         "type": "string",
         "format": "uuid",
-        "description": "of this event, whoever gets it and however often",
+        "description": "the id of this event, the same for every receiver and every delivery",
     },
     "source": {
         "type": "string",
@@ -60,7 +60,7 @@ ATTRIBUTES: Final[dict[str, Schema]] = {
         "type": "string",
         "format": "date-time",
         "pattern": _TIME_PATTERN + r"\.\d{6}Z$",
-        "description": "when the mirror took the change up; never runs against the sequence",
+        "description": "when the mirror recorded the change; never decreases with the sequence",
     },
     "sequence": {
         "type": "string",
@@ -72,31 +72,31 @@ ATTRIBUTES: Final[dict[str, Schema]] = {
         "format": "uuid",
         "pattern": _GUID_PATTERN,
         "description": (
-            "of the sequence, which is counted anew where history was rewound; as text, a later"
-            " epoch is greater"
+            "the history in which the sequence counts; a restore or failover begins a new one."
+            " Compared as text, a later epoch is greater"
         ),
     },
     "partitionkey": {
         "type": "string",
         "pattern": "^[1-9][0-9]*$",
-        "description": "the connection's id: whoever spreads the work spreads it by this",
+        "description": "the connection's id: a key to distribute work by",
     },
     "initial": {
         "type": "boolean",
-        "description": "part of a first load: the object was there before we were",
+        "description": "part of a first load: the object existed before it was mirrored",
     },
-    "snapshot": {"type": "boolean", "description": "tells what is, not what changed"},
+    "snapshot": {"type": "boolean", "description": "describes the current object, not a change"},
     "mark": {
         "type": "string",
         "pattern": f"^{ERASED_PREFIX}[0-9a-f]+$",
-        "description": "a digest in place of an id that was erased",
+        "description": "a digest that replaces an erased id",
     },
     "connection_id": {"type": "integer", "minimum": 1},
     "tenant_id": {
         "type": ["string", "null"],
         "format": "uuid",
         "pattern": _GUID_PATTERN,
-        "description": "of Microsoft; null until the first sync has learnt it",
+        "description": "Microsoft's tenant id; null until the first sync",
     },
 }
 CONNECTION_EVENT_FIELDS: Final[dict[str, Schema]] = {
@@ -111,7 +111,7 @@ CONNECTION_EVENT_FIELDS: Final[dict[str, Schema]] = {
             "type": "array",
             "items": {"enum": list(RESOURCES)},
             "minItems": 1,
-            "description": "what was read anew, whole",
+            "description": "the resources that were read again completely",
         },
     },
     ConnectionChange.REWOUND: {
@@ -120,14 +120,14 @@ CONNECTION_EVENT_FIELDS: Final[dict[str, Schema]] = {
         "reason": {"type": "string", "description": "for people"},
         "last_connection": {
             "type": "integer",
-            "description": "connections with a greater number are not known any more",
+            "description": "connections with a greater number no longer exist",
         },
     },
     ConnectionChange.SNAPSHOT_COMPLETED: {
         "resources": {
             "type": "array",
             "items": {"enum": list(RESOURCES)},
-            "description": "of which the snapshot had every object",
+            "description": "the resources of which the snapshot contained every object",
         },
     },
 }
@@ -136,7 +136,7 @@ OPTIONAL_CONNECTION_EVENT_FIELDS: Final[dict[str, Schema]] = {
     ConnectionChange.REMOVED: {
         "continued_by": {
             "type": "integer",
-            "description": "the connection that goes on with this tenant's history",
+            "description": "the connection that continues this tenant's history",
         }
     },
 }

@@ -20,7 +20,7 @@ def check_connection(answers: ProbeAnswers) -> Finding:
     name = "Nango reaches Graph for this connection"
     errors = [answer.error for answer in answers.by_call.values()]
     if any(isinstance(error, ConfigurationError) for error in errors):
-        does = "halts everything; 'tenant-mirror sync' says what is wrong"
+        does = "halts everything; 'tenant-mirror sync' prints the reason"
         return Finding(name, Verdict.FAILS, str(StopReason.SETTINGS), does, needed=True)
     if any(isinstance(error, ConnectionBroken) for error in errors):
         does = "marks the connection broken and tries again after 1, 2, 4 ... minutes"
@@ -54,7 +54,7 @@ def check_same_tenant(answers: ProbeAnswers) -> Finding:
         return Finding(name, Verdict.UNKNOWN, seen, "compares them in every slice")
     if answers.known_tenant in answers.organizations:
         return Finding(name, Verdict.HOLDS, "the same", "compares them in every slice")
-    does = "never reads it: delete it in Nango and connect anew"
+    does = "never reads it: delete it in Nango and connect again"
     return Finding(name, Verdict.FAILS, "another one", does, needed=True)
 
 
@@ -63,7 +63,9 @@ def check_batch(answers: ProbeAnswers) -> Finding:
     verdict, seen = judge_call(answers, ProbeCall.BATCH)
     answer = answers.by_call.get(ProbeCall.BATCH)
     if verdict is Verdict.HOLDS and answer is not None:
-        return Finding(name, verdict, f"status {answer.status}", "asks up to 20 things in a call")
+        return Finding(
+            name, verdict, f"status {answer.status}", "sends up to 20 requests in a call"
+        )
     does = TRIES_LATER if verdict is Verdict.UNKNOWN else "falls back to single calls"
     return Finding(name, verdict, seen, does)
 
@@ -73,7 +75,7 @@ def check_batch_items(answers: ProbeAnswers) -> Finding:
     verdict, seen = judge_call(answers, ProbeCall.BATCH)
     answer = answers.by_call.get(ProbeCall.BATCH)
     if verdict is not Verdict.HOLDS or answer is None or answer.response is None:
-        return Finding(name, Verdict.UNKNOWN, seen or "no items", "asks one by one")
+        return Finding(name, Verdict.UNKNOWN, seen or "no items", "sends single requests")
     items = parse_batch_items(answer.response)
     wanted = [str(index) for index in range(len(BATCH_PATHS))]
     answered = [identity for item in items if (identity := item.get("id")) in wanted]
@@ -86,8 +88,8 @@ def check_batch_items(answers: ProbeAnswers) -> Finding:
         f"{good} with status 200, {headers} with headers of their own"
     )
     if sorted(answered) == wanted:
-        return Finding(name, Verdict.HOLDS, seen, "goes by the ids, so any order will do")
-    return Finding(name, Verdict.FAILS, seen, "asks again, alone, for what is missing")
+        return Finding(name, Verdict.HOLDS, seen, "matches items by id, in any order")
+    return Finding(name, Verdict.FAILS, seen, "repeats missing requests alone")
 
 
 CONNECTION_CHECKS: Final[tuple[Check, ...]] = (

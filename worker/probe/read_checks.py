@@ -43,7 +43,7 @@ def check_next_page(
     verdict, seen = judge_call(answers, asked)
     if page is not None:
         return Finding(name, verdict, describe_page(page, noun), "follows next links as they are")
-    does = describe_consequence(verdict, answers.by_call.get(asked), "begins that walk anew, later")
+    does = describe_consequence(verdict, answers.by_call.get(asked), "restarts that walk later")
     return Finding(name, verdict, seen, does, needed=before is not None)
 
 
@@ -88,7 +88,7 @@ def check_delta_token(answers: ProbeAnswers) -> Finding:
             does = "lists users, then follows their changes from this token"
             return Finding(name, verdict, f"a delta link after {seen}", does, needed=True)
         if pages[-1].next_link is None:
-            seen, does = f"neither link after {seen}", "waits ten minutes and asks again"
+            seen, does = f"neither link after {seen}", "waits ten minutes and tries again"
             return Finding(name, Verdict.FAILS, seen, does, needed=True)
         return Finding(name, Verdict.UNKNOWN, f"not yet after {seen}", "reads up to 100 pages")
     if answers.is_refused(ProbeCall.TOKEN, *NO_DELTA_STATUSES):
@@ -103,7 +103,7 @@ def check_delta_link(answers: ProbeAnswers) -> Finding:
     page = answers.get_page(ProbeCall.DELTA)
     if page is not None:
         return Finding(name, verdict, describe_page(page, "user"), "reads changes only")
-    does = describe_consequence(verdict, None, "reads everything anew where a delta link is lost")
+    does = describe_consequence(verdict, None, "re-reads everything if a delta link is lost")
     return Finding(name, verdict, seen, does)
 
 
@@ -142,7 +142,7 @@ def check_members(answers: ProbeAnswers) -> Finding | None:
     seen = f"{pluralize(edges, 'membership')} in {pluralize(sum(p.count for p in pages), 'group')}"
     if edges:
         return Finding(name, Verdict.HOLDS, seen, "needs no call for the members of a group")
-    return Finding(name, Verdict.UNKNOWN, seen, "takes groups for empty until members are told")
+    return Finding(name, Verdict.UNKNOWN, seen, "treats groups as empty until members are reported")
 
 
 def check_all_sites(answers: ProbeAnswers) -> Finding:
@@ -175,7 +175,9 @@ def check_assignments(answers: ProbeAnswers) -> Finding:
         seen = describe_page(page, "role assignment")
         return Finding(name, verdict, seen, "reads the whole list", needed=True)
     if answers.is_refused(ProbeCall.ROLE_ASSIGNMENTS, 400):
-        return Finding(name, verdict, seen, "asks for each role definition, on a slower clock")
+        return Finding(
+            name, verdict, seen, "sends a request for each role definition, at a longer interval"
+        )
     does = describe_consequence(verdict, answers.by_call.get(ProbeCall.ROLE_ASSIGNMENTS))
     return Finding(name, verdict, seen, does, needed=True)
 
@@ -184,7 +186,7 @@ def check_filtered_assignments(answers: ProbeAnswers) -> Finding | None:
     if not answers.is_refused(ProbeCall.ROLE_ASSIGNMENTS, 400):
         return None
     name, noun = "role assignments are listed by role definition", "role assignment"
-    does = "asks so for every role definition"
+    does = "does so for every role definition"
     return check_read(answers, name=name, asked=ProbeCall.FILTERED, noun=noun, does=does)
 
 

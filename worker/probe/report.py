@@ -81,15 +81,15 @@ def render_summary(result: ProbeOutcome, findings: Sequence[Finding]) -> str:
     wrong = [finding for finding in findings if finding.verdict is Verdict.FAILS]
     needed = [finding for finding in findings if finding.needed]
     if result is ProbeOutcome.SETTINGS:
-        return "nothing can be said, as our own settings are wrong"
+        return "nothing can be checked because the settings are wrong"
     if result is ProbeOutcome.NO:
-        return f"it cannot be mirrored whole; does not hold: {_join_names(wrong, needed)}"
+        return f"it cannot be mirrored completely; does not hold: {_join_names(wrong, needed)}"
     if result is ProbeOutcome.UNKNOWN:
         unknown = [finding for finding in needed if finding.verdict is Verdict.UNKNOWN]
-        return f"not all could be found out; unknown: {_join_names(unknown, needed)}"
+        return f"not everything could be checked; unknown: {_join_names(unknown, needed)}"
     if wrong:
         return f"it can be mirrored; does not hold: {_join_names(wrong, findings)}"
-    return "it can be mirrored, and all that was seen is as assumed"
+    return "it can be mirrored, and all assumptions that were checked hold"
 
 
 def _join_names(findings: Sequence[Finding], among: Sequence[Finding]) -> str:

@@ -40,7 +40,7 @@ def check_objects(answers: ProbeAnswers) -> Finding:
     pages = [answer.page for answer in answers.by_call.values() if answer.page is not None]
     count, rejects = sum(page.count for page in pages), sum(len(page.rejects) for page in pages)
     seen = f"{pluralize(count, 'object')} on {pluralize(len(pages), 'page')}, {rejects:,} malformed"
-    does = "keeps malformed objects out and reads them again by id"
+    does = "quarantines malformed objects and reads them again by id"
     if not count:
         return Finding(name, Verdict.UNKNOWN, seen, does)
     return Finding(name, Verdict.FAILS if rejects else Verdict.HOLDS, seen, does)
@@ -97,7 +97,7 @@ def check_headers(answers: ProbeAnswers) -> Finding:
     framed = sum("content-length" in response.headers for response in good)
     json = sum(_is_json(response) for response in good)
     seen = f"on {with_headers} of {len(good)}; {framed} with a length, {json} said to be JSON"
-    does = "needs none of them: goes by status and body"
+    does = "needs none of them: uses status and body"
     if not good:
         return Finding(name, Verdict.UNKNOWN, seen, does)
     return Finding(name, Verdict.HOLDS if with_headers == len(good) else Verdict.FAILS, seen, does)
@@ -128,11 +128,11 @@ def check_cost(answers: ProbeAnswers) -> Finding:
         seen += f", {max(shares) * 100:.0f} % of the limit at most"
     seen += f"; throttling headers on {throttling}"
     if not replies:
-        return Finding(name, Verdict.UNKNOWN, "no answers", "keeps every Retry-After")
+        return Finding(name, Verdict.UNKNOWN, "no answers", "respects every Retry-After")
     if units:
-        does = "slows down from 80 % of the limit on, and keeps every Retry-After"
+        does = "slows down from 80 % of the limit on, and respects every Retry-After"
         return Finding(name, Verdict.HOLDS, seen, does)
-    return Finding(name, Verdict.FAILS, seen, "keeps every Retry-After, which is all it needs")
+    return Finding(name, Verdict.FAILS, seen, "respects every Retry-After, which suffices")
 
 
 def check_budget(answers: ProbeAnswers) -> Finding:
@@ -168,8 +168,8 @@ def check_permissions(answers: ProbeAnswers) -> Finding:
         return Finding(name, Verdict.FAILS, seen, does)
     seen = f"status 403 for none of {pluralize(len(asked), 'call')}"
     if answers.stop_reason is not None:
-        return Finding(name, Verdict.UNKNOWN, f"{seen}; not all was asked", "goes on")
-    does = "cannot see whether Member.Read.Hidden is granted: Graph leaves such members out"
+        return Finding(name, Verdict.UNKNOWN, f"{seen}; not everything was requested", "continues")
+    does = "cannot see whether Member.Read.Hidden is granted: Graph omits such members"
     return Finding(name, Verdict.HOLDS, seen, does)
 
 
@@ -185,7 +185,7 @@ def check_times(answers: ProbeAnswers) -> Finding:
         f"{pluralize(len(sent), 'call')}, {silent} without a usable answer"
     )
     verdict = Verdict.FAILS if silent else Verdict.HOLDS
-    return Finding(name, verdict, seen, "tries a call again, up to five times and a minute")
+    return Finding(name, verdict, seen, "retries a call up to five times, for up to a minute")
 
 
 TRAFFIC_CHECKS: Final[tuple[Check, ...]] = (
