@@ -5,9 +5,12 @@ A connection given in ``config.attributes["connection"]`` is used as it is; on i
 """
 
 import os
+from collections.abc import Iterable
 
 import sqlalchemy as sa
 from alembic import context
+from alembic.operations import ops
+from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
 from migrations.scope import is_managed
@@ -15,6 +18,26 @@ from models.tables import metadata
 from worker.store.database_url import parse_database_url
 from worker.store.engine import create_mirror_engine
 from worker.store.migration_lock import MigrationLimits, lock_migration
+
+
+def make_repeatable(
+    _context: MigrationContext, _revision: object, scripts: list[ops.MigrationScript]
+) -> None:
+    """Let generated migrations pass over what exists, so that an interrupted one can run again."""
+    for script in scripts:
+        for part in (*script.upgrade_ops_list, *script.downgrade_ops_list):
+            _pass_over_existing(part.ops)
+
+
+def _pass_over_existing(operations: Iterable[ops.MigrateOperation]) -> None:
+    for operation in operations:
+        match operation:
+            case ops.ModifyTableOps():
+                _pass_over_existing(operation.ops)
+            case ops.CreateTableOp() | ops.CreateIndexOp() | ops.AddColumnOp():
+                operation.if_not_exists = True
+            case ops.DropTableOp() | ops.DropIndexOp() | ops.DropColumnOp():
+                operation.if_exists = True
 
 
 def run_migrations_online(db: sa.Connection) -> None:
@@ -27,6 +50,7 @@ def run_migrations_online(db: sa.Connection) -> None:
         version_table_schema="sync",
         version_table="schema_version",
         transaction_per_migration=True,
+        process_revision_directives=make_repeatable,
     )
     db.execute(text("create schema if not exists sync"))
     db.commit()

@@ -13,10 +13,15 @@ from models.resources.role_definitions import ROLE_DEFINITIONS
 from models.resources.sites import SITES
 from models.resources.users import USERS
 
-RESOURCES: Final[dict[str, Resource]] = {
-    resource.name: resource
-    for resource in (USERS, GROUPS, GROUP_MEMBERS, SITES, ROLE_DEFINITIONS, ROLE_ASSIGNMENTS)
-}
+_DECLARED: Final = (
+    USERS,
+    GROUPS,
+    GROUP_MEMBERS,
+    SITES,
+    ROLE_DEFINITIONS,
+    ROLE_ASSIGNMENTS,
+)
+RESOURCES: Final[dict[str, Resource]] = {resource.name: resource for resource in _DECLARED}
 
 STREAMED: Final[tuple[Resource, ...]] = tuple(r for r in RESOURCES.values() if not r.is_edge)
 """Resources with their own walk; edges are read with their parent."""
