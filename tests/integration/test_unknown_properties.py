@@ -1,5 +1,6 @@
 """Properties that one tenant's Graph does not know: left out, told, and asked for again."""
 
+import json
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ from sqlalchemy import text
 
 from models.resources import RESOURCES
 from models.run import RunState
-from sandbox.tenant import Tenant
+from sandbox.tenant import Request, Response, Tenant
 from tests.support.mirror import (
     MakeMirror,
     Mirror,
@@ -193,3 +194,45 @@ def test_a_tenant_without_delta_does_without_a_property_as_well(
     tenant.options.unknown_properties = set()
     assert mirror.sync(full=True).state is RunState.SUCCEEDED
     assert_exact(mirror.database, tenant)
+
+
+def send_unasked(mirror: Mirror, unknown: str) -> None:
+    """Refuse to be asked for a property of users, and send it with every user all the same."""
+    tenant = mirror.tenant
+    tenant.options.unknown_properties = {f"users.{unknown}"}
+
+    def answer(request: Request) -> Response | None:
+        if not request.path.endswith("/users") or unknown in request.query:
+            return None
+        body = json.dumps({"value": list(tenant.iterate_live("users"))}).encode()
+        return Response(200, body, {"content-type": "application/json", "request-id": "simulated"})
+
+    mirror.nango.before_graph = answer
+
+
+def test_a_first_load_stores_no_value_of_a_property_that_it_left_out(
+    make_mirror: MakeMirror,
+) -> None:
+    mirror = make_mirror(Tenant(seed=41, users=12))
+    send_unasked(mirror, "jobTitle")
+    assert mirror.sync().state is RunState.SUCCEEDED
+    assert stream(mirror, "left_out") == ["jobTitle"]
+    found = rows(mirror, "users")
+    assert len(found) == 12
+    assert {row["job_title"] for row in found.values()} == {None}
+    told = [e["after"] for e in read_events(mirror.database) if e["resource"] == "users"]
+    assert {after["job_title"] for after in told} == {None}
+    assert verify_connection(mirror.database).problems == []
+
+
+def test_a_full_walk_changes_no_value_of_a_property_that_it_left_out(mirror: Mirror) -> None:
+    before, mark = rows(mirror, "users"), read_last_seq(mirror.database)
+    one = mirror.tenant.users.id_at(3)
+    mirror.tenant.update_user(one, displayName="Renamed", jobTitle="Not to be seen")
+    send_unasked(mirror, "jobTitle")
+    assert mirror.sync("users", full=True).state is RunState.SUCCEEDED
+    after = rows(mirror, "users")
+    assert after[one]["display_name"] == "Renamed"
+    assert after[one]["job_title"] == before[one]["job_title"]
+    assert told_of(mirror, mark, "job_title") == []
+    assert verify_connection(mirror.database).problems == []

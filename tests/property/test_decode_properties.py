@@ -13,6 +13,7 @@ from worker.core.errors import MalformedResponse
 from worker.graph.decode import decode_changed, decode_object, decode_page
 from worker.graph.memberships import parse_members
 from worker.graph.page import Page
+from worker.rows.incoming import encode_rows
 
 GUID = "0A0B0C0D-0000-4000-8000-00000000000F"
 RELAXED = settings(
@@ -83,7 +84,7 @@ def told(page: Page | None) -> Any:
 def judged(resource: Resource, body: bytes) -> Page | None:
     """The page, checked for what must hold for every page; None where it is torn."""
     page = read(resource, body)
-    first, again = read(resource, body, is_first_load=True), read(resource, body, is_rewalk=True)
+    first, again = read(resource, body, hash_sources=True), read(resource, body, is_rewalk=True)
     assert told(page) == told(first) == told(again)
     if page is None:
         return None
@@ -100,7 +101,9 @@ def judged(resource: Resource, body: bytes) -> Page | None:
         assert incoming.row[0] == key
         assert incoming.present & 1
         assert len(incoming.row) == len(resource.columns)
-        assert "\0" not in incoming.json.decode()
+    encoded = encode_rows(resource, page.rows)
+    assert [*encoded.jsons] == [*encoded.lines] == [*page.rows]
+    assert not any("\0" in one.decode() for kind in encoded for one in kind.values())
     for key in (reject.key for reject in page.rejects if reject.key is not None):
         key.encode()
     return page

@@ -140,7 +140,7 @@ def test_a_hostile_value_costs_itself(
     page = f'{{"value":[{body}]}}'.encode()
     exact = decode_page(resource, json.dumps({"value": [whole]}).encode())
     (key,) = exact.rows
-    for how in ({}, {"is_first_load": True}, {"is_rewalk": True}):
+    for how in ({}, {"hash_sources": True}, {"is_rewalk": True}):
         read = decode_page(resource, page, **how)
         decode_changed(read, resource, set(read.undecoded))
         assert list(read.rows) == [key]

@@ -185,7 +185,7 @@ def test_an_object_that_comes_twice_is_folded_column_by_column() -> None:
             {"id": guid(1), "mail": "old", "jobTitle": "Clerk", "city": "Kiel"},
             {"id": guid(1).upper(), "mail": "new", "city": None},
         ),
-        is_first_load=True,
+        hash_sources=True,
     )
     assert page.count == 2
     assert len(page.rows) == 1
@@ -253,7 +253,7 @@ def test_a_page_with_anything_odd_is_read_at_once(odd: dict[str, Any]) -> None:
 
 
 def test_only_an_object_that_told_all_of_its_row_has_a_source() -> None:
-    page = decode_page(USERS, body(WHOLE | {"id": guid(1)}, {"id": guid(2)}), is_first_load=True)
+    page = decode_page(USERS, body(WHOLE | {"id": guid(1)}, {"id": guid(2)}), hash_sources=True)
     sent = json.dumps(WHOLE | {"id": guid(1)}).encode()
     assert page.rows[guid(1)].source_hash == get_shape(USERS).hash_source(sent)
     assert page.rows[guid(2)].source_hash is None
@@ -432,7 +432,7 @@ def test_an_assignment_whose_id_is_no_key_is_a_reject(identity: str) -> None:
     assert [reject.key for reject in page.rejects] == [None]
 
 
-@pytest.mark.parametrize("how", [{}, {"is_first_load": True}])
+@pytest.mark.parametrize("how", [{}, {"hash_sources": True}])
 def test_a_nested_value_of_any_depth_costs_at_most_itself(how: dict[str, bool]) -> None:
     for depth in (1, 2, 5, 60, 70, 200, 800, 950, 1000, 3000, 100_000):
         nested = "[" * depth + "]" * depth
@@ -627,7 +627,7 @@ def test_wrong_objects_are_noted_up_to_a_bound_and_the_rest_is_counted(
 ) -> None:
     number = 3 * MAX_ODD_OBJECTS
     page = decode_page(
-        resource, f'{{"value":[{",".join([wrong] * number)}]}}'.encode(), is_first_load=first
+        resource, f'{{"value":[{",".join([wrong] * number)}]}}'.encode(), hash_sources=first
     )
     assert len(page.rejects) == MAX_ODD_OBJECTS
     assert page.skipped == number - MAX_ODD_OBJECTS

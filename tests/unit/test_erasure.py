@@ -32,7 +32,8 @@ from worker.erasure.store.text import TEXT_TABLES, extract_names, redact_names
 from worker.erasure.target import parse_object_id
 from worker.events.envelope import EnvelopeBuilder
 from worker.events.event import Event
-from worker.graph.page import IncomingRow, Page, RejectedObject
+from worker.graph.page import Page, RejectedObject
+from worker.rows.incoming import IncomingRow
 from worker.store.state.erasures import DIGEST_BYTES, ErasedObjects, ErasureDigests, PendingErasure
 from worker.sync.loading.erased_filter import drop_erased, without_erased
 from worker.sync.sources.members import MemberCursor, parse_member_cursor, remove_group

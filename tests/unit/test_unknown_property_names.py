@@ -9,10 +9,10 @@ from worker.core.errors import ResourceRefused
 from worker.graph.decode import decode_page
 from worker.graph.unknown_properties import (
     can_be_about_property,
-    clear_columns,
     find_named_properties,
 )
 from worker.graph.urls import build_delta_url, build_listing_url, build_object_path, build_token_url
+from worker.rows.incoming import clear_columns
 from worker.rows.shape import get_shape
 from worker.sync.plan import compute_select_hash
 
@@ -100,7 +100,7 @@ def test_a_column_that_is_made_of_a_property_is_left_out_with_it() -> None:
         b'21111111-2222-3333-4444-555555555555","displayName":"Home"}'
     )
     page = decode_page(SITES, b'{"value":[%b]}' % site)
-    clear_columns(page, SITES, SITES.columns_of(["root", "siteCollection"]))
+    clear_columns(page.rows, SITES, SITES.columns_of(["root", "siteCollection"]))
     (item,) = page.rows.values()
     row = dict(zip(SITES.column_names, item.row, strict=True))
     assert (row["is_root"], row["data_location_code"]) == (None, None)

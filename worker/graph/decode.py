@@ -17,11 +17,12 @@ from models.record import Record, Removed
 from models.resource import Resource
 from worker.core.errors import MalformedResponse
 from worker.graph.json_scanner import decode_text, parse_string, split_object
-from worker.graph.page import MAX_ODD_OBJECTS, IncomingRow, Page, RejectedObject, UndecodedObject
+from worker.graph.page import MAX_ODD_OBJECTS, Page, RejectedObject, UndecodedObject
 from worker.graph.page_builder import AddRecord, build_add_record, hash_source
 from worker.graph.page_scanner import describe_error, parse_link_field, scan_page
 from worker.graph.salvage import salvage_record
 from worker.nango.response import JSON_ERRORS
+from worker.rows.incoming import IncomingRow
 from worker.rows.shape import get_shape
 
 _NUL: Final = b"\\u0000"
@@ -60,20 +61,21 @@ def _build_record_decoder(resource: Resource) -> Callable[[msgspec.Raw], Record]
 
 
 def decode_page(
-    resource: Resource, body: bytes, *, is_first_load: bool = False, is_rewalk: bool = False
+    resource: Resource, body: bytes, *, hash_sources: bool = False, is_rewalk: bool = False
 ) -> Page:
     """Decode one page of a listing or of a delta round.
 
-    With ``is_first_load``, rows get their JSON and COPY lines; with ``is_rewalk`` (another full
-    walk of a resource), plain objects stay undecoded, as most of them will be unchanged.
+    With ``hash_sources``, rows of plain objects get the hashes of the objects' bytes; with
+    ``is_rewalk`` (another full walk of a resource), plain objects stay undecoded, as most of them
+    will be unchanged.
     Raises MalformedResponse if the body is no page; single malformed objects become rejects.
     """
     if _NUL not in body:
         with suppress(*JSON_ERRORS):
             if resource.is_plain and is_rewalk:
                 return _decode_keys_only(resource, body)
-            if resource.is_plain and is_first_load:
-                return _decode_with_copy(resource, body)
+            if resource.is_plain and hash_sources:
+                return _decode_with_sources(resource, body)
             return _decode_plain(resource, body)
     return _decode_item_by_item(resource, body)
 
@@ -98,8 +100,8 @@ def _decode_plain(resource: Resource, body: bytes) -> Page:
     return _finish_page(page, len(whole.value))
 
 
-def _decode_with_copy(resource: Resource, body: bytes) -> Page:
-    """Decode all objects together, with their JSON and COPY lines.
+def _decode_with_sources(resource: Resource, body: bytes) -> Page:
+    """Decode all objects together, with the hashes of their bytes.
 
     A page with anything odd is decoded object by object.
     """
@@ -111,14 +113,9 @@ def _decode_with_copy(resource: Resource, body: bytes) -> Page:
         read = [shape.row_from_record(record) for record in records]
     except ValueError:
         return _decode_plain(resource, body)
-    rows = [row for row, _ in read]
     page.rows = {
-        row[0]: IncomingRow(
-            row, present, shape.hash_row(row), hash_source(shape, raw, present), json, line
-        )
-        for (row, present), raw, json, line in zip(
-            read, whole.value, shape.encode_json_lines(rows), shape.encode_lines(rows), strict=True
-        )
+        row[0]: IncomingRow(row, present, shape.hash_row(row), hash_source(shape, raw, present))
+        for (row, present), raw in zip(read, whole.value, strict=True)
     }
     if len(page.rows) != len(read) or any(one.removed is not UNSET for one in records):
         return _decode_plain(resource, body)

@@ -7,22 +7,7 @@ import msgspec
 
 from models.resource import DeletedReason
 from models.unresolved import NoAnswer, Part
-from worker.rows.shape import Row
-
-
-class IncomingRow(NamedTuple):
-    """A decoded row, a bit for each column that was sent, and the hash of its content.
-
-    For rows that are probably new, also the JSON and the COPY line; if the object sent all
-    columns, also the hash of its bytes.
-    """
-
-    row: Row
-    present: int
-    hash: bytes
-    source_hash: bytes | None = None
-    json: bytes = b""
-    line: bytes = b""
+from worker.rows.incoming import IncomingRow
 
 
 class UndecodedObject(NamedTuple):

@@ -9,9 +9,10 @@ from msgspec import UNSET, UnsetType
 from models.record import Record, Removed
 from models.resource import DeletedReason, Resource
 from worker.graph.memberships import note_members
-from worker.graph.page import IncomingRow, Page, RejectedObject
+from worker.graph.page import Page, RejectedObject
 from worker.graph.page_scanner import describe_error
 from worker.graph.salvage import merge_faults
+from worker.rows.incoming import IncomingRow
 from worker.rows.shape import Row, RowShape, get_shape
 
 _DELETED_REASONS: Final = {

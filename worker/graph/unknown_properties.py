@@ -1,4 +1,4 @@
-"""Properties that a tenant's Graph does not know: finds their names and clears their columns.
+"""Properties that a tenant's Graph does not know: finds their names in a refusal.
 
 Graph refuses a whole request for one unknown name in ``$select``, usually with a message that
 contains it: "Could not find a property named 'x' on type 'microsoft.graph.user'."
@@ -10,8 +10,6 @@ from typing import Final
 
 from models.resource import Resource
 from worker.core.errors import ResourceRefused
-from worker.graph.page import Page
-from worker.rows.shape import get_shape
 
 PROPERTY_REFUSAL_STATUSES: Final = frozenset({400, 501})
 """Statuses with which Graph refuses a property; 501 if it is for single objects only."""
@@ -42,15 +40,3 @@ def can_be_about_property(resource: Resource, refusal: ResourceRefused) -> bool:
         return False
     said = refusal.graph_message.lower()
     return not said or "propert" in said or "select" in said
-
-
-def clear_columns(page: Page, resource: Resource, columns: int) -> None:
-    """Mark some columns, given as bits, as not sent in all rows."""
-    shape = get_shape(resource)
-    for key, item in page.rows.items():
-        if not item.present & columns:
-            continue
-        row = tuple(None if columns >> i & 1 else value for i, value in enumerate(item.row))
-        page.rows[key] = item._replace(
-            row=row, present=item.present & ~columns, hash=shape.hash_row(row), source_hash=None
-        )

@@ -329,7 +329,9 @@ class StreamRunner:
             else replace(self.stream, parts=read.definition_ids)
         )
         waiting = self.pending_removals > 0 or self.stream.is_held
-        self.stream = load_page(self.context, behind, read.page, has_pending_removals=waiting)
+        self.stream = load_page(
+            self.context, behind, read.page, read.encoded_rows, has_pending_removals=waiting
+        )
         self.pending_removals += len(read.page.removed) + len(read.page.removed_edges)
 
     def _stop(self, after: Stream, error: MirrorError) -> None:

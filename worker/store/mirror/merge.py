@@ -8,6 +8,7 @@ from models.base import DIRECTORY
 from models.resource import OWNER, Resource
 from worker.rows.copy_format import encode_array
 from worker.rows.hash import HASH_BYTES, HASH_VERSION
+from worker.rows.incoming import NOT_ENCODED, EncodedRows, IncomingRow
 from worker.rows.shape import Row, get_shape
 from worker.store.engine import get_driver_connection
 from worker.store.lease import Transaction
@@ -15,7 +16,6 @@ from worker.store.mirror import compare
 from worker.store.mirror.change import Change
 from worker.store.mirror.live_since import NOT_OBSERVED, LiveSince
 from worker.store.mirror.write import (
-    StorableRow,
     bind_source_hash,
     insert_rows,
     require_row_count,
@@ -87,27 +87,29 @@ def _build_statements(resource: Resource) -> _Statements:
 def merge_rows(
     tx: Transaction,
     resource: Resource,
-    arriving: Mapping[str, StorableRow],
+    arriving: Mapping[str, IncomingRow],
     *,
+    encoded: EncodedRows = NOT_ENCODED,
     assume_new: bool = False,
     live_since: LiveSince = NOT_OBSERVED,
 ) -> list[Change]:
     """Store the differences between a page and the mirror, and return the changes.
 
-    ``assume_new`` inserts all objects without comparing, for a first load. ``live_since`` gives the
-    time since when new ones are live. Raises RowExists if an assumed new one is stored already: the
-    transaction is lost and the page must be compared.
+    ``encoded`` has the rows that are encoded already. ``assume_new`` inserts all objects
+    without comparing, for a first load. ``live_since`` gives the time since when new ones are live.
+    Raises RowExists if an assumed new one is stored already: the transaction is lost and the page
+    must be compared.
     """
     if not arriving:
         return []
     if assume_new:
-        insert_rows(tx, resource, arriving.items(), live_since)
-        return _build_created(resource, arriving.items())
+        insert_rows(tx, resource, arriving.items(), encoded, live_since)
+        return _build_created(resource, arriving.items(), encoded)
     stored = _load_hashes(tx, resource, list(arriving))
     new = [(key, item) for key, item in arriving.items() if key not in stored]
     if new:
-        insert_rows(tx, resource, new, live_since)
-    changes = _build_created(resource, new)
+        insert_rows(tx, resource, new, encoded, live_since)
+    changes = _build_created(resource, new, encoded)
     doubtful, same = {}, []
     for key, item in arriving.items():
         if (old := stored.get(key)) is None:
@@ -124,9 +126,13 @@ def merge_rows(
     return changes + _compare_columns(tx, resource, doubtful, outdated, live_since)
 
 
-def _build_created(resource: Resource, arriving: Iterable[tuple[str, StorableRow]]) -> list[Change]:
-    json = get_shape(resource).encode_json
-    return [compare.build_created(key, item.json or json(item.row)) for key, item in arriving]
+def _build_created(
+    resource: Resource,
+    arriving: Iterable[tuple[str, IncomingRow]],
+    encoded: EncodedRows,
+) -> list[Change]:
+    json, jsons = get_shape(resource).encode_json, encoded.jsons
+    return [compare.build_created(key, jsons.get(key) or json(item.row)) for key, item in arriving]
 
 
 def _has_old_version(digest: bytes | None) -> bool:
@@ -137,7 +143,7 @@ def _has_old_version(digest: bytes | None) -> bool:
 def _compare_columns(
     tx: Transaction,
     resource: Resource,
-    arriving: Mapping[str, StorableRow],
+    arriving: Mapping[str, IncomingRow],
     outdated: Collection[str],
     live_since: LiveSince,
 ) -> list[Change]:

@@ -4,7 +4,7 @@ from binascii import hexlify
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import cache
-from typing import Any, Protocol
+from typing import Any
 
 from psycopg.errors import UniqueViolation
 
@@ -13,6 +13,7 @@ from models.property import BOOLEAN
 from models.resource import BOOKKEEPING, OWNER, Resource
 from worker.core.errors import RetryLater
 from worker.rows.copy_format import build_encoders
+from worker.rows.incoming import EncodedRows, IncomingRow
 from worker.rows.shape import Row, get_shape
 from worker.store.copy import copy_lines
 from worker.store.engine import get_driver_connection
@@ -84,23 +85,6 @@ def require_row_count(tx: Transaction, resource: Resource, expected: int, row_co
         )
 
 
-class StorableRow(Protocol):
-    """A decoded object, as ``graph/decode.py`` gives it."""
-
-    @property
-    def row(self) -> Row: ...
-    @property
-    def present(self) -> int: ...
-    @property
-    def json(self) -> bytes: ...
-    @property
-    def hash(self) -> bytes: ...
-    @property
-    def source_hash(self) -> bytes | None: ...
-    @property
-    def line(self) -> bytes: ...
-
-
 class RowExists(Exception):
     """A page that was assumed to be new contains an object that is stored already."""
 
@@ -130,17 +114,18 @@ def bind_source_hash(row_hash: bytes, source: bytes | None) -> bytes | None:
 def insert_rows(
     tx: Transaction,
     resource: Resource,
-    items: Iterable[tuple[str, StorableRow]],
+    items: Iterable[tuple[str, IncomingRow]],
+    encoded: EncodedRows,
     live_since: LiveSince,
 ) -> None:
     """Insert new rows with COPY; ``items`` are pairs of key and row."""
-    shape = get_shape(resource)
+    shape, lines = get_shape(resource), encoded.lines
     owner, moment = str(tx.connection_id).encode(), tx.moment.isoformat().encode()
     tail = b"\t%b\t%b\t\\N\t\\N\t" % (moment, moment)
-    lines = (
+    written = (
         b"%b\t%b%b%b\t%b\t%b\n"
         % (
-            *(owner, item.line or shape.encode_line(item.row), tail),
+            *(owner, lines.get(key) or shape.encode_line(item.row), tail),
             *(
                 _encode_bytea(item.hash),
                 _encode_bytea(bind_source_hash(item.hash, item.source_hash)),
@@ -149,7 +134,7 @@ def insert_rows(
         )
         for key, item in items
     )
-    copy_new_lines(tx, resource, lines)
+    copy_new_lines(tx, resource, written)
 
 
 def _encode_bytea(digest: bytes | None) -> bytes:

@@ -9,6 +9,7 @@ from worker.core.errors import CursorExpired, MalformedResponse
 from worker.core.process.failpoints import hit_failpoint
 from worker.graph.decode import decode_changed
 from worker.graph.page import Page
+from worker.rows.incoming import EncodedRows, clear_columns
 from worker.store.lease import Transaction
 from worker.store.mirror.edges import merge_edges, render_edge_key
 from worker.store.mirror.merge import find_changed_keys, merge_rows
@@ -31,14 +32,20 @@ CONFLICT_REASON: Final = "came both live and removed in one page; it is read aga
 
 
 def load_page(
-    context: SliceContext, stream: Stream, page: Page, *, has_pending_removals: bool
+    context: SliceContext,
+    stream: Stream,
+    page: Page,
+    encoded: EncodedRows,
+    *,
+    has_pending_removals: bool,
 ) -> Stream:
     """Commit a page and its cursor; return the stream after it.
 
-    With ``has_pending_removals``, an object that reappears withdraws its pending removal. Raises
+    ``encoded`` has the rows that were encoded while the page was fetched. With
+    ``has_pending_removals``, an object that reappears withdraws its pending removal. Raises
     LeaseLost, CursorExpired (the next links form a loop).
     """
-    after = _commit_or_quarantine(context, stream, page, withdraw=has_pending_removals)
+    after = _commit_or_quarantine(context, stream, page, encoded, withdraw=has_pending_removals)
     hit_failpoint("page-committed")
     if after.phase is Phase.SWEEPING:
         hit_failpoint("walk-complete")
@@ -50,33 +57,51 @@ def load_page(
 
 
 def _commit_or_quarantine(
-    context: SliceContext, stream: Stream, page: Page, *, withdraw: bool
+    context: SliceContext,
+    stream: Stream,
+    page: Page,
+    encoded: EncodedRows,
+    *,
+    withdraw: bool,
 ) -> Stream:
     """Commit a page without the objects that Postgres refuses."""
     hopeful = stream.phase is Phase.LISTING and stream.is_initial
     try:
         try:
-            return _commit(context, stream, page, withdraw=withdraw, assume_new=hopeful)
+            return _commit(context, stream, page, encoded, withdraw=withdraw, assume_new=hopeful)
         except RowExists:
-            return _commit(context, stream, page, withdraw=withdraw, assume_new=False)
+            return _commit(context, stream, page, encoded, withdraw=withdraw, assume_new=False)
     except Exception as error:
         if not quarantine_rejected_rows(context, stream.resource, page, error):
             raise
-    return _commit(context, stream, page, withdraw=withdraw, assume_new=False)
+    return _commit(context, stream, page, encoded, withdraw=withdraw, assume_new=False)
 
 
 def _commit(
-    context: SliceContext, stream: Stream, page: Page, *, withdraw: bool, assume_new: bool
+    context: SliceContext,
+    stream: Stream,
+    page: Page,
+    encoded: EncodedRows,
+    *,
+    withdraw: bool,
+    assume_new: bool,
 ) -> Stream:
     edges = find_edge_resource(stream.resource)
     with context.open_transaction() as tx:
-        _decode_changed(tx, stream.resource, page)
+        _decode_changed(tx, stream, page)
         drop_erased(page, stream.resource, context.erased)
         after = advance_page(context, stream, page)
         # A group is repeated on each page that has some of its members.
         new_rows = assume_new and edges is None
         begun = find_rows_live_since(context, tx, stream)
-        rows = merge_rows(tx, stream.resource, page.rows, assume_new=new_rows, live_since=begun)
+        rows = merge_rows(
+            tx,
+            stream.resource,
+            page.rows,
+            encoded=encoded,
+            assume_new=new_rows,
+            live_since=begun,
+        )
         changes = [(stream.resource, rows)]
         if edges is not None:
             begun = find_members_live_since(context, tx, stream)
@@ -101,11 +126,13 @@ def _commit(
     return after
 
 
-def _decode_changed(tx: Transaction, resource: Resource, page: Page) -> None:
+def _decode_changed(tx: Transaction, stream: Stream, page: Page) -> None:
     """Decode the objects whose source has changed; the others were left undecoded."""
     if page.undecoded:
         sources = {key: unread.source_hash for key, unread in page.undecoded.items()}
-        decode_changed(page, resource, find_changed_keys(tx, resource, sources))
+        decode_changed(page, stream.resource, find_changed_keys(tx, stream.resource, sources))
+        if stream.left_out:
+            clear_columns(page.rows, stream.resource, stream.left_out_columns)
 
 
 def _withdraw_reappeared(

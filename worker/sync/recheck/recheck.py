@@ -29,9 +29,9 @@ from worker.core.errors import (
 from worker.graph.client import GraphClient
 from worker.graph.decode import decode_object
 from worker.graph.page import Page
-from worker.graph.unknown_properties import clear_columns
 from worker.graph.urls import build_object_path
 from worker.nango.response import ApiResponse
+from worker.rows.incoming import clear_columns
 from worker.store.lease import Transaction
 from worker.store.mirror.edges import (
     Pair,
@@ -190,7 +190,7 @@ def fetch_answers(client: GraphClient, doubts: Recheck) -> RecheckAnswers:
         pages = {key: _parse_object(resource, one) for key, one in replies.items()}
         for page in pages.values():
             if isinstance(page, Page):
-                clear_columns(page, resource, resource.columns_of(without))
+                clear_columns(page.rows, resource, resource.columns_of(without))
         answers.objects[name] = pages
     return answers
 

@@ -6,15 +6,17 @@ Fetches run on pool threads and only talk to Graph; they are prepared on the loa
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from worker.graph.client import GraphClient
 from worker.graph.links import path_from_link
 from worker.graph.page import Page
 from worker.nango.response import ApiResponse
+from worker.rows.incoming import NOT_ENCODED, EncodedRows
 from worker.store.state.streams import Stream
 from worker.store.sweep.seen import list_live_ids
 from worker.sync.context import SliceContext
 from worker.sync.sources.assignments import fetch_assignment_page
 from worker.sync.sources.members import MemberCursor, fetch_member_page, parse_member_cursor
-from worker.sync.sources.pages import Fetch, parse_page
+from worker.sync.sources.pages import Fetch, encode_new_rows, parse_page
 from worker.sync.sources.prefetch import PendingPage, Prefetch, Submit
 
 
@@ -24,6 +26,7 @@ class FetchedPage:
 
     stream: Stream
     page: Page
+    encoded_rows: EncodedRows = NOT_ENCODED
     definition_ids: list[str] | None = None
     pending_page: PendingPage | None = None
 
@@ -47,7 +50,7 @@ def prepare_page_fetch(
     ``opening_response`` or ``pending_page`` may already hold the response.
     """
     if stream.source.filtered_by:
-        return lambda: FetchedPage(stream, *fetch_assignment_page(context.client, stream))
+        return lambda: _fetch_assignments(context.client, stream)
     place = parse_member_cursor(stream.next_link)
     if place is not None:
         return _prepare_member_fetch(context, stream, place)
@@ -68,7 +71,13 @@ def _fetch_page(
     onward.mark_awaited()
     response = receive()
     coming = onward.finish(response)
-    return FetchedPage(stream, parse_page(stream, response), pending_page=coming)
+    page = parse_page(stream, response)
+    return FetchedPage(stream, page, encode_new_rows(stream, page), pending_page=coming)
+
+
+def _fetch_assignments(client: GraphClient, stream: Stream) -> FetchedPage:
+    page, definition_ids = fetch_assignment_page(client, stream)
+    return FetchedPage(stream, page, encode_new_rows(stream, page), definition_ids)
 
 
 def _prepare_member_fetch(context: SliceContext, stream: Stream, place: MemberCursor) -> Fetch:

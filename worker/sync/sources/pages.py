@@ -14,13 +14,13 @@ from worker.graph.decode import decode_page
 from worker.graph.errors import classify_graph_response
 from worker.graph.links import path_from_link
 from worker.graph.page import Page
-from worker.graph.unknown_properties import clear_columns
 from worker.graph.urls import (
     build_delta_url,
     build_listing_url,
     build_token_url,
 )
 from worker.nango.response import ApiResponse
+from worker.rows.incoming import NOT_ENCODED, EncodedRows, clear_columns, encode_rows
 from worker.store.state.streams import Stream
 from worker.sync.sources.members import FIRST_MEMBER_LINK
 
@@ -70,10 +70,10 @@ def parse_response(
         error.resource = stream.name
         raise error
     page = decode_page(
-        stream.resource, response.body, is_first_load=stream.is_initial, is_rewalk=expects_unchanged
+        stream.resource, response.body, hash_sources=stream.is_initial, is_rewalk=expects_unchanged
     )
     if stream.left_out:
-        clear_columns(page, stream.resource, stream.left_out_columns)
+        clear_columns(page.rows, stream.resource, stream.left_out_columns)
     if page.next_link is not None and page.delta_link is not None:
         page.delta_link = None
     for link in (page.next_link, page.delta_link):
@@ -94,6 +94,13 @@ def parse_page(stream: Stream, response: ApiResponse) -> Page:
     if page.is_last and stream.source.relations_apart:
         page.next_link = FIRST_MEMBER_LINK
     return page
+
+
+def encode_new_rows(stream: Stream, page: Page) -> EncodedRows:
+    """Return the rows of a first load's page encoded; in other walks few rows are new."""
+    if not (stream.is_initial and stream.resource.is_plain):
+        return NOT_ENCODED
+    return encode_rows(stream.resource, page.rows)
 
 
 def fetch_delta_token(
