@@ -6,19 +6,16 @@ An interrupted sweep is judged again by the next slice, and continues with the r
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
-from datetime import timedelta
 
 from models.resource import Resource
 from models.resources import RESOURCES
-from models.stream import Phase
 from models.unresolved import Part, PartKind
 from worker.core.process.failpoints import hit_failpoint
 from worker.store.lease import Transaction
 from worker.store.mirror.cascade import BatchedDeletion
 from worker.store.mirror.hidden_membership import count_held_hidden
 from worker.store.state.runs import note_full_walks
-from worker.store.state.streams import Stream, save_stream
+from worker.store.state.streams import save_stream
 from worker.store.state.unresolved import WHOLE_RESOURCE, resolve_parts
 from worker.store.sweep.candidates import (
     drop_candidates,
@@ -38,6 +35,7 @@ from worker.store.sweep.removals import (
 )
 from worker.store.sweep.seen import delete_seen
 from worker.store.sweep.staging import NO_WALK, STAGING_BATCH, clear_candidates
+from worker.sync.advance import end_walk
 from worker.sync.context import SliceContext
 from worker.sync.finish.candidates import (
     SweepCandidates,
@@ -47,7 +45,7 @@ from worker.sync.finish.candidates import (
 )
 from worker.sync.finish.keep import Confirmation, KeptCandidates, decide_kept
 from worker.sync.guard import explain_hidden_members
-from worker.sync.plan import MAX_RESTARTS, compute_next_due
+from worker.sync.plan import MAX_RESTARTS
 from worker.sync.state import is_resync
 
 
@@ -168,7 +166,14 @@ def _finish_walk(
             whys = [why, explain_hidden_members(*count_held_hidden(tx))]
             candidates.hold_reasons[edge.name] = "; ".join(filter(None, whys))
         delete_seen(tx, stream.carried_resources)
-        after = end_walk(context, stream, candidates, spared)
+        after = end_walk(
+            stream,
+            context.started_at,
+            context.policy,
+            context.jitter,
+            hold_reasons=candidates.hold_reasons,
+            needs_walk=spared.has_unlisted or spared.needs_walk,
+        )
         save_stream(tx, stream, after)
         if is_resync(stream, after):
             note_full_walks(tx, context.run, [of.name for of in stream.carried_resources])
@@ -198,43 +203,3 @@ def _clear_candidates(context: SliceContext, resource: Resource) -> None:
     while not done:
         with context.open_transaction() as tx:
             done = _clear_some_candidates(tx, resource)
-
-
-def end_walk(
-    context: SliceContext, stream: Stream, candidates: SweepCandidates, spared: KeptCandidates
-) -> Stream:
-    """Return the stream after a walk: on to deltas, or to the next snapshot."""
-    policy, now = context.policy, context.started_at
-    resting = Phase.DELTA if stream.follows_delta else Phase.READY
-    after = replace(stream, page_no=0, walk_id=stream.walk_id + 1, next_link=None, parts=None)
-    after = replace(after, seen_count=0, loop_mark=None, body_digest=None, body_repeats=0)
-    if stream.incomplete:
-        reason = "Graph sent an object without a readable id, so nothing was swept"
-        again = now + timedelta(seconds=3600)
-        return replace(
-            after, phase=resting, incomplete=False, due_at=again, full_due_at=again, reason=reason
-        )
-    first_time = stream.is_initial
-    soon = first_time or spared.has_unlisted or spared.needs_walk
-    gap = policy.first_full_walk_seconds if soon else policy.full_walk_seconds
-    interval = policy.get_interval(stream)
-    due = compute_next_due(stream.due_at, now, interval, context.jitter)
-    if stream.follows_delta and stream.source.takes_token:
-        due = now
-    held = "; ".join(f"{name}: {why}" for name, why in candidates.hold_reasons.items())
-    return replace(
-        after,
-        phase=Phase.HELD if held else resting,
-        restarts=0,
-        first_complete_at=stream.first_complete_at or now,
-        full_walk_at=stream.walk_started_at,
-        fresh_at=stream.walk_started_at,
-        due_at=due,
-        full_due_at=now + timedelta(seconds=gap * (0.9 + 0.2 * context.jitter)),
-        reason=f"waits for approval: {held}" if held else _explain_best_effort(stream),
-    )
-
-
-def _explain_best_effort(stream: Stream) -> str | None:
-    why = stream.source.best_effort
-    return f"best effort: {why}" if why else None

@@ -1,11 +1,9 @@
 """Load one page: rows, memberships, events, evidence and cursor, in one transaction."""
 
-from dataclasses import replace
 from typing import Final
 
 from models.resource import Resource
 from models.stream import Phase
-from worker.core.errors import CursorExpired, MalformedResponse
 from worker.core.process.failpoints import hit_failpoint
 from worker.graph.decode import decode_changed
 from worker.graph.page import Page
@@ -19,15 +17,13 @@ from worker.store.state.streams import Stream, save_stream
 from worker.store.state.unresolved import resolve_objects, resolve_parts
 from worker.store.sweep.removals import note_removals, withdraw_removals
 from worker.store.sweep.seen import SeenKeys, note_seen
+from worker.sync.advance import advance_page
 from worker.sync.context import SliceContext
 from worker.sync.loading.erased_filter import drop_erased
 from worker.sync.loading.live_since import find_members_live_since, find_rows_live_since
 from worker.sync.loading.rejected_rows import find_edge_resource, quarantine_rejected_rows
-from worker.sync.plan import compute_due_after_round, compute_select_hash
 from worker.sync.state import add_drift
 
-MAX_PAGES: Final = 100_000
-MAX_REPEATS: Final = 3
 CONFLICT_REASON: Final = "came both live and removed in one page; it is read again by its id"
 
 
@@ -90,7 +86,7 @@ def _commit(
     with context.open_transaction() as tx:
         _decode_changed(tx, stream, page)
         drop_erased(page, stream.resource, context.erased)
-        after = advance_page(context, stream, page)
+        after = advance_page(stream, page, context.started_at, context.policy, context.jitter)
         # A group is repeated on each page that has some of its members.
         new_rows = assume_new and edges is None
         begun = find_rows_live_since(context, tx, stream)
@@ -175,89 +171,3 @@ def _note_seen(tx: Transaction, stream: Stream, edges: Resource | None, page: Pa
     if edges is not None and page.edges:
         seen.append(SeenKeys(edges, [render_edge_key(pair) for pair in page.edges]))
     note_seen(tx, stream.walk_id, stream.page_no, seen)
-
-
-def advance_page(context: SliceContext, stream: Stream, page: Page) -> Stream:
-    """Return the stream's state after this page is committed."""
-    repeats = count_repeats(stream, page)
-    began = context.started_at if stream.page_no == 0 else stream.walk_started_at
-    after = replace(
-        stream,
-        page_no=stream.page_no + 1,
-        next_link=page.next_link,
-        seen_count=stream.seen_count + page.count,
-        body_digest=page.digest or stream.body_digest,
-        body_repeats=repeats,
-        loop_mark=choose_loop_mark(stream, page),
-        slow_pages=0,
-        incomplete=stream.incomplete or has_unknown_objects(page),
-        walk_started_at=began or context.started_at,
-        reason=stream.reason if stream.is_held else None,
-    )
-    if stream.phase is Phase.LISTING:
-        return complete_walk(context, after, page) if page.is_last else after
-    return complete_round(context, after, page) if page.is_last else after
-
-
-def has_unknown_objects(page: Page) -> bool:
-    """Whether the page held objects that cannot be identified: then absence proves nothing."""
-    return page.skipped > 0 or any(one.key is None for one in page.rejects)
-
-
-def complete_walk(context: SliceContext, after: Stream, page: Page) -> Stream:
-    """Return the stream at the end of a walk; ``sweeping`` is committed with the last page."""
-    if after.source.walks_by_delta and page.delta_link is None:
-        raise MalformedResponse("Graph ended a delta enumeration without a delta link", after=600)
-    ended = replace(after, phase=Phase.SWEEPING, next_link=None)
-    if page.delta_link is None:
-        return ended
-    return replace(
-        ended,
-        delta_link=page.delta_link,
-        delta_link_at=context.started_at,
-        select_hash=compute_select_hash(after.resource, after.left_out or ()),
-    )
-
-
-def complete_round(context: SliceContext, after: Stream, page: Page) -> Stream:
-    if page.delta_link is None:
-        raise MalformedResponse("Graph ended a delta round without a delta link", after=600)
-    after = replace(
-        after,
-        walk_id=after.walk_id + 1,
-        page_no=0,
-        next_link=None,
-        delta_link=page.delta_link,
-        delta_link_at=context.started_at,
-        seen_count=0,
-        loop_mark=None,
-        body_digest=None,
-        body_repeats=0,
-        restarts=0,
-        fresh_at=after.walk_started_at,
-    )
-    interval = context.policy.get_interval(after)
-    due = compute_due_after_round(after, context.started_at, interval, context.jitter)
-    return replace(after, due_at=due)
-
-
-def count_repeats(stream: Stream, page: Page) -> int:
-    """Return how often one page came in a row. Raises CursorExpired if next links form a loop."""
-    same = bool(page.digest) and page.digest == stream.body_digest
-    repeats = stream.body_repeats + 1 if same else 0
-    if page.next_link is None:
-        return repeats
-    circling = (
-        page.next_link in (stream.next_link, stream.loop_mark)
-        or repeats >= MAX_REPEATS - 1
-        or stream.page_no >= MAX_PAGES
-    )
-    if circling:
-        raise CursorExpired("Graph's next links form a cycle; the walk restarts")
-    return repeats
-
-
-def choose_loop_mark(stream: Stream, page: Page) -> str | None:
-    """Return the link of page 1, 2, 4, 8 ...; meeting it again is a loop (Brent's algorithm)."""
-    number = stream.page_no + 1
-    return page.next_link if number & (number - 1) == 0 else stream.loop_mark
