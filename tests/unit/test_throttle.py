@@ -1,10 +1,15 @@
 """Graph's throttling: the service of a path, and the pause that a response asks for."""
 
+from typing import get_args
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.resource import Resource, ServiceName
+from models.resources import RESOURCES, STREAMED
 from worker.graph.throttle import SERVICES, GraphThrottle
+from worker.graph.urls import build_object_path
 from worker.nango.response import ApiResponse
 
 NOW = 1_800_000_000.0
@@ -51,6 +56,24 @@ def test_graph_is_heeded_before_it_refuses(
 )
 def test_sites_are_sharepoints_and_the_rest_is_the_directorys(path: str, service: str) -> None:
     assert THROTTLE.find_service(path) == service
+
+
+def test_a_collection_is_throttled_by_one_service() -> None:
+    """Of a request, only the collection tells which service answers it."""
+    services = {(one.source.path.split("/")[1], one.service) for one in STREAMED}
+    assert len(services) == len({collection for collection, _ in services})
+    assert (
+        {one.service for one in RESOURCES.values()} <= set(SERVICES) == set(get_args(ServiceName))
+    )
+
+
+@pytest.mark.parametrize("resource", STREAMED, ids=lambda one: one.name)
+def test_every_request_for_a_resource_belongs_to_its_service(resource: Resource) -> None:
+    links = [
+        build_object_path(resource, "x"),
+        *(f"/v1.0{one.path}" for one in resource.sources.values()),
+    ]
+    assert {THROTTLE.find_service(link) for link in links} == {resource.service}
 
 
 @given(st.text())
