@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import redis
+from celery import Celery
 
 from models.run import RunTrigger
 from sandbox.servers import Servers
@@ -27,6 +28,7 @@ from worker.nango.budget import (
 from worker.nango.kv_store import KEY_PREFIX, InMemoryStore, KeyValueStore, RedisStore
 from worker.nango.limiter import RateLimiter
 from worker.nango.response import ApiResponse
+from worker.tasks.base import send_task
 
 MANUAL, SCHEDULED, BACKFILL = RunTrigger.MANUAL, RunTrigger.SCHEDULED, RunTrigger.BACKFILL
 RULES = BudgetRules()
@@ -423,12 +425,42 @@ def test_every_failure_of_redis_has_a_meaning(kind: type[redis.RedisError]) -> N
         wants = ConfigurationError
     elif isinstance(error, redis.exceptions.OutOfMemoryError):
         wants = StorageFull
-    assert type(classify_redis_error(error)) is wants
+    assert type(classify_redis_error(error, "it needs all")) is wants
+
+
+@pytest.fixture
+def guest(servers: Servers) -> Iterator[str]:
+    """The URL of Redis for a user who may do next to nothing."""
+    admin = redis.Redis.from_url(servers.redis_url)
+    admin.acl_setuser("guest", enabled=True, nopass=True, commands=["+ping"])
+    yield servers.redis_url.replace("redis://", "redis://guest:any@")
+    admin.acl_deluser("guest")
+    admin.close()
+
+
+def test_a_user_without_rights_is_told_those_that_the_budgets_need(guest: str) -> None:
+    limiter = RateLimiter(RedisStore(guest))
+    reason = limiter.find_write_error() or ""
+    assert "Redis denies the user a command; the rate-limit budgets need GET" in reason
+    assert f"on {KEY_PREFIX}*" in reason
+    limiter.close()
+
+
+def test_a_user_without_rights_is_told_those_that_the_queues_need(guest: str) -> None:
+    app = Celery(broker=guest)
+    app.conf.broker_transport_options = {"global_keyprefix": "tenant-mirror:"}
+
+    @app.task
+    def nothing() -> None: ...
+
+    with pytest.raises(ConfigurationError, match="the queues need LPUSH"):
+        send_task(nothing, "manual")
+    app.close()
 
 
 def test_a_redis_that_cannot_write_to_its_disk_is_full() -> None:
     error = classify_redis_error(
-        redis.ResponseError("MISCONF Redis is configured to save RDB snapshots")
+        redis.ResponseError("MISCONF Redis is configured to save RDB snapshots"), "it needs all"
     )
     assert isinstance(error, StorageFull)
     assert "space on that disk" in str(error)
@@ -444,4 +476,4 @@ def test_a_redis_that_cannot_write_to_its_disk_is_full() -> None:
     ],
 )
 def test_what_redis_refuses_is_named_by_its_code_alone(said: str, named: str) -> None:
-    assert str(classify_redis_error(redis.ResponseError(said))).endswith(named)
+    assert str(classify_redis_error(redis.ResponseError(said), "it needs all")).endswith(named)

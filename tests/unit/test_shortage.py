@@ -108,7 +108,7 @@ def test_nothing_else_is_taken_from_the_servers_message(said: str) -> None:
     ],
 )
 def test_a_redis_without_room_is_told_by_its_code(said: str, words: str) -> None:
-    error = classify_redis_error(redis.ResponseError(said))
+    error = classify_redis_error(redis.ResponseError(said), "it needs all")
     assert type(error) is StorageFull
     assert words in str(error)
     assert error.after
@@ -117,12 +117,14 @@ def test_a_redis_without_room_is_told_by_its_code(said: str, words: str) -> None
 def test_a_message_that_finds_no_room_is_told_through_kombu() -> None:
     error = OperationalError("OOM command not allowed")
     error.__cause__ = redis.exceptions.OutOfMemoryError("command not allowed")
-    assert type(classify_redis_error(error)) is StorageFull
+    assert type(classify_redis_error(error, "it needs all")) is StorageFull
 
 
 @pytest.mark.parametrize("said", ["ERR a ROOM with OOM-proof walls", "ERR MISCONFIGURED", ""])
 def test_another_answer_of_redis_is_no_shortage(said: str) -> None:
-    assert not isinstance(classify_redis_error(redis.ResponseError(said)), StorageFull)
+    assert not isinstance(
+        classify_redis_error(redis.ResponseError(said), "it needs all"), StorageFull
+    )
 
 
 def test_a_redis_that_takes_nothing_in_is_found_by_writing(servers: Servers) -> None:

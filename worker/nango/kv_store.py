@@ -19,6 +19,9 @@ from worker.core.redis.pool import build_redis_pool
 
 KEY_PREFIX: Final = "tenant-mirror:budget:"
 
+_NEEDED_RIGHTS: Final = (
+    f"the rate-limit budgets need GET, MGET, SET, TIME, EVALSHA and SCRIPT LOAD on {KEY_PREFIX}*"
+)
 
 _SWAP_SCRIPT: Final = """
 local held = redis.call('GET', KEYS[1])
@@ -118,7 +121,7 @@ class RedisStore:
         try:
             self._redis.set(f"{KEY_PREFIX}written", b"", ex=1)
         except (redis.RedisError, OSError) as error:
-            raise classify_redis_error(error) from error
+            raise classify_redis_error(error, _NEEDED_RIGHTS) from error
 
     def find_write_error(self) -> str | None:
         try:
@@ -139,7 +142,7 @@ class RedisStore:
         self._redis.connection_pool.disconnect(inuse_connections=False)
         get_logger().warning(
             "Redis unavailable: rate-limit budgets are not shared",
-            reason=str(classify_redis_error(error)),
+            reason=str(classify_redis_error(error, _NEEDED_RIGHTS)),
             retry_in_seconds=REDIS_RETRY_SECONDS,
         )
 

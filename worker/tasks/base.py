@@ -7,6 +7,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import structlog
 from kombu.exceptions import OperationalError
@@ -27,6 +28,11 @@ from worker.core.settings import load_settings
 from worker.store.orphaned_leases import free_orphaned_leases
 from worker.sync.runtime import Runtime
 from worker.wiring import close_runtime, open_runtime
+
+_QUEUE_RIGHTS: Final = (
+    "the queues need LPUSH, LPUSHX, RPUSH, RPUSHX, BRPOP, RPOP, LLEN, SADD, SREM, SMEMBERS, GET, "
+    "SET, DEL, MULTI and EXEC on tenant-mirror:*"
+)
 
 _runtimes: dict[int, Runtime] = {}
 
@@ -92,7 +98,7 @@ def send_task(task: object, queue: str, *arguments: object) -> None:
     try:
         task.apply_async(arguments, queue=queue)  # type: ignore[attr-defined]
     except (OperationalError, RedisError) as error:
-        raise classify_redis_error(error) from error
+        raise classify_redis_error(error, _QUEUE_RIGHTS) from error
     except AttributeError as error:
         # After a refused write, kombu now and then uses the channel that it has just closed.
         if error.name != "client" or error.obj is not None:

@@ -38,17 +38,22 @@ _FULL_CODE: Final = re.compile(r"(?:^|\s-)(OOM|MISCONF)\b")
 
 
 def _find_full_message(error: Exception) -> str | None:
-    """Return a sentence if Redis is out of memory or disk, else None. kombu wraps its errors."""
-    for one in (error, error.__cause__):
-        if isinstance(one, redis.exceptions.OutOfMemoryError):
-            return _FULL_MESSAGES["OOM"]
-        if isinstance(one, redis.ResponseError) and (found := _FULL_CODE.search(str(one))):
-            return _FULL_MESSAGES[found[1]]
+    """Return a sentence if Redis is out of memory or disk, else None."""
+    if isinstance(error, redis.exceptions.OutOfMemoryError):
+        return _FULL_MESSAGES["OOM"]
+    if isinstance(error, redis.ResponseError) and (found := _FULL_CODE.search(str(error))):
+        return _FULL_MESSAGES[found[1]]
     return None
 
 
-def classify_redis_error(error: Exception) -> MirrorError:
-    """Translate an error of redis-py or kombu into one of ours."""
+def classify_redis_error(error: Exception, needed_rights: str) -> MirrorError:
+    """Translate an error of redis-py or kombu into one of ours.
+
+    ``needed_rights`` says what the caller needs at Redis, as the end of a sentence: "the budgets
+    need GET on a*". An error of kombu means what the error of Redis in it means.
+    """
+    if not isinstance(error, redis.RedisError) and isinstance(error.__cause__, redis.RedisError):
+        error = error.__cause__
     name = _get_error_code(error)
     if (refused := find_certificate_error(error)) is not None:
         return ConfigurationError(
@@ -64,10 +69,7 @@ def classify_redis_error(error: Exception) -> MirrorError:
                 f"Redis rejected the credentials ({name}); check the user and password in REDIS_URL"
             )
         case redis.exceptions.NoPermissionError():
-            return ConfigurationError(
-                "Redis denies the user a command; the rate-limit budgets need GET, MGET, SET, "
-                "TIME, EVALSHA and SCRIPT LOAD on tenant-mirror:budget:*"
-            )
+            return ConfigurationError(f"Redis denies the user a command; {needed_rights}")
         case _:
             return ServerUnavailable(f"Redis is unavailable ({name})", after=REDIS_RETRY_SECONDS)
 

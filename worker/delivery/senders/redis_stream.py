@@ -36,6 +36,9 @@ for i = 2, #ARGV, 2 do
 end
 return #ARGV
 """
+_NEEDED_RIGHTS: Final = (
+    "the sink needs EVAL, XADD, XLEN, XTRIM, XINFO GROUPS and MEMORY USAGE on its stream"
+)
 MIN_BULK_LIMIT: Final = 1024 * 1024
 """The smallest limit on one value that Redis can be set to."""
 _TIMEOUT_SECONDS: Final = 10.0
@@ -119,9 +122,8 @@ class RedisStreamSender:
         if isinstance(error, redis.ResponseError) and "WRONGTYPE" in str(error):
             return kind(f"the key {stream!r} in Redis is not a stream")
         if isinstance(error, redis.exceptions.NoPermissionError):
-            needs = "it needs EVAL, XADD, XLEN, XTRIM, XINFO GROUPS and MEMORY USAGE there"
-            return kind(f"Redis denies the user access to the stream {stream!r}; {needs}")
-        return classify_redis_error(error)
+            return kind(f"Redis denies the user access to the stream {stream!r}; {_NEEDED_RIGHTS}")
+        return classify_redis_error(error, _NEEDED_RIGHTS)
 
     def forget_failure(self) -> None:
         """Do nothing: ``Delivery`` plans the pauses."""
