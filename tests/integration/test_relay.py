@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from threading import Event, Thread
 from typing import Any
 from urllib.parse import urlsplit
@@ -477,3 +478,15 @@ def test_a_sink_without_any_redis_says_what_is_missing(environment: RelayEnviron
         delivery.deliver_round()
     delivery.close()
     assert isinstance(fault.value.__cause__, SinkMisconfigured)
+
+
+def test_a_sink_that_is_looked_up_is_the_sink_that_is_claimed(
+    environment: RelayEnvironment,
+) -> None:
+    (connection_id,) = environment.enrol(1)
+    environment.add(resources=["users"], changes=["created"], connections=[connection_id])
+    with environment.database.open_transaction() as db:
+        looked_up = admin.find_sink(db, "feed")
+        (claimed,) = sinks.claim_sinks(db, "test", seconds=60, limit=9)
+    assert not looked_up.wants_all
+    assert replace(looked_up, token=claimed.token) == claimed

@@ -41,7 +41,9 @@ _LOOK: Final = """
            e.system_identifier, e.timeline, e.database_oid, e.events_oid, {seen}
       from events.epochs e order by e.id desc limit 1
 """
-_CURRENT = text("select id::text from events.epochs order by id desc limit 1")
+CURRENT_EPOCH: Final = "(select e.id::text from events.epochs e order by e.id desc limit 1)"
+"""An expression in SQL."""
+_CURRENT = text(f"select {CURRENT_EPOCH}")
 _RECORD = text("""
     update events.epochs
        set system_identifier = coalesce(:system_identifier, system_identifier),

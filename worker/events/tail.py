@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy import text
 
+from worker.events.epochs import CURRENT_EPOCH
 from worker.events.event import Event, Position
 from worker.events.filter import EventFilter
 from worker.events.object_names import load_object_names
@@ -30,10 +31,10 @@ MIN_ROWS, MAX_ROWS = 8, 500
 SCAN_RANGE: Final = 20_000
 """Sequence numbers that one query scans if a filter may match few of them."""
 
-_SOURCES = text("""
+_SOURCES = text(f"""
     select l.connection_id, l.event_seq, c.tenant_id,
            coalesce(c.display_name, c.nango_connection_id) as name,
-           (select e.id::text from events.epochs e order by e.id desc limit 1) as epoch
+           {CURRENT_EPOCH} as epoch
       from sync.leases l join sync.connections c on c.id = l.connection_id
      where cast(:ids as bigint[]) is null or l.connection_id = any (cast(:ids as bigint[]))
      order by l.connection_id

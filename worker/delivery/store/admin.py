@@ -12,8 +12,9 @@ from sqlalchemy import text
 
 from models.sink import SinkKind, SinkStart, SinkStatus
 from worker.core.errors import InvalidInput, NotFound
+from worker.delivery.store.fragments import SINK_COLUMNS, WANTS_CONNECTION
 from worker.delivery.store.refusals import retry_refused
-from worker.delivery.store.sinks import Sink, fence_sink, write_start_positions
+from worker.delivery.store.sinks import Sink, fence_sink, sink_from_row, write_start_positions
 
 _ADD = text("""
     insert into events.sinks (name, kind, settings, resources, changes, connections, initial, start)
@@ -25,12 +26,8 @@ _ADD = text("""
 _ADD_SECRETS = text("""
     insert into sync.sink_secrets (sink_id, secrets) values (:id, cast(:secrets as jsonb))
 """)
-_FIND = text("""
-    select s.id, s.name, s.kind, s.token, s.settings, s.initial, s.start, s.failures,
-           coalesce(x.secrets, '{}'::jsonb) as secrets
-      from events.sinks s left join sync.sink_secrets x on x.sink_id = s.id where s.name = :name
-""")
-_LIST_SINKS = text("""
+_FIND = text(f"select {SINK_COLUMNS} from events.sinks s where s.name = :name")
+_LIST_SINKS = text(f"""
     select s.id, s.name, s.kind, s.status, s.status_reason, s.settings, s.resources, s.changes,
            s.connections, s.initial, s.start, s.failures, s.retry_at, s.last_delivered_at,
            s.created_at, s.holder, coalesce(s.expires_at > clock_timestamp(), false) as served,
@@ -44,7 +41,7 @@ _LIST_SINKS = text("""
              left join events.positions p
                on p.sink_id = s.id and p.connection_id = l.connection_id
             where l.event_seq > coalesce(p.seq, 0)
-              and (s.connections is null or l.connection_id = any (s.connections))) w on true
+              and {WANTS_CONNECTION}) w on true
      cross join lateral (
            select count(*) filter (where p.snapshot is not null) as snapshots,
                   coalesce(sum((p.snapshot ->> 'rows')::bigint), 0)::bigint as snapshot_rows,
@@ -54,11 +51,11 @@ _LIST_SINKS = text("""
                       filter (where p.failures > 0))[1] as refused_reason
              from events.positions p join sync.leases l on l.connection_id = p.connection_id
             where p.sink_id = s.id and (p.snapshot is not null or p.failures > 0)
-              and (s.connections is null or l.connection_id = any (s.connections))) n
+              and {WANTS_CONNECTION}) n
      where cast(:name as text) is null or s.name = :name
      order by s.id
 """)
-_LIST_POSITIONS = text("""
+_LIST_POSITIONS = text(f"""
     select c.id as connection_id, c.provider_config_key || '/' || c.nango_connection_id as label,
            coalesce(p.seq, 0) as seq, l.event_seq, l.event_seq - coalesce(p.seq, 0) as waiting,
            p.updated_at, p.snapshot, coalesce(p.failures, 0) as failures, p.retry_at, p.failed_at,
@@ -67,7 +64,7 @@ _LIST_POSITIONS = text("""
      cross join sync.leases l
       join sync.connections c on c.id = l.connection_id
       left join events.positions p on p.sink_id = s.id and p.connection_id = l.connection_id
-     where s.name = :name and (s.connections is null or l.connection_id = any (s.connections))
+     where s.name = :name and {WANTS_CONNECTION}
      order by (coalesce(p.failures, 0) > 0) desc, (p.snapshot is not null) desc, waiting desc, c.id
      limit :limit
 """)
@@ -122,17 +119,7 @@ def find_sink(db: sa.Connection, name: str) -> Sink:
     row = db.execute(_FIND, {"name": name}).one_or_none()
     if row is None:
         raise _build_not_found(name)
-    return Sink(
-        id=row.id,
-        name=row.name,
-        kind=SinkKind(row.kind),
-        token=row.token,
-        settings=row.settings,
-        secrets=row.secrets,
-        initial=row.initial,
-        start=SinkStart(row.start),
-        failures=row.failures,
-    )
+    return sink_from_row(row)
 
 
 def list_sinks(db: sa.Connection, name: str | None = None) -> list[dict[str, Any]]:

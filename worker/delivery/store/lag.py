@@ -14,9 +14,10 @@ from typing import Final, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy import text
 
+from worker.delivery.store.fragments import WANTS_CONNECTION
 from worker.store.planner import force_index_scans, reset_planner
 
-_BEHIND = text("""
+_BEHIND = text(f"""
     select s.id as sink_id, l.connection_id, coalesce(p.seq, 0) as seq,
            coalesce(p.occurred_at, c.created_at) as since
       from events.sinks s
@@ -24,7 +25,7 @@ _BEHIND = text("""
       join sync.connections c on c.id = l.connection_id
       left join events.positions p on p.sink_id = s.id and p.connection_id = l.connection_id
      where l.event_seq > coalesce(p.seq, 0)
-       and (s.connections is null or l.connection_id = any (s.connections))
+       and {WANTS_CONNECTION}
        and (cast(:before as timestamptz) is null
             or coalesce(p.occurred_at, c.created_at) < :before)
      order by s.id, since, l.connection_id

@@ -13,16 +13,17 @@ import sqlalchemy as sa
 from sqlalchemy import text
 
 _NAME_PREFIX: Final = "events_dropped:"
+_SINK_ID: Final = "(m.value ->> 'sink_id')::bigint"
 _RECORD = text("""
     insert into sync.service_state (name, value, updated_at)
     values (:name, cast(:value as jsonb), now())
         on conflict (name) do update
        set value = excluded.value, updated_at = excluded.updated_at
 """)
-_LIST = text("""
+_LIST = text(f"""
     select s.id as sink_id, s.name as sink, m.value, m.updated_at as dropped_at
       from sync.service_state m
-      join events.sinks s on s.id = (m.value ->> 'sink_id')::bigint
+      join events.sinks s on s.id = {_SINK_ID}
      where starts_with(m.name, :names) order by s.id, m.name
 """)
 _FORGET = text("""
@@ -33,12 +34,12 @@ _FORGET = text("""
      where starts_with(m.name, :names)
 """)
 _FORGET_ALL = text("delete from sync.service_state where starts_with(name, :names)")
-_PURGE = text("""
+_PURGE = text(f"""
     delete from sync.service_state m
      where starts_with(m.name, :names)
        and (m.value -> 'parts' = '[]'
             or not exists (select from events.sinks s
-                            where s.id = (m.value ->> 'sink_id')::bigint))
+                            where s.id = {_SINK_ID}))
 """)
 
 

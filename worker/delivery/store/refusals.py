@@ -7,13 +7,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import sqlalchemy as sa
 from sqlalchemy import text
 
-from models.sink import SinkKind
 from worker.core.errors import LeaseLost, NotFound
-from worker.delivery.store.sinks import CLEAR_REFUSAL, Backlog, Sink, fence_sink
+from worker.delivery.store.fragments import ALLOWS_INITIAL, SINK_COLUMNS
+from worker.delivery.store.sinks import CLEAR_REFUSAL, Backlog, Sink, fence_sink, sink_from_row
 from worker.events.event import Position, SnapshotProgress
 
 _LOCK_SERVED_SINK = text("""
@@ -30,13 +29,10 @@ _REFUSE = text("""
        set failures = p.failures + 1, retry_at = excluded.retry_at, failed_at = excluded.failed_at,
            reason = excluded.reason, refused_id = excluded.refused_id
 """)
-_FIND = text("""
-    select s.id, s.name, s.kind, s.token, s.resources, s.changes, s.initial as wants_initial,
-           p.connection_id, p.seq, p.occurred_at, p.snapshot, p.failures, p.reason, p.refused_id,
-           l.event_seq, c.tenant_id,
-           c.settings -> 'tenant_mirror' -> 'initial_events' is distinct from 'false'::jsonb
-               as lets_initial,
-           (select e.id::text from events.epochs e order by e.id desc limit 1) as epoch
+_FIND = text(f"""
+    select {SINK_COLUMNS},
+           p.connection_id, p.seq, p.occurred_at, p.snapshot, p.failures as refusals, p.reason,
+           p.refused_id, l.event_seq, c.tenant_id, {ALLOWS_INITIAL} as allows_initial
       from events.sinks s
       join events.positions p on p.sink_id = s.id and p.failures > 0
       join sync.leases l on l.connection_id = p.connection_id
@@ -103,26 +99,13 @@ def find_refusal(db: sa.Connection, name: str, connection_id: int) -> Refusal:
             f"no event of connection {connection_id} is refused by sink '{name}'; "
             f"'tenant-mirror sinks show {name}' says which are"
         )
-    return Refusal(_build_sink(row), _build_backlog(row), row.refused_id, row.reason)
-
-
-def _build_sink(row: Any) -> Sink:
-    return Sink(
-        id=row.id,
-        name=row.name,
-        kind=SinkKind(row.kind),
-        token=row.token,
-        resources=None if row.resources is None else frozenset(row.resources),
-        changes=None if row.changes is None else frozenset(row.changes),
-        initial=row.wants_initial,
-        epoch=row.epoch,
-    )
+    return Refusal(sink_from_row(row), _build_backlog(row), row.refused_id, row.reason)
 
 
 def _build_backlog(row: Any) -> Backlog:
     snapshot = None if row.snapshot is None else SnapshotProgress.from_json(row.snapshot)
     position = Position(row.connection_id, row.seq, row.occurred_at, snapshot)
-    return Backlog(position, row.event_seq, row.tenant_id, row.lets_initial, row.failures)
+    return Backlog(position, row.event_seq, row.tenant_id, row.allows_initial, row.refusals)
 
 
 def skip_refused(db: sa.Connection, refused: Refusal, position: Position) -> bool:
@@ -130,13 +113,12 @@ def skip_refused(db: sa.Connection, refused: Refusal, position: Position) -> boo
     sink_id = refused.sink.id
     if db.execute(_LOCK, {"id": sink_id}).first() is None:
         return False
-    snapshot = position.snapshot and msgspec.json.encode(position.snapshot._asdict()).decode()
     values = {
         "id": sink_id,
         "connection_id": position.connection_id,
         "seq": position.seq,
         "at": position.occurred_at,
-        "snapshot": snapshot,
+        "snapshot": position.snapshot and position.snapshot.as_json,
         "refused_id": refused.event_id,
     }
     if db.execute(_SKIP, values).rowcount != 1:

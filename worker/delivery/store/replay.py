@@ -14,6 +14,7 @@ from sqlalchemy import text
 from models.sink import SinkStatus
 from worker.core.errors import InvalidInput, NotFound
 from worker.delivery.store.admin import list_sinks
+from worker.delivery.store.fragments import ALLOWS_INITIAL, WANTS_CONNECTION
 from worker.delivery.store.lost_events import forget_lost
 from worker.delivery.store.sinks import CLEAR_REFUSAL, fence_sink
 from worker.events.resolve_start import ResolvedStart, resolve_start
@@ -33,16 +34,15 @@ _SETTLE = text("""
     update events.sinks set retry_at = clock_timestamp() + make_interval(secs => :seconds)
      where id = :id
 """)
-_POSITIONS = text("""
+_POSITIONS = text(f"""
     select l.connection_id, c.provider_config_key || '/' || c.nango_connection_id as label,
            coalesce(p.seq, 0) as seq, p.snapshot is not null as under_way, l.event_seq,
-           c.settings -> 'tenant_mirror' -> 'initial_events'
-               is distinct from 'false'::jsonb as initial
+           {ALLOWS_INITIAL} as initial
       from events.sinks s
      cross join sync.leases l
       join sync.connections c on c.id = l.connection_id
       left join events.positions p on p.sink_id = s.id and p.connection_id = l.connection_id
-     where s.id = :id and (s.connections is null or l.connection_id = any (s.connections))
+     where s.id = :id and {WANTS_CONNECTION}
        and (cast(:ids as bigint[]) is null or l.connection_id = any (cast(:ids as bigint[])))
      order by l.connection_id
 """)

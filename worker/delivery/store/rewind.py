@@ -17,6 +17,7 @@ from models.change_event import ConnectionChange
 from models.event_type import CONNECTION_RESOURCE
 from worker.core.errors import MirrorError
 from worker.core.log import get_logger
+from worker.delivery.store.fragments import WANTS_CONNECTION
 from worker.delivery.store.lost_events import forget_all_lost
 from worker.delivery.store.replay import RELAY_STOP_SECONDS
 from worker.delivery.store.sinks import CLEAR_REFUSAL
@@ -64,7 +65,7 @@ _START_SNAPSHOTS = text(f"""
     insert into events.positions (sink_id, connection_id, seq, occurred_at, snapshot)
     select s.id, l.connection_id, l.event_seq, l.last_event_at, jsonb_build_object('rewound', true)
       from events.sinks s cross join sync.leases l
-     where (s.connections is null or l.connection_id = any (s.connections))
+     where {WANTS_CONNECTION}
        and {_TAKES_SNAPSHOTS}
         on conflict (sink_id, connection_id) do update
        set seq = excluded.seq, occurred_at = excluded.occurred_at, snapshot = excluded.snapshot,

@@ -15,6 +15,7 @@ from sqlalchemy import text
 from models.change_event import ConnectionChange
 from models.sink import SinkKind, SinkStart
 from worker.core.errors import LeaseLost
+from worker.delivery.store.fragments import ALLOWS_INITIAL, SINK_COLUMNS, WANTS_CONNECTION
 from worker.events.epochs import record_new_identity
 from worker.events.event import Event, Position, SnapshotProgress
 
@@ -24,8 +25,8 @@ CLEAR_REFUSAL: Final = """
 """The columns of a position that moves to another event, or whose event is retried at once."""
 
 
-_CLAIM = text("""
-    update events.sinks
+_CLAIM = text(f"""
+    update events.sinks s
        set token = token + 1, holder = :holder,
            expires_at = clock_timestamp() + make_interval(secs => :seconds)
      where id in (select id from events.sinks
@@ -34,11 +35,7 @@ _CLAIM = text("""
                      and (retry_at is null or retry_at <= clock_timestamp())
                      and not (id = any (cast(:without as bigint[])))
                    order by expires_at nulls first, id limit :limit for update skip locked)
- returning id, name, kind, token, settings, resources, changes, connections, initial, start,
-           failures,
-           coalesce((select x.secrets from sync.sink_secrets x where x.sink_id = sinks.id),
-                    '{}'::jsonb) as secrets,
-           (select e.id::text from events.epochs e order by e.id desc limit 1) as epoch
+ returning {SINK_COLUMNS}
 """)
 _RENEW = text("""
     update events.sinks set expires_at = clock_timestamp() + make_interval(secs => :seconds)
@@ -74,9 +71,9 @@ _DISABLE = text("""
        set status = 'disabled', status_reason = :reason, expires_at = null, holder = null
      where id = :id and token = :token
 """)
-_BACKLOGS = text("""
+_BACKLOGS = text(f"""
     select l.connection_id, l.event_seq, coalesce(p.seq, 0), p.occurred_at, p.snapshot, c.tenant_id,
-           c.settings -> 'tenant_mirror' -> 'initial_events' is distinct from 'false'::jsonb,
+           {ALLOWS_INITIAL},
            coalesce(p.failures, 0)
       from events.sinks s
      cross join sync.leases l
@@ -85,7 +82,7 @@ _BACKLOGS = text("""
         on p.sink_id = s.id and p.connection_id = l.connection_id
      where s.id = :id and s.token = :token and s.status = 'active'
        and (l.event_seq > coalesce(p.seq, 0) or p.snapshot is not null)
-       and (s.connections is null or l.connection_id = any (s.connections))
+       and {WANTS_CONNECTION}
        and (p.retry_at is null or p.retry_at <= clock_timestamp())
      order by l.connection_id
 """)
@@ -109,7 +106,7 @@ _START_POSITIONS = text("""
 
 @dataclass(frozen=True)
 class Sink:
-    """A sink that this process serves, as it was when claimed."""
+    """A sink as it was when it was claimed or read."""
 
     id: int
     name: str
@@ -124,7 +121,7 @@ class Sink:
     start: SinkStart = SinkStart.NOW
     failures: int = 0
     epoch: str = ""
-    """The epoch of the sequence numbers when the sink was claimed."""
+    """The epoch of the sequence numbers when the sink was read."""
 
     @property
     def wants_all(self) -> bool:
@@ -167,24 +164,26 @@ def claim_sinks(
     claimed = db.execute(_CLAIM, values).all()
     if claimed:
         record_new_identity(db)
-    return [
-        Sink(
-            id=row.id,
-            name=row.name,
-            kind=SinkKind(row.kind),
-            token=row.token,
-            settings=row.settings,
-            secrets=row.secrets,
-            resources=_to_filter(row.resources),
-            changes=_to_filter(row.changes),
-            connections=_to_filter(row.connections),
-            initial=row.initial,
-            start=SinkStart(row.start),
-            failures=row.failures,
-            epoch=row.epoch,
-        )
-        for row in claimed
-    ]
+    return [sink_from_row(row) for row in claimed]
+
+
+def sink_from_row(row: Any) -> Sink:
+    """Return the sink in a row that has ``SINK_COLUMNS``."""
+    return Sink(
+        id=row.id,
+        name=row.name,
+        kind=SinkKind(row.kind),
+        token=row.token,
+        settings=row.settings,
+        secrets=row.secrets,
+        resources=_to_filter(row.resources),
+        changes=_to_filter(row.changes),
+        connections=_to_filter(row.connections),
+        initial=row.initial,
+        start=SinkStart(row.start),
+        failures=row.failures,
+        epoch=row.epoch,
+    )
 
 
 def _to_filter(values: Iterable[Any] | None) -> frozenset[Any] | None:
