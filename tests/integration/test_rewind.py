@@ -261,7 +261,7 @@ def test_a_relay_from_before_neither_reads_nor_moves_a_position(
     with environment.database.open_transaction() as connection:
         (found,) = sinks.list_backlogs(connection, delivery.sink)
     rewind_history(environment.database)
-    with pytest.raises(LeaseLost, match="another epoch"):
+    with pytest.raises(LeaseLost, match="a new epoch"):
         list(delivery.reader.read_batches([found], ()))
     ahead = found.position._replace(seq=99)
     with environment.database.open_transaction() as db, pytest.raises(LeaseLost):
