@@ -97,6 +97,12 @@ def ask(nango: Nango) -> Iterator[Ask]:
         one.close()
 
 
+@pytest.fixture(autouse=True)
+def trust_public_authorities(monkeypatch: Env) -> None:
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+
 def through(proxy: ConnectProxy, login: str = "") -> str:
     return proxy.url.replace("http://", f"http://{login}@") if login else proxy.url
 
