@@ -16,10 +16,11 @@ EXPECTED: Final = (
     "Error sending message",
     "beat: Connection error",
     "beat pidbox connection error",
+    "is loading the dataset in memory",
     "Couldn't ack",
     "suspended by a configuration error",
 )
-"""What is said at ERROR or above about killed processes, lost brokers and a refused key."""
+"""Said at ERROR or above of killed processes, brokers that are lost or start, a refused key."""
 
 HARMLESS: Final = {
     "UNABLE TO RESTORE": (
