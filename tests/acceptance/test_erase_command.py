@@ -84,7 +84,7 @@ def test_a_person_is_erased_shown_kept_away_and_let_back(
     for output in (done.stdout, done.stderr):
         assert not [name for name in (person, "adele", "Adele V.") if name in output]
     assert named(database, person) == 0
-    assert "was erased before" in run("erase", "contoso", person, "--yes").stdout
+    assert "was already erased" in run("erase", "contoso", person, "--yes").stdout
     (listed,) = json.loads(run("erase", "contoso", "--list", "--json").stdout)["erasures"]
     assert listed["erased"] == told["erased"]
     assert listed["scrubbed_at"]
@@ -92,7 +92,7 @@ def test_a_person_is_erased_shown_kept_away_and_let_back(
     assert told["erased"] in shown
     verified = run("verify", "contoso")
     assert verified.returncode == 0
-    assert "erased ones passed over" in verified.stdout
+    assert "erased ones skipped" in verified.stdout
     tail = run("events", "tail", "--connection", "contoso", "--from", "1")
     assert tail.returncode == 0, tail.stderr
     assert told["erased"] in tail.stdout
@@ -103,7 +103,7 @@ def test_a_person_is_erased_shown_kept_away_and_let_back(
     assert "is lifted" in back.stdout
     assert run("sync", "contoso", "--full").returncode == 0
     assert named(database, person) >= 3
-    assert "nobody is erased" in run("erase", "contoso", "--list").stdout
+    assert "no erasures" in run("erase", "contoso", "--list").stdout
 
 
 def test_it_asks_on_a_terminal(run: Run, database: Database, person: str) -> None:
@@ -128,8 +128,8 @@ def test_what_is_known_nowhere_is_refused_unless_it_is_said_what_it_is(
         (("erase", "contoso", NOBODY, "--yes"), "pass --resource users|groups|sites"),
         (("erase", "contoso", "nobody@contoso.example", "--yes"), "no user here has"),
         (("erase", "contoso", person, "--lift"), "no object of this connection was erased"),
-        (("erase", "contoso"), "say an OBJECT"),
-        (("erase", "contoso", person, "--list"), "say an OBJECT"),
+        (("erase", "contoso"), "give an OBJECT"),
+        (("erase", "contoso", person, "--list"), "give an OBJECT"),
     ):
         refused = run(*arguments)
         assert refused.returncode == 2, refused.stderr
@@ -137,7 +137,7 @@ def test_what_is_known_nowhere_is_refused_unless_it_is_said_what_it_is(
         assert "Traceback" not in refused.stderr
     ahead = run("erase", "contoso", NOBODY, "--resource", "users", "--yes")
     assert ahead.returncode == 0, ahead.stderr
-    assert "stays away" in ahead.stdout
+    assert "keep it out" in ahead.stdout
 
 
 def test_a_sink_that_is_behind_is_named(run: Run, database: Database, person: str) -> None:
@@ -149,8 +149,8 @@ def test_a_sink_that_is_behind_is_named(run: Run, database: Database, person: st
         )
     done = run("erase", "contoso", person, "--yes", "--wait", "0.1")
     assert done.returncode == 3, done.stderr
-    assert "sink crm (paused) has not had the last event" in done.stderr
-    assert "all but its id" in done.stdout
+    assert "sink crm (paused) has not received the last event" in done.stderr
+    assert "except for its id" in done.stdout
     assert "crm" in run("erase", "contoso", "--list").stdout
     lift = run("erase", "contoso", person, "--lift")
     assert lift.returncode == 1

@@ -298,8 +298,8 @@ def test_a_mistake_is_named(environment: EventsEnvironment) -> None:
         ("--from 42 --connection 1 --connection 2", "belongs to one connection"),
         ("--from noon", "invalid start"),
         ("--from 2999-01-01", "is in the future"),
-        ("--from snapshot", "only sinks begin with a snapshot"),
-        ("--from 1h --last 3", "say one of them"),
+        ("--from snapshot", "only sinks can start with a snapshot"),
+        ("--from 1h --last 3", "either --from or --last"),
         ("--connection nobody", "there is no connection 'nobody'"),
         ("--resource people", "choose from"),
         ("--change moved", "choose from"),
@@ -320,11 +320,11 @@ def test_what_is_not_kept_or_still_to_come_is_said(environment: EventsEnvironmen
     assert [int(json.loads(line)["sequence"]) for line in done.stdout.splitlines()] == [
         *range(5, 11)
     ]
-    assert "events before 5 are not kept any more" in done.stderr
+    assert "events before 5 are no longer retained" in done.stderr
     late = environment.run("events", "tail", "--connection", str(one), "--from", "99")
     assert (late.returncode, late.stdout) == (0, "")
-    assert "event 99 is still to come; the last is 10" in late.stderr
-    assert "there is no such event" in late.stderr
+    assert "event 99 does not exist yet; the last is 10" in late.stderr
+    assert "no event matches" in late.stderr
 
 
 def test_following_never_skips_a_late_commit(environment: EventsEnvironment) -> None:
@@ -375,7 +375,7 @@ def test_following_outlives_the_loss_of_postgres(environment: EventsEnvironment)
         assert tail.process.stderr is not None
         said = tail.process.stderr.readline().decode()
         assert "cannot be reached" in said
-        assert "it goes on" in said
+        assert "the output continues" in said
         proxy.heal()
         assert tail.events(2) == [(one, 2), (one, 3)]
         assert b"Postgres answers again" in tail.process.stderr.readline()
@@ -454,11 +454,11 @@ def test_positions_never_move_forward(environment: EventsEnvironment) -> None:
     assert done.returncode == 0, done.stderr
     assert "sink 'feed' gets 10 events again, of 1 connection" in done.stdout
     assert "entra/customer-0: 10 events, from 2" in done.stdout
-    assert "entra/customer-1 is left alone: event 2 is next" in done.stdout
+    assert "entra/customer-1 is not replayed: event 2 is next" in done.stdout
     assert environment.positions() == {first: 1, second: 1}
     again = environment.replay("--from", moment, "--yes")
     assert again.returncode == 0
-    assert "gets nothing again" in again.stdout
+    assert "nothing to replay" in again.stdout
     missing = environment.replay("--from", "99", "--connection", str(first), "--yes")
     assert missing.returncode == 2
     assert "event 99 of entra/customer-0 does not exist yet; the last is 16" in missing.stderr
@@ -476,7 +476,7 @@ def test_what_retention_has_dropped_is_not_replayed(environment: EventsEnvironme
         with environment.database.open_transaction() as db:
             db.execute(text("update events.positions set seq = 10"))
         done = environment.replay(*start, "--yes")
-        assert "6 events, from 5, the oldest that is kept" in done.stdout, done.stderr
+        assert "6 events, from 5, the oldest that is retained" in done.stdout, done.stderr
         assert environment.positions() == {one: 4}
 
 
@@ -518,7 +518,7 @@ def test_a_paused_sink_is_moved_and_waits_to_be_resumed(environment: EventsEnvir
     environment.deliver()
     assert environment.run("sinks", "pause", "feed").returncode == 0
     done = environment.replay("--from", "oldest", "--yes")
-    assert "it is paused; 'tenant-mirror sinks resume feed' lets it go on" in done.stdout
+    assert "it is paused; resume it with 'tenant-mirror sinks resume feed'" in done.stdout
     assert fetch_scalar(environment.database, "select status from events.sinks") == "paused"
     assert environment.positions() == {one: 0}
 
@@ -560,7 +560,7 @@ def test_a_snapshot_under_way_is_let_through_or_begun_anew(
     last = fetch_scalar(environment.database, under_way)
     refused = environment.replay("--from", "oldest", "--yes")
     assert refused.returncode == 3
-    assert "entra/contoso is left alone: a snapshot is under way" in refused.stdout
+    assert "entra/contoso is not replayed: a snapshot is under way" in refused.stdout
     assert environment.positions() == {1: last}
     mirror.tenant.mutate(20)
     mirror.sync()
@@ -568,7 +568,7 @@ def test_a_snapshot_under_way_is_let_through_or_begun_anew(
     assert done.returncode == 0, done.stderr
     assert "sink 'feed' gets a snapshot of 1 connection" in done.stdout
     present = read_last_seq(environment.database)
-    assert f"its rows of today, then event {present + 1:,} and what follows" in done.stdout
+    assert f"its current rows, then event {present + 1:,} and later ones" in done.stdout
     kept = (
         "select p.seq || p.snapshot::text || (p.occurred_at = l.last_event_at)"
         " from events.positions p join sync.leases l using (connection_id)"

@@ -35,12 +35,12 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None
 
 def test_a_queue_without_a_worker_is_named_at_once(service: Service, mirror: Mirror) -> None:
     shown = call(service, "status").stdout
-    assert "No worker consumes manual, scheduled, backfill, maintenance: start one as the Proc" in (
+    assert "No worker consumes manual, scheduled, backfill, maintenance: start one as in the P" in (
         shown
     )
     asked = call(service, "resync", "1")
     assert asked.returncode == 75
-    assert "asked for, but no worker consumes manual, maintenance" in asked.stderr
+    assert "queued, but no worker consumes manual, maintenance" in asked.stderr
     wanted = "select requested_at is not null from sync.connections"
     assert fetch_scalar(mirror.database, wanted), "and it is kept for the worker that comes"
 

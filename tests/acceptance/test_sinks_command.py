@@ -118,7 +118,7 @@ def test_a_snapshot_under_way_is_told(
     (row,) = told(run("list", "--json"))
     assert (row["start"], row["snapshots"], row["waiting"]) == ("snapshot", 1, 0)
     assert "a snapshot of 1 connection is under way, 0 rows so far" in run("list").stdout
-    assert "waits" in run("show", "a").stdout
+    assert "waiting" in run("show", "a").stdout
     on = """{"resource": "groups", "after": ["x"], "rows": 1234}"""
     assert fetch_scalar(database, f"update events.positions set snapshot = '{on}' returning 1") == 1
     assert "groups, 1,234 rows" in run("show", "a").stdout
@@ -142,7 +142,7 @@ def test_a_snapshot_under_way_is_told(
         (("--kind", "redis-stream", "--connection", "nobody"), "there is no connection"),
         (
             ("--kind", "redis-stream", "--from", "snapshot", "--change", "deleted"),
-            "made of 'created' events",
+            "consists of 'created' events",
         ),
         (("--kind", "webhook", "--url", URL, "--secret-file", "/nowhere/x"), "cannot read"),
     ],
@@ -186,7 +186,7 @@ def test_pausing_fences_who_serves_it_and_resuming_lets_it_go_on(
     }
     free = "select token || status || (holder is null) || (expires_at is null) from events.sinks"
     assert fetch_scalar(database, free) == "1pausedtruetrue"
-    assert "paused already" in run("pause", "a").stdout
+    assert "already paused" in run("pause", "a").stdout
     assert fetch_scalar(database, "select token from events.sinks") == 1
     assert told(run("resume", "a", "--json"))["before"] == "paused"
     assert fetch_scalar(database, "select status from events.sinks") == "active"
@@ -200,7 +200,7 @@ def test_resuming_forgets_failures_and_what_the_receiver_said(run: Run, database
     )
     assert fetch_scalar(database, gone) == 1
     assert "it answered 410" in run("list").stdout
-    assert "disabled already" in run("pause", "a").stdout
+    assert "already disabled" in run("pause", "a").stdout
     assert run("resume", "a").returncode == 0
     left = "select failures || status || (retry_at is null) || (status_reason is null)"
     assert fetch_scalar(database, left + " from events.sinks") == "0activetruetrue"
@@ -233,7 +233,7 @@ def test_a_test_event_arrives_signed(run: Run, receiver: WebhookReceiver) -> Non
     (event,) = got.events
     assert event["id"] == tried["event_id"]
     assert (event["type"], event["source"]) == ("com.example.test", "/sinks/crm")
-    assert "with 204, in" in run("test", "crm").stdout
+    assert "with status 204 in" in run("test", "crm").stdout
 
 
 @pytest.mark.parametrize(("status", "why"), [(500, "500"), (410, "wants no more")])
@@ -292,7 +292,7 @@ def test_help_teaches_with_examples(run: Run) -> None:
     done = run("add", "--help")
     assert done.returncode == 0
     assert "tenant-mirror sinks add crm --kind webhook --url https://" in done.stdout
-    assert "Only this one; may be repeated." in done.stdout
+    assert "Only this resource; may be repeated." in done.stdout
 
 
 @pytest.mark.parametrize("own", [True, False])
@@ -303,7 +303,7 @@ def test_who_adds_a_stream_reads_how_much_it_keeps_and_where(
     options = ("--kind", "redis-stream", "--maxbytes", str(64 * 1024**2), *where)
     added = run("add", "feed", *options)
     assert added.returncode == 0, added.stderr
-    assert "people's data" in added.stderr
+    assert "personal data" in added.stderr
     assert "up to 64 MiB or 1,000,000 events" in added.stderr
-    assert ("give the stream one of its own" in added.stderr) is not own
+    assert ("give the stream its own Redis" in added.stderr) is not own
     assert f"maxbytes: {64 * 1024**2}" in run("show", "feed").stdout

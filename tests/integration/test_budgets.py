@@ -431,10 +431,10 @@ def test_a_sync_by_hand_waits_and_says_so(
     done = tenant_mirror(settings, servers, "sync", "contoso", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)[0]["state"] == "succeeded"
-    said = [line for line in done.stderr.splitlines() if "goes on in" in line]
+    said = [line for line in done.stderr.splitlines() if "continues in" in line]
     assert said, done.stderr
     for line in said:
-        head, _, seconds = line.partition("; goes on in ")
+        head, _, seconds = line.partition("; continues in ")
         assert head == "entra/contoso: Nango's budget of calls a minute is spent for now"
         assert 1 <= int(seconds.removesuffix(" s")) <= 5
     assert_exact(runtime.database, tenant)
@@ -756,7 +756,7 @@ def test_status_shows_the_budget_and_who_is_slowed(
     assert shown.returncode == 0, shown.stderr
     (line,) = [one for one in shown.stdout.splitlines() if "Nango's budget" in one]
     assert "calls left for" in line
-    assert "(as Nango tells); PAUSED by Nango for" in line
+    assert "(reported by Nango); PAUSED by Nango for" in line
     assert "Graph asks to slow down (directory) for" in shown.stdout.replace("\n", " ")
     told = json.loads(tenant_mirror(settings, servers, "status", "--json").stdout)
     budget = told["nango_budget"]
@@ -776,7 +776,7 @@ def test_status_tells_an_operators_bound_as_such(
     bound = {"TENANT_MIRROR_NANGO_CALLS_PER_MINUTE": "40"}
     shown = tenant_mirror(settings, servers, "status", **bound)
     assert "Nango's budget: 39 of 40 calls left for" in shown.stdout
-    assert "(as set here)" in shown.stdout
+    assert "(set here)" in shown.stdout
 
 
 @pytest.mark.parametrize("address", ["", "redis://127.0.0.1:9/0"])

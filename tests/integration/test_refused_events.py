@@ -383,7 +383,7 @@ def test_an_operator_sees_retries_and_skips_a_refused_event(
     told = shown["positions"][0]
     assert (told["connection_id"], told["seq"], told["failures"]) == (first, 2, 1)
     assert "answered 422" in told["reason"]
-    assert "tried again at" in cli(environment, monkeypatch, "show", "feed").output
+    assert "next try at" in cli(environment, monkeypatch, "show", "feed").output
     readings = {
         sample.name: sample.value
         for metric in MetricsCollector(environment.database, environment.settings).collect()

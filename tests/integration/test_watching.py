@@ -143,7 +143,7 @@ def test_what_a_customer_stands_still_for_is_said_and_its_end(screen: Screen) ->
     screen.execute("update sync.streams set due_at = now()")
     screen.sync()
     watcher.print_alarms()
-    assert screen.lines[1:] == ["Contoso: goes on"]
+    assert screen.lines[1:] == ["Contoso: works again"]
 
 
 def test_an_outage_is_said(screen: Screen) -> None:
@@ -154,5 +154,5 @@ def test_an_outage_is_said(screen: Screen) -> None:
     watcher.print_alarms()
     assert screen.lines == [
         "NANGO DOES NOT WORK: no call is answered; it is checked every few seconds",
-        "Nango works again: all goes on",
+        "Nango works again: syncs resume",
     ]

@@ -50,7 +50,7 @@ def test_a_holder_is_described_so_that_a_person_can_end_it() -> None:
         ),
         (
             "wait until they have ended, or end them, then run 'tenant-mirror migrate' again:"
-            " it goes on from here, and nothing is lost"
+            " it continues from here, and nothing is lost"
         ),
     ]
 

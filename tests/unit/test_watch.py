@@ -23,7 +23,7 @@ def test_what_stands_still_is_said_once_and_so_is_its_end() -> None:
     alarms = AlarmTracker()
     assert list(alarms.render_changes(held(1), 0)) == ["C1: users HELD: too many"]
     assert list(alarms.render_changes(held(1), 1)) == []
-    assert list(alarms.render_changes({}, 2)) == ["C1: goes on"]
+    assert list(alarms.render_changes({}, 2)) == ["C1: works again"]
     assert list(alarms.render_changes({}, 3)) == []
 
 
@@ -42,7 +42,7 @@ def test_a_halt_that_lapses_and_is_met_again_is_one_halt() -> None:
         assert list(alarms.render_changes(HALTED if now % 2 else {}, now)) == []
     list(alarms.render_changes({}, 200))
     assert list(alarms.render_changes({}, 200 + HALT_RESOLVE_SECONDS)) == [
-        "no longer HALTED: all goes on"
+        "no longer HALTED: syncs resume"
     ]
     assert list(alarms.render_changes(HALTED, 300)) == ["HALTED: the key is wrong"]
 

@@ -23,7 +23,7 @@ def follow_events(
             yield from tail.read_new()
         except (ServerUnavailable, RetryLater) as error:
             if not away:
-                echo(f"{error}; it goes on as soon as that works again")
+                echo(f"{error}; the output continues as soon as it works again")
             away = True
             wait(RETRY_SECONDS)
             continue

@@ -37,7 +37,7 @@ OVERDUE_SECONDS: Final = 300
 RECENT_SECONDS: Final = 3600
 
 _DEFINITIONS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
-    "up": ("1 if the database could be read, 0 if not: then nothing else is told", ()),
+    "up": ("1 if the database could be read; if 0, no other metric is exported", ()),
     "dispatcher_tick_age_seconds": ("since the dispatcher last looked at what is due", ()),
     "halted": ("1 while nothing is sent: wrong configuration, or Nango does not work", ()),
     "nango_outage_seconds": ("since Nango stopped working for everybody, 0 while it works", ()),

@@ -20,25 +20,25 @@ from sandbox.tenant.ticker import Ticker
 
 _RATE = click.FloatRange(0, 1)
 _connection = click.option(
-    "--connection", help="One only, by its id or the organization's name; all of them otherwise."
+    "--connection", help="Only this one, by its id or the organization's name; default: all."
 )
 
 
-_HELP = """A simulated Nango with Microsoft 365 tenants behind it.
+_HELP = """Run a simulated Nango with Microsoft 365 tenants behind it.
 
-'serve' runs one; the other commands talk to one that runs. In a shell that has read the file which
-'make run' names (. .tenant-mirror/env), that is its simulated customers. To see what Tenant Mirror
-does about trouble, with 'tenant-mirror status' after each:
+'serve' starts one; the other commands control one that runs. In a shell that has sourced the file
+that 'make run' names (. .tenant-mirror/env), they control its simulated customers. To see how
+Tenant Mirror handles problems, run 'tenant-mirror status' after each of these:
 
 \b
   sandbox delete Fabrikam 60%        too many deletions at once: held
-  sandbox restore Fabrikam           they return, and nothing was deleted
+  sandbox restore Fabrikam           they are back, and nothing was deleted
   sandbox revoke Tailspin            the customer withdraws consent: broken
   sandbox consent Tailspin           and gives it again
   sandbox refuse Contoso sites       a permission is missing: refused
   sandbox grant Contoso sites        and is granted
   sandbox disconnect Tailspin        the connection is deleted in Nango: retired
-  sandbox connect Tailspin           and made again
+  sandbox connect Tailspin           and created again
   sandbox faults 1 --kind nango-401  Nango does not accept our key: HALTED
   sandbox faults 0                   and accepts it again
 """
@@ -46,7 +46,7 @@ does about trouble, with 'tenant-mirror status' after each:
 
 @click.group(help=_HELP)
 def sandbox() -> None:
-    """A simulated Nango with Microsoft 365 tenants behind it."""
+    """Run a simulated Nango with Microsoft 365 tenants behind it."""
 
 
 for _command in COMMANDS:
@@ -55,26 +55,26 @@ for _command in COMMANDS:
 
 @sandbox.command()
 @click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", default=DEFAULT_PORT, show_default=True, help="0 takes a free port.")
+@click.option("--port", default=DEFAULT_PORT, show_default=True, help="0: any free port.")
 @key_option
-@click.option("--seed", default=1, show_default=True, help="The same seed, the same tenants.")
+@click.option("--seed", default=1, show_default=True, help="The same seed gives the same tenants.")
 @click.option(
     "--users",
     multiple=True,
     type=click.IntRange(1),
-    help="A tenant with that many users; may be given several times. Without: the demo of three.",
+    help="A tenant with this many users; may be repeated.  [default: three demo tenants]",
 )
 @click.option(
     "--mutate-every", type=click.FloatRange(0.001), help="Seconds between random changes."
 )
-@click.option("--mutations", default=1, show_default=True, help="Changes each time.")
+@click.option("--mutations", default=1, show_default=True, help="Changes at a time.")
 @click.option("--rate-limit", type=int, help="Announce Nango's limit of calls per minute.")
 @click.option("--enforce", is_flag=True, help="Refuse calls beyond that limit with 429.")
-@click.option("--faults", type=_RATE, help="Which share of the calls gets a fault instead.")
+@click.option("--faults", type=_RATE, help="Share of the calls that get a fault instead.")
 @click.option(
     "--keep",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="A file that keeps what happened: the next start with it goes on, with the same tokens.",
+    help="File that keeps all changes: the next start with it continues, with the same tokens.",
 )
 def serve(
     *,
@@ -92,7 +92,7 @@ def serve(
 ) -> None:
     """Serve until interrupted. Prints the URL and the key when it is ready.
 
-    Without --keep, delta tokens of an earlier process are expired (410), as its changes are gone.
+    Without --keep, delta tokens of an earlier process are expired (410), as its changes are lost.
     """
     epoch = randbits(31)
     nango = (
@@ -134,7 +134,7 @@ def _add_connection_id(connection: str | None, **content: object) -> dict[str, o
 @key_option
 @_connection
 def truth(url: str, key: str, connection: str | None) -> None:
-    """Count and checksum of every resource of every connection."""
+    """Print count and checksum of every resource."""
     for connection_id, found in call_control_api("GET", url, key, "truth").items():
         if connection not in (None, connection_id):
             continue
@@ -160,7 +160,7 @@ def mutate(n: int, url: str, key: str, connection: str | None) -> None:
 @key_option
 @_connection
 def expire(url: str, key: str, connection: str | None) -> None:
-    """Let every delta token die; the next delta call answers 410."""
+    """Expire all delta tokens; the next delta call answers 410."""
     for connection_id in call_control_api(
         "POST", url, key, "expire", _add_connection_id(connection)
     )["expired"]:
@@ -169,17 +169,17 @@ def expire(url: str, key: str, connection: str | None) -> None:
 
 @sandbox.command()
 @click.argument("rate", type=_RATE)
-@click.option("--seed", default=1, show_default=True, help="The same seed, the same faults.")
+@click.option("--seed", default=1, show_default=True, help="The same seed gives the same faults.")
 @click.option(
     "--kind",
     multiple=True,
-    help="transient, expiries, broken, or one by name; may be given several times. Without: the "
-    "first two.",
+    help="transient, expiries, broken, or a fault by name; may be repeated.  [default: transient "
+    "and expiries]",
 )
 @url_option
 @key_option
 def faults(rate: float, seed: int, kind: tuple[str, ...], url: str, key: str) -> None:
-    """Let that share of the calls get a fault instead of an answer; 0 ends it."""
+    """Answer the share RATE of the calls with a fault; 0 stops it."""
     asked = {"rate": rate, "seed": seed} | ({"kinds": list(kind)} if kind else {})
     found = call_control_api("POST", url, key, "faults", asked)
     click.echo(f"rate  {found['rate']}")
@@ -191,7 +191,7 @@ def faults(rate: float, seed: int, kind: tuple[str, ...], url: str, key: str) ->
 @url_option
 @key_option
 def calls(url: str, key: str) -> None:
-    """How often what was called."""
+    """Count the calls so far, by kind."""
     found = call_control_api("GET", url, key, "calls")
     click.echo(f"total  {found['total']}")
     for part in ("kinds", "graph"):

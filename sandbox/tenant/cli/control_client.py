@@ -14,7 +14,7 @@ url_option = click.option(
     default=f"http://127.0.0.1:{DEFAULT_PORT}",
     show_default=True,
     envvar=URL_VARIABLE,
-    help="The running sandbox.",
+    help="URL of the running sandbox.",
 )
 key_option = click.option(
     "--key", default=KEY, envvar=KEY_VARIABLE, help="Its key, a version 4 UUID."
@@ -34,7 +34,7 @@ def call_control_api(method: str, url: str, key: str, path: str, content: Any = 
     except httpx.HTTPError as error:
         raise click.ClickException(
             f"No sandbox answers at {url}: {error}. Start one with 'tenant-mirror sandbox serve'; "
-            "to reach the customers of 'make run', read the file that it names (. "
+            "to control the customers of 'make run', source the file that it names (. "
             ".tenant-mirror/env)"
         ) from error
     if response.is_error:

@@ -1,13 +1,12 @@
 """`tenant-mirror sandbox`, commands for one customer: deletions, consent, permissions."""
 
+from collections.abc import Callable
 from typing import Any
 
 import click
 
 from sandbox.tenant.cli.control_client import call_control_api, key_option, url_option
 from sandbox.tenant.control.customers import DELETABLE, REFUSABLE, RESTORABLE
-
-_customer = click.argument("customer")
 
 
 class Amount(click.ParamType[dict[str, int]]):
@@ -30,124 +29,123 @@ class Amount(click.ParamType[dict[str, int]]):
         return {"percent": int(digits)}
 
 
+def _customer_command(function: Callable[..., None]) -> click.Command:
+    """Make a command about one CUSTOMER of a running sandbox."""
+    for add_parameter in (key_option, url_option, click.argument("customer")):
+        function = add_parameter(function)
+    return click.command()(function)
+
+
+def _change_customer(
+    url: str, key: str, customer: str, path: str, message: str, **change: object
+) -> None:
+    """Change a customer, and print the message with the fields of the answer."""
+    asked = {"connection_id": customer, **change}
+    done = call_control_api("POST", url, key, path, asked)
+    click.echo(f"{done['name']}: {message.format(**done)}")
+
+
 @click.command()
 @url_option
 @key_option
 def customers(url: str, key: str) -> None:
-    """The simulated customers, and what was done to them."""
+    """List the simulated customers, and what was done to them."""
     for one in call_control_api("GET", url, key, "customers")["customers"]:
         state = ", ".join(one["troubles"]) or "fine"
         click.echo(f"{one['connection_id']}  {one['name']:<12} {one['users']:>9,} users  {state}")
 
 
-@click.command()
-@_customer
+@_customer_command
 @click.argument("amount", type=Amount())
 @click.option(
-    "--resource", type=click.Choice(DELETABLE), default="users", show_default=True, help="Of which."
+    "--resource",
+    type=click.Choice(DELETABLE),
+    default="users",
+    show_default=True,
+    help="What to delete.",
 )
-@url_option
-@key_option
 def delete(customer: str, amount: dict[str, int], resource: str, url: str, key: str) -> None:
     """Delete AMOUNT objects of CUSTOMER, such as 150 or 60%.
 
-    More than 50 and more than 20 % at once are not believed: 'tenant-mirror status' says held, and
+    More than 50 and more than 20 % at once are held: 'tenant-mirror status' shows it, and
     'tenant-mirror approve' applies them.
     """
-    asked = {"connection_id": customer, "resource": resource, **amount}
-    done = call_control_api("POST", url, key, "delete", asked)
-    click.echo(f"{done['name']}: {done['deleted']:,} {resource} deleted, {done['left']:,} left")
+    message = f"{{deleted:,}} {resource} deleted, {{left:,}} left"
+    _change_customer(url, key, customer, "delete", message, resource=resource, **amount)
 
 
-@click.command()
-@_customer
+@_customer_command
 @click.option(
     "--resource",
     type=click.Choice(RESTORABLE),
     default="users",
     show_default=True,
-    help="Of which.",
+    help="What to restore.",
 )
-@url_option
-@key_option
 def restore(customer: str, resource: str, url: str, key: str) -> None:
-    """Restore what was deleted of CUSTOMER; what was deleted permanently stays gone."""
-    asked = {"connection_id": customer, "resource": resource}
-    done = call_control_api("POST", url, key, "restore", asked)
-    click.echo(f"{done['name']}: {done['restored']:,} {resource} restored")
+    """Restore the deleted objects of CUSTOMER.
+
+    Objects that were deleted permanently stay deleted.
+    """
+    message = f"{{restored:,}} {resource} restored"
+    _change_customer(url, key, customer, "restore", message, resource=resource)
 
 
-@click.command()
-@_customer
-@url_option
-@key_option
+@_customer_command
 def revoke(customer: str, url: str, key: str) -> None:
-    """Withdraw CUSTOMER's consent: no token can be had, and 'tenant-mirror status' says broken."""
-    done = call_control_api(
-        "POST", url, key, "consent", {"connection_id": customer, "given": False}
-    )
-    click.echo(
-        f"{done['name']}: consent withdrawn; 'sandbox consent {done['name']}' gives it again"
-    )
+    """Withdraw the consent of CUSTOMER.
+
+    No token is issued then, and the status of the connection becomes broken.
+    """
+    message = "consent withdrawn; 'sandbox consent {name}' gives it again"
+    _change_customer(url, key, customer, "consent", message, given=False)
 
 
-@click.command()
-@_customer
-@url_option
-@key_option
+@_customer_command
 def consent(customer: str, url: str, key: str) -> None:
-    """Give CUSTOMER's consent again; 'tenant-mirror resync' has it noticed at once."""
-    done = call_control_api("POST", url, key, "consent", {"connection_id": customer, "given": True})
-    click.echo(f"{done['name']}: consent given")
+    """Give the consent of CUSTOMER again.
+
+    'tenant-mirror resync' detects it at once.
+    """
+    _change_customer(url, key, customer, "consent", "consent given", given=True)
 
 
-@click.command()
-@_customer
+@_customer_command
 @click.argument("resource", type=click.Choice(REFUSABLE))
-@url_option
-@key_option
 def refuse(customer: str, resource: str, url: str, key: str) -> None:
-    """Refuse the permission for RESOURCE: Graph answers 403, and its stream is refused."""
-    asked = {"connection_id": customer, "resource": resource, "granted": False}
-    done = call_control_api("POST", url, key, "permit", asked)
-    click.echo(
-        f"{done['name']}: {resource} refused; 'sandbox grant {done['name']} {resource}' ends it"
-    )
+    """Refuse the permission for a resource.
+
+    Graph answers 403 then, and the stream of the resource becomes refused.
+    """
+    message = f"{resource} refused; 'sandbox grant {{name}} {resource}' grants it again"
+    _change_customer(url, key, customer, "permit", message, resource=resource, granted=False)
 
 
-@click.command()
-@_customer
+@_customer_command
 @click.argument("resource", type=click.Choice(REFUSABLE))
-@url_option
-@key_option
 def grant(customer: str, resource: str, url: str, key: str) -> None:
-    """Grant it again; 'tenant-mirror resync' has it noticed at once."""
-    asked = {"connection_id": customer, "resource": resource, "granted": True}
-    click.echo(f"{call_control_api('POST', url, key, 'permit', asked)['name']}: {resource} granted")
+    """Grant the permission for a resource again.
+
+    'tenant-mirror resync' detects it at once.
+    """
+    message = f"{resource} granted"
+    _change_customer(url, key, customer, "permit", message, resource=resource, granted=True)
 
 
-@click.command()
-@_customer
-@url_option
-@key_option
+@_customer_command
 def disconnect(customer: str, url: str, key: str) -> None:
-    """Delete CUSTOMER's connection in Nango: after the next look at its list it is retired."""
-    done = call_control_api(
-        "POST", url, key, "connect", {"connection_id": customer, "connected": False}
-    )
-    click.echo(f"{done['name']}: disconnected; 'sandbox connect {done['name']}' makes it again")
+    """Delete the connection of CUSTOMER in Nango.
+
+    The next discovery retires it.
+    """
+    message = "disconnected; 'sandbox connect {name}' connects it again"
+    _change_customer(url, key, customer, "connect", message, connected=False)
 
 
-@click.command()
-@_customer
-@url_option
-@key_option
+@_customer_command
 def connect(customer: str, url: str, key: str) -> None:
-    """Make CUSTOMER's connection again."""
-    done = call_control_api(
-        "POST", url, key, "connect", {"connection_id": customer, "connected": True}
-    )
-    click.echo(f"{done['name']}: connected")
+    """Create the connection of CUSTOMER in Nango again."""
+    _change_customer(url, key, customer, "connect", "connected", connected=True)
 
 
 COMMANDS = (

@@ -11,29 +11,29 @@ from typing import Final
 import click
 
 COMMANDS: Final = {
-    "up": ("up:up", "Run everything on this machine and show it; what 'make run' calls."),
-    "migrate": ("migrate:migrate", "Bring the database to the schema of this release."),
-    "grants": ("grants:grants", "Print the SQL that lets a role of Postgres read the mirror."),
+    "up": ("up:up", "Run the whole service on this machine, as 'make run' does."),
+    "migrate": ("migrate:migrate", "Migrate the database to the schema of this release."),
+    "grants": ("grants:grants", "Print the SQL that lets a Postgres role read the mirror."),
     "connections": ("connections:connections", "List, show and discover connections."),
-    "sync": ("sync:sync", "Sync here and now, whatever the clocks say."),
+    "sync": ("sync:sync", "Sync a connection now, in this process."),
     "resync": ("sync:resync", "Ask the workers to sync a connection now."),
     "approve": ("approve:approve", "Apply or reject deletions that are held back."),
-    "forget": ("forget:forget", "Delete all data of a retired connection, for good."),
-    "erase": ("erase:erase", "Erase a person's data, for good; lift or list erasures."),
-    "probe": ("probe:probe", "Ask a tenant, in 15 calls, whether it answers as we assume."),
-    "status": ("status:status", "What is fresh, what is stuck, and why."),
-    "health": ("health:health", "Say whether a process of this host works; for health checks."),
-    "metrics": ("metrics:metrics", "Tell Prometheus how everything is, once or at an address."),
-    "verify": ("verify:verify", "Check that the change events tell the tables."),
-    "relay": ("relay:relay", "Deliver change events to their sinks, until told to stop."),
-    "sinks": ("sinks:sinks", "Say where change events are delivered to; pause, test, remove."),
-    "events": ("events:events", "Look at change events, and have them delivered once more."),
-    "recovered": ("recovered:recovered", "Say that the database was restored, or replaced."),
-    "asyncapi": ("asyncapi:asyncapi", "Describe the change events, for those who receive them."),
-    "settings": ("settings:settings", "Every setting with its meaning and present value."),
+    "forget": ("forget:forget", "Delete all data of a retired connection permanently."),
+    "erase": ("erase:erase", "Erase a person's data permanently; lift or list erasures."),
+    "probe": ("probe:probe", "Check, with 15 calls, whether a tenant answers as assumed."),
+    "status": ("status:status", "Show how fresh the data is, what is stuck, and why."),
+    "health": ("health:health", "Check whether a process on this host works."),
+    "metrics": ("metrics:metrics", "Print metrics for Prometheus, or serve them."),
+    "verify": ("verify:verify", "Check that the change events reproduce the tables."),
+    "relay": ("relay:relay", "Deliver change events to their sinks until stopped."),
+    "sinks": ("sinks:sinks", "Manage the sinks that receive change events."),
+    "events": ("events:events", "Show change events, or deliver them again."),
+    "recovered": ("recovered:recovered", "Record that the database was restored or replaced."),
+    "asyncapi": ("asyncapi:asyncapi", "Print an AsyncAPI document of the change events."),
+    "settings": ("settings:settings", "Show every setting with its meaning and current value."),
     "sandbox": (
         "sandbox.tenant.cli.commands:sandbox",
-        "A simulated Nango with tenants, to test against.",
+        "Run a simulated Nango with tenants, for tests.",
     ),
 }
 
@@ -75,7 +75,8 @@ class LazyGroup(click.Group):
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=(
-        "CONNECTION is our id, Nango's connection id, or integration/id. "
+        "CONNECTION is the id in 'tenant-mirror connections list', Nango's connection id, or "
+        "integration/connection id. "
         "Exit codes: 0 complete, 1 failed, 2 usage or settings, 3 partial or held, 75 busy."
     ),
 )
@@ -83,7 +84,7 @@ class LazyGroup(click.Group):
 def cli() -> None:
     """Tenant Mirror keeps an exact, live copy of many Microsoft 365 directories in Postgres.
 
-    Settings come from the environment; 'tenant-mirror settings' lists them all.
+    Settings come from the environment; 'tenant-mirror settings' lists them.
     """
 
 

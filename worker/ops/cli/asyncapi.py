@@ -7,11 +7,11 @@ from worker.ops.cli.output import print_json
 
 
 @click.command()
-@click.option("--prefix", help="What the types begin with, instead of TENANT_MIRROR_EVENT_PREFIX.")
+@click.option("--prefix", help="Prefix of the event types, instead of TENANT_MIRROR_EVENT_PREFIX.")
 def asyncapi(prefix: str | None) -> None:
-    """Describe the change events: an AsyncAPI 3 document, as JSON.
+    """Print an AsyncAPI 3 document of the change events, as JSON.
 
-    It has a JSON Schema for each type of event. No server is asked.
+    It contains a JSON Schema for each event type. No server is contacted.
     """
     from worker.delivery.asyncapi import build_document
 

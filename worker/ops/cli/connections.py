@@ -1,11 +1,10 @@
 """The commands of the group ``connections``."""
 
-import sys
-
 import click
 
 from worker.ops.cli.output import (
     APPROVE_MISSING_HINT,
+    confirm,
     json_option,
     open_checked_database,
     open_checked_runtime,
@@ -15,6 +14,7 @@ from worker.ops.cli.output import (
     render_changes,
     render_time,
     render_value,
+    yes_option,
 )
 from worker.store.service.facts import load_missing_connections
 from worker.store.state.connections import find_connection, get_connections
@@ -38,7 +38,7 @@ def connections() -> None:
 @connections.command("list")
 @json_option
 def list_connections(as_json: bool) -> None:  # noqa: FBT001
-    """Every connection, retired ones included."""
+    """List all connections, including retired ones."""
     with open_checked_database() as (_, database), database.open_transaction() as db:
         rows = load_connections_overview(db)
     if as_json:
@@ -67,7 +67,7 @@ def list_connections(as_json: bool) -> None:  # noqa: FBT001
 @click.argument("connection")
 @json_option
 def show(connection: str, as_json: bool) -> None:  # noqa: FBT001
-    """One connection: its streams and its latest runs."""
+    """Show one connection with its streams and latest runs."""
     with open_checked_database() as (_, database), database.open_transaction() as db:
         known = find_connection(db, connection)
         overview = load_connections_overview(db, known.id)[0]
@@ -105,8 +105,8 @@ def show(connection: str, as_json: bool) -> None:  # noqa: FBT001
     if held:
         click.echo()
         print_table(
-            "deletions that wait for 'tenant-mirror approve' (some of them)",
-            ["resource", "key", "reason", "of"],
+            "deletions held for 'tenant-mirror approve' (a sample)",
+            ["resource", "key", "reason", "held"],
             [[h["resource"], h["key"], h["reason"], h["number"]] for h in held],
             prose=("reason",),
         )
@@ -134,7 +134,7 @@ def show(connection: str, as_json: bool) -> None:  # noqa: FBT001
 @connections.command()
 @json_option
 def discover(as_json: bool) -> None:  # noqa: FBT001
-    """Read Nango's list now: enrol new connections, retire vanished ones."""
+    """Read Nango's list now: enrol new, retire missing ones."""
     runtime = open_checked_runtime()
     try:
         found = read_list(runtime.database, runtime.nango, runtime.settings)
@@ -160,23 +160,25 @@ def _print_problems(found: Discovery) -> None:
         click.echo(f"HELD: {found.held}; none of them is retired. {APPROVE_MISSING_HINT}", err=True)
     elif found.unconfirmed:
         click.echo(
-            f"{found.unconfirmed:,} connections are missing from Nango's list and are asked for by "
-            "name at the next discoveries",
+            f"{found.unconfirmed:,} connections are missing from Nango's list; the next "
+            "discoveries look them up by name",
             err=True,
         )
     if not found.listed:
         click.echo(
-            "none is of a Microsoft provider; NANGO_INTEGRATIONS can name integrations", err=True
+            "no connection is of a Microsoft provider; NANGO_INTEGRATIONS can name integrations",
+            err=True,
         )
 
 
 @connections.command("approve-missing")
-@click.option("--yes", is_flag=True, help="Do not ask; for scripts.")
+@yes_option
 @json_option
 def approve_missing(yes: bool, as_json: bool) -> None:  # noqa: FBT001
-    """Retire the connections that are held because too many of them left Nango's list at once.
+    """Retire connections that are missing but held.
 
-    Exactly those that are shown, unless the list has them again. Their rows are kept.
+    They are held because too many left Nango's list at once. Only those that are shown are retired,
+    except those that are in the list again. Their rows are kept.
     """
     runtime = open_checked_runtime()
     try:
@@ -184,7 +186,10 @@ def approve_missing(yes: bool, as_json: bool) -> None:  # noqa: FBT001
             held = load_missing_connections(db)
             chosen = get_connections(db, held.ids) if held else []
         if held and not yes:
-            _confirm_retirement(held.reason, [one.label for one in chosen])
+            for one in chosen:
+                click.echo(f"  {one.label}", err=True)
+            question = f"{held.reason}. Retire these {len(chosen):,}?"
+            confirm(question, "this retires connections")
         retired = (
             approve(runtime.database, runtime.nango, [one.id for one in chosen]) if held else []
         )
@@ -198,12 +203,3 @@ def approve_missing(yes: bool, as_json: bool) -> None:  # noqa: FBT001
     for label in retired:
         click.echo(f"  retired: {label}")
     click.echo(f"{len(retired):,} of {len(chosen):,} held connections retired")
-
-
-def _confirm_retirement(reason: str, labels: list[str]) -> None:
-    """Ask for confirmation. Raises UsageError without a terminal."""
-    if not sys.stdin.isatty():
-        raise click.UsageError("this retires connections; pass --yes to confirm without a terminal")
-    for label in labels:
-        click.echo(f"  {label}", err=True)
-    click.confirm(f"{reason}. Retire these {len(labels):,}?", abort=True, err=True)

@@ -10,11 +10,13 @@ from models.resources import ERASABLE
 from worker.ops.cli.exit_codes import EXIT_PARTIAL
 from worker.ops.cli.output import (
     ProgressPrinter,
+    confirm,
     json_option,
     open_checked_database,
     print_json,
     print_table,
     render_time,
+    yes_option,
 )
 from worker.store.state.connections import Connection, find_connection
 
@@ -33,12 +35,12 @@ POLL_SECONDS: Final = 0.25
 @click.option(
     "--resource",
     type=click.Choice(ERASABLE),
-    help="What OBJECT is, where its id is known nowhere or in several tables.",
+    help="Type of OBJECT, if its id is in no table or in several.",
 )
 @click.option("--wait", default=10.0, show_default=True, help="Seconds to wait for sinks.")
-@click.option("--lift", "lifts", is_flag=True, help="Let OBJECT come back with the next full walk.")
-@click.option("--list", "lists", is_flag=True, help="Show the erasures: digests and dates only.")
-@click.option("--yes", is_flag=True, help="Do not ask; for scripts.")
+@click.option("--lift", "lifts", is_flag=True, help="Let the next full walk restore OBJECT.")
+@click.option("--list", "lists", is_flag=True, help="List erasures: digests and dates only.")
+@yes_option
 @json_option
 def erase(  # noqa: PLR0917 - click passes options so
     connection: str,
@@ -50,22 +52,22 @@ def erase(  # noqa: PLR0917 - click passes options so
     yes: bool,  # noqa: FBT001
     as_json: bool,  # noqa: FBT001
 ) -> None:
-    """Erase what CONNECTION keeps of a person, for good, and keep syncs from bringing it back.
+    """Erase what CONNECTION stores about a person permanently, and keep syncs from restoring it.
 
-    OBJECT is an id, or the principal name or mail of a user. Groups and sites can be erased as
-    well: some are named after people.
+    OBJECT is an id, or the principal name or mail address of a user. Groups and sites can be
+    erased, too: some are named after people.
 
     \b
-    Deleted: its row, memberships, role assignments, whatever waits or is kept apart.
-    Scrubbed: its change events. Their sequence, ids and times stay; a digest stands for its id.
-    Told: one last event 'deleted', so that receivers delete it, too.
-    Kept: the digest, so that the next sync passes it over, until --lift.
+    Deleted: its row, memberships, role assignments, held and quarantined data.
+    Scrubbed: its change events. Sequence, event ids and times stay; a digest replaces its id.
+    Sent: one last event 'deleted', so that receivers delete it, too.
+    Kept: the digest, so that later syncs skip the object, until --lift.
 
-    What receivers, backups and logs still hold is not within reach: see docs/erasure.md.
+    Receivers, backups and logs may hold more: see docs/erasure.md.
 
-    The last event names the id until every sink has had it, 30 days at most. Where a sink is
-    behind, the exit code is 3, and the hourly maintenance or the same command finishes. An
-    interrupted erasure goes on where it ended.
+    The last event contains the id until every sink has received it, for at most 30 days. While a
+    sink is behind, the exit code is 3; the hourly maintenance or the same command completes the
+    erasure. An interrupted erasure continues where it stopped.
 
     \b
     Examples:
@@ -75,7 +77,9 @@ def erase(  # noqa: PLR0917 - click passes options so
       tenant-mirror erase contoso --list
     """  # noqa: D301 - click's mark of a paragraph that is not to be wrapped
     if (named is None) != lists or (lifts and lists):
-        raise click.UsageError("say an OBJECT, with or without --lift, or --list without one")
+        raise click.UsageError(
+            "give an OBJECT, with or without --lift, or --list without an OBJECT"
+        )
     with open_checked_database() as (_, database):
         with database.open_transaction() as db:
             known = find_connection(db, connection)
@@ -127,17 +131,16 @@ def _run_erasure(
 
 def _confirm_erasure(connection: Connection, target: "ErasureTarget") -> None:
     """Ask for confirmation. Raises UsageError without a terminal."""
-    if not sys.stdin.isatty():
-        raise click.UsageError("this deletes data; pass --yes to confirm without a terminal")
     whose = (
         f"connection {connection.id} ({connection.label}, "
-        f"{connection.display_name or 'never read'})"
+        f"{connection.display_name or 'not read yet'})"
     )
     what = f"{target.resource} {target.id} of {whose}"
     if target.is_known:
-        click.confirm(f"Erase {what} for good, its change events too?", abort=True, err=True)
+        question = f"Erase {what} and its change events permanently?"
     else:
-        click.confirm(f"Keep {what}, which is not known yet, away?", abort=True, err=True)
+        question = f"Keep {what}, which is not stored here, out of the mirror?"
+    confirm(question, "this deletes data")
 
 
 def _print_report(
@@ -178,23 +181,21 @@ def _print_report(
     click.echo(f"{connection.label}: {_render_outcome(target, done)}")
     for one in done.sinks_behind:
         click.echo(
-            f"  sink {one.name} ({one.status}) has not had the last event, which names the id "
-            "until then, 30 days at most; the hourly maintenance looks again",
+            f"  sink {one.name} ({one.status}) has not received the last event, which contains the "
+            "id until then, for at most 30 days; the hourly maintenance checks again",
             err=True,
         )
     for command in commands:
-        click.echo(f"  may also be of this person: {command['command']}")
+        click.echo(f"  may also belong to this person: {command['command']}")
 
 
 def _render_outcome(target: "ErasureTarget", done: "ErasureResult") -> str:
     if not done.is_new and not done.row_counts:
-        return f"{target.resource} {done.placeholder} was erased before"
+        return f"{target.resource} {done.placeholder} was already erased"
     if not target.is_known:
-        return (
-            f"{target.resource} {done.placeholder} is remembered and stays away; nothing was here"
-        )
+        return f"{target.resource} {done.placeholder} was not stored; later syncs keep it out"
     if done.sinks_behind:
-        return f"{target.resource} {done.placeholder} is erased, all but its id"
+        return f"{target.resource} {done.placeholder} is erased except for its id"
     return f"{target.resource} {done.placeholder} is erased"
 
 
@@ -212,7 +213,7 @@ def _lift_erasure(
         return
     click.echo(
         f"{connection.label}: the erasure of {lifted.resource} {lifted.mark} is lifted; "
-        "the next full walk brings it back if Microsoft still has it"
+        "the next full walk restores it if Microsoft still has it"
     )
 
 
@@ -237,9 +238,7 @@ def _print_erasures(database: "Database", connection: Connection, *, as_json: bo
         print_json({"connection": connection.label, "id": connection.id, "erasures": rows})
         return
     print_table(
-        f"{connection.label}: {len(rows):,} erasures"
-        if rows
-        else f"{connection.label}: nobody is erased",
+        f"{connection.label}: erasures" if rows else f"{connection.label}: no erasures",
         ["erased", "resource", "since (UTC)", "scrubbed (UTC)", "waits for"],
         [
             [

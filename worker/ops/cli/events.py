@@ -35,7 +35,7 @@ Examples:
 
 @click.group()
 def events() -> None:
-    """Look at change events, and have them delivered once more.
+    """Show change events, or deliver them again.
 
     They are kept for TENANT_MIRROR_EVENTS_DAYS, in one numbered sequence for each connection.
     """
@@ -45,23 +45,25 @@ events.add_command(replay)
 
 
 @events.command(epilog=_EXAMPLES)
-@click.option("--follow", "-f", is_flag=True, help="Go on with what comes, until Ctrl-C.")
-@click.option("--connection", "connections", multiple=True, help="Only this one; may be repeated.")
-@click.option("--resource", "resources", multiple=True, help="Only this one; may be repeated.")
-@click.option("--change", "changes", multiple=True, help="Only this one; may be repeated.")
+@click.option("--follow", "-f", is_flag=True, help="Keep printing new events until Ctrl-C.")
+@click.option(
+    "--connection", "connections", multiple=True, help="Only this connection; may be repeated."
+)
+@click.option("--resource", "resources", multiple=True, help="Only this resource; may be repeated.")
+@click.option("--change", "changes", multiple=True, help="Only this change; may be repeated.")
 @click.option(
     "--from",
     "start",
     metavar="SEQ|TIME|AGE|oldest",
-    help="A number of one connection's sequence (42), a time (2026-11-22, 2026-11-22T10:00Z; UTC "
-    "where nothing else is said), an age (30m, 2h, 7d), or oldest.",
+    help="A sequence number of one connection (42), a time (2026-11-22, 2026-11-22T10:00Z; UTC "
+    "unless it has an offset), an age (30m, 2h, 7d), or oldest.",
 )
 @click.option(
     "--last",
     type=click.IntRange(0, 100_000),
-    help=f"So many that there are already.  [default: {DEFAULT_LAST}]",
+    help=f"Start with this many existing events.  [default: {DEFAULT_LAST}]",
 )
-@click.option("--limit", type=click.IntRange(1), help="End after so many.")
+@click.option("--limit", type=click.IntRange(1), help="Stop after this many events.")
 @json_option
 def tail(
     *,
@@ -74,10 +76,10 @@ def tail(
     limit: int | None,
     as_json: bool,
 ) -> None:
-    """Print change events from the table, a line each; no sink is needed.
+    """Print change events from the table, one per line.
 
-    In the order of time; a connection's events always in their own order. With --json, each line
-    is the CloudEvents envelope that a sink gets.
+    No sink is needed. The events are in order of time; the events of a connection are always in
+    sequence. With --json, each line is the CloudEvents envelope that a sink gets.
     """
     beginning = _parse_start(start, last)
     with _open_outlet(follow=follow) as outlet, open_checked_database() as (settings, database):
@@ -100,7 +102,7 @@ def tail(
             write(one)
         outlet.flush()
         if not number and not as_json:
-            _print_notice("there is no such event")
+            _print_notice("no event matches")
 
 
 def _parse_start(start: str | None, last: int | None) -> StartPosition | None:
@@ -108,10 +110,12 @@ def _parse_start(start: str | None, last: int | None) -> StartPosition | None:
     if start is None:
         return None
     if last is not None:
-        raise click.UsageError("--from and --last are two ways to begin; say one of them")
+        raise click.UsageError("use either --from or --last")
     beginning = parse_start_position(start)
     if isinstance(beginning, FromSnapshot):
-        raise click.UsageError("only sinks begin with a snapshot; 'oldest' tells all that is kept")
+        raise click.UsageError(
+            "only sinks can start with a snapshot; 'oldest' prints all retained events"
+        )
     return beginning
 
 
@@ -128,9 +132,11 @@ def _start_tail(seen: Tail, start: StartPosition | None, last: int) -> Iterable[
 def _explain_start(wanted: int, reach: ResolvedStart) -> None:
     """Print why the output does not start at the requested place."""
     if wanted > reach.last:
-        _print_notice(f"event {wanted:,} is still to come; the last is {reach.last:,}")
+        _print_notice(f"event {wanted:,} does not exist yet; the last is {reach.last:,}")
     elif wanted < reach.oldest:
-        _print_notice(f"events before {reach.oldest:,} are not kept any more; it begins there")
+        _print_notice(
+            f"events before {reach.oldest:,} are no longer retained; the output starts there"
+        )
 
 
 def _print_notice(line: str) -> None:

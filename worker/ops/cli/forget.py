@@ -1,22 +1,27 @@
 """The command ``forget``: purges the data of a retired connection."""
 
-import sys
-
 import click
 
-from worker.ops.cli.output import ProgressPrinter, json_option, open_checked_database, print_json
+from worker.ops.cli.output import (
+    ProgressPrinter,
+    confirm,
+    json_option,
+    open_checked_database,
+    print_json,
+    yes_option,
+)
 from worker.store.state.connections import Connection, find_connection
 from worker.store.state.forget import forget_connection as purge
 
 
 @click.command()
 @click.argument("connection")
-@click.option("--yes", is_flag=True, help="Do not ask; for scripts.")
+@yes_option
 @json_option
 def forget(connection: str, yes: bool, as_json: bool) -> None:  # noqa: FBT001
-    """Delete all rows, change events and bookkeeping of a retired CONNECTION, for good.
+    """Delete all rows, change events and bookkeeping of a retired CONNECTION permanently.
 
-    Goes on where an interrupted one ended. Its id is never used again.
+    An interrupted deletion continues where it stopped. The id is never used again.
     """
     with open_checked_database() as (_, database):
         with database.open_transaction() as db:
@@ -31,17 +36,16 @@ def forget(connection: str, yes: bool, as_json: bool) -> None:  # noqa: FBT001
     for table, rows in gone.items():
         click.echo(f"  {table}: {rows:,}")
     click.echo(
-        f"{known.label}: forgotten, {sum(gone.values()):,} rows; {known.id} is not used again"
+        f"{known.label}: forgotten, {sum(gone.values()):,} rows deleted; id {known.id} is never "
+        "used again"
     )
 
 
 def _confirm_forget(connection: Connection) -> None:
     """Ask for confirmation. Raises UsageError without a terminal."""
-    if not sys.stdin.isatty():
-        raise click.UsageError("this deletes data; pass --yes to confirm without a terminal")
     who = (
         f"connection {connection.id} ({connection.label}, "
-        f"{connection.display_name or 'never read'})"
+        f"{connection.display_name or 'not read yet'})"
     )
     what = "Delete all rows, change events and bookkeeping of"
-    click.confirm(f"{what} {who} for good?", abort=True, err=True)
+    confirm(f"{what} {who} permanently?", "this deletes data")

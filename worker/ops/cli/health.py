@@ -15,20 +15,21 @@ from worker.core.process import heartbeat
     default=60.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long ago it may have worked last.",
+    help="Longest time since the last sign of work.",
 )
 def health(name: str, within: float) -> None:
-    """Say whether the process NAME of this host works: exit code 0, or 1 where it does not.
+    """Check whether the process NAME on this host works: exit code 0 if it does, else 1.
 
     Beat works while it sends ticks, a worker while its loop consumes messages, a relay while it
-    looks after its sinks. Neither Redis nor Postgres is asked.
+    serves its sinks. Neither Redis nor Postgres is contacted.
     """
     age = heartbeat.read_heartbeat_age(name)
     if age is None:
         click.echo(
-            f"{name}: nothing at {heartbeat.build_heartbeat_path(name)} says that it runs", err=True
+            f"{name}: not running, there is no heartbeat at {heartbeat.build_heartbeat_path(name)}",
+            err=True,
         )
         sys.exit(1)
-    click.echo(f"{name}: worked {age:.0f} s ago", err=age > within)
+    click.echo(f"{name}: last worked {age:.0f} s ago", err=age > within)
     if age > within:
         sys.exit(1)

@@ -12,21 +12,21 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--listen", metavar="HOST:PORT", help="Serve /metrics there, until told to stop.")
+@click.option("--listen", metavar="HOST:PORT", help="Serve /metrics at this address until stopped.")
 @click.option(
     "--output",
     metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write them to a file, in one step; for node_exporter's textfile collector.",
+    help="Replace this file in one step, for node_exporter's textfile collector.",
 )
 def metrics(listen: str | None, output: Path | None) -> None:
-    """Print metrics as Prometheus reads them, once; or serve them.
+    """Print metrics for Prometheus once, or serve them.
 
-    They are read from the database whenever somebody asks. Where it cannot be read,
-    tenant_mirror_up is 0 and nothing else is told; the exit code is then 1.
+    They are read from the database at each request. If it cannot be read, tenant_mirror_up is 0,
+    no other metric is exported, and the exit code is 1.
     """
     if listen and output:
-        raise click.UsageError("--listen serves and --output writes once; pick one of them")
+        raise click.UsageError("use either --listen or --output")
     from prometheus_client import CollectorRegistry
 
     from worker.core.log import configure_logging
@@ -92,7 +92,7 @@ def _parse_listen_address(listen: str) -> tuple[str, int]:
     host, _, port = listen.rpartition(":")
     inside = host.removeprefix("[").removesuffix("]")
     if not inside or (":" in inside) != host.startswith("[") or not port.isdecimal():
-        raise click.UsageError("--listen wants HOST:PORT, such as 127.0.0.1:9465 or [::1]:9465")
+        raise click.UsageError("--listen needs HOST:PORT, such as 127.0.0.1:9465 or [::1]:9465")
     if int(port) > 65_535:
         raise click.UsageError(f"--listen: there is no port {port}")
     return inside, int(port)

@@ -7,26 +7,26 @@ from worker.store.migration_lock import MigrationLimits
 
 
 @click.command()
-@click.option("--to", "revision", default="head", metavar="REVISION", help="Another revision.")
+@click.option("--to", "revision", default="head", metavar="REVISION", help="Target revision.")
 @click.option(
     "--wait",
     default=MigrationLimits.concurrent_lock,
     show_default=True,
     type=click.FloatRange(min=0.1, max=86_400),
     metavar="SECONDS",
-    help="How long to wait for other sessions where nobody waits behind.",
+    help="How long to wait for other sessions where no statement waits behind the migration.",
 )
 def migrate(revision: str, wait: float) -> None:
-    """Bring the database to the schema of this release.
+    """Migrate the database to the schema of this release.
 
-    Safe to run at any time, by several at once, and again: it takes an advisory lock, gives up
-    rather than make others wait for long, and names the sessions that hold it up.
+    Safe to run at any time, several times, and from several hosts at once: it takes an advisory
+    lock, gives up rather than block other sessions for long, and names the sessions that block it.
     """
     from worker.ops.schema.migrate import migrate as run
 
     with open_checked_database(any_schema=True) as (_, database):
         before, after = run(database, revision, MigrationLimits(concurrent_lock=wait))
         if before == after:
-            click.echo(f"{database.server} is at schema {after} already")
+            click.echo(f"{database.server} is already at schema {after}")
         else:
             click.echo(f"{database.server}: schema {before or 'none'} -> {after or 'none'}")

@@ -36,6 +36,14 @@ APPROVE_MISSING_HINT = (
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation; for scripts.")
+
+
+def confirm(question: str, consequence: str) -> None:
+    """Ask a question. Raises UsageError, with the consequence, if stdin is not a terminal."""
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"{consequence}; pass --yes to confirm without a terminal")
+    click.confirm(question, abort=True, err=True)
 
 
 def print_error(error: MirrorError) -> int:
@@ -160,7 +168,7 @@ class ProgressPrinter:
         now = time.monotonic()
         if not resource:
             self._last = now
-            click.echo(f"{self._label}: {what}; goes on in {objects} s", err=True)
+            click.echo(f"{self._label}: {what}; continues in {objects} s", err=True)
             return
         if now - self._last >= self._every:
             self._last = now

@@ -35,40 +35,41 @@ EXIT_BY_OUTCOME: Final = {
     ProbeOutcome.SETTINGS: EXIT_USAGE,
 }
 SHARING_NOTE: Final = (
-    "No name, id, link or message of the tenant is in this report: it can be shared."
+    "The report contains no name, id, link or message of the tenant: it can be shared."
 )
 
 
 @click.command(
     epilog=(
-        "Exit codes: 0 it can be mirrored, perhaps by other ways; 1 something that is needed is "
-        "refused; 2 usage or settings; 3 not everything could be found out."
+        "Exit codes: 0 it can be mirrored, perhaps in another way; 1 a required call is refused; "
+        "2 usage or settings; 3 not everything could be checked."
     )
 )
 @click.argument("connection")
 @click.option(
     "--other",
     metavar="CONNECTION",
-    help="A connection of another tenant: are the links of CONNECTION refused to it?",
+    help="A connection of another tenant: check that it is refused the links of CONNECTION.",
 )
 @json_option
 def probe(connection: str, other: str | None, as_json: bool) -> None:  # noqa: FBT001
-    r"""Ask the tenant of CONNECTION whether it answers as Tenant Mirror assumes.
+    """Check whether the tenant of CONNECTION answers as Tenant Mirror assumes.
 
-    At most 15 calls, all of them reads, each sent once. Nothing is written, here or there, so it
-    may run beside a sync, and for a connection that is paused, broken or a duplicate.
+    Sends at most 15 calls, all of them reads, each once. Nothing is written, neither to the mirror
+    nor to the tenant, so it may run during a sync, and for a connection that is paused, broken or a
+    duplicate.
 
-    With --other, the next and delta links that came are sent through a connection of another
-    tenant, in at most 5 more calls: Graph has to refuse them.
+    With --other, the next and delta links that were received are sent through a connection of
+    another tenant, in at most 5 more calls: Graph has to refuse them.
 
-    The report has numbers and words of ours only, no names, ids or links: it can be shared.
+    The report contains numbers and fixed texts, but no names, ids or links: it can be shared.
 
     \b
     Examples:
       tenant-mirror probe 3
       tenant-mirror probe entra/contoso --json > probe.json
       tenant-mirror probe 3 --other 5
-    """
+    """  # noqa: D301 - click's mark of a paragraph that is not to be wrapped
     with open_checked_database() as (settings, database):
         with database.open_transaction() as db:
             known = find_connection(db, connection)
@@ -148,7 +149,7 @@ def _print_report(
     click.echo()
     print_table(
         "calls",
-        ["asked", "status", "code", "ms", "bytes", "rows", "bytes a row", "goes on"],
+        ["call", "status", "code", "ms", "bytes", "rows", "bytes per row", "link"],
         [_render_call(call) for call in summarize_calls(answers)],
     )
     if answers.stop_reason is not None:

@@ -1,14 +1,18 @@
 """The command ``recovered``: tells consumers that the database was restored or replaced."""
 
-import sys
-
 import click
 
 from worker.core.log import configure_logging_lazily
 from worker.delivery.store.admin import list_sinks
 from worker.delivery.store.rewind import RewindResult, rewind_history
 from worker.events.epochs import Epoch, load_epoch
-from worker.ops.cli.output import json_option, open_checked_database, print_json
+from worker.ops.cli.output import (
+    confirm,
+    json_option,
+    open_checked_database,
+    print_json,
+    yes_option,
+)
 from worker.store.engine import Database
 
 _EXAMPLES = """\b
@@ -20,23 +24,23 @@ Then start them again.
 
 
 @click.command(epilog=_EXAMPLES)
-@click.option("--yes", is_flag=True, help="Do not ask; for scripts.")
+@yes_option
 @click.option(
     "--unless-noticed",
     is_flag=True,
-    help="Do nothing where a restore was noticed since the server was started.",
+    help="Do nothing if a restore was detected since the server started.",
 )
 @json_option
 def recovered(*, yes: bool, unless_noticed: bool, as_json: bool) -> None:
-    """Say that the database was restored from a backup, or replaced by a standby.
+    """Record that the database was restored from a backup, or replaced by a standby.
 
-    Begins another epoch of the change events: numbers that consumers have seen may be given again,
-    to other events. Each connection gets an event connection.rewound, and each sink a snapshot of
-    each connection, so that consumers can drop what the restored mirror does not know.
+    Starts a new epoch of the change events, as numbers that consumers have seen may be used again
+    for other events. Each connection gets an event connection.rewound, and each sink a snapshot of
+    each connection, so that consumers can drop what the restored mirror does not contain.
 
-    A promoted standby, a restore to a point in time and a restored dump are noticed within seconds
-    and need no command. A copied data directory or volume is not noticed. To say it twice is
-    harmless: consumers get one more snapshot.
+    A promoted standby, a restore to a point in time and a restored dump are detected within seconds
+    and need no command. A copied data directory or volume is not detected. Running the command
+    twice is harmless: consumers get one more snapshot.
     """
     configure_logging_lazily("WARNING", "console")
     with open_checked_database() as (_, database):
@@ -63,21 +67,15 @@ def _is_restore_noticed(epoch: Epoch) -> bool:
 
 def _confirm_new_epoch(epoch: Epoch, sinks: int) -> None:
     """Ask for confirmation. Raises UsageError without a terminal."""
-    if not sys.stdin.isatty():
-        raise click.UsageError(
-            "every sink gets a snapshot of every connection; pass --yes to confirm without a "
-            "terminal"
-        )
     since = f"{epoch.started_at:%Y-%m-%d %H:%M:%S} UTC"
     if _is_restore_noticed(epoch):
-        click.echo(f"a restore was noticed at {since}: {epoch.reason}", err=True)
+        click.echo(f"a restore was detected at {since}: {epoch.reason}", err=True)
     every = "every sink gets" if sinks != 1 else "the sink gets"
     what = f"{sinks:,} in all; " if sinks > 1 else ""
-    click.confirm(
-        f"The present epoch began at {since}. Begin another one ({what}{every} a snapshot of each "
+    confirm(
+        f"The current epoch began at {since}. Start a new one ({what}{every} a snapshot of each "
         "connection)?",
-        abort=True,
-        err=True,
+        "every sink gets a snapshot of every connection",
     )
 
 
@@ -86,14 +84,14 @@ def _print_noticed(epoch: Epoch, *, as_json: bool) -> None:
         print_json({"begun": False, "epoch": epoch.id, "reason": epoch.reason})
         return
     click.echo(
-        f"nothing to do: epoch {epoch.id} began at {epoch.started_at:%Y-%m-%d %H:%M:%S} UTC, since "
-        f"the server was started ({epoch.reason})"
+        f"nothing to do: epoch {epoch.id} began at {epoch.started_at:%Y-%m-%d %H:%M:%S} UTC, after "
+        f"the server started ({epoch.reason})"
     )
 
 
 def _print_rewound(done: RewindResult, database: Database) -> None:
     click.echo(
-        f"{database.server}: epoch {done.epoch} has begun ({done.reason}); the one before was "
+        f"{database.server}: epoch {done.epoch} started ({done.reason}); the previous epoch was "
         f"{done.previous_epoch}"
     )
     click.echo(

@@ -5,9 +5,10 @@ import click
 
 @click.command()
 def relay() -> None:
-    """Deliver change events to their sinks, until told to stop.
+    """Deliver change events to their sinks until stopped.
 
-    Several may run: they share the sinks. Stopping one gives the requests under way a few seconds.
+    Several relays may run: they share the sinks. A relay that is stopped waits a few seconds for
+    the requests in progress.
     """
     import signal
     from threading import Event

@@ -18,7 +18,13 @@ from worker.delivery.store.replay import (
 from worker.delivery.store.replay import move_positions_back as move_back
 from worker.events.start import FromSnapshot, StartPosition, parse_start_position
 from worker.ops.cli.exit_codes import EXIT_PARTIAL
-from worker.ops.cli.output import json_option, open_checked_database, print_json
+from worker.ops.cli.output import (
+    confirm,
+    json_option,
+    open_checked_database,
+    print_json,
+    yes_option,
+)
 from worker.store.engine import Database
 from worker.store.state.connections import find_connection
 
@@ -42,20 +48,22 @@ Examples:
     "start",
     metavar="SEQ|TIME|AGE|oldest|snapshot",
     required=True,
-    help="A number of one connection's sequence (42), a time (2026-11-22, 2026-11-22T10:00Z; UTC "
-    "where nothing else is said), an age (30m, 2h, 7d), oldest, or snapshot.",
+    help="A sequence number of one connection (42), a time (2026-11-22, 2026-11-22T10:00Z; UTC "
+    "unless it has an offset), an age (30m, 2h, 7d), oldest, or snapshot.",
 )
-@click.option("--connection", "connections", multiple=True, help="Only this one; may be repeated.")
-@click.option("--yes", is_flag=True, help="Do not ask; for scripts.")
+@click.option(
+    "--connection", "connections", multiple=True, help="Only this connection; may be repeated."
+)
+@yes_option
 @json_option
 def replay(
     *, sink: str, start: str, connections: tuple[str, ...], yes: bool, as_json: bool
 ) -> None:
-    """Deliver events to SINK again, with the same ids, from some place on.
+    """Deliver events to SINK again, from a given position.
 
-    Positions move back, never forward: nothing is skipped. A receiver that drops events by their
-    sequence has to forget what it remembers first. With snapshot, SINK gets the rows of today as
-    'created' events, and then whatever follows them.
+    The events keep their ids. Positions move back, never forward: no event is skipped. A receiver
+    that drops events by their sequence has to reset what it remembers first. With snapshot, SINK
+    gets the current rows as 'created' events, and then all later events.
     """
     beginning = parse_start_position(start)
     with open_checked_database() as (_, database):
@@ -71,7 +79,7 @@ def replay(
     else:
         _print_plan(wanted, beginning, plan, counts, "gets")
         if plan.replayed and wanted.status is not SinkStatus.ACTIVE:
-            click.echo(f"it is {wanted.status}; 'tenant-mirror sinks resume {sink}' lets it go on")
+            click.echo(f"it is {wanted.status}; resume it with 'tenant-mirror sinks resume {sink}'")
     sys.exit(EXIT_PARTIAL if any(one.needs_action for one in plan.skipped) else 0)
 
 
@@ -92,13 +100,9 @@ def _confirm_replay(database: Database, sink: ReplayTarget, start: StartPosition
         plan = plan_replay(db, sink, start)
         counts = count_replayed_events(db, sink, plan)
     _print_plan(sink, start, plan, counts, "would get", err=True)
-    if not plan.replayed:
-        return
-    if not sys.stdin.isatty():
-        raise click.UsageError(
-            "receivers get it once more; pass --yes to confirm without a terminal"
-        )
-    click.confirm(f"Begin anew with sink '{sink.name}' there?", abort=True, err=True)
+    if plan.replayed:
+        question = f"Replay to sink '{sink.name}' from there?"
+        confirm(question, "receivers get these events again")
 
 
 def _print_plan(
@@ -115,14 +119,14 @@ def _print_plan(
     again = sorted(plan.replayed, key=lambda one: -counts[one.connection_id])
     for one in again[:MAX_LISTED_CONNECTIONS]:
         if isinstance(start, FromSnapshot):
-            about = f"its rows of today, then event {one.first:,} and what follows"
+            about = f"its current rows, then event {one.first:,} and later ones"
         else:
-            kept = ", the oldest that is kept" if one.from_oldest else ""
+            kept = ", the oldest that is retained" if one.from_oldest else ""
             about = f"{counts[one.connection_id]:,} events, from {one.first:,}{kept}"
         click.echo(f"  {one.label}: {about}", err=err)
     _print_remaining(len(again), err=err)
     for left in plan.skipped[:MAX_LISTED_CONNECTIONS]:
-        click.echo(f"  {left.label} is left alone: {left.reason}", err=err)
+        click.echo(f"  {left.label} is not replayed: {left.reason}", err=err)
     _print_remaining(len(plan.skipped), err=err)
 
 
@@ -136,7 +140,7 @@ def _render_summary(
 ) -> str:
     of = f"of {len(plan.replayed):,} connection{'s' if len(plan.replayed) != 1 else ''}"
     if not plan.replayed:
-        return f"sink '{sink.name}' gets nothing again"
+        return f"sink '{sink.name}': there is nothing to replay"
     if isinstance(start, FromSnapshot):
         return f"sink '{sink.name}' {verb} a snapshot {of}"
     return f"sink '{sink.name}' {verb} {sum(counts.values()):,} events again, {of}"

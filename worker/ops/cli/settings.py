@@ -10,9 +10,9 @@ from worker.ops.cli.output import json_option, print_json, print_table
 @click.command()
 @json_option
 def settings(as_json: bool) -> None:  # noqa: FBT001 - click passes options so
-    """Every setting with its meaning, default and present value (secrets hidden).
+    """Show every setting with its meaning, default and current value (secrets are hidden).
 
-    For each name X, the environment may hold X_FILE instead, the path of a file with the value.
+    For each name X, the environment may set X_FILE instead: the path of a file with the value.
     """
     present = load_settings()
     rows = []

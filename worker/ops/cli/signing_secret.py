@@ -22,7 +22,7 @@ def load_signing_secret(path: Path | None) -> str:
 
 def show_once(secret: str) -> None:
     """Print the secret to stdout alone, so that a script can read it."""
-    click.echo("its signing secret, for the receiver; it is not shown again:", err=True)
+    click.echo("signing secret for the receiver; it is not shown again:", err=True)
     click.echo(secret)
 
 
@@ -32,7 +32,9 @@ def _read_secret_file(path: Path) -> str:
     except OSError as error:
         raise InvalidInput(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise InvalidInput(f"{path} holds no secret: it must be whsec_ and base64") from None
+        raise InvalidInput(
+            f"{path} contains no secret: expected whsec_ followed by base64"
+        ) from None
 
 
 @click.command()
@@ -40,20 +42,20 @@ def _read_secret_file(path: Path) -> str:
 @click.option(
     "--secret-file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Holds the new secret, whsec_...; else one is made and shown once.",
+    help="File with the new secret, whsec_...; without it, one is generated and shown once.",
 )
 @click.option("--finish", is_flag=True, help="Sign with the new secret only.")
 @json_option
 def rotate(name: str, *, secret_file: Path | None, finish: bool, as_json: bool) -> None:
     """Replace the signing secret of a webhook in two steps.
 
-    First, requests carry a signature by the new secret and one by the former, so that the receiver
-    can change over when it likes. Then, --finish drops the former.
+    First, requests are signed with both the new and the old secret, so that the receiver can change
+    over at any time. Then, --finish drops the old one.
     """
     from worker.delivery.store import admin
 
     if finish and secret_file:
-        raise click.UsageError("--finish brings no new secret; leave --secret-file out")
+        raise click.UsageError("--finish takes no new secret; omit --secret-file")
     secret = None if finish else load_signing_secret(secret_file)
     with open_checked_database() as (_, database), database.open_transaction() as db:
         if secret is None:
@@ -64,15 +66,15 @@ def rotate(name: str, *, secret_file: Path | None, finish: bool, as_json: bool) 
         if as_json:
             print_json({"name": name, "dropped": dropped})
         else:
-            click.echo(f"sink '{name}' signs with one secret now; former ones dropped: {dropped}")
+            click.echo(f"sink '{name}' now signs with one secret; old ones dropped: {dropped}")
         return
     made = None if secret_file else secret
     if as_json:
         print_json({"name": name} | ({"secret": made} if made else {}))
         return
     click.echo(
-        f"sink '{name}' signs with the new and the former secret; when the receiver has the new "
-        f"one: 'tenant-mirror sinks rotate {name} --finish'"
+        f"sink '{name}' signs with the new and the old secret; once the receiver has the new one, "
+        f"run 'tenant-mirror sinks rotate {name} --finish'"
     )
     if made:
         show_once(made)

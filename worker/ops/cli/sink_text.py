@@ -30,9 +30,9 @@ def render_refused_events(positions: Iterable[Mapping[str, Any]]) -> Iterator[st
     for one in positions:
         if one["failures"]:
             times = "once" if one["failures"] == 1 else f"{one['failures']} times"
-            again = f"tried again at {one['retry_at']:%F %H:%M:%S} UTC"
+            again = f"next try at {one['retry_at']:%F %H:%M:%S} UTC"
             yield (
-                f"{one['label']}: the event behind {one['seq']:,} is refused "
+                f"{one['label']}: the event after {one['seq']:,} is refused "
                 f"({one['refused_id']}), {times}; {again}\n  {one['reason']}"
             )
 
@@ -52,7 +52,7 @@ def describe_snapshot_progress(position: Mapping[str, Any]) -> str:
     if snapshot is None:
         return ""
     if not snapshot:
-        return "waits"
+        return "waiting"
     return f"{snapshot['resource']}, {snapshot['rows']:,} rows"
 
 
@@ -61,12 +61,12 @@ def describe_stream_bounds(settings: Mapping[str, object], *, is_shared: bool) -
     made = parse_redis_stream_settings(settings)
     kept = f"{made.maxbytes / 1024**2:,.0f} MiB or {made.maxlen:,} events"
     note = (
-        "its events hold people's data and stay in Redis whether they are read or not, "
-        f"up to {kept} for each stream (--maxbytes, --maxlen)"
+        "its events contain personal data and stay in Redis whether or not they are read, "
+        f"up to {kept} per stream (--maxbytes, --maxlen)"
     )
     if is_shared:
         note += (
-            ". That is the Redis of REDIS_URL, which carries the service's messages as well: "
-            "give the stream one of its own with --url"
+            ". This is the Redis of REDIS_URL, which carries the service's messages as well: "
+            "give the stream its own Redis with --url"
         )
     return note

@@ -1,6 +1,5 @@
 """The commands of the group ``sinks``."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,13 @@ from worker.delivery import settings as check
 from worker.delivery.store import admin
 from worker.events.filter import parse_change_filter, parse_resource_filter
 from worker.ops.cli.output import (
+    confirm,
     json_option,
     open_checked_database,
     print_json,
     print_table,
     render_value,
+    yes_option,
 )
 from worker.ops.cli.refused_events import retry, skip
 from worker.ops.cli.signing_secret import load_signing_secret, rotate, show_once
@@ -46,10 +47,10 @@ Examples:
 
 @click.group()
 def sinks() -> None:
-    """Say where change events are delivered to, and see how far they have come.
+    """Manage the sinks that receive change events.
 
-    Each sink has a pace and a position of its own; 'tenant-mirror relay' serves them all. Events
-    of a connection arrive in order and at least once: receivers go by the event's id.
+    Each sink has its own pace and position; 'tenant-mirror relay' serves them all. Events of a
+    connection arrive in order and at least once: receivers recognise repeated ones by their id.
     """
 
 
@@ -63,26 +64,28 @@ for _command in (rotate, retry, skip):
     "--kind",
     required=True,
     type=click.Choice([one.value for one in SinkKind]),
-    help="What receives.",
+    help="Kind of receiver.",
 )
-@click.option("--url", help="Of the webhook; or of a Redis other than REDIS_URL.")
-@click.option("--stream", help=f"Of Redis.  [default: {check.DEFAULT_STREAM}]")
-@click.option("--maxlen", type=int, help="Entries that the stream keeps, about.")
+@click.option("--url", help="URL of the webhook, or of a Redis other than REDIS_URL.")
+@click.option("--stream", help=f"Name of the Redis stream.  [default: {check.DEFAULT_STREAM}]")
+@click.option("--maxlen", type=int, help="Entries that the stream keeps, approximately.")
 @click.option(
-    "--maxbytes", type=int, help="Bytes that the stream keeps, about.  [default: 256 MiB]"
+    "--maxbytes", type=int, help="Bytes that the stream keeps, approximately.  [default: 256 MiB]"
 )
-@click.option("--batch", type=int, help="Events in one request, 1 to 100.  [default: 1]")
+@click.option("--batch", type=int, help="Events per request, 1 to 100.  [default: 1]")
 @click.option("--timeout", type=float, help="Seconds that a request may take.  [default: 15]")
-@click.option("--allow-http", is_flag=True, default=None, help="Let events leave unencrypted.")
+@click.option("--allow-http", is_flag=True, default=None, help="Allow delivery without encryption.")
 @click.option(
-    "--allow-private", is_flag=True, default=None, help="Let events go to your own network."
+    "--allow-private", is_flag=True, default=None, help="Allow delivery to private networks."
 )
 @click.option(
-    "--direct", is_flag=True, default=None, help="Not through TENANT_MIRROR_WEBHOOK_PROXY."
+    "--direct", is_flag=True, default=None, help="Do not use TENANT_MIRROR_WEBHOOK_PROXY."
 )
-@click.option("--resource", "resources", multiple=True, help="Only this one; may be repeated.")
-@click.option("--change", "changes", multiple=True, help="Only this one; may be repeated.")
-@click.option("--connection", "connections", multiple=True, help="Only this one; may be repeated.")
+@click.option("--resource", "resources", multiple=True, help="Only this resource; may be repeated.")
+@click.option("--change", "changes", multiple=True, help="Only this change; may be repeated.")
+@click.option(
+    "--connection", "connections", multiple=True, help="Only this connection; may be repeated."
+)
 @click.option("--no-initial", is_flag=True, help="Leave out the events of first loads.")
 @click.option(
     "--from",
@@ -90,12 +93,13 @@ for _command in (rotate, retry, skip):
     type=click.Choice([one.value for one in SinkStart]),
     default=SinkStart.NOW.value,
     show_default=True,
-    help="Where to begin: with the next event, the oldest that is kept, or the rows of now.",
+    help="Where to start: the next event, the oldest retained event, or the current rows.",
 )
 @click.option(
     "--secret-file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Holds the webhook's signing secret, whsec_...; else one is made and shown once.",
+    help="File with the webhook's signing secret, whsec_...; without it, one is generated and "
+    "shown once.",
 )
 @json_option
 def add(
@@ -112,15 +116,16 @@ def add(
     as_json: bool,
     **settings: object,
 ) -> None:
-    """Add the sink NAME; delivery begins within seconds.
+    """Add the sink NAME; delivery starts within seconds.
 
-    A webhook's requests are signed as Standard Webhooks says. RESOURCE is a table of the mirror or
-    'connection'; CHANGE is created, updated, deleted, restored, or what befalls a connection.
+    Requests to a webhook are signed according to Standard Webhooks. --resource takes a table of the
+    mirror or 'connection'; --change takes created, updated, deleted, restored, or a change of a
+    connection's state.
     """
     if start == SinkStart.SNAPSHOT and changes and ChangeKind.CREATED not in changes:
         raise click.UsageError(
-            "a snapshot is made of 'created' events, and --change leaves them out; "
-            "add --change created, or begin --from now"
+            "a snapshot consists of 'created' events, which --change leaves out; "
+            "add --change created, or use --from now"
         )
     wanted = SinkKind(kind)
     given = {option: value for option, value in settings.items() if value is not None}
@@ -142,7 +147,7 @@ def add(
     if as_json:
         print_json({"id": sink_id, "name": name} | ({"secret": made} if made else {}))
         return
-    click.echo(f"sink '{name}' is added; 'tenant-mirror sinks test {name}' tries it")
+    click.echo(f"sink '{name}' added; test it with 'tenant-mirror sinks test {name}'")
     if wanted is SinkKind.REDIS_STREAM:
         click.echo(describe_stream_bounds(kept, is_shared=url is None), err=True)
     if made:
@@ -163,7 +168,7 @@ def _add_signing_secret(kind: SinkKind, path: Path | None, secrets: dict[str, An
 @sinks.command("list")
 @json_option
 def list_command(as_json: bool) -> None:  # noqa: FBT001
-    """Every sink: what waits for it, and why it does not move."""
+    """List all sinks with their waiting events and problems."""
     with open_checked_database() as (_, database), database.open_transaction() as db:
         rows = admin.list_sinks(db)
     if as_json:
@@ -177,14 +182,14 @@ def list_command(as_json: bool) -> None:  # noqa: FBT001
 @click.argument("name")
 @json_option
 def show(name: str, as_json: bool) -> None:  # noqa: FBT001
-    """One sink: its settings and how far it has come; never its secrets."""
+    """Show one sink: its settings and positions, but never its secrets."""
     with open_checked_database() as (_, database), database.open_transaction() as db:
         (row,) = admin.list_sinks(db, name)
         positions = admin.list_positions(db, name)
     if as_json:
         print_json({**row, "positions": positions})
         return
-    click.echo(f"{name}: {row['kind']}, {row['status']}, {row['waiting']:,} events wait")
+    click.echo(f"{name}: {row['kind']}, {row['status']}, {row['waiting']:,} events waiting")
     for fact in ("status_reason", "failures", "retry_at", "last_delivered_at", "holder"):
         if row[fact]:
             click.echo(f"  {fact.replace('_', ' ')}: {render_value(row[fact])}")
@@ -197,7 +202,7 @@ def show(name: str, as_json: bool) -> None:  # noqa: FBT001
     click.echo(f"  first loads: {'delivered' if row['initial'] else 'left out'}\n")
     click.echo("".join(f"{line}\n\n" for line in render_refused_events(positions)), nl=False)
     print_table(
-        "positions (those that wait most)",
+        "positions (most waiting events first)",
         ["id", "connection", "delivered up to", "of", "waiting", "snapshot"],
         [
             [
@@ -217,27 +222,27 @@ def show(name: str, as_json: bool) -> None:  # noqa: FBT001
 @click.argument("name")
 @json_option
 def pause(name: str, as_json: bool) -> None:  # noqa: FBT001
-    """Stop delivering to a sink; its position stays, and events go on being kept."""
+    """Pause delivery to a sink; its position and events are kept."""
     before = _change_status(name, admin.pause_sink)
     after = SinkStatus.PAUSED if before is SinkStatus.ACTIVE else before
     if as_json:
         print_json({"name": name, "before": before, "status": after})
     elif before is SinkStatus.ACTIVE:
-        click.echo(f"sink '{name}' is paused; 'tenant-mirror sinks resume {name}' goes on")
+        click.echo(f"sink '{name}' paused; resume it with 'tenant-mirror sinks resume {name}'")
     else:
-        click.echo(f"sink '{name}' is {before} already")
+        click.echo(f"sink '{name}' is already {before}")
 
 
 @sinks.command()
 @click.argument("name")
 @json_option
 def resume(name: str, as_json: bool) -> None:  # noqa: FBT001
-    """Go on where a sink stopped; one that waits for a retry is tried now."""
+    """Resume a sink where it stopped; a pending retry is made now."""
     before = _change_status(name, admin.resume_sink)
     if as_json:
         print_json({"name": name, "before": before, "status": SinkStatus.ACTIVE})
     else:
-        click.echo(f"sink '{name}' was {before}; it goes on where it stopped")
+        click.echo(f"sink '{name}' was {before}; it resumes where it stopped")
 
 
 def _change_status(name: str, change: Callable[[sa.Connection, str], SinkStatus]) -> SinkStatus:
@@ -247,39 +252,31 @@ def _change_status(name: str, change: Callable[[sa.Connection, str], SinkStatus]
 
 @sinks.command()
 @click.argument("name")
-@click.option("--yes", is_flag=True, help="Do not ask; for scripts.")
+@yes_option
 @json_option
 def remove(name: str, yes: bool, as_json: bool) -> None:  # noqa: FBT001
-    """Delete a sink with its position and secrets; the events stay."""
+    """Delete a sink with its position and secrets; the events are kept."""
     with open_checked_database() as (_, database):
         with database.open_transaction() as db:
             admin.list_sinks(db, name)
         if not yes:
-            _confirm_removal(name)
+            question = f"Delete sink '{name}' with its position and secrets?"
+            confirm(question, "this deletes its position")
         with database.open_transaction() as db:
             admin.remove_sink(db, name)
     if as_json:
         print_json({"name": name, "removed": True})
     else:
-        click.echo(f"sink '{name}' is removed")
-
-
-def _confirm_removal(name: str) -> None:
-    """Ask for confirmation. Raises UsageError without a terminal."""
-    if not sys.stdin.isatty():
-        raise click.UsageError(
-            "this deletes its position; pass --yes to confirm without a terminal"
-        )
-    click.confirm(f"Delete sink '{name}' with its position and secrets?", abort=True, err=True)
+        click.echo(f"sink '{name}' removed")
 
 
 @sinks.command()
 @click.argument("name")
 @json_option
 def test(name: str, as_json: bool) -> None:  # noqa: FBT001
-    """Send one test event now, and say what came back.
+    """Send one test event now, and print the response.
 
-    Its type is the prefix and '.test'; it has no sequence and moves no position.
+    Its type is the prefix followed by '.test'; it has no sequence number and moves no position.
     """
     from worker.delivery.test_event import send_test_event
     from worker.store.service.host_clocks import measure_clock_offset
@@ -293,5 +290,7 @@ def test(name: str, as_json: bool) -> None:  # noqa: FBT001
     if as_json:
         print_json(tried._asdict())
     else:
-        answer = f" with {tried.status}" if tried.status else ""
-        click.echo(f"sink '{name}' took event {tried.event_id}{answer}, in {tried.seconds:.2f} s")
+        answer = f" with status {tried.status}" if tried.status else ""
+        click.echo(
+            f"sink '{name}' accepted event {tried.event_id}{answer} in {tried.seconds:.2f} s"
+        )

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 @click.argument("connection", required=False)
 @json_option
 def status(connection: str | None, as_json: bool) -> None:  # noqa: FBT001
-    """What is fresh, what is stuck, and why; of CONNECTION, its streams too."""
+    """Show how fresh the data is, what is stuck, and why; for CONNECTION, its streams, too."""
     with open_checked_database() as (settings, database), database.open_transaction() as connected:
         chosen = find_connection(connected, connection).id if connection else None
         rows = load_connections_overview(connected, chosen)
@@ -106,7 +106,7 @@ def _render_service(
     if outage:
         yield (
             f"NANGO DOES NOT WORK for {render_age(outage['seconds'])}: {outage['reason']}; "
-            "nothing is sent, it is asked every few seconds, and all goes on once it answers"
+            "syncs are suspended until it answers, which is checked every few seconds"
         )
     if missing:
         yield f"HELD for {render_age(missing.seconds)}: {missing.reason}. {APPROVE_MISSING_HINT}"
@@ -134,7 +134,7 @@ class _RedisState:
         if self.storage_problem:
             yield f"NO ROOM: {self.storage_problem}"
         if self.redis_problem and self.redis_problem != self.storage_problem:
-            yield f"REDIS: {self.redis_problem}; until then no work is sent to the workers"
+            yield f"REDIS: {self.redis_problem}; no work is sent to the workers until then"
 
 
 def _load_redis_state(settings: Settings, rows: list[dict[str, Any]]) -> _RedisState:
@@ -178,8 +178,8 @@ def _render_budget(budget: Mapping[str, Any]) -> str:
     pause = budget["paused_for_seconds"]
     paused = f"; PAUSED by Nango for {render_age(pause)}" if pause else ""
     if budget["limit"] is None:
-        return f"Nango's budget: not known{paused}"
-    source = "as set here" if budget["source"] == "set" else "as Nango tells"
+        return f"Nango's budget: unknown{paused}"
+    source = "set here" if budget["source"] == "set" else "reported by Nango"
     resets = budget["resets_in_seconds"]
     until = f" for {resets:.0f} s" if resets is not None else ""
     counts = f"{budget['left']:,} of {budget['limit']:,} calls left{until}"

@@ -47,14 +47,14 @@ def render_clocks(clocks: Sequence[HostClock]) -> Iterator[str]:
     """Yield a line for each host whose clock is wrong."""
     for one in clocks:
         yield (
-            f"CLOCK: {one}; have its time set by NTP. Its log lines have wrong times, and "
-            "certificates may seem not to be in force; syncs and deliveries do not go by it"
+            f"CLOCK: {one}; set its time by NTP. Its log lines have wrong times, and certificates "
+            "may seem invalid; syncs and deliveries do not depend on it"
         )
 
 
 def explain_no_worker(queues: Sequence[str]) -> str:
     """Return that no worker consumes these queues, and what to do."""
     return (
-        f"no worker consumes {', '.join(queues)}: start one as the Procfile shows, "
-        "or look why it is silent"
+        f"no worker consumes {', '.join(queues)}: start one as in the Procfile, "
+        "or check why it is silent"
     )

@@ -46,14 +46,12 @@ _resource_option = click.option(
     type=click.Choice(list(RESOURCES)),
     help="Only this resource; may be given several times.",
 )
-_full_option = click.option(
-    "--full", is_flag=True, help="Walk everything, instead of only changes."
-)
+_full_option = click.option("--full", is_flag=True, help="Read everything instead of only changes.")
 
 
 @click.command()
 @click.argument("connection", required=False)
-@click.option("--all", "everything", is_flag=True, help="Every connection that is not paused.")
+@click.option("--all", "everything", is_flag=True, help="All connections that are not paused.")
 @_resource_option
 @_full_option
 @json_option
@@ -64,12 +62,12 @@ def sync(
     full: bool,  # noqa: FBT001
     as_json: bool,  # noqa: FBT001
 ) -> None:
-    """Sync CONNECTION (or --all) here and now, in this process, whatever the clocks say.
+    """Sync CONNECTION (or --all) now, in this process, regardless of its schedule.
 
-    Waits up to two minutes for a connection that a worker is syncing just now.
+    Waits up to two minutes for a connection that a worker is syncing.
     """
     if (connection is None) != everything:
-        raise click.UsageError("name a CONNECTION, or say --all")
+        raise click.UsageError("give a CONNECTION or --all")
     runtime = open_checked_runtime()
     try:
         with runtime.database.open_transaction() as db:
@@ -144,7 +142,7 @@ def _run_when_lease_free(
             if time.monotonic() >= until:
                 raise
             if not said:
-                click.echo(f"{connection.label}: waiting, as {busy.message}", err=True)
+                click.echo(f"{connection.label}: waiting: {busy.message}", err=True)
                 said = True
             time.sleep(1.0)
 
@@ -158,7 +156,7 @@ def _pick_exit_code(codes: list[int]) -> int:
 @click.argument("connection")
 @_resource_option
 @_full_option
-@click.option("--wait", is_flag=True, help="Wait until a worker has done it.")
+@click.option("--wait", is_flag=True, help="Wait until a worker has finished it.")
 @click.option("--timeout", default=600.0, show_default=True, help="Seconds to wait at most.")
 def resync(
     connection: str,
@@ -178,11 +176,11 @@ def resync(
             asked = request_resync(db, known.id, list(resources) or None, full=full)
             idle = list_unserved_queues(list_workers(db), (RunTrigger.MANUAL.value, MAINTENANCE))
         if idle:
-            click.echo(f"{known.label}: asked for, but {explain_no_worker(idle)}", err=True)
+            click.echo(f"{known.label}: queued, but {explain_no_worker(idle)}", err=True)
         if not wait:
             if idle:
                 raise SystemExit(EXIT_BUSY)
-            click.echo(f"{known.label}: asked for; the workers take it up within seconds")
+            click.echo(f"{known.label}: queued; a worker usually starts it within seconds")
             return
         until = time.monotonic() + timeout
         while time.monotonic() < until:
@@ -193,7 +191,7 @@ def resync(
                 click.echo(f"{known.label}: {run['state']}{_render_reason(run['error'])}")
                 raise SystemExit(EXIT_BY_RUN_STATE[RunState(run["state"])])
             time.sleep(0.5)
-    click.echo(f"{known.label}: no worker has done it within {timeout:.0f} s", err=True)
+    click.echo(f"{known.label}: no worker has finished it within {timeout:.0f} s", err=True)
     raise SystemExit(EXIT_BUSY)
 
 

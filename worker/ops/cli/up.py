@@ -41,13 +41,13 @@ RETRY_SECONDS = 5.0
 @click.command()
 @click.option("--once", is_flag=True, help="Stop after the summary.")
 def up(once: bool) -> None:  # noqa: FBT001
-    """Run everything on this machine and show it.
+    """Run the whole service on this machine, and show what it does.
 
     Starts embedded Postgres and Valkey servers, beat, workers and a relay, and mirrors the
-    connections of NANGO_SECRET_KEY, or three simulated customers where none is set. Change events
-    go to a Redis stream, unless there are other sinks. With DATABASE_URL or REDIS_URL set, those
-    servers are used, and no sink is added; values that come from the env file of an earlier start
-    are passed over. Ctrl-C stops everything cleanly; a second start goes on with the same data.
+    connections of NANGO_SECRET_KEY, or three simulated customers if it is not set. Change events go
+    to a Redis stream, unless there are other sinks. If DATABASE_URL or REDIS_URL is set, that
+    server is used, and no sink is added; values from the env file of an earlier start are ignored.
+    Ctrl-C stops everything cleanly; the next start continues with the same data.
     """
     stop = threading.Event()
 
@@ -64,7 +64,7 @@ def up(once: bool) -> None:  # noqa: FBT001
     with run_local_service(load_settings(), echo_line) as service:
         if not stop.is_set():
             _run_service(service, stop, started, once=once)
-    echo_line("stopped; the data are kept for the next start")
+    echo_line("stopped; the data is kept for the next start")
 
 
 def echo_line(line: str) -> None:
@@ -157,7 +157,7 @@ _SANDBOX_HINT = """
 def _follow_changes(watcher: Watcher, place: LocalService, stop: threading.Event) -> None:
     """Print changes until stopped, also through outages of a server."""
     watcher.start_following()
-    echo_line("following the changes; Ctrl-C stops everything")
+    echo_line("following changes; Ctrl-C stops everything")
     met: str | None = None
     while not stop.wait(
         POLL_SECONDS if len(watcher.positions) <= MAX_SHOWN_CUSTOMERS else POLL_MANY_SECONDS

@@ -1,28 +1,19 @@
 """The command ``verify``: checks that replaying the change events reproduces the tables."""
 
-from typing import TYPE_CHECKING
-
 import click
 
 from worker.ops.cli.exit_codes import EXIT_FAILED
-from worker.ops.cli.output import (
-    json_option,
-    open_checked_database,
-    print_json,
-)
+from worker.ops.cli.output import json_option, open_checked_database, print_json
 from worker.store.state.connections import find_connection
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.command()
 @click.argument("connection")
 @json_option
 def verify(connection: str, as_json: bool) -> None:  # noqa: FBT001
-    """Check that the change events of CONNECTION tell its tables.
+    """Check that the change events of CONNECTION reproduce its tables.
 
-    Undoes the events from today's rows backwards, in one snapshot, and checks that each fits.
+    Undoes the events backwards from the current rows, in one snapshot, and checks that each fits.
     """
     from worker.events.verify import verify as check
 
@@ -38,7 +29,7 @@ def verify(connection: str, as_json: bool) -> None:  # noqa: FBT001
         click.echo(
             f"{known.label}: {found.rows:,} live rows and {found.events:,} events, {back}: "
             f"{'all fit' if not found.problem_count else f'{found.problem_count:,} do not fit'}"
-            f"{f'; {found.erased:,} erased ones passed over' if found.erased else ''}"
+            f"{f'; {found.erased:,} erased ones skipped' if found.erased else ''}"
         )
         for problem in found.problems:
             click.echo(f"  {problem}")

@@ -49,16 +49,17 @@ def _render_lines(lines: Mapping[AlarmKey, str]) -> Iterator[str]:
     each = [line for (_, connection), line in lines.items() if connection]
     yield from each[:MAX_LISTED]
     if len(each) > MAX_LISTED:
-        yield f"and {len(each) - MAX_LISTED:,} more like these; 'tenant-mirror status' has them all"
+        left = len(each) - MAX_LISTED
+        yield f"and {left:,} more like these; 'tenant-mirror status' shows all of them"
 
 
 def _render_resolved(key: AlarmKey, standing: ActiveAlarm) -> str:
     match key[0]:
         case "halt":
-            return "no longer HALTED: all goes on"
+            return "no longer HALTED: syncs resume"
         case "outage":
-            return "Nango works again: all goes on"
+            return "Nango works again: syncs resume"
         case "missing":
-            return "no connections are missing from Nango's list any more"
+            return "no connections are missing from Nango's list any longer"
         case _:
-            return f"{standing.connection_name}: goes on"
+            return f"{standing.connection_name}: works again"

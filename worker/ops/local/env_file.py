@@ -84,5 +84,5 @@ def render_notice(ignored: tuple[str, ...], place: object) -> str | None:
         return None
     return (
         f"{', '.join(names)} in this shell come from {place}: they name the servers that are "
-        "started here now, and are not taken for servers of your own"
+        "started here, and are ignored"
     )

@@ -180,9 +180,9 @@ def _render_progress(row: ConnectionState) -> list[str]:
     parts = []
     for resource, (phase, seen) in (row["streams"] or {}).items():
         if phase == "listing" and seen:
-            parts.append(f"{resource} {seen:,}")
+            parts.append(f"{resource} {seen:,} read")
         elif phase == "sweeping":
-            parts.append(f"{resource} sweeping")
+            parts.append(f"{resource} checked for deletions")
     return parts
 
 
@@ -194,7 +194,7 @@ def _render_total_progress(states: Sequence[ConnectionState], done: int) -> str:
         for phase, count in (row["streams"] or {}).values()
         if phase == "listing"
     )
-    under_way = f"; {seen:,} objects of the others so far" if seen else ""
+    under_way = f"; {seen:,} objects of the others read so far" if seen else ""
     return f"{done:,} of {len(states):,} customers are up to date{under_way}"
 
 

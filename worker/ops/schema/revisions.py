@@ -48,7 +48,7 @@ def explain_lock_wait(holders: Sequence[LockHolder], schema: str | None) -> str:
     if len(holders) > MAX_SHOWN_HOLDERS:
         lines.append(f"  and {len(holders) - MAX_SHOWN_HOLDERS} more")
     end = "wait until they have ended, or end them, then run 'tenant-mirror migrate' again:"
-    lines.append(f"{end} it goes on from here, and nothing is lost")
+    lines.append(f"{end} it continues from here, and nothing is lost")
     return "\n".join(lines)
 
 

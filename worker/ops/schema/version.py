@@ -30,8 +30,12 @@ def load_revision(database: Database) -> str | None:
 def check_schema(database: Database) -> None:
     """Raise ConfigurationError if the database's schema is not this release's."""
     found, wanted = load_revision(database), get_newest_revision()
+    if found is None:
+        raise ConfigurationError(
+            f"the database at {database.server} has no schema yet; run 'tenant-mirror migrate'"
+        )
     if found != wanted:
         raise ConfigurationError(
-            f"the database at {database.server} is at schema {found or 'none'}, this release "
-            f"needs {wanted}; run 'tenant-mirror migrate'"
+            f"the database at {database.server} is at schema {found}, but this release needs "
+            f"{wanted}; run 'tenant-mirror migrate'"
         )
