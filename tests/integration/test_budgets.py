@@ -24,6 +24,7 @@ import redis
 from msgspec import structs
 from sqlalchemy import text
 
+from models.resources import STREAMED
 from models.run import RunState, RunTrigger
 from sandbox.servers import Home, Servers, Supervisor, start_valkey
 from sandbox.tenant import Nango, Request, Response, Tenant
@@ -539,12 +540,10 @@ TEN_THOUSAND = """
     select 'x' || n, 'entra', 'microsoft', now() - random() * interval '1 hour'
       from generate_series(1, 10000) n
 """
-THEIR_STREAMS = """
+THEIR_STREAMS = f"""
     insert into sync.streams (connection_id, resource, phase, mode, first_complete_at)
     select id, resource, 'delta', 'plain', now()
-      from sync.connections,
-           unnest(array['users', 'groups', 'sites', 'role_definitions', 'role_assignments'])
-               as resource
+      from sync.connections, unnest(array{[resource.name for resource in STREAMED]}) as resource
 """
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, text
 
+from models.resources import RESOURCES
 from sandbox.tenant import Server, Tenant
 from tests.support.databases import DatabaseFactory
 from tests.support.nango import reset_nango
@@ -194,7 +195,7 @@ def what_happened_after(world: World, customer: Customer, rows: list[Row]) -> No
 
 
 def how_fresh(world: World, customer: Customer, rows: list[Row]) -> None:
-    assert len(rows) == 2 * 6
+    assert len(rows) == 2 * len(RESOURCES)
     assert not any(row["is_late"] for row in rows)
     assert all(row["behind"].total_seconds() < 600 for row in rows)
 
