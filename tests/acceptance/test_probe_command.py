@@ -265,7 +265,7 @@ def test_a_connection_that_there_is_not(probe: Probe) -> None:
 
 def test_help_teaches(probe: Probe) -> None:
     done = probe("--help")
-    for part in ("At most 15 calls", "Examples", "--json", "Exit codes: 0", "shared"):
+    for part in ("at most 15 calls", "Examples", "--json", "Exit codes: 0", "shared"):
         assert part in done.stdout
 
 
