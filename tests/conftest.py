@@ -30,6 +30,10 @@ for _name in list(os.environ):
     if _name.startswith(_ours):
         del os.environ[_name]
 
+# The width of the terminal that the tests run in: tables would be folded to it.
+for _name in ("COLUMNS", "LINES"):
+    os.environ.pop(_name, None)
+
 # One authority instead of 140: each client that is opened, here and in the programs that tests
 # start, reads them all, which takes 60 ms. Tests of TLS bring authorities of their own.
 os.environ.pop("SSL_CERT_DIR", None)

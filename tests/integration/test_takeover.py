@@ -18,7 +18,7 @@ from tests.support.mirror import (
     read_last_seq,
     verify_connection,
 )
-from worker.core.errors import LeaseLost, ResourceRefused
+from worker.core.errors import LeaseLost, StateConflict
 from worker.store import lease
 from worker.store.state.connections import Connection, list_all_connections
 from worker.store.state.forget import forget_connection
@@ -340,7 +340,7 @@ def test_a_resync_that_was_asked_of_the_new_connection_is_crossed_off(mirror: Mi
         db.execute(text("update sync.connections set requested_at = now() where id = 2"))
     first_slice(mirror.runtime, 2)
     assert known(mirror.runtime)[2].requested_at is None
-    with pytest.raises(ResourceRefused, match="connection 1 has this tenant's history"):
+    with pytest.raises(StateConflict, match="connection 1 has this tenant's history"):
         first_slice(mirror.runtime, 2)
 
 
