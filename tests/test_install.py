@@ -43,7 +43,16 @@ def run(*command: str | Path, cwd: Path) -> str:
 def installer(python: Path) -> list[str | Path]:
     """Pip, or uv where this environment has no pip because uv made it."""
     if importlib.util.find_spec("pip"):
-        return [sys.executable, "-m", "pip", "--python", python, "install", "--quiet"]
+        return [
+            sys.executable,
+            "-m",
+            "pip",
+            "--python",
+            python,
+            "install",
+            "--no-compile",
+            "--quiet",
+        ]
     uv = Path(sys.executable).parent / "uv"
     return [uv, "pip", "install", "--python", python, "--quiet"]
 
