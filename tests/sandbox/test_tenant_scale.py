@@ -1,8 +1,9 @@
 """Sizes, determinism, ids and the truth itself."""
 
+import sys
 import tracemalloc
+from collections.abc import Callable
 from random import Random
-from time import perf_counter
 from typing import Any
 
 import pytest
@@ -40,9 +41,8 @@ def test_foreign_ids_have_no_index() -> None:
     assert guids.index_of(Guids(2, "users", 7).id_at(3)) is None
 
 
-def test_a_million_users_are_made_at_once_and_take_no_memory() -> None:
+def test_a_million_users_take_no_memory() -> None:
     tracemalloc.start()
-    started = perf_counter()
     tenant = Tenant(users=1_000_000, groups=1000, big_groups=1, big_group_members=100_000)
     nango = Nango()
     nango.add_connection("c1", tenant)
@@ -54,31 +54,49 @@ def test_a_million_users_are_made_at_once_and_take_no_memory() -> None:
         assert len(client.get(group).json()["value"]) == 999
         tenant.delete_user(deep)
         assert client.get(f"users/{deep}").status_code == 404
-    assert perf_counter() - started < 5
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 40_000_000
 
 
-def test_a_page_deep_inside_a_million_is_as_quick_as_the_first() -> None:
-    tenant = Tenant(users=1_000_000)
+def count_calls(work: Callable[[], object]) -> int:
+    """The Python functions that some work calls: what it costs, on any machine."""
+    calls = 0
+
+    def note(_frame: object, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(note)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+def test_a_page_deep_inside_a_million_costs_as_much_as_the_first() -> None:
+    whole_pages = 1001 * 999
     nango = Nango(log_size=0)
-    nango.add_connection("c1", tenant)
+    nango.add_connection("c1", Tenant(users=whole_pages))
     headers = {
         "authorization": f"Bearer {nango.key}",
         "connection-id": "c1",
         "provider-config-key": "entra",
     }
-    query, users = TARGET.partition("?")[2], 0
-    started = perf_counter()
+    first, users = "$top=999&$select=id", 0
+
+    def get(query: str) -> bytes:
+        return nango.handle(Request("GET", "/proxy/v1.0/users", query, headers)).body
+
+    query = first
     while query:
-        body = nango.handle(Request("GET", "/proxy/v1.0/users", query, headers)).body
-        users += body.count(b'"userPrincipalName":')
+        deepest, body = query, get(query)
+        users += body.count(b'"id":')
         _, found, rest = body[:4000].partition(b'"@odata.nextLink":"')
         query = rest.partition(b'"')[0].decode().partition("?")[2] if found else ""
-    assert users == 1_000_000
-    # Far below what it does on any machine of today; it is no benchmark.
-    assert users / (perf_counter() - started) > 50_000
+    assert users == whole_pages
+    assert count_calls(lambda: get(deepest)) < 1.2 * count_calls(lambda: get(first))
 
 
 @pytest.mark.parametrize("cache", [0, 50])
