@@ -1,10 +1,10 @@
 """Tables in pipes and on terminals: whole values, no line wider than the terminal."""
 
+import contextlib
 import io
 import os
 import pty
 import struct
-import sys
 import termios
 from fcntl import ioctl
 
@@ -180,8 +180,7 @@ def test_a_terminal_says_how_wide_it_is_and_gets_bold_headers(
     monkeypatch.delenv("COLUMNS", raising=False)
     ours, theirs = pty.openpty()
     ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 66, 0, 0))
-    with os.fdopen(theirs, "w") as terminal:
-        monkeypatch.setattr(sys, "stdout", terminal)
+    with os.fdopen(theirs, "w") as terminal, contextlib.redirect_stdout(terminal):
         print_table("", COLUMNS, ROWS, prose=("why",))
         terminal.flush()
         header, *body = lines(ROWS, 66)

@@ -1,11 +1,6 @@
 """Exit codes of the commands."""
 
-from typing import TYPE_CHECKING
-
 from models.run import RunState
-
-if TYPE_CHECKING:
-    pass
 
 EXIT_FAILED, EXIT_USAGE, EXIT_PARTIAL, EXIT_BUSY = 1, 2, 3, 75
 

@@ -21,6 +21,7 @@ from worker.core.errors import (
     SinkMisconfigured,
 )
 from worker.core.settings import Settings, load_settings
+from worker.ops.cli.exit_codes import EXIT_BUSY, EXIT_FAILED, EXIT_USAGE
 from worker.ops.cli.table import render_table
 from worker.ops.cli.table_layout import detect_width
 from worker.ops.event_line import to_one_line
@@ -29,7 +30,6 @@ from worker.store.engine import Database
 
 if TYPE_CHECKING:
     from worker.sync.runtime import Runtime
-from worker.ops.cli.exit_codes import EXIT_BUSY, EXIT_FAILED, EXIT_USAGE
 
 APPROVE_MISSING_HINT = (
     "Correct NANGO_SECRET_KEY, or retire them with 'tenant-mirror connections approve-missing'"
