@@ -56,6 +56,14 @@ connections = Table(
     Column("requested_at", DateTime(timezone=True), comment="an operator asked for a resync"),
     Column("requested_resources", ARRAY(Text)),
     Column("requested_full", Boolean, nullable=False, server_default=text("false")),
+    Column("operator_paused_at", DateTime(timezone=True), comment="an operator paused its syncs"),
+    Column("operator_paused_by", Text),
+    Column("operator_pause_reason", Text),
+    Column(
+        "operator_paused_until",
+        DateTime(timezone=True),
+        comment="when the pause ends by itself; null: when an operator ends it",
+    ),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
     Column("retired_at", DateTime(timezone=True)),
     CheckConstraint(

@@ -1,12 +1,16 @@
 """All tables, for migrations: importing this module fills the metadata."""
 
+from models.api_token import api_tokens
+from models.audit import audit
 from models.base import metadata
 from models.change_event import change_events
 from models.connection import connections
+from models.counter import counters
 from models.epoch import epochs
 from models.erasure import erasures
 from models.lease import leases
 from models.mirror import get_table
+from models.operation import operation_targets, operations
 from models.quarantine import quarantine
 from models.resources import RESOURCES
 from models.run import runs
@@ -21,13 +25,18 @@ MIRROR_TABLES = tuple(get_table(resource) for resource in RESOURCES.values())
 
 __all__ = [
     "MIRROR_TABLES",
+    "api_tokens",
+    "audit",
     "candidates",
     "change_events",
     "connections",
+    "counters",
     "epochs",
     "erasures",
     "leases",
     "metadata",
+    "operation_targets",
+    "operations",
     "positions",
     "quarantine",
     "removals",

@@ -275,6 +275,7 @@ KEYS = {
 
 WORD = "one of our own words"
 ADDRESS = "how the customer is connected, not whom the directory holds"
+OPERATOR = "of an operator and a connection: counts and digests, no object of a directory"
 OPAQUE = "Microsoft's, while a walk is under way; see docs/erasure.md"
 SAFE = {
     "sync.connections": {
@@ -290,6 +291,7 @@ SAFE = {
             ADDRESS,
         ),
         **dict.fromkeys(("status", "requested_resources"), WORD),
+        "operator_paused_by": OPERATOR,
     },
     "sync.streams": {
         **dict.fromkeys(("resource", "phase", "mode", "refused_phase", "left_out"), WORD),
@@ -310,6 +312,20 @@ SAFE = {
     "sync.quarantine": {"resource": WORD, "properties": "names of properties, and our words"},
     "sync.erasures": {"resource": WORD},
     "sync.sink_secrets": {"secrets": "of a receiver: set by operators"},
+    "sync.api_tokens": dict.fromkeys(("id", "name", "digest", "scopes", "created_by"), OPERATOR),
+    "sync.audit": dict.fromkeys(
+        ("actor", "via", "action", "subject", "parameters", "outcome", "detail", "request_id"),
+        OPERATOR,
+    ),
+    "sync.operations": dict.fromkeys(
+        (
+            *("action", "state", "parameters", "actor", "via", "request_id", "idempotency_key"),
+            *("request_digest", "holder", "error"),
+        ),
+        OPERATOR,
+    ),
+    "sync.operation_targets": dict.fromkeys(("state", "detail", "result"), OPERATOR),
+    "sync.counters": dict.fromkeys(("name", "labels"), WORD),
     "sync.service_state": dict.fromkeys(("name", "value"), "of the service as a whole"),
     "events.change_events": {
         **dict.fromkeys(("resource", "change"), WORD),

@@ -48,7 +48,7 @@ class TextTable(NamedTuple):
 
 
 TEXT_TABLES: Final = (
-    TextTable(connections, ("status_reason", "settings_problem")),
+    TextTable(connections, ("status_reason", "settings_problem", "operator_pause_reason")),
     TextTable(streams, ("reason", "drift")),
     TextTable(runs, ("error", "resources")),
     TextTable(quarantine, ("reason",)),
