@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.processes import ROOT
+from models.queues import WORKER_QUEUES
 from sandbox.servers import Child, Supervisor
-from worker.tasks.queues import WORKER_QUEUES
 
 _CELERY: Final = (sys.executable, "-m", "celery", "--app", "worker.app", "--quiet")
 _WORKER: Final = ("--without-gossip", "--without-mingle", "--loglevel", "WARNING")

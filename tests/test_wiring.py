@@ -15,11 +15,11 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+from models.queues import ALL_QUEUES
 from worker.app import app
 from worker.core.errors import ConfigurationError
 from worker.core.process import heartbeat
 from worker.core.settings import SETTINGS, load_settings
-from worker.tasks.queues import ALL_QUEUES
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("migrations", "models", "sandbox", "worker")

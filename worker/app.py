@@ -20,6 +20,7 @@ from celery.signals import (
     worker_shutting_down,
 )
 
+from models.queues import ALL_QUEUES, MAINTENANCE, SLICE_QUEUES
 from worker.core.clock import steady_datetime
 from worker.core.errors import ConfigurationError
 from worker.core.log import configure_logging
@@ -32,7 +33,6 @@ from worker.core.settings import Settings, load_settings
 from worker.tasks.base import discard_runtime
 from worker.tasks.broker_transport import register_transport
 from worker.tasks.celery_environment import refuse_celery_variables
-from worker.tasks.queues import ALL_QUEUES, MAINTENANCE, SLICE_QUEUES
 from worker.tasks.worker_reporter import WorkerReporter
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from models.queues import MAINTENANCE, SLICE_QUEUES
 from sandbox.tenant import Nango, Tenant
 from tests.support.fault_proxy import FaultProxy
 from tests.support.fork_server import run_command
@@ -20,7 +21,6 @@ from tests.support.service import (
     wait_until,
 )
 from worker.store.engine import Database
-from worker.tasks.queues import MAINTENANCE, SLICE_QUEUES
 
 
 def start_in_container(service: Service, name: str, node: str, queues: str) -> None:

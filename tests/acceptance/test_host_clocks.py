@@ -11,6 +11,7 @@ import pytest
 import redis
 from celery import Celery
 
+from models.queues import MAINTENANCE
 from models.sink import SinkKind, SinkStart
 from sandbox.servers import Servers
 from sandbox.tenant import Nango, Tenant
@@ -31,7 +32,6 @@ from worker.app import build_configuration
 from worker.core.settings import load_settings
 from worker.delivery.store import admin
 from worker.store.engine import Database
-from worker.tasks.queues import MAINTENANCE
 
 HOUR = 3600
 UNDELIVERED = """

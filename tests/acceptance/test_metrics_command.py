@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.support.databases import DatabaseFactory
 from tests.support.fork_server import COMMAND, run_command
 from tests.support.mirror import Mirror
-from worker.ops.metrics import METRICS
+from worker.overview.metrics.definitions import METRICS
 
 NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
 Run = Callable[..., subprocess.CompletedProcess[str]]

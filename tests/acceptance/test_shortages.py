@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import text
 
+from models.queues import MAINTENANCE, SLICE_QUEUES
 from models.sink import SinkKind, SinkStart
 from sandbox.tenant import Nango, Tenant
 from tests.support.isolated_environment import IsolatedEnvironment
@@ -27,7 +28,6 @@ from tests.support.service import (
 from worker.delivery.settings import build_stored_settings
 from worker.delivery.store.admin import NewSink, add_sink
 from worker.ops.cli.status import status
-from worker.tasks.queues import MAINTENANCE, SLICE_QUEUES
 
 Look = Callable[[str], bool]
 

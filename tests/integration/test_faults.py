@@ -16,7 +16,7 @@ from sandbox.tenant import Tenant
 from tests.support.mirror import MakeMirror, Mirror, assert_exact, fetch_scalar
 from worker.ops.cli.connections import connections
 from worker.ops.cli.status import status
-from worker.ops.metrics import MetricsCollector
+from worker.overview.metrics.collector import MetricsCollector
 from worker.store.state.connections import request_resync
 from worker.sync.failure import FIRST_FAILURE_PAUSE, MAX_FAILURE_PAUSE, compute_failure_pause
 from worker.sync.run import run_slice

@@ -20,7 +20,7 @@ from tests.support.mirror import (
 from worker.core.errors import ConfigurationError, MirrorError, Outage
 from worker.core.secret import SecretStr
 from worker.core.settings import Settings
-from worker.ops.budget_report import load_outage
+from worker.overview.budget import load_outage
 from worker.store.service.facts import get_halt_reason
 from worker.store.state.claims import claim_due
 from worker.store.state.connections import list_all_connections

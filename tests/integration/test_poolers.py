@@ -19,9 +19,9 @@ from tests.support.mirror import MakeMirror, assert_exact, fetch_scalar, read_ev
 from tests.support.pgbouncer import Pooler, run_pooler
 from worker.core.errors import ConfigurationError, RetryLater
 from worker.ops.schema.migrate import migrate
-from worker.ops.schema.version import get_newest_revision
 from worker.store.engine import Database
 from worker.store.migration_lock import MigrationLimits
+from worker.store.schema_version import get_newest_revision
 
 FOREIGN = {
     "timezone": "Asia/Tokyo",

@@ -24,7 +24,7 @@ from worker.delivery.store.refusals import retry_refused
 from worker.delivery.store.sinks import claim_sinks
 from worker.ops.cli.sinks import sinks as command
 from worker.ops.cli.status import status
-from worker.ops.metrics import MetricsCollector
+from worker.overview.metrics.collector import MetricsCollector
 
 _LIVE = "where deleted_at is null"
 Told = dict[str, Any]

@@ -24,7 +24,8 @@ from worker.delivery.health import list_notes
 from worker.delivery.store.retention import drop_expired_months
 from worker.events.partitions import MonthPartition
 from worker.ops.cli.status import status
-from worker.ops.metrics import METRICS, MetricsCollector
+from worker.overview.metrics.collector import MetricsCollector
+from worker.overview.metrics.definitions import METRICS
 from worker.store.engine import Database
 from worker.store.service.facts import note_halt, note_tick
 from worker.sync.connections.discover import discover

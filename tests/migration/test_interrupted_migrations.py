@@ -18,9 +18,9 @@ from tests.support.mirror import fetch_scalar
 from tests.support.schema import describe_schema
 from worker.core.errors import ConfigurationError, NotFound, RetryLater, ServerUnavailable
 from worker.ops.schema.migrate import migrate
-from worker.ops.schema.version import FOLDER, get_newest_revision, list_revisions, load_revision
 from worker.store.engine import Database
 from worker.store.migration_lock import MigrationLimits
+from worker.store.schema_version import FOLDER, get_newest_revision, list_revisions, load_revision
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -18,8 +18,8 @@ from worker.core.settings import load_settings
 from worker.delivery.store.rewind import rewind_history, rewind_if_restored
 from worker.events.partitions import ensure_partitions
 from worker.ops.schema.migrate import migrate
-from worker.ops.schema.version import check_schema, get_newest_revision
 from worker.store.engine import Database
+from worker.store.schema_version import check_schema, get_newest_revision
 from worker.sync.connections.discover import discover
 from worker.sync.plan import SyncRequest
 from worker.sync.run import run_to_end

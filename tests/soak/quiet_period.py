@@ -13,6 +13,7 @@ from typing import Any, Final
 import redis
 from sqlalchemy import text
 
+from models.queues import ALL_QUEUES
 from sandbox.tenant import Truth
 from tests.soak import invariants
 from tests.soak.consumers import Consumers
@@ -25,7 +26,6 @@ from worker.core.errors import RetryLater, ServerUnavailable
 from worker.store.engine import Database
 from worker.store.state.connections import request_resync
 from worker.sync.finish.approve import approve_held
-from worker.tasks.queues import ALL_QUEUES
 
 POLL_SECONDS: Final = 3.0
 RESYNC_SECONDS: Final = 30.0

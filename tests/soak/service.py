@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from models.queues import MAINTENANCE, SLICE_QUEUES
 from sandbox.servers import Backoff, Child, Home, Supervisor, start_postgres, start_valkey
 from tests.soak.processes import list_children, read_megabytes
 from worker.ops.local.service import RELAY_COMMAND, STOP_SIGNALS
 from worker.ops.schema.migrate import migrate
 from worker.store.engine import Database
-from worker.tasks.queues import MAINTENANCE, SLICE_QUEUES
 
 CELERY: Final = [sys.executable, "-m", "celery", "--app", "worker.app"]
 ROOT: Final = Path(__file__).resolve().parents[2]

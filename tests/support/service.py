@@ -15,13 +15,13 @@ from pathlib import Path
 
 from sqlalchemy import text
 
+from models.queues import MAINTENANCE, SLICE_QUEUES, WORKER_QUEUES
 from sandbox.tenant import Tenant
 from tests.support import fork_server
 from tests.support.mirror import compute_mirror_truth, live_counts, verify_connection
 from worker.core.errors import ServerUnavailable
 from worker.store.engine import Database
 from worker.tasks.dispatch import CLAIM_GRACE_SECONDS
-from worker.tasks.queues import MAINTENANCE, SLICE_QUEUES, WORKER_QUEUES
 
 CELERY = [*fork_server.CELERY, "--app", "worker.app", "--quiet"]
 RELAY = [*fork_server.COMMAND, "relay"]

@@ -5,8 +5,8 @@ from typing import Final
 
 from worker.core.errors import ServerUnavailable
 from worker.core.log import get_logger
-from worker.ops.schema.version import check_schema
 from worker.store.engine import Database
+from worker.store.schema_version import check_schema
 
 RETRY_SECONDS: Final = 2.0
 

@@ -2,13 +2,13 @@
 
 from celery import shared_task
 
+from models.queues import BACKFILL
 from models.run import RunTrigger
 from worker.core.log import get_logger
 from worker.core.process.shutdown import is_stopping
 from worker.sync.run import run_slice
 from worker.tasks.base import get_runtime, log_task, send_task
 from worker.tasks.dispatch import claim_next
-from worker.tasks.queues import BACKFILL
 
 
 @shared_task(name="sync.slice")

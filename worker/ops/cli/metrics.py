@@ -8,7 +8,7 @@ import click
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-    from worker.ops.metrics import MetricsCollector
+    from worker.overview.metrics.collector import MetricsCollector
 
 
 @click.command()
@@ -31,7 +31,7 @@ def metrics(listen: str | None, output: Path | None) -> None:
 
     from worker.core.log import configure_logging
     from worker.core.settings import load_settings
-    from worker.ops.metrics import MetricsCollector
+    from worker.overview.metrics.collector import MetricsCollector
     from worker.wiring import open_database
 
     settings = load_settings()

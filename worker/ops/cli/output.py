@@ -25,8 +25,8 @@ from worker.ops.cli.exit_codes import EXIT_BUSY, EXIT_FAILED, EXIT_USAGE
 from worker.ops.cli.table import render_table
 from worker.ops.cli.table_layout import detect_width
 from worker.ops.event_line import to_one_line
-from worker.ops.schema.version import check_schema
 from worker.store.engine import Database
+from worker.store.schema_version import check_schema
 
 if TYPE_CHECKING:
     from worker.sync.runtime import Runtime

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from models.queues import ALL_QUEUES
 from worker.core.settings import Settings
 from worker.delivery.health import SinkHealth, load_sink_health
 from worker.graph.throttle import SERVICES
-from worker.ops.budget_report import load_budget, load_outage, open_shared_limiter
 from worker.ops.cli.output import (
     APPROVE_MISSING_HINT,
     json_option,
@@ -21,6 +21,7 @@ from worker.ops.cli.output import (
     render_time,
 )
 from worker.ops.cli.status_lines import render_clocks, render_freshness, render_workers
+from worker.overview.budget import load_budget, load_outage, open_shared_limiter
 from worker.store.service.facts import (
     MissingConnections,
     get_fact_age,
@@ -31,7 +32,6 @@ from worker.store.service.host_clocks import list_skewed_hosts_and_own
 from worker.store.service.workers import list_unserved_queues, list_workers
 from worker.store.state.connections import find_connection
 from worker.store.state.overview import load_connections_overview, load_streams_overview
-from worker.tasks.queues import ALL_QUEUES
 
 if TYPE_CHECKING:
     from worker.nango.limiter import RateLimiter

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from models.queues import ALL_QUEUES
 from models.resources import RESOURCES
 from worker.ops.cli.output import render_age
 from worker.store.service.host_clocks import HostClock
 from worker.store.service.workers import Worker, list_unserved_queues
-from worker.tasks.queues import ALL_QUEUES
 
 
 def render_freshness(freshness: Mapping[str, Mapping[str, Any]]) -> str:

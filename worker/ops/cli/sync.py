@@ -5,6 +5,7 @@ import time
 import click
 
 from models.connection import ConnectionStatus
+from models.queues import MAINTENANCE
 from models.resources import RESOURCES
 from models.run import RunState, RunTrigger
 from worker.core.errors import LeaseHeld, MirrorError, StateConflict
@@ -33,7 +34,6 @@ from worker.sync.plan import SyncRequest
 from worker.sync.report import SyncReport
 from worker.sync.run import run_to_end
 from worker.sync.runtime import Runtime
-from worker.tasks.queues import MAINTENANCE
 from worker.wiring import close_runtime
 
 LEASE_WAIT_SECONDS = 120.0

@@ -16,7 +16,6 @@ from worker.core.log import configure_logging
 from worker.core.process.disk import warn_if_disk_full
 from worker.core.settings import load_settings
 from worker.nango.kv_store import check_redis
-from worker.ops.budget_report import load_outage
 from worker.ops.cli.output import print_table
 from worker.ops.local.service import (
     LocalService,
@@ -26,6 +25,7 @@ from worker.ops.local.service import (
 )
 from worker.ops.local.watch import MAX_SHOWN_CUSTOMERS, Watcher
 from worker.ops.schema.migrate import migrate
+from worker.overview.budget import load_outage
 from worker.store.engine import load_server_time
 from worker.store.state.connections import request_all_resyncs
 from worker.sync.connections.discover import discover

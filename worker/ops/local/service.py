@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from models.queues import WORKER_QUEUES
 from models.sink import SinkKind, SinkStart
 from worker.core.errors import ConfigurationError
 from worker.core.process.disk import storage_full_from_oserror, warn_if_disk_full
@@ -34,7 +35,6 @@ from worker.ops.local.env_file import (
 )
 from worker.store.engine import Database
 from worker.tasks.celery_environment import refuse_celery_variables
-from worker.tasks.queues import WORKER_QUEUES
 
 STOP_SIGNALS: Final = ((signal.SIGTERM, 90.0), (signal.SIGQUIT, 5.0))
 """Signals and seconds of a warm shutdown, which finishes a running slice or delivery."""

@@ -13,12 +13,11 @@ from models.tables import metadata
 from worker.core.errors import ConfigurationError, RetryLater
 from worker.events.partitions import ensure_partitions
 from worker.ops.schema.revisions import explain_lock_wait, is_upgrade, resolve_revision
-from worker.ops.schema.version import FOLDER, list_revisions
 from worker.store.engine import Database, create_mirror_engine, get_driver_connection
 from worker.store.errors import get_sql_state, translate_error
 from worker.store.indexes import rebuild_invalid_indexes
 from worker.store.migration_lock import LockWaitObserver, MigrationLimits, lock_migration
-from worker.store.schema_version import load_revision_in
+from worker.store.schema_version import FOLDER, list_revisions, load_revision_in
 
 GAVE_UP_STATES = ("40P01", "55P03", "57014")
 """SQL states of a statement that waited too long or was canceled."""

@@ -1,0 +1,1 @@
+"""Metrics for Prometheus, read from the database at every scrape."""

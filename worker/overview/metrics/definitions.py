@@ -1,0 +1,49 @@
+"""Every metric: its name, kind, text and labels.
+
+Labels have few values: the operator's names of sinks, and our own words. No connection, tenant or
+person is named.
+"""
+
+from typing import Final
+
+METRIC_PREFIX: Final = "tenant_mirror"
+OVERDUE_SECONDS: Final = 300
+RECENT_SECONDS: Final = 3600
+
+GAUGES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+    "up": ("1 if the database could be read; if 0, no other metric is exported", ()),
+    "dispatcher_tick_age_seconds": ("since the dispatcher last looked at what is due", ()),
+    "halted": ("1 while nothing is sent: wrong configuration, or Nango does not work", ()),
+    "nango_outage_seconds": ("since Nango stopped working for everybody, 0 while it works", ()),
+    "connections": ("connections, by status", ("status",)),
+    "connections_missing": ("missing from Nango's list, and held instead of retired", ()),
+    "connections_overdue": (f"due for over {OVERDUE_SECONDS} s without a finished slice", ()),
+    "connections_failing": ("connections in use whose last ended run failed", ()),
+    "streams": ("streams of connections that are not retired", ("resource", "phase")),
+    "oldest_freshness_seconds": ("age of the oldest rows of any connection in use", ("resource",)),
+    "streams_late": (
+        "connections in use whose rows are older than allowed",
+        ("resource",),
+    ),
+    "streams_never_fresh": ("connections in use that never read it as a whole", ("resource",)),
+    "workers": ("workers that consume the queue now", ("queue",)),
+    "recent_runs": ("runs that began in the last hour, by state", ("state",)),
+    "quarantined_objects": ("malformed objects that are kept apart", ("resource",)),
+    "unresolved_parts": ("parts that Graph does not answer for, kept as stored", ("resource",)),
+    "inexact_objects": ("objects with values that cannot be stored as sent", ("resource",)),
+    "held_deletions": ("deletions that wait for an operator", ("resource",)),
+    "nango_budget_calls": ("calls that Nango grants in this minute, where known", ()),
+    "nango_budget_calls_left": ("how many of them are left", ()),
+    "event_partitions_overdue": ("months of events past their days that are still there", ()),
+    "events_outside_partitions": ("1 if events lie in the default partition", ()),
+    "sink_status": ("1 for the status that a sink has", ("sink", "status")),
+    "sink_served": ("1 if a relay serves the sink", ("sink",)),
+    "sink_waiting_events": ("events that the sink has not had", ("sink",)),
+    "sink_lag_seconds": ("age of the oldest of them, 0 if there is none", ("sink",)),
+    "sink_failures": ("deliveries that failed in a row", ("sink",)),
+    "sink_refused_connections": ("connections whose next event is refused", ("sink",)),
+    "sink_kept_events": ("events past their days that are kept for the sink", ("sink",)),
+    "sink_lost_events": ("events that were dropped before the sink had them", ("sink",)),
+}
+METRICS: Final = {f"{METRIC_PREFIX}_{name}": labels for name, (_, labels) in GAUGES.items()}
+"""Every metric, and its labels."""
