@@ -1,0 +1,103 @@
+"""The audit: who did what, when, through which face. Entries are only ever added."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy import select
+
+from models.audit import AuditOutcome, Via, audit
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Who acts, and through which face."""
+
+    name: str
+    """Name of the token, or the user of the host."""
+    via: Via
+    request_id: str | None = None
+    """Id of the HTTP request, which the log also shows."""
+
+
+@dataclass(frozen=True)
+class AuditEntry:
+    """A stored entry."""
+
+    id: int
+    occurred_at: datetime
+    actor: str
+    via: Via
+    action: str
+    connection_id: int | None
+    subject: str | None
+    parameters: dict[str, Any]
+    outcome: AuditOutcome
+    detail: str | None
+    operation_id: int | None
+    request_id: str | None
+
+
+_COLUMNS: Final = tuple(audit.c[name] for name in AuditEntry.__dataclass_fields__)
+
+
+def record_audit(
+    db: sa.Connection,
+    actor: Actor,
+    action: str,
+    outcome: AuditOutcome,
+    *,
+    connection_id: int | None = None,
+    subject: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    detail: str | None = None,
+    operation_id: int | None = None,
+) -> int:
+    """Add an entry in the caller's transaction, and return its id.
+
+    ``parameters`` has what was asked for: counts and digests, never objects of a directory.
+    """
+    values = {
+        "actor": actor.name,
+        "via": actor.via,
+        "action": action,
+        "outcome": outcome,
+        "connection_id": connection_id,
+        "subject": subject,
+        "parameters": dict(parameters or {}),
+        "detail": detail,
+        "operation_id": operation_id,
+        "request_id": actor.request_id,
+    }
+    found: int = db.execute(audit.insert().values(values).returning(audit.c.id)).scalar_one()
+    return found
+
+
+def list_audit(
+    db: sa.Connection,
+    *,
+    before: int | None = None,
+    limit: int = 50,
+    connection_id: int | None = None,
+    actor: str | None = None,
+    actions: Sequence[str] = (),
+) -> list[AuditEntry]:
+    """Return the newest entries with smaller ids than ``before``, newest first."""
+    statement = select(*_COLUMNS).order_by(audit.c.id.desc()).limit(limit)
+    if before is not None:
+        statement = statement.where(audit.c.id < before)
+    if connection_id is not None:
+        statement = statement.where(audit.c.connection_id == connection_id)
+    if actor is not None:
+        statement = statement.where(audit.c.actor == actor)
+    if actions:
+        statement = statement.where(audit.c.action.in_(actions))
+    return [_entry_from_row(row) for row in db.execute(statement)]
+
+
+def _entry_from_row(row: sa.Row[Any]) -> AuditEntry:
+    values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's documented name
+    values["via"], values["outcome"] = Via(values["via"]), AuditOutcome(values["outcome"])
+    return AuditEntry(**values)
