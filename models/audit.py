@@ -28,9 +28,37 @@ class Via(StrEnum):
     """The service itself: a pause that ended."""
 
 
+class AuditAction(StrEnum):
+    """What an entry is about: the command that does it, with a dot before its subcommand."""
+
+    SYNC = "sync"
+    RESYNC = "resync"
+    APPROVE = "approve"
+    REJECT = "reject"
+    PAUSE = "pause"
+    RESUME = "resume"
+    FORGET = "forget"
+    ERASE = "erase"
+    ERASE_LIFT = "erase.lift"
+    RECOVERED = "recovered"
+    CONNECTIONS_DISCOVER = "connections.discover"
+    CONNECTIONS_APPROVE_MISSING = "connections.approve-missing"
+    SINKS_ADD = "sinks.add"
+    SINKS_REMOVE = "sinks.remove"
+    SINKS_SET_URL = "sinks.set-url"
+    SINKS_PAUSE = "sinks.pause"
+    SINKS_RESUME = "sinks.resume"
+    SINKS_SKIP = "sinks.skip"
+    SINKS_RETRY = "sinks.retry"
+    SINKS_ROTATE = "sinks.rotate"
+    EVENTS_REPLAY = "events.replay"
+    TOKENS_CREATE = "tokens.create"
+    TOKENS_REVOKE = "tokens.revoke"
+
+
 class AuditOutcome(StrEnum):
     ACCEPTED = "accepted"
-    """An operation was queued; its outcome has an entry of its own."""
+    """It was queued or has begun; its outcome has an entry of its own."""
     DONE = "done"
     REFUSED = "refused"
     FAILED = "failed"

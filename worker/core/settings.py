@@ -54,6 +54,11 @@ DatabaseUrl = Annotated[SecretStr, build_rule(check=_check_database_url)]
 RedisAddress = Annotated[SecretStr, build_rule(check=_check_redis_url)]
 ProxyUrl = Annotated[SecretStr, build_rule(check=check_proxy_url)]
 BaseUrl = Annotated[str, build_rule(check=check_base_url, is_hidden=True)]
+ActorName = Annotated[
+    str,
+    Meta(pattern=r"\A[^\x00-\x1f\x7f]{1,100}\Z"),
+    build_rule(allowed="1 to 100 characters without control characters"),
+]
 EventPrefix = Annotated[
     str,
     Meta(pattern=r"\A[a-z0-9]+(\.[a-z0-9-]+)*\Z"),
@@ -222,6 +227,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename=_name_variable)
         EventPrefix,
         Meta(description="prefix of the types of delivered events, such as com.example"),
     ] = "tenantmirror"
+    actor: Annotated[
+        ActorName | None,
+        Meta(
+            description="name of the operator in the audit of the command line; unset: the user "
+            "of the host"
+        ),
+    ] = None
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"],
         Meta(description="log level: DEBUG, INFO, WARNING or ERROR"),

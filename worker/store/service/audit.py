@@ -40,6 +40,9 @@ class AuditEntry:
     request_id: str | None
 
 
+MAX_TEXT: Final = 1000
+"""Longest text of an entry; what is longer is cut."""
+
 _COLUMNS: Final = tuple(audit.c[name] for name in AuditEntry.__dataclass_fields__)
 
 
@@ -65,9 +68,9 @@ def record_audit(
         "action": action,
         "outcome": outcome,
         "connection_id": connection_id,
-        "subject": subject,
+        "subject": _cut(subject),
         "parameters": dict(parameters or {}),
-        "detail": detail,
+        "detail": _cut(detail),
         "operation_id": operation_id,
         "request_id": actor.request_id,
     }
@@ -83,6 +86,7 @@ def list_audit(
     connection_id: int | None = None,
     actor: str | None = None,
     actions: Sequence[str] = (),
+    since: datetime | None = None,
 ) -> list[AuditEntry]:
     """Return the newest entries with smaller ids than ``before``, newest first."""
     statement = select(*_COLUMNS).order_by(audit.c.id.desc()).limit(limit)
@@ -94,6 +98,8 @@ def list_audit(
         statement = statement.where(audit.c.actor == actor)
     if actions:
         statement = statement.where(audit.c.action.in_(actions))
+    if since is not None:
+        statement = statement.where(audit.c.occurred_at >= since)
     return [_entry_from_row(row) for row in db.execute(statement)]
 
 
@@ -101,3 +107,7 @@ def _entry_from_row(row: sa.Row[Any]) -> AuditEntry:
     values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's documented name
     values["via"], values["outcome"] = Via(values["via"]), AuditOutcome(values["outcome"])
     return AuditEntry(**values)
+
+
+def _cut(text: str | None) -> str | None:
+    return text if text is None or len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…"
