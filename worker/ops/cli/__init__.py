@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "sync": ("sync:sync", "Sync a connection now, in this process."),
     "resync": ("sync:resync", "Ask the workers to sync a connection now."),
     "approve": ("approve:approve", "Apply or reject deletions that are held back."),
+    "audit": ("audit:audit", "Show what operators did, when, and with which outcome."),
     "forget": ("forget:forget", "Delete all data of a retired connection permanently."),
     "erase": ("erase:erase", "Erase a person's data permanently; lift or list erasures."),
     "probe": ("probe:probe", "Check, with 15 calls, whether a tenant answers as assumed."),

@@ -2,6 +2,9 @@
 
 import click
 
+from models.audit import AuditAction
+from worker.operations.actor import get_host_actor
+from worker.operations.audit import AuditedAction, audit_work
 from worker.ops.cli.output import (
     APPROVE_MISSING_HINT,
     confirm,
@@ -17,7 +20,7 @@ from worker.ops.cli.output import (
     yes_option,
 )
 from worker.store.service.facts import load_missing_connections
-from worker.store.state.connections import find_connection, get_connections
+from worker.store.state.connections import Connection, find_connection, get_connections
 from worker.store.state.overview import (
     list_held_samples,
     load_connections_overview,
@@ -27,6 +30,7 @@ from worker.store.state.runs import list_latest_runs
 from worker.sync.connections.discover import Discovery
 from worker.sync.connections.discover import discover as read_list
 from worker.sync.connections.missing import approve_missing as approve
+from worker.sync.runtime import Runtime
 from worker.wiring import close_runtime
 
 
@@ -137,7 +141,11 @@ def discover(as_json: bool) -> None:  # noqa: FBT001
     """Read Nango's list now: enrol new, retire missing ones."""
     runtime = open_checked_runtime()
     try:
-        found = read_list(runtime.database, runtime.nango, runtime.settings)
+        actor = get_host_actor(runtime.settings)
+        action = AuditedAction(actor, AuditAction.CONNECTIONS_DISCOVER)
+        with audit_work(runtime.database, action):
+            found = read_list(runtime.database, runtime.nango, runtime.settings)
+            action.detail = f"{found.listed:,} connections in Nango's list"
     finally:
         close_runtime(runtime)
     if as_json:
@@ -190,11 +198,7 @@ def approve_missing(yes: bool, as_json: bool) -> None:  # noqa: FBT001
                 click.echo(f"  {one.label}", err=True)
             question = f"{held.reason}. Retire these {len(chosen):,}?"
             confirm(question, "this retires connections")
-        retired = (
-            approve(runtime.database, runtime.nango, [one.id for one in chosen]) if held else []
-        )
-        if held:
-            read_list(runtime.database, runtime.nango, runtime.settings)
+        retired = _retire_chosen(runtime, chosen) if held else []
     finally:
         close_runtime(runtime)
     if as_json:
@@ -203,3 +207,18 @@ def approve_missing(yes: bool, as_json: bool) -> None:  # noqa: FBT001
     for label in retired:
         click.echo(f"  retired: {label}")
     click.echo(f"{len(retired):,} of {len(chosen):,} held connections retired")
+
+
+def _retire_chosen(runtime: Runtime, chosen: list[Connection]) -> list[str]:
+    """Retire held connections, and return their labels."""
+    ids = [one.id for one in chosen]
+    action = AuditedAction(
+        get_host_actor(runtime.settings),
+        AuditAction.CONNECTIONS_APPROVE_MISSING,
+        parameters={"connections": ids},
+    )
+    with audit_work(runtime.database, action):
+        retired = approve(runtime.database, runtime.nango, ids)
+        action.detail = f"{len(retired):,} connections retired"
+        read_list(runtime.database, runtime.nango, runtime.settings)
+    return retired

@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from models.audit import AuditAction
 from models.resources import ERASABLE
+from worker.operations.actor import get_host_actor
+from worker.operations.audit import AuditedAction, audit_work
 from worker.ops.cli.exit_codes import EXIT_PARTIAL
 from worker.ops.cli.output import (
     ProgressPrinter,
@@ -80,18 +83,34 @@ def erase(  # noqa: PLR0917 - click passes options so
         raise click.UsageError(
             "give an OBJECT, with or without --lift, or --list without an OBJECT"
         )
-    with open_checked_database() as (_, database):
+    with open_checked_database() as (settings, database):
         with database.open_transaction() as db:
             known = find_connection(db, connection)
+        actor = get_host_actor(settings)
         if lists:
             _print_erasures(database, known, as_json=as_json)
         elif lifts:
-            _lift_erasure(database, known, str(named), as_json=as_json)
+            action = AuditedAction(actor, AuditAction.ERASE_LIFT, connection=known)
+            _lift_erasure(database, action, str(named), as_json=as_json)
         else:
             target = _find_target(database, known, str(named), resource)
             if not yes:
                 _confirm_erasure(known, target)
-            _run_erasure(database, known, target, wait, as_json=as_json)
+            # An entry outlives the person's data, so it never says which object was erased.
+            action = AuditedAction(
+                actor,
+                AuditAction.ERASE,
+                connection=known,
+                parameters={"resource": target.resource},
+            )
+            with audit_work(database, action):
+                done = _run_erasure(database, known, target, wait)
+                action.detail = _describe_progress(done)
+            _print_report(
+                known, target, done, _list_related(database, target, done), as_json=as_json
+            )
+            if done.sinks_behind:
+                sys.exit(EXIT_PARTIAL)
 
 
 def _find_target(
@@ -104,14 +123,10 @@ def _find_target(
 
 
 def _run_erasure(
-    database: "Database",
-    connection: Connection,
-    target: "ErasureTarget",
-    wait: float,
-    *,
-    as_json: bool,
-) -> None:
-    from worker.erasure.erase import continue_erasure, erase, find_related
+    database: "Database", connection: Connection, target: "ErasureTarget", wait: float
+) -> "ErasureResult":
+    """Erase the object, and wait a while for the sinks to receive its deletion."""
+    from worker.erasure.erase import continue_erasure, erase
 
     progress = ProgressPrinter(f"{connection.id} ({connection.label})")
 
@@ -123,10 +138,20 @@ def _run_erasure(
     while done.sinks_behind and time.monotonic() < until:
         time.sleep(POLL_SECONDS)
         continue_erasure(database, target, done, told)
-    others = find_related(database, target, done)
-    _print_report(connection, target, done, others, as_json=as_json)
-    if done.sinks_behind:
-        sys.exit(EXIT_PARTIAL)
+    return done
+
+
+def _list_related(
+    database: "Database", target: "ErasureTarget", done: "ErasureResult"
+) -> list[tuple[int, str, str]]:
+    from worker.erasure.erase import find_related
+
+    return find_related(database, target, done)
+
+
+def _describe_progress(done: "ErasureResult") -> str:
+    rows = f"{sum(done.row_counts.values()):,} rows deleted or scrubbed"
+    return f"{rows}; it waits for sinks" if done.sinks_behind else rows
 
 
 def _confirm_erasure(connection: Connection, target: "ErasureTarget") -> None:
@@ -200,14 +225,17 @@ def _render_outcome(target: "ErasureTarget", done: "ErasureResult") -> str:
 
 
 def _lift_erasure(
-    database: "Database", connection: Connection, named: str, *, as_json: bool
+    database: "Database", action: AuditedAction, named: str, *, as_json: bool
 ) -> None:
     from worker.erasure.erase import lift_erasure
     from worker.erasure.target import parse_digest
 
+    connection = action.connection
+    assert connection is not None, "an erasure is of one connection"
     with database.open_transaction() as db:
         digest = parse_digest(db, named)
-    lifted = lift_erasure(database, connection.id, digest)
+    with audit_work(database, action):
+        lifted = lift_erasure(database, connection.id, digest)
     if as_json:
         print_json({"connection": connection.label, "id": connection.id, "lifted": lifted.mark})
         return

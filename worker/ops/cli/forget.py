@@ -2,6 +2,9 @@
 
 import click
 
+from models.audit import AuditAction
+from worker.operations.actor import get_host_actor
+from worker.operations.audit import AuditedAction, audit_work
 from worker.ops.cli.output import (
     ProgressPrinter,
     confirm,
@@ -23,13 +26,18 @@ def forget(connection: str, yes: bool, as_json: bool) -> None:  # noqa: FBT001
 
     An interrupted deletion continues where it stopped. The id is never used again.
     """
-    with open_checked_database() as (_, database):
+    with open_checked_database() as (settings, database):
         with database.open_transaction() as db:
             known = find_connection(db, connection)
         if not yes and known.is_retired:
             _confirm_forget(known)
         progress = ProgressPrinter(f"{known.id} ({known.label})")
-        gone = purge(database, known.id, lambda table, rows: progress(table, rows, "forgetting"))
+        action = AuditedAction(get_host_actor(settings), AuditAction.FORGET, connection=known)
+        with audit_work(database, action):
+            gone = purge(
+                database, known.id, lambda table, rows: progress(table, rows, "forgetting")
+            )
+            action.detail = f"{sum(gone.values()):,} rows deleted"
     if as_json:
         print_json({"connection": known.label, "id": known.id, "rows": gone})
         return

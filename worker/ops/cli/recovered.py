@@ -2,10 +2,13 @@
 
 import click
 
+from models.audit import AuditAction
 from worker.core.log import configure_logging_lazily
 from worker.delivery.store.admin import list_sinks
 from worker.delivery.store.rewind import RewindResult, rewind_history
 from worker.events.epochs import Epoch, load_epoch
+from worker.operations.actor import get_host_actor
+from worker.operations.audit import AuditedAction, audit_work
 from worker.ops.cli.output import (
     confirm,
     json_option,
@@ -43,7 +46,7 @@ def recovered(*, yes: bool, unless_noticed: bool, as_json: bool) -> None:
     twice is harmless: consumers get one more snapshot.
     """
     configure_logging_lazily("WARNING", "console")
-    with open_checked_database() as (_, database):
+    with open_checked_database() as (settings, database):
         with database.open_transaction() as db:
             epoch, sinks = load_epoch(db), len(list_sinks(db))
         if unless_noticed and _is_restore_noticed(epoch):
@@ -51,7 +54,10 @@ def recovered(*, yes: bool, unless_noticed: bool, as_json: bool) -> None:
             return
         if not yes:
             _confirm_new_epoch(epoch, sinks)
-        done = rewind_history(database)
+        action = AuditedAction(get_host_actor(settings), AuditAction.RECOVERED)
+        with audit_work(database, action):
+            done = rewind_history(database)
+            action.detail = f"epoch {done.epoch} started"
         if as_json:
             print_json({"begun": True, **vars(done)})
         else:

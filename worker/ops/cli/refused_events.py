@@ -2,10 +2,13 @@
 
 import click
 
+from models.audit import AuditAction
 from worker.delivery.skip import read_refused_event
 from worker.delivery.skip import skip_refused_event as move_behind
 from worker.delivery.store import admin
 from worker.delivery.store.refusals import find_refusal, retry_refused
+from worker.operations.actor import get_host_actor
+from worker.operations.audit import AuditedAction, audit_work, open_audited_transaction
 from worker.ops.cli.output import (
     confirm,
     json_option,
@@ -24,10 +27,14 @@ from worker.store.state.connections import find_connection
 @json_option
 def retry(name: str, connections: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT001
     """Retry the events that the receiver of NAME refuses, without waiting."""
-    with open_checked_database() as (_, database), database.open_transaction() as db:
-        (sink,) = admin.list_sinks(db, name)
-        only = {find_connection(db, named).id for named in connections} or None
-        count = retry_refused(db, sink["id"], only)
+    with open_checked_database() as (settings, database):
+        action = AuditedAction(get_host_actor(settings), AuditAction.SINKS_RETRY, subject=name)
+        with open_audited_transaction(database, action) as db:
+            (sink,) = admin.list_sinks(db, name)
+            only = {find_connection(db, named).id for named in connections} or None
+            count = retry_refused(db, sink["id"], only)
+            action.parameters = {"connections": sorted(only) if only else None}
+            action.detail = f"connections whose events are retried: {count:,}"
     if as_json:
         print_json({"name": name, "connections": count})
     else:
@@ -49,16 +56,25 @@ def skip(name: str, connection: str, yes: bool, as_json: bool) -> None:  # noqa:
     Delivery continues with the next event. The receiver never gets that event unless it is
     replayed, so what it holds of that object is out of date. The event stays in the table.
     """
-    with open_checked_database() as (_, database):
+    with open_checked_database() as (settings, database):
         with database.open_transaction() as db:
             admin.list_sinks(db, name)
-            refused = find_refusal(db, name, find_connection(db, connection).id)
+            known = find_connection(db, connection)
+            refused = find_refusal(db, name, known.id)
         told, behind = read_refused_event(database, refused)
         about = f"event {told.seq:,} of connection {told.connection_id} ({told.event_id}): "
         about += f"{told.resource} {told.change}"
         if not yes:
             _confirm_skip(name, about, refused.reason)
-        move_behind(database, refused, behind)
+        action = AuditedAction(
+            get_host_actor(settings),
+            AuditAction.SINKS_SKIP,
+            connection=known,
+            subject=name,
+            parameters={"sequence": told.seq, "event_id": told.event_id},
+        )
+        with audit_work(database, action):
+            move_behind(database, refused, behind)
     if as_json:
         facts = {"name": name, "connection_id": told.connection_id, "sequence": told.seq}
         print_json({**facts, "event_id": told.event_id, "skipped": True})

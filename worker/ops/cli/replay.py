@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import click
 
+from models.audit import AuditAction
 from models.sink import SinkStatus
 from worker.core.errors import InvalidInput
 from worker.delivery.store.replay import (
@@ -17,6 +18,8 @@ from worker.delivery.store.replay import (
 )
 from worker.delivery.store.replay import move_positions_back as move_back
 from worker.events.start import FromSnapshot, StartPosition, parse_start_position
+from worker.operations.actor import get_host_actor
+from worker.operations.audit import AuditedAction, open_audited_transaction
 from worker.ops.cli.exit_codes import EXIT_PARTIAL
 from worker.ops.cli.output import (
     confirm,
@@ -66,12 +69,19 @@ def replay(
     gets the current rows as 'created' events, and then all later events.
     """
     beginning = parse_start_position(start)
-    with open_checked_database() as (_, database):
+    with open_checked_database() as (settings, database):
         wanted = _find_target(database, sink, connections)
         if not yes:
             _confirm_replay(database, wanted, beginning)
-        with database.open_transaction() as db:
+        action = AuditedAction(
+            get_host_actor(settings),
+            AuditAction.EVENTS_REPLAY,
+            subject=sink,
+            parameters={"from": start, "connections": sorted(wanted.connection_ids or ()) or None},
+        )
+        with open_audited_transaction(database, action) as db:
             plan = move_back(db, wanted, beginning)
+            action.detail = f"connections replayed: {len(plan.replayed):,}"
         with database.open_transaction() as db:
             counts = count_replayed_events(db, wanted, plan)
     if as_json:

@@ -4,7 +4,10 @@ from pathlib import Path
 
 import click
 
+from models.audit import AuditAction
 from worker.core.errors import InvalidInput
+from worker.operations.actor import get_host_actor
+from worker.operations.audit import AuditedAction, open_audited_transaction
 from worker.ops.cli.output import json_option, open_checked_database, print_json
 
 
@@ -57,11 +60,18 @@ def rotate(name: str, *, secret_file: Path | None, finish: bool, as_json: bool) 
     if finish and secret_file:
         raise click.UsageError("--finish takes no new secret; omit --secret-file")
     secret = None if finish else load_signing_secret(secret_file)
-    with open_checked_database() as (_, database), database.open_transaction() as db:
-        if secret is None:
-            dropped = admin.drop_old_signing_keys(db, name)
-        else:
-            admin.add_signing_key(db, name, secret)
+    with open_checked_database() as (settings, database):
+        action = AuditedAction(
+            get_host_actor(settings),
+            AuditAction.SINKS_ROTATE,
+            subject=name,
+            parameters={"finish": finish},
+        )
+        with open_audited_transaction(database, action) as db:
+            if secret is None:
+                dropped = admin.drop_old_signing_keys(db, name)
+            else:
+                admin.add_signing_key(db, name, secret)
     if secret is None:
         if as_json:
             print_json({"name": name, "dropped": dropped})

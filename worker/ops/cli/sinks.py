@@ -7,12 +7,15 @@ from typing import Any
 import click
 import sqlalchemy as sa
 
+from models.audit import AuditAction
 from models.change_event import ChangeKind
 from models.sink import SinkKind, SinkStart, SinkStatus
 from worker.core.clock import ServerClock
 from worker.delivery import settings as check
 from worker.delivery.store import admin
 from worker.events.filter import parse_change_filter, parse_resource_filter
+from worker.operations.actor import get_host_actor
+from worker.operations.audit import AuditedAction, open_audited_transaction
 from worker.ops.cli.output import (
     confirm,
     json_option,
@@ -141,9 +144,16 @@ def add(
         initial=not no_initial,
         start=SinkStart(start),
     )
-    with open_checked_database() as (_, database), database.open_transaction() as db:
-        only = sorted({find_connection(db, named).id for named in connections}) or None
-        sink_id = admin.add_sink(db, new, only)
+    with open_checked_database() as (loaded, database):
+        action = AuditedAction(
+            get_host_actor(loaded),
+            AuditAction.SINKS_ADD,
+            subject=name,
+            parameters={"kind": kind, "from": start, "settings": kept},
+        )
+        with open_audited_transaction(database, action) as db:
+            only = sorted({find_connection(db, named).id for named in connections}) or None
+            sink_id = admin.add_sink(db, new, only)
     if as_json:
         print_json({"id": sink_id, "name": name} | ({"secret": made} if made else {}))
         return
@@ -223,7 +233,7 @@ def show(name: str, as_json: bool) -> None:  # noqa: FBT001
 @json_option
 def pause(name: str, as_json: bool) -> None:  # noqa: FBT001
     """Pause delivery to a sink; its position and events are kept."""
-    before = _change_status(name, admin.pause_sink)
+    before = _change_status(name, AuditAction.SINKS_PAUSE, admin.pause_sink)
     after = SinkStatus.PAUSED if before is SinkStatus.ACTIVE else before
     if as_json:
         print_json({"name": name, "before": before, "status": after})
@@ -238,16 +248,23 @@ def pause(name: str, as_json: bool) -> None:  # noqa: FBT001
 @json_option
 def resume(name: str, as_json: bool) -> None:  # noqa: FBT001
     """Resume a sink where it stopped; a pending retry is made now."""
-    before = _change_status(name, admin.resume_sink)
+    before = _change_status(name, AuditAction.SINKS_RESUME, admin.resume_sink)
     if as_json:
         print_json({"name": name, "before": before, "status": SinkStatus.ACTIVE})
     else:
         click.echo(f"sink '{name}' was {before}; it resumes where it stopped")
 
 
-def _change_status(name: str, change: Callable[[sa.Connection, str], SinkStatus]) -> SinkStatus:
-    with open_checked_database() as (_, database), database.open_transaction() as db:
-        return change(db, name)
+def _change_status(
+    name: str, action: AuditAction, change: Callable[[sa.Connection, str], SinkStatus]
+) -> SinkStatus:
+    """Change a sink's status, and return the one before."""
+    with open_checked_database() as (settings, database):
+        audited = AuditedAction(get_host_actor(settings), action, subject=name)
+        with open_audited_transaction(database, audited) as db:
+            before = change(db, name)
+            audited.detail = f"it was {before}"
+            return before
 
 
 @sinks.command()
@@ -256,13 +273,14 @@ def _change_status(name: str, change: Callable[[sa.Connection, str], SinkStatus]
 @json_option
 def remove(name: str, yes: bool, as_json: bool) -> None:  # noqa: FBT001
     """Delete a sink with its position and secrets; the events are kept."""
-    with open_checked_database() as (_, database):
+    with open_checked_database() as (settings, database):
         with database.open_transaction() as db:
             admin.list_sinks(db, name)
         if not yes:
             question = f"Delete sink '{name}' with its position and secrets?"
             confirm(question, "this deletes its position")
-        with database.open_transaction() as db:
+        action = AuditedAction(get_host_actor(settings), AuditAction.SINKS_REMOVE, subject=name)
+        with open_audited_transaction(database, action) as db:
             admin.remove_sink(db, name)
     if as_json:
         print_json({"name": name, "removed": True})

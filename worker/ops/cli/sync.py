@@ -4,11 +4,14 @@ import time
 
 import click
 
+from models.audit import AuditAction
 from models.connection import ConnectionStatus
 from models.queues import MAINTENANCE
 from models.resources import RESOURCES
 from models.run import RunState, RunTrigger
 from worker.core.errors import LeaseHeld, MirrorError, StateConflict
+from worker.operations.actor import get_host_actor
+from worker.operations.audit import AuditedAction, audit_work, open_audited_transaction
 from worker.ops.cli.exit_codes import EXIT_BUSY, EXIT_BY_RUN_STATE, EXIT_FAILED, EXIT_PARTIAL
 from worker.ops.cli.output import (
     ProgressPrinter,
@@ -94,7 +97,15 @@ def _sync_one(
         with runtime.database.open_transaction() as db:
             now = load_server_time(db)
         request = SyncRequest(now, manual=True, resources=frozenset(resources) or None, full=full)
-        report = _run_when_lease_free(runtime, connection, request)
+        action = AuditedAction(
+            get_host_actor(runtime.settings),
+            AuditAction.SYNC,
+            connection=connection,
+            parameters={"resources": sorted(resources), "full": full},
+        )
+        with audit_work(runtime.database, action):
+            report = _run_when_lease_free(runtime, connection, request)
+            action.detail = f"the run is {report.state}"
     except MirrorError as error:
         error.connection = error.connection or connection.label
         failed: dict[str, object] = {"connection": connection.label, "state": "failed"}
@@ -166,9 +177,16 @@ def resync(
     timeout: float,
 ) -> None:
     """Ask the workers to sync CONNECTION now."""
-    with open_checked_database() as (_, database):
+    with open_checked_database() as (settings, database):
         with database.open_transaction() as db:
             known = find_connection(db, connection)
+        action = AuditedAction(
+            get_host_actor(settings),
+            AuditAction.RESYNC,
+            connection=known,
+            parameters={"resources": sorted(resources), "full": full},
+        )
+        with open_audited_transaction(database, action) as db:
             if known.status not in (ConnectionStatus.ACTIVE, ConnectionStatus.BROKEN):
                 raise StateConflict(
                     f"it is {known.status}, so it is not synced", connection=known.label

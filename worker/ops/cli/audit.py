@@ -1,0 +1,110 @@
+"""The command ``audit``: who did what, when, through which face."""
+
+from datetime import datetime
+
+import click
+
+from models.audit import AuditAction
+from worker.ops.cli.output import (
+    json_option,
+    open_checked_database,
+    print_json,
+    print_table,
+    render_time,
+)
+from worker.ops.cli.since import parse_since
+from worker.store.engine import load_server_time
+from worker.store.service.audit import AuditEntry, list_audit
+from worker.store.state.connections import find_connection
+
+MAX_LIMIT = 10_000
+
+_EXAMPLES = """\b
+Examples:
+  tenant-mirror audit --since 1d
+  tenant-mirror audit contoso --limit 100
+  tenant-mirror audit --action approve --action reject --json
+  tenant-mirror audit --actor ann --before 4711
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@click.argument("connection", required=False)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, MAX_LIMIT),
+    default=20,
+    show_default=True,
+    help="Entries to show.",
+)
+@click.option(
+    "--since",
+    metavar="TIME|AGE",
+    help="Only entries since a time (2026-11-22T10:00Z) or an age ago (30m, 2h, 7d).",
+)
+@click.option(
+    "--action",
+    "actions",
+    multiple=True,
+    metavar="ACTION",
+    type=click.Choice([one.value for one in AuditAction]),
+    help="Only this action, such as pause or sinks.add; may be repeated.",
+)
+@click.option("--actor", help="Only what this operator or token did.")
+@click.option("--before", type=click.IntRange(1), help="Only entries before this number.")
+@json_option
+def audit(
+    *,
+    connection: str | None,
+    limit: int,
+    since: str | None,
+    actions: tuple[str, ...],
+    actor: str | None,
+    before: int | None,
+    as_json: bool,
+) -> None:
+    """Show what operators did, newest first: all of it, or what concerns CONNECTION.
+
+    Each action through the command line, the HTTP API or the service itself has an entry: when,
+    who, through which face (cli, api, page or service), what, on what, and its outcome. "accepted"
+    means that the work was queued or has begun; a later entry has its outcome. Entries cannot be
+    changed or removed, and outlive the connection that they are about.
+
+    The name of an operator of the command line is the user of the host, or TENANT_MIRROR_ACTOR.
+    """
+    with open_checked_database() as (_, database), database.open_transaction() as db:
+        known = find_connection(db, connection) if connection else None
+        start: datetime | None = parse_since(since, load_server_time(db)) if since else None
+        entries = list_audit(
+            db,
+            before=before,
+            limit=limit + 1,
+            connection_id=known.id if known else None,
+            actor=actor,
+            actions=actions,
+            since=start,
+        )
+    shown = entries[:limit]
+    if as_json:
+        print_json([vars(entry) for entry in shown])
+        return
+    if not shown:
+        click.echo("no entries")
+        return
+    columns = ["entry", "time (UTC)", "who", "via", "action", "outcome", "on", "detail"]
+    print_table("", columns, [_build_row(entry) for entry in shown], prose=("detail",))
+    if len(entries) > limit:
+        click.echo(f"older entries: --before {shown[-1].id}", err=True)
+
+
+def _build_row(entry: AuditEntry) -> list[object]:
+    return [
+        str(entry.id),
+        render_time(entry.occurred_at),
+        entry.actor,
+        entry.via.value,
+        entry.action,
+        entry.outcome.value,
+        entry.subject,
+        entry.detail,
+    ]
