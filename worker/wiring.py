@@ -3,7 +3,7 @@
 import gc
 import sys
 
-from worker.core.errors import ConfigurationError
+from worker.core.errors import ConfigurationError, MirrorError
 from worker.core.log import get_logger
 from worker.core.net.tls import build_ssl_context
 from worker.core.net.transport import TransportConfig
@@ -13,6 +13,7 @@ from worker.core.settings import Settings
 from worker.graph.throttle import GraphThrottle
 from worker.nango.client import NangoClient, RetryPolicy
 from worker.nango.limiter import open_limiter
+from worker.store.counters import flush_counts
 from worker.store.engine import Database
 from worker.sync.runtime import Runtime
 
@@ -61,5 +62,10 @@ def open_runtime(settings: Settings) -> Runtime:
 
 
 def close_runtime(runtime: Runtime) -> None:
+    """Store what was counted and not stored yet, and close everything."""
+    try:
+        flush_counts(runtime.database, runtime.nango.counts)
+    except MirrorError as error:
+        get_logger().warning("counts of this process not stored", reason=str(error))
     runtime.nango.close()
     runtime.database.close()

@@ -40,7 +40,7 @@ def run(database_url: str) -> Run:
 def read(exposition: str) -> dict[str, float]:
     """Every metric, and the value of its first sample."""
     return {
-        family.name: family.samples[0].value
+        family.name + "_total" * (family.type == "counter"): family.samples[0].value
         for family in text_string_to_metric_families(exposition)
         if family.samples
     }

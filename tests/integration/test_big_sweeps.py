@@ -301,6 +301,7 @@ def session_of(mirror: Mirror) -> Iterator[SliceContext]:
         policy=Policy.from_settings(runtime.settings),
         request=SyncRequest(now),
         started_at=now,
+        counts=runtime.nango.counts,
         call_seconds=10,
         retry_seconds=1,
     )

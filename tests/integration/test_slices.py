@@ -216,7 +216,7 @@ def test_a_quiet_slice_asks_little_of_postgres_and_leaves_nothing_held(mirror: M
     with counted("commit") as commits, counted("before_cursor_execute") as statements:
         report = run_by_the_clock(mirror)
     assert report.state is RunState.SUCCEEDED
-    assert (len(commits), len(statements)) == (1 + 5, 1 + 18)
+    assert (len(commits), len(statements)) == (1 + 5, 1 + 19)
     free = "select expires_at is null and holder is null from sync.leases"
     assert fetch_scalar(mirror.database, free) is True
     assert (

@@ -4,14 +4,17 @@
 """
 
 import secrets
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
+from operator import itemgetter
 from typing import Final
 
 import msgspec
 
 from models.base import EVENTS
 from models.change_event import ConnectionChange
+from models.counter import CounterName
 from models.resource import Resource
 from worker.rows.copy_format import NULL, encode_array, escape, escape_json
 from worker.store.copy import copy_lines
@@ -47,14 +50,20 @@ def append_events(
 
     One COPY writes all of them, as each COPY costs several round trips.
     """
-    lines = [
-        _number_events(tx, resource.name, some, run_id=run_id, initial=initial)
-        for resource, some in changes
-        if some
-    ]
+    lines = []
+    for resource, some in changes:
+        if some:
+            _count_rows(tx, resource.name, some)
+            lines.append(_number_events(tx, resource.name, some, run_id=run_id, initial=initial))
     if lines:
         together = chain.from_iterable(lines)
         copy_lines(tx.db, EVENTS, "change_events", _COLUMNS, together)
+
+
+def _count_rows(tx: Transaction, resource: str, changes: Sequence[Change]) -> None:
+    """Count the changes by kind; the transaction stores the counts with the events."""
+    for kind, number in Counter(map(itemgetter(0), changes)).items():
+        tx.counts.add(CounterName.ROWS, resource, kind, value=number)
 
 
 def _number_events(

@@ -11,7 +11,6 @@ and such a refusal only counts after the organization has been checked.
 https://learn.microsoft.com/graph/json-batching
 """
 
-import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -19,6 +18,7 @@ from http import HTTPStatus
 from threading import Lock
 from typing import Final
 
+from models.counter import WaitReason
 from models.run import RunTrigger
 from worker.core.errors import RetryLater
 from worker.graph.batch_body import BatchResult, build_batch, parse_batch
@@ -225,7 +225,7 @@ class GraphClient:
             return False
         if time.monotonic() + pause > until:
             return False
-        time.sleep(pause + 0.2 * random.random())
+        self._nango.wait(pause, WaitReason.GRAPH)
         return True
 
     def _send_batch(

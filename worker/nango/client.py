@@ -17,7 +17,9 @@ from threading import Event, Lock
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 from tenacity.wait import wait_random_exponential
 
+from models.counter import WaitReason
 from models.run import RunTrigger
+from worker.core.counts import Counts
 from worker.core.errors import (
     BudgetExhausted,
     ConfigurationError,
@@ -26,6 +28,7 @@ from worker.core.errors import (
     RetryNow,
 )
 from worker.core.net.transport import TransportConfig
+from worker.nango.call_meter import CallMeter
 from worker.nango.circuit_breaker import HEALTH_CHECK_PATH, CircuitBreaker
 from worker.nango.errors import (
     RateLimited,
@@ -35,7 +38,7 @@ from worker.nango.errors import (
     to_retry_later,
 )
 from worker.nango.health import CHECK_INTERVAL
-from worker.nango.limiter import RateLimiter
+from worker.nango.limiter import EXHAUSTED_MESSAGE, RateLimiter
 from worker.nango.response import TRANSIENT_STATUSES, ApiResponse, is_timeout
 from worker.nango.throttle_policy import ThrottlePolicy
 from worker.nango.transport import ApiRequest, HttpTransport, ResponseObserver
@@ -126,6 +129,9 @@ class NangoClient:
         self.limiter = limiter or RateLimiter()
         self.throttle = throttle
         self._clock = clock
+        self.counts = Counts()
+        """Counts of this process that wait for a transaction."""
+        self._meter = CallMeter(self.counts)
         self._calls = 0
         self._lock = Lock()
         self.breaker = CircuitBreaker(
@@ -205,8 +211,14 @@ class NangoClient:
     def note_throttling(
         self, connection: ConnectionRef, target: str, response: ApiResponse
     ) -> None:
-        """Record the throttling headers of a response, also of one inside a ``$batch``."""
+        """Record the throttling of a response inside a ``$batch``."""
+        self._meter.count_response(response)
         self._pause_if_throttled(str(connection), target, response, self._clock())
+
+    def wait(self, seconds: float, reason: WaitReason) -> None:
+        """Wait before a call, and count it."""
+        self._meter.count_wait(seconds, reason)
+        time.sleep(seconds + 0.2 * random.random())
 
     def _pause_if_throttled(
         self, connection: str, path: str, response: ApiResponse, now: float
@@ -241,6 +253,7 @@ class NangoClient:
             retry=retry_if_exception_type(RetryNow),
             stop=lambda state: stop_after_attempt(attempts)(state) or give_up(state),
             wait=_compute_pause,
+            before_sleep=self._meter.count_retry,
             reraise=True,
         )
         try:
@@ -265,10 +278,12 @@ class NangoClient:
                 return response
         error = classify_nango_response(response, now)
         if isinstance(error, RateLimited):
+            self._meter.count_rate_limit()
             self.limiter.pause_account(error.after or 1.0)
         if error is not None:
             raise error
         if asked.connection is not None:
+            self._meter.count_response(response)
             if response.status != HTTPStatus.OK:
                 self._pause_if_throttled(asked.connection, asked.path, response, now)
             if not asked.single_attempt:
@@ -291,11 +306,13 @@ class NangoClient:
             latest = until - self.retry_policy.deadline / 2
             if seconds > self.retry_policy.max_pause or time.monotonic() + seconds > latest:
                 raise BudgetExhausted(why, after=seconds)
-            time.sleep(seconds + 0.2 * random.random())
+            is_budget = why == EXHAUSTED_MESSAGE
+            self.wait(seconds, WaitReason.BUDGET if is_budget else WaitReason.GRAPH)
 
     def _send(self, asked: "_ApiCall", until: float) -> ApiResponse:
         with self._lock:
             self._calls += 1
+        self._meter.count_call(asked.lane, is_own=asked.connection is None)
         request = ApiRequest(
             asked.method, asked.wire_path, asked.headers, asked.body, asked.observer
         )

@@ -38,7 +38,7 @@ SHORTAGE_TTL: Final = 150
 
 _ACCOUNT_TTL: Final = 3600
 _SHORTAGE_KEY: Final = "shortage"
-_EXHAUSTED_MESSAGE: Final = "Nango's budget of calls a minute is spent for now"
+EXHAUSTED_MESSAGE: Final = "Nango's budget of calls a minute is spent for now"
 
 
 class RateLimiter:
@@ -72,7 +72,7 @@ class RateLimiter:
             before = _decode_account(held)
             after, seconds = spend(before, now, lane, self._rules)
             if after == before or self._save(held, after, now):
-                return seconds, _EXHAUSTED_MESSAGE
+                return seconds, EXHAUSTED_MESSAGE
 
     def learn_window(self, response: ApiResponse, wall: float) -> None:
         """Learn from Nango's rate limit headers, which Graph's responses carry, too."""

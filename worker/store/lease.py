@@ -7,14 +7,16 @@ events: commits of a connection are serialized, and so are their sequence number
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy import TextClause, text
 
+from worker.core.counts import Counts
 from worker.core.errors import LeaseHeld, LeaseLost
 from worker.core.process.identity import identify_this_process
+from worker.store.counters import add_to_counters
 from worker.store.engine import Database
 
 _NOW = text("select clock_timestamp()")
@@ -93,13 +95,14 @@ class Transaction:
 
     ``moment`` is the database's time. Once there is an event it never decreases, even if the clock
     is set back, so that rows stored without an event sort correctly among the events.
-    ``seq`` is the last sequence number assigned.
+    ``seq`` is the last sequence number assigned. ``counts`` are stored before the commit.
     """
 
     db: sa.Connection
     connection_id: int
     moment: datetime
     seq: int
+    counts: Counts = field(default_factory=Counts)
 
     def read_clock(self) -> datetime:
         """Return the database's current time, for due times: it may be behind ``moment``."""
@@ -178,6 +181,7 @@ def open_write_transaction(database: Database, lease: Lease) -> Iterator[Transac
         yield transaction
         if transaction.seq > before:
             _save_sequence(transaction, lease.seconds)
+        add_to_counters(db, transaction.counts.take())
 
 
 @contextmanager
@@ -222,14 +226,21 @@ def interrupt_writer(database: Database, connection_id: int) -> Iterator[Transac
 
 
 @contextmanager
-def interrupt_writer_in(db: sa.Connection, connection_id: int) -> Iterator[Transaction]:
-    """Do as ``interrupt_writer`` for another connection, inside an open transaction."""
+def interrupt_writer_in(
+    db: sa.Connection, connection_id: int, counts: Counts | None = None
+) -> Iterator[Transaction]:
+    """Do as ``interrupt_writer`` for another connection, inside an open transaction.
+
+    The caller stores ``counts`` with its own; without them, they are stored at the end.
+    """
     db.execute(_ENSURE, {"id": connection_id})
     row = db.execute(_LOCK, {"id": connection_id}).one()
-    transaction = Transaction(db, connection_id, row.moment, row.event_seq)
+    transaction = Transaction(db, connection_id, row.moment, row.event_seq, counts or Counts())
     db.execute(_SEIZE, {"id": connection_id})
     yield transaction
     _save_sequence(transaction, 0.0)
+    if counts is None:
+        add_to_counters(db, transaction.counts.take())
 
 
 def _save_sequence(transaction: Transaction, seconds: float) -> None:

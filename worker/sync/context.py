@@ -10,8 +10,11 @@ from datetime import datetime, timedelta
 from operator import itemgetter
 from threading import Lock
 
+from models.counter import CounterName
 from models.resource import Resource
 from models.unresolved import NoAnswer, Part
+from worker.core.counts import Counts
+from worker.core.errors import LeaseLost
 from worker.core.process.shutdown import is_stopping
 from worker.events.append import append_events
 from worker.graph.client import GraphClient
@@ -55,6 +58,8 @@ class SliceContext:
     policy: Policy
     request: SyncRequest
     started_at: datetime
+    counts: Counts
+    """Counts of this process that wait for a transaction."""
     call_seconds: float
     retry_seconds: float
     """Longest pause before a retry within the slice."""
@@ -86,7 +91,7 @@ class SliceContext:
     def open_transaction(self) -> Iterator[Transaction]:
         """Open a fenced write transaction; a commit renews the lease from its start."""
         renewed = time.monotonic()
-        with open_write_transaction(self.database, self.lease) as tx:
+        with self._count_fenced(), open_write_transaction(self.database, self.lease) as tx:
             yield tx
         self.renewed_monotonic = renewed
 
@@ -98,11 +103,27 @@ class SliceContext:
 
     @contextmanager
     def open_final_transaction(self) -> Iterator[Transaction]:
-        """Open the last write transaction of a slice, which releases the lease."""
-        with open_write_transaction(self.database, self.lease) as tx:
+        """Open the last write transaction of a slice, which releases the lease.
+
+        It also stores the counts of this process that no transaction has taken along.
+        """
+        with (
+            self._count_fenced(),
+            self.counts.hand_over() as pending,
+            open_write_transaction(self.database, self.lease) as tx,
+        ):
+            tx.counts.add_all(pending)
             yield tx
             release_lease_in(tx.db, self.lease)
         self.is_lease_released = True
+
+    @contextmanager
+    def _count_fenced(self) -> Iterator[None]:
+        try:
+            yield
+        except LeaseLost:
+            self.counts.add(CounterName.FENCED_WRITES)
+            raise
 
     @property
     def now(self) -> datetime:

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from models.run import RunState, RunTrigger
 from worker.core.log import get_logger
+from worker.store.counters import add_to_counters
 from worker.store.engine import Database
 from worker.store.errors import get_sql_state
 from worker.store.lease import Transaction, release_lease_in, take_lease
@@ -68,6 +69,7 @@ def record_failed_start(
                 now = tx.read_clock()
                 reschedule(tx, now + _compute_pause(tx), now, done=False)
             release_lease_in(db, lease)
+            add_to_counters(db, tx.counts.take())
     except Exception as problem:  # noqa: BLE001 - the caller raises the first fault
         get_logger().warning(
             "failed start of a slice not recorded",

@@ -11,6 +11,7 @@ from datetime import datetime
 from math import ceil
 
 from models.connection import ConnectionStatus
+from models.counter import CounterName
 from models.run import RunState, RunTrigger
 from worker.core.errors import (
     ConfigurationError,
@@ -26,6 +27,7 @@ from worker.core.process.failpoints import hit_failpoint
 from worker.core.process.shutdown import is_stopping
 from worker.graph.client import GraphClient
 from worker.nango.client import ConnectionRef
+from worker.store.counters import flush_counts
 from worker.store.engine import Database
 from worker.store.lease import Lease, release_lease, return_lease, take_lease
 from worker.store.state.connections import Connection, SliceConnection, load_for_slice
@@ -86,7 +88,10 @@ def run_slice(
         hit_failpoint("run-opened")
         try:
             return _run_slice_to_report(runtime, context, start.starting_state, seconds, calls)
-        except (LeaseLost, ServerUnavailable):
+        except LeaseLost:
+            _count_lost_lease(context)
+            raise
+        except ServerUnavailable:
             raise
         except Exception as error:
             fail_run(context, error, runtime.nango.calls - calls)
@@ -154,6 +159,13 @@ def _check_is_syncable(connection: Connection) -> None:
     )
 
 
+def _count_lost_lease(context: SliceContext) -> None:
+    """Count it at once, as no transaction of this slice will."""
+    context.counts.add(CounterName.LEASE_LOSSES)
+    with contextlib.suppress(ServerUnavailable, RetryLater):
+        flush_counts(context.database, context.counts)
+
+
 @contextlib.contextmanager
 def _hold_lease(context: SliceContext) -> Iterator[None]:
     """Release the lease when the slice ends, even by an error."""
@@ -204,6 +216,7 @@ def _build_context(
         request=request or _build_request(connection, began),
         is_foreground=request is not None,
         started_at=began,
+        counts=runtime.nango.counts,
         call_seconds=runtime.settings.call_seconds,
         retry_seconds=runtime.settings.retry_seconds,
         erased=start.erased,

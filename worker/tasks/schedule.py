@@ -11,6 +11,7 @@ from worker.core.process.failpoints import hit_failpoint
 from worker.delivery.store.rewind import rewind_if_restored
 from worker.nango.client import NangoClient
 from worker.nango.health import is_silent
+from worker.store.counters import flush_counts
 from worker.store.service.facts import (
     note_halt,
 )
@@ -96,6 +97,7 @@ def discover_connections() -> None:
     with log_task("discovery"):
         runtime = get_runtime()
         found = discover(runtime.database, runtime.nango, runtime.settings)
+        flush_counts(runtime.database, runtime.nango.counts)
         if found.held:
             get_logger().error(
                 "retirement of missing connections held", reason=found.held, hint=APPROVE_HINT

@@ -10,7 +10,7 @@ from worker.core.errors import MirrorError
 from worker.core.log import get_logger
 from worker.core.settings import Settings
 from worker.overview.budget import load_budget, load_outage, open_shared_limiter
-from worker.overview.metrics.read import read_events, read_mirror, read_service
+from worker.overview.metrics.read import read_counters, read_events, read_mirror, read_service
 from worker.overview.metrics.samples import MetricSamples
 from worker.store.engine import Database
 from worker.store.schema_version import check_schema
@@ -45,7 +45,7 @@ class MetricsCollector(Collector):
             check_schema(self._database)
             with self._database.open_transaction() as db:
                 counts.set_statement_timeout(db)
-                for read in (read_service, read_mirror, read_events):
+                for read in (read_service, read_mirror, read_events, read_counters):
                     read(db, self._settings, readings)
         except MirrorError as error:
             self.last_error = error

@@ -6,9 +6,18 @@ person is named.
 
 from typing import Final
 
+from models.change_event import ChangeKind
+from models.counter import CallLane, CounterName, ThrottleOrigin, WaitReason
+from models.resources import RESOURCES
+from models.run import RunState, RunTrigger
+
 METRIC_PREFIX: Final = "tenant_mirror"
+_ENDED_STATES: Final = tuple(one for one in RunState if one is not RunState.RUNNING)
 OVERDUE_SECONDS: Final = 300
 RECENT_SECONDS: Final = 3600
+
+AGE_BOUNDS: Final = (60, 300, 900, 3600, 21600, 86400)
+"""Upper bounds in seconds of the ages by which connections are counted."""
 
 GAUGES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "up": ("1 if the database could be read; if 0, no other metric is exported", ()),
@@ -28,6 +37,11 @@ GAUGES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "streams_never_fresh": ("connections in use that never read it as a whole", ("resource",)),
     "workers": ("workers that consume the queue now", ("queue",)),
     "recent_runs": ("runs that began in the last hour, by state", ("state",)),
+    "connections_by_age": (
+        "connections in use whose rows were read within so many seconds; +Inf: all",
+        ("resource", "within"),
+    ),
+    "connections_late": ("connections in use with any resource older than allowed", ()),
     "quarantined_objects": ("malformed objects that are kept apart", ("resource",)),
     "unresolved_parts": ("parts that Graph does not answer for, kept as stored", ("resource",)),
     "inexact_objects": ("objects with values that cannot be stored as sent", ("resource",)),
@@ -45,5 +59,37 @@ GAUGES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "sink_kept_events": ("events past their days that are kept for the sink", ("sink",)),
     "sink_lost_events": ("events that were dropped before the sink had them", ("sink",)),
 }
-METRICS: Final = {f"{METRIC_PREFIX}_{name}": labels for name, (_, labels) in GAUGES.items()}
+COUNTERS: Final[dict[CounterName, tuple[str, tuple[tuple[str, tuple[str, ...]], ...]]]] = {
+    CounterName.NANGO_CALLS: ("calls sent to Nango, by lane", (("lane", tuple(CallLane)),)),
+    CounterName.CALL_WAIT_SECONDS: (
+        "seconds that calls waited before they were sent",
+        (("reason", tuple(WaitReason)),),
+    ),
+    CounterName.THROTTLED_RESPONSES: (
+        "answers with status 429, by who gave them",
+        (("origin", tuple(ThrottleOrigin)),),
+    ),
+    CounterName.ROWS: (
+        "changed rows, each with its event",
+        (("resource", tuple(RESOURCES)), ("change", tuple(ChangeKind))),
+    ),
+    CounterName.RUNS: (
+        "runs that ended",
+        (("state", _ENDED_STATES), ("trigger", tuple(RunTrigger))),
+    ),
+    CounterName.LEASE_LOSSES: ("slices that ended as another process had their lease", ()),
+    CounterName.FENCED_WRITES: ("writes refused as another process had the lease", ()),
+}
+"""Counters that the database keeps, and the values of their labels."""
+
+HISTOGRAMS: Final = {"run_seconds": ("duration of runs that ended", ("trigger",))}
+
+METRICS: Final = {
+    f"{METRIC_PREFIX}_{name}": labels
+    for name, labels in (
+        *((name, labels) for name, (_, labels) in GAUGES.items()),
+        *((f"{name}_total", tuple(key for key, _ in of)) for name, (_, of) in COUNTERS.items()),
+        *((name, labels) for name, (_, labels) in HISTOGRAMS.items()),
+    )
+}
 """Every metric, and its labels."""

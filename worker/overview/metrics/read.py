@@ -11,8 +11,9 @@ from models.stream import Phase
 from worker.core.settings import Settings
 from worker.delivery.health import load_sink_health
 from worker.events.partitions import has_unpartitioned_events
-from worker.overview.metrics.definitions import OVERDUE_SECONDS, RECENT_SECONDS
+from worker.overview.metrics.definitions import AGE_BOUNDS, OVERDUE_SECONDS, RECENT_SECONDS
 from worker.overview.metrics.samples import MetricSamples
+from worker.store.counters import load_counters
 from worker.store.service.facts import get_fact_age, is_halted, load_missing_connections
 from worker.store.service.workers import list_workers
 from worker.store.state import metrics as counts
@@ -30,6 +31,10 @@ def read_service(db: sa.Connection, _: Settings, readings: MetricSamples) -> Non
         readings.set("workers", sum(queue in worker.queues for worker in serving), queue)
 
 
+def read_counters(db: sa.Connection, _: Settings, readings: MetricSamples) -> None:
+    readings.totals = load_counters(db)
+
+
 def read_mirror(db: sa.Connection, _: Settings, readings: MetricSamples) -> None:
     readings.set_counts("connections", ConnectionStatus, counts.count_connections_by_status(db))
     overdue = counts.count_overdue_connections(db, OVERDUE_SECONDS)
@@ -39,11 +44,14 @@ def read_mirror(db: sa.Connection, _: Settings, readings: MetricSamples) -> None
     for resource in STREAMED:
         for phase in Phase:
             readings.set("streams", streams.get((resource.name, phase), 0), resource.name, phase)
-    for name, fresh in counts.load_freshness(db).items():
+    for name, fresh in counts.load_freshness(db, AGE_BOUNDS).items():
         if fresh.oldest_seconds is not None:
             readings.set("oldest_freshness_seconds", fresh.oldest_seconds, name)
         readings.set("streams_late", fresh.late, name)
         readings.set("streams_never_fresh", fresh.never_read, name)
+        for bound, number in zip((*AGE_BOUNDS, "+Inf"), fresh.by_age, strict=True):
+            readings.set("connections_by_age", number, name, str(bound))
+    readings.set("connections_late", counts.count_late_connections(db))
     readings.set_counts("recent_runs", RunState, counts.count_runs_by_state(db, RECENT_SECONDS))
     readings.set_counts("quarantined_objects", RESOURCES, counts.count_quarantined_objects(db))
     readings.set_counts("unresolved_parts", RESOURCES, counts.count_unresolved_parts(db))

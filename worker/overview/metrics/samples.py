@@ -6,14 +6,16 @@ from dataclasses import dataclass, field
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 
+from worker.overview.metrics.counters import Totals, build_counter_families
 from worker.overview.metrics.definitions import GAUGES, METRIC_PREFIX
 
 
 @dataclass
 class MetricSamples:
-    """The values of one scrape, by metric and label values."""
+    """The values of one scrape, by metric and label values; ``totals`` are the counters."""
 
     values: dict[str, dict[tuple[str, ...], float]] = field(default_factory=dict)
+    totals: Totals | None = None
 
     def set(self, name: str, value: float, *labels: str) -> None:
         self.values.setdefault(name, {})[labels] = float(value)
@@ -31,3 +33,5 @@ class MetricSamples:
             for values, number in self.values[name].items():
                 family.add_metric(values, number)
             yield family
+        if self.totals is not None:
+            yield from build_counter_families(self.totals)

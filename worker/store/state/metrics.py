@@ -1,6 +1,8 @@
 """Counts over all connections, for metrics. No query's cost grows with a tenant's rows."""
 
-from typing import Final, NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy import TextClause, text
@@ -30,12 +32,12 @@ _STREAMS = text("""
      where c.status in ('active', 'broken', 'paused') group by s.resource, s.phase
 """)
 _AGES = text("""
-    select f.resource,
-           extract(epoch from max(clock_timestamp() - f.fresh_at))::float8 as oldest,
-           count(*) filter (where f.fresh_at is null) as never,
-           count(*) filter (where f.is_late) as late
-      from analytics.freshness f join sync.connections c on c.id = f.connection_id
-     where c.status in ('active', 'broken') group by f.resource
+    select f.resource, width_bucket(f.age, cast(:bounds as float8[])) as bucket,
+           max(f.age) as oldest, count(*) as number, count(*) filter (where f.is_late) as late
+      from (select *, extract(epoch from clock_timestamp() - fresh_at)::float8 as age
+              from analytics.freshness) f
+      join sync.connections c on c.id = f.connection_id
+     where c.status in ('active', 'broken') group by f.resource, bucket
 """)
 # Runs have no index on times, but their ids grow with time: a binary search finds the first.
 _RUNS = text("""
@@ -50,6 +52,11 @@ _RUNS = text("""
                  from sync.runs where id >= s.middle order by id limit 1) r)
     select state, count(*) from sync.runs
      where id >= (select low from search where low >= high) group by state
+""")
+_LATE = text("""
+    select count(distinct f.connection_id)
+      from analytics.freshness f join sync.connections c on c.id = f.connection_id
+     where c.status in ('active', 'broken') and f.is_late
 """)
 _UNRESOLVED = text("select resource, count(*) from sync.unresolved group by resource")
 _QUARANTINED = text(
@@ -92,19 +99,38 @@ def count_streams_by_phase(db: sa.Connection) -> dict[tuple[str, str], int]:
     return {(resource, phase): number for resource, phase, number in found}
 
 
-class Freshness(NamedTuple):
+@dataclass
+class Freshness:
     """Freshness of a resource over all synced connections, as in ``analytics.freshness``."""
 
-    oldest_seconds: float | None
+    by_age: list[int]
+    """Connections where it is younger than each bound, and all connections."""
+    oldest_seconds: float | None = None
     """Seconds since the oldest rows were read; None if none were."""
-    never_read: int
+    never_read: int = 0
     """Connections where it was never read completely."""
-    late: int
+    late: int = 0
     """Connections where it is older than its interval allows, or was never read."""
 
 
-def load_freshness(db: sa.Connection) -> dict[str, Freshness]:
-    return {row.resource: Freshness(*row[1:]) for row in db.execute(_AGES)}
+def load_freshness(db: sa.Connection, bounds: Sequence[float] = ()) -> dict[str, Freshness]:
+    """Return the freshness of every resource; ``bounds`` are ages in seconds, ascending."""
+    found: dict[str, Freshness] = {}
+    for row in db.execute(_AGES, {"bounds": list(bounds)}):
+        one = found.setdefault(row.resource, Freshness(by_age=[0] * (len(bounds) + 1)))
+        one.late += row.late
+        if row.bucket is None:
+            one.never_read += row.number
+        else:
+            one.oldest_seconds = max(one.oldest_seconds or 0.0, row.oldest)
+        for place in range(len(bounds) if row.bucket is None else row.bucket, len(bounds) + 1):
+            one.by_age[place] += row.number
+    return found
+
+
+def count_late_connections(db: sa.Connection) -> int:
+    """Return how many synced connections have a resource that is late."""
+    return int(db.execute(_LATE).scalar_one())
 
 
 def count_runs_by_state(db: sa.Connection, seconds: float) -> dict[str, int]:

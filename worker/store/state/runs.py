@@ -5,8 +5,9 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import func, select, text, update
+from sqlalchemy import Double, cast, func, select, text, update
 
+from models.counter import RUN_SECONDS_BOUNDS, CounterName
 from models.run import RunState, RunTrigger, runs
 from worker.store.engine import Database
 from worker.store.lease import Transaction
@@ -76,7 +77,8 @@ _END_RUNNING = text("""
     update sync.runs r
        set state = :state, finished_at = now(), error = :error, resources = null
       from running where r.id = running.id
- returning r.id, running.resources as walks
+ returning r.id, running.resources as walks, r.trigger,
+           extract(epoch from r.finished_at - r.started_at)::float8 as seconds
 """)
 _FAILURES_IN_A_ROW = text("""
     select count(*) filter (where all_failed)
@@ -85,6 +87,11 @@ _FAILURES_IN_A_ROW = text("""
                      where connection_id = :id and state <> 'running'
                      order by id desc limit :limit) newest) newest
 """)
+
+_ENDED = (
+    runs.c.trigger,
+    cast(func.extract("epoch", runs.c.finished_at - runs.c.started_at), Double).label("seconds"),
+)
 
 
 @dataclass(frozen=True)
@@ -139,18 +146,32 @@ def finish_run(
     error: str | None = None,
     resources: dict[str, Any] | None = None,
 ) -> None:
-    tx.db.execute(
+    """End the run, and count it by state and duration."""
+    ended = tx.db.execute(
         update(runs)
         .where(runs.c.id == run.id)
         .values(state=state.value, finished_at=func.now(), error=error, resources=resources)
-    )
+        .returning(*_ENDED)
+    ).one_or_none()
+    if ended is not None:
+        _count_run(tx, state, ended.trigger, ended.seconds)
 
 
 def end_running_run(tx: Transaction, state: RunState, error: str) -> tuple[int, list[str]] | None:
     """End the unfinished run from outside a slice; return its id and fully walked resources."""
     values = {"id": tx.connection_id, "state": state.value, "error": error}
     row = tx.db.execute(_END_RUNNING, values).one_or_none()
-    return None if row is None else (row.id, sorted(row.walks or {}))
+    if row is None:
+        return None
+    _count_run(tx, state, row.trigger, row.seconds)
+    return row.id, sorted(row.walks or {})
+
+
+def _count_run(tx: Transaction, state: RunState, trigger: str, seconds: float) -> None:
+    bound = next((str(one) for one in RUN_SECONDS_BOUNDS if seconds <= one), "+Inf")
+    tx.counts.add(CounterName.RUNS, state, trigger)
+    tx.counts.add(CounterName.RUN_SECONDS, trigger, bound)
+    tx.counts.add(CounterName.RUN_SECONDS_SUM, trigger, value=seconds)
 
 
 def count_consecutive_failures(tx: Transaction, limit: int) -> int:

@@ -116,7 +116,7 @@ def _hand_over_to_retired(
     Raises RetryLater if the retired one was just reactivated or forgotten.
     """
     reason = f"connection {retired} has this tenant's history and took its place"
-    with interrupt_writer_in(tx.db, retired) as other:
+    with interrupt_writer_in(tx.db, retired, tx.counts) as other:
         found = get_connection(tx.db, retired)
         if not found.is_retired or found.tenant_id != tenant:
             raise RetryLater(f"connection {retired} of the same tenant is being changed", after=5)
