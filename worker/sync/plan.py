@@ -39,6 +39,8 @@ class SyncRequest:
     manual: bool = False
     resources: frozenset[str] | None = None
     full: bool = False
+    ignores_pause: bool = False
+    """Whether it syncs a connection that an operator has paused."""
 
     def covers(self, stream: Stream) -> bool:
         """Whether the request includes this stream; an edge can also be named itself."""

@@ -32,6 +32,7 @@ from worker.store.engine import Database
 from worker.store.lease import Lease, release_lease, return_lease, take_lease
 from worker.store.state.connections import Connection, SliceConnection, load_for_slice
 from worker.store.state.erasures import ErasedObjects, load_erased
+from worker.store.state.pauses import describe_pause
 from worker.store.state.runs import Run, resume_or_open
 from worker.sync.connections.nango_key import restore_key_health
 from worker.sync.context import OnProgress, SliceContext, ignore_progress
@@ -64,9 +65,7 @@ def run_slice(
     raised again.
     """
     try:
-        start = _start_slice(
-            runtime, connection_id, trigger, 0.0 if request else POSTGRES_WAIT_SECONDS
-        )
+        start = _start_slice(runtime, connection_id, trigger, request)
     except MirrorError:
         raise
     except Exception as error:
@@ -125,20 +124,20 @@ class _SliceStart:
 
 
 def _start_slice(
-    runtime: Runtime, connection_id: int, trigger: RunTrigger, patience: float
+    runtime: Runtime, connection_id: int, trigger: RunTrigger, request: SyncRequest | None
 ) -> _SliceStart:
     """Take the lease, open or resume the run, and load the state: all or nothing.
 
-    Waits while Postgres is unavailable, so that the slice keeps its claim. Raises
+    A worker waits while Postgres is unavailable, so that the slice keeps its claim. Raises
     ServerUnavailable, NotFound, StateConflict, LeaseHeld.
     """
-    until = time.monotonic() + patience
+    until = time.monotonic() + (0.0 if request else POSTGRES_WAIT_SECONDS)
     while True:
         try:
             with runtime.database.open_transaction() as db:
                 restore_key_health(db, runtime.nango)
                 start_rows = load_for_slice(db, connection_id)
-                _check_is_syncable(start_rows.connection)
+                _check_is_syncable(start_rows.connection, request)
                 lease, tx = take_lease(db, connection_id, runtime.settings.lease_seconds)
                 run = resume_or_open(tx, trigger)
                 erased = load_erased(db, connection_id)
@@ -149,8 +148,11 @@ def _start_slice(
             time.sleep(0.5)
 
 
-def _check_is_syncable(connection: Connection) -> None:
+def _check_is_syncable(connection: Connection, request: SyncRequest | None) -> None:
     if connection.status in (ConnectionStatus.ACTIVE, ConnectionStatus.BROKEN):
+        if connection.is_operator_paused and not (request and request.ignores_pause):
+            hint = "; 'sync --even-if-paused' syncs it once" if request else ""
+            raise StateConflict(f"{describe_pause(connection)}{hint}", connection=connection.label)
         return
     raise StateConflict(
         f"it is {connection.status}, so it is not synced"

@@ -30,6 +30,11 @@ def change_connection_status(
     update_connection(tx, status=status, status_reason=reason, **values)
     if status in SYNCED_STATUSES:
         return
-    ended = end_running_run(tx, RunState.PARTIAL, reason or f"the connection is {status}")
+    end_open_run(tx, reason or f"the connection is {status}")
+
+
+def end_open_run(tx: Transaction, reason: str) -> None:
+    """End the open run of a connection as partial, from outside a slice; nothing if it has none."""
+    ended = end_running_run(tx, RunState.PARTIAL, reason)
     if ended is not None:
         append_resynced_event(tx, *ended)

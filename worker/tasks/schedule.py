@@ -11,6 +11,7 @@ from worker.core.process.failpoints import hit_failpoint
 from worker.delivery.store.rewind import rewind_if_restored
 from worker.nango.client import NangoClient
 from worker.nango.health import is_silent
+from worker.operations.pause import end_expired_pauses
 from worker.store.counters import flush_counts
 from worker.store.service.facts import (
     note_halt,
@@ -18,6 +19,7 @@ from worker.store.service.facts import (
 from worker.store.service.maintenance import claim_maintenance_message
 from worker.store.service.tick import claim_tick, shift_timers_back
 from worker.sync.connections.discover import discover
+from worker.sync.connections.pauses import end_paused_runs
 from worker.sync.runtime import Runtime
 from worker.tasks.base import get_runtime, log_task, send_task
 from worker.tasks.dispatch import (
@@ -48,6 +50,9 @@ def tick() -> None:
                 is_due = claim_maintenance_message(db)
             if is_due:
                 send_task(hourly, "maintenance")
+        with log_task("pauses"):
+            end_expired_pauses(runtime.database)
+            end_paused_runs(runtime.database)
         if _should_ask_nango(runtime.nango):
             send_task(ask_nango, "maintenance")
         claimed, looks = claim_due_connections(runtime)

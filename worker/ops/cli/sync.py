@@ -1,6 +1,7 @@
 """The commands ``sync`` and ``resync``."""
 
 import time
+from dataclasses import replace
 
 import click
 
@@ -57,23 +58,30 @@ _full_option = click.option("--full", is_flag=True, help="Read everything instea
 @click.option("--all", "everything", is_flag=True, help="All connections that are not paused.")
 @_resource_option
 @_full_option
+@click.option(
+    "--even-if-paused", is_flag=True, help="Sync CONNECTION once although an operator paused it."
+)
 @json_option
 def sync(
+    *,
     connection: str | None,
-    everything: bool,  # noqa: FBT001
+    everything: bool,
     resources: tuple[str, ...],
-    full: bool,  # noqa: FBT001
-    as_json: bool,  # noqa: FBT001
+    full: bool,
+    even_if_paused: bool,
+    as_json: bool,
 ) -> None:
     """Sync CONNECTION (or --all) now, in this process, regardless of its schedule.
 
-    Waits up to two minutes for a connection that a worker is syncing.
+    Waits up to two minutes for a connection that a worker is syncing. A connection that an operator
+    paused is refused, or with --all left out, unless --even-if-paused is given; it stays paused.
     """
     if (connection is None) != everything:
         raise click.UsageError("give a CONNECTION or --all")
     runtime = open_checked_runtime()
     try:
         with runtime.database.open_transaction() as db:
+            began = load_server_time(db)
             chosen = (
                 [find_connection(db, connection)]
                 if connection
@@ -81,7 +89,21 @@ def sync(
             )
         if not chosen:
             click.echo("no connections; try 'tenant-mirror connections discover'", err=True)
-        results = [_sync_one(runtime, known, resources, full=full) for known in chosen]
+        if everything and not even_if_paused:
+            paused = sum(one.is_operator_paused for one in chosen)
+            chosen = [one for one in chosen if not one.is_operator_paused]
+            if paused:
+                click.echo(
+                    f"connections left out, as an operator paused them: {paused:,}", err=True
+                )
+        wanted = SyncRequest(
+            began,
+            manual=True,
+            resources=frozenset(resources) or None,
+            full=full,
+            ignores_pause=even_if_paused,
+        )
+        results = [_sync_one(runtime, known, wanted) for known in chosen]
     finally:
         close_runtime(runtime)
     if as_json:
@@ -90,18 +112,21 @@ def sync(
 
 
 def _sync_one(
-    runtime: Runtime, connection: Connection, resources: tuple[str, ...], *, full: bool
+    runtime: Runtime, connection: Connection, wanted: SyncRequest
 ) -> tuple[dict[str, object], int]:
     started = time.monotonic()
     try:
         with runtime.database.open_transaction() as db:
-            now = load_server_time(db)
-        request = SyncRequest(now, manual=True, resources=frozenset(resources) or None, full=full)
+            request = replace(wanted, requested_at=load_server_time(db))
         action = AuditedAction(
             get_host_actor(runtime.settings),
             AuditAction.SYNC,
             connection=connection,
-            parameters={"resources": sorted(resources), "full": full},
+            parameters={
+                "resources": sorted(request.resources or ()),
+                "full": request.full,
+                "even_if_paused": request.ignores_pause,
+            },
         )
         with audit_work(runtime.database, action):
             report = _run_when_lease_free(runtime, connection, request)

@@ -1,5 +1,7 @@
 """Claims of due connections: which ones, on which queue, and how many at a time."""
 
+from typing import Final
+
 import sqlalchemy as sa
 from sqlalchemy import text
 
@@ -39,6 +41,9 @@ _IS_FIRST_LOAD = """
 """Condition: some stream's first load can continue now. A stream that is refused, follows a cursor
 without ever having been complete, or is not due does not keep the connection on this queue."""
 
+IS_SYNCED: Final = "c.status in ('active', 'broken') and c.operator_paused_at is null"
+"""Condition: the connection is in use, and no operator has paused it."""
+
 _DUE = f"""
     due as (
         select c.id, case when c.requested_at is not null then 'manual'
@@ -48,7 +53,7 @@ _DUE = f"""
           from sync.connections c
           left join sync.leases l on l.connection_id = c.id
           left join sync.runs r on r.connection_id = c.id and r.state = 'running'
-         where c.status in ('active', 'broken') and c.due_at <= clock_timestamp()
+         where {IS_SYNCED} and c.due_at <= clock_timestamp()
            and (l.expires_at is null or l.expires_at < clock_timestamp()))
 """
 _FREE_SLOTS = f"""
@@ -68,7 +73,7 @@ _FREE_SLOTS = f"""
                - (select count(*) from sync.connections c
                     left join sync.leases l on l.connection_id = c.id
                     left join sync.runs r on r.connection_id = c.id and r.state = 'running'
-                   where c.status in ('active', 'broken') and c.requested_at is null
+                   where {IS_SYNCED} and c.requested_at is null
                      and c.waiting_since is not null and c.due_at > clock_timestamp()
                      and coalesce(l.expires_at < clock_timestamp(), true)
                      and (r.trigger = 'backfill' or {_IS_FIRST_LOAD}))
@@ -92,7 +97,7 @@ _CLAIM = text(f"""
          order by queue = 'manual' desc, queue = 'backfill' desc, since limit :limit),
     claimed as (
         select c.id, chosen.queue from sync.connections c join chosen on chosen.id = c.id
-         where c.status in ('active', 'broken') and c.due_at <= clock_timestamp()
+         where {IS_SYNCED} and c.due_at <= clock_timestamp()
            for update of c skip locked)
     update sync.connections c
        set due_at = clock_timestamp() + make_interval(secs => :grace),
@@ -105,7 +110,7 @@ _CLAIM_FIRST_LOADS = text(f"""
         select c.id from sync.connections c
           left join sync.leases l on l.connection_id = c.id
           left join sync.runs r on r.connection_id = c.id and r.state = 'running'
-         where c.status in ('active', 'broken') and c.due_at <= statement_timestamp()
+         where {IS_SYNCED} and c.due_at <= statement_timestamp()
            and c.requested_at is null
            and coalesce(l.expires_at < clock_timestamp(), true)
            and (r.trigger = 'backfill' or {_IS_FIRST_LOAD})
@@ -125,7 +130,7 @@ _AWAITED = text(f"""
           left join sync.leases l on l.connection_id = c.id
           left join sync.runs r on r.connection_id = c.id and r.state = 'running'
          where c.waiting_since < clock_timestamp() - make_interval(secs => :patience)
-           and c.due_at > clock_timestamp() and c.status in ('active', 'broken')
+           and c.due_at > clock_timestamp() and {IS_SYNCED}
            and (l.expires_at is null or l.expires_at < clock_timestamp())
            and (c.requested_at is not null
                 or not (coalesce(r.trigger = 'backfill', false) or {_IS_FIRST_LOAD})))

@@ -42,6 +42,15 @@ class Connection:
     requested_at: datetime | None = None
     requested_resources: list[str] | None = None
     requested_full: bool = False
+    operator_paused_at: datetime | None = None
+    operator_paused_by: str | None = None
+    operator_pause_reason: str | None = None
+    operator_paused_until: datetime | None = None
+
+    @property
+    def is_operator_paused(self) -> bool:
+        """Whether an operator has paused it, whatever its status."""
+        return self.operator_paused_at is not None
 
     @property
     def label(self) -> str:

@@ -7,37 +7,39 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy import TextClause, text
 
+from worker.store.state.claims import IS_SYNCED
+
 _BRIEF: Final = text("set local statement_timeout = '10s'")
 _CONNECTIONS = text("select status, count(*) from sync.connections group by status")
-_OVERDUE = text("""
+_OVERDUE = text(f"""
     select count(*)
       from sync.connections c left join sync.leases l on l.connection_id = c.id
-     where c.status in ('active', 'broken')
+     where {IS_SYNCED}
        and least(c.due_at, c.waiting_since, c.requested_at)
            < clock_timestamp() - make_interval(secs => :seconds)
        and (l.expires_at is null or l.expires_at < clock_timestamp())
 """)
-_FAILING = text("""
+_FAILING = text(f"""
     select count(*)
       from sync.connections c
      cross join lateral (
            select state from sync.runs r
             where r.connection_id = c.id and r.state <> 'running'
             order by r.id desc limit 1) newest
-     where c.status in ('active', 'broken') and newest.state = 'failed'
+     where {IS_SYNCED} and newest.state = 'failed'
 """)
 _STREAMS = text("""
     select s.resource, s.phase, count(*)
       from sync.streams s join sync.connections c on c.id = s.connection_id
      where c.status in ('active', 'broken', 'paused') group by s.resource, s.phase
 """)
-_AGES = text("""
+_AGES = text(f"""
     select f.resource, width_bucket(f.age, cast(:bounds as float8[])) as bucket,
            max(f.age) as oldest, count(*) as number, count(*) filter (where f.is_late) as late
       from (select *, extract(epoch from clock_timestamp() - fresh_at)::float8 as age
               from analytics.freshness) f
       join sync.connections c on c.id = f.connection_id
-     where c.status in ('active', 'broken') group by f.resource, bucket
+     where {IS_SYNCED} group by f.resource, bucket
 """)
 # Runs have no index on times, but their ids grow with time: a binary search finds the first.
 _RUNS = text("""

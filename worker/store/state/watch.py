@@ -8,8 +8,9 @@ import sqlalchemy as sa
 from sqlalchemy import text
 
 from models.base import DIRECTORY
+from worker.store.state.claims import IS_SYNCED
 
-_STATE = text("""
+_STATE = text(f"""
     select c.id, coalesce(c.display_name, c.nango_connection_id) as name, c.status,
            c.status_reason,
            (select jsonb_object_agg(resource, jsonb_build_array(phase, seen_count))
@@ -19,7 +20,7 @@ _STATE = text("""
            not exists (select from sync.runs r where r.connection_id = c.id
                           and r.finished_at is not null) as is_first
       from sync.connections c
-     where c.status in ('active', 'broken') order by c.id
+     where {IS_SYNCED} order by c.id
 """)
 _RUNS = text("""
     select connection_id, sum(calls) as calls, sum(objects) as objects,
@@ -38,9 +39,9 @@ _POSITIONS = text("""
      order by l.connection_id
 """)
 
-_DUE = text("""
+_DUE = text(f"""
     select c.id from sync.connections c
-     where c.status in ('active', 'broken')
+     where {IS_SYNCED}
        and c.due_at <= clock_timestamp() + make_interval(secs => :soon)
 """)
 
