@@ -33,6 +33,20 @@ class Phase(StrEnum):
     HELD = "held"
 
 
+DEFAULT_INTERVAL = 300
+"""Seconds between two reads of a stream whose own interval is not stored yet."""
+
+
+def compute_late_after(interval_seconds: float | None) -> float:
+    """Return the age in seconds from which rows are late; the view ``analytics.freshness`` agrees.
+
+    Data is late once it is older than three of its own intervals, and than one interval plus ten
+    minutes.
+    """
+    interval = interval_seconds or DEFAULT_INTERVAL
+    return max(3 * interval, interval + 600)
+
+
 streams = Table(
     "streams",
     metadata,

@@ -4,7 +4,7 @@ A write never fails because a month is missing: the default partition takes its 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -54,7 +54,12 @@ def add_months(month: datetime, number: int = 1) -> datetime:
 
 def list_months(db: sa.Connection) -> list[MonthPartition]:
     """Return the months that have a partition, the oldest first."""
-    found = (_NAME_PATTERN.fullmatch(name) for name in db.execute(_PARTITION_NAMES).scalars())
+    return parse_months(db.execute(_PARTITION_NAMES).scalars())
+
+
+def parse_months(tables: Iterable[str]) -> list[MonthPartition]:
+    """Return the months whose partitions have these names, the oldest first."""
+    found = (_NAME_PATTERN.fullmatch(name) for name in tables)
     return sorted(
         MonthPartition.containing(datetime(int(name[1]), int(name[2]), 1, tzinfo=UTC))
         for name in found

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
+from worker.conditions.reasons import ACCESS_REJECTED, GRAPH_ANSWERED, NOT_OFFERED
 from worker.core.errors import (
     ConnectionBroken,
     CursorExpired,
@@ -84,12 +85,12 @@ def classify_graph_response(  # noqa: PLR0911 - one return a verdict
         return CursorExpired("Graph no longer knows the cursor")
     if response.status in TRANSIENT_STATUSES or response.status == LOCKED_STATUS:
         after = response.get_retry_after(now)
-        later = RetryLater(f"Graph answered {response.status}", after=after or 30.0)
+        later = RetryLater(f"{GRAPH_ANSWERED} {response.status}", after=after or 30.0)
         later.status, later.has_retry_after = response.status, after is not None
         later.needs_smaller_request = is_timeout(response) and not later.has_retry_after
         return later
     if is_token_rejected(response) and not response.is_tenant_proven:
-        return ConnectionBroken("Graph rejects the connection's token; the customer must reconnect")
+        return ConnectionBroken(ACCESS_REJECTED)
     if response.status == 424:
         return RetryLater("Graph did not run the request because another one failed", after=5.0)
     if 300 <= response.status < 400:
@@ -112,6 +113,6 @@ def _build_refusal(status: int, code: str, permission: str) -> ResourceRefused:
         advice = f"grant the application permission {permission} and consent to it again"
         refused = ResourceRefused(f"{said}; {advice}" if permission else said)
     else:
-        refused = ResourceRefused(f"{said}; the tenant does not offer this")
+        refused = ResourceRefused(f"{said}; {NOT_OFFERED}")
     refused.status, refused.code = status, code
     return refused

@@ -6,6 +6,7 @@ from typing import Final
 import msgspec
 
 from models.record import Guid
+from worker.conditions.reasons import OTHER_TENANT, TENANT_UNKNOWN
 from worker.core.errors import (
     ConnectionBroken,
     CursorExpired,
@@ -43,7 +44,7 @@ def parse_organization(response: ApiResponse, expected_tenant: str | None) -> Or
     found = _decode_response(response)
     if expected_tenant is not None and found.tenant_id != expected_tenant:
         raise ConnectionBroken(
-            f"it now belongs to another Microsoft tenant ({found.tenant_id}) than before "
+            f"{OTHER_TENANT} ({found.tenant_id}) than before "
             f"({expected_tenant}); no data was read. Delete it in Nango and connect it again"
         )
     return found
@@ -52,9 +53,7 @@ def parse_organization(response: ApiResponse, expected_tenant: str | None) -> Or
 def _decode_response(response: ApiResponse) -> Organization:
     error = classify_graph_response(response, time.time(), ORGANIZATION_PERMISSION)
     if isinstance(error, ResourceRefused):
-        raise ConnectionBroken(
-            f"the tenant of the connection cannot be determined: {error.message}"
-        )
+        raise ConnectionBroken(f"{TENANT_UNKNOWN}: {error.message}")
     if isinstance(error, RetryLater):
         error.status = 0  # this status is not about the other requests of the batch
     if isinstance(error, CursorExpired):

@@ -9,6 +9,7 @@ row of Nango's list of connections.
 from collections.abc import Callable
 from typing import Final
 
+from worker.conditions.reasons import NANGO_AWAY
 from worker.core.errors import ConfigurationError, MalformedResponse, MirrorError, Outage, RetryNow
 from worker.nango.errors import (
     InterceptedResponse,
@@ -124,4 +125,4 @@ class CircuitBreaker:
         if state.halts and (state.lasting or not is_transient_outage(state, now)):
             return ConfigurationError(state.reason)
         after = compute_check_wait(state, now, self._pause)
-        return Outage(f"Nango is unavailable: {state.reason}", after=after)
+        return Outage(f"{NANGO_AWAY}: {state.reason}", after=after)

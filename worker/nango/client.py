@@ -19,6 +19,7 @@ from tenacity.wait import wait_random_exponential
 
 from models.counter import WaitReason
 from models.run import RunTrigger
+from worker.conditions.reasons import BUDGET_SPENT
 from worker.core.counts import Counts
 from worker.core.errors import (
     BudgetExhausted,
@@ -38,7 +39,7 @@ from worker.nango.errors import (
     to_retry_later,
 )
 from worker.nango.health import CHECK_INTERVAL
-from worker.nango.limiter import EXHAUSTED_MESSAGE, RateLimiter
+from worker.nango.limiter import RateLimiter
 from worker.nango.response import TRANSIENT_STATUSES, ApiResponse, is_timeout
 from worker.nango.throttle_policy import ThrottlePolicy
 from worker.nango.transport import ApiRequest, HttpTransport, ResponseObserver
@@ -306,7 +307,7 @@ class NangoClient:
             latest = until - self.retry_policy.deadline / 2
             if seconds > self.retry_policy.max_pause or time.monotonic() + seconds > latest:
                 raise BudgetExhausted(why, after=seconds)
-            is_budget = why == EXHAUSTED_MESSAGE
+            is_budget = why == BUDGET_SPENT
             self.wait(seconds, WaitReason.BUDGET if is_budget else WaitReason.GRAPH)
 
     def _send(self, asked: "_ApiCall", until: float) -> ApiResponse:

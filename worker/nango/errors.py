@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 
+from worker.conditions.reasons import ACCESS_NOT_RENEWED, ACCESS_NOT_RENEWED_NOW
 from worker.core.errors import (
     BudgetExhausted,
     ConfigurationError,
@@ -85,14 +86,8 @@ _NANGO_ERRORS: dict[str, tuple[type[MirrorError], str]] = {
         ConnectionBroken,
         "Nango no longer has this integration; restore it or delete the connection",
     ),
-    "connection_refresh_backoff": (
-        ConnectionBroken,
-        "Nango could not renew the connection's token a moment ago; if it lasts, reconnect it",
-    ),
-    "invalid_credentials": (
-        ConnectionBroken,
-        "Nango could not renew the connection's token; if it lasts, the customer must reconnect",
-    ),
+    "connection_refresh_backoff": (ConnectionBroken, ACCESS_NOT_RENEWED_NOW),
+    "invalid_credentials": (ConnectionBroken, ACCESS_NOT_RENEWED),
     "unknown_connection": (ConnectionBroken, "Nango does not know this connection"),
     "unsupported_provider": (
         ConnectionBroken,
@@ -191,9 +186,7 @@ def classify_nango_response(response: ApiResponse, now: float) -> MirrorError | 
 
 def _classify_server_error(message: str) -> MirrorError:
     if "credentials" in message or "refresh limit" in message:
-        return ConnectionBroken(
-            "Nango could not renew the connection's token; if it lasts, the customer must reconnect"
-        )
+        return ConnectionBroken(ACCESS_NOT_RENEWED)
     return ConnectionBroken("Nango does not know this connection")
 
 

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from models.run import RunTrigger
+from worker.conditions.reasons import BUDGET_SPENT, SLOWED_DOWN
 from worker.core.net.retry_after import MAX_RETRY_AFTER, parse_http_date
 from worker.core.settings import Settings
 from worker.nango.budget import (
@@ -38,7 +39,6 @@ SHORTAGE_TTL: Final = 150
 
 _ACCOUNT_TTL: Final = 3600
 _SHORTAGE_KEY: Final = "shortage"
-EXHAUSTED_MESSAGE: Final = "Nango's budget of calls a minute is spent for now"
 
 
 class RateLimiter:
@@ -68,11 +68,11 @@ class RateLimiter:
             now, (held, until) = self._ledger.read([self._account, pause])
             left = _decode_pause(until, now)
             if left > 0:
-                return left, f"Graph asks to slow down ({service})"
+                return left, f"{SLOWED_DOWN} ({service})"
             before = _decode_account(held)
             after, seconds = spend(before, now, lane, self._rules)
             if after == before or self._save(held, after, now):
-                return seconds, EXHAUSTED_MESSAGE
+                return seconds, BUDGET_SPENT
 
     def learn_window(self, response: ApiResponse, wall: float) -> None:
         """Learn from Nango's rate limit headers, which Graph's responses carry, too."""

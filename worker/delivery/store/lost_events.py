@@ -12,7 +12,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import text
 
-_NAME_PREFIX: Final = "events_dropped:"
+LOST_PREFIX: Final = "events_dropped:"
 _SINK_ID: Final = "(m.value ->> 'sink_id')::bigint"
 _RECORD = text("""
     insert into sync.service_state (name, value, updated_at)
@@ -89,7 +89,7 @@ def record_lost(
             for it in parts
         ],
     }
-    name, written = f"{_NAME_PREFIX}{sink_id}:{month}", msgspec.json.encode(value).decode()
+    name, written = f"{LOST_PREFIX}{sink_id}:{month}", msgspec.json.encode(value).decode()
     db.execute(_RECORD, {"name": name, "value": written})
 
 
@@ -103,7 +103,7 @@ def list_lost(db: sa.Connection) -> list[LostEvents]:
             row.dropped_at,
             [_parse_range(row.sink_id, part) for part in row.value["parts"]],
         )
-        for row in db.execute(_LIST, {"names": _NAME_PREFIX})
+        for row in db.execute(_LIST, {"names": LOST_PREFIX})
     ]
 
 
@@ -114,16 +114,16 @@ def _parse_range(sink_id: int, part: dict[str, Any]) -> UndeliveredRange:
 
 def forget_lost(db: sa.Connection, sink_id: int, connections: Collection[int]) -> None:
     """Forget a sink's lost events of these connections, as it gets a snapshot of them."""
-    names = f"{_NAME_PREFIX}{sink_id}:"
+    names = f"{LOST_PREFIX}{sink_id}:"
     db.execute(_FORGET, {"names": names, "ids": list(connections)})
     db.execute(_PURGE, {"names": names})
 
 
 def forget_all_lost(db: sa.Connection) -> None:
     """Forget all lost events, as every sink gets a snapshot of all connections."""
-    db.execute(_FORGET_ALL, {"names": _NAME_PREFIX})
+    db.execute(_FORGET_ALL, {"names": LOST_PREFIX})
 
 
 def purge_lost(db: sa.Connection) -> None:
     """Forget the lost events of removed sinks."""
-    db.execute(_PURGE, {"names": _NAME_PREFIX})
+    db.execute(_PURGE, {"names": LOST_PREFIX})

@@ -3,6 +3,7 @@
 import click
 
 from models.audit import AuditAction
+from worker.core.time_text import render_age
 from worker.operations.actor import get_host_actor
 from worker.operations.audit import AuditedAction, audit_work
 from worker.ops.cli.output import (
@@ -13,7 +14,6 @@ from worker.ops.cli.output import (
     open_checked_runtime,
     print_json,
     print_table,
-    render_age,
     render_changes,
     render_time,
     render_value,

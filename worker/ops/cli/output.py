@@ -144,17 +144,6 @@ def render_value(value: object) -> str:
     return f"{render_time(value)} UTC" if isinstance(value, datetime) else to_one_line(str(value))
 
 
-def render_age(seconds: Any) -> str:
-    """Return an age for people."""
-    if seconds is None:
-        return "never"
-    value = float(seconds)
-    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if value >= 2 * size:
-            return f"{value / size:.0f} {unit}"
-    return f"{max(0.0, value):.0f} s"
-
-
 class ProgressPrinter:
     """Prints the progress of long work to stderr, every other second."""
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from worker.core.time_text import render_age
 from worker.delivery.health import describe_refusals
 from worker.delivery.settings import parse_redis_stream_settings
-from worker.ops.cli.output import render_age
 
 
 def build_sink_row(row: Mapping[str, Any]) -> list[object]:

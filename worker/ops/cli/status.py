@@ -8,6 +8,7 @@ import click
 
 from models.queues import ALL_QUEUES
 from worker.core.settings import Settings
+from worker.core.time_text import render_age
 from worker.delivery.health import SinkHealth, load_sink_health
 from worker.graph.throttle import SERVICES
 from worker.ops.cli.output import (
@@ -16,7 +17,6 @@ from worker.ops.cli.output import (
     open_checked_database,
     print_json,
     print_table,
-    render_age,
     render_drift,
     render_time,
 )

@@ -6,7 +6,7 @@ from typing import Any
 
 from models.queues import ALL_QUEUES
 from models.resources import RESOURCES
-from worker.ops.cli.output import render_age
+from worker.core.time_text import render_age
 from worker.store.service.host_clocks import HostClock
 from worker.store.service.workers import Worker, list_unserved_queues
 

@@ -3,7 +3,6 @@
 import dataclasses
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, bindparam, select
@@ -12,12 +11,9 @@ from sqlalchemy.dialects.postgresql import insert
 from models.resource import Resource
 from models.resources import RESOURCES, STREAMED
 from models.source import Mode, Source
-from models.stream import Phase, streams
+from models.stream import Phase, compute_late_after, streams
 from worker.core.errors import LeaseLost
 from worker.store.lease import Transaction
-
-DEFAULT_INTERVAL: Final = 300
-"""Seconds between two reads of a stream whose own interval is not stored yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,8 +86,7 @@ class Stream:
         """
         if self.is_initial or self.fresh_at is None:
             return False
-        interval = self.interval_seconds or DEFAULT_INTERVAL
-        late_after = max(3 * interval, interval + 600)
+        late_after = compute_late_after(self.interval_seconds)
         return moment - self.fresh_at <= timedelta(seconds=late_after)
 
     @property

@@ -1,0 +1,234 @@
+"""Why not now? What a connection does or waits for at present, and when it moves next."""
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from models.connection import ConnectionStatus
+from models.run import RunTrigger
+from worker.conditions.causes import Situation, find_holding_cause
+from worker.conditions.facts import BudgetFacts, ConnectionFacts
+from worker.conditions.reasons import is_throttled
+from worker.core.time_text import render_age, render_moment
+
+_LANES: Final = {
+    RunTrigger.MANUAL: "requested by a person",
+    RunTrigger.SCHEDULED: "due by its schedule",
+    RunTrigger.BACKFILL: "first load",
+}
+
+
+class ActivityState(StrEnum):
+    """What a connection does at present. Its last outcome is another matter."""
+
+    RUNNING = "running"
+    SCHEDULED = "scheduled"
+    """At rest: nothing is due yet."""
+    DUE = "due"
+    """Due, and the dispatcher takes it up with one of the next ticks."""
+    WAITING_FOR_WORKER = "waiting_for_worker"
+    """Its message is sent, and no process has begun."""
+    WAITING_FOR_SLOT = "waiting_for_slot"
+    """Its first load waits until another one ends."""
+    WAITING_FOR_BUDGET = "waiting_for_budget"
+    THROTTLED = "throttled"
+    RETRYING = "retrying"
+    """It waits after a failure."""
+    SUSPENDED = "suspended"
+    """Something that concerns all connections holds it up."""
+    PAUSED = "paused"
+    STOPPED = "stopped"
+    """It is not synced: retired, or a duplicate."""
+
+
+class Activity(msgspec.Struct, frozen=True):
+    """What a connection does or waits for, and when it moves next."""
+
+    state: ActivityState
+    sentence: str
+    since: datetime | None = None
+    next_at: datetime | None = None
+    """When it moves next; None if that depends on a person, or on something that is down."""
+    lane: str | None = None
+    holder: str | None = None
+    """The process that syncs it now."""
+
+
+def describe_activity(facts: ConnectionFacts, situation: Situation) -> Activity:
+    """Return what a connection does or waits for; every connection has an answer."""
+    now = situation.now
+    return (
+        _describe_stop(facts)
+        or _describe_run(facts, now)
+        or _describe_pause(facts, now)
+        or _describe_suspension(facts, situation)
+        or _describe_throttle(facts, now)
+        or _describe_wait(facts, situation)
+    )
+
+
+def _describe_stop(facts: ConnectionFacts) -> Activity | None:
+    if facts.status not in (ConnectionStatus.RETIRED, ConnectionStatus.DUPLICATE):
+        return None
+    reason = facts.status_reason or f"it is {facts.status}"
+    return Activity(ActivityState.STOPPED, f"not synced: {reason}", since=facts.retired_at)
+
+
+def _describe_run(facts: ConnectionFacts, now: datetime) -> Activity | None:
+    if facts.holder is None:
+        return None
+    since = facts.running_since
+    lasting = f" for {render_age((now - since).total_seconds())}" if since else ""
+    lane = RunTrigger(facts.running_trigger) if facts.running_trigger else facts.lane
+    return Activity(
+        ActivityState.RUNNING,
+        f"syncing{lasting} ({_LANES[lane]}), held by {facts.holder}",
+        since=since,
+        lane=lane.value,
+        holder=facts.holder,
+    )
+
+
+def _describe_pause(facts: ConnectionFacts, now: datetime) -> Activity | None:
+    if facts.is_paused(now):
+        by = f" by {facts.paused_by}" if facts.paused_by else ""
+        until = f"until {render_moment(facts.paused_until, now)}" if facts.paused_until else ""
+        end = until or f"until 'tenant-mirror resume {facts.id}'"
+        sentence = f"paused{by} {end}"
+        return Activity(ActivityState.PAUSED, sentence, facts.paused_at, facts.paused_until)
+    if facts.status == ConnectionStatus.PAUSED:
+        return Activity(
+            ActivityState.PAUSED, "paused until 'enabled' is true in its metadata in Nango"
+        )
+    return None
+
+
+def _describe_suspension(facts: ConnectionFacts, situation: Situation) -> Activity | None:
+    """Return what holds up all connections, or all of its lane, unless it is not due anyway."""
+    cause = find_holding_cause(facts, situation)
+    if cause is None or cause.is_budget:
+        return None
+    return Activity(
+        ActivityState.SUSPENDED,
+        f"{_describe_due(facts, situation.now)}; {cause.wait}",
+        since=cause.since,
+        next_at=cause.next_at,
+        lane=facts.lane.value,
+    )
+
+
+def _describe_due(facts: ConnectionFacts, now: datetime) -> str:
+    if facts.due_at is None or facts.due_at <= now:
+        return "due"
+    return f"due at {render_moment(facts.due_at, now)}"
+
+
+def _describe_throttle(facts: ConnectionFacts, now: datetime) -> Activity | None:
+    ends = [now + timedelta(seconds=seconds) for seconds in facts.graph_pauses.values()]
+    if facts.last_aborted and is_throttled(facts.last_error) and facts.due_at:
+        ends.append(facts.due_at)
+    ends = [end for end in ends if end > now]
+    if not ends:
+        return None
+    until = max(ends)
+    services = f" ({', '.join(sorted(facts.graph_pauses))})" if facts.graph_pauses else ""
+    return Activity(
+        ActivityState.THROTTLED,
+        f"waits until {render_moment(until, now)}, as Graph asked to send nothing{services}",
+        next_at=max(until, facts.due_at) if facts.due_at else until,
+        lane=facts.lane.value,
+    )
+
+
+def _describe_wait(facts: ConnectionFacts, situation: Situation) -> Activity:
+    now, due = situation.now, facts.due_at
+    if due is None:
+        return Activity(
+            ActivityState.STOPPED,
+            f"has no due time; 'tenant-mirror resync {facts.id}' gives it one",
+        )
+    if due > now:
+        return _describe_not_due(facts, due, situation)
+    return _describe_unclaimed(facts, due, situation)
+
+
+def _describe_not_due(facts: ConnectionFacts, due: datetime, situation: Situation) -> Activity:
+    now, lane = situation.now, facts.lane.value
+    at = render_moment(due, now)
+    if facts.waiting_since is not None:
+        waited = render_age((now - facts.waiting_since).total_seconds())
+        return Activity(
+            ActivityState.WAITING_FOR_WORKER,
+            f"sent to the queue '{lane}', waits for a free process since it fell due {waited} "
+            f"ago; sent again at {at} if none begins",
+            since=facts.waiting_since,
+            next_at=due,
+            lane=lane,
+        )
+    if facts.status == ConnectionStatus.BROKEN:
+        tries = facts.broken_count
+        return Activity(
+            ActivityState.RETRYING,
+            f"broken ({tries} failed {'try' if tries == 1 else 'tries'} so far); tried again at "
+            f"{at}",
+            next_at=due,
+            lane=lane,
+        )
+    if facts.has_failed or facts.last_aborted:
+        error = facts.last_error or "no reason is stored"
+        return Activity(
+            ActivityState.RETRYING,
+            f"waits after its last run ({error}); tried again at {at}",
+            since=facts.last_finished_at,
+            next_at=due,
+            lane=lane,
+        )
+    if any(one.out_of_budget for one in facts.streams):
+        return Activity(
+            ActivityState.WAITING_FOR_BUDGET,
+            f"waits for Nango's budget of calls; continues at {at}",
+            next_at=due,
+            lane=lane,
+        )
+    return Activity(ActivityState.SCHEDULED, f"next read at {at}", next_at=due, lane=lane)
+
+
+def _describe_unclaimed(facts: ConnectionFacts, due: datetime, situation: Situation) -> Activity:
+    """Return why the dispatcher has not sent a connection that is due."""
+    now, lane = situation.now, facts.lane
+    waited = f"due for {render_age((now - due).total_seconds())} ({_LANES[lane]})"
+    tick = (situation.service.tick_at or now) + timedelta(seconds=situation.service.tick_seconds)
+    next_tick = max(tick, now)
+    cause = find_holding_cause(facts, situation)
+    if cause is not None:
+        return Activity(
+            ActivityState.WAITING_FOR_BUDGET,
+            f"{waited}; {cause.wait}",
+            since=due,
+            next_at=cause.next_at or next_tick,
+            lane=lane.value,
+        )
+    if lane is RunTrigger.BACKFILL:
+        return Activity(
+            ActivityState.WAITING_FOR_SLOT,
+            f"{waited}; begins when a process for first loads is free",
+            since=due,
+            next_at=next_tick,
+            lane=lane.value,
+        )
+    return Activity(
+        ActivityState.DUE,
+        f"{waited}; sent with the next tick, at {render_moment(next_tick, now)}"
+        f"{_describe_budget(situation.budget)}",
+        since=due,
+        next_at=next_tick,
+        lane=lane.value,
+    )
+
+
+def _describe_budget(budget: BudgetFacts | None) -> str:
+    if budget is None or budget.limit is None:
+        return ""
+    return f", as far as Nango's budget allows ({budget.left:,} of {budget.limit:,} calls left)"

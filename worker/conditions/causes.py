@@ -1,0 +1,111 @@
+"""What holds up many connections at once, and which connections each of these explains."""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+import msgspec
+
+from models.run import RunTrigger
+from worker.conditions.condition import Code
+from worker.conditions.facts import BudgetFacts, ConnectionFacts, ServiceFacts
+from worker.core.time_text import render_age
+
+BUDGET_PATIENCE_SECONDS: Final = 30.0
+"""How long a connection may be due, while the dispatcher works, before the budget is to blame."""
+
+
+class FleetCause(msgspec.Struct, frozen=True):
+    """A condition of the service, as the reason why a connection waits."""
+
+    code: Code
+    wait: str
+    """What is waited for, to follow "due; "."""
+    since: datetime | None = None
+    next_at: datetime | None = None
+
+    @property
+    def is_budget(self) -> bool:
+        return self.code is Code.WAITING_FOR_BUDGET
+
+
+class Situation:
+    """The facts about the service, with what follows from them for every connection."""
+
+    def __init__(self, service: ServiceFacts) -> None:
+        self.service = service
+        self.now = service.now
+        self.common_cause = _find_common_cause(service)
+        self.unserved = frozenset(service.unserved_queues)
+        self.budget = service.shared.budget
+
+
+def _find_common_cause(service: ServiceFacts) -> FleetCause | None:
+    """Return what holds up every connection, if anything: the root where there are several."""
+    now, shared = service.now, service.shared
+    if service.halt is not None:
+        return FleetCause(
+            Code.HALTED,
+            f"all calls are halted: {service.halt.reason}",
+            service.halt.since,
+            service.halt.until,
+        )
+    if shared.outage is not None:
+        return FleetCause(
+            Code.NANGO_SILENT,
+            "Nango does not work, which is checked every few seconds",
+            now - timedelta(seconds=shared.outage.seconds),
+        )
+    if shared.redis_problem is not None:
+        return FleetCause(Code.SERVER_UNUSABLE, f"Redis cannot be used: {shared.redis_problem}")
+    if shared.shortage is not None:
+        return FleetCause(Code.SERVER_UNUSABLE, f"a server has no room: {shared.shortage}")
+    if not service.is_dispatcher_alive:
+        age = service.tick_age
+        silence = "has never ticked" if age is None else f"is silent for {render_age(age)}"
+        return FleetCause(Code.DISPATCHER_SILENT, f"the dispatcher {silence}", service.tick_at)
+    return None
+
+
+def find_holding_cause(facts: ConnectionFacts, situation: Situation) -> FleetCause | None:
+    """Return the condition of the service that keeps a synced connection from moving, if any."""
+    if not facts.is_synced or facts.holder is not None or facts.is_paused(situation.now):
+        return None
+    if situation.common_cause is not None:
+        return situation.common_cause
+    if situation.unserved and (lane := facts.lane.value) in situation.unserved:
+        return FleetCause(Code.WORKERS_SILENT, f"no worker consumes the queue '{lane}'")
+    budget = situation.budget
+    return None if budget is None else _find_budget_cause(facts, budget, situation.now)
+
+
+def _find_budget_cause(
+    facts: ConnectionFacts, budget: BudgetFacts, now: datetime
+) -> FleetCause | None:
+    """Return that Nango's budget has no call for a connection that is due, or cut off a run."""
+    cut_off = any(one.out_of_budget for one in facts.streams)
+    due = facts.due_at is not None and facts.due_at <= now
+    if not (cut_off or due):
+        return None
+    if not (cut_off or _is_spent(budget, facts.lane) or _is_passed_over(facts, budget, now)):
+        return None
+    left = "" if budget.limit is None else f" ({budget.left} of {budget.limit} calls left)"
+    return FleetCause(
+        Code.WAITING_FOR_BUDGET,
+        f"Nango's budget has no call for it yet{left}",
+        next_at=now + timedelta(seconds=_compute_wait(budget)),
+    )
+
+
+def _is_spent(budget: BudgetFacts, lane: RunTrigger) -> bool:
+    return budget.paused_for_seconds > 0 or budget.allowances.get(lane.value) == 0
+
+
+def _is_passed_over(facts: ConnectionFacts, budget: BudgetFacts, now: datetime) -> bool:
+    """Whether the dispatcher left it out, though it is due for long: the budget chooses."""
+    if budget.limit is None or facts.lane is RunTrigger.BACKFILL or facts.due_at is None:
+        return False
+    return (now - facts.due_at).total_seconds() > BUDGET_PATIENCE_SECONDS
+
+
+def _compute_wait(budget: BudgetFacts) -> float:
+    return max(budget.paused_for_seconds, budget.resets_in_seconds or 0.0, 0.0)

@@ -1,0 +1,79 @@
+"""Build conditions of connections, and the texts to send to customers."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+from worker.conditions.condition import Code, Condition, Severity
+from worker.conditions.facts import ConnectionFacts
+
+MAX_LISTED: Final = 5
+"""Most names in a sentence; the rest is counted."""
+
+
+def build_condition(
+    facts: ConnectionFacts,
+    code: Code,
+    severity: Severity,
+    sentence: str,
+    remedy: str,
+    *,
+    since: datetime | None = None,
+    resource: str | None = None,
+    customer_text: str | None = None,
+) -> Condition:
+    """Return a condition of a connection."""
+    return Condition(
+        code=code,
+        severity=severity,
+        subject=facts.title,
+        sentence=sentence,
+        remedy=remedy,
+        since=since,
+        connection_id=facts.id,
+        resource=resource,
+        customer_text=customer_text,
+    )
+
+
+def list_names(names: Sequence[str]) -> str:
+    """Return "a", "a and b" or "a, b and c"; of many the first ones."""
+    shown = list(names[:MAX_LISTED])
+    if len(names) > MAX_LISTED:
+        shown.append(f"{len(names) - MAX_LISTED} more")
+    *others, last = shown
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def write_permission_text(facts: ConnectionFacts, permission: str, resource: str) -> str:
+    """Return what to send to a customer whose tenant lacks a permission."""
+    return (
+        f"We cannot read {resource.replace('_', ' ')} of your Microsoft 365 tenant"
+        f"{_name_tenant(facts)}, because our application lacks the permission {permission}. "
+        f"Please let a Global Administrator open {_build_consent_link(facts)}, review the "
+        "permissions and accept."
+    )
+
+
+def write_reconnect_text(facts: ConnectionFacts, permission: str | None = None) -> str:
+    """Return what to send to a customer who must connect again."""
+    needs = (
+        f"our application lacks the permission {permission}"
+        if permission
+        else "the consent to our application has been withdrawn or has expired"
+    )
+    return (
+        f"We can no longer read your Microsoft 365 tenant{_name_tenant(facts)}: {needs}. Please "
+        f"let a Global Administrator open {_build_consent_link(facts)} and accept, or connect "
+        "Microsoft 365 again in our product."
+    )
+
+
+def _name_tenant(facts: ConnectionFacts) -> str:
+    return f" ({facts.name})" if facts.name else ""
+
+
+def _build_consent_link(facts: ConnectionFacts) -> str:
+    """Return the address where an administrator consents; only Nango knows the client id."""
+    tenant = facts.tenant_id or "organizations"
+    return f"https://login.microsoftonline.com/{tenant}/adminconsent?client_id=YOUR-CLIENT-ID"

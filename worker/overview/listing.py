@@ -1,0 +1,146 @@
+"""Filtered, sorted and paged lists of the fleet's connections."""
+
+import base64
+import binascii
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+import msgspec
+
+from worker.conditions.condition import Code
+from worker.core.errors import InvalidInput
+from worker.overview.fleet import Fleet, FleetConnection
+
+MAX_LIMIT: Final = 1000
+"""Most connections on one page."""
+
+
+@dataclass(frozen=True)
+class ConnectionFilter:
+    """Which connections are wanted; what is not given matches all."""
+
+    conditions: frozenset[Code] = frozenset()
+    """Any of these, as its own condition or as that of the service that holds it up."""
+    statuses: frozenset[str] = frozenset()
+    text: str = ""
+    """Part of its name, of its address in Nango, or of its tenant id; or its whole id."""
+    ids: frozenset[int] | None = None
+    attention: bool = False
+    """Only those that need attention."""
+
+
+class Sort(StrEnum):
+    """The order of a list; the id decides between equal ones."""
+
+    ID = "id"
+    NAME = "name"
+    AGE = "age"
+    """The oldest data first; what was never loaded before all."""
+    SEVERITY = "severity"
+    """The most severe first."""
+
+
+_SORT_KEYS: Final[Mapping[Sort, Callable[[FleetConnection], Any]]] = {
+    Sort.ID: lambda one: one.id,
+    Sort.NAME: lambda one: one.facts.title.casefold(),
+    Sort.AGE: lambda one: -1.0 if (fresh := one.facts.fresh_at) is None else fresh,
+    Sort.SEVERITY: lambda one: 0 if one.severity is None else -1 - one.severity.rank,
+}
+
+
+_KEY_TYPES: Final[Mapping[Sort, Any]] = {
+    Sort.ID: tuple[str, int, int],
+    Sort.NAME: tuple[str, str, int],
+    Sort.AGE: tuple[str, float, int],
+    Sort.SEVERITY: tuple[str, int, int],
+}
+
+
+@dataclass(frozen=True)
+class ConnectionPage:
+    """A page of a list, and counts of all that the filter matches."""
+
+    rows: Sequence[FleetConnection]
+    total: int
+    attention: int
+    statuses: Mapping[str, int]
+    conditions: Mapping[Code, int]
+    next_key: str | None
+    """Where the next page begins; None after the last one."""
+
+
+def list_connections(
+    fleet: Fleet,
+    wanted: ConnectionFilter,
+    *,
+    sort: Sort = Sort.ID,
+    after: str | None = None,
+    limit: int = 100,
+) -> ConnectionPage:
+    """Return a page of the connections that match.
+
+    ``after`` is the ``next_key`` of the page before. While connections come, go or change, none
+    that keeps its place in the order is left out or shown twice. Raises InvalidInput.
+    """
+    if not 1 <= limit <= MAX_LIMIT:
+        raise InvalidInput(f"limit must be from 1 to {MAX_LIMIT}")
+    matches = _match(fleet, wanted)
+    key = _SORT_KEYS[sort]
+    keyed = sorted(((key(one), one.id), one) for one in matches)
+    start = 0
+    if after is not None:
+        start = bisect_right(keyed, _decode_key(after, sort), key=lambda item: item[0])
+    shown = keyed[start : start + limit]
+    is_last = start + limit >= len(keyed)
+    return ConnectionPage(
+        rows=[one for _, one in shown],
+        total=len(matches),
+        attention=sum(one.needs_attention for one in matches),
+        statuses=Counter(one.facts.status for one in matches),
+        conditions=Counter(code for one in matches for code in one.codes),
+        next_key=None if is_last or not shown else _encode_key(sort, shown[-1][0]),
+    )
+
+
+def match_ids(fleet: Fleet, wanted: ConnectionFilter) -> list[int]:
+    """Return the ids of all connections that match, in order."""
+    return [one.id for one in _match(fleet, wanted)]
+
+
+def _match(fleet: Fleet, wanted: ConnectionFilter) -> list[FleetConnection]:
+    found = [
+        one
+        for one in fleet.connections
+        if (wanted.ids is None or one.id in wanted.ids)
+        and (not wanted.statuses or one.facts.status in wanted.statuses)
+        and (not wanted.attention or one.needs_attention)
+        and (not wanted.conditions or not wanted.conditions.isdisjoint(one.codes))
+    ]
+    text = wanted.text.strip().casefold()
+    if not text:
+        return found
+    if text.isascii() and text.isdigit():
+        return [one for one in found if str(one.id) == text or text in one.search_text]
+    return [one for one in found if text in one.search_text]
+
+
+def _encode_key(sort: Sort, key: tuple[Any, int]) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode((sort.value, *key))).decode().rstrip("=")
+
+
+def _decode_key(text: str, sort: Sort) -> tuple[Any, int]:
+    """Return the sort key and id of the row that a page ended with. Raises InvalidInput."""
+    try:
+        raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        name, key, number = msgspec.json.decode(raw, type=_KEY_TYPES[sort])
+    except (binascii.Error, ValueError, msgspec.MsgspecError):
+        raise InvalidInput(
+            "the key of the next page cannot be read; start with the first page"
+        ) from None
+    if name != sort.value:
+        raise InvalidInput("the key of the next page belongs to another order; keep the same sort")
+    return key, number

@@ -1,0 +1,126 @@
+"""Load what the judge of conditions needs of each connection: two statements for all of them."""
+
+from collections.abc import Collection, Sequence
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy import text
+
+from models.resources import EDGES, RESOURCES, STREAMED
+from worker.conditions.facts import ConnectionFacts, ResourceAge, StreamFacts
+
+_NAMES: Final = tuple(resource.name for resource in STREAMED)
+_EDGES_WITH_PARENTS: Final = ", ".join(f"('{one.name}', '{one.parent}')" for one in EDGES)
+_WANTED: Final = "(cast(:ids as bigint[]) is null or {column} = any(cast(:ids as bigint[])))"
+
+_CONNECTIONS = text(f"""
+    with stream_facts as (
+        select connection_id, array_agg(resource) as resources,
+               array_agg(extract(epoch from fresh_at)::float8) as fresh,
+               array_agg(interval_seconds) as intervals,
+               count(*) filter (where first_complete_at is not null
+                                   or phase not in ('ready', 'listing', 'sweeping')
+                                   or due_at > clock_timestamp()) as settled
+          from sync.streams
+         where resource = any(:streamed) and {_WANTED.format(column="connection_id")}
+         group by connection_id),
+    apart as (
+        select connection_id, count(*) filter (where kept_apart) as quarantined,
+               count(*) filter (where not kept_apart) as inexact
+          from sync.quarantine where {_WANTED.format(column="connection_id")}
+         group by connection_id),
+    parts as (
+        select connection_id, count(*) as number from sync.unresolved
+         where {_WANTED.format(column="connection_id")} group by connection_id)
+    select c.id, c.provider_config_key, c.nango_connection_id, c.provider, c.tenant_id,
+           c.display_name, c.status, c.status_reason, c.settings_problem, c.created_at,
+           c.retired_at, c.due_at, c.waiting_since, c.requested_at, c.requested_full,
+           c.broken_count, c.operator_paused_at, c.operator_paused_by, c.operator_pause_reason,
+           c.operator_paused_until,
+           case when l.expires_at > clock_timestamp() then l.holder end,
+           case when l.expires_at > clock_timestamp() then l.expires_at end,
+           coalesce(l.event_seq, 0), r.id, r.trigger, r.started_at,
+           e.id, e.state, e.trigger, e.started_at, e.finished_at, e.error, e.calls, e.objects,
+           coalesce(e.state = 'partial' and e.resources is null and e.error is not null, false),
+           coalesce(s.settled, 0) < cardinality(cast(:streamed as text[])),
+           coalesce(a.quarantined, 0), coalesce(a.inexact, 0), coalesce(p.number, 0),
+           s.resources, s.fresh, s.intervals, extract(epoch from c.created_at)::float8
+      from sync.connections c
+      left join sync.leases l on l.connection_id = c.id
+      left join stream_facts s on s.connection_id = c.id
+      left join apart a on a.connection_id = c.id
+      left join parts p on p.connection_id = c.id
+      left join sync.runs r on r.connection_id = c.id and r.state = 'running'
+      left join lateral (
+           select * from sync.runs where connection_id = c.id and state <> 'running'
+            order by id desc limit 1) e on true
+     where {_WANTED.format(column="c.id")}
+     order by c.id
+""")
+_STREAM_COLUMNS: Final = f"""
+    s.connection_id, s.resource, s.phase, s.mode, s.reason, s.due_at, s.out_of_budget,
+    s.reason is not null and s.phase = 'ready' and s.mode = any(:best_effort),
+    s.left_out, s.page_size, case when s.phase not in ('listing', 'sweeping') then s.drift end,
+    s.full_walk_at,
+    case when s.phase = 'held' then
+        (select count(*) from sync.removals r
+          where r.connection_id = s.connection_id and r.held
+            and (r.resource = s.resource
+                 or (r.resource, s.resource) in ({_EDGES_WITH_PARENTS}))) else 0 end
+"""
+_ODD_STREAMS = text(f"""
+    select {_STREAM_COLUMNS} from sync.streams s
+     where (s.reason is not null or s.phase in ('refused', 'held') or s.left_out is not null
+            or s.page_size is not null or s.drift <> '{{}}' or s.out_of_budget)
+       and {_WANTED.format(column="s.connection_id")}
+     order by s.connection_id, s.resource
+""")
+_BEST_EFFORT: Final = sorted(
+    {
+        way.mode.value
+        for resource in STREAMED
+        for way in resource.sources.values()
+        if way.best_effort
+    }
+)
+_PLACES: Final = {name: place for place, name in enumerate(_NAMES)}
+_NEVER: Final = tuple(ResourceAge(name, None, None) for name in _NAMES)
+
+
+def load_connection_facts(
+    db: sa.Connection, ids: Collection[int] | None = None
+) -> list[ConnectionFacts]:
+    """Return the facts of the connections with these ids (or of all), by id."""
+    values = {"ids": None if ids is None else list(ids), "streamed": list(_NAMES)}
+    streams = _load_odd_streams(db, values)
+    return [_build_facts(row, streams.get(row[0], ())) for row in db.execute(_CONNECTIONS, values)]
+
+
+def _load_odd_streams(
+    db: sa.Connection, values: dict[str, Any]
+) -> dict[int, tuple[StreamFacts, ...]]:
+    found: dict[int, list[StreamFacts]] = {}
+    for row in db.execute(_ODD_STREAMS, {"ids": values["ids"], "best_effort": _BEST_EFFORT}):
+        if row.resource in RESOURCES:
+            found.setdefault(row[0], []).append(StreamFacts(*row))
+    return {number: tuple(streams) for number, streams in found.items()}
+
+
+def _build_facts(row: Sequence[Any], streams: tuple[StreamFacts, ...]) -> ConnectionFacts:
+    *values, resources, fresh, intervals, created = row
+    freshness = _build_freshness(resources, fresh, intervals)
+    late_at = min(one.compute_late_at(created) for one in freshness)
+    facts: tuple[Any, ...] = (*values, freshness, late_at, streams)
+    return ConnectionFacts(*facts)
+
+
+def _build_freshness(
+    resources: Sequence[str] | None,
+    fresh: Sequence[float | None],
+    intervals: Sequence[float | None],
+) -> tuple[ResourceAge, ...]:
+    """Return every resource's freshness, in the order of the registry."""
+    found = list(_NEVER)
+    for name, moment, interval in zip(resources or (), fresh or (), intervals or (), strict=True):
+        found[_PLACES[name]] = ResourceAge(name, moment, interval)
+    return tuple(found)
