@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from typing import Any
 
 import pytest
@@ -298,9 +299,13 @@ class AnyHistory(RuleBasedStateMachine):
 
     @rule()
     def a_second_slice_begins_beside(self) -> None:
+        reports = count()
+
         def intrude(_resource: str, _objects: int, _what: str) -> None:
-            with pytest.raises(LeaseHeld):
-                run_slice(self.mirror.runtime, 1, trigger=RunTrigger.SCHEDULED)
+            # All reports of a slice find the same lease: the first few, and some later, are enough.
+            if (number := next(reports)) < 2 or number % 10 == 0:
+                with pytest.raises(LeaseHeld):
+                    run_slice(self.mirror.runtime, 1, trigger=RunTrigger.SCHEDULED)
 
         assert self.world is not None
         self.world.slice(intrude)
