@@ -22,6 +22,7 @@ from worker.store.service.facts import MissingConnections, note_missing
 READING: Final = {
     "asyncapi",
     "audit",
+    "changes",
     "connections list",
     "connections show",
     "events tail",
@@ -29,6 +30,7 @@ READING: Final = {
     "health",
     "metrics",
     "probe",
+    "runs",
     "settings",
     "sinks list",
     "sinks show",
@@ -130,6 +132,7 @@ def list_steps(mirror: Mirror) -> Iterator[tuple[str, Sequence[str], AuditAction
     yield "sinks pause", ["crm"], AuditAction.SINKS_PAUSE
     yield "sinks resume", ["crm"], AuditAction.SINKS_RESUME
     yield "sinks rotate", ["crm"], AuditAction.SINKS_ROTATE
+    yield "sinks set-url", ["crm", f"{url}2"], AuditAction.SINKS_SET_URL
     refuse_next_event(mirror)
     yield "sinks retry", ["crm"], AuditAction.SINKS_RETRY
     refuse_next_event(mirror)

@@ -318,7 +318,9 @@ def test_a_dead_sink_holds_nobody_else_up(environment: RelayEnvironment) -> None
         failed = "select failures from events.sinks where name = 'dead'"
         wait_until(lambda: fetch_scalar(environment.database, failed) >= 1)
     noted = "select status || ' ' || status_reason from events.sinks where name = 'dead'"
-    assert fetch_scalar(environment.database, noted).startswith("active Redis is unavailable")
+    assert fetch_scalar(environment.database, noted).startswith(
+        "active the Redis of the url of sink 'dead' is unavailable"
+    )
     paused = "select retry_at > clock_timestamp() from events.sinks where name = 'dead'"
     assert fetch_scalar(environment.database, paused) is True
     with environment.database.open_transaction() as db:

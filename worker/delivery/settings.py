@@ -133,6 +133,10 @@ class RedisStreamSecrets(msgspec.Struct, frozen=True):
     """The URL of a Redis server of its own."""
 
 
+URL_SECRETS: Final = ("query", "url")
+"""The secrets that are parts of a sink's URL."""
+
+
 def build_stored_sink(
     kind: SinkKind, url: str | None, options: Mapping[str, object]
 ) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from models.change_event import ChangeKind, ConnectionChange
@@ -43,6 +44,20 @@ class EventFilter:
     connections: frozenset[int] | None = None
     resources: Sequence[str] | None = None
     changes: Sequence[str] | None = None
+    with_initial: bool = True
+    """Whether to read the events of first loads."""
+    until: datetime | None = None
+    """Events from this time on are left out."""
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether the filter may leave out most events."""
+        return (
+            self.resources is not None
+            or self.changes is not None
+            or not self.with_initial
+            or self.until is not None
+        )
 
     @property
     def connection_ids(self) -> list[int] | None:
@@ -53,4 +68,6 @@ class EventFilter:
         return {
             "resources": None if self.resources is None else list(self.resources),
             "changes": None if self.changes is None else list(self.changes),
+            "initial": self.with_initial,
+            "until": self.until,
         }

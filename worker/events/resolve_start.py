@@ -79,13 +79,16 @@ def _find_first_sequences(
         "ids": [one for one, _, _ in kept],
         "lows": [oldest for _, oldest, _ in kept],
         "highs": [last + 1 for _, _, last in kept],
-        "moment": _resolve_time(db, start),
+        "moment": resolve_time(db, start),
     }
     return {row.connection_id: row.low for row in db.execute(_FIRST_SINCE, values)}
 
 
-def _resolve_time(db: sa.Connection, beginning: FromTime | FromAge) -> datetime:
-    """Return the start time by the database's clock, which also sets the events' times."""
+def resolve_time(db: sa.Connection, beginning: FromTime | FromAge) -> datetime:
+    """Return the time by the database's clock, which also sets the events' times.
+
+    Raises InvalidInput if it is in the future.
+    """
     now = load_server_time(db)
     if isinstance(beginning, FromAge):
         return now - beginning.age

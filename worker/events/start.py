@@ -76,6 +76,20 @@ def parse_start_position(value: str) -> StartPosition:
     return _parse_time(wanted)
 
 
+def parse_moment(value: str, option: str) -> FromTime | FromAge:
+    """Parse a time or an age. Raises InvalidInput, which names the option, for anything else."""
+    try:
+        found = parse_start_position(value)
+    except InvalidInput:
+        found = None
+    if isinstance(found, FromTime | FromAge):
+        return found
+    raise InvalidInput(
+        f"{option}: '{value[:40]}' is neither a time (2026-11-22 or 2026-11-22T10:00Z) nor an age "
+        "(30m, 2h, 7d)"
+    )
+
+
 def check_single_connection(start: StartPosition, only: Collection[int] | None) -> None:
     """Raise InvalidInput for a number unless exactly one connection is given."""
     if isinstance(start, FromSequence) and (only is None or len(only) != 1):

@@ -49,6 +49,8 @@ _REWOUND = text("""
 _FILTER: Final = """
     (%(resources)s::text[] is null or resource = any (%(resources)s::text[]))
     and (%(changes)s::text[] is null or change = any (%(changes)s::text[]))
+    and (%(initial)s or not initial)
+    and (%(until)s::timestamptz is null or occurred_at < %(until)s)
 """
 _NEXT: Final = f"""
     select {EVENT_COLUMNS} from events.change_events
@@ -187,9 +189,8 @@ class Tail:
     def _read_connection(self, owner: EventSource, upto: int) -> Iterator[TailedEvent]:
         """Yield a connection's filtered events after its position, using short transactions."""
         _, seq, at, _ = self._get_position(owner.id)
-        sparse = self.filter.resources is not None or self.filter.changes is not None
         while seq < upto:
-            end = min(upto, seq + self.scan_range) if sparse else upto
+            end = min(upto, seq + self.scan_range) if self.filter.is_sparse else upto
             batch = min(max(MAX_BUFFERED_EVENTS // self._reader_count, MIN_ROWS), self.max_rows)
             values = {"id": owner.id, "seq": seq, "upto": end, "at": at, "limit": batch}
             with self.database.open_transaction() as db:

@@ -46,32 +46,37 @@ def _find_full_message(error: Exception) -> str | None:
     return None
 
 
-def classify_redis_error(error: Exception, needed_rights: str) -> MirrorError:
+def classify_redis_error(
+    error: Exception, needed_rights: str, *, url_name: str = "REDIS_URL"
+) -> MirrorError:
     """Translate an error of redis-py or kombu into one of ours.
 
     ``needed_rights`` says what the caller needs at Redis, as the end of a sentence: "the budgets
-    need GET on a*". An error of kombu means what the error of Redis in it means.
+    need GET on a*". An error of kombu means what the error of Redis in it means. ``url_name`` says
+    where the server's URL is set.
     """
+    server = "Redis" if url_name == "REDIS_URL" else f"the Redis of {url_name}"
     if not isinstance(error, redis.RedisError) and isinstance(error.__cause__, redis.RedisError):
         error = error.__cause__
     name = _get_error_code(error)
     if (refused := find_certificate_error(error)) is not None:
         return ConfigurationError(
             f"the certificate of Redis was rejected ({refused}), and no password was sent; set "
-            "ssl_ca_certs in the URL to the file of its authority, and use the host name that the "
-            "certificate is issued for"
+            f"ssl_ca_certs in {url_name} to the file of its authority, and use the host name that "
+            "the certificate is issued for"
         )
     if (sentence := _find_full_message(error)) is not None:
         return StorageFull(sentence, after=FULL_RETRY_SECONDS)
     match error:
         case redis.AuthenticationError() | redis.exceptions.AuthorizationError():
             return ConfigurationError(
-                f"Redis rejected the credentials ({name}); check the user and password in REDIS_URL"
+                f"Redis rejected the credentials ({name}); check the user and password in "
+                f"{url_name}"
             )
         case redis.exceptions.NoPermissionError():
-            return ConfigurationError(f"Redis denies the user a command; {needed_rights}")
+            return ConfigurationError(f"{server} denies the user a command; {needed_rights}")
         case _:
-            return ServerUnavailable(f"Redis is unavailable ({name})", after=REDIS_RETRY_SECONDS)
+            return ServerUnavailable(f"{server} is unavailable ({name})", after=REDIS_RETRY_SECONDS)
 
 
 def _get_error_code(error: Exception) -> str:

@@ -50,12 +50,19 @@ class RedisStreamSender:
     """Appends events to a stream."""
 
     def __init__(
-        self, address: str, stream: str, max_length: int, max_bytes: int = DEFAULT_MAXBYTES
+        self,
+        address: str,
+        stream: str,
+        max_length: int,
+        max_bytes: int = DEFAULT_MAXBYTES,
+        *,
+        url_name: str = "REDIS_URL",
     ) -> None:
         self._pool = build_redis_pool(
             address, retries=0, timeout=_TIMEOUT_SECONDS, connect_timeout=5.0, max_connections=1
         )
         self._stream = stream
+        self._url_name = url_name
         self.max_length = b"%d" % max_length
         self._trimmer = StreamTrimmer(max_bytes)
         self.sent_count = 0
@@ -123,7 +130,7 @@ class RedisStreamSender:
             return kind(f"the key {stream!r} in Redis is not a stream")
         if isinstance(error, redis.exceptions.NoPermissionError):
             return kind(f"Redis denies the user access to the stream {stream!r}; {_NEEDED_RIGHTS}")
-        return classify_redis_error(error, _NEEDED_RIGHTS)
+        return classify_redis_error(error, _NEEDED_RIGHTS, url_name=self._url_name)
 
     def forget_failure(self) -> None:
         """Do nothing: ``Delivery`` plans the pauses."""
@@ -195,7 +202,14 @@ def open_redis_stream(sink: Sink, settings: Settings) -> RedisStreamSender:
     Raises InvalidInput for invalid settings, SinkMisconfigured if no server is set.
     """
     own = parse_redis_stream_settings(sink.settings)
-    address = parse_redis_stream_secrets(sink.secrets).url or settings.redis_url
+    own_address = parse_redis_stream_secrets(sink.secrets).url
+    address = own_address or settings.redis_url
     if address is None:
         raise SinkMisconfigured("the sink has no url, and REDIS_URL is not set")
-    return RedisStreamSender(address.get_secret_value(), own.stream, own.maxlen, own.maxbytes)
+    return RedisStreamSender(
+        address.get_secret_value(),
+        own.stream,
+        own.maxlen,
+        own.maxbytes,
+        url_name=f"the url of sink '{sink.name}'" if own_address else "REDIS_URL",
+    )

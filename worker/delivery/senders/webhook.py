@@ -127,7 +127,7 @@ def classify_webhook_response(
     if 300 <= status < 400:
         return RetryLater(
             f"the receiver answered {status}, a redirect, and redirects are not "
-            "followed; set the url to its target",
+            "followed; 'tenant-mirror sinks set-url' sets the url to its target",
             after=after,
         )
     clock = find_reference_time(answer.retry_after, answer.date, now)

@@ -3,6 +3,7 @@
 A change fences the relay that serves the sink; a relay then claims it again with its new state.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ from sqlalchemy import text
 
 from models.sink import SinkKind, SinkStart, SinkStatus
 from worker.core.errors import InvalidInput, NotFound
+from worker.delivery.settings import URL_SECRETS, build_stored_sink
 from worker.delivery.store.fragments import SINK_COLUMNS, WANTS_CONNECTION
 from worker.delivery.store.refusals import retry_refused
 from worker.delivery.store.sinks import Sink, fence_sink, sink_from_row, write_start_positions
@@ -78,6 +80,15 @@ _SET_KEYS = text("""
     insert into sync.sink_secrets as x (sink_id, secrets)
     values (:id, jsonb_build_object('keys', cast(:keys as jsonb)))
         on conflict (sink_id) do update set secrets = x.secrets || excluded.secrets
+""")
+_STORED = text("""
+    select s.kind, s.settings, x.secrets
+      from events.sinks s left join sync.sink_secrets x on x.sink_id = s.id where s.id = :id
+""")
+_SET_SETTINGS = text("update events.sinks set settings = cast(:settings as jsonb) where id = :id")
+_SET_SECRETS = text("""
+    insert into sync.sink_secrets (sink_id, secrets) values (:id, cast(:secrets as jsonb))
+        on conflict (sink_id) do update set secrets = excluded.secrets
 """)
 _REMOVE = text("delete from events.sinks where id = :id")
 
@@ -156,6 +167,33 @@ def resume_sink(db: sa.Connection, name: str) -> SinkStatus:
     retry_refused(db, sink_id)
     _set_status(db, sink_id, SinkStatus.ACTIVE, None)
     return before
+
+
+def set_sink_url(
+    db: sa.Connection, name: str, url: str | None, changes: Mapping[str, object]
+) -> SinkStatus:
+    """Give a sink another URL, and return its status; its position, filters and keys stay.
+
+    ``url`` None means the Redis of ``REDIS_URL``. ``changes`` are settings that change with it. An
+    active sink tries its waiting events again at once. Raises InvalidInput.
+    """
+    sink_id, status = _lock_sink(db, name)
+    row = db.execute(_STORED, {"id": sink_id}).one()
+    kept = {key: value for key, value in row.settings.items() if key != "url"}
+    settings, located = build_stored_sink(SinkKind(row.kind), url, {**kept, **changes})
+    others = {key: value for key, value in (row.secrets or {}).items() if key not in URL_SECRETS}
+    values = {
+        "id": sink_id,
+        "settings": msgspec.json.encode(settings).decode(),
+        "secrets": msgspec.json.encode({**others, **located}).decode(),
+    }
+    fence_sink(db, sink_id)
+    retry_refused(db, sink_id)
+    db.execute(_SET_SETTINGS, values)
+    db.execute(_SET_SECRETS, values)
+    if status is SinkStatus.ACTIVE:
+        _set_status(db, sink_id, status, None)
+    return status
 
 
 def add_signing_key(db: sa.Connection, name: str, key: str) -> None:

@@ -17,6 +17,8 @@ COMMANDS: Final = {
     "connections": ("connections:connections", "List, show and discover connections."),
     "sync": ("sync:sync", "Sync a connection now, in this process."),
     "resync": ("sync:resync", "Ask the workers to sync a connection now."),
+    "runs": ("runs:runs", "Show the latest runs of a connection, or one run."),
+    "changes": ("changes:changes", "Show what changed in a connection since a time."),
     "approve": ("approve:approve", "Apply or reject deletions that are held back."),
     "audit": ("audit:audit", "Show what operators did, when, and with which outcome."),
     "forget": ("forget:forget", "Delete all data of a retired connection permanently."),

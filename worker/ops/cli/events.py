@@ -10,8 +10,14 @@ import click
 from worker.events.envelope import EnvelopeBuilder
 from worker.events.filter import EventFilter, parse_change_filter, parse_resource_filter
 from worker.events.object_names import describe_object
-from worker.events.resolve_start import ResolvedStart
-from worker.events.start import FromSequence, FromSnapshot, StartPosition, parse_start_position
+from worker.events.resolve_start import ResolvedStart, resolve_time
+from worker.events.start import (
+    FromSequence,
+    FromSnapshot,
+    StartPosition,
+    parse_moment,
+    parse_start_position,
+)
 from worker.events.tail import Tail, TailedEvent
 from worker.ops.cli.output import json_option, open_checked_database
 from worker.ops.cli.replay import replay
@@ -29,6 +35,7 @@ Examples:
   tenant-mirror events tail --follow --resource users --change deleted
   tenant-mirror events tail --connection contoso --from 42 --limit 10
   tenant-mirror events tail --from 2026-11-22T10:00Z --json | jq .subject
+  tenant-mirror events tail --from 2d --until 1d --no-initial
   tenant-mirror events tail --follow --last 0 --json >> changes.jsonl
 """
 
@@ -64,6 +71,10 @@ events.add_command(replay)
     help=f"Start with this many existing events.  [default: {DEFAULT_LAST}]",
 )
 @click.option("--limit", type=click.IntRange(1), help="Stop after this many events.")
+@click.option("--no-initial", is_flag=True, help="Leave out the events of first loads.")
+@click.option(
+    "--until", metavar="TIME|AGE", help="Leave out events from then on; written as in --from."
+)
 @json_option
 def tail(
     *,
@@ -74,6 +85,8 @@ def tail(
     start: str | None,
     last: int | None,
     limit: int | None,
+    no_initial: bool,
+    until: str | None,
     as_json: bool,
 ) -> None:
     """Print change events from the table, one per line.
@@ -81,11 +94,21 @@ def tail(
     No sink is needed. The events are in order of time; the events of a connection are always in
     sequence. With --json, each line is the CloudEvents envelope that a sink gets.
     """
+    if follow and until is not None:
+        raise click.UsageError("use either --follow or --until")
     beginning = _parse_start(start, last)
+    end = None if until is None else parse_moment(until, "--until")
     with _open_outlet(follow=follow) as outlet, open_checked_database() as (settings, database):
         with database.open_transaction() as db:
             only = frozenset(find_connection(db, named).id for named in connections) or None
-        wanted = EventFilter(only, parse_resource_filter(resources), parse_change_filter(changes))
+            end_time = None if end is None else resolve_time(db, end)
+        wanted = EventFilter(
+            only,
+            parse_resource_filter(resources),
+            parse_change_filter(changes),
+            with_initial=not no_initial,
+            until=end_time,
+        )
         seen = Tail(database, wanted, with_names=not as_json)
         told = _start_tail(seen, beginning, DEFAULT_LAST if last is None else last)
         if follow:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from models.sink import SinkStatus
 from worker.core.time_text import render_age
 from worker.delivery.health import describe_refusals
 from worker.delivery.settings import parse_redis_stream_settings
@@ -23,6 +24,21 @@ def build_sink_row(row: Mapping[str, Any]) -> list[object]:
             if note
         ),
     ]
+
+
+def describe_retry(row: Mapping[str, Any]) -> str:
+    """Return what keeps a sink whose receiver works from delivering now, as lines."""
+    resume = f"'tenant-mirror sinks resume {row['name']}' delivers at once"
+    if row["status"] != SinkStatus.ACTIVE:
+        return f"it is {row['status']}, so no events are delivered; {resume}\n"
+    if row["retry_at"] is not None and row["failures"]:
+        return f"it waits until {row['retry_at']:%H:%M:%S} UTC to try again; {resume}\n"
+    if row["connections_refused"]:
+        return (
+            f"{row['connections_refused']:,} connections wait as their next event was refused; "
+            f"{resume}\n"
+        )
+    return ""
 
 
 def render_refused_events(positions: Iterable[Mapping[str, Any]]) -> Iterator[str]:

@@ -29,11 +29,13 @@ from worker.ops.cli.refused_events import retry, skip
 from worker.ops.cli.signing_secret import load_signing_secret, rotate, show_once
 from worker.ops.cli.sink_text import (
     build_sink_row,
+    describe_retry,
     describe_snapshot_progress,
     describe_snapshots,
     describe_stream_bounds,
     render_refused_events,
 )
+from worker.ops.cli.sink_url import set_url
 from worker.store.state.connections import find_connection
 
 _EXAMPLES = """\b
@@ -57,7 +59,7 @@ def sinks() -> None:
     """
 
 
-for _command in (rotate, retry, skip):
+for _command in (rotate, retry, skip, set_url):
     sinks.add_command(_command)
 
 
@@ -303,6 +305,7 @@ def test(name: str, as_json: bool) -> None:  # noqa: FBT001
     with open_checked_database() as (settings, database):
         with database.open_transaction() as db:
             sink = admin.find_sink(db, name)
+            (row,) = admin.list_sinks(db, name)
             measure_clock_offset(db, clock)
         tried = send_test_event(sink, settings, clock)
     if as_json:
@@ -312,3 +315,4 @@ def test(name: str, as_json: bool) -> None:  # noqa: FBT001
         click.echo(
             f"sink '{name}' accepted event {tried.event_id}{answer} in {tried.seconds:.2f} s"
         )
+        click.echo(describe_retry(row), nl=False)

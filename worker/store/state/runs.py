@@ -9,6 +9,7 @@ from sqlalchemy import Double, cast, func, select, text, update
 
 from models.counter import RUN_SECONDS_BOUNDS, CounterName
 from models.run import RunState, RunTrigger, runs
+from worker.core.errors import NotFound
 from worker.store.engine import Database
 from worker.store.lease import Transaction
 
@@ -180,12 +181,34 @@ def count_consecutive_failures(tx: Transaction, limit: int) -> int:
     return int(tx.db.execute(_FAILURES_IN_A_ROW, values).scalar_one())
 
 
-def list_latest_runs(db: sa.Connection, connection_id: int, limit: int = 10) -> list[Any]:
-    """Return the newest runs of a connection, newest first."""
+def list_latest_runs(
+    db: sa.Connection,
+    connection_id: int,
+    limit: int = 10,
+    *,
+    state: RunState | None = None,
+    before: int | None = None,
+) -> list[Any]:
+    """Return the newest runs of a connection, newest first; with ``before``, those before it."""
     statement = (
         select(runs)
         .where(runs.c.connection_id == connection_id)
         .order_by(runs.c.id.desc())
         .limit(limit)
     )
+    if state is not None:
+        statement = statement.where(runs.c.state == state.value)
+    if before is not None:
+        statement = statement.where(runs.c.id < before)
     return list(db.execute(statement).mappings())
+
+
+def get_run(db: sa.Connection, run_id: int) -> Any:
+    """Return a run. Raises NotFound."""
+    row = db.execute(select(runs).where(runs.c.id == run_id)).mappings().one_or_none()
+    if row is None:
+        raise NotFound(
+            f"there is no run {run_id}; finished runs are kept for {RUN_DAYS} days, and those "
+            f"without changes for {UNCHANGED_RUN_DAYS}"
+        )
+    return row
