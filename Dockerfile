@@ -41,5 +41,7 @@ ENV PATH=/opt/tenant-mirror/bin:$PATH \
 # Nothing is written but to /tmp, so the root file system can be mounted read-only.
 WORKDIR /tmp
 USER 10001:10001
+# Of "tenant-mirror web"; no other process listens.
+EXPOSE 8420
 # Health checks differ from process to process: see docker-compose.yml.
 CMD ["tenant-mirror", "--help"]

@@ -1,13 +1,15 @@
 # ruff: noqa: INP001 - a script, not a package
 """Write the pages of the reference that follow from the declarations: `make docs`.
 
-Writes `docs/reference/resources.md` and `docs/asyncapi.json`.
+Writes `docs/reference/resources.md`, `docs/asyncapi.json`, `docs/reference/routes.md` and
+`docs/openapi.json`.
 """
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from models.api_token import Scope
 from models.change_event import ChangeKind
 from models.event_type import EVENT_TYPES
 from models.property import Property
@@ -15,6 +17,9 @@ from models.resource import Resource
 from models.resources import RESOURCES
 from worker.core.settings import SETTINGS
 from worker.delivery.asyncapi import build_document
+from worker.web.endpoint import Exemption
+from worker.web.openapi import render_document
+from worker.web.routes import ENDPOINTS
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -31,6 +36,24 @@ Postgres. *Personal* columns can say something about a person.
 """
 
 
+_ROUTES_HEAD = """\
+# Routes of the HTTP API
+
+`make docs` writes this page and [openapi.json](../openapi.json), which has parameters, bodies and
+answers, from the table in `worker/web/routes.py`; edit that. [Use the HTTP
+API](../how-to/use-the-api.md) has examples.
+
+| route | needs | does |
+|---|---|---|"""
+
+_ACCESS = {
+    **{scope: f"scope `{scope}`" for scope in Scope},
+    Exemption.OPEN: "nothing",
+    Exemption.WORDS: "nothing; scope `read` for details",
+    Exemption.LOCAL: "scope `metrics`, on this host nothing",
+}
+
+
 def render_resources() -> str:
     """Return the page about all resources."""
     return "\n".join([_HEAD, *_render_permissions(), *map(_render_resource, RESOURCES.values())])
@@ -40,6 +63,20 @@ def render_asyncapi() -> str:
     """Return the AsyncAPI document, as `tenant-mirror asyncapi` prints it."""
     document = build_document(str(SETTINGS["event_prefix"].default))
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def render_openapi() -> str:
+    """Return the OpenAPI document, as the HTTP API serves it."""
+    return render_document(ENDPOINTS).decode()
+
+
+def render_routes() -> str:
+    """Return the page about the routes of the HTTP API."""
+    rows = (
+        f"| `{one.method} {one.path}` | {_ACCESS[one.access]} | {one.summary} |"
+        for one in ENDPOINTS
+    )
+    return "\n".join([_ROUTES_HEAD, *rows, ""])
 
 
 def _render_permissions() -> Iterator[str]:
@@ -71,4 +108,6 @@ def _render_column(column: Property) -> str:
 
 if __name__ == "__main__":
     (DOCS / "reference" / "resources.md").write_text(render_resources(), encoding="utf-8")
+    (DOCS / "reference" / "routes.md").write_text(render_routes(), encoding="utf-8")
+    (DOCS / "openapi.json").write_text(render_openapi(), encoding="utf-8")
     (DOCS / "asyncapi.json").write_text(render_asyncapi(), encoding="utf-8")

@@ -179,7 +179,7 @@ def test_every_command_is_in_the_reference() -> None:
     text = read("docs/reference/commands.md")
     named = set(re.findall(r"^\| `tenant-mirror (\w[\w-]*(?: \w[\w-]*)?)", text, re.MULTILINE))
     assert {name.split()[0] for name in named} == set(COMMANDS)
-    for group in ("connections", "events", "sinks"):
+    for group in ("connections", "events", "sinks", "tokens"):
         command = cli.get_command(click.Context(cli), group)
         assert isinstance(command, click.Group)
         for name in command.commands:
@@ -188,7 +188,12 @@ def test_every_command_is_in_the_reference() -> None:
 
 @pytest.mark.parametrize(
     ("page", "render"),
-    [("reference/resources.md", "render_resources"), ("asyncapi.json", "render_asyncapi")],
+    [
+        ("reference/resources.md", "render_resources"),
+        ("reference/routes.md", "render_routes"),
+        ("asyncapi.json", "render_asyncapi"),
+        ("openapi.json", "render_openapi"),
+    ],
 )
 def test_what_follows_from_the_declarations_is_up_to_date(page: str, render: str) -> None:
     scripted = runpy.run_path(str(ROOT / "scripts" / "reference.py"))

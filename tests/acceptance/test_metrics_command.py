@@ -97,9 +97,8 @@ def serving(url: str, listen: str) -> Iterator[tuple[subprocess.Popen[str], str]
         try:
             assert process.stderr is not None
             said = json.loads(process.stderr.readline())
-            assert said["event"] == "serving metrics"
-            host = f"[{said['host']}]" if ":" in said["host"] else said["host"]
-            yield process, f"http://{host}:{said['port']}"
+            assert said["event"] == "serving"
+            yield process, said["url"]
         finally:
             process.kill()
 

@@ -21,14 +21,15 @@ LOGGER_NAME = "tenant_mirror"
 _SECRET = re.compile(
     r"(://[^/\s:@]*:)\S+@"
     r"|(Bearer\s+)\S+"
-    r"|((?:deltatoken|skiptoken|token|password)=)[^&\s\"']+",
+    r"|((?:deltatoken|skiptoken|token|password)=)[^&\s\"']+"
+    r"|(tm_[0-9a-f]{10}_)[A-Za-z0-9_-]{43}",
     re.IGNORECASE,
 )
 
 
 def redact_secrets(text: str) -> str:
-    """Remove passwords, bearer keys and cursor tokens from a text."""
-    return _SECRET.sub(lambda m: f"{m[1] or m[2] or m[3]}***{'@' if m[1] else ''}", text)
+    """Remove passwords, bearer keys, tokens of ours and cursor tokens from a text."""
+    return _SECRET.sub(lambda m: f"{m[1] or m[2] or m[3] or m[4]}***{'@' if m[1] else ''}", text)
 
 
 def _redact_event(

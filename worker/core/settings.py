@@ -7,16 +7,27 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal, NamedTuple
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
 
-from worker.core.config import Mistake, Setting, build_rule, list_settings, load_values
+from worker.core.config import Mistake, Setting, list_settings, load_values
 from worker.core.errors import ConfigurationError
-from worker.core.net.url import check_base_url, check_proxy_url
-from worker.core.redis.url import parse_redis_url
 from worker.core.secret import Certificates, SecretStr
+from worker.core.setting_types import (
+    ActorName,
+    BaseUrl,
+    DatabaseUrl,
+    EventPrefix,
+    HostNames,
+    NaturalInt,
+    Networks,
+    PositiveFloat,
+    PositiveInt,
+    ProxyUrl,
+    RedisAddress,
+    WebToken,
+)
 
 ENV_PREFIX: Final = "TENANT_MIRROR_"
 MICROSOFT_PROVIDERS: Final = (
@@ -27,43 +38,6 @@ MICROSOFT_PROVIDERS: Final = (
     "microsoft-oauth2-cc",
     "microsoft-oauth2-cc-cert",
 )
-
-
-_DATABASE_SCHEMES: Final = ("postgres", "postgresql", "postgresql+psycopg")
-
-
-def _check_database_url(url: SecretStr) -> SecretStr:
-    try:
-        scheme = urlsplit(url.get_secret_value()).scheme
-    except ValueError:
-        raise ValueError("is not a URL") from None
-    if scheme not in _DATABASE_SCHEMES:
-        raise ValueError(f"must start with {', '.join(f'{one}://' for one in _DATABASE_SCHEMES)}")
-    return url
-
-
-def _check_redis_url(url: SecretStr) -> SecretStr:
-    parse_redis_url(url.get_secret_value())
-    return url
-
-
-PositiveInt = Annotated[int, Meta(ge=1)]
-NaturalInt = Annotated[int, Meta(ge=0)]
-PositiveFloat = Annotated[float, Meta(gt=0)]
-DatabaseUrl = Annotated[SecretStr, build_rule(check=_check_database_url)]
-RedisAddress = Annotated[SecretStr, build_rule(check=_check_redis_url)]
-ProxyUrl = Annotated[SecretStr, build_rule(check=check_proxy_url)]
-BaseUrl = Annotated[str, build_rule(check=check_base_url, is_hidden=True)]
-ActorName = Annotated[
-    str,
-    Meta(pattern=r"\A[^\x00-\x1f\x7f]{1,100}\Z"),
-    build_rule(allowed="1 to 100 characters without control characters"),
-]
-EventPrefix = Annotated[
-    str,
-    Meta(pattern=r"\A[a-z0-9]+(\.[a-z0-9-]+)*\Z"),
-    build_rule(allowed="words of a-z and 0-9 with dots between them, such as com.example"),
-]
 
 
 def _name_variable(field: str) -> str:
@@ -234,6 +208,41 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename=_name_variable)
             "of the host"
         ),
     ] = None
+    web_host: Annotated[str, Meta(description="address at which 'web' listens")] = "127.0.0.1"
+    web_port: Annotated[
+        int, Meta(ge=0, le=65_535, description="port at which 'web' listens; 0: any free one")
+    ] = 8420
+    web_names: Annotated[
+        HostNames,
+        Meta(
+            description="additional names by which clients reach 'web', separated by commas; "
+            "requests for other names are refused"
+        ),
+    ] = ()
+    web_token: Annotated[
+        WebToken | None,
+        Meta(description="a token with every scope, for the time before there are others"),
+    ] = None
+    web_proxies: Annotated[
+        Networks,
+        Meta(
+            description="addresses or networks of reverse proxies whose X-Forwarded-For and "
+            "X-Forwarded-Proto are trusted, separated by commas"
+        ),
+    ] = ()
+    web_certificate: Annotated[
+        Path | None, Meta(description="file with the certificate chain for HTTPS, as PEM")
+    ] = None
+    web_certificate_key: Annotated[
+        Path | None, Meta(description="file with the key of that certificate, as PEM")
+    ] = None
+    web_allow_http: Annotated[
+        Literal["yes", "no"],
+        Meta(
+            description="yes: 'web' may listen beyond this host without HTTPS and without a "
+            "listed proxy"
+        ),
+    ] = "no"
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"],
         Meta(description="log level: DEBUG, INFO, WARNING or ERROR"),

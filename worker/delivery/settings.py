@@ -15,7 +15,7 @@ from models.sink import SinkKind
 from worker.core.config import Mistake, build_rule, list_settings, load_values
 from worker.core.errors import InvalidInput
 from worker.core.secret import SecretStr
-from worker.core.settings import RedisAddress
+from worker.core.setting_types import RedisAddress
 
 NAME_PATTERN: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 DEFAULT_STREAM: Final = "tenant-mirror:events"

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-PROCESS_NAMES: Final = ("beat", "worker", "backfill", "maintenance", "relay")
+PROCESS_NAMES: Final = ("beat", "worker", "backfill", "maintenance", "relay", "web")
 
 
 def write_heartbeat(name: str) -> None:

@@ -26,6 +26,8 @@ COMMANDS: Final = {
     "probe": ("probe:probe", "Check, with 15 calls, whether a tenant answers as assumed."),
     "status": ("status:status", "Show how fresh the data is, what is stuck, and why."),
     "health": ("health:health", "Check whether a process on this host works."),
+    "web": ("web:web", "Serve the HTTP API, health checks and metrics."),
+    "tokens": ("tokens:tokens", "Manage the tokens of clients of the HTTP API."),
     "metrics": ("metrics:metrics", "Print metrics for Prometheus, or serve them."),
     "verify": ("verify:verify", "Check that the change events reproduce the tables."),
     "relay": ("relay:relay", "Deliver change events to their sinks until stopped."),

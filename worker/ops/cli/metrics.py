@@ -23,28 +23,33 @@ def metrics(listen: str | None, output: Path | None) -> None:
     """Print metrics for Prometheus once, or serve them.
 
     They are read from the database at each request. If it cannot be read, tenant_mirror_up is 0,
-    no other metric is exported, and the exit code is 1.
+    no other metric is exported, and the exit code is 1. With --listen, the rules of 'tenant-mirror
+    web' hold, which serves them, too: beyond this host they need a token of the scope metrics.
     """
     if listen and output:
         raise click.UsageError("use either --listen or --output")
+    from worker.core.settings import load_settings
+
+    settings = load_settings()
+    if listen:
+        from worker.ops.cli.web import serve_until_stopped
+        from worker.web.routes import METRICS_ENDPOINTS
+
+        serve_until_stopped(settings, *_parse_listen_address(listen), METRICS_ENDPOINTS)
+        return
     from prometheus_client import CollectorRegistry
 
     from worker.core.log import configure_logging
-    from worker.core.settings import load_settings
     from worker.overview.metrics.collector import MetricsCollector
     from worker.wiring import open_database
 
-    settings = load_settings()
     database = open_database(settings)
     registry = CollectorRegistry(auto_describe=False)
-    configure_logging(settings.log_level, settings.log_format if listen else "console")
+    configure_logging(settings.log_level, "console")
     exporter = MetricsCollector(database, settings)
     registry.register(exporter)
     try:
-        if listen:
-            _serve_until_stopped(listen, registry)
-        else:
-            raise SystemExit(_write_once(registry, exporter, output))
+        raise SystemExit(_write_once(registry, exporter, output))
     finally:
         exporter.close()
         database.close()
@@ -66,25 +71,6 @@ def _write_once(
         except OSError as error:
             raise click.UsageError(f"cannot write {output}: {error.strerror}") from None
     return EXIT_FAILED if exporter.last_error else 0
-
-
-def _serve_until_stopped(listen: str, registry: "CollectorRegistry") -> None:
-    import signal
-    from threading import Event
-
-    from worker.core.log import get_logger
-    from worker.ops.metrics_server import serve_metrics
-
-    host, port = _parse_listen_address(listen)
-    stop = Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    try:
-        with serve_metrics(host, port, registry) as bound:
-            get_logger().info("serving metrics", host=host, port=bound)
-            stop.wait()
-    except OSError as error:
-        raise click.UsageError(f"cannot listen at {listen}: {error.strerror}") from None
 
 
 def _parse_listen_address(listen: str) -> tuple[str, int]:

@@ -43,10 +43,11 @@ RETRY_SECONDS = 5.0
 def up(once: bool) -> None:  # noqa: FBT001
     """Run the whole service on this machine, and show what it does.
 
-    Starts embedded Postgres and Valkey servers, beat, workers and a relay, and mirrors the
-    connections of NANGO_SECRET_KEY, or three simulated customers if it is not set. Change events go
-    to a Redis stream, unless there are other sinks. If DATABASE_URL or REDIS_URL is set, that
-    server is used, and no sink is added; values from the env file of an earlier start are ignored.
+    Starts embedded Postgres and Valkey servers, beat, workers, a relay and the HTTP API. Mirrors
+    the connections of NANGO_SECRET_KEY, or three simulated customers if it is not set. Change
+    events go to a Redis stream, unless there are other sinks. If DATABASE_URL or REDIS_URL is set,
+    that server is used, and no sink is added; values from the env file of an earlier start are
+    ignored.
     Ctrl-C stops everything cleanly; the next start continues with the same data.
     """
     stop = threading.Event()
@@ -94,7 +95,8 @@ def _run_service(place: LocalService, stop: threading.Event, started: float, *, 
         watcher = Watcher(runtime.database, echo_line, since, stop.is_set, outage)
         watcher.record_due()
         start_processes(place)
-        echo_line("beat, workers and relay are up")
+        echo_line("beat, workers, relay and web are up")
+        echo_line(f"the HTTP API is at {place.web_url}")
         if found.listed:
             _print_summary(watcher, place, started)
         if not once:
@@ -136,6 +138,7 @@ def _print_summary(watcher: Watcher, place: LocalService, started: float) -> Non
     summary = watcher.build_summary(states)
     click.echo()
     seconds = time.monotonic() - started
+    hint = _SANDBOX_HINT if place.is_simulated else ""
     print_table(f"Mirrored, {seconds:.0f} s after the start", summary.columns, summary.rows)
     click.echo(f"""
 Look around, in another terminal:
@@ -146,7 +149,8 @@ Look around, in another terminal:
   .venv/bin/tenant-mirror connections show 1
   .venv/bin/tenant-mirror verify 1
   .venv/bin/tenant-mirror events tail --follow
-  .venv/bin/tenant-mirror sinks list{_SANDBOX_HINT if place.is_simulated else ""}
+  .venv/bin/tenant-mirror sinks list
+  curl -H "Authorization: Bearer $TENANT_MIRROR_WEB_TOKEN" {place.web_url}/health/ready{hint}
 """)
 
 

@@ -5,6 +5,7 @@ without it.
 """
 
 import os
+import secrets
 import shlex
 import signal
 import socket
@@ -42,7 +43,11 @@ STOP_SIGNALS: Final = ((signal.SIGTERM, 90.0), (signal.SIGQUIT, 5.0))
 RELAY_COMMAND: Final = [sys.executable, "-m", "worker.ops.cli", "relay"]
 """Run by this Python, so that the console script need not be on the path."""
 
+WEB_COMMAND: Final = [sys.executable, "-m", "worker.ops.cli", "web", "--host", "127.0.0.1"]
+
 HOME_VARIABLE: Final = "TENANT_MIRROR_HOME"
+WEB_PORT: Final = "TENANT_MIRROR_WEB_PORT"
+WEB_TOKEN: Final = "TENANT_MIRROR_WEB_TOKEN"  # noqa: S105 - a variable's name
 _SANDBOX_KEY_NAME: Final = "sandbox"
 """The name under which the home directory keeps the port and key of the simulated customers."""
 
@@ -66,12 +71,17 @@ class LocalService:
     home: Any
     supervisor: Any
 
+    @property
+    def web_url(self) -> str:
+        return f"http://127.0.0.1:{self.environment[WEB_PORT]}"
+
     def build_shell_variables(self) -> dict[str, str]:
         """Return the variables that a shell needs to use the same servers."""
         given = ("DATABASE_URL", "REDIS_URL", "NANGO_HOST", "NANGO_SECRET_KEY")
         wanted = (*given, "NANGO_INTEGRATIONS")
         demo = (SANDBOX_URL, SANDBOX_KEY, *DEMO_INTERVALS) if self.is_simulated else ()
-        found = {k: self.environment[k] for k in (*wanted, *demo) if k in self.environment}
+        shown = (*wanted, *demo, WEB_PORT, WEB_TOKEN)
+        found = {k: self.environment[k] for k in shown if k in self.environment}
         return {HOME_VARIABLE: str(self.home.path), **found}
 
 
@@ -158,6 +168,9 @@ def _start_servers(
         environment["NANGO_HOST"] = settings.nango_host
         assert settings.nango_secret_key is not None
         environment["NANGO_SECRET_KEY"] = settings.nango_secret_key.get_secret_value()
+    environment[WEB_PORT] = str(home.reserve_port("web"))
+    if settings.web_token is None:
+        environment[WEB_TOKEN] = home.get_secret("web", lambda: secrets.token_urlsafe(32))
     for name in ("DATABASE_URL", "REDIS_URL", "NANGO_HOST", "NANGO_SECRET_KEY"):
         environment.pop(f"{name}_FILE", None)
     named = {
@@ -292,6 +305,7 @@ def start_processes(place: LocalService) -> None:
             "WARNING",
         ],
         "relay": RELAY_COMMAND,
+        "web": [*WEB_COMMAND, "--port", place.environment[WEB_PORT]],
     }
     for child, command in commands.items():
         place.supervisor.start(

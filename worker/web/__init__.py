@@ -1,0 +1,1 @@
+"""The HTTP service: routes, tokens, problems, health and metrics."""

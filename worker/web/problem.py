@@ -1,0 +1,144 @@
+"""Problems (RFC 9457): what every error of the API is answered with."""
+
+from http import HTTPStatus
+from typing import Final
+
+import msgspec
+
+from worker.core.errors import (
+    ConfigurationError,
+    InvalidInput,
+    LeaseHeld,
+    MirrorError,
+    NotFound,
+    RetryLater,
+    ServerUnavailable,
+    StateConflict,
+)
+
+PROBLEM_TYPE: Final = "application/problem+json"
+RETRY_SECONDS: Final = 5
+"""When a client may ask again after a 503."""
+
+
+class FieldProblem(msgspec.Struct, frozen=True):
+    """What is wrong with one value."""
+
+    name: str
+    """Name of the parameter, or path of the field in the body."""
+    detail: str
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An error, in the form of RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    """The same as the last part of ``type``; a word that never changes."""
+    request_id: str
+    errors: list[FieldProblem] = []
+
+
+class RequestRefused(Exception):
+    """A request that is answered with a problem."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        errors: tuple[FieldProblem, ...] = (),
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.errors = errors
+        self.headers = headers or {}
+
+    def build_problem(self, request_id: str) -> Problem:
+        return Problem(
+            type=f"urn:tenant-mirror:problem:{self.code}",
+            title=HTTPStatus(self.status).phrase,
+            status=self.status,
+            detail=self.detail,
+            code=self.code,
+            request_id=request_id,
+            errors=list(self.errors),
+        )
+
+
+_UNAVAILABLE: Final = "the database cannot serve this request now; try again in some seconds"
+
+
+def refuse_error(error: MirrorError) -> RequestRefused:
+    """Return the answer to an error of ours.
+
+    Messages about servers name hosts, so clients do not see them; the log does.
+    """
+    match error:
+        case ServerUnavailable() | RetryLater():
+            return refuse_unavailable(_UNAVAILABLE)
+        case ConfigurationError():
+            return refuse_unavailable("the service is not configured for this; its log says why")
+        case NotFound():
+            return RequestRefused(404, "not-found", error.message)
+        case StateConflict() | LeaseHeld():
+            return RequestRefused(409, "conflict", error.message)
+        case InvalidInput():
+            return RequestRefused(422, "invalid", error.message)
+        case _:
+            return refuse_internal()
+
+
+def refuse_unavailable(detail: str) -> RequestRefused:
+    return RequestRefused(503, "unavailable", detail, headers={"Retry-After": str(RETRY_SECONDS)})
+
+
+def refuse_internal() -> RequestRefused:
+    return RequestRefused(
+        500, "internal", "an error of Tenant Mirror; its log has more under this request id"
+    )
+
+
+def refuse_missing_token() -> RequestRefused:
+    return RequestRefused(
+        401,
+        "token-missing",
+        "send 'Authorization: Bearer tm_...'; 'tenant-mirror tokens create' makes a token",
+        headers={"WWW-Authenticate": 'Bearer realm="tenant-mirror"'},
+    )
+
+
+def refuse_wrong_token() -> RequestRefused:
+    """Wrong, expired and revoked tokens get the same answer."""
+    return RequestRefused(
+        401,
+        "token-invalid",
+        "the token is unknown, has expired or was revoked",
+        headers={"WWW-Authenticate": 'Bearer realm="tenant-mirror", error="invalid_token"'},
+    )
+
+
+def refuse_scope(scope: str) -> RequestRefused:
+    challenge = f'Bearer realm="tenant-mirror", error="insufficient_scope", scope="{scope}"'
+    return RequestRefused(
+        403,
+        "scope-missing",
+        f"the token lacks the scope '{scope}'",
+        headers={"WWW-Authenticate": challenge},
+    )
+
+
+def refuse_attempts(seconds: int) -> RequestRefused:
+    return RequestRefused(
+        429,
+        "too-many-attempts",
+        "too many wrong tokens from this address; wait a minute",
+        headers={"Retry-After": str(seconds)},
+    )

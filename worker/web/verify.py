@@ -1,0 +1,123 @@
+"""Checks presented tokens against the stored ones, which are read again every two seconds."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address, ip_network
+from threading import Lock
+from typing import Final
+
+from models.api_token import Scope
+from worker.core.secret import SecretStr
+from worker.store.engine import Database
+from worker.store.service.tokens import TokenDigest, load_usable_tokens, note_token_use
+from worker.store.state.metrics import set_statement_timeout
+from worker.web.token import digest_token, is_token, parse_token_id
+
+CACHE_SECONDS: Final = 2.0
+"""How long a revocation may take until it is in force."""
+USE_SECONDS: Final = 60.0
+"""Between two writes of when a token was last used."""
+
+BOOTSTRAP_NAME: Final = "TENANT_MIRROR_WEB_TOKEN"
+"""The name of that setting's token, in the audit."""
+
+MAX_FAILURES: Final = 10
+FAILURE_SECONDS: Final = 60.0
+_MAX_ADDRESSES: Final = 10_000
+_NO_TOKEN: Final = bytes(32)
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Who sent a request, by its token."""
+
+    name: str
+    scopes: frozenset[Scope]
+
+
+class TokenVerifier:
+    """Checks tokens. Safe to use from several threads."""
+
+    def __init__(self, database: Database, bootstrap: SecretStr | None) -> None:
+        self._database = database
+        self._bootstrap = digest_token(bootstrap.get_secret_value()) if bootstrap else None
+        self._lock = Lock()
+        self._tokens: Mapping[str, TokenDigest] = {}
+        self._loaded_at = -CACHE_SECONDS
+        self._used_at: dict[str, float] = {}
+
+    def verify(self, presented: str) -> Principal | None:
+        """Return whose token it is; None if it cannot be used.
+
+        Raises ServerUnavailable if the tokens cannot be read.
+        """
+        if self._bootstrap is not None and is_token(presented, self._bootstrap):
+            return Principal(BOOTSTRAP_NAME, frozenset(Scope))
+        number = parse_token_id(presented)
+        if number is None:
+            return None
+        found = self._load_tokens().get(number)
+        is_right = is_token(presented, found.digest if found else _NO_TOKEN)
+        if found is None or not is_right:
+            return None
+        self._note_use(number)
+        return Principal(found.name, found.scopes)
+
+    def has_tokens(self) -> bool:
+        """Whether any token can be used. Raises ServerUnavailable."""
+        return self._bootstrap is not None or bool(self._load_tokens())
+
+    def _load_tokens(self) -> Mapping[str, TokenDigest]:
+        with self._lock:
+            if time.monotonic() - self._loaded_at >= CACHE_SECONDS:
+                begun = time.monotonic()
+                with self._database.open_transaction() as db:
+                    set_statement_timeout(db)
+                    tokens = {token.id: token for token in load_usable_tokens(db)}
+                self._tokens, self._loaded_at = tokens, begun
+                self._used_at = {k: v for k, v in self._used_at.items() if k in tokens}
+            return self._tokens
+
+    def _note_use(self, number: str) -> None:
+        with self._lock:
+            now = time.monotonic()
+            if now - self._used_at.get(number, -USE_SECONDS) < USE_SECONDS:
+                return
+            self._used_at[number] = now
+        with self._database.open_transaction() as db:
+            set_statement_timeout(db)
+            note_token_use(db, [number])
+
+
+class FailureLimiter:
+    """Counts wrong tokens by address, for a minute each. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._failures: dict[str, list[float]] = {}
+
+    def note_failure(self, address: str) -> int | None:
+        """Count a wrong token; return the seconds to wait if the address has sent too many."""
+        key, now = _group_address(address), time.monotonic()
+        with self._lock:
+            recent = [at for at in self._failures.pop(key, []) if now - at < FAILURE_SECONDS]
+            is_over = len(recent) >= MAX_FAILURES
+            if not is_over:
+                recent.append(now)
+            # The address that failed last stands last, so the oldest are forgotten first.
+            self._failures[key] = recent
+            while len(self._failures) > _MAX_ADDRESSES:
+                del self._failures[next(iter(self._failures))]
+        return max(1, round(FAILURE_SECONDS - (now - recent[0]))) if is_over else None
+
+
+def _group_address(address: str) -> str:
+    """Return an IPv4 address, or the network that one client of IPv6 has."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    return (
+        str(ip_network((parsed, 64), strict=False)) if isinstance(parsed, IPv6Address) else address
+    )
