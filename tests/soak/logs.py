@@ -19,8 +19,10 @@ EXPECTED: Final = (
     "is loading the dataset in memory",
     "Couldn't ack",
     "suspended by a configuration error",
+    "Nango unavailable: calls are suspended",
 )
-"""Said at ERROR or above of killed processes, brokers that are lost or start, a refused key."""
+"""Said at ERROR or above of killed processes, brokers that are lost or start, a refused key, and
+faults of Nango."""
 
 HARMLESS: Final = {
     "UNABLE TO RESTORE": (

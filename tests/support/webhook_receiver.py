@@ -2,6 +2,7 @@
 
 import json
 import ssl
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -84,11 +85,19 @@ def build_handler(receiver: WebhookReceiver) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
+class ReceiverServer(ThreadingHTTPServer):
+    """Serves a receiver; a sender that was killed within a request is no fault of it."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 @contextmanager
 def run_receiver(tls: ssl.SSLContext | None = None) -> Iterator[WebhookReceiver]:
     """A receiver at work."""
     receiver = WebhookReceiver()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), build_handler(receiver))
+    server = ReceiverServer(("127.0.0.1", 0), build_handler(receiver))
     server.daemon_threads = True
     if tls is not None:
         server.socket = tls.wrap_socket(server.socket, server_side=True)
