@@ -57,6 +57,11 @@ removals = Table(
     Column("reason", Text, nullable=False),
     Column("held", Boolean, nullable=False, server_default=text("false")),
     Column("noted_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    Column(
+        "approved_at",
+        DateTime(timezone=True),
+        comment="an operator approved it, and it is being deleted; null: not approved",
+    ),
     schema=SYNC,
     comment="Deletions that wait: for the end of their round, or for an operator",
 )

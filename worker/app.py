@@ -97,7 +97,12 @@ def build_configuration(settings: Settings) -> dict[str, Any]:
                 "options": {"queue": MAINTENANCE},
             },
         },
-        "include": ["worker.tasks.schedule", "worker.tasks.sync", "worker.tasks.maintenance"],
+        "include": [
+            "worker.tasks.schedule",
+            "worker.tasks.sync",
+            "worker.tasks.maintenance",
+            "worker.tasks.operations",
+        ],
     }
 
 

@@ -15,6 +15,7 @@
     ├── ConfigurationError      our own configuration is wrong; all calls stop
     ├── InvalidInput            what a person typed or sent is refused; nothing else happens
     ├── StateConflict           a person asked for what the present state does not allow
+    │   └── ExpectationChanged  what a person saw and confirmed is no longer so; nothing was done
     ├── MalformedObject         one object is malformed
     ├── NotFound                something that a person named does not exist
     ├── LeaseHeld               another process holds the connection's lease
@@ -124,6 +125,12 @@ class InvalidInput(MirrorError):
 
 class StateConflict(MirrorError):
     """The present state of a connection or erasure does not allow what a person asked for."""
+
+
+class ExpectationChanged(StateConflict):
+    """What a person saw and confirmed has changed; ``current`` is how it is now, for programs."""
+
+    current: object = None
 
 
 class MalformedObject(MirrorError):

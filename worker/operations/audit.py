@@ -23,7 +23,6 @@ from worker.store.service.audit import Actor, record_audit
 from worker.store.state.connections import Connection
 
 _REFUSALS = (InvalidInput, LeaseHeld, NotFound, StateConflict)
-"""Errors that say that an action was not allowed, so that nothing was done."""
 
 
 @dataclass
@@ -86,15 +85,19 @@ def _record_errors(database: Database, action: AuditedAction) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        refused = isinstance(error, _REFUSALS)
         action.detail = describe_error(error)
         # Where Postgres is away, the entry is lost; the action's own error is raised.
         with (
             contextlib.suppress(ServerUnavailable, RetryLater),
             database.open_transaction() as db,
         ):
-            action.record(db, AuditOutcome.REFUSED if refused else AuditOutcome.FAILED)
+            action.record(db, AuditOutcome.REFUSED if is_refusal(error) else AuditOutcome.FAILED)
         raise
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether an error says that an action was not allowed, so that nothing was done."""
+    return isinstance(error, _REFUSALS)
 
 
 def describe_error(error: BaseException) -> str:

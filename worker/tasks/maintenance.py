@@ -17,6 +17,7 @@ from worker.erasure.erase import finish_erasures
 from worker.events.partitions import ensure_partitions, set_lock_timeout
 from worker.store.mirror.purge import purge_deleted
 from worker.store.service.maintenance import finish_maintenance, start_maintenance
+from worker.store.state.operations import forget_idempotency_keys, purge_operations
 from worker.store.state.runs import purge_runs
 from worker.sync.runtime import Runtime
 from worker.tasks.base import get_runtime, log_task
@@ -94,12 +95,24 @@ def _continue_erasures(runtime: Runtime) -> int:
     return finish_erasures(runtime.database)
 
 
+def _forget_keys(runtime: Runtime) -> int:
+    with runtime.database.open_transaction() as db:
+        return forget_idempotency_keys(db)
+
+
+def _purge_operations(runtime: Runtime) -> int:
+    with runtime.database.open_transaction() as db:
+        return purge_operations(db)
+
+
 CHORES: dict[str, Callable[[Runtime], Sequence[str] | int]] = {
     "partitions_created": _create_partitions,
     "partitions_dropped": _drop_partitions,
     "rows_purged": _purge_deleted,
     "runs_purged": _purge_runs,
     "events_redacted": _continue_erasures,
+    "idempotency_keys_forgotten": _forget_keys,
+    "operations_purged": _purge_operations,
 }
 """The chores, by the name under which their result is logged."""
 

@@ -26,6 +26,7 @@ from worker.tasks.dispatch import (
     claim_due_connections,
 )
 from worker.tasks.maintenance import hourly
+from worker.tasks.operations import send_waiting_operations
 from worker.tasks.sync import sync_slice
 
 CLOCK_SET_BACK_MESSAGE = "Postgres's clock was set back; pending timers were shifted with it"
@@ -53,6 +54,8 @@ def tick() -> None:
         with log_task("pauses"):
             end_expired_pauses(runtime.database)
             end_paused_runs(runtime.database)
+        with log_task("operations"):
+            send_waiting_operations(runtime)
         if _should_ask_nango(runtime.nango):
             send_task(ask_nango, "maintenance")
         claimed, looks = claim_due_connections(runtime)

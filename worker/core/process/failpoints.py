@@ -41,6 +41,10 @@ RELAY_FAILPOINTS: Final = ("events-delivered",)
 ERASURE_FAILPOINTS: Final = ("memberships-erased", "erasure-begun", "events-scrubbed")
 """The failpoints of an erasure."""
 
+OPERATION_FAILPOINTS: Final = ("operation-target", "operation-decided", "approved-batch")
+"""The failpoints of an operation."""
+
+_FAILPOINTS: Final = SYNC_FAILPOINTS + RELAY_FAILPOINTS + ERASURE_FAILPOINTS + OPERATION_FAILPOINTS
 _VARIABLE: Final = "TENANT_MIRROR_CRASH_AT"
 _hit_counts: Counter[str] = Counter()
 
@@ -54,9 +58,8 @@ def hit_failpoint(name: str) -> None:
     if not wanted:
         return
     point, _, count = wanted.partition(":")
-    points = SYNC_FAILPOINTS + RELAY_FAILPOINTS + ERASURE_FAILPOINTS
-    if point not in points:
-        raise ConfigurationError(f"{_VARIABLE}: {point!r} is not one of {', '.join(points)}")
+    if point not in _FAILPOINTS:
+        raise ConfigurationError(f"{_VARIABLE}: {point!r} is not one of {', '.join(_FAILPOINTS)}")
     if point != name:
         return
     _hit_counts[name] += 1

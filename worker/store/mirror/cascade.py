@@ -9,6 +9,9 @@ memberships (reason ``cascade``) are checked with Graph again.
 from collections.abc import Mapping
 from typing import Final
 
+import sqlalchemy as sa
+
+from models.base import DIRECTORY
 from models.resource import Resource
 from models.resources import EDGE_ENDS
 from worker.rows.copy_format import encode_array
@@ -17,6 +20,7 @@ from worker.store.lease import Transaction
 from worker.store.mirror.change import Change
 from worker.store.mirror.deletions import delete_objects, drop_ended_removals
 from worker.store.mirror.edges import EDGE, build_edge_deletion
+from worker.store.planner import prefer_hash_joins
 
 EDGE_BATCH: Final = 2_000
 """Memberships that end in one transaction."""
@@ -56,9 +60,36 @@ _END = f"""
  returning t.group_id, t.member_id, t.member_type
 """
 
+_COUNT_HELD = f"""
+    with held as materialized (
+         select resource, key from sync.removals
+          where connection_id = %(id)s and held),
+    ended as materialized (select key::uuid as id from held where resource = any(%(ends)s))
+    select count(*)
+      from (select group_id, member_id from {DIRECTORY}.{EDGE.name}
+             where connection_id = %(id)s and deleted_at is null
+               and group_id in (select id from ended)
+             union
+            select group_id, member_id from {DIRECTORY}.{EDGE.name}
+             where connection_id = %(id)s and deleted_at is null
+               and member_id in (select id from ended)) as going
+     where not exists (select from held
+                        where held.resource = %(edge)s
+                          and held.key = going.group_id || '/' || going.member_id)
+"""
+
 # One index probe per membership: without statistics the planner may read the whole table.
 _FORCE_PROBES = b"set local enable_hashjoin = off; set local enable_mergejoin = off"
 _RESET_PLANNER = b"set local enable_hashjoin to default; set local enable_mergejoin to default"
+
+
+def count_held_cascade(db: sa.Connection, connection_id: int) -> dict[str, int]:
+    """Return how many edges would end with the held objects, other than held ones, by resource."""
+    prefer_hash_joins(db)
+    values = {"id": connection_id, "ends": sorted(EDGE_ENDS), "edge": EDGE.name}
+    with get_driver_connection(db).cursor() as cursor:
+        row = cursor.execute(_COUNT_HELD.encode(), values).fetchone()
+    return {EDGE.name: row[0]} if row and row[0] else {}
 
 
 class BatchedDeletion:

@@ -28,7 +28,7 @@ _WITHDRAW = text("""
 
 _PENDING = text("""
     select key, reason from sync.removals
-     where connection_id = :id and resource = :resource and held = :held and key > :after
+     where connection_id = :id and resource = :resource and not held and key > :after
      order by key limit :limit
 """)
 _COUNTS = text("""
@@ -93,15 +93,12 @@ def count_live_removals(tx: Transaction, resource: Resource) -> int:
     return int(row[0]) if row else 0
 
 
-def list_removals(
-    tx: Transaction, resource: Resource, *, after: str = "", held: bool = False
-) -> dict[str, str]:
-    """Return the next ``DELETION_BATCH`` removals after a key, in key order: key to reason."""
+def list_removals(tx: Transaction, resource: Resource, *, after: str = "") -> dict[str, str]:
+    """Return the next ``DELETION_BATCH`` removals that are not held, after a key: key to reason."""
     values = {
         "id": tx.connection_id,
         "resource": resource.name,
         "limit": DELETION_BATCH,
-        "held": held,
         "after": after,
     }
     return {row.key: row.reason for row in tx.db.execute(_PENDING, values)}
