@@ -57,10 +57,12 @@ def test_a_tenant_is_discovered_synced_verified_and_shown(
     assert {stream["resource"] for stream in shown["streams"]} >= {"users", "groups", "sites"}
     status = json.loads(run("status", "--json").stdout)
     assert status["dispatcher_alive"] is False
-    for command in (("status",), ("connections", "list"), ("connections", "show", "1")):
+    for command in (("status", "--all"), ("connections", "list"), ("connections", "show", "1")):
         done = run(*command)
         assert done.returncode == 0, done.stderr
         assert "Contoso" in done.stdout
+    assert "1 connection: 1 fine" in run("status").stdout
+    assert run("status", "--check").returncode == 3, "no dispatcher runs"
 
 
 def test_a_refused_resource_is_partial(run: Run, nango: Nango) -> None:
@@ -98,7 +100,7 @@ def test_missing_connections_are_shown_and_retired_on_approval(run: Run, nango: 
         nango.remove_connection(name)
     assert "approve-missing" in run("connections", "discover").stderr
     shown = run("status").stdout
-    assert "HELD" in shown
+    assert "refused_by_nango" in shown
     assert "approve-missing" in shown
     assert json.loads(run("status", "--json").stdout)["missing_connections"]["ids"] == [1, 2, 3]
     silent = run("connections", "approve-missing")

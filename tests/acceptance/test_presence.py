@@ -35,9 +35,8 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None
 
 def test_a_queue_without_a_worker_is_named_at_once(service: Service, mirror: Mirror) -> None:
     shown = call(service, "status").stdout
-    assert "No worker consumes manual, scheduled, backfill, maintenance: start one as in the P" in (
-        shown
-    )
+    assert "none consumes the queues manual, scheduled, backfill, maintenance" in shown
+    assert "No worker consumes manual, scheduled" in call(service, "workers").stdout
     asked = call(service, "resync", "1")
     assert asked.returncode == 75
     assert "queued, but no worker consumes manual, maintenance" in asked.stderr
@@ -64,7 +63,8 @@ def test_frozen_workers_are_shown_within_seconds(
     asked = call(service, "resync", "1")
     assert asked.returncode == 75
     assert "no worker consumes manual" in asked.stderr
-    assert "SILENT for" in call(service, "status").stdout
+    assert "SILENT for" in call(service, "workers").stdout
+    assert "1 silent" in call(service, "status").stdout
 
     service.send_signal("worker", signal.SIGCONT)
     wait_until(lambda: not status(service)["unserved_queues"], 40, "it is not seen again")
@@ -93,7 +93,17 @@ def test_what_a_worker_holds_is_shown(service: Service, nango: Nango, database: 
     (worker,) = [one for one in status(service)["workers"] if one["holds"]]
     assert worker["holds"] == ["entra/contoso"]
     assert worker["name"] == f"worker@test:{service.processes['worker'].pid}"
-    assert "syncing entra/contoso" in call(service, "status").stdout
+    (told,) = [
+        one
+        for one in json.loads(call(service, "workers", "--json").stdout)["workers"]
+        if one["holds"]
+    ]
+    assert told["name"] == worker["name"]
+    assert [one["connection"] for one in told["holds"]] == ["entra/contoso"]
+    assert "entra/contoso" in call(service, "workers").stdout
+    assert json.loads(call(service, "status", "1", "--json").stdout)["connections"][0]["activity"][
+        "holder"
+    ]
 
 
 def test_a_process_cannot_be_commanded_through_the_broker(service: Service) -> None:

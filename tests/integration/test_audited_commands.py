@@ -37,6 +37,7 @@ READING: Final = {
     "sinks test",
     "status",
     "verify",
+    "workers",
 }
 """Commands that change nothing. ``sinks test`` moves no position and stores nothing."""
 

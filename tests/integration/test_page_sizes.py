@@ -8,7 +8,7 @@ from sqlalchemy import text
 from models.run import RunState, RunTrigger
 from sandbox.tenant import FaultInjector, Request, Response, Tenant
 from tests.support.mirror import MakeMirror, Mirror, assert_exact, fetch_scalar
-from worker.store.state.overview import load_connections_overview
+from worker.store.state.overview import load_streams_overview
 from worker.sync.run import run_slice
 
 
@@ -169,8 +169,8 @@ def test_smaller_pages_are_shown(make_mirror: MakeMirror, tenant: Tenant) -> Non
     mirror = make_mirror(tenant)
     mirror.sync()
     with mirror.database.open_transaction() as db:
-        (overview,) = load_connections_overview(db)
-    assert "users: reads pages of 100" in "; ".join(overview["attention"])
+        reasons = {one["resource"]: one["reason"] for one in load_streams_overview(db, 1)}
+    assert "reads pages of 100" in reasons["users"]
 
 
 def test_a_walk_in_many_slices_finds_its_size(make_mirror: MakeMirror) -> None:

@@ -418,7 +418,7 @@ def test_whatever_the_facts_each_condition_is_whole(
         assert "None" not in f"{one.sentence}{one.remedy}{one.customer_text or ''}"
     codes = {one.code for one in fleet.connections[0].conditions if one.severity.needs_attention}
     if fleet.connections[0].cause is not None:
-        assert codes.isdisjoint({Code.LATE, Code.NEVER_LOADED, Code.SYNC_FAILING})
+        assert codes.isdisjoint({Code.LATE, Code.NEVER_LOADED})
     is_late = facts.late_at < NOW.timestamp() and facts.status != "retired"
     if is_late and not fleet.connections[0].codes:
         pytest.fail("a late connection without any condition")

@@ -96,7 +96,7 @@ def _judge_progress(
     facts: ConnectionFacts, now: datetime, streams: list[Condition]
 ) -> Iterator[Condition]:
     """Yield why a connection in use is behind, unless its streams say so already."""
-    failure = _judge_last_run(facts, now)
+    failure = _judge_last_run(facts)
     if failure is not None:
         yield failure
         return
@@ -221,19 +221,19 @@ def _judge_objects(facts: ConnectionFacts) -> Iterator[Condition]:
         )
 
 
-def _judge_last_run(facts: ConnectionFacts, now: datetime) -> Condition | None:
+def _judge_last_run(facts: ConnectionFacts) -> Condition | None:
     """Return that the last run failed, or ended before it read anything."""
     error = facts.last_error or "no reason is stored"
     if not (facts.has_failed or facts.last_aborted):
         return None
     if facts.last_aborted and (is_budget_spent(error) or is_nango_away(error)):
         return None
-    when = f" ({render_moment(facts.last_finished_at, now)})" if facts.last_finished_at else ""
+    how = "last run failed" if facts.has_failed else "last run could not begin"
     return build_condition(
         facts,
         Code.SYNC_FAILING,
         Severity.ERROR if facts.has_failed else Severity.WARNING,
-        f"could not be synced by its last run{when}: {error}",
+        f"{how}: {error}",
         f"it is tried again by itself; 'tenant-mirror resync {facts.id}' tries it at once, and "
         "the log of the workers has details",
         since=facts.last_finished_at,

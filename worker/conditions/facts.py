@@ -38,8 +38,6 @@ class StreamFacts(msgspec.Struct, frozen=True, gc=False):
     out_of_budget: bool
     best_effort: bool
     """Whether the reason only says that a walk can never be complete."""
-    left_out: list[str] | None
-    page_size: int | None
     drift: dict[str, dict[str, int]] | None
     full_walk_at: datetime | None
     held: int
@@ -59,16 +57,6 @@ class StreamFacts(msgspec.Struct, frozen=True, gc=False):
         if self.reason is None or self.is_refused or self.is_held:
             return False
         return not self.best_effort
-
-    def describe_reading(self) -> str | None:
-        """Return in which respect it is read differently from others, if it is."""
-        parts = []
-        if self.left_out:
-            names = ", ".join(self.left_out)
-            parts.append(f"omitted, Graph does not know it in this tenant: {names}")
-        if self.page_size:
-            parts.append(f"reads pages of {self.page_size}, Graph does not answer larger ones")
-        return "; ".join(parts) or None
 
 
 class ConnectionFacts(msgspec.Struct, frozen=True):
@@ -103,6 +91,8 @@ class ConnectionFacts(msgspec.Struct, frozen=True):
     running_id: int | None
     running_trigger: str | None
     running_since: datetime | None
+    running_calls: int | None
+    running_objects: int | None
     last_run_id: int | None
     last_state: str | None
     """The outcome of the last run that ended."""

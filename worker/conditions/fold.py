@@ -6,8 +6,14 @@ from worker.conditions.causes import FleetCause, Situation, find_holding_cause
 from worker.conditions.condition import Code, Condition
 from worker.conditions.facts import ConnectionFacts
 
-FOLDED_CODES: Final = frozenset({Code.LATE, Code.NEVER_LOADED, Code.SYNC_FAILING})
-"""What something that holds up all connections explains."""
+_LATENESS: Final = frozenset({Code.LATE, Code.NEVER_LOADED})
+_FAILURES: Final = _LATENESS | {Code.SYNC_FAILING}
+_EXPLAINED: Final = {
+    Code.HALTED: _FAILURES,
+    Code.NANGO_SILENT: _FAILURES,
+    Code.SERVER_UNUSABLE: _FAILURES,
+}
+"""What each condition of the service explains, if more than lateness."""
 
 
 class FoldedConditions(NamedTuple):
@@ -25,9 +31,8 @@ def fold_conditions(
     cause = find_holding_cause(facts, situation)
     if cause is None:
         return FoldedConditions(conditions, None)
+    explained = _EXPLAINED.get(cause.code, _LATENESS)
     own = tuple(
-        one
-        for one in conditions
-        if one.code not in FOLDED_CODES or not one.severity.needs_attention
+        one for one in conditions if one.code not in explained or not one.severity.needs_attention
     )
     return FoldedConditions(own, cause)

@@ -56,14 +56,6 @@ class SinkHealth:
     sinks: Sequence[dict[str, Any]]
     overdue: Sequence[RetentionOutcome]
 
-    def list_alarms(self) -> Iterator[str]:
-        """Yield what operators must not overlook, one line each."""
-        for row in self.sinks:
-            if row["kept"]:
-                yield _render_kept(row["name"], row["kept"])
-            for lost in row["lost"]:
-                yield _render_lost(row["name"], lost)
-
 
 def load_sink_health(db: sa.Connection, settings: Settings) -> SinkHealth:
     """Return the health of all sinks, in a few short statements however many connections exist."""
@@ -148,33 +140,3 @@ def _render_failures(row: Mapping[str, Any], now: datetime) -> str:
 
 def _is_backing_off(row: Mapping[str, Any], now: datetime) -> bool:
     return row["retry_at"] is not None and row["retry_at"] > now
-
-
-def _render_kept(name: str, kept: Mapping[str, Any]) -> str:
-    return (
-        f"EVENTS KEPT for sink '{name}': {_render_amount(kept)}, from {kept['since']:%F} on, are "
-        f"past their retention and not delivered; they are dropped on {kept['dropped_at']:%F}. "
-        f"Fix the receiver, or run 'tenant-mirror sinks pause {name}' or 'sinks remove {name}'"
-    )
-
-
-def _render_lost(name: str, lost: Mapping[str, Any]) -> str:
-    return (
-        f"EVENTS LOST to sink '{name}': {_render_amount(lost)}, of "
-        f"{lost['month']}{_render_sequences(lost)}, were "
-        f"dropped on {lost['dropped_at']:%F} before it received them; "
-        f"'tenant-mirror events replay {name} --from snapshot' restores it"
-    )
-
-
-def _render_amount(about: Mapping[str, Any]) -> str:
-    events, connections = about["events"], about["connections"]
-    of = "1 connection" if connections == 1 else f"{connections:,} connections"
-    return f"{events:,} {'event' if events == 1 else 'events'} of {of}"
-
-
-def _render_sequences(lost: Mapping[str, Any]) -> str:
-    if lost["connections"] != 1:
-        return ""
-    (one,) = lost["sequences"]
-    return f" (connection {one['connection_id']}, {one['first']} to {one['last']})"

@@ -3,6 +3,7 @@
 import click
 
 from models.audit import AuditAction
+from worker.conditions.condition import Code
 from worker.core.time_text import render_age
 from worker.operations.actor import get_host_actor
 from worker.operations.audit import AuditedAction, audit_work
@@ -16,14 +17,19 @@ from worker.ops.cli.output import (
     print_table,
     render_changes,
     render_time,
-    render_value,
     yes_option,
 )
+from worker.ops.cli.status import filter_options
+from worker.ops.cli.status_text import print_connection
+from worker.ops.cli.streams_table import print_streams
+from worker.overview.fleet import load_fleet
+from worker.overview.listing import ConnectionFilter
+from worker.overview.listing import list_connections as list_page
+from worker.overview.rows import build_connection_row
 from worker.store.service.facts import load_missing_connections
 from worker.store.state.connections import Connection, find_connection, get_connections
 from worker.store.state.overview import (
     list_held_samples,
-    load_connections_overview,
     load_streams_overview,
 )
 from worker.store.state.runs import list_latest_runs
@@ -40,28 +46,42 @@ def connections() -> None:
 
 
 @connections.command("list")
+@filter_options
+@click.option("--limit", type=click.IntRange(1, 1000), help="Most connections to list.")
 @json_option
-def list_connections(as_json: bool) -> None:  # noqa: FBT001
-    """List all connections, including retired ones."""
-    with open_checked_database() as (_, database), database.open_transaction() as db:
-        rows = load_connections_overview(db)
+def list_connections(  # noqa: PLR0917 - one argument an option
+    codes: tuple[str, ...],
+    statuses: tuple[str, ...],
+    text: str,
+    attention: bool,  # noqa: FBT001
+    limit: int | None,
+    as_json: bool,  # noqa: FBT001
+) -> None:
+    """List all connections, or those that are asked for, including retired ones."""
+    with open_checked_database() as (settings, database):
+        fleet = load_fleet(database, settings)
+    wanted = ConnectionFilter(
+        frozenset(map(Code, codes)), frozenset(statuses), text, None, attention
+    )
+    page = list_page(fleet, wanted, limit=limit or max(1, len(fleet.connections)))
     if as_json:
-        print_json(rows)
+        print_json([build_connection_row(one, fleet.now) for one in page.rows])
         return
     print_table(
         "",
         ["id", "integration", "Nango connection", "organization", "status", "fresh", "why"],
         [
             [
-                str(row["id"]),
-                row["provider_config_key"],
-                row["nango_connection_id"],
-                row["display_name"],
-                row["status"],
-                render_age(row["age_seconds"]),
-                "; ".join(filter(None, [row["status_reason"], row["settings_problem"]])),
+                str(one.id),
+                one.facts.integration,
+                one.facts.nango_id,
+                one.facts.name,
+                one.facts.status,
+                render_age(one.age_seconds),
+                "; ".join(condition.sentence for condition in one.conditions)
+                or one.facts.status_reason,
             ]
-            for row in rows
+            for one in page.rows
         ],
         prose=("organization", "why"),
     )
@@ -71,41 +91,22 @@ def list_connections(as_json: bool) -> None:  # noqa: FBT001
 @click.argument("connection")
 @json_option
 def show(connection: str, as_json: bool) -> None:  # noqa: FBT001
-    """Show one connection with its streams and latest runs."""
-    with open_checked_database() as (_, database), database.open_transaction() as db:
-        known = find_connection(db, connection)
-        overview = load_connections_overview(db, known.id)[0]
-        streams = load_streams_overview(db, known.id)
-        runs = [dict(run) for run in list_latest_runs(db, known.id)]
-        held = list_held_samples(db, known.id)
+    """Show one connection with its conditions, streams and latest runs."""
+    with open_checked_database() as (settings, database):
+        with database.open_transaction() as db:
+            known = find_connection(db, connection)
+            streams = load_streams_overview(db, known.id)
+            runs = [dict(run) for run in list_latest_runs(db, known.id)]
+            held = list_held_samples(db, known.id)
+        fleet = load_fleet(database, settings, ids=[known.id])
+    one = fleet.by_id[known.id]
     if as_json:
-        print_json({**overview, "streams": streams, "runs": runs, "held": held})
+        row = build_connection_row(one, fleet.now)
+        print_json({**row, "streams": streams, "runs": runs, "held": held})
         return
-    name = render_value(known.display_name or "not read yet")
-    click.echo(f"{known.label}: {name}, {known.status}")
-    for fact in ("tenant_id", "status_reason", "settings_problem", "holder"):
-        if overview[fact]:
-            click.echo(f"  {fact.replace('_', ' ')}: {render_value(overview[fact])}")
-    for matter in overview["attention"]:
-        click.echo(f"  attention: {matter}")
-    click.echo(f"  change events: {overview['events']:,}\n")
-    print_table(
-        "streams",
-        ["resource", "phase", "mode", "fresh", "held", "quarantined", "why"],
-        [
-            [
-                s["resource"],
-                s["phase"],
-                s["mode"],
-                render_age(s["age_seconds"]),
-                s["held"],
-                s["quarantined"],
-                "; ".join(filter(None, [s["reason"], s["unresolved"]])),
-            ]
-            for s in streams
-        ],
-        prose=("why",),
-    )
+    print_connection(one, fleet.now)
+    click.echo()
+    print_streams(streams)
     if held:
         click.echo()
         print_table(

@@ -68,7 +68,10 @@ def open_checked_database(*, any_schema: bool = False) -> Iterator[tuple[Setting
 
     Raises ConfigurationError if the schema is not this release's.
     """
+    from worker.core.log import configure_logging_lazily
+
     settings = load_settings()
+    configure_logging_lazily("WARNING", "console")
     if settings.database_url is None:
         raise ConfigurationError(
             "DATABASE_URL is not set; it names the Postgres database of the mirror"

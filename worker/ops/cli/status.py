@@ -1,259 +1,179 @@
-"""The command ``status``: shows what is fresh, what is stuck, and why."""
+"""The command ``status``: what needs attention, why, what to do, and what happens next."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import click
 
+from models.connection import ConnectionStatus
 from models.queues import ALL_QUEUES
+from worker.conditions.condition import Code
 from worker.core.settings import Settings
-from worker.core.time_text import render_age
 from worker.delivery.health import SinkHealth, load_sink_health
-from worker.graph.throttle import SERVICES
-from worker.ops.cli.output import (
-    APPROVE_MISSING_HINT,
-    json_option,
-    open_checked_database,
-    print_json,
-    print_table,
-    render_drift,
-    render_time,
+from worker.ops.cli.exit_codes import EXIT_PARTIAL
+from worker.ops.cli.output import json_option, open_checked_database, print_json
+from worker.ops.cli.status_text import (
+    print_connection,
+    print_connections,
+    print_matches,
+    print_service,
+    print_sinks,
 )
-from worker.ops.cli.status_lines import render_clocks, render_freshness, render_workers
-from worker.overview.budget import load_budget, load_outage, open_shared_limiter
-from worker.store.service.facts import (
-    MissingConnections,
-    get_fact_age,
-    get_halt_reason,
-    load_missing_connections,
+from worker.ops.cli.streams_table import print_streams
+from worker.overview.fleet import Fleet, load_fleet
+from worker.overview.listing import ConnectionFilter, ConnectionPage, Sort, list_connections
+from worker.overview.rows import (
+    build_connection_row,
+    build_totals,
+    build_worker_row,
+    list_condition_rows,
 )
-from worker.store.service.host_clocks import list_skewed_hosts_and_own
-from worker.store.service.workers import list_unserved_queues, list_workers
+from worker.store.engine import Database
+from worker.store.service.workers import Worker, list_unserved_queues, list_workers
 from worker.store.state.connections import find_connection
-from worker.store.state.overview import load_connections_overview, load_streams_overview
+from worker.store.state.overview import load_streams_overview
 
-if TYPE_CHECKING:
-    from worker.nango.limiter import RateLimiter
+DEFAULT_LIMIT = 20
+"""Most connections that are described, unless more are asked for."""
+
+
+def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that choose connections."""
+    for option in (
+        click.option("--text", default="", help="Only those whose name, address or tenant has it."),
+        click.option(
+            "--status",
+            "statuses",
+            multiple=True,
+            type=click.Choice([one.value for one in ConnectionStatus]),
+            help="Only of this status; may be given several times.",
+        ),
+        click.option(
+            "--condition",
+            "codes",
+            multiple=True,
+            type=click.Choice([one.value for one in Code]),
+            metavar="CODE",
+            help="Only with this condition, such as late; may be given several times.",
+        ),
+        click.option("--attention", is_flag=True, help="Only those that need attention."),
+    ):
+        command = option(command)
+    return command
 
 
 @click.command()
 @click.argument("connection", required=False)
+@filter_options
+@click.option("--all", "show_all", is_flag=True, help="Show every connection, as a table.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 1000),
+    help=f"Most connections to show; {DEFAULT_LIMIT} unless --all or --json is given.",
+)
+@click.option("--check", is_flag=True, help="Exit with 3 if anything needs attention.")
 @json_option
-def status(connection: str | None, as_json: bool) -> None:  # noqa: FBT001
-    """Show how fresh the data is, what is stuck, and why; for CONNECTION, its streams, too."""
-    with open_checked_database() as (settings, database), database.open_transaction() as connected:
-        chosen = find_connection(connected, connection).id if connection else None
-        rows = load_connections_overview(connected, chosen)
-        streams = load_streams_overview(connected, chosen) if chosen is not None else None
-        tick = get_fact_age(connected, "tick")
-        halt = get_halt_reason(connected)
-        missing = load_missing_connections(connected)
-        health = load_sink_health(connected, settings)
-        workers = list_workers(connected)
-        clocks = list_skewed_hosts_and_own(connected)
-    _add_missing_notes(rows, missing)
-    alive = tick is not None and tick < 6 * settings.tick_seconds + 30
-    shared = _load_redis_state(settings, rows)
-    budget, outage = shared.budget, shared.outage
-    if as_json:
-        told: dict[str, object] = {
-            "dispatcher_alive": alive,
-            "tick_age_seconds": tick,
-            "halted": halt or (outage["reason"] if outage else None),
-            "nango_outage": outage,
-            "no_room": shared.storage_problem,
-            "redis": shared.redis_problem,
-            "missing_connections": missing and vars(missing),
-            "workers": [vars(one) | {"is_alive": one.is_alive} for one in workers],
-            "unserved_queues": list_unserved_queues(workers, ALL_QUEUES),
-            "clocks_off": [vars(one) for one in clocks],
-            "nango_budget": budget,
-            "sinks": health.sinks,
-            "connections": rows,
-        }
-        print_json(told if streams is None else {**told, "streams": streams})
-        return
-    said = "alive" if alive else "not running" if tick is None else f"silent for {render_age(tick)}"
-    click.echo(f"dispatcher: {said}")
-    for line in (
-        *render_workers(workers),
-        *render_clocks(clocks),
-        *_render_service(halt, outage, missing),
-    ):
-        click.echo(line)
-    for line in shared.render_lines():
-        click.echo(line)
-    if budget:
-        click.echo(_render_budget(budget))
-    for alarm in health.list_alarms():
-        click.echo(alarm)
-    _print_connections(rows)
-    if streams is not None:
-        click.echo()
-        _print_streams(streams)
-    elif health.sinks:
-        click.echo()
-        _print_sinks(health)
+def status(  # noqa: PLR0917 - one argument an option
+    connection: str | None,
+    codes: tuple[str, ...],
+    statuses: tuple[str, ...],
+    text: str,
+    limit: int | None,
+    attention: bool,  # noqa: FBT001
+    show_all: bool,  # noqa: FBT001
+    check: bool,  # noqa: FBT001
+    as_json: bool,  # noqa: FBT001
+) -> None:
+    """Show what needs attention, why, what to do about it, and what happens next.
 
-
-def _render_service(
-    halt: str | None, outage: Mapping[str, Any] | None, missing: MissingConnections | None
-) -> Iterator[str]:
-    """Yield lines about what holds up more than one connection."""
-    if halt:
-        yield f"HALTED: {halt}"
-    if outage:
-        yield (
-            f"NANGO DOES NOT WORK for {render_age(outage['seconds'])}: {outage['reason']}; "
-            "syncs are suspended until it answers, which is checked every few seconds"
-        )
-    if missing:
-        yield f"HELD for {render_age(missing.seconds)}: {missing.reason}. {APPROVE_MISSING_HINT}"
-
-
-def _add_missing_notes(rows: list[dict[str, Any]], missing: MissingConnections | None) -> None:
-    """Add a note to each connection missing from Nango's list and held instead of retired."""
-    for row in rows:
-        if missing and row["id"] in missing.ids:
-            row["attention"] = [*row["attention"], "missing from Nango's list; held"]
-
-
-@dataclass(frozen=True)
-class _RedisState:
-    """What the workers share through Redis; None for what is not shared or known."""
-
-    budget: dict[str, Any] | None = None
-    outage: dict[str, Any] | None = None
-    storage_problem: str | None = None
-    """The shortage that a worker met within the last minutes."""
-    redis_problem: str | None = None
-    """Why Redis cannot be written now."""
-
-    def render_lines(self) -> Iterator[str]:
-        if self.storage_problem:
-            yield f"NO ROOM: {self.storage_problem}"
-        if self.redis_problem and self.redis_problem != self.storage_problem:
-            yield f"REDIS: {self.redis_problem}; no work is sent to the workers until then"
-
-
-def _load_redis_state(settings: Settings, rows: list[dict[str, Any]]) -> _RedisState:
-    """Load Nango's shared budget, its outage, and shortages of disk or memory.
-
-    Adds the pauses that Graph asks for to each row.
+    For CONNECTION, show its conditions, what it does or waits for now, and its streams.
     """
-    for row in rows:
-        row["graph_pauses"] = {}
-    limiter = open_shared_limiter(settings)
-    if limiter is None:
-        return _RedisState()
-    from worker.core.log import configure_logging_lazily
-
-    configure_logging_lazily("WARNING", "console")
-    try:
-        unusable = limiter.find_write_error()
-        return _RedisState(
-            _load_budget_and_pauses(limiter, settings, rows),
-            load_outage(limiter),
-            limiter.read_shortage(),
-            unusable,
-        )
-    finally:
-        limiter.close()
-
-
-def _load_budget_and_pauses(
-    limiter: "RateLimiter", settings: Settings, rows: list[dict[str, Any]]
-) -> dict[str, Any] | None:
-    labels = [f"{row['provider_config_key']}/{row['nango_connection_id']}" for row in rows]
-    pauses = limiter.read_pauses(labels, SERVICES)
-    for row, label in zip(rows, labels, strict=True):
-        found = pauses.get(label, {})
-        row["graph_pauses"] = {service: round(seconds, 1) for service, seconds in found.items()}
-    return load_budget(limiter, is_set=settings.nango_calls_per_minute is not None)
-
-
-def _render_budget(budget: Mapping[str, Any]) -> str:
-    """Return the budget in one sentence for people."""
-    pause = budget["paused_for_seconds"]
-    paused = f"; PAUSED by Nango for {render_age(pause)}" if pause else ""
-    if budget["limit"] is None:
-        return f"Nango's budget: unknown{paused}"
-    source = "set here" if budget["source"] == "set" else "reported by Nango"
-    resets = budget["resets_in_seconds"]
-    until = f" for {resets:.0f} s" if resets is not None else ""
-    counts = f"{budget['left']:,} of {budget['limit']:,} calls left{until}"
-    return f"Nango's budget: {counts} ({source}){paused}"
+    with open_checked_database() as (settings, database):
+        number = _find_id(database, connection)
+        fleet = load_fleet(database, settings, ids=None if number is None else [number])
+        streams, workers, sinks = _load_details(database, settings, number)
+    wanted = ConnectionFilter(
+        conditions=frozenset(map(Code, codes)),
+        statuses=frozenset(statuses),
+        text=text,
+        attention=attention or not (show_all or as_json or codes or statuses or text or number),
+    )
+    page = _list_page(fleet, wanted, limit, everything=show_all or as_json)
+    if as_json:
+        _print_json(fleet, page, streams, workers, sinks)
+    else:
+        print_service(fleet, workers)
+        if number is not None:
+            print_connection(fleet.by_id[number], fleet.now)
+            click.echo()
+            print_streams(streams or [])
+        elif show_all:
+            print_connections(page.rows, fleet.now)
+        else:
+            print_matches(page)
+        if number is None and sinks.sinks:
+            click.echo()
+            print_sinks(sinks)
+    if check and fleet.needs_attention:
+        click.get_current_context().exit(EXIT_PARTIAL)
 
 
-def _print_connections(rows: Sequence[Mapping[str, Any]]) -> None:
-    print_table(
-        "",
-        ["id", "connection", "organization", "status", "fresh", "last run", "events", "attention"],
-        [
-            [
-                str(row["id"]),
-                f"{row['provider_config_key']}/{row['nango_connection_id']}",
-                row["display_name"],
-                row["status"],
-                render_freshness(row["freshness"] or {}),
-                row["run_state"],
-                row["events"],
-                "; ".join(
-                    filter(
-                        None,
-                        [
-                            row["status_reason"],
-                            row["settings_problem"],
-                            *row["attention"],
-                            *(
-                                f"Graph asks to slow down ({service}) for {render_age(seconds)}"
-                                for service, seconds in row["graph_pauses"].items()
-                            ),
-                        ],
-                    )
-                ),
-            ]
-            for row in rows
-        ],
-        prose=("organization", "fresh", "attention"),
+def _find_id(database: Database, connection: str | None) -> int | None:
+    if connection is None:
+        return None
+    with database.open_transaction() as db:
+        return find_connection(db, connection).id
+
+
+def _load_details(
+    database: Database, settings: Settings, number: int | None
+) -> tuple[list[dict[str, Any]] | None, list[Worker], SinkHealth]:
+    """Return the streams of the chosen connection, the workers, and the health of sinks."""
+    with database.open_transaction() as db:
+        streams = None if number is None else load_streams_overview(db, number)
+        return streams, list_workers(db), load_sink_health(db, settings)
+
+
+def _list_page(
+    fleet: Fleet, wanted: ConnectionFilter, limit: int | None, *, everything: bool
+) -> ConnectionPage:
+    """Return the connections to show: the most severe first, unless all are shown."""
+    most = limit or (max(1, len(fleet.connections)) if everything else DEFAULT_LIMIT)
+    return list_connections(
+        fleet, wanted, sort=Sort.ID if everything else Sort.SEVERITY, limit=most
     )
 
 
-def _print_streams(rows: Sequence[Mapping[str, Any]]) -> None:
-    print_table(
-        "streams",
-        ["resource", "phase", "mode", "fresh", "last full walk (UTC)", "deltas had missed", "why"],
-        [
-            [
-                row["resource"],
-                row["phase"],
-                row["mode"],
-                render_age(row["age_seconds"]),
-                render_time(row["full_walk_at"]),
-                render_drift(row["drift"]) if row["drift"] is not None else None,
-                "; ".join(filter(None, [row["reason"], row["unresolved"]])),
-            ]
-            for row in rows
-        ],
-        prose=("deltas had missed", "why"),
-    )
-
-
-def _print_sinks(health: SinkHealth) -> None:
-    print_table(
-        "sinks",
-        ["sink", "kind", "status", "waiting", "oldest", "notes"],
-        [
-            [
-                row["name"],
-                row["kind"],
-                row["status"],
-                row["waiting"],
-                render_age(row["lag_seconds"]) if row["waiting"] else None,
-                "; ".join(row["notes"]),
-            ]
-            for row in health.sinks
-        ],
-        prose=("notes",),
-    )
+def _print_json(
+    fleet: Fleet,
+    page: ConnectionPage,
+    streams: Sequence[dict[str, Any]] | None,
+    workers: Sequence[Worker],
+    sinks: SinkHealth,
+) -> None:
+    service, shared = fleet.service, fleet.service.shared
+    outage, halt, missing = shared.outage, service.halt, service.missing
+    shown: dict[str, object] = {
+        "totals": build_totals(fleet),
+        "needs_attention": fleet.needs_attention,
+        "conditions": list_condition_rows(fleet.conditions),
+        "dispatcher_alive": service.is_dispatcher_alive,
+        "tick_age_seconds": service.tick_age,
+        "halted": halt.reason if halt else outage.reason if outage else None,
+        "nango_outage": outage and {"seconds": outage.seconds, "reason": outage.reason},
+        "no_room": shared.shortage,
+        "redis": shared.redis_problem,
+        "missing_connections": missing
+        and {
+            "reason": missing.reason,
+            "ids": sorted(missing.ids),
+            "seconds": (service.now - missing.since).total_seconds(),
+        },
+        "workers": [build_worker_row(one) for one in workers],
+        "unserved_queues": list_unserved_queues(workers, ALL_QUEUES),
+        "clocks_off": [{"host": one.host, "seconds": one.seconds} for one in service.clocks],
+        "nango_budget": shared.budget and shared.budget.to_json(),
+        "sinks": sinks.sinks,
+        "connections": [build_connection_row(one, fleet.now) for one in page.rows],
+    }
+    print_json(shown if streams is None else {**shown, "streams": streams})

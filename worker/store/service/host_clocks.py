@@ -36,14 +36,6 @@ _WITHDRAW = text("""
      where name = :name
         or starts_with(name, 'clock:') and updated_at < clock_timestamp() - interval '1 day'
 """)
-_LIST = text("""
-    select distinct on (value ->> 'host') value ->> 'host' as host,
-           (value ->> 'seconds')::float8 as seconds
-      from sync.service_state
-     where starts_with(name, 'clock:')
-       and updated_at > clock_timestamp() - make_interval(secs => :seconds)
-     order by value ->> 'host', abs((value ->> 'seconds')::float8) desc
-""")
 
 
 @dataclass(frozen=True)
@@ -53,10 +45,6 @@ class HostClock:
     host: str
     seconds: float
     """Seconds ahead of Postgres's clock; negative if behind."""
-
-    def __str__(self) -> str:
-        side = "ahead of" if self.seconds > 0 else "behind"
-        return f"the clock of host {self.host} is {abs(self.seconds):,.0f} s {side} Postgres's"
 
 
 def measure_clock_offset(db: sa.Connection, server: ServerClock | None = None) -> float | None:
@@ -72,22 +60,6 @@ def measure_clock_offset(db: sa.Connection, server: ServerClock | None = None) -
     if server is not None:
         server.observe(there, began + took / 2)
     return here + took / 2 - there
-
-
-def list_skewed_hosts(db: sa.Connection) -> list[HostClock]:
-    """Return the hosts whose clocks differ now, by name."""
-    rows = db.execute(_LIST, {"seconds": REPORT_VALID_SECONDS})
-    return [HostClock(row.host, row.seconds) for row in rows]
-
-
-def list_skewed_hosts_and_own(db: sa.Connection) -> list[HostClock]:
-    """Return the same hosts plus this one, on which perhaps no worker runs."""
-    found = list_skewed_hosts(db)
-    here = identify_this_process().host
-    seconds = measure_clock_offset(db) or 0.0
-    if abs(seconds) < SKEW_SECONDS or here in [one.host for one in found]:
-        return found
-    return [*found, HostClock(here, round(seconds, 1))]
 
 
 class ClockReport:

@@ -1,5 +1,6 @@
 """Load what the judge of conditions needs of the service as a whole: one statement."""
 
+import time
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -14,8 +15,9 @@ from worker.conditions.facts import (
     ServiceFacts,
     WorkerFacts,
 )
-from worker.core.process.identity import shorten_identity
+from worker.core.process.identity import identify_this_process, shorten_identity
 from worker.store.service.facts import HALT_SECONDS
+from worker.store.service.host_clocks import MAX_ROUND_TRIP_SECONDS, SKEW_SECONDS
 from worker.store.service.host_clocks import REPORT_VALID_SECONDS as CLOCK_VALID_SECONDS
 from worker.store.service.workers import REPORT_VALID_SECONDS
 
@@ -39,7 +41,10 @@ def load_service_facts(
     db: sa.Connection, *, tick_seconds: float, queues: tuple[str, ...]
 ) -> ServiceFacts:
     """Return the facts about dispatcher, halt, missing connections, workers and clocks."""
+    here, began = time.time(), time.monotonic()
     now, states, workers = db.execute(_LOAD, {"clock": CLOCK_VALID_SECONDS}).one()
+    took = time.monotonic() - began
+    offset = here + took / 2 - now.timestamp() if took <= MAX_ROUND_TRIP_SECONDS else 0.0
     tick = states.get("tick")
     return ServiceFacts(
         now=now,
@@ -49,7 +54,7 @@ def load_service_facts(
         halt=_build_halt(states.get("halt"), now),
         missing=_build_missing(states.get("missing-connections")),
         workers=tuple(_build_worker(*values) for values in workers),
-        clocks=_build_clocks(states),
+        clocks=_build_clocks(states, offset),
     )
 
 
@@ -80,11 +85,16 @@ def _build_worker(name: str, queues: list[str], processes: list[str], age: float
     return WorkerFacts(shorten_identity(name), queues, processes, seconds, is_alive)
 
 
-def _build_clocks(states: dict[str, Any]) -> tuple[ClockFacts, ...]:
-    """Return for each host the largest difference that one of its processes reports."""
+def _build_clocks(states: dict[str, Any], offset: float) -> tuple[ClockFacts, ...]:
+    """Return for each host the largest difference that one of its processes reports.
+
+    This host, on which perhaps no worker runs, is ``offset`` seconds ahead.
+    """
     found: dict[str, float] = {}
     for name, state in states.items():
         if name.startswith(_CLOCK_PREFIX):
             host, seconds = state["value"]["host"], float(state["value"]["seconds"])
             found[host] = max(found.get(host, 0.0), seconds, key=abs)
+    if abs(offset) >= SKEW_SECONDS:
+        found.setdefault(identify_this_process().host, round(offset, 1))
     return tuple(ClockFacts(host, found[host]) for host in sorted(found))

@@ -1,7 +1,8 @@
 """Reports of workers: the queues they consume and the connections they hold."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy import text
@@ -31,9 +32,34 @@ _LIST = text("""
            array(select c.provider_config_key || '/' || c.nango_connection_id
                    from sync.leases l join sync.connections c on c.id = l.connection_id
                   where l.expires_at > clock_timestamp() and l.holder = any(w.processes)
-                  order by l.connection_id) as holds
+                  order by l.connection_id) as holds,
+           w.processes as process_names
       from sync.workers w order by w.name
 """)
+
+_HELD = text("""
+    select l.holder, c.id, c.provider_config_key || '/' || c.nango_connection_id as label,
+           c.display_name, r.trigger, r.started_at,
+           extract(epoch from clock_timestamp() - r.started_at)::float8 as seconds
+      from sync.leases l join sync.connections c on c.id = l.connection_id
+      left join sync.runs r on r.connection_id = c.id and r.state = 'running'
+     where l.expires_at > clock_timestamp() and l.holder is not null
+     order by r.started_at, c.id
+""")
+
+
+@dataclass(frozen=True)
+class HeldConnection:
+    """A connection that a process syncs now."""
+
+    holder: str
+    id: int
+    label: str
+    display_name: str | None
+    trigger: str | None
+    since: datetime | None
+    seconds: float | None
+    """Seconds since its run began."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +73,8 @@ class Worker:
     seen_seconds_ago: float
     holds: list[str]
     """Connections that its processes are syncing."""
+    process_names: list[str] = field(default_factory=list, repr=False)
+    """As leases name their holders."""
 
     @property
     def is_alive(self) -> bool:
@@ -83,6 +111,11 @@ def list_workers(db: sa.Connection) -> list[Worker]:
     """Return the workers that reported within a day, by name."""
     rows = db.execute(_LIST).all()
     return [Worker(shorten_identity(name), *values) for name, *values in rows]
+
+
+def list_held_connections(db: sa.Connection) -> list[HeldConnection]:
+    """Return the connections that are synced now, those that began first first."""
+    return [HeldConnection(*row) for row in db.execute(_HELD)]
 
 
 def list_unserved_queues(workers: Collection[Worker], queues: Sequence[str]) -> list[str]:

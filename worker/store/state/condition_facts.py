@@ -39,7 +39,8 @@ _CONNECTIONS = text(f"""
            c.operator_paused_until,
            case when l.expires_at > clock_timestamp() then l.holder end,
            case when l.expires_at > clock_timestamp() then l.expires_at end,
-           coalesce(l.event_seq, 0), r.id, r.trigger, r.started_at,
+           coalesce(l.event_seq, 0), r.id, r.trigger, r.started_at, r.calls,
+           r.objects,
            e.id, e.state, e.trigger, e.started_at, e.finished_at, e.error, e.calls, e.objects,
            coalesce(e.state = 'partial' and e.resources is null and e.error is not null, false),
            coalesce(s.settled, 0) < cardinality(cast(:streamed as text[])),
@@ -60,7 +61,7 @@ _CONNECTIONS = text(f"""
 _STREAM_COLUMNS: Final = f"""
     s.connection_id, s.resource, s.phase, s.mode, s.reason, s.due_at, s.out_of_budget,
     s.reason is not null and s.phase = 'ready' and s.mode = any(:best_effort),
-    s.left_out, s.page_size, case when s.phase not in ('listing', 'sweeping') then s.drift end,
+    case when s.phase not in ('listing', 'sweeping') then s.drift end,
     s.full_walk_at,
     case when s.phase = 'held' then
         (select count(*) from sync.removals r
@@ -70,8 +71,8 @@ _STREAM_COLUMNS: Final = f"""
 """
 _ODD_STREAMS = text(f"""
     select {_STREAM_COLUMNS} from sync.streams s
-     where (s.reason is not null or s.phase in ('refused', 'held') or s.left_out is not null
-            or s.page_size is not null or s.drift <> '{{}}' or s.out_of_budget)
+     where (s.reason is not null or s.phase in ('refused', 'held')
+            or s.drift <> '{{}}' or s.out_of_budget)
        and {_WANTED.format(column="s.connection_id")}
      order by s.connection_id, s.resource
 """)
@@ -93,7 +94,8 @@ def load_connection_facts(
     """Return the facts of the connections with these ids (or of all), by id."""
     values = {"ids": None if ids is None else list(ids), "streamed": list(_NAMES)}
     streams = _load_odd_streams(db, values)
-    return [_build_facts(row, streams.get(row[0], ())) for row in db.execute(_CONNECTIONS, values)]
+    rows = db.execute(_CONNECTIONS, values).all()
+    return [_build_facts(row, streams.get(row[0], ())) for row in rows]
 
 
 def _load_odd_streams(
@@ -108,18 +110,18 @@ def _load_odd_streams(
 
 def _build_facts(row: Sequence[Any], streams: tuple[StreamFacts, ...]) -> ConnectionFacts:
     *values, resources, fresh, intervals, created = row
-    freshness = _build_freshness(resources, fresh, intervals)
-    late_at = min(one.compute_late_at(created) for one in freshness)
-    facts: tuple[Any, ...] = (*values, freshness, late_at, streams)
+    ages = _build_ages(resources, fresh, intervals)
+    late_at = min([one.compute_late_at(created) for one in ages])
+    facts: tuple[Any, ...] = (*values, ages, late_at, streams)
     return ConnectionFacts(*facts)
 
 
-def _build_freshness(
+def _build_ages(
     resources: Sequence[str] | None,
     fresh: Sequence[float | None],
     intervals: Sequence[float | None],
 ) -> tuple[ResourceAge, ...]:
-    """Return every resource's freshness, in the order of the registry."""
+    """Return the age of every resource, in the order of the registry."""
     found = list(_NEVER)
     for name, moment, interval in zip(resources or (), fresh or (), intervals or (), strict=True):
         found[_PLACES[name]] = ResourceAge(name, moment, interval)

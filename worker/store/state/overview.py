@@ -1,4 +1,4 @@
-"""Overviews for operators: connections, their streams and their last runs."""
+"""Overviews for operators: the streams of a connection, and its held deletions."""
 
 from typing import Any
 
@@ -12,45 +12,6 @@ _LEFT_OUT = "'omitted, Graph does not know it in this tenant: ' || array_to_stri
 _SMALL_PAGES = "'reads pages of ' || page_size || ', Graph does not answer larger ones'"
 _EDGES_WITH_PARENTS = ", ".join(f"('{one.name}', '{one.parent}')" for one in EDGES)
 _NOTE = f"{_LEFT_OUT}, {_SMALL_PAGES}"
-_CONNECTIONS = text(f"""
-    select c.id, c.provider_config_key, c.nango_connection_id, c.provider, c.tenant_id,
-           c.display_name, c.status, c.status_reason, c.settings_problem, c.due_at,
-           c.requested_at, coalesce(l.event_seq, 0) as events,
-           case when l.expires_at > clock_timestamp() then l.holder end as holder,
-           f.fresh_at, extract(epoch from clock_timestamp() - f.fresh_at) as age_seconds,
-           f.freshness, coalesce(s.attention, '{{}}') ||
-               case when e.state = 'failed' and e.error is distinct from c.status_reason
-                    then array['last run failed: ' || coalesce(e.error, 'no reason is stored')]
-                    else '{{}}' end as attention,
-           r.id as run_id, r.state as run_state, r.trigger as run_trigger,
-           r.started_at as run_started_at, r.finished_at as run_finished_at,
-           r.error as run_error, r.calls as run_calls, r.objects as run_objects
-      from sync.connections c
-      left join sync.leases l on l.connection_id = c.id
-      left join lateral (
-           select array_agg(resource || ': ' || concat_ws('; ', coalesce(reason,
-                                case when phase in ('refused', 'held') then phase end), {_NOTE})
-                            order by resource)
-                      filter (where reason is not null or phase in ('refused', 'held')
-                                 or left_out is not null or page_size is not null)
-                      as attention
-             from sync.streams where connection_id = c.id) s on true
-      left join lateral (
-           select case when bool_and(fresh_at is not null) then min(fresh_at) end as fresh_at,
-                  jsonb_object_agg(resource, jsonb_build_object(
-                      'fresh_at', fresh_at,
-                      'age_seconds', extract(epoch from clock_timestamp() - fresh_at),
-                      'interval_seconds', interval_seconds,
-                      'is_late', is_late)) as freshness
-             from analytics.freshness where connection_id = c.id) f on true
-      left join lateral (
-           select * from sync.runs where connection_id = c.id order by id desc limit 1) r on true
-      left join lateral (
-           select state, error from sync.runs where connection_id = c.id and state <> 'running'
-            order by id desc limit 1) e on true
-     where cast(:id as bigint) is null or c.id = :id
-     order by c.id
-""")
 _STREAMS = text(f"""
     select resource, phase, mode, page_no, seen_count, restarts, first_complete_at, full_walk_at,
            fresh_at, extract(epoch from clock_timestamp() - fresh_at) as age_seconds,
@@ -65,18 +26,6 @@ _STREAMS = text(f"""
                and q.resource = s.resource) as quarantined
       from sync.streams s where connection_id = :id order by resource
 """)
-
-
-def load_connections_overview(
-    db: sa.Connection, connection_id: int | None = None
-) -> list[dict[str, Any]]:
-    """Return one row per connection: status, freshness, last run, what needs attention."""
-    rows = db.execute(_CONNECTIONS, {"id": connection_id}).mappings()
-    apart = summarize_unresolved(db, connection_id)
-    overview = [dict(row) for row in rows]
-    for row in overview:
-        row["attention"] += [f"{name}: {why}" for name, why in apart.get(row["id"], {}).items()]
-    return overview
 
 
 _HELD = text("""
