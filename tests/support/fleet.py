@@ -4,14 +4,20 @@ from sqlalchemy import text
 
 from models.resources import STREAMED
 from worker.store.engine import Database
+from worker.store.state.streams import Stream
+from worker.sync.policy import Policy
 
+_NAMES = ("Alpine", "Bluewater", "Cedar", "Delphi", "Evergreen", "Fulmar", "Granite", "Harbour")
+_KINDS = ("Bank", "Clinics", "Foods", "Logistics", "Museum", "Rail", "Schools", "Textiles")
 _CONNECTIONS = text("""
     insert into sync.connections
            (nango_connection_id, provider_config_key, provider, tenant_id, display_name, status,
             due_at, created_at)
     select md5(n::text)::uuid::text, 'entra', 'microsoft', md5('t' || n)::uuid,
-           'Customer ' || n, 'active', clock_timestamp() + interval '2 minutes',
-           clock_timestamp() - interval '30 days'
+           (cast(:names as text[]))[1 + n % 8] || ' ' || (cast(:kinds as text[]))[1 + n / 8 % 8]
+           || ' ' || n,
+           'active', clock_timestamp() + (10 + n % 110) * interval '1 second',
+           clock_timestamp() - (5 + n % 300) * interval '1 day'
       from generate_series(1, :number) as n
 """)
 _STREAMS = text("""
@@ -19,15 +25,25 @@ _STREAMS = text("""
            (connection_id, resource, phase, first_complete_at, full_walk_at, fresh_at, due_at,
             interval_seconds)
     select c.id, r.name, 'delta', c.created_at, clock_timestamp() - interval '1 day',
-           clock_timestamp() - interval '1 minute', clock_timestamp() + interval '2 minutes', 300
-      from sync.connections c cross join unnest(cast(:names as text[])) as r (name)
+           clock_timestamp() - a.age, clock_timestamp() - a.age + r.seconds * interval '1 second',
+           r.seconds
+      from sync.connections c
+     cross join unnest(cast(:names as text[]), cast(:intervals as float8[])) as r (name, seconds)
+     cross join lateral (select c.id * 37 % 90 / 100.0 * r.seconds * interval '1 second') as a (age)
+     where c.id > :last
 """)
-_LEASES = text("insert into sync.leases (connection_id) select id from sync.connections")
+_LEASES = text(
+    "insert into sync.leases (connection_id) select id from sync.connections where id > :last"
+)
 _RUNS = text("""
-    insert into sync.runs (connection_id, trigger, state, started_at, finished_at, resources)
-    select c.id, 'scheduled', 'succeeded', clock_timestamp() - n * interval '5 minutes',
-           clock_timestamp() - n * interval '5 minutes', '{}'
-      from sync.connections c cross join generate_series(1, :runs) as n order by n desc, c.id
+    insert into sync.runs
+           (connection_id, trigger, state, started_at, finished_at, slices, calls, objects,
+            resources)
+    select c.id, 'scheduled', 'succeeded', m.at, m.at + c.id % 7 * interval '1 second', 1, 1,
+           c.id % 5, '{}'
+      from sync.connections c cross join generate_series(1, :runs) as n
+     cross join lateral (select clock_timestamp() - n * interval '5 minutes') as m (at)
+     where c.id > :last order by n desc, c.id
 """)
 _SERVICE = text("""
     insert into sync.service_state (name, updated_at) values ('tick', clock_timestamp())
@@ -42,12 +58,21 @@ _WORKER = text("""
 
 
 def fill_fleet(database: Database, number: int, *, runs: int = 3) -> None:
-    """Write so many healthy connections, with streams and ended runs, and a live service."""
+    """Write so many healthy connections, with streams and ended runs, and a live service.
+
+    Connections that exist already stay as they are.
+    """
+    policy = Policy()
     with database.open_transaction() as db:
-        db.execute(_CONNECTIONS, {"number": number})
-        db.execute(_STREAMS, {"names": [one.name for one in STREAMED]})
-        db.execute(_LEASES)
-        db.execute(_RUNS, {"runs": runs})
+        last = db.execute(text("select coalesce(max(id), 0) from sync.connections")).scalar_one()
+        db.execute(_CONNECTIONS, {"number": number, "names": list(_NAMES), "kinds": list(_KINDS)})
+        streams = {
+            "names": [one.name for one in STREAMED],
+            "intervals": [policy.get_interval(Stream(resource=one)) for one in STREAMED],
+        }
+        db.execute(_STREAMS, {"last": last, **streams})
+        db.execute(_LEASES, {"last": last})
+        db.execute(_RUNS, {"last": last, "runs": runs})
     revive_service(database)
     with database.open_transaction() as db:
         db.execute(text("analyze sync.connections, sync.streams, sync.runs, sync.leases"))

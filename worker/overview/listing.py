@@ -79,14 +79,15 @@ def list_connections(
     *,
     sort: Sort = Sort.ID,
     after: str | None = None,
-    limit: int = 100,
+    limit: int | None = 100,
 ) -> ConnectionPage:
     """Return a page of the connections that match.
 
     ``after`` is the ``next_key`` of the page before. While connections come, go or change, none
-    that keeps its place in the order is left out or shown twice. Raises InvalidInput.
+    that keeps its place in the order is left out or shown twice. A ``limit`` of None is none: all
+    that follow are returned. Raises InvalidInput.
     """
-    if not 1 <= limit <= MAX_LIMIT:
+    if limit is not None and not 1 <= limit <= MAX_LIMIT:
         raise InvalidInput(f"limit must be from 1 to {MAX_LIMIT}")
     matches = _match(fleet, wanted)
     key = _SORT_KEYS[sort]
@@ -94,8 +95,9 @@ def list_connections(
     start = 0
     if after is not None:
         start = bisect_right(keyed, _decode_key(after, sort), key=lambda item: item[0])
-    shown = keyed[start : start + limit]
-    is_last = start + limit >= len(keyed)
+    end = len(keyed) if limit is None else start + limit
+    shown = keyed[start:end]
+    is_last = end >= len(keyed)
     return ConnectionPage(
         rows=[one for _, one in shown],
         total=len(matches),

@@ -19,8 +19,9 @@ from worker.ops.cli.output import (
     render_time,
     yes_option,
 )
+from worker.ops.cli.screen_lines import print_lines
 from worker.ops.cli.status import filter_options
-from worker.ops.cli.status_text import print_connection
+from worker.ops.cli.status_text import build_connection_lines
 from worker.ops.cli.streams_table import print_streams
 from worker.overview.fleet import load_fleet
 from worker.overview.listing import ConnectionFilter
@@ -63,7 +64,7 @@ def list_connections(  # noqa: PLR0917 - one argument an option
     wanted = ConnectionFilter(
         frozenset(map(Code, codes)), frozenset(statuses), text, None, attention
     )
-    page = list_page(fleet, wanted, limit=limit or max(1, len(fleet.connections)))
+    page = list_page(fleet, wanted, limit=limit)
     if as_json:
         print_json([build_connection_row(one, fleet.now) for one in page.rows])
         return
@@ -104,7 +105,7 @@ def show(connection: str, as_json: bool) -> None:  # noqa: FBT001
         row = build_connection_row(one, fleet.now)
         print_json({**row, "streams": streams, "runs": runs, "held": held})
         return
-    print_connection(one, fleet.now)
+    print_lines(build_connection_lines(one, fleet.now))
     click.echo()
     print_streams(streams)
     if held:

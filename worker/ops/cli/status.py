@@ -12,11 +12,12 @@ from worker.core.settings import Settings
 from worker.delivery.health import SinkHealth, load_sink_health
 from worker.ops.cli.exit_codes import EXIT_PARTIAL
 from worker.ops.cli.output import json_option, open_checked_database, print_json
+from worker.ops.cli.screen_lines import print_lines
 from worker.ops.cli.status_text import (
-    print_connection,
+    build_connection_lines,
+    build_service_lines,
     print_connections,
-    print_matches,
-    print_service,
+    print_overview,
     print_sinks,
 )
 from worker.ops.cli.streams_table import print_streams
@@ -35,6 +36,8 @@ from worker.store.state.overview import load_streams_overview
 
 DEFAULT_LIMIT = 20
 """Most connections that are described, unless more are asked for."""
+_SINK_HEADER_LINES = 3
+"""Lines of the table of sinks besides its rows."""
 
 
 def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -101,21 +104,34 @@ def status(  # noqa: PLR0917 - one argument an option
     page = _list_page(fleet, wanted, limit, everything=show_all or as_json)
     if as_json:
         _print_json(fleet, page, streams, workers, sinks)
+    elif number is None:
+        _print_fleet(fleet, page, workers, sinks, as_table=show_all)
     else:
-        print_service(fleet, workers)
-        if number is not None:
-            print_connection(fleet.by_id[number], fleet.now)
-            click.echo()
-            print_streams(streams or [])
-        elif show_all:
-            print_connections(page.rows, fleet.now)
-        else:
-            print_matches(page)
-        if number is None and sinks.sinks:
-            click.echo()
-            print_sinks(sinks)
+        print_lines(build_service_lines(fleet, workers))
+        print_lines(build_connection_lines(fleet.by_id[number], fleet.now))
+        click.echo()
+        print_streams(streams or [])
     if check and fleet.needs_attention:
         click.get_current_context().exit(EXIT_PARTIAL)
+
+
+def _print_fleet(
+    fleet: Fleet,
+    page: ConnectionPage,
+    workers: Sequence[Worker],
+    sinks: SinkHealth,
+    *,
+    as_table: bool,
+) -> None:
+    if as_table:
+        print_lines(build_service_lines(fleet, workers))
+        print_connections(page.rows, fleet.now)
+    else:
+        below = len(sinks.sinks) + _SINK_HEADER_LINES if sinks.sinks else 0
+        print_overview(fleet, workers, page, reserved=below + 1)
+    if sinks.sinks:
+        click.echo()
+        print_sinks(sinks)
 
 
 def _find_id(database: Database, connection: str | None) -> int | None:
@@ -138,7 +154,7 @@ def _list_page(
     fleet: Fleet, wanted: ConnectionFilter, limit: int | None, *, everything: bool
 ) -> ConnectionPage:
     """Return the connections to show: the most severe first, unless all are shown."""
-    most = limit or (max(1, len(fleet.connections)) if everything else DEFAULT_LIMIT)
+    most = limit or (None if everything else DEFAULT_LIMIT)
     return list_connections(
         fleet, wanted, sort=Sort.ID if everything else Sort.SEVERITY, limit=most
     )

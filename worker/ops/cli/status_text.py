@@ -1,44 +1,41 @@
 """Prints the fleet for people: the service, what needs attention, and one connection."""
 
 import sys
-import textwrap
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 import click
 
-from worker.conditions.condition import Condition, Severity
+from worker.conditions.condition import Condition
 from worker.conditions.facts import BudgetFacts
 from worker.core.time_text import render_age, render_count, render_moment
 from worker.delivery.health import SinkHealth
+from worker.ops.cli.attention_rows import SEVERITY_COLORS, build_attention_rows
 from worker.ops.cli.output import print_table
+from worker.ops.cli.screen_lines import EMPTY_LINE, ScreenLine, fold_lines, print_lines
 from worker.ops.cli.status_lines import render_freshness
-from worker.ops.cli.table_layout import detect_width
-from worker.ops.event_line import to_one_line
+from worker.ops.cli.table_layout import detect_height, detect_width
 from worker.overview.fleet import Fleet, FleetConnection
 from worker.overview.listing import ConnectionPage
 from worker.overview.rows import build_freshness, list_sentences
 from worker.store.service.workers import Worker
 
-_COLORS = {Severity.WARNING: "yellow", Severity.ERROR: "red", Severity.CRITICAL: "red"}
-_MIN_WRAP_WIDTH = 40
 
-
-def print_service(fleet: Fleet, workers: Sequence[Worker]) -> None:
-    """Print the totals, the state of the service, and what is wrong with it."""
-    _print_line(_render_totals(fleet), bold=True)
+def build_service_lines(fleet: Fleet, workers: Sequence[Worker]) -> Iterator[ScreenLine]:
+    """Yield the totals, the state of the service, and what is wrong with it."""
+    yield ScreenLine(_render_totals(fleet), is_bold=True)
     service = fleet.service
     age = service.tick_age
     silence = "not running" if age is None else f"silent for {render_age(age)}"
-    _print_line(f"dispatcher: {'alive' if service.is_dispatcher_alive else silence}")
+    yield ScreenLine(f"dispatcher: {'alive' if service.is_dispatcher_alive else silence}")
     if workers:
         alive = sum(one.is_alive for one in workers)
         silent = f", {len(workers) - alive} silent" if alive < len(workers) else ""
-        _print_line(f"workers: {alive} alive{silent}; 'tenant-mirror workers' lists them")
+        yield ScreenLine(f"workers: {alive} alive{silent}; 'tenant-mirror workers' lists them")
     if service.shared.budget is not None:
-        _print_line(render_budget(service.shared.budget))
+        yield ScreenLine(render_budget(service.shared.budget))
     for condition in fleet.conditions:
-        _print_condition(condition, "", name=condition.subject)
+        yield from _build_condition_lines(condition, "", name=condition.subject)
 
 
 def _render_totals(fleet: Fleet) -> str:
@@ -68,21 +65,46 @@ def render_budget(budget: BudgetFacts) -> str:
     )
 
 
-def print_matches(page: ConnectionPage) -> None:
-    """Print the connections that a filter matches, as blocks."""
+def print_overview(
+    fleet: Fleet, workers: Sequence[Worker], page: ConnectionPage, *, reserved: int
+) -> None:
+    """Print the service, and the connections that a filter matches.
+
+    Each connection is a block with its conditions, their remedies and what happens next. On a
+    terminal where the blocks have no room, each is one row; ``reserved`` lines are left free.
+    """
+    width, height = detect_width(sys.stdout), detect_height(sys.stdout)
+    service = fold_lines(build_service_lines(fleet, workers), width)
+    blocks = fold_lines(_build_blocks(page), width)
+    room = None if height is None else height - reserved - len(service)
+    if room is None or width is None or len(blocks) <= room:
+        print_lines([*service, *blocks])
+    else:
+        print_lines([*service, *_build_rows(page, width)])
+
+
+def _build_blocks(page: ConnectionPage) -> Iterator[ScreenLine]:
     for one in page.rows:
-        click.echo()
-        _print_block(one)
+        yield EMPTY_LINE
+        yield from _build_block(one)
     rest = page.total - len(page.rows)
     if rest > 0:
-        click.echo()
-        _print_line(f"and {rest:,} more: --limit N, --all or --json shows them")
+        yield EMPTY_LINE
+        yield ScreenLine(f"and {rest:,} more: --limit N, --all or --json shows them")
 
 
-def print_connection(one: FleetConnection, now: datetime) -> None:
-    """Print everything that is judged of one connection."""
-    click.echo()
-    _print_block(one)
+def _build_rows(page: ConnectionPage, width: int) -> Iterator[ScreenLine]:
+    yield EMPTY_LINE
+    yield from build_attention_rows(page.rows, width)
+    rest = page.total - len(page.rows)
+    more = f"{rest:,} more: --limit N, --all or --json; " if rest > 0 else ""
+    yield ScreenLine(f"{more}cause and remedy: tenant-mirror status ID")
+
+
+def build_connection_lines(one: FleetConnection, now: datetime) -> Iterator[ScreenLine]:
+    """Yield everything that is judged of one connection."""
+    yield EMPTY_LINE
+    yield from _build_block(one)
     facts = one.facts
     for name, value in (
         ("tenant", facts.tenant_id),
@@ -91,18 +113,18 @@ def print_connection(one: FleetConnection, now: datetime) -> None:
         ("change events", f"{facts.events:,}"),
     ):
         if value:
-            _print_line(f"{name}: {value}", indent="    ")
+            yield ScreenLine(f"{name}: {value}", "    ")
 
 
-def _print_block(one: FleetConnection) -> None:
+def _build_block(one: FleetConnection) -> Iterator[ScreenLine]:
     facts = one.facts
     named = f"{facts.name} ({facts.label})" if facts.name else facts.label
-    _print_line(f"{facts.id}  {named}, {facts.status}", bold=True)
+    yield ScreenLine(f"{facts.id}  {named}, {facts.status}", is_bold=True)
     for condition in one.conditions:
-        _print_condition(condition, "    ")
+        yield from _build_condition_lines(condition, "    ")
     if one.cause is not None:
-        _print_line(f"held up by {one.cause.code}: {one.cause.wait}", indent="    ")
-    _print_line(f"now: {one.activity.sentence}", indent="    ")
+        yield ScreenLine(f"held up by {one.cause.code}: {one.cause.wait}", "    ")
+    yield ScreenLine(f"now: {one.activity.sentence}", "    ")
 
 
 def _render_outcome(one: FleetConnection, now: datetime) -> str | None:
@@ -113,36 +135,16 @@ def _render_outcome(one: FleetConnection, now: datetime) -> str | None:
     return f"{facts.last_state}{f' at {render_moment(at, now)}' if at else ''}"
 
 
-def _print_condition(condition: Condition, indent: str, *, name: str = "") -> None:
+def _build_condition_lines(
+    condition: Condition, indent: str, *, name: str = ""
+) -> Iterator[ScreenLine]:
     severity = condition.severity
     about = f"{name} " if name else ""
     line = f"{severity.upper()} {condition.code}: {about}{condition.sentence}"
-    _print_line(line, indent=indent, color=_COLORS.get(severity))
-    _print_line(f"do: {condition.remedy}", indent=f"{indent}    ")
+    yield ScreenLine(line, indent, color=SEVERITY_COLORS.get(severity))
+    yield ScreenLine(f"do: {condition.remedy}", f"{indent}    ")
     if condition.customer_text:
-        _print_line(f"to the customer: {condition.customer_text}", indent=f"{indent}    ")
-
-
-def _print_line(
-    line: str, *, indent: str = "", bold: bool = False, color: str | None = None
-) -> None:
-    """Print a line, folded between words on a terminal; in a pipe it stays one line."""
-    for part in _fold(to_one_line(line), indent, detect_width(sys.stdout)):
-        click.secho(part, bold=bold or None, fg=color)
-
-
-def _fold(line: str, indent: str, width: int | None) -> Iterator[str]:
-    if width is None:
-        yield f"{indent}{line}"
-        return
-    yield from textwrap.wrap(
-        line,
-        max(width, _MIN_WRAP_WIDTH),
-        initial_indent=indent,
-        subsequent_indent=f"{indent}  ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+        yield ScreenLine(f"to the customer: {condition.customer_text}", f"{indent}    ")
 
 
 def print_connections(rows: Sequence[FleetConnection], now: datetime) -> None:

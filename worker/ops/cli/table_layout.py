@@ -8,6 +8,7 @@ from typing import Final, NamedTuple, TextIO
 GAP: Final = 2
 """Blanks between two columns."""
 DEFAULT_WIDTH: Final = 80
+DEFAULT_HEIGHT: Final = 24
 MIN_PROSE_WIDTH: Final = 30
 """Prose is hard to read in a narrower column: it is then printed below its row."""
 
@@ -43,6 +44,16 @@ def detect_width(stdout: TextIO, environment: Mapping[str, str] = os.environ) ->
         return int(wanted)
     return (
         os.get_terminal_size(stdout.fileno()).columns or DEFAULT_WIDTH if stdout.isatty() else None
+    )
+
+
+def detect_height(stdout: TextIO, environment: Mapping[str, str] = os.environ) -> int | None:
+    """Return LINES, or else the lines of the terminal; None for a pipe, which has no end."""
+    wanted = environment.get("LINES", "")
+    if wanted.isdigit() and int(wanted) > 0:
+        return int(wanted)
+    return (
+        os.get_terminal_size(stdout.fileno()).lines or DEFAULT_HEIGHT if stdout.isatty() else None
     )
 
 

@@ -42,7 +42,8 @@ _CONNECTIONS = text(f"""
            coalesce(l.event_seq, 0), r.id, r.trigger, r.started_at, r.calls,
            r.objects,
            e.id, e.state, e.trigger, e.started_at, e.finished_at, e.error, e.calls, e.objects,
-           coalesce(e.state = 'partial' and e.resources is null and e.error is not null, false),
+           coalesce(e.state = 'partial' and e.error is not null
+                and coalesce(jsonb_typeof(e.resources), 'null') = 'null', false),
            coalesce(s.settled, 0) < cardinality(cast(:streamed as text[])),
            coalesce(a.quarantined, 0), coalesce(a.inexact, 0), coalesce(p.number, 0),
            s.resources, s.fresh, s.intervals, extract(epoch from c.created_at)::float8
