@@ -85,7 +85,7 @@ class WebClient:
             "raw_path": quote(path).encode(),
             "query_string": raw_query.encode(),
             "root_path": "",
-            "headers": [(k.lower().encode(), v.encode("latin-1")) for k, v in sent.items()],
+            "headers": [(k.lower().encode(), v.encode()) for k, v in sent.items()],
             "client": (peer or self.peer, 40_000),
             "server": (HOST, 8420),
         }
@@ -121,6 +121,7 @@ class WebApplication:
     client: WebClient
 
     def close(self) -> None:
+        self.context.close()
         self.exporter.close()
         self.database.close()
 

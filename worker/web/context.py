@@ -10,6 +10,7 @@ from worker.core.settings import Settings
 from worker.store.engine import Database
 from worker.web.client_address import Network, parse_networks
 from worker.web.endpoint import Endpoint
+from worker.web.fleet_cache import FleetCache
 from worker.web.host import list_host_names
 from worker.web.verify import FailureLimiter, TokenVerifier
 
@@ -34,6 +35,7 @@ class WebContext:
     endpoints: tuple[Endpoint, ...]
     """The routes that are served."""
     verifier: TokenVerifier
+    fleet: FleetCache
     host_names: frozenset[str]
     proxies: tuple[Network, ...] = ()
     is_encrypted: bool = False
@@ -41,6 +43,9 @@ class WebContext:
     failures: FailureLimiter = field(default_factory=FailureLimiter)
     threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(THREADS))
     health_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(HEALTH_THREADS))
+
+    def close(self) -> None:
+        self.fleet.close()
 
 
 def build_context(
@@ -57,6 +62,7 @@ def build_context(
         registry=registry,
         endpoints=tuple(endpoints),
         verifier=TokenVerifier(database, settings.web_token),
+        fleet=FleetCache(database, settings),
         host_names=list_host_names(settings.web_names, bound_host),
         proxies=parse_networks(settings.web_proxies),
         is_encrypted=settings.web_certificate is not None,

@@ -2,11 +2,31 @@
 
 from typing import Final
 
-from worker.web.answers import LiveAnswer, ReadyAnswer
+from models.api_token import Scope
+from worker.web.answers import (
+    AuditAnswer,
+    ChangeListAnswer,
+    ConnectionAnswer,
+    ConnectionListAnswer,
+    FleetAnswer,
+    HealthAnswer,
+    LiveAnswer,
+    ReadyAnswer,
+    RunAnswer,
+    RunListAnswer,
+)
 from worker.web.endpoint import Endpoint, Exemption
 from worker.web.exposition import get_metrics
+from worker.web.fleet_routes import (
+    get_connection,
+    get_connections,
+    get_fleet,
+    get_fleet_health,
+)
 from worker.web.health import get_live, get_ready
+from worker.web.history_routes import get_audit, get_changes, get_one_run, get_runs
 from worker.web.openapi import get_document
+from worker.web.queries import AuditQuery, ChangesQuery, ConnectionsQuery, RunsQuery
 
 METRICS_TYPE: Final = "text/plain"
 
@@ -29,6 +49,15 @@ HEALTH_ENDPOINTS: Final = (
         ReadyAnswer,
         unwell=503,
     ),
+    Endpoint(
+        "GET",
+        "/health/fleet",
+        Exemption.WORDS,
+        "Whether the service works: dispatcher, workers, relay, Redis, Nango and its budget.",
+        get_fleet_health,
+        HealthAnswer,
+        unwell=503,
+    ),
 )
 
 METRICS_ENDPOINTS: Final = (
@@ -45,8 +74,73 @@ METRICS_ENDPOINTS: Final = (
 )
 """What ``tenant-mirror metrics --listen`` serves."""
 
+READ_ENDPOINTS: Final = (
+    Endpoint(
+        "GET",
+        "/api/fleet",
+        Scope.READ,
+        "The service: what is wrong with it, its workers, and counts of connections.",
+        get_fleet,
+        FleetAnswer,
+    ),
+    Endpoint(
+        "GET",
+        "/api/connections",
+        Scope.READ,
+        "Connections with their conditions and what each does or waits for; filtered, sorted and "
+        "paged.",
+        get_connections,
+        ConnectionListAnswer,
+        query=ConnectionsQuery,
+    ),
+    Endpoint(
+        "GET",
+        "/api/connections/{connection_id}",
+        Scope.READ,
+        "One connection.",
+        get_connection,
+        ConnectionAnswer,
+    ),
+    Endpoint(
+        "GET",
+        "/api/connections/{connection_id}/runs",
+        Scope.READ,
+        "Its runs, newest first.",
+        get_runs,
+        RunListAnswer,
+        query=RunsQuery,
+    ),
+    Endpoint(
+        "GET",
+        "/api/runs/{run_id}",
+        Scope.READ,
+        "One run.",
+        get_one_run,
+        RunAnswer,
+    ),
+    Endpoint(
+        "GET",
+        "/api/connections/{connection_id}/changes",
+        Scope.READ,
+        "What changed in the directory of a connection: counts, and the newest changes.",
+        get_changes,
+        ChangeListAnswer,
+        query=ChangesQuery,
+    ),
+    Endpoint(
+        "GET",
+        "/api/audit",
+        Scope.READ,
+        "Who did what, newest first.",
+        get_audit,
+        AuditAnswer,
+        query=AuditQuery,
+    ),
+)
+
 ENDPOINTS: Final = (
     *METRICS_ENDPOINTS,
+    *READ_ENDPOINTS,
     Endpoint(
         "GET",
         "/api/openapi.json",

@@ -93,8 +93,8 @@ def _serve(
     exporter = MetricsCollector(database, settings)
     registry = CollectorRegistry(auto_describe=False)
     registry.register(exporter)
+    context = build_context(settings, database, registry, endpoints, listener.host)
     try:
-        context = build_context(settings, database, registry, endpoints, listener.host)
         check_exposure(
             listener,
             settings,
@@ -106,4 +106,5 @@ def _serve(
         )
         serve_app(build_app(context), listener, settings, stop)
     finally:
+        context.close()
         exporter.close()

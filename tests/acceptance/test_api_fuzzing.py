@@ -1,0 +1,76 @@
+"""Schemathesis, with all its checks, against the API of a simulated fleet."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+
+import pytest
+
+from sandbox.servers import Servers
+from tests.acceptance.test_web_command import serving
+from tests.support.fleet import fill_fleet, revive_service
+from tests.support.hostile import HOSTILE_NAMES, plant_names
+from worker.store.engine import Database
+
+TOKEN = "a-token-of-the-first-hour-0123456789"
+CONFIG = """
+[checks.positive_data_acceptance]
+# 409: an operation whose state does not fit. 422: a time in the future, a key of another list.
+expected-statuses = ["2xx", 404, 409, 422]
+"""
+
+
+@contextmanager
+def reporting(database: Database) -> Iterator[None]:
+    """The dispatcher and a worker report, as they would every few seconds."""
+    stop = Event()
+
+    def report() -> None:
+        while not stop.wait(4):
+            revive_service(database)
+
+    thread = Thread(target=report)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@pytest.mark.timeout(400)
+def test_no_request_finds_a_fault(
+    database: Database, database_url: str, servers: Servers, tmp_path: Path
+) -> None:
+    fill_fleet(database, 60)
+    plant_names(database)
+    (tmp_path / "schemathesis.toml").write_text(CONFIG)
+    more = {
+        "TENANT_MIRROR_WEB_TOKEN": TOKEN,
+        "REDIS_URL": servers.redis_url,
+    }
+    with serving(tmp_path / "log", database_url, **more) as web:
+        with reporting(database):
+            done = subprocess.run(
+                [
+                    Path(sys.executable).parent / "schemathesis",
+                    *("--config-file", str(tmp_path / "schemathesis.toml")),
+                    *("run", f"{web.url}/api/openapi.json"),
+                    *("--header", f"Authorization: Bearer {TOKEN}"),
+                    *("--checks", "all", "--mode", "all", "--max-examples", "10", "--seed", "7"),
+                    *("--max-time", "40", "--request-timeout", "10", "--no-color"),
+                ],
+                cwd=tmp_path,
+                env={k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    log = web.log.read_text()
+    assert "request failed" not in log
+    assert not any(name in log for name in HOSTILE_NAMES if name)

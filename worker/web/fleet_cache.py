@@ -1,0 +1,85 @@
+"""One look at the fleet for all requests, about a second old."""
+
+import time
+from threading import Condition, Thread
+from typing import Final
+
+from worker.core.errors import ServerUnavailable
+from worker.core.settings import Settings
+from worker.overview.budget import open_shared_limiter
+from worker.overview.fleet import Fleet, load_fleet
+from worker.store.engine import Database
+
+FRESH_SECONDS: Final = 1.0
+"""Age up to which a look is used as it is."""
+STALE_SECONDS: Final = 5.0
+"""Age up to which a look is still answered while the next one is loaded."""
+MAX_WAIT_SECONDS: Final = 9.0
+"""A second less than the deadline of a request."""
+
+
+class FleetCache:
+    """Keeps the newest look. One thread at a time loads the next one. Safe to use from several."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._settings = settings
+        self._limiter = open_shared_limiter(settings)
+        self._changed = Condition()
+        self._fleet: Fleet | None = None
+        self._begun_at = 0.0
+        """When the load of the present look began."""
+        self._wanted_at = 0.0
+        """Looks whose load began before then are not used."""
+        self._is_loading = False
+        self._error: BaseException | None = None
+
+    def get(self) -> Fleet:
+        """Return a look at the fleet; wait for one only if that at hand is too old."""
+        asked = time.monotonic()
+        with self._changed:
+            if self._is_usable(asked, FRESH_SECONDS):
+                assert self._fleet is not None
+                return self._fleet
+            self._start_loading()
+            while not self._is_usable(asked, STALE_SECONDS):
+                left = MAX_WAIT_SECONDS - (time.monotonic() - asked)
+                if not self._changed.wait(max(0.0, left)) and left <= 0:
+                    raise ServerUnavailable("the state of the fleet could not be read in time")
+                if self._error is not None:
+                    raise self._error
+                if not self._is_loading and not self._is_usable(asked, STALE_SECONDS):
+                    self._start_loading()
+            assert self._fleet is not None
+            return self._fleet
+
+    def invalidate(self) -> None:
+        """Let the next request wait for a look that begins after now."""
+        with self._changed:
+            self._wanted_at = time.monotonic()
+
+    def close(self) -> None:
+        if self._limiter is not None:
+            self._limiter.close()
+
+    def _is_usable(self, asked: float, seconds: float) -> bool:
+        is_wanted = self._fleet is not None and self._begun_at >= self._wanted_at
+        return is_wanted and asked - self._begun_at < seconds
+
+    def _start_loading(self) -> None:
+        if not self._is_loading:
+            self._is_loading, self._error = True, None
+            Thread(target=self._load, name="fleet", daemon=True).start()
+
+    def _load(self) -> None:
+        begun = time.monotonic()
+        fleet, error = None, None
+        try:
+            fleet = load_fleet(self._database, self._settings, limiter=self._limiter)
+        except BaseException as raised:  # noqa: BLE001 - raised again in the threads that wait
+            error = raised
+        with self._changed:
+            self._is_loading, self._error = False, error
+            if fleet is not None:
+                self._fleet, self._begun_at = fleet, begun
+            self._changed.notify_all()
