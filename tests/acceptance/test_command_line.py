@@ -86,7 +86,9 @@ def test_a_held_deletion_is_partial_until_it_is_approved(run: Run, nango: Nango)
     assert held.returncode == 3
     assert "waits for approval" in held.stderr
     assert "users" in run("connections", "show", "1").stdout
-    approved = run("approve", "contoso")
+    silent = run("approve", "contoso")
+    assert (silent.returncode, "this deletes 60 users" in silent.stderr) == (2, True)
+    approved = run("approve", "contoso", "--yes")
     assert approved.returncode == 0
     assert run("sync", "contoso").returncode == 0
 

@@ -112,7 +112,7 @@ def show_each_trouble(up: Up) -> None:
         wait_until(lambda line=line: up.says(line), 120, what=line)  # type: ignore[misc]
     assert up.connections()["Fabrikam"]["run_state"] == "held"
     assert up.connections()["Tailspin"]["status"] == "broken"
-    up.ask("approve", "2")
+    up.ask("approve", "2", "--yes")
     up.ask("sandbox", "consent", "Tailspin")
     up.ask("sandbox", "grant", "Contoso", "sites")
     for number in ("1", "3"):

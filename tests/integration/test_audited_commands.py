@@ -36,12 +36,13 @@ READING: Final = {
     "sinks show",
     "sinks test",
     "status",
+    "tokens list",
     "verify",
     "workers",
 }
 """Commands that change nothing. ``sinks test`` moves no position and stores nothing."""
 
-SERVING: Final = {"up", "relay"}
+SERVING: Final = {"relay", "up", "web"}
 """Processes of the service: they do its work, and no action of an operator."""
 
 STRUCTURAL: Final = {"migrate"}
@@ -123,13 +124,19 @@ def list_steps(mirror: Mirror) -> Iterator[tuple[str, Sequence[str], AuditAction
     person = mirror.tenant.users.id_at(199)
     yield "sync", ["1"], AuditAction.SYNC
     yield "resync", ["1"], AuditAction.RESYNC
-    yield "approve", ["1"], AuditAction.APPROVE
+    yield "pause", ["1", "--until", "2h", "--reason", "moving"], AuditAction.PAUSE
+    yield "resume", ["1"], AuditAction.RESUME
+    yield "approve", ["1", "--yes"], AuditAction.APPROVE
     hold_deletions(mirror, 70)
     yield "approve", ["1", "--reject"], AuditAction.REJECT
     yield "connections discover", [], AuditAction.CONNECTIONS_DISCOVER
     url = "https://crm.example.com/hooks?code=hunter2"
     added = ["crm", "--kind", "webhook", "--url", url, "--from", "oldest"]
     yield "sinks add", added, AuditAction.SINKS_ADD
+    moved = ["crm", "https://crm.example.com/new?code=hunter2"]
+    yield "sinks set-url", moved, AuditAction.SINKS_SET_URL
+    yield "tokens create", ["robot", "--scope", "read"], AuditAction.TOKENS_CREATE
+    yield "tokens revoke", ["robot"], AuditAction.TOKENS_REVOKE
     yield "sinks pause", ["crm"], AuditAction.SINKS_PAUSE
     yield "sinks resume", ["crm"], AuditAction.SINKS_RESUME
     yield "sinks rotate", ["crm"], AuditAction.SINKS_ROTATE
@@ -210,6 +217,6 @@ def test_the_audit_is_shown_newest_first_of_one_connection_and_since_a_time(
     assert "resync" in shown
     assert "discover" not in shown
     assert "older entries: --before" in run("audit", "--limit", "1").output
-    assert run("audit", "--since", "2h", "--action", "resync", "--json").stdout.count("resync") == 1
+    assert run("audit", "--since", "2h", "--action", "resync", "--json").stdout.count("resync") == 2
     assert run("audit", "--since", "2120-01-01").stdout == "no entries\n"
     assert "expected a time" in str(run("audit", "--since", "42").exception)

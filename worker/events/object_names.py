@@ -41,9 +41,16 @@ def load_object_names(
     db: sa.Connection, connection_id: int, events: Collection[Event]
 ) -> Mapping[str, str]:
     """Return the current names of all objects that a connection's events mention, by id."""
-    ids = sorted(
-        {one for event in events for one in _list_mentioned_ids(event) if _GUID_TEXT.fullmatch(one)}
+    return load_names_of_ids(
+        db, connection_id, [one for event in events for one in _list_mentioned_ids(event)]
     )
+
+
+def load_names_of_ids(
+    db: sa.Connection, connection_id: int, mentioned: Iterable[str]
+) -> Mapping[str, str]:
+    """Return the current names of a connection's objects by id, of those that have one."""
+    ids = sorted({one for one in mentioned if _GUID_TEXT.fullmatch(one)})
     if not ids:
         return {}
     with get_driver_connection(db).cursor() as cursor:

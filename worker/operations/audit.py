@@ -61,7 +61,7 @@ def open_audited_transaction(database: Database, action: AuditedAction) -> Itera
 
     An error is recorded as refused or failed by itself.
     """
-    with _record_errors(database, action), database.open_transaction() as db:
+    with record_errors(database, action), database.open_transaction() as db:
         yield db
         action.record(db)
 
@@ -74,14 +74,15 @@ def audit_work(database: Database, action: AuditedAction) -> Iterator[AuditedAct
     """
     with database.open_transaction() as db:
         replace(action, detail=None).record(db, AuditOutcome.ACCEPTED)
-    with _record_errors(database, action):
+    with record_errors(database, action):
         yield action
         with database.open_transaction() as db:
             action.record(db)
 
 
 @contextmanager
-def _record_errors(database: Database, action: AuditedAction) -> Iterator[None]:
+def record_errors(database: Database, action: AuditedAction) -> Iterator[None]:
+    """Record an error of an action as refused or failed, and raise it again."""
     try:
         yield
     except BaseException as error:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -10,7 +10,7 @@ from models.audit import AuditAction, AuditOutcome
 from models.connection import ConnectionStatus
 from models.operation import Action
 from worker.core.errors import ExpectationChanged, InvalidInput, NotFound, StateConflict
-from worker.operations.audit import AuditedAction
+from worker.operations.audit import AuditedAction, record_errors
 from worker.operations.pause import check_pause
 from worker.operations.request import (
     SINGLE_ACTIONS,
@@ -18,6 +18,7 @@ from worker.operations.request import (
     OperationRequest,
     PauseParameters,
 )
+from worker.store.engine import Database
 from worker.store.service.audit import Actor
 from worker.store.state.connections import SYNCED_STATUSES, Connection, get_connections
 from worker.store.state.operations import (
@@ -77,12 +78,25 @@ def submit(
             seconds=hold_seconds,
         )
         if operation_id is not None:
-            _record(db, actor, request, connections, operation_id)
+            entry = _build_entry(actor, request, connections)
+            entry.operation_id = operation_id
+            entry.record(db, AuditOutcome.ACCEPTED)
             return Submitted(get_operation(db, operation_id), is_new=True)
         assert key is not None, "only a key can be known"
         known = find_by_key(db, actor, key)
         assert known is not None, "its row has just been met"
     return Submitted(_check_digest(known, key), is_new=False)
+
+
+def submit_or_record(
+    database: Database, actor: Actor, request: OperationRequest, **options: Any
+) -> Submitted:
+    """Submit in a transaction of its own; a refusal has an entry in the audit. Raises as submit."""
+    with database.open_transaction() as db:
+        known = get_connections(db, request.connection_ids[:2])
+    action = _build_entry(actor, request, known)
+    with record_errors(database, action), database.open_transaction() as db:
+        return submit(db, actor, request, **options)
 
 
 def _check_digest(known: Operation, key: IdempotencyKey | None) -> Operation:
@@ -133,19 +147,14 @@ def refuse_impossible(action: Action, connection: Connection) -> None:
         )
 
 
-def _record(
-    db: sa.Connection,
-    actor: Actor,
-    request: OperationRequest,
-    connections: Sequence[Connection],
-    operation_id: int,
-) -> None:
+def _build_entry(
+    actor: Actor, request: OperationRequest, connections: Sequence[Connection]
+) -> AuditedAction:
     single = connections[0] if len(connections) == 1 else None
-    AuditedAction(
+    return AuditedAction(
         actor,
         AuditAction(request.action.value),
         connection=single,
-        subject=None if single else f"{len(connections):,} connections",
+        subject=None if single else f"{len(request.connection_ids):,} connections",
         parameters=request.build_stored_parameters(),
-        operation_id=operation_id,
-    ).record(db, AuditOutcome.ACCEPTED)
+    )

@@ -1,4 +1,4 @@
-"""The commands ``sync`` and ``resync``."""
+"""The command ``sync``: syncs in its own process."""
 
 import time
 from dataclasses import replace
@@ -7,33 +7,26 @@ import click
 
 from models.audit import AuditAction
 from models.connection import ConnectionStatus
-from models.queues import MAINTENANCE
 from models.resources import RESOURCES
-from models.run import RunState, RunTrigger
-from worker.core.errors import LeaseHeld, MirrorError, StateConflict
+from worker.core.errors import LeaseHeld, MirrorError
 from worker.operations.actor import get_host_actor
-from worker.operations.audit import AuditedAction, audit_work, open_audited_transaction
+from worker.operations.audit import AuditedAction, audit_work
 from worker.ops.cli.exit_codes import EXIT_BUSY, EXIT_BY_RUN_STATE, EXIT_FAILED, EXIT_PARTIAL
 from worker.ops.cli.output import (
     ProgressPrinter,
     json_option,
-    open_checked_database,
     open_checked_runtime,
     print_error,
     print_json,
     render_drift,
     render_outcome,
 )
-from worker.ops.cli.status_lines import explain_no_worker
 from worker.store.engine import load_server_time
-from worker.store.service.workers import list_unserved_queues, list_workers
 from worker.store.state.connections import (
     Connection,
     find_connection,
     list_all_connections,
-    request_resync,
 )
-from worker.store.state.runs import list_latest_runs
 from worker.sync.plan import SyncRequest
 from worker.sync.report import SyncReport
 from worker.sync.run import run_to_end
@@ -186,57 +179,3 @@ def _run_when_lease_free(
 def _pick_exit_code(codes: list[int]) -> int:
     order = (2, EXIT_FAILED, EXIT_BUSY, EXIT_PARTIAL)
     return next((code for code in order if code in codes), 0)
-
-
-@click.command()
-@click.argument("connection")
-@_resource_option
-@_full_option
-@click.option("--wait", is_flag=True, help="Wait until a worker has finished it.")
-@click.option("--timeout", default=600.0, show_default=True, help="Seconds to wait at most.")
-def resync(
-    connection: str,
-    resources: tuple[str, ...],
-    full: bool,  # noqa: FBT001
-    wait: bool,  # noqa: FBT001
-    timeout: float,
-) -> None:
-    """Ask the workers to sync CONNECTION now."""
-    with open_checked_database() as (settings, database):
-        with database.open_transaction() as db:
-            known = find_connection(db, connection)
-        action = AuditedAction(
-            get_host_actor(settings),
-            AuditAction.RESYNC,
-            connection=known,
-            parameters={"resources": sorted(resources), "full": full},
-        )
-        with open_audited_transaction(database, action) as db:
-            if known.status not in (ConnectionStatus.ACTIVE, ConnectionStatus.BROKEN):
-                raise StateConflict(
-                    f"it is {known.status}, so it is not synced", connection=known.label
-                )
-            asked = request_resync(db, known.id, list(resources) or None, full=full)
-            idle = list_unserved_queues(list_workers(db), (RunTrigger.MANUAL.value, MAINTENANCE))
-        if idle:
-            click.echo(f"{known.label}: queued, but {explain_no_worker(idle)}", err=True)
-        if not wait:
-            if idle:
-                raise SystemExit(EXIT_BUSY)
-            click.echo(f"{known.label}: queued; a worker usually starts it within seconds")
-            return
-        until = time.monotonic() + timeout
-        while time.monotonic() < until:
-            with database.open_transaction() as db:
-                done = find_connection(db, str(known.id)).requested_at != asked
-                run = next(iter(list_latest_runs(db, known.id, 1)), None)
-            if done and run is not None and run["state"] != RunState.RUNNING:
-                click.echo(f"{known.label}: {run['state']}{_render_reason(run['error'])}")
-                raise SystemExit(EXIT_BY_RUN_STATE[RunState(run["state"])])
-            time.sleep(0.5)
-    click.echo(f"{known.label}: no worker has finished it within {timeout:.0f} s", err=True)
-    raise SystemExit(EXIT_BUSY)
-
-
-def _render_reason(error: str | None) -> str:
-    return f", {error}" if error else ""

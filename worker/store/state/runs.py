@@ -1,5 +1,6 @@
 """The history of runs. A run spans one or more slices."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -212,3 +213,25 @@ def get_run(db: sa.Connection, run_id: int) -> Any:
             f"without changes for {UNCHANGED_RUN_DAYS}"
         )
     return row
+
+
+_CALLS = text("""
+    select wanted.id, case when :full then max(r.calls) else (array_agg(r.calls))[1] end as calls
+      from unnest(cast(:ids as bigint[])) as wanted(id)
+     cross join lateral (
+           select calls from sync.runs
+            where connection_id = wanted.id and state <> 'running'
+            order by id desc limit :newest) r
+     group by wanted.id
+""")
+_PRICED_RUNS = 50
+
+
+def estimate_calls(db: sa.Connection, ids: Sequence[int], *, full: bool) -> dict[int, int]:
+    """Return the calls of the last run of connections, or with ``full`` of their largest one.
+
+    Connections without a finished run are left out.
+    """
+    newest = _PRICED_RUNS if full else 1
+    rows = db.execute(_CALLS, {"ids": list(ids), "full": full, "newest": newest})
+    return {row.id: int(row.calls) for row in rows}
