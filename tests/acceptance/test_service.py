@@ -2,7 +2,9 @@
 
 import re
 import time
+import uuid
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import redis
@@ -198,3 +200,37 @@ def test_a_worker_that_is_asked_to_end_during_a_large_first_load_ends_and_loses_
     pages = user_pages(nango)
     assert len(pages) >= 20
     assert sum(pages.values()) <= len(pages) + 3, "pages that were read ahead are read again"
+
+
+@pytest.mark.timeout(360)
+def test_the_key_of_nango_is_replaced_without_a_restart_or_a_lost_request(
+    make_service: MakeService, database: Database, nango: Nango, tmp_path: Path
+) -> None:
+    """The recipe of docs/how-to/rotate-secrets.md: the new key, the file, then the old key ends."""
+    file, first = tmp_path / "nango-key", nango.key
+    file.write_text(first)
+    service = make_service(NANGO_SECRET_KEY="", NANGO_SECRET_KEY_FILE=str(file))
+    tenant = Tenant(seed=43, users=200, groups=5, sites=2)
+    nango.add_connection("contoso", tenant)
+    service.start_all()
+    wait_until(lambda: is_exact(database, tenant), what="the first load")
+    try:
+        nango.former_keys.add(first)
+        nango.key = str(uuid.uuid4())
+        file.with_suffix(".new").write_text(f"{nango.key}\n")
+        file.with_suffix(".new").replace(file)
+
+        def is_taken_up() -> bool:
+            latest = list(nango.log)[-5:]
+            header = f"Bearer {nango.key}"
+            return all(one.request.headers.get("authorization") == header for one in latest)
+
+        wait_until(is_taken_up, what="calls with the new key")
+        nango.former_keys.clear()
+        tenant.mutate(30)
+        wait_until(lambda: is_exact(database, tenant), what="the changes")
+        assert [one for one in nango.log if one.status == 401] == []
+        failed = "select count(*) from sync.runs where state not in ('succeeded', 'running')"
+        assert fetch_scalar(database, failed) == 0
+    finally:
+        nango.key, nango.former_keys = first, set()

@@ -27,6 +27,7 @@ from worker.core.redis.errors import REDIS_RETRY_SECONDS, classify_redis_error
 from worker.core.settings import load_settings
 from worker.store.orphaned_leases import free_orphaned_leases
 from worker.sync.runtime import Runtime
+from worker.tasks.key_rotation import KeyRotation
 from worker.wiring import close_runtime, open_runtime
 
 _QUEUE_RIGHTS: Final = (
@@ -35,13 +36,23 @@ _QUEUE_RIGHTS: Final = (
 )
 
 _runtimes: dict[int, Runtime] = {}
+_rotations: dict[int, KeyRotation] = {}
 
 
-def get_runtime() -> Runtime:
-    """Return this process's runtime; a forked child never uses its parent's."""
+def get_runtime(*, after_discovery: bool = False) -> Runtime:
+    """Return this process's runtime; a forked child never uses its parent's.
+
+    Call it between two pieces of work: another key of Nango is taken up here, by slices only
+    ``after_discovery``.
+    """
     pid = os.getpid()
-    if pid not in _runtimes:
+    if pid in _runtimes:
+        runtime = _runtimes[pid]
+        _runtimes[pid] = _rotations[pid].follow(runtime, after_discovery=after_discovery)
+    else:
         _runtimes.clear()
+        _rotations.clear()
+        _rotations[pid] = KeyRotation()
         _runtimes[pid] = open_runtime(load_settings())
         with (
             contextlib.suppress(ServerUnavailable, RetryLater),

@@ -24,13 +24,13 @@ def sync_slice(connection_id: int, trigger: str) -> None:
 def _send_first_loads() -> None:
     """Dispatch waiting first loads to the slot that a slice has freed."""
     with log_task("first load dispatch"):
-        for connection_id in claim_next(get_runtime()):
+        for connection_id in claim_next(get_runtime(after_discovery=True)):
             send_task(sync_slice, BACKFILL, connection_id, BACKFILL)
 
 
 def _run_slice(connection_id: int, trigger: str) -> None:
     with log_task("sync", connection_id=connection_id, trigger=trigger):
-        runtime = get_runtime()
+        runtime = get_runtime(after_discovery=True)
         report = run_slice(
             runtime,
             connection_id,

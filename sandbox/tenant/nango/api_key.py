@@ -18,15 +18,15 @@ REQUIRED_SCOPES = {
 READ_CREDENTIALS = "environment:connections:read_credentials"
 
 
-def check_key(header: str | None, key: str) -> None:
-    """Raise NangoError unless the header holds the key."""
+def check_key(header: str | None, keys: AbstractSet[str]) -> None:
+    """Raise NangoError unless the header holds one of the keys."""
     if not header:
         code, what = "missing_auth_header", "The request is missing the Authorization header."
     elif not header.startswith("Bearer ") or " " in header.removeprefix("Bearer ").strip():
         code, what = "malformed_auth_header", "The Authorization header is malformed."
     elif not _UUID4.fullmatch(header.removeprefix("Bearer ").strip()):
         code, what = "invalid_secret_key_format", "The provided secret key is not a UUID v4."
-    elif header.removeprefix("Bearer ").strip() != key:
+    elif header.removeprefix("Bearer ").strip() not in keys:
         code = "unknown_account"
         what = "The provided authorization header does not match any account."
     else:

@@ -48,6 +48,8 @@ class Nango:
     ) -> None:
         self.key, self.rate_limit = key, rate_limit
         """Calls in a window, reported in headers; None for no limit."""
+        self.former_keys: set[str] = set()
+        """Further keys that are still accepted, as while a key is being replaced."""
         self.enforce_rate_limit = False
         """Whether calls beyond the limit get 429."""
         self.rate_window = 60.0
@@ -193,7 +195,7 @@ class Nango:
     ) -> Response:
         """Return the action's response if the key permits it, with the rate limit's headers."""
         try:
-            check_key(request.headers.get("authorization"), self.key)
+            check_key(request.headers.get("authorization"), {self.key, *self.former_keys})
         except NangoError as error:
             return build_nango_error(error)
         if kind == _MOUNTED:

@@ -77,7 +77,8 @@ class LocalService:
 
     def build_shell_variables(self) -> dict[str, str]:
         """Return the variables that a shell needs to use the same servers."""
-        given = ("DATABASE_URL", "REDIS_URL", "NANGO_HOST", "NANGO_SECRET_KEY")
+        key = ("NANGO_SECRET_KEY", "NANGO_SECRET_KEY_FILE")
+        given = ("DATABASE_URL", "REDIS_URL", "NANGO_HOST", *key)
         wanted = (*given, "NANGO_INTEGRATIONS")
         demo = (SANDBOX_URL, SANDBOX_KEY, *DEMO_INTERVALS) if self.is_simulated else ()
         shown = (*wanted, *demo, WEB_PORT, WEB_TOKEN)
@@ -163,15 +164,14 @@ def _start_servers(
         environment |= _start_simulated_tenants(servers, home, supervisor)
         for name in ("TENANT_MIRROR_NANGO_PROXY", "TENANT_MIRROR_NANGO_PROXY_FILE"):
             environment.pop(name, None)  # it points to the real Nango
+        environment.pop("NANGO_SECRET_KEY_FILE", None)
         say("three simulated customers are up")
     else:
         environment["NANGO_HOST"] = settings.nango_host
-        assert settings.nango_secret_key is not None
-        environment["NANGO_SECRET_KEY"] = settings.nango_secret_key.get_secret_value()
     environment[WEB_PORT] = str(home.reserve_port("web"))
     if settings.web_token is None:
         environment[WEB_TOKEN] = home.get_secret("web", lambda: secrets.token_urlsafe(32))
-    for name in ("DATABASE_URL", "REDIS_URL", "NANGO_HOST", "NANGO_SECRET_KEY"):
+    for name in ("DATABASE_URL", "REDIS_URL", "NANGO_HOST"):
         environment.pop(f"{name}_FILE", None)
     named = {
         "DATABASE_URL": settings.database_url,

@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from threading import Lock
 
+from msgspec import structs
 from prometheus_client import Metric
 from prometheus_client.registry import Collector
 
 from worker.core.errors import MirrorError
+from worker.core.key_file import KeyFile
 from worker.core.log import get_logger
 from worker.core.settings import Settings
 from worker.overview.budget import load_budget, load_outage, open_shared_limiter
@@ -25,6 +27,7 @@ class MetricsCollector(Collector):
         """The error of the last scrape."""
         self._database = database
         self._settings = settings
+        self._key_file = KeyFile()
         self._gate = open_shared_limiter(settings)
         self._lock = Lock()
 
@@ -58,6 +61,7 @@ class MetricsCollector(Collector):
         return readings
 
     def _read_budget(self, readings: MetricSamples) -> None:
+        self._follow_key()
         if self._gate is None:
             return
         outage = load_outage(self._gate)
@@ -68,3 +72,11 @@ class MetricsCollector(Collector):
         if budget is not None and budget["limit"] is not None:
             readings.set("nango_budget_calls", budget["limit"])
             readings.set("nango_budget_calls_left", budget["left"])
+
+    def _follow_key(self) -> None:
+        """Read the budget of the key that is in the file now."""
+        key = self._key_file.read_if_changed()
+        if key is not None:
+            self._settings = structs.replace(self._settings, nango_secret_key=key)
+            self.close()
+            self._gate = open_shared_limiter(self._settings)

@@ -44,6 +44,7 @@ _NOTE_MISSING = text("""
 """)
 _NONE_MISSING = text("delete from sync.service_state where name = 'missing-connections'")
 _HALT = text("select value ->> 'reason' from sync.service_state where name = 'halt'")
+_END_HALT = text("delete from sync.service_state where name = 'halt'")
 
 HALT_SECONDS = 60
 """How long no process calls Nango after a response that the configuration is wrong."""
@@ -68,6 +69,11 @@ def claim_discovery(db: sa.Connection, seconds: float) -> bool:
 def note_halt(db: sa.Connection, reason: str) -> None:
     """Record that the configuration is wrong: all calls pause for ``HALT_SECONDS``."""
     db.execute(_NOTE, {"name": "halt", "value": json.dumps({"reason": reason})})
+
+
+def end_halt(db: sa.Connection) -> None:
+    """End the halt: its cause, a key that Nango refused, is no longer in use."""
+    db.execute(_END_HALT)
 
 
 def note_key(db: sa.Connection, fingerprint: str) -> None:

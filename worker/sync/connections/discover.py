@@ -19,7 +19,13 @@ from worker.nango.client import NangoClient
 from worker.nango.connections import ListedConnection, list_connections
 from worker.store.engine import Database
 from worker.store.lease import Transaction, interrupt_writer, interrupt_writer_in
-from worker.store.service.facts import MissingConnections, is_key_changed, note_key, note_missing
+from worker.store.service.facts import (
+    MissingConnections,
+    end_halt,
+    is_key_changed,
+    note_key,
+    note_missing,
+)
 from worker.store.state.connections import (
     FAILING_KEY,
     SYNCED_STATUSES,
@@ -111,6 +117,8 @@ def discover(database: Database, nango: NangoClient, settings: Settings) -> Disc
         done.held = _check_missing(db, nango, settings, absent, used)
         strange = done.held is not None and len(absent) == used
         if not strange:
+            if is_key_changed(db, nango.limiter.fingerprint):
+                end_halt(db)
             note_key(db, nango.limiter.fingerprint)
     done.unconfirmed = len(absent)
     if strange:
