@@ -83,8 +83,9 @@ class LazyGroup(click.Group):
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=(
-        "CONNECTION is the id in 'tenant-mirror connections list', Nango's connection id, or "
-        "integration/connection id. "
+        "CONNECTION is the id in 'tenant-mirror connections list', the organization's name, the "
+        "tenant id, Nango's connection id, integration/connection id, or the first four or more "
+        "characters of one of these ids. "
         "Exit codes: 0 complete, 1 failed, 2 usage or settings, 3 partial or held, 75 busy."
     ),
 )

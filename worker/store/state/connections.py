@@ -118,38 +118,60 @@ def load_for_slice(db: sa.Connection, connection_id: int) -> SliceConnection:
     return SliceConnection(_connection_from_row(row), row.moment, row.contested)
 
 
-def find_connection(db: sa.Connection, named: str) -> Connection:
-    """Return a connection by our id, Nango's id, or ``integration/id``, as typed by a person.
+MIN_PREFIX: Final = 4
+"""Fewest characters of an id that name a connection."""
 
-    Raises NotFound, with the reason, if none or several match.
+_BY_NAME = text("""
+    select id, case
+               when id = cast(:number as bigint) then 0
+               when nango_connection_id = :named
+                    or provider_config_key || '/' || nango_connection_id = :named then 1
+               when tenant_id::text = lower(:named) then 2
+               when lower(display_name) = lower(:named) then 3
+               when length(:named) >= :shortest
+                    and (starts_with(lower(nango_connection_id), lower(:named))
+                         or starts_with(tenant_id::text, lower(:named))) then 4 end as tier
+      from sync.connections order by id
+""")
+"""Which way each connection matches what was typed, the most certain way first."""
+
+
+def find_connection(db: sa.Connection, named: str) -> Connection:
+    """Return a connection by what people call it.
+
+    That is our id, Nango's id, ``integration/id``, the tenant's id, the organization's name, or the
+    first characters of Nango's or the tenant's id. The most certain way that matches counts. Raises
+    NotFound, with the reason, if none or several match.
     """
-    column = connections.c
-    if named.isascii() and named.isdigit():
-        return get_connection(db, int(named[:18]))
-    integration, slash, rest = named.partition("/")
-    condition = column.nango_connection_id == named
-    if slash:
-        condition |= (column.provider_config_key == integration) & (
-            column.nango_connection_id == rest
-        )
-    rows = db.execute(select(*_COLUMNS).where(condition).order_by(column.id)).all()
-    matches = [_connection_from_row(row) for row in rows]
-    if not matches:
+    number = int(named[:18]) if named.isascii() and named.isdigit() else None
+    values = {"number": number, "named": named, "shortest": MIN_PREFIX}
+    tiers: dict[int, list[int]] = {}
+    for row in db.execute(_BY_NAME, values):
+        if row.tier is not None:
+            tiers.setdefault(row.tier, []).append(row.id)
+    if not tiers:
         raise NotFound(
             f"there is no connection '{named}'; 'tenant-mirror connections list' shows them all"
         )
+    matches = get_connections(db, tiers[min(tiers)])
     return _choose_match(named, [one for one in matches if not one.is_retired] or matches)
+
+
+MAX_OPTIONS: Final = 10
+"""Most connections that are listed for an ambiguous name."""
 
 
 def _choose_match(named: str, matches: list[Connection]) -> Connection:
     """Return the only match, else raise NotFound with the options; only ids are always unique."""
     if len(matches) == 1:
         return matches[0]
-    if len({one.label for one in matches}) == len(matches):
-        options = ", ".join(one.label for one in matches)
-        raise NotFound(f"'{named}' is ambiguous: {options}; pass integration/id")
-    options = ", ".join(f"{one.id} ({one.label}, {one.status})" for one in matches)
-    raise NotFound(f"'{named}' is ambiguous: {options}; pass the number")
+    options = ", ".join(
+        f"{one.id} ({', '.join(filter(None, (one.display_name, one.label, one.status)))})"
+        for one in matches[:MAX_OPTIONS]
+    )
+    rest = len(matches) - MAX_OPTIONS
+    more = f" and {rest} more" if rest > 0 else ""
+    raise NotFound(f"'{named}' is ambiguous: {options}{more}; pass the number")
 
 
 def list_all_connections(
