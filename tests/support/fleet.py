@@ -23,10 +23,11 @@ _CONNECTIONS = text("""
 _STREAMS = text("""
     insert into sync.streams
            (connection_id, resource, phase, first_complete_at, full_walk_at, fresh_at, due_at,
-            interval_seconds)
+            interval_seconds, drift)
     select c.id, r.name, 'delta', c.created_at, clock_timestamp() - interval '1 day',
            clock_timestamp() - a.age, clock_timestamp() - a.age + r.seconds * interval '1 second',
-           r.seconds
+           r.seconds, case when c.id % 2 = 0 then 'null'::jsonb
+                           else jsonb_build_object(r.name, jsonb_build_object('deleted', 2)) end
       from sync.connections c
      cross join unnest(cast(:names as text[]), cast(:intervals as float8[])) as r (name, seconds)
      cross join lateral (select c.id * 37 % 90 / 100.0 * r.seconds * interval '1 second') as a (age)

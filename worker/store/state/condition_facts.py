@@ -70,10 +70,14 @@ _STREAM_COLUMNS: Final = f"""
             and (r.resource = s.resource
                  or (r.resource, s.resource) in ({_EDGES_WITH_PARENTS}))) else 0 end
 """
+_SOME_DRIFT: Final = 5
+"""Drift of one kind up to which a stream is not looked at: there are few kinds."""
+
 _ODD_STREAMS = text(f"""
     select {_STREAM_COLUMNS} from sync.streams s
      where (s.reason is not null or s.phase in ('refused', 'held')
-            or s.drift <> '{{}}' or s.out_of_budget)
+            or jsonb_path_exists(s.drift, '$.*.* ? (@ > {_SOME_DRIFT})')
+            or s.out_of_budget)
        and {_WANTED.format(column="s.connection_id")}
      order by s.connection_id, s.resource
 """)
