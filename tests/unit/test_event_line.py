@@ -4,9 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 
+from worker.core.printable import to_one_line
 from worker.events.event import Event
 from worker.events.object_names import describe_object
-from worker.ops.event_line import render_event_line, to_one_line
+from worker.ops.event_line import render_event_line
 
 ADA, STAFF, ADMIN = (f"{n}f0c6a0e-58a1-4d3e-8a57-0d6f2a3c9b10" for n in "abc")
 NAMES = {ADA: "Ada Lovelace", STAFF: "Staff", ADMIN: "User Administrator"}

@@ -89,6 +89,36 @@ def logged() -> str:
     return done.stderr
 
 
+HOSTILE_SCRIPT = """
+import logging, sys
+from worker.core.log import configure_logging, get_logger
+configure_logging("INFO", sys.argv[1])
+name = "a\\x1b[31m\\nb\\x9b2J\\u202e\\r"
+log = get_logger()
+log.info(name, customer=name, several=[name], more={name: name})
+logging.getLogger("library").warning("%s is odd", name)
+try:
+    raise ValueError(name)
+except ValueError:
+    log.exception("ended")
+"""
+
+
+@pytest.mark.parametrize("fmt", ["json", "console"])
+def test_names_from_outside_cannot_control_a_terminal_or_forge_a_line(fmt: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HOSTILE_SCRIPT, fmt],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    lines = done.stderr.split("\n")
+    assert [line for line in lines if not line.isprintable()] == []
+    assert sum("is odd" in line for line in lines) == 1
+    assert len(lines) < 20
+
+
 def test_logs_are_one_json_object_a_line(logged: str) -> None:
     lines = [json.loads(line) for line in logged.splitlines()]
     assert [line["event"] for line in lines][:3] == ["opened", "failed", "several"]

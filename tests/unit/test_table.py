@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from worker.core.printable import to_one_line
 from worker.ops.cli.output import print_table
 from worker.ops.cli.table import render_table
 from worker.ops.cli.table_layout import (
@@ -25,7 +26,6 @@ from worker.ops.cli.table_layout import (
     choose_layout,
     detect_width,
 )
-from worker.ops.event_line import to_one_line
 
 COLUMNS = ["id", "connection", "last run", "why"]
 LONG_ID = "entra/62e8e08e-bb85-4dcc-8d49-bb50177be443"

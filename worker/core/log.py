@@ -15,8 +15,12 @@ from collections.abc import MutableMapping
 from typing import Any
 
 from worker.core.error_text import redact_database_text, render_error, render_traceback
+from worker.core.printable import to_one_line, to_plain_lines
 
 LOGGER_NAME = "tenant_mirror"
+
+_LINES_OF_OURS = frozenset({"exception", "stack"})
+"""Keys of a log line whose values have several lines."""
 
 _SECRET = re.compile(
     r"(://[^/\s:@]*:)\S+@"
@@ -53,6 +57,16 @@ def _redact_value(value: Any) -> Any:
     return value
 
 
+def _make_printable(
+    _logger: Any, _name: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Replace what could control a terminal. JSON escapes such characters itself."""
+    for key, value in event.items():
+        if isinstance(value, str):
+            event[key] = (to_plain_lines if key in _LINES_OF_OURS else to_one_line)(value)
+    return event
+
+
 def _render_exc_info(exc_info: Any) -> str:
     return render_traceback(exc_info[1])
 
@@ -87,7 +101,8 @@ def install_exception_hooks() -> None:
 
 def _print_redacted(error: BaseException | None) -> None:
     if error is not None and sys.stderr is not None and not isinstance(error, SystemExit):
-        sys.stderr.write(redact_secrets(redact_database_text(render_traceback(error))) + "\n")
+        shown = redact_secrets(redact_database_text(render_traceback(error)))
+        sys.stderr.write(to_plain_lines(shown) + "\n")
 
 
 def configure_logging(level: str = "INFO", fmt: str = "json") -> None:
@@ -102,10 +117,10 @@ def configure_logging(level: str = "INFO", fmt: str = "json") -> None:
         structlog.processors.ExceptionRenderer(_render_exc_info),
         _redact_event,
     ]
-    last = (
-        structlog.processors.JSONRenderer()
+    last: list[Any] = (
+        [structlog.processors.JSONRenderer()]
         if fmt == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else [_make_printable, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -119,7 +134,7 @@ def configure_logging(level: str = "INFO", fmt: str = "json") -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
     )
     root = logging.getLogger()

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+from worker.core.printable import to_one_line
+
 
 def render_event_line(
     when: str,
@@ -21,14 +23,3 @@ def render_event_line(
     return to_one_line(
         f"{when}  {owner:<{width}} {resource:<16} {change:<8} {what}{columns}"
     ).rstrip()
-
-
-def to_one_line(said: str) -> str:
-    """Replace characters that break the line or control the terminal: names come from outside."""
-    return said if said.isprintable() else "".join(map(_replace_unprintable, said))
-
-
-def _replace_unprintable(letter: str) -> str:
-    if letter.isprintable():
-        return letter
-    return " " if letter.isspace() else "\N{REPLACEMENT CHARACTER}"

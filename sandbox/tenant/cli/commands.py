@@ -1,7 +1,9 @@
 """`tenant-mirror sandbox`: serves the simulation, changes it, and reports the truth."""
 
 import signal
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from secrets import randbits
 from threading import Event
@@ -13,6 +15,7 @@ from sandbox.tenant.cli.customers import COMMANDS
 from sandbox.tenant.defaults import DEFAULT_PORT
 from sandbox.tenant.demo import build_demo_nango, build_sized_nango
 from sandbox.tenant.faults.injector import FaultInjector
+from sandbox.tenant.hostile import build_hostile_nango
 from sandbox.tenant.nango.service import Nango
 from sandbox.tenant.server import serve as serve_nango
 from sandbox.tenant.state_file import StateFile, StateFileError
@@ -65,6 +68,11 @@ for _command in COMMANDS:
     help="A tenant with this many users; may be repeated.  [default: three demo tenants]",
 )
 @click.option(
+    "--hostile",
+    is_flag=True,
+    help="Tenants whose names are markup, control characters, too long or empty.",
+)
+@click.option(
     "--mutate-every", type=click.FloatRange(0.001), help="Seconds between random changes."
 )
 @click.option("--mutations", default=1, show_default=True, help="Changes at a time.")
@@ -83,6 +91,7 @@ def serve(
     key: str,
     seed: int,
     users: tuple[int, ...],
+    hostile: bool,
     mutate_every: float | None,
     mutations: int,
     rate_limit: int | None,
@@ -94,12 +103,12 @@ def serve(
 
     Without --keep, delta tokens of an earlier process are expired (410), as its changes are lost.
     """
-    epoch = randbits(31)
-    nango = (
-        build_sized_nango(users, seed, key=key, epoch=epoch, rate_limit=rate_limit)
-        if users
-        else build_demo_nango(seed, key=key, epoch=epoch, rate_limit=rate_limit)
-    )
+    if hostile and users:
+        raise click.UsageError("use either --hostile or --users")
+    build: Callable[..., Nango] = build_hostile_nango if hostile else build_demo_nango
+    if users:
+        build = partial(build_sized_nango, users)
+    nango = build(seed, key=key, epoch=randbits(31), rate_limit=rate_limit)
     nango.enforce_rate_limit = enforce
     nango.faults = FaultInjector(seed, faults) if faults else None
     with ExitStack() as running:

@@ -12,6 +12,7 @@ from worker.ops.cli.output import (
     json_option,
     open_checked_database,
     print_json,
+    print_line,
     print_table,
     render_time,
     render_value,
@@ -84,7 +85,7 @@ def _print_nothing(connection: Connection, *, as_json: bool) -> None:
     if as_json:
         print_json({"connection": connection.label, "id": connection.id, "resources": []})
     else:
-        click.echo(f"{connection.label}: nothing is held")
+        print_line(f"{connection.label}: nothing is held")
 
 
 def _check_digest(connection: Connection, review: "HeldReview", expect: str | None) -> None:
@@ -118,19 +119,19 @@ def _print_review(database: "Database", connection: Connection, review: "HeldRev
     from worker.operations.review import iterate_held
 
     title = render_value(connection.display_name or "not read yet")
-    click.echo(f"{connection.label} ({title})", err=True)
+    print_line(f"{connection.label} ({title})", err=True)
     for one in review.resources:
         for line in _describe_resource(one):
-            click.echo(line, err=True)
+            print_line(line, err=True)
         for found in iterate_held(database, connection.id, one.held.resource, SHOWN_NAMES):
             name = f"{render_value(found.name)}  " if found.name else ""
-            click.echo(f"    {name}{found.key} ({found.reason})", err=True)
+            print_line(f"    {name}{found.key} ({found.reason})", err=True)
         if one.held.count > SHOWN_NAMES:
             more = one.held.count - SHOWN_NAMES
-            click.echo(f"    and {more:,} more; --list shows all", err=True)
+            print_line(f"    and {more:,} more; --list shows all", err=True)
     for name, number in review.cascade.items():
-        click.echo(f"  with them end {number:,} {name.replace('_', ' ')}", err=True)
-    click.echo(f"  digest: {review.digest}", err=True)
+        print_line(f"  with them end {number:,} {name.replace('_', ' ')}", err=True)
+    print_line(f"  digest: {review.digest}", err=True)
 
 
 def _describe_resource(one: "HeldResource") -> list[str]:
@@ -201,6 +202,6 @@ def _decide(
             }
         )
     else:
-        click.echo(f"{connection.label}: {target.detail}", err=bool(outcome.failed))
+        print_line(f"{connection.label}: {target.detail}", err=bool(outcome.failed))
     if outcome.failed:
         raise SystemExit(EXIT_FAILED)

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from worker.conditions.condition import Condition, Severity
+from worker.core.printable import to_one_line
 from worker.ops.cli.screen_lines import ScreenLine
-from worker.ops.event_line import to_one_line
 from worker.overview.fleet import FleetConnection
 
 SEVERITY_COLORS: Final = {

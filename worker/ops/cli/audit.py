@@ -9,6 +9,7 @@ from worker.ops.cli.output import (
     json_option,
     open_checked_database,
     print_json,
+    print_line,
     print_table,
     render_time,
 )
@@ -89,12 +90,12 @@ def audit(
         print_json([vars(entry) for entry in shown])
         return
     if not shown:
-        click.echo("no entries")
+        print_line("no entries")
         return
     columns = ["entry", "time (UTC)", "who", "via", "action", "outcome", "on", "detail"]
     print_table("", columns, [_build_row(entry) for entry in shown], prose=("detail",))
     if len(entries) > limit:
-        click.echo(f"older entries: --before {shown[-1].id}", err=True)
+        print_line(f"older entries: --before {shown[-1].id}", err=True)
 
 
 def _build_row(entry: AuditEntry) -> list[object]:

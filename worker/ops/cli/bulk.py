@@ -13,7 +13,7 @@ from worker.conditions.condition import Code
 from worker.core.settings import Settings
 from worker.operations.actor import get_host_actor
 from worker.ops.cli.exit_codes import EXIT_FAILED, EXIT_PARTIAL
-from worker.ops.cli.output import confirm, print_json
+from worker.ops.cli.output import confirm, print_json, print_line
 from worker.store.engine import Database
 from worker.store.state.connections import (
     SYNCED_STATUSES,
@@ -173,7 +173,7 @@ def run_bulk(
         _print_dry_run(action, choice, cost, as_json=as_json)
         return
     if not choice.connections:
-        click.echo(f"no connection matches that {action} applies to", err=True)
+        print_line(f"no connection matches that {action} applies to", err=True)
         return
     _confirm(action, selection, choice, cost)
     ids = [one.id for one in choice.connections]
@@ -211,8 +211,8 @@ def _print_dry_run(action: Action, choice: Choice, cost: "Price | None", *, as_j
             facts |= {"calls": cost.calls, "minutes": cost.minutes, "unknown": cost.unknown}
         print_json({**facts, "left_out": choice.left_out})
         return
-    click.echo(f"{action}: {_describe(choice, cost)}; nothing was done")
-    click.echo(f"to do it without a question: --yes --expect {number}", err=True)
+    print_line(f"{action}: {_describe(choice, cost)}; nothing was done")
+    print_line(f"to do it without a question: --yes --expect {number}", err=True)
 
 
 def _describe(choice: Choice, cost: "Price | None") -> str:
@@ -249,7 +249,7 @@ class _BulkProgress:
         now = time.monotonic()
         if now - self._last >= PROGRESS_SECONDS:
             self._last = now
-            click.echo(f"{self._action}: {self._done:,} of {self._total:,}", err=True)
+            print_line(f"{self._action}: {self._done:,} of {self._total:,}", err=True)
 
 
 def _report(action: Action, choice: Choice, outcome: "Outcome", *, as_json: bool) -> None:
@@ -267,11 +267,11 @@ def _report(action: Action, choice: Choice, outcome: "Outcome", *, as_json: bool
         return
     labels = {one.id: one.label for one in choice.connections}
     done = len(outcome.targets) - len(failed)
-    click.echo(f"{action}: connections: {done:,} done, {len(failed):,} failed")
+    print_line(f"{action}: connections: {done:,} done, {len(failed):,} failed")
     for one in failed[:MAX_LISTED]:
-        click.echo(f"  {labels[one.connection_id]}: {one.detail}", err=True)
+        print_line(f"  {labels[one.connection_id]}: {one.detail}", err=True)
     if len(failed) > MAX_LISTED:
-        click.echo(f"  and {len(failed) - MAX_LISTED:,} more", err=True)
+        print_line(f"  and {len(failed) - MAX_LISTED:,} more", err=True)
 
 
 def run_single(
@@ -304,6 +304,6 @@ def report_single(connection: Connection, outcome: "Outcome", *, as_json: bool) 
             }
         )
     else:
-        click.echo(f"{connection.label}: {target.detail}", err=bool(outcome.failed))
+        print_line(f"{connection.label}: {target.detail}", err=bool(outcome.failed))
     if outcome.failed:
         raise SystemExit(EXIT_FAILED)

@@ -14,6 +14,7 @@ from worker.ops.cli.output import (
     json_option,
     open_checked_database,
     print_json,
+    print_line,
     print_table,
     render_time,
     render_value,
@@ -115,20 +116,20 @@ def _build_change(event: Event, found: ChangeList) -> dict[str, Any]:
 def _print_changes(connection: Connection, found: ChangeList) -> None:
     name = render_value(connection.display_name or connection.label)
     end = "now" if found.until is None else render_value(found.until)
-    click.echo(f"{name}, from {render_value(found.since)} to {end}")
+    print_line(f"{name}, from {render_value(found.since)} to {end}")
     if not found.number:
-        click.echo("nothing changed")
+        print_line("nothing changed")
         return
-    click.echo()
+    print_line()
     _print_counts(found)
     if not found.events:
         return
-    click.echo()
+    print_line()
     left = found.number - len(found.events)
     if left:
-        click.echo(f"the last {len(found.events):,} of {found.number:,} (--limit shows more)")
+        print_line(f"the last {len(found.events):,} of {found.number:,} (--limit shows more)")
     for event in reversed(found.events):
-        click.echo(
+        print_line(
             render_event_line(
                 str(render_time(event.occurred_at)),
                 "",

@@ -14,6 +14,7 @@ from worker.ops.cli.output import (
     open_checked_database,
     open_checked_runtime,
     print_json,
+    print_line,
     print_table,
     render_changes,
     render_time,
@@ -106,17 +107,17 @@ def show(connection: str, as_json: bool) -> None:  # noqa: FBT001
         print_json({**row, "streams": streams, "runs": runs, "held": held})
         return
     print_lines(build_connection_lines(one, fleet.now))
-    click.echo()
+    print_line()
     print_streams(streams)
     if held:
-        click.echo()
+        print_line()
         print_table(
             "deletions held for 'tenant-mirror approve' (a sample)",
             ["resource", "key", "reason", "held"],
             [[h["resource"], h["key"], h["reason"], h["number"]] for h in held],
             prose=("reason",),
         )
-    click.echo()
+    print_line()
     print_table(
         "latest runs",
         ["run", "trigger", "state", "started (UTC)", "calls", "objects", "changes", "why"],
@@ -153,29 +154,29 @@ def discover(as_json: bool) -> None:  # noqa: FBT001
     if as_json:
         print_json(vars(found))
         return
-    click.echo(f"{found.listed:,} Microsoft connections in Nango")
+    print_line(f"{found.listed:,} Microsoft connections in Nango")
     for what in ("enrolled", "returned", "retired", "paused", "woken"):
         for label in getattr(found, what):
-            click.echo(f"  {what}: {label}")
+            print_line(f"  {what}: {label}")
     for label, problem in found.problems.items():
-        click.echo(f"  settings of {label}: {problem}; the defaults are used", err=True)
+        print_line(f"  settings of {label}: {problem}; the defaults are used", err=True)
     _print_problems(found)
 
 
 def _print_problems(found: Discovery) -> None:
     """Print which parts of Nango's list could not be applied, and why."""
     if found.unreadable:
-        click.echo(f"{found.unreadable:,} rows of Nango's list cannot be read", err=True)
+        print_line(f"{found.unreadable:,} rows of Nango's list cannot be read", err=True)
     if found.held:
-        click.echo(f"HELD: {found.held}; none of them is retired. {APPROVE_MISSING_HINT}", err=True)
+        print_line(f"HELD: {found.held}; none of them is retired. {APPROVE_MISSING_HINT}", err=True)
     elif found.unconfirmed:
-        click.echo(
+        print_line(
             f"{found.unconfirmed:,} connections are missing from Nango's list; the next "
             "discoveries look them up by name",
             err=True,
         )
     if not found.listed:
-        click.echo(
+        print_line(
             "no connection is of a Microsoft provider; NANGO_INTEGRATIONS can name integrations",
             err=True,
         )
@@ -197,7 +198,7 @@ def approve_missing(yes: bool, as_json: bool) -> None:  # noqa: FBT001
             chosen = get_connections(db, held.ids) if held else []
         if held and not yes:
             for one in chosen:
-                click.echo(f"  {one.label}", err=True)
+                print_line(f"  {one.label}", err=True)
             question = f"{held.reason}. Retire these {len(chosen):,}?"
             confirm(question, "this retires connections")
         retired = _retire_chosen(runtime, chosen) if held else []
@@ -207,8 +208,8 @@ def approve_missing(yes: bool, as_json: bool) -> None:  # noqa: FBT001
         print_json({"held": len(chosen), "retired": retired})
         return
     for label in retired:
-        click.echo(f"  retired: {label}")
-    click.echo(f"{len(retired):,} of {len(chosen):,} held connections retired")
+        print_line(f"  retired: {label}")
+    print_line(f"{len(retired):,} of {len(chosen):,} held connections retired")
 
 
 def _retire_chosen(runtime: Runtime, chosen: list[Connection]) -> list[str]:

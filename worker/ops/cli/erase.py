@@ -17,6 +17,7 @@ from worker.ops.cli.output import (
     json_option,
     open_checked_database,
     print_json,
+    print_line,
     print_table,
     render_time,
     yes_option,
@@ -202,16 +203,16 @@ def _print_report(
         )
         return
     for table, rows in done.row_counts.items():
-        click.echo(f"  {table}: {rows:,}")
-    click.echo(f"{connection.label}: {_render_outcome(target, done)}")
+        print_line(f"  {table}: {rows:,}")
+    print_line(f"{connection.label}: {_render_outcome(target, done)}")
     for one in done.sinks_behind:
-        click.echo(
+        print_line(
             f"  sink {one.name} ({one.status}) has not received the last event, which contains the "
             "id until then, for at most 30 days; the hourly maintenance checks again",
             err=True,
         )
     for command in commands:
-        click.echo(f"  may also belong to this person: {command['command']}")
+        print_line(f"  may also belong to this person: {command['command']}")
 
 
 def _render_outcome(target: "ErasureTarget", done: "ErasureResult") -> str:
@@ -239,7 +240,7 @@ def _lift_erasure(
     if as_json:
         print_json({"connection": connection.label, "id": connection.id, "lifted": lifted.mark})
         return
-    click.echo(
+    print_line(
         f"{connection.label}: the erasure of {lifted.resource} {lifted.mark} is lifted; "
         "the next full walk restores it if Microsoft still has it"
     )

@@ -7,6 +7,7 @@ from itertools import chain, islice
 
 import click
 
+from worker.core.printable import escape_json_line
 from worker.events.envelope import EnvelopeBuilder
 from worker.events.filter import EventFilter, parse_change_filter, parse_resource_filter
 from worker.events.object_names import describe_object
@@ -19,7 +20,7 @@ from worker.events.start import (
     parse_start_position,
 )
 from worker.events.tail import Tail, TailedEvent
-from worker.ops.cli.output import json_option, open_checked_database
+from worker.ops.cli.output import json_option, open_checked_database, print_line
 from worker.ops.cli.replay import replay
 from worker.ops.event_line import render_event_line
 from worker.ops.follow import follow_events
@@ -163,7 +164,7 @@ def _explain_start(wanted: int, reach: ResolvedStart) -> None:
 
 
 def _print_notice(line: str) -> None:
-    click.echo(f"tenant-mirror: {line}", err=True)
+    print_line(f"tenant-mirror: {line}", err=True)
 
 
 def _build_line_writer(outlet: StdoutWriter) -> Callable[[TailedEvent], None]:
@@ -190,7 +191,7 @@ def _build_envelope_writer(outlet: StdoutWriter, prefix: str) -> Callable[[Taile
         key = (seen.source.id, seen.source.tenant_id, seen.source.epoch)
         if key not in made:
             made[key] = EnvelopeBuilder(prefix, *key).build
-        outlet.write_line(made[key](seen.event))
+        outlet.write_text(escape_json_line(made[key](seen.event).decode()))
 
     return write
 

@@ -11,6 +11,7 @@ from worker.ops.cli.output import (
     json_option,
     open_checked_database,
     print_json,
+    print_line,
     yes_option,
 )
 from worker.store.state.connections import Connection, find_connection
@@ -42,8 +43,8 @@ def forget(connection: str, yes: bool, as_json: bool) -> None:  # noqa: FBT001
         print_json({"connection": known.label, "id": known.id, "rows": gone})
         return
     for table, rows in gone.items():
-        click.echo(f"  {table}: {rows:,}")
-    click.echo(
+        print_line(f"  {table}: {rows:,}")
+    print_line(
         f"{known.label}: forgotten, {sum(gone.values()):,} rows deleted; id {known.id} is never "
         "used again"
     )

@@ -2,7 +2,7 @@
 
 import click
 
-from worker.ops.cli.output import open_checked_database
+from worker.ops.cli.output import open_checked_database, print_line
 from worker.store.migration_lock import MigrationLimits
 
 
@@ -27,6 +27,6 @@ def migrate(revision: str, wait: float) -> None:
     with open_checked_database(any_schema=True) as (_, database):
         before, after = run(database, revision, MigrationLimits(concurrent_lock=wait))
         if before == after:
-            click.echo(f"{database.server} is already at schema {after}")
+            print_line(f"{database.server} is already at schema {after}")
         else:
-            click.echo(f"{database.server}: schema {before or 'none'} -> {after or 'none'}")
+            print_line(f"{database.server}: schema {before or 'none'} -> {after or 'none'}")

@@ -20,11 +20,11 @@ from worker.core.errors import (
     NotFound,
     SinkMisconfigured,
 )
+from worker.core.printable import escape_json_line, to_one_line
 from worker.core.settings import Settings, load_settings
 from worker.ops.cli.exit_codes import EXIT_BUSY, EXIT_FAILED, EXIT_USAGE
 from worker.ops.cli.table import render_table
 from worker.ops.cli.table_layout import detect_width
-from worker.ops.event_line import to_one_line
 from worker.store.engine import Database
 from worker.store.schema_version import check_schema
 
@@ -43,13 +43,13 @@ def confirm(question: str, consequence: str) -> None:
     """Ask a question. Raises UsageError, with the consequence, if stdin is not a terminal."""
     if not sys.stdin.isatty():
         raise click.UsageError(f"{consequence}; pass --yes to confirm without a terminal")
-    click.confirm(question, abort=True, err=True)
+    click.confirm(to_one_line(question), abort=True, err=True)
 
 
 def print_error(error: MirrorError) -> int:
     """Print an error to stderr and return the exit code."""
     for line in str(error).splitlines():
-        click.echo(f"tenant-mirror: {line}", err=True)
+        print_line(f"tenant-mirror: {line}", err=True)
     if isinstance(error, ConfigurationError | InvalidInput | NotFound | SinkMisconfigured):
         return EXIT_USAGE
     return EXIT_BUSY if isinstance(error, LeaseHeld) else EXIT_FAILED
@@ -110,8 +110,14 @@ def render_drift(drift: Mapping[str, Mapping[str, int]]) -> str:
     return ", ".join(counts) or "nothing"
 
 
+def print_line(text: str = "", *, err: bool = False) -> None:
+    """Print one line, without characters of a name that break the line or control the terminal."""
+    click.echo(to_one_line(text), err=err)
+
+
 def print_json(value: object) -> None:
-    click.echo(json.dumps(value, indent=2, default=_to_json_value, ensure_ascii=False))
+    shown = json.dumps(value, indent=2, default=_to_json_value, ensure_ascii=False)
+    click.echo("\n".join(map(escape_json_line, shown.split("\n"))))
 
 
 def _to_json_value(value: object) -> object:
@@ -129,7 +135,7 @@ def print_table(
 ) -> None:
     """Print a table; ``prose`` names the columns that may be folded between words."""
     if title:
-        click.secho(title, italic=True)
+        click.secho(to_one_line(title), italic=True)
     header, body = render_table(columns, rows, detect_width(sys.stdout), prose)
     for line in header:
         click.secho(line, bold=True)
@@ -160,11 +166,11 @@ class ProgressPrinter:
         now = time.monotonic()
         if not resource:
             self._last = now
-            click.echo(f"{self._label}: {what}; continues in {objects} s", err=True)
+            print_line(f"{self._label}: {what}; continues in {objects} s", err=True)
             return
         if now - self._last >= self._every:
             self._last = now
-            click.echo(f"{self._label}: {what} {resource}, {objects:,} so far", err=True)
+            print_line(f"{self._label}: {what} {resource}, {objects:,} so far", err=True)
 
 
 def render_changes(counts: Mapping[str, int]) -> str:

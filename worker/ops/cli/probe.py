@@ -12,7 +12,13 @@ from worker.core.log import configure_logging
 from worker.core.settings import MICROSOFT_PROVIDERS, Settings
 from worker.nango.client import ConnectionRef
 from worker.ops.cli.exit_codes import EXIT_FAILED, EXIT_PARTIAL, EXIT_USAGE
-from worker.ops.cli.output import json_option, open_checked_database, print_json, print_table
+from worker.ops.cli.output import (
+    json_option,
+    open_checked_database,
+    print_json,
+    print_line,
+    print_table,
+)
 from worker.probe.answers import MAX_CALLS, ProbeAnswers, ProbeCall
 from worker.probe.cross_tenant import MAX_CROSS_TENANT_CALLS, send_across_tenants
 from worker.probe.findings import Finding
@@ -105,7 +111,7 @@ def _build_address(connection: Connection) -> ConnectionRef:
 def _print_progress(asked: ProbeCall, number: int) -> None:
     """Print progress for people."""
     if sys.stderr.isatty():
-        click.echo(f"asking {asked} ({number} of at most {_get_call_limit(asked)})", err=True)
+        print_line(f"asking {asked} ({number} of at most {_get_call_limit(asked)})", err=True)
 
 
 def _get_call_limit(asked: ProbeCall) -> int:
@@ -139,22 +145,26 @@ def _render_provider(connection: Connection) -> str:
 def _print_report(
     connection: Connection, answers: ProbeAnswers, findings: Sequence[Finding], result: ProbeOutcome
 ) -> None:
-    click.echo(f"connection {connection.id}, provider {_render_provider(connection)}\n")
+    print_line(f"connection {connection.id}, provider {_render_provider(connection)}")
+    print_line()
     print_table(
         "",
         ["assumption", "verdict", "seen", "what Tenant Mirror does"],
         [[f.name, f.verdict.value, f.seen, f.does] for f in findings],
         prose=("assumption", "seen", "what Tenant Mirror does"),
     )
-    click.echo()
+    print_line()
     print_table(
         "calls",
         ["call", "status", "code", "ms", "bytes", "rows", "bytes per row", "link"],
         [_render_call(call) for call in summarize_calls(answers)],
     )
     if answers.stop_reason is not None:
-        click.echo(f"\nstopped: {answers.stop_reason}")
-    click.echo(f"\nconnection {connection.id}: {render_summary(result, findings)}\n{SHARING_NOTE}")
+        print_line()
+        print_line(f"stopped: {answers.stop_reason}")
+    print_line()
+    print_line(f"connection {connection.id}: {render_summary(result, findings)}")
+    print_line(SHARING_NOTE)
 
 
 def _render_call(call: CallSummary) -> list[object]:

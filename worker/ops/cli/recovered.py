@@ -14,6 +14,7 @@ from worker.ops.cli.output import (
     json_option,
     open_checked_database,
     print_json,
+    print_line,
     yes_option,
 )
 from worker.store.engine import Database
@@ -75,7 +76,7 @@ def _confirm_new_epoch(epoch: Epoch, sinks: int) -> None:
     """Ask for confirmation. Raises UsageError without a terminal."""
     since = f"{epoch.started_at:%Y-%m-%d %H:%M:%S} UTC"
     if _is_restore_noticed(epoch):
-        click.echo(f"a restore was detected at {since}: {epoch.reason}", err=True)
+        print_line(f"a restore was detected at {since}: {epoch.reason}", err=True)
     every = "every sink gets" if sinks != 1 else "the sink gets"
     what = f"{sinks:,} in all; " if sinks > 1 else ""
     confirm(
@@ -89,18 +90,18 @@ def _print_noticed(epoch: Epoch, *, as_json: bool) -> None:
     if as_json:
         print_json({"begun": False, "epoch": epoch.id, "reason": epoch.reason})
         return
-    click.echo(
+    print_line(
         f"nothing to do: epoch {epoch.id} began at {epoch.started_at:%Y-%m-%d %H:%M:%S} UTC, after "
         f"the server started ({epoch.reason})"
     )
 
 
 def _print_rewound(done: RewindResult, database: Database) -> None:
-    click.echo(
+    print_line(
         f"{database.server}: epoch {done.epoch} started ({done.reason}); the previous epoch was "
         f"{done.previous_epoch}"
     )
-    click.echo(
+    print_line(
         f"{done.connections:,} connections got the event connection.rewound; {done.sinks:,} sinks "
         "get a snapshot of them as soon as 'tenant-mirror relay' runs"
     )

@@ -14,6 +14,7 @@ from worker.ops.cli.output import (
     json_option,
     open_checked_database,
     print_json,
+    print_line,
     yes_option,
 )
 from worker.store.state.connections import find_connection
@@ -39,7 +40,7 @@ def retry(name: str, connections: tuple[str, ...], as_json: bool) -> None:  # no
         print_json({"name": name, "connections": count})
     else:
         of = "1 connection" if count == 1 else f"{count:,} connections"
-        click.echo(
+        print_line(
             f"refused events of {of} are retried now; 'tenant-mirror sinks show {name}' shows the "
             "result"
         )
@@ -79,10 +80,11 @@ def skip(name: str, connection: str, yes: bool, as_json: bool) -> None:  # noqa:
         facts = {"name": name, "connection_id": told.connection_id, "sequence": told.seq}
         print_json({**facts, "event_id": told.event_id, "skipped": True})
     else:
-        click.echo(f"sink '{name}' skipped {about}")
+        print_line(f"sink '{name}' skipped {about}")
 
 
 def _confirm_skip(name: str, about: str, reason: str) -> None:
     """Ask for confirmation. Raises UsageError without a terminal."""
-    click.echo(f"{about}\n  {reason}", err=True)
+    print_line(about, err=True)
+    print_line(f"  {reason}", err=True)
     confirm(f"Skip it for sink '{name}'?", "this event is never delivered")

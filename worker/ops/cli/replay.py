@@ -26,6 +26,7 @@ from worker.ops.cli.output import (
     json_option,
     open_checked_database,
     print_json,
+    print_line,
     yes_option,
 )
 from worker.store.engine import Database
@@ -89,7 +90,7 @@ def replay(
     else:
         _print_plan(wanted, beginning, plan, counts, "gets")
         if plan.replayed and wanted.status is not SinkStatus.ACTIVE:
-            click.echo(f"it is {wanted.status}; resume it with 'tenant-mirror sinks resume {sink}'")
+            print_line(f"it is {wanted.status}; resume it with 'tenant-mirror sinks resume {sink}'")
     sys.exit(EXIT_PARTIAL if any(one.needs_action for one in plan.skipped) else 0)
 
 
@@ -125,7 +126,7 @@ def _print_plan(
     err: bool = False,
 ) -> None:
     """Print what is delivered again and from where; connections with most events first."""
-    click.echo(_render_summary(sink, start, plan, counts, verb), err=err)
+    print_line(_render_summary(sink, start, plan, counts, verb), err=err)
     again = sorted(plan.replayed, key=lambda one: -counts[one.connection_id])
     for one in again[:MAX_LISTED_CONNECTIONS]:
         if isinstance(start, FromSnapshot):
@@ -133,16 +134,16 @@ def _print_plan(
         else:
             kept = ", the oldest that is retained" if one.from_oldest else ""
             about = f"{counts[one.connection_id]:,} events, from {one.first:,}{kept}"
-        click.echo(f"  {one.label}: {about}", err=err)
+        print_line(f"  {one.label}: {about}", err=err)
     _print_remaining(len(again), err=err)
     for left in plan.skipped[:MAX_LISTED_CONNECTIONS]:
-        click.echo(f"  {left.label} is not replayed: {left.reason}", err=err)
+        print_line(f"  {left.label} is not replayed: {left.reason}", err=err)
     _print_remaining(len(plan.skipped), err=err)
 
 
 def _print_remaining(number: int, *, err: bool) -> None:
     if number > MAX_LISTED_CONNECTIONS:
-        click.echo(f"  and {number - MAX_LISTED_CONNECTIONS:,} more connections", err=err)
+        print_line(f"  and {number - MAX_LISTED_CONNECTIONS:,} more connections", err=err)
 
 
 def _render_summary(

@@ -19,7 +19,7 @@ from worker.ops.cli.bulk import (
     selection_options,
 )
 from worker.ops.cli.exit_codes import EXIT_BUSY, EXIT_BY_RUN_STATE
-from worker.ops.cli.output import json_option, open_checked_database, print_json
+from worker.ops.cli.output import json_option, open_checked_database, print_json, print_line
 from worker.ops.cli.status_lines import explain_no_worker
 from worker.store.engine import Database
 from worker.store.service.workers import list_unserved_queues, list_workers
@@ -105,7 +105,7 @@ def _warn_if_idle(database: Database, label: str) -> bool:
     with database.open_transaction() as db:
         idle = list_unserved_queues(list_workers(db), (RunTrigger.MANUAL.value, MAINTENANCE))
     if idle:
-        click.echo(f"{label}: queued, but {explain_no_worker(idle)}", err=True)
+        print_line(f"{label}: queued, but {explain_no_worker(idle)}", err=True)
     return bool(idle)
 
 
@@ -129,7 +129,7 @@ def _report_run(
 ) -> None:
     """Print the outcome of a run, and exit with its code."""
     if run is None:
-        click.echo(
+        print_line(
             f"{connection.label}: no worker has finished it within {timeout:.0f} s", err=True
         )
         raise SystemExit(EXIT_BUSY)
@@ -137,5 +137,5 @@ def _report_run(
         print_json({"connection": connection.label, "id": connection.id, "run": run})
     else:
         reason = f", {run['error']}" if run["error"] else ""
-        click.echo(f"{connection.label}: {run['state']}{reason}")
+        print_line(f"{connection.label}: {run['state']}{reason}")
     raise SystemExit(EXIT_BY_RUN_STATE[RunState(run["state"])])

@@ -11,6 +11,7 @@ from worker.ops.cli.output import (
     json_option,
     open_checked_database,
     print_json,
+    print_line,
     print_table,
     render_changes,
     render_time,
@@ -73,7 +74,7 @@ def runs(
     elif latest:
         _print_runs(latest, now)
     else:
-        click.echo("no run" + (f" is {state}" if state else " yet"))
+        print_line("no run" + (f" is {state}" if state else " yet"))
 
 
 def _print_runs(latest: list[Any], now: datetime) -> None:
@@ -99,23 +100,23 @@ def _print_runs(latest: list[Any], now: datetime) -> None:
 
 
 def _print_run(run: Mapping[str, Any], now: datetime) -> None:
-    click.echo(f"run {run['id']} of connection {run['connection_id']}: {run['state']}")
-    click.echo(f"  trigger: {run['trigger']}")
-    click.echo(f"  started: {render_value(run['started_at'])}, took {_render_duration(run, now)}")
-    click.echo(
+    print_line(f"run {run['id']} of connection {run['connection_id']}: {run['state']}")
+    print_line(f"  trigger: {run['trigger']}")
+    print_line(f"  started: {render_value(run['started_at'])}, took {_render_duration(run, now)}")
+    print_line(
         f"  {run['slices']:,} slices, {run['calls']:,} calls, {run['pages']:,} pages, "
         f"{run['objects']:,} objects"
     )
-    click.echo(f"  changes: {render_changes(run) or 'none'}")
+    print_line(f"  changes: {render_changes(run) or 'none'}")
     if run["error"]:
-        click.echo(f"  why: {render_value(run['error'])}")
+        print_line(f"  why: {render_value(run['error'])}")
     reports = {
         name: report
         for name, report in (run["resources"] or {}).items()
         if isinstance(report, dict)
     }
     if reports:
-        click.echo()
+        print_line()
         print_table(
             "",
             ["resource", "phase", "mode", "changes", "problem"],

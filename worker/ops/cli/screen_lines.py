@@ -7,8 +7,8 @@ from typing import Final, NamedTuple
 
 import click
 
+from worker.core.printable import to_one_line
 from worker.ops.cli.table_layout import detect_width
-from worker.ops.event_line import to_one_line
 
 _MIN_WRAP_WIDTH: Final = 40
 

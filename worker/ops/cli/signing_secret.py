@@ -8,7 +8,7 @@ from models.audit import AuditAction
 from worker.core.errors import InvalidInput
 from worker.operations.actor import get_host_actor
 from worker.operations.audit import AuditedAction, open_audited_transaction
-from worker.ops.cli.output import json_option, open_checked_database, print_json
+from worker.ops.cli.output import json_option, open_checked_database, print_json, print_line
 
 
 def load_signing_secret(path: Path | None) -> str:
@@ -25,8 +25,8 @@ def load_signing_secret(path: Path | None) -> str:
 
 def show_once(secret: str) -> None:
     """Print the secret to stdout alone, so that a script can read it."""
-    click.echo("signing secret for the receiver; it is not shown again:", err=True)
-    click.echo(secret)
+    print_line("signing secret for the receiver; it is not shown again:", err=True)
+    print_line(secret)
 
 
 def _read_secret_file(path: Path) -> str:
@@ -76,13 +76,13 @@ def rotate(name: str, *, secret_file: Path | None, finish: bool, as_json: bool) 
         if as_json:
             print_json({"name": name, "dropped": dropped})
         else:
-            click.echo(f"sink '{name}' now signs with one secret; old ones dropped: {dropped}")
+            print_line(f"sink '{name}' now signs with one secret; old ones dropped: {dropped}")
         return
     made = None if secret_file else secret
     if as_json:
         print_json({"name": name} | ({"secret": made} if made else {}))
         return
-    click.echo(
+    print_line(
         f"sink '{name}' signs with the new and the old secret; once the receiver has the new one, "
         f"run 'tenant-mirror sinks rotate {name} --finish'"
     )

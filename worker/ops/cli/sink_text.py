@@ -27,30 +27,31 @@ def build_sink_row(row: Mapping[str, Any]) -> list[object]:
 
 
 def describe_retry(row: Mapping[str, Any]) -> str:
-    """Return what keeps a sink whose receiver works from delivering now, as lines."""
+    """Return what keeps a sink whose receiver works from delivering now; empty if nothing does."""
     resume = f"'tenant-mirror sinks resume {row['name']}' delivers at once"
     if row["status"] != SinkStatus.ACTIVE:
-        return f"it is {row['status']}, so no events are delivered; {resume}\n"
+        return f"it is {row['status']}, so no events are delivered; {resume}"
     if row["retry_at"] is not None and row["failures"]:
-        return f"it waits until {row['retry_at']:%H:%M:%S} UTC to try again; {resume}\n"
+        return f"it waits until {row['retry_at']:%H:%M:%S} UTC to try again; {resume}"
     if row["connections_refused"]:
         return (
             f"{row['connections_refused']:,} connections wait as their next event was refused; "
-            f"{resume}\n"
+            f"{resume}"
         )
     return ""
 
 
-def render_refused_events(positions: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield each connection's refused event, the reason, and the next attempt."""
+def render_refused_events(positions: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Yield each connection's refused event with the next attempt, and the reason."""
     for one in positions:
         if one["failures"]:
             times = "once" if one["failures"] == 1 else f"{one['failures']} times"
             again = f"next try at {one['retry_at']:%F %H:%M:%S} UTC"
-            yield (
+            event = (
                 f"{one['label']}: the event after {one['seq']:,} is refused "
-                f"({one['refused_id']}), {times}; {again}\n  {one['reason']}"
+                f"({one['refused_id']}), {times}; {again}"
             )
+            yield event, str(one["reason"])
 
 
 def describe_snapshots(row: Mapping[str, Any]) -> str:

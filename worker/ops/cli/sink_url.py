@@ -8,7 +8,7 @@ from models.audit import AuditAction
 from models.sink import SinkStatus
 from worker.operations.actor import get_host_actor
 from worker.operations.audit import AuditedAction, open_audited_transaction
-from worker.ops.cli.output import json_option, open_checked_database, print_json
+from worker.ops.cli.output import json_option, open_checked_database, print_json, print_line
 
 _EXAMPLES = """\b
 Examples:
@@ -61,11 +61,11 @@ def set_url(
         print_json({"name": name, "host": host, "status": status})
         return
     place = "the Redis of REDIS_URL" if url is None else host
-    click.echo(
+    print_line(
         f"sink '{name}' delivers to {place}; check it with 'tenant-mirror sinks test {name}'"
     )
     if status is not SinkStatus.ACTIVE:
-        click.echo(f"it is {status}; 'tenant-mirror sinks resume {name}' starts it", err=True)
+        print_line(f"it is {status}; 'tenant-mirror sinks resume {name}' starts it", err=True)
 
 
 def _find_host(url: str) -> str | None:

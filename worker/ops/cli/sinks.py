@@ -1,6 +1,6 @@
 """The commands of the group ``sinks``."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from worker.ops.cli.output import (
     json_option,
     open_checked_database,
     print_json,
+    print_line,
     print_table,
     render_value,
     yes_option,
@@ -159,9 +160,9 @@ def add(
     if as_json:
         print_json({"id": sink_id, "name": name} | ({"secret": made} if made else {}))
         return
-    click.echo(f"sink '{name}' added; test it with 'tenant-mirror sinks test {name}'")
+    print_line(f"sink '{name}' added; test it with 'tenant-mirror sinks test {name}'")
     if wanted is SinkKind.REDIS_STREAM:
-        click.echo(describe_stream_bounds(kept, is_shared=url is None), err=True)
+        print_line(describe_stream_bounds(kept, is_shared=url is None), err=True)
     if made:
         show_once(made)
 
@@ -201,18 +202,19 @@ def show(name: str, as_json: bool) -> None:  # noqa: FBT001
     if as_json:
         print_json({**row, "positions": positions})
         return
-    click.echo(f"{name}: {row['kind']}, {row['status']}, {row['waiting']:,} events waiting")
+    print_line(f"{name}: {row['kind']}, {row['status']}, {row['waiting']:,} events waiting")
     for fact in ("status_reason", "failures", "retry_at", "last_delivered_at", "holder"):
         if row[fact]:
-            click.echo(f"  {fact.replace('_', ' ')}: {render_value(row[fact])}")
+            print_line(f"  {fact.replace('_', ' ')}: {render_value(row[fact])}")
     if row["snapshots"]:
-        click.echo(f"  {describe_snapshots(row)}")
+        print_line(f"  {describe_snapshots(row)}")
     for option, value in check.apply_defaults(row["kind"], row["settings"]).items():
-        click.echo(f"  {option}: {value}")
+        print_line(f"  {option}: {value}")
     for told in ("resources", "changes", "connections"):
-        click.echo(f"  {told}: {', '.join(map(str, row[told])) if row[told] else 'all'}")
-    click.echo(f"  first loads: {'delivered' if row['initial'] else 'left out'}\n")
-    click.echo("".join(f"{line}\n\n" for line in render_refused_events(positions)), nl=False)
+        print_line(f"  {told}: {', '.join(map(str, row[told])) if row[told] else 'all'}")
+    print_line(f"  first loads: {'delivered' if row['initial'] else 'left out'}")
+    print_line()
+    _print_refused_events(positions)
     print_table(
         "positions (most waiting events first)",
         ["id", "connection", "delivered up to", "of", "waiting", "snapshot"],
@@ -230,6 +232,13 @@ def show(name: str, as_json: bool) -> None:  # noqa: FBT001
     )
 
 
+def _print_refused_events(positions: Sequence[Mapping[str, Any]]) -> None:
+    for event, reason in render_refused_events(positions):
+        print_line(event)
+        print_line(f"  {reason}")
+        print_line()
+
+
 @sinks.command()
 @click.argument("name")
 @json_option
@@ -240,9 +249,9 @@ def pause(name: str, as_json: bool) -> None:  # noqa: FBT001
     if as_json:
         print_json({"name": name, "before": before, "status": after})
     elif before is SinkStatus.ACTIVE:
-        click.echo(f"sink '{name}' paused; resume it with 'tenant-mirror sinks resume {name}'")
+        print_line(f"sink '{name}' paused; resume it with 'tenant-mirror sinks resume {name}'")
     else:
-        click.echo(f"sink '{name}' is already {before}")
+        print_line(f"sink '{name}' is already {before}")
 
 
 @sinks.command()
@@ -254,7 +263,7 @@ def resume(name: str, as_json: bool) -> None:  # noqa: FBT001
     if as_json:
         print_json({"name": name, "before": before, "status": SinkStatus.ACTIVE})
     else:
-        click.echo(f"sink '{name}' was {before}; it resumes where it stopped")
+        print_line(f"sink '{name}' was {before}; it resumes where it stopped")
 
 
 def _change_status(
@@ -287,7 +296,7 @@ def remove(name: str, yes: bool, as_json: bool) -> None:  # noqa: FBT001
     if as_json:
         print_json({"name": name, "removed": True})
     else:
-        click.echo(f"sink '{name}' removed")
+        print_line(f"sink '{name}' removed")
 
 
 @sinks.command()
@@ -312,7 +321,8 @@ def test(name: str, as_json: bool) -> None:  # noqa: FBT001
         print_json(tried._asdict())
     else:
         answer = f" with status {tried.status}" if tried.status else ""
-        click.echo(
+        print_line(
             f"sink '{name}' accepted event {tried.event_id}{answer} in {tried.seconds:.2f} s"
         )
-        click.echo(describe_retry(row), nl=False)
+        if retry := describe_retry(row):
+            print_line(retry)

@@ -11,7 +11,7 @@ from worker.conditions.condition import Code
 from worker.core.settings import Settings
 from worker.delivery.health import SinkHealth, load_sink_health
 from worker.ops.cli.exit_codes import EXIT_PARTIAL
-from worker.ops.cli.output import json_option, open_checked_database, print_json
+from worker.ops.cli.output import json_option, open_checked_database, print_json, print_line
 from worker.ops.cli.screen_lines import print_lines
 from worker.ops.cli.status_text import (
     build_connection_lines,
@@ -109,7 +109,7 @@ def status(  # noqa: PLR0917 - one argument an option
     else:
         print_lines(build_service_lines(fleet, workers))
         print_lines(build_connection_lines(fleet.by_id[number], fleet.now))
-        click.echo()
+        print_line()
         print_streams(streams or [])
     if check and fleet.needs_attention:
         click.get_current_context().exit(EXIT_PARTIAL)
@@ -130,7 +130,7 @@ def _print_fleet(
         below = len(sinks.sinks) + _SINK_HEADER_LINES if sinks.sinks else 0
         print_overview(fleet, workers, page, reserved=below + 1)
     if sinks.sinks:
-        click.echo()
+        print_line()
         print_sinks(sinks)
 
 

@@ -18,6 +18,7 @@ from worker.ops.cli.output import (
     open_checked_runtime,
     print_error,
     print_json,
+    print_line,
     render_drift,
     render_outcome,
 )
@@ -81,12 +82,12 @@ def sync(
                 else list_all_connections(db, (ConnectionStatus.ACTIVE, ConnectionStatus.BROKEN))
             )
         if not chosen:
-            click.echo("no connections; try 'tenant-mirror connections discover'", err=True)
+            print_line("no connections; try 'tenant-mirror connections discover'", err=True)
         if everything and not even_if_paused:
             paused = sum(one.is_operator_paused for one in chosen)
             chosen = [one for one in chosen if not one.is_operator_paused]
             if paused:
-                click.echo(
+                print_line(
                     f"connections left out, as an operator paused them: {paused:,}", err=True
                 )
         wanted = SyncRequest(
@@ -129,17 +130,17 @@ def _sync_one(
         failed: dict[str, object] = {"connection": connection.label, "state": "failed"}
         return {**failed, "message": error.message}, print_error(error)
     seconds = time.monotonic() - started
-    click.echo(
+    print_line(
         render_outcome(connection.label, report.state, report.tally, report.calls, seconds),
         err=True,
     )
     if report.message:
-        click.echo(f"  {report.message}", err=True)
+        print_line(f"  {report.message}", err=True)
     for name, line in report.resources.items():
         if line["problem"] and line["problem"] not in (report.message or ""):
-            click.echo(f"  {name}: {line['problem']}", err=True)
+            print_line(f"  {name}: {line['problem']}", err=True)
         if line["drift"]:
-            click.echo(f"  {name}: the deltas had missed {render_drift(line['drift'])}", err=True)
+            print_line(f"  {name}: the deltas had missed {render_drift(line['drift'])}", err=True)
     return _report_to_dict(report, seconds), EXIT_BY_RUN_STATE[report.state]
 
 
@@ -171,7 +172,7 @@ def _run_when_lease_free(
             if time.monotonic() >= until:
                 raise
             if not said:
-                click.echo(f"{connection.label}: waiting: {busy.message}", err=True)
+                print_line(f"{connection.label}: waiting: {busy.message}", err=True)
                 said = True
             time.sleep(1.0)
 

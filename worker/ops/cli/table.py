@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterator, Sequence
 from io import StringIO
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from worker.core.printable import to_one_line
 from worker.ops.cli.table_layout import GAP, ColumnSize, TableLayout, add_widths, choose_layout
-from worker.ops.event_line import to_one_line
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -12,6 +12,7 @@ from worker.ops.cli.output import (
     json_option,
     open_checked_database,
     print_json,
+    print_line,
     print_table,
     render_time,
 )
@@ -98,9 +99,9 @@ def create(name: str, *, scopes: tuple[str, ...], expires: str | None, as_json: 
         )
         return
     end = f"expires {render_time(until)} UTC" if until else "does not expire"
-    click.echo(f"token '{name}' ({', '.join(sorted(wanted))}) {end}", err=True)
-    click.echo("send it as 'Authorization: Bearer ...'; it is not shown again:", err=True)
-    click.echo(made.text)
+    print_line(f"token '{name}' ({', '.join(sorted(wanted))}) {end}", err=True)
+    print_line("send it as 'Authorization: Bearer ...'; it is not shown again:", err=True)
+    print_line(made.text)
 
 
 @tokens.command("list")
@@ -115,7 +116,7 @@ def list_(*, as_json: bool) -> None:
         print_json([{name: getattr(one, name) for name in _FIELDS} for one in found])
         return
     if not found:
-        click.echo("there are no tokens; create one with 'tenant-mirror tokens create NAME'")
+        print_line("there are no tokens; create one with 'tenant-mirror tokens create NAME'")
         return
     rows = [
         (
@@ -152,9 +153,9 @@ def revoke(named: str, *, as_json: bool) -> None:
     if as_json:
         print_json({"id": token.id, "name": token.name, "was": token.state})
     elif was_usable:
-        click.echo(f"token '{token.name}' is revoked; it stops working within five seconds")
+        print_line(f"token '{token.name}' is revoked; it stops working within five seconds")
     else:
-        click.echo(f"token '{token.name}' was {token.state} already")
+        print_line(f"token '{token.name}' was {token.state} already")
 
 
 def _parse_lifetime(text: str) -> timedelta:

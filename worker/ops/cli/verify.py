@@ -3,7 +3,7 @@
 import click
 
 from worker.ops.cli.exit_codes import EXIT_FAILED
-from worker.ops.cli.output import json_option, open_checked_database, print_json
+from worker.ops.cli.output import json_option, open_checked_database, print_json, print_line
 from worker.store.state.connections import find_connection
 
 
@@ -26,13 +26,13 @@ def verify(connection: str, as_json: bool) -> None:  # noqa: FBT001
         print_json({"connection": known.label, **vars(found)})
     else:
         back = "from the very first" if found.has_whole_history else f"back to {found.oldest_at:%F}"
-        click.echo(
+        print_line(
             f"{known.label}: {found.rows:,} live rows and {found.events:,} events, {back}: "
             f"{'all fit' if not found.problem_count else f'{found.problem_count:,} do not fit'}"
             f"{f'; {found.erased:,} erased ones skipped' if found.erased else ''}"
         )
         for problem in found.problems:
-            click.echo(f"  {problem}")
+            print_line(f"  {problem}")
         for name, why in found.unresolved.items():
-            click.echo(f"  not compared with Graph, {name}: {why}")
+            print_line(f"  not compared with Graph, {name}: {why}")
     raise SystemExit(EXIT_FAILED if found.problem_count else 0)

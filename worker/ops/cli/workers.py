@@ -8,7 +8,13 @@ import click
 from models.queues import ALL_QUEUES
 from worker.core.time_text import render_age
 from worker.ops.cli.exit_codes import EXIT_PARTIAL
-from worker.ops.cli.output import json_option, open_checked_database, print_json, print_table
+from worker.ops.cli.output import (
+    json_option,
+    open_checked_database,
+    print_json,
+    print_line,
+    print_table,
+)
 from worker.ops.cli.status_lines import explain_no_worker
 from worker.overview.rows import build_worker_row
 from worker.store.service.workers import (
@@ -36,7 +42,7 @@ def workers(check: bool, as_json: bool) -> None:  # noqa: FBT001
         _print_held(found, held)
         if idle:
             sentence = explain_no_worker(idle)
-            click.echo(sentence[0].upper() + sentence[1:])
+            print_line(sentence[0].upper() + sentence[1:])
     if check and idle:
         click.get_current_context().exit(EXIT_PARTIAL)
 
@@ -83,7 +89,7 @@ def _print_held(found: Sequence[Worker], held: Sequence[HeldConnection]) -> None
     if not held:
         return
     owners = {process: worker.name for worker in found for process in worker.process_names}
-    click.echo()
+    print_line()
     print_table(
         "held now",
         ["id", "connection", "organization", "why", "for", "by"],
@@ -100,4 +106,4 @@ def _print_held(found: Sequence[Worker], held: Sequence[HeldConnection]) -> None
         ],
         prose=("organization",),
     )
-    click.echo()
+    print_line()

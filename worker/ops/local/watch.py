@@ -10,10 +10,11 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from models.resources import RESOURCES
+from worker.core.printable import to_one_line
 from worker.events.event import Event, Position
 from worker.events.object_names import describe_object, load_object_names
 from worker.events.read import read_events_after
-from worker.ops.event_line import render_event_line, to_one_line
+from worker.ops.event_line import render_event_line
 from worker.ops.local.alarms import AlarmTracker
 from worker.store.engine import Database
 from worker.store.state.alarms import load_alarms

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from worker.core.errors import ConfigurationError, NotFound
-from worker.ops.event_line import to_one_line
+from worker.core.printable import to_one_line
 from worker.store.migration_lock import LockHolder
 
 MAX_SHOWN_HOLDERS = 3
