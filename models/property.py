@@ -32,6 +32,7 @@ class Marks(TypedDict, total=False):
     indexed: bool
     personal: bool
     identifies: bool
+    ends_with_domain: bool
     derived: bool
     derived_from: tuple[str, ...]
     references: tuple[str, ...]
@@ -54,6 +55,8 @@ class Property:
     """It can say something about a person."""
     identifies: bool = False
     """It names the object; an erasure removes it from texts as well."""
+    ends_with_domain: bool = False
+    """Its text ends with an @ and a domain that the tenant has verified."""
     unordered: bool = False
     """A list whose order means nothing: Graph may send it in another one."""
     derived: bool = False

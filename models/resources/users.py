@@ -41,7 +41,13 @@ USERS: Final = Resource(
     indexes=(DELETED_INDEX,),
     properties=(
         guid("id", "id in Microsoft Entra", key=True),
-        text("user_principal_name", "name to sign in with", identifies=True, indexed=True),
+        text(
+            "user_principal_name",
+            "name to sign in with",
+            identifies=True,
+            indexed=True,
+            ends_with_domain=True,
+        ),
         text("display_name", "name in address books", identifies=True),
         text("given_name", "first name", personal=True),
         text("surname", "last name", personal=True),

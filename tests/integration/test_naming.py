@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from tests.support.databases import DatabaseFactory
+from tests.support.mirror import Mirror
 from worker.core.errors import NotFound
 from worker.store.engine import Database
 from worker.store.state.connections import find_connection
@@ -83,7 +84,16 @@ def test_what_is_ambiguous_is_listed_with_its_numbers(
     assert "is ambiguous" in str(caught.value)
 
 
-@pytest.mark.parametrize("named", ["", "0d6", "111", "9999", "%", "cont%", "99999999999999999999"])
+def test_a_customer_is_found_by_a_domain_of_its_tenant(mirror: Mirror) -> None:
+    with mirror.database.open_transaction() as db:
+        assert find_connection(db, mirror.tenant.domain.upper()).id == 1
+        with pytest.raises(NotFound, match="there is no"):
+            find_connection(db, f"x{mirror.tenant.domain}")
+
+
+@pytest.mark.parametrize(
+    "named", ["", "0d6", "111", "9999", "%", "cont%", "a.b", "99999999999999999999"]
+)
 def test_what_names_no_customer_is_refused(customers: Database, named: str) -> None:
     with customers.open_transaction() as db, pytest.raises(NotFound, match="there is no"):
         find_connection(db, named)

@@ -84,8 +84,8 @@ class LazyGroup(click.Group):
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=(
         "CONNECTION is the id in 'tenant-mirror connections list', the organization's name, the "
-        "tenant id, Nango's connection id, integration/connection id, or the first four or more "
-        "characters of one of these ids. "
+        "tenant id, a domain, Nango's connection id, integration/connection id, or the first four "
+        "or more characters of one of these ids. "
         "Exit codes: 0 complete, 1 failed, 2 usage or settings, 3 partial or held, 75 busy."
     ),
 )

@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from models.connection import ConnectionStatus, connections
 from worker.core.errors import NotFound
 from worker.store.lease import Transaction
+from worker.store.state.domains import find_domain_owners
 
 FORGOTTEN_KEY: Final = "forgotten"
 """Key in a connection's settings: its data is being purged."""
@@ -139,9 +140,9 @@ _BY_NAME = text("""
 def find_connection(db: sa.Connection, named: str) -> Connection:
     """Return a connection by what people call it.
 
-    That is our id, Nango's id, ``integration/id``, the tenant's id, the organization's name, or the
-    first characters of Nango's or the tenant's id. The most certain way that matches counts. Raises
-    NotFound, with the reason, if none or several match.
+    That is our id, Nango's id, ``integration/id``, the tenant's id, the organization's name, the
+    first characters of Nango's or the tenant's id, or a domain of the tenant. The most certain way
+    that matches counts. Raises NotFound, with the reason, if none or several match.
     """
     number = int(named[:18]) if named.isascii() and named.isdigit() else None
     values = {"number": number, "named": named, "shortest": MIN_PREFIX}
@@ -149,6 +150,8 @@ def find_connection(db: sa.Connection, named: str) -> Connection:
     for row in db.execute(_BY_NAME, values):
         if row.tier is not None:
             tiers.setdefault(row.tier, []).append(row.id)
+    if not tiers and (owners := find_domain_owners(db, named)):
+        tiers[0] = owners
     if not tiers:
         raise NotFound(
             f"there is no connection '{named}'; 'tenant-mirror connections list' shows them all"
