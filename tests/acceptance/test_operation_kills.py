@@ -46,6 +46,14 @@ def submit_and_lose(mirror: Mirror, action: Action, parameters: Parameters) -> i
         return submit(db, ANN, request, hold_seconds=0).operation.id
 
 
+def prepare(mirror: Mirror, number: int) -> tuple[Action, Parameters]:
+    """The action that meets a failpoint: the first of them needs nothing to be held."""
+    if number == 0:
+        return Action.RESYNC, ResyncParameters()
+    hold_users(mirror, 70 * (number - 1))
+    return Action.APPROVE, see(mirror)
+
+
 def is_done(mirror: Mirror, operation_id: int) -> Callable[[], bool]:
     return lambda: look_up(mirror.database, operation_id)[0].state is OperationState.SUCCEEDED
 
@@ -56,11 +64,7 @@ def test_a_killed_worker_and_a_lost_message_cost_an_operation_only_time(
     service.start_maintenance()
     service.start_beat()
     for number, point in enumerate(OPERATION_FAILPOINTS):
-        if point == "operation-target":
-            action, parameters = Action.RESYNC, ResyncParameters()
-        else:
-            hold_users(mirror, 70 * (number - 1))
-            action, parameters = Action.APPROVE, see(mirror)
+        action, parameters = prepare(mirror, number)
         mark = tmp_path / point
         orders = {"TENANT_MIRROR_CRASH_AT": point, "TENANT_MIRROR_CRASH_MARK": str(mark)}
         service.start_worker(**orders)

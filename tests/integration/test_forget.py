@@ -26,13 +26,17 @@ def silent(_table: str, _rows: int) -> None:
 
 
 def tables(database: Database) -> list[str]:
-    """Every table that holds rows of a connection, whatever the code believes."""
+    """Every table that holds rows of a connection, whatever the code believes.
+
+    The audit is none of them: its entries outlive the connection.
+    """
     statement = text("""
         select n.nspname || '.' || c.relname
           from pg_class c join pg_namespace n on n.oid = c.relnamespace
           join pg_attribute a on a.attrelid = c.oid and a.attname = 'connection_id'
          where c.relkind in ('r', 'p') and not c.relispartition and not a.attisdropped
-           and n.nspname in ('directory', 'sync', 'events') order by 1
+           and n.nspname in ('directory', 'sync', 'events')
+           and (n.nspname, c.relname) <> ('sync', 'audit') order by 1
     """)
     with database.open_transaction() as db:
         return list(db.execute(statement).scalars())
@@ -84,6 +88,10 @@ def evidence(mirror: Mirror) -> None:
                select made.id, :id, 1 from made""",
             """insert into sync.erasures (connection_id, digest, resource)
                values (:id, '\\x00', 'users')""",
+            """with asked as (insert into sync.operations (action, actor, via, targets)
+                              values ('resync', 'ann', 'cli', 1) returning id)
+               insert into sync.operation_targets (operation_id, connection_id)
+               select asked.id, :id from asked""",
             """update events.change_events set occurred_at = occurred_at + interval '40 days'
                 where connection_id = :id and seq % 3 = 0""",
         ):

@@ -81,9 +81,13 @@ TABLES: Final = (
     _Table(SYNC, "unresolved", ("resource", "kind", "key")),
     _Table(SYNC, "erasures", ("digest",)),
     _Table(SYNC, "runs", ("id",)),
+    _Table(SYNC, "operation_targets", ("operation_id",)),
     _Table(SYNC, "streams", ("resource",)),
 )
-"""All tables but the lease and the connection itself, which are deleted last."""
+"""All tables but the lease and the connection itself, which are deleted last.
+
+Entries of the audit stay: they have no object of the directory.
+"""
 
 
 def forget_connection(
