@@ -216,8 +216,9 @@ def _judge_objects(facts: ConnectionFacts) -> Iterator[Condition]:
             Code.QUARANTINE,
             Severity.WARNING if kept else Severity.INFO,
             f"has {list_names(parts)}; their rows stay as stored, and they are read again by id",
-            f"'tenant-mirror connections show {facts.id}' names them; report what lasts for days "
-            "to Microsoft",
+            f"'tenant-mirror connections show {facts.id}' shows of which resources; the tables "
+            "sync.quarantine and sync.unresolved have each reason. Report what lasts for days to "
+            "Microsoft",
         )
 
 
