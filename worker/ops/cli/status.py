@@ -36,6 +36,8 @@ from worker.store.state.overview import load_streams_overview
 
 DEFAULT_LIMIT = 20
 """Most connections that are described, unless more are asked for."""
+DEFAULT_INTERVAL = 2.0
+"""Seconds between two looks of --watch."""
 _SINK_HEADER_LINES = 3
 """Lines of the table of sinks besides its rows."""
 
@@ -75,6 +77,12 @@ def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help=f"Most connections to show; {DEFAULT_LIMIT} unless --all or --json is given.",
 )
 @click.option("--check", is_flag=True, help="Exit with 3 if anything needs attention.")
+@click.option("--watch", is_flag=True, help="Fill the screen and look again and again; q ends it.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.5, 3600),
+    help=f"Seconds between two looks of --watch.  [default: {DEFAULT_INTERVAL:g}]",
+)
 @json_option
 def status(  # noqa: PLR0917 - one argument an option
     connection: str | None,
@@ -85,22 +93,31 @@ def status(  # noqa: PLR0917 - one argument an option
     attention: bool,  # noqa: FBT001
     show_all: bool,  # noqa: FBT001
     check: bool,  # noqa: FBT001
+    watch: bool,  # noqa: FBT001
+    interval: float | None,
     as_json: bool,  # noqa: FBT001
 ) -> None:
     """Show what needs attention, why, what to do about it, and what happens next.
 
     For CONNECTION, show its conditions, what it does or waits for now, and its streams.
     """
-    with open_checked_database() as (settings, database):
-        number = _find_id(database, connection)
-        fleet = load_fleet(database, settings, ids=None if number is None else [number])
-        streams, workers, sinks = _load_details(database, settings, number)
     wanted = ConnectionFilter(
         conditions=frozenset(map(Code, codes)),
         statuses=frozenset(statuses),
         text=text,
-        attention=attention or not (show_all or as_json or codes or statuses or text or number),
+        attention=attention or not (show_all or as_json or codes or statuses or text or connection),
     )
+    if watch:
+        if show_all or as_json or check or limit:
+            raise click.UsageError("--watch goes with none of --all, --json, --check and --limit")
+        _watch(connection, wanted, interval or DEFAULT_INTERVAL)
+        return
+    if interval is not None:
+        raise click.UsageError("--interval goes with --watch")
+    with open_checked_database() as (settings, database):
+        number = _find_id(database, connection)
+        fleet = load_fleet(database, settings, ids=None if number is None else [number])
+        streams, workers, sinks = _load_details(database, settings, number)
     page = _list_page(fleet, wanted, limit, everything=show_all or as_json)
     if as_json:
         _print_json(fleet, page, streams, workers, sinks)
@@ -113,6 +130,15 @@ def status(  # noqa: PLR0917 - one argument an option
         print_streams(streams or [])
     if check and fleet.needs_attention:
         click.get_current_context().exit(EXIT_PARTIAL)
+
+
+def _watch(connection: str | None, wanted: ConnectionFilter, interval: float) -> None:
+    from worker.ops.cli.watch import require_terminal, watch_fleet
+
+    require_terminal()
+    with open_checked_database() as (settings, database):
+        number = _find_id(database, connection)
+        watch_fleet(database, settings, wanted, connection_id=number, interval=interval)
 
 
 def _print_fleet(

@@ -23,7 +23,14 @@ from worker.store.service.workers import Worker
 
 def build_service_lines(fleet: Fleet, workers: Sequence[Worker]) -> Iterator[ScreenLine]:
     """Yield the totals, the state of the service, and what is wrong with it."""
-    yield ScreenLine(_render_totals(fleet), is_bold=True)
+    yield ScreenLine(render_totals(fleet), is_bold=True)
+    yield from build_state_lines(fleet, workers)
+    for condition in fleet.conditions:
+        yield from _build_condition_lines(condition, "", name=condition.subject)
+
+
+def build_state_lines(fleet: Fleet, workers: Sequence[Worker]) -> Iterator[ScreenLine]:
+    """Yield the state of the dispatcher, the workers and Nango's budget."""
     service = fleet.service
     age = service.tick_age
     silence = "not running" if age is None else f"silent for {render_age(age)}"
@@ -34,11 +41,10 @@ def build_service_lines(fleet: Fleet, workers: Sequence[Worker]) -> Iterator[Scr
         yield ScreenLine(f"workers: {alive} alive{silent}; 'tenant-mirror workers' lists them")
     if service.shared.budget is not None:
         yield ScreenLine(render_budget(service.shared.budget))
-    for condition in fleet.conditions:
-        yield from _build_condition_lines(condition, "", name=condition.subject)
 
 
-def _render_totals(fleet: Fleet) -> str:
+def render_totals(fleet: Fleet) -> str:
+    """Return how many connections are fine, and how many are not."""
     total = render_count(len(fleet.in_use), "connection")
     attention = fleet.attention_count
     need = f", {attention:,} {'needs' if attention == 1 else 'need'} attention" if attention else ""
