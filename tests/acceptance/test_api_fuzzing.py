@@ -18,10 +18,25 @@ from worker.store.engine import Database
 
 TOKEN = "a-token-of-the-first-hour-0123456789"
 CONFIG = """
+hooks = "hooks.py"
+
 [checks.positive_data_acceptance]
 # 409: an operation whose state does not fit. 422: a time in the future, a key of another list.
 expected-statuses = ["2xx", 404, 409, 422]
 """
+HOOKS = """
+import itertools
+import schemathesis
+
+numbers = itertools.count()
+
+@schemathesis.hook
+def before_call(context, case, kwargs):
+    number = next(numbers)
+    address = f"198.51.{number // 250 % 250}.{number % 250}"
+    case.headers = {**(case.headers or {}), "X-Forwarded-For": address}
+"""
+"""Requests come from many addresses: the checks send more wrong tokens than one may."""
 
 
 @contextmanager
@@ -46,10 +61,12 @@ def reporting(database: Database) -> Iterator[None]:
 def test_no_request_finds_a_fault(
     database: Database, database_url: str, servers: Servers, tmp_path: Path
 ) -> None:
-    fill_fleet(database, 60)
+    fill_fleet(database, 40)
     plant_names(database)
     (tmp_path / "schemathesis.toml").write_text(CONFIG)
+    (tmp_path / "hooks.py").write_text(HOOKS)
     more = {
+        "TENANT_MIRROR_WEB_PROXIES": "127.0.0.1",
         "TENANT_MIRROR_WEB_TOKEN": TOKEN,
         "REDIS_URL": servers.redis_url,
     }
@@ -65,7 +82,10 @@ def test_no_request_finds_a_fault(
                     *("--max-time", "40", "--request-timeout", "10", "--no-color"),
                 ],
                 cwd=tmp_path,
-                env={k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")},
+                env={
+                    **{k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")},
+                    "PYTHONPATH": str(tmp_path),
+                },
                 capture_output=True,
                 text=True,
                 check=False,

@@ -15,6 +15,8 @@ class Call:
 
     context: WebContext
     principal: Principal | None
+    route: str
+    """Method and path of the table."""
     request_id: str
     ids: Mapping[str, int]
     query: Any

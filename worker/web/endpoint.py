@@ -44,6 +44,8 @@ class Endpoint:
     """Status of the same answer when it is bad news."""
     query: type[msgspec.Struct] = NoQuery
     body: type[msgspec.Struct] | None = None
+    preview: type[msgspec.Struct] | None = None
+    """What a dry run answers, with 200."""
     media_type: str = "application/json"
     runs_inline: bool = False
     """Whether it needs no server, and so no thread."""

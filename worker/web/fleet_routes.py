@@ -125,12 +125,14 @@ def build_filter(
     text: str,
     *,
     is_attention: bool,
+    ids: Iterable[int] | None = None,
 ) -> ConnectionFilter:
     return ConnectionFilter(
         conditions=frozenset(conditions),
         statuses=frozenset(statuses),
         text=text,
         attention=is_attention,
+        ids=None if ids is None else frozenset(ids),
     )
 
 

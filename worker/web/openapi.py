@@ -84,7 +84,7 @@ def build_document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
 def _list_structs(endpoints: Iterable[Endpoint]) -> list[type[msgspec.Struct]]:
     found: dict[type[msgspec.Struct], None] = {Problem: None}
     for one in endpoints:
-        for struct in (one.query, one.body, one.returns):
+        for struct in (one.query, one.body, one.returns, one.preview):
             if struct is not None:
                 found[struct] = None
     return list(found)
@@ -141,6 +141,8 @@ def _describe_responses(one: Endpoint) -> dict[str, Any]:
                 "schema": {"type": "string"},
             }
         }
+    if one.preview is not None:
+        responses[200] = _describe_body("What it would do.", one.media_type, one.preview)
     for status in refusals:
         responses[status] = {"$ref": "#/components/responses/Problem"}
     if one.unwell is not None:

@@ -1,12 +1,13 @@
 """Problems (RFC 9457): what every error of the API is answered with."""
 
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from worker.core.errors import (
     ConfigurationError,
+    ExpectationChanged,
     InvalidInput,
     LeaseHeld,
     MirrorError,
@@ -15,6 +16,7 @@ from worker.core.errors import (
     ServerUnavailable,
     StateConflict,
 )
+from worker.operations.submit import KeyReused
 
 PROBLEM_TYPE: Final = "application/problem+json"
 RETRY_SECONDS: Final = 5
@@ -40,6 +42,8 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     """The same as the last part of ``type``; a word that never changes."""
     request_id: str
     errors: list[FieldProblem] = []
+    current: Any = None
+    """How what a request expected is now."""
 
 
 class RequestRefused(Exception):
@@ -53,6 +57,7 @@ class RequestRefused(Exception):
         *,
         errors: tuple[FieldProblem, ...] = (),
         headers: dict[str, str] | None = None,
+        current: object = None,
     ) -> None:
         super().__init__(detail)
         self.status = status
@@ -60,6 +65,7 @@ class RequestRefused(Exception):
         self.detail = detail
         self.errors = errors
         self.headers = headers or {}
+        self.current = current
 
     def build_problem(self, request_id: str) -> Problem:
         return Problem(
@@ -70,10 +76,21 @@ class RequestRefused(Exception):
             code=self.code,
             request_id=request_id,
             errors=list(self.errors),
+            current=self.current,
         )
 
 
 _UNAVAILABLE: Final = "the database cannot serve this request now; try again in some seconds"
+
+
+_REFUSALS: Final[tuple[tuple[type[MirrorError], int, str], ...]] = (
+    (NotFound, 404, "not-found"),
+    (StateConflict, 409, "conflict"),
+    (LeaseHeld, 409, "conflict"),
+    (KeyReused, 422, "key-reused"),
+    (InvalidInput, 422, "invalid"),
+)
+"""Errors whose message is for the client; the first that fits counts."""
 
 
 def refuse_error(error: MirrorError) -> RequestRefused:
@@ -81,19 +98,16 @@ def refuse_error(error: MirrorError) -> RequestRefused:
 
     Messages about servers name hosts, so clients do not see them; the log does.
     """
-    match error:
-        case ServerUnavailable() | RetryLater():
-            return refuse_unavailable(_UNAVAILABLE)
-        case ConfigurationError():
-            return refuse_unavailable("the service is not configured for this; its log says why")
-        case NotFound():
-            return RequestRefused(404, "not-found", error.message)
-        case StateConflict() | LeaseHeld():
-            return RequestRefused(409, "conflict", error.message)
-        case InvalidInput():
-            return RequestRefused(422, "invalid", error.message)
-        case _:
-            return refuse_internal()
+    if isinstance(error, ServerUnavailable | RetryLater):
+        return refuse_unavailable(_UNAVAILABLE)
+    if isinstance(error, ConfigurationError):
+        return refuse_unavailable("the service is not configured for this; its log says why")
+    if isinstance(error, ExpectationChanged):
+        return RequestRefused(409, "changed", error.message, current=error.current)
+    for kind, status, code in _REFUSALS:
+        if isinstance(error, kind):
+            return RequestRefused(status, code, error.message)
+    return refuse_internal()
 
 
 def refuse_unavailable(detail: str) -> RequestRefused:

@@ -10,6 +10,7 @@ from models.audit import AuditAction
 from models.change_event import ChangeKind, ConnectionChange
 from models.connection import ConnectionStatus
 from models.event_type import CONNECTION_RESOURCE
+from models.operation import TargetState
 from models.resources import RESOURCES
 from models.run import RunState
 from worker.conditions.condition import Code
@@ -24,6 +25,7 @@ AfterId = Annotated[int, Meta(ge=1, le=_MAX_ID, description="`next` of the page 
 ConnectionId = Annotated[int, Meta(ge=1, le=_MAX_ID)]
 Moment = Annotated[datetime, Meta(tz=True)]
 SearchText = Annotated[str, Meta(max_length=100)]
+KnownResource = Annotated[str, Meta(max_length=60, extra_json_schema={"enum": [*RESOURCES]})]
 ResourceName = Annotated[
     str, Meta(max_length=60, extra_json_schema={"enum": [*RESOURCES, CONNECTION_RESOURCE]})
 ]
@@ -75,6 +77,26 @@ class ChangesQuery(msgspec.Struct, frozen=True):
     resource: Annotated[list[ResourceName], Meta(max_length=20, description="only of these")] = []
     change: Annotated[list[ChangeName], Meta(max_length=20, description="only of these kinds")] = []
     initial: Annotated[bool, Meta(description="with the events of first loads")] = False
+    after: AfterId | UnsetType = UNSET
+    limit: Limit = 50
+
+
+class HeldQuery(msgspec.Struct, frozen=True):
+    """Of which resource the held deletions are listed, by key."""
+
+    resource: Annotated[
+        KnownResource | UnsetType, Meta(description="list those of this resource")
+    ] = UNSET
+    after: Annotated[
+        str, Meta(max_length=300, pattern="^[!-~]*$", description="`next` of the page before")
+    ] = ""
+    limit: Limit = 50
+
+
+class OperationQuery(msgspec.Struct, frozen=True):
+    """Which connections of an operation, by id."""
+
+    state: Annotated[TargetState | UnsetType, Meta(description="only in this state")] = UNSET
     after: AfterId | UnsetType = UNSET
     limit: Limit = 50
 

@@ -57,6 +57,7 @@ def answer_request(context: WebContext, endpoint: Endpoint, raw: RawRequest) -> 
         call = Call(
             context=context,
             principal=principal,
+            route=f"{endpoint.method} {endpoint.path}",
             request_id=raw.request_id,
             ids={key: _parse_id(value) for key, value in raw.ids.items()},
             query=decode_query(raw.query, endpoint.query),

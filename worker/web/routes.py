@@ -15,6 +15,15 @@ from worker.web.answers import (
     RunAnswer,
     RunListAnswer,
 )
+from worker.web.bodies import (
+    BulkPauseBody,
+    BulkResumeBody,
+    BulkResyncBody,
+    DecisionBody,
+    PauseBody,
+    ResumeBody,
+    ResyncBody,
+)
 from worker.web.endpoint import Endpoint, Exemption
 from worker.web.exposition import get_metrics
 from worker.web.fleet_routes import (
@@ -26,7 +35,102 @@ from worker.web.fleet_routes import (
 from worker.web.health import get_live, get_ready
 from worker.web.history_routes import get_audit, get_changes, get_one_run, get_runs
 from worker.web.openapi import get_document
-from worker.web.queries import AuditQuery, ChangesQuery, ConnectionsQuery, RunsQuery
+from worker.web.operation_answers import (
+    HeldAnswer,
+    OperationAnswer,
+    OperationDetailsAnswer,
+    PriceAnswer,
+)
+from worker.web.operation_routes import (
+    approve_held_deletions,
+    get_held,
+    get_one_operation,
+    pause_connection,
+    pause_many,
+    reject_held_deletions,
+    resume_connection,
+    resume_many,
+    resync_connection,
+    resync_many,
+)
+from worker.web.queries import (
+    AuditQuery,
+    ChangesQuery,
+    ConnectionsQuery,
+    HeldQuery,
+    OperationQuery,
+    RunsQuery,
+)
+
+ACTION_ENDPOINTS: Final = (
+    *(
+        Endpoint(
+            "POST",
+            f"/api/connections/{{connection_id}}/{word}",
+            Scope.OPERATE,
+            summary,
+            handler,
+            OperationAnswer,
+            status=202,
+            refusals=(409,),
+            body=body,
+        )
+        for word, handler, body, summary in (
+            ("resync", resync_connection, ResyncBody, "Sync it now."),
+            ("pause", pause_connection, PauseBody, "Pause it, until a resume or a time."),
+            ("resume", resume_connection, ResumeBody, "End a pause of an operator."),
+            (
+                "approve",
+                approve_held_deletions,
+                DecisionBody,
+                "Apply the held deletions that were seen.",
+            ),
+            (
+                "reject",
+                reject_held_deletions,
+                DecisionBody,
+                "Discard the held deletions that were seen, and read everything again.",
+            ),
+        )
+    ),
+    *(
+        Endpoint(
+            "POST",
+            f"/api/bulk/{word}",
+            Scope.OPERATE,
+            f"{summary} First ask with `dry_run` for the number to repeat as `expected_count`.",
+            handler,
+            OperationAnswer,
+            status=202,
+            refusals=(409,),
+            body=body,
+            preview=PriceAnswer,
+        )
+        for word, handler, body, summary in (
+            ("resync", resync_many, BulkResyncBody, "Sync all that match now."),
+            ("pause", pause_many, BulkPauseBody, "Pause all that match."),
+            ("resume", resume_many, BulkResumeBody, "End the pauses of all that match."),
+        )
+    ),
+    Endpoint(
+        "GET",
+        "/api/operations/{operation_id}",
+        Scope.READ,
+        "What became of an action.",
+        get_one_operation,
+        OperationDetailsAnswer,
+        query=OperationQuery,
+    ),
+    Endpoint(
+        "GET",
+        "/api/connections/{connection_id}/held",
+        Scope.READ,
+        "Deletions that wait for an operator: counts and digests, and one resource in full.",
+        get_held,
+        HeldAnswer,
+        query=HeldQuery,
+    ),
+)
 
 METRICS_TYPE: Final = "text/plain"
 
@@ -141,6 +245,7 @@ READ_ENDPOINTS: Final = (
 ENDPOINTS: Final = (
     *METRICS_ENDPOINTS,
     *READ_ENDPOINTS,
+    *ACTION_ENDPOINTS,
     Endpoint(
         "GET",
         "/api/openapi.json",

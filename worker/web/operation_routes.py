@@ -1,0 +1,207 @@
+"""Handlers of actions, which submit operations, and of what became of them."""
+
+import hashlib
+import re
+from typing import Any, Final
+
+import msgspec
+
+from models.audit import Via
+from models.operation import Action
+from models.resources import RESOURCES
+from worker.core.errors import InvalidInput
+from worker.operations.price import price
+from worker.operations.request import OperationRequest, parse_parameters
+from worker.operations.submit import submit_or_record
+from worker.overview.listing import match_ids
+from worker.store.service.audit import Actor
+from worker.store.state.connections import get_connection
+from worker.store.state.metrics import set_statement_timeout
+from worker.store.state.operations import (
+    IdempotencyKey,
+    Operation,
+    count_targets,
+    get_operation,
+    list_targets,
+)
+from worker.store.sweep.held import list_held_objects, summarize_held
+from worker.web.bodies import BulkPauseBody, BulkResumeBody, BulkResyncBody, FilterBody
+from worker.web.call import Call
+from worker.web.endpoint import Reply
+from worker.web.fleet_routes import build_filter, load_readable_fleet
+from worker.web.operation_answers import (
+    HeldAnswer,
+    HeldObjectAnswer,
+    HeldSetAnswer,
+    OperationAnswer,
+    OperationDetailsAnswer,
+    PriceAnswer,
+    TargetAnswer,
+)
+from worker.web.queries import HeldQuery, OperationQuery, get_given
+
+KEY_HEADER: Final = "idempotency-key"
+_KEY: Final = re.compile(r"[!-~]{1,100}", re.ASCII)
+_SELECTION: Final = ("filter", "dry_run", "expected_count")
+"""Fields of a bulk body that are no parameters of the action."""
+
+BulkBody = BulkResyncBody | BulkPauseBody | BulkResumeBody
+
+
+def resync_connection(call: Call) -> Reply:
+    return _act(call, Action.RESYNC)
+
+
+def pause_connection(call: Call) -> Reply:
+    return _act(call, Action.PAUSE)
+
+
+def resume_connection(call: Call) -> Reply:
+    return _act(call, Action.RESUME)
+
+
+def approve_held_deletions(call: Call) -> Reply:
+    return _act(call, Action.APPROVE)
+
+
+def reject_held_deletions(call: Call) -> Reply:
+    return _act(call, Action.REJECT)
+
+
+def resync_many(call: Call) -> Reply:
+    return _act_on_many(call, Action.RESYNC)
+
+
+def pause_many(call: Call) -> Reply:
+    return _act_on_many(call, Action.PAUSE)
+
+
+def resume_many(call: Call) -> Reply:
+    return _act_on_many(call, Action.RESUME)
+
+
+def _act(call: Call, action: Action) -> Reply:
+    parameters = parse_parameters(action, msgspec.to_builtins(call.body))
+    request = OperationRequest(action, [call.ids["connection_id"]], parameters)
+    return _submit(call, request, _parse_key(call))
+
+
+def _act_on_many(call: Call, action: Action) -> Reply:
+    """Submit an action on all that match, or say what it would cost. Raises InvalidInput."""
+    body: BulkBody = call.body
+    key = _parse_key(call)
+    given = msgspec.to_builtins(body)
+    parameters = parse_parameters(
+        action, {name: value for name, value in given.items() if name not in _SELECTION}
+    )
+    ids = _select(call, action, body.filter)
+    if body.dry_run:
+        return Reply(_estimate(call, action, ids, is_full=given.get("full", False)), status=200)
+    if body.expected_count is None:
+        raise InvalidInput("expected_count must be given; dry_run says which number that is")
+    request = OperationRequest(
+        action, ids, parameters, expected_count=body.expected_count, chosen_by=given["filter"]
+    )
+    return _submit(call, request, key)
+
+
+def _select(call: Call, action: Action, wanted: FilterBody) -> list[int]:
+    """Return the connections that match now, without those that the action cannot concern."""
+    call.context.fleet.invalidate()
+    fleet = load_readable_fleet(call)
+    chosen = build_filter(
+        wanted.conditions,
+        wanted.statuses,
+        wanted.text,
+        is_attention=wanted.attention,
+        ids=wanted.ids,
+    )
+    facts = {one: fleet.by_id[one].facts for one in match_ids(fleet, chosen)}
+    if action is Action.RESYNC:
+        return [one for one, known in facts.items() if known.is_synced]
+    return [one for one, known in facts.items() if known.retired_at is None]
+
+
+def _estimate(call: Call, action: Action, ids: list[int], *, is_full: bool) -> PriceAnswer:
+    if action is not Action.RESYNC or not ids:
+        return PriceAnswer(len(ids), 0, 0.0)
+    budget = load_readable_fleet(call).service.shared.budget
+    with call.context.database.open_transaction() as db:
+        set_statement_timeout(db)
+        found = price(db, ids, full=is_full, calls_per_minute=budget.limit if budget else None)
+    return PriceAnswer(found.connections, found.calls, found.minutes)
+
+
+def _submit(call: Call, request: OperationRequest, key: IdempotencyKey | None) -> Reply:
+    assert call.principal is not None, "the table gives no exemption to an action"
+    actor = Actor(call.principal.name, Via.API, call.request_id)
+    # No message is sent from here: the next tick finds it, within two seconds.
+    submitted = submit_or_record(call.context.database, actor, request, key=key, hold_seconds=0.0)
+    call.context.fleet.invalidate()
+    operation = submitted.operation
+    return Reply(
+        _build_operation(operation), headers={"Location": f"/api/operations/{operation.id}"}
+    )
+
+
+def _parse_key(call: Call) -> IdempotencyKey | None:
+    """Return the client's key, with a digest of the request. Raises InvalidInput."""
+    key = call.headers.get(KEY_HEADER)
+    if key is None:
+        return None
+    if not _KEY.fullmatch(key):
+        raise InvalidInput("Idempotency-Key has 1 to 100 visible ASCII characters")
+    request = (call.route, dict(call.ids), msgspec.to_builtins(call.body))
+    digest = hashlib.sha256(msgspec.json.encode(request, order="sorted")).hexdigest()
+    return IdempotencyKey(key, digest)
+
+
+def get_one_operation(call: Call) -> Reply:
+    """Return an operation with a page of its connections. Raises NotFound."""
+    query: OperationQuery = call.query
+    number = call.ids["operation_id"]
+    with call.context.database.open_transaction() as db:
+        set_statement_timeout(db)
+        operation = get_operation(db, number)
+        counts = count_targets(db, number)
+        found = list_targets(
+            db,
+            number,
+            after=get_given(query.after) or 0,
+            limit=query.limit + 1,
+            state=get_given(query.state),
+        )
+    shown = [
+        msgspec.convert(one, TargetAnswer, from_attributes=True) for one in found[: query.limit]
+    ]
+    last = shown[-1].connection_id if len(found) > query.limit else None
+    return Reply(OperationDetailsAnswer(_build_operation(operation), counts, shown, last))
+
+
+def get_held(call: Call) -> Reply:
+    """Return what is held of a connection, and the objects of one resource. Raises NotFound."""
+    query: HeldQuery = call.query
+    number = call.ids["connection_id"]
+    resource = get_given(query.resource)
+    if resource is not None and resource not in RESOURCES:
+        raise InvalidInput(f"there is no such resource; there are {', '.join(RESOURCES)}")
+    objects: list[Any] = []
+    with call.context.database.open_transaction() as db:
+        set_statement_timeout(db)
+        get_connection(db, number)
+        held = summarize_held(db, number)
+        if resource is not None:
+            objects = list(
+                list_held_objects(
+                    db, number, RESOURCES[resource], after=query.after, limit=query.limit + 1
+                )
+            )
+    shown = [HeldObjectAnswer(it.key, it.name, it.reason, it.noted_at) for it in objects]
+    sets = [HeldSetAnswer(it.resource, it.count, it.digest, it.since) for it in held]
+    is_last = len(shown) <= query.limit
+    shown = shown[: query.limit]
+    return Reply(HeldAnswer(sets, shown, None if is_last else shown[-1].key))
+
+
+def _build_operation(operation: Operation) -> OperationAnswer:
+    return msgspec.convert(operation, OperationAnswer, from_attributes=True)
