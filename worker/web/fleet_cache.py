@@ -1,4 +1,4 @@
-"""One look at the fleet for all requests, about a second old."""
+"""One look at the fleet for all requests, a second old, or a few where it takes long to load."""
 
 import time
 from threading import Condition, Thread
@@ -10,10 +10,11 @@ from worker.overview.budget import open_shared_limiter
 from worker.overview.fleet import Fleet, load_fleet
 from worker.store.engine import Database
 
-FRESH_SECONDS: Final = 1.0
-"""Age up to which a look is used as it is."""
-STALE_SECONDS: Final = 5.0
-"""Age up to which a look is still answered while the next one is loaded."""
+MIN_FRESH_SECONDS: Final = 1.0
+MAX_FRESH_SECONDS: Final = 5.0
+"""Ages up to which a look is used as it is; within these, three times as long as its load took."""
+STALE_SECONDS: Final = 4.0
+"""How much older a look may be while the next one is loaded."""
 MAX_WAIT_SECONDS: Final = 9.0
 """A second less than the deadline of a request."""
 
@@ -31,6 +32,7 @@ class FleetCache:
         """When the load of the present look began."""
         self._wanted_at = 0.0
         """Looks whose load began before then are not used."""
+        self._fresh_seconds = MIN_FRESH_SECONDS
         self._is_loading = False
         self._error: BaseException | None = None
 
@@ -38,7 +40,7 @@ class FleetCache:
         """Return a look at the fleet; wait for one only if that at hand is too old."""
         asked = time.monotonic()
         with self._changed:
-            if self._is_usable(asked, FRESH_SECONDS):
+            if self._is_usable(asked, 0.0):
                 assert self._fleet is not None
                 return self._fleet
             self._start_loading()
@@ -62,9 +64,9 @@ class FleetCache:
         if self._limiter is not None:
             self._limiter.close()
 
-    def _is_usable(self, asked: float, seconds: float) -> bool:
+    def _is_usable(self, asked: float, more_seconds: float) -> bool:
         is_wanted = self._fleet is not None and self._begun_at >= self._wanted_at
-        return is_wanted and asked - self._begun_at < seconds
+        return is_wanted and asked - self._begun_at < self._fresh_seconds + more_seconds
 
     def _start_loading(self) -> None:
         if not self._is_loading:
@@ -82,4 +84,6 @@ class FleetCache:
             self._is_loading, self._error = False, error
             if fleet is not None:
                 self._fleet, self._begun_at = fleet, begun
+                took = 3 * (time.monotonic() - begun)
+                self._fresh_seconds = min(MAX_FRESH_SECONDS, max(MIN_FRESH_SECONDS, took))
             self._changed.notify_all()
