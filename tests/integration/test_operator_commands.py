@@ -219,3 +219,15 @@ def test_many_that_no_worker_serves_are_kept_and_said_to_wait(fleet: Database, r
     assert "no worker consumes manual, maintenance" in done.stderr
     asked = "select count(*) from sync.connections where requested_at is not null"
     assert fetch_scalar(fleet, asked) == 3
+
+
+def test_connections_show_tells_what_operators_did(fleet: Database, run: Run) -> None:
+    run("pause", "1", "--reason", "moving")
+    shown = run("connections", "show", "1")
+    assert "latest actions of operators" in shown.stdout
+    assert shown.stdout.count("ann") >= 2
+    actions = told(run("connections", "show", "1", "--json"))["actions"]
+    assert [(one["action"], one["outcome"]) for one in actions] == [
+        ("pause", "done"),
+        ("pause", "accepted"),
+    ]

@@ -1,5 +1,6 @@
 """The command ``audit``: who did what, when, through which face."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import click
@@ -92,10 +93,15 @@ def audit(
     if not shown:
         print_line("no entries")
         return
-    columns = ["entry", "time (UTC)", "who", "via", "action", "outcome", "on", "detail"]
-    print_table("", columns, [_build_row(entry) for entry in shown], prose=("detail",))
+    print_actions("", shown)
     if len(entries) > limit:
         print_line(f"older entries: --before {shown[-1].id}", err=True)
+
+
+def print_actions(title: str, entries: Sequence[AuditEntry]) -> None:
+    """Print entries of the audit as a table."""
+    columns = ["entry", "time (UTC)", "who", "via", "action", "outcome", "on", "detail"]
+    print_table(title, columns, [_build_row(entry) for entry in entries], prose=("detail",))
 
 
 def _build_row(entry: AuditEntry) -> list[object]:

@@ -98,7 +98,13 @@ _OPTIONS: Final = (
         type=click.Choice([one.value for one in ConnectionStatus]),
         help="All with this status; may be repeated.",
     ),
-    click.option("--search", metavar="TEXT", help="All whose name, address or tenant has TEXT."),
+    click.option(
+        "--search",
+        "--text",
+        "search",
+        metavar="TEXT",
+        help="All whose name, address or tenant has TEXT.",
+    ),
     click.option(
         "--dry-run", is_flag=True, help="Only show how many connections, and what it would cost."
     ),

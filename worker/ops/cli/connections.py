@@ -7,6 +7,7 @@ from worker.conditions.condition import Code
 from worker.core.time_text import render_age
 from worker.operations.actor import get_host_actor
 from worker.operations.audit import AuditedAction, audit_work
+from worker.ops.cli.audit import print_actions
 from worker.ops.cli.output import (
     APPROVE_MISSING_HINT,
     confirm,
@@ -28,6 +29,7 @@ from worker.overview.fleet import load_fleet
 from worker.overview.listing import ConnectionFilter
 from worker.overview.listing import list_connections as list_page
 from worker.overview.rows import build_connection_row
+from worker.store.service.audit import list_audit
 from worker.store.service.facts import load_missing_connections
 from worker.store.state.connections import Connection, find_connection, get_connections
 from worker.store.state.overview import (
@@ -40,6 +42,9 @@ from worker.sync.connections.discover import discover as read_list
 from worker.sync.connections.missing import approve_missing as approve
 from worker.sync.runtime import Runtime
 from worker.wiring import close_runtime
+
+SHOWN_ACTIONS = 5
+"""Entries of the audit that ``connections show`` prints; ``audit`` has them all."""
 
 
 @click.group()
@@ -93,18 +98,20 @@ def list_connections(  # noqa: PLR0917 - one argument an option
 @click.argument("connection")
 @json_option
 def show(connection: str, as_json: bool) -> None:  # noqa: FBT001
-    """Show one connection with its conditions, streams and latest runs."""
+    """Show one connection: conditions, streams, latest runs, and what operators did."""
     with open_checked_database() as (settings, database):
         with database.open_transaction() as db:
             known = find_connection(db, connection)
             streams = load_streams_overview(db, known.id)
             runs = [dict(run) for run in list_latest_runs(db, known.id)]
             held = list_held_samples(db, known.id)
+            actions = list_audit(db, connection_id=known.id, limit=SHOWN_ACTIONS)
         fleet = load_fleet(database, settings, ids=[known.id])
     one = fleet.by_id[known.id]
     if as_json:
         row = build_connection_row(one, fleet.now)
-        print_json({**row, "streams": streams, "runs": runs, "held": held})
+        shown = [vars(entry) for entry in actions]
+        print_json({**row, "streams": streams, "runs": runs, "held": held, "actions": shown})
         return
     print_lines(build_connection_lines(one, fleet.now))
     print_line()
@@ -136,6 +143,9 @@ def show(connection: str, as_json: bool) -> None:  # noqa: FBT001
         ],
         prose=("changes", "why"),
     )
+    if actions:
+        print_line()
+        print_actions("latest actions of operators", actions)
 
 
 @connections.command()

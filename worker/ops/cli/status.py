@@ -45,7 +45,14 @@ _SINK_HEADER_LINES = 3
 def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that choose connections."""
     for option in (
-        click.option("--text", default="", help="Only those whose name, address or tenant has it."),
+        click.option(
+            "--text",
+            "--search",
+            "text",
+            default="",
+            metavar="TEXT",
+            help="Only those whose name, address or tenant has TEXT.",
+        ),
         click.option(
             "--status",
             "statuses",
