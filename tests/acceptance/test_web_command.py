@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from models.audit import AuditAction
+from tests.support.fault_proxy import FaultProxy
 from tests.support.fork_server import COMMAND, get_fork_server, run_command
 from tests.support.tls import Authority
 from worker.store.engine import Database
@@ -57,11 +59,13 @@ class Serving:
         text = self.log.read_text() if self.log.exists() else ""
         return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
-    def get(self, path: str, token: str | None = None, context: Any = None) -> tuple[int, bytes]:
+    def get(
+        self, path: str, token: str | None = None, context: Any = None, seconds: float = 10
+    ) -> tuple[int, bytes]:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         request = urllib.request.Request(self.url + path, headers=headers)  # noqa: S310 - ours
         try:
-            with urllib.request.urlopen(request, timeout=10, context=context) as reply:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=seconds, context=context) as reply:  # noqa: S310
                 return reply.status, reply.read()
         except urllib.error.HTTPError as error:
             return error.code, error.read()
@@ -152,6 +156,28 @@ def test_an_address_that_cannot_be_used_is_named(run: Run) -> None:
     assert "cannot listen at 127.0.0.1:" in done.stderr
     unresolved = run("web", "--host", "nowhere.invalid")
     assert (unresolved.returncode, "Traceback" in unresolved.stderr) == (2, False)
+
+
+def test_a_database_that_never_answers_holds_up_neither_requests_nor_the_end(
+    database_url: str, tmp_path: Path
+) -> None:
+    place = urlsplit(database_url)
+    assert place.hostname is not None
+    assert place.port is not None
+    with FaultProxy(place.hostname, place.port) as proxy:
+        url = database_url.replace(f":{place.port}/", f":{proxy.port}/")
+        with serving(tmp_path / "log", url, TENANT_MIRROR_WEB_TOKEN=TOKEN) as web:
+            assert web.get("/health/ready")[0] == 200
+            proxy.black_hole()
+            began = time.monotonic()
+            status, body = web.get("/api/fleet", TOKEN, seconds=20)
+            assert (status, json.loads(body)["code"]) == (503, "unavailable")
+            assert 5 < time.monotonic() - began < 15
+            assert web.get("/health/live")[0] == 200
+            web.process.send_signal(signal.SIGTERM)
+            began = time.monotonic()
+            assert web.process.wait(20) == 0
+            assert time.monotonic() - began < 9
 
 
 def test_tokens_are_created_shown_once_listed_and_revoked(run: Run, database: Database) -> None:

@@ -1,7 +1,11 @@
 """Runs work that ends within a time limit after a stop request, even while it waits."""
 
+import os
+import sys
+import time
 from collections.abc import Callable
-from threading import Event, Thread
+from threading import Event, Thread, current_thread
+from threading import enumerate as list_threads
 
 from worker.core.log import get_logger
 
@@ -33,3 +37,19 @@ def run_until_stopped(stop: Event, work: Callable[[], None], seconds: float) -> 
         raise faults[0]
     if thread.is_alive():
         get_logger().warning("ended in the middle of the work", seconds=seconds)
+
+
+def abandon_busy_threads(seconds: float) -> None:
+    """End the process with code 0 if threads are busy for longer, as Python would wait for them.
+
+    Such a thread waits for a server that never answers.
+    """
+    until = time.monotonic() + seconds
+    others = [one for one in list_threads() if one is not current_thread() and not one.daemon]
+    for one in others:
+        one.join(max(0.0, until - time.monotonic()))
+    if any(one.is_alive() for one in others):
+        get_logger().warning("ended in the middle of the work", seconds=seconds)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)

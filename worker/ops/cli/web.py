@@ -21,6 +21,9 @@ Examples:
   curl http://127.0.0.1:8420/health/ready
 """
 
+_BUSY_SECONDS = 1.0
+"""How long a stop waits for threads, once the requests have been ended."""
+
 
 @click.command(epilog=_EXAMPLES)
 @click.option("--host", help="Address to listen at.  [default: TENANT_MIRROR_WEB_HOST]")
@@ -57,6 +60,7 @@ def serve_until_stopped(
 
     from worker.core.log import configure_logging
     from worker.core.process.stdio import drop_output_on_full_disk
+    from worker.ops.stoppable import abandon_busy_threads
     from worker.web.context import POOL_SIZE
     from worker.web.server import open_listener
     from worker.wiring import open_database
@@ -73,6 +77,7 @@ def serve_until_stopped(
             _serve(settings, database, listener, endpoints, stop)
     finally:
         database.close()
+    abandon_busy_threads(_BUSY_SECONDS)
 
 
 def _serve(
