@@ -1,5 +1,6 @@
 """The servers of docker-compose.yml with their very arguments, and the service on them."""
 
+import json
 import shlex
 import shutil
 import signal
@@ -7,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +31,7 @@ from worker.store.engine import Database
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-RUNNING = ("beat", "worker", "backfill", "maintenance", "relay")
+RUNNING = ("beat", "worker", "backfill", "maintenance", "relay", "web")
 ROLE = "composed"
 ADMIN = "user test on >test allcommands allkeys allchannels\n"
 
@@ -148,6 +150,10 @@ def stack(
         assert SERVICES["worker"]["environment"][variable] == f"/run/secrets/{name}"
         environment[variable] = str(file)
     one = {"TENANT_MIRROR_CONCURRENCY": "1", "TENANT_MIRROR_BACKFILL_CONCURRENCY": "1"}
+    web = SERVICES["web"]["environment"]
+    token = secrets / Path(web["TENANT_MIRROR_WEB_TOKEN_FILE"]).name
+    one |= {name: value for name, value in web.items() if value and "WEB" in name}
+    one |= {"TENANT_MIRROR_WEB_TOKEN_FILE": str(token), "TENANT_MIRROR_WEB_PORT": str(free_port())}
     service = Service({**environment, **one}, tmp_path)
     service.environment["PATH"] = f"{Path(sys.executable).parent}:{service.environment['PATH']}"
     database = Database(database_url)
@@ -188,7 +194,7 @@ def test_the_service_works_with_no_more_rights_than_compose_gives_it(
     assert done.returncode == 0, done.stderr
     done = run(stack, "tenant-mirror", "sinks", "add", "feed", "--kind", "redis-stream")
     assert done.returncode == 0, done.stderr
-    assert [health(stack, name) for name in RUNNING] == [1] * 5, "nothing runs yet"
+    assert [health(stack, name) for name in RUNNING] == [1] * len(RUNNING), "nothing runs yet"
     for name in RUNNING:
         start(stack, name)
     wait_until_exact(stack.database, tenant, seconds=120)
@@ -201,7 +207,13 @@ def test_the_service_works_with_no_more_rights_than_compose_gives_it(
         60,
         "all",
     )
-    wait_until(lambda: [health(stack, name) for name in RUNNING] == [0] * 5, 60, "health")
+    wait_until(
+        lambda: [health(stack, name) for name in RUNNING] == [0] * len(RUNNING), 60, "health"
+    )
+
+    port = stack.service.environment["TENANT_MIRROR_WEB_PORT"]
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/fleet", timeout=20) as reply:
+        assert json.loads(reply.read())["status"] == "well"
 
     role = "select rolsuper or rolcreatedb or rolcreaterole or rolbypassrls from pg_roles"
     assert fetch_scalar(stack.database, f"{role} where rolname = current_user") is False
