@@ -25,6 +25,7 @@ READING: Final = {
     "changes",
     "connections list",
     "connections show",
+    "doctor",
     "events tail",
     "grants",
     "health",

@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "forget": ("forget:forget", "Delete all data of a retired connection permanently."),
     "erase": ("erase:erase", "Erase a person's data permanently; lift or list erasures."),
     "probe": ("probe:probe", "Check, with 15 calls, whether a tenant answers as assumed."),
+    "doctor": ("doctor:doctor", "Check servers, key, clocks and tenants; say what to do."),
     "status": ("status:status", "Show what needs attention, why, and what to do."),
     "workers": ("workers:workers", "Show who is alive, and what each worker holds."),
     "health": ("health:health", "Check whether a process on this host works."),

@@ -1,0 +1,186 @@
+"""The command ``doctor``: what is wrong with the service and its surroundings, and what to do."""
+
+from collections import defaultdict
+from contextlib import ExitStack
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from worker.ops.cli.exit_codes import EXIT_PARTIAL
+from worker.ops.cli.output import (
+    confirm,
+    json_option,
+    open_checked_database,
+    print_json,
+    yes_option,
+)
+
+if TYPE_CHECKING:
+    from worker.conditions.condition import Condition
+    from worker.core.settings import Settings
+    from worker.overview.doctor.examine import Examination
+    from worker.overview.doctor.live import ProbedTenant
+    from worker.overview.fleet import Fleet
+
+MAX_NAMED = 3
+"""Connections that are named for one condition; the others are counted."""
+
+_EXAMPLES = """\b
+Examples:
+  tenant-mirror doctor
+  tenant-mirror doctor contoso
+  tenant-mirror doctor --all --live --report doctor.jsonl
+"""
+
+
+@click.command(
+    epilog=_EXAMPLES
+    + "\nExit codes: 0 all is well; 1 failed; 2 usage; 3 something needs attention."
+)
+@click.argument("connection", required=False)
+@click.option("--all", "everyone", is_flag=True, help="With --live: probe every tenant in use.")
+@click.option("--live", is_flag=True, help="With --all: confirm that live calls are wanted.")
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="With --all --live: file with a line for each tenant. Those that it has are not probed "
+    "again, so that a run that was stopped goes on.",
+)
+@yes_option
+@json_option
+def doctor(
+    *,
+    connection: str | None,
+    everyone: bool,
+    live: bool,
+    report: Path | None,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Check the service, its servers, Nango's key, clocks, and what syncs have learnt.
+
+    Sends at most three calls to Nango. With CONNECTION, its tenant is probed as well, with at most
+    15 calls, all of them reads. With --all --live every tenant is; the price is told first.
+    """
+    if everyone != live or (everyone and (connection is not None or report is None)):
+        raise click.UsageError(
+            "give a CONNECTION, or --all --live with --report FILE, or none of them"
+        )
+    from worker.core.log import configure_logging
+    from worker.overview.doctor.examine import examine
+    from worker.store.state.connections import find_connection
+    from worker.wiring import open_nango
+
+    configure_logging("CRITICAL", "console")
+    with open_checked_database() as (settings, database):
+        chosen = None
+        if connection is not None:
+            with database.open_transaction() as db:
+                chosen = find_connection(db, connection).id
+        with ExitStack() as stack:
+            nango = None
+            if settings.nango_secret_key is not None:
+                nango = open_nango(settings)
+                stack.callback(nango.close)
+            found = examine(database, settings, nango, connection_id=chosen)
+    probed: list[ProbedTenant] = []
+    if chosen is not None or report is not None:
+        probed = _probe(settings, found.fleet, report, yes=yes or chosen is not None)
+    if as_json:
+        print_json(_build_document(found, probed))
+    else:
+        _print_examination(found, probed)
+    if found.needs_attention or any(one.outcome != "yes" for one in probed):
+        raise SystemExit(EXIT_PARTIAL)
+
+
+def _probe(
+    settings: "Settings", fleet: "Fleet", report: Path | None, *, yes: bool
+) -> "list[ProbedTenant]":
+    """Probe the fleet's connections; those of the report are taken from it."""
+    from tempfile import TemporaryDirectory
+
+    from worker.overview.doctor.live import compute_price, probe_tenants, read_report
+    from worker.wiring import open_nango
+
+    if report is None:
+        with TemporaryDirectory() as folder:
+            return _probe(settings, fleet, Path(folder, "report"), yes=yes)
+    done = read_report(report)
+    left = [one for one in fleet.in_use if one.id not in done]
+    budget = fleet.service.shared.budget
+    price = compute_price(len(left), budget.limit if budget else None)
+    if not yes and left:
+        confirm(
+            f"{price.connections:,} tenants are probed with at most {price.calls:,} calls, "
+            f"in about {max(1, round(price.minutes)):,} min. Continue?",
+            f"this sends up to {price.calls:,} calls",
+        )
+    nango = open_nango(settings)
+    try:
+        for number, one in enumerate(probe_tenants(nango, left, report), 1):
+            if len(left) > 1:
+                click.echo(f"{number:,} of {len(left):,}: connection {one.connection_id}", err=True)
+    finally:
+        nango.close()
+    probed = read_report(report)
+    return [probed[one.id] for one in fleet.in_use if one.id in probed]
+
+
+def _build_document(found: "Examination", probed: "list[ProbedTenant]") -> dict[str, Any]:
+    import msgspec
+
+    return {
+        "release": version("tenant-mirror"),
+        "needs_attention": found.needs_attention,
+        "calls": found.calls,
+        "checked": found.checked,
+        "findings": [one.to_json() for one in found.diagnoses],
+        "conditions": [one.to_json() for one in found.conditions],
+        "probed": [msgspec.to_builtins(one) for one in probed],
+    }
+
+
+def _print_examination(found: "Examination", probed: "list[ProbedTenant]") -> None:
+    click.echo(f"Tenant Mirror {version('tenant-mirror')}")
+    for line in found.checked:
+        click.echo(f"ok        {line}")
+    for one in found.diagnoses:
+        _print_finding(one.severity, one.subject, one.sentence, one.remedy, one.anchor)
+    groups: dict[tuple[str, str | None], list[Condition]] = defaultdict(list)
+    for condition in found.conditions:
+        groups[condition.code, condition.resource].append(condition)
+    for same in groups.values():
+        _print_conditions(same)
+    for tenant in probed:
+        click.echo(
+            f"{'ok' if tenant.outcome == 'yes' else 'warning':<10}"
+            f"connection {tenant.connection_id} can be mirrored: {tenant.outcome}"
+            + (f"; does not hold: {'; '.join(tenant.failed)}" if tenant.failed else "")
+        )
+    if not found.needs_attention:
+        click.echo("nothing needs attention")
+
+
+def _print_conditions(same: "list[Condition]") -> None:
+    """Print one condition, which many connections may share."""
+    from worker.ops.event_line import to_one_line
+
+    first = same[0]
+    names = ", ".join(to_one_line(one.subject) for one in same[:MAX_NAMED])
+    more = f" and {len(same) - MAX_NAMED:,} more" if len(same) > MAX_NAMED else ""
+    _print_finding(first.severity, f"{names}{more}", first.sentence, first.remedy, first.anchor)
+    if first.customer_text:
+        click.echo("          text for the customer:")
+        for line in first.customer_text.splitlines():
+            click.echo(f"            {to_one_line(line)}")
+
+
+def _print_finding(severity: str, subject: str, sentence: str, remedy: str, anchor: str) -> None:
+    from worker.ops.event_line import to_one_line
+
+    click.echo(f"{severity:<10}{to_one_line(subject)}: {to_one_line(sentence)}")
+    click.echo(f"          do: {to_one_line(remedy)}")
+    click.echo(f"          {anchor}")
