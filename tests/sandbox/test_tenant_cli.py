@@ -1,5 +1,6 @@
 """The command line, the control API behind it, and changes on a timer."""
 
+import json
 import re
 import signal
 import subprocess
@@ -44,6 +45,15 @@ def test_truth_shows_every_resource(server: Server) -> None:
     assert f"users{truth.count:>21}  {truth.checksum:016x}" in text
     assert text.count("role_assignments") == 2
     assert run_command(server, "truth", "--connection", "c2").text.count("role_assignments") == 1
+
+
+def test_what_is_printed_can_be_had_as_json(server: Server) -> None:
+    users = server.nango.connections[1].tenant.truth()["users"]
+    told = json.loads(run_command(server, "truth", "--connection", "c2", "--json").text)
+    assert told["c2"]["resources"]["users"]["count"] == users.count
+    assert "total" in json.loads(run_command(server, "calls", "--json").text)
+    customers = json.loads(run_command(server, "customers", "--json").text)
+    assert [one["connection_id"] for one in customers] == ["c1", "c2"]
 
 
 def test_mutate_changes_one_tenant_or_all(server: Server) -> None:

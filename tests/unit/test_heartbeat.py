@@ -1,5 +1,6 @@
 """Signs of life of a process, as a health check reads them."""
 
+import json
 import tempfile
 import time
 from collections.abc import Iterator
@@ -29,6 +30,11 @@ def test_who_noted_it_just_now_is_healthy_and_others_are_not() -> None:
     heartbeat.write_heartbeat("worker")
     assert CliRunner().invoke(health, ["worker"]).exit_code == 0
     assert CliRunner().invoke(health, ["relay"]).exit_code == 1
+    told = CliRunner().invoke(health, ["worker", "--json"])
+    assert (told.exit_code, json.loads(told.stdout)["works"]) == (0, True)
+    silent = CliRunner().invoke(health, ["relay", "--json"])
+    assert silent.exit_code == 1
+    assert json.loads(silent.stdout) == {"name": "relay", "works": False, "age_seconds": None}
     assert CliRunner().invoke(health, ["somebody"]).exit_code == 2
 
 

@@ -10,7 +10,13 @@ from threading import Event
 
 import click
 
-from sandbox.tenant.cli.control_client import call_control_api, key_option, url_option
+from sandbox.tenant.cli.control_client import (
+    call_control_api,
+    json_option,
+    key_option,
+    print_json,
+    url_option,
+)
 from sandbox.tenant.cli.customers import COMMANDS
 from sandbox.tenant.defaults import DEFAULT_PORT
 from sandbox.tenant.demo import build_demo_nango, build_sized_nango
@@ -142,11 +148,18 @@ def _add_connection_id(connection: str | None, **content: object) -> dict[str, o
 @url_option
 @key_option
 @_connection
-def truth(url: str, key: str, connection: str | None) -> None:
+@json_option
+def truth(url: str, key: str, connection: str | None, *, as_json: bool) -> None:
     """Print count and checksum of every resource."""
-    for connection_id, found in call_control_api("GET", url, key, "truth").items():
-        if connection not in (None, connection_id):
-            continue
+    tenants = {
+        connection_id: found
+        for connection_id, found in call_control_api("GET", url, key, "truth").items()
+        if connection in (None, connection_id)
+    }
+    if as_json:
+        print_json(tenants)
+        return
+    for connection_id, found in tenants.items():
         click.echo(f"{connection_id}  tenant {found['tenant_id']}")
         for resource, one in found["resources"].items():
             click.echo(f"  {resource:<17}{one['count']:>9}  {int(one['checksum']):016x}")
@@ -199,9 +212,13 @@ def faults(rate: float, seed: int, kind: tuple[str, ...], url: str, key: str) ->
 @sandbox.command()
 @url_option
 @key_option
-def calls(url: str, key: str) -> None:
+@json_option
+def calls(url: str, key: str, *, as_json: bool) -> None:
     """Count the calls so far, by kind."""
     found = call_control_api("GET", url, key, "calls")
+    if as_json:
+        print_json(found)
+        return
     click.echo(f"total  {found['total']}")
     for part in ("kinds", "graph"):
         for name, count in sorted(found[part].items()):

@@ -1,5 +1,6 @@
 """The client of a running sandbox's control API."""
 
+import json
 from typing import Any
 
 import click
@@ -16,9 +17,14 @@ url_option = click.option(
     envvar=URL_VARIABLE,
     help="URL of the running sandbox.",
 )
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 key_option = click.option(
     "--key", default=KEY, envvar=KEY_VARIABLE, help="Its key, a version 4 UUID."
 )
+
+
+def print_json(value: object) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def call_control_api(method: str, url: str, key: str, path: str, content: Any = None) -> Any:

@@ -5,7 +5,13 @@ from typing import Any
 
 import click
 
-from sandbox.tenant.cli.control_client import call_control_api, key_option, url_option
+from sandbox.tenant.cli.control_client import (
+    call_control_api,
+    json_option,
+    key_option,
+    print_json,
+    url_option,
+)
 from sandbox.tenant.control.customers import DELETABLE, REFUSABLE, RESTORABLE
 
 
@@ -48,9 +54,14 @@ def _change_customer(
 @click.command()
 @url_option
 @key_option
-def customers(url: str, key: str) -> None:
+@json_option
+def customers(url: str, key: str, *, as_json: bool) -> None:
     """List the simulated customers, and what was done to them."""
-    for one in call_control_api("GET", url, key, "customers")["customers"]:
+    found = call_control_api("GET", url, key, "customers")["customers"]
+    if as_json:
+        print_json(found)
+        return
+    for one in found:
         state = ", ".join(one["troubles"]) or "fine"
         click.echo(f"{one['connection_id']}  {one['name']:<12} {one['users']:>9,} users  {state}")
 

@@ -2,7 +2,7 @@
 
 import click
 
-from worker.ops.cli.output import open_checked_database, print_line
+from worker.ops.cli.output import json_option, open_checked_database, print_json, print_line
 from worker.store.migration_lock import MigrationLimits
 
 
@@ -16,7 +16,8 @@ from worker.store.migration_lock import MigrationLimits
     metavar="SECONDS",
     help="How long to wait for other sessions where no statement waits behind the migration.",
 )
-def migrate(revision: str, wait: float) -> None:
+@json_option
+def migrate(revision: str, wait: float, *, as_json: bool) -> None:
     """Migrate the database to the schema of this release.
 
     Safe to run at any time, several times, and from several hosts at once: it takes an advisory
@@ -26,7 +27,9 @@ def migrate(revision: str, wait: float) -> None:
 
     with open_checked_database(any_schema=True) as (_, database):
         before, after = run(database, revision, MigrationLimits(concurrent_lock=wait))
-        if before == after:
+        if as_json:
+            print_json({"server": database.server, "before": before, "after": after})
+        elif before == after:
             print_line(f"{database.server} is already at schema {after}")
         else:
             print_line(f"{database.server}: schema {before or 'none'} -> {after or 'none'}")
