@@ -6,11 +6,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from models.run import RunState, RunTrigger
+from sandbox.servers import Servers
 from sandbox.tenant import Nango
 from tests.support.mirror import Mirror
+from worker.core.secret import SecretStr
 from worker.core.settings import Settings, load_settings
+from worker.overview.budget import FollowedLimiter
 from worker.store.service.facts import is_halted, is_key_changed, note_halt
 from worker.sync.connections.discover import discover
 from worker.sync.run import run_slice
@@ -110,3 +114,18 @@ def test_a_key_that_nango_refuses_changes_nothing(
     assert get_key(changed) == nango.key
     assert rotation.follow(changed, after_discovery=False) is changed
     changed.nango.close()
+
+
+def test_a_process_that_shows_the_budget_follows_the_key(
+    nango: Nango, key_file: Path, settings: Settings, servers: Servers
+) -> None:
+    shared = structs.replace(settings, redis_url=SecretStr(servers.redis_url))
+    limiter = FollowedLimiter(shared)
+    first = limiter.get()
+    assert first is not None
+    assert limiter.get() is first
+    replace_key(key_file, issue_key(nango))
+    second = limiter.get()
+    assert second is not None
+    assert second.fingerprint != first.fingerprint
+    limiter.close()

@@ -2,6 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
+from msgspec import structs
+
+from worker.core.key_file import KeyFile
 from worker.core.settings import Settings
 
 if TYPE_CHECKING:
@@ -18,6 +21,31 @@ def open_shared_limiter(settings: Settings) -> "RateLimiter | None":
     from worker.nango.limiter import open_limiter
 
     return open_limiter(settings, settings.nango_secret_key.get_secret_value())
+
+
+class FollowedLimiter:
+    """The limiter of a process that runs for long: that of the key which is in the file now.
+
+    One thread at a time may call ``get``.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._key_file = KeyFile()
+        self._settings = settings
+        self._limiter = open_shared_limiter(settings)
+
+    def get(self) -> "RateLimiter | None":
+        """Return the limiter, or None if budgets are not shared."""
+        key = self._key_file.read_if_changed()
+        if key is not None:
+            self._settings = structs.replace(self._settings, nango_secret_key=key)
+            self.close()
+            self._limiter = open_shared_limiter(self._settings)
+        return self._limiter
+
+    def close(self) -> None:
+        if self._limiter is not None:
+            self._limiter.close()
 
 
 def load_outage(limiter: "RateLimiter") -> dict[str, Any] | None:

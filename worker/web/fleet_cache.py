@@ -6,7 +6,7 @@ from typing import Final
 
 from worker.core.errors import ServerUnavailable
 from worker.core.settings import Settings
-from worker.overview.budget import open_shared_limiter
+from worker.overview.budget import FollowedLimiter
 from worker.overview.fleet import Fleet, load_fleet
 from worker.store.engine import Database
 
@@ -25,7 +25,7 @@ class FleetCache:
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
         self._settings = settings
-        self._limiter = open_shared_limiter(settings)
+        self._limiter = FollowedLimiter(settings)
         self._changed = Condition()
         self._fleet: Fleet | None = None
         self._begun_at = 0.0
@@ -61,8 +61,7 @@ class FleetCache:
             self._wanted_at = time.monotonic()
 
     def close(self) -> None:
-        if self._limiter is not None:
-            self._limiter.close()
+        self._limiter.close()
 
     def _is_usable(self, asked: float, more_seconds: float) -> bool:
         is_wanted = self._fleet is not None and self._begun_at >= self._wanted_at
@@ -77,7 +76,7 @@ class FleetCache:
         begun = time.monotonic()
         fleet, error = None, None
         try:
-            fleet = load_fleet(self._database, self._settings, limiter=self._limiter)
+            fleet = load_fleet(self._database, self._settings, limiter=self._limiter.get())
         except BaseException as raised:  # noqa: BLE001 - raised again in the threads that wait
             error = raised
         with self._changed:

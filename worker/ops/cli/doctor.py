@@ -166,7 +166,7 @@ def _print_examination(found: "Examination", probed: "list[ProbedTenant]") -> No
 
 def _print_conditions(same: "list[Condition]") -> None:
     """Print one condition, which many connections may share."""
-    from worker.ops.event_line import to_one_line
+    from worker.core.printable import to_one_line
 
     first = same[0]
     names = ", ".join(to_one_line(one.subject) for one in same[:MAX_NAMED])
@@ -179,7 +179,7 @@ def _print_conditions(same: "list[Condition]") -> None:
 
 
 def _print_finding(severity: str, subject: str, sentence: str, remedy: str, anchor: str) -> None:
-    from worker.ops.event_line import to_one_line
+    from worker.core.printable import to_one_line
 
     click.echo(f"{severity:<10}{to_one_line(subject)}: {to_one_line(sentence)}")
     click.echo(f"          do: {to_one_line(remedy)}")

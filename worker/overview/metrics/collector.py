@@ -3,15 +3,13 @@
 from collections.abc import Iterator
 from threading import Lock
 
-from msgspec import structs
 from prometheus_client import Metric
 from prometheus_client.registry import Collector
 
 from worker.core.errors import MirrorError
-from worker.core.key_file import KeyFile
 from worker.core.log import get_logger
 from worker.core.settings import Settings
-from worker.overview.budget import load_budget, load_outage, open_shared_limiter
+from worker.overview.budget import FollowedLimiter, load_budget, load_outage
 from worker.overview.metrics.read import read_counters, read_events, read_mirror, read_service
 from worker.overview.metrics.samples import MetricSamples
 from worker.store.engine import Database
@@ -27,8 +25,7 @@ class MetricsCollector(Collector):
         """The error of the last scrape."""
         self._database = database
         self._settings = settings
-        self._key_file = KeyFile()
-        self._gate = open_shared_limiter(settings)
+        self._limiter = FollowedLimiter(settings)
         self._lock = Lock()
 
     def collect(self) -> Iterator[Metric]:
@@ -37,8 +34,7 @@ class MetricsCollector(Collector):
         yield from readings.build_families()
 
     def close(self) -> None:
-        if self._gate is not None:
-            self._gate.close()
+        self._limiter.close()
 
     def _read(self) -> MetricSamples:
         """Return all samples; if the database cannot be read, a sample reports that."""
@@ -61,22 +57,14 @@ class MetricsCollector(Collector):
         return readings
 
     def _read_budget(self, readings: MetricSamples) -> None:
-        self._follow_key()
-        if self._gate is None:
+        limiter = self._limiter.get()
+        if limiter is None:
             return
-        outage = load_outage(self._gate)
+        outage = load_outage(limiter)
         readings.set("nango_outage_seconds", outage["seconds"] if outage else 0)
         if outage:
             readings.set("halted", 1)
-        budget = load_budget(self._gate, is_set=self._settings.nango_calls_per_minute is not None)
+        budget = load_budget(limiter, is_set=self._settings.nango_calls_per_minute is not None)
         if budget is not None and budget["limit"] is not None:
             readings.set("nango_budget_calls", budget["limit"])
             readings.set("nango_budget_calls_left", budget["left"])
-
-    def _follow_key(self) -> None:
-        """Read the budget of the key that is in the file now."""
-        key = self._key_file.read_if_changed()
-        if key is not None:
-            self._settings = structs.replace(self._settings, nango_secret_key=key)
-            self.close()
-            self._gate = open_shared_limiter(self._settings)
