@@ -184,7 +184,9 @@ def test_of_connections_with_one_address_the_live_one_is_meant(
     run("connections", "discover")
     unclear = run("forget", "again", "--yes")
     assert unclear.returncode == 2
-    assert "1 (entra/again, retired), 2 (entra/again, retired); pass the number" in unclear.stderr
+    assert "1 (Contoso, entra/again, retired), 2 (Contoso, entra/again, retired); pass the" in (
+        unclear.stderr
+    )
     assert run("forget", "2", "--yes").returncode == 0
     assert fetch_scalar(database, "select array_agg(id) from sync.connections") == [1]
 

@@ -302,7 +302,6 @@ ANSWERS: dict[str, Callable[[World, Customer, list[Row]], None]] = {
     "select id from events.epochs": one_epoch,
     "and not initial": changes_of_today,
     "undone (n, state)": history,
-    "from sync.removals": nothing_waits,
     "from sync.quarantine": nothing_waits,
     "from sync.unresolved": nothing_waits,
 }

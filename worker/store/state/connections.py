@@ -153,8 +153,9 @@ def find_connection(db: sa.Connection, named: str) -> Connection:
     if not tiers and (owners := find_domain_owners(db, named)):
         tiers[0] = owners
     if not tiers:
+        shown = named if number is not None else f"'{named}'"
         raise NotFound(
-            f"there is no connection '{named}'; 'tenant-mirror connections list' shows them all"
+            f"there is no connection {shown}; 'tenant-mirror connections list' shows them all"
         )
     matches = get_connections(db, tiers[min(tiers)])
     return _choose_match(named, [one for one in matches if not one.is_retired] or matches)
