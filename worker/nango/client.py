@@ -10,9 +10,9 @@ import re
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
-from threading import Event, Lock
+from threading import Lock
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 from tenacity.wait import wait_random_exponential
@@ -29,6 +29,7 @@ from worker.core.errors import (
     RetryNow,
 )
 from worker.core.net.transport import TransportConfig
+from worker.nango.api_call import ApiCall
 from worker.nango.call_meter import CallMeter
 from worker.nango.circuit_breaker import HEALTH_CHECK_PATH, CircuitBreaker
 from worker.nango.errors import (
@@ -84,32 +85,6 @@ class RetryPolicy:
 
     deadline: float = 60.0
     max_pause: float = 20.0
-
-
-@dataclass(frozen=True)
-class _ApiCall:
-    """A request and the budgets that it uses; without a connection it goes to Nango itself."""
-
-    method: str
-    path: str
-    headers: dict[str, str] = field(default_factory=dict)
-    body: object = None
-    connection: str | None = None
-    lane: RunTrigger = RunTrigger.MANUAL
-    single_attempt: bool = False
-    batched_path: str | None = None
-    observer: ResponseObserver | None = None
-    response_seen: Event = field(default_factory=Event)
-    """Set once an attempt has brought a response that proves that Nango works."""
-
-    @property
-    def charged_path(self) -> str:
-        """The path that decides which of the customer's budgets is used."""
-        return self.batched_path or self.path
-
-    @property
-    def wire_path(self) -> bytes:
-        return (b"" if self.connection is None else b"/proxy") + self.path.encode("ascii")
 
 
 class NangoClient:
@@ -189,7 +164,7 @@ class NangoClient:
         }
         try:
             sent = connection.build_headers() | own
-            asked = _ApiCall(
+            asked = ApiCall(
                 method,
                 path,
                 sent,
@@ -207,7 +182,7 @@ class NangoClient:
 
     def get(self, path: str) -> ApiResponse:
         """GET Nango's own API. Returns Nango's 400 and 404, too."""
-        return self._send_with_retries(_ApiCall("GET", path))
+        return self._send_with_retries(ApiCall("GET", path))
 
     def note_throttling(
         self, connection: ConnectionRef, target: str, response: ApiResponse
@@ -230,7 +205,7 @@ class NangoClient:
             self.throttle.parse_pause(response, now),
         )
 
-    def _send_with_retries(self, asked: "_ApiCall") -> ApiResponse:
+    def _send_with_retries(self, asked: "ApiCall") -> ApiResponse:
         self.breaker.require_closed(manual=asked.lane is RunTrigger.MANUAL)
         patience = self.retry_policy
         began = time.monotonic()
@@ -268,7 +243,7 @@ class NangoClient:
             least = 0.0 if asked.single_attempt else patience.max_pause
             raise to_retry_later(error, least, has_worked=self.breaker.has_worked()) from None
 
-    def _send_once(self, asked: "_ApiCall", until: float) -> ApiResponse:
+    def _send_once(self, asked: "ApiCall", until: float) -> ApiResponse:
         self._wait_for_budget(asked, until)
         response = self._send(asked, until)
         now = self._clock()
@@ -294,9 +269,9 @@ class NangoClient:
     def _send_health_check(self, seconds: float) -> ApiResponse:
         """Send a health check, regardless of the budget: all workers send one in a few seconds."""
         until = time.monotonic() + min(seconds, self.retry_policy.deadline)
-        return self._send(_ApiCall("GET", HEALTH_CHECK_PATH), until)
+        return self._send(ApiCall("GET", HEALTH_CHECK_PATH), until)
 
-    def _wait_for_budget(self, asked: "_ApiCall", until: float) -> None:
+    def _wait_for_budget(self, asked: "ApiCall", until: float) -> None:
         """Wait for the budgets if the wait is short, else raise BudgetExhausted."""
         service = self.throttle.find_service(asked.charged_path)
         while True:
@@ -310,7 +285,7 @@ class NangoClient:
             is_budget = why == BUDGET_SPENT
             self.wait(seconds, WaitReason.BUDGET if is_budget else WaitReason.GRAPH)
 
-    def _send(self, asked: "_ApiCall", until: float) -> ApiResponse:
+    def _send(self, asked: "ApiCall", until: float) -> ApiResponse:
         with self._lock:
             self._calls += 1
         self._meter.count_call(asked.lane, is_own=asked.connection is None)
@@ -321,7 +296,7 @@ class NangoClient:
             request, until, lambda head: self._learn_from_headers(asked, head)
         )
 
-    def _learn_from_headers(self, asked: "_ApiCall", head: ApiResponse) -> None:
+    def _learn_from_headers(self, asked: "ApiCall", head: ApiResponse) -> None:
         """Update the budgets from the headers, as the next call may go out before the body arrives.
 
         Whether a refusal is Graph's or Nango's is only known from its body.
