@@ -51,6 +51,7 @@ def run_migrations_online(db: sa.Connection) -> None:
         version_table="schema_version",
         transaction_per_migration=True,
         process_revision_directives=make_repeatable,
+        on_version_apply=context.config.attributes.get("on_version_apply"),
     )
     db.execute(text("create schema if not exists sync"))
     db.commit()

@@ -61,8 +61,16 @@ OnTarget = Callable[[int, TargetState, str], None]
 """Called after each connection with its id, state and what became of it."""
 
 
+OnRows = Callable[[int], None]
+"""Called after each batch of an approval with the number of rows deleted so far."""
+
+
 def ignore_target(_connection_id: int, _state: TargetState, _detail: str) -> None:
     """Ignore the progress of an operation."""
+
+
+def ignore_rows(_deleted: int) -> None:
+    """Ignore the progress of an approval."""
 
 
 def execute(
@@ -84,9 +92,11 @@ def execute(
     return _Execution(database, operation, seconds=seconds, should_stop=should_stop).run()
 
 
-def execute_held(database: Database, operation: Operation, on_target: OnTarget) -> None:
+def execute_held(
+    database: Database, operation: Operation, on_target: OnTarget, on_rows: OnRows
+) -> None:
     """Carry out an operation that was submitted for this process."""
-    _Execution(database, operation, on_target=on_target).run()
+    _Execution(database, operation, on_target=on_target, on_rows=on_rows).run()
 
 
 class _Execution:
@@ -100,6 +110,7 @@ class _Execution:
         seconds: float | None = None,
         should_stop: Callable[[], bool] = lambda: False,
         on_target: OnTarget = ignore_target,
+        on_rows: OnRows = ignore_rows,
     ) -> None:
         self._database = database
         self._operation = operation
@@ -107,6 +118,7 @@ class _Execution:
         self._deadline = None if seconds is None else time.monotonic() + seconds
         self._is_stopping = should_stop
         self._on_target = on_target
+        self._on_rows = on_rows
         self._parameters = parse_parameters(operation.action, operation.parameters)
 
     def run(self) -> bool:
@@ -209,6 +221,7 @@ class _Execution:
         result = {**target.result, "deleted": dict(deleted)}
         save_target_result(tx.db, self._operation.id, tx.connection_id, result)
         renew_operation(tx.db, self._operation.id, self._holder, HOLD_SECONDS)
+        self._on_rows(deleted.total())
 
     def _finish(
         self, db: sa.Connection, connection: Connection, detail: str, result: Mapping[str, Any]

@@ -4,7 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from models.operation import TargetState
-from worker.operations.execute import HOLD_SECONDS, OnTarget, execute_held, ignore_target
+from worker.operations.execute import (
+    HOLD_SECONDS,
+    OnRows,
+    OnTarget,
+    execute_held,
+    ignore_rows,
+    ignore_target,
+)
 from worker.operations.request import OperationRequest
 from worker.operations.submit import submit_or_record
 from worker.store.engine import Database
@@ -33,6 +40,7 @@ def carry_out(
     actor: Actor,
     request: OperationRequest,
     on_target: OnTarget = ignore_target,
+    on_rows: OnRows = ignore_rows,
 ) -> Outcome:
     """Submit an operation and carry it out here; if this process dies, a worker continues.
 
@@ -41,7 +49,7 @@ def carry_out(
     submitted = submit_or_record(
         database, actor, request, holder=get_holder_name(), hold_seconds=HOLD_SECONDS
     )
-    execute_held(database, submitted.operation, on_target)
+    execute_held(database, submitted.operation, on_target, on_rows)
     with database.open_transaction() as db:
         operation = get_operation(db, submitted.operation.id)
     return Outcome(operation, list(_iterate_targets(database, operation.id)))

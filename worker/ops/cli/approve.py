@@ -18,6 +18,7 @@ from worker.ops.cli.output import (
     render_value,
     yes_option,
 )
+from worker.ops.cli.progress import Progress
 from worker.store.state.connections import Connection, find_connection
 
 if TYPE_CHECKING:
@@ -188,7 +189,11 @@ def _decide(
     from worker.operations.request import OperationRequest
 
     request = OperationRequest(action, [connection.id], review.expected)
-    outcome = carry_out(database, actor, request)
+    rows = sum(review.counts.values()) + sum(review.cascade.values())
+    with Progress(connection.label, total=rows) as progress:
+        outcome = carry_out(
+            database, actor, request, on_rows=lambda done: progress.update(done, "deleting rows")
+        )
     (target,) = outcome.targets
     if as_json:
         print_json(

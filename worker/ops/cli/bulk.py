@@ -1,19 +1,20 @@
 """Actions on one connection, or on all that a filter matches: choose, price, ask, carry out."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
 from models.connection import ConnectionStatus
-from models.operation import Action, TargetState
+from models.operation import Action
 from worker.conditions.condition import Code
 from worker.core.settings import Settings
 from worker.operations.actor import get_host_actor
 from worker.ops.cli.exit_codes import EXIT_FAILED, EXIT_PARTIAL
 from worker.ops.cli.output import confirm, print_json, print_line
+from worker.ops.cli.progress import Progress
 from worker.store.engine import Database
 from worker.store.state.connections import (
     SYNCED_STATUSES,
@@ -31,8 +32,6 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 MAX_LISTED: Final = 20
 """Failed connections that are listed one by one."""
-
-PROGRESS_SECONDS: Final = 2.0
 
 _APPLIES: Final[Mapping[Action, Callable[[Connection], bool]]] = {
     Action.RESYNC: lambda one: one.status in SYNCED_STATUSES,
@@ -186,8 +185,14 @@ def run_bulk(
     request = OperationRequest(
         action, ids, parameters, selection.expect, chosen_by=selection.to_json()
     )
-    progress = _BulkProgress(action, len(ids))
-    outcome = carry_out(database, get_host_actor(settings), request, progress)
+    ended = count(1)
+    with Progress(action.value, total=len(ids)) as progress:
+        outcome = carry_out(
+            database,
+            get_host_actor(settings),
+            request,
+            lambda *_: progress.update(next(ended), "connections"),
+        )
     _report(action, choice, outcome, as_json=as_json)
     if outcome.failed:
         raise SystemExit(EXIT_FAILED if len(outcome.failed) == len(ids) else EXIT_PARTIAL)
@@ -239,23 +244,6 @@ def _confirm(action: Action, selection: Selection, choice: Choice, cost: "Price 
         return
     text = _describe(choice, cost)
     confirm(f"{action.capitalize()}: {text}. Do it?", f"{action} of many: {text}")
-
-
-class _BulkProgress:
-    """Prints to stderr, every other second, how many connections are done."""
-
-    def __init__(self, action: Action, total: int) -> None:
-        self._action = action
-        self._total = total
-        self._done = 0
-        self._last = time.monotonic()
-
-    def __call__(self, _connection_id: int, _state: TargetState, _detail: str) -> None:
-        self._done += 1
-        now = time.monotonic()
-        if now - self._last >= PROGRESS_SECONDS:
-            self._last = now
-            print_line(f"{self._action}: {self._done:,} of {self._total:,}", err=True)
 
 
 def _report(action: Action, choice: Choice, outcome: "Outcome", *, as_json: bool) -> None:

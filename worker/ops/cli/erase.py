@@ -12,7 +12,6 @@ from worker.operations.actor import get_host_actor
 from worker.operations.audit import AuditedAction, audit_work
 from worker.ops.cli.exit_codes import EXIT_PARTIAL
 from worker.ops.cli.output import (
-    ProgressPrinter,
     confirm,
     json_option,
     open_checked_database,
@@ -22,6 +21,7 @@ from worker.ops.cli.output import (
     render_time,
     yes_option,
 )
+from worker.ops.cli.progress import Progress
 from worker.store.state.connections import Connection, find_connection
 
 if TYPE_CHECKING:
@@ -129,16 +129,17 @@ def _run_erasure(
     """Erase the object, and wait a while for the sinks to receive its deletion."""
     from worker.erasure.erase import continue_erasure, erase
 
-    progress = ProgressPrinter(f"{connection.id} ({connection.label})")
+    with Progress(f"{connection.id} ({connection.label})") as progress:
 
-    def told(table: str, rows: int) -> None:
-        progress(table, rows, "scrubbing")
+        def on_rows(table: str, rows: int) -> None:
+            progress.update(rows, f"scrubbing {table}")
 
-    done = erase(database, target, told)
-    until = time.monotonic() + wait
-    while done.sinks_behind and time.monotonic() < until:
-        time.sleep(POLL_SECONDS)
-        continue_erasure(database, target, done, told)
+        done = erase(database, target, on_rows)
+        until = time.monotonic() + wait
+        while done.sinks_behind and (left := until - time.monotonic()) > 0:
+            progress.announce(f"waits at most {left:.0f} s for sinks to receive the deletion")
+            time.sleep(POLL_SECONDS)
+            continue_erasure(database, target, done, on_rows)
     return done
 
 

@@ -6,7 +6,6 @@ from models.audit import AuditAction
 from worker.operations.actor import get_host_actor
 from worker.operations.audit import AuditedAction, audit_work
 from worker.ops.cli.output import (
-    ProgressPrinter,
     confirm,
     json_option,
     open_checked_database,
@@ -14,6 +13,7 @@ from worker.ops.cli.output import (
     print_line,
     yes_option,
 )
+from worker.ops.cli.progress import Progress
 from worker.store.state.connections import Connection, find_connection
 from worker.store.state.forget import forget_connection as purge
 
@@ -32,11 +32,13 @@ def forget(connection: str, yes: bool, as_json: bool) -> None:  # noqa: FBT001
             known = find_connection(db, connection)
         if not yes and known.is_retired:
             _confirm_forget(known)
-        progress = ProgressPrinter(f"{known.id} ({known.label})")
         action = AuditedAction(get_host_actor(settings), AuditAction.FORGET, connection=known)
-        with audit_work(database, action):
+        with (
+            audit_work(database, action),
+            Progress(f"{known.id} ({known.label})") as progress,
+        ):
             gone = purge(
-                database, known.id, lambda table, rows: progress(table, rows, "forgetting")
+                database, known.id, lambda table, rows: progress.update(rows, f"forgetting {table}")
             )
             action.detail = f"{sum(gone.values()):,} rows deleted"
     if as_json:

@@ -1,8 +1,11 @@
 """The command ``migrate``."""
 
+from functools import partial
+
 import click
 
 from worker.ops.cli.output import json_option, open_checked_database, print_json, print_line
+from worker.ops.cli.progress import Progress
 from worker.store.migration_lock import MigrationLimits
 
 
@@ -26,10 +29,17 @@ def migrate(revision: str, wait: float, *, as_json: bool) -> None:
     from worker.ops.schema.migrate import migrate as run
 
     with open_checked_database(any_schema=True) as (_, database):
-        before, after = run(database, revision, MigrationLimits(concurrent_lock=wait))
+        limits = MigrationLimits(concurrent_lock=wait)
+        with Progress(str(database.server)) as progress:
+            before, after = run(database, revision, limits, partial(_show_step, progress))
         if as_json:
             print_json({"server": database.server, "before": before, "after": after})
         elif before == after:
             print_line(f"{database.server} is already at schema {after}")
         else:
             print_line(f"{database.server}: schema {before or 'none'} -> {after or 'none'}")
+
+
+def _show_step(progress: Progress, done: int, total: int) -> None:
+    progress.total = total
+    progress.update(done, "migrations", at_once=progress.is_terminal)

@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -151,26 +150,6 @@ def render_time(moment: datetime | None) -> str | None:
 def render_value(value: object) -> str:
     """Return one line of text, with the zone of a time."""
     return f"{render_time(value)} UTC" if isinstance(value, datetime) else to_one_line(str(value))
-
-
-class ProgressPrinter:
-    """Prints the progress of long work to stderr, every other second."""
-
-    def __init__(self, label: str, every: float = 2.0) -> None:
-        self._label = label
-        self._every = every
-        self._last = time.monotonic()
-
-    def __call__(self, resource: str, objects: int, what: str) -> None:
-        """Print progress. Without a resource it is a wait of ``objects`` seconds, printed now."""
-        now = time.monotonic()
-        if not resource:
-            self._last = now
-            print_line(f"{self._label}: {what}; continues in {objects} s", err=True)
-            return
-        if now - self._last >= self._every:
-            self._last = now
-            print_line(f"{self._label}: {what} {resource}, {objects:,} so far", err=True)
 
 
 def render_changes(counts: Mapping[str, int]) -> str:

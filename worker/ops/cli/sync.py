@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from functools import partial
 
 import click
 
@@ -13,7 +14,6 @@ from worker.operations.actor import get_host_actor
 from worker.operations.audit import AuditedAction, audit_work
 from worker.ops.cli.exit_codes import EXIT_BUSY, EXIT_BY_RUN_STATE, EXIT_FAILED, EXIT_PARTIAL
 from worker.ops.cli.output import (
-    ProgressPrinter,
     json_option,
     open_checked_runtime,
     print_error,
@@ -22,6 +22,7 @@ from worker.ops.cli.output import (
     render_drift,
     render_outcome,
 )
+from worker.ops.cli.progress import Progress
 from worker.store.engine import load_server_time
 from worker.store.state.connections import (
     Connection,
@@ -165,9 +166,13 @@ def _run_when_lease_free(
     said = False
     while True:
         try:
-            return run_to_end(
-                runtime, connection.id, request, on_progress=ProgressPrinter(connection.label)
-            )
+            with Progress(connection.label) as progress:
+                return run_to_end(
+                    runtime,
+                    connection.id,
+                    request,
+                    on_progress=partial(_show_progress, progress),
+                )
         except LeaseHeld as busy:
             if time.monotonic() >= until:
                 raise
@@ -175,6 +180,14 @@ def _run_when_lease_free(
                 print_line(f"{connection.label}: waiting: {busy.message}", err=True)
                 said = True
             time.sleep(1.0)
+
+
+def _show_progress(progress: Progress, resource: str, number: int, what: str) -> None:
+    """Show objects of a resource; without one, the sync waits for ``number`` seconds."""
+    if resource:
+        progress.update(number, f"{what} {resource}")
+    else:
+        progress.announce(f"{what}; continues in {number} s", at_once=True)
 
 
 def _pick_exit_code(codes: list[int]) -> int:

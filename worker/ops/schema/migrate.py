@@ -1,7 +1,8 @@
 """Migrates a database to the schema of this release or to another revision."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 
 import psycopg
 from alembic import command
@@ -19,12 +20,22 @@ from worker.store.indexes import rebuild_invalid_indexes
 from worker.store.migration_lock import LockWaitObserver, MigrationLimits, lock_migration
 from worker.store.schema_version import FOLDER, list_revisions, load_revision_in
 
+OnStep = Callable[[int, int], None]
+"""Called with the number of revisions that are done, and that of all."""
+
 GAVE_UP_STATES = ("40P01", "55P03", "57014")
 """SQL states of a statement that waited too long or was canceled."""
 
 
+def ignore_step(_done: int, _total: int) -> None:
+    """Ignore the progress of a migration."""
+
+
 def migrate(
-    database: Database, revision: str = "head", limits: MigrationLimits | None = None
+    database: Database,
+    revision: str = "head",
+    limits: MigrationLimits | None = None,
+    on_step: OnStep = ignore_step,
 ) -> tuple[str | None, str | None]:
     """Migrate up or down, and return the revisions before and after.
 
@@ -38,7 +49,7 @@ def migrate(
     engine = create_mirror_engine(database.url)
     try:
         with lock_migration(engine, limits) as observer, _explain_lock_wait(engine, observer):
-            return _run_migrations(engine, revision)
+            return _run_migrations(engine, revision, on_step)
     except (SQLAlchemyError, psycopg.Error) as error:
         origin = _find_database_error(error)
         if origin is None:
@@ -48,9 +59,10 @@ def migrate(
         engine.dispose()
 
 
-def _run_migrations(engine: Engine, asked: str) -> tuple[str | None, str | None]:
+def _run_migrations(engine: Engine, asked: str, on_step: OnStep) -> tuple[str | None, str | None]:
     before = _read_revision(engine)
-    wanted = resolve_revision(asked, before, list_revisions())
+    known = list_revisions()
+    wanted = resolve_revision(asked, before, known)
     up = is_upgrade(before, wanted)
     if up and before is not None:
         _rebuild_indexes(engine)
@@ -58,11 +70,23 @@ def _run_migrations(engine: Engine, asked: str) -> tuple[str | None, str | None]
         with engine.connect() as connection:
             config = _build_alembic_config()
             config.attributes["connection"] = connection
+            config.attributes["on_version_apply"] = _count_steps(known, before, wanted, on_step)
             (command.upgrade if up else command.downgrade)(config, wanted or "base")
     if wanted is not None:
         with engine.begin() as db:
             ensure_partitions(db)
     return before, wanted
+
+
+def _count_steps(
+    known: Sequence[str], before: str | None, wanted: str | None, on_step: OnStep
+) -> Callable[..., None]:
+    """Return what Alembic is to call after each revision; call ``on_step`` for the first one."""
+    places = [0 if one is None else known.index(one) + 1 for one in (before, wanted)]
+    total = abs(places[1] - places[0])
+    done = count(1)
+    on_step(0, total)
+    return lambda **_: on_step(next(done), total)
 
 
 def _build_alembic_config() -> Config:
