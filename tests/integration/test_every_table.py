@@ -49,6 +49,8 @@ MIXED: Final = {
     "sinks show": ["s" * 63],
     "changes": ["1"],
     "runs --id": ["1"],
+    "workers": [],
+    "approve": ["1", "--list"],
     "erase": ["1", "--list"],
     "probe": ["1"],
 }
@@ -76,6 +78,18 @@ STATEMENTS: Final = (
     """
     insert into sync.audit (actor, via, action, connection_id, subject, outcome, detail)
     values (:name, 'cli', 'connections.approve-missing', 1, :id, 'failed', :reason)
+    """,
+    """
+    insert into sync.workers (name, queues, processes, seen_at)
+    values ('worker@' || repeat('w', 60), array['manual', 'scheduled', 'backfill', 'maintenance'],
+            array[repeat('h', 60) || ':1:2:3'], now() + interval '1 hour')
+    """,
+    """
+    insert into sync.removals (connection_id, resource, key, reason, held)
+    select 1, 'users', id::text, 'removed', true from directory.users limit 20
+    """,
+    """
+    update sync.leases set holder = repeat('h', 60) || ':1:2:3', expires_at = now() + interval '1 h'
     """,
     """
     insert into sync.api_tokens (id, name, digest, scopes, created_by, expires_at, last_used_at)
