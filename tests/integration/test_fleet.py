@@ -107,6 +107,7 @@ def test_a_healthy_fleet_is_fine(fleet: Fleet) -> None:
     assert fleet.conditions == ()
     assert not any(one.facts.streams for one in fleet.connections), "loaded, though at rest"
     assert (len(fleet.in_use), fleet.attention_count) == (NUMBER, 1)
+    assert (fleet.paused_count, fleet.fine_count) == (1, NUMBER - 2)
     assert {one.id for one in fleet.connections if one.conditions} == {7, 8}
 
 

@@ -320,7 +320,7 @@ def test_a_common_cause_is_one_condition_and_not_thousands_of_late_customers(cod
     found = judge_late_fleet(50, **COMMON[code])
     assert [(one.code, one.affected) for one in found.conditions] == [(code, 50)]
     assert "50 connections wait for it" in found.conditions[0].sentence
-    assert (found.attention_count, found.fine_count) == (0, 50)
+    assert (found.attention_count, found.waiting_count, found.fine_count) == (0, 50, 0)
     assert all(one.codes == {code} for one in found.connections)
     assert found.needs_attention
 

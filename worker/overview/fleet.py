@@ -75,6 +75,12 @@ class FleetConnection:
         return bool(self.conditions) and self.conditions[0].severity.needs_attention
 
     @property
+    def is_paused(self) -> bool:
+        """Whether an operator has paused it, or its metadata in Nango does."""
+        facts = self.facts
+        return facts.status == ConnectionStatus.PAUSED or facts.is_paused(self._situation.now)
+
+    @property
     def codes(self) -> frozenset[Code]:
         """The codes of its conditions, and of the condition of the service that holds it up."""
         own = {one.code for one in self.conditions}
@@ -126,9 +132,21 @@ class Fleet:
         """How many connections need attention for a reason of their own."""
         return sum(one.needs_attention for one in self.in_use)
 
+    @cached_property
+    def paused_count(self) -> int:
+        """How many connections are paused, by an operator or in Nango, and need no attention."""
+        return sum(one.is_paused and not one.needs_attention for one in self.in_use)
+
+    @cached_property
+    def waiting_count(self) -> int:
+        """How many connections wait for the service itself, and need no attention of their own."""
+        return sum(one.cause is not None and not one.needs_attention for one in self.in_use)
+
     @property
     def fine_count(self) -> int:
-        return len(self.in_use) - self.attention_count
+        """How many connections are synced as they should be."""
+        others = self.attention_count + self.paused_count + self.waiting_count
+        return len(self.in_use) - others
 
     @cached_property
     def status_counts(self) -> Mapping[str, int]:

@@ -115,10 +115,12 @@ def list_sentences(one: FleetConnection) -> list[str]:
 
 
 def build_totals(fleet: Fleet) -> dict[str, Any]:
-    """Return how many connections are fine, and how many have each status."""
+    """Return how many connections are fine, paused, waiting or need attention."""
     return {
         "connections": len(fleet.in_use),
         "fine": fleet.fine_count,
+        "paused": fleet.paused_count,
+        "waiting_for_service": fleet.waiting_count,
         "need_attention": fleet.attention_count,
         "statuses": dict(fleet.status_counts),
     }

@@ -6,6 +6,7 @@ from datetime import datetime
 
 import click
 
+from models.connection import ConnectionStatus
 from worker.conditions.condition import Condition
 from worker.conditions.facts import BudgetFacts
 from worker.core.time_text import render_age, render_count, render_moment
@@ -44,17 +45,23 @@ def build_state_lines(fleet: Fleet, workers: Sequence[Worker]) -> Iterator[Scree
 
 
 def render_totals(fleet: Fleet) -> str:
-    """Return how many connections are fine, and how many are not."""
+    """Return how many connections are fine, paused, waiting, or need attention."""
     total = render_count(len(fleet.in_use), "connection")
     attention = fleet.attention_count
-    need = f", {attention:,} {'needs' if attention == 1 else 'need'} attention" if attention else ""
+    counts = [f"{fleet.fine_count:,} fine"]
+    if fleet.paused_count:
+        counts.append(f"{fleet.paused_count:,} paused")
+    if fleet.waiting_count:
+        counts.append(f"{fleet.waiting_count:,} waiting for the service")
+    if attention:
+        counts.append(f"{attention:,} {'needs' if attention == 1 else 'need'} attention")
     others = [
         f"{number:,} {status}"
         for status, number in sorted(fleet.status_counts.items())
-        if status != "active"
+        if status not in (ConnectionStatus.ACTIVE, ConnectionStatus.PAUSED)
     ]
-    among = f" (among them {', '.join(others)})" if others else ""
-    return f"{total}: {fleet.fine_count:,} fine{need}{among}"
+    among = f" (by status: {', '.join(others)})" if others else ""
+    return f"{total}: {', '.join(counts)}{among}"
 
 
 def render_budget(budget: BudgetFacts) -> str:
