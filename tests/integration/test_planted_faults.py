@@ -9,11 +9,13 @@ from dataclasses import dataclass
 import pytest
 from click.testing import CliRunner
 
+from models.api_token import Scope
 from sandbox.servers import Servers
 from sandbox.tenant import Nango, serve
 from tests.support.databases import DatabaseFactory
 from tests.support.fleet import revive_service
 from tests.support.planted_faults import FAULT_NAMES, PlantedFault, fill_faulty_fleet
+from tests.support.web import open_application
 from worker.conditions.condition import Code
 from worker.core.settings import load_settings
 from worker.ops.cli import cli
@@ -111,6 +113,31 @@ def test_a_pipe_has_everything_and_so_have_programs(faulty_fleet: FaultyFleet) -
         assert fault.code in {one["code"] for one in conditions}
         assert rows[fault.connection_id]["needs_attention"]
     assert told["totals"]["need_attention"] == len(faulty_fleet.faults)
+
+
+def test_the_api_alone_names_every_fault_with_cause_and_remedy(faulty_fleet: FaultyFleet) -> None:
+    known = faulty_fleet.environment
+    revive_service(faulty_fleet.database)
+    web = open_application(
+        load_settings(
+            database_url=known["DATABASE_URL"],
+            redis_url=known["REDIS_URL"],
+            nango_host=known["NANGO_HOST"],
+            nango_secret_key=known["NANGO_SECRET_KEY"],
+        )
+    )
+    try:
+        token = web.make_token(Scope.READ)
+        fleet = web.client.get("/api/fleet", token=token).json
+        listed = web.client.get("/api/connections", query={"attention": "true"}, token=token).json
+    finally:
+        web.close()
+    assert (fleet["connections"], fleet["attention"]) == (NUMBER, len(faulty_fleet.faults))
+    shown = {one["id"]: json.dumps(one["conditions"]) for one in listed["connections"]}
+    assert shown.keys() == {one.connection_id for one in faulty_fleet.faults}
+    for fault in faulty_fleet.faults:
+        for words in (f'"{fault.code}"', fault.cause, fault.remedy):
+            assert words in shown[fault.connection_id]
 
 
 def test_a_customer_who_must_wait_says_until_when(faulty_fleet: FaultyFleet) -> None:
