@@ -273,7 +273,8 @@ def _judge_never_loaded(
         f"has never loaded {names} completely since it was enrolled {since} ago{under_way}",
         "wait for the first load to end"
         if is_calm
-        else f"'tenant-mirror status {facts.id}' shows what it waits for",
+        else f"'tenant-mirror resync {facts.id}' puts it first; 'tenant-mirror workers' shows "
+        f"whether a worker serves first loads, 'tenant-mirror status {facts.id}' what it waits for",
         since=facts.created_at,
     )
 
@@ -291,7 +292,7 @@ def _judge_late(facts: ConnectionFacts, now: datetime, late: list[ResourceAge]) 
         Code.LATE,
         Severity.WARNING,
         f"is late: {list_names(ages)}",
-        f"'tenant-mirror status {facts.id}' shows what it waits for; 'tenant-mirror resync "
-        f"{facts.id}' puts it first",
+        f"'tenant-mirror resync {facts.id}' puts it first; 'tenant-mirror status {facts.id}' "
+        "shows what it waits for",
         since=datetime.fromtimestamp(since, now.tzinfo),
     )

@@ -82,24 +82,28 @@ def _judge_refused(facts: ConnectionFacts, stream: StreamFacts) -> Condition:
 
 def _judge_held(facts: ConnectionFacts, stream: StreamFacts) -> Condition:
     reason = (stream.reason or "deletions wait").removeprefix("waits for approval: ")
+    reason = reason.removeprefix(f"{stream.resource}: ")
     return build_condition(
         facts,
         Code.HELD_DELETIONS,
         Severity.WARNING,
         f"{stream.resource}: {render_count(stream.held, 'deletion')} held for approval: {reason}",
-        f"'tenant-mirror connections show {facts.id}' shows them, 'tenant-mirror approve "
-        f"{facts.id}' carries them out; 'tenant-mirror resync {facts.id} --full' looks again",
+        f"'tenant-mirror connections show {facts.id}' shows them; 'tenant-mirror approve "
+        f"{facts.id}' carries them out after a review, and with --reject discards them and reads "
+        "everything again",
         resource=stream.resource,
     )
 
 
 def _judge_waiting(facts: ConnectionFacts, stream: StreamFacts, now: datetime) -> Condition:
-    again = f"; tried again at {render_moment(stream.due_at, now)}" if stream.due_at else ""
+    again = "with the next slice"
+    if stream.due_at is not None and stream.due_at > now:
+        again = f"at {render_moment(stream.due_at, now)}"
     return build_condition(
         facts,
         Code.SYNC_FAILING,
         Severity.WARNING,
-        f"{stream.resource} waits: {stream.reason}{again}",
+        f"{stream.resource} waits: {stream.reason}; tried again {again}",
         f"it is tried again by itself; 'tenant-mirror resync {facts.id} --resource "
         f"{stream.resource}' tries it at once",
         resource=stream.resource,

@@ -7,6 +7,9 @@ from typing import Final
 from worker.conditions.condition import Code, Condition, Severity
 from worker.conditions.facts import ConnectionFacts
 
+CLIENT_ID: Final = "YOUR-CLIENT-ID"
+"""Stands for the id of the application that customers consent to: only Nango knows it."""
+
 MAX_LISTED: Final = 5
 """Most names in a sentence; the rest is counted."""
 
@@ -60,7 +63,8 @@ def write_reconnect_text(facts: ConnectionFacts, permission: str | None = None) 
     needs = (
         f"our application lacks the permission {permission}"
         if permission
-        else "the consent to our application has been withdrawn or has expired"
+        else "our access can no longer be renewed, as a rule because the consent was withdrawn or "
+        "has expired"
     )
     return (
         f"We can no longer read your Microsoft 365 tenant{_name_tenant(facts)}: {needs}. Please "
@@ -76,4 +80,4 @@ def _name_tenant(facts: ConnectionFacts) -> str:
 def _build_consent_link(facts: ConnectionFacts) -> str:
     """Return the address where an administrator consents; only Nango knows the client id."""
     tenant = facts.tenant_id or "organizations"
-    return f"https://login.microsoftonline.com/{tenant}/adminconsent?client_id=YOUR-CLIENT-ID"
+    return f"https://login.microsoftonline.com/{tenant}/adminconsent?client_id={CLIENT_ID}"

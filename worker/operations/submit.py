@@ -10,6 +10,7 @@ from models.audit import AuditAction, AuditOutcome
 from models.connection import ConnectionStatus
 from models.operation import Action
 from worker.core.errors import ExpectationChanged, InvalidInput, NotFound, StateConflict
+from worker.core.time_text import render_count
 from worker.operations.audit import AuditedAction, record_errors
 from worker.operations.pause import check_pause
 from worker.operations.request import (
@@ -155,6 +156,6 @@ def _build_entry(
         actor,
         AuditAction(request.action.value),
         connection=single,
-        subject=None if single else f"{len(request.connection_ids):,} connections",
+        subject=None if single else render_count(len(request.connection_ids), "connection"),
         parameters=request.build_stored_parameters(),
     )

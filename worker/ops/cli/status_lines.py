@@ -21,6 +21,8 @@ def render_freshness(freshness: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _render_freshness_age(fresh: Mapping[str, Any]) -> str:
+    if fresh["age_seconds"] is None:
+        return "never read, LATE" if fresh["is_late"] else "never read"
     return f"{render_age(fresh['age_seconds'])}{' LATE' if fresh['is_late'] else ''}"
 
 

@@ -9,6 +9,7 @@ import click
 from models.connection import ConnectionStatus
 from worker.conditions.condition import Condition
 from worker.conditions.facts import BudgetFacts
+from worker.conditions.texts import CLIENT_ID
 from worker.core.time_text import render_age, render_count, render_moment
 from worker.delivery.health import SinkHealth
 from worker.ops.cli.attention_rows import SEVERITY_COLORS, build_attention_rows
@@ -152,12 +153,14 @@ def _build_condition_lines(
     condition: Condition, indent: str, *, name: str = ""
 ) -> Iterator[ScreenLine]:
     severity = condition.severity
-    about = f"{name} " if name else ""
+    is_whole = condition.connection_id is not None and condition.resource is None
+    about = f"{name} " if name else "it " if is_whole else ""
     line = f"{severity.upper()} {condition.code}: {about}{condition.sentence}"
     yield ScreenLine(line, indent, color=SEVERITY_COLORS.get(severity))
     yield ScreenLine(f"do: {condition.remedy}", f"{indent}    ")
     if condition.customer_text:
-        yield ScreenLine(f"to the customer: {condition.customer_text}", f"{indent}    ")
+        put = " (put your application's id in)" if CLIENT_ID in condition.customer_text else ""
+        yield ScreenLine(f"to the customer{put}: {condition.customer_text}", f"{indent}    ")
 
 
 def print_connections(rows: Sequence[FleetConnection], now: datetime) -> None:

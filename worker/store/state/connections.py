@@ -155,7 +155,8 @@ def find_connection(db: sa.Connection, named: str) -> Connection:
     if not tiers:
         shown = named if number is not None else f"'{named}'"
         raise NotFound(
-            f"there is no connection {shown}; 'tenant-mirror connections list' shows them all"
+            f"there is no connection {shown}; 'tenant-mirror connections list --text ...' finds "
+            "them by a part of their name"
         )
     matches = get_connections(db, tiers[min(tiers)])
     return _choose_match(named, [one for one in matches if not one.is_retired] or matches)
