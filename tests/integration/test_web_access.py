@@ -321,6 +321,26 @@ def test_bodies_and_queries_have_bounds(web: WebApplication) -> None:
     assert "script" not in unknown.body.decode()
 
 
+def test_all_mistakes_of_a_query_are_listed_with_what_is_allowed(
+    web: WebApplication, tokens: dict[str, str]
+) -> None:
+    query = "limit=0&colour=red&condition=x&sort=id&sort=name&attention=perhaps"
+    reply = web.client.get("/api/connections", query=query, token=tokens["read"])
+    assert (reply.status, reply.json["code"]) == (422, "invalid")
+    errors = {it["name"]: it for it in reply.json["errors"]}
+    assert errors.keys() == {"limit", "colour", "condition", "sort", "attention"}
+    assert errors["limit"]["allowed"] == "a whole number from 1 to 200"
+    assert "quarantine" in errors["condition"]["allowed"]
+    assert "attention" in errors["colour"]["detail"], "known parameters are named"
+    assert "perhaps" not in reply.body.decode()
+
+
+def test_another_scheme_than_bearer_is_answered_with_the_wanted_one(web: WebApplication) -> None:
+    reply = web.client.get("/api/fleet", headers={"authorization": "Basic dTpw"})
+    assert (reply.status, reply.json["code"]) == (401, "token-invalid")
+    assert "bearer token" in reply.json["detail"]
+
+
 def test_a_bug_is_a_problem_without_its_message(
     web: WebApplication, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -120,9 +120,22 @@ def test_an_action_that_cannot_be_is_refused_without_any_effect(
         assert db.execute(text("select count(*) from sync.operations")).scalar_one() == 0
         paused = text("select count(*) from sync.connections where operator_paused_at is not null")
         assert db.execute(paused).scalar_one() == 0
+    if status == 422:
+        assert reply.json["errors"], "the field is named"
     if status in (404, 409):
         (entry,) = entries(web)
         assert (entry["outcome"], entry["actor"]) == ("refused", "portal")
+
+
+def test_all_mistakes_of_a_body_are_listed(web: WebApplication) -> None:
+    body = {"reason": "", "filter": {"ids": [0], "z": 1}, "dry_run": 3, "fully": True}
+    reply = web.client.post("/api/bulk/pause", body)
+    names = {it["name"] for it in reply.json["errors"]}
+    assert names == {"reason", "filter.ids", "filter.z", "dry_run", "fully"}
+    approve = {"expected": {"users": {"count": 1}, "groups": {"count": -1, "digest": "a"}}}
+    reply = web.client.post("/api/connections/1/approve", approve)
+    names = {it["name"] for it in reply.json["errors"]}
+    assert names == {"expected.users.digest", "expected.groups.count"}
 
 
 def test_bodies_must_be_json_and_small(web: WebApplication) -> None:

@@ -6,12 +6,13 @@ from worker.web.endpoint import Endpoint, Exemption
 from worker.web.problem import (
     refuse_attempts,
     refuse_missing_token,
+    refuse_scheme,
     refuse_scope,
     refuse_wrong_token,
 )
 from worker.web.verify import FailureLimiter, Principal, TokenVerifier
 
-_SCHEME = "bearer "
+_SCHEME = "bearer"
 _MAX_TOKEN = 200
 
 
@@ -36,6 +37,8 @@ def authorize(
         raise refuse_missing_token()
     if access is Exemption.OPEN:
         return None
+    if header.partition(" ")[0].lower() != _SCHEME:
+        raise refuse_scheme()
     principal = verifier.verify(_parse_header(header))
     if principal is None:
         seconds = failures.note_failure(client.address)
@@ -53,7 +56,5 @@ def _get_scope(access: Scope | Exemption, client: RequestOrigin) -> Scope | None
 
 
 def _parse_header(header: str) -> str:
-    """Return the token in an Authorization header; what is none cannot be valid."""
-    if not header.lower().startswith(_SCHEME):
-        return ""
-    return header[len(_SCHEME) :].strip()[:_MAX_TOKEN]
+    """Return the token in an Authorization header."""
+    return header.partition(" ")[2].strip()[:_MAX_TOKEN]

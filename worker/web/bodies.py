@@ -9,12 +9,12 @@ from msgspec import Meta
 from models.connection import ConnectionStatus
 from models.resources import RESOURCES
 from worker.conditions.condition import Code
+from worker.operations.pause import MAX_REASON
+from worker.web.mistakes import PRINTABLE
 
 _MAX_ID: Final = 2**63 - 1
-_PRINTABLE: Final = r"^(?![\s\S]*[\u0000-\u001f\u007f])"
-"""Without control characters, which neither Postgres nor a terminal should get."""
 
-Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=_PRINTABLE)]
+Reason = Annotated[str, Meta(min_length=1, max_length=MAX_REASON, pattern=PRINTABLE)]
 Moment = Annotated[datetime, Meta(tz=True)]
 KnownResource = Annotated[str, Meta(max_length=60, extra_json_schema={"enum": [*RESOURCES]})]
 ResourceKey = Annotated[str, Meta(max_length=60, pattern="^[a-z_]+$")]
@@ -65,7 +65,7 @@ class FilterBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     conditions: Annotated[list[Code], Meta(max_length=25)] = []
     statuses: Annotated[list[ConnectionStatus], Meta(max_length=5)] = []
-    text: Annotated[str, Meta(max_length=100, pattern=_PRINTABLE)] = ""
+    text: Annotated[str, Meta(max_length=100, pattern=PRINTABLE)] = ""
     attention: bool = False
     ids: Ids | None = None
 

@@ -3,25 +3,25 @@
 Messages name parameters and what is allowed. They never quote a value that was sent.
 """
 
-import re
+from collections.abc import Iterable, Mapping
 from functools import cache
+from itertools import islice
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
 from msgspec import inspect, structs
 
-from worker.web.problem import FieldProblem, RequestRefused
+from worker.web.mistakes import MAX_NAME, find_mistakes
+from worker.web.problem import FieldProblem, RequestRefused, refuse_values
 
 MAX_QUERY_BYTES: Final = 4096
 MAX_PARAMETERS: Final = 50
 MAX_BODY_BYTES: Final = 64 * 1024
 JSON_TYPE: Final = "application/json"
 
-_PLACE: Final = re.compile(r" - at `\$(.*)`$", re.DOTALL)
-_FIELD: Final = re.compile(r"missing required field `(\w+)`")
-_ENUM: Final = re.compile(r"Invalid enum value .*", re.DOTALL)
-_MAX_NAME: Final = 100
+_MAX_MISTAKES: Final = 50
+"""An answer does not list more."""
 
 Decoded = TypeVar("Decoded", bound=msgspec.Struct)
 
@@ -34,17 +34,15 @@ def decode_query(raw: bytes, declared: type[Decoded]) -> Decoded:
         )
     lists = _list_parameters(declared)
     values: dict[str, Any] = {}
+    repeated: dict[str, FieldProblem] = {}
     for name, text in _split_query(raw):
-        if name not in lists:
-            known = ", ".join(lists) or "none"
-            raise _refuse_values(FieldProblem(name[:_MAX_NAME], f"unknown; known are: {known}"))
-        if lists[name]:
+        if lists.get(name):
             values.setdefault(name, []).append(text)
-        elif name in values:
-            raise _refuse_values(FieldProblem(name, "may be given only once"))
+        elif name in values and name in lists:
+            repeated[name] = FieldProblem(name[:MAX_NAME], "may be given only once")
         else:
             values[name] = text
-    return _convert(values, declared, strict=False)
+    return _convert(values, declared, repeated.values(), strict=False)
 
 
 def decode_body(raw: bytes, content_type: str | None, declared: type[Decoded]) -> Decoded:
@@ -63,7 +61,7 @@ def decode_body(raw: bytes, content_type: str | None, declared: type[Decoded]) -
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         raise RequestRefused(400, "malformed", "the body is not valid JSON") from None
     if not isinstance(value, dict):
-        raise _refuse_values(FieldProblem("", "must be an object"))
+        raise refuse_values(FieldProblem("", "must be an object", "an object"))
     return _convert(value, declared, strict=True)
 
 
@@ -96,29 +94,14 @@ def _split_query(raw: bytes) -> list[tuple[str, str]]:
         ) from None
 
 
-def _convert(values: dict[str, Any], declared: type[Decoded], *, strict: bool) -> Decoded:
-    try:
-        return msgspec.convert(values, declared, strict=strict)
-    except msgspec.ValidationError as error:
-        raise _refuse_values(_describe_mistake(str(error))) from None
-
-
-def _refuse_values(problem: FieldProblem) -> RequestRefused:
-    place = f"'{problem.name}'" if problem.name else "the body"
-    return RequestRefused(422, "invalid", f"{place}: {problem.detail}", errors=(problem,))
-
-
-def _describe_mistake(message: str) -> FieldProblem:
-    """Return what msgspec found, without the value."""
-    place = _PLACE.search(message)
-    name = place[1].lstrip(".") if place else ""
-    detail = message[: place.start()] if place else message
-    if missing := _FIELD.search(detail):
-        name, detail = f"{name}.{missing[1]}".lstrip("."), "must be given"
-    elif detail.startswith("Object contains unknown field"):
-        detail = "has a field that is not known"
-    elif _ENUM.match(detail):
-        detail = "is none of the allowed values"
-    elif "matching regex" in detail:
-        detail = "has a form or characters that are not allowed"
-    return FieldProblem(name[:_MAX_NAME], detail.replace("`", ""))
+def _convert(
+    values: Mapping[str, Any],
+    declared: type[Decoded],
+    problems: Iterable[FieldProblem] = (),
+    *,
+    strict: bool,
+) -> Decoded:
+    found = [*problems, *islice(find_mistakes(values, declared, strict=strict), _MAX_MISTAKES)]
+    if found:
+        raise refuse_values(*found)
+    return msgspec.convert(values, declared, strict=strict)

@@ -26,6 +26,7 @@ from worker.web.answers import (
 )
 from worker.web.call import Call
 from worker.web.endpoint import Reply
+from worker.web.problem import name_mistakes
 from worker.web.queries import ConnectionsQuery
 
 _PARTS: Final = {
@@ -78,13 +79,14 @@ def get_fleet(call: Call) -> Reply:
 def get_connections(call: Call) -> Reply:
     fleet = load_readable_fleet(call)
     query: ConnectionsQuery = call.query
-    page = list_connections(
-        fleet,
-        build_filter(query.condition, query.status, query.text, is_attention=query.attention),
-        sort=query.sort,
-        after=query.after or None,
-        limit=query.limit,
-    )
+    with name_mistakes("after"):
+        page = list_connections(
+            fleet,
+            build_filter(query.condition, query.status, query.text, is_attention=query.attention),
+            sort=query.sort,
+            after=query.after or None,
+            limit=query.limit,
+        )
     return Reply(
         ConnectionListAnswer(
             as_of=fleet.now,

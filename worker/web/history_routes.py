@@ -26,6 +26,7 @@ from worker.web.answers import (
 )
 from worker.web.call import Call
 from worker.web.endpoint import Reply
+from worker.web.problem import name_mistakes
 from worker.web.queries import AuditQuery, ChangesQuery, RunsQuery, get_given
 
 _DEFAULT_AGE = FromAge(timedelta(days=1))
@@ -67,15 +68,16 @@ def get_changes(call: Call) -> Reply:
     )
     with call.context.database.open_transaction() as db:
         _begin_reading(db, connection_id)
-        found = load_changes(
-            db,
-            connection_id,
-            _DEFAULT_AGE if since is None else FromTime(since),
-            until=None if until is None else FromTime(until),
-            only=only,
-            limit=query.limit + 1,
-            before=get_given(query.after),
-        )
+        with name_mistakes("since" if until is None else "until"):
+            found = load_changes(
+                db,
+                connection_id,
+                _DEFAULT_AGE if since is None else FromTime(since),
+                until=None if until is None else FromTime(until),
+                only=only,
+                limit=query.limit + 1,
+                before=get_given(query.after),
+            )
     shown = found.events[: query.limit]
     return Reply(
         ChangeListAnswer(

@@ -9,7 +9,6 @@ import msgspec
 from models.audit import Via
 from models.operation import Action
 from models.resources import RESOURCES
-from worker.core.errors import InvalidInput
 from worker.operations.price import price
 from worker.operations.request import OperationRequest, parse_parameters
 from worker.operations.submit import submit_or_record
@@ -38,6 +37,7 @@ from worker.web.operation_answers import (
     PriceAnswer,
     TargetAnswer,
 )
+from worker.web.problem import FieldProblem, name_mistakes, refuse_values
 from worker.web.queries import HeldQuery, OperationQuery, get_given
 
 KEY_HEADER: Final = "idempotency-key"
@@ -87,7 +87,7 @@ def _act(call: Call, action: Action) -> Reply:
 
 
 def _act_on_many(call: Call, action: Action) -> Reply:
-    """Submit an action on all that match, or say what it would cost. Raises InvalidInput."""
+    """Submit an action on all that match, or say what it would cost. Raises RequestRefused."""
     body: BulkBody = call.body
     key = _parse_key(call)
     given = msgspec.to_builtins(body)
@@ -98,7 +98,9 @@ def _act_on_many(call: Call, action: Action) -> Reply:
     if body.dry_run:
         return Reply(_estimate(call, action, ids, is_full=given.get("full", False)), status=200)
     if body.expected_count is None:
-        raise InvalidInput("expected_count must be given; dry_run says which number that is")
+        raise refuse_values(
+            FieldProblem("expected_count", "must be given; dry_run says which number that is")
+        )
     request = OperationRequest(
         action, ids, parameters, expected_count=body.expected_count, chosen_by=given["filter"]
     )
@@ -136,7 +138,11 @@ def _submit(call: Call, request: OperationRequest, key: IdempotencyKey | None) -
     assert call.principal is not None, "the table gives no exemption to an action"
     actor = Actor(call.principal.name, Via.API, call.request_id)
     # No message is sent from here: the next tick finds it, within two seconds.
-    submitted = submit_or_record(call.context.database, actor, request, key=key, hold_seconds=0.0)
+    field = "until" if request.action is Action.PAUSE else "filter"
+    with name_mistakes(field if request.connection_ids else "filter"):
+        submitted = submit_or_record(
+            call.context.database, actor, request, key=key, hold_seconds=0.0
+        )
     call.context.fleet.invalidate()
     operation = submitted.operation
     return Reply(
@@ -145,12 +151,13 @@ def _submit(call: Call, request: OperationRequest, key: IdempotencyKey | None) -
 
 
 def _parse_key(call: Call) -> IdempotencyKey | None:
-    """Return the client's key, with a digest of the request. Raises InvalidInput."""
+    """Return the client's key, with a digest of the request. Raises RequestRefused."""
     key = call.headers.get(KEY_HEADER)
     if key is None:
         return None
     if not _KEY.fullmatch(key):
-        raise InvalidInput("Idempotency-Key has 1 to 100 visible ASCII characters")
+        form = "1 to 100 visible ASCII characters"
+        raise refuse_values(FieldProblem("Idempotency-Key", f"must have {form}", form))
     request = (call.route, dict(call.ids), msgspec.to_builtins(call.body))
     digest = hashlib.sha256(msgspec.json.encode(request, order="sorted")).hexdigest()
     return IdempotencyKey(key, digest)
@@ -183,8 +190,6 @@ def get_held(call: Call) -> Reply:
     query: HeldQuery = call.query
     number = call.ids["connection_id"]
     resource = get_given(query.resource)
-    if resource is not None and resource not in RESOURCES:
-        raise InvalidInput(f"there is no such resource; there are {', '.join(RESOURCES)}")
     objects: list[Any] = []
     with call.context.database.open_transaction() as db:
         set_statement_timeout(db)

@@ -1,9 +1,12 @@
 """Problems (RFC 9457): what every error of the API is answered with."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
+from msgspec import Meta
 
 from worker.core.errors import (
     ConfigurationError,
@@ -19,16 +22,23 @@ from worker.core.errors import (
 from worker.operations.submit import KeyReused
 
 PROBLEM_TYPE: Final = "application/problem+json"
+_MAX_TEXTS: Final = 5
+"""Mistakes that the sentence of a problem tells; its list has all."""
 RETRY_SECONDS: Final = 5
 """When a client may ask again after a 503."""
 
 
-class FieldProblem(msgspec.Struct, frozen=True):
+class FieldProblem(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is wrong with one value."""
 
-    name: str
-    """Name of the parameter, or path of the field in the body."""
-    detail: str
+    name: Annotated[
+        str,
+        Meta(description="name of the parameter or header, or path of the field in the body"),
+    ]
+    detail: Annotated[str, Meta(description="what is wrong, to follow the name")]
+    allowed: Annotated[str, Meta(description="which values are allowed, if a few words say it")] = (
+        ""
+    )
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -110,6 +120,27 @@ def refuse_error(error: MirrorError) -> RequestRefused:
     return refuse_internal()
 
 
+def refuse_values(*problems: FieldProblem) -> RequestRefused:
+    """Return the answer to a request that has these mistakes."""
+    texts = [f"'{it.name}': {it.detail}" if it.name else it.detail for it in problems[:_MAX_TEXTS]]
+    if more := len(problems) - len(texts):
+        texts.append(f"and {more} more, which 'errors' lists")
+    if not problems[0].name:
+        texts[0] = f"the body {texts[0]}"
+    return RequestRefused(422, "invalid", "; ".join(texts), errors=problems)
+
+
+@contextmanager
+def name_mistakes(name: str) -> Iterator[None]:
+    """Name the parameter or field that an InvalidInput is about."""
+    try:
+        yield
+    except KeyReused:
+        raise
+    except InvalidInput as error:
+        raise refuse_values(FieldProblem(name, error.message)) from None
+
+
 def refuse_unavailable(detail: str) -> RequestRefused:
     return RequestRefused(503, "unavailable", detail, headers={"Retry-After": str(RETRY_SECONDS)})
 
@@ -126,6 +157,16 @@ def refuse_missing_token() -> RequestRefused:
         "token-missing",
         "send 'Authorization: Bearer tm_...'; 'tenant-mirror tokens create' makes a token",
         headers={"WWW-Authenticate": 'Bearer realm="tenant-mirror"'},
+    )
+
+
+def refuse_scheme() -> RequestRefused:
+    """Answer another kind of credentials, such as a user and a password."""
+    return RequestRefused(
+        401,
+        "token-invalid",
+        "only a bearer token is accepted, no other scheme; send 'Authorization: Bearer tm_...'",
+        headers={"WWW-Authenticate": 'Bearer realm="tenant-mirror", error="invalid_request"'},
     )
 
 
