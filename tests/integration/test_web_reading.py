@@ -10,6 +10,7 @@ from sqlalchemy import event, text
 
 from models.api_token import Scope
 from models.audit import AuditOutcome, Via
+from models.resources import RESOURCES
 from sandbox.servers import Servers
 from tests.support.databases import DatabaseFactory
 from tests.support.fleet import fill_fleet, revive_service
@@ -18,7 +19,7 @@ from tests.support.mirror import Mirror
 from tests.support.web import WebApplication, open_application
 from worker.core.settings import load_settings
 from worker.store.service.audit import Actor, record_audit
-from worker.web.answers import RunAnswer
+from worker.web.history_answers import RunAnswer
 from worker.web.routes import ENDPOINTS
 
 NUMBER = 2000
@@ -104,7 +105,7 @@ def test_a_connection_says_what_is_wrong_what_to_do_and_what_it_waits_for(
     assert condition["anchor"].startswith("docs/operations.md#condition-")
     assert told["activity"]["sentence"]
     assert told["outcome"]["state"] == "succeeded"
-    assert {it["resource"] for it in told["freshness"]} >= {"users", "groups"}
+    assert [it["resource"] for it in told["freshness"]] == [*RESOURCES], "edges, too"
     assert web.client.get("/api/connections/999999").status == 404
     assert web.client.get("/api/connections/x").status == 404
     assert web.client.get(f"/api/connections/{2**63}").status == 404

@@ -58,3 +58,30 @@ def test_every_schema_is_used() -> None:
     text = json.dumps(MADE)
     unused = [it for it in MADE["components"]["schemas"] if f'schemas/{it}"' not in text]
     assert unused == []
+
+
+def test_everything_in_the_document_has_a_description() -> None:
+    bare = [
+        f"{name}.{field}"
+        for name, schema in MADE["components"]["schemas"].items()
+        for field, about in schema.get("properties", {}).items()
+        if not about.get("description")
+    ]
+    bare += [
+        f"{path} {it['name']}"
+        for path, methods in MADE["paths"].items()
+        for route in methods.values()
+        for it in route.get("parameters", ())
+        if not it.get("description")
+    ]
+    bare += [
+        name for name, it in MADE["components"]["schemas"].items() if not it.get("description")
+    ]
+    assert bare == []
+
+
+def test_every_time_in_the_document_says_its_format() -> None:
+    for name, schema in MADE["components"]["schemas"].items():
+        for field, about in schema.get("properties", {}).items():
+            if field.endswith("_at") or field in ("since", "until", "as_of"):
+                assert "date-time" in json.dumps(about), f"{name}.{field}"

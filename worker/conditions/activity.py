@@ -2,9 +2,10 @@
 
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta
 
 from models.connection import ConnectionStatus
 from models.run import RunTrigger
@@ -43,17 +44,26 @@ class ActivityState(StrEnum):
     """It is not synced: retired, or a duplicate."""
 
 
+Moment = Annotated[datetime, Meta(tz=True)]
+
+
 class Activity(msgspec.Struct, frozen=True):
     """What a connection does or waits for, and when it moves next."""
 
-    state: ActivityState
-    sentence: str
-    since: datetime | None = None
-    next_at: datetime | None = None
-    """When it moves next; None if that depends on a person, or on something that is down."""
-    lane: str | None = None
-    holder: str | None = None
-    """The process that syncs it now."""
+    state: Annotated[ActivityState, Meta(description="what it does or waits for")]
+    sentence: Annotated[str, Meta(description="the same in plain words, with the reason")]
+    since: Annotated[Moment | None, Meta(description="since when; null if that is not known")] = (
+        None
+    )
+    next_at: Annotated[
+        Moment | None,
+        Meta(description="when it moves next; null if that depends on a person, or on a failure"),
+    ] = None
+    lane: Annotated[
+        str | None,
+        Meta(description="kind of run that it does or waits for, which is also the queue"),
+    ] = None
+    holder: Annotated[str | None, Meta(description="the process that syncs it now")] = None
 
 
 def describe_activity(facts: ConnectionFacts, situation: Situation) -> Activity:

@@ -25,8 +25,11 @@ Count = Annotated[int, Meta(ge=1, le=_MAX_ID)]
 class SeenBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What was seen held of one resource."""
 
-    count: Annotated[int, Meta(ge=0, le=_MAX_ID)]
-    digest: Annotated[str, Meta(max_length=64, pattern="^[0-9a-f]+$")]
+    count: Annotated[int, Meta(ge=0, le=_MAX_ID, description="the number that `/held` answered")]
+    digest: Annotated[
+        str,
+        Meta(max_length=64, pattern="^[0-9a-f]+$", description="the digest that `/held` answered"),
+    ]
 
 
 class ResyncBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -63,17 +66,31 @@ class DecisionBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class FilterBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which connections; what is left out matches all that are not retired."""
 
-    conditions: Annotated[list[Code], Meta(max_length=25)] = []
-    statuses: Annotated[list[ConnectionStatus], Meta(max_length=5)] = []
-    text: Annotated[str, Meta(max_length=100, pattern=PRINTABLE)] = ""
-    attention: bool = False
-    ids: Ids | None = None
+    conditions: Annotated[
+        list[Code], Meta(max_length=25, description="only with one of these conditions")
+    ] = []
+    statuses: Annotated[
+        list[ConnectionStatus], Meta(max_length=5, description="only with one of these statuses")
+    ] = []
+    text: Annotated[
+        str,
+        Meta(
+            max_length=100,
+            pattern=PRINTABLE,
+            description="only with this in the name, Nango's id or the tenant id, or as id",
+        ),
+    ] = ""
+    attention: Annotated[bool, Meta(description="only what needs attention")] = False
+    ids: Annotated[Ids | None, Meta(description="only these; null: all")] = None
 
 
 class BulkResyncBody(ResyncBody, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A resync of all that match."""
 
-    filter: FilterBody
+    filter: Annotated[
+        FilterBody,
+        Meta(description='which connections; fields combine with "and", values of one with "or"'),
+    ]
     dry_run: Annotated[bool, Meta(description="only say how many, and what it costs")] = False
     expected_count: Annotated[
         Count | None,
@@ -84,7 +101,10 @@ class BulkResyncBody(ResyncBody, frozen=True, forbid_unknown_fields=True, kw_onl
 class BulkPauseBody(PauseBody, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A pause of all that match."""
 
-    filter: FilterBody
+    filter: Annotated[
+        FilterBody,
+        Meta(description='which connections; fields combine with "and", values of one with "or"'),
+    ]
     dry_run: Annotated[bool, Meta(description="only say how many")] = False
     expected_count: Annotated[
         Count | None,
@@ -95,7 +115,10 @@ class BulkPauseBody(PauseBody, frozen=True, forbid_unknown_fields=True, kw_only=
 class BulkResumeBody(ResumeBody, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A resume of all that match."""
 
-    filter: FilterBody
+    filter: Annotated[
+        FilterBody,
+        Meta(description='which connections; fields combine with "and", values of one with "or"'),
+    ]
     dry_run: Annotated[bool, Meta(description="only say how many")] = False
     expected_count: Annotated[
         Count | None,

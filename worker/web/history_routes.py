@@ -15,7 +15,9 @@ from worker.store.service.audit import list_audit
 from worker.store.state.connections import get_connection
 from worker.store.state.metrics import set_statement_timeout
 from worker.store.state.runs import get_run, list_latest_runs
-from worker.web.answers import (
+from worker.web.call import Call
+from worker.web.endpoint import Reply
+from worker.web.history_answers import (
     AuditAnswer,
     AuditEntryAnswer,
     ChangeAnswer,
@@ -24,8 +26,6 @@ from worker.web.answers import (
     RunAnswer,
     RunListAnswer,
 )
-from worker.web.call import Call
-from worker.web.endpoint import Reply
 from worker.web.problem import name_mistakes
 from worker.web.queries import AuditQuery, ChangesQuery, RunsQuery, get_given
 

@@ -11,6 +11,7 @@ import msgspec
 from models.api_token import Scope
 from worker.web.call import Call
 from worker.web.endpoint import Endpoint, Exemption, Reply
+from worker.web.meanings import describe_values
 from worker.web.problem import PROBLEM_TYPE, Problem
 from worker.web.respond import MAX_ID
 
@@ -21,7 +22,9 @@ _STATUSES_OF_ALL: Final = (400, 405, 413, 414, 421, 422, 500, 503)
 _STATUSES_OF_TOKENS: Final = (401, 403, 429)
 _DESCRIPTION: Final = (
     "What Tenant Mirror knows of its connections, and what operators can do about them. Lists are "
-    "paged: pass `next` of one answer as `after` of the next request. Every error is a problem of "
+    'paged: pass `next` of one answer as `after` of the next request. Filters combine with "and", '
+    'the values of one filter with "or". Every GET route answers HEAD, too, without a body. '
+    "Severities are, in rising order: info, warning, error, critical. Every error is a problem of "
     "RFC 9457. Every answer has `X-Request-Id`, which the log and the audit show."
 )
 IDEMPOTENCY_HEADER: Final = "Idempotency-Key"
@@ -52,6 +55,9 @@ def build_document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of these routes. Pure."""
     structs = _list_structs(endpoints)
     _, schemas = msgspec.json.schema_components(structs, ref_template=_REFERENCE)
+    for name, about in describe_values().items():
+        if name in schemas:
+            schemas[name]["description"] = about
     queries = {one.query.__name__ for one in endpoints}
     paths: dict[str, Any] = {}
     for one in endpoints:
@@ -166,7 +172,14 @@ def _refer(struct: type[msgspec.Struct]) -> dict[str, str]:
 def _list_ids(path: str) -> Iterator[dict[str, Any]]:
     for name in _ID.findall(path):
         schema = {"type": "integer", "minimum": 0, "maximum": MAX_ID}
-        yield {"name": name, "in": "path", "required": True, "schema": schema}
+        about = f"number of the {name.removesuffix('_id')}"
+        yield {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "description": about,
+            "schema": schema,
+        }
 
 
 def _list_query(one: Endpoint, schemas: dict[str, Any]) -> Iterator[dict[str, Any]]:

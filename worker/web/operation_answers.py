@@ -1,84 +1,106 @@
 """What the API answers about actions: operations, prices and held deletions."""
 
-from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from models.audit import Via
 from models.operation import Action, OperationState, TargetState
+from worker.web.answers import Moment
 
 
 class OperationAnswer(msgspec.Struct, frozen=True):
     """An action that was asked for. The workers carry it out."""
 
-    id: int
-    action: Action
-    state: OperationState
-    parameters: dict[str, Any]
-    actor: str
-    via: Via
-    request_id: str | None
-    targets: int
-    """Connections that it is applied to."""
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-    error: str | None
+    id: Annotated[int, Meta(description="number of the operation")]
+    action: Annotated[Action, Meta(description="what was asked for")]
+    state: Annotated[OperationState, Meta(description="how far it is")]
+    parameters: Annotated[
+        dict[str, Any], Meta(description="what it was asked with, and the filter of a bulk action")
+    ]
+    actor: Annotated[str, Meta(description="who asked for it: name of a token or a user")]
+    via: Annotated[Via, Meta(description="how it came")]
+    request_id: Annotated[
+        str | None,
+        Meta(description="`X-Request-Id` of the request; null if it did not come by HTTP"),
+    ]
+    targets: Annotated[int, Meta(description="connections that it is applied to")]
+    created_at: Annotated[Moment, Meta(description="when it was asked for")]
+    started_at: Annotated[Moment | None, Meta(description="when a worker began; null before that")]
+    finished_at: Annotated[
+        Moment | None, Meta(description="when the last connection was done; null before that")
+    ]
+    error: Annotated[
+        str | None, Meta(description="why it failed, in plain words; null if it did not")
+    ]
 
 
 class TargetAnswer(msgspec.Struct, frozen=True):
     """A connection of an operation, and what became of it."""
 
-    connection_id: int
-    state: TargetState
-    detail: str | None
-    result: dict[str, Any] | None
-    finished_at: datetime | None
+    connection_id: Annotated[int, Meta(description="number of the connection")]
+    state: Annotated[TargetState, Meta(description="whether it is done")]
+    detail: Annotated[
+        str | None,
+        Meta(description="what was done, or why it failed, in plain words; null before that"),
+    ]
+    result: Annotated[
+        dict[str, Any] | None, Meta(description="counts, for programs; null if there are none")
+    ]
+    finished_at: Annotated[Moment | None, Meta(description="when it was done; null before that")]
 
 
 class OperationDetailsAnswer(msgspec.Struct, frozen=True):
     """An operation with its connections, by id."""
 
-    operation: OperationAnswer
-    counts: dict[TargetState, int]
-    connections: list[TargetAnswer]
-    next: int | None
-    """Pass it as ``after``; null on the last page."""
+    operation: Annotated[OperationAnswer, Meta(description="the operation")]
+    counts: Annotated[
+        dict[TargetState, int], Meta(description="number of its connections by state")
+    ]
+    connections: Annotated[list[TargetAnswer], Meta(description="rows of this page, by id")]
+    next: Annotated[int | None, Meta(description="pass it as `after`; null on the last page")]
 
 
 class PriceAnswer(msgspec.Struct, frozen=True):
     """What a bulk action would do; repeat ``connections`` as ``expected_count``."""
 
-    connections: int
-    calls: int
-    """Calls to Nango, about."""
-    minutes: float | None
-    """What they take at Nango's budget, if nothing else uses it; null if it is not known."""
+    connections: Annotated[
+        int, Meta(description="how many it would act on; repeat it as `expected_count`")
+    ]
+    calls: Annotated[int, Meta(description="calls to Nango, about")]
+    minutes: Annotated[
+        float | None,
+        Meta(
+            description="what they take at Nango's budget, used for nothing else; null if not known"
+        ),
+    ]
 
 
 class HeldSetAnswer(msgspec.Struct, frozen=True):
     """Held deletions of one resource; repeat count and digest to approve them."""
 
-    resource: str
-    count: int
-    digest: str
-    since: datetime | None
+    resource: Annotated[str, Meta(description="name of the resource")]
+    count: Annotated[int, Meta(description="held deletions; repeat it to decide")]
+    digest: Annotated[str, Meta(description="digest of their keys; repeat it to decide")]
+    since: Annotated[Moment | None, Meta(description="when the oldest was noted")]
 
 
 class HeldObjectAnswer(msgspec.Struct, frozen=True):
     """A held deletion."""
 
-    key: str
-    name: str | None
-    reason: str
-    noted_at: datetime
+    key: Annotated[str, Meta(description="key of the object")]
+    name: Annotated[str | None, Meta(description="what people call it; null if it is not known")]
+    reason: Annotated[str, Meta(description="why it looked deleted")]
+    noted_at: Annotated[Moment, Meta(description="when that was noted")]
 
 
 class HeldAnswer(msgspec.Struct, frozen=True):
     """Deletions that wait for an operator, and those of one resource in full."""
 
-    resources: list[HeldSetAnswer]
-    objects: list[HeldObjectAnswer]
-    next: str | None
-    """Pass it as ``after``; null on the last page."""
+    resources: Annotated[list[HeldSetAnswer], Meta(description="numbers and digests by resource")]
+    objects: Annotated[
+        list[HeldObjectAnswer],
+        Meta(description="rows of this page, by key; empty without `resource`"),
+    ]
+    next: Annotated[str | None, Meta(description="pass it as `after`; null on the last page")]

@@ -44,16 +44,19 @@ class FieldProblem(msgspec.Struct, frozen=True, omit_defaults=True):
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     """An error, in the form of RFC 9457."""
 
-    type: str
-    title: str
-    status: int
-    detail: str
-    code: str
-    """The same as the last part of ``type``; a word that never changes."""
-    request_id: str
-    errors: list[FieldProblem] = []
-    current: Any = None
-    """How what a request expected is now."""
+    type: Annotated[str, Meta(description="URN of the kind of problem")]
+    title: Annotated[str, Meta(description="name of the HTTP status")]
+    status: Annotated[int, Meta(description="the HTTP status")]
+    detail: Annotated[str, Meta(description="what is wrong and what to do, in a sentence")]
+    code: Annotated[str, Meta(description="the last part of `type`; a word that never changes")]
+    request_id: Annotated[str, Meta(description="as `X-Request-Id`; the log and the audit show it")]
+    errors: Annotated[
+        list[FieldProblem],
+        Meta(description="one entry for each wrong value; only with the code `invalid`"),
+    ] = []
+    current: Annotated[
+        Any, Meta(description="how what a request expected is now; only with the code `changed`")
+    ] = None
 
 
 class RequestRefused(Exception):

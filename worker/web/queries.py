@@ -20,6 +20,11 @@ MAX_ROWS: Final = 200
 _Given = TypeVar("_Given")
 _MAX_ID: Final = 2**63 - 1
 
+_SORTS: Final = (
+    "`id`: rising; `name`: from A to Z; `age`: what was never loaded, then the oldest data first; "
+    "`severity`: the most severe first; the id decides between equal ones"
+)
+
 Limit = Annotated[int, Meta(ge=1, le=MAX_ROWS, description="rows on one page")]
 AfterId = Annotated[int, Meta(ge=1, le=_MAX_ID, description="`next` of the page before")]
 ConnectionId = Annotated[int, Meta(ge=1, le=_MAX_ID)]
@@ -53,7 +58,10 @@ class ConnectionsQuery(msgspec.Struct, frozen=True):
         Meta(description="only with this in the name, Nango's id or the tenant id, or as id"),
     ] = ""
     attention: Annotated[bool, Meta(description="only what needs attention")] = False
-    sort: Annotated[Sort, Meta(description="the id decides between equal ones")] = Sort.ID
+    sort: Annotated[
+        Sort,
+        Meta(description=_SORTS),
+    ] = Sort.ID
     after: Annotated[str, Meta(max_length=3000, description="`next` of the page before")] = ""
     limit: Limit = 50
 

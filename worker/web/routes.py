@@ -4,16 +4,12 @@ from typing import Final
 
 from models.api_token import Scope
 from worker.web.answers import (
-    AuditAnswer,
-    ChangeListAnswer,
     ConnectionAnswer,
     ConnectionListAnswer,
     FleetAnswer,
     HealthAnswer,
     LiveAnswer,
     ReadyAnswer,
-    RunAnswer,
-    RunListAnswer,
 )
 from worker.web.bodies import (
     BulkPauseBody,
@@ -33,6 +29,7 @@ from worker.web.fleet_routes import (
     get_fleet_health,
 )
 from worker.web.health import get_live, get_ready
+from worker.web.history_answers import AuditAnswer, ChangeListAnswer, RunAnswer, RunListAnswer
 from worker.web.history_routes import get_audit, get_changes, get_one_run, get_runs
 from worker.web.openapi import get_document
 from worker.web.operation_answers import (
