@@ -138,6 +138,36 @@ def test_all_mistakes_of_a_body_are_listed(web: WebApplication) -> None:
     assert names == {"expected.users.digest", "expected.groups.count"}
 
 
+def test_operations_are_listed_newest_first_and_say_what_they_wait_for(
+    web: WebApplication,
+) -> None:
+    ids = [web.client.post(f"/api/connections/{n}/pause").json["id"] for n in (1, 2, 3)]
+    waiting = web.client.get(f"/api/operations/{ids[0]}").json["sentence"]
+    assert waiting.startswith("queued; the next tick, within"), waiting
+    assert web.client.get("/api/connections/1").json["open_operations"] == [ids[0]]
+    assert execute(web.database, ids[0])
+    finished = web.client.get(f"/api/operations/{ids[0]}").json["sentence"]
+    assert finished.startswith("finished at")
+    assert finished.endswith("1 of 1 connection done")
+    assert web.client.get("/api/connections/1").json["open_operations"] == []
+
+    def list_ids(**query: object) -> list[int]:
+        told = web.client.get("/api/operations", query=query).json
+        return [it["id"] for it in told["operations"]]
+
+    assert list_ids() == ids[::-1]
+    assert list_ids(state="queued") == ids[:0:-1]
+    assert list_ids(connection=2) == [ids[1]]
+    first = web.client.get("/api/operations", query={"limit": 2}).json
+    assert (len(first["operations"]), first["next"]) == (2, ids[1])
+    assert list_ids(after=first["next"]) == [ids[0]]
+    with web.database.open_transaction() as db:
+        db.execute(text("delete from sync.workers"))
+    web.context.fleet.invalidate()
+    unserved = web.client.get(f"/api/operations/{ids[1]}").json["sentence"]
+    assert "which none does now" in unserved
+
+
 def test_bodies_must_be_json_and_small(web: WebApplication) -> None:
     path = "/api/connections/1/pause"
     plain = web.client.request("POST", path, body=b"{}", headers={"content-type": "text/plain"})
@@ -174,7 +204,9 @@ def test_a_bulk_action_says_its_price_and_needs_the_number_repeated(web: WebAppl
     wanted = {"filter": {"text": "Customer 1"}}
     price = web.client.post("/api/bulk/resync", {**wanted, "dry_run": True})
     assert (price.status, price.json["connections"]) == (200, 10), "1, and 10 to 18"
-    assert price.json["calls"] == 70
+    assert (price.json["calls"], price.json["left_out"]) == (70, {"retired": 1})
+    assert price.json["minutes"] is None
+    assert "cannot be estimated" in price.json["note"]
     refused = web.client.post("/api/bulk/resync", {**wanted, "expected_count": 9})
     assert (refused.status, refused.json["code"], refused.json["current"]) == (409, "changed", 10)
     done = run(web, web.client.post("/api/bulk/resync", {**wanted, "expected_count": 10}))
@@ -190,7 +222,8 @@ def test_a_bulk_action_says_its_price_and_needs_the_number_repeated(web: WebAppl
 def test_pause_and_resume_in_bulk_leave_retired_connections_out(web: WebApplication) -> None:
     everything: dict[str, Any] = {"filter": {}}
     price = web.client.post("/api/bulk/pause", {**everything, "dry_run": True}).json
-    assert price == {"connections": 18, "calls": 0, "minutes": 0.0}
+    assert (price["connections"], price["left_out"]) == (18, {"retired": 2})
+    assert (price["calls"], price["minutes"], price["note"]) == (0, 0.0, None)
     body = {**everything, "expected_count": 18, "reason": "maintenance"}
     run(web, web.client.post("/api/bulk/pause", body))
     listed = web.client.get("/api/connections", query={"condition": "paused_by_operator"}).json

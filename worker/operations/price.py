@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from worker.core.time_text import render_count
 from worker.store.state.runs import estimate_calls
 
 
@@ -23,6 +24,21 @@ class Price:
     def minutes(self) -> float | None:
         """How long the calls take at Nango's budget, if nothing else uses it."""
         return None if self.calls_per_minute is None else self.calls / self.calls_per_minute
+
+    def describe_gaps(self) -> str | None:
+        """Return what the estimate lacks, in a sentence; None if it lacks nothing."""
+        gaps = []
+        if self.calls_per_minute is None:
+            gaps.append(
+                "the minutes cannot be estimated, as Nango has not said how many calls a minute "
+                "it allows; the next calls of any sync tell"
+            )
+        if self.unknown:
+            gaps.append(
+                f"{render_count(self.unknown, 'connection')} had no finished run; each counts as "
+                "the average of the others"
+            )
+        return "; ".join(gaps) or None
 
     def describe(self) -> str:
         """Return it in words."""

@@ -7,19 +7,16 @@ from typing import Final
 
 from celery import shared_task
 
-from models.run import RunTrigger
 from worker.core.errors import MirrorError
 from worker.core.log import get_logger
 from worker.core.process.shutdown import is_stopping
 from worker.operations.execute import execute
+from worker.operations.progress import QUEUE
 from worker.operations.submit import HINT_SECONDS
 from worker.store.orphaned_leases import free_orphaned_operations
 from worker.store.state.operations import claim_waiting_operations
 from worker.sync.runtime import Runtime
 from worker.tasks.base import get_runtime, log_task, send_task
-
-QUEUE: Final = RunTrigger.MANUAL.value
-"""Of the workers that serve what a person asked for."""
 
 SLICE_SECONDS: Final = 45.0
 """Seconds after which a process makes room for other work; the rest is another message."""

@@ -223,6 +223,10 @@ class ConnectionAnswer(msgspec.Struct, frozen=True):
         float | None, Meta(description="age of its oldest resource; null if one was never loaded")
     ]
     freshness: Annotated[list[FreshnessAnswer], Meta(description="how old each resource is")]
+    open_operations: Annotated[
+        list[int] | None,
+        Meta(description="operations that still have to act on it; null in lists"),
+    ]
     due_at: Annotated[
         Moment | None, Meta(description="when it is due next; null if it has no due time")
     ]

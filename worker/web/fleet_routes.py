@@ -12,6 +12,8 @@ from worker.conditions.facts import ConnectionFacts, ServiceFacts
 from worker.core.errors import NotFound, ServerUnavailable
 from worker.overview.fleet import Fleet, FleetConnection
 from worker.overview.listing import ConnectionFilter, list_connections
+from worker.store.state.metrics import set_statement_timeout
+from worker.store.state.open_operations import list_open_operations
 from worker.web.answers import (
     BudgetAnswer,
     ConditionAnswer,
@@ -103,7 +105,11 @@ def get_connections(call: Call) -> Reply:
 
 def get_connection(call: Call) -> Reply:
     fleet = load_readable_fleet(call)
-    return Reply(build_connection(find_in_fleet(fleet, call.ids["connection_id"]), fleet))
+    found = find_in_fleet(fleet, call.ids["connection_id"])
+    with call.context.database.open_transaction() as db:
+        set_statement_timeout(db)
+        open_operations = list_open_operations(db, found.id)
+    return Reply(build_connection(found, fleet, open_operations))
 
 
 def load_readable_fleet(call: Call) -> Fleet:
@@ -155,7 +161,9 @@ def build_condition(one: Condition) -> ConditionAnswer:
     )
 
 
-def build_connection(one: FleetConnection, fleet: Fleet) -> ConnectionAnswer:
+def build_connection(
+    one: FleetConnection, fleet: Fleet, open_operations: list[int] | None = None
+) -> ConnectionAnswer:
     facts, now = one.facts, fleet.now
     return ConnectionAnswer(
         id=facts.id,
@@ -175,6 +183,7 @@ def build_connection(one: FleetConnection, fleet: Fleet) -> ConnectionAnswer:
         pause=_build_pause(facts, now),
         age_seconds=one.age_seconds,
         freshness=_list_freshness(facts, now),
+        open_operations=open_operations,
         due_at=facts.due_at,
         events=facts.events,
     )

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from models.audit import Via
+from models.connection import ConnectionStatus
 from models.operation import Action, OperationState, TargetState
 from worker.web.answers import Moment
 
@@ -51,10 +52,22 @@ class TargetAnswer(msgspec.Struct, frozen=True):
     finished_at: Annotated[Moment | None, Meta(description="when it was done; null before that")]
 
 
+class OperationListAnswer(msgspec.Struct, frozen=True):
+    """Operations, newest first."""
+
+    operations: Annotated[
+        list[OperationAnswer], Meta(description="rows of this page, newest first")
+    ]
+    next: Annotated[int | None, Meta(description="pass it as `after`; null on the last page")]
+
+
 class OperationDetailsAnswer(msgspec.Struct, frozen=True):
     """An operation with its connections, by id."""
 
     operation: Annotated[OperationAnswer, Meta(description="the operation")]
+    sentence: Annotated[
+        str, Meta(description="how far it is, what it waits for, and when it moves next")
+    ]
     counts: Annotated[
         dict[TargetState, int], Meta(description="number of its connections by state")
     ]
@@ -68,12 +81,20 @@ class PriceAnswer(msgspec.Struct, frozen=True):
     connections: Annotated[
         int, Meta(description="how many it would act on; repeat it as `expected_count`")
     ]
+    left_out: Annotated[
+        dict[ConnectionStatus, int],
+        Meta(description="those that match, but that the action cannot concern, by their status"),
+    ]
     calls: Annotated[int, Meta(description="calls to Nango, about")]
     minutes: Annotated[
         float | None,
         Meta(
             description="what they take at Nango's budget, used for nothing else; null if not known"
         ),
+    ]
+    note: Annotated[
+        str | None,
+        Meta(description="what the estimate lacks, in a sentence; null if it lacks nothing"),
     ]
 
 

@@ -2,14 +2,19 @@
 
 import hashlib
 import re
+from collections import Counter
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 
 from models.audit import Via
+from models.connection import ConnectionStatus
 from models.operation import Action
 from models.resources import RESOURCES
+from worker.conditions.facts import ConnectionFacts
 from worker.operations.price import price
+from worker.operations.progress import describe_progress
 from worker.operations.request import OperationRequest, parse_parameters
 from worker.operations.submit import submit_or_record
 from worker.overview.listing import match_ids
@@ -21,6 +26,7 @@ from worker.store.state.operations import (
     Operation,
     count_targets,
     get_operation,
+    list_operations,
     list_targets,
 )
 from worker.store.sweep.held import list_held_objects, summarize_held
@@ -34,11 +40,12 @@ from worker.web.operation_answers import (
     HeldSetAnswer,
     OperationAnswer,
     OperationDetailsAnswer,
+    OperationListAnswer,
     PriceAnswer,
     TargetAnswer,
 )
 from worker.web.problem import FieldProblem, name_mistakes, refuse_values
-from worker.web.queries import HeldQuery, OperationQuery, get_given
+from worker.web.queries import HeldQuery, OperationQuery, OperationsQuery, get_given
 
 KEY_HEADER: Final = "idempotency-key"
 _KEY: Final = re.compile(r"[!-~]{1,100}", re.ASCII)
@@ -94,9 +101,10 @@ def _act_on_many(call: Call, action: Action) -> Reply:
     parameters = parse_parameters(
         action, {name: value for name, value in given.items() if name not in _SELECTION}
     )
-    ids = _select(call, action, body.filter)
+    ids, left_out = _select(call, action, body.filter)
     if body.dry_run:
-        return Reply(_estimate(call, action, ids, is_full=given.get("full", False)), status=200)
+        is_full = given.get("full", False)
+        return Reply(_estimate(call, action, ids, left_out, is_full=is_full), status=200)
     if body.expected_count is None:
         raise refuse_values(
             FieldProblem("expected_count", "must be given; dry_run says which number that is")
@@ -107,8 +115,13 @@ def _act_on_many(call: Call, action: Action) -> Reply:
     return _submit(call, request, key)
 
 
-def _select(call: Call, action: Action, wanted: FilterBody) -> list[int]:
-    """Return the connections that match now, without those that the action cannot concern."""
+def _select(
+    call: Call, action: Action, wanted: FilterBody
+) -> tuple[list[int], dict[ConnectionStatus, int]]:
+    """Return the connections that match now and that the action can concern, and the others.
+
+    The others are numbers by their status, which is why the action cannot concern them.
+    """
     call.context.fleet.invalidate()
     fleet = load_readable_fleet(call)
     chosen = build_filter(
@@ -119,19 +132,35 @@ def _select(call: Call, action: Action, wanted: FilterBody) -> list[int]:
         ids=wanted.ids,
     )
     facts = {one: fleet.by_id[one].facts for one in match_ids(fleet, chosen)}
-    if action is Action.RESYNC:
-        return [one for one, known in facts.items() if known.is_synced]
-    return [one for one, known in facts.items() if known.retired_at is None]
+    is_meant: Callable[[ConnectionFacts], bool] = (
+        (lambda known: known.is_synced)
+        if action is Action.RESYNC
+        else (lambda known: known.retired_at is None)
+    )
+    ids = [one for one, known in facts.items() if is_meant(known)]
+    others = Counter(
+        ConnectionStatus(known.status) for known in facts.values() if not is_meant(known)
+    )
+    return ids, dict(others)
 
 
-def _estimate(call: Call, action: Action, ids: list[int], *, is_full: bool) -> PriceAnswer:
+def _estimate(
+    call: Call,
+    action: Action,
+    ids: list[int],
+    left_out: dict[ConnectionStatus, int],
+    *,
+    is_full: bool,
+) -> PriceAnswer:
     if action is not Action.RESYNC or not ids:
-        return PriceAnswer(len(ids), 0, 0.0)
+        return PriceAnswer(len(ids), left_out, 0, 0.0, None)
     budget = load_readable_fleet(call).service.shared.budget
     with call.context.database.open_transaction() as db:
         set_statement_timeout(db)
         found = price(db, ids, full=is_full, calls_per_minute=budget.limit if budget else None)
-    return PriceAnswer(found.connections, found.calls, found.minutes)
+    return PriceAnswer(
+        found.connections, left_out, found.calls, found.minutes, found.describe_gaps()
+    )
 
 
 def _submit(call: Call, request: OperationRequest, key: IdempotencyKey | None) -> Reply:
@@ -182,7 +211,26 @@ def get_one_operation(call: Call) -> Reply:
         msgspec.convert(one, TargetAnswer, from_attributes=True) for one in found[: query.limit]
     ]
     last = shown[-1].connection_id if len(found) > query.limit else None
-    return Reply(OperationDetailsAnswer(_build_operation(operation), counts, shown, last))
+    fleet = load_readable_fleet(call)
+    if operation.finished_at is not None and operation.finished_at > fleet.now:
+        call.context.fleet.invalidate()  # who waited for it sees what it did
+    sentence = describe_progress(operation, counts, fleet.service)
+    return Reply(OperationDetailsAnswer(_build_operation(operation), sentence, counts, shown, last))
+
+
+def get_operations(call: Call) -> Reply:
+    query: OperationsQuery = call.query
+    with call.context.database.open_transaction() as db:
+        set_statement_timeout(db)
+        found = list_operations(
+            db,
+            before=get_given(query.after),
+            limit=query.limit + 1,
+            states=query.state,
+            connection_id=get_given(query.connection),
+        )
+    shown = list(map(_build_operation, found[: query.limit]))
+    return Reply(OperationListAnswer(shown, shown[-1].id if len(found) > query.limit else None))
 
 
 def get_held(call: Call) -> Reply:

@@ -10,7 +10,7 @@ from models.audit import AuditAction
 from models.change_event import ChangeKind, ConnectionChange
 from models.connection import ConnectionStatus
 from models.event_type import CONNECTION_RESOURCE
-from models.operation import TargetState
+from models.operation import OperationState, TargetState
 from models.resources import RESOURCES
 from models.run import RunState
 from worker.conditions.condition import Code
@@ -98,6 +98,19 @@ class HeldQuery(msgspec.Struct, frozen=True):
     after: Annotated[
         str, Meta(max_length=300, pattern="^[!-~]*$", description="`next` of the page before")
     ] = ""
+    limit: Limit = 50
+
+
+class OperationsQuery(msgspec.Struct, frozen=True):
+    """Which operations, newest first."""
+
+    state: Annotated[
+        list[OperationState], Meta(max_length=5, description="only in one of these states")
+    ] = []
+    connection: Annotated[
+        ConnectionId | UnsetType, Meta(description="only those that this connection is part of")
+    ] = UNSET
+    after: AfterId | UnsetType = UNSET
     limit: Limit = 50
 
 

@@ -36,12 +36,14 @@ from worker.web.operation_answers import (
     HeldAnswer,
     OperationAnswer,
     OperationDetailsAnswer,
+    OperationListAnswer,
     PriceAnswer,
 )
 from worker.web.operation_routes import (
     approve_held_deletions,
     get_held,
     get_one_operation,
+    get_operations,
     pause_connection,
     pause_many,
     reject_held_deletions,
@@ -56,6 +58,7 @@ from worker.web.queries import (
     ConnectionsQuery,
     HeldQuery,
     OperationQuery,
+    OperationsQuery,
     RunsQuery,
 )
 
@@ -108,6 +111,15 @@ ACTION_ENDPOINTS: Final = (
             ("pause", pause_many, BulkPauseBody, "Pause all that match."),
             ("resume", resume_many, BulkResumeBody, "End the pauses of all that match."),
         )
+    ),
+    Endpoint(
+        "GET",
+        "/api/operations",
+        Scope.READ,
+        "Actions that were asked for, newest first.",
+        get_operations,
+        OperationListAnswer,
+        query=OperationsQuery,
     ),
     Endpoint(
         "GET",

@@ -205,6 +205,29 @@ def get_operation(db: sa.Connection, operation_id: int) -> Operation:
     return _operation_from_row(row)
 
 
+def list_operations(
+    db: sa.Connection,
+    *,
+    before: int | None,
+    limit: int,
+    states: Sequence[OperationState] = (),
+    connection_id: int | None = None,
+) -> list[Operation]:
+    """Return operations before a number, newest first."""
+    column = operations.c
+    statement = select(*_OPERATION).order_by(column.id.desc()).limit(limit)
+    if before is not None:
+        statement = statement.where(column.id < before)
+    if states:
+        statement = statement.where(column.state.in_([one.value for one in states]))
+    if connection_id is not None:
+        target = operation_targets.c
+        statement = statement.where(
+            column.id.in_(select(target.operation_id).where(target.connection_id == connection_id))
+        )
+    return [_operation_from_row(row) for row in db.execute(statement)]
+
+
 def count_targets(db: sa.Connection, operation_id: int) -> dict[TargetState, int]:
     """Return the numbers of an operation's connections by their state."""
     found = {TargetState(s): n for s, n in db.execute(_COUNT_TARGETS, {"id": operation_id})}
