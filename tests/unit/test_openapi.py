@@ -85,3 +85,11 @@ def test_every_time_in_the_document_says_its_format() -> None:
         for field, about in schema.get("properties", {}).items():
             if field.endswith("_at") or field in ("since", "until", "as_of"):
                 assert "date-time" in json.dumps(about), f"{name}.{field}"
+
+
+def test_every_value_of_an_enumeration_is_explained() -> None:
+    """Actions of the audit are the commands that do them, so their names say it."""
+    for name, schema in MADE["components"]["schemas"].items():
+        if name != "AuditAction":
+            for value in schema.get("enum", ()):
+                assert f"`{value}`: " in schema["description"], f"{name}.{value}"
