@@ -61,7 +61,7 @@ def test_a_tenant_is_discovered_synced_verified_and_shown(
         done = run(*command)
         assert done.returncode == 0, done.stderr
         assert "Contoso" in done.stdout
-    assert "1 connection: 1 fine" in run("status").stdout
+    assert "1 connection: 0 fine, 1 waiting for the service" in run("status").stdout
     assert run("status", "--check").returncode == 3, "no dispatcher runs"
 
 

@@ -100,7 +100,7 @@ def test_the_ages_of_resources_are_shown_together_where_they_are_equal() -> None
             "role_definitions": {"fresh_at": None, "age_seconds": None, "is_late": False},
         }
     )
-    assert line == "users, groups 4 s; sites 25 h LATE; role_definitions never"
+    assert line == "users, groups 4 s; sites 25 h LATE; role_definitions never read"
 
 
 # ---- overdue
