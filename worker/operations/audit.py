@@ -1,4 +1,4 @@
-"""Record actions in the audit, with their outcome, whatever face they come through."""
+"""Record actions of the command line, the HTTP API and the service, with their outcome."""
 
 import contextlib
 from collections.abc import Iterator, Mapping

@@ -76,7 +76,7 @@ def _build_handler(
         try:
             body = await _read_body(request) if endpoint.body is not None else b""
         except ClientDisconnect:
-            return Response(status_code=400)  # nobody is there to read it
+            return Response(status_code=400)  # the client has gone
         work = partial(answer_request, context, endpoint, _build_raw(request, body))
         if endpoint.runs_inline:
             answered: Answered = work()

@@ -84,43 +84,35 @@ class FilterBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ids: Annotated[Ids | None, Meta(description="only these; null: all")] = None
 
 
+Filter = Annotated[
+    FilterBody,
+    Meta(description='which connections; fields combine with "and", values of one with "or"'),
+]
+ExpectedCount = Annotated[
+    Count | None,
+    Meta(description="the number that the dry run said; needed without `dry_run`"),
+]
+
+
 class BulkResyncBody(ResyncBody, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A resync of all that match."""
 
-    filter: Annotated[
-        FilterBody,
-        Meta(description='which connections; fields combine with "and", values of one with "or"'),
-    ]
+    filter: Filter
     dry_run: Annotated[bool, Meta(description="only say how many, and what it costs")] = False
-    expected_count: Annotated[
-        Count | None,
-        Meta(description="the number that the dry run said; needed without `dry_run`"),
-    ] = None
+    expected_count: ExpectedCount = None
 
 
 class BulkPauseBody(PauseBody, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A pause of all that match."""
 
-    filter: Annotated[
-        FilterBody,
-        Meta(description='which connections; fields combine with "and", values of one with "or"'),
-    ]
+    filter: Filter
     dry_run: Annotated[bool, Meta(description="only say how many")] = False
-    expected_count: Annotated[
-        Count | None,
-        Meta(description="the number that the dry run said; needed without `dry_run`"),
-    ] = None
+    expected_count: ExpectedCount = None
 
 
 class BulkResumeBody(ResumeBody, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A resume of all that match."""
 
-    filter: Annotated[
-        FilterBody,
-        Meta(description='which connections; fields combine with "and", values of one with "or"'),
-    ]
+    filter: Filter
     dry_run: Annotated[bool, Meta(description="only say how many")] = False
-    expected_count: Annotated[
-        Count | None,
-        Meta(description="the number that the dry run said; needed without `dry_run`"),
-    ] = None
+    expected_count: ExpectedCount = None

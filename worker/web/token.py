@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 _ID_BYTES: Final = 5
 _SECRET_BYTES: Final = 32
-"""256 random bits: nobody can guess them, so a fast hash is enough."""
+"""256 random bits cannot be guessed, so a fast hash is enough."""
 
 _FORM: Final = re.compile(r"tm_([0-9a-f]{10})_[A-Za-z0-9_-]{43}", re.ASCII)
 

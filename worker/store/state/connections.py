@@ -50,7 +50,7 @@ class Connection:
 
     @property
     def is_operator_paused(self) -> bool:
-        """Whether an operator has paused it, whatever its status."""
+        """Whether an operator has paused it; its status says nothing of that."""
         return self.operator_paused_at is not None
 
     @property
