@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -13,6 +13,7 @@ from worker.conditions.condition import Code
 from worker.core.settings import Settings
 from worker.operations.actor import get_host_actor
 from worker.ops.cli.exit_codes import EXIT_FAILED, EXIT_PARTIAL
+from worker.ops.cli.filter_options import Option, build_filter_options
 from worker.ops.cli.output import confirm, print_json, print_line
 from worker.ops.cli.progress import Progress
 from worker.store.engine import Database
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from worker.operations.price import Price
     from worker.operations.request import Parameters
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 MAX_LISTED: Final = 20
 """Failed connections that are listed one by one."""
@@ -49,7 +49,7 @@ class Selection:
     everything: bool
     conditions: tuple[str, ...]
     statuses: tuple[str, ...]
-    search: str | None
+    search: str
     yes: bool
     expect: int | None
     dry_run: bool
@@ -75,35 +75,14 @@ class Selection:
         return {
             "conditions": list(self.conditions),
             "statuses": list(self.statuses),
-            "text": self.search or "",
+            "text": self.search,
         }
 
 
-_OPTIONS: Final = (
+_OPTIONS: Final[tuple[Option, ...]] = (
     click.argument("connection", required=False),
     click.option("--all", "everything", is_flag=True, help="All connections that it applies to."),
-    click.option(
-        "--condition",
-        "conditions",
-        multiple=True,
-        metavar="CODE",
-        type=click.Choice([one.value for one in Code]),
-        help="All with this condition, such as late or token_refused; may be repeated.",
-    ),
-    click.option(
-        "--status",
-        "statuses",
-        multiple=True,
-        type=click.Choice([one.value for one in ConnectionStatus]),
-        help="All with this status; may be repeated.",
-    ),
-    click.option(
-        "--search",
-        "--text",
-        "search",
-        metavar="TEXT",
-        help="All whose name, address or tenant has TEXT.",
-    ),
+    *build_filter_options("All"),
     click.option(
         "--dry-run", is_flag=True, help="Only show how many connections, and what it would cost."
     ),
@@ -117,7 +96,7 @@ _OPTIONS: Final = (
 )
 
 
-def selection_options(command: Command) -> Command:
+def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that choose connections."""
     for option in reversed(_OPTIONS):
         command = option(command)
@@ -148,7 +127,7 @@ def choose_connections(
     wanted = ConnectionFilter(
         conditions=frozenset(map(Code, selection.conditions)),
         statuses=frozenset(selection.statuses),
-        text=selection.search or "",
+        text=selection.search,
     )
     with database.open_transaction() as db:
         matches = get_connections(db, match_ids(fleet, wanted))

@@ -57,9 +57,9 @@ def connections() -> None:
 @click.option("--limit", type=click.IntRange(1, 1000), help="Most connections to list.")
 @json_option
 def list_connections(  # noqa: PLR0917 - one argument an option
-    codes: tuple[str, ...],
+    conditions: tuple[str, ...],
     statuses: tuple[str, ...],
-    text: str,
+    search: str,
     attention: bool,  # noqa: FBT001
     limit: int | None,
     as_json: bool,  # noqa: FBT001
@@ -68,7 +68,7 @@ def list_connections(  # noqa: PLR0917 - one argument an option
     with open_checked_database() as (settings, database):
         fleet = load_fleet(database, settings)
     wanted = ConnectionFilter(
-        frozenset(map(Code, codes)), frozenset(statuses), text, None, attention
+        frozenset(map(Code, conditions)), frozenset(statuses), search, None, attention
     )
     page = list_page(fleet, wanted, limit=limit)
     if as_json:

@@ -5,12 +5,12 @@ from typing import Any
 
 import click
 
-from models.connection import ConnectionStatus
 from models.queues import ALL_QUEUES
 from worker.conditions.condition import Code
 from worker.core.settings import Settings
 from worker.delivery.health import SinkHealth, load_sink_health
 from worker.ops.cli.exit_codes import EXIT_PARTIAL
+from worker.ops.cli.filter_options import Option, build_filter_options
 from worker.ops.cli.output import json_option, open_checked_database, print_json, print_line
 from worker.ops.cli.screen_lines import print_lines
 from worker.ops.cli.status_text import (
@@ -44,32 +44,11 @@ _SINK_HEADER_LINES = 3
 
 def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that choose connections."""
-    for option in (
-        click.option(
-            "--text",
-            "--search",
-            "text",
-            default="",
-            metavar="TEXT",
-            help="Only those whose name, address or tenant has TEXT.",
-        ),
-        click.option(
-            "--status",
-            "statuses",
-            multiple=True,
-            type=click.Choice([one.value for one in ConnectionStatus]),
-            help="Only of this status; may be given several times.",
-        ),
-        click.option(
-            "--condition",
-            "codes",
-            multiple=True,
-            type=click.Choice([one.value for one in Code]),
-            metavar="CODE",
-            help="Only with this condition, such as late; may be given several times.",
-        ),
+    options: tuple[Option, ...] = (
+        *build_filter_options("Only those"),
         click.option("--attention", is_flag=True, help="Only those that need attention."),
-    ):
+    )
+    for option in options:
         command = option(command)
     return command
 
@@ -93,9 +72,9 @@ def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @json_option
 def status(  # noqa: PLR0917 - one argument an option
     connection: str | None,
-    codes: tuple[str, ...],
+    conditions: tuple[str, ...],
     statuses: tuple[str, ...],
-    text: str,
+    search: str,
     limit: int | None,
     attention: bool,  # noqa: FBT001
     show_all: bool,  # noqa: FBT001
@@ -109,10 +88,11 @@ def status(  # noqa: PLR0917 - one argument an option
     For CONNECTION, show its conditions, what it does or waits for now, and its streams.
     """
     wanted = ConnectionFilter(
-        conditions=frozenset(map(Code, codes)),
+        conditions=frozenset(map(Code, conditions)),
         statuses=frozenset(statuses),
-        text=text,
-        attention=attention or not (show_all or as_json or codes or statuses or text or connection),
+        text=search,
+        attention=attention
+        or not (show_all or as_json or conditions or statuses or search or connection),
     )
     if watch:
         if show_all or as_json or check or limit:
