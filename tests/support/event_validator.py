@@ -7,7 +7,7 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT7
 
 URI = "urn:asyncapi"
-BRANCHES = ("if", "then", "else", "not", "allOf")
+BRANCHES = ("if", "then", "else", "not")
 """Closing one of these would refuse what another one names."""
 
 
@@ -18,6 +18,7 @@ def close_schema(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     assert not any(name in schema for name in BRANCHES), "say how to close this"
+    assert len(schema.get("allOf", ())) <= 1, "one part would refuse what another one names"
     made = {name: close_schema(part) for name, part in schema.items()}
     if isinstance(schema.get("properties"), dict) and "additionalProperties" not in schema:
         made["additionalProperties"] = False

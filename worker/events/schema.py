@@ -164,7 +164,7 @@ def _build_erased_schema(resource: Resource) -> Schema:
 
 def _build_erased_key_schema(resource: Resource) -> Schema:
     """Return the schema of a key in which at least one id was erased."""
-    plain = _build_key_schema(resource)["properties"]
+    plain = {it.name: build_ref(find_column_schema(it)[0]) for it in resource.key_columns}
     either = {name: {"oneOf": [part, build_ref("mark")]} for name, part in plain.items()}
     ways = [build_object_schema(**{**either, name: build_ref("mark")}) for name in plain]
     return ways[0] if len(ways) == 1 else {"anyOf": ways}

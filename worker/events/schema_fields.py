@@ -155,9 +155,14 @@ def find_column_schema(column: Property) -> tuple[str, Schema]:
 
 
 def build_column_schema(column: Property) -> Schema:
+    """Return the schema of a column in one resource, with its meaning.
+
+    Generators that follow draft 7 of JSON Schema ignore what stands beside a ``$ref``.
+    """
     if column.type is DOCUMENTS:
-        return _DOCUMENTS
-    return build_ref(find_column_schema(column)[0])
+        return {**_DOCUMENTS, "description": column.meaning}
+    reference = build_ref(find_column_schema(column)[0])
+    return {"allOf": [reference], "description": column.meaning}
 
 
 def build_object_schema(**properties: Schema) -> Schema:
