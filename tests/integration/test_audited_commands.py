@@ -194,6 +194,31 @@ def assert_nothing_secret(mirror: Mirror, run: Run) -> None:
     assert len(entries) == len(list_entries(mirror))
 
 
+def test_an_entry_says_which_customer_is_meant_and_what_was_asked_for(
+    make_mirror: MakeMirror, run: Run
+) -> None:
+    made = make_mirror(Tenant(seed=12, users=2))
+    assert run("audit").stdout == "no operator has done anything yet\n"
+    made.sync()
+    end = ["--until", "2126-12-01T06:00+02:00"]
+    paused = run("pause", "1", "--reason", "moving to a new tenant", *end)
+    assert paused.stdout.startswith("Contoso (id 1): paused until 2126-12-01 04:00 UTC")
+    run("resync", "--all", "--full", "--resource", "users", "--yes", "--expect", "1")
+    shown = run("audit").stdout
+    assert shown.count("Contoso (id 1)") == 4
+    assert "entra/contoso" not in shown
+    assert "until 2126-12-01 04:00 UTC, reason: moving to a new tenant" in shown
+    assert "only users, full, filter: all" in shown
+    assert "Contoso (id 1)" in run("connections", "show", "1").stdout
+    assert {one["organization"] for one in json.loads(run("audit", "--json").stdout)} == {"Contoso"}
+    with made.database.open_transaction() as db:
+        db.exec_driver_sql("update sync.connections set status = 'retired'")
+    assert run("forget", "1", "--yes").stdout.splitlines()[-1].startswith("Contoso (id 1): forgot")
+    forgotten = run("audit").stdout
+    assert "entra/contoso (id 1)" in forgotten
+    assert "Contoso" not in forgotten, "the audit keeps no name of what was forgotten"
+
+
 def test_the_list_of_commands_is_whole() -> None:
     assert {path.split()[0] for path in list_leaves(cli)} == set(COMMANDS)
 
@@ -219,5 +244,5 @@ def test_the_audit_is_shown_newest_first_of_one_connection_and_since_a_time(
     assert "discover" not in shown
     assert "older entries: --before" in run("audit", "--limit", "1").output
     assert run("audit", "--since", "2h", "--action", "resync", "--json").stdout.count("resync") == 2
-    assert run("audit", "--since", "2120-01-01").stdout == "no entries\n"
+    assert run("audit", "--since", "2120-01-01").stdout == "no entry matches\n"
     assert "expected a time" in str(run("audit", "--since", "42").exception)

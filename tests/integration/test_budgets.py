@@ -436,7 +436,7 @@ def test_a_sync_by_hand_waits_and_says_so(
     assert said, done.stderr
     for line in said:
         head, _, seconds = line.partition("; continues in ")
-        assert head == "entra/contoso: Nango's budget of calls a minute is spent for now"
+        assert head == "entra/contoso (id 1): Nango's budget of calls a minute is spent for now"
         assert 1 <= int(seconds.removesuffix(" s")) <= 5
     assert_exact(runtime.database, tenant)
     assert fetch_scalar(runtime.database, "select count(*) from sync.runs") == 1

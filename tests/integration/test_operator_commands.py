@@ -85,7 +85,7 @@ def test_the_number_of_memberships_that_end_is_exact(make_mirror: MakeMirror, ru
     assert done["deleted"] == seen["deletes"]
     assert done["approved"] == {"users": 70}
     assert count_held(mirror) == 0
-    assert run("approve", "contoso", "--yes").stdout == "entra/contoso: nothing is held\n"
+    assert run("approve", "contoso", "--yes").stdout == "Contoso (id 1): nothing is held\n"
 
 
 def test_all_held_objects_can_be_listed(make_mirror: MakeMirror, run: Run) -> None:
@@ -118,7 +118,7 @@ def test_a_script_approves_exactly_what_it_saw(make_mirror: MakeMirror, run: Run
 def test_a_rejection_says_what_it_discards(make_mirror: MakeMirror, run: Run) -> None:
     mirror = hold(make_mirror)
     done = run("approve", "contoso", "--reject")
-    assert done.stdout == "entra/contoso: 70 users rejected; everything is read again\n"
+    assert done.stdout == "Contoso (id 1): 70 users rejected; everything is read again\n"
     assert count_held(mirror) == 0
     entry = list_entries(mirror.database)[-1]
     assert (entry.actor, entry.action, entry.outcome) == ("ann", "reject", "done")
@@ -127,13 +127,13 @@ def test_a_rejection_says_what_it_discards(make_mirror: MakeMirror, run: Run) ->
 def test_pause_and_resume_one_connection(fleet: Database, run: Run) -> None:
     done = run("pause", "contoso", "--reason", "moving", "--until", "2h")
     assert done.exit_code == 0
-    assert done.stdout.startswith("entra/contoso: paused until 2")
+    assert done.stdout.startswith("entra/contoso (id 3): paused until 2")
     known = load(fleet, 3)
     assert (known.operator_paused_by, known.operator_pause_reason) == ("ann", "moving")
     assert known.operator_paused_until is not None
     assert told(run("resume", "3", "--json"))["state"] == "succeeded"
     assert not load(fleet, 3).is_operator_paused
-    assert run("resume", "3").stdout == "entra/contoso: no operator has paused it\n"
+    assert run("resume", "3").stdout == "entra/contoso (id 3): no operator has paused it\n"
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def pause(
     """
     if connection.is_retired:
         raise StateConflict(
-            "it is retired, so it is not synced and cannot be paused", connection=connection.label
+            "it is retired, so it is not synced and cannot be paused", connection=connection.title
         )
     pause_connection(db, connection.id, by=by, reason=reason, until=until)
     end = f"until {until:%Y-%m-%d %H:%M} UTC" if until else "until somebody resumes it"

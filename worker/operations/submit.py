@@ -140,11 +140,11 @@ def refuse_impossible(action: Action, connection: Connection) -> None:
     if action is Action.RESYNC and connection.status not in SYNCED_STATUSES:
         reason = f": {connection.status_reason}" if connection.status_reason else ""
         raise StateConflict(
-            f"it is {connection.status}, so it is not synced{reason}", connection=connection.label
+            f"it is {connection.status}, so it is not synced{reason}", connection=connection.title
         )
     if action is Action.PAUSE and connection.status is ConnectionStatus.RETIRED:
         raise StateConflict(
-            "it is retired, so it is not synced and cannot be paused", connection=connection.label
+            "it is retired, so it is not synced and cannot be paused", connection=connection.title
         )
 
 

@@ -86,7 +86,7 @@ def _print_nothing(connection: Connection, *, as_json: bool) -> None:
     if as_json:
         print_json({"connection": connection.label, "id": connection.id, "resources": []})
     else:
-        print_line(f"{connection.label}: nothing is held")
+        print_line(f"{connection.title}: nothing is held")
 
 
 def _check_digest(connection: Connection, review: "HeldReview", expect: str | None) -> None:
@@ -100,7 +100,7 @@ def _check_digest(connection: Connection, review: "HeldReview", expect: str | No
     raise ExpectationChanged(
         f"what is held has changed: {counts} now, with the digest {review.digest or 'of nothing'}; "
         "nothing was done, look again with --list",
-        connection=connection.label,
+        connection=connection.title,
     )
 
 
@@ -111,7 +111,7 @@ def _confirm(database: "Database", connection: Connection, review: "HeldReview")
     _print_review(database, connection, review)
     counts = describe_counts(review.counts)
     confirm(
-        f"Delete {counts} of {connection.label}?",
+        f"Delete {counts} of {connection.title}?",
         f"this deletes {counts} (--expect {review.digest} approves exactly these)",
     )
 
@@ -119,8 +119,7 @@ def _confirm(database: "Database", connection: Connection, review: "HeldReview")
 def _print_review(database: "Database", connection: Connection, review: "HeldReview") -> None:
     from worker.operations.review import iterate_held
 
-    title = render_value(connection.display_name or "not read yet")
-    print_line(f"{connection.label} ({title})", err=True)
+    print_line(connection.title, err=True)
     for one in review.resources:
         for line in _describe_resource(one):
             print_line(line, err=True)
@@ -169,7 +168,7 @@ def _print_list(
         )
         return
     print_table(
-        f"{connection.label}: held deletions, digest {review.digest}",
+        f"{connection.title}: held deletions, digest {review.digest}",
         ["resource", "id", "reason", "held since (UTC)", "name"],
         [[one.resource, one.key, one.reason, render_time(one.noted_at), one.name] for one in found],
         prose=("name",),
@@ -190,7 +189,7 @@ def _decide(
 
     request = OperationRequest(action, [connection.id], review.expected)
     rows = sum(review.counts.values()) + sum(review.cascade.values())
-    with Progress(connection.label, total=rows) as progress:
+    with Progress(connection.title, total=rows) as progress:
         outcome = carry_out(
             database, actor, request, on_rows=lambda done: progress.update(done, "deleting rows")
         )
@@ -207,6 +206,6 @@ def _decide(
             }
         )
     else:
-        print_line(f"{connection.label}: {target.detail}", err=bool(outcome.failed))
+        print_line(f"{connection.title}: {target.detail}", err=bool(outcome.failed))
     if outcome.failed:
         raise SystemExit(EXIT_FAILED)

@@ -1,11 +1,12 @@
 """The command ``audit``: who did what, when, through which face."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import click
 
 from models.audit import AuditAction
+from worker.operations.parameter_text import describe_parameters
 from worker.ops.cli.output import (
     json_option,
     open_checked_database,
@@ -17,7 +18,7 @@ from worker.ops.cli.output import (
 from worker.ops.cli.since import parse_since
 from worker.store.engine import load_server_time
 from worker.store.service.audit import AuditEntry, list_audit
-from worker.store.state.connections import find_connection
+from worker.store.state.connections import Connection, find_connection, get_connections
 
 MAX_LIMIT = 10_000
 
@@ -86,25 +87,44 @@ def audit(
             actions=actions,
             since=start,
         )
-    shown = entries[:limit]
+        shown = entries[:limit]
+        concerned = get_connections(db, {one.connection_id for one in shown if one.connection_id})
+    known_by_id = {one.id: one for one in concerned}
     if as_json:
-        print_json([vars(entry) for entry in shown])
+        print_json([vars(one) | {"organization": _find_name(one, known_by_id)} for one in shown])
         return
     if not shown:
-        print_line("no entries")
+        narrows = connection or since or actions or actor or before
+        print_line("no entry matches" if narrows else "no operator has done anything yet")
         return
-    print_actions("", shown)
+    print_actions("", shown, known_by_id)
     if len(entries) > limit:
         print_line(f"older entries: --before {shown[-1].id}", err=True)
 
 
-def print_actions(title: str, entries: Sequence[AuditEntry]) -> None:
-    """Print entries of the audit as a table."""
-    columns = ["entry", "time (UTC)", "who", "via", "action", "outcome", "on", "detail"]
-    print_table(title, columns, [_build_row(entry) for entry in entries], prose=("detail",))
+def print_actions(
+    title: str, entries: Sequence[AuditEntry], known: Mapping[int, Connection]
+) -> None:
+    """Print entries of the audit as a table; ``known`` has the connections that still exist."""
+    columns = ["entry", "time (UTC)", "who", "via", "action", "outcome", "on", "with", "detail"]
+    rows = [_build_row(entry, known) for entry in entries]
+    print_table(title, columns, rows, prose=("on", "with", "detail"))
 
 
-def _build_row(entry: AuditEntry) -> list[object]:
+def _find_name(entry: AuditEntry, known: Mapping[int, Connection]) -> str | None:
+    """Return the organization's name; an entry has none, as it outlives the connection."""
+    found = known.get(entry.connection_id) if entry.connection_id else None
+    return found.display_name if found else None
+
+
+def _describe_subject(entry: AuditEntry, known: Mapping[int, Connection]) -> str | None:
+    if entry.connection_id is None:
+        return entry.subject
+    found = known.get(entry.connection_id)
+    return found.title if found else f"{entry.subject} (id {entry.connection_id})"
+
+
+def _build_row(entry: AuditEntry, known: Mapping[int, Connection]) -> list[object]:
     return [
         str(entry.id),
         render_time(entry.occurred_at),
@@ -112,6 +132,7 @@ def _build_row(entry: AuditEntry) -> list[object]:
         entry.via.value,
         entry.action,
         entry.outcome.value,
-        entry.subject,
+        _describe_subject(entry, known),
+        describe_parameters(entry.parameters),
         entry.detail,
     ]

@@ -238,7 +238,7 @@ def _report(action: Action, choice: Choice, outcome: "Outcome", *, as_json: bool
             }
         )
         return
-    labels = {one.id: one.label for one in choice.connections}
+    labels = {one.id: one.title for one in choice.connections}
     done = len(outcome.targets) - len(failed)
     print_line(f"{action}: connections: {done:,} done, {len(failed):,} failed")
     for one in failed[:MAX_LISTED]:
@@ -277,6 +277,6 @@ def report_single(connection: Connection, outcome: "Outcome", *, as_json: bool) 
             }
         )
     else:
-        print_line(f"{connection.label}: {target.detail}", err=bool(outcome.failed))
+        print_line(f"{connection.title}: {target.detail}", err=bool(outcome.failed))
     if outcome.failed:
         raise SystemExit(EXIT_FAILED)

@@ -145,7 +145,7 @@ def show(connection: str, as_json: bool) -> None:  # noqa: FBT001
     )
     if actions:
         print_line()
-        print_actions("latest actions of operators", actions)
+        print_actions("latest actions of operators", actions, {known.id: known})
 
 
 @connections.command()

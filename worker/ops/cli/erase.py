@@ -129,7 +129,7 @@ def _run_erasure(
     """Erase the object, and wait a while for the sinks to receive its deletion."""
     from worker.erasure.erase import continue_erasure, erase
 
-    with Progress(f"{connection.id} ({connection.label})") as progress:
+    with Progress(connection.title) as progress:
 
         def on_rows(table: str, rows: int) -> None:
             progress.update(rows, f"scrubbing {table}")
@@ -205,7 +205,7 @@ def _print_report(
         return
     for table, rows in done.row_counts.items():
         print_line(f"  {table}: {rows:,}")
-    print_line(f"{connection.label}: {_render_outcome(target, done)}")
+    print_line(f"{connection.title}: {_render_outcome(target, done)}")
     for one in done.sinks_behind:
         print_line(
             f"  sink {one.name} ({one.status}) has not received the last event, which contains the "
@@ -242,7 +242,7 @@ def _lift_erasure(
         print_json({"connection": connection.label, "id": connection.id, "lifted": lifted.mark})
         return
     print_line(
-        f"{connection.label}: the erasure of {lifted.resource} {lifted.mark} is lifted; "
+        f"{connection.title}: the erasure of {lifted.resource} {lifted.mark} is lifted; "
         "the next full walk restores it if Microsoft still has it"
     )
 
@@ -268,7 +268,7 @@ def _print_erasures(database: "Database", connection: Connection, *, as_json: bo
         print_json({"connection": connection.label, "id": connection.id, "erasures": rows})
         return
     print_table(
-        f"{connection.label}: erasures" if rows else f"{connection.label}: no erasures",
+        f"{connection.title}: erasures" if rows else f"{connection.title}: no erasures",
         ["erased", "resource", "since (UTC)", "scrubbed (UTC)", "waits for"],
         [
             [

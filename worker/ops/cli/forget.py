@@ -35,7 +35,7 @@ def forget(connection: str, yes: bool, as_json: bool) -> None:  # noqa: FBT001
         action = AuditedAction(get_host_actor(settings), AuditAction.FORGET, connection=known)
         with (
             audit_work(database, action),
-            Progress(f"{known.id} ({known.label})") as progress,
+            Progress(known.title) as progress,
         ):
             gone = purge(
                 database, known.id, lambda table, rows: progress.update(rows, f"forgetting {table}")
@@ -47,8 +47,7 @@ def forget(connection: str, yes: bool, as_json: bool) -> None:  # noqa: FBT001
     for table, rows in gone.items():
         print_line(f"  {table}: {rows:,}")
     print_line(
-        f"{known.label}: forgotten, {sum(gone.values()):,} rows deleted; id {known.id} is never "
-        "used again"
+        f"{known.title}: forgotten, {sum(gone.values()):,} rows deleted; its id is never used again"
     )
 
 

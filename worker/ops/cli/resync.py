@@ -89,11 +89,11 @@ def resync(
         (known,) = choice.connections
         outcome = run_single(settings, database, Action.RESYNC, parameters, known)
         if outcome.failed or not wait:
-            is_idle = not outcome.failed and _warn_if_idle(database, known.label)
+            is_idle = not outcome.failed and _warn_if_idle(database, known.title)
             if not is_idle or as_json or known.is_operator_paused:
                 report_single(known, outcome, as_json=as_json)
             raise SystemExit(EXIT_BUSY if is_idle else 0)
-        _warn_if_idle(database, known.label)
+        _warn_if_idle(database, known.title)
         result = outcome.targets[0].result or {}
         asked = datetime.fromisoformat(result["requested_at"])
         run = _wait_for_run(database, known, asked, timeout)
@@ -130,12 +130,12 @@ def _report_run(
     """Print the outcome of a run, and exit with its code."""
     if run is None:
         print_line(
-            f"{connection.label}: no worker has finished it within {timeout:.0f} s", err=True
+            f"{connection.title}: no worker has finished it within {timeout:.0f} s", err=True
         )
         raise SystemExit(EXIT_BUSY)
     if as_json:
         print_json({"connection": connection.label, "id": connection.id, "run": run})
     else:
         reason = f", {run['error']}" if run["error"] else ""
-        print_line(f"{connection.label}: {run['state']}{reason}")
+        print_line(f"{connection.title}: {run['state']}{reason}")
     raise SystemExit(EXIT_BY_RUN_STATE[RunState(run["state"])])

@@ -127,12 +127,12 @@ def _sync_one(
             report = _run_when_lease_free(runtime, connection, request)
             action.detail = f"the run is {report.state}"
     except MirrorError as error:
-        error.connection = error.connection or connection.label
+        error.connection = connection.title
         failed: dict[str, object] = {"connection": connection.label, "state": "failed"}
         return {**failed, "message": error.message}, print_error(error)
     seconds = time.monotonic() - started
     print_line(
-        render_outcome(connection.label, report.state, report.tally, report.calls, seconds),
+        render_outcome(connection.title, report.state, report.tally, report.calls, seconds),
         err=True,
     )
     if report.message:
@@ -166,7 +166,7 @@ def _run_when_lease_free(
     said = False
     while True:
         try:
-            with Progress(connection.label) as progress:
+            with Progress(connection.title) as progress:
                 return run_to_end(
                     runtime,
                     connection.id,
@@ -177,7 +177,7 @@ def _run_when_lease_free(
             if time.monotonic() >= until:
                 raise
             if not said:
-                print_line(f"{connection.label}: waiting: {busy.message}", err=True)
+                print_line(f"{connection.title}: waiting: {busy.message}", err=True)
                 said = True
             time.sleep(1.0)
 

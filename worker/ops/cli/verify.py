@@ -27,7 +27,7 @@ def verify(connection: str, as_json: bool) -> None:  # noqa: FBT001
     else:
         back = "from the very first" if found.has_whole_history else f"back to {found.oldest_at:%F}"
         print_line(
-            f"{known.label}: {found.rows:,} live rows and {found.events:,} events, {back}: "
+            f"{known.title}: {found.rows:,} live rows and {found.events:,} events, {back}: "
             f"{'all fit' if not found.problem_count else f'{found.problem_count:,} do not fit'}"
             f"{f'; {found.erased:,} erased ones skipped' if found.erased else ''}"
         )

@@ -58,6 +58,11 @@ class Connection:
         return f"{self.provider_config_key}/{self.nango_connection_id}"
 
     @property
+    def title(self) -> str:
+        """What people call it, with our id: "Contoso (id 3)". It may have control characters."""
+        return f"{self.display_name or self.label} (id {self.id})"
+
+    @property
     def is_retired(self) -> bool:
         return self.status is ConnectionStatus.RETIRED
 
