@@ -41,6 +41,7 @@ class AuditAction(StrEnum):
     ERASE = "erase"
     ERASE_LIFT = "erase.lift"
     RECOVERED = "recovered"
+    OPERATIONS_CANCEL = "operations.cancel"
     CONNECTIONS_DISCOVER = "connections.discover"
     CONNECTIONS_APPROVE_MISSING = "connections.approve-missing"
     SINKS_ADD = "sinks.add"

@@ -38,12 +38,15 @@ class OperationState(StrEnum):
     PARTIAL = "partial"
     """It failed for some of its connections."""
     FAILED = "failed"
+    CANCELLED = "cancelled"
+    """An operator cancelled it before a process began."""
 
 
 class TargetState(StrEnum):
     QUEUED = "queued"
     DONE = "done"
     FAILED = "failed"
+    CANCELLED = "cancelled"
 
 
 operations = Table(
@@ -73,7 +76,8 @@ operations = Table(
     Column("error", Text, comment="why it failed, in plain words"),
     CheckConstraint("action in ('resync', 'pause', 'resume', 'approve', 'reject')", name="action"),
     CheckConstraint(
-        "state in ('queued', 'running', 'succeeded', 'partial', 'failed')", name="state"
+        "state in ('queued', 'running', 'succeeded', 'partial', 'failed', 'cancelled')",
+        name="state",
     ),
     Index(
         "uq_operations_idempotency_key",
@@ -110,7 +114,7 @@ operation_targets = Table(
     Column("detail", Text, comment="what was done, or why it failed, in plain words"),
     Column("result", JSONB, comment="counts, for programs"),
     Column("finished_at", DateTime(timezone=True)),
-    CheckConstraint("state in ('queued', 'done', 'failed')", name="state"),
+    CheckConstraint("state in ('queued', 'done', 'failed', 'cancelled')", name="state"),
     Index("ix_operation_targets_connection_id", "connection_id"),
     Index(
         "ix_operation_targets_queued",

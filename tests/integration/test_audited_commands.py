@@ -11,12 +11,15 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from models.audit import AuditAction
+from models.audit import AuditAction, Via
+from models.operation import Action
 from sandbox.tenant import Tenant
 from tests.support.mirror import MakeMirror, Mirror, fetch_scalar
 from worker.core.settings import Settings
+from worker.operations.request import OperationRequest, ResyncParameters
+from worker.operations.submit import submit
 from worker.ops.cli import COMMANDS, cli
-from worker.store.service.audit import AuditEntry, list_audit
+from worker.store.service.audit import Actor, AuditEntry, list_audit
 from worker.store.service.facts import MissingConnections, note_missing
 
 READING: Final = {
@@ -30,6 +33,8 @@ READING: Final = {
     "grants",
     "health",
     "metrics",
+    "operations list",
+    "operations show",
     "probe",
     "runs",
     "settings",
@@ -127,6 +132,8 @@ def list_steps(mirror: Mirror) -> Iterator[tuple[str, Sequence[str], AuditAction
     yield "resync", ["1"], AuditAction.RESYNC
     yield "pause", ["1", "--until", "2h", "--reason", "moving"], AuditAction.PAUSE
     yield "resume", ["1"], AuditAction.RESUME
+    number = submit_resync(mirror)
+    yield "operations cancel", [number], AuditAction.OPERATIONS_CANCEL
     yield "approve", ["1", "--yes"], AuditAction.APPROVE
     hold_deletions(mirror, 70)
     yield "approve", ["1", "--reject"], AuditAction.REJECT
@@ -156,6 +163,13 @@ def list_steps(mirror: Mirror) -> Iterator[tuple[str, Sequence[str], AuditAction
     missing = "connections approve-missing"
     yield missing, ["--yes"], AuditAction.CONNECTIONS_APPROVE_MISSING
     yield "forget", ["1", "--yes"], AuditAction.FORGET
+
+
+def submit_resync(mirror: Mirror) -> str:
+    """As if the API had been asked for a resync; the number of the operation."""
+    request = OperationRequest(Action.RESYNC, [1], ResyncParameters())
+    with mirror.database.open_transaction() as db:
+        return str(submit(db, Actor("Ann, on call", Via.CLI), request).operation.id)
 
 
 def hold_missing(mirror: Mirror) -> None:
@@ -208,7 +222,7 @@ def test_an_entry_says_which_customer_is_meant_and_what_was_asked_for(
     assert shown.count("Contoso (id 1)") == 4
     assert "entra/contoso" not in shown
     assert "until 2126-12-01 04:00 UTC, reason: moving to a new tenant" in shown
-    assert "only users, full, filter: all" in shown
+    assert "full, filter: all, only users" in shown
     assert "Contoso (id 1)" in run("connections", "show", "1").stdout
     assert {one["organization"] for one in json.loads(run("audit", "--json").stdout)} == {"Contoso"}
     with made.database.open_transaction() as db:

@@ -39,6 +39,7 @@ PLAIN: Final = {
     "settings": [],
     "audit": [],
     "tokens list": [],
+    "operations list": [],
 }
 """Commands that print a table and nothing else: no line of theirs is wider than the terminal."""
 
@@ -53,6 +54,7 @@ MIXED: Final = {
     "approve": ["1", "--list"],
     "erase": ["1", "--list"],
     "probe": ["1"],
+    "operations show": ["1"],
 }
 """Commands that print sentences beside their tables."""
 
@@ -95,6 +97,15 @@ STATEMENTS: Final = (
     insert into sync.api_tokens (id, name, digest, scopes, created_by, expires_at, last_used_at)
     values ('abcdefghijkl', repeat('n', 60), 'x', array['read', 'operate', 'metrics'], :actor,
             now(), now())
+    """,
+    """
+    insert into sync.operations (action, state, parameters, actor, via, targets, error)
+    values ('pause', 'failed', jsonb_build_object('reason', cast(:reason as text)), :actor, 'cli',
+            1, :reason)
+    """,
+    """
+    insert into sync.operation_targets (operation_id, connection_id, state, detail)
+    select max(id), 1, 'failed', :reason from sync.operations
     """,
 )
 

@@ -22,6 +22,7 @@ from worker.events.event import Event
 from worker.events.filter import EventFilter
 from worker.events.start import FromOldest
 from worker.events.tail import Tail
+from worker.events.verify import verify
 from worker.ops.cli import cli
 
 Run = Callable[..., Result]
@@ -50,6 +51,15 @@ def changed(make_mirror: MakeMirror) -> Mirror:
     tenant.delete_user(tenant.users.id_at(0))
     mirror.sync()
     return mirror
+
+
+def test_a_verification_tells_how_many_events_it_has_checked(make_mirror: MakeMirror) -> None:
+    mirror = make_mirror(Tenant(seed=8, users=1100, groups=0, sites=0))
+    mirror.sync()
+    reports: list[tuple[int, int, str]] = []
+    with mirror.database.open_transaction() as db:
+        found = verify(db, 1, lambda *report: reports.append(report))
+    assert reports == [(1000, found.events, "users")]
 
 
 def test_the_latest_runs_are_listed_and_one_is_shown(changed: Mirror, run: Run) -> None:

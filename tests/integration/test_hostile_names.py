@@ -29,6 +29,8 @@ COMMANDS = (
     "connections list",
     "connections show {id}",
     "metrics",
+    "operations list",
+    "operations show 1",
     "runs {id}",
     "settings",
     "sinks list",
@@ -75,6 +77,8 @@ def fleet(cluster: DatabaseFactory) -> Iterator[HostileFleet]:
             one.tenant.display_name: ids[one.connection_id] for one in server.nango.connections
         }
         made = HostileFleet(runtime.database, server.nango, {"DATABASE_URL": url}, numbers)
+        for number in sorted(ids.values()):
+            made.run(f"resume {number}")
         made.run("sinks add hooks --kind webhook --url https://example.com/hooks")
         yield made
         close_runtime(runtime)

@@ -16,6 +16,7 @@ from tests.integration.test_pauses import load
 from tests.integration.test_takeover import look
 from tests.support.mirror import MakeMirror, Mirror, assert_exact, fetch_scalar
 from worker.core.errors import ExpectationChanged, InvalidInput, NotFound, StateConflict
+from worker.operations.cancel import cancel_operation
 from worker.operations.execute import HOLD_SECONDS, execute
 from worker.operations.request import (
     DecisionParameters,
@@ -44,6 +45,7 @@ from worker.sync.finish.approve import SeenSet
 from worker.sync.runtime import Runtime
 
 ANN = Actor("ann", Via.API, "req-1")
+BOB = Actor("bob", Via.CLI)
 
 
 @pytest.fixture
@@ -86,6 +88,53 @@ def look_up(database: Database, operation_id: int) -> tuple[Operation, list[Targ
 def list_entries(database: Database) -> list[AuditEntry]:
     with database.open_transaction() as db:
         return list_audit(db)[::-1]
+
+
+def test_what_no_process_has_begun_can_be_cancelled_and_stays_cancelled(fleet: Database) -> None:
+    waiting = send(fleet, Action.PAUSE, PauseParameters("moving"), 1, 2).operation
+    with fleet.open_transaction() as db:
+        assert claim_waiting_operations(db, 15) == []
+    done = cancel_operation(fleet, BOB, waiting.id)
+    assert (done.state, done.error) == (OperationState.CANCELLED, "cancelled by bob")
+    assert cancel_operation(fleet, ANN, waiting.id).error == "cancelled by bob"
+    operation, targets = run(fleet, Submitted(waiting, is_new=False))
+    assert operation.finished_at == done.finished_at
+    assert {one.state for one in targets} == {TargetState.CANCELLED}
+    assert not load(fleet, 1).is_operator_paused
+    told = [(one.actor, one.action, one.outcome, one.subject) for one in list_entries(fleet)]
+    assert told == [
+        ("ann", "pause", "accepted", "2 connections"),
+        ("bob", "operations.cancel", "done", f"operation {waiting.id}"),
+    ]
+
+
+@pytest.mark.parametrize("begun", ["held", "marked", "partly done", "running", "finished"])
+def test_what_a_process_has_begun_is_not_cancelled(fleet: Database, begun: str) -> None:
+    number = send(fleet, Action.RESYNC, ResyncParameters(), 1, 2).operation.id
+    match begun:
+        case "held":
+            execute_sql(fleet, "update sync.operations set holder = 'a command'")
+        case "marked":
+            execute_sql(fleet, "update sync.operation_targets set result = '{}'")
+        case "partly done":
+            execute_sql(
+                fleet, "update sync.operation_targets set state = 'done' where connection_id = 1"
+            )
+        case "running":
+            with fleet.open_transaction() as db:
+                assert claim_operation(db, number, "p", HOLD_SECONDS)
+        case "finished":
+            execute(fleet, number)
+    before = look_up(fleet, number)
+    with pytest.raises(StateConflict, match="finished" if begun == "finished" else "has begun"):
+        cancel_operation(fleet, BOB, number)
+    assert look_up(fleet, number) == before
+    assert list_entries(fleet)[-1].outcome is AuditOutcome.REFUSED
+
+
+def test_an_unknown_operation_cannot_be_cancelled(fleet: Database) -> None:
+    with pytest.raises(NotFound):
+        cancel_operation(fleet, BOB, 4711)
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,18 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from models.audit import Via
 from models.operation import Action
 from sandbox.tenant import Nango, Tenant
 from tests.integration.test_operations import hold, hold_one_more, list_entries
 from tests.integration.test_pauses import execute, load
 from tests.integration.test_takeover import look
 from tests.support.mirror import MakeMirror, Mirror, fetch_scalar
+from worker.operations.request import OperationRequest, ResyncParameters
+from worker.operations.submit import submit
 from worker.ops.cli import cli
 from worker.store.engine import Database
+from worker.store.service.audit import Actor
 from worker.store.service.workers import report_worker
 from worker.sync.runtime import Runtime
 
@@ -160,6 +164,33 @@ def test_what_cannot_be_done_is_refused_with_the_next_step(
     assert not fetch_scalar(fleet, "select count(*) from sync.operations")
 
 
+def test_operations_are_listed_shown_and_cancelled(fleet: Database, run: Run) -> None:
+    assert run("operations", "list").stdout == "no operation was asked for yet\n"
+    run("pause", "contoso", "--reason", "moving")
+    request = OperationRequest(Action.RESYNC, [1, 2], ResyncParameters(full=True))
+    with fleet.open_transaction() as db:
+        submit(db, Actor("portal", Via.API), request)
+    listed = run("operations", "list").stdout.splitlines()
+    assert [line.split()[0] for line in listed[1:]] == ["2", "1"]
+    assert "2 connections" in listed[1]
+    assert "full" in listed[1]
+    assert "entra/contoso (id 3)" in listed[2]
+    assert [
+        one["id"] for one in told(run("operations", "list", "--state", "queued", "--json"))
+    ] == [2]
+    assert run("operations", "list", "--connection", "4").stdout == "no operation matches\n"
+    shown = run("operations", "show", "2").stdout
+    assert "resync by portal: queued; it waits for the dispatcher" in shown
+    assert "entra/fabrikam-a (id 1)" in shown
+    done = run("operations", "cancel", "2")
+    assert done.stdout == "operation 2, resync of 2 connections: cancelled by ann\n"
+    assert "cancelled by ann at " in run("operations", "show", "2").stdout
+    assert told(run("operations", "show", "2", "--json"))["counts"]["cancelled"] == 2
+    refused = run("operations", "cancel", "1")
+    assert "has finished: it succeeded; nothing was cancelled" in str(refused.exception)
+    assert "there is no operation 9" in str(run("operations", "show", "9").exception)
+
+
 def test_a_refused_action_has_an_entry(fleet: Database, run: Run) -> None:
     run("resync", "4")
     (entry,) = list_entries(fleet)
@@ -219,6 +250,13 @@ def test_many_that_no_worker_serves_are_kept_and_said_to_wait(fleet: Database, r
     assert "no worker consumes manual, maintenance" in done.stderr
     asked = "select count(*) from sync.connections where requested_at is not null"
     assert fetch_scalar(fleet, asked) == 3
+
+
+def test_waiting_for_a_sync_says_what_it_waits_for(fleet: Database, run: Run) -> None:
+    waited = run("resync", "1", "--wait", "--timeout", "2.5")
+    assert waited.exit_code == 75
+    assert "entra/fabrikam-a (id 1): waits for a worker\n" in waited.stderr
+    assert "no worker has finished it within 2 s" in waited.stderr
 
 
 def test_connections_show_tells_what_operators_did(fleet: Database, run: Run) -> None:

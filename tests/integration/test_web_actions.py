@@ -168,6 +168,23 @@ def test_operations_are_listed_newest_first_and_say_what_they_wait_for(
     assert "which none does now" in unserved
 
 
+def test_an_action_that_waits_can_be_cancelled(web: WebApplication) -> None:
+    asked = web.client.post("/api/connections/3/pause", {"reason": "moving house"})
+    where = asked.headers["location"]
+    done = web.client.post(f"{where}/cancel")
+    assert (done.status, done.json["state"]) == (200, "cancelled")
+    told = web.client.get(where).json
+    assert told["sentence"].startswith("cancelled by portal at ")
+    assert (told["counts"]["cancelled"], told["counts"]["queued"]) == (1, 0)
+    assert web.client.get("/api/connections/3").json["open_operations"] == []
+    assert entries(web)[-1]["action"] == "operations.cancel"
+    ended = web.client.post("/api/connections/3/resume")
+    run(web, ended)
+    refused = web.client.post(f"{ended.headers['location']}/cancel")
+    assert (refused.status, refused.json["code"]) == (409, "conflict")
+    assert web.client.post("/api/operations/4711/cancel").status == 404
+
+
 def test_bodies_must_be_json_and_small(web: WebApplication) -> None:
     path = "/api/connections/1/pause"
     plain = web.client.request("POST", path, body=b"{}", headers={"content-type": "text/plain"})
@@ -210,7 +227,7 @@ def test_a_bulk_action_says_its_price_and_needs_the_number_repeated(web: WebAppl
     refused = web.client.post("/api/bulk/resync", {**wanted, "expected_count": 9})
     assert (refused.status, refused.json["code"], refused.json["current"]) == (409, "changed", 10)
     done = run(web, web.client.post("/api/bulk/resync", {**wanted, "expected_count": 10}))
-    assert done["counts"] == {"queued": 0, "done": 10, "failed": 0}
+    assert done["counts"] == {"queued": 0, "done": 10, "failed": 0, "cancelled": 0}
     assert done["operation"]["parameters"]["filter"]["text"] == "Customer 1"
     page = web.client.get(f"/api/operations/{done['operation']['id']}", query={"limit": 4}).json
     assert (len(page["connections"]), page["next"]) == (4, 12)

@@ -69,3 +69,10 @@ def test_a_pipe_gets_whole_lines_and_few_of_them(capsys: pytest.CaptureFixture[s
         "entra/contoso: rows, 2 of 4 (50%)",
         "entra/contoso: it waits",
     ]
+
+
+def test_programs_get_no_progress(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress("entra/contoso", total=4, is_silent=True) as progress:
+        progress.update(1, "rows", at_once=True)
+        progress.announce("it waits", at_once=True)
+    assert capsys.readouterr().err == ""

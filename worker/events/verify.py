@@ -5,10 +5,10 @@ gaps in the sequence, rows without history, and rows whose content does not matc
 Objects that were or are being erased are skipped: their events no longer hold their content.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import groupby
+from itertools import count, groupby
 from typing import Any, Final
 
 import msgspec
@@ -25,6 +25,11 @@ from worker.rows.shape import get_shape
 from worker.store.engine import get_driver_connection
 from worker.store.state.erasures import list_ids_being_erased
 from worker.store.state.unresolved import summarize_unresolved
+
+OnEvents = Callable[[int, int, str], None]
+"""Called now and then with the number of checked events, of all, and their resource."""
+
+_EVENTS_A_REPORT: Final = 1000
 
 MAX_PROBLEMS: Final = 20
 """Problems that are listed; the rest are only counted."""
@@ -64,7 +69,13 @@ class Verification:
             self.problems.append(problem)
 
 
-def verify(db: sa.Connection, connection_id: int) -> Verification:
+def ignore_events(_done: int, _total: int, _resource: str) -> None:
+    """Ignore the progress of a verification."""
+
+
+def verify(
+    db: sa.Connection, connection_id: int, on_events: OnEvents = ignore_events
+) -> Verification:
     """Check a connection's events against its rows."""
     db.execute(text("set transaction isolation level repeatable read, read only"))
     db.execute(text("set local statement_timeout = 0"))
@@ -72,8 +83,18 @@ def verify(db: sa.Connection, connection_id: int) -> Verification:
     leaving = list_ids_being_erased(db, connection_id)
     _check_sequence(db, connection_id, result)
     result.unresolved = summarize_unresolved(db, connection_id).get(connection_id, {})
+    done = count(1)
+
+    def count_events(resource: Resource) -> Iterator[Any]:
+        for event in _stream_events(db, connection_id, resource):
+            yield event
+            number = next(done)
+            if number % _EVENTS_A_REPORT == 0:
+                on_events(number, result.events, resource.name)
+
     for resource in RESOURCES.values():
-        _check_resource(db, connection_id, resource, leaving, result)
+        rows = _stream_rows(db, connection_id, resource)
+        _check_resource(resource, rows, count_events(resource), leaving, result)
     return result
 
 
@@ -123,17 +144,16 @@ def _stream_events(
 
 
 def _check_resource(
-    db: sa.Connection,
-    connection_id: int,
     resource: Resource,
+    rows: Iterator[Any],
+    all_events: Iterator[Any],
     erasing: frozenset[str],
     result: Verification,
 ) -> None:
     shape = get_shape(resource)
-    rows = _stream_rows(db, connection_id, resource)
     row = next(rows, None)
     live = 0
-    for key, events in groupby(_stream_events(db, connection_id, resource), lambda e: e[0]):
+    for key, events in groupby(all_events, lambda e: e[0]):
         if ERASED_PREFIX in key or not erasing.isdisjoint(key.split("/")):
             result.erased += sum(1 for _ in events)
             continue

@@ -20,6 +20,8 @@ def describe_progress(
     done = f"{operation.targets - counts[TargetState.QUEUED]:,} of "
     done += f"{render_count(operation.targets, 'connection')} done"
     if operation.finished_at is not None:
+        if operation.state is OperationState.CANCELLED:
+            return f"{operation.error} at {render_moment(operation.finished_at, service.now)}"
         failed = counts[TargetState.FAILED]
         ending = f", {failed:,} of them failed" if failed else ""
         return f"finished at {render_moment(operation.finished_at, service.now)}: {done}{ending}"

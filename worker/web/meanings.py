@@ -125,11 +125,17 @@ MEANINGS: Final[Mapping[type[StrEnum], tuple[str, Mapping[str, str]]]] = {
             "succeeded": "it is done for all its connections",
             "partial": "it failed for some of its connections",
             "failed": "it failed for all of them",
+            "cancelled": "an operator cancelled it before a process began",
         },
     ),
     TargetState: (
         "How far an operation is with one connection",
-        {"queued": "not done yet", "done": "done", "failed": "it failed; `detail` says why"},
+        {
+            "queued": "not done yet",
+            "done": "done",
+            "failed": "it failed; `detail` says why",
+            "cancelled": "an operator cancelled the operation before it was done",
+        },
     ),
     Via: (
         "How an action came",

@@ -104,7 +104,7 @@ def _describe_route(one: Endpoint, schemas: dict[str, Any]) -> dict[str, Any]:
         "responses": _describe_responses(one),
     }
     parameters = [*_list_ids(one.path), *_list_query(one, schemas)]
-    if one.method == "POST":
+    if one.status == HTTPStatus.ACCEPTED:
         parameters.append(_IDEMPOTENCY)
     if parameters:
         described["parameters"] = parameters

@@ -13,6 +13,7 @@ from models.connection import ConnectionStatus
 from models.operation import Action
 from models.resources import RESOURCES
 from worker.conditions.facts import ConnectionFacts
+from worker.operations.cancel import cancel_operation
 from worker.operations.price import price
 from worker.operations.progress import describe_progress
 from worker.operations.request import OperationRequest, parse_parameters
@@ -164,8 +165,7 @@ def _estimate(
 
 
 def _submit(call: Call, request: OperationRequest, key: IdempotencyKey | None) -> Reply:
-    assert call.principal is not None, "the table gives no exemption to an action"
-    actor = Actor(call.principal.name, Via.API, call.request_id)
+    actor = _identify(call)
     # No message is sent from here: the next tick finds it, within two seconds.
     field = "until" if request.action is Action.PAUSE else "filter"
     with name_mistakes(field if request.connection_ids else "filter"):
@@ -177,6 +177,11 @@ def _submit(call: Call, request: OperationRequest, key: IdempotencyKey | None) -
     return Reply(
         _build_operation(operation), headers={"Location": f"/api/operations/{operation.id}"}
     )
+
+
+def _identify(call: Call) -> Actor:
+    assert call.principal is not None, "the table gives no exemption to an action"
+    return Actor(call.principal.name, Via.API, call.request_id)
 
 
 def _parse_key(call: Call) -> IdempotencyKey | None:
@@ -231,6 +236,14 @@ def get_operations(call: Call) -> Reply:
         )
     shown = list(map(_build_operation, found[: query.limit]))
     return Reply(OperationListAnswer(shown, shown[-1].id if len(found) > query.limit else None))
+
+
+def cancel_waiting_operation(call: Call) -> Reply:
+    """Cancel an operation. Raises NotFound, StateConflict."""
+    actor = _identify(call)
+    operation = cancel_operation(call.context.database, actor, call.ids["operation_id"])
+    call.context.fleet.invalidate()
+    return Reply(_build_operation(operation))
 
 
 def get_held(call: Call) -> Reply:

@@ -105,7 +105,7 @@ class OperationsQuery(msgspec.Struct, frozen=True):
     """Which operations, newest first."""
 
     state: Annotated[
-        list[OperationState], Meta(max_length=5, description="only in one of these states")
+        list[OperationState], Meta(max_length=6, description="only in one of these states")
     ] = []
     connection: Annotated[
         ConnectionId | UnsetType, Meta(description="only those that this connection is part of")

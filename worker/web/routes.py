@@ -41,6 +41,7 @@ from worker.web.operation_answers import (
 )
 from worker.web.operation_routes import (
     approve_held_deletions,
+    cancel_waiting_operation,
     get_held,
     get_one_operation,
     get_operations,
@@ -129,6 +130,15 @@ ACTION_ENDPOINTS: Final = (
         get_one_operation,
         OperationDetailsAnswer,
         query=OperationQuery,
+    ),
+    Endpoint(
+        "POST",
+        "/api/operations/{operation_id}/cancel",
+        Scope.OPERATE,
+        "Cancel an action that no process has begun; again, it changes nothing.",
+        cancel_waiting_operation,
+        OperationAnswer,
+        refusals=(409,),
     ),
     Endpoint(
         "GET",

@@ -4,7 +4,7 @@ Never forward: that would skip events. The relay that serves the sink is fenced 
 claims it again with its new positions.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -238,11 +238,18 @@ def move_positions_back(db: sa.Connection, sink: ReplayTarget, start: StartPosit
 
 
 def count_replayed_events(
-    db: sa.Connection, sink: ReplayTarget, plan: ReplayPlan
+    db: sa.Connection, sink: ReplayTarget, plan: ReplayPlan, on_counted: Callable[[int], None]
 ) -> dict[int, int]:
-    """Return how many events that the sink wants are delivered again, by connection."""
+    """Return how many events that the sink wants are delivered again, by connection.
+
+    ``on_counted`` is called after each connection with the number of those that are counted.
+    """
     db.execute(_NO_LIMIT)
-    return {one.connection_id: _count_events(db, sink, one) for one in plan.replayed}
+    counts = {}
+    for number, one in enumerate(plan.replayed, 1):
+        counts[one.connection_id] = _count_events(db, sink, one)
+        on_counted(number)
+    return counts
 
 
 def _count_events(db: sa.Connection, sink: ReplayTarget, one: ReplayedConnection) -> int:

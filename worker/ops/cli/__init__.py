@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "runs": ("runs:runs", "Show the latest runs of a connection, or one run."),
     "changes": ("changes:changes", "Show what changed in a connection since a time."),
     "approve": ("approve:approve", "Apply or reject deletions that are held back."),
+    "operations": ("operations:operations", "Show actions that were asked for; cancel them."),
     "audit": ("audit:audit", "Show what operators did, when, and with which outcome."),
     "forget": ("forget:forget", "Delete all data of a retired connection permanently."),
     "erase": ("erase:erase", "Erase a person's data permanently; lift or list erasures."),

@@ -19,11 +19,19 @@ _CLEAR_LINE: Final = "\r\x1b[K"
 class Progress:
     """How far work is. Use it as a context: on a terminal its line is removed at the end.
 
-    With a ``total`` it shows a bar and the share, else a counter.
+    With a ``total`` it shows a bar and the share, else a counter; if it ``is_silent``, nothing.
     """
 
-    def __init__(self, label: str, *, total: int | None = None, every: float | None = None) -> None:
+    def __init__(
+        self,
+        label: str,
+        *,
+        total: int | None = None,
+        every: float | None = None,
+        is_silent: bool = False,
+    ) -> None:
         self._label = label
+        self._is_silent = is_silent
         self.total = total
         self.is_terminal = sys.stderr.isatty()
         usual = _TERMINAL_SECONDS if self.is_terminal else _PIPE_SECONDS
@@ -44,16 +52,12 @@ class Progress:
 
     def update(self, done: int, what: str, *, at_once: bool = False) -> None:
         """Show how much is done of the total, or so far; ``what`` says of what."""
-        now = time.monotonic()
-        if at_once or now >= self._next:
-            self._next = now + self._every
+        if self._is_due(at_once=at_once):
             self._show(self._render(done, what))
 
     def announce(self, text: str, *, at_once: bool = False) -> None:
         """Show a sentence, such as why the work waits: ``at_once``, or when a line is due."""
-        now = time.monotonic()
-        if at_once or now >= self._next:
-            self._next = now + self._every
+        if self._is_due(at_once=at_once):
             self._show(f"{self._label}: {text}")
 
     def clear(self) -> None:
@@ -62,6 +66,14 @@ class Progress:
             self._is_shown = False
             sys.stderr.write(_CLEAR_LINE)
             sys.stderr.flush()
+
+    def _is_due(self, *, at_once: bool) -> bool:
+        """Whether to show something now; if so, the next is due after the usual time."""
+        now = time.monotonic()
+        if self._is_silent or not (at_once or now >= self._next):
+            return False
+        self._next = now + self._every
+        return True
 
     def _render(self, done: int, what: str) -> str:
         if not self.total:

@@ -29,6 +29,7 @@ from worker.ops.cli.output import (
     print_line,
     yes_option,
 )
+from worker.ops.cli.progress import Progress
 from worker.store.engine import Database
 from worker.store.state.connections import find_connection
 
@@ -73,7 +74,7 @@ def replay(
     with open_checked_database() as (settings, database):
         wanted = _find_target(database, sink, connections)
         if not yes:
-            _confirm_replay(database, wanted, beginning)
+            _confirm_replay(database, wanted, beginning, is_silent=as_json)
         action = AuditedAction(
             get_host_actor(settings),
             AuditAction.EVENTS_REPLAY,
@@ -83,8 +84,7 @@ def replay(
         with open_audited_transaction(database, action) as db:
             plan = move_back(db, wanted, beginning)
             action.detail = f"connections replayed: {len(plan.replayed):,}"
-        with database.open_transaction() as db:
-            counts = count_replayed_events(db, wanted, plan)
+        counts = _count_events(database, wanted, plan, is_silent=as_json)
     if as_json:
         print_json(_build_json(wanted, start, plan, counts))
     else:
@@ -105,11 +105,27 @@ def _find_target(database: Database, name: str, connections: Sequence[str]) -> R
     return replace(found, connection_ids=frozenset(one.id for one in known) or None)
 
 
-def _confirm_replay(database: Database, sink: ReplayTarget, start: StartPosition) -> None:
+def _count_events(
+    database: Database, sink: ReplayTarget, plan: ReplayPlan, *, is_silent: bool
+) -> Mapping[int, int]:
+    """Count the events of each connection, which takes long where a sink wants some of them."""
+    label, total = f"sink '{sink.name}'", len(plan.replayed)
+    with (
+        Progress(label, total=total, is_silent=is_silent) as progress,
+        database.open_transaction() as db,
+    ):
+        return count_replayed_events(
+            db, sink, plan, lambda done: progress.update(done, "connections counted")
+        )
+
+
+def _confirm_replay(
+    database: Database, sink: ReplayTarget, start: StartPosition, *, is_silent: bool
+) -> None:
     """Print the plan and ask. Raises UsageError without a terminal."""
     with database.open_transaction() as db:
         plan = plan_replay(db, sink, start)
-        counts = count_replayed_events(db, sink, plan)
+    counts = _count_events(database, sink, plan, is_silent=is_silent)
     _print_plan(sink, start, plan, counts, "would get", err=True)
     if plan.replayed:
         question = f"Replay to sink '{sink.name}' from there?"

@@ -20,6 +20,7 @@ from worker.ops.cli.bulk import (
 )
 from worker.ops.cli.exit_codes import EXIT_BUSY, EXIT_BY_RUN_STATE
 from worker.ops.cli.output import json_option, open_checked_database, print_json, print_line
+from worker.ops.cli.progress import Progress
 from worker.ops.cli.status_lines import explain_no_worker
 from worker.store.engine import Database
 from worker.store.service.workers import list_unserved_queues, list_workers
@@ -96,7 +97,8 @@ def resync(
         _warn_if_idle(database, known.title)
         result = outcome.targets[0].result or {}
         asked = datetime.fromisoformat(result["requested_at"])
-        run = _wait_for_run(database, known, asked, timeout)
+        with Progress(known.title, is_silent=as_json) as progress:
+            run = _wait_for_run(database, known, asked, timeout, progress)
     _report_run(known, run, timeout, as_json=as_json)
 
 
@@ -110,7 +112,11 @@ def _warn_if_idle(database: Database, label: str) -> bool:
 
 
 def _wait_for_run(
-    database: Database, connection: Connection, asked: datetime, timeout: float
+    database: Database,
+    connection: Connection,
+    asked: datetime,
+    timeout: float,
+    progress: Progress,
 ) -> dict[str, Any] | None:
     """Return the run that has served the request, or None if none has in time."""
     until = time.monotonic() + timeout
@@ -120,6 +126,10 @@ def _wait_for_run(
             run = next(iter(list_latest_runs(db, connection.id, 1)), None)
         if is_done and run is not None and run["state"] != RunState.RUNNING:
             return dict(run)
+        if run is not None and run["state"] == RunState.RUNNING:
+            progress.update(run["objects"], f"run {run['id']}, {run['calls']:,} calls, objects")
+        else:
+            progress.announce("waits for a worker")
         time.sleep(0.5)
     return None
 

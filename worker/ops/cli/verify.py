@@ -4,6 +4,7 @@ import click
 
 from worker.ops.cli.exit_codes import EXIT_FAILED
 from worker.ops.cli.output import json_option, open_checked_database, print_json, print_line
+from worker.ops.cli.progress import Progress
 from worker.store.state.connections import find_connection
 
 
@@ -20,8 +21,16 @@ def verify(connection: str, as_json: bool) -> None:  # noqa: FBT001
     with open_checked_database() as (_, database):
         with database.open_transaction() as db:
             known = find_connection(db, connection)
-        with database.open_transaction() as db:
-            found = check(db, known.id)
+        with (
+            Progress(known.title, is_silent=as_json) as progress,
+            database.open_transaction() as db,
+        ):
+
+            def show(done: int, total: int, resource: str) -> None:
+                progress.total = total
+                progress.update(done, f"checking events of {resource.replace('_', ' ')}")
+
+            found = check(db, known.id, show)
     if as_json:
         print_json({"connection": known.label, **vars(found)})
     else:
