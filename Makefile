@@ -6,8 +6,10 @@ SHELL := /bin/sh
 BIN := .venv/bin
 
 # Tests bring servers of their own and must not find anybody else's: no variable that names one,
-# of ours, of libpq or of Celery, reaches them.
-NAMES := (DATABASE|REDIS)_URL(_FILE)?|(NANGO|TENANT_MIRROR|CELERY)_[A-Za-z0-9_]*|PG[A-Z]+
+# of ours, of libpq or of Celery, reaches them. Nor does the one that forbids Python to keep what it
+# compiled: each test process and each program would compile everything again.
+SERVERS := (DATABASE|REDIS)_URL(_FILE)?|(NANGO|TENANT_MIRROR|CELERY)_[A-Za-z0-9_]*|PG[A-Z]+
+NAMES := $(SERVERS)|PYTHONDONTWRITEBYTECODE
 BARE := env $$(env | sed -nE 's/^($(NAMES))=.*/-u \1/p')
 PYTEST = $(BARE) $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
 
