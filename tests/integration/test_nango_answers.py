@@ -21,7 +21,7 @@ from worker.core.errors import ConfigurationError, MirrorError, Outage
 from worker.core.secret import SecretStr
 from worker.core.settings import Settings
 from worker.overview.budget import load_outage
-from worker.store.service.facts import get_halt_reason
+from worker.store.service.service_facts import load_service_facts
 from worker.store.state.claims import claim_due
 from worker.store.state.connections import list_all_connections
 from worker.sync.connections.discover import Discovery, discover
@@ -89,7 +89,8 @@ def everything(_: Request) -> bool:
 
 def halted(runtime: Runtime) -> str | None:
     with runtime.database.open_transaction() as db:
-        return get_halt_reason(db)
+        halt = load_service_facts(db, tick_seconds=1, queues=()).halt
+    return None if halt is None else halt.reason
 
 
 def look(runtime: Runtime) -> Discovery:

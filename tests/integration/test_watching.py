@@ -1,7 +1,9 @@
 """What `make run` shows of a few customers and of many, and when something stands still."""
 
+import time
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 import pytest
 from sqlalchemy import func, select, text
@@ -10,6 +12,8 @@ from models.run import RunTrigger
 from sandbox.tenant import Nango, Tenant
 from worker.ops.cli.table import render_table
 from worker.ops.local.watch import MAX_SHOWN_CUSTOMERS, Watcher
+from worker.overview.fleet import Fleet, load_fleet
+from worker.store.engine import Database
 from worker.store.service.facts import note_halt
 from worker.sync.connections.discover import discover
 from worker.sync.run import run_slice
@@ -45,7 +49,11 @@ class Screen:
     def watcher(self) -> Watcher:
         with self.runtime.database.open_transaction() as db:
             since: datetime = db.execute(select(func.clock_timestamp())).scalar_one()
-        watcher = Watcher(self.runtime.database, self.lines.append, since, lambda: False)
+        runtime = self.runtime
+        look = partial(
+            load_fleet, runtime.database, runtime.settings, limiter=runtime.nango.limiter
+        )
+        watcher = Watcher(runtime.database, self.lines.append, since, lambda: False, look)
         watcher.record_due()
         return watcher
 
@@ -120,14 +128,22 @@ def test_changes_of_many_are_one_line_and_of_a_few_a_line_each(screen: Screen) -
     assert "Grace Quill" in screen.lines[-1]
 
 
+def print_alarms(watcher: Watcher) -> str | None:
+    """A look whose turn has come, however long the last one took."""
+    watcher.next_look = 0.0
+    return watcher.print_alarms()
+
+
 def test_a_halt_is_said_once_with_its_reason(screen: Screen) -> None:
     screen.enrol(1)
     watcher = screen.watcher()
     with screen.runtime.database.open_transaction() as db:
         note_halt(db, "Nango does not know the key")
     for _ in range(2):
-        watcher.print_alarms()
-    assert screen.lines == ["HALTED: Nango does not know the key; it is retried every minute"]
+        print_alarms(watcher)
+    first, remedy = screen.lines
+    assert first.startswith("CRITICAL halted: all calls are halted: Nango does not know the key; ")
+    assert remedy.startswith("    do: ")
 
 
 def test_what_a_customer_stands_still_for_is_said_and_its_end(screen: Screen) -> None:
@@ -136,23 +152,57 @@ def test_what_a_customer_stands_still_for_is_said_and_its_end(screen: Screen) ->
     one.refused_resources = {"sites"}
     screen.sync()
     watcher = screen.watcher()
-    watcher.print_alarms()
-    assert len(screen.lines) == 1
-    assert screen.lines[0].startswith("Contoso: sites REFUSED: ")
+    print_alarms(watcher)
+    assert screen.lines[0].startswith("WARNING permission_missing: Contoso (1) sites is refused: ")
+    assert "Sites.Read.All" in screen.lines[1]
     one.refused_resources = set()
     screen.execute("update sync.streams set due_at = now()")
     screen.sync()
-    watcher.print_alarms()
-    assert screen.lines[1:] == ["Contoso: works again"]
+    print_alarms(watcher)
+    assert screen.lines[2:] == ["OVER permission_missing: Contoso (1), sites"]
 
 
-def test_an_outage_is_said(screen: Screen) -> None:
+def test_an_outage_is_said_and_its_end(screen: Screen) -> None:
+    watcher, health = screen.watcher(), screen.runtime.nango.limiter.health
+    health.note_outage("no call is answered", halts=False, lasting=False)
+    print_alarms(watcher)
+    health.note_worked(force=True)
+    print_alarms(watcher)
+    assert screen.lines[0].startswith("CRITICAL nango_silent: Nango has not worked for ")
+    assert screen.lines[2:] == ["OVER nango_silent: Nango"]
+
+
+def test_while_postgres_is_away_nothing_is_over(screen: Screen) -> None:
+    screen.enrol(1)
     watcher = screen.watcher()
-    watcher.load_outage = lambda: {"seconds": 3, "reason": "no call is answered"}
-    watcher.print_alarms()
-    watcher.load_outage = lambda: None
-    watcher.print_alarms()
-    assert screen.lines == [
-        "NANGO DOES NOT WORK: no call is answered; it is checked every few seconds",
-        "Nango works again: syncs resume",
+    screen.execute("update sync.connections set status = 'broken', status_reason = 'x'")
+    print_alarms(watcher)
+    reachable, away = watcher.load_fleet, Database("postgresql://nobody@127.0.0.1:9/nothing")
+    watcher.load_fleet = partial(load_fleet, away, screen.runtime.settings)
+    before = len(screen.lines)
+    assert print_alarms(watcher) is not None
+    away.close()
+    assert [line for line in screen.lines[before:] if line.startswith("CRITICAL")] == [
+        screen.lines[before]
     ]
+    assert screen.lines[before].startswith("CRITICAL server_unusable: Postgres cannot be used")
+    watcher.load_fleet, before = reachable, len(screen.lines)
+    assert print_alarms(watcher) is None
+    assert screen.lines[before:] == ["OVER server_unusable: Postgres"]
+
+
+def test_looks_at_the_fleet_take_a_small_part_of_the_time(screen: Screen) -> None:
+    watcher, looks = screen.watcher(), list[float]()
+    look = watcher.load_fleet
+
+    def load_slowly() -> Fleet:
+        looks.append(time.monotonic())
+        time.sleep(0.05)
+        return look()
+
+    watcher.load_fleet = load_slowly
+    began = time.monotonic()
+    while time.monotonic() < began + 0.5:
+        watcher.print_alarms()
+    assert len(looks) == 1
+    assert watcher.next_look > began + 1.0

@@ -193,5 +193,5 @@ def test_a_body_that_makes_no_sense_is_refused(
 
 def test_the_help_says_how_each_state_is_seen() -> None:
     text = CliRunner().invoke(sandbox, ["--help"]).output
-    assert all(state in text for state in ("held", "broken", "refused", "retired", "HALTED"))
+    assert all(state in text for state in ("held", "broken", "refused", "retired", "halted"))
     assert "\\b" not in text

@@ -48,7 +48,7 @@ Tenant Mirror handles problems, run 'tenant-mirror status' after each of these:
   sandbox grant Contoso sites        and is granted
   sandbox disconnect Tailspin        the connection is deleted in Nango: retired
   sandbox connect Tailspin           and created again
-  sandbox faults 1 --kind nango-401  Nango does not accept our key: HALTED
+  sandbox faults 1 --kind nango-401  Nango does not accept our key: halted
   sandbox faults 0                   and accepts it again
 """
 

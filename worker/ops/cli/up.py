@@ -25,7 +25,7 @@ from worker.ops.local.service import (
 )
 from worker.ops.local.watch import MAX_SHOWN_CUSTOMERS, Watcher
 from worker.ops.schema.migrate import migrate
-from worker.overview.budget import load_outage
+from worker.overview.fleet import load_fleet
 from worker.store.engine import load_server_time
 from worker.store.state.connections import request_all_resyncs
 from worker.sync.connections.discover import discover
@@ -91,8 +91,10 @@ def _run_service(place: LocalService, stop: threading.Event, started: float, *, 
         stream = add_default_sink(runtime.database) if place.is_embedded else None
         if stream:
             echo_line(f"change events go to the Redis stream {stream}")
-        outage = partial(load_outage, runtime.nango.limiter)
-        watcher = Watcher(runtime.database, echo_line, since, stop.is_set, outage)
+        look = partial(
+            load_fleet, runtime.database, runtime.settings, limiter=runtime.nango.limiter
+        )
+        watcher = Watcher(runtime.database, echo_line, since, stop.is_set, look)
         watcher.record_due()
         start_processes(place)
         echo_line("beat, workers, relay and web are up")
@@ -166,15 +168,25 @@ def _follow_changes(watcher: Watcher, place: LocalService, stop: threading.Event
     while not stop.wait(
         POLL_SECONDS if len(watcher.positions) <= MAX_SHOWN_CUSTOMERS else POLL_MANY_SECONDS
     ):
-        try:
-            watcher.print_alarms()
-            watcher.print_changes(names=place.is_simulated)
-        except MirrorError as error:
-            if str(error) != met:
-                echo_line(met := str(error))
+        problem = _print_news(watcher, met, names=place.is_simulated)
+        if problem is not None:
+            if problem != met:
                 warn_if_disk_full(place.home.path, echo_line)
             stop.wait(RETRY_SECONDS)
-        else:
-            if met is not None:
-                echo_line("Postgres answers again")
-            met = None
+        met = problem
+
+
+def _print_news(watcher: Watcher, met: str | None, *, names: bool) -> str | None:
+    """Print alarms and changes; return why Postgres cannot be read, if so.
+
+    The reason ``met`` was printed before.
+    """
+    try:
+        problem = watcher.print_alarms()
+        if problem is None:
+            watcher.print_changes(names=names)
+    except MirrorError as error:
+        problem = str(error)
+        if problem != met:
+            echo_line(problem)
+    return problem

@@ -1,65 +1,112 @@
-"""Alarms for people who watch a screen: printed when something stops, and when it is over.
+"""Alarms for people who watch a screen: printed when a condition begins, and when it is over.
 
-The alarms are read by a query elsewhere; deciding what is new needs no database.
+The conditions are judged elsewhere, and say all of it themselves.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
-from worker.store.state.alarms import ActiveAlarm, AlarmKey
+from worker.conditions.condition import Code, Condition
 
 MAX_LISTED: Final = 5
-"""Customers that are named one by one when several stop, or go on, at once."""
-HALT_RESOLVE_SECONDS: Final = 45.0
-"""Seconds without an alarm until it counts as over: a halt expires and recurs at the next try."""
+"""Conditions of customers that are printed one by one when several begin, or end, at once."""
+PATIENCE_SECONDS: Final[Mapping[Code, float]] = {
+    Code.DISPATCHER_SILENT: 30.0,
+    Code.WORKERS_SILENT: 30.0,
+    Code.RELAY_MISSING: 30.0,
+    Code.WAITING_FOR_BUDGET: 60.0,
+    Code.LATE: 60.0,
+    Code.NEVER_LOADED: 60.0,
+}
+"""How long a condition lasts before it is printed: a start, or work that goes on, may end it."""
+RESOLVE_SECONDS: Final[Mapping[Code, float]] = {
+    Code.HALTED: 45.0,
+    Code.WAITING_FOR_BUDGET: 75.0,
+}
+"""Seconds without a condition until it counts as over, as it may recur within a minute."""
+
+
+class AlarmKey(NamedTuple):
+    """What a condition is about: its sentence may change with each look."""
+
+    code: Code
+    connection_id: int | None
+    resource: str | None
+    subject: str
 
 
 @dataclass
 class AlarmTracker:
-    """Remembers the alarms that were printed."""
+    """Remembers the conditions that were found, and those that were printed."""
 
-    announced: dict[AlarmKey, ActiveAlarm] = field(default_factory=dict)
+    announced: dict[AlarmKey, Condition] = field(default_factory=dict)
+    """As they were printed."""
+    found_since: dict[AlarmKey, float] = field(default_factory=dict)
+    """Since when conditions that need attention are found without interruption."""
     missing_since: dict[AlarmKey, float] = field(default_factory=dict)
-    """Since when printed alarms are no longer found."""
+    """Since when printed conditions are no longer found."""
 
-    def render_changes(self, found: Mapping[AlarmKey, ActiveAlarm], now: float) -> Iterator[str]:
-        """Yield a line for each new, changed or resolved alarm. Pure except for its state."""
-        new = {key: one for key, one in found.items() if self.announced.get(key) != one}
-        self.announced.update(new)
-        over = [key for key in self.announced if key not in found and self._is_resolved(key, now)]
-        self.missing_since = {key: at for key, at in self.missing_since.items() if key not in found}
-        yield from _render_lines({key: one.render() for key, one in new.items()})
-        yield from _render_lines(
-            {key: _render_resolved(key, self.announced.pop(key)) for key in over}
-        )
+    def render_news(self, found: Iterable[Condition], now: float) -> Iterator[str]:
+        """Yield lines for each condition that needs attention, is new or has become more severe."""
+        keyed = {_get_key(one): one for one in found if one.severity.needs_attention}
+        self.found_since = {key: self.found_since.get(key, now) for key in keyed}
+        new = [one for key, one in keyed.items() if self._is_news(key, one, now)]
+        self.announced.update((_get_key(one), one) for one in new)
+        yield from _list_lines(new, _render_condition)
+
+    def render_resolved(self, found: Iterable[Condition], now: float) -> Iterator[str]:
+        """Yield a line for each printed condition that is over; ``found`` must be complete."""
+        present = {_get_key(one) for one in found}
+        gone = [key for key in self.announced if key not in present]
+        self.missing_since = {key: self.missing_since.get(key, now) for key in gone}
+        over = [
+            key
+            for key, since in self.missing_since.items()
+            if now - since >= RESOLVE_SECONDS.get(key.code, 0.0)
+        ]
         for key in over:
-            self.missing_since.pop(key, None)
+            del self.missing_since[key]
+        yield from _list_lines([self.announced.pop(key) for key in over], _render_end)
 
-    def _is_resolved(self, key: AlarmKey, now: float) -> bool:
-        since = self.missing_since.setdefault(key, now)
-        return now - since >= (HALT_RESOLVE_SECONDS if key[0] == "halt" else 0)
-
-
-def _render_lines(lines: Mapping[AlarmKey, str]) -> Iterator[str]:
-    """Yield the lines about all customers, then of the first ones, then a count of the others."""
-    for (_, connection), line in lines.items():
-        if not connection:
-            yield line
-    each = [line for (_, connection), line in lines.items() if connection]
-    yield from each[:MAX_LISTED]
-    if len(each) > MAX_LISTED:
-        left = len(each) - MAX_LISTED
-        yield f"and {left:,} more like these; 'tenant-mirror status' shows all of them"
+    def _is_news(self, key: AlarmKey, found: Condition, now: float) -> bool:
+        known = self.announced.get(key)
+        if known is not None:
+            return found.severity.rank > known.severity.rank
+        return now - self.found_since[key] >= PATIENCE_SECONDS.get(key.code, 0.0)
 
 
-def _render_resolved(key: AlarmKey, standing: ActiveAlarm) -> str:
-    match key[0]:
-        case "halt":
-            return "no longer HALTED: syncs resume"
-        case "outage":
-            return "Nango works again: syncs resume"
-        case "missing":
-            return "no connections are missing from Nango's list any longer"
-        case _:
-            return f"{standing.connection_name}: works again"
+def _get_key(condition: Condition) -> AlarmKey:
+    return AlarmKey(condition.code, condition.connection_id, condition.resource, condition.subject)
+
+
+def _list_lines(
+    conditions: Sequence[Condition], render: Callable[[Condition], Iterator[str]]
+) -> Iterator[str]:
+    """Yield the lines of the service, then of the first customers, then a count of the others."""
+    ordered = sorted(conditions, key=lambda one: -one.severity.rank)
+    of_customers = [one for one in ordered if one.connection_id is not None]
+    of_service = [one for one in ordered if one.connection_id is None]
+    for one in (*of_service, *of_customers[:MAX_LISTED]):
+        yield from render(one)
+    left = len(of_customers) - MAX_LISTED
+    if left > 0:
+        yield f"and {left:,} more like these; 'tenant-mirror status' shows all that are left"
+
+
+def _render_condition(condition: Condition) -> Iterator[str]:
+    """Yield the facts and what to do."""
+    severity = condition.severity.upper()
+    yield f"{severity} {condition.code}: {_name(condition)} {condition.sentence}"
+    yield f"    do: {condition.remedy}"
+
+
+def _render_end(condition: Condition) -> Iterator[str]:
+    about = f", {condition.resource}" if condition.resource else ""
+    yield f"OVER {condition.code}: {_name(condition)}{about}"
+
+
+def _name(condition: Condition) -> str:
+    """Return the subject, with the id of a customer: two may have the same name."""
+    number = condition.connection_id
+    return condition.subject if number is None else f"{condition.subject} ({number})"

@@ -16,8 +16,8 @@ from worker.events.object_names import describe_object, load_object_names
 from worker.events.read import read_events_after
 from worker.ops.event_line import render_event_line
 from worker.ops.local.alarms import AlarmTracker
+from worker.overview.fleet import Fleet
 from worker.store.engine import Database
-from worker.store.state.alarms import load_alarms
 from worker.store.state.watch import (
     count_live_rows,
     load_due_ids,
@@ -31,6 +31,8 @@ MAX_SHOWN_CUSTOMERS: Final = 5
 MAX_NAMED_CUSTOMERS: Final = 3
 """Customers that are named if many have changed."""
 PROGRESS_SECONDS: Final = 2.0
+LOOK_SHARE: Final = 20
+"""A look at the fleet takes at most one part in so many of the time."""
 DUE_SOON_SECONDS: Final = 20
 """Streams due within so many seconds are waited for at the start."""
 
@@ -53,12 +55,15 @@ class Watcher:
     echo: Callable[[str], None]
     since: datetime
     is_stopped: Callable[[], bool]
-    load_outage: Callable[[], Mapping[str, Any] | None] = lambda: None
-    """Returns since when Nango is down, and why."""
+    load_fleet: Callable[[], Fleet]
     positions: dict[int, int] = field(default_factory=dict)
     alarms: AlarmTracker = field(default_factory=AlarmTracker)
     due_ids: frozenset[int] = frozenset()
     """Connections that were due when the service was started."""
+    next_look: float = 0.0
+    """When the fleet may be looked at again."""
+    problem: str | None = None
+    """Why the last look could read nothing; None if it could."""
 
     def record_due(self) -> None:
         """Call before the service starts, as claimed streams are no longer due, but not done."""
@@ -122,13 +127,25 @@ class Watcher:
         with self.database.open_transaction() as db:
             self.positions = {row[0]: row[1] for row in load_last_events(db)}
 
-    def print_alarms(self) -> None:
-        """Print what has stopped since the last call, and what has resumed."""
-        outage = self.load_outage()
-        with self.database.open_transaction() as db:
-            found = load_alarms(db, self.since, outage)
-        for line in self.alarms.render_changes(found, time.monotonic()):
+    def print_alarms(self) -> str | None:
+        """Print the conditions that began since the last call, and those that are over.
+
+        Return why nothing can be read from Postgres, if that is so: then nothing is over. A look at
+        a large fleet takes long, so that some calls do not look.
+        """
+        now = time.monotonic()
+        if now < self.next_look:
+            return self.problem
+        fleet = self.load_fleet()
+        self.next_look = now + (time.monotonic() - now) * LOOK_SHARE
+        self.problem = fleet.service.database_problem
+        found = [*fleet.conditions, *(one for row in fleet.in_use for one in row.conditions)]
+        for line in self.alarms.render_news(found, now):
             self.echo(to_one_line(line))
+        if self.problem is None:
+            for line in self.alarms.render_resolved(found, now):
+                self.echo(to_one_line(line))
+        return self.problem
 
     def print_changes(self, *, names: bool, limit: int = 8) -> None:
         """Print what has changed since the last call; names of people only if ``names``."""

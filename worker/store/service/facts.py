@@ -43,7 +43,6 @@ _NOTE_MISSING = text("""
            updated_at = excluded.updated_at
 """)
 _NONE_MISSING = text("delete from sync.service_state where name = 'missing-connections'")
-_HALT = text("select value ->> 'reason' from sync.service_state where name = 'halt'")
 _END_HALT = text("delete from sync.service_state where name = 'halt'")
 
 HALT_SECONDS = 60
@@ -125,11 +124,3 @@ def load_missing_connections(db: sa.Connection) -> MissingConnections | None:
 def is_halted(db: sa.Connection) -> bool:
     age = get_fact_age(db, "halt")
     return age is not None and age < HALT_SECONDS
-
-
-def get_halt_reason(db: sa.Connection) -> str | None:
-    """Return why all calls are paused, or None if they are not."""
-    if not is_halted(db):
-        return None
-    reason = db.execute(_HALT).scalar()
-    return None if reason is None else str(reason)
