@@ -6,12 +6,21 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
+from models.queues import ALL_QUEUES
 from tests.support.leases import take_lease
 from tests.support.mirror import Mirror, fetch_scalar
+from worker.conditions.condition import Code
 from worker.core.errors import LeaseLost
+from worker.overview.fleet import Fleet, load_fleet
 from worker.store import lease
 from worker.store.engine import Database
-from worker.store.service.facts import claim_discovery, is_halted, note_halt, note_tick
+from worker.store.service.facts import (
+    claim_discovery,
+    is_halted,
+    note_halt,
+    note_key,
+    note_tick,
+)
 from worker.store.service.host_clocks import SKEW_SECONDS, measure_clock_offset
 from worker.store.service.service_facts import load_service_facts
 from worker.store.service.tick import claim_tick, shift_timers_back
@@ -163,3 +172,33 @@ def test_what_is_approved_is_due_at_once_after_the_clock_was_set_back(mirror: Mi
     for table in ("connections", "streams"):
         due = f"select count(*) from sync.{table} where due_at <= clock_timestamp()"
         assert fetch_scalar(mirror.database, due) == 1, table
+
+
+def look(mirror: Mirror) -> Fleet:
+    with mirror.database.open_transaction() as db:
+        report_worker(db, "worker@a:1:2:3", list(ALL_QUEUES), ["a:1:2:3"])
+    runtime = mirror.runtime
+    return load_fleet(mirror.database, runtime.settings, limiter=runtime.nango.limiter)
+
+
+def test_a_dispatcher_that_ticks_and_sends_nothing_is_a_condition(mirror: Mirror) -> None:
+    """The list of a new key was not applied, so that due connections stay due."""
+    mirror.sync()
+    overdue = "update sync.connections set due_at = clock_timestamp() - interval '10 minutes'"
+    older = "update sync.streams set fresh_at = clock_timestamp() - interval '1 day'"
+    with mirror.database.open_transaction() as db:
+        db.execute(text(overdue))
+        db.execute(text(older))
+        note_key(db, "another")
+    assert claim_due_connections(mirror.runtime)[0] == []
+    held_up = look(mirror)
+    (found,) = held_up.conditions
+    assert (found.code, found.affected) == (Code.DISPATCHER_SILENT, 1)
+    assert "list has not been applied since the key changed" in found.sentence
+    assert held_up.connections[0].codes == {Code.DISPATCHER_SILENT}, "lateness is folded"
+    with mirror.database.open_transaction() as db:
+        note_key(db, mirror.runtime.nango.limiter.fingerprint)
+    assert len(claim_due_connections(mirror.runtime)[0]) == 1
+    after = look(mirror)
+    assert after.service.is_sending
+    assert after.conditions == ()

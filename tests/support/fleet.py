@@ -47,8 +47,11 @@ _RUNS = text("""
      where c.id > :last order by n desc, c.id
 """)
 _SERVICE = text("""
-    insert into sync.service_state (name, updated_at) values ('tick', clock_timestamp())
-        on conflict (name) do update set updated_at = excluded.updated_at
+    insert into sync.service_state (name, value, updated_at)
+    values ('tick', jsonb_build_object('sent_at', extract(epoch from clock_timestamp())),
+            clock_timestamp())
+        on conflict (name) do update
+            set value = excluded.value, updated_at = excluded.updated_at
 """)
 _WORKER = text("""
     insert into sync.workers (name, queues, processes, seen_at)

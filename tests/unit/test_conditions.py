@@ -105,6 +105,7 @@ def service(**values: Any) -> ServiceFacts:
         "tick_seconds": 5,
         "queues": ALL_QUEUES,
         "tick_at": NOW - timedelta(seconds=2),
+        "sent_at": NOW - timedelta(seconds=2),
         "workers": (worker(),),
         **values,
     }
@@ -310,8 +311,8 @@ COMMON = {
 } | {Code.WAITING_FOR_BUDGET: {"shared": SharedFacts(budget=budget())}}
 
 
-def judge_late_fleet(number: int, **values: Any) -> Fleet:
-    one = connection(freshness=fresh(86_400), due_at=NOW - timedelta(hours=1))
+def judge_late_fleet(number: int, *, due: timedelta = -timedelta(hours=1), **values: Any) -> Fleet:
+    one = connection(freshness=fresh(86_400), due_at=NOW + due)
     return judge([msgspec.structs.replace(one, id=n) for n in range(number)], service(**values))
 
 
@@ -332,9 +333,62 @@ def test_a_common_cause_hides_nothing_that_it_does_not_explain() -> None:
 
 
 def test_without_a_common_cause_late_customers_are_late() -> None:
-    found = judge_late_fleet(3)
+    found = judge_late_fleet(3, due=timedelta(minutes=1))
     assert found.conditions == ()
     assert found.attention_count == 3
+
+
+IDLE: dict[str, Any] = {"sent_at": NOW - timedelta(hours=2)}
+ROOMY: dict[str, Any] = {
+    "shared": SharedFacts(budget=budget(left=150, allowances={"scheduled": 150}))
+}
+
+
+@pytest.mark.parametrize("room", [{}, ROOMY], ids=["no-budget", "budget-left"])
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        (IDLE, "sent nothing since 10:00:00 UTC; 50 connections that were due"),
+        ({"sent_at": None}, "sent nothing yet; 50 connections"),
+        ({"held_back": "the key changed"}, "the key changed; 50 connections"),
+    ],
+    ids=["idle", "never", "held-back"],
+)
+def test_a_dispatcher_that_ticks_and_sends_nothing_is_one_condition(
+    facts: dict[str, Any], words: str, room: dict[str, Any]
+) -> None:
+    found = judge_late_fleet(50, **facts, **room)
+    (one,) = found.conditions
+    assert (one.code, one.severity, one.affected) == (
+        Code.DISPATCHER_SILENT,
+        Severity.CRITICAL,
+        50,
+    )
+    assert words in one.sentence
+    assert (found.attention_count, found.waiting_count) == (0, 50)
+    assert {row.activity.state for row in found.connections} == {ActivityState.SUSPENDED}
+
+
+def test_what_is_due_waits_for_the_budget_while_others_are_sent() -> None:
+    found = judge_late_fleet(50, **ROOMY)
+    assert [one.code for one in found.conditions] == [Code.WAITING_FOR_BUDGET]
+
+
+def test_a_dispatcher_that_sends_others_first_is_a_warning() -> None:
+    found = judge_late_fleet(1)
+    (one,) = found.conditions
+    assert (one.code, one.severity) == (Code.DISPATCHER_SILENT, Severity.WARNING)
+    assert "1 connection that was due more than 5 min ago" in one.sentence
+    assert found.connections[0].activity.state is ActivityState.DUE
+
+
+def test_what_was_due_for_a_few_minutes_or_waits_for_a_process_is_no_condition() -> None:
+    for values in (
+        {"due_at": NOW - timedelta(minutes=4)},
+        {"due_at": NOW - timedelta(hours=1), "is_first_load": True},
+        {"due_at": NOW - timedelta(hours=1), "holder": "host:2:1:x"},
+    ):
+        assert judge([connection(**values)], service(**IDLE)).conditions == ()
 
 
 MOMENTS = st.one_of(
@@ -373,6 +427,8 @@ CONNECTION_FACTS = st.builds(
 SERVICE_FACTS = st.builds(
     service,
     tick_at=MOMENTS,
+    sent_at=MOMENTS,
+    held_back=st.sampled_from([None, "the key changed"]),
     halt=st.sampled_from([None, FLEET[Code.HALTED]["halt"]]),
     workers=st.sampled_from([(), (worker(),), (worker(99.0),)]),
     shared=st.sampled_from(

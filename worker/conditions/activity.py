@@ -10,6 +10,7 @@ from msgspec import Meta
 from models.connection import ConnectionStatus
 from models.run import RunTrigger
 from worker.conditions.causes import Situation, find_holding_cause
+from worker.conditions.condition import Code
 from worker.conditions.facts import BudgetFacts, ConnectionFacts
 from worker.conditions.reasons import is_throttled
 from worker.core.time_text import render_age, render_moment
@@ -118,7 +119,7 @@ def _describe_pause(facts: ConnectionFacts, now: datetime) -> Activity | None:
 def _describe_suspension(facts: ConnectionFacts, situation: Situation) -> Activity | None:
     """Return what holds up all connections, or all of its lane, unless it is not due anyway."""
     cause = find_holding_cause(facts, situation)
-    if cause is None or cause.is_budget:
+    if cause is None or not cause.suspends:
         return None
     return Activity(
         ActivityState.SUSPENDED,
@@ -212,7 +213,7 @@ def _describe_unclaimed(facts: ConnectionFacts, due: datetime, situation: Situat
     tick = (situation.service.tick_at or now) + timedelta(seconds=situation.service.tick_seconds)
     next_tick = max(tick, now)
     cause = find_holding_cause(facts, situation)
-    if cause is not None:
+    if cause is not None and cause.code is Code.WAITING_FOR_BUDGET:
         return Activity(
             ActivityState.WAITING_FOR_BUDGET,
             f"{waited}; {cause.wait}",
@@ -228,10 +229,12 @@ def _describe_unclaimed(facts: ConnectionFacts, due: datetime, situation: Situat
             next_at=next_tick,
             lane=lane.value,
         )
+    turn = f"sent with the next tick, at {render_moment(next_tick, now)}"
+    if cause is not None:
+        turn = f"{cause.wait}; the next tick is at {render_moment(next_tick, now)}"
     return Activity(
         ActivityState.DUE,
-        f"{waited}; sent with the next tick, at {render_moment(next_tick, now)}"
-        f"{_describe_budget(situation.budget)}",
+        f"{waited}; {turn}{_describe_budget(situation.budget)}",
         since=due,
         next_at=next_tick,
         lane=lane.value,

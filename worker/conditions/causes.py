@@ -7,7 +7,12 @@ import msgspec
 
 from models.run import RunTrigger
 from worker.conditions.condition import Code
-from worker.conditions.facts import BudgetFacts, ConnectionFacts, ServiceFacts
+from worker.conditions.facts import (
+    DUE_PATIENCE_SECONDS,
+    BudgetFacts,
+    ConnectionFacts,
+    ServiceFacts,
+)
 from worker.core.time_text import render_age
 
 BUDGET_PATIENCE_SECONDS: Final = 30.0
@@ -22,10 +27,8 @@ class FleetCause(msgspec.Struct, frozen=True):
     """What is waited for, to follow "due; "."""
     since: datetime | None = None
     next_at: datetime | None = None
-
-    @property
-    def is_budget(self) -> bool:
-        return self.code is Code.WAITING_FOR_BUDGET
+    suspends: bool = True
+    """Whether nothing moves until it ends; otherwise connections wait for their turn."""
 
 
 class Situation:
@@ -74,37 +77,54 @@ def find_holding_cause(facts: ConnectionFacts, situation: Situation) -> FleetCau
         return situation.common_cause
     if situation.unserved and (lane := facts.lane.value) in situation.unserved:
         return FleetCause(Code.WORKERS_SILENT, f"no worker consumes the queue '{lane}'")
-    budget = situation.budget
-    return None if budget is None else _find_budget_cause(facts, budget, situation.now)
+    return _find_turn_cause(facts, situation)
 
 
-def _find_budget_cause(
-    facts: ConnectionFacts, budget: BudgetFacts, now: datetime
-) -> FleetCause | None:
-    """Return that Nango's budget has no call for a connection that is due, or cut off a run."""
+def _find_turn_cause(facts: ConnectionFacts, situation: Situation) -> FleetCause | None:
+    """Return why a connection's turn does not come: the budget, or a dispatcher that sends none."""
+    budget, service, now = situation.budget, situation.service, situation.now
     cut_off = any(one.out_of_budget for one in facts.streams)
-    due = facts.due_at is not None and facts.due_at <= now
-    if not (cut_off or due):
+    overdue = _count_overdue_seconds(facts, now)
+    if budget is not None and (cut_off or (overdue >= 0 and _is_spent(budget, facts.lane))):
+        return _build_budget_cause(budget, now)
+    takes_turns = facts.lane is not RunTrigger.BACKFILL  # a first load waits for a free process
+    is_stalled = service.held_back is not None or (takes_turns and not service.is_sending)
+    if overdue > DUE_PATIENCE_SECONDS and is_stalled:
+        why = f": {service.held_back}" if service.held_back else ""
+        return FleetCause(
+            Code.DISPATCHER_SILENT,
+            f"the dispatcher works, but sends nothing that is due{why}",
+            service.sent_at,
+        )
+    if not takes_turns:
         return None
-    if not (cut_off or _is_spent(budget, facts.lane) or _is_passed_over(facts, budget, now)):
-        return None
+    if budget is not None and budget.limit is not None and overdue > BUDGET_PATIENCE_SECONDS:
+        return _build_budget_cause(budget, now)
+    if overdue > DUE_PATIENCE_SECONDS:
+        return FleetCause(
+            Code.DISPATCHER_SILENT, "the dispatcher sends others first", suspends=False
+        )
+    return None
+
+
+def _count_overdue_seconds(facts: ConnectionFacts, now: datetime) -> float:
+    """Return for how long a connection is due and not sent; a negative number if it is not due."""
+    return -1.0 if facts.due_at is None else (now - facts.due_at).total_seconds()
+
+
+def _build_budget_cause(budget: BudgetFacts, now: datetime) -> FleetCause:
+    """Return that Nango's budget has no call for a connection that is due, or cut off a run."""
     left = "" if budget.limit is None else f" ({budget.left} of {budget.limit} calls left)"
     return FleetCause(
         Code.WAITING_FOR_BUDGET,
         f"Nango's budget has no call for it yet{left}",
         next_at=now + timedelta(seconds=_compute_wait(budget)),
+        suspends=False,
     )
 
 
 def _is_spent(budget: BudgetFacts, lane: RunTrigger) -> bool:
     return budget.paused_for_seconds > 0 or budget.allowances.get(lane.value) == 0
-
-
-def _is_passed_over(facts: ConnectionFacts, budget: BudgetFacts, now: datetime) -> bool:
-    """Whether the dispatcher left it out, though it is due for long: the budget chooses."""
-    if budget.limit is None or facts.lane is RunTrigger.BACKFILL or facts.due_at is None:
-        return False
-    return (now - facts.due_at).total_seconds() > BUDGET_PATIENCE_SECONDS
 
 
 def _compute_wait(budget: BudgetFacts) -> float:

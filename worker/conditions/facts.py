@@ -1,7 +1,7 @@
 """The stored facts that are judged: what the database and Redis hold at one moment."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -9,6 +9,9 @@ from models.connection import ConnectionStatus
 from models.run import RunState, RunTrigger
 from models.stream import Phase, compute_late_after
 from worker.core.time_text import render_age
+
+DUE_PATIENCE_SECONDS: Final = 300.0
+"""How long a connection may be due, while the dispatcher works, before that needs attention."""
 
 
 class ResourceAge(msgspec.Struct, frozen=True, gc=False):
@@ -269,6 +272,10 @@ class ServiceFacts(msgspec.Struct, frozen=True):
     queues: tuple[str, ...]
     """Every queue that must have a worker."""
     tick_at: datetime | None = None
+    sent_at: datetime | None = None
+    """When the dispatcher last sent a connection that was due or requested."""
+    held_back: str | None = None
+    """Why the dispatcher may send nothing, though it works."""
     halt: HaltFacts | None = None
     missing: MissingFacts | None = None
     workers: tuple[WorkerFacts, ...] = ()
@@ -286,6 +293,13 @@ class ServiceFacts(msgspec.Struct, frozen=True):
     def is_dispatcher_alive(self) -> bool:
         age = self.tick_age
         return age is not None and age < 6 * self.tick_seconds + 30
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether the dispatcher has sent something within its patience."""
+        if self.sent_at is None or self.held_back is not None:
+            return False
+        return (self.now - self.sent_at).total_seconds() <= DUE_PATIENCE_SECONDS
 
     @property
     def unserved_queues(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from models.sink import SinkStatus
 from worker.conditions.condition import Code, Condition, Severity
-from worker.conditions.facts import ServiceFacts
+from worker.conditions.facts import DUE_PATIENCE_SECONDS, ServiceFacts
 from worker.conditions.sink_judge import judge_sink
 from worker.conditions.texts import list_names
 from worker.core.time_text import render_age, render_count, render_moment
@@ -122,6 +122,8 @@ def _judge_processes(service: ServiceFacts, affected: Mapping[Code, int]) -> Ite
             since=service.tick_at,
             affected=number,
         )
+    elif number := affected.get(Code.DISPATCHER_SILENT, 0):
+        yield _judge_turns(service, number)
     idle = service.unserved_queues
     if idle:
         number = affected.get(Code.WORKERS_SILENT, 0)
@@ -137,6 +139,38 @@ def _judge_processes(service: ServiceFacts, affected: Mapping[Code, int]) -> Ite
             "workers'",
             affected=number,
         )
+
+
+def _judge_turns(service: ServiceFacts, number: int) -> Condition:
+    """Return that the dispatcher works, but does not send what is due, or not in time."""
+    unsent = (
+        f"{render_count(number, 'connection')} that {'was' if number == 1 else 'were'} due more "
+        f"than {render_age(DUE_PATIENCE_SECONDS)} ago"
+    )
+    if service.is_sending:
+        return Condition(
+            code=Code.DISPATCHER_SILENT,
+            severity=Severity.WARNING,
+            subject="the dispatcher",
+            sentence=f"works, but others are sent before {unsent}",
+            remedy="wait if the service was down: it works off what is due; if it lasts, raise "
+            "TENANT_MIRROR_DISPATCH_LIMIT, and start more workers",
+            affected=number,
+        )
+    last = f"since {render_moment(service.sent_at, service.now)}" if service.sent_at else "yet"
+    why = f": {service.held_back}" if service.held_back else ""
+    return Condition(
+        code=Code.DISPATCHER_SILENT,
+        severity=Severity.CRITICAL,
+        subject="the dispatcher",
+        sentence=f"works, but has sent nothing {last}{why}; {unsent} "
+        f"{'waits' if number == 1 else 'wait'} for it",
+        remedy="run 'tenant-mirror connections discover', which says what is wrong with the list"
+        if service.held_back
+        else "see the log of 'maintenance', and restart it",
+        since=service.sent_at,
+        affected=number,
+    )
 
 
 def _judge_clocks(service: ServiceFacts) -> Iterator[Condition]:

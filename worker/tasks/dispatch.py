@@ -6,6 +6,7 @@ from worker.store.service.facts import (
     claim_discovery,
     is_halted,
     is_key_changed,
+    note_sent,
     note_tick,
 )
 from worker.store.state.claims import claim_due, claim_first_loads, count_unclaimed
@@ -40,6 +41,8 @@ def claim_next(runtime: Runtime) -> list[int]:
 NEW_KEY_DISCOVERY_SECONDS = 15
 """Seconds between two discoveries while a new key has not shown the known connections."""
 
+NEW_KEY_REASON = "Nango's list has not been applied since the key changed"
+
 
 def claim_due_connections(runtime: Runtime) -> tuple[list[tuple[int, RunTrigger]], bool]:
     """Claim the due connections that Nango's budget allows; also return if discovery is due.
@@ -70,6 +73,8 @@ def claim_due_connections(runtime: Runtime) -> tuple[list[tuple[int, RunTrigger]
                 first_loads=first_loads,
                 claim_seconds=CLAIM_GRACE_SECONDS,
             )
+        by_turn = any(trigger is not RunTrigger.BACKFILL for _, trigger in claimed)
+        note_sent(db, sent=by_turn, held_back=NEW_KEY_REASON if new_key else None)
         sent = sum(trigger is RunTrigger.SCHEDULED for _, trigger in claimed)
         waiting = count_unclaimed(db) if sent == by_clock else 0
     limiter.count_dispatched(sent, waiting)

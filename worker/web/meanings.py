@@ -54,7 +54,7 @@ MEANINGS: Final[Mapping[type[StrEnum], tuple[str, Mapping[str, str]]]] = {
             "halted": "all calls to Nango are stopped",
             "nango_silent": "Nango does not answer",
             "waiting_for_budget": "Nango's budget of calls is used up",
-            "dispatcher_silent": "no tick sends work",
+            "dispatcher_silent": "no tick sends work, or not all that is due",
             "workers_silent": "no worker reports",
             "server_unusable": "Postgres or Redis is away, or has no room",
             "clock_off": "the clock of a host is wrong",

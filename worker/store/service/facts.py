@@ -11,6 +11,18 @@ _NOTE = text("""
     values (:name, cast(:value as jsonb), clock_timestamp())
     on conflict (name) do update set value = excluded.value, updated_at = excluded.updated_at
 """)
+_NOTE_TICK = text("""
+    insert into sync.service_state (name, value, updated_at)
+    values ('tick', '{}', clock_timestamp())
+    on conflict (name) do update set updated_at = excluded.updated_at
+""")
+_NOTE_SENT = text("""
+    update sync.service_state set value = jsonb_strip_nulls(jsonb_build_object(
+               'sent_at', case when :sent then to_jsonb(extract(epoch from clock_timestamp()))
+                               else value -> 'sent_at' end,
+               'held_back', cast(:held_back as text)))
+     where name = 'tick'
+""")
 _AGE = text("""
     select extract(epoch from clock_timestamp() - updated_at) as seconds
       from sync.service_state where name = :name
@@ -51,7 +63,12 @@ HALT_SECONDS = 60
 
 def note_tick(db: sa.Connection) -> None:
     """Record that a tick ran."""
-    db.execute(_NOTE, {"name": "tick", "value": "{}"})
+    db.execute(_NOTE_TICK)
+
+
+def note_sent(db: sa.Connection, *, sent: bool, held_back: str | None) -> None:
+    """Record whether the tick sends due connections, or why it may send none."""
+    db.execute(_NOTE_SENT, {"sent": sent, "held_back": held_back})
 
 
 def get_fact_age(db: sa.Connection, name: str) -> float | None:

@@ -51,6 +51,8 @@ def load_service_facts(
         tick_seconds=tick_seconds,
         queues=queues,
         tick_at=None if tick is None else _to_time(tick["at"], now),
+        sent_at=_find_sent_time(tick, now),
+        held_back=None if tick is None else tick["value"].get("held_back"),
         halt=_build_halt(states.get("halt"), now),
         missing=_build_missing(states.get("missing-connections")),
         workers=tuple(_build_worker(*values) for values in workers),
@@ -60,6 +62,11 @@ def load_service_facts(
 
 def _to_time(seconds: float, now: datetime) -> datetime:
     return datetime.fromtimestamp(float(seconds), now.tzinfo)
+
+
+def _find_sent_time(tick: dict[str, Any] | None, now: datetime) -> datetime | None:
+    sent_at = None if tick is None else tick["value"].get("sent_at")
+    return None if sent_at is None else _to_time(sent_at, now)
 
 
 def _build_halt(state: dict[str, Any] | None, now: datetime) -> HaltFacts | None:
