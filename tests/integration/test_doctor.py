@@ -2,18 +2,24 @@
 
 import json
 import re
+import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import psycopg
 import pytest
+import redis
 from click.testing import CliRunner, Result
 from sqlalchemy import text
 
 from sandbox.servers import Servers
 from sandbox.tenant import Nango, Tenant
+from tests.support.databases import DatabaseFactory
 from tests.support.mirror import MakeMirror, Mirror
+from tests.test_docs import list_anchors
 from worker.conditions.condition import Code
 from worker.core.settings import Settings
 from worker.ops.cli import cli
@@ -37,7 +43,10 @@ GOOD = DatabaseServerFacts(
     role="tm",
     is_standby=False,
     now=0.0,
-    forbidden_tables=0,
+    is_read_only=False,
+    unreadable_tables=0,
+    unwritable_tables=0,
+    foreign_partitioned=0,
     has_pooler=False,
 )
 
@@ -160,20 +169,89 @@ def test_faults_of_servers_and_clocks_are_found() -> None:
         "version_number": 140000,
         "encoding": "LATIN1",
         "is_standby": True,
-        "forbidden_tables": 3,
+        "is_read_only": True,
+        "unreadable_tables": 3,
+        "unwritable_tables": 1,
+        "foreign_partitioned": 1,
         "has_pooler": True,
     }
     for name, value in bad.items():
         assert len(list(check_database(replace(GOOD, **{name: value})))) == 1, name
     good = {"redis_version": "8.0.1", "maxmemory": 0, "maxmemory_policy": "allkeys-lru"}
     assert not list(check_redis(RedisFacts(good)))
-    assert len(list(check_redis(RedisFacts({**good, "maxmemory": 1})))) == 1
+    for change in (
+        {"maxmemory": 1},
+        {"role": "slave"},
+        {"rdb_last_bgsave_status": "err"},
+        {"aof_last_write_status": "err"},
+    ):
+        assert len(list(check_redis(RedisFacts({**good, **change})))) == 1, change
+    assert len(list(check_redis(RedisFacts(good, write_problem="NOPERM")))) == 1
+    assert len(list(check_redis(RedisFacts(good, saves=False)))) == 1
+    assert not list(check_redis(RedisFacts({**good, "aof_enabled": 1}, saves=False)))
     assert len(list(check_redis(RedisFacts({**good, "redis_version": "6.0.9"})))) == 1
     assert len(list(check_redis(RedisFacts({}, problem="Redis is unavailable")))) == 1
     assert len(list(check_redis(None))) == 1
     assert [one.subject for one in check_clocks({"a": 6, "b": -6, "c": 4, "d": None})] == ["a", "b"]
     assert list(check_disk(10, "/tmp"))  # noqa: S108
     assert not list(check_disk(10**10, "/tmp"))  # noqa: S108
+
+
+def test_a_role_that_may_not_write_and_a_read_only_session_are_reported(
+    mirror: Mirror, run: Run, cluster: DatabaseFactory, database_url: str
+) -> None:
+    url = database_url
+    role = f"reader_{uuid.uuid4().hex[:8]}"
+    statements = (
+        f"grant usage on schema directory, events, sync to {role}",
+        f"grant select, insert on all tables in schema directory, events, sync to {role}",
+    )
+    cluster.create_role(role)
+    with psycopg.connect(url, autocommit=True) as db:
+        for statement in statements:
+            db.execute(statement.encode())
+    found = told(run("--json", DATABASE_URL=cluster.build_login_url(url, role)))
+    lacks = [one["sentence"] for one in found["findings"] if one["code"] == "database_rights"]
+    assert any(re.fullmatch(rf"role {role} may not write to \d+ tables of .*", it) for it in lacks)
+    assert any("cannot add partitions" in it for it in lacks)
+    assert not any("may not read" in it for it in lacks)
+    options = "options=-c%20default_transaction_read_only%3Don"
+    found = told(run("--json", DATABASE_URL=f"{url}{'&' if '?' in url else '?'}{options}"))
+    assert DiagnosisCode.DATABASE_READ_ONLY in codes(found)
+    assert found["needs_attention"]
+    with psycopg.connect(url, autocommit=True) as db:
+        db.execute(f"drop owned by {role}".encode())
+        db.execute(f"drop role {role}".encode())
+
+
+def test_a_user_of_redis_that_may_not_write_is_reported(
+    mirror: Mirror, run: Run, servers: Servers
+) -> None:
+    place = urlsplit(servers.redis_url)
+    url = place._replace(netloc=f"doctor:pw@{place.hostname}:{place.port}").geturl()
+    rights = ("reset", "on", ">pw", "~*", "+info", "+get", "+client")
+    with redis.Redis.from_url(servers.redis_url) as client:
+        client.execute_command("ACL", "SETUSER", "doctor", *rights)
+        found = told(run("--json", REDIS_URL=url))
+        client.execute_command("ACL", "DELUSER", "doctor")
+        assert not list(client.scan_iter("tenant-mirror:doctor:*"))
+    (refused,) = [one for one in found["findings"] if one["code"] == "redis_rights"]
+    assert "SET, GET and DEL on tenant-mirror:doctor:*" in refused["sentence"]
+
+
+def test_one_connection_with_a_condition_says_what_happens_next(mirror: Mirror, run: Run) -> None:
+    mirror.sync()
+    with mirror.database.open_transaction() as db:
+        db.execute(text("update sync.connections set status = 'broken', status_reason = 'revoked'"))
+    shown = run().stdout
+    assert "Contoso (id 1): " in shown
+    assert "          now: " in shown
+
+
+@pytest.mark.parametrize("code", [*DiagnosisCode, *Code])
+def test_every_link_of_a_finding_leads_to_a_heading(code: DiagnosisCode | Code) -> None:
+    path, _, anchor = code.anchor.partition("#")
+    assert anchor in list_anchors(Path(__file__).parents[2] / path)
 
 
 def test_every_code_has_a_section_in_the_documentation() -> None:

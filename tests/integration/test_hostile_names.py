@@ -28,6 +28,7 @@ COMMANDS = (
     "changes {id} --since 1d",
     "connections list",
     "connections show {id}",
+    "doctor",
     "metrics",
     "operations list",
     "operations show 1",
@@ -54,7 +55,7 @@ class HostileFleet:
 
     def run(self, words: str, **more: str) -> str:
         done = CliRunner().invoke(cli, words.split(), env=self.environment | more)
-        assert done.exit_code == 0, f"{words}: {done.output}"
+        assert done.exit_code == (3 if words.startswith("doctor") else 0), f"{words}: {done.output}"
         return done.output
 
 

@@ -259,6 +259,32 @@ def test_waiting_for_a_sync_says_what_it_waits_for(fleet: Database, run: Run) ->
     assert "no worker has finished it within 2 s" in waited.stderr
 
 
+def test_connections_show_names_a_sample_of_what_is_held(make_mirror: MakeMirror, run: Run) -> None:
+    hold(make_mirror)
+    shown = run("connections", "show", "1").stdout
+    assert "held deletions, 5 of 70" in shown
+    assert "'tenant-mirror approve 1 --list' shows them" in shown
+    assert "connections show" not in shown, "it does not send the reader to itself"
+    sample = told(run("connections", "show", "1", "--json"))["held"]
+    assert len(sample) == 5
+    assert all(one["name"] in shown and one["number"] == 70 for one in sample)
+
+
+def test_empty_lists_say_what_is_empty_and_why(fleet: Database, run: Run) -> None:
+    assert run("connections", "list", "--search", "nowhere").stdout == "no connection matches\n"
+    assert "no connection matches" in run("status", "--search", "nowhere").stdout
+    assert "no connection matches" in run("status", "--all", "--search", "nowhere").stdout
+    shown = run("connections", "show", "1").stdout
+    assert "no stream yet" in shown
+    assert "no run yet" in shown
+    assert "there are no sinks" in run("sinks", "list").stdout
+    execute(fleet, "delete from sync.workers")
+    assert "no worker has reported" in run("workers").stdout
+    execute(fleet, "delete from sync.connections")
+    assert "'tenant-mirror connections discover'" in run("connections", "list").stdout
+    assert "no connection is known yet" in run("status").stdout
+
+
 def test_connections_show_tells_what_operators_did(fleet: Database, run: Run) -> None:
     run("pause", "1", "--reason", "moving")
     shown = run("connections", "show", "1")

@@ -88,7 +88,7 @@ def _judge_held(facts: ConnectionFacts, stream: StreamFacts) -> Condition:
         Code.HELD_DELETIONS,
         Severity.WARNING,
         f"{stream.resource}: {render_count(stream.held, 'deletion')} held for approval: {reason}",
-        f"'tenant-mirror connections show {facts.id}' shows them; 'tenant-mirror approve "
+        f"'tenant-mirror approve {facts.id} --list' shows them; 'tenant-mirror approve "
         f"{facts.id}' carries them out after a review, and with --reject discards them and reads "
         "everything again",
         resource=stream.resource,

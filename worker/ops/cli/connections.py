@@ -1,5 +1,8 @@
 """The commands of the group ``connections``."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import click
 
 from models.audit import AuditAction
@@ -7,6 +10,7 @@ from worker.conditions.condition import Code
 from worker.core.time_text import render_age
 from worker.operations.actor import get_host_actor
 from worker.operations.audit import AuditedAction, audit_work
+from worker.operations.review import iterate_held
 from worker.ops.cli.audit import print_actions
 from worker.ops.cli.output import (
     APPROVE_MISSING_HINT,
@@ -23,7 +27,7 @@ from worker.ops.cli.output import (
 )
 from worker.ops.cli.screen_lines import print_lines
 from worker.ops.cli.status import filter_options
-from worker.ops.cli.status_text import build_connection_lines
+from worker.ops.cli.status_text import build_connection_lines, explain_no_connection
 from worker.ops.cli.streams_table import print_streams
 from worker.overview.fleet import load_fleet
 from worker.overview.listing import ConnectionFilter
@@ -32,11 +36,9 @@ from worker.overview.rows import build_connection_row
 from worker.store.service.audit import list_audit
 from worker.store.service.facts import load_missing_connections
 from worker.store.state.connections import Connection, find_connection, get_connections
-from worker.store.state.overview import (
-    list_held_samples,
-    load_streams_overview,
-)
+from worker.store.state.overview import count_held, load_streams_overview
 from worker.store.state.runs import list_latest_runs
+from worker.store.sweep.held import HeldObject
 from worker.sync.connections.discover import Discovery
 from worker.sync.connections.discover import discover as read_list
 from worker.sync.connections.missing import approve_missing as approve
@@ -45,6 +47,8 @@ from worker.wiring import close_runtime
 
 SHOWN_ACTIONS = 5
 """Entries of the audit that ``connections show`` prints; ``audit`` has them all."""
+SHOWN_HELD = 5
+"""Held deletions of each resource that it prints; ``approve --list`` has them all."""
 
 
 @click.group()
@@ -73,6 +77,9 @@ def list_connections(  # noqa: PLR0917 - one argument an option
     page = list_page(fleet, wanted, limit=limit)
     if as_json:
         print_json([build_connection_row(one, fleet.now) for one in page.rows])
+        return
+    if not page.rows:
+        print_line(explain_no_connection(fleet))
         return
     print_table(
         "",
@@ -104,27 +111,48 @@ def show(connection: str, as_json: bool) -> None:  # noqa: FBT001
             known = find_connection(db, connection)
             streams = load_streams_overview(db, known.id)
             runs = [dict(run) for run in list_latest_runs(db, known.id)]
-            held = list_held_samples(db, known.id)
+            held_counts = count_held(db, known.id)
             actions = list_audit(db, connection_id=known.id, limit=SHOWN_ACTIONS)
+        held = [
+            (found, number)
+            for name, number in held_counts.items()
+            for found in iterate_held(database, known.id, name, SHOWN_HELD)
+        ]
         fleet = load_fleet(database, settings, ids=[known.id])
     one = fleet.by_id[known.id]
     if as_json:
         row = build_connection_row(one, fleet.now)
         shown = [vars(entry) for entry in actions]
-        print_json({**row, "streams": streams, "runs": runs, "held": held, "actions": shown})
+        sample = [vars(found) | {"number": number} for found, number in held]
+        print_json({**row, "streams": streams, "runs": runs, "held": sample, "actions": shown})
         return
     print_lines(build_connection_lines(one, fleet.now))
     print_line()
     print_streams(streams)
-    if held:
-        print_line()
-        print_table(
-            "deletions held for 'tenant-mirror approve' (a sample)",
-            ["resource", "key", "reason", "held"],
-            [[h["resource"], h["key"], h["reason"], h["number"]] for h in held],
-            prose=("reason",),
-        )
+    _print_held(held, held_counts)
     print_line()
+    _print_latest_runs(runs)
+    if actions:
+        print_line()
+        print_actions("latest actions of operators", actions, {known.id: known})
+
+
+def _print_held(held: Sequence[tuple[HeldObject, int]], counts: Mapping[str, int]) -> None:
+    if not held:
+        return
+    print_line()
+    print_table(
+        f"held deletions, {len(held):,} of {sum(counts.values()):,}",
+        ["resource", "id", "reason", "held", "name"],
+        [[one.resource, one.key, one.reason, number, one.name] for one, number in held],
+        prose=("name",),
+    )
+
+
+def _print_latest_runs(runs: Sequence[Mapping[str, Any]]) -> None:
+    if not runs:
+        print_line("no run yet: the first begins when it is due")
+        return
     print_table(
         "latest runs",
         ["run", "trigger", "state", "started (UTC)", "calls", "objects", "changes", "why"],
@@ -143,9 +171,6 @@ def show(connection: str, as_json: bool) -> None:  # noqa: FBT001
         ],
         prose=("changes", "why"),
     )
-    if actions:
-        print_line()
-        print_actions("latest actions of operators", actions, {known.id: known})
 
 
 @connections.command()

@@ -14,8 +14,10 @@ from worker.ops.cli.output import (
     json_option,
     open_checked_database,
     print_json,
+    print_line,
     yes_option,
 )
+from worker.ops.cli.progress import Progress
 
 if TYPE_CHECKING:
     from worker.conditions.condition import Condition
@@ -87,7 +89,8 @@ def doctor(
             found = examine(database, settings, nango, connection_id=chosen)
     probed: list[ProbedTenant] = []
     if chosen is not None or report is not None:
-        probed = _probe(settings, found.fleet, report, yes=yes or chosen is not None)
+        confirmed = yes or chosen is not None
+        probed = _probe(settings, found.fleet, report, yes=confirmed, is_silent=as_json)
     if as_json:
         print_json(_build_document(found, probed))
     else:
@@ -97,7 +100,7 @@ def doctor(
 
 
 def _probe(
-    settings: "Settings", fleet: "Fleet", report: Path | None, *, yes: bool
+    settings: "Settings", fleet: "Fleet", report: Path | None, *, yes: bool, is_silent: bool
 ) -> "list[ProbedTenant]":
     """Probe the fleet's connections; those of the report are taken from it."""
     from tempfile import TemporaryDirectory
@@ -107,7 +110,8 @@ def _probe(
 
     if report is None:
         with TemporaryDirectory() as folder:
-            return _probe(settings, fleet, Path(folder, "report"), yes=yes)
+            place = Path(folder, "report")
+            return _probe(settings, fleet, place, yes=yes, is_silent=is_silent)
     done = read_report(report)
     left = [one for one in fleet.in_use if one.id not in done]
     budget = fleet.service.shared.budget
@@ -120,9 +124,9 @@ def _probe(
         )
     nango = open_nango(settings)
     try:
-        for number, one in enumerate(probe_tenants(nango, left, report), 1):
-            if len(left) > 1:
-                click.echo(f"{number:,} of {len(left):,}: connection {one.connection_id}", err=True)
+        with Progress("doctor", total=len(left), is_silent=is_silent) as progress:
+            for number, _ in enumerate(probe_tenants(nango, left, report), 1):
+                progress.update(number, "tenants probed")
     finally:
         nango.close()
     probed = read_report(report)
@@ -144,43 +148,65 @@ def _build_document(found: "Examination", probed: "list[ProbedTenant]") -> dict[
 
 
 def _print_examination(found: "Examination", probed: "list[ProbedTenant]") -> None:
-    click.echo(f"Tenant Mirror {version('tenant-mirror')}")
+    print_line(f"Tenant Mirror {version('tenant-mirror')}")
     for line in found.checked:
-        click.echo(f"ok        {line}")
+        print_line(f"ok        {line}")
     for one in found.diagnoses:
         _print_finding(one.severity, one.subject, one.sentence, one.remedy, one.anchor)
     groups: dict[tuple[str, str | None], list[Condition]] = defaultdict(list)
     for condition in found.conditions:
         groups[condition.code, condition.resource].append(condition)
     for same in groups.values():
-        _print_conditions(same)
+        _print_conditions(found.fleet, same)
     for tenant in probed:
-        click.echo(
+        print_line(
             f"{'ok' if tenant.outcome == 'yes' else 'warning':<10}"
             f"connection {tenant.connection_id} can be mirrored: {tenant.outcome}"
             + (f"; does not hold: {'; '.join(tenant.failed)}" if tenant.failed else "")
         )
     if not found.needs_attention:
-        click.echo("nothing needs attention")
+        print_line("nothing needs attention")
 
 
-def _print_conditions(same: "list[Condition]") -> None:
+def _print_conditions(fleet: "Fleet", same: "list[Condition]") -> None:
     """Print one condition, which many connections may share."""
-    from worker.core.printable import to_one_line
-
     first = same[0]
-    names = ", ".join(to_one_line(one.subject) for one in same[:MAX_NAMED])
+    names = ", ".join(map(_name_subject, same[:MAX_NAMED]))
     more = f" and {len(same) - MAX_NAMED:,} more" if len(same) > MAX_NAMED else ""
-    _print_finding(first.severity, f"{names}{more}", first.sentence, first.remedy, first.anchor)
+    next_move = None
+    if first.connection_id is not None and len(same) == 1:
+        next_move = fleet.by_id[first.connection_id].activity.sentence
+    _print_finding(
+        first.severity,
+        f"{names}{more}",
+        first.sentence,
+        first.remedy,
+        first.anchor,
+        next_move=next_move,
+    )
     if first.customer_text:
-        click.echo("          text for the customer:")
+        print_line("          text for the customer:")
         for line in first.customer_text.splitlines():
-            click.echo(f"            {to_one_line(line)}")
+            print_line(f"            {line}")
 
 
-def _print_finding(severity: str, subject: str, sentence: str, remedy: str, anchor: str) -> None:
-    from worker.core.printable import to_one_line
+def _name_subject(condition: "Condition") -> str:
+    """Return what it is about; a connection with our id, as the remedy is for one of them."""
+    number = condition.connection_id
+    return condition.subject if number is None else f"{condition.subject} (id {number})"
 
-    click.echo(f"{severity:<10}{to_one_line(subject)}: {to_one_line(sentence)}")
-    click.echo(f"          do: {to_one_line(remedy)}")
-    click.echo(f"          {anchor}")
+
+def _print_finding(
+    severity: str,
+    subject: str,
+    sentence: str,
+    remedy: str,
+    anchor: str,
+    *,
+    next_move: str | None = None,
+) -> None:
+    print_line(f"{severity:<10}{subject}: {sentence}")
+    print_line(f"          do: {remedy}")
+    if next_move:
+        print_line(f"          now: {next_move}")
+    print_line(f"          {anchor}")

@@ -187,6 +187,9 @@ def list_command(as_json: bool) -> None:  # noqa: FBT001
     if as_json:
         print_json(rows)
         return
+    if not rows:
+        print_line("there are no sinks; add one with 'tenant-mirror sinks add NAME --kind ...'")
+        return
     columns = ["sink", "kind", "status", "waiting", "connections behind", "delivered", "notes"]
     print_table("", columns, [build_sink_row(row) for row in rows], prose=("notes",))
 
@@ -215,6 +218,9 @@ def show(name: str, as_json: bool) -> None:  # noqa: FBT001
     print_line(f"  first loads: {'delivered' if row['initial'] else 'left out'}")
     print_line()
     _print_refused_events(positions)
+    if not positions:
+        print_line("no positions yet: no connection that it gets events of has had a run")
+        return
     print_table(
         "positions (most waiting events first)",
         ["id", "connection", "delivered up to", "of", "waiting", "snapshot"],

@@ -16,6 +16,7 @@ from worker.ops.cli.screen_lines import print_lines
 from worker.ops.cli.status_text import (
     build_connection_lines,
     build_service_lines,
+    explain_no_connection,
     print_connections,
     print_overview,
     print_sinks,
@@ -110,6 +111,10 @@ def status(  # noqa: PLR0917 - one argument an option
         _print_json(fleet, page, streams, workers, sinks)
     elif number is None:
         _print_fleet(fleet, page, workers, sinks, as_table=show_all)
+        narrows = show_all or conditions or statuses or search
+        if not page.rows and (narrows or not fleet.connections):
+            print_line()
+            print_line(explain_no_connection(fleet))
     else:
         print_lines(build_service_lines(fleet, workers))
         print_lines(build_connection_lines(fleet.by_id[number], fleet.now))
@@ -138,7 +143,9 @@ def _print_fleet(
 ) -> None:
     if as_table:
         print_lines(build_service_lines(fleet, workers))
-        print_connections(page.rows, fleet.now)
+        if page.rows:
+            print_line()
+            print_connections(page.rows, fleet.now)
     else:
         below = len(sinks.sinks) + _SINK_HEADER_LINES if sinks.sinks else 0
         print_overview(fleet, workers, page, reserved=below + 1)

@@ -4,8 +4,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-import click
-
 from models.connection import ConnectionStatus
 from worker.conditions.condition import Condition
 from worker.conditions.facts import BudgetFacts
@@ -163,9 +161,18 @@ def _build_condition_lines(
         yield ScreenLine(f"to the customer{put}: {condition.customer_text}", f"{indent}    ")
 
 
+def explain_no_connection(fleet: Fleet) -> str:
+    """Return why a list of connections is empty."""
+    if fleet.connections:
+        return "no connection matches"
+    return (
+        "no connection is known yet; 'tenant-mirror connections discover' reads Nango's list, as "
+        "the dispatcher does by itself"
+    )
+
+
 def print_connections(rows: Sequence[FleetConnection], now: datetime) -> None:
     """Print a table of connections."""
-    click.echo()
     print_table(
         "",
         ["id", "connection", "organization", "status", "fresh", "last run", "events", "attention"],

@@ -4,11 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from worker.core.time_text import render_age
-from worker.ops.cli.output import print_table, render_drift, render_time
+from worker.ops.cli.output import print_line, print_table, render_drift, render_time
 
 
 def print_streams(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print the streams of a connection."""
+    """Print the streams of a connection, or that there are none."""
+    if not rows:
+        print_line("no stream yet: the first run makes one for each resource")
+        return
     print_table(
         "streams",
         [

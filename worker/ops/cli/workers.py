@@ -67,6 +67,9 @@ def _build_held(one: HeldConnection) -> dict[str, Any]:
 
 
 def _print_workers(found: Sequence[Worker]) -> None:
+    if not found:
+        print_line("no worker has reported in the last day")
+        return
     print_table(
         "",
         ["worker", "state", "processes", "holds", "queues"],

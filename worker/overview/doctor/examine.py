@@ -4,19 +4,14 @@ import shutil
 import tempfile
 import time
 from dataclasses import dataclass, field
-from typing import Final
-
-import redis
 
 from worker.conditions.condition import Condition
-from worker.core.redis.errors import classify_redis_error
-from worker.core.redis.pool import build_redis_pool
 from worker.core.settings import Settings
 from worker.nango.client import ConnectionRef, NangoClient
 from worker.overview.doctor.diagnosis import Diagnosis
 from worker.overview.doctor.nango_checks import examine_nango
+from worker.overview.doctor.redis_facts import load_redis_facts
 from worker.overview.doctor.server_checks import (
-    RedisFacts,
     check_clocks,
     check_database,
     check_disk,
@@ -27,8 +22,6 @@ from worker.overview.fleet import Fleet, FleetConnection, load_fleet
 from worker.store.engine import Database
 from worker.store.service.server_facts import DatabaseServerFacts, load_server_facts
 from worker.store.service.tokens import list_tokens
-
-_RIGHTS: Final = "doctor needs INFO"
 
 
 @dataclass
@@ -72,7 +65,10 @@ def examine(
     found = Examination(load_fleet(database, settings, ids=ids))
     found.checked.append(f"Postgres {server.version} at {database.server}")
     found.diagnoses += check_database(server)
-    found.diagnoses += check_redis(_load_redis_facts(settings, found))
+    told = load_redis_facts(settings)
+    if told is not None and told.problem is None:
+        found.checked.append(f"Redis {told.info.get('redis_version', 'of unknown version')}")
+    found.diagnoses += check_redis(told)
     offsets: dict[str, float | None] = {"this host": here - server.now}
     if nango is not None:
         offsets["Nango"] = _examine_nango(nango, found, server, began)
@@ -82,26 +78,6 @@ def examine(
     found.diagnoses += check_tokens(tokens, found.fleet.now)
     found.diagnoses.sort(key=lambda one: -one.severity.rank)
     return found
-
-
-def _load_redis_facts(settings: Settings, found: Examination) -> RedisFacts | None:
-    if settings.redis_url is None:
-        return None
-    pool = build_redis_pool(
-        settings.redis_url.get_secret_value(),
-        retries=0,
-        timeout=5.0,
-        connect_timeout=5.0,
-        max_connections=1,
-    )
-    try:
-        info = redis.Redis(connection_pool=pool).info()
-    except (redis.RedisError, OSError) as error:
-        return RedisFacts({}, problem=classify_redis_error(error, _RIGHTS).message)
-    finally:
-        pool.disconnect()
-    found.checked.append(f"Redis {info.get('redis_version', 'of unknown version')}")
-    return RedisFacts(info)
 
 
 def _examine_nango(

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from worker.conditions.condition import Severity
+from worker.core.time_text import render_count
 from worker.overview.doctor.diagnosis import (
     MAX_CLOCK_SKEW,
     MIN_DISK_BYTES,
@@ -22,10 +23,18 @@ MIN_REDIS: Final = (6, 2)
 
 @dataclass(frozen=True)
 class RedisFacts:
-    """What Redis says about itself. ``problem`` is why it cannot be used."""
+    """What Redis says about itself, and whether a key could be written."""
 
     info: Mapping[str, object]
     problem: str | None = None
+    """Why it cannot be used."""
+    write_problem: str | None = None
+    saves: bool | None = None
+    """Whether it saves snapshots; None if its user may not ask for that."""
+
+    @property
+    def is_replica(self) -> bool:
+        return self.info.get("role") == "slave"
 
 
 def check_database(facts: DatabaseServerFacts) -> Iterator[Diagnosis]:
@@ -46,22 +55,8 @@ def check_database(facts: DatabaseServerFacts) -> Iterator[Diagnosis]:
             f"its encoding is {facts.encoding}, which cannot store every name",
             "move the mirror to a database that is created with encoding 'UTF8'",
         )
-    if facts.is_standby:
-        yield _build(
-            DiagnosisCode.DATABASE_SETUP,
-            Severity.CRITICAL,
-            subject,
-            "it is a standby, which accepts no writes",
-            "let DATABASE_URL lead to the primary, or add target_session_attrs=read-write to it",
-        )
-    if facts.forbidden_tables:
-        yield _build(
-            DiagnosisCode.DATABASE_RIGHTS,
-            Severity.ERROR,
-            subject,
-            f"role {facts.role} may not read {facts.forbidden_tables:,} tables of the mirror",
-            "run 'tenant-mirror migrate' as the role of the service, or make it the owner",
-        )
+    yield from _check_read_only(facts)
+    yield from _check_rights(facts)
     if facts.has_pooler:
         yield _build(
             DiagnosisCode.POOLER,
@@ -70,6 +65,41 @@ def check_database(facts: DatabaseServerFacts) -> Iterator[Diagnosis]:
             "a pooler shares its sessions, so settings are sent with each transaction",
             "nothing to do; migrations need a URL that leads to Postgres itself",
         )
+
+
+def _check_read_only(facts: DatabaseServerFacts) -> Iterator[Diagnosis]:
+    if facts.is_standby:
+        sentence = "it is a standby, which accepts no writes"
+        remedy = (
+            "let DATABASE_URL lead to the primary, or add target_session_attrs=read-write to it"
+        )
+    elif facts.is_read_only:
+        sentence = "its transactions are read-only, so nothing can be synced"
+        remedy = (
+            "find what sets default_transaction_read_only: 'alter role' or 'alter database ... "
+            "reset default_transaction_read_only' ends it"
+        )
+    else:
+        return
+    code, severity = DiagnosisCode.DATABASE_READ_ONLY, Severity.CRITICAL
+    yield _build(code, severity, "Postgres", sentence, remedy)
+
+
+def _check_rights(facts: DatabaseServerFacts) -> Iterator[Diagnosis]:
+    for number, lack in (
+        (facts.unreadable_tables, "may not read {} of the mirror"),
+        (facts.unwritable_tables, "may not write to {} of the mirror"),
+        (facts.foreign_partitioned, "does not own {} with partitions, and cannot add partitions"),
+    ):
+        if number:
+            yield _build(
+                DiagnosisCode.DATABASE_RIGHTS,
+                Severity.ERROR,
+                "Postgres",
+                f"role {facts.role} {lack.format(render_count(number, 'table'))}",
+                "run 'tenant-mirror migrate' as the role of the service, or make that role the "
+                "owner of the tables",
+            )
 
 
 def check_redis(facts: RedisFacts | None) -> Iterator[Diagnosis]:
@@ -97,14 +127,56 @@ def check_redis(facts: RedisFacts | None) -> Iterator[Diagnosis]:
             f"it is version {version}, older than 6.2",
             "upgrade it to 6.2 or newer, or use Valkey",
         )
+    yield from _check_eviction(facts)
+    yield from _check_persistence(facts)
+    if facts.is_replica:
+        yield _build(
+            DiagnosisCode.REDIS_READ_ONLY,
+            Severity.CRITICAL,
+            subject,
+            "it is a replica, which accepts no writes",
+            "let REDIS_URL lead to the primary",
+        )
+    elif facts.write_problem is not None:
+        sentence, remedy = facts.write_problem, "correct the rights of its user, or free its memory"
+        yield _build(DiagnosisCode.REDIS_RIGHTS, Severity.ERROR, subject, sentence, remedy)
+
+
+def _check_eviction(facts: RedisFacts) -> Iterator[Diagnosis]:
     policy = facts.info.get("maxmemory_policy")
     if facts.info.get("maxmemory") and policy not in (None, "noeviction"):
         yield _build(
-            DiagnosisCode.REDIS_SETUP,
+            DiagnosisCode.REDIS_EVICTION,
             Severity.WARNING,
-            subject,
+            "Redis",
             f"it drops keys when its memory is full (maxmemory-policy {policy}), perhaps messages",
             "set maxmemory-policy to noeviction",
+        )
+
+
+def _check_persistence(facts: RedisFacts) -> Iterator[Diagnosis]:
+    code = DiagnosisCode.REDIS_PERSISTENCE
+    failing = [
+        what
+        for key, what in (("rdb_last_bgsave_status", "snapshot"), ("aof_last_write_status", "log"))
+        if facts.info.get(key, "ok") != "ok"
+    ]
+    if failing:
+        yield _build(
+            code,
+            Severity.ERROR,
+            "Redis",
+            f"it could not write its last {' and '.join(failing)} to disk, and may refuse writes",
+            "free its disk, and read its own log",
+        )
+    if facts.saves is False and not facts.info.get("aof_enabled"):
+        yield _build(
+            code,
+            Severity.INFO,
+            "Redis",
+            "it keeps nothing on disk: a restart loses the streams that sinks write to it, and "
+            "messages, which ticks send again",
+            "turn appendonly on if REDIS_URL holds the stream of a sink",
         )
 
 

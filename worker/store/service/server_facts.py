@@ -14,14 +14,23 @@ _FACTS: Final = text("""
            current_setting('server_version_num')::int as version_number,
            pg_encoding_to_char(d.encoding) as encoding, current_user as role,
            pg_is_in_recovery() as is_standby,
+           current_setting('transaction_read_only') = 'on' as is_read_only,
            extract(epoch from clock_timestamp())::float8 as now
       from pg_database d where d.datname = current_database()
 """)
-_FORBIDDEN: Final = text("""
-    select count(*)
-      from pg_class c join pg_namespace n on n.oid = c.relnamespace
-     where n.nspname = any (:schemas) and c.relkind in ('r', 'p') and not c.relispartition
-       and not has_table_privilege(c.oid, 'select')
+# Rows of the audit are only ever added, and migrations alone change the version of the schema.
+_RIGHTS: Final = text("""
+    select count(*) filter (where not has_table_privilege(oid, 'select')) as unreadable,
+           count(*) filter (where not has_table_privilege(oid, 'insert')
+                               or not only_grows and not (has_table_privilege(oid, 'update')
+                                                          and has_table_privilege(oid, 'delete')))
+               as unwritable,
+           count(*) filter (where relkind = 'p' and not pg_has_role(relowner, 'usage')) as foreign
+      from (select c.oid, c.relkind, c.relowner,
+                   (n.nspname, c.relname) = ('sync', 'audit') as only_grows
+              from pg_class c join pg_namespace n on n.oid = c.relnamespace
+             where n.nspname = any (:schemas) and c.relkind in ('r', 'p') and not c.relispartition
+               and (n.nspname, c.relname) <> ('sync', 'schema_version')) known
 """)
 
 
@@ -36,15 +45,25 @@ class DatabaseServerFacts:
     is_standby: bool
     now: float
     """Its clock, in Unix seconds."""
-    forbidden_tables: int
+    is_read_only: bool
+    """Whether the role's transactions are read-only, by a setting or as it is a standby."""
+    unreadable_tables: int
     """Tables of the mirror that the role may not read."""
+    unwritable_tables: int
+    """Tables of the mirror that the role may not write to as the service does."""
+    foreign_partitioned: int
+    """Partitioned tables of which the role is no owner, so that it cannot add partitions."""
     has_pooler: bool
     """Whether a pooler shares its sessions among clients."""
 
 
 def load_server_facts(db: sa.Connection) -> DatabaseServerFacts:
     row = db.execute(_FACTS).mappings().one()
-    forbidden = db.execute(_FORBIDDEN, {"schemas": [DIRECTORY, EVENTS, SYNC]}).scalar_one()
+    rights = db.execute(_RIGHTS, {"schemas": [DIRECTORY, EVENTS, SYNC]}).one()
     return DatabaseServerFacts(
-        **row, forbidden_tables=int(forbidden), has_pooler=not is_own_session(db)
+        **row,
+        unreadable_tables=rights.unreadable,
+        unwritable_tables=rights.unwritable,
+        foreign_partitioned=rights.foreign,
+        has_pooler=not is_own_session(db),
     )

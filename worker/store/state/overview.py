@@ -26,20 +26,16 @@ _STREAMS = text(f"""
                and q.resource = s.resource) as quarantined
       from sync.streams s where connection_id = :id order by resource
 """)
-
-
-_HELD = text("""
-    select resource, key, reason, noted_at, count(*) over (partition by resource) as number
-      from sync.removals where connection_id = :id and held order by resource, key limit :limit
+_COUNT_HELD = text("""
+    select resource, count(*) as number from sync.removals
+     where connection_id = :id and held group by resource order by resource
 """)
 
 
-def list_held_samples(
-    db: sa.Connection, connection_id: int, limit: int = 10
-) -> list[dict[str, Any]]:
-    """Return some of the deletions that wait for approval."""
-    values = {"id": connection_id, "limit": limit}
-    return [dict(row) for row in db.execute(_HELD, values).mappings()]
+def count_held(db: sa.Connection, connection_id: int) -> dict[str, int]:
+    """Return how many deletions of each resource wait for approval."""
+    found = db.execute(_COUNT_HELD, {"id": connection_id})
+    return {row.resource: row.number for row in found}
 
 
 def load_streams_overview(db: sa.Connection, connection_id: int) -> list[dict[str, Any]]:
