@@ -11,6 +11,7 @@ from models.erasure import erasures
 from models.lease import leases
 from models.mirror import get_table
 from models.operation import operation_targets, operations
+from models.page_session import page_sessions, sign_in_links
 from models.quarantine import quarantine
 from models.resources import RESOURCES
 from models.run import runs
@@ -37,12 +38,14 @@ __all__ = [
     "metadata",
     "operation_targets",
     "operations",
+    "page_sessions",
     "positions",
     "quarantine",
     "removals",
     "runs",
     "seen",
     "service_state",
+    "sign_in_links",
     "sink_secrets",
     "sinks",
     "streams",

@@ -14,9 +14,9 @@ from starlette.types import ASGIApp, Message
 from models.api_token import Scope
 from worker.core.settings import Settings
 from worker.overview.metrics.collector import MetricsCollector
+from worker.page.routes import build_site
 from worker.store.engine import Database
 from worker.store.service.tokens import TokenDigest, create_token
-from worker.web.app import build_app
 from worker.web.context import POOL_SIZE, WebContext, build_context
 from worker.web.routes import ENDPOINTS
 from worker.web.token import generate_token
@@ -138,7 +138,7 @@ def open_application(settings: Settings, bound_host: str = HOST) -> WebApplicati
     registry = CollectorRegistry(auto_describe=False)
     registry.register(exporter)
     context = build_context(settings, database, registry, ENDPOINTS, bound_host)
-    return WebApplication(settings, database, context, exporter, WebClient(build_app(context)))
+    return WebApplication(settings, database, context, exporter, WebClient(build_site(context)))
 
 
 def make_token(

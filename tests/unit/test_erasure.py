@@ -313,6 +313,8 @@ SAFE = {
     "sync.erasures": {"resource": WORD},
     "sync.sink_secrets": {"secrets": "of a receiver: set by operators"},
     "sync.api_tokens": dict.fromkeys(("id", "name", "digest", "scopes", "created_by"), OPERATOR),
+    "sync.page_sessions": dict.fromkeys(("digest", "name", "token_id", "token_digest"), OPERATOR),
+    "sync.sign_in_links": dict.fromkeys(("digest", "token_id", "token_digest"), OPERATOR),
     "sync.audit": dict.fromkeys(
         ("actor", "via", "action", "subject", "parameters", "outcome", "detail", "request_id"),
         OPERATOR,

@@ -5,7 +5,7 @@ import binascii
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
@@ -42,6 +42,26 @@ class Sort(StrEnum):
     """The oldest data first; what was never loaded before all."""
     SEVERITY = "severity"
     """The most severe first."""
+    RUN = "run"
+    """The last run that ended first; those without one at the end."""
+    ROWS = "rows"
+    """The most rows in the last run first."""
+    NEXT = "next"
+    """Due soonest first; those without a due time at the end."""
+
+
+_NEVER: Final = 1e18
+"""Later than any time, in Unix seconds."""
+
+
+def _get_run_key(one: FleetConnection) -> float:
+    ended = one.facts.last_finished_at
+    return 0.0 if ended is None else -ended.timestamp()
+
+
+def _get_due_key(one: FleetConnection) -> float:
+    due = one.facts.due_at
+    return _NEVER if due is None else due.timestamp()
 
 
 _SORT_KEYS: Final[Mapping[Sort, Callable[[FleetConnection], Any]]] = {
@@ -49,6 +69,9 @@ _SORT_KEYS: Final[Mapping[Sort, Callable[[FleetConnection], Any]]] = {
     Sort.NAME: lambda one: one.facts.title.casefold(),
     Sort.AGE: lambda one: -1.0 if (fresh := one.facts.fresh_at) is None else fresh,
     Sort.SEVERITY: lambda one: 0 if one.severity is None else -1 - one.severity.rank,
+    Sort.RUN: _get_run_key,
+    Sort.ROWS: lambda one: -(one.facts.last_objects or 0),
+    Sort.NEXT: _get_due_key,
 }
 
 
@@ -57,6 +80,9 @@ _KEY_TYPES: Final[Mapping[Sort, Any]] = {
     Sort.NAME: tuple[str, str, int],
     Sort.AGE: tuple[str, float, int],
     Sort.SEVERITY: tuple[str, int, int],
+    Sort.RUN: tuple[str, float, int],
+    Sort.ROWS: tuple[str, int, int],
+    Sort.NEXT: tuple[str, float, int],
 }
 
 
@@ -106,6 +132,12 @@ def list_connections(
         conditions=Counter(code for one in matches for code in one.codes),
         next_key=None if is_last or not shown else _encode_key(sort, shown[-1][0]),
     )
+
+
+def count_codes(fleet: Fleet, wanted: ConnectionFilter) -> Mapping[Code, int]:
+    """Return how many connections have each condition, of those that match but for conditions."""
+    matches = _match(fleet, replace(wanted, conditions=frozenset(), attention=False))
+    return Counter(code for one in matches for code in one.codes)
 
 
 def match_ids(fleet: Fleet, wanted: ConnectionFilter) -> list[int]:

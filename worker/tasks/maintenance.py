@@ -17,6 +17,7 @@ from worker.erasure.erase import finish_erasures
 from worker.events.partitions import ensure_partitions, set_lock_timeout
 from worker.store.mirror.purge import purge_deleted
 from worker.store.service.maintenance import finish_maintenance, start_maintenance
+from worker.store.service.sign_ins import purge_sign_ins
 from worker.store.state.operations import forget_idempotency_keys, purge_operations
 from worker.store.state.runs import purge_runs
 from worker.sync.runtime import Runtime
@@ -105,6 +106,11 @@ def _purge_operations(runtime: Runtime) -> int:
         return purge_operations(db)
 
 
+def _purge_sign_ins(runtime: Runtime) -> int:
+    with runtime.database.open_transaction() as db:
+        return purge_sign_ins(db)
+
+
 CHORES: dict[str, Callable[[Runtime], Sequence[str] | int]] = {
     "partitions_created": _create_partitions,
     "partitions_dropped": _drop_partitions,
@@ -113,6 +119,7 @@ CHORES: dict[str, Callable[[Runtime], Sequence[str] | int]] = {
     "events_redacted": _continue_erasures,
     "idempotency_keys_forgotten": _forget_keys,
     "operations_purged": _purge_operations,
+    "sign_ins_purged": _purge_sign_ins,
 }
 """The chores, by the name under which their result is logged."""
 

@@ -28,6 +28,8 @@ class FleetCache:
         self._limiter = FollowedLimiter(settings)
         self._changed = Condition()
         self._fleet: Fleet | None = None
+        self._readable: Fleet | None = None
+        """The newest look for which Postgres answered."""
         self._begun_at = 0.0
         """When the load of the present look began."""
         self._wanted_at = 0.0
@@ -54,6 +56,18 @@ class FleetCache:
                     self._start_loading()
             assert self._fleet is not None
             return self._fleet
+
+    def get_readable(self) -> Fleet:
+        """Return a look as ``get`` does. Raises ServerUnavailable if Postgres cannot be read."""
+        fleet = self.get()
+        if fleet.service.database_problem is not None:
+            raise ServerUnavailable(fleet.service.database_problem)
+        return fleet
+
+    def get_last_readable(self) -> Fleet | None:
+        """Return the newest look for which Postgres answered, however old; None: no look yet."""
+        with self._changed:
+            return self._readable
 
     def invalidate(self) -> None:
         """Let the next request wait for a look that begins after now."""
@@ -83,6 +97,8 @@ class FleetCache:
             self._is_loading, self._error = False, error
             if fleet is not None:
                 self._fleet, self._begun_at = fleet, begun
+                if fleet.service.database_problem is None:
+                    self._readable = fleet
                 took = 3 * (time.monotonic() - begun)
                 self._fresh_seconds = min(MAX_FRESH_SECONDS, max(MIN_FRESH_SECONDS, took))
             self._changed.notify_all()

@@ -9,7 +9,7 @@ from models.resources import RESOURCES
 from models.run import RunState
 from worker.conditions.condition import Code, Condition, Severity
 from worker.conditions.facts import ConnectionFacts, ServiceFacts
-from worker.core.errors import NotFound, ServerUnavailable
+from worker.core.errors import NotFound
 from worker.overview.fleet import Fleet, FleetConnection
 from worker.overview.listing import ConnectionFilter, list_connections
 from worker.store.state.metrics import set_statement_timeout
@@ -60,7 +60,7 @@ def get_fleet_health(call: Call) -> Reply:
 
 
 def get_fleet(call: Call) -> Reply:
-    fleet = load_readable_fleet(call)
+    fleet = call.context.fleet.get_readable()
     statuses = {one: fleet.status_counts.get(one, 0) for one in ConnectionStatus}
     return Reply(
         FleetAnswer(
@@ -80,7 +80,7 @@ def get_fleet(call: Call) -> Reply:
 
 
 def get_connections(call: Call) -> Reply:
-    fleet = load_readable_fleet(call)
+    fleet = call.context.fleet.get_readable()
     query: ConnectionsQuery = call.query
     with name_mistakes("after"):
         page = list_connections(
@@ -104,20 +104,12 @@ def get_connections(call: Call) -> Reply:
 
 
 def get_connection(call: Call) -> Reply:
-    fleet = load_readable_fleet(call)
+    fleet = call.context.fleet.get_readable()
     found = find_in_fleet(fleet, call.ids["connection_id"])
     with call.context.database.open_transaction() as db:
         set_statement_timeout(db)
         open_operations = list_open_operations(db, found.id)
     return Reply(build_connection(found, fleet, open_operations))
-
-
-def load_readable_fleet(call: Call) -> Fleet:
-    """Return the fleet. Raises ServerUnavailable if the database cannot be read."""
-    fleet = call.context.fleet.get()
-    if fleet.service.database_problem is not None:
-        raise ServerUnavailable(fleet.service.database_problem)
-    return fleet
 
 
 def find_in_fleet(fleet: Fleet, connection_id: int) -> FleetConnection:

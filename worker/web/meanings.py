@@ -162,6 +162,9 @@ MEANINGS: Final[Mapping[type[StrEnum], tuple[str, Mapping[str, str]]]] = {
             "name": "from A to Z",
             "age": "what was never loaded, then the oldest data first",
             "severity": "the most severe first",
+            "run": "the last run that ended first",
+            "rows": "the most rows in the last run first",
+            "next": "due soonest first",
         },
     ),
 }

@@ -34,7 +34,7 @@ from worker.store.sweep.held import list_held_objects, summarize_held
 from worker.web.bodies import BulkPauseBody, BulkResumeBody, BulkResyncBody, FilterBody
 from worker.web.call import Call
 from worker.web.endpoint import Reply
-from worker.web.fleet_routes import build_filter, load_readable_fleet
+from worker.web.fleet_routes import build_filter
 from worker.web.operation_answers import (
     HeldAnswer,
     HeldObjectAnswer,
@@ -124,7 +124,7 @@ def _select(
     The others are numbers by their status, which is why the action cannot concern them.
     """
     call.context.fleet.invalidate()
-    fleet = load_readable_fleet(call)
+    fleet = call.context.fleet.get_readable()
     chosen = build_filter(
         wanted.conditions,
         wanted.statuses,
@@ -155,7 +155,7 @@ def _estimate(
 ) -> PriceAnswer:
     if action is not Action.RESYNC or not ids:
         return PriceAnswer(len(ids), left_out, 0, 0.0, None)
-    budget = load_readable_fleet(call).service.shared.budget
+    budget = call.context.fleet.get_readable().service.shared.budget
     with call.context.database.open_transaction() as db:
         set_statement_timeout(db)
         found = price(db, ids, full=is_full, calls_per_minute=budget.limit if budget else None)
@@ -216,7 +216,7 @@ def get_one_operation(call: Call) -> Reply:
         msgspec.convert(one, TargetAnswer, from_attributes=True) for one in found[: query.limit]
     ]
     last = shown[-1].connection_id if len(found) > query.limit else None
-    fleet = load_readable_fleet(call)
+    fleet = call.context.fleet.get_readable()
     if operation.finished_at is not None and operation.finished_at > fleet.now:
         call.context.fleet.invalidate()  # who waited for it sees what it did
     sentence = describe_progress(operation, counts, fleet.service)

@@ -22,7 +22,8 @@ _MAX_ID: Final = 2**63 - 1
 
 _SORTS: Final = (
     "`id`: rising; `name`: from A to Z; `age`: what was never loaded, then the oldest data first; "
-    "`severity`: the most severe first; the id decides between equal ones"
+    "`severity`: the most severe first; `run`: the last run that ended first; `rows`: the most "
+    "rows in the last run first; `next`: due soonest first; the id decides between equal ones"
 )
 
 Limit = Annotated[int, Meta(ge=1, le=MAX_ROWS, description="rows on one page")]

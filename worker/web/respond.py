@@ -25,6 +25,7 @@ class RawRequest(NamedTuple):
 
     request_id: str
     client: RequestOrigin
+    path: str
     ids: Mapping[str, str]
     query: bytes
     body: bytes
@@ -59,7 +60,7 @@ def answer_request(context: WebContext, endpoint: Endpoint, raw: RawRequest) -> 
             principal=principal,
             route=f"{endpoint.method} {endpoint.path}",
             request_id=raw.request_id,
-            ids={key: _parse_id(value) for key, value in raw.ids.items()},
+            ids={key: parse_id(value) for key, value in raw.ids.items()},
             query=decode_query(raw.query, endpoint.query),
             body=body,
             headers=raw.headers,
@@ -99,7 +100,7 @@ def _run_handler(endpoint: Endpoint, call: Call) -> Response:
     )
 
 
-def _parse_id(text: str) -> int:
+def parse_id(text: str) -> int:
     """Return an id of a path. Raises RequestRefused: what is no id names nothing."""
     if text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS and int(text) <= MAX_ID:
         return int(text)

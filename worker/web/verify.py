@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_network
 from threading import Lock
-from typing import Final
+from typing import Final, NamedTuple
 
 from models.api_token import Scope
 from worker.core.secret import SecretStr
@@ -36,6 +36,14 @@ class Principal:
     scopes: frozenset[Scope]
 
 
+class TokenKey(NamedTuple):
+    """What finds a token again that was presented once, as long as it can be used."""
+
+    id: str | None
+    """None for that of the settings."""
+    digest: bytes
+
+
 class TokenVerifier:
     """Checks tokens. Safe to use from several threads."""
 
@@ -62,6 +70,25 @@ class TokenVerifier:
         if found is None or not is_right:
             return None
         self._note_use(number)
+        return Principal(found.name, found.scopes)
+
+    def build_key(self, presented: str) -> TokenKey:
+        """Return what finds the token of a text that ``verify`` has accepted."""
+        digest = digest_token(presented)
+        return TokenKey(None if digest == self._bootstrap else parse_token_id(presented), digest)
+
+    def find(self, key: TokenKey) -> Principal | None:
+        """Return whose token it is; None if it cannot be used any more.
+
+        Raises ServerUnavailable if the tokens cannot be read.
+        """
+        if key.id is None:
+            is_bootstrap = key.digest == self._bootstrap
+            return Principal(BOOTSTRAP_NAME, frozenset(Scope)) if is_bootstrap else None
+        found = self._load_tokens().get(key.id)
+        if found is None or found.digest != key.digest:
+            return None
+        self._note_use(key.id)
         return Principal(found.name, found.scopes)
 
     def has_tokens(self) -> bool:

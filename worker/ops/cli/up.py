@@ -23,6 +23,7 @@ from worker.ops.local.service import (
     run_local_service,
     start_processes,
 )
+from worker.ops.local.sign_in_link import make_sign_in_link
 from worker.ops.local.watch import MAX_SHOWN_CUSTOMERS, Watcher
 from worker.ops.schema.migrate import migrate
 from worker.overview.fleet import load_fleet
@@ -43,11 +44,11 @@ RETRY_SECONDS = 5.0
 def up(once: bool) -> None:  # noqa: FBT001
     """Run the whole service on this machine, and show what it does.
 
-    Starts embedded Postgres and Valkey servers, beat, workers, a relay and the HTTP API. Mirrors
-    the connections of NANGO_SECRET_KEY, or three simulated customers if it is not set. Change
-    events go to a Redis stream, unless there are other sinks. If DATABASE_URL or REDIS_URL is set,
-    that server is used, and no sink is added; values from the env file of an earlier start are
-    ignored.
+    Starts embedded Postgres and Valkey servers, beat, workers, a relay, the page of operators and
+    the HTTP API. Mirrors the connections of NANGO_SECRET_KEY, or three simulated customers if it is
+    not set. Change events go to a Redis stream, unless there are other sinks. If DATABASE_URL or
+    REDIS_URL is set, that server is used, and no sink is added; values from the env file of an
+    earlier start are ignored.
     Ctrl-C stops everything cleanly; the next start continues with the same data.
     """
     stop = threading.Event()
@@ -98,7 +99,9 @@ def _run_service(place: LocalService, stop: threading.Event, started: float, *, 
         watcher.record_due()
         start_processes(place)
         echo_line("beat, workers, relay and web are up")
-        echo_line(f"the HTTP API is at {place.web_url}")
+        link = make_sign_in_link(runtime.database, runtime.settings, place.web_url)
+        echo_line(f"the page and the HTTP API are at {place.web_url}; this link signs in once:")
+        echo_line(link)
         if found.listed:
             _print_summary(watcher, place, started)
         if not once:

@@ -1,4 +1,4 @@
-"""The command ``web``: runs the process that serves the HTTP API."""
+"""The command ``web``: runs the process that serves the page and the HTTP API."""
 
 from typing import TYPE_CHECKING
 
@@ -8,8 +8,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from threading import Event
 
+    from starlette.types import ASGIApp
+
     from worker.core.settings import Settings
     from worker.store.engine import Database
+    from worker.web.context import WebContext
     from worker.web.endpoint import Endpoint
     from worker.web.server import Listener
 
@@ -33,7 +36,7 @@ _BUSY_SECONDS = 1.0
     help="Port to listen at; 0 picks one.  [default: TENANT_MIRROR_WEB_PORT]",
 )
 def web(host: str | None, port: int | None) -> None:
-    """Serve the HTTP API, health checks and metrics until stopped.
+    """Serve the page of operators, the HTTP API, health checks and metrics until stopped.
 
     It listens on this host only, unless it is given another address. Then it needs a token, and
     HTTPS: a certificate, or a listed reverse proxy. Clients present tokens of 'tenant-mirror tokens
@@ -48,11 +51,17 @@ def web(host: str | None, port: int | None) -> None:
         settings.web_host if host is None else host,
         settings.web_port if port is None else port,
         ENDPOINTS,
+        with_page=True,
     )
 
 
 def serve_until_stopped(
-    settings: "Settings", host: str, port: int, endpoints: "Sequence[Endpoint]"
+    settings: "Settings",
+    host: str,
+    port: int,
+    endpoints: "Sequence[Endpoint]",
+    *,
+    with_page: bool = False,
 ) -> None:
     """Serve these routes until a signal. Raises ConfigurationError if that would be unsafe."""
     import signal
@@ -74,7 +83,7 @@ def serve_until_stopped(
     try:
         listener = open_listener(host, port, settings)
         with listener.socket:
-            _serve(settings, database, listener, endpoints, stop)
+            _serve(settings, database, listener, endpoints, stop, with_page=with_page)
     finally:
         database.close()
     abandon_busy_threads(_BUSY_SECONDS)
@@ -86,12 +95,13 @@ def _serve(
     listener: "Listener",
     endpoints: "Sequence[Endpoint]",
     stop: "Event",
+    *,
+    with_page: bool,
 ) -> None:
     from prometheus_client import CollectorRegistry
 
     from worker.ops.wait_for_postgres import wait_for_postgres
     from worker.overview.metrics.collector import MetricsCollector
-    from worker.web.app import build_app
     from worker.web.context import build_context
     from worker.web.server import check_exposure, serve_app
 
@@ -109,7 +119,17 @@ def _serve(
                 or context.verifier.has_tokens()
             ),
         )
-        serve_app(build_app(context), listener, settings, stop)
+        serve_app(_build(context, with_page=with_page), listener, settings, stop)
     finally:
         context.close()
         exporter.close()
+
+
+def _build(context: "WebContext", *, with_page: bool) -> "ASGIApp":
+    if with_page:
+        from worker.page.routes import build_site
+
+        return build_site(context)
+    from worker.web.app import build_app
+
+    return build_app(context)

@@ -1,0 +1,164 @@
+"""The page of the fleet: what is wrong, and every connection with what it does and why."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+
+from models.connection import ConnectionStatus
+from worker.conditions.condition import Code, Severity
+from worker.overview.fleet import Fleet, FleetConnection
+from worker.overview.listing import ConnectionFilter, Sort, count_codes, list_connections
+from worker.page.page import PageQuery, View, Visit
+from worker.web.problem import name_mistakes
+from worker.web.queries import MAX_ROWS, SearchText
+
+ROWS: Final = 50
+_HEADS: Final = (
+    ("Connection", Sort.NAME),
+    ("Condition", Sort.SEVERITY),
+    ("Data age", Sort.AGE),
+    ("Activity", None),
+    ("Last run", Sort.RUN),
+    ("Rows", Sort.ROWS),
+    ("Next move", Sort.NEXT),
+    ("Why", None),
+)
+"""Titles of the columns, and the order that each leads to."""
+
+
+class FleetQuery(PageQuery, frozen=True, kw_only=True):
+    """Which connections, in which order."""
+
+    condition: Annotated[tuple[Code, ...], Meta(max_length=25)] = ()
+    status: Annotated[tuple[ConnectionStatus, ...], Meta(max_length=5)] = ()
+    text: SearchText = ""
+    attention: bool = False
+    sort: Sort = Sort.SEVERITY
+    after: Annotated[str, Meta(max_length=3000)] = ""
+    limit: Annotated[int, Meta(ge=1, le=MAX_ROWS)] = ROWS
+
+
+class CodeCount(msgspec.Struct, frozen=True):
+    """How many connections have a condition."""
+
+    code: Code
+    severity: Severity
+    """The highest that it has on any of them."""
+    count: int
+    is_chosen: bool
+
+
+class FleetRow(msgspec.Struct, frozen=True):
+    """A connection in the table."""
+
+    id: int
+    name: str | None
+    label: str
+    status: str
+    code: Code | None
+    """Of its most severe condition."""
+    severity: Severity | None
+    more: int
+    """Further conditions."""
+    fresh_at: datetime | None
+    is_synced: bool
+    activity: str
+    run_id: int | None
+    run_state: str | None
+    run_at: datetime | None
+    rows: int | None
+    next_at: datetime | None
+    why: str
+
+
+def count_attention(fleet: Fleet) -> int:
+    """Return how many connections, and conditions of the service, need attention."""
+    service = sum(one.severity.needs_attention for one in fleet.conditions)
+    return fleet.attention_count + service
+
+
+def show_fleet(visit: Visit) -> View:
+    query: FleetQuery = visit.query
+    fleet = visit.load_fleet()
+    wanted = build_wanted(query)
+    with name_mistakes("after"):
+        page = list_connections(
+            fleet, wanted, sort=query.sort, after=query.after or None, limit=query.limit
+        )
+    values = {
+        "query": query,
+        "conditions": fleet.conditions,
+        "codes": _list_codes(fleet, query, wanted),
+        "rows": [build_row(one) for one in page.rows],
+        "heads": [(title, sort) for title, sort in _HEADS],
+        "total": page.total,
+        "attention": fleet.attention_count,
+        "connections": len(fleet.in_use),
+        "fine": fleet.fine_count,
+        "waiting": fleet.waiting_count,
+        "paused": fleet.paused_count,
+        "statuses": list(ConnectionStatus),
+        "is_filtered": wanted != ConnectionFilter(),
+        "next_key": page.next_key,
+    }
+    return View("fleet.html", "Fleet", values)
+
+
+def build_wanted(query: FleetQuery) -> ConnectionFilter:
+    return ConnectionFilter(
+        conditions=frozenset(query.condition),
+        statuses=frozenset(query.status),
+        text=query.text,
+        attention=query.attention,
+    )
+
+
+def build_row(one: FleetConnection) -> FleetRow:
+    """Return a connection as the table shows it."""
+    facts, activity = one.facts, one.activity
+    first = one.conditions[0] if one.conditions else None
+    fresh_at = facts.fresh_at
+    return FleetRow(
+        id=facts.id,
+        name=facts.name,
+        label=facts.label,
+        status=facts.status,
+        code=first.code if first else None,
+        severity=first.severity if first else None,
+        more=max(0, len(one.conditions) - 1),
+        fresh_at=None if fresh_at is None else datetime.fromtimestamp(fresh_at, UTC),
+        is_synced=facts.is_synced,
+        activity=activity.state.value,
+        run_id=facts.last_run_id,
+        run_state=facts.last_state,
+        run_at=facts.last_finished_at or facts.last_started_at,
+        rows=facts.last_objects,
+        next_at=activity.next_at,
+        why=first.sentence if first and first.severity.needs_attention else activity.sentence,
+    )
+
+
+def _list_codes(fleet: Fleet, query: FleetQuery, wanted: ConnectionFilter) -> list[CodeCount]:
+    """Return the counts by condition, the most severe first. Those of the service stand apart."""
+    counts = count_codes(fleet, wanted)
+    worst = _find_worst(fleet)
+    shown = {*counts, *query.condition}
+    found = [
+        CodeCount(
+            code, worst.get(code, Severity.INFO), counts.get(code, 0), code in wanted.conditions
+        )
+        for code in shown
+    ]
+    return sorted(found, key=lambda one: (-one.severity.rank, -one.count, one.code))
+
+
+def _find_worst(fleet: Fleet) -> dict[Code, Severity]:
+    worst = {one.code: one.severity for one in fleet.conditions}
+    for connection in fleet.in_use:
+        for one in connection.conditions:
+            known = worst.get(one.code)
+            if known is None or one.severity.rank > known.rank:
+                worst[one.code] = one.severity
+    return worst
