@@ -10,14 +10,16 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sandbox.servers import Home, Servers, run_servers
 from sandbox.tenant import Nango, Server, Tenant, serve
 from tests.support.databases import FAST_SETTINGS, POSTGRES_15, DatabaseFactory
-from tests.support.mirror import MakeMirror, Mirror
+from tests.support.mirror import MakeMirror, MakeSynced, Mirror
 from tests.support.nango import reset_nango
+from tests.support.synced import SyncedStates
 from worker.core.process.tuning import GC_THRESHOLD
 from worker.core.settings import Settings, load_settings
 from worker.store.engine import Database
@@ -208,10 +210,27 @@ def make_mirror(runtime: Runtime, nango: Nango) -> MakeMirror:
     return make
 
 
+@pytest.fixture(scope="session")
+def synced_states() -> SyncedStates:
+    return SyncedStates()
+
+
 @pytest.fixture
-def mirror(make_mirror: MakeMirror) -> Mirror:
+def make_synced(runtime: Runtime, nango: Nango, synced_states: SyncedStates) -> MakeSynced:
+    """Enrols a tenant and mirrors it, as another process would have done it a moment ago."""
+
+    def make(**made_from: Any) -> Mirror:
+        made = Mirror(runtime, nango, Tenant(**made_from))
+        nango.add_connection("contoso", made.tenant)
+        synced_states.sync(runtime.settings, repr(made_from))
+        nango.calls.reset()
+        nango.log.clear()
+        return made
+
+    return make
+
+
+@pytest.fixture
+def mirror(make_synced: MakeSynced) -> Mirror:
     """A small tenant, enrolled and mirrored."""
-    made = make_mirror(Tenant(seed=3, users=60, groups=8, sites=6))
-    made.sync()
-    made.nango.calls.reset()
-    return made
+    return make_synced(seed=3, users=60, groups=8, sites=6)

@@ -227,9 +227,13 @@ def test_connections_are_counted_by_the_age_of_their_rows(mirror: Mirror) -> Non
             if sample.labels["resource"] == "users"
         }
 
+    def set_age(age: str) -> None:
+        with mirror.database.open_transaction() as db:
+            db.execute(text(f"update sync.streams set fresh_at = now() - interval '{age}'"))
+
+    set_age("1 second")
     assert set(read_ages().values()) == {1}
-    with mirror.database.open_transaction() as db:
-        db.execute(text("update sync.streams set fresh_at = now() - interval '20 minutes'"))
+    set_age("20 minutes")
     ages = read_ages()
     assert [ages[bound] for bound in ("60", "300", "900")] == [0, 0, 0]
     assert [ages[bound] for bound in ("3600", "86400", "+Inf")] == [1, 1, 1]

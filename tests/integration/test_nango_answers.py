@@ -17,6 +17,7 @@ from tests.support.mirror import (
     compute_mirror_truth,
     fetch_scalar,
 )
+from tests.support.synced import SyncedStates
 from worker.core.errors import ConfigurationError, MirrorError, Outage
 from worker.core.secret import SecretStr
 from worker.core.settings import Settings
@@ -113,13 +114,20 @@ def make_due(mirror: Mirror) -> None:
 
 
 @pytest.fixture
-def both(mirror: Mirror) -> Mirror:
+def both(runtime: Runtime, nango: Nango, synced_states: SyncedStates) -> Mirror:
     """Two customers of one service, both mirrored."""
-    mirror.nango.add_connection("fabrikam", Tenant(seed=9, users=5, groups=1))
-    look(mirror.runtime)
-    assert by_clock(mirror.runtime, 2) is RunState.SUCCEEDED
-    make_due(mirror)
-    return mirror
+    made = Mirror(runtime, nango, Tenant(seed=3, users=60, groups=8, sites=6))
+    nango.add_connection("contoso", made.tenant)
+    nango.add_connection("fabrikam", Tenant(seed=9, users=5, groups=1))
+    restored = synced_states.restore(runtime.settings, "two customers")
+    look(runtime)
+    if not restored:
+        for connection_id in (1, 2):
+            assert by_clock(runtime, connection_id) is RunState.SUCCEEDED
+        make_due(made)
+        synced_states.keep(runtime.settings, "two customers")
+    nango.calls.reset()
+    return made
 
 
 # ---- one connection

@@ -5,15 +5,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import func, select, text
+from sqlalchemy import text
 
 from models.resources import RESOURCES
 from sandbox.tenant import Nango, Tenant, Truth, compute_checksum
+from tests.support.synced import sync_by_hand
 from worker.events.verify import Verification, verify
 from worker.store.engine import Database
-from worker.sync.plan import SyncRequest
 from worker.sync.report import SyncReport
-from worker.sync.run import run_to_end
 from worker.sync.runtime import Runtime
 
 
@@ -127,10 +126,7 @@ class Mirror:
 
     def sync(self, *resources: str, full: bool = False) -> SyncReport:
         """A sync by hand, of everything or of some resources."""
-        with self.database.open_transaction() as db:
-            now: datetime = db.execute(select(func.clock_timestamp())).scalar_one()
-        request = SyncRequest(now, manual=True, resources=frozenset(resources) or None, full=full)
-        return run_to_end(self.runtime, self.connection_id, request)
+        return sync_by_hand(self.runtime, self.connection_id, *resources, full=full)
 
     def take_call_count(self) -> int:
         """Calls that Nango has counted since the last time."""
@@ -140,3 +136,5 @@ class Mirror:
 
 
 MakeMirror = Callable[[Tenant], Mirror]
+MakeSynced = Callable[..., Mirror]
+"""Takes what a tenant is made from."""
