@@ -3,7 +3,7 @@
 import os
 import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import groupby
@@ -13,10 +13,11 @@ from msgspec import structs
 from sqlalchemy import text
 
 from models.run import RunState
-from sandbox.tenant import Tenant
+from sandbox.tenant import Tenant, TenantOptions
 from tests.support.fork_server import run_command
 from tests.support.mirror import (
     MakeMirror,
+    MakeSynced,
     Mirror,
     assert_exact,
     fetch_scalar,
@@ -38,14 +39,21 @@ ALL = CROWD + 1
 
 
 @pytest.fixture
-def crowded(make_mirror: MakeMirror) -> Mirror:
-    """A tenant with one group of very many members, mirrored."""
-    mirror = make_mirror(
-        Tenant(seed=6, users=CROWD + 20, groups=3, big_groups=1, big_group_members=CROWD)
+def make_crowded(make_synced: MakeSynced) -> Callable[[int], Mirror]:
+    """Makes a tenant with one group of very many members, mirrored."""
+    return lambda members: make_synced(
+        seed=6,
+        users=CROWD + 20,
+        groups=3,
+        big_groups=1,
+        big_group_members=members,
+        options=TenantOptions(delta_page_size=10_000),
     )
-    mirror.tenant.options.delta_page_size = 10_000
-    mirror.sync()
-    return mirror
+
+
+@pytest.fixture
+def crowded(make_crowded: Callable[[int], Mirror]) -> Mirror:
+    return make_crowded(CROWD)
 
 
 def biggest(mirror: Mirror) -> str:
@@ -249,13 +257,9 @@ WATCH = """
 
 @pytest.mark.parametrize("members", [CROWD, 2 * EDGE_BATCH - 1])
 def test_a_big_group_is_erased_in_batches_and_its_own_end_comes_last(
-    make_mirror: MakeMirror, members: int
+    make_crowded: Callable[[int], Mirror], members: int
 ) -> None:
-    mirror = make_mirror(
-        Tenant(seed=6, users=CROWD + 20, groups=3, big_groups=1, big_group_members=members)
-    )
-    mirror.tenant.options.delta_page_size = 10_000
-    mirror.sync()
+    mirror = make_crowded(members)
     mark, group = read_last_seq(mirror.database), biggest(mirror)
     taken: list[int] = []
     with watching_deletes(mirror, taken):

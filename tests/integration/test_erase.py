@@ -31,6 +31,7 @@ from tests.support.mirror import (
     verify_connection,
 )
 from tests.support.service import wait_until
+from tests.support.synced import SyncedStates
 from worker.core.errors import LeaseLost, NotFound, StateConflict
 from worker.core.secret import SecretStr
 from worker.delivery.relay import Relay
@@ -52,6 +53,7 @@ from worker.store.state.erasures import get_digests, list_erasures, load_erased
 from worker.sync.connections.discover import discover
 from worker.sync.finish.approve import approve_held, reject_held
 from worker.sync.run import run_slice
+from worker.sync.runtime import Runtime
 from worker.tasks.maintenance import run_maintenance
 
 
@@ -140,13 +142,19 @@ def person(tenant: Tenant) -> Person:
 
 
 @pytest.fixture
-def mirror(make_mirror: MakeMirror, person: Person) -> Mirror:
+def mirror(runtime: Runtime, nango: Nango, synced_states: SyncedStates, person: Person) -> Mirror:
     """A small tenant, mirrored, with a person who has a history."""
-    made = make_mirror(person.tenant)
+    made = Mirror(runtime, nango, person.tenant)
+    nango.add_connection("contoso", made.tenant)
+    if synced_states.restore(runtime.settings, "a person who has a history"):
+        person.move()
+        return made
+    discover(runtime.database, runtime.nango, runtime.settings)
     made.sync()
     person.move()
     made.sync()
     assert_exact(made.database, person.tenant)
+    synced_states.keep(runtime.settings, "a person who has a history")
     return made
 
 

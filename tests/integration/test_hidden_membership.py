@@ -10,6 +10,7 @@ from sandbox.tenant import Request, Response, Tenant
 from sandbox.tenant.graph.service import GraphService
 from tests.support.mirror import (
     MakeMirror,
+    MakeSynced,
     Mirror,
     assert_exact,
     fetch_scalar,
@@ -60,10 +61,8 @@ class World:
 
 
 @pytest.fixture
-def world(make_mirror: MakeMirror) -> World:
-    mirror = make_mirror(Tenant(seed=51, users=80, groups=12, sites=2))
-    mirror.sync()
-    return World(mirror)
+def world(make_synced: MakeSynced) -> World:
+    return World(make_synced(seed=51, users=80, groups=12, sites=2))
 
 
 def open_group(world: World) -> str:
