@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from random import Random
 from typing import Any, NamedTuple
 
@@ -67,6 +68,12 @@ class RenderedTemplates:
         ]
 
 
+@lru_cache(maxsize=4096)
+def _make_template(make: MakeTemplate, seed: str, prefix: str) -> Props:
+    """Return a template; tenants that were made alike share theirs, which stay as they are."""
+    return make(Random(seed), prefix + KEY_PLACEHOLDER)
+
+
 class ObjectStore:
     """The objects of one resource, by index. Ids of generated objects are computed."""
 
@@ -101,10 +108,9 @@ class ObjectStore:
         if made is None:
             if self._make is None:
                 raise LookupError(f"{self.fields.resource} are not generated")
-            rng = Random(f"{self._seed}/{self.fields.resource}/{number}")
-            made = self._templates[number] = self._make(
-                rng, self.guids.prefix_at(number) + KEY_PLACEHOLDER
-            )
+            seed = f"{self._seed}/{self.fields.resource}/{number}"
+            prefix = self.guids.prefix_at(number)
+            made = self._templates[number] = _make_template(self._make, seed, prefix)
         return made
 
     def generate(self, index: int) -> Props:

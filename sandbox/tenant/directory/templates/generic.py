@@ -1,6 +1,7 @@
 """Templates of resources that have none of their own: values by the types of their properties."""
 
 from collections.abc import Callable
+from functools import cache
 from random import Random
 from typing import Any
 
@@ -23,6 +24,7 @@ _OUTCOMES = ("value", "null", "unset")
 _WEIGHTS = (6, 2, 2)
 
 
+@cache
 def generic_template(declared: Resource) -> MakeTemplate:
     """Return the template maker for the objects of a resource. The label of each is unique."""
 

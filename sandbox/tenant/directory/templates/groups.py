@@ -1,5 +1,6 @@
 """Templates of groups: Microsoft 365, security, dynamic, and some from on premises."""
 
+from functools import cache
 from random import Random
 
 from sandbox.tenant.directory.templates.sample_names import DEPARTMENTS, TEAMS, draw_time
@@ -8,6 +9,7 @@ from sandbox.tenant.directory.templates.template import KEY_PLACEHOLDER, MakeTem
 HIDDEN_MEMBERSHIP = "HiddenMembership"
 
 
+@cache
 def group_template(domain: str, *, hidden: bool = True) -> MakeTemplate:
     """Return the template maker for one tenant's groups; if `hidden`, some hide memberships."""
 

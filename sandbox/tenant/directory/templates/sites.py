@@ -4,6 +4,7 @@ Some GUIDs are in upper case, some collections write `hostName`, many sites lack
 dates.
 """
 
+from functools import cache
 from random import Random
 
 from sandbox.tenant.directory.ids import guid_from_parts
@@ -11,6 +12,7 @@ from sandbox.tenant.directory.templates.sample_names import TEAMS, draw_time
 from sandbox.tenant.directory.templates.template import KEY_PLACEHOLDER, MakeTemplate, Props
 
 
+@cache
 def site_template(domain: str) -> MakeTemplate:
     """Return the template maker for one tenant's sites."""
     company = domain.split(".", maxsplit=1)[0]

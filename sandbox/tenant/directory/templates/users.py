@@ -4,6 +4,7 @@ Users of one template differ only by their key, so that a user is a template wit
 in. In lists that are sorted later, items must differ before the key.
 """
 
+from functools import cache
 from random import Random
 
 from sandbox.tenant.directory.templates.sample_names import (
@@ -26,6 +27,7 @@ SKUS = (
 NEVER_CHANGED = "0001-01-01T00:00:00Z"
 
 
+@cache
 def user_template(domain: str) -> MakeTemplate:
     """Return the template maker for one tenant's users."""
 
