@@ -105,8 +105,9 @@ def _copy_once(home: Home, distribution: str, parts: list[Path]) -> Path:
         shutil.rmtree(leftover, ignore_errors=True)
     temporary = programs / f".{distribution}-{version}.{secrets.token_hex(4)}"
     site = Path(str(importlib.metadata.distribution(distribution).locate_file("")))
+    headers = shutil.ignore_patterns("include")  # half the files, which no program reads
     for part in parts:
-        shutil.copytree(part, temporary / part.relative_to(site), symlinks=True)
+        shutil.copytree(part, temporary / part.relative_to(site), symlinks=True, ignore=headers)
     _make_readable(temporary)
     temporary.rename(copy)
     return copy
