@@ -18,7 +18,7 @@ def build_index(
     columns: Sequence[str],
     *,
     schema: str,
-    where: str,
+    where: str | None = None,
     unique: bool = False,
 ) -> None:
     """Build an index, once what an interrupted build of it left is gone."""
@@ -32,7 +32,7 @@ def build_index(
             list(columns),
             unique=unique,
             schema=schema,
-            postgresql_where=sa.text(where),
+            postgresql_where=None if where is None else sa.text(where),
             postgresql_concurrently=True,
             if_not_exists=True,
         )

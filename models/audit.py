@@ -93,6 +93,8 @@ audit = Table(
     CheckConstraint("via in ('cli', 'api', 'page', 'service')", name="via"),
     CheckConstraint("outcome in ('accepted', 'done', 'refused', 'failed')", name="outcome"),
     Index(None, "connection_id", "id"),
+    Index(None, "actor", "id"),
+    Index(None, "action", "id"),
     schema=SYNC,
     comment="Who did what, when, through which face; rows are only ever added",
 )

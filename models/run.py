@@ -73,6 +73,18 @@ runs = Table(
         unique=True,
         postgresql_where=text("state = 'running'"),
     ),
+    Index(
+        "ix_runs_unsuccessful",
+        "state",
+        "id",
+        postgresql_where=text("state in ('partial', 'held', 'failed')"),
+    ),
+    Index(
+        "ix_runs_unscheduled",
+        "trigger",
+        "id",
+        postgresql_where=text("trigger in ('manual', 'backfill')"),
+    ),
     schema=SYNC,
     comment="The history of syncs",
 )

@@ -50,9 +50,18 @@ def list_names(names: Sequence[str]) -> str:
 
 def write_permission_text(facts: ConnectionFacts, permission: str, resource: str) -> str:
     """Return what to send to a customer whose tenant lacks a permission."""
+    return write_permissions_text(facts, [permission], [resource])
+
+
+def write_permissions_text(
+    facts: ConnectionFacts, permissions: Sequence[str], resources: Sequence[str]
+) -> str:
+    """Return what to send to a customer whose tenant lacks permissions, which resources need."""
+    what = list_names([one.replace("_", " ") for one in resources])
+    noun = "permission" if len(permissions) == 1 else "permissions"
     return (
-        f"We cannot read {resource.replace('_', ' ')} of your Microsoft 365 tenant"
-        f"{_name_tenant(facts)}, because our application lacks the permission {permission}. "
+        f"We cannot read {what} of your Microsoft 365 tenant{_name_tenant(facts)}, because our "
+        f"application lacks the {noun} {list_names(permissions)}. "
         f"Please let a Global Administrator open {_build_consent_link(facts)}, review the "
         "permissions and accept."
     )

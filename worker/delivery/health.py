@@ -74,7 +74,7 @@ def load_sink_health(db: sa.Connection, settings: Settings) -> SinkHealth:
             "kept": _build_kept(row, past),
             "lost": lost,
         }
-        goes_at = _compute_expiry(since, row["status"], settings)
+        goes_at = compute_expiry(since, row["status"], settings)
         sinks.append({**report, "notes": list(list_notes(report, now, goes_at))})
     return SinkHealth(sinks, past)
 
@@ -92,7 +92,7 @@ def _build_lost(memory: LostEvents) -> dict[str, Any]:
     }
 
 
-def _compute_expiry(since: datetime | None, status: str, settings: Settings) -> datetime | None:
+def compute_expiry(since: datetime | None, status: str, settings: Settings) -> datetime | None:
     """Return when a sink's oldest undelivered event is dropped, delivered or not."""
     if since is None:
         return None

@@ -1,12 +1,12 @@
 """A consistent look at the whole fleet: every connection with its conditions, and the service."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import msgspec
 
@@ -34,6 +34,8 @@ from worker.store.state.condition_facts import load_connection_facts
 
 if TYPE_CHECKING:
     from worker.nango.limiter import RateLimiter
+
+Derived = TypeVar("Derived")
 
 
 class FleetConnection:
@@ -113,6 +115,14 @@ class Fleet:
     """The conditions of the service, the most severe first."""
     affected: Mapping[Code, int] = field(default_factory=dict)
     """How many connections each condition of the service holds up."""
+    _derived: dict[object, object] = field(default_factory=dict, repr=False, compare=False)
+
+    def derive(self, compute: "Callable[..., Derived]", *arguments: Hashable) -> Derived:
+        """Return what a function makes of this look and arguments. It runs once for all who ask."""
+        key = (compute, arguments)
+        if key not in self._derived:
+            self._derived[key] = compute(self, *arguments)
+        return cast(Derived, self._derived[key])
 
     @property
     def now(self) -> datetime:

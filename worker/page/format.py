@@ -49,3 +49,11 @@ def render_number(number: float | None) -> str:
 def render_words(word: object) -> str:
     """Return the words of a code or state."""
     return str(word).replace("_", " ").replace(".", " ")
+
+
+_SHORT_SECONDS: Final = 120
+
+
+def render_duration(seconds: float) -> str:
+    """Return how long something took: "0.4 s", "5 min"."""
+    return f"{seconds:.1f} s" if seconds < _SHORT_SECONDS else render_age(seconds)

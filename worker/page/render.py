@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from worker.page.format import render_number, render_words
+from worker.page.format import render_duration, render_number, render_words
 from worker.page.frame import Frame
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -28,6 +28,7 @@ def get_environment() -> Environment:
         auto_reload=False,
         cache_size=-1,
     )
+    environment.filters["duration"] = render_duration
     environment.filters["number"] = render_number
     environment.filters["words"] = render_words
     return environment

@@ -11,10 +11,15 @@ from starlette.types import Scope as AsgiScope
 
 from models.api_token import Scope
 from worker.page.assets import get_asset
+from worker.page.audit import AuditPageQuery, show_audit
+from worker.page.budget import count_silent, show_budget
 from worker.page.fleet import FleetQuery, count_attention, show_fleet
 from worker.page.page import PAGE_POLICY, PageExemption, PageRoute
+from worker.page.permissions import PermissionsQuery, count_lacking_customers, show_permissions
 from worker.page.refusals import render_bare_refusal
 from worker.page.respond import answer_page
+from worker.page.run import show_run
+from worker.page.runs import FleetRunsQuery, show_runs
 from worker.page.session import SessionKeeper
 from worker.page.sign_in import (
     LinkQuery,
@@ -26,6 +31,7 @@ from worker.page.sign_in import (
     sign_in_by_link,
     sign_out,
 )
+from worker.page.sinks import SinksQuery, count_failing_sinks, show_sinks
 from worker.page.site import PageContext
 from worker.web.app import answer_with_problem, build_app
 from worker.web.context import WebContext
@@ -44,6 +50,28 @@ PAGES: Final = (
         navigation="Fleet",
         count=count_attention,
     ),
+    PageRoute(
+        "GET",
+        "/permissions",
+        Scope.READ,
+        show_permissions,
+        PermissionsQuery,
+        navigation="Permissions",
+        count=count_lacking_customers,
+    ),
+    PageRoute("GET", "/runs", Scope.READ, show_runs, FleetRunsQuery, navigation="Runs"),
+    PageRoute("GET", "/runs/{run_id}", Scope.READ, show_run),
+    PageRoute(
+        "GET",
+        "/sinks",
+        Scope.READ,
+        show_sinks,
+        SinksQuery,
+        navigation="Sinks",
+        count=count_failing_sinks,
+    ),
+    PageRoute("GET", "/budget", Scope.READ, show_budget, navigation="Budget", count=count_silent),
+    PageRoute("GET", "/audit", Scope.READ, show_audit, AuditPageQuery, navigation="Audit"),
     PageRoute("GET", "/sign-in", PageExemption.OPEN, show_sign_in, SignInQuery),
     PageRoute("POST", "/sign-in", PageExemption.OPEN, sign_in, form=SignInForm),
     PageRoute("GET", "/sign-in/link", PageExemption.OPEN, sign_in_by_link, LinkQuery),

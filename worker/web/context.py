@@ -12,6 +12,7 @@ from worker.web.client_address import Network, parse_networks
 from worker.web.endpoint import Endpoint
 from worker.web.fleet_cache import FleetCache
 from worker.web.host import list_host_names
+from worker.web.shared_reads import SharedReads
 from worker.web.verify import FailureLimiter, TokenVerifier
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class WebContext:
     proxies: tuple[Network, ...] = ()
     is_encrypted: bool = False
     """Whether the server itself speaks HTTPS."""
+    reads: SharedReads = field(default_factory=SharedReads)
     failures: FailureLimiter = field(default_factory=FailureLimiter)
     threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(THREADS))
     health_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(HEALTH_THREADS))

@@ -6,9 +6,10 @@ from datetime import datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy import select
+from sqlalchemy import Select, func, select, text
 
 from models.audit import AuditOutcome, Via, audit
+from worker.store.first_id import render_first_id
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class AuditEntry:
 MAX_TEXT: Final = 1000
 """Longest text of an entry; what is longer is cut."""
 
+_FIRST: Final = render_first_id("sync.audit", "occurred_at", "cast(:{} as timestamptz)")
 _COLUMNS: Final = tuple(audit.c[name] for name in AuditEntry.__dataclass_fields__)
 
 
@@ -78,6 +80,18 @@ def record_audit(
     return found
 
 
+@dataclass(frozen=True)
+class AuditFilter:
+    """Which entries are wanted; what is not given matches all."""
+
+    connection_ids: tuple[int, ...] | None = None
+    actor: str | None = None
+    actions: tuple[str, ...] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+    """Before this time."""
+
+
 def list_audit(
     db: sa.Connection,
     *,
@@ -89,18 +103,43 @@ def list_audit(
     since: datetime | None = None,
 ) -> list[AuditEntry]:
     """Return the newest entries with smaller ids than ``before``, newest first."""
-    statement = select(*_COLUMNS).order_by(audit.c.id.desc()).limit(limit)
+    ids = None if connection_id is None else (connection_id,)
+    wanted = AuditFilter(ids, actor, tuple(actions), since)
+    return list_matching_audit(db, wanted, before=before, limit=limit)
+
+
+def list_matching_audit(
+    db: sa.Connection, wanted: AuditFilter, *, before: int | None = None, limit: int = 50
+) -> list[AuditEntry]:
+    """Return the newest entries that match, with smaller ids than ``before``, newest first."""
+    statement = build_audit_list(wanted).order_by(audit.c.id.desc()).limit(limit)
     if before is not None:
         statement = statement.where(audit.c.id < before)
-    if connection_id is not None:
-        statement = statement.where(audit.c.connection_id == connection_id)
-    if actor is not None:
-        statement = statement.where(audit.c.actor == actor)
-    if actions:
-        statement = statement.where(audit.c.action.in_(actions))
-    if since is not None:
-        statement = statement.where(audit.c.occurred_at >= since)
     return [_entry_from_row(row) for row in db.execute(statement)]
+
+
+def count_audit(db: sa.Connection, wanted: AuditFilter, most: int) -> int:
+    """Return how many entries match; they are not counted beyond ``most``."""
+    some = build_audit_list(wanted).limit(most).subquery()
+    return int(db.execute(select(func.count()).select_from(some)).scalar_one())
+
+
+def build_audit_list(wanted: AuditFilter) -> Select[Any]:
+    """Return the statement of all that match."""
+    statement = select(*_COLUMNS)
+    if wanted.connection_ids is not None:
+        statement = statement.where(audit.c.connection_id.in_(wanted.connection_ids))
+    if wanted.actor is not None:
+        statement = statement.where(audit.c.actor == wanted.actor)
+    if wanted.actions:
+        statement = statement.where(audit.c.action.in_(wanted.actions))
+    if wanted.since is not None:
+        statement = statement.where(text(f"id >= {_FIRST.format('since')}"))
+        statement = statement.params(since=wanted.since)
+    if wanted.until is not None:
+        statement = statement.where(text(f"id < {_FIRST.format('until')}"))
+        statement = statement.params(until=wanted.until)
+    return statement
 
 
 def _entry_from_row(row: sa.Row[Any]) -> AuditEntry:

@@ -7,6 +7,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy import TextClause, text
 
+from worker.store.first_id import render_first_id
 from worker.store.state.claims import IS_SYNCED
 
 _BRIEF: Final = text("set local statement_timeout = '10s'")
@@ -41,19 +42,10 @@ _AGES = text(f"""
       join sync.connections c on c.id = f.connection_id
      where {IS_SYNCED} group by f.resource, bucket
 """)
-# Runs have no index on times, but their ids grow with time: a binary search finds the first.
-_RUNS = text("""
-    with recursive search (low, high) as (
-        select min(id), max(id) + 1 from sync.runs
-         union all
-        select case when r.early then middle + 1 else low end,
-               case when r.early then high else middle end
-          from (select low, high, (low + high) / 2 as middle from search where low < high) s
-         cross join lateral (
-               select started_at < clock_timestamp() - make_interval(secs => :seconds) as early
-                 from sync.runs where id >= s.middle order by id limit 1) r)
+_AGO = "clock_timestamp() - make_interval(secs => :seconds)"
+_RUNS = text(f"""
     select state, count(*) from sync.runs
-     where id >= (select low from search where low >= high) group by state
+     where id >= {render_first_id("sync.runs", "started_at", _AGO)} group by state
 """)
 _LATE = text("""
     select count(distinct f.connection_id)

@@ -1,0 +1,207 @@
+"""What is known of each permission follows from what the syncs have learnt of the resources."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.connection import ConnectionStatus
+from models.queues import ALL_QUEUES
+from models.resources import RESOURCES, STREAMED
+from models.stream import Phase
+from worker.conditions.facts import ConnectionFacts, ResourceAge, ServiceFacts, StreamFacts
+from worker.conditions.reasons import ACCESS_REJECTED, NOT_OFFERED, TENANT_UNKNOWN
+from worker.core.errors import InvalidInput
+from worker.overview.fleet import Fleet, judge
+from worker.overview.permission_listing import PermissionFilter, PermissionSort, list_permissions
+from worker.overview.permissions import (
+    UNLOCKS,
+    PermissionState,
+    build_permission_rows,
+    judge_permissions,
+)
+
+NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
+GRANTED, MISSING = PermissionState.GRANTED, PermissionState.MISSING
+NOT_THERE, UNKNOWN = PermissionState.NOT_OFFERED, PermissionState.UNKNOWN
+ORGANIZATION = "Organization.Read.All"
+
+
+def connection(**values: Any) -> ConnectionFacts:
+    """A connection that has read everything, but for what is given."""
+    ages = tuple(ResourceAge(one.name, NOW.timestamp() - 60, 300) for one in STREAMED)
+    facts: dict[str, Any] = {
+        "id": 1,
+        "integration": "entra",
+        "nango_id": "n-1",
+        "provider": "microsoft",
+        "status": ConnectionStatus.ACTIVE.value,
+        "created_at": NOW,
+        "requested_full": False,
+        "broken_count": 0,
+        "events": 0,
+        "last_aborted": False,
+        "is_first_load": False,
+        "quarantined": 0,
+        "inexact": 0,
+        "unresolved": 0,
+        "freshness": ages,
+        "late_at": NOW.timestamp() + 900,
+        "streams": (),
+        "graph_pauses": {},
+    }
+    nothing: dict[str, Any] = dict.fromkeys(ConnectionFacts.__struct_fields__)
+    return ConnectionFacts(**(nothing | facts | values))
+
+
+def refuse(resource: str, reason: str = "Graph answered 403") -> StreamFacts:
+    return StreamFacts(
+        connection_id=1,
+        resource=resource,
+        phase=Phase.REFUSED.value,
+        mode="delta",
+        reason=reason,
+        due_at=None,
+        out_of_budget=False,
+        best_effort=False,
+        drift=None,
+        full_walk_at=None,
+        held=0,
+    )
+
+
+def build_fleet(facts: list[ConnectionFacts]) -> Fleet:
+    return judge(facts, ServiceFacts(now=NOW, tick_seconds=5, queues=ALL_QUEUES))
+
+
+def test_what_was_read_is_granted() -> None:
+    assert judge_permissions(connection()) == dict.fromkeys(UNLOCKS, GRANTED)
+
+
+def test_every_permission_of_the_registry_has_a_column() -> None:
+    assert {one.permission for one in RESOURCES.values()} == {*UNLOCKS} - {ORGANIZATION}
+    assert [name for resources in UNLOCKS.values() for name in resources] == [*RESOURCES]
+
+
+def test_a_refused_resource_lacks_its_permission_and_no_other() -> None:
+    states = dict(judge_permissions(connection(streams=(refuse("sites"),))))
+    assert states.pop("Sites.Read.All") is MISSING
+    assert set(states.values()) == {GRANTED}
+
+
+def test_what_a_tenant_does_not_offer_is_not_missing() -> None:
+    reason = f"Graph answered 400: {NOT_OFFERED}"
+    states = judge_permissions(connection(streams=(refuse("sites", reason),)))
+    assert states["Sites.Read.All"] is NOT_THERE
+
+
+def test_one_refused_resource_of_two_is_enough() -> None:
+    states = judge_permissions(connection(streams=(refuse("role_assignments"),)))
+    assert states["RoleManagement.Read.Directory"] is MISSING
+
+
+def test_a_refused_parent_leaves_the_permission_of_its_edges_open() -> None:
+    states = judge_permissions(connection(streams=(refuse("groups"),)))
+    assert states["Group.Read.All"] is MISSING
+    assert states["GroupMember.Read.All"] is UNKNOWN
+
+
+def test_what_was_never_read_is_unknown() -> None:
+    never = tuple(ResourceAge(one.name, None, None) for one in STREAMED)
+    assert set(judge_permissions(connection(freshness=never)).values()) == {UNKNOWN}
+
+
+@pytest.mark.parametrize(
+    ("reason", "state"), [(f"{TENANT_UNKNOWN}: 403", MISSING), (ACCESS_REJECTED, UNKNOWN)]
+)
+def test_a_broken_connection_tells_nothing_of_what_it_read_before(
+    reason: str, state: PermissionState
+) -> None:
+    broken = connection(
+        status=ConnectionStatus.BROKEN.value, status_reason=reason, streams=(refuse("sites"),)
+    )
+    states = dict(judge_permissions(broken))
+    assert states.pop(ORGANIZATION) is state
+    assert states.pop("Sites.Read.All") is MISSING
+    assert set(states.values()) == {UNKNOWN}
+
+
+def test_one_text_asks_for_all_that_is_missing() -> None:
+    lacking = connection(name="Contoso", streams=(refuse("sites"), refuse("users")))
+    (row,) = build_permission_rows(build_fleet([lacking]))
+    text = row.customer_text
+    assert text is not None
+    assert "cannot read users and sites of your Microsoft 365 tenant (Contoso)" in text
+    assert "lacks the permissions User.Read.All and Sites.Read.All" in text
+    assert "adminconsent" in text
+    (whole,) = build_permission_rows(build_fleet([connection()]))
+    assert whole.customer_text is None
+
+
+def test_connections_that_are_not_synced_have_no_row() -> None:
+    facts = [
+        connection(id=number, status=status.value)
+        for number, status in enumerate(ConnectionStatus, start=1)
+    ]
+    shown = {one.connection.facts.status for one in build_permission_rows(build_fleet(facts))}
+    assert shown == {"active", "broken", "paused"}
+
+
+def test_a_look_is_judged_once_for_all_who_ask() -> None:
+    fleet = build_fleet([connection()])
+    assert fleet.derive(build_permission_rows) is fleet.derive(build_permission_rows)
+
+
+_REFUSALS = st.lists(st.sampled_from([one.name for one in STREAMED]), unique=True)
+
+
+@given(
+    refusals=st.lists(_REFUSALS, max_size=12),
+    sort=st.sampled_from(PermissionSort),
+    limit=st.integers(1, 5),
+    state=st.sampled_from([None, *PermissionState]),
+)
+def test_pages_hold_every_match_once_and_counts_agree(
+    refusals: list[list[str]], sort: PermissionSort, limit: int, state: PermissionState | None
+) -> None:
+    facts = [
+        connection(id=number, name="Same", streams=tuple(map(refuse, refused)))
+        for number, refused in enumerate(refusals, start=1)
+    ]
+    fleet = build_fleet(facts)
+    wanted = PermissionFilter(state=state)
+    found: list[int] = []
+    after = None
+    while True:
+        page = list_permissions(fleet, wanted, sort=sort, after=after, limit=limit)
+        found += [one.connection.id for one in page.rows]
+        assert len(page.rows) <= limit
+        after = page.next_key
+        if after is None:
+            break
+    every = build_permission_rows(fleet)
+    matching = [one for one in every if state is None or state in one.states.values()]
+    assert sorted(found) == [one.connection.id for one in matching]
+    assert page.total == len(matching)
+    assert page.lacking == sum(bool(refused) for refused in refusals)
+    for name in UNLOCKS:
+        assert sum(page.counts[name].values()) == len(facts)
+    if sort is PermissionSort.MISSING:
+        lacks = {one.connection.id: len(one.missing) for one in every}
+        shown = [lacks[number] for number in found]
+        assert shown == sorted(shown, reverse=True)
+
+
+@pytest.mark.parametrize("key", ["", "%%%", "WyJuYW1lIl0"])
+def test_a_key_that_is_none_is_refused(key: str) -> None:
+    with pytest.raises(InvalidInput):
+        list_permissions(build_fleet([]), PermissionFilter(), after=key)
+
+
+def test_a_key_of_another_order_is_refused() -> None:
+    fleet = build_fleet([connection(id=1), connection(id=2)])
+    page = list_permissions(fleet, PermissionFilter(), sort=PermissionSort.NAME, limit=1)
+    with pytest.raises(InvalidInput, match="another order"):
+        list_permissions(fleet, PermissionFilter(), sort=PermissionSort.ID, after=page.next_key)

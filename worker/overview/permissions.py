@@ -1,0 +1,164 @@
+"""Which permission each customer has granted, by what the syncs have learnt. Pure."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+from models.connection import ConnectionStatus
+from models.resources import RESOURCES
+from worker.conditions.condition import Code, Condition
+from worker.conditions.facts import ConnectionFacts, StreamFacts
+from worker.conditions.reasons import classify_broken, is_not_offered
+from worker.conditions.texts import write_permissions_text, write_reconnect_text
+from worker.graph.organization import ORGANIZATION_PERMISSION
+from worker.overview.fleet import Fleet, FleetConnection
+
+
+class PermissionState(StrEnum):
+    """What is known of a permission in a customer's tenant."""
+
+    GRANTED = "granted"
+    """What it unlocks was read."""
+    MISSING = "missing"
+    """Graph refused what it unlocks."""
+    NOT_OFFERED = "not_offered"
+    """The tenant does not have what it unlocks, so that nothing is lacking."""
+    UNKNOWN = "unknown"
+    """What it unlocks was never read, or the connection cannot read anything now."""
+
+
+def _group_resources() -> Mapping[str, tuple[str, ...]]:
+    found: dict[str, list[str]] = {ORGANIZATION_PERMISSION: []}
+    for one in RESOURCES.values():
+        found.setdefault(one.permission, []).append(one.name)
+    return MappingProxyType({name: tuple(resources) for name, resources in found.items()})
+
+
+UNLOCKS: Final = _group_resources()
+"""The resources that each permission unlocks; that of the organization unlocks all of them."""
+
+_UNUSED: Final = frozenset((ConnectionStatus.RETIRED, ConnectionStatus.DUPLICATE))
+
+
+_ALL_GRANTED: Final[Mapping[str, PermissionState]] = MappingProxyType(
+    dict.fromkeys(UNLOCKS, PermissionState.GRANTED)
+)
+"""What most customers have. It is one object for all of them."""
+
+
+class PermissionRow:
+    """A customer, and the state of each permission."""
+
+    __slots__ = ("connection", "missing", "states")
+
+    def __init__(self, connection: FleetConnection, states: Mapping[str, PermissionState]) -> None:
+        self.connection = connection
+        self.states = states
+        self.missing: Sequence[str] = ()
+        if states is not _ALL_GRANTED:
+            lacking = PermissionState.MISSING
+            self.missing = [name for name, state in states.items() if state is lacking]
+
+    @property
+    def conditions(self) -> list[Condition]:
+        """Its conditions that are about permissions."""
+        found = self.connection.conditions
+        return [one for one in found if one.code is Code.PERMISSION_MISSING]
+
+    @property
+    def customer_text(self) -> str | None:
+        """What to send to the customer, if anything is missing."""
+        missing = self.missing
+        if not missing:
+            return None
+        facts = self.connection.facts
+        if ORGANIZATION_PERMISSION in missing:
+            return write_reconnect_text(facts, ORGANIZATION_PERMISSION)
+        refused = [name for one in missing for name in UNLOCKS[one]]
+        return write_permissions_text(facts, missing, refused)
+
+
+def build_permission_rows(fleet: Fleet) -> Sequence[PermissionRow]:
+    """Return the state of each permission at every customer that is in use, by id."""
+    return [
+        PermissionRow(one, judge_permissions(one.facts))
+        for one in fleet.in_use
+        if one.facts.status not in _UNUSED
+    ]
+
+
+def count_lacking(fleet: Fleet) -> int:
+    """Return how many customers lack a permission."""
+    return sum(bool(one.missing) for one in fleet.derive(build_permission_rows))
+
+
+def count_states(
+    rows: Sequence[PermissionRow],
+) -> Mapping[str, Mapping[PermissionState, int]]:
+    """Return for each permission how many customers have it in each state."""
+    found: dict[str, Counter[PermissionState]] = {name: Counter() for name in UNLOCKS}
+    for row in rows:
+        if row.states is _ALL_GRANTED:
+            continue
+        for name, state in row.states.items():
+            found[name][state] += 1
+    whole = sum(row.states is _ALL_GRANTED for row in rows)
+    for counts in found.values():
+        counts[PermissionState.GRANTED] += whole
+    return found
+
+
+def judge_permissions(facts: ConnectionFacts) -> Mapping[str, PermissionState]:
+    """Return the state of each permission, in the order of the registry."""
+    is_whole = facts.status != ConnectionStatus.BROKEN and facts.fresh_at is not None
+    if is_whole and not any(one.is_refused for one in facts.streams):
+        return _ALL_GRANTED
+    refused = {one.resource: one for one in facts.streams if one.is_refused}
+    read = {one.resource for one in facts.freshness if one.fresh_at is not None}
+    is_broken = facts.status == ConnectionStatus.BROKEN
+    found = {}
+    for name, resources in UNLOCKS.items():
+        if name == ORGANIZATION_PERMISSION:
+            state = _judge_organization(facts, was_read=bool(read))
+        else:
+            state = _combine([_judge_resource(one, refused, read) for one in resources])
+        if is_broken and state is PermissionState.GRANTED:
+            state = PermissionState.UNKNOWN
+        found[name] = state
+    return found
+
+
+def _judge_organization(facts: ConnectionFacts, *, was_read: bool) -> PermissionState:
+    if facts.status == ConnectionStatus.BROKEN:
+        is_refused = classify_broken(facts.status_reason) is Code.PERMISSION_MISSING
+        return PermissionState.MISSING if is_refused else PermissionState.UNKNOWN
+    return PermissionState.GRANTED if was_read else PermissionState.UNKNOWN
+
+
+def _judge_resource(
+    name: str, refused: Mapping[str, StreamFacts], read: Iterable[str]
+) -> PermissionState:
+    parent = RESOURCES[name].parent
+    stream = refused.get(parent or name)
+    if stream is None:
+        is_read = (parent or name) in read
+        return PermissionState.GRANTED if is_read else PermissionState.UNKNOWN
+    if is_not_offered(stream.reason):
+        return PermissionState.NOT_OFFERED
+    # Edges are read with their parent. The refusal concerns the parent's permission.
+    return PermissionState.UNKNOWN if parent else PermissionState.MISSING
+
+
+_ORDER: Final = (
+    PermissionState.MISSING,
+    PermissionState.GRANTED,
+    PermissionState.NOT_OFFERED,
+    PermissionState.UNKNOWN,
+)
+"""The state that counts where the resources of one permission have different ones."""
+
+
+def _combine(states: Sequence[PermissionState]) -> PermissionState:
+    return min(states, key=_ORDER.index)

@@ -1,0 +1,153 @@
+"""The page of permissions: which customer has granted what, and the text to send to who has not."""
+
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+
+from worker.core.errors import InvalidInput
+from worker.overview.fleet import Fleet
+from worker.overview.permission_listing import (
+    PermissionFilter,
+    PermissionSort,
+    list_permissions,
+)
+from worker.overview.permissions import (
+    UNLOCKS,
+    PermissionRow,
+    PermissionState,
+    count_lacking,
+)
+from worker.page.page import PageQuery, View, Visit
+from worker.web.problem import name_mistakes
+from worker.web.queries import MAX_ROWS, SearchText
+
+ROWS: Final = 50
+STATE_SEVERITIES: Final = {
+    PermissionState.GRANTED: "well",
+    PermissionState.MISSING: "warning",
+    PermissionState.NOT_OFFERED: "info",
+    PermissionState.UNKNOWN: "unknown",
+}
+"""The mark of each state; its word says the same."""
+
+PermissionName = Annotated[str, Meta(max_length=60)]
+
+
+class PermissionsQuery(PageQuery, frozen=True, kw_only=True):
+    """Which customers, in which order."""
+
+    permission: PermissionName | None = None
+    state: PermissionState | None = None
+    text: SearchText = ""
+    sort: PermissionSort = PermissionSort.MISSING
+    after: Annotated[str, Meta(max_length=3000)] = ""
+    limit: Annotated[int, Meta(ge=1, le=MAX_ROWS)] = ROWS
+
+
+class StateCount(msgspec.Struct, frozen=True):
+    """How many customers have a permission in a state."""
+
+    state: PermissionState
+    count: int
+    is_chosen: bool
+
+
+class PermissionSummary(msgspec.Struct, frozen=True):
+    """A permission, what it unlocks, and how many customers have it."""
+
+    name: str
+    unlocks: str
+    counts: list[StateCount]
+
+
+class CustomerPermissions(msgspec.Struct, frozen=True):
+    """A row of the matrix."""
+
+    id: int
+    name: str | None
+    label: str
+    status: str
+    cells: list[tuple[str, PermissionState]]
+    missing: int
+    sentences: list[str]
+    """What was refused, and with which words."""
+    customer_text: str | None
+
+
+def count_lacking_customers(fleet: Fleet) -> int:
+    """Return how many customers lack a permission."""
+    return fleet.derive(count_lacking)
+
+
+def show_permissions(visit: Visit) -> View:
+    query: PermissionsQuery = visit.query
+    wanted = PermissionFilter(query.permission, _choose_state(query), query.text)
+    if query.permission is not None and query.permission not in UNLOCKS:
+        with name_mistakes("permission"):
+            raise InvalidInput(f"must be one of {', '.join(UNLOCKS)}")
+    with name_mistakes("after"):
+        page = list_permissions(
+            visit.load_fleet(),
+            wanted,
+            sort=query.sort,
+            after=query.after or None,
+            limit=query.limit,
+        )
+    summaries = [
+        PermissionSummary(
+            name,
+            _describe_unlocked(resources),
+            [
+                StateCount(
+                    state,
+                    page.counts[name][state],
+                    (query.permission, wanted.state) == (name, state),
+                )
+                for state in PermissionState
+            ],
+        )
+        for name, resources in UNLOCKS.items()
+    ]
+    values = {
+        "query": query,
+        "state": wanted.state,
+        "summaries": summaries,
+        "names": list(UNLOCKS),
+        "states": list(PermissionState),
+        "marks": STATE_SEVERITIES,
+        "rows": [_build_row(one) for one in page.rows],
+        "total": page.total,
+        "customers": page.customers,
+        "lacking": page.lacking,
+        "is_filtered": not wanted.is_empty,
+        "next_key": page.next_key,
+    }
+    return View("permissions.html", "Permissions", values)
+
+
+def _choose_state(query: PermissionsQuery) -> PermissionState | None:
+    """Return the wanted state; a permission without one means who lacks it."""
+    if query.state is None and query.permission is not None:
+        return PermissionState.MISSING
+    return query.state
+
+
+def _describe_unlocked(resources: tuple[str, ...]) -> str:
+    if not resources:
+        return "everything: it shows which tenant a connection belongs to"
+    return ", ".join(one.replace("_", " ") for one in resources)
+
+
+def _build_row(row: PermissionRow) -> CustomerPermissions:
+    facts = row.connection.facts
+    return CustomerPermissions(
+        id=facts.id,
+        name=facts.name,
+        label=facts.label,
+        status=facts.status,
+        cells=list(row.states.items()),
+        missing=len(row.missing),
+        sentences=[one.sentence for one in row.conditions],
+        customer_text=row.customer_text,
+    )
