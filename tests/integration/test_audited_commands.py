@@ -201,6 +201,7 @@ def assert_nothing_secret(mirror: Mirror, run: Run) -> None:
     told = run("audit", "--limit", "1000", "--json").stdout
     assert "hunter2" not in told
     assert "whsec_" not in told
+    assert "/hooks" not in told, "the path of a URL may be a secret, too"
     entries: list[dict[str, Any]] = json.loads(told)
     assert {entry["action"] for entry in entries} > {"erase", "forget", "sinks.add"}
     erasures = [entry for entry in entries if entry["action"] == "erase"]

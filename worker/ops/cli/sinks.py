@@ -152,7 +152,7 @@ def add(
             get_host_actor(loaded),
             AuditAction.SINKS_ADD,
             subject=name,
-            parameters={"kind": kind, "from": start, "settings": kept},
+            parameters={"kind": kind, "from": start, "settings": _hide_url(wanted, kept)},
         )
         with open_audited_transaction(database, action) as db:
             only = sorted({find_connection(db, named).id for named in connections}) or None
@@ -165,6 +165,14 @@ def add(
         print_line(describe_stream_bounds(kept, is_shared=url is None), err=True)
     if made:
         show_once(made)
+
+
+def _hide_url(kind: SinkKind, kept: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with the host instead of the URL: its path may be a secret, too."""
+    if kind is not SinkKind.WEBHOOK:
+        return dict(kept)
+    others = {name: value for name, value in kept.items() if name != "url"}
+    return {"host": check.parse_webhook_settings(kept).host, **others}
 
 
 def _add_signing_secret(kind: SinkKind, path: Path | None, secrets: dict[str, Any]) -> str | None:
