@@ -54,6 +54,22 @@ def test_metrics_are_printed_once(run: Run, mirror: Mirror) -> None:
     assert found.keys() <= METRICS.keys()
 
 
+def test_series_of_each_connection_are_printed_on_request(run: Run, mirror: Mirror) -> None:
+    mirror.sync()
+    with mirror.database.open_transaction() as db:
+        db.exec_driver_sql("update sync.connections set display_name = e'Con\\n\u202e\"toso'")
+    assert "connection=" not in run().stdout
+    exposition = run("--per-connection").stdout
+    assert [line for line in exposition.splitlines() if not line.isprintable()] == []
+    families = {one.name: one.samples for one in text_string_to_metric_families(exposition)}
+    (info,) = families["tenant_mirror_connection_info"]
+    assert info.labels["connection"] == "1"
+    assert info.labels["organization"].endswith('"toso')
+    ages = families["tenant_mirror_connection_age_seconds"]
+    assert {"users", "group_members"} <= {one.labels["resource"] for one in ages}
+    assert all(one.value >= 0 for one in ages)
+
+
 def test_a_file_is_written_in_one_step(run: Run, mirror: Mirror, tmp_path: Path) -> None:
     file = tmp_path / "tenant_mirror.prom"
     file.write_text("an older one")

@@ -25,7 +25,7 @@ from worker.delivery.store.retention import drop_expired_months
 from worker.events.partitions import MonthPartition
 from worker.ops.cli.status import status
 from worker.overview.metrics.collector import MetricsCollector
-from worker.overview.metrics.definitions import METRICS
+from worker.overview.metrics.definitions import CONNECTION_GAUGES, METRICS
 from worker.store.engine import Database
 from worker.store.service.facts import note_halt, note_tick
 from worker.sync.connections.discover import discover
@@ -343,7 +343,9 @@ def test_every_metric_is_exposed_and_documented(
         more = {"le"} if family.type == "histogram" else set()
         for sample in family.samples:
             assert set(sample.labels) - more == set(METRICS[name]), name
-    assert documented() == {name: list(labels) for name, labels in METRICS.items()}
+    optional = {f"tenant_mirror_{name}": of for name, (_, of) in CONNECTION_GAUGES.items()}
+    known = METRICS | optional
+    assert documented() == {name: list(labels) for name, labels in known.items()}
 
 
 def test_the_number_of_series_does_not_grow_with_connections(environment: SinkEnvironment) -> None:

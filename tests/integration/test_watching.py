@@ -6,10 +6,12 @@ from datetime import datetime
 from functools import partial
 
 import pytest
+from rich.cells import cell_len
 from sqlalchemy import func, select, text
 
 from models.run import RunTrigger
 from sandbox.tenant import Nango, Tenant
+from tests.integration.test_every_table import LONG_ID, LONG_NAME, WIDTHS, find_broken_words
 from worker.ops.cli.table import render_table
 from worker.ops.local.watch import MAX_SHOWN_CUSTOMERS, Watcher
 from worker.overview.fleet import Fleet, load_fleet
@@ -61,6 +63,30 @@ class Screen:
 @pytest.fixture
 def screen(runtime: Runtime, nango: Nango) -> Screen:
     return Screen(runtime, nango)
+
+
+@pytest.mark.parametrize("number", [2, MAX_SHOWN_CUSTOMERS, MANY])
+def test_the_summary_breaks_no_word_of_long_names_at_any_width(screen: Screen, number: int) -> None:
+    screen.enrol(number)
+    watcher = screen.watcher()
+    screen.sync()
+    for one in range(number):
+        name = (LONG_NAME, LONG_ID)[one % 2].replace("'", "''").replace(":", "\\:")
+        screen.execute(
+            f"update sync.connections set display_name = '{name}' || id where id = {one + 1}"
+        )
+    summary = watcher.build_summary(watcher.wait_until_mirrored())
+
+    def render(width: int | None) -> str:
+        header, body = render_table(summary.columns, summary.rows, width)
+        return "\n".join((*header, *body))
+
+    piped = render(None)
+    assert len(piped.splitlines()) == 1 + len(summary.rows), "a line a row"
+    for width in WIDTHS:
+        printed = render(width)
+        assert find_broken_words(printed, piped, width) == []
+        assert [line for line in printed.splitlines() if cell_len(line) > width] == []
 
 
 @pytest.mark.parametrize("number", [2, MANY])

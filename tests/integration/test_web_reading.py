@@ -296,3 +296,13 @@ def test_changes_are_counted_and_paged_without_first_loads(mirror: Mirror) -> No
         assert web.client.get(path, query={"resource": "pets"}).status == 422
     finally:
         web.close()
+
+
+@pytest.mark.parametrize("number", ["2026", "1767225600", "-1", "1e9", "2026.5"])
+def test_a_bare_number_is_no_time(web: WebApplication, number: str) -> None:
+    """It could be a year, or Unix seconds."""
+    refused = web.client.get("/api/connections/1/changes", query={"since": number})
+    assert (refused.status, refused.json["code"]) == (422, "invalid")
+    (mistake,) = refused.json["errors"]
+    assert mistake["name"] == "since"
+    assert "2026-01-31T12:00:00Z" in mistake["allowed"]

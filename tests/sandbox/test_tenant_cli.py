@@ -56,6 +56,31 @@ def test_what_is_printed_can_be_had_as_json(server: Server) -> None:
     assert [one["connection_id"] for one in customers] == ["c1", "c2"]
 
 
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        (["mutate", "3"], "mutated"),
+        (["expire"], "expired"),
+        (["faults", "0.5"], "rate"),
+        (["delete", "c1", "2"], "deleted"),
+        (["restore", "c1"], "restored"),
+        (["revoke", "c1"], "name"),
+        (["consent", "c1"], "name"),
+        (["refuse", "c1", "sites"], "name"),
+        (["grant", "c1", "sites"], "name"),
+        (["disconnect", "c1"], "name"),
+        (["connect", "c1"], "name"),
+    ],
+    ids=lambda it: it[0] if isinstance(it, list) else it,
+)
+def test_what_was_changed_can_be_had_as_json(server: Server, words: list[str], key: str) -> None:
+    if words[0] == "connect":
+        run_command(server, "disconnect", "c1")
+    code, text = run_command(server, *words, "--json")
+    assert code == 0, text
+    assert key in json.loads(text)
+
+
 def test_mutate_changes_one_tenant_or_all(server: Server) -> None:
     one, two = (c.tenant.truth() for c in server.nango.connections)
     assert run_command(server, "mutate", "20", "--connection", "c2") == (0, "c2  20 changes\n")

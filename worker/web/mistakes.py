@@ -3,6 +3,7 @@
 Messages name parameters and what is allowed. They never quote a value that was sent.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any, Final, NamedTuple
@@ -15,6 +16,7 @@ from worker.web.problem import FieldProblem
 MAX_NAME: Final = 100
 PRINTABLE: Final = r"^(?![\s\S]*[\u0000-\u001f\u007f])"
 """Without control characters, which neither Postgres nor a terminal should get."""
+_NUMBER: Final = re.compile(r"[0-9.eE+-]+")
 _MOMENT: Final = "a time with its offset from UTC, such as 2026-01-31T12:00:00Z"
 
 Schema = dict[str, Any]
@@ -31,6 +33,7 @@ class DeclaredField(NamedTuple):
     is_mapping: bool
     values: frozenset[Any] | None
     """The only values that it, or its list, can have."""
+    is_moment: bool
     allowed: str
 
 
@@ -71,6 +74,8 @@ def _check_inside(value: object, field: DeclaredField, path: str) -> Iterator[Fi
 
 
 def _is_allowed(value: object, name: str, field: DeclaredField, *, strict: bool) -> bool:
+    if field.is_moment and isinstance(value, str) and _NUMBER.fullmatch(value):
+        return False  # msgspec takes it for Unix seconds: 2026 would be the year 1970
     try:
         msgspec.convert({name: value}, field.alone, strict=strict)
     except msgspec.ValidationError:
@@ -97,6 +102,7 @@ def _list_fields(declared: type[msgspec.Struct], *, strict: bool) -> dict[str, D
             nested=nested,
             is_mapping=is_mapping,
             values=None if values is None else frozenset(values),
+            is_moment=schema.get("format") == "date-time",
             allowed=_describe_schema(schema, schemas),
         )
     return fields

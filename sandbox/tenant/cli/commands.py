@@ -170,9 +170,13 @@ def truth(url: str, key: str, connection: str | None, *, as_json: bool) -> None:
 @url_option
 @key_option
 @_connection
-def mutate(n: int, url: str, key: str, connection: str | None) -> None:
+@json_option
+def mutate(n: int, url: str, key: str, connection: str | None, *, as_json: bool) -> None:
     """Make N random changes in each connection's tenant."""
     done = call_control_api("POST", url, key, "mutate", _add_connection_id(connection, n=n))
+    if as_json:
+        print_json(done)
+        return
     for connection_id, count in done["mutated"].items():
         click.echo(f"{connection_id}  {count} changes")
 
@@ -181,11 +185,14 @@ def mutate(n: int, url: str, key: str, connection: str | None) -> None:
 @url_option
 @key_option
 @_connection
-def expire(url: str, key: str, connection: str | None) -> None:
+@json_option
+def expire(url: str, key: str, connection: str | None, *, as_json: bool) -> None:
     """Expire all delta tokens; the next delta call answers 410."""
-    for connection_id in call_control_api(
-        "POST", url, key, "expire", _add_connection_id(connection)
-    )["expired"]:
+    done = call_control_api("POST", url, key, "expire", _add_connection_id(connection))
+    if as_json:
+        print_json(done)
+        return
+    for connection_id in done["expired"]:
         click.echo(f"{connection_id}  expired")
 
 
@@ -200,10 +207,16 @@ def expire(url: str, key: str, connection: str | None) -> None:
 )
 @url_option
 @key_option
-def faults(rate: float, seed: int, kind: tuple[str, ...], url: str, key: str) -> None:
+@json_option
+def faults(
+    rate: float, seed: int, kind: tuple[str, ...], url: str, key: str, *, as_json: bool
+) -> None:
     """Answer the share RATE of the calls with a fault; 0 stops it."""
     asked = {"rate": rate, "seed": seed} | ({"kinds": list(kind)} if kind else {})
     found = call_control_api("POST", url, key, "faults", asked)
+    if as_json:
+        print_json(found)
+        return
     click.echo(f"rate  {found['rate']}")
     for name in found.get("kinds", ()):
         click.echo(f"kind  {name}")

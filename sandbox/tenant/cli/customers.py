@@ -37,17 +37,29 @@ class Amount(click.ParamType[dict[str, int]]):
 
 def _customer_command(function: Callable[..., None]) -> click.Command:
     """Make a command about one CUSTOMER of a running sandbox."""
-    for add_parameter in (key_option, url_option, click.argument("customer")):
+    for add_parameter in (json_option, key_option, url_option, click.argument("customer")):
         function = add_parameter(function)
     return click.command()(function)
 
 
 def _change_customer(
-    url: str, key: str, customer: str, path: str, message: str, **change: object
+    server: tuple[str, str],
+    customer: str,
+    path: str,
+    message: str,
+    *,
+    as_json: bool,
+    **change: object,
 ) -> None:
-    """Change a customer, and print the message with the fields of the answer."""
+    """Change a customer, and print the answer: the message with its fields, or JSON.
+
+    ``server`` is the URL and the key of the sandbox.
+    """
     asked = {"connection_id": customer, **change}
-    done = call_control_api("POST", url, key, path, asked)
+    done = call_control_api("POST", *server, path, asked)
+    if as_json:
+        print_json(done)
+        return
     click.echo(f"{done['name']}: {message.format(**done)}")
 
 
@@ -75,14 +87,18 @@ def customers(url: str, key: str, *, as_json: bool) -> None:
     show_default=True,
     help="What to delete.",
 )
-def delete(customer: str, amount: dict[str, int], resource: str, url: str, key: str) -> None:
+def delete(
+    customer: str, amount: dict[str, int], resource: str, url: str, key: str, *, as_json: bool
+) -> None:
     """Delete AMOUNT objects of CUSTOMER, such as 150 or 60%.
 
     More than 50 and more than 20 % at once are held: 'tenant-mirror status' shows it, and
     'tenant-mirror approve' applies them.
     """
     message = f"{{deleted:,}} {resource} deleted, {{left:,}} left"
-    _change_customer(url, key, customer, "delete", message, resource=resource, **amount)
+    _change_customer(
+        (url, key), customer, "delete", message, as_json=as_json, resource=resource, **amount
+    )
 
 
 @_customer_command
@@ -93,70 +109,74 @@ def delete(customer: str, amount: dict[str, int], resource: str, url: str, key: 
     show_default=True,
     help="What to restore.",
 )
-def restore(customer: str, resource: str, url: str, key: str) -> None:
+def restore(customer: str, resource: str, url: str, key: str, *, as_json: bool) -> None:
     """Restore the deleted objects of CUSTOMER.
 
     Objects that were deleted permanently stay deleted.
     """
     message = f"{{restored:,}} {resource} restored"
-    _change_customer(url, key, customer, "restore", message, resource=resource)
+    _change_customer((url, key), customer, "restore", message, as_json=as_json, resource=resource)
 
 
 @_customer_command
-def revoke(customer: str, url: str, key: str) -> None:
+def revoke(customer: str, url: str, key: str, *, as_json: bool) -> None:
     """Withdraw the consent of CUSTOMER.
 
     No token is issued then, and the status of the connection becomes broken.
     """
     message = "consent withdrawn; 'sandbox consent {name}' gives it again"
-    _change_customer(url, key, customer, "consent", message, given=False)
+    _change_customer((url, key), customer, "consent", message, as_json=as_json, given=False)
 
 
 @_customer_command
-def consent(customer: str, url: str, key: str) -> None:
+def consent(customer: str, url: str, key: str, *, as_json: bool) -> None:
     """Give the consent of CUSTOMER again.
 
     'tenant-mirror resync' detects it at once.
     """
-    _change_customer(url, key, customer, "consent", "consent given", given=True)
+    _change_customer((url, key), customer, "consent", "consent given", as_json=as_json, given=True)
 
 
 @_customer_command
 @click.argument("resource", type=click.Choice(REFUSABLE))
-def refuse(customer: str, resource: str, url: str, key: str) -> None:
+def refuse(customer: str, resource: str, url: str, key: str, *, as_json: bool) -> None:
     """Refuse the permission for a resource.
 
     Graph answers 403 then, and the stream of the resource becomes refused.
     """
     message = f"{resource} refused; 'sandbox grant {{name}} {resource}' grants it again"
-    _change_customer(url, key, customer, "permit", message, resource=resource, granted=False)
+    _change_customer(
+        (url, key), customer, "permit", message, as_json=as_json, resource=resource, granted=False
+    )
 
 
 @_customer_command
 @click.argument("resource", type=click.Choice(REFUSABLE))
-def grant(customer: str, resource: str, url: str, key: str) -> None:
+def grant(customer: str, resource: str, url: str, key: str, *, as_json: bool) -> None:
     """Grant the permission for a resource again.
 
     'tenant-mirror resync' detects it at once.
     """
     message = f"{resource} granted"
-    _change_customer(url, key, customer, "permit", message, resource=resource, granted=True)
+    _change_customer(
+        (url, key), customer, "permit", message, as_json=as_json, resource=resource, granted=True
+    )
 
 
 @_customer_command
-def disconnect(customer: str, url: str, key: str) -> None:
+def disconnect(customer: str, url: str, key: str, *, as_json: bool) -> None:
     """Delete the connection of CUSTOMER in Nango.
 
     The next discovery retires it.
     """
     message = "disconnected; 'sandbox connect {name}' connects it again"
-    _change_customer(url, key, customer, "connect", message, connected=False)
+    _change_customer((url, key), customer, "connect", message, as_json=as_json, connected=False)
 
 
 @_customer_command
-def connect(customer: str, url: str, key: str) -> None:
+def connect(customer: str, url: str, key: str, *, as_json: bool) -> None:
     """Create the connection of CUSTOMER in Nango again."""
-    _change_customer(url, key, customer, "connect", "connected", connected=True)
+    _change_customer((url, key), customer, "connect", "connected", as_json=as_json, connected=True)
 
 
 COMMANDS = (

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from worker.core.settings import Settings
+    from worker.overview.metrics.collector import MetricsCollector
     from worker.store.engine import Database
     from worker.web.context import WebContext
     from worker.web.endpoint import Endpoint
@@ -62,6 +63,7 @@ def serve_until_stopped(
     endpoints: "Sequence[Endpoint]",
     *,
     with_page: bool = False,
+    per_connection: bool = False,
 ) -> None:
     """Serve these routes until a signal. Raises ConfigurationError if that would be unsafe."""
     import signal
@@ -70,6 +72,7 @@ def serve_until_stopped(
     from worker.core.log import configure_logging
     from worker.core.process.stdio import drop_output_on_full_disk
     from worker.ops.stoppable import abandon_busy_threads
+    from worker.overview.metrics.collector import MetricsCollector
     from worker.web.context import POOL_SIZE
     from worker.web.server import open_listener
     from worker.wiring import open_database
@@ -83,7 +86,19 @@ def serve_until_stopped(
     try:
         listener = open_listener(host, port, settings)
         with listener.socket:
-            _serve(settings, database, listener, endpoints, stop, with_page=with_page)
+            exporter = MetricsCollector(database, settings, per_connection=per_connection)
+            try:
+                _serve(
+                    settings,
+                    database,
+                    listener,
+                    endpoints,
+                    stop,
+                    with_page=with_page,
+                    exporter=exporter,
+                )
+            finally:
+                exporter.close()
     finally:
         database.close()
     abandon_busy_threads(_BUSY_SECONDS)
@@ -97,15 +112,14 @@ def _serve(
     stop: "Event",
     *,
     with_page: bool,
+    exporter: "MetricsCollector",
 ) -> None:
     from prometheus_client import CollectorRegistry
 
     from worker.ops.wait_for_postgres import wait_for_postgres
-    from worker.overview.metrics.collector import MetricsCollector
     from worker.web.context import build_context
     from worker.web.server import check_exposure, serve_app
 
-    exporter = MetricsCollector(database, settings)
     registry = CollectorRegistry(auto_describe=False)
     registry.register(exporter)
     context = build_context(settings, database, registry, endpoints, listener.host)
@@ -122,7 +136,6 @@ def _serve(
         serve_app(_build(context, with_page=with_page), listener, settings, stop)
     finally:
         context.close()
-        exporter.close()
 
 
 def _build(context: "WebContext", *, with_page: bool) -> "ASGIApp":

@@ -10,6 +10,8 @@ from worker.core.errors import MirrorError
 from worker.core.log import get_logger
 from worker.core.settings import Settings
 from worker.overview.budget import FollowedLimiter, load_budget, load_outage
+from worker.overview.fleet import load_fleet
+from worker.overview.metrics.connections import read_connections
 from worker.overview.metrics.read import read_counters, read_events, read_mirror, read_service
 from worker.overview.metrics.samples import MetricSamples
 from worker.store.engine import Database
@@ -20,11 +22,15 @@ from worker.store.state import metrics as counts
 class MetricsCollector(Collector):
     """Reads all metrics at each scrape; scrapes do not overlap."""
 
-    def __init__(self, database: Database, settings: Settings) -> None:
+    def __init__(
+        self, database: Database, settings: Settings, *, per_connection: bool = False
+    ) -> None:
+        """``per_connection`` adds series for each connection."""
         self.last_error: MirrorError | None = None
         """The error of the last scrape."""
         self._database = database
         self._settings = settings
+        self._per_connection = per_connection
         self._limiter = FollowedLimiter(settings)
         self._lock = Lock()
 
@@ -46,6 +52,9 @@ class MetricsCollector(Collector):
                 counts.set_statement_timeout(db)
                 for read in (read_service, read_mirror, read_events, read_counters):
                     read(db, self._settings, readings)
+            if self._per_connection:
+                fleet = load_fleet(self._database, self._settings, limiter=self._limiter.get())
+                read_connections(fleet, readings)
         except MirrorError as error:
             self.last_error = error
             get_logger().warning("metrics cannot be read", reason=str(error))

@@ -1,7 +1,7 @@
 """Every metric: its name, kind, text and labels.
 
 Labels have few values: the operator's names of sinks, and our own words. No connection, tenant or
-person is named.
+person is named, except in what is exported for each connection, if that was asked for.
 """
 
 from typing import Final
@@ -59,6 +59,15 @@ GAUGES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "sink_kept_events": ("events past their days that are kept for the sink", ("sink",)),
     "sink_lost_events": ("events that were dropped before the sink had them", ("sink",)),
 }
+CONNECTION_GAUGES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+    "connection_info": ("1 for each connection in use", ("connection", "organization", "status")),
+    "connection_age_seconds": ("age of the rows of the connection", ("connection", "resource")),
+    "connection_condition": (
+        "1 for each condition of the connection",
+        ("connection", "code", "severity"),
+    ),
+}
+"""Exported on request only: their series grow with the number of connections."""
 COUNTERS: Final[dict[CounterName, tuple[str, tuple[tuple[str, tuple[str, ...]], ...]]]] = {
     CounterName.NANGO_CALLS: ("calls sent to Nango, by lane", (("lane", tuple(CallLane)),)),
     CounterName.CALL_WAIT_SECONDS: (

@@ -7,7 +7,7 @@ from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 
 from worker.overview.metrics.counters import Totals, build_counter_families
-from worker.overview.metrics.definitions import GAUGES, METRIC_PREFIX
+from worker.overview.metrics.definitions import CONNECTION_GAUGES, GAUGES, METRIC_PREFIX
 
 
 @dataclass
@@ -26,7 +26,7 @@ class MetricSamples:
             self.set(name, found.get(label, 0), label)
 
     def build_families(self) -> Iterator[Metric]:
-        for name, (about, labels) in GAUGES.items():
+        for name, (about, labels) in (GAUGES | CONNECTION_GAUGES).items():
             if name not in self.values:
                 continue
             family = GaugeMetricFamily(f"{METRIC_PREFIX}_{name}", about, labels=labels)
