@@ -411,6 +411,8 @@ def test_the_budget_shows_its_limit_use_and_who_waits(
     assert "the dispatcher ticks" in body
     use = body.partition('id="use"')[2]
     assert 'href="/connections/7"' in use, "it called most"
+    assert 'id="chart-calls-by-minute"' in use
+    assert re.search(r">\d\d:\d\d</th><td class=\"number\">[\d,]+</td>", use), "its table"
 
 
 def test_a_worker_that_is_silent_is_shown_as_such(web: WebApplication, page: PageClient) -> None:

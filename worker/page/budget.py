@@ -19,6 +19,7 @@ from worker.overview.traffic import (
     list_throttled,
     list_worker_holds,
 )
+from worker.page.charts import Chart, Series, describe_sum
 from worker.page.page import View, Visit
 from worker.page.runs import TRIGGERS
 from worker.store.counters import load_counters
@@ -83,6 +84,7 @@ def show_budget(visit: Visit) -> View:
         "throttled": fleet.derive(list_throttled)[:_SHOWN],
         "throttled_total": len(fleet.derive(list_throttled)),
         "callers": _list_callers(use, fleet),
+        "chart": _build_chart(use, fleet.now),
         "throttles": [
             (title, int(counters.get((CounterName.THROTTLED_RESPONSES, (origin,)), 0)))
             for origin, title in _ORIGINS.items()
@@ -160,6 +162,25 @@ def _list_callers(use: Sequence[CallUse], fleet: Fleet) -> list[TopCaller]:
             title = known.facts.title if known else f"connection {one.connection_id}"
             found.append(TopCaller(one.connection_id, title, one.calls, one.runs))
     return found
+
+
+def _build_chart(use: Sequence[CallUse], now: datetime) -> Chart | None:
+    """Return a bar for each minute of the last hour, also where there were no calls."""
+    known = {one.minute: one.calls for one in use if one.minute is not None}
+    if not known:
+        return None
+    last = now.replace(second=0, microsecond=0)
+    minutes = [last - timedelta(minutes=back) for back in range(_MINUTES - 1, -1, -1)]
+    calls = [float(known.get(minute, 0)) for minute in minutes]
+    return Chart(
+        name="calls-by-minute",
+        title="Calls by minute",
+        summary=f"{describe_sum(calls, 'call')} of the runs that began within the last hour, by "
+        "the minute in which the run began",
+        begins=minutes,
+        series=[Series("calls", "calls", list(calls))],
+        form="%H:%M",
+    )
 
 
 def count_silent(fleet: Fleet) -> int:

@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from worker.page.charts import draw_chart
 from worker.page.format import render_duration, render_number, render_words
 from worker.page.frame import Frame
 
@@ -31,6 +32,7 @@ def get_environment() -> Environment:
     environment.filters["duration"] = render_duration
     environment.filters["number"] = render_number
     environment.filters["words"] = render_words
+    environment.filters["draw"] = draw_chart
     return environment
 
 
