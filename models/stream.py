@@ -102,6 +102,7 @@ streams = Table(
     Column(
         "full_walk_at", DateTime(timezone=True), comment="start of the last full walk that ended"
     ),
+    Column("full_walk_count", BigInteger, comment="objects that this walk was sent"),
     Column("fresh_at", DateTime(timezone=True), comment="the rows are at least as new as this"),
     Column("due_at", DateTime(timezone=True)),
     Column("full_due_at", DateTime(timezone=True)),

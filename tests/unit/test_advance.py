@@ -167,6 +167,12 @@ def test_a_walk_that_skipped_objects_proves_nothing_and_comes_again_in_an_hour()
     assert "nothing was swept" in (after.reason or "")
 
 
+def test_a_walk_that_ended_tells_how_much_it_was_sent_and_an_incomplete_one_does_not() -> None:
+    after = end(swept(seen_count=7))
+    assert (after.full_walk_count, after.seen_count) == (7, 0)
+    assert end(swept(seen_count=7, incomplete=True)).full_walk_count is None
+
+
 @pytest.mark.parametrize("jitter", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize(
     ("is_first", "needs_walk", "gap"),

@@ -151,6 +151,7 @@ def end_walk(
         restarts=0,
         first_complete_at=stream.first_complete_at or moment,
         full_walk_at=stream.walk_started_at,
+        full_walk_count=stream.seen_count,
         fresh_at=stream.walk_started_at,
         due_at=due,
         full_due_at=moment + timedelta(seconds=gap * (0.9 + 0.2 * jitter)),

@@ -14,7 +14,8 @@ _EDGES_WITH_PARENTS = ", ".join(f"('{one.name}', '{one.parent}')" for one in EDG
 _NOTE = f"{_LEFT_OUT}, {_SMALL_PAGES}"
 _STREAMS = text(f"""
     select resource, phase, mode, page_no, seen_count, restarts, first_complete_at, full_walk_at,
-           fresh_at, extract(epoch from clock_timestamp() - fresh_at) as age_seconds,
+           walk_started_at, full_walk_count, fresh_at,
+           extract(epoch from clock_timestamp() - fresh_at) as age_seconds,
            due_at, full_due_at, nullif(concat_ws('; ', reason, {_NOTE}), '') as reason, left_out,
            page_size,
            case when phase not in ('listing', 'sweeping') then drift end as drift,

@@ -45,6 +45,7 @@ class Stream:
     walk_started_at: datetime | None = None
     first_complete_at: datetime | None = None
     full_walk_at: datetime | None = None
+    full_walk_count: int | None = None
     fresh_at: datetime | None = None
     due_at: datetime | None = None
     full_due_at: datetime | None = None
