@@ -25,17 +25,18 @@ def describe_progress(
         failed = counts[TargetState.FAILED]
         ending = f", {failed:,} of them failed" if failed else ""
         return f"finished at {render_moment(operation.finished_at, service.now)}: {done}{ending}"
-    return f"{_describe_state(operation, done)}; {_describe_next(operation, service)}"
+    return f"{_describe_state(operation, done)}; {describe_wait(operation.state, service)}"
 
 
 def _describe_state(operation: Operation, done: str) -> str:
     return "queued" if operation.state is OperationState.QUEUED else f"running, {done}"
 
 
-def _describe_next(operation: Operation, service: ServiceFacts) -> str:
+def describe_wait(state: OperationState, service: ServiceFacts) -> str:
+    """Return what an unfinished operation waits for."""
     if QUEUE in service.unserved_queues:
         return f"it waits until a worker serves the queue '{QUEUE}', which none does now"
-    if operation.state is OperationState.RUNNING:
+    if state is OperationState.RUNNING:
         return "a worker carries it out; if that ends early, another one goes on"
     if not service.is_dispatcher_alive:
         age = service.tick_age

@@ -120,15 +120,20 @@ def iterate_held(
     while left is None or left > 0:
         size = PAGE if left is None else min(PAGE, left)
         with database.open_transaction() as db:
-            page = list_held_objects(
-                db, connection_id, RESOURCES[resource], after=after, limit=size
-            )
-            named = _add_pair_names(db, connection_id, resource, page)
-        yield from named
+            page = list_held(db, connection_id, resource, after=after, limit=size)
+        yield from page
         if len(page) < size:
             return
         after = page[-1].key
         left = None if left is None else left - len(page)
+
+
+def list_held(
+    db: sa.Connection, connection_id: int, resource: str, *, after: str, limit: int
+) -> Sequence[HeldObject]:
+    """Return the held objects of a resource after a key, with names, in the order of their keys."""
+    page = list_held_objects(db, connection_id, RESOURCES[resource], after=after, limit=limit)
+    return _add_pair_names(db, connection_id, resource, page)
 
 
 def _add_pair_names(

@@ -13,6 +13,7 @@ from models.api_token import Scope
 from worker.page.assets import get_asset
 from worker.page.audit import AuditPageQuery, show_audit
 from worker.page.budget import count_silent, show_budget
+from worker.page.connection_routes import CONNECTION_PAGES
 from worker.page.fleet import FleetQuery, count_attention, show_fleet
 from worker.page.page import PAGE_POLICY, PageExemption, PageRoute
 from worker.page.permissions import PermissionsQuery, count_lacking_customers, show_permissions
@@ -72,6 +73,7 @@ PAGES: Final = (
     ),
     PageRoute("GET", "/budget", Scope.READ, show_budget, navigation="Budget", count=count_silent),
     PageRoute("GET", "/audit", Scope.READ, show_audit, AuditPageQuery, navigation="Audit"),
+    *CONNECTION_PAGES,
     PageRoute("GET", "/sign-in", PageExemption.OPEN, show_sign_in, SignInQuery),
     PageRoute("POST", "/sign-in", PageExemption.OPEN, sign_in, form=SignInForm),
     PageRoute("GET", "/sign-in/link", PageExemption.OPEN, sign_in_by_link, LinkQuery),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from anyio import CapacityLimiter
 
 from worker.core.settings import Settings
+from worker.overview.connection_look import ConnectionLooks
 from worker.store.engine import Database
 from worker.web.client_address import Network, parse_networks
 from worker.web.endpoint import Endpoint
@@ -37,6 +38,7 @@ class WebContext:
     """The routes that are served."""
     verifier: TokenVerifier
     fleet: FleetCache
+    looks: ConnectionLooks
     host_names: frozenset[str]
     proxies: tuple[Network, ...] = ()
     is_encrypted: bool = False
@@ -65,6 +67,7 @@ def build_context(
         endpoints=tuple(endpoints),
         verifier=TokenVerifier(database, settings.web_token),
         fleet=FleetCache(database, settings),
+        looks=ConnectionLooks(database),
         host_names=list_host_names(settings.web_names, bound_host),
         proxies=parse_networks(settings.web_proxies),
         is_encrypted=settings.web_certificate is not None,

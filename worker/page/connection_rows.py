@@ -1,0 +1,293 @@
+"""The rows of the page of a connection: resources, walks under way, changes, permissions. Pure."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+
+from models.operation import Action, OperationState, TargetState
+from models.resources import RESOURCES
+from models.run import RunState, RunTrigger
+from models.stream import Phase
+from worker.conditions.condition import Code
+from worker.conditions.facts import ConnectionFacts, ServiceFacts
+from worker.events.object_names import describe_object
+from worker.events.recent_changes import RecentChanges
+from worker.operations.progress import describe_wait
+from worker.overview.fleet import FleetConnection
+from worker.store.mirror.count_live import MOST_COUNTED
+from worker.store.state.connection_operations import ConnectionOperation
+
+_PHASES: Final = {
+    Phase.READY: "at rest",
+    Phase.LISTING: "reading all of it",
+    Phase.SWEEPING: "comparing what is missing",
+    Phase.DELTA: "following changes",
+    Phase.REFUSED: "refused",
+    Phase.HELD: "held for approval",
+}
+_WALKS: Final = (Phase.LISTING, Phase.SWEEPING)
+
+
+class ResourceRow(msgspec.Struct, frozen=True):
+    """A resource of the connection."""
+
+    name: str
+    phase: str
+    within: str | None
+    """The resource that it is read with."""
+    fresh_at: datetime | None
+    is_late: bool
+    rows: int | None
+    has_more: bool
+    """Whether there are more rows than were counted."""
+    drift: str | None
+    full_walk_at: datetime | None
+    held: int
+    quarantined: int
+    reason: str | None
+
+
+class WalkRow(msgspec.Struct, frozen=True):
+    """A walk under way."""
+
+    resource: str
+    phase: str
+    pages: int
+    objects: int
+    began: datetime | None
+    rate: float | None
+    """Objects a second since it began."""
+    expected: int | None
+    """Objects of the last full walk; None if there was none."""
+    ends_at: datetime | None
+    """The estimate of when it has read as many."""
+    is_first: bool
+
+
+class RecentRun(msgspec.Struct, frozen=True):
+    """A run."""
+
+    id: int
+    trigger: RunTrigger
+    state: RunState
+    began: datetime
+    ended: datetime | None
+    seconds: float | None
+    calls: int
+    objects: int
+    changes: int
+    error: str | None
+
+
+class ChangeRow(msgspec.Struct, frozen=True):
+    """A change."""
+
+    at: datetime
+    resource: str
+    change: str
+    name: str
+    changed: str
+
+
+class ChangeCounts(msgspec.Struct, frozen=True):
+    """How often a resource changed, in the order of the kinds."""
+
+    resource: str
+    numbers: list[int]
+
+
+class MissingPermission(msgspec.Struct, frozen=True):
+    """A permission that the customer has not granted."""
+
+    permission: str
+    unlocks: list[str]
+    reasons: list[str]
+    text: str
+
+
+class OperationRow(msgspec.Struct, frozen=True):
+    """An action of an operator on this connection."""
+
+    id: int
+    action: Action
+    actor: str
+    created_at: datetime
+    is_open: bool
+    is_failed: bool
+    text: str
+
+
+def list_resources(
+    facts: ConnectionFacts,
+    streams: Sequence[Mapping[str, Any]],
+    rows: Mapping[str, int],
+    now: datetime,
+) -> list[ResourceRow]:
+    """Return every resource; one that is read with another is as old as that."""
+    by_name = {one["resource"]: one for one in streams}
+    ages = {one.resource: one for one in facts.freshness}
+    created = facts.created_at.timestamp()
+    shown = []
+    for name, resource in RESOURCES.items():
+        age, stream = ages[resource.parent or name], by_name.get(resource.parent or name)
+        own = None if resource.parent else stream
+        shown.append(
+            ResourceRow(
+                name=name,
+                phase=_describe_phase(stream),
+                within=resource.parent or None,
+                fresh_at=None
+                if age.fresh_at is None
+                else datetime.fromtimestamp(age.fresh_at, UTC),
+                is_late=facts.is_synced and now.timestamp() > age.compute_late_at(created),
+                rows=min(rows[name], MOST_COUNTED),
+                has_more=rows[name] > MOST_COUNTED,
+                drift=_describe_drift(stream, name),
+                full_walk_at=own["full_walk_at"] if own else None,
+                held=own["held"] if own else 0,
+                quarantined=own["quarantined"] if own else 0,
+                reason=_describe_reason(own),
+            )
+        )
+    return shown
+
+
+def _describe_reason(stream: Mapping[str, Any] | None) -> str | None:
+    """Return why a stream is refused, held or waiting, and what Graph does not answer for."""
+    if stream is None:
+        return None
+    return "; ".join(filter(None, (stream["reason"], stream["unresolved"]))) or None
+
+
+def _describe_phase(stream: Mapping[str, Any] | None) -> str:
+    if stream is None:
+        return "not read yet"
+    phase = Phase(stream["phase"])
+    if phase is Phase.READY and stream["fresh_at"] is None:
+        return "not read yet"
+    return _PHASES[phase]
+
+
+def _describe_drift(stream: Mapping[str, Any] | None, name: str) -> str | None:
+    """Return what the last full walk found; None if no walk has measured it."""
+    if stream is None or not isinstance(stream["drift"], dict):
+        return None
+    kinds = stream["drift"].get(name, {})
+    return ", ".join(f"{number:,} {kind}" for kind, number in kinds.items() if number) or "none"
+
+
+def list_walks(
+    streams: Sequence[Mapping[str, Any]], now: datetime, *, is_running: bool
+) -> list[WalkRow]:
+    """Return the walks under way. A rate is only told while a process works on the connection."""
+    shown = []
+    for one in streams:
+        phase = Phase(one["phase"])
+        if phase not in _WALKS or not one["page_no"]:
+            continue
+        began, objects = one["walk_started_at"], one["seen_count"]
+        seconds = (now - began).total_seconds() if began else 0.0
+        rate = objects / seconds if is_running and seconds >= 1 and phase is Phase.LISTING else None
+        expected = one["full_walk_count"]
+        left = max(0, expected - objects) if expected else 0
+        shown.append(
+            WalkRow(
+                resource=one["resource"],
+                phase=_PHASES[phase],
+                pages=one["page_no"],
+                objects=objects,
+                began=began,
+                rate=rate,
+                expected=expected,
+                ends_at=now + timedelta(seconds=left / rate) if rate and left else None,
+                is_first=one["first_complete_at"] is None,
+            )
+        )
+    return shown
+
+
+def build_run(row: Mapping[str, Any]) -> RecentRun:
+    ended = row["finished_at"]
+    return RecentRun(
+        id=row["id"],
+        trigger=RunTrigger(row["trigger"]),
+        state=RunState(row["state"]),
+        began=row["started_at"],
+        ended=ended,
+        seconds=None if ended is None else (ended - row["started_at"]).total_seconds(),
+        calls=row["calls"],
+        objects=row["objects"],
+        changes=row["created"] + row["updated"] + row["deleted"] + row["restored"],
+        error=row["error"],
+    )
+
+
+def list_changes(changes: RecentChanges) -> list[ChangeRow]:
+    return [
+        ChangeRow(
+            at=one.occurred_at,
+            resource=one.resource,
+            change=one.change,
+            name=describe_object(one, changes.names),
+            changed=", ".join(one.changed or ()),
+        )
+        for one in changes.events
+    ]
+
+
+def list_change_kinds(changes: RecentChanges) -> list[str]:
+    """Return the kinds of change that there were."""
+    return list(dict.fromkeys(one.change for one in changes.counts))
+
+
+def count_changes(changes: RecentChanges) -> list[ChangeCounts]:
+    """Return the numbers by resource, in the order of ``list_change_kinds``."""
+    kinds = list_change_kinds(changes)
+    numbers = {(one.resource, one.change): one.number for one in changes.counts}
+    return [
+        ChangeCounts(name, [numbers.get((name, kind), 0) for kind in kinds])
+        for name in dict.fromkeys(one.resource for one in changes.counts)
+    ]
+
+
+def list_permissions(one: FleetConnection) -> list[MissingPermission]:
+    """Return the permissions that the customer can grant, each with all that it unlocks."""
+    found: dict[str, MissingPermission] = {}
+    for condition in one.conditions:
+        name = condition.resource
+        if condition.code is not Code.PERMISSION_MISSING or name is None:
+            continue
+        if condition.customer_text is None:
+            continue
+        permission = RESOURCES[name].permission
+        known = found.get(
+            permission, MissingPermission(permission, [], [], condition.customer_text)
+        )
+        unlocked = [name, *(edge.name for edge in RESOURCES.values() if edge.parent == name)]
+        found[permission] = msgspec.structs.replace(
+            known,
+            unlocks=[*known.unlocks, *unlocked],
+            reasons=[*known.reasons, condition.sentence],
+        )
+    return list(found.values())
+
+
+def build_operation(one: ConnectionOperation, service: ServiceFacts) -> OperationRow:
+    is_open = one.target_state is TargetState.QUEUED
+    state = "running" if one.state is OperationState.RUNNING else "queued"
+    text = (
+        f"{state}; {describe_wait(one.state, service)}"
+        if is_open
+        else one.detail or one.target_state.value
+    )
+    return OperationRow(
+        id=one.id,
+        action=one.action,
+        actor=one.actor,
+        created_at=one.created_at,
+        is_open=is_open,
+        is_failed=one.target_state is TargetState.FAILED,
+        text=text,
+    )
