@@ -9,6 +9,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -143,13 +144,15 @@ def postgres_15(home: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def cluster(servers: Servers) -> DatabaseFactory:
-    return DatabaseFactory(servers.database_url)
+def cluster(servers: Servers) -> Iterator[DatabaseFactory]:
+    with closing(DatabaseFactory(servers.database_url)) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")
-def cluster_15(postgres_15: str) -> DatabaseFactory:
-    return DatabaseFactory(postgres_15)
+def cluster_15(postgres_15: str) -> Iterator[DatabaseFactory]:
+    with closing(DatabaseFactory(postgres_15)) as made:
+        yield made
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Services to put through it: on the shared servers, or on servers of their own."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -61,8 +62,9 @@ def own_servers(home: Path) -> Iterator[Servers]:
 
 
 @pytest.fixture(scope="module")
-def own_databases(own_servers: Servers) -> DatabaseFactory:
-    return DatabaseFactory(own_servers.database_url)
+def own_databases(own_servers: Servers) -> Iterator[DatabaseFactory]:
+    with closing(DatabaseFactory(own_servers.database_url)) as made:
+        yield made
 
 
 @pytest.fixture

@@ -25,19 +25,29 @@ class DatabaseFactory:
     """Makes databases out of a migrated template."""
 
     def __init__(self, url: str) -> None:
-        self._admin = url
+        self._url = url
+        self._session = psycopg.connect(url, autocommit=True)
         self._template = f"template_{uuid.uuid4().hex[:8]}"
         self._execute(f"create database {self._template}")
         database = Database(self._build_url(self._template))
         migrate(database)
         database.close()
 
+    def close(self) -> None:
+        self._session.close()
+
     def _execute(self, statement: str) -> None:
-        with psycopg.connect(self._admin, autocommit=True) as connection:
-            connection.execute(statement)
+        try:
+            self._session.execute(statement)
+        except psycopg.OperationalError:
+            if not self._session.closed:
+                raise
+            # A test has killed the server since.
+            self._session = psycopg.connect(self._url, autocommit=True)
+            self._session.execute(statement)
 
     def _build_url(self, name: str) -> str:
-        return f"{self._admin.rsplit('/', 1)[0]}/{name}"
+        return f"{self._url.rsplit('/', 1)[0]}/{name}"
 
     def create_empty(self) -> str:
         """The URL of a new database without a schema."""
