@@ -75,9 +75,6 @@ class Frame:
         kept = [pair for pair in self.parameters if pair[0] not in dropped]
         return _build_link(self.path, [*kept, *_list_pairs(changes)])
 
-    def is_sorted_by(self, name: str) -> bool:
-        return ("sort", name) in self.parameters
-
     def time(self, instant: datetime | None) -> Markup:
         """Return a time in the chosen zone; a dash for none."""
         if instant is None:
@@ -99,6 +96,13 @@ class Frame:
         text = render_distance(instant, self.now)
         return _DISTANCE.format(render_machine_time(instant), text)
 
+    def until(self, instant: datetime | None) -> Markup:
+        """Return when something happens: "in 5 s", "now" if it is due; a dash for none."""
+        if instant is None:
+            return _NOTHING
+        text = render_distance(max(instant, self.now), self.now)
+        return _UNTIL.format(render_machine_time(instant), text)
+
     def signed_in(
         self, session: Session, navigation: Sequence[NavigationItem], *, now: datetime
     ) -> "Frame":
@@ -112,6 +116,7 @@ class Frame:
 _TIME: Final = Markup('<time datetime="{}">{}</time>')
 _AGE: Final = Markup('<time datetime="{}" data-as="age">{}</time>')
 _DISTANCE: Final = Markup('<time datetime="{}" data-as="relative">{}</time>')
+_UNTIL: Final = Markup('<time datetime="{}" data-as="until">{}</time>')
 _NOTHING: Final = Markup('<span class="nothing">-</span>')
 
 

@@ -37,6 +37,10 @@ class PageQuery(msgspec.Struct, frozen=True, kw_only=True):
     zone: Zone = Zone.UTC
 
 
+class NoForm(msgspec.Struct, frozen=True):
+    """A form that has a button only."""
+
+
 @dataclass(frozen=True)
 class Visit:
     """A request to a page, checked and decoded."""

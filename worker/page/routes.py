@@ -13,20 +13,28 @@ from models.api_token import Scope
 from worker.page.assets import get_asset
 from worker.page.audit import AuditPageQuery, show_audit
 from worker.page.budget import count_silent, show_budget
+from worker.page.bulk import BulkForm, BulkQuery, preview_bulk, submit_bulk
 from worker.page.connection_routes import CONNECTION_PAGES
 from worker.page.fleet import FleetQuery, count_attention, show_fleet
-from worker.page.page import PAGE_POLICY, PageExemption, PageRoute
+from worker.page.operations import (
+    OperationListQuery,
+    TargetListQuery,
+    cancel_waiting,
+    show_operation,
+    show_operations,
+)
+from worker.page.page import PAGE_POLICY, NoForm, PageExemption, PageRoute
 from worker.page.permissions import PermissionsQuery, count_lacking_customers, show_permissions
 from worker.page.refusals import render_bare_refusal
 from worker.page.respond import answer_page
 from worker.page.run import show_run
 from worker.page.runs import FleetRunsQuery, show_runs
+from worker.page.search import SearchQuery, search
 from worker.page.session import SessionKeeper
 from worker.page.sign_in import (
     LinkQuery,
     SignInForm,
     SignInQuery,
-    SignOutForm,
     show_sign_in,
     sign_in,
     sign_in_by_link,
@@ -74,10 +82,25 @@ PAGES: Final = (
     PageRoute("GET", "/budget", Scope.READ, show_budget, navigation="Budget", count=count_silent),
     PageRoute("GET", "/audit", Scope.READ, show_audit, AuditPageQuery, navigation="Audit"),
     *CONNECTION_PAGES,
+    PageRoute("GET", "/search", Scope.READ, search, SearchQuery),
+    PageRoute("GET", "/bulk", Scope.OPERATE, preview_bulk, BulkQuery),
+    PageRoute("POST", "/bulk", Scope.OPERATE, submit_bulk, form=BulkForm),
+    PageRoute(
+        "GET",
+        "/operations",
+        Scope.READ,
+        show_operations,
+        OperationListQuery,
+        navigation="Operations",
+    ),
+    PageRoute("GET", "/operations/{operation_id}", Scope.READ, show_operation, TargetListQuery),
+    PageRoute(
+        "POST", "/operations/{operation_id}/cancel", Scope.OPERATE, cancel_waiting, form=NoForm
+    ),
     PageRoute("GET", "/sign-in", PageExemption.OPEN, show_sign_in, SignInQuery),
     PageRoute("POST", "/sign-in", PageExemption.OPEN, sign_in, form=SignInForm),
     PageRoute("GET", "/sign-in/link", PageExemption.OPEN, sign_in_by_link, LinkQuery),
-    PageRoute("POST", "/sign-out", PageExemption.OPEN, sign_out, form=SignOutForm),
+    PageRoute("POST", "/sign-out", PageExemption.OPEN, sign_out, form=NoForm),
     PageRoute("GET", "/assets/{digest}/{name}", PageExemption.OPEN, get_asset, runs_inline=True),
 )
 

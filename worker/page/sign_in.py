@@ -37,10 +37,6 @@ class LinkQuery(PageQuery, frozen=True, kw_only=True):
     code: Annotated[str, Meta(max_length=100)] = ""
 
 
-class SignOutForm(msgspec.Struct, frozen=True):
-    """Nothing but the wish."""
-
-
 def show_sign_in(visit: Visit) -> View:
     query: SignInQuery = visit.query
     return _show_form(query.next)

@@ -2,8 +2,7 @@
 
 import hashlib
 import re
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -12,13 +11,12 @@ from models.audit import Via
 from models.connection import ConnectionStatus
 from models.operation import Action
 from models.resources import RESOURCES
-from worker.conditions.facts import ConnectionFacts
 from worker.operations.cancel import cancel_operation
 from worker.operations.price import price
 from worker.operations.progress import describe_progress
 from worker.operations.request import OperationRequest, parse_parameters
+from worker.operations.selection import TargetSelection, select_targets
 from worker.operations.submit import submit_or_record
-from worker.overview.listing import match_ids
 from worker.store.service.audit import Actor
 from worker.store.state.connections import get_connection
 from worker.store.state.metrics import set_statement_timeout
@@ -116,15 +114,9 @@ def _act_on_many(call: Call, action: Action) -> Reply:
     return _submit(call, request, key)
 
 
-def _select(
-    call: Call, action: Action, wanted: FilterBody
-) -> tuple[list[int], dict[ConnectionStatus, int]]:
-    """Return the connections that match now and that the action can concern, and the others.
-
-    The others are numbers by their status, which is why the action cannot concern them.
-    """
+def _select(call: Call, action: Action, wanted: FilterBody) -> TargetSelection:
+    """Return the connections that match now and that the action can concern, and the others."""
     call.context.fleet.invalidate()
-    fleet = call.context.fleet.get_readable()
     chosen = build_filter(
         wanted.conditions,
         wanted.statuses,
@@ -132,35 +124,25 @@ def _select(
         is_attention=wanted.attention,
         ids=wanted.ids,
     )
-    facts = {one: fleet.by_id[one].facts for one in match_ids(fleet, chosen)}
-    is_meant: Callable[[ConnectionFacts], bool] = (
-        (lambda known: known.is_synced)
-        if action is Action.RESYNC
-        else (lambda known: known.retired_at is None)
-    )
-    ids = [one for one, known in facts.items() if is_meant(known)]
-    others = Counter(
-        ConnectionStatus(known.status) for known in facts.values() if not is_meant(known)
-    )
-    return ids, dict(others)
+    return select_targets(call.context.fleet.get_readable(), action, chosen)
 
 
 def _estimate(
     call: Call,
     action: Action,
     ids: list[int],
-    left_out: dict[ConnectionStatus, int],
+    left_out: Mapping[ConnectionStatus, int],
     *,
     is_full: bool,
 ) -> PriceAnswer:
     if action is not Action.RESYNC or not ids:
-        return PriceAnswer(len(ids), left_out, 0, 0.0, None)
+        return PriceAnswer(len(ids), dict(left_out), 0, 0.0, None)
     budget = call.context.fleet.get_readable().service.shared.budget
     with call.context.database.open_transaction() as db:
         set_statement_timeout(db)
         found = price(db, ids, full=is_full, calls_per_minute=budget.limit if budget else None)
     return PriceAnswer(
-        found.connections, left_out, found.calls, found.minutes, found.describe_gaps()
+        found.connections, dict(left_out), found.calls, found.minutes, found.describe_gaps()
     )
 
 

@@ -9,7 +9,6 @@ const announcer = document.getElementById("announcer");
 const skew = Date.parse(root.dataset.now) - Date.now();
 
 const UNITS = [[86400, "d"], [3600, "h"], [60, "min"]];
-
 function renderAge(seconds) {
   for (const [size, unit] of UNITS) {
     if (seconds >= 2 * size) return `${Math.round(seconds / size)} ${unit}`;
@@ -37,6 +36,7 @@ function updateTimes() {
     const shown = element.dataset.as || root.dataset.zone;
     let text = null;
     if (shown === "age") text = renderAge(seconds);
+    else if (shown === "until") text = renderDistance(Math.min(seconds, 0));
     else if (shown === "relative") text = renderDistance(seconds);
     else if (shown === "local") text = renderLocal(new Date(moment));
     if (text !== null && element.textContent !== text) element.textContent = text;
@@ -71,7 +71,7 @@ function showState() {
   const age = Date.now() - answeredAt;
   const next = waits ? "paused" : age > STALE ? "stale" : "live";
   if (next !== state && (next === "stale" || state === "stale")) {
-    announce(next === "stale" ? "The server does not answer; this page is old." : "The page is up to date again.");
+    announce(next === "stale" ? "The server does not answer." : "The page is up to date again.");
   }
   state = next;
   status.dataset.state = state;
