@@ -75,6 +75,9 @@ class Frame:
         kept = [pair for pair in self.parameters if pair[0] not in dropped]
         return _build_link(self.path, [*kept, *_list_pairs(changes)])
 
+    def is_sorted_by(self, name: str) -> bool:
+        return ("sort", name) in self.parameters
+
     def time(self, instant: datetime | None) -> Markup:
         """Return a time in the chosen zone; a dash for none."""
         if instant is None:
