@@ -15,6 +15,7 @@ MAX_FRESH_SECONDS: Final = 5.0
 """Ages up to which a look is used as it is; within these, three times as long as its load took."""
 STALE_SECONDS: Final = 4.0
 """How much older a look may be while the next one is loaded."""
+CLOSE_SECONDS: Final = 3.0
 MAX_WAIT_SECONDS: Final = 9.0
 """A second less than the deadline of a request."""
 
@@ -75,6 +76,9 @@ class FleetCache:
             self._wanted_at = time.monotonic()
 
     def close(self) -> None:
+        """Wait for the load that is under way, which uses the database, but not for long."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._is_loading, timeout=CLOSE_SECONDS)
         self._limiter.close()
 
     def _is_usable(self, asked: float, more_seconds: float) -> bool:
