@@ -42,6 +42,11 @@ connections = Table(
     Column("provider", Text, nullable=False),
     Column("tenant_id", Uuid(as_uuid=False), comment="learnt from Graph's organization"),
     Column("display_name", Text),
+    Column(
+        "domains",
+        ARRAY(Text),
+        comment="domains in its users' sign-in names, the most frequent first; null: not read yet",
+    ),
     Column("status", Text, nullable=False, server_default=ConnectionStatus.ACTIVE),
     Column("status_reason", Text, comment="a plain sentence for the operator"),
     Column("settings", JSONB, nullable=False, server_default=text("'{}'::jsonb")),

@@ -6,8 +6,10 @@ import pytest
 from sqlalchemy import text
 
 from tests.support.databases import DatabaseFactory
-from tests.support.mirror import Mirror
+from tests.support.mirror import Mirror, fetch_scalar
 from worker.core.errors import NotFound
+from worker.overview.fleet import load_fleet
+from worker.overview.listing import ConnectionFilter, match_ids
 from worker.store.engine import Database
 from worker.store.state.connections import find_connection
 
@@ -85,10 +87,30 @@ def test_what_is_ambiguous_is_listed_with_its_numbers(
 
 
 def test_a_customer_is_found_by_a_domain_of_its_tenant(mirror: Mirror) -> None:
+    mirror.sync()
+    domain = mirror.tenant.domain
     with mirror.database.open_transaction() as db:
-        assert find_connection(db, mirror.tenant.domain.upper()).id == 1
+        assert find_connection(db, domain.upper()).id == 1
         with pytest.raises(NotFound, match="there is no"):
-            find_connection(db, f"x{mirror.tenant.domain}")
+            find_connection(db, f"x{domain}")
+    fleet = load_fleet(mirror.database, mirror.runtime.settings)
+    for words in (domain, domain[2:].upper()):
+        assert match_ids(fleet, ConnectionFilter(text=words)) == [1]
+    assert match_ids(fleet, ConnectionFilter(text=f"x{domain}")) == []
+
+
+def test_a_full_walk_stores_the_domains_that_users_sign_in_with_now(mirror: Mirror) -> None:
+    mirror.sync()
+    users, domain = mirror.tenant.users, mirror.tenant.domain
+    for index in range(3):
+        name = f"ann{index}@Sub.{domain}" if index < 2 else "nobody"
+        mirror.tenant.update_user(users.id_at(index), userPrincipalName=name)
+    mirror.tenant.delete_user(mirror.tenant.create_user(userPrincipalName=f"x@old.{domain}"))
+    mirror.sync()
+    statement = "select array_to_string(domains, ' ') from sync.connections"
+    assert fetch_scalar(mirror.database, statement) == domain, "a round of changes stores none"
+    mirror.sync(full=True)
+    assert fetch_scalar(mirror.database, statement) == f"{domain} sub.{domain}"
 
 
 @pytest.mark.parametrize(

@@ -286,6 +286,7 @@ SAFE = {
                 "provider",
                 "tenant_id",
                 "display_name",
+                "domains",
                 "settings",
             ),
             ADDRESS,

@@ -72,6 +72,8 @@ class ConnectionFacts(msgspec.Struct, frozen=True):
     tenant_id: str | None
     name: str | None
     """Its organization's name; None until the first call."""
+    domains: str | None
+    """Domains in its users' sign-in names, separated by spaces; None until they were read."""
     status: str
     status_reason: str | None
     settings_problem: str | None

@@ -96,10 +96,10 @@ class FleetConnection:
 
     @property
     def search_text(self) -> str:
-        """What it can be found by, each on a line of its own, in lower case."""
+        """What it can be found by, a line for each kind, in lower case."""
         if self._text is None:
             facts = self.facts
-            names = (facts.name, facts.label, facts.tenant_id, str(facts.id))
+            names = (facts.name, facts.label, facts.tenant_id, facts.domains, str(facts.id))
             self._text = "\n".join(filter(None, names)).casefold()
         return self._text
 

@@ -27,7 +27,7 @@ class ConnectionFilter:
     """Any of these, as its own condition or as that of the service that holds it up."""
     statuses: frozenset[str] = frozenset()
     text: str = ""
-    """Part of its name, of its address in Nango, or of its tenant id; or its whole id."""
+    """Part of its name, address in Nango, tenant id or of one of its domains; or its whole id."""
     ids: frozenset[int] | None = None
     attention: bool = False
     """Only those that need attention."""

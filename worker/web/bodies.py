@@ -77,7 +77,7 @@ class FilterBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Meta(
             max_length=100,
             pattern=PRINTABLE,
-            description="only with this in the name, Nango's id or the tenant id, or as id",
+            description="only with this in the name, Nango's id, tenant id or a domain, or as id",
         ),
     ] = ""
     attention: Annotated[bool, Meta(description="only what needs attention")] = False

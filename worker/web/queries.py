@@ -56,7 +56,7 @@ class ConnectionsQuery(msgspec.Struct, frozen=True):
     ] = []
     text: Annotated[
         SearchText,
-        Meta(description="only with this in the name, Nango's id or the tenant id, or as id"),
+        Meta(description="only with this in the name, Nango's id, tenant id or a domain, or as id"),
     ] = ""
     attention: Annotated[bool, Meta(description="only what needs attention")] = False
     sort: Annotated[

@@ -35,6 +35,6 @@ def build_filter_options(each: str) -> tuple[Option, ...]:
             "search",
             default="",
             metavar="TEXT",
-            help=f"{each} whose name, address or tenant has TEXT.",
+            help=f"{each} whose name, address in Nango, tenant or domain has TEXT.",
         ),
     )

@@ -33,10 +33,10 @@ _CONNECTIONS = text(f"""
         select connection_id, count(*) as number from sync.unresolved
          where {_WANTED.format(column="connection_id")} group by connection_id)
     select c.id, c.provider_config_key, c.nango_connection_id, c.provider, c.tenant_id,
-           c.display_name, c.status, c.status_reason, c.settings_problem, c.created_at,
-           c.retired_at, c.due_at, c.waiting_since, c.requested_at, c.requested_full,
-           c.broken_count, c.operator_paused_at, c.operator_paused_by, c.operator_pause_reason,
-           c.operator_paused_until,
+           c.display_name, array_to_string(c.domains, ' '), c.status, c.status_reason,
+           c.settings_problem, c.created_at, c.retired_at, c.due_at, c.waiting_since,
+           c.requested_at, c.requested_full, c.broken_count, c.operator_paused_at,
+           c.operator_paused_by, c.operator_pause_reason, c.operator_paused_until,
            case when l.expires_at > clock_timestamp() then l.holder end,
            case when l.expires_at > clock_timestamp() then l.expires_at end,
            coalesce(l.event_seq, 0), r.id, r.trigger, r.started_at, r.calls,

@@ -12,7 +12,6 @@ from sqlalchemy.dialects.postgresql import insert
 from models.connection import ConnectionStatus, connections
 from worker.core.errors import NotFound
 from worker.store.lease import Transaction
-from worker.store.state.domains import find_domain_owners
 
 FORGOTTEN_KEY: Final = "forgotten"
 """Key in a connection's settings: its data is being purged."""
@@ -136,7 +135,8 @@ _BY_NAME = text("""
                when lower(display_name) = lower(:named) then 3
                when length(:named) >= :shortest
                     and (starts_with(lower(nango_connection_id), lower(:named))
-                         or starts_with(tenant_id::text, lower(:named))) then 4 end as tier
+                         or starts_with(tenant_id::text, lower(:named))) then 4
+               when lower(:named) = any(domains) then 5 end as tier
       from sync.connections order by id
 """)
 """Which way each connection matches what was typed, the most certain way first."""
@@ -155,8 +155,6 @@ def find_connection(db: sa.Connection, named: str) -> Connection:
     for row in db.execute(_BY_NAME, values):
         if row.tier is not None:
             tiers.setdefault(row.tier, []).append(row.id)
-    if not tiers and (owners := find_domain_owners(db, named)):
-        tiers[0] = owners
     if not tiers:
         shown = named if number is not None else f"'{named}'"
         raise NotFound(

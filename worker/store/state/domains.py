@@ -1,53 +1,43 @@
-"""Finds the customers that have a domain, by the objects that are named after their domains."""
+"""Stores the domains of a tenant, as the names of its objects show them."""
 
 from typing import Final
 
-import sqlalchemy as sa
 from sqlalchemy import text
 
 from models.base import DIRECTORY
-from models.property import Property
 from models.resource import OWNER, Resource
-from models.resources import RESOURCES
+from worker.store.lease import Transaction
 
-_SAMPLE: Final = 25
-"""Objects of a customer that are looked at: nearly all of them are named after the same domains."""
-
-_NAMED_AFTER_DOMAINS: Final = tuple(
-    (resource, one)
-    for resource in RESOURCES.values()
-    for one in resource.columns
-    if one.ends_with_domain
-)
+_SAMPLE: Final = 20_000
+"""Most objects that are read: by random keys, so that every domain of some use is among them."""
+_MOST: Final = 200
+"""Most domains that are stored."""
 
 
-def find_domain_owners(db: sa.Connection, domain: str) -> list[int]:
-    """Return the connections whose tenant has a domain, as far as a few of its objects show it.
+def note_domains(tx: Transaction, resource: Resource) -> None:
+    """Store the domains in the names of a resource that was just walked, if it has such names.
 
-    Only a domain that a tenant has verified stands in the names of its objects.
+    Only a domain that the tenant has verified stands in them.
     """
-    if "." not in domain:
-        return []
-    return sorted(
-        {
-            number
-            for resource, column in _NAMED_AFTER_DOMAINS
-            for number in db.execute(
-                text(_render_query(resource, column)), {"domain": domain, "sample": _SAMPLE}
-            ).scalars()
-        }
-    )
+    column = next((one.name for one in resource.columns if one.ends_with_domain), None)
+    if column is not None:
+        values = {"id": tx.connection_id, "sample": _SAMPLE, "most": _MOST}
+        tx.db.execute(text(_render_statement(resource, column)), values)
 
 
-def _render_query(resource: Resource, column: Property) -> str:
-    """Return a query that reads a few rows of each connection by the table's key."""
+def _render_statement(resource: Resource, column: str) -> str:
+    """Return a statement that reads live rows by the table's key, and writes only what is new."""
     key = ", ".join(resource.key)
     return f"""
-        select c.id from sync.connections c
-         where exists (
-               select from (
-                   select {column.name} as name from {DIRECTORY}.{resource.name}
-                    where {OWNER} = c.id order by {OWNER}, {key} limit :sample) few
-                where lower(split_part(few.name, '@', -1)) = lower(:domain))
-         order by c.id
+        with named as (
+            select lower(split_part({column}, '@', -1)) as domain
+              from (select {column} from {DIRECTORY}.{resource.name}
+                     where {OWNER} = :id and deleted_at is null
+                     order by {OWNER}, {key} limit :sample) few
+             where {column} like '%@%.%'),
+        found as (
+            select array(select domain from named group by domain
+                          order by count(*) desc, domain limit :most) as domains)
+        update sync.connections c set domains = found.domains
+          from found where c.id = :id and c.domains is distinct from found.domains
     """

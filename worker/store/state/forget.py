@@ -124,6 +124,7 @@ def _mark_forgotten(database: Database, connection_id: int) -> None:
             settings={FORGOTTEN_KEY: True},
             settings_problem=None,
             tenant_id=None,
+            domains=None,
             status_reason=f"being forgotten; continue with 'tenant-mirror forget {connection_id}'",
         )
 

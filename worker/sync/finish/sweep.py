@@ -14,6 +14,7 @@ from worker.core.process.failpoints import hit_failpoint
 from worker.store.lease import Transaction
 from worker.store.mirror.cascade import BatchedDeletion
 from worker.store.mirror.hidden_membership import count_held_hidden
+from worker.store.state.domains import note_domains
 from worker.store.state.runs import note_full_walks
 from worker.store.state.streams import save_stream
 from worker.store.state.unresolved import WHOLE_RESOURCE, resolve_parts
@@ -166,6 +167,7 @@ def _finish_walk(
             whys = [why, explain_hidden_members(*count_held_hidden(tx))]
             candidates.hold_reasons[edge.name] = "; ".join(filter(None, whys))
         delete_seen(tx, stream.carried_resources)
+        note_domains(tx, stream.resource)
         after = end_walk(
             stream,
             context.started_at,
