@@ -2,11 +2,11 @@
 
 import json
 import os
+import secrets
 import shlex
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,10 @@ class Up:
             )
 
     def says(self, words: str) -> bool:
-        return words in self.output.read_text()
+        text = self.output.read_text()
+        if words not in text and self.process.poll() is not None:
+            pytest.fail(f"it has ended, and said: {text}")
+        return words in text
 
     def ask(self, *arguments: str) -> str:
         """What a command answers to whoever sources the file that the run names."""
@@ -64,7 +67,7 @@ class Up:
 
 @pytest.fixture
 def up(home: Path) -> Iterator[Up]:
-    made = Up(Path(tempfile.mkdtemp(prefix="up-", dir=home)))
+    made = Up(home / f"up-{secrets.token_hex(4)}")
     yield made
     if made.process.poll() is None:
         made.process.send_signal(signal.SIGINT)
