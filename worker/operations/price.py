@@ -1,6 +1,6 @@
 """What a bulk action would cost: connections, calls to Nango, minutes of its budget."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -59,7 +59,14 @@ def price(
     or a full walk; another one as much as its last run.
     """
     known = estimate_calls(db, ids, full=full)
-    unknown = len(ids) - len(known)
+    return estimate_price(known, len(ids), calls_per_minute=calls_per_minute)
+
+
+def estimate_price(
+    known: Mapping[int, int], connections: int, *, calls_per_minute: int | None
+) -> Price:
+    """Return the price of so many connections; ``known`` has the calls of some of them. Pure."""
+    unknown = connections - len(known)
     average = sum(known.values()) / len(known) if known else 1.0
     calls = round(sum(known.values()) + unknown * average)
-    return Price(len(ids), calls, unknown, calls_per_minute)
+    return Price(connections, calls, unknown, calls_per_minute)
