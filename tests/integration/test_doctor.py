@@ -112,7 +112,7 @@ def test_a_missing_permission_is_shown_with_the_text_for_the_customer(
     found = told(run("--json"))
     (missing,) = [one for one in found["conditions"] if one["code"] == Code.PERMISSION_MISSING]
     assert missing["customer_text"]
-    assert "text for the customer:" in run().stdout
+    assert "text for the customer (replace YOUR-CLIENT-ID by the client id" in run().stdout
 
 
 def test_a_token_that_expires_is_reported(mirror: Mirror, run: Run) -> None:

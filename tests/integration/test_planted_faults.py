@@ -98,7 +98,7 @@ def test_the_status_of_one_customer_has_cause_and_remedy_on_one_screen(
     assert fault.code in shown
     assert fault.cause in shown
     assert fault.remedy in shown
-    assert re.search(r"'tenant-mirror \w+|to the customer: |continues by itself|delete one", shown)
+    assert re.search(r"'tenant-mirror \w+|to the customer|continues by itself|delete one", shown)
     assert "now: " in shown, "it says what happens next"
 
 

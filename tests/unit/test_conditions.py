@@ -237,6 +237,61 @@ def test_what_a_customer_must_do_comes_with_the_text_to_send() -> None:
     assert "User.Read.All" in text
 
 
+@pytest.mark.parametrize(
+    ("setting", "shown"),
+    [
+        ((), "client_id=YOUR-CLIENT-ID"),
+        (("a-1",), "client_id=a-1"),
+        (("other=b-2",), "client_id=YOUR-CLIENT-ID"),
+        (("other=b-2", "entra=c-3", "a-1"), "client_id=c-3"),
+        (("a-1", "other=b-2"), "client_id=a-1"),
+    ],
+)
+def test_the_text_to_send_has_the_client_id_of_the_integration(
+    setting: tuple[str, ...], shown: str
+) -> None:
+    facts = connection(**CONNECTIONS[Code.PERMISSION_MISSING])
+    found = only(judge([facts], service(client_ids=setting)).connections[0].conditions)
+    assert found.customer_text is not None
+    assert shown in found.customer_text
+
+
+STORED_STATUS_REASONS = {
+    "Graph rejects the connection's token; the customer must reconnect": Code.TOKEN_REFUSED,
+    "Nango could not renew the connection's token; if it lasts, the customer must reconnect": (
+        Code.TOKEN_REFUSED
+    ),
+    "Nango could not renew the connection's token a moment ago; if it lasts, reconnect it": (
+        Code.TOKEN_REFUSED
+    ),
+    "it now belongs to another Microsoft tenant (a) than before (b); no data was read": (
+        Code.OTHER_TENANT
+    ),
+    "the tenant of the connection cannot be determined: Graph answers 403": Code.PERMISSION_MISSING,
+    "Nango has no such connection": Code.REFUSED_BY_NANGO,
+}
+STORED_REASONS = {
+    "Graph answered 429": reasons.is_throttled,
+    "Graph asks to slow down (directory)": reasons.is_throttled,
+    "Nango's budget of calls a minute is spent for now": reasons.is_budget_spent,
+    "Graph answers 404; the tenant does not offer this": reasons.is_not_offered,
+    "Nango is unavailable: no call is answered": reasons.is_nango_away,
+}
+"""Reasons as releases have stored them: a new wording must recognize these as well."""
+
+
+@pytest.mark.parametrize("reason", STORED_STATUS_REASONS)
+def test_a_stored_reason_of_a_broken_connection_stays_recognized(reason: str) -> None:
+    assert reasons.classify_broken(reason) is STORED_STATUS_REASONS[reason]
+
+
+@pytest.mark.parametrize("reason", STORED_REASONS)
+def test_a_stored_reason_means_one_thing(reason: str) -> None:
+    assert [check for check in STORED_REASONS.values() if check(reason)] == [
+        STORED_REASONS[reason]
+    ] * list(STORED_REASONS.values()).count(STORED_REASONS[reason])
+
+
 def test_a_stream_that_was_never_loaded_is_never_fresh() -> None:
     young = only(judge_one(freshness=fresh(None), created_at=NOW - timedelta(minutes=1)))
     assert (young.code, young.severity) == (Code.NEVER_LOADED, Severity.INFO)

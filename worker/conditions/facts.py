@@ -283,6 +283,8 @@ class ServiceFacts(msgspec.Struct, frozen=True):
     workers: tuple[WorkerFacts, ...] = ()
     clocks: tuple[ClockFacts, ...] = ()
     sinks: tuple[SinkFacts, ...] = ()
+    client_ids: tuple[str, ...] = ()
+    """Ids of the applications that customers consent to, as the setting has them."""
     shared: SharedFacts = SharedFacts()
     database_problem: str | None = None
     """Why nothing could be read from Postgres."""

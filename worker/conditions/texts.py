@@ -4,11 +4,18 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
+from msgspec.structs import replace
+
 from worker.conditions.condition import Code, Condition, Severity
 from worker.conditions.facts import ConnectionFacts
 
 CLIENT_ID: Final = "YOUR-CLIENT-ID"
-"""Stands for the id of the application that customers consent to: only Nango knows it."""
+"""Stands for the id of the application that customers consent to, where no setting has it."""
+CLIENT_ID_HINT: Final = (
+    f"replace {CLIENT_ID} by the client id that the integration has in Nango, or set "
+    "TENANT_MIRROR_CLIENT_IDS"
+)
+"""What to do with a text that has no client id."""
 
 MAX_LISTED: Final = 5
 """Most names in a sentence; the rest is counted."""
@@ -37,6 +44,36 @@ def build_condition(
         resource=resource,
         customer_text=customer_text,
     )
+
+
+def insert_client_id(
+    conditions: tuple[Condition, ...], integration: str, client_ids: Sequence[str]
+) -> tuple[Condition, ...]:
+    """Return the conditions with the client id of an integration in the texts to customers.
+
+    ``client_ids`` are as the setting has them: ids, or ``integration=id``.
+    """
+    client_id = find_client_id(integration, client_ids)
+    if client_id is None:
+        return conditions
+    return tuple(
+        one
+        if one.customer_text is None
+        else replace(one, customer_text=one.customer_text.replace(CLIENT_ID, client_id))
+        for one in conditions
+    )
+
+
+def find_client_id(integration: str, client_ids: Sequence[str]) -> str | None:
+    """Return the client id of an integration, else the one that is for all; None if none is."""
+    found = None
+    for one in client_ids:
+        name, _, client_id = one.rpartition("=")
+        if name.strip() == integration:
+            return client_id
+        if not name:
+            found = client_id
+    return found
 
 
 def list_names(names: Sequence[str]) -> str:
@@ -87,6 +124,6 @@ def _name_tenant(facts: ConnectionFacts) -> str:
 
 
 def _build_consent_link(facts: ConnectionFacts) -> str:
-    """Return the address where an administrator consents; only Nango knows the client id."""
+    """Return the address where an administrator consents, without the client id."""
     tenant = facts.tenant_id or "organizations"
     return f"https://login.microsoftonline.com/{tenant}/adminconsent?client_id={CLIENT_ID}"

@@ -16,6 +16,7 @@ _WEB_TOKEN: Final = re.compile(r"[!-~]{32,200}", re.ASCII)
 _HOST_NAME: Final = re.compile(
     r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*"
 )
+_CLIENT_ID: Final = re.compile(r"([^=]+=)?[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _DATABASE_SCHEMES: Final = ("postgres", "postgresql", "postgresql+psycopg")
 
 
@@ -56,6 +57,13 @@ def _check_networks(networks: tuple[str, ...]) -> tuple[str, ...]:
     return networks
 
 
+def _check_client_ids(ids: tuple[str, ...]) -> tuple[str, ...]:
+    for one in ids:
+        if not _CLIENT_ID.fullmatch(one):
+            raise ValueError("must be an application's id, or INTEGRATION=id for each integration")
+    return ids
+
+
 PositiveInt = Annotated[int, Meta(ge=1)]
 NaturalInt = Annotated[int, Meta(ge=0)]
 PositiveFloat = Annotated[float, Meta(gt=0)]
@@ -71,6 +79,7 @@ ActorName = Annotated[
 WebToken = Annotated[SecretStr, build_rule(check=_check_web_token)]
 HostNames = Annotated[tuple[str, ...], build_rule(check=_check_host_names)]
 Networks = Annotated[tuple[str, ...], build_rule(check=_check_networks)]
+ClientIds = Annotated[tuple[str, ...], build_rule(check=_check_client_ids)]
 EventPrefix = Annotated[
     str,
     Meta(pattern=r"\A[a-z0-9]+(\.[a-z0-9-]+)*\Z"),

@@ -17,6 +17,7 @@ from worker.core.secret import Certificates, SecretStr
 from worker.core.setting_types import (
     ActorName,
     BaseUrl,
+    ClientIds,
     DatabaseUrl,
     EventPrefix,
     HostNames,
@@ -71,6 +72,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename=_name_variable)
             "Microsoft providers"
         ),
     ] = msgspec.field(default=(), name="NANGO_INTEGRATIONS")
+    client_ids: Annotated[
+        ClientIds,
+        Meta(
+            description="client id of the application that customers consent to, for texts to "
+            "them; with several: INTEGRATION=id, separated by commas"
+        ),
+    ] = ()
     ca: Annotated[
         Certificates | None,
         Meta(

@@ -19,6 +19,7 @@ from worker.conditions.connection_judge import judge_connection
 from worker.conditions.facts import ConnectionFacts, ServiceFacts, SharedFacts
 from worker.conditions.fleet_judge import judge_fleet
 from worker.conditions.fold import fold_conditions
+from worker.conditions.texts import insert_client_id
 from worker.core.errors import RetryLater, ServerUnavailable
 from worker.core.settings import Settings
 from worker.delivery.store.sink_facts import load_sink_facts
@@ -206,7 +207,10 @@ def judge(facts: Sequence[ConnectionFacts], service: ServiceFacts) -> Fleet:
         folded = fold_conditions(one, judge_connection(one, now, missing), situation)
         if folded.cause is not None:
             affected[folded.cause.code] += 1
-        connections.append(FleetConnection(one, folded.conditions, folded.cause, situation))
+        own = folded.conditions
+        if own:
+            own = insert_client_id(own, one.integration, service.client_ids)
+        connections.append(FleetConnection(one, own, folded.cause, situation))
     return Fleet(service, connections, judge_fleet(service, affected), affected)
 
 
@@ -219,7 +223,7 @@ def _load_stored(
         sinks = load_sink_facts(
             db, days=settings.events_days, grace_days=settings.events_grace_days
         )
-    return facts, msgspec.structs.replace(service, sinks=sinks)
+    return facts, msgspec.structs.replace(service, sinks=sinks, client_ids=settings.client_ids)
 
 
 def _build_blind_facts(settings: Settings, problem: str) -> ServiceFacts:

@@ -76,7 +76,11 @@ class ConditionAnswer(msgspec.Struct, frozen=True):
     ]
     customer_text: Annotated[
         str | None,
-        Meta(description="text to send to the customer, where only the customer can act"),
+        Meta(
+            description="text to send to the customer, where only the customer can act; in its "
+            "link, YOUR-CLIENT-ID stands for the integration's client id unless "
+            "TENANT_MIRROR_CLIENT_IDS is set"
+        ),
     ]
 
 

@@ -170,6 +170,8 @@ def _print_examination(found: "Examination", probed: "list[ProbedTenant]") -> No
 
 def _print_conditions(fleet: "Fleet", same: "list[Condition]") -> None:
     """Print one condition, which many connections may share."""
+    from worker.conditions.texts import CLIENT_ID, CLIENT_ID_HINT
+
     first = same[0]
     names = ", ".join(map(_name_subject, same[:MAX_NAMED]))
     more = f" and {len(same) - MAX_NAMED:,} more" if len(same) > MAX_NAMED else ""
@@ -185,7 +187,8 @@ def _print_conditions(fleet: "Fleet", same: "list[Condition]") -> None:
         next_move=next_move,
     )
     if first.customer_text:
-        print_line("          text for the customer:")
+        hint = f" ({CLIENT_ID_HINT})" if CLIENT_ID in first.customer_text else ""
+        print_line(f"          text for the customer{hint}:")
         for line in first.customer_text.splitlines():
             print_line(f"            {line}")
 

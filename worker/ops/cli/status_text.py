@@ -7,7 +7,7 @@ from datetime import datetime
 from models.connection import ConnectionStatus
 from worker.conditions.condition import Condition
 from worker.conditions.facts import BudgetFacts
-from worker.conditions.texts import CLIENT_ID
+from worker.conditions.texts import CLIENT_ID, CLIENT_ID_HINT
 from worker.core.time_text import render_age, render_count, render_moment
 from worker.delivery.health import SinkHealth
 from worker.ops.cli.attention_rows import SEVERITY_COLORS, build_attention_rows
@@ -157,7 +157,7 @@ def _build_condition_lines(
     yield ScreenLine(line, indent, color=SEVERITY_COLORS.get(severity))
     yield ScreenLine(f"do: {condition.remedy}", f"{indent}    ")
     if condition.customer_text:
-        put = " (put your application's id in)" if CLIENT_ID in condition.customer_text else ""
+        put = f" ({CLIENT_ID_HINT})" if CLIENT_ID in condition.customer_text else ""
         yield ScreenLine(f"to the customer{put}: {condition.customer_text}", f"{indent}    ")
 
 
