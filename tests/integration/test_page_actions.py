@@ -178,13 +178,10 @@ def test_a_part_of_many_names_lists_them(page: PageClient) -> None:
 def test_a_domain_leads_to_its_owner(web: WebApplication, page: PageClient) -> None:
     with web.database.open_transaction() as db:
         db.execute(
-            text(
-                "insert into directory.users (connection_id, id, user_principal_name, "
-                "first_seen_at, changed_at, row_hash) values "
-                "(11, gen_random_uuid(), 'ada@eleven.example', now(), now(), '')"
-            )
+            text("update sync.connections set domains = array['eleven.example'] where id = 11")
         )
-    found = page.get("/search", query={"q": "eleven.example"})
+    web.context.fleet.invalidate()
+    found = page.get("/search", query={"q": "Eleven.example"})
     assert found.headers.get("location") == "/connections/11"
 
 

@@ -8,7 +8,6 @@ from worker.core.errors import NotFound
 from worker.overview.fleet import Fleet
 from worker.overview.listing import ConnectionFilter, Sort, list_connections
 from worker.page.page import PageQuery, Redirect, View, Visit
-from worker.store.state.domains import find_domain_owners
 from worker.store.state.metrics import set_statement_timeout
 from worker.store.state.runs import get_run
 from worker.web.queries import SearchText
@@ -51,13 +50,10 @@ def search(visit: Visit) -> View | Redirect:
     number = _parse_number(asked)
     found = _find_connections(fleet, asked)
     run = None
-    if number is not None or not found:
+    if number is not None:
         with visit.context.database.open_transaction() as db:
             set_statement_timeout(db)
-            run = _find_run(db, number, fleet) if number is not None else None
-            if not found:
-                owners = find_domain_owners(db, asked.lower())
-                found = [_build(fleet, one, "domain") for one in owners if one in fleet.by_id]
+            run = _find_run(db, number, fleet)
     exact = [one for one in found if one.why != "part"]
     if run is not None and not exact:
         return Redirect(f"/runs/{run.id}")
@@ -83,6 +79,8 @@ def _explain(fleet: Fleet, number: int, asked: str) -> str:
         "tenant": facts.tenant_id or "",
         "name": facts.name or "",
     }
+    if text in (facts.domains or "").split():
+        return "domain"
     return next((why for why, name in names.items() if name.casefold() == text), "part")
 
 
