@@ -12,7 +12,7 @@ from tests.support.fleet import fill_fleet, revive_service
 from worker.conditions.condition import Code
 from worker.core.errors import InvalidInput
 from worker.core.settings import Settings, load_settings
-from worker.overview.fleet import Fleet, load_fleet
+from worker.overview.fleet import Fleet, judge, load_fleet
 from worker.overview.listing import ConnectionFilter, Sort, list_connections, match_ids
 from worker.store.engine import Database
 from worker.store.state import condition_facts
@@ -201,3 +201,20 @@ def test_without_postgres_the_fleet_says_so(plain_settings: Settings) -> None:
     assert [one.code for one in found.conditions][:1] == [Code.SERVER_UNUSABLE]
     assert found.conditions[0].subject == "Postgres"
     assert found.connections == []
+
+
+def test_what_one_look_was_asked_for_is_ready_in_the_next_one_only(fleet: Fleet) -> None:
+    derived: list[str] = []
+
+    def note(look: Fleet, word: str) -> int:
+        derived.append(word)
+        return len(look.connections)
+
+    looks = [judge([one.facts for one in fleet.connections], fleet.service) for _ in range(3)]
+    looks[0].derive(note, "asked")
+    looks[1].prepare_like(looks[0])
+    assert derived == ["asked", "asked"]
+    looks[2].prepare_like(looks[1])
+    assert derived == ["asked", "asked"], "nobody asked the second look"
+    assert looks[1].derive(note, "asked") == len(fleet.connections)
+    assert derived == ["asked", "asked"]

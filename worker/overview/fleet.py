@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
 
@@ -117,13 +117,22 @@ class Fleet:
     affected: Mapping[Code, int] = field(default_factory=dict)
     """How many connections each condition of the service holds up."""
     _derived: dict[object, object] = field(default_factory=dict, repr=False, compare=False)
+    _asked: set[tuple[Any, tuple[Hashable, ...]]] = field(
+        default_factory=set, repr=False, compare=False
+    )
 
     def derive(self, compute: "Callable[..., Derived]", *arguments: Hashable) -> Derived:
         """Return what a function makes of this look and arguments. It runs once for all who ask."""
         key = (compute, arguments)
+        self._asked.add(key)
         if key not in self._derived:
             self._derived[key] = compute(self, *arguments)
         return cast(Derived, self._derived[key])
+
+    def prepare_like(self, previous: "Fleet") -> None:
+        """Derive what was asked of the previous look, so that no request waits for it."""
+        for compute, arguments in tuple(previous._asked):  # noqa: SLF001 - of the same class
+            self._derived[compute, arguments] = compute(self, *arguments)
 
     @property
     def now(self) -> datetime:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -31,6 +31,20 @@ class ConnectionFilter:
     ids: frozenset[int] | None = None
     attention: bool = False
     """Only those that need attention."""
+
+
+_EVERYTHING: Final = ConnectionFilter()
+_Keyed = tuple[tuple[Any, int], FleetConnection]
+"""A connection with what it is sorted by."""
+
+
+class ListCounts(NamedTuple):
+    """Counts of all connections of a list, on every page."""
+
+    total: int
+    attention: int
+    statuses: Mapping[str, int]
+    conditions: Mapping[Code, int]
 
 
 class Sort(StrEnum):
@@ -115,28 +129,53 @@ def list_connections(
     """
     if limit is not None and not 1 <= limit <= MAX_LIMIT:
         raise InvalidInput(f"limit must be from 1 to {MAX_LIMIT}")
-    matches = _match(fleet, wanted)
-    key = _SORT_KEYS[sort]
-    keyed = sorted(((key(one), one.id), one) for one in matches)
+    order: Sequence[_Keyed] = fleet.derive(_sort, sort)
     start = 0
     if after is not None:
-        start = bisect_right(keyed, _decode_key(after, sort), key=lambda item: item[0])
-    end = len(keyed) if limit is None else start + limit
-    shown = keyed[start:end]
-    is_last = end >= len(keyed)
+        start = bisect_right(order, _decode_key(after, sort), key=lambda item: item[0])
+    left = order[start:]
+    if wanted == _EVERYTHING:
+        counts: ListCounts = fleet.derive(_count_all)
+    else:
+        matches = _match(fleet, wanted)
+        ids = {one.id for one in matches}
+        left = [item for item in left if item[1].id in ids]
+        counts = _count(matches)
+    shown = left if limit is None else left[:limit]
+    is_last = len(shown) == len(left)
     return ConnectionPage(
-        rows=[one for _, one in shown],
+        [one for _, one in shown],
+        *counts,
+        next_key=None if is_last or not shown else _encode_key(sort, shown[-1][0]),
+    )
+
+
+def _sort(fleet: Fleet, sort: Sort) -> Sequence[_Keyed]:
+    """Return all connections with their keys in an order, which a look keeps."""
+    key = _SORT_KEYS[sort]
+    return sorted(((key(one), one.id), one) for one in fleet.connections)
+
+
+def _count_all(fleet: Fleet) -> ListCounts:
+    return _count(fleet.connections)
+
+
+def _count(matches: Sequence[FleetConnection]) -> ListCounts:
+    return ListCounts(
         total=len(matches),
         attention=sum(one.needs_attention for one in matches),
         statuses=Counter(one.facts.status for one in matches),
         conditions=Counter(code for one in matches for code in one.codes),
-        next_key=None if is_last or not shown else _encode_key(sort, shown[-1][0]),
     )
 
 
 def count_codes(fleet: Fleet, wanted: ConnectionFilter) -> Mapping[Code, int]:
     """Return how many connections have each condition, of those that match but for conditions."""
-    matches = _match(fleet, replace(wanted, conditions=frozenset(), attention=False))
+    others = replace(wanted, conditions=frozenset(), attention=False)
+    if others == _EVERYTHING:
+        counts: ListCounts = fleet.derive(_count_all)
+        return counts.conditions
+    matches = _match(fleet, others)
     return Counter(code for one in matches for code in one.codes)
 
 

@@ -15,6 +15,8 @@ MAX_FRESH_SECONDS: Final = 5.0
 """Ages up to which a look is used as it is; within these, three times as long as its load took."""
 STALE_SECONDS: Final = 4.0
 """How much older a look may be while the next one is loaded."""
+HEAD_START_SECONDS: Final = 0.05
+"""For a request that is answered with an older look, before the next load competes with it."""
 CLOSE_SECONDS: Final = 3.0
 MAX_WAIT_SECONDS: Final = 9.0
 """A second less than the deadline of a request."""
@@ -46,7 +48,8 @@ class FleetCache:
             if self._is_usable(asked, 0.0):
                 assert self._fleet is not None
                 return self._fleet
-            self._start_loading()
+            has_old = self._is_usable(asked, STALE_SECONDS)
+            self._start_loading(HEAD_START_SECONDS if has_old else 0.0)
             while not self._is_usable(asked, STALE_SECONDS):
                 left = MAX_WAIT_SECONDS - (time.monotonic() - asked)
                 if not self._changed.wait(max(0.0, left)) and left <= 0:
@@ -85,16 +88,19 @@ class FleetCache:
         is_wanted = self._fleet is not None and self._begun_at >= self._wanted_at
         return is_wanted and asked - self._begun_at < self._fresh_seconds + more_seconds
 
-    def _start_loading(self) -> None:
+    def _start_loading(self, delay: float = 0.0) -> None:
         if not self._is_loading:
             self._is_loading, self._error = True, None
-            Thread(target=self._load, name="fleet", daemon=True).start()
+            Thread(target=self._load, args=(delay,), name="fleet", daemon=True).start()
 
-    def _load(self) -> None:
+    def _load(self, delay: float) -> None:
+        time.sleep(delay)
         begun = time.monotonic()
         fleet, error = None, None
         try:
             fleet = load_fleet(self._database, self._settings, limiter=self._limiter.get())
+            if (previous := self._readable) is not None:
+                fleet.prepare_like(previous)
         except BaseException as raised:  # noqa: BLE001 - raised again in the threads that wait
             error = raised
         with self._changed:
