@@ -42,6 +42,9 @@ for _name in ("COLUMNS", "LINES"):
 os.environ.pop("SSL_CERT_DIR", None)
 os.environ["SSL_CERT_FILE"] = str(Path(__file__).parent / "support" / "authority.pem")
 
+# Selenium brings trio, which hands its random numbers to Hypothesis. No test of a property runs it.
+os.environ["HYPOTHESIS_NO_PLUGINS"] = "1"
+
 # A shell starts what it runs in the background with SIGINT ignored, and programs inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -12,9 +12,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.acceptance.test_web_command import Serving, environment, serving
+from tests.acceptance.test_web_command import environment, serving
 from tests.support.databases import DatabaseFactory
 from tests.support.fork_server import run_command
+from tests.support.serving import Serving
 
 ROUTE = "/api/operations"
 """It reads the database at each request."""

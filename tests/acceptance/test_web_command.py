@@ -7,19 +7,17 @@ import socket
 import ssl
 import subprocess
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
 from models.audit import AuditAction
 from tests.support.fault_proxy import FaultProxy
-from tests.support.fork_server import COMMAND, get_fork_server, run_command
+from tests.support.fork_server import run_command
+from tests.support.serving import Serving
 from tests.support.tls import Authority
 from worker.store.engine import Database
 from worker.store.service.audit import list_audit
@@ -39,36 +37,6 @@ def run(database_url: str) -> Run:
         return run_command(arguments, environment(database_url, **more))
 
     return call
-
-
-class Serving:
-    """A process that serves, its log, and where."""
-
-    def __init__(self, log: Path, arguments: Sequence[str], variables: dict[str, str]) -> None:
-        self.log = log
-        self.process = get_fork_server().start([*COMMAND, *arguments], variables, log)
-        self.url = ""
-        until = time.monotonic() + 30
-        while not self.url and time.monotonic() < until:
-            found = [line for line in self.lines() if line["event"] == "serving"]
-            self.url = found[0]["url"] if found else ""
-            time.sleep(0.02)
-        assert self.url, log.read_text()
-
-    def lines(self) -> list[dict[str, Any]]:
-        text = self.log.read_text() if self.log.exists() else ""
-        return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
-
-    def get(
-        self, path: str, token: str | None = None, context: Any = None, seconds: float = 10
-    ) -> tuple[int, bytes]:
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        request = urllib.request.Request(self.url + path, headers=headers)  # noqa: S310 - ours
-        try:
-            with urllib.request.urlopen(request, timeout=seconds, context=context) as reply:  # noqa: S310
-                return reply.status, reply.read()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read()
 
 
 @contextmanager

@@ -7,7 +7,6 @@ const status = document.getElementById("status");
 const announcer = document.getElementById("announcer");
 // The server's clock is what all ages are measured by.
 const skew = Date.parse(root.dataset.now) - Date.now();
-
 const UNITS = [[86400, "d"], [3600, "h"], [60, "min"]];
 function renderAge(seconds) {
   for (const [size, unit] of UNITS) {
@@ -53,6 +52,7 @@ function findReasonToWait() {
     return "while a field is in use";
   }
   if (document.querySelector("details.menu[open], dialog[open]")) return "while a menu is open";
+  if (document.querySelector("form[data-selection] input[name=id]:checked")) return "while rows are selected";
   const selection = document.getSelection();
   const isSelecting = selection && !selection.isCollapsed && live?.contains(selection.anchorNode);
   return isSelecting ? "while text is selected" : null;

@@ -1,0 +1,82 @@
+"""Every page in both themes, wide and narrow: usable for everybody, and without complaints."""
+
+from collections.abc import Mapping
+
+import pytest
+from sqlalchemy import text
+
+from models.audit import Via
+from models.operation import Action
+from tests.support.browser import NARROW, Browser, Theme
+from tests.support.running_page import RunningPage
+from worker.operations.request import OperationRequest, ResumeParameters
+from worker.operations.submit import submit
+from worker.page.assets import get_asset
+from worker.page.page import PageRoute
+from worker.page.routes import PAGES
+from worker.page.sign_in import sign_in_by_link
+from worker.store.service.audit import Actor
+
+COLOURS = ("color-contrast", "link-in-text-block")
+"""The rules of axe that depend on the theme."""
+NO_PAGES = (get_asset, sign_in_by_link)
+QUERIES: Mapping[str, str] = {
+    "/bulk": "?action=pause&scope=matching",
+    "/search": "?q=Alpine",
+}
+"""What a page must be asked for."""
+
+
+def list_pages() -> list[PageRoute]:
+    return [one for one in PAGES if one.method == "GET" and one.answer not in NO_PAGES]
+
+
+@pytest.fixture(scope="module")
+def examples(site: RunningPage) -> dict[str, int]:
+    """A value for each part of a path."""
+    held = next(one for one in site.faults if one.name == "Held Back")
+    with site.database.open_transaction() as db:
+        run_id = db.execute(text("select max(id) from sync.runs")).scalar_one()
+        request = OperationRequest(Action.RESUME, [held.connection_id], ResumeParameters())
+        asked = submit(db, Actor("olivia", Via.PAGE), request)
+    return {
+        "connection_id": held.connection_id,
+        "run_id": run_id,
+        "operation_id": asked.operation.id,
+    }
+
+
+@pytest.mark.parametrize("page", list_pages(), ids=lambda it: it.path)
+def test_everybody_can_use_a_page_in_both_themes_wide_and_narrow(
+    page: PageRoute, signed_in: Browser, examples: dict[str, int]
+) -> None:
+    path = page.path.format(**examples) + QUERIES.get(page.path, "")
+    status, kind = signed_in.fetch(path)
+    assert status == 200
+    if not kind.startswith("text/html"):
+        return
+    signed_in.open(path)
+    found = signed_in.find_violations()
+    signed_in.show(Theme.DARK)
+    found += signed_in.find_violations(COLOURS)
+    signed_in.show(Theme.DARK, NARROW)
+    found += signed_in.find_scrollers()
+    found += signed_in.find_violations(COLOURS)
+    signed_in.show(Theme.LIGHT, NARROW)
+    found += signed_in.find_violations()
+    assert found == []
+
+
+def test_a_page_that_is_refused_is_a_page_too(signed_in: Browser) -> None:
+    signed_in.open("/connections/4711/nothing")
+    assert "404" in "".join(signed_in.take_log())
+    assert "there is no such page" in signed_in.read()
+    signed_in.show(Theme.DARK, NARROW)
+    assert signed_in.find_violations() + signed_in.find_scrollers() == []
+
+
+def test_an_empty_list_says_whether_a_filter_hides_everything(signed_in: Browser) -> None:
+    signed_in.open("/?text=no+such+customer")
+    assert "No connections match the filter." in signed_in.read()
+    signed_in.find_named("a", "Clear the filter").click()
+    signed_in.wait_for_text("Revoked Consent")
