@@ -1,7 +1,7 @@
 # Everything a checkout can do. Each target brings .venv up to date first (scripts/venv.sh).
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-long soak bench bench-quick check lint-sql lock clean
+.PHONY: help venv run test test-long soak bench bench-quick check docs images lint-sql lock clean
 SHELL := /bin/sh
 BIN := .venv/bin
 
@@ -47,6 +47,9 @@ check: venv lint-sql ## lint, format check, types, import contracts, migrations
 
 docs: venv ## write the pages of the reference that follow from the declarations
 	@PYTHONPATH=. $(BIN)/python scripts/reference.py
+
+images: venv ## take the images of the page in docs/images again, with Chromium
+	@$(BARE) $(BIN)/pytest -q --write-images -k has_an_image tests/browser/test_page_looks.py
 
 lint-sql: venv ## lint the SQL of the migrations (rules: .squawk.toml)
 	@sql=$$($(BIN)/alembic -c migrations/alembic.ini upgrade head --sql 2>/dev/null) && \

@@ -53,6 +53,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Tests may run on another PostgreSQL than the one that is installed with the sandbox."""
     parser.addoption("--postgres-bin", type=Path, help="directory of PostgreSQL's programs")
+    parser.addoption("--write-images", action="store_true", help="renew docs/images")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,13 +1,14 @@
 """Every page in both themes, wide and narrow: usable for everybody, and without complaints."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
 from models.audit import Via
 from models.operation import Action
-from tests.support.browser import NARROW, Browser, Theme
+from tests.support.browser import NARROW, WIDE, Browser, Theme
 from tests.support.running_page import RunningPage
 from worker.operations.request import OperationRequest, ResumeParameters
 from worker.operations.submit import submit
@@ -20,6 +21,11 @@ from worker.store.service.audit import Actor
 COLOURS = ("color-contrast", "link-in-text-block")
 """The rules of axe that depend on the theme."""
 NO_PAGES = (get_asset, sign_in_by_link)
+DOCS = Path(__file__).parents[2] / "docs"
+IMAGES = DOCS / "images"
+PAGE_GUIDE = DOCS / "how-to" / "use-the-page.md"
+IMAGE_HEIGHT = 700
+MAX_IMAGE_BYTES = 155_000
 QUERIES: Mapping[str, str] = {
     "/bulk": "?action=pause&scope=matching",
     "/search": "?q=Alpine",
@@ -80,3 +86,26 @@ def test_an_empty_list_says_whether_a_filter_hides_everything(signed_in: Browser
     assert "No connections match the filter." in signed_in.read()
     signed_in.find_named("a", "Clear the filter").click()
     signed_in.wait_for_text("Revoked Consent")
+
+
+@pytest.mark.parametrize("name", ["fleet", "connection", "permissions"])
+@pytest.mark.parametrize("theme", Theme)
+@pytest.mark.parametrize(("shape", "width"), [("wide", WIDE), ("narrow", 360)])
+def test_the_documentation_has_an_image_of_it(
+    name: str,
+    theme: Theme,
+    shape: str,
+    width: int,
+    signed_in: Browser,
+    examples: dict[str, int],
+    request: pytest.FixtureRequest,
+) -> None:
+    path = {"fleet": "/", "connection": f"/connections/{examples['connection_id']}"}
+    image = signed_in.take_image(path.get(name, f"/{name}"), theme, width, IMAGE_HEIGHT)
+    assert len(image) < MAX_IMAGE_BYTES
+    file = IMAGES / f"{name}-{theme}-{shape}.png"
+    if request.config.getoption("--write-images"):
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(image)
+    assert file.stat().st_size < MAX_IMAGE_BYTES
+    assert file.name in PAGE_GUIDE.read_text(), "the guide shows it"

@@ -164,6 +164,15 @@ class Browser:
         found: list[str] = self.run(_FIND_SCROLLERS)
         return found
 
+    def take_image(self, path: str, theme: Theme, width: int, height: int) -> bytes:
+        """A page as its window shows it, without scroll bars, as PNG."""
+        self.call("Emulation.setScrollbarsHidden", hidden=True)
+        self.show(theme, width, height)
+        self.open(path)
+        image = self.driver.get_screenshot_as_png()
+        self.call("Emulation.setScrollbarsHidden", hidden=False)
+        return image
+
     def take_log(self) -> list[str]:
         """Warnings and errors of the browser since the last call."""
         found = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
