@@ -1,6 +1,5 @@
 """What operators do, with the mouse, with the keyboard alone, and without JavaScript."""
 
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +9,6 @@ from models.api_token import Scope
 from tests.support.browser import Browser
 from tests.support.hands import Hand, Mouse
 from tests.support.running_page import RunningPage
-from worker.web.verify import CACHE_SECONDS
 
 NUMBER = 2000
 
@@ -40,7 +38,6 @@ def test_signing_in_and_out_with_a_token(hand: Hand, operator: str) -> None:
 def test_a_link_signs_in_once(browser: Browser, site: RunningPage) -> None:
     browser.forget_session()
     link = site.make_link()
-    time.sleep(CACHE_SECONDS)  # the server reads tokens so often
     browser.open(link)
     browser.wait_for_text("need attention")
     browser.forget_session()
@@ -188,7 +185,6 @@ def test_without_javascript_links_and_forms_do_the_same(
 def test_who_may_only_read_is_offered_no_action(browser: Browser, site: RunningPage) -> None:
     browser.forget_session()
     token = site.make_token(Scope.READ, name="rita")
-    time.sleep(CACHE_SECONDS)  # the server reads tokens so often
     browser.sign_in(token)
     number = next(one.connection_id for one in site.faults if one.name == "Held Back")
     for path in ("/", f"/connections/{number}", f"/connections/{number}/held"):

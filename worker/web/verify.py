@@ -16,6 +16,9 @@ from worker.web.token import digest_token, is_token, parse_token_id
 
 CACHE_SECONDS: Final = 2.0
 """How long a revocation may take until it is in force."""
+UNKNOWN_SECONDS: Final = 0.1
+"""How old the known tokens may be if one is not among them: it may have been made just now. Wrong
+tokens, however many, make the server read the tokens no more often."""
 USE_SECONDS: Final = 60.0
 """Between two writes of when a token was last used."""
 
@@ -65,7 +68,7 @@ class TokenVerifier:
         number = parse_token_id(presented)
         if number is None:
             return None
-        found = self._load_tokens().get(number)
+        found = self._find_token(number)
         is_right = is_token(presented, found.digest if found else _NO_TOKEN)
         if found is None or not is_right:
             return None
@@ -85,7 +88,7 @@ class TokenVerifier:
         if key.id is None:
             is_bootstrap = key.digest == self._bootstrap
             return Principal(BOOTSTRAP_NAME, frozenset(Scope)) if is_bootstrap else None
-        found = self._load_tokens().get(key.id)
+        found = self._find_token(key.id)
         if found is None or found.digest != key.digest:
             return None
         self._note_use(key.id)
@@ -95,9 +98,15 @@ class TokenVerifier:
         """Whether any token can be used. Raises ServerUnavailable."""
         return self._bootstrap is not None or bool(self._load_tokens())
 
-    def _load_tokens(self) -> Mapping[str, TokenDigest]:
+    def _find_token(self, number: str) -> TokenDigest | None:
+        known = self._load_tokens()
+        if number not in known:
+            known = self._load_tokens(UNKNOWN_SECONDS)
+        return known.get(number)
+
+    def _load_tokens(self, max_seconds: float = CACHE_SECONDS) -> Mapping[str, TokenDigest]:
         with self._lock:
-            if time.monotonic() - self._loaded_at >= CACHE_SECONDS:
+            if time.monotonic() - self._loaded_at >= max_seconds:
                 begun = time.monotonic()
                 with self._database.open_transaction() as db:
                     set_statement_timeout(db)
