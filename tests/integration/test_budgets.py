@@ -663,6 +663,34 @@ def test_graphs_429_without_a_scope_holds_only_its_own_stream(nango: Nango, kits
     assert one.nango.limiter.read_pauses(["entra/contoso"], SERVICES) == {}
 
 
+def test_a_pause_that_graph_asks_for_binds_a_sync_by_hand_too(nango: Nango, kits: Kits) -> None:
+    """The call that opens every slice was refused, so Graph means the whole customer."""
+    one, other = kits(2)
+    tenants = {"contoso": paged(1), "fabrikam": paged(2)}
+    ids = enrol(one, nango, tenants)
+    assert run_slice(one, ids["contoso"], trigger=BACKFILL).state is RunState.SUCCEEDED
+    headers = JSON | {"retry-after": "1800", "request-id": "x"}
+    nango.before_graph = lambda request: (
+        Response(429, b"{}", headers) if request.connection_id == "contoso" else None
+    )
+    with one.database.open_transaction() as db:
+        request_resync(db, ids["contoso"], None, full=False)
+    assert run_slice(one, ids["contoso"], trigger=MANUAL).state is RunState.PARTIAL
+    (pauses,) = one.nango.limiter.read_pauses(["entra/contoso"], SERVICES).values()
+    assert 1700 < pauses["directory"] <= 1800
+
+    nango.before_graph = None
+    nango.calls.reset()
+    with one.database.open_transaction() as db:
+        request_resync(db, ids["contoso"], None, full=False)
+    report = run_slice(other, ids["contoso"], trigger=MANUAL)
+    assert (report.state, nango.calls.total) == (RunState.RUNNING, 0), report.message
+    waits = "select extract(epoch from due_at - now()) from sync.connections where id = :id"
+    with one.database.open_transaction() as db:
+        assert db.execute(text(waits), {"id": ids["contoso"]}).scalar_one() > 1600
+    assert run_slice(other, ids["fabrikam"], trigger=BACKFILL).state is RunState.SUCCEEDED
+
+
 @pytest.mark.parametrize(
     ("after", "least"),
     [("0.4", 0.4), ("2", 2.0), ("date", 1.0), ("0", 0.0), (None, 0.4), ("soon", 0.4)],

@@ -133,6 +133,7 @@ class GraphClient:
             if is_token_rejected(response) and self._renew(renewals):
                 response = self._send(ORGANIZATION_PATH)
         except RetryLater as error:
+            self._nango.note_refusal(self._connection, ORGANIZATION_PATH, error)
             error.status = 0  # this status is not about the caller's request
             raise
         return self._check_tenant(response)
@@ -255,15 +256,19 @@ class GraphClient:
 
     def _post(self, paths: dict[str, str], observer: ResponseObserver | None) -> ApiResponse:
         self._call_before_send()
-        return self._nango.proxy(
-            self._connection,
-            f"{VERSION}/$batch",
-            method="POST",
-            body=build_batch(paths),
-            lane=self._lane,
-            batched_path=next(iter(paths.values())),
-            observer=observer,
-        )
+        try:
+            return self._nango.proxy(
+                self._connection,
+                f"{VERSION}/$batch",
+                method="POST",
+                body=build_batch(paths),
+                lane=self._lane,
+                batched_path=next(iter(paths.values())),
+                observer=observer,
+            )
+        except RetryLater as error:
+            self._nango.note_refusal(self._connection, ORGANIZATION_PATH, error)
+            raise
 
     def _parse_batch(self, paths: dict[str, str], response: ApiResponse) -> BatchResult | None:
         """Parse a ``$batch`` response, after recording the throttling of its items."""

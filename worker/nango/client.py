@@ -26,6 +26,7 @@ from worker.core.errors import (
     ConfigurationError,
     ConnectionBroken,
     MirrorError,
+    RetryLater,
     RetryNow,
 )
 from worker.core.net.transport import TransportConfig
@@ -48,6 +49,8 @@ from worker.nango.transport import ApiRequest, HttpTransport, ResponseObserver
 ATTEMPTS = 5
 SLOW_ATTEMPTS = 3
 """Attempts at a request that times out in the service; a smaller request helps more."""
+
+_REFUSED_FOR_NOW = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
 _KEY_PATTERN = re.compile(r"[!-~]+")
 _HEADER_PATTERN = re.compile(r"[!-~]([ -~]*[!-~])?")
@@ -190,6 +193,17 @@ class NangoClient:
         """Record the throttling of a response inside a ``$batch``."""
         self._meter.count_response(response)
         self._pause_if_throttled(str(connection), target, response, self._clock())
+
+    def note_refusal(self, connection: ConnectionRef, target: str, error: RetryLater) -> None:
+        """Hold back all calls of a customer's service if a call for all of them was refused.
+
+        Only a pause that is longer than a call waits is kept: it also binds a sync that an operator
+        asks for. https://learn.microsoft.com/graph/throttling
+        """
+        pause = error.after or 0.0
+        if error.status in _REFUSED_FOR_NOW and pause > self.retry_policy.max_pause:
+            service = self.throttle.find_service(target)
+            self.limiter.pause_connection(str(connection), service, pause)
 
     def wait(self, seconds: float, reason: WaitReason) -> None:
         """Wait before a call, and count it."""
