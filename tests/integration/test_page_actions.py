@@ -73,7 +73,7 @@ def test_a_selection_is_previewed_with_its_price_and_then_submitted(
     place = done.headers["location"]
     operation = page.get(place).body.decode()
     assert "Resync in full" in operation
-    assert "0 of 3 done" in operation
+    assert "0 of 3 requested" in operation
     with web.database.open_transaction() as db:
         entry = db.execute(audit.select().order_by(audit.c.id.desc()).limit(1)).one()
     assert (entry.via, entry.action, entry.outcome) == ("page", "resync", "accepted")

@@ -92,6 +92,21 @@ def decide(page: PageClient, action: str, seen: list[str], **more: str) -> WebRe
     return page.post(f"/connections/{HELD}/{action}", fields)
 
 
+def end_a_run(web: WebApplication, state: str) -> None:
+    """End a run of connection 2 that serves what was requested."""
+    with web.database.open_transaction() as db:
+        db.execute(
+            text("""
+                insert into sync.runs (connection_id, trigger, state, finished_at)
+                values (2, 'manual', :state, clock_timestamp())
+            """),
+            {"state": state},
+        )
+        db.execute(text("update sync.connections set requested_at = null where id = 2"))
+    web.context.fleet.invalidate()
+    web.context.looks.invalidate(2)
+
+
 def test_a_resync_says_its_price_and_leads_to_its_outcome(
     web: WebApplication, page: PageClient
 ) -> None:
@@ -110,8 +125,27 @@ def test_a_resync_says_its_price_and_leads_to_its_outcome(
     path, _, query = place.partition("?")
     done = get_text(page.get(path, query=query))
     assert "resync , asked for by" in done
+    assert "requested ; waits: " in done, "nothing has been read yet"
+    end_a_run(web, "partial")
+    done = get_text(page.get(path, query=query))
+    assert re.search(r": requested ; run \d+ partial now", done)
+    assert "waits: " not in done
     assert "asked for by" not in get_text(page.get(path)), "only the one that was led to is shown"
     assert "resync, done" in done, "the audit is on the page"
+
+
+def test_a_resync_is_requested_until_a_run_has_ended(web: WebApplication, page: PageClient) -> None:
+    page.post("/connections/2/resync")
+    assert execute(web.database, 1)
+    web.context.fleet.invalidate()
+    shown = get_text(page.get("/operations/1"))
+    assert "requested 1 connection is queued for a sync; the list below shows" in shown
+    assert "1 of 1 requested" in shown
+    assert "waits: due" in shown
+    assert "succeeded" not in shown
+    assert "succeeded" not in get_text(page.get("/operations")).partition("Finished")[2]
+    end_a_run(web, "failed")
+    assert re.search(r"run \d+ failed", get_text(page.get("/operations/1")))
 
 
 def test_a_pause_has_a_reason_and_an_end_and_a_resume_ends_it(

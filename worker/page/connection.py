@@ -10,8 +10,8 @@ from models.connection import ConnectionStatus
 from worker.overview.connection_look import ConnectionLook
 from worker.overview.fleet import Fleet, FleetConnection
 from worker.page.connection_charts import build_charts
+from worker.page.connection_operations import build_operation
 from worker.page.connection_rows import (
-    build_operation,
     build_run,
     count_changes,
     list_change_kinds,
@@ -94,7 +94,7 @@ def _build_values(
 ) -> dict[str, object]:
     facts, now, history = one.facts, fleet.now, look.history
     resources = list_resources(facts, look.streams, history.rows, now)
-    operations = [build_operation(it, fleet.service) for it in look.operations]
+    operations = [build_operation(it, one, fleet.service) for it in look.operations]
     wanted = visit.query.operation
     return {
         "connection": describe_identity(one),

@@ -6,18 +6,15 @@ from typing import Any, Final
 
 import msgspec
 
-from models.operation import Action, OperationState, TargetState
 from models.resources import RESOURCES
 from models.run import RunState, RunTrigger
 from models.stream import Phase
 from worker.conditions.condition import Code
-from worker.conditions.facts import ConnectionFacts, ServiceFacts
+from worker.conditions.facts import ConnectionFacts
 from worker.events.object_names import describe_object
 from worker.events.recent_changes import RecentChanges
-from worker.operations.progress import describe_wait
 from worker.overview.fleet import FleetConnection
 from worker.store.mirror.count_live import MOST_COUNTED
-from worker.store.state.connection_operations import ConnectionOperation
 
 _PHASES: Final = {
     Phase.READY: "at rest",
@@ -104,18 +101,6 @@ class MissingPermission(msgspec.Struct, frozen=True):
     permission: str
     unlocks: list[str]
     reasons: list[str]
-    text: str
-
-
-class OperationRow(msgspec.Struct, frozen=True):
-    """An action of an operator on this connection."""
-
-    id: int
-    action: Action
-    actor: str
-    created_at: datetime
-    is_open: bool
-    is_failed: bool
     text: str
 
 
@@ -272,22 +257,3 @@ def list_permissions(one: FleetConnection) -> list[MissingPermission]:
             reasons=[*known.reasons, condition.sentence],
         )
     return list(found.values())
-
-
-def build_operation(one: ConnectionOperation, service: ServiceFacts) -> OperationRow:
-    is_open = one.target_state is TargetState.QUEUED
-    state = "running" if one.state is OperationState.RUNNING else "queued"
-    text = (
-        f"{state}; {describe_wait(one.state, service)}"
-        if is_open
-        else one.detail or one.target_state.value
-    )
-    return OperationRow(
-        id=one.id,
-        action=one.action,
-        actor=one.actor,
-        created_at=one.created_at,
-        is_open=is_open,
-        is_failed=one.target_state is TargetState.FAILED,
-        text=text,
-    )
