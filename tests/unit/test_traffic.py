@@ -9,6 +9,7 @@ from models.queues import ALL_QUEUES
 from models.resources import STREAMED
 from models.run import RunTrigger
 from worker.conditions.activity import ActivityState
+from worker.conditions.condition import Code
 from worker.conditions.facts import (
     BudgetFacts,
     ConnectionFacts,
@@ -17,6 +18,7 @@ from worker.conditions.facts import (
     SharedFacts,
     WorkerFacts,
 )
+from worker.conditions.reasons import THROTTLED
 from worker.overview.fleet import Fleet, judge
 from worker.overview.traffic import build_queue, list_throttled, list_worker_holds
 
@@ -121,7 +123,24 @@ def test_throttled_customers_have_an_end_for_each_service() -> None:
     )
     throttled = list_throttled(fleet)
     assert [one.id for one in throttled] == [2, 1]
+    assert throttled[0].until == NOW + timedelta(seconds=900)
     assert throttled[0].pauses == [
         ("directory", NOW + timedelta(seconds=60)),
         ("sites", NOW + timedelta(seconds=900)),
     ]
+
+
+def test_the_throttled_customers_are_those_with_the_condition() -> None:
+    cut_off = connection(
+        2,
+        last_aborted=True,
+        last_state="failed",
+        last_error=THROTTLED,
+        due_at=NOW + timedelta(minutes=4),
+    )
+    fleet = look(connection(1, graph_pauses={"directory": 30.0}), cut_off, connection(3))
+    shown = list_throttled(fleet)
+    assert [one.id for one in shown] == [2, 1]
+    assert (shown[0].until, shown[0].pauses) == (NOW + timedelta(minutes=4), [])
+    judged = [one.id for one in fleet.in_use if Code.THROTTLED_BY_GRAPH in one.codes]
+    assert sorted(judged) == [1, 2]

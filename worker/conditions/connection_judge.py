@@ -175,7 +175,7 @@ def _judge_broken(facts: ConnectionFacts) -> Condition:
 
 def _judge_throttle(facts: ConnectionFacts, now: datetime) -> Condition | None:
     """Return that Graph asked to wait, from its pauses, its streams and the last run."""
-    until = _find_throttle_end(facts, now)
+    until = find_throttle_end(facts, now)
     if until is None:
         return None
     seconds = (until - now).total_seconds()
@@ -191,8 +191,8 @@ def _judge_throttle(facts: ConnectionFacts, now: datetime) -> Condition | None:
     )
 
 
-def _find_throttle_end(facts: ConnectionFacts, now: datetime) -> datetime | None:
-    """Return the end of the longest pause that Graph asked for."""
+def find_throttle_end(facts: ConnectionFacts, now: datetime) -> datetime | None:
+    """Return the end of the longest pause that Graph asked for; None if there is none."""
     ends = [now + timedelta(seconds=seconds) for seconds in facts.graph_pauses.values()]
     ends += [one.due_at for one in facts.streams if is_throttled(one.reason) and one.due_at]
     if facts.last_aborted and is_throttled(facts.last_error) and facts.due_at:

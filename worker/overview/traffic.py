@@ -10,6 +10,8 @@ import msgspec
 from models.queues import ALL_QUEUES
 from models.run import RunTrigger
 from worker.conditions.activity import ActivityState
+from worker.conditions.condition import Code
+from worker.conditions.connection_judge import find_throttle_end
 from worker.conditions.facts import ConnectionFacts
 from worker.overview.fleet import Fleet, FleetConnection
 
@@ -49,8 +51,10 @@ class ThrottledConnection(msgspec.Struct, frozen=True):
 
     id: int
     title: str
+    until: datetime
+    """The end of the longest pause."""
     pauses: Sequence[tuple[str, datetime]]
-    """Each service with the end of its pause."""
+    """Each service with the end of its pause; none for one that only a stream or a run tells of."""
 
 
 class HeldByWorker(msgspec.Struct, frozen=True):
@@ -92,20 +96,22 @@ def build_queue(fleet: Fleet) -> Queue:
 
 
 def list_throttled(fleet: Fleet) -> Sequence[ThrottledConnection]:
-    """Return the customers that Graph throttles, those that wait longest first."""
-    found = [
-        ThrottledConnection(
-            one.id,
-            one.facts.title,
-            sorted(
-                (service, _round_up(fleet.now + timedelta(seconds=seconds)))
-                for service, seconds in one.facts.graph_pauses.items()
-            ),
+    """Return the customers that Graph throttles, those that wait longest first.
+
+    They are those with the condition, so that no page says anything else about them.
+    """
+    found = []
+    for one in fleet.in_use:
+        if not any(condition.code is Code.THROTTLED_BY_GRAPH for condition in one.conditions):
+            continue
+        until = find_throttle_end(one.facts, fleet.now)
+        assert until is not None, "the condition holds as long as Graph's pause"
+        pauses = sorted(
+            (service, _round_up(fleet.now + timedelta(seconds=seconds)))
+            for service, seconds in one.facts.graph_pauses.items()
         )
-        for one in fleet.in_use
-        if one.facts.graph_pauses
-    ]
-    return sorted(found, key=lambda one: (-max(end for _, end in one.pauses).timestamp(), one.id))
+        found.append(ThrottledConnection(one.id, one.facts.title, _round_up(until), pauses))
+    return sorted(found, key=lambda one: (-one.until.timestamp(), one.id))
 
 
 def list_worker_holds(fleet: Fleet) -> Sequence[WorkerHolds]:
