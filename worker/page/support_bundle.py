@@ -1,8 +1,9 @@
-"""What a supporter needs to know of one connection, without the name of any person or customer."""
+"""What a supporter needs to know of one connection, without names or domains."""
 
 import dataclasses
 import hashlib
 import platform
+import re
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any, Final
@@ -25,6 +26,10 @@ from worker.sync.policy import METADATA_KEY, Policy, apply_overrides
 _RUNS: Final = 50
 _OPERATIONS: Final = 20
 _DIGEST_LENGTH: Final = 12
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_-]+")
+_LETTERS: Final = re.compile(r"\w+")
+_SHORTEST: Final = 4
+"""Letters from which a part of a name can be recognised."""
 
 
 def get_support_bundle(visit: Visit) -> Content:
@@ -61,15 +66,23 @@ def get_support_bundle(visit: Visit) -> Content:
 def _remove_names(facts: ConnectionFacts) -> ConnectionFacts:
     """Return the facts without names, so that no sentence made of them has one.
 
-    Nango's id is chosen by the product that connects, which may use a mail address.
+    The tenant's id stays: support needs it to find the connection elsewhere. Nango's id is chosen
+    by the product that connects, which may use a mail address, a domain or a name.
     """
     nango_id = facts.nango_id
-    if "@" in nango_id or not nango_id.isascii():
+    if not _PLAIN.fullmatch(nango_id) or _has_name(nango_id, facts):
         digest = hashlib.sha256(nango_id.encode("utf-8", "replace")).hexdigest()
         nango_id = f"sha256-{digest[:_DIGEST_LENGTH]}"
     return msgspec.structs.replace(
-        facts, name=None, nango_id=nango_id, paused_by=None, pause_reason=None
+        facts, name=None, domains=None, nango_id=nango_id, paused_by=None, pause_reason=None
     )
+
+
+def _has_name(nango_id: str, facts: ConnectionFacts) -> bool:
+    """Return whether an id holds the organization's name or the beginning of one of its domains."""
+    names = [one.partition(".")[0] for one in (facts.domains or "").split()]
+    names += _LETTERS.findall(facts.name or "")
+    return any(len(one) >= _SHORTEST and one.casefold() in nango_id.casefold() for one in names)
 
 
 def _describe(facts: ConnectionFacts, fleet: Fleet) -> Mapping[str, Any]:
