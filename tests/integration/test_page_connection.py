@@ -26,7 +26,7 @@ from worker.store.state.connection_operations import list_connection_operations
 
 USER = "00000000-0000-0000-0000-00000000000{}"
 BUSY, QUIET, RETIRED, REFUSED, WALKING, HOSTILE, NEW = range(1, 8)
-CANARIES = ("Canary Person", "canary@canary.example", "canary-secret")
+CANARIES = ("Canary Person", "canary@canary.example", "canary-secret", "canary-domain")
 
 _USERS = """
     insert into directory.users (connection_id, id, display_name, user_principal_name, mail,
@@ -74,7 +74,8 @@ _PLANT = (
     f"""update sync.connections
            set operator_paused_at = now(), operator_paused_by = 'Canary Person',
                operator_pause_reason = 'canary@canary.example called', nango_connection_id =
-               'canary@canary.example', display_name = 'Canary Person'
+               'canary@canary.example', display_name = 'Canary Person',
+               domains = array['canary-domain.example', 'canary-domain.onmicrosoft.com']
          where id = {BUSY}""",
 )
 
@@ -152,7 +153,8 @@ def test_every_resource_has_phase_age_rows_and_drift(page: PageClient) -> None:
     told = get_text(read(page, BUSY))
     for name in RESOURCES:
         assert name.replace("_", " ") in told
-    users = re.search(r" users following changes (\d+ \w+) 2 (2 deleted) 24 h ago – –", told)  # noqa: RUF001
+    age = r"(\d+ \w+) limit 15 min"
+    users = re.search(rf" users following changes {age} 2 (2 deleted) 24 h ago – –", told)  # noqa: RUF001
     assert users, told
     assert "refused" in get_text(read(page, REFUSED))
     assert get_text(read(page, NEW)).count("not read yet") == 5
@@ -339,6 +341,30 @@ def test_a_support_bundle_has_no_name_of_anybody(web: WebApplication, page: Page
     name = web.context.fleet.get().by_id[REFUSED].facts.name
     assert name
     assert name not in json.dumps(refused)
+
+
+@pytest.mark.parametrize("nango_id", ["contoso-prod", "contoso.com", "a@b.example", "Alpine_Bank"])
+def test_a_support_bundle_has_no_id_that_is_made_of_a_name(
+    web: WebApplication, page: PageClient, nango_id: str
+) -> None:
+    change = text(
+        "update sync.connections set nango_connection_id = :nango_id, "
+        "display_name = 'Alpine Bank', domains = array['contoso.com'] where id = :id"
+    )
+    with web.database.open_transaction() as db:
+        before = web.context.fleet.get().by_id[HOSTILE].facts.nango_id
+        db.execute(change, {"nango_id": nango_id, "id": HOSTILE})
+    web.context.fleet.invalidate()
+    body = page.get(f"/connections/{HOSTILE}/bundle").body.decode()
+    assert nango_id not in body
+    assert "contoso" not in body
+    assert json.loads(body)["facts"]["nango_id"].startswith("sha256-")
+    with web.database.open_transaction() as db:
+        db.execute(change, {"nango_id": before, "id": HOSTILE})
+    web.context.fleet.invalidate()
+    assert (
+        json.loads(page.get(f"/connections/{HOSTILE}/bundle").body)["facts"]["nango_id"] == before
+    )
 
 
 def test_operations_on_it_are_listed_newest_first(web: WebApplication) -> None:

@@ -68,6 +68,17 @@ def read(page: PageClient, path: str = "/", **query: object) -> str:
     return reply.body.decode()
 
 
+def silence_dispatcher(web: WebApplication) -> None:
+    with web.database.open_transaction() as db:
+        db.execute(
+            text(
+                "update sync.service_state set updated_at = now() - interval '1 hour' "
+                "where name = 'tick'"
+            )
+        )
+    web.context.fleet.invalidate()
+
+
 def list_ids(body: str) -> list[int]:
     return [int(one) for one in re.findall(r'<tr role="row" id="c(\d+)"', body)]
 
@@ -167,6 +178,50 @@ def test_refreshes_of_many_tabs_cost_the_database_one_look(
         event.remove(engine, "before_cursor_execute", listener)
     looks = 1 + (time.monotonic() - begun) / 1.0
     assert sum("sync.sinks" in one for one in statements) <= 2 * looks
+
+
+def read_row(body: str, number: int) -> str:
+    return body.partition(f'id="c{number}"')[2].partition("</tr>")[0]
+
+
+def test_the_badge_is_the_sum_of_the_totals(web: WebApplication, page: PageClient) -> None:
+    silence_dispatcher(web)
+    body = read(page)
+    assert "wait for the service" in body
+    totals = body.partition('<p class="totals">')[2].partition("</p>")[0]
+    numbers = [int(one) for one in re.findall(r"<strong>(\d+)</strong>", totals)[:2]]
+    badge = re.search(r'class="badge">(\d+)', body)
+    assert "condition of the service" in totals
+    assert badge is not None
+    assert int(badge[1]) == sum(numbers)
+
+
+def test_what_waits_for_the_service_is_not_shown_as_well(
+    web: WebApplication, page: PageClient
+) -> None:
+    silence_dispatcher(web)
+    body = read(page, sort="id")
+    row = read_row(body, 9)
+    assert "waits: dispatcher silent" in row
+    assert "mark well" not in row
+    connection = page.get("/connections/9").body.decode()
+    assert "waits: dispatcher silent" in connection.partition('class="totals"')[2][:600]
+
+
+def test_an_age_has_the_limit_from_which_it_is_late(web: WebApplication, page: PageClient) -> None:
+    body = read(page, sort="id")
+    assert re.search(r"<small class=\"line\">[a-z ]+, limit \d+ \w+</small>", read_row(body, 9))
+    with web.database.open_transaction() as db:
+        db.execute(
+            text(
+                "update sync.streams set fresh_at = now() - interval '2 days' "
+                "where connection_id = 11"
+            )
+        )
+    web.context.fleet.invalidate()
+    late, other = (read_row(read(page, sort="id"), number) for number in (11, 12))
+    assert "> late</span>" in late
+    assert "> late</span>" not in other
 
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES, ids=range(len(HOSTILE_NAMES)))

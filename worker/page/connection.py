@@ -20,6 +20,7 @@ from worker.page.connection_rows import (
     list_resources,
     list_walks,
 )
+from worker.page.fleet import find_holding_code
 from worker.page.page import PageQuery, View, Visit
 from worker.store.service.audit import AuditEntry
 from worker.store.state.connections import SYNCED_STATUSES
@@ -106,6 +107,7 @@ def _build_values(
             "events": facts.events,
         },
         "severity": one.severity,
+        "waits_for": find_holding_code(one),
         "conditions": one.conditions,
         "cause": None if one.cause is None else {"code": one.cause.code, "wait": one.cause.wait},
         "activity": one.activity,

@@ -8,7 +8,7 @@ import msgspec
 
 from models.resources import RESOURCES
 from models.run import RunState, RunTrigger
-from models.stream import Phase
+from models.stream import Phase, compute_late_after
 from worker.conditions.condition import Code
 from worker.conditions.facts import ConnectionFacts
 from worker.events.object_names import describe_object
@@ -36,6 +36,8 @@ class ResourceRow(msgspec.Struct, frozen=True):
     """The resource that it is read with."""
     fresh_at: datetime | None
     is_late: bool
+    limit_seconds: float
+    """The age from which it is late."""
     rows: int | None
     has_more: bool
     """Whether there are more rows than were counted."""
@@ -127,6 +129,7 @@ def list_resources(
                 if age.fresh_at is None
                 else datetime.fromtimestamp(age.fresh_at, UTC),
                 is_late=facts.is_synced and now.timestamp() > age.compute_late_at(created),
+                limit_seconds=compute_late_after(age.interval_seconds),
                 rows=min(rows[name], MOST_COUNTED),
                 has_more=rows[name] > MOST_COUNTED,
                 drift=_describe_drift(stream, name),

@@ -7,7 +7,9 @@ import msgspec
 from msgspec import Meta
 
 from models.connection import ConnectionStatus
+from models.stream import compute_late_after
 from worker.conditions.condition import Code, Severity
+from worker.conditions.facts import ConnectionFacts, ResourceAge
 from worker.overview.fleet import Fleet, FleetConnection
 from worker.overview.listing import ConnectionFilter, Sort, count_codes, list_connections
 from worker.page.page import PageQuery, View, Visit
@@ -21,7 +23,7 @@ _HEADS: Final = (
     ("Data age", Sort.AGE),
     ("Activity", None),
     ("Last run", Sort.RUN),
-    ("Rows", Sort.ROWS),
+    ("Objects read", Sort.ROWS),
     ("Next move", Sort.NEXT),
     ("Why", None),
 )
@@ -60,23 +62,35 @@ class FleetRow(msgspec.Struct, frozen=True):
     code: Code | None
     """Of its most severe condition."""
     severity: Severity | None
+    waits_for: Code | None
+    """The condition of the service that holds it up, unless its own needs attention."""
     more: int
     """Further conditions."""
     fresh_at: datetime | None
+    oldest: str | None
+    """The resource whose age that is."""
+    limit_seconds: float | None
+    """The age from which that resource is late."""
+    is_late: bool
+    """Whether any of its resources is."""
     is_synced: bool
     activity: str
     run_id: int | None
     run_state: str | None
     run_at: datetime | None
     rows: int | None
+    """Objects that the last run read; None if there were none, which tells nothing of its rows."""
     next_at: datetime | None
     why: str
 
 
 def count_attention(fleet: Fleet) -> int:
     """Return how many connections, and conditions of the service, need attention."""
-    service = sum(one.severity.needs_attention for one in fleet.conditions)
-    return fleet.attention_count + service
+    return fleet.attention_count + _count_service_attention(fleet)
+
+
+def _count_service_attention(fleet: Fleet) -> int:
+    return sum(one.severity.needs_attention for one in fleet.conditions)
 
 
 def show_fleet(visit: Visit) -> View:
@@ -91,10 +105,11 @@ def show_fleet(visit: Visit) -> View:
         "query": query,
         "conditions": fleet.conditions,
         "codes": _list_codes(fleet, query, wanted),
-        "rows": [build_row(one) for one in page.rows],
+        "rows": [build_row(one, fleet.now) for one in page.rows],
         "heads": [(title, sort) for title, sort in _HEADS],
         "total": page.total,
         "attention": fleet.attention_count,
+        "service_attention": _count_service_attention(fleet),
         "connections": len(fleet.in_use),
         "fine": fleet.fine_count,
         "waiting": fleet.waiting_count,
@@ -115,11 +130,14 @@ def build_wanted(query: FleetQuery) -> ConnectionFilter:
     )
 
 
-def build_row(one: FleetConnection) -> FleetRow:
+def build_row(one: FleetConnection, now: datetime) -> FleetRow:
     """Return a connection as the table shows it."""
     facts, activity = one.facts, one.activity
     first = one.conditions[0] if one.conditions else None
-    fresh_at = facts.fresh_at
+    waits_for = find_holding_code(one)
+    others = len(one.conditions) if waits_for else max(0, len(one.conditions) - 1)
+    oldest = find_oldest(facts)
+    fresh_at = None if oldest is None else oldest.fresh_at
     return FleetRow(
         id=facts.id,
         name=facts.name,
@@ -127,17 +145,33 @@ def build_row(one: FleetConnection) -> FleetRow:
         status=facts.status,
         code=first.code if first else None,
         severity=first.severity if first else None,
-        more=max(0, len(one.conditions) - 1),
+        waits_for=waits_for,
+        more=others,
         fresh_at=None if fresh_at is None else datetime.fromtimestamp(fresh_at, UTC),
+        oldest=None if oldest is None else oldest.resource,
+        limit_seconds=None if oldest is None else compute_late_after(oldest.interval_seconds),
+        is_late=facts.is_synced and facts.late_at < now.timestamp(),
         is_synced=facts.is_synced,
         activity=activity.state.value,
         run_id=facts.last_run_id,
         run_state=facts.last_state,
         run_at=facts.last_finished_at or facts.last_started_at,
-        rows=facts.last_objects,
+        rows=facts.last_objects or None,
         next_at=activity.next_at,
         why=first.sentence if first and first.severity.needs_attention else activity.sentence,
     )
+
+
+def find_holding_code(one: FleetConnection) -> Code | None:
+    """Return the condition of the service that a connection waits for, and is counted under."""
+    return None if one.cause is None or one.needs_attention else one.cause.code
+
+
+def find_oldest(facts: ConnectionFacts) -> ResourceAge | None:
+    """Return the resource whose data is oldest; None if one was never loaded."""
+    if facts.fresh_at is None:
+        return None
+    return min(facts.freshness, key=lambda one: one.fresh_at or 0.0)
 
 
 def _list_codes(fleet: Fleet, query: FleetQuery, wanted: ConnectionFilter) -> list[CodeCount]:
