@@ -172,6 +172,7 @@ def test_without_javascript_links_and_forms_do_the_same(
         hand.activate(browser.find_named("a", "No Sites"))
         browser.wait_for_text("Sites.Read.All")
         hand.activate(browser.find_named("a", "Pause"))
+        hand.write(browser.find("#reason"), "moving house")
         hand.activate(browser.find_named("button", "Pause"))
         browser.wait_for_text("pause, asked for by olivia")
         site.run_operations()

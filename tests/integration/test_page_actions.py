@@ -87,6 +87,10 @@ def test_all_that_match_are_meant_on_every_page_of_the_list(
     assert shown.status == 422, "the order of a list is no part of it"
     shown = page.get("/bulk", query="action=pause&scope=matching&status=active")
     assert f"<strong>{NUMBER}</strong> connections" in shown.body.decode()
+    assert f"and {NUMBER - 12} more" in shown.body.decode()
+    assert '<a href="/?status=active">list all that match</a>' in shown.body.decode()
+    assert '<a href="/?status=active">Back to the fleet</a>' in shown.body.decode()
+    assert page.post("/bulk", read_form(shown, "/bulk")).status == 422, "it has no reason"
     fields = [*read_form(shown, "/bulk"), ("reason", "maintenance"), ("hours", "2")]
     done = page.post("/bulk", fields)
     with web.database.open_transaction() as db:
@@ -95,6 +99,17 @@ def test_all_that_match_are_meant_on_every_page_of_the_list(
     assert (latest.action, latest.targets) == ("pause", NUMBER)
     assert latest.parameters["reason"] == "maintenance"
     assert latest.parameters["until"] is not None
+
+
+def test_the_search_and_a_bulk_action_keep_the_zone(page: PageClient) -> None:
+    found = page.get("/search", query={"q": "Only One", "zone": "relative"})
+    assert found.headers["location"] == "/connections/9?zone=relative"
+    fleet = page.get("/", query={"zone": "local"}).body.decode()
+    assert fleet.count('<input type="hidden" name="zone" value="local">') == 3
+    shown = page.get("/bulk", query="action=resume&id=3&zone=local")
+    place = "/bulk?zone=local"
+    done = page.post(place, read_form(shown, re.escape(place)))
+    assert done.headers["location"].endswith("?zone=local")
 
 
 def test_a_form_that_is_sent_twice_acts_once(web: WebApplication, page: PageClient) -> None:

@@ -170,17 +170,76 @@ def test_a_pause_has_a_reason_and_an_end_and_a_resume_ends_it(
     assert "No operator has paused it" in get_text(page.get(f"{path}/resume"))
 
 
+def test_a_resync_names_the_price_of_each_choice_and_why_it_will_not_help(
+    web: WebApplication, page: PageClient
+) -> None:
+    with web.database.open_transaction() as db:
+        db.execute(
+            text("""
+                update sync.runs set calls = 900
+                 where id = (select min(id) from sync.runs where connection_id = 2)
+            """)
+        )
+        db.execute(
+            text("""
+                update sync.connections set status = 'broken', status_reason = 'AADSTS700082'
+                 where id = 2
+            """)
+        )
+    web.context.fleet.invalidate()
+    shown = get_text(page.get("/connections/2/resync"))
+    assert "What has changed: about 7 calls" in shown
+    assert "compare it: about 900 calls" in shown
+    assert "It will not help now: it is broken: AADSTS700082;" in shown
+    assert "it is not synced, so a resync will be refused" in get_text(
+        page.get(f"/connections/{RETIRED}/resync")
+    )
+    assert "It will not help" not in get_text(page.get(f"/connections/{HELD}/resync"))
+
+
+def test_a_pause_ends_after_four_hours_unless_something_else_is_chosen(page: PageClient) -> None:
+    shown = page.get("/connections/2/pause").body.decode()
+    assert re.findall(r'value="(\d*)" selected', shown) == ["4"]
+    assert re.search(r'name="reason"[^>]* required', shown)
+    given = {"reason": "x", "until": "soon"}
+    kept = page.post("/connections/2/pause", given).body.decode()
+    assert re.findall(r'value="(\d*)" selected', kept) == [""], "as it was sent"
+
+
+def test_a_form_and_what_follows_it_keep_the_zone(page: PageClient) -> None:
+    shown = page.get("/connections/2/pause", query={"zone": "local"}).body.decode()
+    (place,) = re.findall(r'<form method="post" action="(/connections[^"]+)"', shown)
+    assert place == "/connections/2/pause?zone=local"
+    reply = page.post(place, {"reason": "x"})
+    assert reply.headers["location"].endswith("&zone=local")
+
+
+def test_what_is_wrong_with_a_form_is_said_once(page: PageClient) -> None:
+    reply = page.post("/connections/2/pause", {"hours": "0", "reason": "x"})
+    assert reply.status == 422
+    assert get_text(reply).count("must be a whole number") == 1
+    both = page.post("/connections/2/pause", {"hours": "0", "unknown": "x"})
+    assert get_text(both).count("must be a whole number") == 1
+
+
 @pytest.mark.parametrize(
     ("number", "action", "fields", "status", "words"),
     [
-        (2, "pause", {"until": "soon"}, 422, "must be a time"),
-        (2, "pause", {"until": "0001-01-01T00:00+23:59"}, 422, "must be a time"),
-        (2, "pause", {"until": "2001-01-01T00:00"}, 422, "a pause ends in the future"),
+        (2, "pause", {"hours": "4"}, 422, "give the reason of the pause"),
+        (2, "pause", {"reason": "x", "until": "soon"}, 422, "must be a time"),
+        (2, "pause", {"reason": "x", "until": "0001-01-01T00:00+23:59"}, 422, "must be a time"),
+        (
+            2,
+            "pause",
+            {"reason": "x", "until": "2001-01-01T00:00"},
+            422,
+            "a pause ends in the future",
+        ),
         (2, "pause", {"reason": "two\nlines"}, 422, "one line of at most"),
         (2, "pause", {"hours": "0"}, 422, "hours"),
         (2, "pause", {"reason": "x" * 301}, 422, "reason"),
         (2, "pause", {"unknown": "x"}, 422, "unknown"),
-        (RETIRED, "pause", {}, 409, "it is retired"),
+        (RETIRED, "pause", {"reason": "x"}, 409, "it is retired"),
         (RETIRED, "resync", {}, 409, "it is retired"),
         (2, "resync", {"resource": "pets"}, 422, "no such resource"),
         (2, "resync", {"full": "maybe"}, 422, "full"),

@@ -37,9 +37,11 @@ class PageClient:
     ) -> WebReply:
         """Send a form from a page of ours, unless ``headers`` say otherwise."""
         sent = SAME_SITE if headers is None else headers
+        place, _, query = path.partition("?")
         return self._client.request(
             "POST",
-            path,
+            place,
+            query=query,
             body=urlencode(fields, doseq=True).encode(),  # type: ignore[arg-type]
             headers={**HTML, "content-type": FORM, **self._add_cookie(sent)},
         )

@@ -18,9 +18,11 @@ from worker.operations.request import OperationRequest, parse_parameters
 from worker.operations.selection import TargetSelection, select_targets
 from worker.operations.submit import submit_or_record
 from worker.overview.listing import ConnectionFilter
+from worker.page.connection_actions import USUAL_HOURS, require_reason
 from worker.page.page import PageQuery, Redirect, View, Visit
 from worker.store.state.metrics import set_statement_timeout
 from worker.store.state.operations import IdempotencyKey
+from worker.web.problem import name_mistakes
 from worker.web.queries import MAX_ROWS, SearchText
 
 _NAMES: Final = 12
@@ -95,6 +97,7 @@ def preview_bulk(visit: Visit) -> View:
         "price": _estimate(visit, query, chosen),
         "key": secrets.token_urlsafe(_KEY_BYTES),
         "most_reason": MAX_REASON,
+        "usual_hours": USUAL_HOURS,
     }
     return View("bulk.html", f"{_TITLES[query.action]}: preview", values, is_live=False)
 
@@ -169,6 +172,8 @@ def _build_parameters(form: BulkForm, now: datetime) -> dict[str, Any]:
         return {"full": True}
     if form.action is not BulkAction.PAUSE:
         return {}
+    with name_mistakes("reason"):
+        require_reason(form.reason)
     until = None if form.hours is None else now + timedelta(hours=form.hours)
     return {"reason": form.reason, "until": until}
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
+from models.connection import ConnectionStatus
 from models.operation import Action
 from models.resources import RESOURCES
 from worker.core.errors import InvalidInput, StateConflict
@@ -20,13 +21,21 @@ from worker.operations.request import (
     parse_parameters,
 )
 from worker.operations.submit import submit_or_record
+from worker.overview.fleet import FleetConnection
 from worker.page.connection import build_pause, describe_identity, find_connection
-from worker.page.format import Zone
-from worker.page.page import Redirect, View, Visit
+from worker.page.page import PageQuery, Redirect, View, Visit
 from worker.store.state.metrics import set_statement_timeout
 
 _MAX_HOURS: Final = 24 * 366
+USUAL_HOURS: Final = 4
+"""How long a pause lasts unless something else is chosen."""
 _LONGEST_MOMENT: Final = 40
+
+
+class ResyncQuery(PageQuery, frozen=True, kw_only=True):
+    """The resource that is chosen to begin with."""
+
+    resource: Annotated[str, Meta(max_length=60)] = ""
 
 
 class ResyncForm(msgspec.Struct, frozen=True):
@@ -67,11 +76,41 @@ def show_resync(visit: Visit, problem: str = "", status: int = 200) -> View:
         "problem": problem,
         "usual": _describe_price(prices[False]),
         "full": _describe_price(prices[True]),
+        "is_same": prices[False] == prices[True],
         "resources": list(RESOURCES),
+        "chosen": _list_chosen(visit),
+        "is_full": isinstance(visit.form, ResyncForm) and visit.form.full,
+        "warning": _warn(one),
         "activity": one.activity,
         "pause": build_pause(one, fleet.now),
     }
     return View("resync.html", f"Resync {one.facts.title}", values, status, is_live=False)
+
+
+def _list_chosen(visit: Visit) -> list[str]:
+    """Return the resources that are chosen to begin with: those sent, else the one asked for."""
+    if isinstance(visit.form, ResyncForm):
+        return visit.form.resource
+    return [visit.query.resource] if visit.query.resource else []
+
+
+def _warn(one: FleetConnection) -> str | None:
+    """Return why a resync will not help; None if nothing speaks against it."""
+    facts = one.facts
+    reason = f": {facts.status_reason}" if facts.status_reason else ""
+    if facts.status == ConnectionStatus.BROKEN:
+        return (
+            f"it is broken{reason}; a resync tries it at once, but fails again until the cause "
+            "is corrected"
+        )
+    if facts.status == ConnectionStatus.PAUSED:
+        return (
+            "it is switched off in Nango, so a resync will be refused; set 'enabled' to true in "
+            "its metadata there"
+        )
+    if not facts.is_synced:
+        return f"it is {facts.status}{reason}; it is not synced, so a resync will be refused"
+    return None
 
 
 def resync_connection(visit: Visit) -> View | Redirect:
@@ -89,7 +128,7 @@ def show_pause(visit: Visit, problem: str = "", status: int = 200) -> View:
         "activity": one.activity,
         "pause": build_pause(one, fleet.now),
         "longest_reason": MAX_REASON,
-        "given": visit.form or PauseForm(),
+        "given": visit.form or PauseForm(hours=_choose_hours(one, fleet.now)),
     }
     return View("pause.html", f"Pause {one.facts.title}", values, status, is_live=False)
 
@@ -132,7 +171,7 @@ def act(
     except InvalidInput as error:
         return show(visit, error.message, 422)
     forget_looks(visit)
-    return Redirect(_build_place(visit, submitted.operation.id))
+    return Redirect(f"/connections/{number}?operation={submitted.operation.id}")
 
 
 def forget_looks(visit: Visit) -> None:
@@ -141,19 +180,27 @@ def forget_looks(visit: Visit) -> None:
     visit.context.looks.invalidate(visit.ids["connection_id"])
 
 
-def _build_place(visit: Visit, operation: int) -> str:
-    zone = "" if visit.query.zone is Zone.UTC else f"&zone={visit.query.zone.value}"
-    return f"/connections/{visit.ids['connection_id']}?operation={operation}{zone}"
-
-
 def _read_pause(form: PauseForm) -> PauseParameters:
     """Return the parameters of a pause. Raises InvalidInput."""
+    require_reason(form.reason)
     until = None
     if form.until is not None:
         until = _parse_until(form.until)
     elif form.hours is not None:
         until = datetime.now(UTC) + timedelta(hours=form.hours)
     return PauseParameters(form.reason, until)
+
+
+def require_reason(reason: str | None) -> None:
+    """Raise InvalidInput without a reason, which colleagues need who find the pause later."""
+    if reason is None or not reason.strip():
+        raise InvalidInput("give the reason of the pause; colleagues and the audit see it")
+
+
+def _choose_hours(one: FleetConnection, now: datetime) -> int | None:
+    """Return how long a pause lasts at first; one that has no end keeps that."""
+    facts = one.facts
+    return None if facts.is_paused(now) and facts.paused_until is None else USUAL_HOURS
 
 
 def _parse_until(text: str) -> datetime:

@@ -8,6 +8,7 @@ from worker.page.connection_actions import (
     PauseForm,
     ResumeForm,
     ResyncForm,
+    ResyncQuery,
     pause_connection,
     resume_connection,
     resync_connection,
@@ -31,8 +32,10 @@ CONNECTION_PAGES: Final = (
     PageRoute(
         "POST", f"{_ONE}/reject", Scope.OPERATE, reject_held, HeldPageQuery, form=DecisionForm
     ),
-    PageRoute("GET", f"{_ONE}/resync", Scope.OPERATE, show_resync),
-    PageRoute("POST", f"{_ONE}/resync", Scope.OPERATE, resync_connection, form=ResyncForm),
+    PageRoute("GET", f"{_ONE}/resync", Scope.OPERATE, show_resync, ResyncQuery),
+    PageRoute(
+        "POST", f"{_ONE}/resync", Scope.OPERATE, resync_connection, ResyncQuery, form=ResyncForm
+    ),
     PageRoute("GET", f"{_ONE}/pause", Scope.OPERATE, show_pause),
     PageRoute("POST", f"{_ONE}/pause", Scope.OPERATE, pause_connection, form=PauseForm),
     PageRoute("GET", f"{_ONE}/resume", Scope.OPERATE, show_resume),

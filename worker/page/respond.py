@@ -1,10 +1,13 @@
 """Answers a request to a page: who asks, what is asked, the handler, and a page in words."""
 
+from urllib.parse import parse_qsl, urlsplit
+
 from starlette.responses import Response
 
 from models.api_token import Scope
 from worker.core.errors import MirrorError
 from worker.core.log import get_logger
+from worker.page.format import Zone
 from worker.page.guard import check_origin
 from worker.page.page import Content, PageExemption, PageRoute, Redirect, View, Visit
 from worker.page.refusals import HTML, ask_to_sign_in, redirect, render_refusal
@@ -96,13 +99,22 @@ def _build_response(
     if isinstance(answer, Response):
         return answer
     if isinstance(answer, Redirect):
-        return redirect(answer.path, answer.cookies)
+        return redirect(_keep_zone(answer.path, raw), answer.cookies)
     if isinstance(answer, Content):
         headers = {"Cache-Control": answer.caching}
         if answer.file_name is not None:
             headers["Content-Disposition"] = f'attachment; filename="{answer.file_name}"'
         return Response(answer.body, media_type=answer.media_type, headers=headers)
     return _render_view(site, route, raw, session, answer)
+
+
+def _keep_zone(path: str, raw: RawRequest) -> str:
+    """Return the place that an answer leads to, with times as the page before showed them."""
+    zone = build_bare_frame("", raw).zone
+    has_own = "zone" in dict(parse_qsl(urlsplit(path).query))
+    if zone is Zone.UTC or has_own:
+        return path
+    return f"{path}{'&' if '?' in path else '?'}zone={zone.value}"
 
 
 def _render_view(
