@@ -142,7 +142,7 @@ def test_its_title_has_every_id_that_it_is_known_by(web: WebApplication, page: P
 
 def test_it_says_why_it_does_not_run_now_and_what_is_wrong(page: PageClient) -> None:
     told = get_text(read(page, BUSY))
-    assert "Paused : paused by Canary Person until" in told
+    assert "Paused by Canary Person" in told
     assert "because: canary@canary.example called" in told
     assert "When it moves next depends on a person" in told
     assert get_text(read(page, QUIET)).count("None. It has no problem of its own.") == 1
@@ -222,9 +222,71 @@ def test_a_reader_sees_no_button_and_an_operator_does(
     links = re.compile(rf'href="/connections/{BUSY}/(resync|pause|resume)"')
     assert not links.findall(read(page, BUSY))
     operator = sign_in(web, Scope.READ, Scope.OPERATE)
-    assert sorted(links.findall(read(operator, BUSY))) == ["pause", "resume", "resync"]
+    assert {*links.findall(read(operator, BUSY))} == {"pause", "resume", "resync"}
     retired = re.compile(r'href="/connections/\d+/(resync|pause|resume)"')
     assert not retired.findall(read(operator, RETIRED))
+
+
+def test_beside_a_remedy_stand_the_pages_that_carry_it_out(
+    web: WebApplication, page: PageClient
+) -> None:
+    operator = sign_in(web, Scope.READ, Scope.OPERATE)
+    place = f"/connections/{REFUSED}/resync?resource=groups"
+    body = read(operator, REFUSED, zone="local")
+    assert f'href="{place}&amp;zone=local">Resync …</a>' in body
+    assert 'href="#permissions">The text for the customer</a>' in body
+    assert place not in read(page, REFUSED)
+    chosen = read(operator, REFUSED, "/resync", resource="groups")
+    assert re.findall(r'value="(\w+)" checked> (?!What)', chosen) == ["groups"]
+    assert "docs/operations.md" not in body
+    assert "condition permission_missing in the guide to operations" in get_text(body)
+
+
+def test_a_duplicate_leads_to_the_connection_that_mirrors_its_tenant(
+    web: WebApplication, page: PageClient
+) -> None:
+    with web.database.open_transaction() as db:
+        db.execute(
+            text("""
+                insert into sync.connections (nango_connection_id, provider_config_key, provider,
+                                              tenant_id, status)
+                select 'twin', 'entra', 'microsoft', tenant_id, 'duplicate'
+                  from sync.connections where id = :id
+            """),
+            {"id": QUIET},
+        )
+    web.context.fleet.invalidate()
+    twin = max(web.context.fleet.get().by_id)
+    assert f'href="/connections/{QUIET}">The other connection, {QUIET}</a>' in read(page, twin)
+    with web.database.open_transaction() as db:
+        db.execute(text("delete from sync.connections where id = :id"), {"id": twin})
+    web.context.fleet.invalidate()
+
+
+def test_the_text_for_a_customer_stands_once_and_says_which_setting_it_lacks(
+    page: PageClient,
+) -> None:
+    body = read(page, REFUSED)
+    assert body.count("Text for the customer") == 1
+    assert body.count("adminconsent?client_id=YOUR-CLIENT-ID") == 1
+    assert "or set TENANT_MIRROR_CLIENT_IDS" in get_text(body)
+
+
+def test_its_domains_are_shown(web: WebApplication, page: PageClient) -> None:
+    with web.database.open_transaction() as db:
+        planted = "update sync.connections set domains = array['a.example', 'b.example']"
+        db.execute(text(f"{planted} where id in ({QUIET}, {NEW})"))
+    web.context.fleet.invalidate()
+    assert "Domains a.example , b.example" in get_text(read(page, QUIET))
+    found = page.get("/search", query={"q": "a.example"}).body.decode()
+    assert found.count("<bdi>b.example</bdi>") == 2
+
+
+def test_the_end_of_a_pause_is_in_the_chosen_zone(page: PageClient) -> None:
+    told = get_text(read(page, BUSY, zone="relative"))
+    panel = told.partition("Why not now?")[2].partition("Conditions")[0]
+    assert "Paused by Canary Person" in panel
+    assert "UTC" not in panel
 
 
 def test_an_unknown_connection_is_not_found(page: PageClient) -> None:

@@ -22,6 +22,7 @@ from worker.page.connection_rows import (
 )
 from worker.page.fleet import find_holding_code
 from worker.page.page import PageQuery, View, Visit
+from worker.page.page_actions import list_connection_actions
 from worker.store.service.audit import AuditEntry
 from worker.store.state.connections import SYNCED_STATUSES
 from worker.web.fleet_routes import find_in_fleet
@@ -101,6 +102,7 @@ def _build_values(
         "connection": describe_identity(one),
         "facts": {
             "tenant_id": facts.tenant_id,
+            "domains": (facts.domains or "").split(),
             "nango_id": facts.nango_id,
             "integration": facts.integration,
             "created_at": facts.created_at,
@@ -109,6 +111,7 @@ def _build_values(
         "severity": one.severity,
         "waits_for": find_holding_code(one),
         "conditions": one.conditions,
+        "actions": [list_connection_actions(fleet, one, it) for it in one.conditions],
         "cause": None if one.cause is None else {"code": one.cause.code, "wait": one.cause.wait},
         "activity": one.activity,
         "pause": build_pause(one, now),

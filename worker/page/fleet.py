@@ -13,6 +13,7 @@ from worker.conditions.facts import ConnectionFacts, ResourceAge
 from worker.overview.fleet import Fleet, FleetConnection
 from worker.overview.listing import ConnectionFilter, Sort, count_codes, list_connections
 from worker.page.page import PageQuery, View, Visit
+from worker.page.page_actions import list_service_actions
 from worker.web.problem import name_mistakes
 from worker.web.queries import MAX_ROWS, SearchText
 
@@ -104,6 +105,7 @@ def show_fleet(visit: Visit) -> View:
     values = {
         "query": query,
         "conditions": fleet.conditions,
+        "actions": [list_service_actions(one) for one in fleet.conditions],
         "codes": _list_codes(fleet, query, wanted),
         "rows": [build_row(one, fleet.now) for one in page.rows],
         "heads": [(title, sort) for title, sort in _HEADS],

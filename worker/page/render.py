@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from worker.conditions.texts import CLIENT_ID, CLIENT_ID_HINT
 from worker.page.charts import draw_chart
 from worker.page.format import render_duration, render_number, render_words
 from worker.page.frame import Frame
@@ -33,6 +34,8 @@ def get_environment() -> Environment:
     environment.filters["number"] = render_number
     environment.filters["words"] = render_words
     environment.filters["draw"] = draw_chart
+    environment.globals["client_id_placeholder"] = CLIENT_ID
+    environment.globals["client_id_hint"] = CLIENT_ID_HINT
     return environment
 
 

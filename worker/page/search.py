@@ -29,6 +29,7 @@ class FoundConnection(msgspec.Struct, frozen=True):
     title: str
     label: str
     tenant_id: str | None
+    domains: list[str]
     why: str
 
 
@@ -86,7 +87,8 @@ def _explain(fleet: Fleet, number: int, asked: str) -> str:
 
 def _build(fleet: Fleet, number: int, why: str) -> FoundConnection:
     facts = fleet.by_id[number].facts
-    return FoundConnection(facts.id, facts.title, facts.label, facts.tenant_id, why)
+    domains = (facts.domains or "").split()
+    return FoundConnection(facts.id, facts.title, facts.label, facts.tenant_id, domains, why)
 
 
 def _find_run(db: Any, number: int, fleet: Fleet) -> FoundRun | None:
