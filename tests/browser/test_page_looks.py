@@ -109,3 +109,55 @@ def test_the_documentation_has_an_image_of_it(
         file.write_bytes(image)
     assert file.stat().st_size < MAX_IMAGE_BYTES
     assert file.name in PAGE_GUIDE.read_text(), "the guide shows it"
+
+
+LONGEST = "Donaudampfschifffahrtsgesellschaft" * 6
+
+
+@pytest.mark.parametrize("path", ["/?sort=id&text=dampf", "/connections/{}", "/runs", "/audit"])
+def test_the_longest_names_and_ids_do_not_make_a_narrow_page_scroll_sideways(
+    path: str, signed_in: Browser, site: RunningPage, examples: dict[str, int]
+) -> None:
+    number = examples["connection_id"]
+    change = text(
+        "update sync.connections set display_name = :name, nango_connection_id = :label "
+        "where id = :id returning id"
+    )
+    read = text("select display_name, nango_connection_id from sync.connections where id = :id")
+    with site.database.open_transaction() as db:
+        name, label = db.execute(read, {"id": number}).one()
+        db.execute(change, {"name": LONGEST, "label": LONGEST, "id": number})
+    try:
+        signed_in.show(Theme.LIGHT, NARROW)
+        signed_in.open(f"/connections/{number}")
+        signed_in.wait_for_text(LONGEST)
+        signed_in.open(path.format(number))
+        assert signed_in.find_scrollers() == []
+        clipped = "return [...document.querySelectorAll('main dd, main dd time')].filter((one) => "
+        clipped += (
+            "one.getBoundingClientRect().right > document.documentElement.clientWidth).length"
+        )
+        assert signed_in.run(clipped) == 0
+    finally:
+        with site.database.open_transaction() as db:
+            db.execute(change, {"name": name, "label": label, "id": number})
+
+
+@pytest.mark.parametrize("width", [1100, WIDE])
+def test_the_header_has_one_row_on_a_wide_screen(width: int, signed_in: Browser) -> None:
+    signed_in.show(Theme.LIGHT, width)
+    signed_in.open("/")
+    script = "return [...document.querySelectorAll('header.top a, header.top button')]"
+    heights = signed_in.run(f"{script}.map((one) => one.getBoundingClientRect().top)")
+    assert max(heights) - min(heights) < 20
+    assert signed_in.find_scrollers() == []
+
+
+def test_words_of_a_table_are_not_broken(signed_in: Browser) -> None:
+    signed_in.show(Theme.LIGHT, 1000)
+    signed_in.open("/audit")
+    script = "return [...document.querySelectorAll('td[data-label=Who] bdi')]"
+    rows = signed_in.run(f"{script}.map((one) => one.getClientRects().length)")
+    assert rows
+    assert set(rows) == {1}
+    assert signed_in.find_scrollers() == []
