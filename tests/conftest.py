@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from sandbox.servers import Home, Servers, run_servers
 from sandbox.tenant import Nango, Server, Tenant, serve
@@ -44,6 +46,12 @@ os.environ["SSL_CERT_FILE"] = str(Path(__file__).parent / "support" / "authority
 
 # Selenium brings trio, which hands its random numbers to Hypothesis. No test of a property runs it.
 os.environ["HYPOTHESIS_NO_PLUGINS"] = "1"
+
+# How long an example takes says something of the machine, and of what else runs there.
+hypothesis_settings.register_profile(
+    "shared", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("shared")
 
 # A shell starts what it runs in the background with SIGINT ignored, and programs inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -82,7 +82,8 @@ CONTROL = Raw('"a\x01b"')
 """No proper JSON, but nothing is lost."""
 LATIN = Raw('"M\udcfcller"')
 """A byte that is not UTF-8, 0xfc, as Python escapes it."""
-DEEP = Raw('[{"a":' + "[" * 1000 + "]" * 1000 + "}]")
+DEEP = Raw('[{"a":' + "[" * 50_000 + "]" * 50_000 + "}]")
+"""Deeper than any version of Python reads."""
 
 USER_VALUES = [
     ("displayName", f"{SECRET}\0b", f"{SECRET}b"),

@@ -5,7 +5,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -177,7 +177,7 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, content: bytes) -> 
 
 
 def test_a_file_of_a_later_release_is_refused(tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / "kept") as file:
+    with closing(sqlite3.connect(tmp_path / "kept")) as file:
         file.execute("pragma user_version = 9")
     with pytest.raises(StateFileError, match="format 9"):
         StateFile(tmp_path / "kept", made())

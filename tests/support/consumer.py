@@ -12,6 +12,7 @@ import signal
 import sqlite3
 import sys
 import time
+import weakref
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -58,6 +59,7 @@ class Fold:
         self._tables = sqlite3.connect(
             path, timeout=30, isolation_level=None, check_same_thread=False
         )
+        weakref.finalize(self, self._tables.close)  # Python 3.13 warns of one that is left open
         self._tables.execute("pragma journal_mode = wal")
         self._tables.execute("pragma synchronous = off")  # enough for a process that is killed
         self._tables.executescript(_TABLES)
