@@ -1,6 +1,5 @@
 """Actions over the API: queued with what was seen, once for each key, and audited."""
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +12,6 @@ from tests.support.fleet import fill_fleet, revive_service
 from tests.support.web import WebApplication, WebReply, open_application
 from worker.core.settings import load_settings
 from worker.operations.execute import execute
-from worker.web.verify import UNKNOWN_SECONDS
 
 NUMBER = 20
 
@@ -289,7 +287,6 @@ def test_an_approval_is_refused_if_more_is_held_than_was_seen(web: WebApplicatio
 
 def test_a_reader_cannot_act(web: WebApplication) -> None:
     reader = web.make_token(Scope.READ)
-    time.sleep(UNKNOWN_SECONDS)
     reply = web.client.post("/api/connections/1/pause", {}, token=reader)
     assert (reply.status, reply.json["code"]) == (403, "scope-missing")
     assert entries(web) == []

@@ -1,6 +1,5 @@
 """Uses the page in this process, as a browser that is signed in would."""
 
-import time
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
@@ -8,7 +7,6 @@ from urllib.parse import urlencode
 from models.api_token import Scope
 from tests.support.web import WebApplication, WebClient, WebReply
 from worker.page.session import COOKIE
-from worker.web.verify import UNKNOWN_SECONDS
 
 SAME_SITE = {"sec-fetch-site": "same-origin"}
 HTML = {"accept": "text/html"}
@@ -67,7 +65,6 @@ def sign_in(web: WebApplication, *scopes: Scope) -> PageClient:
     """A browser that is signed in with a new token of these scopes."""
     page = PageClient(web.client)
     token = web.make_token(*scopes)
-    time.sleep(UNKNOWN_SECONDS)
     reply = page.sign_in(token)
     assert (reply.status, page.cookie is not None) == (303, True), reply.body
     return page

@@ -1,6 +1,7 @@
 """Calls the web application in this process, without a socket, and makes tokens for it."""
 
 import json
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -20,6 +21,7 @@ from worker.store.service.tokens import TokenDigest, create_token
 from worker.web.context import POOL_SIZE, WebContext, build_context
 from worker.web.routes import ENDPOINTS
 from worker.web.token import generate_token
+from worker.web.verify import UNKNOWN_SECONDS
 
 HOST = "127.0.0.1"
 REMOTE = "203.0.113.7"
@@ -148,9 +150,10 @@ def make_token(
     name: str | None = None,
     lifetime: timedelta | None = None,
 ) -> str:
-    """The text of a token that is stored."""
+    """The text of a token that is stored, and that a server which runs already knows."""
     made = generate_token()
     stored = TokenDigest(made.id, name or f"test-{made.id}", made.digest, frozenset(scopes))
     with database.open_transaction() as db:
         create_token(db, stored, created_by="test", lifetime=lifetime)
+    time.sleep(UNKNOWN_SECONDS)
     return made.text
