@@ -102,7 +102,7 @@ def pytest_collection_finish() -> None:
 def _get_turn(item: pytest.Item) -> int:
     if item.path.name == "test_any_history.py":
         return 0
-    return 1 if item.path.parent.name in ("property", "acceptance") else 2
+    return 1 if item.path.parent.name in ("property", "acceptance", "browser") else 2
 
 
 MEMORY_BYTES = 8 * 1024**3

@@ -216,6 +216,7 @@ def _serve(connection: socket.socket) -> Program | None:
                 if pid == 0:
                     connection.close()
                     return _become_program(**request["start"])
+                codes.pop(pid, None)  # of a program that had the same number before
                 answer: dict[str, Any] = {"pid": pid}
             else:
                 _reap(codes)
