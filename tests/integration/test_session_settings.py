@@ -31,9 +31,11 @@ HOSTILE = {
     "array_nulls": "off",
     "transform_null_equals": "on",
     "extra_float_digits": "-10",
+    "jit": "on",
+    "jit_above_cost": "0",
 }
-SHOWN = ("client_encoding", "timezone", "datestyle", "bytea_output", "search_path")
-OURS = ["UTF8", "UTC", "ISO, MDY", "hex", "pg_catalog"]
+SHOWN = ("client_encoding", "timezone", "datestyle", "bytea_output", "search_path", "jit")
+OURS = ["UTF8", "UTC", "ISO, MDY", "hex", "pg_catalog", "off"]
 
 
 def shown(database: Database) -> list[str]:

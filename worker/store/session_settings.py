@@ -33,6 +33,9 @@ _TRANSACTION_SETTINGS: Final = {
     "transform_null_equals": "off",
     # All SQL here uses schema-qualified names.
     "search_path": "pg_catalog",
+    # Statements here touch some thousand rows by index. Where the planner has no statistics yet it
+    # expects more, and compiling such a statement takes a hundred times as long as running it.
+    "jit": "off",
 }
 
 _SESSION_SETTINGS: Final = {
