@@ -73,7 +73,7 @@ class Resource:
     """The least privileged application permission that all requests need."""
     source: Source
     properties: tuple[Property, ...]
-    """In the order of the columns, which row hashes depend on; the key first."""
+    """In the order of the columns, the key first. Row hashes depend on it: only append."""
     event_noun: str
     graph_type: str = ""
     """Graph's name of the type; none for an edge."""

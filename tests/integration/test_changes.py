@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import text
 
+from models.resources import STREAMED
 from models.run import RunState
 from sandbox.tenant import Tenant
 from tests.support.mirror import (
@@ -19,7 +20,6 @@ from tests.support.mirror import (
     read_row_versions,
     verify_connection,
 )
-from worker.rows.hash import HASH_VERSION
 from worker.sync.finish.approve import approve_held
 
 
@@ -237,21 +237,41 @@ def test_objects_that_change_in_different_columns_on_one_page_are_all_exact(
     assert_exact(mirror.database, mirror.tenant)
 
 
-def test_hashes_of_an_earlier_release_are_made_anew_without_an_event(mirror: Mirror) -> None:
-    mark = read_last_seq(mirror.database)
+HASHES = " union all ".join(
+    f"select '{one.name}' as resource, row_hash from directory.{one.name}" for one in STREAMED
+)
+
+
+@pytest.mark.parametrize(
+    ("version", "others"), [("\\x02", "row_hash"), ("\\x03", "sha256(row_hash)")]
+)
+def test_hashes_of_an_earlier_release_are_made_anew_without_an_event(
+    mirror: Mirror, version: str, others: str
+) -> None:
+    """Of another version, or of a release that knew fewer columns: of every resource, and once."""
+    found = f"select array_agg(row_hash order by resource, row_hash) from ({HASHES}) as hashes"
+    right, mark = fetch_scalar(mirror.database, found), read_last_seq(mirror.database)
+    older = f"'{version}'::bytea || substr({others}, 2, 15)"
+    bound = f"'{version}'::bytea || substr(sha256(source_hash), 2, 15)"
     with mirror.database.open_transaction() as db:
-        db.execute(
-            text(
-                "update directory.users set row_hash = '\\x01' || row_hash,"
-                " source_hash = '\\x01' || row_hash || '\\x01' || substr(source_hash, 17)"
+        for one in STREAMED:
+            db.execute(
+                text(
+                    f"update directory.{one.name}"
+                    f" set row_hash = {older}, source_hash = {older} || {bound}"
+                )
             )
-        )
-    assert verify_connection(mirror.database).problems == []
+    problems = verify_connection(mirror.database).problems
+    assert bool(problems) is (version == "\\x03"), "another version is not compared"
     mirror.sync(full=True)
-    versions = "select distinct substr(row_hash, 1, 1) from directory.users"
-    assert bytes(fetch_scalar(mirror.database, versions)) == HASH_VERSION
+    assert fetch_scalar(mirror.database, found) == right
+    assert verify_connection(mirror.database).problems == []
     assert changes(mirror, mark) == []
     assert_exact(mirror.database, mirror.tenant)
+    written = "select sum(xmin::text::bigint) from directory.groups"
+    settled = fetch_scalar(mirror.database, written)
+    mirror.sync(full=True)
+    assert fetch_scalar(mirror.database, written) == settled, "no row is doubted twice"
 
 
 SOURCES = "select string_agg(source_hash::text, ',' order by id) from directory.users"

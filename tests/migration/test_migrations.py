@@ -9,6 +9,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine, inspect, text
 
 from migrations.scope import is_managed
+from models.resources import RESOURCES
 from models.tables import metadata
 from sandbox.tenant import Nango, Server, Tenant
 from tests.support.databases import DatabaseFactory
@@ -58,6 +59,20 @@ def test_the_tables_are_what_the_models_say(empty: Database) -> None:
             },
         )
         assert compare_metadata(context, metadata) == []
+    empty.close()
+
+
+def test_columns_are_declared_in_the_order_in_which_migrations_added_them(empty: Database) -> None:
+    """So a new column comes last, as the hashes of the rows stored before it need."""
+    migrate(empty)
+    order = (
+        "select array_agg(column_name::text order by ordinal_position)"
+        " from information_schema.columns"
+        " where table_schema = 'directory' and table_name = :name and column_name = any(:names)"
+    )
+    for resource in RESOURCES.values():
+        names = list(resource.column_names)
+        assert fetch_scalar(empty, order, name=resource.name, names=names) == names
     empty.close()
 
 

@@ -1,5 +1,6 @@
 """For any two rows: what is stored, what is told and what is hashed agree."""
 
+import dataclasses
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,7 +10,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from models.change_event import ChangeKind
-from models.property import BOOLEAN, DOCUMENTS, GUID, TEXTS, TIMESTAMP, Property, ValueType
+from models.property import BOOLEAN, DOCUMENTS, GUID, TEXTS, TIMESTAMP, Property, ValueType, text
 from models.resource import Resource
 from models.resources import RESOURCES
 from worker.rows.shape import Row, RowShape, get_shape
@@ -133,6 +134,24 @@ def test_the_same_object_again_is_no_update(resource: Resource, data: st.DataObj
     assert build_updated(shape, KEY, row, row, everything) is None
     assert build_updated(shape, KEY, row, reversed_lists, everything) is None
     assert shape.hash_row(row) == shape.hash_row(reversed_lists)
+
+
+@pytest.mark.parametrize("resource", ENTITIES, ids=lambda resource: resource.name)
+@given(data=st.data())
+@RELAXED
+def test_a_column_that_is_added_keeps_the_hashes_of_the_rows_before_it(
+    resource: Resource, data: st.DataObject
+) -> None:
+    row, other = data.draw(rows(resource)), data.draw(rows(resource))
+    added = dataclasses.replace(
+        resource, properties=(*resource.properties, text("added_later", "a later release's"))
+    )
+    shape, later = get_shape(resource), RowShape(added)
+    assert later.hash_row((*row, None)) == shape.hash_row(row)
+    assert later.hash_row((*row, "x")) != shape.hash_row(row)
+    assert (shape.hash_row(row) == shape.hash_row(other)) is (
+        told(shape, row) == told(shape, other)
+    )
 
 
 @pytest.mark.parametrize("resource", ENTITIES, ids=lambda resource: resource.name)

@@ -3,7 +3,7 @@
 import hashlib
 from typing import Any, Final
 
-HASH_VERSION: Final = b"\x02"
+HASH_VERSION: Final = b"\x03"
 """First byte of every hash. A new hash method needs a new version, to avoid false changes.
 
 So does any change that decodes the same bytes to other rows.

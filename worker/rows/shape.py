@@ -228,8 +228,18 @@ class RowShape:
         ]
 
     def hash_row(self, row: Row) -> bytes:
-        """Return a versioned content hash, independent of the order of unordered lists."""
-        return hash_bytes(_encode(self.canonicalize(row)))
+        """Return a versioned content hash, independent of the order of unordered lists.
+
+        Nulls at the end do not count, so that a new column keeps the hash of every row stored
+        before it was added.
+        """
+        row = self.canonicalize(row)
+        if row[-1] is None:
+            length = len(row)
+            while length > 1 and row[length - 1] is None:
+                length -= 1
+            row = row[:length]
+        return hash_bytes(_encode(row))
 
     @staticmethod
     def hash_source(source: Any) -> bytes:

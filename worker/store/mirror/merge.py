@@ -1,13 +1,13 @@
 """Merging of a page: compare it with the stored rows and write only those that differ."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
 from models.base import DIRECTORY
 from models.resource import OWNER, Resource
 from worker.rows.copy_format import encode_array
-from worker.rows.hash import HASH_BYTES, HASH_VERSION
+from worker.rows.hash import HASH_BYTES
 from worker.rows.incoming import NOT_ENCODED, EncodedRows, IncomingRow
 from worker.rows.shape import Row, get_shape
 from worker.store.engine import get_driver_connection
@@ -122,8 +122,8 @@ def merge_rows(
         ):
             same.append((item.hash, item.source_hash, tx.connection_id, key))
     _save_hashes(tx, resource, same)
-    outdated = {key for key in doubtful if _has_old_version(stored[key].hash)}
-    return changes + _compare_columns(tx, resource, doubtful, outdated, live_since)
+    hashes = {key: stored[key].hash for key in doubtful}
+    return changes + _compare_columns(tx, resource, doubtful, hashes, live_since)
 
 
 def _build_created(
@@ -135,19 +135,18 @@ def _build_created(
     return [compare.build_created(key, jsons.get(key) or json(item.row)) for key, item in arriving]
 
 
-def _has_old_version(digest: bytes | None) -> bool:
-    """Whether a hash has an earlier release's version."""
-    return digest is not None and not digest.startswith(HASH_VERSION)
-
-
 def _compare_columns(
     tx: Transaction,
     resource: Resource,
     arriving: Mapping[str, IncomingRow],
-    outdated: Collection[str],
+    hashes: Mapping[str, bytes | None],
     live_since: LiveSince,
 ) -> list[Change]:
-    """Compare rows whose hash differs or that were deleted column by column, and write them."""
+    """Compare rows whose hash differs or that were deleted column by column, and write them.
+
+    ``hashes`` are the stored ones. One that is not the row's comes from another release, by its
+    version or by the columns that it knew: it is renewed, as every read would doubt the row again.
+    """
     if not arriving:
         return []
     shape = get_shape(resource)
@@ -162,8 +161,10 @@ def _compare_columns(
             outcome = compare.build_restored(shape, key, item.row)
         if outcome is not None:
             outcomes.append(outcome._replace(source_hash=item.source_hash))
-        elif key in outdated or item.source_hash is not None:
-            same.append((shape.hash_row(old.row), item.source_hash, tx.connection_id, key))
+        else:
+            digest = shape.hash_row(old.row)
+            if digest != hashes[key] or item.source_hash is not None:
+                same.append((digest, item.source_hash, tx.connection_id, key))
     _save_hashes(tx, resource, same)
     return update_rows(tx, resource, outcomes, live_since)
 
