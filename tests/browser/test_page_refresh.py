@@ -43,7 +43,8 @@ def watch(browser: Browser, seconds: float) -> int:
 
 
 def test_an_unchanged_page_is_answered_by_304(calm: Browser) -> None:
-    assert count_refreshes(calm, 2)[-2:] == [304, 304]
+    # A slow machine makes some connections of the fleet late, and that is a change.
+    calm.wait(lambda: calm.list_answers()[-2:] == [304, 304], "no two refreshes without a change")
     assert calm.read("#status").startswith("updated ")
 
 

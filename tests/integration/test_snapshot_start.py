@@ -17,6 +17,7 @@ from tests.integration.test_relay import RelayEnvironment, Told, by_connection, 
 from tests.support.mirror import Mirror, fetch_scalar, read_last_seq
 from tests.support.service import wait_until
 from tests.support.webhook_receiver import ReceivedRequest, WebhookReceiver, run_receiver
+from worker.core.log import get_logger
 from worker.delivery.store import admin, sinks
 from worker.delivery.store.read import read_sink_events
 from worker.delivery.store.snapshot import read_snapshot_page
@@ -210,6 +211,8 @@ def test_an_event_that_does_not_fit_is_named_in_the_log_and_ends_nothing(
              where seq > :cut and resource = 'users' returning seq
         """
         seq = db.execute(text(statement), {"cut": reading.cut.seq}).scalar_one()
+    # A command that ran in this process leaves its logging to be configured by the first logger.
+    get_logger()
     with capture_logs() as logs:
         assert list(reading.snapshot())
     (line,) = (line for line in logs if line["log_level"] == "warning")

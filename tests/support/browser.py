@@ -46,6 +46,7 @@ _RUN_AXE = """
             (node) => `${one.id}: ${node.html.slice(0, 300)}: ${node.failureSummary}`))),
         (error) => done([`axe failed: ${error}`]));
 """
+_AWAIT_DRAWN = "requestAnimationFrame(() => requestAnimationFrame(arguments[0]))"
 _FIND_SCROLLERS = """
     const {scrollWidth, clientWidth} = document.documentElement;
     if (scrollWidth <= clientWidth) return [];
@@ -169,6 +170,9 @@ class Browser:
         self.call("Emulation.setScrollbarsHidden", hidden=True)
         self.show(theme, width, height)
         self.open(path)
+        # The driver calls a page loaded while the browser still exchanges the old one for it, and
+        # in that moment there is nothing to take an image of.
+        self.driver.execute_async_script(_AWAIT_DRAWN)
         image = self.driver.get_screenshot_as_png()
         self.call("Emulation.setScrollbarsHidden", hidden=False)
         return image
