@@ -35,6 +35,7 @@ from worker.conditions.facts import (
     WorkerFacts,
 )
 from worker.overview.fleet import Fleet, judge
+from worker.page.next_move import hold_next_move
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 ROOT = Path(__file__).parents[2]
@@ -515,6 +516,31 @@ def test_no_connection_is_ever_without_an_answer_to_why_not_now(
         ), "it waits for a time that is not named"
     else:
         assert activity.next_at >= NOW
+
+
+@pytest.mark.parametrize(
+    ("state", "values"),
+    [
+        (ActivityState.RUNNING, {"holder": "a@b", "running_since": NOW - timedelta(seconds=33)}),
+        (ActivityState.DUE, {"due_at": NOW - timedelta(seconds=33)}),
+        (
+            ActivityState.WAITING_FOR_WORKER,
+            {
+                "due_at": NOW + timedelta(minutes=5),
+                "waiting_since": NOW - timedelta(seconds=33),
+            },
+        ),
+    ],
+)
+def test_why_not_now_stays_the_same_text_while_nothing_happens(
+    state: ActivityState, values: dict[str, Any]
+) -> None:
+    """Else a page that shows it would differ at each refresh."""
+    facts = connection(**values)
+    first = describe_activity(facts, Situation(service()))
+    later = describe_activity(facts, Situation(service(now=NOW + timedelta(seconds=2))))
+    assert first.state is state
+    assert hold_next_move(first) == hold_next_move(later)
 
 
 @given(facts=CONNECTION_FACTS, about=SERVICE_FACTS)

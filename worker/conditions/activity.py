@@ -1,4 +1,7 @@
-"""Why not now? What a connection does or waits for at present, and when it moves next."""
+"""Why not now? What a connection does or waits for at present, and when it moves next.
+
+Sentences name moments, not ages: an age would make each refresh of a page differ from the last.
+"""
 
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -13,7 +16,7 @@ from worker.conditions.causes import Situation, find_holding_cause
 from worker.conditions.condition import Code
 from worker.conditions.facts import BudgetFacts, ConnectionFacts
 from worker.conditions.reasons import is_throttled
-from worker.core.time_text import render_age, render_moment
+from worker.core.time_text import render_moment
 
 _LANES: Final = {
     RunTrigger.MANUAL: "requested by a person",
@@ -91,11 +94,11 @@ def _describe_run(facts: ConnectionFacts, now: datetime) -> Activity | None:
     if facts.holder is None:
         return None
     since = facts.running_since
-    lasting = f" for {render_age((now - since).total_seconds())}" if since else ""
+    begun = f" since {render_moment(since, now)}" if since else ""
     lane = RunTrigger(facts.running_trigger) if facts.running_trigger else facts.lane
     return Activity(
         ActivityState.RUNNING,
-        f"syncing{lasting} ({_LANES[lane]}), held by {facts.holder}",
+        f"syncing{begun} ({_LANES[lane]}), held by {facts.holder}",
         since=since,
         lane=lane.value,
         holder=facts.holder,
@@ -169,11 +172,11 @@ def _describe_not_due(facts: ConnectionFacts, due: datetime, situation: Situatio
     now, lane = situation.now, facts.lane.value
     at = render_moment(due, now)
     if facts.waiting_since is not None:
-        waited = render_age((now - facts.waiting_since).total_seconds())
+        since = render_moment(facts.waiting_since, now)
         return Activity(
             ActivityState.WAITING_FOR_WORKER,
-            f"sent to the queue '{lane}', waits for a free process since it fell due {waited} "
-            f"ago; sent again at {at} if none begins",
+            f"sent to the queue '{lane}', waits for a free process since it fell due at {since}; "
+            f"sent again at {at} if none begins",
             since=facts.waiting_since,
             next_at=due,
             lane=lane,
@@ -209,7 +212,7 @@ def _describe_not_due(facts: ConnectionFacts, due: datetime, situation: Situatio
 def _describe_unclaimed(facts: ConnectionFacts, due: datetime, situation: Situation) -> Activity:
     """Return why the dispatcher has not sent a connection that is due."""
     now, lane = situation.now, facts.lane
-    waited = f"due for {render_age((now - due).total_seconds())} ({_LANES[lane]})"
+    waited = f"due since {render_moment(due, now)} ({_LANES[lane]})"
     tick = (situation.service.tick_at or now) + timedelta(seconds=situation.service.tick_seconds)
     next_tick = max(tick, now)
     cause = find_holding_cause(facts, situation)
@@ -229,9 +232,7 @@ def _describe_unclaimed(facts: ConnectionFacts, due: datetime, situation: Situat
             next_at=next_tick,
             lane=lane.value,
         )
-    turn = f"sent with the next tick, at {render_moment(next_tick, now)}"
-    if cause is not None:
-        turn = f"{cause.wait}; the next tick is at {render_moment(next_tick, now)}"
+    turn = cause.wait if cause is not None else "sent with one of the next ticks"
     return Activity(
         ActivityState.DUE,
         f"{waited}; {turn}{_describe_budget(situation.budget)}",

@@ -21,6 +21,7 @@ from worker.page.connection_rows import (
     list_walks,
 )
 from worker.page.fleet import find_holding_code
+from worker.page.next_move import hold_next_move
 from worker.page.page import PageQuery, View, Visit
 from worker.page.page_actions import list_connection_actions
 from worker.store.service.audit import AuditEntry
@@ -113,7 +114,7 @@ def _build_values(
         "conditions": one.conditions,
         "actions": [list_connection_actions(fleet, one, it) for it in one.conditions],
         "cause": None if one.cause is None else {"code": one.cause.code, "wait": one.cause.wait},
-        "activity": one.activity,
+        "activity": hold_next_move(one.activity),
         "pause": build_pause(one, now),
         "operations": [it for it in operations if it.is_open or it.id == wanted],
         "resources": resources,

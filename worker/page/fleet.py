@@ -12,6 +12,7 @@ from worker.conditions.condition import Code, Severity
 from worker.conditions.facts import ConnectionFacts, ResourceAge
 from worker.overview.fleet import Fleet, FleetConnection
 from worker.overview.listing import ConnectionFilter, Sort, count_codes, list_connections
+from worker.page.next_move import hold_next_move
 from worker.page.page import PageQuery, View, Visit
 from worker.page.page_actions import list_service_actions
 from worker.web.problem import name_mistakes
@@ -134,7 +135,7 @@ def build_wanted(query: FleetQuery) -> ConnectionFilter:
 
 def build_row(one: FleetConnection, now: datetime) -> FleetRow:
     """Return a connection as the table shows it."""
-    facts, activity = one.facts, one.activity
+    facts, activity = one.facts, hold_next_move(one.activity)
     first = one.conditions[0] if one.conditions else None
     waits_for = find_holding_code(one)
     others = len(one.conditions) if waits_for else max(0, len(one.conditions) - 1)

@@ -6,6 +6,7 @@ import msgspec
 
 from models.run import RunState
 from worker.overview.fleet import FleetConnection
+from worker.page.next_move import hold_next_move
 from worker.page.runs import STATE_MARKS
 
 
@@ -32,7 +33,8 @@ def find_outcome(one: FleetConnection | None, since: datetime | None) -> ResyncO
         state = RunState.RUNNING
         begun = facts.running_since
         return ResyncOutcome(facts.running_id, state, STATE_MARKS[state], begun, None, None)
-    waits, next_at = one.activity.sentence, one.activity.next_at
+    activity = hold_next_move(one.activity)
+    waits, next_at = activity.sentence, activity.next_at
     ended = facts.last_finished_at
     if facts.last_run_id is None or facts.last_state is None or ended is None or ended < since:
         return ResyncOutcome(None, None, "info", None, waits, next_at)

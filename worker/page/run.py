@@ -8,6 +8,7 @@ import msgspec
 
 from models.run import RunState, RunTrigger
 from worker.overview.fleet import FleetConnection
+from worker.page.next_move import hold_next_move
 from worker.page.page import View, Visit
 from worker.page.runs import STATE_MARKS, TRIGGERS
 from worker.store.state.metrics import set_statement_timeout
@@ -66,7 +67,9 @@ def show_run(visit: Visit) -> View:
         "customer": None if connection is None else connection.facts.title,
         "resources": _build_results(row["resources"]),
         "walked": _list_walked(row["resources"]),
-        "activity": connection.activity if connection is not None and is_running else None,
+        "activity": hold_next_move(connection.activity)
+        if connection is not None and is_running
+        else None,
         "waits": list(_list_waits(connection)) if connection is not None and is_running else [],
     }
     return View("run.html", f"Run {run_id}", values)
